@@ -1,0 +1,94 @@
+/**
+ * DeviceHost: everything a model can reach. Model: what a software device implements. They know no groups, no sockets, no VFIO.
+ */
+import type { Clock } from '../base/clock.ts';
+import type { Logger } from '../base/log.ts';
+import type { Access, DirectMemory } from './memory.ts';
+
+/** Outcome of a DMA that was tried at once. */
+export const Dma = {
+  DONE: 0,
+  /** It did not land: bus mastering is off, nothing is mapped there, or the mapping forbids it. Counted by the host. */
+  FAULT: 1,
+  /** The memory answers only asynchronously: use `read` or `write`. */
+  REMOTE: 2,
+} as const;
+export type Dma = (typeof Dma)[keyof typeof Dma];
+
+export type DmaFaultReason = 'bus-master-off' | 'not-powered' | 'no-domain' | 'not-mapped' | 'permission' | 'remote-failed';
+
+/** What the asynchronous forms reject with: a device sees its own faults (an unsupported request comes back), the host never crashes on one. */
+export class DmaFault extends Error {
+  readonly reason: DmaFaultReason;
+  readonly iova: bigint;
+  constructor(reason: DmaFaultReason, iova: bigint) {
+    super(`DMA fault at 0x${iova.toString(16)}: ${reason}`);
+    this.name = 'DmaFault';
+    this.reason = reason;
+    this.iova = iova;
+  }
+}
+
+/** An I/O virtual address: a bigint, or a number where the model knows that it is below 2^53. */
+export type Iova = bigint | number;
+
+export interface DmaPort {
+  /** Copy from memory now. Nothing is copied unless all of it can be. */
+  tryRead(iova: Iova, into: Uint8Array): Dma;
+  /** Copy to memory now. Nothing is written unless all of it can be. */
+  tryWrite(iova: Iova, from: Uint8Array): Dma;
+  /** Copy from memory, directly mapped or not. @throws DmaFault */
+  read(iova: Iova, into: Uint8Array): Promise<void>;
+  /** @throws DmaFault */
+  write(iova: Iova, from: Uint8Array): Promise<void>;
+  /**
+   * The bytes themselves, when [iova, iova+size) is directly mapped in one piece with that access; null otherwise. Good until `epoch` changes:
+   * a model may keep a view as long as it compares. A view taken for writing marks its pages dirty once, when it is taken.
+   */
+  view(iova: Iova, size: number, access: Access): Uint8Array | null;
+  /** Changes whenever a view handed out before may no longer be used. */
+  readonly epoch: number;
+}
+
+export interface IrqPort {
+  /** Drive the INTx pin. Level: stays until lowered. */
+  raise(): void;
+  lower(): void;
+  /** Send message `vector` (MSI or MSI-X, whichever is enabled). False when it could not be sent: not enabled, masked (then pending), or no bus mastering. */
+  trigger(vector: number): boolean;
+  /** What the driver has enabled. */
+  readonly mode: 'intx' | 'msi' | 'msix';
+  /** Messages allocated in that mode; 1 for INTx. */
+  readonly vectors: number;
+}
+
+export interface DeviceHost {
+  readonly dma: DmaPort;
+  readonly irq: IrqPort;
+  readonly clock: Clock;
+  readonly log: Logger;
+  /** The memory behind BAR `index`, when it was declared with `backing: 'memory'`. */
+  barMemory(index: number): DirectMemory;
+}
+
+export type Width = 1 | 2 | 4;
+
+/**
+ * A software device's behaviour. Offsets and widths are checked before they get here: an access never crosses the BAR's end and is naturally
+ * aligned. What it throws is a bug of the model: the host logs it, answers all ones and goes on.
+ */
+export interface Model {
+  read(bar: number, offset: number, width: Width): number;
+  write(bar: number, offset: number, width: Width, value: number): void;
+  /** 64-bit accesses; without these the host makes two of 32 bits, low half first. */
+  read64?(bar: number, offset: number): bigint;
+  write64?(bar: number, offset: number, value: bigint): void;
+  /** Back to the power-on state: registers, queues, everything. Pending work must not touch DMA or interrupts afterwards. */
+  reset(): void;
+  /** Config bytes [offset, offset+width) of hardware were written (vendor capabilities, for example). */
+  configWritten?(offset: number, width: number): void;
+  /** D0 or D3hot was entered. */
+  power?(state: 'D0' | 'D3hot'): void;
+  /** The device is removed for good. */
+  dispose?(): void;
+}

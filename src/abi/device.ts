@@ -1,0 +1,185 @@
+/**
+ * Device: how a PCI device behind VFIO is used. A driver, the vfio-user server and every test hold one of these, and nothing else.
+ * Implementations: the engine's device file, the vfio-user client, the client of /dev/vfio. One conformance suite runs on all of them.
+ *
+ * Register access is synchronous and allocates nothing (64-bit reads give a bigint). Waiting for interrupts is asynchronous. Every method
+ * throws `VfioError` with the errno Linux gives, ENODEV once the device is gone or the file is closed.
+ */
+import type { Access, DirectMemory, Memory } from './memory.ts';
+
+export interface DeviceInfo {
+  /** Where it sits, e.g. `0000:00:04.0`. */
+  readonly name: string;
+  /** `DeviceFlags` */
+  readonly flags: number;
+  readonly numRegions: number;
+  readonly numIrqs: number;
+}
+
+export interface MappableArea {
+  readonly offset: number;
+  readonly size: number;
+}
+
+export interface RegionInfo {
+  readonly index: number;
+  /** `RegionFlags`; 0 with size 0 = no such region on this device. */
+  readonly flags: number;
+  readonly size: number;
+  /** Present when only parts can be mapped (VFIO_REGION_INFO_CAP_SPARSE_MMAP). */
+  readonly sparseAreas?: readonly MappableArea[];
+  /** Present on device-specific regions (VFIO_REGION_INFO_CAP_TYPE). */
+  readonly type?: { readonly type: number; readonly subtype: number };
+  /** The MSI-X table's pages may be mapped (VFIO_REGION_INFO_CAP_MSIX_MAPPABLE). */
+  readonly msixMappable?: boolean;
+}
+
+export interface IrqInfo {
+  readonly index: number;
+  /** `IrqInfoFlags` */
+  readonly flags: number;
+  readonly count: number;
+}
+
+/** Loads and stores of a register's width at a byte offset. */
+export interface RegisterAccess {
+  read8(offset: number): number;
+  read16(offset: number): number;
+  read32(offset: number): number;
+  read64(offset: number): bigint;
+  write8(offset: number, value: number): void;
+  write16(offset: number, value: number): void;
+  write32(offset: number, value: number): void;
+  write64(offset: number, value: bigint): void;
+}
+
+/**
+ * A region through the file: pread and pwrite.
+ *
+ * @throws VfioError EIO while memory decoding is off or the device sleeps in D3hot; EINVAL at or past the end; EFAULT past the end of config space
+ */
+export interface Region extends RegisterAccess {
+  readonly info: RegionInfo;
+  /** Bytes read, fewer than asked at the region's end. */
+  read(offset: number, into: Uint8Array): number;
+  /** Bytes written, fewer than given at the region's end. */
+  write(offset: number, from: Uint8Array): number;
+  /**
+   * Map part of the region. The mapping keeps the device open after `close()` until it is disposed (S2-37).
+   *
+   * @throws VfioError EINVAL when the region cannot be mapped, or past its end (rounded up to a page)
+   */
+  map(offset?: number, size?: number): RegionMapping;
+}
+
+/**
+ * A mapped region: loads and stores. An access throws `BusError` (what SIGBUS is to a C program) while memory decoding is off, the device is
+ * in low power or it is gone; it works again once the cause is.
+ */
+export interface RegionMapping extends RegisterAccess, Disposable {
+  readonly size: number;
+  /** The memory behind it, when it is plain memory that can be mapped elsewhere too; null for registers that trap. */
+  readonly memory: { readonly memory: DirectMemory; readonly offset: number } | null;
+}
+
+/**
+ * Where an interrupt is delivered: an eventfd, or a waiter in this process. Whoever keeps one calls `get` for it and `put` when done:
+ * the eventfd's own counting.
+ */
+export interface InterruptSink {
+  /** Never throws, never blocks. */
+  signal(): void;
+  get(): this;
+  put(): void;
+}
+
+/** A source of "unmask now": the eventfd that SET_IRQS UNMASK/DATA_EVENTFD takes (irqfd's resample half). */
+export interface InterruptSource {
+  /** Call `listener` whenever it is signalled, until disposed. */
+  listen(listener: () => void): Disposable;
+}
+
+/** VFIO_DEVICE_SET_IRQS. Which combinations exist is in the SET_IRQS matrix (B.9). */
+export type SetIrqs = {
+  readonly index: number;
+  readonly start: number;
+  readonly count: number;
+} & (
+  | { readonly action: 'mask' | 'unmask' | 'trigger'; readonly data: 'none' }
+  | { readonly action: 'mask' | 'unmask' | 'trigger'; readonly data: 'bool'; readonly values: readonly boolean[] | Uint8Array }
+  | { readonly action: 'trigger' | 'mask'; readonly data: 'sinks'; readonly sinks: readonly (InterruptSink | null)[] }
+  | { readonly action: 'unmask'; readonly data: 'sinks'; readonly sources: readonly (InterruptSource | null)[] }
+);
+
+export interface IovaRange {
+  readonly first: bigint;
+  /** Inclusive, so that the top page exists. */
+  readonly last: bigint;
+}
+
+/** The DMA space of the device's container: all devices in it share the mappings. */
+export interface DmaSpace {
+  /** Supported page sizes as a bitmap; the lowest bit is the granularity. */
+  readonly pageSizes: bigint;
+  readonly ranges: readonly IovaRange[];
+  /** How many more mappings fit (VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL). */
+  readonly available: number;
+  /** Memory that every transport can share without copying; zeroed. `size` is rounded up to whole pages. */
+  allocate(size: number): DirectMemory;
+  /**
+   * @throws VfioError EEXIST over an existing mapping; EINVAL misaligned or outside `ranges`; EOVERFLOW past 2^64; ENOSPC at the mapping limit;
+   * ENOMEM over RLIMIT_MEMLOCK, with the numbers that would be needed
+   */
+  map(request: { iova: bigint; memory: Memory; offset?: number; size?: number; access?: Access }): void;
+  /** Bytes unmapped; 0 when nothing was there. @throws VfioError EINVAL when it would cut a mapping in two. */
+  unmap(iova: bigint, size: bigint): bigint;
+  unmapAll(): bigint;
+}
+
+export type DeviceEvent =
+  /** Please let go: the device is to be unplugged or rebound (S2-41). Repeated until released. */
+  | { readonly kind: 'request' }
+  /** The machine is about to sleep; save state and call `acknowledge` (S2-42). */
+  | { readonly kind: 'suspend'; acknowledge(): void }
+  | { readonly kind: 'resume' }
+  /** An uncorrectable error was reported (AER). */
+  | { readonly kind: 'error' }
+  /** The device is gone: revoked, or the server died. Every later call throws ENODEV. */
+  | { readonly kind: 'gone'; readonly reason: string };
+
+export interface HotResetDependent {
+  readonly bdf: string;
+  readonly groupId: number;
+}
+
+/** VFIO_DEVICE_FEATURE: `op` as in the flags. */
+export interface FeatureRequest {
+  readonly feature: number;
+  readonly probe?: boolean;
+  readonly get?: boolean;
+  readonly set?: boolean;
+  /** In for set, out for get; its length is argsz - 8. */
+  readonly data: Uint8Array;
+  /** Descriptors named in `data` (wakeup eventfd), already resolved to sinks. */
+  readonly sinks?: readonly (InterruptSink | null)[];
+}
+
+export interface Device extends Disposable {
+  readonly info: DeviceInfo;
+  /** @throws VfioError EINVAL for an index the device does not have */
+  region(index: number): Region;
+  /** @throws VfioError EINVAL for an index the device does not have, or ERR on a device that is not PCI Express */
+  irq(index: number): IrqInfo;
+  /** 0, or how many vectors could be had when fewer than asked (nothing has changed then). */
+  setIrqs(request: SetIrqs): number;
+  /** @throws VfioError EINVAL when the device has no reset; EAGAIN while somebody else holds it */
+  reset(): void;
+  /** Devices that a bus reset would hit. @throws VfioError ENODEV when there is no slot or bus reset */
+  hotResetInfo(): readonly HotResetDependent[];
+  /** Bytes of `data` used by a get. @throws VfioError ENOTTY for a feature the device does not have */
+  feature(request: FeatureRequest): number;
+  readonly dma: DmaSpace;
+  on(listener: (event: DeviceEvent) => void): Disposable;
+  /** Idempotent; the same as dispose. The device is closed for good once its mappings are disposed too. */
+  close(): void;
+}

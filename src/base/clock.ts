@@ -1,0 +1,67 @@
+/**
+ * Time as the engine and the models see it. Injected, so that two runs give the same trace (design, decision 5).
+ * Units are in the names: `nowNs` is monotonic nanoseconds, delays are milliseconds.
+ */
+export interface Clock {
+  /** Monotonic nanoseconds as a double (exact up to 104 days of uptime). */
+  nowNs(): number;
+  /** Run `callback` once after `delayMs`; disposing the timer before then cancels it. Never keeps the process alive. */
+  after(delayMs: number, callback: () => void): Disposable;
+}
+
+/** The machine's own monotonic clock. */
+export class SystemClock implements Clock {
+  nowNs(): number {
+    return performance.now() * 1e6;
+  }
+
+  after(delayMs: number, callback: () => void): Disposable {
+    const timer = setTimeout(callback, delayMs);
+    timer.unref();
+    return { [Symbol.dispose]: () => clearTimeout(timer) };
+  }
+}
+
+interface Pending {
+  readonly atNs: number;
+  readonly order: number;
+  readonly callback: () => void;
+}
+
+/** A clock that moves only when told to: for tests and for deterministic runs. */
+export class ManualClock implements Clock {
+  #nowNs = 0;
+  #order = 0;
+  readonly #pending = new Set<Pending>();
+
+  nowNs(): number {
+    return this.#nowNs;
+  }
+
+  after(delayMs: number, callback: () => void): Disposable {
+    const entry: Pending = { atNs: this.#nowNs + delayMs * 1e6, order: this.#order++, callback };
+    this.#pending.add(entry);
+    return { [Symbol.dispose]: () => void this.#pending.delete(entry) };
+  }
+
+  /** How many timers wait: a test can see that nothing was left behind. */
+  get pendingTimers(): number {
+    return this.#pending.size;
+  }
+
+  /** Move time forward by `ms`, running every timer that falls due, in order, also those that the callbacks start. */
+  advance(ms: number): void {
+    const end = this.#nowNs + ms * 1e6;
+    for (;;) {
+      let next: Pending | undefined;
+      for (const p of this.#pending) {
+        if (p.atNs <= end && (next === undefined || p.atNs < next.atNs || (p.atNs === next.atNs && p.order < next.order))) next = p;
+      }
+      if (next === undefined) break;
+      this.#pending.delete(next);
+      this.#nowNs = Math.max(this.#nowNs, next.atNs);
+      next.callback();
+    }
+    this.#nowNs = end;
+  }
+}

@@ -1,0 +1,95 @@
+/**
+ * Errors that carry an errno. The number is what Linux would answer; the sentence is for the person who has to act on it.
+ * Numbers are those of x86-64 and arm64 Linux (asm-generic/errno-base.h, asm-generic/errno.h).
+ */
+export const Errno = {
+  EPERM: 1,
+  ENOENT: 2,
+  ESRCH: 3,
+  EINTR: 4,
+  EIO: 5,
+  ENXIO: 6,
+  E2BIG: 7,
+  EBADF: 9,
+  EAGAIN: 11,
+  ENOMEM: 12,
+  EACCES: 13,
+  EFAULT: 14,
+  EBUSY: 16,
+  EEXIST: 17,
+  ENODEV: 19,
+  EINVAL: 22,
+  EMFILE: 24,
+  ENOTTY: 25,
+  ENOSPC: 28,
+  ESPIPE: 29,
+  EPIPE: 32,
+  ERANGE: 34,
+  ENOSYS: 38,
+  ENOMSG: 42,
+  EPROTO: 71,
+  EOVERFLOW: 75,
+  EBADFD: 77,
+  EUSERS: 87,
+  EOPNOTSUPP: 95,
+  EADDRINUSE: 98,
+  ECONNRESET: 104,
+  ETIMEDOUT: 110,
+  ECONNREFUSED: 111,
+} as const;
+
+export type ErrnoName = keyof typeof Errno;
+
+const nameOf = new Map<number, ErrnoName>(Object.entries(Errno).map(([name, value]) => [value, name as ErrnoName]));
+
+/** The name of an errno value, positive or negative; `undefined` for a number this table does not hold. */
+export function errnoName(value: number): ErrnoName | undefined {
+  return nameOf.get(Math.abs(value));
+}
+
+/** One device that stands in the way, why it does, and what would remove it (E-01). */
+export interface Culprit {
+  readonly bdf: string;
+  readonly driver: string | null;
+  readonly why: string;
+  readonly fix: string;
+}
+
+export interface VfioErrorOptions extends ErrorOptions {
+  /** What the caller can do about it, as a full sentence. */
+  readonly fix?: string;
+  readonly culprits?: readonly Culprit[];
+}
+
+/**
+ * The caller's fault. `code` is the errno's name and `errno` its negative value, as in Node's own system errors.
+ * A guest's or a device's fault never throws; our own faults are plain `Error`s.
+ */
+export class VfioError extends Error {
+  readonly code: ErrnoName;
+  readonly errno: number;
+  readonly fix: string | undefined;
+  readonly culprits: readonly Culprit[];
+
+  constructor(code: ErrnoName, message: string, options: VfioErrorOptions = {}) {
+    super(message, options);
+    this.name = 'VfioError';
+    this.code = code;
+    this.errno = -Errno[code];
+    this.fix = options.fix;
+    this.culprits = options.culprits ?? [];
+  }
+
+  /** The whole story on several lines: what failed, who is in the way, what to do. */
+  explain(): string {
+    const lines = [`${this.code}: ${this.message}`];
+    for (const c of this.culprits) lines.push(`  ${c.bdf} (${c.driver ?? 'no driver'}): ${c.why}; ${c.fix}`);
+    if (this.fix !== undefined) lines.push(`  fix: ${this.fix}`);
+    return lines.join('\n');
+  }
+}
+
+/** The errno to answer a peer with: a `VfioError`'s own, `EIO` for anything that is a bug of ours. */
+export function errnoOf(error: unknown): ErrnoName {
+  return error instanceof VfioError ? error.code : 'EIO';
+}

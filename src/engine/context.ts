@@ -1,0 +1,43 @@
+/** What every part of one machine shares. Made once per `Machine`; there is no global state. */
+import type { MemoryAllocator } from '../abi/memory.ts';
+import type { Clock } from '../base/clock.ts';
+import type { RateLimitedLogger } from '../base/log.ts';
+import type { FaultPlan } from './fault-plan.ts';
+
+/** The module parameters of vfio, vfio-pci and vfio_iommu_type1 (B.8), and ours. */
+export interface EngineParams {
+  /** type1 dma_entry_limit: mappings per container. */
+  readonly dmaEntryLimit: number;
+  /** type1 allow_unsafe_interrupts: attach groups whose MSIs are not isolated. */
+  readonly allowUnsafeInterrupts: boolean;
+  /** vfio-pci nointxmask: never use COMMAND.InterruptDisable to mask. */
+  readonly noIntxMask: boolean;
+  /** vfio-pci disable_idle_d3: keep unused devices in D0. */
+  readonly disableIdleD3: boolean;
+  /** Ours (S2-31): refuse to bind a device that cannot be reset. */
+  readonly requireReset: boolean;
+  /** Ours (S2-41, E-08): revoke an unplugged device this long after the first request; null = wait for ever, as Linux does. */
+  readonly forceRevokeAfterMs: number | null;
+  /** Ours (S2-42): how long a suspend waits for drivers to acknowledge. */
+  readonly suspendTimeoutMs: number;
+}
+
+export const defaultParams: EngineParams = {
+  dmaEntryLimit: 65535,
+  allowUnsafeInterrupts: false,
+  noIntxMask: false,
+  disableIdleD3: false,
+  requireReset: false,
+  forceRevokeAfterMs: null,
+  suspendTimeoutMs: 5000,
+};
+
+export interface EngineContext {
+  readonly clock: Clock;
+  readonly log: RateLimitedLogger;
+  readonly params: EngineParams;
+  /** The CPU's page size: 4096, 16384 or 65536 (S2-34). */
+  readonly pageSize: number;
+  readonly faults: FaultPlan;
+  readonly allocate: MemoryAllocator;
+}

@@ -1,0 +1,34 @@
+/**
+ * Fault injection (E-07): every step of the engine that can fail in a kernel asks here first, so that a test or a user can make exactly that
+ * step fail. Costs one map look-up on control paths, nothing on data paths.
+ */
+import { type ErrnoName, VfioError } from '../base/errno.ts';
+
+export class FaultPlan {
+  readonly #armed = new Map<string, { errno: ErrnoName; skip: number }>();
+  readonly #seen = new Map<string, number>();
+
+  /** Make `step` fail with `errno` once, after letting it succeed `skip` times. */
+  failNext(step: string, errno: ErrnoName = 'EIO', skip = 0): void {
+    this.#armed.set(step, { errno, skip });
+  }
+
+  /** Called by the engine at each step; throws when the plan says so. */
+  step(step: string): void {
+    this.#seen.set(step, (this.#seen.get(step) ?? 0) + 1);
+    const fault = this.#armed.get(step);
+    if (fault === undefined) return;
+    if (fault.skip-- > 0) return;
+    this.#armed.delete(step);
+    throw new VfioError(fault.errno, `injected fault at step '${step}'`);
+  }
+
+  /** Steps passed so far, with counts: the names a plan may use. */
+  get seen(): ReadonlyMap<string, number> {
+    return this.#seen;
+  }
+
+  clear(): void {
+    this.#armed.clear();
+  }
+}

@@ -1,0 +1,62 @@
+/**
+ * What a PCI function looks like before it does anything: ids, BARs, capabilities. Models declare it; the engine builds config space from it.
+ */
+import type { DeviceHost, Model } from '../abi/device-host.ts';
+
+export interface BarDeclaration {
+  /** 0 to 5; a 64-bit BAR takes the next index too. */
+  readonly index: number;
+  /** Bytes, a power of two: at least 16 for memory, 4 for I/O. */
+  readonly size: number;
+  readonly type: 'mem32' | 'mem64' | 'io';
+  readonly prefetchable?: boolean;
+  /** 'registers' (default): every access reaches the model. 'memory': plain memory, which drivers and peers may map. */
+  readonly backing?: 'registers' | 'memory';
+}
+
+/** One capability as bytes and masks, made by the builders of capabilities.ts. Byte 0 (and 1) of the header are filled in by the chain builder. */
+export interface Capability {
+  readonly id: number;
+  readonly name: string;
+  readonly extended: boolean;
+  /** Version of an extended capability. */
+  readonly version?: number;
+  /** Whole body, header included, power-on values. */
+  readonly bytes: Uint8Array;
+  /** Bits that hardware lets software write. */
+  readonly writable: Uint8Array;
+  /** Bits that are cleared by writing one. */
+  readonly writeOneClears: Uint8Array;
+  /** Fixed offset; the chain builder chooses one otherwise. */
+  readonly at?: number;
+}
+
+export interface PciDeclaration {
+  readonly name: string;
+  readonly vendor: number;
+  readonly device: number;
+  readonly revision?: number;
+  /** 24 bits: base class, sub-class, programming interface. */
+  readonly classCode: number;
+  readonly subsystemVendor?: number;
+  readonly subsystem?: number;
+  /** 'endpoint' (type 0, default) or 'bridge' (type 1). */
+  readonly header?: 'endpoint' | 'bridge';
+  readonly bars?: readonly BarDeclaration[];
+  readonly rom?: Uint8Array;
+  /** 0 none (default), 1 INTA … 4 INTD. */
+  readonly interruptPin?: 0 | 1 | 2 | 3 | 4;
+  readonly capabilities?: readonly Capability[];
+  /** Extended capabilities need a PCI Express capability: config space has 4096 bytes then. */
+  readonly extendedCapabilities?: readonly Capability[];
+  /** False: a device older than PCI 2.3 whose COMMAND.InterruptDisable cannot be set (S2-12). Default true. */
+  readonly interruptDisable?: boolean;
+  /** Reset methods the device itself has; by default those its capabilities tell (FLR, AF FLR, PM without NoSoftReset). */
+  readonly resets?: readonly ('flr' | 'af' | 'pm')[];
+}
+
+/** A kind of software device: its declaration, and how to make one. */
+export interface DeviceModel {
+  readonly declaration: PciDeclaration;
+  create(host: DeviceHost): Model;
+}
