@@ -1,0 +1,30 @@
+/** Where a command speaks: data on `out`, talk on `err`. Colour only on a terminal that wants it (NO_COLOR). */
+import pc from 'picocolors';
+
+export interface Terminal {
+  out(line: string): void;
+  err(line: string): void;
+  readonly paint: ReturnType<typeof pc.createColors>;
+}
+
+export function processTerminal(): Terminal {
+  const colour = process.stdout.isTTY === true && (process.env.NO_COLOR ?? '') === '' && process.env.TERM !== 'dumb';
+  return {
+    out: (line) => void process.stdout.write(`${line}\n`),
+    err: (line) => void process.stderr.write(`${line}\n`),
+    paint: pc.createColors(colour),
+  };
+}
+
+/** Keeps what was said: for tests. */
+export function recordingTerminal(): Terminal & { readonly stdout: string[]; readonly stderr: string[] } {
+  const stdout: string[] = [];
+  const stderr: string[] = [];
+  return { stdout, stderr, out: (line) => void stdout.push(line), err: (line) => void stderr.push(line), paint: pc.createColors(false) };
+}
+
+/** One JSON document, indented; `bigint` as a decimal string would lose its kind, so as `0x…` text. */
+export function json(terminal: Terminal, schema: string, body: object): void {
+  const plain = (_key: string, value: unknown) => (typeof value === 'bigint' ? `0x${value.toString(16)}` : value);
+  terminal.out(JSON.stringify({ schema, ...body }, plain, 2));
+}
