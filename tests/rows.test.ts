@@ -1,0 +1,43 @@
+/** docs/rows.md lists VFIO's behaviours by id; here it is held against the titles of the tests. */
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, it } from 'vitest';
+
+const root = join(import.meta.dirname, '..');
+
+/** Titles as they stand in the sources; a `describe` title that starts with a row id names its tests too. */
+const titles = ['src', 'tests']
+  .flatMap((folder) => readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' }).map((f) => join(root, folder, f)))
+  .filter((f) => f.endsWith('.test.ts') && !f.endsWith('rows.test.ts'))
+  .flatMap((f) => [...readFileSync(f, 'utf8').matchAll(/\b(?:it|test|describe)(?:\.\w+)*(?:\([^()'"`]*\))?\(\s*(['"`])((?:(?!\1).)+)\1/g)])
+  .map((m) => m[2]!);
+
+const document = readFileSync(join(root, 'docs/rows.md'), 'utf8');
+const [withTests, without] = document.split('## Rows without a test');
+const idsOf = (section: string) => [...section.matchAll(/^\| ((?:S\d|B)[^|]*?) \|/gm)].map((m) => m[1]!);
+const hasTest = (id: string) => titles.some((t) => t.startsWith(id) && !/^[\d]/.test(t.slice(id.length)));
+
+it('finds titles and rows', () => {
+  expect(titles.length).toBeGreaterThan(200);
+  expect(idsOf(withTests!).length).toBeGreaterThan(100);
+  expect(idsOf(without!).length).toBeGreaterThan(0);
+});
+
+it('every row of the first table has a test whose title starts with its id', () => {
+  expect(idsOf(withTests!).filter((id) => !hasTest(id))).toEqual([]);
+});
+
+it('no row of the second table has one', () => {
+  expect(idsOf(without!).filter(hasTest)).toEqual([]);
+});
+
+it('every S1 and S2 row of the design threads is listed', () => {
+  const s1 = Array.from({ length: 15 }, (_, i) => `S1-${String(i + 1).padStart(2, '0')}`);
+  const s2 = [...range(1, 15), ...range(20, 27), ...range(30, 53)].map((n) => `S2-${String(n).padStart(2, '0')}`);
+  const listed = new Set([...idsOf(withTests!), ...idsOf(without!)]);
+  expect([...s1, ...s2].filter((id) => !listed.has(id))).toEqual([]);
+});
+
+function range(first: number, last: number): number[] {
+  return Array.from({ length: last - first + 1 }, (_, i) => first + i);
+}
