@@ -123,11 +123,12 @@ describe('struct', () => {
     const view = new DataView(new ArrayBuffer(20));
     Status.encode(view, 4, { argsz: 16, size: 0x1122334455667788n });
     expect(Status.decode(view, 4)).toEqual({ argsz: 16, flags: 0, size: 0x1122334455667788n });
-    expect([view.getUint8(4), view.getUint8(12), Status.size, Status.flags.end]).toEqual([16, 0x88, 16, 8]);
+    expect([view.getUint8(4), view.getUint8(12), Status.structSize, Status.size.offset]).toEqual([16, 0x88, 16, 8]);
   });
 
   it('refuses a declaration with a hole or another size than stated, at load', () => {
     expect(() => struct('holed', 16, { a: 'u32', b: 'u64' })).toThrowError(/holed\.b: offset 4/);
     expect(() => struct('short', 12, { a: 'u32', b: 'u32' })).toThrowError(/take 8 bytes, declared 12/);
+    expect(() => struct('named', 4, { structSize: 'u32' })).toThrowError(/structSize: this name is taken/);
   });
 });

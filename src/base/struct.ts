@@ -26,12 +26,15 @@ export type Struct<F extends Fields> = {
   readonly [K in keyof F]: Field<F[K]>;
 } & {
   readonly structName: string;
-  readonly size: number;
+  /** Bytes. Not `size`: many of the structures have a field of that name. */
+  readonly structSize: number;
   /** Decode every field into a fresh object: for control paths. */
   decode(view: DataView, base?: number): { -readonly [K in keyof F]: FieldValue<F[K]> };
   /** Write the fields given; the others keep their bytes. */
   encode(view: DataView, base: number, values: Partial<{ [K in keyof F]: FieldValue<F[K]> }>): void;
 };
+
+const ownNames = new Set(['structName', 'structSize', 'decode', 'encode']);
 
 const sizes = { u8: 1, u16: 2, u32: 4, s32: 4, u64: 8 } as const;
 
@@ -61,6 +64,7 @@ export function struct<const F extends Fields>(structName: string, size: number,
   const made: Record<string, Field> = {};
   let at = 0;
   for (const [name, type] of Object.entries(fields)) {
+    if (ownNames.has(name)) throw new Error(`${structName}.${name}: this name is taken by the declaration itself`);
     if (at % sizes[type] !== 0) throw new Error(`${structName}.${name}: offset ${at} is not aligned to ${sizes[type]}; declare the hole`);
     made[name] = makeField(type, at);
     at += sizes[type];
@@ -70,7 +74,7 @@ export function struct<const F extends Fields>(structName: string, size: number,
   return {
     ...made,
     structName,
-    size,
+    structSize: size,
     decode(view: DataView, base = 0) {
       const out: Record<string, number | bigint> = {};
       for (const name of names) out[name] = made[name]!.get(view, base);
