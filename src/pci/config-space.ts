@@ -1,0 +1,310 @@
+/**
+ * ConfigSpace: the configuration space of the hardware itself, before anybody virtualizes it. A native driver, the engine and the gate of
+ * VFIO all end here. Writes follow the hardware's rules: read-only bits stay, address bits below a BAR's size stay 0, write-one-to-clear
+ * bits clear.
+ */
+
+import type { Width } from '../abi/device-host.ts';
+import { Bar, CapId, CFG_SPACE_EXP_SIZE, CFG_SPACE_SIZE, Command, Config, HeaderType, Pm, PowerState, Status } from '../abi/pci.ts';
+import { checkIndex, checkU64, hex } from '../base/check.ts';
+import { VfioError } from '../base/errno.ts';
+import { barRegisters, romBarSize } from './bars.ts';
+import type { VpdCapability } from './capabilities.ts';
+import { layOutCapabilities, writeCapabilityHeader } from './capability-chain.ts';
+import { walkCapabilities, walkExtendedCapabilities } from './capability-walk.ts';
+import type { BarDeclaration, PciDeclaration } from './declaration.ts';
+
+/** What `save` gives and `restore` takes. */
+export interface SavedConfig {
+  readonly bytes: Uint8Array;
+}
+
+/** Called after hardware bytes [offset, offset+width) were written. After `restore` and `reset`, once with (0, size). */
+export type ConfigListener = (offset: number, width: number) => void;
+
+/** COMMAND bits of the hardware that can be set, like those of QEMU's devices: I/O, memory, bus master, SERR#, INTx disable. */
+const COMMAND_WRITABLE = Command.IO | Command.MEMORY | Command.MASTER | Command.SERR | Command.INTX_DISABLE;
+
+export class ConfigSpace {
+  readonly declaration: PciDeclaration;
+  /** 4096 with a PCI Express capability, else 256. */
+  readonly size: typeof CFG_SPACE_SIZE | typeof CFG_SPACE_EXP_SIZE;
+  /** What reads answer. The hardware side (status bits, link state) may change bytes directly; software goes through `write`. */
+  readonly bytes: Uint8Array;
+  readonly #powerOn: Uint8Array;
+  readonly #writable: Uint8Array;
+  readonly #writeOneClears: Uint8Array;
+  readonly #listeners = new Set<ConfigListener>();
+  readonly #pm: number;
+  readonly #vpd: number;
+  readonly #vpdImage: Uint8Array;
+
+  /** @throws VfioError EINVAL when the declaration describes nothing that hardware could be */
+  constructor(declaration: PciDeclaration) {
+    this.declaration = declaration;
+    const layout = layOutCapabilities(declaration);
+    const bars = barRegisters(declaration);
+    const express = (declaration.capabilities ?? []).some((c) => c.id === CapId.EXP) || layout.extended.length > 0;
+    this.size = express ? CFG_SPACE_EXP_SIZE : CFG_SPACE_SIZE;
+    this.bytes = new Uint8Array(this.size);
+    this.#writable = new Uint8Array(this.size);
+    this.#writeOneClears = new Uint8Array(this.size);
+    this.#declareHeader(declaration);
+    for (const bar of bars) this.#declare(bar.offset, 4, bar.initial, bar.writable);
+    for (const placed of [...layout.standard, ...layout.extended]) {
+      this.bytes.set(placed.capability.bytes, placed.offset);
+      this.#writable.set(placed.capability.writable, placed.offset);
+      this.#writeOneClears.set(placed.capability.writeOneClears, placed.offset);
+      writeCapabilityHeader(this.bytes, placed);
+      this.#writable.fill(0, placed.offset, placed.offset + (placed.capability.extended ? 4 : 2));
+      this.#writeOneClears.fill(0, placed.offset, placed.offset + (placed.capability.extended ? 4 : 2));
+    }
+    if (layout.standard.length > 0) {
+      this.bytes[Config.STATUS] = this.bytes[Config.STATUS]! | Status.CAP_LIST;
+      this.bytes[Config.CAPABILITY_LIST] = layout.standard[0]!.offset;
+    }
+    this.#powerOn = this.bytes.slice();
+    this.#pm = this.findCapability(CapId.PM);
+    const vpd = layout.standard.find((placed) => 'image' in placed.capability);
+    this.#vpd = vpd?.offset ?? 0;
+    this.#vpdImage = (vpd?.capability as VpdCapability | undefined)?.image.slice() ?? new Uint8Array(0);
+  }
+
+  #declare(offset: number, width: Width, initial: number, writable: number, writeOneClears = 0): void {
+    for (let i = 0; i < width; i++) {
+      this.bytes[offset + i] = (initial >>> (8 * i)) & 0xff;
+      this.#writable[offset + i] = (writable >>> (8 * i)) & 0xff;
+      this.#writeOneClears[offset + i] = (writeOneClears >>> (8 * i)) & 0xff;
+    }
+  }
+
+  #declareHeader(d: PciDeclaration): void {
+    const number = (value: number | undefined, most: number, what: string) => checkIndex(value ?? 0, most, `${d.name}: ${what}`);
+    const bridge = d.header === 'bridge';
+    this.#declare(Config.VENDOR_ID, 2, number(d.vendor, 0xffff, 'vendor id'), 0);
+    this.#declare(Config.DEVICE_ID, 2, number(d.device, 0xffff, 'device id'), 0);
+    const intxDisable = d.interruptDisable === false ? Command.INTX_DISABLE : 0;
+    this.#declare(Config.COMMAND, 2, 0, COMMAND_WRITABLE & ~intxDisable);
+    this.#declare(Config.STATUS, 2, 0, 0, Status.ERRORS);
+    const classCode = number(d.classCode, 0xffffff, 'class code');
+    this.#declare(Config.REVISION_ID, 4, ((classCode << 8) | number(d.revision, 0xff, 'revision')) >>> 0, 0);
+    this.#declare(Config.CACHE_LINE_SIZE, 1, 0, 0xff);
+    this.#declare(Config.HEADER_TYPE, 1, bridge ? HeaderType.BRIDGE : HeaderType.NORMAL, 0);
+    this.#declare(Config.INTERRUPT_LINE, 1, 0, 0xff);
+    this.#declare(Config.INTERRUPT_PIN, 1, number(d.interruptPin, 4, 'interrupt pin'), 0);
+    if (bridge) {
+      this.#declare(Config.BRIDGE_PRIMARY_BUS, 4, 0, 0x00ffffff);
+      this.#declare(Config.BRIDGE_IO_BASE, 2, 0, 0xf0f0);
+      this.#declare(Config.BRIDGE_SEC_STATUS, 2, 0, 0, Status.ERRORS);
+      this.#declare(Config.BRIDGE_MEMORY_BASE, 4, 0, 0xfff0fff0);
+      this.#declare(Config.BRIDGE_PREF_MEMORY_BASE, 4, 0x00010001, 0xfff0fff0);
+      this.#declare(Config.BRIDGE_PREF_BASE_UPPER32, 4, 0, 0xffffffff);
+      this.#declare(Config.BRIDGE_PREF_LIMIT_UPPER32, 4, 0, 0xffffffff);
+      this.#declare(Config.BRIDGE_CONTROL, 2, 0, 0x0fff, 0x0400);
+    } else {
+      this.#declare(Config.SUBSYSTEM_VENDOR_ID, 2, number(d.subsystemVendor, 0xffff, 'subsystem vendor id'), 0);
+      this.#declare(Config.SUBSYSTEM_ID, 2, number(d.subsystem, 0xffff, 'subsystem id'), 0);
+    }
+  }
+
+  #check(offset: number, width: number): void {
+    if (
+      (width !== 1 && width !== 2 && width !== 4) ||
+      !Number.isInteger(offset) ||
+      offset < 0 ||
+      offset + width > this.size ||
+      offset % width !== 0
+    ) {
+      throw new VfioError(
+        'EFAULT',
+        `config access of ${String(width)} bytes at ${String(offset)}: aligned 1, 2 or 4 bytes within ${this.size}`,
+      );
+    }
+  }
+
+  /** Little-endian, naturally aligned. @throws VfioError EFAULT outside or misaligned */
+  read(offset: number, width: Width): number {
+    this.#check(offset, width);
+    const b = this.bytes;
+    if (width === 1) return b[offset]!;
+    if (width === 2) return b[offset]! | (b[offset + 1]! << 8);
+    return (b[offset]! | (b[offset + 1]! << 8) | (b[offset + 2]! << 16) | (b[offset + 3]! << 24)) >>> 0;
+  }
+
+  /** By the hardware's rules; bits that software cannot change are ignored. @throws VfioError EFAULT outside or misaligned */
+  write(offset: number, width: Width, value: number): void {
+    this.writeBits(offset, width, value, 0xffff_ffff);
+  }
+
+  /**
+   * The same, but only the bits of `mask` are touched. Not a read-modify-write: write-one-to-clear bits outside of `mask` stay as they are.
+   *
+   * @throws VfioError EFAULT outside or misaligned
+   */
+  writeBits(offset: number, width: Width, value: number, mask: number): void {
+    this.#check(offset, width);
+    for (let i = 0; i < width; i++) {
+      const at = offset + i;
+      const byte = (value >>> (8 * i)) & 0xff;
+      const allowed = (mask >>> (8 * i)) & 0xff;
+      const writable = this.#writable[at]! & ~this.#writeOneClears[at]! & allowed;
+      const clears = this.#writeOneClears[at]! & allowed & byte;
+      this.bytes[at] = ((this.bytes[at]! & ~writable) | (byte & writable)) & ~clears;
+    }
+    if (this.#vpd !== 0 && offset <= this.#vpd + Vpd.ADDR + 1 && offset + width > this.#vpd + Vpd.ADDR + 1) this.#vpdAccess();
+    for (const listener of this.#listeners) listener(offset, width);
+  }
+
+  /** The F bit was written: 0 asks for four bytes of the image, 1 stores them. Its toggling says done; past the image it stays. */
+  #vpdAccess(): void {
+    const register = this.#vpd + Vpd.ADDR;
+    const address = this.read(register, 2) & Vpd.ADDR_MASK & ~3;
+    if (address + 4 > this.#vpdImage.length) return;
+    const data = this.#vpd + Vpd.DATA;
+    const store = (this.bytes[register + 1]! & (Vpd.ADDR_F >> 8)) !== 0;
+    if (store) this.#vpdImage.set(this.bytes.subarray(data, data + 4), address);
+    else this.bytes.set(this.#vpdImage.subarray(address, address + 4), data);
+    this.bytes[register + 1] = this.bytes[register + 1]! ^ (Vpd.ADDR_F >> 8);
+  }
+
+  /** Bits that software can set and clear in the byte at `offset`. */
+  writableBits(offset: number): number {
+    return (this.#writable[offset] ?? 0) & ~(this.#writeOneClears[offset] ?? 0);
+  }
+
+  /** Bits of the byte at `offset` that software clears by writing one. */
+  writeOneClearsBits(offset: number): number {
+    return this.#writeOneClears[offset] ?? 0;
+  }
+
+  /** Offset of the first capability `id`, 0 when there is none. A bounded walk: look up once and keep it. */
+  findCapability(id: number): number {
+    return walkCapabilities(this.bytes).steps.find((step) => step.id === id)?.offset ?? 0;
+  }
+
+  /** Offset of the first extended capability `id`, 0 when there is none. */
+  findExtendedCapability(id: number): number {
+    return walkExtendedCapabilities(this.bytes).steps.find((step) => step.id === id)?.offset ?? 0;
+  }
+
+  onWrite(listener: ConfigListener): Disposable {
+    const own: ConfigListener = (offset, width) => listener(offset, width);
+    this.#listeners.add(own);
+    return { [Symbol.dispose]: () => void this.#listeners.delete(own) };
+  }
+
+  /** Everything software can set, for `restore` after a reset. */
+  save(): SavedConfig {
+    return { bytes: this.bytes.slice() };
+  }
+
+  /** Put back what software had set. Write-one-to-clear and read-only bits stay as the hardware has them now. */
+  restore(saved: SavedConfig): void {
+    for (let at = 0; at < this.size; at++) {
+      const writable = this.#writable[at]! & ~this.#writeOneClears[at]!;
+      this.bytes[at] = (this.bytes[at]! & ~writable) | ((saved.bytes[at] ?? 0) & writable);
+    }
+    for (const listener of this.#listeners) listener(0, this.size);
+  }
+
+  /** The function shares its device number with others (HEADER_TYPE bit 7): for whoever builds the topology. */
+  markMultifunction(): void {
+    this.bytes[Config.HEADER_TYPE] = this.bytes[Config.HEADER_TYPE]! | HeaderType.MULTIFUNCTION;
+    this.#powerOn[Config.HEADER_TYPE] = this.#powerOn[Config.HEADER_TYPE]! | HeaderType.MULTIFUNCTION;
+  }
+
+  /** Back to power-on values: BARs and COMMAND are 0 again. */
+  reset(): void {
+    this.bytes.set(this.#powerOn);
+    for (const listener of this.#listeners) listener(0, this.size);
+  }
+
+  get command(): number {
+    return this.bytes[Config.COMMAND]! | (this.bytes[Config.COMMAND + 1]! << 8);
+  }
+
+  get memoryEnabled(): boolean {
+    return (this.bytes[Config.COMMAND]! & Command.MEMORY) !== 0;
+  }
+
+  get ioEnabled(): boolean {
+    return (this.bytes[Config.COMMAND]! & Command.IO) !== 0;
+  }
+
+  get busMaster(): boolean {
+    return (this.bytes[Config.COMMAND]! & Command.MASTER) !== 0;
+  }
+
+  /** COMMAND.InterruptDisable of the hardware (not the one that the user of VFIO sees). */
+  get intxDisabled(): boolean {
+    return (this.bytes[Config.COMMAND + 1]! & (Command.INTX_DISABLE >> 8)) !== 0;
+  }
+
+  /** STATUS.InterruptStatus, driven by the device: read-only for software, so no listener hears of it. */
+  get interruptStatus(): boolean {
+    return (this.bytes[Config.STATUS]! & Status.INTERRUPT) !== 0;
+  }
+
+  set interruptStatus(asserted: boolean) {
+    const others = this.bytes[Config.STATUS]! & ~Status.INTERRUPT;
+    this.bytes[Config.STATUS] = asserted ? others | Status.INTERRUPT : others;
+  }
+
+  /** `PowerState` in the power management capability; D0 when there is none. */
+  get powerState(): number {
+    return this.#pm === 0 ? PowerState.D0 : this.bytes[this.#pm + Pm.CTRL]! & Pm.CTRL_STATE_MASK;
+  }
+
+  /** Config space answers, BARs and DMA do not: D3hot. */
+  get sleeping(): boolean {
+    return this.#pm !== 0 && (this.bytes[this.#pm + Pm.CTRL]! & Pm.CTRL_STATE_MASK) === PowerState.D3HOT;
+  }
+
+  #bar(index: number): BarDeclaration {
+    const bar = this.declaration.bars?.find((b) => b.index === index);
+    if (bar === undefined) throw new VfioError('EINVAL', `${this.declaration.name} has no BAR ${String(index)}`);
+    return bar;
+  }
+
+  /** The bus address in BAR `index`. @throws VfioError EINVAL when it is not declared */
+  barAddress(index: number): bigint {
+    const bar = this.#bar(index);
+    const at = Config.BASE_ADDRESS_0 + 4 * index;
+    const low = BigInt((this.read(at, 4) & (bar.type === 'io' ? Bar.IO_MASK : Bar.MEM_MASK)) >>> 0);
+    return bar.type === 'mem64' ? low | (BigInt(this.read(at + 4, 4)) << 32n) : low;
+  }
+
+  /** What firmware does: place BAR `index`. @throws VfioError EINVAL when not declared, misaligned, or above what the BAR can hold */
+  setBarAddress(index: number, address: bigint): void {
+    const bar = this.#bar(index);
+    checkU64(address, `address of BAR ${index}`);
+    if (address % BigInt(bar.size) !== 0n || (bar.type !== 'mem64' && address + BigInt(bar.size) > 2n ** 32n)) {
+      throw new VfioError(
+        'EINVAL',
+        `${this.declaration.name}: BAR ${index} (${bar.type}, ${hex(bar.size)} bytes) cannot be at ${hex(address)}`,
+      );
+    }
+    const at = Config.BASE_ADDRESS_0 + 4 * index;
+    this.write(at, 4, Number(address & 0xffff_ffffn));
+    if (bar.type === 'mem64') this.write(at + 4, 4, Number(address >> 32n));
+  }
+
+  /** Bytes of the ROM BAR; 0 without one. */
+  get romSize(): number {
+    return romBarSize(this.declaration);
+  }
+
+  /** The bus address in the ROM BAR, without its enable bit. */
+  get romAddress(): number {
+    return (this.read(this.#romOffset, 4) & Bar.ROM_MASK) >>> 0;
+  }
+
+  set romAddress(address: number) {
+    checkIndex(address, 0xffff_ffff, 'address of the ROM BAR');
+    this.writeBits(this.#romOffset, 4, address, Bar.ROM_MASK);
+  }
+
+  get #romOffset(): number {
+    return this.declaration.header === 'bridge' ? Config.BRIDGE_ROM_ADDRESS : Config.ROM_ADDRESS;
+  }
+}
