@@ -3,11 +3,13 @@
  * through of that is another matter, see permissions.ts. Extended capabilities are in extended-capabilities.ts.
  */
 
-import type { Width } from '../abi/device-host.ts';
 import { Af, CapId, Msi, Msix, PciExp, PciExpType, Pcix, Pm, Vndr, Vpd } from '../abi/pci.ts';
 import { checkIndex, hex } from '../base/check.ts';
 import { VfioError } from '../base/errno.ts';
+import { CapabilityBuilder, type Placed } from './capability-builder.ts';
 import type { Capability } from './declaration.ts';
+
+export * from './extended-capabilities.ts';
 
 /** Power management: D0 and D3hot always; D1, D2 and PME on request. */
 export function pm(
