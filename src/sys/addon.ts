@@ -1,0 +1,97 @@
+/**
+ * The C addon: one function per system call, each answering what the call answered or -errno. Loaded on first use, so that whatever needs no
+ * descriptor works without a compiler. Only this room calls it.
+ */
+import { spawnSync } from 'node:child_process';
+import { existsSync, statSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { fileURLToPath } from 'node:url';
+import { errnoName, VfioError } from '../base/errno.ts';
+
+/** Numbers of asm-generic/fcntl.h, linux/memfd.h and poll(2): the same on x86-64 and arm64. */
+export const Sys = {
+  EFD_CLOEXEC: 0o2000000,
+  EFD_NONBLOCK: 0o4000,
+  O_NONBLOCK: 0o4000,
+  F_GETFL: 3,
+  F_SETFL: 4,
+  F_DUPFD_CLOEXEC: 1030,
+  F_ADD_SEALS: 1033,
+  F_GET_SEALS: 1034,
+  F_SEAL_SEAL: 1,
+  F_SEAL_SHRINK: 2,
+  F_SEAL_GROW: 4,
+  MFD_CLOEXEC: 1,
+  MFD_ALLOW_SEALING: 2,
+  MFD_NOEXEC_SEAL: 8,
+  POLLIN: 1,
+  POLLOUT: 4,
+} as const;
+
+export interface Addon {
+  close(fd: number): number;
+  fcntl(fd: number, command: number, argument: number): number;
+  /** revents, 0 when `timeoutMs` is up; -1 waits for ever. Blocks this thread. */
+  poll(fd: number, events: number, timeoutMs: number): number;
+  eventfd(initial: number, flags: number): number;
+  eventfdRead(fd: number): bigint | number;
+  eventfdWrite(fd: number, low: number, high: number): number;
+  memfdCreate(name: string, flags: number): number;
+  ftruncate(fd: number, length: number): number;
+  /** A shared, writable mapping of at most 4 GiB. */
+  mmap(fd: number, offset: number, length: number): ArrayBuffer | number;
+  /** Detaches, then unmaps. */
+  munmap(buffer: ArrayBuffer): number;
+  /** `callback` runs from the event loop while `fd` is readable, until stopped; stop before closing the descriptor. Sets O_NONBLOCK. */
+  watchStart(fd: number, callback: () => void): number;
+  watchStop(fd: number): number;
+  watchRef(fd: number, keepAlive: boolean): number;
+}
+
+const nativeFile = (name: string): string => fileURLToPath(new URL(`../../native/${name}`, import.meta.url));
+
+/** Where the binary is: for worker threads and tests that load it themselves. */
+export const addonPath = nativeFile('vfio_ts.node');
+
+let loaded: Addon | undefined;
+
+/**
+ * The addon, built first when its binary is missing or older than its source (npm's scripts were off, or the source was updated).
+ *
+ * @throws VfioError ENOSYS when it cannot be built or loaded, with the reason
+ */
+export function addon(): Addon {
+  loaded ??= load();
+  return loaded;
+}
+
+function load(): Addon {
+  if (!existsSync(addonPath) || statSync(addonPath).mtimeMs < statSync(nativeFile('vfio_ts.c')).mtimeMs) {
+    const { status, stderr } = spawnSync(process.execPath, [nativeFile('build.js')], { encoding: 'utf8' });
+    if (status !== 0) throw notLoaded(stderr);
+  }
+  try {
+    return createRequire(import.meta.url)(addonPath) as Addon;
+  } catch (cause) {
+    throw notLoaded(String(cause), cause);
+  }
+}
+
+function notLoaded(why: string, cause?: unknown): VfioError {
+  return new VfioError('ENOSYS', `eventfds and shared memory need the C addon, which cannot be loaded: ${why.trim()}`, {
+    cause,
+    fix: 'Run "node native/build.js" in the package and act on what it says.',
+  });
+}
+
+/** `result` when it is not an error; else the errno as a `VfioError` that says what was tried. */
+export function checked(result: number, what: string): number {
+  if (result < 0) throw sysError(result, what);
+  return result;
+}
+
+/** The error for a negative result. An errno that our table does not name becomes EIO, with the number in the sentence. */
+export function sysError(result: number, what: string): VfioError {
+  const name = errnoName(result);
+  return name === undefined ? new VfioError('EIO', `${what}: errno ${-result}`) : new VfioError(name, `${what}: ${name}`);
+}

@@ -1,0 +1,243 @@
+import { spawnSync } from 'node:child_process';
+import { readdirSync } from 'node:fs';
+import { Worker } from 'node:worker_threads';
+import { describe, expect, it } from 'vitest';
+import { addon, addonPath, Sys } from './addon.ts';
+import { EventFd } from './eventfd.ts';
+import { FakeEventFd } from './fake.ts';
+import { OwnedFd } from './owned-fd.ts';
+
+const openDescriptors = (): number => readdirSync('/proc/self/fd').length;
+const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+/** Lets the event loop poll until `done`; bounded, so that a signal that never comes fails rather than hangs. */
+async function until(done: () => boolean): Promise<void> {
+  for (let turns = 0; turns < 10_000 && !done(); turns++) await nextTurn();
+}
+
+describe.each([
+  { name: 'EventFd', create: (): EventFd | FakeEventFd => EventFd.create() },
+  { name: 'FakeEventFd', create: (): EventFd | FakeEventFd => new FakeEventFd() },
+])('S2-27 $name, the shape both share', ({ create }) => {
+  it('S2-27 counts signals until they are read', () => {
+    using eventfd = create();
+    expect(eventfd.read()).toBe(null);
+    eventfd.signal();
+    eventfd.signal();
+    expect(eventfd.read()).toBe(2n);
+    expect(eventfd.read()).toBe(null);
+  });
+
+  it('S2-27 stays open until the last reference is put', () => {
+    const eventfd = create();
+    eventfd.get();
+    eventfd[Symbol.dispose]();
+    eventfd[Symbol.dispose]();
+    expect(eventfd.references).toBe(1);
+    eventfd.signal();
+    expect(eventfd.read()).toBe(1n);
+    eventfd.put();
+    expect(eventfd.references).toBe(0);
+  });
+
+  it('S2-27 once closed: signal is silent, all else is EBADF, one put too many is a bug', () => {
+    const eventfd = create();
+    eventfd[Symbol.dispose]();
+    eventfd.signal();
+    expect(() => eventfd.read()).toThrow(expect.objectContaining({ code: 'EBADF' }));
+    expect(() => eventfd.get()).toThrow(expect.objectContaining({ code: 'EBADF' }));
+    expect(() => eventfd.listen(() => {})).toThrow(expect.objectContaining({ code: 'EBADF' }));
+    expect(() => eventfd.put()).toThrow(/no references/);
+  });
+
+  it('B.9 a listener is called for signals before and after it came, empties the counter, and holds a reference', async () => {
+    const eventfd = create();
+    let calls = 0;
+    eventfd.signal();
+    const listening = eventfd.listen(() => calls++);
+    expect(eventfd.references).toBe(2);
+    await until(() => calls === 1);
+    eventfd.signal();
+    await until(() => calls === 2);
+    expect(calls).toBe(2);
+    expect(eventfd.read()).toBe(null);
+    eventfd[Symbol.dispose]();
+    eventfd.signal();
+    await until(() => calls === 3);
+    expect(calls).toBe(3);
+    listening[Symbol.dispose]();
+    listening[Symbol.dispose]();
+    expect(eventfd.references).toBe(0);
+  });
+
+  it('B.9 a listener disposed by an earlier one in the same delivery is not called', async () => {
+    using eventfd = create();
+    const seen: string[] = [];
+    let second: Disposable | null = null;
+    using first = eventfd.listen(() => {
+      seen.push('first');
+      second?.[Symbol.dispose]();
+    });
+    second = eventfd.listen(() => seen.push('second'));
+    eventfd.signal();
+    await until(() => seen.length > 0);
+    expect(seen).toEqual(['first']);
+    expect(eventfd.references).toBe(2);
+    expect(first).toBeDefined();
+  });
+
+  it('B.9 listening again after the last listener went works', async () => {
+    using eventfd = create();
+    let calls = 0;
+    for (let round = 1; round <= 3; round++) {
+      using listening = eventfd.listen(() => calls++);
+      eventfd.signal();
+      await until(() => calls === round);
+      expect(listening).toBeDefined();
+    }
+    expect(calls).toBe(3);
+  });
+});
+
+describe('S2-27 EventFd, the real one', () => {
+  it('S2-27 leaves no descriptor behind: made, listened to, duplicated, dropped in any order', async () => {
+    EventFd.create()[Symbol.dispose]();
+    const before = openDescriptors();
+    for (let i = 0; i < 100; i++) {
+      const eventfd = EventFd.create();
+      const listening = eventfd.listen(() => {});
+      const other = EventFd.fromFd(eventfd.duplicateFd());
+      if (i % 2 === 0) listening[Symbol.dispose]();
+      eventfd[Symbol.dispose]();
+      other[Symbol.dispose]();
+      if (i % 2 === 1) listening[Symbol.dispose]();
+    }
+    await nextTurn();
+    expect(openDescriptors()).toBe(before);
+  });
+
+  it('B.9 a duplicate shares the counter', () => {
+    using eventfd = EventFd.create(5);
+    using other = EventFd.fromFd(eventfd.duplicateFd());
+    other.signal();
+    expect(eventfd.read()).toBe(6n);
+    expect(other.read()).toBe(null);
+  });
+
+  it('B.9 a full counter: add gives EAGAIN, signal neither throws nor blocks nor overflows', () => {
+    using eventfd = EventFd.create();
+    eventfd.add(0xffff_ffff_ffff_fffen);
+    expect(() => eventfd.add(1n)).toThrow(expect.objectContaining({ code: 'EAGAIN' }));
+    expect(() => eventfd.add(0xffff_ffff_ffff_ffffn)).toThrow(expect.objectContaining({ code: 'EINVAL' }));
+    eventfd.signal();
+    expect(eventfd.read()).toBe(0xffff_ffff_ffff_fffen);
+  });
+
+  it('B.9 waitSync answers whether it is readable, and leaves the counter', () => {
+    using eventfd = EventFd.create();
+    expect(eventfd.waitSync(0)).toBe(false);
+    eventfd.signal();
+    expect(eventfd.waitSync(0)).toBe(true);
+    expect(eventfd.waitSync(-1)).toBe(true);
+    expect(eventfd.read()).toBe(1n);
+  });
+
+  it('B.9 a number that is not open is EBADF, one that is no eventfd EINVAL, and neither leaks', () => {
+    using eventfd = EventFd.create();
+    const before = openDescriptors();
+    for (const bad of [999_999, -1, 1.5, Number.NaN, 2 ** 31, 2 ** 53]) {
+      expect(() => EventFd.fromNumber(bad)).toThrow(expect.objectContaining({ code: 'EBADF' }));
+    }
+    using memfd = OwnedFd.own(addon().memfdCreate('x', Sys.MFD_CLOEXEC), 'memfd');
+    expect(() => EventFd.fromNumber(memfd.number)).toThrow(expect.objectContaining({ code: 'EINVAL' }));
+    expect(() => EventFd.fromFd(memfd.duplicate())).toThrow(expect.objectContaining({ code: 'EINVAL' }));
+    expect(openDescriptors()).toBe(before + 1);
+    using same = EventFd.fromNumber(eventfd.duplicateFd().number);
+    same.signal();
+    expect(eventfd.read()).toBe(1n);
+  });
+
+  it('B.9 bad initial counts are EINVAL', () => {
+    for (const bad of [-1, Number.NaN, 0.5, 2 ** 32, 2 ** 53]) {
+      expect(() => EventFd.create(bad)).toThrow(expect.objectContaining({ code: 'EINVAL' }));
+    }
+  });
+
+  it("B.9 somebody's blocking eventfd: signalling leaves it blocking, a full one does not block us, reading an empty one does not either", () => {
+    const owner = OwnedFd.own(addon().eventfd(0, Sys.EFD_CLOEXEC), 'eventfd');
+    const isBlocking = (): boolean => (addon().fcntl(owner.number, Sys.F_GETFL, 0) & Sys.O_NONBLOCK) === 0;
+    using eventfd = EventFd.fromNumber(owner.number);
+    eventfd.signal();
+    expect(addon().eventfdRead(owner.number)).toBe(1n);
+    expect(addon().eventfdWrite(owner.number, 0xffff_fffe, 0xffff_ffff)).toBe(8);
+    eventfd.signal();
+    expect(isBlocking()).toBe(true);
+    expect(eventfd.read()).toBe(0xffff_ffff_ffff_fffen);
+    expect(eventfd.read()).toBe(null);
+    expect(isBlocking()).toBe(false);
+    owner[Symbol.dispose]();
+  });
+
+  it('B.9 signals from a worker thread reach a listener here', async () => {
+    using eventfd = EventFd.create();
+    using fd = eventfd.duplicateFd();
+    let calls = 0;
+    using listening = eventfd.listen(() => calls++, { keepAlive: true });
+    const worker = new Worker(
+      'const { workerData: w } = require("node:worker_threads"); const m = { exports: {} };' +
+        'process.dlopen(m, w.path); m.exports.eventfdWrite(w.fd, 1, 0);',
+      { eval: true, workerData: { path: addonPath, fd: fd.number } },
+    );
+    const code = await new Promise((resolve) => worker.once('exit', resolve));
+    await until(() => calls > 0);
+    expect(code).toBe(0);
+    expect(calls).toBe(1);
+    expect(listening).toBeDefined();
+  });
+});
+
+describe('S2-27 the end of a process or thread that still listens', () => {
+  const inProcess = (body: string) =>
+    spawnSync(
+      process.execPath,
+      ['-e', `const m = { exports: {} }; process.dlopen(m, ${JSON.stringify(addonPath)}); const sys = m.exports; ${body}`],
+      {
+        encoding: 'utf8',
+        timeout: 15_000,
+      },
+    );
+  addon();
+
+  it('S2-27 a listener does not keep the process alive unless asked to', () => {
+    const quiet = inProcess(
+      'const fd = sys.eventfd(0, 0o2004000); sys.watchStart(fd, () => {}); sys.watchRef(fd, false); console.log("end");',
+    );
+    expect(quiet).toMatchObject({ status: 0, signal: null, stdout: 'end\n' });
+    const kept = inProcess(
+      'const fd = sys.eventfd(0, 0o2004000); sys.watchStart(fd, () => { console.log("called"); sys.watchStop(fd); }); setTimeout(() => sys.eventfdWrite(fd, 1, 0), 1).unref();' +
+        'process.on("exit", () => console.log("end"));',
+    );
+    expect(kept).toMatchObject({ status: 0, stdout: 'called\nend\n' });
+  });
+
+  it('S2-27 a worker that ends, or is terminated, with live watchers and mappings does not abort the process, and its mappings go', () => {
+    const result = inProcess(`
+      const { Worker } = require('node:worker_threads'); const { readFileSync } = require('node:fs');
+      const body = (end) => \`const m = { exports: {} }; process.dlopen(m, ${JSON.stringify(addonPath)}); const sys = m.exports;
+        for (let i = 0; i < 3; i++) { const fd = sys.eventfd(i, 0o2004000); sys.watchStart(fd, () => {}); if (i === 2) sys.watchStop(fd); }
+        const fd = sys.memfdCreate('left-behind', 1); sys.ftruncate(fd, 4096); globalThis.kept = sys.mmap(fd, 0, 4096); require('node:worker_threads').parentPort.postMessage(0); \${end}\`;
+      const run = (end, stop) => new Promise((resolve) => { const w = new Worker(body(end), { eval: true }); w.on('message', () => stop(w)); w.on('exit', resolve); });
+      (async () => {
+        for (let i = 0; i < 5; i++) { await run('process.exit(0)', () => {}); await run('setInterval(() => {}, 1000)', (w) => w.terminate()); }
+        console.log('maps', readFileSync('/proc/self/maps', 'utf8').includes('left-behind'));
+      })();`);
+    expect(result).toMatchObject({ status: 0, signal: null, stdout: 'maps false\n' });
+  });
+
+  it('S2-27 a listener that throws is an uncaught exception, not a crash', () => {
+    const result = inProcess(
+      'const fd = sys.eventfd(1, 0o2004000); process.on("uncaughtException", (e) => { console.log(e.message); sys.watchStop(fd); });' +
+        'sys.watchStart(fd, () => { throw new Error("ours"); });',
+    );
+    expect(result).toMatchObject({ status: 0, stdout: 'ours\n' });
+  });
+});

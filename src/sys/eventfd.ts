@@ -1,0 +1,177 @@
+/** An eventfd: a counter in the kernel that other processes, KVM and other threads can signal and wait for. */
+import type { InterruptSink, InterruptSource } from '../abi/device.ts';
+import { checkIndex, checkU64 } from '../base/check.ts';
+import { Cleanup } from '../base/cleanup.ts';
+import { VfioError } from '../base/errno.ts';
+import { type Addon, addon, checked, Sys, sysError } from './addon.ts';
+import { OwnedFd } from './owned-fd.ts';
+
+interface Listener {
+  readonly call: () => void;
+  readonly keepAlive: boolean;
+}
+
+/**
+ * Counted: the creator holds one reference until `dispose`, whoever keeps the sink holds one from `get` to `put`, and so does every listener.
+ * The descriptor is closed when the last is gone, as Linux's eventfd_ctx outlives its descriptors.
+ */
+export class EventFd implements InterruptSink, InterruptSource, Disposable {
+  readonly #fd: OwnedFd;
+  readonly #sys: Addon = addon();
+  readonly #listeners = new Set<Listener>();
+  /** Open file descriptions of others may block: we must not. */
+  #mayBlock: boolean;
+  #references = 1;
+  #disposed = false;
+  #watching = false;
+
+  private constructor(fd: OwnedFd, mayBlock: boolean) {
+    this.#fd = fd;
+    this.#mayBlock = mayBlock;
+  }
+
+  /** @param initial the counter's first value, 32 bits   @throws VfioError EINVAL; EMFILE when this process has no descriptor left */
+  static create(initial = 0): EventFd {
+    checkIndex(initial, 0xffff_ffff, 'the initial count');
+    const made = addon().eventfd(initial, Sys.EFD_CLOEXEC | Sys.EFD_NONBLOCK);
+    return new EventFd(OwnedFd.own(made, 'creating an eventfd'), false);
+  }
+
+  /**
+   * The eventfd behind a descriptor number of this process, which stays its owner's: what SET_IRQS does with the numbers it is given.
+   *
+   * @throws VfioError EBADF when the number is not open; EINVAL when it is something else than an eventfd
+   * @see linux/fs/eventfd.c, eventfd_ctx_fdget()
+   */
+  static fromNumber(fd: number): EventFd {
+    return EventFd.fromFd(OwnedFd.duplicate(fd));
+  }
+
+  /** Takes `fd` over, closing it when it is refused. @throws VfioError EINVAL when it is not an eventfd */
+  static fromFd(fd: OwnedFd): EventFd {
+    using undo = new Cleanup();
+    undo.use(fd);
+    const kind = fd.describe();
+    if (kind !== 'anon_inode:[eventfd]') throw new VfioError('EINVAL', `the descriptor is ${kind}, not an eventfd`);
+    const flags = checked(addon().fcntl(fd.number, Sys.F_GETFL, 0), 'reading the flags of an eventfd');
+    undo.move();
+    return new EventFd(fd, (flags & Sys.O_NONBLOCK) === 0);
+  }
+
+  get references(): number {
+    return this.#references;
+  }
+
+  /** Add one. A counter that is full stays full, a closed one stays closed: there is nobody to tell. */
+  signal(): void {
+    if (this.#fd.closed) return;
+    if (this.#mayBlock && this.#sys.poll(this.#fd.number, Sys.POLLOUT, 0) !== Sys.POLLOUT) return;
+    this.#sys.eventfdWrite(this.#fd.number, 1, 0);
+  }
+
+  /** Add `count` at once. @throws VfioError EAGAIN when the counter would pass 2^64-2; EINVAL for 2^64-1; EBADF once closed */
+  add(count: bigint): void {
+    checkU64(count, 'the count');
+    this.#neverBlock();
+    const written = this.#sys.eventfdWrite(this.#fd.number, Number(count & 0xffff_ffffn), Number(count >> 32n));
+    checked(written, `adding ${count} to an eventfd`);
+  }
+
+  /** The counter, which is zero afterwards; null when it was zero. @throws VfioError EBADF once closed */
+  read(): bigint | null {
+    this.#neverBlock();
+    const value = this.#sys.eventfdRead(this.#fd.number);
+    if (typeof value === 'bigint') return value;
+    const error = sysError(value, 'reading an eventfd');
+    if (error.code === 'EAGAIN') return null;
+    throw error;
+  }
+
+  /** Block this thread until the counter is not zero; false when `timeoutMs` passed first (-1 = for ever). The counter is left as it is. */
+  waitSync(timeoutMs: number): boolean {
+    return (checked(this.#sys.poll(this.#fd.number, Sys.POLLIN, timeoutMs), 'polling an eventfd') & Sys.POLLIN) !== 0;
+  }
+
+  /**
+   * Call `listener` from the event loop whenever the counter is not zero, and empty it. Signals that come together make one call, also one
+   * for those that came before. Does not keep the process alive unless `keepAlive` is set. Holds a reference until disposed.
+   *
+   * @throws VfioError EBADF once closed
+   */
+  listen(listener: () => void, options: { readonly keepAlive?: boolean } = {}): Disposable {
+    const entry: Listener = { call: listener, keepAlive: options.keepAlive ?? false };
+    const fd = this.#fd.number;
+    if (!this.#watching) {
+      checked(
+        this.#sys.watchStart(fd, () => this.#readable()),
+        'watching an eventfd',
+      );
+      this.#mayBlock = false;
+      this.#watching = true;
+    }
+    this.get();
+    this.#listeners.add(entry);
+    this.#updateKeepAlive();
+    return { [Symbol.dispose]: () => this.#unlisten(entry) };
+  }
+
+  /** @throws VfioError EBADF once closed */
+  get(): this {
+    if (this.#references === 0) throw new VfioError('EBADF', 'the eventfd is closed');
+    this.#references++;
+    return this;
+  }
+
+  put(): void {
+    if (this.#references === 0) throw new Error('put of an eventfd that has no references');
+    if (--this.#references === 0) this.#fd[Symbol.dispose]();
+  }
+
+  /** Another descriptor for the same counter, to hand to someone. @throws VfioError EBADF once closed */
+  duplicateFd(): OwnedFd {
+    return this.#fd.duplicate();
+  }
+
+  /** Drops the creator's reference. Idempotent. */
+  [Symbol.dispose](): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    this.put();
+  }
+
+  /**
+   * A peer's eventfd may be a blocking one. Signalling leaves that alone, since the peer reads it; reading from it here does not, since a
+   * blocked read would stop this process.
+   */
+  #neverBlock(): void {
+    if (!this.#mayBlock) return;
+    const fd = this.#fd.number;
+    const flags = checked(this.#sys.fcntl(fd, Sys.F_GETFL, 0), 'reading the flags of an eventfd');
+    checked(this.#sys.fcntl(fd, Sys.F_SETFL, flags | Sys.O_NONBLOCK), 'making an eventfd non-blocking');
+    this.#mayBlock = false;
+  }
+
+  #readable(): void {
+    // Somebody else may have read it in between: then there is nothing to tell.
+    if (this.read() === null) return;
+    for (const listener of [...this.#listeners]) if (this.#listeners.has(listener)) listener.call();
+  }
+
+  #unlisten(entry: Listener): void {
+    if (!this.#listeners.delete(entry)) return;
+    if (this.#listeners.size === 0) {
+      // Before the descriptor may close: a reused number would get no events.
+      this.#sys.watchStop(this.#fd.number);
+      this.#watching = false;
+    } else {
+      this.#updateKeepAlive();
+    }
+    this.put();
+  }
+
+  #updateKeepAlive(): void {
+    let keepAlive = false;
+    for (const listener of this.#listeners) keepAlive ||= listener.keepAlive;
+    this.#sys.watchRef(this.#fd.number, keepAlive);
+  }
+}

@@ -1,0 +1,120 @@
+/** Memory in a memfd, mapped here: any process that is handed the descriptor sees the same bytes, without a copy. */
+import { fstatSync } from 'node:fs';
+import { type DirectMemory, type MemoryAllocator, WINDOW_BYTES } from '../abi/memory.ts';
+import { checkIndex } from '../base/check.ts';
+import { Cleanup } from '../base/cleanup.ts';
+import { Errno, VfioError } from '../base/errno.ts';
+import { type Addon, addon, checked, Sys, sysError } from './addon.ts';
+import { OwnedFd } from './owned-fd.ts';
+
+const PAGE = 4096;
+
+/** One piece of memory is at most this large: 256 windows. Pages that nobody touched take no room. */
+export const MEMFD_MAX_BYTES = 2 ** 40;
+
+/** `size` as whole pages. @throws VfioError EINVAL unless it is a positive integer; ENOMEM above `max` */
+export function wholePages(size: number, max: number): number {
+  checkIndex(size, Number.MAX_SAFE_INTEGER, 'the size of the memory');
+  if (size === 0) throw new VfioError('EINVAL', 'memory of 0 bytes');
+  if (size > max) throw new VfioError('ENOMEM', `memory of ${size} bytes; one piece holds at most ${max}`);
+  return Math.ceil(size / PAGE) * PAGE;
+}
+
+export class MemfdMemory implements DirectMemory {
+  readonly kind = 'direct';
+  readonly size: number;
+  /** Empty once the last reference is gone. A view taken from here before then is detached: it has length 0, and a DataView throws. */
+  readonly windows: readonly Uint8Array<ArrayBuffer>[];
+  readonly #sys: Addon = addon();
+  readonly #fd: OwnedFd;
+  readonly #undo: Cleanup;
+  #references = 1;
+  #disposed = false;
+
+  private constructor(fd: OwnedFd, offset: number, size: number) {
+    using undo = new Cleanup();
+    undo.use(fd);
+    const windows: Uint8Array<ArrayBuffer>[] = [];
+    for (let at = 0; at < size; at += WINDOW_BYTES) {
+      const length = Math.min(WINDOW_BYTES, size - at);
+      const buffer = this.#sys.mmap(fd.number, offset + at, length);
+      if (typeof buffer === 'number') throw sysError(buffer, `mapping ${length} bytes of memory`);
+      undo.defer(() => this.#sys.munmap(buffer));
+      windows.push(new Uint8Array(buffer));
+    }
+    // First of all on the way out: whoever looks finds no window rather than an empty one.
+    undo.defer(() => windows.splice(0));
+    this.size = size;
+    this.windows = windows;
+    this.#fd = fd;
+    this.#undo = undo.move();
+  }
+
+  /**
+   * Zeroed memory of at least `size` bytes, rounded up to whole pages, in a memfd that nobody can resize: a peer that shrank it would make
+   * our loads fault.
+   *
+   * @throws VfioError EINVAL, ENOMEM, EMFILE
+   */
+  static readonly allocate: MemoryAllocator = (size) => {
+    const bytes = wholePages(size, MEMFD_MAX_BYTES);
+    const sys = addon();
+    const flags = Sys.MFD_CLOEXEC | Sys.MFD_ALLOW_SEALING;
+    let made = sys.memfdCreate('vfio-ts', flags | Sys.MFD_NOEXEC_SEAL);
+    // Linux before 6.3 does not know the flag; after it, memory without it may be forbidden (vm.memfd_noexec).
+    if (made === -Errno.EINVAL) made = sys.memfdCreate('vfio-ts', flags);
+    using undo = new Cleanup();
+    const fd = undo.use(OwnedFd.own(made, 'creating a memfd'));
+    checked(sys.ftruncate(fd.number, bytes), `sizing a memfd to ${bytes} bytes`);
+    checked(sys.fcntl(fd.number, Sys.F_ADD_SEALS, Sys.F_SEAL_SHRINK | Sys.F_SEAL_GROW | Sys.F_SEAL_SEAL), 'sealing a memfd');
+    undo.move();
+    return new MemfdMemory(fd, 0, bytes);
+  };
+
+  /**
+   * Memory that came as a descriptor. Takes `fd` over, closing it when it is refused.
+   *
+   * @param offset where it starts in the file, `size` its length: bytes, both multiples of 4096
+   * @throws VfioError EINVAL when misaligned, or past the file's end (a load there would kill this process); ENOMEM; ENODEV when it cannot be mapped
+   */
+  static fromFd(fd: OwnedFd, offset: number, size: number): MemfdMemory {
+    using undo = new Cleanup();
+    undo.use(fd);
+    checkIndex(offset, Number.MAX_SAFE_INTEGER, 'the offset');
+    if (wholePages(size, MEMFD_MAX_BYTES) !== size || offset % PAGE !== 0) {
+      throw new VfioError('EINVAL', `offset ${offset} and size ${size} must be multiples of ${PAGE}`);
+    }
+    const length = fstatSync(fd.number).size;
+    if (offset + size > length) throw new VfioError('EINVAL', `bytes ${offset} to ${offset + size} of a file of ${length} bytes`);
+    undo.move();
+    return new MemfdMemory(fd, offset, size);
+  }
+
+  get references(): number {
+    return this.#references;
+  }
+
+  /** @throws VfioError EBADF when the memory is gone */
+  get(): this {
+    if (this.#references === 0) throw new VfioError('EBADF', 'the memory was released');
+    this.#references++;
+    return this;
+  }
+
+  put(): void {
+    if (this.#references === 0) throw new Error('put of memory that has no references');
+    if (--this.#references === 0) this.#undo[Symbol.dispose]();
+  }
+
+  /** Another descriptor for the same pages, to hand to someone. @throws VfioError EBADF when the memory is gone */
+  duplicateFd(): OwnedFd {
+    return this.#fd.duplicate();
+  }
+
+  /** Drops the creator's reference. Idempotent. */
+  [Symbol.dispose](): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    this.put();
+  }
+}

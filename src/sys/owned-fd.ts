@@ -1,0 +1,51 @@
+/** A file descriptor that somebody owns: closed once, by them. Descriptor numbers appear nowhere outside this room. */
+import { readlinkSync } from 'node:fs';
+import { checkIndex } from '../base/check.ts';
+import { VfioError } from '../base/errno.ts';
+import { addon, checked, Sys } from './addon.ts';
+
+export class OwnedFd implements Disposable {
+  #fd: number;
+
+  private constructor(fd: number) {
+    this.#fd = fd;
+  }
+
+  /** Take over a number that a system call has just answered. @throws VfioError the errno that it carries when it is negative */
+  static own(result: number, what: string): OwnedFd {
+    return new OwnedFd(checked(result, what));
+  }
+
+  /** A descriptor of our own for the file that `fd`, a number that stays someone else's, refers to. @throws VfioError EBADF when it is not open */
+  static duplicate(fd: number): OwnedFd {
+    checkIndex(fd, 0x7fff_ffff, 'the descriptor', 'EBADF');
+    return OwnedFd.own(addon().fcntl(fd, Sys.F_DUPFD_CLOEXEC, 0), `duplicating descriptor ${fd}`);
+  }
+
+  /** For calls of this room only. @throws VfioError EBADF once closed */
+  get number(): number {
+    if (this.#fd < 0) throw new VfioError('EBADF', 'the descriptor is closed');
+    return this.#fd;
+  }
+
+  get closed(): boolean {
+    return this.#fd < 0;
+  }
+
+  /** @throws VfioError EBADF once closed; EMFILE when this process has no descriptor left */
+  duplicate(): OwnedFd {
+    return OwnedFd.duplicate(this.number);
+  }
+
+  /** What the kernel calls the file: `anon_inode:[eventfd]`, `/memfd:name (deleted)`, `socket:[123]`, or a path. */
+  describe(): string {
+    return readlinkSync(`/proc/self/fd/${this.number}`);
+  }
+
+  /** Close. Idempotent. The result is not looked at: Linux frees the number even when close answers an error. */
+  [Symbol.dispose](): void {
+    const fd = this.#fd;
+    this.#fd = -1;
+    if (fd >= 0) addon().close(fd);
+  }
+}
