@@ -1,0 +1,237 @@
+/**
+ * Ordered, non-overlapping intervals of integers, each with a 32-bit number ("slot") that says whose it is.
+ *
+ * Keys are doubles, so an interval may lie anywhere in [0, 2^53). Two levels: a directory of blocks of up to 256 intervals, each block three
+ * arrays in one buffer (20 bytes per interval). A look-up is a binary search in the directory and one in the block, or one comparison when the
+ * interval found last is hit again. Nothing is allocated but whole blocks, and no look-up allocates at all.
+ */
+const BLOCK = 256;
+/** Below this many intervals a block tries to join its neighbour, so that memory follows the number of intervals down as well as up. */
+const SPARSE = 64;
+
+/** `keys[0..BLOCK)` are the first points, `keys[BLOCK..2·BLOCK)` the last ones. */
+interface Block {
+  count: number;
+  readonly keys: Float64Array;
+  readonly slots: Uint32Array;
+}
+
+function makeBlock(): Block {
+  const buffer = new ArrayBuffer(BLOCK * 20);
+  return { count: 0, keys: new Float64Array(buffer, 0, 2 * BLOCK), slots: new Uint32Array(buffer, 16 * BLOCK, BLOCK) };
+}
+
+/** Index of the last of the first `count` values that is <= point, -1 when none is. */
+function lastAtMost(values: Float64Array, count: number, point: number): number {
+  let low = 0;
+  let high = count;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (values[middle] <= point) low = middle + 1;
+    else high = middle;
+  }
+  return low - 1;
+}
+
+export class IntervalMap {
+  readonly #blocks: Block[] = [];
+  /** First point of each block: the directory that is searched. */
+  #starts = new Float64Array(16);
+  #size = 0;
+  /** First and last point of the interval found last; first > last when there is none. In an array, so that storing them allocates nothing. */
+  readonly #found = new Float64Array([1, 0]);
+  #foundSlot = -1;
+
+  /** Number of intervals. */
+  get size(): number {
+    return this.#size;
+  }
+
+  /** First point of the interval that `find` or `seek` returned last. Meaningless after `insert`, `remove` or `clear`, or after a -1. */
+  get foundFirst(): number {
+    return this.#found[0];
+  }
+
+  /** Last point (inclusive) of that interval. */
+  get foundLast(): number {
+    return this.#found[1];
+  }
+
+  /** Slot of the interval that holds `point`, or -1. Its bounds are in `foundFirst` and `foundLast`. */
+  find(point: number): number {
+    const found = this.#found;
+    if (point >= found[0] && point <= found[1]) return this.#foundSlot;
+    const b = lastAtMost(this.#starts, this.#blocks.length, point);
+    if (b < 0) return -1;
+    const block = this.#blocks[b];
+    const keys = block.keys;
+    const i = lastAtMost(keys, block.count, point);
+    // Blocks are never empty and a block's start is its first key, so i >= 0.
+    if (keys[BLOCK + i] < point) return -1;
+    return this.#hit(block, i);
+  }
+
+  /**
+   * Slot of the first interval that ends at `point` or after, or -1: where an ordered walk starts. Go on with `seek(foundLast + 1)`.
+   * Intervals may be removed between the steps.
+   */
+  seek(point: number): number {
+    const blocks = this.#blocks;
+    let b = lastAtMost(this.#starts, blocks.length, point);
+    if (b < 0) return blocks.length === 0 ? -1 : this.#hit(blocks[0], 0);
+    let i = lastAtMost(blocks[b].keys, blocks[b].count, point);
+    if (blocks[b].keys[BLOCK + i] < point && ++i === blocks[b].count) {
+      i = 0;
+      if (++b === blocks.length) return -1;
+    }
+    return this.#hit(blocks[b], i);
+  }
+
+  /** Whether any interval has a point in [first, last]. */
+  overlaps(first: number, last: number): boolean {
+    return this.seek(first) >= 0 && this.#found[0] <= last;
+  }
+
+  /**
+   * Add [first, last].
+   *
+   * @param first,last  integers in [0, 2^53), first <= last: checked by the caller, at the door
+   * @param slot  an unsigned 32-bit number
+   * @returns false, with nothing changed, when it would overlap
+   */
+  insert(first: number, last: number, slot: number): boolean {
+    const blocks = this.#blocks;
+    let b = lastAtMost(this.#starts, blocks.length, first);
+    let i = 0;
+    if (b >= 0) {
+      const block = blocks[b];
+      i = lastAtMost(block.keys, block.count, first);
+      if (block.keys[BLOCK + i] >= first) return false;
+      i++;
+      const next = i < block.count ? block.keys[i] : b + 1 < blocks.length ? this.#starts[b + 1] : Number.POSITIVE_INFINITY;
+      if (next <= last) return false;
+    } else if (blocks.length === 0) {
+      this.#addBlock(0, makeBlock());
+      b = 0;
+    } else {
+      if (this.#starts[0] <= last) return false;
+      b = 0;
+    }
+    let block = blocks[b];
+    if (block.count === BLOCK) {
+      block = this.#split(b, i);
+      if (block !== blocks[b]) {
+        i -= blocks[b].count;
+        b++;
+      }
+    }
+    const { keys, slots } = block;
+    for (let k = block.count; k > i; k--) {
+      keys[k] = keys[k - 1];
+      keys[BLOCK + k] = keys[BLOCK + k - 1];
+      slots[k] = slots[k - 1];
+    }
+    keys[i] = first;
+    keys[BLOCK + i] = last;
+    slots[i] = slot;
+    block.count++;
+    this.#size++;
+    if (i === 0) this.#starts[b] = first;
+    this.#forget();
+    return true;
+  }
+
+  /** Remove the interval that starts at `first`. Its slot, or -1 when none starts there. */
+  remove(first: number): number {
+    const b = lastAtMost(this.#starts, this.#blocks.length, first);
+    if (b < 0) return -1;
+    const block = this.#blocks[b];
+    const { keys, slots } = block;
+    const i = lastAtMost(keys, block.count, first);
+    if (keys[i] !== first) return -1;
+    const slot = slots[i];
+    const count = --block.count;
+    for (let k = i; k < count; k++) {
+      keys[k] = keys[k + 1];
+      keys[BLOCK + k] = keys[BLOCK + k + 1];
+      slots[k] = slots[k + 1];
+    }
+    this.#size--;
+    this.#forget();
+    if (count === 0) this.#dropBlock(b);
+    else {
+      if (i === 0) this.#starts[b] = keys[0];
+      if (count < SPARSE) this.#join(b);
+    }
+    return slot;
+  }
+
+  clear(): void {
+    this.#blocks.length = 0;
+    this.#starts = new Float64Array(16);
+    this.#size = 0;
+    this.#forget();
+  }
+
+  #hit(block: Block, i: number): number {
+    this.#found[0] = block.keys[i];
+    this.#found[1] = block.keys[BLOCK + i];
+    this.#foundSlot = block.slots[i];
+    return this.#foundSlot;
+  }
+
+  #forget(): void {
+    this.#found[0] = 1;
+    this.#found[1] = 0;
+    this.#foundSlot = -1;
+  }
+
+  /**
+   * Make room in full block `b` for an insert at `i`; the block that takes it. Appending after everything opens an empty block instead of
+   * halving the full one, so that maps made in ascending order fill their blocks.
+   */
+  #split(b: number, i: number): Block {
+    const full = this.#blocks[b];
+    const fresh = makeBlock();
+    const keep = i === BLOCK && b === this.#blocks.length - 1 ? BLOCK : BLOCK / 2;
+    fresh.count = BLOCK - keep;
+    fresh.keys.set(full.keys.subarray(keep, BLOCK));
+    fresh.keys.set(full.keys.subarray(BLOCK + keep), BLOCK);
+    fresh.slots.set(full.slots.subarray(keep));
+    full.count = keep;
+    this.#addBlock(b + 1, fresh);
+    return i > keep || keep === BLOCK ? fresh : full;
+  }
+
+  /** Join block `b` with a neighbour when both fit well into one. */
+  #join(b: number): void {
+    const blocks = this.#blocks;
+    const fits = (n: number) => n >= 0 && n < blocks.length && blocks[n].count + blocks[b].count <= BLOCK - SPARSE;
+    const to = fits(b - 1) ? b - 1 : fits(b + 1) ? b : -1;
+    if (to < 0) return;
+    const left = blocks[to];
+    const right = blocks[to + 1];
+    left.keys.set(right.keys.subarray(0, right.count), left.count);
+    left.keys.set(right.keys.subarray(BLOCK, BLOCK + right.count), BLOCK + left.count);
+    left.slots.set(right.slots.subarray(0, right.count), left.count);
+    left.count += right.count;
+    this.#dropBlock(to + 1);
+  }
+
+  #addBlock(at: number, block: Block): void {
+    const count = this.#blocks.length;
+    if (count === this.#starts.length) {
+      const larger = new Float64Array(2 * count);
+      larger.set(this.#starts);
+      this.#starts = larger;
+    }
+    this.#starts.copyWithin(at + 1, at, count);
+    this.#starts[at] = block.keys[0];
+    this.#blocks.splice(at, 0, block);
+  }
+
+  #dropBlock(at: number): void {
+    this.#starts.copyWithin(at, at + 1, this.#blocks.length);
+    this.#blocks.splice(at, 1);
+  }
+}

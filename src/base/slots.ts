@@ -1,0 +1,49 @@
+/**
+ * Small numbers to hand out and take back: indexes into parallel arrays, so that a table of many entries is a few typed arrays instead of many
+ * objects. Four bytes per slot. The lowest free ones are not preferred: the one freed last is handed out next.
+ */
+export class Slots {
+  static readonly initialCapacity = 16;
+  /** Free list: `#next[slot]` is the next free slot + 1, 0 at the end. */
+  #next = new Uint32Array(Slots.initialCapacity);
+  #free = 0;
+  #fresh = 0;
+  #used = 0;
+
+  /** Slots handed out now. */
+  get used(): number {
+    return this.#used;
+  }
+
+  /** Every slot handed out is below this: the length parallel arrays need. Doubles when full; back to the initial one when all are free. */
+  get capacity(): number {
+    return this.#next.length;
+  }
+
+  take(): number {
+    this.#used++;
+    if (this.#free !== 0) {
+      const slot = this.#free - 1;
+      this.#free = this.#next[slot];
+      return slot;
+    }
+    if (this.#fresh === this.#next.length) {
+      const larger = new Uint32Array(2 * this.#fresh);
+      larger.set(this.#next);
+      this.#next = larger;
+    }
+    return this.#fresh++;
+  }
+
+  /** Take `slot` back. The caller gives back each one once. */
+  give(slot: number): void {
+    if (--this.#used === 0) {
+      this.#free = 0;
+      this.#fresh = 0;
+      if (this.#next.length > Slots.initialCapacity) this.#next = new Uint32Array(Slots.initialCapacity);
+      return;
+    }
+    this.#next[slot] = this.#free;
+    this.#free = slot + 1;
+  }
+}
