@@ -5,7 +5,7 @@
  */
 
 import type { Width } from '../abi/device-host.ts';
-import { Bar, CapId, CFG_SPACE_EXP_SIZE, CFG_SPACE_SIZE, Command, Config, HeaderType, Pm, PowerState, Status } from '../abi/pci.ts';
+import { Bar, CapId, CFG_SPACE_EXP_SIZE, CFG_SPACE_SIZE, Command, Config, HeaderType, Pm, PowerState, Status, Vpd } from '../abi/pci.ts';
 import { checkIndex, checkU64, hex } from '../base/check.ts';
 import { VfioError } from '../base/errno.ts';
 import { barRegisters, romBarSize } from './bars.ts';
@@ -155,14 +155,16 @@ export class ConfigSpace {
     for (const listener of this.#listeners) listener(offset, width);
   }
 
-  /** The F bit was written: 0 asks for four bytes of the image, 1 stores them. Its toggling says done; past the image it stays. */
+  /** The F bit was written: 0 asks for four bytes of the image, 1 stores them. Its toggling says done; a store past the image never is. */
   #vpdAccess(): void {
     const register = this.#vpd + Vpd.ADDR;
     const address = this.read(register, 2) & Vpd.ADDR_MASK & ~3;
-    if (address + 4 > this.#vpdImage.length) return;
     const data = this.#vpd + Vpd.DATA;
     const store = (this.bytes[register + 1]! & (Vpd.ADDR_F >> 8)) !== 0;
-    if (store) this.#vpdImage.set(this.bytes.subarray(data, data + 4), address);
+    if (address + 4 > this.#vpdImage.length) {
+      if (store) return;
+      this.bytes.fill(0, data, data + 4);
+    } else if (store) this.#vpdImage.set(this.bytes.subarray(data, data + 4), address);
     else this.bytes.set(this.#vpdImage.subarray(address, address + 4), data);
     this.bytes[register + 1] = this.bytes[register + 1]! ^ (Vpd.ADDR_F >> 8);
   }
