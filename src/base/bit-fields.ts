@@ -1,0 +1,56 @@
+/**
+ * Fields of a register, written the way specifications print them: most significant bit first, then the access.
+ *
+ *     { rdy: bit(0, 'ro'), shst: bits(3, 2, 'ro'), nssro: bit(4, 'w1c') }
+ */
+export type BitAccess = 'rw' | 'ro' | 'w1c';
+
+export interface BitField {
+  readonly msb: number;
+  readonly lsb: number;
+  /** 'w1c': software clears the field by writing ones. */
+  readonly access: BitAccess;
+  /** Value after power-on and reset. */
+  readonly reset: number;
+}
+
+export type BitFields = Readonly<Record<string, BitField>>;
+
+/** One bit. */
+export function bit(at: number, access: BitAccess = 'rw', reset: 0 | 1 = 0): BitField {
+  return { msb: at, lsb: at, access, reset };
+}
+
+/** Bits `msb` to `lsb`, both included; at most 32 of them. */
+export function bits(msb: number, lsb: number, access: BitAccess = 'rw', reset = 0): BitField {
+  return { msb, lsb, access, reset };
+}
+
+/** The field's bits within the 32-bit half that holds it (see `checkFields`), unshifted. */
+export function fieldMask(field: BitField): number {
+  const width = field.msb - field.lsb + 1;
+  return width === 32 ? 0xffff_ffff : 2 ** width - 1;
+}
+
+/**
+ * Checks a declaration at load: fields lie within the register, do not overlap, and do not straddle bit 32, so that each is a plain number.
+ *
+ * @throws Error naming the register and the field
+ */
+export function checkFields(register: string, width: number, fields: BitFields): void {
+  let used = 0n;
+  for (const [name, field] of Object.entries(fields)) {
+    const { msb, lsb, reset } = field;
+    const what = `${register}.${name}`;
+    if (!Number.isInteger(msb) || !Number.isInteger(lsb) || lsb < 0 || msb < lsb || msb >= width) {
+      throw new Error(`${what}: bits ${msb}:${lsb} do not lie in a register of ${width} bits (write the most significant bit first)`);
+    }
+    if (lsb < 32 && msb >= 32) throw new Error(`${what}: bits ${msb}:${lsb} straddle bit 32; declare two fields`);
+    if (!Number.isInteger(reset) || reset < 0 || reset > fieldMask(field)) {
+      throw new Error(`${what}: reset value ${reset} does not fit in ${msb - lsb + 1} bits`);
+    }
+    const mask = BigInt(fieldMask(field)) << BigInt(lsb);
+    if ((used & mask) !== 0n) throw new Error(`${what}: bits ${msb}:${lsb} belong to another field already`);
+    used |= mask;
+  }
+}

@@ -1,0 +1,254 @@
+/**
+ * A model's BARs, declared: `bar('4K', { ident: reg(0x00).ro(1), … })` for registers, `memory('16M')` for plain memory.
+ * A register BAR is compiled once into flat tables (`RegisterLayout`), so that an access finds its register by two index operations.
+ */
+import type { BitFields } from '../../base/bit-fields.ts';
+import type { Reg, RegisterDeclaration } from './register.ts';
+
+// biome-ignore lint/suspicious/noExplicitAny: any register, whatever its view
+export type AnyReg = Reg<any, any>;
+export type Registers = Readonly<Record<string, AnyReg>>;
+
+/** What the model sees of a register BAR: each register by its name, a number, a bigint (64 bits) or its fields. */
+export type RegistersView<R> = {
+  -readonly [K in keyof R as R[K] extends Reg<infer V, infer _> ? (V extends number | bigint ? K : never) : never]: ViewOf<R[K]>;
+} & {
+  readonly [K in keyof R as R[K] extends Reg<infer V, infer _> ? (V extends number | bigint ? never : K) : never]: ViewOf<R[K]>;
+};
+
+type ViewOf<R> = R extends Reg<infer V, infer _> ? V : never;
+
+export type BarSize = number | `${number}K` | `${number}M` | `${number}G` | `${number}`;
+
+interface BarPlacement {
+  /** 'mem32' unless told, or 'mem64' above 2 GiB. A 64-bit BAR takes the next index too. */
+  readonly type?: 'mem32' | 'mem64' | 'io';
+  readonly prefetchable?: boolean;
+}
+
+export interface BarOptions extends BarPlacement {
+  /** What reads find where no register is; writes there are dropped. */
+  readonly holes?: 'zeros' | 'ones';
+}
+
+export class RegisterBar<R extends Registers> {
+  readonly backing = 'registers';
+  readonly size: number;
+  readonly type: 'mem32' | 'mem64' | 'io';
+  readonly prefetchable: boolean;
+  readonly layout: RegisterLayout;
+  /** Never set; carries the type. */
+  declare readonly registers: R;
+
+  constructor(size: number, registers: R, options: BarOptions) {
+    this.size = size;
+    this.type = options.type ?? placeFor(size);
+    this.prefetchable = options.prefetchable ?? false;
+    this.layout = new RegisterLayout(size, registers, options.holes === 'ones');
+  }
+}
+
+export class MemoryBar {
+  readonly backing = 'memory';
+  readonly size: number;
+  readonly type: 'mem32' | 'mem64';
+  readonly prefetchable: boolean;
+
+  constructor(size: number, options: BarPlacement) {
+    if (options.type === 'io') throw new Error('an I/O BAR cannot be plain memory: it is not mapped, so every access reaches the model');
+    this.size = size;
+    this.type = options.type ?? placeFor(size);
+    this.prefetchable = options.prefetchable ?? false;
+  }
+}
+
+/** A BAR of registers. @param size bytes, a power of two, or '4K', '1M', '2G' */
+export function bar<const R extends Registers>(size: BarSize, registers: R, options: BarOptions = {}): RegisterBar<R> {
+  return new RegisterBar(parseSize(size), registers, options);
+}
+
+/** A BAR of plain memory, which drivers and peers may map. Its bytes survive a reset, as those of a card do. */
+export function memory(size: BarSize, options: BarPlacement = {}): MemoryBar {
+  return new MemoryBar(parseSize(size), options);
+}
+
+export function parseSize(size: BarSize): number {
+  const match = typeof size === 'number' ? null : /^(\d+)([KMG]?)$/.exec(size);
+  const units = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30 } as const;
+  const bytes = typeof size === 'number' ? size : match === null ? Number.NaN : Number(match[1]) * units[match[2] as keyof typeof units];
+  if (!Number.isSafeInteger(bytes) || bytes < 4 || !Number.isInteger(Math.log2(bytes))) {
+    throw new Error(`BAR size ${JSON.stringify(size)}: give a power of two, in bytes or as '4K', '1M', '2G'`);
+  }
+  return bytes;
+}
+
+function placeFor(size: number): 'mem32' | 'mem64' {
+  return size > 2 ** 31 ? 'mem64' : 'mem32';
+}
+
+const PAGE = 4096;
+
+/**
+ * The tables of one register BAR. Slot 0 is the hole; a register's slot is its place in the declaration, from 1. `pages[p][b]` is the slot at
+ * byte b of page p; pages without registers are not there.
+ */
+export class RegisterLayout {
+  readonly names: readonly string[];
+  readonly declarations: readonly (RegisterDeclaration | null)[];
+  readonly pages: readonly (Uint16Array | undefined)[];
+  /** First byte past the last register: everything from there on is a hole. */
+  readonly end: number;
+  readonly holesReadOnes: boolean;
+
+  readonly offset: Uint32Array;
+  readonly bytes: Uint8Array;
+  readonly widths: Uint8Array;
+  readonly readable: Uint8Array;
+  readonly zeroExtend: Uint8Array;
+  /** Bytes of a register that a read answers straight from storage; 0 where there is more to do. */
+  readonly plainRead: Uint8Array;
+  /** Low and high half of each register, at 2·slot and 2·slot + 1. */
+  readonly writable: Uint32Array;
+  readonly writeOneClears: Uint32Array;
+  readonly reset: Uint32Array;
+  readonly View: new (
+    words: Uint32Array,
+    quads: BigUint64Array,
+  ) => object;
+
+  constructor(size: number, registers: Registers, holesReadOnes: boolean) {
+    const entries = Object.entries(registers);
+    if (entries.length > 0xffff) throw new Error(`${entries.length} registers in one BAR; at most 65535`);
+    const count = entries.length + 1;
+    this.names = ['', ...entries.map(([name]) => name)];
+    this.declarations = [null, ...entries.map(([, r]) => r.declaration)];
+    this.holesReadOnes = holesReadOnes;
+    this.offset = new Uint32Array(count);
+    this.bytes = new Uint8Array(count);
+    this.widths = new Uint8Array(count);
+    this.readable = new Uint8Array(count);
+    this.zeroExtend = new Uint8Array(count);
+    this.plainRead = new Uint8Array(count);
+    this.writable = new Uint32Array(2 * count);
+    this.writeOneClears = new Uint32Array(2 * count);
+    this.reset = new Uint32Array(2 * count);
+    const pages: (Uint16Array | undefined)[] = [];
+    let end = 0;
+    entries.forEach(([name, { declaration: d }], i) => {
+      const slot = i + 1;
+      const at = `register ${name} at 0x${d.offset.toString(16)}`;
+      if (d.offset % d.bytes !== 0) throw new Error(`${at} is not aligned to its ${d.bytes} bytes`);
+      if (d.offset + d.bytes > size) throw new Error(`${at} lies past the end of its BAR of 0x${size.toString(16)} bytes`);
+      const page = pages[Math.floor(d.offset / PAGE)] ?? new Uint16Array(PAGE);
+      pages[Math.floor(d.offset / PAGE)] = page;
+      for (let b = d.offset % PAGE; b < (d.offset % PAGE) + d.bytes; b++) {
+        if (page[b] !== 0) throw new Error(`${at} overlaps ${this.names[page[b]!]}`);
+        page[b] = slot;
+      }
+      end = Math.max(end, d.offset + d.bytes);
+      this.offset[slot] = d.offset;
+      this.bytes[slot] = d.bytes;
+      this.widths[slot] = d.widths;
+      this.readable[slot] = Number(d.readable);
+      this.zeroExtend[slot] = Number(d.zeroExtend);
+      this.plainRead[slot] = d.readable && d.onRead === null && (d.widths & d.bytes) !== 0 ? d.bytes : 0;
+      setHalves(this.writable, slot, d.writable);
+      setHalves(this.writeOneClears, slot, d.writeOneClears);
+      setHalves(this.reset, slot, d.reset);
+    });
+    this.pages = Array.from({ length: pages.length }, (_, i) => pages[i]);
+    this.end = end;
+    this.View = makeView(entries.map(([name, r]) => [name, r.declaration]));
+  }
+}
+
+function setHalves(into: Uint32Array, slot: number, value: bigint): void {
+  into[2 * slot] = Number(value & 0xffff_ffffn);
+  into[2 * slot + 1] = Number(value >> 32n);
+}
+
+type Storage = { words: Uint32Array; quads: BigUint64Array };
+
+/**
+ * The class whose instances are `dev.bar0`: one per declaration, accessors on its prototype, so that all devices of a kind (and all their
+ * resets) share one hidden class.
+ */
+function makeView(registers: readonly (readonly [string, RegisterDeclaration])[]): RegisterLayout['View'] {
+  const grouped = registers.flatMap(([name, d], i) =>
+    d.fields === null ? [] : [{ name, View: makeFieldsView(i + 1, d.bytes, d.fields) }],
+  );
+  class BarView {
+    readonly words: Uint32Array;
+    readonly quads: BigUint64Array;
+    constructor(words: Uint32Array, quads: BigUint64Array) {
+      this.words = words;
+      this.quads = quads;
+      for (const { name, View } of grouped) Object.defineProperty(this, name, { value: new View(words, quads), enumerable: true });
+    }
+    /** What console.log shows of it. */
+    [Symbol.for('nodejs.util.inspect.custom')](): object {
+      return Object.fromEntries(registers.map(([name]) => [name, (this as unknown as Record<string, unknown>)[name]]));
+    }
+  }
+  registers.forEach(([name, d], i) => {
+    if (name === 'words' || name === 'quads' || name === 'constructor') throw new Error(`a register cannot be called '${name}'`);
+    if (d.fields === null) Object.defineProperty(BarView.prototype, name, { ...rawAccessor(i + 1, d.bytes), enumerable: true });
+  });
+  return BarView;
+}
+
+function makeFieldsView(slot: number, bytes: number, fields: BitFields): RegisterLayout['View'] {
+  class RegisterView {
+    readonly words: Uint32Array;
+    readonly quads: BigUint64Array;
+    constructor(words: Uint32Array, quads: BigUint64Array) {
+      this.words = words;
+      this.quads = quads;
+    }
+    [Symbol.for('nodejs.util.inspect.custom')](): object {
+      return Object.fromEntries(Object.keys(fields).map((name) => [name, (this as unknown as Record<string, number>)[name]]));
+    }
+  }
+  Object.defineProperty(RegisterView.prototype, 'value', rawAccessor(slot, bytes));
+  for (const [name, { msb, lsb }] of Object.entries(fields)) {
+    if (name === 'value' || name === 'words' || name === 'quads' || name === 'constructor')
+      throw new Error(`a field cannot be called '${name}'`);
+    const word = 2 * slot + (lsb >= 32 ? 1 : 0);
+    const shift = lsb % 32;
+    const mask = msb - lsb === 31 ? 0xffff_ffff : 2 ** (msb - lsb + 1) - 1;
+    const keep = ~(mask << shift);
+    Object.defineProperty(RegisterView.prototype, name, {
+      enumerable: true,
+      get(this: Storage) {
+        return (this.words[word]! >>> shift) & mask;
+      },
+      set(this: Storage, value: number) {
+        this.words[word] = (this.words[word]! & keep) | ((value & mask) << shift);
+      },
+    });
+  }
+  return RegisterView;
+}
+
+function rawAccessor(slot: number, bytes: number): PropertyDescriptor {
+  if (bytes === 8) {
+    return {
+      get(this: Storage) {
+        return this.quads[slot];
+      },
+      set(this: Storage, value: bigint) {
+        this.quads[slot] = value;
+      },
+    };
+  }
+  const word = 2 * slot;
+  const mask = bytes === 4 ? 0xffff_ffff : 2 ** (8 * bytes) - 1;
+  return {
+    get(this: Storage) {
+      return this.words[word];
+    },
+    set(this: Storage, value: number) {
+      this.words[word] = value & mask;
+    },
+  };
+}

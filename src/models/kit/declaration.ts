@@ -1,0 +1,74 @@
+/** From a `device({ … })` to the PCI declaration that config space is built from. */
+import { msi, msix, pcie, pm } from '../../pci/capabilities.ts';
+import type { BarDeclaration, Capability, PciDeclaration } from '../../pci/declaration.ts';
+import { classCodes } from './class-codes.ts';
+import type { AnyBar, DeviceFeatures, DeviceIds, MsixPlacement } from './device.ts';
+
+const pins = { A: 1, B: 2, C: 3, D: 4 } as const;
+
+export function makeDeclaration(spec: DeviceIds & DeviceFeatures, bars: readonly (AnyBar | undefined)[]): PciDeclaration {
+  const [vendor, deviceId] = parseIds(spec.id, 'id');
+  const subsystem = spec.subsystem === undefined ? undefined : parseIds(spec.subsystem, 'subsystem');
+  const declared: BarDeclaration[] = bars.flatMap((bar, index) =>
+    bar === undefined ? [] : [{ index, size: bar.size, type: bar.type, prefetchable: bar.prefetchable, backing: bar.backing }],
+  );
+  const capabilities: Capability[] = [];
+  if (spec.pm === true) capabilities.push(pm());
+  if (spec.msi !== undefined) capabilities.push(msi(typeof spec.msi === 'number' ? { vectors: spec.msi } : spec.msi));
+  if (spec.msix !== undefined) {
+    const placed = placeMsix(typeof spec.msix === 'number' ? { vectors: spec.msix } : spec.msix, declared);
+    capabilities.push(placed.capability);
+    if (placed.added !== null) declared.push(placed.added);
+  }
+  if (spec.pcie !== false) capabilities.push(pcie({ flr: typeof spec.pcie === 'object' ? spec.pcie.flr : true }));
+  capabilities.push(...(spec.capabilities ?? []));
+  if (spec.extendedCapabilities !== undefined && spec.pcie === false) {
+    throw new Error(`${spec.id}: extended capabilities need PCI Express; leave out pcie: false`);
+  }
+  return {
+    name: spec.name ?? spec.id,
+    vendor,
+    device: deviceId,
+    revision: spec.revision ?? 0,
+    classCode: typeof spec.class === 'number' ? spec.class : classCodes[spec.class ?? 'unclassified'],
+    ...(subsystem === undefined ? {} : { subsystemVendor: subsystem[0], subsystem: subsystem[1] }),
+    bars: declared.sort((a, b) => a.index - b.index),
+    ...(spec.rom === undefined ? {} : { rom: spec.rom }),
+    interruptPin: spec.intx === undefined ? 0 : pins[spec.intx],
+    capabilities,
+    extendedCapabilities: spec.extendedCapabilities ?? [],
+  };
+}
+
+/** `vvvv:dddd` in hexadecimal. */
+export function parseIds(text: string, what: string): readonly [number, number] {
+  const match = /^([0-9a-f]{4}):([0-9a-f]{4})$/i.exec(text);
+  if (match === null)
+    throw new Error(`${what} is ${JSON.stringify(text)}; write it as 'vendor:device' in hexadecimal, for example '1234:11e8'`);
+  return [Number.parseInt(match[1]!, 16), Number.parseInt(match[2]!, 16)];
+}
+
+const ENTRY = 16;
+const PAGE = 4096;
+
+/** Table first, pending bits on the next page; in the BAR named, or in one added at the first free index from the top. */
+function placeMsix(want: MsixPlacement, declared: readonly BarDeclaration[]): { capability: Capability; added: BarDeclaration | null } {
+  const { vectors } = want;
+  const taken = new Set(declared.flatMap((b) => (b.type === 'mem64' ? [b.index, b.index + 1] : [b.index])));
+  const index = want.bar ?? [5, 4, 3, 2, 1, 0].find((i) => !taken.has(i));
+  if (index === undefined)
+    throw new Error('no BAR is left for the MSI-X table; name one with msix: { vectors, bar, tableOffset, pbaOffset }');
+  const tableOffset = want.tableOffset ?? 0;
+  const pbaOffset = want.pbaOffset ?? Math.ceil((tableOffset + ENTRY * vectors) / PAGE) * PAGE;
+  const capability = msix({ vectors, tableBar: index, tableOffset, pbaBar: index, pbaOffset });
+  const end = Math.max(tableOffset + ENTRY * vectors, pbaOffset + Math.ceil(vectors / 64) * 8);
+  const present = declared.find((b) => b.index === index);
+  if (present !== undefined && end > present.size)
+    throw new Error(`the MSI-X table and pending bits end at 0x${end.toString(16)}, past the end of BAR ${index}`);
+  if (present !== undefined) return { capability, added: null };
+  if (taken.has(index)) throw new Error(`BAR ${index} is the upper half of a 64-bit BAR; it cannot hold the MSI-X table`);
+  return {
+    capability,
+    added: { index, size: 2 ** Math.ceil(Math.log2(Math.max(end, PAGE))), type: 'mem32', prefetchable: false, backing: 'registers' },
+  };
+}

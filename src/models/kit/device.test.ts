@@ -1,0 +1,435 @@
+import fc from 'fast-check';
+import { expect, expectTypeOf, it } from 'vitest';
+import type { Width } from '../../abi/device-host.ts';
+import { bit, bits } from '../../base/bit-fields.ts';
+import { bar, memory } from './bar.ts';
+import { device } from './device.ts';
+import { PENDING_MAX } from './model.ts';
+import { reg } from './register.ts';
+import { TestHost } from './test-host.ts';
+
+const settle = async () => {
+  for (let i = 0; i < 10; i++) await Promise.resolve();
+};
+
+it('declares ids, class, BARs and capabilities', () => {
+  const { declaration } = device({
+    id: '1af4:1041',
+    subsystem: '1af4:1100',
+    class: 'ethernet',
+    revision: 1,
+    name: 'a card',
+    intx: 'B',
+    pm: true,
+    msi: 4,
+    bar0: bar('4K', { a: reg(0) }),
+    bar2: memory('16M', { type: 'mem64', prefetchable: true }),
+  });
+  expect(declaration).toMatchObject({
+    name: 'a card',
+    vendor: 0x1af4,
+    device: 0x1041,
+    subsystemVendor: 0x1af4,
+    subsystem: 0x1100,
+    revision: 1,
+    classCode: 0x020000,
+    interruptPin: 2,
+    bars: [
+      { index: 0, size: 4096, type: 'mem32', prefetchable: false, backing: 'registers' },
+      { index: 2, size: 2 ** 24, type: 'mem64', prefetchable: true, backing: 'memory' },
+    ],
+  });
+  expect(declaration.capabilities!.map((c) => c.name)).toEqual(['Power Management', 'MSI', 'PCI Express']);
+});
+
+it('puts an MSI-X table in a BAR of its own, or where told', () => {
+  expect(device({ id: '1234:0001', msix: 100, bar0: bar('4K', {}) }).declaration.bars!.map((b) => [b.index, b.size])).toEqual([
+    [0, 4096],
+    [5, 8192],
+  ]);
+  const own = device({ id: '1234:0001', msix: { vectors: 2, bar: 0, tableOffset: 0x2000, pbaOffset: 0x3000 }, bar0: bar('16K', {}) });
+  expect(own.declaration.bars).toHaveLength(1);
+  expect(() => device({ id: '1234:0001', msix: { vectors: 2, bar: 0, tableOffset: 0xff0 }, bar0: bar('4K', {}) })).toThrow(
+    'past the end of BAR 0',
+  );
+});
+
+it('tells wrong declarations at load', () => {
+  expect(() => device({ id: 'edu' })).toThrow("write it as 'vendor:device'");
+  expect(() => bar('5K', {})).toThrow('power of two');
+  expect(() => bar('4K', { a: reg(0x10).u64(), b: reg(0x14) })).toThrow('overlaps a');
+  expect(() => bar('4K', { a: reg(0x1000) })).toThrow('past the end');
+  expect(() => bar('4K', { a: reg(0x2) })).toThrow('not aligned');
+  expect(() => reg(0, { a: bits(3, 0), b: bit(3) })).toThrow('belong to another field');
+  expect(() => reg(0, { a: bits(0, 3) })).toThrow('most significant bit first');
+  expect(() => reg(0).u64({ a: bits(33, 31) })).toThrow('straddle');
+  expect(() => reg(0).ro(5).u8()).toThrow('size first');
+  expect(() => reg(0).u8().ro(256)).toThrow('does not fit in 8 bits');
+  const bar0 = bar('4K', { a: reg(0).ro(1), b: reg(4).wo() });
+  // biome-ignore lint/suspicious/noExplicitAny: names that the types would not let through
+  const any = (handlers: object) => handlers as any;
+  expect(() => device({ id: '1234:0001', bar0, on: any({ 'bar0.a': () => {} }) })).toThrow('read-only');
+  expect(() => device({ id: '1234:0001', bar0, read: any({ 'bar0.b': () => 0 }) })).toThrow('write-only');
+  expect(() => device({ id: '1234:0001', bar0, on: any({ 'bar0.c': () => {} }) })).toThrow('no register bar0.c');
+});
+
+it('infers what handlers see from the declaration', () => {
+  device({
+    id: '1234:0001',
+    bar0: bar('4K', { a: reg(0), b: reg(8).u64(), s: reg(0x10, { run: bit(0), level: bits(7, 4) }) }),
+    bar1: memory('4K'),
+    state: () => ({ n: 0 }),
+    on: {
+      'bar0.a'(dev, written, before) {
+        expectTypeOf(written).toEqualTypeOf<number>();
+        expectTypeOf(before).toEqualTypeOf<number>();
+        expectTypeOf(dev.bar0.a).toEqualTypeOf<number>();
+        expectTypeOf(dev.bar0.b).toEqualTypeOf<bigint>();
+        expectTypeOf(dev.bar0.s.run).toEqualTypeOf<number>();
+        expectTypeOf(dev.bar0.s.value).toEqualTypeOf<number>();
+        expectTypeOf(dev.bar1).toEqualTypeOf<Uint8Array>();
+        expectTypeOf(dev.state).toEqualTypeOf<{ n: number }>();
+        // @ts-expect-error no such register
+        void dev.bar0.nothing;
+        // @ts-expect-error no such BAR
+        void dev.bar2;
+      },
+      async 'bar0.b'(_dev, written) {
+        expectTypeOf(written).toEqualTypeOf<bigint>();
+      },
+    },
+  });
+});
+
+it('keeps what software may write and only that', () => {
+  const model = device({
+    id: '1234:0001',
+    bar0: bar('4K', {
+      ident: reg(0x00).ro(0x1234_5678),
+      all: reg(0x04),
+      some: reg(0x08).writable(0x00ff_0000).reset(0x1),
+      clear: reg(0x0c).w1c(0xf),
+      fields: reg(0x10, { ro: bits(3, 0, 'ro', 5), rw: bits(7, 4, 'rw', 1), w1c: bits(11, 8, 'w1c', 0xf) }),
+      secret: reg(0x14).wo(),
+      not: reg(0x18).onWrite((v) => ~v),
+      plus: reg(0x1c).onRead((v) => v + 1),
+      wide: reg(0x20).u64(),
+    }),
+  }).create(new TestHost());
+  const afterWriting = (offset: number, value: number) => {
+    model.write(0, offset, 4, value);
+    return model.read(0, offset, 4);
+  };
+  expect(afterWriting(0x00, 0)).toBe(0x1234_5678);
+  expect(afterWriting(0x04, 0xdead_beef)).toBe(0xdead_beef);
+  expect(afterWriting(0x08, 0xffff_ffff)).toBe(0x00ff_0001);
+  expect(model.read(0, 0x0c, 4)).toBe(0);
+  expect(afterWriting(0x10, 0x0000_0320)).toBe(0xc25);
+  expect(afterWriting(0x14, 7)).toBe(0);
+  expect(afterWriting(0x18, 0x1234_5678)).toBe(0xedcb_a987);
+  expect(afterWriting(0x1c, 0xffff_ffff)).toBe(0);
+  model.write64!(0, 0x20, 0x0123_4567_89ab_cdefn);
+  expect(model.read64!(0, 0x20)).toBe(0x0123_4567_89ab_cdefn);
+  expect(model.read(0, 0x24, 4)).toBe(0x0123_4567);
+  model.reset();
+  expect([0, 4, 8, 0xc, 0x10].map((o) => model.read(0, o, 4))).toEqual([0x1234_5678, 0, 1, 0, 0xf15]);
+});
+
+it('reads and writes by parts as bytes in memory would', () => {
+  const bar0 = bar('4K', {
+    a: reg(0x00),
+    b: reg(0x04).u16(),
+    c: reg(0x06).u8(),
+    d: reg(0x08).u64(),
+  });
+  fc.assert(
+    fc.property(
+      fc.array(
+        fc.record({ width: fc.constantFrom(1, 2, 4, 8), index: fc.nat(15), value: fc.bigInt(0n, 2n ** 64n - 1n), write: fc.boolean() }),
+        { maxLength: 30 },
+      ),
+      (accesses) => {
+        const model = device({ id: '1234:0001', bar0 }).create(new TestHost());
+        const bytes = new DataView(new ArrayBuffer(16));
+        for (const { width, index, value, write } of accesses) {
+          const offset = (index * width) % 16;
+          if (write) {
+            if (width === 8) model.write64!(0, offset, value);
+            else model.write(0, offset, width as Width, Number(BigInt.asUintN(8 * width, value)));
+            for (let i = 0; i < width; i++) if (offset + i !== 7) bytes.setUint8(offset + i, Number((value >> BigInt(8 * i)) & 0xffn));
+          }
+          if (width === 8) expect(model.read64!(0, offset)).toBe(bytes.getBigUint64(offset, true));
+          else if (width === 4) expect(model.read(0, offset, 4)).toBe(bytes.getUint32(offset, true));
+          else if (width === 2) expect(model.read(0, offset, 2)).toBe(bytes.getUint16(offset, true));
+          else expect(model.read(0, offset, 1)).toBe(bytes.getUint8(offset));
+        }
+      },
+    ),
+  );
+});
+
+it('answers only the widths a register takes, and holes as told', () => {
+  const bar0 = bar('1M', { a: reg(0x00).widths(4).reset(1), q: reg(0x80).u64().widths(4, 8).zeroExtend() }, { holes: 'ones' });
+  const model = device({ id: '1234:0001', bar0 }).create(new TestHost());
+  expect([model.read(0, 0, 1), model.read(0, 0, 2), model.read(0, 0, 4), model.read64!(0, 0)]).toEqual([0xff, 0xffff, 1, 2n ** 64n - 1n]);
+  model.write(0, 0, 2, 7);
+  model.write64!(0, 0, 7n);
+  expect(model.read(0, 0, 4)).toBe(1);
+  model.write64!(0, 0x80, 0x1111_1111_2222_2222n);
+  expect([model.read(0, 0x80, 4), model.read(0, 0x84, 4)]).toEqual([0x2222_2222, 0xffff_ffff]);
+  model.write(0, 0x84, 4, 5);
+  expect(model.read64!(0, 0x80)).toBe(0x1111_1111_2222_2222n);
+  model.write(0, 0x80, 4, 0x8000_0001);
+  expect(model.read64!(0, 0x80)).toBe(0x8000_0001n);
+  for (const offset of [4, 0x7c, 0x88, 0x4_0000, 0xf_fffc]) expect(model.read(0, offset, 4)).toBe(0xffff_ffff);
+  expect(model.read(3, 0, 4)).toBe(0xffff_ffff);
+});
+
+it('tells handlers what was written and what was there', () => {
+  const seen: unknown[] = [];
+  const model = device({
+    id: '1234:0001',
+    bar0: bar('4K', { a: reg(0).writable(0xff).reset(1), q: reg(8).u64(), f: reg(0x10, { go: bit(0) }) }),
+    on: {
+      'bar0.a': (dev, written, before) => void seen.push(['a', written, before, dev.bar0.a]),
+      'bar0.q': (_, written, before) => void seen.push(['q', written, before]),
+      'bar0.f': (dev, written) => {
+        seen.push(['f', written, dev.bar0.f.go]);
+        dev.bar0.f.go = 0;
+      },
+    },
+  }).create(new TestHost());
+  model.write(0, 0, 4, 0x1234);
+  model.write(0, 1, 1, 0xab);
+  model.write(0, 8, 4, 1);
+  model.write(0, 12, 4, 2);
+  model.write(0, 0x10, 4, 3);
+  expect(seen).toEqual([
+    ['a', 0x1234, 1, 0x34],
+    ['a', 0xab34, 0x34, 0x34],
+    ['q', 1n, 0n],
+    ['q', 0x2_0000_0001n, 1n],
+    ['f', 3, 1],
+  ]);
+  expect(model.read(0, 0x10, 4)).toBe(0);
+});
+
+it('asks the device for what it makes up at a read', () => {
+  const host = new TestHost();
+  const model = device({
+    id: '1234:0001',
+    bar0: bar('4K', { ns: reg(0).u64().ro(), events: reg(8).ro() }),
+    state: () => ({ events: 3 }),
+    read: {
+      'bar0.ns': (dev) => BigInt(dev.clock.nowNs()),
+      'bar0.events': (dev) => dev.state.events--,
+    },
+  }).create(host);
+  host.clock.advance(5000);
+  expect(model.read64!(0, 0)).toBe(5_000_000_000n);
+  expect(model.read(0, 4, 4)).toBe(1);
+  expect([model.read(0, 8, 4), model.read(0, 8, 4)]).toEqual([3, 2]);
+});
+
+it('registers keep answering while a handler waits', async () => {
+  const host = new TestHost();
+  const model = device({
+    id: '1234:0001',
+    msi: 1,
+    bar0: bar('4K', { go: reg(0), busy: reg(4) }),
+    on: {
+      async 'bar0.go'(dev) {
+        dev.bar0.busy = 1;
+        await dev.sleep(10);
+        dev.bar0.busy = 0;
+        dev.irq.trigger(0);
+      },
+    },
+  }).create(host);
+  model.write(0, 0, 4, 1);
+  expect(model.read(0, 4, 4)).toBe(1);
+  host.clock.advance(10);
+  await settle();
+  expect(model.read(0, 4, 4)).toBe(0);
+  expect(host.irqEvents).toEqual(['trigger 0']);
+});
+
+it('a handler started before a reset reaches neither DMA nor interrupts nor registers afterwards', async () => {
+  const host = new TestHost();
+  const seen: string[] = [];
+  const model = device({
+    id: '1234:0001',
+    msi: 1,
+    bar0: bar('4K', { sleep: reg(0), dma: reg(4), own: reg(8), timer: reg(12), mark: reg(16) }),
+    state: () => ({ lives: 1 }),
+    on: {
+      async 'bar0.sleep'(dev) {
+        await dev.sleep(10);
+        seen.push('slept');
+      },
+      async 'bar0.dma'(dev) {
+        await dev.dma.read(host.base, 4);
+        seen.push('read');
+      },
+      async 'bar0.own'(dev) {
+        await new Promise<void>((resolve) => host.clock.after(10, resolve));
+        dev.bar0.mark = 77;
+        dev.irq.raise();
+        dev.irq.trigger(0);
+        dev.dma.tryWrite(host.base, Uint8Array.of(1));
+        dev.after(1, () => seen.push('after'));
+        await dev.dma.write(host.base, Uint8Array.of(1));
+        seen.push('wrote');
+      },
+      'bar0.timer'(dev) {
+        dev.after(10, () => seen.push('timer'));
+        dev.irq.raise();
+      },
+    },
+  }).create(host);
+  host.dmaDelayMs = 10;
+  for (const offset of [0, 4, 8, 12]) model.write(0, offset, 4, 1);
+  model.reset();
+  expect(host.irqEvents).toEqual(['raise', 'lower']);
+  host.clock.advance(100);
+  await settle();
+  expect(seen).toEqual([]);
+  expect(host.irqEvents).toEqual(['raise', 'lower']);
+  expect(host.memory[0]).toBe(0);
+  expect(model.read(0, 16, 4)).toBe(0);
+  expect(host.clock.pendingTimers).toBe(0);
+  expect(host.logged).toEqual([]);
+});
+
+it('what handlers throw is logged and goes no further', async () => {
+  const host = new TestHost();
+  const model = device({
+    id: '1234:0001',
+    name: 'broken',
+    bar0: bar('4K', {
+      sync: reg(0),
+      async: reg(4),
+      dma: reg(8),
+      read: reg(12),
+      map: reg(16).onRead(() => {
+        throw new Error('map');
+      }),
+    }),
+    on: {
+      'bar0.sync'() {
+        throw new Error('sync');
+      },
+      async 'bar0.async'() {
+        throw new Error('async');
+      },
+      async 'bar0.dma'(dev) {
+        await dev.dma.read(0xdead_0000, 16);
+      },
+    },
+    read: {
+      'bar0.read'() {
+        throw new Error('read');
+      },
+    },
+  }).create(host);
+  for (const offset of [0, 4, 8]) model.write(0, offset, 4, 1);
+  expect(model.read(0, 12, 4)).toBe(0xffff_ffff);
+  expect(model.read(0, 16, 4)).toBe(0xffff_ffff);
+  await settle();
+  expect(host.logged.map((l) => [l.level, l.message.split('\n')[0]])).toEqual([
+    ['error', 'broken: bar0.sync failed: Error: sync'],
+    ['error', 'broken: a read of BAR 0 at 0xc failed: Error: read'],
+    ['error', 'broken: a read of BAR 0 at 0x10 failed: Error: map'],
+    ['error', 'broken: bar0.async failed: Error: async'],
+    ['warn', 'broken: bar0.dma: DMA fault at 0xdead0000: not-mapped'],
+  ]);
+});
+
+it('S0-08 a register written in a loop neither floods the log nor piles up work', async () => {
+  const host = new TestHost();
+  let started = 0;
+  let acks = 0;
+  const model = device({
+    id: '1234:0001',
+    bar0: bar('4K', { go: reg(0), ack: reg(4), bad: reg(8) }),
+    on: {
+      async 'bar0.go'(dev) {
+        started++;
+        await dev.sleep(1000);
+      },
+      'bar0.ack'() {
+        acks++;
+      },
+      'bar0.bad'() {
+        throw new Error('bad');
+      },
+    },
+  }).create(host);
+  for (let i = 0; i < 10_000; i++) {
+    model.write(0, 0, 4, i);
+    model.write(0, 4, 4, i);
+    model.write(0, 8, 4, i);
+  }
+  expect(started).toBe(PENDING_MAX);
+  expect(acks).toBe(10_000);
+  expect(host.logged).toHaveLength(2);
+  host.clock.advance(1000);
+  await settle();
+  model.write(0, 0, 4, 1);
+  expect(started).toBe(PENDING_MAX + 1);
+});
+
+it('a size read from a register does not decide how much is allocated', async () => {
+  const host = new TestHost();
+  const model = device({
+    id: '1234:0001',
+    bar0: bar('4K', { size: reg(0).u64(), go: reg(8) }),
+    on: {
+      async 'bar0.go'(dev) {
+        await dev.dma.read(host.base, dev.bar0.size);
+      },
+    },
+  }).create(host);
+  model.write64!(0, 0, 2n ** 63n);
+  model.write(0, 8, 4, 1);
+  await settle();
+  expect(host.logged[0]!.message).toContain('DMA read of 9223372036854775808 bytes');
+});
+
+it('memory BARs are bytes to the model, and survive a reset', () => {
+  const host = new TestHost();
+  const model = device({
+    id: '1234:0001',
+    bar0: bar('4K', { fill: reg(0) }),
+    bar1: memory('64K'),
+    on: {
+      'bar0.fill'(dev, value) {
+        dev.bar1.fill(value);
+      },
+    },
+  }).create(host);
+  model.write(0, 0, 4, 9);
+  model.reset();
+  expect(host.barMemory(1).windows[0]![100]).toBe(9);
+});
+
+it('start, power and config are told', () => {
+  const seen: unknown[] = [];
+  const model = device({
+    id: '1234:0001',
+    bar0: bar('4K', { a: reg(0) }),
+    on: {
+      start: (dev) => {
+        dev.bar0.a = 5;
+        seen.push('start');
+      },
+      power: (_, state) => void seen.push(state),
+      config: (_, offset, width) => void seen.push([offset, width]),
+    },
+  }).create(new TestHost());
+  model.power!('D3hot');
+  model.configWritten!(4, 2);
+  model.reset();
+  expect(seen).toEqual(['start', 'D3hot', [4, 2], 'start']);
+  expect(model.read(0, 0, 4)).toBe(5);
+});

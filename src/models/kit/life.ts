@@ -1,0 +1,159 @@
+/**
+ * What a model's handlers may do between one reset and the next. A reset ends a life: its timers are gone, its waits are rejected, and whatever
+ * a handler of before still holds reaches neither DMA nor interrupts.
+ */
+import type { DeviceHost, Iova } from '../../abi/device-host.ts';
+import { Dma } from '../../abi/device-host.ts';
+
+/** Largest buffer that `dma.read(iova, size)` makes by itself: sizes come from registers, so from whoever writes them. */
+export const DMA_READ_MAX = 2 ** 24;
+
+/** Rejects whatever a handler awaits when the device is reset or removed meanwhile. Handlers need not catch it. */
+export class DeviceReset extends Error {
+  constructor() {
+    super('the device was reset while a handler was at work');
+    this.name = 'DeviceReset';
+  }
+}
+
+export class Life {
+  readonly #waits = new Set<{ readonly timer: Disposable; readonly reject: ((error: DeviceReset) => void) | null }>();
+  readonly #host: DeviceHost;
+  #ended = false;
+
+  constructor(host: DeviceHost) {
+    this.#host = host;
+  }
+
+  get ended(): boolean {
+    return this.#ended;
+  }
+
+  end(): void {
+    this.#ended = true;
+    const waits = [...this.#waits];
+    this.#waits.clear();
+    for (const { timer, reject } of waits) {
+      timer[Symbol.dispose]();
+      reject?.(new DeviceReset());
+    }
+  }
+
+  /** Runs `callback` after `delayMs` of the host's clock, unless this life ends before. */
+  after(delayMs: number, callback: () => void): Disposable {
+    return this.#wait(delayMs, callback, null);
+  }
+
+  sleep(delayMs: number): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#wait(delayMs, resolve, reject);
+    });
+  }
+
+  #wait(delayMs: number, callback: () => void, reject: ((error: DeviceReset) => void) | null): Disposable {
+    if (this.#ended) {
+      reject?.(new DeviceReset());
+      return { [Symbol.dispose]: () => {} };
+    }
+    const timer = this.#host.clock.after(delayMs, () => {
+      this.#waits.delete(wait);
+      callback();
+    });
+    const wait = { timer, reject };
+    this.#waits.add(wait);
+    return {
+      [Symbol.dispose]: () => {
+        this.#waits.delete(wait);
+        timer[Symbol.dispose]();
+      },
+    };
+  }
+}
+
+/** The device's DMA: what IOVAs reach, through bus mastering and the IOMMU. */
+export class ModelDma {
+  readonly #life: Life;
+  readonly #host: DeviceHost;
+
+  constructor(life: Life, host: DeviceHost) {
+    this.#life = life;
+    this.#host = host;
+  }
+
+  /**
+   * Read memory at `iova`: `size` bytes into a new buffer (at most `DMA_READ_MAX`), or as many as `into` holds.
+   *
+   * @throws DmaFault when it does not land   @throws DeviceReset when the device was reset meanwhile
+   */
+  read(iova: Iova, size: number | bigint): Promise<Uint8Array>;
+  read(iova: Iova, into: Uint8Array): Promise<Uint8Array>;
+  async read(iova: Iova, what: number | bigint | Uint8Array): Promise<Uint8Array> {
+    const into = what instanceof Uint8Array ? what : new Uint8Array(checkSize(what));
+    this.#check();
+    await this.#host.dma.read(iova, into);
+    this.#check();
+    return into;
+  }
+
+  /** Write `from` to memory at `iova`. Throws as `read` does. */
+  async write(iova: Iova, from: Uint8Array): Promise<void> {
+    this.#check();
+    await this.#host.dma.write(iova, from);
+    this.#check();
+  }
+
+  /** The same at once, for memory that is directly mapped: nothing to await, nothing thrown. */
+  tryRead(iova: Iova, into: Uint8Array): Dma {
+    return this.#life.ended ? Dma.FAULT : this.#host.dma.tryRead(iova, into);
+  }
+
+  tryWrite(iova: Iova, from: Uint8Array): Dma {
+    return this.#life.ended ? Dma.FAULT : this.#host.dma.tryWrite(iova, from);
+  }
+
+  #check(): void {
+    if (this.#life.ended) throw new DeviceReset();
+  }
+}
+
+/** The device's interrupts. */
+export class ModelIrq {
+  readonly #life: Life;
+  readonly #host: DeviceHost;
+
+  constructor(life: Life, host: DeviceHost) {
+    this.#life = life;
+    this.#host = host;
+  }
+
+  /** Send message `vector` (MSI or MSI-X). False when it could not be sent now: not enabled, masked, or no bus mastering. */
+  trigger(vector = 0): boolean {
+    return !this.#life.ended && this.#host.irq.trigger(vector);
+  }
+
+  /** Drive the INTx pin; it stays asserted until lowered. */
+  raise(): void {
+    if (!this.#life.ended) this.#host.irq.raise();
+  }
+
+  lower(): void {
+    if (!this.#life.ended) this.#host.irq.lower();
+  }
+
+  /** What the driver has enabled. */
+  get mode(): 'intx' | 'msi' | 'msix' {
+    return this.#host.irq.mode;
+  }
+
+  /** Messages it has allocated; 1 for INTx. */
+  get vectors(): number {
+    return this.#host.irq.vectors;
+  }
+}
+
+function checkSize(size: number | bigint): number {
+  if (size < 0 || size > DMA_READ_MAX || (typeof size === 'number' && !Number.isInteger(size))) {
+    throw new RangeError(`DMA read of ${size} bytes; dma.read(iova, size) takes 0 to ${DMA_READ_MAX}, dma.read(iova, into) any buffer`);
+  }
+  return Number(size);
+}

@@ -1,0 +1,247 @@
+/** The run-time half of `device()`: dispatches accesses to register files, runs handlers, and starts afresh at every reset. */
+import type { DeviceHost, Model, Width } from '../../abi/device-host.ts';
+import { DmaFault } from '../../abi/device-host.ts';
+import { type Logger, RateLimitedLogger } from '../../base/log.ts';
+import { RegisterBar } from './bar.ts';
+import type { AnyBar } from './device.ts';
+import { DeviceReset, Life, ModelDma, ModelIrq } from './life.ts';
+import { allOnes } from './register.ts';
+import { RegisterFile } from './register-file.ts';
+
+/** Handlers that may wait at once, besides one per register: a register written in a loop must not pile up work without end. */
+export const PENDING_MAX = 1024;
+
+type Handler = (dev: object, written: never, before: never) => unknown;
+type ReadHandler = (dev: object) => number | bigint;
+
+interface Hooks {
+  /** `bar0.name`, by slot. */
+  readonly paths: readonly string[];
+  readonly handlers: readonly (Handler | undefined)[];
+  readonly readers: readonly (ReadHandler | undefined)[];
+  readonly handled: Uint8Array;
+  readonly computed: Uint8Array;
+}
+
+interface KindSpec {
+  readonly state?: () => unknown;
+  readonly on?: object;
+  readonly read?: object;
+}
+
+/** What all devices of one declaration share. */
+export interface Kind {
+  readonly name: string;
+  readonly bars: readonly (AnyBar | undefined)[];
+  /** By BAR. */
+  readonly hooks: readonly (Hooks | null)[];
+  readonly state: () => unknown;
+  readonly start: Handler | undefined;
+  readonly config: Handler | undefined;
+  readonly power: Handler | undefined;
+}
+
+const lifeHandlers = ['start', 'config', 'power'];
+const ones = [0, 0xff, 0xffff, 0, 0xffff_ffff] as const;
+
+export class KitModel implements Model {
+  readonly #kind: Kind;
+  readonly #host: DeviceHost;
+  readonly #log: RateLimitedLogger;
+  readonly #devLog: Logger;
+  #files: (RegisterFile | null)[] = [];
+  #life: Life;
+  #dev: object = {};
+  /** Handlers that wait, all together and by name; both start afresh with each life. */
+  #pending = 0;
+  #pendingOf = new Map<string, number>();
+
+  static compile(name: string, bars: readonly (AnyBar | undefined)[], spec: KindSpec): Kind {
+    const on = { ...spec.on } as Record<string, Handler | undefined>;
+    const read = { ...spec.read } as Record<string, ReadHandler | undefined>;
+    const known = new Set(lifeHandlers);
+    const hooks = bars.map((bar, index): Hooks | null => {
+      if (!(bar instanceof RegisterBar)) return null;
+      const { names, declarations, readable } = bar.layout;
+      const paths = names.map((register) => `bar${index}.${register}`);
+      const path = (slot: number) => paths[slot]!;
+      for (let slot = 1; slot < names.length; slot++) {
+        const d = declarations[slot]!;
+        known.add(path(slot));
+        if (on[path(slot)] !== undefined && d.writable === 0n && d.writeOneClears === 0n) {
+          throw new Error(`${name}: ${path(slot)} is read-only, so its handler in 'on' would never run`);
+        }
+        if (read[path(slot)] !== undefined && readable[slot] === 0) {
+          throw new Error(`${name}: ${path(slot)} is write-only, so its handler in 'read' would never run`);
+        }
+      }
+      const handlers = names.map((_, slot) => (slot === 0 ? undefined : on[path(slot)]));
+      const readers = names.map((_, slot) => (slot === 0 ? undefined : read[path(slot)]));
+      const flags = (list: readonly unknown[]) => Uint8Array.from(list, (f) => Number(f !== undefined));
+      return { paths, handlers, readers, handled: flags(handlers), computed: flags(readers) };
+    });
+    for (const key of [...Object.keys(on), ...Object.keys(read)]) {
+      if (!known.has(key)) throw new Error(`${name}: there is no register ${key} for its handler`);
+    }
+    return { name, bars, hooks, state: spec.state ?? (() => undefined), start: on.start, config: on.config, power: on.power };
+  }
+
+  constructor(kind: Kind, host: DeviceHost) {
+    this.#kind = kind;
+    this.#host = host;
+    this.#log = new RateLimitedLogger(host.log, host.clock);
+    this.#devLog = { log: (level, message) => this.#log.log(level, message.replace(/0x[0-9a-f]+|\d+/gi, '#'), `${kind.name}: ${message}`) };
+    this.#life = new Life(host);
+    this.#begin();
+  }
+
+  read(bar: number, offset: number, width: Width): number {
+    const file = this.#files[bar];
+    if (file === null || file === undefined) return ones[width];
+    try {
+      return file.read(offset, width);
+    } catch (error) {
+      this.#failed(`a read of BAR ${bar} at 0x${offset.toString(16)}`, error);
+      return ones[width];
+    }
+  }
+
+  read64(bar: number, offset: number): bigint {
+    const file = this.#files[bar];
+    if (file === null || file === undefined) return allOnes(8);
+    try {
+      return file.read64(offset);
+    } catch (error) {
+      this.#failed(`a read of BAR ${bar} at 0x${offset.toString(16)}`, error);
+      return allOnes(8);
+    }
+  }
+
+  write(bar: number, offset: number, width: Width, value: number): void {
+    try {
+      this.#files[bar]?.write(offset, width, value);
+    } catch (error) {
+      this.#failed(`a write to BAR ${bar} at 0x${offset.toString(16)}`, error);
+    }
+  }
+
+  write64(bar: number, offset: number, value: bigint): void {
+    try {
+      this.#files[bar]?.write64(offset, value);
+    } catch (error) {
+      this.#failed(`a write to BAR ${bar} at 0x${offset.toString(16)}`, error);
+    }
+  }
+
+  reset(): void {
+    this.#life.end();
+    this.#host.irq.lower();
+    this.#life = new Life(this.#host);
+    this.#begin();
+  }
+
+  configWritten(offset: number, width: number): void {
+    if (this.#kind.config !== undefined) this.#run('config', this.#kind.config, offset, width);
+  }
+
+  power(state: 'D0' | 'D3hot'): void {
+    if (this.#kind.power !== undefined) this.#run('power', this.#kind.power, state, undefined);
+  }
+
+  dispose(): void {
+    this.#life.end();
+  }
+
+  /** Fresh registers, fresh state, and a `dev` that knows only them. */
+  #begin(): void {
+    const kind = this.#kind;
+    const life = this.#life;
+    const host = this.#host;
+    const dev: Record<string, unknown> = {
+      bar0: undefined,
+      bar1: undefined,
+      bar2: undefined,
+      bar3: undefined,
+      bar4: undefined,
+      bar5: undefined,
+      state: undefined,
+      dma: new ModelDma(life, host),
+      irq: new ModelIrq(life, host),
+      clock: host.clock,
+      log: this.#devLog,
+      sleep: (delayMs: number) => life.sleep(delayMs),
+      after: (delayMs: number, callback: () => unknown) => life.after(delayMs, () => this.#run('a timer', callback, undefined, undefined)),
+    };
+    this.#dev = dev;
+    this.#pending = 0;
+    this.#pendingOf = new Map();
+    this.#files = kind.bars.map((bar, index) => {
+      const hooks = kind.hooks[index];
+      if (bar === undefined) return null;
+      if (!(bar instanceof RegisterBar) || hooks === null || hooks === undefined) {
+        dev[`bar${index}`] = host.barMemory(index).windows[0];
+        return null;
+      }
+      const { View } = bar.layout;
+      const file: RegisterFile = new RegisterFile(bar.layout, {
+        handled: hooks.handled,
+        computed: hooks.computed,
+        afterWrite: (slot, written, before) => this.#run(hooks.paths[slot]!, hooks.handlers[slot]!, written, before),
+        beforeRead: (slot) => hooks.readers[slot]!(dev),
+      });
+      dev[`bar${index}`] = new View(file.words, file.quads);
+      return file;
+    });
+    try {
+      dev.state = kind.state();
+    } catch (error) {
+      this.#failed('state()', error);
+    }
+    if (kind.start !== undefined) this.#run('start', kind.start, undefined, undefined);
+  }
+
+  #run(what: string, handler: Handler, a: unknown, b: unknown): void {
+    const life = this.#life;
+    if (this.#pending >= PENDING_MAX && this.#pendingOf.has(what)) {
+      this.#log.log(
+        'warn',
+        `full ${what}`,
+        `${this.#kind.name}: ${this.#pending} handlers are still at work; one for ${what} was not started`,
+      );
+      return;
+    }
+    try {
+      const result = handler(this.#dev, a as never, b as never);
+      if (!(result instanceof Promise)) return;
+      const pendingOf = this.#pendingOf;
+      this.#pending++;
+      pendingOf.set(what, (pendingOf.get(what) ?? 0) + 1);
+      const done = () => {
+        if (this.#life !== life) return;
+        this.#pending--;
+        const left = pendingOf.get(what)! - 1;
+        if (left === 0) pendingOf.delete(what);
+        else pendingOf.set(what, left);
+      };
+      result.then(done, (error: unknown) => {
+        done();
+        this.#failed(what, error, life);
+      });
+    } catch (error) {
+      this.#failed(what, error, life);
+    }
+  }
+
+  /** A handler threw. A DMA fault is the driver's doing; anything else is a bug of the model; after a reset it is neither. */
+  #failed(what: string, error: unknown, life: Life = this.#life): void {
+    if (error instanceof DeviceReset && life.ended) return;
+    const { name } = this.#kind;
+    if (error instanceof DmaFault) this.#log.log('warn', `dma ${what}`, `${name}: ${what}: ${error.message}`);
+    else
+      this.#log.log(
+        'error',
+        `bug ${what}`,
+        `${name}: ${what} failed: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`,
+      );
+  }
+}
