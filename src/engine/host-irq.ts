@@ -175,7 +175,7 @@ export class HostIrq implements IrqPort {
     this.update();
   }
 
-  /** Work out again what config space lets through: after it changed by other means than `write` (a restore). */
+  /** Work out again what may leave: called for config writes that matter, and when the function is powered again. */
   update(): void {
     const msixEnabled = this.#msixEnabled;
     const messages = msixEnabled || this.#msiEnabled;
@@ -245,11 +245,15 @@ export class HostIrq implements IrqPort {
     return this.#deliver(vector);
   }
 
-  /** A pending message goes out as soon as nothing masks it; without bus mastering it stays pending. */
+  /** Whether a pending message could go out; until it can, it stays pending. */
+  get #mayWrite(): boolean {
+    return this.#config.busMaster && this.#powered();
+  }
+
   #sendPendingMsix(vector: number): void {
     const table = this.#msix!;
-    if (!table.isPending(vector) || table.isMasked(vector) || !this.#msixEnabled || this.#msixFunctionMasked || !this.#config.busMaster)
-      return;
+    if (!table.isPending(vector) || table.isMasked(vector)) return;
+    if (!this.#msixEnabled || this.#msixFunctionMasked || !this.#mayWrite) return;
     table.clearPending(vector);
     this.#sendMsix(table, vector);
   }
@@ -292,7 +296,7 @@ export class HostIrq implements IrqPort {
       this.#bytes.fill(0, this.#msiPendingAt, this.#msiPendingAt + 4);
       return;
     }
-    if (!this.#config.busMaster) return;
+    if (!this.#mayWrite) return;
     const vectors = this.#msiVectors;
     for (let vector = 0; vector < vectors; vector++) {
       const bit = 1 << vector;

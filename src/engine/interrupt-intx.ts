@@ -26,7 +26,6 @@ export interface IntxOptions {
   readonly noIntx: boolean;
   /** Do not use COMMAND.InterruptDisable even if it works (module parameter nointxmask). */
   readonly noIntxMask: boolean;
-  readonly bypass: ((vector: number, sink: InterruptSink) => Disposable | null) | null;
 }
 
 export class IntxInterrupt implements IrqListener {
@@ -37,7 +36,6 @@ export class IntxInterrupt implements IrqListener {
   readonly #line: InterruptLine | null;
   readonly #noIntx: boolean;
   readonly #noIntxMask: boolean;
-  readonly #bypass: IntxOptions['bypass'];
   /** COMMAND.InterruptDisable can be used: null before it was tried. */
   #maskable: boolean | null = null;
   /** The user's own COMMAND.InterruptDisable. */
@@ -46,7 +44,6 @@ export class IntxInterrupt implements IrqListener {
   #masked = false;
   #maskedForSleep = false;
   #sink: InterruptSink | null = null;
-  #producer: Disposable | null = null;
   #held: Disposable | null = null;
   #unmaskSource: Disposable | null = null;
 
@@ -58,7 +55,6 @@ export class IntxInterrupt implements IrqListener {
     this.#line = options.line;
     this.#noIntx = options.noIntx;
     this.#noIntxMask = options.noIntxMask;
-    this.#bypass = options.bypass;
   }
 
   get active(): boolean {
@@ -190,7 +186,6 @@ export class IntxInterrupt implements IrqListener {
     undo.move();
     this.#held = held;
     this.#sink = sink;
-    this.#producer = sink === null ? null : (this.#bypass?.(0, sink) ?? null);
     this.#masked = this.#virtuallyDisabled;
     this.#active = true;
     if (this.#maskable === true) this.#disableIntx(this.#masked);
@@ -205,11 +200,10 @@ export class IntxInterrupt implements IrqListener {
     this.#masked = false;
     this.#maskedForSleep = false;
     this.#disarm();
-    const { sink, producer, held } = { sink: this.#sink, producer: this.#producer, held: this.#held };
+    const sink = this.#sink;
+    const held = this.#held;
     this.#sink = null;
-    this.#producer = null;
     this.#held = null;
-    producer?.[Symbol.dispose]();
     held?.[Symbol.dispose]();
     sink?.put();
   }
@@ -223,9 +217,7 @@ export class IntxInterrupt implements IrqListener {
   #replace(sink: InterruptSink | null): void {
     sink?.get();
     const old = this.#sink;
-    this.#producer?.[Symbol.dispose]();
     this.#sink = sink;
-    this.#producer = sink === null ? null : (this.#bypass?.(0, sink) ?? null);
     old?.put();
   }
 

@@ -36,7 +36,6 @@ export interface MessagesOptions {
   readonly faults: FaultPlan;
   readonly maxVectors: () => number;
   readonly dynamicMsix: boolean;
-  readonly bypass: ((vector: number, sink: InterruptSink) => Disposable | null) | null;
 }
 
 export class MessageInterrupts implements IrqListener {
@@ -48,7 +47,6 @@ export class MessageInterrupts implements IrqListener {
   readonly #faults: FaultPlan;
   readonly #maxVectors: () => number;
   readonly #dynamicMsix: boolean;
-  readonly #bypass: MessagesOptions['bypass'];
   readonly #msiAt: number;
   readonly #msixAt: number;
   readonly #msiMaskAt: number;
@@ -57,7 +55,6 @@ export class MessageInterrupts implements IrqListener {
   #initial = 0;
   #allocated = 0;
   #sinks: (InterruptSink | null)[] = [];
-  #producers: (Disposable | null)[] = [];
   /** Messages that arrived for a vector without a sink. */
   unclaimed = 0;
 
@@ -71,7 +68,6 @@ export class MessageInterrupts implements IrqListener {
     this.#faults = options.faults;
     this.#maxVectors = options.maxVectors;
     this.#dynamicMsix = options.dynamicMsix;
-    this.#bypass = options.bypass;
     this.#msiAt = config.findCapability(CapId.MSI);
     this.#msixAt = config.findCapability(CapId.MSIX);
     const flags = this.#msiAt === 0 ? 0 : config.read(this.#msiAt + Msi.FLAGS, 2);
@@ -148,7 +144,6 @@ export class MessageInterrupts implements IrqListener {
     this.#initial = wanted;
     this.#allocated = wanted;
     this.#sinks = new Array<InterruptSink | null>(wanted).fill(null);
-    this.#producers = new Array<Disposable | null>(wanted).fill(null);
     if (kind === 'msix') for (let vector = 0; vector < wanted; vector++) this.#routeMsix(vector);
     try {
       this.#faults.step('irq.vectors.enable');
@@ -223,17 +218,8 @@ export class MessageInterrupts implements IrqListener {
 
   #swap(vector: number, sink: InterruptSink | null): void {
     const old = this.#sinks[vector] ?? null;
-    const producer = this.#producers[vector] ?? null;
-    if (vector < this.#sinks.length || sink !== null) {
-      while (this.#sinks.length <= vector) {
-        this.#sinks.push(null);
-        this.#producers.push(null);
-      }
-      this.#sinks[vector] = sink;
-      this.#producers[vector] = null;
-    }
-    producer?.[Symbol.dispose]();
-    if (sink !== null && this.#bypass !== null) this.#producers[vector] = this.#bypass(vector, sink);
+    if (sink !== null) while (this.#sinks.length <= vector) this.#sinks.push(null);
+    if (vector < this.#sinks.length) this.#sinks[vector] = sink;
     old?.put();
   }
 
@@ -242,13 +228,11 @@ export class MessageInterrupts implements IrqListener {
     if (this.#kind === null) return;
     this.#disableHardware(this.#kind);
     this.#host.listener = null;
-    const { sinks, producers } = { sinks: this.#sinks, producers: this.#producers };
+    const sinks = this.#sinks;
     this.#kind = null;
     this.#initial = 0;
     this.#allocated = 0;
     this.#sinks = [];
-    this.#producers = [];
-    for (const producer of producers) producer?.[Symbol.dispose]();
     for (const sink of sinks) sink?.put();
   }
 

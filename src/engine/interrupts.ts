@@ -4,7 +4,7 @@
  *
  * @see linux/drivers/vfio/pci/vfio_pci_intrs.c, vfio_pci_set_irqs_ioctl()
  */
-import type { InterruptSink, IrqInfo, SetIrqs } from '../abi/device.ts';
+import type { IrqInfo, SetIrqs } from '../abi/device.ts';
 import { CapId, Config } from '../abi/pci.ts';
 import { IrqIndex, IrqInfoFlags } from '../abi/vfio.ts';
 import { VfioError } from '../base/errno.ts';
@@ -34,15 +34,12 @@ export interface InterruptsOptions {
   readonly maxVectors?: () => number;
   /** Whether MSI-X vectors can be added while others are in use. Default: yes. */
   readonly dynamicMsix?: boolean;
-  /** irqfd bypass: told of each vector and the sink it got, told by dispose when that ends. What it throws is only logged (B.9). */
-  readonly bypass?: (vector: number, sink: InterruptSink) => Disposable;
 }
 
 const { EVENTFD, MASKABLE, AUTOMASKED, NORESIZE } = IrqInfoFlags;
 
 export class Interrupts {
   readonly #bdf: string;
-  readonly #config: ConfigSpace;
   readonly #virtualPin: () => number;
   readonly #express: boolean;
   readonly #dynamicMsix: boolean;
@@ -54,28 +51,15 @@ export class Interrupts {
 
   constructor(options: InterruptsOptions) {
     const { bdf, ctx, config, host, msix } = options;
-    const { faults, log } = ctx;
+    const { faults } = ctx;
     const noIntx = options.noIntx ?? false;
-    const hook = options.bypass;
-    const bypass =
-      hook === undefined
-        ? null
-        : (vector: number, sink: InterruptSink) => {
-            try {
-              return hook(vector, sink);
-            } catch (error) {
-              log.log('info', `${bdf} bypass`, `${bdf}: vector ${vector} is delivered without bypass: ${String(error)}`);
-              return null;
-            }
-          };
     this.#bdf = bdf;
-    this.#config = config;
     this.#virtualPin = options.virtualPin ?? (() => (noIntx ? 0 : config.read(Config.INTERRUPT_PIN, 1)));
     this.#express = config.findCapability(CapId.EXP) !== 0;
     this.#dynamicMsix = options.dynamicMsix ?? true;
     const line = options.line === undefined ? new InterruptLine(bdf) : options.line;
     const { noIntxMask } = ctx.params;
-    this.#intx = new IntxInterrupt({ bdf, config, host, faults, line, noIntx, noIntxMask, bypass });
+    this.#intx = new IntxInterrupt({ bdf, config, host, faults, line, noIntx, noIntxMask });
     this.#messages = new MessageInterrupts({
       bdf,
       config,
@@ -85,7 +69,6 @@ export class Interrupts {
       faults,
       maxVectors: options.maxVectors ?? (() => Number.POSITIVE_INFINITY),
       dynamicMsix: this.#dynamicMsix,
-      bypass,
     });
     this.#error = new NotifyInterrupt(bdf, irqNames[IrqIndex.ERR], faults);
     this.#request = new NotifyInterrupt(bdf, irqNames[IrqIndex.REQ], faults);
