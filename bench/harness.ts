@@ -29,12 +29,19 @@ export interface Result {
 const median = (samples: readonly number[]) => [...samples].sort((a, b) => a - b)[samples.length >> 1]!;
 
 /** Samples of a task in nanoseconds per operation. */
-async function sample(name: string, run: () => void, before: (() => void) | undefined, operations: number, timeMs: number): Promise<number[]> {
+async function sample(
+  name: string,
+  run: () => void,
+  before: (() => void) | undefined,
+  operations: number,
+  timeMs: number,
+): Promise<number[]> {
   const bench = new Bench({ time: timeMs, warmupTime: timeMs / 4, warmup: true, retainSamples: true });
   bench.add(name, run, before === undefined ? {} : { beforeEach: before });
   const [task] = await bench.run();
   const result = task!.result;
-  if (result.state !== 'completed') throw new Error(`${name}: benchmark ended as '${result.state}'${'error' in result ? `: ${String(result.error)}` : ''}`);
+  if (result.state !== 'completed')
+    throw new Error(`${name}: benchmark ended as '${result.state}'${'error' in result ? `: ${String(result.error)}` : ''}`);
   return result.latency.samples!.map((ms) => (ms * 1e6) / operations);
 }
 

@@ -27,7 +27,9 @@ function version(): string {
 
 export function makeProgram(context: CommandContext): Command {
   const program = new Command('vfio')
-    .description('VFIO in TypeScript: PCI device models behind the kernel’s safety rules, and drivers that run unchanged on models and hardware')
+    .description(
+      'VFIO in TypeScript: PCI device models behind the kernel’s safety rules, and drivers that run unchanged on models and hardware',
+    )
     .version(version())
     .showHelpAfterError('(add --help for usage and examples)')
     .addHelpText(
@@ -64,7 +66,11 @@ export async function main(argv: readonly string[], terminal: Terminal = process
     return status;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? Exit.OK : Exit.USAGE;
-    terminal.err(error instanceof VfioError ? `vfio: ${error.explain()}` : `vfio: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
+    terminal.err(
+      error instanceof VfioError
+        ? `vfio: ${error.explain()}`
+        : `vfio: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`,
+    );
     return exitCodeOf(error);
   }
 }

@@ -1,0 +1,13 @@
+/** `npm run bench [-- dma registers …]`: figures beside their floors. Nothing here passes or fails. */
+import { dmaBench } from './dma.ts';
+
+const suites: Record<string, () => Promise<void>> = { dma: dmaBench };
+
+const wanted = process.argv.slice(2);
+for (const name of wanted) {
+  if (!(name in suites)) {
+    console.error(`bench: there is no suite '${name}'; there are ${Object.keys(suites).join(', ')}`);
+    process.exit(2);
+  }
+}
+for (const [name, run] of Object.entries(suites)) if (wanted.length === 0 || wanted.includes(name)) await run();
