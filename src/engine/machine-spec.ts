@@ -3,7 +3,7 @@
  *
  * Devices form a tree, as the buses do. Bus numbers are given out depth-first from 00, as firmware does, unless a bridge names its own.
  */
-import type { DeviceModel } from '../pci/declaration.ts';
+import type { BarDeclaration, DeviceModel } from '../pci/declaration.ts';
 
 /** What stands between devices and memory. `translation`: remaps addresses but does not isolate, so it makes no groups (S1-05). */
 export type IommuKind = 'none' | 'translation' | 'full';
@@ -25,6 +25,8 @@ export interface IommuSpec {
   readonly isolatedMsi?: boolean;
   /** DMA can be forced to be cache coherent; vfio-pci refuses devices without (S1-05). Default true. */
   readonly coherent?: boolean;
+  /** No-snoop DMA can be blocked, which VFIO_DMA_CC_IOMMU reports. Default false. */
+  readonly enforcesCoherency?: boolean;
   /** Bitmap of page sizes in bytes; default 4 KiB, 2 MiB and 1 GiB. */
   readonly pageSizes?: bigint;
   /** Input address range; default 0 to 2^48-1. */
@@ -61,7 +63,7 @@ export interface FunctionSpec {
   /** Default: what the model's PCI Express capability says; without a model, `endpoint` behind a port, else `integrated-endpoint`. */
   readonly kind?: FunctionKind;
   readonly name?: string;
-  /** Behaviour. Without one it is a stub: ids, class and capabilities for topology's sake, all registers 0. */
+  /** Behaviour. Without one it is a stub: ids, class, BARs and capabilities for topology's sake; nobody answers behind its BARs (all ones). */
   readonly model?: ModelReference;
   /** Given to the model's factory. */
   readonly options?: Readonly<Record<string, unknown>>;
@@ -70,12 +72,13 @@ export interface FunctionSpec {
   readonly subsystem?: string;
   /** 24-bit class code of a stub. */
   readonly classCode?: number;
-  /** Access Control Services, switched on by the kernel as it does for IOMMU groups. Default: what the model declares; false for stubs. */
+  /** Access Control Services, which the kernel switches on. Default: what the model declares; for stubs true for ports, false for endpoints. */
   readonly acs?: boolean;
   /** How a stub can be reset: `flr` (default), or not at all. */
   readonly reset?: 'flr' | 'none';
-  /** Message vectors of a stub; default 1. */
+  /** MSI vectors of a stub; default 1, 0 for none. */
   readonly msi?: number;
+  readonly bars?: readonly BarDeclaration[];
   /** Driver at power-on: a name; null for none; left out: the native driver whose ids match, as the kernel would. */
   readonly driver?: string | null;
   readonly driverOverride?: string;

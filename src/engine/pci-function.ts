@@ -1,10 +1,12 @@
 /** One PCI function of a machine: its hardware (config space, host, model) and who drives it. */
 import type { Model } from '../abi/device-host.ts';
-import { Config, HeaderType } from '../abi/pci.ts';
+import { Acs, Command, Config, ExtCapId, HeaderType } from '../abi/pci.ts';
+import type { VfioError } from '../base/errno.ts';
 import { type BdfParts, bdfParts } from '../pci/bdf.ts';
 import type { ConfigSpace } from '../pci/config-space.ts';
-import type { PciDeclaration } from '../pci/declaration.ts';
+import type { DeviceModel, PciDeclaration } from '../pci/declaration.ts';
 import type { FunctionHost } from './host.ts';
+import type { HostedFunction } from './hosted-function.ts';
 import type { IsolationGroup } from './isolation-group.ts';
 import type { FunctionKind, ReservedWindow } from './machine-spec.ts';
 import type { VfioPciDevice } from './pci-device.ts';
@@ -36,6 +38,14 @@ export class PciBus {
     return this.bridge === null;
   }
 
+  /** Its functions and all that is behind them, each bridge before what is behind it. */
+  *everything(): Generator<PciFunction> {
+    for (const fn of this.#functions) {
+      yield fn;
+      if (fn.secondary !== null) yield* fn.secondary.everything();
+    }
+  }
+
   insert(fn: PciFunction): void {
     const at = this.#functions.findIndex((f) => f.devfn > fn.devfn);
     this.#functions.splice(at === -1 ? this.#functions.length : at, 0, fn);
@@ -59,7 +69,10 @@ export interface PciFunctionParts {
   readonly slot: boolean;
 }
 
-export class PciFunction {
+/** What keeps peer-to-peer requests apart: source validation, request and completion redirect, upstream forwarding. */
+const ACS_ISOLATION = Acs.SV | Acs.RR | Acs.CR | Acs.UF;
+
+export class PciFunction implements HostedFunction {
   readonly bdf: string;
   readonly address: BdfParts;
   /** Device (7:3) and function (2:0) number. */
@@ -81,6 +94,8 @@ export class PciFunction {
   secondary: PciBus | null = null;
   /** Set right after construction, before anything can reach the function. */
   host!: FunctionHost;
+  /** What makes its behaviour; null for bridges and stubs. */
+  deviceModel: DeviceModel | null = null;
   /** null: no behaviour behind the registers (bridges, stubs). */
   model: Model | null = null;
   /** Null while no isolating IOMMU is above it. Set before the add event is told (S1-03). */
@@ -93,6 +108,12 @@ export class PciFunction {
   driverOverride: string | null = null;
   /** While bound to vfio-pci. */
   vfio: VfioPciDevice | null = null;
+  /** Number N of `vfio-dev/vfioN` while bound to vfio-pci (S2-22). */
+  vfioIndex: number | null = null;
+  /** The unbind that waits for its users to let go (S2-41). */
+  unbinding: Promise<void> | null = null;
+  /** Why the driver that it should have had at power-on or plug-in was refused. */
+  probeError: VfioError | null = null;
   /** False once it is unplugged, also while unplugging waits for its users. */
   present = true;
 
@@ -130,9 +151,40 @@ export class PciFunction {
     return `${hex(this.declaration.vendor)}:${hex(this.declaration.device)}`;
   }
 
+  /**
+   * Access control services are on, or nothing is there that they would have to control: of the bits that isolate, those that the capability
+   * has are enabled. A port must have the capability to be told from one that forwards freely; whoever asks looks at the kind too.
+   */
+  get acs(): boolean {
+    const at = this.config.findExtendedCapability(ExtCapId.ACS);
+    if (at === 0) return false;
+    const needed = this.config.read(at + Acs.CAP, 2) & ACS_ISOLATION;
+    return (this.config.read(at + Acs.CTRL, 2) & needed) === needed;
+  }
+
+  /** What the kernel does on finding the function when an IOMMU isolates: every isolating bit that the capability has. */
+  enableAcs(): void {
+    const at = this.config.findExtendedCapability(ExtCapId.ACS);
+    if (at !== 0) this.config.write(at + Acs.CTRL, 2, this.config.read(at + Acs.CAP, 2) & ACS_ISOLATION);
+  }
+
+  /** What firmware leaves in COMMAND: decoding on, errors reported, bus mastering only for bridges. */
+  get commandOfFirmware(): number {
+    return Command.IO | Command.MEMORY | Command.SERR | (this.isBridge ? Command.MASTER : 0);
+  }
+
   /** All functions on its bus, itself included. */
   get siblings(): readonly PciFunction[] {
     return this.bus.functions;
+  }
+
+  onSameBus(): readonly PciFunction[] {
+    return this.bus.functions;
+  }
+
+  /** Everything that a reset of its bus would hit, behind bridges too; null on a root bus, which nothing can reset. */
+  inBusReset(): readonly PciFunction[] | null {
+    return this.bus.isRoot ? null : [...this.bus.everything()];
   }
 
   /** The functions of its device (same bus and device number), itself included. */

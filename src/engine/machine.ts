@@ -1,0 +1,477 @@
+/**
+ * A machine: its PCI functions, the isolation groups that follow from the fabric, who drives what, and the files through which users reach
+ * them. Two machines share nothing, and the same declaration gives the same machine every time.
+ */
+import type { MemoryAllocator } from '../abi/memory.ts';
+import { Cleanup } from '../base/cleanup.ts';
+import { type Clock, SystemClock } from '../base/clock.ts';
+import { VfioError } from '../base/errno.ts';
+import { type Logger, RateLimitedLogger, silentLogger } from '../base/log.ts';
+import { parseBdf } from '../pci/bdf.ts';
+import { Binder, checkDriverName, HostDrivers, VFIO_PCI } from './binding.ts';
+import { Container } from './container.ts';
+import { defaultParams, type EngineContext, type EngineParams } from './context.ts';
+import { type BindPlan, type Explanation, explainFunction, planGroup } from './explain.ts';
+import { Fabric, type Placed } from './fabric.ts';
+import { FaultPlan } from './fault-plan.ts';
+import type { ModelRegistry } from './function-builder.ts';
+import { GroupFile } from './group-file.ts';
+import { IsolationGroup } from './isolation-group.ts';
+import type { FunctionSpec, MachineSpec } from './machine-spec.ts';
+import type { PciFunction } from './pci-function.ts';
+import { Process } from './process.ts';
+import { type IsolationClass, partition } from './topology.ts';
+
+export interface MachineOptions {
+  /** Where BAR memory and anonymous process memory come from. */
+  readonly allocate: MemoryAllocator;
+  /** Models that the declaration names. */
+  readonly models?: ModelRegistry;
+  readonly clock?: Clock;
+  readonly log?: Logger;
+  readonly params?: Partial<EngineParams>;
+  /** 4096 (default), 16384 or 65536. */
+  readonly pageSize?: number;
+  readonly faults?: FaultPlan;
+  /** uid that owns the nodes of groups as they appear, as a udev rule would give them. Default 0. */
+  readonly nodeOwner?: number;
+}
+
+/** Told in the order in which things happen. At `add` the group is known and no driver has been asked yet (S1-03). */
+export type MachineEvent =
+  | { readonly kind: 'add' | 'remove'; readonly bdf: string; readonly groupId: number | null }
+  | { readonly kind: 'bind' | 'unbind'; readonly bdf: string; readonly driver: string; readonly groupId: number | null };
+
+/** A node that Linux would have in /dev/vfio, with its mode and owner (S2-01, S2-22). */
+export interface VfioNode {
+  readonly path: string;
+  readonly mode: number;
+  readonly uid: number;
+  /** null: the container node. */
+  readonly groupId: number | null;
+  /** Devices of the group that vfio-pci drives, and `vfio-dev/vfioN` of each. */
+  readonly devices: readonly { readonly bdf: string; readonly vfioDev: string }[];
+}
+
+export class Machine implements Disposable {
+  readonly name: string;
+  readonly context: EngineContext;
+  readonly drivers: HostDrivers;
+  /** Who asks when nobody is named: uid 0, every capability, no limits. */
+  readonly process: Process;
+  readonly #fabric: Fabric;
+  readonly #groups = new Map<number, IsolationGroup>();
+  readonly #binder: Binder;
+  readonly #nodeOwner: number;
+  readonly #nodeUids = new Map<number, number>();
+  readonly #containers = new Set<Container>();
+  readonly #removals = new Map<PciFunction, Promise<void>>();
+  readonly #listeners = new Set<(event: MachineEvent) => void>();
+  #sleep: Promise<void> | null = null;
+  #disposed = false;
+
+  /** @throws VfioError EINVAL, EEXIST, ENOSPC for a declaration that is no machine */
+  constructor(spec: MachineSpec, options: MachineOptions) {
+    const pageSize = options.pageSize ?? 4096;
+    if (![4096, 16384, 65536].includes(pageSize)) {
+      throw new VfioError('EINVAL', `page size is ${String(pageSize)}; CPUs have 4096, 16384 or 65536`);
+    }
+    const clock = options.clock ?? new SystemClock();
+    this.context = {
+      clock,
+      log: new RateLimitedLogger(options.log ?? silentLogger, clock),
+      params: { ...defaultParams, ...options.params },
+      pageSize,
+      faults: options.faults ?? new FaultPlan(),
+      allocate: options.allocate,
+    };
+    this.name = spec.name ?? 'machine';
+    this.#nodeOwner = options.nodeOwner ?? 0;
+    this.drivers = new HostDrivers(spec.hostDrivers);
+    this.process = Process.root({ pageSize, allocate: options.allocate });
+    this.#fabric = new Fabric(spec, options.models ?? {}, this.context);
+    this.#binder = new Binder({
+      ctx: this.context,
+      drivers: this.drivers,
+      iommuKind: (fn) => this.#fabric.iommu(fn).kind,
+      lastVfioGone: (fn) => this.#lastVfioGone(fn),
+    });
+    const placed = this.#fabric.powerOn(spec.devices);
+    for (const one of this.#classes()) this.#join(one, one.members);
+    for (const one of placed) this.#firstProbe(one);
+  }
+
+  // ---- What there is
+
+  /** By BDF, in bus order at power-on. */
+  get functions(): ReadonlyMap<string, PciFunction> {
+    return this.#fabric.functions;
+  }
+
+  /** By number. A group without functions does not exist. */
+  get groups(): ReadonlyMap<number, IsolationGroup> {
+    return this.#groups;
+  }
+
+  /** The function at `bdf`, `0000:` may be left out. @throws VfioError EINVAL, ENODEV */
+  function(bdf: string): PciFunction {
+    const fn = this.#fabric.functions.get(parseBdf(bdf));
+    if (fn === undefined) throw new VfioError('ENODEV', `${parseBdf(bdf)} is not in this machine`);
+    return fn;
+  }
+
+  /** @throws VfioError ENOENT */
+  group(id: number): IsolationGroup {
+    const group = this.#groups.get(id);
+    if (group === undefined) {
+      const ids = [...this.#groups.keys()].sort((a, b) => a - b);
+      throw new VfioError('ENOENT', `there is no group ${String(id)}`, {
+        fix: ids.length === 0 ? 'This machine has no isolating IOMMU, hence no groups.' : `Groups are ${ids.join(', ')}.`,
+      });
+    }
+    return group;
+  }
+
+  /** What /dev/vfio holds now (S2-22). */
+  get nodes(): readonly VfioNode[] {
+    const nodes: VfioNode[] = [{ path: '/dev/vfio/vfio', mode: 0o666, uid: 0, groupId: null, devices: [] }];
+    for (const group of [...this.#groups.values()].sort((a, b) => a.id - b.id)) {
+      const devices = group.vfioFunctions.map((fn) => ({ bdf: fn.bdf, vfioDev: `vfio${fn.vfioIndex}` }));
+      if (devices.length > 0)
+        nodes.push({ path: `/dev/vfio/${group.id}`, mode: 0o600, uid: this.#nodeUid(group), groupId: group.id, devices });
+    }
+    return nodes;
+  }
+
+  /** The node at `path`. @throws VfioError ENOENT */
+  node(path: string): VfioNode {
+    const node = this.nodes.find((n) => n.path === path);
+    if (node === undefined) throw new VfioError('ENOENT', `there is no ${String(path).slice(0, 64)}`);
+    return node;
+  }
+
+  on(listener: (event: MachineEvent) => void): Disposable {
+    const own = (event: MachineEvent) => listener(event);
+    this.#listeners.add(own);
+    return { [Symbol.dispose]: () => void this.#listeners.delete(own) };
+  }
+
+  #tell(event: MachineEvent): void {
+    for (const listener of [...this.#listeners]) {
+      try {
+        listener(event);
+      } catch (error) {
+        const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+        this.context.log.log('error', 'machine listener', `a listener of ${this.name} threw at ${event.kind} of ${event.bdf}: ${text}`);
+      }
+    }
+  }
+
+  // ---- What a user opens
+
+  /** open("/dev/vfio/vfio"): anybody may. */
+  openContainer(process: Process = this.process): Container {
+    this.#check();
+    this.context.faults.step('container.open');
+    const container: Container = new Container(this.context, () => {
+      onExit[Symbol.dispose]();
+      this.#containers.delete(container);
+    });
+    const onExit = process.onExit(() => container.close());
+    this.#containers.add(container);
+    return container;
+  }
+
+  /**
+   * open("/dev/vfio/ID"). Never binds or unbinds anything (S1-09).
+   *
+   * @throws VfioError ENOENT for a group without a device bound to vfio-pci; EACCES for a process that does not own the node (S2-01); EBUSY
+   * while somebody has it open (S1-04)
+   */
+  openGroup(id: number, process: Process = this.process): GroupFile {
+    this.#check();
+    const group = this.group(id);
+    if (group.vfioFunctions.length === 0) {
+      throw new VfioError('ENOENT', `there is no /dev/vfio/${id}: no device of group ${id} is bound to vfio-pci`, {
+        fix: this.planBind(id).steps.find((s) => s.to !== null)?.command ?? 'The group has only bridges.',
+      });
+    }
+    const owner = this.#nodeUid(group);
+    if (process.uid !== 0 && process.uid !== owner) {
+      throw new VfioError('EACCES', `/dev/vfio/${id} belongs to uid ${owner}; process ${process.pid} is uid ${process.uid}`, {
+        fix: `chown ${process.uid} /dev/vfio/${id}`,
+      });
+    }
+    return GroupFile.open(group, process, this.context);
+  }
+
+  /** chown of a group's node: the one privileged act besides binding (S2-01). Lasts as long as the node. @throws VfioError ENOENT */
+  chownGroup(id: number, uid: number): void {
+    this.node(`/dev/vfio/${id}`);
+    this.#nodeUids.set(id, uid);
+  }
+
+  #nodeUid(group: IsolationGroup): number {
+    return this.#nodeUids.get(group.id) ?? this.#nodeOwner;
+  }
+
+  // ---- Drivers
+
+  /** Bind `driver` to the function; see `Binder.bind` for the errors. A failed bind has changed nothing. */
+  bind(bdf: string, driver: string): void {
+    this.#check();
+    this.#checkAwake();
+    const fn = this.function(bdf);
+    this.#binder.bind(fn, driver);
+    fn.probeError = null;
+    this.#tell({ kind: 'bind', bdf: fn.bdf, driver, groupId: fn.group?.id ?? null });
+  }
+
+  /** Take its driver away; resolves when its users have let go (S2-41). At once when there are none. @throws VfioError ENODEV without driver */
+  unbind(bdf: string): Promise<void> {
+    this.#check();
+    const fn = this.function(bdf);
+    return this.#unbind(fn);
+  }
+
+  #unbind(fn: PciFunction): Promise<void> {
+    if (fn.unbinding !== null) return fn.unbinding;
+    const { driver } = fn;
+    const told = () => this.#tell({ kind: 'unbind', bdf: fn.bdf, driver: driver!, groupId: fn.group?.id ?? null });
+    const done = this.#binder.unbind(fn);
+    if (fn.unbinding === null) {
+      told();
+      return done;
+    }
+    return done.then(told);
+  }
+
+  /** Only `driver` may take the function from now on; null or '' clears it. What is bound stays bound. @throws VfioError EINVAL, ENODEV */
+  setDriverOverride(bdf: string, driver: string | null): void {
+    this.#check();
+    this.function(bdf).driverOverride = driver === null || driver === '' ? null : checkDriverName(driver);
+  }
+
+  /** drivers_probe: let the driver that matches take the function; which one it is then, null for none. @throws what `bind` throws */
+  probe(bdf: string): string | null {
+    this.#check();
+    const fn = this.function(bdf);
+    const driver = fn.driver === null ? this.drivers.candidate(fn) : null;
+    if (driver !== null) this.bind(fn.bdf, driver);
+    return fn.driver;
+  }
+
+  /** The driver a function gets when it appears. A refusal is kept in `probeError` and logged: the function stays without driver. */
+  #firstProbe({ fn, spec }: Placed): void {
+    if (spec.driverOverride !== undefined) fn.driverOverride = checkDriverName(spec.driverOverride);
+    if (fn.driver !== null || !fn.present || spec.driver === null) return;
+    const driver = spec.driver ?? this.drivers.candidate(fn);
+    if (driver === null) return;
+    try {
+      this.bind(fn.bdf, driver);
+    } catch (error) {
+      if (!(error instanceof VfioError)) throw error;
+      fn.probeError = error;
+      this.context.log.log('warn', `probe ${fn.bdf}`, `${fn.bdf}: ${driver} was not bound: ${error.message}`);
+    }
+  }
+
+  // ---- Hotplug
+
+  /**
+   * Plug in a device, with what its declaration has behind it. A native driver that matches is bound, unless a user owns the group it joins:
+   * then it stays without (S1-12).
+   *
+   * @param behind the bridge or port above it; otherwise `at` names the bus, or it goes to the root bus
+   * @throws VfioError EEXIST when the place is taken; EINVAL when it cannot be there, or would tie existing groups together; ENOSPC. Nothing
+   * has changed then.
+   */
+  add(spec: FunctionSpec, behind?: string): PciFunction {
+    this.#check();
+    this.#checkAwake();
+    const bus = behind === undefined ? this.#fabric.busOf(spec.at) : this.#fabric.busBehind(this.#present(behind));
+    using undo = new Cleanup();
+    const placed = this.#fabric.plug(spec, bus, undo);
+    this.context.faults.step('add.group');
+    const added = new Set(placed.map((p) => p.fn));
+    const classes = this.#classes().filter((one) => one.members.some((fn) => added.has(fn)));
+    for (const one of classes) {
+      const ids = [...new Set(one.members.flatMap((fn) => (fn.group === null ? [] : [fn.group.id])))];
+      if (ids.length > 1) {
+        throw new VfioError('EINVAL', `${placed[0]!.fn.bdf} would tie groups ${ids.join(' and ')} together while the machine runs`, {
+          fix: 'Declare it with the machine, so that it is there at power-on.',
+        });
+      }
+    }
+    for (const one of classes)
+      this.#join(
+        one,
+        one.members.filter((fn) => added.has(fn)),
+      );
+    undo.move();
+    for (const { fn } of placed) this.#tell({ kind: 'add', bdf: fn.bdf, groupId: fn.group?.id ?? null });
+    for (const one of placed) this.#firstProbe(one);
+    return placed[0]!.fn;
+  }
+
+  #present(bdf: string): PciFunction {
+    const fn = this.function(bdf);
+    if (!fn.present) throw new VfioError('ENODEV', `${fn.bdf} is being unplugged`);
+    return fn;
+  }
+
+  /**
+   * Unplug a function and everything behind it. From now on it cannot be opened or bound; users are asked to let go, and the promise
+   * resolves when they have (S2-41). At once when there are none.
+   */
+  remove(bdf: string): Promise<void> {
+    this.#check();
+    const top = this.function(bdf);
+    const pending = this.#removals.get(top);
+    if (pending !== undefined) return pending;
+    const all = [top, ...(top.secondary?.everything() ?? [])].reverse();
+    for (const fn of all) fn.present = false;
+    const waits = all.flatMap((fn) => (fn.driver === null ? [] : [this.#unbind(fn)]));
+    if (all.every((fn) => fn.unbinding === null)) {
+      this.#takeOut(all);
+      return Promise.resolve();
+    }
+    const done = Promise.all(waits).then(() => {
+      this.#removals.delete(top);
+      this.#takeOut(all);
+    });
+    this.#removals.set(top, done);
+    return done;
+  }
+
+  /** @param all each function before the bridge it is behind */
+  #takeOut(all: readonly PciFunction[]): void {
+    for (const fn of all) {
+      if (this.#fabric.functions.get(fn.bdf) !== fn) continue;
+      const { group } = fn;
+      group?.remove(fn);
+      if (group !== null && group.functions.length === 0) this.#groups.delete(group.id);
+      this.#fabric.unplug(fn);
+      this.#tell({ kind: 'remove', bdf: fn.bdf, groupId: group?.id ?? null });
+    }
+  }
+
+  // ---- Groups
+
+  #classes(): IsolationClass<PciFunction>[] {
+    return partition(this.#fabric.inOrder().filter((fn) => this.#fabric.iommu(fn).kind === 'full'));
+  }
+
+  /** Put `joining` into the group of their class, a new one when it has none: the lowest free number, in the order of discovery. */
+  #join(one: IsolationClass<PciFunction>, joining: readonly PciFunction[]): void {
+    let group = one.members.find((fn) => fn.group !== null)?.group ?? null;
+    if (group === null) {
+      let id = 0;
+      while (this.#groups.has(id)) id++;
+      group = new IsolationGroup(id, this.#fabric.iommu(joining[0]!));
+      this.#groups.set(id, group);
+    }
+    for (const fn of joining) {
+      group.add(fn);
+      fn.groupedBecause = one.reasons.get(fn) ?? null;
+    }
+  }
+
+  #lastVfioGone(fn: PciFunction): void {
+    const group = fn.group!;
+    group.file?.markGone();
+    this.#nodeUids.delete(group.id);
+  }
+
+  /** Group, viability, who blocks, what to do about it (E-01). @throws VfioError ENODEV */
+  explain(bdf: string): Explanation {
+    const fn = this.function(bdf);
+    return explainFunction(fn, this.#fabric.iommu(fn), this.context.params.allowUnsafeInterrupts);
+  }
+
+  /** The binds that make a group viable and its devices usable (S1-15). Changes nothing. @throws VfioError ENOENT */
+  planBind(groupId: number): BindPlan {
+    return planGroup(this.group(groupId));
+  }
+
+  /** Carry out `planBind`. All or nothing. @throws VfioError EINVAL when no driver change can make the group viable; what `bind` throws */
+  bindGroup(groupId: number): BindPlan {
+    this.#check();
+    this.#checkAwake();
+    const plan = this.planBind(groupId);
+    if (!plan.viable) {
+      throw new VfioError('EINVAL', `no driver change makes group ${groupId} viable`, { culprits: plan.impossible });
+    }
+    using undo = new Cleanup();
+    for (const step of plan.steps) {
+      const { from, to } = step;
+      if (from !== null) {
+        void this.unbind(step.bdf);
+        undo.defer(() => this.bind(step.bdf, from));
+      }
+      if (to !== null) {
+        this.bind(step.bdf, to);
+        undo.defer(() => void this.unbind(step.bdf));
+      }
+    }
+    undo.move();
+    return plan;
+  }
+
+  // ---- Sleep
+
+  /** The machine sleeps, or is about to. */
+  get suspended(): boolean {
+    return this.#sleep !== null;
+  }
+
+  /**
+   * Suspend (S2-42): users of devices are told and may save state; each acknowledges or runs into the timeout. Then no device can do DMA until
+   * `resume`. Nothing can be bound, plugged in or opened meanwhile.
+   */
+  suspend(): Promise<void> {
+    this.#check();
+    if (this.#sleep === null) {
+      const bound = [...this.functions.values()].flatMap((fn) => (fn.vfio === null ? [] : [fn.vfio]));
+      this.#sleep = Promise.all(bound.map((device) => device.suspend())).then(() => {});
+    }
+    return this.#sleep;
+  }
+
+  /** Wake up; does nothing while awake. */
+  resume(): void {
+    this.#check();
+    if (this.#sleep === null) return;
+    this.#sleep = null;
+    for (const fn of this.functions.values()) fn.vfio?.resume();
+  }
+
+  #check(): void {
+    if (this.#disposed) throw new VfioError('ENODEV', `${this.name} is switched off`);
+  }
+
+  #checkAwake(): void {
+    if (this.#sleep !== null) throw new VfioError('EBUSY', `${this.name} is suspended`, { fix: 'Resume it first.' });
+  }
+
+  /** Switch off: every file is closed, every driver unbound, every model disposed. Idempotent. */
+  [Symbol.dispose](): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    using off = new Cleanup();
+    off.defer(() => this.#listeners.clear());
+    off.defer(() => this.process.exit());
+    for (const fn of this.functions.values()) {
+      off.defer(() => fn.host.dispose());
+      off.defer(() => void (fn.driver !== null && fn.unbinding === null && this.#binder.unbind(fn)));
+      off.defer(() => fn.vfio?.revoke(`${this.name} is switched off`));
+    }
+    for (const container of this.#containers) off.defer(() => container.close());
+    for (const group of this.#groups.values()) {
+      off.defer(() => group.file?.close());
+      for (const file of group.file?.deviceFiles ?? []) off.defer(() => file.close());
+    }
+  }
+}
+
+export { VFIO_PCI };
