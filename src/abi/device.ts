@@ -152,6 +152,20 @@ export interface HotResetDependent {
   readonly groupId: number;
 }
 
+export interface DmaBufSegment {
+  readonly memory: DirectMemory;
+  readonly offset: number;
+  readonly size: number;
+}
+
+/** Ranges of a BAR as memory that others may reach (VFIO_DEVICE_FEATURE_DMA_BUF). Holds the memory until disposed. */
+export interface DmaBuf extends Disposable {
+  readonly size: number;
+  readonly segments: readonly DmaBufSegment[];
+  /** May not be used now: memory decoding is off, low power, reset; for good once the device is closed or gone. */
+  readonly revoked: boolean;
+}
+
 /** VFIO_DEVICE_FEATURE: `op` as in the flags. */
 export interface FeatureRequest {
   readonly feature: number;
@@ -162,6 +176,8 @@ export interface FeatureRequest {
   readonly data: Uint8Array;
   /** Descriptors named in `data` (wakeup eventfd), already resolved to sinks. */
   readonly sinks?: readonly (InterruptSink | null)[];
+  /** Takes the buffer that a get of DMA_BUF makes; whoever takes it disposes of it. */
+  readonly onDmaBuf?: (buffer: DmaBuf) => void;
 }
 
 export interface Device extends Disposable {

@@ -14,6 +14,8 @@ export interface EngineParams {
   readonly noIntxMask: boolean;
   /** vfio-pci disable_idle_d3: keep unused devices in D0. */
   readonly disableIdleD3: boolean;
+  /** vfio-pci disable_denylist: bind devices that are known to harm their host in a user's hands. */
+  readonly disableDenylist: boolean;
   /** Ours (S2-31): refuse to bind a device that cannot be reset. */
   readonly requireReset: boolean;
   /** Ours (S2-41, E-08): revoke an unplugged device this long after the first request; null = wait for ever, as Linux does. */
@@ -27,6 +29,7 @@ export const defaultParams: EngineParams = {
   allowUnsafeInterrupts: false,
   noIntxMask: false,
   disableIdleD3: false,
+  disableDenylist: false,
   requireReset: false,
   forceRevokeAfterMs: null,
   suspendTimeoutMs: 5000,

@@ -4,7 +4,7 @@
  */
 import type { DeviceHost, Model, Width } from '../abi/device-host.ts';
 import { type DirectMemory, type MemoryAllocator, WINDOW_BYTES } from '../abi/memory.ts';
-import { CapId, Command, Config, Pm, PowerState } from '../abi/pci.ts';
+import { Bar, CapId, Command, Config, Pm, PowerState } from '../abi/pci.ts';
 import type { Clock } from '../base/clock.ts';
 import { VfioError } from '../base/errno.ts';
 import type { Logger, RateLimitedLogger } from '../base/log.ts';
@@ -64,6 +64,9 @@ export class FunctionHost implements DeviceHost {
   readonly #group: () => { readonly domain: IommuDomain | null } | null;
   readonly #memory: (DirectMemory | null)[] = [null, null, null, null, null, null];
   readonly #special: (SpecialBar | null)[] = [null, null, null, null, null, null];
+  /** By BAR: 1 while COMMAND decodes it; and 1 while, besides, an access goes straight to the model. */
+  readonly #decoded = new Uint8Array(Bar.COUNT);
+  readonly #straight = new Uint8Array(Bar.COUNT);
   readonly #configListener: Disposable;
 
   constructor(options: FunctionHostOptions) {
@@ -76,7 +79,7 @@ export class FunctionHost implements DeviceHost {
     this.#group = options.group;
     this.log = { log: (level, message) => options.log.log(level, `${options.bdf} ${message}`, `${options.bdf}: ${message}`) };
     this.msix = MsixTable.of(options.config);
-    this.dma = new HostDma(this, options.log);
+    this.dma = new HostDma(this, options.log, options.bdf);
     this.irq = new HostIrq({
       config: options.config,
       msix: this.msix,
@@ -87,6 +90,7 @@ export class FunctionHost implements DeviceHost {
     const pm = options.config.findCapability(CapId.PM);
     this.#pmControl = pm === 0 ? -1 : pm + Pm.CTRL;
     for (const bar of options.declaration.bars ?? []) this.#special[bar.index] = this.#specialBar(bar);
+    this.#decodingWritten();
     this.#configListener = options.config.onWrite((offset, width) => this.#configWritten(offset, width));
   }
 
@@ -132,19 +136,20 @@ export class FunctionHost implements DeviceHost {
     return memory;
   }
 
-  // ---- Accesses to the function's BARs, as they arrive from the bus. The caller has checked that they are aligned, inside, and decoded.
+  // ---- Accesses to the function's BARs, as they arrive from the bus. The caller has checked that they are aligned and inside. While COMMAND
+  // does not decode the BAR nobody answers, which reads as all ones.
 
   read(bar: number, offset: number, width: Width): number {
-    return this.#special[bar] === null ? this.#readModel(bar, offset, width) : this.#readSpecial(bar, offset, width);
+    return this.#straight[bar] === 1 ? this.#readModel(bar, offset, width) : this.#readSpecial(bar, offset, width);
   }
 
   write(bar: number, offset: number, width: Width, value: number): void {
-    if (this.#special[bar] === null) this.#writeModel(bar, offset, width, value);
+    if (this.#straight[bar] === 1) this.#writeModel(bar, offset, width, value);
     else this.#writeSpecial(bar, offset, width, value);
   }
 
   read64(bar: number, offset: number): bigint {
-    if (this.#special[bar] === null && this.#model.read64 !== undefined) {
+    if (this.#straight[bar] === 1 && this.#model.read64 !== undefined) {
       try {
         return BigInt.asUintN(64, this.#model.read64(bar, offset));
       } catch (error) {
@@ -157,7 +162,7 @@ export class FunctionHost implements DeviceHost {
   }
 
   write64(bar: number, offset: number, value: bigint): void {
-    if (this.#special[bar] === null && this.#model.write64 !== undefined) {
+    if (this.#straight[bar] === 1 && this.#model.write64 !== undefined) {
       try {
         this.#model.write64(bar, offset, value);
       } catch (error) {
@@ -212,11 +217,20 @@ export class FunctionHost implements DeviceHost {
   #configWritten(offset: number, width: number): void {
     const pm = this.#pmControl;
     if (pm >= offset && pm < offset + width) this.#powerWritten();
+    if (offset <= Config.COMMAND) this.#decodingWritten();
     if (this.#resetting) return;
     try {
       this.#model.configWritten?.(offset, width);
     } catch (error) {
       this.#modelFailed('configWritten', error);
+    }
+  }
+
+  /** COMMAND.Memory or COMMAND.IO may have changed. */
+  #decodingWritten(): void {
+    for (const { index, type } of this.declaration.bars ?? []) {
+      this.#decoded[index] = (type === 'io' ? this.config.ioEnabled : this.config.memoryEnabled) ? 1 : 0;
+      this.#straight[index] = this.#special[index] === null ? this.#decoded[index] : 0;
     }
   }
 
@@ -280,7 +294,8 @@ export class FunctionHost implements DeviceHost {
   }
 
   #readSpecial(bar: number, offset: number, width: Width): number {
-    const special = this.#special[bar]!;
+    const special = this.#special[bar];
+    if (special == null || this.#decoded[bar] === 0) return width === 4 ? 0xffff_ffff : width === 2 ? 0xffff : 0xff;
     const msix = special.msix;
     if (msix !== null && (msix.contains(bar, offset, width) || msix.containsPending(bar, offset, width))) {
       return msix.read(bar, offset, width);
@@ -294,7 +309,8 @@ export class FunctionHost implements DeviceHost {
   }
 
   #writeSpecial(bar: number, offset: number, width: Width, value: number): void {
-    const special = this.#special[bar]!;
+    const special = this.#special[bar];
+    if (special == null || this.#decoded[bar] === 0) return;
     const msix = special.msix;
     if (msix !== null && (msix.contains(bar, offset, width) || msix.containsPending(bar, offset, width))) {
       msix.write(bar, offset, width, value);

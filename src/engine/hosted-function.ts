@@ -23,13 +23,12 @@ export interface HostedFunction {
   /** Set while it is bound to vfio-pci. */
   readonly vfio: VfioPciDevice | null;
   /** Every function on the same bus, this one included. */
-  readonly siblings: readonly HostedFunction[];
-  /** The bridge above; null on a root bus, which nothing can reset. */
-  readonly parent: HostedFunction | null;
-  /** The bus behind it, when it is a bridge. */
-  readonly secondary: { readonly functions: readonly HostedFunction[] } | null;
-  /** A port whose bus is reset through a hot-plug slot. */
-  readonly slot: boolean;
+  onSameBus(): readonly HostedFunction[];
+  /**
+   * Every function that a reset of its bus would hit: those on the same bus and behind bridges on it, this one included; null when it sits on
+   * a root bus, which has no bridge above that could reset it.
+   */
+  inBusReset(): readonly HostedFunction[] | null;
 }
 
 /**
