@@ -1,0 +1,62 @@
+/** Who makes a system call: what the handlers may look at. */
+import type { InterruptSource } from '../abi/device.ts';
+import type { ErrnoName } from '../base/errno.ts';
+import { VfioError } from '../base/errno.ts';
+import type { Process } from '../engine/process.ts';
+import type { EventCounter } from './event-counter.ts';
+import type { FileTable, OpenFile } from './file-table.ts';
+import type { ProcessMemory } from './process-memory.ts';
+import type { IoctlArgument, UserBuffer } from './user-buffer.ts';
+
+export interface Caller {
+  readonly process: Process;
+  readonly files: FileTable;
+  readonly memory: ProcessMemory;
+}
+
+/**
+ * One request of one kind of file.
+ *
+ * @param user  the argument as memory; every look at it may throw EFAULT
+ * @param argument  the same, for requests that take a number
+ * @returns what ioctl returns: 0, or a request's own positive value
+ */
+export type Handler<T> = (object: T, caller: Caller, user: UserBuffer, argument: IoctlArgument) => number;
+
+/** The eventfd behind a descriptor. @throws VfioError EBADF nothing is open there; EINVAL another kind of file */
+export function eventCounter(caller: Caller, fd: number): EventCounter {
+  const file = caller.files.get(fd);
+  if (file.body.kind !== 'eventfd') throw new VfioError('EINVAL', `descriptor ${fd} is not an eventfd but ${describeFile(file)}`);
+  return file.body.counter;
+}
+
+/** An eventfd as a source that is looked up when the engine starts to listen, after all of its own checks; null for a negative descriptor. */
+export function lazySource(caller: Caller, fd: number): InterruptSource | null {
+  return fd < 0 ? null : { listen: (listener) => eventCounter(caller, fd).listen(listener) };
+}
+
+export function describeFile(file: OpenFile): string {
+  switch (file.body.kind) {
+    case 'container':
+      return 'a container';
+    case 'group':
+      return 'a group';
+    case 'device':
+      return 'a device';
+    case 'eventfd':
+      return 'an eventfd';
+    case 'null':
+      return 'no file of VFIO';
+  }
+}
+
+/** Throw `code` when an argsz is too small for the request's first version. */
+export function checkArgsz(argsz: number, minsz: number, request: string, code: ErrnoName = 'EINVAL'): void {
+  if (argsz < minsz) throw new VfioError(code, `${request}: argsz is ${argsz}, at least ${minsz} are needed`);
+}
+
+/** Throw EINVAL when `flags` has bits outside `known`. */
+export function checkFlags(flags: number, known: number, request: string): void {
+  const unknown = (flags & ~known) >>> 0;
+  if (unknown !== 0) throw new VfioError('EINVAL', `${request}: unknown flags 0x${unknown.toString(16)}`);
+}

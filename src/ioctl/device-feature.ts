@@ -1,0 +1,60 @@
+/**
+ * VFIO_DEVICE_FEATURE: flags and data to a `FeatureRequest` (B.7 FEATURE dispatcher).
+ *
+ * @see linux/drivers/vfio/vfio_main.c, vfio_ioctl_device_feature(), vfio_check_feature()
+ */
+import type { FeatureRequest, InterruptSink } from '../abi/device.ts';
+import { Feature, FeatureFlags } from '../abi/vfio.ts';
+import { DeviceFeature, LowPowerEntryWithWakeup, MinSize } from '../abi/vfio-structs.ts';
+import { VfioError } from '../base/errno.ts';
+import type { DeviceFile } from '../engine/device-file.ts';
+import { type Caller, checkArgsz, checkFlags, eventCounter, type Handler } from './caller.ts';
+
+/** Bytes of data that are read from the caller: by a SET, and by a GET that asks about something. Features that are not here read none. */
+const inputSizes: Record<'get' | 'set', ReadonlyMap<number, number>> = {
+  get: new Map<number, number>([
+    [Feature.DMA_LOGGING_REPORT, MinSize.FEATURE_DMA_LOGGING_REPORT],
+    [Feature.DMA_BUF, MinSize.FEATURE_DMA_BUF],
+  ]),
+  set: new Map<number, number>([
+    [Feature.PCI_VF_TOKEN, 16],
+    [Feature.MIG_DEVICE_STATE, MinSize.FEATURE_MIG_STATE],
+    [Feature.LOW_POWER_ENTRY_WITH_WAKEUP, MinSize.LOW_POWER_ENTRY_WITH_WAKEUP],
+    [Feature.DMA_LOGGING_START, MinSize.FEATURE_DMA_LOGGING_CONTROL],
+  ]),
+};
+
+/** No feature has more data than a page in its fixed part: argsz is the caller's word, memory is ours. */
+const DATA_MAX = 4096;
+
+export const feature: Handler<DeviceFile> = (device, caller, user) => {
+  const header = user.viewIn(0, MinSize.DEVICE_FEATURE);
+  const argsz = DeviceFeature.argsz.get(header, 0);
+  const flags = DeviceFeature.flags.get(header, 0);
+  checkArgsz(argsz, MinSize.DEVICE_FEATURE, 'DEVICE_FEATURE');
+  checkFlags(flags, FeatureFlags.MASK | FeatureFlags.GET | FeatureFlags.SET | FeatureFlags.PROBE, 'DEVICE_FEATURE');
+  const get = (flags & FeatureFlags.GET) !== 0;
+  const set = (flags & FeatureFlags.SET) !== 0;
+  const probe = (flags & FeatureFlags.PROBE) !== 0;
+  const id = flags & FeatureFlags.MASK;
+  const data = new Uint8Array(Math.min(argsz - MinSize.DEVICE_FEATURE, DATA_MAX));
+  let request: FeatureRequest = { feature: id, probe, get, set, data };
+  if (!probe && get !== set) {
+    const needed = inputSizes[get ? 'get' : 'set'].get(id) ?? 0;
+    if (needed > 0 && data.length >= needed) {
+      // Whether the device has the feature, and this operation of it, is said before the data is looked at.
+      device.feature({ ...request, probe: true });
+      data.set(user.copyIn(MinSize.DEVICE_FEATURE, needed));
+      if (id === Feature.LOW_POWER_ENTRY_WITH_WAKEUP) request = { ...request, sinks: [wakeupSink(caller, data)] };
+    }
+  }
+  const used = device.feature(request);
+  if (get && !probe) user.copyOut(MinSize.DEVICE_FEATURE, data.subarray(0, used));
+  return 0;
+};
+
+function wakeupSink(caller: Caller, data: Uint8Array<ArrayBuffer>): InterruptSink {
+  const fd = LowPowerEntryWithWakeup.wakeup_eventfd.get(new DataView(data.buffer), 0);
+  if (fd < 0) throw new VfioError('EINVAL', `LOW_POWER_ENTRY_WITH_WAKEUP: ${fd} is not a descriptor`);
+  return eventCounter(caller, fd);
+}

@@ -1,0 +1,105 @@
+/**
+ * Open files and the table of descriptors that name them, as one process has them.
+ *
+ * @see open(2), dup(2): the lowest free number; linux/fs/file.c
+ */
+import { VfioError } from '../base/errno.ts';
+import type { Container } from '../engine/container.ts';
+import type { DeviceFile } from '../engine/device-file.ts';
+import type { GroupFile } from '../engine/group-file.ts';
+import type { EventCounter } from './event-counter.ts';
+
+export type FileBody =
+  | { readonly kind: 'container'; readonly container: Container }
+  | { readonly kind: 'group'; readonly group: GroupFile }
+  | { readonly kind: 'device'; readonly device: DeviceFile }
+  | { readonly kind: 'eventfd'; readonly counter: EventCounter }
+  /** A file that is none of VFIO's: /dev/null. */
+  | { readonly kind: 'null' };
+
+/** An open file description: shared by the descriptors that `dup` and sending to another process make. */
+export class OpenFile {
+  readonly body: FileBody;
+  /** Where `read` and `write` without an offset go on. */
+  position = 0;
+  #references = 0;
+  readonly #release: () => void;
+
+  /** @param release runs when the last descriptor is closed */
+  constructor(body: FileBody, release: () => void = () => {}) {
+    this.body = body;
+    this.#release = release;
+  }
+
+  get references(): number {
+    return this.#references;
+  }
+
+  get(): this {
+    this.#references++;
+    return this;
+  }
+
+  put(): void {
+    if (--this.#references === 0) this.#release();
+  }
+}
+
+interface Slot {
+  readonly file: OpenFile;
+  readonly closeOnExec: boolean;
+}
+
+export class FileTable {
+  readonly #slots: (Slot | undefined)[] = [];
+  readonly #limit: number;
+
+  /** @param limit RLIMIT_NOFILE: descriptors are below it */
+  constructor(limit: number) {
+    this.#limit = limit;
+  }
+
+  /** Descriptors in use, ascending. */
+  get open(): readonly number[] {
+    return [...this.#slots.keys()].filter((fd) => this.#slots[fd] !== undefined);
+  }
+
+  /** @throws VfioError EMFILE when no descriptor is left: before a file is opened, so that nothing has to be undone */
+  reserve(): number {
+    const free = this.#slots.indexOf(undefined);
+    const fd = free < 0 ? this.#slots.length : free;
+    if (fd >= this.#limit)
+      throw new VfioError('EMFILE', `all ${this.#limit} descriptors are in use`, { fix: 'close some, or raise RLIMIT_NOFILE' });
+    return fd;
+  }
+
+  /** Give `file` the lowest free descriptor. @throws VfioError EMFILE */
+  install(file: OpenFile, closeOnExec: boolean): number {
+    const fd = this.reserve();
+    this.#slots[fd] = { file: file.get(), closeOnExec };
+    return fd;
+  }
+
+  /** @throws VfioError EBADF */
+  get(fd: number): OpenFile {
+    return this.#slot(fd).file;
+  }
+
+  /** @throws VfioError EBADF */
+  closesOnExec(fd: number): boolean {
+    return this.#slot(fd).closeOnExec;
+  }
+
+  /** @throws VfioError EBADF */
+  close(fd: number): void {
+    const { file } = this.#slot(fd);
+    this.#slots[fd] = undefined;
+    file.put();
+  }
+
+  #slot(fd: number): Slot {
+    const slot = Number.isInteger(fd) && fd >= 0 ? this.#slots[fd] : undefined;
+    if (slot === undefined) throw new VfioError('EBADF', `${fd} is not an open descriptor`);
+    return slot;
+  }
+}

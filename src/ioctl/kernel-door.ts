@@ -1,0 +1,63 @@
+/**
+ * The engine as Linux shows it: device nodes that are opened by name, and processes that make system calls. It holds no semantics of its own:
+ * it decodes, calls the engine, encodes.
+ *
+ *     const door = new KernelDoor(machine);
+ *     const user = door.process(Process.root());
+ *     const container = user.open('/dev/vfio/vfio');
+ */
+import { VfioError } from '../base/errno.ts';
+import type { EngineContext } from '../engine/context.ts';
+import type { Machine } from '../engine/machine.ts';
+import type { Process } from '../engine/process.ts';
+import { OpenFile } from './file-table.ts';
+import { UserProcess } from './user-process.ts';
+
+export interface KernelDoorOptions {
+  /** Told of every refusal: the sentence that the errno stands for (E-01). */
+  readonly onRefusal?: ((process: Process, call: string, error: VfioError) => void) | undefined;
+}
+
+const GROUP_NODE = /^\/dev\/vfio\/(0|[1-9][0-9]{0,9})$/;
+
+export class KernelDoor {
+  readonly machine: Machine;
+  readonly #onRefusal: KernelDoorOptions['onRefusal'];
+
+  constructor(machine: Machine, options: KernelDoorOptions = {}) {
+    this.machine = machine;
+    this.#onRefusal = options.onRefusal;
+  }
+
+  get context(): EngineContext {
+    return this.machine.context;
+  }
+
+  /** Let `process` make system calls. Its descriptors are closed when it exits. @throws VfioError ESRCH when it has */
+  process(process: Process, descriptorLimit?: number): UserProcess {
+    return new UserProcess(this, process, descriptorLimit);
+  }
+
+  /**
+   * What open(2) does with a path.
+   *
+   * @throws VfioError ENOENT; else as `Machine.openGroup`: EACCES for a node of somebody else, EBUSY while the group is open
+   */
+  openPath(path: string, process: Process): OpenFile {
+    if (path === '/dev/null') return new OpenFile({ kind: 'null' });
+    if (path === '/dev/vfio/vfio') {
+      // Not tied to the process: descriptors may be sent to others, and the last one closes it.
+      const container = this.machine.openContainer();
+      return new OpenFile({ kind: 'container', container }, () => container.close());
+    }
+    const match = GROUP_NODE.exec(path);
+    if (match === null) throw new VfioError('ENOENT', `there is no ${path.slice(0, 64)}`);
+    const group = this.machine.openGroup(Number(match[1]), process);
+    return new OpenFile({ kind: 'group', group }, () => group.close());
+  }
+
+  /** Called for every errno that goes back to a process. */
+  refused(process: Process, call: string, error: VfioError): void {
+    this.#onRefusal?.(process, call, error);
+  }
+}

@@ -1,0 +1,332 @@
+/**
+ * One process as the kernel serves it: descriptors, system calls, loads and stores. Each call answers as a system call does, with a number
+ * that is 0 or more, or a negative errno; none throws. What the engine throws that is not a `VfioError` is our bug: it is logged with its
+ * stack and answered with -EIO.
+ *
+ * Calls never wait. A read of an eventfd whose count is 0 is EAGAIN, blocking or not; poll tells what is ready now.
+ */
+import { Errno, VfioError } from '../base/errno.ts';
+import type { Process } from '../engine/process.ts';
+import type { Caller } from './caller.ts';
+import { containerIoctl } from './container-ioctls.ts';
+import { deviceMap, deviceRead, deviceWrite } from './device-access.ts';
+import { deviceIoctls } from './device-ioctls.ts';
+import { EventCounter } from './event-counter.ts';
+import { FileTable, OpenFile } from './file-table.ts';
+import { groupIoctls } from './group-ioctls.ts';
+import type { KernelDoor } from './kernel-door.ts';
+import { EfdFlags, FD_CLOEXEC, MapFlags, OpenFlags, PollEvents, Prot } from './posix.ts';
+import { type AccessWidth, ProcessMemory, type Signal } from './process-memory.ts';
+import { type IoctlArgument, UserBuffer } from './user-buffer.ts';
+
+/** Memory of the caller: its bytes, or a number for an address where nothing is mapped. */
+export type UserMemory = Uint8Array | number;
+
+export interface PollRequest {
+  readonly fd: number;
+  /** `PollEvents` */
+  readonly events: number;
+}
+
+const DESCRIPTOR_LIMIT = 1024;
+const O_ACCMODE_MAX = OpenFlags.O_RDWR;
+const EFD_KNOWN = EfdFlags.SEMAPHORE | EfdFlags.NONBLOCK | EfdFlags.CLOEXEC;
+const U32_MAX = 0xffff_ffff;
+/** linux/fs.h: longer reads and writes are cut to this. */
+const MAX_RW_COUNT = 0x7fff_f000;
+
+export class UserProcess implements Caller, Disposable {
+  readonly process: Process;
+  readonly files: FileTable;
+  readonly memory: ProcessMemory;
+  readonly #door: KernelDoor;
+  readonly #atExit: Disposable;
+
+  /** Made by `KernelDoor.process`. Descriptors 0, 1 and 2 are open, as a shell leaves them, and are none of VFIO's. */
+  constructor(door: KernelDoor, process: Process, descriptorLimit = DESCRIPTOR_LIMIT) {
+    this.#door = door;
+    this.process = process;
+    this.files = new FileTable(descriptorLimit);
+    this.memory = new ProcessMemory(process);
+    this.#atExit = process.onExit(() => this.#closeAll());
+    const console = new OpenFile({ kind: 'null' });
+    for (let fd = 0; fd < 3; fd++) this.files.install(console, false);
+  }
+
+  /** `/dev/vfio/vfio`, `/dev/vfio/N`, `/dev/null`. ENOENT for what is not there; a group has a node while vfio drives one of its devices. */
+  open(path: string | number, flags: number = OpenFlags.O_RDWR): number {
+    return this.#call('open', () => {
+      if (typeof path !== 'string') throw new VfioError('EFAULT', 'the path is not in mapped memory');
+      if ((flags & OpenFlags.O_ACCMODE) > O_ACCMODE_MAX) throw new VfioError('EINVAL', `open: access mode ${flags & OpenFlags.O_ACCMODE}`);
+      this.files.reserve();
+      return this.files.install(this.#door.openPath(path, this.process), (flags & OpenFlags.O_CLOEXEC) !== 0);
+    });
+  }
+
+  eventfd(initial = 0, flags: number = EfdFlags.CLOEXEC): number {
+    return this.#call('eventfd', () => {
+      if (!Number.isInteger(initial) || initial < 0 || initial > U32_MAX)
+        throw new VfioError('EINVAL', `eventfd: initial count ${initial}`);
+      if ((flags & ~EFD_KNOWN) !== 0) throw new VfioError('EINVAL', `eventfd: flags 0x${flags.toString(16)}`);
+      if ((flags & EfdFlags.SEMAPHORE) !== 0) throw new VfioError('EINVAL', 'eventfd: no semaphores here');
+      const counter = new EventCounter(initial);
+      return this.files.install(new OpenFile({ kind: 'eventfd', counter }, () => counter.hangUp()), (flags & EfdFlags.CLOEXEC) !== 0);
+    });
+  }
+
+  close(fd: number): number {
+    return this.#call('close', () => {
+      this.files.close(fd);
+      return 0;
+    });
+  }
+
+  dup(fd: number): number {
+    return this.#call('dup', () => this.files.install(this.files.get(fd), false));
+  }
+
+  /** fcntl(F_GETFD). */
+  getFd(fd: number): number {
+    return this.#call('fcntl', () => (this.files.closesOnExec(fd) ? FD_CLOEXEC : 0));
+  }
+
+  /** Give another process a descriptor for the same open file, as SCM_RIGHTS does. Returns the number it has there. */
+  sendFd(fd: number, to: UserProcess): number {
+    return this.#call('sendmsg', () => to.files.install(this.files.get(fd), false));
+  }
+
+  ioctl(fd: number, request: number, argument: IoctlArgument = 0): number {
+    return this.#call('ioctl', () => {
+      const { body } = this.files.get(fd);
+      const user = new UserBuffer(argument);
+      switch (body.kind) {
+        case 'container':
+          return containerIoctl(body.container, request, this, user, argument);
+        case 'group': {
+          const handler = groupIoctls.get(request);
+          if (handler !== undefined) return handler(body.group, this, user, argument);
+          break;
+        }
+        case 'device': {
+          const handler = deviceIoctls.get(request);
+          if (handler !== undefined) return handler(body.device, this, user, argument);
+          break;
+        }
+        case 'eventfd':
+        case 'null':
+          break;
+      }
+      throw new VfioError(
+        'ENOTTY',
+        `request 0x${request.toString(16)} means nothing to ${body.kind === 'null' ? 'this file' : `a ${body.kind}`}`,
+      );
+    });
+  }
+
+  /** From the file's own position, which it moves. */
+  read(fd: number, into: UserMemory, count: number = lengthOf(into)): number {
+    return this.#call('read', () => {
+      const file = this.files.get(fd);
+      const { body } = file;
+      switch (body.kind) {
+        case 'device': {
+          const n = deviceRead(body.device, file.position, into, checkCount(count));
+          file.position += n;
+          return n;
+        }
+        case 'eventfd':
+          return readCounter(body.counter, into, count);
+        case 'null':
+          return 0;
+        case 'container':
+        case 'group':
+          throw new VfioError('EINVAL', `a ${body.kind} cannot be read`);
+      }
+    });
+  }
+
+  write(fd: number, from: UserMemory, count: number = lengthOf(from)): number {
+    return this.#call('write', () => {
+      const file = this.files.get(fd);
+      const { body } = file;
+      switch (body.kind) {
+        case 'device': {
+          const n = deviceWrite(body.device, file.position, from, checkCount(count));
+          file.position += n;
+          return n;
+        }
+        case 'eventfd':
+          return writeCounter(body.counter, from, count);
+        case 'null':
+          return checkCount(count);
+        case 'container':
+        case 'group':
+          throw new VfioError('EINVAL', `a ${body.kind} cannot be written`);
+      }
+    });
+  }
+
+  /** @param offset in the file: region index << 40, plus the offset in the region */
+  pread(fd: number, into: UserMemory, offset: number | bigint, count: number = lengthOf(into)): number {
+    return this.#call('pread', () => this.#atOffset(fd, offset, count, deviceRead, into, 0));
+  }
+
+  pwrite(fd: number, from: UserMemory, offset: number | bigint, count: number = lengthOf(from)): number {
+    return this.#call('pwrite', () => this.#atOffset(fd, offset, count, deviceWrite, from, count));
+  }
+
+  /** The address where the mapping is. Anonymous memory with `MapFlags.ANONYMOUS`; `offset` as in pread. */
+  mmap(length: number, prot: number, flags: number, fd = -1, offset: number | bigint = 0): number {
+    return this.#call('mmap', () => {
+      const page = this.process.pageSize;
+      const type = flags & MapFlags.TYPE_MASK;
+      const at = checkOffset(offset);
+      if (!Number.isSafeInteger(length) || length <= 0) throw new VfioError('EINVAL', `mmap: length ${length}`);
+      if (at % page !== 0) throw new VfioError('EINVAL', `mmap: offset ${at} is not a multiple of the page size ${page}`);
+      if ((prot & ~(Prot.READ | Prot.WRITE)) !== 0) throw new VfioError('EINVAL', `mmap: protection ${prot}`);
+      if (type !== MapFlags.SHARED && type !== MapFlags.PRIVATE && type !== MapFlags.SHARED_VALIDATE) {
+        throw new VfioError('EINVAL', 'mmap: neither MAP_SHARED nor MAP_PRIVATE');
+      }
+      if ((flags & MapFlags.ANONYMOUS) !== 0) return this.memory.mapAnonymous(length, (prot & 3) as 0 | 1 | 2 | 3);
+      const { body } = this.files.get(fd);
+      if (body.kind !== 'device') throw new VfioError('ENODEV', `mmap: a ${body.kind} has no memory`);
+      const mapping = deviceMap(body.device, at, Math.ceil(length / page) * page, type !== MapFlags.PRIVATE);
+      return this.memory.mapRegion(mapping, (prot & 3) as 0 | 1 | 2 | 3);
+    });
+  }
+
+  /** Whole mappings only. */
+  munmap(address: number, length: number): number {
+    return this.#call('munmap', () => {
+      this.memory.unmap(address, length);
+      return 0;
+    });
+  }
+
+  /** A load instruction: the value (a bigint for 8 bytes), or the signal it ends in. */
+  load(address: number, width: AccessWidth): number | bigint | Signal {
+    return this.#access(() => this.memory.load(address, width));
+  }
+
+  /** A store instruction: 0, or the signal it ends in. */
+  store(address: number, width: AccessWidth, value: number | bigint): 0 | Signal {
+    return this.#access(() => this.memory.store(address, width, value));
+  }
+
+  /** What is ready now: how many of `requests`, and the events of each. Never waits. */
+  poll(requests: readonly PollRequest[]): { readonly ready: number; readonly events: readonly number[] } {
+    const events = requests.map(({ fd, events: wanted }) => {
+      try {
+        return wanted & this.#readiness(fd);
+      } catch {
+        return PollEvents.NVAL;
+      }
+    });
+    return { ready: events.filter((e) => e !== 0).length, events };
+  }
+
+  /** The process ends: mappings and descriptors go, in that order. Idempotent. */
+  exit(): void {
+    this.process.exit();
+  }
+
+  [Symbol.dispose](): void {
+    this.exit();
+  }
+
+  #readiness(fd: number): number {
+    const { body } = this.files.get(fd);
+    if (body.kind !== 'eventfd') return PollEvents.IN | PollEvents.OUT;
+    return (body.counter.readable ? PollEvents.IN : 0) | PollEvents.OUT;
+  }
+
+  #atOffset(fd: number, offset: number | bigint, count: number, access: typeof deviceRead, memory: UserMemory, ofNull: number): number {
+    const { body } = this.files.get(fd);
+    const at = checkOffset(offset);
+    switch (body.kind) {
+      case 'device':
+        return access(body.device, at, memory, checkCount(count));
+      case 'null':
+        return ofNull;
+      case 'eventfd':
+        throw new VfioError('ESPIPE', 'an eventfd has no offsets');
+      case 'container':
+      case 'group':
+        throw new VfioError('EINVAL', `a ${body.kind} cannot be read or written`);
+    }
+  }
+
+  #closeAll(): void {
+    this.#atExit[Symbol.dispose]();
+    this.#guard('exit', () => this.memory.clear());
+    for (const fd of [...this.files.open].reverse()) this.#guard('exit', () => this.files.close(fd));
+  }
+
+  #guard(name: string, step: () => void): void {
+    try {
+      step();
+    } catch (error) {
+      this.#bug(name, error);
+    }
+  }
+
+  #call(name: string, call: () => number): number {
+    try {
+      return call();
+    } catch (error) {
+      if (error instanceof VfioError) {
+        this.#door.refused(this.process, name, error);
+        return error.errno;
+      }
+      this.#bug(name, error);
+      return -Errno.EIO;
+    }
+  }
+
+  /** A mapped register whose device file fails in a way that is not the bus' is our bug too; the program would see a machine check. */
+  #access<T>(access: () => T): T | 'SIGBUS' {
+    try {
+      return access();
+    } catch (error) {
+      this.#bug('access', error);
+      return 'SIGBUS';
+    }
+  }
+
+  #bug(name: string, error: unknown): void {
+    const story = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    this.#door.context.log.log('error', `ioctl-door-bug-${name}`, `bug behind ${name} of process ${this.process.pid}: ${story}`);
+  }
+}
+
+function lengthOf(memory: UserMemory): number {
+  return typeof memory === 'number' ? 0 : memory.length;
+}
+
+/** @throws VfioError EINVAL */
+function checkCount(count: number): number {
+  if (!Number.isSafeInteger(count) || count < 0) throw new VfioError('EINVAL', `a length of ${count}`);
+  return Math.min(count, MAX_RW_COUNT);
+}
+
+/** A file offset as a number: no file here reaches 2^53. @throws VfioError EINVAL */
+function checkOffset(offset: number | bigint): number {
+  const at = Number(offset);
+  if (!Number.isInteger(at) || at < 0 || at > 2 ** 63) throw new VfioError('EINVAL', `a file offset of ${offset}`);
+  return at;
+}
+
+function readCounter(counter: EventCounter, into: UserMemory, count: number): number {
+  if (!(count >= 8)) throw new VfioError('EINVAL', 'an eventfd gives 8 bytes');
+  const value = counter.take();
+  if (typeof into === 'number' || into.length < 8) throw new VfioError('EFAULT', 'the 8 bytes are not in mapped memory');
+  new DataView(into.buffer, into.byteOffset).setBigUint64(0, value, true);
+  return 8;
+}
+
+function writeCounter(counter: EventCounter, from: UserMemory, count: number): number {
+  if (!(count >= 8)) throw new VfioError('EINVAL', 'an eventfd takes 8 bytes');
+  if (typeof from === 'number' || from.length < 8) throw new VfioError('EFAULT', 'the 8 bytes are not in mapped memory');
+  counter.write(new DataView(from.buffer, from.byteOffset).getBigUint64(0, true));
+  return 8;
+}
