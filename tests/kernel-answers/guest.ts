@@ -1,0 +1,78 @@
+/** The guest whose kernel was asked, as a machine of ours: q35 with an Intel IOMMU, edu on the root bus, an NVMe function behind a root port. */
+import { ManualClock } from '../../src/base/clock.ts';
+import type { Logger } from '../../src/base/log.ts';
+import type { EngineParams } from '../../src/engine/context.ts';
+import { Machine } from '../../src/engine/machine.ts';
+import { Process } from '../../src/engine/process.ts';
+import { KernelDoor } from '../../src/ioctl/kernel-door.ts';
+import { edu } from '../../src/models/edu/edu.ts';
+import { ari, msix, pcie, pm, sriov } from '../../src/pci/capabilities.ts';
+import type { DeviceModel } from '../../src/pci/declaration.ts';
+import { HeapMemory } from '../../src/sys/fake.ts';
+import type { Subject } from './ask.ts';
+
+export const EDU = '0000:00:04.0';
+export const NVME = '0000:02:00.0';
+
+/** What config space of QEMU's nvme shows: registers that do nothing. */
+const nvme: DeviceModel = {
+  declaration: {
+    name: 'nvme-shape',
+    vendor: 0x1b36,
+    device: 0x0010,
+    revision: 2,
+    classCode: 0x010802,
+    subsystemVendor: 0x1af4,
+    subsystem: 0x1100,
+    interruptPin: 1,
+    bars: [{ index: 0, size: 0x4000, type: 'mem64' }],
+    capabilities: [
+      msix({ vectors: 3, tableBar: 0, tableOffset: 0x2000, pbaBar: 0, pbaOffset: 0x3000, at: 0x40 }),
+      pcie({ flr: true, at: 0x80 }),
+      pm({ at: 0x60 }),
+    ],
+    extendedCapabilities: [ari({ at: 0x100 }), sriov({ totalVfs: 1, vfDevice: 0x0010, bars: [], at: 0x120 })],
+  },
+  create: () => ({ read: () => 0, write: () => {}, reset: () => {} }),
+};
+
+export class Guest implements Disposable {
+  readonly machine: Machine;
+  readonly clock = new ManualClock();
+  readonly door: KernelDoor;
+  /** Everything logged as an error: bugs of ours. */
+  readonly errors: string[] = [];
+
+  constructor(params: Partial<EngineParams> = {}) {
+    const log: Logger = { log: (level, message) => void (level === 'error' && this.errors.push(message)) };
+    this.machine = new Machine(
+      {
+        name: 'guest',
+        memoryBase: 0xfde0_0000,
+        devices: [
+          { at: '03.0', kind: 'root-port', bus: 2, devices: [{ at: '00.0', model: nvme, driver: 'vfio-pci' }] },
+          { at: '04.0', model: edu({ factorialMs: 1, dmaMs: 100 }), driver: 'vfio-pci' },
+        ],
+      },
+      { allocate: HeapMemory.allocate, clock: this.clock, log, params },
+    );
+    // What QEMU's firmware chose, before anybody opened anything.
+    const eduConfig = this.machine.function(EDU).config;
+    eduConfig.setBarAddress(0, 0xfe20_0000n);
+    const nvmeConfig = this.machine.function(NVME).config;
+    nvmeConfig.setBarAddress(0, 0xfde0_0000n);
+    nvmeConfig.write(0x3c, 1, 0x0b);
+    this.door = new KernelDoor(this.machine);
+  }
+
+  /** A process as the asking program was: root, every capability, 8 MiB of locked memory. */
+  subject(bdf: string): Subject {
+    const process = Process.root({ pid: 100, memlockLimit: 8 * 1024 * 1024, allocate: HeapMemory.allocate });
+    const group = this.machine.function(bdf).group!;
+    return { user: this.door.process(process), clock: this.clock, groupPath: `/dev/vfio/${group.id}`, bdf };
+  }
+
+  [Symbol.dispose](): void {
+    this.machine[Symbol.dispose]();
+  }
+}

@@ -1,0 +1,118 @@
+/**
+ * A real kernel's answers against ours: the same questions through the ioctl door, compared line by line. What may differ is in `allowed`, which
+ * mirrors the first table of docs/kernel-differences.md; a difference that is not there fails, and so does one there that is gone.
+ */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import { Questions } from './ask.ts';
+import { EDU, Guest, NVME } from './guest.ts';
+
+/** Line of a file of the kernel's -> our line there, null for none. */
+const allowed: Readonly<Record<string, string | null>> = {
+  // The guest's kernel log; the fault it tells of is compared as a fault, below.
+  'edu-irq-dma.txt:42': null,
+  'edu-irq-dma.txt:43': null,
+  'edu-irq-dma.txt:44': null,
+};
+
+interface Replay {
+  readonly file: string;
+  readonly bdf: string;
+  readonly ask: (questions: Questions) => void;
+}
+
+const replays: readonly Replay[] = [
+  { file: 'container.txt', bdf: EDU, ask: (q) => q.container() },
+  { file: 'group-edu.txt', bdf: EDU, ask: (q) => q.group() },
+  { file: 'device-edu.txt', bdf: EDU, ask: (q) => q.device() },
+  { file: 'config-edu.txt', bdf: EDU, ask: (q) => q.config() },
+  { file: 'config-nvme.txt', bdf: NVME, ask: (q) => q.config() },
+  { file: 'dma-edu.txt', bdf: EDU, ask: (q) => q.dma() },
+  { file: 'edu-irq-dma.txt', bdf: EDU, ask: (q) => q.edu() },
+];
+
+function kernelLines(file: string): string[] {
+  return readFileSync(join(import.meta.dirname, 'linux-7.2', file), 'utf8')
+    .trimEnd()
+    .split('\n');
+}
+
+/** Ask, let the process exit, and see that nothing was left behind and nothing went wrong inside. */
+function answers(guest: Guest, { bdf, ask }: Pick<Replay, 'bdf' | 'ask'>): string[] {
+  const subject = guest.subject(bdf);
+  const questions = new Questions(subject);
+  ask(questions);
+  subject.user.exit();
+  const left = {
+    bugs: guest.errors,
+    descriptors: subject.user.files.open,
+    areas: subject.user.memory.areas,
+    locked: subject.user.process.lockedBytes,
+    groupFile: guest.machine.function(bdf).group!.file,
+    timers: guest.clock.pendingTimers,
+  };
+  expect(left).toEqual({ bugs: [], descriptors: [], areas: 0, locked: 0, groupFile: null, timers: 0 });
+  return questions.lines;
+}
+
+const count = { compared: 0, equal: 0, allowed: 0 };
+
+/** The lines that differ, as `file:line`, with both sides; counts on the way. */
+function compare(file: string, theirs: readonly string[], ours: readonly string[]): string[] {
+  const differences: string[] = [];
+  for (let i = 0; i < Math.max(theirs.length, ours.length); i++) {
+    const id = `${file}:${i + 1}`;
+    if (id in allowed) {
+      count.allowed++;
+      if ((ours[i] ?? null) !== allowed[id] || ours[i] === theirs[i])
+        differences.push(`${id}: the allowed difference has changed: ${ours[i]}`);
+      continue;
+    }
+    if (!theirs[i]?.startsWith('#')) count.compared++;
+    if (theirs[i] !== ours[i]) differences.push(`${id}: Linux: ${theirs[i]} | ours: ${ours[i]}`);
+    else if (!theirs[i]!.startsWith('#')) count.equal++;
+  }
+  return differences;
+}
+
+describe("a real kernel's answers (Linux 7.2)", () => {
+  it.each(replays)('B.1 $file: same return, errno and bytes', (replay) => {
+    using guest = new Guest();
+    const ours = answers(guest, replay);
+    if (replay.file === 'dma-edu.txt') {
+      using limited = new Guest({ dmaEntryLimit: 16 });
+      ours.push(`# vfio_iommu_type1 dma_entry_limit=${limited.machine.context.params.dmaEntryLimit}`, answers(limited, replay).at(-1)!);
+    }
+    expect(compare(replay.file, kernelLines(replay.file), ours)).toEqual([]);
+  });
+
+  it('S2-38 the DMA that the IOMMU stopped is the one the kernel logged: device, address, direction', () => {
+    const logged = kernelLines('edu-irq-dma.txt').at(-1)!;
+    const [, direction, bdf, address] = /DMA (Read|Write) .*Request device \[([0-9a-f:.]+)\] fault addr (0x[0-9a-f]+)/.exec(logged)!;
+    using guest = new Guest();
+    const { dma } = guest.machine.function(EDU).host;
+    answers(guest, { bdf: EDU, ask: (q) => q.edu() });
+    count.compared++;
+    expect({ bdf: EDU, faults: dma.faultCount, ...dma.lastFault }).toEqual({
+      bdf,
+      faults: 1,
+      reason: 'not-mapped',
+      iova: BigInt(address!),
+      access: direction!.toLowerCase(),
+    });
+    count.equal++;
+  });
+
+  it('docs/kernel-differences.md lists exactly the differences that are allowed here', () => {
+    const text = readFileSync(join(import.meta.dirname, '../../docs/kernel-differences.md'), 'utf8');
+    const listed = [...text.matchAll(/^\| ([a-z-]+\.txt:[0-9]+) \|/gm)].map((m) => m[1]);
+    expect(listed).toEqual(Object.keys(allowed));
+  });
+
+  afterAll(() => {
+    console.log(
+      `kernel answers: ${count.compared} compared with Linux 7.2, ${count.equal} equal; ${count.allowed} lines allowed to differ (docs/kernel-differences.md)`,
+    );
+  });
+});
