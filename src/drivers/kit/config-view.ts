@@ -1,0 +1,94 @@
+/** Config space as a driver uses it: through VFIO's config region, so what it may change is the kernel's decision. */
+import type { Region } from '../../abi/device.ts';
+import { Command, Config, Status } from '../../abi/pci.ts';
+
+/** Capabilities start behind the header and are at least 4 bytes: no chain is longer, whatever its pointers say. */
+const CAPABILITIES_MAX = 48;
+const EXTENDED_MAX = 960;
+
+export class ConfigView {
+  readonly region: Region;
+
+  constructor(region: Region) {
+    this.region = region;
+  }
+
+  read8(offset: number): number {
+    return this.region.read8(offset);
+  }
+  read16(offset: number): number {
+    return this.region.read16(offset);
+  }
+  read32(offset: number): number {
+    return this.region.read32(offset);
+  }
+  write8(offset: number, value: number): void {
+    this.region.write8(offset, value);
+  }
+  write16(offset: number, value: number): void {
+    this.region.write16(offset, value);
+  }
+  write32(offset: number, value: number): void {
+    this.region.write32(offset, value);
+  }
+
+  get vendor(): number {
+    return this.read16(Config.VENDOR_ID);
+  }
+
+  get device(): number {
+    return this.read16(Config.DEVICE_ID);
+  }
+
+  /** `vendor:device`, as lspci -n prints it. */
+  get ids(): string {
+    return `${this.vendor.toString(16).padStart(4, '0')}:${this.device.toString(16).padStart(4, '0')}`;
+  }
+
+  get command(): number {
+    return this.read16(Config.COMMAND);
+  }
+  set command(value: number) {
+    this.write16(Config.COMMAND, value);
+  }
+
+  /** COMMAND.BusMaster: off after open. Without it the device can do no DMA and send no message. */
+  get busMaster(): boolean {
+    return (this.command & Command.MASTER) !== 0;
+  }
+  set busMaster(on: boolean) {
+    this.command = on ? this.command | Command.MASTER : this.command & ~Command.MASTER;
+  }
+
+  /** COMMAND.MemorySpace: without it memory BARs do not answer. */
+  get memoryEnabled(): boolean {
+    return (this.command & Command.MEMORY) !== 0;
+  }
+  set memoryEnabled(on: boolean) {
+    this.command = on ? this.command | Command.MEMORY : this.command & ~Command.MEMORY;
+  }
+
+  /** Offset of a capability, 0 when it is not there. */
+  findCapability(id: number): number {
+    if ((this.read16(Config.STATUS) & Status.CAP_LIST) === 0) return 0;
+    let at = this.read8(Config.CAPABILITY_LIST) & 0xfc;
+    for (let hops = 0; at >= 0x40 && hops < CAPABILITIES_MAX; hops++) {
+      if (this.read8(at) === id) return at;
+      at = this.read8(at + 1) & 0xfc;
+    }
+    return 0;
+  }
+
+  /** Offset of an extended capability, 0 when it is not there. */
+  findExtendedCapability(id: number): number {
+    if (this.region.info.size <= 0x100) return 0;
+    let at = 0x100;
+    for (let hops = 0; at >= 0x100 && hops < EXTENDED_MAX; hops++) {
+      const header = this.read32(at);
+      if (header === 0 || header === 0xffff_ffff) return 0;
+      if ((header & 0xffff) === id) return at;
+      at = (header >>> 20) & 0xffc;
+    }
+    return 0;
+  }
+}

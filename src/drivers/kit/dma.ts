@@ -1,0 +1,145 @@
+/** Memory for the device: `using buffer = dev.dma.alloc(4096)` gives bytes here and an IOVA there. */
+import type { DmaSpace } from '../../abi/device.ts';
+import { Access, type DirectMemory, WINDOW_BYTES } from '../../abi/memory.ts';
+import { hex } from '../../base/check.ts';
+import { VfioError } from '../../base/errno.ts';
+
+export interface AllocOptions {
+  /** What the device may do with it; both unless told. */
+  readonly access?: Access;
+  /** Address bits that the device can drive: the whole buffer lies below 2^addressBits. 64 unless told. */
+  readonly addressBits?: number;
+  /** Where to map it, instead of at the first place that is free. */
+  readonly iova?: bigint;
+}
+
+/** Memory that the device reaches at `iova`. Disposing unmaps it first, then lets the memory go. */
+export class DmaBuffer implements Disposable {
+  readonly iova: bigint;
+  /** As it was asked for; whole pages are mapped. */
+  readonly size: number;
+  readonly bytes: Uint8Array;
+  readonly memory: DirectMemory;
+  readonly #release: () => void;
+
+  constructor(iova: bigint, size: number, memory: DirectMemory, release: () => void) {
+    this.iova = iova;
+    this.size = size;
+    this.memory = memory;
+    this.bytes = memory.windows[0]!.subarray(0, size);
+    this.#release = release;
+  }
+
+  [Symbol.dispose](): void {
+    this.#release();
+  }
+}
+
+/** Below this nothing is allocated: a device that is told address 0 by mistake should fault. */
+const FLOOR = 0x10_0000n;
+
+/** Places that somebody else's mapping may turn out to hold, before we give up. */
+const ATTEMPTS = 4096;
+
+interface Held {
+  readonly first: bigint;
+  readonly last: bigint;
+}
+
+/** The DMA side of a driver's device: the IOVAs it uses are its own choice, as VFIO has it (S2-03). */
+export class DriverDma implements Disposable {
+  /** The container's own interface. */
+  readonly space: DmaSpace;
+  readonly #buffers = new Set<DmaBuffer>();
+  /** Ranges in use, in order. */
+  readonly #held: Held[] = [];
+
+  constructor(space: DmaSpace) {
+    this.space = space;
+  }
+
+  /**
+   * Zeroed memory, mapped for the device.
+   *
+   * @throws VfioError EINVAL size 0 or above 4 GiB; ENOSPC when no place is left below `addressBits`; and what `DmaSpace.map` throws
+   */
+  alloc(size: number, options: AllocOptions = {}): DmaBuffer {
+    if (!Number.isSafeInteger(size) || size <= 0 || size > WINDOW_BYTES) {
+      throw new VfioError('EINVAL', `a DMA buffer of ${String(size)} bytes; it must have from 1 to ${WINDOW_BYTES}`);
+    }
+    const bits = options.addressBits ?? 64;
+    if (!Number.isInteger(bits) || bits < 1 || bits > 64)
+      throw new VfioError('EINVAL', `addressBits is ${String(bits)}; it must be from 1 to 64`);
+    const memory = this.space.allocate(size);
+    try {
+      const held = this.#place(memory, options.access ?? Access.READ_WRITE, (1n << BigInt(bits)) - 1n, options.iova);
+      const buffer: DmaBuffer = new DmaBuffer(held.first, size, memory, () => this.#free(buffer, held));
+      this.#buffers.add(buffer);
+      return buffer;
+    } catch (error) {
+      memory[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  /** Buffers not yet disposed. */
+  get buffers(): number {
+    return this.#buffers.size;
+  }
+
+  [Symbol.dispose](): void {
+    for (const buffer of [...this.#buffers]) buffer[Symbol.dispose]();
+  }
+
+  #place(memory: DirectMemory, access: Access, limit: bigint, fixed: bigint | undefined): Held {
+    const size = BigInt(memory.size);
+    let from = fixed ?? FLOOR;
+    for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+      const first = fixed ?? this.#firstFit(from, size, limit);
+      if (first === null) break;
+      try {
+        this.space.map({ iova: first, memory, access });
+      } catch (error) {
+        // Another user of the container has something there.
+        if (fixed !== undefined || !(error instanceof VfioError) || error.code !== 'EEXIST') throw error;
+        from = first + size;
+        continue;
+      }
+      const held = { first, last: first + size - 1n };
+      const at = this.#held.findIndex((h) => h.first > first);
+      this.#held.splice(at === -1 ? this.#held.length : at, 0, held);
+      return held;
+    }
+    throw new VfioError('ENOSPC', `no free IOVA range of ${hex(size)} bytes up to ${hex(limit)}`, {
+      fix: 'Free buffers, or ask for a smaller one.',
+    });
+  }
+
+  /** The first free address from `from` on where `size` bytes fit, at or below `limit`. */
+  #firstFit(from: bigint, size: bigint, limit: bigint): bigint | null {
+    const granule = this.space.pageSizes & -this.space.pageSizes;
+    const align = (address: bigint) => ((address + granule - 1n) / granule) * granule;
+    for (const range of this.space.ranges) {
+      let first = align(range.first > from ? range.first : from);
+      for (const { first: usedFirst, last: usedLast } of this.#held) {
+        if (first + size - 1n < usedFirst) break;
+        if (first <= usedLast) first = align(usedLast + 1n);
+      }
+      const last = first + size - 1n;
+      if (last <= range.last && last <= limit) return first;
+    }
+    return null;
+  }
+
+  #free(buffer: DmaBuffer, held: Held): void {
+    if (!this.#buffers.delete(buffer)) return;
+    this.#held.splice(this.#held.indexOf(held), 1);
+    try {
+      this.space.unmap(held.first, held.last - held.first + 1n);
+    } catch (error) {
+      // The device is gone, and its mappings with it.
+      if (!(error instanceof VfioError)) throw error;
+    }
+    buffer.memory[Symbol.dispose]();
+  }
+}

@@ -1,0 +1,268 @@
+import { expect, expectTypeOf, it } from 'vitest';
+import { bit, bits } from '../../base/bit-fields.ts';
+import { ManualClock } from '../../base/clock.ts';
+import { VfioError } from '../../base/errno.ts';
+import { DriverDevice } from './driver-device.ts';
+import { FakeDevice } from './fake-device.ts';
+import { InterruptWaiter } from './interrupts.ts';
+import { regs, u8, u16, u32, u64 } from './registers.ts';
+
+const settle = async () => {
+  for (let i = 0; i < 10; i++) await Promise.resolve();
+};
+
+function make() {
+  const fake = new FakeDevice();
+  const clock = new ManualClock();
+  return { fake, clock, dev: DriverDevice.attach(fake, { clock }) };
+}
+
+/** The error of a call that must fail. */
+function failure(call: () => unknown): VfioError {
+  try {
+    call();
+  } catch (error) {
+    if (error instanceof VfioError) return error;
+    throw error;
+  }
+  throw new Error('it did not fail');
+}
+
+const Layout = regs({
+  byte: u8(1),
+  half: u16(2),
+  status: u32(4, { run: bit(0), level: bits(7, 4), error: bit(8, 'w1c'), late: bit(9, 'w1c') }),
+  wide: u64(8),
+  cap: u64(16, { low: bits(15, 0), high: bits(35, 32) }),
+});
+
+it('reads and writes registers by name, each as one access of its width', () => {
+  const { fake, dev } = make();
+  const r = dev.bar(0, Layout);
+  expectTypeOf(r.byte).toEqualTypeOf<number>();
+  expectTypeOf(r.wide).toEqualTypeOf<bigint>();
+  expectTypeOf(r.status.level).toEqualTypeOf<number>();
+  expectTypeOf(r.cap.value).toEqualTypeOf<bigint>();
+  // @ts-expect-error no such register
+  void r.nothing;
+  r.byte = 0x1ff;
+  r.half = -1;
+  r.wide = -1n;
+  expect([r.byte, r.half, r.wide]).toEqual([0xff, 0xffff, 2n ** 64n - 1n]);
+  expect(fake.bar0.getUint8(0)).toBe(0);
+  r.status.level = 0x1f;
+  r.status.run = 1;
+  expect(fake.bar0.getUint32(4, true)).toBe(0xf1);
+  fake.bar0.setUint32(4, 0xffff_ffff, true);
+  expect([r.status.run, r.status.level, r.status.value]).toEqual([1, 15, 0xffff_ffff]);
+  r.cap.high = 0xa;
+  expect([r.cap.value, r.cap.high, r.cap.low]).toEqual([0xa_0000_0000n, 0xa, 0]);
+});
+
+it('writing a field does not clear its neighbours that ones clear', () => {
+  const { fake, dev } = make();
+  const r = dev.bar(0, Layout);
+  fake.bar0.setUint32(4, 0x301, true);
+  r.status.level = 2;
+  expect(fake.bar0.getUint32(4, true)).toBe(0x021);
+  fake.bar0.setUint32(4, 0x301, true);
+  r.status.error = 1;
+  expect(fake.bar0.getUint32(4, true)).toBe(0x101);
+});
+
+it('tells wrong declarations at load', () => {
+  expect(() => u32(2)).toThrow('multiple of 4');
+  expect(() => u8(0, { a: bit(8) })).toThrow('do not lie in a register of 8 bits');
+  expect(() => regs({ access: u8(0) })).toThrow("cannot be called 'access'");
+});
+
+it('maps a BAR once where it can be mapped, and says which BARs there are', () => {
+  const { fake, dev } = make();
+  dev.bar(0);
+  dev.bar(0);
+  expect(fake.trace.filter((t) => t === 'map')).toHaveLength(1);
+  expect(failure(() => dev.bar(1))).toMatchObject({ code: 'EINVAL', message: '0000:00:04.0 has no BAR 1', fix: 'It has BAR 0.' });
+  expect(failure(() => dev.bar(7)).code).toBe('EINVAL');
+  const unmappable = new FakeDevice();
+  unmappable.mappable = false;
+  DriverDevice.attach(unmappable).bar(0).write32(0, 5);
+  expect([unmappable.bar0.getUint32(0, true), unmappable.trace.includes('map')]).toEqual([5, false]);
+});
+
+it('refuses a device that the driver is not for, and closes it', () => {
+  const fake = new FakeDevice();
+  const error = failure(() => DriverDevice.attach(fake, { match: ['8086:0001', '8086:0002'] }));
+  expect(error).toMatchObject({ code: 'ENODEV', message: '0000:00:04.0 is 1234:11e8, and this driver is for 8086:0001 or 8086:0002' });
+  expect(fake.trace).toEqual(['close']);
+  expect(DriverDevice.attach(new FakeDevice(), { match: '1234:11E8' }).config.ids).toBe('1234:11e8');
+});
+
+it('S2-38 switches memory decoding on and leaves bus mastering to the driver', () => {
+  const { fake, dev } = make();
+  expect(fake.trace).toEqual(['command 0x2']);
+  expect(dev.busMaster).toBe(false);
+  dev.busMaster = true;
+  expect(dev.config.command).toBe(6);
+});
+
+it('finds capabilities, and comes back from chains that loop', () => {
+  const { fake, dev } = make();
+  expect(dev.config.findCapability(5)).toBe(0);
+  fake.config.setUint16(6, 0x10, true);
+  fake.config.setUint8(0x34, 0x40);
+  fake.config.setUint16(0x40, 0x5005, true);
+  fake.config.setUint16(0x50, 0x4011, true);
+  expect([5, 0x11, 0x10].map((id) => dev.config.findCapability(id))).toEqual([0x40, 0x50, 0]);
+  expect(dev.config.findExtendedCapability(1)).toBe(0);
+});
+
+it('an interrupt is waited for, or counted until somebody does', async () => {
+  const { fake, dev } = make();
+  using irq = dev.msi.enable(2);
+  fake.signal(1, 0);
+  fake.signal(1, 0);
+  expect(irq.pending(0)).toBe(2);
+  await irq.next(0);
+  await irq.next();
+  const seen: number[] = [];
+  const waits = [1, 2].map(async (i) => {
+    await irq.next(1);
+    seen.push(i);
+  });
+  fake.signal(1, 1);
+  await settle();
+  expect(seen).toEqual([1]);
+  fake.signal(1, 1);
+  await Promise.all(waits);
+  fake.signal(1, 1);
+  expect([irq.drain(1), irq.pending(1)]).toEqual([1, 0]);
+  let heard = 0;
+  using _listening = irq.listen(1, () => heard++);
+  fake.signal(1, 1);
+  expect(heard).toBe(1);
+  expect(failure(() => irq.next(2)).code).toBe('EINVAL');
+});
+
+it('a wait ends after its timeout and says what may be missing', async () => {
+  const { clock, dev } = make();
+  using irq = dev.msi.enable();
+  const wait = irq.next(0, { timeoutMs: 1000 });
+  clock.advance(1000);
+  await expect(wait).rejects.toMatchObject({
+    code: 'ETIMEDOUT',
+    message: '0000:00:04.0: no MSI interrupt on vector 0 within 1000 ms',
+    fix: expect.stringContaining('busMaster = true'),
+  });
+  dev.busMaster = true;
+  const second = irq.next(0, { timeoutMs: 1000 });
+  clock.advance(1000);
+  await expect(second).rejects.toMatchObject({ fix: undefined });
+  expect(clock.pendingTimers).toBe(0);
+});
+
+it('an interrupt that comes in time leaves no timer behind', async () => {
+  const { fake, clock, dev } = make();
+  using irq = dev.intx.enable();
+  const wait = irq.next(0, { timeoutMs: 1000 });
+  fake.signal(0);
+  await wait;
+  expect(clock.pendingTimers).toBe(0);
+  irq.unmask();
+  expect(fake.trace.at(-1)).toBe('unmask');
+});
+
+it('asks for vectors that there are', () => {
+  const { fake, dev } = make();
+  expect(dev.msi.count).toBe(4);
+  expect(failure(() => dev.msi.enable(5))).toMatchObject({ code: 'ENOSPC', message: '0000:00:04.0 has 4 MSI vectors, 5 were asked for' });
+  expect(failure(() => dev.msix.enable(1))).toMatchObject({ code: 'ENOSPC', message: '0000:00:04.0 has no MSI-X' });
+  for (const bad of [0, -1, 1.5, Number.NaN, 2 ** 53]) expect(failure(() => dev.msi.enable(bad)).code).toBe('EINVAL');
+  fake.vectorsAvailable = 2;
+  expect(failure(() => dev.msi.enable(4)).message).toContain('2 of 4 MSI vectors');
+});
+
+it('whoever waits is told that the device is gone, or that interrupts were disabled', async () => {
+  const { fake, dev } = make();
+  const irq = dev.msi.enable();
+  const gone = irq.next();
+  fake.emit({ kind: 'gone', reason: 'unplugged' });
+  await expect(gone).rejects.toMatchObject({ code: 'ENODEV', message: '0000:00:04.0 is gone: unplugged' });
+  await expect(irq.next()).rejects.toMatchObject({ code: 'ENODEV' });
+  const other = make();
+  const disabled = other.dev.msi.enable();
+  const wait = disabled.next();
+  disabled[Symbol.dispose]();
+  await expect(wait).rejects.toMatchObject({ code: 'ENODEV', message: '0000:00:04.0: MSI was disabled' });
+});
+
+it('a sink keeps its count and hears nothing once let go', () => {
+  const sink = new InterruptWaiter(new ManualClock());
+  expect(sink.get().references).toBe(2);
+  sink.put();
+  sink.signal();
+  sink.put();
+  sink.signal();
+  expect([sink.references, sink.total]).toEqual([0, 1]);
+});
+
+it('allocates IOVAs first fit, within ranges and what the device can drive', () => {
+  const { fake, dev } = make();
+  const a = dev.dma.alloc(5000);
+  const b = dev.dma.alloc(1);
+  const c = dev.dma.alloc(4096, { iova: 0x5000n });
+  expect([a.iova, b.iova, c.iova]).toEqual([0x10_0000n, 0x10_2000n, 0x5000n]);
+  expect([a.size, a.bytes.length, fake.mappings.get(a.iova)!.size]).toEqual([5000, 5000, 8192]);
+  a[Symbol.dispose]();
+  a[Symbol.dispose]();
+  expect(dev.dma.alloc(4096).iova).toBe(0x10_0000n);
+  expect(dev.dma.alloc(8192).iova).toBe(0x10_3000n);
+  expect(failure(() => dev.dma.alloc(2 ** 20, { addressBits: 20 })).code).toBe('ENOSPC');
+  fake.ranges.splice(0, 2, { first: 0xfef0_0000n, last: 0xfef0_ffffn });
+  expect(dev.dma.alloc(4096).iova).toBe(0xfef0_0000n);
+  expect(failure(() => dev.dma.alloc(2 ** 20)).code).toBe('ENOSPC');
+  expect(fake.memoryAlive).toBe(dev.dma.buffers);
+  for (const bad of [0, -1, 1.5, Number.NaN, 2 ** 53, 2 ** 32 + 1]) expect(failure(() => dev.dma.alloc(bad)).code).toBe('EINVAL');
+});
+
+it('S1-07 steps over what others have mapped in the same container', () => {
+  const { fake, dev } = make();
+  const other = fake.dma.allocate(3 * 4096);
+  fake.dma.map({ iova: 0x10_0000n, memory: other });
+  expect(dev.dma.alloc(4096).iova).toBe(0x10_3000n);
+  expect(failure(() => dev.dma.alloc(4096, { iova: 0x10_1000n })).code).toBe('EEXIST');
+});
+
+it('S2-30 close quiets the device before memory is unmapped, and closes it last', () => {
+  const { fake, dev } = make();
+  let owned = 0;
+  const owner = { [Symbol.dispose]: () => owned++ };
+  const with_ = DriverDevice.attach(fake, { owns: owner });
+  with_.bar(0);
+  with_.busMaster = true;
+  with_.msi.enable();
+  with_.dma.alloc(4096);
+  fake.trace.length = 0;
+  with_.close();
+  with_.close();
+  expect(fake.trace).toEqual(['command 0x2', 'disable', 'unmap 0x100000', 'unmap BAR', 'close']);
+  expect([owned, fake.memoryAlive, fake.mappings.size, fake.sinks.size]).toEqual([1, 0, 0, 0]);
+  dev.close();
+  expect(fake.listeners).toBe(0);
+});
+
+it('polls until a condition holds, or gives up', async () => {
+  const { clock, dev } = make();
+  let done = false;
+  const wait = dev.until(() => done, { timeoutMs: 10 });
+  clock.advance(5);
+  await settle();
+  done = true;
+  clock.advance(1);
+  await wait;
+  const never = expect(dev.until(() => false, { timeoutMs: 2, everyMs: 1 })).rejects.toMatchObject({ code: 'ETIMEDOUT' });
+  for (let i = 0; i < 4; i++) {
+    clock.advance(1);
+    await settle();
+  }
+  await never;
+});

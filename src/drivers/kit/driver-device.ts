@@ -1,0 +1,209 @@
+/**
+ * A device in the hands of its driver: registers by name, config space, interrupts, DMA buffers, and a clean end.
+ * It stands on `Device` alone, so a driver runs unchanged on a model, a socket and hardware.
+ */
+import type { Device, DeviceEvent, RegionMapping, RegisterAccess } from '../../abi/device.ts';
+import { RegionFlags, RegionIndex } from '../../abi/vfio.ts';
+import { Cleanup } from '../../base/cleanup.ts';
+import { type Clock, SystemClock } from '../../base/clock.ts';
+import { VfioError } from '../../base/errno.ts';
+import { ConfigView } from './config-view.ts';
+import { DriverDma } from './dma.ts';
+import { Interrupts, type IrqContext, type IrqKind, type WaitOptions } from './interrupts.ts';
+import { keepAlive } from './keep-alive.ts';
+import type { DriverRegisters, RegisterMap, RegisterView } from './registers.ts';
+
+export interface AttachOptions {
+  /** The clock of timeouts; the machine's unless told. */
+  readonly clock?: Clock;
+  /** `vendor:device` that the driver is for, or several: any other is refused. */
+  readonly match?: string | readonly string[];
+  /** Disposed when the driver is done, after the device is closed: what was opened to get at the device. */
+  readonly owns?: Disposable;
+}
+
+export interface UntilOptions {
+  /** Give up with ETIMEDOUT after this long; 1000 unless told. */
+  readonly timeoutMs?: number;
+  /** Between two looks; 1 unless told. */
+  readonly everyMs?: number;
+}
+
+/** Enables interrupts of one kind; one kind at a time. Disposing the result disables them. */
+export interface IrqSource {
+  /** Vectors there are. */
+  readonly count: number;
+  /** @throws VfioError ENOSPC for more than there are; EINVAL while another kind is enabled */
+  enable(count?: number): Interrupts;
+}
+
+export class DriverDevice implements Disposable {
+  /** What it stands on, for whatever is not here. */
+  readonly device: Device;
+  readonly config: ConfigView;
+  readonly dma: DriverDma;
+  readonly clock: Clock;
+  readonly intx: IrqSource;
+  readonly msi: IrqSource;
+  readonly msix: IrqSource;
+  readonly #mappings = new Map<number, RegionMapping>();
+  readonly #interrupts = new Set<Interrupts>();
+  readonly #listening: Disposable;
+  readonly #owns: Disposable | undefined;
+  #closed = false;
+
+  private constructor(device: Device, options: AttachOptions) {
+    this.device = device;
+    this.clock = options.clock ?? new SystemClock();
+    this.config = new ConfigView(device.region(RegionIndex.CONFIG));
+    this.dma = new DriverDma(device.dma);
+    this.#owns = options.owns;
+    this.intx = this.#source('intx');
+    this.msi = this.#source('msi');
+    this.msix = this.#source('msix');
+    this.#listening = device.on((event) => {
+      if (event.kind !== 'gone') return;
+      for (const i of this.#interrupts) i.fail(new VfioError('ENODEV', `${this.name} is gone: ${event.reason}`));
+    });
+  }
+
+  /**
+   * Take over an open device; it is closed with the driver. Memory decoding is switched on, bus mastering is not: that is the driver's decision.
+   *
+   * @throws VfioError ENODEV when `match` names another device, which is closed then
+   */
+  static attach(device: Device, options: AttachOptions = {}): DriverDevice {
+    using undo = new Cleanup();
+    if (options.owns !== undefined) undo.use(options.owns);
+    undo.use(device);
+    const dev = new DriverDevice(device, options);
+    const { ids } = dev.config;
+    const wanted = typeof options.match === 'string' ? [options.match] : options.match;
+    if (wanted !== undefined && !wanted.some((w) => w.toLowerCase() === ids)) {
+      throw new VfioError('ENODEV', `${dev.name} is ${ids}, and this driver is for ${wanted.join(' or ')}`, {
+        fix: 'Give the address of a device that the driver is for.',
+      });
+    }
+    if (!dev.config.memoryEnabled) dev.config.memoryEnabled = true;
+    undo.move();
+    return dev;
+  }
+
+  /** Where it sits, e.g. `0000:00:04.0`. */
+  get name(): string {
+    return this.device.info.name;
+  }
+
+  /** May the device do DMA and send messages? Off after open. */
+  get busMaster(): boolean {
+    return this.config.busMaster;
+  }
+  set busMaster(on: boolean) {
+    this.config.busMaster = on;
+  }
+
+  /**
+   * BAR `index`, mapped where it can be: loads and stores by offset, or by name when `registers` tells the names.
+   *
+   * @throws VfioError EINVAL for a BAR that the device does not have
+   */
+  bar(index: number): RegisterAccess;
+  bar<R extends DriverRegisters>(index: number, registers: RegisterMap<R>): RegisterView<RegisterMap<R>>;
+  bar(index: number, registers?: RegisterMap<DriverRegisters>): unknown {
+    const access = this.#access(index);
+    return registers === undefined ? access : registers.over(access);
+  }
+
+  /** Function-level or other reset of the device alone. Interrupts stay enabled here; the device forgets its registers. @throws VfioError EINVAL when it has none */
+  reset(): void {
+    this.device.reset();
+  }
+
+  on(listener: (event: DeviceEvent) => void): Disposable {
+    return this.device.on(listener);
+  }
+
+  /** Look again and again until `condition` holds: for what the device does not interrupt for. @throws VfioError ETIMEDOUT */
+  async until(condition: () => boolean, options: UntilOptions = {}): Promise<void> {
+    const { timeoutMs = 1000, everyMs = 1 } = options;
+    const end = this.clock.nowNs() + timeoutMs * 1e6;
+    using _alive = keepAlive();
+    while (!condition()) {
+      if (this.clock.nowNs() >= end) throw new VfioError('ETIMEDOUT', `${this.name}: nothing happened within ${timeoutMs} ms`);
+      await new Promise<void>((resolve) => this.clock.after(everyMs, resolve));
+    }
+  }
+
+  /**
+   * Quiet the device, then let go of everything: bus mastering off, interrupts off, DMA buffers unmapped, mappings gone, device closed (which
+   * resets it, when it can be). Idempotent.
+   */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    using steps = new Cleanup();
+    if (this.#owns !== undefined) steps.use(this.#owns);
+    steps.defer(() => this.device.close());
+    for (const mapping of this.#mappings.values()) steps.use(mapping);
+    steps.use(this.#listening);
+    steps.use(this.dma);
+    for (const interrupts of this.#interrupts) steps.use(interrupts);
+    steps.defer(() => this.#quiet());
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  /** No DMA from here on: buffers are about to be unmapped. */
+  #quiet(): void {
+    try {
+      if (this.busMaster) this.busMaster = false;
+    } catch (error) {
+      // A device that is gone does none either.
+      if (!(error instanceof VfioError)) throw error;
+    }
+  }
+
+  #access(index: number): RegisterAccess {
+    const region = this.device.region(index);
+    if (index > RegionIndex.BAR5 || region.info.size === 0) {
+      throw new VfioError('EINVAL', `${this.name} has no BAR ${index}`, { fix: `It has ${this.#barsPresent()}.` });
+    }
+    const mapped = this.#mappings.get(index);
+    if (mapped !== undefined) return mapped;
+    if ((region.info.flags & RegionFlags.MMAP) === 0 || region.info.sparseAreas !== undefined) return region;
+    const mapping = region.map();
+    this.#mappings.set(index, mapping);
+    return mapping;
+  }
+
+  #barsPresent(): string {
+    const present = [0, 1, 2, 3, 4, 5].filter((i) => this.device.region(i).info.size > 0);
+    return present.length === 0 ? 'no BAR at all' : `BAR ${present.join(', ')}`;
+  }
+
+  #source(kind: IrqKind): IrqSource {
+    const { device } = this;
+    const context: IrqContext = {
+      device,
+      clock: this.clock,
+      hint: (k) =>
+        k === 'intx' || this.busMaster ? undefined : 'Bus mastering is off, so the device cannot send messages: set busMaster = true.',
+      released: (interrupts) => void this.#interrupts.delete(interrupts),
+    };
+    const index = { intx: 0, msi: 1, msix: 2 }[kind];
+    return {
+      get count() {
+        return device.irq(index).count;
+      },
+      enable: (count = 1) => {
+        const interrupts = Interrupts.enable(kind, count, context);
+        this.#interrupts.add(interrupts);
+        return interrupts;
+      },
+    };
+  }
+}
+
+export type { WaitOptions };

@@ -1,0 +1,255 @@
+/** Interrupts as a driver waits for them: `using irq = dev.msi.enable(1); await irq.next(0, { timeoutMs: 1000 })`. */
+import type { Device, InterruptSink } from '../../abi/device.ts';
+import { IrqIndex } from '../../abi/vfio.ts';
+import { checkIndex } from '../../base/check.ts';
+import type { Clock } from '../../base/clock.ts';
+import { VfioError } from '../../base/errno.ts';
+import { keepAlive } from './keep-alive.ts';
+
+export interface WaitOptions {
+  /** Give up with ETIMEDOUT after this long; for ever unless told. */
+  readonly timeoutMs?: number;
+}
+
+interface Waiter {
+  readonly resolve: () => void;
+  readonly reject: (error: VfioError) => void;
+}
+
+/** An interrupt sink in this process: counts signals, and wakes whoever waits. Each `next` takes one signal. */
+export class InterruptWaiter implements InterruptSink {
+  #references = 1;
+  #pending = 0;
+  #total = 0;
+  #failure: VfioError | null = null;
+  readonly #waiters: Waiter[] = [];
+  readonly #listeners = new Set<() => void>();
+  readonly #clock: Clock;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  signal(): void {
+    if (this.#references === 0) return;
+    this.#total++;
+    const waiter = this.#waiters.shift();
+    if (waiter === undefined) this.#pending++;
+    else waiter.resolve();
+    for (const listener of this.#listeners) {
+      try {
+        listener();
+      } catch (error) {
+        // A sink never throws: whoever signals is the device. The listener's error surfaces as an uncaught one, like a timer callback's.
+        queueMicrotask(() => {
+          throw error;
+        });
+      }
+    }
+  }
+
+  get(): this {
+    this.#references++;
+    return this;
+  }
+
+  put(): void {
+    this.#references--;
+  }
+
+  /** Holders, the creator included. */
+  get references(): number {
+    return this.#references;
+  }
+
+  /** Signals not yet taken by `next`. */
+  get pending(): number {
+    return this.#pending;
+  }
+
+  /** Signals since it was made. */
+  get total(): number {
+    return this.#total;
+  }
+
+  /** Forget the signals not yet taken; gives their number. */
+  drain(): number {
+    const drained = this.#pending;
+    this.#pending = 0;
+    return drained;
+  }
+
+  /** Called at every signal, besides what `next` sees: for drivers that do not want to wait for a promise. */
+  listen(listener: () => void): Disposable {
+    this.#listeners.add(listener);
+    return { [Symbol.dispose]: () => void this.#listeners.delete(listener) };
+  }
+
+  /** Take one signal, now or when it comes. @param describe makes the error of a timeout   @throws VfioError ETIMEDOUT; what `fail` was given */
+  next(options: WaitOptions, describe: () => VfioError): Promise<void> {
+    if (this.#pending > 0) {
+      this.#pending--;
+      return Promise.resolve();
+    }
+    if (this.#failure !== null) return Promise.reject(this.#failure);
+    return new Promise((resolve, reject) => {
+      const alive = keepAlive();
+      let timer: Disposable | null = null;
+      const done = () => {
+        alive[Symbol.dispose]();
+        timer?.[Symbol.dispose]();
+      };
+      const waiter: Waiter = {
+        resolve: () => {
+          done();
+          resolve();
+        },
+        reject: (error) => {
+          done();
+          reject(error);
+        },
+      };
+      this.#waiters.push(waiter);
+      if (options.timeoutMs === undefined) return;
+      timer = this.#clock.after(options.timeoutMs, () => {
+        this.#waiters.splice(this.#waiters.indexOf(waiter), 1);
+        waiter.reject(describe());
+      });
+    });
+  }
+
+  /** No signal will come any more: everybody who waits, now or later, gets `error`. */
+  fail(error: VfioError): void {
+    this.#failure = error;
+    for (const waiter of this.#waiters.splice(0)) waiter.reject(error);
+  }
+}
+
+const kinds = { intx: IrqIndex.INTX, msi: IrqIndex.MSI, msix: IrqIndex.MSIX } as const;
+const titles = { intx: 'INTx', msi: 'MSI', msix: 'MSI-X' } as const;
+export type IrqKind = keyof typeof kinds;
+
+/** What enabling needs of the device's surroundings. */
+export interface IrqContext {
+  readonly device: Device;
+  readonly clock: Clock;
+  /** Why no message may have arrived, for the error of a timeout. */
+  hint(kind: IrqKind): string | undefined;
+  /** Called when it is disabled. */
+  released(interrupts: Interrupts): void;
+}
+
+/** Enabled interrupts of one kind. Disposing disables them. */
+export class Interrupts implements Disposable {
+  readonly kind: IrqKind;
+  readonly #context: IrqContext;
+  readonly #waiters: readonly InterruptWaiter[];
+  #enabled = true;
+
+  private constructor(kind: IrqKind, context: IrqContext, waiters: readonly InterruptWaiter[]) {
+    this.kind = kind;
+    this.#context = context;
+    this.#waiters = waiters;
+  }
+
+  /**
+   * @throws VfioError ENOSPC when the device has, or the host can give, fewer vectors; EINVAL while another kind is enabled
+   */
+  static enable(kind: IrqKind, count: number, context: IrqContext): Interrupts {
+    const { device, clock } = context;
+    checkIndex(count, 2048, 'number of vectors');
+    const { name } = device.info;
+    const has = device.irq(kinds[kind]).count;
+    if (count < 1 || count > has) {
+      throw new VfioError(
+        count < 1 ? 'EINVAL' : 'ENOSPC',
+        has === 0 ? `${name} has no ${titles[kind]}` : `${name} has ${has} ${titles[kind]} vectors, ${count} were asked for`,
+        has === 0 ? {} : { fix: `Enable from 1 to ${has}.` },
+      );
+    }
+    const waiters = Array.from({ length: count }, () => new InterruptWaiter(clock));
+    const available = device.setIrqs({ index: kinds[kind], start: 0, count, action: 'trigger', data: 'sinks', sinks: waiters });
+    if (available > 0) {
+      throw new VfioError('ENOSPC', `${name}: the host can give ${available} of ${count} ${titles[kind]} vectors`, {
+        fix: 'Enable fewer.',
+      });
+    }
+    return new Interrupts(kind, context, waiters);
+  }
+
+  get count(): number {
+    return this.#waiters.length;
+  }
+
+  /**
+   * Wait for the next interrupt on `vector`; one that came before and was not waited for counts.
+   *
+   * @throws VfioError ETIMEDOUT after `timeoutMs`; ENODEV when they are disabled, or the device goes, meanwhile
+   */
+  next(vector = 0, options: WaitOptions = {}): Promise<void> {
+    return this.#at(vector).next(options, () => {
+      const fix = this.#context.hint(this.kind);
+      const message = `${this.#context.device.info.name}: no ${titles[this.kind]} interrupt${this.#label(vector)} within ${options.timeoutMs} ms`;
+      return new VfioError('ETIMEDOUT', message, fix === undefined ? {} : { fix });
+    });
+  }
+
+  /** Run `listener` at every interrupt on `vector`, at once. */
+  listen(vector: number, listener: () => void): Disposable {
+    return this.#at(vector).listen(listener);
+  }
+
+  /** Interrupts on `vector` not yet waited for. */
+  pending(vector = 0): number {
+    return this.#at(vector).pending;
+  }
+
+  /** Forget those not yet waited for; gives their number. */
+  drain(vector = 0): number {
+    return this.#at(vector).drain();
+  }
+
+  /**
+   * INTx masks itself at every interrupt. Unmask it once the device is acknowledged; while it still asserts the line, it interrupts again.
+   */
+  unmask(): void {
+    this.#set('unmask');
+  }
+
+  mask(): void {
+    this.#set('mask');
+  }
+
+  /** No more interrupts will come: whoever waits gets `error`. */
+  fail(error: VfioError): void {
+    for (const waiter of this.#waiters) waiter.fail(error);
+  }
+
+  [Symbol.dispose](): void {
+    if (!this.#enabled) return;
+    this.#enabled = false;
+    const { device } = this.#context;
+    try {
+      device.setIrqs({ index: kinds[this.kind], start: 0, count: 0, action: 'trigger', data: 'none' });
+    } catch (error) {
+      // Gone, or disabled by other means: nothing is left to disable.
+      if (!(error instanceof VfioError)) throw error;
+    }
+    this.fail(new VfioError('ENODEV', `${device.info.name}: ${titles[this.kind]} was disabled`));
+    for (const waiter of this.#waiters) waiter.put();
+    this.#context.released(this);
+  }
+
+  #set(action: 'mask' | 'unmask'): void {
+    this.#context.device.setIrqs({ index: kinds[this.kind], start: 0, count: 1, action, data: 'none' });
+  }
+
+  #at(vector: number): InterruptWaiter {
+    checkIndex(vector, this.#waiters.length - 1, `${titles[this.kind]} vector`);
+    return this.#waiters[vector]!;
+  }
+
+  #label(vector: number): string {
+    return this.kind === 'intx' ? '' : ` on vector ${vector}`;
+  }
+}
