@@ -355,9 +355,9 @@ export class VfioPciDevice implements IoeventfdTarget, ReleaseTarget {
   /** Take the device from its users: every call ENODEV, mappings fault, nothing of it reaches memory or a sink any more. */
   revoke(reason: string): void {
     if (this.gone !== null) return;
-    if (this.#open !== null) this.#disable();
     this.gone = reason;
     this.#updateSlow();
+    if (this.#open !== null) this.#disable();
     this.ctx.log.log('warn', `${this.bdf} revoked`, `${this.bdf} was taken from its users: ${reason}`);
     this.#tell({ kind: 'gone', reason });
     if (this.#leaving !== null) this.#left();

@@ -52,6 +52,7 @@ function aloneBehindBridge(fn: HostedFunction): boolean {
  * @throws VfioError EAGAIN when somebody holds the device lock; ENOTTY when it has no method; what a fault plan makes step 'device.reset' fail with
  */
 export function resetFunction(fn: HostedFunction, ctx: EngineContext): void {
+  if (resetMethods(fn).length === 0) throw noReset(fn);
   using _lock = fn.host.lock('a reset');
   const saved = fn.config.save();
   try {
@@ -71,13 +72,7 @@ export function runReset(fn: HostedFunction, ctx: EngineContext): void {
   ctx.faults.step('device.reset');
   switch (method) {
     case undefined:
-      throw new VfioError(
-        'ENOTTY',
-        `${fn.bdf} cannot be reset: it has no function-level reset, and a bus reset would hit others or is not possible`,
-        {
-          fix: 'Give the model an FLR capability, or put the device alone behind a bridge.',
-        },
-      );
+      throw noReset(fn);
     case 'pm': {
       const control = fn.config.findCapability(CapId.PM) + Pm.CTRL;
       fn.config.writeBits(control, 2, PowerState.D3HOT, Pm.CTRL_STATE_MASK);
@@ -92,6 +87,13 @@ export function runReset(fn: HostedFunction, ctx: EngineContext): void {
     default:
       method satisfies never;
   }
+}
+
+function noReset(fn: HostedFunction): VfioError {
+  const why = 'it has no function-level reset, and a bus reset would hit others or is not possible';
+  return new VfioError('ENOTTY', `${fn.bdf} cannot be reset: ${why}`, {
+    fix: 'Give the model an FLR capability, or put the device alone behind a bridge.',
+  });
 }
 
 /** Nothing leaves the function from here on: no DMA, no messages, no INTx. */

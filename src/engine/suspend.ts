@@ -10,7 +10,7 @@ export class Suspension {
   /** Files whose acknowledgement is missing. */
   readonly #waiting = new Set<DeviceFile>();
   #pending: Promise<void> | null = null;
-  #finish: (() => void) | null = null;
+  #finish: ((sleep: boolean) => void) | null = null;
   #asleep = false;
   #wasInD3 = false;
 
@@ -23,7 +23,7 @@ export class Suspension {
     if (this.#device.openCount === 0 || this.#asleep) return Promise.resolve();
     this.#pending = new Promise((resolve) => this.#ask(resolve));
     const pending = this.#pending;
-    if (this.#asleep || this.#finish === null) this.#pending = null;
+    if (this.#finish === null) this.#pending = null;
     return pending;
   }
 
@@ -33,29 +33,29 @@ export class Suspension {
     const timer = ctx.clock.after(timeoutMs, () => {
       const text = `${bdf}: ${this.#waiting.size} of its users did not acknowledge suspend within ${timeoutMs} ms`;
       ctx.log.log('warn', `${bdf} suspend`, text);
-      this.#finish?.();
+      this.#finish?.(true);
     });
-    this.#finish = () => {
+    this.#finish = (sleep) => {
       this.#finish = null;
       this.#pending = null;
       this.#waiting.clear();
       timer[Symbol.dispose]();
-      this.#sleep();
+      if (sleep) this.#sleep();
       resolve();
     };
     const files = this.#device.files.filter((file) => file.listening);
     for (const file of files) this.#waiting.add(file);
     for (const file of files) file.emit({ kind: 'suspend', acknowledge: () => this.forget(file) });
-    if (this.#waiting.size === 0) this.#finish?.();
+    if (this.#waiting.size === 0) this.#finish?.(true);
   }
 
   /** Nothing more is waited for from this file: it has acknowledged, or is closed. */
   forget(file: DeviceFile): void {
-    if (this.#waiting.delete(file) && this.#waiting.size === 0) this.#finish?.();
+    if (this.#waiting.delete(file) && this.#waiting.size === 0) this.#finish?.(true);
   }
 
   #sleep(): void {
-    const { device } = { device: this.#device };
+    const device = this.#device;
     if (device.openCount === 0) return;
     this.#asleep = true;
     device.host.dmaBlocked = true;
@@ -81,6 +81,6 @@ export class Suspension {
   end(): void {
     this.#asleep = false;
     this.#device.host.dmaBlocked = false;
-    this.#finish?.();
+    this.#finish?.(false);
   }
 }
