@@ -1,0 +1,21 @@
+// hello-driver.ts
+// Its driver. Run it: npx vfio run examples/hello-driver.ts sim:./examples/hello-device.ts
+import { open, regs, u32, u64 } from 'vfio-ts';
+
+const Card = regs({ address: u64(0x00), length: u32(0x08), shout: u32(0x0c) });
+
+export async function main(address: string) {
+  using dev = await open(address, { match: '1234:cafe' }); // closed at the end of the block, whatever happens
+  using irq = dev.msi.enable(1);
+  using buffer = dev.dma.alloc(4096); // memory the card can reach, at buffer.iova and nowhere else
+  dev.busMaster = true; // until now it could reach nothing
+
+  const { written } = new TextEncoder().encodeInto('hello from user space', buffer.bytes);
+  const card = dev.bar(0, Card);
+  card.address = buffer.iova;
+  card.length = written;
+  card.shout = 1;
+  await irq.next(0, { timeoutMs: 1000 });
+
+  console.log(new TextDecoder().decode(buffer.bytes.subarray(0, written)));
+}

@@ -1,0 +1,37 @@
+/** Addresses of devices as people write them: `sim:edu`, `sim:./my-device.ts`, `unix:/path.sock`, `0000:03:00.0`. */
+import { VfioError } from '../base/errno.ts';
+import { parseBdf } from '../pci/bdf.ts';
+
+export type Address =
+  /** A model that comes with the package, with its options (`sim:edu,dmaMs=100`). */
+  | { readonly kind: 'model'; readonly name: string; readonly options: Readonly<Record<string, string>> }
+  /** A model in a file. */
+  | { readonly kind: 'file'; readonly path: string }
+  /** A vfio-user server. */
+  | { readonly kind: 'socket'; readonly path: string }
+  | { readonly kind: 'pci'; readonly bdf: string };
+
+const forms = "'sim:edu', 'sim:./my-device.ts', 'unix:/path.sock' or '0000:03:00.0'";
+
+/** @throws VfioError EINVAL for what is no address */
+export function parseAddress(text: string): Address {
+  if (typeof text !== 'string' || text === '') throw new VfioError('EINVAL', `an address is missing; give ${forms}`);
+  if (text.startsWith('unix:') && text.length > 5) return { kind: 'socket', path: text.slice(5) };
+  if (text.startsWith('sim:') && text.length > 4) {
+    const what = text.slice(4);
+    if (/[/.]/.test(what.split(',', 1)[0]!)) return { kind: 'file', path: what };
+    const [name, ...pairs] = what.split(',');
+    return { kind: 'model', name: name!, options: Object.fromEntries(pairs.map(parseOption)) };
+  }
+  try {
+    return { kind: 'pci', bdf: parseBdf(text) };
+  } catch (cause) {
+    throw new VfioError('EINVAL', `${JSON.stringify(text.slice(0, 80))} is not the address of a device; give ${forms}`, { cause });
+  }
+}
+
+function parseOption(pair: string): [string, string] {
+  const at = pair.indexOf('=');
+  if (at <= 0) throw new VfioError('EINVAL', `model option '${pair.slice(0, 40)}': write it as name=value`);
+  return [pair.slice(0, at), pair.slice(at + 1)];
+}

@@ -1,0 +1,46 @@
+/** `open(address)`: what a driver's first line calls. It gives the same `DriverDevice` wherever the device is. */
+import type { Clock } from '../base/clock.ts';
+import { VfioError } from '../base/errno.ts';
+import type { Logger } from '../base/log.ts';
+import { DriverDevice } from '../drivers/kit/driver-device.ts';
+import { parseAddress } from './address.ts';
+
+export interface OpenOptions {
+  /** `vendor:device` that the driver is for, or several; any other device is refused. */
+  readonly match?: string | readonly string[];
+  /** The clock of timeouts, and of the model for `sim:` addresses. */
+  readonly clock?: Clock;
+  /** What models and the engine have to say; warnings and errors go to stderr unless told. */
+  readonly log?: Logger;
+}
+
+/**
+ * Open the device at `address`: `sim:edu` and the other models that come with the package, or `sim:./my-device.ts`, a model in a file, relative
+ * to the working directory. The model gets a machine of its own, with an IOMMU, in this process.
+ *
+ * @throws VfioError EINVAL for what is no address; ENOENT when there is no such model or file; ENODEV when `match` names another device;
+ * EOPNOTSUPP for addresses that cannot be opened yet
+ */
+export async function open(address: string, options: OpenOptions = {}): Promise<DriverDevice> {
+  const parsed = parseAddress(address);
+  switch (parsed.kind) {
+    case 'model':
+    case 'file': {
+      // Only now: a file that declares a device imports this package too, and needs no engine.
+      const { loadModel, simulate } = await import('./simulation.ts');
+      const { device, owns } = simulate(await loadModel(parsed), options);
+      return DriverDevice.attach(device, {
+        owns,
+        ...(options.match === undefined ? {} : { match: options.match }),
+        ...(options.clock === undefined ? {} : { clock: options.clock }),
+      });
+    }
+    case 'socket':
+    case 'pci': {
+      const what = parsed.kind === 'pci' ? `hardware (${parsed.bdf}, through /dev/vfio)` : `vfio-user sockets (${parsed.path})`;
+      throw new VfioError('EOPNOTSUPP', `${what} cannot be opened yet`, {
+        fix: "Models can: 'sim:edu', or 'sim:./my-device.ts' for a model in a file.",
+      });
+    }
+  }
+}

@@ -1,0 +1,118 @@
+/** A machine around one model, and the model's device opened through every step that VFIO asks for. */
+import { existsSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import type { Device } from '../abi/device.ts';
+import type { MemoryAllocator } from '../abi/memory.ts';
+import { CapId, PciExp, PciExpType } from '../abi/pci.ts';
+import { Extension } from '../abi/vfio.ts';
+import { Cleanup } from '../base/cleanup.ts';
+import type { Clock } from '../base/clock.ts';
+import { VfioError } from '../base/errno.ts';
+import type { Logger } from '../base/log.ts';
+import { VFIO_PCI } from '../engine/binding.ts';
+import { Machine } from '../engine/machine.ts';
+import type { FunctionSpec, MachineSpec } from '../engine/machine-spec.ts';
+import { models } from '../models/registry.ts';
+import type { DeviceModel } from '../pci/declaration.ts';
+import { addon } from '../sys/addon.ts';
+import { HeapMemory } from '../sys/fake.ts';
+import { MemfdMemory } from '../sys/memfd.ts';
+import type { Address } from './address.ts';
+
+/** Warnings and errors, on stderr: data alone goes to stdout. */
+export const stderrLogger: Logger = {
+  log: (level, message) => {
+    if (level === 'warn' || level === 'error') console.error(`${level}: ${message}`);
+  },
+};
+
+export interface SimulationOptions {
+  readonly clock?: Clock;
+  readonly log?: Logger;
+  readonly allocate?: MemoryAllocator;
+}
+
+export interface Simulation {
+  readonly machine: Machine;
+  readonly bdf: string;
+  readonly device: Device;
+  /** Closes group and container and switches the machine off; dispose the device first. */
+  readonly owns: Disposable;
+}
+
+/** @throws VfioError ENOENT for a model or file that is not there; EINVAL for a file that is no model */
+export async function loadModel(address: Extract<Address, { kind: 'model' | 'file' }>): Promise<DeviceModel> {
+  if (address.kind === 'model') {
+    const factory = Object.hasOwn(models, address.name) ? models[address.name as keyof typeof models] : undefined;
+    if (factory !== undefined) return factory(address.options);
+    throw new VfioError('ENOENT', `there is no model '${address.name}'`, {
+      fix: `Models are ${Object.keys(models).join(', ')}; for one of your own give its file, 'sim:./${address.name}.ts'.`,
+    });
+  }
+  const exported = (await importFile(address.path)) as { default?: unknown };
+  const model = exported.default as Partial<DeviceModel> | undefined;
+  if (typeof model?.create === 'function' && typeof model.declaration === 'object') return model as DeviceModel;
+  throw new VfioError('EINVAL', `${address.path} does not declare a device`, { fix: 'It must say "export default device({ … })".' });
+}
+
+/** The module in a file of the user's. @throws VfioError ENOENT when it is not there; EINVAL when it cannot be loaded, with the cause */
+export async function importFile(path: string): Promise<object> {
+  const file = resolve(path);
+  if (!existsSync(file)) throw new VfioError('ENOENT', `there is no file ${path}`, { fix: `It would be ${file}.` });
+  try {
+    return (await import(pathToFileURL(file).href)) as object;
+  } catch (cause) {
+    throw new VfioError('EINVAL', `${path} cannot be loaded: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+  }
+}
+
+/** PCI Express endpoints sit behind a root port at 0000:01:00.0, everything else on the root bus at 0000:00:04.0. */
+export function machineAround(model: DeviceModel): { readonly spec: MachineSpec; readonly bdf: string } {
+  const express = model.declaration.capabilities?.find((c) => c.id === CapId.EXP);
+  const portType = express === undefined ? null : (express.bytes[PciExp.FLAGS]! & PciExp.FLAGS_TYPE) >> PciExp.FLAGS_TYPE_SHIFT;
+  const endpoint = (at: string): FunctionSpec => ({ at, model, driver: VFIO_PCI });
+  if (portType !== PciExpType.ENDPOINT && portType !== PciExpType.LEG_END) {
+    return { spec: { name: 'simulation', devices: [endpoint('04.0')] }, bdf: '0000:00:04.0' };
+  }
+  return {
+    spec: { name: 'simulation', devices: [{ at: '01.0', kind: 'root-port', devices: [endpoint('00.0')] }] },
+    bdf: '0000:01:00.0',
+  };
+}
+
+/** @throws VfioError EINVAL for a declaration that is no device, and whatever binding and opening throw */
+export function simulate(model: DeviceModel, options: SimulationOptions = {}): Simulation {
+  const log = options.log ?? stderrLogger;
+  const { spec, bdf } = machineAround(model);
+  using undo = new Cleanup();
+  const machine = undo.use(
+    new Machine(spec, {
+      allocate: options.allocate ?? allocator(log),
+      log,
+      ...(options.clock === undefined ? {} : { clock: options.clock }),
+    }),
+  );
+  const fn = machine.function(bdf);
+  // Before the machine is switched off: a device that nobody holds goes quietly.
+  undo.defer(() => void (fn.driver !== null && machine.unbind(bdf)));
+  if (fn.probeError !== null) throw fn.probeError;
+  const container = machine.openContainer();
+  undo.defer(() => container.close());
+  const group = undo.use(machine.openGroup(fn.group!.id));
+  group.setContainer(container);
+  container.setIommu(Extension.TYPE1v2_IOMMU);
+  const device = group.openDevice(bdf);
+  return { machine, bdf, device, owns: undo.move() };
+}
+
+/** Memory that a later transport can share; plain memory where the addon cannot be built. */
+function allocator(log: Logger): MemoryAllocator {
+  try {
+    addon();
+    return MemfdMemory.allocate;
+  } catch (error) {
+    log.log('debug', `DMA memory is this process's own: ${error instanceof Error ? error.message : String(error)}`);
+    return HeapMemory.allocate;
+  }
+}

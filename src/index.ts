@@ -1,0 +1,30 @@
+/**
+ * The package's front door.
+ *
+ *     import { bar, device, reg } from 'vfio-ts';      // to write a device
+ *     import { open, regs, u32 } from 'vfio-ts';       // to write a driver
+ */
+
+export type { Device, DeviceEvent, DmaSpace, InterruptSink, Region, RegionMapping } from './abi/device.ts';
+export { type DeviceHost, Dma, DmaFault, type Model } from './abi/device-host.ts';
+// Drivers
+export { type OpenOptions, open } from './app/open.ts';
+// Both
+export { type BitAccess, bit, bits } from './base/bit-fields.ts';
+export { type Clock, ManualClock, SystemClock } from './base/clock.ts';
+export { type ErrnoName, VfioError } from './base/errno.ts';
+export type { Logger } from './base/log.ts';
+export { EduDriver, type EduDriverOptions } from './drivers/edu/edu-driver.ts';
+export type { AllocOptions, DmaBuffer } from './drivers/kit/dma.ts';
+export { type AttachOptions, DriverDevice } from './drivers/kit/driver-device.ts';
+export type { Interrupts, WaitOptions } from './drivers/kit/interrupts.ts';
+export { type RegisterView, regs, u8, u16, u32, u64 } from './drivers/kit/registers.ts';
+export { type EduOptions, edu } from './models/edu/edu.ts';
+// Devices
+export { bar, memory } from './models/kit/bar.ts';
+export { type Dev, type DeviceSpec, device } from './models/kit/device.ts';
+export { DeviceReset } from './models/kit/life.ts';
+export { reg } from './models/kit/register.ts';
+export { TestHost } from './models/kit/test-host.ts';
+export { type ModelFactory, models } from './models/registry.ts';
+export type { BarDeclaration, Capability, DeviceModel, PciDeclaration } from './pci/declaration.ts';

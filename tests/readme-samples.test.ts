@@ -1,0 +1,36 @@
+/** README's samples are the files in examples/, word for word, and they run as README says. */
+import { spawnSync } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, it } from 'vitest';
+
+const root = join(import.meta.dirname, '..');
+const readme = existsSync(join(root, 'README.md')) ? readFileSync(join(root, 'README.md'), 'utf8') : '';
+
+/** Fenced blocks whose first line is a comment that names their file. */
+const samples = [...readme.matchAll(/^```ts\n(\/\/ ([\w-]+\.ts)\b[\s\S]*?)^```$/gm)].map((m) => ({ text: m[1]!, file: m[2]! }));
+
+it('README shows the hello device and the hello driver', () => {
+  expect(samples.map((s) => s.file)).toEqual(expect.arrayContaining(['hello-device.ts', 'hello-driver.ts']));
+});
+
+it('each sample is the file in examples/ word for word, and shorter than 30 lines', () => {
+  for (const { file, text } of samples) {
+    expect(text, file).toBe(readFileSync(join(root, 'examples', file), 'utf8'));
+    expect(text.trimEnd().split('\n').length, file).toBeLessThan(30);
+  }
+});
+
+it('the hello driver runs on the hello device', () => {
+  const run = spawnSync(process.execPath, ['bin/vfio.js', 'run', 'examples/hello-driver.ts', 'sim:./examples/hello-device.ts'], {
+    cwd: root,
+    encoding: 'utf8',
+    env: { ...process.env, NO_COLOR: '1' },
+  });
+  expect(run).toMatchObject({ status: 0, stdout: 'HELLO FROM USER SPACE\n', stderr: '' });
+});
+
+it('commands that README shows for the samples name files that exist', () => {
+  for (const [, file] of readme.matchAll(/(?:run |sim:)(\.?\/?examples\/[\w-]+\.ts)/g))
+    expect(existsSync(join(root, file!)), file).toBe(true);
+});
