@@ -24,9 +24,12 @@ export class Container implements Disposable {
   /** One for the open file, one for each group in it: they may be closed in any order (B.3). */
   #references = 1;
   #open = true;
+  readonly #closed: () => void;
 
-  constructor(context: EngineContext) {
+  /** @param closed told once when the file is closed: for whoever keeps a list of open ones */
+  constructor(context: EngineContext, closed: () => void = () => {}) {
     this.#context = context;
+    this.#closed = closed;
   }
 
   get groups(): readonly AttachableGroup[] {
@@ -73,6 +76,7 @@ export class Container implements Disposable {
     if (!this.#open) return;
     this.#open = false;
     this.put();
+    this.#closed();
   }
 
   [Symbol.dispose](): void {
@@ -176,11 +180,6 @@ export class Container implements Disposable {
   /** VFIO_IOMMU_DIRTY_PAGES. @throws VfioError EINVAL before SET_IOMMU; else as Type1.dirtyPages */
   dirtyPages(flags: number, range?: DirtyRange): void {
     this.#iommu('DIRTY_PAGES').dirtyPages(flags, range);
-  }
-
-  /** vfio_dma_rw: copy for a mediated device. @throws VfioError EINVAL before SET_IOMMU; else as Type1.dmaRw */
-  dmaRw(iova: bigint, data: Uint8Array, write: boolean): void {
-    this.#iommu('dma_rw').dmaRw(iova, data, write);
   }
 
   /** Every mapping in order of its address. Do not map or unmap while walking. */

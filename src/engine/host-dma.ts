@@ -66,13 +66,7 @@ export class HostDma implements DmaPort {
   }
 
   get epoch(): number {
-    const domain = this.#blocked() === null ? this.#gate.domain : null;
-    const epoch = domain === null ? 0 : domain.epoch;
-    if (domain !== this.#seenDomain || epoch !== this.#seenEpoch) {
-      this.#seenDomain = domain;
-      this.#seenEpoch = epoch;
-      this.#epoch++;
-    }
+    this.#look();
     return this.#epoch;
   }
 
@@ -92,25 +86,44 @@ export class HostDma implements DmaPort {
     return reach === Reach.OK ? Dma.DONE : this.#refused(reach, iova, 'write');
   }
 
-  async read(iova: Iova, into: Uint8Array): Promise<void> {
-    const done = this.tryRead(iova, into);
-    if (done === Dma.DONE) return;
-    if (done === Dma.FAULT) throw this.#thrown();
-    await this.#readRemote(iova, into);
+  read(iova: Iova, into: Uint8Array): Promise<void> {
+    return heard(this.#read(iova, into));
   }
 
-  async write(iova: Iova, from: Uint8Array): Promise<void> {
-    const done = this.tryWrite(iova, from);
-    if (done === Dma.DONE) return;
-    if (done === Dma.FAULT) throw this.#thrown();
-    await this.#writeRemote(iova, from);
+  write(iova: Iova, from: Uint8Array): Promise<void> {
+    return heard(this.#write(iova, from));
   }
 
   /** Null is not counted as a fault: a model asks for a view and falls back to `read` or `write`, which tell. */
   view(iova: Iova, size: number, access: Access): Uint8Array | null {
     if (!Number.isSafeInteger(size) || size <= 0 || (access !== 1 && access !== 2 && access !== 3)) return null;
     if (this.#blocked() !== null || !this.#split(iova)) return null;
-    return this.#gate.domain!.view(this.#at[0], this.#at[1], size, access);
+    const view = this.#gate.domain!.view(this.#at[0], this.#at[1], size, access);
+    // Remember the state it was taken in: whatever ends it is a change from here, however the gates stood when the epoch was last asked.
+    if (view !== null) this.#look();
+    return view;
+  }
+
+  async #read(iova: Iova, into: Uint8Array): Promise<void> {
+    const done = this.tryRead(iova, into);
+    if (done === Dma.FAULT) throw this.#thrown();
+    if (done === Dma.REMOTE) await this.#readRemote(iova, into);
+  }
+
+  async #write(iova: Iova, from: Uint8Array): Promise<void> {
+    const done = this.tryWrite(iova, from);
+    if (done === Dma.FAULT) throw this.#thrown();
+    if (done === Dma.REMOTE) await this.#writeRemote(iova, from);
+  }
+
+  /** Has anything changed that views depend on? */
+  #look(): void {
+    const domain = this.#blocked() === null ? this.#gate.domain : null;
+    const epoch = domain === null ? 0 : domain.epoch;
+    if (domain === this.#seenDomain && epoch === this.#seenEpoch) return;
+    this.#seenDomain = domain;
+    this.#seenEpoch = epoch;
+    this.#epoch++;
   }
 
   #blocked(): DmaFaultReason | null {
@@ -282,6 +295,12 @@ interface Piece {
   readonly size: number;
   readonly memory: NonNullable<Translation['memory']>;
   readonly offset: number;
+}
+
+/** A model that does not wait for its DMA must not take the process down when it faults: the fault is counted whether it looks or not. */
+function heard(dma: Promise<void>): Promise<void> {
+  dma.catch(() => {});
+  return dma;
 }
 
 function markDirty(piece: Piece): void {

@@ -15,7 +15,7 @@ import type { Segment } from './address-space.ts';
 import { ContainerDomains } from './container-domains.ts';
 import type { EngineContext } from './context.ts';
 import { checkBitmapData, type DirtyBitmap, DirtyPages, verifyBitmapSize } from './dirty-pages.ts';
-import { type IommuDomain, LAST_PFN, Reach } from './iommu-domain.ts';
+import { type IommuDomain, LAST_PFN } from './iommu-domain.ts';
 import type { AttachableGroup } from './iommu-properties.ts';
 import { withinRanges } from './iova-ranges.ts';
 import { chargeLocked, unchargeLocked } from './locked-memory.ts';
@@ -237,32 +237,6 @@ export class Type1 {
     if (flags === DirtyFlags.START) this.#startTracking();
     else if (flags === DirtyFlags.STOP) this.#stopTracking();
     else this.#getDirty(range);
-  }
-
-  /**
-   * What a mediating driver does on a device's behalf: copy to or from I/O addresses (vfio_dma_rw). All or nothing.
-   *
-   * @throws VfioError EBUSY while a vaddr is invalid; EINVAL where nothing is mapped; EPERM without READ, or writing without WRITE; EFAULT for memory
-   * that only answers asynchronously
-   */
-  dmaRw(iova: bigint, data: Uint8Array, write: boolean): void {
-    checkU64(iova, 'iova');
-    if (this.#table.invalid > 0) throw new VfioError('EBUSY', `${this.#table.invalid} mappings have no valid vaddr`);
-    if (data.length === 0) return;
-    const first = Number(iova >> 12n);
-    const last = Number((iova + BigInt(data.length) - 1n) >> 12n);
-    for (let at = first; at <= last; at = this.#index.foundLast + 1) {
-      const slot = this.#index.find(at);
-      if (slot < 0) throw new VfioError('EINVAL', `no mapping at I/O address ${hex(BigInt(at) << 12n)}`);
-      const access = this.#table.access(slot);
-      if ((access & Access.READ) === 0 || (write && (access & Access.WRITE) === 0)) {
-        throw new VfioError('EPERM', `the mapping at ${hex(BigInt(this.#index.foundFirst) << 12n)} does not allow that`);
-      }
-    }
-    const byte = Number(iova & 0xfffn);
-    const domain = this.#domains.list[0];
-    const reach = write ? domain.copyIn(first, byte, data) : domain.copyOut(first, byte, data);
-    if (reach !== Reach.OK) throw new VfioError('EFAULT', 'part of that memory cannot be reached at once');
   }
 
   get #available(): number {

@@ -1,0 +1,81 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { Bitmap } from './bitmap.ts';
+import { Slots } from './slots.ts';
+
+describe('Bitmap', () => {
+  test('B.6 dirty pages: bits of any range are found at any offset, and cleared', () => {
+    const range = fc.record({ first: fc.nat({ max: 70_000 }), length: fc.integer({ min: 1, max: 40_000 }) });
+    fc.assert(
+      fc.property(fc.array(range, { maxLength: 5 }), range, range, fc.nat({ max: 63 }), (marks, cleared, asked, bitOffset) => {
+        const bitmap = new Bitmap();
+        const model = new Set<number>();
+        for (const { first, length } of marks) {
+          bitmap.mark(first, first + length - 1);
+          for (let i = first; i < first + length; i++) model.add(i);
+        }
+        bitmap.clear(cleared.first, cleared.first + cleared.length - 1);
+        for (let i = cleared.first; i < cleared.first + cleared.length; i++) model.delete(i);
+        const bytes = new Uint8Array(Math.ceil((asked.length + bitOffset) / 8));
+        bitmap.orInto(asked.first, asked.first + asked.length - 1, bytes, bitOffset);
+        for (let i = 0; i < bytes.length * 8; i++) {
+          const inRange = i >= bitOffset && i < bitOffset + asked.length;
+          const got = ((bytes[i >> 3] >> (i & 7)) & 1) === 1;
+          if (got !== (inRange && model.has(asked.first + i - bitOffset))) throw new Error(`bit ${i}`);
+        }
+      }),
+      { numRuns: 200 },
+    );
+  });
+
+  test('B.6 dirty pages: one bit out for every 16 in, when any is set', () => {
+    const bitmap = new Bitmap();
+    bitmap.mark(160, 160);
+    bitmap.mark(191, 192);
+    const bytes = new Uint8Array(2);
+    bitmap.orInto(128, 255, bytes, 0, 16);
+    expect([...bytes]).toEqual([0b0001_1100, 0]);
+  });
+
+  test('B.6 dirty pages: what was set before stays set', () => {
+    const bitmap = new Bitmap();
+    bitmap.mark(1, 1);
+    const bytes = new Uint8Array([0x81]);
+    bitmap.orInto(0, 7, bytes);
+    expect(bytes[0]).toBe(0x83);
+  });
+
+  test('S2-49 a bit anywhere in 64 bits of address costs one chunk, and clearing gives it back', () => {
+    const bitmap = new Bitmap();
+    bitmap.mark(2 ** 52 - 1, 2 ** 52 - 1);
+    bitmap.mark(5, 5);
+    expect(bitmap.chunks).toBe(2);
+    expect(bitmap.test(2 ** 52 - 1)).toBe(true);
+    expect(bitmap.test(2 ** 52 - 2)).toBe(false);
+    bitmap.clear(0, 2 ** 52 - 1);
+    expect(bitmap.chunks).toBe(0);
+    expect(bitmap.test(5)).toBe(false);
+  });
+});
+
+describe('Slots', () => {
+  test('S2-49 hands out each slot once, below the capacity, and shrinks when all are back', () => {
+    fc.assert(
+      fc.property(fc.array(fc.boolean(), { maxLength: 300, size: 'max' }), (steps) => {
+        const slots = new Slots();
+        const held: number[] = [];
+        for (const take of steps) {
+          if (take || held.length === 0) {
+            const slot = slots.take();
+            expect(held).not.toContain(slot);
+            expect(slot).toBeLessThan(slots.capacity);
+            held.push(slot);
+          } else slots.give(held.shift()!);
+        }
+        expect(slots.used).toBe(held.length);
+        for (const slot of held) slots.give(slot);
+        expect([slots.used, slots.capacity]).toEqual([0, Slots.initialCapacity]);
+      }),
+    );
+  });
+});

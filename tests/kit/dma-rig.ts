@@ -1,0 +1,164 @@
+/** What tests of containers and DMA start from: a context with a manual clock and a log that can be read, groups, processes. */
+import type { DirectMemory, RemoteMemory } from '../../src/abi/memory.ts';
+import { ManualClock } from '../../src/base/clock.ts';
+import { RateLimitedLogger } from '../../src/base/log.ts';
+import { Container } from '../../src/engine/container.ts';
+import { defaultParams, type EngineContext, type EngineParams } from '../../src/engine/context.ts';
+import { FaultPlan } from '../../src/engine/fault-plan.ts';
+import type { AttachableGroup, IommuProperties } from '../../src/engine/iommu-properties.ts';
+import { HeapMemory } from '../../src/sys/fake.ts';
+
+export const PAGE = 4096n;
+
+export interface TestContext extends EngineContext {
+  readonly clock: ManualClock;
+  /** `level: message`, in order. */
+  readonly lines: string[];
+  /** All memory that was allocated through the context. */
+  readonly memories: DirectMemory[];
+}
+
+export function testContext(params: Partial<EngineParams> = {}, pageSize = 4096): TestContext {
+  const clock = new ManualClock();
+  const lines: string[] = [];
+  const memories: DirectMemory[] = [];
+  return {
+    clock,
+    lines,
+    memories,
+    log: new RateLimitedLogger({ log: (level, message) => void lines.push(`${level}: ${message}`) }, clock),
+    params: { ...defaultParams, ...params },
+    pageSize,
+    faults: new FaultPlan(),
+    allocate: (size) => {
+      const memory = HeapMemory.allocate(size);
+      memories.push(memory);
+      return memory;
+    },
+  };
+}
+
+const q35 = {};
+
+/** The IOMMU of the machine whose kernel was asked (kernel-answers): Intel's in QEMU, 48 bits, an MSI window, no snoop control. */
+export const q35Iommu: IommuProperties = {
+  unit: q35,
+  kind: 'full',
+  isolatedMsi: true,
+  coherent: true,
+  pageSizes: 0x4020_1000n,
+  apertureFirst: 0n,
+  apertureLast: 2n ** 48n - 1n,
+  reserved: [{ first: 0xfee0_0000n, last: 0xfeef_ffffn, kind: 'msi' }],
+};
+
+export function testGroup(id: number, iommu: Partial<IommuProperties> = {}): AttachableGroup {
+  return { id, iommu: { ...q35Iommu, ...iommu }, domain: null };
+}
+
+/** A container with the groups in it and a type set: TYPE1v2 unless told. */
+export function testContainer(context: EngineContext, groups: readonly AttachableGroup[], type = 3): Container {
+  const container = new Container(context);
+  for (const group of groups) container.attachGroup(group);
+  container.setIommu(type);
+  return container;
+}
+
+/** Direct memory of any size, of which only the first pages exist: what a sparse memfd is. Nothing may be read beyond. */
+export class SparseMemory implements DirectMemory {
+  readonly kind = 'direct';
+  readonly size: number;
+  readonly windows = [new Uint8Array(4096)];
+  references = 1;
+
+  constructor(size: number) {
+    this.size = size;
+  }
+
+  get(): this {
+    this.references++;
+    return this;
+  }
+
+  put(): void {
+    this.references--;
+  }
+
+  [Symbol.dispose](): void {
+    this.put();
+  }
+}
+
+/** Memory that answers when the test says so. */
+export class SlowMemory implements RemoteMemory {
+  readonly kind = 'remote';
+  readonly bytes: Uint8Array;
+  references = 1;
+  readonly #waiting: { run: () => void; fail: (error: unknown) => void }[] = [];
+
+  constructor(size: number) {
+    this.bytes = new Uint8Array(size);
+  }
+
+  get size(): number {
+    return this.bytes.length;
+  }
+
+  get pending(): number {
+    return this.#waiting.length;
+  }
+
+  read(offset: number, into: Uint8Array): Promise<void> {
+    return this.#later(() => into.set(this.bytes.subarray(offset, offset + into.length)));
+  }
+
+  write(offset: number, from: Uint8Array): Promise<void> {
+    return this.#later(() => this.bytes.set(from, offset));
+  }
+
+  /** Let the oldest request through. */
+  async answer(): Promise<void> {
+    this.#waiting.shift()!.run();
+    await new Promise(setImmediate);
+  }
+
+  async fail(error: unknown): Promise<void> {
+    this.#waiting.shift()!.fail(error);
+    await new Promise(setImmediate);
+  }
+
+  get(): this {
+    this.references++;
+    return this;
+  }
+
+  put(): void {
+    this.references--;
+  }
+
+  [Symbol.dispose](): void {
+    this.put();
+  }
+
+  #later(action: () => void): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({
+        run: () => {
+          action();
+          resolve();
+        },
+        fail: reject,
+      });
+    });
+  }
+}
+
+/** The errno of what `action` throws; 'none' when it returns. */
+export function errnoThrown(action: () => unknown): string {
+  try {
+    action();
+  } catch (error) {
+    return (error as { code?: string }).code ?? `not an errno: ${String(error)}`;
+  }
+  return 'none';
+}
