@@ -45,6 +45,8 @@ export function describeFile(file: OpenFile): string {
       return 'a device';
     case 'eventfd':
       return 'an eventfd';
+    case 'dmabuf':
+      return 'a DMA buffer';
     case 'null':
       return 'no file of VFIO';
   }

@@ -5,10 +5,13 @@
  */
 import type { FeatureRequest, InterruptSink } from '../abi/device.ts';
 import { Feature, FeatureFlags } from '../abi/vfio.ts';
-import { DeviceFeature, LowPowerEntryWithWakeup, MinSize } from '../abi/vfio-structs.ts';
+import { DeviceFeature, DmaBufRange, FeatureDmaBuf, LowPowerEntryWithWakeup, MinSize } from '../abi/vfio-structs.ts';
 import { VfioError } from '../base/errno.ts';
 import type { DeviceFile } from '../engine/device-file.ts';
 import { type Caller, checkArgsz, checkFlags, eventCounter, type Handler } from './caller.ts';
+import { OpenFile } from './file-table.ts';
+import { OpenFlags } from './posix.ts';
+import type { UserBuffer } from './user-buffer.ts';
 
 /** Bytes of data that are read from the caller: by a SET, and by a GET that asks about something. Features that are not here read none. */
 const inputSizes: Record<'get' | 'set', ReadonlyMap<number, number>> = {
@@ -48,10 +51,30 @@ export const feature: Handler<DeviceFile> = (device, caller, user) => {
       if (id === Feature.LOW_POWER_ENTRY_WITH_WAKEUP) request = { ...request, sinks: [wakeupSink(caller, data)] };
     }
   }
+  if (id === Feature.DMA_BUF && get && !probe && data.length >= MinSize.FEATURE_DMA_BUF) return exportDmaBuf(device, caller, user, request);
   const used = device.feature(request);
   if (get && !probe) user.copyOut(MinSize.DEVICE_FEATURE, data.subarray(0, used));
   return 0;
 };
+
+/** The ranges follow the fixed part, argsz or not; the new descriptor is what ioctl returns. */
+function exportDmaBuf(device: DeviceFile, caller: Caller, user: UserBuffer, request: FeatureRequest): number {
+  const fixed = new DataView(request.data.buffer);
+  const ranges = FeatureDmaBuf.nr_ranges.get(fixed, 0) * DmaBufRange.structSize;
+  const bytes = Math.min(FeatureDmaBuf.structSize + ranges, user.mapped - MinSize.DEVICE_FEATURE);
+  const data = user.copyIn(MinSize.DEVICE_FEATURE, bytes);
+  caller.files.reserve();
+  let fd = -1;
+  device.feature({
+    ...request,
+    data,
+    onDmaBuf: (buffer) => {
+      const closeOnExec = (FeatureDmaBuf.open_flags.get(fixed, 0) & OpenFlags.O_CLOEXEC) !== 0;
+      fd = caller.files.install(new OpenFile({ kind: 'dmabuf', buffer }, () => buffer[Symbol.dispose]()), closeOnExec);
+    },
+  });
+  return fd;
+}
 
 function wakeupSink(caller: Caller, data: Uint8Array<ArrayBuffer>): InterruptSink {
   const fd = LowPowerEntryWithWakeup.wakeup_eventfd.get(new DataView(data.buffer), 0);

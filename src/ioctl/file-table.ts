@@ -3,6 +3,7 @@
  *
  * @see open(2), dup(2): the lowest free number; linux/fs/file.c
  */
+import type { DmaBuf } from '../abi/device.ts';
 import { VfioError } from '../base/errno.ts';
 import type { Container } from '../engine/container.ts';
 import type { DeviceFile } from '../engine/device-file.ts';
@@ -14,6 +15,8 @@ export type FileBody =
   | { readonly kind: 'group'; readonly group: GroupFile }
   | { readonly kind: 'device'; readonly device: DeviceFile }
   | { readonly kind: 'eventfd'; readonly counter: EventCounter }
+  /** Ranges of a BAR, got with FEATURE DMA_BUF. */
+  | { readonly kind: 'dmabuf'; readonly buffer: DmaBuf }
   /** A file that is none of VFIO's: /dev/null. */
   | { readonly kind: 'null' };
 

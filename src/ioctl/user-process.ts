@@ -7,7 +7,7 @@
  */
 import { Errno, VfioError } from '../base/errno.ts';
 import type { Process } from '../engine/process.ts';
-import type { Caller } from './caller.ts';
+import { type Caller, describeFile } from './caller.ts';
 import { containerIoctl } from './container-ioctls.ts';
 import { deviceMap, deviceRead, deviceWrite } from './device-access.ts';
 import { deviceIoctls } from './device-ioctls.ts';
@@ -97,7 +97,8 @@ export class UserProcess implements Caller, Disposable {
 
   ioctl(fd: number, request: number, argument: IoctlArgument = 0): number {
     return this.#call('ioctl', () => {
-      const { body } = this.files.get(fd);
+      const file = this.files.get(fd);
+      const { body } = file;
       const user = new UserBuffer(argument);
       switch (body.kind) {
         case 'container':
@@ -140,7 +141,8 @@ export class UserProcess implements Caller, Disposable {
           return 0;
         case 'container':
         case 'group':
-          throw new VfioError('EINVAL', `a ${body.kind} cannot be read`);
+        case 'dmabuf':
+          throw new VfioError('EINVAL', `${describeFile(file)} cannot be read`);
       }
     });
   }
@@ -161,7 +163,8 @@ export class UserProcess implements Caller, Disposable {
           return checkCount(count);
         case 'container':
         case 'group':
-          throw new VfioError('EINVAL', `a ${body.kind} cannot be written`);
+        case 'dmabuf':
+          throw new VfioError('EINVAL', `${describeFile(file)} cannot be written`);
       }
     });
   }
@@ -189,6 +192,7 @@ export class UserProcess implements Caller, Disposable {
       }
       if ((flags & MapFlags.ANONYMOUS) !== 0) return this.memory.mapAnonymous(length, (prot & 3) as 0 | 1 | 2 | 3);
       const { body } = this.files.get(fd);
+      if (body.kind === 'dmabuf') throw new VfioError('EINVAL', 'mmap: a DMA buffer of a BAR is for devices; map the BAR itself');
       if (body.kind !== 'device') throw new VfioError('ENODEV', `mmap: a ${body.kind} has no memory`);
       const mapping = deviceMap(body.device, at, Math.ceil(length / page) * page, type !== MapFlags.PRIVATE);
       return this.memory.mapRegion(mapping, (prot & 3) as 0 | 1 | 2 | 3);
@@ -252,6 +256,7 @@ export class UserProcess implements Caller, Disposable {
         throw new VfioError('ESPIPE', 'an eventfd has no offsets');
       case 'container':
       case 'group':
+      case 'dmabuf':
         throw new VfioError('EINVAL', `a ${body.kind} cannot be read or written`);
     }
   }

@@ -1,10 +1,13 @@
 /** The guest whose kernel was asked, as a machine of ours: q35 with an Intel IOMMU, edu on the root bus, an NVMe function behind a root port. */
+import { ContainerIoctl, Extension, GroupIoctl } from '../../src/abi/vfio.ts';
 import { ManualClock } from '../../src/base/clock.ts';
 import type { Logger } from '../../src/base/log.ts';
 import type { EngineParams } from '../../src/engine/context.ts';
 import { Machine } from '../../src/engine/machine.ts';
 import { Process } from '../../src/engine/process.ts';
 import { KernelDoor } from '../../src/ioctl/kernel-door.ts';
+import { cString } from '../../src/ioctl/user-buffer.ts';
+import type { UserProcess } from '../../src/ioctl/user-process.ts';
 import { edu } from '../../src/models/edu/edu.ts';
 import { ari, msix, pcie, pm, sriov } from '../../src/pci/capabilities.ts';
 import type { DeviceModel } from '../../src/pci/declaration.ts';
@@ -13,6 +16,7 @@ import type { Subject } from './ask.ts';
 
 export const EDU = '0000:00:04.0';
 export const NVME = '0000:02:00.0';
+export const CARD = '0000:00:05.0';
 
 /** What config space of QEMU's nvme shows: registers that do nothing. */
 const nvme: DeviceModel = {
@@ -36,6 +40,26 @@ const nvme: DeviceModel = {
   create: () => ({ read: () => 0, write: () => {}, reset: () => {} }),
 };
 
+/** Descriptors of a process. */
+export interface Opened {
+  readonly user: UserProcess;
+  readonly container: number;
+  readonly group: number;
+  readonly device: number;
+}
+
+/** A card with a BAR of plain memory, which other devices can reach. */
+const memoryCard: DeviceModel = {
+  declaration: {
+    name: 'memory-card',
+    vendor: 0x1af4,
+    device: 0x1110,
+    classCode: 0x050000,
+    bars: [{ index: 2, size: 0x4000, type: 'mem64', prefetchable: true, backing: 'memory' }],
+  },
+  create: () => ({ read: () => 0, write: () => {}, reset: () => {} }),
+};
+
 export class Guest implements Disposable {
   readonly machine: Machine;
   readonly clock = new ManualClock();
@@ -52,6 +76,7 @@ export class Guest implements Disposable {
         devices: [
           { at: '03.0', kind: 'root-port', bus: 2, devices: [{ at: '00.0', model: nvme, driver: 'vfio-pci' }] },
           { at: '04.0', model: edu({ factorialMs: 1, dmaMs: 100 }), driver: 'vfio-pci' },
+          { at: '05.0', model: memoryCard, driver: 'vfio-pci' },
         ],
       },
       { allocate: HeapMemory.allocate, clock: this.clock, log, params },
@@ -70,6 +95,20 @@ export class Guest implements Disposable {
     const process = Process.root({ pid: 100, memlockLimit: 8 * 1024 * 1024, allocate: HeapMemory.allocate });
     const group = this.machine.function(bdf).group!;
     return { user: this.door.process(process), clock: this.clock, groupPath: `/dev/vfio/${group.id}`, bdf };
+  }
+
+  /** A process that has opened the device at `bdf` the usual way. */
+  open(bdf: string, type: number = Extension.TYPE1v2_IOMMU): Opened {
+    const { user, groupPath } = this.subject(bdf);
+    const must = (result: number) => {
+      if (result < 0) throw new Error(`opening ${bdf}: errno ${-result}`);
+      return result;
+    };
+    const container = must(user.open('/dev/vfio/vfio'));
+    const group = must(user.open(groupPath));
+    must(user.ioctl(group, GroupIoctl.SET_CONTAINER, new Uint8Array(new Int32Array([container]).buffer)));
+    must(user.ioctl(container, ContainerIoctl.SET_IOMMU, type));
+    return { user, container, group, device: must(user.ioctl(group, GroupIoctl.GET_DEVICE_FD, cString(bdf))) };
   }
 
   [Symbol.dispose](): void {
