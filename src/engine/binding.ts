@@ -211,15 +211,17 @@ export class Binder {
     }
     const released = vfio.unregister();
     if (vfio.openCount === 0) {
-      this.#unbound(fn);
+      this.unbound(fn, vfio);
       return released;
     }
-    const done = released.then(() => this.#unbound(fn));
+    const done = released.then(() => this.unbound(fn, vfio));
     fn.unbinding = done;
     return done;
   }
 
-  #unbound(fn: PciFunction): void {
+  /** `device` has no users any more: finish its unbind. Idempotent. */
+  unbound(fn: PciFunction, device: VfioPciDevice): void {
+    if (fn.vfio !== device) return;
     fn.unbinding = null;
     this.#forget(fn);
     fn.driver = null;

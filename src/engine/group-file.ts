@@ -25,7 +25,10 @@ export class GroupFile implements Disposable, DeviceFileHolder {
   /** The group has no vfio device any more; the file answers ENODEV for ever. */
   #gone = false;
 
-  private constructor(group: IsolationGroup, process: Process, ctx: EngineContext) {
+  readonly #asleep: () => boolean;
+
+  private constructor(group: IsolationGroup, process: Process, ctx: EngineContext, asleep: () => boolean) {
+    this.#asleep = asleep;
     this.group = group;
     this.process = process;
     this.#ctx = ctx;
@@ -35,16 +38,17 @@ export class GroupFile implements Disposable, DeviceFileHolder {
   /**
    * Open the group for `process`. Binds and unbinds nothing (S1-09). Whether its node exists and may be opened is the caller's to check.
    *
+   * @param asleep whether the machine sleeps: no device is opened then (S2-42)
    * @throws VfioError EBUSY while it is open, naming the process that has it; ESRCH for a process that has exited
    */
-  static open(group: IsolationGroup, process: Process, ctx: EngineContext): GroupFile {
+  static open(group: IsolationGroup, process: Process, ctx: EngineContext, asleep: () => boolean = () => false): GroupFile {
     if (group.file !== null) {
       throw new VfioError('EBUSY', `group ${group.id} is open already, by ${group.file.holder}`, {
         fix: 'Close it there first: the devices of a group have one user at a time.',
       });
     }
     ctx.faults.step('group.open');
-    const file = new GroupFile(group, process, ctx);
+    const file = new GroupFile(group, process, ctx, asleep);
     group.file = file;
     return file;
   }
@@ -121,7 +125,7 @@ export class GroupFile implements Disposable, DeviceFileHolder {
    *
    * @param process who asks; the process that opened the group unless told
    * @throws VfioError ENODEV when no device of the group has that name; EINVAL for a name of a page or more, bad options, or when there is
-   * no container with an IOMMU set (S2-02); whatever the device's own open throws
+   * no container with an IOMMU set (S2-02); EBUSY while the machine sleeps; whatever the device's own open throws
    */
   openDevice(nameAndOptions: string, process: Process = this.process): DeviceFile {
     this.#check();
@@ -140,6 +144,7 @@ export class GroupFile implements Disposable, DeviceFileHolder {
         fix,
       });
     }
+    if (this.#asleep()) throw new VfioError('EBUSY', 'the machine is suspended', { fix: 'Resume it first.' });
     this.#opening++;
     try {
       const file = device.open(this, container, process);

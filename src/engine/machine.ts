@@ -202,7 +202,7 @@ export class Machine implements Disposable {
         fix: `chown ${process.uid} /dev/vfio/${id}`,
       });
     }
-    return GroupFile.open(group, process, this.context);
+    return GroupFile.open(group, process, this.context, () => this.#sleep !== null);
   }
 
   /** chown of a group's node: the one privileged act besides binding (S2-01). Lasts as long as the node. @throws VfioError ENOENT */
@@ -454,6 +454,14 @@ export class Machine implements Disposable {
     if (this.#sleep !== null) throw new VfioError('EBUSY', `${this.name} is suspended`, { fix: 'Resume it first.' });
   }
 
+  /** Take it from its users and its driver, whoever waits. */
+  #letGo(fn: PciFunction): void {
+    const { vfio } = fn;
+    vfio?.revoke(`${this.name} is switched off`);
+    if (fn.driver !== null && fn.unbinding === null) void this.#binder.unbind(fn);
+    if (vfio !== null) this.#binder.unbound(fn, vfio);
+  }
+
   /** Switch off: every file is closed, every driver unbound, every model disposed. Idempotent. */
   [Symbol.dispose](): void {
     if (this.#disposed) return;
@@ -463,8 +471,7 @@ export class Machine implements Disposable {
     off.defer(() => this.process.exit());
     for (const fn of this.functions.values()) {
       off.defer(() => fn.host.dispose());
-      off.defer(() => void (fn.driver !== null && fn.unbinding === null && this.#binder.unbind(fn)));
-      off.defer(() => fn.vfio?.revoke(`${this.name} is switched off`));
+      off.defer(() => this.#letGo(fn));
     }
     for (const container of this.#containers) off.defer(() => container.close());
     for (const group of this.#groups.values()) {

@@ -1,0 +1,320 @@
+/**
+ * Machines as YAML. Every scalar is read as text and given its meaning here, so that `at: 04.0` is an address and never a number. What is
+ * wrong is told with file, line and column, all of it at once.
+ */
+import { readFileSync } from 'node:fs';
+import { type Document, isMap, isNode, LineCounter, parseDocument } from 'yaml';
+import { z } from 'zod';
+import { VfioError } from '../base/errno.ts';
+import type { FunctionKind, FunctionSpec, MachineSpec } from '../engine/machine-spec.ts';
+
+/** Larger files are refused before they are parsed. */
+export const MAX_FILE_BYTES = 2 ** 20;
+
+/** How a value that we read as text looks to an editor with the JSON Schema. */
+const asJson = (schema: Record<string, unknown>) => ({ json: schema });
+
+const flag = z
+  .enum(['true', 'false'], { error: 'expected true or false' })
+  .transform((text) => text === 'true')
+  .meta(asJson({ type: 'boolean' }));
+
+const digits = /^(?:0x[0-9a-f]{1,16}|\d{1,20})$/i;
+const number = z
+  .string()
+  .regex(digits, { error: 'expected a number, decimal or 0x…' })
+  .transform(Number)
+  .refine(Number.isSafeInteger, { error: 'the number is too large' })
+  .meta(
+    asJson({
+      oneOf: [
+        { type: 'integer', minimum: 0 },
+        { type: 'string', pattern: '^0x[0-9a-fA-F]+$' },
+      ],
+    }),
+  );
+
+const address = z
+  .string()
+  .regex(digits, { error: 'expected an address, decimal or 0x…' })
+  .transform((text) => BigInt(text))
+  .refine((value) => value <= 0xffff_ffff_ffff_ffffn, { error: 'expected an address below 2^64' })
+  .meta(
+    asJson({
+      oneOf: [
+        { type: 'integer', minimum: 0 },
+        { type: 'string', pattern: '^0x[0-9a-fA-F]{1,16}$' },
+      ],
+    }),
+  );
+
+const units: Readonly<Record<string, number>> = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40 };
+const size = z
+  .string()
+  .regex(/^(?:0x[0-9a-f]{1,13}|\d{1,15}[KMGT]?)$/i, { error: 'expected a size such as 4096, 4K, 2M or 1G' })
+  .transform((text) => {
+    const unit = /^\d+([KMGT])$/i.exec(text)?.[1]?.toUpperCase() ?? '';
+    return Number(unit === '' ? text : text.slice(0, -1)) * units[unit]!;
+  })
+  .refine((value) => Number.isSafeInteger(value), { error: 'the size is too large' })
+  .meta(
+    asJson({
+      oneOf: [
+        { type: 'integer', minimum: 0 },
+        { type: 'string', pattern: '^(0x[0-9a-fA-F]+|[0-9]+[KMGT]?)$' },
+      ],
+    }),
+  );
+
+const text = z.string().min(1).max(256);
+
+const at = text
+  .describe('device.function on its bus (04.0), or the full address (0000:00:04.0)')
+  .meta(asJson({ oneOf: [{ type: 'string', pattern: '^([0-9a-fA-F:]+:)?[0-9a-fA-F]{1,2}\\.[0-7]$' }, { type: 'number' }] }));
+
+const ids = z
+  .string()
+  .regex(/^[0-9a-f]{4}:[0-9a-f]{4}$/i, { error: 'expected vendor:device, four hexadecimal digits each' })
+  .meta({ pattern: '^[0-9a-fA-F]{4}:[0-9a-fA-F]{4}$' });
+
+const classCode = z
+  .string()
+  .regex(/^(?:0x)?[0-9a-f]{6}$/i, { error: 'expected a class code of six hexadecimal digits, such as 020000' })
+  .transform((code) => Number.parseInt(code.replace(/^0x/i, ''), 16))
+  .meta(asJson({ oneOf: [{ type: 'string', pattern: '^(0x)?[0-9a-fA-F]{6}$' }, { type: 'integer' }] }));
+
+const reserved = z
+  .strictObject({
+    first: address,
+    last: address.describe('inclusive'),
+    kind: z.enum(['direct', 'relaxable', 'reserved', 'msi']).default('reserved'),
+  })
+  .describe('I/O addresses that cannot be mapped');
+
+const iommu = z.strictObject({
+  kind: z.enum(['none', 'translation', 'full']).default('full').describe('translation: remaps but does not isolate, so it makes no groups'),
+  isolatedMsi: flag.optional().describe('interrupt remapping; default true'),
+  coherent: flag.optional().describe('DMA is coherent with the caches; default true'),
+  enforcesCoherency: flag.optional().describe('no-snoop DMA can be blocked; default false'),
+  pageSizes: z
+    .array(size)
+    .min(1)
+    .transform((sizes) => sizes.reduce((map, s) => map | BigInt(s), 0n))
+    .optional()
+    .describe('default 4K, 2M, 1G'),
+  aperture: z.strictObject({ first: address, last: address }).optional().describe('default the first 2^48 addresses'),
+  reserved: z.array(reserved).max(64).optional().describe('default the x86 MSI window'),
+});
+
+const bar = z.strictObject({
+  index: number.refine((i) => i <= 5, { error: 'BARs are 0 to 5' }),
+  size,
+  type: z.enum(['mem32', 'mem64', 'io']).default('mem32'),
+  prefetchable: flag.optional(),
+  backing: z.enum(['registers', 'memory']).optional(),
+});
+
+const kinds = [
+  'endpoint',
+  'integrated-endpoint',
+  'conventional',
+  'root-port',
+  'upstream-port',
+  'downstream-port',
+  'pcie-to-pci-bridge',
+  'pci-bridge',
+] as const satisfies readonly FunctionKind[];
+
+const device = z
+  .strictObject({
+    at,
+    kind: z.enum(kinds).optional().describe('default: what the model says; endpoint behind a port, integrated-endpoint on the root bus'),
+    name: text.optional(),
+    model: text.optional().describe('a software device; without one it is a stub'),
+    options: z.record(z.string(), z.unknown()).optional().describe('given to the model'),
+    id: ids.optional().describe('vendor:device of a stub'),
+    subsystem: ids.optional(),
+    class: classCode.optional(),
+    acs: flag.optional().describe('access control services; default true for ports'),
+    reset: z.enum(['flr', 'none']).optional(),
+    msi: number.optional().describe('MSI vectors of a stub'),
+    bars: z.array(bar).max(6).optional(),
+    driver: text
+      .transform((name) => (name === 'none' ? null : name))
+      .meta({ type: 'string' })
+      .optional()
+      .describe('bound at power-on; none for no driver; left out: whichever matches'),
+    driverOverride: text.optional(),
+    iommu: text.optional().describe('one of `iommus`; only on the root bus'),
+    reserved: z.array(reserved).max(64).optional().describe('windows that firmware reserves for this device'),
+    dmaAliases: z.array(at).max(8).optional(),
+    slot: flag.optional().describe('a port with a hot-plug slot'),
+    bus: number.optional().describe('bus number behind this bridge'),
+    get devices() {
+      return z.array(device).max(256).optional().describe('what is behind this bridge');
+    },
+  })
+  .meta({ id: 'device' });
+
+export const machineSchema = z
+  .strictObject({
+    name: text.optional(),
+    iommu: iommu.optional().describe('of every device that names no other'),
+    iommus: z.record(z.string().min(1).max(64), iommu).optional(),
+    hostDrivers: z
+      .array(
+        z.strictObject({
+          name: text,
+          ids: z
+            .array(
+              z.string().regex(/^(?:[0-9a-f]{4}:[0-9a-f]{4}|class:(?:[0-9a-f]{2}){1,3})$/i, { error: 'expected vendor:device or class:…' }),
+            )
+            .max(256)
+            .optional(),
+          dma: z.enum(['kernel', 'managed', 'own-domain']).optional(),
+        }),
+      )
+      .max(256)
+      .optional()
+      .describe('native drivers, and the devices they take by themselves'),
+    memoryBase: number.optional().describe('where 32-bit BARs start'),
+    devices: z.array(device).min(1).max(256),
+  })
+  .meta({ title: 'vfio-ts machine', description: 'PCI devices, buses and IOMMUs of a machine' });
+
+type ParsedDevice = z.output<typeof device>;
+
+/** The JSON Schema of machine files, for editors; committed as schemas/machine.schema.json. */
+export function machineJsonSchema(): Record<string, unknown> {
+  const schema = z.toJSONSchema(machineSchema, {
+    io: 'input',
+    override: ({ jsonSchema }) => {
+      const { json, description } = jsonSchema as { json?: Record<string, unknown>; description?: string };
+      if (json === undefined) return;
+      for (const key of Object.keys(jsonSchema)) delete (jsonSchema as Record<string, unknown>)[key];
+      Object.assign(jsonSchema, description === undefined ? {} : { description }, json);
+    },
+  });
+  return schema as Record<string, unknown>;
+}
+
+/** @throws VfioError ENOENT when the file cannot be read; EINVAL as `parseMachine` */
+export function readMachineFile(path: string): MachineSpec {
+  let source: string;
+  try {
+    source = readFileSync(path, 'utf8');
+  } catch (error) {
+    throw new VfioError('ENOENT', `cannot read machine file ${path}: ${(error as Error).message}`, { cause: error });
+  }
+  return parseMachine(source, path);
+}
+
+/**
+ * @param file name for messages
+ * @throws VfioError EINVAL with one line per problem: `file:line:column: path: what is wrong`
+ */
+export function parseMachine(source: string, file = 'machine.yaml'): MachineSpec {
+  if (Buffer.byteLength(source) > MAX_FILE_BYTES) throw new VfioError('EINVAL', `${file} is larger than ${MAX_FILE_BYTES} bytes`);
+  try {
+    return parse(source, file);
+  } catch (error) {
+    // The one way in which a bounded text can still break a parser: nesting without end.
+    if (error instanceof RangeError) throw invalid(file, [`${file}: nested too deeply`]);
+    throw error;
+  }
+}
+
+function parse(source: string, file: string): MachineSpec {
+  const lines = new LineCounter();
+  const document = parseDocument(source, { lineCounter: lines, schema: 'failsafe', prettyErrors: false });
+  const place = (offset: number) => {
+    const { line, col } = lines.linePos(offset);
+    return `${file}:${line}:${col}`;
+  };
+  const problems = document.errors.map((e) => `${place(e.pos[0])}: ${e.message}`);
+  if (problems.length > 0) throw invalid(file, problems);
+  const plain = toPlain(document, place);
+  const parsed = machineSchema.safeParse(plain);
+  if (!parsed.success) {
+    const found = parsed.error.issues.map((issue) => {
+      const key = issue.code === 'unrecognized_keys' ? issue.keys.slice(0, 1) : [];
+      const offset = offsetOf(document, [...issue.path, ...key]);
+      return { offset, text: `${place(offset)}: ${pathText(issue.path)}${describe(issue)}` };
+    });
+    const inOrder = found.sort((a, b) => a.offset - b.offset);
+    throw invalid(
+      file,
+      inOrder.map((problem) => problem.text),
+    );
+  }
+  // Options belong to the model: they keep YAML's own types.
+  const typed = parseDocument(source).toJS({ maxAliasCount: 100 }) as { devices?: unknown };
+  const { devices, ...rest } = parsed.data;
+  return clean({ ...rest, devices: devices.map((d, i) => toFunction(d, (typed.devices as unknown[])[i])) });
+}
+
+function toPlain(document: Document, place: (offset: number) => string): unknown {
+  try {
+    return document.toJS({ maxAliasCount: 100 });
+  } catch (error) {
+    throw invalid('machine file', [`${place(0)}: ${(error as Error).message}`]);
+  }
+}
+
+function toFunction(parsed: ParsedDevice, typed: unknown): FunctionSpec {
+  const { class: classCode, devices, options, ...rest } = parsed;
+  const own = typed as { options?: Record<string, unknown>; devices?: unknown[] };
+  return clean({
+    ...rest,
+    classCode,
+    options: options === undefined ? undefined : own.options,
+    devices: devices?.map((d, i) => toFunction(d, own.devices?.[i])),
+  }) as unknown as FunctionSpec;
+}
+
+/** Without keys whose value is undefined. */
+function clean<T extends object>(object: T): MachineSpec & T {
+  return Object.fromEntries(Object.entries(object).filter(([, value]) => value !== undefined)) as MachineSpec & T;
+}
+
+function invalid(file: string, problems: readonly string[]): VfioError {
+  const shown = problems.slice(0, 20);
+  const more = problems.length > shown.length ? [`and ${problems.length - shown.length} more`] : [];
+  return new VfioError('EINVAL', `${file} is not a machine:\n  ${[...shown, ...more].join('\n  ')}`, {
+    fix: 'examples/machines/ has machines to start from; schemas/machine.schema.json describes them to an editor.',
+  });
+}
+
+function pathText(path: readonly PropertyKey[]): string {
+  if (path.length === 0) return '';
+  return `${path.map((key, i) => (typeof key === 'number' ? `[${key}]` : `${i === 0 ? '' : '.'}${String(key)}`)).join('')}: `;
+}
+
+function describe(issue: z.core.$ZodIssue): string {
+  switch (issue.code) {
+    case 'unrecognized_keys':
+      return `unknown key ${issue.keys.map((k) => `'${k}'`).join(', ')}`;
+    case 'invalid_value':
+      return issue.message.startsWith('Invalid') ? `expected one of ${issue.values.map(String).join(', ')}` : issue.message;
+    case 'invalid_type':
+      return issue.input === undefined && issue.message.endsWith('received undefined')
+        ? 'missing'
+        : issue.message.replace('Invalid input: ', '');
+    default:
+      return issue.message;
+  }
+}
+
+/** Where the value at `path` starts; the nearest one above it that is there. */
+function offsetOf(document: Document, path: readonly PropertyKey[]): number {
+  for (let length = path.length; length >= 0; length--) {
+    const node = length === 0 ? document.contents : document.getIn(path.slice(0, length), true);
+    if (isNode(node) && node.range != null) return node.range[0];
+    const parent = length === 0 ? null : document.getIn(path.slice(0, length - 1), true);
+    if (isMap(parent)) {
+      const pair = parent.items.find((item) => isNode(item.key) && String(item.key) === String(path[length - 1]));
+      if (pair !== undefined && isNode(pair.key) && pair.key.range != null) return pair.key.range[0];
+    }
+  }
+  return 0;
+}
