@@ -137,7 +137,15 @@ export class PermissionMap {
   fieldAt(offset: number): ConfigField {
     const region = this.regionAt(offset);
     const row = this.#rowOf[offset];
-    if (row === undefined) return { offset, width: 1, name: region.name, why: region.why, triggers: [] };
+    if (row === undefined) {
+      // Bytes that no row names: as many of this dword as share the same fate.
+      const same = (at: number) => at < this.size && this.#regionOf[at] === this.#regionOf[offset] && this.#rowOf[at] === undefined;
+      let start = offset;
+      while (start % 4 !== 0 && same(start - 1)) start--;
+      let end = offset + 1;
+      while (end % 4 !== 0 && same(end)) end++;
+      return { offset: start, width: end - start, name: region.name, why: region.why, triggers: [] };
+    }
     return { offset: region.start + row.offset, width: row.width, name: row.name, why: row.why, triggers: row.triggers };
   }
 

@@ -332,7 +332,7 @@ export const capabilityPermissions: readonly CapabilityPermissions[] = [
       of: pcieLength,
     },
     raw: false,
-    why: 'read-only: link, slot and root registers belong to the fabric',
+    why: 'read-only: what the device can do, its status, and link, slot and root, which belong to the fabric',
     rows: [
       next,
       row(
