@@ -22,7 +22,7 @@ describe('VfioError', () => {
       fix: 'bind the whole group',
     });
     expect(error.explain()).toBe(
-      'EPERM: group 3 is not viable\n  0000:00:02.1 (snd): bound to a native driver; unbind it\n  fix: bind the whole group',
+      'EPERM: group 3 is not viable\n  0000:00:02.1 (snd): bound to a native driver\n    fix: unbind it\n  fix: bind the whole group',
     );
   });
 });

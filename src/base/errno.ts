@@ -83,7 +83,7 @@ export class VfioError extends Error {
   /** The whole story on several lines: what failed, who is in the way, what to do. */
   explain(): string {
     const lines = [`${this.code}: ${this.message}`];
-    for (const c of this.culprits) lines.push(`  ${c.bdf} (${c.driver ?? 'no driver'}): ${c.why}; ${c.fix}`);
+    for (const c of this.culprits) lines.push(`  ${c.bdf} (${c.driver ?? 'no driver'}): ${c.why}`, `    fix: ${c.fix}`);
     if (this.fix !== undefined) lines.push(`  fix: ${this.fix}`);
     return lines.join('\n');
   }

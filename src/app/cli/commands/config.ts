@@ -1,0 +1,51 @@
+import { Command, Option } from 'commander';
+import { decodeConfig, formatLspci } from '../../../pci/decode.ts';
+import { toHex } from '../../../pci/hex-dump.ts';
+import { configTarget } from '../../config-target.ts';
+import { loadPciNames } from '../../pci-names.ts';
+import type { CommandContext } from '../main.ts';
+import { json } from '../terminal.ts';
+import { machineOption } from './bind.ts';
+
+interface Options {
+  readonly machine?: string;
+  readonly user?: boolean;
+  readonly hex?: boolean;
+  readonly json?: boolean;
+  readonly numeric?: boolean;
+  readonly terse?: boolean;
+}
+
+export function configCommand({ terminal }: CommandContext): Command {
+  return new Command('config')
+    .description('print a config space the way lspci -vvv does')
+    .argument('<address>', 'the device: a BDF, sim:MODEL, or a file made by lspci -xxxx')
+    .addOption(machineOption())
+    .option('-u, --user', 'what a user sees through VFIO instead of what the hardware holds')
+    .option('-n, --numeric', 'numbers only, no names')
+    .option('-t, --terse', 'one line')
+    .addOption(new Option('-x, --hex', 'as hexadecimal that lspci -F reads').conflicts('json'))
+    .option('--json', 'one JSON document for programs')
+    .addHelpText(
+      'after',
+      `
+Without --machine a BDF is a device of this computer, read through sysfs.
+
+Examples:
+  vfio config sim:edu
+  vfio config 01:00.0 --machine examples/machines/desktop.yaml --user
+  vfio config sim:edu --hex > edu.txt && lspci -F edu.txt -vvv`,
+    )
+    .action(async (address: string, options: Options) => {
+      const target = await configTarget(address, options.machine);
+      const bytes = options.user === true ? target.userView() : target.bytes;
+      if (options.hex === true) {
+        terminal.out(toHex(bytes, target.bdf).trimEnd());
+        return;
+      }
+      const names = options.numeric === true ? null : loadPciNames();
+      const decoded = decodeConfig(bytes, { bdf: target.bdf, names });
+      if (options.json === true) json(terminal, 'vfio-ts/config/1', decoded);
+      else terminal.out(formatLspci(decoded, options.terse === true ? 0 : 3).trimEnd());
+    });
+}

@@ -1,0 +1,49 @@
+import { Command } from 'commander';
+import type { Explanation } from '../../../engine/explain.ts';
+import { loadMachine } from '../../load-machine.ts';
+import { Exit } from '../exit-codes.ts';
+import type { CommandContext } from '../main.ts';
+import { json, type Terminal } from '../terminal.ts';
+
+export function explainCommand({ terminal, exit }: CommandContext): Command {
+  return new Command('explain')
+    .description('tell whether a user could have a device, who is in the way, and what would change that')
+    .argument('<machine.yaml>', 'the machine')
+    .argument('<bdf>', 'the device, e.g. 0000:03:00.0 or 03:00.0')
+    .option('--json', 'one JSON document for programs')
+    .addHelpText(
+      'after',
+      '\nExit status 3 when something is in the way.\n\nExample:\n  vfio explain examples/machines/desktop.yaml 01:00.0',
+    )
+    .action((file: string, bdf: string, options: { json?: boolean }) => {
+      using machine = loadMachine(file);
+      const explanation = machine.explain(bdf);
+      if (options.json === true) json(terminal, 'vfio-ts/explain/1', explanation);
+      else print(explanation, terminal);
+      if (!explanation.usable) exit(Exit.PROBLEMS);
+    });
+}
+
+function print(e: Explanation, { out, paint }: Terminal): void {
+  out(paint.bold(e.summary));
+  out('');
+  out(
+    `${e.bdf}  ${e.id}  ${e.name}, ${e.kind}, driver ${e.driver ?? 'none'}${e.driverOverride === null ? '' : `, override ${e.driverOverride}`}`,
+  );
+  const yes = (text: string, is: boolean) => `${text} ${is ? paint.green('yes') : paint.red('no')}`;
+  out(`IOMMU: ${e.iommu.kind}; ${yes('isolated interrupts:', e.iommu.isolatedMsi)}; ${yes('coherent:', e.iommu.coherent)}`);
+  if (e.group !== null) {
+    const state = e.group.viable ? paint.green('viable') : paint.red('not viable');
+    out(`group ${e.group.id}: ${state}${e.group.holder === null ? '' : `, open by ${e.group.holder}`}`);
+    for (const m of e.group.members) {
+      const mark = m.blocks ? paint.red('x') : paint.green('✓');
+      out(`  ${mark} ${m.bdf}  ${m.name}  ${m.driver ?? 'no driver'}${m.because === null ? '' : paint.dim(`  (${m.because})`)}`);
+    }
+  }
+  if (e.blockers.length === 0) return;
+  out('');
+  for (const b of e.blockers) {
+    out(`${paint.yellow(b.at)}: ${b.why}`);
+    out(`  fix: ${b.fix}`);
+  }
+}
