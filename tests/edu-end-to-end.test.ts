@@ -163,3 +163,30 @@ it('features the device has are probed through the raw device', () => {
     expect.objectContaining({ code: 'ENOTTY' }),
   );
 });
+
+it('what no device has is refused with an errno, and nothing changes', () => {
+  using dev = attach().dev;
+  const bad = [Number.NaN, -1, 1.5, 2 ** 53, Number.POSITIVE_INFINITY, 6, 9, 40];
+  for (const value of bad) {
+    expect(() => dev.bar(value), `bar ${value}`).toThrow(expect.objectContaining({ code: 'EINVAL' }));
+    if (value !== 6 && value !== 9 && value !== 40) {
+      expect(() => dev.dma.alloc(value), `alloc ${value}`).toThrow(expect.objectContaining({ code: 'EINVAL' }));
+      expect(() => dev.dma.alloc(4096, { addressBits: value })).toThrow(expect.objectContaining({ code: 'EINVAL' }));
+    }
+    expect(() => dev.msi.enable(value), `enable ${value}`).toThrow(
+      expect.objectContaining({ code: expect.stringMatching(/EINVAL|ENOSPC/) }),
+    );
+  }
+  for (const iova of [-4096n, 1n, 2n ** 64n, 0xfee0_0000n, 2n ** 60n]) {
+    expect(() => dev.dma.alloc(4096, { iova }), `iova ${iova}`).toThrow(
+      expect.objectContaining({ code: expect.stringMatching(/EINVAL|EOVERFLOW/) }),
+    );
+  }
+  expect(() => dev.dma.alloc(4096, { access: 0 as never })).toThrow(expect.objectContaining({ code: 'EINVAL' }));
+  using irq = dev.msi.enable(1);
+  for (const timeoutMs of [Number.NaN, -1, 2 ** 31, Number.POSITIVE_INFINITY]) {
+    expect(() => irq.next(0, { timeoutMs })).toThrow(expect.objectContaining({ code: 'EINVAL' }));
+  }
+  expect(dev.dma.buffers).toBe(0);
+  expect(dev.dma.space.available).toBe(65535);
+});

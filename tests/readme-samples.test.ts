@@ -1,6 +1,7 @@
 /** README's samples are the files in examples/, word for word, and they run as README says. */
 import { spawnSync } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 
@@ -21,13 +22,36 @@ it('each sample is the file in examples/ word for word, and shorter than 30 line
   }
 });
 
-it('the hello driver runs on the hello device', () => {
-  const run = spawnSync(process.execPath, ['bin/vfio.js', 'run', 'examples/hello-driver.ts', 'sim:./examples/hello-device.ts'], {
-    cwd: root,
+/** As a newcomer would; `where` is the folder it is typed in. */
+function vfio(where: string, ...args: string[]) {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [join(root, 'bin', 'vfio.js'), ...args], {
+    cwd: where,
     encoding: 'utf8',
     env: { ...process.env, NO_COLOR: '1' },
   });
-  expect(run).toMatchObject({ status: 0, stdout: 'HELLO FROM USER SPACE\n', stderr: '' });
+  return { status, stdout, stderr };
+}
+
+it('the hello driver runs on the hello device', () => {
+  expect(vfio(root, 'run', 'examples/hello-driver.ts', 'sim:./examples/hello-device.ts')).toEqual({
+    status: 0,
+    stdout: 'HELLO FROM USER SPACE\n',
+    stderr: '',
+  });
+});
+
+it('both run when they are typed in somewhere else', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'vfio-ts-'));
+  try {
+    for (const { file, text } of samples) writeFileSync(join(folder, file), text);
+    expect(vfio(folder, 'run', 'hello-driver.ts', 'sim:./hello-device.ts')).toEqual({
+      status: 0,
+      stdout: 'HELLO FROM USER SPACE\n',
+      stderr: '',
+    });
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 });
 
 it('commands that README shows for the samples name files that exist', () => {

@@ -19,6 +19,7 @@ import { addon } from '../sys/addon.ts';
 import { HeapMemory } from '../sys/fake.ts';
 import { MemfdMemory } from '../sys/memfd.ts';
 import type { Address } from './address.ts';
+import { resolveOwnName } from './package-resolver.ts';
 
 /** Warnings and errors, on stderr: data alone goes to stdout. */
 export const stderrLogger: Logger = {
@@ -60,6 +61,7 @@ export async function loadModel(address: Extract<Address, { kind: 'model' | 'fil
 export async function importFile(path: string): Promise<object> {
   const file = resolve(path);
   if (!existsSync(file)) throw new VfioError('ENOENT', `there is no file ${path}`, { fix: `It would be ${file}.` });
+  resolveOwnName();
   try {
     return (await import(pathToFileURL(file).href)) as object;
   } catch (cause) {

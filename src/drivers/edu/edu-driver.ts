@@ -36,6 +36,7 @@ export interface EduDriverOptions {
   readonly addressBits?: number;
 }
 
+/** One request at a time: the device has one set of registers for each, and interrupts for all of them alike. */
 export class EduDriver implements Disposable {
   static readonly ids = '1234:11e8';
   readonly dev: DriverDevice;

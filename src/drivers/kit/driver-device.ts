@@ -9,7 +9,7 @@ import { type Clock, SystemClock } from '../../base/clock.ts';
 import { VfioError } from '../../base/errno.ts';
 import { ConfigView } from './config-view.ts';
 import { DriverDma } from './dma.ts';
-import { Interrupts, type IrqContext, type IrqKind, type WaitOptions } from './interrupts.ts';
+import { checkTimeout, Interrupts, type IrqContext, type IrqKind, type WaitOptions } from './interrupts.ts';
 import { keepAlive } from './keep-alive.ts';
 import type { DriverRegisters, RegisterMap, RegisterView } from './registers.ts';
 
@@ -126,7 +126,8 @@ export class DriverDevice implements Disposable {
   /** Look again and again until `condition` holds: for what the device does not interrupt for. @throws VfioError ETIMEDOUT */
   async until(condition: () => boolean, options: UntilOptions = {}): Promise<void> {
     const { timeoutMs = 1000, everyMs = 1 } = options;
-    const end = this.clock.nowNs() + timeoutMs * 1e6;
+    const end = this.clock.nowNs() + checkTimeout(timeoutMs) * 1e6;
+    checkTimeout(everyMs);
     using _alive = keepAlive();
     while (!condition()) {
       if (this.clock.nowNs() >= end) throw new VfioError('ETIMEDOUT', `${this.name}: nothing happened within ${timeoutMs} ms`);

@@ -7,8 +7,14 @@ import { VfioError } from '../../base/errno.ts';
 import { keepAlive } from './keep-alive.ts';
 
 export interface WaitOptions {
-  /** Give up with ETIMEDOUT after this long; for ever unless told. */
+  /** Give up with ETIMEDOUT after this long, at most 24 days; wait for ever unless told. */
   readonly timeoutMs?: number;
+}
+
+/** @throws VfioError EINVAL for what no timer can wait */
+export function checkTimeout(timeoutMs: number): number {
+  if (timeoutMs >= 0 && timeoutMs < 2 ** 31) return timeoutMs;
+  throw new VfioError('EINVAL', `timeoutMs is ${String(timeoutMs)}; it must be from 0 to 2147483647`);
 }
 
 interface Waiter {
@@ -54,6 +60,7 @@ export class InterruptWaiter implements InterruptSink {
   }
 
   put(): void {
+    if (this.#references === 0) throw new Error('put of an interrupt sink that has no references');
     this.#references--;
   }
 
@@ -184,9 +191,10 @@ export class Interrupts implements Disposable {
   /**
    * Wait for the next interrupt on `vector`; one that came before and was not waited for counts.
    *
-   * @throws VfioError ETIMEDOUT after `timeoutMs`; ENODEV when they are disabled, or the device goes, meanwhile
+   * @throws VfioError EINVAL for a vector that is not enabled; ETIMEDOUT after `timeoutMs`; ENODEV when they are disabled, or the device goes, meanwhile
    */
   next(vector = 0, options: WaitOptions = {}): Promise<void> {
+    if (options.timeoutMs !== undefined) checkTimeout(options.timeoutMs);
     return this.#at(vector).next(options, () => {
       const fix = this.#context.hint(this.kind);
       const message = `${this.#context.device.info.name}: no ${titles[this.kind]} interrupt${this.#label(vector)} within ${options.timeoutMs} ms`;

@@ -433,3 +433,23 @@ it('start, power and config are told', () => {
   expect(seen).toEqual(['start', 'D3hot', [4, 2], 'start']);
   expect(model.read(0, 0, 4)).toBe(5);
 });
+
+it('a delay from a register is a delay, whatever it says', async () => {
+  const host = new TestHost();
+  let woken = 0;
+  const model = device({
+    id: '1234:0001',
+    bar0: bar('4K', { delay: reg(0) }),
+    on: {
+      async 'bar0.delay'(dev, ms) {
+        await dev.sleep(ms === 1 ? Number.NaN : ms);
+        woken++;
+      },
+    },
+  }).create(host);
+  model.write(0, 0, 4, 1);
+  model.write(0, 0, 4, 0xffff_ffff);
+  host.clock.advance(1);
+  await settle();
+  expect([woken, host.clock.pendingTimers]).toEqual([1, 1]);
+});

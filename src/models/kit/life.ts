@@ -8,6 +8,9 @@ import { Dma } from '../../abi/device-host.ts';
 /** Largest buffer that `dma.read(iova, size)` makes by itself: sizes come from registers, so from whoever writes them. */
 export const DMA_READ_MAX = 2 ** 24;
 
+/** Longest delay, 24 days: timers take no more, and a delay may come from a register. */
+const DELAY_MAX_MS = 2 ** 31 - 1;
+
 /** Rejects whatever a handler awaits when the device is reset or removed meanwhile. Handlers need not catch it. */
 export class DeviceReset extends Error {
   constructor() {
@@ -55,7 +58,7 @@ export class Life {
       reject?.(new DeviceReset());
       return { [Symbol.dispose]: () => {} };
     }
-    const timer = this.#host.clock.after(delayMs, () => {
+    const timer = this.#host.clock.after(Math.min(Math.max(delayMs, 0) || 0, DELAY_MAX_MS), () => {
       this.#waits.delete(wait);
       callback();
     });
