@@ -31,7 +31,6 @@ export function makeProgram(context: CommandContext): Command {
       'VFIO in TypeScript: PCI device models behind the kernel’s safety rules, and drivers that run unchanged on models and hardware',
     )
     .version(version())
-    .showHelpAfterError('(add --help for usage and examples)')
     .addHelpText(
       'after',
       `
@@ -44,10 +43,13 @@ Exit status:
     );
   for (const make of commands) program.addCommand(make(context, program));
   for (const command of [program, ...program.commands]) {
-    command.exitOverride().configureOutput({
-      writeOut: (text) => context.terminal.out(text.trimEnd()),
-      writeErr: (text) => context.terminal.err(text.trimEnd()),
-    });
+    command
+      .showHelpAfterError('(add --help for usage and examples)')
+      .exitOverride()
+      .configureOutput({
+        writeOut: (text) => context.terminal.out(text.trimEnd()),
+        writeErr: (text) => context.terminal.err(text.trimEnd()),
+      });
   }
   return program;
 }

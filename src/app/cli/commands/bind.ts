@@ -1,6 +1,6 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { Command, Option } from 'commander';
-import { type Document, isMap, isSeq, parseDocument, type YAMLMap, type YAMLSeq } from 'yaml';
+import { type Document, isMap, isSeq, parseDocument, type Scalar, type YAMLMap, type YAMLSeq } from 'yaml';
 import { VfioError } from '../../../base/errno.ts';
 import type { Machine } from '../../../engine/machine.ts';
 import type { PciBus, PciFunction } from '../../../engine/pci-function.ts';
@@ -54,11 +54,24 @@ Examples:
     });
 }
 
-/** Set `driver:` of the functions in the machine file, leaving everything else of it, comments too, as it is. */
+/** Set `driver:` of the functions in the machine file. Only these words change: layout and comments are the author's. */
 function writeDrivers(file: string, machine: Machine, changed: readonly PciFunction[]): void {
-  const document = parseDocument(readFileSync(file, 'utf8'));
-  for (const fn of changed) nodeOf(document, machine, fn, file).set('driver', fn.driver);
-  writeFileSync(file, document.toString());
+  let text = readFileSync(file, 'utf8');
+  for (const fn of changed) {
+    // Read anew each time: an edit moves what comes after it. As text, as machine-file.ts reads it: 060000 and 00.0 are no numbers.
+    const node = nodeOf(parseDocument(text, { schema: 'failsafe' }), machine, fn, file);
+    const driver = fn.driver ?? 'none';
+    const now = node.get('driver', true) as Scalar | undefined;
+    const at = node.get('at', true) as Scalar;
+    const lineStart = text.lastIndexOf('\n', at.range![0]) + 1;
+    const indent = ' '.repeat(text.slice(lineStart).search(/at\b|['"]at\b/));
+    const [from, to, put] =
+      now?.range != null
+        ? [now.range[0], now.range[1], driver]
+        : [at.range![1], at.range![1], node.flow === true ? `, driver: ${driver}` : `\n${indent}driver: ${driver}`];
+    text = text.slice(0, from) + put + text.slice(to);
+  }
+  writeFileSync(file, text);
 }
 
 /** The declaration of `fn`: down the buses from the root, by device and function number. */

@@ -19,11 +19,11 @@ const shells: Record<string, (words: readonly Words[]) => string> = {
   bash: (words) =>
     [
       '_vfio() {',
-      '  local cur=${COMP_WORDS[COMP_CWORD]} words=""',
+      '  local cur=$2 words=""',
       '  if [ "$COMP_CWORD" -eq 1 ]; then',
       `    COMPREPLY=($(compgen -W "${words.map((w) => w.name).join(' ')} --help --version" -- "$cur")); return`,
       '  fi',
-      '  case "${COMP_WORDS[1]}" in',
+      '  case "$(set -- $COMP_LINE; echo "$2")" in',
       ...words.map((w) => `    ${w.name}) words="${w.options.join(' ')}" ;;`),
       '  esac',
       '  if [[ $cur == -* ]]; then COMPREPLY=($(compgen -W "$words" -- "$cur")); else COMPREPLY=($(compgen -f -- "$cur")); fi',

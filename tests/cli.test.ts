@@ -1,0 +1,178 @@
+/** The command as a user meets it: exit status, what is on stdout, what on stderr. */
+import { copyFileSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, describe, expect, it } from 'vitest';
+import { main } from '../src/app/cli/main.ts';
+import { recordingTerminal } from '../src/app/cli/terminal.ts';
+
+const desktop = join(import.meta.dirname, '../examples/machines/desktop.yaml');
+const folders: string[] = [];
+
+afterEach(() => {
+  for (const folder of folders.splice(0)) rmSync(folder, { recursive: true });
+});
+
+async function vfio(...argv: string[]) {
+  const terminal = recordingTerminal();
+  const status = await main(argv, terminal);
+  return { status, out: terminal.stdout.join('\n'), err: terminal.stderr.join('\n') };
+}
+
+function copyOfDesktop(): string {
+  const folder = mkdtempSync(join(tmpdir(), 'vfio-ts-'));
+  folders.push(folder);
+  const file = join(folder, 'machine.yaml');
+  copyFileSync(desktop, file);
+  return file;
+}
+
+describe('vfio', () => {
+  it('tells usage, examples and exit codes', async () => {
+    const { status, out } = await vfio('--help');
+    expect(status).toBe(0);
+    for (const word of ['demo', 'show', 'explain', 'bind', 'config', 'explain-write', 'run', 'completion', 'Exit status'])
+      expect(out).toContain(word);
+  });
+
+  it('exits 2 for a command line that it does not understand, and says where help is', async () => {
+    for (const argv of [['bogus'], ['show'], ['explain', desktop], ['completion', 'tcsh']]) {
+      const { status, out, err } = await vfio(...argv);
+      expect([status, out]).toEqual([2, '']);
+      expect(err).toContain('--help');
+    }
+  });
+
+  it('exits 1 for a file that is not there, naming it', async () => {
+    const { status, err } = await vfio('show', 'nowhere.yaml');
+    expect(status).toBe(1);
+    expect(err).toContain('nowhere.yaml');
+  });
+});
+
+describe('vfio demo', () => {
+  it('drives the device, has three attacks refused, and exits 0', async () => {
+    const { status, out } = await vfio('demo');
+    expect(status).toBe(0);
+    expect(out).toContain('10! = 3628800');
+    expect(out).toContain('"through the IOMMU and back"');
+    expect(out.match(/refused/g)).toHaveLength(3);
+    expect(out).toContain('EBUSY');
+    expect(out).toContain('EPERM');
+    expect(out).not.toContain('\u001b[');
+  });
+});
+
+describe('vfio show', () => {
+  it('draws the tree and the groups', async () => {
+    const { status, out } = await vfio('show', desktop);
+    expect(status).toBe(0);
+    expect(out).toMatch(/0000:01:00\.0 +10de:1c82 +graphics +nouveau +group \d/);
+    expect(out).toMatch(/group \d: not viable/);
+  });
+
+  it('--json is one document with a schema', async () => {
+    const { out } = await vfio('show', desktop, '--json');
+    const document = JSON.parse(out);
+    expect(document.schema).toBe('vfio-ts/show/1');
+    expect(document.functions.find((f: { bdf: string }) => f.bdf === '0000:01:00.0')).toMatchObject({
+      driver: 'nouveau',
+      parent: '0000:00:01.0',
+    });
+    const shared = document.groups.find((g: { functions: string[] }) => g.functions.includes('0000:01:00.0'));
+    expect(shared).toMatchObject({ functions: ['0000:01:00.0', '0000:01:00.1'], viable: false });
+    expect(shared.culprits[0]).toMatchObject({ bdf: '0000:01:00.0', driver: 'nouveau' });
+  });
+});
+
+describe('vfio explain', () => {
+  it('E-01 names who is in the way and the fix, and exits 3', async () => {
+    const { status, out } = await vfio('explain', desktop, '01:00.0');
+    expect(status).toBe(3);
+    expect(out).toContain('0000:01:00.1 (snd_hda_intel) is in its group');
+    expect(out).toContain('fix: vfio bind 0000:01:00.1 vfio-pci');
+  });
+
+  it('exits 5 for a device that is not there', async () => {
+    expect((await vfio('explain', desktop, '7f:00.0')).status).toBe(5);
+  });
+});
+
+describe('vfio bind', () => {
+  it('S1-15 --group plans and does all binds of a group; --write keeps them and the file’s comments', async () => {
+    const file = copyOfDesktop();
+    const comments = (text: string) => text.split('\n').filter((l) => l.trim().startsWith('#'));
+    const before = readFileSync(file, 'utf8');
+    const dry = await vfio('bind', '01:00.0', '--group', '--machine', file);
+    expect(dry.out).toContain('0000:01:00.1  graphics audio: snd_hda_intel -> vfio-pci');
+    expect(readFileSync(file, 'utf8')).toBe(before);
+    expect((await vfio('bind', '01:00.0', '--group', '--machine', file, '--write')).status).toBe(0);
+    expect(comments(readFileSync(file, 'utf8'))).toEqual(comments(before));
+    expect((await vfio('explain', file, '01:00.0')).status).toBe(0);
+    expect((await vfio('bind', '01:00.0', '--group', '--machine', file)).out).toContain('nothing to do');
+  });
+
+  it('exits with the errno’s status when a bind is refused, and writes nothing', async () => {
+    const file = copyOfDesktop();
+    const before = readFileSync(file, 'utf8');
+    const { status, err } = await vfio('bind', '00:01.0', 'vfio-pci', '--machine', file, '--write');
+    expect(status).toBe(1);
+    expect(err).toContain('0000:00:01.0');
+    expect(readFileSync(file, 'utf8')).toBe(before);
+  });
+});
+
+describe('vfio config', () => {
+  it('prints like lspci', async () => {
+    const { status, out } = await vfio('config', 'sim:edu', '--numeric');
+    expect(status).toBe(0);
+    expect(out).toMatch(/^00:04\.0 00ff: 1234:11e8 \(rev 10\)/);
+    expect(out).toContain('MSI: Enable- Count=1/1 Maskable- 64bit+');
+  });
+
+  it('--hex can be read back, and --user shows what VFIO shows', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'vfio-ts-'));
+    folders.push(folder);
+    const { out } = await vfio('config', 'sim:edu', '--hex');
+    const file = join(folder, 'edu.txt');
+    (await import('node:fs')).writeFileSync(file, out);
+    expect((await vfio('config', file, '--numeric')).out).toBe((await vfio('config', 'sim:edu', '--numeric')).out);
+    expect((await vfio('config', 'sim:edu', '--user', '--hex')).status).toBe(0);
+  });
+
+  it('--json is one document with a schema', async () => {
+    const document = JSON.parse((await vfio('config', '01:00.0', '--machine', desktop, '--json')).out);
+    expect(document).toMatchObject({ schema: 'vfio-ts/config/1', bdf: '0000:01:00.0', vendor: { id: 0x10de } });
+  });
+});
+
+describe('vfio explain-write', () => {
+  it('S2-44 tells which bits land, which do not, and why', async () => {
+    const { status, out } = await vfio('explain-write', 'sim:edu', '0x04', '0x0407');
+    expect(status).toBe(0);
+    expect(out).toMatch(/COMMAND\[10\] +0 -> 1 +virtual/);
+    expect(out).toMatch(/COMMAND\[2:0\] +3 -> 7 +hardware/);
+    expect(out).toContain('reads back 0x0407');
+  });
+
+  it('refuses what is no number or no width, changing nothing', async () => {
+    for (const argv of [
+      ['sim:edu', 'x', '1'],
+      ['sim:edu', '4', '-1'],
+      ['sim:edu', '0x100', '0x00'],
+      ['sim:edu', '4', '1', '--width', '3'],
+    ]) {
+      const { status, err } = await vfio('explain-write', ...argv);
+      expect(status, argv.join(' ')).toBeGreaterThan(0);
+      expect(err.length).toBeGreaterThan(0);
+    }
+  });
+});
+
+describe('vfio completion', () => {
+  it.each(['bash', 'zsh', 'fish'])('%s knows every command', async (shell) => {
+    const { status, out } = await vfio('completion', shell);
+    expect(status).toBe(0);
+    for (const command of ['demo', 'explain-write', 'config']) expect(out).toContain(command);
+  });
+});
