@@ -7,9 +7,8 @@
 
 export type { Device, DeviceEvent, DmaSpace, InterruptSink, Region, RegionMapping } from './abi/device.ts';
 export { type DeviceHost, Dma, DmaFault, type Model } from './abi/device-host.ts';
-// Drivers
+export { Access, type DirectMemory } from './abi/memory.ts';
 export { type OpenOptions, open } from './app/open.ts';
-// Both
 export { type BitAccess, bit, bits } from './base/bit-fields.ts';
 export { type Clock, ManualClock, SystemClock } from './base/clock.ts';
 export { type ErrnoName, VfioError } from './base/errno.ts';
@@ -20,7 +19,6 @@ export { type AttachOptions, DriverDevice } from './drivers/kit/driver-device.ts
 export type { Interrupts, WaitOptions } from './drivers/kit/interrupts.ts';
 export { type RegisterView, regs, u8, u16, u32, u64 } from './drivers/kit/registers.ts';
 export { type EduOptions, edu } from './models/edu/edu.ts';
-// Devices
 export { bar, memory } from './models/kit/bar.ts';
 export { type Dev, type DeviceSpec, device } from './models/kit/device.ts';
 export { DeviceReset } from './models/kit/life.ts';

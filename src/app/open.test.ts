@@ -53,7 +53,7 @@ it('says what it cannot open, and what it can', async () => {
     await expect(open(`sim:edu,${bad}`)).rejects.toMatchObject({ code: 'EINVAL' });
   }
   await expect(open('sim:./nothing-here.ts')).rejects.toMatchObject({ code: 'ENOENT' });
-  await expect(open('sim:edu', { match: '8086:0001' })).rejects.toMatchObject({ code: 'ENODEV' });
+  await expect(open('sim:edu', { match: '8086:0001' })).rejects.toMatchObject({ code: 'ENXIO' });
 });
 
 it('opens a model in a file, and says what is wrong with one', async () => {

@@ -18,7 +18,7 @@ export interface OpenOptions {
  * Open the device at `address`: `sim:edu` and the other models that come with the package, or `sim:./my-device.ts`, a model in a file, relative
  * to the working directory. The model gets a machine of its own, with an IOMMU, in this process.
  *
- * @throws VfioError EINVAL for what is no address; ENOENT when there is no such model or file; ENODEV when `match` names another device;
+ * @throws VfioError EINVAL for what is no address; ENOENT when there is no such model or file; ENXIO when `match` names another device;
  * EOPNOTSUPP for addresses that cannot be opened yet
  */
 export async function open(address: string, options: OpenOptions = {}): Promise<DriverDevice> {

@@ -92,7 +92,7 @@ it('maps a BAR once where it can be mapped, and says which BARs there are', () =
 it('refuses a device that the driver is not for, and closes it', () => {
   const fake = new FakeDevice();
   const error = failure(() => DriverDevice.attach(fake, { match: ['8086:0001', '8086:0002'] }));
-  expect(error).toMatchObject({ code: 'ENODEV', message: '0000:00:04.0 is 1234:11e8, and this driver is for 8086:0001 or 8086:0002' });
+  expect(error).toMatchObject({ code: 'ENXIO', message: '0000:00:04.0 is 1234:11e8, and this driver is for 8086:0001 or 8086:0002' });
   expect(fake.trace).toEqual(['close']);
   expect(DriverDevice.attach(new FakeDevice(), { match: '1234:11E8' }).config.ids).toBe('1234:11e8');
 });

@@ -70,7 +70,7 @@ export class DriverDevice implements Disposable {
   /**
    * Take over an open device; it is closed with the driver. Memory decoding is switched on, bus mastering is not: that is the driver's decision.
    *
-   * @throws VfioError ENODEV when `match` names another device, which is closed then
+   * @throws VfioError ENXIO when `match` names another device, which is closed then
    */
   static attach(device: Device, options: AttachOptions = {}): DriverDevice {
     using undo = new Cleanup();
@@ -80,7 +80,7 @@ export class DriverDevice implements Disposable {
     const { ids } = dev.config;
     const wanted = typeof options.match === 'string' ? [options.match] : options.match;
     if (wanted !== undefined && !wanted.some((w) => w.toLowerCase() === ids)) {
-      throw new VfioError('ENODEV', `${dev.name} is ${ids}, and this driver is for ${wanted.join(' or ')}`, {
+      throw new VfioError('ENXIO', `${dev.name} is ${ids}, and this driver is for ${wanted.join(' or ')}`, {
         fix: 'Give the address of a device that the driver is for.',
       });
     }
