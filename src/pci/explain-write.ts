@@ -110,12 +110,12 @@ function fateOf(map: PermissionMap, target: WriteTarget, offset: number, bit: nu
   const at = offset + (bit >> 3);
   const mask = 1 << (bit & 7);
   const field = map.fieldAt(at);
+  const why = map.whyAt(at, bit & 7);
   const common = { fieldOffset: field.offset, register: field.name };
-  if ((map.write[at]! & mask) === 0) return { ...common, landing: 'dropped', why: field.why };
-  if ((map.virt[at]! & mask) !== 0) return { ...common, landing: 'virtual', why: field.why };
+  if ((map.write[at]! & mask) === 0) return { ...common, landing: 'dropped', why };
+  if ((map.virt[at]! & mask) !== 0) return { ...common, landing: 'virtual', why };
   const { hardware } = target;
-  if (((hardware.writableBits(at) | hardware.writeOneClearsBits(at)) & mask) !== 0)
-    return { ...common, landing: 'hardware', why: field.why };
+  if (((hardware.writableBits(at) | hardware.writeOneClearsBits(at)) & mask) !== 0) return { ...common, landing: 'hardware', why };
   return { ...common, landing: 'hardware read-only', why: 'VFIO lets it through, but this device has it read-only' };
 }
 

@@ -1,6 +1,6 @@
 /** As permissions.ts, for extended capabilities. */
 import { Acs, Aer, Ari, Ats, Dpa, Dsn, Dvsec, ExtCapId, Ltr, Mcast, Pri, Pwr, Rebar, Sriov, Tph, Vc, Vsec } from '../abi/pci.ts';
-import { type CapabilityPermissions, type LengthRule, type PermissionRow, type RegisterReader, row } from './permissions.ts';
+import { type CapabilityPermissions, type LengthRule, type PermissionRow, type RegisterReader, row, withBits } from './permissions.ts';
 
 const header = row(
   0,
@@ -55,7 +55,10 @@ function tphLength(read: RegisterReader): number {
 /** The error bits that the specification names: reserved ones stay as they are. */
 const UNCORRECTABLE = 0x03ff_f031;
 const CORRECTABLE = 0x0000_f1c1;
-const policy = 'error policy of this function only; reserved bits stay';
+const RESERVED_UNCORRECTABLE = ~UNCORRECTABLE >>> 0;
+const RESERVED_CORRECTABLE = ~CORRECTABLE >>> 0;
+const reserved = 'reserved: nobody knows what it will mean';
+const policy = 'error policy of this function only';
 const rootOnly = 'only root complexes have it';
 const fabric = 'read-only: belongs to the fabric';
 const iommu = 'read-only: the host enables it together with its IOMMU';
@@ -69,18 +72,21 @@ export const extendedPermissions: readonly CapabilityPermissions[] = [
     fixed(Aer.ROOT_COMMAND),
     'read-only: the log; the root error registers are not part of it',
     [
-      row(Aer.UNCOR_STATUS, 4, 'uncorrectable error status', 0, UNCORRECTABLE, policy),
-      row(Aer.UNCOR_MASK, 4, 'uncorrectable error mask', 0, UNCORRECTABLE, policy),
-      row(Aer.UNCOR_SEVER, 4, 'uncorrectable error severity', 0, UNCORRECTABLE, policy),
-      row(Aer.COR_STATUS, 4, 'correctable error status', 0, CORRECTABLE, policy),
-      row(Aer.COR_MASK, 4, 'correctable error mask', 0, CORRECTABLE, policy),
-      row(
-        Aer.CAP,
-        4,
-        'AER capabilities and control',
-        0,
-        Aer.CAP_ECRC_GENE | Aer.CAP_ECRC_CHKE,
-        'ECRC generation and checking are per function; the rest tells about it',
+      withBits(row(Aer.UNCOR_STATUS, 4, 'uncorrectable error status', 0, UNCORRECTABLE, policy), [RESERVED_UNCORRECTABLE, reserved]),
+      withBits(row(Aer.UNCOR_MASK, 4, 'uncorrectable error mask', 0, UNCORRECTABLE, policy), [RESERVED_UNCORRECTABLE, reserved]),
+      withBits(row(Aer.UNCOR_SEVER, 4, 'uncorrectable error severity', 0, UNCORRECTABLE, policy), [RESERVED_UNCORRECTABLE, reserved]),
+      withBits(row(Aer.COR_STATUS, 4, 'correctable error status', 0, CORRECTABLE, policy), [RESERVED_CORRECTABLE, reserved]),
+      withBits(row(Aer.COR_MASK, 4, 'correctable error mask', 0, CORRECTABLE, policy), [RESERVED_CORRECTABLE, reserved]),
+      withBits(
+        row(
+          Aer.CAP,
+          4,
+          'AER capabilities and control',
+          0,
+          Aer.CAP_ECRC_GENE | Aer.CAP_ECRC_CHKE,
+          'read-only: tells what error logging can do',
+        ),
+        [Aer.CAP_ECRC_GENE | Aer.CAP_ECRC_CHKE, 'generating and checking ECRC concerns this function only'],
       ),
     ],
   ),

@@ -5,13 +5,13 @@ import { hex } from '../base/check.ts';
 import { extendedPermissions } from './extended-permissions.ts';
 import {
   type CapabilityPermissions,
-  capabilityPermissions,
   headerPermissions,
   PERMISSIONS_VERSION,
   type PermissionRow,
   type RegisterReader,
   triggerMeanings,
 } from './permissions.ts';
+import { capabilityPermissions } from './standard-permissions.ts';
 
 /** Register values under which a table shows all its rows: every optional part is there, or none is. */
 const readers: readonly RegisterReader[] = [0, 0xffff_ffff, 0x80, 0x100].map(
@@ -50,6 +50,13 @@ export function problemsOf(table: CapabilityPermissions): readonly string[] {
       if (row.offset + row.width > most) problems.push(`${at}: beyond the ${most} bytes of the capability`);
       if (row.virt >= 2 ** (8 * row.width) || row.write >= 2 ** (8 * row.width)) problems.push(`${at}: bits beyond its width`);
       if (row.why.trim() === '') problems.push(`${at}: no reason`);
+      let explained = 0;
+      for (const bit of row.bits) {
+        if (bit.mask === 0 || bit.mask >= 2 ** (8 * row.width) || (bit.mask & explained) !== 0)
+          problems.push(`${at}: reasons of bits overlap or are out of width`);
+        if (bit.why.trim() === '') problems.push(`${at}: no reason for bits ${hex(bit.mask)}`);
+        explained |= bit.mask;
+      }
       for (const trigger of row.triggers) if (!Object.hasOwn(triggerMeanings, trigger)) problems.push(`${at}: unknown trigger ${trigger}`);
       end = row.offset + row.width;
     }
@@ -97,6 +104,7 @@ export function formatPermissions(tables: readonly CapabilityPermissions[] = per
       lines.push(
         `  +${row.offset.toString(16).padStart(2, '0')} ${row.name.padEnd(30)} virt ${bits(row.virt)} write ${bits(row.write)} ${row.why}`,
       );
+      for (const bit of row.bits) lines.push(`      bits ${hex(bit.mask)}: ${bit.why}`);
       for (const trigger of row.triggers) lines.push(`      ${trigger}: ${triggerMeanings[trigger]}`);
     }
   }

@@ -149,6 +149,14 @@ export class PermissionMap {
     return { offset: region.start + row.offset, width: row.width, name: row.name, why: row.why, triggers: row.triggers };
   }
 
+  /** Why bit `bit` (0 to 7) of a byte is as it is. */
+  whyAt(offset: number, bit: number): string {
+    const row = this.#rowOf[offset];
+    if (row === undefined) return this.regionAt(offset).why;
+    const mask = 2 ** (8 * (offset - this.#owners[this.#regionOf[offset]!]!.start - row.offset) + bit);
+    return row.bits.find((reason) => Math.floor(reason.mask / mask) % 2 === 1)?.why ?? row.why;
+  }
+
   /**
    * Bytes of the first access that [offset, offset+count) is made in: 4, 2 or 1, aligned, within a dword and within one capability.
    *

@@ -2,7 +2,8 @@ import { expect, it } from 'vitest';
 import { CapId, ExtCapId } from '../abi/pci.ts';
 import { extendedPermissions } from './extended-permissions.ts';
 import { allRows, formatPermissions, permissionsOf, permissionTables, problemsOf } from './permission-check.ts';
-import { type CapabilityPermissions, capabilityPermissions, headerPermissions, row } from './permissions.ts';
+import { type CapabilityPermissions, headerPermissions, row, withBits } from './permissions.ts';
+import { capabilityPermissions } from './standard-permissions.ts';
 
 const table = (rows: CapabilityPermissions['rows'], more: Partial<CapabilityPermissions> = {}): CapabilityPermissions => {
   return { id: 1, extended: false, name: 'sample', length: { kind: 'fixed', bytes: 8 }, raw: false, why: 'a reason', rows, ...more };
@@ -11,7 +12,9 @@ const table = (rows: CapabilityPermissions['rows'], more: Partial<CapabilityPerm
 it('S2-44 every row, every capability and every hidden one has a reason', () => {
   for (const t of permissionTables) {
     expect(t.why.length, t.name).toBeGreaterThan(5);
-    for (const r of allRows(t)) expect(r.why.length, `${t.name} ${r.name}`).toBeGreaterThan(5);
+    for (const r of allRows(t)) {
+      for (const { why } of [r, ...r.bits]) expect(why.length, `${t.name} ${r.name}`).toBeGreaterThan(5);
+    }
   }
 });
 
@@ -24,6 +27,10 @@ it('S2-43 the tables are checked when loaded: overlap, order, alignment, length,
   expect(problemsOf(table([row(0, 1, 'a', 0, 0, ' ')]))).toContainEqual(expect.stringMatching(/no reason/));
   expect(problemsOf(table([{ ...row(0, 1, 'a', 0, 0, 'x'), write: 0x100 }]))).toContainEqual(expect.stringMatching(/beyond its width/));
   expect(problemsOf(table([row(0, 1, 'a', 0, 0, 'x', 'toString' as never)]))).toContainEqual(expect.stringMatching(/unknown trigger/));
+  expect(problemsOf(table([withBits(row(0, 1, 'a', 0, 0, 'x'), [3, 'y'], [2, 'z'])]))).toContainEqual(
+    expect.stringMatching(/reasons of bits overlap/),
+  );
+  expect(problemsOf(table([withBits(row(0, 1, 'a', 0, 0, 'x'), [1, ''])]))).toContainEqual(expect.stringMatching(/no reason for bits/));
   expect(problemsOf(table([], { why: '' }))).toContainEqual(expect.stringMatching(/no reason/));
   const long = { kind: 'variable', most: 4, rule: 'x', of: () => 8 } as const;
   expect(problemsOf(table([], { length: long }))).toContainEqual(expect.stringMatching(/above its most/));
@@ -104,7 +111,7 @@ it('C.3 lengths follow the registers of the extended capability', () => {
 it('S2-05 the tables print with the reason beside each row', () => {
   const text = formatPermissions();
   expect(text).toMatch(/^Config space permissions \(as Linux 7\.2\)/);
-  expect(text).toMatch(/\+04 COMMAND +virt 0400 +write ffff +INTx disable is used by the host/);
+  expect(text).toMatch(/\+04 COMMAND +virt 0400 +write ffff +his to set.*\n +bits 0x400: the host uses/);
   expect(text).toMatch(/extended capability 0x1b: Process Address Space ID \(hidden\): not supported/);
   expect(text.split('\n').length).toBeGreaterThan(100);
 });
