@@ -5,13 +5,13 @@ import { open, regs, u32, u64 } from 'vfio-ts';
 const Card = regs({ address: u64(0x00), length: u32(0x08), shout: u32(0x0c) });
 
 export async function main(address: string) {
-  using dev = await open(address, { match: '1234:cafe' }); // closed at the end of the block, whatever happens
-  using irq = dev.msi.enable(1);
-  using buffer = dev.dma.alloc(4096); // memory the card can reach, at buffer.iova and nowhere else
+  using dev = await open(address, { match: '1234:cafe' }); // quieted, unmapped and closed at the end of the block
+  const card = dev.bar(0, Card);
+  const irq = dev.msi.enable(1);
+  const buffer = dev.dma.alloc(4096); // memory that the card may reach, at buffer.iova and nowhere else
   dev.busMaster = true; // until now it could reach nothing
 
   const { written } = new TextEncoder().encodeInto('hello from user space', buffer.bytes);
-  const card = dev.bar(0, Card);
   card.address = buffer.iova;
   card.length = written;
   card.shout = 1;
