@@ -240,7 +240,7 @@ export class VirtualConfig {
     const decoding = Command.MEMORY | Command.IO;
     if (at === Config.COMMAND) {
       if ((value & Command.MEMORY) === 0) this.#hooks.memoryDisabled();
-      // The user turns on what he believes to be on, and hardware has it off: it was reset by a way we did not see.
+      // The user turns on what the copy says is on, and hardware has it off: it was reset by a way we did not see.
       const lost = value & this.bytes[Config.COMMAND]! & ~this.config.command & decoding;
       if (lost !== 0 || this.#barsMoved()) this.#restoreBars();
     }

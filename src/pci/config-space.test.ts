@@ -188,6 +188,15 @@ it('C.2 the hardware of MSI takes an address, data and masks for its vectors onl
   expect(config.read(0x40 + Msi.PENDING_64, 4)).toBe(0);
 });
 
+it('S2-34 an MSI-X table lies at any multiple of 8: nothing is rounded to a page', () => {
+  const config = new ConfigSpace({
+    ...card,
+    bars: [{ index: 2, size: 4096, type: 'mem32' }],
+    capabilities: [msix({ vectors: 5, tableBar: 2, tableOffset: 0x108, at: 0x40 })],
+  });
+  expect([config.read(0x42, 2), config.read(0x44, 4), config.read(0x48, 4)]).toEqual([4, 0x10a, 0x15a]);
+});
+
 it('C.2 PMCSR tells the power state', () => {
   const config = new ConfigSpace({ ...card, capabilities: [pm({ at: 0x40 })] });
   expect([config.powerState, config.sleeping]).toEqual([PowerState.D0, false]);

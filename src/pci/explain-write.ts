@@ -9,7 +9,7 @@ import { type Trigger, triggerMeanings } from './permissions.ts';
 
 /** Where bits of a write end up. */
 export type Landing =
-  /** In the user's copy: he reads them back, hardware never sees them. */
+  /** In the user's copy: they read back from there, hardware never sees them. */
   | 'virtual'
   /** In hardware. */
   | 'hardware'

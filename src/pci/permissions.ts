@@ -119,11 +119,11 @@ export const headerPermissions: CapabilityPermissions = {
         'COMMAND',
         Command.INTX_DISABLE,
         ALL,
-        'his to set: it concerns this function only, and its DMA goes through the IOMMU',
+        'the user may set it: it concerns this function only, and its DMA goes through the IOMMU',
         'memory-decode',
         'intx-mask',
       ),
-      [Command.INTX_DISABLE, 'the host uses the hardware’s bit to mask the interrupt, so the user has one of his own'],
+      [Command.INTX_DISABLE, 'the host uses the hardware’s bit to mask the interrupt, so the user has one of their own'],
     ),
     withBits(
       row(Config.STATUS, 2, 'STATUS', Status.CAP_LIST, 0, 'read-only: what the device can do'),

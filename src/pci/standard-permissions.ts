@@ -14,7 +14,7 @@ import {
 function msiRows(read: RegisterReader): readonly PermissionRow[] {
   const flags = read(Msi.FLAGS, 2);
   const wide = (flags & Msi.FLAGS_64BIT) !== 0;
-  const owner = 'the message belongs to the host, which programs its own; the user’s is kept for him to read back';
+  const owner = 'the message belongs to the host, which programs its own; the user’s is kept to be read back';
   const rows = [
     next,
     row(
@@ -186,16 +186,16 @@ export const capabilityPermissions: readonly CapabilityPermissions[] = [
           'device control',
           PciExp.DEVCTL_BCR_FLR | PciExp.DEVCTL_PAYLOAD | PciExp.DEVCTL_READRQ,
           ~PciExp.DEVCTL_PHANTOM,
-          'his to set: it concerns this function only',
+          'the user may set it: it concerns this function only',
           'function-reset',
           'read-request-size',
         ),
         [PciExp.DEVCTL_BCR_FLR, 'the host does the reset, because it must restore the state around it'],
         [PciExp.DEVCTL_READRQ, 'the host sets the hardware’s field, never below the payload size'],
-        [PciExp.DEVCTL_PAYLOAD, 'payload size is agreed over the whole fabric, so his stays in the copy'],
+        [PciExp.DEVCTL_PAYLOAD, 'payload size is agreed over the whole fabric, so the user’s stays in the copy'],
         [PciExp.DEVCTL_PHANTOM, 'phantom functions would use requester ids that the IOMMU does not know'],
       ),
-      withBits(row(PciExp.DEVCTL2, 2, 'device control 2', 0, ~PciExp.DEVCTL2_ARI, 'his to set: it concerns this function only'), [
+      withBits(row(PciExp.DEVCTL2, 2, 'device control 2', 0, ~PciExp.DEVCTL2_ARI, 'the user may set it: it concerns this function only'), [
         PciExp.DEVCTL2_ARI,
         'ARI forwarding is set up by the host at probe',
       ]),
