@@ -1,7 +1,8 @@
-/** `npm run bench [-- dma registers …]`: figures beside their floors. Nothing here passes or fails. */
+/** `npm run bench [-- device dma]`: figures beside their floors. Nothing here passes or fails. */
+import { deviceBench } from './device.ts';
 import { dmaBench } from './dma.ts';
 
-const suites: Record<string, () => Promise<void>> = { dma: dmaBench };
+const suites: Record<string, () => Promise<void>> = { device: deviceBench, dma: dmaBench };
 
 const wanted = process.argv.slice(2);
 for (const name of wanted) {
