@@ -5,7 +5,7 @@ import type { Logger } from '../../src/base/log.ts';
 import type { EngineParams } from '../../src/engine/context.ts';
 import { Machine } from '../../src/engine/machine.ts';
 import { Process } from '../../src/engine/process.ts';
-import { KernelDoor } from '../../src/ioctl/kernel-door.ts';
+import { KernelDoor, type KernelDoorOptions } from '../../src/ioctl/kernel-door.ts';
 import { cString } from '../../src/ioctl/user-buffer.ts';
 import type { UserProcess } from '../../src/ioctl/user-process.ts';
 import { edu } from '../../src/models/edu/edu.ts';
@@ -67,7 +67,7 @@ export class Guest implements Disposable {
   /** Everything logged as an error: bugs of ours. */
   readonly errors: string[] = [];
 
-  constructor(params: Partial<EngineParams> = {}) {
+  constructor(params: Partial<EngineParams> = {}, onRefusal?: KernelDoorOptions['onRefusal']) {
     const log: Logger = { log: (level, message) => void (level === 'error' && this.errors.push(message)) };
     this.machine = new Machine(
       {
@@ -87,7 +87,7 @@ export class Guest implements Disposable {
     const nvmeConfig = this.machine.function(NVME).config;
     nvmeConfig.setBarAddress(0, 0xfde0_0000n);
     nvmeConfig.write(0x3c, 1, 0x0b);
-    this.door = new KernelDoor(this.machine);
+    this.door = new KernelDoor(this.machine, { onRefusal });
   }
 
   /** A process as the asking program was: root, every capability, 8 MiB of locked memory. */
@@ -95,6 +95,11 @@ export class Guest implements Disposable {
     const process = Process.root({ pid: 100, memlockLimit: 8 * 1024 * 1024, allocate: HeapMemory.allocate });
     const group = this.machine.function(bdf).group!;
     return { user: this.door.process(process), clock: this.clock, groupPath: `/dev/vfio/${group.id}`, bdf };
+  }
+
+  /** A process of uid 1000, without capabilities. */
+  unprivileged(): UserProcess {
+    return this.door.process(Process.user({ allocate: HeapMemory.allocate }));
   }
 
   /** A process that has opened the device at `bdf` the usual way. */
