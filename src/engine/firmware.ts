@@ -17,7 +17,7 @@ const windowUnit: Record<Space, number> = { io: 0x1000, mem32: MIB, mem64: MIB }
 const headroom: Record<Space, number> = { io: 0, mem32: 2 * MIB, mem64: 256 * MIB };
 
 /** Where PCI starts and ends in each space; 32-bit memory ends below the I/O APIC. */
-const rootFirst: Record<Space, number> = { io: 0xc000, mem32: 0xc000_0000, mem64: 0x8_0000_0000 };
+const rootFirst: Record<Space, number> = { io: 0x1000, mem32: 0xc000_0000, mem64: 0x8_0000_0000 };
 const rootEnd: Record<Space, number> = { io: 0x1_0000, mem32: 0xfec0_0000, mem64: 2 ** 46 };
 
 interface Window {
@@ -30,6 +30,8 @@ interface Window {
 interface Item {
   readonly size: number;
   readonly align: number;
+  /** What it cannot do without; the rest of `size` is room for what may be plugged in later. */
+  readonly least: number;
   readonly fn: PciFunction;
   /** null: the window of bridge `fn`; 'rom': its ROM. */
   readonly bar: BarDeclaration | 'rom' | null;
@@ -90,15 +92,16 @@ export class Firmware {
   #items(fn: PciFunction, space: Space): Item[] {
     const items: Item[] = (fn.declaration.bars ?? [])
       .filter((bar) => spaceOf(bar) === space)
-      .map((bar) => ({ size: bar.size, align: bar.size, fn, bar }));
-    if (space === 'mem32' && fn.config.romSize > 0) items.push({ size: fn.config.romSize, align: fn.config.romSize, fn, bar: 'rom' });
+      .map((bar) => ({ size: bar.size, least: bar.size, align: bar.size, fn, bar }));
+    if (space === 'mem32' && fn.config.romSize > 0)
+      items.push({ size: fn.config.romSize, least: fn.config.romSize, align: fn.config.romSize, fn, bar: 'rom' });
     if (fn.secondary !== null) {
       const behind = this.#sorted(fn.secondary.functions, space);
       const inside = behind.reduce((end, item) => up(end, item.align) + item.size, 0);
       const port = fn.kind === 'root-port' || fn.kind === 'downstream-port';
       const size = up(Math.max(inside, port ? headroom[space] : 0), windowUnit[space]);
       const align = behind.reduce((most, item) => Math.max(most, item.align), windowUnit[space]);
-      if (size > 0) items.push({ size, align, fn, bar: null });
+      if (size > 0) items.push({ size, least: up(inside, windowUnit[space]), align, fn, bar: null });
     }
     return items;
   }
@@ -110,36 +113,43 @@ export class Firmware {
 
   #fill(bus: PciBus, space: Space, functions: readonly PciFunction[]): void {
     for (const item of this.#sorted(functions, space)) {
-      const first = this.#take(bus, space, item);
+      const full = this.#find(bus, space, item, item.size);
+      const size = full === null ? item.least : item.size;
+      const first = full ?? (size === 0 ? 0 : this.#find(bus, space, item, size));
+      if (first === null) {
+        throw new VfioError('ENOSPC', `no room for ${hex(size)} bytes of ${space} of ${item.fn.bdf} on bus ${hex(bus.number)}`, {
+          fix: 'Use smaller BARs, or put the device on the root bus.',
+        });
+      }
+      this.#take(bus, space, item.fn, { first, end: first + size });
       if (item.bar === 'rom') item.fn.config.romAddress = first;
       else if (item.bar !== null) item.fn.config.setBarAddress(item.bar.index, BigInt(first));
       else {
-        this.#open(item.fn, space, { first, end: first + item.size, taken: new Map() });
+        this.#open(item.fn, space, { first, end: first + size, taken: new Map() });
         this.#fill(item.fn.secondary!, space, item.fn.secondary!.functions);
       }
     }
   }
 
-  #take(bus: PciBus, space: Space, item: Item): number {
-    const window = this.#windows.get(bus)?.[space];
-    const taken = window === undefined ? [] : [...window.taken.values()].flat().sort((a, b) => a.first - b.first);
-    let at = up(window?.first ?? 0, item.align);
-    for (const range of taken) {
-      if (at + item.size <= range.first) break;
-      at = Math.max(at, up(range.end, item.align));
-    }
-    if (window === undefined || at + item.size > window.end) {
-      throw new VfioError('ENOSPC', `no room for ${hex(item.size)} bytes of ${space} of ${item.fn.bdf} on bus ${hex(bus.number)}`, {
-        fix: 'Use smaller BARs, or put the device on the root bus.',
-      });
-    }
-    const mine = window.taken.get(item.fn);
-    if (mine === undefined) window.taken.set(item.fn, [{ first: at, end: at + item.size }]);
-    else mine.push({ first: at, end: at + item.size });
-    return at;
+  #take(bus: PciBus, space: Space, fn: PciFunction, range: { first: number; end: number }): void {
+    const { taken } = this.#windows.get(bus)![space];
+    const mine = taken.get(fn);
+    if (mine === undefined) taken.set(fn, [range]);
+    else mine.push(range);
   }
 
-  /** Program a bridge's window; one that stays closed has its base above its limit. */
+  /** The lowest place for `size` bytes on `bus`; null when there is none. */
+  #find(bus: PciBus, space: Space, item: Item, size: number): number | null {
+    const window = this.#windows.get(bus)?.[space];
+    if (window === undefined) return null;
+    let at = up(window.first, item.align);
+    for (const range of [...window.taken.values()].flat().sort((a, b) => a.first - b.first)) {
+      if (at + size <= range.first) break;
+      at = Math.max(at, up(range.end, item.align));
+    }
+    return at + size <= window.end ? at : null;
+  }
+
   #open(bridge: PciFunction, space: Space, window: Window): void {
     const bus = bridge.secondary!;
     const none = (): Window => ({ first: 0, end: 0, taken: new Map() });
@@ -161,6 +171,7 @@ export class Firmware {
     config.write(Config.COMMAND, 2, fn.commandOfFirmware);
   }
 
+  /** Program a bridge's windows; one that stays closed has its base above its limit. */
   #writeWindows(bridge: PciFunction): void {
     const { config } = bridge;
     const windows = this.#windows.get(bridge.secondary!);
