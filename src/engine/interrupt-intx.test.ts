@@ -62,6 +62,17 @@ describe('B.9 INTX TRIGGER', () => {
     expect(fd!.count).toBe(1);
   });
 
+  it('B.9 INTX TRIGGER enabling again clears the mask that the last use left in hardware', () => {
+    const { rig, fd } = enabled();
+    rig.host.raise();
+    rig.disable(INTX);
+    rig.host.lower();
+    expect(rig.disIntx).toBe(true);
+    rig.arm(INTX, [fd]);
+    rig.host.raise();
+    expect(fd.count).toBe(2);
+  });
+
   it('B.9 INTX TRIGGER without a line is ENODEV', () => {
     const rig = new InterruptRig(conventional, { line: null });
     const [fd] = eventfds(1);
@@ -117,6 +128,9 @@ describe('B.9 INTX TRIGGER', () => {
     rig.arm(INTX, [fd]);
     rig.host.raise();
     expect([fd.references, fd.count]).toEqual([2, 1]);
+    fd[Symbol.dispose]();
+    rig.arm(INTX, [fd]);
+    expect(fd.references).toBe(1);
   });
 });
 
@@ -160,7 +174,8 @@ describe('B.9 INTX UNMASK', () => {
     expect([fd.count, rig.disIntx]).toEqual([1, true]);
     rig.intx(unmask);
     rig.intx(bool('unmask', true));
-    expect([fd.count, rig.disIntx]).toEqual([3, true]);
+    // Signalled again from the mask: the wire was not opened for it.
+    expect([fd.count, rig.disIntx, rig.host.asserted]).toEqual([3, true, 1]);
     rig.host.lower();
     rig.intx(bool('unmask', false));
     expect(rig.interrupts.intxMasked).toBe(true);
@@ -443,6 +458,16 @@ describe('B.10 INTx across sleep', () => {
     rig.interrupts.sleep();
     rig.interrupts.wake();
     expect(rig.interrupts.intxMasked).toBe(true);
+    rig.interrupts.wake();
+    expect(rig.interrupts.intxMasked).toBe(true);
+  });
+
+  it('B.10 INTx: a mask made after INTx was disabled in its sleep is not taken away by waking', () => {
+    const { rig, fd } = enabled();
+    rig.interrupts.sleep();
+    rig.disable(INTX);
+    rig.arm(INTX, [fd]);
+    rig.intx(mask);
     rig.interrupts.wake();
     expect(rig.interrupts.intxMasked).toBe(true);
   });

@@ -192,6 +192,9 @@ describe('B.9 MSI hardware', () => {
     rig.arm(MSI, [fds[0]!, null, fds[2]!]);
     expect(msiRegisters(rig)).toEqual({ enabled: true, queue: 2, address: 0xfee0_0018, data: 0, mask: 0b1010 });
     expect([rig.host.mode, rig.host.vectors, rig.disIntx, rig.interrupts.msiQueueMax]).toEqual(['msi', 4, true, 2]);
+    rig.disable(MSI);
+    expect(msiRegisters(rig).mask).toBe(0);
+    rig.arm(MSI, fds);
     // The device has the fourth message of the power of two, but was given three.
     rig.config.write(rig.config.findCapability(CapId.MSI) + Msi.MASK_64, 4, 0);
     expect(rig.host.trigger(3)).toBe(false);

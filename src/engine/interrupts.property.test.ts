@@ -54,16 +54,16 @@ const limits = fc.constantFrom(Number.POSITIVE_INFINITY, Number.POSITIVE_INFINIT
 describe('B.9 properties', () => {
   it('B.9 INTX TRIGGER, MSI, MSIX, ERR and REQ: any sequence answers and delivers as the matrix says', () => {
     fc.assert(
-      fc.property(fc.array(step, { maxLength: 30 }), limits, (steps, limit) => follows(everything, steps, limit)),
-      { numRuns: 4000 },
+      fc.property(fc.array(step, { maxLength: 40, size: 'max' }), limits, (steps, limit) => follows(everything, steps, limit)),
+      { numRuns: 2000 },
     );
   });
 
   it('S2-12 any sequence on a device without COMMAND.InterruptDisable gives the user the same', () => {
     const old = { ...everything, interruptDisable: false };
     fc.assert(
-      fc.property(fc.array(step, { maxLength: 30 }), limits, (steps, limit) => follows(old, steps, limit)),
-      { numRuns: 2000 },
+      fc.property(fc.array(step, { maxLength: 40, size: 'max' }), limits, (steps, limit) => follows(old, steps, limit)),
+      { numRuns: 1000 },
     );
   });
 
@@ -74,7 +74,7 @@ describe('B.9 properties', () => {
       skip: fc.nat({ max: 3 }),
     });
     fc.assert(
-      fc.property(fc.array(step, { maxLength: 25 }), fc.array(failing, { minLength: 1, maxLength: 4 }), (steps, plan) => {
+      fc.property(fc.array(step, { maxLength: 40, size: 'max' }), fc.array(failing, { minLength: 1, maxLength: 4 }), (steps, plan) => {
         const rig = new InterruptRig();
         const sinks = eventfds(SINKS);
         const sources = eventfds(SOURCES);
@@ -89,13 +89,13 @@ describe('B.9 properties', () => {
         rig.interrupts.disableAll();
         expect([...sinks, ...sources].map((fd) => fd.references)).toEqual([...sinks, ...sources].map(() => 1));
       }),
-      { numRuns: 3000 },
+      { numRuns: 1000 },
     );
   });
 
   it('S2-24 a refused request leaves the device as it was', () => {
     fc.assert(
-      fc.property(fc.array(step, { maxLength: 10 }), call, (steps, last) => {
+      fc.property(fc.array(step, { maxLength: 20, size: 'max' }), call, (steps, last) => {
         const rig = new InterruptRig();
         const sinks = eventfds(SINKS);
         const sources = eventfds(SOURCES);
@@ -112,7 +112,7 @@ describe('B.9 properties', () => {
         if (errnoFrom(() => rig.set(last.index, part(last, sinks, sources))) !== 'none') expect(state()).toBe(before);
         rig.interrupts.disableAll();
       }),
-      { numRuns: 3000 },
+      { numRuns: 1000 },
     );
   });
 });
