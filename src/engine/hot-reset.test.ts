@@ -1,6 +1,7 @@
 import { expect, it } from 'vitest';
 import { DeviceRig, errnoOfCall, plain, ScriptedModel, setCommand } from '../../tests/kit/device-rig.ts';
 import { Command } from '../abi/pci.ts';
+import { Feature } from '../abi/vfio.ts';
 import { pm } from '../pci/capabilities.ts';
 import type { PciDeclaration } from '../pci/declaration.ts';
 import type { FunctionSpec } from './machine-spec.ts';
@@ -103,6 +104,19 @@ it('B.8 HOT_RESET: an unopened device of the set is reset too and sleeps again',
   rig.open().hotReset([rig.group]);
   expect((other.model as ScriptedModel).resets).toBe(1);
   expect(other.vfio!.power.state).toBe('D3hot');
+});
+
+it('B.8 HOT_RESET: a device in low power is woken for the reset and sleeps again', () => {
+  const sleepy = { ...plain, capabilities: [pm()] };
+  const rig = new DeviceRig(sleepy, { behindPort: true, others: [sibling('00.1', sleepy)] });
+  const other = rig.group.openDevice('0000:01:00.1');
+  other.feature({ feature: Feature.LOW_POWER_ENTRY, set: true, data: new Uint8Array(0) });
+  let during: unknown;
+  (rig.machine.function('01:00.1').model as ScriptedModel).onReset = () => {
+    during = other.device.power.asleep;
+  };
+  rig.open().hotReset([rig.group]);
+  expect([during, other.device.power.asleep, other.device.power.state]).toEqual([false, true, 'D3hot']);
 });
 
 it('B.8 dev_set: on a root bus a device is alone, so a closed one is not reset with its neighbours', () => {

@@ -220,10 +220,11 @@ export class VfioPciDevice implements IoeventfdTarget, ReleaseTarget {
     }
   }
 
-  /** A reset is about to hit the function: mappings fault, it is in D0. */
+  /** A reset is about to hit the function: mappings fault, it is awake and in D0. */
   beginReset(): void {
     this.resetting = true;
     this.#updateSlow();
+    this.power.wake();
     this.power.setState('D0');
   }
 
@@ -233,6 +234,7 @@ export class VfioPciDevice implements IoeventfdTarget, ReleaseTarget {
     this.#open?.interrupts.restore();
     this.#updateSlow();
     if (this.#open === null) this.#idle();
+    else this.settle();
   }
 
   /** A file was closed and has no mapping left. */
