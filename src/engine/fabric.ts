@@ -193,10 +193,13 @@ export class Fabric {
     return number;
   }
 
-  /** More than one function on a device: each says so in its header type. */
+  /** More than one function on a device: each says so in its header type. @throws VfioError EINVAL without a function 0 */
   #markMultifunction(placed: readonly Placed[]): void {
     for (const { fn } of placed) {
       const device = fn.functionsOfDevice;
+      if (device[0]!.address.fn !== 0) {
+        throw new VfioError('EINVAL', `${fn.bdf}: a device is found by its function 0, and this one has none`);
+      }
       if (device.length > 1) for (const f of device) f.config.markMultifunction();
     }
   }
