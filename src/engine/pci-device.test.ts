@@ -3,10 +3,11 @@ import { expect, it } from 'vitest';
 import { command, DeviceRig, errnoOfCall, plain, resettable, ScriptedModel, setCommand } from '../../tests/kit/device-rig.ts';
 import { Dma } from '../abi/device-host.ts';
 import { Command } from '../abi/pci.ts';
-import { DeviceFlags, IrqIndex } from '../abi/vfio.ts';
+import { DeviceFlags, Extension, IrqIndex } from '../abi/vfio.ts';
 import { VfioError } from '../base/errno.ts';
 import { pcie, pm } from '../pci/capabilities.ts';
 import { FakeEventFd, HeapMemory } from '../sys/fake.ts';
+import type { Container } from './container.ts';
 import { Process } from './process.ts';
 
 const { IO, MEMORY, MASTER, SERR, INTX_DISABLE } = Command;
@@ -209,6 +210,41 @@ it('S2-38 only the user sets bus mastering: DMA before that is dropped and count
   setCommand(file, MEMORY | MASTER);
   expect(rig.model.host.dma.tryWrite(0, Uint8Array.of(7))).toBe(Dma.DONE);
   expect(memory.windows[0]![0]).toBe(7);
+});
+
+it('S2-23 a device file works over any IOMMU back end: it asks its container for nothing but a DMA space', () => {
+  const rig = new DeviceRig();
+  const released: unknown[] = [];
+  const nothing = new Proxy({} as Container, {
+    get: (_target, name) => {
+      throw new Error(`the device layer asked its container for ${String(name)}`);
+    },
+  });
+  const file = rig.device.open({ deviceReleased: (which) => void released.push(which) }, nothing, rig.machine.process);
+  const sink = new FakeEventFd();
+  file.setIrqs({ index: IrqIndex.MSI, start: 0, count: 1, action: 'trigger', data: 'sinks', sinks: [sink] });
+  setCommand(file, MEMORY | MASTER);
+  file.region(0).write32(0, 3);
+  const mapping = file.region(0).map();
+  expect([mapping.read32(0), rig.model.host.irq.trigger(0), sink.count]).toEqual([3, true, 1]);
+  file.reset();
+  mapping[Symbol.dispose]();
+  file.close();
+  expect(released).toEqual([file]);
+});
+
+it.each([Extension.TYPE1_IOMMU, Extension.TYPE1v2_IOMMU])('S2-23 the same device over a container of type %i', (type) => {
+  const rig = new DeviceRig();
+  rig.group.unsetContainer();
+  const container = rig.machine.openContainer();
+  rig.group.setContainer(container);
+  container.setIommu(type);
+  const file = rig.open();
+  const memory = HeapMemory.allocate(4096);
+  file.dma.map({ iova: 0x1000n, memory });
+  setCommand(file, MEMORY | MASTER);
+  expect(rig.model.host.dma.tryWrite(0x1000, Uint8Array.of(9))).toBe(Dma.DONE);
+  expect(memory.windows[0]![0]).toBe(9);
 });
 
 const steps = ['power', 'decode', 'reset', 'save', 'config', 'interrupts'].map((s) => `device.enable.${s}`).concat('device.open');

@@ -251,9 +251,8 @@ export class VfioPciDevice implements IoeventfdTarget, ReleaseTarget {
   }
 
   #disable(): void {
-    const { fn, ctx } = this;
     const { interrupts, ioeventfds, resetWorks, saved } = this.openState;
-    const { config } = fn;
+    const { config } = this.fn;
     this.power.release();
     this.#suspension.end();
     config.writeBits(Config.COMMAND, 2, 0, Command.MASTER);
@@ -262,18 +261,23 @@ export class VfioPciDevice implements IoeventfdTarget, ReleaseTarget {
     this.#open = null;
     this.needsReset = true;
     config.restore(saved);
-    if (resetWorks && this.host.lockedBy === null) {
-      try {
-        runReset(fn, ctx);
-        this.needsReset = false;
-      } catch (error) {
-        ctx.log.log('warn', `${this.bdf} reset at close`, `${this.bdf}: reset at last close failed: ${String(error)}`);
-      }
-    }
+    if (resetWorks) this.#resetAtClose();
     config.restore(saved);
     this.#updateSlow();
-    tryResetSet(this, ctx);
+    tryResetSet(this, this.ctx);
     this.#idle();
+  }
+
+  /** Without the lock there is no reset: waiting for it could dead-lock, and the next chance is the bus. */
+  #resetAtClose(): void {
+    if (this.host.lockedBy !== null) return;
+    using _lock = this.host.lock('its last close');
+    try {
+      runReset(this.fn, this.ctx);
+      this.needsReset = false;
+    } catch (error) {
+      this.ctx.log.log('warn', `${this.bdf} reset at close`, `${this.bdf}: reset at last close failed: ${String(error)}`);
+    }
   }
 
   /** Unused devices sleep (B.8 idle D3). */
