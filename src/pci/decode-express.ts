@@ -200,15 +200,11 @@ function device2(r: CapabilityReader, d: Decoding, type: number, context: Capabi
   const prefixes = (cap & 0x20_0000) === 0 ? '' : `, MaxEETLPPrefixes ${extract(cap, 23, 22) || 4}`;
   d.line('DevCap2', cap, `\t\t\t 10BitTagComp{16} 10BitTagReq{17} OBFF {19:18 obffSupport}, ExtFmt{20} EETLPPrefix{21}${prefixes}`);
   d.line('DevCap2', cap, '\t\t\t EmergencyPowerReduction {25:24 emergency}, EmergencyPowerReductionInit{26}');
-  const tph =
-    type === ROOT_PORT || type === ENDPOINT
-      ? [' TPHComp- ExtTPHComp-', ' TPHComp+ ExtTPHComp-', '', ' TPHComp+ ExtTPHComp+'][extract(cap, 13, 12)]!
-      : '';
-  d.set('DevCap2', 'TPH', extract(cap, 13, 12));
+  const hints = type === ROOT_PORT || type === ENDPOINT;
+  // Extended hints alone are a reserved value: it leaves a gap.
+  const tph = !hints ? '' : extract(cap, 13, 12) === 2 ? ' ' : ' TPHComp{12} ExtTPHComp{13}';
   const lines = type === ROOT_PORT ? ` LN System CLS {15:14 cacheLines},` : '';
-  // The reserved value keeps its place.
-  const gap = (type === ROOT_PORT || type === ENDPOINT) && tph === '' ? ' ' : '';
-  d.line('DevCap2', cap, `\t\t\t FRS{31}${lines}${tph}${gap}${port ? ' ARIFwd{5}' : ''}`);
+  d.line('DevCap2', cap, `\t\t\t FRS{31}${lines}${tph}${port ? ' ARIFwd{5}' : ''}`);
   const completer = type === ROOT_PORT || context.hasMemoryBar ? ' 32bit{7} 64bit{8} 128bitCAS{9}' : '';
   if (routes || completer !== '') d.line('DevCap2', cap, `\t\t\t AtomicOpsCap:${routes ? ' Routing{6}' : ''}${completer}`);
 

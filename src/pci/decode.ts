@@ -95,7 +95,8 @@ export function decodeConfig(bytes: Uint8Array, options: DecodeOptions = {}): De
   const kind = (['endpoint', 'bridge', 'cardbus'] as const)[type] ?? 'unknown';
   const vendor = r.u16(Config.VENDOR_ID);
   const device = r.u16(Config.DEVICE_ID);
-  const regions = kind === 'endpoint' || kind === 'bridge' ? decodeRegions(r, kind === 'endpoint' ? 6 : 2, options.resources) : [];
+  const barCount = kind === 'endpoint' ? 6 : kind === 'bridge' ? 2 : 0;
+  const regions = decodeRegions(r, barCount, options.resources);
   const subsystemNamed = (sv: number, sd: number) => ({
     vendor: named(sv, names?.vendor(sv)),
     device: named(sd, names?.subsystem(vendor, device, sv, sd)),
@@ -108,7 +109,8 @@ export function decodeConfig(bytes: Uint8Array, options: DecodeOptions = {}): De
   const context: CapabilityContext = {
     bdf: bdfParts(bdf),
     portType: express === undefined ? null : extract(r.u16(express.offset + 2), 7, 4),
-    hasMemoryBar: regions.some((region) => region.kind === 'memory'),
+    // A 64-bit register in the last place is half a register: see decodeRegions.
+    hasMemoryBar: regions.some((region) => region.kind === 'memory' && !(region.width === '64-bit' && region.index === barCount - 1)),
     bridge: kind === 'bridge',
     virtio: vendor === 0x1af4 && device >= 0x1000 && device <= 0x107f,
   };

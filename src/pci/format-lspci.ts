@@ -1,4 +1,9 @@
-/** The text of lspci (pciutils 3.9) for a decoded config space. */
+/**
+ * The text of lspci (pciutils 3.9) for a decoded config space. It differs on purpose where lspci is wrong: a 64-bit address is one region (-F
+ * prints its upper half as another), DOE's error bit is bit 2, windows above 4 PiB have their size, interrupt pins that there are not and
+ * pointers into the header are not followed or printed raw. By title only: AGP, HyperTransport, PCI-X of bridges, CardBus bridges, multicast,
+ * root complex links and event collectors, CXL.
+ */
 import { Command, HEADER_SIZE, Status } from '../abi/pci.ts';
 import type { DecodedConfig, DecodedRegion, DecodedWindow } from './decode.ts';
 import { choice, Decoding, hexDigits, sizeText } from './decode-text.ts';
@@ -62,13 +67,13 @@ function headerLines(d: DecodedConfig, verbosity: number, numeric: boolean): str
   const lines: string[] = [];
   const { kind, type } = d.header;
   const code = (d.class.base << 8) | d.class.sub;
+  if (d.subsystem !== null) {
+    lines.push(`\tSubsystem: ${idsText(d.subsystem.vendor, d.subsystem.device, numeric)}`);
+  }
   // A bridge's header belongs to bridges, and the one kind of bridge that has a header of its own cannot have another.
   if (kind === 'unknown') lines.push(`\t!!! Unknown header type ${hexDigits(type, 2)}`);
   else if (kind === 'endpoint' ? code === 0x0604 : d.class.base !== 0x06) {
     lines.push(`\t!!! Invalid class ${hexDigits(code, 4)} for header type ${hexDigits(type, 2)}`);
-  }
-  if (d.subsystem !== null) {
-    lines.push(`\tSubsystem: ${idsText(d.subsystem.vendor, d.subsystem.device, numeric)}`);
   }
   const known = kind !== 'unknown';
   if (verbosity === 1) {
@@ -80,7 +85,8 @@ function headerLines(d: DecodedConfig, verbosity: number, numeric: boolean): str
     }
     const pin = known ? d.interrupt.pin : 0;
     if (pin !== 0 || d.interrupt.line !== 0) {
-      const letter = pin === 0 ? '?' : String.fromCharCode((0x40 + pin) & 0xff);
+      // There are A to D; what else is there must not reach a terminal as a control character.
+      const letter = pin === 0 || pin > 26 ? '?' : String.fromCharCode(0x40 + pin);
       lines.push(`\tInterrupt: pin ${letter} routed to IRQ ${d.interrupt.line}`);
     }
   }

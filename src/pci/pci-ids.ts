@@ -1,6 +1,4 @@
-/** Names of vendors, devices, subsystems and classes: from the pci.ids database when it is installed, as lspci does (pci.ids(5)). */
-import { readFileSync } from 'node:fs';
-
+/** Names of vendors, devices, subsystems and classes: out of the pci.ids database, as lspci does (pci.ids(5)). */
 export interface DecodedId {
   readonly id: number;
   readonly name?: string;
@@ -14,9 +12,6 @@ export interface PciNames {
   subClass(base: number, sub: number): string | undefined;
   progIf(base: number, sub: number, progIf: number): string | undefined;
 }
-
-/** Where distributions put it. */
-const places = ['/usr/share/misc/pci.ids', '/usr/share/hwdata/pci.ids', '/usr/share/pci.ids'];
 
 const key = (...numbers: readonly number[]): string => numbers.map((n) => n.toString(16)).join(' ');
 
@@ -54,18 +49,6 @@ export class PciIds implements PciNames {
         this.#names.set(`${kind} ${key(first, second, ...ids)}`, name);
       }
     }
-  }
-
-  /** The first database that can be read; null when none is installed. */
-  static load(paths: readonly string[] = places): PciIds | null {
-    for (const path of paths) {
-      try {
-        return new PciIds(readFileSync(path, 'utf8'));
-      } catch {
-        // Not there: the next place.
-      }
-    }
-    return null;
   }
 
   vendor(vendor: number): string | undefined {
