@@ -45,10 +45,60 @@ const length = fc.oneof(fc.nat(64), fc.constantFrom(4096, 0x100000, 2 ** 32, 2 *
 const path = fc.constantFrom('/dev/vfio/vfio', '/dev/vfio/0', '/dev/vfio/1', '/dev/vfio/2', '/dev/vfio/3', '/dev/null', '/dev/vfio/', 'x');
 const address = fc.constantFrom(0x7f00_0000_0000, 0x7e00_0000_0000, 0x7e00_0000_0004, 0x7e00_0000_1000, 0, -1, Number.NaN, 2 ** 53);
 
+/** Requests meant for the file they go to, with an argsz and flags that may pass. */
+const meant = fc
+  .constantFrom(
+    ...[ContainerIoctl, GroupIoctl, DeviceIoctl].flatMap((table, kind) =>
+      Object.values(table).map((request) => [3 + kind, request] as const),
+    ),
+  )
+  .chain(([f, request]) =>
+    fc
+      .tuple(fc.constantFrom(8, 16, 20, 24, 28, 32, 40, 48, 64), fc.nat(64), fc.array(word, { maxLength: 14 }), fc.nat(80))
+      .map(([argsz, flags, rest, length]) => {
+        const whole = new Uint8Array(80);
+        whole.set(new Uint8Array(new Uint32Array([argsz, flags, ...rest]).buffer));
+        return { f, request, arg: whole.subarray(0, length < 60 ? 80 : length) };
+      }),
+  );
+/** MAP_DMA and UNMAP_DMA of what may be there. */
+const mapping = fc
+  .tuple(fc.boolean(), fc.nat(7), fc.nat(17), fc.integer({ min: 0x100, max: 0x118 }), fc.nat(9))
+  .map(([map, flags, page, iovaPage, pages]) => {
+    const iova = BigInt(iovaPage) << 12n;
+    const size = BigInt(pages) << 12n;
+    const vaddr = 0x7f00_0000_0000n + (BigInt(page) << 12n);
+    const arg = new Uint8Array(32);
+    new Uint32Array(arg.buffer).set([map ? 32 : 24, flags]);
+    new BigUint64Array(arg.buffer).set(map ? [vaddr, iova, size] : [iova, size], 1);
+    return { f: 3, request: map ? ContainerIoctl.IOMMU_MAP_DMA : ContainerIoctl.IOMMU_UNMAP_DMA, arg };
+  });
+/** SET_IRQS that may be right, on eventfds 6 and 7. */
+const interrupts = fc
+  .tuple(
+    fc.nat(5),
+    fc.constantFrom(1, 2, 4),
+    fc.constantFrom(8, 16, 32, 32, 32),
+    fc.nat(2),
+    fc.nat(3),
+    fc.array(fc.constantFrom(-1, 6, 7, 0), { maxLength: 3 }),
+  )
+  .map(([index, data, action, first, count, fds]) => {
+    const arg = new Uint8Array(32);
+    new Int32Array(arg.buffer).set([32, data | action, index, first, count, ...fds]);
+    return { f: 5, request: DeviceIoctl.SET_IRQS, arg };
+  });
+const likely = fc.oneof({ weight: 3, arbitrary: meant }, { weight: 1, arbitrary: mapping }, { weight: 1, arbitrary: interrupts }).map(
+  ({ f, request, arg }): Call =>
+    (user) =>
+      user.ioctl(f, request, arg.slice()),
+);
+
 type Call = (user: UserProcess) => unknown;
 const call: fc.Arbitrary<Call> = fc.oneof(
+  { weight: 16, arbitrary: likely },
   {
-    weight: 12,
+    weight: 6,
     arbitrary: fc
       .tuple(fd, fc.oneof({ weight: 9, arbitrary: fc.constantFrom(...requests) }, { weight: 1, arbitrary: fc.nat(0xffff_ffff) }), argument)
       .map(

@@ -90,7 +90,10 @@ export class UserProcess implements Caller, Disposable {
     return this.#call('fcntl', () => (this.files.closesOnExec(fd) ? FD_CLOEXEC : 0));
   }
 
-  /** Give another process a descriptor for the same open file, as SCM_RIGHTS does. Returns the number it has there. */
+  /**
+   * Give another process a descriptor for the same open file, as SCM_RIGHTS does. Returns the number it has there. A container and an eventfd live
+   * until the last descriptor is closed, whoever has it; a group or device ends with the process that opened it, because the engine closes it then.
+   */
   sendFd(fd: number, to: UserProcess): number {
     return this.#call('sendmsg', () => to.files.install(this.files.get(fd), false));
   }
@@ -138,7 +141,7 @@ export class UserProcess implements Caller, Disposable {
         case 'eventfd':
           return readCounter(body.counter, into, count);
         case 'null':
-          return 0;
+          return Math.min(checkCount(count), 0);
         case 'container':
         case 'group':
         case 'dmabuf':
@@ -247,6 +250,7 @@ export class UserProcess implements Caller, Disposable {
   #atOffset(fd: number, offset: number | bigint, count: number, access: typeof deviceRead, memory: UserMemory, ofNull: number): number {
     const { body } = this.files.get(fd);
     const at = checkOffset(offset);
+    checkCount(count);
     switch (body.kind) {
       case 'device':
         return access(body.device, at, memory, checkCount(count));

@@ -12,7 +12,7 @@ import { edu } from '../../src/models/edu/edu.ts';
 import { ari, msix, pcie, pm, sriov } from '../../src/pci/capabilities.ts';
 import type { DeviceModel } from '../../src/pci/declaration.ts';
 import { HeapMemory } from '../../src/sys/fake.ts';
-import type { Subject } from './ask.ts';
+import type { Subject } from './asker.ts';
 
 export const EDU = '0000:00:04.0';
 export const NVME = '0000:02:00.0';

@@ -5,7 +5,13 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { Questions } from './ask.ts';
+import { ConfigQuestions } from './ask-config.ts';
+import { ContainerQuestions } from './ask-container.ts';
+import { DeviceQuestions } from './ask-device.ts';
+import { DmaQuestions } from './ask-dma.ts';
+import { EduQuestions } from './ask-edu.ts';
+import { GroupQuestions } from './ask-group.ts';
+import type { Asker, Subject } from './asker.ts';
 import { EDU, Guest, NVME } from './guest.ts';
 
 /** Line of a file of the kernel's -> our line there, null for none. */
@@ -19,17 +25,17 @@ const allowed: Readonly<Record<string, string | null>> = {
 interface Replay {
   readonly file: string;
   readonly bdf: string;
-  readonly ask: (questions: Questions) => void;
+  readonly Questions: new (subject: Subject) => Asker;
 }
 
 const replays: readonly Replay[] = [
-  { file: 'container.txt', bdf: EDU, ask: (q) => q.container() },
-  { file: 'group-edu.txt', bdf: EDU, ask: (q) => q.group() },
-  { file: 'device-edu.txt', bdf: EDU, ask: (q) => q.device() },
-  { file: 'config-edu.txt', bdf: EDU, ask: (q) => q.config() },
-  { file: 'config-nvme.txt', bdf: NVME, ask: (q) => q.config() },
-  { file: 'dma-edu.txt', bdf: EDU, ask: (q) => q.dma() },
-  { file: 'edu-irq-dma.txt', bdf: EDU, ask: (q) => q.edu() },
+  { file: 'container.txt', bdf: EDU, Questions: ContainerQuestions },
+  { file: 'group-edu.txt', bdf: EDU, Questions: GroupQuestions },
+  { file: 'device-edu.txt', bdf: EDU, Questions: DeviceQuestions },
+  { file: 'config-edu.txt', bdf: EDU, Questions: ConfigQuestions },
+  { file: 'config-nvme.txt', bdf: NVME, Questions: ConfigQuestions },
+  { file: 'dma-edu.txt', bdf: EDU, Questions: DmaQuestions },
+  { file: 'edu-irq-dma.txt', bdf: EDU, Questions: EduQuestions },
 ];
 
 function kernelLines(file: string): string[] {
@@ -39,10 +45,10 @@ function kernelLines(file: string): string[] {
 }
 
 /** Ask, let the process exit, and see that nothing was left behind and nothing went wrong inside. */
-function answers(guest: Guest, { bdf, ask }: Pick<Replay, 'bdf' | 'ask'>): string[] {
+function answers(guest: Guest, { bdf, Questions }: Pick<Replay, 'bdf' | 'Questions'>): string[] {
   const subject = guest.subject(bdf);
   const questions = new Questions(subject);
-  ask(questions);
+  questions.ask();
   subject.user.exit();
   const left = {
     bugs: guest.errors,
@@ -92,7 +98,7 @@ describe("a real kernel's answers (Linux 7.2)", () => {
     const [, direction, bdf, address] = /DMA (Read|Write) .*Request device \[([0-9a-f:.]+)\] fault addr (0x[0-9a-f]+)/.exec(logged)!;
     using guest = new Guest();
     const { dma } = guest.machine.function(EDU).host;
-    answers(guest, { bdf: EDU, ask: (q) => q.edu() });
+    answers(guest, { bdf: EDU, Questions: EduQuestions });
     count.compared++;
     expect({ bdf: EDU, faults: dma.faultCount, ...dma.lastFault }).toEqual({
       bdf,
