@@ -1,5 +1,14 @@
 import { describe, expect, it } from 'vitest';
-import { bdf, conventional, errnoFrom, eventfds, InterruptRig, type Part, type RigOptions } from '../../tests/kit/interrupt-rig.ts';
+import {
+  bdf,
+  conventional,
+  errnoFrom,
+  eventfds,
+  everything,
+  InterruptRig,
+  type Part,
+  type RigOptions,
+} from '../../tests/kit/interrupt-rig.ts';
 import { Command, Config } from '../abi/pci.ts';
 import { IrqIndex } from '../abi/vfio.ts';
 import type { PciDeclaration } from '../pci/declaration.ts';
@@ -470,6 +479,21 @@ describe('B.10 INTx across sleep', () => {
     rig.intx(mask);
     rig.interrupts.wake();
     expect(rig.interrupts.intxMasked).toBe(true);
+  });
+
+  it('B.10 INTx and messages: one that became pending before sleep is sent after it', () => {
+    let powered = true;
+    const rig = new InterruptRig(everything, { powered: () => powered });
+    const [fd] = eventfds(1);
+    rig.arm(IrqIndex.MSIX, [fd!]);
+    rig.msix!.setMasked(0, true);
+    rig.host.trigger(0);
+    powered = false;
+    rig.msix!.setMasked(0, false);
+    expect(fd!.count).toBe(0);
+    powered = true;
+    rig.interrupts.wake();
+    expect(fd!.count).toBe(1);
   });
 
   it('B.10 INTx: sleep and wake do nothing while it is not in use', () => {

@@ -40,6 +40,7 @@ const { EVENTFD, MASKABLE, AUTOMASKED, NORESIZE } = IrqInfoFlags;
 
 export class Interrupts {
   readonly #bdf: string;
+  readonly #host: HostIrq;
   readonly #virtualPin: () => number;
   readonly #express: boolean;
   readonly #dynamicMsix: boolean;
@@ -54,6 +55,7 @@ export class Interrupts {
     const { faults } = ctx;
     const noIntx = options.noIntx ?? false;
     this.#bdf = bdf;
+    this.#host = host;
     this.#virtualPin = options.virtualPin ?? (() => (noIntx ? 0 : config.read(Config.INTERRUPT_PIN, 1)));
     this.#express = config.findCapability(CapId.EXP) !== 0;
     this.#dynamicMsix = options.dynamicMsix ?? true;
@@ -190,9 +192,10 @@ export class Interrupts {
     this.#intx.sleep();
   }
 
-  /** After low power: undo `sleep`. */
+  /** After low power: undo `sleep`, and let pending messages go. */
   wake(): void {
     this.#intx.wake();
+    this.#host.update();
   }
 
   /** An uncorrectable error was reported. False when nobody listens. */

@@ -33,6 +33,7 @@ export const conventional: PciDeclaration = { ...everything, name: 'conventional
 
 export interface RigOptions extends Omit<Partial<InterruptsOptions>, 'ctx'> {
   readonly params?: Partial<EngineParams>;
+  readonly powered?: () => boolean;
 }
 
 export class InterruptRig {
@@ -44,7 +45,7 @@ export class InterruptRig {
   readonly clock = new ManualClock();
   readonly logged: string[] = [];
 
-  constructor(declaration: PciDeclaration = everything, { params, ...options }: RigOptions = {}) {
+  constructor(declaration: PciDeclaration = everything, { params, powered, ...options }: RigOptions = {}) {
     const log = new RateLimitedLogger({ log: (_level, message) => this.logged.push(message) }, this.clock);
     const ctx: EngineContext = {
       clock: this.clock,
@@ -57,7 +58,7 @@ export class InterruptRig {
     this.config = new ConfigSpace(declaration);
     this.config.write(Config.COMMAND, 2, Command.MEMORY | Command.MASTER);
     this.msix = MsixTable.of(this.config);
-    this.host = new HostIrq({ config: this.config, msix: this.msix, log, bdf });
+    this.host = new HostIrq({ config: this.config, msix: this.msix, log, bdf, ...(powered === undefined ? {} : { powered }) });
     this.interrupts = new Interrupts({ bdf, ctx, config: this.config, host: this.host, msix: this.msix, ...options });
     this.interrupts.open();
   }
