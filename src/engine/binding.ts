@@ -194,6 +194,12 @@ export class Binder {
     fn.vfioIndex = null;
   }
 
+  /** Put a native driver back where it was bound a moment ago: nothing to match, nothing that could fail. */
+  restore(fn: PciFunction, name: string): void {
+    fn.group?.useDma(fn, name, this.#o.drivers.dmaUse(name));
+    fn.driver = name;
+  }
+
   /**
    * Take the driver away. At once for a native driver, and for vfio-pci without users; otherwise the users are asked to let go, opens are
    * refused from now on, and the promise waits for the last close (S2-41).

@@ -143,6 +143,8 @@ export interface BindStep {
   readonly from: string | null;
   /** null: only unbind. */
   readonly to: typeof VFIO_PCI | null;
+  /** A driver_override that names another driver and gives way; null when none does. */
+  readonly override: string | null;
   /** The group is not viable without it; other steps make a device usable. */
   readonly needed: boolean;
   readonly command: string;
@@ -164,9 +166,11 @@ export function planGroup(group: IsolationGroup): BindPlan {
   for (const fn of group.functions) {
     const blocks = fn.driver !== null && culprits.some((c) => c.bdf === fn.bdf);
     if (fn.isBridge) {
-      if (blocks) steps.push({ bdf: fn.bdf, from: fn.driver, to: null, needed: true, command: `vfio unbind ${fn.bdf}` });
+      if (blocks) steps.push({ bdf: fn.bdf, from: fn.driver, to: null, override: null, needed: true, command: `vfio unbind ${fn.bdf}` });
     } else if (blocks || fn.driver === null) {
-      steps.push({ bdf: fn.bdf, from: fn.driver, to: VFIO_PCI, needed: blocks, command: `vfio bind ${fn.bdf} ${VFIO_PCI}` });
+      const override = fn.driverOverride === VFIO_PCI ? null : fn.driverOverride;
+      const command = `vfio bind ${fn.bdf} ${VFIO_PCI}`;
+      steps.push({ bdf: fn.bdf, from: fn.driver, to: VFIO_PCI, override, needed: blocks, command });
     }
   }
   const impossible = group.functions

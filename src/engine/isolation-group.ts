@@ -100,7 +100,7 @@ export class IsolationGroup implements AttachableGroup {
    */
   useDma(fn: PciFunction, driver: string, use: DmaUse): void {
     if (use === 'managed') return;
-    if (use === 'kernel' && (this.#owner !== null || this.#foreignDomain() !== null)) {
+    if (this.#owner !== null || (use === 'kernel' && this.#foreignDomain() !== null)) {
       throw new VfioError('EBUSY', `${driver} cannot have ${fn.bdf}: group ${this.id} is ${this.#ownedBy()}`, {
         fix: `Bind ${fn.bdf} to vfio-pci or leave it unbound until the group is closed.`,
       });

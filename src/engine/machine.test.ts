@@ -243,12 +243,16 @@ describe('viability', () => {
   });
 
   it('S1-12 in an owned group a native driver is refused with EBUSY, vfio-pci is not, and the group stays viable', () => {
-    const { machine } = testMachine({ hostDrivers: [...hostDrivers], devices: [{ ...trio, devices: [{ at: '00.0', model: 'probe' }] }] });
+    const { machine } = testMachine({
+      hostDrivers: [...hostDrivers, { name: 'own', dma: 'own-domain' }],
+      devices: [{ ...trio, devices: [{ at: '00.0', model: 'probe' }] }],
+    });
     machine.bind('01:00.0', 'vfio-pci');
     const { group } = openAll(machine, '0000:01:00.0');
     const added = machine.add({ at: '00.1', id: '8086:100e' }, '00:01.0');
     expect([added.driver, added.group, added.probeError?.code]).toEqual([null, machine.group(1), 'EBUSY']);
     expect(thrown(() => machine.bind(added.bdf, 'e1000')).message).toContain('owned by process 1');
+    expect(thrown(() => machine.bind(added.bdf, 'own')).code).toBe('EBUSY');
     expect(group.status()).toBe(GroupFlags.VIABLE | GroupFlags.CONTAINER_SET);
     machine.bind(added.bdf, 'vfio-pci');
     expect(machine.group(1).viability().viable).toBe(true);

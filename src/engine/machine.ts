@@ -403,16 +403,24 @@ export class Machine implements Disposable {
       throw new VfioError('EINVAL', `no driver change makes group ${groupId} viable`, { culprits: plan.impossible });
     }
     using undo = new Cleanup();
-    for (const step of plan.steps) {
-      const { from, to } = step;
+    for (const { bdf, from, to, override } of plan.steps) {
+      const fn = this.function(bdf);
       if (from !== null) {
-        void this.unbind(step.bdf);
-        undo.defer(() => this.bind(step.bdf, from));
+        void this.unbind(bdf);
+        undo.defer(() => {
+          this.#binder.restore(fn, from);
+          this.#tell({ kind: 'bind', bdf, driver: from, groupId });
+        });
       }
-      if (to !== null) {
-        this.bind(step.bdf, to);
-        undo.defer(() => void this.unbind(step.bdf));
+      if (to === null) continue;
+      if (override !== null) {
+        fn.driverOverride = to;
+        undo.defer(() => {
+          fn.driverOverride = override;
+        });
       }
+      this.bind(bdf, to);
+      undo.defer(() => void this.unbind(bdf));
     }
     undo.move();
     return plan;
