@@ -1,0 +1,25 @@
+/**
+ * The cases that every implementation of `Device` has to pass, call by call, on an edu device: the engine's in this process, and whatever reaches
+ * a device by other ways. They know nothing but `Device`; the answers are those of Linux 7.2.
+ */
+import { describe } from 'vitest';
+import { closingCases } from './closing.ts';
+import { dmaCases, mapCases } from './dma.ts';
+import { interruptCases, setIrqsCases } from './interrupts.ts';
+import { configCases, controlCases, infoCases, registerCases } from './registers.ts';
+import type { ConformanceSubject } from './subject.ts';
+
+/** @param open  a device of its own for each case; disposing the subject closes everything that was opened for it */
+export function deviceConformance(name: string, open: () => Promise<ConformanceSubject>): void {
+  describe(name, () => {
+    infoCases(open);
+    registerCases(open);
+    configCases(open);
+    controlCases(open);
+    setIrqsCases(open);
+    interruptCases(open);
+    mapCases(open);
+    dmaCases(open);
+    closingCases(open);
+  });
+}

@@ -1,0 +1,67 @@
+/** The conformance cases on the engine's own device file: with fakes and a clock that is told the time, and with real eventfds and memfds. */
+import type { MemoryAllocator } from '../../src/abi/memory.ts';
+import { Extension } from '../../src/abi/vfio.ts';
+import { type Clock, ManualClock, SystemClock } from '../../src/base/clock.ts';
+import { Machine } from '../../src/engine/machine.ts';
+import { edu } from '../../src/models/edu/edu.ts';
+import { addon } from '../../src/sys/addon.ts';
+import { EventFd } from '../../src/sys/eventfd.ts';
+import { FakeEventFd, HeapMemory } from '../../src/sys/fake.ts';
+import { MemfdMemory } from '../../src/sys/memfd.ts';
+import { deviceConformance } from './device-conformance.ts';
+import type { ConformanceEventFd, ConformanceSubject } from './subject.ts';
+
+interface Kind {
+  readonly clock: Clock;
+  readonly allocate: MemoryAllocator;
+  readonly eventfd: () => ConformanceEventFd;
+  /** Let some time pass. */
+  readonly wait: () => Promise<void>;
+}
+
+/** Each turn lets the model's next step happen; nothing of edu takes more. */
+const TURNS = 5;
+
+async function subject({ clock, allocate, eventfd, wait }: Kind): Promise<ConformanceSubject> {
+  const bdf = '0000:00:04.0';
+  const machine = new Machine({ devices: [{ at: '04.0', model: edu(), driver: 'vfio-pci' }] }, { clock, allocate });
+  const container = machine.openContainer();
+  const group = machine.openGroup(machine.function(bdf).group!.id);
+  group.setContainer(container);
+  container.setIommu(Extension.TYPE1v2_IOMMU);
+  const device = group.openDevice(bdf);
+  return {
+    device,
+    eventfd,
+    reopen: () => group.openDevice(bdf),
+    async until(done) {
+      for (let turn = 0; turn < TURNS; turn++) {
+        if (done()) return true;
+        await wait();
+      }
+      return done();
+    },
+    async [Symbol.asyncDispose]() {
+      device.close();
+      group.close();
+      container.close();
+      machine[Symbol.dispose]();
+    },
+  };
+}
+
+deviceConformance('engine, with fakes', () => {
+  const clock = new ManualClock();
+  const wait = async () => {
+    clock.advance(100);
+    await Promise.resolve();
+  };
+  return subject({ clock, allocate: HeapMemory.allocate, eventfd: () => new FakeEventFd(), wait });
+});
+
+deviceConformance('engine, with eventfds and memfds', () => {
+  addon();
+  // Long enough for a timer of 0 ms and one pass of the event loop over descriptors.
+  const wait = () => new Promise<void>((resolve) => setTimeout(() => setImmediate(resolve), 2));
+  return subject({ clock: new SystemClock(), allocate: MemfdMemory.allocate, eventfd: () => EventFd.create(), wait });
+});

@@ -1,0 +1,220 @@
+/** Info, regions, registers, config space, errors: what pread, pwrite and mmap of the device file do. */
+import { describe, expect, it } from 'vitest';
+import { RegionFlags, RegionIndex } from '../../src/abi/vfio.ts';
+import {
+  bar0,
+  COMMAND,
+  type ConformanceSubject,
+  config,
+  EDU_ID,
+  EDU_SIZE,
+  Edu,
+  enable,
+  errnoFrom,
+  INTX_DISABLE,
+  MASTER,
+  MEMORY,
+} from './subject.ts';
+
+const { READ, WRITE, MMAP } = RegionFlags;
+
+export function infoCases(open: () => Promise<ConformanceSubject>): void {
+  describe('info', () => {
+    it('B.7 DEVICE_GET_INFO: a PCI device without reset, 9 regions, 5 IRQ indexes', async () => {
+      await using subject = await open();
+      expect(subject.device.info).toMatchObject({ flags: 2, numRegions: 9, numIrqs: 5 });
+    });
+
+    it('B.8 region indexes: BAR 0 and config exist, the rest has size and flags 0', async () => {
+      await using subject = await open();
+      const infos = Array.from({ length: 8 }, (_, index) => subject.device.region(index).info);
+      expect(infos.map(({ index, flags, size }) => [index, flags, size])).toEqual([
+        [0, READ | WRITE | MMAP, EDU_SIZE],
+        ...[1, 2, 3, 4, 5, 6].map((index) => [index, 0, 0]),
+        [7, READ | WRITE, 256],
+      ]);
+    });
+
+    it('S2-11 a region index past the last is EINVAL, and so is VGA of a device that is none', async () => {
+      await using subject = await open();
+      for (const index of [8, 9, 40, -1, 0.5, Number.NaN, 2 ** 53]) expect(errnoFrom(() => subject.device.region(index))).toBe('EINVAL');
+    });
+
+    it('B.9 IRQ info: INTx 7/1, MSI 9/1, MSI-X 9/0, REQ 9/1, ERR and the rest EINVAL', async () => {
+      await using subject = await open();
+      const irqs = [0, 1, 2, 4].map((index) => subject.device.irq(index));
+      expect(irqs.map(({ index, flags, count }) => [index, flags, count])).toEqual([
+        [0, 7, 1],
+        [1, 9, 1],
+        [2, 9, 0],
+        [4, 9, 1],
+      ]);
+      for (const index of [3, 5, -1, Number.NaN, 2 ** 32]) expect(errnoFrom(() => subject.device.irq(index))).toBe('EINVAL');
+    });
+  });
+}
+
+export function registerCases(open: () => Promise<ConformanceSubject>): void {
+  describe('registers', () => {
+    it('B.8 read/write: identification, liveness, and every width of the file', async () => {
+      await using subject = await open();
+      enable(subject.device);
+      const registers = bar0(subject.device);
+      expect(registers.read32(Edu.IDENTIFICATION)).toBe(EDU_ID);
+      registers.write32(Edu.LIVENESS, 0x1234_5678);
+      expect(registers.read32(Edu.LIVENESS)).toBe(0xedcb_a987);
+      const region = subject.device.region(RegionIndex.BAR0);
+      expect([
+        region.read(1, new Uint8Array(3)),
+        region.read(0, new Uint8Array(8)),
+        region.read(0, new Uint8Array(16)),
+        region.read(0, new Uint8Array(0)),
+      ]).toEqual([3, 8, 16, 0]);
+      const bytes = new Uint8Array(4);
+      expect(region.read(0, bytes)).toBe(4);
+      expect([...bytes]).toEqual([0xed, 0, 0, 1]);
+      expect(region.write(Edu.LIVENESS, Uint8Array.of(0xff, 0xff, 0xff, 0xff))).toBe(4);
+      expect(registers.read32(Edu.LIVENESS)).toBe(0);
+    });
+
+    it('B.8 read/write: cut at the end of the region, EINVAL past it and for regions that are not there', async () => {
+      await using subject = await open();
+      enable(subject.device);
+      const region = subject.device.region(RegionIndex.BAR0);
+      expect(region.read(EDU_SIZE - 4, new Uint8Array(8))).toBe(4);
+      for (const offset of [EDU_SIZE, 2 ** 40, -1, 0.5, Number.NaN]) {
+        expect(errnoFrom(() => region.read(offset, new Uint8Array(4)))).toBe('EINVAL');
+        expect(errnoFrom(() => region.write(offset, new Uint8Array(4)))).toBe('EINVAL');
+        expect(errnoFrom(() => region.read32(offset))).toBe('EINVAL');
+      }
+      for (const index of [RegionIndex.BAR1, RegionIndex.ROM, RegionIndex.VGA]) {
+        expect(errnoFrom(() => subject.device.region(index).read(0, new Uint8Array(4)))).toBe('EINVAL');
+      }
+    });
+
+    it('B.8 read/write: EIO while memory decoding is off; B.8 zap: mappings give SIGBUS meanwhile', async () => {
+      await using subject = await open();
+      const registers = bar0(subject.device);
+      const command = config(subject.device);
+      command.write16(COMMAND, MEMORY);
+      using mapping = subject.device.region(RegionIndex.BAR0).map();
+      command.write16(COMMAND, 0);
+      expect([errnoFrom(() => registers.read32(0)), errnoFrom(() => registers.write32(4, 0))]).toEqual(['EIO', 'EIO']);
+      expect([errnoFrom(() => mapping.read32(0)), errnoFrom(() => mapping.write32(4, 0))]).toEqual(['BusError', 'BusError']);
+      command.write16(COMMAND, MEMORY);
+      expect([registers.read32(0), mapping.read32(0)]).toEqual([EDU_ID, EDU_ID]);
+    });
+
+    it('B.8 mmap: BAR 0 whole or in part; EINVAL past its end, and for config, ROM and what is not there', async () => {
+      await using subject = await open();
+      enable(subject.device);
+      using whole = subject.device.region(RegionIndex.BAR0).map();
+      using part = subject.device.region(RegionIndex.BAR0).map(0x1000, 0x1000);
+      expect([whole.size, part.size, whole.read32(Edu.IDENTIFICATION)]).toEqual([EDU_SIZE, 0x1000, EDU_ID]);
+      whole.write32(Edu.LIVENESS, 0);
+      expect([whole.read32(Edu.LIVENESS), bar0(subject.device).read32(Edu.LIVENESS)]).toEqual([0xffff_ffff, 0xffff_ffff]);
+      expect(errnoFrom(() => subject.device.region(RegionIndex.BAR0).map(0, EDU_SIZE + 4096))).toBe('EINVAL');
+      expect(errnoFrom(() => subject.device.region(RegionIndex.BAR0).map(EDU_SIZE, 4096))).toBe('EINVAL');
+      for (const index of [RegionIndex.BAR1, RegionIndex.ROM, RegionIndex.CONFIG, RegionIndex.VGA]) {
+        expect(errnoFrom(() => subject.device.region(index).map(0, 4096))).toBe('EINVAL');
+      }
+    });
+
+    it('the factorial is computed, with the status bit while it is', async () => {
+      await using subject = await open();
+      enable(subject.device);
+      const registers = bar0(subject.device);
+      registers.write32(Edu.FACTORIAL, 10);
+      expect(await subject.until(() => (registers.read32(Edu.STATUS) & 1) === 0)).toBe(true);
+      expect(registers.read32(Edu.FACTORIAL)).toBe(3_628_800);
+    });
+  });
+}
+
+export function configCases(open: () => Promise<ConformanceSubject>): void {
+  describe('config space', () => {
+    it('S2-26 after open: bus mastering is off, ids and capabilities are there', async () => {
+      await using subject = await open();
+      const c = config(subject.device);
+      expect([c.read16(0), c.read16(2), c.read8(8), c.read32(0x2c)]).toEqual([0x1234, 0x11e8, 0x10, 0x1100_1af4]);
+      expect([c.read16(COMMAND) & MASTER, c.read16(6), c.read8(0x34), c.read8(0x3d)]).toEqual([0, 0x10, 0x40, 1]);
+      expect([c.read16(0x40), c.read16(0x42)]).toEqual([0x0005, 0x80]);
+    });
+
+    it('B.8 config: EFAULT past the end, any length within', async () => {
+      await using subject = await open();
+      const region = subject.device.region(RegionIndex.CONFIG);
+      expect([region.read(0, new Uint8Array(256)), region.read(0x3d, new Uint8Array(5)), region.read(0, new Uint8Array(0))]).toEqual([
+        256, 5, 0,
+      ]);
+      expect(region.read(1, new Uint8Array(3))).toBe(3);
+      expect(errnoFrom(() => region.read(0, new Uint8Array(4096)))).toBe('EFAULT');
+      expect(errnoFrom(() => region.read(256, new Uint8Array(4)))).toBe('EFAULT');
+      expect(errnoFrom(() => region.read(252, new Uint8Array(8)))).toBe('EFAULT');
+      expect(errnoFrom(() => region.write(4096, new Uint8Array(4)))).toBe('EFAULT');
+    });
+
+    it('S2-05 what may be written and what may not, as Linux 7.2 answered', async () => {
+      await using subject = await open();
+      const c = config(subject.device);
+      const answers: [offset: number, width: 1 | 2 | 4, write: number, after: number][] = [
+        [0x00, 2, 0x1234, 0x1234],
+        [0x02, 2, 0x1234, 0x11e8],
+        [0x08, 1, 0xff, 0x10],
+        [COMMAND, 2, 0, 0],
+        [COMMAND, 2, 0xffff, 0x507],
+        [COMMAND, 2, MEMORY, MEMORY],
+        [COMMAND, 2, MEMORY | MASTER | INTX_DISABLE, MEMORY | MASTER | INTX_DISABLE],
+        [COMMAND, 2, MEMORY | MASTER, MEMORY | MASTER],
+        [0x06, 2, 0xffff, 0x10],
+        [0x0c, 1, 0xaa, 0xaa],
+        [0x0d, 1, 0xaa, 0],
+        [0x0e, 1, 0x80, 0],
+        [0x0f, 1, 0xc0, 0],
+        [0x10, 4, 0xffff_ffff, 0xfff0_0000],
+        [0x14, 4, 0xffff_ffff, 0],
+        [0x30, 4, 0xffff_f800, 0],
+        [0x2c, 4, 0xdead_beef, 0x1100_1af4],
+        [0x34, 1, 0, 0x40],
+        [0x3c, 1, 0x55, 0x55],
+        [0x3d, 1, 4, 1],
+        [0x42, 2, 0xffff, 0x8e],
+        [0x42, 2, 1, 0],
+        [0x44, 4, 0xfee0_0000, 0xfee0_0000],
+        [0x40, 2, 0xffff, 0x0005],
+      ];
+      const got = answers.map(([offset, width, write]) => {
+        if (width === 1) c.write8(offset, write);
+        else if (width === 2) c.write16(offset, write);
+        else c.write32(offset, write);
+        return width === 1 ? c.read8(offset) : width === 2 ? c.read16(offset) : c.read32(offset);
+      });
+      expect(got).toEqual(answers.map(([, , , after]) => after));
+    });
+  });
+}
+
+export function controlCases(open: () => Promise<ConformanceSubject>): void {
+  describe('reset and features', () => {
+    it('B.8 RESET of a device without reset is EINVAL; B.8 HOT_RESET_INFO on a root bus is ENODEV', async () => {
+      await using subject = await open();
+      expect(errnoFrom(() => subject.device.reset())).toBe('EINVAL');
+      expect(errnoFrom(() => subject.device.hotResetInfo())).toBe('ENODEV');
+    });
+
+    it('B.7 feature ids: probes as Linux 7.2 answered, without side effects', async () => {
+      await using subject = await open();
+      const probe = (feature: number, op: object) =>
+        errnoFrom(() => subject.device.feature({ feature, probe: true, ...op, data: new Uint8Array(0) }));
+      const absent = ['ENOTTY', 'ENOTTY', 'ENOTTY'];
+      const settable = ['none', 'EINVAL', 'none'];
+      const gettable = ['none', 'none', 'EINVAL'];
+      for (let feature = 0; feature < 16; feature++) {
+        const expected = [3, 4, 5].includes(feature) ? settable : feature === 11 ? gettable : absent;
+        expect([feature, probe(feature, {}), probe(feature, { get: true }), probe(feature, { set: true })]).toEqual([feature, ...expected]);
+      }
+      expect(errnoFrom(() => subject.device.feature({ feature: 0, data: new Uint8Array(0) }))).toBe('ENOTTY');
+      expect(errnoFrom(() => subject.device.feature({ feature: 0xffff, get: true, data: new Uint8Array(16) }))).toBe('ENOTTY');
+    });
+  });
+}

@@ -1,0 +1,121 @@
+/** What a conformance case works on: an edu device behind any implementation of `Device`, and what a test needs beside it. */
+import type { Device, InterruptSink, InterruptSource, RegisterAccess, SetIrqs } from '../../src/abi/device.ts';
+import type { DirectMemory } from '../../src/abi/memory.ts';
+import { RegionIndex } from '../../src/abi/vfio.ts';
+import { type ErrnoName, VfioError } from '../../src/base/errno.ts';
+
+export type ConformanceEventFd = InterruptSink &
+  InterruptSource &
+  Disposable & {
+    /** The counter, which is zero afterwards; null when it was zero. */
+    read(): bigint | null;
+    readonly references: number;
+  };
+
+/** One edu device, freshly opened by the only user, in an IOMMU domain without mappings. */
+export interface ConformanceSubject extends AsyncDisposable {
+  readonly device: Device;
+  /** A sink and source that this device takes. */
+  eventfd(): ConformanceEventFd;
+  /** Let time pass, for the device and for what is on its way, until `done` says yes (it is not asked again then) or cannot be expected to. */
+  until(done: () => boolean): Promise<boolean>;
+  /** Open the device again after `device` was closed. Absent where there is no way to. */
+  reopen?(): Device;
+}
+
+/** Registers of edu in BAR 0. @see QEMU docs/specs/edu.rst */
+export const Edu = {
+  IDENTIFICATION: 0x00,
+  LIVENESS: 0x04,
+  FACTORIAL: 0x08,
+  STATUS: 0x20,
+  IRQ_STATUS: 0x24,
+  IRQ_RAISE: 0x60,
+  IRQ_ACKNOWLEDGE: 0x64,
+  DMA_SOURCE: 0x80,
+  DMA_DESTINATION: 0x88,
+  DMA_COUNT: 0x90,
+  DMA_COMMAND: 0x98,
+  BUFFER: 0x40000,
+} as const;
+export const EDU_ID = 0x0100_00ed;
+export const EDU_SIZE = 0x10_0000;
+export const StatusInterrupt = 0x80;
+export const DmaCommand = { RUN: 1, TO_RAM: 2, INTERRUPT: 4 } as const;
+export const IrqCause = { FACTORIAL: 1, DMA: 0x100 } as const;
+
+/** COMMAND and its bits. */
+export const COMMAND = 0x04;
+export const MEMORY = 0x2;
+export const MASTER = 0x4;
+export const INTX_DISABLE = 0x400;
+
+/** The errno that `call` throws, 'none' when it does not; `BusError` where a C program would get SIGBUS. */
+export function errnoFrom(call: () => unknown): ErrnoName | 'BusError' | 'none' {
+  try {
+    call();
+  } catch (error) {
+    if (!(error instanceof VfioError)) throw error;
+    return error.name === 'BusError' ? 'BusError' : error.code;
+  }
+  return 'none';
+}
+
+export function bar0(device: Device): RegisterAccess {
+  return device.region(RegionIndex.BAR0);
+}
+
+export function config(device: Device): RegisterAccess {
+  return device.region(RegionIndex.CONFIG);
+}
+
+/** Memory decoding and bus mastering on. */
+export function enable(device: Device): void {
+  config(device).write16(COMMAND, MEMORY | MASTER);
+}
+
+/** SET_IRQS with start 0 and count 1 unless told, as loosely as a wrong request needs it. */
+export function setIrqs(device: Device, index: number, request: object): number {
+  return device.setIrqs({ index, start: 0, count: 1, ...request } as SetIrqs);
+}
+
+export function arm(device: Device, index: number, sinks: readonly (InterruptSink | null)[], start = 0): number {
+  return setIrqs(device, index, { action: 'trigger', data: 'sinks', start, count: sinks.length, sinks });
+}
+
+export function disable(device: Device, index: number): number {
+  return setIrqs(device, index, { action: 'trigger', data: 'none', count: 0 });
+}
+
+/** Wait for an interrupt and take it: how often it was signalled, null when it does not come. */
+export async function taken(subject: ConformanceSubject, fd: ConformanceEventFd): Promise<bigint | null> {
+  let count: bigint | null = null;
+  await subject.until(() => {
+    count = fd.read();
+    return count !== null;
+  });
+  return count;
+}
+
+/** Run one DMA of edu and wait until it is done, by its interrupt when `fd` is given. */
+export async function dma(
+  subject: ConformanceSubject,
+  transfer: { from: bigint; to: bigint; count: number; toRam: boolean },
+  fd?: ConformanceEventFd,
+): Promise<boolean> {
+  const registers = bar0(subject.device);
+  registers.write64(Edu.DMA_SOURCE, transfer.from);
+  registers.write64(Edu.DMA_DESTINATION, transfer.to);
+  registers.write64(Edu.DMA_COUNT, BigInt(transfer.count));
+  const direction = transfer.toRam ? DmaCommand.TO_RAM : 0;
+  registers.write64(Edu.DMA_COMMAND, BigInt(DmaCommand.RUN | direction | (fd === undefined ? 0 : DmaCommand.INTERRUPT)));
+  if (fd !== undefined) return (await taken(subject, fd)) === 1n;
+  return subject.until(() => (registers.read32(Edu.DMA_COMMAND) & DmaCommand.RUN) === 0);
+}
+
+/** Zeroed DMA memory of `size` bytes, mapped at `iova`; its bytes are good until it is disposed. */
+export function mapped(device: Device, iova: bigint, size: number): { readonly memory: DirectMemory; readonly bytes: Uint8Array } {
+  const memory = device.dma.allocate(size);
+  device.dma.map({ iova, memory });
+  return { memory, bytes: memory.windows[0]! };
+}
