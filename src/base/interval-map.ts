@@ -76,6 +76,7 @@ export class IntervalMap {
    * Intervals may be removed between the steps.
    */
   seek(point: number): number {
+    if (point >= this.#found[0] && point <= this.#found[1]) return this.#foundSlot;
     const blocks = this.#blocks;
     let b = lastAtMost(this.#starts, blocks.length, point);
     if (b < 0) return blocks.length === 0 ? -1 : this.#hit(blocks[0], 0);
