@@ -7,6 +7,7 @@ import { Cleanup } from '../base/cleanup.ts';
 import { VfioError } from '../base/errno.ts';
 import type { EngineContext } from './context.ts';
 import { parseIds } from './function-builder.ts';
+import type { IsolationGroup } from './isolation-group.ts';
 import type { DmaUse, HostDriverSpec, IommuKind } from './machine-spec.ts';
 import { VfioPciDevice } from './pci-device.ts';
 import type { PciFunction } from './pci-function.ts';
@@ -113,8 +114,8 @@ export interface BinderOptions {
   readonly drivers: HostDrivers;
   /** The kind of IOMMU above a function, to say why it has no group. */
   iommuKind(fn: PciFunction): IommuKind;
-  /** The last vfio device of `fn`'s group is gone: its node goes, an open file of it is dead. */
-  lastVfioGone(fn: PciFunction): void;
+  /** The last vfio device of `group` is gone. */
+  lastVfioGone(group: IsolationGroup): void;
 }
 
 export class Binder {
@@ -139,7 +140,7 @@ export class Binder {
     if (fn.driver !== null) {
       const leaving = fn.unbinding === null ? `bound to ${fn.driver} already` : `still leaving ${fn.driver}: a user holds it open`;
       throw new VfioError('EBUSY', `${fn.bdf} is ${leaving}`, {
-        fix: fn.unbinding === null ? `Unbind it first: vfio unbind ${fn.bdf}` : 'Close the device files that are open.',
+        fix: fn.unbinding === null ? `Unbind it first: vfio bind ${fn.bdf} none` : 'Close the device files that are open.',
       });
     }
     if (!drivers.accepts(name, fn)) {
@@ -231,6 +232,6 @@ export class Binder {
     fn.unbinding = null;
     this.#forget(fn);
     fn.driver = null;
-    if (fn.group !== null && fn.group.vfioFunctions.length === 0) this.#o.lastVfioGone(fn);
+    if (fn.group !== null && fn.group.vfioFunctions.length === 0) this.#o.lastVfioGone(fn.group);
   }
 }

@@ -166,7 +166,7 @@ export function planGroup(group: IsolationGroup): BindPlan {
   for (const fn of group.functions) {
     const blocks = fn.driver !== null && culprits.some((c) => c.bdf === fn.bdf);
     if (fn.isBridge) {
-      if (blocks) steps.push({ bdf: fn.bdf, from: fn.driver, to: null, override: null, needed: true, command: `vfio unbind ${fn.bdf}` });
+      if (blocks) steps.push({ bdf: fn.bdf, from: fn.driver, to: null, override: null, needed: true, command: `vfio bind ${fn.bdf} none` });
     } else if (blocks || fn.driver === null) {
       const override = fn.driverOverride === VFIO_PCI ? null : fn.driverOverride;
       const command = `vfio bind ${fn.bdf} ${VFIO_PCI}`;

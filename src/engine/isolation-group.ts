@@ -69,11 +69,6 @@ export class IsolationGroup implements AttachableGroup {
     return this.#users.size;
   }
 
-  /** Somebody holds the DMA: a user, or native drivers. Not what GROUP_GET_STATUS calls viable unless the user is the asker. */
-  get claimed(): boolean {
-    return this.#owner !== null || [...this.#users.values()].some((u) => u.use === 'kernel');
-  }
-
   add(fn: PciFunction): void {
     this.#functions = [...this.#functions, fn].sort((a, b) => compareBdf(a.bdf, b.bdf));
     this.#recompute();
@@ -176,6 +171,6 @@ function describeUser(fn: PciFunction, driver: string, use: DmaUse): Culprit {
     use === 'own-domain'
       ? 'its driver has attached an IOMMU domain of its own'
       : 'its driver does DMA for the host, and the IOMMU cannot tell it from the rest of the group';
-  const fix = fn.isBridge ? `vfio unbind ${fn.bdf}` : `vfio bind ${fn.bdf} vfio-pci`;
+  const fix = fn.isBridge ? `vfio bind ${fn.bdf} none` : `vfio bind ${fn.bdf} vfio-pci`;
   return { bdf: fn.bdf, driver, why, fix };
 }

@@ -453,4 +453,21 @@ describe('suspend', () => {
     await asleep;
     expect(clock.pendingTimers).toBe(0);
   });
+
+  it('S2-42 waking before everybody has acknowledged ends the suspend: nothing falls asleep later', async () => {
+    const { machine, clock, probe } = testMachine({ devices: [alone('01.0')] });
+    machine.bind('01:00.0', 'vfio-pci');
+    const { container, device } = openAll(machine, '0000:01:00.0');
+    const memory = HeapMemory.allocate(4096);
+    container.mapMemory({ process: machine.process, iova: 0n, memory, offset: 0, size: 4096, access: Access.READ_WRITE });
+    device.region(RegionIndex.CONFIG).write16(Config.COMMAND, Command.MASTER);
+    const events: string[] = [];
+    using _ = device.on((event) => void events.push(event.kind));
+    const asleep = machine.suspend();
+    machine.resume();
+    await asleep;
+    clock.advance(60_000);
+    expect([machine.suspended, clock.pendingTimers, probe.models[0]!.send(0, 1)]).toEqual([false, 0, Dma.DONE]);
+    expect(events).toEqual(['suspend', 'resume']);
+  });
 });

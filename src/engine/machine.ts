@@ -16,11 +16,12 @@ import { Fabric, type Placed } from './fabric.ts';
 import { FaultPlan } from './fault-plan.ts';
 import type { ModelRegistry } from './function-builder.ts';
 import { GroupFile } from './group-file.ts';
-import { IsolationGroup } from './isolation-group.ts';
+import { GroupTable, type VfioNode } from './group-table.ts';
+import type { IsolationGroup } from './isolation-group.ts';
+import { type MachineEvent, MachineEvents } from './machine-events.ts';
 import type { FunctionSpec, MachineSpec } from './machine-spec.ts';
 import type { PciFunction } from './pci-function.ts';
 import { Process } from './process.ts';
-import { type IsolationClass, partition } from './topology.ts';
 
 export interface MachineOptions {
   /** Where BAR memory and anonymous process memory come from. */
@@ -37,22 +38,6 @@ export interface MachineOptions {
   readonly nodeOwner?: number;
 }
 
-/** Told in the order in which things happen. At `add` the group is known and no driver has been asked yet (S1-03). */
-export type MachineEvent =
-  | { readonly kind: 'add' | 'remove'; readonly bdf: string; readonly groupId: number | null }
-  | { readonly kind: 'bind' | 'unbind'; readonly bdf: string; readonly driver: string; readonly groupId: number | null };
-
-/** A node that Linux would have in /dev/vfio, with its mode and owner (S2-01, S2-22). */
-export interface VfioNode {
-  readonly path: string;
-  readonly mode: number;
-  readonly uid: number;
-  /** null: the container node. */
-  readonly groupId: number | null;
-  /** Devices of the group that vfio-pci drives, and `vfio-dev/vfioN` of each. */
-  readonly devices: readonly { readonly bdf: string; readonly vfioDev: string }[];
-}
-
 export class Machine implements Disposable {
   readonly name: string;
   readonly context: EngineContext;
@@ -60,13 +45,11 @@ export class Machine implements Disposable {
   /** Who asks when nobody is named: uid 0, every capability, no limits. */
   readonly process: Process;
   readonly #fabric: Fabric;
-  readonly #groups = new Map<number, IsolationGroup>();
+  readonly #groups: GroupTable;
+  readonly #events: MachineEvents;
   readonly #binder: Binder;
-  readonly #nodeOwner: number;
-  readonly #nodeUids = new Map<number, number>();
   readonly #containers = new Set<Container>();
   readonly #removals = new Map<PciFunction, Promise<void>>();
-  readonly #listeners = new Set<(event: MachineEvent) => void>();
   #sleep: Promise<void> | null = null;
   #disposed = false;
 
@@ -86,18 +69,19 @@ export class Machine implements Disposable {
       allocate: options.allocate,
     };
     this.name = spec.name ?? 'machine';
-    this.#nodeOwner = options.nodeOwner ?? 0;
+    this.#events = new MachineEvents(this.context);
     this.drivers = new HostDrivers(spec.hostDrivers);
     this.process = Process.root({ pageSize, allocate: options.allocate });
     this.#fabric = new Fabric(spec, options.models ?? {}, this.context);
+    this.#groups = new GroupTable(this.#fabric, options.nodeOwner ?? 0);
     this.#binder = new Binder({
       ctx: this.context,
       drivers: this.drivers,
       iommuKind: (fn) => this.#fabric.iommu(fn).kind,
-      lastVfioGone: (fn) => this.#lastVfioGone(fn),
+      lastVfioGone: (group) => this.#groups.lastVfioGone(group),
     });
     const placed = this.#fabric.powerOn(spec.devices);
-    for (const one of this.#classes()) this.#join(one, one.members);
+    this.#groups.join(placed.map((p) => p.fn));
     for (const one of placed) this.#firstProbe(one);
   }
 
@@ -110,7 +94,7 @@ export class Machine implements Disposable {
 
   /** By number. A group without functions does not exist. */
   get groups(): ReadonlyMap<number, IsolationGroup> {
-    return this.#groups;
+    return this.#groups.groups;
   }
 
   /** The function at `bdf`, `0000:` may be left out. @throws VfioError EINVAL, ENODEV */
@@ -122,49 +106,21 @@ export class Machine implements Disposable {
 
   /** @throws VfioError ENOENT */
   group(id: number): IsolationGroup {
-    const group = this.#groups.get(id);
-    if (group === undefined) {
-      const ids = [...this.#groups.keys()].sort((a, b) => a - b);
-      throw new VfioError('ENOENT', `there is no group ${String(id)}`, {
-        fix: ids.length === 0 ? 'This machine has no isolating IOMMU, hence no groups.' : `Groups are ${ids.join(', ')}.`,
-      });
-    }
-    return group;
+    return this.#groups.get(id);
   }
 
   /** What /dev/vfio holds now (S2-22). */
   get nodes(): readonly VfioNode[] {
-    const nodes: VfioNode[] = [{ path: '/dev/vfio/vfio', mode: 0o666, uid: 0, groupId: null, devices: [] }];
-    for (const group of [...this.#groups.values()].sort((a, b) => a.id - b.id)) {
-      const devices = group.vfioFunctions.map((fn) => ({ bdf: fn.bdf, vfioDev: `vfio${fn.vfioIndex}` }));
-      if (devices.length > 0)
-        nodes.push({ path: `/dev/vfio/${group.id}`, mode: 0o600, uid: this.#nodeUid(group), groupId: group.id, devices });
-    }
-    return nodes;
+    return this.#groups.nodes;
   }
 
   /** The node at `path`. @throws VfioError ENOENT */
   node(path: string): VfioNode {
-    const node = this.nodes.find((n) => n.path === path);
-    if (node === undefined) throw new VfioError('ENOENT', `there is no ${String(path).slice(0, 64)}`);
-    return node;
+    return this.#groups.node(path);
   }
 
   on(listener: (event: MachineEvent) => void): Disposable {
-    const own = (event: MachineEvent) => listener(event);
-    this.#listeners.add(own);
-    return { [Symbol.dispose]: () => void this.#listeners.delete(own) };
-  }
-
-  #tell(event: MachineEvent): void {
-    for (const listener of [...this.#listeners]) {
-      try {
-        listener(event);
-      } catch (error) {
-        const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
-        this.context.log.log('error', 'machine listener', `a listener of ${this.name} threw at ${event.kind} of ${event.bdf}: ${text}`);
-      }
-    }
+    return this.#events.on(listener);
   }
 
   // ---- What a user opens
@@ -196,23 +152,13 @@ export class Machine implements Disposable {
         fix: this.planBind(id).steps.find((s) => s.to !== null)?.command ?? 'The group has only bridges.',
       });
     }
-    const owner = this.#nodeUid(group);
-    if (process.uid !== 0 && process.uid !== owner) {
-      throw new VfioError('EACCES', `/dev/vfio/${id} belongs to uid ${owner}; process ${process.pid} is uid ${process.uid}`, {
-        fix: `chown ${process.uid} /dev/vfio/${id}`,
-      });
-    }
+    this.#groups.checkAccess(id, process);
     return GroupFile.open(group, process, this.context, () => this.#sleep !== null);
   }
 
-  /** chown of a group's node: the one privileged act besides binding (S2-01). Lasts as long as the node. @throws VfioError ENOENT */
+  /** chown of a group's node: the one privileged act besides binding (S2-01). Lasts as long as the node. @throws VfioError ENOENT, EINVAL */
   chownGroup(id: number, uid: number): void {
-    this.node(`/dev/vfio/${id}`);
-    this.#nodeUids.set(id, uid);
-  }
-
-  #nodeUid(group: IsolationGroup): number {
-    return this.#nodeUids.get(group.id) ?? this.#nodeOwner;
+    this.#groups.chown(id, uid);
   }
 
   // ---- Drivers
@@ -224,7 +170,7 @@ export class Machine implements Disposable {
     const fn = this.function(bdf);
     this.#binder.bind(fn, driver);
     fn.probeError = null;
-    this.#tell({ kind: 'bind', bdf: fn.bdf, driver, groupId: fn.group?.id ?? null });
+    this.#events.tell({ kind: 'bind', bdf: fn.bdf, driver, groupId: fn.group?.id ?? null });
   }
 
   /** Take its driver away; resolves when its users have let go (S2-41). At once when there are none. @throws VfioError ENODEV without driver */
@@ -237,7 +183,7 @@ export class Machine implements Disposable {
   #unbind(fn: PciFunction): Promise<void> {
     if (fn.unbinding !== null) return fn.unbinding;
     const { driver } = fn;
-    const told = () => this.#tell({ kind: 'unbind', bdf: fn.bdf, driver: driver!, groupId: fn.group?.id ?? null });
+    const told = () => this.#events.tell({ kind: 'unbind', bdf: fn.bdf, driver: driver!, groupId: fn.group?.id ?? null });
     const done = this.#binder.unbind(fn);
     if (fn.unbinding === null) {
       told();
@@ -293,23 +239,9 @@ export class Machine implements Disposable {
     using undo = new Cleanup();
     const placed = this.#fabric.plug(spec, bus, undo);
     this.context.faults.step('add.group');
-    const added = new Set(placed.map((p) => p.fn));
-    const classes = this.#classes().filter((one) => one.members.some((fn) => added.has(fn)));
-    for (const one of classes) {
-      const ids = [...new Set(one.members.flatMap((fn) => (fn.group === null ? [] : [fn.group.id])))];
-      if (ids.length > 1) {
-        throw new VfioError('EINVAL', `${placed[0]!.fn.bdf} would tie groups ${ids.join(' and ')} together while the machine runs`, {
-          fix: 'Declare it with the machine, so that it is there at power-on.',
-        });
-      }
-    }
-    for (const one of classes)
-      this.#join(
-        one,
-        one.members.filter((fn) => added.has(fn)),
-      );
+    this.#groups.join(placed.map((p) => p.fn));
     undo.move();
-    for (const { fn } of placed) this.#tell({ kind: 'add', bdf: fn.bdf, groupId: fn.group?.id ?? null });
+    for (const { fn } of placed) this.#events.tell({ kind: 'add', bdf: fn.bdf, groupId: fn.group?.id ?? null });
     for (const one of placed) this.#firstProbe(one);
     return placed[0]!.fn;
   }
@@ -348,40 +280,14 @@ export class Machine implements Disposable {
   #takeOut(all: readonly PciFunction[]): void {
     for (const fn of all) {
       if (this.#fabric.functions.get(fn.bdf) !== fn) continue;
-      const { group } = fn;
-      group?.remove(fn);
-      if (group !== null && group.functions.length === 0) this.#groups.delete(group.id);
+      const groupId = fn.group?.id ?? null;
+      this.#groups.leave(fn);
       this.#fabric.unplug(fn);
-      this.#tell({ kind: 'remove', bdf: fn.bdf, groupId: group?.id ?? null });
+      this.#events.tell({ kind: 'remove', bdf: fn.bdf, groupId });
     }
   }
 
   // ---- Groups
-
-  #classes(): IsolationClass<PciFunction>[] {
-    return partition(this.#fabric.inOrder().filter((fn) => this.#fabric.iommu(fn).kind === 'full'));
-  }
-
-  /** Put `joining` into the group of their class, a new one when it has none: the lowest free number, in the order of discovery. */
-  #join(one: IsolationClass<PciFunction>, joining: readonly PciFunction[]): void {
-    let group = one.members.find((fn) => fn.group !== null)?.group ?? null;
-    if (group === null) {
-      let id = 0;
-      while (this.#groups.has(id)) id++;
-      group = new IsolationGroup(id, this.#fabric.iommu(joining[0]!));
-      this.#groups.set(id, group);
-    }
-    for (const fn of joining) {
-      group.add(fn);
-      fn.groupedBecause = one.reasons.get(fn) ?? null;
-    }
-  }
-
-  #lastVfioGone(fn: PciFunction): void {
-    const group = fn.group!;
-    group.file?.markGone();
-    this.#nodeUids.delete(group.id);
-  }
 
   /** Group, viability, who blocks, what to do about it (E-01). @throws VfioError ENODEV */
   explain(bdf: string): Explanation {
@@ -409,7 +315,7 @@ export class Machine implements Disposable {
         void this.unbind(bdf);
         undo.defer(() => {
           this.#binder.restore(fn, from);
-          this.#tell({ kind: 'bind', bdf, driver: from, groupId });
+          this.#events.tell({ kind: 'bind', bdf, driver: from, groupId });
         });
       }
       if (to === null) continue;
@@ -475,18 +381,18 @@ export class Machine implements Disposable {
     if (this.#disposed) return;
     this.#disposed = true;
     using off = new Cleanup();
-    off.defer(() => this.#listeners.clear());
+    off.defer(() => this.#events.clear());
     off.defer(() => this.process.exit());
     for (const fn of this.functions.values()) {
       off.defer(() => fn.host.dispose());
       off.defer(() => this.#letGo(fn));
     }
     for (const container of this.#containers) off.defer(() => container.close());
-    for (const group of this.#groups.values()) {
+    for (const group of this.groups.values()) {
       off.defer(() => group.file?.close());
       for (const file of group.file?.deviceFiles ?? []) off.defer(() => file.close());
     }
   }
 }
 
-export { VFIO_PCI };
+export { type MachineEvent, VFIO_PCI, type VfioNode };

@@ -67,7 +67,13 @@ export class Suspension {
 
   resume(): void {
     const device = this.#device;
-    if (!this.#asleep) return;
+    if (!this.#asleep) {
+      // Woken before everybody acknowledged: those who were asked hear that it is over.
+      if (this.#finish === null) return;
+      this.#finish(false);
+      for (const file of device.files) file.emit({ kind: 'resume' });
+      return;
+    }
     this.#asleep = false;
     if (!device.power.asleep) {
       if (!this.#wasInD3) device.power.setState('D0');
