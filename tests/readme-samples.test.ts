@@ -11,8 +11,8 @@ const readme = existsSync(join(root, 'README.md')) ? readFileSync(join(root, 'RE
 /** Fenced blocks whose first line is a comment that names their file. */
 const samples = [...readme.matchAll(/^```ts\n(\/\/ ([\w-]+\.ts)\b[\s\S]*?)^```$/gm)].map((m) => ({ text: m[1]!, file: m[2]! }));
 
-it('README shows the hello device and the hello driver', () => {
-  expect(samples.map((s) => s.file)).toEqual(expect.arrayContaining(['hello-device.ts', 'hello-driver.ts']));
+it('README shows the hello device, the hello driver and the hello machine', () => {
+  expect(samples.map((s) => s.file)).toEqual(['hello-device.ts', 'hello-driver.ts', 'hello-machine.ts']);
 });
 
 it('each sample is the file in examples/ word for word, and shorter than 30 lines', () => {
@@ -52,6 +52,13 @@ it('both run when they are typed in somewhere else', () => {
   } finally {
     rmSync(folder, { recursive: true });
   }
+});
+
+it('the hello machine refuses the second open as Linux does', () => {
+  const { status, stdout } = spawnSync('npx', ['tsx', 'examples/hello-machine.ts'], { cwd: root, encoding: 'utf8' });
+  expect(status).toBe(0);
+  expect(stdout).toContain('vfio bind 0000:01:00.1 vfio-pci\n');
+  expect(stdout).toContain('open: 3 again: -16 GROUP_SET_CONTAINER(-1): -14');
 });
 
 it('commands that README shows for the samples name files that exist', () => {

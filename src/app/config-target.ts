@@ -8,7 +8,7 @@ import { parseHex } from '../pci/hex-dump.ts';
 import { PermissionMap } from '../pci/permission-map.ts';
 import { MemfdMemory } from '../sys/memfd.ts';
 import { parseAddress } from './address.ts';
-import { loadMachine } from './load-machine.ts';
+import { loadMachine } from './machine.ts';
 import { loadModel, machineAround } from './simulation.ts';
 
 export interface ConfigTarget {

@@ -4,7 +4,7 @@ import { type Document, isMap, isSeq, parseDocument, type Scalar, type YAMLMap, 
 import { VfioError } from '../../../base/errno.ts';
 import type { Machine } from '../../../engine/machine.ts';
 import type { PciBus, PciFunction } from '../../../engine/pci-function.ts';
-import { loadMachine } from '../../load-machine.ts';
+import { loadMachine } from '../../machine.ts';
 import { groupLines } from '../machine-tree.ts';
 import type { CommandContext } from '../main.ts';
 

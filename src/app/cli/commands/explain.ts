@@ -1,6 +1,6 @@
 import { Command } from 'commander';
 import type { Explanation } from '../../../engine/explain.ts';
-import { loadMachine } from '../../load-machine.ts';
+import { loadMachine } from '../../machine.ts';
 import { Exit } from '../exit-codes.ts';
 import type { CommandContext } from '../main.ts';
 import { json, type Terminal } from '../terminal.ts';

@@ -1,5 +1,5 @@
 import { Command } from 'commander';
-import { loadMachine } from '../../load-machine.ts';
+import { loadMachine } from '../../machine.ts';
 import { groupLines, machineDocument, treeLines } from '../machine-tree.ts';
 import type { CommandContext } from '../main.ts';
 import { json } from '../terminal.ts';

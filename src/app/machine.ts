@@ -1,0 +1,28 @@
+/**
+ * The package's door to whole machines: `import { loadMachine, KernelDoor } from 'vfio-ts/machine'`. A device or a driver alone needs none of this
+ * and comes from 'vfio-ts'.
+ */
+import { Machine, type MachineOptions } from '../engine/machine.ts';
+import { models } from '../models/registry.ts';
+import { MemfdMemory } from '../sys/memfd.ts';
+import { readMachineFile } from './machine-file.ts';
+
+export type { Container } from '../engine/container.ts';
+export { defaultParams, type EngineParams } from '../engine/context.ts';
+export type { DeviceFile } from '../engine/device-file.ts';
+export type { Explanation } from '../engine/explain.ts';
+export { FaultPlan } from '../engine/fault-plan.ts';
+export type { GroupFile } from '../engine/group-file.ts';
+export type { FunctionSpec, MachineSpec } from '../engine/machine-spec.ts';
+export { Process } from '../engine/process.ts';
+export { KernelDoor } from '../ioctl/kernel-door.ts';
+export type { UserProcess } from '../ioctl/user-process.ts';
+export { EventFd } from '../sys/eventfd.ts';
+export { FakeEventFd, HeapMemory } from '../sys/fake.ts';
+export { parseMachine, readMachineFile } from './machine-file.ts';
+export { Machine, type MachineOptions, MemfdMemory };
+
+/** The machine in a file, with the models that ship and memory that other processes can share. @throws VfioError ENOENT; EINVAL with file, line and column */
+export function loadMachine(file: string, options: Partial<MachineOptions> = {}): Machine {
+  return new Machine(readMachineFile(file), { allocate: MemfdMemory.allocate, models, ...options });
+}
