@@ -41,6 +41,9 @@ export class IntervalMap {
   /** First and last point of the interval found last; first > last when there is none. In an array, so that storing them allocates nothing. */
   readonly #found = new Float64Array([1, 0]);
   #foundSlot = -1;
+  /** Where it stands: its block in the directory, its place in the block. */
+  #foundBlock = 0;
+  #foundAt = 0;
 
   /** Number of intervals. */
   get size(): number {
@@ -68,7 +71,7 @@ export class IntervalMap {
     const i = lastAtMost(keys, block.count, point);
     // Blocks are never empty and a block's start is its first key, so i >= 0.
     if (keys[BLOCK + i] < point) return -1;
-    return this.#hit(block, i);
+    return this.#hit(b, i);
   }
 
   /**
@@ -79,13 +82,13 @@ export class IntervalMap {
     if (point >= this.#found[0] && point <= this.#found[1]) return this.#foundSlot;
     const blocks = this.#blocks;
     let b = lastAtMost(this.#starts, blocks.length, point);
-    if (b < 0) return blocks.length === 0 ? -1 : this.#hit(blocks[0], 0);
+    if (b < 0) return blocks.length === 0 ? -1 : this.#hit(0, 0);
     let i = lastAtMost(blocks[b].keys, blocks[b].count, point);
     if (blocks[b].keys[BLOCK + i] < point && ++i === blocks[b].count) {
       i = 0;
       if (++b === blocks.length) return -1;
     }
-    return this.#hit(blocks[b], i);
+    return this.#hit(b, i);
   }
 
   /** Whether any interval has a point in [first, last]. */
@@ -144,11 +147,13 @@ export class IntervalMap {
 
   /** Remove the interval that starts at `first`. Its slot, or -1 when none starts there. */
   remove(first: number): number {
-    const b = lastAtMost(this.#starts, this.#blocks.length, first);
+    // Found just before, as a rule: whoever removes has looked.
+    const known = this.#found[0] === first && this.#foundSlot >= 0;
+    const b = known ? this.#foundBlock : lastAtMost(this.#starts, this.#blocks.length, first);
     if (b < 0) return -1;
     const block = this.#blocks[b];
     const { keys, slots } = block;
-    const i = lastAtMost(keys, block.count, first);
+    const i = known ? this.#foundAt : lastAtMost(keys, block.count, first);
     if (keys[i] !== first) return -1;
     const slot = slots[i];
     const count = --block.count;
@@ -174,7 +179,10 @@ export class IntervalMap {
     this.#forget();
   }
 
-  #hit(block: Block, i: number): number {
+  #hit(b: number, i: number): number {
+    const block = this.#blocks[b];
+    this.#foundBlock = b;
+    this.#foundAt = i;
     this.#found[0] = block.keys[i];
     this.#found[1] = block.keys[BLOCK + i];
     this.#foundSlot = block.slots[i];

@@ -91,14 +91,17 @@ export class IommuDomain {
         `IOVA ${hex(firstPfn * IOMMU_UNIT)} and its size are not multiples of this IOMMU's smallest page, ${this.#granule * IOMMU_UNIT} bytes`,
       );
     }
-    if (this.#index.overlaps(firstPfn, lastPfn)) throw new VfioError('EEXIST', `IOVA ${hex(firstPfn * IOMMU_UNIT)} is mapped already`);
     memory.get();
     const slot = this.#slots.take();
+    if (!this.#index.insert(firstPfn, lastPfn, slot)) {
+      this.#slots.give(slot);
+      memory.put();
+      throw new VfioError('EEXIST', `IOVA ${hex(firstPfn * IOMMU_UNIT)} is mapped already`);
+    }
     this.#resize();
     this.#memories[slot] = memory;
     this.#offsets[slot] = offset;
     this.#access[slot] = access;
-    this.#index.insert(firstPfn, lastPfn, slot);
   }
 
   /** Remove every entry that starts inside [firstPfn, lastPfn]. Entries are never cut: type1 has seen to that. */
@@ -108,13 +111,13 @@ export class IommuDomain {
     if (slot < 0 || index.foundFirst > lastPfn) return;
     this.#epoch++;
     while (slot >= 0 && index.foundFirst <= lastPfn) {
-      const next = index.foundLast + 1;
+      const last = index.foundLast;
       index.remove(index.foundFirst);
       const memory = this.#memories[slot]!;
       this.#memories[slot] = null;
       this.#slots.give(slot);
       memory.put();
-      slot = index.seek(next);
+      slot = last < lastPfn ? index.seek(last + 1) : -1;
     }
     this.#resize();
   }
