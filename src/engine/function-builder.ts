@@ -140,7 +140,7 @@ function stub(spec: FunctionSpec, kind: FunctionKind): PciDeclaration {
   if (portType !== undefined) capabilities.push(pcie({ portType, flr, slot: spec.slot === true }));
   else if (flr) capabilities.push(af());
   return {
-    name: spec.name ?? id,
+    name: spec.name ?? (bridge ? kind.replaceAll('-', ' ') : id),
     ...parseIds(id, `${spec.at}: id`),
     classCode: spec.classCode ?? (bridge ? 0x060400 : 0xff0000),
     header: bridge ? 'bridge' : 'endpoint',

@@ -142,7 +142,7 @@ export class IsolationGroup implements AttachableGroup {
     const culprits: Culprit[] = [];
     for (const fn of this.#functions) {
       const user = this.#users.get(fn);
-      if (user !== undefined) culprits.push(describeUser(fn, user.driver, user.use));
+      if (user !== undefined) culprits.push(describeUser(fn, user.driver, user.use, this.#functions.length === 1));
       else if (fn.reserved.some((w) => w.kind === 'direct')) {
         culprits.push({
           bdf: fn.bdf,
@@ -166,11 +166,11 @@ export class IsolationGroup implements AttachableGroup {
   }
 }
 
-function describeUser(fn: PciFunction, driver: string, use: DmaUse): Culprit {
+function describeUser(fn: PciFunction, driver: string, use: DmaUse, alone: boolean): Culprit {
   const why =
     use === 'own-domain'
       ? 'its driver has attached an IOMMU domain of its own'
-      : 'its driver does DMA for the host, and the IOMMU cannot tell it from the rest of the group';
+      : `its driver does DMA for the host${alone ? '' : ', and the IOMMU cannot tell it from the rest of the group'}`;
   const fix = fn.isBridge ? `vfio bind ${fn.bdf} none` : `vfio bind ${fn.bdf} vfio-pci`;
   return { bdf: fn.bdf, driver, why, fix };
 }

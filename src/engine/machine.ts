@@ -100,8 +100,10 @@ export class Machine implements Disposable {
   /** The function at `bdf`, `0000:` may be left out. @throws VfioError EINVAL, ENODEV */
   function(bdf: string): PciFunction {
     const fn = this.#fabric.functions.get(parseBdf(bdf));
-    if (fn === undefined) throw new VfioError('ENODEV', `${parseBdf(bdf)} is not in this machine`);
-    return fn;
+    if (fn !== undefined) return fn;
+    const all = [...this.#fabric.functions.keys()].sort();
+    const more = all.length > 8 ? ', …' : '';
+    throw new VfioError('ENODEV', `${parseBdf(bdf)} is not in this machine`, { fix: `It has ${all.slice(0, 8).join(', ')}${more}.` });
   }
 
   /** @throws VfioError ENOENT */
