@@ -1,8 +1,8 @@
 /** Config spaces to look at: of a model, of a function in a machine file, of this computer, or of a dump that lspci -xxx made. */
 import { readFileSync } from 'node:fs';
 import { VfioError } from '../base/errno.ts';
-import { Machine } from '../engine/machine.ts';
-import { type TriedWrite, VirtualConfig, type VirtualConfigHooks } from '../engine/virtual-config.ts';
+import { type TriedWrite, VirtualConfig, type VirtualConfigHooks } from '../engine/device/virtual-config.ts';
+import { Machine } from '../engine/machine/machine.ts';
 import { explainConfigWrite } from '../pci/explain-write.ts';
 import { parseHex } from '../pci/hex-dump.ts';
 import { PermissionMap } from '../pci/permission-map.ts';

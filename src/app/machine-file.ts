@@ -6,7 +6,7 @@ import { readFileSync } from 'node:fs';
 import { type Document, isMap, isNode, LineCounter, parseDocument } from 'yaml';
 import { z } from 'zod';
 import { VfioError } from '../base/errno.ts';
-import type { FunctionKind, FunctionSpec, MachineSpec } from '../engine/machine-spec.ts';
+import type { FunctionKind, FunctionSpec, MachineSpec } from '../engine/machine/machine-spec.ts';
 
 /** Larger files are refused before they are parsed. */
 export const MAX_FILE_BYTES = 2 ** 20;

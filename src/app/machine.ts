@@ -2,19 +2,19 @@
  * The package's door to whole machines: `import { loadMachine, KernelDoor } from 'vfio-ts/machine'`. A device or a driver alone needs none of this
  * and comes from 'vfio-ts'.
  */
-import { Machine, type MachineOptions } from '../engine/machine.ts';
+import { Machine, type MachineOptions } from '../engine/machine/machine.ts';
 import { models } from '../models/registry.ts';
 import { MemfdMemory } from '../sys/memfd.ts';
 import { readMachineFile } from './machine-file.ts';
 
-export type { Container } from '../engine/container.ts';
 export { defaultParams, type EngineParams } from '../engine/context.ts';
-export type { DeviceFile } from '../engine/device-file.ts';
-export type { Explanation } from '../engine/explain.ts';
+export type { DeviceFile } from '../engine/device/device-file.ts';
+export type { Container } from '../engine/dma/container.ts';
+export { Process } from '../engine/dma/process.ts';
 export { FaultPlan } from '../engine/fault-plan.ts';
-export type { GroupFile } from '../engine/group-file.ts';
-export type { FunctionSpec, MachineSpec } from '../engine/machine-spec.ts';
-export { Process } from '../engine/process.ts';
+export type { Explanation } from '../engine/machine/explain.ts';
+export type { GroupFile } from '../engine/machine/group-file.ts';
+export type { FunctionSpec, MachineSpec } from '../engine/machine/machine-spec.ts';
 export { KernelDoor } from '../ioctl/kernel-door.ts';
 export type { UserProcess } from '../ioctl/user-process.ts';
 export { EventFd } from '../sys/eventfd.ts';

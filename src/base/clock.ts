@@ -9,10 +9,13 @@ export interface Clock {
   after(delayMs: number, callback: () => void): Disposable;
 }
 
-/** The machine's own monotonic clock. */
+/** CLOCK_MONOTONIC at the moment that `performance.now` counts from: it is the same clock, but starts with the process. */
+const startNs = Number(process.hrtime.bigint()) - performance.now() * 1e6;
+
+/** The machine's own monotonic clock: CLOCK_MONOTONIC, so that processes can compare what they read. */
 export class SystemClock implements Clock {
   nowNs(): number {
-    return performance.now() * 1e6;
+    return startNs + performance.now() * 1e6;
   }
 
   after(delayMs: number, callback: () => void): Disposable {

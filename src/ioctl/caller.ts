@@ -2,7 +2,7 @@
 import type { InterruptSource } from '../abi/device.ts';
 import type { ErrnoName } from '../base/errno.ts';
 import { VfioError } from '../base/errno.ts';
-import type { Process } from '../engine/process.ts';
+import type { Process } from '../engine/dma/process.ts';
 import type { EventCounter } from './event-counter.ts';
 import type { FileTable, OpenFile } from './file-table.ts';
 import type { ProcessMemory } from './process-memory.ts';

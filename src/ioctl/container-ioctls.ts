@@ -27,8 +27,8 @@ import {
   MinSize,
 } from '../abi/vfio-structs.ts';
 import { VfioError } from '../base/errno.ts';
-import type { Container } from '../engine/container.ts';
-import type { DirtyBitmap } from '../engine/dirty-pages.ts';
+import type { Container } from '../engine/dma/container.ts';
+import type { DirtyBitmap } from '../engine/dma/dirty-pages.ts';
 import { type Caller, checkArgsz, checkFlags, type Handler } from './caller.ts';
 import { answerInfo, CapabilityChain } from './capability-chain.ts';
 import type { UserMemoryWindow } from './process-memory.ts';

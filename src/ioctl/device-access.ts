@@ -6,7 +6,7 @@
 import type { Region, RegionMapping } from '../abi/device.ts';
 import { REGION_OFFSET_STEP, RegionFlags, RegionIndex } from '../abi/vfio.ts';
 import { VfioError } from '../base/errno.ts';
-import type { DeviceFile } from '../engine/device-file.ts';
+import type { DeviceFile } from '../engine/device/device-file.ts';
 
 function regionAt(device: DeviceFile, position: number): Region {
   return device.region(Math.floor(position / REGION_OFFSET_STEP));

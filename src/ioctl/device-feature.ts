@@ -7,7 +7,7 @@ import type { FeatureRequest, InterruptSink } from '../abi/device.ts';
 import { Feature, FeatureFlags } from '../abi/vfio.ts';
 import { DeviceFeature, DmaBufRange, FeatureDmaBuf, LowPowerEntryWithWakeup, MinSize } from '../abi/vfio-structs.ts';
 import { VfioError } from '../base/errno.ts';
-import type { DeviceFile } from '../engine/device-file.ts';
+import type { DeviceFile } from '../engine/device/device-file.ts';
 import { type Caller, checkArgsz, checkFlags, eventCounter, type Handler } from './caller.ts';
 import { OpenFile } from './file-table.ts';
 import { OpenFlags } from './posix.ts';

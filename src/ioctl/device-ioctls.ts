@@ -20,8 +20,8 @@ import {
   SparseMmapArea,
 } from '../abi/vfio-structs.ts';
 import { VfioError } from '../base/errno.ts';
-import type { DeviceFile } from '../engine/device-file.ts';
-import type { GroupFile } from '../engine/group-file.ts';
+import type { DeviceFile } from '../engine/device/device-file.ts';
+import type { GroupFile } from '../engine/machine/group-file.ts';
 import { bdfParts } from '../pci/bdf.ts';
 import { checkArgsz, checkFlags, describeFile, type Handler, lazySource } from './caller.ts';
 import { answerInfo, CapabilityChain } from './capability-chain.ts';

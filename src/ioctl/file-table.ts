@@ -5,9 +5,9 @@
  */
 import type { DmaBuf } from '../abi/device.ts';
 import { VfioError } from '../base/errno.ts';
-import type { Container } from '../engine/container.ts';
-import type { DeviceFile } from '../engine/device-file.ts';
-import type { GroupFile } from '../engine/group-file.ts';
+import type { DeviceFile } from '../engine/device/device-file.ts';
+import type { Container } from '../engine/dma/container.ts';
+import type { GroupFile } from '../engine/machine/group-file.ts';
 import type { EventCounter } from './event-counter.ts';
 
 export type FileBody =

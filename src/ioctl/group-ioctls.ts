@@ -6,7 +6,7 @@
 import { GroupFlags, GroupIoctl } from '../abi/vfio.ts';
 import { GroupStatus, MinSize } from '../abi/vfio-structs.ts';
 import { VfioError } from '../base/errno.ts';
-import type { GroupFile } from '../engine/group-file.ts';
+import type { GroupFile } from '../engine/machine/group-file.ts';
 import { checkArgsz, describeFile, type Handler } from './caller.ts';
 import { OpenFile } from './file-table.ts';
 

@@ -7,7 +7,7 @@ import type { InterruptSink, SetIrqs } from '../abi/device.ts';
 import { IrqIndex, IrqSetFlags, NUM_IRQS } from '../abi/vfio.ts';
 import { IrqSet, MinSize } from '../abi/vfio-structs.ts';
 import { VfioError } from '../base/errno.ts';
-import type { DeviceFile } from '../engine/device-file.ts';
+import type { DeviceFile } from '../engine/device/device-file.ts';
 import { type Caller, checkArgsz, checkFlags, eventCounter, lazySource } from './caller.ts';
 import type { UserBuffer } from './user-buffer.ts';
 

@@ -8,8 +8,8 @@
  */
 import { VfioError } from '../base/errno.ts';
 import type { EngineContext } from '../engine/context.ts';
-import type { Machine } from '../engine/machine.ts';
-import type { Process } from '../engine/process.ts';
+import type { Process } from '../engine/dma/process.ts';
+import type { Machine } from '../engine/machine/machine.ts';
 import { OpenFile } from './file-table.ts';
 import { UserProcess } from './user-process.ts';
 

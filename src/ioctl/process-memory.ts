@@ -10,8 +10,8 @@ import { BusError } from '../abi/bus-error.ts';
 import type { RegionMapping } from '../abi/device.ts';
 import { Access, WINDOW_BYTES } from '../abi/memory.ts';
 import { VfioError } from '../base/errno.ts';
-import type { Protection, Segment } from '../engine/address-space.ts';
-import type { Process } from '../engine/process.ts';
+import type { Protection, Segment } from '../engine/dma/address-space.ts';
+import type { Process } from '../engine/dma/process.ts';
 
 export type AccessWidth = 1 | 2 | 4 | 8;
 

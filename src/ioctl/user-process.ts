@@ -6,7 +6,7 @@
  * Calls never wait. A read of an eventfd whose count is 0 is EAGAIN, blocking or not; poll tells what is ready now.
  */
 import { Errno, VfioError } from '../base/errno.ts';
-import type { Process } from '../engine/process.ts';
+import type { Process } from '../engine/dma/process.ts';
 import { type Caller, describeFile } from './caller.ts';
 import { containerIoctl } from './container-ioctls.ts';
 import { deviceMap, deviceRead, deviceWrite } from './device-access.ts';

@@ -84,7 +84,8 @@ export class ConfigSpace {
     this.#declare(Config.VENDOR_ID, 2, number(d.vendor, 0xffff, 'vendor id'), 0);
     this.#declare(Config.DEVICE_ID, 2, number(d.device, 0xffff, 'device id'), 0);
     const intxDisable = d.interruptDisable === false ? Command.INTX_DISABLE : 0;
-    this.#declare(Config.COMMAND, 2, 0, COMMAND_WRITABLE & ~intxDisable);
+    const wired = d.busMaster === 'always' ? Command.MASTER : 0;
+    this.#declare(Config.COMMAND, 2, wired, COMMAND_WRITABLE & ~intxDisable & ~wired);
     this.#declare(Config.STATUS, 2, 0, 0, Status.ERRORS);
     const classCode = number(d.classCode, 0xffffff, 'class code');
     this.#declare(Config.REVISION_ID, 4, ((classCode << 8) | number(d.revision, 0xff, 'revision')) >>> 0, 0);

@@ -12,6 +12,8 @@ export interface BarDeclaration {
   readonly prefetchable?: boolean;
   /** 'registers' (default): every access reaches the model. 'memory': plain memory, which drivers and peers may map. */
   readonly backing?: 'registers' | 'memory';
+  /** False: it can be read and written, and nobody may map it. Default: a BAR of a page or more can be mapped, as on Linux. */
+  readonly mappable?: boolean;
 }
 
 /** One capability as bytes and masks, made by the builders of capabilities.ts. Byte 0 (and 1) of the header are filled in by the chain builder. */
@@ -51,6 +53,8 @@ export interface PciDeclaration {
   readonly extendedCapabilities?: readonly Capability[];
   /** False: a device older than PCI 2.3 whose COMMAND.InterruptDisable cannot be set (S2-12). Default true. */
   readonly interruptDisable?: boolean;
+  /** 'always': COMMAND.BusMaster is wired to one, as in some chipset functions. Default: software switches it. */
+  readonly busMaster?: 'always';
   /** Reset methods the device itself has; by default those its capabilities tell (FLR, AF FLR, PM without NoSoftReset). */
   readonly resets?: readonly ('flr' | 'af' | 'pm')[];
 }

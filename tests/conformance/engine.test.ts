@@ -2,7 +2,7 @@
 import type { MemoryAllocator } from '../../src/abi/memory.ts';
 import { Extension } from '../../src/abi/vfio.ts';
 import { type Clock, ManualClock, SystemClock } from '../../src/base/clock.ts';
-import { Machine } from '../../src/engine/machine.ts';
+import { Machine } from '../../src/engine/machine/machine.ts';
 import { edu } from '../../src/models/edu/edu.ts';
 import { addon } from '../../src/sys/addon.ts';
 import { EventFd } from '../../src/sys/eventfd.ts';

@@ -2,10 +2,10 @@
 import type { DirectMemory, RemoteMemory } from '../../src/abi/memory.ts';
 import { ManualClock } from '../../src/base/clock.ts';
 import { RateLimitedLogger } from '../../src/base/log.ts';
-import { Container } from '../../src/engine/container.ts';
 import { defaultParams, type EngineContext, type EngineParams } from '../../src/engine/context.ts';
+import { Container } from '../../src/engine/dma/container.ts';
+import type { AttachableGroup, IommuProperties } from '../../src/engine/dma/iommu-properties.ts';
 import { FaultPlan } from '../../src/engine/fault-plan.ts';
-import type { AttachableGroup, IommuProperties } from '../../src/engine/iommu-properties.ts';
 import { HeapMemory } from '../../src/sys/fake.ts';
 
 export const PAGE = 4096n;

@@ -11,11 +11,11 @@ import { Access } from '../../src/abi/memory.ts';
 import { Extension, IrqIndex } from '../../src/abi/vfio.ts';
 import { ManualClock } from '../../src/base/clock.ts';
 import { VfioError } from '../../src/base/errno.ts';
-import type { Container } from '../../src/engine/container.ts';
-import type { DeviceFile } from '../../src/engine/device-file.ts';
-import type { GroupFile } from '../../src/engine/group-file.ts';
-import { Machine } from '../../src/engine/machine.ts';
-import { Process } from '../../src/engine/process.ts';
+import type { DeviceFile } from '../../src/engine/device/device-file.ts';
+import type { Container } from '../../src/engine/dma/container.ts';
+import { Process } from '../../src/engine/dma/process.ts';
+import type { GroupFile } from '../../src/engine/machine/group-file.ts';
+import { Machine } from '../../src/engine/machine/machine.ts';
 import { models } from '../../src/models/registry.ts';
 import { FakeEventFd, HeapMemory } from '../../src/sys/fake.ts';
 

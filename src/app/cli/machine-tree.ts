@@ -1,7 +1,7 @@
 /** A machine as people draw it: buses as a tree, then the groups that follow from it. */
-import type { IsolationGroup } from '../../engine/isolation-group.ts';
-import type { Machine } from '../../engine/machine.ts';
-import type { PciBus, PciFunction } from '../../engine/pci-function.ts';
+import type { IsolationGroup } from '../../engine/machine/isolation-group.ts';
+import type { Machine } from '../../engine/machine/machine.ts';
+import type { PciBus, PciFunction } from '../../engine/machine/pci-function.ts';
 import type { Terminal } from './terminal.ts';
 
 const hex4 = (value: number) => value.toString(16).padStart(4, '0');

@@ -1,5 +1,5 @@
 import { Command } from 'commander';
-import type { Explanation } from '../../../engine/explain.ts';
+import type { Explanation } from '../../../engine/machine/explain.ts';
 import { loadMachine } from '../../machine.ts';
 import { Exit } from '../exit-codes.ts';
 import type { CommandContext } from '../main.ts';

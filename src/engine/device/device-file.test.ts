@@ -1,0 +1,146 @@
+import fc from 'fast-check';
+import { expect, it } from 'vitest';
+import { DeviceRig, errnoOfCall, plain, resettable } from '../../../tests/kit/device-rig.ts';
+import type { FeatureRequest, SetIrqs } from '../../abi/device.ts';
+import { VfioError } from '../../base/errno.ts';
+import { msi, pcie, pm } from '../../pci/capabilities.ts';
+import { FakeEventFd } from '../../sys/fake.ts';
+import type { DeviceFile, IoeventfdRequest } from './device-file.ts';
+
+it('S2-14 a closed file answers ENODEV everywhere, and closing is idempotent', () => {
+  const rig = new DeviceRig();
+  rig.open();
+  const file = rig.open();
+  const region = file.region(0);
+  file.close();
+  file.close();
+  file[Symbol.dispose]();
+  const requests = [
+    () => file.info,
+    () => file.region(0),
+    () => file.irq(0),
+    () => file.reset(),
+    () => file.hotResetInfo(),
+    () => file.dma,
+    () => file.on(() => {}),
+    () => region.read32(0),
+    () => region.write8(0, 1),
+    () => region.read(0, new Uint8Array(0)),
+    () => region.map(),
+  ];
+  expect(requests.map(errnoOfCall)).toEqual(requests.map(() => 'ENODEV'));
+  expect(rig.device.openCount).toBe(1);
+});
+
+it('S2-14 the same region is the same object as long as the file is open', () => {
+  const file = new DeviceRig().open();
+  expect(file.region(0)).toBe(file.region(0));
+  expect(file.dma).toBe(file.dma);
+});
+
+it('S2-22 info and errors name the device', () => {
+  const file = new DeviceRig(plain).open();
+  expect(() => file.reset()).toThrow(/^0000:00:04\.0 /);
+  expect(() => file.region(99)).toThrow(/^0000:00:04\.0/);
+});
+
+/** Numbers that no caller should give, and a few that it may. */
+const number = fc.oneof(
+  fc.constantFrom(Number.NaN, Number.POSITIVE_INFINITY, -1, -0.5, 0.5, 2 ** 31, 2 ** 32, 2 ** 32 - 1, 2 ** 53, -(2 ** 53), 2 ** 63, 1e300),
+  fc.nat(12),
+  fc.integer(),
+  fc.double(),
+);
+
+it('S2-21 whatever numbers come in, the answer is an errno or a result; an errno has changed nothing', () => {
+  const declaration = { ...resettable, capabilities: [pcie({ flr: true }), msi({ vectors: 4 }), pm()] };
+  const rig = new DeviceRig(declaration);
+  const file = rig.open();
+  const sink = new FakeEventFd();
+  const snapshot = () =>
+    JSON.stringify({
+      config: [...rig.fn.config.bytes],
+      seen: rig.device.openState.vconfig.bytes.join(),
+      type: rig.device.openState.interrupts.type,
+      engaged: rig.device.power.engaged,
+      ioeventfds: rig.device.openState.ioeventfds.count,
+      sink: sink.references,
+      mappings: file.mappings,
+      open: rig.device.openCount,
+      resets: rig.model.resets,
+      writes: rig.model.accesses.filter((access) => access.startsWith('w')).length,
+    });
+  const calls: ((a: number, b: number, c: number) => unknown)[] = [
+    (a) => file.region(a),
+    (a, b) => file.region(a).read(b, new Uint8Array(8)),
+    (a, b, c) => file.region(a).read32(b + c),
+    (a, b) => file.region(a).read64(b),
+    (a, b, c) => file.region(a).write8(b, c),
+    (_a, b, c) => file.region(0).write32(b, c),
+    (a, b) => file.region(0).write64(a, BigInt(Math.trunc(Number.isFinite(b) ? b : 0))),
+    (a, b, c) => file.region(a).map(b, c)[Symbol.dispose](),
+    (_a, b, c) => file.region(0).map(b, c)[Symbol.dispose](),
+    (a) => file.irq(a),
+    (a, b, c) => file.setIrqs({ index: a, start: b, count: c, action: 'trigger', data: 'none' }),
+    (a, b, c) => file.setIrqs({ index: a, start: b, count: c, action: 'mask', data: 'bool', values: [true] }),
+    (a, b, c) => file.setIrqs({ index: a, start: b, count: c, action: 'trigger', data: 'sinks', sinks: [sink] } as SetIrqs),
+    (a, b, c) => file.feature({ feature: a, probe: b > 3, get: c > 3, set: c < 3, data: new Uint8Array(16) } as FeatureRequest),
+    (a, b, c) => file.ioeventfd({ region: a, offset: b, size: c, data: 1n, source: sink } as IoeventfdRequest),
+    (a) => file.checkHotReset(a),
+    () => file.hotResetInfo(),
+    () => file.hotReset([rig.group]),
+  ];
+  fc.assert(
+    fc.property(fc.nat(calls.length - 1), number, number, number, (which, a, b, c) => {
+      const before = snapshot();
+      try {
+        calls[which]!(a, b, c);
+      } catch (error) {
+        expect(error).toBeInstanceOf(VfioError);
+        expect(snapshot()).toBe(before);
+      }
+    }),
+    { numRuns: 3000 },
+  );
+  file.close();
+  expect(rig.device.openCount).toBe(0);
+  expect(sink.references).toBe(1);
+});
+
+it('S2-21 a mapping takes any numbers', () => {
+  const rig = new DeviceRig(plain);
+  const mapping = rig.open().region(0).map(0x1000, 0x2000);
+  fc.assert(
+    fc.property(number, number, fc.constantFrom(1, 2, 4), (offset, value, width) => {
+      const writes = rig.model.accesses.length;
+      try {
+        if (width === 1) mapping.write8(offset, value);
+        else if (width === 2) mapping.write16(offset, value);
+        else mapping.write32(offset, value);
+        expect(offset).toBeLessThan(0x2000);
+      } catch (error) {
+        expect(['EFAULT', 'EINVAL']).toContain((error as VfioError).code);
+        expect(rig.model.accesses.length).toBe(writes);
+      }
+    }),
+    { numRuns: 2000 },
+  );
+});
+
+it('S2-14 the order in which files and mappings are closed does not matter', () => {
+  fc.assert(
+    fc.property(fc.shuffledSubarray([0, 1, 2, 3, 4, 5, 6], { minLength: 7 }), (order) => {
+      const rig = new DeviceRig();
+      const files: DeviceFile[] = [rig.open(), rig.open(), rig.open()];
+      const things: Disposable[] = [...files, ...files.map((file) => file.region(0).map()), rig.group];
+      for (const [i, which] of order.entries()) {
+        expect(rig.device.openCount > 0 || i > 0).toBe(true);
+        things[which]![Symbol.dispose]();
+      }
+      expect([rig.device.openCount, rig.model.resets]).toEqual([0, 2]);
+      expect(rig.fn.group!.domain).toBe(null);
+      expect(rig.fn.group!.owner).toBe(null);
+    }),
+    { numRuns: 100 },
+  );
+});

@@ -1,0 +1,224 @@
+/**
+ * DeviceFile: one open of a device, the engine's `Device`. Several can be open at once (S2-14); the device is enabled with the first and disabled
+ * with the last. A mapping keeps its file open after `close`, as a mapping of the C interface holds the file (S2-37).
+ *
+ * Every request wakes the device first and lets it sleep again after (B.7 runtime pm).
+ *
+ * @see linux/drivers/vfio/vfio_main.c, vfio_device_fops_unl_ioctl(); vfio_pci_core.c, vfio_pci_core_ioctl()
+ */
+import type { Device, DeviceEvent, DeviceInfo, FeatureRequest, HotResetDependent, IrqInfo, Region, SetIrqs } from '../../abi/device.ts';
+import { DeviceFlags, NUM_IRQS, NUM_REGIONS, RegionIndex } from '../../abi/vfio.ts';
+import { VfioError } from '../../base/errno.ts';
+import type { Container } from '../dma/container.ts';
+import { ContainerDmaSpace } from '../dma/container-dma-space.ts';
+import type { Process } from '../dma/process.ts';
+import { deviceFeature } from './features.ts';
+import type { DeviceFileHolder } from './hosted-function.ts';
+import { checkHotReset, hotReset, hotResetInfo, type OwnedGroup } from './hot-reset.ts';
+import type { IoeventfdRequest } from './ioeventfd.ts';
+import type { VfioPciDevice } from './pci-device.ts';
+import { BarRegion } from './region-bar.ts';
+import { regionInfo } from './region-info.ts';
+import { AbsentRegion, ConfigRegion, type FileRegion, RomRegion } from './region-io.ts';
+
+export type { IoeventfdRequest };
+
+export class DeviceFile implements Device {
+  readonly device: VfioPciDevice;
+  readonly holder: DeviceFileHolder;
+  readonly container: Container;
+  /** Who opened it: its memory is what `dma` maps, its exit closes the file. */
+  readonly process: Process;
+  /** `close` was called; mappings may still hold the device. */
+  closed = false;
+  readonly #regions: (FileRegion | undefined)[] = new Array(NUM_REGIONS);
+  readonly #mappings = new Set<Disposable>();
+  readonly #listeners = new Set<{ readonly call: (event: DeviceEvent) => void }>();
+  readonly #onExit: Disposable;
+  #dma: ContainerDmaSpace | null = null;
+  #released = false;
+
+  /** Made by `VfioPciDevice.open` only. @throws VfioError ESRCH for a process that has exited */
+  constructor(device: VfioPciDevice, holder: DeviceFileHolder, container: Container, process: Process) {
+    this.device = device;
+    this.holder = holder;
+    this.container = container;
+    this.process = process;
+    this.#onExit = process.onExit(() => this.#exit());
+  }
+
+  /** @throws VfioError ENODEV when the file was closed or the device is gone */
+  checkLive(): void {
+    if (this.device.gone !== null) throw this.device.goneError();
+    if (this.closed) throw new VfioError('ENODEV', `this file of ${this.device.bdf} is closed`);
+  }
+
+  get info(): DeviceInfo {
+    this.#begin();
+    const flags = DeviceFlags.PCI | (this.device.openState.resetWorks ? DeviceFlags.RESET : 0);
+    this.device.settle();
+    return { name: this.device.bdf, flags, numRegions: NUM_REGIONS, numIrqs: NUM_IRQS };
+  }
+
+  region(index: number): Region {
+    this.checkLive();
+    const made = this.#regions[index];
+    if (made !== undefined) return made;
+    const { fn, openState } = this.device;
+    const info = regionInfo(fn, index, openState.mappable);
+    let region: FileRegion;
+    if (index === RegionIndex.CONFIG) region = new ConfigRegion(this, info);
+    else if (info.size === 0) region = new AbsentRegion(this, info);
+    else region = index === RegionIndex.ROM ? new RomRegion(this, info) : new BarRegion(this, info);
+    this.#regions[index] = region;
+    return region;
+  }
+
+  irq(index: number): IrqInfo {
+    this.#begin();
+    try {
+      return this.device.openState.interrupts.info(index);
+    } finally {
+      this.device.settle();
+    }
+  }
+
+  setIrqs(request: SetIrqs): number {
+    this.#begin();
+    try {
+      return this.device.openState.interrupts.setIrqs(request);
+    } finally {
+      this.device.settle();
+    }
+  }
+
+  reset(): void {
+    this.#begin();
+    try {
+      this.device.reset();
+    } finally {
+      this.device.settle();
+    }
+  }
+
+  hotResetInfo(): readonly HotResetDependent[] {
+    this.#begin();
+    try {
+      return hotResetInfo(this.device);
+    } finally {
+      this.device.settle();
+    }
+  }
+
+  /** PCI_HOT_RESET's first checks, before its descriptors are looked at: `count` = how many were given. @throws VfioError EINVAL, ENODEV */
+  checkHotReset(count: number): void {
+    this.checkLive();
+    checkHotReset(this.device, count);
+  }
+
+  /**
+   * PCI_HOT_RESET.
+   *
+   * @param groups  the group files that own the devices of the bus
+   * @throws VfioError EINVAL, ENODEV, EBUSY, EAGAIN: see hot-reset.ts
+   */
+  hotReset(groups: readonly OwnedGroup[]): void {
+    this.#begin();
+    try {
+      hotReset(this.device, groups, this.device.ctx);
+    } finally {
+      this.device.settle();
+    }
+  }
+
+  /** @throws VfioError EINVAL, EEXIST, ENODEV, ENOSPC as B.8 IOEVENTFD */
+  ioeventfd(request: IoeventfdRequest): void {
+    this.#begin();
+    try {
+      this.device.openState.ioeventfds.set(request);
+    } finally {
+      this.device.settle();
+    }
+  }
+
+  feature(request: FeatureRequest): number {
+    this.#begin();
+    try {
+      return deviceFeature(this.device, request);
+    } finally {
+      this.device.settle();
+    }
+  }
+
+  get dma(): ContainerDmaSpace {
+    this.checkLive();
+    this.#dma ??= new ContainerDmaSpace(this.container, this.process, this.device.ctx);
+    return this.#dma;
+  }
+
+  on(listener: (event: DeviceEvent) => void): Disposable {
+    this.checkLive();
+    const entry = { call: listener };
+    this.#listeners.add(entry);
+    return { [Symbol.dispose]: () => void this.#listeners.delete(entry) };
+  }
+
+  get listening(): boolean {
+    return this.#listeners.size > 0;
+  }
+
+  /** What a listener throws is its own bug and stops nobody else. */
+  emit(event: DeviceEvent): void {
+    for (const entry of [...this.#listeners]) {
+      try {
+        entry.call(event);
+      } catch (error) {
+        const { bdf, ctx } = this.device;
+        ctx.log.log('error', `${bdf} event listener`, `${bdf}: a listener threw on '${event.kind}': ${String(error)}`);
+      }
+    }
+  }
+
+  close(): void {
+    if (this.closed) return;
+    this.closed = true;
+    this.#listeners.clear();
+    this.#releaseWhenUnused();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  /** A mapping was made: it holds the file. */
+  mapped(mapping: Disposable): void {
+    this.#mappings.add(mapping);
+  }
+
+  unmapped(mapping: Disposable): void {
+    this.#mappings.delete(mapping);
+    this.#releaseWhenUnused();
+  }
+
+  get mappings(): number {
+    return this.#mappings.size;
+  }
+
+  #begin(): void {
+    this.checkLive();
+    this.device.power.wake();
+  }
+
+  /** The process ended: its mappings go with its memory, its file with its descriptors. */
+  #exit(): void {
+    for (const mapping of [...this.#mappings]) mapping[Symbol.dispose]();
+    this.close();
+  }
+
+  #releaseWhenUnused(): void {
+    if (!this.closed || this.#mappings.size > 0 || this.#released) return;
+    this.#released = true;
+    this.#onExit[Symbol.dispose]();
+    this.device.released(this);
+  }
+}

@@ -1,0 +1,91 @@
+/**
+ * VFIO_DEVICE_FEATURE: the dispatcher with its order of errnos (B.7), and the features that a software device has: low power (B.10) and DMA_BUF.
+ * What a device does not have is ENOTTY, whatever else the request says.
+ *
+ * @see linux/drivers/vfio/vfio_main.c, vfio_ioctl_device_feature(); include/linux/vfio.h, vfio_check_feature()
+ */
+import type { FeatureRequest } from '../../abi/device.ts';
+import { Feature, FeatureFlags } from '../../abi/vfio.ts';
+import { VfioError } from '../../base/errno.ts';
+import { exportDmaBuf } from './dma-buf.ts';
+import type { VfioPciDevice } from './pci-device.ts';
+
+interface FeatureRow {
+  readonly name: string;
+  readonly op: 'get' | 'set';
+  /** Bytes of the fixed part of its data. */
+  readonly minSize: number;
+  /** Returns the bytes of `data` that a get has filled. */
+  run(device: VfioPciDevice, request: FeatureRequest): number;
+}
+
+/** VF_TOKEN is for SR-IOV functions, MIGRATION and DMA_LOGGING for models that implement them, BUS_MASTER for CDX: nobody here has these. */
+const features: ReadonlyMap<number, FeatureRow> = new Map<number, FeatureRow>([
+  [
+    Feature.LOW_POWER_ENTRY,
+    {
+      name: 'LOW_POWER_ENTRY',
+      op: 'set',
+      minSize: 0,
+      run: (device) => {
+        device.power.enterLowPower(null);
+        return 0;
+      },
+    },
+  ],
+  [
+    Feature.LOW_POWER_ENTRY_WITH_WAKEUP,
+    {
+      name: 'LOW_POWER_ENTRY_WITH_WAKEUP',
+      op: 'set',
+      minSize: 8,
+      run: (device, { sinks }) => {
+        const wakeup = sinks?.[0];
+        if (wakeup == null) throw new VfioError('EINVAL', `${device.bdf}: LOW_POWER_ENTRY_WITH_WAKEUP needs an eventfd to signal`);
+        device.power.enterLowPower(wakeup);
+        return 0;
+      },
+    },
+  ],
+  [
+    Feature.LOW_POWER_EXIT,
+    {
+      name: 'LOW_POWER_EXIT',
+      op: 'set',
+      minSize: 0,
+      run: (device) => {
+        device.power.exitLowPower();
+        return 0;
+      },
+    },
+  ],
+  [Feature.DMA_BUF, { name: 'DMA_BUF', op: 'get', minSize: 16, run: exportDmaBuf }],
+]);
+
+/**
+ * @returns bytes of `request.data` that a get has filled, 0 otherwise
+ * @throws VfioError EINVAL flags that do not exist or exclude each other; ENOTTY a feature the device does not have; EINVAL an operation it does
+ * not have, no operation at all, or data too short
+ */
+export function deviceFeature(device: VfioPciDevice, request: FeatureRequest): number {
+  const { feature, data } = request;
+  const { bdf } = device;
+  const probe = request.probe === true;
+  const get = request.get === true;
+  const set = request.set === true;
+  if (!Number.isInteger(feature) || feature < 0 || feature > FeatureFlags.MASK) {
+    throw new VfioError('EINVAL', `${bdf}: feature number ${String(feature)} does not fit 16 bits`);
+  }
+  if (!(data instanceof Uint8Array)) throw new VfioError('EFAULT', `${bdf}: data of feature ${feature} is not a Uint8Array`);
+  if (get && set && !probe) throw new VfioError('EINVAL', `${bdf}: feature ${feature}: get and set exclude each other unless probed`);
+  const row = features.get(feature);
+  if (row === undefined) throw new VfioError('ENOTTY', `${bdf} does not have feature ${feature}`);
+  if ((get && row.op !== 'get') || (set && row.op !== 'set')) {
+    throw new VfioError('EINVAL', `${bdf}: ${row.name} can only be ${row.op === 'get' ? 'got' : 'set'}`);
+  }
+  if (probe) return 0;
+  if (!get && !set) throw new VfioError('EINVAL', `${bdf}: ${row.name}: neither get, set nor probe`);
+  if (data.length < row.minSize)
+    throw new VfioError('EINVAL', `${bdf}: ${row.name} has ${row.minSize} bytes of data, ${data.length} were given`);
+  return row.run(device, request);
+}

@@ -1,0 +1,69 @@
+import { expect, it } from 'vitest';
+import { DeviceRig, errnoOfCall, plain, resettable } from '../../../tests/kit/device-rig.ts';
+import { Command, Config } from '../../abi/pci.ts';
+import { pm } from '../../pci/capabilities.ts';
+import type { HeapMemory } from '../../sys/fake.ts';
+
+it('S2-37 a function that does not decode its BAR answers ones and hears no write', () => {
+  const rig = new DeviceRig(plain);
+  const { host, config } = rig.fn;
+  host.write(0, 0, 4, 7);
+  expect(host.read(0, 0, 4)).toBe(7);
+  config.write(Config.COMMAND, 2, Command.IO);
+  host.write(0, 0, 4, 8);
+  expect([host.read(0, 0, 4), host.read(0, 0, 2), host.read(0, 0, 1), host.read64(0, 0)]).toEqual([
+    0xffff_ffff,
+    0xffff,
+    0xff,
+    0xffff_ffff_ffff_ffffn,
+  ]);
+  config.write(Config.COMMAND, 2, Command.MEMORY);
+  expect(host.read(0, 0, 4)).toBe(7);
+});
+
+it('S1-10 leaving D3hot without No_Soft_Reset resets the model and its configuration; with it nothing is lost', () => {
+  for (const noSoftReset of [true, false]) {
+    const rig = new DeviceRig({ ...plain, capabilities: [pm({ noSoftReset })] }, { params: { disableIdleD3: true } });
+    const { config, host } = rig.fn;
+    const control = config.findCapability(1) + 4;
+    config.write(control, 2, 3);
+    expect(host.powered).toBe(false);
+    config.write(control, 2, 0);
+    expect([host.powered, rig.model.resets]).toEqual([true, noSoftReset ? 0 : 1]);
+    expect(config.memoryEnabled).toBe(noSoftReset);
+    expect(rig.model.powers).toEqual(['D3hot', 'D0']);
+  }
+});
+
+it('S2-32 the device lock has one holder, named to the next', () => {
+  const { host } = new DeviceRig().fn;
+  const held = host.lock('a sysfs reset');
+  expect(() => host.lock('somebody else')).toThrow(/locked by a sysfs reset/);
+  expect(errnoOfCall(() => host.lock('somebody else'))).toBe('EAGAIN');
+  held[Symbol.dispose]();
+  using again = host.lock('somebody else');
+  held[Symbol.dispose]();
+  expect(host.lockedBy).toBe('somebody else');
+  again[Symbol.dispose]();
+  expect(host.lockedBy).toBe(null);
+});
+
+it('S2-30 a removed function lets go of its BAR memory and its model, once', async () => {
+  const made: ReturnType<typeof HeapMemory.allocate>[] = [];
+  const rig = new DeviceRig({ ...resettable, bars: [{ index: 0, size: 0x1000, type: 'mem32', backing: 'memory' }] });
+  made.push(rig.model.host.barMemory(0));
+  const { model, fn } = rig;
+  await rig.machine.remove(rig.bdf);
+  fn.host.dispose();
+  expect([model.disposed, made[0]!.references]).toEqual([1, 0]);
+  expect(fn.host.read(0, 0, 4)).toBe(0xffff_ffff);
+});
+
+it('S0-08 what a model logs is told at most once in five seconds for the same message', () => {
+  const rig = new DeviceRig();
+  for (let i = 0; i < 1000; i++) rig.model.host.log.log('warn', 'ring is full');
+  expect(rig.logged).toEqual(['warn: 0000:00:04.0: ring is full']);
+  rig.clock.advance(5001);
+  rig.model.host.log.log('warn', 'ring is full');
+  expect(rig.logged[1]).toBe('warn: 0000:00:04.0: ring is full (999 more since)');
+});

@@ -1,0 +1,139 @@
+import { expect, it } from 'vitest';
+import { DeviceRig, errnoOfCall, plain, ScriptedModel, setCommand } from '../../../tests/kit/device-rig.ts';
+import { Command } from '../../abi/pci.ts';
+import { Feature } from '../../abi/vfio.ts';
+import { pm } from '../../pci/capabilities.ts';
+import type { PciDeclaration } from '../../pci/declaration.ts';
+import type { FunctionSpec } from '../machine/machine-spec.ts';
+
+const { MEMORY, MASTER } = Command;
+
+function sibling(at: string, declaration: PciDeclaration = plain, driver: string | null = 'vfio-pci'): FunctionSpec {
+  return { at, model: { declaration, create: (host) => new ScriptedModel(host) }, driver };
+}
+
+/** Two functions behind a port; without ACS between them they are one group. */
+function twins(driver: string | null = 'vfio-pci'): DeviceRig {
+  return new DeviceRig(plain, { behindPort: true, others: [sibling('00.1', plain, driver)] });
+}
+
+it('B.8 HOT_RESET_INFO: ENODEV on a root bus', () => {
+  expect(errnoOfCall(() => new DeviceRig(plain).open().hotResetInfo())).toBe('ENODEV');
+});
+
+it('B.8 HOT_RESET_INFO: every function of the bus with its group', () => {
+  const rig = twins();
+  const groupId = rig.fn.group!.id;
+  expect(rig.open().hotResetInfo()).toEqual([
+    { bdf: '0000:01:00.0', groupId },
+    { bdf: '0000:01:00.1', groupId },
+  ]);
+});
+
+it('B.8 HOT_RESET: no group files EINVAL, root bus ENODEV, more than devices EINVAL', () => {
+  const onRoot = new DeviceRig(plain);
+  const file = onRoot.open();
+  expect(errnoOfCall(() => file.hotReset([]))).toBe('EINVAL');
+  expect(errnoOfCall(() => file.hotReset([onRoot.group]))).toBe('ENODEV');
+  const rig = twins();
+  const behind = rig.open();
+  expect(errnoOfCall(() => behind.hotReset([rig.group, rig.group, rig.group]))).toBe('EINVAL');
+  for (const count of [0, -1, 0.5, Number.NaN, 3, 2 ** 53]) expect(errnoOfCall(() => behind.checkHotReset(count))).toBe('EINVAL');
+  expect(errnoOfCall(() => behind.checkHotReset(2))).toBe(null);
+});
+
+it('B.8 HOT_RESET: resets every device of the bus once and gives back their configuration', () => {
+  const rig = twins();
+  const a = rig.open();
+  const b = rig.group.openDevice('0000:01:00.1');
+  const models = [rig.model, rig.machine.function('01:00.1').model as ScriptedModel];
+  setCommand(a, MEMORY | MASTER);
+  setCommand(b, MEMORY);
+  const before = [rig.fn, rig.machine.function('01:00.1')].map((fn) => [...fn.config.bytes]);
+  const mapping = b.region(0).map();
+  let during: unknown;
+  models[0]!.onReset = () => {
+    during = errnoOfCall(() => mapping.read32(0));
+  };
+  a.hotReset([rig.group]);
+  expect(models.map((m) => m.resets)).toEqual([1, 1]);
+  expect(during).toBe('BusError');
+  expect([rig.fn, rig.machine.function('01:00.1')].map((fn) => [...fn.config.bytes])).toEqual(before);
+  expect(mapping.read32(0)).toBe(0);
+});
+
+it('B.8 HOT_RESET: a device of a group that was not given is EINVAL, naming it, and nobody is reset', () => {
+  const rig = twins();
+  const file = rig.open();
+  const stranger = { group: { id: 99 } };
+  expect(errnoOfCall(() => file.hotReset([stranger]))).toBe('EINVAL');
+  expect(errnoOfCall(() => file.hotReset([{ group: null }]))).toBe('EINVAL');
+  expect(rig.model.resets).toBe(0);
+  expect(() => file.hotReset([stranger])).toThrow(/0000:01:00\.0 of group/);
+});
+
+it('B.8 HOT_RESET: a function of the bus that is not under vfio-pci is EINVAL', () => {
+  const rig = twins(null);
+  expect(() => rig.open().hotReset([rig.group])).toThrow(/0000:01:00\.1, which is not under vfio-pci/);
+  expect(errnoOfCall(() => rig.open().hotReset([rig.group]))).toBe('EINVAL');
+});
+
+it('B.8 HOT_RESET: EAGAIN while somebody holds the lock of one device, EBUSY while one is being reset', () => {
+  const rig = twins();
+  const file = rig.open();
+  const other = rig.machine.function('01:00.1');
+  {
+    using _held = other.vfio!.lock('another driver');
+    expect(errnoOfCall(() => file.hotReset([rig.group]))).toBe('EAGAIN');
+    expect(rig.fn.host.lockedBy).toBe(null);
+  }
+  let nested: unknown;
+  rig.model.onReset = () => {
+    nested = errnoOfCall(() => file.hotReset([rig.group]));
+  };
+  file.hotReset([rig.group]);
+  expect(nested).toBe('EBUSY');
+  expect([rig.model.resets, (other.model as ScriptedModel).resets]).toEqual([1, 1]);
+});
+
+it('B.8 HOT_RESET: an unopened device of the set is reset too and sleeps again', () => {
+  const sleepy = { ...plain, capabilities: [pm()] };
+  const rig = new DeviceRig(sleepy, { behindPort: true, others: [sibling('00.1', sleepy)] });
+  const other = rig.machine.function('01:00.1');
+  expect(other.vfio!.power.state).toBe('D3hot');
+  rig.open().hotReset([rig.group]);
+  expect((other.model as ScriptedModel).resets).toBe(1);
+  expect(other.vfio!.power.state).toBe('D3hot');
+});
+
+it('B.8 HOT_RESET: a device in low power is woken for the reset and sleeps again', () => {
+  const sleepy = { ...plain, capabilities: [pm()] };
+  const rig = new DeviceRig(sleepy, { behindPort: true, others: [sibling('00.1', sleepy)] });
+  const other = rig.group.openDevice('0000:01:00.1');
+  other.feature({ feature: Feature.LOW_POWER_ENTRY, set: true, data: new Uint8Array(0) });
+  let during: unknown;
+  (rig.machine.function('01:00.1').model as ScriptedModel).onReset = () => {
+    during = other.device.power.asleep;
+  };
+  rig.open().hotReset([rig.group]);
+  expect([during, other.device.power.asleep, other.device.power.state]).toEqual([false, true, 'D3hot']);
+});
+
+it('B.8 dev_set: on a root bus a device is alone, so a closed one is not reset with its neighbours', () => {
+  const rig = new DeviceRig(plain, { others: [sibling('05.0')] });
+  rig.open().close();
+  expect(rig.device.needsReset).toBe(true);
+  expect([rig.model.resets, (rig.machine.function('00:05.0').model as ScriptedModel).resets]).toEqual([0, 0]);
+});
+
+it('B.8 dev_set: the bus is not reset while a function on it is outside of vfio, or locked', () => {
+  const outside = twins(null);
+  outside.open().close();
+  expect(outside.device.needsReset).toBe(true);
+  const locked = twins();
+  const file = locked.open();
+  using _held = locked.machine.function('01:00.1').vfio!.lock('another driver');
+  file.close();
+  expect(locked.device.needsReset).toBe(true);
+  expect(locked.model.resets).toBe(0);
+});

@@ -1,0 +1,117 @@
+/**
+ * Reset of a whole bus or slot: who is hit (HOT_RESET_INFO), who may ask for it (HOT_RESET), and the retry for devices that could not be reset
+ * alone when they were closed (S2-31).
+ *
+ * @see linux/drivers/vfio/pci/vfio_pci_core.c, vfio_pci_dev_set_hot_reset(), vfio_pci_dev_set_try_reset()
+ */
+import type { HotResetDependent } from '../../abi/device.ts';
+import { Cleanup } from '../../base/cleanup.ts';
+import { VfioError } from '../../base/errno.ts';
+import type { EngineContext } from '../context.ts';
+import type { HostedFunction } from './hosted-function.ts';
+import type { VfioPciDevice } from './pci-device.ts';
+import { quiesce } from './reset.ts';
+
+/** A group file as HOT_RESET takes it: proof that the caller owns the devices of that group. */
+export interface OwnedGroup {
+  readonly group: { readonly id: number } | null;
+}
+
+/** vfio's device set: the devices under vfio-pci whose resets concern each other. On a root bus a device is alone in it. */
+export function deviceSet(device: VfioPciDevice): readonly VfioPciDevice[] {
+  const { fn } = device;
+  if (fn.inBusReset() === null) return [device];
+  return fn
+    .onSameBus()
+    .map((f) => f.vfio)
+    .filter((d) => d !== null);
+}
+
+function membersOrEnodev(device: VfioPciDevice): readonly HostedFunction[] {
+  const members = device.fn.inBusReset();
+  if (members === null) {
+    throw new VfioError('ENODEV', `${device.bdf} sits on a root bus, which cannot be reset`, { fix: 'Put the device behind a root port.' });
+  }
+  return members;
+}
+
+/** @throws VfioError ENODEV on a root bus; EPERM when one of the devices has no group */
+export function hotResetInfo(device: VfioPciDevice): readonly HotResetDependent[] {
+  return membersOrEnodev(device).map((fn) => {
+    if (fn.group === null) throw new VfioError('EPERM', `${fn.bdf} is on the bus of ${device.bdf} and has no group`);
+    return { bdf: fn.bdf, groupId: fn.group.id };
+  });
+}
+
+/** What PCI_HOT_RESET checks before it looks at a descriptor. @throws VfioError EINVAL none, or more than devices; ENODEV on a root bus */
+export function checkHotReset(device: VfioPciDevice, count: number): void {
+  if (!Number.isInteger(count) || count <= 0) {
+    throw new VfioError('EINVAL', `hot reset of ${device.bdf} needs the group files that own its bus; ${String(count)} given`);
+  }
+  const members = membersOrEnodev(device);
+  if (count > members.length) {
+    throw new VfioError('EINVAL', `hot reset of ${device.bdf}: ${count} group files for ${members.length} devices`);
+  }
+}
+
+/**
+ * @throws VfioError EINVAL, ENODEV as `checkHotReset`; EINVAL when a device on the bus is not under vfio-pci or its group is not among `groups`;
+ * EBUSY when one of the devices is being reset; EAGAIN when somebody holds the device lock of one
+ */
+export function hotReset(device: VfioPciDevice, groups: readonly OwnedGroup[], ctx: EngineContext): void {
+  checkHotReset(device, groups.length);
+  const members = membersOrEnodev(device);
+  const set = deviceSet(device);
+  for (const fn of members) {
+    if (!set.some((d) => d.fn === fn)) {
+      throw new VfioError('EINVAL', `hot reset of ${device.bdf} would hit ${fn.bdf}, which is not under vfio-pci`, {
+        culprits: [{ bdf: fn.bdf, driver: fn.driver, why: 'it would be reset too', fix: `vfio bind ${fn.bdf} vfio-pci` }],
+      });
+    }
+  }
+  for (const { fn } of set) {
+    if (!groups.some(({ group }) => group !== null && group.id === fn.group?.id)) {
+      throw new VfioError('EINVAL', `hot reset of ${device.bdf} would hit ${fn.bdf} of group ${fn.group?.id}, which was not given`, {
+        culprits: [{ bdf: fn.bdf, driver: fn.driver, why: 'it would be reset too', fix: `open group ${fn.group?.id} and pass it` }],
+      });
+    }
+  }
+  for (const other of set) {
+    if (other.resetting) throw new VfioError('EBUSY', `${other.bdf} is being reset`);
+  }
+  resetBus(members, set, ctx);
+}
+
+/** Reset all of `members`; those of `set` are told before and after. @throws VfioError EAGAIN, nothing changed */
+function resetBus(members: readonly HostedFunction[], set: readonly VfioPciDevice[], ctx: EngineContext): void {
+  using locks = new Cleanup();
+  for (const fn of members) locks.use(fn.host.lock('a bus reset'));
+  ctx.faults.step('device.bus-reset');
+  for (const device of set) device.beginReset();
+  try {
+    const saved = members.map((fn) => fn.config.save());
+    for (const fn of members) quiesce(fn);
+    for (const fn of members) fn.host.functionReset();
+    for (const [i, fn] of members.entries()) fn.config.restore(saved[i]!);
+  } finally {
+    for (const device of set) device.endReset();
+  }
+}
+
+/**
+ * The last device of its set was closed. When one of them still needs a reset, the bus may be reset now that nobody uses it. Failing is no
+ * error: they keep needing it.
+ */
+export function tryResetSet(device: VfioPciDevice, ctx: EngineContext): void {
+  const set = deviceSet(device);
+  if (!set.some((d) => d.needsReset) || set.some((d) => d.openCount > 0)) return;
+  const members = device.fn.inBusReset();
+  if (members === null || !members.every((fn) => set.some((d) => d.fn === fn))) return;
+  try {
+    resetBus(members, set, ctx);
+  } catch (error) {
+    ctx.log.log('info', `${device.bdf} bus reset`, `${device.bdf}: its bus could not be reset: ${String(error)}`);
+    return;
+  }
+  for (const each of set) each.needsReset = false;
+}

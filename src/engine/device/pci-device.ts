@@ -1,0 +1,411 @@
+/**
+ * VfioPciDevice: a function while it is bound to vfio-pci, shared by all its open files. Enabled and reset with the first file, quiesced, reset
+ * and restored with the last, in the order of S2-30: bus mastering off, interrupts off, reset, configuration back, and only then may the
+ * IOMMU domain go.
+ *
+ * @see linux/drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_enable(), vfio_pci_core_disable(), vfio_pci_core_register_device()
+ */
+import type { DeviceEvent } from '../../abi/device.ts';
+import type { Width } from '../../abi/device-host.ts';
+import { Command, Config } from '../../abi/pci.ts';
+import { Cleanup } from '../../base/cleanup.ts';
+import { VfioError } from '../../base/errno.ts';
+import type { SavedConfig } from '../../pci/config-space.ts';
+import type { EngineContext } from '../context.ts';
+import type { Container } from '../dma/container.ts';
+import type { Process } from '../dma/process.ts';
+import { Interrupts } from '../interrupts/interrupts.ts';
+import { DeviceFile } from './device-file.ts';
+import { matchesName } from './device-name.ts';
+import { checkBindable, hasBrokenIntx } from './device-policy.ts';
+import type { FunctionHost } from './host.ts';
+import type { DeviceFileHolder, HostedFunction } from './hosted-function.ts';
+import { tryResetSet } from './hot-reset.ts';
+import { Ioeventfds, type IoeventfdTarget } from './ioeventfd.ts';
+import { DevicePower } from './power.ts';
+import { mappableBars } from './region-info.ts';
+import { resetFunction, runReset } from './reset.ts';
+import { Suspension } from './suspend.ts';
+import { ReleaseRequest, type ReleaseTarget } from './unplug.ts';
+import { VirtualConfig } from './virtual-config.ts';
+
+/** What exists from the first open to the last close. */
+export interface OpenState {
+  readonly vconfig: VirtualConfig;
+  readonly interrupts: Interrupts;
+  readonly ioeventfds: Ioeventfds;
+  /** By BAR. */
+  readonly mappable: readonly boolean[];
+  /** The reset at open worked: RESET exists. */
+  readonly resetWorks: boolean;
+  /** Configuration after that reset, put back at the last close. */
+  readonly saved: SavedConfig;
+}
+
+export class VfioPciDevice implements IoeventfdTarget, ReleaseTarget {
+  readonly fn: HostedFunction;
+  readonly ctx: EngineContext;
+  readonly bdf: string;
+  readonly host: FunctionHost;
+  readonly power: DevicePower;
+  /** True while accesses have to go the long way: gone, in reset, or in low power. One flag, because every register access looks at it. */
+  slow = false;
+  /** Why it is no longer there for its users; null while it is. */
+  gone: string | null = null;
+  resetting = false;
+  /** It was closed without a reset: the next chance is a reset of its bus (S2-31). */
+  needsReset = false;
+  readonly #files = new Set<DeviceFile>();
+  readonly #suspension: Suspension;
+  #open: OpenState | null = null;
+  #leaving: ReleaseRequest | null = null;
+
+  private constructor(fn: HostedFunction, ctx: EngineContext) {
+    this.fn = fn;
+    this.ctx = ctx;
+    this.bdf = fn.bdf;
+    this.host = fn.host;
+    this.power = new DevicePower(fn.bdf, fn.config, {
+      sleep: () => this.#open?.interrupts.sleep(),
+      wake: () => this.#open?.interrupts.wake(),
+      restored: () => this.#open?.interrupts.restore(),
+      changed: () => this.#updateSlow(),
+    });
+    this.#suspension = new Suspension(this);
+  }
+
+  /**
+   * Bind: check that vfio-pci can drive `fn`, and put it to sleep until somebody opens it. Does not touch `fn.vfio`.
+   *
+   * @throws VfioError EINVAL bridge header, no IOMMU or not coherent, denied id; ENODEV with requireReset and no reset method
+   */
+  static probe(fn: HostedFunction, ctx: EngineContext): VfioPciDevice {
+    checkBindable(fn, ctx);
+    const device = new VfioPciDevice(fn, ctx);
+    device.#idle();
+    return device;
+  }
+
+  /** GET_DEVICE_FD's string against this device. False = another device's name. @throws VfioError EINVAL bad, unknown or unused option */
+  matches(nameAndOptions: string): boolean {
+    return matchesName(this.bdf, nameAndOptions);
+  }
+
+  /**
+   * One more file.
+   *
+   * @throws VfioError ENODEV being unplugged or gone; EAGAIN somebody holds the device lock; what a fault plan makes a step fail with. Nothing has
+   * changed then.
+   */
+  open(holder: DeviceFileHolder, container: Container, process: Process): DeviceFile {
+    if (this.gone !== null) throw this.goneError();
+    if (this.#leaving !== null) throw new VfioError('ENODEV', `${this.bdf} is being unbound or unplugged`);
+    const first = this.#files.size === 0;
+    if (first) this.#open = this.#enable();
+    try {
+      this.ctx.faults.step('device.open');
+      const file = new DeviceFile(this, holder, container, process);
+      this.#files.add(file);
+      return file;
+    } catch (error) {
+      if (first) this.#disable();
+      throw error;
+    }
+  }
+
+  /** Files not yet released; 0 once it was taken from them. */
+  get openCount(): number {
+    return this.gone === null ? this.#files.size : 0;
+  }
+
+  get files(): readonly DeviceFile[] {
+    return [...this.#files];
+  }
+
+  /** Only while open. */
+  get openState(): OpenState {
+    if (this.#open === null) throw this.goneError();
+    return this.#open;
+  }
+
+  isOpen(state: OpenState): boolean {
+    return this.#open === state;
+  }
+
+  goneError(): VfioError {
+    return new VfioError('ENODEV', `${this.bdf} is gone: ${this.gone ?? 'it is not open'}`);
+  }
+
+  #enable(): OpenState {
+    const { fn, ctx } = this;
+    const { config } = fn;
+    using undo = new Cleanup();
+    ctx.faults.step('device.enable.power');
+    this.power.setState('D0');
+    undo.defer(() => this.#idle());
+    const { command } = config;
+    undo.defer(() => config.write(Config.COMMAND, 2, command));
+    // Nothing that is restored later may have bus mastering on (S2-26).
+    config.writeBits(Config.COMMAND, 2, 0, Command.MASTER);
+    ctx.faults.step('device.enable.decode');
+    config.writeBits(Config.COMMAND, 2, 0xffff, decodeBits(fn));
+    ctx.faults.step('device.enable.reset');
+    const resetWorks = this.#resetAtOpen();
+    ctx.faults.step('device.enable.save');
+    const saved = config.save();
+    ctx.faults.step('device.enable.config');
+    const noIntx = hasBrokenIntx(fn.declaration);
+    const vconfig = this.#virtualConfig(noIntx);
+    ctx.faults.step('device.enable.interrupts');
+    const { irq: host, msix } = this.host;
+    const virtualPin = () => vconfig.interruptPin;
+    const interrupts = new Interrupts({ bdf: this.bdf, ctx, config, host, msix, virtualPin, noIntx });
+    interrupts.open();
+    undo.move();
+    return { vconfig, interrupts, ioeventfds: new Ioeventfds(this), mappable: mappableBars(fn, ctx.pageSize), resetWorks, saved };
+  }
+
+  /** False when the device has no reset that works (S2-31). @throws VfioError EAGAIN when the lock is held: waiting could dead-lock (S2-32) */
+  #resetAtOpen(): boolean {
+    try {
+      resetFunction(this.fn, this.ctx);
+      return true;
+    } catch (error) {
+      if (!(error instanceof VfioError) || error.code === 'EAGAIN') throw error;
+      return false;
+    }
+  }
+
+  #virtualConfig(noIntx: boolean): VirtualConfig {
+    return new VirtualConfig(
+      this.fn.config,
+      {
+        // Mappings look at `memoryEnabled` in every access: there is nothing to revoke.
+        memoryDisabled: () => {},
+        intxDisable: (on) => this.#open?.interrupts.intxDisable(on),
+        setPowerState: (state) => this.power.setState(state),
+        functionReset: () => this.#userReset(),
+        msiEnabled: () => this.#open?.interrupts.type === 'msi',
+        msiQueueMax: () => this.#open?.interrupts.msiQueueMax ?? 0,
+      },
+      { noIntx },
+    );
+  }
+
+  /** VFIO_DEVICE_RESET. @throws VfioError EINVAL without a working reset; EAGAIN when somebody holds the device lock */
+  reset(): void {
+    if (!this.openState.resetWorks) {
+      throw new VfioError('EINVAL', `${this.bdf} has no reset that works on it alone`, { fix: 'Reset its bus (HOT_RESET), or close it.' });
+    }
+    this.host.checkUnlocked();
+    this.#resetOpen();
+  }
+
+  #resetOpen(): void {
+    this.beginReset();
+    try {
+      resetFunction(this.fn, this.ctx);
+    } finally {
+      this.endReset();
+    }
+  }
+
+  /** The user wrote a reset bit in config space. What cannot be done has no effect, as in hardware. */
+  #userReset(): void {
+    if (this.host.lockedBy !== null) return;
+    try {
+      this.#resetOpen();
+    } catch (error) {
+      this.ctx.log.log('warn', `${this.bdf} user reset`, `${this.bdf}: reset asked for through config space failed: ${String(error)}`);
+    }
+  }
+
+  /** A reset is about to hit the function: mappings fault, it is awake and in D0. */
+  beginReset(): void {
+    this.resetting = true;
+    this.#updateSlow();
+    this.power.wake();
+    this.power.setState('D0');
+  }
+
+  /** Its configuration is back: what lives in registers beyond that follows. */
+  endReset(): void {
+    this.resetting = false;
+    this.#open?.interrupts.restore();
+    this.#updateSlow();
+    if (this.#open === null) this.#idle();
+    else this.settle();
+  }
+
+  /** A file was closed and has no mapping left. */
+  released(file: DeviceFile): void {
+    this.#files.delete(file);
+    const last = this.#files.size === 0;
+    try {
+      this.#suspension.forget(file);
+      if (last && this.gone === null) this.#disable();
+    } finally {
+      file.holder.deviceReleased(file);
+    }
+    if (last && this.#leaving !== null) this.#left();
+  }
+
+  #disable(): void {
+    const { interrupts, ioeventfds, resetWorks, saved } = this.openState;
+    const { config } = this.fn;
+    this.power.release();
+    this.#suspension.end();
+    config.writeBits(Config.COMMAND, 2, 0, Command.MASTER);
+    interrupts.disableAll();
+    ioeventfds.clear();
+    this.#open = null;
+    this.needsReset = true;
+    config.restore(saved);
+    if (resetWorks) this.#resetAtClose();
+    config.restore(saved);
+    this.#updateSlow();
+    tryResetSet(this, this.ctx);
+    this.#idle();
+  }
+
+  /** Without the lock there is no reset: waiting for it could dead-lock, and the next chance is the bus. */
+  #resetAtClose(): void {
+    if (this.host.lockedBy !== null) return;
+    using _lock = this.host.lock('its last close');
+    try {
+      runReset(this.fn, this.ctx);
+      this.needsReset = false;
+    } catch (error) {
+      this.ctx.log.log('warn', `${this.bdf} reset at close`, `${this.bdf}: reset at last close failed: ${String(error)}`);
+    }
+  }
+
+  /** Unused devices sleep (B.8 idle D3). */
+  #idle(): void {
+    if (!this.ctx.params.disableIdleD3 && this.#open === null && this.#leaving === null) this.power.setState('D3hot');
+  }
+
+  #updateSlow(): void {
+    this.slow = this.gone !== null || this.resetting || this.power.engaged;
+  }
+
+  /** After an access: low power again when it was asked for. */
+  settle(): void {
+    if (this.slow && this.#open !== null) this.power.settle();
+  }
+
+  /** Wake from low power from outside (PME): ends LOW_POWER_ENTRY_WITH_WAKEUP, else the device goes back to sleep. */
+  wake(): void {
+    if (this.#open === null) return;
+    this.power.wake();
+    this.settle();
+  }
+
+  // ---- Why an access is refused now
+
+  /** What makes a load from a mapping fault now; null when it does not. */
+  mappingFault(): string | null {
+    if (this.gone !== null || this.#open === null) return 'the device is gone';
+    if (this.resetting) return 'the device is being reset';
+    if (this.power.engaged) return 'the device is in low power';
+    if (this.fn.config.sleeping) return 'the device is in D3hot';
+    return this.#open.vconfig.memoryEnabled ? null : 'memory decoding is off (COMMAND.Memory)';
+  }
+
+  closedGate(what: string): VfioError {
+    const cause = this.mappingFault() ?? 'it does not answer';
+    return new VfioError('EIO', `${what}: ${cause}`, { fix: 'Set COMMAND bit 1 and PMCSR to D0 in config space.' });
+  }
+
+  // ---- IoeventfdTarget
+
+  get msix(): FunctionHost['msix'] {
+    return this.host.msix;
+  }
+
+  barSize(index: number): number {
+    return this.host.bar(index)?.size ?? 0;
+  }
+
+  signalled(bar: number, offset: number, size: number, data: bigint): void {
+    if (this.#open === null || this.resetting) return;
+    if (this.host.bar(bar)!.type !== 'io' && !this.#open.vconfig.memoryEnabled) return;
+    const value = Number(BigInt.asUintN(8 * size, data));
+    if (offset % size === 0) this.host.write(bar, offset, size as Width, value);
+    else for (let i = 0; i < size; i++) this.host.write(bar, offset + i, 1, (value >>> (8 * i)) & 0xff);
+  }
+
+  // ---- Leaving: unbind, unplug (S2-41)
+
+  /**
+   * Unbind or unplug: refuse opens at once, ask users to let go, resolve when the last one did, or was revoked after
+   * `ctx.params.forceRevokeAfterMs`. Idempotent.
+   */
+  unregister(): Promise<void> {
+    if (this.#leaving !== null) return this.#leaving.promise;
+    this.#leaving = new ReleaseRequest(this, this.ctx);
+    if (this.openCount === 0) this.#left();
+    else this.#leaving.start();
+    return this.#leaving.promise;
+  }
+
+  request(): boolean {
+    let told = this.#open?.interrupts.signalRequest() ?? false;
+    for (const file of this.files) {
+      if (file.listening) told = true;
+      file.emit({ kind: 'request' });
+    }
+    return told;
+  }
+
+  /** Take the device from its users: every call ENODEV, mappings fault, nothing of it reaches memory or a sink any more. */
+  revoke(reason: string): void {
+    if (this.gone !== null) return;
+    this.gone = reason;
+    this.#updateSlow();
+    if (this.#open !== null) this.#disable();
+    this.ctx.log.log('warn', `${this.bdf} revoked`, `${this.bdf} was taken from its users: ${reason}`);
+    this.#tell({ kind: 'gone', reason });
+    if (this.#leaving !== null) this.#left();
+  }
+
+  #left(): void {
+    this.gone ??= 'it was unbound';
+    this.#updateSlow();
+    this.power.setState('D0');
+    this.#leaving!.released();
+  }
+
+  #tell(event: DeviceEvent): void {
+    for (const file of this.files) file.emit(event);
+  }
+
+  // ---- What the machine tells it
+
+  /** S2-42: tell the users, wait for all acknowledgements or ctx.params.suspendTimeoutMs, then block DMA and power down. */
+  suspend(): Promise<void> {
+    return this.#suspension.suspend();
+  }
+
+  resume(): void {
+    this.#suspension.resume();
+  }
+
+  /** Hold the device lock, as a sysfs reset or another driver would: opens and resets give EAGAIN meanwhile (S2-32). @throws VfioError EAGAIN */
+  lock(who: string): Disposable {
+    return this.host.lock(who);
+  }
+
+  /** An uncorrectable error was reported (AER): ERR sink and 'error' event. @see vfio_pci_core_aer_err_detected() */
+  reportError(): void {
+    this.#open?.interrupts.signalError();
+    this.#tell({ kind: 'error' });
+  }
+}
+
+/** COMMAND bits for the kinds of BARs the function has. */
+function decodeBits({ declaration }: HostedFunction): number {
+  let bits = declaration.rom === undefined ? 0 : Command.MEMORY;
+  for (const bar of declaration.bars ?? []) bits |= bar.type === 'io' ? Command.IO : Command.MEMORY;
+  return bits;
+}

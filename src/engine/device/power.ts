@@ -1,0 +1,128 @@
+/**
+ * Power of one device under vfio-pci: D-states that the user asks for through PMCSR, low power that it asks for through FEATURE (B.10), and
+ * D3hot while nobody uses it (B.8 idle D3).
+ *
+ * @see linux/drivers/vfio/pci/vfio_pci_core.c, vfio_pci_set_power_state(), vfio_pci_runtime_pm_entry(), vfio_pci_core_runtime_suspend()
+ * @see PCI Power Management 1.2, 5.4 (D3hot to D0)
+ */
+import type { InterruptSink } from '../../abi/device.ts';
+import { CapId, Pm, PowerState } from '../../abi/pci.ts';
+import { VfioError } from '../../base/errno.ts';
+import type { ConfigSpace, SavedConfig } from '../../pci/config-space.ts';
+
+/** What sleeping and waking do to the rest of the device. */
+export interface PowerHooks {
+  /** About to sleep: mask INTx unless the user had. */
+  sleep(): void;
+  /** Awake and configured again: unmask INTx when `sleep` masked it. */
+  wake(): void;
+  /** The hardware lost its configuration and it was put back: messages have to be programmed again. */
+  restored(): void;
+  /** `engaged` may have changed. */
+  changed(): void;
+}
+
+export class DevicePower {
+  /** The user has asked for low power: mappings fault, other accesses wake the device for as long as they take. */
+  engaged = false;
+  /** Asleep now, within `engaged`. */
+  asleep = false;
+  readonly #bdf: string;
+  readonly #config: ConfigSpace;
+  readonly #hooks: PowerHooks;
+  /** Offset of PMCSR; -1 without a power management capability. */
+  readonly #control: number;
+  /** A D3hot to D0 transition loses the configuration, so that it is saved before and restored after. */
+  readonly #losesConfig: boolean;
+  #saved: SavedConfig | null = null;
+  #wakeup: InterruptSink | null = null;
+
+  constructor(bdf: string, config: ConfigSpace, hooks: PowerHooks) {
+    this.#bdf = bdf;
+    this.#config = config;
+    this.#hooks = hooks;
+    const pm = config.findCapability(CapId.PM);
+    this.#control = pm === 0 ? -1 : pm + Pm.CTRL;
+    this.#losesConfig = pm !== 0 && (config.read(pm + Pm.CTRL, 2) & Pm.CTRL_NO_SOFT_RESET) === 0;
+  }
+
+  get state(): 'D0' | 'D3hot' {
+    return this.#config.sleeping ? 'D3hot' : 'D0';
+  }
+
+  /** Nothing without a power management capability. */
+  setState(state: 'D0' | 'D3hot'): void {
+    if (this.#control < 0) return;
+    if (state === 'D3hot') {
+      if (this.#config.sleeping) return;
+      if (this.#losesConfig) this.#saved = this.#config.save();
+      this.#write(PowerState.D3HOT);
+      return;
+    }
+    this.#write(PowerState.D0);
+    const saved = this.#saved;
+    if (saved === null) return;
+    this.#saved = null;
+    this.#config.restore(saved);
+    this.#hooks.restored();
+  }
+
+  #write(state: number): void {
+    if (this.#config.powerState !== state) this.#config.writeBits(this.#control, 2, state, Pm.CTRL_STATE_MASK);
+  }
+
+  /**
+   * LOW_POWER_ENTRY, with `wakeup` LOW_POWER_ENTRY_WITH_WAKEUP. The device goes to sleep when the call that asked is over: see `settle`.
+   *
+   * @throws VfioError EINVAL when low power was asked for already
+   */
+  enterLowPower(wakeup: InterruptSink | null): void {
+    if (this.engaged) {
+      throw new VfioError('EINVAL', `${this.#bdf} is in low power already`, { fix: 'LOW_POWER_EXIT first.' });
+    }
+    this.engaged = true;
+    this.#wakeup = wakeup === null ? null : wakeup.get();
+    this.#hooks.changed();
+  }
+
+  /** LOW_POWER_EXIT, and the end of a wake-up mode. Idempotent. Call when awake. */
+  exitLowPower(): void {
+    if (!this.engaged) return;
+    this.engaged = false;
+    const wakeup = this.#wakeup;
+    this.#wakeup = null;
+    wakeup?.put();
+    this.#hooks.changed();
+  }
+
+  /** Somebody needs the device now. With a wake-up descriptor this signals it and ends the mode. */
+  wake(): void {
+    if (!this.asleep) return;
+    this.asleep = false;
+    this.setState('D0');
+    this.#hooks.wake();
+    if (this.#wakeup === null) return;
+    this.#wakeup.signal();
+    this.exitLowPower();
+  }
+
+  /** Whoever needed the device is done: back to sleep when low power is still asked for. */
+  settle(): void {
+    if (!this.engaged || this.asleep) return;
+    // A user's own D3hot is left first: the platform decides the state from here on, and waking means D0.
+    this.setState('D0');
+    this.#hooks.sleep();
+    this.setState('D3hot');
+    this.asleep = true;
+  }
+
+  /** The last file is closing: awake, in D0, and no wake-up is owed to anybody. */
+  release(): void {
+    const wakeup = this.#wakeup;
+    this.#wakeup = null;
+    wakeup?.put();
+    this.wake();
+    this.exitLowPower();
+    this.setState('D0');
+  }
+}

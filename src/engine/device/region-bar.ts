@@ -1,0 +1,202 @@
+/**
+ * A BAR through the device file: the gate, the split into naturally aligned accesses, and the hidden MSI-X table.
+ *
+ * The register accesses (`read32` and its like) are the hot path: a few compares, then the model. Whatever is not plain (misaligned, the end of the
+ * region, a gate that is not open, the MSI-X table) goes the long way, which also knows the errno.
+ *
+ * @see linux/drivers/vfio/pci/vfio_pci_rdwr.c, vfio_pci_core_do_io_rw()
+ */
+import type { RegionInfo, RegionMapping } from '../../abi/device.ts';
+import { WINDOW_BYTES } from '../../abi/memory.ts';
+import { RegionFlags } from '../../abi/vfio.ts';
+import { checkU64, hex } from '../../base/check.ts';
+import { VfioError } from '../../base/errno.ts';
+import type { DeviceFile } from './device-file.ts';
+import type { FunctionHost } from './host.ts';
+import { FileRegion, load, store } from './region-io.ts';
+import { BarMapping } from './region-mapping.ts';
+
+export class BarRegion extends FileRegion {
+  readonly #host: FunctionHost;
+  readonly #bar: number;
+  readonly #size: number;
+  /** Memory BARs answer only while memory decoding is on; I/O BARs are not gated. */
+  readonly #gated: boolean;
+  /** Widest access: I/O space has no 64-bit cycles. */
+  readonly #widest: 4 | 8;
+  /** Bytes [start, end) hold the MSI-X table: reads give ones, writes are dropped. Never rounded to pages (S2-34). */
+  readonly #hiddenStart: number;
+  readonly #hiddenEnd: number;
+  readonly #windows: readonly Uint8Array<ArrayBufferLike>[] | null;
+
+  constructor(file: DeviceFile, info: RegionInfo) {
+    super(file, info);
+    this.#host = file.device.host;
+    this.#bar = info.index;
+    this.#size = info.size;
+    const bar = this.#host.bar(info.index)!;
+    this.#gated = bar.type !== 'io';
+    this.#widest = bar.type === 'io' ? 4 : 8;
+    const { msix } = this.#host;
+    const hides = msix !== null && msix.bar === info.index;
+    this.#hiddenStart = hides ? msix.start : Number.POSITIVE_INFINITY;
+    this.#hiddenEnd = hides ? msix.end : Number.POSITIVE_INFINITY;
+    const plain = bar.backing === 'memory' && msix?.bar !== info.index && msix?.pbaBar !== info.index;
+    this.#windows = plain ? this.#host.barMemory(info.index).windows : null;
+  }
+
+  /** Whether an aligned access of `width` bytes can go straight to the function. False also for offsets that are no integers. */
+  #straight(offset: number, width: number): boolean {
+    return (
+      !this.device.slow &&
+      !this.file.closed &&
+      offset >>> 0 === offset &&
+      (offset & (width - 1)) === 0 &&
+      offset + width <= this.#size &&
+      (offset + width <= this.#hiddenStart || offset >= this.#hiddenEnd) &&
+      (!this.#gated || this.vconfig.memoryEnabled)
+    );
+  }
+
+  override read8(offset: number): number {
+    return this.#straight(offset, 1) ? this.#host.read(this.#bar, offset, 1) : this.readRegister(offset, 1);
+  }
+
+  override read16(offset: number): number {
+    return this.#straight(offset, 2) ? this.#host.read(this.#bar, offset, 2) : this.readRegister(offset, 2);
+  }
+
+  override read32(offset: number): number {
+    return this.#straight(offset, 4) ? this.#host.read(this.#bar, offset, 4) : this.readRegister(offset, 4);
+  }
+
+  override read64(offset: number): bigint {
+    return this.#widest === 8 && this.#straight(offset, 8) ? this.#host.read64(this.#bar, offset) : super.read64(offset);
+  }
+
+  override write8(offset: number, value: number): void {
+    if ((value & 0xff) === value && this.#straight(offset, 1)) this.#host.write(this.#bar, offset, 1, value);
+    else this.writeRegister(offset, 1, value);
+  }
+
+  override write16(offset: number, value: number): void {
+    if ((value & 0xffff) === value && this.#straight(offset, 2)) this.#host.write(this.#bar, offset, 2, value);
+    else this.writeRegister(offset, 2, value);
+  }
+
+  override write32(offset: number, value: number): void {
+    if (value >>> 0 === value && this.#straight(offset, 4)) this.#host.write(this.#bar, offset, 4, value);
+    else this.writeRegister(offset, 4, value);
+  }
+
+  override write64(offset: number, value: bigint): void {
+    checkU64(value, 'value');
+    if (this.#widest === 8 && this.#straight(offset, 8)) this.#host.write64(this.#bar, offset, value);
+    else super.write64(offset, value);
+  }
+
+  protected readBytes(offset: number, into: Uint8Array): number {
+    if (offset >= this.#size) throw this.pastEnd(offset);
+    const count = Math.min(into.length, this.#size - offset);
+    for (let done = 0; done < count; ) {
+      const hidden = this.#hiddenFor(offset + done, count - done);
+      if (hidden > 0) {
+        into.fill(0xff, done, done + hidden);
+        done += hidden;
+        continue;
+      }
+      const run = this.#runFor(offset + done, count - done);
+      this.#gate();
+      done += this.#windows === null ? this.#readOne(offset + done, run, into, done) : this.#copy(offset + done, run, into, done, false);
+    }
+    return count;
+  }
+
+  protected writeBytes(offset: number, from: Uint8Array): number {
+    if (offset >= this.#size) throw this.pastEnd(offset);
+    const count = Math.min(from.length, this.#size - offset);
+    for (let done = 0; done < count; ) {
+      const hidden = this.#hiddenFor(offset + done, count - done);
+      if (hidden > 0) {
+        done += hidden;
+        continue;
+      }
+      const run = this.#runFor(offset + done, count - done);
+      this.#gate();
+      done += this.#windows === null ? this.#writeOne(offset + done, run, from, done) : this.#copy(offset + done, run, from, done, true);
+    }
+    return count;
+  }
+
+  /** Of `left` bytes from `at` on, how many are in the hidden range before the first that is not. */
+  #hiddenFor(at: number, left: number): number {
+    return at >= this.#hiddenStart && at < this.#hiddenEnd ? Math.min(left, this.#hiddenEnd - at) : 0;
+  }
+
+  #runFor(at: number, left: number): number {
+    return at < this.#hiddenStart ? Math.min(left, this.#hiddenStart - at) : left;
+  }
+
+  /** Asked before each access: when it closes half-way, the whole call fails (B.8). */
+  #gate(): void {
+    this.file.checkLive();
+    if (this.device.resetting || (this.#gated && !this.vconfig.memoryEnabled)) throw this.device.closedGate(this.name);
+  }
+
+  #widthFor(at: number, run: number): 1 | 2 | 4 | 8 {
+    if (this.#widest === 8 && run >= 8 && at % 8 === 0) return 8;
+    if (run >= 4 && at % 4 === 0) return 4;
+    return run >= 2 && at % 2 === 0 ? 2 : 1;
+  }
+
+  #readOne(at: number, run: number, into: Uint8Array, done: number): number {
+    const width = this.#widthFor(at, run);
+    if (width === 8) {
+      const value = this.#host.read64(this.#bar, at);
+      store(into, done, 4, Number(value & 0xffff_ffffn));
+      store(into, done + 4, 4, Number(value >> 32n));
+    } else store(into, done, width, this.#host.read(this.#bar, at, width));
+    return width;
+  }
+
+  #writeOne(at: number, run: number, from: Uint8Array, done: number): number {
+    const width = this.#widthFor(at, run);
+    if (width === 8) {
+      this.#host.write64(this.#bar, at, BigInt(load(from, done, 4)) | (BigInt(load(from, done + 4, 4)) << 32n));
+    } else this.#host.write(this.#bar, at, width, load(from, done, width));
+    return width;
+  }
+
+  /** Plain memory has no side effects: as much as one window holds, at once. */
+  #copy(at: number, run: number, buffer: Uint8Array, done: number, write: boolean): number {
+    const window = this.#windows![Math.floor(at / WINDOW_BYTES)]!;
+    const start = at % WINDOW_BYTES;
+    const length = Math.min(run, window.length - start);
+    if (write) window.set(buffer.subarray(done, done + length), start);
+    else buffer.set(window.subarray(start, start + length), done);
+    return length;
+  }
+
+  /**
+   * @param offset  multiple of the page size  @param size  bytes, rounded up to whole pages
+   * @see vfio_pci_core_mmap()
+   */
+  override map(offset = 0, size = this.#size - offset): RegionMapping {
+    this.file.checkLive();
+    const { pageSize } = this.device.ctx;
+    const whole = Math.ceil(this.#size / pageSize) * pageSize;
+    if ((this.info.flags & RegionFlags.MMAP) === 0) {
+      throw new VfioError('EINVAL', `${this.name} cannot be mapped: it is I/O space, or shares its page with others`, {
+        fix: 'Use read and write.',
+      });
+    }
+    if (!Number.isSafeInteger(offset) || offset < 0 || offset % pageSize !== 0) {
+      throw new VfioError('EINVAL', `${this.name}: map offset ${String(offset)} is not a multiple of ${pageSize}`);
+    }
+    const length = Math.ceil(size / pageSize) * pageSize;
+    if (!Number.isSafeInteger(size) || size <= 0 || offset + length > whole) {
+      throw new VfioError('EINVAL', `${this.name}: cannot map ${String(size)} bytes at ${hex(offset)} of ${hex(whole)}`);
+    }
+    return new BarMapping(this.file, this.info.index, offset, length, this.#windows !== null);
+  }
+}

@@ -1,0 +1,72 @@
+/**
+ * What GET_REGION_INFO answers for the regions of a PCI device (B.8).
+ *
+ * @see linux/drivers/vfio/pci/vfio_pci_core.c, vfio_pci_ioctl_get_region_info(), vfio_pci_probe_mmaps()
+ */
+import type { RegionInfo } from '../../abi/device.ts';
+import { Bar } from '../../abi/pci.ts';
+import { NUM_REGIONS, RegionFlags, RegionIndex } from '../../abi/vfio.ts';
+import { checkIndex } from '../../base/check.ts';
+import { VfioError } from '../../base/errno.ts';
+import type { BarDeclaration, PciDeclaration } from '../../pci/declaration.ts';
+import type { HostedFunction } from './hosted-function.ts';
+
+const { READ, WRITE, MMAP, CAPS } = RegionFlags;
+
+/** The first bytes of every expansion ROM image (PCI 3.0, 6.3.1.1); without them Linux shows no ROM region. */
+export function romReadable({ rom }: PciDeclaration): boolean {
+  return rom !== undefined && rom[0] === 0x55 && rom[1] === 0xaa;
+}
+
+/**
+ * Which BARs can be mapped: memory of a page and more, or less when it starts a page that nobody else has a part of (a mapping hands out whole
+ * pages). Looked at in hardware, where the BARs really are.
+ */
+export function mappableBars(fn: HostedFunction, pageSize: number): readonly boolean[] {
+  const mappable = new Array<boolean>(Bar.COUNT).fill(false);
+  for (const bar of fn.declaration.bars ?? []) {
+    mappable[bar.index] = bar.type !== 'io' && (bar.size >= pageSize || hasPageAlone(fn, bar, pageSize));
+  }
+  return mappable;
+}
+
+function hasPageAlone(fn: HostedFunction, bar: BarDeclaration, pageSize: number): boolean {
+  const page = BigInt(pageSize);
+  const start = fn.config.barAddress(bar.index);
+  if (start % page !== 0n) return false;
+  const inPage = (first: bigint, size: number) => first < start + page && first + BigInt(size) > start;
+  for (const other of fn.onSameBus()) {
+    for (const each of other.declaration.bars ?? []) {
+      if ((other === fn && each.index === bar.index) || each.type === 'io') continue;
+      if (inPage(other.config.barAddress(each.index), each.size)) return false;
+    }
+    if (other.config.romSize > 0 && inPage(BigInt(other.config.romAddress), other.config.romSize)) return false;
+  }
+  return true;
+}
+
+/**
+ * @param mappable from `mappableBars`, as it was at first open
+ * @throws VfioError EINVAL for an index the device does not have; the VGA region too: models have no legacy VGA ranges
+ */
+export function regionInfo(fn: HostedFunction, index: number, mappable: readonly boolean[]): RegionInfo {
+  checkIndex(index, NUM_REGIONS - 1, `${fn.bdf}: region index`);
+  const none = { index, flags: 0, size: 0 };
+  switch (index) {
+    case RegionIndex.CONFIG:
+      return { index, flags: READ | WRITE, size: fn.config.size };
+    case RegionIndex.ROM:
+      return romReadable(fn.declaration) ? { index, flags: READ, size: fn.config.romSize } : none;
+    case RegionIndex.VGA:
+      throw new VfioError('EINVAL', `${fn.bdf} has no VGA region`);
+    default: {
+      const bar = fn.declaration.bars?.find((b) => b.index === index);
+      if (bar === undefined) return none;
+      if (!mappable[index]) return { index, flags: READ | WRITE, size: bar.size };
+      const flags = READ | WRITE | MMAP;
+      return fn.host.msix?.bar === index
+        ? { index, flags: flags | CAPS, size: bar.size, msixMappable: true }
+        : { index, flags, size: bar.size };
+    }
+  }
+}

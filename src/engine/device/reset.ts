@@ -1,0 +1,102 @@
+/**
+ * Reset of one function: which methods it has, in Linux's order, and how one is carried out around its configuration.
+ *
+ * @see linux/drivers/pci/pci.c, pci_reset_fn_methods[], pci_try_reset_function()
+ */
+import { Af, CapId, Command, Config, PciExp, Pm, PowerState } from '../../abi/pci.ts';
+import { VfioError } from '../../base/errno.ts';
+import type { EngineContext } from '../context.ts';
+import type { HostedFunction } from './hosted-function.ts';
+
+export const ResetMethods = ['flr', 'af_flr', 'pm', 'bus'] as const;
+export type ResetMethod = (typeof ResetMethods)[number];
+
+/** How this function can be reset alone, best first; empty when it cannot. */
+export function resetMethods(fn: HostedFunction): readonly ResetMethod[] {
+  const declared = fn.declaration.resets;
+  const own = (method: 'flr' | 'af' | 'pm', byCapability: boolean) => (declared === undefined ? byCapability : declared.includes(method));
+  const found: ResetMethod[] = [];
+  if (own('flr', hasFlr(fn))) found.push('flr');
+  if (own('af', hasAfFlr(fn))) found.push('af_flr');
+  if (own('pm', true) && hasPmReset(fn)) found.push('pm');
+  if (aloneBehindBridge(fn)) found.push('bus');
+  return found;
+}
+
+function hasFlr({ config }: HostedFunction): boolean {
+  const express = config.findCapability(CapId.EXP);
+  return express !== 0 && (config.read(express + PciExp.DEVCAP, 4) & PciExp.DEVCAP_FLR) !== 0;
+}
+
+function hasAfFlr({ config }: HostedFunction): boolean {
+  const af = config.findCapability(CapId.AF);
+  const needed = Af.CAP_TP | Af.CAP_FLR;
+  return af !== 0 && (config.read(af + Af.CAP, 1) & needed) === needed;
+}
+
+/** D3hot and back resets a function that does not promise No_Soft_Reset. */
+function hasPmReset({ config }: HostedFunction): boolean {
+  const pm = config.findCapability(CapId.PM);
+  return pm !== 0 && (config.read(pm + Pm.CTRL, 2) & Pm.CTRL_NO_SOFT_RESET) === 0;
+}
+
+/** A secondary bus reset hits everybody on the bus, so it is a function's own reset only where nobody else is. Root buses have none. */
+function aloneBehindBridge(fn: HostedFunction): boolean {
+  return fn.inBusReset()?.length === 1;
+}
+
+/**
+ * Reset the function and put its configuration back, bus mastering included: what was enabled before is enabled after. Hold no references to
+ * its registers' state across this.
+ *
+ * @throws VfioError EAGAIN when somebody holds the device lock; ENOTTY when it has no method; what a fault plan makes step 'device.reset' fail with
+ */
+export function resetFunction(fn: HostedFunction, ctx: EngineContext): void {
+  if (resetMethods(fn).length === 0) throw noReset(fn);
+  using _lock = fn.host.lock('a reset');
+  const saved = fn.config.save();
+  try {
+    runReset(fn, ctx);
+  } finally {
+    fn.config.restore(saved);
+  }
+}
+
+/**
+ * The reset alone, for callers that hold the device lock or know that nobody does. Interrupts and DMA are off when it starts; the configuration
+ * is at power-on values when it ends.
+ */
+export function runReset(fn: HostedFunction, ctx: EngineContext): void {
+  quiesce(fn);
+  const [method] = resetMethods(fn);
+  ctx.faults.step('device.reset');
+  switch (method) {
+    case undefined:
+      throw noReset(fn);
+    case 'pm': {
+      const control = fn.config.findCapability(CapId.PM) + Pm.CTRL;
+      fn.config.writeBits(control, 2, PowerState.D3HOT, Pm.CTRL_STATE_MASK);
+      fn.config.writeBits(control, 2, PowerState.D0, Pm.CTRL_STATE_MASK);
+      return;
+    }
+    case 'flr':
+    case 'af_flr':
+    case 'bus':
+      fn.host.functionReset();
+      return;
+    default:
+      method satisfies never;
+  }
+}
+
+function noReset(fn: HostedFunction): VfioError {
+  const why = 'it has no function-level reset, and a bus reset would hit others or is not possible';
+  return new VfioError('ENOTTY', `${fn.bdf} cannot be reset: ${why}`, {
+    fix: 'Give the model an FLR capability, or put the device alone behind a bridge.',
+  });
+}
+
+/** Nothing leaves the function from here on: no DMA, no messages, no INTx. */
+export function quiesce(fn: HostedFunction): void {
+  fn.config.write(Config.COMMAND, 2, Command.INTX_DISABLE);
+}

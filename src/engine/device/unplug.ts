@@ -1,0 +1,67 @@
+/**
+ * Asking users to let a device go (S2-41): at once, then every ten seconds until the last file is released; as an option, taking it away.
+ *
+ * @see linux/drivers/vfio/vfio_main.c, vfio_unregister_group_dev(); vfio_pci_core_request()
+ */
+import type { EngineContext } from '../context.ts';
+
+/** How often Linux repeats the request. */
+export const REQUEST_INTERVAL_MS = 10_000;
+
+export interface ReleaseTarget {
+  readonly bdf: string;
+  /** Tell all users once more. False when there was nobody to tell. */
+  request(): boolean;
+  /** Take it away from its users (E-08). */
+  revoke(reason: string): void;
+}
+
+export class ReleaseRequest {
+  readonly promise: Promise<void>;
+  /** Requests made so far. */
+  count = 0;
+  readonly #ctx: EngineContext;
+  readonly #target: ReleaseTarget;
+  #resolve: () => void = () => {};
+  #again: Disposable | null = null;
+  #force: Disposable | null = null;
+  #done = false;
+
+  constructor(target: ReleaseTarget, ctx: EngineContext) {
+    this.#target = target;
+    this.#ctx = ctx;
+    this.promise = new Promise((resolve) => {
+      this.#resolve = resolve;
+    });
+  }
+
+  start(): void {
+    const after = this.#ctx.params.forceRevokeAfterMs;
+    if (after !== null) {
+      this.#force = this.#ctx.clock.after(after, () => {
+        if (!this.#done) this.#target.revoke(`its user did not let it go within ${after} ms of the request`);
+      });
+    }
+    this.#request();
+  }
+
+  #request(): void {
+    const told = this.#target.request();
+    const { bdf } = this.#target;
+    if (this.#done) return;
+    if (!told && this.count === 0) {
+      this.#ctx.log.log('warn', `${bdf} no request channel`, `${bdf}: no user listens for release requests; blocked until it is released`);
+    }
+    this.count++;
+    this.#again = this.#ctx.clock.after(REQUEST_INTERVAL_MS, () => this.#request());
+  }
+
+  /** Nobody holds the device any more. Idempotent. */
+  released(): void {
+    if (this.#done) return;
+    this.#done = true;
+    this.#again?.[Symbol.dispose]();
+    this.#force?.[Symbol.dispose]();
+    this.#resolve();
+  }
+}

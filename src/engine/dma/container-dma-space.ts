@@ -1,0 +1,54 @@
+/** The DMA space of a device file: its container, seen by the process that holds the file. */
+import type { DmaSpace, IovaRange } from '../../abi/device.ts';
+import type { Access, DirectMemory, Memory } from '../../abi/memory.ts';
+import { DmaUnmapFlags } from '../../abi/vfio.ts';
+import { VfioError } from '../../base/errno.ts';
+import type { EngineContext } from '../context.ts';
+import type { Container } from './container.ts';
+import type { Process } from './process.ts';
+
+export class ContainerDmaSpace implements DmaSpace {
+  readonly #container: Container;
+  readonly #process: Process;
+  readonly #context: EngineContext;
+
+  /** @param process  charged for what it maps */
+  constructor(container: Container, process: Process, context: EngineContext) {
+    this.#container = container;
+    this.#process = process;
+    this.#context = context;
+  }
+
+  get pageSizes(): bigint {
+    return this.#container.iommuInfo().pageSizes;
+  }
+
+  get ranges(): readonly IovaRange[] {
+    return this.#container.iommuInfo().ranges;
+  }
+
+  get available(): number {
+    return this.#container.iommuInfo().available;
+  }
+
+  /** @throws VfioError EINVAL for a size that is none; ENOMEM when there is not that much */
+  allocate(size: number): DirectMemory {
+    if (!Number.isSafeInteger(size) || size <= 0) throw new VfioError('EINVAL', `cannot allocate ${String(size)} bytes`);
+    const { pageSize, allocate } = this.#context;
+    const bytes = Math.ceil(size / pageSize) * pageSize;
+    if (bytes > 2 ** 47) throw new VfioError('ENOMEM', `${size} bytes are more than an address space holds`);
+    return allocate(bytes);
+  }
+
+  map(request: { iova: bigint; memory: Memory; offset?: number; size?: number; access?: Access }): void {
+    this.#container.mapMemory({ ...request, process: this.#process });
+  }
+
+  unmap(iova: bigint, size: bigint): bigint {
+    return this.#container.unmapDma({ iova, size });
+  }
+
+  unmapAll(): bigint {
+    return this.#container.unmapDma({ iova: 0n, size: 0n, flags: DmaUnmapFlags.ALL });
+  }
+}

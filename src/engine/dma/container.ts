@@ -1,0 +1,196 @@
+/**
+ * The container: /dev/vfio/vfio after open. Groups come in, an IOMMU type is set, and everything the groups' devices may reach by DMA is mapped here.
+ *
+ * Claiming the group's DMA ownership is the group file's business and was done before a group comes here.
+ *
+ * @see linux/drivers/vfio/container.c (Linux 7.2)
+ */
+import { Extension, type Type1Kind } from '../../abi/vfio.ts';
+import { Cleanup } from '../../base/cleanup.ts';
+import { VfioError } from '../../base/errno.ts';
+import type { EngineContext } from '../context.ts';
+import { requireIsolation } from './container-domains.ts';
+import type { IommuDomain } from './iommu-domain.ts';
+import type { AttachableGroup } from './iommu-properties.ts';
+import { Type1 } from './type1.ts';
+import type { DirtyRange, IommuInfo, MapDma, MapMemory, MappingInfo, UnmapDma } from './type1-requests.ts';
+
+export type { DirtyRange, IommuInfo, MapDma, MapMemory, MappingInfo, UnmapDma } from './type1-requests.ts';
+
+export class Container implements Disposable {
+  readonly #context: EngineContext;
+  readonly #groups: AttachableGroup[] = [];
+  #type1: Type1 | null = null;
+  /** One for the open file, one for each group in it: they may be closed in any order (B.3). */
+  #references = 1;
+  #open = true;
+  readonly #closed: () => void;
+
+  /** @param closed told once when the file is closed: for whoever keeps a list of open ones */
+  constructor(context: EngineContext, closed: () => void = () => {}) {
+    this.#context = context;
+    this.#closed = closed;
+  }
+
+  get groups(): readonly AttachableGroup[] {
+    return this.#groups;
+  }
+
+  /** What SET_IOMMU chose; null before, and again after the last group has left. */
+  get iommuType(): Type1Kind | null {
+    return this.#type1?.kind ?? null;
+  }
+
+  /** The domains its groups are in: for tests and for showing. */
+  get domains(): readonly IommuDomain[] {
+    return this.#type1?.domains ?? [];
+  }
+
+  /** Mappings now. */
+  get size(): number {
+    return this.#type1?.size ?? 0;
+  }
+
+  get dirtyTracking(): boolean {
+    return this.#type1?.dirtyTracking ?? false;
+  }
+
+  get references(): number {
+    return this.#references;
+  }
+
+  /** Hold it open: what a group does while it is in it. */
+  get(): this {
+    if (this.#references === 0) throw new VfioError('EBADF', 'the container is closed');
+    this.#references++;
+    return this;
+  }
+
+  put(): void {
+    if (this.#references === 0) throw new Error('container: one put too many');
+    this.#references--;
+  }
+
+  /** Close the file. Groups that are in it keep it, and its mappings, until they leave. Idempotent. */
+  close(): void {
+    if (!this.#open) return;
+    this.#open = false;
+    this.put();
+    this.#closed();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  /**
+   * VFIO_CHECK_EXTENSION: positive when there is such an extension. Some can only be told once a type is set (F.13).
+   */
+  checkExtension(extension: number): number {
+    switch (extension) {
+      case Extension.TYPE1_IOMMU:
+      case Extension.TYPE1v2_IOMMU:
+      case Extension.UNMAP_ALL:
+        return 1;
+      case Extension.UPDATE_VADDR:
+        return this.#type1 === null ? 0 : 1;
+      case Extension.DMA_CC_IOMMU:
+        return this.#type1?.enforcesCoherency === true ? 1 : 0;
+      default:
+        return 0;
+    }
+  }
+
+  /**
+   * VFIO_SET_IOMMU: choose the type and attach every group in the container to it.
+   *
+   * @throws VfioError EINVAL without a group, or when it is set already; ENODEV for a type nobody offers; else what attaching a group throws, with
+   * all groups taken out again
+   */
+  setIommu(type: number): void {
+    if (this.#groups.length === 0) {
+      throw new VfioError('EINVAL', 'SET_IOMMU: the container has no group', { fix: 'Put a group into it first (GROUP_SET_CONTAINER).' });
+    }
+    if (this.#type1 !== null) throw new VfioError('EINVAL', `SET_IOMMU: the container's IOMMU is set already (type ${this.#type1.kind})`);
+    if (this.checkExtension(type) === 0) throw new VfioError('ENODEV', `SET_IOMMU: there is no IOMMU type ${String(type)}`);
+    // UNMAP_ALL shares the number space and is an extension, so Linux gets as far as type1, which does not know it as a type.
+    if (type !== Extension.TYPE1_IOMMU && type !== Extension.TYPE1v2_IOMMU) {
+      throw new VfioError('EINVAL', `SET_IOMMU: extension ${type} is no IOMMU type`, { fix: 'Use VFIO_TYPE1v2_IOMMU (3).' });
+    }
+    this.#context.faults.step('container.set-iommu');
+    const type1 = new Type1(this.#context, type);
+    using undo = new Cleanup();
+    for (const group of this.#groups) {
+      type1.attach(group);
+      undo.defer(() => type1.detach(group));
+    }
+    this.#type1 = type1;
+    undo.move();
+  }
+
+  /**
+   * Put a group in; at once into a domain when the IOMMU type is set. The container is held until it leaves.
+   *
+   * @throws VfioError EINVAL when it is in already, or its IOMMU does not isolate; else what Type1.attach throws. Nothing has changed then.
+   */
+  attachGroup(group: AttachableGroup): void {
+    if (this.#references === 0) throw new VfioError('EBADF', 'the container is closed');
+    if (this.#groups.includes(group)) throw new VfioError('EINVAL', `group ${group.id} is in the container already`);
+    requireIsolation(group);
+    this.#context.faults.step('container.attach');
+    this.#type1?.attach(group);
+    this.#groups.push(group);
+    this.get();
+  }
+
+  /**
+   * Take a group out. With the last one all mappings go and the container is as after open (B.3).
+   *
+   * @throws VfioError EINVAL when it is not in
+   */
+  detachGroup(group: AttachableGroup): void {
+    const at = this.#groups.indexOf(group);
+    if (at < 0) throw new VfioError('EINVAL', `group ${group.id} is not in this container`);
+    this.#type1?.detach(group);
+    this.#groups.splice(at, 1);
+    if (this.#groups.length === 0) this.#type1 = null;
+    this.put();
+  }
+
+  /** VFIO_IOMMU_MAP_DMA. @throws VfioError EINVAL before SET_IOMMU; else as Type1.map */
+  mapDma(request: MapDma): void {
+    this.#iommu('MAP_DMA').map(request);
+  }
+
+  /** Map memory that the request brings. @throws VfioError EINVAL before SET_IOMMU; else as Type1.mapMemory */
+  mapMemory(request: MapMemory): void {
+    this.#iommu('map').mapMemory(request);
+  }
+
+  /** VFIO_IOMMU_UNMAP_DMA: bytes unmapped. @throws VfioError EINVAL before SET_IOMMU; else as Type1.unmap */
+  unmapDma(request: UnmapDma): bigint {
+    return this.#iommu('UNMAP_DMA').unmap(request);
+  }
+
+  /** VFIO_IOMMU_GET_INFO. @throws VfioError EINVAL before SET_IOMMU */
+  iommuInfo(): IommuInfo {
+    return this.#iommu('IOMMU_GET_INFO').info();
+  }
+
+  /** VFIO_IOMMU_DIRTY_PAGES. @throws VfioError EINVAL before SET_IOMMU; else as Type1.dirtyPages */
+  dirtyPages(flags: number, range?: DirtyRange): void {
+    this.#iommu('DIRTY_PAGES').dirtyPages(flags, range);
+  }
+
+  /** Every mapping in order of its address. Do not map or unmap while walking. */
+  mappings(): Iterable<MappingInfo> {
+    return this.#type1?.mappings() ?? [];
+  }
+
+  #iommu(what: string): Type1 {
+    if (this.#type1 === null) {
+      throw new VfioError('EINVAL', `${what}: the container has no IOMMU`, { fix: 'Put a group into it, then SET_IOMMU.' });
+    }
+    return this.#type1;
+  }
+}

@@ -1,0 +1,308 @@
+/**
+ * A device's way to memory: the gates a DMA passes (power, bus mastering, a domain), then the domain's translation. What does not pass does not
+ * land; it is counted by reason, and the model sees it. Nothing here throws at a model's mistake.
+ */
+
+import { Dma, DmaFault, type DmaFaultReason, type DmaPort, type Iova } from '../../abi/device-host.ts';
+import { Access } from '../../abi/memory.ts';
+import { hex, U64_MAX } from '../../base/check.ts';
+import type { RateLimitedLogger } from '../../base/log.ts';
+import { IOMMU_UNIT, type IommuDomain, Reach, readDirect, Translation, writeDirect } from './iommu-domain.ts';
+
+/** What stands between a device and memory. Getters, read at every access: keep them cheap. */
+export interface DmaGate {
+  /** COMMAND.BusMaster as the hardware has it (S2-38). */
+  readonly busMaster: boolean;
+  /** In D0. */
+  readonly powered: boolean;
+  /** The domain that the device's group is attached to. */
+  readonly domain: IommuDomain | null;
+}
+
+export type DmaFaults = Record<DmaFaultReason, number>;
+
+const SAFE = BigInt(Number.MAX_SAFE_INTEGER);
+
+export class HostDma implements DmaPort {
+  readonly #gate: DmaGate;
+  readonly #log: RateLimitedLogger;
+  readonly #name: string;
+  readonly #faults: DmaFaults = {
+    'bus-master-off': 0,
+    'not-powered': 0,
+    'no-domain': 0,
+    'not-mapped': 0,
+    permission: 0,
+    'remote-failed': 0,
+  };
+  #lastFault: { readonly reason: DmaFaultReason; readonly iova: bigint; readonly access: 'read' | 'write' } | null = null;
+  /** Page and byte that `#split` found; in an array, so that storing them allocates nothing. */
+  readonly #at = new Float64Array(2);
+  #epoch = 0;
+  #seenDomain: IommuDomain | null = null;
+  #seenEpoch = 0;
+
+  /** @param name  whose DMA it is, for the log: a BDF */
+  constructor(gate: DmaGate, log: RateLimitedLogger, name = 'device') {
+    this.#gate = gate;
+    this.#log = log;
+    this.#name = name;
+  }
+
+  /** DMAs that did not land, by reason. */
+  get faults(): Readonly<DmaFaults> {
+    return this.#faults;
+  }
+
+  get faultCount(): number {
+    let sum = 0;
+    for (const reason in this.#faults) sum += this.#faults[reason as DmaFaultReason];
+    return sum;
+  }
+
+  /** The newest of them: what an IOMMU's fault register holds. */
+  get lastFault(): { readonly reason: DmaFaultReason; readonly iova: bigint; readonly access: 'read' | 'write' } | null {
+    return this.#lastFault;
+  }
+
+  get epoch(): number {
+    this.#look();
+    return this.#epoch;
+  }
+
+  tryRead(iova: Iova, into: Uint8Array): Dma {
+    const blocked = this.#blocked();
+    if (blocked !== null) return this.#fault(blocked, iova, 'read');
+    if (!this.#split(iova)) return this.#fault('not-mapped', iova, 'read');
+    const reach = this.#gate.domain!.copyOut(this.#at[0], this.#at[1], into);
+    return reach === Reach.OK ? Dma.DONE : this.#refused(reach, iova, 'read');
+  }
+
+  tryWrite(iova: Iova, from: Uint8Array): Dma {
+    const blocked = this.#blocked();
+    if (blocked !== null) return this.#fault(blocked, iova, 'write');
+    if (!this.#split(iova)) return this.#fault('not-mapped', iova, 'write');
+    const reach = this.#gate.domain!.copyIn(this.#at[0], this.#at[1], from);
+    return reach === Reach.OK ? Dma.DONE : this.#refused(reach, iova, 'write');
+  }
+
+  read(iova: Iova, into: Uint8Array): Promise<void> {
+    return heard(this.#read(iova, into));
+  }
+
+  write(iova: Iova, from: Uint8Array): Promise<void> {
+    return heard(this.#write(iova, from));
+  }
+
+  /** Null is not counted as a fault: a model asks for a view and falls back to `read` or `write`, which tell. */
+  view(iova: Iova, size: number, access: Access): Uint8Array | null {
+    if (!Number.isSafeInteger(size) || size <= 0 || (access !== 1 && access !== 2 && access !== 3)) return null;
+    if (this.#blocked() !== null || !this.#split(iova)) return null;
+    const view = this.#gate.domain!.view(this.#at[0], this.#at[1], size, access);
+    // Remember the state it was taken in: whatever ends it is a change from here, however the gates stood when the epoch was last asked.
+    if (view !== null) this.#look();
+    return view;
+  }
+
+  async #read(iova: Iova, into: Uint8Array): Promise<void> {
+    const done = this.tryRead(iova, into);
+    if (done === Dma.FAULT) throw this.#thrown();
+    if (done === Dma.REMOTE) await this.#readRemote(iova, into);
+  }
+
+  async #write(iova: Iova, from: Uint8Array): Promise<void> {
+    const done = this.tryWrite(iova, from);
+    if (done === Dma.FAULT) throw this.#thrown();
+    if (done === Dma.REMOTE) await this.#writeRemote(iova, from);
+  }
+
+  /** Has anything changed that views depend on? */
+  #look(): void {
+    const domain = this.#blocked() === null ? this.#gate.domain : null;
+    const epoch = domain === null ? 0 : domain.epoch;
+    if (domain === this.#seenDomain && epoch === this.#seenEpoch) return;
+    this.#seenDomain = domain;
+    this.#seenEpoch = epoch;
+    this.#epoch++;
+  }
+
+  #blocked(): DmaFaultReason | null {
+    const gate = this.#gate;
+    if (!gate.powered) return 'not-powered';
+    if (!gate.busMaster) return 'bus-master-off';
+    if (gate.domain === null) return 'no-domain';
+    return null;
+  }
+
+  /** Into page number and byte. False for what is no 64-bit address: NaN, a fraction, a negative, a number that a double cannot hold exactly. */
+  #split(iova: Iova): boolean {
+    const at = this.#at;
+    if (typeof iova === 'number') {
+      if (!Number.isSafeInteger(iova) || iova < 0) return false;
+      at[0] = Math.floor(iova / IOMMU_UNIT);
+      at[1] = iova - at[0] * IOMMU_UNIT;
+      return true;
+    }
+    if (typeof iova !== 'bigint' || iova < 0n || iova > U64_MAX) return false;
+    if (iova <= SAFE) return this.#split(Number(iova));
+    at[0] = Number(iova >> 12n);
+    at[1] = Number(iova & 0xfffn);
+    return true;
+  }
+
+  #refused(reach: Reach, iova: Iova, access: 'read' | 'write'): Dma {
+    if (reach === Reach.REMOTE) return Dma.REMOTE;
+    return this.#fault(reach === Reach.PERMISSION ? 'permission' : 'not-mapped', iova, access);
+  }
+
+  #fault(reason: DmaFaultReason, iova: Iova, access: 'read' | 'write'): Dma {
+    const count = ++this.#faults[reason];
+    const address = typeof iova === 'bigint' ? iova : Number.isSafeInteger(iova) ? BigInt(iova) : -1n;
+    this.#lastFault = { reason, iova: address, access };
+    // A device that faults for ever must not cost a sentence each time: tell the 1st, 2nd, 4th, …; the logger limits the rate besides.
+    if ((count & (count - 1)) === 0) {
+      this.#log.log(
+        'warn',
+        `dma ${this.#name}`,
+        `${this.#name}: DMA ${access} at ${hex(address)} did not land: ${reason} (${count} so far)`,
+      );
+    }
+    return Dma.FAULT;
+  }
+
+  #thrown(): DmaFault {
+    const { reason, iova } = this.#lastFault!;
+    return new DmaFault(reason, iova);
+  }
+
+  /**
+   * The pieces that [iova, + size) is made of now, each with a reference on its memory until `release`. Throws what a device sees when any of
+   * it cannot be reached.
+   */
+  #pieces(iova: Iova, size: number, access: Access): Piece[] {
+    const name = access === Access.READ ? 'read' : 'write';
+    const blocked = this.#blocked() ?? (this.#split(iova) ? null : 'not-mapped');
+    if (blocked !== null) {
+      this.#fault(blocked, iova, name);
+      throw this.#thrown();
+    }
+    const domain = this.#gate.domain!;
+    const [pfn, byte] = this.#at;
+    const reach = domain.reach(pfn, byte, size, access);
+    if (reach !== Reach.OK && reach !== Reach.REMOTE) {
+      this.#refused(reach, iova, name);
+      throw this.#thrown();
+    }
+    const out = new Translation();
+    const pieces: Piece[] = [];
+    let at = pfn;
+    let within = byte;
+    for (let done = 0; done < size; ) {
+      domain.translate(at, within, access, out);
+      const piece = Math.min(out.bytes, size - done);
+      pieces.push({ domain, pfn: at, byte: within, start: done, size: piece, memory: out.memory!, offset: out.offset });
+      done += piece;
+      at += (within + out.bytes) / IOMMU_UNIT;
+      within = 0;
+    }
+    for (const piece of pieces) piece.memory.get();
+    return pieces;
+  }
+
+  /** Whether the gates are open and `piece` still is what is mapped there. */
+  #live(piece: Piece, access: Access): boolean {
+    if (this.#blocked() !== null || this.#gate.domain !== piece.domain) return false;
+    const out = new Translation();
+    return (
+      piece.domain.translate(piece.pfn, piece.byte, access, out) === Reach.OK &&
+      out.memory === piece.memory &&
+      out.offset === piece.offset &&
+      out.bytes >= piece.size
+    );
+  }
+
+  /** Why `piece` is not live, counted. */
+  #gone(iova: Iova, piece: Piece, access: Access): DmaFault {
+    const at = BigInt(iova) + BigInt(piece.start);
+    this.#fault(this.#blocked() ?? 'not-mapped', at, access === Access.READ ? 'read' : 'write');
+    return this.#thrown();
+  }
+
+  #failed(iova: Iova, piece: Piece, access: Access, cause: unknown): DmaFault {
+    this.#fault('remote-failed', BigInt(iova) + BigInt(piece.start), access === Access.READ ? 'read' : 'write');
+    return Object.assign(this.#thrown(), { cause });
+  }
+
+  /** Remote bytes arrive in a buffer of their own; the device gets them only when every mapping they came through is still there. */
+  async #readRemote(iova: Iova, into: Uint8Array): Promise<void> {
+    const pieces = this.#pieces(iova, into.length, Access.READ);
+    try {
+      const arrived = new Uint8Array(into.length);
+      for (const piece of pieces) {
+        if (piece.memory.kind === 'direct') continue;
+        if (!this.#live(piece, Access.READ)) throw this.#gone(iova, piece, Access.READ);
+        try {
+          await piece.memory.read(piece.offset, arrived.subarray(piece.start, piece.start + piece.size));
+        } catch (cause) {
+          throw this.#failed(iova, piece, Access.READ, cause);
+        }
+      }
+      for (const piece of pieces) if (!this.#live(piece, Access.READ)) throw this.#gone(iova, piece, Access.READ);
+      for (const piece of pieces)
+        if (piece.memory.kind === 'direct') readDirect(piece.memory, piece.offset, arrived, piece.start, piece.size);
+      into.set(arrived);
+    } finally {
+      for (const piece of pieces) piece.memory.put();
+    }
+  }
+
+  /**
+   * Remote bytes leave piece by piece, in order; each only while its mapping is there. A mapping that goes while its bytes are under way makes
+   * a fault: nobody can promise that they landed.
+   */
+  async #writeRemote(iova: Iova, from: Uint8Array): Promise<void> {
+    const pieces = this.#pieces(iova, from.length, Access.WRITE);
+    try {
+      // The caller may reuse its buffer as soon as it has called.
+      const bytes = from.slice();
+      for (const piece of pieces) {
+        if (!this.#live(piece, Access.WRITE)) throw this.#gone(iova, piece, Access.WRITE);
+        if (piece.memory.kind === 'direct') writeDirect(piece.memory, piece.offset, bytes, piece.start, piece.size);
+        else {
+          // Marked before and after: a log read while the bytes are under way may see them too early, never miss them.
+          markDirty(piece);
+          try {
+            await piece.memory.write(piece.offset, bytes.subarray(piece.start, piece.start + piece.size));
+          } catch (cause) {
+            throw this.#failed(iova, piece, Access.WRITE, cause);
+          }
+          if (!this.#live(piece, Access.WRITE)) throw this.#gone(iova, piece, Access.WRITE);
+        }
+        markDirty(piece);
+      }
+    } finally {
+      for (const piece of pieces) piece.memory.put();
+    }
+  }
+}
+
+interface Piece {
+  readonly domain: IommuDomain;
+  readonly pfn: number;
+  readonly byte: number;
+  /** Where it starts in the device's buffer. */
+  readonly start: number;
+  readonly size: number;
+  readonly memory: NonNullable<Translation['memory']>;
+  readonly offset: number;
+}
+
+/** A model that does not wait for its DMA must not take the process down when it faults: the fault is counted whether it looks or not. */
+function heard(dma: Promise<void>): Promise<void> {
+  dma.catch(() => {});
+  return dma;
+}
+
+function markDirty(piece: Piece): void {
+  piece.domain.dirty?.mark(piece.pfn, piece.pfn + Math.floor((piece.byte + piece.size - 1) / IOMMU_UNIT));
+}

@@ -1,0 +1,116 @@
+/**
+ * A process: an identity with its limits, and an address space. Tests make synthetic ones; a server makes them from socket credentials and /proc.
+ */
+
+import type { MemoryAllocator } from '../../abi/memory.ts';
+import { VfioError } from '../../base/errno.ts';
+import { AddressSpace } from './address-space.ts';
+
+/** The capabilities that VFIO asks for. */
+export type Capability = 'CAP_IPC_LOCK' | 'CAP_SYS_RAWIO' | 'CAP_SYS_ADMIN';
+
+export interface ProcessOptions {
+  readonly pid: number;
+  readonly uid: number;
+  readonly capabilities?: Iterable<Capability>;
+  /** RLIMIT_MEMLOCK in bytes; Infinity = unlimited. Default 8 MiB, as Linux gives since 5.16. */
+  readonly memlockLimit?: number;
+  /** Bytes locked already, by mlock or by somebody else's accounting. */
+  readonly lockedBytes?: number;
+  /** Bytes per page: 4096 (default), 16384 or 65536. */
+  readonly pageSize?: number;
+  /** Where `addressSpace.anonymous` gets its memory from. */
+  readonly allocate?: MemoryAllocator;
+}
+
+export const DEFAULT_MEMLOCK = 8 * 1024 * 1024;
+
+export class Process implements Disposable {
+  readonly pid: number;
+  readonly uid: number;
+  /** May change while it runs; type1 looks when a mapping is made (S2-46). */
+  readonly capabilities: Set<Capability>;
+  /** RLIMIT_MEMLOCK in bytes; may be changed at any time, as by setrlimit. */
+  memlockLimit: number;
+  readonly pageSize: number;
+  readonly addressSpace: AddressSpace;
+  /** Bytes locked, a multiple of the page size. Changed only by locked-memory.ts. */
+  lockedBytes: number;
+  #alive = true;
+  readonly #onExit = new Set<() => void>();
+
+  constructor(options: ProcessOptions) {
+    this.pid = options.pid;
+    this.uid = options.uid;
+    this.capabilities = new Set(options.capabilities);
+    this.memlockLimit = options.memlockLimit ?? DEFAULT_MEMLOCK;
+    this.lockedBytes = options.lockedBytes ?? 0;
+    this.pageSize = options.pageSize ?? 4096;
+    this.addressSpace = new AddressSpace(this.pageSize, options.allocate ?? null);
+  }
+
+  /** A synthetic process with uid 0, every capability and no limit. */
+  static root(options: Partial<ProcessOptions> = {}): Process {
+    return new Process({
+      pid: 1,
+      uid: 0,
+      memlockLimit: Number.POSITIVE_INFINITY,
+      capabilities: ['CAP_IPC_LOCK', 'CAP_SYS_RAWIO', 'CAP_SYS_ADMIN'],
+      ...options,
+    });
+  }
+
+  /** A synthetic process without privileges: uid 1000, no capability, the default limit. */
+  static user(options: Partial<ProcessOptions> = {}): Process {
+    return new Process({ pid: 1000, uid: 1000, ...options });
+  }
+
+  get alive(): boolean {
+    return this.#alive;
+  }
+
+  /** Locked pages of this process's page size. */
+  get lockedPages(): number {
+    return this.lockedBytes / this.pageSize;
+  }
+
+  /** Whether an IPC_LOCK check would pass now. */
+  get mayLockFreely(): boolean {
+    return this.capabilities.has('CAP_IPC_LOCK');
+  }
+
+  /** Run `close` when the process exits: what the kernel does for open files. @throws VfioError ESRCH when it has exited */
+  onExit(close: () => void): Disposable {
+    if (!this.#alive) throw new VfioError('ESRCH', `process ${this.pid} has exited`);
+    this.#onExit.add(close);
+    return { [Symbol.dispose]: () => void this.#onExit.delete(close) };
+  }
+
+  /**
+   * The process ends: its address space goes, then its files are closed, newest first. Mappings that live on in a container which another
+   * process holds keep their memory, and their accounting here, until they are unmapped (S2-52). Idempotent; every step runs, the first
+   * error is rethrown.
+   */
+  exit(): void {
+    if (!this.#alive) return;
+    this.#alive = false;
+    this.addressSpace.clear();
+    let failed = false;
+    let first: unknown;
+    const closes = [...this.#onExit].reverse();
+    this.#onExit.clear();
+    for (const close of closes) {
+      try {
+        close();
+      } catch (error) {
+        if (!failed) first = error;
+        failed = true;
+      }
+    }
+    if (failed) throw first;
+  }
+
+  [Symbol.dispose](): void {
+    this.exit();
+  }
+}

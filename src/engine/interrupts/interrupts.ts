@@ -1,0 +1,210 @@
+/**
+ * The interrupts of one device as VFIO gives them to its user: five IRQ indexes, of which INTx, MSI and MSI-X exclude each other, and the matrix of
+ * SET_IRQS over them (B.9). The device's own side of it is `HostIrq`.
+ *
+ * @see linux/drivers/vfio/pci/vfio_pci_intrs.c, vfio_pci_set_irqs_ioctl()
+ */
+import type { IrqInfo, SetIrqs } from '../../abi/device.ts';
+import { CapId, Config } from '../../abi/pci.ts';
+import { IrqIndex, IrqInfoFlags } from '../../abi/vfio.ts';
+import { VfioError } from '../../base/errno.ts';
+import type { ConfigSpace } from '../../pci/config-space.ts';
+import type { EngineContext } from '../context.ts';
+import type { HostIrq } from './host-irq.ts';
+import { IntxInterrupt } from './interrupt-intx.ts';
+import { InterruptLine } from './interrupt-line.ts';
+import { MessageInterrupts, type MessageKind } from './interrupt-messages.ts';
+import { NotifyInterrupt } from './interrupt-notify.ts';
+import { checkIrqIndex, irqNames, validateSetIrqs } from './interrupt-request.ts';
+import type { MsixTable } from './msix-table.ts';
+
+export interface InterruptsOptions {
+  readonly bdf: string;
+  readonly ctx: EngineContext;
+  readonly config: ConfigSpace;
+  readonly host: HostIrq;
+  readonly msix: MsixTable | null;
+  /** The pin as the user sees it (virtual config): 0 hides INTx. Default: the hardware's, 0 with `noIntx`. */
+  readonly virtualPin?: () => number;
+  /** INTx of this device is known to be broken: never used, COMMAND.InterruptDisable kept set. */
+  readonly noIntx?: boolean;
+  /** The wire the pin is on; one of its own by default, null = not connected. */
+  readonly line?: InterruptLine | null;
+  /** Vectors the machine has for this device. Default: no limit. */
+  readonly maxVectors?: () => number;
+  /** Whether MSI-X vectors can be added while others are in use. Default: yes. */
+  readonly dynamicMsix?: boolean;
+}
+
+const { EVENTFD, MASKABLE, AUTOMASKED, NORESIZE } = IrqInfoFlags;
+
+export class Interrupts {
+  readonly #bdf: string;
+  readonly #host: HostIrq;
+  readonly #virtualPin: () => number;
+  readonly #express: boolean;
+  readonly #dynamicMsix: boolean;
+  readonly #intx: IntxInterrupt;
+  readonly #messages: MessageInterrupts;
+  readonly #error: NotifyInterrupt;
+  readonly #request: NotifyInterrupt;
+  readonly #count = (index: number): number => this.count(index);
+
+  constructor(options: InterruptsOptions) {
+    const { bdf, ctx, config, host, msix } = options;
+    const { faults } = ctx;
+    const noIntx = options.noIntx ?? false;
+    this.#bdf = bdf;
+    this.#host = host;
+    this.#virtualPin = options.virtualPin ?? (() => (noIntx ? 0 : config.read(Config.INTERRUPT_PIN, 1)));
+    this.#express = config.findCapability(CapId.EXP) !== 0;
+    this.#dynamicMsix = options.dynamicMsix ?? true;
+    const line = options.line === undefined ? new InterruptLine(bdf) : options.line;
+    const { noIntxMask } = ctx.params;
+    this.#intx = new IntxInterrupt({ bdf, config, host, faults, line, noIntx, noIntxMask });
+    this.#messages = new MessageInterrupts({
+      bdf,
+      config,
+      host,
+      msix,
+      intx: this.#intx,
+      faults,
+      maxVectors: options.maxVectors ?? (() => Number.POSITIVE_INFINITY),
+      dynamicMsix: this.#dynamicMsix,
+    });
+    this.#error = new NotifyInterrupt(bdf, irqNames[IrqIndex.ERR], faults);
+    this.#request = new NotifyInterrupt(bdf, irqNames[IrqIndex.REQ], faults);
+  }
+
+  get type(): 'none' | 'intx' | MessageKind {
+    return this.#intx.active ? 'intx' : (this.#messages.kind ?? 'none');
+  }
+
+  /** First open, after the reset: find out whether COMMAND.InterruptDisable works, and clear it. */
+  open(): void {
+    this.#intx.probe();
+  }
+
+  /** Interrupts of an index: 0 when the device lacks it. */
+  count(index: number): number {
+    switch (index) {
+      case IrqIndex.INTX:
+        return this.#virtualPin() === 0 ? 0 : 1;
+      case IrqIndex.MSI:
+        return this.#messages.count('msi');
+      case IrqIndex.MSIX:
+        return this.#messages.count('msix');
+      case IrqIndex.ERR:
+        return this.#express ? 1 : 0;
+      default:
+        return 1;
+    }
+  }
+
+  /**
+   * VFIO_DEVICE_GET_IRQ_INFO.
+   *
+   * @throws VfioError EINVAL for an index that does not exist, and for ERR when the device is not PCI Express
+   */
+  info(index: number): IrqInfo {
+    checkIrqIndex(this.#bdf, index);
+    if (index === IrqIndex.ERR && !this.#express) {
+      throw new VfioError('EINVAL', `${this.#bdf} is not a PCI Express device, so it reports no errors`);
+    }
+    const count = this.count(index);
+    if (index === IrqIndex.INTX) return { index, flags: EVENTFD | MASKABLE | AUTOMASKED, count };
+    const resizable = index === IrqIndex.MSIX && count > 0 && this.#dynamicMsix;
+    return { index, flags: resizable ? EVENTFD : EVENTFD | NORESIZE, count };
+  }
+
+  /**
+   * VFIO_DEVICE_SET_IRQS. A sink is kept with `get` and let go with `put`, once each. Elements of `sinks` and `sources` are looked at after
+   * everything else was checked, so a caller may resolve them then.
+   *
+   * @returns 0, or how many vectors can be had when that is fewer than asked; nothing has changed then
+   * @throws VfioError EINVAL, ENOTTY, EBUSY, ENODEV, ENOSPC, ERANGE as the matrix has it
+   */
+  setIrqs(request: SetIrqs): number {
+    validateSetIrqs(this.#bdf, request, this.#count);
+    const { index, action } = request;
+    const idle = this.type === 'none';
+    if (action !== 'trigger' && action !== 'mask' && action !== 'unmask') {
+      throw new VfioError('ENOTTY', `${this.#bdf}: ${irqNames[index]!}: not exactly one action`);
+    }
+    switch (index) {
+      case IrqIndex.INTX:
+        if (action === 'trigger') this.#intx.setTrigger(request, idle);
+        else if (action === 'mask') this.#intx.setMask(request);
+        else this.#intx.setUnmask(request);
+        return 0;
+      case IrqIndex.MSI:
+      case IrqIndex.MSIX:
+        if (action !== 'trigger') {
+          throw new VfioError(
+            'ENOTTY',
+            `${this.#bdf}: ${irqNames[index]!} has no masks in VFIO; mask in the device, or take the eventfd away`,
+          );
+        }
+        return this.#messages.setTrigger(index === IrqIndex.MSI ? 'msi' : 'msix', request, idle);
+      default:
+        (index === IrqIndex.ERR ? this.#error : this.#request).set(request);
+        return 0;
+    }
+  }
+
+  /** Last close: every interrupt off, every sink released once, the user's COMMAND.InterruptDisable forgotten. Idempotent. */
+  disableAll(): void {
+    this.#intx.disable();
+    this.#intx.forget();
+    this.#messages.disable();
+    this.#error.release();
+    this.#request.release();
+  }
+
+  /** VirtualConfig's hook: the user set or cleared COMMAND.InterruptDisable. */
+  intxDisable(on: boolean): void {
+    this.#intx.setVirtuallyDisabled(on);
+  }
+
+  /** INTx is enabled and masked: by its own signal, by the user, or by the virtual COMMAND.InterruptDisable. */
+  get intxMasked(): boolean {
+    return this.#intx.active && this.#intx.masked;
+  }
+
+  /** log2 of the vectors MSI was enabled with: the most the user may write into the capability. 0 when MSI is off. */
+  get msiQueueMax(): number {
+    return this.#messages.msiQueueMax;
+  }
+
+  /** Messages that arrived for a vector nobody has given a sink. */
+  get unclaimed(): number {
+    return this.#messages.unclaimed;
+  }
+
+  /** Write messages, masks and enables into the hardware again after it lost them: a reset, or D3hot to D0. */
+  restore(): void {
+    this.#messages.restore();
+    this.#intx.restore();
+  }
+
+  /** Before low power: mask INTx, unless the user has. */
+  sleep(): void {
+    this.#intx.sleep();
+  }
+
+  /** After low power: undo `sleep`, and let pending messages go. */
+  wake(): void {
+    this.#intx.wake();
+    this.#host.update();
+  }
+
+  /** An uncorrectable error was reported. False when nobody listens. */
+  signalError(): boolean {
+    return this.#error.signal();
+  }
+
+  /** Ask the user to let go of the device (S2-41). False when nobody listens. */
+  signalRequest(): boolean {
+    return this.#request.signal();
+  }
+}

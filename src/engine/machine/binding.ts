@@ -1,0 +1,237 @@
+/**
+ * Who drives a function: matching, binding and unbinding. A bind is all or nothing: whatever step fails, the function is as it was.
+ *
+ * @see linux/drivers/base/dd.c, really_probe(); drivers/pci/pci-driver.c, pci_match_device(), pci_dma_configure()
+ */
+import { Cleanup } from '../../base/cleanup.ts';
+import { VfioError } from '../../base/errno.ts';
+import type { EngineContext } from '../context.ts';
+import { VfioPciDevice } from '../device/pci-device.ts';
+import { parseIds } from './function-builder.ts';
+import type { IsolationGroup } from './isolation-group.ts';
+import type { DmaUse, HostDriverSpec, IommuKind } from './machine-spec.ts';
+import type { PciFunction } from './pci-function.ts';
+
+export const VFIO_PCI = 'vfio-pci';
+
+type Match = (fn: PciFunction) => boolean;
+
+interface HostDriver {
+  readonly name: string;
+  readonly dma: DmaUse;
+  readonly static: readonly Match[];
+  /** Added while running (new_id). */
+  readonly dynamic: Map<string, Match>;
+}
+
+const isPort: Match = (fn) => fn.kind === 'root-port' || fn.kind === 'upstream-port' || fn.kind === 'downstream-port';
+
+function matcher(id: string, driver: string): Match {
+  const byClass = /^class:([0-9a-f]{2}|[0-9a-f]{4}|[0-9a-f]{6})$/i.exec(id);
+  if (byClass !== null) {
+    const digits = byClass[1]!.length;
+    const want = Number.parseInt(byClass[1]!, 16);
+    return (fn) => Math.floor(fn.declaration.classCode / 16 ** (6 - digits)) === want;
+  }
+  const { vendor, device } = parseIds(id, `an id of driver ${driver}`);
+  return (fn) => fn.declaration.vendor === vendor && fn.declaration.device === device;
+}
+
+/** The host's drivers. Always there: vfio-pci and pci-stub, which take nothing by themselves (S2-15), and pcieport, which takes ports. */
+export class HostDrivers {
+  readonly #drivers = new Map<string, HostDriver>();
+
+  /** @throws VfioError EINVAL for a name or id that is none, EEXIST for a driver declared twice */
+  constructor(specs: readonly HostDriverSpec[] = []) {
+    for (const name of [VFIO_PCI, 'pci-stub', 'pcieport']) {
+      this.#drivers.set(name, { name, dma: 'managed', static: name === 'pcieport' ? [isPort] : [], dynamic: new Map() });
+    }
+    for (const spec of specs) {
+      const name = checkDriverName(spec.name);
+      if (this.#drivers.has(name)) throw new VfioError('EEXIST', `driver ${name} is declared twice, or is one that is always there`);
+      const ids = (spec.ids ?? []).map((id) => matcher(id, name));
+      this.#drivers.set(name, { name, dma: spec.dma ?? 'kernel', static: ids, dynamic: new Map() });
+    }
+  }
+
+  get names(): readonly string[] {
+    return [...this.#drivers.keys()];
+  }
+
+  /** How `name` uses DMA. A driver nobody declared is taken for a native one. */
+  dmaUse(name: string): DmaUse {
+    return this.#drivers.get(name)?.dma ?? 'kernel';
+  }
+
+  /** Write to the driver's new_id: it takes matching functions from now on. @throws VfioError ENODEV, EINVAL, EEXIST */
+  newId(driver: string, id: string): void {
+    const found = this.#found(driver);
+    if (found.dynamic.has(id.toLowerCase())) throw new VfioError('EEXIST', `driver ${driver} has id ${id} already`);
+    found.dynamic.set(id.toLowerCase(), matcher(id, driver));
+  }
+
+  /** Write to remove_id. What is bound stays bound. @throws VfioError ENODEV */
+  removeId(driver: string, id: string): void {
+    if (!this.#found(driver).dynamic.delete(id.toLowerCase())) throw new VfioError('ENODEV', `driver ${driver} was not given id ${id}`);
+  }
+
+  #found(driver: string): HostDriver {
+    const found = this.#drivers.get(driver);
+    if (found === undefined) throw new VfioError('ENODEV', `there is no driver ${driver}`);
+    return found;
+  }
+
+  /** Whether `name` would take `fn` when asked: an override decides alone; otherwise its ids do, and a driver without any takes what it is told to. */
+  accepts(name: string, fn: PciFunction): boolean {
+    if (fn.driverOverride !== null) return fn.driverOverride === name;
+    const driver = this.#drivers.get(name);
+    if (driver === undefined || (driver.static.length === 0 && driver.dynamic.size === 0)) return true;
+    return name === VFIO_PCI || this.#matches(driver, fn);
+  }
+
+  /** Which driver takes `fn` by itself; null for none. An override decides alone. */
+  candidate(fn: PciFunction): string | null {
+    if (fn.driverOverride !== null) return fn.driverOverride;
+    for (const driver of this.#drivers.values()) if (this.#matches(driver, fn)) return driver.name;
+    return null;
+  }
+
+  #matches(driver: HostDriver, fn: PciFunction): boolean {
+    return driver.static.some((m) => m(fn)) || [...driver.dynamic.values()].some((m) => m(fn));
+  }
+}
+
+/** @throws VfioError EINVAL */
+export function checkDriverName(name: string): string {
+  if (typeof name !== 'string' || !/^[a-z0-9][a-z0-9_.-]{0,62}$/i.test(name)) {
+    throw new VfioError('EINVAL', `'${String(name).slice(0, 80)}' is not the name of a driver`);
+  }
+  return name;
+}
+
+export interface BinderOptions {
+  readonly ctx: EngineContext;
+  readonly drivers: HostDrivers;
+  /** The kind of IOMMU above a function, to say why it has no group. */
+  iommuKind(fn: PciFunction): IommuKind;
+  /** The last vfio device of `group` is gone. */
+  lastVfioGone(group: IsolationGroup): void;
+}
+
+export class Binder {
+  readonly #o: BinderOptions;
+  readonly #indexes = new Set<number>();
+
+  constructor(options: BinderOptions) {
+    this.#o = options;
+  }
+
+  /**
+   * Bind `fn` to driver `name`. To name vfio-pci here is the user's explicit act (S1-09), so it needs no id; nothing binds to it by itself.
+   *
+   * @throws VfioError ENODEV when the function is gone or an override or the driver's ids rule `name` out; EBUSY when a driver is bound
+   * already, or a native driver asks for a function of a group that a user owns (S1-12); EINVAL for vfio-pci without isolating IOMMU, and
+   * what `VfioPciDevice.probe` throws
+   */
+  bind(fn: PciFunction, name: string): void {
+    const { ctx, drivers } = this.#o;
+    checkDriverName(name);
+    if (!fn.present) throw new VfioError('ENODEV', `${fn.bdf} is being unplugged`);
+    if (fn.driver !== null) {
+      const leaving = fn.unbinding === null ? `bound to ${fn.driver} already` : `still leaving ${fn.driver}: a user holds it open`;
+      throw new VfioError('EBUSY', `${fn.bdf} is ${leaving}`, {
+        fix: fn.unbinding === null ? `Unbind it first: vfio bind ${fn.bdf} none` : 'Close the device files that are open.',
+      });
+    }
+    if (!drivers.accepts(name, fn)) {
+      const why = fn.driverOverride !== null ? `its driver_override says ${fn.driverOverride}` : `its id ${fn.id} is none of the driver's`;
+      throw new VfioError('ENODEV', `${name} does not take ${fn.bdf}: ${why}`, {
+        fix: fn.driverOverride !== null ? `Set its driver_override to ${name}, or clear it.` : `Set its driver_override to ${name}.`,
+      });
+    }
+    ctx.faults.step('bind.match');
+    using undo = new Cleanup();
+    if (name === VFIO_PCI) this.#bindVfio(fn, undo);
+    else {
+      const use = drivers.dmaUse(name);
+      fn.group?.useDma(fn, name, use);
+      undo.defer(() => fn.group?.unuseDma(fn));
+      ctx.faults.step('bind.dma');
+      ctx.faults.step('bind.probe');
+    }
+    fn.driver = name;
+    undo.move();
+  }
+
+  #bindVfio(fn: PciFunction, undo: Cleanup): void {
+    const { ctx } = this.#o;
+    if (fn.isBridge) {
+      throw new VfioError('EINVAL', `${fn.bdf} is a bridge; vfio-pci drives endpoints only`, {
+        fix: 'Leave it to pcieport or unbound: bridges do not keep a group from being viable.',
+      });
+    }
+    if (fn.group === null) {
+      const kind = this.#o.iommuKind(fn);
+      const why =
+        kind === 'translation' ? 'the IOMMU above it translates but does not isolate, so it makes no groups' : 'there is no IOMMU above it';
+      throw new VfioError('EINVAL', `${fn.bdf} has no isolation group: ${why}`, { fix: 'Use a machine whose IOMMU is of kind full.' });
+    }
+    ctx.faults.step('bind.dma');
+    const device = VfioPciDevice.probe(fn, ctx);
+    undo.defer(() => void device.unregister());
+    ctx.faults.step('bind.probe');
+    let index = 0;
+    while (this.#indexes.has(index)) index++;
+    this.#indexes.add(index);
+    fn.vfio = device;
+    fn.vfioIndex = index;
+    undo.defer(() => this.#forget(fn));
+    ctx.faults.step('bind.register');
+  }
+
+  #forget(fn: PciFunction): void {
+    if (fn.vfioIndex !== null) this.#indexes.delete(fn.vfioIndex);
+    fn.vfio = null;
+    fn.vfioIndex = null;
+  }
+
+  /** Put a native driver back where it was bound a moment ago: nothing to match, nothing that could fail. */
+  restore(fn: PciFunction, name: string): void {
+    fn.group?.useDma(fn, name, this.#o.drivers.dmaUse(name));
+    fn.driver = name;
+  }
+
+  /**
+   * Take the driver away. At once for a native driver, and for vfio-pci without users; otherwise the users are asked to let go, opens are
+   * refused from now on, and the promise waits for the last close (S2-41).
+   *
+   * @throws VfioError ENODEV when no driver is bound
+   */
+  unbind(fn: PciFunction): Promise<void> {
+    if (fn.unbinding !== null) return fn.unbinding;
+    if (fn.driver === null) throw new VfioError('ENODEV', `${fn.bdf} is not bound to a driver`);
+    const { vfio } = fn;
+    if (vfio === null) {
+      fn.group?.unuseDma(fn);
+      fn.driver = null;
+      return Promise.resolve();
+    }
+    const released = vfio.unregister();
+    if (vfio.openCount === 0) {
+      this.unbound(fn, vfio);
+      return released;
+    }
+    const done = released.then(() => this.unbound(fn, vfio));
+    fn.unbinding = done;
+    return done;
+  }
+
+  /** `device` has no users any more: finish its unbind. Idempotent. */
+  unbound(fn: PciFunction, device: VfioPciDevice): void {
+    if (fn.vfio !== device) return;
+    fn.unbinding = null;
+    this.#forget(fn);
+    fn.driver = null;
+    if (fn.group !== null && fn.group.vfioFunctions.length === 0) this.#o.lastVfioGone(fn.group);
+  }
+}

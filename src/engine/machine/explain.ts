@@ -1,0 +1,185 @@
+/**
+ * Why a function can or cannot be given to a user, and what would change that (E-01); and the plan of binds that makes its group viable
+ * (S1-15).
+ */
+import type { Culprit } from '../../base/errno.ts';
+import type { IommuProperties } from '../dma/iommu-properties.ts';
+import { VFIO_PCI } from './binding.ts';
+import type { IsolationGroup } from './isolation-group.ts';
+import type { FunctionKind, IommuKind } from './machine-spec.ts';
+import type { PciFunction } from './pci-function.ts';
+
+/** One thing in the way, in the order in which a user would meet them. */
+export interface Blocker {
+  /** The call that would fail, and with what. */
+  readonly at: string;
+  readonly why: string;
+  readonly fix: string;
+}
+
+export interface GroupMember {
+  readonly bdf: string;
+  readonly name: string;
+  readonly kind: FunctionKind;
+  readonly driver: string | null;
+  /** Why it shares the group; null for the first. */
+  readonly because: string | null;
+  /** It keeps the group from being viable. */
+  readonly blocks: boolean;
+}
+
+export interface Explanation {
+  readonly bdf: string;
+  readonly name: string;
+  readonly id: string;
+  readonly kind: FunctionKind;
+  readonly driver: string | null;
+  readonly driverOverride: string | null;
+  readonly iommu: { readonly kind: IommuKind; readonly isolatedMsi: boolean; readonly coherent: boolean };
+  readonly group: null | {
+    readonly id: number;
+    readonly members: readonly GroupMember[];
+    readonly isolation: { readonly dma: boolean; readonly msi: boolean; readonly coherent: boolean };
+    readonly viable: boolean;
+    /** Who holds it, when somebody does. */
+    readonly holder: string | null;
+  };
+  /** Who keeps the group from being viable. */
+  readonly culprits: readonly Culprit[];
+  readonly blockers: readonly Blocker[];
+  /** A user could open it now. */
+  readonly usable: boolean;
+  /** One sentence. */
+  readonly summary: string;
+}
+
+export function explainFunction(fn: PciFunction, iommu: IommuProperties, allowUnsafeInterrupts: boolean): Explanation {
+  const { group } = fn;
+  const viability = group?.viability() ?? { viable: false, culprits: [] };
+  const blockers = findBlockers(fn, iommu, group, viability.culprits, allowUnsafeInterrupts);
+  const where = group === null ? 'has no group' : `is in group ${group.id}`;
+  const others = group === null ? 0 : group.functions.length - 1;
+  return {
+    bdf: fn.bdf,
+    name: fn.name,
+    id: fn.id,
+    kind: fn.kind,
+    driver: fn.driver,
+    driverOverride: fn.driverOverride,
+    iommu: { kind: iommu.kind, isolatedMsi: iommu.isolatedMsi, coherent: iommu.coherent },
+    group:
+      group === null
+        ? null
+        : {
+            id: group.id,
+            members: group.functions.map((f) => ({
+              bdf: f.bdf,
+              name: f.name,
+              kind: f.kind,
+              driver: f.driver,
+              because: f.groupedBecause,
+              blocks: viability.culprits.some((c) => c.bdf === f.bdf),
+            })),
+            isolation: group.isolation,
+            viable: viability.viable,
+            holder: group.file?.holder ?? null,
+          },
+    culprits: viability.culprits,
+    blockers,
+    usable: blockers.length === 0,
+    summary:
+      `${fn.bdf} ${where}${others > 0 ? ` with ${others} other${others === 1 ? '' : 's'}` : ''}; ` +
+      (blockers.length === 0 ? 'a user can open it' : `a user cannot open it: ${blockers[0]!.why}`),
+  };
+}
+
+function findBlockers(
+  fn: PciFunction,
+  iommu: IommuProperties,
+  group: IsolationGroup | null,
+  culprits: readonly Culprit[],
+  allowUnsafeInterrupts: boolean,
+): Blocker[] {
+  const found: Blocker[] = [];
+  const bind = 'bind to vfio-pci: EINVAL';
+  if (!fn.present) found.push({ at: 'open: ENODEV', why: 'it is being unplugged', fix: 'wait for the new device' });
+  if (fn.isBridge) found.push({ at: bind, why: 'it is a bridge', fix: 'open a device behind it; bridges need no driver change' });
+  if (group === null) {
+    const why = iommu.kind === 'none' ? 'no IOMMU is above it' : 'the IOMMU above it translates but does not isolate';
+    found.push({ at: bind, why, fix: 'use a machine whose IOMMU is of kind full' });
+  } else if (!iommu.coherent) {
+    found.push({ at: bind, why: 'its IOMMU cannot keep DMA coherent with the caches', fix: 'use a machine with a coherent IOMMU' });
+  }
+  if (fn.unbinding !== null) {
+    found.push({ at: 'open: ENODEV', why: 'it is being unbound, and a user still holds it', fix: 'close the device files that are open' });
+  } else if (fn.vfio === null && !fn.isBridge && group !== null) {
+    const why = fn.driver === null ? 'it is not bound to vfio-pci' : `it is bound to ${fn.driver}, not to vfio-pci`;
+    const because = fn.probeError === null ? '' : ` (${fn.probeError.message})`;
+    found.push({ at: 'open: ENODEV', why: why + because, fix: `vfio bind ${fn.bdf} ${VFIO_PCI}` });
+  }
+  for (const c of culprits) {
+    if (c.bdf === fn.bdf && fn.driver !== null) continue;
+    found.push({
+      at: 'set container: EPERM',
+      why: `${c.bdf}${c.driver === null ? '' : ` (${c.driver})`} is in its group: ${c.why}`,
+      fix: c.fix,
+    });
+  }
+  if (group !== null && !iommu.isolatedMsi && !allowUnsafeInterrupts) {
+    found.push({
+      at: 'attach to a container with an IOMMU: EPERM',
+      why: 'message interrupts are not isolated: a device could forge those of another',
+      fix: 'allow it for this machine with the parameter allowUnsafeInterrupts, if every user is trusted',
+    });
+  }
+  if (group !== null && group.file !== null) {
+    found.push({ at: 'open the group: EBUSY', why: `group ${group.id} is open by ${group.file.holder}`, fix: 'close it there' });
+  }
+  return found;
+}
+
+export interface BindStep {
+  readonly bdf: string;
+  readonly from: string | null;
+  /** null: only unbind. */
+  readonly to: typeof VFIO_PCI | null;
+  /** A driver_override that names another driver and gives way; null when none does. */
+  readonly override: string | null;
+  /** The group is not viable without it; other steps make a device usable. */
+  readonly needed: boolean;
+  readonly command: string;
+}
+
+export interface BindPlan {
+  readonly groupId: number;
+  readonly steps: readonly BindStep[];
+  /** Members that no driver change can make harmless. */
+  readonly impossible: readonly Culprit[];
+  /** The group will be viable once the steps are done. */
+  readonly viable: boolean;
+}
+
+/** What to bind so that a user can have the group: endpoints to vfio-pci; bridges are only taken from drivers that use DMA. Changes nothing. */
+export function planGroup(group: IsolationGroup): BindPlan {
+  const { culprits } = group.viability();
+  const steps: BindStep[] = [];
+  for (const fn of group.functions) {
+    const blocks = fn.driver !== null && culprits.some((c) => c.bdf === fn.bdf);
+    if (fn.isBridge) {
+      if (blocks) steps.push({ bdf: fn.bdf, from: fn.driver, to: null, override: null, needed: true, command: `vfio bind ${fn.bdf} none` });
+    } else if (blocks || fn.driver === null) {
+      const override = fn.driverOverride === VFIO_PCI ? null : fn.driverOverride;
+      const command = `vfio bind ${fn.bdf} ${VFIO_PCI}`;
+      steps.push({ bdf: fn.bdf, from: fn.driver, to: VFIO_PCI, override, needed: blocks, command });
+    }
+  }
+  const impossible = group.functions
+    .filter((fn) => fn.reserved.some((w) => w.kind === 'direct'))
+    .map((fn) => ({
+      bdf: fn.bdf,
+      driver: fn.driver,
+      why: 'firmware demands identity mappings for it',
+      fix: 'use another device: no driver change helps',
+    }));
+  return { groupId: group.id, steps, impossible, viable: impossible.length === 0 };
+}

@@ -1,0 +1,229 @@
+/** The buses of a machine and the functions on them: building, placing and taking out hardware. Knows no drivers. */
+
+import { checkIndex, hex } from '../../base/check.ts';
+import { Cleanup } from '../../base/cleanup.ts';
+import { VfioError } from '../../base/errno.ts';
+import { bdfParts, formatBdf } from '../../pci/bdf.ts';
+import { ConfigSpace } from '../../pci/config-space.ts';
+import type { EngineContext } from '../context.ts';
+import { FunctionHost } from '../device/host.ts';
+import type { IommuProperties } from '../dma/iommu-properties.ts';
+import { Firmware } from './firmware.ts';
+import { type BuiltFunction, buildFunction, type ModelRegistry } from './function-builder.ts';
+import { checkReserved, IommuTable } from './machine-iommu.ts';
+import { bridgeKinds, type FunctionSpec, type MachineSpec } from './machine-spec.ts';
+import { PciBus, PciFunction } from './pci-function.ts';
+
+/** A function that was put in, with the declaration it came from. */
+export interface Placed {
+  readonly fn: PciFunction;
+  readonly spec: FunctionSpec;
+}
+
+const MAX_BUS = 0xff;
+
+export class Fabric {
+  readonly root = new PciBus(0, 0, null);
+  readonly functions = new Map<string, PciFunction>();
+  readonly #buses = new Map<number, PciBus>();
+  readonly #iommus = new Map<PciFunction, IommuProperties>();
+  readonly #table: IommuTable;
+  readonly #firmware: Firmware;
+  readonly #models: ModelRegistry;
+  readonly #ctx: EngineContext;
+
+  constructor(spec: MachineSpec, models: ModelRegistry, ctx: EngineContext) {
+    this.#table = new IommuTable(spec);
+    this.#firmware = new Firmware(spec.memoryBase);
+    this.#models = models;
+    this.#ctx = ctx;
+    this.#buses.set(0, this.root);
+  }
+
+  /** All functions in bus order. */
+  inOrder(): readonly PciFunction[] {
+    return [...this.#buses.values()].sort((a, b) => a.number - b.number).flatMap((bus) => bus.functions);
+  }
+
+  iommu(fn: PciFunction): IommuProperties {
+    return this.#iommus.get(fn)!;
+  }
+
+  /** Everything that is there at power-on. @throws VfioError EINVAL, EEXIST, ENOSPC; whatever was built is disposed then */
+  powerOn(specs: readonly FunctionSpec[]): readonly Placed[] {
+    using undo = new Cleanup();
+    const placed: Placed[] = [];
+    let next = 1;
+    const put = (list: readonly FunctionSpec[], bus: PciBus): void => {
+      for (const spec of list) {
+        const fn = this.#insert(spec, bus, undo);
+        placed.push({ fn, spec });
+        if (!bridgeKinds.has(fn.kind)) continue;
+        next = this.#openBus(fn, spec, next, undo) + 1;
+        put(spec.devices ?? [], fn.secondary!);
+      }
+    };
+    put(specs, this.root);
+    this.#markMultifunction(placed);
+    this.#firmware.start(this.root);
+    for (const { fn } of placed) this.#start(fn);
+    undo.move();
+    return placed;
+  }
+
+  /**
+   * Plug in a function, and what its declaration has behind it, with the machine running. Steps that undo it go to `undo`.
+   *
+   * @param bus where; a port's bus takes device 00 only
+   */
+  plug(spec: FunctionSpec, bus: PciBus, undo: Cleanup): readonly Placed[] {
+    const placed: Placed[] = [];
+    const put = (one: FunctionSpec, on: PciBus): PciFunction => {
+      const fn = this.#insert(one, on, undo);
+      placed.push({ fn, spec: one });
+      if (bridgeKinds.has(fn.kind)) {
+        let free = 1;
+        while (this.#buses.has(free)) free++;
+        this.#openBus(fn, one, free, undo);
+        for (const behind of one.devices ?? []) put(behind, fn.secondary!);
+      }
+      return fn;
+    };
+    this.#ctx.faults.step('add.config');
+    const top = put(spec, bus);
+    this.#markMultifunction(placed);
+    undo.defer(() => this.#firmware.unplug(top));
+    this.#firmware.plug(top);
+    this.#ctx.faults.step('add.model');
+    for (const { fn } of placed) this.#start(fn);
+    return placed;
+  }
+
+  /** Take a function out, which must have nothing behind it and no driver: its model is disposed. */
+  unplug(fn: PciFunction): void {
+    this.#firmware.unplug(fn);
+    this.#take(fn);
+  }
+
+  #take(fn: PciFunction): void {
+    if (fn.secondary !== null) this.#buses.delete(fn.secondary.number);
+    fn.bus.delete(fn);
+    this.functions.delete(fn.bdf);
+    this.#iommus.delete(fn);
+    fn.present = false;
+    fn.host.dispose();
+  }
+
+  /** The bus behind `bridge`. @throws VfioError ENODEV, EINVAL */
+  busBehind(bridge: PciFunction): PciBus {
+    if (bridge.secondary === null) throw new VfioError('EINVAL', `${bridge.bdf} is no bridge: nothing can be behind it`);
+    return bridge.secondary;
+  }
+
+  /** The bus that the full BDF `at` is on. @throws VfioError EINVAL for a bus that is not there */
+  busOf(at: string): PciBus {
+    if (!at.includes(':')) return this.root;
+    const { domain, bus } = bdfParts(at);
+    const found = domain === 0 ? this.#buses.get(bus) : undefined;
+    if (found === undefined) throw new VfioError('EINVAL', `${at}: this machine has no bus ${hex(bus)} in domain ${hex(domain)}`);
+    return found;
+  }
+
+  #insert(spec: FunctionSpec, bus: PciBus, undo: Cleanup): PciFunction {
+    const bdf = addressOn(spec.at, bus);
+    if (this.functions.has(bdf))
+      throw new VfioError('EEXIST', `${bdf} is declared twice: there is ${this.functions.get(bdf)!.name} already`);
+    const { bridge } = bus;
+    const built = buildFunction(spec, bridge?.kind ?? null, this.#models);
+    const devfn = bdfParts(bdf);
+    if (bridge !== null && (bridge.kind === 'root-port' || bridge.kind === 'downstream-port') && devfn.device !== 0) {
+      throw new VfioError('EINVAL', `${bdf}: the link of ${bridge.bdf} leads to one device, 00; ${spec.at} is another`);
+    }
+    if (spec.iommu !== undefined && !bus.isRoot) {
+      throw new VfioError('EINVAL', `${bdf}: an IOMMU is chosen on the root bus, for a device and everything behind it`);
+    }
+    const iommu = bridge === null ? this.#table.get(spec.iommu, bdf) : this.#iommus.get(bridge)!;
+    for (const other of bus.functions) {
+      if (other.address.device === devfn.device && this.#iommus.get(other) !== iommu) {
+        throw new VfioError('EINVAL', `${bdf} and ${other.bdf} are functions of one device, which is behind one IOMMU`);
+      }
+    }
+    const fn = this.#make(bdf, spec, built, bus);
+    bus.insert(fn);
+    this.functions.set(bdf, fn);
+    this.#iommus.set(fn, iommu);
+    undo.defer(() => this.#take(fn));
+    return fn;
+  }
+
+  #make(bdf: string, spec: FunctionSpec, built: BuiltFunction, bus: PciBus): PciFunction {
+    const { declaration } = built;
+    const config = new ConfigSpace(declaration);
+    const aliases = (spec.dmaAliases ?? []).map((at) => {
+      const { device, fn: number } = bdfParts(addressOn(at, bus));
+      return (device << 3) | number;
+    });
+    const fn = new PciFunction({
+      bdf,
+      name: spec.name ?? declaration.name,
+      kind: built.kind,
+      declaration,
+      config,
+      bus,
+      reserved: checkReserved(spec.reserved ?? [], bdf),
+      dmaAliases: aliases,
+      slot: spec.slot === true,
+    });
+    fn.deviceModel = built.model;
+    fn.host = new FunctionHost({ ...this.#ctx, bdf, declaration, config, group: () => fn.group });
+    return fn;
+  }
+
+  #openBus(bridge: PciFunction, spec: FunctionSpec, lowest: number, undo: Cleanup): number {
+    const number = spec.bus === undefined ? lowest : checkIndex(spec.bus, MAX_BUS, `${bridge.bdf}: bus`);
+    if (number > MAX_BUS || number < lowest || this.#buses.has(number)) {
+      throw new VfioError('EINVAL', `${bridge.bdf}: bus ${hex(number)} cannot be behind it`, {
+        fix: `Bus numbers grow depth-first; here ${lowest > MAX_BUS ? 'none is left' : `the lowest is ${hex(lowest)}`}.`,
+      });
+    }
+    const bus = new PciBus(0, number, bridge);
+    bridge.secondary = bus;
+    this.#buses.set(number, bus);
+    undo.defer(() => void this.#buses.delete(number));
+    return number;
+  }
+
+  /** More than one function on a device: each says so in its header type. @throws VfioError EINVAL without a function 0 */
+  #markMultifunction(placed: readonly Placed[]): void {
+    for (const { fn } of placed) {
+      const device = fn.functionsOfDevice;
+      if (device[0]!.address.fn !== 0) {
+        throw new VfioError('EINVAL', `${fn.bdf}: a device is found by its function 0, and this one has none`);
+      }
+      if (device.length > 1) for (const f of device) f.config.markMultifunction();
+    }
+  }
+
+  #start(fn: PciFunction): void {
+    if (this.#iommus.get(fn)!.kind === 'full') fn.enableAcs();
+    if (fn.deviceModel === null) return;
+    fn.model = fn.deviceModel.create(fn.host);
+    fn.host.attach(fn.model);
+  }
+}
+
+/** `at`, `device.function` or a full BDF, on `bus`. @throws VfioError EINVAL when it names another bus */
+export function addressOn(at: string, bus: PciBus): string {
+  if (typeof at !== 'string') throw new VfioError('EINVAL', `'${String(at)}' is not the address of a device`);
+  if (!at.includes(':')) {
+    const match = /^([0-9a-f]{1,2})\.([0-7])$/i.exec(at);
+    const device = match === null ? 32 : Number.parseInt(match[1]!, 16);
+    if (device > 31) throw new VfioError('EINVAL', `'${at.slice(0, 40)}' is not device.function, such as 04.0`);
+    return formatBdf({ domain: bus.domain, bus: bus.number, device, fn: Number(match![2]) });
+  }
+  const parts = bdfParts(at);
+  if (parts.domain !== bus.domain || parts.bus !== bus.number) {
+    throw new VfioError('EINVAL', `${at} is declared on bus ${hex(bus.number)}`, { fix: 'Write only device.function, such as 00.0.' });
+  }
+  return formatBdf(parts);
+}

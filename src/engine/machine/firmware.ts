@@ -1,0 +1,194 @@
+/**
+ * What firmware and the kernel's bus scan leave behind: BARs placed, bridge windows around them, decoding on. Addresses are the same in every
+ * run. Ports get room to spare, for what is plugged in later.
+ */
+import { Config } from '../../abi/pci.ts';
+import { hex } from '../../base/check.ts';
+import { VfioError } from '../../base/errno.ts';
+import type { BarDeclaration } from '../../pci/declaration.ts';
+import type { PciBus, PciFunction } from './pci-function.ts';
+
+type Space = 'io' | 'mem32' | 'mem64';
+const spaces: readonly Space[] = ['io', 'mem32', 'mem64'];
+
+const MIB = 2 ** 20;
+/** Granularity of a bridge's windows, and the least that a port reserves for hot-plug. */
+const windowUnit: Record<Space, number> = { io: 0x1000, mem32: MIB, mem64: MIB };
+const headroom: Record<Space, number> = { io: 0, mem32: 2 * MIB, mem64: 256 * MIB };
+
+/** Where PCI starts and ends in each space; 32-bit memory ends below the I/O APIC. */
+const rootFirst: Record<Space, number> = { io: 0x1000, mem32: 0xc000_0000, mem64: 0x8_0000_0000 };
+const rootEnd: Record<Space, number> = { io: 0x1_0000, mem32: 0xfec0_0000, mem64: 2 ** 46 };
+
+interface Window {
+  readonly first: number;
+  readonly end: number;
+  /** What is taken in it, by who took it. */
+  readonly taken: Map<PciFunction, { first: number; end: number }[]>;
+}
+
+interface Item {
+  readonly size: number;
+  readonly align: number;
+  /** What it cannot do without; the rest of `size` is room for what may be plugged in later. */
+  readonly least: number;
+  readonly fn: PciFunction;
+  /** null: the window of bridge `fn`; 'rom': its ROM. */
+  readonly bar: BarDeclaration | 'rom' | null;
+}
+
+const up = (value: number, unit: number) => Math.ceil(value / unit) * unit;
+
+/** 64-bit BARs behind a bridge can only use its prefetchable window, which is the one that reaches above 4 GiB. */
+function spaceOf(bar: BarDeclaration): Space {
+  if (bar.type === 'io') return 'io';
+  return bar.type === 'mem64' && (bar.prefetchable === true || bar.size > 64 * MIB) ? 'mem64' : 'mem32';
+}
+
+export class Firmware {
+  readonly #windows = new Map<PciBus, Record<Space, Window>>();
+  readonly #roots: Record<Space, number>;
+
+  /** @param memoryBase where 32-bit memory BARs start */
+  constructor(memoryBase?: number) {
+    this.#roots = { ...rootFirst, mem32: memoryBase ?? rootFirst.mem32 };
+    if (
+      !Number.isInteger(this.#roots.mem32) ||
+      this.#roots.mem32 % MIB !== 0 ||
+      this.#roots.mem32 < MIB ||
+      this.#roots.mem32 >= rootEnd.mem32
+    ) {
+      throw new VfioError('EINVAL', `memoryBase is ${hex(this.#roots.mem32)}; it must be a multiple of 1 MiB below ${hex(rootEnd.mem32)}`);
+    }
+  }
+
+  /**
+   * Place everything on root bus `bus` and behind it, and switch decoding on.
+   *
+   * @throws VfioError ENOSPC when it does not fit
+   */
+  start(bus: PciBus): void {
+    const root = (space: Space): Window => ({ first: this.#roots[space], end: rootEnd[space], taken: new Map() });
+    this.#windows.set(bus, { io: root('io'), mem32: root('mem32'), mem64: root('mem64') });
+    for (const space of spaces) this.#fill(bus, space, bus.functions);
+    for (const fn of bus.everything()) this.#finish(fn);
+  }
+
+  /** Place a function that was plugged in, and what is behind it. @throws VfioError ENOSPC when its bus has no room left */
+  plug(fn: PciFunction): void {
+    for (const space of spaces) this.#fill(fn.bus, space, [fn]);
+    this.#finish(fn);
+    if (fn.secondary !== null) for (const below of fn.secondary.everything()) this.#finish(below);
+  }
+
+  /** Its addresses are free again. */
+  unplug(fn: PciFunction): void {
+    const windows = this.#windows.get(fn.bus);
+    if (windows !== undefined) for (const space of spaces) windows[space].taken.delete(fn);
+    if (fn.secondary !== null) this.#windows.delete(fn.secondary);
+  }
+
+  /** What `fn` needs on its own bus: its BARs, and the window for what is behind it. */
+  #items(fn: PciFunction, space: Space): Item[] {
+    const items: Item[] = (fn.declaration.bars ?? [])
+      .filter((bar) => spaceOf(bar) === space)
+      .map((bar) => ({ size: bar.size, least: bar.size, align: bar.size, fn, bar }));
+    if (space === 'mem32' && fn.config.romSize > 0)
+      items.push({ size: fn.config.romSize, least: fn.config.romSize, align: fn.config.romSize, fn, bar: 'rom' });
+    if (fn.secondary !== null) {
+      const behind = this.#sorted(fn.secondary.functions, space);
+      const inside = behind.reduce((end, item) => up(end, item.align) + item.size, 0);
+      const port = fn.kind === 'root-port' || fn.kind === 'downstream-port';
+      const size = up(Math.max(inside, port ? headroom[space] : 0), windowUnit[space]);
+      const align = behind.reduce((most, item) => Math.max(most, item.align), windowUnit[space]);
+      if (size > 0) items.push({ size, least: up(inside, windowUnit[space]), align, fn, bar: null });
+    }
+    return items;
+  }
+
+  /** Widest alignment first, which leaves no holes. */
+  #sorted(functions: readonly PciFunction[], space: Space): Item[] {
+    return functions.flatMap((fn) => this.#items(fn, space)).sort((a, b) => b.align - a.align || b.size - a.size);
+  }
+
+  #fill(bus: PciBus, space: Space, functions: readonly PciFunction[]): void {
+    for (const item of this.#sorted(functions, space)) {
+      const full = this.#find(bus, space, item, item.size);
+      const size = full === null ? item.least : item.size;
+      const first = full ?? (size === 0 ? 0 : this.#find(bus, space, item, size));
+      if (first === null) {
+        throw new VfioError('ENOSPC', `no room for ${hex(size)} bytes of ${space} of ${item.fn.bdf} on bus ${hex(bus.number)}`, {
+          fix: 'Use smaller BARs, or put the device on the root bus.',
+        });
+      }
+      this.#take(bus, space, item.fn, { first, end: first + size });
+      if (item.bar === 'rom') item.fn.config.romAddress = first;
+      else if (item.bar !== null) item.fn.config.setBarAddress(item.bar.index, BigInt(first));
+      else {
+        this.#open(item.fn, space, { first, end: first + size, taken: new Map() });
+        this.#fill(item.fn.secondary!, space, item.fn.secondary!.functions);
+      }
+    }
+  }
+
+  #take(bus: PciBus, space: Space, fn: PciFunction, range: { first: number; end: number }): void {
+    const { taken } = this.#windows.get(bus)![space];
+    const mine = taken.get(fn);
+    if (mine === undefined) taken.set(fn, [range]);
+    else mine.push(range);
+  }
+
+  /** The lowest place for `size` bytes on `bus`; null when there is none. */
+  #find(bus: PciBus, space: Space, item: Item, size: number): number | null {
+    const window = this.#windows.get(bus)?.[space];
+    if (window === undefined) return null;
+    let at = up(window.first, item.align);
+    for (const range of [...window.taken.values()].flat().sort((a, b) => a.first - b.first)) {
+      if (at + size <= range.first) break;
+      at = Math.max(at, up(range.end, item.align));
+    }
+    return at + size <= window.end ? at : null;
+  }
+
+  #open(bridge: PciFunction, space: Space, window: Window): void {
+    const bus = bridge.secondary!;
+    const none = (): Window => ({ first: 0, end: 0, taken: new Map() });
+    const windows = this.#windows.get(bus) ?? { io: none(), mem32: none(), mem64: none() };
+    windows[space] = window;
+    this.#windows.set(bus, windows);
+  }
+
+  #finish(fn: PciFunction): void {
+    const { config } = fn;
+    if (fn.secondary !== null) {
+      const last = [...fn.secondary.everything()].reduce((most, f) => Math.max(most, f.secondary?.number ?? 0), fn.secondary.number);
+      config.write(Config.BRIDGE_PRIMARY_BUS, 1, fn.bus.number);
+      config.write(Config.BRIDGE_SECONDARY_BUS, 1, fn.secondary.number);
+      config.write(Config.BRIDGE_SUBORDINATE_BUS, 1, last);
+      this.#writeWindows(fn);
+    }
+    if (fn.declaration.interruptPin !== undefined && fn.declaration.interruptPin !== 0) config.write(Config.INTERRUPT_LINE, 1, 10);
+    config.write(Config.COMMAND, 2, fn.commandOfFirmware);
+  }
+
+  /** Program a bridge's windows; one that stays closed has its base above its limit. */
+  #writeWindows(bridge: PciFunction): void {
+    const { config } = bridge;
+    const windows = this.#windows.get(bridge.secondary!);
+    const of = (space: Space, unit: number) => {
+      const window = windows?.[space];
+      return window === undefined || window.end === window.first ? { base: unit, limit: 0 } : { base: window.first, limit: window.end - 1 };
+    };
+    const io = of('io', 0x1000);
+    config.write(Config.BRIDGE_IO_BASE, 1, (io.base >> 8) & 0xf0);
+    config.write(Config.BRIDGE_IO_LIMIT, 1, (io.limit >> 8) & 0xf0);
+    const mem = of('mem32', MIB);
+    config.write(Config.BRIDGE_MEMORY_BASE, 2, Math.floor(mem.base / 0x1_0000));
+    config.write(Config.BRIDGE_MEMORY_LIMIT, 2, Math.floor(mem.limit / 0x1_0000));
+    const wide = of('mem64', MIB);
+    config.write(Config.BRIDGE_PREF_MEMORY_BASE, 2, Math.floor(wide.base / 0x1_0000) & 0xffff);
+    config.write(Config.BRIDGE_PREF_MEMORY_LIMIT, 2, Math.floor(wide.limit / 0x1_0000) & 0xffff);
+    config.write(Config.BRIDGE_PREF_BASE_UPPER32, 4, Math.floor(wide.base / 2 ** 32));
+    config.write(Config.BRIDGE_PREF_LIMIT_UPPER32, 4, Math.floor(wide.limit / 2 ** 32));
+  }
+}

@@ -1,0 +1,165 @@
+/** From one entry of a machine's declaration to what the hardware is: kind, declaration, and the model that gives it behaviour. */
+import { CapId, PciExp, PciExpType } from '../../abi/pci.ts';
+import { VfioError } from '../../base/errno.ts';
+import { acs, af, msi, type PciePortType, pcie, pm } from '../../pci/capabilities.ts';
+import type { Capability, DeviceModel, PciDeclaration } from '../../pci/declaration.ts';
+import { bridgeKinds, type FunctionKind, type FunctionSpec, type ModelReference } from './machine-spec.ts';
+
+/** Models that a machine may name. A function makes one for the options of the entry. */
+export type ModelRegistry = Readonly<Record<string, DeviceModel | ((options: Readonly<Record<string, unknown>>) => DeviceModel)>>;
+
+export interface BuiltFunction {
+  readonly kind: FunctionKind;
+  readonly declaration: PciDeclaration;
+  readonly model: DeviceModel | null;
+}
+
+/** Where the function is to be: the kind of bridge above it, null on the root bus. */
+type Place = FunctionKind | null;
+
+const kindOfPort: Readonly<Record<number, FunctionKind>> = {
+  [PciExpType.ENDPOINT]: 'endpoint',
+  [PciExpType.LEG_END]: 'endpoint',
+  [PciExpType.ROOT_PORT]: 'root-port',
+  [PciExpType.UPSTREAM]: 'upstream-port',
+  [PciExpType.DOWNSTREAM]: 'downstream-port',
+  [PciExpType.PCI_BRIDGE]: 'pcie-to-pci-bridge',
+  [PciExpType.RC_END]: 'integrated-endpoint',
+};
+
+const portTypes: Partial<Record<FunctionKind, PciePortType>> = {
+  endpoint: 'endpoint',
+  'integrated-endpoint': 'rc-endpoint',
+  'root-port': 'root-port',
+  'upstream-port': 'upstream',
+  'downstream-port': 'downstream',
+  'pcie-to-pci-bridge': 'pcie-to-pci',
+};
+
+/** What may be behind what: a wrong fabric would give groups that mean nothing. */
+const mayBeBehind: Record<FunctionKind, readonly Place[]> = {
+  endpoint: [null, 'root-port', 'downstream-port'],
+  'integrated-endpoint': [null],
+  // Conventional devices answer on an Express port in emulated machines, so they do here.
+  conventional: [null, 'root-port', 'downstream-port', 'pcie-to-pci-bridge', 'pci-bridge'],
+  'root-port': [null],
+  'upstream-port': ['root-port', 'downstream-port'],
+  'downstream-port': ['upstream-port'],
+  'pcie-to-pci-bridge': ['root-port', 'downstream-port'],
+  'pci-bridge': [null, 'pcie-to-pci-bridge', 'pci-bridge'],
+};
+
+/** Ids of bridges that name none: those of QEMU's and of its models. */
+const bridgeIds: Partial<Record<FunctionKind, string>> = {
+  'root-port': '1b36:000c',
+  'upstream-port': '104c:8232',
+  'downstream-port': '104c:8233',
+  'pcie-to-pci-bridge': '1b36:000e',
+  'pci-bridge': '1b36:0001',
+};
+
+/** `vendor:device` as numbers. @throws VfioError EINVAL */
+export function parseIds(text: string, what: string): { readonly vendor: number; readonly device: number } {
+  const match = /^([0-9a-f]{4}):([0-9a-f]{4})$/i.exec(text);
+  if (match === null) throw new VfioError('EINVAL', `${what} is '${text}'; write vendor:device in hexadecimal, such as 8086:10d3`);
+  return { vendor: Number.parseInt(match[1]!, 16), device: Number.parseInt(match[2]!, 16) };
+}
+
+/**
+ * @param behind kind of the bridge above, null on the root bus
+ * @throws VfioError EINVAL for a model nobody registered, a device that cannot be there, or attributes that do not fit together
+ */
+export function buildFunction(spec: FunctionSpec, behind: Place, models: ModelRegistry): BuiltFunction {
+  const model = spec.model === undefined ? null : resolveModel(spec, spec.model, models);
+  const kind = model === null ? (spec.kind ?? defaultKind(behind)) : kindOfModel(spec, model.declaration);
+  if (!Object.hasOwn(mayBeBehind, kind)) throw new VfioError('EINVAL', `${spec.at}: unknown kind '${String(kind)}'`);
+  if (!mayBeBehind[kind].includes(behind)) {
+    throw new VfioError('EINVAL', `${spec.at}: ${kind} cannot be ${behind === null ? 'on the root bus' : `behind a ${behind}`}`, {
+      fix: `It can be ${mayBeBehind[kind].map((p) => (p === null ? 'on the root bus' : `behind a ${p}`)).join(' or ')}.`,
+    });
+  }
+  if (spec.devices !== undefined && !bridgeKinds.has(kind)) {
+    throw new VfioError('EINVAL', `${spec.at}: ${kind} has devices behind it, but only bridges and ports can`);
+  }
+  const declared = model?.declaration ?? stub(spec, kind);
+  return { kind, declaration: withAcs(spec, kind, model === null, declared), model };
+}
+
+function resolveModel(spec: FunctionSpec, reference: ModelReference, models: ModelRegistry): DeviceModel {
+  if (typeof reference !== 'string') return reference;
+  const found = Object.hasOwn(models, reference) ? models[reference]! : null;
+  if (found === null) {
+    const known = Object.keys(models).sort();
+    throw new VfioError('EINVAL', `${spec.at}: there is no model '${reference}'`, {
+      fix: known.length === 0 ? 'This machine was given no models.' : `Known models: ${known.join(', ')}.`,
+    });
+  }
+  return typeof found === 'function' ? found(spec.options ?? {}) : found;
+}
+
+function kindOfModel(spec: FunctionSpec, declaration: PciDeclaration): FunctionKind {
+  const express = (declaration.capabilities ?? []).find((c) => c.id === CapId.EXP);
+  const port = express === undefined ? null : (express.bytes[PciExp.FLAGS]! & PciExp.FLAGS_TYPE) >> PciExp.FLAGS_TYPE_SHIFT;
+  const kind = port !== null ? kindOfPort[port] : declaration.header === 'bridge' ? 'pci-bridge' : 'conventional';
+  if (kind === undefined)
+    throw new VfioError('EINVAL', `${spec.at}: ${declaration.name} has PCI Express port type ${port}, which no machine here can hold`);
+  if (spec.kind !== undefined && spec.kind !== kind) {
+    throw new VfioError('EINVAL', `${spec.at}: declared as ${spec.kind}, but ${declaration.name} is ${kind}`, {
+      fix: 'Leave `kind` out: the model says what it is.',
+    });
+  }
+  return kind;
+}
+
+function defaultKind(behind: Place): FunctionKind {
+  switch (behind) {
+    case null:
+      return 'integrated-endpoint';
+    case 'pci-bridge':
+    case 'pcie-to-pci-bridge':
+      return 'conventional';
+    case 'upstream-port':
+      return 'downstream-port';
+    default:
+      return 'endpoint';
+  }
+}
+
+function stub(spec: FunctionSpec, kind: FunctionKind): PciDeclaration {
+  const bridge = bridgeKinds.has(kind);
+  const id = spec.id ?? bridgeIds[kind];
+  if (id === undefined) {
+    throw new VfioError('EINVAL', `${spec.at}: a device needs a \`model\`, or an \`id\` (vendor:device) to stand for one`);
+  }
+  const subsystem = spec.subsystem === undefined ? null : parseIds(spec.subsystem, `${spec.at}: subsystem`);
+  const portType = portTypes[kind];
+  const flr = !bridge && spec.reset !== 'none';
+  const capabilities: Capability[] = [pm()];
+  const vectors = spec.msi ?? 1;
+  if (vectors !== 0 && kind !== 'pci-bridge') capabilities.push(msi({ vectors }));
+  if (portType !== undefined) capabilities.push(pcie({ portType, flr, slot: spec.slot === true }));
+  else if (flr) capabilities.push(af());
+  return {
+    name: spec.name ?? (bridge ? kind.replaceAll('-', ' ') : id),
+    ...parseIds(id, `${spec.at}: id`),
+    classCode: spec.classCode ?? (bridge ? 0x060400 : 0xff0000),
+    header: bridge ? 'bridge' : 'endpoint',
+    ...(subsystem === null ? {} : { subsystemVendor: subsystem.vendor, subsystem: subsystem.device }),
+    ...(bridge ? {} : { interruptPin: 1 as const }),
+    bars: spec.bars ?? [],
+    capabilities,
+  };
+}
+
+function withAcs(spec: FunctionSpec, kind: FunctionKind, isStub: boolean, declaration: PciDeclaration): PciDeclaration {
+  const wanted = spec.acs ?? (isStub ? kind === 'root-port' || kind === 'downstream-port' : undefined);
+  if (wanted === undefined) return declaration;
+  const extended = declaration.extendedCapabilities ?? [];
+  const others = extended.filter((c) => c.name !== 'Access Control Services');
+  if (!wanted) return others.length === extended.length ? declaration : { ...declaration, extendedCapabilities: others };
+  if (others.length !== extended.length) return declaration;
+  if (!(declaration.capabilities ?? []).some((c) => c.id === CapId.EXP) || kind === 'pcie-to-pci-bridge') {
+    throw new VfioError('EINVAL', `${spec.at}: ${kind} cannot have access control services (acs); only PCI Express ports and functions do`);
+  }
+  return { ...declaration, extendedCapabilities: [...others, acs()] };
+}

@@ -1,0 +1,223 @@
+/**
+ * /dev/vfio/N: the file through which one user holds a group. One open at a time (S1-04); files of its devices keep it alive after `close`.
+ *
+ * @see linux/drivers/vfio/group.c
+ */
+import { GroupFlags } from '../../abi/vfio.ts';
+import { VfioError } from '../../base/errno.ts';
+import type { EngineContext } from '../context.ts';
+import type { DeviceFile } from '../device/device-file.ts';
+import type { DeviceFileHolder } from '../device/hosted-function.ts';
+import type { Container } from '../dma/container.ts';
+import type { Process } from '../dma/process.ts';
+import type { IsolationGroup } from './isolation-group.ts';
+
+export class GroupFile implements Disposable, DeviceFileHolder {
+  readonly group: IsolationGroup;
+  readonly process: Process;
+  readonly #ctx: EngineContext;
+  readonly #onExit: Disposable;
+  #container: Container | null = null;
+  /** Device files that use the container: each holds this file open, and the container attached. */
+  readonly #devices = new Set<DeviceFile>();
+  #opening = 0;
+  #closed = false;
+  /** The group has no vfio device any more; the file answers ENODEV for ever. */
+  #gone = false;
+
+  readonly #asleep: () => boolean;
+
+  private constructor(group: IsolationGroup, process: Process, ctx: EngineContext, asleep: () => boolean) {
+    this.#asleep = asleep;
+    this.group = group;
+    this.process = process;
+    this.#ctx = ctx;
+    this.#onExit = process.onExit(() => this.close());
+  }
+
+  /**
+   * Open the group for `process`. Binds and unbinds nothing (S1-09). Whether its node exists and may be opened is the caller's to check.
+   *
+   * @param asleep whether the machine sleeps: no device is opened then (S2-42)
+   * @throws VfioError EBUSY while it is open, naming the process that has it; ESRCH for a process that has exited
+   */
+  static open(group: IsolationGroup, process: Process, ctx: EngineContext, asleep: () => boolean = () => false): GroupFile {
+    if (group.file !== null) {
+      throw new VfioError('EBUSY', `group ${group.id} is open already, by ${group.file.holder}`, {
+        fix: 'Close it there first: the devices of a group have one user at a time.',
+      });
+    }
+    ctx.faults.step('group.open');
+    const file = new GroupFile(group, process, ctx, asleep);
+    group.file = file;
+    return file;
+  }
+
+  /** Who has it, for messages. */
+  get holder(): string {
+    const kept = this.#devices.size === 0 ? '' : `, which keeps ${this.#devices.size} of its device files open`;
+    return `process ${this.process.pid}${this.#closed ? kept : ''}`;
+  }
+
+  get container(): Container | null {
+    return this.#container;
+  }
+
+  /** Device files, those that were closed but are still mapped included. */
+  get deviceFiles(): readonly DeviceFile[] {
+    return [...this.#devices];
+  }
+
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  #check(): void {
+    if (this.#closed) throw new VfioError('EBADF', `the file of group ${this.group.id} is closed`);
+  }
+
+  /** VFIO_GROUP_GET_STATUS: `GroupFlags`. @throws VfioError ENODEV when the group's last vfio device has gone */
+  status(): number {
+    this.#check();
+    if (this.#gone) throw this.#goneError();
+    if (this.#container !== null) return GroupFlags.VIABLE | GroupFlags.CONTAINER_SET;
+    return this.group.viability().viable && this.group.owner === null ? GroupFlags.VIABLE : 0;
+  }
+
+  /**
+   * VFIO_GROUP_SET_CONTAINER: claim the group's DMA for this file and put the group into `container`.
+   *
+   * @throws VfioError EINVAL when it has one; ENODEV gone; EPERM, EBUSY, EINVAL when the group is not viable, naming who is in the way
+   * (E-01); what the container's attach throws. Nothing has changed then.
+   */
+  setContainer(container: Container): void {
+    this.#check();
+    if (this.#container !== null) {
+      throw new VfioError('EINVAL', `group ${this.group.id} is in a container already`, { fix: 'Unset that one first.' });
+    }
+    if (this.#gone) throw this.#goneError();
+    this.group.claim(this);
+    try {
+      this.#ctx.faults.step('group.claim');
+      container.attachGroup(this.group);
+    } catch (error) {
+      this.group.release(this);
+      throw error;
+    }
+    this.#container = container;
+  }
+
+  /** VFIO_GROUP_UNSET_CONTAINER. @throws VfioError EINVAL when none is set; EBUSY while devices are open (S2-04) */
+  unsetContainer(): void {
+    this.#check();
+    if (this.#container === null) throw new VfioError('EINVAL', `group ${this.group.id} is in no container`);
+    const open = this.#devices.size + this.#opening;
+    if (open > 0) {
+      throw new VfioError('EBUSY', `group ${this.group.id} still has ${open} open device ${open === 1 ? 'file' : 'files'}`, {
+        fix: 'Close the device files, and dispose of their mappings, first.',
+      });
+    }
+    this.#detach();
+  }
+
+  /**
+   * VFIO_GROUP_GET_DEVICE_FD: open a device by name, `0000:00:04.0`, with options after it.
+   *
+   * @param process who asks; the process that opened the group unless told
+   * @throws VfioError ENODEV when no device of the group has that name; EINVAL for a name of a page or more, bad options, or when there is
+   * no container with an IOMMU set (S2-02); EBUSY while the machine sleeps; whatever the device's own open throws
+   */
+  openDevice(nameAndOptions: string, process: Process = this.process): DeviceFile {
+    this.#check();
+    if (typeof nameAndOptions !== 'string' || Buffer.byteLength(nameAndOptions) >= this.#ctx.pageSize) {
+      throw new VfioError('EINVAL', `a device name has at most ${this.#ctx.pageSize - 1} bytes`);
+    }
+    const device = this.group.functions.find(
+      (fn) => fn.unbinding === null && fn.present && fn.vfio?.matches(nameAndOptions) === true,
+    )?.vfio;
+    if (device == null) throw this.#noDevice(nameAndOptions);
+    const container = this.#container;
+    if (container === null || container.iommuType === null) {
+      const [what, fix] =
+        container === null ? ['is in no container', 'Set a container first.'] : ["'s container has no IOMMU set", 'Set the IOMMU first.'];
+      throw new VfioError('EINVAL', `group ${this.group.id}${container === null ? ' ' : ''}${what}: no device of it can be opened`, {
+        fix,
+      });
+    }
+    if (this.#asleep()) throw new VfioError('EBUSY', 'the machine is suspended', { fix: 'Resume it first.' });
+    this.#opening++;
+    try {
+      const file = device.open(this, container, process);
+      this.#devices.add(file);
+      return file;
+    } finally {
+      this.#opening--;
+    }
+  }
+
+  deviceReleased(file: DeviceFile): void {
+    this.#devices.delete(file);
+    if (this.#closed && this.#devices.size === 0) this.#release();
+  }
+
+  /** The group lost its last vfio device: nothing can be done through this file any more, and the group may be opened anew. */
+  markGone(): void {
+    if (this.#gone) return;
+    this.#gone = true;
+    this.#detach();
+    if (this.group.file === this) this.group.file = null;
+  }
+
+  /** Idempotent. With device files open the group stays held until the last of them is closed (B.4). */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#onExit[Symbol.dispose]();
+    if (this.#devices.size === 0) this.#release();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  #release(): void {
+    this.#detach();
+    if (this.group.file === this) this.group.file = null;
+  }
+
+  #detach(): void {
+    const container = this.#container;
+    if (container === null) return;
+    this.#container = null;
+    container.detachGroup(this.group);
+    this.group.release(this);
+  }
+
+  #goneError(): VfioError {
+    return new VfioError('ENODEV', `group ${this.group.id} has no device bound to vfio-pci any more`, {
+      fix: 'Close this file and open the group again.',
+    });
+  }
+
+  #noDevice(name: string): VfioError {
+    const wanted = name.split(' ', 1)[0]!.slice(0, 40);
+    const fn = this.group.functions.find((f) => f.bdf === wanted || f.bdf.slice(5) === wanted);
+    const devices = this.group.vfioFunctions.map((f) => f.bdf);
+    if (fn !== undefined && fn.vfio === null) {
+      return new VfioError(
+        'ENODEV',
+        `${fn.bdf} is in group ${this.group.id} but ${fn.driver === null ? 'not bound' : `bound to ${fn.driver}`}`,
+        {
+          fix: fn.isBridge ? 'Bridges cannot be opened.' : `vfio bind ${fn.bdf} vfio-pci`,
+        },
+      );
+    }
+    if (fn !== undefined && fn.bdf !== wanted) {
+      return new VfioError('ENODEV', `group ${this.group.id} has no device '${wanted}'`, { fix: `Write it in full: ${fn.bdf}` });
+    }
+    if (fn !== undefined) return new VfioError('ENODEV', `${fn.bdf} is being unbound or unplugged`);
+    return new VfioError('ENODEV', `group ${this.group.id} has no device '${wanted}'`, {
+      ...(devices.length === 0 ? {} : { fix: `It has ${devices.join(', ')}.` }),
+    });
+  }
+}

@@ -1,0 +1,129 @@
+/** The isolation groups of a machine, and the nodes through which users open them. */
+import { VfioError } from '../../base/errno.ts';
+import type { Process } from '../dma/process.ts';
+import type { Fabric } from './fabric.ts';
+import { IsolationGroup } from './isolation-group.ts';
+import type { PciFunction } from './pci-function.ts';
+import { type IsolationClass, partition } from './topology.ts';
+
+/** A node that Linux would have in /dev/vfio, with its mode and owner (S2-01, S2-22). */
+export interface VfioNode {
+  readonly path: string;
+  readonly mode: number;
+  readonly uid: number;
+  /** null: the container node. */
+  readonly groupId: number | null;
+  /** Devices of the group that vfio-pci drives, and `vfio-dev/vfioN` of each. */
+  readonly devices: readonly { readonly bdf: string; readonly vfioDev: string }[];
+}
+
+export class GroupTable {
+  readonly groups = new Map<number, IsolationGroup>();
+  readonly #fabric: Fabric;
+  readonly #nodeOwner: number;
+  readonly #uids = new Map<number, number>();
+
+  /** @param nodeOwner uid that nodes belong to as they appear */
+  constructor(fabric: Fabric, nodeOwner: number) {
+    this.#fabric = fabric;
+    this.#nodeOwner = nodeOwner;
+  }
+
+  /** @throws VfioError ENOENT */
+  get(id: number): IsolationGroup {
+    const group = this.groups.get(id);
+    if (group !== undefined) return group;
+    const ids = [...this.groups.keys()].sort((a, b) => a - b);
+    throw new VfioError('ENOENT', `there is no group ${String(id)}`, {
+      fix: ids.length === 0 ? 'This machine has no isolating IOMMU, hence no groups.' : `Groups are ${ids.join(', ')}.`,
+    });
+  }
+
+  /**
+   * Put functions that are new into their groups: an existing one, or a new one with the lowest free number, in the order of discovery.
+   *
+   * @throws VfioError EINVAL when they would tie existing groups together, which users may hold; nothing has changed then
+   */
+  join(added: readonly PciFunction[]): void {
+    const fresh = new Set(added);
+    const behindIommu = this.#fabric.inOrder().filter((fn) => this.#fabric.iommu(fn).kind === 'full');
+    const classes = partition(behindIommu).filter((one) => one.members.some((fn) => fresh.has(fn)));
+    for (const one of classes) {
+      const ids = [...new Set(one.members.flatMap((fn) => (fn.group === null ? [] : [fn.group.id])))];
+      if (ids.length > 1) {
+        throw new VfioError('EINVAL', `${added[0]!.bdf} would tie groups ${ids.join(' and ')} together while the machine runs`, {
+          fix: 'Declare it with the machine, so that it is there at power-on.',
+        });
+      }
+    }
+    for (const one of classes) this.#joinClass(one, fresh);
+  }
+
+  #joinClass(one: IsolationClass<PciFunction>, fresh: ReadonlySet<PciFunction>): void {
+    const joining = one.members.filter((fn) => fresh.has(fn));
+    let group = one.members.find((fn) => fn.group !== null)?.group ?? null;
+    if (group === null) {
+      let id = 0;
+      while (this.groups.has(id)) id++;
+      group = new IsolationGroup(id, this.#fabric.iommu(joining[0]!));
+      this.groups.set(id, group);
+    }
+    for (const fn of joining) {
+      group.add(fn);
+      fn.groupedBecause = one.reasons.get(fn) ?? null;
+    }
+  }
+
+  /** The function is taken out; its group goes with its last one. */
+  leave(fn: PciFunction): void {
+    const { group } = fn;
+    if (group === null) return;
+    group.remove(fn);
+    if (group.functions.length === 0) this.groups.delete(group.id);
+  }
+
+  // ---- Nodes
+
+  get nodes(): readonly VfioNode[] {
+    const nodes: VfioNode[] = [{ path: '/dev/vfio/vfio', mode: 0o666, uid: 0, groupId: null, devices: [] }];
+    for (const group of [...this.groups.values()].sort((a, b) => a.id - b.id)) {
+      const devices = group.vfioFunctions.map((fn) => ({ bdf: fn.bdf, vfioDev: `vfio${fn.vfioIndex}` }));
+      if (devices.length > 0)
+        nodes.push({ path: `/dev/vfio/${group.id}`, mode: 0o600, uid: this.#uid(group.id), groupId: group.id, devices });
+    }
+    return nodes;
+  }
+
+  /** @throws VfioError ENOENT */
+  node(path: string): VfioNode {
+    const node = this.nodes.find((n) => n.path === path);
+    if (node === undefined) throw new VfioError('ENOENT', `there is no ${String(path).slice(0, 64)}`);
+    return node;
+  }
+
+  /** @throws VfioError ENOENT while the group has no node; EINVAL for what is no uid */
+  chown(id: number, uid: number): void {
+    this.node(`/dev/vfio/${id}`);
+    if (!Number.isInteger(uid) || uid < 0 || uid > 0xffff_fffe) throw new VfioError('EINVAL', `${String(uid)} is no uid`);
+    this.#uids.set(id, uid);
+  }
+
+  #uid(id: number): number {
+    return this.#uids.get(id) ?? this.#nodeOwner;
+  }
+
+  /** @throws VfioError EACCES for a process that does not own the node */
+  checkAccess(id: number, process: Process): void {
+    const owner = this.#uid(id);
+    if (process.uid === 0 || process.uid === owner) return;
+    throw new VfioError('EACCES', `/dev/vfio/${id} belongs to uid ${owner}; process ${process.pid} is uid ${process.uid}`, {
+      fix: `chown ${process.uid} /dev/vfio/${id}`,
+    });
+  }
+
+  /** `group` lost its last vfio device: its node goes, and an open file of it is dead. */
+  lastVfioGone(group: IsolationGroup): void {
+    group.file?.markGone();
+    this.#uids.delete(group.id);
+  }
+}

@@ -1,0 +1,176 @@
+/**
+ * An isolation group: functions that the IOMMU cannot keep apart, so that they have one owner or none (S1-01).
+ *
+ * Ownership of its DMA is the kernel's (any number of native drivers), a user's (one group file), or nobody's; never two of these.
+ *
+ * @see linux/drivers/iommu/iommu.c, iommu_group_claim_dma_owner(), iommu_device_use_default_domain()
+ */
+import { type Culprit, VfioError } from '../../base/errno.ts';
+import { compareBdf } from '../../pci/bdf.ts';
+import type { IommuDomain } from '../dma/iommu-domain.ts';
+import type { AttachableGroup, IommuProperties } from '../dma/iommu-properties.ts';
+import type { GroupFile } from './group-file.ts';
+import type { DmaUse } from './machine-spec.ts';
+import type { PciFunction } from './pci-function.ts';
+
+export interface Viability {
+  /** Whether a user could take the group's DMA, or has it already. */
+  readonly viable: boolean;
+  /** Who stands in the way, in bus order. */
+  readonly culprits: readonly Culprit[];
+}
+
+export class IsolationGroup implements AttachableGroup {
+  readonly id: number;
+  /** The domain that its functions' DMA is translated by; set by the container. */
+  domain: IommuDomain | null = null;
+  /** The open group file; a second open is refused (S1-04). */
+  file: GroupFile | null = null;
+  #iommu: IommuProperties;
+  readonly #unit: IommuProperties;
+  #functions: PciFunction[] = [];
+  /** Bound drivers that use DMA, by function. */
+  readonly #users = new Map<PciFunction, { readonly driver: string; readonly use: DmaUse }>();
+  #owner: object | null = null;
+
+  constructor(id: number, iommu: IommuProperties) {
+    this.id = id;
+    this.#iommu = iommu;
+    this.#unit = iommu;
+  }
+
+  /** Its IOMMU's properties, with the windows that firmware reserves for its devices. */
+  get iommu(): IommuProperties {
+    return this.#iommu;
+  }
+
+  /** Strength of its isolation (S1-05). */
+  get isolation(): { readonly dma: boolean; readonly msi: boolean; readonly coherent: boolean } {
+    return { dma: this.#iommu.kind === 'full', msi: this.#iommu.isolatedMsi, coherent: this.#iommu.coherent };
+  }
+
+  /** In bus order. */
+  get functions(): readonly PciFunction[] {
+    return this.#functions;
+  }
+
+  /** Those that vfio-pci drives: what GET_DEVICE_FD looks through. */
+  get vfioFunctions(): readonly PciFunction[] {
+    return this.#functions.filter((f) => f.vfio !== null);
+  }
+
+  /** Whoever holds the DMA of the group on a user's behalf. */
+  get owner(): object | null {
+    return this.#owner;
+  }
+
+  /** Native drivers that use DMA now; with an owner there is none. */
+  get nativeUsers(): number {
+    return this.#users.size;
+  }
+
+  add(fn: PciFunction): void {
+    this.#functions = [...this.#functions, fn].sort((a, b) => compareBdf(a.bdf, b.bdf));
+    this.#recompute();
+    fn.group = this;
+  }
+
+  remove(fn: PciFunction): void {
+    this.#functions = this.#functions.filter((f) => f !== fn);
+    this.#users.delete(fn);
+    this.#recompute();
+    fn.group = null;
+  }
+
+  #recompute(): void {
+    const own = this.#functions.flatMap((f) => f.reserved);
+    this.#iommu = own.length === 0 ? this.#unit : { ...this.#unit, reserved: [...this.#unit.reserved, ...own] };
+  }
+
+  /**
+   * A driver that uses DMA is about to be bound: refused while a user owns the group, so that there is no moment at which both have it
+   * (S1-12, S1-13).
+   *
+   * @throws VfioError EBUSY
+   */
+  useDma(fn: PciFunction, driver: string, use: DmaUse): void {
+    if (use === 'managed') return;
+    if (this.#owner !== null || (use === 'kernel' && this.#foreignDomain() !== null)) {
+      throw new VfioError('EBUSY', `${driver} cannot have ${fn.bdf}: group ${this.id} is ${this.#ownedBy()}`, {
+        fix: `Bind ${fn.bdf} to vfio-pci or leave it unbound until the group is closed.`,
+      });
+    }
+    this.#users.set(fn, { driver, use });
+  }
+
+  unuseDma(fn: PciFunction): void {
+    this.#users.delete(fn);
+  }
+
+  /**
+   * Take the DMA of the whole group for a user.
+   *
+   * @throws VfioError EPERM while a native driver uses DMA in the group or another user has it; EBUSY while a driver has a domain of its
+   * own attached; EINVAL when firmware demands identity mappings for a device. Each names the functions and what to do (E-01).
+   */
+  claim(owner: object): void {
+    const { culprits } = this.viability();
+    if (this.#owner !== null) {
+      throw new VfioError('EPERM', `group ${this.id} is ${this.#ownedBy()}`, { culprits, fix: 'Close the group file that holds it.' });
+    }
+    if (culprits.length > 0) {
+      const code = [...this.#users.values()].some((u) => u.use === 'kernel')
+        ? 'EPERM'
+        : this.#foreignDomain() !== null
+          ? 'EBUSY'
+          : 'EINVAL';
+      const names = culprits.map((c) => (c.driver === null ? c.bdf : `${c.bdf} (${c.driver})`)).join(', ');
+      throw new VfioError(code, `group ${this.id} is not viable: ${names} ${culprits.length === 1 ? 'stands' : 'stand'} in the way`, {
+        culprits,
+      });
+    }
+    this.#owner = owner;
+  }
+
+  /** Give the DMA back; nothing when `owner` does not have it. */
+  release(owner: object): void {
+    if (this.#owner === owner) this.#owner = null;
+  }
+
+  /** Whether a user could have the group, and who is in the way. Changes nothing. */
+  viability(): Viability {
+    const culprits: Culprit[] = [];
+    for (const fn of this.#functions) {
+      const user = this.#users.get(fn);
+      if (user !== undefined) culprits.push(describeUser(fn, user.driver, user.use, this.#functions.length === 1));
+      else if (fn.reserved.some((w) => w.kind === 'direct')) {
+        culprits.push({
+          bdf: fn.bdf,
+          driver: fn.driver,
+          why: 'firmware demands identity mappings for it (a direct reserved region), which a user could remove',
+          fix: 'remove the region in the firmware settings, or use another device: no driver change helps',
+        });
+      }
+    }
+    return { viable: culprits.length === 0, culprits };
+  }
+
+  #foreignDomain(): string | null {
+    for (const user of this.#users.values()) if (user.use === 'own-domain') return user.driver;
+    return null;
+  }
+
+  #ownedBy(): string {
+    if (this.#owner === null) return `attached to a domain of ${this.#foreignDomain() ?? 'nobody'}`;
+    return this.file !== null && this.#owner === this.file ? `owned by ${this.file.holder}` : 'owned by a user';
+  }
+}
+
+function describeUser(fn: PciFunction, driver: string, use: DmaUse, alone: boolean): Culprit {
+  const why =
+    use === 'own-domain'
+      ? 'its driver has attached an IOMMU domain of its own'
+      : `its driver does DMA for the host${alone ? '' : ', and the IOMMU cannot tell it from the rest of the group'}`;
+  const fix = fn.isBridge ? `vfio bind ${fn.bdf} none` : `vfio bind ${fn.bdf} vfio-pci`;
+  return { bdf: fn.bdf, driver, why, fix };
+}

@@ -1,0 +1,123 @@
+/**
+ * A machine as data: what `Machine` is built from. YAML files (src/app/machine-file.ts) are read into the same types.
+ *
+ * Devices form a tree, as the buses do. Bus numbers are given out depth-first from 00, as firmware does, unless a bridge names its own.
+ */
+import type { BarDeclaration, DeviceModel } from '../../pci/declaration.ts';
+
+/** What stands between devices and memory. `translation`: remaps addresses but does not isolate, so it makes no groups (S1-05). */
+export type IommuKind = 'none' | 'translation' | 'full';
+
+/** How user DMA must avoid a window of I/O addresses; the kinds of /sys/kernel/iommu_groups/N/reserved_regions. */
+export type ReservedKind = 'direct' | 'relaxable' | 'reserved' | 'msi';
+
+export interface ReservedWindow {
+  /** First and last I/O address; `last` is inclusive. */
+  readonly first: bigint;
+  readonly last: bigint;
+  readonly kind: ReservedKind;
+}
+
+/** One IOMMU. Everything left out is as in an Intel IOMMU under QEMU, the machine of the recorded kernel answers. */
+export interface IommuSpec {
+  readonly kind?: IommuKind;
+  /** Message interrupts are remapped, so that a device cannot forge another's (S2-36). Default true. */
+  readonly isolatedMsi?: boolean;
+  /** DMA can be forced to be cache coherent; vfio-pci refuses devices without (S1-05). Default true. */
+  readonly coherent?: boolean;
+  /** No-snoop DMA can be blocked, which VFIO_DMA_CC_IOMMU reports. Default false. */
+  readonly enforcesCoherency?: boolean;
+  /** Bitmap of page sizes in bytes; default 4 KiB, 2 MiB and 1 GiB. */
+  readonly pageSizes?: bigint;
+  /** Input address range; default 0 to 2^48-1. */
+  readonly aperture?: { readonly first: bigint; readonly last: bigint };
+  /** Default: the x86 MSI window, 0xfee00000-0xfeefffff. */
+  readonly reserved?: readonly ReservedWindow[];
+}
+
+/** What a function is to the fabric: decides whether ACS, aliasing or a shared bus applies to it. */
+export type FunctionKind =
+  | 'endpoint'
+  | 'integrated-endpoint'
+  | 'conventional'
+  | 'root-port'
+  | 'upstream-port'
+  | 'downstream-port'
+  | 'pcie-to-pci-bridge'
+  | 'pci-bridge';
+
+export const bridgeKinds: ReadonlySet<FunctionKind> = new Set([
+  'root-port',
+  'upstream-port',
+  'downstream-port',
+  'pcie-to-pci-bridge',
+  'pci-bridge',
+]);
+
+/** A model by name, looked up in `MachineOptions.models`, or the model itself. */
+export type ModelReference = string | DeviceModel;
+
+export interface FunctionSpec {
+  /** `device.function` on the bus it is in (`04.0`), or a full BDF, which must then name that bus. */
+  readonly at: string;
+  /** Default: what the model's PCI Express capability says; without a model, `endpoint` behind a port, else `integrated-endpoint`. */
+  readonly kind?: FunctionKind;
+  readonly name?: string;
+  /** Behaviour. Without one it is a stub: ids, class, BARs and capabilities for topology's sake; nobody answers behind its BARs (all ones). */
+  readonly model?: ModelReference;
+  /** Given to the model's factory. */
+  readonly options?: Readonly<Record<string, unknown>>;
+  /** `vendor:device` of a stub, hexadecimal. */
+  readonly id?: string;
+  readonly subsystem?: string;
+  /** 24-bit class code of a stub. */
+  readonly classCode?: number;
+  /** Access Control Services, which the kernel switches on. Default: what the model declares; for stubs true for ports, false for endpoints. */
+  readonly acs?: boolean;
+  /** How a stub can be reset: `flr` (default), or not at all. */
+  readonly reset?: 'flr' | 'none';
+  /** MSI vectors of a stub; default 1, 0 for none. */
+  readonly msi?: number;
+  readonly bars?: readonly BarDeclaration[];
+  /** Driver at power-on: a name; null for none; left out: the native driver whose ids match, as the kernel would. */
+  readonly driver?: string | null;
+  readonly driverOverride?: string;
+  /** Which of `MachineSpec.iommus` is above this device and everything behind it; only on the root bus. */
+  readonly iommu?: string;
+  /** Windows that firmware reserves for this device (RMRR, IVMD); `direct` ones bar it from users altogether. */
+  readonly reserved?: readonly ReservedWindow[];
+  /** Other `device.function`s of the same bus whose requester id its DMA carries (quirky devices). */
+  readonly dmaAliases?: readonly string[];
+  /** A port with a hot-plug slot: its bus is reset through the slot. */
+  readonly slot?: boolean;
+  /** Bus number behind this bridge. */
+  readonly bus?: number;
+  /** What is behind this bridge. */
+  readonly devices?: readonly FunctionSpec[];
+}
+
+/**
+ * How a host driver uses DMA, which is all that viability asks (S1-08).
+ * `kernel`: on the kernel's behalf, so no user may have the group. `managed`: none, or in a way that respects an owner (pci-stub, pcieport).
+ * `own-domain`: manages DMA itself and has attached a domain of its own.
+ */
+export type DmaUse = 'kernel' | 'managed' | 'own-domain';
+
+/** A driver of the host besides vfio-pci, pci-stub and pcieport, which are always there. */
+export interface HostDriverSpec {
+  readonly name: string;
+  /** What it takes at power-on and at probe: `vendor:device`, or `class:cc`, `class:ccss`, `class:ccsspp`; hexadecimal. */
+  readonly ids?: readonly string[];
+  readonly dma?: DmaUse;
+}
+
+export interface MachineSpec {
+  readonly name?: string;
+  /** The IOMMU of everything that names no other. Default: `full`. */
+  readonly iommu?: IommuSpec;
+  readonly iommus?: Readonly<Record<string, IommuSpec>>;
+  readonly hostDrivers?: readonly HostDriverSpec[];
+  /** Where firmware puts 32-bit BARs first; default 0xc0000000. */
+  readonly memoryBase?: number;
+  readonly devices: readonly FunctionSpec[];
+}

@@ -1,0 +1,400 @@
+/**
+ * A machine: its PCI functions, the isolation groups that follow from the fabric, who drives what, and the files through which users reach
+ * them. Two machines share nothing, and the same declaration gives the same machine every time.
+ */
+import type { MemoryAllocator } from '../../abi/memory.ts';
+import { Cleanup } from '../../base/cleanup.ts';
+import { type Clock, SystemClock } from '../../base/clock.ts';
+import { VfioError } from '../../base/errno.ts';
+import { type Logger, RateLimitedLogger, silentLogger } from '../../base/log.ts';
+import { parseBdf } from '../../pci/bdf.ts';
+import { defaultParams, type EngineContext, type EngineParams } from '../context.ts';
+import { Container } from '../dma/container.ts';
+import { Process } from '../dma/process.ts';
+import { FaultPlan } from '../fault-plan.ts';
+import { Binder, checkDriverName, HostDrivers, VFIO_PCI } from './binding.ts';
+import { type BindPlan, type Explanation, explainFunction, planGroup } from './explain.ts';
+import { Fabric, type Placed } from './fabric.ts';
+import type { ModelRegistry } from './function-builder.ts';
+import { GroupFile } from './group-file.ts';
+import { GroupTable, type VfioNode } from './group-table.ts';
+import type { IsolationGroup } from './isolation-group.ts';
+import { type MachineEvent, MachineEvents } from './machine-events.ts';
+import type { FunctionSpec, MachineSpec } from './machine-spec.ts';
+import type { PciFunction } from './pci-function.ts';
+
+export interface MachineOptions {
+  /** Where BAR memory and anonymous process memory come from. */
+  readonly allocate: MemoryAllocator;
+  /** Models that the declaration names. */
+  readonly models?: ModelRegistry;
+  readonly clock?: Clock;
+  readonly log?: Logger;
+  readonly params?: Partial<EngineParams>;
+  /** 4096 (default), 16384 or 65536. */
+  readonly pageSize?: number;
+  readonly faults?: FaultPlan;
+  /** uid that owns the nodes of groups as they appear, as a udev rule would give them. Default 0. */
+  readonly nodeOwner?: number;
+}
+
+export class Machine implements Disposable {
+  readonly name: string;
+  readonly context: EngineContext;
+  readonly drivers: HostDrivers;
+  /** Who asks when nobody is named: uid 0, every capability, no limits. */
+  readonly process: Process;
+  readonly #fabric: Fabric;
+  readonly #groups: GroupTable;
+  readonly #events: MachineEvents;
+  readonly #binder: Binder;
+  readonly #containers = new Set<Container>();
+  readonly #removals = new Map<PciFunction, Promise<void>>();
+  #sleep: Promise<void> | null = null;
+  #disposed = false;
+
+  /** @throws VfioError EINVAL, EEXIST, ENOSPC for a declaration that is no machine */
+  constructor(spec: MachineSpec, options: MachineOptions) {
+    const pageSize = options.pageSize ?? 4096;
+    if (![4096, 16384, 65536].includes(pageSize)) {
+      throw new VfioError('EINVAL', `page size is ${String(pageSize)}; CPUs have 4096, 16384 or 65536`);
+    }
+    const clock = options.clock ?? new SystemClock();
+    this.context = {
+      clock,
+      log: new RateLimitedLogger(options.log ?? silentLogger, clock),
+      params: { ...defaultParams, ...options.params },
+      pageSize,
+      faults: options.faults ?? new FaultPlan(),
+      allocate: options.allocate,
+    };
+    this.name = spec.name ?? 'machine';
+    this.#events = new MachineEvents(this.context);
+    this.drivers = new HostDrivers(spec.hostDrivers);
+    this.process = Process.root({ pageSize, allocate: options.allocate });
+    this.#fabric = new Fabric(spec, options.models ?? {}, this.context);
+    this.#groups = new GroupTable(this.#fabric, options.nodeOwner ?? 0);
+    this.#binder = new Binder({
+      ctx: this.context,
+      drivers: this.drivers,
+      iommuKind: (fn) => this.#fabric.iommu(fn).kind,
+      lastVfioGone: (group) => this.#groups.lastVfioGone(group),
+    });
+    const placed = this.#fabric.powerOn(spec.devices);
+    this.#groups.join(placed.map((p) => p.fn));
+    for (const one of placed) this.#firstProbe(one);
+  }
+
+  // ---- What there is
+
+  /** By BDF, in bus order at power-on. */
+  get functions(): ReadonlyMap<string, PciFunction> {
+    return this.#fabric.functions;
+  }
+
+  /** By number. A group without functions does not exist. */
+  get groups(): ReadonlyMap<number, IsolationGroup> {
+    return this.#groups.groups;
+  }
+
+  /** The function at `bdf`, `0000:` may be left out. @throws VfioError EINVAL, ENODEV */
+  function(bdf: string): PciFunction {
+    const fn = this.#fabric.functions.get(parseBdf(bdf));
+    if (fn !== undefined) return fn;
+    const all = [...this.#fabric.functions.keys()].sort();
+    const more = all.length > 8 ? ', …' : '';
+    throw new VfioError('ENODEV', `${parseBdf(bdf)} is not in this machine`, { fix: `It has ${all.slice(0, 8).join(', ')}${more}.` });
+  }
+
+  /** @throws VfioError ENOENT */
+  group(id: number): IsolationGroup {
+    return this.#groups.get(id);
+  }
+
+  /** What /dev/vfio holds now (S2-22). */
+  get nodes(): readonly VfioNode[] {
+    return this.#groups.nodes;
+  }
+
+  /** The node at `path`. @throws VfioError ENOENT */
+  node(path: string): VfioNode {
+    return this.#groups.node(path);
+  }
+
+  on(listener: (event: MachineEvent) => void): Disposable {
+    return this.#events.on(listener);
+  }
+
+  // ---- What a user opens
+
+  /** open("/dev/vfio/vfio"): anybody may. */
+  openContainer(process: Process = this.process): Container {
+    this.#check();
+    this.context.faults.step('container.open');
+    const container: Container = new Container(this.context, () => {
+      onExit[Symbol.dispose]();
+      this.#containers.delete(container);
+    });
+    const onExit = process.onExit(() => container.close());
+    this.#containers.add(container);
+    return container;
+  }
+
+  /**
+   * open("/dev/vfio/ID"). Never binds or unbinds anything (S1-09).
+   *
+   * @throws VfioError ENOENT for a group without a device bound to vfio-pci; EACCES for a process that does not own the node (S2-01); EBUSY
+   * while somebody has it open (S1-04)
+   */
+  openGroup(id: number, process: Process = this.process): GroupFile {
+    this.#check();
+    const group = this.group(id);
+    if (group.vfioFunctions.length === 0) {
+      throw new VfioError('ENOENT', `there is no /dev/vfio/${id}: no device of group ${id} is bound to vfio-pci`, {
+        fix: this.planBind(id).steps.find((s) => s.to !== null)?.command ?? 'The group has only bridges.',
+      });
+    }
+    this.#groups.checkAccess(id, process);
+    return GroupFile.open(group, process, this.context, () => this.#sleep !== null);
+  }
+
+  /** chown of a group's node: the one privileged act besides binding (S2-01). Lasts as long as the node. @throws VfioError ENOENT, EINVAL */
+  chownGroup(id: number, uid: number): void {
+    this.#groups.chown(id, uid);
+  }
+
+  // ---- Drivers
+
+  /** Bind `driver` to the function; see `Binder.bind` for the errors. A failed bind has changed nothing. */
+  bind(bdf: string, driver: string): void {
+    this.#check();
+    this.#checkAwake();
+    const fn = this.function(bdf);
+    this.#binder.bind(fn, driver);
+    fn.probeError = null;
+    this.#events.tell({ kind: 'bind', bdf: fn.bdf, driver, groupId: fn.group?.id ?? null });
+  }
+
+  /** Take its driver away; resolves when its users have let go (S2-41). At once when there are none. @throws VfioError ENODEV without driver */
+  unbind(bdf: string): Promise<void> {
+    this.#check();
+    const fn = this.function(bdf);
+    return this.#unbind(fn);
+  }
+
+  #unbind(fn: PciFunction): Promise<void> {
+    if (fn.unbinding !== null) return fn.unbinding;
+    const { driver } = fn;
+    const told = () => this.#events.tell({ kind: 'unbind', bdf: fn.bdf, driver: driver!, groupId: fn.group?.id ?? null });
+    const done = this.#binder.unbind(fn);
+    if (fn.unbinding === null) {
+      told();
+      return done;
+    }
+    return done.then(told);
+  }
+
+  /** Only `driver` may take the function from now on; null or '' clears it. What is bound stays bound. @throws VfioError EINVAL, ENODEV */
+  setDriverOverride(bdf: string, driver: string | null): void {
+    this.#check();
+    this.function(bdf).driverOverride = driver === null || driver === '' ? null : checkDriverName(driver);
+  }
+
+  /** drivers_probe: let the driver that matches take the function; which one it is then, null for none. @throws what `bind` throws */
+  probe(bdf: string): string | null {
+    this.#check();
+    const fn = this.function(bdf);
+    const driver = fn.driver === null ? this.drivers.candidate(fn) : null;
+    if (driver !== null) this.bind(fn.bdf, driver);
+    return fn.driver;
+  }
+
+  /** The driver a function gets when it appears. A refusal is kept in `probeError` and logged: the function stays without driver. */
+  #firstProbe({ fn, spec }: Placed): void {
+    if (spec.driverOverride !== undefined) fn.driverOverride = checkDriverName(spec.driverOverride);
+    if (fn.driver !== null || !fn.present || spec.driver === null) return;
+    const driver = spec.driver ?? this.drivers.candidate(fn);
+    if (driver === null) return;
+    try {
+      this.bind(fn.bdf, driver);
+    } catch (error) {
+      if (!(error instanceof VfioError)) throw error;
+      fn.probeError = error;
+      this.context.log.log('warn', `probe ${fn.bdf}`, `${fn.bdf}: ${driver} was not bound: ${error.message}`);
+    }
+  }
+
+  // ---- Hotplug
+
+  /**
+   * Plug in a device, with what its declaration has behind it. A native driver that matches is bound, unless a user owns the group it joins:
+   * then it stays without (S1-12).
+   *
+   * @param behind the bridge or port above it; otherwise `at` names the bus, or it goes to the root bus
+   * @throws VfioError EEXIST when the place is taken; EINVAL when it cannot be there, or would tie existing groups together; ENOSPC. Nothing
+   * has changed then.
+   */
+  add(spec: FunctionSpec, behind?: string): PciFunction {
+    this.#check();
+    this.#checkAwake();
+    const bus = behind === undefined ? this.#fabric.busOf(spec.at) : this.#fabric.busBehind(this.#present(behind));
+    using undo = new Cleanup();
+    const placed = this.#fabric.plug(spec, bus, undo);
+    this.context.faults.step('add.group');
+    this.#groups.join(placed.map((p) => p.fn));
+    undo.move();
+    for (const { fn } of placed) this.#events.tell({ kind: 'add', bdf: fn.bdf, groupId: fn.group?.id ?? null });
+    for (const one of placed) this.#firstProbe(one);
+    return placed[0]!.fn;
+  }
+
+  #present(bdf: string): PciFunction {
+    const fn = this.function(bdf);
+    if (!fn.present) throw new VfioError('ENODEV', `${fn.bdf} is being unplugged`);
+    return fn;
+  }
+
+  /**
+   * Unplug a function and everything behind it. From now on it cannot be opened or bound; users are asked to let go, and the promise
+   * resolves when they have (S2-41). At once when there are none.
+   */
+  remove(bdf: string): Promise<void> {
+    this.#check();
+    const top = this.function(bdf);
+    const pending = this.#removals.get(top);
+    if (pending !== undefined) return pending;
+    const all = [top, ...(top.secondary?.everything() ?? [])].reverse();
+    for (const fn of all) fn.present = false;
+    const waits = all.flatMap((fn) => (fn.driver === null ? [] : [this.#unbind(fn)]));
+    if (all.every((fn) => fn.unbinding === null)) {
+      this.#takeOut(all);
+      return Promise.resolve();
+    }
+    const done = Promise.all(waits).then(() => {
+      this.#removals.delete(top);
+      this.#takeOut(all);
+    });
+    this.#removals.set(top, done);
+    return done;
+  }
+
+  /** @param all each function before the bridge it is behind */
+  #takeOut(all: readonly PciFunction[]): void {
+    for (const fn of all) {
+      if (this.#fabric.functions.get(fn.bdf) !== fn) continue;
+      const groupId = fn.group?.id ?? null;
+      this.#groups.leave(fn);
+      this.#fabric.unplug(fn);
+      this.#events.tell({ kind: 'remove', bdf: fn.bdf, groupId });
+    }
+  }
+
+  // ---- Groups
+
+  /** Group, viability, who blocks, what to do about it (E-01). @throws VfioError ENODEV */
+  explain(bdf: string): Explanation {
+    const fn = this.function(bdf);
+    return explainFunction(fn, this.#fabric.iommu(fn), this.context.params.allowUnsafeInterrupts);
+  }
+
+  /** The binds that make a group viable and its devices usable (S1-15). Changes nothing. @throws VfioError ENOENT */
+  planBind(groupId: number): BindPlan {
+    return planGroup(this.group(groupId));
+  }
+
+  /** Carry out `planBind`. All or nothing. @throws VfioError EINVAL when no driver change can make the group viable; what `bind` throws */
+  bindGroup(groupId: number): BindPlan {
+    this.#check();
+    this.#checkAwake();
+    const plan = this.planBind(groupId);
+    if (!plan.viable) {
+      throw new VfioError('EINVAL', `no driver change makes group ${groupId} viable`, { culprits: plan.impossible });
+    }
+    using undo = new Cleanup();
+    for (const { bdf, from, to, override } of plan.steps) {
+      const fn = this.function(bdf);
+      if (from !== null) {
+        void this.unbind(bdf);
+        undo.defer(() => {
+          this.#binder.restore(fn, from);
+          this.#events.tell({ kind: 'bind', bdf, driver: from, groupId });
+        });
+      }
+      if (to === null) continue;
+      if (override !== null) {
+        fn.driverOverride = to;
+        undo.defer(() => {
+          fn.driverOverride = override;
+        });
+      }
+      this.bind(bdf, to);
+      undo.defer(() => void this.unbind(bdf));
+    }
+    undo.move();
+    return plan;
+  }
+
+  // ---- Sleep
+
+  /** The machine sleeps, or is about to. */
+  get suspended(): boolean {
+    return this.#sleep !== null;
+  }
+
+  /**
+   * Suspend (S2-42): users of devices are told and may save state; each acknowledges or runs into the timeout. Then no device can do DMA until
+   * `resume`. Nothing can be bound, plugged in or opened meanwhile.
+   */
+  suspend(): Promise<void> {
+    this.#check();
+    if (this.#sleep === null) {
+      const bound = [...this.functions.values()].flatMap((fn) => (fn.vfio === null ? [] : [fn.vfio]));
+      this.#sleep = Promise.all(bound.map((device) => device.suspend())).then(() => {});
+    }
+    return this.#sleep;
+  }
+
+  /** Wake up; does nothing while awake. */
+  resume(): void {
+    this.#check();
+    if (this.#sleep === null) return;
+    this.#sleep = null;
+    for (const fn of this.functions.values()) fn.vfio?.resume();
+  }
+
+  #check(): void {
+    if (this.#disposed) throw new VfioError('ENODEV', `${this.name} is switched off`);
+  }
+
+  #checkAwake(): void {
+    if (this.#sleep !== null) throw new VfioError('EBUSY', `${this.name} is suspended`, { fix: 'Resume it first.' });
+  }
+
+  /** Take it from its users and its driver, whoever waits. */
+  #letGo(fn: PciFunction): void {
+    const { vfio } = fn;
+    vfio?.revoke(`${this.name} is switched off`);
+    if (fn.driver !== null && fn.unbinding === null) void this.#binder.unbind(fn);
+    if (vfio !== null) this.#binder.unbound(fn, vfio);
+  }
+
+  /** Switch off: every file is closed, every driver unbound, every model disposed. Idempotent. */
+  [Symbol.dispose](): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    using off = new Cleanup();
+    off.defer(() => this.#events.clear());
+    off.defer(() => this.process.exit());
+    for (const fn of this.functions.values()) {
+      off.defer(() => fn.host.dispose());
+      off.defer(() => this.#letGo(fn));
+    }
+    for (const container of this.#containers) off.defer(() => container.close());
+    for (const group of this.groups.values()) {
+      off.defer(() => group.file?.close());
+      for (const file of group.file?.deviceFiles ?? []) off.defer(() => file.close());
+    }
+  }
+}
+
+export { type MachineEvent, VFIO_PCI, type VfioNode };

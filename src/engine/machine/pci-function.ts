@@ -1,0 +1,194 @@
+/** One PCI function of a machine: its hardware (config space, host, model) and who drives it. */
+import type { Model } from '../../abi/device-host.ts';
+import { Acs, Command, Config, ExtCapId, HeaderType } from '../../abi/pci.ts';
+import type { VfioError } from '../../base/errno.ts';
+import { type BdfParts, bdfParts } from '../../pci/bdf.ts';
+import type { ConfigSpace } from '../../pci/config-space.ts';
+import type { DeviceModel, PciDeclaration } from '../../pci/declaration.ts';
+import type { FunctionHost } from '../device/host.ts';
+import type { HostedFunction } from '../device/hosted-function.ts';
+import type { VfioPciDevice } from '../device/pci-device.ts';
+import type { IsolationGroup } from './isolation-group.ts';
+import type { FunctionKind, ReservedWindow } from './machine-spec.ts';
+
+/** One bus: what shares a bus reset. Functions are in order of device and function number. */
+export class PciBus {
+  readonly domain: number;
+  readonly number: number;
+  /** The bridge it is behind; null for a root bus. */
+  readonly bridge: PciFunction | null;
+  readonly #functions: PciFunction[] = [];
+
+  constructor(domain: number, number: number, bridge: PciFunction | null) {
+    this.domain = domain;
+    this.number = number;
+    this.bridge = bridge;
+  }
+
+  get functions(): readonly PciFunction[] {
+    return this.#functions;
+  }
+
+  /** The bus one bridge up; null at the root. */
+  get parent(): PciBus | null {
+    return this.bridge?.bus ?? null;
+  }
+
+  get isRoot(): boolean {
+    return this.bridge === null;
+  }
+
+  /** Its functions and all that is behind them, each bridge before what is behind it. */
+  *everything(): Generator<PciFunction> {
+    for (const fn of this.#functions) {
+      yield fn;
+      if (fn.secondary !== null) yield* fn.secondary.everything();
+    }
+  }
+
+  insert(fn: PciFunction): void {
+    const at = this.#functions.findIndex((f) => f.devfn > fn.devfn);
+    this.#functions.splice(at === -1 ? this.#functions.length : at, 0, fn);
+  }
+
+  delete(fn: PciFunction): void {
+    const at = this.#functions.indexOf(fn);
+    if (at !== -1) this.#functions.splice(at, 1);
+  }
+}
+
+export interface PciFunctionParts {
+  readonly bdf: string;
+  readonly name: string;
+  readonly kind: FunctionKind;
+  readonly declaration: PciDeclaration;
+  readonly config: ConfigSpace;
+  readonly bus: PciBus;
+  readonly reserved: readonly ReservedWindow[];
+  readonly dmaAliases: readonly number[];
+  readonly slot: boolean;
+}
+
+/** What keeps peer-to-peer requests apart: source validation, request and completion redirect, upstream forwarding. */
+const ACS_ISOLATION = Acs.SV | Acs.RR | Acs.CR | Acs.UF;
+
+export class PciFunction implements HostedFunction {
+  readonly bdf: string;
+  readonly address: BdfParts;
+  /** Device (7:3) and function (2:0) number. */
+  readonly devfn: number;
+  /** What people call it: the spec's name, else the declaration's. */
+  readonly name: string;
+  readonly kind: FunctionKind;
+  readonly declaration: PciDeclaration;
+  /** The hardware's config space. */
+  readonly config: ConfigSpace;
+  readonly bus: PciBus;
+  /** Firmware's reserved windows for this device. */
+  readonly reserved: readonly ReservedWindow[];
+  /** devfns of the same bus that its DMA also appears under. */
+  readonly dmaAliases: readonly number[];
+  /** A port whose bus is reset through a hot-plug slot. */
+  readonly slot: boolean;
+  /** The bus behind it, when it is a bridge. */
+  secondary: PciBus | null = null;
+  /** Set right after construction, before anything can reach the function. */
+  host!: FunctionHost;
+  /** What makes its behaviour; null for bridges and stubs. */
+  deviceModel: DeviceModel | null = null;
+  /** null: no behaviour behind the registers (bridges, stubs). */
+  model: Model | null = null;
+  /** Null while no isolating IOMMU is above it. Set before the add event is told (S1-03). */
+  group: IsolationGroup | null = null;
+  /** Why it is in that group with others; null when it is alone there by itself. */
+  groupedBecause: string | null = null;
+  /** Name of the driver bound to it. */
+  driver: string | null = null;
+  /** When set, only this driver matches (/sys/bus/pci/devices/BDF/driver_override). */
+  driverOverride: string | null = null;
+  /** While bound to vfio-pci. */
+  vfio: VfioPciDevice | null = null;
+  /** Number N of `vfio-dev/vfioN` while bound to vfio-pci (S2-22). */
+  vfioIndex: number | null = null;
+  /** The unbind that waits for its users to let go (S2-41). */
+  unbinding: Promise<void> | null = null;
+  /** Why the driver that it should have had at power-on or plug-in was refused. */
+  probeError: VfioError | null = null;
+  /** False once it is unplugged, also while unplugging waits for its users. */
+  present = true;
+
+  constructor(parts: PciFunctionParts) {
+    this.bdf = parts.bdf;
+    this.address = bdfParts(parts.bdf);
+    this.devfn = (this.address.device << 3) | this.address.fn;
+    this.name = parts.name;
+    this.kind = parts.kind;
+    this.declaration = parts.declaration;
+    this.config = parts.config;
+    this.bus = parts.bus;
+    this.reserved = parts.reserved;
+    this.dmaAliases = parts.dmaAliases;
+    this.slot = parts.slot;
+  }
+
+  /** The bridge above; null on a root bus. */
+  get parent(): PciFunction | null {
+    return this.bus.bridge;
+  }
+
+  get isBridge(): boolean {
+    return (this.config.bytes[Config.HEADER_TYPE]! & HeaderType.MASK) === HeaderType.BRIDGE;
+  }
+
+  /** Header type bit 7: the device has more than one function. */
+  get isMultifunction(): boolean {
+    return (this.config.bytes[Config.HEADER_TYPE]! & HeaderType.MULTIFUNCTION) !== 0;
+  }
+
+  /** `vvvv:dddd`, as lspci -n writes it. */
+  get id(): string {
+    const hex = (value: number) => value.toString(16).padStart(4, '0');
+    return `${hex(this.declaration.vendor)}:${hex(this.declaration.device)}`;
+  }
+
+  /**
+   * Access control services are on, or nothing is there that they would have to control: of the bits that isolate, those that the capability
+   * has are enabled. A port must have the capability to be told from one that forwards freely; whoever asks looks at the kind too.
+   */
+  get acs(): boolean {
+    const at = this.config.findExtendedCapability(ExtCapId.ACS);
+    if (at === 0) return false;
+    const needed = this.config.read(at + Acs.CAP, 2) & ACS_ISOLATION;
+    return (this.config.read(at + Acs.CTRL, 2) & needed) === needed;
+  }
+
+  /** What the kernel does on finding the function when an IOMMU isolates: every isolating bit that the capability has. */
+  enableAcs(): void {
+    const at = this.config.findExtendedCapability(ExtCapId.ACS);
+    if (at !== 0) this.config.write(at + Acs.CTRL, 2, this.config.read(at + Acs.CAP, 2) & ACS_ISOLATION);
+  }
+
+  /** What firmware leaves in COMMAND: decoding on, errors reported, bus mastering only for bridges. */
+  get commandOfFirmware(): number {
+    return Command.IO | Command.MEMORY | Command.SERR | (this.isBridge ? Command.MASTER : 0);
+  }
+
+  /** All functions on its bus, itself included. */
+  get siblings(): readonly PciFunction[] {
+    return this.bus.functions;
+  }
+
+  onSameBus(): readonly PciFunction[] {
+    return this.bus.functions;
+  }
+
+  /** Everything that a reset of its bus would hit, behind bridges too; null on a root bus, which nothing can reset. */
+  inBusReset(): readonly PciFunction[] | null {
+    return this.bus.isRoot ? null : [...this.bus.everything()];
+  }
+
+  /** The functions of its device (same bus and device number), itself included. */
+  get functionsOfDevice(): readonly PciFunction[] {
+    return this.bus.functions.filter((f) => f.address.device === this.address.device);
+  }
+}
