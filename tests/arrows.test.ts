@@ -15,7 +15,8 @@ const arrows: Record<string, readonly string[]> = {
   ioctl: ['base', 'abi', 'pci', 'engine'],
   models: ['base', 'abi', 'pci'],
   drivers: ['base', 'abi'],
-  app: ['base', 'abi', 'pci', 'sys', 'engine', 'ioctl', 'models', 'drivers'],
+  'vfio-user': ['base', 'abi', 'sys'],
+  app: ['base', 'abi', 'pci', 'sys', 'engine', 'ioctl', 'models', 'drivers', 'vfio-user'],
 };
 
 /** Packages that a room may use: what runs in a model, a driver or the engine has none. */
