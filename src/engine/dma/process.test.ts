@@ -3,6 +3,7 @@ import { errnoThrown, SparseMemory } from '../../../tests/kit/dma-rig.ts';
 import { Access } from '../../abi/memory.ts';
 import type { VfioError } from '../../base/errno.ts';
 import { HeapMemory } from '../../sys/fake.ts';
+import { readProcess } from '../../sys/process-identity.ts';
 import { chargeLocked, estimateMemlock, unchargeLocked } from './locked-memory.ts';
 import { Process } from './process.ts';
 
@@ -95,6 +96,12 @@ describe('AddressSpace', () => {
 });
 
 describe('Process', () => {
+  test('S2-46 a real process can be taken as it is', () => {
+    const me = new Process(readProcess());
+    expect([me.pid, me.mayLockFreely]).toEqual([process.pid, readProcess().capabilities.has('CAP_IPC_LOCK')]);
+    expect(me.lockedBytes).toBe(readProcess().lockedBytes);
+  });
+
   test('S2-52 exit drops the address space and closes files, newest first, whatever they throw', () => {
     using memory = HeapMemory.allocate(4096);
     const process = Process.user();

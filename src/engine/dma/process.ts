@@ -6,9 +6,10 @@ import type { MemoryAllocator } from '../../abi/memory.ts';
 import { VfioError } from '../../base/errno.ts';
 import { AddressSpace } from './address-space.ts';
 
-/** The capabilities that VFIO asks for. */
-export type Capability = 'CAP_IPC_LOCK' | 'CAP_SYS_RAWIO' | 'CAP_SYS_ADMIN';
+/** A name of linux/capability.h. VFIO asks for CAP_IPC_LOCK (locked memory) and, where it has no IOMMU, CAP_SYS_RAWIO. */
+export type Capability = `CAP_${string}`;
 
+/** What `readProcess` tells of a real process, or a test of a synthetic one. */
 export interface ProcessOptions {
   readonly pid: number;
   readonly uid: number;

@@ -7,24 +7,24 @@
  * @see linux/drivers/vfio/vfio_iommu_type1.c (Linux 7.2)
  */
 import { Access } from '../../abi/memory.ts';
-import { DIRTY_BITMAP_SIZE_MAX, DirtyFlags, DmaMapFlags, DmaUnmapFlags, Extension, type Type1Kind } from '../../abi/vfio.ts';
-import { checkU32, checkU64, hex, U64_MAX } from '../../base/check.ts';
+import { DIRTY_BITMAP_SIZE_MAX, DirtyFlags, DmaMapFlags, Extension, type Type1Kind } from '../../abi/vfio.ts';
+import { checkU64, hex } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
 import { IntervalMap } from '../../base/interval-map.ts';
 import type { EngineContext } from '../context.ts';
 import type { Segment } from './address-space.ts';
 import { ContainerDomains } from './container-domains.ts';
-import { checkBitmapData, type DirtyBitmap, DirtyPages, verifyBitmapSize } from './dirty-pages.ts';
+import { checkBitmapData, type DirtyBitmap, DirtyPages } from './dirty-pages.ts';
 import { type IommuDomain, LAST_PFN } from './iommu-domain.ts';
 import type { AttachableGroup } from './iommu-properties.ts';
 import { withinRanges } from './iova-ranges.ts';
 import { chargeLocked, unchargeLocked } from './locked-memory.ts';
 import { MappingTable } from './mapping-table.ts';
 import type { Process } from './process.ts';
+import { checkBitmapPage, checkBytes, checkDirtyRange, checkFlags, checkMapAligned, checkMapRange, checkUnmap } from './type1-checks.ts';
 import type { DirtyRange, IommuInfo, MapDma, MapMemory, MappingInfo, UnmapDma } from './type1-requests.ts';
 
 const MAP_FLAGS = DmaMapFlags.READ | DmaMapFlags.WRITE | DmaMapFlags.VADDR;
-const UNMAP_FLAGS = DmaUnmapFlags.GET_DIRTY_BITMAP | DmaUnmapFlags.ALL | DmaUnmapFlags.VADDR;
 const DIRTY_FLAGS = DirtyFlags.START | DirtyFlags.STOP | DirtyFlags.GET_BITMAP;
 
 export class Type1 {
@@ -120,18 +120,17 @@ export class Type1 {
    */
   map(request: MapDma): void {
     const { process } = request;
-    const flags = checkU32(request.flags, 'flags');
+    const flags = checkFlags('MAP_DMA', request.flags, MAP_FLAGS);
     const iova = checkU64(request.iova, 'iova');
     const vaddr = checkU64(request.vaddr, 'vaddr');
     const size = checkU64(request.size, 'size');
-    if ((flags & ~MAP_FLAGS) !== 0) throw new VfioError('EINVAL', `MAP_DMA: unknown flags ${hex(flags)}`);
-    this.#checkRange(iova, size, vaddr);
+    checkMapRange(iova, size, vaddr);
     const access = flags & Access.READ_WRITE;
     const setVaddr = (flags & DmaMapFlags.VADDR) !== 0;
     if (setVaddr === (access !== 0)) {
       throw new VfioError('EINVAL', 'MAP_DMA: give READ, WRITE or both, or VADDR alone');
     }
-    this.#checkAligned('MAP_DMA', iova, size, vaddr);
+    checkMapAligned(this.#domains.pageSize, iova, size, vaddr);
     const first = Number(iova >> 12n);
     const last = first + Number(size >> 12n) - 1;
     if (setVaddr) {
@@ -160,8 +159,8 @@ export class Type1 {
       throw new VfioError('EINVAL', `access ${String(access)} is neither READ, WRITE nor both`);
     }
     const size = BigInt(bytes);
-    this.#checkRange(iova, size, BigInt(offset));
-    this.#checkAligned('map', iova, size, BigInt(offset));
+    checkMapRange(iova, size, BigInt(offset));
+    checkMapAligned(this.#domains.pageSize, iova, size, BigInt(offset));
     const first = Number(iova >> 12n);
     const last = first + bytes / 4096 - 1;
     this.#checkFree(iova, size, first, last);
@@ -183,30 +182,7 @@ export class Type1 {
    * EOVERFLOW past 2^64; EINVAL tracking off; EINVAL (v2) when a mapping would be cut; EINVAL VADDR of what is invalid already
    */
   unmap(request: UnmapDma): bigint {
-    const flags = checkU32(request.flags ?? 0, 'flags');
-    const iova = checkU64(request.iova, 'iova');
-    const size = checkU64(request.size, 'size');
-    if ((flags & ~UNMAP_FLAGS) !== 0) throw new VfioError('EINVAL', `UNMAP_DMA: unknown flags ${hex(flags)}`);
-    const all = (flags & DmaUnmapFlags.ALL) !== 0;
-    const vaddrOnly = (flags & DmaUnmapFlags.VADDR) !== 0;
-    const bitmap = (flags & DmaUnmapFlags.GET_DIRTY_BITMAP) !== 0 ? request.dirtyBitmap : null;
-    if (bitmap !== null) {
-      if (all || vaddrOnly) throw new VfioError('EINVAL', 'UNMAP_DMA: GET_DIRTY_BITMAP goes with neither ALL nor VADDR');
-      if (bitmap === undefined) throw new VfioError('EINVAL', 'UNMAP_DMA: GET_DIRTY_BITMAP needs a bitmap');
-      verifyBitmapSize(size, bitmap);
-    }
-    if ((iova & (this.#domains.pageSize - 1n)) !== 0n) throw this.#misaligned('UNMAP_DMA', 'iova', iova);
-    let last = LAST_PFN;
-    if (all) {
-      if (iova !== 0n || size !== 0n) throw new VfioError('EINVAL', 'UNMAP_DMA: with ALL, iova and size must be 0');
-    } else {
-      if (size === 0n) throw new VfioError('EINVAL', 'UNMAP_DMA: size is 0');
-      if ((size & (this.#domains.pageSize - 1n)) !== 0n) throw this.#misaligned('UNMAP_DMA', 'size', size);
-      if (iova + size - 1n > U64_MAX)
-        throw new VfioError('EOVERFLOW', `UNMAP_DMA: ${hex(iova)}+${hex(size)} goes past the last 64-bit address`);
-      last = Number((iova + size - 1n) >> 12n);
-    }
-    const first = Number(iova >> 12n);
+    const { first, last, all, vaddrOnly, bitmap } = checkUnmap(request, this.#domains.pageSize);
     if (bitmap !== null) {
       this.#checkTracking(bitmap);
       this.#context.faults.step('type1.unmap.dirty');
@@ -230,8 +206,8 @@ export class Type1 {
     if (this.kind !== Extension.TYPE1v2_IOMMU) {
       throw new VfioError('EACCES', 'dirty page tracking needs TYPE1v2_IOMMU', { fix: 'Set the container to VFIO_TYPE1v2_IOMMU.' });
     }
-    checkU32(flags, 'flags');
-    if ((flags & ~DIRTY_FLAGS) !== 0 || flags === 0 || (flags & (flags - 1)) !== 0) {
+    checkFlags('DIRTY_PAGES', flags, DIRTY_FLAGS);
+    if (flags === 0 || (flags & (flags - 1)) !== 0) {
       throw new VfioError('EINVAL', `DIRTY_PAGES: flags ${hex(flags)}; give one of START, STOP and GET_BITMAP`);
     }
     if (flags === DirtyFlags.START) this.#startTracking();
@@ -241,29 +217,6 @@ export class Type1 {
 
   get #available(): number {
     return Math.max(0, this.#context.params.dmaEntryLimit - this.#index.size);
-  }
-
-  #checkRange(iova: bigint, size: bigint, vaddr: bigint): void {
-    if (size === 0n) throw new VfioError('EINVAL', 'MAP_DMA: size is 0');
-    // 7.2 says EOVERFLOW; up to about 6.18 it was EINVAL.
-    if (iova + size - 1n > U64_MAX)
-      throw new VfioError('EOVERFLOW', `MAP_DMA: iova ${hex(iova)}+${hex(size)} goes past the last 64-bit address`);
-    if (vaddr + size - 1n > U64_MAX)
-      throw new VfioError('EOVERFLOW', `MAP_DMA: vaddr ${hex(vaddr)}+${hex(size)} goes past the last 64-bit address`);
-  }
-
-  #checkAligned(what: string, iova: bigint, size: bigint, vaddr: bigint): void {
-    const mask = this.#domains.pageSize - 1n;
-    if ((iova & mask) !== 0n) throw this.#misaligned(what, 'iova', iova);
-    if ((size & mask) !== 0n) throw this.#misaligned(what, 'size', size);
-    if ((vaddr & mask) !== 0n) throw this.#misaligned(what, 'vaddr', vaddr);
-  }
-
-  #misaligned(what: string, name: string, value: bigint): VfioError {
-    return new VfioError(
-      'EINVAL',
-      `${what}: ${name} ${hex(value)} is not a multiple of the smallest page, ${this.#domains.pageSize} bytes`,
-    );
   }
 
   /** Overlap, entry limit, ranges: in that order. */
@@ -405,9 +358,7 @@ export class Type1 {
 
   #checkTracking(bitmap: DirtyBitmap): void {
     if (this.#dirty === null) throw new VfioError('EINVAL', 'dirty tracking is off', { fix: 'Start it with DIRTY_PAGES and FLAG_START.' });
-    if (bitmap.pageSize !== this.#domains.pageSize) {
-      throw new VfioError('EINVAL', `a dirty bitmap must use the smallest page size, ${this.#domains.pageSize}, not ${bitmap.pageSize}`);
-    }
+    checkBitmapPage(bitmap, this.#domains.pageSize);
   }
 
   #startTracking(): void {
@@ -427,22 +378,8 @@ export class Type1 {
 
   #getDirty(range: DirtyRange | undefined): void {
     if (range === undefined) throw new VfioError('EINVAL', 'DIRTY_PAGES: GET_BITMAP needs a range and a bitmap');
-    const iova = checkU64(range.iova, 'iova');
-    const size = checkU64(range.size, 'size');
-    if (iova + size > U64_MAX + 1n)
-      throw new VfioError('EOVERFLOW', `DIRTY_PAGES: ${hex(iova)}+${hex(size)} goes past the last 64-bit address`);
-    verifyBitmapSize(size, range.bitmap);
-    if (range.bitmap.pageSize !== this.#domains.pageSize) {
-      throw new VfioError(
-        'EINVAL',
-        `a dirty bitmap must use the smallest page size, ${this.#domains.pageSize}, not ${range.bitmap.pageSize}`,
-      );
-    }
-    if ((iova & (this.#domains.pageSize - 1n)) !== 0n) throw this.#misaligned('DIRTY_PAGES', 'iova', iova);
-    if (size === 0n || (size & (this.#domains.pageSize - 1n)) !== 0n) throw this.#misaligned('DIRTY_PAGES', 'size', size);
+    const { first, last } = checkDirtyRange(range, this.#domains.pageSize);
     this.#checkTracking(range.bitmap);
-    const first = Number(iova >> 12n);
-    const last = first + Number(size >> 12n) - 1;
     this.#checkNotCut('DIRTY_PAGES', first, last);
     checkBitmapData(range.bitmap);
     this.#dirty!.report(first, last, Number(this.#domains.pageSize) / 4096, range.bitmap.data);
@@ -454,10 +391,4 @@ export class Type1 {
 
 function requireAlive(process: Process): void {
   if (!process.alive) throw new VfioError('ESRCH', `process ${process.pid} has exited`);
-}
-
-function checkBytes(value: number, what: string): number {
-  if (!Number.isSafeInteger(value) || value < 0)
-    throw new VfioError('EINVAL', `${what} is ${String(value)}; it must be a whole number of bytes`);
-  return value;
 }
