@@ -39,7 +39,7 @@ export interface DomainProperties {
 }
 
 /** Copies up to this many bytes go byte by byte: making the sub-array for `set` costs more. */
-const BYTEWISE = 32;
+const BYTEWISE = 16;
 
 export class IommuDomain {
   readonly unit: object;
