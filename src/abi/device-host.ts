@@ -67,6 +67,11 @@ export interface DeviceHost {
   readonly irq: IrqPort;
   readonly clock: Clock;
   readonly log: Logger;
+  /**
+   * The access that is being made is to be answered only when `work` settles, whichever way: see `Device.heldAnswer`. Everything else goes on
+   * meanwhile. Call it before the access returns.
+   */
+  answerAfter(work: Promise<unknown>): void;
   /** The memory behind BAR `index`, when it was declared with `backing: 'memory'`. */
   barMemory(index: number): DirectMemory;
 }

@@ -195,6 +195,11 @@ export interface Device extends Disposable {
   /** Bytes of `data` used by a get. @throws VfioError ENOTTY for a feature the device does not have */
   feature(request: FeatureRequest): number;
   readonly dma: DmaSpace;
+  /**
+   * What the device wants done before whoever made the last access is answered; null nearly always. Asked once, right after the access: a second
+   * call gives null. Never rejects. For transports that answer and can wait, as a vfio-user server; others need not look.
+   */
+  heldAnswer?(): Promise<void> | null;
   on(listener: (event: DeviceEvent) => void): Disposable;
   /** Idempotent; the same as dispose. The device is closed for good once its mappings are disposed too. */
   close(): void;

@@ -2,6 +2,7 @@
 import { hex } from '../base/check.ts';
 import { VfioError } from '../base/errno.ts';
 import type { DeviceModel } from '../pci/declaration.ts';
+import { bench } from './bench/bench.ts';
 import { type EduOptions, edu } from './edu/edu.ts';
 
 /** Options as YAML or a command line gives them. */
@@ -12,6 +13,10 @@ export type ModelFactory = (options?: ModelOptions) => DeviceModel;
 
 export const models = {
   edu: (options = {}) => edu(read<EduOptions>('edu', options, { dmaMask: u64, factorialMs: duration, dmaMs: duration })),
+  bench: (options = {}) => {
+    read<object>('bench', options, {});
+    return bench();
+  },
 } as const satisfies Record<string, ModelFactory>;
 
 type Reader<T> = (value: unknown, what: string) => T;

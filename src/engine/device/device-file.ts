@@ -156,6 +156,10 @@ export class DeviceFile implements Device {
     return this.#dma;
   }
 
+  heldAnswer(): Promise<void> | null {
+    return this.device.host.takeHeld();
+  }
+
   on(listener: (event: DeviceEvent) => void): Disposable {
     this.checkLive();
     const entry = { call: listener };

@@ -55,6 +55,8 @@ export class FunctionHost implements DeviceHost {
   /** Exceptions that the model has thrown: each is a bug of the model. */
   modelErrors = 0;
   #model: Model = nobody;
+  /** What the answer to the access that is being made waits for. */
+  #held: Promise<void> | null = null;
   #lockedBy: string | null = null;
   #resetting = false;
   #powerState: number = PowerState.D0;
@@ -134,6 +136,20 @@ export class FunctionHost implements DeviceHost {
     const memory = this.#memory[index];
     if (memory == null) throw new VfioError('EINVAL', `${this.bdf}: BAR ${String(index)} is not declared with backing: 'memory'`);
     return memory;
+  }
+
+  answerAfter(work: Promise<unknown>): void {
+    const held: Promise<void> = Promise.allSettled([this.#held, work]).then(() => {
+      if (this.#held === held) this.#held = null;
+    });
+    this.#held = held;
+  }
+
+  /** What the last access asked its answer to wait for, once. */
+  takeHeld(): Promise<void> | null {
+    const held = this.#held;
+    this.#held = null;
+    return held;
   }
 
   // ---- Accesses to the function's BARs, as they arrive from the bus. The caller has checked that they are aligned and inside. While COMMAND

@@ -25,7 +25,7 @@ export function romReadable({ rom }: PciDeclaration): boolean {
 export function mappableBars(fn: HostedFunction, pageSize: number): readonly boolean[] {
   const mappable = new Array<boolean>(Bar.COUNT).fill(false);
   for (const bar of fn.declaration.bars ?? []) {
-    mappable[bar.index] = bar.type !== 'io' && (bar.size >= pageSize || hasPageAlone(fn, bar, pageSize));
+    mappable[bar.index] = bar.mappable !== false && bar.type !== 'io' && (bar.size >= pageSize || hasPageAlone(fn, bar, pageSize));
   }
   return mappable;
 }

@@ -24,6 +24,8 @@ interface BarPlacement {
   /** 'mem32' unless told, or 'mem64' above 2 GiB. A 64-bit BAR takes the next index too. */
   readonly type?: 'mem32' | 'mem64' | 'io';
   readonly prefetchable?: boolean;
+  /** False: nobody may map it. Drivers and peers then reach it by reads and writes only, which a vfio-user client may post. */
+  readonly mappable?: boolean;
 }
 
 export interface BarOptions extends BarPlacement {
@@ -36,6 +38,7 @@ export class RegisterBar<R extends Registers> {
   readonly size: number;
   readonly type: 'mem32' | 'mem64' | 'io';
   readonly prefetchable: boolean;
+  readonly mappable: boolean;
   readonly layout: RegisterLayout;
   /** Never set; carries the type. */
   declare readonly registers: R;
@@ -44,6 +47,7 @@ export class RegisterBar<R extends Registers> {
     this.size = size;
     this.type = options.type ?? placeFor(size);
     this.prefetchable = options.prefetchable ?? false;
+    this.mappable = options.mappable ?? true;
     this.layout = new RegisterLayout(size, registers, options.holes === 'ones');
   }
 }
@@ -53,12 +57,14 @@ export class MemoryBar {
   readonly size: number;
   readonly type: 'mem32' | 'mem64';
   readonly prefetchable: boolean;
+  readonly mappable: boolean;
 
   constructor(size: number, options: BarPlacement) {
     if (options.type === 'io') throw new Error('an I/O BAR cannot be plain memory: it is not mapped, so every access reaches the model');
     this.size = size;
     this.type = options.type ?? placeFor(size);
     this.prefetchable = options.prefetchable ?? false;
+    this.mappable = options.mappable ?? true;
   }
 }
 

@@ -9,9 +9,7 @@ const pins = { A: 1, B: 2, C: 3, D: 4 } as const;
 export function makeDeclaration(spec: DeviceIds & DeviceFeatures, bars: readonly (AnyBar | undefined)[]): PciDeclaration {
   const [vendor, deviceId] = parseIds(spec.id, 'id');
   const subsystem = spec.subsystem === undefined ? undefined : parseIds(spec.subsystem, 'subsystem');
-  const declared: BarDeclaration[] = bars.flatMap((bar, index) =>
-    bar === undefined ? [] : [{ index, size: bar.size, type: bar.type, prefetchable: bar.prefetchable, backing: bar.backing }],
-  );
+  const declared: BarDeclaration[] = bars.flatMap((bar, index) => (bar === undefined ? [] : [{ index, ...placed(bar) }]));
   const capabilities: Capability[] = [];
   if (spec.pm === true) capabilities.push(pm());
   if (spec.msi !== undefined) capabilities.push(msi(typeof spec.msi === 'number' ? { vectors: spec.msi } : spec.msi));
@@ -35,9 +33,14 @@ export function makeDeclaration(spec: DeviceIds & DeviceFeatures, bars: readonly
     bars: declared.sort((a, b) => a.index - b.index),
     ...(spec.rom === undefined ? {} : { rom: spec.rom }),
     interruptPin: spec.intx === undefined ? 0 : pins[spec.intx],
+    ...(spec.busMaster === undefined ? {} : { busMaster: spec.busMaster }),
     capabilities,
     extendedCapabilities: spec.extendedCapabilities ?? [],
   };
+}
+
+function placed({ size, type, prefetchable, backing, mappable }: AnyBar): Omit<BarDeclaration, 'index'> {
+  return { size, type, prefetchable, backing, ...(mappable ? {} : { mappable }) };
 }
 
 /** `vvvv:dddd` in hexadecimal. */

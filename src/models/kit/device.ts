@@ -45,6 +45,11 @@ export type Dev<Bars, State = unknown> = {
   readonly log: Logger;
   /** Resolves after `delayMs` of the device's clock; rejects with `DeviceReset` when a reset comes first. */
   sleep(delayMs: number): Promise<void>;
+  /**
+   * Whoever made the access that is being handled gets its answer when `work` is done, where the way to it can wait (a vfio-user reply). Call it
+   * before the handler's first `await`. Everything else goes on meanwhile; a driver in this process is not held up.
+   */
+  answerAfter(work: Promise<unknown>): void;
   /** Runs `callback` after `delayMs`, unless disposed or reset before. */
   after(delayMs: number, callback: () => unknown): Disposable;
 };
@@ -122,6 +127,8 @@ export interface DeviceFeatures {
   readonly intx?: 'A' | 'B' | 'C' | 'D';
   /** PCI Express with function-level reset (default), without it, or `false` for a conventional PCI device, which cannot be reset. */
   readonly pcie?: boolean | { readonly flr: boolean };
+  /** 'always': it may do DMA without being told to. Default: when software has set COMMAND.BusMaster. */
+  readonly busMaster?: 'always';
   /** Power management: D0 and D3hot. */
   readonly pm?: boolean;
   readonly capabilities?: readonly Capability[];

@@ -4,6 +4,7 @@
  */
 import type { DeviceHost, Iova } from '../../abi/device-host.ts';
 import { Dma } from '../../abi/device-host.ts';
+import type { Access } from '../../abi/memory.ts';
 
 /** Largest buffer that `dma.read(iova, size)` makes by itself: sizes come from registers, so from whoever writes them. */
 export const DMA_READ_MAX = 2 ** 24;
@@ -112,6 +113,15 @@ export class ModelDma {
 
   tryWrite(iova: Iova, from: Uint8Array): Dma {
     return this.#life.ended ? Dma.FAULT : this.#host.dma.tryWrite(iova, from);
+  }
+
+  /** The bytes themselves where they are directly mapped in one piece, else null. Good while `epoch` stays what it was when the view was taken. */
+  view(iova: Iova, size: number, access: Access): Uint8Array | null {
+    return this.#life.ended ? null : this.#host.dma.view(iova, size, access);
+  }
+
+  get epoch(): number {
+    return this.#life.ended ? -1 : this.#host.dma.epoch;
   }
 
   #check(): void {

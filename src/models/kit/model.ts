@@ -169,6 +169,7 @@ export class KitModel implements Model {
       irq: new ModelIrq(life, host),
       clock: host.clock,
       log: this.#devLog,
+      answerAfter: (work: Promise<unknown>) => host.answerAfter(work),
       sleep: (delayMs: number) => life.sleep(delayMs),
       after: (delayMs: number, callback: () => unknown) => life.after(delayMs, () => this.#run('a timer', callback, undefined, undefined)),
     };

@@ -24,6 +24,8 @@ export class TestHost implements DeviceHost {
   readonly irqEvents: IrqEvent[] = [];
   readonly dma: DmaPort;
   readonly irq: IrqPort & { mode: 'intx' | 'msi' | 'msix'; vectors: number };
+  /** What answers were to wait for, in order. */
+  readonly held: Promise<unknown>[] = [];
   /** The INTx line. */
   asserted = false;
   /** Set: asynchronous DMA waits until this many milliseconds of the clock have passed. */
@@ -60,6 +62,10 @@ export class TestHost implements DeviceHost {
       write: (iova, from) => this.#later(iova, () => this.dma.tryWrite(iova, from)),
       view: (iova, size) => this.#at(iova, size),
     };
+  }
+
+  answerAfter(work: Promise<unknown>): void {
+    this.held.push(work);
   }
 
   barMemory(index: number): DirectMemory {

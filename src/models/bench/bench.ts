@@ -1,0 +1,255 @@
+/**
+ * A device for measuring: a register, a megabyte, and a control block that makes it do one kind of work many times over and take the time.
+ * Any vfio-user client may rely on what is written here.
+ *
+ * BAR 0: four bytes at 0 that read back what was written last.
+ * BAR 1: 1 MiB of plain bytes, which cannot be mapped.
+ * BAR 2: the control block. One write of 32 bytes at 0, { op u32, len u32, iova u64, count u64, arg u64 }, starts the work, and is answered when it is
+ *        done. 32 bytes at 0x40 tell how it went: { t0 u64, t1 u64 (CLOCK_MONOTONIC, ns), ok u64 (how often it succeeded), sum u64 (of the last
+ *        byte of each transfer) }. Little-endian, as all of PCI.
+ * INTx:  one. It is a pulse: the pin does not stay asserted, so there is nothing to acknowledge; a driver unmasks it as any other.
+ *
+ * Transfer i is of `len` bytes (16 MiB at most) at iova + (i mod 64) · len. Its bus mastering cannot be switched off: clients that know nothing of
+ * PCI can measure it.
+ */
+import { Dma, DmaFault } from '../../abi/device-host.ts';
+import { Access } from '../../abi/memory.ts';
+import type { DeviceModel } from '../../pci/declaration.ts';
+import { bar, memory } from '../kit/bar.ts';
+import { type Dev, device } from '../kit/device.ts';
+import { DMA_READ_MAX } from '../kit/life.ts';
+import { reg } from '../kit/register.ts';
+
+/** What `op` may be; anything else does nothing, and `ok` is 0. */
+export const BenchOp = {
+  /** Read, waiting for each answer: by messages where the client did not share the memory. */
+  READ: 1,
+  /** Look the address up and copy from there, each time. */
+  COPY: 2,
+  /** Look the address up, and touch nothing. */
+  LOOK_UP: 3,
+  /** Spin for `arg` microseconds (a second at most), take t0, and raise INTx. */
+  INTERRUPT: 4,
+  /** Write, waiting for each answer. The last byte of transfer i is i mod 256. */
+  WRITE: 5,
+  /** Copy from memory that was looked up once. */
+  READ_MAPPED: 6,
+} as const;
+
+/** Where the control block's registers are. */
+export const BenchControl = { BAR: 2, SIZE: 32, RESULT: 0x40 } as const;
+
+/** Transfers go to so many places, in turn. */
+const PLACES = 64;
+const SPIN_MAX_US = 1_000_000;
+
+/** Work goes on this long before others get a turn: a `count` comes from outside, and may have no end. */
+const SLICE_NS = 200e6;
+
+const bar0 = bar('4K', { value: reg(0x00) });
+const bar1 = memory('1M', { mappable: false });
+const bar2 = bar('4K', {
+  op: reg(0x00),
+  len: reg(0x04),
+  iova: reg(0x08).u64(),
+  count: reg(0x10).u64(),
+  arg: reg(0x18).u64().widths(8),
+  t0: reg(0x40).u64().ro(),
+  t1: reg(0x48).u64().ro(),
+  ok: reg(0x50).u64().ro(),
+  sum: reg(0x58).u64().ro(),
+});
+
+type Bench = Dev<{ bar2: typeof bar2 }, { queue: Promise<void> | null }>;
+
+/** What one control write asked for, and what came of it. */
+class Job {
+  readonly op: number;
+  readonly len: number;
+  readonly count: number;
+  readonly arg: bigint;
+  /** Of the 64 places that transfers go to in turn. */
+  readonly addresses: readonly bigint[];
+  /** Transfers between two looks at the clock. */
+  readonly stride: number;
+  ok = 0;
+  sum = 0;
+
+  constructor({ op, len, iova, count, arg }: Bench['bar2']) {
+    const fits = len > 0 && len <= DMA_READ_MAX && iova + BigInt(PLACES * len) <= 2n ** 64n;
+    this.op = op;
+    this.len = fits ? len : 0;
+    // A double: past 2^53 there is no end to wait for anyway.
+    this.count = fits ? Number(count) : 0;
+    this.arg = arg;
+    this.addresses = Array.from({ length: PLACES }, (_, i) => iova + BigInt(i * this.len));
+    this.stride = Math.min(Math.max(Math.floor(2 ** 22 / (len || 1)), 1), 256);
+  }
+}
+
+/** Does transfers [from, end). */
+type Batch = (from: number, end: number) => void | Promise<void>;
+
+/** The measuring device. */
+export function bench(): DeviceModel {
+  return device({
+    id: '1234:be4c',
+    name: 'bench',
+    class: 'unclassified',
+    busMaster: 'always',
+    intx: 'A',
+    bar0,
+    bar1,
+    bar2,
+    state: () => ({ queue: null as Promise<void> | null }),
+    on: {
+      // The last eight bytes of the control write: all else is there.
+      'bar2.arg'(dev) {
+        const { state } = dev;
+        const job = new Job(dev.bar2);
+        const work = state.queue === null ? run(dev, job) : state.queue.then(() => run(dev, job) ?? undefined);
+        if (work === null) return;
+        const queue = work.finally(() => {
+          if (state.queue === queue) state.queue = null;
+        });
+        state.queue = queue;
+        dev.answerAfter(queue);
+        return queue;
+      },
+    },
+  });
+}
+
+/** Null: it is done. */
+function run(dev: Bench, job: Job): Promise<void> | null {
+  if (job.op === BenchOp.INTERRUPT) {
+    interrupt(dev, job);
+    return null;
+  }
+  const t0 = dev.clock.nowNs();
+  const batch = batches[job.op]?.(dev, job);
+  const work = batch === undefined ? null : transfer(dev, job, batch);
+  if (work !== null) return work.then(() => tell(dev, job, t0, dev.clock.nowNs()));
+  tell(dev, job, t0, dev.clock.nowNs());
+  return null;
+}
+
+/** All transfers at once (null), unless there is something to wait for: an answer, or the turn of others. */
+function transfer(dev: Bench, job: Job, batch: Batch): Promise<void> | null {
+  const until = dev.clock.nowNs() + SLICE_NS;
+  for (let at = 0; at < job.count; ) {
+    const end = Math.min(at + job.stride, job.count);
+    const waiting = batch(at, end);
+    at = end;
+    if (waiting !== undefined || dev.clock.nowNs() >= until) return goOn(dev, job, batch, at, until, waiting);
+  }
+  return null;
+}
+
+async function goOn(dev: Bench, job: Job, batch: Batch, from: number, until: number, waiting: void | Promise<void>): Promise<void> {
+  await waiting;
+  for (let at = from; at < job.count; at = Math.min(at + job.stride, job.count)) {
+    if (dev.clock.nowNs() >= until) {
+      await dev.sleep(0);
+      until = dev.clock.nowNs() + SLICE_NS;
+    }
+    await batch(at, Math.min(at + job.stride, job.count));
+  }
+}
+
+function interrupt(dev: Bench, job: Job): void {
+  let t0 = dev.clock.nowNs();
+  if (job.arg <= SPIN_MAX_US) {
+    const end = t0 + Number(job.arg) * 1e3;
+    // A clock that only moves when it is told to would never get there.
+    for (let still = 0; t0 < end && still < 1000; ) {
+      const now = dev.clock.nowNs();
+      still = now === t0 ? still + 1 : 0;
+      t0 = now;
+    }
+    dev.irq.raise();
+    dev.irq.lower();
+    job.ok = 1;
+  }
+  tell(dev, job, t0, dev.clock.nowNs());
+}
+
+function tell({ bar2 }: Bench, job: Job, t0: number, t1: number): void {
+  bar2.t0 = BigInt(Math.round(t0));
+  bar2.t1 = BigInt(Math.round(t1));
+  bar2.ok = BigInt(job.ok);
+  bar2.sum = BigInt(job.sum);
+}
+
+const batches: Readonly<Record<number, (dev: Bench, job: Job) => Batch>> = {
+  [BenchOp.READ]: ({ dma }, job) => {
+    const buffer = new Uint8Array(job.len);
+    return async (from, end) => {
+      for (let i = from; i < end; i++) {
+        if (!(await landed(dma.read(job.addresses[i % PLACES]!, buffer)))) continue;
+        job.ok++;
+        job.sum += buffer[job.len - 1]!;
+      }
+    };
+  },
+
+  [BenchOp.WRITE]: ({ dma }, job) => {
+    const buffer = new Uint8Array(job.len);
+    return async (from, end) => {
+      for (let i = from; i < end; i++) {
+        buffer[job.len - 1] = i;
+        if (!(await landed(dma.write(job.addresses[i % PLACES]!, buffer)))) continue;
+        job.ok++;
+        job.sum += i & 0xff;
+      }
+    };
+  },
+
+  [BenchOp.COPY]: ({ dma }, job) => {
+    const buffer = new Uint8Array(job.len);
+    return (from, end) => {
+      for (let i = from; i < end; i++) {
+        if (dma.tryRead(job.addresses[i % PLACES]!, buffer) !== Dma.DONE) continue;
+        job.ok++;
+        job.sum += buffer[job.len - 1]!;
+      }
+    };
+  },
+
+  [BenchOp.LOOK_UP]:
+    ({ dma }, job) =>
+    (from, end) => {
+      for (let i = from; i < end; i++) if (dma.view(job.addresses[i % PLACES]!, job.len, Access.READ) !== null) job.ok++;
+    },
+
+  [BenchOp.READ_MAPPED]: ({ dma }, job) => {
+    const buffer = new Uint8Array(job.len);
+    let views: readonly (Uint8Array | null)[] = [];
+    let epoch = -1;
+    return (from, end) => {
+      // Nobody can unmap anything while a batch runs.
+      if (epoch !== dma.epoch) {
+        views = job.addresses.map((iova) => dma.view(iova, job.len, Access.READ));
+        epoch = dma.epoch;
+      }
+      for (let i = from; i < end; i++) {
+        const view = views[i % PLACES]!;
+        if (view === null) continue;
+        buffer.set(view);
+        job.ok++;
+        job.sum += buffer[job.len - 1]!;
+      }
+    };
+  },
+};
+
+/** Whether it did; a fault is counted by the host, and by `ok`. */
+async function landed(transfer: Promise<unknown>): Promise<boolean> {
+  try {
+    await transfer;
+    return true;
+  } catch (error) {
+    if (error instanceof DmaFault) return false;
+    throw error;
+  }
+}
