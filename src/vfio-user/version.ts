@@ -1,0 +1,190 @@
+/**
+ * VERSION: what two peers can do, as JSON, both ways. The server's answer is never more than the client asked for, and short enough for QEMU.
+ *
+ * @see qemu/docs/interop/vfio-user.rst, "VFIO_USER_VERSION"
+ */
+import { CapabilityDefaults, MAX_FDS, QEMU_MAX_MSG_FDS, VERSION_MAJOR, VERSION_MINOR, Version } from '../abi/vfio-user.ts';
+import { VfioError } from '../base/errno.ts';
+
+export interface MigrationCapability {
+  readonly pgsize: number;
+  readonly maxBitmapSize?: number;
+}
+
+/** What a peer said of itself, defaults filled in. */
+export interface Capabilities {
+  /** Descriptors it can receive in one message. */
+  readonly maxMsgFds: number;
+  /** Bytes of data that one message to it may carry. */
+  readonly maxDataXferSize: number;
+  readonly maxDmaMaps: number;
+  /** Page sizes for DMA as a bitmap. JSON has no integers beyond 2^53: larger ones are not told. */
+  readonly pgsizes: bigint;
+  readonly migration: MigrationCapability | null;
+  /** A client says that it supports one; a server says which of the reply's descriptors it is. */
+  readonly twinSocket: { readonly supported: boolean; readonly fdIndex?: number } | null;
+  readonly writeMultiple: boolean;
+}
+
+export interface VersionMessage {
+  readonly major: number;
+  readonly minor: number;
+  readonly capabilities: Capabilities;
+}
+
+export const defaultCapabilities: Capabilities = {
+  maxMsgFds: CapabilityDefaults.MAX_MSG_FDS,
+  maxDataXferSize: CapabilityDefaults.MAX_DATA_XFER_SIZE,
+  maxDmaMaps: CapabilityDefaults.MAX_DMA_MAPS,
+  pgsizes: BigInt(CapabilityDefaults.PGSIZES),
+  migration: null,
+  twinSocket: null,
+  writeMultiple: false,
+};
+
+/** JSON's numbers are doubles. */
+const EXACT = 2n ** 53n - 1n;
+/** More JSON than this is not looked at. */
+const MAX_JSON_BYTES = 65536;
+
+/**
+ * The payload of a VERSION message, request or reply.
+ *
+ * @throws VfioError EINVAL too short, no NUL at the end, not UTF-8, not JSON, or a known capability of the wrong type or out of range
+ */
+export function decodeVersion(payload: Uint8Array): VersionMessage {
+  if (payload.length < Version.structSize) throw invalid(`${payload.length} bytes, ${Version.structSize} at least`);
+  const view = new DataView(payload.buffer, payload.byteOffset, payload.byteLength);
+  const { major, minor } = Version.decode(view);
+  const json = payload.subarray(Version.structSize);
+  return { major, minor, capabilities: json.length === 0 ? defaultCapabilities : parseCapabilities(json) };
+}
+
+/** @param capabilities those to name; none = no JSON at all */
+export function encodeVersion(major: number, minor: number, capabilities?: Partial<Capabilities>): Uint8Array<ArrayBuffer> {
+  const json = capabilities === undefined ? new Uint8Array(0) : new TextEncoder().encode(`${formatCapabilities(capabilities)}\0`);
+  const payload = new Uint8Array(Version.structSize + json.length);
+  Version.encode(new DataView(payload.buffer), 0, { major, minor });
+  payload.set(json, Version.structSize);
+  return payload;
+}
+
+/** The JSON, without white space: those that are given and not null. */
+export function formatCapabilities(capabilities: Partial<Capabilities>): string {
+  const { maxMsgFds, maxDataXferSize, maxDmaMaps, pgsizes, migration, twinSocket, writeMultiple } = capabilities;
+  return JSON.stringify({
+    capabilities: {
+      max_msg_fds: maxMsgFds,
+      max_data_xfer_size: maxDataXferSize,
+      max_dma_maps: maxDmaMaps,
+      pgsizes: pgsizes === undefined ? undefined : Number(pgsizes & EXACT),
+      migration: migration == null ? undefined : { pgsize: migration.pgsize, max_bitmap_size: migration.maxBitmapSize },
+      twin_socket: twinSocket == null ? undefined : { supported: twinSocket.supported, fd_index: twinSocket.fdIndex },
+      write_multiple: writeMultiple,
+    },
+  });
+}
+
+/** @param json with its NUL */
+export function parseCapabilities(json: Uint8Array): Capabilities {
+  if (json.length > MAX_JSON_BYTES) throw invalid(`${json.length} bytes of JSON, more than ${MAX_JSON_BYTES}`);
+  if (json[json.length - 1] !== 0) throw invalid('its JSON does not end with a NUL');
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(json.subarray(0, json.length - 1)));
+  } catch (cause) {
+    throw invalid(`its JSON cannot be read: ${(cause as Error).message}`, cause);
+  }
+  const capabilities = object(parsed, 'the JSON').capabilities ?? {};
+  const given = object(capabilities, 'capabilities');
+  const defaults = defaultCapabilities;
+  const migration = given.migration === undefined ? null : object(given.migration, 'migration');
+  const twin = given.twin_socket === undefined ? null : object(given.twin_socket, 'twin_socket');
+  const maxBitmapSize = migration === null ? undefined : number(migration, 'max_bitmap_size', undefined, 0);
+  const fdIndex = twin === null ? undefined : number(twin, 'fd_index', undefined, 0);
+  return {
+    maxMsgFds: number(given, 'max_msg_fds', defaults.maxMsgFds, 0, 1024),
+    maxDataXferSize: number(given, 'max_data_xfer_size', defaults.maxDataXferSize, 1),
+    maxDmaMaps: number(given, 'max_dma_maps', defaults.maxDmaMaps, 0),
+    pgsizes: BigInt(number(given, 'pgsizes', Number(defaults.pgsizes), 1, 2 ** 64)),
+    migration:
+      migration === null
+        ? null
+        : { pgsize: number(migration, 'pgsize', 4096, 1), ...(maxBitmapSize === undefined ? {} : { maxBitmapSize }) },
+    twinSocket: twin === null ? null : { supported: boolean(twin, 'supported'), ...(fdIndex === undefined ? {} : { fdIndex }) },
+    writeMultiple: boolean(given, 'write_multiple'),
+  };
+}
+
+/** What a server has to offer a client, before it knows what the client asks for. */
+export interface Offer {
+  /** Descriptors we take in one message. */
+  readonly maxMsgFds: number;
+  readonly maxDataXferSize: number;
+  readonly maxDmaMaps: number;
+  readonly pgsizes: bigint;
+  /** Null until the device can be migrated. */
+  readonly migration: MigrationCapability | null;
+  /** The stream carries descriptors, so that there can be one. */
+  readonly twinSocket: boolean;
+}
+
+/**
+ * A server's reply to `client`: a minor version and capabilities that it can accept. QEMU refuses more than 16 descriptors, more than 65535
+ * mappings, and page sizes below 4096.
+ *
+ * @throws VfioError EINVAL for another major version, or page sizes of which the device has none
+ */
+export function negotiate(client: VersionMessage, offer: Offer): VersionMessage {
+  if (client.major !== VERSION_MAJOR) {
+    throw invalid(`version ${client.major}.${client.minor} is not one we speak, which is ${VERSION_MAJOR}.${VERSION_MINOR}`);
+  }
+  const asked = client.capabilities;
+  const pgsizes = offer.pgsizes & asked.pgsizes & ~4095n;
+  if (pgsizes === 0n) throw invalid(`page sizes 0x${asked.pgsizes.toString(16)}: the device has 0x${offer.pgsizes.toString(16)}`);
+  const twin = offer.twinSocket && asked.twinSocket?.supported === true && asked.maxMsgFds > 0;
+  return {
+    major: VERSION_MAJOR,
+    minor: Math.min(client.minor, VERSION_MINOR),
+    capabilities: {
+      maxMsgFds: Math.min(offer.maxMsgFds, MAX_FDS, Math.max(asked.maxMsgFds, QEMU_MAX_MSG_FDS)),
+      maxDataXferSize: offer.maxDataXferSize,
+      maxDmaMaps: Math.min(offer.maxDmaMaps, asked.maxDmaMaps),
+      pgsizes,
+      migration: asked.migration === null ? null : offer.migration,
+      twinSocket: twin ? { supported: true, fdIndex: 0 } : null,
+      writeMultiple: asked.writeMultiple,
+    },
+  };
+}
+
+function invalid(what: string, cause?: unknown): VfioError {
+  return new VfioError('EINVAL', `VERSION: ${what}`, { cause });
+}
+
+function object(value: unknown, what: string): Record<string, unknown> {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw invalid(`${what} is not an object`);
+  return value as Record<string, unknown>;
+}
+
+function number<T extends number | undefined>(
+  from: Record<string, unknown>,
+  key: string,
+  missing: T,
+  min: number,
+  max = 2 ** 53,
+): number | T {
+  const value = from[key];
+  if (value === undefined) return missing;
+  if (typeof value !== 'number' || !Number.isInteger(value) || value < min || value > max) {
+    throw invalid(`${key} is ${JSON.stringify(value)}; it must be a whole number from ${min} to ${max}`);
+  }
+  return value;
+}
+
+function boolean(from: Record<string, unknown>, key: string): boolean {
+  const value = from[key];
+  if (value === undefined) return false;
+  if (typeof value !== 'boolean') throw invalid(`${key} is ${JSON.stringify(value)}; it must be true or false`);
+  return value;
+}
