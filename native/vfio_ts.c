@@ -13,18 +13,24 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
-/* libuv 1.x, docs.libuv.org: poll.html, handle.html */
+/* libuv 1.x, docs.libuv.org: poll.html, handle.html, loop.html */
 typedef struct uv_handle_s uv_handle_t;
 typedef struct uv_poll_s uv_poll_t;
 typedef struct uv_loop_s uv_loop_t;
-enum { VT_UV_POLL = 8, VT_UV_READABLE = 1 };
+enum { VT_UV_POLL = 8, VT_UV_READABLE = 1, VT_UV_WRITABLE = 2 };
 extern size_t uv_handle_size(int type);
 extern void uv_handle_set_data(uv_handle_t *handle, void *data);
 extern void *uv_handle_get_data(const uv_handle_t *handle);
@@ -33,6 +39,9 @@ extern int uv_poll_start(uv_poll_t *handle, int events, void (*callback)(uv_poll
 extern void uv_close(uv_handle_t *handle, void (*callback)(uv_handle_t *));
 extern void uv_ref(uv_handle_t *handle);
 extern void uv_unref(uv_handle_t *handle);
+extern int uv_backend_fd(const uv_loop_t *loop);
+extern int uv_backend_timeout(const uv_loop_t *loop);
+extern void uv_update_time(uv_loop_t *loop);
 
 /* A live mapping; in a list, so that an environment that ends without munmap (a terminated worker) gives its address space back. */
 struct mapping {
@@ -44,10 +53,12 @@ struct mapping {
 /* A descriptor being watched. Freed by libuv's close callback, never before. */
 struct watcher {
   uv_poll_t *handle;
+  uv_loop_t *loop;
   napi_env env;
-  napi_ref callback;
+  napi_ref callbacks[2]; /* readable, writable */
   napi_async_cleanup_hook_handle hook;
   int fd;
+  int events;
   int closing;
 };
 
@@ -56,6 +67,8 @@ struct state {
   struct watcher **watchers; /* by descriptor: libuv allows one handle per descriptor and loop */
   int watcher_slots;
 };
+
+enum { VT_SCM_PIDFD = 4 }; /* linux/socket.h, since 6.5 */
 
 /* Marks the ArrayBuffers that are ours, so that munmap can never be talked into unmapping someone else's memory. */
 static const napi_type_tag mapping_tag = {0x7666696f2d74735fULL, 0x6d617070696e6700ULL};
@@ -88,6 +101,14 @@ static napi_value answer(napi_env env, int64_t returned) { return number(env, re
 #define I64(i, name)                                                                                                                           \
   int64_t name;                                                                                                                                \
   if (napi_get_value_int64(env, argv[i], &name) != napi_ok) return number(env, -EINVAL)
+
+/* The memory of an Int32Array of at least `count` numbers. */
+static int int32s(napi_env env, napi_value array, size_t count, int32_t **numbers) {
+  napi_typedarray_type type;
+  size_t length;
+  if (napi_get_typedarray_info(env, array, &type, &length, (void **)numbers, NULL, NULL) != napi_ok) return -EINVAL;
+  return type == napi_int32_array && length >= count ? 0 : -EINVAL;
+}
 
 /* close(fd) */
 static napi_value vt_close(napi_env env, napi_callback_info info) {
@@ -143,6 +164,206 @@ static napi_value vt_eventfd_write(napi_env env, napi_callback_info info) {
   U32(2, high);
   uint64_t value = (uint64_t)high << 32 | low;
   return answer(env, write(fd, &value, sizeof value));
+}
+
+/* socketpair of connected stream sockets: pair(numbers) fills two numbers in */
+static napi_value vt_socketpair(napi_env env, napi_callback_info info) {
+  ARGS(1);
+  int32_t *pair;
+  if (int32s(env, argv[0], 2, &pair) != 0) return number(env, -EINVAL);
+  return answer(env, socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair));
+}
+
+/* socket(domain): a stream socket, not blocking */
+static napi_value vt_socket(napi_env env, napi_callback_info info) {
+  ARGS(1);
+  I32(0, domain);
+  return answer(env, socket(domain, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+}
+
+/* A path as an address; -EINVAL when it is empty, does not fit or has a NUL in it, which would make it another one. */
+static int address_of(napi_env env, napi_value path, struct sockaddr_un *address) {
+  size_t length;
+  *address = (struct sockaddr_un){.sun_family = AF_UNIX};
+  if (napi_get_value_string_utf8(env, path, NULL, 0, &length) != napi_ok || length == 0 || length >= sizeof address->sun_path) return -EINVAL;
+  napi_get_value_string_utf8(env, path, address->sun_path, sizeof address->sun_path, &length);
+  return strlen(address->sun_path) == length ? 0 : -EINVAL;
+}
+
+/* bind(fd, path) */
+static napi_value vt_bind(napi_env env, napi_callback_info info) {
+  ARGS(2);
+  I32(0, fd);
+  struct sockaddr_un address;
+  if (address_of(env, argv[1], &address) != 0) return number(env, -EINVAL);
+  return answer(env, bind(fd, (struct sockaddr *)&address, sizeof address));
+}
+
+/* connect(fd, path) */
+static napi_value vt_connect(napi_env env, napi_callback_info info) {
+  ARGS(2);
+  I32(0, fd);
+  struct sockaddr_un address;
+  if (address_of(env, argv[1], &address) != 0) return number(env, -EINVAL);
+  return answer(env, connect(fd, (struct sockaddr *)&address, sizeof address));
+}
+
+/* listen(fd, backlog) */
+static napi_value vt_listen(napi_env env, napi_callback_info info) {
+  ARGS(2);
+  I32(0, fd);
+  I32(1, backlog);
+  return answer(env, listen(fd, backlog));
+}
+
+/* accept(fd): a connection that does not block */
+static napi_value vt_accept(napi_env env, napi_callback_info info) {
+  ARGS(1);
+  I32(0, fd);
+  return answer(env, accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK));
+}
+
+/* getsockopt(fd, option) of a number at SOL_SOCKET */
+static napi_value vt_getsockopt(napi_env env, napi_callback_info info) {
+  ARGS(2);
+  I32(0, fd);
+  I32(1, option);
+  int value = 0;
+  socklen_t size = sizeof value;
+  return answer(env, getsockopt(fd, SOL_SOCKET, option, &value, &size) < 0 ? -1 : value);
+}
+
+/* getsockopt(fd, SO_PEERCRED): fills pid, uid, gid in */
+static napi_value vt_peer_credentials(napi_env env, napi_callback_info info) {
+  ARGS(2);
+  I32(0, fd);
+  int32_t *out;
+  if (int32s(env, argv[1], 3, &out) != 0) return number(env, -EINVAL);
+  struct ucred peer;
+  socklen_t size = sizeof peer;
+  if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0) return number(env, -errno);
+  out[0] = peer.pid;
+  out[1] = (int32_t)peer.uid;
+  out[2] = (int32_t)peer.gid;
+  return number(env, 0);
+}
+
+/* flock(fd, operation) */
+static napi_value vt_flock(napi_env env, napi_callback_info info) {
+  ARGS(2);
+  I32(0, fd);
+  I32(1, operation);
+  return answer(env, flock(fd, operation));
+}
+
+/* shutdown(fd, how) */
+static napi_value vt_shutdown(napi_env env, napi_callback_info info) {
+  ARGS(2);
+  I32(0, fd);
+  I32(1, how);
+  return answer(env, shutdown(fd, how));
+}
+
+/* Bytes [start, end) of a Uint8Array. */
+static int range_of(napi_env env, napi_value *bytes_start_end, struct iovec *range) {
+  napi_typedarray_type type;
+  size_t length;
+  void *data;
+  uint32_t start, end;
+  if (napi_get_typedarray_info(env, bytes_start_end[0], &type, &length, &data, NULL, NULL) != napi_ok || type != napi_uint8_array) return -EINVAL;
+  if (napi_get_value_uint32(env, bytes_start_end[1], &start) != napi_ok || napi_get_value_uint32(env, bytes_start_end[2], &end) != napi_ok) return -EINVAL;
+  if (start > end || end > length) return -EINVAL;
+  *range = (struct iovec){.iov_base = (char *)data + start, .iov_len = end - start};
+  return 0;
+}
+
+/* read(fd, bytes, start, end) */
+static napi_value vt_read(napi_env env, napi_callback_info info) {
+  ARGS(4);
+  I32(0, fd);
+  struct iovec range;
+  if (range_of(env, argv + 1, &range) != 0) return number(env, -EINVAL);
+  return answer(env, read(fd, range.iov_base, range.iov_len));
+}
+
+/* write(fd, bytes, start, end) */
+static napi_value vt_write(napi_env env, napi_callback_info info) {
+  ARGS(4);
+  I32(0, fd);
+  struct iovec range;
+  if (range_of(env, argv + 1, &range) != 0) return number(env, -EINVAL);
+  return answer(env, write(fd, range.iov_base, range.iov_len));
+}
+
+/* The most that one message carries: SCM_MAX_FD, linux/include/net/scm.h */
+enum { FDS_MAX = 253 };
+
+/* sendmsg(fd, bytes, start, end, numbers, count): the first `count` of an Int32Array of descriptors go with the first byte */
+static napi_value vt_sendmsg(napi_env env, napi_callback_info info) {
+  ARGS(6);
+  I32(0, fd);
+  U32(5, count);
+  struct iovec range;
+  if (range_of(env, argv + 1, &range) != 0 || count > FDS_MAX || (count > 0 && range.iov_len == 0)) return number(env, -EINVAL);
+  struct msghdr message = {.msg_iov = &range, .msg_iovlen = 1};
+  union {
+    struct cmsghdr header;
+    char space[CMSG_SPACE(FDS_MAX * sizeof(int))];
+  } control;
+  if (count > 0) {
+    int32_t *fds;
+    if (int32s(env, argv[4], count, &fds) != 0) return number(env, -EINVAL);
+    control.header = (struct cmsghdr){.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(count * sizeof(int))};
+    message.msg_control = &control;
+    message.msg_controllen = CMSG_SPACE(count * sizeof(int));
+    memcpy(CMSG_DATA(&control.header), fds, count * sizeof(int));
+  }
+  return answer(env, sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT));
+}
+
+/*
+ * recvmsg(fd, bytes, start, end, numbers): descriptors that came are written into an Int32Array: how many, then each. It is left alone when
+ * there are none. When some were lost (MSG_CTRUNC: this process may not open that many) the others are closed: -EPROTO.
+ */
+static napi_value vt_recvmsg(napi_env env, napi_callback_info info) {
+  ARGS(5);
+  I32(0, fd);
+  struct iovec range;
+  if (range_of(env, argv + 1, &range) != 0 || range.iov_len == 0) return number(env, -EINVAL);
+  /* Room for credentials too, which an inherited socket may be set to receive. */
+  union {
+    struct cmsghdr header;
+    char space[CMSG_SPACE(FDS_MAX * sizeof(int)) + CMSG_SPACE(sizeof(struct ucred)) + CMSG_SPACE(256)];
+  } control;
+  struct msghdr message = {.msg_iov = &range, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+  ssize_t received = recvmsg(fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+  if (received < 0) return number(env, -errno);
+  if (message.msg_controllen == 0 && (message.msg_flags & MSG_CTRUNC) == 0) return number(env, received);
+
+  int32_t fds[FDS_MAX + 1], *out;
+  int count = 0;
+  for (struct cmsghdr *header = CMSG_FIRSTHDR(&message); header != NULL; header = CMSG_NXTHDR(&message, header)) {
+    if (header->cmsg_level != SOL_SOCKET || (header->cmsg_type != SCM_RIGHTS && header->cmsg_type != VT_SCM_PIDFD)) continue;
+    int many = (int)((header->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+    for (int i = 0; i < many; i++) {
+      int one;
+      memcpy(&one, CMSG_DATA(header) + (size_t)i * sizeof one, sizeof one);
+      if (header->cmsg_type == SCM_RIGHTS && count < FDS_MAX) {
+        fds[++count] = one;
+      } else {
+        close(one);
+      }
+    }
+  }
+  fds[0] = count;
+  int error = (message.msg_flags & MSG_CTRUNC) != 0 ? -EPROTO : 0;
+  if (error == 0 && count > 0) {
+    error = int32s(env, argv[4], (size_t)count + 1, &out);
+    if (error == 0) memcpy(out, fds, ((size_t)count + 1) * sizeof *fds);
+  }
+  if (error == 0) return number(env, received);
+  for (int i = 1; i <= count; i++) close(fds[i]);
+  return number(env, error);
 }
 
 /* memfd_create(name, flags) */
@@ -237,8 +458,11 @@ static void on_closed(uv_handle_t *handle) {
 static void watcher_close(struct watcher *watcher) {
   if (watcher->closing) return;
   watcher->closing = 1;
+  watcher->events = 0;
   state_of(watcher->env)->watchers[watcher->fd] = NULL;
-  napi_delete_reference(watcher->env, watcher->callback);
+  for (int i = 0; i < 2; i++) {
+    if (watcher->callbacks[i] != NULL) napi_delete_reference(watcher->env, watcher->callbacks[i]);
+  }
   uv_close((uv_handle_t *)watcher->handle, on_closed);
 }
 
@@ -248,75 +472,144 @@ static void on_environment_end(napi_async_cleanup_hook_handle hook, void *data) 
   watcher_close(data);
 }
 
-static void on_readable(uv_poll_t *handle, int status, int events) {
-  (void)status;
-  (void)events;
-  struct watcher *watcher = uv_handle_get_data((uv_handle_t *)handle);
+/* One call into JavaScript, microtasks included. Whether it returned true, and still wants to be called. */
+static int watcher_call(struct watcher *watcher, int event) {
   napi_env env = watcher->env;
   napi_handle_scope scope;
-  if (napi_open_handle_scope(env, &scope) != napi_ok) return;
-  napi_value callback, receiver;
-  if (napi_get_reference_value(env, watcher->callback, &callback) == napi_ok && callback != NULL && napi_get_global(env, &receiver) == napi_ok &&
-      napi_make_callback(env, NULL, receiver, callback, 0, NULL, NULL) == napi_pending_exception) {
-    napi_value error;
-    if (napi_get_and_clear_last_exception(env, &error) == napi_ok) napi_fatal_exception(env, error);
+  bool again = false;
+  if (napi_open_handle_scope(env, &scope) != napi_ok) return 0;
+  napi_value callback, receiver, result;
+  if (napi_get_reference_value(env, watcher->callbacks[event - 1], &callback) == napi_ok && callback != NULL &&
+      napi_get_global(env, &receiver) == napi_ok) {
+    napi_status status = napi_make_callback(env, NULL, receiver, callback, 0, NULL, &result);
+    if (status == napi_pending_exception) {
+      napi_value error;
+      if (napi_get_and_clear_last_exception(env, &error) == napi_ok) napi_fatal_exception(env, error);
+    } else if (status != napi_ok || napi_get_value_bool(env, result, &again) != napi_ok) {
+      again = false;
+    }
   }
   napi_close_handle_scope(env, scope);
+  return again && (watcher->events & event) != 0;
 }
 
-/* watchStart(fd, callback): call `callback` from the event loop while the descriptor is readable. The loop stays alive for it. -EEXIST twice. */
-static napi_value vt_watch_start(napi_env env, napi_callback_info info) {
-  ARGS(2);
-  I32(0, fd);
-  napi_valuetype type;
-  if (napi_typeof(env, argv[1], &type) != napi_ok || type != napi_function) return number(env, -EINVAL);
-  struct state *state = state_of(env);
-  if (fd < 0) return number(env, -EBADF);
-  if (watcher_slot(state, fd) != NULL) return number(env, -EEXIST);
+static int64_t now_ns(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec * 1000000000LL + now.tv_nsec;
+}
+
+/*
+ * Wait for the next readiness right here instead of unwinding to the event loop. The loop is not kept waiting: it gets its turn as soon as
+ * it has anything to do and this descriptor has not (poll says so), before a timer is due or anything is queued (uv_backend_timeout is 0 then,
+ * also while libuv has not told epoll of a new descriptor), and after STICKY_CALLS calls or STICKY_NS without an idle moment. The readiness
+ * of its epoll descriptor is only looked at, never taken: libuv may hold edge-triggered entries there.
+ */
+enum { STICKY_CALLS = 256, STICKY_NS = 1000000, STICKY_IDLE_NS = 20000 };
+
+static void watcher_stick(struct watcher *watcher) {
+  struct pollfd ready[2] = {{.fd = watcher->fd, .events = POLLIN}, {.fd = uv_backend_fd(watcher->loop), .events = POLLIN}};
+  int64_t turn = now_ns();
+  for (int calls = 0; calls < STICKY_CALLS; calls++) {
+    uv_update_time(watcher->loop);
+    int timeout = uv_backend_timeout(watcher->loop);
+    if (timeout == 0) return;
+    int64_t before = now_ns();
+    if (before - turn > STICKY_NS) return;
+    if (poll(ready, 2, timeout) <= 0 || ready[0].revents == 0) return;
+    int64_t after = now_ns();
+    if (after - before > STICKY_IDLE_NS) turn = after; /* nobody was kept waiting until now */
+    if (!watcher_call(watcher, VT_UV_READABLE)) return;
+  }
+}
+
+static void on_event(uv_poll_t *handle, int status, int events) {
+  struct watcher *watcher = uv_handle_get_data((uv_handle_t *)handle);
+  /* An error on the descriptor, such as a connection reset: libuv has stopped polling. What it is, the callback learns by reading. */
+  if (status < 0) events = VT_UV_READABLE | VT_UV_WRITABLE;
+  if ((events & watcher->events & VT_UV_WRITABLE) != 0) watcher_call(watcher, VT_UV_WRITABLE);
+  if ((events & watcher->events & VT_UV_READABLE) != 0 && watcher_call(watcher, VT_UV_READABLE)) watcher_stick(watcher);
+  if (status < 0 && !watcher->closing) uv_poll_start(handle, watcher->events, on_event);
+}
+
+/* A watcher on its way into the table, for an event that nobody asks for yet. */
+static int watcher_new(napi_env env, struct state *state, int fd, struct watcher **made) {
   if (fd >= state->watcher_slots) {
     int slots = fd + 64;
     struct watcher **grown = realloc(state->watchers, (size_t)slots * sizeof *grown);
-    if (grown == NULL) return number(env, -ENOMEM);
+    if (grown == NULL) return -ENOMEM;
     memset(grown + state->watcher_slots, 0, (size_t)(slots - state->watcher_slots) * sizeof *grown);
     state->watchers = grown;
     state->watcher_slots = slots;
   }
   uv_loop_t *loop;
-  if (napi_get_uv_event_loop(env, (struct uv_loop_s **)&loop) != napi_ok) return number(env, -EIO);
-
+  if (napi_get_uv_event_loop(env, (struct uv_loop_s **)&loop) != napi_ok) return -EIO;
   struct watcher *watcher = calloc(1, sizeof *watcher);
   uv_poll_t *handle = calloc(1, uv_handle_size(VT_UV_POLL));
-  int error = watcher == NULL || handle == NULL ? -ENOMEM : 0;
-  if (error == 0 && napi_create_reference(env, argv[1], 1, &watcher->callback) != napi_ok) error = -EINVAL;
-  if (error == 0) {
-    watcher->env = env;
-    watcher->fd = fd;
-    watcher->handle = handle;
-    error = uv_poll_init(loop, handle, fd);
-    if (error != 0) napi_delete_reference(env, watcher->callback);
-  }
+  int error = watcher == NULL || handle == NULL ? -ENOMEM : uv_poll_init(loop, handle, fd);
   if (error != 0) {
     free(watcher);
     free(handle);
-    return number(env, error);
+    return error;
   }
   /* From here on the handle is libuv's until it has been closed. */
+  *watcher = (struct watcher){.handle = handle, .loop = loop, .env = env, .fd = fd};
   uv_handle_set_data((uv_handle_t *)handle, watcher);
   state->watchers[fd] = watcher;
-  if (napi_add_async_cleanup_hook(env, on_environment_end, watcher, &watcher->hook) != napi_ok) error = -ENOMEM;
-  if (error == 0) error = uv_poll_start(handle, VT_UV_READABLE, on_readable);
-  if (error != 0) watcher_close(watcher);
+  *made = watcher;
+  if (napi_add_async_cleanup_hook(env, on_environment_end, watcher, &watcher->hook) == napi_ok) return 0;
+  watcher_close(watcher);
+  return -ENOMEM;
+}
+
+/*
+ * watchStart(fd, event, callback): call `callback` from the event loop while the descriptor is readable (1) or writable (2). One that answers
+ * true to "readable" is called again as described above. The loop stays alive for it. -EEXIST when the event is watched already, -EPERM for
+ * files, which are always ready. libuv makes the descriptor non-blocking.
+ */
+static napi_value vt_watch_start(napi_env env, napi_callback_info info) {
+  ARGS(3);
+  I32(0, fd);
+  I32(1, event);
+  napi_valuetype type;
+  if (napi_typeof(env, argv[2], &type) != napi_ok || type != napi_function) return number(env, -EINVAL);
+  if (event != VT_UV_READABLE && event != VT_UV_WRITABLE) return number(env, -EINVAL);
+  if (fd < 0) return number(env, -EBADF);
+  struct state *state = state_of(env);
+  struct watcher **slot = watcher_slot(state, fd), *watcher = slot == NULL ? NULL : *slot;
+  if (watcher != NULL && (watcher->events & event) != 0) return number(env, -EEXIST);
+  int error = watcher == NULL ? watcher_new(env, state, fd, &watcher) : 0;
+  if (error != 0) return number(env, error);
+  if (napi_create_reference(env, argv[2], 1, &watcher->callbacks[event - 1]) != napi_ok) error = -ENOMEM;
+  if (error == 0) error = uv_poll_start(watcher->handle, watcher->events | event, on_event);
+  if (error == 0) {
+    watcher->events |= event;
+  } else if (watcher->events == 0) {
+    watcher_close(watcher);
+  } else if (watcher->callbacks[event - 1] != NULL) {
+    napi_delete_reference(env, watcher->callbacks[event - 1]);
+    watcher->callbacks[event - 1] = NULL;
+  }
   return number(env, error);
 }
 
-/* watchStop(fd): no call comes after this returns, and the descriptor may be closed. */
+/* watchStop(fd, event): no such call comes after this returns. Once neither event is watched, the descriptor may be closed. */
 static napi_value vt_watch_stop(napi_env env, napi_callback_info info) {
-  ARGS(1);
+  ARGS(2);
   I32(0, fd);
+  I32(1, event);
   struct watcher **slot = watcher_slot(state_of(env), fd);
-  if (slot == NULL) return number(env, -ENOENT);
-  watcher_close(*slot);
-  return number(env, 0);
+  if (slot == NULL || (event != VT_UV_READABLE && event != VT_UV_WRITABLE)) return number(env, slot == NULL ? -ENOENT : -EINVAL);
+  struct watcher *watcher = *slot;
+  if ((watcher->events & event) == 0) return number(env, -ENOENT);
+  if (watcher->events == event) {
+    watcher_close(watcher);
+    return number(env, 0);
+  }
+  watcher->events &= ~event;
+  napi_delete_reference(env, watcher->callbacks[event - 1]);
+  watcher->callbacks[event - 1] = NULL;
+  return number(env, uv_poll_start(watcher->handle, watcher->events, on_event));
 }
 
 /* watchRef(fd, on): whether this watcher keeps the event loop alive. */
@@ -345,6 +638,20 @@ static const struct {
     {"eventfd", vt_eventfd},
     {"eventfdRead", vt_eventfd_read},
     {"eventfdWrite", vt_eventfd_write},
+    {"socketpair", vt_socketpair},
+    {"socket", vt_socket},
+    {"bind", vt_bind},
+    {"connect", vt_connect},
+    {"listen", vt_listen},
+    {"accept", vt_accept},
+    {"getsockopt", vt_getsockopt},
+    {"peerCredentials", vt_peer_credentials},
+    {"flock", vt_flock},
+    {"shutdown", vt_shutdown},
+    {"read", vt_read},
+    {"write", vt_write},
+    {"sendmsg", vt_sendmsg},
+    {"recvmsg", vt_recvmsg},
     {"memfdCreate", vt_memfd_create},
     {"ftruncate", vt_ftruncate},
     {"mmap", vt_mmap},

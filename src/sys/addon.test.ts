@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, it } from 'vitest';
-import { type Addon, addon, checked, sysError } from './addon.ts';
+import { type Addon, addon, checked, Sys, sysError } from './addon.ts';
 import { OwnedFd } from './owned-fd.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'vfio-ts-'));
@@ -57,10 +57,10 @@ describe('house: every function of the addon', () => {
     expect(sys.mmap(999_999, 0, 4096)).toBe(-9);
     expect(sys.mmap(0, 0, 0)).toBe(-22);
     expect(sys.munmap(new ArrayBuffer(4096))).toBe(-22);
-    expect(sys.watchStart(0, 'no function' as never)).toBe(-22);
-    expect(sys.watchStart(-1, () => {})).toBe(-9);
-    expect(sys.watchStart(999_999, () => {})).toBe(-9);
-    expect(sys.watchStop(999_999)).toBe(-2);
+    expect(sys.watchStart(0, Sys.READABLE, 'no function' as never)).toBe(-22);
+    expect(sys.watchStart(-1, Sys.READABLE, () => {})).toBe(-9);
+    expect(sys.watchStart(999_999, Sys.READABLE, () => {})).toBe(-9);
+    expect(sys.watchStop(999_999, Sys.READABLE)).toBe(-2);
     expect(sys.watchRef(3, true)).toBe(-2);
     expect(sys.poll(999_999, 1, 0)).toBe(0x20);
   });
@@ -68,9 +68,9 @@ describe('house: every function of the addon', () => {
   it('house: watching the same descriptor twice is EEXIST', () => {
     const sys = addon();
     using fd = OwnedFd.own(sys.eventfd(0, 0o2004000), 'eventfd');
-    expect(sys.watchStart(fd.number, () => {})).toBe(0);
-    expect(sys.watchStart(fd.number, () => {})).toBe(-17);
-    expect(sys.watchStop(fd.number)).toBe(0);
+    expect(sys.watchStart(fd.number, Sys.READABLE, () => {})).toBe(0);
+    expect(sys.watchStart(fd.number, Sys.READABLE, () => {})).toBe(-17);
+    expect(sys.watchStop(fd.number, Sys.READABLE)).toBe(0);
   });
 
   it('house: an errno becomes a VfioError that says what was tried, also one without a name here', () => {

@@ -8,11 +8,13 @@ import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import { errnoName, VfioError } from '../base/errno.ts';
 
-/** Numbers of asm-generic/fcntl.h, linux/memfd.h and poll(2): the same on x86-64 and arm64. */
+/** Numbers of asm-generic/fcntl.h, asm-generic/socket.h, linux/memfd.h and poll(2): the same on x86-64 and arm64. */
 export const Sys = {
   EFD_CLOEXEC: 0o2000000,
   EFD_NONBLOCK: 0o4000,
   O_NONBLOCK: 0o4000,
+  F_SETFD: 2,
+  FD_CLOEXEC: 1,
   F_GETFL: 3,
   F_SETFL: 4,
   F_DUPFD_CLOEXEC: 1030,
@@ -26,6 +28,19 @@ export const Sys = {
   MFD_NOEXEC_SEAL: 8,
   POLLIN: 1,
   POLLOUT: 4,
+  AF_UNIX: 1,
+  SOCK_STREAM: 1,
+  SO_TYPE: 3,
+  SO_ACCEPTCONN: 30,
+  SO_DOMAIN: 39,
+  SHUT_WR: 1,
+  LOCK_EX: 2,
+  LOCK_NB: 4,
+  /** Events of watchStart: libuv's. */
+  READABLE: 1,
+  WRITABLE: 2,
+  /** SCM_MAX_FD: the most descriptors of one message. */
+  MESSAGE_FDS_MAX: 253,
 } as const;
 
 export interface Addon {
@@ -42,9 +57,29 @@ export interface Addon {
   mmap(fd: number, offset: number, length: number): ArrayBuffer | number;
   /** Detaches, then unmaps. */
   munmap(buffer: ArrayBuffer): number;
-  /** `callback` runs from the event loop while `fd` is readable, until stopped; stop before closing the descriptor. Sets O_NONBLOCK. */
-  watchStart(fd: number, callback: () => void): number;
-  watchStop(fd: number): number;
+  socketpair(numbers: Int32Array): number;
+  socket(domain: number): number;
+  bind(fd: number, path: string): number;
+  connect(fd: number, path: string): number;
+  listen(fd: number, backlog: number): number;
+  accept(fd: number): number;
+  getsockopt(fd: number, option: number): number;
+  /** pid, uid, gid into `into`. */
+  peerCredentials(fd: number, into: Int32Array): number;
+  flock(fd: number, operation: number): number;
+  shutdown(fd: number, how: number): number;
+  read(fd: number, bytes: Uint8Array, start: number, end: number): number;
+  write(fd: number, bytes: Uint8Array, start: number, end: number): number;
+  /** The first `count` of `numbers` go with the first byte. Does not block, raises no signal. */
+  sendmsg(fd: number, bytes: Uint8Array, start: number, end: number, numbers: Int32Array, count: number): number;
+  /** When descriptors came, `numbers` is their count and then each; else it is left alone. Does not block. EPROTO when some were lost. */
+  recvmsg(fd: number, bytes: Uint8Array, start: number, end: number, numbers: Int32Array): number;
+  /**
+   * `callback` runs from the event loop while `fd` is READABLE (at once again when it returned true) or WRITABLE, until stopped; stop before
+   * closing the descriptor. Sets O_NONBLOCK. EPERM for files, which are always ready.
+   */
+  watchStart(fd: number, event: number, callback: () => unknown): number;
+  watchStop(fd: number, event: number): number;
   watchRef(fd: number, keepAlive: boolean): number;
 }
 

@@ -209,11 +209,11 @@ describe('S2-27 the end of a process or thread that still listens', () => {
 
   it('S2-27 a listener does not keep the process alive unless asked to', () => {
     const quiet = inProcess(
-      'const fd = sys.eventfd(0, 0o2004000); sys.watchStart(fd, () => {}); sys.watchRef(fd, false); console.log("end");',
+      'const fd = sys.eventfd(0, 0o2004000); sys.watchStart(fd, 1, () => {}); sys.watchRef(fd, false); console.log("end");',
     );
     expect(quiet).toMatchObject({ status: 0, signal: null, stdout: 'end\n' });
     const kept = inProcess(
-      'const fd = sys.eventfd(0, 0o2004000); sys.watchStart(fd, () => { console.log("called"); sys.watchStop(fd); }); setTimeout(() => sys.eventfdWrite(fd, 1, 0), 1).unref();' +
+      'const fd = sys.eventfd(0, 0o2004000); sys.watchStart(fd, 1, () => { console.log("called"); sys.watchStop(fd, 1); }); setTimeout(() => sys.eventfdWrite(fd, 1, 0), 1).unref();' +
         'process.on("exit", () => console.log("end"));',
     );
     expect(kept).toMatchObject({ status: 0, stdout: 'called\nend\n' });
@@ -223,7 +223,7 @@ describe('S2-27 the end of a process or thread that still listens', () => {
     const result = inProcess(`
       const { Worker } = require('node:worker_threads'); const { readFileSync } = require('node:fs');
       const body = (end) => \`const m = { exports: {} }; process.dlopen(m, ${JSON.stringify(addonPath)}); const sys = m.exports;
-        for (let i = 0; i < 3; i++) { const fd = sys.eventfd(i, 0o2004000); sys.watchStart(fd, () => {}); if (i === 2) sys.watchStop(fd); }
+        for (let i = 0; i < 3; i++) { const fd = sys.eventfd(i, 0o2004000); sys.watchStart(fd, 1, () => {}); if (i === 2) sys.watchStop(fd, 1); }
         const fd = sys.memfdCreate('left-behind', 1); sys.ftruncate(fd, 4096); globalThis.kept = sys.mmap(fd, 0, 4096); require('node:worker_threads').parentPort.postMessage(0); \${end}\`;
       const run = (end, stop) => new Promise((resolve) => { const w = new Worker(body(end), { eval: true }); w.on('message', () => stop(w)); w.on('exit', resolve); });
       (async () => {
@@ -235,8 +235,8 @@ describe('S2-27 the end of a process or thread that still listens', () => {
 
   it('S2-27 a listener that throws is an uncaught exception, not a crash', () => {
     const result = inProcess(
-      'const fd = sys.eventfd(1, 0o2004000); process.on("uncaughtException", (e) => { console.log(e.message); sys.watchStop(fd); });' +
-        'sys.watchStart(fd, () => { throw new Error("ours"); });',
+      'const fd = sys.eventfd(1, 0o2004000); process.on("uncaughtException", (e) => { console.log(e.message); sys.watchStop(fd, 1); });' +
+        'sys.watchStart(fd, 1, () => { throw new Error("ours"); });',
     );
     expect(result).toMatchObject({ status: 0, stdout: 'ours\n' });
   });

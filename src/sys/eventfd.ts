@@ -103,7 +103,7 @@ export class EventFd implements InterruptSink, InterruptSource, Disposable {
     const fd = this.#fd.number;
     if (!this.#watching) {
       checked(
-        this.#sys.watchStart(fd, () => this.#readable()),
+        this.#sys.watchStart(fd, Sys.READABLE, () => this.#readable()),
         'watching an eventfd',
       );
       this.#mayBlock = false;
@@ -161,7 +161,7 @@ export class EventFd implements InterruptSink, InterruptSource, Disposable {
     if (!this.#listeners.delete(entry)) return;
     if (this.#listeners.size === 0) {
       // Before the descriptor may close: a reused number would get no events.
-      this.#sys.watchStop(this.#fd.number);
+      this.#sys.watchStop(this.#fd.number, Sys.READABLE);
       this.#watching = false;
     } else {
       this.#updateKeepAlive();

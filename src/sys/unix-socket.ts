@@ -1,0 +1,168 @@
+/** A connected UNIX stream socket: bytes, descriptors with them, and who is at the other end. */
+import { checkIndex } from '../base/check.ts';
+import { Errno, VfioError } from '../base/errno.ts';
+import { type Addon, addon, checked, Sys, sysError } from './addon.ts';
+import { type ByteStream, END_OF_STREAM, type ListenOptions, type PeerCredentials, WOULD_BLOCK } from './byte-stream.ts';
+import { FdWatch, waitFor } from './fd-watch.ts';
+import { OwnedFd } from './owned-fd.ts';
+
+/** Descriptor numbers on their way in or out: how many, then each. One for all sockets of this thread: nothing runs while it is in use. */
+const passing = new Int32Array(Sys.MESSAGE_FDS_MAX + 1);
+
+/** Longest path of a socket, in bytes: sun_path of unix(7) less its NUL. */
+export const SOCKET_PATH_MAX_BYTES = 107;
+
+/** @throws VfioError EINVAL for a path that no socket can have */
+export function checkSocketPath(path: string): void {
+  const length = typeof path === 'string' ? Buffer.byteLength(path) : 0;
+  if (length === 0 || path.includes('\0')) throw new VfioError('EINVAL', 'the path of a socket is empty, or has a NUL in it');
+  if (length <= SOCKET_PATH_MAX_BYTES) return;
+  throw new VfioError('EINVAL', `${path} has ${length} bytes; the path of a UNIX socket holds at most ${SOCKET_PATH_MAX_BYTES}`, {
+    fix: 'Use a shorter path, for example relative to the working directory, or under /run.',
+  });
+}
+
+/** @throws VfioError EINVAL unless it is a UNIX stream socket, listening or not as `listening` says; EBADF */
+export function checkIsSocket(fd: OwnedFd, listening: boolean): void {
+  const sys = addon();
+  const domain = sys.getsockopt(fd.number, Sys.SO_DOMAIN);
+  if (domain !== Sys.AF_UNIX || sys.getsockopt(fd.number, Sys.SO_TYPE) !== Sys.SOCK_STREAM) {
+    throw new VfioError('EINVAL', `the descriptor is ${fd.describe()}, not a UNIX stream socket`);
+  }
+  if ((sys.getsockopt(fd.number, Sys.SO_ACCEPTCONN) === 1) !== listening) {
+    throw new VfioError('EINVAL', listening ? 'the socket does not listen for connections' : 'the socket listens for connections');
+  }
+}
+
+/** Take over an inherited descriptor number. @throws VfioError EBADF when it is not open */
+export function takeOver(number: number): OwnedFd {
+  checkIndex(number, 0x7fff_ffff, 'the descriptor', 'EBADF');
+  const what = `taking over descriptor ${number}`;
+  checked(addon().fcntl(number, Sys.F_SETFD, Sys.FD_CLOEXEC), what);
+  return OwnedFd.own(number, what);
+}
+
+export class UnixSocket implements ByteStream {
+  readonly carriesFds = true;
+  readonly #fd: OwnedFd;
+  readonly #sys: Addon = addon();
+  readonly #watch: FdWatch;
+  #peer: PeerCredentials | undefined;
+
+  private constructor(fd: OwnedFd) {
+    this.#fd = fd;
+    this.#watch = new FdWatch(fd);
+  }
+
+  /**
+   * @throws VfioError EINVAL for a path that is too long; ENOENT when nothing is there; ECONNREFUSED when nobody listens; EACCES; EAGAIN when
+   *   the listener has as many waiting as it takes: try again
+   */
+  static connect(path: string): UnixSocket {
+    checkSocketPath(path);
+    const fd = OwnedFd.own(addon().socket(Sys.AF_UNIX), 'creating a socket');
+    try {
+      checked(addon().connect(fd.number, path), `connecting to ${path}`);
+    } catch (error) {
+      fd[Symbol.dispose]();
+      throw error;
+    }
+    return new UnixSocket(fd);
+  }
+
+  /** Two sockets, connected to each other. @throws VfioError EMFILE */
+  static pair(): [UnixSocket, UnixSocket] {
+    const what = 'creating a pair of sockets';
+    checked(addon().socketpair(passing), what);
+    return [new UnixSocket(OwnedFd.own(passing[0]!, what)), new UnixSocket(OwnedFd.own(passing[1]!, what))];
+  }
+
+  /**
+   * A connected socket that this process was started with. The number is taken over: it is closed with this object, and children do not get it.
+   *
+   * @throws VfioError EBADF when it is not open; EINVAL when it is something else, and then it is left as it was
+   */
+  static fromNumber(fd: number): UnixSocket {
+    {
+      using looked = OwnedFd.duplicate(fd);
+      checkIsSocket(looked, false);
+    }
+    return new UnixSocket(takeOver(fd));
+  }
+
+  /** Takes `fd` over, closing it when it is refused. @throws VfioError EINVAL when it is not a connected UNIX stream socket */
+  static fromFd(fd: OwnedFd): UnixSocket {
+    try {
+      checkIsSocket(fd, false);
+    } catch (error) {
+      fd[Symbol.dispose]();
+      throw error;
+    }
+    return new UnixSocket(fd);
+  }
+
+  /** Who connected, or listened: as it was then. Looked up once. @throws VfioError EBADF once disposed */
+  get peer(): PeerCredentials {
+    if (this.#peer !== undefined) return this.#peer;
+    checked(this.#sys.peerCredentials(this.#fd.number, passing), 'asking who the peer is');
+    this.#peer = { pid: passing[0]!, uid: passing[1]! >>> 0, gid: passing[2]! >>> 0 };
+    return this.#peer;
+  }
+
+  send(bytes: Uint8Array, start: number, end: number, fds?: readonly OwnedFd[]): number {
+    let count = 0;
+    if (fds !== undefined && fds.length > 0) {
+      count = fds.length;
+      if (count > Sys.MESSAGE_FDS_MAX) throw new VfioError('EINVAL', `${count} descriptors; a message carries ${Sys.MESSAGE_FDS_MAX}`);
+      for (let i = 0; i < count; i++) passing[i] = fds[i]!.number;
+    }
+    const sent = this.#sys.sendmsg(this.#fd.number, bytes, start, end, passing, count);
+    if (sent >= 0) return sent;
+    if (sent === -Errno.EAGAIN) return WOULD_BLOCK;
+    throw sysError(sent, `sending bytes ${start} to ${end} of ${bytes.length} with ${count} descriptors`);
+  }
+
+  receive(into: Uint8Array, start: number, end: number, fds: OwnedFd[]): number {
+    passing[0] = 0;
+    const received = this.#sys.recvmsg(this.#fd.number, into, start, end, passing);
+    if (received > 0) {
+      const count = passing[0];
+      for (let i = 1; i <= count; i++) fds.push(OwnedFd.own(passing[i]!, 'receiving a descriptor'));
+      return received;
+    }
+    if (received === -Errno.EAGAIN) return WOULD_BLOCK;
+    if (received === END_OF_STREAM) {
+      this.#watch.stopListening();
+      return END_OF_STREAM;
+    }
+    if (received === -Errno.EPROTO) {
+      throw new VfioError('EPROTO', 'descriptors that the peer sent did not fit into this process; all of that message are closed', {
+        fix: 'Raise the limit of open files (ulimit -n).',
+      });
+    }
+    throw sysError(received, `receiving into bytes ${start} to ${end} of ${into.length}`);
+  }
+
+  wait(what: 'readable' | 'writable', timeoutMs: number): boolean {
+    return waitFor(this.#fd, what === 'readable' ? Sys.POLLIN : Sys.POLLOUT, timeoutMs);
+  }
+
+  listen(onReadable: () => boolean, options?: ListenOptions): Disposable {
+    return this.#watch.listen(onReadable, options);
+  }
+
+  onWritable(callback: () => void): Disposable {
+    return this.#watch.onWritable(callback);
+  }
+
+  /** Send nothing more: the peer reads the end of the stream after what was sent. @throws VfioError EBADF once disposed */
+  end(): void {
+    checked(this.#sys.shutdown(this.#fd.number, Sys.SHUT_WR), 'ending a stream');
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#fd.closed) return;
+    this.#watch[Symbol.dispose]();
+    this.#fd[Symbol.dispose]();
+  }
+}
