@@ -1,0 +1,47 @@
+/**
+ * What a guest tells us. It prints facts, one a line, and judges nothing:
+ *
+ *     @ SUBJECT KEY VALUE...
+ *
+ * The same key again adds a line to its value. Everything else that a guest prints is kept as its words, for people.
+ */
+export class Facts {
+  readonly #values = new Map<string, string>();
+  readonly #words: string[] = [];
+
+  /** Take one line, without its end. Returns the fact it told, or null for words. */
+  add(line: string): { readonly subject: string; readonly key: string; readonly value: string } | null {
+    const match = /^@ (\S+) (\S+)(?: (.*))?$/.exec(line);
+    if (match === null) {
+      if (line.trim() !== '') this.#words.push(line);
+      return null;
+    }
+    const [, subject, key, value = ''] = match as unknown as [string, string, string, string | undefined];
+    const name = `${subject} ${key}`;
+    const before = this.#values.get(name);
+    this.#values.set(name, before === undefined ? value : `${before}\n${value}`);
+    return { subject, key, value };
+  }
+
+  /** The value of a fact. A fact that was not told is an error: a check must not pass because the guest said nothing. */
+  get(subject: string, key: string): string {
+    const value = this.#values.get(`${subject} ${key}`);
+    if (value === undefined) throw new Error(`the guest did not tell ${key} of ${subject}`);
+    return value;
+  }
+
+  has(subject: string, key: string): boolean {
+    return this.#values.has(`${subject} ${key}`);
+  }
+
+  /** The keys that begin with `prefix`, in the order told. */
+  keys(subject: string, prefix: string): string[] {
+    const start = `${subject} ${prefix}`;
+    return [...this.#values.keys()].filter((name) => name.startsWith(start)).map((name) => name.slice(subject.length + 1));
+  }
+
+  /** What the guest printed besides facts. */
+  get words(): string {
+    return this.#words.join('\n');
+  }
+}

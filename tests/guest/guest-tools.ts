@@ -1,0 +1,157 @@
+/** What a boot needs, from Debian packages in the cache: QEMU and its libraries, a kernel with its modules, busybox, lspci; and our own program. */
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { type CpioEntry, cpioArchive } from './cpio.ts';
+import { DebianPackages, type Suite } from './debian-packages.ts';
+import { kernelModules } from './kernel-modules.ts';
+import { Unavailable } from './unavailable.ts';
+
+const LIBRARIES = 'usr/lib/x86_64-linux-gnu';
+const MODULES = ['vfio', 'vfio-pci', 'vfio_iommu_type1'];
+
+/** The first QEMU with `vfio-user-pci`. */
+const OLDEST_QEMU: readonly [number, number] = [10, 1];
+
+export class GuestTools {
+  readonly qemuVersion: string;
+  readonly kernelVersion: string;
+  readonly kernel: string;
+  readonly #programs: string;
+  readonly #base: readonly CpioEntry[];
+
+  private constructor(programs: string, qemuVersion: string, kernel: { version: string; image: string }, base: readonly CpioEntry[]) {
+    this.#programs = programs;
+    this.qemuVersion = qemuVersion;
+    this.kernelVersion = kernel.version;
+    this.kernel = kernel.image;
+    this.#base = base;
+  }
+
+  /**
+   * Fetches what is not in `cache` yet and builds the guest's program.
+   *
+   * @throws Unavailable with the reason when this machine cannot run the guest tests
+   */
+  static prepare(cache: string, kernelSuite: Suite): GuestTools {
+    if (process.platform !== 'linux' || process.arch !== 'x64') {
+      throw new Unavailable(`the guest is an x86-64 Linux whose program is built here; this is ${process.platform} on ${process.arch}`);
+    }
+    mkdirSync(cache, { recursive: true });
+    const packages = new DebianPackages(join(cache, 'apt'));
+    const programs = join(cache, 'programs');
+    packages.unpack(programs, ['qemu-system-x86', 'busybox-static', 'pciutils'], 'backports');
+    const kernelRoot = join(cache, `kernel-${kernelSuite}`);
+    packages.unpack(kernelRoot, ['linux-image-cloud-amd64'], kernelSuite, (name) => /^linux-(image|binary|modules)-\d/.test(name));
+    const version = checkQemu(programs);
+    const kernel = findKernel(kernelRoot);
+    return new GuestTools(programs, version, kernel, baseEntries(programs, kernel.modules, buildProgram(cache)));
+  }
+
+  /** The command line that starts QEMU: its own loader and libraries, from the cache. */
+  qemuCommand(args: readonly string[]): { readonly file: string; readonly args: string[]; readonly env: Record<string, string> } {
+    return qemuCommand(this.#programs, args);
+  }
+
+  /** A first root file system whose init runs `scenario`, a shell script. */
+  initramfs(scenario: string): Buffer {
+    return cpioArchive([...this.#base, { kind: 'file', path: 'scenario', bytes: Buffer.from(scenario), executable: true }]);
+  }
+}
+
+function loader(programs: string): string[] {
+  const libraries = join(programs, LIBRARIES);
+  return [join(libraries, 'ld-linux-x86-64.so.2'), '--library-path', `${libraries}:${join(libraries, 'systemd')}`];
+}
+
+function qemuCommand(programs: string, args: readonly string[]) {
+  const [file, ...head] = loader(programs) as [string, ...string[]];
+  const firmware = ['usr/share/qemu', 'usr/share/seabios', 'usr/lib/ipxe/qemu'].flatMap((folder) => ['-L', join(programs, folder)]);
+  const name = 'qemu-system-x86_64';
+  return {
+    file,
+    args: [...head, '--argv0', name, join(programs, 'usr/bin', name), ...firmware, ...args],
+    env: { ...(process.env as Record<string, string>), QEMU_MODULE_DIR: join(programs, LIBRARIES, 'qemu') },
+  };
+}
+
+function checkQemu(programs: string): string {
+  const ask = (...question: string[]) => {
+    const { file, args, env } = qemuCommand(programs, question);
+    const { stdout, stderr, error } = spawnSync(file, args, { env, timeout: 60_000, encoding: 'utf8' });
+    if (error) throw new Unavailable(`QEMU does not start: ${error.message}`);
+    return stdout || stderr;
+  };
+  const said = ask('--version');
+  const match = /version (\d+)\.(\d+)\S*/.exec(said);
+  if (match === null) throw new Unavailable(`QEMU does not start: ${said.trim()}`);
+  const [major, minor] = [Number(match[1]), Number(match[2])];
+  const [oldMajor, oldMinor] = OLDEST_QEMU;
+  if (major < oldMajor || (major === oldMajor && minor < oldMinor)) {
+    throw new Unavailable(`QEMU is ${major}.${minor}; vfio-user-pci came with ${OLDEST_QEMU.join('.')}`);
+  }
+  if (!ask('-device', 'help').includes('"vfio-user-pci"')) throw new Unavailable('this QEMU was built without vfio-user-pci');
+  return match[0].slice('version '.length);
+}
+
+/** Kernel packages keep the image in /boot or, since Linux 7, beside the modules. */
+function findKernel(root: string): { version: string; image: string; modules: string } {
+  const [version] = readdirSync(join(root, 'usr/lib/modules'));
+  if (version === undefined) throw new Unavailable(`there is no kernel in ${root}`);
+  const modules = join(root, 'usr/lib/modules', version);
+  const image = [join(modules, 'vmlinuz'), join(root, `boot/vmlinuz-${version}`)].find((file) => existsSync(file));
+  if (image === undefined) throw new Unavailable(`there is no kernel image in ${root}`);
+  return { version, image, modules };
+}
+
+/** The guest's own program, without shared libraries. */
+function buildProgram(cache: string): Uint8Array {
+  const output = join(cache, 'guest');
+  const source = join(import.meta.dirname, 'guest.c');
+  const { status, stderr, error } = spawnSync('cc', ['-static', '-O1', '-Wall', '-Wextra', '-Werror', '-o', output, source], {
+    encoding: 'utf8',
+  });
+  if (error) throw new Unavailable(`cc: ${error.message}`);
+  if (status !== 0) throw new Error(`guest.c does not compile:\n${stderr}`);
+  return readFileSync(output);
+}
+
+function baseEntries(programs: string, modulesFolder: string, guest: Uint8Array): CpioEntry[] {
+  const busybox = join(programs, 'usr/bin/busybox');
+  const program = (path: string, bytes: Uint8Array): CpioEntry => ({ kind: 'file', path, bytes, executable: true });
+  const modules = kernelModules(modulesFolder, MODULES, busybox);
+  return [
+    ...['dev', 'proc', 'sys', 'tmp', 'root'].map((path): CpioEntry => ({ kind: 'directory', path })),
+    program('init', readFileSync(join(import.meta.dirname, 'init.sh'))),
+    program('bin/busybox', readFileSync(busybox)),
+    { kind: 'link', path: 'bin/sh', target: 'busybox' },
+    program('bin/guest', guest),
+    ...withLibraries(programs, 'usr/bin/lspci'),
+    ...modules.map((m): CpioEntry => ({ kind: 'file', path: `modules/${m.name}.ko`, bytes: m.bytes })),
+    { kind: 'file', path: 'modules/order', bytes: Buffer.from(modules.map((m) => `${m.name}\n`).join('')) },
+  ];
+}
+
+/** A program of the packages and the shared libraries that its loader finds for it. */
+function withLibraries(programs: string, path: string): CpioEntry[] {
+  const [file, ...head] = loader(programs) as [string, ...string[]];
+  const { stdout, error } = spawnSync(file, [...head, '--list', join(programs, path)], { encoding: 'utf8' });
+  if (error) throw new Unavailable(`${file}: ${error.message}`);
+  const libraries = [...stdout.matchAll(/=> (\/\S+)/g)].map((match) => match[1]!).filter((library) => library !== file);
+  const name = path.slice(path.lastIndexOf('/') + 1);
+  const base = (library: string) => library.slice(library.lastIndexOf('/') + 1);
+  return [
+    { kind: 'file', path: `bin/${name}`, bytes: readFileSync(join(programs, path)), executable: true },
+    { kind: 'file', path: 'lib64/ld-linux-x86-64.so.2', bytes: readFileSync(file), executable: true },
+    ...libraries
+      .filter((library) => !base(library).startsWith('ld-linux'))
+      .map(
+        (library): CpioEntry => ({
+          kind: 'file',
+          path: `lib/x86_64-linux-gnu/${base(library)}`,
+          bytes: readFileSync(library),
+          executable: true,
+        }),
+      ),
+  ];
+}

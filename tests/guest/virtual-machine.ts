@@ -1,0 +1,119 @@
+/** One boot of a guest: QEMU without acceleration, an emulated IOMMU, facts on the second serial port, the kernel's log on the first. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { Facts } from './facts.ts';
+import type { GuestTools } from './guest-tools.ts';
+
+export interface BootOptions {
+  /** Shell script that the guest's init runs. */
+  readonly scenario: string;
+  /** Whether the machine has an IOMMU, which the guest's kernel then uses. */
+  readonly iommu: boolean;
+  /** Further words for QEMU: devices. */
+  readonly qemu?: readonly string[];
+  /** Further words for the kernel's command line. */
+  readonly kernel?: readonly string[];
+  /** Called at each fact as it comes. */
+  readonly onFact?: (subject: string, key: string, value: string, guest: { send(line: string): void }) => void;
+  readonly timeoutMs?: number;
+}
+
+export interface Boot {
+  readonly facts: Facts;
+  /** What QEMU itself complained about. */
+  readonly complaints: string;
+  /** The end of the kernel's log: for people, when something went wrong. */
+  readonly log: string;
+  readonly milliseconds: number;
+}
+
+const MEMORY = '256M';
+
+/** Guests under way: whoever ends this program ends them first. */
+const running = new Set<ChildProcess>();
+
+/** Ends every guest that is still running. */
+export function endGuests(): void {
+  for (const child of running) child.kill('SIGKILL');
+}
+
+/**
+ * Runs a guest to its end.
+ *
+ * The IOMMU announces every mapping (caching-mode): a vfio-user device needs to be told of them. Guest memory is a shared memfd, so that it is given
+ * to the device as a descriptor.
+ *
+ * @throws Error when the guest ended without reaching the end of its scenario, with what was seen
+ */
+export async function boot(tools: GuestTools, options: BootOptions): Promise<Boot> {
+  const { scenario, iommu, qemu = [], kernel = [], onFact, timeoutMs = 120_000 } = options;
+  const folder = mkdtempSync(join(tmpdir(), 'vfio-ts-guest-'));
+  const started = performance.now();
+  try {
+    const [initrd, logFile] = [join(folder, 'initrd'), join(folder, 'log')];
+    writeFileSync(initrd, tools.initramfs(scenario));
+    const command = tools.qemuCommand([
+      ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot', '-accel', 'tcg', '-cpu', 'max', '-m', MEMORY],
+      ...[
+        '-machine',
+        'q35,kernel-irqchip=split,memory-backend=memory',
+        '-object',
+        `memory-backend-memfd,id=memory,size=${MEMORY},share=on`,
+      ],
+      ...(iommu ? ['-device', 'intel-iommu,intremap=on,caching-mode=on'] : []),
+      ...['-kernel', tools.kernel, '-initrd', initrd],
+      ...[
+        '-append',
+        ['console=ttyS0', 'quiet', 'panic=-1', 'random.trust_cpu=on', ...(iommu ? ['intel_iommu=on'] : []), ...kernel].join(' '),
+      ],
+      ...['-serial', `file:${logFile}`, '-chardev', 'stdio,id=facts,signal=off', '-serial', 'chardev:facts'],
+      ...qemu,
+    ]);
+    const child = spawn(command.file, command.args, { env: command.env, stdio: ['pipe', 'pipe', 'pipe'] });
+    running.add(child);
+    const facts = new Facts();
+    let complaints = '';
+    let isLate = false;
+    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+      complaints += text;
+    });
+    child.stdin.on('error', () => {}); // QEMU is gone: its exit tells
+    const guest = { send: (line: string) => void child.stdin.write(`${line}\n`) };
+    createInterface({ input: child.stdout }).on('line', (line) => {
+      const fact = facts.add(line.replaceAll('\r', ''));
+      if (fact !== null) onFact?.(fact.subject, fact.key, fact.value, guest);
+    });
+    const timer = setTimeout(() => {
+      isLate = true;
+      child.kill('SIGKILL');
+    }, timeoutMs);
+    const status = await new Promise<number | string>((resolve, reject) => {
+      child.on('error', reject);
+      child.on('close', (code, signal) => resolve(code ?? signal ?? 'no status'));
+    }).finally(() => {
+      clearTimeout(timer);
+      running.delete(child);
+    });
+    const log = readLog(logFile);
+    const result = { facts, complaints: complaints.trim(), log, milliseconds: performance.now() - started };
+    if (!facts.has('guest', 'exit')) {
+      const why = isLate ? `nothing after ${timeoutMs} ms` : `QEMU ended with ${status}`;
+      const seen = [result.complaints, facts.words, log.split('\n').slice(-25).join('\n')].filter((text) => text !== '').join('\n');
+      throw new Error(`the guest gave no verdict: ${why}\n${seen}`);
+    }
+    return result;
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+function readLog(file: string): string {
+  try {
+    return readFileSync(file, 'utf8').replaceAll('\r', '');
+  } catch {
+    return '';
+  }
+}
