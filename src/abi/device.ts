@@ -21,6 +21,15 @@ export interface MappableArea {
   readonly size: number;
 }
 
+/** A register that a write to is worth an eventfd: whoever signals it makes this write, without a trip through the transport. */
+export interface Doorbell {
+  readonly offset: number;
+  /** Bytes written. */
+  readonly size: 1 | 2 | 4 | 8;
+  /** What is written: only a write of this value may be replaced by a signal. Null: any value may, and the device sees 0. */
+  readonly value: bigint | null;
+}
+
 export interface RegionInfo {
   readonly index: number;
   /** `RegionFlags`; 0 with size 0 = no such region on this device. */
@@ -32,6 +41,8 @@ export interface RegionInfo {
   readonly type?: { readonly type: number; readonly subtype: number };
   /** The MSI-X table's pages may be mapped (VFIO_REGION_INFO_CAP_MSIX_MAPPABLE). */
   readonly msixMappable?: boolean;
+  /** Registers whose writes may come as signals (vfio-user's DEVICE_GET_REGION_IO_FDS). */
+  readonly doorbells?: readonly Doorbell[];
 }
 
 export interface IrqInfo {
@@ -117,6 +128,24 @@ export interface IovaRange {
   readonly last: bigint;
 }
 
+/**
+ * Which pages devices have written (VFIO_IOMMU_DIRTY_PAGES). A bitmap has one bit per page of `pageSize`, which must be the space's smallest; bits
+ * are set in it, never cleared.
+ */
+export interface DirtyTracking {
+  start(): void;
+  stop(): void;
+  /**
+   * What was written in [iova, iova + size) since this was asked last.
+   *
+   * @throws VfioError EINVAL while tracking is off, for another page size, a bitmap too small, or a range that is misaligned or cuts a mapping;
+   * EOVERFLOW past 2^64
+   */
+  report(iova: bigint, size: bigint, pageSize: bigint, into: Uint8Array): void;
+  /** Unmap, and report what was written there. Bytes unmapped. @throws VfioError as `report` */
+  unmap(iova: bigint, size: bigint, pageSize: bigint, into: Uint8Array): bigint;
+}
+
 /** The DMA space of the device's container: all devices in it share the mappings. */
 export interface DmaSpace {
   /** Supported page sizes as a bitmap; the lowest bit is the granularity. */
@@ -134,6 +163,8 @@ export interface DmaSpace {
   /** Bytes unmapped; 0 when nothing was there. @throws VfioError EINVAL when it would cut a mapping in two. */
   unmap(iova: bigint, size: bigint): bigint;
   unmapAll(): bigint;
+  /** Absent where nobody can tell. */
+  readonly dirty?: DirtyTracking;
 }
 
 export type DeviceEvent =

@@ -64,6 +64,15 @@ export function validateBars(declaration: PciDeclaration): void {
     if (bar.type === 'io' && (bar.prefetchable === true || bar.backing === 'memory')) {
       throw new VfioError('EINVAL', `${where} is I/O space, which cannot be prefetchable or plain memory`);
     }
+    for (const { offset, size, value } of bar.doorbells ?? []) {
+      const fits =
+        [1, 2, 4, 8].includes(size) && Number.isInteger(offset) && offset >= 0 && offset % size === 0 && offset + size <= bar.size;
+      if (!fits || (value !== null && (value < 0n || value >= 1n << BigInt(8 * size)))) {
+        throw new VfioError('EINVAL', `${where} has a doorbell of ${String(size)} bytes at ${String(offset)}, value ${String(value)}`, {
+          fix: 'A doorbell is 1, 2, 4 or 8 bytes, aligned, inside the BAR, and its value fits it.',
+        });
+      }
+    }
     for (let i = bar.index; i < bar.index + width; i++) {
       if (usedBy[i] !== undefined) {
         throw new VfioError('EINVAL', `${where} overlaps BAR ${usedBy[i]}`, { fix: 'A 64-bit BAR takes its own index and the next one.' });

@@ -1,6 +1,7 @@
 /**
  * What a PCI function looks like before it does anything: ids, BARs, capabilities. Models declare it; the engine builds config space from it.
  */
+import type { Doorbell } from '../abi/device.ts';
 import type { DeviceHost, Model } from '../abi/device-host.ts';
 
 export interface BarDeclaration {
@@ -14,6 +15,8 @@ export interface BarDeclaration {
   readonly backing?: 'registers' | 'memory';
   /** False: it can be read and written, and nobody may map it. Default: a BAR of a page or more can be mapped, as on Linux. */
   readonly mappable?: boolean;
+  /** Registers whose writes a transport may carry as signals. They reach the model as ordinary writes; several may come as one. */
+  readonly doorbells?: readonly Doorbell[];
 }
 
 /** One capability as bytes and masks, made by the builders of capabilities.ts. Byte 0 (and 1) of the header are filled in by the chain builder. */

@@ -62,11 +62,12 @@ export function regionInfo(fn: HostedFunction, index: number, mappable: readonly
     default: {
       const bar = fn.declaration.bars?.find((b) => b.index === index);
       if (bar === undefined) return none;
-      if (!mappable[index]) return { index, flags: READ | WRITE, size: bar.size };
+      const doorbells = bar.doorbells === undefined ? {} : { doorbells: bar.doorbells };
+      if (!mappable[index]) return { index, flags: READ | WRITE, size: bar.size, ...doorbells };
       const flags = READ | WRITE | MMAP;
       return fn.host.msix?.bar === index
-        ? { index, flags: flags | CAPS, size: bar.size, msixMappable: true }
-        : { index, flags, size: bar.size };
+        ? { index, flags: flags | CAPS, size: bar.size, msixMappable: true, ...doorbells }
+        : { index, flags, size: bar.size, ...doorbells };
     }
   }
 }

@@ -1,7 +1,7 @@
 /** The DMA space of a device file: its container, seen by the process that holds the file. */
-import type { DmaSpace, IovaRange } from '../../abi/device.ts';
+import type { DirtyTracking, DmaSpace, IovaRange } from '../../abi/device.ts';
 import type { Access, DirectMemory, Memory } from '../../abi/memory.ts';
-import { DmaUnmapFlags } from '../../abi/vfio.ts';
+import { DirtyFlags, DmaUnmapFlags } from '../../abi/vfio.ts';
 import { VfioError } from '../../base/errno.ts';
 import type { EngineContext } from '../context.ts';
 import type { Container } from './container.ts';
@@ -47,6 +47,17 @@ export class ContainerDmaSpace implements DmaSpace {
   unmap(iova: bigint, size: bigint): bigint {
     return this.#container.unmapDma({ iova, size });
   }
+
+  readonly dirty: DirtyTracking = {
+    start: () => this.#container.dirtyPages(DirtyFlags.START),
+    stop: () => this.#container.dirtyPages(DirtyFlags.STOP),
+    report: (iova, size, pageSize, data) => {
+      this.#container.dirtyPages(DirtyFlags.GET_BITMAP, { iova, size, bitmap: { pageSize, data } });
+    },
+    unmap: (iova, size, pageSize, data) => {
+      return this.#container.unmapDma({ iova, size, flags: DmaUnmapFlags.GET_DIRTY_BITMAP, dirtyBitmap: { pageSize, data } });
+    },
+  };
 
   unmapAll(): bigint {
     return this.#container.unmapDma({ iova: 0n, size: 0n, flags: DmaUnmapFlags.ALL });

@@ -2,6 +2,7 @@
  * A model's BARs, declared: `bar('4K', { ident: reg(0x00).ro(1), … })` for registers, `memory('16M')` for plain memory.
  * A register BAR is compiled once into flat tables (`RegisterLayout`), so that an access finds its register by two index operations.
  */
+import type { Doorbell } from '../../abi/device.ts';
 import type { BitFields } from '../../base/bit-fields.ts';
 import type { Reg, RegisterDeclaration } from './register.ts';
 
@@ -31,6 +32,8 @@ interface BarPlacement {
 export interface BarOptions extends BarPlacement {
   /** What reads find where no register is; writes there are dropped. */
   readonly holes?: 'zeros' | 'ones';
+  /** Registers whose writes may come as signals: see `Doorbell`. */
+  readonly doorbells?: readonly Doorbell[];
 }
 
 export class RegisterBar<R extends Registers> {
@@ -39,6 +42,7 @@ export class RegisterBar<R extends Registers> {
   readonly type: 'mem32' | 'mem64' | 'io';
   readonly prefetchable: boolean;
   readonly mappable: boolean;
+  readonly doorbells: readonly Doorbell[];
   readonly layout: RegisterLayout;
   /** Never set; carries the type. */
   declare readonly registers: R;
@@ -48,6 +52,7 @@ export class RegisterBar<R extends Registers> {
     this.type = options.type ?? placeFor(size);
     this.prefetchable = options.prefetchable ?? false;
     this.mappable = options.mappable ?? true;
+    this.doorbells = options.doorbells ?? [];
     this.layout = new RegisterLayout(size, registers, options.holes === 'ones');
   }
 }
@@ -58,6 +63,7 @@ export class MemoryBar {
   readonly type: 'mem32' | 'mem64';
   readonly prefetchable: boolean;
   readonly mappable: boolean;
+  readonly doorbells: readonly Doorbell[] = [];
 
   constructor(size: number, options: BarPlacement) {
     if (options.type === 'io') throw new Error('an I/O BAR cannot be plain memory: it is not mapped, so every access reaches the model');

@@ -39,8 +39,8 @@ export function makeDeclaration(spec: DeviceIds & DeviceFeatures, bars: readonly
   };
 }
 
-function placed({ size, type, prefetchable, backing, mappable }: AnyBar): Omit<BarDeclaration, 'index'> {
-  return { size, type, prefetchable, backing, ...(mappable ? {} : { mappable }) };
+function placed({ size, type, prefetchable, backing, mappable, doorbells }: AnyBar): Omit<BarDeclaration, 'index'> {
+  return { size, type, prefetchable, backing, ...(mappable ? {} : { mappable }), ...(doorbells.length === 0 ? {} : { doorbells }) };
 }
 
 /** `vvvv:dddd` in hexadecimal. */
