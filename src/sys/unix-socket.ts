@@ -60,7 +60,7 @@ export class UnixSocket implements ByteStream {
    */
   static connect(path: string): UnixSocket {
     checkSocketPath(path);
-    const fd = OwnedFd.own(addon().socket(Sys.AF_UNIX), 'creating a socket');
+    const fd = OwnedFd.own(addon().socket(Sys.AF_UNIX, Sys.SOCK_STREAM), 'creating a socket');
     try {
       checked(addon().connect(fd.number, path), `connecting to ${path}`);
     } catch (error) {
@@ -158,6 +158,13 @@ export class UnixSocket implements ByteStream {
   /** Send nothing more: the peer reads the end of the stream after what was sent. @throws VfioError EBADF once disposed */
   end(): void {
     checked(this.#sys.shutdown(this.#fd.number, Sys.SHUT_WR), 'ending a stream');
+  }
+
+  /** The descriptor itself, to hand to someone, who owns it then. This object is disposed. @throws VfioError EBADF once disposed; EMFILE */
+  release(): OwnedFd {
+    const fd = this.#fd.duplicate();
+    this[Symbol.dispose]();
+    return fd;
   }
 
   [Symbol.dispose](): void {
