@@ -174,11 +174,12 @@ static napi_value vt_socketpair(napi_env env, napi_callback_info info) {
   return answer(env, socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair));
 }
 
-/* socket(domain): a stream socket, not blocking */
+/* socket(domain, type): one that does not block */
 static napi_value vt_socket(napi_env env, napi_callback_info info) {
-  ARGS(1);
+  ARGS(2);
   I32(0, domain);
-  return answer(env, socket(domain, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  I32(1, type);
+  return answer(env, socket(domain, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
 }
 
 /* A path as an address; -EINVAL when it is empty, does not fit or has a NUL in it, which would make it another one. */
@@ -269,11 +270,12 @@ static int range_of(napi_env env, napi_value *bytes_start_end, struct iovec *ran
   napi_typedarray_type type;
   size_t length;
   void *data;
-  uint32_t start, end;
+  double start, end;
   if (napi_get_typedarray_info(env, bytes_start_end[0], &type, &length, &data, NULL, NULL) != napi_ok || type != napi_uint8_array) return -EINVAL;
-  if (napi_get_value_uint32(env, bytes_start_end[1], &start) != napi_ok || napi_get_value_uint32(env, bytes_start_end[2], &end) != napi_ok) return -EINVAL;
-  if (start > end || end > length) return -EINVAL;
-  *range = (struct iovec){.iov_base = (char *)data + start, .iov_len = end - start};
+  if (napi_get_value_double(env, bytes_start_end[1], &start) != napi_ok || napi_get_value_double(env, bytes_start_end[2], &end) != napi_ok) return -EINVAL;
+  /* Written so that NaN is refused. */
+  if (!(start >= 0 && start <= end && end <= (double)length && start == (double)(size_t)start && end == (double)(size_t)end)) return -EINVAL;
+  *range = (struct iovec){.iov_base = (char *)data + (size_t)start, .iov_len = (size_t)(end - start)};
   return 0;
 }
 

@@ -30,6 +30,7 @@ export const Sys = {
   POLLOUT: 4,
   AF_UNIX: 1,
   SOCK_STREAM: 1,
+  SOCK_DGRAM: 2,
   SO_TYPE: 3,
   SO_ACCEPTCONN: 30,
   SO_DOMAIN: 39,
@@ -58,7 +59,7 @@ export interface Addon {
   /** Detaches, then unmaps. */
   munmap(buffer: ArrayBuffer): number;
   socketpair(numbers: Int32Array): number;
-  socket(domain: number): number;
+  socket(domain: number, type: number): number;
   bind(fd: number, path: string): number;
   connect(fd: number, path: string): number;
   listen(fd: number, backlog: number): number;

@@ -1,0 +1,211 @@
+/** A UNIX socket that waits for connections at a path. */
+import { closeSync, constants, fchmodSync, lstatSync, openSync, type Stats, unlinkSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { Cleanup } from '../base/cleanup.ts';
+import { Errno, VfioError } from '../base/errno.ts';
+import { type Addon, addon, checked, Sys, sysError } from './addon.ts';
+import { FdWatch } from './fd-watch.ts';
+import { OwnedFd } from './owned-fd.ts';
+import { checkIsSocket, checkSocketPath, takeOver, UnixSocket } from './unix-socket.ts';
+
+/** Connections that may wait to be accepted; more are answered EAGAIN (a blocking connect waits). */
+const BACKLOG = 64;
+/** Connections accepted in one turn of the event loop. */
+const ACCEPT_MAX = 16;
+/** How often, 10 ms apart, the lock of a directory is tried before giving up. */
+const LOCK_TRIES = 200;
+
+export interface AcceptOptions {
+  /** Whether waiting for connections keeps the process alive. Default: it does. */
+  readonly keepAlive?: boolean;
+}
+
+export class UnixListener implements Disposable {
+  /** Where it listens; null when it was inherited as a number. */
+  readonly path: string | null;
+  readonly #fd: OwnedFd;
+  readonly #sys: Addon = addon();
+  readonly #watch: FdWatch;
+  readonly #file: Stats | null;
+  /** Given up for a moment when no descriptor is left, to accept a connection and close it: a connection that stays would be reported for ever. */
+  #reserve: OwnedFd | null;
+  #refused = 0;
+
+  private constructor(fd: OwnedFd, path: string | null) {
+    this.#fd = fd;
+    this.path = path;
+    this.#watch = new FdWatch(fd);
+    this.#reserve = this.#newReserve();
+    try {
+      this.#file = path === null ? null : lstatSync(path);
+    } catch {
+      // Removed already, by somebody else: then it is not ours to remove.
+      this.#file = null;
+    }
+  }
+
+  /**
+   * Listen at `path`, with mode 0600 from the moment it exists. A socket that a dead process left there is replaced.
+   *
+   * @throws VfioError EADDRINUSE when a process listens there, or something else than a socket is there; EINVAL for a path that is too long;
+   *   ENOENT without its directory; EACCES; EMFILE
+   */
+  static listen(path: string): UnixListener {
+    checkSocketPath(path);
+    const sys = addon();
+    using undo = new Cleanup();
+    const fd = undo.use(OwnedFd.own(sys.socket(Sys.AF_UNIX, Sys.SOCK_STREAM), 'creating a socket'));
+    // On Linux, bind gives the file the mode of the socket's own inode (unix(7) says only "umask"; net/unix/af_unix.c, unix_bind_bsd()).
+    fchmodSync(fd.number, 0o600);
+    {
+      // Between bind and listen a socket looks as dead as one that was left behind, and two may find the same dead one.
+      using _lock = lockDirectory(dirname(path));
+      let bound = sys.bind(fd.number, path);
+      if (bound === -Errno.EADDRINUSE) {
+        removeStale(path);
+        bound = sys.bind(fd.number, path);
+      }
+      checked(bound, `listening at ${path}`);
+      undo.defer(() => unlinkSync(path));
+      checked(sys.listen(fd.number, BACKLOG), `listening at ${path}`);
+    }
+    const listener = new UnixListener(fd, path);
+    undo.move();
+    return listener;
+  }
+
+  /**
+   * A listening socket that this process was started with. The number is taken over; its path, if it has one, is left to whoever made it.
+   *
+   * @throws VfioError EBADF when it is not open; EINVAL when it is something else, and then it is left as it was
+   */
+  static fromNumber(fd: number): UnixListener {
+    {
+      using looked = OwnedFd.duplicate(fd);
+      checkIsSocket(looked, true);
+    }
+    return new UnixListener(takeOver(fd), null);
+  }
+
+  /** Connections closed at once because this process had no descriptor left for them. */
+  get refused(): number {
+    return this.#refused;
+  }
+
+  /** Call `callback` with every connection, the callback's to dispose. @throws VfioError EBUSY when somebody does already; EBADF once disposed */
+  onConnection(callback: (socket: UnixSocket) => void, options: AcceptOptions = {}): Disposable {
+    return this.#watch.listen(() => this.#accept(callback), { keepAlive: options.keepAlive ?? true });
+  }
+
+  #accept(callback: (socket: UnixSocket) => void): void {
+    for (let i = 0; i < ACCEPT_MAX && !this.#fd.closed; i++) {
+      const accepted = this.#sys.accept(this.#fd.number);
+      if (accepted >= 0) {
+        this.#reserve ??= this.#newReserve();
+        callback(UnixSocket.fromFd(OwnedFd.own(accepted, 'accepting a connection')));
+      } else if (accepted === -Errno.EAGAIN || accepted === -Errno.ENOMEM || accepted === -ENOBUFS) {
+        return;
+      } else if (accepted === -Errno.EMFILE || accepted === -ENFILE) {
+        if (!this.#refuse()) return;
+      } else if (accepted !== -ECONNABORTED && accepted !== -Errno.EINTR) {
+        throw sysError(accepted, 'accepting a connection');
+      }
+    }
+  }
+
+  /** Whether a connection was taken off the queue. */
+  #refuse(): boolean {
+    if (this.#reserve === null) return false;
+    this.#reserve[Symbol.dispose]();
+    const accepted = this.#sys.accept(this.#fd.number);
+    if (accepted >= 0) {
+      this.#sys.close(accepted);
+      this.#refused++;
+    }
+    this.#reserve = this.#newReserve();
+    return accepted >= 0;
+  }
+
+  #newReserve(): OwnedFd | null {
+    try {
+      return this.#fd.duplicate();
+    } catch {
+      return null;
+    }
+  }
+
+  /** Stops listening and removes the socket's file, unless another one is at its path by now. Connections stay. Idempotent. */
+  [Symbol.dispose](): void {
+    if (this.#fd.closed) return;
+    this.#watch[Symbol.dispose]();
+    if (this.path !== null && this.#file !== null) {
+      try {
+        const there = lstatSync(this.path);
+        if (there.ino === this.#file.ino && there.dev === this.#file.dev) unlinkSync(this.path);
+      } catch {
+        // Gone, or out of reach: nothing that could be done about it here.
+      }
+    }
+    this.#reserve?.[Symbol.dispose]();
+    this.#fd[Symbol.dispose]();
+  }
+}
+
+/** What an inherited number of a socket is: `--fd` takes a connection as well as a listening socket. @throws VfioError EBADF, EINVAL */
+export function socketFromNumber(fd: number): UnixListener | UnixSocket {
+  let listening: boolean;
+  {
+    using looked = OwnedFd.duplicate(fd);
+    listening = addon().getsockopt(looked.number, Sys.SO_ACCEPTCONN) === 1;
+  }
+  return listening ? UnixListener.fromNumber(fd) : UnixSocket.fromNumber(fd);
+}
+
+const ENFILE = 23;
+const ECONNABORTED = 103;
+const ENOBUFS = 105;
+const EPROTOTYPE = 91;
+
+/** Make way at `path`, where something is. @throws VfioError EADDRINUSE unless it is a socket that nobody listens at */
+function removeStale(path: string): void {
+  const there = lstatSync(path, { throwIfNoEntry: false });
+  if (there === undefined) return;
+  if (!there.isSocket()) {
+    throw new VfioError('EADDRINUSE', `${path} is there already, and not a socket`, {
+      fix: 'Choose another path, or move that file away.',
+    });
+  }
+  // Asked with a socket of another type, the kernel tells whether one is behind the file without connecting to it (af_unix.c, unix_find_bsd()).
+  using probe = OwnedFd.own(addon().socket(Sys.AF_UNIX, Sys.SOCK_DGRAM), 'creating a socket');
+  const answer = addon().connect(probe.number, path);
+  if (answer === 0 || answer === -EPROTOTYPE) {
+    throw new VfioError('EADDRINUSE', `another process listens at ${path}`, { fix: 'Choose another path, or end that process first.' });
+  }
+  if (answer !== -Errno.ECONNREFUSED) throw sysError(answer, `finding out whether a process listens at ${path}`);
+  try {
+    unlinkSync(path);
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return;
+    throw new VfioError('EACCES', `${path} is a socket that a dead process left, and may not be removed`, { cause });
+  }
+}
+
+/** An exclusive lock of a directory (flock(2)), against others that replace a socket in it right now; nothing where it may not be read. */
+function lockDirectory(directory: string): Disposable {
+  let fd: number;
+  try {
+    fd = openSync(directory, constants.O_RDONLY | constants.O_DIRECTORY);
+  } catch {
+    return { [Symbol.dispose]: () => {} };
+  }
+  const unlock = { [Symbol.dispose]: () => closeSync(fd) };
+  for (let tries = 0; addon().flock(fd, Sys.LOCK_EX | Sys.LOCK_NB) === -Errno.EAGAIN; tries++) {
+    if (tries < LOCK_TRIES) {
+      addon().poll(-1, 0, 10);
+      continue;
+    }
+    unlock[Symbol.dispose]();
+    throw new VfioError('EADDRINUSE', `another process keeps ${directory} locked`, { fix: 'Use a directory of your own for the socket.' });
+  }
+  return unlock;
+}
