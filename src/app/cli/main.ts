@@ -10,6 +10,7 @@ import { explainCommand } from './commands/explain.ts';
 import { explainWriteCommand } from './commands/explain-write.ts';
 import { runCommand } from './commands/run.ts';
 import { showCommand } from './commands/show.ts';
+import { traceCommand } from './commands/trace.ts';
 import { Exit, exitCodeOf } from './exit-codes.ts';
 import { processTerminal, type Terminal } from './terminal.ts';
 
@@ -19,7 +20,17 @@ export interface CommandContext {
   exit(code: number): void;
 }
 
-const commands = [demoCommand, showCommand, explainCommand, bindCommand, configCommand, explainWriteCommand, runCommand, completionCommand];
+const commands = [
+  demoCommand,
+  showCommand,
+  explainCommand,
+  bindCommand,
+  configCommand,
+  explainWriteCommand,
+  runCommand,
+  traceCommand,
+  completionCommand,
+];
 
 function version(): string {
   return (JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as { version: string }).version;

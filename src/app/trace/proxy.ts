@@ -1,0 +1,141 @@
+/**
+ * A proxy between a vfio-user client and its server: every message goes on as it came, bytes and descriptors, and is shown on its way. A twin
+ * socket that the server gives the client is replaced by one of ours, so that what goes over it is seen too.
+ */
+import { Command, HEADER_BYTES, Header, HeaderFlags } from '../../abi/vfio-user.ts';
+import { Cleanup } from '../../base/cleanup.ts';
+import type { ByteStream } from '../../sys/byte-stream.ts';
+import type { OwnedFd } from '../../sys/owned-fd.ts';
+import { UnixSocket } from '../../sys/unix-socket.ts';
+import { FrameWriter } from '../../vfio-user/frame-writer.ts';
+import { FrameReader } from '../../vfio-user/frames.ts';
+import { decodeVersion } from '../../vfio-user/version.ts';
+import type { Direction } from './pcapng.ts';
+
+/** Longer messages end the connection: nobody allows them, and they would be kept in whole. */
+const MESSAGE_MAX = 2 ** 27;
+/** While so much waits for a slow reader, nothing more is taken from the other side. */
+const QUEUE_BYTES = 8 * 2 ** 20;
+
+export interface SeenMessage {
+  readonly direction: Direction;
+  /** All of it, header included. Good during the call only. */
+  readonly bytes: Uint8Array;
+  /** What the kernel calls the descriptors that came with it. */
+  readonly fds: readonly string[];
+  /** It went over the twin socket. */
+  readonly twin: boolean;
+}
+
+export interface ProxyOptions {
+  readonly onMessage: (message: SeenMessage) => void;
+  /** Called once, when the connection is over: why, in words. */
+  readonly onEnd?: (reason: string) => void;
+}
+
+export class MessageProxy implements Disposable {
+  readonly #options: ProxyOptions;
+  readonly #cleanup = new Cleanup();
+  #ended = false;
+
+  /** Takes both over. */
+  constructor(client: UnixSocket, server: UnixSocket, options: ProxyOptions) {
+    this.#options = options;
+    this.#join(client, server, false);
+  }
+
+  /** Ends the connection on both sides. Idempotent. */
+  [Symbol.dispose](): void {
+    this.#end('the proxy ended it');
+  }
+
+  #join(client: UnixSocket, server: UnixSocket, twin: boolean): void {
+    this.#cleanup.use(client);
+    this.#cleanup.use(server);
+    this.#way(client, server, 'to server', twin);
+    this.#way(server, client, 'to client', twin);
+  }
+
+  /** One way: what `from` says goes to `to`. */
+  #way(from: ByteStream, to: ByteStream, direction: Direction, twin: boolean): void {
+    const reader = this.#cleanup.use(new FrameReader(from, { maxMessageBytes: MESSAGE_MAX }));
+    let listening: Disposable | null = null;
+    let over: string | null = null;
+    const fail = (error: unknown) => this.#end(error instanceof Error ? error.message : String(error));
+    const listen = () => {
+      listening = from.listen(() => {
+        try {
+          return pump();
+        } catch (error) {
+          fail(error);
+          return false;
+        }
+      });
+    };
+    const writer = this.#cleanup.use(
+      new FrameWriter(to, {
+        onError: fail,
+        onDrained: () => {
+          if (over !== null) this.#end(over);
+          else if (listening === null) listen();
+        },
+      }),
+    );
+    const pump = (): boolean => {
+      const got = reader.fill();
+      if (got === 0) {
+        listening = null;
+        over = direction === 'to server' ? 'the client left' : 'the server left';
+        if (writer.queued === 0) this.#end(over);
+        return false;
+      }
+      if (got < 0) return true;
+      while (reader.next()) {
+        if (reader.oversize) throw new Error(`a message of more than ${MESSAGE_MAX} bytes`);
+        this.#pass(reader, writer, direction, twin);
+      }
+      writer.flush();
+      if (writer.queued < QUEUE_BYTES) return true;
+      listening?.[Symbol.dispose]();
+      listening = null;
+      return false;
+    };
+    this.#cleanup.defer(() => listening?.[Symbol.dispose]());
+    listen();
+  }
+
+  #pass(reader: FrameReader, writer: FrameWriter, direction: Direction, twin: boolean): void {
+    const bytes = reader.bytes.subarray(reader.start, reader.start + reader.size);
+    const fds = reader.takeFds();
+    this.#options.onMessage({ direction, bytes, fds: fds.map((fd) => fd.describe()), twin });
+    if (direction === 'to client' && fds.length > 0) this.#joinTwin(reader, bytes, fds);
+    const at = writer.begin(bytes.length);
+    writer.bytes.set(bytes, at);
+    writer.commit(bytes.length, fds);
+  }
+
+  /** When `bytes` is the VERSION reply that brings a twin socket: keep it, and put one in its place that leads through us. */
+  #joinTwin(reader: FrameReader, bytes: Uint8Array, fds: OwnedFd[]): void {
+    const { start, view } = reader;
+    if (Header.command.get(view, start) !== Command.VERSION || (Header.flags.get(view, start) & HeaderFlags.ERROR) !== 0) return;
+    let index: number | undefined;
+    try {
+      index = decodeVersion(bytes.subarray(HEADER_BYTES)).capabilities.twinSocket?.fdIndex;
+    } catch {
+      // The client will have its own opinion of it.
+      return;
+    }
+    if (index === undefined || index >= fds.length) return;
+    const server = UnixSocket.fromFd(fds[index]!);
+    const [ours, theirs] = UnixSocket.pair();
+    fds[index] = theirs.release();
+    this.#join(ours, server, true);
+  }
+
+  #end(reason: string): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#cleanup[Symbol.dispose]();
+    this.#options.onEnd?.(reason);
+  }
+}

@@ -1,0 +1,98 @@
+/** `vfio trace`: a proxy at a socket of its own, whose traffic is told line by line, and kept in a file if wanted. */
+import { closeSync, openSync, writeSync } from 'node:fs';
+import { Cleanup } from '../../base/cleanup.ts';
+import { VfioError } from '../../base/errno.ts';
+import { UnixListener } from '../../sys/unix-listener.ts';
+import { UnixSocket } from '../../sys/unix-socket.ts';
+import { describeMessage } from './describe-message.ts';
+import { capturedPacket, captureHeader } from './pcapng.ts';
+import { MessageProxy, type SeenMessage } from './proxy.ts';
+
+export interface TraceOptions {
+  /** The server's socket. */
+  readonly server: string;
+  /** Where clients are to connect instead. */
+  readonly listen: string;
+  /** A pcapng file to write. */
+  readonly write?: string;
+  /** Gets every message as a line; none to tell nothing. */
+  readonly onLine?: (line: string) => void;
+  /** Gets what happens to connections. */
+  readonly onEvent: (text: string) => void;
+}
+
+/** Until disposed. @throws VfioError EADDRINUSE, EINVAL, EACCES; ENOENT when the file cannot be written */
+export function trace(options: TraceOptions): Disposable {
+  using undo = new Cleanup();
+  const capture = options.write === undefined ? null : undo.use(new CaptureFile(options.write, `unix:${options.server}`));
+  const listener = undo.use(UnixListener.listen(options.listen));
+  const proxies = new Set<MessageProxy>();
+  undo.defer(() => {
+    for (const proxy of [...proxies]) proxy[Symbol.dispose]();
+  });
+  const begun = performance.now();
+  let clients = 0;
+  listener.onConnection((client) => {
+    const number = ++clients;
+    const name = number === 1 ? '' : `client ${number}  `;
+    let server: UnixSocket;
+    try {
+      server = UnixSocket.connect(options.server);
+    } catch (error) {
+      client[Symbol.dispose]();
+      options.onEvent(`client ${number}: ${(error as Error).message}`);
+      return;
+    }
+    const proxy = new MessageProxy(client, server, {
+      onMessage: (message) => {
+        capture?.add(message);
+        options.onLine?.(`${((performance.now() - begun) / 1000).toFixed(6).padStart(12)}  ${name}${lineOf(message)}`);
+      },
+      onEnd: (reason) => {
+        proxies.delete(proxy);
+        options.onEvent(`client ${number}: ${reason}`);
+      },
+    });
+    proxies.add(proxy);
+    options.onEvent(`client ${number}: connected, pid ${client.peer.pid}`);
+  });
+  return undo.move();
+}
+
+/** `->  #12 REGION_READ            CONFIG+0x0, 4 bytes`: an arrow to the server or back. */
+export function lineOf({ direction, bytes, fds, twin }: SeenMessage): string {
+  const { id, command, kind, text } = describeMessage(bytes);
+  const arrow = direction === 'to server' ? '->' : '<-';
+  const what = `${command}${kind === 'command' ? '' : ` ${kind}`}`;
+  const along = fds.length === 0 ? '' : `  with ${fds.join(', ')}`;
+  return `${arrow}${twin ? ' twin' : ''}  #${String(id).padEnd(5)} ${what.padEnd(28)} ${text}${along}`.trimEnd();
+}
+
+class CaptureFile implements Disposable {
+  readonly #fd: number;
+  #closed = false;
+
+  constructor(path: string, name: string) {
+    try {
+      this.#fd = openSync(path, 'w');
+    } catch (cause) {
+      throw new VfioError('ENOENT', `cannot write ${path}: ${(cause as Error).message}`, { cause });
+    }
+    this.#write(captureHeader(name));
+  }
+
+  add({ bytes, direction, fds, twin }: SeenMessage): void {
+    const timeNs = BigInt(Math.round((performance.timeOrigin + performance.now()) * 1e3)) * 1000n;
+    const notes = [...(twin ? ['twin socket'] : []), ...(fds.length === 0 ? [] : [`${fds.length} descriptors: ${fds.join(', ')}`])];
+    this.#write(capturedPacket(bytes, direction, timeNs, notes.join('; ')));
+  }
+
+  #write(bytes: Uint8Array): void {
+    for (let at = 0; at < bytes.length; ) at += writeSync(this.#fd, bytes, at);
+  }
+
+  [Symbol.dispose](): void {
+    if (!this.#closed) closeSync(this.#fd);
+    this.#closed = true;
+  }
+}
