@@ -2,7 +2,9 @@ import { expect, it } from 'vitest';
 import { DeviceRig, errnoOfCall, plain, resettable } from '../../../tests/kit/device-rig.ts';
 import { Command, Config } from '../../abi/pci.ts';
 import { pm } from '../../pci/capabilities.ts';
-import type { HeapMemory } from '../../sys/fake.ts';
+import { HeapMemory } from '../../sys/fake.ts';
+import { Machine } from '../machine/machine.ts';
+import type { FunctionHost } from './host.ts';
 
 it('S2-37 a function that does not decode its BAR answers ones and hears no write', () => {
   const rig = new DeviceRig(plain);
@@ -66,4 +68,74 @@ it('S0-08 what a model logs is told at most once in five seconds for the same me
   rig.clock.advance(5001);
   rig.model.host.log.log('warn', 'ring is full');
   expect(rig.logged[1]).toBe('warn: 0000:00:04.0: ring is full (999 more since)');
+});
+
+const mistakes: readonly [what: string, make: () => unknown][] = [
+  [
+    'throws',
+    () => {
+      throw new Error('by mistake');
+    },
+  ],
+  ['rejects', () => Promise.reject(new Error('by mistake'))],
+  ['gives back a string', () => 'by mistake'],
+  ['gives back nothing', () => undefined],
+];
+
+const asked: readonly [method: string, ask: (host: FunctionHost) => unknown, answer: unknown][] = [
+  ['read', (host) => [host.read(0, 0, 4), host.read(0, 0, 2), host.read(0, 0, 1)], [0xffff_ffff, 0xffff, 0xff]],
+  ['write', (host) => host.write(0, 0, 4, 1), undefined],
+  ['read64', (host) => host.read64(0, 0), 0xffff_ffff_ffff_ffffn],
+  ['write64', (host) => host.write64(0, 0, 1n), undefined],
+  ['reset', (host) => host.functionReset(), undefined],
+  ['configWritten', (host) => host.config.write(Config.COMMAND, 2, Command.MEMORY), undefined],
+  ['power', (host) => host.config.write(host.config.findCapability(1) + 4, 2, 0), undefined],
+  ['dispose', (host) => host.dispose(), undefined],
+];
+
+it.each(asked.flatMap(([method, ask, answer]) => mistakes.map(([what, make]) => ({ method, what, make, ask, answer }))))(
+  'house: a model whose $method $what ends nowhere but in the log, and reads as all ones',
+  async ({ method, what, make, ask, answer }) => {
+    const rejections: unknown[] = [];
+    const onRejection = (error: unknown) => void rejections.push(error);
+    process.on('unhandledRejection', onRejection);
+    const rig = new DeviceRig({ ...resettable, capabilities: [...resettable.capabilities!, pm()] });
+    const { host } = rig.fn;
+    host.config.write(Config.COMMAND, 2, Command.MEMORY);
+    Object.assign(rig.model, { [method]: make });
+    expect(ask(host)).toEqual(answer);
+    await new Promise((resolve) => setImmediate(resolve));
+    process.off('unhandledRejection', onRejection);
+    const isBug = method.startsWith('read') || what === 'throws' || what === 'rejects';
+    expect([rejections, host.modelErrors > 0]).toEqual([[], isBug]);
+    expect(rig.logged.some((line) => line.includes(`the model resettable failed in ${method}: `))).toBe(isBug);
+  },
+);
+
+it('house: what a timer of a model throws does not reach whoever turns the clock', async () => {
+  const rig = new DeviceRig();
+  const { clock } = rig.model.host;
+  clock.after(1, () => {
+    throw new Error('in a timer');
+  });
+  clock.after(1, (async () => {
+    throw new Error('later in a timer');
+  }) as () => void);
+  clock.after(3, () => expect.unreachable())[Symbol.dispose]();
+  rig.clock.advance(5);
+  await new Promise((resolve) => setImmediate(resolve));
+  expect([clock.nowNs(), rig.fn.host.modelErrors]).toEqual([5e6, 2]);
+});
+
+it('house: create() that gives back no model is EINVAL, names the declaration, and leaves no machine', () => {
+  for (const wrong of [undefined, null, 5, {}, { read: () => 0, write: () => {} }, Promise.resolve({})]) {
+    const made: ReturnType<typeof HeapMemory.allocate>[] = [];
+    const allocate = (size: number) => made[made.push(HeapMemory.allocate(size)) - 1]!;
+    const model = {
+      declaration: { ...resettable, bars: [{ index: 0, size: 0x1000, type: 'mem32', backing: 'memory' } as const] },
+      create: () => wrong as never,
+    };
+    expect(() => new Machine({ devices: [{ at: '04.0', model }] }, { allocate })).toThrow(/create\(\) of resettable gave back no model/);
+    expect(made.map((memory) => memory.references)).toEqual([0]);
+  }
 });

@@ -52,7 +52,7 @@ export class FunctionHost implements DeviceHost {
   dmaBlocked = false;
   /** Resets the model has seen. */
   resets = 0;
-  /** Exceptions that the model has thrown: each is a bug of the model. */
+  /** Exceptions, rejections and values that are none: each is a bug of the model. */
   modelErrors = 0;
   #model: Model = nobody;
   /** What the answer to the access that is being made waits for. */
@@ -75,7 +75,7 @@ export class FunctionHost implements DeviceHost {
     this.bdf = options.bdf;
     this.declaration = options.declaration;
     this.config = options.config;
-    this.clock = options.clock;
+    this.clock = this.#guarded(options.clock);
     this.#rateLimited = options.log;
     this.#allocate = options.allocate;
     this.#group = options.group;
@@ -106,8 +106,18 @@ export class FunctionHost implements DeviceHost {
     return this.#group()?.domain ?? null;
   }
 
-  /** Call once the model is made: `host.attach(deviceModel.create(host))`. */
+  /** Call once the model is made: `host.attach(deviceModel.create(host))`. @throws VfioError EINVAL for what is no model */
   attach(model: Model): void {
+    const has = (method: 'read' | 'write' | 'reset') => typeof (model as Partial<Model> | null | undefined)?.[method] === 'function';
+    if (!has('read') || !has('write') || !has('reset')) {
+      throw new VfioError(
+        'EINVAL',
+        `${this.bdf}: create() of ${this.declaration.name} gave back no model: read, write and reset are needed`,
+        {
+          ...((model as unknown) instanceof Promise ? { fix: 'It is async; a model has to be there at once.' } : {}),
+        },
+      );
+    }
     this.#model = model;
   }
 
@@ -116,11 +126,7 @@ export class FunctionHost implements DeviceHost {
     const model = this.#model;
     this.#model = nobody;
     this.#configListener[Symbol.dispose]();
-    try {
-      model.dispose?.();
-    } catch (error) {
-      this.#modelFailed('dispose', error);
-    }
+    this.#call('dispose', () => model.dispose?.());
     for (let i = 0; i < this.#memory.length; i++) {
       this.#memory[i]?.[Symbol.dispose]();
       this.#memory[i] = null;
@@ -167,11 +173,13 @@ export class FunctionHost implements DeviceHost {
   read64(bar: number, offset: number): bigint {
     if (this.#straight[bar] === 1 && this.#model.read64 !== undefined) {
       try {
-        return BigInt.asUintN(64, this.#model.read64(bar, offset));
+        const value = this.#model.read64(bar, offset);
+        if (typeof value === 'bigint') return BigInt.asUintN(64, value);
+        this.#noValue('read64', value);
       } catch (error) {
         this.#modelFailed('read64', error);
-        return ALL_ONES_64;
       }
+      return ALL_ONES_64;
     }
     const low = this.read(bar, offset, 4);
     return BigInt(low) | (BigInt(this.read(bar, offset + 4, 4)) << 32n);
@@ -180,7 +188,8 @@ export class FunctionHost implements DeviceHost {
   write64(bar: number, offset: number, value: bigint): void {
     if (this.#straight[bar] === 1 && this.#model.write64 !== undefined) {
       try {
-        this.#model.write64(bar, offset, value);
+        const result: unknown = this.#model.write64(bar, offset, value);
+        if (result !== undefined) this.#mayReject('write64', result);
       } catch (error) {
         this.#modelFailed('write64', error);
       }
@@ -222,9 +231,7 @@ export class FunctionHost implements DeviceHost {
       this.resets++;
       this.config.reset();
       this.irq.reset();
-      this.#model.reset();
-    } catch (error) {
-      this.#modelFailed('reset', error);
+      this.#call('reset', () => this.#model.reset());
     } finally {
       this.#resetting = false;
     }
@@ -234,12 +241,7 @@ export class FunctionHost implements DeviceHost {
     const pm = this.#pmControl;
     if (pm >= offset && pm < offset + width) this.#powerWritten();
     if (offset <= Config.COMMAND) this.#decodingWritten();
-    if (this.#resetting) return;
-    try {
-      this.#model.configWritten?.(offset, width);
-    } catch (error) {
-      this.#modelFailed('configWritten', error);
-    }
+    if (!this.#resetting) this.#call('configWritten', () => this.#model.configWritten?.(offset, width));
   }
 
   /** COMMAND.Memory or COMMAND.IO may have changed. */
@@ -262,38 +264,64 @@ export class FunctionHost implements DeviceHost {
     this.powered = state === PowerState.D0;
     const wakes = was === PowerState.D3HOT && state === PowerState.D0 && !this.#resetting;
     if (wakes && (this.config.bytes[this.#pmControl]! & Pm.CTRL_NO_SOFT_RESET) === 0) this.functionReset();
+    if (state === PowerState.D3HOT) this.#call('power', () => this.#model.power?.('D3hot'));
+    else if (was === PowerState.D3HOT) this.#call('power', () => this.#model.power?.('D0'));
+  }
+
+  // ---- The model's mistakes
+
+  /** The model's timers run in the host's event loop: what one throws must not end the host. */
+  #guarded(clock: Clock): Clock {
+    return {
+      nowNs: () => clock.nowNs(),
+      after: (delayMs, callback) => clock.after(delayMs, () => this.#call('a timer', callback)),
+    };
+  }
+
+  #call(what: string, call: () => unknown): void {
     try {
-      if (state === PowerState.D3HOT) this.#model.power?.('D3hot');
-      else if (was === PowerState.D3HOT) this.#model.power?.('D0');
+      this.#mayReject(what, call());
     } catch (error) {
-      this.#modelFailed('power', error);
+      this.#modelFailed(what, error);
     }
   }
 
-  /** A model's exception hurts nobody else; it is told once in a while. */
+  /** A promise where nothing is expected comes from a method that was made async: nobody else would hear of its rejection. */
+  #mayReject(what: string, result: unknown): void {
+    if (result instanceof Promise) result.catch((error: unknown) => this.#modelFailed(what, error));
+  }
+
+  #noValue(what: string, value: unknown): void {
+    this.#mayReject(what, value);
+    this.#modelFailed(what, `${value instanceof Promise ? 'a promise' : typeof value} instead of the register's value`);
+  }
+
+  /** It hurts nobody else, and is told once in a while. */
   #modelFailed(what: string, error: unknown): void {
     this.modelErrors++;
     const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
     this.#rateLimited.log(
       'error',
       `${this.bdf} model ${what}`,
-      `${this.bdf}: the model ${this.declaration.name} threw in ${what}: ${text}`,
+      `${this.bdf}: the model ${this.declaration.name} failed in ${what}: ${text}`,
     );
   }
 
   #readModel(bar: number, offset: number, width: Width): number {
     try {
       const value = this.#model.read(bar, offset, width);
-      return width === 4 ? value >>> 0 : width === 2 ? value & 0xffff : value & 0xff;
+      if (typeof value === 'number') return width === 4 ? value >>> 0 : width === 2 ? value & 0xffff : value & 0xff;
+      this.#noValue('read', value);
     } catch (error) {
       this.#modelFailed('read', error);
-      return width === 4 ? 0xffff_ffff : width === 2 ? 0xffff : 0xff;
     }
+    return width === 4 ? 0xffff_ffff : width === 2 ? 0xffff : 0xff;
   }
 
   #writeModel(bar: number, offset: number, width: Width, value: number): void {
     try {
-      this.#model.write(bar, offset, width, value);
+      const result: unknown = this.#model.write(bar, offset, width, value);
+      if (result !== undefined) this.#mayReject('write', result);
     } catch (error) {
       this.#modelFailed('write', error);
     }
