@@ -30,7 +30,19 @@ function build(output, headers) {
   }
   const compiler = process.env.CC || 'cc';
   const unfinished = `${output}.${process.pid}.tmp`;
-  const flags = ['-shared', '-fPIC', '-O2', '-std=gnu11', '-Wall', '-Wextra', '-fvisibility=hidden', '-isystem', include];
+  // nodelete: a worker that ends unloads its addons, and a signal handler is in this one.
+  const flags = [
+    '-shared',
+    '-fPIC',
+    '-O2',
+    '-std=gnu11',
+    '-Wall',
+    '-Wextra',
+    '-fvisibility=hidden',
+    '-Wl,-z,nodelete',
+    '-isystem',
+    include,
+  ];
   const result = spawnSync(compiler, [...flags, '-o', unfinished, join(here, 'vfio_ts.c')], { encoding: 'utf8' });
   if (result.error !== undefined) {
     throw new Error(

@@ -28,6 +28,10 @@ export const Sys = {
   MFD_NOEXEC_SEAL: 8,
   POLLIN: 1,
   POLLOUT: 4,
+  /** Stores stay here. */
+  MMAP_PRIVATE: 1,
+  /** Pages that the file loses are replaced by zeroed ones instead of ending the process. */
+  MMAP_GUARDED: 2,
   AF_UNIX: 1,
   SOCK_STREAM: 1,
   SOCK_DGRAM: 2,
@@ -54,8 +58,10 @@ export interface Addon {
   eventfdWrite(fd: number, low: number, high: number): number;
   memfdCreate(name: string, flags: number): number;
   ftruncate(fd: number, length: number): number;
-  /** A shared, writable mapping of at most 4 GiB. */
-  mmap(fd: number, offset: number, length: number): ArrayBuffer | number;
+  /** A writable mapping of at most 4 GiB, of a file whose pages have `page` bytes; `how` is a sum of MMAP_. */
+  mmap(fd: number, offset: number, length: number, page: number, how: number): ArrayBuffer | number;
+  /** How often memory was put in place of pages that the file no longer had. */
+  mappingFaults(buffer: ArrayBuffer): number;
   /** Detaches, then unmaps. */
   munmap(buffer: ArrayBuffer): number;
   socketpair(numbers: Int32Array): number;

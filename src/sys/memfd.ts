@@ -1,6 +1,6 @@
 /** Memory in a memfd, mapped here: any process that is handed the descriptor sees the same bytes, without a copy. */
-import { fstatSync } from 'node:fs';
-import { type DirectMemory, type MemoryAllocator, WINDOW_BYTES } from '../abi/memory.ts';
+import { fstatSync, statfsSync } from 'node:fs';
+import { Access, type DirectMemory, type MemoryAllocator, WINDOW_BYTES } from '../abi/memory.ts';
 import { checkIndex } from '../base/check.ts';
 import { Cleanup } from '../base/cleanup.ts';
 import { Errno, VfioError } from '../base/errno.ts';
@@ -8,6 +8,8 @@ import { type Addon, addon, checked, Sys, sysError } from './addon.ts';
 import { OwnedFd } from './owned-fd.ts';
 
 const PAGE = 4096;
+/** statfs(2) of files in huge pages: linux/magic.h */
+const HUGETLBFS_MAGIC = 0x958458f6;
 
 /** One piece of memory is at most this large: 256 windows. Pages that nobody touched take no room. */
 export const MEMFD_MAX_BYTES = 2 ** 40;
@@ -23,6 +25,8 @@ export function wholePages(size: number, max: number): number {
 export class MemfdMemory implements DirectMemory {
   readonly kind = 'direct';
   readonly size: number;
+  /** Where it starts in the file that `duplicateFd` gives: bytes. */
+  readonly fileOffset: number;
   /** Empty once the last reference is gone. A view taken from here before then is detached: it has length 0, and a DataView throws. */
   readonly windows: readonly Uint8Array<ArrayBuffer>[];
   readonly #sys: Addon = addon();
@@ -31,13 +35,13 @@ export class MemfdMemory implements DirectMemory {
   #references = 1;
   #disposed = false;
 
-  private constructor(fd: OwnedFd, offset: number, size: number) {
+  private constructor(fd: OwnedFd, offset: number, size: number, page: number, how: number) {
     using undo = new Cleanup();
     undo.use(fd);
     const windows: Uint8Array<ArrayBuffer>[] = [];
     for (let at = 0; at < size; at += WINDOW_BYTES) {
       const length = Math.min(WINDOW_BYTES, size - at);
-      const buffer = this.#sys.mmap(fd.number, offset + at, length);
+      const buffer = this.#sys.mmap(fd.number, offset + at, length, page, how);
       if (typeof buffer === 'number') throw sysError(buffer, `mapping ${length} bytes of memory`);
       undo.defer(() => this.#sys.munmap(buffer));
       windows.push(new Uint8Array(buffer));
@@ -45,6 +49,7 @@ export class MemfdMemory implements DirectMemory {
     // First of all on the way out: whoever looks finds no window rather than an empty one.
     undo.defer(() => windows.splice(0));
     this.size = size;
+    this.fileOffset = offset;
     this.windows = windows;
     this.#fd = fd;
     this.#undo = undo.move();
@@ -68,26 +73,42 @@ export class MemfdMemory implements DirectMemory {
     checked(sys.ftruncate(fd.number, bytes), `sizing a memfd to ${bytes} bytes`);
     checked(sys.fcntl(fd.number, Sys.F_ADD_SEALS, Sys.F_SEAL_SHRINK | Sys.F_SEAL_GROW | Sys.F_SEAL_SEAL), 'sealing a memfd');
     undo.move();
-    return new MemfdMemory(fd, 0, bytes);
+    return new MemfdMemory(fd, 0, bytes, PAGE, 0);
   };
 
   /**
-   * Memory that came as a descriptor. Takes `fd` over, closing it when it is refused.
+   * Memory that came as a descriptor: shared memory, or any other file that can be mapped. Takes `fd` over, closing it when it is refused.
    *
-   * @param offset where it starts in the file, `size` its length: bytes, both multiples of 4096
-   * @throws VfioError EINVAL when misaligned, or past the file's end (a load there would kill this process); ENOMEM; ENODEV when it cannot be mapped
+   * The peer keeps its own descriptor, and may shorten the file afterwards. That does not end this process: what is accessed there from then on
+   * is zeroed memory that nobody shares, and `faults` tells that it happened. With Access.READ a store never reaches the peer either (and its
+   * descriptor need not be writable), except in huge pages.
+   *
+   * @param offset where it starts in the file, `size` its length: bytes, both multiples of 4096   @param access what the peer allows
+   * @throws VfioError EINVAL when misaligned, past the file's end, or not a file; EACCES or EPERM when the descriptor or a seal does not allow
+   *   `access`; ENOMEM when too large, or this process has as many mappings as Linux allows; ENODEV when it cannot be mapped
    */
-  static fromFd(fd: OwnedFd, offset: number, size: number): MemfdMemory {
+  static fromFd(fd: OwnedFd, offset: number, size: number, access: Access = Access.READ_WRITE): MemfdMemory {
     using undo = new Cleanup();
     undo.use(fd);
     checkIndex(offset, Number.MAX_SAFE_INTEGER, 'the offset');
     if (wholePages(size, MEMFD_MAX_BYTES) !== size || offset % PAGE !== 0) {
       throw new VfioError('EINVAL', `offset ${offset} and size ${size} must be multiples of ${PAGE}`);
     }
-    const length = fstatSync(fd.number).size;
-    if (offset + size > length) throw new VfioError('EINVAL', `bytes ${offset} to ${offset + size} of a file of ${length} bytes`);
+    const file = fstatSync(fd.number);
+    if (!file.isFile()) throw new VfioError('EINVAL', `the descriptor is ${fd.describe()}, not memory`);
+    if (offset + size > file.size) throw new VfioError('EINVAL', `bytes ${offset} to ${offset + size} of a file of ${file.size} bytes`);
+    const hugePage = file.blksize > PAGE ? hugePageOf(fd) : 0;
+    // A private mapping of a hole in a huge-page file would never see what others store there later.
+    const how = Sys.MMAP_GUARDED | ((access & Access.WRITE) === 0 && hugePage === 0 ? Sys.MMAP_PRIVATE : 0);
     undo.move();
-    return new MemfdMemory(fd, offset, size);
+    return new MemfdMemory(fd, offset, size, hugePage || PAGE, how);
+  }
+
+  /** Accesses that found the file shorter than it was, or its pages broken: memory of ours has been put in their place. 0 once it is gone. */
+  get faults(): number {
+    let sum = 0;
+    for (const window of this.windows) sum += this.#sys.mappingFaults(window.buffer);
+    return sum;
   }
 
   get references(): number {
@@ -117,4 +138,10 @@ export class MemfdMemory implements DirectMemory {
     this.#disposed = true;
     this.put();
   }
+}
+
+/** Bytes of the pages that a file's mappings are made of when those are huge ones; 0 for any other file. */
+function hugePageOf(fd: OwnedFd): number {
+  const { type, bsize } = statfsSync(`/proc/self/fd/${fd.number}`);
+  return type === HUGETLBFS_MAGIC ? bsize : 0;
 }
