@@ -140,6 +140,17 @@ static napi_value vt_poll(napi_env env, napi_callback_info info) {
   return answer(env, ready > 0 ? one.revents : ready);
 }
 
+/* poll of two descriptors for input, timeoutMs: 1 when there is something for the first, 2 for the second, 3 for both, 0 when the time is up */
+static napi_value vt_poll_either(napi_env env, napi_callback_info info) {
+  ARGS(3);
+  I32(0, first);
+  I32(1, second);
+  I32(2, timeout_ms);
+  struct pollfd both[2] = {{.fd = first, .events = POLLIN}, {.fd = second, .events = POLLIN}};
+  int ready = poll(both, 2, timeout_ms);
+  return answer(env, ready > 0 ? (both[0].revents != 0 ? 1 : 0) | (both[1].revents != 0 ? 2 : 0) : ready);
+}
+
 /* eventfd(initial, flags) */
 static napi_value vt_eventfd(napi_env env, napi_callback_info info) {
   ARGS(2);
@@ -756,6 +767,7 @@ static const struct {
     {"close", vt_close},
     {"fcntl", vt_fcntl},
     {"poll", vt_poll},
+    {"pollEither", vt_poll_either},
     {"eventfd", vt_eventfd},
     {"eventfdRead", vt_eventfd_read},
     {"eventfdWrite", vt_eventfd_write},

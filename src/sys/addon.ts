@@ -53,6 +53,8 @@ export interface Addon {
   fcntl(fd: number, command: number, argument: number): number;
   /** revents, 0 when `timeoutMs` is up; -1 waits for ever. Blocks this thread. */
   poll(fd: number, events: number, timeoutMs: number): number;
+  /** Which of two has input: 1, 2 or 3; 0 when `timeoutMs` is up. Blocks this thread. */
+  pollEither(fd: number, other: number, timeoutMs: number): number;
   eventfd(initial: number, flags: number): number;
   eventfdRead(fd: number): bigint | number;
   eventfdWrite(fd: number, low: number, high: number): number;

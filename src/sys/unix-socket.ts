@@ -147,6 +147,17 @@ export class UnixSocket implements ByteStream {
     return waitFor(this.#fd, what === 'readable' ? Sys.POLLIN : Sys.POLLOUT, timeoutMs);
   }
 
+  /**
+   * Block this thread until this socket (1) or `other` (2) has something to receive, or both (3); 0 when the time passed first, or a little before
+   * that when a signal came. For clients that are spoken to on two sockets.
+   *
+   * @throws VfioError EBADF once disposed
+   */
+  waitEither(other: UnixSocket, timeoutMs: number): number {
+    const ready = this.#sys.pollEither(this.#fd.number, other.#fd.number, timeoutMs);
+    return ready === -Errno.EINTR ? 0 : checked(ready, 'polling two sockets');
+  }
+
   listen(onReadable: () => boolean, options?: ListenOptions): Disposable {
     return this.#watch.listen(onReadable, options);
   }
