@@ -1,0 +1,71 @@
+/** One of a client's sockets: what it receives from, and what is to be sent on it. */
+import type { ByteStream } from '../sys/byte-stream.ts';
+import { UnixSocket } from '../sys/unix-socket.ts';
+import { FrameReader } from './frames.ts';
+
+/** How long a wait may last before the thread is looked after: one that is being terminated is let go then. */
+const WAIT_SLICE_MS = 200;
+/** Answers that wait behind a message that the server does not take: when there are more bytes of them, nothing is received any more. */
+const QUEUE_BYTES = 4 * 2 ** 20;
+
+export class ClientChannel implements Disposable {
+  readonly stream: ByteStream;
+  readonly reader: FrameReader;
+  /** A message is being sent on it: others wait. */
+  busy = false;
+  /** Answers that wait, oldest first. */
+  readonly queued: Uint8Array[] = [];
+  #queuedBytes = 0;
+  #answer = new Uint8Array(4096);
+  #listening: Disposable | null = null;
+
+  /** Takes `stream` over. */
+  constructor(stream: ByteStream, maxMessageBytes: number) {
+    this.stream = stream;
+    this.reader = new FrameReader(stream, { maxMessageBytes });
+  }
+
+  listen(onReadable: () => boolean, keepAlive: boolean): void {
+    this.#listening = this.stream.listen(onReadable, { keepAlive });
+  }
+
+  /** Block until this one (1) or its twin `other` (2) has something to receive, or both (3); 0 when `deadline` (performance.now) has passed. */
+  waitWith(other: ClientChannel, deadline: number): number {
+    const { stream } = this;
+    const twin = other.stream;
+    if (!(stream instanceof UnixSocket) || !(twin instanceof UnixSocket)) throw new Error('only sockets have twins');
+    for (;;) {
+      const left = Math.ceil(deadline - performance.now());
+      const ready = stream.waitEither(twin, Math.max(0, Math.min(left, WAIT_SLICE_MS)));
+      if (ready !== 0 || left <= 0) return ready;
+    }
+  }
+
+  /** A buffer of at least `size` bytes for an answer: the same one each time. */
+  answerBuffer(size: number): Uint8Array<ArrayBuffer> {
+    if (this.#answer.length < size) this.#answer = new Uint8Array(Math.max(size, 2 * this.#answer.length));
+    return this.#answer;
+  }
+
+  get queueFull(): boolean {
+    return this.#queuedBytes >= QUEUE_BYTES;
+  }
+
+  queue(bytes: Uint8Array): void {
+    this.queued.push(bytes);
+    this.#queuedBytes += bytes.length;
+  }
+
+  unqueue(): Uint8Array | undefined {
+    const bytes = this.queued.shift();
+    if (bytes !== undefined) this.#queuedBytes -= bytes.length;
+    return bytes;
+  }
+
+  [Symbol.dispose](): void {
+    this.#listening?.[Symbol.dispose]();
+    this.#listening = null;
+    this.reader[Symbol.dispose]();
+    this.stream[Symbol.dispose]();
+  }
+}

@@ -1,0 +1,380 @@
+/**
+ * The client's end of a connection: one request at a time, waited for by blocking this thread; the server's own commands are answered whenever they
+ * come, while a reply is awaited as much as from the event loop when nothing else goes on.
+ *
+ * What cannot be continued ends the connection: a reply that does not come in time (a late one would be taken for the answer to something else), or
+ * one that is not what was asked for. From then on every call throws ENODEV.
+ */
+import { commandName, HEADER_BYTES, HeaderFlags } from '../abi/vfio-user.ts';
+import { checkIndex } from '../base/check.ts';
+import { Errno, type ErrnoName, errnoName, VfioError } from '../base/errno.ts';
+import { type ByteStream, END_OF_STREAM, WOULD_BLOCK } from '../sys/byte-stream.ts';
+import type { OwnedFd } from '../sys/owned-fd.ts';
+import { ClientChannel } from './client-channel.ts';
+import { closeAll } from './frames.ts';
+
+/** Bytes that a message has besides its data, at most. */
+export const OVERHEAD_BYTES = 4096;
+/**
+ * The most data of a request, whatever the server says that it takes. A message of ours is so sent with one call, and libvfio-user's server, which
+ * loses step over pieces of 64 KiB and more, can be written to.
+ */
+export const REQUEST_DATA_BYTES = 32768;
+const OUT_BYTES = HEADER_BYTES + OVERHEAD_BYTES + REQUEST_DATA_BYTES;
+/** While neither side reads because both send: how long to wait before looking at what has come in, milliseconds. */
+const BOTH_SEND_MS = 5;
+const NO_FDS: readonly OwnedFd[] = [];
+
+export interface ConnectionOptions {
+  /** For messages: which device, at which server. */
+  readonly name: string;
+  /** How long a request may take. */
+  readonly timeoutMs: number;
+  /** The most data that a message of the server may carry. */
+  readonly maxDataBytes: number;
+}
+
+/**
+ * Answers a command of the server: the current message of the channel's reader. What the server did wrong is answered with an errno, never thrown.
+ * It must not use the connection otherwise.
+ */
+export type CommandHandler = (channel: ClientChannel, command: number, flags: number) => void;
+
+export class ClientConnection implements Disposable {
+  readonly name: string;
+  readonly maxDataBytes: number;
+  /** The request to be sent: fields from HEADER_BYTES on. */
+  readonly out = new DataView(new ArrayBuffer(OUT_BYTES));
+  readonly outBytes = new Uint8Array(this.out.buffer);
+  /** Who answers the server. */
+  onCommand: CommandHandler = () => {};
+  /** Called once when the connection is lost; not when it was closed from here. */
+  onLost: (reason: string) => void = () => {};
+  /** The reply that `request` got: the buffer it is in, where its payload starts, and its length. Good until the next request. */
+  reply: DataView;
+  replyBytes: Uint8Array;
+  replyAt = 0;
+  replySize = 0;
+  readonly #timeoutMs: number;
+  readonly #main: ClientChannel;
+  #twin: ClientChannel | null = null;
+  #replyFds: OwnedFd[] | null = null;
+  /** What was received is still needed: nothing may be received over it. */
+  #holdsReply = false;
+  #waiting = false;
+  #lost: string | null = null;
+  #id = 0;
+  #command = 0;
+  #deadline = 0.5;
+
+  /** Takes `stream` over. @throws VfioError EINVAL for a timeout that is none */
+  constructor(stream: ByteStream, options: ConnectionOptions) {
+    this.name = options.name;
+    this.maxDataBytes = options.maxDataBytes;
+    this.#timeoutMs = checkIndex(options.timeoutMs, 0x7fff_ffff, 'timeoutMs');
+    this.#main = new ClientChannel(stream, options.maxDataBytes + OVERHEAD_BYTES);
+    this.reply = this.#main.reader.view;
+    this.replyBytes = this.#main.reader.bytes;
+  }
+
+  /** Where the server's commands come from now on. Taken over. */
+  useTwin(stream: ByteStream): void {
+    this.#twin = new ClientChannel(stream, this.maxDataBytes + OVERHEAD_BYTES);
+  }
+
+  get hasTwin(): boolean {
+    return this.#twin !== null;
+  }
+
+  get carriesFds(): boolean {
+    return this.#main.stream.carriesFds;
+  }
+
+  /** Serve the server from the event loop too, and notice there that it is gone. */
+  listen(keepAlive: boolean): void {
+    this.#main.listen(() => this.#readable(this.#main), keepAlive);
+    this.#twin?.listen(() => this.#readable(this.#twin!), keepAlive);
+  }
+
+  /** Why the connection ended, null while it has not. */
+  get lost(): string | null {
+    return this.#lost;
+  }
+
+  /** @throws VfioError ENODEV when the connection has ended */
+  checkLive(): void {
+    if (this.#lost !== null) throw this.lostError();
+  }
+
+  lostError(): VfioError {
+    return new VfioError('ENODEV', `${this.name}: ${this.#lost}`);
+  }
+
+  /** The error for an errno that `request` returned. */
+  failure(errno: number, what: string): VfioError {
+    const name = errnoName(errno);
+    return new VfioError(name ?? 'EIO', `${this.name}: ${what}: the server answered ${name ?? `errno ${errno}`}`);
+  }
+
+  // --- requests
+
+  /**
+   * Send what is in `out`, wait for the reply, and answer the server meanwhile.
+   *
+   * @param size  bytes of `out` after the header
+   * @returns 0 when there is a reply, else the positive errno that it carries
+   * @throws VfioError ETIMEDOUT, and the connection has ended; ENODEV when it has ended; EPROTO for a reply that is none, and it has ended
+   */
+  request(command: number, size: number, fds: readonly OwnedFd[] = NO_FDS): number {
+    const id = this.#start(command, size, HeaderFlags.COMMAND);
+    this.#sendRequest(size, fds);
+    return this.#await(id, command);
+  }
+
+  /** Send what is in `out` and want no answer, not even an error. @throws VfioError ETIMEDOUT when the server takes nothing any more; ENODEV */
+  post(command: number, size: number): void {
+    this.#start(command, size, HeaderFlags.COMMAND | HeaderFlags.NO_REPLY);
+    this.#sendRequest(size, NO_FDS);
+  }
+
+  /** Descriptors that came with the reply, the caller's from now on. Those that nobody takes are closed. */
+  takeReplyFds(): OwnedFd[] {
+    const fds = this.#replyFds;
+    this.#replyFds = null;
+    return fds ?? [];
+  }
+
+  #start(command: number, payloadBytes: number, flags: number): number {
+    if (this.#lost !== null) throw this.lostError();
+    if (this.#waiting) throw new Error(`${this.name}: ${commandName(command)} while ${commandName(this.#command)} is under way`);
+    if (this.#replyFds !== null) closeAll(this.takeReplyFds());
+    const id = (this.#id + 1) & 0xffff;
+    this.#id = id;
+    this.#command = command;
+    const { out } = this;
+    out.setUint16(0, id, true);
+    out.setUint16(2, command, true);
+    out.setUint32(4, HEADER_BYTES + payloadBytes, true);
+    out.setUint32(8, flags, true);
+    out.setUint32(12, 0, true);
+    this.#deadline = performance.now() + this.#timeoutMs;
+    return id;
+  }
+
+  #sendRequest(size: number, fds: readonly OwnedFd[]): void {
+    const main = this.#main;
+    main.busy = true;
+    this.#waiting = true;
+    try {
+      this.#send(main, this.outBytes, HEADER_BYTES + size, fds);
+    } finally {
+      main.busy = false;
+      this.#waiting = false;
+    }
+    if (main.queued.length !== 0) this.#flush(main);
+  }
+
+  /** Where to put an answer of `size` bytes: a buffer that is used again, unless that is just being sent. */
+  answerBuffer(channel: ClientChannel, size: number): Uint8Array<ArrayBuffer> {
+    return channel.busy ? new Uint8Array(size) : channel.answerBuffer(size);
+  }
+
+  /** Answer a command on the channel it came from. In the middle of another message it waits for the end of that. */
+  answer(channel: ClientChannel, bytes: Uint8Array, size: number): void {
+    if (this.#lost !== null) return;
+    if (channel.busy) {
+      channel.queue(bytes.length === size ? bytes : bytes.slice(0, size));
+      return;
+    }
+    channel.busy = true;
+    try {
+      this.#send(channel, bytes, size, NO_FDS);
+    } finally {
+      channel.busy = false;
+    }
+    if (channel.queued.length !== 0) this.#flush(channel);
+  }
+
+  /** From outside of any request: an answer that took its time. */
+  answerLater(channel: ClientChannel, bytes: Uint8Array): void {
+    this.#deadline = performance.now() + this.#timeoutMs;
+    this.answer(channel, bytes, bytes.length);
+  }
+
+  #flush(channel: ClientChannel): void {
+    for (let bytes = channel.unqueue(); bytes !== undefined; bytes = channel.unqueue()) this.answer(channel, bytes, bytes.length);
+  }
+
+  #send(channel: ClientChannel, bytes: Uint8Array, size: number, fds: readonly OwnedFd[]): void {
+    for (let at = 0; at < size; ) {
+      let sent: number;
+      try {
+        sent = channel.stream.send(bytes, at, size, at === 0 ? fds : NO_FDS);
+      } catch (cause) {
+        // Nothing of it has gone: a descriptor was closed, or there are too many.
+        if (at === 0 && fds.length > 0 && cause instanceof VfioError && cause.code !== 'EPIPE' && cause.code !== 'ECONNRESET') throw cause;
+        throw this.lose('the server is gone', 'ENODEV', cause);
+      }
+      if (sent === WOULD_BLOCK) this.#waitWritable(channel);
+      else at += sent;
+    }
+  }
+
+  /** The server does not read. It may be sending itself, and wait for us to read: take that in and answer it, unless there is too much of it. */
+  #waitWritable(channel: ClientChannel): void {
+    const left = this.#deadline - performance.now();
+    if (left <= 0) throw this.#timedOut();
+    if (channel.stream.wait('writable', Math.ceil(Math.min(left, BOTH_SEND_MS)))) return;
+    for (const each of [this.#main, this.#twin]) {
+      if (each === null || (each === this.#main && this.#holdsReply) || each.queueFull) continue;
+      if (each.stream.wait('readable', 0)) this.#takeIn(each);
+    }
+  }
+
+  // --- replies
+
+  #await(id: number, command: number): number {
+    const { reader } = this.#main;
+    this.#waiting = true;
+    try {
+      for (;;) {
+        while (reader.next()) {
+          const flags = reader.view.getUint32(reader.start + 8, true);
+          if ((flags & HeaderFlags.TYPE_MASK) !== HeaderFlags.COMMAND) return this.#accept(id, command, flags);
+          this.#serve(this.#main, flags);
+        }
+        this.#receive();
+      }
+    } finally {
+      this.#waiting = false;
+    }
+  }
+
+  /** The current message of the main channel is a reply: is it the one? What came behind it is answered now; nobody would look there again. */
+  #accept(id: number, command: number, flags: number): number {
+    const main = this.#main;
+    const { view, bytes, start, size, broken, oversize } = main.reader;
+    const gotId = view.getUint16(start, true);
+    const gotCommand = view.getUint16(start + 2, true);
+    if (broken || oversize) throw this.#outOfStep(`a reply of ${view.getUint32(start + 4, true)} bytes to ${commandName(command)}`);
+    if ((flags & HeaderFlags.TYPE_MASK) !== HeaderFlags.REPLY || gotId !== id || gotCommand !== command) {
+      throw this.#outOfStep(
+        `message ${gotId} (${commandName(gotCommand)}) when message ${id} (${commandName(command)}) was to be answered`,
+      );
+    }
+    const failed = (flags & HeaderFlags.ERROR) !== 0;
+    const errno = failed ? view.getUint32(start + 12, true) : 0;
+    this.reply = view;
+    this.replyBytes = bytes;
+    this.replyAt = start + HEADER_BYTES;
+    this.replySize = size - HEADER_BYTES;
+    if (main.reader.hasFds) this.#replyFds = main.reader.takeFds();
+    this.#holdsReply = true;
+    try {
+      this.#serveAll(main);
+    } finally {
+      this.#holdsReply = false;
+    }
+    // A peer that does not say which error, or says what is none: EINVAL, as libvfio-user reads it.
+    return failed && (errno === 0 || errno > 4095) ? Errno.EINVAL : errno;
+  }
+
+  #outOfStep(what: string): VfioError {
+    return this.lose(`the server sent ${what}`, 'EPROTO');
+  }
+
+  /** What the server answered is not what was asked for. Ends the connection; the error to throw. */
+  badReply(command: number, why: string): VfioError {
+    return this.#outOfStep(`a bad reply to ${commandName(command)}: ${why}`);
+  }
+
+  /** Wait until something has come in, and take it in. Commands on the twin are answered. */
+  #receive(): void {
+    const twin = this.#twin;
+    const main = this.#main;
+    if (twin === null) {
+      const left = Math.ceil(this.#deadline - performance.now());
+      if (left <= 0 || !main.stream.wait('readable', left)) throw this.#timedOut();
+      this.#fill(main);
+      return;
+    }
+    const ready = main.waitWith(twin, this.#deadline);
+    if (ready === 0) throw this.#timedOut();
+    if ((ready & 2) !== 0) this.#takeIn(twin);
+    if ((ready & 1) !== 0) this.#fill(main);
+  }
+
+  #timedOut(): VfioError {
+    return this.lose(`the server did not answer ${commandName(this.#command)} within ${this.#timeoutMs} ms`, 'ETIMEDOUT');
+  }
+
+  /** One receive. */
+  #fill(channel: ClientChannel): void {
+    let got: number;
+    try {
+      got = channel.reader.fill();
+    } catch (cause) {
+      throw this.lose('the connection broke', 'ENODEV', cause);
+    }
+    if (got === END_OF_STREAM) throw this.lose('the server closed the connection', 'ENODEV');
+  }
+
+  /** Receive once, and answer every command that is complete. */
+  #takeIn(channel: ClientChannel): void {
+    this.#fill(channel);
+    this.#serveAll(channel);
+  }
+
+  #serveAll(channel: ClientChannel): void {
+    const { reader } = channel;
+    while (this.#lost === null && reader.next()) {
+      const flags = reader.view.getUint32(reader.start + 8, true);
+      if ((flags & HeaderFlags.TYPE_MASK) !== HeaderFlags.COMMAND) throw this.#outOfStep('a reply to nothing');
+      this.#serve(channel, flags);
+    }
+  }
+
+  #serve(channel: ClientChannel, flags: number): void {
+    const { view, start, broken, oversize } = channel.reader;
+    const command = view.getUint16(start + 2, true);
+    if (broken || oversize) throw this.#outOfStep(`${commandName(command)} of ${view.getUint32(start + 4, true)} bytes`);
+    this.onCommand(channel, command, flags);
+  }
+
+  /** From the event loop: a command, or the end. */
+  #readable(channel: ClientChannel): boolean {
+    if (this.#lost !== null) return false;
+    this.#deadline = performance.now() + this.#timeoutMs;
+    try {
+      this.#takeIn(channel);
+    } catch (error) {
+      // The connection is lost: `onLost` was told, and whoever calls next will be.
+      if (!(error instanceof VfioError)) throw error;
+    }
+    return this.#lost === null;
+  }
+
+  // --- the end
+
+  /** End the connection because of what the server did. The error to throw. */
+  lose(reason: string, code: ErrnoName, cause?: unknown): VfioError {
+    const error = new VfioError(code, `${this.name}: ${reason}`, cause === undefined ? {} : { cause });
+    if (this.#lost === null) {
+      this.#end(reason);
+      this.onLost(reason);
+    }
+    return error;
+  }
+
+  #end(reason: string): void {
+    this.#lost = reason;
+    closeAll(this.takeReplyFds());
+    this.#main[Symbol.dispose]();
+    this.#twin?.[Symbol.dispose]();
+  }
+
+  /** Close. Idempotent. */
+  [Symbol.dispose](): void {
+    if (this.#lost === null) this.#end('the connection was closed');
+  }
+}

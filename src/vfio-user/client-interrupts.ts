@@ -1,0 +1,304 @@
+/**
+ * SET_IRQS from the client's side. Interrupts reach this process by eventfd: the server is given the caller's own where a sink is one, else a private
+ * one that is listened to here. What the kernel checks before it looks at a device is checked here, with the same errno; the rest is the server's.
+ *
+ * ERR and REQ also make events of the device, so for these the server always has a private eventfd, and who may set what is decided here.
+ */
+import type { InterruptSink, InterruptSource, IrqInfo, SetIrqs } from '../abi/device.ts';
+import { IrqIndex, IrqSetFlags } from '../abi/vfio.ts';
+import { IrqSet } from '../abi/vfio-structs.ts';
+import { Command, HEADER_BYTES } from '../abi/vfio-user.ts';
+import { checkIndex, checkU32 } from '../base/check.ts';
+import { VfioError } from '../base/errno.ts';
+import type { ClientConnection } from './client-connection.ts';
+import { ClientNotify } from './client-notify.ts';
+import { type EventFdLine, sinkLine, sourceLine } from './event-fd-line.ts';
+import { closeAll } from './frames.ts';
+import { decodeIrqInfo, encodeIrqInfo } from './messages.ts';
+
+const U32_MAX = 0xffff_ffff;
+const indexNames = ['INTx', 'MSI', 'MSI-X', 'ERR', 'REQ'];
+const actions = { mask: IrqSetFlags.ACTION_MASK, unmask: IrqSetFlags.ACTION_UNMASK, trigger: IrqSetFlags.ACTION_TRIGGER } as const;
+
+/** The eventfds of one IRQ index by vector, as long as the server has them. */
+interface Lines {
+  readonly sinks: Map<number, EventFdLine>;
+  readonly sources: Map<number, EventFdLine>;
+}
+
+export class ClientInterrupts implements Disposable {
+  readonly #connection: ClientConnection;
+  readonly #numIrqs: number;
+  /** Descriptors that the server takes in one message. */
+  readonly #maxFds: number;
+  readonly #infos = new Map<number, IrqInfo>();
+  readonly #lines = new Map<number, Lines>();
+  readonly #notify: ReadonlyMap<number, ClientNotify>;
+  /** Messages of the last SET_IRQS with eventfds that the server has carried out. */
+  #partsDone = 0;
+
+  /** @param onNotify  called when the server signals ERR or REQ */
+  constructor(connection: ClientConnection, numIrqs: number, maxFds: number, onNotify: (index: number) => void) {
+    this.#connection = connection;
+    this.#numIrqs = numIrqs;
+    this.#maxFds = connection.carriesFds ? maxFds : 0;
+    const notify = (index: number): [number, ClientNotify] => [
+      index,
+      new ClientNotify(
+        `${connection.name}: ${name(index)}`,
+        (line) => this.#setNotify(index, line),
+        () => onNotify(index),
+      ),
+    ];
+    this.#notify = new Map([notify(IrqIndex.ERR), notify(IrqIndex.REQ)]);
+  }
+
+  /** @throws VfioError EINVAL for an index that the device does not have */
+  info(index: number): IrqInfo {
+    checkIndex(index, this.#numIrqs - 1, `${this.#connection.name}: IRQ index`);
+    let info = this.#infos.get(index);
+    if (info === undefined) {
+      info = this.#ask(index);
+      this.#infos.set(index, info);
+    }
+    return info;
+  }
+
+  #ask(index: number): IrqInfo {
+    const connection = this.#connection;
+    const payload = encodeIrqInfo({ index });
+    connection.outBytes.set(payload, HEADER_BYTES);
+    const errno = connection.request(Command.DEVICE_GET_IRQ_INFO, payload.length);
+    if (errno !== 0) throw connection.failure(errno, `GET_IRQ_INFO of ${name(index)}`);
+    const { replyAt, replySize } = connection;
+    if (replySize < payload.length) throw connection.badReply(Command.DEVICE_GET_IRQ_INFO, `${replySize} bytes`);
+    const { flags, count, index: got } = decodeIrqInfo(connection.replyBytes.subarray(replyAt, replyAt + replySize));
+    if (got !== index) throw connection.badReply(Command.DEVICE_GET_IRQ_INFO, `index ${got} instead of ${index}`);
+    return { index, flags, count };
+  }
+
+  /** Interrupts of an index, 0 when the device lacks it. */
+  #count(index: number): number {
+    try {
+      return this.info(index).count;
+    } catch (error) {
+      if (error instanceof VfioError && error.code === 'EINVAL') return 0;
+      throw error;
+    }
+  }
+
+  /** Whether ERR and REQ are to be told to `onNotify`. What the device lacks cannot be, and no harm is done. */
+  setEvents(wanted: boolean): void {
+    for (const [index, notify] of this.#notify) {
+      if (!wanted) notify.setEvents(false);
+      else if (index < this.#numIrqs && this.#maxFds > 0 && this.#count(index) > 0) notify.setEvents(true);
+    }
+  }
+
+  /**
+   * @see linux/drivers/vfio/vfio_main.c, vfio_set_irqs_validate_and_prepare()
+   */
+  set(request: SetIrqs): number {
+    this.#validate(request);
+    const { index, action, data } = request;
+    const notify = this.#notify.get(index);
+    if (notify !== undefined) {
+      notify.set(request);
+      return 0;
+    }
+    if (data === 'none') this.#setNone(request);
+    else if (data === 'bool') this.#setBool(request);
+    else if (action === 'unmask') this.#setSources(index, request.start, request.count, request.sources);
+    else if (action === 'mask') this.#sendEventFds(index, action, request.start, request.count, []);
+    else this.#setSinks(index, request.start, request.count, request.sinks);
+    return 0;
+  }
+
+  #validate(request: SetIrqs): void {
+    const { name: device } = this.#connection;
+    if (typeof request !== 'object' || request === null) throw new VfioError('EINVAL', `${device}: SET_IRQS without a request`);
+    const { start, count } = request;
+    const index = checkIndex(request.index, this.#numIrqs - 1, `${device}: IRQ index`);
+    checkU32(start, `${device}: ${name(index)} start`);
+    checkU32(count, `${device}: ${name(index)} count`);
+    const have = this.#count(index);
+    if (count >= U32_MAX - start || start >= have || start + count > have) {
+      throw new VfioError('EINVAL', `${device}: ${name(index)} interrupts [${start}, ${start + count}) were named, but it has ${have}`);
+    }
+    const given = dataLength(request);
+    if (given === null) throw new VfioError('EINVAL', `${device}: ${name(index)}: not exactly one type of data`);
+    if (given < count) throw new VfioError('EINVAL', `${device}: ${name(index)}: data for ${given} interrupts, ${count} were named`);
+    if (actions[request.action] === undefined) throw new VfioError('ENOTTY', `${device}: ${name(index)}: not exactly one action`);
+  }
+
+  #setNone(request: SetIrqs): void {
+    const { index, action, start, count } = request;
+    this.#send(index, actions[action] | IrqSetFlags.DATA_NONE, start, count);
+    if (action === 'trigger' && count === 0) this.#release(index);
+  }
+
+  #setBool(request: SetIrqs & { readonly data: 'bool' }): void {
+    const { index, action, start, count, values } = request;
+    // As many as fit into a message, one after the other.
+    const most = this.#connection.outBytes.length - HEADER_BYTES - IrqSet.structSize;
+    for (let done = 0; done < count || done === 0; done += most) {
+      const part = Math.min(most, count - done);
+      const at = HEADER_BYTES + IrqSet.structSize;
+      for (let i = 0; i < part; i++) this.#connection.outBytes[at + i] = values[done + i] ? 1 : 0;
+      this.#send(index, actions[action] | IrqSetFlags.DATA_BOOL, start + done, part, part);
+    }
+  }
+
+  #setSinks(index: number, start: number, count: number, sinks: readonly (InterruptSink | null)[]): void {
+    using lines = new LineSet();
+    for (let i = 0; i < count; i++) lines.add(sinkLine(sinks[i] ?? null, `${this.#connection.name}: SET_IRQS element ${i}`));
+    try {
+      this.#sendEventFds(index, 'trigger', start, count, lines.all);
+    } catch (error) {
+      if (this.#connection.lost === null && this.#partsDone > 0) this.#undo(index, start, count);
+      throw error;
+    }
+    const { sinks: held } = this.#linesOf(index);
+    lines.moveTo(held, start);
+  }
+
+  /** Some of it was done: vectors that were named have no eventfd then, and an index that was not enabled is not. */
+  #undo(index: number, start: number, count: number): void {
+    const had = this.#lines.has(index);
+    try {
+      if (!had) this.#send(index, IrqSetFlags.ACTION_TRIGGER | IrqSetFlags.DATA_NONE, 0, 0);
+      else this.#send(index, IrqSetFlags.ACTION_TRIGGER | IrqSetFlags.DATA_EVENTFD, start, count);
+    } catch (error) {
+      // Nothing was done, then.
+      if (!(error instanceof VfioError)) throw error;
+      return;
+    }
+    const { sinks } = this.#linesOf(index);
+    for (let vector = start; vector < start + count; vector++) {
+      sinks.get(vector)?.[Symbol.dispose]();
+      sinks.delete(vector);
+    }
+    if (!had) this.#release(index);
+  }
+
+  #setSources(index: number, start: number, count: number, sources: readonly (InterruptSource | null)[]): void {
+    using lines = new LineSet();
+    for (let i = 0; i < count; i++) lines.add(sourceLine(sources[i] ?? null, `${this.#connection.name}: SET_IRQS element ${i}`));
+    this.#sendEventFds(index, 'unmask', start, count, lines.all);
+    lines.moveTo(this.#linesOf(index).sources, start);
+  }
+
+  /**
+   * In one message when the server takes so many descriptors; vectors without are messages of their own, since descriptors are not in the data.
+   * The last part goes first: it makes a server that allocates vectors when they are first named allocate all of them.
+   */
+  #sendEventFds(
+    index: number,
+    action: 'mask' | 'unmask' | 'trigger',
+    start: number,
+    count: number,
+    lines: readonly (EventFdLine | null)[],
+  ): void {
+    const flags = actions[action] | IrqSetFlags.DATA_EVENTFD;
+    if (this.#maxFds === 0 && lines.some((line) => line !== null)) {
+      throw new VfioError('EOPNOTSUPP', `${this.#connection.name} takes no descriptors, so it cannot signal interrupts`, {
+        fix: 'Use a UNIX socket.',
+      });
+    }
+    let end = count;
+    this.#partsDone = 0;
+    do {
+      const empty = (lines[end - 1] ?? null) === null;
+      let first = Math.max(0, end - 1);
+      while (first > 0 && ((lines[first - 1] ?? null) === null) === empty && (empty || end - first < this.#maxFds)) first--;
+      const fds = empty ? [] : lines.slice(first, end).map((line) => line!.fd.duplicateFd());
+      try {
+        this.#send(index, flags, start + first, end - first, 0, fds);
+      } finally {
+        closeAll(fds);
+      }
+      this.#partsDone++;
+      end = first;
+    } while (end > 0);
+  }
+
+  #setNotify(index: number, line: EventFdLine | null): void {
+    if (line === null) this.#send(index, IrqSetFlags.ACTION_TRIGGER | IrqSetFlags.DATA_NONE, 0, 0);
+    else this.#sendEventFds(index, 'trigger', 0, 1, [line]);
+  }
+
+  #send(
+    index: number,
+    flags: number,
+    start: number,
+    count: number,
+    dataBytes = 0,
+    fds?: ReturnType<EventFdLine['fd']['duplicateFd']>[],
+  ): void {
+    const connection = this.#connection;
+    const size = IrqSet.structSize + dataBytes;
+    IrqSet.encode(connection.out, HEADER_BYTES, { argsz: size, flags, index, start, count });
+    const errno = connection.request(Command.DEVICE_SET_IRQS, size, fds);
+    if (errno !== 0) throw connection.failure(errno, `SET_IRQS of ${name(index)} [${start}, ${start + count})`);
+  }
+
+  #linesOf(index: number): Lines {
+    let lines = this.#lines.get(index);
+    if (lines === undefined) {
+      lines = { sinks: new Map(), sources: new Map() };
+      this.#lines.set(index, lines);
+    }
+    return lines;
+  }
+
+  /** The index is disabled: the server has let go of its eventfds. */
+  #release(index: number): void {
+    const lines = this.#lines.get(index);
+    if (lines === undefined) return;
+    this.#lines.delete(index);
+    closeAll([...lines.sinks.values(), ...lines.sources.values()]);
+  }
+
+  /** Let go of every eventfd; the connection has ended. Idempotent. */
+  [Symbol.dispose](): void {
+    for (const index of [...this.#lines.keys()]) this.#release(index);
+    for (const notify of this.#notify.values()) notify[Symbol.dispose]();
+  }
+}
+
+/** Lines that are let go unless they are moved. */
+class LineSet implements Disposable {
+  all: (EventFdLine | null)[] = [];
+
+  add(line: EventFdLine | null): void {
+    this.all.push(line);
+  }
+
+  /** In place of those that were there from `start` on. */
+  moveTo(held: Map<number, EventFdLine>, start: number): void {
+    this.all.forEach((line, i) => {
+      const old = held.get(start + i);
+      if (line === null) held.delete(start + i);
+      else held.set(start + i, line);
+      old?.[Symbol.dispose]();
+    });
+    this.all = [];
+  }
+
+  [Symbol.dispose](): void {
+    for (const line of this.all) line?.[Symbol.dispose]();
+  }
+}
+
+function name(index: number): string {
+  return indexNames[index] ?? `IRQ index ${index}`;
+}
+
+/** Elements the request carries, Infinity when its type needs none, null when the type is not one. */
+function dataLength(request: SetIrqs): number | null {
+  let data: unknown;
+  if (request.data === 'none') return Number.POSITIVE_INFINITY;
+  if (request.data === 'bool') data = request.values;
+  else if (request.data === 'sinks') data = request.action === 'unmask' ? request.sources : request.sinks;
+  return Array.isArray(data) || data instanceof Uint8Array ? data.length : null;
+}

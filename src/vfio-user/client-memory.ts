@@ -1,0 +1,159 @@
+/**
+ * What a client has mapped for the server's DMA: which memory each I/O address reaches. The server asks it by message for what it cannot reach, or
+ * does not want to reach, itself.
+ *
+ * Addresses are page numbers of 4096 bytes, as doubles: exact for all of the 64-bit space.
+ */
+import { type Access, type DirectMemory, type Memory, WINDOW_BYTES } from '../abi/memory.ts';
+import { IntervalMap } from '../base/interval-map.ts';
+import { Slots } from '../base/slots.ts';
+
+/** What came of looking for bytes. */
+export const Found = { DIRECT: 0, NOT_MAPPED: 1, PERMISSION: 2, REMOTE: 3 } as const;
+export type Found = (typeof Found)[keyof typeof Found];
+
+interface Entry {
+  readonly memory: Memory;
+  /** Byte of `memory` that the first page starts at. */
+  readonly offset: number;
+  readonly access: Access;
+}
+
+/** Copies up to this many bytes go byte by byte: making the sub-array for `set` costs more. */
+const BYTEWISE = 32;
+
+export class ClientMemory {
+  readonly #index = new IntervalMap();
+  #slots = new Slots();
+  #entries: (Entry | null)[] = [];
+  /** What `#step` found: the memory, and how many bytes of it are in a row. */
+  #memory: Memory | null = null;
+  #offset = 0.5;
+  #bytes = 0.5;
+
+  /** Mappings. */
+  get size(): number {
+    return this.#index.size;
+  }
+
+  overlaps(first: number, last: number): boolean {
+    return this.#index.overlaps(first, last);
+  }
+
+  /** First and last page of the mapping that holds `page`, or null. */
+  at(page: number): { readonly first: number; readonly last: number } | null {
+    return this.#index.find(page) < 0 ? null : { first: this.#index.foundFirst, last: this.#index.foundLast };
+  }
+
+  /** The first mapping that starts at `page` or after, or null: where an ordered walk goes on. */
+  next(page: number): { readonly first: number; readonly last: number } | null {
+    return this.#index.seek(page) < 0 ? null : { first: this.#index.foundFirst, last: this.#index.foundLast };
+  }
+
+  /** Holds a reference on `memory` from here on. The caller has looked that the pages are free. @throws VfioError EBADF when the memory is gone */
+  add(first: number, last: number, memory: Memory, offset: number, access: Access): void {
+    memory.get();
+    const slot = this.#slots.take();
+    while (this.#entries.length <= slot) this.#entries.push(null);
+    this.#entries[slot] = { memory, offset, access };
+    this.#index.insert(first, last, slot);
+  }
+
+  /** Forget the mapping that starts at `first`, and let its memory go. */
+  remove(first: number): void {
+    const slot = this.#index.remove(first);
+    if (slot < 0) return;
+    const entry = this.#entries[slot]!;
+    this.#entries[slot] = null;
+    this.#slots.give(slot);
+    entry.memory.put();
+  }
+
+  /** Forget all of them. */
+  clear(): void {
+    const entries = this.#entries;
+    this.#entries = [];
+    this.#slots = new Slots();
+    this.#index.clear();
+    for (const entry of entries) entry?.memory.put();
+  }
+
+  /**
+   * Whether the device may reach `count` bytes, and whether they are here. `high` and `low` are the halves of the address. REMOTE when any
+   * of it is remote.
+   */
+  look(high: number, low: number, count: number, access: Access): Found {
+    let page = high * 2 ** 20 + (low >>> 12);
+    let within = low & 0xfff;
+    let found: Found = Found.DIRECT;
+    for (let left = count; left > 0; ) {
+      const slot = this.#index.find(page);
+      if (slot < 0) return Found.NOT_MAPPED;
+      const entry = this.#entries[slot]!;
+      if ((entry.access & access) !== access) return Found.PERMISSION;
+      if (entry.memory.kind === 'remote') found = Found.REMOTE;
+      left -= (this.#index.foundLast + 1 - page) * 4096 - within;
+      page = this.#index.foundLast + 1;
+      within = 0;
+    }
+    return found;
+  }
+
+  /** Copy what `look` has found DIRECT: into `buffer` at `at`, or with `write` out of it. */
+  copy(high: number, low: number, count: number, buffer: Uint8Array, at: number, write: boolean): void {
+    for (let done = 0; done < count; ) {
+      this.#step(high, low, done);
+      const { windows } = this.#memory as DirectMemory;
+      let length = Math.min(this.#bytes, count - done);
+      const window = windows[Math.floor(this.#offset / WINDOW_BYTES)]!;
+      const start = this.#offset % WINDOW_BYTES;
+      if (length > window.length - start) length = window.length - start;
+      if (length <= BYTEWISE) {
+        if (write) for (let i = 0; i < length; i++) window[start + i] = buffer[at + done + i];
+        else for (let i = 0; i < length; i++) buffer[at + done + i] = window[start + i];
+      } else if (write) window.set(buffer.subarray(at + done, at + done + length), start);
+      else buffer.set(window.subarray(start, start + length), at + done);
+      done += length;
+    }
+  }
+
+  /** The same where some of it answers only later. The memories are held meanwhile. Rejects with what they reject with. */
+  async copyLater(high: number, low: number, count: number, buffer: Uint8Array, write: boolean): Promise<void> {
+    const parts: { readonly memory: Memory; readonly offset: number; readonly bytes: Uint8Array }[] = [];
+    for (let done = 0; done < count; ) {
+      this.#step(high, low, done);
+      const length = Math.min(this.#bytes, count - done, WINDOW_BYTES - (this.#offset % WINDOW_BYTES));
+      parts.push({ memory: this.#memory!.get(), offset: this.#offset, bytes: buffer.subarray(done, done + length) });
+      done += length;
+    }
+    try {
+      // Not from within a request that waits: whoever reaches the memory may need this thread.
+      await null;
+      await Promise.all(parts.map(({ memory, offset, bytes }) => transfer(memory, offset, bytes, write)));
+    } finally {
+      for (const { memory } of parts) memory.put();
+    }
+  }
+
+  /** Find what is `done` bytes behind an address. */
+  #step(high: number, low: number, done: number): void {
+    const within = (low & 0xfff) + done;
+    const page = high * 2 ** 20 + (low >>> 12) + Math.floor(within / 4096);
+    const entry = this.#entries[this.#index.find(page)]!;
+    const ahead = (page - this.#index.foundFirst) * 4096 + (within % 4096);
+    this.#memory = entry.memory;
+    this.#offset = entry.offset + ahead;
+    this.#bytes = (this.#index.foundLast + 1 - this.#index.foundFirst) * 4096 - ahead;
+  }
+}
+
+async function transfer(memory: Memory, offset: number, bytes: Uint8Array, write: boolean): Promise<void> {
+  if (memory.kind === 'remote') {
+    await (write ? memory.write(offset, bytes) : memory.read(offset, bytes));
+    return;
+  }
+  const window = memory.windows[Math.floor(offset / WINDOW_BYTES)]!;
+  const start = offset % WINDOW_BYTES;
+  if (write) window.set(bytes, start);
+  else bytes.set(window.subarray(start, start + bytes.length));
+}

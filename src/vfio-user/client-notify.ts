@@ -1,0 +1,108 @@
+/**
+ * ERR or REQ of a device at the end of a connection: an eventfd of ours that the server signals, passed on to the caller's sink and to the device's
+ * events. The server has it as long as one of the two wants it.
+ *
+ * @see linux/drivers/vfio/pci/vfio_pci_intrs.c, vfio_pci_set_ctx_trigger_single()
+ */
+import type { InterruptSink, SetIrqs } from '../abi/device.ts';
+import { VfioError } from '../base/errno.ts';
+import { EventFd } from '../sys/eventfd.ts';
+import { EventFdLine } from './event-fd-line.ts';
+
+export class ClientNotify implements Disposable {
+  readonly #name: string;
+  /** Give the server a line, or with null take it away. @throws VfioError what the server answers */
+  readonly #arm: (line: EventFdLine | null) => void;
+  readonly #onEvent: () => void;
+  #sink: InterruptSink | null = null;
+  #events = false;
+  #line: EventFdLine | null = null;
+
+  constructor(name: string, arm: (line: EventFdLine | null) => void, onEvent: () => void) {
+    this.#name = name;
+    this.#arm = arm;
+    this.#onEvent = onEvent;
+  }
+
+  setEvents(wanted: boolean): void {
+    if (this.#events === wanted) return;
+    this.#update(this.#sink, wanted);
+  }
+
+  /** @throws VfioError ENOTTY for masks; EINVAL as the matrix says (B.9) */
+  set(request: SetIrqs): void {
+    if (request.action !== 'trigger') throw new VfioError('ENOTTY', `${this.#name} cannot be ${request.action}ed; only trigger exists`);
+    const { count } = request;
+    if (request.data === 'none') {
+      if (this.#sink === null) throw new VfioError('EINVAL', `${this.#name} has no eventfd to signal or release`);
+      if (count === 0) this.#update(null, this.#events);
+      else this.#sink.signal();
+      return;
+    }
+    if (count === 0) throw new VfioError('EINVAL', `${this.#name}: no data given; DATA_NONE with count 0 releases`);
+    if (request.data === 'bool') {
+      if (request.values[0]) this.#sink?.signal();
+      return;
+    }
+    const sink = request.sinks[0] ?? null;
+    if (sink !== null && (typeof sink.signal !== 'function' || typeof sink.get !== 'function' || typeof sink.put !== 'function')) {
+      throw new VfioError('EINVAL', `${this.#name}: SET_IRQS element 0 cannot be signalled`);
+    }
+    this.#update(sink, this.#events);
+  }
+
+  /** All of it or, when the server refuses, none. */
+  #update(sink: InterruptSink | null, events: boolean): void {
+    const wanted = sink !== null || events;
+    sink?.get();
+    try {
+      if (wanted && this.#line === null) this.#line = this.#armed();
+      else if (!wanted && this.#line !== null) {
+        this.#arm(null);
+        this.#disarm();
+      }
+    } catch (error) {
+      sink?.put();
+      throw error;
+    }
+    const old = this.#sink;
+    this.#sink = sink;
+    this.#events = events;
+    old?.put();
+  }
+
+  #armed(): EventFdLine {
+    const fd = EventFd.create();
+    const listening = fd.listen(() => this.#signalled());
+    const line = new EventFdLine(fd, () => {
+      listening[Symbol.dispose]();
+      fd[Symbol.dispose]();
+    });
+    try {
+      this.#arm(line);
+    } catch (error) {
+      line[Symbol.dispose]();
+      throw error;
+    }
+    return line;
+  }
+
+  #disarm(): void {
+    this.#line?.[Symbol.dispose]();
+    this.#line = null;
+  }
+
+  #signalled(): void {
+    this.#sink?.signal();
+    if (this.#events) this.#onEvent();
+  }
+
+  /** The connection has ended. Idempotent. */
+  [Symbol.dispose](): void {
+    this.#disarm();
+    const sink = this.#sink;
+    this.#sink = null;
+    this.#events = false;
+    sink?.put();
+  }
+}

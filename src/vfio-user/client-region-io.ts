@@ -1,0 +1,138 @@
+/** Reads and writes of one region by messages: what regions and mappings of a client are made on. */
+import { RegionIndex } from '../abi/vfio.ts';
+import { Command, HEADER_BYTES, RegionAccess } from '../abi/vfio-user.ts';
+import { hex } from '../base/check.ts';
+import type { VfioError } from '../base/errno.ts';
+import type { ClientConnection } from './client-connection.ts';
+
+const FIXED = RegionAccess.structSize;
+/** Where the data of a write goes. */
+export const OUT_DATA = HEADER_BYTES + FIXED;
+/** One access to a register is at most this wide. */
+const WIDEST = 8;
+
+export interface TransferLimits {
+  /** Bytes that one REGION_READ and one REGION_WRITE may carry. */
+  readonly readBytes: number;
+  readonly writeBytes: number;
+  /** Writes of registers are not answered, BARs only. */
+  readonly posted: boolean;
+}
+
+export class ClientRegionIo {
+  readonly connection: ClientConnection;
+  readonly index: number;
+  /** Called after a write that may have changed what the device answers to. */
+  onWritten: () => void = () => {};
+  readonly #limits: TransferLimits;
+  readonly #posted: boolean;
+
+  constructor(connection: ClientConnection, index: number, limits: TransferLimits) {
+    this.connection = connection;
+    this.index = index;
+    this.#limits = limits;
+    this.#posted = limits.posted && index < RegionIndex.ROM;
+  }
+
+  /** Where in `connection.reply` the bytes are that `load` read. */
+  get loaded(): number {
+    return this.connection.replyAt + FIXED;
+  }
+
+  /**
+   * Read `width` bytes, all or nothing.
+   *
+   * @returns 0, and the bytes are in `connection.reply` at `loaded`; else a positive errno
+   */
+  load(offset: number, width: number): number {
+    const { connection } = this;
+    this.#address(offset, width);
+    const errno = connection.request(Command.REGION_READ, FIXED);
+    if (errno === 0 && (connection.replySize !== FIXED + width || connection.reply.getUint32(connection.replyAt + 12, true) !== width)) {
+      throw connection.badReply(Command.REGION_READ, `${connection.replySize} bytes for ${width} of data`);
+    }
+    return errno;
+  }
+
+  /** Write the `width` bytes that stand in `connection.out` at OUT_DATA. @returns 0, or a positive errno; always 0 when writes are posted */
+  store(offset: number, width: number): number {
+    const { connection } = this;
+    this.#address(offset, width);
+    if (this.#posted && width <= WIDEST) {
+      connection.post(Command.REGION_WRITE, FIXED + width);
+      return 0;
+    }
+    const errno = connection.request(Command.REGION_WRITE, FIXED + width);
+    if (errno === 0) this.#written(width);
+    return errno;
+  }
+
+  /** Fill `into`, in as many pieces as it takes. Bytes read: fewer only when the server gives fewer. @throws VfioError of the first piece that fails */
+  read(offset: number, into: Uint8Array): number {
+    const { connection } = this;
+    for (let done = 0; done < into.length; ) {
+      const count = Math.min(into.length - done, this.#limits.readBytes);
+      this.#address(offset + done, count);
+      const errno = connection.request(Command.REGION_READ, FIXED);
+      if (errno !== 0) throw this.failure(errno, 'reading', offset + done, count);
+      const got = connection.replySize - FIXED;
+      if (got < 0 || got > count || connection.reply.getUint32(connection.replyAt + 12, true) !== got) {
+        throw connection.badReply(Command.REGION_READ, `${connection.replySize} bytes for ${count} of data`);
+      }
+      into.set(connection.replyBytes.subarray(this.loaded, this.loaded + got), done);
+      done += got;
+      if (got < count) return done;
+    }
+    return into.length;
+  }
+
+  /** The same the other way. Config space goes in pieces of a register, as servers expect it that look at one register at a time. */
+  write(offset: number, from: Uint8Array): number {
+    const { connection } = this;
+    for (let done = 0; done < from.length; ) {
+      const at = offset + done;
+      const left = from.length - done;
+      const count = this.index === RegionIndex.CONFIG ? naturalWidth(at, left) : Math.min(left, this.#limits.writeBytes);
+      this.#address(at, count);
+      connection.outBytes.set(from.subarray(done, done + count), OUT_DATA);
+      const errno = connection.request(Command.REGION_WRITE, FIXED + count);
+      if (errno !== 0) throw this.failure(errno, 'writing', at, count);
+      this.#written(count);
+      done += count;
+    }
+    return from.length;
+  }
+
+  failure(errno: number, doing: string, offset: number, count: number): VfioError {
+    return this.connection.failure(errno, `${doing} ${count} bytes at ${hex(offset)} of ${regionName(this.index)}`);
+  }
+
+  #address(offset: number, count: number): void {
+    const { out } = this.connection;
+    out.setUint32(HEADER_BYTES, offset, true);
+    out.setUint32(HEADER_BYTES + 4, offset / 2 ** 32, true);
+    out.setUint32(HEADER_BYTES + 8, this.index, true);
+    out.setUint32(HEADER_BYTES + 12, count, true);
+  }
+
+  #written(count: number): void {
+    const { connection } = this;
+    if (connection.replySize !== FIXED || connection.reply.getUint32(connection.replyAt + 12, true) !== count) {
+      throw connection.badReply(Command.REGION_WRITE, `not all of ${count} bytes`);
+    }
+    if (this.index === RegionIndex.CONFIG) this.onWritten();
+  }
+}
+
+/** The widest naturally aligned access of up to 4 bytes that fits. */
+function naturalWidth(at: number, left: number): number {
+  if (left >= 4 && at % 4 === 0) return 4;
+  return left >= 2 && at % 2 === 0 ? 2 : 1;
+}
+
+/** `BAR 0`, `config space` */
+export function regionName(index: number): string {
+  if (index < RegionIndex.ROM) return `BAR ${index}`;
+  if (index === RegionIndex.ROM) return 'ROM';
+  return index === RegionIndex.CONFIG ? 'config space' : `region ${index}`;
+}

@@ -1,0 +1,75 @@
+/** How a connection begins: both say what they can do, and the server what device it has. */
+import { CapabilityDefaults, Command, HEADER_BYTES, VERSION_MAJOR, VERSION_MINOR } from '../abi/vfio-user.ts';
+import { Cleanup } from '../base/cleanup.ts';
+import { VfioError } from '../base/errno.ts';
+import { UnixSocket } from '../sys/unix-socket.ts';
+import type { ClientConnection } from './client-connection.ts';
+import { closeAll } from './frames.ts';
+import { decodeDeviceInfo, encodeDeviceInfo } from './messages.ts';
+import { type Capabilities, decodeVersion, encodeVersion, type VersionMessage } from './version.ts';
+
+/** Descriptors that we take in one message. A device has no more doorbells. */
+const MAX_MSG_FDS = 16;
+/** 4 KiB, 2 MiB, 1 GiB: what memory comes in here. */
+const PAGE_SIZES = 0x4020_1000n;
+/** More than any device has; a server that says so is none. */
+const MAX_REGIONS = 100;
+const MAX_IRQS = 50;
+
+export type Agreed = Capabilities;
+
+/** @throws VfioError EPROTO when it is no server that we can talk to, and what `request` throws */
+export function agreeOnVersion(connection: ClientConnection, wantTwin: boolean): Agreed {
+  const asked: Partial<Capabilities> = {
+    maxMsgFds: connection.carriesFds ? MAX_MSG_FDS : 0,
+    maxDataXferSize: connection.maxDataBytes,
+    maxDmaMaps: CapabilityDefaults.MAX_DMA_MAPS,
+    pgsizes: PAGE_SIZES,
+    twinSocket: wantTwin && connection.carriesFds ? { supported: true } : null,
+    writeMultiple: true,
+  };
+  const payload = encodeVersion(VERSION_MAJOR, VERSION_MINOR, asked);
+  connection.outBytes.set(payload, HEADER_BYTES);
+  const errno = connection.request(Command.VERSION, payload.length);
+  if (errno !== 0) {
+    const why = connection.failure(errno, `VERSION ${VERSION_MAJOR}.${VERSION_MINOR}`);
+    throw new VfioError('EPROTO', why.message, { cause: why, fix: 'See what the server says about it.' });
+  }
+  using fds = new Cleanup();
+  const received = connection.takeReplyFds();
+  fds.defer(() => closeAll(received));
+  const { major, minor, capabilities } = decodeReply(connection);
+  if (major !== VERSION_MAJOR || minor > VERSION_MINOR) {
+    throw connection.badReply(Command.VERSION, `version ${major}.${minor} was not offered`);
+  }
+  const { twinSocket } = capabilities;
+  if (twinSocket?.supported === true && asked.twinSocket != null) {
+    const [twin] = received.splice(twinSocket.fdIndex ?? 0, 1);
+    if (twin === undefined) throw connection.badReply(Command.VERSION, 'a twin socket that did not come along');
+    connection.useTwin(UnixSocket.fromFd(twin));
+  }
+  return capabilities;
+}
+
+function decodeReply(connection: ClientConnection): VersionMessage {
+  try {
+    return decodeVersion(connection.replyBytes.subarray(connection.replyAt, connection.replyAt + connection.replySize));
+  } catch (error) {
+    if (error instanceof VfioError) throw connection.badReply(Command.VERSION, error.message);
+    throw error;
+  }
+}
+
+export function askDeviceInfo(connection: ClientConnection): { flags: number; numRegions: number; numIrqs: number } {
+  const payload = encodeDeviceInfo();
+  connection.outBytes.set(payload, HEADER_BYTES);
+  const errno = connection.request(Command.DEVICE_GET_INFO, payload.length);
+  if (errno !== 0) throw connection.failure(errno, 'DEVICE_GET_INFO');
+  const { replyAt, replySize } = connection;
+  if (replySize < payload.length) throw connection.badReply(Command.DEVICE_GET_INFO, `${replySize} bytes`);
+  const { flags, numRegions, numIrqs } = decodeDeviceInfo(connection.replyBytes.subarray(replyAt, replyAt + replySize));
+  if (numRegions > MAX_REGIONS || numIrqs > MAX_IRQS) {
+    throw connection.badReply(Command.DEVICE_GET_INFO, `${numRegions} regions and ${numIrqs} IRQ indexes`);
+  }
+  return { flags, numRegions, numIrqs };
+}

@@ -1,0 +1,294 @@
+/**
+ * A device at the other end of a vfio-user connection: of a server of ours, or of any other. It is used as any `Device` is; register accesses block
+ * this thread until the server has answered, so the server must be in another process or thread.
+ *
+ * What the protocol does not carry: a device's name (it is called after its socket), IOVA ranges, who else a bus reset would hit, and the events
+ * 'suspend' and 'resume'. 'request' and 'error' come as the interrupts REQ and ERR, when the server has them.
+ *
+ * @see qemu/docs/interop/vfio-user.rst
+ */
+import type { Device, DeviceEvent, DeviceInfo, FeatureRequest, HotResetDependent, IrqInfo, Region, SetIrqs } from '../abi/device.ts';
+import { Feature, FeatureFlags, IrqIndex, RegionIndex } from '../abi/vfio.ts';
+import { DeviceFeature } from '../abi/vfio-structs.ts';
+import { CapabilityDefaults, Command, HEADER_BYTES } from '../abi/vfio-user.ts';
+import { checkIndex } from '../base/check.ts';
+import { Cleanup } from '../base/cleanup.ts';
+import { VfioError } from '../base/errno.ts';
+import { type Logger, silentLogger } from '../base/log.ts';
+import type { ByteStream } from '../sys/byte-stream.ts';
+import { UnixSocket } from '../sys/unix-socket.ts';
+import { ClientConnection, REQUEST_DATA_BYTES } from './client-connection.ts';
+import { ClientDmaSpace } from './client-dma.ts';
+import { ClientInterrupts } from './client-interrupts.ts';
+import type { ClientMapping } from './client-mapping.ts';
+import { ClientMemory } from './client-memory.ts';
+import { ClientRegion, type RegionOwner } from './client-region.ts';
+import { ClientRegionIo } from './client-region-io.ts';
+import { ClientServing } from './client-serving.ts';
+import { type Agreed, agreeOnVersion, askDeviceInfo } from './client-start.ts';
+import { type EventFdLine, sinkLine } from './event-fd-line.ts';
+import { closeAll } from './frames.ts';
+import { MemoryGate } from './memory-gate.ts';
+import { describeRegion } from './region-description.ts';
+import type { RegionMemory } from './region-memory.ts';
+
+export interface VfioUserOptions {
+  /** What the device is called; `unix:PATH` unless told. */
+  readonly name?: string;
+  /**
+   * How long the server may take for a request, in milliseconds; 10000 unless told. After that the request fails with ETIMEDOUT and the connection
+   * is closed: a late answer could not be told from the next one.
+   */
+  readonly timeoutMs?: number;
+  /** Whether the connection keeps the process alive; it does not unless told. */
+  readonly keepAlive?: boolean;
+  /** Writes of registers in BARs do not wait for the server: faster, and errors of theirs are not told. Off unless told. */
+  readonly postedWrites?: boolean;
+  /** Take a second socket for the server's own commands, when it has one; yes unless told. */
+  readonly twinSocket?: boolean;
+  readonly log?: Logger;
+}
+
+export class VfioUserDevice implements Device, RegionOwner {
+  readonly info: DeviceInfo;
+  readonly gate: MemoryGate;
+  readonly #connection: ClientConnection;
+  readonly #agreed: Agreed;
+  readonly #memory: ClientMemory;
+  readonly #dma: ClientDmaSpace;
+  readonly #interrupts: ClientInterrupts;
+  readonly #posted: boolean;
+  readonly #log: Logger;
+  readonly #ios: (ClientRegionIo | undefined)[] = [];
+  readonly #regions: (ClientRegion | undefined)[] = [];
+  readonly #regionMemories: RegionMemory[] = [];
+  readonly #mappings = new Set<ClientMapping>();
+  readonly #listeners = new Set<{ readonly call: (event: DeviceEvent) => void }>();
+  /** Where LOW_POWER_ENTRY_WITH_WAKEUP signals. */
+  #wakeup: EventFdLine | null = null;
+  #closed = false;
+  #released = false;
+
+  private constructor(connection: ClientConnection, memory: ClientMemory, agreed: Agreed, info: DeviceInfo, options: VfioUserOptions) {
+    this.info = info;
+    this.#connection = connection;
+    this.#memory = memory;
+    this.#agreed = agreed;
+    this.#posted = options.postedWrites ?? false;
+    this.#log = options.log ?? silentLogger;
+    this.#dma = new ClientDmaSpace(connection, memory, { pageSizes: agreed.pgsizes, maxMaps: agreed.maxDmaMaps }, () => this.checkOpen());
+    this.#interrupts = new ClientInterrupts(connection, info.numIrqs, agreed.maxMsgFds, (index) =>
+      this.#emit({ kind: index === IrqIndex.ERR ? 'error' : 'request' }),
+    );
+    this.gate = new MemoryGate(this.#io(RegionIndex.CONFIG));
+    connection.onLost = (reason) => this.#lost(reason);
+  }
+
+  /**
+   * Connect to a server and agree with it on what both can do.
+   *
+   * @param target  the path of its socket, or a stream to it, which is taken over
+   * @throws VfioError ENOENT, ECONNREFUSED, EACCES when nobody listens at the path; ETIMEDOUT when the server does not answer, as one that serves
+   * somebody else does; EPROTO when it is no vfio-user server, or speaks another version; ENODEV when it closes the connection
+   */
+  static connect(target: string | ByteStream, options: VfioUserOptions = {}): VfioUserDevice {
+    using undo = new Cleanup();
+    const stream = undo.use(typeof target === 'string' ? UnixSocket.connect(target) : target);
+    const name = options.name ?? (typeof target === 'string' ? `unix:${target}` : 'vfio-user');
+    const connection = undo.use(
+      new ClientConnection(stream, { name, timeoutMs: options.timeoutMs ?? 10_000, maxDataBytes: CapabilityDefaults.MAX_DATA_XFER_SIZE }),
+    );
+    const memory = new ClientMemory();
+    new ClientServing(connection, memory);
+    const agreed = agreeOnVersion(connection, options.twinSocket ?? true);
+    const info: DeviceInfo = { name, ...askDeviceInfo(connection) };
+    const device = new VfioUserDevice(connection, memory, agreed, info, options);
+    connection.listen(options.keepAlive ?? false);
+    undo.move();
+    return device;
+  }
+
+  /** @throws VfioError ENODEV when the device is closed, or the server is gone */
+  checkOpen(): void {
+    if (this.#connection.lost !== null && !this.#released) throw this.#connection.lostError();
+    if (this.#closed || this.#connection.lost !== null) {
+      throw this.#closed ? new VfioError('ENODEV', `${this.info.name} is closed`) : this.#connection.lostError();
+    }
+  }
+
+  region(index: number): Region {
+    this.checkOpen();
+    checkIndex(index, this.info.numRegions - 1, `${this.info.name}: region index`);
+    let region = this.#regions[index];
+    if (region === undefined) {
+      const { info, memory } = describeRegion(this.#connection, this.#io(RegionIndex.CONFIG), index);
+      if (memory !== null) this.#regionMemories.push(memory);
+      region = new ClientRegion(this, this.#io(index), info, memory);
+      this.#regions[index] = region;
+    }
+    return region;
+  }
+
+  #io(index: number): ClientRegionIo {
+    let io = this.#ios[index];
+    if (io === undefined) {
+      const readBytes = Math.min(this.#agreed.maxDataXferSize, this.#connection.maxDataBytes);
+      const writeBytes = Math.min(this.#agreed.maxDataXferSize, REQUEST_DATA_BYTES);
+      io = new ClientRegionIo(this.#connection, index, { readBytes, writeBytes, posted: this.#posted });
+      this.#ios[index] = io;
+    }
+    return io;
+  }
+
+  irq(index: number): IrqInfo {
+    this.checkOpen();
+    return this.#interrupts.info(index);
+  }
+
+  setIrqs(request: SetIrqs): number {
+    this.checkOpen();
+    return this.#interrupts.set(request);
+  }
+
+  reset(): void {
+    this.checkOpen();
+    const errno = this.#connection.request(Command.DEVICE_RESET, 0);
+    this.gate.changed();
+    if (errno !== 0) throw this.#connection.failure(errno, 'DEVICE_RESET');
+  }
+
+  /** @throws VfioError ENODEV always: the protocol cannot ask, and a bus reset cannot be had through it */
+  hotResetInfo(): readonly HotResetDependent[] {
+    this.checkOpen();
+    throw new VfioError('ENODEV', `${this.info.name}: vfio-user knows no reset of a bus`, { fix: 'Use reset().' });
+  }
+
+  feature(request: FeatureRequest): number {
+    this.checkOpen();
+    const { feature, data, probe = false, get = false, set = false } = request;
+    const connection = this.#connection;
+    if (!Number.isInteger(feature) || feature < 0 || feature > FeatureFlags.MASK) {
+      throw new VfioError('EINVAL', `${this.info.name}: feature number ${String(feature)} does not fit 16 bits`);
+    }
+    if (!(data instanceof Uint8Array)) throw new VfioError('EFAULT', `data of feature ${feature} is not a Uint8Array`);
+    if (data.length > REQUEST_DATA_BYTES) {
+      throw new VfioError('EINVAL', `feature ${feature}: ${data.length} bytes of data; a message carries ${REQUEST_DATA_BYTES}`);
+    }
+    const size = DeviceFeature.structSize + data.length;
+    const flags = feature | (get ? FeatureFlags.GET : 0) | (set ? FeatureFlags.SET : 0) | (probe ? FeatureFlags.PROBE : 0);
+    const wakeup = set ? sinkLine(request.sinks?.[0] ?? null, `the sink of feature ${feature}`) : null;
+    const fds = wakeup === null ? [] : [wakeup.fd.duplicateFd()];
+    try {
+      DeviceFeature.encode(connection.out, HEADER_BYTES, { argsz: size, flags });
+      connection.outBytes.set(data, HEADER_BYTES + DeviceFeature.structSize);
+      const errno = connection.request(Command.DEVICE_FEATURE, size, fds);
+      if (errno !== 0) throw connection.failure(errno, `feature ${feature}`);
+    } catch (error) {
+      wakeup?.[Symbol.dispose]();
+      throw error;
+    } finally {
+      closeAll(fds);
+    }
+    if (set && !probe) this.#featureSet(feature, wakeup);
+    return get && !probe ? this.#featureData(data) : 0;
+  }
+
+  #featureSet(feature: number, wakeup: EventFdLine | null): void {
+    if (feature === Feature.LOW_POWER_ENTRY) this.gate.lowPower = true;
+    else if (feature === Feature.LOW_POWER_EXIT) this.gate.lowPower = false;
+    this.gate.changed();
+    if (wakeup === null) return;
+    this.#wakeup?.[Symbol.dispose]();
+    this.#wakeup = wakeup;
+  }
+
+  #featureData(into: Uint8Array): number {
+    const { replyBytes, replyAt, replySize } = this.#connection;
+    const got = replySize - DeviceFeature.structSize;
+    if (got < 0 || got > into.length)
+      throw this.#connection.badReply(Command.DEVICE_FEATURE, `${replySize} bytes for ${into.length} of data`);
+    const start = replyAt + DeviceFeature.structSize;
+    into.set(replyBytes.subarray(start, start + got));
+    return got;
+  }
+
+  get dma(): ClientDmaSpace {
+    this.checkOpen();
+    return this.#dma;
+  }
+
+  on(listener: (event: DeviceEvent) => void): Disposable {
+    this.checkOpen();
+    const entry = { call: listener };
+    this.#listeners.add(entry);
+    if (this.#listeners.size === 1) this.#listenForEvents(true);
+    return {
+      [Symbol.dispose]: () => {
+        if (!this.#listeners.delete(entry) || this.#listeners.size > 0 || this.#closed) return;
+        this.#listenForEvents(false);
+      },
+    };
+  }
+
+  /** A server that has no ERR or REQ, or does not want to be asked, makes no such events. */
+  #listenForEvents(wanted: boolean): void {
+    if (this.#connection.lost !== null) return;
+    try {
+      this.#interrupts.setEvents(wanted);
+    } catch (error) {
+      if (!(error instanceof VfioError)) throw error;
+      this.#log.log('info', `${this.info.name}: no events 'error' and 'request': ${error.message}`);
+    }
+  }
+
+  #emit(event: DeviceEvent): void {
+    for (const entry of [...this.#listeners]) {
+      try {
+        entry.call(event);
+      } catch (error) {
+        this.#log.log('error', `${this.info.name}: a listener threw on '${event.kind}': ${String(error)}`);
+      }
+    }
+  }
+
+  #lost(reason: string): void {
+    this.#log.log('warn', `${this.info.name}: ${reason}`);
+    this.#release();
+    // Not from within the call that found out.
+    queueMicrotask(() => {
+      this.#emit({ kind: 'gone', reason });
+      this.#listeners.clear();
+    });
+  }
+
+  held(mapping: ClientMapping): void {
+    this.#mappings.add(mapping);
+  }
+
+  dropped(mapping: ClientMapping): void {
+    this.#mappings.delete(mapping);
+    if (this.#closed && this.#mappings.size === 0) this.#release();
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#listeners.clear();
+    if (this.#mappings.size === 0) this.#release();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  /** The end of the connection: the server closes the device, and all that was lent to it is free. Idempotent. */
+  #release(): void {
+    if (this.#released) return;
+    this.#released = true;
+    this.#connection[Symbol.dispose]();
+    this.#interrupts[Symbol.dispose]();
+    this.#wakeup?.[Symbol.dispose]();
+    this.#memory.clear();
+    for (const memory of this.#regionMemories.splice(0)) memory[Symbol.dispose]();
+  }
+}

@@ -1,0 +1,60 @@
+/** An interrupt line between this process and a server: the eventfd that the server has, and whose signals they are here. */
+import type { InterruptSink, InterruptSource } from '../abi/device.ts';
+import { VfioError } from '../base/errno.ts';
+import { EventFd } from '../sys/eventfd.ts';
+
+export class EventFdLine implements Disposable {
+  /** What the server gets a descriptor of. */
+  readonly fd: EventFd;
+  #release: (() => void) | null;
+
+  constructor(fd: EventFd, release: () => void) {
+    this.fd = fd;
+    this.#release = release;
+  }
+
+  /** The server has it no more. Idempotent. */
+  [Symbol.dispose](): void {
+    const release = this.#release;
+    this.#release = null;
+    release?.();
+  }
+}
+
+/** A line that ends at `sink`; null for none. Holds the sink until disposed. @throws VfioError EINVAL when it cannot be signalled */
+export function sinkLine(sink: InterruptSink | null, what: string): EventFdLine | null {
+  if (sink === null) return null;
+  if (sink instanceof EventFd) {
+    sink.get();
+    return new EventFdLine(sink, () => sink.put());
+  }
+  if (typeof sink.signal !== 'function' || typeof sink.get !== 'function' || typeof sink.put !== 'function') {
+    throw new VfioError('EINVAL', `${what} cannot be signalled`);
+  }
+  const fd = EventFd.create();
+  sink.get();
+  const listening = fd.listen(() => sink.signal());
+  return new EventFdLine(fd, () => {
+    // What has been signalled and not seen yet is not lost.
+    if (fd.read() !== null) sink.signal();
+    listening[Symbol.dispose]();
+    fd[Symbol.dispose]();
+    sink.put();
+  });
+}
+
+/** A line that starts at `source`; null for none. Listens until disposed. @throws VfioError EINVAL when it cannot be listened to */
+export function sourceLine(source: InterruptSource | null, what: string): EventFdLine | null {
+  if (source === null) return null;
+  if (source instanceof EventFd) {
+    source.get();
+    return new EventFdLine(source, () => source.put());
+  }
+  if (typeof source.listen !== 'function') throw new VfioError('EINVAL', `${what} cannot be listened to`);
+  const fd = EventFd.create();
+  const listening = source.listen(() => fd.signal());
+  return new EventFdLine(fd, () => {
+    listening[Symbol.dispose]();
+    fd[Symbol.dispose]();
+  });
+}

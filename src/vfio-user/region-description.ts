@@ -1,0 +1,98 @@
+/** What a server says of a region, as a device file of the kernel would say it. */
+import type { MappableArea, RegionInfo } from '../abi/device.ts';
+import { Bar, Config } from '../abi/pci.ts';
+import { RegionFlags, RegionIndex } from '../abi/vfio.ts';
+import { Command, HEADER_BYTES } from '../abi/vfio-user.ts';
+import { VfioError } from '../base/errno.ts';
+import type { OwnedFd } from '../sys/owned-fd.ts';
+import type { ClientConnection } from './client-connection.ts';
+import type { ClientRegionIo } from './client-region-io.ts';
+import { closeAll } from './frames.ts';
+import { decodeRegionInfo, encodeRegionInfoRequest, type RegionInfoReply } from './messages.ts';
+import { RegionMemory } from './region-memory.ts';
+
+/** Room for the capabilities of most regions: the descriptor comes only when all of them fit. */
+const USUAL_ARGSZ = 4096;
+/** A region of which more is to be told is not believed. */
+const MAX_ARGSZ = 65536;
+const PAGE = 4096;
+
+const { CAPS, MMAP } = RegionFlags;
+
+export interface RegionDescription {
+  readonly info: RegionInfo;
+  readonly memory: RegionMemory | null;
+}
+
+/**
+ * @param config  to look at a BAR's kind
+ * @throws VfioError EINVAL when the server has no such region
+ */
+export function describeRegion(connection: ClientConnection, config: ClientRegionIo, index: number): RegionDescription {
+  let reply = ask(connection, index, USUAL_ARGSZ);
+  if (reply.argsz > USUAL_ARGSZ) {
+    closeAll(connection.takeReplyFds());
+    if (reply.argsz > MAX_ARGSZ) throw connection.badReply(Command.DEVICE_GET_REGION_INFO, `${reply.argsz} bytes are to be told`);
+    reply = ask(connection, index, reply.argsz);
+  }
+  const fds = connection.takeReplyFds();
+  const { info, offset } = reply;
+  const areas = info.sparseAreas ?? [{ offset: 0, size: Math.ceil(info.size / PAGE) * PAGE }];
+  let fd: OwnedFd | undefined;
+  if ((info.flags & MMAP) !== 0) fd = fds.shift();
+  closeAll(fds);
+  const memory = fd === undefined ? null : new RegionMemory(fd, offset, areas);
+  return { info: memory === null ? withoutMemory(connection, config, info) : withoutWhole(info), memory };
+}
+
+function ask(connection: ClientConnection, index: number, argsz: number): RegionInfoReply {
+  const payload = encodeRegionInfoRequest(index, argsz);
+  connection.outBytes.set(payload, HEADER_BYTES);
+  const errno = connection.request(Command.DEVICE_GET_REGION_INFO, payload.length);
+  if (errno !== 0) throw connection.failure(errno, `GET_REGION_INFO of region ${index}`);
+  const { replyAt, replySize } = connection;
+  if (replySize < payload.length) throw connection.badReply(Command.DEVICE_GET_REGION_INFO, `${replySize} bytes`);
+  let reply: RegionInfoReply;
+  try {
+    reply = decodeRegionInfo(connection.replyBytes.subarray(replyAt, replyAt + replySize));
+  } catch (error) {
+    if (error instanceof VfioError) throw connection.badReply(Command.DEVICE_GET_REGION_INFO, error.message);
+    throw error;
+  }
+  if (reply.info.index !== index)
+    throw connection.badReply(Command.DEVICE_GET_REGION_INFO, `index ${reply.info.index} instead of ${index}`);
+  return reply;
+}
+
+/** Servers tell of one area that is everything; the kernel tells of areas only when they are not. */
+function withoutWhole(info: RegionInfo): RegionInfo {
+  const [area, more] = info.sparseAreas ?? [];
+  if (area === undefined || more !== undefined || area.offset !== 0 || area.size < info.size) return info;
+  const { sparseAreas: _, ...rest } = info;
+  return { ...rest, flags: withoutCaps(rest) };
+}
+
+function withoutCaps(info: RegionInfo): number {
+  const keeps = info.sparseAreas !== undefined || info.type !== undefined || info.msixMappable !== undefined;
+  return keeps ? info.flags : info.flags & ~CAPS;
+}
+
+/**
+ * Nothing is shared: a mapping is made of messages then, and can be had of every BAR that a device file would let map, which is memory of whole
+ * pages.
+ */
+function withoutMemory(connection: ClientConnection, config: ClientRegionIo, info: RegionInfo): RegionInfo {
+  const { sparseAreas: _, ...rest } = info;
+  const flags = withoutCaps(rest);
+  if (info.index >= RegionIndex.ROM || info.size < PAGE) return { ...rest, flags: flags & ~MMAP };
+  return { ...rest, flags: isIo(connection, config, info.index) ? flags & ~MMAP : flags | MMAP };
+}
+
+function isIo(connection: ClientConnection, config: ClientRegionIo, bar: number): boolean {
+  const at = Config.BASE_ADDRESS_0 + 4 * bar;
+  const errno = config.load(at, 4);
+  if (errno !== 0) throw config.failure(errno, 'reading', at, 4);
+  return (connection.reply.getUint32(config.loaded, true) & Bar.SPACE_IO) !== 0;
+}
+
+export type { MappableArea };
