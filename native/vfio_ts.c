@@ -405,11 +405,12 @@ static napi_value vt_ftruncate(napi_env env, napi_callback_info info) {
  * instruction goes on, and the fault is counted: the peer has lost what it took away, nobody else notices. The rest rather than a page, since
  * Linux limits the mappings of a process and a peer could have us use them all up.
  *
- * The handler calls mmap, munmap, sigaction and raise only. Its lock is safe: who holds it touches no guarded memory, so a thread never waits
+ * The handler calls mmap, sigaction and raise only. Its lock is safe: who holds it touches no guarded memory, so a thread never waits
  * for itself, and signals that somebody merely sent are not looked at.
  */
 static atomic_flag guard_lock = ATOMIC_FLAG_INIT;
 static struct mapping *guarded, *last_fault;
+static uint32_t guarded_count;
 static struct sigaction chained;
 static int guard_installed;
 
@@ -440,11 +441,6 @@ static int guard_mend(char *address, int broken_page) {
     last_fault = found;
     char *page = found->data + (size_t)(address - found->data) / found->page * found->page, *end = found->data + found->length;
     mended = replace(page, broken_page ? found->page : (size_t)(end - page));
-    if (!mended) {
-      /* No mapping is left to split this one with: give up all of it, which takes one and frees one. */
-      munmap(found->data, found->length);
-      mended = replace(found->data, found->length);
-    }
     if (mended) atomic_fetch_add(&found->faults, 1);
   }
   guard_leave();
@@ -470,8 +466,14 @@ static void on_bus_error(int signal, siginfo_t *info, void *context) {
   }
 }
 
-static void guard_add(struct mapping *mapping) {
+/* Whether there was room: no more than `limit` in the whole process. */
+static int guard_add(struct mapping *mapping, uint32_t limit) {
   guard_enter();
+  if (guarded_count >= limit) {
+    guard_leave();
+    return 0;
+  }
+  guarded_count++;
   if (!guard_installed) {
     struct sigaction action = {.sa_sigaction = on_bus_error, .sa_flags = SA_SIGINFO | SA_ONSTACK};
     guard_installed = sigaction(SIGBUS, &action, &chained) == 0;
@@ -481,11 +483,13 @@ static void guard_add(struct mapping *mapping) {
   if (guarded != NULL) guarded->guarded_link = &mapping->next_guarded;
   guarded = mapping;
   guard_leave();
+  return 1;
 }
 
 static void guard_remove(struct mapping *mapping) {
   guard_enter();
   if (last_fault == mapping) last_fault = NULL;
+  guarded_count--;
   *mapping->guarded_link = mapping->next_guarded;
   if (mapping->next_guarded != NULL) mapping->next_guarded->guarded_link = mapping->guarded_link;
   guard_leave();
@@ -502,18 +506,19 @@ static void mapping_free(struct mapping *mapping) {
 enum { MMAP_PRIVATE = 1, MMAP_GUARDED = 2 };
 
 /*
- * mmap(fd, offset, length, page, how): an ArrayBuffer over exactly these bytes of the file, or -errno. `page` is the file's page size, to which
- * the mapping extends on both sides. Always readable and writable: a store into an ArrayBuffer cannot fail, so a read-only mapping would be a
- * crash in waiting; a private one (1) keeps stores to itself. Guarded (2): see above. There is no finalizer: munmap is called by the owner,
- * never by the collector.
+ * mmap(fd, offset, length, page, how, limit): an ArrayBuffer over exactly these bytes of the file, or -errno. `page` is the file's page size, to
+ * which the mapping extends on both sides. Always readable and writable: a store into an ArrayBuffer cannot fail, so a read-only mapping would be
+ * a crash in waiting; a private one (1) keeps stores to itself. Guarded (2): see above, -ENOMEM when this process has `limit` of them. There is no
+ * finalizer: munmap is called by the owner, never by the collector.
  */
 static napi_value vt_mmap(napi_env env, napi_callback_info info) {
-  ARGS(5);
+  ARGS(6);
   I32(0, fd);
   I64(1, offset);
   I64(2, length);
   I64(3, page);
   I32(4, how);
+  U32(5, limit);
   if (offset < 0 || offset > 1LL << 60 || length <= 0 || length > 1LL << 46 || page < 4096 || page > 1LL << 40 || (page & (page - 1)) != 0) return number(env, -EINVAL);
   int64_t before = offset & (page - 1);
   size_t whole = (size_t)((before + length + page - 1) & -page);
@@ -530,7 +535,10 @@ static napi_value vt_mmap(napi_env env, napi_callback_info info) {
   *mapping = (struct mapping){.next = state->mappings, .link = &state->mappings, .data = data, .length = whole, .page = (size_t)page};
   if (mapping->next != NULL) mapping->next->link = &mapping->next;
   state->mappings = mapping;
-  if ((how & MMAP_GUARDED) != 0) guard_add(mapping);
+  if ((how & MMAP_GUARDED) != 0 && !guard_add(mapping, limit)) {
+    mapping_free(mapping);
+    return number(env, -ENOMEM);
+  }
 
   napi_value buffer;
   napi_status status = napi_create_external_arraybuffer(env, data + before, (size_t)length, NULL, NULL, &buffer);

@@ -54,10 +54,10 @@ describe('house: every function of the addon', () => {
     expect(sys.eventfdRead(999_999)).toBe(-9);
     expect(sys.eventfdWrite(999_999, 1, 0)).toBe(-9);
     expect(sys.ftruncate(999_999, 0)).toBe(-9);
-    expect(sys.mmap(999_999, 0, 4096, 4096, 0)).toBe(-9);
-    expect(sys.mmap(0, 0, 0, 4096, 0)).toBe(-22);
-    for (const page of [0, 1, 4095, 6000, 2 ** 62]) expect(sys.mmap(0, 0, 4096, page, 0), `${page}`).toBe(-22);
-    expect(sys.mmap(0, -4096, 4096, 4096, 0)).toBe(-22);
+    expect(sys.mmap(999_999, 0, 4096, 4096, 0, 9e4)).toBe(-9);
+    expect(sys.mmap(0, 0, 0, 4096, 0, 9e4)).toBe(-22);
+    for (const page of [0, 1, 4095, 6000, 2 ** 62]) expect(sys.mmap(0, 0, 4096, page, 0, 9e4), `${page}`).toBe(-22);
+    expect(sys.mmap(0, -4096, 4096, 4096, 0, 9e4)).toBe(-22);
     expect(sys.mappingFaults(new ArrayBuffer(4096))).toBe(-22);
     expect(sys.munmap(new ArrayBuffer(4096))).toBe(-22);
     expect(sys.watchStart(0, Sys.READABLE, 'no function' as never)).toBe(-22);

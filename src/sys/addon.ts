@@ -60,8 +60,8 @@ export interface Addon {
   eventfdWrite(fd: number, low: number, high: number): number;
   memfdCreate(name: string, flags: number): number;
   ftruncate(fd: number, length: number): number;
-  /** A writable mapping of at most 4 GiB, of a file whose pages have `page` bytes; `how` is a sum of MMAP_. */
-  mmap(fd: number, offset: number, length: number, page: number, how: number): ArrayBuffer | number;
+  /** A writable mapping of at most 4 GiB, of a file whose pages have `page` bytes; `how` is a sum of MMAP_, `limit` that of guarded ones. */
+  mmap(fd: number, offset: number, length: number, page: number, how: number, limit: number): ArrayBuffer | number;
   /** How often memory was put in place of pages that the file no longer had. */
   mappingFaults(buffer: ArrayBuffer): number;
   /** Detaches, then unmaps. */

@@ -224,7 +224,7 @@ describe('S2-27 the end of a process or thread that still listens', () => {
       const { Worker } = require('node:worker_threads'); const { readFileSync } = require('node:fs');
       const body = (end) => \`const m = { exports: {} }; process.dlopen(m, ${JSON.stringify(addonPath)}); const sys = m.exports;
         for (let i = 0; i < 3; i++) { const fd = sys.eventfd(i, 0o2004000); sys.watchStart(fd, 1, () => {}); if (i === 2) sys.watchStop(fd, 1); }
-        const fd = sys.memfdCreate('left-behind', 1); sys.ftruncate(fd, 4096); globalThis.kept = sys.mmap(fd, 0, 4096, 4096, 2); require('node:worker_threads').parentPort.postMessage(0); \${end}\`;
+        const fd = sys.memfdCreate('left-behind', 1); sys.ftruncate(fd, 4096); globalThis.kept = sys.mmap(fd, 0, 4096, 4096, 2, 9e4); require('node:worker_threads').parentPort.postMessage(0); \${end}\`;
       const run = (end, stop) => new Promise((resolve) => { const w = new Worker(body(end), { eval: true }); w.on('message', () => stop(w)); w.on('exit', resolve); });
       (async () => {
         for (let i = 0; i < 5; i++) { await run('process.exit(0)', () => {}); await run('setInterval(() => {}, 1000)', (w) => w.terminate()); }

@@ -1,5 +1,5 @@
 /** Memory in a memfd, mapped here: any process that is handed the descriptor sees the same bytes, without a copy. */
-import { fstatSync, statfsSync } from 'node:fs';
+import { fstatSync, readFileSync, statfsSync } from 'node:fs';
 import { Access, type DirectMemory, type MemoryAllocator, WINDOW_BYTES } from '../abi/memory.ts';
 import { checkIndex } from '../base/check.ts';
 import { Cleanup } from '../base/cleanup.ts';
@@ -22,6 +22,24 @@ export function wholePages(size: number, max: number): number {
   return Math.ceil(size / PAGE) * PAGE;
 }
 
+let foreignMappings: number | undefined;
+
+/**
+ * How many mappings of peers' files this process may have: each can become two when its peer truncates it, and when Linux allows no more
+ * mappings at all (vm.max_map_count), it is V8 that aborts the process.
+ */
+export function foreignMappingsMax(): number {
+  if (foreignMappings !== undefined) return foreignMappings;
+  let linux = 65530;
+  try {
+    linux = Number(readFileSync('/proc/sys/vm/max_map_count', 'utf8')) || linux;
+  } catch {
+    // Without /proc: Linux's default.
+  }
+  foreignMappings = Math.max(Math.min(Math.floor((linux - 8192) / 2), 2 ** 31), 256);
+  return foreignMappings;
+}
+
 export class MemfdMemory implements DirectMemory {
   readonly kind = 'direct';
   readonly size: number;
@@ -41,7 +59,7 @@ export class MemfdMemory implements DirectMemory {
     const windows: Uint8Array<ArrayBuffer>[] = [];
     for (let at = 0; at < size; at += WINDOW_BYTES) {
       const length = Math.min(WINDOW_BYTES, size - at);
-      const buffer = this.#sys.mmap(fd.number, offset + at, length, page, how);
+      const buffer = this.#sys.mmap(fd.number, offset + at, length, page, how, foreignMappingsMax());
       if (typeof buffer === 'number') throw sysError(buffer, `mapping ${length} bytes of memory`);
       undo.defer(() => this.#sys.munmap(buffer));
       windows.push(new Uint8Array(buffer));
@@ -85,7 +103,7 @@ export class MemfdMemory implements DirectMemory {
    *
    * @param offset where it starts in the file, `size` its length: bytes, both multiples of 4096   @param access what the peer allows
    * @throws VfioError EINVAL when misaligned, past the file's end, or not a file; EACCES or EPERM when the descriptor or a seal does not allow
-   *   `access`; ENOMEM when too large, or this process has as many mappings as Linux allows; ENODEV when it cannot be mapped
+   *   `access`; ENOMEM when too large, or this process has too many mappings of peers (`foreignMappingsMax`); ENODEV when it cannot be mapped
    */
   static fromFd(fd: OwnedFd, offset: number, size: number, access: Access = Access.READ_WRITE): MemfdMemory {
     using undo = new Cleanup();
