@@ -107,6 +107,71 @@ it('S2-21 whatever numbers come in, the answer is an errno or a result; an errno
   expect(sink.references).toBe(1);
 });
 
+it('S2-21 values of no sensible type get an errno too, at every door of a Device, and change nothing', () => {
+  const rig = new DeviceRig({ ...resettable, capabilities: [pcie({ flr: true }), msi(), pm()] });
+  const file = rig.open();
+  const mapping = file.region(0).map();
+  const memory = file.dma.allocate(4096);
+  const source = new FakeEventFd();
+  const bytes = new Uint8Array(8);
+  const doors: ((wrong: never) => unknown)[] = [
+    (wrong) => file.region(wrong),
+    (wrong) => file.irq(wrong),
+    (wrong) => file.setIrqs(wrong),
+    (wrong) => file.setIrqs({ index: 1, start: 0, count: 1, action: 'trigger', data: wrong }),
+    (wrong) => file.setIrqs({ index: 1, start: 0, count: 1, action: 'trigger', data: 'sinks', sinks: wrong }),
+    (wrong) => file.feature(wrong),
+    (wrong) => file.feature({ feature: 3, set: true, data: wrong }),
+    (wrong) => file.feature({ feature: 4, set: true, data: bytes, sinks: [wrong] }),
+    (wrong) => file.hotReset(wrong),
+    (wrong) => file.hotReset([wrong]),
+    (wrong) => file.ioeventfd(wrong),
+    (wrong) => file.ioeventfd({ region: wrong, offset: 0, size: 4, data: 0n, source }),
+    (wrong) => file.ioeventfd({ region: 0, offset: wrong, size: 4, data: 0n, source }),
+    (wrong) => file.ioeventfd({ region: 0, offset: 0, size: 4, data: wrong, source }),
+    (wrong) => file.ioeventfd({ region: 0, offset: 0, size: 4, data: 0n, source: wrong }),
+    (wrong) => file.dma.allocate(wrong),
+    (wrong) => file.dma.map(wrong),
+    (wrong) => file.dma.map({ iova: wrong, memory }),
+    (wrong) => file.dma.map({ iova: 0n, memory: wrong }),
+    (wrong) => file.dma.unmap(wrong, 4096n),
+    (wrong) => file.dma.dirty!.report(0n, 4096n, 4096n, wrong),
+    (wrong) => file.dma.dirty!.unmap(0n, 4096n, 4096n, wrong),
+    (wrong) => mapping.read32(wrong),
+    (wrong) => mapping.write16(wrong, 0),
+    (wrong) => mapping.write16(0, wrong),
+    (wrong) => mapping.write64(0, wrong),
+    ...[0, 3, 7].flatMap((index) => {
+      const region = file.region(index);
+      return [
+        (wrong: never) => region.read(wrong, bytes),
+        (wrong: never) => region.write(0, wrong),
+        (wrong: never) => region.read8(wrong),
+        (wrong: never) => region.read64(wrong),
+        (wrong: never) => region.write32(wrong, 0),
+        (wrong: never) => region.write8(0, wrong),
+        (wrong: never) => region.write16(0, wrong),
+        (wrong: never) => region.write32(0, wrong),
+        (wrong: never) => region.write64(0, wrong),
+        (wrong: never) => region.map(wrong, 4096),
+      ];
+    }),
+  ];
+  const config = [...rig.fn.config.bytes];
+  for (const [i, door] of doors.entries()) {
+    for (const wrong of [null, Symbol('wrong'), 'x'.repeat(2 ** 20), true, {}, () => 0, -1n, 2n ** 64n]) {
+      expect(
+        errnoOfCall(() => door(wrong as never)),
+        `door ${i}: ${String(wrong).slice(0, 20)}`,
+      ).not.toBe(null);
+    }
+  }
+  expect([...rig.fn.config.bytes]).toEqual(config);
+  const { interrupts, ioeventfds } = rig.device.openState;
+  expect([interrupts.type, ioeventfds.count, rig.device.power.engaged, file.mappings, memory.references]).toEqual(['none', 0, false, 1, 1]);
+  expect([source.references, [...rig.container.mappings()], rig.model.accesses]).toEqual([1, [], []]);
+});
+
 it('S2-21 a mapping takes any numbers', () => {
   const rig = new DeviceRig(plain);
   const mapping = rig.open().region(0).map(0x1000, 0x2000);

@@ -7,6 +7,7 @@
 import type { FeatureRequest } from '../../abi/device.ts';
 import { Feature, FeatureFlags } from '../../abi/vfio.ts';
 import { VfioError } from '../../base/errno.ts';
+import { sinkAt } from '../interrupts/interrupt-request.ts';
 import { exportDmaBuf } from './dma-buf.ts';
 import type { VfioPciDevice } from './pci-device.ts';
 
@@ -40,8 +41,8 @@ const features: ReadonlyMap<number, FeatureRow> = new Map<number, FeatureRow>([
       op: 'set',
       minSize: 8,
       run: (device, { sinks }) => {
-        const wakeup = sinks?.[0];
-        if (wakeup == null) throw new VfioError('EINVAL', `${device.bdf}: LOW_POWER_ENTRY_WITH_WAKEUP needs an eventfd to signal`);
+        const wakeup = sinkAt(device.bdf, sinks ?? [], 0);
+        if (wakeup === null) throw new VfioError('EINVAL', `${device.bdf}: LOW_POWER_ENTRY_WITH_WAKEUP needs an eventfd to signal`);
         device.power.enterLowPower(wakeup);
         return 0;
       },
@@ -68,8 +69,9 @@ const features: ReadonlyMap<number, FeatureRow> = new Map<number, FeatureRow>([
  * not have, no operation at all, or data too short
  */
 export function deviceFeature(device: VfioPciDevice, request: FeatureRequest): number {
-  const { feature, data } = request;
   const { bdf } = device;
+  if (typeof request !== 'object' || request === null) throw new VfioError('EINVAL', `${bdf}: FEATURE without a request`);
+  const { feature, data } = request;
   const probe = request.probe === true;
   const get = request.get === true;
   const set = request.set === true;

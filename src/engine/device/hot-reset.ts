@@ -59,7 +59,7 @@ export function checkHotReset(device: VfioPciDevice, count: number): void {
  * EBUSY when one of the devices is being reset; EAGAIN when somebody holds the device lock of one
  */
 export function hotReset(device: VfioPciDevice, groups: readonly OwnedGroup[], ctx: EngineContext): void {
-  checkHotReset(device, groups.length);
+  checkHotReset(device, Array.isArray(groups) ? groups.length : 0);
   const members = membersOrEnodev(device);
   const set = deviceSet(device);
   for (const fn of members) {
@@ -70,7 +70,7 @@ export function hotReset(device: VfioPciDevice, groups: readonly OwnedGroup[], c
     }
   }
   for (const { fn } of set) {
-    if (!groups.some(({ group }) => group !== null && group.id === fn.group?.id)) {
+    if (!groups.some((file) => file?.group != null && file.group.id === fn.group?.id)) {
       throw new VfioError('EINVAL', `hot reset of ${device.bdf} would hit ${fn.bdf} of group ${fn.group?.id}, which was not given`, {
         culprits: [{ bdf: fn.bdf, driver: fn.driver, why: 'it would be reset too', fix: `open group ${fn.group?.id} and pass it` }],
       });

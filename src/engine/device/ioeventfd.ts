@@ -60,6 +60,7 @@ export class Ioeventfds {
    */
   set(request: IoeventfdRequest): void {
     const { bdf, msix } = this.#target;
+    if (typeof request !== 'object' || request === null) throw new VfioError('EINVAL', `${bdf}: IOEVENTFD without a request`);
     const { offset, size, data, source } = request;
     checkU64(data, 'data of the ioeventfd');
     if (size !== 1 && size !== 2 && size !== 4 && size !== 8) {
@@ -75,6 +76,9 @@ export class Ioeventfds {
     }
     if (size === 8) throw new VfioError('EINVAL', 'an ioeventfd cannot write 8 bytes', { fix: 'Use two of 4 bytes.' });
     const at = this.#all.findIndex((e) => e.bar === bar && e.offset === offset && e.size === size && e.data === data);
+    if (source !== null && typeof source?.listen !== 'function') {
+      throw new VfioError('EINVAL', `${bdf}: the source of the ioeventfd cannot be listened to`);
+    }
     if (source === null) {
       if (at < 0) throw new VfioError('ENODEV', `${bdf}: no such ioeventfd at ${hex(offset)} of BAR ${bar}`);
       const [removed] = this.#all.splice(at, 1);

@@ -91,6 +91,18 @@ it('B.10 WITH_WAKEUP: without a descriptor EINVAL', () => {
   expect(rig.device.power.engaged).toBe(false);
 });
 
+it('B.10 WITH_WAKEUP: with one that is closed EBADF, and low power was not entered', () => {
+  const rig = new DeviceRig(sleepy);
+  const file = rig.open();
+  const closed = new FakeEventFd();
+  closed.put();
+  expect(errnoOfCall(() => entryWithWakeup(file, closed))).toBe('EBADF');
+  expect([rig.device.power.engaged, rig.device.power.state]).toEqual([false, 'D0']);
+  file.region(0).map().read32(0);
+  entry(file);
+  expect(rig.device.power.state).toBe('D3hot');
+});
+
 it('B.10 WITH_WAKEUP: a wake-up from outside signals it; without one the device goes back to sleep', () => {
   const rig = new DeviceRig(sleepy);
   const file = rig.open();

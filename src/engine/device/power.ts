@@ -74,14 +74,14 @@ export class DevicePower {
   /**
    * LOW_POWER_ENTRY, with `wakeup` LOW_POWER_ENTRY_WITH_WAKEUP. The device goes to sleep when the call that asked is over: see `settle`.
    *
-   * @throws VfioError EINVAL when low power was asked for already
+   * @throws VfioError EINVAL when low power was asked for already; what `wakeup.get` throws, EBADF for one that is closed
    */
   enterLowPower(wakeup: InterruptSink | null): void {
     if (this.engaged) {
       throw new VfioError('EINVAL', `${this.#bdf} is in low power already`, { fix: 'LOW_POWER_EXIT first.' });
     }
-    this.engaged = true;
     this.#wakeup = wakeup === null ? null : wakeup.get();
+    this.engaged = true;
     this.#hooks.changed();
   }
 

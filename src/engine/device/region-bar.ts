@@ -45,11 +45,12 @@ export class BarRegion extends FileRegion {
     this.#windows = plain ? this.#host.barMemory(info.index).windows : null;
   }
 
-  /** Whether an aligned access of `width` bytes can go straight to the function. False also for offsets that are no integers. */
+  /** Whether an aligned access of `width` bytes can go straight to the function. False also for offsets that are no integers, or no numbers. */
   #straight(offset: number, width: number): boolean {
     return (
       !this.device.slow &&
       !this.file.closed &&
+      typeof offset === 'number' &&
       offset >>> 0 === offset &&
       (offset & (width - 1)) === 0 &&
       offset + width <= this.#size &&
@@ -75,17 +76,17 @@ export class BarRegion extends FileRegion {
   }
 
   override write8(offset: number, value: number): void {
-    if ((value & 0xff) === value && this.#straight(offset, 1)) this.#host.write(this.#bar, offset, 1, value);
+    if (typeof value === 'number' && (value & 0xff) === value && this.#straight(offset, 1)) this.#host.write(this.#bar, offset, 1, value);
     else this.writeRegister(offset, 1, value);
   }
 
   override write16(offset: number, value: number): void {
-    if ((value & 0xffff) === value && this.#straight(offset, 2)) this.#host.write(this.#bar, offset, 2, value);
+    if (typeof value === 'number' && (value & 0xffff) === value && this.#straight(offset, 2)) this.#host.write(this.#bar, offset, 2, value);
     else this.writeRegister(offset, 2, value);
   }
 
   override write32(offset: number, value: number): void {
-    if (value >>> 0 === value && this.#straight(offset, 4)) this.#host.write(this.#bar, offset, 4, value);
+    if (typeof value === 'number' && value >>> 0 === value && this.#straight(offset, 4)) this.#host.write(this.#bar, offset, 4, value);
     else this.writeRegister(offset, 4, value);
   }
 
@@ -181,7 +182,7 @@ export class BarRegion extends FileRegion {
    * @param offset  multiple of the page size  @param size  bytes, rounded up to whole pages
    * @see vfio_pci_core_mmap()
    */
-  override map(offset = 0, size = this.#size - offset): RegionMapping {
+  override map(offset = 0, size?: number): RegionMapping {
     this.file.checkLive();
     const { pageSize } = this.device.ctx;
     const whole = Math.ceil(this.#size / pageSize) * pageSize;
@@ -193,9 +194,10 @@ export class BarRegion extends FileRegion {
     if (!Number.isSafeInteger(offset) || offset < 0 || offset % pageSize !== 0) {
       throw new VfioError('EINVAL', `${this.name}: map offset ${String(offset)} is not a multiple of ${pageSize}`);
     }
-    const length = Math.ceil(size / pageSize) * pageSize;
-    if (!Number.isSafeInteger(size) || size <= 0 || offset + length > whole) {
-      throw new VfioError('EINVAL', `${this.name}: cannot map ${String(size)} bytes at ${hex(offset)} of ${hex(whole)}`);
+    const wanted = size ?? this.#size - offset;
+    const length = Number.isSafeInteger(wanted) ? Math.ceil(wanted / pageSize) * pageSize : 0;
+    if (length <= 0 || offset + length > whole) {
+      throw new VfioError('EINVAL', `${this.name}: cannot map ${String(wanted)} bytes at ${hex(offset)} of ${hex(whole)}`);
     }
     return new BarMapping(this.file, this.info.index, offset, length, this.#windows !== null);
   }

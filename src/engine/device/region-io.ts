@@ -113,6 +113,10 @@ export abstract class FileRegion implements Region {
 
   #through(width: 1 | 2 | 4 | 8, offset: number, value: number | null): number {
     const { size } = this.info;
+    if (typeof offset !== 'number') {
+      this.file.checkLive();
+      this.#checkOffset(offset);
+    }
     if (offset < size && offset + width > size && this.info.index !== RegionIndex.CONFIG) {
       this.file.checkLive();
       throw new VfioError('EINVAL', `${this.name}: ${width} bytes at ${hex(offset)} reach past its ${hex(size)} bytes`);
@@ -197,7 +201,7 @@ export function checkBuffer(buffer: Uint8Array): void {
 
 /** @throws VfioError EINVAL when `value` is no unsigned integer of `width` bytes */
 export function checkRegisterValue(width: Width, value: number): void {
-  const fits = width === 4 ? value >>> 0 : width === 2 ? value & 0xffff : value & 0xff;
+  const fits = typeof value !== 'number' ? -1 : width === 4 ? value >>> 0 : width === 2 ? value & 0xffff : value & 0xff;
   if (fits !== value) throw new VfioError('EINVAL', `value ${String(value)} does not fit ${width} bytes`);
 }
 

@@ -50,6 +50,7 @@ export class BarMapping implements RegionMapping {
     return (
       !this.#device.slow &&
       this.#mapped &&
+      typeof offset === 'number' &&
       offset >>> 0 === offset &&
       (offset & (width - 1)) === 0 &&
       offset + width <= this.#backed &&
@@ -77,17 +78,20 @@ export class BarMapping implements RegionMapping {
   }
 
   write8(offset: number, value: number): void {
-    if ((value & 0xff) === value && this.#straight(offset, 1)) this.#host.write(this.#bar, this.#offset + offset, 1, value);
+    if (typeof value === 'number' && (value & 0xff) === value && this.#straight(offset, 1))
+      this.#host.write(this.#bar, this.#offset + offset, 1, value);
     else this.#slowWrite(offset, 1, value);
   }
 
   write16(offset: number, value: number): void {
-    if ((value & 0xffff) === value && this.#straight(offset, 2)) this.#host.write(this.#bar, this.#offset + offset, 2, value);
+    if (typeof value === 'number' && (value & 0xffff) === value && this.#straight(offset, 2))
+      this.#host.write(this.#bar, this.#offset + offset, 2, value);
     else this.#slowWrite(offset, 2, value);
   }
 
   write32(offset: number, value: number): void {
-    if (value >>> 0 === value && this.#straight(offset, 4)) this.#host.write(this.#bar, this.#offset + offset, 4, value);
+    if (typeof value === 'number' && value >>> 0 === value && this.#straight(offset, 4))
+      this.#host.write(this.#bar, this.#offset + offset, 4, value);
     else this.#slowWrite(offset, 4, value);
   }
 

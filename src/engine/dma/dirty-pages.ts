@@ -28,6 +28,7 @@ export interface DirtyBitmap {
  * @throws VfioError EINVAL for no pages, no bitmap, one of more than 256 MiB, or one too small
  */
 export function verifyBitmapSize(rangeSize: bigint, bitmap: DirtyBitmap): void {
+  if (!(bitmap?.data instanceof Uint8Array)) throw new VfioError('EFAULT', 'the dirty bitmap is not a Uint8Array');
   checkU64(bitmap.pageSize, 'bitmap page size');
   const size = checkU64(bitmap.size ?? BigInt(bitmap.data.length), 'bitmap size');
   if (bitmap.pageSize === 0n) throw new VfioError('EINVAL', "the bitmap's page size is 0");

@@ -151,6 +151,7 @@ export class Type1 {
    */
   mapMemory(request: MapMemory): void {
     const { process, memory } = request;
+    if (typeof memory?.get !== 'function') throw new VfioError('EFAULT', 'what is to be mapped is no Memory');
     const iova = checkU64(request.iova, 'iova');
     const offset = checkBytes(request.offset ?? 0, 'offset');
     const bytes = checkBytes(request.size ?? memory.size - offset, 'size');
