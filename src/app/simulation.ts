@@ -10,8 +10,10 @@ import { Cleanup } from '../base/cleanup.ts';
 import type { Clock } from '../base/clock.ts';
 import { VfioError } from '../base/errno.ts';
 import type { Logger } from '../base/log.ts';
+import type { DeviceFile } from '../engine/device/device-file.ts';
+import type { Process } from '../engine/dma/process.ts';
 import { VFIO_PCI } from '../engine/machine/binding.ts';
-import { Machine } from '../engine/machine/machine.ts';
+import { Machine, type MachineOptions } from '../engine/machine/machine.ts';
 import type { FunctionSpec, MachineSpec } from '../engine/machine/machine-spec.ts';
 import { models } from '../models/registry.ts';
 import type { DeviceModel } from '../pci/declaration.ts';
@@ -83,29 +85,49 @@ export function machineAround(model: DeviceModel): { readonly spec: MachineSpec;
   };
 }
 
-/** @throws VfioError EINVAL for a declaration that is no device, and whatever binding and opening throw */
-export function simulate(model: DeviceModel, options: SimulationOptions = {}): Simulation {
+/** A machine around `model`, with the model's device bound to vfio-pci. Dispose `owns` to switch it off. @throws VfioError EINVAL for a declaration that is no device */
+export function startMachine(
+  { spec, bdf }: ReturnType<typeof machineAround>,
+  options: SimulationOptions & Pick<MachineOptions, 'params'>,
+): { readonly machine: Machine; readonly owns: Disposable } {
   const log = options.log ?? stderrLogger;
-  const { spec, bdf } = machineAround(model);
   using undo = new Cleanup();
   const machine = undo.use(
     new Machine(spec, {
       allocate: options.allocate ?? allocator(log),
       log,
       ...(options.clock === undefined ? {} : { clock: options.clock }),
+      ...(options.params === undefined ? {} : { params: options.params }),
     }),
   );
   const fn = machine.function(bdf);
   // Before the machine is switched off: a device that nobody holds goes quietly.
   undo.defer(() => void (fn.driver !== null && machine.unbind(bdf)));
   if (fn.probeError !== null) throw fn.probeError;
-  const container = machine.openContainer();
+  return { machine, owns: undo.move() };
+}
+
+/** Container, group and device, opened as a program on Linux opens them; dispose `owns` after the device. @throws VfioError what opening throws */
+export function openThrough(machine: Machine, bdf: string, process?: Process): { readonly device: DeviceFile; readonly owns: Disposable } {
+  using undo = new Cleanup();
+  const container = machine.openContainer(process);
   undo.defer(() => container.close());
-  const group = undo.use(machine.openGroup(fn.group!.id));
+  const group = undo.use(machine.openGroup(machine.function(bdf).group!.id, process));
   group.setContainer(container);
   container.setIommu(Extension.TYPE1v2_IOMMU);
   const device = group.openDevice(bdf);
-  return { machine, bdf, device, owns: undo.move() };
+  return { device, owns: undo.move() };
+}
+
+/** @throws VfioError EINVAL for a declaration that is no device, and whatever binding and opening throw */
+export function simulate(model: DeviceModel, options: SimulationOptions = {}): Simulation {
+  const around = machineAround(model);
+  using undo = new Cleanup();
+  const { machine, owns } = startMachine(around, options);
+  undo.use(owns);
+  const opened = openThrough(machine, around.bdf);
+  undo.use(opened.owns);
+  return { machine, bdf: around.bdf, device: opened.device, owns: undo.move() };
 }
 
 /** Memory that a later transport can share; plain memory where the addon cannot be built. */
