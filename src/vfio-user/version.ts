@@ -80,7 +80,7 @@ export function formatCapabilities(capabilities: Partial<Capabilities>): string 
       pgsizes: pgsizes === undefined ? undefined : Number(pgsizes & EXACT),
       migration: migration == null ? undefined : { pgsize: migration.pgsize, max_bitmap_size: migration.maxBitmapSize },
       twin_socket: twinSocket == null ? undefined : { supported: twinSocket.supported, fd_index: twinSocket.fdIndex },
-      write_multiple: writeMultiple,
+      write_multiple: writeMultiple === true ? true : undefined,
     },
   });
 }
@@ -136,9 +136,7 @@ export interface Offer {
  * @throws VfioError EINVAL for another major version, or page sizes of which the device has none
  */
 export function negotiate(client: VersionMessage, offer: Offer): VersionMessage {
-  if (client.major !== VERSION_MAJOR) {
-    throw invalid(`version ${client.major}.${client.minor} is not one we speak, which is ${VERSION_MAJOR}.${VERSION_MINOR}`);
-  }
+  checkMajor(client);
   const asked = client.capabilities;
   const pgsizes = offer.pgsizes & asked.pgsizes & ~4095n;
   if (pgsizes === 0n) throw invalid(`page sizes 0x${asked.pgsizes.toString(16)}: the device has 0x${offer.pgsizes.toString(16)}`);
@@ -156,6 +154,11 @@ export function negotiate(client: VersionMessage, offer: Offer): VersionMessage 
       writeMultiple: asked.writeMultiple,
     },
   };
+}
+
+/** Before the device is touched for such a client. @throws VfioError EINVAL for another major version */
+export function checkMajor({ major, minor }: VersionMessage): void {
+  if (major !== VERSION_MAJOR) throw invalid(`version ${major}.${minor} is not one we speak, which is ${VERSION_MAJOR}.${VERSION_MINOR}`);
 }
 
 function invalid(what: string, cause?: unknown): VfioError {

@@ -1,0 +1,116 @@
+/**
+ * Files that one peer has handed over as memory. Peers map many ranges of few files, each time with another descriptor, and Linux allows a process
+ * about 65000 mappings: so a file is mapped once, whole, and its descriptor kept once, for as long as any range of it is in use.
+ */
+import { fstatSync } from 'node:fs';
+import { Access } from '../abi/memory.ts';
+import { Cleanup } from '../base/cleanup.ts';
+import { VfioError } from '../base/errno.ts';
+import { MEMFD_MAX_BYTES, MemfdMemory } from './memfd.ts';
+import type { OwnedFd } from './owned-fd.ts';
+
+const PAGE = 4096;
+
+interface Mapped {
+  readonly file: number;
+  /** Where in the file the memory starts. */
+  readonly start: number;
+  readonly memory: MemfdMemory;
+  readonly writable: boolean;
+}
+
+/** A range of a file, as memory that is referenced by nobody yet when it is fresh: map it, then call `settle`. */
+export interface FileRange {
+  readonly memory: MemfdMemory;
+  readonly offset: number;
+  /** The same number for the same file, for as long as any of it is mapped. */
+  readonly file: number;
+}
+
+export class PeerFiles {
+  readonly #maxBytes: number;
+  /** By device and inode; those whose memory is gone are swept out now and then. */
+  readonly #files = new Map<string, Mapped[]>();
+  #nextFile = 1;
+  #sweepAt = 64;
+  /** Mapped at most: what is gone since the last sweep is still in it. */
+  #bytes = 0;
+  #fresh: MemfdMemory | null = null;
+
+  /** @param maxBytes of address space that the peer's files may take here together */
+  constructor(maxBytes: number) {
+    this.#maxBytes = maxBytes;
+  }
+
+  /** Files known, also those that are not mapped any more: for tests. */
+  get known(): number {
+    return this.#files.size;
+  }
+
+  /**
+   * Bytes [offset, offset + size) of the file behind `fd`, which is taken over. Call `settle` once whoever maps it holds it, or does not want it.
+   *
+   * @throws VfioError EINVAL misaligned, past the file's end, or no file with a size; EACCES when the descriptor does not allow `access`; ENOMEM over
+   * the limit; ENODEV when it cannot be mapped
+   */
+  range(fd: OwnedFd, offset: number, size: number, access: Access): FileRange {
+    using undo = new Cleanup();
+    undo.use(fd);
+    const { dev, ino, size: length } = fstatSync(fd.number);
+    const key = `${dev}:${ino}`;
+    const writable = (access & Access.WRITE) !== 0;
+    const known = this.#files.get(key);
+    const first = known?.find(({ memory }) => memory.references > 0);
+    if (known !== undefined) {
+      for (const each of known) {
+        if (each.memory.references === 0 || (writable && !each.writable)) continue;
+        if (offset >= each.start && offset + size <= each.start + each.memory.size) {
+          return { memory: each.memory, offset: offset - each.start, file: each.file };
+        }
+      }
+    }
+    const whole = Math.floor(length / PAGE) * PAGE;
+    const all = whole <= MEMFD_MAX_BYTES && offset + size <= whole;
+    this.#checkLimit(all ? whole : size);
+    undo.move();
+    const memory = MemfdMemory.fromFd(fd, all ? 0 : offset, all ? whole : size, writable ? Access.READ_WRITE : Access.READ);
+    const made: Mapped = { file: first?.file ?? this.#nextFile++, start: all ? 0 : offset, memory, writable };
+    const live = known?.filter((each) => each.memory.references > 0) ?? [];
+    this.#files.set(key, [...live, made]);
+    this.#fresh = memory;
+    return { memory, offset: offset - made.start, file: made.file };
+  }
+
+  /** The number that `range` gave this file, 0 when none of it is mapped. */
+  identify(fd: OwnedFd): number {
+    const { dev, ino } = fstatSync(fd.number);
+    return this.#files.get(`${dev}:${ino}`)?.find(({ memory }) => memory.references > 0)?.file ?? 0;
+  }
+
+  /** Let go of what the last `range` made: from now on it is there for as long as somebody has it mapped. */
+  settle(): void {
+    const fresh = this.#fresh;
+    this.#fresh = null;
+    fresh?.[Symbol.dispose]();
+  }
+
+  /** What was let go is noticed only when it matters, so that the usual map costs one addition. */
+  #checkLimit(bytes: number): void {
+    if (this.#files.size >= this.#sweepAt || this.#bytes + bytes > this.#maxBytes) this.#sweep();
+    if (this.#bytes + bytes > this.#maxBytes) {
+      const text = `the peer's files would take ${this.#bytes + bytes} bytes of address space; it may have ${this.#maxBytes}`;
+      throw new VfioError('ENOMEM', text);
+    }
+    this.#bytes += bytes;
+  }
+
+  #sweep(): void {
+    this.#bytes = 0;
+    for (const [key, mapped] of this.#files) {
+      const live = mapped.filter(({ memory }) => memory.references > 0);
+      for (const { memory } of live) this.#bytes += memory.size;
+      if (live.length === 0) this.#files.delete(key);
+    }
+    this.#sweepAt = 2 * this.#files.size + 64;
+  }
+}

@@ -1,0 +1,315 @@
+/**
+ * The server's own commands: DMA_READ and DMA_WRITE, by which a model reaches memory that the client has not shared. Nothing here waits: transfers
+ * are cut into messages, so many of which are under way at a time, and each transfer's promise settles when its last reply is there. The
+ * client's own requests are served meanwhile.
+ */
+import { Command, DmaAccess, HEADER_BYTES, Header, HeaderFlags } from '../abi/vfio-user.ts';
+import { hex, U64_MAX } from '../base/check.ts';
+import type { Clock } from '../base/clock.ts';
+import { VfioError } from '../base/errno.ts';
+import { DMA_FIXED_BYTES, type DmaLayout, dataAt, layoutOfReadReply } from './dma-layout.ts';
+import type { FrameWriter } from './frame-writer.ts';
+import type { FrameReader } from './frames.ts';
+import { putHeader, replyError } from './messages.ts';
+
+/** Messages under way at one time, and bytes of data in those that were not sent yet. */
+const WINDOW = 64;
+const WINDOW_BYTES = 4 * 2 ** 20;
+/** Replies that never came: so many ids are remembered, so that a late reply is not taken for another's. With more, the client is broken. */
+const LATE_MAX = 256;
+
+interface Transfer {
+  readonly write: boolean;
+  readonly address: bigint;
+  readonly buffer: Uint8Array;
+  /** Bytes that messages were made for, and bytes that replies came for. */
+  started: number;
+  finished: number;
+  error: VfioError | null;
+  readonly resolve: () => void;
+  readonly reject: (error: VfioError) => void;
+}
+
+interface Pending {
+  readonly transfer: Transfer;
+  readonly start: number;
+  readonly count: number;
+  readonly layout: DmaLayout;
+  readonly sentNs: number;
+}
+
+export interface DmaCommandsOptions {
+  readonly writer: FrameWriter;
+  readonly clock: Clock;
+  /** Bytes of data in one message at most: what the client takes. */
+  readonly maxDataBytes: number;
+  /** Ask by a write of no bytes before the first transfer. Without: the specification's layout, until a reply shows otherwise. */
+  readonly askLayout: boolean;
+  /** Something was put into the writer: send it when you are done with what you do. */
+  readonly onQueued: () => void;
+}
+
+export class DmaCommands {
+  readonly #writer: FrameWriter;
+  readonly #clock: Clock;
+  readonly #maxData: number;
+  readonly #onQueued: () => void;
+  readonly #pending = new Map<number, Pending>();
+  readonly #late = new Set<number>();
+  /** Transfers that still have messages to make, in order. */
+  #queue: Transfer[] = [];
+  #layout: DmaLayout = 'spec';
+  /** 'ask' before the first transfer, 'asked' while the answer is awaited; 'guess' while no reply has shown anything. */
+  #state: 'ask' | 'asked' | 'guess' | 'known';
+  #askId = -1;
+  #askedNs = 0;
+  #nextId = 0;
+  #pendingBytes = 0;
+  #failed: VfioError | null = null;
+
+  constructor(options: DmaCommandsOptions) {
+    this.#writer = options.writer;
+    this.#clock = options.clock;
+    this.#maxData = options.maxDataBytes;
+    this.#state = options.askLayout ? 'ask' : 'guess';
+    this.#onQueued = options.onQueued;
+  }
+
+  /** In use now: for tests and logs. */
+  get layout(): DmaLayout {
+    return this.#layout;
+  }
+
+  /** Replies that are awaited. */
+  get underWay(): number {
+    return this.#pending.size + (this.#state === 'asked' ? 1 : 0);
+  }
+
+  /** When the oldest of them was sent, null when there is none. */
+  get oldestNs(): number | null {
+    if (this.#state === 'asked') return this.#askedNs;
+    for (const { sentNs } of this.#pending.values()) return sentNs;
+    return null;
+  }
+
+  /** @throws VfioError (rejects) what the client answered; ETIMEDOUT; ENODEV when it is gone; EPROTO for an answer that is none */
+  read(address: bigint, into: Uint8Array): Promise<void> {
+    return this.#start(false, address, into);
+  }
+
+  /** `from` must stay as it is until the promise settles. @throws VfioError (rejects) as `read` */
+  write(address: bigint, from: Uint8Array): Promise<void> {
+    return this.#start(true, address, from);
+  }
+
+  #start(write: boolean, address: bigint, buffer: Uint8Array): Promise<void> {
+    if (this.#failed !== null) return Promise.reject(this.#failed);
+    if (address < 0n || address + BigInt(buffer.length) > U64_MAX + 1n) {
+      return Promise.reject(new VfioError('EOVERFLOW', `DMA at ${hex(address)} goes past the last 64-bit address`));
+    }
+    if (buffer.length === 0) return Promise.resolve();
+    return new Promise((resolve, reject) => {
+      this.#queue.push({ write, address, buffer, started: 0, finished: 0, error: null, resolve, reject });
+      this.#onQueued();
+    });
+  }
+
+  /** Make as many messages as may be under way. Call when nobody is building a message in the writer. */
+  pump(): void {
+    if (this.#queue.length === 0 || this.#failed !== null || this.#state === 'asked') return;
+    if (this.#state === 'ask') {
+      this.#ask();
+      return;
+    }
+    let at = 0;
+    while (at < this.#queue.length && this.#mayStart()) {
+      const transfer = this.#queue[at]!;
+      if (transfer.error === null && transfer.started < transfer.buffer.length) this.#send(transfer);
+      if (transfer.error !== null || transfer.started === transfer.buffer.length) at++;
+    }
+    if (at > 0) this.#queue = this.#queue.slice(at);
+  }
+
+  #mayStart(): boolean {
+    return this.#pending.size < WINDOW && (this.#pendingBytes < WINDOW_BYTES || this.#pending.size === 0) && !this.#writer.blocked;
+  }
+
+  #freeId(): number {
+    do this.#nextId = (this.#nextId + 1) & 0xffff;
+    while (this.#pending.has(this.#nextId) || this.#late.has(this.#nextId) || (this.#state === 'asked' && this.#nextId === this.#askId));
+    return this.#nextId;
+  }
+
+  #send(transfer: Transfer): void {
+    const { write, address, buffer, started } = transfer;
+    const layout = this.#layout;
+    const count = Math.min(this.#maxData, buffer.length - started);
+    const id = this.#freeId();
+    const size = DMA_FIXED_BYTES + (write ? count : 0);
+    const at = this.#writer.begin(size);
+    const { view, bytes } = this.#writer;
+    putHeader(view, at, id, write ? Command.DMA_WRITE : Command.DMA_READ, size, HeaderFlags.COMMAND);
+    DmaAccess.address.set(view, at + HEADER_BYTES, address + BigInt(started));
+    view.setUint32(at + HEADER_BYTES + 8, count, true);
+    view.setUint32(at + HEADER_BYTES + 12, 0, true);
+    if (write) {
+      const data = at + dataAt(layout);
+      bytes.set(buffer.subarray(started, started + count), data);
+      if (layout === 'qemu') view.setUint32(data + count, 0, true);
+    }
+    this.#writer.commit(size);
+    this.#pending.set(id, { transfer, start: started, count, layout, sentNs: this.#clock.nowNs() });
+    this.#pendingBytes += count;
+    transfer.started += count;
+  }
+
+  /** A write of no bytes touches nothing, and QEMU answers it with a header alone. */
+  #ask(): void {
+    this.#state = 'asked';
+    this.#askId = this.#freeId();
+    this.#askedNs = this.#clock.nowNs();
+    const at = this.#writer.begin(DMA_FIXED_BYTES);
+    const { view } = this.#writer;
+    putHeader(view, at, this.#askId, Command.DMA_WRITE, DMA_FIXED_BYTES, HeaderFlags.COMMAND);
+    DmaAccess.address.set(view, at + HEADER_BYTES, this.#queue[0]!.address);
+    DmaAccess.count.set(view, at + HEADER_BYTES, 0n);
+    this.#writer.commit(DMA_FIXED_BYTES);
+  }
+
+  /** The current message of `reader` is a reply: false when it answers nothing of ours. */
+  reply(reader: FrameReader): boolean {
+    const { view, start } = reader;
+    const id = Header.id.get(view, start);
+    if (this.#state === 'asked' && id === this.#askId) {
+      this.#told(reader);
+      return true;
+    }
+    const pending = this.#pending.get(id);
+    if (pending === undefined) return this.#late.delete(id);
+    const { transfer, count } = pending;
+    const command = transfer.write ? Command.DMA_WRITE : Command.DMA_READ;
+    if (Header.command.get(view, start) !== command) return false;
+    this.#pending.delete(id);
+    this.#pendingBytes -= count;
+    const error = replyError(view, start, transfer.write ? 'DMA_WRITE' : 'DMA_READ');
+    if (error !== null) this.#fail(transfer, error);
+    else if (transfer.write) this.#written(pending, reader);
+    else this.#read(pending, reader);
+    return true;
+  }
+
+  #told(reader: FrameReader): void {
+    const { view, start, size } = reader;
+    const failed = (Header.flags.get(view, start) & HeaderFlags.ERROR) !== 0;
+    this.#state = failed ? 'guess' : 'known';
+    if (!failed && size === HEADER_BYTES) this.#layout = 'qemu';
+  }
+
+  #written(pending: Pending, reader: FrameReader): void {
+    const { transfer, start, count, layout } = pending;
+    if (reader.size !== HEADER_BYTES) {
+      if (!this.#checkEcho(pending, reader)) return;
+      if (layout === 'spec') this.#state = 'known';
+      this.#finish(transfer, count);
+    } else if (layout === 'qemu') this.#finish(transfer, count);
+    else if (this.#state === 'known' && this.#layout === 'spec') {
+      this.#fail(transfer, new VfioError('EPROTO', 'DMA_WRITE: a reply without its fields'));
+    } else {
+      this.#layout = 'qemu';
+      this.#state = 'known';
+      this.#writeAgain(transfer, start, count);
+    }
+  }
+
+  /** The peer took the data from four bytes earlier than it was, so what it wrote is wrong: write that part again, as it reads it. */
+  #writeAgain(transfer: Transfer, start: number, count: number): void {
+    if (transfer.error !== null) return;
+    this.#queue.unshift({
+      write: true,
+      address: transfer.address + BigInt(start),
+      buffer: transfer.buffer.subarray(start, start + count),
+      started: 0,
+      finished: 0,
+      error: null,
+      resolve: () => this.#finish(transfer, count),
+      reject: (error) => this.#fail(transfer, error),
+    });
+  }
+
+  #read(pending: Pending, reader: FrameReader): void {
+    const { transfer, start, count } = pending;
+    const { view, bytes, start: at, size } = reader;
+    if (size !== DMA_FIXED_BYTES + count) {
+      this.#fail(transfer, new VfioError('EPROTO', `DMA_READ: a reply of ${size} bytes, ${DMA_FIXED_BYTES + count} expected`));
+      return;
+    }
+    if (this.#state !== 'known') {
+      const layout = layoutOfReadReply(view, at);
+      if (layout !== null) {
+        this.#layout = layout;
+        this.#state = 'known';
+      }
+    }
+    if (!this.#checkEcho(pending, reader)) return;
+    if (transfer.error === null) {
+      const data = at + dataAt(this.#layout);
+      transfer.buffer.set(bytes.subarray(data, data + count), start);
+    }
+    this.#finish(transfer, count);
+  }
+
+  #checkEcho({ transfer, start, count }: Pending, { view, start: at, size }: FrameReader): boolean {
+    const address = transfer.address + BigInt(start);
+    const echoed = size >= DMA_FIXED_BYTES && view.getUint32(at + HEADER_BYTES + 8, true) === count;
+    const upper = size >= DMA_FIXED_BYTES && this.#layout === 'spec' ? view.getUint32(at + HEADER_BYTES + 12, true) : 0;
+    if (echoed && upper === 0 && DmaAccess.address.get(view, at + HEADER_BYTES) === address) return true;
+    this.#fail(transfer, new VfioError('EPROTO', `DMA at ${hex(address)}: the reply is for another address or count`));
+    return false;
+  }
+
+  #finish(transfer: Transfer, count: number): void {
+    transfer.finished += count;
+    if (transfer.error === null && transfer.finished === transfer.buffer.length) transfer.resolve();
+  }
+
+  /** What is under way of it may still be answered; nobody looks at that. */
+  #fail(transfer: Transfer, error: VfioError): void {
+    if (transfer.error !== null) return;
+    transfer.error = error;
+    transfer.reject(error);
+  }
+
+  /** Give up what was sent at `beforeNs` or earlier. False when the client has so many replies outstanding that it must be broken. */
+  expire(beforeNs: number): boolean {
+    if (this.#state === 'asked' && this.#askedNs <= beforeNs) {
+      this.#late.add(this.#askId);
+      this.#state = 'guess';
+      this.#failQueued();
+    }
+    for (const [id, pending] of this.#pending) {
+      if (pending.sentNs > beforeNs) break;
+      this.#pending.delete(id);
+      this.#pendingBytes -= pending.count;
+      this.#late.add(id);
+      this.#fail(pending.transfer, silent());
+    }
+    return this.#late.size <= LATE_MAX;
+  }
+
+  #failQueued(): void {
+    for (const transfer of this.#queue.splice(0)) this.#fail(transfer, silent());
+  }
+
+  /** The client is gone: everything fails, now and from now on. */
+  fail(error: VfioError): void {
+    if (this.#failed !== null) return;
+    this.#failed = error;
+    for (const { transfer } of this.#pending.values()) this.#fail(transfer, error);
+    this.#pending.clear();
+    for (const transfer of this.#queue.splice(0)) this.#fail(transfer, error);
+  }
+}
+
+function silent(): VfioError {
+  return new VfioError('ETIMEDOUT', 'the client did not answer a DMA in time');
+}

@@ -1,0 +1,240 @@
+/**
+ * DMA_MAP, DMA_UNMAP and DIRTY_PAGES of one client, on the device's DMA space. What was mapped is remembered, because the protocol is stricter than
+ * a DMA space: an unmap names a mapping exactly, and a mapping that is made again as it stands is no error.
+ */
+import type { Device } from '../abi/device.ts';
+import type { Access } from '../abi/memory.ts';
+import { DirtyFlags, DmaUnmapFlags } from '../abi/vfio.ts';
+import { UserDmaMapFlags } from '../abi/vfio-user.ts';
+import { hex, U64_MAX } from '../base/check.ts';
+import { VfioError } from '../base/errno.ts';
+import { IntervalMap } from '../base/interval-map.ts';
+import { Slots } from '../base/slots.ts';
+import type { OwnedFd } from '../sys/owned-fd.ts';
+import { PeerFiles } from '../sys/peer-files.ts';
+import type { DmaCommands } from './dma-commands.ts';
+import {
+  type DirtyPagesRequest,
+  type DmaMapRequest,
+  type DmaUnmapRequest,
+  decodeDirtyPages,
+  decodeDmaMap,
+  decodeDmaUnmap,
+  encodeDirtyPages,
+  encodeDmaUnmapReply,
+} from './messages.ts';
+import { RemoteRanges } from './remote-memory.ts';
+
+const PAGE_BITS = 12n;
+const PAGE_MASK = 4095n;
+const ACCESS = UserDmaMapFlags.READ | UserDmaMapFlags.WRITE;
+const NEEDS_FD = UserDmaMapFlags.MMAP | UserDmaMapFlags.FILE_IO;
+
+export interface DmaMappingLimits {
+  readonly maxMappings: number;
+  /** Address space that files of the client may take here. */
+  readonly maxFileBytes: number;
+  /** The largest payload of a reply. */
+  readonly maxReplyBytes: number;
+}
+
+export class DmaMappings implements Disposable {
+  readonly #device: Device;
+  readonly #limits: DmaMappingLimits;
+  readonly #files: PeerFiles;
+  readonly #remote: RemoteRanges;
+  /** Pages of 4096 bytes to slots; by slot, what else a mapping is. */
+  readonly #index = new IntervalMap();
+  readonly #slots = new Slots();
+  #flags = new Uint8Array(Slots.initialCapacity);
+  /** 0 = reached by messages. */
+  #file = new Float64Array(Slots.initialCapacity);
+  #offset = new Float64Array(Slots.initialCapacity);
+  #tracking = false;
+
+  constructor(device: Device, commands: DmaCommands, limits: DmaMappingLimits) {
+    this.#device = device;
+    this.#limits = limits;
+    this.#files = new PeerFiles(limits.maxFileBytes);
+    this.#remote = new RemoteRanges(commands);
+  }
+
+  /** Mappings now. */
+  get size(): number {
+    return this.#index.size;
+  }
+
+  /**
+   * @param fds those that came along; the caller closes those that are still open afterwards
+   * @throws VfioError EINVAL malformed, no access, more than one descriptor, MMAP or FILE_IO without one; EOVERFLOW past 2^64; EEXIST over another
+   * mapping; ENOSPC over the limits; what mapping the file throws; what the DMA space throws
+   */
+  map(payload: Uint8Array, fds: readonly OwnedFd[]): void {
+    const request = decodeDmaMap(payload);
+    const { flags, address, size } = request;
+    if (fds.length > 1) throw new VfioError('EINVAL', `DMA_MAP with ${fds.length} descriptors; at most one`);
+    if ((flags & NEEDS_FD) !== 0 && fds.length === 0) throw new VfioError('EINVAL', 'DMA_MAP: MMAP and FILE_IO need a descriptor');
+    if ((flags & ACCESS) === 0) throw new VfioError('EINVAL', 'DMA_MAP: neither READ nor WRITE');
+    checkRange('DMA_MAP', address, size);
+    if (size > BigInt(Number.MAX_SAFE_INTEGER) || (fds.length > 0 && request.offset > BigInt(Number.MAX_SAFE_INTEGER))) {
+      throw new VfioError('EINVAL', `DMA_MAP: ${hex(size)} bytes at offset ${hex(request.offset)} are more than a file holds`);
+    }
+    if (((address | size) & PAGE_MASK) !== 0n)
+      throw new VfioError('EINVAL', `DMA_MAP: ${hex(address)}+${hex(size)} is not made of whole pages`);
+    const first = Number(address >> PAGE_BITS);
+    const last = Number((address + size - 1n) >> PAGE_BITS);
+    if (this.#index.overlaps(first, last)) {
+      this.#mapAgain(request, first, last, fds[0]);
+      return;
+    }
+    if (this.#index.size >= this.#limits.maxMappings) {
+      throw new VfioError('ENOSPC', `DMA_MAP: the client has ${this.#index.size} mappings, the most it may have`);
+    }
+    if (fds.length === 0) this.#mapRemote(request, first, last);
+    else this.#mapFile(request, first, last, fds[0]!);
+  }
+
+  #mapRemote({ flags, address, size }: DmaMapRequest, first: number, last: number): void {
+    const { memory, offset, owned } = this.#remote.range(address, Number(size));
+    try {
+      this.#device.dma.map({ iova: address, memory, offset, size: Number(size), access: (flags & ACCESS) as Access });
+    } finally {
+      if (owned) memory[Symbol.dispose]();
+    }
+    this.#remember(first, last, flags, 0, 0);
+  }
+
+  #mapFile({ flags, address, size, offset }: DmaMapRequest, first: number, last: number, fd: OwnedFd): void {
+    const access = (flags & ACCESS) as Access;
+    try {
+      const range = this.#files.range(fd, Number(offset), Number(size), access);
+      this.#device.dma.map({ iova: address, memory: range.memory, offset: range.offset, size: Number(size), access });
+      this.#remember(first, last, flags, range.file, Number(offset));
+    } finally {
+      this.#files.settle();
+    }
+  }
+
+  /** Overlaps: fine when it is the same mapping once more. */
+  #mapAgain({ flags, address, size, offset }: DmaMapRequest, first: number, last: number, fd: OwnedFd | undefined): void {
+    const slot = this.#index.find(first);
+    if (slot >= 0 && this.#index.foundFirst === first && this.#index.foundLast === last && this.#flags[slot] === flags) {
+      if (fd === undefined && this.#file[slot] === 0) return;
+      if (fd !== undefined && this.#offset[slot] === Number(offset) && this.#file[slot] === this.#files.identify(fd)) return;
+    }
+    throw new VfioError('EEXIST', `DMA_MAP: ${hex(address)}+${hex(size)} overlaps a mapping of this client`, { fix: 'Unmap that first.' });
+  }
+
+  /**
+   * @returns the reply's payload
+   * @throws VfioError EINVAL malformed; ENOENT unless it is one whole mapping; EOPNOTSUPP a bitmap where nobody tracks; what the DMA space throws
+   */
+  unmap(payload: Uint8Array): Uint8Array<ArrayBuffer> {
+    const request = decodeDmaUnmap(payload, this.#limits.maxReplyBytes);
+    if ((request.flags & DmaUnmapFlags.ALL) !== 0) {
+      this.unmapAll();
+      return encodeDmaUnmapReply(request);
+    }
+    const { address, size, bitmap } = request;
+    checkRange('DMA_UNMAP', address, size);
+    const first = Number(address >> PAGE_BITS);
+    const slot = this.#index.find(first);
+    const exact = slot >= 0 && this.#index.foundFirst === first && this.#index.foundLast === Number((address + size - 1n) >> PAGE_BITS);
+    if (!exact || ((address | size) & PAGE_MASK) !== 0n) {
+      throw new VfioError('ENOENT', `DMA_UNMAP: there is no mapping of exactly ${hex(address)}+${hex(size)}`);
+    }
+    const dirty = bitmap === undefined ? undefined : this.#unmapDirty(request, bitmap);
+    if (dirty === undefined) this.#device.dma.unmap(address, size);
+    this.#index.remove(first);
+    this.#slots.give(slot);
+    this.#resize();
+    return encodeDmaUnmapReply(request, dirty);
+  }
+
+  #unmapDirty({ address, size }: DmaUnmapRequest, bitmap: { readonly pgsize: bigint; readonly size: bigint }): Uint8Array {
+    const dirty = this.#device.dma.dirty;
+    if (dirty === undefined) throw new VfioError('EOPNOTSUPP', 'DMA_UNMAP: nobody knows which pages the device has written');
+    const into = new Uint8Array(Number(bitmap.size));
+    dirty.unmap(address, size, bitmap.pgsize, into);
+    return into;
+  }
+
+  /** Every mapping of this client; those of others in the same DMA space stay. */
+  unmapAll(): void {
+    const index = this.#index;
+    const { dma } = this.#device;
+    // Neighbours go together: a client that has mapped all its memory in small pieces is unmapped in few steps.
+    for (let slot = index.seek(0); slot >= 0; ) {
+      const first = index.foundFirst;
+      let end = first;
+      while (slot >= 0 && index.foundFirst === end) {
+        end = index.foundLast + 1;
+        this.#slots.give(slot);
+        index.remove(index.foundFirst);
+        slot = index.seek(end);
+      }
+      dma.unmap(BigInt(first) << PAGE_BITS, BigInt(end - first) << PAGE_BITS);
+    }
+    this.#resize();
+  }
+
+  /** @returns the reply's payload   @throws VfioError EINVAL malformed; EOPNOTSUPP where nobody tracks; what the DMA space throws */
+  dirtyPages(payload: Uint8Array): Uint8Array<ArrayBuffer> {
+    const request: DirtyPagesRequest = decodeDirtyPages(payload, this.#limits.maxReplyBytes);
+    const { dirty } = this.#device.dma;
+    if (dirty === undefined) throw new VfioError('EOPNOTSUPP', 'DIRTY_PAGES: nobody knows which pages the device has written');
+    if (request.range === undefined) {
+      const start = request.flags === DirtyFlags.START;
+      if (start) dirty.start();
+      else dirty.stop();
+      this.#tracking = start;
+      return encodeDirtyPages(request);
+    }
+    const { iova, size, pgsize, bitmapSize } = request.range;
+    const into = new Uint8Array(Number(bitmapSize));
+    dirty.report(iova, size, pgsize, into);
+    return encodeDirtyPages(request, into);
+  }
+
+  /** Unmap everything, also when the device is gone. Idempotent. */
+  [Symbol.dispose](): void {
+    try {
+      if (this.#tracking) this.#device.dma.dirty?.stop();
+      this.unmapAll();
+    } catch {
+      // The device is gone, and its mappings with it.
+    }
+    this.#index.clear();
+    this.#remote[Symbol.dispose]();
+  }
+
+  #remember(first: number, last: number, flags: number, file: number, offset: number): void {
+    const slot = this.#slots.take();
+    this.#resize();
+    this.#flags[slot] = flags;
+    this.#file[slot] = file;
+    this.#offset[slot] = offset;
+    this.#index.insert(first, last, slot);
+  }
+
+  #resize(): void {
+    const { capacity } = this.#slots;
+    if (capacity === this.#flags.length) return;
+    const kept = Math.min(capacity, this.#flags.length);
+    const flags = new Uint8Array(capacity);
+    flags.set(this.#flags.subarray(0, kept));
+    this.#flags = flags;
+    const file = new Float64Array(capacity);
+    file.set(this.#file.subarray(0, kept));
+    this.#file = file;
+    const offset = new Float64Array(capacity);
+    offset.set(this.#offset.subarray(0, kept));
+    this.#offset = offset;
+  }
+}
+
+function checkRange(what: string, address: bigint, size: bigint): void {
+  if (size === 0n) throw new VfioError('EINVAL', `${what}: size is 0`);
+  if (address + size - 1n > U64_MAX)
+    throw new VfioError('EOVERFLOW', `${what}: ${hex(address)}+${hex(size)} goes past the last 64-bit address`);
+}

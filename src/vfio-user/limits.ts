@@ -1,0 +1,53 @@
+/** What a client may use of a server, and how long it may keep it waiting. */
+import { CapabilityDefaults, MAX_FDS } from '../abi/vfio-user.ts';
+import { checkIndex } from '../base/check.ts';
+
+export interface ServerLimits {
+  /** Bytes of data in one message, either way: `max_data_xfer_size`. QEMU takes 64 MiB at most. */
+  readonly maxDataBytes: number;
+  /** Descriptors in one message of the client. */
+  readonly maxMsgFds: number;
+  /** DMA mappings; what the device's own DMA space takes is a limit besides. */
+  readonly maxMappings: number;
+  /** Address space that the client's files may take in this process. */
+  readonly maxFileBytes: number;
+  /** Replies that the client has not taken: with more, nothing is read from it until it has. */
+  readonly maxQueuedBytes: number;
+  /** From the connection to VERSION. */
+  readonly handshakeTimeoutMs: number;
+  /** A message that began to arrive must be whole after so long. */
+  readonly messageTimeoutMs: number;
+  /** Replies that wait must begin to go after so long. */
+  readonly stallTimeoutMs: number;
+  /** A DMA by message must be answered after so long. It fails then, for the model; the connection goes on. */
+  readonly dmaTimeoutMs: number;
+  /** A client that comes while another is served waits so long for its end, and is refused (EBUSY) then. */
+  readonly waitMs: number;
+  /** Clients that may wait; more are turned away at once. */
+  readonly maxWaiting: number;
+}
+
+export const defaultLimits: ServerLimits = {
+  maxDataBytes: CapabilityDefaults.MAX_DATA_XFER_SIZE,
+  maxMsgFds: MAX_FDS,
+  maxMappings: 1_000_000,
+  maxFileBytes: 2 ** 43,
+  maxQueuedBytes: 4 * 2 ** 20,
+  handshakeTimeoutMs: 10_000,
+  messageTimeoutMs: 30_000,
+  stallTimeoutMs: 60_000,
+  dmaTimeoutMs: 10_000,
+  waitMs: 2000,
+  maxWaiting: 16,
+};
+
+/** Bytes of a message besides its data: header, fields, capabilities, the JSON of VERSION. */
+export const OVERHEAD_BYTES = 4096;
+
+/** @throws VfioError EINVAL for a limit that is none */
+export function checkLimits(given: Partial<ServerLimits>): ServerLimits {
+  const limits = { ...defaultLimits, ...given };
+  for (const [name, value] of Object.entries(limits)) checkIndex(value, Number.MAX_SAFE_INTEGER, `limit ${name}`);
+  checkIndex(limits.maxDataBytes - 1, 64 * 2 ** 20 - 1, 'limit maxDataBytes - 1');
+  return limits;
+}

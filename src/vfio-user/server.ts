@@ -1,0 +1,133 @@
+/**
+ * Serves a device to vfio-user clients, one after the other. Where connections come from is somebody else's business: hand each stream to `serve`.
+ *
+ *     const server = new VfioUserServer({ name: 'edu', open: (peer) => openDevice(peer) });
+ *     listener.onConnection((socket) => server.serve(socket));
+ */
+import type { Device } from '../abi/device.ts';
+import { type Clock, SystemClock } from '../base/clock.ts';
+import { VfioError } from '../base/errno.ts';
+import { type Logger, RateLimitedLogger, silentLogger } from '../base/log.ts';
+import type { ByteStream, PeerCredentials } from '../sys/byte-stream.ts';
+import { checkLimits, type ServerLimits } from './limits.ts';
+import { Session } from './session.ts';
+
+export interface VfioUserServerOptions {
+  /** Opens the device for a client that has said VERSION; disposed when the client is gone. What it throws is answered. */
+  readonly open: (peer: PeerCredentials | null) => Device;
+  /** For messages. Default 'vfio-user'. */
+  readonly name?: string;
+  readonly log?: Logger;
+  readonly clock?: Clock;
+  readonly limits?: Partial<ServerLimits>;
+  /** Clients served at one time. Default 1: others wait. */
+  readonly maxClients?: number;
+  /** Whether a client keeps this process alive. Default true. */
+  readonly keepAlive?: boolean;
+}
+
+export class VfioUserServer implements Disposable {
+  readonly #options: VfioUserServerOptions;
+  readonly #limits: ServerLimits;
+  readonly #clock: Clock;
+  readonly #log: RateLimitedLogger;
+  readonly #name: string;
+  readonly #maxClients: number;
+  readonly #active = new Set<Session>();
+  readonly #waiting = new Map<Session, Disposable>();
+  /** Clients that were let in only to be told that the device is taken. */
+  readonly #refused = new WeakSet<Session>();
+  #disposed = false;
+
+  /** @throws VfioError EINVAL for limits that are none */
+  constructor(options: VfioUserServerOptions) {
+    this.#options = options;
+    this.#limits = checkLimits(options.limits ?? {});
+    this.#clock = options.clock ?? new SystemClock();
+    this.#log = new RateLimitedLogger(options.log ?? silentLogger, this.#clock);
+    this.#name = options.name ?? 'vfio-user';
+    this.#maxClients = options.maxClients ?? 1;
+  }
+
+  /** Those that are served now, without those that wait. */
+  get sessions(): readonly Session[] {
+    return [...this.#active];
+  }
+
+  get waiting(): number {
+    return this.#waiting.size;
+  }
+
+  /**
+   * Serve the client at the other end of `stream`, which is taken over. While another one is served it waits: a client that was killed and comes back
+   * must not find its own old connection in the way.
+   *
+   * @param peer who it is; by default what the stream says
+   */
+  serve(stream: ByteStream, peer: PeerCredentials | null = peerOf(stream)): Session {
+    const session: Session = new Session({
+      name: this.#name,
+      stream,
+      peer,
+      open: (who) => this.#open(session, who),
+      limits: this.#limits,
+      clock: this.#clock,
+      log: this.#log,
+      keepAlive: this.#options.keepAlive ?? true,
+      onEnd: (ended) => this.#ended(ended),
+    });
+    if (this.#disposed) session.close('the server is closed');
+    else if (this.#active.size < this.#maxClients) this.#admit(session);
+    else if (this.#waiting.size >= this.#limits.maxWaiting) session.close('too many clients wait');
+    else {
+      this.#waiting.set(
+        session,
+        this.#clock.after(this.#limits.waitMs, () => this.#refuse(session)),
+      );
+    }
+    return session;
+  }
+
+  /** Ends every session. Idempotent. */
+  [Symbol.dispose](): void {
+    this.#disposed = true;
+    for (const session of [...this.#waiting.keys(), ...this.#active]) session.close('the server is closed');
+  }
+
+  #admit(session: Session): void {
+    this.#active.add(session);
+    session.start();
+  }
+
+  #refuse(session: Session): void {
+    this.#stopWaiting(session);
+    this.#refused.add(session);
+    session.start();
+  }
+
+  #open(session: Session, peer: PeerCredentials | null): Device {
+    if (!this.#refused.has(session)) return this.#options.open(peer);
+    const holders = [...this.#active].map((each) => (each.peer === null ? 'a client' : `pid ${each.peer.pid}`));
+    throw new VfioError('EBUSY', `${this.#name} is in use by ${holders.join(', ') || 'another client'}`, {
+      fix: 'Disconnect that one first.',
+    });
+  }
+
+  #stopWaiting(session: Session): boolean {
+    this.#waiting.get(session)?.[Symbol.dispose]();
+    return this.#waiting.delete(session);
+  }
+
+  #ended(session: Session): void {
+    this.#stopWaiting(session);
+    if (!this.#active.delete(session) || this.#disposed) return;
+    const [next] = this.#waiting.keys();
+    if (next === undefined) return;
+    this.#stopWaiting(next);
+    this.#admit(next);
+  }
+}
+
+function peerOf(stream: ByteStream): PeerCredentials | null {
+  return (stream as ByteStream & { readonly peer?: PeerCredentials }).peer ?? null;
+}

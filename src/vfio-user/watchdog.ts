@@ -1,0 +1,32 @@
+/** Looks, every so often, whether a peer has kept somebody waiting for too long; runs only while there is something to look at. */
+import type { Clock } from '../base/clock.ts';
+
+export class Watchdog implements Disposable {
+  readonly #clock: Clock;
+  readonly #periodMs: number;
+  readonly #look: () => boolean;
+  #timer: Disposable | null = null;
+  #disposed = false;
+
+  /** @param look  true to be asked again after another period */
+  constructor(clock: Clock, periodMs: number, look: () => boolean) {
+    this.#clock = clock;
+    this.#periodMs = periodMs;
+    this.#look = look;
+  }
+
+  /** There is something to look at. */
+  wake(): void {
+    if (this.#timer !== null || this.#disposed) return;
+    this.#timer = this.#clock.after(this.#periodMs, () => {
+      this.#timer = null;
+      if (this.#look()) this.wake();
+    });
+  }
+
+  [Symbol.dispose](): void {
+    this.#disposed = true;
+    this.#timer?.[Symbol.dispose]();
+    this.#timer = null;
+  }
+}
