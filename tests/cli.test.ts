@@ -1,4 +1,6 @@
 /** The command as a user meets it: exit status, what is on stdout, what on stderr. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { copyFileSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -36,11 +38,35 @@ describe('vfio', () => {
   });
 
   it('exits 2 for a command line that it does not understand, and says where help is', async () => {
-    for (const argv of [['bogus'], ['show'], ['explain', desktop], ['completion', 'tcsh']]) {
+    for (const argv of [
+      ['bogus'],
+      ['show'],
+      ['explain', desktop],
+      ['explain', desktop, 'foo'],
+      ['bind', '1:2:3', '-m', desktop],
+      ['bind', '01:00.0', 'pci-stub', '--group', '-m', desktop],
+      ['config', 'edu'],
+      ['run', 'driver.ts', 'sim'],
+      ['explain-write', 'sim:edu', 'x', '1'],
+      ['explain-write', 'sim:edu', '4', '-1'],
+      ['explain-write', 'sim:edu', '4', '0x'],
+      ['explain-write', 'sim:edu', '9007199254740993', '1'],
+      ['explain-write', 'sim:edu', '4', '1', '--width', '3'],
+      ['completion', 'tcsh'],
+    ]) {
       const { status, out, err } = await vfio(...argv);
-      expect([status, out]).toEqual([2, '']);
+      expect([status, out], argv.join(' ')).toEqual([2, '']);
       expect(err).toContain('--help');
     }
+  });
+
+  it('ends quietly when whoever reads has seen enough', async () => {
+    const child = spawn(process.execPath, [join(import.meta.dirname, '../bin/vfio.js'), 'demo'], { stdio: ['ignore', 'pipe', 'pipe'] });
+    const said: string[] = [];
+    child.stderr.on('data', (data: Buffer) => said.push(data.toString()));
+    child.stdout.once('data', () => child.stdout.destroy());
+    const [status] = await once(child, 'close');
+    expect([status, said.join('')]).toEqual([0, '']);
   });
 
   it('exits 1 for a file that is not there, naming it', async () => {
@@ -155,16 +181,14 @@ describe('vfio explain-write', () => {
     expect(out).toContain('reads back 0x0407');
   });
 
-  it('refuses what is no number or no width, changing nothing', async () => {
-    for (const argv of [
-      ['sim:edu', 'x', '1'],
-      ['sim:edu', '4', '-1'],
-      ['sim:edu', '0x100', '0x00'],
-      ['sim:edu', '4', '1', '--width', '3'],
-    ]) {
+  it('exits 1 for an offset outside of config space, and for a value that does not fit', async () => {
+    for (const [argv, errno] of [
+      [['sim:edu', '0x100', '0x00'], 'EFAULT'],
+      [['sim:edu', '4', '0x123456789'], 'EINVAL'],
+      [['sim:edu', '4', '256', '--width', '1'], 'EINVAL'],
+    ] as const) {
       const { status, err } = await vfio('explain-write', ...argv);
-      expect(status, argv.join(' ')).toBeGreaterThan(0);
-      expect(err.length).toBeGreaterThan(0);
+      expect([status, err.includes(errno)], argv.join(' ')).toEqual([1, true]);
     }
   });
 });

@@ -1,5 +1,6 @@
-/** Config spaces to look at: of a model, of a function in a machine file, of this computer, or of a dump that lspci -xxx made. */
+/** Config spaces to look at: of a model, of a device behind a socket, of a function in a machine file, of this computer, or of a dump that lspci -xxx made. */
 import { readFileSync } from 'node:fs';
+import { RegionIndex } from '../abi/vfio.ts';
 import { VfioError } from '../base/errno.ts';
 import { type TriedWrite, VirtualConfig, type VirtualConfigHooks } from '../engine/device/virtual-config.ts';
 import { Machine } from '../engine/machine/machine.ts';
@@ -7,6 +8,7 @@ import { explainConfigWrite } from '../pci/explain-write.ts';
 import { parseHex } from '../pci/hex-dump.ts';
 import { PermissionMap } from '../pci/permission-map.ts';
 import { MemfdMemory } from '../sys/memfd.ts';
+import { VfioUserDevice } from '../vfio-user/client.ts';
 import { parseAddress } from './address.ts';
 import { loadMachine } from './machine.ts';
 import { loadModel, machineAround } from './simulation.ts';
@@ -32,7 +34,7 @@ const idle: VirtualConfigHooks = {
 };
 
 /**
- * @param address a BDF (of the machine file when one is given, else of this computer), `sim:…`, or a file with a dump
+ * @param address a BDF (of the machine file when one is given, else of this computer), `sim:…`, `unix:PATH`, or a file with a dump
  * @throws VfioError EINVAL, ENOENT, ENODEV; EACCES when this computer does not let us read
  */
 export async function configTarget(address: string, machineFile?: string): Promise<ConfigTarget> {
@@ -52,7 +54,7 @@ export async function configTarget(address: string, machineFile?: string): Promi
     case 'pci':
       return ofBytes(parsed.bdf, fromSysfs(parsed.bdf));
     case 'socket':
-      throw new VfioError('EOPNOTSUPP', `vfio-user sockets (${parsed.path}) cannot be opened yet`);
+      return ofBytes('0000:00:00.0', fromServer(parsed.path));
   }
 }
 
@@ -94,18 +96,26 @@ function ofBytes(bdf: string, bytes: Uint8Array): ConfigTarget {
   };
 }
 
+/** What the server shows: the user's view, and its bus address is nobody's business. */
+function fromServer(path: string): Uint8Array {
+  using device = VfioUserDevice.connect(path);
+  const config = device.region(RegionIndex.CONFIG);
+  const bytes = new Uint8Array(config.info.size);
+  return bytes.subarray(0, config.read(0, bytes));
+}
+
 function fromSysfs(bdf: string): Uint8Array {
   try {
     return new Uint8Array(readFileSync(`/sys/bus/pci/devices/${bdf}/config`));
   } catch (cause) {
     throw new VfioError('ENODEV', `${bdf} is not a PCI device of this computer`, {
       cause,
-      fix: 'For a device of a machine file add --machine FILE.',
+      fix: 'For a device of a machine file add --machine FILE; for a dump give its path, such as ./dump.txt.',
     });
   }
 }
 
-function looksLikeFile(address: string): boolean {
+export function looksLikeFile(address: string): boolean {
   return address === '-' || (!/^(sim|unix):/.test(address) && /[/]|\.(txt|hex|lspci)$/.test(address));
 }
 

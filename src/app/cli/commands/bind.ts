@@ -5,6 +5,7 @@ import { VfioError } from '../../../base/errno.ts';
 import type { Machine } from '../../../engine/machine/machine.ts';
 import type { PciBus, PciFunction } from '../../../engine/machine/pci-function.ts';
 import { loadMachine } from '../../machine.ts';
+import { bdf } from '../arguments.ts';
 import { groupLines } from '../machine-tree.ts';
 import type { CommandContext } from '../main.ts';
 
@@ -20,7 +21,7 @@ export const machineOption = () => new Option('-m, --machine <file>', 'the machi
 export function bindCommand({ terminal }: CommandContext): Command {
   return new Command('bind')
     .description('bind a device, or with --group all of its group, to a driver; tell what it takes, and with --write keep it')
-    .argument('<bdf>', 'the device')
+    .argument('<bdf>', 'the device', bdf)
     .argument('[driver]', 'the driver; none to unbind', 'vfio-pci')
     .addOption(machineOption().makeOptionMandatory())
     .option('-g, --group', 'do what the whole group needs so that a user can have it')
@@ -34,10 +35,13 @@ Examples:
   vfio bind 01:00.0 --group -m examples/machines/desktop.yaml
   vfio bind 01:00.0 none -m my-machine.yaml --write`,
     )
-    .action(async (bdf: string, driver: string, options: BindOptions) => {
+    .action(async (at: string, driver: string, options: BindOptions, command: Command) => {
+      if (options.group === true && driver !== 'vfio-pci') {
+        command.error(`error: --group gives each device the driver that it needs: leave out '${driver}'`);
+      }
       using machine = loadMachine(options.machine);
-      const fn = machine.function(bdf);
-      const before = new Map([...machine.functions].map(([at, f]) => [at, f.driver]));
+      const fn = machine.function(at);
+      const before = new Map([...machine.functions].map(([of, f]) => [of, f.driver]));
       if (options.group === true) {
         if (fn.group === null) machine.bind(fn.bdf, driver);
         else machine.bindGroup(fn.group.id);

@@ -3,6 +3,7 @@ import { decodeConfig, formatLspci } from '../../../pci/decode.ts';
 import { toHex } from '../../../pci/hex-dump.ts';
 import { configTarget } from '../../config-target.ts';
 import { loadPciNames } from '../../pci-names.ts';
+import { addressOrDump } from '../arguments.ts';
 import type { CommandContext } from '../main.ts';
 import { json } from '../terminal.ts';
 import { machineOption } from './bind.ts';
@@ -19,7 +20,7 @@ interface Options {
 export function configCommand({ terminal }: CommandContext): Command {
   return new Command('config')
     .description('print a config space the way lspci -vvv does')
-    .argument('<address>', 'the device: a BDF, sim:MODEL, or a file made by lspci -xxxx')
+    .argument('<address>', 'the device: a BDF, sim:MODEL, unix:PATH, or a file made by lspci -xxxx', addressOrDump)
     .addOption(machineOption())
     .option('-u, --user', 'what a user sees through VFIO instead of what the hardware holds')
     .option('-n, --numeric', 'numbers only, no names')

@@ -1,6 +1,6 @@
-import { Command } from 'commander';
-import { VfioError } from '../../../base/errno.ts';
+import { Command, Option } from 'commander';
 import { configTarget } from '../../config-target.ts';
+import { addressOrDump, numeral } from '../arguments.ts';
 import type { CommandContext } from '../main.ts';
 import { json, type Terminal } from '../terminal.ts';
 import { machineOption } from './bind.ts';
@@ -9,40 +9,32 @@ type Explanation = ReturnType<Awaited<ReturnType<typeof configTarget>>['explain'
 
 interface Options {
   readonly machine?: string;
-  readonly width?: string;
+  readonly width?: '1' | '2' | '4';
   readonly json?: boolean;
 }
 
 export function explainWriteCommand({ terminal }: CommandContext): Command {
   return new Command('explain-write')
     .description('tell what a write to config space through VFIO does: which bits land, which do not, and why')
-    .argument('<address>', 'the device: a BDF, sim:MODEL, or a file made by lspci -xxxx')
-    .argument('<offset>', 'first byte, e.g. 0x04')
-    .argument('<value>', 'what is written, e.g. 0x0407')
+    .argument('<address>', 'the device: a BDF, sim:MODEL, unix:PATH, or a file made by lspci -xxxx', addressOrDump)
+    .argument('<offset>', 'first byte, e.g. 0x04', numeral)
+    .argument('<value>', 'what is written, e.g. 0x0407', numeral)
     .addOption(machineOption())
-    .option('--width <bytes>', '1, 2 or 4; from the digits of VALUE unless told')
+    .addOption(new Option('--width <bytes>', 'from the digits of VALUE unless told').choices(['1', '2', '4']))
     .option('--json', 'one JSON document for programs')
     .addHelpText('after', '\nNothing is written.\n\nExample:\n  vfio explain-write sim:edu 0x04 0x0407')
     .action(async (address: string, offsetText: string, valueText: string, options: Options) => {
-      const offset = integer(offsetText, 'OFFSET');
-      const value = integer(valueText, 'VALUE');
-      const width = options.width === undefined ? widthOf(valueText, value) : integer(options.width, '--width');
-      if (width !== 1 && width !== 2 && width !== 4) throw new VfioError('EINVAL', `--width is ${width}; it must be 1, 2 or 4`);
+      const value = Number(valueText);
+      const width = options.width === undefined ? widthOf(valueText, value) : (Number(options.width) as 1 | 2 | 4);
       const target = await configTarget(address, options.machine);
-      const explanation = target.explain(offset, width, value);
+      const explanation = target.explain(Number(offsetText), width, value);
       if (options.json === true) json(terminal, 'vfio-ts/explain-write/1', { bdf: target.bdf, ...explanation });
       else print(target.bdf, explanation, terminal);
     });
 }
 
-function integer(text: string, what: string): number {
-  const value = /^(0x[0-9a-f]+|\d+)$/i.test(text) ? Number(text) : Number.NaN;
-  if (Number.isSafeInteger(value)) return value;
-  throw new VfioError('EINVAL', `${what} is '${text}'; give a number such as 12 or 0x0c`);
-}
-
 /** 0x04 is a byte, 0x0004 a word, 0x00000004 a doubleword; decimal numbers take what they need. */
-function widthOf(text: string, value: number): number {
+function widthOf(text: string, value: number): 1 | 2 | 4 {
   const digits = /^0x/i.test(text) ? text.length - 2 : value.toString(16).length;
   return digits <= 2 ? 1 : digits <= 4 ? 2 : 4;
 }

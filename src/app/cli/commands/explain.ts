@@ -1,6 +1,7 @@
 import { Command } from 'commander';
 import type { Explanation } from '../../../engine/machine/explain.ts';
 import { loadMachine } from '../../machine.ts';
+import { bdf } from '../arguments.ts';
 import { Exit } from '../exit-codes.ts';
 import type { CommandContext } from '../main.ts';
 import { json, type Terminal } from '../terminal.ts';
@@ -9,15 +10,15 @@ export function explainCommand({ terminal, exit }: CommandContext): Command {
   return new Command('explain')
     .description('tell whether a user could have a device, who is in the way, and what would change that')
     .argument('<machine.yaml>', 'the machine')
-    .argument('<bdf>', 'the device, e.g. 0000:03:00.0 or 03:00.0')
+    .argument('<bdf>', 'the device, e.g. 0000:03:00.0 or 03:00.0', bdf)
     .option('--json', 'one JSON document for programs')
     .addHelpText(
       'after',
       '\nExit status 3 when something is in the way.\n\nExample:\n  vfio explain examples/machines/desktop.yaml 01:00.0',
     )
-    .action((file: string, bdf: string, options: { json?: boolean }) => {
+    .action((file: string, at: string, options: { json?: boolean }) => {
       using machine = loadMachine(file);
-      const explanation = machine.explain(bdf);
+      const explanation = machine.explain(at);
       if (options.json === true) json(terminal, 'vfio-ts/explain/1', explanation);
       else print(explanation, terminal);
       if (!explanation.usable) exit(Exit.PROBLEMS);

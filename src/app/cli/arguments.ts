@@ -1,0 +1,36 @@
+/** Arguments that several commands take, checked while the command line is read: what is none of these ends with the status of wrong usage. */
+import { InvalidArgumentError } from 'commander';
+import { VfioError } from '../../base/errno.ts';
+import { parseBdf } from '../../pci/bdf.ts';
+import { parseAddress } from '../address.ts';
+import { looksLikeFile } from '../config-target.ts';
+
+/** Decimal, or hexadecimal with 0x. Stays text: how many digits it has may mean something. */
+export function numeral(text: string): string {
+  if (/^(0x[0-9a-f]+|\d+)$/i.test(text) && Number.isSafeInteger(Number(text))) return text;
+  throw new InvalidArgumentError('Give a number such as 12 or 0x0c.');
+}
+
+/** The canonical form, 0000:03:00.0. */
+export function bdf(text: string): string {
+  return checked(() => parseBdf(text));
+}
+
+export function address(text: string): string {
+  checked(() => parseAddress(text));
+  return text;
+}
+
+/** An address, or a file with a dump. */
+export function addressOrDump(text: string): string {
+  return looksLikeFile(text) ? text : address(text);
+}
+
+function checked<T>(parse: () => T): T {
+  try {
+    return parse();
+  } catch (error) {
+    if (error instanceof VfioError) throw new InvalidArgumentError(error.fix ?? `${error.message}.`);
+    throw error;
+  }
+}
