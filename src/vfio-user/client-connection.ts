@@ -272,6 +272,9 @@ export class ClientConnection implements Disposable {
     this.#holdsReply = true;
     try {
       this.#serveAll(main);
+    } catch (error) {
+      // This request was answered; that the connection is lost is told by `onLost`, and to whoever calls next.
+      if (!(error instanceof VfioError)) throw error;
     } finally {
       this.#holdsReply = false;
     }

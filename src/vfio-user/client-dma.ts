@@ -14,7 +14,7 @@ import { VfioError } from '../base/errno.ts';
 import { MemfdMemory } from '../sys/memfd.ts';
 import type { OwnedFd } from '../sys/owned-fd.ts';
 import type { ClientConnection } from './client-connection.ts';
-import type { ClientMemory } from './client-memory.ts';
+import type { MappedMemory } from './client-mapped-memory.ts';
 
 const LAST_PAGE = 2 ** 52 - 1;
 const everywhere: readonly IovaRange[] = [{ first: 0n, last: U64_MAX }];
@@ -29,13 +29,13 @@ export class ClientDmaSpace implements DmaSpace {
   readonly pageSizes: bigint;
   readonly ranges = everywhere;
   readonly #connection: ClientConnection;
-  readonly #memory: ClientMemory;
+  readonly #memory: MappedMemory;
   readonly #maxMaps: number;
   readonly #page: bigint;
   /** @throws VfioError ENODEV when the device is closed */
   readonly #checkOpen: () => void;
 
-  constructor(connection: ClientConnection, memory: ClientMemory, limits: DmaLimits, checkOpen: () => void) {
+  constructor(connection: ClientConnection, memory: MappedMemory, limits: DmaLimits, checkOpen: () => void) {
     this.#connection = connection;
     this.#memory = memory;
     this.#maxMaps = limits.maxMaps;

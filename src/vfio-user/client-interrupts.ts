@@ -5,7 +5,7 @@
  * ERR and REQ also make events of the device, so for these the server always has a private eventfd, and who may set what is decided here.
  */
 import type { InterruptSink, InterruptSource, IrqInfo, SetIrqs } from '../abi/device.ts';
-import { IrqIndex, IrqSetFlags } from '../abi/vfio.ts';
+import { IrqIndex, IrqInfoFlags, IrqSetFlags } from '../abi/vfio.ts';
 import { IrqSet } from '../abi/vfio-structs.ts';
 import { Command, HEADER_BYTES } from '../abi/vfio-user.ts';
 import { checkIndex, checkU32 } from '../base/check.ts';
@@ -24,6 +24,8 @@ const actions = { mask: IrqSetFlags.ACTION_MASK, unmask: IrqSetFlags.ACTION_UNMA
 interface Lines {
   readonly sinks: Map<number, EventFdLine>;
   readonly sources: Map<number, EventFdLine>;
+  /** Vectors that it was enabled with. */
+  readonly vectors: number;
 }
 
 export class ClientInterrupts implements Disposable {
@@ -74,6 +76,10 @@ export class ClientInterrupts implements Disposable {
     if (replySize < payload.length) throw connection.badReply(Command.DEVICE_GET_IRQ_INFO, `${replySize} bytes`);
     const { flags, count, index: got } = decodeIrqInfo(connection.replyBytes.subarray(replyAt, replyAt + replySize));
     if (got !== index) throw connection.badReply(Command.DEVICE_GET_IRQ_INFO, `index ${got} instead of ${index}`);
+    // Clients take an error for the end of the list, so servers tell of nothing where the kernel says that there is nothing to tell of.
+    if (count === 0 && (flags === 0 || index === IrqIndex.ERR)) {
+      throw new VfioError('EINVAL', `${connection.name} has no ${name(index)} interrupt`);
+    }
     return { index, flags, count };
   }
 
@@ -150,6 +156,7 @@ export class ClientInterrupts implements Disposable {
   }
 
   #setSinks(index: number, start: number, count: number, sinks: readonly (InterruptSink | null)[]): void {
+    this.#checkResize(index, start, count, sinks);
     using lines = new LineSet();
     for (let i = 0; i < count; i++) lines.add(sinkLine(sinks[i] ?? null, `${this.#connection.name}: SET_IRQS element ${i}`));
     try {
@@ -158,8 +165,23 @@ export class ClientInterrupts implements Disposable {
       if (this.#connection.lost === null && this.#partsDone > 0) this.#undo(index, start, count);
       throw error;
     }
-    const { sinks: held } = this.#linesOf(index);
-    lines.moveTo(held, start);
+    lines.moveTo(this.#linesOf(index, start + count).sinks, start);
+  }
+
+  /** A server may add vectors for those who cannot name all of them at once; the kernel does not. */
+  #checkResize(index: number, start: number, count: number, sinks: readonly (InterruptSink | null)[]): void {
+    const lines = this.#lines.get(index);
+    if (lines === undefined || (this.info(index).flags & IrqInfoFlags.NORESIZE) === 0) return;
+    for (let i = 0; i < count; i++) {
+      if ((sinks[i] ?? null) === null || start + i < lines.vectors) continue;
+      throw new VfioError(
+        'EINVAL',
+        `${this.#connection.name}: ${name(index)} vector ${start + i} was not allocated; ${lines.vectors} were`,
+        {
+          fix: 'Disable, then enable with as many vectors as will ever be used.',
+        },
+      );
+    }
   }
 
   /** Some of it was done: vectors that were named have no eventfd then, and an index that was not enabled is not. */
@@ -173,7 +195,7 @@ export class ClientInterrupts implements Disposable {
       if (!(error instanceof VfioError)) throw error;
       return;
     }
-    const { sinks } = this.#linesOf(index);
+    const { sinks } = this.#linesOf(index, 0);
     for (let vector = start; vector < start + count; vector++) {
       sinks.get(vector)?.[Symbol.dispose]();
       sinks.delete(vector);
@@ -185,7 +207,7 @@ export class ClientInterrupts implements Disposable {
     using lines = new LineSet();
     for (let i = 0; i < count; i++) lines.add(sourceLine(sources[i] ?? null, `${this.#connection.name}: SET_IRQS element ${i}`));
     this.#sendEventFds(index, 'unmask', start, count, lines.all);
-    lines.moveTo(this.#linesOf(index).sources, start);
+    lines.moveTo(this.#linesOf(index, 0).sources, start);
   }
 
   /**
@@ -242,10 +264,11 @@ export class ClientInterrupts implements Disposable {
     if (errno !== 0) throw connection.failure(errno, `SET_IRQS of ${name(index)} [${start}, ${start + count})`);
   }
 
-  #linesOf(index: number): Lines {
+  /** @param vectors  how many it has, when it is enabled by this */
+  #linesOf(index: number, vectors: number): Lines {
     let lines = this.#lines.get(index);
     if (lines === undefined) {
-      lines = { sinks: new Map(), sources: new Map() };
+      lines = { sinks: new Map(), sources: new Map(), vectors };
       this.#lines.set(index, lines);
     }
     return lines;

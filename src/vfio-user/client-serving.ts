@@ -4,7 +4,7 @@ import { Command, DmaAccess, HEADER_BYTES, HeaderFlags } from '../abi/vfio-user.
 import { Errno, VfioError } from '../base/errno.ts';
 import type { ClientChannel } from './client-channel.ts';
 import type { ClientConnection } from './client-connection.ts';
-import { type ClientMemory, Found } from './client-memory.ts';
+import { Found, type MappedMemory } from './client-mapped-memory.ts';
 import { putHeader, viewOf } from './messages.ts';
 
 /** Bytes that may be on their way to or from remote memory at once. */
@@ -13,10 +13,10 @@ const FIXED = HEADER_BYTES + DmaAccess.structSize;
 
 export class ClientServing {
   readonly #connection: ClientConnection;
-  readonly #memory: ClientMemory;
+  readonly #memory: MappedMemory;
   #laterBytes = 0;
 
-  constructor(connection: ClientConnection, memory: ClientMemory) {
+  constructor(connection: ClientConnection, memory: MappedMemory) {
     this.#connection = connection;
     this.#memory = memory;
     connection.onCommand = (channel, command, flags) => this.#command(channel, command, flags);

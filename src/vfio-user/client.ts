@@ -20,8 +20,8 @@ import { UnixSocket } from '../sys/unix-socket.ts';
 import { ClientConnection, REQUEST_DATA_BYTES } from './client-connection.ts';
 import { ClientDmaSpace } from './client-dma.ts';
 import { ClientInterrupts } from './client-interrupts.ts';
+import { MappedMemory } from './client-mapped-memory.ts';
 import type { ClientMapping } from './client-mapping.ts';
-import { ClientMemory } from './client-memory.ts';
 import { ClientRegion, type RegionOwner } from './client-region.ts';
 import { ClientRegionIo } from './client-region-io.ts';
 import { ClientServing } from './client-serving.ts';
@@ -54,7 +54,7 @@ export class VfioUserDevice implements Device, RegionOwner {
   readonly gate: MemoryGate;
   readonly #connection: ClientConnection;
   readonly #agreed: Agreed;
-  readonly #memory: ClientMemory;
+  readonly #memory: MappedMemory;
   readonly #dma: ClientDmaSpace;
   readonly #interrupts: ClientInterrupts;
   readonly #posted: boolean;
@@ -69,7 +69,7 @@ export class VfioUserDevice implements Device, RegionOwner {
   #closed = false;
   #released = false;
 
-  private constructor(connection: ClientConnection, memory: ClientMemory, agreed: Agreed, info: DeviceInfo, options: VfioUserOptions) {
+  private constructor(connection: ClientConnection, memory: MappedMemory, agreed: Agreed, info: DeviceInfo, options: VfioUserOptions) {
     this.info = info;
     this.#connection = connection;
     this.#memory = memory;
@@ -98,7 +98,7 @@ export class VfioUserDevice implements Device, RegionOwner {
     const connection = undo.use(
       new ClientConnection(stream, { name, timeoutMs: options.timeoutMs ?? 10_000, maxDataBytes: CapabilityDefaults.MAX_DATA_XFER_SIZE }),
     );
-    const memory = new ClientMemory();
+    const memory = new MappedMemory();
     new ClientServing(connection, memory);
     const agreed = agreeOnVersion(connection, options.twinSocket ?? true);
     const info: DeviceInfo = { name, ...askDeviceInfo(connection) };

@@ -1,5 +1,5 @@
 /** What a server says of a region, as a device file of the kernel would say it. */
-import type { MappableArea, RegionInfo } from '../abi/device.ts';
+import type { RegionInfo } from '../abi/device.ts';
 import { Bar, Config } from '../abi/pci.ts';
 import { RegionFlags, RegionIndex } from '../abi/vfio.ts';
 import { Command, HEADER_BYTES } from '../abi/vfio-user.ts';
@@ -37,6 +37,11 @@ export function describeRegion(connection: ClientConnection, config: ClientRegio
   }
   const fds = connection.takeReplyFds();
   const { info, offset } = reply;
+  // Clients take an error for the end of the list, so servers tell of nothing where the kernel says that there is nothing to tell of.
+  if (index >= RegionIndex.VGA && info.flags === 0 && info.size === 0) {
+    closeAll(fds);
+    throw new VfioError('EINVAL', `${connection.name} has no region ${index}`);
+  }
   const areas = info.sparseAreas ?? [{ offset: 0, size: Math.ceil(info.size / PAGE) * PAGE }];
   let fd: OwnedFd | undefined;
   if ((info.flags & MMAP) !== 0) fd = fds.shift();
@@ -94,5 +99,3 @@ function isIo(connection: ClientConnection, config: ClientRegionIo, bar: number)
   if (errno !== 0) throw config.failure(errno, 'reading', at, 4);
   return (connection.reply.getUint32(config.loaded, true) & Bar.SPACE_IO) !== 0;
 }
-
-export type { MappableArea };

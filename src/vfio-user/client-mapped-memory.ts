@@ -22,7 +22,7 @@ interface Entry {
 /** Copies up to this many bytes go byte by byte: making the sub-array for `set` costs more. */
 const BYTEWISE = 32;
 
-export class ClientMemory {
+export class MappedMemory {
   readonly #index = new IntervalMap();
   #slots = new Slots();
   #entries: (Entry | null)[] = [];
