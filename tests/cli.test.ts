@@ -166,6 +166,14 @@ describe('vfio config', () => {
     expect((await vfio('config', 'sim:edu', '--user', '--hex')).status).toBe(0);
   });
 
+  it('S2-05 S2-44 --permissions prints the tables of the header and of the capabilities that the device has, with reasons', async () => {
+    const { status, out } = await vfio('config', 'sim:edu', '--permissions');
+    expect(status).toBe(0);
+    expect(out).toMatch(/\+04 COMMAND +virt 0400 +write ffff +the user may set it/);
+    expect(out).toMatch(/^capability 0x5: /m);
+    expect(out).not.toMatch(/^capability 0x10: /m);
+  });
+
   it('--json is one document with a schema', async () => {
     const document = JSON.parse((await vfio('config', '01:00.0', '--machine', desktop, '--json')).out);
     expect(document).toMatchObject({ schema: 'vfio-ts/config/1', bdf: '0000:01:00.0', vendor: { id: 0x10de } });

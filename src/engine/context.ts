@@ -1,5 +1,6 @@
 /** What every part of one machine shares. Made once per `Machine`; there is no global state. */
 import type { MemoryAllocator } from '../abi/memory.ts';
+import { DMA_ENTRY_LIMIT } from '../abi/vfio.ts';
 import type { Clock } from '../base/clock.ts';
 import type { RateLimitedLogger } from '../base/log.ts';
 import type { FaultPlan } from './fault-plan.ts';
@@ -25,7 +26,7 @@ export interface EngineParams {
 }
 
 export const defaultParams: EngineParams = {
-  dmaEntryLimit: 65535,
+  dmaEntryLimit: DMA_ENTRY_LIMIT,
   allowUnsafeInterrupts: false,
   noIntxMask: false,
   disableIdleD3: false,

@@ -55,12 +55,6 @@ export function parseBdf(text: string): string {
   return formatBdf(bdfParts(text));
 }
 
-/** The requester id that the function's transactions carry: bus (15:8), device (7:3), function (2:0). */
-export function routingId(bdf: string): number {
-  const { bus, device, fn } = bdfParts(bdf);
-  return (bus << 8) | (device << 3) | fn;
-}
-
 /** Order of bus enumeration: for sorting. */
 export function compareBdf(a: string, b: string): number {
   const x = bdfParts(a);

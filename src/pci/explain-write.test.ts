@@ -4,7 +4,7 @@ import { bootedConfig, nvmeDeclaration } from '../../tests/kit/declarations.ts';
 import { Config } from '../abi/pci.ts';
 import { aer, otherCapability, pcie, vendorSpecific } from './capabilities.ts';
 import { ConfigSpace } from './config-space.ts';
-import { explainConfigWrite, formatWriteExplanation } from './explain-write.ts';
+import { explainConfigWrite } from './explain-write.ts';
 import { PermissionMap } from './permission-map.ts';
 
 function setUp(config: ConfigSpace = bootedConfig(nvmeDeclaration, [[0, 0xfde0_0000n]])) {
@@ -114,14 +114,6 @@ it('S2-44 bytes that no row names are told as one', () => {
       why: expect.stringMatching(/^read-only/),
     }),
   ]);
-});
-
-it('S2-44 prints for people', () => {
-  const { map, target } = setUp();
-  const text = formatWriteExplanation(explainConfigWrite(map, target, Config.COMMAND, 2, 0x406));
-  expect(text).toMatch(/^write of 2 bytes at 0x04 = 0x406 \(header\)\n/);
-  expect(text).toMatch(/COMMAND bit 10: virtual, 0x0 -> 0x1; the host uses the hardware/);
-  expect(text).toMatch(/memory-decode: turning memory decoding off/);
 });
 
 it('S2-44 refuses what is no write: EINVAL, EFAULT', () => {

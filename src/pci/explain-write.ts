@@ -1,7 +1,7 @@
 /**
  * What a write to config space would do, bit by bit, and why (S2-44, E-16): nothing is carried out.
  */
-import { checkIndex, hex } from '../base/check.ts';
+import { checkIndex } from '../base/check.ts';
 import { VfioError } from '../base/errno.ts';
 import type { ConfigSpace } from './config-space.ts';
 import type { PermissionMap, RegionKind } from './permission-map.ts';
@@ -146,19 +146,4 @@ function outcome(target: WriteTarget, map: PermissionMap, offset: number, value:
     after,
     why: fate.why,
   };
-}
-
-/** An explanation for people, a line per run of bits. */
-export function formatWriteExplanation(explanation: WriteExplanation): string {
-  const { offset, width, value } = explanation;
-  const lines = [
-    `write of ${width} byte${width === 1 ? '' : 's'} at 0x${offset.toString(16).padStart(2, '0')} = ${hex(value)} (${explanation.where})`,
-  ];
-  for (const b of explanation.bits) {
-    const range = b.msb === b.lsb ? `bit ${b.lsb}` : `bits ${b.msb}:${b.lsb}`;
-    const change = b.before === b.after ? `stays ${hex(b.after)}` : `${hex(b.before)} -> ${hex(b.after)}`;
-    lines.push(`  ${b.register} ${range}: ${b.landing}, ${change}${b.after === b.written ? '' : ` (written ${hex(b.written)})`}; ${b.why}`);
-  }
-  for (const { trigger, meaning } of explanation.triggers) lines.push(`  ${trigger}: ${meaning}`);
-  return lines.join('\n');
 }

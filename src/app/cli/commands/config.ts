@@ -1,6 +1,8 @@
 import { Command, Option } from 'commander';
 import { decodeConfig, formatLspci } from '../../../pci/decode.ts';
 import { toHex } from '../../../pci/hex-dump.ts';
+import { formatPermissions, permissionsOf } from '../../../pci/permission-check.ts';
+import { headerPermissions } from '../../../pci/permissions.ts';
 import { configTarget } from '../../config-target.ts';
 import { loadPciNames } from '../../pci-names.ts';
 import { addressOrDump } from '../arguments.ts';
@@ -15,6 +17,7 @@ interface Options {
   readonly json?: boolean;
   readonly numeric?: boolean;
   readonly terse?: boolean;
+  readonly permissions?: boolean;
 }
 
 export function configCommand({ terminal }: CommandContext): Command {
@@ -26,6 +29,13 @@ export function configCommand({ terminal }: CommandContext): Command {
     .option('-n, --numeric', 'numbers only, no names')
     .option('-t, --terse', 'one line')
     .addOption(new Option('-x, --hex', 'as hexadecimal that lspci -F reads').conflicts('json'))
+    .addOption(
+      new Option('-p, --permissions', 'which bits of its registers a user may write through VFIO, and why').conflicts([
+        'json',
+        'hex',
+        'user',
+      ]),
+    )
     .option('--json', 'one JSON document for programs')
     .addHelpText(
       'after',
@@ -35,6 +45,7 @@ Without --machine a BDF is a device of this computer, read through sysfs.
 Examples:
   vfio config sim:edu
   vfio config 01:00.0 --machine examples/machines/desktop.yaml --user
+  vfio config sim:edu --permissions
   vfio config sim:edu --hex > edu.txt && lspci -F edu.txt -vvv`,
     )
     .action(async (address: string, options: Options) => {
@@ -46,6 +57,15 @@ Examples:
       }
       const names = options.numeric === true ? null : loadPciNames();
       const decoded = decodeConfig(bytes, { bdf: target.bdf, names });
+      if (options.permissions === true) {
+        const tables = [
+          headerPermissions,
+          ...decoded.capabilities.map((c) => permissionsOf(c.id, false)),
+          ...decoded.extendedCapabilities.map((c) => permissionsOf(c.id, true)),
+        ];
+        terminal.out(formatPermissions(tables.filter((table) => table !== undefined)));
+        return;
+      }
       if (options.json === true) json(terminal, 'vfio-ts/config/1', decoded);
       else terminal.out(formatLspci(decoded, options.terse === true ? 0 : 3).trimEnd());
     });
