@@ -55,7 +55,7 @@ export class EventFd implements InterruptSink, InterruptSource, Disposable {
     if (kind !== 'anon_inode:[eventfd]') throw new VfioError('EINVAL', `the descriptor is ${kind}, not an eventfd`);
     const flags = checked(addon().fcntl(fd.number, Sys.F_GETFL, 0), 'reading the flags of an eventfd');
     undo.move();
-    return new EventFd(fd, (flags & Sys.O_NONBLOCK) === 0);
+    return new EventFd(fd.move(), (flags & Sys.O_NONBLOCK) === 0);
   }
 
   get references(): number {

@@ -37,6 +37,13 @@ export class OwnedFd implements Disposable {
     return OwnedFd.duplicate(this.number);
   }
 
+  /** Hand the descriptor over to a new owner; this one has none any more. @throws VfioError EBADF once closed */
+  move(): OwnedFd {
+    const moved = new OwnedFd(this.number);
+    this.#fd = -1;
+    return moved;
+  }
+
   /** What the kernel calls the file: `anon_inode:[eventfd]`, `/memfd:name (deleted)`, `socket:[123]`, or a path. */
   describe(): string {
     return readlinkSync(`/proc/self/fd/${this.number}`);
