@@ -119,8 +119,8 @@ export class DmaMappings implements Disposable {
   #mapAgain({ flags, address, size, offset }: DmaMapRequest, first: number, last: number, fd: OwnedFd | undefined): void {
     const slot = this.#index.find(first);
     if (slot >= 0 && this.#index.foundFirst === first && this.#index.foundLast === last && this.#flags[slot] === flags) {
-      if (fd === undefined && this.#file[slot] === 0) return;
-      if (fd !== undefined && this.#offset[slot] === Number(offset) && this.#file[slot] === this.#files.identify(fd)) return;
+      const file = this.#file[slot];
+      if (fd === undefined ? file === 0 : file !== 0 && this.#offset[slot] === Number(offset) && file === this.#files.identify(fd)) return;
     }
     throw new VfioError('EEXIST', `DMA_MAP: ${hex(address)}+${hex(size)} overlaps a mapping of this client`, { fix: 'Unmap that first.' });
   }
