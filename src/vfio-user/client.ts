@@ -50,8 +50,8 @@ export interface VfioUserOptions {
 }
 
 export class VfioUserDevice implements Device, RegionOwner {
-  readonly info: DeviceInfo;
   readonly gate: MemoryGate;
+  readonly #info: DeviceInfo;
   readonly #connection: ClientConnection;
   readonly #agreed: Agreed;
   readonly #memory: MappedMemory;
@@ -70,7 +70,7 @@ export class VfioUserDevice implements Device, RegionOwner {
   #released = false;
 
   private constructor(connection: ClientConnection, memory: MappedMemory, agreed: Agreed, info: DeviceInfo, options: VfioUserOptions) {
-    this.info = info;
+    this.#info = info;
     this.#connection = connection;
     this.#memory = memory;
     this.#agreed = agreed;
@@ -110,15 +110,18 @@ export class VfioUserDevice implements Device, RegionOwner {
 
   /** @throws VfioError ENODEV when the device is closed, or the server is gone */
   checkOpen(): void {
-    if (this.#connection.lost !== null && !this.#released) throw this.#connection.lostError();
-    if (this.#closed || this.#connection.lost !== null) {
-      throw this.#closed ? new VfioError('ENODEV', `${this.info.name} is closed`) : this.#connection.lostError();
-    }
+    if (this.#closed) throw new VfioError('ENODEV', `${this.#info.name} is closed`);
+    if (this.#connection.lost !== null) throw this.#connection.lostError();
+  }
+
+  get info(): DeviceInfo {
+    this.checkOpen();
+    return this.#info;
   }
 
   region(index: number): Region {
     this.checkOpen();
-    checkIndex(index, this.info.numRegions - 1, `${this.info.name}: region index`);
+    checkIndex(index, this.#info.numRegions - 1, `${this.#info.name}: region index`);
     let region = this.#regions[index];
     if (region === undefined) {
       const { info, memory } = describeRegion(this.#connection, this.#io(RegionIndex.CONFIG), index);
@@ -160,7 +163,7 @@ export class VfioUserDevice implements Device, RegionOwner {
   /** @throws VfioError ENODEV always: the protocol cannot ask, and a bus reset cannot be had through it */
   hotResetInfo(): readonly HotResetDependent[] {
     this.checkOpen();
-    throw new VfioError('ENODEV', `${this.info.name}: vfio-user knows no reset of a bus`, { fix: 'Use reset().' });
+    throw new VfioError('ENODEV', `${this.#info.name}: vfio-user knows no reset of a bus`, { fix: 'Use reset().' });
   }
 
   feature(request: FeatureRequest): number {
@@ -168,7 +171,7 @@ export class VfioUserDevice implements Device, RegionOwner {
     const { feature, data, probe = false, get = false, set = false } = request;
     const connection = this.#connection;
     if (!Number.isInteger(feature) || feature < 0 || feature > FeatureFlags.MASK) {
-      throw new VfioError('EINVAL', `${this.info.name}: feature number ${String(feature)} does not fit 16 bits`);
+      throw new VfioError('EINVAL', `${this.#info.name}: feature number ${String(feature)} does not fit 16 bits`);
     }
     if (!(data instanceof Uint8Array)) throw new VfioError('EFAULT', `data of feature ${feature} is not a Uint8Array`);
     if (data.length > REQUEST_DATA_BYTES) {
@@ -237,7 +240,7 @@ export class VfioUserDevice implements Device, RegionOwner {
       this.#interrupts.setEvents(wanted);
     } catch (error) {
       if (!(error instanceof VfioError)) throw error;
-      this.#log.log('info', `${this.info.name}: no events 'error' and 'request': ${error.message}`);
+      this.#log.log('info', `${this.#info.name}: no events 'error' and 'request': ${error.message}`);
     }
   }
 
@@ -246,13 +249,13 @@ export class VfioUserDevice implements Device, RegionOwner {
       try {
         entry.call(event);
       } catch (error) {
-        this.#log.log('error', `${this.info.name}: a listener threw on '${event.kind}': ${String(error)}`);
+        this.#log.log('error', `${this.#info.name}: a listener threw on '${event.kind}': ${String(error)}`);
       }
     }
   }
 
   #lost(reason: string): void {
-    this.#log.log('warn', `${this.info.name}: ${reason}`);
+    this.#log.log('warn', `${this.#info.name}: ${reason}`);
     this.#release();
     // Not from within the call that found out.
     queueMicrotask(() => {

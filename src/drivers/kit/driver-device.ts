@@ -40,6 +40,8 @@ export interface IrqSource {
 export class DriverDevice implements Disposable {
   /** What it stands on, for whatever is not here. */
   readonly device: Device;
+  /** Where it sits, e.g. `0000:00:04.0`. Known also once it is gone. */
+  readonly name: string;
   readonly config: ConfigView;
   readonly dma: DriverDma;
   readonly clock: Clock;
@@ -54,6 +56,7 @@ export class DriverDevice implements Disposable {
 
   private constructor(device: Device, options: AttachOptions) {
     this.device = device;
+    this.name = device.info.name;
     this.clock = options.clock ?? new SystemClock();
     this.config = new ConfigView(device.region(RegionIndex.CONFIG));
     this.dma = new DriverDma(device.dma);
@@ -87,11 +90,6 @@ export class DriverDevice implements Disposable {
     if (!dev.config.memoryEnabled) dev.config.memoryEnabled = true;
     undo.move();
     return dev;
-  }
-
-  /** Where it sits, e.g. `0000:00:04.0`. */
-  get name(): string {
-    return this.device.info.name;
   }
 
   /** May the device do DMA and send messages? Off after open. */

@@ -1,0 +1,101 @@
+/**
+ * A vfio-user server in a process of its own, with a model in a machine behind it: for clients, which block their own thread while they wait for it.
+ * It lives no longer than `seconds`, whatever happens to its parent.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+
+export interface ServerProcessOptions {
+  /** A model of the package, `edu` unless told; or the path of a module whose default export makes one. */
+  readonly model?: string;
+  readonly seconds?: number;
+}
+
+/** What the child is told, and what it answers: the number of the question, and its descriptors when it was asked for them. */
+export interface Question {
+  readonly number: number;
+  readonly ask: 'fresh' | 'descriptors' | 'stop';
+}
+export interface Answer {
+  readonly number: number;
+  readonly descriptors: number;
+  readonly sessions: number;
+}
+
+export class ServerProcess implements AsyncDisposable {
+  readonly path: string;
+  readonly #child: ChildProcess;
+  readonly #directory: string;
+  readonly #waiting = new Map<number, (answer: Answer) => void>();
+  readonly #ended: Promise<void>;
+  #questions = 0;
+
+  private constructor(child: ChildProcess, directory: string) {
+    this.#child = child;
+    this.#directory = directory;
+    this.path = join(directory, 'device.sock');
+    this.#ended = new Promise((resolve) => child.once('exit', () => resolve()));
+    child.on('message', (answer: Answer) => {
+      this.#waiting.get(answer.number)?.(answer);
+      this.#waiting.delete(answer.number);
+    });
+  }
+
+  /** When it listens. */
+  static async start(options: ServerProcessOptions = {}): Promise<ServerProcess> {
+    const directory = mkdtempSync(join(tmpdir(), 'vfio-ts-server-'));
+    const tsx = pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href;
+    const file = fileURLToPath(new URL('./server-process-child.ts', import.meta.url));
+    const args = [join(directory, 'device.sock'), options.model ?? 'edu', String(options.seconds ?? 120)];
+    const child = spawn(process.execPath, ['--import', tsx, file, ...args], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
+    const server = new ServerProcess(child, directory);
+    await new Promise<void>((resolve, reject) => {
+      server.#waiting.set(0, () => resolve());
+      child.once('error', reject);
+      child.once('exit', (code, signal) => reject(new Error(`the server ended with ${code ?? signal}`)));
+    });
+    return server;
+  }
+
+  get pid(): number {
+    return this.#child.pid!;
+  }
+
+  /** Another machine, with its device as after power-on; whoever uses the old one is disconnected. */
+  async fresh(): Promise<void> {
+    await this.#ask('fresh');
+  }
+
+  /** What it has open: descriptors of the process, and clients. */
+  async look(): Promise<{ readonly descriptors: number; readonly sessions: number }> {
+    return this.#ask('descriptors');
+  }
+
+  /** Stop it in the middle of whatever it does: it answers nothing from now on. */
+  freeze(): void {
+    this.#child.kill('SIGSTOP');
+  }
+
+  /** End it at once. */
+  async kill(): Promise<void> {
+    this.#child.kill('SIGKILL');
+    await this.#ended;
+  }
+
+  #ask(ask: Question['ask']): Promise<Answer> {
+    const number = ++this.#questions;
+    return new Promise((resolve, reject) => {
+      this.#waiting.set(number, resolve);
+      this.#child.send({ number, ask } satisfies Question, (error) => error && reject(error));
+    });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.kill();
+    rmSync(this.#directory, { recursive: true, force: true });
+  }
+}
