@@ -8,8 +8,8 @@ import { explainConfigWrite } from '../pci/explain-write.ts';
 import { parseHex } from '../pci/hex-dump.ts';
 import { PermissionMap } from '../pci/permission-map.ts';
 import { MemfdMemory } from '../sys/memfd.ts';
-import { VfioUserDevice } from '../vfio-user/client.ts';
 import { parseAddress } from './address.ts';
+import { connect } from './connect.ts';
 import { loadMachine } from './machine.ts';
 import { loadModel, machineAround } from './simulation.ts';
 
@@ -98,7 +98,7 @@ function ofBytes(bdf: string, bytes: Uint8Array): ConfigTarget {
 
 /** What the server shows: the user's view, and its bus address is nobody's business. */
 function fromServer(path: string): Uint8Array {
-  using device = VfioUserDevice.connect(path);
+  using device = connect(path);
   const config = device.region(RegionIndex.CONFIG);
   const bytes = new Uint8Array(config.info.size);
   return bytes.subarray(0, config.read(0, bytes));

@@ -16,10 +16,11 @@ export interface OpenOptions {
 
 /**
  * Open the device at `address`: `sim:edu` and the other models that come with the package, or `sim:./my-device.ts`, a model in a file, relative
- * to the working directory. The model gets a machine of its own, with an IOMMU, in this process.
+ * to the working directory: the model gets a machine of its own, with an IOMMU, in this process. Or `unix:/path.sock`: a device behind the socket
+ * of a vfio-user server, `vfio serve` or any other.
  *
- * @throws VfioError EINVAL for what is no address; ENOENT when there is no such model or file; ENXIO when `match` names another device;
- * EOPNOTSUPP for addresses that cannot be opened yet
+ * @throws VfioError EINVAL for what is no address; ENOENT when there is no such model, file or socket; ECONNREFUSED when nobody serves the
+ * socket; ENXIO when `match` names another device; EOPNOTSUPP for addresses that cannot be opened yet
  */
 export async function open(address: string, options: OpenOptions = {}): Promise<DriverDevice> {
   const parsed = parseAddress(address);
@@ -29,18 +30,20 @@ export async function open(address: string, options: OpenOptions = {}): Promise<
       // Only now: a file that declares a device imports this package too, and needs no engine.
       const { loadModel, simulate } = await import('./simulation.ts');
       const { device, owns } = simulate(await loadModel(parsed), options);
-      return DriverDevice.attach(device, {
-        owns,
-        ...(options.match === undefined ? {} : { match: options.match }),
-        ...(options.clock === undefined ? {} : { clock: options.clock }),
-      });
+      return DriverDevice.attach(device, { owns, ...forDriver(options) });
     }
-    case 'socket':
-    case 'pci': {
-      const what = parsed.kind === 'pci' ? `hardware (${parsed.bdf}, through /dev/vfio)` : `vfio-user sockets (${parsed.path})`;
-      throw new VfioError('EOPNOTSUPP', `${what} cannot be opened yet`, {
-        fix: "Models can: 'sim:edu', or 'sim:./my-device.ts' for a model in a file.",
-      });
+    case 'socket': {
+      const { connect } = await import('./connect.ts');
+      const device = connect(parsed.path, options.log === undefined ? {} : { log: options.log });
+      return DriverDevice.attach(device, forDriver(options));
     }
+    case 'pci':
+      throw new VfioError('EOPNOTSUPP', `hardware (${parsed.bdf}, through /dev/vfio) cannot be opened yet`, {
+        fix: "Models can: 'sim:edu', 'sim:./my-device.ts' for a model in a file, 'unix:PATH' for one behind a socket.",
+      });
   }
+}
+
+function forDriver({ match, clock }: OpenOptions): Pick<OpenOptions, 'match' | 'clock'> {
+  return { ...(match === undefined ? {} : { match }), ...(clock === undefined ? {} : { clock }) };
 }

@@ -14,14 +14,14 @@ import type { DeviceFile } from '../engine/device/device-file.ts';
 import type { Process } from '../engine/dma/process.ts';
 import { VFIO_PCI } from '../engine/machine/binding.ts';
 import { Machine, type MachineOptions } from '../engine/machine/machine.ts';
-import type { FunctionSpec, MachineSpec } from '../engine/machine/machine-spec.ts';
+import type { FunctionSpec, IommuSpec, MachineSpec } from '../engine/machine/machine-spec.ts';
 import { models } from '../models/registry.ts';
 import type { DeviceModel } from '../pci/declaration.ts';
 import { addon } from '../sys/addon.ts';
 import { HeapMemory } from '../sys/fake.ts';
 import { MemfdMemory } from '../sys/memfd.ts';
 import type { Address } from './address.ts';
-import { resolveOwnName } from './package-resolver.ts';
+import { importAnew, resolveOwnName } from './package-resolver.ts';
 
 /** Warnings and errors, on stderr: data alone goes to stdout. */
 export const stderrLogger: Logger = {
@@ -45,7 +45,10 @@ export interface Simulation {
 }
 
 /** @throws VfioError ENOENT for a model or file that is not there; EINVAL for a file that is no model */
-export async function loadModel(address: Extract<Address, { kind: 'model' | 'file' }>): Promise<DeviceModel> {
+export async function loadModel(
+  address: Extract<Address, { kind: 'model' | 'file' }>,
+  load: (path: string) => Promise<object> = importFile,
+): Promise<DeviceModel> {
   if (address.kind === 'model') {
     const factory = Object.hasOwn(models, address.name) ? models[address.name as keyof typeof models] : undefined;
     if (factory !== undefined) return factory(address.options);
@@ -53,34 +56,44 @@ export async function loadModel(address: Extract<Address, { kind: 'model' | 'fil
       fix: `Models are ${Object.keys(models).join(', ')}; for one of your own give its file, 'sim:./${address.name}.ts'.`,
     });
   }
-  const exported = (await importFile(address.path)) as { default?: unknown };
+  const exported = (await load(address.path)) as { default?: unknown };
   const model = exported.default as Partial<DeviceModel> | undefined;
   if (typeof model?.create === 'function' && typeof model.declaration === 'object') return model as DeviceModel;
   throw new VfioError('EINVAL', `${address.path} does not declare a device`, { fix: 'It must say "export default device({ … })".' });
 }
 
 /** The module in a file of the user's. @throws VfioError ENOENT when it is not there; EINVAL when it cannot be loaded, with the cause */
-export async function importFile(path: string): Promise<object> {
+export function importFile(path: string): Promise<object> {
+  return importWith(path, (url) => import(url.href) as Promise<object>);
+}
+
+/** The same, as the file is now, however often it was loaded before. `onFile` is told the files that it is made of. */
+export function importFileAnew(path: string, onFile: (path: string) => void): Promise<object> {
+  return importWith(path, (url) => importAnew(url, onFile));
+}
+
+async function importWith(path: string, load: (url: URL) => Promise<object>): Promise<object> {
   const file = resolve(path);
   if (!existsSync(file)) throw new VfioError('ENOENT', `there is no file ${path}`, { fix: `It would be ${file}.` });
   resolveOwnName();
   try {
-    return (await import(pathToFileURL(file).href)) as object;
+    return await load(pathToFileURL(file));
   } catch (cause) {
     throw new VfioError('EINVAL', `${path} cannot be loaded: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
   }
 }
 
 /** PCI Express endpoints sit behind a root port at 0000:01:00.0, everything else on the root bus at 0000:00:04.0. */
-export function machineAround(model: DeviceModel): { readonly spec: MachineSpec; readonly bdf: string } {
+export function machineAround(model: DeviceModel, iommu?: IommuSpec): { readonly spec: MachineSpec; readonly bdf: string } {
   const express = model.declaration.capabilities?.find((c) => c.id === CapId.EXP);
   const portType = express === undefined ? null : (express.bytes[PciExp.FLAGS]! & PciExp.FLAGS_TYPE) >> PciExp.FLAGS_TYPE_SHIFT;
+  const common = { name: 'simulation', ...(iommu === undefined ? {} : { iommu }) };
   const endpoint = (at: string): FunctionSpec => ({ at, model, driver: VFIO_PCI });
   if (portType !== PciExpType.ENDPOINT && portType !== PciExpType.LEG_END) {
-    return { spec: { name: 'simulation', devices: [endpoint('04.0')] }, bdf: '0000:00:04.0' };
+    return { spec: { ...common, devices: [endpoint('04.0')] }, bdf: '0000:00:04.0' };
   }
   return {
-    spec: { name: 'simulation', devices: [{ at: '01.0', kind: 'root-port', devices: [endpoint('00.0')] }] },
+    spec: { ...common, devices: [{ at: '01.0', kind: 'root-port', devices: [endpoint('00.0')] }] },
     bdf: '0000:01:00.0',
   };
 }

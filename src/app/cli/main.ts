@@ -9,6 +9,7 @@ import { demoCommand } from './commands/demo.ts';
 import { explainCommand } from './commands/explain.ts';
 import { explainWriteCommand } from './commands/explain-write.ts';
 import { runCommand } from './commands/run.ts';
+import { serveCommand } from './commands/serve.ts';
 import { showCommand } from './commands/show.ts';
 import { traceCommand } from './commands/trace.ts';
 import { Exit, exitCodeOf } from './exit-codes.ts';
@@ -28,6 +29,7 @@ const commands = [
   configCommand,
   explainWriteCommand,
   runCommand,
+  serveCommand,
   traceCommand,
   completionCommand,
 ];
@@ -47,6 +49,7 @@ export function makeProgram(context: CommandContext): Command {
       `
 Addresses:
   sim:edu | sim:./my-device.ts     a software device in this process
+  unix:/path.sock                  a device behind the socket of a vfio-user server
   0000:03:00.0 | 03:00.0           a PCI function (of --machine FILE, or of this computer where a command reads only)
 
 Exit status:

@@ -1,0 +1,172 @@
+import { basename, extname, resolve } from 'node:path';
+import { Command, Option } from 'commander';
+import { Cleanup } from '../../../base/cleanup.ts';
+import { VfioError } from '../../../base/errno.ts';
+import type { Logger } from '../../../base/log.ts';
+import type { DeviceModel } from '../../../pci/declaration.ts';
+import { PipeStream } from '../../../sys/pipe-stream.ts';
+import { socketFromNumber, UnixListener } from '../../../sys/unix-listener.ts';
+import type { Session } from '../../../vfio-user/session.ts';
+import { type Address, parseAddress } from '../../address.ts';
+import { attachLines } from '../../attach-lines.ts';
+import { DeviceServer, socketPathOf } from '../../serve.ts';
+import { importFileAnew, loadModel } from '../../simulation.ts';
+import { WatchedFiles } from '../../watched-files.ts';
+import { Exit } from '../exit-codes.ts';
+import type { CommandContext } from '../main.ts';
+import type { Terminal } from '../terminal.ts';
+import { untilStopped } from '../until-stopped.ts';
+
+interface Options {
+  readonly socketPath?: string;
+  readonly fd?: number;
+  readonly stdio?: boolean;
+  readonly watch?: boolean;
+  readonly memlock?: number;
+}
+
+type ModelAddress = Extract<Address, { kind: 'model' | 'file' }>;
+
+export function serveCommand({ terminal, exit }: CommandContext): Command {
+  const elsewhere = ['fd', 'stdio', 'socketPath'];
+  const apart = (option: Option, name: string) => option.conflicts(elsewhere.filter((other) => other !== name));
+  return new Command('serve')
+    .description('put a device behind a socket, for virtual machines and drivers (vfio-user)')
+    .argument('<device>', 'edu, bench, or a file with a device: ./my-device.ts')
+    .addOption(apart(new Option('-s, --socket-path <path>', 'where; $XDG_RUNTIME_DIR/vfio-ts/NAME.sock unless told'), 'socketPath'))
+    .addOption(
+      apart(new Option('--fd <number>', 'a socket that this process was started with, listening or connected').argParser(number), 'fd'),
+    )
+    .addOption(apart(new Option('--stdio', 'one client, on standard input and output'), 'stdio'))
+    .option('--watch', "load the device's code anew when it changes; clients are disconnected, and the next gets the new device")
+    .addOption(
+      new Option(
+        '--memlock <size>',
+        'how much memory a client may map, such as 2G or unlimited; its own RLIMIT_MEMLOCK unless told',
+      ).argParser(size),
+    )
+    .addHelpText(
+      'after',
+      `
+Each client gets the device as it is after power-on. The socket has mode 0600. Goes on until it is told to stop (Ctrl-C, SIGTERM).
+
+Examples:
+  vfio serve edu
+  vfio serve ./examples/hello-device.ts --socket-path /tmp/hello.sock --watch`,
+    )
+    .action(async (text: string, options: Options) => exit(await serveUntilStopped(text, options, terminal)));
+}
+
+async function serveUntilStopped(text: string, options: Options, terminal: Terminal): Promise<number> {
+  const address = modelAddress(text);
+  const name = address.kind === 'model' ? address.name : basename(address.path, extname(address.path));
+  const path = options.fd === undefined && options.stdio !== true ? resolve(options.socketPath ?? socketPathOf(name)) : null;
+  // Not later: somebody may stop us as soon as the socket is there.
+  using stop = untilStopped();
+  using undo = new Cleanup();
+  const code = undo.use(new DeviceCode(address, terminal));
+  const server = undo.use(
+    new DeviceServer(await code.load(options.watch === true), {
+      name,
+      log: logTo(terminal),
+      ...(options.memlock === undefined ? {} : { memlockLimit: options.memlock }),
+    }),
+  );
+  code.onReload = (model) => server.replace(model);
+  let only: Session | null = null;
+  if (path !== null) {
+    server.listen(path);
+    announce(path, terminal);
+  } else if (options.fd !== undefined) {
+    const socket = socketFromNumber(options.fd);
+    if (socket instanceof UnixListener) server.accept(socket);
+    else only = server.serve(socket);
+  } else only = server.serve(PipeStream.stdio());
+  if (only === null) return await stop.told;
+  return await Promise.race([stop.told, only.ended.then(() => Exit.OK)]);
+}
+
+function modelAddress(text: string): ModelAddress {
+  const address = parseAddress(/^(sim|unix):/.test(text) ? text : `sim:${text}`);
+  if (address.kind === 'model' || address.kind === 'file') return address;
+  throw new VfioError('EINVAL', `${text} is not a device to serve`, { fix: "Give 'edu', 'bench', or a file such as './my-device.ts'." });
+}
+
+function announce(path: string, { out, err, paint }: Terminal): void {
+  for (const { title, command } of attachLines(path)) {
+    out(paint.dim(`# ${title}`));
+    out(command);
+    out('');
+  }
+  err(`listening at ${path}`);
+}
+
+/** What clients do is told too: whoever serves a device wants to see them come and go. */
+function logTo({ err }: Terminal): Logger {
+  return {
+    log: (level, message) => {
+      if (level === 'info') err(message);
+      else if (level !== 'debug') err(`${level}: ${message}`);
+    },
+  };
+}
+
+/** The code of the device, and a watch on it. */
+class DeviceCode implements Disposable {
+  onReload: ((model: DeviceModel) => void) | null = null;
+  readonly #address: ModelAddress;
+  readonly #terminal: Terminal;
+  #files: WatchedFiles | null = null;
+  #reloading: Promise<void> = Promise.resolve();
+
+  constructor(address: ModelAddress, terminal: Terminal) {
+    this.#address = address;
+    this.#terminal = terminal;
+  }
+
+  async load(watch: boolean): Promise<DeviceModel> {
+    if (!watch) return await loadModel(this.#address);
+    if (this.#address.kind === 'model') {
+      throw new VfioError('EINVAL', `${this.#address.name} comes with the package: there is no file to watch`);
+    }
+    this.#files = new WatchedFiles((path) => {
+      this.#reloading = this.#reloading.then(() => this.#reload(path));
+    });
+    this.#files.add(resolve(this.#address.path));
+    return await this.#loadAnew();
+  }
+
+  async #loadAnew(): Promise<DeviceModel> {
+    return await loadModel(this.#address, (path) => importFileAnew(path, (file) => this.#files?.add(file)));
+  }
+
+  async #reload(path: string): Promise<void> {
+    const { err } = this.#terminal;
+    try {
+      const model = await this.#loadAnew();
+      if (this.#files === null) return;
+      this.onReload?.(model);
+      err(`${path} has changed: the next client gets the new device`);
+    } catch (error) {
+      const text = error instanceof VfioError ? error.explain() : error instanceof Error ? (error.stack ?? error.message) : String(error);
+      err(`${path} has changed, and the old device goes on: ${text}`);
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#files?.[Symbol.dispose]();
+    this.#files = null;
+  }
+}
+
+function number(text: string): number {
+  if (/^\d{1,9}$/.test(text)) return Number(text);
+  throw new VfioError('EINVAL', `--fd is '${text}'; give the number of a descriptor`);
+}
+
+function size(text: string): number {
+  if (text === 'unlimited') return Number.POSITIVE_INFINITY;
+  const match = /^(\d{1,15})([KMGT]?)$/.exec(text);
+  if (match === null) throw new VfioError('EINVAL', `--memlock is '${text}'; give a size such as 64M or 2G, or unlimited`);
+  return Number(match[1]) * 1024 ** ['', 'K', 'M', 'G', 'T'].indexOf(match[2]!);
+}

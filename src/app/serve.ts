@@ -1,0 +1,195 @@
+/**
+ * A model behind a socket: `serve('sim:edu', { path })`. The model sits in a machine of its own; every client that connects gets the device as it
+ * is after power-on and a fresh DMA space, through the same steps and rules as a program that opens /dev/vfio. Several can be served in one process.
+ */
+import { chmodSync, mkdirSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import type { Device } from '../abi/device.ts';
+import { Cleanup } from '../base/cleanup.ts';
+import type { Clock } from '../base/clock.ts';
+import { VfioError } from '../base/errno.ts';
+import type { Logger, LogLevel } from '../base/log.ts';
+import type { Machine } from '../engine/machine/machine.ts';
+import type { DeviceModel } from '../pci/declaration.ts';
+import type { ByteStream, PeerCredentials } from '../sys/byte-stream.ts';
+import { UnixListener } from '../sys/unix-listener.ts';
+import type { ServerLimits } from '../vfio-user/limits.ts';
+import { VfioUserServer } from '../vfio-user/server.ts';
+import type { Session } from '../vfio-user/session.ts';
+import { parseAddress } from './address.ts';
+import { OpenedDevice } from './opened-device.ts';
+import { PeerProcesses } from './peer-processes.ts';
+import { loadModel, machineAround, openThrough, startMachine, stderrLogger } from './simulation.ts';
+
+/** Mappings of one client, in the engine's accounting (dma_entry_limit): twice what Linux gives, since a client may be a whole computer. */
+const MAPPINGS_MAX = 131_072;
+
+export interface ServeOptions {
+  /** For messages; the model's name unless told. */
+  readonly name?: string;
+  readonly clock?: Clock;
+  readonly log?: Logger;
+  readonly limits?: Partial<ServerLimits>;
+  /** Bytes that a client may have mapped for DMA, instead of its own RLIMIT_MEMLOCK; Infinity for no limit. */
+  readonly memlockLimit?: number;
+  /** Accounts of locked memory, when several servers share their clients. */
+  readonly processes?: PeerProcesses;
+  /** Whether clients, and waiting for them, keep this process alive. Default true. */
+  readonly keepAlive?: boolean;
+}
+
+interface Running {
+  /** The model's. */
+  readonly name: string;
+  readonly machine: Machine;
+  readonly bdf: string;
+  readonly server: VfioUserServer;
+  readonly owns: Disposable;
+}
+
+export class DeviceServer implements Disposable {
+  readonly #options: ServeOptions;
+  readonly #processes: PeerProcesses;
+  readonly #listeners = new Set<UnixListener>();
+  #running: Running;
+  #disposed = false;
+
+  /** @throws VfioError EINVAL for a declaration that is no device */
+  constructor(model: DeviceModel, options: ServeOptions = {}) {
+    this.#options = options;
+    this.#processes = options.processes ?? new PeerProcesses(options.memlockLimit);
+    this.#running = this.#start(model);
+  }
+
+  /** The machine around the model: another one after `replace`. */
+  get machine(): Machine {
+    return this.#running.machine;
+  }
+
+  /** Clients that are served now. */
+  get sessions(): readonly Session[] {
+    return this.#running.server.sessions;
+  }
+
+  /**
+   * Listen at `path`, with mode 0600; a missing directory is made, with mode 0700. @throws VfioError EADDRINUSE when somebody listens there, or it is
+   * no socket; EINVAL, EACCES
+   */
+  listen(path: string): UnixListener {
+    makeDirectory(dirname(path));
+    return this.accept(UnixListener.listen(path));
+  }
+
+  /** Serve whoever connects to `listener`, which is taken over. */
+  accept(listener: UnixListener): UnixListener {
+    this.#listeners.add(listener);
+    listener.onConnection((socket) => void this.serve(socket), { keepAlive: this.#options.keepAlive ?? true });
+    return listener;
+  }
+
+  /** Serve the client at the other end of `stream`, which is taken over. */
+  serve(stream: ByteStream): Session {
+    return this.#running.server.serve(stream);
+  }
+
+  /**
+   * Another device from now on: clients of the old one are disconnected, the next one gets the new.
+   *
+   * @throws VfioError EINVAL for a declaration that is no device; then nothing has changed
+   */
+  replace(model: DeviceModel): void {
+    const old = this.#running;
+    this.#running = this.#start(model);
+    old.owns[Symbol.dispose]();
+  }
+
+  /** Stops listening, disconnects everybody and switches the machine off. Idempotent. */
+  [Symbol.dispose](): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    using undo = new Cleanup();
+    undo.use(this.#running.owns);
+    for (const listener of this.#listeners) undo.use(listener);
+  }
+
+  #start(model: DeviceModel): Running {
+    const { clock, limits, keepAlive } = this.#options;
+    const log = this.#options.log ?? stderrLogger;
+    const given = { log, ...(clock === undefined ? {} : { clock }) };
+    using undo = new Cleanup();
+    const around = machineAround(model, anyAddress);
+    const { machine, owns } = startMachine(around, { ...given, params: { dmaEntryLimit: MAPPINGS_MAX } });
+    undo.use(owns);
+    const server = undo.use(
+      new VfioUserServer({
+        ...given,
+        name: this.#options.name ?? model.declaration.name,
+        open: (peer) => this.#open(machine, around.bdf, peer),
+        ...(limits === undefined ? {} : { limits }),
+        ...(keepAlive === undefined ? {} : { keepAlive }),
+      }),
+    );
+    return { name: model.declaration.name, machine, bdf: around.bdf, server, owns: undo.move() };
+  }
+
+  /** Who may connect was decided by the socket's mode; whoever did is given the group, and opens it as any process does. */
+  #open(machine: Machine, bdf: string, peer: PeerCredentials | null): Device {
+    using undo = new Cleanup();
+    const client = undo.use(this.#processes.acquire(peer));
+    machine.chownGroup(machine.function(bdf).group!.id, client.process.uid);
+    const { device, owns } = openThrough(machine, bdf, client.process);
+    undo.use(owns);
+    const { pid, uid, memlockLimit, mayLockFreely } = client.process;
+    const limit =
+      mayLockFreely || memlockLimit === Number.POSITIVE_INFINITY ? 'any amount of memory' : `${memlockLimit / 1024} KiB of memory`;
+    this.#log('info', `pid ${pid}, uid ${uid} has the device; it may map ${limit}`);
+    return new OpenedDevice(device, undo.move());
+  }
+
+  #log(level: LogLevel, text: string): void {
+    const name = this.#options.name ?? this.#running.name;
+    (this.#options.log ?? stderrLogger).log(level, `${name}: ${text}`);
+  }
+}
+
+/**
+ * I/O addresses are the client's own (a guest's physical addresses, for a virtual machine), and its interrupts are not messages on a bus: no
+ * address is special.
+ */
+const anyAddress = { aperture: { first: 0n, last: 2n ** 64n - 1n }, reserved: [] };
+
+/**
+ * Serve the model at `address` at `path`.
+ *
+ * @param address `sim:edu` or `sim:./my-device.ts`   @param path `socketPathOf(name)` unless told
+ * @throws VfioError ENOENT for a model or file that is not there; EINVAL for what is no model; EADDRINUSE when somebody listens at `path`
+ */
+export async function serve(address: string, options: ServeOptions & { readonly path: string }): Promise<DeviceServer> {
+  const parsed = parseAddress(address);
+  if (parsed.kind !== 'model' && parsed.kind !== 'file') {
+    throw new VfioError('EINVAL', `${address} is not a model`, { fix: "Give 'sim:edu', or 'sim:./my-device.ts' for one in a file." });
+  }
+  using undo = new Cleanup();
+  const server = undo.use(new DeviceServer(await loadModel(parsed), options));
+  server.listen(options.path);
+  undo.move();
+  return server;
+}
+
+/** Where the socket of a device called `name` is unless told: in the user's own run-time directory. @throws VfioError ENOENT when there is none */
+export function socketPathOf(name: string, runtimeDirectory = process.env.XDG_RUNTIME_DIR): string {
+  if (runtimeDirectory === undefined || runtimeDirectory === '') {
+    throw new VfioError('ENOENT', 'there is no place for the socket: XDG_RUNTIME_DIR is not set', {
+      fix: 'Say where with --socket-path PATH.',
+    });
+  }
+  return join(runtimeDirectory, 'vfio-ts', `${name}.sock`);
+}
+
+function makeDirectory(path: string): void {
+  try {
+    if (mkdirSync(path, { recursive: true, mode: 0o700 }) !== undefined) chmodSync(path, 0o700);
+  } catch (cause) {
+    throw new VfioError('EACCES', `the directory ${path} cannot be made: ${(cause as Error).message}`, { cause });
+  }
+}
