@@ -417,6 +417,8 @@ describe('capabilities', () => {
     put(vconfig, 0x40 + Af.CTRL, 1, Af.CTRL_FLR);
     expect([happened, get(vconfig, 0x40 + Af.CTRL, 1)]).toEqual([['memoryDisabled', 'af'], 0]);
     happened = [];
+    put(vconfig, 0x40 + Af.CTRL, 1, 0xff & ~Af.CTRL_FLR);
+    expect(happened).toEqual([]);
     const without = open(boot({ capabilities: [af({ at: 0x40, flr: false })] }));
     put(without, 0x40 + Af.CTRL, 1, Af.CTRL_FLR);
     expect([happened, get(without, 0x40 + Af.CTRL, 1)]).toEqual([[], 0]);
@@ -476,5 +478,10 @@ describe('explain', () => {
       readsBack: 0,
     });
     expect([config.bytes, vconfig.bytes, happened]).toEqual([hardware, copy, []]);
+  });
+
+  it('S2-44 tells it of this device as it is given away, here without an interrupt pin', () => {
+    const vconfig = open(bootedConfig(card, [[0, 0xfe00_0000n]]), { noIntx: true });
+    expect(vconfig.explain(Config.INTERRUPT_LINE, 2, 0x010b).readsBack).toBe(0x000b);
   });
 });

@@ -12,13 +12,12 @@ import type { Process } from './process.ts';
  * Charge `bytes` to `process` (S2-46).
  *
  * @param bytes  whole pages of the process
- * @param mayLockFreely  CAP_IPC_LOCK as sampled when the mapping was made
  * @throws VfioError ENOMEM over RLIMIT_MEMLOCK, with the numbers; ESRCH when the process has exited
  */
-export function chargeLocked(process: Process, bytes: number, mayLockFreely: boolean): void {
+export function chargeLocked(process: Process, bytes: number): void {
   if (!process.alive) throw new VfioError('ESRCH', `process ${process.pid} has exited: nobody can be charged for locked memory`);
   const needed = process.lockedBytes + bytes;
-  if (!mayLockFreely && !(needed <= process.memlockLimit)) {
+  if (!process.mayLockFreely && !(needed <= process.memlockLimit)) {
     const kib = (n: number) => `${Math.ceil(n / 1024)} KiB`;
     throw new VfioError(
       'ENOMEM',

@@ -7,7 +7,6 @@ import { Slots } from '../../base/slots.ts';
 import type { Process } from './process.ts';
 
 /** CAP_IPC_LOCK as it was when the mapping was made. */
-const LOCK_CAP = 4;
 const VADDR_INVALID = 8;
 
 export class MappingTable {
@@ -31,10 +30,10 @@ export class MappingTable {
     return this.#owners.reduce((n, o) => n + (o.process === null ? 0 : 1), 0);
   }
 
-  add(process: Process, access: Access, lockCap: boolean, lockedBytes: number, vaddrPage: number): number {
+  add(process: Process, access: Access, lockedBytes: number, vaddrPage: number): number {
     const slot = this.#slots.take();
     this.#resize();
-    this.#flags[slot] = access | (lockCap ? LOCK_CAP : 0);
+    this.#flags[slot] = access;
     this.#owner[slot] = this.#join(process);
     this.#lockedBytes[slot] = lockedBytes;
     this.#vaddrPage[slot] = vaddrPage;
@@ -76,11 +75,10 @@ export class MappingTable {
   }
 
   /** The mapping changes hands (MAP with FLAG_VADDR). The accounting was moved by the caller. */
-  setOwner(slot: number, process: Process, lockCap: boolean): void {
+  setOwner(slot: number, process: Process): void {
     const before = this.#owner[slot];
     this.#owner[slot] = this.#join(process);
     this.#leave(before);
-    this.#flags[slot] = (this.#flags[slot] & ~LOCK_CAP) | (lockCap ? LOCK_CAP : 0);
   }
 
   setVaddrPage(slot: number, vaddrPage: number): void {

@@ -181,9 +181,16 @@ describe('MAP_DMA', () => {
     const map = (k: number) => container.mapDma({ process, vaddr, iova: BigInt(k) * PAGE, size: PAGE, flags: RW });
     for (let k = 0; k < 17; k++) map(k);
     expect(context.lines).toEqual([]);
-    for (let k = 17; k < 20; k++) map(k);
-    expect(context.lines).toEqual(['warn: the container has 18 of at most 20 DMA mappings; 2 are left']);
+    const warning = 'warn: the container has 18 of at most 20 DMA mappings; 2 are left';
+    for (let k = 17; k < 20; k++) {
+      map(k);
+      context.clock.advance(60_000);
+    }
+    expect(context.lines).toEqual([warning]);
     expect(() => map(20)).toThrow('20 DMA mappings, which is its limit (dma_entry_limit 20)');
+    for (let k = 16; k < 20; k++) container.unmapDma({ iova: BigInt(k) * PAGE, size: PAGE });
+    for (let k = 16; k < 20; k++) map(k);
+    expect(context.lines).toEqual([warning, warning]);
   });
 });
 

@@ -241,12 +241,11 @@ export class Type1 {
   /** Charge, map in every domain, record; all of it or nothing. */
   #insert(process: Process, first: number, last: number, vaddrPage: number, segments: readonly Segment[], access: Access): void {
     const { faults } = this.#context;
-    const lockCap = process.mayLockFreely;
     let lockedBytes = 0;
     for (const segment of segments) if (segment.counted) lockedBytes += segment.size;
     try {
       faults.step('type1.map.charge');
-      chargeLocked(process, lockedBytes, lockCap);
+      chargeLocked(process, lockedBytes);
     } catch (error) {
       if (error instanceof VfioError && error.code === 'ENOMEM') this.#context.log.log('warn', 'memlock', `MAP_DMA: ${error.message}`);
       throw error;
@@ -267,7 +266,7 @@ export class Type1 {
       unchargeLocked(process, lockedBytes);
       throw error;
     }
-    this.#index.insert(first, last, this.#table.add(process, access, lockCap, lockedBytes, vaddrPage));
+    this.#index.insert(first, last, this.#table.add(process, access, lockedBytes, vaddrPage));
     this.#warnNearLimit();
   }
 
@@ -297,11 +296,10 @@ export class Type1 {
     const before = this.#table.process(slot);
     if (before !== process) {
       const lockedBytes = this.#table.lockedBytes(slot);
-      const lockCap = process.mayLockFreely;
       this.#context.faults.step('type1.vaddr.charge');
-      chargeLocked(process, lockedBytes, lockCap);
+      chargeLocked(process, lockedBytes);
       unchargeLocked(before, lockedBytes);
-      this.#table.setOwner(slot, process, lockCap);
+      this.#table.setOwner(slot, process);
     }
     this.#table.setVaddrPage(slot, Number(vaddr >> 12n));
     this.#table.setInvalid(slot, false);

@@ -72,7 +72,9 @@ describe('plug in', () => {
     faults.failNext(step, 'ENOMEM');
     expect(code(() => machine.add({ at: '00.0', model: 'probe' }, '00:01.0'))).toBe('ENOMEM');
     expect([machine.functions.size, machine.groups.size, probe.models.length - probe.disposed]).toEqual([1, 1, 0]);
-    expect(machine.add({ at: '00.0', model: 'probe' }, '00:01.0').group!.id).toBe(1);
+    const fn = machine.add({ at: '00.0', model: 'probe' }, '00:01.0');
+    const never = testMachine({ devices: [emptyPort('01.0')] }).machine.add({ at: '00.0', model: 'probe' }, '00:01.0');
+    expect([fn.group!.id, fn.config.barAddress(0)]).toEqual([1, never.config.barAddress(0)]);
   });
 
   it('S1-01 what would tie two groups together while users may hold them is refused with EINVAL', () => {

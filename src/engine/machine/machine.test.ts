@@ -199,6 +199,8 @@ describe('viability', () => {
     const error = thrown(() => machine.openGroup(1).setContainer(machine.openContainer()));
     expect([error.code, error.culprits[0]!.bdf]).toEqual(['EINVAL', '0000:01:00.0']);
     expect(machine.planBind(1).viable).toBe(false);
+    const refused = thrown(() => machine.bindGroup(1));
+    expect([refused.code, refused.culprits[0]!.bdf]).toEqual(['EINVAL', '0000:01:00.0']);
   });
 
   it('S1-09 opening and closing a group ten thousand times leaves native drivers alone', () => {
