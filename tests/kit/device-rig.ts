@@ -1,5 +1,6 @@
 /** A machine with one scripted device and everything a user needs to open it: for tests of device files. */
 import type { DeviceHost, Model, Width } from '../../src/abi/device-host.ts';
+import type { MemoryAllocator } from '../../src/abi/memory.ts';
 import { Extension } from '../../src/abi/vfio.ts';
 import { ManualClock } from '../../src/base/clock.ts';
 import { type ErrnoName, VfioError } from '../../src/base/errno.ts';
@@ -87,6 +88,8 @@ export interface DeviceRigOptions {
   readonly others?: readonly FunctionSpec[];
   readonly machine?: Partial<MachineSpec>;
   readonly models?: (host: DeviceHost) => ScriptedModel;
+  /** Where BARs of plain memory get it; buffers of this process by default. */
+  readonly allocate?: MemoryAllocator;
 }
 
 export class DeviceRig {
@@ -108,7 +111,7 @@ export class DeviceRig {
     this.machine = new Machine(
       { ...options.machine, devices },
       {
-        allocate: HeapMemory.allocate,
+        allocate: options.allocate ?? HeapMemory.allocate,
         clock: this.clock,
         faults: this.faults,
         log: { log: (level, message) => void this.logged.push(`${level}: ${message}`) },
