@@ -319,7 +319,7 @@ describe('transport: the end of a process or thread that still listens', () => {
         for (let i = 0; i < 5; i++) {
           await run('', (w) => w.terminate());
           await run('setTimeout(() => process.exit(0), 2)', () => {});
-          await run('setTimeout(() => { for (;;) sys.poll(a, 1, 50); }, 2)', (w) => w.terminate());
+          await run('parentPort.postMessage(0); const wait = () => sys.poll(b, 1, 50); for (;;) wait();', (w) => w.terminate());
         }
         console.log('alive');
       })();`);

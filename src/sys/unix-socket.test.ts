@@ -1,4 +1,6 @@
+import { once } from 'node:events';
 import { readdirSync } from 'node:fs';
+import { Worker } from 'node:worker_threads';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { addon, Sys } from './addon.ts';
@@ -198,6 +200,30 @@ describe('transport: bytes', () => {
     b[Symbol.dispose]();
     expect(a.wait('readable', -1)).toBe(true);
     expect(() => a.wait('readable', Number.NaN)).toThrow(code('EINVAL'));
+  });
+
+  it('transport: a worker that waits for ever can be terminated', async () => {
+    const pair = new Int32Array(2);
+    addon().socketpair(pair);
+    const worker = new Worker(
+      `import('tsx/esm/api').then(({ register }) => { register(); return import(${JSON.stringify(new URL('./unix-socket.ts', import.meta.url).href)}); })
+        .then(({ UnixSocket }) => {
+          const { parentPort, workerData } = require('node:worker_threads');
+          const socket = UnixSocket.fromNumber(workerData);
+          parentPort.postMessage('waits');
+          socket.wait('readable', -1);
+          parentPort.postMessage('has waited');
+        });`,
+      { eval: true, workerData: pair[1] },
+    );
+    const heard: unknown[] = [];
+    worker.on('message', (message) => {
+      heard.push(message);
+      worker.terminate();
+    });
+    await once(worker, 'exit');
+    expect(heard).toEqual(['waits']);
+    for (const fd of pair) addon().close(fd);
   });
 
   it('transport: what one message costs does not grow the heap', () => {
