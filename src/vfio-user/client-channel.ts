@@ -29,16 +29,13 @@ export class ClientChannel implements Disposable {
     this.#listening = this.stream.listen(onReadable, { keepAlive });
   }
 
-  /** Block until this one (1) or its twin `other` (2) has something to receive, or both (3); 0 when `deadline` (performance.now) has passed. */
-  waitWith(other: ClientChannel, deadline: number): number {
+  /** Block until this one (1) or its twin `other` (2) has something to receive, or both (3); 0 when the time passed first. */
+  waitWith(other: ClientChannel, timeoutMs: number): number {
     const { stream } = this;
     const twin = other.stream;
     if (!(stream instanceof UnixSocket) || !(twin instanceof UnixSocket)) throw new Error('only sockets have twins');
-    for (;;) {
-      const left = Math.ceil(deadline - performance.now());
-      const ready = stream.waitEither(twin, Math.max(0, Math.min(left, WAIT_SLICE_MS)));
-      if (ready !== 0 || left <= 0) return ready;
-    }
+    const ready = stream.waitEither(twin, Math.max(0, Math.min(timeoutMs, WAIT_SLICE_MS)));
+    return ready !== 0 || timeoutMs <= 0 ? ready : waitOn(stream, twin, timeoutMs - WAIT_SLICE_MS);
   }
 
   /** A buffer of at least `size` bytes for an answer: the same one each time. */
@@ -67,5 +64,14 @@ export class ClientChannel implements Disposable {
     this.#listening = null;
     this.reader[Symbol.dispose]();
     this.stream[Symbol.dispose]();
+  }
+}
+
+function waitOn(stream: UnixSocket, twin: UnixSocket, timeoutMs: number): number {
+  const deadline = performance.now() + timeoutMs;
+  for (;;) {
+    const left = Math.ceil(deadline - performance.now());
+    const ready = stream.waitEither(twin, Math.max(0, Math.min(left, WAIT_SLICE_MS)));
+    if (ready !== 0 || left <= 0) return ready;
   }
 }

@@ -24,6 +24,8 @@ const OUT_BYTES = HEADER_BYTES + OVERHEAD_BYTES + REQUEST_DATA_BYTES;
 /** While neither side reads because both send: how long to wait before looking at what has come in, milliseconds. */
 const BOTH_SEND_MS = 5;
 const NO_FDS: readonly OwnedFd[] = [];
+/** The time that a request may take has not begun to be measured. Not an integer, so that deadlines are stored as doubles in place. */
+const NO_DEADLINE = -0.5;
 
 export interface ConnectionOptions {
   /** For messages: which device, at which server. */
@@ -65,7 +67,7 @@ export class ClientConnection implements Disposable {
   #lost: string | null = null;
   #id = 0;
   #command = 0;
-  #deadline = 0.5;
+  #deadline = NO_DEADLINE;
 
   /** Takes `stream` over. @throws VfioError EINVAL for a timeout that is none */
   constructor(stream: ByteStream, options: ConnectionOptions) {
@@ -157,7 +159,8 @@ export class ClientConnection implements Disposable {
     out.setUint32(4, HEADER_BYTES + payloadBytes, true);
     out.setUint32(8, flags, true);
     out.setUint32(12, 0, true);
-    this.#deadline = performance.now() + this.#timeoutMs;
+    // The clock is looked at only when the first wait was not the last: most requests need no more.
+    this.#deadline = NO_DEADLINE;
     return id;
   }
 
@@ -197,7 +200,7 @@ export class ClientConnection implements Disposable {
 
   /** From outside of any request: an answer that took its time. */
   answerLater(channel: ClientChannel, bytes: Uint8Array): void {
-    this.#deadline = performance.now() + this.#timeoutMs;
+    this.#deadline = NO_DEADLINE;
     this.answer(channel, bytes, bytes.length);
   }
 
@@ -222,7 +225,7 @@ export class ClientConnection implements Disposable {
 
   /** The server does not read. It may be sending itself, and wait for us to read: take that in and answer it, unless there is too much of it. */
   #waitWritable(channel: ClientChannel): void {
-    const left = this.#deadline - performance.now();
+    const left = this.#left();
     if (left <= 0) throw this.#timedOut();
     if (channel.stream.wait('writable', Math.ceil(Math.min(left, BOTH_SEND_MS)))) return;
     for (const each of [this.#main, this.#twin]) {
@@ -237,13 +240,13 @@ export class ClientConnection implements Disposable {
     const { reader } = this.#main;
     this.#waiting = true;
     try {
-      for (;;) {
+      for (let first = true; ; first = false) {
         while (reader.next()) {
           const flags = reader.view.getUint32(reader.start + 8, true);
           if ((flags & HeaderFlags.TYPE_MASK) !== HeaderFlags.COMMAND) return this.#accept(id, command, flags);
           this.#serve(this.#main, flags);
         }
-        this.#receive();
+        this.#receive(first);
       }
     } finally {
       this.#waiting = false;
@@ -292,19 +295,23 @@ export class ClientConnection implements Disposable {
   }
 
   /** Wait until something has come in, and take it in. Commands on the twin are answered. */
-  #receive(): void {
+  #receive(first: boolean): void {
     const twin = this.#twin;
     const main = this.#main;
-    if (twin === null) {
-      const left = Math.ceil(this.#deadline - performance.now());
-      if (left <= 0 || !main.stream.wait('readable', left)) throw this.#timedOut();
-      this.#fill(main);
-      return;
-    }
-    const ready = main.waitWith(twin, this.#deadline);
+    const timeoutMs = first ? this.#timeoutMs : Math.ceil(this.#left());
+    let ready = 0;
+    if (twin !== null) ready = main.waitWith(twin, timeoutMs);
+    else if (timeoutMs > 0 && main.stream.wait('readable', timeoutMs)) ready = 1;
     if (ready === 0) throw this.#timedOut();
-    if ((ready & 2) !== 0) this.#takeIn(twin);
+    if ((ready & 2) !== 0) this.#takeIn(twin!);
     if ((ready & 1) !== 0) this.#fill(main);
+  }
+
+  /** Milliseconds that are left of the time that the request may take. It begins with the first wait that did not end it. */
+  #left(): number {
+    const now = performance.now();
+    if (this.#deadline === NO_DEADLINE) this.#deadline = now + this.#timeoutMs;
+    return this.#deadline - now;
   }
 
   #timedOut(): VfioError {
@@ -347,7 +354,7 @@ export class ClientConnection implements Disposable {
   /** From the event loop: a command, or the end. */
   #readable(channel: ClientChannel): boolean {
     if (this.#lost !== null) return false;
-    this.#deadline = performance.now() + this.#timeoutMs;
+    this.#deadline = NO_DEADLINE;
     try {
       this.#takeIn(channel);
     } catch (error) {
