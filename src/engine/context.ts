@@ -1,7 +1,9 @@
 /** What every part of one machine shares. Made once per `Machine`; there is no global state. */
 import type { MemoryAllocator } from '../abi/memory.ts';
 import { DMA_ENTRY_LIMIT } from '../abi/vfio.ts';
+import { checkIndex } from '../base/check.ts';
 import type { Clock } from '../base/clock.ts';
+import { VfioError } from '../base/errno.ts';
 import type { RateLimitedLogger } from '../base/log.ts';
 import type { FaultPlan } from './fault-plan.ts';
 
@@ -25,6 +27,9 @@ export interface EngineParams {
   readonly suspendTimeoutMs: number;
 }
 
+/** 24 days: timers take no more. */
+const MAX_DELAY_MS = 2 ** 31 - 1;
+
 export const defaultParams: EngineParams = {
   dmaEntryLimit: DMA_ENTRY_LIMIT,
   allowUnsafeInterrupts: false,
@@ -35,6 +40,20 @@ export const defaultParams: EngineParams = {
   forceRevokeAfterMs: null,
   suspendTimeoutMs: 5000,
 };
+
+/** The defaults, but for what is given. @throws VfioError EINVAL for a name that is none, or a value of another kind than its default */
+export function checkParams(given: Partial<EngineParams> = {}): EngineParams {
+  for (const [name, value] of Object.entries(given)) {
+    if (!Object.hasOwn(defaultParams, name)) {
+      throw new VfioError('EINVAL', `there is no parameter '${name}'`, { fix: `There are ${Object.keys(defaultParams).join(', ')}.` });
+    }
+    const usual = defaultParams[name as keyof EngineParams];
+    if (typeof usual === 'boolean') {
+      if (typeof value !== 'boolean') throw new VfioError('EINVAL', `${name} is ${String(value)}; it must be true or false`);
+    } else if (value !== usual) checkIndex(value as number, name === 'dmaEntryLimit' ? 0xffff_ffff : MAX_DELAY_MS, name);
+  }
+  return { ...defaultParams, ...given };
+}
 
 export interface EngineContext {
   readonly clock: Clock;

@@ -55,6 +55,7 @@ export class Fabric {
     const placed: Placed[] = [];
     let next = 1;
     const put = (list: readonly FunctionSpec[], bus: PciBus): void => {
+      if (!Array.isArray(list)) throw new VfioError('EINVAL', '`devices` is not a list of devices');
       for (const spec of list) {
         const fn = this.#insert(spec, bus, undo);
         placed.push({ fn, spec });
@@ -122,6 +123,7 @@ export class Fabric {
 
   /** The bus that the full BDF `at` is on. @throws VfioError EINVAL for a bus that is not there */
   busOf(at: string): PciBus {
+    if (typeof at !== 'string') throw new VfioError('EINVAL', `'${String(at)}' is not the address of a device`);
     if (!at.includes(':')) return this.root;
     const { domain, bus } = bdfParts(at);
     const found = domain === 0 ? this.#buses.get(bus) : undefined;
@@ -130,6 +132,7 @@ export class Fabric {
   }
 
   #insert(spec: FunctionSpec, bus: PciBus, undo: Cleanup): PciFunction {
+    if (typeof spec !== 'object' || spec === null) throw new VfioError('EINVAL', `${String(spec)} is no device of a machine`);
     const bdf = addressOn(spec.at, bus);
     if (this.functions.has(bdf))
       throw new VfioError('EEXIST', `${bdf} is declared twice: there is ${this.functions.get(bdf)!.name} already`);

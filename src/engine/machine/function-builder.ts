@@ -86,7 +86,12 @@ export function buildFunction(spec: FunctionSpec, behind: Place, models: ModelRe
 }
 
 function resolveModel(spec: FunctionSpec, reference: ModelReference, models: ModelRegistry): DeviceModel {
-  if (typeof reference !== 'string') return reference;
+  if (typeof reference !== 'string') {
+    if (typeof reference?.create === 'function' && typeof reference.declaration === 'object') return reference;
+    throw new VfioError('EINVAL', `${spec.at}: \`model\` is neither the name of a model nor one`, {
+      fix: 'Give what device() made, or an object with `declaration` and `create`.',
+    });
+  }
   const found = Object.hasOwn(models, reference) ? models[reference]! : null;
   if (found === null) {
     const known = Object.keys(models).sort();

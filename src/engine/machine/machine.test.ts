@@ -6,7 +6,7 @@ import { Extension, GroupFlags, RegionIndex } from '../../abi/vfio.ts';
 import { VfioError } from '../../base/errno.ts';
 import { HeapMemory } from '../../sys/fake.ts';
 import { Process } from '../dma/process.ts';
-import type { MachineEvent } from './machine.ts';
+import { Machine, type MachineEvent } from './machine.ts';
 
 const thrown = (run: () => unknown): VfioError => {
   try {
@@ -407,6 +407,29 @@ describe('users', () => {
     expect([clock.pendingTimers, probe.disposed, machine.process.lockedBytes]).toEqual([0, 2, 0]);
     mapping[Symbol.dispose]();
     expect(thrown(() => machine.openContainer()).code).toBe('ENODEV');
+  });
+
+  it.each<[string, unknown]>([
+    ['devices', { devices: 5 }],
+    ['a device', { devices: [null] }],
+    ['at', { devices: [{ at: 4, id: '1af4:1041' }] }],
+    ['model', { devices: [{ at: '04.0', model: { declaration: {} } }] }],
+    ['devices behind a port', { devices: [{ at: '04.0', kind: 'root-port', devices: 'none' }] }],
+  ])('house: a declaration in code whose %s is of another type is EINVAL', (_what, spec) => {
+    expect(thrown(() => new Machine(spec as never, { allocate: HeapMemory.allocate })).code).toBe('EINVAL');
+  });
+
+  it.each([
+    { dmaEntryLimit: Number.NaN },
+    { dmaEntryLimit: -1 },
+    { dmaEntryLimit: '9' },
+    { forceRevokeAfterMs: Number.NaN },
+    { forceRevokeAfterMs: 2 ** 53 },
+    { suspendTimeoutMs: -5 },
+    { requireReset: 'no' },
+    { requireRest: true },
+  ])('B.8 params: %o is EINVAL: it would be taken for something else', (params) => {
+    expect(thrown(() => testMachine({ devices: [] }, { params: params as never })).code).toBe('EINVAL');
   });
 
   it('two machines of one declaration behave the same, and share nothing', () => {

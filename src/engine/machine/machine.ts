@@ -8,7 +8,7 @@ import { type Clock, SystemClock } from '../../base/clock.ts';
 import { VfioError } from '../../base/errno.ts';
 import { type Logger, RateLimitedLogger, silentLogger } from '../../base/log.ts';
 import { parseBdf } from '../../pci/bdf.ts';
-import { defaultParams, type EngineContext, type EngineParams } from '../context.ts';
+import { checkParams, type EngineContext, type EngineParams } from '../context.ts';
 import { Container } from '../dma/container.ts';
 import { Process } from '../dma/process.ts';
 import { FaultPlan } from '../fault-plan.ts';
@@ -63,7 +63,7 @@ export class Machine implements Disposable {
     this.context = {
       clock,
       log: new RateLimitedLogger(options.log ?? silentLogger, clock),
-      params: { ...defaultParams, ...options.params },
+      params: checkParams(options.params),
       pageSize,
       faults: options.faults ?? new FaultPlan(),
       allocate: options.allocate,
@@ -237,7 +237,7 @@ export class Machine implements Disposable {
   add(spec: FunctionSpec, behind?: string): PciFunction {
     this.#check();
     this.#checkAwake();
-    const bus = behind === undefined ? this.#fabric.busOf(spec.at) : this.#fabric.busBehind(this.#present(behind));
+    const bus = behind === undefined ? this.#fabric.busOf(spec?.at) : this.#fabric.busBehind(this.#present(behind));
     using undo = new Cleanup();
     const placed = this.#fabric.plug(spec, bus, undo);
     this.context.faults.step('add.group');
