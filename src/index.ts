@@ -5,9 +5,24 @@
  *     import { open, regs, u32 } from 'vfio-ts';       // to write a driver
  */
 
-export type { Device, DeviceEvent, DmaSpace, InterruptSink, Region, RegionMapping } from './abi/device.ts';
-export { type DeviceHost, Dma, DmaFault, type Model } from './abi/device-host.ts';
-export { Access, type DirectMemory } from './abi/memory.ts';
+export { BusError } from './abi/bus-error.ts';
+export type {
+  Device,
+  DeviceEvent,
+  DeviceInfo,
+  DmaSpace,
+  FeatureRequest,
+  InterruptSink,
+  InterruptSource,
+  IrqInfo,
+  Region,
+  RegionInfo,
+  RegionMapping,
+  SetIrqs,
+} from './abi/device.ts';
+export { type DeviceHost, Dma, DmaFault, type Model, type Width } from './abi/device-host.ts';
+export { Access, type DirectMemory, type Memory } from './abi/memory.ts';
+export { DeviceFlags, Feature, IrqIndex, IrqInfoFlags, RegionFlags, RegionIndex } from './abi/vfio.ts';
 export { type OpenOptions, open } from './app/open.ts';
 export { type BitAccess, bit, bits } from './base/bit-fields.ts';
 export { type Clock, ManualClock, SystemClock } from './base/clock.ts';
@@ -25,4 +40,6 @@ export { DeviceReset } from './models/kit/life.ts';
 export { reg } from './models/kit/register.ts';
 export { TestHost } from './models/kit/test-host.ts';
 export { type ModelFactory, models } from './models/registry.ts';
+export * as capabilities from './pci/capabilities.ts';
 export type { BarDeclaration, Capability, DeviceModel, PciDeclaration } from './pci/declaration.ts';
+export * as extendedCapabilities from './pci/extended-capabilities.ts';

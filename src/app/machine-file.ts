@@ -200,6 +200,7 @@ export function machineJsonSchema(): Record<string, unknown> {
 
 /** @throws VfioError ENOENT when the file cannot be read; EINVAL as `parseMachine` */
 export function readMachineFile(path: string): MachineSpec {
+  if (typeof path !== 'string') throw new VfioError('EINVAL', 'the name of a machine file is not a string');
   let source: string;
   try {
     source = readFileSync(path, 'utf8');
@@ -214,6 +215,7 @@ export function readMachineFile(path: string): MachineSpec {
  * @throws VfioError EINVAL with one line per problem: `file:line:column: path: what is wrong`
  */
 export function parseMachine(source: string, file = 'machine.yaml'): MachineSpec {
+  if (typeof source !== 'string') throw new VfioError('EINVAL', `${file} is not text`);
   if (Buffer.byteLength(source) > MAX_FILE_BYTES) throw new VfioError('EINVAL', `${file} is larger than ${MAX_FILE_BYTES} bytes`);
   try {
     return parse(source, file);

@@ -7,9 +7,11 @@ import { models } from '../models/registry.ts';
 import { MemfdMemory } from '../sys/memfd.ts';
 import { readMachineFile } from './machine-file.ts';
 
+export { DirtyFlags, DmaMapFlags, DmaUnmapFlags, Extension } from '../abi/vfio.ts';
 export { defaultParams, type EngineParams } from '../engine/context.ts';
 export type { DeviceFile } from '../engine/device/device-file.ts';
 export type { Container } from '../engine/dma/container.ts';
+export { estimateMemlock } from '../engine/dma/locked-memory.ts';
 export { Process } from '../engine/dma/process.ts';
 export { FaultPlan } from '../engine/fault-plan.ts';
 export type { Explanation } from '../engine/machine/explain.ts';
@@ -20,9 +22,14 @@ export type { UserProcess } from '../ioctl/user-process.ts';
 export { EventFd } from '../sys/eventfd.ts';
 export { FakeEventFd, HeapMemory } from '../sys/fake.ts';
 export { parseMachine, readMachineFile } from './machine-file.ts';
+export { DeviceServer, type ServeOptions, serve } from './serve.ts';
 export { Machine, type MachineOptions, MemfdMemory };
 
-/** The machine in a file, with the models that ship and memory that other processes can share. @throws VfioError ENOENT; EINVAL with file, line and column */
+/**
+ * The machine in a file, with the models that ship and memory that other processes can share.
+ *
+ * @throws VfioError ENOENT; EINVAL with file, line and column for what is no machine file; what `new Machine` throws for what is no machine
+ */
 export function loadMachine(file: string, options: Partial<MachineOptions> = {}): Machine {
   return new Machine(readMachineFile(file), { allocate: MemfdMemory.allocate, models, ...options });
 }

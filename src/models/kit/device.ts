@@ -131,6 +131,7 @@ export interface DeviceFeatures {
   readonly busMaster?: 'always';
   /** Power management: D0 and D3hot. */
   readonly pm?: boolean;
+  /** More capabilities, made with `capabilities` and `extendedCapabilities` of the package: `[capabilities.vpd(image)]`. */
   readonly capabilities?: readonly Capability[];
   readonly extendedCapabilities?: readonly Capability[];
   readonly rom?: Uint8Array;
