@@ -1,5 +1,5 @@
 // Builds native/vfio_ts.node with `cc`: the package's install script, and the first load when scripts were off.
-// No download, no build system: one C file, and the Node-API headers that came with node or with the node-api-headers package.
+// No download, no build system: a few C files, and the Node-API headers that came with node or with the node-api-headers package.
 //
 //   node native/build.js [--output FILE] [--headers DIRECTORY]
 import { spawnSync } from 'node:child_process';
@@ -10,6 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 
 const here = dirname(fileURLToPath(import.meta.url));
+const sources = ['vfio_ts.c', 'memory.c', 'socket.c', 'watch.c'].map((name) => join(here, name));
 
 /** Directories that may hold node_api.h, best first. */
 function headerDirectories() {
@@ -43,7 +44,7 @@ function build(output, headers) {
     '-isystem',
     include,
   ];
-  const result = spawnSync(compiler, [...flags, '-o', unfinished, join(here, 'vfio_ts.c')], { encoding: 'utf8' });
+  const result = spawnSync(compiler, [...flags, '-o', unfinished, ...sources], { encoding: 'utf8' });
   if (result.error !== undefined) {
     throw new Error(
       `the C compiler "${compiler}" cannot be run (${result.error.code}); install one ("apt-get install gcc libc6-dev", or set CC) and run ` +
@@ -52,7 +53,7 @@ function build(output, headers) {
   }
   if (result.status !== 0) {
     rmSync(unfinished, { force: true });
-    throw new Error(`"${compiler}" could not build native/vfio_ts.c:\n${result.stderr}`);
+    throw new Error(`"${compiler}" could not build native/*.c:\n${result.stderr}`);
   }
   if (result.stderr !== '') console.error(result.stderr);
   renameSync(unfinished, output);

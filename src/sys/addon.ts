@@ -97,6 +97,8 @@ const nativeFile = (name: string): string => fileURLToPath(new URL(`../../native
 /** Where the binary is: for worker threads and tests that load it themselves. */
 export const addonPath = nativeFile('vfio_ts.node');
 
+const sources = ['vfio_ts.c', 'memory.c', 'socket.c', 'watch.c', 'addon.h'];
+
 let loaded: Addon | undefined;
 
 /**
@@ -110,7 +112,7 @@ export function addon(): Addon {
 }
 
 function load(): Addon {
-  if (!existsSync(addonPath) || statSync(addonPath).mtimeMs < statSync(nativeFile('vfio_ts.c')).mtimeMs) {
+  if (!existsSync(addonPath) || sources.some((name) => statSync(addonPath).mtimeMs < statSync(nativeFile(name)).mtimeMs)) {
     const { status, stderr } = spawnSync(process.execPath, [nativeFile('build.js')], { encoding: 'utf8' });
     if (status !== 0) throw notLoaded(stderr);
   }

@@ -1,0 +1,82 @@
+/* What the files of the addon share: the state of an environment, arguments in, answers out. */
+#pragma once
+#define _GNU_SOURCE
+#define NAPI_VERSION 8
+#include <node_api.h>
+
+#include <errno.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct mapping;
+struct watcher;
+
+struct state {
+  struct mapping *mappings; /* see memory.c */
+  struct watcher **watchers; /* by descriptor: libuv allows one handle per descriptor and loop */
+  int watcher_slots;
+};
+
+static inline struct state *state_of(napi_env env) {
+  void *data = NULL;
+  napi_get_instance_data(env, &data);
+  return data;
+}
+
+static inline napi_value number(napi_env env, int64_t value) {
+  napi_value result = NULL;
+  napi_create_int64(env, value, &result);
+  return result;
+}
+
+/* What a system call returned, with errno folded in. */
+static inline napi_value answer(napi_env env, int64_t returned) { return number(env, returned < 0 ? -errno : returned); }
+
+#define ARGS(n)                                                                                                                                \
+  napi_value argv[n];                                                                                                                          \
+  size_t argc = n;                                                                                                                             \
+  if (napi_get_cb_info(env, info, &argc, argv, NULL, NULL) != napi_ok || argc < n) return number(env, -EINVAL)
+#define I32(i, name)                                                                                                                           \
+  int32_t name;                                                                                                                                \
+  if (napi_get_value_int32(env, argv[i], &name) != napi_ok) return number(env, -EINVAL)
+#define U32(i, name)                                                                                                                           \
+  uint32_t name;                                                                                                                               \
+  if (napi_get_value_uint32(env, argv[i], &name) != napi_ok) return number(env, -EINVAL)
+#define I64(i, name)                                                                                                                           \
+  int64_t name;                                                                                                                                \
+  if (napi_get_value_int64(env, argv[i], &name) != napi_ok) return number(env, -EINVAL)
+
+/* The memory of an Int32Array of at least `count` numbers. */
+static inline int int32s(napi_env env, napi_value array, size_t count, int32_t **numbers) {
+  napi_typedarray_type type;
+  size_t length;
+  if (napi_get_typedarray_info(env, array, &type, &length, (void **)numbers, NULL, NULL) != napi_ok) return -EINVAL;
+  return type == napi_int32_array && length >= count ? 0 : -EINVAL;
+}
+
+/* memory.c */
+void mapping_free(struct mapping *mapping);
+
+napi_value vt_mmap(napi_env env, napi_callback_info info);
+napi_value vt_munmap(napi_env env, napi_callback_info info);
+napi_value vt_mapping_faults(napi_env env, napi_callback_info info);
+napi_value vt_memfd_create(napi_env env, napi_callback_info info);
+napi_value vt_ftruncate(napi_env env, napi_callback_info info);
+napi_value vt_watch_start(napi_env env, napi_callback_info info);
+napi_value vt_watch_stop(napi_env env, napi_callback_info info);
+napi_value vt_watch_ref(napi_env env, napi_callback_info info);
+napi_value vt_socketpair(napi_env env, napi_callback_info info);
+napi_value vt_socket(napi_env env, napi_callback_info info);
+napi_value vt_bind(napi_env env, napi_callback_info info);
+napi_value vt_connect(napi_env env, napi_callback_info info);
+napi_value vt_listen(napi_env env, napi_callback_info info);
+napi_value vt_accept(napi_env env, napi_callback_info info);
+napi_value vt_getsockopt(napi_env env, napi_callback_info info);
+napi_value vt_peer_credentials(napi_env env, napi_callback_info info);
+napi_value vt_flock(napi_env env, napi_callback_info info);
+napi_value vt_shutdown(napi_env env, napi_callback_info info);
+napi_value vt_read(napi_env env, napi_callback_info info);
+napi_value vt_write(napi_env env, napi_callback_info info);
+napi_value vt_sendmsg(napi_env env, napi_callback_info info);
+napi_value vt_recvmsg(napi_env env, napi_callback_info info);

@@ -1,0 +1,212 @@
+/* UNIX sockets, the descriptors that travel over them, and plain reads and writes. */
+#include "addon.h"
+
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+enum { VT_SCM_PIDFD = 4 }; /* linux/socket.h, since 6.5 */
+
+/* socketpair of connected stream sockets: pair(numbers) fills two numbers in */
+napi_value vt_socketpair(napi_env env, napi_callback_info info) {
+  ARGS(1);
+  int32_t *pair;
+  if (int32s(env, argv[0], 2, &pair) != 0) return number(env, -EINVAL);
+  return answer(env, socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair));
+}
+
+/* socket(domain, type): one that does not block */
+napi_value vt_socket(napi_env env, napi_callback_info info) {
+  ARGS(2);
+  I32(0, domain);
+  I32(1, type);
+  return answer(env, socket(domain, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+}
+
+/* A path as an address; -EINVAL when it is empty, does not fit or has a NUL in it, which would make it another one. */
+static int address_of(napi_env env, napi_value path, struct sockaddr_un *address) {
+  size_t length;
+  *address = (struct sockaddr_un){.sun_family = AF_UNIX};
+  if (napi_get_value_string_utf8(env, path, NULL, 0, &length) != napi_ok || length == 0 || length >= sizeof address->sun_path) return -EINVAL;
+  napi_get_value_string_utf8(env, path, address->sun_path, sizeof address->sun_path, &length);
+  return strlen(address->sun_path) == length ? 0 : -EINVAL;
+}
+
+/* bind(fd, path) */
+napi_value vt_bind(napi_env env, napi_callback_info info) {
+  ARGS(2);
+  I32(0, fd);
+  struct sockaddr_un address;
+  if (address_of(env, argv[1], &address) != 0) return number(env, -EINVAL);
+  return answer(env, bind(fd, (struct sockaddr *)&address, sizeof address));
+}
+
+/* connect(fd, path) */
+napi_value vt_connect(napi_env env, napi_callback_info info) {
+  ARGS(2);
+  I32(0, fd);
+  struct sockaddr_un address;
+  if (address_of(env, argv[1], &address) != 0) return number(env, -EINVAL);
+  return answer(env, connect(fd, (struct sockaddr *)&address, sizeof address));
+}
+
+/* listen(fd, backlog) */
+napi_value vt_listen(napi_env env, napi_callback_info info) {
+  ARGS(2);
+  I32(0, fd);
+  I32(1, backlog);
+  return answer(env, listen(fd, backlog));
+}
+
+/* accept(fd): a connection that does not block */
+napi_value vt_accept(napi_env env, napi_callback_info info) {
+  ARGS(1);
+  I32(0, fd);
+  return answer(env, accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK));
+}
+
+/* getsockopt(fd, option) of a number at SOL_SOCKET */
+napi_value vt_getsockopt(napi_env env, napi_callback_info info) {
+  ARGS(2);
+  I32(0, fd);
+  I32(1, option);
+  int value = 0;
+  socklen_t size = sizeof value;
+  return answer(env, getsockopt(fd, SOL_SOCKET, option, &value, &size) < 0 ? -1 : value);
+}
+
+/* getsockopt(fd, SO_PEERCRED): fills pid, uid, gid in */
+napi_value vt_peer_credentials(napi_env env, napi_callback_info info) {
+  ARGS(2);
+  I32(0, fd);
+  int32_t *out;
+  if (int32s(env, argv[1], 3, &out) != 0) return number(env, -EINVAL);
+  struct ucred peer;
+  socklen_t size = sizeof peer;
+  if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0) return number(env, -errno);
+  out[0] = peer.pid;
+  out[1] = (int32_t)peer.uid;
+  out[2] = (int32_t)peer.gid;
+  return number(env, 0);
+}
+
+/* flock(fd, operation) */
+napi_value vt_flock(napi_env env, napi_callback_info info) {
+  ARGS(2);
+  I32(0, fd);
+  I32(1, operation);
+  return answer(env, flock(fd, operation));
+}
+
+/* shutdown(fd, how) */
+napi_value vt_shutdown(napi_env env, napi_callback_info info) {
+  ARGS(2);
+  I32(0, fd);
+  I32(1, how);
+  return answer(env, shutdown(fd, how));
+}
+
+/* Bytes [start, end) of a Uint8Array. */
+static int range_of(napi_env env, napi_value *bytes_start_end, struct iovec *range) {
+  napi_typedarray_type type;
+  size_t length;
+  void *data;
+  double start, end;
+  if (napi_get_typedarray_info(env, bytes_start_end[0], &type, &length, &data, NULL, NULL) != napi_ok || type != napi_uint8_array) return -EINVAL;
+  if (napi_get_value_double(env, bytes_start_end[1], &start) != napi_ok || napi_get_value_double(env, bytes_start_end[2], &end) != napi_ok) return -EINVAL;
+  /* Written so that NaN is refused. */
+  if (!(start >= 0 && start <= end && end <= (double)length && start == (double)(size_t)start && end == (double)(size_t)end)) return -EINVAL;
+  *range = (struct iovec){.iov_base = (char *)data + (size_t)start, .iov_len = (size_t)(end - start)};
+  return 0;
+}
+
+/* read(fd, bytes, start, end) */
+napi_value vt_read(napi_env env, napi_callback_info info) {
+  ARGS(4);
+  I32(0, fd);
+  struct iovec range;
+  if (range_of(env, argv + 1, &range) != 0) return number(env, -EINVAL);
+  return answer(env, read(fd, range.iov_base, range.iov_len));
+}
+
+/* write(fd, bytes, start, end) */
+napi_value vt_write(napi_env env, napi_callback_info info) {
+  ARGS(4);
+  I32(0, fd);
+  struct iovec range;
+  if (range_of(env, argv + 1, &range) != 0) return number(env, -EINVAL);
+  return answer(env, write(fd, range.iov_base, range.iov_len));
+}
+
+/* The most that one message carries: SCM_MAX_FD, linux/include/net/scm.h */
+enum { FDS_MAX = 253 };
+
+/* sendmsg(fd, bytes, start, end, numbers, count): the first `count` of an Int32Array of descriptors go with the first byte */
+napi_value vt_sendmsg(napi_env env, napi_callback_info info) {
+  ARGS(6);
+  I32(0, fd);
+  U32(5, count);
+  struct iovec range;
+  if (range_of(env, argv + 1, &range) != 0 || count > FDS_MAX || (count > 0 && range.iov_len == 0)) return number(env, -EINVAL);
+  struct msghdr message = {.msg_iov = &range, .msg_iovlen = 1};
+  union {
+    struct cmsghdr header;
+    char space[CMSG_SPACE(FDS_MAX * sizeof(int))];
+  } control;
+  if (count > 0) {
+    int32_t *fds;
+    if (int32s(env, argv[4], count, &fds) != 0) return number(env, -EINVAL);
+    control.header = (struct cmsghdr){.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(count * sizeof(int))};
+    message.msg_control = &control;
+    message.msg_controllen = CMSG_SPACE(count * sizeof(int));
+    memcpy(CMSG_DATA(&control.header), fds, count * sizeof(int));
+  }
+  return answer(env, sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT));
+}
+
+/*
+ * recvmsg(fd, bytes, start, end, numbers): descriptors that came are written into an Int32Array: how many, then each. It is left alone when
+ * there are none. When some were lost (MSG_CTRUNC: this process may not open that many) the others are closed: -EPROTO.
+ */
+napi_value vt_recvmsg(napi_env env, napi_callback_info info) {
+  ARGS(5);
+  I32(0, fd);
+  struct iovec range;
+  if (range_of(env, argv + 1, &range) != 0 || range.iov_len == 0) return number(env, -EINVAL);
+  /* Room for credentials too, which an inherited socket may be set to receive. */
+  union {
+    struct cmsghdr header;
+    char space[CMSG_SPACE(FDS_MAX * sizeof(int)) + CMSG_SPACE(sizeof(struct ucred)) + CMSG_SPACE(256)];
+  } control;
+  struct msghdr message = {.msg_iov = &range, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+  ssize_t received = recvmsg(fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+  if (received < 0) return number(env, -errno);
+  if (message.msg_controllen == 0 && (message.msg_flags & MSG_CTRUNC) == 0) return number(env, received);
+
+  int32_t fds[FDS_MAX + 1], *out;
+  int count = 0;
+  for (struct cmsghdr *header = CMSG_FIRSTHDR(&message); header != NULL; header = CMSG_NXTHDR(&message, header)) {
+    if (header->cmsg_level != SOL_SOCKET || (header->cmsg_type != SCM_RIGHTS && header->cmsg_type != VT_SCM_PIDFD)) continue;
+    int many = (int)((header->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+    for (int i = 0; i < many; i++) {
+      int one;
+      memcpy(&one, CMSG_DATA(header) + (size_t)i * sizeof one, sizeof one);
+      if (header->cmsg_type == SCM_RIGHTS && count < FDS_MAX) {
+        fds[++count] = one;
+      } else {
+        close(one);
+      }
+    }
+  }
+  fds[0] = count;
+  int error = (message.msg_flags & MSG_CTRUNC) != 0 ? -EPROTO : 0;
+  if (error == 0 && count > 0) {
+    error = int32s(env, argv[4], (size_t)count + 1, &out);
+    if (error == 0) memcpy(out, fds, ((size_t)count + 1) * sizeof *fds);
+  }
+  if (error == 0) return number(env, received);
+  for (int i = 1; i <= count; i++) close(fds[i]);
+  return number(env, error);
+}
