@@ -1,5 +1,30 @@
 /** A device together with what was opened to get at it: closing one closes all. */
 import type { Device, DeviceEvent, FeatureRequest, SetIrqs } from '../abi/device.ts';
+import { Cleanup } from '../base/cleanup.ts';
+import type { Process } from '../engine/dma/process.ts';
+import type { Machine } from '../engine/machine/machine.ts';
+import type { PeerCredentials } from '../sys/byte-stream.ts';
+import type { PeerProcesses } from './peer-processes.ts';
+import { openThrough } from './simulation.ts';
+
+/**
+ * Open a device for the client of a socket, as the process that it is. Who may connect was decided by the socket's mode: whoever did is given the group.
+ *
+ * @throws VfioError what opening group, container and device throws
+ */
+export function openForPeer(
+  machine: Machine,
+  bdf: string,
+  processes: PeerProcesses,
+  peer: PeerCredentials | null,
+): { readonly device: Device; readonly process: Process } {
+  using undo = new Cleanup();
+  const { process } = undo.use(processes.acquire(peer));
+  machine.chownGroup(machine.function(bdf).group!.id, process.uid);
+  const { device, owns } = openThrough(machine, bdf, process);
+  undo.use(owns);
+  return { device: new OpenedDevice(device, undo.move()), process };
+}
 
 export class OpenedDevice implements Device {
   readonly #device: Device;

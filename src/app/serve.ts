@@ -17,9 +17,9 @@ import type { ServerLimits } from '../vfio-user/limits.ts';
 import { VfioUserServer } from '../vfio-user/server.ts';
 import type { Session } from '../vfio-user/session.ts';
 import { parseAddress } from './address.ts';
-import { OpenedDevice } from './opened-device.ts';
+import { openForPeer } from './opened-device.ts';
 import { PeerProcesses } from './peer-processes.ts';
-import { loadModel, machineAround, openThrough, startMachine, stderrLogger } from './simulation.ts';
+import { loadModel, machineAround, startMachine, stderrLogger } from './simulation.ts';
 
 /** Mappings of one client, in the engine's accounting (dma_entry_limit): twice what Linux gives, since a client may be a whole computer. */
 const MAPPINGS_MAX = 131_072;
@@ -132,18 +132,13 @@ export class DeviceServer implements Disposable {
     return { name: model.declaration.name, machine, bdf: around.bdf, server, owns: undo.move() };
   }
 
-  /** Who may connect was decided by the socket's mode; whoever did is given the group, and opens it as any process does. */
   #open(machine: Machine, bdf: string, peer: PeerCredentials | null): Device {
-    using undo = new Cleanup();
-    const client = undo.use(this.#processes.acquire(peer));
-    machine.chownGroup(machine.function(bdf).group!.id, client.process.uid);
-    const { device, owns } = openThrough(machine, bdf, client.process);
-    undo.use(owns);
-    const { pid, uid, memlockLimit, mayLockFreely } = client.process;
+    const { device, process } = openForPeer(machine, bdf, this.#processes, peer);
+    const { pid, uid, memlockLimit, mayLockFreely } = process;
     const limit =
       mayLockFreely || memlockLimit === Number.POSITIVE_INFINITY ? 'any amount of memory' : `${memlockLimit / 1024} KiB of memory`;
     this.#log('info', `pid ${pid}, uid ${uid} has the device; it may map ${limit}`);
-    return new OpenedDevice(device, undo.move());
+    return device;
   }
 
   #log(level: LogLevel, text: string): void {

@@ -1,15 +1,22 @@
-/** `vfio demo`: VFIO in ten seconds. A machine, a driver at work, three attacks refused, and what it costs. */
+/** `vfio demo`: VFIO in ten seconds. A machine, a driver at work in another process, three attacks refused, and what it costs. */
+import { chownSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { Command } from 'commander';
-import { Access } from '../../../abi/memory.ts';
-import { Extension } from '../../../abi/vfio.ts';
+import { Cleanup } from '../../../base/cleanup.ts';
 import { VfioError } from '../../../base/errno.ts';
-import { EduDriver } from '../../../drivers/edu/edu-driver.ts';
-import { DriverDevice } from '../../../drivers/kit/driver-device.ts';
 import { Process } from '../../../engine/dma/process.ts';
 import { Machine } from '../../../engine/machine/machine.ts';
+import type { PciFunction } from '../../../engine/machine/pci-function.ts';
 import { models } from '../../../models/registry.ts';
 import { MemfdMemory } from '../../../sys/memfd.ts';
+import { UnixListener } from '../../../sys/unix-listener.ts';
+import { VfioUserServer } from '../../../vfio-user/server.ts';
+import { WorkerProcess } from '../../demo/worker-process.ts';
 import { parseMachine } from '../../machine-file.ts';
+import { openForPeer } from '../../opened-device.ts';
+import { PeerProcesses } from '../../peer-processes.ts';
+import { simulate } from '../../simulation.ts';
 import { treeLines } from '../machine-tree.ts';
 import type { CommandContext } from '../main.ts';
 import type { Terminal } from '../terminal.ts';
@@ -31,9 +38,14 @@ devices:
       - { at: '00.1', name: its sound, id: '10de:10f1', class: '040300' }
 `;
 
+/** Who the driver is when we are root: nobody. */
+const NOBODY = 65534;
+
 export function demoCommand({ terminal }: CommandContext): Command {
   return new Command('demo')
-    .description('a machine, a driver at work, three attacks refused, and what it costs; needs no root, no hardware, no kernel module')
+    .description(
+      'a machine, a driver at work in a process of its own, three attacks refused, and what it costs; needs no root, no hardware, no kernel module',
+    )
     .addHelpText('after', '\nThis is what npm start runs.')
     .action(() => demo(terminal));
 }
@@ -48,32 +60,20 @@ async function demo(terminal: Terminal): Promise<void> {
   for (const line of treeLines(machine, terminal)) out(`   ${line}`);
 
   const edu = machine.function('00:04.0');
-  const driverProcess = Process.user({ pid: 4711, uid: 1000, allocate: MemfdMemory.allocate });
-  machine.chownGroup(edu.group!.id, driverProcess.uid);
-  using container = machine.openContainer(driverProcess);
-  using group = machine.openGroup(edu.group!.id, driverProcess);
-  group.setContainer(container);
-  container.setIommu(Extension.TYPE1v2_IOMMU);
-  using device = DriverDevice.attach(group.openDevice(edu.bdf), { match: EduDriver.ids });
-  using driver = new EduDriver(device);
+  using socket = putBehindSocket(machine, edu);
+  await using driver = await startDriver(socket);
 
-  heading(`2. A user-level driver at work on ${edu.bdf}, as uid ${driverProcess.uid}`);
-  out(`   identification   edu ${driver.version.major}.${driver.version.minor}, alive`);
-  out(`   interrupt        10! = ${await driver.factorial(10)}, told by MSI`);
-  using buffer = driver.alloc(4096);
-  const text = 'through the IOMMU and back';
-  const { written } = new TextEncoder().encodeInto(text, buffer.bytes);
-  await driver.copyToDevice(buffer.iova, written);
-  buffer.bytes.fill(0, 0, written);
-  await driver.copyFromDevice(buffer.iova, written);
-  const back = new TextDecoder().decode(buffer.bytes.subarray(0, written));
-  out(`   DMA              ${written} bytes to the device and back: "${back}"`);
-  if (back !== text) throw new Error('the demo read back something else than it wrote');
+  heading(`2. A driver at work on ${edu.bdf}: process ${driver.pid}, uid ${driver.uid}, over a socket`);
+  const { version, factorial, sent, back } = await driver.do('work');
+  out(`   identification   edu ${version}, alive`);
+  out(`   interrupt        10! = ${factorial}, told by MSI, through an eventfd`);
+  out(`   DMA              ${sent.length} bytes to the device and back, in memory that both processes see: "${back}"`);
+  if (back !== sent) throw new Error('the demo read back something else than it wrote');
 
   heading('3. Three attacks');
   const { dma } = edu.host;
   const faultsBefore = dma.faultCount;
-  await driver.copyFromDevice(0x66_6000n, 64);
+  await driver.do('attack');
   const fault = dma.lastFault;
   if (fault === null || dma.faultCount !== faultsBefore + 1) throw new Error('DMA to an unmapped address was not stopped');
   out(`   ${paint.red('refused')}  the device is told to write where nothing is mapped`);
@@ -88,10 +88,41 @@ async function demo(terminal: Terminal): Promise<void> {
   refused(terminal, 'somebody takes the graphics card while the host still drives its sound', () => unsafe.setContainer(other));
 
   heading('4. What it costs');
-  await figures(terminal, device, driver);
+  await figures(terminal, driver);
   out(
     `\n${paint.dim(`${((performance.now() - started) / 1000).toFixed(1)} s. Next: vfio --help, or README.md for a device and a driver of your own.`)}`,
   );
+}
+
+/** A vfio-user socket that leads to the function; whoever connects opens it through group and container, as the process that it is. */
+function putBehindSocket(machine: Machine, fn: PciFunction): { readonly path: string } & Disposable {
+  using undo = new Cleanup();
+  const folder = mkdtempSync(join(tmpdir(), 'vfio-demo-'));
+  undo.defer(() => rmSync(folder, { recursive: true, force: true }));
+  const processes = new PeerProcesses();
+  const server = undo.use(
+    new VfioUserServer({
+      name: fn.name,
+      open: (peer) => openForPeer(machine, fn.bdf, processes, peer).device,
+    }),
+  );
+  const path = join(folder, 'edu.sock');
+  const listener = undo.use(UnixListener.listen(path));
+  listener.onConnection((socket) => void server.serve(socket), { keepAlive: false });
+  const steps = undo.move();
+  return { path, [Symbol.dispose]: () => steps[Symbol.dispose]() };
+}
+
+/** As nobody when we are root; as ourselves when nobody may not read this checkout. */
+async function startDriver({ path }: { readonly path: string }): Promise<WorkerProcess> {
+  const address = `unix:${path}`;
+  if (process.getuid!() !== 0) return await WorkerProcess.start(address);
+  try {
+    for (const each of [join(path, '..'), path]) chownSync(each, NOBODY, NOBODY);
+    return await WorkerProcess.start(address, NOBODY);
+  } catch {
+    return await WorkerProcess.start(address);
+  }
 }
 
 /** Runs `attack`, which must fail with a `VfioError`, and explains it. */
@@ -107,30 +138,24 @@ function refused({ out, paint }: Terminal, what: string, attack: () => unknown):
   throw new Error(`was not refused: ${what}`);
 }
 
-async function figures({ out }: Terminal, device: DriverDevice, driver: EduDriver): Promise<void> {
-  const figure = (value: number, unit: string, what: string) =>
+async function figures({ out }: Terminal, driver: WorkerProcess): Promise<void> {
+  const figure = (ns: number, what: string) => {
+    const [value, unit] = ns < 1000 ? [ns, 'ns'] : [ns / 1000, 'µs'];
     out(`   ${value.toFixed(value < 100 ? 1 : 0).padStart(9)} ${unit.padEnd(4)} ${what}`);
-  const registers = device.bar(0);
+  };
+  const { read, interrupt, map } = await driver.do('measure');
+  figure(read, 'a register read, to the other process and back');
+  figure(interrupt, 'an interrupt raised, awaited and acknowledged');
+  figure(map, 'a page mapped for DMA and unmapped, accounting included');
+  const { device, owns } = simulate(models.edu());
+  const registers = device.region(0);
   const reads = 200_000;
   const perRead = timed(() => {
     for (let i = 0; i < reads; i++) registers.read32(0);
   });
-  figure((perRead * 1e6) / reads, 'ns', 'a register read, through the whole gate');
-  const rounds = 200;
-  const begun = performance.now();
-  for (let i = 0; i < rounds; i++) await driver.interrupt(1);
-  figure(((performance.now() - begun) * 1e3) / rounds, 'µs', 'an interrupt, from the device to the awaiting driver');
-  const iovas = 20_000;
-  const page = MemfdMemory.allocate(4096);
-  const dma = device.device.dma;
-  const perMap = timed(() => {
-    for (let i = 0; i < iovas; i++) {
-      dma.map({ iova: 0x1000_0000n, memory: page, size: 4096, access: Access.READ_WRITE });
-      dma.unmap(0x1000_0000n, 4096n);
-    }
-  });
-  page[Symbol.dispose]();
-  figure((perMap * 1e3) / iovas, 'µs', 'a page mapped for DMA and unmapped, accounting included');
+  device.close();
+  owns[Symbol.dispose]();
+  figure((perRead * 1e6) / reads, 'a register read where driver and device share a process');
 }
 
 /** Milliseconds of the second of two runs: the first lets the compiler do its work. */

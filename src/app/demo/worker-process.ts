@@ -1,0 +1,68 @@
+/** A driver in another process: started, told what to do, ended. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import type { Tasks } from './edu-worker.ts';
+
+const command = fileURLToPath(new URL('../../../bin/vfio.js', import.meta.url));
+const worker = fileURLToPath(new URL('./edu-worker.ts', import.meta.url));
+
+/** Everything the demo waits for takes milliseconds; the rest is patience with busy machines. */
+const PATIENCE_MS = 30_000;
+
+export class WorkerProcess implements AsyncDisposable {
+  readonly pid: number;
+  readonly uid: number;
+  readonly #child: ChildProcess;
+  readonly #answers: AsyncIterator<string>;
+  readonly #ended: Promise<unknown>;
+  readonly #timer: NodeJS.Timeout;
+
+  private constructor(child: ChildProcess, answers: AsyncIterator<string>, hello: { pid: number; uid: number }, timer: NodeJS.Timeout) {
+    this.#child = child;
+    this.#answers = answers;
+    this.#timer = timer;
+    this.#ended = new Promise((resolve) => child.once('close', resolve));
+    this.pid = hello.pid;
+    this.uid = hello.uid;
+  }
+
+  /** Start it on the device at `address`. @param uid  who it is; ourselves unless told   @throws Error with what it said when it does not start */
+  static async start(address: string, uid?: number): Promise<WorkerProcess> {
+    const child = spawn(process.execPath, [command, 'run', worker, address], {
+      stdio: ['pipe', 'pipe', 'pipe'],
+      cwd: '/',
+      ...(uid === undefined ? {} : { uid, gid: uid }),
+    });
+    const timer = setTimeout(() => child.kill('SIGKILL'), PATIENCE_MS);
+    let complaint = '';
+    child.stderr!.setEncoding('utf8').on('data', (text: string) => {
+      complaint += text;
+    });
+    const failed = new Promise<never>((_, reject) => child.once('error', reject));
+    failed.catch(() => {});
+    const answers = createInterface({ input: child.stdout! })[Symbol.asyncIterator]();
+    const hello = await Promise.race([answers.next(), failed]).catch((error: unknown) => {
+      clearTimeout(timer);
+      throw error;
+    });
+    if (hello.done !== true) return new WorkerProcess(child, answers, JSON.parse(hello.value), timer);
+    clearTimeout(timer);
+    throw new Error(`the driver did not start: ${complaint.trim()}`);
+  }
+
+  /** @throws Error when it ends instead of answering */
+  async do<T extends keyof Tasks>(task: T): Promise<Awaited<ReturnType<Tasks[T]>>> {
+    this.#child.stdin!.write(`${task}\n`);
+    const answer = await this.#answers.next();
+    if (answer.done === true) throw new Error(`the driver ended at '${task}'`);
+    return JSON.parse(answer.value) as Awaited<ReturnType<Tasks[T]>>;
+  }
+
+  /** Let it finish: it closes its device on the way out. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#child.stdin!.end();
+    await this.#ended;
+    clearTimeout(this.#timer);
+  }
+}
