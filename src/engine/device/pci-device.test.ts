@@ -292,10 +292,13 @@ it('B.7 cache coherency: a device whose IOMMU is not coherent is refused at bind
   expect(errnoOfCall(() => new DeviceRig(resettable, { machine: { iommu: { coherent: false } } }))).toBe('EINVAL');
 });
 
-it('B.8 params: disableDenylist lets ids bind that are refused otherwise', () => {
-  const qat = { ...resettable, vendor: 0x8086, device: 0x37c8 };
-  expect(errnoOfCall(() => new DeviceRig(qat))).toBe('EINVAL');
-  expect(errnoOfCall(() => new DeviceRig(qat, { params: { disableDenylist: true } }))).toBe(null);
+it('B.8 denylist: accelerators that could wedge their host are refused, and with B.8 params disableDenylist bound', () => {
+  for (const device of [0x0435, 0x0443, 0x19e2, 0x19e3, 0x37c8, 0x37c9]) {
+    const qat = { ...resettable, vendor: 0x8086, device };
+    expect(errnoOfCall(() => new DeviceRig(qat))).toBe('EINVAL');
+    expect(errnoOfCall(() => new DeviceRig({ ...qat, vendor: 0x1234 }))).toBe(null);
+    expect(errnoOfCall(() => new DeviceRig(qat, { params: { disableDenylist: true } }))).toBe(null);
+  }
 });
 
 it('B.8 params: disableIdleD3 keeps unused devices in D0', () => {
