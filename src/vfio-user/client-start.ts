@@ -18,7 +18,7 @@ const MAX_IRQS = 50;
 
 export type Agreed = Capabilities;
 
-/** @throws VfioError EPROTO when it is no server that we can talk to, and what `request` throws */
+/** @throws VfioError EPROTO when it is no server that we can talk to; EBUSY when it serves somebody else; what `request` throws */
 export function agreeOnVersion(connection: ClientConnection, wantTwin: boolean): Agreed {
   const asked: Partial<Capabilities> = {
     maxMsgFds: connection.carriesFds ? MAX_MSG_FDS : 0,
@@ -31,10 +31,7 @@ export function agreeOnVersion(connection: ClientConnection, wantTwin: boolean):
   const payload = encodeVersion(VERSION_MAJOR, VERSION_MINOR, asked);
   connection.outBytes.set(payload, HEADER_BYTES);
   const errno = connection.request(Command.VERSION, payload.length);
-  if (errno !== 0) {
-    const why = connection.failure(errno, `VERSION ${VERSION_MAJOR}.${VERSION_MINOR}`);
-    throw new VfioError('EPROTO', why.message, { cause: why, fix: 'See what the server says about it.' });
-  }
+  if (errno !== 0) throw refused(connection.failure(errno, `VERSION ${VERSION_MAJOR}.${VERSION_MINOR}`));
   using fds = new Cleanup();
   const received = connection.takeReplyFds();
   fds.defer(() => closeAll(received));
@@ -49,6 +46,12 @@ export function agreeOnVersion(connection: ClientConnection, wantTwin: boolean):
     connection.useTwin(UnixSocket.fromFd(twin));
   }
   return capabilities;
+}
+
+/** EINVAL is how servers refuse a version; anything else, as EBUSY, says why itself. */
+function refused(cause: VfioError): VfioError {
+  if (cause.code === 'EBUSY') return new VfioError('EBUSY', cause.message, { cause, fix: 'Disconnect whoever else uses the device.' });
+  return cause.code === 'EINVAL' ? new VfioError('EPROTO', cause.message, { cause, fix: 'Use a server that speaks this version.' }) : cause;
 }
 
 function decodeReply(connection: ClientConnection): VersionMessage {

@@ -88,8 +88,8 @@ export class VfioUserDevice implements Device, RegionOwner {
    * Connect to a server and agree with it on what both can do.
    *
    * @param target  the path of its socket, or a stream to it, which is taken over
-   * @throws VfioError ENOENT, ECONNREFUSED, EACCES when nobody listens at the path; ETIMEDOUT when the server does not answer, as one that serves
-   * somebody else does; EPROTO when it is no vfio-user server, or speaks another version; ENODEV when it closes the connection
+   * @throws VfioError ENOENT, ECONNREFUSED, EACCES when nobody listens at the path; EBUSY or, from servers that let one wait, ETIMEDOUT when it serves
+   * somebody else; EPROTO when it is no vfio-user server, or speaks another version; ENODEV when it closes the connection
    */
   static connect(target: string | ByteStream, options: VfioUserOptions = {}): VfioUserDevice {
     using undo = new Cleanup();

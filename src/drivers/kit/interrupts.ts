@@ -151,12 +151,15 @@ export class Interrupts implements Disposable {
   readonly kind: IrqKind;
   readonly #context: IrqContext;
   readonly #waiters: readonly InterruptWaiter[];
+  /** The device's, which it does not tell any more once it is gone. */
+  readonly #name: string;
   #enabled = true;
 
-  private constructor(kind: IrqKind, context: IrqContext, waiters: readonly InterruptWaiter[]) {
+  private constructor(kind: IrqKind, context: IrqContext, waiters: readonly InterruptWaiter[], name: string) {
     this.kind = kind;
     this.#context = context;
     this.#waiters = waiters;
+    this.#name = name;
   }
 
   /**
@@ -181,7 +184,7 @@ export class Interrupts implements Disposable {
         fix: 'Enable fewer.',
       });
     }
-    return new Interrupts(kind, context, waiters);
+    return new Interrupts(kind, context, waiters, name);
   }
 
   get count(): number {
@@ -197,7 +200,7 @@ export class Interrupts implements Disposable {
     if (options.timeoutMs !== undefined) checkTimeout(options.timeoutMs);
     return this.#at(vector).next(options, () => {
       const fix = this.#context.hint(this.kind);
-      const message = `${this.#context.device.info.name}: no ${titles[this.kind]} interrupt${this.#label(vector)} within ${options.timeoutMs} ms`;
+      const message = `${this.#name}: no ${titles[this.kind]} interrupt${this.#label(vector)} within ${options.timeoutMs} ms`;
       return new VfioError('ETIMEDOUT', message, fix === undefined ? {} : { fix });
     });
   }
@@ -243,7 +246,7 @@ export class Interrupts implements Disposable {
       // Gone, or disabled by other means: nothing is left to disable.
       if (!(error instanceof VfioError)) throw error;
     }
-    this.fail(new VfioError('ENODEV', `${device.info.name}: ${titles[this.kind]} was disabled`));
+    this.fail(new VfioError('ENODEV', `${this.#name}: ${titles[this.kind]} was disabled`));
     for (const waiter of this.#waiters) waiter.put();
     this.#context.released(this);
   }
