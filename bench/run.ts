@@ -1,8 +1,9 @@
-/** `npm run bench [-- device dma]`: figures beside their floors. Nothing here passes or fails. */
+/** `npm run bench [-- device dma vfio-user]`: figures beside their floors. Nothing here passes or fails. */
 import { deviceBench } from './device.ts';
 import { dmaBench } from './dma.ts';
+import { vfioUserBench } from './vfio-user.ts';
 
-const suites: Record<string, () => Promise<void>> = { device: deviceBench, dma: dmaBench };
+const suites: Record<string, () => Promise<void>> = { device: deviceBench, dma: dmaBench, 'vfio-user': vfioUserBench };
 
 const wanted = process.argv.slice(2);
 for (const name of wanted) {
