@@ -59,6 +59,11 @@ export class FrameWriter implements Disposable {
     return this.#tail - this.#head;
   }
 
+  /** Bytes sent so far. */
+  get sent(): number {
+    return this.#base + this.#head;
+  }
+
   /** The kernel has no room: what is queued goes when it has. */
   get blocked(): boolean {
     return this.#waiting !== null;

@@ -90,10 +90,15 @@ export class IrqMessages implements Disposable {
    */
   #grow(index: number, start: number, sinks: Sinks): boolean {
     const now = this.#fixed.get(index);
-    if (now === undefined || start < now.length || start > now.length || index !== IrqIndex.MSI) return false;
+    if (now === undefined || start !== now.length) return false;
     const all: (InterruptSink | null)[] = [...now, ...sinks];
     this.#device.setIrqs({ index, start: 0, count: 0, action: 'trigger', data: 'none' });
-    done(this.#device.setIrqs({ index, start: 0, count: all.length, action: 'trigger', data: 'sinks', sinks: all }));
+    try {
+      done(this.#device.setIrqs({ index, start: 0, count: all.length, action: 'trigger', data: 'sinks', sinks: all }));
+    } catch (error) {
+      this.#forget(index);
+      throw error;
+    }
     this.#remember(index, start, sinks);
     return true;
   }
