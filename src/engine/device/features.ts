@@ -41,7 +41,7 @@ const features: ReadonlyMap<number, FeatureRow> = new Map<number, FeatureRow>([
       op: 'set',
       minSize: 8,
       run: (device, { sinks }) => {
-        const wakeup = sinkAt(device.bdf, sinks ?? [], 0);
+        const wakeup = sinkAt(device.bdf, device.ctx.log, sinks ?? [], 0);
         if (wakeup === null) throw new VfioError('EINVAL', `${device.bdf}: LOW_POWER_ENTRY_WITH_WAKEUP needs an eventfd to signal`);
         device.power.enterLowPower(wakeup);
         return 0;

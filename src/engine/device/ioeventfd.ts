@@ -7,6 +7,8 @@ import type { InterruptSource } from '../../abi/device.ts';
 import { RegionIndex } from '../../abi/vfio.ts';
 import { checkIndex, checkU64, hex } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
+import type { EngineContext } from '../context.ts';
+import { listenGuarded } from '../interrupts/guarded-sink.ts';
 import type { MsixTable } from '../interrupts/msix-table.ts';
 
 export interface IoeventfdRequest {
@@ -27,6 +29,7 @@ export const IOEVENTFD_MAX = 1000;
 /** What they need of their device. */
 export interface IoeventfdTarget {
   readonly bdf: string;
+  readonly ctx: Pick<EngineContext, 'log'>;
   readonly msix: MsixTable | null;
   /** Bytes of BAR `index`, 0 when there is none. */
   barSize(index: number): number;
@@ -87,7 +90,7 @@ export class Ioeventfds {
     }
     if (at >= 0) throw new VfioError('EEXIST', `${bdf}: the same ioeventfd at ${hex(offset)} of BAR ${bar} exists`);
     if (this.#all.length >= IOEVENTFD_MAX) throw new VfioError('ENOSPC', `${bdf} has ${IOEVENTFD_MAX} ioeventfds, the most there may be`);
-    const listening = source.listen(() => this.#target.signalled(bar, offset, size, data));
+    const listening = listenGuarded(source, () => this.#target.signalled(bar, offset, size, data), bdf, this.#target.ctx.log);
     this.#all.push({ bar, offset, size, data, listening });
   }
 

@@ -1,11 +1,12 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { command, DeviceRig, errnoOfCall, plain, resettable, ScriptedModel, setCommand } from '../../../tests/kit/device-rig.ts';
+import type { InterruptSink, InterruptSource } from '../../abi/device.ts';
 import { Dma } from '../../abi/device-host.ts';
 import { Command } from '../../abi/pci.ts';
 import { DeviceFlags, Extension, IrqIndex } from '../../abi/vfio.ts';
 import { VfioError } from '../../base/errno.ts';
-import { pcie, pm } from '../../pci/capabilities.ts';
+import { msi, pcie, pm } from '../../pci/capabilities.ts';
 import { FakeEventFd, HeapMemory } from '../../sys/fake.ts';
 import type { Container } from '../dma/container.ts';
 import { Process } from '../dma/process.ts';
@@ -348,6 +349,65 @@ it('B.8 error handler: a reported error reaches the ERR sink and the listeners',
   rig.device.reportError();
   expect(sink.count).toBe(1);
   expect(events).toEqual(['error']);
+});
+
+/** Breaks its contract in every way. */
+const badSink = (told: string[], name: string): InterruptSink & InterruptSource => ({
+  signal() {
+    told.push(`${name} signal`);
+    throw new Error(`${name} signal`);
+  },
+  get() {
+    told.push(`${name} get`);
+    return this;
+  },
+  put() {
+    told.push(`${name} put`);
+    throw new Error(`${name} put`);
+  },
+  listen: () => ({
+    [Symbol.dispose]() {
+      told.push(`${name} end`);
+      throw new Error(`${name} end`);
+    },
+  }),
+});
+
+it('S2-30 sinks and sources that throw stop neither each other nor a close: each is let go once, and the device is reset', () => {
+  const told: string[] = [];
+  const rig = new DeviceRig({ ...resettable, capabilities: [pcie({ flr: true }), msi({ vectors: 2 })] });
+  const file = rig.open();
+  const sinks = (index: number, ...names: string[]) =>
+    file.setIrqs({ index, start: 0, count: names.length, action: 'trigger', data: 'sinks', sinks: names.map((n) => badSink(told, n)) });
+  sinks(IrqIndex.MSI, 'msi0', 'msi1');
+  sinks(IrqIndex.ERR, 'err');
+  sinks(IrqIndex.REQ, 'req');
+  file.ioeventfd({ region: 0, offset: 0, size: 4, data: 0n, source: badSink(told, 'ioeventfd') });
+  told.length = 0;
+  const events: string[] = [];
+  file.on((event) => events.push(event.kind));
+  file.setIrqs({ index: IrqIndex.MSI, start: 0, count: 2, action: 'trigger', data: 'none' });
+  rig.device.reportError();
+  expect([told, events]).toEqual([['msi0 signal', 'msi1 signal', 'err signal'], ['error']]);
+  told.length = 0;
+  const { resets } = rig.model;
+  file.close();
+  expect(told.toSorted()).toEqual(['err put', 'ioeventfd end', 'msi0 put', 'msi1 put', 'req put']);
+  expect([rig.model.resets, rig.device.openCount, rig.fn.group!.file?.deviceFiles.length]).toEqual([resets + 1, 0, 0]);
+  expect(rig.logged.some((line) => line.includes('an interrupt sink threw when it was let go: Error: msi0 put'))).toBe(true);
+});
+
+it('S2-41 a REQ sink that throws stops no unplug', async () => {
+  const told: string[] = [];
+  const rig = new DeviceRig();
+  const file = rig.open();
+  file.setIrqs({ index: IrqIndex.REQ, start: 0, count: 1, action: 'trigger', data: 'sinks', sinks: [badSink(told, 'req')] });
+  const gone = rig.machine.unbind(rig.bdf);
+  rig.clock.advance(10_000);
+  expect(told).toEqual(['req get', 'req signal', 'req signal']);
+  file.close();
+  await gone;
+  expect(rig.fn.driver).toBe(null);
 });
 
 it('S2-30 what a listener throws stops nobody', () => {

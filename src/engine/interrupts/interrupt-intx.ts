@@ -11,8 +11,10 @@ import type { InterruptSink, InterruptSource, SetIrqs } from '../../abi/device.t
 import { Command, Config } from '../../abi/pci.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
+import type { RateLimitedLogger } from '../../base/log.ts';
 import type { ConfigSpace } from '../../pci/config-space.ts';
 import type { FaultPlan } from '../fault-plan.ts';
+import { listenGuarded } from './guarded-sink.ts';
 import type { HostIrq, IrqListener } from './host-irq.ts';
 import type { InterruptLine } from './interrupt-line.ts';
 import { asksFor, sinkAt, sourceAt } from './interrupt-request.ts';
@@ -22,6 +24,7 @@ export interface IntxOptions {
   readonly config: ConfigSpace;
   readonly host: HostIrq;
   readonly faults: FaultPlan;
+  readonly log: RateLimitedLogger;
   readonly line: InterruptLine | null;
   readonly noIntx: boolean;
   /** Do not use COMMAND.InterruptDisable even if it works (module parameter nointxmask). */
@@ -33,6 +36,7 @@ export class IntxInterrupt implements IrqListener {
   readonly #config: ConfigSpace;
   readonly #host: HostIrq;
   readonly #faults: FaultPlan;
+  readonly #log: RateLimitedLogger;
   readonly #line: InterruptLine | null;
   readonly #noIntx: boolean;
   readonly #noIntxMask: boolean;
@@ -52,6 +56,7 @@ export class IntxInterrupt implements IrqListener {
     this.#config = options.config;
     this.#host = options.host;
     this.#faults = options.faults;
+    this.#log = options.log;
     this.#line = options.line;
     this.#noIntx = options.noIntx;
     this.#noIntxMask = options.noIntxMask;
@@ -227,7 +232,7 @@ export class IntxInterrupt implements IrqListener {
     }
     this.#faults.step('irq.unmask.arm');
     // The source may be signalled already and call back before `listen` returns.
-    const listening = source.listen(() => this.unmask());
+    const listening = listenGuarded(source, () => this.unmask(), this.#bdf, this.#log);
     if (this.#active) this.#unmaskSource = listening;
     else listening[Symbol.dispose]();
   }
@@ -251,7 +256,7 @@ export class IntxInterrupt implements IrqListener {
     }
     this.#checkSingle(request);
     if (request.data === 'sinks') {
-      const sink = 'sinks' in request ? sinkAt(this.#bdf, request.sinks, 0) : null;
+      const sink = 'sinks' in request ? sinkAt(this.#bdf, this.#log, request.sinks, 0) : null;
       if (this.#active) this.#replace(sink);
       else this.enable(sink);
       return;

@@ -7,6 +7,7 @@
 import type { InterruptSink, SetIrqs } from '../../abi/device.ts';
 import { CapId, Command, Config, Msi, Msix } from '../../abi/pci.ts';
 import { VfioError } from '../../base/errno.ts';
+import type { RateLimitedLogger } from '../../base/log.ts';
 import type { ConfigSpace } from '../../pci/config-space.ts';
 import type { FaultPlan } from '../fault-plan.ts';
 import type { HostIrq, IrqListener } from './host-irq.ts';
@@ -34,6 +35,7 @@ export interface MessagesOptions {
   readonly msix: MsixTable | null;
   readonly intx: IntxInterrupt;
   readonly faults: FaultPlan;
+  readonly log: RateLimitedLogger;
   readonly maxVectors: () => number;
   readonly dynamicMsix: boolean;
 }
@@ -45,6 +47,7 @@ export class MessageInterrupts implements IrqListener {
   readonly #msix: MsixTable | null;
   readonly #intx: IntxInterrupt;
   readonly #faults: FaultPlan;
+  readonly #log: RateLimitedLogger;
   readonly #maxVectors: () => number;
   readonly #dynamicMsix: boolean;
   readonly #msiAt: number;
@@ -66,6 +69,7 @@ export class MessageInterrupts implements IrqListener {
     this.#msix = options.msix;
     this.#intx = options.intx;
     this.#faults = options.faults;
+    this.#log = options.log;
     this.#maxVectors = options.maxVectors;
     this.#dynamicMsix = options.dynamicMsix;
     this.#msiAt = config.findCapability(CapId.MSI);
@@ -178,14 +182,14 @@ export class MessageInterrupts implements IrqListener {
   }
 
   #checkSinks(count: number, sinks: readonly (InterruptSink | null)[]): void {
-    for (let i = 0; i < count; i++) sinkAt(this.#bdf, sinks, i);
+    for (let i = 0; i < count; i++) sinkAt(this.#bdf, this.#log, sinks, i);
   }
 
   /** All of the block, or none of it: on an error those vectors it came to have no sink any more. */
   #setBlock(start: number, count: number, sinks: readonly (InterruptSink | null)[]): void {
     let i = 0;
     try {
-      for (; i < count; i++) this.#setVector(start + i, sinks[i] ?? null);
+      for (; i < count; i++) this.#setVector(start + i, sinkAt(this.#bdf, this.#log, sinks, i));
     } catch (error) {
       for (let j = 0; j <= i; j++) this.#setVector(start + j, null);
       throw error;

@@ -5,6 +5,8 @@
  */
 import type { InterruptSink, SetIrqs } from '../../abi/device.ts';
 import { VfioError } from '../../base/errno.ts';
+import type { RateLimitedLogger } from '../../base/log.ts';
+import type { EngineContext } from '../context.ts';
 import type { FaultPlan } from '../fault-plan.ts';
 import { asksFor, sinkAt } from './interrupt-request.ts';
 
@@ -12,12 +14,14 @@ export class NotifyInterrupt {
   readonly #bdf: string;
   readonly #name: string;
   readonly #faults: FaultPlan;
+  readonly #log: RateLimitedLogger;
   #sink: InterruptSink | null = null;
 
-  constructor(bdf: string, name: string, faults: FaultPlan) {
+  constructor(bdf: string, name: string, { faults, log }: Pick<EngineContext, 'faults' | 'log'>) {
     this.#bdf = bdf;
     this.#name = name;
     this.#faults = faults;
+    this.#log = log;
   }
 
   get armed(): boolean {
@@ -54,7 +58,7 @@ export class NotifyInterrupt {
       if (asksFor(request, 0)) this.signal();
       return;
     }
-    const sink = sinkAt(this.#bdf, request.sinks, 0);
+    const sink = sinkAt(this.#bdf, this.#log, request.sinks, 0);
     if (sink !== null) {
       this.#faults.step('irq.notify.set');
       sink.get();

@@ -7,6 +7,8 @@ import type { InterruptSink, InterruptSource, SetIrqs } from '../../abi/device.t
 import { NUM_IRQS } from '../../abi/vfio.ts';
 import { checkIndex, checkU32 } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
+import type { RateLimitedLogger } from '../../base/log.ts';
+import { GuardedSink } from './guarded-sink.ts';
 
 const U32_MAX = 0xffff_ffff;
 
@@ -49,13 +51,13 @@ function dataLength(request: SetIrqs): number | null {
   return Array.isArray(data) || data instanceof Uint8Array ? data.length : null;
 }
 
-/** Element `i` as a sink. @throws VfioError EINVAL when it is neither a sink nor null */
-export function sinkAt(bdf: string, sinks: readonly (InterruptSink | null)[], i: number): InterruptSink | null {
+/** Element `i` as a sink that can be kept. @throws VfioError EINVAL when it is neither a sink nor null */
+export function sinkAt(bdf: string, log: RateLimitedLogger, sinks: readonly (InterruptSink | null)[], i: number): InterruptSink | null {
   const sink = sinks[i] ?? null;
   if (sink !== null && (typeof sink.signal !== 'function' || typeof sink.get !== 'function' || typeof sink.put !== 'function')) {
     throw new VfioError('EINVAL', `${bdf}: SET_IRQS element ${i} cannot be signalled`);
   }
-  return sink;
+  return sink === null ? null : new GuardedSink(sink, bdf, log);
 }
 
 /** Element 0 as a source. @throws VfioError EINVAL when it is neither a source nor null */

@@ -52,7 +52,7 @@ export class Interrupts {
 
   constructor(options: InterruptsOptions) {
     const { bdf, ctx, config, host, msix } = options;
-    const { faults } = ctx;
+    const { faults, log } = ctx;
     const noIntx = options.noIntx ?? false;
     this.#bdf = bdf;
     this.#host = host;
@@ -61,7 +61,7 @@ export class Interrupts {
     this.#dynamicMsix = options.dynamicMsix ?? true;
     const line = options.line === undefined ? new InterruptLine(bdf) : options.line;
     const { noIntxMask } = ctx.params;
-    this.#intx = new IntxInterrupt({ bdf, config, host, faults, line, noIntx, noIntxMask });
+    this.#intx = new IntxInterrupt({ bdf, config, host, faults, log, line, noIntx, noIntxMask });
     this.#messages = new MessageInterrupts({
       bdf,
       config,
@@ -69,11 +69,12 @@ export class Interrupts {
       msix,
       intx: this.#intx,
       faults,
+      log,
       maxVectors: options.maxVectors ?? (() => Number.POSITIVE_INFINITY),
       dynamicMsix: this.#dynamicMsix,
     });
-    this.#error = new NotifyInterrupt(bdf, irqNames[IrqIndex.ERR], faults);
-    this.#request = new NotifyInterrupt(bdf, irqNames[IrqIndex.REQ], faults);
+    this.#error = new NotifyInterrupt(bdf, irqNames[IrqIndex.ERR], ctx);
+    this.#request = new NotifyInterrupt(bdf, irqNames[IrqIndex.REQ], ctx);
   }
 
   get type(): 'none' | 'intx' | MessageKind {
