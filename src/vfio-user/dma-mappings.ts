@@ -1,6 +1,6 @@
 /**
- * DMA_MAP, DMA_UNMAP and DIRTY_PAGES of one client, on the device's DMA space. What was mapped is remembered, because the protocol is stricter than
- * a DMA space: an unmap names a mapping exactly, and a mapping that is made again as it stands is no error.
+ * DMA_MAP, DMA_UNMAP and DIRTY_PAGES of one client, on the device's DMA space. What was mapped is remembered, because the protocol differs from a DMA
+ * space: an unmap of nothing is an error, and a mapping that is made again as it stands is none.
  */
 import type { Device } from '../abi/device.ts';
 import type { Access } from '../abi/memory.ts';
@@ -126,8 +126,13 @@ export class DmaMappings implements Disposable {
   }
 
   /**
+   * The mapping, or all mappings, that lie in the range. The protocol speaks of one; QEMU unmaps whole ranges when a guest takes a device out of a
+   * domain of its IOMMU, and at every restart of the guest, whatever is mapped there: what stayed would let the device reach memory that the
+   * guest uses for something else by now, and refuse the next mapping.
+   *
    * @returns the reply's payload
-   * @throws VfioError EINVAL malformed; ENOENT unless it is one whole mapping; EOPNOTSUPP a bitmap where nobody tracks; what the DMA space throws
+   * @throws VfioError EINVAL malformed; ENOENT when nothing is mapped there, or it would cut a mapping in two; EOPNOTSUPP a bitmap where nobody
+   * tracks; what the DMA space throws
    */
   unmap(payload: Uint8Array): Uint8Array<ArrayBuffer> {
     const request = decodeDmaUnmap(payload, this.#limits.maxReplyBytes);
@@ -138,17 +143,20 @@ export class DmaMappings implements Disposable {
     const { address, size, bitmap } = request;
     checkRange('DMA_UNMAP', address, size);
     const first = Number(address >> PAGE_BITS);
-    const slot = this.#index.find(first);
-    const exact = slot >= 0 && this.#index.foundFirst === first && this.#index.foundLast === Number((address + size - 1n) >> PAGE_BITS);
-    if (!exact || ((address | size) & PAGE_MASK) !== 0n) {
-      throw new VfioError('ENOENT', `DMA_UNMAP: there is no mapping of exactly ${hex(address)}+${hex(size)}`);
+    const last = Number((address + size - 1n) >> PAGE_BITS);
+    if (((address | size) & PAGE_MASK) !== 0n || !this.#holdsWhole(first, last)) {
+      throw new VfioError('ENOENT', `DMA_UNMAP: ${hex(address)}+${hex(size)} is no mapping, nor are there whole ones in it`);
     }
     const dirty = bitmap === undefined ? undefined : this.#unmapDirty(request, bitmap);
-    if (dirty === undefined) this.#device.dma.unmap(address, size);
-    this.#index.remove(first);
-    this.#slots.give(slot);
-    this.#resize();
+    this.#unmapWithin(first, last, dirty !== undefined);
     return encodeDmaUnmapReply(request, dirty);
+  }
+
+  /** Whether there are mappings in [first, last], and none that goes beyond. */
+  #holdsWhole(first: number, last: number): boolean {
+    const index = this.#index;
+    if (!index.overlaps(first, last) || index.foundFirst < first) return false;
+    return index.find(last) < 0 || index.foundLast === last;
   }
 
   #unmapDirty({ address, size }: DmaUnmapRequest, bitmap: { readonly pgsize: bigint; readonly size: bigint }): Uint8Array {
@@ -161,19 +169,24 @@ export class DmaMappings implements Disposable {
 
   /** Every mapping of this client; those of others in the same DMA space stay. */
   unmapAll(): void {
+    this.#unmapWithin(0, Number.MAX_SAFE_INTEGER, false);
+  }
+
+  /** @param isUnmapped the DMA space has done its part */
+  #unmapWithin(from: number, to: number, isUnmapped: boolean): void {
     const index = this.#index;
     const { dma } = this.#device;
     // Neighbours go together: a client that has mapped all its memory in small pieces is unmapped in few steps.
-    for (let slot = index.seek(0); slot >= 0; ) {
+    for (let slot = index.seek(from); slot >= 0 && index.foundFirst <= to; ) {
       const first = index.foundFirst;
       let end = first;
-      while (slot >= 0 && index.foundFirst === end) {
+      while (slot >= 0 && index.foundFirst === end && end <= to) {
         end = index.foundLast + 1;
         this.#slots.give(slot);
         index.remove(index.foundFirst);
         slot = index.seek(end);
       }
-      dma.unmap(BigInt(first) << PAGE_BITS, BigInt(end - first) << PAGE_BITS);
+      if (!isUnmapped) dma.unmap(BigInt(first) << PAGE_BITS, BigInt(end - first) << PAGE_BITS);
     }
     this.#resize();
   }

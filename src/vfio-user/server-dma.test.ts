@@ -156,7 +156,7 @@ describe('mapping once more', () => {
 });
 
 describe('unmapping', () => {
-  it('takes the mapping exactly, and drops every reference before it is answered', async () => {
+  it('takes whole mappings, and drops every reference before it is answered', async () => {
     using at = await attached();
     const before = openFds();
     const memory = clientMemory(0x4000);
@@ -164,9 +164,10 @@ describe('unmapping', () => {
     await map(at.client, { memory, size: 0x1000n, address: IOVA + 0x2000n, offset: 0x2000n });
     for (const [address, size] of [
       [IOVA, 0x1000n],
-      [IOVA, 0x3000n],
       [IOVA + 0x1000n, 0x1000n],
-      [IOVA - 0x1000n, 0x3000n],
+      [IOVA + 0x1000n, 0x2000n],
+      [IOVA - 0x1000n, 0x2000n],
+      [IOVA + 0x3000n, 0x1000n],
       [IOVA, 0x2001n],
       [IOVA + 1n, 0x2000n],
       [0n, 0x1000n],
@@ -179,6 +180,21 @@ describe('unmapping', () => {
     expect(await unmap(at.client, IOVA + 0x2000n)).toBeNull();
     memory[Symbol.dispose]();
     expect(openFds()).toBe(before);
+  });
+
+  it('of a range takes all that lies in it, as QEMU does it when a guest lets go of an IOMMU domain or restarts', async () => {
+    using at = await attached();
+    using memory = clientMemory(0x4000);
+    const addresses = [0x1000n, IOVA, IOVA + 0x1000n, 0x7fff_f000n, 0x8000_0000n];
+    for (const address of addresses) expect(await map(at.client, { memory, address })).toBeNull();
+    expect(await map(at.client, { address: 0x3000n })).toBeNull();
+    expect(await unmap(at.client, 0n, 0x8000_0000n)).toBeNull();
+    const mapped = (address: bigint) => at.dma.tryRead(address, new Uint8Array(1)) === Dma.DONE;
+    expect([at.session.mappings, addresses.filter(mapped)]).toEqual([1, [0x8000_0000n]]);
+    expect(await unmap(at.client, 0n, 0x8000_0000n)).toBe('ENOENT');
+    expect(await map(at.client, { memory, address: IOVA, size: 0x4000n })).toBeNull();
+    expect(await unmap(at.client, 0x8000_0000n, 2n ** 64n - 0x8000_0000n)).toBeNull();
+    expect(at.session.mappings).toBe(1);
   });
 
   it('with a bitmap of what the device wrote', async () => {
