@@ -1,5 +1,6 @@
 /** The client against a peer that follows a script: what it sends, what it makes of what it gets, and how it ends. */
 import { readdirSync } from 'node:fs';
+import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type PeerAction, type PeerReport, type PeerScript, ScriptedPeer, type SeenMessage } from '../../tests/kit/scripted-peer.ts';
 import type { DeviceEvent } from '../abi/device.ts';
@@ -844,6 +845,34 @@ describe('vfio-user client: when the server is wrong or gone', () => {
       codeOf(() => device.hotResetInfo()),
     ]).toEqual(new Array(4).fill('ENODEV'));
     await report;
+    expect(openDescriptors()).toBe(before);
+  });
+
+  it('whatever it sends, a request ends with its answer or an errno, and nothing is left open', async () => {
+    await peer.idle();
+    const before = openDescriptors();
+    const word = fc.oneof(fc.integer({ min: 0, max: 0xff }), fc.constantFrom(0, 1, 0x10, 0x20, 0xff));
+    const header = fc
+      .tuple(
+        fc.constantFrom(3, 4),
+        fc.constantFrom(9, 11, 12, 99),
+        fc.constantFrom(0, 8, 16, 32, 34, 48, 0xffff_ffff),
+        fc.constantFrom(0, 1, 0x21, 0x10, 7),
+      )
+      .map(([id, command, size, flags]) => bytesOf(id | (command << 16), size, flags, 5));
+    const garbage = fc.array(fc.oneof(header, fc.array(word, { maxLength: 40 })), { maxLength: 6 }).map((parts) => parts.flat());
+    await fc.assert(
+      fc.asyncProperty(garbage, fc.boolean(), async (bytes, twin) => {
+        const { device, report } = connect({ twin, on: { [Command.REGION_READ]: [{ do: 'send', bytes, die: true }] } });
+        using memory = HeapMemory.allocate(4096);
+        device.dma.map({ iova: 0n, memory });
+        expect(['none', 'EIO', 'EPROTO', 'ENODEV', 'EINVAL']).toContain(codeOf(() => device.region(RegionIndex.CONFIG).read16(0)));
+        device.close();
+        expect((await report).failed).toBeNull();
+        expect(memory.references).toBe(1);
+      }),
+      { numRuns: 200 },
+    );
     expect(openDescriptors()).toBe(before);
   });
 });

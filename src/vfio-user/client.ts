@@ -2,8 +2,10 @@
  * A device at the other end of a vfio-user connection: of a server of ours, or of any other. It is used as any `Device` is; register accesses block
  * this thread until the server has answered, so the server must be in another process or thread.
  *
- * What the protocol does not carry: a device's name (it is called after its socket), IOVA ranges, who else a bus reset would hit, and the events
- * 'suspend' and 'resume'. 'request' and 'error' come as the interrupts REQ and ERR, when the server has them.
+ * What the protocol does not carry: a device's name (it is called after its socket), IOVA ranges, who else a bus reset would hit, which pages were
+ * written, and the events 'suspend' and 'resume'. 'request' and 'error' come as the interrupts REQ and ERR, when the server has them. A BAR that the
+ * server does not share is mapped by messages if it is memory of whole pages, whether or not the device itself would let it be mapped; the MSI-X table
+ * is then hidden as it is from reads and writes.
  *
  * @see qemu/docs/interop/vfio-user.rst
  */

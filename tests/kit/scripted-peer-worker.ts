@@ -127,6 +127,7 @@ class Peer {
         }
         case 'send':
           send(Uint8Array.from(action.bytes));
+          if (action.die === true) return false;
           break;
         case 'dribble':
           for (let at = 0; at < reply.length; at += action.bytes) send(reply.subarray(at, at + action.bytes));

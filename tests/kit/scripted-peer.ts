@@ -27,8 +27,8 @@ export type PeerAction =
   | { readonly do: 'patch'; readonly at: number; readonly bytes: readonly number[] }
   /** The usual answer, this many bytes longer or shorter, its header says so. */
   | { readonly do: 'resize'; readonly by: number }
-  /** These bytes instead of an answer. */
-  | { readonly do: 'send'; readonly bytes: readonly number[] }
+  /** These bytes instead of an answer; `die`: and nothing more. */
+  | { readonly do: 'send'; readonly bytes: readonly number[]; readonly die?: boolean }
   /** The usual answer in pieces of this many bytes. */
   | { readonly do: 'dribble'; readonly bytes: number }
   /** Ask the client, and look at its answer, before or after the usual answer. */
