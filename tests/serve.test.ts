@@ -5,6 +5,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
+import { DeviceFlags, RegionIndex } from '../src/abi/vfio.ts';
 import { main } from '../src/app/cli/main.ts';
 import { recordingTerminal } from '../src/app/cli/terminal.ts';
 import { socketPathOf } from '../src/app/serve.ts';
@@ -84,6 +85,26 @@ describe('vfio serve', () => {
     using device = VfioUserDevice.connect(path);
     expect(device.region(0).read32(0)).toBe(0);
     await served.says(`pid ${killed.pid}`);
+  });
+
+  it('the same for a device that cannot be reset, and for the memory behind a BAR', async () => {
+    const [edu, memory] = [join(folder(), 'edu.sock'), join(folder(), 'memory.sock')];
+    const file = join(folder(), 'memory.ts');
+    writeFileSync(
+      file,
+      `import { device, memory } from 'vfio-ts';\nexport default device({ id: '1234:0001', pcie: false, bar0: memory('4K') });\n`,
+    );
+    await using _one = await VfioProcess.serve('edu', edu);
+    await using _other = await VfioProcess.serve(file, memory);
+    for (const path of [edu, edu, memory, memory]) {
+      using device = VfioUserDevice.connect(path);
+      const offset = path === edu ? 0x80 : 0x10;
+      expect(device.info.flags & DeviceFlags.RESET).toBe(0);
+      device.region(RegionIndex.CONFIG).write16(0x04, 0x02);
+      expect(device.region(0).read32(offset)).toBe(0);
+      device.region(0).write32(offset, 7);
+      expect(device.region(0).read32(offset)).toBe(7);
+    }
   });
 
   it('runs our drivers, and shows its config space', async () => {

@@ -38,13 +38,12 @@ export interface ServeOptions {
   readonly keepAlive?: boolean;
 }
 
-interface Running {
+/** The model behind the socket until `replace`. */
+interface Running extends Disposable {
   /** The model's. */
   readonly name: string;
-  readonly machine: Machine;
-  readonly bdf: string;
   readonly server: VfioUserServer;
-  readonly owns: Disposable;
+  readonly machines: MachinePerClient;
 }
 
 export class DeviceServer implements Disposable {
@@ -61,9 +60,9 @@ export class DeviceServer implements Disposable {
     this.#running = this.#start(model);
   }
 
-  /** The machine around the model: another one after `replace`. */
+  /** The machine around the model: another one for each client, and after `replace`. */
   get machine(): Machine {
-    return this.#running.machine;
+    return this.#running.machines.current;
   }
 
   /** Clients that are served now. */
@@ -100,7 +99,7 @@ export class DeviceServer implements Disposable {
   replace(model: DeviceModel): void {
     const old = this.#running;
     this.#running = this.#start(model);
-    old.owns[Symbol.dispose]();
+    old[Symbol.dispose]();
   }
 
   /** Stops listening, disconnects everybody and switches the machine off. Idempotent. */
@@ -108,7 +107,7 @@ export class DeviceServer implements Disposable {
     if (this.#disposed) return;
     this.#disposed = true;
     using undo = new Cleanup();
-    undo.use(this.#running.owns);
+    undo.use(this.#running);
     for (const listener of this.#listeners) undo.use(listener);
   }
 
@@ -118,18 +117,18 @@ export class DeviceServer implements Disposable {
     const given = { log, ...(clock === undefined ? {} : { clock }) };
     using undo = new Cleanup();
     const around = machineAround(model, anyAddress);
-    const { machine, owns } = startMachine(around, { ...given, params: { dmaEntryLimit: MAPPINGS_MAX } });
-    undo.use(owns);
+    const machines = undo.use(new MachinePerClient(() => startMachine(around, { ...given, params: { dmaEntryLimit: MAPPINGS_MAX } })));
     const server = undo.use(
       new VfioUserServer({
         ...given,
         name: this.#options.name ?? model.declaration.name,
-        open: (peer) => this.#open(machine, around.bdf, peer),
+        open: (peer) => this.#open(machines.next(), around.bdf, peer),
         ...(limits === undefined ? {} : { limits }),
         ...(keepAlive === undefined ? {} : { keepAlive }),
       }),
     );
-    return { name: model.declaration.name, machine, bdf: around.bdf, server, owns: undo.move() };
+    const owns = undo.move();
+    return { name: model.declaration.name, server, machines, [Symbol.dispose]: () => owns[Symbol.dispose]() };
   }
 
   #open(machine: Machine, bdf: string, peer: PeerCredentials | null): Device {
@@ -144,6 +143,41 @@ export class DeviceServer implements Disposable {
   #log(level: LogLevel, text: string): void {
     const name = this.#options.name ?? this.#running.name;
     (this.#options.log ?? stderrLogger).log(level, `${name}: ${text}`);
+  }
+}
+
+/**
+ * Switches the machine off and on between clients. A reset of the device is not enough: one that has none keeps its registers, and none clears the
+ * memory behind its BARs. The next client may be somebody else, whom that is none of the business of.
+ */
+class MachinePerClient implements Disposable {
+  readonly #start: () => ReturnType<typeof startMachine>;
+  #running: ReturnType<typeof startMachine>;
+  #isUsed = false;
+
+  /** @throws VfioError EINVAL for a declaration that is no device */
+  constructor(start: () => ReturnType<typeof startMachine>) {
+    this.#start = start;
+    this.#running = start();
+  }
+
+  get current(): Machine {
+    return this.#running.machine;
+  }
+
+  /** A machine that no client has used. Nobody uses the one before any more. */
+  next(): Machine {
+    if (this.#isUsed) {
+      const before = this.#running;
+      this.#running = this.#start();
+      before.owns[Symbol.dispose]();
+    }
+    this.#isUsed = true;
+    return this.#running.machine;
+  }
+
+  [Symbol.dispose](): void {
+    this.#running.owns[Symbol.dispose]();
   }
 }
 
