@@ -1,0 +1,71 @@
+/** A client and the scripted peer that it talks to. One peer for a test file. */
+import { readdirSync } from 'node:fs';
+import { DmaAccess } from '../../src/abi/vfio-user.ts';
+import { VfioError } from '../../src/base/errno.ts';
+import { VfioUserDevice, type VfioUserOptions } from '../../src/vfio-user/client.ts';
+import { type PeerReport, type PeerScript, ScriptedPeer, type SeenMessage } from './scripted-peer.ts';
+
+export interface Connected {
+  readonly device: VfioUserDevice;
+  readonly report: Promise<PeerReport>;
+}
+
+export class ClientRig implements AsyncDisposable {
+  readonly peer: ScriptedPeer;
+
+  private constructor(peer: ScriptedPeer) {
+    this.peer = peer;
+  }
+
+  static async start(): Promise<ClientRig> {
+    return new ClientRig(await ScriptedPeer.start());
+  }
+
+  connect(script: PeerScript = {}, options: VfioUserOptions = {}): Connected {
+    const { stream, report } = this.peer.serve(script);
+    return { device: VfioUserDevice.connect(stream, { name: 'peer', timeoutMs: 5000, ...options }), report };
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.peer[Symbol.asyncDispose]();
+  }
+}
+
+/** The errno that `call` throws, 'none' when it does not; `BusError` where a C program would get SIGBUS. */
+export function codeOf(call: () => unknown): string {
+  try {
+    call();
+  } catch (error) {
+    if (error instanceof VfioError) return error.name === 'BusError' ? 'BusError' : error.code;
+    throw error;
+  }
+  return 'none';
+}
+
+/** What the peer saw of `command`, once the client has closed. */
+export async function seen({ device, report }: Connected, command: number): Promise<readonly SeenMessage[]> {
+  device.close();
+  const { seen: all, failed } = await report;
+  if (failed !== null) throw new Error(failed);
+  return all.filter((message) => message.command === command);
+}
+
+/** A payload as 32-bit words. */
+export function words({ payload }: SeenMessage): number[] {
+  const view = new DataView(payload.buffer, payload.byteOffset, payload.length);
+  return Array.from({ length: Math.floor(payload.length / 4) }, (_, i) => view.getUint32(4 * i, true));
+}
+
+/** Payload of DMA_READ, or with `data` of DMA_WRITE. */
+export function dmaAccess(address: bigint, count: number, data = new Uint8Array(0)): Uint8Array {
+  const payload = new Uint8Array(DmaAccess.structSize + data.length);
+  DmaAccess.encode(new DataView(payload.buffer), 0, { address, count: BigInt(count) });
+  payload.set(data, DmaAccess.structSize);
+  return payload;
+}
+
+export async function until(done: () => boolean): Promise<void> {
+  while (!done()) await new Promise((resolve) => setImmediate(resolve));
+}
+
+export const openDescriptors = (): number => readdirSync('/proc/self/fd').length;
