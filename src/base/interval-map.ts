@@ -35,6 +35,8 @@ function lastAtMost(values: Float64Array, count: number, point: number): number 
 
 export class IntervalMap {
   readonly #blocks: Block[] = [];
+  /** The block that emptied last: a map that goes back and forth between nothing and one interval makes none. */
+  #spare: Block | null = null;
   /** First point of each block: the directory that is searched. */
   #starts = new Float64Array(16);
   #size = 0;
@@ -115,7 +117,7 @@ export class IntervalMap {
       const next = i < block.count ? block.keys[i] : b + 1 < blocks.length ? this.#starts[b + 1] : Number.POSITIVE_INFINITY;
       if (next <= last) return false;
     } else if (blocks.length === 0) {
-      this.#addBlock(0, makeBlock());
+      this.#addBlock(0, this.#emptyBlock());
       b = 0;
     } else {
       if (this.#starts[0] <= last) return false;
@@ -174,6 +176,7 @@ export class IntervalMap {
 
   clear(): void {
     this.#blocks.length = 0;
+    this.#spare = null;
     this.#starts = new Float64Array(16);
     this.#size = 0;
     this.#forget();
@@ -201,7 +204,7 @@ export class IntervalMap {
    */
   #split(b: number, i: number): Block {
     const full = this.#blocks[b];
-    const fresh = makeBlock();
+    const fresh = this.#emptyBlock();
     const keep = i === BLOCK && b === this.#blocks.length - 1 ? BLOCK : BLOCK / 2;
     fresh.count = BLOCK - keep;
     fresh.keys.set(full.keys.subarray(keep, BLOCK));
@@ -239,7 +242,16 @@ export class IntervalMap {
     this.#blocks.splice(at, 0, block);
   }
 
+  #emptyBlock(): Block {
+    const block = this.#spare ?? makeBlock();
+    this.#spare = null;
+    return block;
+  }
+
   #dropBlock(at: number): void {
+    const block = this.#blocks[at];
+    block.count = 0;
+    this.#spare = block;
     this.#starts.copyWithin(at, at + 1, this.#blocks.length);
     this.#blocks.splice(at, 1);
   }
