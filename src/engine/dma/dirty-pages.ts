@@ -28,9 +28,9 @@ export interface DirtyBitmap {
  * @throws VfioError EINVAL for no pages, no bitmap, one of more than 256 MiB, or one too small
  */
 export function verifyBitmapSize(rangeSize: bigint, bitmap: DirtyBitmap): void {
-  if (!(bitmap?.data instanceof Uint8Array)) throw new VfioError('EFAULT', 'the dirty bitmap is not a Uint8Array');
+  if (typeof bitmap !== 'object' || bitmap === null) throw new VfioError('EINVAL', 'there is no dirty bitmap');
   checkU64(bitmap.pageSize, 'bitmap page size');
-  const size = checkU64(bitmap.size ?? BigInt(bitmap.data.length), 'bitmap size');
+  const size = checkU64(bitmap.size ?? BigInt(bytesOf(bitmap).length), 'bitmap size');
   if (bitmap.pageSize === 0n) throw new VfioError('EINVAL', "the bitmap's page size is 0");
   // As __ffs: only the lowest bit counts here; that it is the only one is looked at later.
   const pages = rangeSize / (bitmap.pageSize & -bitmap.pageSize);
@@ -40,10 +40,17 @@ export function verifyBitmapSize(rangeSize: bigint, bitmap: DirtyBitmap): void {
   }
 }
 
+/** Looked at late: it may be resolved only then. */
+function bytesOf({ data }: DirtyBitmap): Uint8Array {
+  if (data instanceof Uint8Array) return data;
+  throw new VfioError('EFAULT', 'the bytes of the dirty bitmap are not a Uint8Array');
+}
+
 /** @throws VfioError EFAULT when the caller promised more bytes than it has */
 export function checkBitmapData(bitmap: DirtyBitmap): void {
-  if (bitmap.size !== undefined && BigInt(bitmap.data.length) < bitmap.size) {
-    throw new VfioError('EFAULT', `the bitmap has ${bitmap.data.length} bytes, not the ${bitmap.size} it was said to have`);
+  const { length } = bytesOf(bitmap);
+  if (bitmap.size !== undefined && BigInt(length) < bitmap.size) {
+    throw new VfioError('EFAULT', `the bitmap has ${length} bytes, not the ${bitmap.size} it was said to have`);
   }
 }
 

@@ -24,10 +24,6 @@ export class NotifyInterrupt {
     this.#log = log;
   }
 
-  get armed(): boolean {
-    return this.#sink !== null;
-  }
-
   /** False when nobody listens. */
   signal(): boolean {
     if (this.#sink === null) return false;
