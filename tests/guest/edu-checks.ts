@@ -32,6 +32,9 @@ const REGISTERS: Expected = {
   'irq-status': '0',
 };
 
+/** As it is just switched on: nothing is left of who had it before. */
+const FOUND: Expected = { 'found.liveness': '0', 'found.dma-source': '0' };
+
 const VFIO_INFO: Expected = {
   'group.status': '0x1',
   'device.open': '0',
@@ -97,16 +100,14 @@ const PIN: Expected = {
   'intx.disable': '0',
 };
 
-/** Facts of the two rounds of `guest drive`: the second user of a device finds it as the first did. */
-function rounds(expected: Expected): Expected {
-  return Object.fromEntries(
-    ['first', 'second'].flatMap((round) => Object.entries(expected).map(([key, value]) => [`${round}.${key}`, value])),
-  );
+/** Facts of rounds of `guest drive`; unless told, of the two of edu.sh: the second user of a device finds it as the first did. */
+function rounds(expected: Expected, names: readonly string[] = ['first', 'second']): Expected {
+  return Object.fromEntries(names.flatMap((round) => Object.entries(expected).map(([key, value]) => [`${round}.${key}`, value])));
 }
 
 /** What the guest of edu.sh must have told of `subject`. */
 export function eduChecks(subject: string): Check[] {
-  const bar = Object.fromEntries(Object.entries(REGISTERS).map(([key, value]) => [`bar.${key}`, value]));
+  const bar = Object.fromEntries(Object.entries({ ...FOUND, ...REGISTERS }).map(([key, value]) => [`bar.${key}`, value]));
   return [
     tells('is enumerated with its ids and one 1 MiB BAR', subject, IDENTITY),
     tells('registers answer through sysfs', subject, bar),
@@ -128,12 +129,35 @@ export function eduChecks(subject: string): Check[] {
 export function physicalChecks(subject: string): Check[] {
   const lines = Array.from({ length: 5 }, () => 'arrived, command 0x2');
   return [
+    tells('without an IOMMU: is as just switched on', subject, {
+      'bar.found.liveness': '0',
+      'bar.found.dma-source': '0',
+      'physical.found.buffer': '0 bytes in use',
+    }),
     tells('without an IOMMU: registers answer', subject, {
       'pci.vendor': '0x1234',
       'bar.id': '0x10000ed',
       'bar.liveness.2000-times': '2000 right',
     }),
     tells('without an IOMMU: DMA to physical addresses', subject, { 'physical.page': lines.join('\n') }),
+  ];
+}
+
+/** What the guest of edu-reboot.sh must have told of `subject`. */
+export function rebootChecks(subject: string): Check[] {
+  const again = (expected: Expected) => rounds(expected, ['again']);
+  return [
+    tells('is in use when the guest restarts', subject, {
+      'held.device.open': '0',
+      'held.dma.map': '0',
+      'held.dma.landed': 'yes',
+      'held.holding': 'liveness 0xffffffff',
+    }),
+    tells('after a restart: vfio-pci describes it', subject, again(VFIO_INFO)),
+    tells('after a restart: registers', subject, again(REGISTERS)),
+    tells('after a restart: DMA, and nothing is left of the mappings before', subject, again(DMA)),
+    tells('after a restart: MSI', subject, again(MESSAGES)),
+    tells('after a restart: INTx', subject, again(PIN)),
   ];
 }
 

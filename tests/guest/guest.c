@@ -4,6 +4,7 @@
  *
  *   guest bar SUBJECT BDF                loads and stores through sysfs' mapping of BAR 0
  *   guest physical SUBJECT BDF           DMA to physical addresses: for a guest without an IOMMU
+ *   guest hold SUBJECT BDF GROUP ROUND   opens the device, maps memory, sets an interrupt up, lets it write, and stays
  *   guest drive SUBJECT BDF GROUP ROUND  a user-level driver on the guest kernel's vfio-pci; keys begin with ROUND
  */
 #define _GNU_SOURCE
@@ -141,6 +142,8 @@ static int bar_command(const char *bdf)
 {
     if (map_resource(bdf) < 0)
         return 1;
+    fact("found.liveness", "%#x", load(LIVENESS));
+    fact("found.dma-source", "%#llx", (unsigned long long)load64(DMA_SOURCE));
     registers();
     return 0;
 }
@@ -170,6 +173,11 @@ static int physical_command(const char *bdf)
         pages[i] = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE | MAP_LOCKED, -1, 0);
         memset(pages[i], i, PAGE);
     }
+    run_transfer(BUFFER, physical_address(pages[1]), PAGE, TO_RAM);
+    int used = 0;
+    for (int i = 0; i < PAGE; i++)
+        used += pages[1][i] != 0;
+    fact("found.buffer", "%d bytes in use", used);
     for (int round = 0; round < 5; round++) {
         for (int i = 0; i < PAGE; i++)
             pages[0][i] = i * 7 + (i >> 8) + round;
@@ -420,6 +428,7 @@ static int drive_command(const char *bdf, const char *group_number)
     bar = mmap(NULL, BAR_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, device, bar0);
     if (result("mmap", bar == MAP_FAILED ? -1 : 0) < 0)
         return 1;
+    fact("liveness.found", "%#x", load(LIVENESS));
     uint8_t bytes[16] = { 0 };
     result("pread.4", pread(device, bytes, 4, bar0));
     result("pread.16", pread(device, bytes + 4, 12, bar0));
@@ -436,6 +445,26 @@ static int drive_command(const char *bdf, const char *group_number)
     return 0;
 }
 
+static int hold_command(const char *bdf, const char *group_number)
+{
+    if (open_device(bdf, group_number) < 0)
+        return 1;
+    config_write(0x04, 2, 0x0006);
+    bar = mmap(NULL, BAR_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, device, region_offset(VFIO_PCI_BAR0_REGION_INDEX));
+    if (result("mmap", bar == MAP_FAILED ? -1 : 0) < 0)
+        return 1;
+    result("msi.enable", set_irqs(VFIO_PCI_MSI_IRQ_INDEX, VFIO_IRQ_SET_ACTION_TRIGGER, 1, 1));
+    uint8_t *memory = mmap(NULL, 4 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    memset(memory, 0x55, 4 * PAGE);
+    map("dma.map", memory, 0x100000, 4 * PAGE, VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE);
+    transfer("dma.to-ram", BUFFER, 0x101000, 64, TO_RAM);
+    fact("dma.landed", "%s", memory[PAGE] == 0 && memory[PAGE + 63] == 0 ? "yes" : "no"); /* a device just switched on has zeros */
+    store(LIVENESS, 0); /* what a reset must undo */
+    fact("holding", "liveness %#x", load(LIVENESS));
+    for (;;)
+        pause();
+}
+
 int main(int count, char **words)
 {
     setvbuf(stdout, NULL, _IOLBF, 0);
@@ -445,10 +474,12 @@ int main(int count, char **words)
         return bar_command(words[3]);
     if (count == 4 && strcmp(words[1], "physical") == 0)
         return physical_command(words[3]);
-    if (count == 6 && strcmp(words[1], "drive") == 0) {
+    if (count == 6)
         round_name = words[5];
+    if (count == 6 && strcmp(words[1], "drive") == 0)
         return drive_command(words[3], words[4]);
-    }
-    fprintf(stderr, "usage: guest bar|physical SUBJECT BDF | guest drive SUBJECT BDF GROUP ROUND\n");
+    if (count == 6 && strcmp(words[1], "hold") == 0)
+        return hold_command(words[3], words[4]);
+    fprintf(stderr, "usage: guest bar|physical SUBJECT BDF | guest hold|drive SUBJECT BDF GROUP ROUND\n");
     return 2;
 }

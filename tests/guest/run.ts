@@ -7,9 +7,10 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import type { Check } from './checks.ts';
-import { eduChecks, physicalChecks } from './edu-checks.ts';
+import { eduChecks, likenessChecks, physicalChecks, rebootChecks } from './edu-checks.ts';
 import type { Facts } from './facts.ts';
 import { GuestTools } from './guest-tools.ts';
+import { endServers, ServedDevice } from './served-device.ts';
 import { Unavailable } from './unavailable.ts';
 import { type Boot, boot, endGuests } from './virtual-machine.ts';
 
@@ -64,22 +65,72 @@ async function main(): Promise<void> {
   const tools = GuestTools.prepare(XDG_CACHE_HOME ? join(XDG_CACHE_HOME, 'vfio-ts') : join(root, '.cache/guest'), kernel);
   console.log(`guest tests: QEMU ${tools.qemuVersion}, Linux ${tools.kernelVersion}`);
 
-  const qemu = ['-device', 'edu,addr=4'];
-  const kernelWords = ['edu.qemu=0000:00:04.0'];
-  const withIommu = await boot(tools, { scenario: script('edu.sh'), iommu: true, qemu, kernel: kernelWords });
-  report('a guest with an IOMMU', withIommu);
-  judge('guest', [kernelIsWell], withIommu.facts);
-  judge("QEMU's edu", eduChecks('qemu'), withIommu.facts);
+  const served = await ServedDevice.start('edu');
+  try {
+    const idle = served.descriptors();
+    const machine = {
+      qemu: ['-device', 'edu,addr=4', ...served.qemuDevice('9')],
+      kernel: ['edu.qemu=0000:00:04.0', 'edu.served=0000:00:09.0'],
+    };
 
-  const without = await boot(tools, { scenario: script('edu-physical.sh'), iommu: false, qemu, kernel: kernelWords });
-  report('a guest without an IOMMU', without);
-  judge('guest', [kernelIsWell], without.facts);
-  judge("QEMU's edu", physicalChecks('qemu'), without.facts);
+    const withIommu = await boot(tools, { scenario: script('edu.sh'), iommu: true, ...machine });
+    report('a guest with an IOMMU', withIommu);
+    judge('guest', [kernelIsWell], withIommu.facts);
+    judge("QEMU's edu", eduChecks('qemu'), withIommu.facts);
+    judge('served edu', [...eduChecks('served'), ...likenessChecks('served', 'qemu')], withIommu.facts);
+
+    const without = await boot(tools, { scenario: script('edu-physical.sh'), iommu: false, ...machine });
+    report('a guest without an IOMMU, the same server', without);
+    judge('guest', [kernelIsWell], without.facts);
+    judge("QEMU's edu", physicalChecks('qemu'), without.facts);
+    judge('served edu', physicalChecks('served'), without.facts);
+
+    let boots = 0;
+    const restarted = await boot(tools, {
+      scenario: script('edu-reboot.sh'),
+      iommu: true,
+      reboots: true,
+      ...machine,
+      onFact(_subject, key, value, guest) {
+        if (key === 'asks' && value === 'which-boot') guest.send(boots++ === 0 ? 'first' : 'second');
+      },
+    });
+    report('a guest that restarts while drivers are at work', restarted);
+    judge('guest', [kernelIsWell], restarted.facts);
+    judge("QEMU's edu", rebootChecks('qemu'), restarted.facts);
+    judge('served edu', rebootChecks('served'), restarted.facts);
+
+    const left = (await served.settledDescriptors(idle)) - idle;
+    const { end, leftSocket } = await served.stop();
+    console.log('\n# the server');
+    if (options.verbose) console.log(served.said);
+    judge(
+      'server',
+      [
+        mustBe('has no descriptor left of its guests', left, 0),
+        mustBe('ends well at SIGTERM', end, 'status 0'),
+        mustBe('leaves no socket file', leftSocket, false),
+      ],
+      withIommu.facts,
+    );
+  } finally {
+    await served.stop();
+  }
+}
+
+function mustBe(title: string, is: unknown, should: unknown): Check {
+  return {
+    title,
+    run() {
+      if (is !== should) throw new Error(`it is ${is}, should be ${should}`);
+    },
+  };
 }
 
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {
   process.on(signal, () => {
     endGuests();
+    endServers();
     process.exit(130);
   });
 }

@@ -12,6 +12,8 @@ export interface BootOptions {
   readonly scenario: string;
   /** Whether the machine has an IOMMU, which the guest's kernel then uses. */
   readonly iommu: boolean;
+  /** Whether a reset of the machine boots it again; otherwise it ends the run. */
+  readonly reboots?: boolean;
   /** Further words for QEMU: devices. */
   readonly qemu?: readonly string[];
   /** Further words for the kernel's command line. */
@@ -49,14 +51,26 @@ export function endGuests(): void {
  * @throws Error when the guest ended without reaching the end of its scenario, with what was seen
  */
 export async function boot(tools: GuestTools, options: BootOptions): Promise<Boot> {
-  const { scenario, iommu, qemu = [], kernel = [], onFact, timeoutMs = 120_000 } = options;
+  const { scenario, iommu, reboots = false, qemu = [], kernel = [], onFact, timeoutMs = 120_000 } = options;
   const folder = mkdtempSync(join(tmpdir(), 'vfio-ts-guest-'));
   const started = performance.now();
   try {
     const [initrd, logFile] = [join(folder, 'initrd'), join(folder, 'log')];
     writeFileSync(initrd, tools.initramfs(scenario));
     const command = tools.qemuCommand([
-      ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot', '-accel', 'tcg', '-cpu', 'max', '-m', MEMORY],
+      ...[
+        '-nodefaults',
+        '-no-user-config',
+        '-display',
+        'none',
+        ...(reboots ? [] : ['-no-reboot']),
+        '-accel',
+        'tcg',
+        '-cpu',
+        'max',
+        '-m',
+        MEMORY,
+      ],
       ...[
         '-machine',
         'q35,kernel-irqchip=split,memory-backend=memory',
@@ -77,6 +91,7 @@ export async function boot(tools: GuestTools, options: BootOptions): Promise<Boo
     const facts = new Facts();
     let complaints = '';
     let isLate = false;
+    let lastFact = 'none';
     child.stderr.setEncoding('utf8').on('data', (text: string) => {
       complaints += text;
     });
@@ -84,7 +99,9 @@ export async function boot(tools: GuestTools, options: BootOptions): Promise<Boo
     const guest = { send: (line: string) => void child.stdin.write(`${line}\n`) };
     createInterface({ input: child.stdout }).on('line', (line) => {
       const fact = facts.add(line.replaceAll('\r', ''));
-      if (fact !== null) onFact?.(fact.subject, fact.key, fact.value, guest);
+      if (fact === null) return;
+      lastFact = `${fact.subject} ${fact.key} ${fact.value}`;
+      onFact?.(fact.subject, fact.key, fact.value, guest);
     });
     const timer = setTimeout(() => {
       isLate = true;
@@ -100,7 +117,7 @@ export async function boot(tools: GuestTools, options: BootOptions): Promise<Boo
     const log = readLog(logFile);
     const result = { facts, complaints: complaints.trim(), log, milliseconds: performance.now() - started };
     if (!facts.has('guest', 'exit')) {
-      const why = isLate ? `nothing after ${timeoutMs} ms` : `QEMU ended with ${status}`;
+      const why = `${isLate ? `nothing after ${timeoutMs} ms` : `QEMU ended with ${status}`}; the last fact it told: ${lastFact}`;
       const seen = [result.complaints, facts.words, log.split('\n').slice(-25).join('\n')].filter((text) => text !== '').join('\n');
       throw new Error(`the guest gave no verdict: ${why}\n${seen}`);
     }

@@ -1,0 +1,32 @@
+# Restarts the machine while a user-level driver holds each educational device with memory mapped, then drives the device anew. The host says which of
+# the two is to be done, for the guest remembers nothing.
+sys=/sys/bus/pci/devices
+echo "@ guest asks which-boot"
+read -r which </dev/ttyS1
+for module in $(cat /modules/order); do insmod "/modules/$module.ko"; done
+for word in $(cat /proc/cmdline); do
+  case $word in
+    edu.*=*) word=${word#edu.} ;;
+    *) continue ;;
+  esac
+  name=${word%%=*} bdf=${word#*=}
+  echo vfio-pci >"$sys/$bdf/driver_override"
+  echo "$bdf" >/sys/bus/pci/drivers_probe
+  group=$(basename "$(readlink "$sys/$bdf/iommu_group")")
+  if [ "$which" = first ]; then
+    mkfifo "/tmp/$name"
+    guest hold "$name" "$bdf" "$group" held >"/tmp/$name" &
+    # It goes on holding once it has said so.
+    while read -r line; do
+      echo "$line"
+      case $line in *" held.holding "*) break ;; esac
+    done <"/tmp/$name"
+  else
+    guest drive "$name" "$bdf" "$group" again
+  fi
+done
+if [ "$which" = first ]; then
+  reboot -f
+  sleep 60
+fi
+true

@@ -1,0 +1,93 @@
+/** `vfio serve` in a process of its own, as a user would start it. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+const VFIO = join(import.meta.dirname, '../../bin/vfio.js');
+
+const servers = new Set<ChildProcess>();
+
+/** Ends every server that is still running. */
+export function endServers(): void {
+  for (const child of servers) child.kill('SIGKILL');
+}
+
+export class ServedDevice {
+  readonly socketPath: string;
+  readonly #child: ChildProcess;
+  readonly #folder: string;
+  readonly #ended: Promise<string>;
+  #said = '';
+
+  private constructor(child: ChildProcess, folder: string, socketPath: string) {
+    this.#child = child;
+    this.#folder = folder;
+    this.socketPath = socketPath;
+    for (const stream of [child.stdout!, child.stderr!]) {
+      stream.setEncoding('utf8').on('data', (text: string) => {
+        this.#said = (this.#said + text).slice(-100_000);
+      });
+    }
+    this.#ended = new Promise((resolve) => {
+      child.on('error', (error) => resolve(error.message));
+      child.on('close', (code, signal) => resolve(code === null ? `${signal}` : `status ${code}`));
+    }).finally(() => servers.delete(child)) as Promise<string>;
+  }
+
+  /**
+   * Starts `vfio serve MODEL` and waits until its socket is there.
+   *
+   * @throws Error with what it said when it ended or took longer than `timeoutMs`
+   */
+  static async start(model: string, timeoutMs = 30_000): Promise<ServedDevice> {
+    const folder = mkdtempSync(join(tmpdir(), 'vfio-ts-served-'));
+    const socketPath = join(folder, 'device.sock');
+    const child = spawn(process.execPath, [VFIO, 'serve', model, '--socket-path', socketPath], { stdio: ['ignore', 'pipe', 'pipe'] });
+    servers.add(child);
+    const served = new ServedDevice(child, folder, socketPath);
+    const deadline = performance.now() + timeoutMs;
+    while (!existsSync(socketPath)) {
+      const end = await Promise.race([served.#ended, sleep(20, null)]);
+      if (end !== null || performance.now() > deadline) {
+        await served.stop();
+        throw new Error(`vfio serve ${model} gave no socket (${end ?? 'too late'}):\n${served.said}`);
+      }
+    }
+    return served;
+  }
+
+  /** What it printed, both streams. */
+  get said(): string {
+    return this.#said;
+  }
+
+  /** Open descriptors of the process. */
+  descriptors(): number {
+    return readdirSync(`/proc/${this.#child.pid}/fd`).length;
+  }
+
+  /** Waits until the process has no more than `count` descriptors open, or `timeoutMs`; gives how many it has. */
+  async settledDescriptors(count: number, timeoutMs = 5000): Promise<number> {
+    const deadline = performance.now() + timeoutMs;
+    while (this.descriptors() > count && performance.now() < deadline) await sleep(20);
+    return this.descriptors();
+  }
+
+  /** The words that attach it to QEMU at a slot of the root bus. */
+  qemuDevice(slot: string): string[] {
+    return ['-device', JSON.stringify({ driver: 'vfio-user-pci', socket: { type: 'unix', path: this.socketPath }, addr: slot })];
+  }
+
+  /** SIGTERM, and SIGKILL when that does not end it. Gives how it ended, and whether its socket is gone. */
+  async stop(timeoutMs = 10_000): Promise<{ readonly end: string; readonly leftSocket: boolean }> {
+    this.#child.kill('SIGTERM');
+    const timer = setTimeout(() => this.#child.kill('SIGKILL'), timeoutMs);
+    const end = await this.#ended;
+    clearTimeout(timer);
+    const leftSocket = existsSync(this.socketPath);
+    rmSync(this.#folder, { recursive: true, force: true });
+    return { end, leftSocket };
+  }
+}
