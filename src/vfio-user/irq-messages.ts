@@ -68,9 +68,24 @@ export class IrqMessages implements Disposable {
     using events = new Cleanup();
     const each: Sinks = fds.length === 0 ? new Array<null>(count).fill(null) : fds.map((fd) => events.use(EventFd.fromFd(fd)));
     const range = { index, start, count, data: 'sinks' } as const;
-    if (action === 'unmask') done(this.#device.setIrqs({ ...range, action, sources: each }));
+    if (action === 'unmask') this.#unmaskBy({ index, start, count }, each);
     else if (action === 'mask') done(this.#device.setIrqs({ ...range, action, sinks: each }));
     else this.#assign(index, start, each);
+  }
+
+  /**
+   * In the kernel an unmask eventfd is forgotten when the last of its descriptors is closed, which QEMU relies on. Here ours keeps it open, so that a
+   * new one has to take its place.
+   */
+  #unmaskBy(range: { readonly index: number; readonly start: number; readonly count: number }, sources: readonly (EventFd | null)[]): void {
+    const request = { ...range, action: 'unmask', data: 'sinks' } as const;
+    try {
+      done(this.#device.setIrqs({ ...request, sources }));
+    } catch (error) {
+      if (!(error instanceof VfioError) || error.code !== 'EBUSY') throw error;
+      done(this.#device.setIrqs({ ...request, sources: sources.map(() => null) }));
+      done(this.#device.setIrqs({ ...request, sources }));
+    }
   }
 
   #assign(index: number, start: number, sinks: Sinks): void {

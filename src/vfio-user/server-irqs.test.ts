@@ -74,6 +74,24 @@ describe('INTx', () => {
     expect(again).toBe(1n);
   });
 
+  it('a second unmask eventfd takes the place of the first: QEMU closes its own and says nothing', async () => {
+    using at = await attached();
+    using event = EventFd.create();
+    using before = EventFd.create();
+    using unmask = EventFd.create();
+    await set(at.client, { events: [event] });
+    for (const event of [before, unmask]) expect(await set(at.client, { action: 'unmask', events: [event] })).toBeNull();
+    at.irq.raise();
+    expect(event.read()).toBe(1n);
+    unmask.signal();
+    let again = event.read();
+    for (let i = 0; i < 50 && again === null; i++) {
+      await settle();
+      again = event.read();
+    }
+    expect(again).toBe(1n);
+  });
+
   it('can be triggered by the client, and taken away without descriptors', async () => {
     using at = await attached();
     using event = EventFd.create();
