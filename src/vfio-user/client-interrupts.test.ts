@@ -102,7 +102,8 @@ describe('vfio-user client: interrupts', () => {
     const unmask = (source: EventFd | FakeEventFd | null) =>
       device.setIrqs({ index: IrqIndex.INTX, start: 0, count: 1, action: 'unmask', data: 'sinks', sources: [source] });
     unmask(own);
-    expect(own.references).toBe(2);
+    expect([own.references, codeOf(() => unmask(other)), own.references, other.references]).toEqual([2, 'EBUSY', 2, 1]);
+    unmask(null);
     unmask(other);
     expect([own.references, other.references]).toEqual([1, 2]);
     unmask(null);
@@ -111,6 +112,7 @@ describe('vfio-user client: interrupts', () => {
     const set = await seen(connected, Command.DEVICE_SET_IRQS);
     expect(set.map((m) => [m.fds, m.payload.length, ...words(m).slice(1, 2)])).toEqual([
       [1, 20, 0x14],
+      [0, 20, 0x14],
       [1, 20, 0x14],
       [0, 20, 0x14],
       [0, 21, 0x0a],

@@ -204,6 +204,14 @@ export class ClientInterrupts implements Disposable {
   }
 
   #setSources(index: number, start: number, count: number, sources: readonly (InterruptSource | null)[]): void {
+    const held = this.#lines.get(index)?.sources;
+    for (let i = 0; i < count; i++) {
+      if ((sources[i] ?? null) === null || held?.has(start + i) !== true) continue;
+      // Servers may take it in place of the old one, for clients that know the kernel to forget those that were closed.
+      throw new VfioError('EBUSY', `${this.#connection.name}: ${name(index)} has an unmask eventfd already`, {
+        fix: 'Take it away first, with fd -1.',
+      });
+    }
     using lines = new LineSet();
     for (let i = 0; i < count; i++) lines.add(sourceLine(sources[i] ?? null, `${this.#connection.name}: SET_IRQS element ${i}`));
     this.#sendEventFds(index, 'unmask', start, count, lines.all);
