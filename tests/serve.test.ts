@@ -1,6 +1,6 @@
 /** `vfio serve` as a user meets it: a process of its own, and clients that come and go. */
 import { spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -265,6 +265,42 @@ describe('vfio serve', () => {
     expect((await vfio('config', 'unix:/nowhere')).err).toContain('vfio serve');
     const long = await vfio('serve', 'edu', '--socket-path', `/tmp/${'a'.repeat(120)}`);
     expect(long.err).toContain('107');
+  });
+});
+
+describe('vfio trace', () => {
+  it('tells what a client and its server say, passes descriptors on, and keeps it for Wireshark', async () => {
+    const home = folder();
+    const [path, seen, file] = [join(home, 'a.sock'), join(home, 'seen.sock'), join(home, 'a.pcapng')];
+    await using _served = await VfioProcess.serve('edu', path);
+    await using tracing = new VfioProcess(['trace', `unix:${path}`, '--listen', seen, '--write', file]);
+    await tracing.says('listening at');
+    {
+      using device = VfioUserDevice.connect(seen);
+      device.region(7).write16(4, 0x6);
+      using sink = EventFd.create();
+      device.setIrqs({ index: 1, start: 0, count: 1, action: 'trigger', data: 'sinks', sinks: [sink] });
+      device.region(0).write32(0x60, 1);
+      expect(sink.waitSync(5000) && sink.read()).toBe(1n);
+    }
+    await tracing.says('the client left');
+    expect(await tracing.end('SIGINT')).toBe(130);
+    const lines = tracing.stdout.trimEnd().split('\n');
+    expect(lines[0]).toMatch(/^ +0\.\d{6} {2}-> {2}#\d+ +VERSION +0\.\d \{"capabilities"/);
+    expect(tracing.stdout).toMatch(/-> +#\d+ +DEVICE_SET_IRQS +MSI trigger vector 0, eventfd {2}with anon_inode:\[eventfd\]/);
+    expect(tracing.stdout).toMatch(/-> +#\d+ +REGION_WRITE +BAR0\+0x60 = 0x00000001/);
+    const capture = readFileSync(file);
+    let packets = 0;
+    for (let at = 0; at < capture.length; at += capture.readUInt32LE(at + 4)) packets += Number(capture.readUInt32LE(at) === 6);
+    expect(packets).toBe(lines.length);
+    expect(existsSync(seen)).toBe(false);
+    expect(existsSync(path)).toBe(true);
+  });
+
+  it('is refused for what is no socket', async () => {
+    const { status, err } = await vfio('trace', 'sim:edu', '--listen', join(folder(), 'a'));
+    expect([status, err]).toEqual([expect.any(Number), expect.stringContaining('unix:PATH')]);
+    expect(status).toBeGreaterThan(0);
   });
 });
 
