@@ -1,6 +1,7 @@
 /**
- * Two layouts of DMA_READ and DMA_WRITE. The specification's has a count of 64 bits; QEMU's (10.1 to 11.1 at least) has one of 32, so that its data
- * starts four bytes earlier, and it answers DMA_WRITE with a header alone.
+ * Two layouts of DMA_READ and DMA_WRITE. The specification's has a count of 64 bits; that of early QEMUs (10.1) has one of 32, so that its data
+ * starts four bytes earlier, and it answers DMA_WRITE with a header alone. QEMU 11.1 speaks the specification's, and says the same of itself in
+ * VERSION: only its answers tell them apart.
  *
  * @see qemu/hw/vfio-user/protocol.h, VFIOUserDMARW; qemu/hw/vfio-user/pci.c, vfio_user_dma_read(), vfio_user_dma_write()
  */
