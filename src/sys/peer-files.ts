@@ -56,6 +56,8 @@ export class PeerFiles {
   range(fd: OwnedFd, offset: number, size: number, access: Access): FileRange {
     using undo = new Cleanup();
     undo.use(fd);
+    if (offset % PAGE !== 0 || size % PAGE !== 0)
+      throw new VfioError('EINVAL', `offset ${offset} and size ${size} must be multiples of ${PAGE}`);
     const { dev, ino, size: length } = fstatSync(fd.number);
     const key = `${dev}:${ino}`;
     const writable = (access & Access.WRITE) !== 0;

@@ -1,0 +1,94 @@
+import { closeSync, ftruncateSync, mkdtempSync, openSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import { Access } from '../abi/memory.ts';
+import { EventFd } from './eventfd.ts';
+import { MemfdMemory } from './memfd.ts';
+import { OwnedFd } from './owned-fd.ts';
+import { PeerFiles } from './peer-files.ts';
+
+const openFds = () => readdirSync('/proc/self/fd').length;
+const folder = mkdtempSync(join(tmpdir(), 'vfio-ts-files-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+const make = (size: number) => MemfdMemory.allocate(size) as MemfdMemory;
+
+describe('files of a peer', () => {
+  it('are mapped once, whole, and known again by any descriptor of theirs', () => {
+    const files = new PeerFiles(2 ** 30);
+    using memory = make(0x8000);
+    const first = files.range(memory.duplicateFd(), 0x1000, 0x1000, Access.READ_WRITE);
+    first.memory.get();
+    files.settle();
+    const second = files.range(memory.duplicateFd(), 0x5000, 0x3000, Access.READ);
+    files.settle();
+    expect([second.memory === first.memory, second.offset, second.file === first.file]).toEqual([true, 0x5000, true]);
+    using fd = memory.duplicateFd();
+    expect(files.identify(fd)).toBe(first.file);
+    first.memory.put();
+    expect([first.memory.references, files.identify(fd)]).toEqual([0, 0]);
+  });
+
+  it('what nobody took after all is let go by settle', () => {
+    const before = openFds();
+    const files = new PeerFiles(2 ** 30);
+    using memory = make(0x1000);
+    const range = files.range(memory.duplicateFd(), 0, 0x1000, Access.READ_WRITE);
+    expect(range.memory.references).toBe(1);
+    files.settle();
+    expect(range.memory.references).toBe(0);
+    expect(openFds()).toBe(before + 1);
+  });
+
+  it('one that has grown, or is to be written now, is mapped anew and is the same file', () => {
+    const path = join(folder, 'grows');
+    const number = openSync(path, 'w+');
+    ftruncateSync(number, 0x2000);
+    const files = new PeerFiles(2 ** 30);
+    const take = (offset: number, access: Access) => {
+      const range = files.range(OwnedFd.duplicate(number), offset, 0x1000, access);
+      range.memory.get();
+      files.settle();
+      return range;
+    };
+    const small = take(0x1000, Access.READ);
+    const written = take(0x1000, Access.READ_WRITE);
+    ftruncateSync(number, 0x4000);
+    const grown = take(0x3000, Access.READ_WRITE);
+    expect(new Set([small.memory, written.memory, grown.memory]).size).toBe(3);
+    expect(new Set([small.file, written.file, grown.file]).size).toBe(1);
+    expect(take(0x1000, Access.READ).memory).toBe(small.memory);
+    for (const { memory } of [small, written, grown, small]) memory.put();
+    closeSync(number);
+  });
+
+  it('what cannot be mapped is refused, its descriptor closed', () => {
+    const files = new PeerFiles(0x4000);
+    using memory = make(0x2000);
+    using large = make(0x8000);
+    using event = EventFd.create();
+    const before = openFds();
+    for (const [fd, offset, size, code] of [
+      [memory.duplicateFd(), 0x2000, 0x1000, 'EINVAL'],
+      [memory.duplicateFd(), 0x1000, 0x2000, 'EINVAL'],
+      [memory.duplicateFd(), 0x800, 0x1000, 'EINVAL'],
+      [event.duplicateFd(), 0, 0x1000, 'EINVAL'],
+      [large.duplicateFd(), 0, 0x1000, 'ENOMEM'],
+    ] as const) {
+      expect(() => files.range(fd, offset, size, Access.READ)).toThrow(expect.objectContaining({ code }));
+      files.settle();
+    }
+    expect(openFds()).toBe(before);
+  });
+
+  it('many that came and went are forgotten, and count for nothing', () => {
+    const files = new PeerFiles(0x4000);
+    for (let i = 0; i < 500; i++) {
+      using memory = make(0x3000);
+      files.range(memory.duplicateFd(), 0, 0x3000, Access.READ_WRITE);
+      files.settle();
+    }
+    expect(files.known).toBeLessThan(100);
+  });
+});
