@@ -169,7 +169,9 @@ export class MessageMapping extends ClientMapping {
 
   /** Whatever is wrong, an access through a mapping can only fault. */
   #transfer(offset: number, width: number, write: boolean): void {
-    const { io } = this.place;
+    const { io, owner } = this.place;
+    // The message would wake the device, which an access through a mapping must not.
+    if (owner.gate.lowPower) throw new BusError(`${this.name}: the device is in low power`);
     const at = this.place.offset + offset;
     let errno: number;
     try {

@@ -1,5 +1,7 @@
 /** Info, regions, registers, config space, errors: what pread, pwrite and mmap of the device file do. */
+
 import { describe, expect, it } from 'vitest';
+import { BusError } from '../../src/abi/bus-error.ts';
 import { RegionFlags, RegionIndex } from '../../src/abi/vfio.ts';
 import {
   bar0,
@@ -215,6 +217,21 @@ export function controlCases(open: () => Promise<ConformanceSubject>): void {
       }
       expect(errnoFrom(() => subject.device.feature({ feature: 0, data: new Uint8Array(0) }))).toBe('ENOTTY');
       expect(errnoFrom(() => subject.device.feature({ feature: 0xffff, get: true, data: new Uint8Array(16) }))).toBe('ENOTTY');
+    });
+
+    it('B.10 LOW_POWER_ENTRY: a mapping faults until EXIT, while the file wakes the device', async () => {
+      await using subject = await open();
+      const { device } = subject;
+      device.region(7).write16(4, 2);
+      const region = device.region(0);
+      using mapping = region.map();
+      const set = (feature: number) => device.feature({ feature, set: true, data: new Uint8Array(0) });
+      set(3);
+      expect(() => mapping.read32(0)).toThrow(BusError);
+      expect(region.read32(0)).toBe(0x0100_00ed);
+      expect(() => mapping.read32(0)).toThrow(BusError);
+      set(5);
+      expect(mapping.read32(0)).toBe(0x0100_00ed);
     });
   });
 }
