@@ -236,6 +236,7 @@ static struct result read_result(void) {
 #define IRQS 2000
 #define COPY_LEN 65536u
 #define COPIES 20000u
+#define ROUNDS 5
 
 static int measure(const char *path, int with_dma) {
   static uint64_t samples[READS];
@@ -321,24 +322,30 @@ static int measure(const char *path, int with_dma) {
       uint32_t op;
     } kinds[] = {{"copy", 2}, {"mapped", 6}};
     for (int k = 0; k < 2; k++) {
-      struct result result = {0};
-      for (int round = 0; round < 2; round++) {
+      /* The best of a few: on one core, the compiler of JavaScript works beside the first of them. */
+      uint64_t best = UINT64_MAX;
+      for (int round = 0; round < ROUNDS; round++) {
         write_control((struct control){kinds[k].op, COPY_LEN, 0x10000000, COPIES, 0});
         ask(-1);
-        result = read_result();
+        struct result result = read_result();
+        if (result.ok != COPIES || result.sum != COPIES) die("the copies went wrong");
+        if (result.t1 - result.t0 < best) best = result.t1 - result.t0;
       }
-      if (result.ok != COPIES || result.sum != COPIES) die("the copies went wrong");
-      printf(",\"%s\":%.0f", kinds[k].name, (double)(result.t1 - result.t0) / COPIES);
+      printf(",\"%s\":%.0f", kinds[k].name, (double)best / COPIES);
     }
   } else {
-    for (int round = 0; round < 2; round++) {
+    uint8_t *to = malloc(COPY_LEN);
+    uint64_t best = UINT64_MAX;
+    if (to == NULL) die("malloc");
+    for (int round = 0; round < ROUNDS; round++) {
       uint64_t begun = now();
       for (unsigned i = 0; i < COPIES; i++) {
-        memcpy(buffer, bytes + (size_t)(i % 64) * COPY_LEN, COPY_LEN);
-        __asm__ volatile("" : : "r"(buffer) : "memory");
+        memcpy(to, bytes + (size_t)(i % 64) * COPY_LEN, COPY_LEN);
+        __asm__ volatile("" : : "r"(to) : "memory");
       }
-      if (round == 1) printf(",\"copy\":%.0f", (double)(now() - begun) / COPIES);
+      if (now() - begun < best) best = now() - begun;
     }
+    printf(",\"copy\":%.0f", (double)best / COPIES);
   }
   printf("}\n");
   return 0;

@@ -68,8 +68,7 @@ class Job {
   readonly len: number;
   readonly count: number;
   readonly arg: bigint;
-  /** Of the 64 places that transfers go to in turn. */
-  readonly addresses: readonly bigint[];
+  readonly iova: bigint;
   /** Transfers between two looks at the clock. */
   readonly stride: number;
   ok = 0;
@@ -82,8 +81,13 @@ class Job {
     // A double: past 2^53 there is no end to wait for anyway.
     this.count = fits ? Number(count) : 0;
     this.arg = arg;
-    this.addresses = Array.from({ length: PLACES }, (_, i) => iova + BigInt(i * this.len));
+    this.iova = iova;
     this.stride = Math.min(Math.max(Math.floor(2 ** 22 / (len || 1)), 1), 256);
+  }
+
+  /** Of the places that transfers go to in turn. */
+  addresses(): readonly bigint[] {
+    return Array.from({ length: PLACES }, (_, i) => this.iova + BigInt(i * this.len));
   }
 }
 
@@ -184,9 +188,10 @@ function tell({ bar2 }: Bench, job: Job, t0: number, t1: number): void {
 const batches: Readonly<Record<number, (dev: Bench, job: Job) => Batch>> = {
   [BenchOp.READ]: ({ dma }, job) => {
     const buffer = new Uint8Array(job.len);
+    const addresses = job.addresses();
     return async (from, end) => {
       for (let i = from; i < end; i++) {
-        if (!(await landed(dma.read(job.addresses[i % PLACES]!, buffer)))) continue;
+        if (!(await landed(dma.read(addresses[i % PLACES]!, buffer)))) continue;
         job.ok++;
         job.sum += buffer[job.len - 1]!;
       }
@@ -195,10 +200,11 @@ const batches: Readonly<Record<number, (dev: Bench, job: Job) => Batch>> = {
 
   [BenchOp.WRITE]: ({ dma }, job) => {
     const buffer = new Uint8Array(job.len);
+    const addresses = job.addresses();
     return async (from, end) => {
       for (let i = from; i < end; i++) {
         buffer[job.len - 1] = i;
-        if (!(await landed(dma.write(job.addresses[i % PLACES]!, buffer)))) continue;
+        if (!(await landed(dma.write(addresses[i % PLACES]!, buffer)))) continue;
         job.ok++;
         job.sum += i & 0xff;
       }
@@ -207,29 +213,32 @@ const batches: Readonly<Record<number, (dev: Bench, job: Job) => Batch>> = {
 
   [BenchOp.COPY]: ({ dma }, job) => {
     const buffer = new Uint8Array(job.len);
+    const addresses = job.addresses();
     return (from, end) => {
       for (let i = from; i < end; i++) {
-        if (dma.tryRead(job.addresses[i % PLACES]!, buffer) !== Dma.DONE) continue;
+        if (dma.tryRead(addresses[i % PLACES]!, buffer) !== Dma.DONE) continue;
         job.ok++;
         job.sum += buffer[job.len - 1]!;
       }
     };
   },
 
-  [BenchOp.LOOK_UP]:
-    ({ dma }, job) =>
-    (from, end) => {
-      for (let i = from; i < end; i++) if (dma.view(job.addresses[i % PLACES]!, job.len, Access.READ) !== null) job.ok++;
-    },
+  [BenchOp.LOOK_UP]: ({ dma }, job) => {
+    const addresses = job.addresses();
+    return (from, end) => {
+      for (let i = from; i < end; i++) if (dma.view(addresses[i % PLACES]!, job.len, Access.READ) !== null) job.ok++;
+    };
+  },
 
   [BenchOp.READ_MAPPED]: ({ dma }, job) => {
     const buffer = new Uint8Array(job.len);
+    const addresses = job.addresses();
     let views: readonly (Uint8Array | null)[] = [];
     let epoch = -1;
     return (from, end) => {
       // Nobody can unmap anything while a batch runs.
       if (epoch !== dma.epoch) {
-        views = job.addresses.map((iova) => dma.view(iova, job.len, Access.READ));
+        views = addresses.map((iova) => dma.view(iova, job.len, Access.READ));
         epoch = dma.epoch;
       }
       for (let i = from; i < end; i++) {
