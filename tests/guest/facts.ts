@@ -40,6 +40,14 @@ export class Facts {
     return [...this.#values.keys()].filter((name) => name.startsWith(start)).map((name) => name.slice(subject.length + 1));
   }
 
+  /** All of them: subject, key, value. */
+  *[Symbol.iterator](): IterableIterator<readonly [subject: string, key: string, value: string]> {
+    for (const [name, value] of this.#values) {
+      const space = name.indexOf(' ');
+      yield [name.slice(0, space), name.slice(space + 1), value];
+    }
+  }
+
   /** What the guest printed besides facts. */
   get words(): string {
     return this.#words.join('\n');

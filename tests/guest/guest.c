@@ -5,6 +5,7 @@
  *   guest bar SUBJECT BDF                loads and stores through sysfs' mapping of BAR 0
  *   guest physical SUBJECT BDF           DMA to physical addresses: for a guest without an IOMMU
  *   guest hold SUBJECT BDF GROUP ROUND   opens the device, maps memory, sets an interrupt up, lets it write, and stays
+ *   guest card SUBJECT BDF GROUP ROUND   drives the device of card.ts: MSI-X, memory behind a BAR, function-level reset
  *   guest drive SUBJECT BDF GROUP ROUND  a user-level driver on the guest kernel's vfio-pci; keys begin with ROUND
  */
 #define _GNU_SOURCE
@@ -445,6 +446,118 @@ static int drive_command(const char *bdf, const char *group_number)
     return 0;
 }
 
+/* ---- the device of card.ts ---- */
+
+enum { RING = 0x00, SUM = 0x04, FILL = 0x08, VECTORS = 4, MEMORY_SIZE = 0x10000 };
+
+/* How often each vector's eventfd was signalled; waits for `expected`, and a little for the others. */
+static void vectors_fact(const char *key, const int *events, int expected)
+{
+    char text[128] = "";
+    struct pollfd wait = { .fd = expected < 0 ? -1 : events[expected], .events = POLLIN };
+    poll(&wait, 1, expected < 0 ? NEVER : SOON);
+    for (int i = 0; i < VECTORS; i++) {
+        uint64_t count = 0;
+        if (read(events[i], &count, sizeof count) < 0)
+            count = 0;
+        sprintf(text + strlen(text), "%s%llu", i ? " " : "", (unsigned long long)count);
+    }
+    fact(key, "%s", text);
+}
+
+static long set_vectors(int start, const int *events, int count)
+{
+    struct {
+        struct vfio_irq_set head;
+        int32_t events[VECTORS];
+    } set = { .head = { .index = VFIO_PCI_MSIX_IRQ_INDEX, .start = start, .count = count } };
+    set.head.argsz = sizeof set.head + (events ? count * sizeof *events : 0);
+    set.head.flags = VFIO_IRQ_SET_ACTION_TRIGGER | (events ? VFIO_IRQ_SET_DATA_EVENTFD : VFIO_IRQ_SET_DATA_NONE);
+    if (events)
+        memcpy(set.events, events, count * sizeof *events);
+    return ioctl(device, VFIO_DEVICE_SET_IRQS, &set.head);
+}
+
+static void msix(void)
+{
+    int events[VECTORS];
+    for (int i = 0; i < VECTORS; i++)
+        events[i] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    result("msix.enable", set_vectors(0, events, VECTORS));
+    for (int i = 0; i < VECTORS; i++) {
+        store(RING, i);
+        vectors_fact("msix.each", events, i);
+    }
+    store(RING, 99);
+    vectors_fact("msix.no-such-vector", events, -1);
+    int none = -1;
+    result("msix.disable-one", set_vectors(2, &none, 1));
+    store(RING, 2);
+    store(RING, 3);
+    vectors_fact("msix.one-disabled", events, 3);
+    result("msix.enable-one", set_vectors(2, &events[2], 1));
+    for (int i = 0; i < 1000; i++)
+        store(RING, i & 3);
+    uint64_t total = 0;
+    for (int i = 0; i < VECTORS; i++) {
+        struct pollfd wait = { .fd = events[i], .events = POLLIN };
+        uint64_t count = 0;
+        if (poll(&wait, 1, SOON) == 1 && read(events[i], &count, sizeof count) == sizeof count)
+            total += count > 0;
+    }
+    fact("msix.many", "%llu vectors were heard", (unsigned long long)total);
+    usleep(NEVER * 1000);
+    for (int i = 0; i < VECTORS; i++) {
+        uint64_t rest;
+        if (read(events[i], &rest, sizeof rest) < 0)
+            continue; /* nothing was left */
+    }
+    result("msix.disable", set_vectors(0, NULL, 0));
+    store(RING, 1);
+    vectors_fact("msix.disabled", events, -1);
+}
+
+static void bar_memory(void)
+{
+    volatile uint8_t *memory = mmap(NULL, MEMORY_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, device, region_offset(VFIO_PCI_BAR2_REGION_INDEX));
+    if (result("memory.mmap", memory == MAP_FAILED ? -1 : 0) < 0)
+        return;
+    uint32_t used = 0, sum = 0;
+    for (int i = 0; i < MEMORY_SIZE; i++)
+        used += memory[i] != 0;
+    fact("memory.found", "%u bytes in use", used);
+    for (int i = 0; i < MEMORY_SIZE; i++) {
+        memory[i] = i * 13;
+        sum += (uint8_t)(i * 13);
+    }
+    store(SUM, MEMORY_SIZE);
+    fact("memory.written-by-us", "%s", load(SUM) == sum ? "the device saw it" : "differs");
+    store(FILL, 0x77);
+    load(FILL); /* the store has arrived when this is answered */
+    fact("memory.written-by-it", "%s", memory[0] == 0x77 && memory[MEMORY_SIZE - 1] == 0x77 ? "we saw it" : "differs");
+    uint8_t bytes[256];
+    result("memory.pread", pread(device, bytes, sizeof bytes, region_offset(VFIO_PCI_BAR2_REGION_INDEX) + MEMORY_SIZE - sizeof bytes));
+    fact("memory.pread.bytes", "%#x .. %#x", bytes[0], bytes[255]);
+}
+
+static int card_command(const char *bdf, const char *group_number)
+{
+    if (open_device(bdf, group_number) < 0)
+        return 1;
+    device_info();
+    config_write(0x04, 2, 0x0006);
+    bar = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, device, region_offset(VFIO_PCI_BAR0_REGION_INDEX));
+    if (result("mmap", bar == MAP_FAILED ? -1 : 0) < 0)
+        return 1;
+    bar_memory();
+    msix();
+    result("reset", ioctl(device, VFIO_DEVICE_RESET));
+    fact("reset.register", "%#x", load(FILL));
+    msix(); /* and it works as before */
+    fact("end", "reached");
+    return 0;
+}
+
 static int hold_command(const char *bdf, const char *group_number)
 {
     if (open_device(bdf, group_number) < 0)
@@ -478,8 +591,10 @@ int main(int count, char **words)
         round_name = words[5];
     if (count == 6 && strcmp(words[1], "drive") == 0)
         return drive_command(words[3], words[4]);
+    if (count == 6 && strcmp(words[1], "card") == 0)
+        return card_command(words[3], words[4]);
     if (count == 6 && strcmp(words[1], "hold") == 0)
         return hold_command(words[3], words[4]);
-    fprintf(stderr, "usage: guest bar|physical SUBJECT BDF | guest hold|drive SUBJECT BDF GROUP ROUND\n");
+    fprintf(stderr, "usage: guest bar|physical SUBJECT BDF | guest hold|card|drive SUBJECT BDF GROUP ROUND\n");
     return 2;
 }

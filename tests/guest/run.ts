@@ -6,13 +6,14 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { cardChecks } from './card-checks.ts';
 import type { Check } from './checks.ts';
 import { eduChecks, likenessChecks, physicalChecks, rebootChecks } from './edu-checks.ts';
-import type { Facts } from './facts.ts';
+import { Facts } from './facts.ts';
 import { GuestTools } from './guest-tools.ts';
 import { endServers, ServedDevice } from './served-device.ts';
 import { Unavailable } from './unavailable.ts';
-import { type Boot, boot, endGuests } from './virtual-machine.ts';
+import { type BootOptions, boot, endGuests } from './virtual-machine.ts';
 
 const { values: options } = parseArgs({
   options: {
@@ -24,99 +25,31 @@ const { values: options } = parseArgs({
 
 const tally = { passed: 0, failed: 0 };
 
-function judge(who: string, checks: readonly Check[], facts: Facts): void {
-  for (const { title, run } of checks) {
-    try {
-      run(facts);
-      tally.passed++;
-      console.log(`ok    ${who}: ${title}`);
-    } catch (error) {
-      tally.failed++;
-      console.log(`FAIL  ${who}: ${title}\n      ${(error as Error).message}`);
+/** Checks by who they are about. */
+type Verdicts = Readonly<Record<string, readonly Check[]>>;
+
+function judge(verdicts: Verdicts, facts: Facts): void {
+  for (const [who, checks] of Object.entries(verdicts)) {
+    for (const { title, run } of checks) {
+      try {
+        run(facts);
+        tally.passed++;
+        console.log(`ok    ${who}: ${title}`);
+      } catch (error) {
+        tally.failed++;
+        console.log(`FAIL  ${who}: ${title}\n      ${(error as Error).message}`);
+      }
     }
   }
 }
 
-function report(what: string, { facts, complaints, milliseconds }: Boot): void {
-  console.log(`\n# ${what}: ${(milliseconds / 1000).toFixed(1)} s`);
-  if (!options.verbose) return;
-  for (const subject of ['guest', 'qemu', 'served']) {
-    for (const key of facts.keys(subject, '')) console.log(`  ${subject} ${key} ${facts.get(subject, key).replaceAll('\n', '\n    ')}`);
-  }
-  if (complaints !== '') console.log(`  QEMU said:\n${complaints}`);
-  if (facts.words !== '') console.log(`  besides:\n${facts.words}`);
-}
-
-const script = (name: string) => readFileSync(join(import.meta.dirname, name), 'utf8');
-
 const kernelIsWell: Check = {
-  title: 'the guest kernel had no trouble',
+  title: 'the kernel had no trouble, the scenario came to its end',
   run(facts) {
     if (facts.has('guest', 'kernel.trouble')) throw new Error(facts.get('guest', 'kernel.trouble'));
     if (facts.get('guest', 'exit') !== '0') throw new Error(`the scenario ended with ${facts.get('guest', 'exit')}: ${facts.words}`);
   },
 };
-
-async function main(): Promise<void> {
-  const { kernel } = options;
-  if (kernel !== 'stable' && kernel !== 'backports') throw new Error(`--kernel is ${kernel}; it must be stable or backports`);
-  const root = join(import.meta.dirname, '../..');
-  const { XDG_CACHE_HOME } = process.env;
-  const tools = GuestTools.prepare(XDG_CACHE_HOME ? join(XDG_CACHE_HOME, 'vfio-ts') : join(root, '.cache/guest'), kernel);
-  console.log(`guest tests: QEMU ${tools.qemuVersion}, Linux ${tools.kernelVersion}`);
-
-  const served = await ServedDevice.start('edu');
-  try {
-    const idle = served.descriptors();
-    const machine = {
-      qemu: ['-device', 'edu,addr=4', ...served.qemuDevice('9')],
-      kernel: ['edu.qemu=0000:00:04.0', 'edu.served=0000:00:09.0'],
-    };
-
-    const withIommu = await boot(tools, { scenario: script('edu.sh'), iommu: true, ...machine });
-    report('a guest with an IOMMU', withIommu);
-    judge('guest', [kernelIsWell], withIommu.facts);
-    judge("QEMU's edu", eduChecks('qemu'), withIommu.facts);
-    judge('served edu', [...eduChecks('served'), ...likenessChecks('served', 'qemu')], withIommu.facts);
-
-    const without = await boot(tools, { scenario: script('edu-physical.sh'), iommu: false, ...machine });
-    report('a guest without an IOMMU, the same server', without);
-    judge('guest', [kernelIsWell], without.facts);
-    judge("QEMU's edu", physicalChecks('qemu'), without.facts);
-    judge('served edu', physicalChecks('served'), without.facts);
-
-    let boots = 0;
-    const restarted = await boot(tools, {
-      scenario: script('edu-reboot.sh'),
-      iommu: true,
-      reboots: true,
-      ...machine,
-      onFact(_subject, key, value, guest) {
-        if (key === 'asks' && value === 'which-boot') guest.send(boots++ === 0 ? 'first' : 'second');
-      },
-    });
-    report('a guest that restarts while drivers are at work', restarted);
-    judge('guest', [kernelIsWell], restarted.facts);
-    judge("QEMU's edu", rebootChecks('qemu'), restarted.facts);
-    judge('served edu', rebootChecks('served'), restarted.facts);
-
-    const left = (await served.settledDescriptors(idle)) - idle;
-    const { end, leftSocket } = await served.stop();
-    console.log('\n# the server');
-    if (options.verbose) console.log(served.said);
-    judge(
-      'server',
-      [
-        mustBe('has no descriptor left of its guests', left, 0),
-        mustBe('ends well at SIGTERM', end, 'status 0'),
-        mustBe('leaves no socket file', leftSocket, false),
-      ],
-      withIommu.facts,
-    );
-  } finally {
-    await served.stop();
-  }
-}
 
 function mustBe(title: string, is: unknown, should: unknown): Check {
   return {
@@ -125,6 +58,120 @@ function mustBe(title: string, is: unknown, should: unknown): Check {
       if (is !== should) throw new Error(`it is ${is}, should be ${should}`);
     },
   };
+}
+
+/** One boot and its verdicts. A guest that gives none is a failure too, and the next one gets its turn. */
+async function visit(
+  title: string,
+  tools: GuestTools,
+  script: string,
+  how: Omit<BootOptions, 'scenario'>,
+  verdicts: Verdicts,
+): Promise<void> {
+  console.log(`\n# ${title}`);
+  try {
+    const scenario = readFileSync(join(import.meta.dirname, script), 'utf8');
+    const { facts, complaints, milliseconds } = await boot(tools, { ...how, scenario });
+    if (options.verbose) {
+      for (const [subject, key, value] of facts) console.log(`  ${subject} ${key} ${value.replaceAll('\n', '\n    ')}`);
+      console.log(`  QEMU said: ${complaints}\n  besides: ${facts.words}`);
+    }
+    judge({ guest: [kernelIsWell], ...verdicts }, facts);
+    console.log(`      ${(milliseconds / 1000).toFixed(1)} s`);
+  } catch (error) {
+    tally.failed++;
+    console.log(`FAIL  ${(error as Error).message}`);
+  }
+}
+
+/** Serve `model` while `visits` are made, and see that nothing is left of them. */
+async function withServed(model: string, visits: (served: ServedDevice) => Promise<void>): Promise<void> {
+  const served = await ServedDevice.start(model);
+  try {
+    const idle = served.descriptors();
+    await visits(served);
+    const left = (await served.settledDescriptors(idle)) - idle;
+    const { end, leftSocket } = await served.stop();
+    console.log(`\n# the server of these guests`);
+    if (options.verbose) console.log(served.said);
+    const checks = [
+      mustBe('has no descriptor left of them', left, 0),
+      mustBe('ends well at SIGTERM', end, 'status 0'),
+      mustBe('leaves no socket file', leftSocket, false),
+    ];
+    judge({ server: checks }, new Facts());
+  } finally {
+    await served.stop();
+  }
+}
+
+async function visitEdu(tools: GuestTools, served: ServedDevice): Promise<void> {
+  const machine = {
+    qemu: ['-device', 'edu,addr=4', ...served.qemuDevice({ addr: '9' })],
+    kernel: ['edu.qemu=0000:00:04.0', 'edu.served=0000:00:09.0'],
+  };
+  await visit(
+    'edu, in a guest with an IOMMU',
+    tools,
+    'edu.sh',
+    { iommu: true, ...machine },
+    {
+      "QEMU's": eduChecks('qemu'),
+      served: [...eduChecks('served'), ...likenessChecks('served', 'qemu')],
+    },
+  );
+  await visit(
+    'edu, in a guest without an IOMMU',
+    tools,
+    'edu-physical.sh',
+    { iommu: false, ...machine },
+    {
+      "QEMU's": physicalChecks('qemu'),
+      served: physicalChecks('served'),
+    },
+  );
+  await visit(
+    'edu, in a guest whose memory is reached by messages',
+    tools,
+    'edu.sh',
+    { iommu: true, sharedMemory: false, ...machine },
+    {
+      served: eduChecks('served'),
+    },
+  );
+  let boots = 0;
+  const restarting: Pick<BootOptions, 'reboots' | 'onFact'> = {
+    reboots: true,
+    onFact(_subject, key, value, guest) {
+      if (key === 'asks' && value === 'which-boot') guest.send(boots++ === 0 ? 'first' : 'second');
+    },
+  };
+  await visit(
+    'edu, in a guest that restarts while drivers are at work',
+    tools,
+    'edu-reboot.sh',
+    { iommu: true, ...restarting, ...machine },
+    {
+      "QEMU's": rebootChecks('qemu'),
+      served: rebootChecks('served'),
+    },
+  );
+}
+
+async function visitCard(tools: GuestTools, served: ServedDevice): Promise<void> {
+  const qemu = ['-device', 'pcie-root-port,id=root1,chassis=1', ...served.qemuDevice({ bus: 'root1' })];
+  await visit('a PCI Express device from a file', tools, 'card.sh', { iommu: true, qemu }, { served: cardChecks('card') });
+}
+
+async function main(): Promise<void> {
+  const { kernel } = options;
+  if (kernel !== 'stable' && kernel !== 'backports') throw new Error(`--kernel is ${kernel}; it must be stable or backports`);
+  const root = join(import.meta.dirname, '../..');
+  const { XDG_CACHE_HOME } = process.env;
+  const tools = GuestTools.prepare(XDG_CACHE_HOME ? join(XDG_CACHE_HOME, 'vfio-ts') : join(root, '.cache/guest'), kernel);
+  console.log(`guest tests: QEMU ${tools.qemuVersion}, Linux ${tools.kernelVersion}`);
+  await withServed('edu', (served) => visitEdu(tools, served));
+  await withServed(join(import.meta.dirname, 'card.ts'), (served) => visitCard(tools, served));
 }
 
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {

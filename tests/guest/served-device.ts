@@ -75,9 +75,9 @@ export class ServedDevice {
     return this.descriptors();
   }
 
-  /** The words that attach it to QEMU at a slot of the root bus. */
-  qemuDevice(slot: string): string[] {
-    return ['-device', JSON.stringify({ driver: 'vfio-user-pci', socket: { type: 'unix', path: this.socketPath }, addr: slot })];
+  /** The words that attach it to QEMU: `{ addr: '9' }` is a slot of the root bus. */
+  qemuDevice(place: { readonly addr?: string; readonly bus?: string }): string[] {
+    return ['-device', JSON.stringify({ driver: 'vfio-user-pci', socket: { type: 'unix', path: this.socketPath }, ...place })];
   }
 
   /** SIGTERM, and SIGKILL when that does not end it. Gives how it ended, and whether its socket is gone. */

@@ -12,6 +12,8 @@ export interface BootOptions {
   readonly scenario: string;
   /** Whether the machine has an IOMMU, which the guest's kernel then uses. */
   readonly iommu: boolean;
+  /** Whether the guest's memory is a memfd that devices get as a descriptor (default); otherwise they reach it by messages only. */
+  readonly sharedMemory?: boolean;
   /** Whether a reset of the machine boots it again; otherwise it ends the run. */
   readonly reboots?: boolean;
   /** Further words for QEMU: devices. */
@@ -45,47 +47,16 @@ export function endGuests(): void {
 /**
  * Runs a guest to its end.
  *
- * The IOMMU announces every mapping (caching-mode): a vfio-user device needs to be told of them. Guest memory is a shared memfd, so that it is given
- * to the device as a descriptor.
- *
  * @throws Error when the guest ended without reaching the end of its scenario, with what was seen
  */
 export async function boot(tools: GuestTools, options: BootOptions): Promise<Boot> {
-  const { scenario, iommu, reboots = false, qemu = [], kernel = [], onFact, timeoutMs = 120_000 } = options;
+  const { scenario, onFact, timeoutMs = 120_000 } = options;
   const folder = mkdtempSync(join(tmpdir(), 'vfio-ts-guest-'));
   const started = performance.now();
   try {
     const [initrd, logFile] = [join(folder, 'initrd'), join(folder, 'log')];
     writeFileSync(initrd, tools.initramfs(scenario));
-    const command = tools.qemuCommand([
-      ...[
-        '-nodefaults',
-        '-no-user-config',
-        '-display',
-        'none',
-        ...(reboots ? [] : ['-no-reboot']),
-        '-accel',
-        'tcg',
-        '-cpu',
-        'max',
-        '-m',
-        MEMORY,
-      ],
-      ...[
-        '-machine',
-        'q35,kernel-irqchip=split,memory-backend=memory',
-        '-object',
-        `memory-backend-memfd,id=memory,size=${MEMORY},share=on`,
-      ],
-      ...(iommu ? ['-device', 'intel-iommu,intremap=on,caching-mode=on'] : []),
-      ...['-kernel', tools.kernel, '-initrd', initrd],
-      ...[
-        '-append',
-        ['console=ttyS0', 'quiet', 'panic=-1', 'random.trust_cpu=on', ...(iommu ? ['intel_iommu=on'] : []), ...kernel].join(' '),
-      ],
-      ...['-serial', `file:${logFile}`, '-chardev', 'stdio,id=facts,signal=off', '-serial', 'chardev:facts'],
-      ...qemu,
-    ]);
+    const command = tools.qemuCommand(qemuArguments(options, tools.kernel, initrd, logFile));
     const child = spawn(command.file, command.args, { env: command.env, stdio: ['pipe', 'pipe', 'pipe'] });
     running.add(child);
     const facts = new Facts();
@@ -125,6 +96,22 @@ export async function boot(tools: GuestTools, options: BootOptions): Promise<Boo
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
+}
+
+/** The IOMMU is told of every mapping that the guest makes (caching-mode): without, a vfio-user device would not hear of them. */
+function qemuArguments(options: BootOptions, kernel: string, initrd: string, logFile: string): string[] {
+  const { iommu, sharedMemory = true, reboots = false } = options;
+  const words = ['console=ttyS0 quiet panic=-1 random.trust_cpu=on', ...(iommu ? ['intel_iommu=on'] : []), ...(options.kernel ?? [])];
+  return [
+    ...`-nodefaults -no-user-config -display none -accel tcg -cpu max -m ${MEMORY}`.split(' '),
+    ...(reboots ? [] : ['-no-reboot']),
+    ...['-machine', `q35,kernel-irqchip=split${sharedMemory ? ',memory-backend=memory' : ''}`],
+    ...(sharedMemory ? ['-object', `memory-backend-memfd,id=memory,size=${MEMORY},share=on`] : []),
+    ...(iommu ? ['-device', 'intel-iommu,intremap=on,caching-mode=on'] : []),
+    ...['-kernel', kernel, '-initrd', initrd, '-append', words.join(' ')],
+    ...['-serial', `file:${logFile}`, '-chardev', 'stdio,id=facts,signal=off', '-serial', 'chardev:facts'],
+    ...(options.qemu ?? []),
+  ];
 }
 
 function readLog(file: string): string {
