@@ -33,6 +33,7 @@ export type { AllocOptions, DmaBuffer } from './drivers/kit/dma.ts';
 export { type AttachOptions, DriverDevice } from './drivers/kit/driver-device.ts';
 export type { Interrupts, WaitOptions } from './drivers/kit/interrupts.ts';
 export { type RegisterView, regs, u8, u16, u32, u64 } from './drivers/kit/registers.ts';
+export { BenchControl, BenchOp, bench } from './models/bench/bench.ts';
 export { type EduOptions, edu } from './models/edu/edu.ts';
 export { bar, memory } from './models/kit/bar.ts';
 export { type Dev, type DeviceSpec, device } from './models/kit/device.ts';
