@@ -66,7 +66,7 @@ export class DeviceMessages implements Disposable {
     const { argsz, index } = decodeRegionInfoRequest(payload);
     const info = this.#infoOf(index);
     const shared = this.#sharedOf(index, info);
-    const told: RegionInfo = shared === null ? withoutMapping(info) : info;
+    const told: RegionInfo = shared === null ? withoutMapping(info) : withAreas(info);
     const reply = encodeRegionInfo(told, argsz, BigInt(shared?.offset ?? 0));
     // A client that left no room for the capabilities asks again, and gets the descriptor then.
     const whole = shared !== null && argsz >= new DataView(reply.buffer).getUint32(0, true);
@@ -183,6 +183,14 @@ export class DeviceMessages implements Disposable {
   [Symbol.dispose](): void {
     this.#undo[Symbol.dispose]();
   }
+}
+
+/**
+ * What can be mapped is always told as areas, be it one that is everything: a client of libvfio-user takes a descriptor only with them, and gives
+ * up when one comes with the answer to its first, short question.
+ */
+function withAreas(info: RegionInfo): RegionInfo {
+  return info.sparseAreas === undefined ? { ...info, sparseAreas: [{ offset: 0, size: info.size }] } : info;
 }
 
 function withoutMapping(info: RegionInfo): RegionInfo {

@@ -200,9 +200,13 @@ describe('regions that are memory', () => {
   it('come with a descriptor, in which their bytes can be mapped', async () => {
     using rig = new ServerRig({ declaration: withMemory, allocate: MemfdMemory.allocate });
     const { client } = await rig.attach();
-    const reply = await client.request(Command.DEVICE_GET_REGION_INFO, m.encodeRegionInfoRequest(2));
+    const short = await client.request(Command.DEVICE_GET_REGION_INFO, m.encodeRegionInfoRequest(2));
+    const first = m.decodeRegionInfo(short.payload);
+    expect([short.fds.length, first.argsz, first.info]).toEqual([0, 64, { index: 2, flags: 7, size: 0x10000 }]);
+    const reply = await client.request(Command.DEVICE_GET_REGION_INFO, m.encodeRegionInfoRequest(2, first.argsz));
     const { info, offset } = m.decodeRegionInfo(reply.payload);
-    expect([reply.fds.length, info, offset]).toEqual([1, { index: 2, flags: 7, size: 0x10000 }, 0n]);
+    const sparseAreas = [{ offset: 0, size: 0x10000 }];
+    expect([reply.fds.length, info, offset]).toEqual([1, { index: 2, flags: 15, size: 0x10000, sparseAreas }, 0n]);
     using memory = MemfdMemory.fromFd(reply.fds[0]!, 0, 0x10000);
     memory.windows[0]!.set(bytes(64), 0x100);
     expect((await read(client, 0x100, 64, 2)).payload.subarray(16)).toEqual(bytes(64));
