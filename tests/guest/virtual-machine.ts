@@ -36,6 +36,9 @@ export interface Boot {
 
 const MEMORY = '256M';
 
+/** Characters. QEMU says a line at each access to a device whose server is gone. */
+const COMPLAINTS_MAX = 20_000;
+
 /** Guests under way: whoever ends this program ends them first. */
 const running = new Set<ChildProcess>();
 
@@ -64,7 +67,7 @@ export async function boot(tools: GuestTools, options: BootOptions): Promise<Boo
     let isLate = false;
     let lastFact = 'none';
     child.stderr.setEncoding('utf8').on('data', (text: string) => {
-      complaints += text;
+      complaints = (complaints + text).slice(-COMPLAINTS_MAX);
     });
     child.stdin.on('error', () => {}); // QEMU is gone: its exit tells
     const guest = { send: (line: string) => void child.stdin.write(`${line}\n`) };
