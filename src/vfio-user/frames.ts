@@ -63,6 +63,11 @@ export class FrameReader implements Disposable {
     return this.#tail > this.#head || this.#drop > 0;
   }
 
+  /** Where in the stream what is not consumed starts, in bytes: with `partial`, the message that is not complete. */
+  get position(): number {
+    return this.#base + this.#head;
+  }
+
   /** Whether the last `fill` took as much as it could: there may be more. */
   full = false;
 

@@ -40,6 +40,8 @@ export class ServerChannel implements Disposable {
   /** Bytes of replies that wait for something else than the stream. */
   #heldBytes = 0;
   #partialSinceNs = -1;
+  /** Where in the stream that message starts. */
+  #partialAt = 0;
   #blockedSinceNs = -1;
   /** `writer.sent` when it was looked at last. */
   #sentThen = 0;
@@ -116,8 +118,10 @@ export class ServerChannel implements Disposable {
     if (this.#closed) return;
     // While reading has stopped nothing can be said of the rest of a message: it is we who do not take it.
     if (!this.reader.partial || this.#mustWait()) this.#partialSinceNs = -1;
-    else if (this.#partialSinceNs < 0) {
+    else if (this.#partialSinceNs < 0 || this.#partialAt !== this.reader.position) {
+      // A client that never pauses leaves a part of a message behind each time, of another one.
       this.#partialSinceNs = this.#options.clock.nowNs();
+      this.#partialAt = this.reader.position;
       this.#options.onWaiting();
     }
     if (this.#mustWait()) this.#stopListening();

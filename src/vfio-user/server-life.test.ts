@@ -106,6 +106,22 @@ describe('a client that keeps others waiting', () => {
     expect(await session.ended).toMatch('middle of a message');
   });
 
+  it('not by never pausing, so that a part of some message is always on its way', async () => {
+    using rig = new ServerRig({ server: { limits } });
+    const { client, session } = await rig.attach();
+    const whole = m.encodeMessage(1, Command.REGION_READ, read);
+    client.raw(whole.subarray(0, 20));
+    for (let i = 0; i < 10; i++) {
+      await settle();
+      rig.rig.clock.advance(1500);
+      client.raw(whole.subarray(20));
+      client.raw(whole.subarray(0, 20));
+      expect((await client.next()).error).toBeNull();
+    }
+    rig.rig.clock.advance(2500);
+    expect(await session.ended).toMatch('middle of a message');
+  });
+
   it('by not taking its replies: they are not made without bound, and it goes on when it takes them', async () => {
     const stream = { capacity: 100_000 };
     using rig = new ServerRig({ server: { limits: { ...limits, maxQueuedBytes: 200_000 } }, stream });
@@ -153,6 +169,16 @@ describe('several clients', () => {
     await expect(second.client.next()).rejects.toThrow('closed the connection');
     expect(await first.client.errnoOf(Command.REGION_READ, read)).toBeNull();
     expect(rig.server.sessions).toEqual([first.session]);
+  });
+
+  it('who are told that the device is taken do not outlive the server', async () => {
+    const rig = new ServerRig({ server: { limits: { waitMs: 500 } } });
+    await rig.attach();
+    const { session } = rig.connect();
+    rig.rig.clock.advance(500);
+    expect([rig.server.waiting, session.closed]).toEqual([0, false]);
+    rig[Symbol.dispose]();
+    expect([session.closed, rig.rig.clock.pendingTimers]).toEqual([true, 0]);
   });
 
   it('who gave up while waiting is not in the way of the next', async () => {

@@ -36,7 +36,7 @@ export class VfioUserServer implements Disposable {
   readonly #active = new Set<Session>();
   readonly #waiting = new Map<Session, Disposable>();
   /** Clients that were let in only to be told that the device is taken. */
-  readonly #refused = new WeakSet<Session>();
+  readonly #refused = new Set<Session>();
   #disposed = false;
 
   /** @throws VfioError EINVAL for limits that are none */
@@ -91,7 +91,7 @@ export class VfioUserServer implements Disposable {
   /** Ends every session. Idempotent. */
   [Symbol.dispose](): void {
     this.#disposed = true;
-    for (const session of [...this.#waiting.keys(), ...this.#active]) session.close('the server is closed');
+    for (const session of [...this.#waiting.keys(), ...this.#refused, ...this.#active]) session.close('the server is closed');
   }
 
   #admit(session: Session): void {
@@ -120,6 +120,7 @@ export class VfioUserServer implements Disposable {
 
   #ended(session: Session): void {
     this.#stopWaiting(session);
+    this.#refused.delete(session);
     if (!this.#active.delete(session) || this.#disposed) return;
     const [next] = this.#waiting.keys();
     if (next === undefined) return;
