@@ -191,16 +191,19 @@ export class DmaCommands {
     if (Header.command.get(view, start) !== command) return false;
     this.#pending.delete(id);
     this.#pendingBytes -= count;
-    const error = replyError(view, start, transfer.write ? 'DMA_WRITE' : 'DMA_READ');
+    const what = transfer.write ? 'DMA_WRITE' : 'DMA_READ';
+    const error = replyError(view, start, what);
     if (error !== null) this.#fail(transfer, error);
-    else if (transfer.write) this.#written(pending, reader);
+    else if (reader.oversize || reader.broken) {
+      this.#fail(transfer, new VfioError('EPROTO', `${what}: a reply of ${view.getUint32(start + 4, true)} bytes`));
+    } else if (transfer.write) this.#written(pending, reader);
     else this.#read(pending, reader);
     return true;
   }
 
   #told(reader: FrameReader): void {
     const { view, start, size } = reader;
-    const failed = (Header.flags.get(view, start) & HeaderFlags.ERROR) !== 0;
+    const failed = (Header.flags.get(view, start) & HeaderFlags.ERROR) !== 0 || reader.oversize || reader.broken;
     this.#state = failed ? 'guess' : 'known';
     if (!failed && size === HEADER_BYTES) this.#layout = 'qemu';
   }

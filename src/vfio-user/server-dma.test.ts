@@ -1,7 +1,7 @@
 import { readdirSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import type { ScriptedModel } from '../../tests/kit/device-rig.ts';
-import { clientMemory, type RawClient, ServerRig, type ServerRigOptions } from '../../tests/kit/vfio-user-rig.ts';
+import { clientMemory, type RawClient, ServerRig, type ServerRigOptions, settle } from '../../tests/kit/vfio-user-rig.ts';
 import { Dma } from '../abi/device-host.ts';
 import { Command, HeaderFlags } from '../abi/vfio-user.ts';
 import { EventFd } from '../sys/eventfd.ts';
@@ -271,6 +271,43 @@ describe('memory that comes without a descriptor', () => {
     at.client.reply(next, Uint8Array.of(...next.payload, 0, 0, 0, 0));
     await again;
     expect(at.rig.rig.clock.pendingTimers).toBeLessThanOrEqual(1);
+  });
+
+  it('a client that never answers: those that wait for their turn fail as well', async () => {
+    using at = await attached({ server: { limits: { dmaTimeoutMs: 1000 } } });
+    await map(at.client, {});
+    const ends = Array.from({ length: 200 }, () => at.dma.read(IOVA, new Uint8Array(4)).then(String, () => 'failed'));
+    for (let i = 0; i < 4; i++) {
+      await settle();
+      at.rig.rig.clock.advance(1500);
+    }
+    expect(new Set(await Promise.all(ends))).toEqual(new Set(['failed']));
+    at.client.receive();
+    at.client.inbox.length = 0;
+    expect(await at.client.errnoOf(Command.REGION_READ, m.encodeRegionAccess(0n, 0, 4))).toBeNull();
+  });
+
+  it('a reply of a size that cannot be is a fault at once, and the stream stays in step', async () => {
+    using at = await attached();
+    await map(at.client, {});
+    for (const [write, size] of [
+      [false, 15],
+      [true, 0],
+      [false, 2 ** 20 + 8192],
+    ] as const) {
+      const done = expect(write ? at.dma.write(IOVA, new Uint8Array(4)) : at.dma.read(IOVA, new Uint8Array(4))).rejects.toThrow(
+        'remote-failed',
+      );
+      const asked = await at.client.next();
+      const reply = m.encodeMessage(asked.id, asked.command as Command, new Uint8Array(Math.max(0, size - 16)), HeaderFlags.REPLY);
+      m.viewOf(reply).setUint32(4, size, true);
+      for (let from = 0; from < reply.length; from += 65536) {
+        at.client.raw(reply.subarray(from, from + 65536));
+        await settle();
+      }
+      await done;
+    }
+    expect(await at.client.errnoOf(Command.REGION_READ, m.encodeRegionAccess(0n, 0, 4))).toBeNull();
   });
 
   it('a client that goes away: what is under way fails, and no mapping stays', async () => {

@@ -232,7 +232,7 @@ export class Session implements Disposable {
   /** A reply of the client on the main socket: to a DMA of ours, or to nothing. */
   #reply({ dma }: Attachment, flags: number): void {
     const { reader } = this.#channel;
-    if (this.#twin === null && !reader.oversize && !reader.broken && dma.reply(reader)) {
+    if (this.#twin === null && dma.reply(reader)) {
       this.#pumpSoon();
       return;
     }
@@ -365,7 +365,11 @@ export class Session implements Disposable {
     const late = attachment === null && now - this.#startedNs >= limits.handshakeTimeoutMs * 1e6;
     let reason = late ? 'it did not negotiate a version in time' : this.#channel.overdue(now);
     reason ??= this.#twin?.overdue(now) ?? null;
-    if (attachment !== null && !attachment.dma.expire(now - limits.dmaTimeoutMs * 1e6)) reason ??= 'it does not answer DMA';
+    if (attachment !== null) {
+      if (!attachment.dma.expire(now - limits.dmaTimeoutMs * 1e6)) reason ??= 'it does not answer DMA';
+      // What waited for room among those that are under way may go now.
+      this.#pumpSoon();
+    }
     if (reason !== null) this.close(reason);
     if (this.#closed !== null) return false;
     return attachment === null || attachment.dma.underWay > 0 || this.#channel.waiting || this.#twin?.waiting === true;

@@ -84,6 +84,18 @@ describe('VERSION', () => {
   });
 });
 
+it('what is refused is told in a few words, however large or nested it is', () => {
+  const deep = `${'['.repeat(30_000)}${']'.repeat(30_000)}`;
+  for (const value of [deep, `"${'x'.repeat(60_000)}"`]) {
+    for (const key of ['max_msg_fds', 'write_multiple']) {
+      const message = expect.stringMatching(/^VERSION: .{0,150}$/);
+      expect(() => decodeVersion(version(`{"capabilities":{"${key}":${value}}}`))).toThrow(
+        expect.objectContaining({ code: 'EINVAL', message }),
+      );
+    }
+  }
+});
+
 describe('the reply', () => {
   it('to QEMU is short, and says nothing that QEMU refuses', () => {
     const { minor, capabilities } = negotiate(decodeVersion(version(qemu)), { ...offer, migration: { pgsize: 4096 } });

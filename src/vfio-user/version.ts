@@ -46,6 +46,8 @@ export const defaultCapabilities: Capabilities = {
 const EXACT = 2n ** 53n - 1n;
 /** More JSON than this is not looked at. */
 const MAX_JSON_BYTES = 65536;
+/** And of a value that is refused, no more than this is told. */
+const SHOWN_CHARS = 40;
 
 /**
  * The payload of a VERSION message, request or reply.
@@ -180,7 +182,7 @@ function number<T extends number | undefined>(
   const value = from[key];
   if (value === undefined) return missing;
   if (typeof value !== 'number' || !Number.isInteger(value) || value < min || value > max) {
-    throw invalid(`${key} is ${JSON.stringify(value)}; it must be a whole number from ${min} to ${max}`);
+    throw invalid(`${key} is ${shown(value)}; it must be a whole number from ${min} to ${max}`);
   }
   return value;
 }
@@ -188,6 +190,13 @@ function number<T extends number | undefined>(
 function boolean(from: Record<string, unknown>, key: string): boolean {
   const value = from[key];
   if (value === undefined) return false;
-  if (typeof value !== 'boolean') throw invalid(`${key} is ${JSON.stringify(value)}; it must be true or false`);
+  if (typeof value !== 'boolean') throw invalid(`${key} is ${shown(value)}; it must be true or false`);
   return value;
+}
+
+/** A peer's value in a message for people: what is nested, which may be without end for us, by its kind only. */
+function shown(value: unknown): string {
+  if (typeof value === 'object' && value !== null) return Array.isArray(value) ? 'an array' : 'an object';
+  const text = JSON.stringify(value);
+  return text.length > SHOWN_CHARS ? `${text.slice(0, SHOWN_CHARS)}…` : text;
 }
