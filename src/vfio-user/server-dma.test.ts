@@ -210,7 +210,7 @@ describe('unmapping', () => {
     expect([...told.payload.subarray(40)]).toEqual([6, 0, 0, 0, 0, 0, 0, 0]);
     at.dma.tryWrite(IOVA + 0xffffn, Uint8Array.of(1));
     const { error, payload } = await at.client.request(Command.DMA_UNMAP, range(1));
-    expect([error, [...m.decodeDmaUnmapBitmap(payload, 8)]]).toEqual([null, [0, 0x80, 0, 0, 0, 0, 0, 0]]);
+    expect([error, [...payload.subarray(40)]]).toEqual([null, [0, 0x80, 0, 0, 0, 0, 0, 0]]);
     expect(at.session.mappings).toBe(0);
   });
 });

@@ -1,0 +1,138 @@
+/** DEVICE_GET_REGION_INFO: a region, and its chain of capabilities. */
+import type { MappableArea, RegionInfo as RegionDescription } from '../../abi/device.ts';
+import { RegionCap, RegionFlags } from '../../abi/vfio.ts';
+import { InfoCapHeader, RegionInfo, RegionInfoCapSparseMmap, RegionInfoCapType, SparseMmapArea } from '../../abi/vfio-structs.ts';
+import { Command } from '../../abi/vfio-user.ts';
+import { hex } from '../../base/check.ts';
+import { VfioError } from '../../base/errno.ts';
+import { check, checkArgsz, made } from './payload.ts';
+
+export function encodeRegionInfoRequest(index: number, argsz: number = RegionInfo.structSize): Uint8Array<ArrayBuffer> {
+  const { payload, view } = made(RegionInfo.structSize);
+  RegionInfo.encode(view, 0, { argsz, index });
+  return payload;
+}
+
+/** @throws VfioError EINVAL too short */
+export function decodeRegionInfoRequest(payload: Uint8Array): { readonly argsz: number; readonly index: number } {
+  const view = check(Command.DEVICE_GET_REGION_INFO, payload, RegionInfo.structSize);
+  const argsz = checkArgsz(Command.DEVICE_GET_REGION_INFO, view, RegionInfo.structSize);
+  return { argsz, index: RegionInfo.index.get(view, 0) };
+}
+
+export interface RegionInfoReply {
+  /** Bytes that the whole answer takes: when more than the request's argsz, this answer has no capabilities and brings no descriptor. */
+  readonly argsz: number;
+  readonly info: RegionDescription;
+  /** Where in the descriptor that comes along the region starts. */
+  readonly offset: bigint;
+}
+
+/**
+ * @param argsz what the client has room for; when that is too little for the capabilities, only the structure is sent
+ * @param offset where in the descriptor that goes along the region starts
+ */
+export function encodeRegionInfo(info: RegionDescription, argsz: number, offset: bigint): Uint8Array<ArrayBuffer> {
+  const capabilities = regionCapabilities(info, RegionInfo.structSize);
+  const whole = RegionInfo.structSize + capabilities.length;
+  const fits = argsz >= whole;
+  const { payload, view } = made(fits ? whole : RegionInfo.structSize);
+  const withCaps = fits && capabilities.length > 0;
+  RegionInfo.encode(view, 0, {
+    argsz: whole,
+    flags: (info.flags & ~RegionFlags.CAPS) | (withCaps ? RegionFlags.CAPS : 0),
+    index: info.index,
+    cap_offset: withCaps ? RegionInfo.structSize : 0,
+    size: BigInt(info.size),
+    offset,
+  });
+  if (withCaps) payload.set(capabilities, RegionInfo.structSize);
+  return payload;
+}
+
+/** The chain as it stands `at` bytes after the start of the structure. */
+function regionCapabilities(info: RegionDescription, at: number): Uint8Array<ArrayBuffer> {
+  const { sparseAreas, type, msixMappable } = info;
+  const sizes: number[] = [];
+  if (sparseAreas !== undefined) sizes.push(RegionInfoCapSparseMmap.structSize + sparseAreas.length * SparseMmapArea.structSize);
+  if (type !== undefined) sizes.push(TYPE_CAP_BYTES);
+  if (msixMappable === true) sizes.push(InfoCapHeader.structSize);
+  const { payload, view } = made(sizes.reduce((sum, size) => sum + size, 0));
+  let offset = 0;
+  let left = sizes.length;
+  const header = (id: number): number => {
+    const size = sizes[sizes.length - left]!;
+    left--;
+    InfoCapHeader.encode(view, offset, { id, version: 1, next: left === 0 ? 0 : at + offset + size });
+    offset += size;
+    return offset - size;
+  };
+  if (sparseAreas !== undefined) {
+    const start = header(RegionCap.SPARSE_MMAP);
+    RegionInfoCapSparseMmap.nr_areas.set(view, start, sparseAreas.length);
+    sparseAreas.forEach(({ offset, size }, i) => {
+      const where = start + RegionInfoCapSparseMmap.structSize + i * SparseMmapArea.structSize;
+      SparseMmapArea.encode(view, where, { offset: BigInt(offset), size: BigInt(size) });
+    });
+  }
+  if (type !== undefined) RegionInfoCapType.encode(view, header(RegionCap.TYPE), type);
+  if (msixMappable === true) header(RegionCap.MSIX_MAPPABLE);
+  return payload;
+}
+
+const TYPE_CAP_BYTES = RegionInfoCapType.structSize;
+/** A chain of a peer's is followed this far. */
+const MAX_CAPS = 64;
+
+/** @throws VfioError EINVAL too short; EPROTO a capability chain or a size that cannot be */
+export function decodeRegionInfo(payload: Uint8Array): RegionInfoReply {
+  const view = check(Command.DEVICE_GET_REGION_INFO, payload, RegionInfo.structSize);
+  const { argsz, flags, index, cap_offset: capOffset, size, offset } = RegionInfo.decode(view);
+  const base = { index, flags, size: exact(size, 'size') };
+  if ((flags & RegionFlags.CAPS) === 0 || capOffset === 0) return { argsz, info: base, offset };
+  let sparseAreas: MappableArea[] | undefined;
+  let type: RegionDescription['type'];
+  let msixMappable: boolean | undefined;
+  let hops = 0;
+  for (let at = capOffset; at !== 0; at = InfoCapHeader.next.get(view, at)) {
+    if (++hops > MAX_CAPS) throw badChain('has no end');
+    if (at < RegionInfo.structSize || at + InfoCapHeader.structSize > payload.length) throw badChain(`leads to offset ${at}`);
+    const id = InfoCapHeader.id.get(view, at);
+    if (id === RegionCap.SPARSE_MMAP) sparseAreas = decodeSparseAreas(view, at, base.size);
+    else if (id === RegionCap.TYPE) {
+      if (at + TYPE_CAP_BYTES > payload.length) throw badChain('is cut short');
+      type = { type: RegionInfoCapType.type.get(view, at), subtype: RegionInfoCapType.subtype.get(view, at) };
+    } else if (id === RegionCap.MSIX_MAPPABLE) msixMappable = true;
+  }
+  return {
+    argsz,
+    info: {
+      ...base,
+      ...(sparseAreas === undefined ? {} : { sparseAreas }),
+      ...(type === undefined ? {} : { type }),
+      ...(msixMappable === undefined ? {} : { msixMappable }),
+    },
+    offset,
+  };
+}
+
+function decodeSparseAreas(view: DataView, at: number, regionSize: number): MappableArea[] {
+  const start = at + RegionInfoCapSparseMmap.structSize;
+  if (start > view.byteLength) throw badChain('is cut short');
+  const count = RegionInfoCapSparseMmap.nr_areas.get(view, at);
+  if (count > (view.byteLength - start) / SparseMmapArea.structSize) throw badChain(`tells of ${count} areas and does not hold them`);
+  return Array.from({ length: count }, (_, i) => {
+    const { offset, size } = SparseMmapArea.decode(view, start + i * SparseMmapArea.structSize);
+    if (offset + size > BigInt(regionSize)) throw badChain(`has an area past the region's end (${hex(offset)}+${hex(size)})`);
+    return { offset: Number(offset), size: Number(size) };
+  });
+}
+
+function badChain(what: string): VfioError {
+  return new VfioError('EPROTO', `DEVICE_GET_REGION_INFO: the capability chain ${what}`);
+}
+
+function exact(value: bigint, what: string): number {
+  if (value > BigInt(Number.MAX_SAFE_INTEGER)) throw new VfioError('EPROTO', `${what} ${hex(value)} is beyond what we can count`);
+  return Number(value);
+}
