@@ -111,7 +111,7 @@ export const IoFdFlags = { DATAMATCH: 1, PIO: 2 } as const;
 /** REGION_READ and REGION_WRITE, requests and replies: followed by `count` bytes where there is data. */
 export const RegionAccess = struct('vfio_user_region_access', 16, { offset: 'u64', region: 'u32', count: 'u32' });
 
-/** DMA_READ and DMA_WRITE: followed by `count` bytes where there is data. Early QEMUs have a u32 `count` and data at 12: see dma-layout.ts. */
+/** DMA_READ and DMA_WRITE: followed by `count` bytes where there is data. Early QEMUs have a u32 `count` and data at 12: see dma-layout.ts of vfio-user. */
 export const DmaAccess = struct('vfio_user_dma_rw', 16, { address: 'u64', count: 'u64' });
 
 /** Followed by `count` WriteMultiEntry. The reply is this alone. */

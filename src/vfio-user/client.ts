@@ -19,20 +19,20 @@ import { VfioError } from '../base/errno.ts';
 import { type Logger, silentLogger } from '../base/log.ts';
 import type { ByteStream } from '../sys/byte-stream.ts';
 import { UnixSocket } from '../sys/unix-socket.ts';
-import { ClientConnection, REQUEST_DATA_BYTES } from './client-connection.ts';
-import { ClientDmaSpace } from './client-dma.ts';
-import { ClientInterrupts } from './client-interrupts.ts';
-import { MappedMemory } from './client-mapped-memory.ts';
-import type { ClientMapping } from './client-mapping.ts';
-import { ClientRegion, type RegionOwner } from './client-region.ts';
-import { ClientRegionIo } from './client-region-io.ts';
-import { ClientServing } from './client-serving.ts';
-import { type Agreed, agreeOnVersion, askDeviceInfo } from './client-start.ts';
-import { type EventFdLine, sinkLine } from './event-fd-line.ts';
+import { ClientConnection, REQUEST_DATA_BYTES } from './client/connection.ts';
+import { ClientDmaSpace } from './client/dma-space.ts';
+import { type EventFdLine, sinkLine } from './client/event-fd-line.ts';
+import { ClientInterrupts } from './client/interrupts.ts';
+import { MappedMemory } from './client/mapped-memory.ts';
+import type { ClientMapping } from './client/mapping.ts';
+import { MemoryGate } from './client/memory-gate.ts';
+import { ClientRegion, type RegionOwner } from './client/region.ts';
+import { describeRegion } from './client/region-description.ts';
+import { ClientRegionIo } from './client/region-io.ts';
+import type { RegionMemory } from './client/region-memory.ts';
+import { ClientServing } from './client/serving.ts';
+import { type Agreed, agreeOnVersion, askDeviceInfo } from './client/start.ts';
 import { closeAll } from './frames.ts';
-import { MemoryGate } from './memory-gate.ts';
-import { describeRegion } from './region-description.ts';
-import type { RegionMemory } from './region-memory.ts';
 
 export interface VfioUserOptions {
   /** What the device is called; `unix:PATH` unless told. */

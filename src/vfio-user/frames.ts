@@ -10,6 +10,9 @@ import { HEADER_BYTES } from '../abi/vfio-user.ts';
 import type { ByteStream } from '../sys/byte-stream.ts';
 import type { OwnedFd } from '../sys/owned-fd.ts';
 
+/** Bytes of a message besides its data, at most: header, fields, capabilities. */
+export const OVERHEAD_BYTES = 4096;
+
 export interface FrameReaderOptions {
   /** A larger message, header included, is not kept: its header is given (`oversize`), its body dropped as it arrives. */
   readonly maxMessageBytes: number;

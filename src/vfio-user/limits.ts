@@ -41,9 +41,6 @@ export const defaultLimits: ServerLimits = {
   maxWaiting: 16,
 };
 
-/** Bytes of a message besides its data: header, fields, capabilities, the JSON of VERSION. */
-export const OVERHEAD_BYTES = 4096;
-
 /** @throws VfioError EINVAL for a limit that is none */
 export function checkLimits(given: Partial<ServerLimits>): ServerLimits {
   const limits = { ...defaultLimits, ...given };

@@ -8,9 +8,9 @@ import { msix } from '../pci/capabilities.ts';
 import type { PciDeclaration } from '../pci/declaration.ts';
 import { EventFd } from '../sys/eventfd.ts';
 import { MemfdMemory } from '../sys/memfd.ts';
-import { DeviceMessages } from './device-messages.ts';
 import { closeAll } from './frames.ts';
 import * as m from './messages.ts';
+import { DeviceMessages } from './server/device-messages.ts';
 
 const bytes = (length: number, seed = 1) => Uint8Array.from({ length }, (_, i) => (i * 7 + seed) & 0xff);
 

@@ -11,13 +11,13 @@ import type { RateLimitedLogger } from '../base/log.ts';
 import type { ByteStream, PeerCredentials } from '../sys/byte-stream.ts';
 import type { OwnedFd } from '../sys/owned-fd.ts';
 import { UnixSocket } from '../sys/unix-socket.ts';
-import { Attachment } from './attachment.ts';
-import { closeAll } from './frames.ts';
-import { OVERHEAD_BYTES, type ServerLimits } from './limits.ts';
+import { closeAll, OVERHEAD_BYTES } from './frames.ts';
+import type { ServerLimits } from './limits.ts';
 import { putHeader } from './messages.ts';
-import { ServerChannel } from './server-channel.ts';
+import { Attachment } from './server/attachment.ts';
+import { ServerChannel } from './server/channel.ts';
+import { Watchdog } from './server/watchdog.ts';
 import { checkMajor, decodeVersion, encodeVersion, negotiate, type VersionMessage } from './version.ts';
-import { Watchdog } from './watchdog.ts';
 
 export interface SessionOptions {
   /** For messages: whose device it is. */

@@ -1,13 +1,13 @@
 /** Messages about the device as a whole and its regions' descriptors: GET_INFO, GET_REGION_INFO, GET_REGION_IO_FDS, FEATURE, migration data. */
-import type { Device, Doorbell, Region, RegionInfo } from '../abi/device.ts';
-import { RegionFlags } from '../abi/vfio.ts';
-import { DeviceFeature } from '../abi/vfio-structs.ts';
-import { IoFdFlags, IoFdType } from '../abi/vfio-user.ts';
-import { Cleanup } from '../base/cleanup.ts';
-import { VfioError } from '../base/errno.ts';
-import { EventFd } from '../sys/eventfd.ts';
-import { MemfdMemory } from '../sys/memfd.ts';
-import type { OwnedFd } from '../sys/owned-fd.ts';
+import type { Device, Doorbell, Region, RegionInfo } from '../../abi/device.ts';
+import { RegionFlags } from '../../abi/vfio.ts';
+import { DeviceFeature } from '../../abi/vfio-structs.ts';
+import { IoFdFlags, IoFdType } from '../../abi/vfio-user.ts';
+import { Cleanup } from '../../base/cleanup.ts';
+import { VfioError } from '../../base/errno.ts';
+import { EventFd } from '../../sys/eventfd.ts';
+import { MemfdMemory } from '../../sys/memfd.ts';
+import type { OwnedFd } from '../../sys/owned-fd.ts';
 import {
   decodeDeviceInfo,
   decodeFeature,
@@ -19,7 +19,7 @@ import {
   encodeFeature,
   encodeIoFds,
   encodeRegionInfo,
-} from './messages.ts';
+} from '../messages.ts';
 
 /** A reply: its payload and the descriptors that go with it. */
 export interface Answer {

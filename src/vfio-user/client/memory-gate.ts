@@ -2,8 +2,8 @@
  * Whether a device answers to its memory BARs now: memory decoding is on, and it is awake in D0. A mapping that is plain memory would answer
  * always; this is asked before each of its accesses, and is wrong only when the device changes it of its own accord.
  */
-import { CapId, Command, Config, Pm, PowerState, Status } from '../abi/pci.ts';
-import type { ClientRegionIo } from './client-region-io.ts';
+import { CapId, Command, Config, Pm, PowerState, Status } from '../../abi/pci.ts';
+import type { ClientRegionIo } from './region-io.ts';
 
 /** Capabilities start behind the header and are at least 4 bytes: no chain is longer, whatever its pointers say. */
 const CAPABILITIES_MAX = 48;

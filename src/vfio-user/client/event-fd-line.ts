@@ -1,7 +1,7 @@
 /** An interrupt line between this process and a server: the eventfd that the server has, and whose signals they are here. */
-import type { InterruptSink, InterruptSource } from '../abi/device.ts';
-import { VfioError } from '../base/errno.ts';
-import { EventFd } from '../sys/eventfd.ts';
+import type { InterruptSink, InterruptSource } from '../../abi/device.ts';
+import { VfioError } from '../../base/errno.ts';
+import { EventFd } from '../../sys/eventfd.ts';
 
 export class EventFdLine implements Disposable {
   /** What the server gets a descriptor of. */

@@ -1,10 +1,10 @@
 /** The memory of a region that the server lets its client map: a descriptor, and which parts of the region are in it. */
 
-import type { MappableArea } from '../abi/device.ts';
-import type { DirectMemory } from '../abi/memory.ts';
-import { VfioError } from '../base/errno.ts';
-import { MemfdMemory } from '../sys/memfd.ts';
-import type { OwnedFd } from '../sys/owned-fd.ts';
+import type { MappableArea } from '../../abi/device.ts';
+import type { DirectMemory } from '../../abi/memory.ts';
+import { VfioError } from '../../base/errno.ts';
+import { MemfdMemory } from '../../sys/memfd.ts';
+import type { OwnedFd } from '../../sys/owned-fd.ts';
 
 export interface RegionPart {
   readonly memory: DirectMemory;

@@ -5,16 +5,14 @@
  * What cannot be continued ends the connection: a reply that does not come in time (a late one would be taken for the answer to something else), or
  * one that is not what was asked for. From then on every call throws ENODEV.
  */
-import { commandName, HEADER_BYTES, HeaderFlags } from '../abi/vfio-user.ts';
-import { checkIndex } from '../base/check.ts';
-import { Errno, type ErrnoName, errnoName, VfioError } from '../base/errno.ts';
-import { type ByteStream, END_OF_STREAM, WOULD_BLOCK } from '../sys/byte-stream.ts';
-import type { OwnedFd } from '../sys/owned-fd.ts';
-import { ClientChannel } from './client-channel.ts';
-import { closeAll } from './frames.ts';
+import { commandName, HEADER_BYTES, HeaderFlags } from '../../abi/vfio-user.ts';
+import { checkIndex } from '../../base/check.ts';
+import { Errno, type ErrnoName, errnoName, VfioError } from '../../base/errno.ts';
+import { type ByteStream, END_OF_STREAM, WOULD_BLOCK } from '../../sys/byte-stream.ts';
+import type { OwnedFd } from '../../sys/owned-fd.ts';
+import { closeAll, OVERHEAD_BYTES } from '../frames.ts';
+import { ClientChannel } from './channel.ts';
 
-/** Bytes that a message has besides its data, at most. */
-export const OVERHEAD_BYTES = 4096;
 /**
  * The most data of a request, whatever the server says that it takes. A message of ours is so sent with one call, and libvfio-user's server, which
  * loses step over pieces of 64 KiB and more, can be written to.

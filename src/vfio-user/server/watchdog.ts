@@ -1,5 +1,5 @@
 /** Looks, every so often, whether a peer has kept somebody waiting for too long; runs only while there is something to look at. */
-import type { Clock } from '../base/clock.ts';
+import type { Clock } from '../../base/clock.ts';
 
 export class Watchdog implements Disposable {
   readonly #clock: Clock;

@@ -1,11 +1,11 @@
 /** The server's own commands, DMA_READ and DMA_WRITE, answered out of the memory that was mapped for it. */
-import { Access } from '../abi/memory.ts';
-import { Command, DmaAccess, HEADER_BYTES, HeaderFlags } from '../abi/vfio-user.ts';
-import { Errno, VfioError } from '../base/errno.ts';
-import type { ClientChannel } from './client-channel.ts';
-import type { ClientConnection } from './client-connection.ts';
-import { Found, type MappedMemory } from './client-mapped-memory.ts';
-import { putHeader, viewOf } from './messages.ts';
+import { Access } from '../../abi/memory.ts';
+import { Command, DmaAccess, HEADER_BYTES, HeaderFlags } from '../../abi/vfio-user.ts';
+import { Errno, VfioError } from '../../base/errno.ts';
+import { putHeader, viewOf } from '../messages.ts';
+import type { ClientChannel } from './channel.ts';
+import type { ClientConnection } from './connection.ts';
+import { Found, type MappedMemory } from './mapped-memory.ts';
 
 /** Bytes that may be on their way to or from remote memory at once. */
 const LATER_BYTES = 16 * 2 ** 20;

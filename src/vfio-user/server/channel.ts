@@ -2,12 +2,12 @@
  * The server's end of one socket: messages in, replies out, neither side faster than the other. While more replies wait than allowed nothing is
  * read, and reading goes on, beginning with what had arrived, when they have gone.
  */
-import type { Clock } from '../base/clock.ts';
-import { VfioError } from '../base/errno.ts';
-import { type ByteStream, END_OF_STREAM } from '../sys/byte-stream.ts';
-import { FrameWriter } from './frame-writer.ts';
-import { FrameReader } from './frames.ts';
-import { OVERHEAD_BYTES, type ServerLimits } from './limits.ts';
+import type { Clock } from '../../base/clock.ts';
+import { VfioError } from '../../base/errno.ts';
+import { type ByteStream, END_OF_STREAM } from '../../sys/byte-stream.ts';
+import { FrameWriter } from '../frame-writer.ts';
+import { FrameReader, OVERHEAD_BYTES } from '../frames.ts';
+import type { ServerLimits } from '../limits.ts';
 
 /** While a batch of messages is done, replies go out when there are so many bytes of them. */
 const FLUSH_BYTES = 256 * 1024;

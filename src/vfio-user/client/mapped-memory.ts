@@ -4,9 +4,9 @@
  *
  * Addresses are page numbers of 4096 bytes, as doubles: exact for all of the 64-bit space.
  */
-import { type Access, type DirectMemory, type Memory, WINDOW_BYTES } from '../abi/memory.ts';
-import { IntervalMap } from '../base/interval-map.ts';
-import { Slots } from '../base/slots.ts';
+import { type Access, type DirectMemory, type Memory, WINDOW_BYTES } from '../../abi/memory.ts';
+import { IntervalMap } from '../../base/interval-map.ts';
+import { Slots } from '../../base/slots.ts';
 
 /** What came of looking for bytes. */
 export const Found = { DIRECT: 0, NOT_MAPPED: 1, PERMISSION: 2, REMOTE: 3 } as const;

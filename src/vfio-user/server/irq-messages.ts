@@ -1,11 +1,11 @@
 /** DEVICE_GET_IRQ_INFO and DEVICE_SET_IRQS on a device. The eventfds travel beside the message. */
-import type { Device, InterruptSink } from '../abi/device.ts';
-import { IrqIndex, IrqInfoFlags } from '../abi/vfio.ts';
-import { Cleanup } from '../base/cleanup.ts';
-import { VfioError } from '../base/errno.ts';
-import { EventFd } from '../sys/eventfd.ts';
-import type { OwnedFd } from '../sys/owned-fd.ts';
-import { decodeIrqInfo, decodeSetIrqs, encodeIrqInfo, type SetIrqsRequest } from './messages.ts';
+import type { Device, InterruptSink } from '../../abi/device.ts';
+import { IrqIndex, IrqInfoFlags } from '../../abi/vfio.ts';
+import { Cleanup } from '../../base/cleanup.ts';
+import { VfioError } from '../../base/errno.ts';
+import { EventFd } from '../../sys/eventfd.ts';
+import type { OwnedFd } from '../../sys/owned-fd.ts';
+import { decodeIrqInfo, decodeSetIrqs, encodeIrqInfo, type SetIrqsRequest } from '../messages.ts';
 
 type Sinks = readonly (EventFd | null)[];
 

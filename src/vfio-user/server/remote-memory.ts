@@ -3,8 +3,8 @@
  *
  * One object stands for 2^52 bytes of I/O addresses, and a mapping is a range of it, so that 70000 mappings cost no memory objects.
  */
-import type { RemoteMemory } from '../abi/memory.ts';
-import { VfioError } from '../base/errno.ts';
+import type { RemoteMemory } from '../../abi/memory.ts';
+import { VfioError } from '../../base/errno.ts';
 import type { DmaCommands } from './dma-commands.ts';
 
 const SPAN_BITS = 52n;

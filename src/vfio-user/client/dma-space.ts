@@ -5,16 +5,16 @@
  *
  * The protocol has no IOVA ranges: all addresses count as usable, and a server that reserves some answers EINVAL to a mapping there.
  */
-import type { DmaSpace, IovaRange } from '../abi/device.ts';
-import { Access, type DirectMemory, type Memory } from '../abi/memory.ts';
-import { DmaUnmapFlags } from '../abi/vfio.ts';
-import { Command, DmaMap, DmaUnmap, HEADER_BYTES } from '../abi/vfio-user.ts';
-import { checkIndex, checkU64, hex, U64_MAX } from '../base/check.ts';
-import { VfioError } from '../base/errno.ts';
-import { MemfdMemory } from '../sys/memfd.ts';
-import type { OwnedFd } from '../sys/owned-fd.ts';
-import type { ClientConnection } from './client-connection.ts';
-import type { MappedMemory } from './client-mapped-memory.ts';
+import type { DmaSpace, IovaRange } from '../../abi/device.ts';
+import { Access, type DirectMemory, type Memory } from '../../abi/memory.ts';
+import { DmaUnmapFlags } from '../../abi/vfio.ts';
+import { Command, DmaMap, DmaUnmap, HEADER_BYTES } from '../../abi/vfio-user.ts';
+import { checkIndex, checkU64, hex, U64_MAX } from '../../base/check.ts';
+import { VfioError } from '../../base/errno.ts';
+import { MemfdMemory } from '../../sys/memfd.ts';
+import type { OwnedFd } from '../../sys/owned-fd.ts';
+import type { ClientConnection } from './connection.ts';
+import type { MappedMemory } from './mapped-memory.ts';
 
 const LAST_PAGE = 2 ** 52 - 1;
 const everywhere: readonly IovaRange[] = [{ first: 0n, last: U64_MAX }];

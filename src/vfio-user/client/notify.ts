@@ -4,9 +4,9 @@
  *
  * @see linux/drivers/vfio/pci/vfio_pci_intrs.c, vfio_pci_set_ctx_trigger_single()
  */
-import type { InterruptSink, SetIrqs } from '../abi/device.ts';
-import { VfioError } from '../base/errno.ts';
-import { EventFd } from '../sys/eventfd.ts';
+import type { InterruptSink, SetIrqs } from '../../abi/device.ts';
+import { VfioError } from '../../base/errno.ts';
+import { EventFd } from '../../sys/eventfd.ts';
 import { EventFdLine } from './event-fd-line.ts';
 
 export class ClientNotify implements Disposable {

@@ -1,12 +1,12 @@
 /** How a connection begins: both say what they can do, and the server what device it has. */
-import { CapabilityDefaults, Command, HEADER_BYTES, VERSION_MAJOR, VERSION_MINOR } from '../abi/vfio-user.ts';
-import { Cleanup } from '../base/cleanup.ts';
-import { VfioError } from '../base/errno.ts';
-import { UnixSocket } from '../sys/unix-socket.ts';
-import type { ClientConnection } from './client-connection.ts';
-import { closeAll } from './frames.ts';
-import { decodeDeviceInfo, encodeDeviceInfo } from './messages.ts';
-import { type Capabilities, decodeVersion, encodeVersion, type VersionMessage } from './version.ts';
+import { CapabilityDefaults, Command, HEADER_BYTES, VERSION_MAJOR, VERSION_MINOR } from '../../abi/vfio-user.ts';
+import { Cleanup } from '../../base/cleanup.ts';
+import { VfioError } from '../../base/errno.ts';
+import { UnixSocket } from '../../sys/unix-socket.ts';
+import { closeAll } from '../frames.ts';
+import { decodeDeviceInfo, encodeDeviceInfo } from '../messages.ts';
+import { type Capabilities, decodeVersion, encodeVersion, type VersionMessage } from '../version.ts';
+import type { ClientConnection } from './connection.ts';
 
 /** Descriptors that we take in one message. A device has no more doorbells. */
 const MAX_MSG_FDS = 16;

@@ -1,7 +1,7 @@
 /** One of a client's sockets: what it receives from, and what is to be sent on it. */
-import type { ByteStream } from '../sys/byte-stream.ts';
-import { UnixSocket } from '../sys/unix-socket.ts';
-import { FrameReader } from './frames.ts';
+import type { ByteStream } from '../../sys/byte-stream.ts';
+import { UnixSocket } from '../../sys/unix-socket.ts';
+import { FrameReader } from '../frames.ts';
 
 /** How long a wait may last before the thread is looked after: one that is being terminated is let go then. */
 const WAIT_SLICE_MS = 200;

@@ -1,9 +1,9 @@
 /** Reads and writes of one region by messages: what regions and mappings of a client are made on. */
-import { RegionIndex } from '../abi/vfio.ts';
-import { Command, HEADER_BYTES, RegionAccess } from '../abi/vfio-user.ts';
-import { hex } from '../base/check.ts';
-import type { VfioError } from '../base/errno.ts';
-import type { ClientConnection } from './client-connection.ts';
+import { RegionIndex } from '../../abi/vfio.ts';
+import { Command, HEADER_BYTES, RegionAccess } from '../../abi/vfio-user.ts';
+import { hex } from '../../base/check.ts';
+import type { VfioError } from '../../base/errno.ts';
+import type { ClientConnection } from './connection.ts';
 
 const FIXED = RegionAccess.structSize;
 /** Where the data of a write goes. */

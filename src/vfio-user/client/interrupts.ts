@@ -4,17 +4,17 @@
  *
  * ERR and REQ also make events of the device, so for these the server always has a private eventfd, and who may set what is decided here.
  */
-import type { InterruptSink, InterruptSource, IrqInfo, SetIrqs } from '../abi/device.ts';
-import { IrqIndex, IrqInfoFlags, IrqSetFlags } from '../abi/vfio.ts';
-import { IrqSet } from '../abi/vfio-structs.ts';
-import { Command, HEADER_BYTES } from '../abi/vfio-user.ts';
-import { checkIndex, checkU32 } from '../base/check.ts';
-import { VfioError } from '../base/errno.ts';
-import type { ClientConnection } from './client-connection.ts';
-import { ClientNotify } from './client-notify.ts';
+import type { InterruptSink, InterruptSource, IrqInfo, SetIrqs } from '../../abi/device.ts';
+import { IrqIndex, IrqInfoFlags, IrqSetFlags } from '../../abi/vfio.ts';
+import { IrqSet } from '../../abi/vfio-structs.ts';
+import { Command, HEADER_BYTES } from '../../abi/vfio-user.ts';
+import { checkIndex, checkU32 } from '../../base/check.ts';
+import { VfioError } from '../../base/errno.ts';
+import { closeAll } from '../frames.ts';
+import { decodeIrqInfo, encodeIrqInfo } from '../messages.ts';
+import type { ClientConnection } from './connection.ts';
 import { type EventFdLine, sinkLine, sourceLine } from './event-fd-line.ts';
-import { closeAll } from './frames.ts';
-import { decodeIrqInfo, encodeIrqInfo } from './messages.ts';
+import { ClientNotify } from './notify.ts';
 
 const U32_MAX = 0xffff_ffff;
 const indexNames = ['INTx', 'MSI', 'MSI-X', 'ERR', 'REQ'];

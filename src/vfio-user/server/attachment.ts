@@ -1,18 +1,18 @@
 /** A client and the device it uses, from VERSION to the end: everything that its commands need, and that must be let go with it. */
-import type { Device } from '../abi/device.ts';
-import { Command, commandName } from '../abi/vfio-user.ts';
-import type { Clock } from '../base/clock.ts';
-import { VfioError } from '../base/errno.ts';
-import type { OwnedFd } from '../sys/owned-fd.ts';
+import type { Device } from '../../abi/device.ts';
+import { Command, commandName } from '../../abi/vfio-user.ts';
+import type { Clock } from '../../base/clock.ts';
+import { VfioError } from '../../base/errno.ts';
+import type { OwnedFd } from '../../sys/owned-fd.ts';
+import type { FrameWriter } from '../frame-writer.ts';
+import type { ServerLimits } from '../limits.ts';
+import type { VersionMessage } from '../version.ts';
 import { type Answer, DeviceMessages } from './device-messages.ts';
 import { DmaCommands } from './dma-commands.ts';
 import { mayBeQemu } from './dma-layout.ts';
 import { DmaMappings } from './dma-mappings.ts';
-import type { FrameWriter } from './frame-writer.ts';
 import { IrqMessages } from './irq-messages.ts';
-import type { ServerLimits } from './limits.ts';
 import { RegionMessages } from './region-messages.ts';
-import type { VersionMessage } from './version.ts';
 
 export interface AttachmentOptions {
   readonly device: Device;

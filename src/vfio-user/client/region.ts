@@ -3,14 +3,14 @@
  *
  * What the kernel's device file answers without asking the device (offsets past the end, sizes) is answered here.
  */
-import type { Region, RegionInfo, RegionMapping } from '../abi/device.ts';
-import { RegionFlags, RegionIndex } from '../abi/vfio.ts';
-import { checkU64, hex } from '../base/check.ts';
-import { VfioError } from '../base/errno.ts';
-import type { ClientConnection } from './client-connection.ts';
-import { type ClientMapping, MemoryMapping, MessageMapping } from './client-mapping.ts';
-import { type ClientRegionIo, OUT_DATA, regionName } from './client-region-io.ts';
+import type { Region, RegionInfo, RegionMapping } from '../../abi/device.ts';
+import { RegionFlags, RegionIndex } from '../../abi/vfio.ts';
+import { checkU64, hex } from '../../base/check.ts';
+import { VfioError } from '../../base/errno.ts';
+import type { ClientConnection } from './connection.ts';
+import { type ClientMapping, MemoryMapping, MessageMapping } from './mapping.ts';
 import type { MemoryGate } from './memory-gate.ts';
+import { type ClientRegionIo, OUT_DATA, regionName } from './region-io.ts';
 import type { RegionMemory } from './region-memory.ts';
 
 const PAGE = 4096;

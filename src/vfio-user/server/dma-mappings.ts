@@ -2,17 +2,16 @@
  * DMA_MAP, DMA_UNMAP and DIRTY_PAGES of one client, on the device's DMA space. What was mapped is remembered, because the protocol differs from a DMA
  * space: an unmap of nothing is an error, and a mapping that is made again as it stands is none.
  */
-import type { Device } from '../abi/device.ts';
-import type { Access } from '../abi/memory.ts';
-import { DirtyFlags, DmaUnmapFlags } from '../abi/vfio.ts';
-import { UserDmaMapFlags } from '../abi/vfio-user.ts';
-import { hex, U64_MAX } from '../base/check.ts';
-import { VfioError } from '../base/errno.ts';
-import { IntervalMap } from '../base/interval-map.ts';
-import { Slots } from '../base/slots.ts';
-import type { OwnedFd } from '../sys/owned-fd.ts';
-import { PeerFiles } from '../sys/peer-files.ts';
-import type { DmaCommands } from './dma-commands.ts';
+import type { Device } from '../../abi/device.ts';
+import type { Access } from '../../abi/memory.ts';
+import { DirtyFlags, DmaUnmapFlags } from '../../abi/vfio.ts';
+import { UserDmaMapFlags } from '../../abi/vfio-user.ts';
+import { hex, U64_MAX } from '../../base/check.ts';
+import { VfioError } from '../../base/errno.ts';
+import { IntervalMap } from '../../base/interval-map.ts';
+import { Slots } from '../../base/slots.ts';
+import type { OwnedFd } from '../../sys/owned-fd.ts';
+import { PeerFiles } from '../../sys/peer-files.ts';
 import {
   type DirtyPagesRequest,
   type DmaMapRequest,
@@ -22,7 +21,8 @@ import {
   decodeDmaUnmap,
   encodeDirtyPages,
   encodeDmaUnmapReply,
-} from './messages.ts';
+} from '../messages.ts';
+import type { DmaCommands } from './dma-commands.ts';
 import { RemoteRanges } from './remote-memory.ts';
 
 const PAGE_BITS = 12n;

@@ -1,14 +1,14 @@
 /** What a server says of a region, as a device file of the kernel would say it. */
-import type { RegionInfo } from '../abi/device.ts';
-import { Bar, Config } from '../abi/pci.ts';
-import { RegionFlags, RegionIndex } from '../abi/vfio.ts';
-import { Command, HEADER_BYTES } from '../abi/vfio-user.ts';
-import { VfioError } from '../base/errno.ts';
-import type { OwnedFd } from '../sys/owned-fd.ts';
-import type { ClientConnection } from './client-connection.ts';
-import type { ClientRegionIo } from './client-region-io.ts';
-import { closeAll } from './frames.ts';
-import { decodeRegionInfo, encodeRegionInfoRequest, type RegionInfoReply } from './messages.ts';
+import type { RegionInfo } from '../../abi/device.ts';
+import { Bar, Config } from '../../abi/pci.ts';
+import { RegionFlags, RegionIndex } from '../../abi/vfio.ts';
+import { Command, HEADER_BYTES } from '../../abi/vfio-user.ts';
+import { VfioError } from '../../base/errno.ts';
+import type { OwnedFd } from '../../sys/owned-fd.ts';
+import { closeAll } from '../frames.ts';
+import { decodeRegionInfo, encodeRegionInfoRequest, type RegionInfoReply } from '../messages.ts';
+import type { ClientConnection } from './connection.ts';
+import type { ClientRegionIo } from './region-io.ts';
 import { RegionMemory } from './region-memory.ts';
 
 /** Room for the capabilities of most regions: the descriptor comes only when all of them fit. */

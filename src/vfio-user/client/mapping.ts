@@ -2,13 +2,13 @@
  * A mapped region: of memory that the server shares, and then a load is a load; or of registers, and then it is a message that looks like one. Either
  * way an access throws `BusError` where a C program gets SIGBUS: the device does not answer now.
  */
-import { BusError } from '../abi/bus-error.ts';
-import type { RegionMapping } from '../abi/device.ts';
-import { type DirectMemory, WINDOW_BYTES } from '../abi/memory.ts';
-import { checkU64, hex } from '../base/check.ts';
-import { VfioError } from '../base/errno.ts';
-import type { RegionOwner } from './client-region.ts';
-import { type ClientRegionIo, OUT_DATA, regionName } from './client-region-io.ts';
+import { BusError } from '../../abi/bus-error.ts';
+import type { RegionMapping } from '../../abi/device.ts';
+import { type DirectMemory, WINDOW_BYTES } from '../../abi/memory.ts';
+import { checkU64, hex } from '../../base/check.ts';
+import { VfioError } from '../../base/errno.ts';
+import type { RegionOwner } from './region.ts';
+import { type ClientRegionIo, OUT_DATA, regionName } from './region-io.ts';
 
 type Width = 1 | 2 | 4;
 

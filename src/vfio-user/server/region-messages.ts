@@ -2,12 +2,12 @@
  * REGION_READ, REGION_WRITE and REGION_WRITE_MULTI on a device. A register access makes no object: the request is read where it was received, the
  * reply is built where it is sent from.
  */
-import type { Device, Region } from '../abi/device.ts';
-import { HEADER_BYTES, HeaderFlags, RegionAccess, WriteMulti, WriteMultiEntry } from '../abi/vfio-user.ts';
-import { VfioError } from '../base/errno.ts';
-import type { FrameWriter } from './frame-writer.ts';
-import type { FrameReader } from './frames.ts';
-import { checkWriteMulti, putHeader } from './messages.ts';
+import type { Device, Region } from '../../abi/device.ts';
+import { HEADER_BYTES, HeaderFlags, RegionAccess, WriteMulti, WriteMultiEntry } from '../../abi/vfio-user.ts';
+import { VfioError } from '../../base/errno.ts';
+import type { FrameWriter } from '../frame-writer.ts';
+import type { FrameReader } from '../frames.ts';
+import { checkWriteMulti, putHeader } from '../messages.ts';
 
 /** Header and fields: where the data is. */
 const DATA_AT = HEADER_BYTES + RegionAccess.structSize;

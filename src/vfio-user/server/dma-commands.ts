@@ -3,14 +3,14 @@
  * are cut into messages, so many of which are under way at a time, and each transfer's promise settles when its last reply is there. The
  * client's own requests are served meanwhile.
  */
-import { Command, DmaAccess, HEADER_BYTES, Header, HeaderFlags } from '../abi/vfio-user.ts';
-import { hex, U64_MAX } from '../base/check.ts';
-import type { Clock } from '../base/clock.ts';
-import { VfioError } from '../base/errno.ts';
+import { Command, DmaAccess, HEADER_BYTES, Header, HeaderFlags } from '../../abi/vfio-user.ts';
+import { hex, U64_MAX } from '../../base/check.ts';
+import type { Clock } from '../../base/clock.ts';
+import { VfioError } from '../../base/errno.ts';
+import type { FrameWriter } from '../frame-writer.ts';
+import type { FrameReader } from '../frames.ts';
+import { putHeader, replyError } from '../messages.ts';
 import { DMA_FIXED_BYTES, type DmaLayout, dataAt, layoutOfReadReply } from './dma-layout.ts';
-import type { FrameWriter } from './frame-writer.ts';
-import type { FrameReader } from './frames.ts';
-import { putHeader, replyError } from './messages.ts';
 
 /** Messages under way at one time, and bytes of data in those that were not sent yet. */
 const WINDOW = 64;
