@@ -26,6 +26,9 @@ for word in $(cat /proc/cmdline); do
   fi
 done
 if [ "$which" = first ]; then
+  # Not before the host has heard all: the serial port is reset too.
+  echo "@ guest asks may-restart"
+  read -r answer </dev/ttyS1
   reboot -f
   sleep 60
 fi

@@ -143,7 +143,8 @@ async function visitEdu(tools: GuestTools, served: ServedDevice): Promise<void> 
   const restarting: Pick<BootOptions, 'reboots' | 'onFact'> = {
     reboots: true,
     onFact(_subject, key, value, guest) {
-      if (key === 'asks' && value === 'which-boot') guest.send(boots++ === 0 ? 'first' : 'second');
+      if (key !== 'asks') return;
+      guest.send(value === 'which-boot' ? (boots++ === 0 ? 'first' : 'second') : 'yes');
     },
   };
   await visit(

@@ -7,11 +7,14 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 const VFIO = join(import.meta.dirname, '../../bin/vfio.js');
 
-const servers = new Set<ChildProcess>();
+const servers = new Map<ChildProcess, string>();
 
-/** Ends every server that is still running. */
+/** Ends every server that is still running, and removes its folder. */
 export function endServers(): void {
-  for (const child of servers) child.kill('SIGKILL');
+  for (const [child, folder] of servers) {
+    child.kill('SIGKILL');
+    rmSync(folder, { recursive: true, force: true });
+  }
 }
 
 export class ServedDevice {
@@ -45,7 +48,7 @@ export class ServedDevice {
     const folder = mkdtempSync(join(tmpdir(), 'vfio-ts-served-'));
     const socketPath = join(folder, 'device.sock');
     const child = spawn(process.execPath, [VFIO, 'serve', model, '--socket-path', socketPath], { stdio: ['ignore', 'pipe', 'pipe'] });
-    servers.add(child);
+    servers.set(child, folder);
     const served = new ServedDevice(child, folder, socketPath);
     const deadline = performance.now() + timeoutMs;
     while (!existsSync(socketPath)) {

@@ -39,12 +39,15 @@ const MEMORY = '256M';
 /** Characters. QEMU says a line at each access to a device whose server is gone. */
 const COMPLAINTS_MAX = 20_000;
 
-/** Guests under way: whoever ends this program ends them first. */
-const running = new Set<ChildProcess>();
+/** Guests under way and their folders: whoever ends this program ends them first. */
+const running = new Map<ChildProcess, string>();
 
 /** Ends every guest that is still running. */
 export function endGuests(): void {
-  for (const child of running) child.kill('SIGKILL');
+  for (const [child, folder] of running) {
+    child.kill('SIGKILL');
+    rmSync(folder, { recursive: true, force: true });
+  }
 }
 
 /**
@@ -61,7 +64,7 @@ export async function boot(tools: GuestTools, options: BootOptions): Promise<Boo
     writeFileSync(initrd, tools.initramfs(scenario));
     const command = tools.qemuCommand(qemuArguments(options, tools.kernel, initrd, logFile));
     const child = spawn(command.file, command.args, { env: command.env, stdio: ['pipe', 'pipe', 'pipe'] });
-    running.add(child);
+    running.set(child, folder);
     const facts = new Facts();
     let complaints = '';
     let isLate = false;
@@ -75,6 +78,7 @@ export async function boot(tools: GuestTools, options: BootOptions): Promise<Boo
       const fact = facts.add(line.replaceAll('\r', ''));
       if (fact === null) return;
       lastFact = `${fact.subject} ${fact.key} ${fact.value}`;
+      if (fact.subject === 'guest' && fact.key === 'exit') guest.send('heard');
       onFact?.(fact.subject, fact.key, fact.value, guest);
     });
     const timer = setTimeout(() => {
@@ -92,7 +96,10 @@ export async function boot(tools: GuestTools, options: BootOptions): Promise<Boo
     const result = { facts, complaints: complaints.trim(), log, milliseconds: performance.now() - started };
     if (!facts.has('guest', 'exit')) {
       const why = `${isLate ? `nothing after ${timeoutMs} ms` : `QEMU ended with ${status}`}; the last fact it told: ${lastFact}`;
-      const seen = [result.complaints, facts.words, log.split('\n').slice(-25).join('\n')].filter((text) => text !== '').join('\n');
+      const seen = [result.complaints, facts.words, log]
+        .map(lastLines)
+        .filter((text) => text !== '')
+        .join('\n');
       throw new Error(`the guest gave no verdict: ${why}\n${seen}`);
     }
     return result;
@@ -115,6 +122,10 @@ function qemuArguments(options: BootOptions, kernel: string, initrd: string, log
     ...['-serial', `file:${logFile}`, '-chardev', 'stdio,id=facts,signal=off', '-serial', 'chardev:facts'],
     ...(options.qemu ?? []),
   ];
+}
+
+function lastLines(text: string): string {
+  return text.trim().split('\n').slice(-20).join('\n');
 }
 
 function readLog(file: string): string {
