@@ -242,6 +242,7 @@ describe('regions that are memory', () => {
       region: () => region,
       maxFds: 8,
       maxReplyBytes: 4096,
+      onBug: () => {},
     });
     const short = messages.regionInfo(m.encodeRegionInfoRequest(0));
     expect([short.fds, m.decodeRegionInfo(short.payload)]).toMatchObject([undefined, { argsz: 80, info: { flags: 7 } }]);
@@ -289,6 +290,21 @@ describe('doorbells', () => {
     expect([...rig.rig.model.accesses].sort()).toEqual(['w2 0+0x28=0x0', 'w4 0+0x20=0x7']);
     const again = await client.request(Command.DEVICE_GET_REGION_IO_FDS, m.encodeIoFdsRequest(0, 96));
     for (const each of [...events, ...again.fds]) each[Symbol.dispose]();
+  });
+
+  it('a bug of the device below is logged when one rings, and ends nothing', async () => {
+    using rig = new ServerRig({ declaration: doorbells });
+    const { client } = await rig.attach();
+    const { fds } = await client.request(Command.DEVICE_GET_REGION_IO_FDS, m.encodeIoFdsRequest(0, 96));
+    rig.opened[0]!.region(0).write = () => {
+      throw new TypeError('oops');
+    };
+    const events = fds.map((fd) => EventFd.fromFd(fd));
+    events[0]!.signal();
+    while (rig.logged.every((line) => !line.includes('oops'))) await settle();
+    expect(rig.logged.join()).toMatch('error: rig: a doorbell: TypeError: oops');
+    expect((await client.request(Command.REGION_READ, m.encodeRegionAccess(0n, 7, 4))).error).toBeNull();
+    for (const each of events) each[Symbol.dispose]();
   });
 
   it('ring in vain while the device does not decode memory, or the client is gone', async () => {

@@ -100,7 +100,7 @@ export class Session implements Disposable {
     this.#watchdog[Symbol.dispose]();
     const attachment = this.#attachment;
     this.#attachment = null;
-    if (attachment !== null) attachment.end(reason, (what, error) => this.#bug(what, error));
+    attachment?.end(reason);
     for (const channel of [this.#twin, this.#channel]) this.#quietly('closing the stream', () => channel?.[Symbol.dispose]());
     const who = this.peer === null ? '' : ` (pid ${this.peer.pid}, uid ${this.peer.uid})`;
     log.log('info', `${name} session`, `${name}: the client${who} is gone: ${reason}`);
@@ -323,6 +323,7 @@ export class Session implements Disposable {
       carriesFds: this.#channel.stream.carriesFds,
       onQueued: () => this.#pumpSoon(),
       onGone: (reason) => queueMicrotask(() => this.close(reason)),
+      onBug: (what, error) => this.#bug(what, error),
     });
   }
 

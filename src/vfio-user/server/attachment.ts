@@ -27,6 +27,8 @@ export interface AttachmentOptions {
   readonly onQueued: () => void;
   /** The device is gone. */
   readonly onGone: (reason: string) => void;
+  /** What went wrong that is no errno for anybody, and where: it is told, and ends nothing. */
+  readonly onBug: (what: string, error: unknown) => void;
 }
 
 const EMPTY = new Uint8Array(0);
@@ -39,13 +41,15 @@ export class Attachment {
   readonly #irqs: IrqMessages;
   readonly #messages: DeviceMessages;
   readonly #events: Disposable;
+  readonly #onBug: (what: string, error: unknown) => void;
 
   /** @throws VfioError what the device throws: it is the caller's still */
   constructor(options: AttachmentOptions) {
-    const { device, client, limits, clock, writer, carriesFds, onQueued, onGone } = options;
+    const { device, client, limits, clock, writer, carriesFds, onQueued, onGone, onBug } = options;
     const { maxMsgFds, maxDataXferSize } = client.capabilities;
     const maxDataBytes = Math.min(maxDataXferSize, limits.maxDataBytes);
     this.device = device;
+    this.#onBug = onBug;
     this.regions = new RegionMessages(device, limits.maxDataBytes);
     this.dma = new DmaCommands({ writer, clock, maxDataBytes, askLayout: mayBeQemu(client), onQueued });
     this.mappings = new DmaMappings(device, this.dma, { ...limits, maxReplyBytes: limits.maxDataBytes });
@@ -55,6 +59,7 @@ export class Attachment {
       region: (index) => this.regions.region(index),
       maxFds: carriesFds ? Math.min(maxMsgFds, limits.maxMsgFds) : 0,
       maxReplyBytes: limits.maxDataBytes,
+      onBug,
     });
     this.#events = device.on((event) => {
       // The protocol has no word for it; what the client does meanwhile waits as any access to a sleeping device.
@@ -107,11 +112,9 @@ export class Attachment {
 
   /**
    * Let go of everything: doorbells and interrupts first, so that nothing is signalled any more; the device last, when nothing of the client can be
-   * reached through it.
-   *
-   * @param failed what could not be done, and why: the rest is done all the same
+   * reached through it. What cannot be done is told, and the rest is done all the same.
    */
-  end(reason: string, failed: (what: string, error: unknown) => void): void {
+  end(reason: string): void {
     const steps: [string, () => void][] = [
       ['ending DMA', () => this.dma.fail(new VfioError('ENODEV', `the client is gone: ${reason}`))],
       ['leaving the events', () => this.#events[Symbol.dispose]()],
@@ -124,7 +127,7 @@ export class Attachment {
       try {
         act();
       } catch (error) {
-        failed(what, error);
+        this.#onBug(what, error);
       }
     }
   }

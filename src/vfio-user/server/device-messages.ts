@@ -34,6 +34,8 @@ export interface DeviceMessagesOptions {
   /** The stream carries descriptors, and the client takes so many in a message. */
   readonly maxFds: number;
   readonly maxReplyBytes: number;
+  /** A bug of the device, with nobody there to answer: it is told, and ends nothing. */
+  readonly onBug: (what: string, error: unknown) => void;
 }
 
 interface Shared {
@@ -136,12 +138,21 @@ export class DeviceMessages implements Disposable {
       const event = undo.use(EventFd.create());
       const data = new Uint8Array(bell.size);
       for (let i = 0; i < bell.size; i++) data[i] = Number(((bell.value ?? 0n) >> BigInt(8 * i)) & 0xffn);
-      undo.use(event.listen(() => ring(region, bell.offset, data)));
+      undo.use(event.listen(() => this.#ring(region, bell.offset, data)));
       return event;
     });
     this.#undo.use(undo.move());
     this.#bells.set(index, events);
     return events;
+  }
+
+  /** The write that a signal stands for. A device that does not answer now loses it, as a bus does. */
+  #ring(region: Region, offset: number, data: Uint8Array): void {
+    try {
+      region.write(offset, data);
+    } catch (error) {
+      if (!(error instanceof VfioError)) this.#options.onBug('a doorbell', error);
+    }
   }
 
   /**
@@ -196,13 +207,4 @@ function withAreas(info: RegionInfo): RegionInfo {
 function withoutMapping(info: RegionInfo): RegionInfo {
   const { index, flags, size, type } = info;
   return { index, flags: flags & ~RegionFlags.MMAP, size, ...(type === undefined ? {} : { type }) };
-}
-
-/** The write that a signal stands for. A device that does not answer now loses it, as a bus does. */
-function ring(region: Region, offset: number, data: Uint8Array): void {
-  try {
-    region.write(offset, data);
-  } catch (error) {
-    if (!(error instanceof VfioError)) throw error;
-  }
 }
