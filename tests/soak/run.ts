@@ -1,31 +1,39 @@
-/** `npm run soak [-- --minutes 10] [--seed N]`: the properties of tests/properties, longer sequences, until the time is up. */
+/**
+ * `npm run soak [-- lifecycle|wire] [--minutes N] [--seed N]`: long runs of random users. Without a name every suite runs, one after the other.
+ * A suite throws what went wrong, and how to see it again; else it says what was done.
+ */
 import { parseArgs } from 'node:util';
-import fc from 'fast-check';
-import { lifecycle } from '../properties/lifecycle.ts';
+import { lifecycle } from './lifecycle.ts';
+import { wire } from './wire.ts';
 
-const { values } = parseArgs({ options: { minutes: { type: 'string', default: '2' }, seed: { type: 'string' } } });
-const minutes = Number(values.minutes);
-let seed = values.seed === undefined ? Date.now() & 0x7fff_ffff : Number(values.seed);
-if (!(minutes > 0) || !Number.isInteger(seed)) {
-  console.error('usage: npm run soak -- [--minutes N] [--seed N]');
+export interface SoakOptions {
+  /** How long; each suite has a length of its own unless told. */
+  readonly minutes?: number;
+  /** 31 bits. */
+  readonly seed: number;
+}
+
+const suites: Readonly<Record<string, (options: SoakOptions) => Promise<string>>> = { lifecycle, wire };
+
+const { values, positionals } = parseArgs({
+  options: { minutes: { type: 'string' }, seed: { type: 'string' } },
+  allowPositionals: true,
+});
+const minutes = values.minutes === undefined ? undefined : Number(values.minutes);
+const seed = values.seed === undefined ? Date.now() & 0x7fff_ffff : Number(values.seed);
+const unknown = positionals.filter((name) => !Object.hasOwn(suites, name));
+if ((minutes !== undefined && !(minutes > 0)) || !Number.isInteger(seed) || unknown.length > 0) {
+  console.error(`usage: npm run soak -- [${Object.keys(suites).join('|')}] [--minutes N] [--seed N]`);
   process.exit(2);
 }
 
-const properties = { lifecycle: lifecycle(400) };
-const end = performance.now() + minutes * 60_000;
-let runs = 0;
 process.on('SIGINT', () => process.exit(130));
-while (performance.now() < end) {
-  for (const [name, property] of Object.entries(properties)) {
-    try {
-      fc.assert(property as fc.IProperty<unknown>, { numRuns: 200, seed });
-    } catch (error) {
-      console.error(`soak: '${name}' failed after ${runs} sequences, seed ${seed}`);
-      console.error(error);
-      process.exit(1);
-    }
-    runs += 200;
+for (const name of positionals.length > 0 ? positionals : Object.keys(suites)) {
+  try {
+    console.log(`soak ${name}: ${await suites[name]!({ seed, ...(minutes === undefined ? {} : { minutes }) })}`);
+  } catch (error) {
+    console.error(`soak ${name}: failed; --seed ${seed}`);
+    console.error(error);
+    process.exit(1);
   }
-  seed = (seed + 1) & 0x7fff_ffff;
 }
-console.log(`soak: ${runs} sequences of up to 400 steps in ${minutes} minutes, all rules held, nothing left over`);

@@ -1,0 +1,66 @@
+/** The process of `WireServer`: node --expose-gc --import tsx wire-server-child.ts DIRECTORY SECONDS. One device of each kind, as `vfio serve` has them. */
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { DeviceServer } from '../../src/app/serve.ts';
+import type { Logger } from '../../src/base/log.ts';
+import { edu } from '../../src/models/edu/edu.ts';
+import { UnixListener } from '../../src/sys/unix-listener.ts';
+import manyBars from '../kit/many-bars-model.ts';
+import type { Figures } from './wire-server.ts';
+
+const [directory, seconds] = process.argv.slice(2) as [string, string];
+setTimeout(() => process.exit(3), Number(seconds) * 1000);
+process.on('disconnect', () => process.exit(0));
+
+const errors: string[] = [];
+let errorCount = 0;
+const log: Logger = {
+  log: (level, message) => {
+    if (level !== 'error') return;
+    errorCount++;
+    if (errors.length < 5) errors.push(message);
+  },
+};
+
+let open = 0;
+let clients = 0;
+let messages = 0;
+for (const [name, model] of Object.entries({ edu: edu(), card: manyBars() })) {
+  const server = new DeviceServer(model, { name, log, memlockLimit: 2 ** 30 });
+  UnixListener.listen(join(directory, name)).onConnection((socket) => {
+    const session = server.serve(socket);
+    open++;
+    void session.ended.then(() => {
+      open--;
+      clients++;
+      messages += session.commands;
+    });
+  });
+}
+
+const turn = () => new Promise((resolve) => setImmediate(resolve));
+
+async function figures(): Promise<Figures> {
+  // Objects with finalizers go in one collection, what they held in the next.
+  for (let i = 0; i < 4; i++) {
+    globalThis.gc!();
+    await turn();
+  }
+  const { rss, heapUsed, external } = process.memoryUsage();
+  const maps = readFileSync('/proc/self/maps', 'utf8').trimEnd().split('\n');
+  return {
+    open,
+    clients,
+    messages,
+    descriptors: readdirSync('/proc/self/fd').length,
+    mappings: maps.length,
+    sharedMappings: maps.filter((line) => line.includes('/memfd:')).length,
+    rss,
+    heap: heapUsed + external,
+    errorCount,
+    errors,
+  };
+}
+
+process.on('message', async () => process.send!(open > 0 ? { open } : await figures()));
+process.send!({ open });

@@ -1,0 +1,88 @@
+/** Served devices in a process of their own, and what that process holds. It lives no longer than `seconds`, whatever happens to its parent. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+
+export interface Figures {
+  /** Clients that are connected. */
+  readonly open: number;
+  /** Clients that were. */
+  readonly clients: number;
+  /** Messages that those sent, as the server counted them. */
+  readonly messages: number;
+  readonly descriptors: number;
+  /** Lines of /proc/self/maps; of those, files in memory: what clients share, and what is shared with them. */
+  readonly mappings: number;
+  readonly sharedMappings: number;
+  /** Bytes, after garbage collection. */
+  readonly rss: number;
+  readonly heap: number;
+  /** Lines that the server logged as errors: its own faults. */
+  readonly errorCount: number;
+  readonly errors: readonly string[];
+}
+
+/** A client that ended is noticed within a moment; this is for a machine that does other things too. */
+const IDLE_TRIES = 500;
+
+export class WireServer implements AsyncDisposable {
+  readonly directory: string;
+  readonly #child: ChildProcess;
+  readonly #ended: Promise<unknown>;
+  #how: string | null = null;
+
+  private constructor(directory: string, child: ChildProcess) {
+    this.directory = directory;
+    this.#child = child;
+    this.#ended = once(child, 'exit').then(([code, signal]) => {
+      this.#how = `the server ended with ${signal ?? code}`;
+    });
+  }
+
+  static async start(seconds: number): Promise<WireServer> {
+    const directory = mkdtempSync(join(tmpdir(), 'vfio-ts-soak-'));
+    const tsx = pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href;
+    const file = fileURLToPath(new URL('./wire-server-child.ts', import.meta.url));
+    const args = ['--expose-gc', '--import', tsx, file, directory, String(Math.ceil(seconds))];
+    const child = spawn(process.execPath, args, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
+    const server = new WireServer(directory, child);
+    await server.#answer();
+    return server;
+  }
+
+  /** Paths to connect to: the educational device, and one with every kind of region. */
+  get paths(): readonly string[] {
+    return [join(this.directory, 'edu'), join(this.directory, 'card')];
+  }
+
+  /** What it holds when nobody is connected. @throws when it crashed, or somebody stays connected */
+  async figures(): Promise<Figures> {
+    for (let i = 0; i < IDLE_TRIES; i++) {
+      if (this.#how !== null) throw new Error(this.#how);
+      const answer = this.#answer();
+      this.#child.send({});
+      const figures = await answer;
+      if (figures.open === 0) return figures;
+      await sleep(20);
+    }
+    throw new Error('a client that is gone is still connected, as the server sees it');
+  }
+
+  async #answer(): Promise<Figures> {
+    const answered = once(this.#child, 'message');
+    const first = await Promise.race([answered, this.#ended]);
+    if (first === undefined) throw new Error(this.#how!);
+    return (first as [Figures])[0];
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#child.kill('SIGKILL');
+    await this.#ended;
+    rmSync(this.directory, { recursive: true, force: true });
+  }
+}
