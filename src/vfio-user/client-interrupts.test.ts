@@ -1,8 +1,10 @@
 /** Interrupts of a client. Against a peer that follows a script. */
+import { readdirSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ClientRig, codeOf, seen, until, words } from '../../tests/kit/client-rig.ts';
 import { IrqIndex } from '../abi/vfio.ts';
 import { Command } from '../abi/vfio-user.ts';
+import { VfioError } from '../base/errno.ts';
 import { EventFd } from '../sys/eventfd.ts';
 import { FakeEventFd } from '../sys/fake.ts';
 
@@ -38,6 +40,31 @@ describe('vfio-user client: interrupts', () => {
       [2, 20, 0x24, 1, 0, 2],
       [0, 20, 0x21, 1, 0, 0],
     ]);
+  });
+
+  it('when descriptors run out half way, or a line cannot be made, nothing stays open and nothing was asked', async () => {
+    const connected = rig.connect();
+    const { device } = connected;
+    device.irq(IrqIndex.MSI);
+    const fails = (): never => {
+      throw new VfioError('EMFILE', 'no descriptor left');
+    };
+    using good = EventFd.create();
+    using bad = EventFd.create();
+    bad.duplicateFd = fails;
+    const released = new FakeEventFd();
+    released.get = fails;
+    const before = readdirSync('/proc/self/fd').length;
+    for (const sink of [bad, released]) {
+      const set = () => device.setIrqs({ index: IrqIndex.MSI, start: 0, count: 2, action: 'trigger', data: 'sinks', sinks: [good, sink] });
+      expect(codeOf(set)).toBe('EMFILE');
+    }
+    const source = { listen: fails };
+    const unmask = () =>
+      device.setIrqs({ index: IrqIndex.INTX, start: 0, count: 1, action: 'unmask', data: 'sinks', sources: [source as never] });
+    expect(codeOf(unmask)).toBe('EMFILE');
+    expect([good.references, readdirSync('/proc/self/fd').length]).toEqual([1, before]);
+    expect(await seen(connected, Command.DEVICE_SET_IRQS)).toEqual([]);
   });
 
   it('as many descriptors as the server takes, the last first; vectors without one are messages of their own', async () => {

@@ -1,5 +1,6 @@
 /** An interrupt line between this process and a server: the eventfd that the server has, and whose signals they are here. */
 import type { InterruptSink, InterruptSource } from '../../abi/device.ts';
+import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
 import { EventFd } from '../../sys/eventfd.ts';
 
@@ -31,9 +32,12 @@ export function sinkLine(sink: InterruptSink | null, what: string): EventFdLine 
   if (typeof sink.signal !== 'function' || typeof sink.get !== 'function' || typeof sink.put !== 'function') {
     throw new VfioError('EINVAL', `${what} cannot be signalled`);
   }
-  const fd = EventFd.create();
+  using undo = new Cleanup();
+  const fd = undo.use(EventFd.create());
   sink.get();
+  undo.defer(() => sink.put());
   const listening = fd.listen(() => sink.signal());
+  undo.move();
   return new EventFdLine(fd, () => {
     // What has been signalled and not seen yet is not lost.
     if (fd.read() !== null) sink.signal();
@@ -51,8 +55,10 @@ export function sourceLine(source: InterruptSource | null, what: string): EventF
     return new EventFdLine(source, () => source.put());
   }
   if (typeof source.listen !== 'function') throw new VfioError('EINVAL', `${what} cannot be listened to`);
-  const fd = EventFd.create();
+  using undo = new Cleanup();
+  const fd = undo.use(EventFd.create());
   const listening = source.listen(() => fd.signal());
+  undo.move();
   return new EventFdLine(fd, () => {
     listening[Symbol.dispose]();
     fd[Symbol.dispose]();

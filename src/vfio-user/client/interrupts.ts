@@ -9,6 +9,7 @@ import { IrqIndex, IrqInfoFlags, IrqSetFlags } from '../../abi/vfio.ts';
 import { IrqSet } from '../../abi/vfio-structs.ts';
 import { Command, HEADER_BYTES } from '../../abi/vfio-user.ts';
 import { checkIndex, checkU32 } from '../../base/check.ts';
+import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
 import { closeAll } from '../frames.ts';
 import { decodeIrqInfo, encodeIrqInfo } from '../messages.ts';
@@ -241,12 +242,9 @@ export class ClientInterrupts implements Disposable {
       const empty = (lines[end - 1] ?? null) === null;
       let first = Math.max(0, end - 1);
       while (first > 0 && ((lines[first - 1] ?? null) === null) === empty && (empty || end - first < this.#maxFds)) first--;
-      const fds = empty ? [] : lines.slice(first, end).map((line) => line!.fd.duplicateFd());
-      try {
-        this.#send(index, flags, start + first, end - first, 0, fds);
-      } finally {
-        closeAll(fds);
-      }
+      using sent = new Cleanup();
+      const fds = empty ? [] : lines.slice(first, end).map((line) => sent.use(line!.fd.duplicateFd()));
+      this.#send(index, flags, start + first, end - first, 0, fds);
       this.#partsDone++;
       end = first;
     } while (end > 0);
