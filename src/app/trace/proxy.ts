@@ -8,7 +8,7 @@ import type { ByteStream } from '../../sys/byte-stream.ts';
 import type { OwnedFd } from '../../sys/owned-fd.ts';
 import { UnixSocket } from '../../sys/unix-socket.ts';
 import { FrameWriter } from '../../vfio-user/frame-writer.ts';
-import { FrameReader } from '../../vfio-user/frames.ts';
+import { closeAll, FrameReader } from '../../vfio-user/frames.ts';
 import { decodeVersion } from '../../vfio-user/version.ts';
 import type { Direction } from './pcapng.ts';
 
@@ -107,8 +107,14 @@ export class MessageProxy implements Disposable {
   #pass(reader: FrameReader, writer: FrameWriter, direction: Direction, twin: boolean): void {
     const bytes = reader.bytes.subarray(reader.start, reader.start + reader.size);
     const fds = reader.takeFds();
-    this.#options.onMessage({ direction, bytes, fds: fds.map((fd) => fd.describe()), twin });
-    if (direction === 'to client' && fds.length > 0) this.#joinTwin(reader, bytes, fds);
+    try {
+      this.#options.onMessage({ direction, bytes, fds: fds.map((fd) => fd.describe()), twin });
+      if (direction === 'to client' && fds.length > 0) this.#joinTwin(reader, bytes, fds);
+    } catch (error) {
+      // Nobody else has them: a full disk must not cost a descriptor for each message.
+      closeAll(fds);
+      throw error;
+    }
     const at = writer.begin(bytes.length);
     writer.bytes.set(bytes, at);
     writer.commit(bytes.length, fds);

@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
@@ -262,6 +262,30 @@ describe('the proxy', () => {
     expect(sent.read()).toBe(1n);
     proxy[Symbol.dispose]();
     for (const socket of [client, server]) socket[Symbol.dispose]();
+  });
+
+  it('ends the connection when a message cannot be told, and keeps none of its descriptors', async () => {
+    using sent = EventFd.create();
+    const before = readdirSync('/proc/self/fd').length;
+    const [client, nearClient] = UnixSocket.pair();
+    const [nearServer, server] = UnixSocket.pair();
+    let reason: string | null = null;
+    const proxy = new MessageProxy(nearClient, nearServer, {
+      onMessage: () => {
+        throw new Error('the disk is full');
+      },
+      onEnd: (why) => {
+        reason = why;
+      },
+    });
+    {
+      using fd = sent.duplicateFd();
+      send(client, encodeMessage(1, Command.DEVICE_RESET), [fd]);
+    }
+    await until(() => reason !== null);
+    expect(reason).toBe('the disk is full');
+    for (const each of [client, server, proxy]) each[Symbol.dispose]();
+    expect(readdirSync('/proc/self/fd').length).toBe(before);
   });
 
   it('stands in the middle of the twin socket too', async () => {
