@@ -27,7 +27,7 @@ export interface ServerLimits {
   readonly maxWaiting: number;
 }
 
-export const defaultLimits: ServerLimits = {
+const defaultLimits: ServerLimits = {
   maxDataBytes: CapabilityDefaults.MAX_DATA_XFER_SIZE,
   maxMsgFds: MAX_FDS,
   maxMappings: 1_000_000,

@@ -88,7 +88,7 @@ export function formatCapabilities(capabilities: Partial<Capabilities>): string 
 }
 
 /** @param json with its NUL */
-export function parseCapabilities(json: Uint8Array): Capabilities {
+function parseCapabilities(json: Uint8Array): Capabilities {
   if (json.length > MAX_JSON_BYTES) throw invalid(`${json.length} bytes of JSON, more than ${MAX_JSON_BYTES}`);
   if (json[json.length - 1] !== 0) throw invalid('its JSON does not end with a NUL');
   let parsed: unknown;

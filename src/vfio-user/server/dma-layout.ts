@@ -12,7 +12,7 @@ export type DmaLayout = 'spec' | 'qemu';
 
 /** Bytes before the data, header included. A message of QEMU's is nevertheless as long as one of the specification's. */
 export const DMA_FIXED_BYTES = HEADER_BYTES + DmaAccess.structSize;
-export const QEMU_DATA_AT = HEADER_BYTES + 12;
+const QEMU_DATA_AT = HEADER_BYTES + 12;
 
 export function dataAt(layout: DmaLayout): number {
   return layout === 'spec' ? DMA_FIXED_BYTES : QEMU_DATA_AT;

@@ -10,7 +10,7 @@ import type { DmaCommands } from './dma-commands.ts';
 const SPAN_BITS = 52n;
 const SPAN = 1n << SPAN_BITS;
 
-export class ClientMemory implements RemoteMemory {
+class ClientMemory implements RemoteMemory {
   readonly kind = 'remote';
   readonly size: number;
   readonly #base: bigint;
