@@ -34,10 +34,12 @@ const pinned = spawnSync('taskset', ['--version']).status === 0 ? ['taskset', '-
 /** Both, started anew, so that each finds the machine in the same mood. Ends the server by its pid. */
 async function measure(server: readonly string[], path: string, wire: string, kind: 'client' | 'floor'): Promise<Wire> {
   const [command, ...args] = [...pinned, ...server];
-  const child = spawn(command!, args, { stdio: ['ignore', 'ignore', 'inherit'] });
+  const child = spawn(command!, args, { stdio: ['ignore', 'ignore', 'pipe'] });
+  let said = '';
+  child.stderr!.on('data', (text) => (said += text));
   try {
     while (!existsSync(path)) {
-      if (child.exitCode !== null) throw new Error('the server did not start');
+      if (child.exitCode !== null) throw new Error(`the server did not start: ${said}`);
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
     const [client, ...rest] = [...pinned, wire, kind, path];

@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { checkIndex, checkU64 } from './check.ts';
 import { Cleanup } from './cleanup.ts';
 import { ManualClock } from './clock.ts';
+import { Counted } from './counted.ts';
 import { errnoName, errnoOf, VfioError } from './errno.ts';
 import { RateLimitedLogger } from './log.ts';
 import { struct } from './struct.ts';
@@ -76,6 +77,35 @@ describe('Cleanup', () => {
     expect(runs).toBe(0);
     moved[Symbol.dispose]();
     expect(runs).toBe(1);
+  });
+});
+
+describe('Counted', () => {
+  class Thing extends Counted {
+    releases = 0;
+    constructor() {
+      super('the thing');
+    }
+    protected override released(): void {
+      this.releases++;
+    }
+  }
+
+  it('is released once, when creator and keepers have let go, in any order', () => {
+    const thing = new Thing();
+    thing.get();
+    thing[Symbol.dispose]();
+    thing[Symbol.dispose]();
+    expect([thing.references, thing.releases]).toEqual([1, 0]);
+    thing.put();
+    expect([thing.references, thing.releases]).toEqual([0, 1]);
+  });
+
+  it('cannot be had once it is gone, and a put too many is a bug', () => {
+    const thing = new Thing();
+    thing.put();
+    expect(() => thing.get()).toThrowError(expect.objectContaining({ code: 'EBADF', message: 'the thing is closed' }));
+    expect(() => thing.put()).toThrowError(/put of the thing/);
   });
 });
 

@@ -2,6 +2,7 @@
 import type { InterruptSink, InterruptSource } from '../abi/device.ts';
 import { checkIndex, checkU64 } from '../base/check.ts';
 import { Cleanup } from '../base/cleanup.ts';
+import { Counted } from '../base/counted.ts';
 import { VfioError } from '../base/errno.ts';
 import { type Addon, addon, checked, Sys, sysError } from './addon.ts';
 import { OwnedFd } from './owned-fd.ts';
@@ -15,17 +16,16 @@ interface Listener {
  * Counted: the creator holds one reference until `dispose`, whoever keeps the sink holds one from `get` to `put`, and so does every listener.
  * The descriptor is closed when the last is gone, as Linux's eventfd_ctx outlives its descriptors.
  */
-export class EventFd implements InterruptSink, InterruptSource, Disposable {
+export class EventFd extends Counted implements InterruptSink, InterruptSource {
   readonly #fd: OwnedFd;
   readonly #sys: Addon = addon();
   readonly #listeners = new Set<Listener>();
   /** Open file descriptions of others may block: we must not. */
   #mayBlock: boolean;
-  #references = 1;
-  #disposed = false;
   #watching = false;
 
   private constructor(fd: OwnedFd, mayBlock: boolean) {
+    super('the eventfd');
     this.#fd = fd;
     this.#mayBlock = mayBlock;
   }
@@ -56,10 +56,6 @@ export class EventFd implements InterruptSink, InterruptSource, Disposable {
     const flags = checked(addon().fcntl(fd.number, Sys.F_GETFL, 0), 'reading the flags of an eventfd');
     undo.move();
     return new EventFd(fd.move(), (flags & Sys.O_NONBLOCK) === 0);
-  }
-
-  get references(): number {
-    return this.#references;
   }
 
   /** Add one. A counter that is full stays full, a closed one stays closed: there is nobody to tell. */
@@ -115,28 +111,13 @@ export class EventFd implements InterruptSink, InterruptSource, Disposable {
     return { [Symbol.dispose]: () => this.#unlisten(entry) };
   }
 
-  /** @throws VfioError EBADF once closed */
-  get(): this {
-    if (this.#references === 0) throw new VfioError('EBADF', 'the eventfd is closed');
-    this.#references++;
-    return this;
-  }
-
-  put(): void {
-    if (this.#references === 0) throw new Error('put of an eventfd that has no references');
-    if (--this.#references === 0) this.#fd[Symbol.dispose]();
+  protected override released(): void {
+    this.#fd[Symbol.dispose]();
   }
 
   /** Another descriptor for the same counter, to hand to someone. @throws VfioError EBADF once closed */
   duplicateFd(): OwnedFd {
     return this.#fd.duplicate();
-  }
-
-  /** Drops the creator's reference. Idempotent. */
-  [Symbol.dispose](): void {
-    if (this.#disposed) return;
-    this.#disposed = true;
-    this.put();
   }
 
   /**

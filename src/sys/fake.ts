@@ -1,6 +1,7 @@
 /** What eventfd.ts and memfd.ts are, without a kernel: the same shape and counting, deterministic, for engines and tests that need no descriptor. */
 import type { InterruptSink, InterruptSource } from '../abi/device.ts';
 import { type DirectMemory, type MemoryAllocator, WINDOW_BYTES } from '../abi/memory.ts';
+import { Counted } from '../base/counted.ts';
 import { VfioError } from '../base/errno.ts';
 import { wholePages } from './memfd.ts';
 
@@ -8,17 +9,16 @@ import { wholePages } from './memfd.ts';
 export const HEAP_MEMORY_MAX_BYTES = 2 ** 36;
 
 /** Memory of this process only, in plain buffers. */
-export class HeapMemory implements DirectMemory {
+export class HeapMemory extends Counted implements DirectMemory {
   readonly kind = 'direct';
   readonly size: number;
   /** Empty once the last reference is gone. A view taken from here before then is detached, as `MemfdMemory`'s are. */
   readonly windows: readonly Uint8Array<ArrayBuffer>[];
   readonly #buffers: ArrayBuffer[] = [];
   readonly #views: Uint8Array<ArrayBuffer>[] = [];
-  #references = 1;
-  #disposed = false;
 
   private constructor(size: number) {
+    super('the memory');
     this.size = size;
     this.windows = this.#views;
     for (let at = 0; at < size; at += WINDOW_BYTES) {
@@ -38,30 +38,10 @@ export class HeapMemory implements DirectMemory {
     }
   };
 
-  get references(): number {
-    return this.#references;
-  }
-
-  /** @throws VfioError EBADF when the memory is gone */
-  get(): this {
-    if (this.#references === 0) throw new VfioError('EBADF', 'the memory was released');
-    this.#references++;
-    return this;
-  }
-
-  put(): void {
-    if (this.#references === 0) throw new Error('put of memory that has no references');
-    if (--this.#references > 0) return;
+  protected override released(): void {
     this.#views.length = 0;
     // Moving a buffer away is how Node 20 detaches one.
     for (const buffer of this.#buffers.splice(0)) structuredClone(buffer, { transfer: [buffer] });
-  }
-
-  /** Drops the creator's reference. Idempotent. */
-  [Symbol.dispose](): void {
-    if (this.#disposed) return;
-    this.#disposed = true;
-    this.put();
   }
 }
 
@@ -69,31 +49,29 @@ export class HeapMemory implements DirectMemory {
  * A counter of signals, that calls its listeners at once rather than from the event loop: a run with it is the same every time. A listener
  * that signals the counter it listens to is called again after it has returned.
  */
-export class FakeEventFd implements InterruptSink, InterruptSource, Disposable {
+export class FakeEventFd extends Counted implements InterruptSink, InterruptSource {
   readonly #listeners = new Set<() => void>();
   #count = 0;
-  #references = 1;
-  #disposed = false;
   #delivering = false;
+
+  constructor() {
+    super('the eventfd');
+  }
 
   /** Signals that nobody has read, the same as `read` would give. */
   get count(): number {
     return this.#count;
   }
 
-  get references(): number {
-    return this.#references;
-  }
-
   signal(): void {
-    if (this.#references === 0) return;
+    if (this.references === 0) return;
     this.#count++;
     this.#deliver();
   }
 
   /** The counter, which is zero afterwards; null when it was zero. @throws VfioError EBADF once closed */
   read(): bigint | null {
-    if (this.#references === 0) throw new VfioError('EBADF', 'the eventfd is closed');
+    if (this.references === 0) throw new VfioError('EBADF', 'the eventfd is closed');
     const count = this.#count;
     this.#count = 0;
     return count === 0 ? null : BigInt(count);
@@ -111,25 +89,6 @@ export class FakeEventFd implements InterruptSink, InterruptSource, Disposable {
         if (this.#listeners.delete(entry)) this.put();
       },
     };
-  }
-
-  /** @throws VfioError EBADF once closed */
-  get(): this {
-    if (this.#references === 0) throw new VfioError('EBADF', 'the eventfd is closed');
-    this.#references++;
-    return this;
-  }
-
-  put(): void {
-    if (this.#references === 0) throw new Error('put of an eventfd that has no references');
-    this.#references--;
-  }
-
-  /** Drops the creator's reference. Idempotent. */
-  [Symbol.dispose](): void {
-    if (this.#disposed) return;
-    this.#disposed = true;
-    this.put();
   }
 
   #deliver(): void {

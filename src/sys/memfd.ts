@@ -3,6 +3,7 @@ import { fstatSync, readFileSync, statfsSync } from 'node:fs';
 import { Access, type DirectMemory, type MemoryAllocator, WINDOW_BYTES } from '../abi/memory.ts';
 import { checkIndex } from '../base/check.ts';
 import { Cleanup } from '../base/cleanup.ts';
+import { Counted } from '../base/counted.ts';
 import { Errno, VfioError } from '../base/errno.ts';
 import { type Addon, addon, checked, Sys, sysError } from './addon.ts';
 import { OwnedFd } from './owned-fd.ts';
@@ -40,7 +41,7 @@ export function foreignMappingsMax(): number {
   return foreignMappings;
 }
 
-export class MemfdMemory implements DirectMemory {
+export class MemfdMemory extends Counted implements DirectMemory {
   readonly kind = 'direct';
   readonly size: number;
   /** Where it starts in the file that `duplicateFd` gives: bytes. */
@@ -50,10 +51,9 @@ export class MemfdMemory implements DirectMemory {
   readonly #sys: Addon = addon();
   readonly #fd: OwnedFd;
   readonly #undo: Cleanup;
-  #references = 1;
-  #disposed = false;
 
   private constructor(fd: OwnedFd, offset: number, size: number, page: number, how: number) {
+    super('the memory');
     using undo = new Cleanup();
     undo.use(fd);
     const windows: Uint8Array<ArrayBuffer>[] = [];
@@ -129,32 +129,13 @@ export class MemfdMemory implements DirectMemory {
     return sum;
   }
 
-  get references(): number {
-    return this.#references;
-  }
-
-  /** @throws VfioError EBADF when the memory is gone */
-  get(): this {
-    if (this.#references === 0) throw new VfioError('EBADF', 'the memory was released');
-    this.#references++;
-    return this;
-  }
-
-  put(): void {
-    if (this.#references === 0) throw new Error('put of memory that has no references');
-    if (--this.#references === 0) this.#undo[Symbol.dispose]();
+  protected override released(): void {
+    this.#undo[Symbol.dispose]();
   }
 
   /** Another descriptor for the same pages, to hand to someone. @throws VfioError EBADF when the memory is gone */
   duplicateFd(): OwnedFd {
     return this.#fd.duplicate();
-  }
-
-  /** Drops the creator's reference. Idempotent. */
-  [Symbol.dispose](): void {
-    if (this.#disposed) return;
-    this.#disposed = true;
-    this.put();
   }
 }
 

@@ -4,40 +4,24 @@
  * One object stands for 2^52 bytes of I/O addresses, and a mapping is a range of it, so that 70000 mappings cost no memory objects.
  */
 import type { RemoteMemory } from '../../abi/memory.ts';
-import { VfioError } from '../../base/errno.ts';
+import { Counted } from '../../base/counted.ts';
 import type { DmaCommands } from './dma-commands.ts';
 
 const SPAN_BITS = 52n;
 const SPAN = 1n << SPAN_BITS;
 
-class ClientMemory implements RemoteMemory {
+class ClientMemory extends Counted implements RemoteMemory {
   readonly kind = 'remote';
   readonly size: number;
   readonly #base: bigint;
   readonly #commands: DmaCommands;
-  #references = 1;
-  #disposed = false;
 
   /** @param base  I/O address of byte 0 */
   constructor(commands: DmaCommands, base: bigint, size: number) {
+    super('the memory');
     this.#commands = commands;
     this.#base = base;
     this.size = size;
-  }
-
-  get references(): number {
-    return this.#references;
-  }
-
-  get(): this {
-    if (this.#references === 0) throw new VfioError('EBADF', 'the memory was released');
-    this.#references++;
-    return this;
-  }
-
-  put(): void {
-    if (this.#references === 0) throw new Error('put of memory that has no references');
-    this.#references--;
   }
 
   read(offset: number, into: Uint8Array): Promise<void> {
@@ -46,12 +30,6 @@ class ClientMemory implements RemoteMemory {
 
   write(offset: number, from: Uint8Array): Promise<void> {
     return this.#commands.write(this.#base + BigInt(offset), from);
-  }
-
-  [Symbol.dispose](): void {
-    if (this.#disposed) return;
-    this.#disposed = true;
-    this.put();
   }
 }
 
