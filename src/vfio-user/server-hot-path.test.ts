@@ -77,13 +77,23 @@ describe('a register access of the server', () => {
     loop.run(3000);
     const { sends, sentBytes } = loop;
     const rounds = 10_000;
-    const before = process.memoryUsage().heapUsed;
-    loop.run(rounds);
-    const grown = process.memoryUsage().heapUsed - before;
+    // The compiler, too, takes memory when it likes: the least of a few looks counts.
+    const looks = 6;
+    let grown = Number.POSITIVE_INFINITY;
+    for (let look = 0; look < looks; look++) {
+      const before = process.memoryUsage().heapUsed;
+      loop.run(rounds);
+      const now = process.memoryUsage().heapUsed - before;
+      // Less than nothing: garbage was collected meanwhile, which tells nothing.
+      if (now >= 0) grown = Math.min(grown, now);
+    }
     // An object of 16 bytes each would be 1.6 MB.
     expect(grown).toBeLessThan(400_000);
-    expect([loop.sentBytes - sentBytes, loop.sends - sends]).toEqual([rounds * 10 * replyBytes, replyBytes === 0 ? 0 : rounds]);
-    expect(session.commands).toBe(1 + 13_000 * 10);
+    expect([loop.sentBytes - sentBytes, loop.sends - sends]).toEqual([
+      looks * rounds * 10 * replyBytes,
+      replyBytes === 0 ? 0 : looks * rounds,
+    ]);
+    expect(session.commands).toBe(1 + (3000 + looks * rounds) * 10);
     session.close();
   });
 });
