@@ -241,10 +241,15 @@ describe('transport: bytes', () => {
       }
     };
     exchange(20_000);
-    const start = process.memoryUsage().heapUsed;
-    exchange(20_000);
-    // A collection in between makes it negative; 8 bytes a message would be 160 kB.
-    expect(process.memoryUsage().heapUsed - start).toBeLessThan(100_000);
+    // The compiler, too, takes memory when it likes: the least of a few looks counts. 8 bytes a message would be 160 kB in each.
+    let least = Number.POSITIVE_INFINITY;
+    for (let look = 0; look < 6; look++) {
+      const start = process.memoryUsage().heapUsed;
+      exchange(20_000);
+      const grown = process.memoryUsage().heapUsed - start;
+      if (grown >= 0) least = Math.min(least, grown);
+    }
+    expect(least).toBeLessThan(100_000);
   });
 });
 
