@@ -197,7 +197,7 @@ export class Binder {
 
   /** Put a native driver back where it was bound a moment ago: nothing to match, nothing that could fail. */
   restore(fn: PciFunction, name: string): void {
-    fn.group?.useDma(fn, name, this.#o.drivers.dmaUse(name));
+    fn.group?.restoreDma(fn, name, this.#o.drivers.dmaUse(name));
     fn.driver = name;
   }
 

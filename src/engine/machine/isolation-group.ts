@@ -100,7 +100,12 @@ export class IsolationGroup implements AttachableGroup {
         fix: `Bind ${fn.bdf} to vfio-pci or leave it unbound until the group is closed.`,
       });
     }
-    this.#users.set(fn, { driver, use });
+    this.restoreDma(fn, driver, use);
+  }
+
+  /** For a driver that had it a moment ago: it was there together with whoever is back already, so nothing is asked. */
+  restoreDma(fn: PciFunction, driver: string, use: DmaUse): void {
+    if (use !== 'managed') this.#users.set(fn, { driver, use });
   }
 
   unuseDma(fn: PciFunction): void {

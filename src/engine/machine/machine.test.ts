@@ -387,6 +387,17 @@ describe('users', () => {
     expect(machine.group(1).vfioFunctions).toEqual([]);
   });
 
+  it('S1-15 the binds of a group are taken back also where drivers came in an order that a bind would not allow', async () => {
+    const { machine, faults } = testMachine({ hostDrivers: [...hostDrivers, { name: 'own', dma: 'own-domain' }], devices: [trio] });
+    await machine.unbind('01:00.2');
+    machine.setDriverOverride('01:00.2', 'own');
+    machine.bind('01:00.2', 'own');
+    faults.failNext('bind.register', 'ENOMEM', 2);
+    expect(thrown(() => machine.bindGroup(1)).code).toBe('ENOMEM');
+    expect(machine.group(1).functions.map((f) => f.driver)).toEqual([null, 'e1000', 'own']);
+    expect(machine.group(1).nativeUsers).toBe(2);
+  });
+
   it('dispose closes everything, whatever is still open', () => {
     const { machine, clock, probe } = testMachine({ devices: [alone('01.0'), alone('02.0')] });
     machine.bind('01:00.0', 'vfio-pci');
