@@ -96,4 +96,41 @@ export interface Model {
   power?(state: 'D0' | 'D3hot'): void;
   /** The device is removed for good. */
   dispose?(): void;
+  /** Absent: the device cannot be moved while it runs. */
+  readonly migration?: ModelMigration;
+}
+
+/**
+ * A model's part in live migration (B.11). The states and their arcs, the stream with its sections and checksums, and the errno are the host's; a model stops,
+ * tells what it is made of, and takes it back.
+ */
+export interface ModelMigration {
+  /** Of what `save` gives. A higher one adds to the end only; `load` takes all up to its own, and refuses what it does not know. */
+  readonly version: number;
+  /** From its return on nothing leaves the device: no DMA, no interrupt. Work under way is ended or kept as state. Registers still answer. */
+  stop(): void;
+  /** Go on from where it stopped, or from what was loaded. */
+  start(): void;
+  /** Everything a reset would clear, and all else the driver could miss. Only while stopped. */
+  save(): Uint8Array;
+  /** Only while stopped, right after `reset`. @throws VfioError EINVAL for what it cannot take; then reset follows */
+  load(state: Uint8Array, version: number): void;
+  /** Contents too large for `save`, such as a disk in memory: sent ahead while the device runs. */
+  readonly bulk?: ModelBulk;
+}
+
+/** Bytes in blocks that can be copied while they change. */
+export interface ModelBulk {
+  /** Bytes, a multiple of `blockSize`. */
+  readonly size: number;
+  readonly blockSize: number;
+  /** False for blocks that read as zeroes and need not be sent. */
+  present(block: number): boolean;
+  read(block: number, into: Uint8Array): void;
+  write(block: number, from: Uint8Array): void;
+  /** From now on writes are noted; nothing is noted yet. */
+  startTracking(): void;
+  stopTracking(): void;
+  /** The next block at or after `from` that was written since it was taken; it counts as unwritten then. -1: none. */
+  takeDirty(from: number): number;
 }

@@ -66,4 +66,6 @@ export interface PciDeclaration {
 export interface DeviceModel {
   readonly declaration: PciDeclaration;
   create(host: DeviceHost): Model;
+  /** What was opened for it and outlives each device it creates, as a disk's image: whoever made this model disposes of it. */
+  readonly owns?: Disposable;
 }

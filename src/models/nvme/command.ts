@@ -1,0 +1,59 @@
+/**
+ * One command from its fetch to its completion, and the seam between the two halves of the controller: queues and admin commands on one side, data
+ * and I/O commands on the other. Commands come from a pool: nothing is allocated for one.
+ */
+
+/** 64 bytes as they were fetched (NVMe 1.4, figure 105), and where they came from. */
+export class Command {
+  /** The dwords, CDW0 to CDW15. */
+  readonly dw = new Uint32Array(16);
+  /** In the pool: good as a tag while the command is under way. */
+  readonly slot: number;
+  /** Of the submission queue it came from; 0 is the admin queue. */
+  queueId = 0;
+  /** The controller's life (enable to reset) it belongs to: what ends later than that is dropped. */
+  life = 0;
+
+  constructor(slot: number) {
+    this.slot = slot;
+  }
+
+  get opcode(): number {
+    return this.dw[0]! & 0xff;
+  }
+
+  /** FUSE, bits 9:8. */
+  get fused(): number {
+    return (this.dw[0]! >>> 8) & 3;
+  }
+
+  /** PSDT, bits 15:14: 0 is PRP, 1 and 2 are SGL. */
+  get dataPointerType(): number {
+    return (this.dw[0]! >>> 14) & 3;
+  }
+
+  get id(): number {
+    return this.dw[0]! >>> 16;
+  }
+
+  get nsid(): number {
+    return this.dw[1]!;
+  }
+}
+
+/**
+ * Ends a command, exactly once. `status` is the status field without the phase: SC in bits 7:0, SCT in 10:8, More in 13, DNR in 14 (`Status` of
+ * abi/nvme.ts has them whole). `result` is dword 0 of the completion.
+ */
+export type Complete = (command: Command, status: number, result?: number) => void;
+
+/** Does commands of one kind. `start` ends the command through `Complete`, maybe before it returns. */
+export interface CommandSet {
+  start(command: Command): void;
+  /** Commands that are fetched together have all been started: begin what was only queued. */
+  submit(): void;
+  /** Forget everything: nothing is completed, no memory touched, from here on (controller reset). */
+  reset(): void;
+  /** Commands started and not yet ended. */
+  readonly pending: number;
+}
