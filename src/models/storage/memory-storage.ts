@@ -1,0 +1,197 @@
+/** A disk in this process's memory. It is sparse: what nobody wrote takes no room, whatever the size. */
+import type { Storage, StorageCompleted, StorageQueue } from '../../abi/storage.ts';
+import { checkIndex } from '../../base/check.ts';
+import { Errno, VfioError } from '../../base/errno.ts';
+import { type Operation, OperationKind, OperationQueue, rangeError } from './operation-queue.ts';
+
+/** What is allocated by the first write, and given back when all of it is zeroed. */
+export const CHUNK_BYTES = 0x1_0000;
+/** Reads of one aligned page make no object: the views of its pages are kept with a chunk. */
+const PAGE_BYTES = 0x1000;
+const PAGES_OF_CHUNK = CHUNK_BYTES / PAGE_BYTES;
+/** Chunks whose numbers share one table: 64 MiB. */
+const CHUNKS_OF_TABLE = 1024;
+
+class Chunk {
+  readonly bytes = new Uint8Array(CHUNK_BYTES);
+  readonly #pages: (Uint8Array | undefined)[] = new Array(PAGES_OF_CHUNK).fill(undefined);
+
+  page(index: number): Uint8Array {
+    const made = this.#pages[index];
+    if (made !== undefined) return made;
+    const page = this.bytes.subarray(index * PAGE_BYTES, (index + 1) * PAGE_BYTES);
+    this.#pages[index] = page;
+    return page;
+  }
+}
+
+/** Everything is done at once: `tryRead` and `tryWrite` never answer WOULD_BLOCK, and nothing is volatile that a flush would save. */
+export class MemoryStorage implements Storage {
+  readonly size: number;
+  readonly readOnly = false;
+  readonly volatile = false;
+  readonly name: string;
+  /** By the number of the chunk: table, then place in it. Both have holes. */
+  readonly #tables: (Chunk | undefined)[][] = [];
+  #chunks = 0;
+  #disposed = false;
+
+  /** @param size bytes, up to 2^53 - 1: only what is written takes room   @throws VfioError EINVAL unless it is a positive integer */
+  constructor(size: number) {
+    checkIndex(size, Number.MAX_SAFE_INTEGER, 'the size of the storage');
+    if (size === 0) throw new VfioError('EINVAL', 'storage of 0 bytes');
+    this.size = size;
+    this.name = `${sizeText(size)} of memory`;
+  }
+
+  allocated(): number {
+    return this.#chunks * CHUNK_BYTES;
+  }
+
+  open(completed: StorageCompleted): StorageQueue {
+    return new MemoryQueue(this, completed);
+  }
+
+  /** Copy out: 0; -EINVAL outside, -EBADF once disposed. */
+  read(offset: number, into: Uint8Array): number {
+    const { length } = into;
+    const wrong = this.#check(offset, length);
+    if (wrong !== 0) return wrong;
+    for (let done = 0; done < length; ) {
+      const at = offset + done;
+      const within = at % CHUNK_BYTES;
+      const count = Math.min(CHUNK_BYTES - within, length - done);
+      const chunk = this.#chunk((at - within) / CHUNK_BYTES);
+      if (chunk === undefined) into.fill(0, done, done + count);
+      else if (count === PAGE_BYTES && within % PAGE_BYTES === 0) into.set(chunk.page(within / PAGE_BYTES), done);
+      else into.set(count === CHUNK_BYTES ? chunk.bytes : chunk.bytes.subarray(within, within + count), done);
+      done += count;
+    }
+    return 0;
+  }
+
+  /** Copy in: 0; -EINVAL outside, -EBADF once disposed, -ENOMEM when this process gets no more memory. */
+  write(offset: number, from: Uint8Array): number {
+    const { length } = from;
+    const wrong = this.#check(offset, length);
+    if (wrong !== 0) return wrong;
+    for (let done = 0; done < length; ) {
+      const at = offset + done;
+      const within = at % CHUNK_BYTES;
+      const count = Math.min(CHUNK_BYTES - within, length - done);
+      const chunk = this.#chunkForWriting((at - within) / CHUNK_BYTES);
+      if (chunk === null) return -Errno.ENOMEM;
+      chunk.bytes.set(count === length ? from : from.subarray(done, done + count), within);
+      done += count;
+    }
+    return 0;
+  }
+
+  /** [offset, + size) reads as zeroes from here on; chunks that lie in it whole take no room any more. */
+  zero(offset: number, size: number): number {
+    const wrong = this.#check(offset, size);
+    if (wrong !== 0) return wrong;
+    const end = Math.min(offset + size, this.#tables.length * CHUNKS_OF_TABLE * CHUNK_BYTES);
+    for (let at = offset; at < end; ) {
+      const number = Math.floor(at / CHUNK_BYTES);
+      const table = this.#tables[Math.floor(number / CHUNKS_OF_TABLE)];
+      if (table === undefined) {
+        at = (Math.floor(number / CHUNKS_OF_TABLE) + 1) * CHUNKS_OF_TABLE * CHUNK_BYTES;
+        continue;
+      }
+      const within = at % CHUNK_BYTES;
+      const count = Math.min(CHUNK_BYTES - within, end - at);
+      const chunk = table[number % CHUNKS_OF_TABLE];
+      if (chunk !== undefined) {
+        if (count < CHUNK_BYTES) chunk.bytes.fill(0, within, within + count);
+        else {
+          table[number % CHUNKS_OF_TABLE] = undefined;
+          this.#chunks--;
+        }
+      }
+      at += count;
+    }
+    return 0;
+  }
+
+  [Symbol.dispose](): void {
+    this.#disposed = true;
+    this.#tables.length = 0;
+    this.#chunks = 0;
+  }
+
+  #check(offset: number, size: number): number {
+    return this.#disposed ? -Errno.EBADF : rangeError(offset, size, this.size);
+  }
+
+  #chunk(number: number): Chunk | undefined {
+    const within = number % CHUNKS_OF_TABLE;
+    const table = this.#tables[(number - within) / CHUNKS_OF_TABLE];
+    return table === undefined ? undefined : table[within];
+  }
+
+  #chunkForWriting(number: number): Chunk | null {
+    const within = number % CHUNKS_OF_TABLE;
+    const index = (number - within) / CHUNKS_OF_TABLE;
+    let table = this.#tables[index];
+    const there = table?.[within];
+    if (there !== undefined) return there;
+    try {
+      const chunk = new Chunk();
+      if (table === undefined) {
+        table = new Array<Chunk | undefined>(CHUNKS_OF_TABLE).fill(undefined);
+        this.#tables[index] = table;
+      }
+      table[within] = chunk;
+      this.#chunks++;
+      return chunk;
+    } catch {
+      // A RangeError: V8 got no memory for the buffer.
+      return null;
+    }
+  }
+}
+
+class MemoryQueue extends OperationQueue {
+  readonly #storage: MemoryStorage;
+
+  constructor(storage: MemoryStorage, completed: StorageCompleted) {
+    super(completed);
+    this.#storage = storage;
+  }
+
+  tryRead(offset: number, into: Uint8Array): number {
+    return this.disposed ? -Errno.EBADF : this.#storage.read(offset, into);
+  }
+
+  tryWrite(offset: number, from: Uint8Array): number {
+    return this.disposed ? -Errno.EBADF : this.#storage.write(offset, from);
+  }
+
+  protected override start(operation: Operation): void {
+    this.end(operation, this.#do(operation));
+  }
+
+  #do({ kind, offset, size, bytes }: Operation): number {
+    switch (kind) {
+      case OperationKind.READ:
+        return this.#storage.read(offset, bytes);
+      case OperationKind.WRITE:
+        return this.#storage.write(offset, bytes);
+      case OperationKind.FLUSH:
+        return 0;
+      case OperationKind.ZERO:
+      case OperationKind.DISCARD:
+        return this.#storage.zero(offset, size);
+    }
+  }
+}
+
+/** `64 MiB`, or bytes where no unit fits. */
+export function sizeText(bytes: number): string {
+  const units = ['bytes', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'];
+  let unit = 0;
+  let count = bytes;
+  for (; count >= 1024 && count % 1024 === 0 && unit < units.length - 1; unit++) count /= 1024;
+  return `${count} ${units[unit]}`;
+}

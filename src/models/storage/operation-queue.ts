@@ -1,0 +1,152 @@
+/** What the queues of storages in this process share: a ring of operations that are kept until `submit`, without an object made for each. */
+import type { StorageCompleted, StorageQueue } from '../../abi/storage.ts';
+import { Errno } from '../../base/errno.ts';
+
+export const OperationKind = { READ: 0, WRITE: 1, FLUSH: 2, ZERO: 3, DISCARD: 4 } as const;
+export type OperationKind = (typeof OperationKind)[keyof typeof OperationKind];
+
+const NO_BYTES = new Uint8Array(0);
+
+/** One queued operation. They are pooled: whoever does one gives it back with `end`. */
+export class Operation {
+  kind: OperationKind = OperationKind.READ;
+  tag = 0;
+  offset = 0;
+  /** Of `bytes`, or of what is zeroed. */
+  size = 0;
+  bytes: Uint8Array = NO_BYTES;
+  durable = false;
+  /** For whoever does it in several steps: how many are under way, and the first error. */
+  steps = 0;
+  result = 0;
+}
+
+/** Whether [offset, offset + size) lies within a storage: -EINVAL for anything else, NaN and fractions too. */
+export function rangeError(offset: number, size: number, end: number): number {
+  return offset >= 0 && size >= 0 && offset + size <= end && Number.isSafeInteger(offset) && Number.isSafeInteger(size) ? 0 : -Errno.EINVAL;
+}
+
+/** Order, pooling and telling; a storage fills in what an operation does. */
+export abstract class OperationQueue implements StorageQueue {
+  readonly #completed: StorageCompleted;
+  readonly #pool: Operation[] = [];
+  #queued: Operation[] = [];
+  #starting: Operation[] = [];
+  #started = 0;
+  #submitted = 0;
+  #running = false;
+  #pending = 0;
+  protected disposed = false;
+
+  constructor(completed: StorageCompleted) {
+    this.#completed = completed;
+  }
+
+  abstract tryRead(offset: number, into: Uint8Array): number;
+  abstract tryWrite(offset: number, from: Uint8Array): number;
+  /** Do it, and `end` it now or later. */
+  protected abstract start(operation: Operation): void;
+  /** What was started together has been: begin what was only queued further down. */
+  protected batchStarted(): void {}
+  /** Block until what is under way further down has ended; nothing where all ends at once. */
+  protected drainBelow(): void {}
+  /** Disposed, and nothing is pending. */
+  protected released(): void {}
+
+  get pending(): number {
+    return this.#pending;
+  }
+
+  read(offset: number, into: Uint8Array, tag: number): void {
+    this.#add(OperationKind.READ, offset, into.length, into, tag, false);
+  }
+
+  write(offset: number, from: Uint8Array, tag: number, durable: boolean): void {
+    this.#add(OperationKind.WRITE, offset, from.length, from, tag, durable);
+  }
+
+  flush(tag: number): void {
+    this.#add(OperationKind.FLUSH, 0, 0, NO_BYTES, tag, false);
+  }
+
+  zero(offset: number, size: number, tag: number, discard: boolean): void {
+    this.#add(discard ? OperationKind.DISCARD : OperationKind.ZERO, offset, size, NO_BYTES, tag, false);
+  }
+
+  submit(): void {
+    this.#submitted = this.#queued.length;
+    // From within `completed`: the run that is going on takes these too, so that no depth of calls builds up.
+    if (!this.#running) this.#run();
+  }
+
+  drain(): void {
+    this.#run();
+    this.drainBelow();
+  }
+
+  [Symbol.dispose](): void {
+    if (this.disposed) return;
+    this.disposed = true;
+    // What was never submitted never happens.
+    this.#pending -= this.#queued.length - this.#submitted;
+    this.#queued.length = this.#submitted;
+    if (this.#pending === 0) this.released();
+    else if (!this.#running) this.submit();
+  }
+
+  /** Gives the operation back, and tells of it. */
+  protected end(operation: Operation, result: number): void {
+    const { tag } = operation;
+    operation.bytes = NO_BYTES;
+    this.#pool.push(operation);
+    this.#pending--;
+    if (!this.disposed) this.#completed(tag, result);
+    else if (this.#pending === 0) this.released();
+  }
+
+  #add(kind: OperationKind, offset: number, size: number, bytes: Uint8Array, tag: number, durable: boolean): void {
+    if (this.disposed) return;
+    const operation = this.#pool.pop() ?? new Operation();
+    operation.kind = kind;
+    operation.offset = offset;
+    operation.size = size;
+    operation.bytes = bytes;
+    operation.tag = tag;
+    operation.durable = durable;
+    operation.steps = 0;
+    operation.result = 0;
+    this.#queued.push(operation);
+    this.#pending++;
+  }
+
+  #run(): void {
+    const within = this.#running;
+    this.#running = true;
+    try {
+      this.#startSubmitted();
+    } finally {
+      this.#running = within;
+    }
+  }
+
+  #startSubmitted(): void {
+    while (this.#submitted > 0 || this.#started < this.#starting.length) {
+      if (this.#started === this.#starting.length) this.#takeSubmitted();
+      while (this.#started < this.#starting.length) this.start(this.#starting[this.#started++]!);
+      this.batchStarted();
+    }
+  }
+
+  /** The two lists change places: what was queued since `submit` stays queued. */
+  #takeSubmitted(): void {
+    const taken = this.#queued;
+    const left = this.#starting;
+    left.length = 0;
+    for (let i = this.#submitted; i < taken.length; i++) left.push(taken[i]!);
+    taken.length = this.#submitted;
+    this.#starting = taken;
+    this.#queued = left;
+    this.#started = 0;
+    this.#submitted = 0;
+  }
+}
