@@ -1,0 +1,52 @@
+/** A set of small numbers in a large space, as bits that exist only around members; whole stretches that are members cost nothing. */
+
+const NUMBERS_OF_TABLE = 0x8000;
+const WORDS_OF_TABLE = NUMBERS_OF_TABLE / 32;
+const FULL = 'full';
+type Table = Uint32Array | typeof FULL | undefined;
+
+export class GranuleSet {
+  /** With holes. */
+  readonly #tables: Table[] = [];
+
+  has(number: number): boolean {
+    const table = this.#tables[Math.floor(number / NUMBERS_OF_TABLE)];
+    if (table === undefined) return false;
+    if (table === FULL) return true;
+    const within = number % NUMBERS_OF_TABLE;
+    return ((table[within >>> 5]! >>> (within & 31)) & 1) === 1;
+  }
+
+  /** Add `first` up to, and without, `end`. */
+  add(first: number, end: number): void {
+    for (let at = first; at < end; ) {
+      const index = Math.floor(at / NUMBERS_OF_TABLE);
+      const stop = Math.min(end, (index + 1) * NUMBERS_OF_TABLE);
+      if (stop - at === NUMBERS_OF_TABLE) this.#tables[index] = FULL;
+      else this.#addWithin(index, at % NUMBERS_OF_TABLE, stop - at);
+      at = stop;
+    }
+  }
+
+  /** The first number from `from` on that is a member when `from` is none, or none when it is one; `end` when there is none before it. */
+  runEnd(from: number, end: number): number {
+    const member = this.has(from);
+    let at = from + 1;
+    while (at < end && this.has(at) === member) at++;
+    return Math.min(at, end);
+  }
+
+  clear(): void {
+    this.#tables.length = 0;
+  }
+
+  #addWithin(index: number, first: number, count: number): void {
+    let table = this.#tables[index];
+    if (table === FULL) return;
+    if (table === undefined) {
+      table = new Uint32Array(WORDS_OF_TABLE);
+      this.#tables[index] = table;
+    }
+    for (let i = first; i < first + count; i++) table[i >>> 5]! |= 1 << (i & 31);
+  }
+}
