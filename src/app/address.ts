@@ -30,6 +30,10 @@ export function parseAddress(text: string): Address {
   }
 }
 
+export function looksLikeFile(address: string): boolean {
+  return address === '-' || (!/^(sim|unix):/.test(address) && /[/]|\.(txt|hex|lspci)$/.test(address));
+}
+
 function parseOption(pair: string): [string, string] {
   const at = pair.indexOf('=');
   if (at <= 0) throw new VfioError('EINVAL', `model option '${pair.slice(0, 40)}': write it as name=value`);

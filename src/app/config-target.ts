@@ -8,9 +8,8 @@ import { explainConfigWrite } from '../pci/explain-write.ts';
 import { parseHex } from '../pci/hex-dump.ts';
 import { PermissionMap } from '../pci/permission-map.ts';
 import { MemfdMemory } from '../sys/memfd.ts';
-import { parseAddress } from './address.ts';
+import { looksLikeFile, parseAddress } from './address.ts';
 import { connect } from './connect.ts';
-import { loadMachine } from './machine.ts';
 import { loadModel, machineAround } from './simulation.ts';
 
 export interface ConfigTarget {
@@ -39,6 +38,7 @@ const idle: VirtualConfigHooks = {
  */
 export async function configTarget(address: string, machineFile?: string): Promise<ConfigTarget> {
   if (machineFile !== undefined) {
+    const { loadMachine } = await import('./machine.ts');
     using machine = loadMachine(machineFile);
     return ofFunction(machine, address);
   }
@@ -113,10 +113,6 @@ function fromSysfs(bdf: string): Uint8Array {
       fix: 'For a device of a machine file add --machine FILE; for a dump give its path, such as ./dump.txt.',
     });
   }
-}
-
-export function looksLikeFile(address: string): boolean {
-  return address === '-' || (!/^(sim|unix):/.test(address) && /[/]|\.(txt|hex|lspci)$/.test(address));
 }
 
 function firstOfDump(path: string): [string, Uint8Array] {

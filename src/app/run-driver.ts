@@ -1,7 +1,7 @@
 /** `vfio run driver.ts ADDRESS`: loads a driver and calls what it exports as `main`. */
 import { VfioError } from '../base/errno.ts';
 import { parseAddress } from './address.ts';
-import { importFile } from './simulation.ts';
+import { importFile } from './import-file.ts';
 
 /** What a driver file exports. What it resolves to is the exit status when it is a number. */
 export type DriverMain = (address: string, args: readonly string[]) => unknown;

@@ -1,7 +1,4 @@
 /** A machine around one model, and the model's device opened through every step that VFIO asks for. */
-import { existsSync } from 'node:fs';
-import { resolve } from 'node:path';
-import { pathToFileURL } from 'node:url';
 import type { Device } from '../abi/device.ts';
 import type { MemoryAllocator } from '../abi/memory.ts';
 import { CapId, PciExp, PciExpType } from '../abi/pci.ts';
@@ -21,7 +18,7 @@ import { addon } from '../sys/addon.ts';
 import { HeapMemory } from '../sys/fake.ts';
 import { MemfdMemory } from '../sys/memfd.ts';
 import type { Address } from './address.ts';
-import { importAnew, resolveOwnName } from './package-resolver.ts';
+import { importFile } from './import-file.ts';
 
 /** Warnings and errors, on stderr: data alone goes to stdout. */
 export const stderrLogger: Logger = {
@@ -60,27 +57,6 @@ export async function loadModel(
   const model = exported.default as Partial<DeviceModel> | undefined;
   if (typeof model?.create === 'function' && typeof model.declaration === 'object') return model as DeviceModel;
   throw new VfioError('EINVAL', `${address.path} does not declare a device`, { fix: 'It must say "export default device({ … })".' });
-}
-
-/** The module in a file of the user's. @throws VfioError ENOENT when it is not there; EINVAL when it cannot be loaded, with the cause */
-export function importFile(path: string): Promise<object> {
-  return importWith(path, (url) => import(url.href) as Promise<object>);
-}
-
-/** The same, as the file is now, however often it was loaded before. `onFile` is told the files that it is made of. */
-export function importFileAnew(path: string, onFile: (path: string) => void): Promise<object> {
-  return importWith(path, (url) => importAnew(url, onFile));
-}
-
-async function importWith(path: string, load: (url: URL) => Promise<object>): Promise<object> {
-  const file = resolve(path);
-  if (!existsSync(file)) throw new VfioError('ENOENT', `there is no file ${path}`, { fix: `It would be ${file}.` });
-  resolveOwnName();
-  try {
-    return await load(pathToFileURL(file));
-  } catch (cause) {
-    throw new VfioError('EINVAL', `${path} cannot be loaded: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
-  }
 }
 
 /** PCI Express endpoints sit behind a root port at 0000:01:00.0, everything else on the root bus at 0000:00:04.0. */

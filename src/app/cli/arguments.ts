@@ -1,9 +1,11 @@
 /** Arguments that several commands take, checked while the command line is read: what is none of these ends with the status of wrong usage. */
-import { InvalidArgumentError } from 'commander';
+import { InvalidArgumentError, Option } from 'commander';
 import { VfioError } from '../../base/errno.ts';
 import { parseBdf } from '../../pci/bdf.ts';
-import { parseAddress } from '../address.ts';
-import { looksLikeFile } from '../config-target.ts';
+import { looksLikeFile, parseAddress } from '../address.ts';
+
+/** The machine a command works on: `--machine FILE`, or the environment. */
+export const machineOption = () => new Option('-m, --machine <file>', 'the machine that the address is in').env('VFIO_MACHINE');
 
 /** Decimal, or hexadecimal with 0x. Stays text: how many digits it has may mean something. */
 export function numeral(text: string): string {

@@ -1,17 +1,7 @@
-/** `vfio`: one command, one file per sub-command under commands/. */
+/** `vfio`: one command, one file per sub-command under commands/, of which a run loads the one that it was asked for. */
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { VfioError } from '../../base/errno.ts';
-import { bindCommand } from './commands/bind.ts';
-import { completionCommand } from './commands/completion.ts';
-import { configCommand } from './commands/config.ts';
-import { demoCommand } from './commands/demo.ts';
-import { explainCommand } from './commands/explain.ts';
-import { explainWriteCommand } from './commands/explain-write.ts';
-import { runCommand } from './commands/run.ts';
-import { serveCommand } from './commands/serve.ts';
-import { showCommand } from './commands/show.ts';
-import { traceCommand } from './commands/trace.ts';
 import { Exit, exitCodeOf } from './exit-codes.ts';
 import { processTerminal, type Terminal } from './terminal.ts';
 
@@ -21,24 +11,33 @@ export interface CommandContext {
   exit(code: number): void;
 }
 
-const commands = [
-  demoCommand,
-  showCommand,
-  explainCommand,
-  bindCommand,
-  configCommand,
-  explainWriteCommand,
-  runCommand,
-  serveCommand,
-  traceCommand,
-  completionCommand,
-];
+type MakeCommand = (context: CommandContext, program: Command) => Command;
+
+/** In the order of --help. */
+const commands: Readonly<Record<string, () => Promise<MakeCommand>>> = {
+  demo: async () => (await import('./commands/demo.ts')).demoCommand,
+  show: async () => (await import('./commands/show.ts')).showCommand,
+  explain: async () => (await import('./commands/explain.ts')).explainCommand,
+  bind: async () => (await import('./commands/bind.ts')).bindCommand,
+  config: async () => (await import('./commands/config.ts')).configCommand,
+  'explain-write': async () => (await import('./commands/explain-write.ts')).explainWriteCommand,
+  run: async () => (await import('./commands/run.ts')).runCommand,
+  serve: async () => (await import('./commands/serve.ts')).serveCommand,
+  trace: async () => (await import('./commands/trace.ts')).traceCommand,
+  completion: async () => (await import('./commands/completion.ts')).completionCommand,
+};
+
+/** What `argv` needs: the command that it begins with; all of them for help, a misspelt word, and what speaks of all. */
+function loadersFor(argv: readonly string[]) {
+  const name = argv[0] ?? '';
+  return Object.hasOwn(commands, name) && name !== 'completion' ? [commands[name]!] : Object.values(commands);
+}
 
 function version(): string {
   return (JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as { version: string }).version;
 }
 
-export function makeProgram(context: CommandContext): Command {
+async function makeProgram(context: CommandContext, argv: readonly string[]): Promise<Command> {
   const program = new Command('vfio')
     .description(
       'VFIO in TypeScript: PCI device models behind the kernel’s safety rules, and drivers that run unchanged on models and hardware',
@@ -55,8 +54,8 @@ Addresses:
 Exit status:
   0 ok   1 failure   2 usage   3 a check found problems   4 refused by a safety rule   5 device gone   130 interrupted`,
     );
-  for (const make of commands) program.addCommand(make(context, program));
-  for (const command of [program, ...program.commands]) {
+  for (const make of await Promise.all(loadersFor(argv).map((load) => load()))) program.addCommand(make(context, program));
+  for (const command of withSubcommands(program)) {
     command
       .showHelpAfterError('(add --help for usage and examples)')
       .exitOverride()
@@ -68,16 +67,18 @@ Exit status:
   return program;
 }
 
+function withSubcommands(command: Command): Command[] {
+  return [command, ...command.commands.flatMap(withSubcommands)];
+}
+
 /** Runs the command line; resolves to the exit status. Never throws. */
 export async function main(argv: readonly string[], terminal: Terminal = processTerminal()): Promise<number> {
   let status: number = Exit.OK;
-  const program = makeProgram({
-    terminal,
-    exit: (code) => {
-      status = code;
-    },
-  });
+  const exit = (code: number) => {
+    status = code;
+  };
   try {
+    const program = await makeProgram({ terminal, exit }, argv);
     await program.parseAsync([...argv], { from: 'user' });
     return status;
   } catch (error) {

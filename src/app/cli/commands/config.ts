@@ -3,12 +3,10 @@ import { decodeConfig, formatLspci } from '../../../pci/decode.ts';
 import { toHex } from '../../../pci/hex-dump.ts';
 import { formatPermissions, permissionsOf } from '../../../pci/permission-check.ts';
 import { headerPermissions } from '../../../pci/permissions.ts';
-import { configTarget } from '../../config-target.ts';
 import { loadPciNames } from '../../pci-names.ts';
-import { addressOrDump } from '../arguments.ts';
+import { addressOrDump, machineOption } from '../arguments.ts';
 import type { CommandContext } from '../main.ts';
 import { json } from '../terminal.ts';
-import { machineOption } from './bind.ts';
 
 interface Options {
   readonly machine?: string;
@@ -49,6 +47,7 @@ Examples:
   vfio config sim:edu --hex > edu.txt && lspci -F edu.txt -vvv`,
     )
     .action(async (address: string, options: Options) => {
+      const { configTarget } = await import('../../config-target.ts');
       const target = await configTarget(address, options.machine);
       const bytes = options.user === true ? target.userView() : target.bytes;
       if (options.hex === true) {

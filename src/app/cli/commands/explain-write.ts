@@ -1,9 +1,8 @@
 import { Command, Option } from 'commander';
-import { configTarget } from '../../config-target.ts';
-import { addressOrDump, numeral } from '../arguments.ts';
+import type { configTarget } from '../../config-target.ts';
+import { addressOrDump, machineOption, numeral } from '../arguments.ts';
 import type { CommandContext } from '../main.ts';
 import { json, type Terminal } from '../terminal.ts';
-import { machineOption } from './bind.ts';
 
 type Explanation = ReturnType<Awaited<ReturnType<typeof configTarget>>['explain']>;
 
@@ -26,6 +25,7 @@ export function explainWriteCommand({ terminal }: CommandContext): Command {
     .action(async (address: string, offsetText: string, valueText: string, options: Options) => {
       const value = Number(valueText);
       const width = options.width === undefined ? widthOf(valueText, value) : (Number(options.width) as 1 | 2 | 4);
+      const { configTarget } = await import('../../config-target.ts');
       const target = await configTarget(address, options.machine);
       const explanation = target.explain(Number(offsetText), width, value);
       if (options.json === true) json(terminal, 'vfio-ts/explain-write/1', { bdf: target.bdf, ...explanation });

@@ -1,6 +1,5 @@
 import { Command } from 'commander';
 import type { Explanation } from '../../../engine/machine/explain.ts';
-import { loadMachine } from '../../machine.ts';
 import { bdf } from '../arguments.ts';
 import { Exit } from '../exit-codes.ts';
 import type { CommandContext } from '../main.ts';
@@ -16,7 +15,8 @@ export function explainCommand({ terminal, exit }: CommandContext): Command {
       'after',
       '\nExit status 3 when something is in the way.\n\nExample:\n  vfio explain examples/machines/desktop.yaml 01:00.0',
     )
-    .action((file: string, at: string, options: { json?: boolean }) => {
+    .action(async (file: string, at: string, options: { json?: boolean }) => {
+      const { loadMachine } = await import('../../machine.ts');
       using machine = loadMachine(file);
       const explanation = machine.explain(at);
       if (options.json === true) json(terminal, 'vfio-ts/explain/1', explanation);

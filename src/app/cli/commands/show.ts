@@ -1,5 +1,4 @@
 import { Command } from 'commander';
-import { loadMachine } from '../../machine.ts';
 import { groupLines, machineDocument, treeLines } from '../machine-tree.ts';
 import type { CommandContext } from '../main.ts';
 import { json } from '../terminal.ts';
@@ -10,7 +9,8 @@ export function showCommand({ terminal }: CommandContext): Command {
     .argument('<machine.yaml>', 'the machine')
     .option('--json', 'one JSON document for programs')
     .addHelpText('after', '\nExample:\n  vfio show examples/machines/desktop.yaml')
-    .action((file: string, options: { json?: boolean }) => {
+    .action(async (file: string, options: { json?: boolean }) => {
+      const { loadMachine } = await import('../../machine.ts');
       using machine = loadMachine(file);
       if (options.json === true) {
         json(terminal, 'vfio-ts/show/1', machineDocument(machine));

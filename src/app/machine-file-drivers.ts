@@ -1,0 +1,46 @@
+/** Writing drivers into a machine file, for `vfio bind --write`. */
+import { readFileSync, writeFileSync } from 'node:fs';
+import { type Document, isMap, isSeq, parseDocument, type Scalar, type YAMLMap, type YAMLSeq } from 'yaml';
+import { VfioError } from '../base/errno.ts';
+import type { Machine } from '../engine/machine/machine.ts';
+import type { PciBus, PciFunction } from '../engine/machine/pci-function.ts';
+
+/** Set `driver:` of the functions in the machine file. Only these words change: layout and comments are the author's. */
+export function writeDrivers(file: string, machine: Machine, changed: readonly PciFunction[]): void {
+  let text = readFileSync(file, 'utf8');
+  for (const fn of changed) {
+    // Read anew each time: an edit moves what comes after it. As text, as machine-file.ts reads it: 060000 and 00.0 are no numbers.
+    const node = nodeOf(parseDocument(text, { schema: 'failsafe' }), machine, fn, file);
+    const driver = fn.driver ?? 'none';
+    const now = node.get('driver', true) as Scalar | undefined;
+    const at = node.get('at', true) as Scalar;
+    const lineStart = text.lastIndexOf('\n', at.range![0]) + 1;
+    const indent = ' '.repeat(text.slice(lineStart).search(/at\b|['"]at\b/));
+    const [from, to, put] =
+      now?.range != null
+        ? [now.range[0], now.range[1], driver]
+        : [at.range![1], at.range![1], node.flow === true ? `, driver: ${driver}` : `\n${indent}driver: ${driver}`];
+    text = text.slice(0, from) + put + text.slice(to);
+  }
+  writeFileSync(file, text);
+}
+
+/** The declaration of `fn`: down the buses from the root, by device and function number. */
+function nodeOf(document: Document, machine: Machine, fn: PciFunction, file: string): YAMLMap {
+  const path: PciFunction[] = [];
+  for (let at: PciFunction | null = fn; at !== null; at = at.parent) path.unshift(at);
+  let devices = document.get('devices') as YAMLSeq | undefined;
+  let node: YAMLMap | undefined;
+  for (const step of path) {
+    node = isSeq(devices) ? (devices.items.find((item) => isMap(item) && names(item, step, step.bus)) as YAMLMap | undefined) : undefined;
+    devices = node?.get('devices') as YAMLSeq | undefined;
+  }
+  if (node === undefined) throw new VfioError('ENOENT', `${fn.bdf} of ${machine.name} has no entry of its own in ${file}`);
+  return node;
+}
+
+function names(item: YAMLMap, fn: PciFunction, bus: PciBus): boolean {
+  const at = String(item.get('at'));
+  const [device, func] = at.slice(at.lastIndexOf(':') + 1).split('.');
+  return Number.parseInt(device!, 16) === fn.devfn >> 3 && Number.parseInt(func ?? '0', 16) === (fn.devfn & 7) && fn.bus === bus;
+}
