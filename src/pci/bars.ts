@@ -106,6 +106,7 @@ export function barAddressMask(size: number): { readonly low: number; readonly h
 /** The registers that a declaration gives, ROM BAR included. @throws VfioError EINVAL as `validateBars` */
 export function barRegisters(declaration: PciDeclaration): readonly BarRegister[] {
   validateBars(declaration);
+  if (declaration.virtualFunction === true) return [];
   const registers: BarRegister[] = [];
   for (const bar of declaration.bars ?? []) {
     const offset = Config.BASE_ADDRESS_0 + 4 * bar.index;

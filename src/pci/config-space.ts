@@ -38,6 +38,8 @@ export class ConfigSpace {
   readonly #pm: number;
   readonly #vpd: number;
   readonly #vpdImage: Uint8Array;
+  /** Where the BARs of a virtual function lie, which has no registers for it. */
+  readonly #vfBars: bigint[] = [0n, 0n, 0n, 0n, 0n, 0n];
 
   /** @throws VfioError EINVAL when the declaration describes nothing that hardware could be */
   constructor(declaration: PciDeclaration) {
@@ -81,11 +83,13 @@ export class ConfigSpace {
   #declareHeader(d: PciDeclaration): void {
     const number = (value: number | undefined, most: number, what: string) => checkIndex(value ?? 0, most, `${d.name}: ${what}`);
     const bridge = d.header === 'bridge';
-    this.#declare(Config.VENDOR_ID, 2, number(d.vendor, 0xffff, 'vendor id'), 0);
-    this.#declare(Config.DEVICE_ID, 2, number(d.device, 0xffff, 'device id'), 0);
+    const vf = d.virtualFunction === true;
+    this.#declare(Config.VENDOR_ID, 2, number(d.vendor, 0xffff, 'vendor id') | (vf ? 0xffff : 0), 0);
+    this.#declare(Config.DEVICE_ID, 2, number(d.device, 0xffff, 'device id') | (vf ? 0xffff : 0), 0);
     const intxDisable = d.interruptDisable === false ? Command.INTX_DISABLE : 0;
     const wired = d.busMaster === 'always' ? Command.MASTER : 0;
-    this.#declare(Config.COMMAND, 2, wired, COMMAND_WRITABLE & ~intxDisable & ~wired);
+    const writable = vf ? Command.MASTER : COMMAND_WRITABLE;
+    this.#declare(Config.COMMAND, 2, wired, writable & ~intxDisable & ~wired);
     this.#declare(Config.STATUS, 2, 0, 0, Status.ERRORS);
     const classCode = number(d.classCode, 0xffffff, 'class code');
     this.#declare(Config.REVISION_ID, 4, ((classCode << 8) | number(d.revision, 0xff, 'revision')) >>> 0, 0);
@@ -226,7 +230,9 @@ export class ConfigSpace {
     return this.bytes[Config.COMMAND]! | (this.bytes[Config.COMMAND + 1]! << 8);
   }
 
+  /** Memory BARs answer. A virtual function has no bit for it: it is there as long as the PF's VF Memory Space Enable is on. */
   get memoryEnabled(): boolean {
+    if (this.declaration.virtualFunction === true) return true;
     return (this.bytes[Config.COMMAND]! & Command.MEMORY) !== 0;
   }
 
@@ -272,6 +278,7 @@ export class ConfigSpace {
   /** The bus address in BAR `index`. @throws VfioError EINVAL when it is not declared */
   barAddress(index: number): bigint {
     const bar = this.#bar(index);
+    if (this.declaration.virtualFunction === true) return this.#vfBars[index]!;
     const at = Config.BASE_ADDRESS_0 + 4 * index;
     const low = BigInt((this.read(at, 4) & (bar.type === 'io' ? Bar.IO_MASK : Bar.MEM_MASK)) >>> 0);
     return bar.type === 'mem64' ? low | (BigInt(this.read(at + 4, 4)) << 32n) : low;
@@ -286,6 +293,10 @@ export class ConfigSpace {
         'EINVAL',
         `${this.declaration.name}: BAR ${index} (${bar.type}, ${hex(bar.size)} bytes) cannot be at ${hex(address)}`,
       );
+    }
+    if (this.declaration.virtualFunction === true) {
+      this.#vfBars[index] = address;
+      return;
     }
     const at = Config.BASE_ADDRESS_0 + 4 * index;
     this.write(at, 4, Number(address & 0xffff_ffffn));

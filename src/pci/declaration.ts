@@ -58,14 +58,40 @@ export interface PciDeclaration {
   readonly interruptDisable?: boolean;
   /** 'always': COMMAND.BusMaster is wired to one, as in some chipset functions. Default: software switches it. */
   readonly busMaster?: 'always';
+  /**
+   * A VF's hardware (SR-IOV 1.1, 3.4.1): ids read FFFF, there are no BAR registers and no COMMAND.Memory; all of that follows from the PF. Set by
+   * `virtualFunctionOf`.
+   */
+  readonly virtualFunction?: boolean;
   /** Reset methods the device itself has; by default those its capabilities tell (FLR, AF FLR, PM without NoSoftReset). */
   readonly resets?: readonly ('flr' | 'af' | 'pm')[];
+}
+
+/** What each virtual function of a device is. Any `DeviceModel` is one. */
+export interface VirtualFunctionModel {
+  /** Vendor and subsystem vendor are those of the PF. BARs are memory, of 4 KiB at least; they lie in the PF's VF BARs. */
+  readonly declaration: PciDeclaration;
+  /** @param index from 0   @param physical the PF's model; null when the PF is a stub */
+  create(host: DeviceHost, index: number, physical: Model | null): Model;
+}
+
+/** Virtual functions of a device: how many it can have, and where they appear. */
+export interface SriovDeclaration {
+  /** TotalVFs and InitialVFs of the capability. */
+  readonly totalVfs: number;
+  readonly vf: VirtualFunctionModel;
+  /** From the PF's routing id to that of VF 0; 1 unless told. */
+  readonly firstOffset?: number;
+  /** From one VF's routing id to the next one's; 1 unless told. */
+  readonly stride?: number;
 }
 
 /** A kind of software device: its declaration, and how to make one. */
 export interface DeviceModel {
   readonly declaration: PciDeclaration;
   create(host: DeviceHost): Model;
+  /** Makes it a physical function: `{ ...edu(), sriov: { totalVfs: 4, vf: edu() } }`. Its SR-IOV capability is added to what `declaration` says. */
+  readonly sriov?: SriovDeclaration;
   /** What was opened for it and outlives each device it creates, as a disk's image: whoever made this model disposes of it. */
   readonly owns?: Disposable;
 }
