@@ -34,7 +34,7 @@ export function hasBrokenIntx({ vendor, device }: PciDeclaration): boolean {
 }
 
 /**
- * @throws VfioError EINVAL a bridge, a function without isolating or coherent IOMMU, a denied id; ENODEV when `requireReset` asks for a reset it
+ * @throws VfioError EINVAL a bridge, a function without isolating or coherent IOMMU, a denied id; EBUSY a PF that has VFs (S3-16); ENODEV when `requireReset` asks for a reset it
  * does not have
  */
 export function checkBindable(fn: HostedFunction, ctx: EngineContext): void {
@@ -45,6 +45,12 @@ export function checkBindable(fn: HostedFunction, ctx: EngineContext): void {
   if (declaration.vendor === INTEL && denied.has(declaration.device) && !ctx.params.disableDenylist) {
     throw new VfioError('EINVAL', `${bdf} is on the list of devices that no user may have`, {
       fix: 'Set disableDenylist if you trust the user.',
+    });
+  }
+  const vfs = fn.sriov?.numVfs ?? 0;
+  if (vfs > 0) {
+    throw new VfioError('EBUSY', `${bdf} has ${vfs} virtual function${vfs === 1 ? '' : 's'} already, whose users vfio-pci could not know`, {
+      fix: `Disable them first: sriov_numvfs of ${bdf} to 0.`,
     });
   }
   if (group === null || group.iommu.kind === 'none') {

@@ -5,6 +5,7 @@
  * @see linux/drivers/vfio/vfio_main.c, vfio_ioctl_device_feature(); include/linux/vfio.h, vfio_check_feature()
  */
 import type { FeatureRequest } from '../../abi/device.ts';
+import { VF_TOKEN_BYTES } from '../../abi/vf-token.ts';
 import { Feature, FeatureFlags } from '../../abi/vfio.ts';
 import { VfioError } from '../../base/errno.ts';
 import { sinkAt } from '../interrupts/interrupt-request.ts';
@@ -16,12 +17,28 @@ interface FeatureRow {
   readonly op: 'get' | 'set';
   /** Bytes of the fixed part of its data. */
   readonly minSize: number;
+  /** Which devices have it; all unless told. */
+  readonly has?: (device: VfioPciDevice) => boolean;
   /** Returns the bytes of `data` that a get has filled. */
   run(device: VfioPciDevice, request: FeatureRequest): number;
 }
 
-/** VF_TOKEN is for SR-IOV functions, MIGRATION and DMA_LOGGING for models that implement them, BUS_MASTER for CDX: nobody here has these. */
+/** MIGRATION and DMA_LOGGING for models that implement them, BUS_MASTER for CDX: nobody here has these. */
 const features: ReadonlyMap<number, FeatureRow> = new Map<number, FeatureRow>([
+  [
+    // Any time, also while VFs are in use: who has one open keeps it (S3-11).
+    Feature.PCI_VF_TOKEN,
+    {
+      name: 'PCI_VF_TOKEN',
+      op: 'set',
+      minSize: VF_TOKEN_BYTES,
+      has: (device) => device.token !== null,
+      run: ({ token }, { data }) => {
+        token!.set(data);
+        return 0;
+      },
+    },
+  ],
   [
     Feature.LOW_POWER_ENTRY,
     {
@@ -81,7 +98,7 @@ export function deviceFeature(device: VfioPciDevice, request: FeatureRequest): n
   if (!(data instanceof Uint8Array)) throw new VfioError('EFAULT', `${bdf}: data of feature ${feature} is not a Uint8Array`);
   if (get && set && !probe) throw new VfioError('EINVAL', `${bdf}: feature ${feature}: get and set exclude each other unless probed`);
   const row = features.get(feature);
-  if (row === undefined) throw new VfioError('ENOTTY', `${bdf} does not have feature ${feature}`);
+  if (row === undefined || row.has?.(device) === false) throw new VfioError('ENOTTY', `${bdf} does not have feature ${feature}`);
   if ((get && row.op !== 'get') || (set && row.op !== 'set')) {
     throw new VfioError('EINVAL', `${bdf}: ${row.name} can only be ${row.op === 'get' ? 'got' : 'set'}`);
   }

@@ -54,6 +54,8 @@ export class FunctionHost implements DeviceHost {
   resets = 0;
   /** Exceptions, rejections and values that are none: each is a bug of the model. */
   modelErrors = 0;
+  /** A PF's VFs: what resets it resets them. */
+  virtualFunctions: readonly FunctionHost[] = [];
   #model: Model = nobody;
   /** What the answer to the access that is being made waits for. */
   #held: Promise<void> | null = null;
@@ -235,6 +237,12 @@ export class FunctionHost implements DeviceHost {
     } finally {
       this.#resetting = false;
     }
+    for (const vf of this.virtualFunctions) vf.functionReset();
+  }
+
+  /** The model behind the registers; null before it is made, and after it is gone. */
+  get model(): Model | null {
+    return this.#model === nobody ? null : this.#model;
   }
 
   #configWritten(offset: number, width: number): void {

@@ -22,6 +22,10 @@ export interface HostedFunction {
   readonly driver: string | null;
   /** Set while it is bound to vfio-pci. */
   readonly vfio: VfioPciDevice | null;
+  /** On a virtual function: the physical one that it is a part of. */
+  readonly physical?: HostedFunction | null;
+  /** On a physical function: its VFs. */
+  readonly sriov?: { readonly numVfs: number } | null;
   /** Every function on the same bus, this one included. */
   onSameBus(): readonly HostedFunction[];
   /**

@@ -20,9 +20,11 @@ export interface OwnedGroup {
 /** vfio's device set: the devices under vfio-pci whose resets concern each other. On a root bus a device is alone in it. */
 export function deviceSet(device: VfioPciDevice): readonly VfioPciDevice[] {
   const { fn } = device;
-  if (fn.inBusReset() === null) return [device];
+  // A VF is alone in its set even behind a bridge, so that no bus with VFs on it can be reset through vfio.
+  if (fn.inBusReset() === null || device.isVirtualFunction) return [device];
   return fn
     .onSameBus()
+    .filter((f) => f.physical == null)
     .map((f) => f.vfio)
     .filter((d) => d !== null);
 }
@@ -91,7 +93,8 @@ function resetBus(members: readonly HostedFunction[], set: readonly VfioPciDevic
   try {
     const saved = members.map((fn) => fn.config.save());
     for (const fn of members) quiesce(fn);
-    for (const fn of members) fn.host.functionReset();
+    // A PF's reset takes its VFs along.
+    for (const fn of members) if (fn.physical == null) fn.host.functionReset();
     for (const [i, fn] of members.entries()) fn.config.restore(saved[i]!);
   } finally {
     for (const device of set) device.endReset();

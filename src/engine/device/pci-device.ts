@@ -16,7 +16,7 @@ import type { Container } from '../dma/container.ts';
 import type { Process } from '../dma/process.ts';
 import { Interrupts } from '../interrupts/interrupts.ts';
 import { DeviceFile } from './device-file.ts';
-import { matchesName } from './device-name.ts';
+import { parseDeviceName } from './device-name.ts';
 import { checkBindable, hasBrokenIntx } from './device-policy.ts';
 import type { FunctionHost } from './host.ts';
 import type { DeviceFileHolder, HostedFunction } from './hosted-function.ts';
@@ -27,6 +27,7 @@ import { mappableBars } from './region-info.ts';
 import { resetFunction, runReset } from './reset.ts';
 import { Suspension } from './suspend.ts';
 import { ReleaseRequest, type ReleaseTarget } from './unplug.ts';
+import { authorize, type TokenSubject, VfToken } from './vf-token.ts';
 import { VirtualConfig } from './virtual-config.ts';
 
 /** What exists from the first open to the last close. */
@@ -42,12 +43,16 @@ export interface OpenState {
   readonly saved: SavedConfig;
 }
 
-export class VfioPciDevice implements IoeventfdTarget, ReleaseTarget {
+export class VfioPciDevice implements IoeventfdTarget, ReleaseTarget, TokenSubject {
   readonly fn: HostedFunction;
   readonly ctx: EngineContext;
   readonly bdf: string;
   readonly host: FunctionHost;
   readonly power: DevicePower;
+  /** A physical function's; null for every other. */
+  readonly token: VfToken | null;
+  /** The device of a virtual function's PF, which made it. It stays as it is: a PF is not unbound before its VFs are gone, nor bound while it has some. */
+  readonly physical: VfioPciDevice | null;
   /** True while accesses have to go the long way: gone, in reset, or in low power. One flag, because every register access looks at it. */
   slow = false;
   /** Why it is no longer there for its users; null while it is. */
@@ -70,7 +75,10 @@ export class VfioPciDevice implements IoeventfdTarget, ReleaseTarget {
       wake: () => this.#open?.interrupts.wake(),
       restored: () => this.#open?.interrupts.restore(),
       changed: () => this.#updateSlow(),
+      pinned: () => (fn.sriov?.numVfs ?? 0) > 0,
     });
+    this.token = fn.sriov == null ? null : new VfToken();
+    this.physical = fn.physical?.vfio ?? null;
     this.#suspension = new Suspension(this);
   }
 
@@ -81,14 +89,38 @@ export class VfioPciDevice implements IoeventfdTarget, ReleaseTarget {
    */
   static probe(fn: HostedFunction, ctx: EngineContext): VfioPciDevice {
     checkBindable(fn, ctx);
+    ctx.faults.step('bind.token');
     const device = new VfioPciDevice(fn, ctx);
     device.#idle();
     return device;
   }
 
-  /** GET_DEVICE_FD's string against this device. False = another device's name. @throws VfioError EINVAL bad, unknown or unused option */
+  /**
+   * GET_DEVICE_FD's string against this device. False = another device's name. Sets the token of a PF that nobody's VF is in use of (T7, S3-12).
+   *
+   * @throws VfioError EINVAL bad, unknown or unused option; EACCES token missing or wrong
+   */
   matches(nameAndOptions: string): boolean {
-    return matchesName(this.bdf, nameAndOptions);
+    const name = parseDeviceName(this.bdf, nameAndOptions);
+    if (name === null) return false;
+    authorize(this, name.token, this.ctx.log);
+    return true;
+  }
+
+  get isVirtualFunction(): boolean {
+    return this.fn.physical != null;
+  }
+
+  /** Before VFs are enabled: their PF has to be awake (S3-19). */
+  prepareVfs(): void {
+    this.power.wake();
+    this.power.setState('D0');
+  }
+
+  /** The last VF is gone: sleep is allowed again. */
+  vfsGone(): void {
+    if (this.#open === null) this.#idle();
+    else this.settle();
   }
 
   /**
@@ -162,6 +194,7 @@ export class VfioPciDevice implements IoeventfdTarget, ReleaseTarget {
     const interrupts = new Interrupts({ bdf: this.bdf, ctx, config, host, msix, virtualPin, noIntx });
     interrupts.open();
     undo.move();
+    this.physical?.token?.use();
     return { vconfig, interrupts, ioeventfds: new Ioeventfds(this), mappable: mappableBars(fn, ctx.pageSize), resetWorks, saved };
   }
 
@@ -188,7 +221,7 @@ export class VfioPciDevice implements IoeventfdTarget, ReleaseTarget {
         msiEnabled: () => this.#open?.interrupts.type === 'msi',
         msiQueueMax: () => this.#open?.interrupts.msiQueueMax ?? 0,
       },
-      { noIntx },
+      { noIntx, isVirtualFunction: this.isVirtualFunction },
     );
   }
 
@@ -253,6 +286,7 @@ export class VfioPciDevice implements IoeventfdTarget, ReleaseTarget {
   #disable(): void {
     const { interrupts, ioeventfds, resetWorks, saved } = this.openState;
     const { config } = this.fn;
+    this.physical?.token?.unuse();
     this.power.release();
     this.#suspension.end();
     config.writeBits(Config.COMMAND, 2, 0, Command.MASTER);
@@ -373,6 +407,7 @@ export class VfioPciDevice implements IoeventfdTarget, ReleaseTarget {
     this.gone ??= 'it was unbound';
     this.#updateSlow();
     this.power.setState('D0');
+    this.token?.destroy();
     this.#leaving!.released();
   }
 

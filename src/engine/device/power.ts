@@ -20,6 +20,8 @@ export interface PowerHooks {
   restored(): void;
   /** `engaged` may have changed. */
   changed(): void;
+  /** A PF that has VFs: it does not leave D0 (B.10 PF, S3-19). */
+  pinned?(): boolean;
 }
 
 export class DevicePower {
@@ -54,7 +56,7 @@ export class DevicePower {
   setState(state: 'D0' | 'D3hot'): void {
     if (this.#control < 0) return;
     if (state === 'D3hot') {
-      if (this.#config.sleeping) return;
+      if (this.#config.sleeping || this.#hooks.pinned?.() === true) return;
       if (this.#losesConfig) this.#saved = this.#config.save();
       this.#write(PowerState.D3HOT);
       return;
@@ -108,7 +110,7 @@ export class DevicePower {
 
   /** Whoever needed the device is done: back to sleep when low power is still asked for. */
   settle(): void {
-    if (!this.engaged || this.asleep) return;
+    if (!this.engaged || this.asleep || this.#hooks.pinned?.() === true) return;
     // A user's own D3hot is left first: the platform decides the state from here on, and waking means D0.
     this.setState('D0');
     this.#hooks.sleep();
