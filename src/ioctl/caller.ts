@@ -47,6 +47,12 @@ export function describeFile(file: OpenFile): string {
       return 'an eventfd';
     case 'dmabuf':
       return 'a DMA buffer';
+    case 'kvm':
+      return '/dev/kvm';
+    case 'vm':
+      return 'a virtual machine';
+    case 'vm-device':
+      return 'the VFIO device of a virtual machine';
     case 'null':
       return 'no file of VFIO';
   }

@@ -8,7 +8,10 @@ import { VfioError } from '../base/errno.ts';
 import type { DeviceFile } from '../engine/device/device-file.ts';
 import type { Container } from '../engine/dma/container.ts';
 import type { GroupFile } from '../engine/machine/group-file.ts';
+import type { VfioFileSet } from '../engine/vm/vfio-file-set.ts';
+import type { VmProvider } from '../engine/vm/vm-provider.ts';
 import type { EventCounter } from './event-counter.ts';
+import type { VmBody } from './vm-ioctls.ts';
 
 export type FileBody =
   | { readonly kind: 'container'; readonly container: Container }
@@ -17,6 +20,10 @@ export type FileBody =
   | { readonly kind: 'eventfd'; readonly counter: EventCounter }
   /** Ranges of a BAR, got with FEATURE DMA_BUF. */
   | { readonly kind: 'dmabuf'; readonly buffer: DmaBuf }
+  /** /dev/kvm, a virtual machine, and its device that lists VFIO files. */
+  | { readonly kind: 'kvm'; readonly provider: VmProvider }
+  | { readonly kind: 'vm'; readonly vm: VmBody }
+  | { readonly kind: 'vm-device'; readonly set: VfioFileSet }
   /** A file that is none of VFIO's: /dev/null. */
   | { readonly kind: 'null' };
 

@@ -10,10 +10,13 @@ import { VfioError } from '../base/errno.ts';
 import type { EngineContext } from '../engine/context.ts';
 import type { Process } from '../engine/dma/process.ts';
 import type { Machine } from '../engine/machine/machine.ts';
+import type { VmProvider } from '../engine/vm/vm-provider.ts';
 import { OpenFile } from './file-table.ts';
 import { UserProcess } from './user-process.ts';
 
 export interface KernelDoorOptions {
+  /** The hypervisor behind /dev/kvm; without one there is no such node. */
+  readonly kvm?: VmProvider | undefined;
   /** Told of every refusal: the sentence that the errno stands for (E-01). */
   readonly onRefusal?: ((process: Process, call: string, error: VfioError) => void) | undefined;
 }
@@ -22,10 +25,12 @@ const GROUP_NODE = /^\/dev\/vfio\/(0|[1-9][0-9]{0,9})$/;
 
 export class KernelDoor {
   readonly machine: Machine;
+  readonly #kvm: VmProvider | undefined;
   readonly #onRefusal: KernelDoorOptions['onRefusal'];
 
   constructor(machine: Machine, options: KernelDoorOptions = {}) {
     this.machine = machine;
+    this.#kvm = options.kvm;
     this.#onRefusal = options.onRefusal;
   }
 
@@ -50,6 +55,7 @@ export class KernelDoor {
       const container = this.machine.openContainer();
       return new OpenFile({ kind: 'container', container }, () => container.close());
     }
+    if (path === '/dev/kvm' && this.#kvm !== undefined) return new OpenFile({ kind: 'kvm', provider: this.#kvm });
     const match = GROUP_NODE.exec(path);
     if (match === null) throw new VfioError('ENOENT', `there is no ${path.slice(0, 64)}`);
     const group = this.machine.openGroup(Number(match[1]), process);

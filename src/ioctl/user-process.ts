@@ -18,6 +18,7 @@ import type { KernelDoor } from './kernel-door.ts';
 import { EfdFlags, FD_CLOEXEC, MapFlags, OpenFlags, PollEvents, Prot } from './posix.ts';
 import { type AccessWidth, ProcessMemory, type Signal } from './process-memory.ts';
 import { type IoctlArgument, UserBuffer } from './user-buffer.ts';
+import { kvmIoctls, vmDeviceIoctls, vmIoctls } from './vm-ioctls.ts';
 
 /** Memory of the caller: its bytes, or a number for an address where nothing is mapped. */
 export type UserMemory = Uint8Array | number;
@@ -53,7 +54,7 @@ export class UserProcess implements Caller, Disposable {
     for (let fd = 0; fd < 3; fd++) this.files.install(console, false);
   }
 
-  /** `/dev/vfio/vfio`, `/dev/vfio/N`, `/dev/null`. ENOENT for what is not there; a group has a node while vfio drives one of its devices. */
+  /** `/dev/vfio/vfio`, `/dev/vfio/N`, `/dev/kvm` where there is a hypervisor, `/dev/null`. ENOENT for what is not there; a group has a node while vfio drives one of its devices. */
   open(path: string | number, flags: number = OpenFlags.O_RDWR): number {
     return this.#call('open', () => {
       if (typeof path !== 'string') throw new VfioError('EFAULT', 'the path is not in mapped memory');
@@ -116,6 +117,21 @@ export class UserProcess implements Caller, Disposable {
           if (handler !== undefined) return handler(body.device, this, user, argument);
           break;
         }
+        case 'kvm': {
+          const handler = kvmIoctls.get(request);
+          if (handler !== undefined) return handler(body.provider, this, user, argument);
+          break;
+        }
+        case 'vm': {
+          const handler = vmIoctls.get(request);
+          if (handler !== undefined) return handler(body.vm, this, user, argument);
+          break;
+        }
+        case 'vm-device': {
+          const handler = vmDeviceIoctls.get(request);
+          if (handler !== undefined) return handler(body.set, this, user, argument);
+          break;
+        }
         case 'eventfd':
         case 'null':
           break;
@@ -145,6 +161,9 @@ export class UserProcess implements Caller, Disposable {
         case 'container':
         case 'group':
         case 'dmabuf':
+        case 'kvm':
+        case 'vm':
+        case 'vm-device':
           throw new VfioError('EINVAL', `${describeFile(file)} cannot be read`);
       }
     });
@@ -167,6 +186,9 @@ export class UserProcess implements Caller, Disposable {
         case 'container':
         case 'group':
         case 'dmabuf':
+        case 'kvm':
+        case 'vm':
+        case 'vm-device':
           throw new VfioError('EINVAL', `${describeFile(file)} cannot be written`);
       }
     });
@@ -261,6 +283,9 @@ export class UserProcess implements Caller, Disposable {
       case 'container':
       case 'group':
       case 'dmabuf':
+      case 'kvm':
+      case 'vm':
+      case 'vm-device':
         throw new VfioError('EINVAL', `a ${body.kind} cannot be read or written`);
     }
   }

@@ -12,6 +12,7 @@ import { VfioError } from '../../base/errno.ts';
 import type { Container } from '../dma/container.ts';
 import { ContainerDmaSpace } from '../dma/container-dma-space.ts';
 import type { Process } from '../dma/process.ts';
+import type { VfioFile } from '../vm/vfio-file-set.ts';
 import { deviceFeature } from './features.ts';
 import type { DeviceFileHolder } from './hosted-function.ts';
 import { checkHotReset, hotReset, hotResetInfo, type OwnedGroup } from './hot-reset.ts';
@@ -23,7 +24,7 @@ import { AbsentRegion, ConfigRegion, type FileRegion, RomRegion } from './region
 
 export type { IoeventfdRequest };
 
-export class DeviceFile implements Device {
+export class DeviceFile implements Device, VfioFile {
   readonly device: VfioPciDevice;
   readonly holder: DeviceFileHolder;
   readonly container: Container;
@@ -158,6 +159,13 @@ export class DeviceFile implements Device {
 
   heldAnswer(): Promise<void> | null {
     return this.device.host.takeHeld();
+  }
+
+  /** A device that was opened through its group has its machine from there: what a hypervisor says of this file comes too late (S4-14). */
+  setVm(): void {}
+
+  get enforcesCoherency(): boolean {
+    return this.device.fn.group?.iommu.enforcesCoherency === true;
   }
 
   on(listener: (event: DeviceEvent) => void): Disposable {

@@ -6,6 +6,7 @@
 import type { ConfigSpace } from '../../pci/config-space.ts';
 import type { PciDeclaration } from '../../pci/declaration.ts';
 import type { AttachableGroup } from '../dma/iommu-properties.ts';
+import type { VmFile } from '../vm/vm-provider.ts';
 import type { DeviceFile } from './device-file.ts';
 import type { FunctionHost } from './host.ts';
 import type { VfioPciDevice } from './pci-device.ts';
@@ -40,6 +41,8 @@ export interface HostedFunction {
  * `VfioPciDevice.open` and drops them in `deviceReleased`, or when `open` throws.
  */
 export interface DeviceFileHolder {
+  /** The virtual machine that uses the device, when there is one (S4-03). */
+  readonly vm?: VmFile | null;
   /**
    * Called once per file, when it is closed and its last mapping is gone. When it was the device's last file, the device has been disabled and
    * reset before (S2-30): only now may the IOMMU domain be let go.

@@ -15,6 +15,8 @@ import type { EngineContext } from '../context.ts';
 import type { Container } from '../dma/container.ts';
 import type { Process } from '../dma/process.ts';
 import { Interrupts } from '../interrupts/interrupts.ts';
+import type { VmFile } from '../vm/vm-provider.ts';
+import { VmReference } from '../vm/vm-reference.ts';
 import { DeviceFile } from './device-file.ts';
 import { parseDeviceName } from './device-name.ts';
 import { checkBindable, hasBrokenIntx } from './device-policy.ts';
@@ -63,6 +65,7 @@ export class VfioPciDevice implements IoeventfdTarget, ReleaseTarget, TokenSubje
   readonly #files = new Set<DeviceFile>();
   readonly #suspension: Suspension;
   #open: OpenState | null = null;
+  #vm: VmReference | null = null;
   #leaving: ReleaseRequest | null = null;
 
   private constructor(fn: HostedFunction, ctx: EngineContext) {
@@ -133,7 +136,7 @@ export class VfioPciDevice implements IoeventfdTarget, ReleaseTarget, TokenSubje
     if (this.gone !== null) throw this.goneError();
     if (this.#leaving !== null) throw new VfioError('ENODEV', `${this.bdf} is being unbound or unplugged`);
     const first = this.#files.size === 0;
-    if (first) this.#open = this.#enable();
+    if (first) this.#firstOpen(holder);
     try {
       this.ctx.faults.step('device.open');
       const file = new DeviceFile(this, holder, container, process);
@@ -166,6 +169,21 @@ export class VfioPciDevice implements IoeventfdTarget, ReleaseTarget, TokenSubje
 
   goneError(): VfioError {
     return new VfioError('ENODEV', `${this.bdf} is gone: ${this.gone ?? 'it is not open'}`);
+  }
+
+  /** The reference on the virtual machine is there before the device does anything for it (S4-03). */
+  #firstOpen(holder: DeviceFileHolder): void {
+    using undo = new Cleanup();
+    const vm = VmReference.take(holder.vm ?? null, this.ctx);
+    if (vm !== null) undo.use(vm);
+    this.#open = this.#enable();
+    undo.move();
+    this.#vm = vm;
+  }
+
+  /** The virtual machine that it works for, from its first open to its last close. */
+  get vm(): VmFile | null {
+    return this.#vm?.file ?? null;
   }
 
   #enable(): OpenState {
@@ -284,6 +302,9 @@ export class VfioPciDevice implements IoeventfdTarget, ReleaseTarget, TokenSubje
   }
 
   #disable(): void {
+    using _after = new Cleanup();
+    if (this.#vm !== null) _after.use(this.#vm);
+    this.#vm = null;
     const { interrupts, ioeventfds, resetWorks, saved } = this.openState;
     const { config } = this.fn;
     this.physical?.token?.unuse();

@@ -10,9 +10,11 @@ import type { DeviceFile } from '../device/device-file.ts';
 import type { DeviceFileHolder } from '../device/hosted-function.ts';
 import type { Container } from '../dma/container.ts';
 import type { Process } from '../dma/process.ts';
+import type { VfioFile } from '../vm/vfio-file-set.ts';
+import { isVmFile, type VmFile } from '../vm/vm-provider.ts';
 import type { IsolationGroup } from './isolation-group.ts';
 
-export class GroupFile implements Disposable, DeviceFileHolder {
+export class GroupFile implements Disposable, DeviceFileHolder, VfioFile {
   readonly group: IsolationGroup;
   readonly process: Process;
   readonly #ctx: EngineContext;
@@ -21,6 +23,7 @@ export class GroupFile implements Disposable, DeviceFileHolder {
   /** Device files that use the container: each holds this file open, and the container attached. */
   readonly #devices = new Set<DeviceFile>();
   #opening = 0;
+  #vm: VmFile | null = null;
   #closed = false;
   /** The group has no vfio device any more; the file answers ENODEV for ever. */
   #gone = false;
@@ -70,6 +73,29 @@ export class GroupFile implements Disposable, DeviceFileHolder {
 
   get closed(): boolean {
     return this.#closed;
+  }
+
+  /** The virtual machine that devices opened from now on belong to. */
+  get vm(): VmFile | null {
+    return this.#vm;
+  }
+
+  /** Devices that are open keep theirs (S4-05). What is no VM file is ignored, with a word in the log (S4-02). */
+  setVm(vm: VmFile | null): void {
+    if (vm !== null && !isVmFile(vm)) {
+      this.#ctx.log.log(
+        'warn',
+        'half a VM',
+        `group ${this.group.id}: the virtual machine given has no provider, tryGet or put; it is ignored`,
+      );
+      return;
+    }
+    this.#vm = vm;
+  }
+
+  /** @see vfio_group_enforced_coherent(): true also when no device is left to ask. */
+  get enforcesCoherency(): boolean {
+    return this.group.functions.every((fn) => fn.vfio === null || this.group.iommu.enforcesCoherency === true);
   }
 
   #check(): void {
