@@ -15,7 +15,8 @@ export const Dma = {
 } as const;
 export type Dma = (typeof Dma)[keyof typeof Dma];
 
-export type DmaFaultReason = 'bus-master-off' | 'not-powered' | 'no-domain' | 'not-mapped' | 'permission' | 'remote-failed';
+/** 'stopped': for migration; a model has broken its promise. */
+export type DmaFaultReason = 'bus-master-off' | 'not-powered' | 'stopped' | 'no-domain' | 'not-mapped' | 'permission' | 'remote-failed';
 
 /** What the asynchronous forms reject with: a device sees its own faults (an unsupported request comes back), the host never crashes on one. */
 export class DmaFault extends Error {
@@ -115,11 +116,23 @@ export interface ModelMigration {
   save(): Uint8Array;
   /** Only while stopped, right after `reset`. @throws VfioError EINVAL for what it cannot take; then reset follows */
   load(state: Uint8Array, version: number): void;
-  /** Contents too large for `save`, such as a disk in memory: sent ahead while the device runs. */
+  /** Contents too large for `save`, such as a disk in memory: sent ahead while the device runs. Without it there is no PRE_COPY. */
   readonly bulk?: ModelBulk;
+  /** About how many bytes `save` gives, for whoever plans a move. 4096 unless told. */
+  readonly stateSize?: number;
+  /** With it the device has the states RUNNING_P2P and PRE_COPY_P2P. */
+  readonly p2p?: ModelPeerToPeer;
 }
 
-/** Bytes in blocks that can be copied while they change. */
+/** The halt before the stop, in which devices that reach each other are stopped one after the other. */
+export interface ModelPeerToPeer {
+  /** From its return on no DMA leaves the device; else it works. Also called while stopped: then it holds after the next `start`. */
+  enter(): void;
+  /** DMA may leave again, and what was held back goes on. */
+  leave(): void;
+}
+
+/** Bytes in blocks that can be copied while they change. A reset does not clear them. */
 export interface ModelBulk {
   /** Bytes, a multiple of `blockSize`. */
   readonly size: number;

@@ -197,18 +197,62 @@ export interface DmaBuf extends Disposable {
   readonly revoked: boolean;
 }
 
+/** What a device in PRE_COPY has to send (VFIO_MIG_GET_PRECOPY_INFO), in bytes; both may grow while it runs. */
+export interface PrecopyInfo {
+  /** Until everything has been sent once. */
+  readonly initialBytes: number;
+  /** That changed since it was sent. */
+  readonly dirtyBytes: number;
+}
+
+/**
+ * The data of a device that is on the move (B.11): what a change of its state to PRE_COPY, PRE_COPY_P2P, STOP_COPY or RESUMING makes. One way only:
+ * read in the first three, written in RESUMING. A change to a state outside of these ends it.
+ */
+export interface MigrationStream extends Disposable {
+  /**
+   * Bytes read; 0: that was all, in STOP_COPY.
+   *
+   * @throws VfioError ENOMSG nothing is left to send while the device runs on; EAGAIN while DMA of before the stop is under way; EINVAL of a stream to
+   * be written; ENODEV once the device has left these states; EBADF when it is closed
+   */
+  read(into: Uint8Array): number;
+  /**
+   * Bytes written: all.
+   *
+   * @throws VfioError EINVAL of a stream to be read, or for what no device like this has sent: the device is in ERROR then; ENODEV, EBADF as `read`
+   */
+  write(from: Uint8Array): number;
+  /** @throws VfioError EINVAL outside of PRE_COPY and PRE_COPY_P2P; ENODEV, EBADF as `read` */
+  precopyInfo(): PrecopyInfo;
+  /** Idempotent. The device's state stays as it is. */
+  close(): void;
+}
+
 /** VFIO_DEVICE_FEATURE: `op` as in the flags. */
 export interface FeatureRequest {
   readonly feature: number;
   readonly probe?: boolean;
   readonly get?: boolean;
   readonly set?: boolean;
-  /** In for set, out for get; its length is argsz - 8. */
+  /**
+   * In for set, out for get; its length is argsz - 8. A set of MIG_DEVICE_STATE or DMA_LOGGING_START writes back into it, as Linux does: `data_fd` (-1;
+   * what stands for it comes by `onDataStream`), and the page size that is used.
+   */
   readonly data: Uint8Array;
   /** Descriptors named in `data` (wakeup eventfd), already resolved to sinks. */
   readonly sinks?: readonly (InterruptSink | null)[];
   /** Takes the buffer that a get of DMA_BUF makes; whoever takes it disposes of it. */
   readonly onDmaBuf?: (buffer: DmaBuf) => void;
+  /** Takes the stream that a set of MIG_DEVICE_STATE may make; whoever takes it closes it. */
+  readonly onDataStream?: (stream: MigrationStream) => void;
+  /** What `data` of DMA_LOGGING_START points to: struct vfio_device_feature_dma_logging_range, `num_ranges` times. */
+  readonly ranges?: Uint8Array;
+  /**
+   * What `data` of DMA_LOGGING_REPORT points to: one bit per page of its `page_size`, from its `iova` on, bit 0 of byte 0 first; whole words of 64
+   * bits. Bits are set, never cleared.
+   */
+  readonly bitmap?: Uint8Array;
 }
 
 export interface Device extends Disposable {

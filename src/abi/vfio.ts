@@ -41,6 +41,9 @@ export const DeviceIoctl = {
   DETACH_IOMMUFD_PT: io(20),
 } as const;
 
+/** Of the descriptor that a migration state change gives. */
+export const MigrationIoctl = { GET_PRECOPY_INFO: io(21) } as const;
+
 export const API_VERSION = 0;
 
 /** Extensions and IOMMU types share one number space. */
@@ -116,6 +119,25 @@ export const Feature = {
   BUS_MASTER: 10,
   DMA_BUF: 11,
 } as const;
+
+/** What a device can do of migration (Feature.MIGRATION). The other two go with STOP_COPY only. */
+export const MigrationFlags = { STOP_COPY: 1, P2P: 2, PRE_COPY: 4 } as const;
+
+/** enum vfio_device_mig_state. */
+export const MigrationState = {
+  ERROR: 0,
+  STOP: 1,
+  RUNNING: 2,
+  STOP_COPY: 3,
+  RESUMING: 4,
+  RUNNING_P2P: 5,
+  PRE_COPY: 6,
+  PRE_COPY_P2P: 7,
+} as const;
+export type MigrationState = (typeof MigrationState)[keyof typeof MigrationState];
+
+/** Ranges that one DMA_LOGGING_START takes: what fits a page. */
+export const DMA_LOGGING_MAX_RANGES = 256;
 
 export const IommuInfoFlags = { PGSIZES: 1, CAPS: 2 } as const;
 export const IommuInfoCap = { IOVA_RANGE: 1, MIGRATION: 2, DMA_AVAIL: 3 } as const;

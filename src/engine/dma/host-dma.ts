@@ -7,6 +7,7 @@ import { Dma, DmaFault, type DmaFaultReason, type DmaPort, type Iova } from '../
 import { Access } from '../../abi/memory.ts';
 import { hex, U64_MAX } from '../../base/check.ts';
 import type { RateLimitedLogger } from '../../base/log.ts';
+import type { DmaLog } from './dma-log.ts';
 import { IOMMU_UNIT, type IommuDomain, Reach, readDirect, Translation, writeDirect } from './iommu-domain.ts';
 
 /** What stands between a device and memory. Getters, read at every access: keep them cheap. */
@@ -30,6 +31,7 @@ export class HostDma implements DmaPort {
   readonly #faults: DmaFaults = {
     'bus-master-off': 0,
     'not-powered': 0,
+    stopped: 0,
     'no-domain': 0,
     'not-mapped': 0,
     permission: 0,
@@ -41,6 +43,14 @@ export class HostDma implements DmaPort {
   #epoch = 0;
   #seenDomain: IommuDomain | null = null;
   #seenEpoch = 0;
+  /** Where this device's writes are noted (DMA_LOGGING), null while nobody wants to know. */
+  #writes: DmaLog | null = null;
+  /** A view for writing was handed out that still counts. */
+  #writeViews = false;
+  #stopped = false;
+  /** Transfers to remote memory that are under way. */
+  #underWay = 0;
+  #idle: { readonly promise: Promise<void>; readonly resolve: () => void } | null = null;
 
   /** @param name  whose DMA it is, for the log: a BDF */
   constructor(gate: DmaGate, log: RateLimitedLogger, name = 'device') {
@@ -65,6 +75,57 @@ export class HostDma implements DmaPort {
     return this.#lastFault;
   }
 
+  /** The log of this device's writes; views for writing taken before are good no more, so that the next write through them is seen. */
+  get writes(): DmaLog | null {
+    return this.#writes;
+  }
+
+  set writes(log: DmaLog | null) {
+    this.#writes = log;
+    this.expireWriteViews();
+  }
+
+  /** The log was read: what was written through a view before now is told, what follows must be seen again. */
+  expireWriteViews(): void {
+    if (!this.#writeViews) return;
+    this.#writeViews = false;
+    this.#epoch++;
+  }
+
+  /** The device stands still for migration: no new DMA gets through, what is on its way may arrive. */
+  get stopped(): boolean {
+    return this.#stopped;
+  }
+
+  set stopped(stopped: boolean) {
+    this.#stopped = stopped;
+  }
+
+  /** Transfers to and from remote memory that have begun and not ended. */
+  get underWay(): number {
+    return this.#underWay;
+  }
+
+  /** Settles when nothing is under way any more; null when nothing is. */
+  drained(): Promise<void> | null {
+    if (this.#underWay === 0) return null;
+    if (this.#idle === null) {
+      let resolve = (): void => {};
+      const promise = new Promise<void>((done) => {
+        resolve = done;
+      });
+      this.#idle = { promise, resolve };
+    }
+    return this.#idle.promise;
+  }
+
+  #ended(): void {
+    if (--this.#underWay > 0 || this.#idle === null) return;
+    const { resolve } = this.#idle;
+    this.#idle = null;
+    resolve();
+  }
+
   get epoch(): number {
     this.#look();
     return this.#epoch;
@@ -82,8 +143,11 @@ export class HostDma implements DmaPort {
     const blocked = this.#blocked();
     if (blocked !== null) return this.#fault(blocked, iova, 'write');
     if (!this.#split(iova)) return this.#fault('not-mapped', iova, 'write');
-    const reach = this.#gate.domain!.copyIn(this.#at[0], this.#at[1], from);
-    return reach === Reach.OK ? Dma.DONE : this.#refused(reach, iova, 'write');
+    const at = this.#at;
+    const reach = this.#gate.domain!.copyIn(at[0], at[1], from);
+    if (reach !== Reach.OK) return this.#refused(reach, iova, 'write');
+    if (this.#writes !== null && from.length > 0) this.#writes.mark(at[0], at[0] + Math.floor((at[1] + from.length - 1) / IOMMU_UNIT));
+    return Dma.DONE;
   }
 
   read(iova: Iova, into: Uint8Array): Promise<void> {
@@ -98,7 +162,12 @@ export class HostDma implements DmaPort {
   view(iova: Iova, size: number, access: Access): Uint8Array | null {
     if (!Number.isSafeInteger(size) || size <= 0 || (access !== 1 && access !== 2 && access !== 3)) return null;
     if (this.#blocked() !== null || !this.#split(iova)) return null;
-    const view = this.#gate.domain!.view(this.#at[0], this.#at[1], size, access);
+    const at = this.#at;
+    const view = this.#gate.domain!.view(at[0], at[1], size, access);
+    if (view !== null && (access & Access.WRITE) !== 0) {
+      this.#writeViews = true;
+      if (this.#writes !== null) this.#writes.mark(at[0], at[0] + Math.floor((at[1] + size - 1) / IOMMU_UNIT));
+    }
     // Remember the state it was taken in: whatever ends it is a change from here, however the gates stood when the epoch was last asked.
     if (view !== null) this.#look();
     return view;
@@ -107,13 +176,25 @@ export class HostDma implements DmaPort {
   async #read(iova: Iova, into: Uint8Array): Promise<void> {
     const done = this.tryRead(iova, into);
     if (done === Dma.FAULT) throw this.#thrown();
-    if (done === Dma.REMOTE) await this.#readRemote(iova, into);
+    if (done !== Dma.REMOTE) return;
+    this.#underWay++;
+    try {
+      await this.#readRemote(iova, into);
+    } finally {
+      this.#ended();
+    }
   }
 
   async #write(iova: Iova, from: Uint8Array): Promise<void> {
     const done = this.tryWrite(iova, from);
     if (done === Dma.FAULT) throw this.#thrown();
-    if (done === Dma.REMOTE) await this.#writeRemote(iova, from);
+    if (done !== Dma.REMOTE) return;
+    this.#underWay++;
+    try {
+      await this.#writeRemote(iova, from);
+    } finally {
+      this.#ended();
+    }
   }
 
   /** Has anything changed that views depend on? */
@@ -127,6 +208,11 @@ export class HostDma implements DmaPort {
   }
 
   #blocked(): DmaFaultReason | null {
+    return this.#stopped ? 'stopped' : this.#closed();
+  }
+
+  /** As `#blocked`, for what was let through before the device was stopped. */
+  #closed(): DmaFaultReason | null {
     const gate = this.#gate;
     if (!gate.powered) return 'not-powered';
     if (!gate.busMaster) return 'bus-master-off';
@@ -211,7 +297,7 @@ export class HostDma implements DmaPort {
 
   /** Whether the gates are open and `piece` still is what is mapped there. */
   #live(piece: Piece, access: Access): boolean {
-    if (this.#blocked() !== null || this.#gate.domain !== piece.domain) return false;
+    if (this.#closed() !== null || this.#gate.domain !== piece.domain) return false;
     const out = new Translation();
     return (
       piece.domain.translate(piece.pfn, piece.byte, access, out) === Reach.OK &&
@@ -224,7 +310,7 @@ export class HostDma implements DmaPort {
   /** Why `piece` is not live, counted. */
   #gone(iova: Iova, piece: Piece, access: Access): DmaFault {
     const at = BigInt(iova) + BigInt(piece.start);
-    this.#fault(this.#blocked() ?? 'not-mapped', at, access === Access.READ ? 'read' : 'write');
+    this.#fault(this.#closed() ?? 'not-mapped', at, access === Access.READ ? 'read' : 'write');
     return this.#thrown();
   }
 
@@ -270,7 +356,7 @@ export class HostDma implements DmaPort {
         if (piece.memory.kind === 'direct') writeDirect(piece.memory, piece.offset, bytes, piece.start, piece.size);
         else {
           // Marked before and after: a log read while the bytes are under way may see them too early, never miss them.
-          markDirty(piece);
+          this.#markWritten(piece);
           try {
             await piece.memory.write(piece.offset, bytes.subarray(piece.start, piece.start + piece.size));
           } catch (cause) {
@@ -278,11 +364,17 @@ export class HostDma implements DmaPort {
           }
           if (!this.#live(piece, Access.WRITE)) throw this.#gone(iova, piece, Access.WRITE);
         }
-        markDirty(piece);
+        this.#markWritten(piece);
       }
     } finally {
       for (const piece of pieces) piece.memory.put();
     }
+  }
+
+  #markWritten({ domain, pfn, byte, size }: Piece): void {
+    const last = pfn + Math.floor((byte + size - 1) / IOMMU_UNIT);
+    domain.dirty?.mark(pfn, last);
+    this.#writes?.mark(pfn, last);
   }
 }
 
@@ -301,8 +393,4 @@ interface Piece {
 function heard(dma: Promise<void>): Promise<void> {
   dma.catch(() => {});
   return dma;
-}
-
-function markDirty(piece: Piece): void {
-  piece.domain.dirty?.mark(piece.pfn, piece.pfn + Math.floor((piece.byte + piece.size - 1) / IOMMU_UNIT));
 }
