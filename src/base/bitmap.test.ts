@@ -28,6 +28,36 @@ describe('Bitmap', () => {
     );
   });
 
+  test('B.11 DMA_LOGGING report: taking tells and clears exactly the bits of a range; next and count walk what is left', () => {
+    const range = fc.record({ first: fc.nat({ max: 70_000 }), length: fc.integer({ min: 1, max: 40_000 }) });
+    const shift = fc.constantFrom(0, 32768 * 65530, 2 ** 51);
+    fc.assert(
+      fc.property(fc.array(range, { maxLength: 5 }), range, shift, fc.constantFrom(1, 2, 16), (marks, asked, base, unit) => {
+        const bitmap = new Bitmap();
+        const model = new Set<number>();
+        for (const { first, length } of marks) {
+          bitmap.mark(base + first, base + first + length - 1);
+          for (let i = first; i < first + length; i++) model.add(i);
+        }
+        const { first, length } = asked;
+        const bytes = new Uint8Array(Math.ceil(length / unit / 8));
+        const expected = new Uint8Array(bytes.length);
+        for (let i = 0; i < length; i++)
+          if (model.delete(first + i)) expected[Math.floor(i / unit) >> 3] |= 1 << (Math.floor(i / unit) & 7);
+        bitmap.take(base + first, base + first + length - 1, bytes, 0, unit);
+        expect(bytes).toEqual(expected);
+        const left = [...model].sort((a, b) => a - b);
+        expect(bitmap.countSet(base, base + 120_000)).toBe(left.length);
+        let walked = 0;
+        for (let at = bitmap.next(base, base + 120_000); at >= 0; at = bitmap.next(at + 1, base + 120_000)) {
+          if (at !== base + left[walked++]) throw new Error(`bit ${at - base}`);
+        }
+        expect(walked).toBe(left.length);
+      }),
+      { numRuns: 100 },
+    );
+  });
+
   test('B.6 dirty pages: one bit out for every 16 in, when any is set', () => {
     const bitmap = new Bitmap();
     bitmap.mark(160, 160);

@@ -72,6 +72,7 @@ describe('HostDma', () => {
     expect(dma.faults).toEqual({
       'bus-master-off': 0,
       'not-powered': 1,
+      stopped: 0,
       'no-domain': 2,
       'not-mapped': 2,
       permission: 1,
