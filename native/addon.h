@@ -11,11 +11,14 @@
 
 struct mapping;
 struct watcher;
+struct file;
 
 struct state {
   struct mapping *mappings; /* see memory.c */
   struct watcher **watchers; /* by descriptor: libuv allows one handle per descriptor and loop */
   int watcher_slots;
+  struct file **files; /* by id, see file.c */
+  int file_slots;
 };
 
 static inline struct state *state_of(napi_env env) {
@@ -58,6 +61,9 @@ static inline int int32s(napi_env env, napi_value array, size_t count, int32_t *
 /* memory.c */
 void mapping_free(struct mapping *mapping);
 
+/* file.c */
+void files_free(struct state *state);
+
 napi_value vt_mmap(napi_env env, napi_callback_info info);
 napi_value vt_munmap(napi_env env, napi_callback_info info);
 napi_value vt_mapping_faults(napi_env env, napi_callback_info info);
@@ -80,3 +86,11 @@ napi_value vt_read(napi_env env, napi_callback_info info);
 napi_value vt_write(napi_env env, napi_callback_info info);
 napi_value vt_sendmsg(napi_env env, napi_callback_info info);
 napi_value vt_recvmsg(napi_env env, napi_callback_info info);
+napi_value vt_preadv2(napi_env env, napi_callback_info info);
+napi_value vt_pwritev2(napi_env env, napi_callback_info info);
+napi_value vt_lseek(napi_env env, napi_callback_info info);
+napi_value vt_fcntl_lock(napi_env env, napi_callback_info info);
+napi_value vt_file_open(napi_env env, napi_callback_info info);
+napi_value vt_file_submit(napi_env env, napi_callback_info info);
+napi_value vt_file_reap(napi_env env, napi_callback_info info);
+napi_value vt_file_close(napi_env env, napi_callback_info info);

@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 
 const here = dirname(fileURLToPath(import.meta.url));
-const sources = ['vfio_ts.c', 'memory.c', 'socket.c', 'watch.c'].map((name) => join(here, name));
+const sources = ['vfio_ts.c', 'memory.c', 'socket.c', 'watch.c', 'file.c'].map((name) => join(here, name));
 
 /** Directories that may hold node_api.h, best first. */
 function headerDirectories() {
@@ -35,6 +35,7 @@ function build(output, headers) {
   const flags = [
     '-shared',
     '-fPIC',
+    '-pthread',
     '-O2',
     '-std=gnu11',
     '-Wall',

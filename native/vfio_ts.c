@@ -104,6 +104,14 @@ static const struct {
     {"write", vt_write},
     {"sendmsg", vt_sendmsg},
     {"recvmsg", vt_recvmsg},
+    {"preadv2", vt_preadv2},
+    {"pwritev2", vt_pwritev2},
+    {"lseek", vt_lseek},
+    {"fcntlLock", vt_fcntl_lock},
+    {"fileOpen", vt_file_open},
+    {"fileSubmit", vt_file_submit},
+    {"fileReap", vt_file_reap},
+    {"fileClose", vt_file_close},
     {"memfdCreate", vt_memfd_create},
     {"ftruncate", vt_ftruncate},
     {"mmap", vt_mmap},
@@ -119,6 +127,7 @@ static void state_free(napi_env env, void *data, void *hint) {
   (void)env;
   (void)hint;
   struct state *state = data;
+  files_free(state); /* first of all: their threads may be at memory that is mapped here */
   while (state->mappings != NULL) mapping_free(state->mappings);
   free(state->watchers);
   free(state);

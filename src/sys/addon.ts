@@ -41,6 +41,23 @@ export const Sys = {
   SHUT_WR: 1,
   LOCK_EX: 2,
   LOCK_NB: 4,
+  F_OFD_GETLK: 36,
+  F_OFD_SETLK: 37,
+  F_RDLCK: 0,
+  F_WRLCK: 1,
+  F_UNLCK: 2,
+  SEEK_END: 2,
+  /** preadv2(2): answer what is there rather than wait. */
+  RWF_NOWAIT: 8,
+  /** Kinds of operations of fileSubmit. */
+  FILE_READ: 0,
+  FILE_WRITE: 1,
+  FILE_WRITE_DURABLE: 2,
+  FILE_SYNC: 3,
+  FILE_ZERO: 4,
+  FILE_DISCARD: 5,
+  /** In a result of fileReap: data had been written, and the disk did not keep it. */
+  FILE_SYNC_FAILED: 0x10000,
   /** Events of watchStart: libuv's. */
   READABLE: 1,
   WRITABLE: 2,
@@ -58,6 +75,22 @@ export interface Addon {
   eventfd(initial: number, flags: number): number;
   eventfdRead(fd: number): bigint | number;
   eventfdWrite(fd: number, low: number, high: number): number;
+  preadv2(fd: number, bytes: Uint8Array, start: number, offset: number, flags: number): number;
+  pwritev2(fd: number, bytes: Uint8Array, start: number, offset: number, flags: number): number;
+  lseek(fd: number, offset: number, whence: number): number;
+  /** F_OFD_SETLK or F_OFD_GETLK of bytes; `into` gets the lock's type and pid (-1 for one of an open file) as the kernel leaves them. */
+  fcntlLock(fd: number, command: number, type: number, start: number, length: number, into: Int32Array): number;
+  /** Threads, at most `threads` and none yet, for the operations of a file: an id. `eventFd` is signalled when the first of some has ended. */
+  fileOpen(fd: number, eventFd: number, threads: number): number;
+  /**
+   * Hand the first `count` of `slots` to the threads; how many were taken. Slot i is described by numbers 3·i to 3·i + 2 of `table` (kind,
+   * offset, size) and its bytes are `buffers[i]`, which must stay as they are until it is reaped.
+   */
+  fileSubmit(id: number, slots: Int32Array, count: number, table: Float64Array, buffers: readonly (Uint8Array | null)[]): number;
+  /** Pairs of slot and result of what has ended; how many. Waits up to `timeoutMs` for the first when anything is under way. Blocks this thread. */
+  fileReap(id: number, into: Int32Array, timeoutMs: number): number;
+  /** Waits for what the threads are at, drops what they had not begun. The descriptors are the caller's to close. */
+  fileClose(id: number): number;
   memfdCreate(name: string, flags: number): number;
   ftruncate(fd: number, length: number): number;
   /** A writable mapping of at most 4 GiB, of a file whose pages have `page` bytes; `how` is a sum of MMAP_, `limit` that of guarded ones. */
@@ -97,7 +130,7 @@ const nativeFile = (name: string): string => fileURLToPath(new URL(`../../native
 /** Where the binary is: for worker threads and tests that load it themselves. */
 export const addonPath = nativeFile('vfio_ts.node');
 
-const sources = ['vfio_ts.c', 'memory.c', 'socket.c', 'watch.c', 'addon.h'];
+const sources = ['vfio_ts.c', 'memory.c', 'socket.c', 'watch.c', 'file.c', 'addon.h'];
 
 let loaded: Addon | undefined;
 

@@ -1,0 +1,243 @@
+/**
+ * Operations of one file that have to wait: they run on a few threads, are handed over a batch at a time, and wake the event loop once for all that
+ * have ended. Not libuv's threads: those are four for the whole process, and a slow disk would keep everybody from files and names.
+ */
+import { Errno } from '../base/errno.ts';
+import { type Addon, addon, checked, Sys } from './addon.ts';
+import { OwnedFd } from './owned-fd.ts';
+
+/** Reads that a disk can have at once, for each file. */
+const THREADS = 8;
+const REAPED_AT_ONCE = 256;
+/** Between two looks at whether this thread is to end (`worker.terminate()` cannot interrupt a native wait). */
+const WAIT_SLICE_MS = 200;
+const FIELDS = 3;
+
+/** Whoever put an operation in. */
+export interface WorkOwner {
+  ended(tag: number, result: number): void;
+}
+
+export class FileWork implements Disposable {
+  readonly #sys: Addon = addon();
+  readonly #event: OwnedFd;
+  readonly #id: number;
+  /** By slot; `#table` has kind, offset and size of each. */
+  readonly #owners: (WorkOwner | null)[] = [];
+  readonly #tags: number[] = [];
+  readonly #bytes: (Uint8Array | null)[] = [];
+  #table = new Float64Array(64 * FIELDS);
+  readonly #free: number[] = [];
+  #batch = new Int32Array(64);
+  #batched = 0;
+  readonly #reaped = new Int32Array(REAPED_AT_ONCE * 2);
+  /** Slot and result of what has ended and was not told of yet: first in, first out. */
+  readonly #ended: number[] = [];
+  #told = 0;
+  #telling = false;
+  /** With the threads. */
+  #underWay = 0;
+  #watching = false;
+  #disposed = false;
+  /** Slots of flushes: those that the fdatasync under way is for, and those that came after it began. */
+  #syncing: number[] = [];
+  #nextSync: number[] = [];
+  #syncSlot = -1;
+  /** Writes that have ended, and how many of those are known to be on the disk. Whoever had the file before us may have left some too. */
+  #written = 1;
+  #synced = 0;
+  #syncCovers = 0;
+  /** The errno of a sync that failed. What it lost is gone from the page cache, and the kernel tells of it once: no later flush may succeed. */
+  #lost = 0;
+
+  /** @param fd stays its owner's, who closes it after this is disposed   @throws VfioError EMFILE, ENOMEM */
+  constructor(fd: OwnedFd) {
+    const event = OwnedFd.own(this.#sys.eventfd(0, Sys.EFD_CLOEXEC | Sys.EFD_NONBLOCK), 'creating an eventfd');
+    const id = this.#sys.fileOpen(fd.number, event.number, THREADS);
+    if (id < 0) event[Symbol.dispose]();
+    this.#id = checked(id, 'preparing the threads of a file');
+    this.#event = event;
+  }
+
+  /** A write that was done elsewhere, at once: flushes are for it too. */
+  noteWritten(): void {
+    this.#written++;
+  }
+
+  /** Take an operation in; `submit` starts it. @param kind of Sys.FILE_, or a negative errno with which it is to end   @returns its slot */
+  add(owner: WorkOwner, tag: number, kind: number, offset: number, size: number, bytes: Uint8Array | null): number {
+    const slot = this.#free.pop() ?? this.#owners.length;
+    if ((slot + 1) * FIELDS > this.#table.length) {
+      const grown = new Float64Array(this.#table.length * 2);
+      grown.set(this.#table);
+      this.#table = grown;
+    }
+    this.#owners[slot] = owner;
+    this.#tags[slot] = tag;
+    this.#bytes[slot] = bytes;
+    this.#table[slot * FIELDS] = kind;
+    this.#table[slot * FIELDS + 1] = offset;
+    this.#table[slot * FIELDS + 2] = size;
+    return slot;
+  }
+
+  /** It was never submitted, and is not going to be. */
+  forget(slot: number): void {
+    this.#owners[slot] = null;
+    this.#bytes[slot] = null;
+    this.#free.push(slot);
+  }
+
+  /** Start `slots`, as one batch. */
+  submit(slots: readonly number[]): void {
+    for (const slot of slots) this.#route(slot);
+    this.#startBatch();
+    this.#startSync();
+    this.#tell();
+  }
+
+  /** Block until `isDone`, which something under way brings about; or until nothing is. */
+  waitUntil(isDone: () => boolean): void {
+    this.#tell(true);
+    while (!isDone() && this.#underWay > 0) {
+      this.#reap(WAIT_SLICE_MS);
+      this.#tell(true);
+    }
+  }
+
+  /** Blocks until everything that was submitted has ended. */
+  [Symbol.dispose](): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    this.waitUntil(() => false);
+    this.#sys.fileClose(this.#id);
+    if (this.#watching) this.#sys.watchStop(this.#event.number, Sys.READABLE);
+    this.#event[Symbol.dispose]();
+  }
+
+  #route(slot: number): void {
+    const kind = this.#table[slot * FIELDS]!;
+    if (this.#disposed) this.#end(slot, -Errno.EBADF);
+    else if (kind < 0) this.#end(slot, kind);
+    else if (kind === Sys.FILE_SYNC) this.#nextSync.push(slot);
+    else if (this.#table[slot * FIELDS + 2] === 0) this.#end(slot, 0);
+    else this.#put(slot);
+  }
+
+  #put(slot: number): void {
+    if (this.#batched === this.#batch.length) {
+      const grown = new Int32Array(this.#batch.length * 2);
+      grown.set(this.#batch);
+      this.#batch = grown;
+    }
+    this.#batch[this.#batched++] = slot;
+  }
+
+  #startBatch(): void {
+    const count = this.#batched;
+    if (count === 0) return;
+    this.#batched = 0;
+    const taken = this.#sys.fileSubmit(this.#id, this.#batch, count, this.#table, this.#bytes);
+    for (let i = Math.max(taken, 0); i < count; i++) this.#end(this.#batch[i]!, taken < 0 ? taken : -Errno.ENOMEM);
+    if (taken > 0) this.#started(taken);
+  }
+
+  /** One fdatasync for all flushes that wait; those that come while it runs wait for the next, since it may be past what they are for. */
+  #startSync(): void {
+    if (this.#syncSlot >= 0 || this.#nextSync.length === 0) return;
+    if (this.#lost !== 0 || this.#written === this.#synced) {
+      for (const slot of this.#nextSync.splice(0)) this.#end(slot, this.#lost);
+      return;
+    }
+    const waiting = this.#syncing;
+    this.#syncing = this.#nextSync;
+    this.#nextSync = waiting;
+    this.#syncCovers = this.#written;
+    this.#syncSlot = this.#syncing[0]!;
+    this.#put(this.#syncSlot);
+    this.#startBatch();
+  }
+
+  #started(count: number): void {
+    if (this.#underWay === 0) this.#listen(true);
+    this.#underWay += count;
+  }
+
+  /** Only what is under way keeps the process alive. */
+  #listen(keepAlive: boolean): void {
+    const { number } = this.#event;
+    if (!this.#watching) {
+      checked(
+        this.#sys.watchStart(number, Sys.READABLE, () => this.#signalled()),
+        'watching an eventfd',
+      );
+      this.#watching = true;
+    }
+    this.#sys.watchRef(number, keepAlive);
+  }
+
+  #signalled(): void {
+    this.#sys.eventfdRead(this.#event.number);
+    this.#reap(0);
+    this.#tell();
+  }
+
+  #reap(timeoutMs: number): void {
+    let count: number;
+    let wait = timeoutMs;
+    do {
+      count = this.#sys.fileReap(this.#id, this.#reaped, wait);
+      wait = 0;
+      for (let i = 0; i < count; i++) this.#finished(this.#reaped[i * 2]!, this.#reaped[i * 2 + 1]!);
+    } while (count === REAPED_AT_ONCE);
+    this.#startSync();
+    if (this.#underWay === 0) this.#listen(false);
+  }
+
+  #finished(slot: number, result: number): void {
+    this.#underWay--;
+    let told = result;
+    if (-result >= Sys.FILE_SYNC_FAILED) {
+      told = -(-result & (Sys.FILE_SYNC_FAILED - 1));
+      this.#lost ||= told;
+    }
+    const kind = this.#table[slot * FIELDS]!;
+    const isOnDisk = kind === Sys.FILE_READ || (kind === Sys.FILE_WRITE_DURABLE && told === 0);
+    if (kind !== Sys.FILE_SYNC && !isOnDisk) this.#written++;
+    this.#end(slot, told);
+  }
+
+  #syncEnded(result: number): void {
+    if (result === 0) this.#synced = this.#syncCovers;
+    this.#syncSlot = -1;
+    for (const slot of this.#syncing) this.#end(slot, result);
+    this.#syncing.length = 0;
+  }
+
+  #end(slot: number, result: number): void {
+    if (slot === this.#syncSlot) this.#syncEnded(result);
+    else this.#ended.push(slot, result);
+  }
+
+  /** A completion may submit, and drain: what has ended is told in order, by whoever comes to it, and to no depth. */
+  #tell(within = false): void {
+    if (this.#telling && !within) return;
+    const before = this.#telling;
+    this.#telling = true;
+    try {
+      while (this.#told < this.#ended.length) {
+        const slot = this.#ended[this.#told]!;
+        const result = this.#ended[this.#told + 1]!;
+        this.#told += 2;
+        const owner = this.#owners[slot]!;
+        const tag = this.#tags[slot]!;
+        this.forget(slot);
+        owner.ended(tag, result);
+      }
+      this.#ended.length = 0;
+      this.#told = 0;
+    } finally {
+      this.#telling = before;
+    }
+  }
+}

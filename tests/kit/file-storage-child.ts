@@ -1,0 +1,63 @@
+/**
+ * A process that has an image open: node --import tsx file-storage-child.ts WHAT PATH. It says `open` when it has it, or `refused CODE MESSAGE`, and then
+ * waits to be ended.
+ */
+import { VfioError } from '../../src/base/errno.ts';
+import { FileStorage } from '../../src/sys/file-storage.ts';
+
+const [what, path] = process.argv.slice(2) as [string, string];
+const say = (line: string) => process.stdout.write(`${line}\n`);
+
+/** As many writes as it takes to be in the middle of something. */
+function writeMuch(storage: FileStorage): void {
+  const queue = storage.open(() => {});
+  const bytes = new Uint8Array(1 << 20).fill(1);
+  for (let i = 0; i < 64; i++) queue.write(i % 2 === 0 ? 0 : 1 << 20, bytes, i, true);
+  queue.submit();
+}
+
+/** Past the limit on the size of files that it was started with. */
+function writePastLimit(storage: FileStorage): void {
+  const queue = storage.open((tag, result) => say(`${tag} ${result}`));
+  queue.write(0, new Uint8Array(4096).fill(1), 1, false);
+  queue.write(1 << 20, new Uint8Array(4096).fill(1), 2, false);
+  queue.write(1 << 20, new Uint8Array(4096).fill(1), 3, true);
+  queue.write((1 << 16) - 2048, new Uint8Array(4096).fill(1), 4, true);
+  say(`now ${queue.tryWrite(1 << 20, new Uint8Array(4096))}`);
+  queue.flush(5);
+  queue.submit();
+  queue.drain();
+}
+
+try {
+  const storage = FileStorage.open(path, { readOnly: what === 'read' });
+  say('open');
+  switch (what) {
+    case 'read':
+    case 'hold':
+      setInterval(() => {}, 1000);
+      break;
+    case 'exit':
+      writeMuch(storage);
+      process.exit(7);
+      break;
+    case 'end': {
+      // Nothing but the write keeps the process alive.
+      const queue = storage.open((tag, result) => say(`told ${tag} ${result}`));
+      queue.write(0, new Uint8Array(4096).fill(9), 1, true);
+      queue.submit();
+      break;
+    }
+    case 'leave':
+      // Ends with an open storage, and nothing under way.
+      writeMuch(storage);
+      storage.open(() => {}).drain();
+      break;
+    case 'limit':
+      writePastLimit(storage);
+      break;
+  }
+} catch (error) {
+  if (!(error instanceof VfioError)) throw error;
+  say(`refused ${error.code} ${error.message}`);
+}
