@@ -6,6 +6,7 @@ import type { Clock } from '../base/clock.ts';
 import { VfioError } from '../base/errno.ts';
 import type { RateLimitedLogger } from '../base/log.ts';
 import type { FaultPlan } from './fault-plan.ts';
+import type { Mediators } from './mediation/mediators.ts';
 
 /** The module parameters of vfio, vfio-pci and vfio_iommu_type1 (B.8), and ours. */
 export interface EngineParams {
@@ -17,6 +18,8 @@ export interface EngineParams {
   readonly noIntxMask: boolean;
   /** vfio-pci disable_idle_d3: keep unused devices in D0. */
   readonly disableIdleD3: boolean;
+  /** vfio-pci enable_sriov: let sriov_numvfs of functions under vfio-pci be written. */
+  readonly enableSriov: boolean;
   /** vfio-pci disable_denylist: bind devices that are known to harm their host in a user's hands. */
   readonly disableDenylist: boolean;
   /** Ours (S2-31): refuse to bind a device that cannot be reset. */
@@ -35,6 +38,7 @@ export const defaultParams: EngineParams = {
   allowUnsafeInterrupts: false,
   noIntxMask: false,
   disableIdleD3: false,
+  enableSriov: false,
   disableDenylist: false,
   requireReset: false,
   forceRevokeAfterMs: null,
@@ -63,4 +67,6 @@ export interface EngineContext {
   readonly pageSize: number;
   readonly faults: FaultPlan;
   readonly allocate: MemoryAllocator;
+  /** Who is asked at the first open of a device (S0); absent: nobody. */
+  readonly mediators?: Mediators;
 }

@@ -12,6 +12,7 @@ import { VfioError } from '../../base/errno.ts';
 import type { Container } from '../dma/container.ts';
 import { ContainerDmaSpace } from '../dma/container-dma-space.ts';
 import type { Process } from '../dma/process.ts';
+import { MediatedRegion } from '../mediation/mediated-region.ts';
 import type { VfioFile } from '../vm/vfio-file-set.ts';
 import { deviceFeature } from './features.ts';
 import type { DeviceFileHolder } from './hosted-function.ts';
@@ -71,6 +72,10 @@ export class DeviceFile implements Device, VfioFile {
     if (index === RegionIndex.CONFIG) region = new ConfigRegion(this, info);
     else if (info.size === 0) region = new AbsentRegion(this, info);
     else region = index === RegionIndex.ROM ? new RomRegion(this, info) : new BarRegion(this, info);
+    const { mediation } = this.device;
+    const hooks = mediation?.region(index) ?? null;
+    if (mediation !== null && hooks !== null)
+      region = new MediatedRegion(this, mediation.regionInfo(index, info), mediation, hooks, region);
     this.#regions[index] = region;
     return region;
   }
@@ -78,7 +83,8 @@ export class DeviceFile implements Device, VfioFile {
   irq(index: number): IrqInfo {
     this.#begin();
     try {
-      return this.device.openState.interrupts.info(index);
+      const info = this.device.openState.interrupts.info(index);
+      return this.device.mediation?.irqInfo(index, info) ?? info;
     } finally {
       this.device.settle();
     }
@@ -87,7 +93,8 @@ export class DeviceFile implements Device, VfioFile {
   setIrqs(request: SetIrqs): number {
     this.#begin();
     try {
-      return this.device.openState.interrupts.setIrqs(request);
+      const { interrupts } = this.device.openState;
+      return this.device.mediation?.setIrqs(request, (r) => interrupts.setIrqs(r)) ?? interrupts.setIrqs(request);
     } finally {
       this.device.settle();
     }
@@ -145,7 +152,7 @@ export class DeviceFile implements Device, VfioFile {
   feature(request: FeatureRequest): number {
     this.#begin();
     try {
-      return deviceFeature(this.device, request);
+      return this.device.mediation?.feature(request, (r) => deviceFeature(this.device, r)) ?? deviceFeature(this.device, request);
     } finally {
       this.device.settle();
     }

@@ -15,6 +15,8 @@ import type { EngineContext } from '../context.ts';
 import type { Container } from '../dma/container.ts';
 import type { Process } from '../dma/process.ts';
 import { Interrupts } from '../interrupts/interrupts.ts';
+import { mediatedDevice } from '../mediation/mediated-device.ts';
+import type { Mediation } from '../mediation/mediation.ts';
 import type { VmFile } from '../vm/vm-provider.ts';
 import { VmReference } from '../vm/vm-reference.ts';
 import { DeviceFile } from './device-file.ts';
@@ -66,6 +68,7 @@ export class VfioPciDevice implements IoeventfdTarget, ReleaseTarget, TokenSubje
   readonly #suspension: Suspension;
   #open: OpenState | null = null;
   #vm: VmReference | null = null;
+  #mediation: Mediation | null = null;
   #leaving: ReleaseRequest | null = null;
 
   private constructor(fn: HostedFunction, ctx: EngineContext) {
@@ -177,8 +180,16 @@ export class VfioPciDevice implements IoeventfdTarget, ReleaseTarget, TokenSubje
     const vm = VmReference.take(holder.vm ?? null, this.ctx);
     if (vm !== null) undo.use(vm);
     this.#open = this.#enable();
+    undo.defer(() => this.#disable());
+    this.ctx.faults.step('device.mediate');
+    this.#mediation = this.ctx.mediators?.open(mediatedDevice(this), this.ctx.log) ?? null;
     undo.move();
     this.#vm = vm;
+  }
+
+  /** Who mediates it, from its first open to its last close (S0). */
+  get mediation(): Mediation | null {
+    return this.#mediation;
   }
 
   /** The virtual machine that it works for, from its first open to its last close. */
@@ -302,9 +313,13 @@ export class VfioPciDevice implements IoeventfdTarget, ReleaseTarget, TokenSubje
   }
 
   #disable(): void {
+    const [vm, mediation] = [this.#vm, this.#mediation];
     using _after = new Cleanup();
-    if (this.#vm !== null) _after.use(this.#vm);
+    _after.defer(() => vm?.[Symbol.dispose]());
+    // Nothing of the device moves any more when its mediator lets go (S0-18).
+    _after.defer(() => mediation?.release());
     this.#vm = null;
+    this.#mediation = null;
     const { interrupts, ioeventfds, resetWorks, saved } = this.openState;
     const { config } = this.fn;
     this.physical?.token?.unuse();

@@ -1,0 +1,63 @@
+/**
+ * Mediator: a vendor's hand in devices that vfio-pci drives (S0). It is asked when a device is opened first; the one that accepts says which regions and
+ * interrupt indexes it wants to see, and everything else goes on as if it were not there.
+ */
+import type { Clock } from '../base/clock.ts';
+import type { Logger } from '../base/log.ts';
+import type { FeatureRequest, IrqInfo, Region, RegionInfo, RegionMapping, SetIrqs } from './device.ts';
+import type { Width } from './device-host.ts';
+
+/** What a hook answers when the device is to do it as always. */
+export const PASS_THROUGH = Symbol('pass through');
+export type PassThrough = typeof PASS_THROUGH;
+
+/** The device as its mediator sees it, from open to release. */
+export interface MediatedDevice {
+  /** `0000:00:04.0` */
+  readonly name: string;
+  readonly vendor: number;
+  readonly device: number;
+  readonly subsystemVendor: number;
+  readonly subsystem: number;
+  readonly classCode: number;
+  readonly clock: Clock;
+  readonly log: Logger;
+  /** Registers of BAR `bar` as the hardware has them, by no hook and no gate: for the mediator's own use, also while the device is stopped. */
+  read(bar: number, offset: number, width: Width): number;
+  write(bar: number, offset: number, width: Width, value: number): void;
+}
+
+/** Hooks of one region. One that is absent costs nothing; `direct` is the region as it is without the mediator, to be called by whoever wants to (S0-10). */
+export interface RegionHooks<H> {
+  /** May change flags and capabilities; index and size stay (S0-05). Without RegionFlags.MMAP nobody gets around the other hooks. */
+  info?(handle: H, info: RegionInfo): RegionInfo;
+  read?(handle: H, offset: number, into: Uint8Array, direct: Region): number | PassThrough;
+  write?(handle: H, offset: number, from: Uint8Array, direct: Region): number | PassThrough;
+  map?(handle: H, offset: number, size: number, direct: Region): RegionMapping | PassThrough;
+}
+
+/** Hooks of one interrupt index. */
+export interface IrqHooks<H> {
+  info?(handle: H, info: IrqInfo): IrqInfo;
+  set?(handle: H, request: SetIrqs, direct: (request: SetIrqs) => number): number | PassThrough;
+}
+
+/** What a mediator that accepts a device wants of it. Looked at once: later changes of the tables have no effect until the next open (S0-09). */
+export interface Accepted<H> {
+  /** The mediator's own; the engine never looks inside (S0-02). */
+  readonly handle: H;
+  /** By region index. */
+  readonly regions?: Readonly<Record<number, RegionHooks<H>>>;
+  /** By IRQ index. */
+  readonly irqs?: Readonly<Record<number, IrqHooks<H>>>;
+  readonly feature?: (handle: H, request: FeatureRequest, direct: (request: FeatureRequest) => number) => number | PassThrough;
+}
+
+export interface Mediator<H = unknown> {
+  /** Unique in a registry. */
+  readonly name: string;
+  /** Null: not mine, ask the next one. What it throws is a refusal too. */
+  open(device: MediatedDevice): Accepted<H> | null;
+  /** Once for each open that accepted: the device is disabled by then (S0-18). */
+  release(handle: H): void;
+}

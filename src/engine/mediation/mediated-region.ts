@@ -1,0 +1,49 @@
+/** A region that a mediator wants to see: each access goes to its hook first, and on to the region itself where it passes. */
+import type { RegionInfo, RegionMapping } from '../../abi/device.ts';
+import { PASS_THROUGH, type RegionHooks } from '../../abi/mediator.ts';
+import { RegionFlags } from '../../abi/vfio.ts';
+import { VfioError } from '../../base/errno.ts';
+import type { DeviceFile } from '../device/device-file.ts';
+import { FileRegion } from '../device/region-io.ts';
+import type { Mediation } from './mediation.ts';
+
+export class MediatedRegion extends FileRegion {
+  readonly #mediation: Mediation;
+  readonly #hooks: RegionHooks<unknown>;
+  readonly #direct: FileRegion;
+
+  constructor(file: DeviceFile, info: RegionInfo, mediation: Mediation, hooks: RegionHooks<unknown>, direct: FileRegion) {
+    super(file, info);
+    this.#mediation = mediation;
+    this.#hooks = hooks;
+    this.#direct = direct;
+  }
+
+  protected readBytes(offset: number, into: Uint8Array): number {
+    const hook = this.#hooks.read;
+    if (hook === undefined) return this.#direct.read(offset, into);
+    const done = this.#mediation.run('read', (handle) => hook(handle, offset, into, this.#direct));
+    return done === PASS_THROUGH ? this.#direct.read(offset, into) : this.#count(done, into.length);
+  }
+
+  protected writeBytes(offset: number, from: Uint8Array): number {
+    const hook = this.#hooks.write;
+    if (hook === undefined) return this.#direct.write(offset, from);
+    const done = this.#mediation.run('write', (handle) => hook(handle, offset, from, this.#direct));
+    return done === PASS_THROUGH ? this.#direct.write(offset, from) : this.#count(done, from.length);
+  }
+
+  override map(offset = 0, size: number = this.info.size - offset): RegionMapping {
+    this.file.checkLive();
+    // Whoever took the flag away wants to see each access.
+    if ((this.info.flags & RegionFlags.MMAP) === 0) return super.map();
+    const hook = this.#hooks.map;
+    const done = hook === undefined ? PASS_THROUGH : this.#mediation.run('map', (handle) => hook(handle, offset, size, this.#direct));
+    return done === PASS_THROUGH ? this.#direct.map(offset, size) : done;
+  }
+
+  #count(done: number, length: number): number {
+    if (Number.isInteger(done) && done >= 0 && done <= length) return done;
+    throw new VfioError('EIO', `${this.name}: mediator '${this.#mediation.name}' says that ${String(done)} of ${length} bytes were moved`);
+  }
+}

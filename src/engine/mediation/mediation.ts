@@ -1,0 +1,99 @@
+/** One device in one mediator's hands, from its first open to its last close. */
+import type { FeatureRequest, IrqInfo, RegionInfo, SetIrqs } from '../../abi/device.ts';
+import { type Accepted, type IrqHooks, type Mediator, PASS_THROUGH, type PassThrough, type RegionHooks } from '../../abi/mediator.ts';
+import { NUM_IRQS, NUM_REGIONS } from '../../abi/vfio.ts';
+import { VfioError } from '../../base/errno.ts';
+import type { RateLimitedLogger } from '../../base/log.ts';
+
+export class Mediation {
+  readonly name: string;
+  readonly #mediator: Mediator;
+  readonly #handle: unknown;
+  /** By index, copied at open: frozen until release (S0-09). */
+  readonly #regions: readonly (RegionHooks<unknown> | null)[];
+  readonly #irqs: readonly (IrqHooks<unknown> | null)[];
+  readonly #feature: Accepted<unknown>['feature'];
+  readonly #device: string;
+  readonly #log: RateLimitedLogger;
+  readonly #released: () => void;
+  #isReleased = false;
+
+  /** @param released  called after the mediator's own release, once */
+  constructor(mediator: Mediator, accepted: Accepted<unknown>, device: string, log: RateLimitedLogger, released: () => void) {
+    this.name = mediator.name;
+    this.#mediator = mediator;
+    this.#handle = accepted.handle;
+    this.#regions = Array.from({ length: NUM_REGIONS }, (_, i) => copied(accepted.regions?.[i]));
+    this.#irqs = Array.from({ length: NUM_IRQS }, (_, i) => copied(accepted.irqs?.[i]));
+    this.#feature = accepted.feature;
+    this.#device = device;
+    this.#log = log;
+    this.#released = released;
+  }
+
+  /** Null where the region is not mediated: it is used as it is, at no cost. */
+  region(index: number): RegionHooks<unknown> | null {
+    return this.#regions[index] ?? null;
+  }
+
+  /** What the mediator makes of a region's information. @throws VfioError what the hook throws; EIO for a change of index or size (S0-05) */
+  regionInfo(index: number, info: RegionInfo): RegionInfo {
+    const hook = this.#regions[index]?.info;
+    if (hook === undefined) return info;
+    const changed = this.run('region info', (handle) => hook(handle, info));
+    if (changed.index === info.index && changed.size === info.size) return changed;
+    throw this.#bug('region info', new Error('it changed index or size'));
+  }
+
+  irqInfo(index: number, info: IrqInfo): IrqInfo {
+    const hook = this.#irqs[index]?.info;
+    return hook === undefined ? info : this.run('IRQ info', (handle) => hook(handle, info));
+  }
+
+  setIrqs(request: SetIrqs, direct: (request: SetIrqs) => number): number {
+    const hook = this.#irqs[request.index]?.set;
+    if (hook === undefined) return direct(request);
+    const done = this.run('SET_IRQS', (handle) => hook(handle, request, direct));
+    return done === PASS_THROUGH ? direct(request) : done;
+  }
+
+  feature(request: FeatureRequest, direct: (request: FeatureRequest) => number): number {
+    const hook = this.#feature;
+    if (hook === undefined) return direct(request);
+    const done: number | PassThrough = this.run('FEATURE', (handle) => hook(handle, request, direct));
+    return done === PASS_THROUGH ? direct(request) : done;
+  }
+
+  /** @throws VfioError what the hook throws; EIO when that is none: a bug of the vendor's, which is logged and hurts nobody else */
+  run<T>(what: string, hook: (handle: unknown) => T): T {
+    try {
+      return hook(this.#handle);
+    } catch (error) {
+      if (error instanceof VfioError) throw error;
+      throw this.#bug(what, error);
+    }
+  }
+
+  /** Exactly once, whatever path led here (S0-15). */
+  release(): void {
+    if (this.#isReleased) return;
+    this.#isReleased = true;
+    try {
+      this.#mediator.release(this.#handle);
+    } catch (error) {
+      this.#bug('release', error);
+    } finally {
+      this.#released();
+    }
+  }
+
+  #bug(what: string, error: unknown): VfioError {
+    const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    this.#log.log('error', `mediator ${this.name} ${what}`, `${this.#device}: mediator '${this.name}': ${what} failed: ${stack}`);
+    return new VfioError('EIO', `${this.#device}: mediator '${this.name}' failed in ${what}`, { cause: error });
+  }
+}
+
+function copied<T extends object>(hooks: T | undefined): T | null {
+  return hooks === undefined ? null : Object.freeze({ ...hooks });
+}

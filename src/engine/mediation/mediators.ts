@@ -1,0 +1,91 @@
+/**
+ * Who may mediate. A rendezvous and nothing more: mediators may come before any machine and go after it (S0-17). The engine counts who is in use; the
+ * vendor has nothing to count (S0-14, S0-16).
+ */
+import type { Accepted, MediatedDevice, Mediator } from '../../abi/mediator.ts';
+import { VfioError } from '../../base/errno.ts';
+import type { RateLimitedLogger } from '../../base/log.ts';
+import { Mediation } from './mediation.ts';
+
+interface Registered {
+  // biome-ignore lint/suspicious/noExplicitAny: whatever handle it has is its own business
+  readonly mediator: Mediator<any>;
+  /** Devices open with it. */
+  users: number;
+}
+
+/** A mediator's place in the registry: dispose it to leave. */
+export interface MediatorRegistration extends Disposable {
+  /** Devices that are open with it. */
+  readonly users: number;
+  /** @throws VfioError EBUSY while a device is open with it; nothing has changed then */
+  unregister(): void;
+}
+
+export class Mediators {
+  readonly #registered: Registered[] = [];
+
+  /** In the order in which they are asked (S0-01). */
+  get names(): readonly string[] {
+    return this.#registered.map((r) => r.mediator.name);
+  }
+
+  /**
+   * From now on `mediator` is asked at each first open of a device, after those that are there already.
+   *
+   * @throws VfioError EEXIST when it, or another of its name, is registered (S0-12); EINVAL for what is no mediator
+   */
+  // biome-ignore lint/suspicious/noExplicitAny: as above
+  register(mediator: Mediator<any>): MediatorRegistration {
+    if (typeof mediator?.name !== 'string' || typeof mediator.open !== 'function' || typeof mediator.release !== 'function') {
+      throw new VfioError('EINVAL', 'a mediator has a name, open and release');
+    }
+    if (this.#registered.some((r) => r.mediator === mediator || r.mediator.name === mediator.name)) {
+      throw new VfioError('EEXIST', `a mediator '${mediator.name}' is registered already`);
+    }
+    const entry: Registered = { mediator, users: 0 };
+    this.#registered.push(entry);
+    const unregister = () => this.#unregister(entry);
+    return {
+      get users() {
+        return entry.users;
+      },
+      unregister,
+      [Symbol.dispose]: unregister,
+    };
+  }
+
+  /** The mediation of the first one that accepts; null when none does. */
+  open(device: MediatedDevice, log: RateLimitedLogger): Mediation | null {
+    for (const entry of [...this.#registered]) {
+      const { mediator } = entry;
+      let accepted: Accepted<unknown> | null = null;
+      try {
+        accepted = mediator.open(device);
+      } catch (error) {
+        // A refusal with a reason; a bug of the vendor's, when it is none of ours.
+        const level = error instanceof VfioError ? 'info' : 'error';
+        log.log(level, `mediator ${mediator.name} open`, `${device.name}: mediator '${mediator.name}' did not take it: ${String(error)}`);
+      }
+      if (accepted === null) continue;
+      entry.users++;
+      return new Mediation(mediator, accepted, device.name, log, () => void entry.users--);
+    }
+    return null;
+  }
+
+  #unregister(entry: Registered): void {
+    const at = this.#registered.indexOf(entry);
+    if (at < 0) return;
+    if (entry.users > 0) {
+      throw new VfioError(
+        'EBUSY',
+        `mediator '${entry.mediator.name}' is in use by ${entry.users} open ${entry.users === 1 ? 'device' : 'devices'}`,
+        {
+          fix: 'Close them first.',
+        },
+      );
+    }
+    this.#registered.splice(at, 1);
+  }
+}
