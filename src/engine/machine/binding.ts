@@ -19,6 +19,8 @@ type Match = (fn: PciFunction) => boolean;
 interface HostDriver {
   readonly name: string;
   readonly dma: DmaUse;
+  /** Has a sriov_configure of its own. */
+  readonly sriov: boolean;
   readonly static: readonly Match[];
   /** Added while running (new_id). */
   readonly dynamic: Map<string, Match>;
@@ -37,20 +39,25 @@ function matcher(id: string, driver: string): Match {
   return (fn) => fn.declaration.vendor === vendor && fn.declaration.device === device;
 }
 
-/** The host's drivers. Always there: vfio-pci and pci-stub, which take nothing by themselves (S2-15), and pcieport, which takes ports. */
+/**
+ * The host's drivers. Always there: vfio-pci, pci-stub and pci-pf-stub, which take nothing by themselves (S2-15), and pcieport, which takes ports.
+ * pci-pf-stub does nothing but enable VFs (S3-14).
+ */
 export class HostDrivers {
   readonly #drivers = new Map<string, HostDriver>();
 
   /** @throws VfioError EINVAL for a name or id that is none, EEXIST for a driver declared twice */
   constructor(specs: readonly HostDriverSpec[] = []) {
-    for (const name of [VFIO_PCI, 'pci-stub', 'pcieport']) {
-      this.#drivers.set(name, { name, dma: 'managed', static: name === 'pcieport' ? [isPort] : [], dynamic: new Map() });
+    for (const name of [VFIO_PCI, 'pci-stub', 'pci-pf-stub', 'pcieport']) {
+      const dma = name === 'pci-pf-stub' ? 'kernel' : 'managed';
+      const ids = name === 'pcieport' ? [isPort] : [];
+      this.#drivers.set(name, { name, dma, sriov: name === 'pci-pf-stub', static: ids, dynamic: new Map() });
     }
     for (const spec of specs) {
       const name = checkDriverName(spec.name);
       if (this.#drivers.has(name)) throw new VfioError('EEXIST', `driver ${name} is declared twice, or is one that is always there`);
       const ids = (spec.ids ?? []).map((id) => matcher(id, name));
-      this.#drivers.set(name, { name, dma: spec.dma ?? 'kernel', static: ids, dynamic: new Map() });
+      this.#drivers.set(name, { name, dma: spec.dma ?? 'kernel', sriov: spec.sriov ?? false, static: ids, dynamic: new Map() });
     }
   }
 
@@ -61,6 +68,11 @@ export class HostDrivers {
   /** How `name` uses DMA. A driver nobody declared is taken for a native one. */
   dmaUse(name: string): DmaUse {
     return this.#drivers.get(name)?.dma ?? 'kernel';
+  }
+
+  /** Whether `name` can enable virtual functions of what it drives. vfio-pci is asked elsewhere. */
+  doesSriov(name: string): boolean {
+    return this.#drivers.get(name)?.sriov ?? false;
   }
 
   /** Write to the driver's new_id: it takes matching functions from now on. @throws VfioError ENODEV, EINVAL, EEXIST */

@@ -5,6 +5,7 @@ import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
 import { bdfParts, formatBdf } from '../../pci/bdf.ts';
 import { ConfigSpace } from '../../pci/config-space.ts';
+import { virtualFunctionAt } from '../../pci/virtual-functions.ts';
 import type { EngineContext } from '../context.ts';
 import { FunctionHost } from '../device/host.ts';
 import type { IommuProperties } from '../dma/iommu-properties.ts';
@@ -13,6 +14,7 @@ import { type BuiltFunction, buildFunction, type ModelRegistry } from './functio
 import { checkReserved, IommuTable } from './machine-iommu.ts';
 import { bridgeKinds, type FunctionSpec, type MachineSpec } from './machine-spec.ts';
 import { PciBus, PciFunction } from './pci-function.ts';
+import { PhysicalFunction } from './physical-function.ts';
 
 /** A function that was put in, with the declaration it came from. */
 export interface Placed {
@@ -106,9 +108,60 @@ export class Fabric {
     this.#take(fn);
   }
 
+  /**
+   * The VFs 0 to `count - 1` of `pf`, where its SR-IOV capability says. Steps that undo it go to `undo`.
+   *
+   * @throws VfioError ENOMEM when the last one would be beyond the PF's bus; EEXIST when a place is taken
+   */
+  addVirtualFunctions(pf: PciFunction, count: number, undo: Cleanup): readonly PciFunction[] {
+    const places = Array.from({ length: count }, (_, i) => {
+      const at = virtualFunctionAt(pf.address, pf.config, i);
+      if (at === null || at.bus !== pf.bus.number) {
+        throw new VfioError('ENOMEM', `${pf.bdf}: virtual function ${i} of ${count} would be beyond bus ${hex(pf.bus.number)}`);
+      }
+      const bdf = formatBdf(at);
+      const taken = this.functions.get(bdf);
+      if (taken !== undefined) throw new VfioError('EEXIST', `${pf.bdf}: virtual function ${i} would be at ${bdf}, where ${taken.name} is`);
+      return bdf;
+    });
+    return places.map((bdf, i) => this.#insertVirtual(pf, bdf, i, undo));
+  }
+
+  #insertVirtual(pf: PciFunction, bdf: string, vfIndex: number, undo: Cleanup): PciFunction {
+    const { vfDeclaration: declaration, bars, declared } = pf.sriov!;
+    this.#ctx.faults.step('sriov.config');
+    const config = new ConfigSpace(declaration);
+    for (const { index } of bars) config.setBarAddress(index, pf.sriov!.barAddress(index, vfIndex));
+    const fn = new PciFunction({
+      bdf,
+      name: `${pf.name} VF ${vfIndex}`,
+      kind: pf.kind,
+      declaration,
+      config,
+      bus: pf.bus,
+      reserved: [],
+      dmaAliases: [],
+      slot: false,
+      physical: pf,
+      vfIndex,
+    });
+    fn.host = new FunctionHost({ ...this.#ctx, bdf, declaration, config, group: () => fn.group });
+    pf.bus.insert(fn);
+    this.functions.set(bdf, fn);
+    this.#iommus.set(fn, this.#iommus.get(pf)!);
+    undo.defer(() => this.#take(fn));
+    this.#ctx.faults.step('sriov.model');
+    if (this.#iommus.get(fn)!.kind === 'full') fn.enableAcs();
+    fn.model = declared.vf.create(fn.host, vfIndex, pf.model);
+    fn.host.attach(fn.model);
+    pf.host.virtualFunctions = [...pf.host.virtualFunctions, fn.host];
+    return fn;
+  }
+
   #take(fn: PciFunction): void {
     if (fn.secondary !== null) this.#buses.delete(fn.secondary.number);
     fn.bus.delete(fn);
+    if (fn.physical !== null) fn.physical.host.virtualFunctions = fn.physical.host.virtualFunctions.filter((vf) => vf !== fn.host);
     this.functions.delete(fn.bdf);
     this.#iommus.delete(fn);
     fn.present = false;
@@ -178,6 +231,7 @@ export class Fabric {
       slot: spec.slot === true,
     });
     fn.deviceModel = built.model;
+    if (built.sriov !== null) fn.sriov = new PhysicalFunction(fn, built.sriov);
     fn.host = new FunctionHost({ ...this.#ctx, bdf, declaration, config, group: () => fn.group });
     return fn;
   }
@@ -199,7 +253,8 @@ export class Fabric {
   /** More than one function on a device: each says so in its header type. @throws VfioError EINVAL without a function 0 */
   #markMultifunction(placed: readonly Placed[]): void {
     for (const { fn } of placed) {
-      const device = fn.functionsOfDevice;
+      // VFs share the number of their PF's device and are none of its functions.
+      const device = fn.functionsOfDevice.filter((f) => f.physical === null);
       if (device[0]!.address.fn !== 0) {
         throw new VfioError('EINVAL', `${fn.bdf}: a device is found by its function 0, and this one has none`);
       }

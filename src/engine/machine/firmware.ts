@@ -33,8 +33,9 @@ interface Item {
   /** What it cannot do without; the rest of `size` is room for what may be plugged in later. */
   readonly least: number;
   readonly fn: PciFunction;
-  /** null: the window of bridge `fn`; 'rom': its ROM. */
-  readonly bar: BarDeclaration | 'rom' | null;
+  /** null: the window of bridge `fn`; 'rom': its ROM; 'vf': BAR `vfBar` of all its virtual functions together. */
+  readonly bar: BarDeclaration | 'rom' | 'vf' | null;
+  readonly vfBar?: number;
 }
 
 const up = (value: number, unit: number) => Math.ceil(value / unit) * unit;
@@ -95,6 +96,10 @@ export class Firmware {
       .map((bar) => ({ size: bar.size, least: bar.size, align: bar.size, fn, bar }));
     if (space === 'mem32' && fn.config.romSize > 0)
       items.push({ size: fn.config.romSize, least: fn.config.romSize, align: fn.config.romSize, fn, bar: 'rom' });
+    for (const bar of fn.sriov?.bars.filter((b) => spaceOf(b) === space) ?? []) {
+      const size = bar.size * fn.sriov!.totalVfs;
+      items.push({ size, least: size, align: bar.size, fn, bar: 'vf', vfBar: bar.index });
+    }
     if (fn.secondary !== null) {
       const behind = this.#sorted(fn.secondary.functions, space);
       const inside = behind.reduce((end, item) => up(end, item.align) + item.size, 0);
@@ -123,6 +128,7 @@ export class Firmware {
       }
       this.#take(bus, space, item.fn, { first, end: first + size });
       if (item.bar === 'rom') item.fn.config.romAddress = first;
+      else if (item.bar === 'vf') item.fn.sriov!.setBarAddress(item.vfBar!, BigInt(first));
       else if (item.bar !== null) item.fn.config.setBarAddress(item.bar.index, BigInt(first));
       else {
         this.#open(item.fn, space, { first, end: first + size, taken: new Map() });

@@ -1,8 +1,10 @@
 /** From one entry of a machine's declaration to what the hardware is: kind, declaration, and the model that gives it behaviour. */
 import { CapId, PciExp, PciExpType } from '../../abi/pci.ts';
+import { checkIndex } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
 import { acs, af, msi, type PciePortType, pcie, pm } from '../../pci/capabilities.ts';
-import type { Capability, DeviceModel, PciDeclaration } from '../../pci/declaration.ts';
+import type { Capability, DeviceModel, PciDeclaration, SriovDeclaration } from '../../pci/declaration.ts';
+import { physicalFunctionOf } from '../../pci/virtual-functions.ts';
 import { bridgeKinds, type FunctionKind, type FunctionSpec, type ModelReference } from './machine-spec.ts';
 
 /** Models that a machine may name. A function makes one for the options of the entry. */
@@ -12,6 +14,8 @@ export interface BuiltFunction {
   readonly kind: FunctionKind;
   readonly declaration: PciDeclaration;
   readonly model: DeviceModel | null;
+  /** Null: it has no virtual functions. */
+  readonly sriov: SriovDeclaration | null;
 }
 
 /** Where the function is to be: the kind of bridge above it, null on the root bus. */
@@ -81,8 +85,37 @@ export function buildFunction(spec: FunctionSpec, behind: Place, models: ModelRe
   if (spec.devices !== undefined && !bridgeKinds.has(kind)) {
     throw new VfioError('EINVAL', `${spec.at}: ${kind} has devices behind it, but only bridges and ports can`);
   }
-  const declared = model?.declaration ?? stub(spec, kind);
-  return { kind, declaration: withAcs(spec, kind, model === null, declared), model };
+  const declared = withAcs(spec, kind, model === null, model?.declaration ?? stub(spec, kind));
+  const sriov = sriovOf(spec, kind, model);
+  if ((spec.numVfs ?? 0) !== 0 && sriov === null) {
+    throw new VfioError('EINVAL', `${spec.at}: it has no virtual functions to enable`, {
+      fix: 'Give a stub `sriov`, or use a model that has them, such as edu with the option `vfs`.',
+    });
+  }
+  if (sriov !== null && checkIndex(spec.numVfs ?? 0, 0xffff, `${spec.at}: numVfs`) > sriov.totalVfs) {
+    throw new VfioError('EINVAL', `${spec.at}: numVfs is ${spec.numVfs}, and it can have ${sriov.totalVfs} virtual functions`);
+  }
+  return { kind, declaration: sriov === null ? declared : physicalFunctionOf(declared, sriov), model, sriov };
+}
+
+function sriovOf(spec: FunctionSpec, kind: FunctionKind, model: DeviceModel | null): SriovDeclaration | null {
+  if (spec.sriov === undefined) return model?.sriov ?? null;
+  if (model !== null) {
+    throw new VfioError('EINVAL', `${spec.at}: \`sriov\` is for stubs; the model ${model.declaration.name} says itself what VFs it has`);
+  }
+  const { totalVfs, device, bars = [], firstOffset, stride } = spec.sriov;
+  const vendor = (spec.id ?? '').slice(0, 4);
+  const vf = stub(
+    { at: spec.at, id: device === undefined ? spec.id! : `${vendor}:${device}`, bars, classCode: spec.classCode ?? 0xff0000 },
+    kind,
+  );
+  return {
+    totalVfs,
+    // Nobody answers behind its BARs, as behind those of its PF.
+    vf: { declaration: vf, create: () => ({ read: () => 0xffff_ffff, write: () => {}, reset: () => {} }) },
+    ...(firstOffset === undefined ? {} : { firstOffset }),
+    ...(stride === undefined ? {} : { stride }),
+  };
 }
 
 function resolveModel(spec: FunctionSpec, reference: ModelReference, models: ModelRegistry): DeviceModel {

@@ -57,6 +57,17 @@ export const bridgeKinds: ReadonlySet<FunctionKind> = new Set([
 /** A model by name, looked up in `MachineOptions.models`, or the model itself. */
 export type ModelReference = string | DeviceModel;
 
+/** SR-IOV of a stub. Its VFs are stubs too. */
+export interface SriovSpec {
+  readonly totalVfs: number;
+  /** Device id of the VFs, four hexadecimal digits; the PF's unless told. */
+  readonly device?: string;
+  /** Of each VF: memory, 4 KiB at least. */
+  readonly bars?: readonly BarDeclaration[];
+  readonly firstOffset?: number;
+  readonly stride?: number;
+}
+
 export interface FunctionSpec {
   /** `device.function` on the bus it is in (`04.0`), or a full BDF, which must then name that bus. */
   readonly at: string;
@@ -79,6 +90,10 @@ export interface FunctionSpec {
   /** MSI vectors of a stub; default 1, 0 for none. */
   readonly msi?: number;
   readonly bars?: readonly BarDeclaration[];
+  /** Makes a stub a physical function of SR-IOV. A model says so itself. */
+  readonly sriov?: SriovSpec;
+  /** Virtual functions that are enabled at power-on, once its driver is bound: sriov_numvfs. */
+  readonly numVfs?: number;
   /** Driver at power-on: a name; null for none; left out: the native driver whose ids match, as the kernel would. */
   readonly driver?: string | null;
   readonly driverOverride?: string;
@@ -103,12 +118,14 @@ export interface FunctionSpec {
  */
 export type DmaUse = 'kernel' | 'managed' | 'own-domain';
 
-/** A driver of the host besides vfio-pci, pci-stub and pcieport, which are always there. */
+/** A driver of the host besides vfio-pci, pci-stub, pci-pf-stub and pcieport, which are always there. */
 export interface HostDriverSpec {
   readonly name: string;
   /** What it takes at power-on and at probe: `vendor:device`, or `class:cc`, `class:ccss`, `class:ccsspp`; hexadecimal. */
   readonly ids?: readonly string[];
   readonly dma?: DmaUse;
+  /** It can enable virtual functions (sriov_configure). Default false. */
+  readonly sriov?: boolean;
 }
 
 export interface MachineSpec {
@@ -119,5 +136,7 @@ export interface MachineSpec {
   readonly hostDrivers?: readonly HostDriverSpec[];
   /** Where firmware puts 32-bit BARs first; default 0xc0000000. */
   readonly memoryBase?: number;
+  /** vfio-pci's parameter enable_sriov, unless `MachineOptions.params` says otherwise. Default false, as in Linux. */
+  readonly enableSriov?: boolean;
   readonly devices: readonly FunctionSpec[];
 }

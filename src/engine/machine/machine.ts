@@ -9,9 +9,11 @@ import { VfioError } from '../../base/errno.ts';
 import { type Logger, RateLimitedLogger, silentLogger } from '../../base/log.ts';
 import { parseBdf } from '../../pci/bdf.ts';
 import { checkParams, type EngineContext, type EngineParams } from '../context.ts';
+import { resetFunction } from '../device/reset.ts';
 import { Container } from '../dma/container.ts';
 import { Process } from '../dma/process.ts';
 import { FaultPlan } from '../fault-plan.ts';
+import type { Mediators } from '../mediation/mediators.ts';
 import { Binder, checkDriverName, HostDrivers, VFIO_PCI } from './binding.ts';
 import { type BindPlan, type Explanation, explainFunction, planGroup } from './explain.ts';
 import { Fabric, type Placed } from './fabric.ts';
@@ -22,6 +24,7 @@ import type { IsolationGroup } from './isolation-group.ts';
 import { type MachineEvent, MachineEvents } from './machine-events.ts';
 import type { FunctionSpec, MachineSpec } from './machine-spec.ts';
 import type { PciFunction } from './pci-function.ts';
+import { SriovControl } from './sriov.ts';
 
 export interface MachineOptions {
   /** Where BAR memory and anonymous process memory come from. */
@@ -34,6 +37,8 @@ export interface MachineOptions {
   /** 4096 (default), 16384 or 65536. */
   readonly pageSize?: number;
   readonly faults?: FaultPlan;
+  /** Vendors' hands in the devices that vfio-pci drives (S0). */
+  readonly mediators?: Mediators;
   /** uid that owns the nodes of groups as they appear, as a udev rule would give them. Default 0. */
   readonly nodeOwner?: number;
 }
@@ -48,6 +53,7 @@ export class Machine implements Disposable {
   readonly #groups: GroupTable;
   readonly #events: MachineEvents;
   readonly #binder: Binder;
+  readonly #sriov: SriovControl;
   readonly #containers = new Set<Container>();
   readonly #removals = new Map<PciFunction, Promise<void>>();
   #sleep: Promise<void> | null = null;
@@ -63,10 +69,11 @@ export class Machine implements Disposable {
     this.context = {
       clock,
       log: new RateLimitedLogger(options.log ?? silentLogger, clock),
-      params: checkParams(options.params),
+      params: checkParams({ ...(spec.enableSriov === undefined ? {} : { enableSriov: spec.enableSriov }), ...options.params }),
       pageSize,
       faults: options.faults ?? new FaultPlan(),
       allocate: options.allocate,
+      ...(options.mediators === undefined ? {} : { mediators: options.mediators }),
     };
     this.name = spec.name ?? 'machine';
     this.#events = new MachineEvents(this.context);
@@ -80,9 +87,24 @@ export class Machine implements Disposable {
       iommuKind: (fn) => this.#fabric.iommu(fn).kind,
       lastVfioGone: (group) => this.#groups.lastVfioGone(group),
     });
+    this.#sriov = new SriovControl({
+      ctx: this.context,
+      fabric: this.#fabric,
+      groups: this.#groups,
+      drivers: this.drivers,
+      added: (vfs) => this.#added(vfs.map((fn) => ({ fn, spec: { at: fn.bdf } }))),
+      remove: (vf) => this.remove(vf.bdf),
+    });
     const placed = this.#fabric.powerOn(spec.devices);
     this.#groups.join(placed.map((p) => p.fn));
     for (const one of placed) this.#firstProbe(one);
+    for (const one of placed) this.#firstVfs(one);
+  }
+
+  #added(placed: readonly Placed[]): void {
+    for (const { fn } of placed) this.#events.tell({ kind: 'add', bdf: fn.bdf, groupId: fn.group?.id ?? null });
+    for (const one of placed) this.#firstProbe(one);
+    for (const one of placed) this.#firstVfs(one);
   }
 
   // ---- What there is
@@ -172,6 +194,10 @@ export class Machine implements Disposable {
     const fn = this.function(bdf);
     this.#binder.bind(fn, driver);
     fn.probeError = null;
+    if (fn.physical?.vfio != null && fn.vfio === null) {
+      const text = `${fn.bdf} is bound to ${driver}, while its physical function ${fn.physical.bdf} is in a user's hands`;
+      this.context.log.log('warn', `${fn.bdf} native VF`, text);
+    }
     this.#events.tell({ kind: 'bind', bdf: fn.bdf, driver, groupId: fn.group?.id ?? null });
   }
 
@@ -184,7 +210,18 @@ export class Machine implements Disposable {
 
   #unbind(fn: PciFunction): Promise<void> {
     if (fn.unbinding !== null) return fn.unbinding;
-    const { driver } = fn;
+    const { driver, sriov } = fn;
+    if (fn.vfio !== null && sriov !== null && sriov.numVfs > 0) {
+      // S3-18: VFs first; their users are asked to let go.
+      const disabled = this.#sriov.disable(fn, sriov);
+      if (sriov.disabling !== null) {
+        fn.unbinding = disabled.then(() => {
+          fn.unbinding = null;
+          return fn.driver === null ? undefined : this.#unbind(fn);
+        });
+        return fn.unbinding;
+      }
+    }
     const told = () => this.#events.tell({ kind: 'unbind', bdf: fn.bdf, driver: driver!, groupId: fn.group?.id ?? null });
     const done = this.#binder.unbind(fn);
     if (fn.unbinding === null) {
@@ -224,6 +261,48 @@ export class Machine implements Disposable {
     }
   }
 
+  // ---- SR-IOV
+
+  /**
+   * Write sriov_numvfs: enable `count` virtual functions, or with 0 disable them all. VFs are functions of their own, with their own groups. Those of a PF
+   * under vfio-pci are given to vfio-pci. Resolves when users of VFs that go have let go; at once when there are none.
+   *
+   * @throws VfioError see `SriovControl.setNumVfs`; nothing has changed then
+   */
+  setNumVfs(bdf: string, count: number): Promise<void> {
+    this.#check();
+    this.#checkAwake();
+    return this.#sriov.setNumVfs(this.function(bdf), count);
+  }
+
+  /** What the declaration enables. A refusal is kept and logged, as that of a driver. */
+  #firstVfs({ fn, spec }: Placed): void {
+    if (spec.numVfs === undefined || !fn.present) return;
+    try {
+      void this.setNumVfs(fn.bdf, spec.numVfs);
+    } catch (error) {
+      if (!(error instanceof VfioError)) throw error;
+      fn.probeError ??= error;
+      this.context.log.log('warn', `numvfs ${fn.bdf}`, `${fn.bdf}: its virtual functions were not enabled: ${error.message}`);
+    }
+  }
+
+  /**
+   * The administrator's reset of a function (sysfs `reset`), whoever uses it; a PF's takes its VFs along and asks for no token (S3-20).
+   *
+   * @throws VfioError EAGAIN when somebody holds the device lock; ENOTTY without a way to reset it
+   */
+  reset(bdf: string): void {
+    this.#check();
+    const fn = this.function(bdf);
+    fn.vfio?.beginReset();
+    try {
+      resetFunction(fn, this.context);
+    } finally {
+      fn.vfio?.endReset();
+    }
+  }
+
   // ---- Hotplug
 
   /**
@@ -243,8 +322,7 @@ export class Machine implements Disposable {
     this.context.faults.step('add.group');
     this.#groups.join(placed.map((p) => p.fn));
     undo.move();
-    for (const { fn } of placed) this.#events.tell({ kind: 'add', bdf: fn.bdf, groupId: fn.group?.id ?? null });
-    for (const one of placed) this.#firstProbe(one);
+    this.#added(placed);
     return placed[0]!.fn;
   }
 
@@ -263,7 +341,7 @@ export class Machine implements Disposable {
     const top = this.function(bdf);
     const pending = this.#removals.get(top);
     if (pending !== undefined) return pending;
-    const all = [top, ...(top.secondary?.everything() ?? [])].reverse();
+    const all = [top, ...(top.sriov?.vfs ?? []), ...(top.secondary?.everything() ?? [])].reverse();
     for (const fn of all) fn.present = false;
     const waits = all.flatMap((fn) => (fn.driver === null ? [] : [this.#unbind(fn)]));
     if (all.every((fn) => fn.unbinding === null)) {
@@ -375,7 +453,9 @@ export class Machine implements Disposable {
     const { vfio } = fn;
     vfio?.revoke(`${this.name} is switched off`);
     if (fn.driver !== null && fn.unbinding === null) void this.#binder.unbind(fn);
-    if (vfio !== null) this.#binder.unbound(fn, vfio);
+    if (vfio === null) return;
+    void vfio.unregister();
+    this.#binder.unbound(fn, vfio);
   }
 
   /** Switch off: every file is closed, every driver unbound, every model disposed. Idempotent. */

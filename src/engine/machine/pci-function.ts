@@ -10,6 +10,7 @@ import type { HostedFunction } from '../device/hosted-function.ts';
 import type { VfioPciDevice } from '../device/pci-device.ts';
 import type { IsolationGroup } from './isolation-group.ts';
 import type { FunctionKind, ReservedWindow } from './machine-spec.ts';
+import type { PhysicalFunction } from './physical-function.ts';
 
 /** One bus: what shares a bus reset. Functions are in order of device and function number. */
 export class PciBus {
@@ -67,6 +68,9 @@ export interface PciFunctionParts {
   readonly reserved: readonly ReservedWindow[];
   readonly dmaAliases: readonly number[];
   readonly slot: boolean;
+  /** Of a virtual function: its PF, and its number there. */
+  readonly physical?: PciFunction;
+  readonly vfIndex?: number;
 }
 
 /** What keeps peer-to-peer requests apart: source validation, request and completion redirect, upstream forwarding. */
@@ -90,6 +94,12 @@ export class PciFunction implements HostedFunction {
   readonly dmaAliases: readonly number[];
   /** A port whose bus is reset through a hot-plug slot. */
   readonly slot: boolean;
+  /** On a virtual function: the physical one that it is a part of. */
+  readonly physical: PciFunction | null;
+  /** Its number among the VFs of its PF; 0 on other functions. */
+  readonly vfIndex: number;
+  /** On a physical function: its VFs. */
+  sriov: PhysicalFunction | null = null;
   /** The bus behind it, when it is a bridge. */
   secondary: PciBus | null = null;
   /** Set right after construction, before anything can reach the function. */
@@ -129,6 +139,8 @@ export class PciFunction implements HostedFunction {
     this.reserved = parts.reserved;
     this.dmaAliases = parts.dmaAliases;
     this.slot = parts.slot;
+    this.physical = parts.physical ?? null;
+    this.vfIndex = parts.vfIndex ?? 0;
   }
 
   /** The bridge above; null on a root bus. */

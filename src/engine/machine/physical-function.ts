@@ -1,0 +1,87 @@
+/**
+ * A physical function's side of SR-IOV: how many VFs are enabled, which they are, and the registers that say so. Only the host writes these registers;
+ * whatever resets or restores the PF's config space, they say afterwards what they said before.
+ *
+ * @see linux/drivers/pci/iov.c, sriov_enable(), sriov_disable(), sriov_restore_state()
+ */
+import { Bar, ExtCapId, Sriov } from '../../abi/pci.ts';
+import type { BarDeclaration, PciDeclaration, SriovDeclaration } from '../../pci/declaration.ts';
+import { virtualFunctionOf } from '../../pci/virtual-functions.ts';
+import type { PciFunction } from './pci-function.ts';
+
+export class PhysicalFunction {
+  /** What each VF is as hardware. */
+  readonly vfDeclaration: PciDeclaration;
+  readonly declared: SriovDeclaration;
+  /** The disabling that waits for users of VFs to let go. */
+  disabling: Promise<void> | null = null;
+  readonly #fn: PciFunction;
+  /** Of the capability. */
+  readonly #at: number;
+  readonly #bars: bigint[] = [0n, 0n, 0n, 0n, 0n, 0n];
+  #numVfs = 0;
+  #keeping = false;
+
+  constructor(fn: PciFunction, declared: SriovDeclaration) {
+    this.#fn = fn;
+    this.declared = declared;
+    this.vfDeclaration = virtualFunctionOf(fn.declaration, declared.vf.declaration);
+    this.#at = fn.config.findExtendedCapability(ExtCapId.SRIOV);
+    fn.config.onWrite((offset, width) => {
+      if (offset < this.#at + Sriov.SIZE && offset + width > this.#at) this.#keep();
+    });
+  }
+
+  get totalVfs(): number {
+    return this.declared.totalVfs;
+  }
+
+  /** VFs that are enabled; while they are being disabled, as many as there were. */
+  get numVfs(): number {
+    return this.#numVfs;
+  }
+
+  /** Those that are there, in order. */
+  get vfs(): readonly PciFunction[] {
+    return this.#fn.bus.functions.filter((fn) => fn.physical === this.#fn).sort((a, b) => a.vfIndex - b.vfIndex);
+  }
+
+  /** BARs of one VF. */
+  get bars(): readonly BarDeclaration[] {
+    return this.vfDeclaration.bars ?? [];
+  }
+
+  /** Bus address of BAR `index` of VF `vf`. */
+  barAddress(index: number, vf: number): bigint {
+    const bar = this.bars.find((b) => b.index === index)!;
+    return this.#bars[index]! + BigInt(bar.size) * BigInt(vf);
+  }
+
+  /** What firmware does: BAR `index` of VF 0 is at `address`, those of the others follow. */
+  setBarAddress(index: number, address: bigint): void {
+    this.#bars[index] = address;
+    this.#keep();
+  }
+
+  /** The registers say `count` from now on; 0: there is no VF. */
+  set(count: number): void {
+    this.#numVfs = count;
+    this.#keep();
+  }
+
+  #keep(): void {
+    if (this.#keeping) return;
+    this.#keeping = true;
+    const { config } = this.#fn;
+    const at = this.#at;
+    config.write(at + Sriov.NUM_VF, 2, this.#numVfs);
+    config.write(at + Sriov.SYS_PGSIZE, 4, 1);
+    for (const { index, type } of this.bars) {
+      const address = this.#bars[index]!;
+      config.writeBits(at + Sriov.BAR + 4 * index, 4, Number(address & 0xffff_ffffn), Bar.MEM_MASK >>> 0);
+      if (type === 'mem64') config.write(at + Sriov.BAR + 4 * (index + 1), 4, Number(address >> 32n));
+    }
+    config.write(at + Sriov.CTRL, 2, this.#numVfs === 0 ? 0 : Sriov.CTRL_VFE | Sriov.CTRL_MSE);
+    this.#keeping = false;
+  }
+}

@@ -1,0 +1,116 @@
+/**
+ * sriov_numvfs: enabling and disabling the virtual functions of a physical one. Only whoever administers the machine does this, never the user who drives
+ * the PF (S3-15).
+ *
+ * @see linux/drivers/pci/iov.c, sriov_numvfs_store(); linux/drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_sriov_configure(), vfio_pci_bus_notifier()
+ */
+import { Cleanup } from '../../base/cleanup.ts';
+import { VfioError } from '../../base/errno.ts';
+import type { EngineContext } from '../context.ts';
+import { type HostDrivers, VFIO_PCI } from './binding.ts';
+import type { Fabric } from './fabric.ts';
+import type { GroupTable } from './group-table.ts';
+import type { PciFunction } from './pci-function.ts';
+import type { PhysicalFunction } from './physical-function.ts';
+
+export interface SriovOptions {
+  readonly ctx: EngineContext;
+  readonly fabric: Fabric;
+  readonly groups: GroupTable;
+  readonly drivers: HostDrivers;
+  /** VFs that are in their groups: tell of them, and let their driver have them. */
+  added(vfs: readonly PciFunction[]): void;
+  /** Unplug a VF: its users are asked to let go. */
+  remove(vf: PciFunction): Promise<void>;
+}
+
+export class SriovControl {
+  readonly #o: SriovOptions;
+
+  constructor(options: SriovOptions) {
+    this.#o = options;
+  }
+
+  /**
+   * Write `count` to the function's sriov_numvfs. Enabling is done at once, or not at all. Disabling resolves when the users of VFs have let go.
+   *
+   * @throws VfioError ENOENT for a function without SR-IOV, and when its driver does not do this (vfio-pci does with enable_sriov only); EINVAL for what
+   * is no number of VFs; ERANGE for more than it can have; EBUSY to change a number that is not 0; ENOMEM, EEXIST where VFs have no place
+   */
+  setNumVfs(fn: PciFunction, count: number): Promise<void> {
+    const { sriov } = fn;
+    if (sriov === null) throw new VfioError('ENOENT', `${fn.bdf} has no sriov_numvfs: it has no SR-IOV capability`);
+    if (!Number.isInteger(count) || count < 0)
+      throw new VfioError('EINVAL', `${fn.bdf}: ${String(count)} is no number of virtual functions`);
+    if (count > sriov.totalVfs) {
+      throw new VfioError('ERANGE', `${fn.bdf} can have ${sriov.totalVfs} virtual functions; ${count} were asked for`);
+    }
+    if (sriov.disabling !== null && count === 0) return sriov.disabling;
+    if (count === sriov.numVfs) return Promise.resolve();
+    if (!fn.present) throw new VfioError('ENODEV', `${fn.bdf} is being unplugged`);
+    if (sriov.disabling !== null || fn.unbinding !== null) {
+      throw new VfioError('EBUSY', `${fn.bdf}: its virtual functions are going, and some are still in use`, {
+        fix: 'Close the device files that are open.',
+      });
+    }
+    this.#checkDriver(fn);
+    if (count === 0) return this.disable(fn, sriov);
+    if (sriov.numVfs > 0) {
+      throw new VfioError('EBUSY', `${fn.bdf} has ${sriov.numVfs} virtual functions already`, { fix: 'Set the number to 0 first.' });
+    }
+    this.#enable(fn, sriov, count);
+    return Promise.resolve();
+  }
+
+  #checkDriver(fn: PciFunction): void {
+    if (fn.driver === null) {
+      throw new VfioError('ENOENT', `${fn.bdf} has no driver, and only a driver can enable virtual functions`, {
+        fix: `vfio bind ${fn.bdf} vfio-pci, or pci-pf-stub.`,
+      });
+    }
+    if (fn.vfio !== null && !this.#o.ctx.params.enableSriov) {
+      throw new VfioError('ENOENT', `vfio-pci enables no virtual functions of ${fn.bdf}: enable_sriov is off`, {
+        fix: 'Switch the machine on with enableSriov.',
+      });
+    }
+    if (fn.vfio === null && !this.#o.drivers.doesSriov(fn.driver)) {
+      throw new VfioError('ENOENT', `${fn.driver}, which drives ${fn.bdf}, does not do SR-IOV`, { fix: 'Use vfio-pci or pci-pf-stub.' });
+    }
+  }
+
+  /** All or nothing. The PF is awake before, and stays so while it has VFs (S3-19). */
+  #enable(fn: PciFunction, sriov: PhysicalFunction, count: number): void {
+    const { ctx, fabric, groups } = this.#o;
+    using undo = new Cleanup();
+    ctx.faults.step('sriov.power');
+    fn.vfio?.prepareVfs();
+    undo.defer(() => fn.vfio?.vfsGone());
+    ctx.faults.step('sriov.enable');
+    sriov.set(count);
+    undo.defer(() => sriov.set(0));
+    const vfs = fabric.addVirtualFunctions(fn, count, undo);
+    ctx.faults.step('sriov.group');
+    groups.join(vfs);
+    undo.move();
+    // S3-17: no driver of the host's takes a VF of a user's PF by itself.
+    if (fn.vfio !== null) for (const vf of vfs) vf.driverOverride = VFIO_PCI;
+    this.#o.added(vfs);
+  }
+
+  /** Remove all VFs of `fn`; their users are asked to let go, all at once. At once when there are none. */
+  disable(fn: PciFunction, sriov: PhysicalFunction): Promise<void> {
+    if (sriov.disabling !== null) return sriov.disabling;
+    const waits = sriov.vfs.map((vf) => this.#o.remove(vf));
+    const done = () => {
+      sriov.disabling = null;
+      sriov.set(0);
+      fn.vfio?.vfsGone();
+    };
+    if (sriov.vfs.length === 0) {
+      done();
+      return Promise.resolve();
+    }
+    sriov.disabling = Promise.all(waits).then(done);
+    return sriov.disabling;
+  }
+}
