@@ -165,6 +165,7 @@ export class Fabric {
     this.functions.delete(fn.bdf);
     this.#iommus.delete(fn);
     fn.present = false;
+    using _owns = fn.owns;
     fn.host.dispose();
   }
 
@@ -191,6 +192,7 @@ export class Fabric {
       throw new VfioError('EEXIST', `${bdf} is declared twice: there is ${this.functions.get(bdf)!.name} already`);
     const { bridge } = bus;
     const built = buildFunction(spec, bridge?.kind ?? null, this.#models);
+    undo.use(built.owns);
     const devfn = bdfParts(bdf);
     if (bridge !== null && (bridge.kind === 'root-port' || bridge.kind === 'downstream-port') && devfn.device !== 0) {
       throw new VfioError('EINVAL', `${bdf}: the link of ${bridge.bdf} leads to one device, 00; ${spec.at} is another`);
@@ -231,6 +233,7 @@ export class Fabric {
       slot: spec.slot === true,
     });
     fn.deviceModel = built.model;
+    fn.owns = built.owns;
     if (built.sriov !== null) fn.sriov = new PhysicalFunction(fn, built.sriov);
     fn.host = new FunctionHost({ ...this.#ctx, bdf, declaration, config, group: () => fn.group });
     return fn;

@@ -1,6 +1,7 @@
 /** From one entry of a machine's declaration to what the hardware is: kind, declaration, and the model that gives it behaviour. */
 import { CapId, PciExp, PciExpType } from '../../abi/pci.ts';
 import { checkIndex } from '../../base/check.ts';
+import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
 import { acs, af, msi, type PciePortType, pcie, pm } from '../../pci/capabilities.ts';
 import type { Capability, DeviceModel, PciDeclaration, SriovDeclaration } from '../../pci/declaration.ts';
@@ -16,6 +17,8 @@ export interface BuiltFunction {
   readonly model: DeviceModel | null;
   /** Null: it has no virtual functions. */
   readonly sriov: SriovDeclaration | null;
+  /** What the model opened, when it was made here, by its name: goes with the function. */
+  readonly owns: Disposable;
 }
 
 /** Where the function is to be: the kind of bridge above it, null on the root bus. */
@@ -74,7 +77,8 @@ export function parseIds(text: string, what: string): { readonly vendor: number;
  * @throws VfioError EINVAL for a model nobody registered, a device that cannot be there, or attributes that do not fit together
  */
 export function buildFunction(spec: FunctionSpec, behind: Place, models: ModelRegistry): BuiltFunction {
-  const model = spec.model === undefined ? null : resolveModel(spec, spec.model, models);
+  using undo = new Cleanup();
+  const model = spec.model === undefined ? null : resolveModel(spec, spec.model, models, undo);
   const kind = model === null ? (spec.kind ?? defaultKind(behind)) : kindOfModel(spec, model.declaration);
   if (!Object.hasOwn(mayBeBehind, kind)) throw new VfioError('EINVAL', `${spec.at}: unknown kind '${String(kind)}'`);
   if (!mayBeBehind[kind].includes(behind)) {
@@ -95,7 +99,7 @@ export function buildFunction(spec: FunctionSpec, behind: Place, models: ModelRe
   if (sriov !== null && checkIndex(spec.numVfs ?? 0, 0xffff, `${spec.at}: numVfs`) > sriov.totalVfs) {
     throw new VfioError('EINVAL', `${spec.at}: numVfs is ${spec.numVfs}, and it can have ${sriov.totalVfs} virtual functions`);
   }
-  return { kind, declaration: sriov === null ? declared : physicalFunctionOf(declared, sriov), model, sriov };
+  return { kind, declaration: sriov === null ? declared : physicalFunctionOf(declared, sriov), model, sriov, owns: undo.move() };
 }
 
 function sriovOf(spec: FunctionSpec, kind: FunctionKind, model: DeviceModel | null): SriovDeclaration | null {
@@ -118,7 +122,7 @@ function sriovOf(spec: FunctionSpec, kind: FunctionKind, model: DeviceModel | nu
   };
 }
 
-function resolveModel(spec: FunctionSpec, reference: ModelReference, models: ModelRegistry): DeviceModel {
+function resolveModel(spec: FunctionSpec, reference: ModelReference, models: ModelRegistry, undo: Cleanup): DeviceModel {
   if (typeof reference !== 'string') {
     if (typeof reference?.create === 'function' && typeof reference.declaration === 'object') return reference;
     throw new VfioError('EINVAL', `${spec.at}: \`model\` is neither the name of a model nor one`, {
@@ -132,7 +136,10 @@ function resolveModel(spec: FunctionSpec, reference: ModelReference, models: Mod
       fix: known.length === 0 ? 'This machine was given no models.' : `Known models: ${known.join(', ')}.`,
     });
   }
-  return typeof found === 'function' ? found(spec.options ?? {}) : found;
+  if (typeof found !== 'function') return found;
+  const made = found(spec.options ?? {});
+  if (made.owns !== undefined) undo.use(made.owns);
+  return made;
 }
 
 function kindOfModel(spec: FunctionSpec, declaration: PciDeclaration): FunctionKind {

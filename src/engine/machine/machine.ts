@@ -466,6 +466,7 @@ export class Machine implements Disposable {
     off.defer(() => this.#events.clear());
     off.defer(() => this.process.exit());
     for (const fn of this.functions.values()) {
+      if (fn.owns !== null) off.use(fn.owns);
       off.defer(() => fn.host.dispose());
       off.defer(() => this.#letGo(fn));
     }

@@ -106,6 +106,8 @@ export class PciFunction implements HostedFunction {
   host!: FunctionHost;
   /** What makes its behaviour; null for bridges and stubs. */
   deviceModel: DeviceModel | null = null;
+  /** What that opened, when the machine made it: disposed of after the function's own model. */
+  owns: Disposable | null = null;
   /** null: no behaviour behind the registers (bridges, stubs). */
   model: Model | null = null;
   /** Null while no isolating IOMMU is above it. Set before the add event is told (S1-03). */
