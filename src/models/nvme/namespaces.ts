@@ -1,0 +1,111 @@
+/** The namespaces of a controller: which there are, what Identify says of them, formatting, and which have changed. */
+import { NSID_ALL, Vwc } from '../../abi/nvme.ts';
+import { Status, StatusBit } from '../../abi/nvme-status.ts';
+import { VfioError } from '../../base/errno.ts';
+import { Namespace, type NamespaceOptions } from './namespace.ts';
+
+/** More than anybody has; Identify's list of active ones holds 1024. */
+const NAMESPACES_MAX = 1024;
+
+export class Namespaces implements Disposable {
+  /** By NSID - 1. All are active and stay. */
+  readonly list: readonly Namespace[];
+  /** A namespace's Identify data have changed: the place for an asynchronous event (5.2.1, Namespace Attribute Changed). */
+  onChanged: ((nsid: number) => void) | null = null;
+  /** An operation that a command queued on a namespace's storage has ended: 0 or -errno. */
+  onOperation: (namespace: Namespace, tag: number, result: number) => void = () => {};
+  readonly #changed = new Set<number>();
+
+  /** @throws VfioError EINVAL for options that make no namespace */
+  constructor(options: readonly NamespaceOptions[]) {
+    if (options.length > NAMESPACES_MAX)
+      throw new VfioError('EINVAL', `${options.length} namespaces; a controller has up to ${NAMESPACES_MAX}`);
+    const list: Namespace[] = [];
+    try {
+      for (const option of options) {
+        list.push(new Namespace(list.length + 1, option, (namespace, tag, result) => this.onOperation(namespace, tag, result)));
+      }
+    } catch (error) {
+      for (const namespace of list) namespace[Symbol.dispose]();
+      throw error;
+    }
+    this.list = list;
+  }
+
+  /** NN: the number of namespaces, and the largest NSID. */
+  get count(): number {
+    return this.list.length;
+  }
+
+  /** The namespace `nsid`; undefined for 0, FFFFFFFFh and what is not there. */
+  get(nsid: number): Namespace | undefined {
+    return this.list[nsid - 1];
+  }
+
+  /** Identify Controller, VWC: Flush with NSID FFFFFFFFh flushes all. */
+  get vwc(): number {
+    return Vwc.FLUSH_ALL | (this.list.some((n) => n.storage.volatile) ? Vwc.PRESENT : 0);
+  }
+
+  /** Identify Controller, TNVMCAP: bytes. */
+  get capacity(): bigint {
+    return this.list.reduce((sum, n) => sum + BigInt(n.storage.size), 0n);
+  }
+
+  /** Active Namespace ID list (5.15.2.3, CNS 02h): those above `after`, in order. @param into  4096 bytes, zeroed */
+  active(after: number, into: Uint8Array): void {
+    const view = new DataView(into.buffer, into.byteOffset, into.length);
+    let at = 0;
+    for (const { nsid } of this.list) {
+      if (nsid <= after || at + 4 > into.length) continue;
+      view.setUint32(at, nsid, true);
+      at += 4;
+    }
+  }
+
+  /** NSIDs whose Identify data changed since the last time this was asked (log page 04h), in order; they are forgotten with this. */
+  takeChanged(): number[] {
+    const changed = [...this.#changed].sort((a, b) => a - b);
+    this.#changed.clear();
+    return changed;
+  }
+
+  /**
+   * Format NVM (5.23) of one namespace, or of all with FFFFFFFFh: contents become zeroes. I/O commands meanwhile end with Format In Progress.
+   *
+   * @param index  of the LBA format: 0 is 512, 1 is 4096 bytes   @param done  called once, maybe before this returns; never after `reset`
+   */
+  format(nsid: number, index: number, done: (status: number) => void): void {
+    const chosen = nsid === NSID_ALL ? this.list : this.list.slice(nsid - 1, nsid);
+    if (nsid === 0 || chosen.length === 0) {
+      done(Status.INVALID_NAMESPACE | StatusBit.DO_NOT_RETRY);
+      return;
+    }
+    let left = chosen.length;
+    let first: number = Status.SUCCESS;
+    for (const namespace of chosen) {
+      namespace.format(
+        index,
+        () => {
+          this.#changed.add(namespace.nsid);
+          this.onChanged?.(namespace.nsid);
+        },
+        (status) => {
+          if (first === Status.SUCCESS) first = status;
+          if (--left === 0) done(first);
+        },
+      );
+    }
+  }
+
+  /** Controller reset: the changed list stays empty, nobody waits for a format. */
+  reset(): void {
+    this.#changed.clear();
+    for (const namespace of this.list) namespace.reset();
+  }
+
+  /** Closes what was opened of the storages; they themselves live on. Waits for what is under way. */
+  [Symbol.dispose](): void {
+    for (const namespace of this.list) namespace[Symbol.dispose]();
+  }
+}

@@ -1,0 +1,458 @@
+/**
+ * The NVM command set (NVMe 1.4, 6): what the commands of I/O queues do. Reads and writes go straight between storage and the host's memory where both
+ * allow it; all else is for the slow path.
+ */
+import type { DeviceHost } from '../../abi/device-host.ts';
+import { Access } from '../../abi/memory.ts';
+import { DsmAttribute, NSID_ALL, NvmCdw12, NvmOpcode, Oncs, Sgls } from '../../abi/nvme.ts';
+import { Status, StatusBit } from '../../abi/nvme-status.ts';
+import { CommandEffects } from '../../abi/nvme-structs.ts';
+import { WOULD_BLOCK } from '../../abi/storage.ts';
+import { VfioError } from '../../base/errno.ts';
+import { BouncePool } from './bounce-pool.ts';
+import type { Command, CommandSet, Complete } from './command.ts';
+import { DataPointer, Walk } from './data-pointer.ts';
+import { Limiter } from './limiter.ts';
+import type { Namespace } from './namespace.ts';
+import type { Namespaces } from './namespaces.ts';
+import { OperationKind } from './operation.ts';
+import { PIECES_MAX } from './pieces.ts';
+import { SlowPath } from './slow-path.ts';
+import { readStatus, writeStatus } from './storage-status.ts';
+
+/** Identify Controller, ONCS: what is offered beside Flush, Read, Write. */
+export const NVM_ONCS = Oncs.COMPARE | Oncs.DATASET_MANAGEMENT | Oncs.WRITE_ZEROES | Oncs.VERIFY;
+/** Identify Controller, SGLS. */
+export const NVM_SGLS = Sgls.BYTE_ALIGNED | Sgls.BIT_BUCKET;
+/** Identify Controller, AWUN and AWUPF, zero-based: one block. */
+export const NVM_ATOMIC_WRITE_UNIT = 0;
+
+export interface NvmCommandsOptions {
+  /** MDTS in bytes: a power of two from 4096 to 32 MiB. */
+  readonly maxTransferBytes: number;
+  /** Bytes of all bounce buffers together: 16 MiB unless told, at least twice `maxTransferBytes`. */
+  readonly bounceBytes?: number;
+  /** Commands on the slow path at once: 1024 unless told. */
+  readonly operations?: number;
+}
+
+/** Since power on (log page 02h): bytes in units of 512. */
+export interface NvmCounters {
+  readonly unitsRead: number;
+  readonly unitsWritten: number;
+  readonly readCommands: number;
+  readonly writeCommands: number;
+  readonly mediaErrors: number;
+}
+
+/** False: it has to wait for others to end; nothing has happened. */
+type Handler = (command: Command, namespace: Namespace) => boolean;
+
+const refused = (status: number): number => status | StatusBit.DO_NOT_RETRY;
+/** `#copy`: not with views. */
+const NO_VIEW = 2;
+/** CDW12 of Write: DTYPE, a directive; none is offered (9). */
+const DTYPE = 0x00f0_0000;
+
+export class NvmCommands implements CommandSet, Disposable {
+  /** Feature 06h, WCE: false, and all that is written is on the disk when its command ends (5.21.1.6). */
+  writeCache = true;
+  readonly #host: DeviceHost;
+  readonly #namespaces: Namespaces;
+  readonly #complete: Complete;
+  readonly #maxBytes: number;
+  readonly #pool: BouncePool;
+  readonly #pointer: DataPointer;
+  readonly #slow: SlowPath;
+  readonly #handlers: (Handler | undefined)[] = new Array(256).fill(undefined);
+  /** By NSID - 1; null where there are no limits. */
+  readonly #limiters: (Limiter | null)[];
+  /** Commands that wait for room or for others, in order. */
+  readonly #waiting: Command[] = [];
+  #waitingHead = 0;
+  #retrying = false;
+  #submitting = false;
+  #life = 0;
+  #pending = 0;
+  /** Views of a command's pieces. */
+  readonly #views: (Uint8Array | null)[] = [];
+  readonly #counters = { unitsRead: 0, unitsWritten: 0, readCommands: 0, writeCommands: 0, mediaErrors: 0 };
+
+  /** @throws VfioError EINVAL for options out of range */
+  constructor(host: DeviceHost, namespaces: Namespaces, complete: Complete, options: NvmCommandsOptions) {
+    const { maxTransferBytes: max, bounceBytes = Math.max(16 * 2 ** 20, 2 * max), operations = 1024 } = options;
+    if (!Number.isInteger(Math.log2(max)) || max < 4096 || max > (PIECES_MAX / 2) * 4096) {
+      throw new VfioError('EINVAL', `transfers of up to ${max} bytes; it must be a power of two from 4096 to ${(PIECES_MAX / 2) * 4096}`);
+    }
+    if (!(bounceBytes >= 2 * max)) throw new VfioError('EINVAL', `${bounceBytes} bytes of bounce buffers; a Compare may need ${2 * max}`);
+    if (!Number.isInteger(operations) || operations < 1)
+      throw new VfioError('EINVAL', `${operations} operations at once; it must be 1 or more`);
+    this.#host = host;
+    this.#namespaces = namespaces;
+    this.#complete = complete;
+    this.#maxBytes = max;
+    this.#pool = new BouncePool(bounceBytes);
+    this.#pointer = new DataPointer(host.dma);
+    this.#slow = new SlowPath(host, this.#pointer, this.#pool, operations, {
+      finish: (command, _, bytes, status) => this.#finish(command, bytes, status),
+      kick: () => this.#kick(),
+    });
+    namespaces.onOperation = (_, tag, result) => this.#slow.ended(tag, result);
+    this.#limiters = namespaces.list.map(({ limits }) =>
+      limits === null
+        ? null
+        : new Limiter(
+            limits,
+            host.clock,
+            (command) => this.#run(command),
+            () => this.submit(),
+          ),
+    );
+    this.#handlers[NvmOpcode.WRITE] = (command, namespace) => this.#write(command, namespace);
+    this.#handlers[NvmOpcode.READ] = (command, namespace) => this.#read(command, namespace);
+    this.#handlers[NvmOpcode.COMPARE] = (command, namespace) => this.#compare(command, namespace);
+    this.#handlers[NvmOpcode.WRITE_ZEROES] = (command, namespace) => this.#writeZeroes(command, namespace);
+    this.#handlers[NvmOpcode.DATASET_MANAGEMENT] = (command, namespace) => this.#datasetManagement(command, namespace);
+    this.#handlers[NvmOpcode.VERIFY] = (command, namespace) => this.#verify(command, namespace);
+  }
+
+  get pending(): number {
+    return this.#pending;
+  }
+
+  get counters(): NvmCounters {
+    return this.#counters;
+  }
+
+  /** Bytes of bounce buffers and operations in use, those of lives gone included: 0 and 0 when everything has ended. */
+  get inUse(): { readonly bounceBytes: number; readonly operations: number } {
+    return { bounceBytes: this.#pool.used, operations: this.#slow.active };
+  }
+
+  /** CC.MPS in bytes, when the controller is enabled. */
+  set pageSize(bytes: number) {
+    this.#pointer.pageSize = bytes;
+  }
+
+  /** The I/O half of the Commands Supported and Effects log (5.14.1.5): a dword for each opcode. */
+  effects(): Uint32Array {
+    const effects = new Uint32Array(256);
+    effects[NvmOpcode.FLUSH] = 1 << CommandEffects.CSUPP.lsb;
+    for (let opcode = 0; opcode < 256; opcode++) if (this.#handlers[opcode] !== undefined) effects[opcode] = 1 << CommandEffects.CSUPP.lsb;
+    for (const opcode of [NvmOpcode.WRITE, NvmOpcode.WRITE_ZEROES, NvmOpcode.DATASET_MANAGEMENT]) {
+      effects[opcode]! |= 1 << CommandEffects.LBCC.lsb;
+    }
+    return effects;
+  }
+
+  start(command: Command): void {
+    this.#pending++;
+    const limiter = this.#limiters[command.nsid - 1];
+    if (limiter === undefined || limiter === null) this.#run(command);
+    else limiter.add(command, this.#limitedBytes(command));
+  }
+
+  submit(): void {
+    // From within a completion: the loop that goes on takes it too.
+    if (this.#submitting) return;
+    this.#submitting = true;
+    const { list } = this.#namespaces;
+    while (this.#slow.queued) {
+      this.#slow.queued = false;
+      for (let i = 0; i < list.length; i++) {
+        const namespace = list[i]!;
+        if (!namespace.queued) continue;
+        namespace.queued = false;
+        namespace.queue.submit();
+      }
+    }
+    this.#submitting = false;
+  }
+
+  reset(): void {
+    this.#life++;
+    this.#pending = 0;
+    this.#waiting.length = 0;
+    this.#waitingHead = 0;
+    for (const limiter of this.#limiters) limiter?.reset();
+    this.#slow.reset();
+    this.writeCache = true;
+    // What was queued has to end for its buffers to come back.
+    this.submit();
+    if (this.#slow.active === 0) this.#pool.trim();
+  }
+
+  /** For good. The namespaces are disposed by whoever made them. */
+  [Symbol.dispose](): void {
+    this.reset();
+  }
+
+  #run(command: Command): void {
+    if (!this.#execute(command)) this.#waiting.push(command);
+  }
+
+  /** False: it has to wait. */
+  #execute(command: Command): boolean {
+    const { opcode } = command;
+    const handler = this.#handlers[opcode];
+    if (handler === undefined && opcode !== NvmOpcode.FLUSH) return this.#refuse(command, Status.INVALID_OPCODE);
+    // 6.2: no fused operations are offered (FUSES).
+    if (command.fused !== 0) return this.#refuse(command, Status.INVALID_FIELD);
+    if (handler === undefined) return this.#flush(command);
+    const namespace = this.#namespaces.get(command.nsid);
+    if (namespace === undefined) return this.#refuse(command, Status.INVALID_NAMESPACE);
+    if (namespace.formatting) return this.#end(command, Status.FORMAT_IN_PROGRESS);
+    return handler(command, namespace);
+  }
+
+  /** 6.9. */
+  #read(command: Command, namespace: Namespace): boolean {
+    const wrong = this.#range(command, namespace, true);
+    if (wrong !== Status.SUCCESS) return this.#refuse(command, wrong);
+    const offset = offsetOf(command, namespace);
+    const bytes = bytesOf(command, namespace);
+    const slow = this.#slow;
+    if (slow.active > 0 && slow.conflicts(namespace, offset, offset + bytes, false)) return false;
+    const walk = this.#pointer.walk(command, bytes, true);
+    if (walk === Walk.FAILED) return this.#end(command, this.#pointer.status);
+    // With FUA what is cached goes to the disk first.
+    const commit = (command.dw[12]! & NvmCdw12.FUA) !== 0 && namespace.storage.volatile;
+    let result = NO_VIEW;
+    if (walk === Walk.DONE && !commit) result = this.#copy(namespace, offset, true);
+    if (result <= 0) {
+      this.#finish(command, bytes, readStatus(result));
+      return true;
+    }
+    return this.#slowly(OperationKind.READ, command, namespace, offset, bytes, commit, result === WOULD_BLOCK);
+  }
+
+  /** 6.15. */
+  #write(command: Command, namespace: Namespace): boolean {
+    const wrong = this.#range(command, namespace, true);
+    if (wrong !== Status.SUCCESS) return this.#refuse(command, wrong);
+    if (namespace.storage.readOnly) return this.#refuse(command, Status.WRITE_TO_READ_ONLY_RANGE);
+    if ((command.dw[12]! & DTYPE) !== 0) return this.#refuse(command, Status.INVALID_FIELD);
+    const offset = offsetOf(command, namespace);
+    const bytes = bytesOf(command, namespace);
+    const slow = this.#slow;
+    if (slow.active > 0 && slow.conflicts(namespace, offset, offset + bytes, true)) return false;
+    const walk = this.#pointer.walk(command, bytes, false);
+    if (walk === Walk.FAILED) return this.#end(command, this.#pointer.status);
+    const durable = this.#durable(command, namespace);
+    let result = NO_VIEW;
+    if (walk === Walk.DONE && !durable) result = this.#copy(namespace, offset, false);
+    if (result <= 0) {
+      this.#finish(command, bytes, writeStatus(result));
+      return true;
+    }
+    return this.#slowly(OperationKind.WRITE, command, namespace, offset, bytes, durable, result === WOULD_BLOCK);
+  }
+
+  /** 6.6. */
+  #compare(command: Command, namespace: Namespace): boolean {
+    const wrong = this.#range(command, namespace, true);
+    if (wrong !== Status.SUCCESS) return this.#refuse(command, wrong);
+    return this.#slowly(
+      OperationKind.COMPARE,
+      command,
+      namespace,
+      offsetOf(command, namespace),
+      bytesOf(command, namespace),
+      (command.dw[12]! & NvmCdw12.FUA) !== 0,
+      false,
+    );
+  }
+
+  /** 6.13: not bounded by MDTS, as no data are transferred. */
+  #verify(command: Command, namespace: Namespace): boolean {
+    const wrong = this.#range(command, namespace, false);
+    if (wrong !== Status.SUCCESS) return this.#refuse(command, wrong);
+    return this.#slowly(OperationKind.VERIFY, command, namespace, offsetOf(command, namespace), bytesOf(command, namespace), false, false);
+  }
+
+  /** 6.17: not bounded by MDTS either. */
+  #writeZeroes(command: Command, namespace: Namespace): boolean {
+    const wrong = this.#range(command, namespace, false);
+    if (wrong !== Status.SUCCESS) return this.#refuse(command, wrong);
+    if (namespace.storage.readOnly) return this.#refuse(command, Status.WRITE_TO_READ_ONLY_RANGE);
+    return this.#slowly(
+      OperationKind.WRITE_ZEROES,
+      command,
+      namespace,
+      offsetOf(command, namespace),
+      bytesOf(command, namespace),
+      this.#durable(command, namespace),
+      false,
+    );
+  }
+
+  /** 6.7: hints are ignored, AD deallocates. */
+  #datasetManagement(command: Command, namespace: Namespace): boolean {
+    const { dw } = command;
+    if ((dw[11]! & DsmAttribute.DEALLOCATE) === 0) return this.#end(command, Status.SUCCESS);
+    if (namespace.storage.readOnly) return this.#refuse(command, Status.WRITE_TO_READ_ONLY_RANGE);
+    if (this.#mustQueue()) return false;
+    return this.#slow.beginDeallocate(command, namespace, (dw[10]! & 0xff) + 1, !this.writeCache);
+  }
+
+  /** 6.8: of one namespace, or with FFFFFFFFh of all. Everything that had ended when the command was fetched is on the disk when it ends. */
+  #flush(command: Command): boolean {
+    const { nsid } = command;
+    const { list } = this.#namespaces;
+    let chosen: readonly Namespace[] = list;
+    if (nsid !== NSID_ALL) {
+      const namespace = this.#namespaces.get(nsid);
+      if (namespace === undefined) return this.#refuse(command, Status.INVALID_NAMESPACE);
+      if (namespace.formatting) return this.#end(command, Status.FORMAT_IN_PROGRESS);
+      if (!namespace.storage.volatile) return this.#end(command, Status.SUCCESS);
+      chosen = [namespace];
+    } else if (!list.some((n) => n.storage.volatile)) return this.#end(command, Status.SUCCESS);
+    return !this.#mustQueue() && this.#slow.beginFlush(command, chosen);
+  }
+
+  /** Whether what is written is to be on the disk when the command ends. */
+  #durable(command: Command, namespace: Namespace): boolean {
+    return ((command.dw[12]! & NvmCdw12.FUA) !== 0 || !this.writeCache) && namespace.storage.volatile;
+  }
+
+  /** SLBA and NLB: a status. @param limited  by MDTS */
+  #range(command: Command, namespace: Namespace, limited: boolean): number {
+    const { dw } = command;
+    const blocks = (dw[12]! & NvmCdw12.NLB) + 1;
+    if (limited && blocks * namespace.blockSize > this.#maxBytes) return Status.INVALID_FIELD;
+    // From 2^53 on a double is not exact; nothing is that large.
+    if (dw[11]! >= 0x20_0000 || dw[11]! * 2 ** 32 + dw[10]! + blocks > namespace.blocks) return Status.LBA_OUT_OF_RANGE;
+    return Status.SUCCESS;
+  }
+
+  /** Between the storage at `offset` and the pieces that were walked, without a buffer: 0, -errno, WOULD_BLOCK, or NO_VIEW. */
+  #copy(namespace: Namespace, offset: number, toHost: boolean): number {
+    const { pieces } = this.#pointer;
+    const { queue } = namespace;
+    const { dma } = this.#host;
+    const access = toHost ? Access.WRITE : Access.READ;
+    if (pieces.count === 1 && !pieces.isBucket(0)) {
+      const view = dma.view(pieces.iova(0), pieces.size(0), access);
+      if (view === null) return NO_VIEW;
+      return toHost ? queue.tryRead(offset, view) : queue.tryWrite(offset, view);
+    }
+    // A block in two pieces would be two operations of the storage, and could be torn.
+    if (!pieces.allMultiplesOf(namespace.blockSize)) return NO_VIEW;
+    const views = this.#views;
+    for (let i = 0; i < pieces.count; i++) {
+      const view = pieces.isBucket(i) ? null : dma.view(pieces.iova(i), pieces.size(i), access);
+      if (view === null && !pieces.isBucket(i)) return NO_VIEW;
+      views[i] = view;
+    }
+    let result = 0;
+    for (let i = 0, at = offset; i < pieces.count; i++) {
+      const view = views[i]!;
+      // Memory that the driver unmaps is not to be held by a view of the past.
+      views[i] = null;
+      if (view !== null && result === 0) result = toHost ? queue.tryRead(at, view) : queue.tryWrite(at, view);
+      at += pieces.size(i);
+    }
+    return result;
+  }
+
+  #slowly(
+    kind: OperationKind,
+    command: Command,
+    namespace: Namespace,
+    offset: number,
+    bytes: number,
+    durable: boolean,
+    blocked: boolean,
+  ): boolean {
+    return !this.#mustQueue() && this.#slow.begin(kind, command, namespace, offset, bytes, durable, blocked);
+  }
+
+  /** Others wait already: nobody passes them. */
+  #mustQueue(): boolean {
+    return this.#waiting.length > this.#waitingHead && !this.#retrying;
+  }
+
+  /** There may be room for those that wait, and something to submit. */
+  #kick(): void {
+    if (!this.#retrying && this.#waiting.length > 0) {
+      this.#retrying = true;
+      this.#retry();
+      this.#retrying = false;
+    }
+    if (this.#slow.queued) this.submit();
+  }
+
+  #retry(): void {
+    const life = this.#life;
+    while (this.#waitingHead < this.#waiting.length) {
+      const command = this.#waiting[this.#waitingHead++]!;
+      const done = this.#execute(command);
+      if (this.#life !== life) return;
+      if (!done) {
+        this.#waitingHead--;
+        break;
+      }
+    }
+    if (this.#waitingHead === this.#waiting.length || this.#waitingHead >= 1024) {
+      this.#waiting.splice(0, this.#waitingHead);
+      this.#waitingHead = 0;
+    }
+  }
+
+  #refuse(command: Command, status: number): true {
+    return this.#end(command, refused(status));
+  }
+
+  #end(command: Command, status: number): true {
+    this.#pending--;
+    this.#complete(command, status);
+    return true;
+  }
+
+  /** The end of a command that touched `bytes` of the storage. */
+  #finish(command: Command, bytes: number, status: number): void {
+    const counters = this.#counters;
+    if (status === Status.SUCCESS || status === Status.COMPARE_FAILURE) {
+      switch (command.opcode) {
+        case NvmOpcode.READ:
+        case NvmOpcode.COMPARE:
+          counters.readCommands++;
+          counters.unitsRead += bytes / 512;
+          break;
+        case NvmOpcode.VERIFY:
+          counters.unitsRead += bytes / 512;
+          break;
+        case NvmOpcode.WRITE:
+          counters.writeCommands++;
+          counters.unitsWritten += bytes / 512;
+          break;
+      }
+    } else if (status === Status.UNRECOVERED_READ_ERROR) counters.mediaErrors++;
+    this.#pending--;
+    this.#complete(command, status);
+  }
+
+  /** For the limits: what is moved, or would be if the command is valid. */
+  #limitedBytes(command: Command): number {
+    switch (command.opcode) {
+      case NvmOpcode.READ:
+      case NvmOpcode.WRITE:
+      case NvmOpcode.COMPARE:
+        return Math.min(bytesOf(command, this.#namespaces.get(command.nsid)!), this.#maxBytes);
+      case NvmOpcode.VERIFY:
+        return bytesOf(command, this.#namespaces.get(command.nsid)!);
+      default:
+        return 0;
+    }
+  }
+}
+
+/** SLBA in bytes, once it is known to lie in the namespace. */
+function offsetOf({ dw }: Command, namespace: Namespace): number {
+  return (dw[11]! * 2 ** 32 + dw[10]!) * namespace.blockSize;
+}
+
+/** NLB in bytes. */
+function bytesOf({ dw }: Command, namespace: Namespace): number {
+  return ((dw[12]! & NvmCdw12.NLB) + 1) * namespace.blockSize;
+}

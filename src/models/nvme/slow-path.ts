@@ -1,0 +1,419 @@
+/**
+ * Commands that cannot be done at once: the storage would block, the memory is remote, or there is more to do than one copy. Data go through buffers
+ * of a bounded pool. Each step is tried at once; what has to wait goes on from the storage's completion or from asynchronous DMA.
+ */
+import { type DeviceHost, Dma } from '../../abi/device-host.ts';
+import { DSM_RANGES_MAX } from '../../abi/nvme.ts';
+import { Status, StatusBit } from '../../abi/nvme-status.ts';
+import { WOULD_BLOCK } from '../../abi/storage.ts';
+import type { BouncePool } from './bounce-pool.ts';
+import type { Command } from './command.ts';
+import type { DataPointer } from './data-pointer.ts';
+import { HostCopy } from './host-copy.ts';
+import type { Namespace } from './namespace.ts';
+import { type Operation, OperationKind, OperationTable } from './operation.ts';
+import { readStatus, writeStatus } from './storage-status.ts';
+
+/** Verify reads this much at once, and no more than `VERIFY_TURN` before others have their turn. */
+const VERIFY_CHUNK = 0x4_0000;
+const VERIFY_TURN = 0x40_0000;
+/** One range of Dataset Management (6.7.1). */
+const RANGE_BYTES = 16;
+
+export interface SlowPathHooks {
+  /** The command is done. */
+  finish(command: Command, namespace: Namespace | null, bytes: number, status: number): void;
+  /** Something was queued outside of a batch, or an operation is free again. */
+  kick(): void;
+}
+
+export class SlowPath {
+  /** Some queue of a namespace has operations that are to be submitted. */
+  queued = false;
+  readonly #host: DeviceHost;
+  readonly #copy: HostCopy;
+  readonly #table: OperationTable;
+  readonly #hooks: SlowPathHooks;
+
+  /** @param pointer  for walks that end before anything else starts one */
+  constructor(host: DeviceHost, pointer: DataPointer, pool: BouncePool, operations: number, hooks: SlowPathHooks) {
+    this.#host = host;
+    this.#copy = new HostCopy(host.dma, pointer, true);
+    this.#table = new OperationTable(pool, operations);
+    this.#hooks = hooks;
+  }
+
+  /** Operations under way, those of lives gone included. */
+  get active(): number {
+    return this.#table.used;
+  }
+
+  /** See OperationTable. */
+  conflicts(namespace: Namespace, first: number, end: number, writes: boolean): boolean {
+    return this.#table.used > 0 && this.#table.conflicts(namespace, first, end, writes);
+  }
+
+  /**
+   * Begin a command that touches `bytes` at `offset`. False: it has to wait, nothing has happened.
+   *
+   * @param durable  Read, Compare: what is cached goes to the disk first; others: they end when it is there
+   * @param blocked  the storage has said WOULD_BLOCK
+   */
+  begin(
+    kind: OperationKind,
+    command: Command,
+    namespace: Namespace,
+    offset: number,
+    bytes: number,
+    durable: boolean,
+    blocked: boolean,
+  ): boolean {
+    const writes = kind === OperationKind.WRITE || kind === OperationKind.WRITE_ZEROES;
+    if (this.conflicts(namespace, offset, offset + bytes, writes)) return false;
+    const operation = this.#table.take(bufferSize(kind, bytes));
+    if (operation === null) return false;
+    operation.kind = kind;
+    operation.command = command;
+    operation.namespace = namespace;
+    operation.offset = offset;
+    operation.bytes = bytes;
+    operation.durable = durable && namespace.storage.volatile;
+    operation.blocked = blocked;
+    operation.first = offset;
+    operation.end = offset + bytes;
+    operation.writes = writes;
+    namespace.operationBegan();
+    this.#start(operation, namespace);
+    return true;
+  }
+
+  /** Begin Dataset Management with AD: `ranges` of 16 bytes lie in the host's memory. False: it has to wait. */
+  beginDeallocate(command: Command, namespace: Namespace, ranges: number, durable: boolean): boolean {
+    const bytes = Math.min(ranges, DSM_RANGES_MAX) * RANGE_BYTES;
+    const operation = this.#table.take(bytes);
+    if (operation === null) return false;
+    operation.kind = OperationKind.DEALLOCATE;
+    operation.command = command;
+    operation.namespace = namespace;
+    operation.bytes = bytes;
+    operation.durable = durable && namespace.storage.volatile;
+    operation.data = operation.host = operation.buffer!.subarray(0, bytes);
+    operation.writes = true;
+    // What it touches is known when the ranges are.
+    operation.first = operation.end = 0;
+    const gathered = this.#copy.copy(command, operation.host, false);
+    if (
+      gathered === Dma.DONE
+        ? this.#bound(operation, namespace)
+        : gathered === Dma.REMOTE && this.#table.conflicts(namespace, 0, Number.POSITIVE_INFINITY, true)
+    ) {
+      operation.namespace = null;
+      this.#table.give(operation);
+      return false;
+    }
+    namespace.operationBegan();
+    if (gathered === Dma.DONE) this.#deallocate(operation, namespace);
+    else if (gathered === Dma.FAULT) this.#end(operation, this.#copy.status);
+    else {
+      // Until then, all of it.
+      operation.end = Number.POSITIVE_INFINITY;
+      void this.#gatherRemote(operation);
+    }
+    return true;
+  }
+
+  /** Begin Flush of those of `namespaces` whose storage is volatile: at least one. False: it has to wait. */
+  beginFlush(command: Command, namespaces: readonly Namespace[]): boolean {
+    const operation = this.#table.take(0);
+    if (operation === null) return false;
+    operation.kind = OperationKind.FLUSH;
+    operation.command = command;
+    operation.namespace = null;
+    operation.bytes = 0;
+    operation.writes = false;
+    for (const namespace of namespaces) if (namespace.storage.volatile) this.#flush(operation, namespace);
+    return true;
+  }
+
+  /** The storage has ended what it knows by `tag`. */
+  ended(tag: number, result: number): void {
+    const operation = this.#table.byTag(tag);
+    operation.left--;
+    if (result < 0 && operation.result === 0) operation.result = result;
+    if (operation.left > 0) return;
+    if (!operation.alive) this.#release(operation);
+    else this.#proceed(operation);
+    this.#hooks.kick();
+  }
+
+  /** Nothing of what is under way is told any more, or touches memory. */
+  reset(): void {
+    for (let i = this.#table.used - 1; i >= 0; i--) {
+      const operation = this.#table.at(i);
+      operation.alive = false;
+      if (operation.timer === null) continue;
+      operation.timer[Symbol.dispose]();
+      operation.timer = null;
+      this.#release(operation);
+    }
+  }
+
+  #start(operation: Operation, namespace: Namespace): void {
+    const { kind, command, bytes, buffer } = operation;
+    switch (kind) {
+      case OperationKind.READ:
+        operation.data = operation.host = buffer!.subarray(0, bytes);
+        this.#read(operation, namespace);
+        return;
+      case OperationKind.VERIFY:
+        this.#verify(operation, namespace);
+        return;
+      case OperationKind.WRITE_ZEROES:
+        // 6.16, DEAC: deallocating is allowed, and with the bit asked for; it reads as zeroes either way.
+        this.#zero(operation, namespace, operation.offset, bytes);
+        return;
+      case OperationKind.COMPARE:
+        operation.data = buffer!.subarray(0, bytes);
+        operation.host = buffer!.subarray(bytes, 2 * bytes);
+        break;
+      default:
+        operation.data = operation.host = buffer!.subarray(0, bytes);
+    }
+    const gathered = this.#copy.copy(command, operation.host, false);
+    if (gathered === Dma.DONE) this.#gathered(operation, namespace);
+    else if (gathered === Dma.FAULT) this.#end(operation, this.#copy.status);
+    else void this.#gatherRemote(operation);
+  }
+
+  /** All of the storage's part has ended: what comes next? */
+  #proceed(operation: Operation): void {
+    const namespace = operation.namespace;
+    const { result } = operation;
+    switch (operation.kind) {
+      case OperationKind.READ:
+      case OperationKind.COMPARE:
+        if (!operation.flushing) {
+          this.#hasRead(operation, readStatus(result));
+          return;
+        }
+        if (result < 0) {
+          this.#end(operation, writeStatus(result));
+          return;
+        }
+        operation.flushing = false;
+        operation.durable = false;
+        this.#read(operation, namespace!);
+        return;
+      case OperationKind.VERIFY:
+        if (result < 0) {
+          this.#end(operation, readStatus(result));
+          return;
+        }
+        operation.progress += operation.data.length;
+        this.#verify(operation, namespace!);
+        return;
+      case OperationKind.WRITE_ZEROES:
+      case OperationKind.DEALLOCATE:
+        if (result === 0 && operation.durable && !operation.flushing) {
+          operation.flushing = true;
+          this.#flush(operation, namespace!);
+          return;
+        }
+        this.#end(operation, writeStatus(result));
+        return;
+      default:
+        this.#end(operation, writeStatus(result));
+        return;
+    }
+  }
+
+  /** With FUA what is cached goes to the disk first (6.9). */
+  #read(operation: Operation, namespace: Namespace): void {
+    if (operation.durable) {
+      operation.flushing = true;
+      this.#flush(operation, namespace);
+      return;
+    }
+    const result = operation.blocked ? WOULD_BLOCK : namespace.queue.tryRead(operation.offset, operation.data);
+    if (result !== WOULD_BLOCK) {
+      this.#hasRead(operation, readStatus(result));
+      return;
+    }
+    this.#toQueue(operation, namespace);
+    namespace.queue.read(operation.offset, operation.data, operation.tag);
+  }
+
+  #hasRead(operation: Operation, status: number): void {
+    if (status !== Status.SUCCESS) this.#end(operation, status);
+    else if (operation.kind === OperationKind.COMPARE) {
+      this.#end(operation, same(operation.data, operation.host) ? Status.SUCCESS : Status.COMPARE_FAILURE);
+    } else this.#deliver(operation);
+  }
+
+  #verify(operation: Operation, namespace: Namespace): void {
+    for (let turn = 0; operation.progress < operation.bytes; ) {
+      const size = Math.min(VERIFY_CHUNK, operation.bytes - operation.progress);
+      if (operation.data.length !== size) operation.data = operation.buffer!.subarray(0, size);
+      const offset = operation.offset + operation.progress;
+      const result = namespace.queue.tryRead(offset, operation.data);
+      if (result === WOULD_BLOCK) {
+        this.#toQueue(operation, namespace);
+        namespace.queue.read(offset, operation.data, operation.tag);
+        return;
+      }
+      if (result < 0) {
+        this.#end(operation, readStatus(result));
+        return;
+      }
+      operation.progress += size;
+      turn += size;
+      if (turn >= VERIFY_TURN && operation.progress < operation.bytes) {
+        operation.timer = this.#host.clock.after(0, () => {
+          operation.timer = null;
+          this.#verify(operation, namespace);
+          this.#hooks.kick();
+        });
+        return;
+      }
+    }
+    this.#end(operation, Status.SUCCESS);
+  }
+
+  /** The host's data are in the buffer. */
+  #gathered(operation: Operation, namespace: Namespace): void {
+    if (operation.kind === OperationKind.COMPARE) {
+      this.#read(operation, namespace);
+      return;
+    }
+    if (operation.kind === OperationKind.DEALLOCATE) {
+      this.#bound(operation, namespace);
+      this.#deallocate(operation, namespace);
+      return;
+    }
+    const result = operation.durable || operation.blocked ? WOULD_BLOCK : namespace.queue.tryWrite(operation.offset, operation.data);
+    if (result !== WOULD_BLOCK) {
+      this.#end(operation, writeStatus(result));
+      return;
+    }
+    this.#toQueue(operation, namespace);
+    namespace.queue.write(operation.offset, operation.data, operation.tag, operation.durable);
+  }
+
+  /** Sets what the ranges span. True: one under way touches some of it. */
+  #bound(operation: Operation, namespace: Namespace): boolean {
+    const { data } = operation;
+    operation.first = operation.end = 0;
+    let first = Number.POSITIVE_INFINITY;
+    let end = 0;
+    for (let at = 0; at < data.length; at += RANGE_BYTES) {
+      const blocks = word(data, at + 4);
+      if (blocks === 0 || !inside(namespace, data, at, blocks)) continue;
+      const start = word(data, at + 8) + word(data, at + 12) * 2 ** 32;
+      first = Math.min(first, start * namespace.blockSize);
+      end = Math.max(end, (start + blocks) * namespace.blockSize);
+    }
+    if (end === 0) return false;
+    if (this.#table.conflicts(namespace, first, end, true)) return true;
+    operation.first = first;
+    operation.end = end;
+    return false;
+  }
+
+  /** 6.7: every range is looked at before the first is deallocated. */
+  #deallocate(operation: Operation, namespace: Namespace): void {
+    const { data } = operation;
+    for (let at = 0; at < data.length; at += RANGE_BYTES) {
+      if (!inside(namespace, data, at, word(data, at + 4))) {
+        this.#end(operation, Status.LBA_OUT_OF_RANGE | StatusBit.DO_NOT_RETRY);
+        return;
+      }
+    }
+    for (let at = 0; at < data.length; at += RANGE_BYTES) {
+      const blocks = word(data, at + 4);
+      if (blocks === 0) continue;
+      const start = word(data, at + 8) + word(data, at + 12) * 2 ** 32;
+      this.#zero(operation, namespace, start * namespace.blockSize, blocks * namespace.blockSize);
+    }
+    if (operation.left === 0) this.#end(operation, Status.SUCCESS);
+  }
+
+  #zero(operation: Operation, namespace: Namespace, offset: number, bytes: number): void {
+    this.#toQueue(operation, namespace);
+    namespace.queue.zero(offset, bytes, operation.tag, true);
+  }
+
+  #flush(operation: Operation, namespace: Namespace): void {
+    this.#toQueue(operation, namespace);
+    namespace.queue.flush(operation.tag);
+  }
+
+  #toQueue(operation: Operation, namespace: Namespace): void {
+    operation.left++;
+    namespace.queued = true;
+    this.queued = true;
+  }
+
+  /** From the buffer to the host's memory. */
+  #deliver(operation: Operation): void {
+    const copied = this.#copy.copy(operation.command, operation.host, true);
+    if (copied === Dma.REMOTE) void this.#deliverRemote(operation);
+    else this.#end(operation, copied === Dma.DONE ? Status.SUCCESS : this.#copy.status);
+  }
+
+  async #gatherRemote(operation: Operation): Promise<void> {
+    const status = await this.#copy.copyRemote(operation.command, operation.host, false, () => operation.alive);
+    if (!operation.alive) this.#release(operation);
+    else if (status !== Status.SUCCESS) this.#end(operation, status);
+    else this.#gathered(operation, operation.namespace!);
+    this.#hooks.kick();
+  }
+
+  async #deliverRemote(operation: Operation): Promise<void> {
+    const status = await this.#copy.copyRemote(operation.command, operation.host, true, () => operation.alive);
+    if (!operation.alive) this.#release(operation);
+    else this.#end(operation, status);
+    this.#hooks.kick();
+  }
+
+  #end(operation: Operation, status: number): void {
+    const { command, namespace, kind } = operation;
+    const bytes = kind === OperationKind.DEALLOCATE ? 0 : operation.bytes;
+    this.#release(operation);
+    this.#hooks.finish(command, namespace, bytes, status);
+  }
+
+  #release(operation: Operation): void {
+    const { namespace } = operation;
+    operation.namespace = null;
+    this.#table.give(operation);
+    namespace?.operationEnded();
+  }
+}
+
+function bufferSize(kind: OperationKind, bytes: number): number {
+  switch (kind) {
+    case OperationKind.COMPARE:
+      return 2 * bytes;
+    case OperationKind.VERIFY:
+      return Math.min(bytes, VERIFY_CHUNK);
+    case OperationKind.WRITE_ZEROES:
+      return 0;
+    default:
+      return bytes;
+  }
+}
+
+function word(bytes: Uint8Array, at: number): number {
+  return (bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 24)) >>> 0;
+}
+
+/** Whether the range at `at`, of `blocks`, lies in the namespace. */
+function inside(namespace: Namespace, data: Uint8Array, at: number, blocks: number): boolean {
+  const high = word(data, at + 12);
+  return high < 0x20_0000 && high * 2 ** 32 + word(data, at + 8) + blocks <= namespace.blocks;
+}
+
+function same(a: Uint8Array, b: Uint8Array): boolean {
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
+  return true;
+}
