@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { Status } from '../../abi/nvme-status.ts';
-import { type LoadOptions, type LoadQueue, type Pattern, runLoad } from './load.ts';
+import { type LoadOptions, type LoadQueue, runLoad } from './load.ts';
+import type { Pattern } from './patterns.ts';
 
 /** A queue whose commands take `delay` of the test's nanoseconds. */
 class FakeQueue implements LoadQueue {

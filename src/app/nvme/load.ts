@@ -5,12 +5,7 @@
 import { statusName } from '../../abi/nvme-status.ts';
 import { VfioError } from '../../base/errno.ts';
 import { LatencyHistogram } from './latency-histogram.ts';
-
-export const patterns = ['randread', 'randwrite', 'read', 'write', 'randrw'] as const;
-export type Pattern = (typeof patterns)[number];
-
-/** Whether it writes: what was on the disk is gone afterwards. */
-export const destroys = (pattern: Pattern): boolean => pattern !== 'randread' && pattern !== 'read';
+import { destroys, type Pattern } from './patterns.ts';
 
 /** One queue pair. Tags are 0 to depth - 1; each has memory of its own for its data. */
 export interface LoadQueue {
@@ -201,7 +196,6 @@ class Worker {
   readonly #queue: LoadQueue;
   readonly #pattern: Pattern;
   readonly #blocksPerCommand: number;
-  readonly #interrupts: boolean;
   readonly #places: Places;
   readonly #latency: LatencyHistogram;
   readonly #now: () => number;
@@ -210,8 +204,8 @@ class Worker {
   readonly #lba: Float64Array;
   readonly #isWrite: Uint8Array;
   readonly #ring: () => void;
-  /** Of this look for completions. */
-  #found = 0;
+  /** When this look for completions began; 0: somebody else looks, and each completion asks the clock. */
+  #lookedAt = 0;
   #ringing = false;
   #rungAt = 0;
   #ending = false;
@@ -220,7 +214,6 @@ class Worker {
     this.#queue = queue;
     this.#pattern = options.pattern;
     this.#blocksPerCommand = options.blocksPerCommand;
-    this.#interrupts = options.interrupts === true;
     this.#places = places;
     this.#latency = latency;
     this.#now = now;
@@ -252,8 +245,9 @@ class Worker {
   }
 
   poll(): number {
-    this.#found = this.#now();
+    this.#lookedAt = this.#now();
     const found = this.#queue.poll();
+    this.#lookedAt = 0;
     if (found > 0) this.#queue.ring();
     return found;
   }
@@ -273,7 +267,7 @@ class Worker {
   }
 
   #complete(tag: number, status: number): void {
-    const now = this.#interrupts ? this.#now() : this.#found;
+    const now = this.#lookedAt === 0 ? this.#now() : this.#lookedAt;
     this.inFlight--;
     this.completed++;
     this.#latency.record(now - this.#begun[tag]!);
@@ -285,7 +279,7 @@ class Worker {
     }
     if (this.#ending) return;
     this.#submit(tag, now);
-    if (this.#interrupts) this.#ringSoon(now);
+    if (this.#lookedAt === 0) this.#ringSoon(now);
   }
 
   /** Once for all that one interrupt tells; and now and then only after everybody else had a turn. */

@@ -1,0 +1,183 @@
+/** Files and pipes at the other end of a copy. */
+import { constants, fstatSync } from 'node:fs';
+import { type FileHandle, open } from 'node:fs/promises';
+import type { Readable, Writable } from 'node:stream';
+import { VfioError } from '../../base/errno.ts';
+import type { Sink, Source } from './copy.ts';
+
+/** A source, and how much it has where that is known. */
+export interface OpenedSource extends Source, AsyncDisposable {
+  readonly name: string;
+  /** Bytes; null for a pipe. */
+  readonly size: number | null;
+}
+
+export interface OpenedSink extends Sink, AsyncDisposable {
+  readonly name: string;
+}
+
+/**
+ * `path`, or standard input for `-`.
+ *
+ * @throws VfioError EINVAL when that is a terminal; ENOENT, EACCES …
+ */
+export async function openSource(path: string): Promise<OpenedSource> {
+  if (path !== '-') return await FileSource.open(path);
+  if (process.stdin.isTTY === true) {
+    throw new VfioError('EINVAL', 'standard input is a terminal', { fix: 'Give --input FILE, or redirect: … < disk.img' });
+  }
+  const stat = fstatSync(0);
+  return new StreamSource('standard input', process.stdin, stat.isFile() ? stat.size : null);
+}
+
+/**
+ * `path`, made anew, or standard output for `-`.
+ *
+ * @throws VfioError EINVAL when that is a terminal; EACCES …
+ */
+export async function openSink(path: string): Promise<OpenedSink> {
+  if (path !== '-') return await FileSink.open(path);
+  if (process.stdout.isTTY === true) {
+    throw new VfioError('EINVAL', 'standard output is a terminal, which blocks of a disk would upset', {
+      fix: 'Give --output FILE, or redirect: … > disk.img',
+    });
+  }
+  return new StreamSink('standard output', process.stdout);
+}
+
+class FileSource implements OpenedSource {
+  readonly name: string;
+  readonly size: number | null;
+  readonly #file: FileHandle;
+  #at = 0;
+
+  private constructor(name: string, file: FileHandle, size: number | null) {
+    this.name = name;
+    this.#file = file;
+    this.size = size;
+  }
+
+  static async open(path: string): Promise<FileSource> {
+    const file = await opened(path, 'r');
+    const stat = await file.stat();
+    if (!stat.isDirectory()) return new FileSource(path, file, stat.isFile() ? stat.size : null);
+    await file.close();
+    throw new VfioError('EINVAL', `${path} is a directory`);
+  }
+
+  async read(into: Uint8Array): Promise<number> {
+    let done = 0;
+    while (done < into.length) {
+      // By position where the file has one: two reads of one file may then be under way.
+      const { bytesRead } = await this.#file.read(into, done, into.length - done, this.size === null ? null : this.#at);
+      if (bytesRead === 0) break;
+      done += bytesRead;
+      this.#at += bytesRead;
+    }
+    return done;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#file.close();
+  }
+}
+
+export class StreamSource implements OpenedSource {
+  readonly name: string;
+  readonly size: number | null;
+  readonly #stream: Readable;
+  readonly #chunks: AsyncIterator<Uint8Array>;
+  #rest: Uint8Array = new Uint8Array(0);
+
+  constructor(name: string, stream: Readable, size: number | null) {
+    this.name = name;
+    this.size = size;
+    this.#stream = stream;
+    this.#chunks = stream[Symbol.asyncIterator]();
+  }
+
+  async read(into: Uint8Array): Promise<number> {
+    let done = 0;
+    while (done < into.length) {
+      if (this.#rest.length === 0) {
+        const next = await this.#chunks.next();
+        if (next.done === true) break;
+        this.#rest = next.value;
+      }
+      const part = this.#rest.subarray(0, into.length - done);
+      into.set(part, done);
+      done += part.length;
+      this.#rest = this.#rest.subarray(part.length);
+    }
+    return done;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stream.destroy();
+  }
+}
+
+class FileSink implements OpenedSink {
+  readonly name: string;
+  readonly #file: FileHandle;
+
+  private constructor(name: string, file: FileHandle) {
+    this.name = name;
+    this.#file = file;
+  }
+
+  static async open(path: string): Promise<FileSink> {
+    return new FileSink(path, await opened(path, constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC));
+  }
+
+  async write(bytes: Uint8Array): Promise<void> {
+    for (let done = 0; done < bytes.length; ) {
+      try {
+        const { bytesWritten } = await this.#file.write(bytes, done, bytes.length - done);
+        done += bytesWritten;
+      } catch (cause) {
+        throw systemError(cause, `${this.name} cannot be written`);
+      }
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#file.close();
+  }
+}
+
+export class StreamSink implements OpenedSink {
+  readonly name: string;
+  readonly #stream: Writable;
+
+  constructor(name: string, stream: Writable) {
+    this.name = name;
+    this.#stream = stream;
+  }
+
+  write(bytes: Uint8Array): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#stream.write(bytes, (error) => (error == null ? resolve() : reject(systemError(error, `${this.name} cannot be written`))));
+    });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {}
+}
+
+async function opened(path: string, flags: string | number): Promise<FileHandle> {
+  try {
+    return await open(path, flags, 0o644);
+  } catch (cause) {
+    throw systemError(cause, `${path} cannot be opened`);
+  }
+}
+
+/** What node throws, as an error that names whose fault it is. */
+function systemError(cause: unknown, what: string): VfioError {
+  const { code, message } = cause as NodeJS.ErrnoException;
+  const why = { ENOENT: 'there is no such file', EACCES: 'we may not', ENOSPC: 'its disk is full', EISDIR: 'it is a directory' }[
+    code ?? ''
+  ];
+  const known = { ENOENT: 'ENOENT', EACCES: 'EACCES', ENOSPC: 'ENOSPC', EPIPE: 'EPIPE', EPERM: 'EPERM' } as const;
+  return new VfioError(known[code as keyof typeof known] ?? 'EIO', `${what}: ${why ?? message}`, { cause });
+}
