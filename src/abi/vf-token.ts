@@ -27,6 +27,6 @@ export function formatVfToken(bytes: Uint8Array): string {
 /** `text` for people: where a token could stand in it there are asterisks, as many as there were characters. */
 export function withoutVfTokens(text: string): string {
   return text
-    .replace(/(vf_token=)(\S+)/gi, (_, name: string, value: string) => name + '*'.repeat(value.length))
+    .replace(/(vf_token(?:=|"\s*:\s*"))([^"\s]+)/gi, (_, name: string, value: string) => name + '*'.repeat(value.length))
     .replace(/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/gi, (uuid) => '*'.repeat(uuid.length));
 }

@@ -8,6 +8,8 @@ import { parseAddress } from './address.ts';
 export interface OpenOptions {
   /** `vendor:device` that the driver is for, or several; any other device is refused. */
   readonly match?: string | readonly string[];
+  /** VF token, a UUID: for a function of an SR-IOV device that asks for one. A physical function whose VFs nobody uses takes it as its new one. */
+  readonly token?: string;
   /** The clock of timeouts, and of the model for `sim:` addresses. */
   readonly clock?: Clock;
   /** What models and the engine have to say; warnings and errors go to stderr unless told. */
@@ -20,7 +22,7 @@ export interface OpenOptions {
  * of a vfio-user server, `vfio serve` or any other.
  *
  * @throws VfioError EINVAL for what is no address; ENOENT when there is no such model, file or socket; ECONNREFUSED when nobody serves the
- * socket; ENXIO when `match` names another device; EOPNOTSUPP for addresses that cannot be opened yet
+ * socket; EACCES for a VF token that is missing or wrong, EINVAL for one that is of no use; ENXIO when `match` names another device; EOPNOTSUPP for addresses that cannot be opened yet
  */
 export async function open(address: string, options: OpenOptions = {}): Promise<DriverDevice> {
   const parsed = parseAddress(address);
@@ -34,7 +36,10 @@ export async function open(address: string, options: OpenOptions = {}): Promise<
     }
     case 'socket': {
       const { connect } = await import('./connect.ts');
-      const device = connect(parsed.path, options.log === undefined ? {} : { log: options.log });
+      const device = connect(parsed.path, {
+        ...(options.log === undefined ? {} : { log: options.log }),
+        ...(options.token === undefined ? {} : { token: options.token }),
+      });
       return DriverDevice.attach(device, forDriver(options));
     }
     case 'pci':

@@ -1,5 +1,6 @@
 /** A device together with what was opened to get at it: closing one closes all. */
 import type { Device, DeviceEvent, FeatureRequest, SetIrqs } from '../abi/device.ts';
+import { formatVfToken } from '../abi/vf-token.ts';
 import { Cleanup } from '../base/cleanup.ts';
 import type { Process } from '../engine/dma/process.ts';
 import type { Machine } from '../engine/machine/machine.ts';
@@ -17,11 +18,12 @@ export function openForPeer(
   bdf: string,
   processes: PeerProcesses,
   peer: PeerCredentials | null,
+  vfToken: Uint8Array | null = null,
 ): { readonly device: Device; readonly process: Process } {
   using undo = new Cleanup();
   const { process } = undo.use(processes.acquire(peer));
   machine.chownGroup(machine.function(bdf).group!.id, process.uid);
-  const { device, owns } = openThrough(machine, bdf, process);
+  const { device, owns } = openThrough(machine, bdf, process, vfToken === null ? undefined : formatVfToken(vfToken));
   undo.use(owns);
   return { device: new OpenedDevice(device, undo.move()), process };
 }

@@ -122,7 +122,7 @@ export class DeviceServer implements Disposable {
       new VfioUserServer({
         ...given,
         name: this.#options.name ?? model.declaration.name,
-        open: (peer) => this.#open(machines.next(), around.bdf, peer),
+        open: (peer, vfToken) => this.#open(machines.next(), around.bdf, peer, vfToken),
         ...(limits === undefined ? {} : { limits }),
         ...(keepAlive === undefined ? {} : { keepAlive }),
       }),
@@ -131,8 +131,8 @@ export class DeviceServer implements Disposable {
     return { name: model.declaration.name, server, machines, [Symbol.dispose]: () => owns[Symbol.dispose]() };
   }
 
-  #open(machine: Machine, bdf: string, peer: PeerCredentials | null): Device {
-    const { device, process } = openForPeer(machine, bdf, this.#processes, peer);
+  #open(machine: Machine, bdf: string, peer: PeerCredentials | null, vfToken: Uint8Array | null): Device {
+    const { device, process } = openForPeer(machine, bdf, this.#processes, peer, vfToken);
     const { pid, uid, memlockLimit, mayLockFreely } = process;
     const limit =
       mayLockFreely || memlockLimit === Number.POSITIVE_INFINITY ? 'any amount of memory' : `${memlockLimit / 1024} KiB of memory`;

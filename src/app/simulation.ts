@@ -31,6 +31,8 @@ export interface SimulationOptions {
   readonly clock?: Clock;
   readonly log?: Logger;
   readonly allocate?: MemoryAllocator;
+  /** VF token, a UUID, for a model that is an SR-IOV device. */
+  readonly token?: string;
 }
 
 export interface Simulation {
@@ -96,15 +98,24 @@ export function startMachine(
   return { machine, owns: undo.move() };
 }
 
-/** Container, group and device, opened as a program on Linux opens them; dispose `owns` after the device. @throws VfioError what opening throws */
-export function openThrough(machine: Machine, bdf: string, process?: Process): { readonly device: DeviceFile; readonly owns: Disposable } {
+/**
+ * Container, group and device, opened as a program on Linux opens them; dispose `owns` after the device.
+ *
+ * @param token a VF token, as a UUID   @throws VfioError what opening throws
+ */
+export function openThrough(
+  machine: Machine,
+  bdf: string,
+  process?: Process,
+  token?: string,
+): { readonly device: DeviceFile; readonly owns: Disposable } {
   using undo = new Cleanup();
   const container = machine.openContainer(process);
   undo.defer(() => container.close());
   const group = undo.use(machine.openGroup(machine.function(bdf).group!.id, process));
   group.setContainer(container);
   container.setIommu(Extension.TYPE1v2_IOMMU);
-  const device = group.openDevice(bdf);
+  const device = group.openDevice(token === undefined ? bdf : `${bdf} vf_token=${token}`);
   return { device, owns: undo.move() };
 }
 
@@ -114,7 +125,7 @@ export function simulate(model: DeviceModel, options: SimulationOptions = {}): S
   using undo = new Cleanup();
   const { machine, owns } = startMachine(around, options);
   undo.use(owns);
-  const opened = openThrough(machine, around.bdf);
+  const opened = openThrough(machine, around.bdf, undefined, options.token);
   undo.use(opened.owns);
   return { machine, bdf: around.bdf, device: opened.device, owns: undo.move() };
 }

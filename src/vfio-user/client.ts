@@ -10,6 +10,7 @@
  * @see qemu/docs/interop/vfio-user.rst
  */
 import type { Device, DeviceEvent, DeviceInfo, FeatureRequest, HotResetDependent, IrqInfo, Region, SetIrqs } from '../abi/device.ts';
+import { parseVfToken } from '../abi/vf-token.ts';
 import { Feature, FeatureFlags, IrqIndex, RegionIndex } from '../abi/vfio.ts';
 import { DeviceFeature } from '../abi/vfio-structs.ts';
 import { CapabilityDefaults, Command, HEADER_BYTES } from '../abi/vfio-user.ts';
@@ -48,6 +49,8 @@ export interface VfioUserOptions {
   readonly postedWrites?: boolean;
   /** Take a second socket for the server's own commands, when it has one; yes unless told. */
   readonly twinSocket?: boolean;
+  /** VF token, a UUID: for a function of an SR-IOV device that asks for one. It travels in VERSION, under a name of ours. */
+  readonly token?: string;
   readonly log?: Logger;
 }
 
@@ -91,9 +94,11 @@ export class VfioUserDevice implements Device, RegionOwner {
    *
    * @param target  the path of its socket, or a stream to it, which is taken over
    * @throws VfioError ENOENT, ECONNREFUSED, EACCES when nobody listens at the path; EBUSY or, from servers that let one wait, ETIMEDOUT when it serves
-   * somebody else; EPROTO when it is no vfio-user server, or speaks another version; ENODEV when it closes the connection
+   * somebody else; EACCES when it wants a VF token; EPROTO when it is no vfio-user server, or speaks another version; ENODEV when it closes the connection
    */
   static connect(target: string | ByteStream, options: VfioUserOptions = {}): VfioUserDevice {
+    const vfToken = options.token === undefined ? null : parseVfToken(options.token);
+    if (options.token !== undefined && vfToken === null) throw new VfioError('EINVAL', 'the VF token given is not a UUID');
     using undo = new Cleanup();
     const stream = undo.use(typeof target === 'string' ? UnixSocket.connect(target) : target);
     const name = options.name ?? (typeof target === 'string' ? `unix:${target}` : 'vfio-user');
@@ -102,7 +107,7 @@ export class VfioUserDevice implements Device, RegionOwner {
     );
     const memory = new MappedMemory();
     new ClientServing(connection, memory);
-    const agreed = agreeOnVersion(connection, options.twinSocket ?? true);
+    const agreed = agreeOnVersion(connection, options.twinSocket ?? true, vfToken);
     const info: DeviceInfo = { name, ...askDeviceInfo(connection) };
     const device = new VfioUserDevice(connection, memory, agreed, info, options);
     connection.listen(options.keepAlive ?? false);

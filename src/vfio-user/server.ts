@@ -13,8 +13,11 @@ import { checkLimits, type ServerLimits } from './limits.ts';
 import { Session } from './session.ts';
 
 export interface VfioUserServerOptions {
-  /** Opens the device for a client that has said VERSION; disposed when the client is gone. What it throws is answered. */
-  readonly open: (peer: PeerCredentials | null) => Device;
+  /**
+   * Opens the device for a client that has said VERSION; disposed when the client is gone. What it throws is answered. `vfToken` is the token that the
+   * client showed, 16 bytes: not to be kept, nor told to anybody.
+   */
+  readonly open: (peer: PeerCredentials | null, vfToken: Uint8Array | null) => Device;
   /** For messages. Default 'vfio-user'. */
   readonly name?: string;
   readonly log?: Logger;
@@ -69,7 +72,7 @@ export class VfioUserServer implements Disposable {
       name: this.#name,
       stream,
       peer,
-      open: (who) => this.#open(session, who),
+      open: (who, vfToken) => this.#open(session, who, vfToken),
       limits: this.#limits,
       clock: this.#clock,
       log: this.#log,
@@ -105,8 +108,8 @@ export class VfioUserServer implements Disposable {
     session.start();
   }
 
-  #open(session: Session, peer: PeerCredentials | null): Device {
-    if (!this.#refused.has(session)) return this.#options.open(peer);
+  #open(session: Session, peer: PeerCredentials | null, vfToken: Uint8Array | null): Device {
+    if (!this.#refused.has(session)) return this.#options.open(peer, vfToken);
     const holders = [...this.#active].map((each) => (each.peer === null ? 'a client' : `pid ${each.peer.pid}`));
     throw new VfioError('EBUSY', `${this.#name} is in use by ${holders.join(', ') || 'another client'}`, {
       fix: 'Disconnect that one first.',

@@ -24,7 +24,7 @@ export interface SessionOptions {
   readonly name: string;
   readonly stream: ByteStream;
   readonly peer: PeerCredentials | null;
-  readonly open: (peer: PeerCredentials | null) => Device;
+  readonly open: (peer: PeerCredentials | null, vfToken: Uint8Array | null) => Device;
   readonly limits: ServerLimits;
   readonly clock: Clock;
   readonly log: RateLimitedLogger;
@@ -271,9 +271,9 @@ export class Session implements Disposable {
     if (command !== Command.VERSION) throw new VfioError('EINVAL', `${commandName(command)} before VERSION`);
     if (reader.hasFds) throw unexpectedFds(command);
     const { start, size } = reader;
-    const client = decodeVersion(reader.bytes.subarray(start + HEADER_BYTES, start + size));
+    const { vfToken = null, ...client } = decodeVersion(reader.bytes.subarray(start + HEADER_BYTES, start + size));
     checkMajor(client);
-    const device = this.#options.open(this.peer);
+    const device = this.#options.open(this.peer, vfToken);
     let theirs: UnixSocket | null = null;
     try {
       const { pageSizes, available } = device.dma;

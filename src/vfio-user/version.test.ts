@@ -1,6 +1,16 @@
 import { describe, expect, it } from 'vitest';
+import { parseVfToken } from '../abi/vf-token.ts';
 import { QEMU_MAX_CAPABILITY_CHARS } from '../abi/vfio-user.ts';
-import { decodeVersion, defaultCapabilities, encodeVersion, formatCapabilities, negotiate, type Offer } from './version.ts';
+import type { VfioError } from '../base/errno.ts';
+import {
+  decodeVersion,
+  defaultCapabilities,
+  encodeVersion,
+  formatCapabilities,
+  negotiate,
+  type Offer,
+  VF_TOKEN_CAPABILITY,
+} from './version.ts';
 
 const offer: Offer = {
   maxMsgFds: 253,
@@ -166,5 +176,37 @@ describe('the reply', () => {
 
   it('tells page sizes as a number that JSON can hold', () => {
     expect(JSON.parse(formatCapabilities({ pgsizes: 0xffff_ffff_ffff_f000n })).capabilities.pgsizes).toBe(2 ** 53 - 4096);
+  });
+});
+
+describe('VF token', () => {
+  const uuid = '83d8f4f2-509f-382f-3c1e-e6bfe0fa1001';
+  const problem = (json: string): VfioError => {
+    try {
+      decodeVersion(version(json, { minor: 1 }));
+    } catch (error) {
+      return error as VfioError;
+    }
+    throw new Error('it was taken');
+  };
+
+  it('E-11 travels from client to server under a name of ours, and is no capability', () => {
+    const token = parseVfToken(uuid)!;
+    const payload = encodeVersion(0, 1, { maxMsgFds: 8 }, token);
+    expect(new TextDecoder().decode(payload.subarray(4))).toBe(`{"capabilities":{"max_msg_fds":8,"${VF_TOKEN_CAPABILITY}":"${uuid}"}}\0`);
+    const { vfToken, capabilities } = decodeVersion(payload);
+    expect(vfToken).toEqual(token);
+    expect(JSON.stringify({ ...capabilities, pgsizes: 0 })).not.toContain(uuid.slice(0, 8));
+    expect(decodeVersion(encodeVersion(0, 1, { maxMsgFds: 8 }))).not.toHaveProperty('vfToken');
+  });
+
+  it('S3-02 what is no UUID is EINVAL; neither then nor in broken JSON is anything of it told', () => {
+    const values = [`"${uuid.slice(1)}"`, `"${uuid}0"`, `["${uuid}"]`, `{"a":"${uuid}"}`, '1', 'null', 'true', '""'];
+    const broken = [`"${uuid}`, `"${uuid}" x`, `'${uuid}'`, `"${uuid}"}`];
+    for (const value of [...values, ...broken]) {
+      const error = problem(`{"capabilities":{"${VF_TOKEN_CAPABILITY}":${value}}}`);
+      expect(error.code).toBe('EINVAL');
+      expect(`${error.stack}${String(error.cause)}`).not.toMatch(/509f|0fa1001/);
+    }
   });
 });

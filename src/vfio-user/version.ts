@@ -3,6 +3,8 @@
  *
  * @see qemu/docs/interop/vfio-user.rst, "VFIO_USER_VERSION"
  */
+
+import { formatVfToken, parseVfToken } from '../abi/vf-token.ts';
 import { CapabilityDefaults, MAX_FDS, QEMU_MAX_MSG_FDS, VERSION_MAJOR, VERSION_MINOR, Version } from '../abi/vfio-user.ts';
 import { VfioError } from '../base/errno.ts';
 
@@ -30,7 +32,12 @@ export interface VersionMessage {
   readonly major: number;
   readonly minor: number;
   readonly capabilities: Capabilities;
+  /** What a client that opens a function of an SR-IOV device has to show: no capability, and kept by nobody. Never in a reply. */
+  readonly vfToken?: Uint8Array;
 }
+
+/** Ours: the client's VF token, as a UUID. Servers that do not know it pass it over, as any other name. */
+export const VF_TOKEN_CAPABILITY = 'vfio_ts_vf_token';
 
 export const defaultCapabilities: Capabilities = {
   maxMsgFds: CapabilityDefaults.MAX_MSG_FDS,
@@ -59,12 +66,17 @@ export function decodeVersion(payload: Uint8Array): VersionMessage {
   const view = new DataView(payload.buffer, payload.byteOffset, payload.byteLength);
   const { major, minor } = Version.decode(view);
   const json = payload.subarray(Version.structSize);
-  return { major, minor, capabilities: json.length === 0 ? defaultCapabilities : parseCapabilities(json) };
+  return { major, minor, ...(json.length === 0 ? { capabilities: defaultCapabilities } : parseCapabilities(json)) };
 }
 
-/** @param capabilities those to name; none = no JSON at all */
-export function encodeVersion(major: number, minor: number, capabilities?: Partial<Capabilities>): Uint8Array<ArrayBuffer> {
-  const json = capabilities === undefined ? new Uint8Array(0) : new TextEncoder().encode(`${formatCapabilities(capabilities)}\0`);
+/** @param capabilities those to name; none = no JSON at all   @param vfToken to show, with capabilities */
+export function encodeVersion(
+  major: number,
+  minor: number,
+  capabilities?: Partial<Capabilities>,
+  vfToken: Uint8Array | null = null,
+): Uint8Array<ArrayBuffer> {
+  const json = capabilities === undefined ? new Uint8Array(0) : new TextEncoder().encode(`${formatCapabilities(capabilities, vfToken)}\0`);
   const payload = new Uint8Array(Version.structSize + json.length);
   Version.encode(new DataView(payload.buffer), 0, { major, minor });
   payload.set(json, Version.structSize);
@@ -72,7 +84,7 @@ export function encodeVersion(major: number, minor: number, capabilities?: Parti
 }
 
 /** The JSON, without white space: those that are given and not null. */
-export function formatCapabilities(capabilities: Partial<Capabilities>): string {
+export function formatCapabilities(capabilities: Partial<Capabilities>, vfToken: Uint8Array | null = null): string {
   const { maxMsgFds, maxDataXferSize, maxDmaMaps, pgsizes, migration, twinSocket, writeMultiple } = capabilities;
   return JSON.stringify({
     capabilities: {
@@ -83,18 +95,23 @@ export function formatCapabilities(capabilities: Partial<Capabilities>): string 
       migration: migration == null ? undefined : { pgsize: migration.pgsize, max_bitmap_size: migration.maxBitmapSize },
       twin_socket: twinSocket == null ? undefined : { supported: twinSocket.supported, fd_index: twinSocket.fdIndex },
       write_multiple: writeMultiple === true ? true : undefined,
+      [VF_TOKEN_CAPABILITY]: vfToken === null ? undefined : formatVfToken(vfToken),
     },
   });
 }
 
 /** @param json with its NUL */
-function parseCapabilities(json: Uint8Array): Capabilities {
+function parseCapabilities(json: Uint8Array): Pick<VersionMessage, 'capabilities' | 'vfToken'> {
   if (json.length > MAX_JSON_BYTES) throw invalid(`${json.length} bytes of JSON, more than ${MAX_JSON_BYTES}`);
   if (json[json.length - 1] !== 0) throw invalid('its JSON does not end with a NUL');
   let parsed: unknown;
+  let text = '';
   try {
-    parsed = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(json.subarray(0, json.length - 1)));
+    text = new TextDecoder('utf-8', { fatal: true }).decode(json.subarray(0, json.length - 1));
+    parsed = JSON.parse(text);
   } catch (cause) {
+    // The parser quotes what is around the mistake, which could be a part of a token.
+    if (text.includes('token')) throw invalid('its JSON cannot be read');
     throw invalid(`its JSON cannot be read: ${(cause as Error).message}`, cause);
   }
   const capabilities = object(parsed, 'the JSON').capabilities ?? {};
@@ -104,7 +121,8 @@ function parseCapabilities(json: Uint8Array): Capabilities {
   const twin = given.twin_socket === undefined ? null : object(given.twin_socket, 'twin_socket');
   const maxBitmapSize = migration === null ? undefined : number(migration, 'max_bitmap_size', undefined, 0);
   const fdIndex = twin === null ? undefined : number(twin, 'fd_index', undefined, 0);
-  return {
+  const vfToken = token(given);
+  const known: Capabilities = {
     maxMsgFds: number(given, 'max_msg_fds', defaults.maxMsgFds, 0, 1024),
     maxDataXferSize: number(given, 'max_data_xfer_size', defaults.maxDataXferSize, 1),
     maxDmaMaps: number(given, 'max_dma_maps', defaults.maxDmaMaps, 0),
@@ -116,6 +134,16 @@ function parseCapabilities(json: Uint8Array): Capabilities {
     twinSocket: twin === null ? null : { supported: boolean(twin, 'supported'), ...(fdIndex === undefined ? {} : { fdIndex }) },
     writeMultiple: boolean(given, 'write_multiple'),
   };
+  return { capabilities: known, ...(vfToken === null ? {} : { vfToken }) };
+}
+
+/** What it is not is not said: it may be a token with a typing error. */
+function token(from: Record<string, unknown>): Uint8Array | null {
+  const value = from[VF_TOKEN_CAPABILITY];
+  if (value === undefined) return null;
+  const bytes = typeof value === 'string' ? parseVfToken(value) : null;
+  if (bytes === null) throw invalid(`${VF_TOKEN_CAPABILITY} is not a UUID`);
+  return bytes;
 }
 
 /** What a server has to offer a client, before it knows what the client asks for. */

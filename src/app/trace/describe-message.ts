@@ -26,6 +26,7 @@ import {
   decodeSetIrqs,
   viewOf,
 } from '../../vfio-user/messages.ts';
+import { masked } from './masked.ts';
 
 /** Bytes of data that are shown; the rest is counted. */
 const SHOWN_BYTES = 16;
@@ -38,8 +39,9 @@ export interface Described {
   readonly text: string;
 }
 
-/** @param message all of it, header included, as it was on the wire */
-export function describeMessage(message: Uint8Array): Described {
+/** @param seen all of it, header included, as it was on the wire */
+export function describeMessage(seen: Uint8Array): Described {
+  const message = masked(seen);
   const view = viewOf(message);
   if (message.length < HEADER_BYTES) return { id: 0, command: '?', kind: 'error', text: `${message.length} bytes, less than a header` };
   const { id, command, flags, error } = Header.decode(view);

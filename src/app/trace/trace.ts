@@ -5,6 +5,7 @@ import { VfioError } from '../../base/errno.ts';
 import { UnixListener } from '../../sys/unix-listener.ts';
 import { UnixSocket } from '../../sys/unix-socket.ts';
 import { describeMessage } from './describe-message.ts';
+import { masked } from './masked.ts';
 import { capturedPacket, captureHeader } from './pcapng.ts';
 import { MessageProxy, type SeenMessage } from './proxy.ts';
 
@@ -44,7 +45,8 @@ export function trace(options: TraceOptions): Disposable {
       return;
     }
     const proxy = new MessageProxy(client, server, {
-      onMessage: (message) => {
+      onMessage: (seen) => {
+        const message = { ...seen, bytes: masked(seen.bytes) };
         capture?.add(message);
         options.onLine?.(`${((performance.now() - begun) / 1000).toFixed(6).padStart(12)}  ${name}${lineOf(message)}`);
       },

@@ -3,6 +3,8 @@
  *
  * @see linux/drivers/vfio/group.c
  */
+
+import { withoutVfTokens } from '../../abi/vf-token.ts';
 import { GroupFlags } from '../../abi/vfio.ts';
 import { VfioError } from '../../base/errno.ts';
 import type { EngineContext } from '../context.ts';
@@ -226,7 +228,8 @@ export class GroupFile implements Disposable, DeviceFileHolder, VfioFile {
   }
 
   #noDevice(name: string): VfioError {
-    const wanted = name.split(' ', 1)[0]!.slice(0, 40);
+    // A token that was not separated from the name is none of the reader's business.
+    const wanted = withoutVfTokens(name.split(' ', 1)[0]!).slice(0, 40);
     const fn = this.group.functions.find((f) => f.bdf === wanted || f.bdf.slice(5) === wanted);
     const devices = this.group.vfioFunctions.map((f) => f.bdf);
     if (fn !== undefined && fn.vfio === null) {

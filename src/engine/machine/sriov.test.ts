@@ -6,19 +6,24 @@ import { Feature, RegionIndex } from '../../abi/vfio.ts';
 import { Process } from '../dma/process.ts';
 
 describe('S3-15 sriov_numvfs', () => {
-  it.each([[2, 'ok'], [4, 'ok'], [0, 'ok'], [5, 'ERANGE'], [65536, 'ERANGE'], ...ERROR_VALUES.map((value) => [value, 'EINVAL'] as const)])(
-    'S3-15 %j gives %s',
-    async (count, wanted) => {
-      const { machine } = sriovRig();
-      const before = [...machine.functions.keys()];
-      expect(outcome(() => machine.setNumVfs(PF, count))).toBe(wanted);
-      const there = [...machine.functions.keys()].filter((bdf) => !before.includes(bdf));
-      expect(there.length).toBe(wanted === 'ok' ? count : 0);
-      expect(machine.function(PF).sriov!.numVfs).toBe(there.length);
-      await machine.setNumVfs(PF, 0);
-      expect([...machine.functions.keys()]).toEqual(before);
-    },
-  );
+  const answers: [number, string][] = [
+    [2, 'ok'],
+    [4, 'ok'],
+    [0, 'ok'],
+    [5, 'ERANGE'],
+    [65536, 'ERANGE'],
+    ...ERROR_VALUES.map((value): [number, string] => [value, 'EINVAL']),
+  ];
+  it.each(answers)('S3-15 %j gives %s', async (count, wanted) => {
+    const { machine } = sriovRig();
+    const before = [...machine.functions.keys()];
+    expect(outcome(() => machine.setNumVfs(PF, count))).toBe(wanted);
+    const there = [...machine.functions.keys()].filter((bdf) => !before.includes(bdf));
+    expect(there.length).toBe(wanted === 'ok' ? count : 0);
+    expect(machine.function(PF).sriov!.numVfs).toBe(there.length);
+    await machine.setNumVfs(PF, 0);
+    expect([...machine.functions.keys()]).toEqual(before);
+  });
 
   it('S3-15 the same number again is no change, another one EBUSY until it is 0', async () => {
     const { machine } = sriovRig();

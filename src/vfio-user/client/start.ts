@@ -18,8 +18,12 @@ const MAX_IRQS = 50;
 
 export type Agreed = Capabilities;
 
-/** @throws VfioError EPROTO when it is no server that we can talk to; EBUSY when it serves somebody else; what `request` throws */
-export function agreeOnVersion(connection: ClientConnection, wantTwin: boolean): Agreed {
+/**
+ * @param vfToken for a function of an SR-IOV device that asks for one
+ * @throws VfioError EPROTO when it is no server that we can talk to; EBUSY when it serves somebody else; EACCES when it wants a VF token that was not given, or
+ * another one; EINVAL when it has no use for the one that was; what `request` throws
+ */
+export function agreeOnVersion(connection: ClientConnection, wantTwin: boolean, vfToken: Uint8Array | null = null): Agreed {
   const asked: Partial<Capabilities> = {
     maxMsgFds: connection.carriesFds ? MAX_MSG_FDS : 0,
     maxDataXferSize: connection.maxDataBytes,
@@ -28,10 +32,10 @@ export function agreeOnVersion(connection: ClientConnection, wantTwin: boolean):
     twinSocket: wantTwin && connection.carriesFds ? { supported: true } : null,
     writeMultiple: true,
   };
-  const payload = encodeVersion(VERSION_MAJOR, VERSION_MINOR, asked);
+  const payload = encodeVersion(VERSION_MAJOR, VERSION_MINOR, asked, vfToken);
   connection.outBytes.set(payload, HEADER_BYTES);
   const errno = connection.request(Command.VERSION, payload.length);
-  if (errno !== 0) throw refused(connection.failure(errno, `VERSION ${VERSION_MAJOR}.${VERSION_MINOR}`));
+  if (errno !== 0) throw refused(connection.failure(errno, `VERSION ${VERSION_MAJOR}.${VERSION_MINOR}`), vfToken !== null);
   using fds = new Cleanup();
   const received = connection.takeReplyFds();
   fds.defer(() => closeAll(received));
@@ -49,7 +53,18 @@ export function agreeOnVersion(connection: ClientConnection, wantTwin: boolean):
 }
 
 /** EINVAL is how servers refuse a version; anything else, as EBUSY, says why itself. */
-function refused(cause: VfioError): VfioError {
+function refused(cause: VfioError, gaveToken: boolean): VfioError {
+  if (cause.code === 'EACCES') {
+    const fix = 'open(address, { token }) in a driver, --vf-token-file in a command; whoever drives the physical function has set it.';
+    const what = gaveToken ? 'the VF token given is not the current one' : 'it needs a VF token: it belongs to an SR-IOV device';
+    return new VfioError('EACCES', `${cause.message}: ${what}`, { cause, fix });
+  }
+  if (cause.code === 'EINVAL' && gaveToken) {
+    return new VfioError('EINVAL', `${cause.message}: it has no use for a VF token, or speaks another version`, {
+      cause,
+      fix: 'Open it without a token.',
+    });
+  }
   if (cause.code === 'EBUSY') return new VfioError('EBUSY', cause.message, { cause, fix: 'Disconnect whoever else uses the device.' });
   return cause.code === 'EINVAL' ? new VfioError('EPROTO', cause.message, { cause, fix: 'Use a server that speaks this version.' }) : cause;
 }
