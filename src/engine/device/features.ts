@@ -7,14 +7,16 @@
 import type { FeatureRequest } from '../../abi/device.ts';
 import { VF_TOKEN_BYTES } from '../../abi/vf-token.ts';
 import { Feature, FeatureFlags } from '../../abi/vfio.ts';
+import { MinSize } from '../../abi/vfio-structs.ts';
 import { VfioError } from '../../base/errno.ts';
 import { sinkAt } from '../interrupts/interrupt-request.ts';
+import { deviceState, getDataSize, getFlags, reportLogging, startLogging, stopLogging } from '../migration/features.ts';
 import { exportDmaBuf } from './dma-buf.ts';
 import type { VfioPciDevice } from './pci-device.ts';
 
 interface FeatureRow {
   readonly name: string;
-  readonly op: 'get' | 'set';
+  readonly op: 'get' | 'set' | 'both';
   /** Bytes of the fixed part of its data. */
   readonly minSize: number;
   /** Which devices have it; all unless told. */
@@ -23,7 +25,10 @@ interface FeatureRow {
   run(device: VfioPciDevice, request: FeatureRequest): number;
 }
 
-/** MIGRATION and DMA_LOGGING for models that implement them, BUS_MASTER for CDX: nobody here has these. */
+/** As on Linux, where it takes a driver that knows the device: who can be moved can tell what it writes. */
+const migrates = (device: VfioPciDevice) => device.openState.migration !== null;
+
+/** BUS_MASTER is for CDX: nobody here has it. */
 const features: ReadonlyMap<number, FeatureRow> = new Map<number, FeatureRow>([
   [
     // Any time, also while VFs are in use: who has one open keeps it (S3-11).
@@ -77,6 +82,65 @@ const features: ReadonlyMap<number, FeatureRow> = new Map<number, FeatureRow>([
       },
     },
   ],
+  [
+    Feature.MIGRATION,
+    {
+      name: 'MIGRATION',
+      op: 'get',
+      minSize: MinSize.FEATURE_MIGRATION,
+      has: migrates,
+      run: ({ openState }, request) => getFlags(openState.migration!, request),
+    },
+  ],
+  [
+    Feature.MIG_DEVICE_STATE,
+    {
+      name: 'MIG_DEVICE_STATE',
+      op: 'both',
+      minSize: MinSize.FEATURE_MIG_STATE,
+      has: migrates,
+      run: ({ openState, host }, request) => {
+        try {
+          return deviceState(openState.migration!, request);
+        } finally {
+          // Whoever waits for answers hears that it has stopped when nothing of it is on its way any more.
+          const drained = request.get === true ? null : host.dma.drained();
+          if (drained !== null && openState.migration!.draining) host.answerAfter(drained);
+        }
+      },
+    },
+  ],
+  [
+    Feature.MIG_DATA_SIZE,
+    {
+      name: 'MIG_DATA_SIZE',
+      op: 'get',
+      minSize: MinSize.FEATURE_MIG_DATA_SIZE,
+      has: migrates,
+      run: ({ openState }, request) => getDataSize(openState.migration!, request),
+    },
+  ],
+  [
+    Feature.DMA_LOGGING_START,
+    {
+      name: 'DMA_LOGGING_START',
+      op: 'set',
+      minSize: MinSize.FEATURE_DMA_LOGGING_CONTROL,
+      has: migrates,
+      run: ({ bdf, host }, request) => startLogging(bdf, host.dma, request),
+    },
+  ],
+  [Feature.DMA_LOGGING_STOP, { name: 'DMA_LOGGING_STOP', op: 'set', minSize: 0, has: migrates, run: ({ host }) => stopLogging(host.dma) }],
+  [
+    Feature.DMA_LOGGING_REPORT,
+    {
+      name: 'DMA_LOGGING_REPORT',
+      op: 'get',
+      minSize: MinSize.FEATURE_DMA_LOGGING_REPORT,
+      has: migrates,
+      run: ({ bdf, host }, request) => reportLogging(bdf, host.dma, request),
+    },
+  ],
   [Feature.DMA_BUF, { name: 'DMA_BUF', op: 'get', minSize: 16, run: exportDmaBuf }],
 ]);
 
@@ -99,7 +163,7 @@ export function deviceFeature(device: VfioPciDevice, request: FeatureRequest): n
   if (get && set && !probe) throw new VfioError('EINVAL', `${bdf}: feature ${feature}: get and set exclude each other unless probed`);
   const row = features.get(feature);
   if (row === undefined || row.has?.(device) === false) throw new VfioError('ENOTTY', `${bdf} does not have feature ${feature}`);
-  if ((get && row.op !== 'get') || (set && row.op !== 'set')) {
+  if ((get && row.op === 'set') || (set && row.op === 'get')) {
     throw new VfioError('EINVAL', `${bdf}: ${row.name} can only be ${row.op === 'get' ? 'got' : 'set'}`);
   }
   if (probe) return 0;

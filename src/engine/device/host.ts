@@ -56,6 +56,8 @@ export class FunctionHost implements DeviceHost {
   modelErrors = 0;
   /** A PF's VFs: what resets it resets them. */
   virtualFunctions: readonly FunctionHost[] = [];
+  /** The function was reset, by whatever way. */
+  onReset: (() => void) | null = null;
   #model: Model = nobody;
   /** What the answer to the access that is being made waits for. */
   #held: Promise<void> | null = null;
@@ -238,6 +240,30 @@ export class FunctionHost implements DeviceHost {
       this.#resetting = false;
     }
     for (const vf of this.virtualFunctions) vf.functionReset();
+    this.onReset?.();
+  }
+
+  /** The model as after power-on and the pin quiet; configuration and what the host programmed stay. */
+  resetModel(): void {
+    this.resets++;
+    this.irq.loadUnsent(false, []);
+    this.#call('reset', () => this.#model.reset());
+  }
+
+  /** Nothing new leaves the function until `release`: neither DMA nor interrupts. Registers answer. Idempotent, as is `release`. */
+  hold(): void {
+    this.dma.stopped = true;
+    this.irq.hold();
+  }
+
+  release(): void {
+    this.dma.stopped = false;
+    this.irq.release();
+  }
+
+  /** A mistake of the model that was found elsewhere. */
+  modelFailed(what: string, error: unknown): void {
+    this.#modelFailed(what, error);
   }
 
   /** The model behind the registers; null before it is made, and after it is gone. */

@@ -17,6 +17,8 @@ import type { Process } from '../dma/process.ts';
 import { Interrupts } from '../interrupts/interrupts.ts';
 import { mediatedDevice } from '../mediation/mediated-device.ts';
 import type { Mediation } from '../mediation/mediation.ts';
+import { DeviceMigration } from '../migration/device-migration.ts';
+import { PciTarget } from '../migration/pci-target.ts';
 import type { VmFile } from '../vm/vm-provider.ts';
 import { VmReference } from '../vm/vm-reference.ts';
 import { DeviceFile } from './device-file.ts';
@@ -45,6 +47,8 @@ export interface OpenState {
   readonly resetWorks: boolean;
   /** Configuration after that reset, put back at the last close. */
   readonly saved: SavedConfig;
+  /** Null for a device that cannot be moved while it runs. */
+  readonly migration: DeviceMigration | null;
 }
 
 export class VfioPciDevice implements IoeventfdTarget, ReleaseTarget, TokenSubject {
@@ -85,6 +89,7 @@ export class VfioPciDevice implements IoeventfdTarget, ReleaseTarget, TokenSubje
     });
     this.token = fn.sriov == null ? null : new VfToken();
     this.physical = fn.physical?.vfio ?? null;
+    this.host.onReset = () => this.#open?.migration?.deviceReset();
     this.#suspension = new Suspension(this);
   }
 
@@ -224,7 +229,23 @@ export class VfioPciDevice implements IoeventfdTarget, ReleaseTarget, TokenSubje
     interrupts.open();
     undo.move();
     this.physical?.token?.use();
-    return { vconfig, interrupts, ioeventfds: new Ioeventfds(this), mappable: mappableBars(fn, ctx.pageSize), resetWorks, saved };
+    const migration = this.#migration(vconfig);
+    return {
+      vconfig,
+      interrupts,
+      ioeventfds: new Ioeventfds(this),
+      mappable: mappableBars(fn, ctx.pageSize),
+      resetWorks,
+      saved,
+      migration,
+    };
+  }
+
+  #migration(vconfig: VirtualConfig): DeviceMigration | null {
+    const { host, power } = this;
+    const model = host.model?.migration;
+    if (model === undefined) return null;
+    return new DeviceMigration(new PciTarget({ host, model, vconfig, power }), (what, error) => host.modelFailed(what, error));
   }
 
   /** False when the device has no reset that works (S2-31). @throws VfioError EAGAIN when the lock is held: waiting could dead-lock (S2-32) */
@@ -320,7 +341,7 @@ export class VfioPciDevice implements IoeventfdTarget, ReleaseTarget, TokenSubje
     _after.defer(() => mediation?.release());
     this.#vm = null;
     this.#mediation = null;
-    const { interrupts, ioeventfds, resetWorks, saved } = this.openState;
+    const { interrupts, ioeventfds, resetWorks, saved, migration } = this.openState;
     const { config } = this.fn;
     this.physical?.token?.unuse();
     this.power.release();
@@ -328,6 +349,8 @@ export class VfioPciDevice implements IoeventfdTarget, ReleaseTarget, TokenSubje
     config.writeBits(Config.COMMAND, 2, 0, Command.MASTER);
     interrupts.disableAll();
     ioeventfds.clear();
+    this.host.dma.writes = null;
+    migration?.close();
     this.#open = null;
     this.needsReset = true;
     config.restore(saved);

@@ -216,6 +216,37 @@ export class VirtualConfig {
     return { ...explanation, effects, readsBack };
   }
 
+  /** What the user has written: for `loadUser` of the same device elsewhere. */
+  saveUser(): Uint8Array<ArrayBuffer> {
+    return this.bytes.slice();
+  }
+
+  /**
+   * Take what the user had written elsewhere, and the registers that the device itself had there. Not taken is what belongs to the host here: where the
+   * BARs are, messages and their enable bits (SET_IRQS), the power state.
+   *
+   * @param saved  of `saveUser`   @param hardware  bytes of config space, as long
+   */
+  loadUser(saved: Uint8Array, hardware: Uint8Array): void {
+    const { virt, write } = this.map;
+    const registers = this.config.bytes.slice();
+    const flags = this.config.findCapability(CapId.MSI) + Msi.FLAGS;
+    for (let at = 0; at < this.size; at++) {
+      const mask = write[at]! & ~virt[at]!;
+      registers[at] = (registers[at]! & ~mask) | (hardware[at]! & mask);
+      const user = flags !== Msi.FLAGS && (at === flags || at === flags + 1) ? 0 : write[at]! & virt[at]!;
+      this.bytes[at] = (this.bytes[at]! & ~user) | (saved[at]! & user);
+    }
+    this.config.restore({ bytes: registers });
+    const decoding = Command.MEMORY | Command.IO;
+    this.bytes[Config.COMMAND] = (this.bytes[Config.COMMAND]! & ~decoding) | (saved[Config.COMMAND]! & decoding);
+    this.#barsDirty = true;
+    const disabled = (this.bytes[Config.COMMAND + 1]! & (Command.INTX_DISABLE >> 8)) !== 0;
+    if (disabled === this.#intxDisabled) return;
+    this.#intxDisabled = disabled;
+    this.#hooks.intxDisable(disabled);
+  }
+
   #writeChunk(at: number, width: 1 | 2 | 4, value: number): void {
     const owner = this.map.ownerAt(at);
     if (owner?.kind === 'header') this.#writeHeader(at, width, value);

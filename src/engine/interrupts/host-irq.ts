@@ -89,6 +89,8 @@ export class HostIrq implements IrqPort {
   #routeLow = 0;
   #routeHigh = 0;
   #routeData = 0;
+  /** Messages that wait while the function stands still for migration; null while it does not. */
+  #waiting: Set<number> | null = null;
 
   constructor({ config, msix, log, bdf, powered }: HostIrqOptions) {
     this.#config = config;
@@ -181,7 +183,8 @@ export class HostIrq implements IrqPort {
     const messages = msixEnabled || this.#msiEnabled;
     const was = this.#pin;
     this.#config.interruptStatus = this.#level;
-    this.#pin = this.#level && !messages && !this.#config.intxDisabled;
+    // While it stands still the pin may go quiet, and asserts when it goes on.
+    this.#pin = this.#level && !messages && !this.#config.intxDisabled && (this.#waiting === null || was);
     if (this.#pin && !was) this.#assert();
     if (this.#msix !== null && this.#msix.pendingCount > 0) {
       if (!msixEnabled) this.#msix.clearAllPending();
@@ -201,6 +204,7 @@ export class HostIrq implements IrqPort {
   }
 
   trigger(vector: number): boolean {
+    if (this.#waiting !== null) return this.#wait(vector);
     if (!this.#powered()) {
       this.dropped.notPowered++;
       return false;
@@ -209,6 +213,50 @@ export class HostIrq implements IrqPort {
     if (this.#msiEnabled) return this.#triggerMsi(vector);
     this.dropped.notEnabled++;
     return false;
+  }
+
+  /** It goes out when the function goes on. */
+  #wait(vector: number): boolean {
+    if (vector >>> 0 !== vector || vector >= this.vectors) {
+      this.dropped.badVector++;
+      return false;
+    }
+    this.#waiting!.add(vector);
+    return true;
+  }
+
+  /** Nothing leaves until `release`: messages wait, and the pin is not asserted anew. Idempotent. */
+  hold(): void {
+    this.#waiting ??= new Set();
+  }
+
+  /** What has waited goes out now, as if it were sent now. Idempotent. */
+  release(): void {
+    const waiting = this.#waiting;
+    this.#waiting = null;
+    if (waiting === null) return;
+    this.update();
+    for (const vector of waiting) this.trigger(vector);
+  }
+
+  /** What is not signalled yet: the pin's level as the device drives it, and messages that wait or are masked. */
+  saveUnsent(): { readonly level: boolean; readonly vectors: readonly number[] } {
+    const vectors = new Set(this.#waiting);
+    const table = this.#msix;
+    if (table !== null && table.pendingCount > 0) {
+      for (let vector = 0; vector < table.vectors; vector++) if (table.isPending(vector)) vectors.add(vector);
+    }
+    const pending = this.#msiPendingAt === 0 ? 0 : this.#dword(this.#msiPendingAt);
+    for (let vector = 0; vector < 32; vector++) if ((pending & (1 << vector)) !== 0) vectors.add(vector);
+    return { level: this.#level, vectors: [...vectors].sort((a, b) => a - b) };
+  }
+
+  /** While held: have this to be signalled, and nothing else. Vectors that nobody has enabled by then are dropped when they go out. */
+  loadUnsent(level: boolean, vectors: readonly number[]): void {
+    this.#clearPending();
+    this.#waiting = new Set(vectors);
+    this.#level = level && this.#hasPin;
+    this.update();
   }
 
   #triggerMsix(vector: number): boolean {
@@ -247,7 +295,7 @@ export class HostIrq implements IrqPort {
 
   /** Whether a pending message could go out; until it can, it stays pending. */
   get #mayWrite(): boolean {
-    return this.#config.busMaster && this.#powered();
+    return this.#waiting === null && this.#config.busMaster && this.#powered();
   }
 
   #sendPendingMsix(vector: number): void {
@@ -340,7 +388,13 @@ export class HostIrq implements IrqPort {
   /** The function was reset: its pin is quiet and nothing is pending. */
   reset(): void {
     this.#msix?.reset();
-    if (this.#msiPendingAt !== 0) this.#bytes.fill(0, this.#msiPendingAt, this.#msiPendingAt + 4);
+    this.#clearPending();
     this.lower();
+  }
+
+  #clearPending(): void {
+    this.#msix?.clearAllPending();
+    if (this.#msiPendingAt !== 0) this.#bytes.fill(0, this.#msiPendingAt, this.#msiPendingAt + 4);
+    this.#waiting?.clear();
   }
 }

@@ -1,0 +1,205 @@
+/**
+ * Migration of one device (B.11): the state it is in, the stream that goes with it, and what each step to another state does. Where a state leads is
+ * in states.ts, as is what a device does in each; here the differences between two states are carried out.
+ *
+ * @see include/uapi/linux/vfio.h, enum vfio_device_mig_state
+ */
+import type { MigrationStream } from '../../abi/device.ts';
+import { MigrationFlags, MigrationState } from '../../abi/vfio.ts';
+import { VfioError } from '../../base/errno.ts';
+import { ResumingStream } from './resuming-stream.ts';
+import { SavingStream, stopCopyEstimate } from './saving-stream.ts';
+import { type StateRow, states, wayTo } from './states.ts';
+import type { MigrationTarget } from './target.ts';
+
+export class DeviceMigration {
+  /** `MigrationFlags` */
+  readonly flags: number;
+  readonly #target: MigrationTarget;
+  /** What went wrong that is the model's bug, and nobody's errno. */
+  readonly #onBug: (what: string, error: unknown) => void;
+  #state: MigrationState = MigrationState.RUNNING;
+  #saving: SavingStream | null = null;
+  #resuming: ResumingStream | null = null;
+  /** As the model was told last. */
+  #runs = true;
+  #quiet = false;
+
+  constructor(target: MigrationTarget, onBug: (what: string, error: unknown) => void) {
+    this.#target = target;
+    this.#onBug = onBug;
+    const { bulk, p2p } = target.model;
+    this.flags =
+      MigrationFlags.STOP_COPY | (bulk === undefined ? 0 : MigrationFlags.PRE_COPY) | (p2p === undefined ? 0 : MigrationFlags.P2P);
+  }
+
+  get state(): MigrationState {
+    return this.#state;
+  }
+
+  /** DMA of before the stop is on its way still: whoever asked for the stop hears of it when it has arrived. */
+  get draining(): boolean {
+    return !this.#runs && this.#target.draining;
+  }
+
+  /**
+   * Go to the state of this number, through those between. When a step fails the device stays where it was, or is in ERROR.
+   *
+   * @param onStream  takes the stream that a new session has
+   * @throws VfioError EINVAL no such state, none of this device, no way there, or data that cannot be taken; EINVAL without `onStream` where there is
+   * a stream; EIO the model failed
+   */
+  setState(to: number, onStream?: (stream: MigrationStream) => void): void {
+    const { name } = this.#target;
+    const way = wayTo(this.flags, this.#state, to);
+    if (way === null) {
+      const wanted = states[to]?.name ?? `state ${to}`;
+      throw new VfioError('EINVAL', `${name}: there is no way from ${this.#row.name} to ${wanted}`, {
+        ...(this.#state === MigrationState.ERROR ? { fix: 'Reset the device: it runs afresh then.' } : {}),
+      });
+    }
+    const end = states[to]!.stream;
+    if (end !== null && (end !== this.#row.stream || way.some((at) => states[at]!.stream !== end)) && onStream === undefined) {
+      throw new VfioError('EINVAL', `${name}: ${states[to]!.name} makes a stream of data, and nobody is there to take it (onDataStream)`);
+    }
+    let made: MigrationStream | null = null;
+    for (const next of way) made = this.#step(states[next]!, next);
+    if (made !== null) onStream!(made);
+  }
+
+  get #row(): StateRow {
+    return states[this.#state]!;
+  }
+
+  /** One arc. @returns the stream that it made */
+  #step(to: StateRow, state: MigrationState): MigrationStream | null {
+    const from = this.#row;
+    try {
+      this.#setRuns(to.runs && this.#runs, to.quiet || this.#quiet);
+      const stream = this.#setStream(from, to);
+      this.#setRuns(to.runs, to.quiet);
+      this.#state = state;
+      return stream;
+    } catch (error) {
+      const what = `${from.name} to ${to.name}`;
+      this.#fail(what);
+      if (error instanceof VfioError) throw error;
+      this.#onBug(`going from ${what}`, error);
+      throw new VfioError('EIO', `${this.#target.name}: the model failed on its way from ${what}`, { cause: error });
+    }
+  }
+
+  /** Stop first, start last; no DMA in between. */
+  #setRuns(runs: boolean, quiet: boolean): void {
+    const { model } = this.#target;
+    if (quiet && !this.#quiet) {
+      model.p2p?.enter();
+      this.#quiet = true;
+    }
+    if (!runs && this.#runs) {
+      model.stop();
+      this.#runs = false;
+      this.#target.hold();
+      this.#saving?.stopped();
+    }
+    if (runs && !this.#runs) {
+      this.#runs = true;
+      this.#target.release();
+      model.start();
+    }
+    if (!quiet && this.#quiet) {
+      this.#quiet = false;
+      model.p2p?.leave();
+    }
+  }
+
+  #setStream(from: StateRow, to: StateRow): MigrationStream | null {
+    if (from.stream === to.stream) return null;
+    const left = `the device went from ${from.name} to ${to.name}`;
+    if (from.stream === 'saving') this.#endSaving(left);
+    if (from.stream === 'resuming') this.#arrive(left);
+    if (to.stream === 'saving') {
+      this.#saving = new SavingStream(this.#target, to.runs, this.#onBug);
+      return this.#saving;
+    }
+    if (to.stream === 'resuming') {
+      this.#resuming = new ResumingStream(this.#target, () => this.#fail('taking its data'));
+      return this.#resuming;
+    }
+    return null;
+  }
+
+  /** Everything is there: the device becomes what was sent. */
+  #arrive(left: string): void {
+    const target = this.#target;
+    const stream = this.#resuming!;
+    const { config, interrupts, model, modelVersion } = stream.finish();
+    target.resetModel();
+    try {
+      target.loadConfig(config);
+      target.model.load(model, modelVersion);
+    } catch (error) {
+      target.resetModel();
+      throw error;
+    }
+    target.loadInterrupts(interrupts);
+    // What was loaded does not know that it is to be quiet.
+    if (this.#quiet) target.model.p2p?.enter();
+    this.#resuming = null;
+    stream.end(left);
+  }
+
+  #endSaving(reason: string): void {
+    this.#saving?.end(reason);
+    this.#saving = null;
+  }
+
+  /** To ERROR: it stands still, and nothing that it does counts. */
+  #fail(what: string): void {
+    this.#state = MigrationState.ERROR;
+    const reason = `${what} failed`;
+    this.#guard('ending its stream', () => this.#endSaving(reason));
+    this.#resuming?.end(reason);
+    this.#resuming = null;
+    if (this.#runs) {
+      this.#runs = false;
+      this.#guard('stopping', () => this.#target.model.stop());
+    }
+    this.#target.hold();
+  }
+
+  /** VFIO_DEVICE_FEATURE_MIG_DATA_SIZE: about how many bytes it has to send while it stands still. @throws VfioError EIO the model failed */
+  get stopCopyBytes(): number {
+    try {
+      return this.#saving?.remainingBytes ?? stopCopyEstimate(this.#target);
+    } catch (error) {
+      if (error instanceof VfioError) throw error;
+      this.#onBug('telling its size', error);
+      throw new VfioError('EIO', `${this.#target.name}: the model does not tell how large it is`, { cause: error });
+    }
+  }
+
+  /** The function has been reset: it runs, whatever it was about. */
+  deviceReset(): void {
+    this.#guard('ending its stream', () => this.#endSaving('the device was reset'));
+    this.#resuming?.end('the device was reset');
+    this.#resuming = null;
+    this.#guard('starting', () => this.#setRuns(true, false));
+    this.#state = MigrationState.RUNNING;
+  }
+
+  /** The last user is gone, and there may be no reset: what was half taken must not go on as if it were whole. */
+  close(): void {
+    const broken = this.#state === MigrationState.ERROR || this.#state === MigrationState.RESUMING;
+    if (broken) this.#guard('resetting', () => this.#target.resetModel());
+    this.deviceReset();
+  }
+
+  #guard(what: string, act: () => void): void {
+    try {
+      act();
+    } catch (error) {
+      this.#onBug(what, error);
+    }
+  }
+}
