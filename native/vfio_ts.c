@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 /* close(fd) */
@@ -79,12 +80,22 @@ static napi_value vt_eventfd_write(napi_env env, napi_callback_info info) {
   return answer(env, write(fd, &value, sizeof value));
 }
 
+/* ioctl whose argument is a number */
+static napi_value vt_ioctl(napi_env env, napi_callback_info info) {
+  ARGS(3);
+  I32(0, fd);
+  U32(1, request);
+  I64(2, argument);
+  return answer(env, ioctl(fd, request, (unsigned long)argument));
+}
+
 static const struct {
   const char *name;
   napi_callback function;
 } functions[] = {
     {"close", vt_close},
     {"fcntl", vt_fcntl},
+    {"ioctl", vt_ioctl},
     {"poll", vt_poll},
     {"pollEither", vt_poll_either},
     {"eventfd", vt_eventfd},

@@ -68,6 +68,8 @@ export const Sys = {
 export interface Addon {
   close(fd: number): number;
   fcntl(fd: number, command: number, argument: number): number;
+  /** A request whose argument is a number. */
+  ioctl(fd: number, request: number, argument: number): number;
   /** revents, 0 when `timeoutMs` is up; -1 waits for ever. Blocks this thread. */
   poll(fd: number, events: number, timeoutMs: number): number;
   /** Which of two has input: 1, 2 or 3; 0 when `timeoutMs` is up. Blocks this thread. */
