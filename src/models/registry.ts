@@ -12,7 +12,7 @@ export type ModelOptions = Readonly<Record<string, unknown>>;
 export type ModelFactory = (options?: ModelOptions) => DeviceModel;
 
 export const models = {
-  edu: (options = {}) => edu(read<EduOptions>('edu', options, { dmaMask: u64, factorialMs: duration, dmaMs: duration })),
+  edu: (options = {}) => edu(read<EduOptions>('edu', options, { dmaMask: u64, factorialMs: duration, dmaMs: duration, vfs: vfCount })),
   bench: (options = {}) => {
     read<object>('bench', options, {});
     return bench();
@@ -42,6 +42,15 @@ const duration: Reader<number> = (value, what) => {
   const ms = typeof value === 'string' && /^\d+(\.\d+)?$/.test(value) ? Number(value) : value;
   if (typeof ms === 'number' && ms >= 0 && ms <= 60_000) return ms;
   throw new VfioError('EINVAL', `${what} is ${shown(value)}; it must be from 0 to 60000 milliseconds`);
+};
+
+/** One bus holds no more behind a root port. */
+const MAX_VFS = 255;
+
+const vfCount: Reader<number> = (value, what) => {
+  const count = typeof value === 'string' && /^\d{1,3}$/.test(value) ? Number(value) : value;
+  if (typeof count === 'number' && Number.isInteger(count) && count >= 0 && count <= MAX_VFS) return count;
+  throw new VfioError('EINVAL', `${what} is ${shown(value)}; it must be from 0 to ${MAX_VFS} virtual functions`);
 };
 
 function shown(value: unknown): string {

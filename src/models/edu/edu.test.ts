@@ -240,3 +240,16 @@ it('any access of any offset, width and value is answered', () => {
     }),
   );
 });
+
+it('S3-15 with VFs it is a PCI Express device, and each VF a small edu without INTx', () => {
+  const { declaration, sriov } = edu({ vfs: 3, factorialMs: 0 });
+  expect(new ConfigSpace(declaration).size).toBe(4096);
+  expect(edu().sriov).toBe(undefined);
+  expect([sriov!.totalVfs, sriov!.vf.declaration.interruptPin, sriov!.vf.declaration.bars!.map((b) => b.size)]).toEqual([3, 0, [4096]]);
+  const host = new TestHost({ mode: 'msi' });
+  const vf = sriov!.vf.create(host, 0, null);
+  vf.write(0, Reg.STATUS, 4, 0x80);
+  vf.write(0, Reg.FACT, 4, 5);
+  host.clock.advance(0);
+  expect([vf.read(0, Reg.FACT, 4), host.irqEvents]).toEqual([120, ['trigger 0']]);
+});

@@ -22,6 +22,8 @@ export interface EduOptions {
   readonly factorialMs?: number;
   /** How long a transfer takes: 100 in QEMU. */
   readonly dmaMs?: number;
+  /** Virtual functions that it can have, 0 unless told. With some it is a PCI Express device with function-level reset; each VF is a small edu. */
+  readonly vfs?: number;
 }
 
 /** Interrupt causes in `irqStatus`; a driver may raise any other. */
@@ -37,53 +39,54 @@ const BUFFER_SIZE = 4096;
 const word = (offset: number) => reg(offset).widths(4);
 const quad = (offset: number) => reg(offset).u64().widths(4, 8).zeroExtend();
 
-const bar0 = bar(
-  '1M',
-  {
-    identification: word(0x00).ro(0x0100_00ed),
-    liveness: word(0x04).onWrite((written) => ~written),
-    factorial: word(0x08),
-    status: reg(0x20, { computing: bit(0, 'ro'), interrupt: bit(7) }).widths(4),
-    irqStatus: word(0x24).ro(),
-    irqRaise: word(0x60).wo(),
-    irqAcknowledge: word(0x64).wo(),
-    dmaSource: quad(0x80),
-    dmaDestination: quad(0x88),
-    dmaCount: quad(0x90),
-    dmaCommand: quad(0x98),
-  },
-  { holes: 'ones' },
-);
+const registers = {
+  identification: word(0x00).ro(0x0100_00ed),
+  liveness: word(0x04).onWrite((written) => ~written),
+  factorial: word(0x08),
+  status: reg(0x20, { computing: bit(0, 'ro'), interrupt: bit(7) }).widths(4),
+  irqStatus: word(0x24).ro(),
+  irqRaise: word(0x60).wo(),
+  irqAcknowledge: word(0x64).wo(),
+  dmaSource: quad(0x80),
+  dmaDestination: quad(0x88),
+  dmaCount: quad(0x90),
+  dmaCommand: quad(0x98),
+};
+const bar0 = bar('1M', registers, { holes: 'ones' });
+const vfBar0 = bar('4K', registers, { holes: 'ones' });
 
 type Edu = Dev<{ bar0: typeof bar0 }, { readonly buffer: Uint8Array }>;
 
 /** The educational device. */
 export function edu(options: EduOptions = {}): DeviceModel {
-  const { dmaMask = 0xfff_ffffn, factorialMs = 0, dmaMs = 0 } = options;
+  const { vfs = 0 } = options;
+  if (vfs === 0) return make(options, 'conventional');
+  return { ...make(options, 'physical'), sriov: { totalVfs: vfs, vf: make(options, 'virtual') } };
+}
+
+/** All compute, copy and interrupt alike. A virtual function has registers of 4 KiB, and MSI alone. */
+function make(options: EduOptions, kind: 'conventional' | 'physical' | 'virtual'): DeviceModel {
+  const { dmaMask = 0xfff_ffffn, factorialMs = 0, dmaMs = 0, migration = true } = options;
   return device({
     id: '1234:11e8',
     subsystem: '1af4:1100',
     name: 'edu',
     revision: 0x10,
     class: 'unclassified',
-    pcie: false,
+    pcie: kind !== 'conventional',
     msi: 1,
-    intx: 'A',
-    bar0,
+    ...(kind === 'virtual' ? {} : { intx: 'A' as const }),
+    bar0: kind === 'virtual' ? vfBar0 : bar0,
     state: () => ({ buffer: new Uint8Array(BUFFER_SIZE) }),
     on: {
-      'bar0.factorial'(dev, n, before) {
+      'bar0.factorial'(dev, _, before) {
         const { bar0 } = dev;
         if (bar0.status.computing) {
           bar0.factorial = before;
           return;
         }
         bar0.status.computing = 1;
-        dev.after(factorialMs, () => {
-          bar0.factorial = factorial(n);
-          bar0.status.computing = 0;
-          if (bar0.status.interrupt) raise(dev, Cause.FACTORIAL);
-        });
+        dev.schedule('factorial', factorialMs);
       },
       'bar0.irqRaise': (dev, causes) => raise(dev, causes),
       'bar0.irqAcknowledge': (dev, causes) => acknowledge(dev, causes),
@@ -102,14 +105,25 @@ export function edu(options: EduOptions = {}): DeviceModel {
           bar0.dmaCommand = before;
           return;
         }
-        dev.after(dmaMs, async () => {
-          const remote = transfer(dev, dmaMask);
-          if (remote !== null) await remote.catch(ignoreFault);
-          bar0.dmaCommand &= ~Command.RUN;
-          if ((bar0.dmaCommand & Command.INTERRUPT) !== 0n) raise(dev, Cause.DMA);
-        });
+        dev.schedule('dma', dmaMs);
       },
     },
+    timers: {
+      factorial(dev) {
+        const { bar0 } = dev;
+        bar0.factorial = factorial(bar0.factorial);
+        bar0.status.computing = 0;
+        if (bar0.status.interrupt) raise(dev, Cause.FACTORIAL);
+      },
+      async dma(dev) {
+        const { bar0 } = dev;
+        const remote = transfer(dev, dmaMask);
+        if (remote !== null) await remote.catch(ignoreFault);
+        bar0.dmaCommand &= ~Command.RUN;
+        if ((bar0.dmaCommand & Command.INTERRUPT) !== 0n) raise(dev, Cause.DMA);
+      },
+    },
+    ...(migration ? { migration: true as const } : {}),
   });
 }
 

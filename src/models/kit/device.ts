@@ -16,7 +16,7 @@
 import type { DeviceHost, Model } from '../../abi/device-host.ts';
 import type { Clock } from '../../base/clock.ts';
 import type { Logger } from '../../base/log.ts';
-import type { Capability, DeviceModel } from '../../pci/declaration.ts';
+import type { Capability, DeviceModel, SriovDeclaration } from '../../pci/declaration.ts';
 import type { MemoryBar, RegisterBar, Registers, RegistersView } from './bar.ts';
 import type { ClassName } from './class-codes.ts';
 import { makeDeclaration } from './declaration.ts';
@@ -52,6 +52,13 @@ export type Dev<Bars, State = unknown> = {
   answerAfter(work: Promise<unknown>): void;
   /** Runs `callback` after `delayMs`, unless disposed or reset before. */
   after(delayMs: number, callback: () => unknown): Disposable;
+  /**
+   * Runs the timer of that name (`timers` of the declaration) after `delayMs`; anew when it is running. Unlike the other ways to wait it goes along when
+   * the device is moved to another process.
+   */
+  schedule(timer: string, delayMs: number): void;
+  /** The timer of that name does not run. */
+  cancel(timer: string): void;
 };
 
 type RawOf<R> = R extends Reg<infer _, infer N> ? N : never;
@@ -135,7 +142,23 @@ export interface DeviceFeatures {
   readonly capabilities?: readonly Capability[];
   readonly extendedCapabilities?: readonly Capability[];
   readonly rom?: Uint8Array;
+  /** Virtual functions: `{ totalVfs: 4, vf: device({ … }) }`. The SR-IOV capability follows from it. */
+  readonly sriov?: SriovDeclaration;
 }
+
+/** How a device tells what it remembers, when its `state` is not plain data as it stands. */
+export interface DeviceMigration<D> {
+  /** Of what `save` gives, or of registers and state; 1 unless told. Give it a higher number when something is added. */
+  readonly version?: number;
+  /** What is to be remembered in place of `state`: plain data. */
+  save?(dev: D): unknown;
+  /** Take it back, after a reset. @param version  of whoever saved it, never higher than ours   @throws for what it cannot be */
+  load?(dev: D, saved: unknown, version: number): void;
+}
+
+// Conditional as AllWriteHandlers.
+type Timers<D, B0> = [B0] extends [infer _] ? { readonly [name: string]: (dev: D) => unknown } : never;
+type Migration<D, B0> = [B0] extends [infer _] ? DeviceMigration<D> : never;
 
 export interface DeviceSpec<B0, B1, B2, B3, B4, B5, S, D> extends DeviceIds, DeviceFeatures {
   readonly bar0?: B0;
@@ -153,6 +176,13 @@ export interface DeviceSpec<B0, B1, B2, B3, B4, B5, S, D> extends DeviceIds, Dev
   readonly on?: AllWriteHandlers<D, B0, B1, B2, B3, B4, B5>;
   /** What reads show, for registers whose value the device makes up at that moment. */
   readonly read?: AllReadHandlers<D, B0, B1, B2, B3, B4, B5>;
+  /** What happens when a timer of `dev.schedule` runs out. */
+  readonly timers?: Timers<D, B0>;
+  /**
+   * The device can be moved to another process while it runs: its registers, its `state` and its timers go along. All that it waits for must be a timer
+   * then; with a handler that is at work in another way it cannot be moved at that moment (EBUSY).
+   */
+  readonly migration?: true | Migration<D, B0>;
 }
 
 /**
@@ -172,5 +202,9 @@ export function device<
   const bars = [spec.bar0, spec.bar1, spec.bar2, spec.bar3, spec.bar4, spec.bar5] as readonly (AnyBar | undefined)[];
   const declaration = makeDeclaration(spec, bars);
   const kind = KitModel.compile(declaration.name, bars, spec);
-  return { declaration, create: (host: DeviceHost): Model => new KitModel(kind, host) };
+  return {
+    declaration,
+    create: (host: DeviceHost): Model => new KitModel(kind, host),
+    ...(spec.sriov === undefined ? {} : { sriov: spec.sriov }),
+  };
 }
