@@ -1,9 +1,10 @@
 /**
- * `npm run soak [-- lifecycle|wire] [--minutes N] [--seed N]`: long runs of random users. Without a name every suite runs, one after the other.
+ * `npm run soak [-- lifecycle|wire|storage] [--minutes N] [--seed N]`: long runs of random users. Without a name every suite runs, one after the other.
  * A suite throws what went wrong, and how to see it again; else it says what was done.
  */
 import { parseArgs } from 'node:util';
 import { lifecycle } from './lifecycle.ts';
+import { storage } from './storage.ts';
 import { wire } from './wire.ts';
 
 export interface SoakOptions {
@@ -13,7 +14,7 @@ export interface SoakOptions {
   readonly seed: number;
 }
 
-const suites: Readonly<Record<string, (options: SoakOptions) => Promise<string>>> = { lifecycle, wire };
+const suites: Readonly<Record<string, (options: SoakOptions) => Promise<string>>> = { lifecycle, wire, storage };
 
 const { values, positionals } = parseArgs({
   options: { minutes: { type: 'string' }, seed: { type: 'string' } },
