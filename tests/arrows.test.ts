@@ -15,8 +15,9 @@ const arrows: Record<string, readonly string[]> = {
   ioctl: ['base', 'abi', 'pci', 'engine'],
   models: ['base', 'abi', 'pci'],
   drivers: ['base', 'abi'],
+  mediators: ['base', 'abi'],
   'vfio-user': ['base', 'abi', 'sys'],
-  app: ['base', 'abi', 'pci', 'sys', 'engine', 'ioctl', 'models', 'drivers', 'vfio-user'],
+  app: ['base', 'abi', 'pci', 'sys', 'engine', 'ioctl', 'models', 'drivers', 'mediators', 'vfio-user'],
 };
 
 /** Packages that a room may use: what runs in a model, a driver or the engine has none. */
