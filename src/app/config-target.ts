@@ -60,10 +60,14 @@ export async function configTarget(address: string, machineFile?: string): Promi
 
 function ofFunction(machine: Machine, bdf: string): ConfigTarget {
   const fn = machine.function(bdf);
-  const virtual = new VirtualConfig(fn.config, idle);
+  const isVirtualFunction = fn.physical !== null;
+  const virtual = new VirtualConfig(fn.config, idle, { isVirtualFunction });
+  const bytes = fn.config.bytes.slice();
+  // The ids that hardware does not tell come from the PF, as in what lspci prints.
+  if (isVirtualFunction) bytes.set(virtual.bytes.subarray(0, 4));
   return {
     bdf: fn.bdf,
-    bytes: fn.config.bytes.slice(),
+    bytes,
     userView: () => {
       const bytes = new Uint8Array(virtual.size);
       virtual.read(0, bytes);

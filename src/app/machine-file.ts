@@ -114,6 +114,19 @@ const bar = z.strictObject({
   backing: z.enum(['registers', 'memory']).optional(),
 });
 
+const sriov = z.strictObject({
+  totalVfs: number,
+  device: z
+    .string()
+    .regex(/^[0-9a-f]{4}$/i, { error: 'expected a device id of four hexadecimal digits' })
+    .meta(asJson({ oneOf: [{ type: 'string', pattern: '^[0-9a-fA-F]{4}$' }, { type: 'integer' }] }))
+    .optional()
+    .describe("device id of the VFs; the PF's unless told"),
+  bars: z.array(bar).max(6).optional().describe('of each VF'),
+  firstOffset: number.optional().describe("from the PF's routing id to that of VF 0; default 1"),
+  stride: number.optional().describe("from one VF's routing id to the next one's; default 1"),
+});
+
 const kinds = [
   'endpoint',
   'integrated-endpoint',
@@ -139,6 +152,8 @@ const device = z
     reset: z.enum(['flr', 'none']).optional(),
     msi: number.optional().describe('MSI vectors of a stub'),
     bars: z.array(bar).max(6).optional(),
+    sriov: sriov.optional().describe('makes a stub a physical function; a model says so itself'),
+    numVfs: number.optional().describe('virtual functions enabled at power-on, once its driver is bound (sriov_numvfs)'),
     driver: text
       .transform((name) => (name === 'none' ? null : name))
       .meta({ type: 'string' })
@@ -172,12 +187,14 @@ export const machineSchema = z
             .max(256)
             .optional(),
           dma: z.enum(['kernel', 'managed', 'own-domain']).optional(),
+          sriov: flag.optional().describe('it can enable virtual functions'),
         }),
       )
       .max(256)
       .optional()
       .describe('native drivers, and the devices they take by themselves'),
     memoryBase: number.optional().describe('where 32-bit BARs start'),
+    enableSriov: flag.optional().describe("vfio-pci's parameter enable_sriov; default false"),
     devices: z.array(device).min(1).max(256),
   })
   .meta({ title: 'vfio-ts machine', description: 'PCI devices, buses and IOMMUs of a machine' });

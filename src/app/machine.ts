@@ -22,6 +22,7 @@ export type { UserProcess } from '../ioctl/user-process.ts';
 export { EventFd } from '../sys/eventfd.ts';
 export { FakeEventFd, HeapMemory } from '../sys/fake.ts';
 export { parseMachine, readMachineFile } from './machine-file.ts';
+export { MachineServer, type MachineServerOptions } from './machine-server.ts';
 export { DeviceServer, type ServeOptions, serve } from './serve.ts';
 export { Machine, type MachineOptions, MemfdMemory };
 

@@ -215,7 +215,8 @@ export function socketPathOf(name: string, runtimeDirectory = process.env.XDG_RU
   return join(runtimeDirectory, 'vfio-ts', `${name}.sock`);
 }
 
-function makeDirectory(path: string): void {
+/** For sockets: with mode 0700 when it is made. @throws VfioError EACCES */
+export function makeDirectory(path: string): void {
   try {
     if (mkdirSync(path, { recursive: true, mode: 0o700 }) !== undefined) chmodSync(path, 0o700);
   } catch (cause) {

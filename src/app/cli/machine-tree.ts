@@ -19,7 +19,20 @@ function rowsOf(bus: PciBus, indent: string): Row[] {
   });
 }
 
-/** One line per function: address, ids, name, driver, group. */
+/** A function's part in SR-IOV; '' when it has none. */
+function sriovText(fn: PciFunction): string {
+  if (fn.physical !== null) return `VF ${fn.vfIndex} of ${fn.physical.bdf}`;
+  if (fn.sriov === null) return '';
+  return `PF, ${fn.sriov.numVfs} of ${fn.sriov.totalVfs} VFs`;
+}
+
+/** Who has it open; '' for nobody. */
+function ownerText(fn: PciFunction): string {
+  const files = fn.vfio?.openCount ?? 0;
+  return files === 0 ? '' : `open by ${fn.group?.file?.holder ?? 'a user'}`;
+}
+
+/** One line per function: address, ids, name, driver, group, and what it has to do with SR-IOV. */
 export function treeLines(machine: Machine, { paint }: Terminal): string[] {
   const roots = [...new Set([...machine.functions.values()].map((fn) => fn.bus).filter((bus) => bus.isRoot))];
   const rows = roots.flatMap((bus) => rowsOf(bus, ''));
@@ -33,7 +46,8 @@ export function treeLines(machine: Machine, { paint }: Terminal): string[] {
     const ids = `${hex4(fn.declaration.vendor)}:${hex4(fn.declaration.device)}`;
     const driver = (fn.driver ?? '-').padEnd(drivers);
     const group = fn.group === null ? paint.dim('no group') : `group ${fn.group.id}`;
-    return `${address}  ${ids}  ${fn.name.padEnd(names)}  ${fn.driver === 'vfio-pci' ? paint.green(driver) : driver}  ${group}`;
+    const more = [sriovText(fn), ownerText(fn)].filter((text) => text !== '').map((text) => `  ${paint.dim(text)}`);
+    return `${address}  ${ids}  ${fn.name.padEnd(names)}  ${fn.driver === 'vfio-pci' ? paint.green(driver) : driver}  ${group}${more.join('')}`;
   });
 }
 
@@ -65,6 +79,9 @@ export function machineDocument(machine: Machine): object {
       driver: fn.driver,
       driverOverride: fn.driverOverride,
       group: fn.group?.id ?? null,
+      physicalFunction: fn.physical?.bdf ?? null,
+      sriov: fn.sriov === null ? null : { totalVfs: fn.sriov.totalVfs, numVfs: fn.sriov.numVfs, vfs: fn.sriov.vfs.map((vf) => vf.bdf) },
+      open: (fn.vfio?.openCount ?? 0) > 0,
     })),
     groups: [...machine.groups.values()].map((group) => {
       const { viable, culprits } = group.viability();

@@ -44,6 +44,12 @@ export interface Explanation {
     /** Who holds it, when somebody does. */
     readonly holder: string | null;
   };
+  /** A virtual function's PF; null for others. */
+  readonly physicalFunction: string | null;
+  /** A physical function's VFs that are enabled; null for others. */
+  readonly virtualFunctions: readonly string[] | null;
+  /** It opens with the VF token alone that the driver of the PF has set, to be asked from there. */
+  readonly tokenNeeded: boolean;
   /** Who keeps the group from being viable. */
   readonly culprits: readonly Culprit[];
   readonly blockers: readonly Blocker[];
@@ -84,12 +90,17 @@ export function explainFunction(fn: PciFunction, iommu: IommuProperties, allowUn
             viable: viability.viable,
             holder: group.file?.holder ?? null,
           },
+    physicalFunction: fn.physical?.bdf ?? null,
+    virtualFunctions: fn.sriov?.vfs.map((vf) => vf.bdf) ?? null,
+    tokenNeeded: fn.physical === null ? (fn.vfio?.token?.users ?? 0) > 0 : fn.physical.vfio !== null,
     culprits: viability.culprits,
     blockers,
     usable: blockers.length === 0,
     summary:
       `${fn.bdf} ${where}${others > 0 ? ` with ${others} other${others === 1 ? '' : 's'}` : ''}; ` +
-      (blockers.length === 0 ? 'a user can open it' : `a user cannot open it: ${blockers[0]!.why}`),
+      (blockers.length === 0
+        ? `a user can open it${fn.physical?.vfio == null ? '' : ', with a VF token'}`
+        : `a user cannot open it: ${blockers[0]!.why}`),
   };
 }
 

@@ -47,7 +47,11 @@ Examples:
       if (fn.group !== null) for (const line of groupLines(fn.group, terminal)) terminal.out(line);
       if (options.write === true) {
         const { writeDrivers } = await import('../../machine-file-drivers.ts');
-        writeDrivers(options.machine, machine, changed);
+        // VFs are not declared one by one: they follow from numVfs of their PF.
+        const declared = changed.filter((f) => f.physical === null);
+        writeDrivers(options.machine, machine, declared);
+        for (const f of changed)
+          if (f.physical !== null) terminal.err(`(${f.bdf} is a virtual function: the file has no place for its driver)`);
       } else if (changed.length > 0) terminal.err(`(not written; --write keeps it in ${options.machine})`);
     });
 }

@@ -33,6 +33,11 @@ function print(e: Explanation, { out, paint }: Terminal): void {
   );
   const yes = (text: string, is: boolean) => `${text} ${is ? paint.green('yes') : paint.red('no')}`;
   out(`IOMMU: ${e.iommu.kind}; ${yes('isolated interrupts:', e.iommu.isolatedMsi)}; ${yes('coherent:', e.iommu.coherent)}`);
+  if (e.physicalFunction !== null) {
+    const token = e.tokenNeeded ? 'opens with the VF token that its driver has set' : 'needs no token: its driver is one of the host';
+    out(`virtual function of ${e.physicalFunction}; ${token}`);
+  }
+  if (e.virtualFunctions !== null) out(`physical function; virtual ones: ${e.virtualFunctions.join(', ') || 'none enabled'}`);
   if (e.group !== null) {
     const state = e.group.viable ? paint.green('viable') : paint.red('not viable');
     out(`group ${e.group.id}: ${state}${e.group.holder === null ? '' : `, open by ${e.group.holder}`}`);

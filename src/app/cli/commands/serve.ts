@@ -33,7 +33,7 @@ export function serveCommand({ terminal, exit }: CommandContext): Command {
   const apart = (option: Option, name: string) => option.conflicts(elsewhere.filter((other) => other !== name));
   return new Command('serve')
     .description('put a device behind a socket, for virtual machines and drivers (vfio-user)')
-    .argument('<device>', 'edu, bench, or a file with a device: ./my-device.ts')
+    .argument('<device>', 'edu, bench, a file with a device: ./my-device.ts, or a machine: ./machine.yaml')
     .addOption(apart(new Option('-s, --socket-path <path>', 'where; $XDG_RUNTIME_DIR/vfio-ts/NAME.sock unless told'), 'socketPath'))
     .addOption(
       apart(new Option('--fd <number>', 'a socket that this process was started with, listening or connected').argParser(number), 'fd'),
@@ -53,9 +53,14 @@ Each client gets the device as it is after power-on. The socket has mode 0600. G
 
 Examples:
   vfio serve edu
-  vfio serve ./examples/hello-device.ts --socket-path /tmp/hello.sock --watch`,
+  vfio serve ./examples/hello-device.ts --socket-path /tmp/hello.sock --watch
+  vfio serve examples/machines/sriov.yaml --socket-path /tmp/card
+
+A machine has a socket for each function that vfio-pci drives, in the directory that --socket-path names; it stays as clients come and go.`,
     )
-    .action(async (text: string, options: Options) => exit(await serveUntilStopped(text, options, terminal)));
+    .action(async (text: string, options: Options) => {
+      exit(await (/\.ya?ml$/.test(text) ? serveMachineUntilStopped(text, options, terminal) : serveUntilStopped(text, options, terminal)));
+    });
 }
 
 async function serveUntilStopped(text: string, options: Options, terminal: Terminal): Promise<number> {
@@ -85,6 +90,29 @@ async function serveUntilStopped(text: string, options: Options, terminal: Termi
   } else only = server.serve(PipeStream.stdio());
   if (only === null) return await stop.told;
   return await Promise.race([stop.told, only.ended.then(() => Exit.OK)]);
+}
+
+async function serveMachineUntilStopped(file: string, options: Options, terminal: Terminal): Promise<number> {
+  const { fd, stdio, watch, memlock } = options;
+  if (fd !== undefined || stdio === true || watch === true) {
+    throw new VfioError('EINVAL', `${file} is a machine, which has sockets of its own`, { fix: 'Say where with --socket-path DIRECTORY.' });
+  }
+  const directory = resolve(options.socketPath ?? socketPathOf(basename(file, extname(file))).replace(/\.sock$/, ''));
+  using stop = untilStopped();
+  const { loadMachine } = await import('../../machine.ts');
+  const { MachineServer } = await import('../../machine-server.ts');
+  using undo = new Cleanup();
+  const log = logTo(terminal);
+  const machine = undo.use(loadMachine(file, { log }));
+  const server = undo.use(new MachineServer(machine, directory, { log, ...(memlock === undefined ? {} : { memlockLimit: memlock }) }));
+  for (const bdf of server.functions) {
+    const { name, physical } = machine.function(bdf);
+    terminal.out(
+      `unix:${server.pathOf(bdf)}  ${name}${physical?.vfio == null ? '' : ', with the VF token that the driver of its PF sets'}`,
+    );
+  }
+  terminal.err(`listening at ${directory}`);
+  return await stop.told;
 }
 
 function modelAddress(text: string): ModelAddress {
