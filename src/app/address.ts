@@ -4,12 +4,15 @@ import { parseBdf } from '../pci/bdf.ts';
 
 export type Address =
   /** A model that comes with the package, with its options (`sim:edu,dmaMs=100`). */
-  | { readonly kind: 'model'; readonly name: string; readonly options: Readonly<Record<string, string>> }
+  | { readonly kind: 'model'; readonly name: string; readonly options: AddressOptions }
   /** A model in a file. */
   | { readonly kind: 'file'; readonly path: string }
   /** A vfio-user server. */
   | { readonly kind: 'socket'; readonly path: string }
   | { readonly kind: 'pci'; readonly bdf: string };
+
+/** As they are written: `size=1G` as text, `readonly` as 'true', what is given more than once as a list. */
+export type AddressOptions = Readonly<Record<string, string | readonly string[]>>;
 
 const forms = "'sim:edu', 'sim:./my-device.ts', 'unix:/path.sock' or '0000:03:00.0'";
 
@@ -21,7 +24,7 @@ export function parseAddress(text: string): Address {
     const what = text.slice(4);
     if (/[/.]/.test(what.split(',', 1)[0]!)) return { kind: 'file', path: what };
     const [name, ...pairs] = what.split(',');
-    return { kind: 'model', name: name!, options: Object.fromEntries(pairs.map(parseOption)) };
+    return { kind: 'model', name: name!, options: parseOptions(pairs) };
   }
   try {
     return { kind: 'pci', bdf: parseBdf(text) };
@@ -34,8 +37,15 @@ export function looksLikeFile(address: string): boolean {
   return address === '-' || (!/^(sim|unix):/.test(address) && /[/]|\.(txt|hex|lspci)$/.test(address));
 }
 
-function parseOption(pair: string): [string, string] {
-  const at = pair.indexOf('=');
-  if (at <= 0) throw new VfioError('EINVAL', `model option '${pair.slice(0, 40)}': write it as name=value`);
-  return [pair.slice(0, at), pair.slice(at + 1)];
+function parseOptions(pairs: readonly string[]): AddressOptions {
+  const options = new Map<string, string | readonly string[]>();
+  for (const pair of pairs) {
+    const at = pair.indexOf('=');
+    const name = at < 0 ? pair : pair.slice(0, at);
+    if (!/^[a-z]\w*$/i.test(name)) throw new VfioError('EINVAL', `model option '${pair.slice(0, 40)}': write it as name=value`);
+    const value = at < 0 ? 'true' : pair.slice(at + 1);
+    const before = options.get(name);
+    options.set(name, before === undefined ? value : [before, value].flat());
+  }
+  return Object.fromEntries(options);
 }

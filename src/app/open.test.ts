@@ -28,6 +28,11 @@ it('reads addresses as people write them', () => {
     name: 'edu',
     options: { dmaMs: '100', dmaMask: '0xffffffff' },
   });
+  expect(parseAddress('sim:nvme,image=a.img,readonly,image=b.img')).toEqual({
+    kind: 'model',
+    name: 'nvme',
+    options: { image: ['a.img', 'b.img'], readonly: 'true' },
+  });
   expect(parseAddress('sim:./my-device.ts')).toEqual({ kind: 'file', path: './my-device.ts' });
   expect(parseAddress('sim:/tmp/a,b.ts')).toEqual({ kind: 'file', path: '/tmp/a,b.ts' });
   expect(parseAddress('unix:/run/a.sock')).toEqual({ kind: 'socket', path: '/run/a.sock' });

@@ -53,7 +53,7 @@ export class DeviceServer implements Disposable {
   #running: Running;
   #disposed = false;
 
-  /** @throws VfioError EINVAL for a declaration that is no device */
+  /** Takes over what the model owns, also when it throws. @throws VfioError EINVAL for a declaration that is no device */
   constructor(model: DeviceModel, options: ServeOptions = {}) {
     this.#options = options;
     this.#processes = options.processes ?? new PeerProcesses(options.memlockLimit);
@@ -92,7 +92,8 @@ export class DeviceServer implements Disposable {
   }
 
   /**
-   * Another device from now on: clients of the old one are disconnected, the next one gets the new.
+   * Another device from now on: clients of the old one are disconnected, the next one gets the new. Takes over what the model owns, and disposes of what
+   * the old one owned.
    *
    * @throws VfioError EINVAL for a declaration that is no device; then nothing has changed
    */
@@ -116,6 +117,7 @@ export class DeviceServer implements Disposable {
     const log = this.#options.log ?? stderrLogger;
     const given = { log, ...(clock === undefined ? {} : { clock }) };
     using undo = new Cleanup();
+    if (model.owns !== undefined) undo.use(model.owns);
     const around = machineAround(model, anyAddress);
     const machines = undo.use(new MachinePerClient(() => startMachine(around, { ...given, params: { dmaEntryLimit: MAPPINGS_MAX } })));
     const server = undo.use(

@@ -119,10 +119,11 @@ export function openThrough(
   return { device, owns: undo.move() };
 }
 
-/** @throws VfioError EINVAL for a declaration that is no device, and whatever binding and opening throw */
+/** Takes over what the model owns. @throws VfioError EINVAL for a declaration that is no device, and whatever binding and opening throw */
 export function simulate(model: DeviceModel, options: SimulationOptions = {}): Simulation {
-  const around = machineAround(model);
   using undo = new Cleanup();
+  if (model.owns !== undefined) undo.use(model.owns);
+  const around = machineAround(model);
   const { machine, owns } = startMachine(around, options);
   undo.use(owns);
   const opened = openThrough(machine, around.bdf, undefined, options.token);
