@@ -45,6 +45,11 @@ export class ConfigView {
     return `${this.vendor.toString(16).padStart(4, '0')}:${this.device.toString(16).padStart(4, '0')}`;
   }
 
+  /** Base class, subclass and programming interface, as PCI Code and ID Assignment writes them: 0x010802 is NVM Express. */
+  get classCode(): number {
+    return this.read32(Config.REVISION_ID) >>> 8;
+  }
+
   get command(): number {
     return this.read16(Config.COMMAND);
   }

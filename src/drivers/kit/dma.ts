@@ -82,6 +82,11 @@ export class DriverDma implements Disposable {
     }
   }
 
+  /** Whether `buffer` is from here, and not yet disposed: only then does the device reach it at its IOVA. */
+  owns(buffer: DmaBuffer): boolean {
+    return this.#buffers.has(buffer);
+  }
+
   /** Buffers not yet disposed. */
   get buffers(): number {
     return this.#buffers.size;

@@ -1,0 +1,167 @@
+/** How the driver hears of completions: MSI-X, MSI, INTx, or by looking. Whatever the kind, queues are polled soon after, never within the signal. */
+import { VfioError } from '../../base/errno.ts';
+import type { DriverDevice } from '../kit/driver-device.ts';
+import type { Interrupts } from '../kit/interrupts.ts';
+import type { QueuePair } from './queue-pair.ts';
+
+export type SignalKind = 'msix' | 'msi' | 'intx' | 'poll';
+
+/**
+ * Polls in a row that may happen before the event loop gets its turn: a controller in this process answers at once, and its driver's next command
+ * would go before every timer and socket for ever.
+ */
+const ROUNDS_MAX = 64;
+
+/** While nothing is in flight, somebody must still look for asynchronous events. */
+const IDLE_LOOK_MS = 1000;
+
+/** Bit 0 of INTMS and INTMC: the one vector that INTx is (NVMe 1.4, 3.1.3). */
+export interface InterruptMask {
+  mask(): void;
+  unmask(): void;
+}
+
+export class CompletionSignals implements Disposable {
+  readonly kind: SignalKind;
+  /** Vectors in use; queues share them when there are more. */
+  readonly vectors: number;
+  readonly #dev: DriverDevice;
+  readonly #irq: Interrupts | null;
+  readonly #pin: InterruptMask;
+  readonly #queues: QueuePair[][];
+  readonly #all: QueuePair[] = [];
+  readonly #scheduled: boolean[];
+  readonly #runs: (() => void)[];
+  #rounds = 0;
+  #idleLook: Disposable | null = null;
+  #disposed = false;
+
+  private constructor(dev: DriverDevice, kind: SignalKind, irq: Interrupts | null, pin: InterruptMask) {
+    this.#dev = dev;
+    this.kind = kind;
+    this.#irq = irq;
+    this.#pin = pin;
+    this.vectors = irq?.count ?? 1;
+    this.#queues = Array.from({ length: this.vectors }, () => []);
+    this.#scheduled = this.#queues.map(() => false);
+    this.#runs = this.#queues.map((_, vector) => () => this.#run(vector));
+    for (let vector = 0; vector < this.vectors; vector++) irq?.listen(vector, () => this.#schedule(vector));
+    if (kind === 'poll') this.#lookWhileIdle();
+  }
+
+  /**
+   * @param wanted the kind; the best there is when undefined
+   * @param queues I/O queues, each with a vector of its own if there are as many
+   * @throws VfioError ENOSPC when the device does not have the kind that is wanted
+   */
+  static enable(dev: DriverDevice, wanted: SignalKind | undefined, queues: number, pin: InterruptMask): CompletionSignals {
+    if (wanted === 'poll') return new CompletionSignals(dev, 'poll', null, pin);
+    const kinds = wanted === undefined ? (['msix', 'msi', 'intx'] as const) : ([wanted] as const);
+    for (const kind of kinds) {
+      const has = dev[kind].count;
+      if (has === 0 && wanted === undefined) continue;
+      const irq = enableMost(dev, kind, kind === 'intx' ? 1 : Math.max(1, Math.min(has, queues + 1)), wanted !== undefined);
+      if (irq !== null) return new CompletionSignals(dev, kind, irq, pin);
+    }
+    return new CompletionSignals(dev, 'poll', null, pin);
+  }
+
+  /** The vector of queue `id`: the admin queue has the first, alone unless there is no other. */
+  vectorOf(id: number): number {
+    return id === 0 || this.vectors === 1 ? 0 : 1 + ((id - 1) % (this.vectors - 1));
+  }
+
+  attach(queue: QueuePair): void {
+    this.#queues[this.vectorOf(queue.id)]!.push(queue);
+    this.#all.push(queue);
+  }
+
+  detach(queue: QueuePair): void {
+    const queues = this.#queues[this.vectorOf(queue.id)]!;
+    for (const list of [queues, this.#all]) if (list.includes(queue)) list.splice(list.indexOf(queue), 1);
+  }
+
+  /** Something was rung: without interrupts this is when to look. */
+  rung(): void {
+    if (this.kind === 'poll') this.#schedule(0);
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    this.#idleLook?.[Symbol.dispose]();
+    this.#irq?.[Symbol.dispose]();
+  }
+
+  #schedule(vector: number): void {
+    if (this.#scheduled[vector]) return;
+    this.#scheduled[vector] = true;
+    if (++this.#rounds < ROUNDS_MAX) queueMicrotask(this.#runs[vector]!);
+    else this.#nextTurn(vector);
+  }
+
+  #nextTurn(vector: number): void {
+    this.#rounds = 0;
+    setImmediate(this.#runs[vector]!);
+  }
+
+  #run(vector: number): void {
+    this.#scheduled[vector] = false;
+    if (this.#disposed) return;
+    switch (this.kind) {
+      case 'intx':
+        this.#runPin();
+        break;
+      case 'poll':
+        this.#look();
+        break;
+      default:
+        for (const queue of this.#queues[vector]!) queue.poll();
+    }
+  }
+
+  /** Level-triggered: quiet the controller, take everything, let it assert again if more has come, and only then listen to the line again. */
+  #runPin(): void {
+    try {
+      this.#pin.mask();
+      for (const queue of this.#all) queue.poll();
+      this.#pin.unmask();
+      this.#irq!.unmask();
+    } catch (error) {
+      // The device is gone, or closed: whoever waits is told by other ways.
+      if (!(error instanceof VfioError)) throw error;
+    }
+  }
+
+  #look(): void {
+    let waiting = false;
+    for (const queue of this.#all) {
+      queue.poll();
+      waiting ||= queue.awaited;
+    }
+    if (!waiting || this.#scheduled[0]) return;
+    this.#scheduled[0] = true;
+    this.#nextTurn(0);
+  }
+
+  #lookWhileIdle(): void {
+    this.#idleLook = this.#dev.clock.after(IDLE_LOOK_MS, () => {
+      this.#look();
+      if (!this.#disposed) this.#lookWhileIdle();
+    });
+  }
+}
+
+/** As many vectors as the host gives. @throws VfioError when `must` and there are none */
+function enableMost(dev: DriverDevice, kind: 'msix' | 'msi' | 'intx', most: number, must: boolean): Interrupts | null {
+  for (let count = most; ; count = Math.floor(count / 2)) {
+    try {
+      return dev[kind].enable(count);
+    } catch (error) {
+      if (!(error instanceof VfioError) || error.code === 'ENODEV') throw error;
+      if (count > 1) continue;
+      if (must) throw error;
+      return null;
+    }
+  }
+}

@@ -1,0 +1,55 @@
+/** What happens to a controller besides its commands, as `driver.on` tells it. */
+import type { SmartLog } from '../../abi/nvme-structs.ts';
+import type { NvmeNamespace } from './namespace.ts';
+
+export type NvmeEvent =
+  /** A health warning (5.2.1, type SMART): `info` is one of `EventSmart`. The log was read, which answers the event. */
+  | { readonly kind: 'smart'; readonly info: number; readonly smart: SmartLog }
+  /** The controller met an error (type Error): `info` is one of `EventError`. */
+  | { readonly kind: 'error'; readonly info: number; readonly message: string }
+  /** Namespaces came, went or changed; `driver.namespaces` is up to date. */
+  | {
+      readonly kind: 'namespaces';
+      readonly added: readonly NvmeNamespace[];
+      readonly removed: readonly NvmeNamespace[];
+      readonly changed: readonly NvmeNamespace[];
+    }
+  /** Any other event: firmware activation, telemetry, a vendor's. */
+  | { readonly kind: 'notice'; readonly type: number; readonly info: number; readonly log: number }
+  /** Commands had completed, and no interrupt told of them. */
+  | { readonly kind: 'lost-interrupt'; readonly queue: number; readonly commands: number }
+  /** A command took too long, and an Abort was sent for it. */
+  | { readonly kind: 'abort'; readonly queue: number; readonly commandId: number }
+  /** The controller is being reset: what was in flight fails. */
+  | { readonly kind: 'reset'; readonly reason: string }
+  /** It works again. */
+  | { readonly kind: 'recovered' }
+  /** It did not come back; `driver.reset()` tries again. */
+  | { readonly kind: 'failed'; readonly error: Error }
+  | { readonly kind: 'gone'; readonly reason: string };
+
+export type NvmeListener = (event: NvmeEvent) => void;
+
+export class EventListeners {
+  readonly #listeners = new Set<NvmeListener>();
+
+  on(listener: NvmeListener): Disposable {
+    // A function of our own, so that the same listener may be there twice.
+    const entry: NvmeListener = (event) => listener(event);
+    this.#listeners.add(entry);
+    return { [Symbol.dispose]: () => void this.#listeners.delete(entry) };
+  }
+
+  /** Tells all of them. What one throws surfaces as an uncaught error, and stops nobody. */
+  emit(event: NvmeEvent): void {
+    for (const listener of [...this.#listeners]) {
+      try {
+        listener(event);
+      } catch (error) {
+        queueMicrotask(() => {
+          throw error;
+        });
+      }
+    }
+  }
+}

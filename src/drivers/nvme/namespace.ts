@@ -1,0 +1,329 @@
+/** A namespace: blocks to read and write (NVMe 1.4, 6). Each call is as many commands as the controller's limits make of it. */
+import { DSM_RANGES_MAX, DsmAttribute, NvmCdw12, NvmOpcode, regField } from '../../abi/nvme.ts';
+import { Status, StatusBit } from '../../abi/nvme-status.ts';
+import { DsmRange, IdentifyNamespace, Lbaf } from '../../abi/nvme-structs.ts';
+import { checkIndex } from '../../base/check.ts';
+import { VfioError } from '../../base/errno.ts';
+import type { DmaBuffer } from '../kit/dma.ts';
+import { iovaOf } from './dma-range.ts';
+import { NvmeError } from './errors.ts';
+import { checkAddress } from './prp.ts';
+import type { Session } from './session.ts';
+import { Submission } from './submission.ts';
+
+const HIGH = 2 ** 32;
+/** NLB has 16 bits and is zero-based. */
+const NLB_MAX = 0x1_0000;
+/** What one call reads into fresh memory, at most: 4 GiB - 1, as long as an array is in every version of Node. */
+const READ_MAX = HIGH - 1;
+const RETRIES = 5;
+const RETRY_MS = 100;
+
+export interface WriteOptions {
+  /** Force Unit Access: complete only when it is on the medium. */
+  readonly fua?: boolean;
+}
+
+export interface BlockRange {
+  readonly lba: number;
+  readonly blocks: number;
+}
+
+export class NvmeNamespace {
+  /** NSID. */
+  readonly id: number;
+  readonly #session: Session;
+  #raw!: Uint8Array;
+  #identify!: IdentifyNamespace;
+  #unusable: VfioError | null = null;
+  /** Bytes. */
+  blockSize = 512;
+  /** Bytes of metadata beside each block; a namespace with any can be looked at only. */
+  metadataSize = 0;
+  /** NSZE. */
+  blocks = 0;
+  /** Blocks that one command moves: MDTS, what the lists of a queue describe, and 16 bits. 0: it cannot be used. */
+  maxBlocks = 0;
+
+  constructor(id: number, raw: Uint8Array, session: Session) {
+    this.id = id;
+    this.#session = session;
+    this.update(raw);
+  }
+
+  get bytes(): number {
+    return this.blocks * this.blockSize;
+  }
+
+  /** Identify Namespace, 4096 bytes. */
+  get raw(): Uint8Array {
+    return this.#raw;
+  }
+
+  /** The same, field by field. */
+  get identify(): IdentifyNamespace {
+    return this.#identify;
+  }
+
+  get canWriteZeroes(): boolean {
+    return this.#session.info.has.writeZeroes;
+  }
+
+  get canDeallocate(): boolean {
+    return this.#session.info.has.datasetManagement;
+  }
+
+  get canCompare(): boolean {
+    return this.#session.info.has.compare;
+  }
+
+  get canVerify(): boolean {
+    return this.#session.info.has.verify;
+  }
+
+  /** The driver's own: what Identify says now. True when something of it has changed. */
+  update(raw: Uint8Array): boolean {
+    const same = this.#raw !== undefined && this.#unusable?.code !== 'ENODEV' && this.#raw.every((byte, i) => byte === raw[i]);
+    this.#raw = raw;
+    const identify = IdentifyNamespace.decode(new DataView(raw.buffer, raw.byteOffset, raw.byteLength));
+    this.#identify = identify;
+    const format = identify.lbaf[identify.flbas & 15]!;
+    const shift = regField(format, Lbaf.LBADS);
+    this.metadataSize = regField(format, Lbaf.MS);
+    this.blockSize = shift >= 9 && shift <= 31 ? 2 ** shift : 0;
+    // Above 2^53 blocks there is nothing that anybody could name.
+    this.blocks = identify.nsze > 2n ** 53n - 1n ? Number.MAX_SAFE_INTEGER : Number(identify.nsze);
+    this.maxBlocks = this.blockSize === 0 ? 0 : Math.min(NLB_MAX, Math.floor(this.#session.maxTransfer / this.blockSize));
+    this.#unusable = this.#whyUnusable(shift);
+    if (this.#unusable !== null) this.maxBlocks = 0;
+    return !same;
+  }
+
+  /** The driver's own: the controller does not have it any more. */
+  remove(): void {
+    this.maxBlocks = 0;
+    this.blocks = 0;
+    this.#unusable = new VfioError('ENODEV', `namespace ${this.id} of ${this.#session.deviceName} is not there any more`);
+  }
+
+  /** @throws VfioError EOPNOTSUPP for a format that the driver does not do; ENODEV once the namespace is gone */
+  checkUsable(): void {
+    if (this.#unusable !== null) throw this.#unusable;
+  }
+
+  /** `blocks` blocks from `lba` on, in fresh memory. @throws VfioError EINVAL past the end, or 4 GiB and more at once; NvmeError */
+  async read(lba: number, blocks: number): Promise<Uint8Array> {
+    this.#check(lba, blocks);
+    if (blocks * this.blockSize > READ_MAX) {
+      throw new VfioError('EINVAL', `${blocks * this.blockSize} bytes in one piece of memory`, { fix: 'Read less than 4 GiB at a time.' });
+    }
+    const into = new Uint8Array(blocks * this.blockSize);
+    await this.#copied(NvmOpcode.READ, lba, blocks, into, 0);
+    return into;
+  }
+
+  /**
+   * Read into memory of the caller's: in place when it is a `DmaBuffer` of this device, which the caller keeps until then; copied otherwise.
+   *
+   * @param offset first byte in `buffer`; a multiple of 4 in a `DmaBuffer`
+   * @throws VfioError EINVAL past the end of namespace or buffer, or for a buffer of another device; NvmeError
+   */
+  async readInto(lba: number, blocks: number, buffer: DmaBuffer | Uint8Array, offset = 0): Promise<void> {
+    this.#check(lba, blocks);
+    await this.#transfer(NvmOpcode.READ, lba, blocks, buffer, offset, 0);
+  }
+
+  /** Write all of `data`, whole blocks of it. @see writeFrom */
+  async write(lba: number, data: Uint8Array | DmaBuffer, options: WriteOptions = {}): Promise<void> {
+    await this.writeFrom(lba, this.#blocksOf(data), data, 0, options);
+  }
+
+  /** Write `blocks` blocks from `offset` of `data` on: in place from a `DmaBuffer`, which must keep until then. @see readInto */
+  async writeFrom(lba: number, blocks: number, data: Uint8Array | DmaBuffer, offset = 0, options: WriteOptions = {}): Promise<void> {
+    this.#check(lba, blocks);
+    await this.#transfer(NvmOpcode.WRITE, lba, blocks, data, offset, options.fua === true ? NvmCdw12.FUA : 0);
+  }
+
+  /** Everything written is on the medium (6.8). Without a volatile write cache there is nothing to do, and the controller does that. */
+  async flush(): Promise<void> {
+    this.checkUsable();
+    await this.#command(new Submission(false, NvmOpcode.FLUSH, this.id, 0, 0, this.#session.ticks()));
+  }
+
+  /** Zeroes, without data (6.16). @param options deallocate: the space may be given back   @throws VfioError EOPNOTSUPP; NvmeError */
+  async writeZeroes(lba: number, blocks: number, options: { readonly deallocate?: boolean } & WriteOptions = {}): Promise<void> {
+    this.#supports(this.canWriteZeroes, 'Write Zeroes');
+    const flags = (options.deallocate === true ? NvmCdw12.DEAC : 0) | (options.fua === true ? NvmCdw12.FUA : 0);
+    await this.#withoutData(NvmOpcode.WRITE_ZEROES, lba, blocks, flags);
+  }
+
+  /** Reads the medium and moves nothing (6.15). @throws VfioError EOPNOTSUPP; NvmeError */
+  async verify(lba: number, blocks: number): Promise<void> {
+    this.#supports(this.canVerify, 'Verify');
+    await this.#withoutData(NvmOpcode.VERIFY, lba, blocks, 0);
+  }
+
+  /** These blocks are not needed any more: Dataset Management, deallocate (6.7). @throws VfioError EOPNOTSUPP; EINVAL; NvmeError */
+  async deallocate(ranges: readonly BlockRange[]): Promise<void> {
+    this.#supports(this.canDeallocate, 'Dataset Management');
+    const pieces: BlockRange[] = [];
+    for (const { lba, blocks } of ranges) {
+      this.#check(lba, blocks);
+      for (let at = 0; at < blocks; at += HIGH - 1) pieces.push({ lba: lba + at, blocks: Math.min(HIGH - 1, blocks - at) });
+    }
+    for (let at = 0; at < pieces.length; at += DSM_RANGES_MAX) {
+      const some = pieces.slice(at, at + DSM_RANGES_MAX);
+      const write = new Uint8Array(some.length * DsmRange.structSize);
+      const view = new DataView(write.buffer);
+      for (const [i, { lba, blocks }] of some.entries()) {
+        DsmRange.encode(view, i * DsmRange.structSize, { length: blocks, slba: BigInt(lba) });
+      }
+      const fields = { opcode: NvmOpcode.DATASET_MANAGEMENT, nsid: this.id, cdw10: some.length - 1, cdw11: DsmAttribute.DEALLOCATE };
+      await this.#session.admin.execute({ ...fields, write }, this.#session.pick() ?? (await this.#session.live()));
+    }
+  }
+
+  /** Whether the blocks from `lba` on hold `data` (6.6). @throws VfioError EOPNOTSUPP; EINVAL; NvmeError for any other trouble */
+  async compare(lba: number, data: Uint8Array | DmaBuffer): Promise<boolean> {
+    this.#supports(this.canCompare, 'Compare');
+    const blocks = this.#blocksOf(data);
+    this.#check(lba, blocks);
+    try {
+      await this.#transfer(NvmOpcode.COMPARE, lba, blocks, data, 0, 0);
+      return true;
+    } catch (error) {
+      if (error instanceof NvmeError && error.is(Status.COMPARE_FAILURE)) return false;
+      throw error;
+    }
+  }
+
+  /** Blocks that `data` fills. @throws VfioError EINVAL for a part of one */
+  #blocksOf(data: Uint8Array | DmaBuffer): number {
+    this.checkUsable();
+    const size = data instanceof Uint8Array ? data.length : data.size;
+    if (size === 0 || size % this.blockSize !== 0) {
+      throw new VfioError('EINVAL', `${size} bytes are not whole blocks of ${this.blockSize}`);
+    }
+    return size / this.blockSize;
+  }
+
+  #transfer(opcode: number, lba: number, blocks: number, data: Uint8Array | DmaBuffer, offset: number, flags: number): Promise<unknown> {
+    const size = blocks * this.blockSize;
+    const has = data instanceof Uint8Array ? data.length : data.size;
+    checkIndex(offset, has, 'offset');
+    if (size > has - offset) throw new VfioError('EINVAL', `${size} bytes from byte ${offset} of a buffer of ${has} on`);
+    if (data instanceof Uint8Array) return this.#copied(opcode, lba, blocks, data.subarray(offset, offset + size), flags);
+    if (!this.#session.dev.dma.owns(data)) {
+      throw new VfioError(
+        'EINVAL',
+        `the buffer at IOVA 0x${data.iova.toString(16)} is not of ${this.#session.deviceName}, or was disposed`,
+        {
+          fix: 'Use one from dev.dma.alloc of the same device, or a Uint8Array.',
+        },
+      );
+    }
+    const iova = iovaOf(data) + offset;
+    checkAddress(iova, size);
+    if (blocks <= this.maxBlocks) return this.#command(this.#ranged(opcode, lba, blocks, iova, size, flags));
+    return this.#inParts(blocks, (at, part) => {
+      const bytes = part * this.blockSize;
+      return this.#command(this.#ranged(opcode, lba + at, part, iova + at * this.blockSize, bytes, flags));
+    });
+  }
+
+  /** By way of memory that the device reaches. */
+  #copied(opcode: number, lba: number, blocks: number, bytes: Uint8Array, flags: number): Promise<unknown> {
+    if (blocks <= this.maxBlocks) return this.#bounced(opcode, lba, blocks, bytes, flags);
+    const { blockSize } = this;
+    return this.#inParts(blocks, (at, part) =>
+      this.#bounced(opcode, lba + at, part, bytes.subarray(at * blockSize, (at + part) * blockSize), flags),
+    );
+  }
+
+  async #bounced(opcode: number, lba: number, blocks: number, bytes: Uint8Array, flags: number): Promise<void> {
+    const { pool } = this.#session;
+    const lent = pool.take(bytes.length);
+    const bounce = lent instanceof Promise ? await lent : lent;
+    try {
+      if (opcode !== NvmOpcode.READ) bounce.bytes.set(bytes);
+      await this.#command(this.#ranged(opcode, lba, blocks, bounce.iova, bytes.length, flags));
+      if (opcode === NvmOpcode.READ) bytes.set(bounce.bytes.subarray(0, bytes.length));
+    } finally {
+      pool.give(bounce);
+    }
+  }
+
+  /** All parts end before the whole does, also when one has failed: the buffer is in use until then. */
+  async #inParts(blocks: number, move: (at: number, part: number) => Promise<unknown>): Promise<void> {
+    const parts: Promise<unknown>[] = [];
+    const step = this.maxBlocks;
+    for (let at = 0; at < blocks; at += step) parts.push(move(at, Math.min(step, blocks - at)));
+    for (const part of await Promise.allSettled(parts)) if (part.status === 'rejected') throw part.reason;
+  }
+
+  async #withoutData(opcode: number, lba: number, blocks: number, flags: number): Promise<void> {
+    this.#check(lba, blocks);
+    for (let at = 0; at < blocks; at += NLB_MAX) {
+      await this.#command(this.#ranged(opcode, lba + at, Math.min(NLB_MAX, blocks - at), 0, 0, flags));
+    }
+  }
+
+  #ranged(opcode: number, lba: number, blocks: number, iova: number, size: number, flags: number): Submission {
+    const submission = new Submission(false, opcode, this.id, iova, size, this.#session.ticks());
+    submission.cdw10 = lba >>> 0;
+    submission.cdw11 = Math.floor(lba / HIGH);
+    submission.cdw12 = (blocks - 1) | flags;
+    return submission;
+  }
+
+  #command(submission: Submission): Promise<number> {
+    const queue = this.#session.pick();
+    return (queue === null ? this.#session.live().then((q) => q.run(submission)) : queue.run(submission)).catch((error: unknown) =>
+      this.#again(submission, error, RETRIES),
+    );
+  }
+
+  /** A namespace may need a moment after a reset, and say so (Namespace Not Ready, Command Interrupted): with Do Not Retry clear it is asked again. */
+  async #again(failed: Submission, error: unknown, tries: number): Promise<number> {
+    if (tries === 0 || !(error instanceof NvmeError) || !error.retryable) throw error;
+    const code = error.status & StatusBit.CODE;
+    if (code !== Status.NAMESPACE_NOT_READY && code !== Status.COMMAND_INTERRUPTED) throw error;
+    await this.#session.pause(RETRY_MS);
+    const submission = failed.copy();
+    const queue = this.#session.pick() ?? (await this.#session.live());
+    return queue.run(submission).catch((e: unknown) => this.#again(submission, e, tries - 1));
+  }
+
+  #check(lba: number, blocks: number): void {
+    this.checkUsable();
+    checkIndex(lba, Number.MAX_SAFE_INTEGER, 'lba');
+    checkIndex(blocks, Number.MAX_SAFE_INTEGER, 'blocks');
+    if (blocks === 0) throw new VfioError('EINVAL', 'no blocks at all were asked for');
+    if (lba + blocks > this.blocks) {
+      throw new VfioError('EINVAL', `blocks ${lba} to ${lba + blocks - 1}: namespace ${this.id} has ${this.blocks}`);
+    }
+  }
+
+  #supports(has: boolean, command: string): void {
+    this.checkUsable();
+    if (!has) throw new VfioError('EOPNOTSUPP', `${this.#session.deviceName} does not have ${command}`);
+  }
+
+  #whyUnusable(shift: number): VfioError | null {
+    const name = `namespace ${this.id} of ${this.#session.deviceName}`;
+    if (this.blockSize === 0) return new VfioError('EOPNOTSUPP', `${name} has blocks of 2^${shift} bytes`);
+    if (this.metadataSize > 0) {
+      return new VfioError(
+        'EOPNOTSUPP',
+        `${name} has ${this.metadataSize} bytes of metadata beside each block, which the driver does not do`,
+        {
+          fix: 'Format it with an LBA format without metadata.',
+        },
+      );
+    }
+    if (this.maxBlocks === 0) {
+      return new VfioError('EOPNOTSUPP', `${name} has blocks of ${this.blockSize} bytes, and a command moves ${this.#session.maxTransfer}`);
+    }
+    return null;
+  }
+}

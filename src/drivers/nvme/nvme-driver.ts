@@ -1,0 +1,289 @@
+/**
+ * A user-level driver for NVMe controllers, ours and any other. It stands on `Device` alone.
+ *
+ *     await using nvme = await NvmeDriver.start(await open('sim:nvme,size=1G'));
+ *     const [ns] = nvme.namespaces;
+ *     await ns.write(0, new Uint8Array(4096));
+ *     await ns.flush();
+ *
+ * @see NVM Express Base Specification, revision 1.4
+ */
+import { AdminOpcode, FormatCdw10, LogId, Lpa, NSID_ALL, regBits } from '../../abi/nvme.ts';
+import { COMMANDS_SUPPORTED_SIZE, ErrorLogEntry, FirmwareSlotLog, SmartLog } from '../../abi/nvme-structs.ts';
+import { checkIndex } from '../../base/check.ts';
+import { VfioError } from '../../base/errno.ts';
+import { type Logger, silentLogger } from '../../base/log.ts';
+import type { DriverDevice } from '../kit/driver-device.ts';
+import { checkTimeout } from '../kit/interrupts.ts';
+import type { CommandRequest, GetFeatureOptions, LogOptions, SetFeatureOptions } from './admin.ts';
+import { AsyncEvents } from './async-events.ts';
+import type { SignalKind } from './completion-signals.ts';
+import type { ControllerInfo } from './controller-info.ts';
+import { EventListeners, type NvmeListener } from './events.ts';
+import type { IoQueue } from './io-queue.ts';
+import type { NvmeNamespace } from './namespace.ts';
+import { type NamespaceChanges, NamespaceList } from './namespace-list.ts';
+import { QUEUE_ENTRIES_MAX } from './queue-pair.ts';
+import { Session, type SessionState } from './session.ts';
+
+export interface NvmeDriverOptions {
+  /** The best that the device has unless told; 'poll' uses none and looks, as long as something is in flight. */
+  readonly interrupts?: SignalKind;
+  /** I/O queues to ask for; 1 unless told. The controller may grant fewer. */
+  readonly queues?: number;
+  /** Commands in flight on each; 255 unless told. The controller may take fewer. */
+  readonly depth?: number;
+  /** How long a command may take before it is aborted, and an abort before the controller is reset; 10000 unless told. */
+  readonly timeoutMs?: number;
+  /** Bytes that one command moves, at most; 1 MiB unless told, and as the controller's MDTS says. */
+  readonly maxTransfer?: number;
+  /** Shadow doorbells: where the controller has them and registers are slow to reach, unless told. */
+  readonly doorbells?: 'auto' | 'shadow' | 'registers';
+  /** What a driver has to say of a controller that misbehaves. */
+  readonly log?: Logger;
+}
+
+export interface FormatOptions {
+  /** The index of an LBA format of the namespace; the one it has unless told. */
+  readonly format?: number;
+  /** Secure Erase Settings: 0 none, 1 user data, 2 cryptographic. */
+  readonly secureErase?: number;
+  /** Ten minutes unless told. */
+  readonly timeoutMs?: number;
+}
+
+const FORMAT_MS = 600_000;
+
+export class NvmeDriver implements AsyncDisposable, Disposable {
+  /** Class code of every NVMe controller, `dev.config.classCode`: mass storage, non-volatile memory, NVM Express. */
+  static readonly classCode = 0x01_0802;
+  readonly #session: Session;
+  readonly #namespaces: NamespaceList;
+  readonly #listeners: EventListeners;
+
+  private constructor(session: Session, namespaces: NamespaceList, listeners: EventListeners) {
+    this.#session = session;
+    this.#namespaces = namespaces;
+    this.#listeners = listeners;
+  }
+
+  /**
+   * Take over a controller, in whatever state it is: disable it, enable it, identify it and its namespaces. The device is closed with the driver, and
+   * when this fails.
+   *
+   * @throws VfioError EINVAL for an option; ENODEV when nothing answers; EIO for a controller that fails, or is none; ETIMEDOUT for one that does
+   * not become ready; ENOSPC without the interrupts that were asked for
+   */
+  static async start(dev: DriverDevice, options: NvmeDriverOptions = {}): Promise<NvmeDriver> {
+    let session: Session | null = null;
+    try {
+      const listeners = new EventListeners();
+      session = new Session(
+        dev,
+        {
+          interrupts: options.interrupts,
+          queues: 1 + checkIndex((options.queues ?? 1) - 1, 0xfffe, 'queues - 1'),
+          depth: 1 + checkIndex((options.depth ?? 255) - 1, QUEUE_ENTRIES_MAX - 2, 'depth - 1'),
+          timeoutMs: Math.max(1, checkTimeout(options.timeoutMs ?? 10_000)),
+          maxTransfer: 4096 + checkIndex((options.maxTransfer ?? 2 ** 20) - 4096, 2 ** 30, 'maxTransfer - 4096'),
+          doorbells: options.doorbells ?? 'auto',
+          log: options.log ?? silentLogger,
+        },
+        listeners,
+      );
+      const namespaces = new NamespaceList(session);
+      const events = new AsyncEvents(session, namespaces, listeners);
+      session.onEnabled = async () => {
+        await events.arm();
+        await namespaces.scan();
+      };
+      await session.start();
+      return new NvmeDriver(session, namespaces, listeners);
+    } catch (error) {
+      if (session === null) dev.close();
+      else session.closeNow();
+      throw error;
+    }
+  }
+
+  get dev(): DriverDevice {
+    return this.#session.dev;
+  }
+
+  /** What Identify says, as of the last reset. */
+  get controller(): ControllerInfo {
+    return this.#session.info;
+  }
+
+  /** `1.4.0` (VS). */
+  get version(): string {
+    return this.#session.controller.version;
+  }
+
+  /** How completions are noticed. */
+  get interrupts(): SignalKind {
+    return this.#session.signals.kind;
+  }
+
+  /** Interrupt vectors in use; queues share them when there are more. */
+  get vectors(): number {
+    return this.#session.signals.vectors;
+  }
+
+  get shadowDoorbells(): boolean {
+    return this.#session.shadowDoorbells;
+  }
+
+  /** Doorbell registers written since the start. */
+  get doorbellWrites(): number {
+    return this.#session.doorbellWrites;
+  }
+
+  /** Bytes that one command moves at most. */
+  get maxTransfer(): number {
+    return this.#session.maxTransfer;
+  }
+
+  /** The page size in use (CC.MPS). */
+  get pageSize(): number {
+    return this.#session.controller.capabilities.pageSize;
+  }
+
+  get state(): SessionState {
+    return this.#session.state;
+  }
+
+  /** Active ones, by identifier. */
+  get namespaces(): readonly NvmeNamespace[] {
+    return this.#namespaces.all;
+  }
+
+  /** @throws VfioError ENXIO when the controller has no such namespace active */
+  namespace(id: number): NvmeNamespace {
+    const ns = this.#namespaces.get(id);
+    if (ns !== undefined) return ns;
+    const ids = this.namespaces.map((n) => n.id);
+    throw new VfioError('ENXIO', `${this.dev.name} has no namespace ${String(id)}`, {
+      fix: ids.length === 0 ? 'It has none at all.' : `It has ${ids.slice(0, 16).join(', ')}${ids.length > 16 ? ', …' : ''}.`,
+    });
+  }
+
+  /** I/O queues that were granted. */
+  get queueCount(): number {
+    return this.#session.queues.length;
+  }
+
+  /** An I/O queue as a ring, 0 being the first; it stays the same over resets. @throws VfioError EINVAL */
+  queue(index = 0): IoQueue {
+    return this.#session.queues[checkIndex(index, this.#session.queues.length - 1, 'queue')]!;
+  }
+
+  /** Be told of events: health, errors, namespaces that change, resets. */
+  on(listener: NvmeListener): Disposable {
+    return this.#listeners.on(listener);
+  }
+
+  /** Look for namespaces again. The controller's own events do so too. */
+  async rescan(): Promise<NamespaceChanges> {
+    await this.#session.ready();
+    return this.#namespaces.scan();
+  }
+
+  /** SMART / Health Information (5.14.1.2). @param nsid the controller's unless told */
+  async smart(nsid = NSID_ALL): Promise<SmartLog> {
+    return SmartLog.decode(viewOf(await this.log(LogId.SMART, SmartLog.layoutSize, { nsid })));
+  }
+
+  /** Error Information (5.14.1.1), newest first, without entries that hold no error. @param count as many as there are, unless told */
+  async errorLog(count = this.controller.errorLogEntries): Promise<ErrorLogEntry[]> {
+    const entries = Math.min(1 + checkIndex(count - 1, 0xffff, 'count - 1'), this.controller.errorLogEntries);
+    const view = viewOf(await this.log(LogId.ERROR_INFORMATION, entries * ErrorLogEntry.layoutSize));
+    const all = Array.from({ length: entries }, (_, i) => ErrorLogEntry.decode(view, i * ErrorLogEntry.layoutSize));
+    return all.filter((entry) => entry.errorCount !== 0n);
+  }
+
+  /** Firmware Slot Information (5.14.1.3). */
+  async firmwareLog(): Promise<FirmwareSlotLog> {
+    return FirmwareSlotLog.decode(viewOf(await this.log(LogId.FIRMWARE_SLOT, FirmwareSlotLog.layoutSize)));
+  }
+
+  /** Commands Supported and Effects (5.14.1.5): 256 dwords for admin opcodes, 256 for I/O opcodes. @throws VfioError EOPNOTSUPP */
+  async commandsSupported(): Promise<{ readonly admin: Uint32Array; readonly io: Uint32Array }> {
+    if ((this.controller.identify.lpa & Lpa.COMMANDS_SUPPORTED) === 0) {
+      throw new VfioError('EOPNOTSUPP', `${this.dev.name} does not have the Commands Supported and Effects log`);
+    }
+    const bytes = await this.log(LogId.COMMANDS_SUPPORTED, COMMANDS_SUPPORTED_SIZE);
+    return { admin: new Uint32Array(bytes.buffer, 0, 256), io: new Uint32Array(bytes.buffer, 1024, 256) };
+  }
+
+  /** Any log page, raw. @param size bytes, a multiple of 4 */
+  async log(id: number, size: number, options: LogOptions = {}): Promise<Uint8Array> {
+    await this.#session.ready();
+    return this.#session.admin.log(id, size, options);
+  }
+
+  /** Identify, raw: 4096 bytes. @param cns one of `Cns` */
+  async identify(cns: number, nsid = 0, cntid = 0): Promise<Uint8Array> {
+    await this.#session.ready();
+    return this.#session.admin.identify(cns, nsid, cntid);
+  }
+
+  /** Get Features (5.13): dword 0 of the answer, and the data of those that have any. @param id one of `FeatureId` */
+  async getFeature(id: number, options: GetFeatureOptions = {}): Promise<{ readonly value: number; readonly data: Uint8Array }> {
+    await this.#session.ready();
+    return this.#session.admin.getFeature(id, options);
+  }
+
+  /** Set Features (5.21). Dword 0 of the answer. */
+  async setFeature(id: number, value: number, options: SetFeatureOptions = {}): Promise<number> {
+    await this.#session.ready();
+    return this.#session.admin.setFeature(id, value, options);
+  }
+
+  /** Any admin command. Dword 0 of its completion. Queues and doorbell buffers are the driver's: what changes those breaks it. @throws NvmeError */
+  async admin(request: CommandRequest): Promise<number> {
+    await this.#session.ready();
+    return this.#session.admin.execute(request);
+  }
+
+  /** Any I/O command, without a check of what it means. Dword 0 of its completion. @throws NvmeError */
+  async io(request: CommandRequest): Promise<number> {
+    const queue = await this.#session.live();
+    return this.#session.admin.execute(request, queue);
+  }
+
+  /** Format NVM (5.23): everything on the namespace is lost. @throws VfioError EOPNOTSUPP; NvmeError */
+  async format(nsid: number, options: FormatOptions = {}): Promise<void> {
+    const ns = this.namespace(nsid);
+    if (!this.controller.has.format) throw new VfioError('EOPNOTSUPP', `${this.dev.name} does not have Format NVM`);
+    const format = checkIndex(options.format ?? ns.identify.flbas & 15, ns.identify.nlbaf, 'format');
+    const erase = checkIndex(options.secureErase ?? 0, 2, 'secureErase');
+    const cdw10 = regBits(FormatCdw10.LBAF, format) | regBits(FormatCdw10.SES, erase);
+    await this.admin({ opcode: AdminOpcode.FORMAT_NVM, nsid, cdw10, timeoutMs: options.timeoutMs ?? FORMAT_MS });
+    await this.rescan();
+  }
+
+  /** Reset the controller and start it again: what is in flight fails. @throws VfioError when it does not come back */
+  async reset(): Promise<void> {
+    await this.#session.recover('it was asked for');
+    await this.#session.ready();
+  }
+
+  /** Let what is in flight end, shut the controller down and close the device. Idempotent. */
+  close(): Promise<void> {
+    return this.#session.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  /** At once: what is in flight fails, the controller is stopped without a shutdown. */
+  [Symbol.dispose](): void {
+    this.#session.closeNow();
+  }
+}
+
+function viewOf(bytes: Uint8Array): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}

@@ -1,0 +1,163 @@
+/** The memory of queues, where their doorbells are, and how many of them these have room for. */
+import type { RegionMapping, RegisterAccess } from '../../abi/device.ts';
+import { CQE_SIZE, NvmeReg, SQE_SIZE } from '../../abi/nvme.ts';
+import { RegionFlags, RegionIndex } from '../../abi/vfio.ts';
+import { VfioError } from '../../base/errno.ts';
+import type { DriverDevice } from '../kit/driver-device.ts';
+import type { AdminCommands } from './admin.ts';
+import type { AdminQueueAddresses } from './controller.ts';
+import type { Capabilities } from './controller-registers.ts';
+import { DmaRange } from './dma-range.ts';
+import { Doorbells } from './doorbells.ts';
+import { NvmeError } from './errors.ts';
+import { IoQueue } from './io-queue.ts';
+import { listBytes, longestTransfer, PrpLists } from './prp.ts';
+import { QUEUE_ENTRIES_MAX, type QueueOwner, QueuePair } from './queue-pair.ts';
+import type { SessionOptions } from './session.ts';
+
+const ADMIN_ENTRIES = 32;
+/** What an admin command moves at most by PRPs of its own. */
+const ADMIN_TRANSFER = 2 ** 17;
+/** A register read that takes longer has left the process, or the guest: a doorbell does too. */
+const SLOW_REGISTER_NS = 4000;
+
+interface Rings {
+  readonly sq: DmaRange;
+  readonly cq: DmaRange;
+}
+
+export class QueueMemory implements Disposable {
+  readonly doorbells: Doorbells;
+  /** I/O queues that the BAR has doorbells for. */
+  readonly queuesMax: number;
+  /** Bytes that a command's list describes. */
+  readonly transferMax: number;
+  readonly #dev: DriverDevice;
+  readonly #capabilities: Capabilities;
+  readonly #options: SessionOptions;
+  readonly #rings = new Map<QueuePair, Rings>();
+  readonly #mapping: RegionMapping | null;
+  readonly #access: RegisterAccess;
+  #shadows: DmaRange | null = null;
+  #admin!: Rings;
+
+  /** @throws VfioError EIO when there is no room for doorbells */
+  constructor(dev: DriverDevice, capabilities: Capabilities, options: SessionOptions) {
+    this.#dev = dev;
+    this.#capabilities = capabilities;
+    this.#options = options;
+    const { size } = dev.device.region(RegionIndex.BAR0).info;
+    const pairs = Math.floor((size - NvmeReg.DOORBELLS) / (2 * capabilities.doorbellStride));
+    if (pairs < 2) throw new VfioError('EIO', `${dev.name} is no NVMe controller: its BAR of ${size} bytes has no room for doorbells`);
+    this.queuesMax = Math.min(pairs - 1, 0xffff);
+    this.transferMax = Math.min(options.maxTransfer, longestTransfer(capabilities.pageSize));
+    this.#access = dev.bar(0);
+    this.#mapping = mapDoorbells(dev, Math.min(options.queues, this.queuesMax), capabilities.doorbellStride);
+    this.doorbells = new Doorbells(this.#mapping === null ? this.#access : shifted(this.#mapping), capabilities.doorbellStride);
+  }
+
+  adminQueue(owner: QueueOwner): QueuePair {
+    // Whatever MQES says: that is about I/O queues (3.1.1), and the admin queues have up to 4096 (3.1.8).
+    const rings = this.#allocate(ADMIN_ENTRIES);
+    const { pageSize } = this.#capabilities;
+    const transfer = Math.min(ADMIN_TRANSFER, longestTransfer(pageSize));
+    const queue = new QueuePair(0, ADMIN_ENTRIES, rings.sq, rings.cq, this.#lists(ADMIN_ENTRIES, transfer), this.doorbells, owner);
+    this.#rings.set(queue, rings);
+    this.#admin = rings;
+    return queue;
+  }
+
+  /** @param maxTransfer bytes that its commands move at most */
+  ioQueue(id: number, maxTransfer: number, owner: QueueOwner): IoQueue {
+    const entries = Math.min(this.#options.depth + 1, this.#capabilities.maxEntries, QUEUE_ENTRIES_MAX);
+    const rings = this.#allocate(entries);
+    const queue = new IoQueue(id, entries, rings.sq, rings.cq, this.#lists(entries, maxTransfer), this.doorbells, owner);
+    this.#rings.set(queue, rings);
+    return queue;
+  }
+
+  get adminAddresses(): AdminQueueAddresses {
+    return { sqIova: this.#admin.sq.iova, cqIova: this.#admin.cq.iova, entries: ADMIN_ENTRIES };
+  }
+
+  addressesOf(queue: QueuePair): { readonly sqIova: number; readonly cqIova: number } {
+    const { sq, cq } = this.#rings.get(queue)!;
+    return { sqIova: sq.iova, cqIova: cq.iova };
+  }
+
+  /** No completion of an earlier life is left. */
+  clear(queue: QueuePair): void {
+    this.#rings.get(queue)!.cq.bytes.fill(0);
+  }
+
+  /**
+   * Shadow doorbells, when they are wanted: by default where a register is slow to reach. One that is a store into mapped memory is not, and one that
+   * is a call within this process is faster than keeping a shadow.
+   */
+  async useShadows(offered: boolean, admin: AdminCommands): Promise<void> {
+    const { doorbells: wanted } = this.#options;
+    if (!offered || wanted === 'registers' || (wanted === 'auto' && !this.#slow())) return;
+    const { pageSize } = this.#capabilities;
+    this.#shadows ??= DmaRange.alloc(this.#dev, 2 * pageSize, pageSize);
+    this.#shadows.bytes.fill(0);
+    try {
+      await admin.configureDoorbells(this.#shadows.iova, pageSize);
+    } catch (error) {
+      // It offers what it does not do.
+      if (error instanceof NvmeError) return;
+      throw error;
+    }
+    this.doorbells.shadow(this.#shadows, pageSize);
+  }
+
+  /** The controller was reset, and looks at them no more. */
+  dropShadows(): void {
+    this.doorbells.shadow(null, 0);
+  }
+
+  [Symbol.dispose](): void {
+    this.#mapping?.[Symbol.dispose]();
+  }
+
+  #slow(): boolean {
+    if (this.#mapping !== null || (this.#dev.device.region(RegionIndex.BAR0).info.flags & RegionFlags.MMAP) !== 0) return false;
+    const { clock } = this.#dev;
+    let best = Number.POSITIVE_INFINITY;
+    for (let i = 0; i < 5; i++) {
+      const before = clock.nowNs();
+      this.#access.read32(NvmeReg.CSTS);
+      best = Math.min(best, clock.nowNs() - before);
+    }
+    return best > SLOW_REGISTER_NS;
+  }
+
+  #allocate(entries: number): Rings {
+    const { pageSize } = this.#capabilities;
+    return {
+      sq: DmaRange.alloc(this.#dev, entries * SQE_SIZE, pageSize),
+      cq: DmaRange.alloc(this.#dev, entries * CQE_SIZE, pageSize),
+    };
+  }
+
+  #lists(entries: number, maxTransfer: number): PrpLists {
+    const { pageSize } = this.#capabilities;
+    const range = DmaRange.alloc(this.#dev, (entries - 1) * listBytes(maxTransfer, pageSize), pageSize);
+    return new PrpLists(range, entries - 1, maxTransfer, pageSize);
+  }
+}
+
+/** The doorbells' part of a BAR of which only parts can be mapped; null when it cannot be, or the whole BAR is mapped anyway. */
+function mapDoorbells(dev: DriverDevice, queues: number, stride: number): RegionMapping | null {
+  const region = dev.device.region(RegionIndex.BAR0);
+  const { flags, sparseAreas } = region.info;
+  if ((flags & RegionFlags.MMAP) === 0 || sparseAreas === undefined) return null;
+  const end = NvmeReg.DOORBELLS + 2 * (queues + 1) * stride;
+  const area = sparseAreas.find(({ offset, size }) => offset <= NvmeReg.DOORBELLS && end <= offset + size);
+  if (area === undefined) return null;
+  return region.map(NvmeReg.DOORBELLS, area.offset + area.size - NvmeReg.DOORBELLS);
+}
+
+/** A mapping that begins at the doorbells, by the BAR's offsets: writes of 32 bits are all that doorbells take. */
+function shifted(mapping: RegionMapping): Pick<RegisterAccess, 'write32'> {
+  return { write32: (offset, value) => mapping.write32(offset - NvmeReg.DOORBELLS, value) };
+}

@@ -1,0 +1,424 @@
+/**
+ * A submission queue and its completion queue (NVMe 1.4, 4.1). Two ways in: `run` gives a promise and waits for room; `put` is the ring itself, for
+ * thousands of commands in flight, and allocates nothing. One doorbell write tells of everything put since the last.
+ */
+import { CQE_SIZE, SQE_SIZE } from '../../abi/nvme.ts';
+import { Status } from '../../abi/nvme-status.ts';
+import type { DmaRange } from './dma-range.ts';
+import type { Doorbells } from './doorbells.ts';
+import { NvmeError } from './errors.ts';
+import type { PrpLists } from './prp.ts';
+import type { Submission } from './submission.ts';
+
+/** What a queue tells of itself, and what it has to know. */
+export interface QueueOwner {
+  readonly deviceName: string;
+  /** The watchdog's time. */
+  readonly tick: number;
+  /** There is something in flight, or waiting for room, that the process should stay for. */
+  busy(): void;
+  idle(): void;
+  /** Something was put and rung: somebody must look for completions where no interrupt comes. */
+  rung(queue: QueuePair): void;
+  /** The controller did what no controller may. Called once, from `poll`. */
+  fault(queue: QueuePair, what: string): void;
+  /** A register could not be reached. */
+  lost(error: unknown): void;
+}
+
+/** The slot's number in the lower bits of a command identifier, a count above them: a completion that comes twice or late is noticed. */
+const SLOT_BITS = 12;
+const SLOT_MASK = 2 ** SLOT_BITS - 1;
+
+/** Slots are one fewer than entries, and FFFFh names no command (5.14.1.1). */
+export const QUEUE_ENTRIES_MAX = SLOT_MASK;
+
+const SlotState = { FREE: 0, IN_FLIGHT: 1, ABORT_SENT: 2 } as const;
+
+export class QueuePair {
+  readonly id: number;
+  readonly entries: number;
+  readonly #owner: QueueOwner;
+  readonly #doorbells: Doorbells;
+  readonly #prps: PrpLists;
+  readonly #sq: Uint32Array;
+  readonly #cq: Uint32Array;
+  readonly #fence: Int32Array;
+  #tail = 0;
+  /** The tail that was told. */
+  #rung = 0;
+  /** The tail that the register has; with shadow doorbells it may be an older one. */
+  #written = 0;
+  #head = 0;
+  #phase = 1;
+
+  readonly #free: Uint16Array;
+  #freeCount: number;
+  readonly #state: Uint8Array;
+  readonly #generation: Uint8Array;
+  readonly #tags: Int32Array;
+  readonly #submissions: (Submission | null)[];
+  readonly #since: Float64Array;
+  readonly #limits: Uint32Array;
+
+  #waiting: Submission | null = null;
+  #lastWaiting: Submission | null = null;
+  /** In flight or waiting, without those of the background. */
+  #foreground = 0;
+  #open = false;
+  /** Changes at every `close`: what a callback did meanwhile is noticed. */
+  #life = 0;
+  #polling = false;
+  #ringScheduled = false;
+  readonly #ringLater: () => void;
+
+  /** Commands completed since the beginning. */
+  completed = 0;
+  /** Ticks that a command of the ring may take, 0 for ever. */
+  ringLimit = 0;
+  /**
+   * Told of each command that was put with a tag: its status (0, or as in `Status`, with More and Do Not Retry), and dword 0. It may put more.
+   * `Status.ABORTED_BY_HOST` when the controller was reset, or is gone, before it ended.
+   */
+  onComplete: (tag: number, status: number, result: number) => void = () => {};
+
+  /** @param sq `entries` of 64 bytes, @param cq of 16, both page-aligned */
+  constructor(id: number, entries: number, sq: DmaRange, cq: DmaRange, prps: PrpLists, doorbells: Doorbells, owner: QueueOwner) {
+    this.id = id;
+    this.entries = entries;
+    this.#owner = owner;
+    this.#doorbells = doorbells;
+    this.#prps = prps;
+    this.#sq = sq.words(0, (entries * SQE_SIZE) / 4);
+    this.#cq = cq.words(0, (entries * CQE_SIZE) / 4);
+    this.#fence = new Int32Array(this.#cq.buffer, this.#cq.byteOffset, 1);
+    const slots = entries - 1;
+    this.#free = new Uint16Array(slots);
+    this.#freeCount = 0;
+    this.#state = new Uint8Array(slots);
+    this.#generation = new Uint8Array(slots);
+    this.#tags = new Int32Array(slots);
+    this.#submissions = new Array<Submission | null>(slots).fill(null);
+    this.#since = new Float64Array(slots);
+    this.#limits = new Uint32Array(slots);
+    this.#ringLater = () => {
+      this.#ringScheduled = false;
+      this.ring();
+    };
+  }
+
+  /** Commands that can be in flight at a time. */
+  get depth(): number {
+    return this.entries - 1;
+  }
+
+  /** Commands in flight, rung or not. */
+  get inFlight(): number {
+    return this.#open ? this.depth - this.#freeCount : 0;
+  }
+
+  /** Something is in flight, or waits for room, that ends by itself: not only requests for events. */
+  get awaited(): boolean {
+    return this.#open && this.#foreground > 0;
+  }
+
+  /** Commands that can be put now. */
+  get room(): number {
+    return this.#freeCount;
+  }
+
+  /** It takes commands: the controller has the queue. */
+  get isOpen(): boolean {
+    return this.#open;
+  }
+
+  /** Empty, as the controller knows it once it has created it. */
+  open(): void {
+    this.#sq.fill(0);
+    this.#cq.fill(0);
+    this.#tail = this.#rung = this.#written = this.#head = 0;
+    this.#phase = 1;
+    this.#freeCount = this.depth;
+    // Lowest slots first: their lists are in the cache.
+    for (let i = 0; i < this.depth; i++) this.#free[i] = this.depth - 1 - i;
+    this.#open = true;
+    this.#refill();
+  }
+
+  /** Nothing goes in or comes out any more; what is in flight stays so until `close`. */
+  pause(): void {
+    this.#open = false;
+    this.#life++;
+    this.#freeCount = 0;
+  }
+
+  /**
+   * The controller has let go of the queue: what was in flight ends with `error`, and what waits for room too if `waitingToo`. Not to be called
+   * while the controller could still reach the data: whoever is told may use it again.
+   */
+  close(error: Error, waitingToo: boolean): void {
+    this.pause();
+    for (let slot = 0; slot < this.depth; slot++) {
+      if (this.#state[slot] === SlotState.FREE) continue;
+      this.#state[slot] = SlotState.FREE;
+      const submission = this.#submissions[slot]!;
+      this.#submissions[slot] = null;
+      if (submission === null || !submission.background) this.#less();
+      if (submission !== null) submission.reject(error);
+      else this.#tell(this.#tags[slot]!, Status.ABORTED_BY_HOST, 0);
+    }
+    if (!waitingToo) return;
+    while (this.#waiting !== null) {
+      const submission = this.#unqueue();
+      if (!submission.background) this.#less();
+      submission.reject(error);
+    }
+  }
+
+  /** Put it, now or when there is room, and ring soon: what is run in one go is told with one doorbell write. */
+  run(submission: Submission): Promise<number> {
+    if (!submission.background) this.#more();
+    if (this.#waiting !== null || this.#freeCount === 0) {
+      if (this.#lastWaiting === null) this.#waiting = submission;
+      else this.#lastWaiting.next = submission;
+      this.#lastWaiting = submission;
+    } else {
+      this.#start(submission);
+    }
+    return submission.done;
+  }
+
+  /**
+   * Put a command into the submission queue; `ring` tells the controller.
+   *
+   * @param iova and `size` of the data, as `PrpLists.write` takes them; size 0: none
+   * @returns its slot; -1 when the queue is full or closed
+   */
+  put(
+    opcode: number,
+    nsid: number,
+    iova: number,
+    size: number,
+    cdw10: number,
+    cdw11: number,
+    cdw12: number,
+    cdw13: number,
+    cdw14: number,
+    cdw15: number,
+    tag: number,
+  ): number {
+    if (this.#freeCount === 0) return -1;
+    this.#more();
+    const slot = this.#place(opcode, nsid, iova, size, cdw10, cdw11, cdw12, cdw13, cdw14, cdw15);
+    this.#tags[slot] = tag;
+    this.#limits[slot] = this.ringLimit;
+    return slot;
+  }
+
+  /** Tell the controller of everything put since the last time. */
+  ring(): void {
+    if (this.#tail === this.#rung || !this.#open) return;
+    const old = this.#rung;
+    this.#rung = this.#tail;
+    try {
+      if (this.#doorbells.ring(2 * this.id, old, this.#rung)) this.#written = this.#rung;
+    } catch (error) {
+      this.#owner.lost(error);
+      return;
+    }
+    this.#owner.rung(this);
+  }
+
+  /** With shadow doorbells: write the register too, if it has another value. For a controller that seems not to have looked. */
+  ringAgain(): void {
+    if (!this.#open || this.#written === this.#rung) return;
+    this.#written = this.#rung;
+    this.#doorbells.write(2 * this.id, this.#rung);
+  }
+
+  /**
+   * Take what has completed.
+   *
+   * @param max at most so many
+   * @returns how many there were
+   */
+  poll(max = this.entries): number {
+    if (this.#polling || !this.#open) return 0;
+    const cq = this.#cq;
+    const { entries } = this;
+    let head = this.#head;
+    let phase = this.#phase;
+    let ready = 0;
+    const most = max < entries ? max : entries;
+    while (ready < most && ((cq[4 * head + 3]! >>> 16) & 1) === phase) {
+      ready++;
+      if (++head === entries) {
+        head = 0;
+        phase ^= 1;
+      }
+    }
+    if (ready === 0) return 0;
+    // The phase was seen; what else the entries hold, and the data, is read after it.
+    Atomics.load(this.#fence, 0);
+    const life = this.#life;
+    const from = this.#head;
+    this.#polling = true;
+    let taken = 0;
+    while (taken < ready && this.#life === life) {
+      const at = 4 * this.#head;
+      if (++this.#head === entries) {
+        this.#head = 0;
+        this.#phase ^= 1;
+      }
+      taken++;
+      if (!this.#complete(cq[at]!, cq[at + 2]!, cq[at + 3]!)) break;
+    }
+    this.#polling = false;
+    if (this.#life !== life) return taken;
+    try {
+      this.#doorbells.ring(2 * this.id + 1, from, this.#head);
+    } catch (error) {
+      this.#owner.lost(error);
+      return taken;
+    }
+    if (this.#waiting !== null) this.#refill();
+    return taken;
+  }
+
+  /** Whether a completion is there that nobody has taken. */
+  get ready(): boolean {
+    return this.#open && ((this.#cq[4 * this.#head + 3]! >>> 16) & 1) === this.#phase;
+  }
+
+  /**
+   * A command that has taken longer than it may, counted from its last reminder; -1: there is none.
+   *
+   * @param from the first slot to look at
+   */
+  overdue(tick: number, from = 0): number {
+    if (!this.#open) return -1;
+    for (let slot = from; slot < this.depth; slot++) {
+      const limit = this.#limits[slot]!;
+      if (this.#state[slot] !== SlotState.FREE && limit !== 0 && tick - this.#since[slot]! > limit) return slot;
+    }
+    return -1;
+  }
+
+  /** Note that an abort is sent for the command in `slot`, which has as long again. False when one was sent before. */
+  remind(slot: number, tick: number): boolean {
+    if (this.#state[slot] !== SlotState.IN_FLIGHT) return false;
+    this.#state[slot] = SlotState.ABORT_SENT;
+    this.#since[slot] = tick;
+    return true;
+  }
+
+  /** The command identifier of what is in `slot`. */
+  commandId(slot: number): number {
+    return (this.#generation[slot]! << SLOT_BITS) | slot;
+  }
+
+  #start(s: Submission): void {
+    const slot = this.#place(s.opcode, s.nsid, s.iova, s.size, s.cdw10, s.cdw11, s.cdw12, s.cdw13, s.cdw14, s.cdw15);
+    this.#submissions[slot] = s;
+    this.#limits[slot] = s.limit;
+    if (this.#ringScheduled) return;
+    this.#ringScheduled = true;
+    queueMicrotask(this.#ringLater);
+  }
+
+  #place(
+    opcode: number,
+    nsid: number,
+    iova: number,
+    size: number,
+    cdw10: number,
+    cdw11: number,
+    cdw12: number,
+    cdw13: number,
+    cdw14: number,
+    cdw15: number,
+  ): number {
+    const slot = this.#free[--this.#freeCount]!;
+    const generation = (this.#generation[slot]! + 1) & 0xf;
+    this.#generation[slot] = generation;
+    this.#state[slot] = SlotState.IN_FLIGHT;
+    this.#since[slot] = this.#owner.tick;
+    const sq = this.#sq;
+    const at = 16 * this.#tail;
+    sq[at] = opcode | (((generation << SLOT_BITS) | slot) << 16);
+    sq[at + 1] = nsid;
+    sq[at + 2] = 0;
+    sq[at + 3] = 0;
+    sq[at + 4] = 0;
+    sq[at + 5] = 0;
+    this.#prps.write(slot, sq, at, iova, size);
+    sq[at + 10] = cdw10;
+    sq[at + 11] = cdw11;
+    sq[at + 12] = cdw12;
+    sq[at + 13] = cdw13;
+    sq[at + 14] = cdw14;
+    sq[at + 15] = cdw15;
+    // A slot for each entry but one: the tail never reaches an entry that the controller has not fetched.
+    this.#tail = this.#tail + 1 === this.entries ? 0 : this.#tail + 1;
+    return slot;
+  }
+
+  /** False when the entry makes no sense: nothing behind it is believed. */
+  #complete(result: number, dw2: number, dw3: number): boolean {
+    const cid = dw3 & 0xffff;
+    const slot = cid & SLOT_MASK;
+    if (slot >= this.depth || this.#state[slot] === SlotState.FREE || cid >>> SLOT_BITS !== this.#generation[slot]) {
+      return this.#fault(`it completed command 0x${cid.toString(16)} of queue ${this.id}, which is not in flight`);
+    }
+    if (dw2 >>> 16 !== this.id) return this.#fault(`a completion in queue ${this.id} names submission queue ${dw2 >>> 16}`);
+    if ((dw2 & 0xffff) >= this.entries)
+      return this.#fault(`the head of submission queue ${this.id} is ${dw2 & 0xffff} of ${this.entries} entries`);
+    const status = dw3 >>> 17;
+    const submission = this.#submissions[slot]!;
+    this.#submissions[slot] = null;
+    this.#state[slot] = SlotState.FREE;
+    this.#free[this.#freeCount++] = slot;
+    this.completed++;
+    if (submission === null || !submission.background) this.#less();
+    if (submission === null) this.#tell(this.#tags[slot]!, status, result);
+    else if (status === Status.SUCCESS) submission.resolve(result);
+    else submission.reject(new NvmeError(submission, status, this.#owner.deviceName));
+    return true;
+  }
+
+  #tell(tag: number, status: number, result: number): void {
+    try {
+      this.onComplete(tag, status, result);
+    } catch (error) {
+      // The other completions are not to be lost for it: it surfaces as an uncaught one, like a timer callback's.
+      queueMicrotask(() => {
+        throw error;
+      });
+    }
+  }
+
+  #fault(what: string): false {
+    this.#owner.fault(this, what);
+    return false;
+  }
+
+  #refill(): void {
+    while (this.#waiting !== null && this.#freeCount > 0) this.#start(this.#unqueue());
+  }
+
+  #unqueue(): Submission {
+    const first = this.#waiting!;
+    this.#waiting = first.next;
+    first.next = null;
+    if (this.#waiting === null) this.#lastWaiting = null;
+    return first;
+  }
+
+  #more(): void {
+    if (this.#foreground++ === 0) this.#owner.busy();
+  }
+
+  #less(): void {
+    if (--this.#foreground === 0) this.#owner.idle();
+  }
+}

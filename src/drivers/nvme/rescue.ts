@@ -1,0 +1,78 @@
+/**
+ * What is done about commands that take too long: look whether they have completed after all, abort them, and at last reset the controller. Called at
+ * each tick of the watchdog.
+ */
+import { VfioError } from '../../base/errno.ts';
+import type { QueuePair } from './queue-pair.ts';
+import type { Session } from './session.ts';
+
+export class Rescue {
+  readonly #session: Session;
+  /** Aborts that the controller has. */
+  #aborts = 0;
+
+  constructor(session: Session) {
+    this.#session = session;
+  }
+
+  look(): void {
+    const session = this.#session;
+    if (!session.active) return;
+    session.watchdog.wake();
+    if (session.state === 'gone' || session.state === 'closed' || session.state === 'failed') return;
+    try {
+      if (session.state === 'live' && session.controller.fatal) {
+        void session.recover('Controller Fatal Status');
+        return;
+      }
+      for (const queue of [session.adminQueue, ...session.queues]) this.#lookAt(queue);
+    } catch (error) {
+      session.lost(error);
+    }
+  }
+
+  #lookAt(queue: QueuePair): void {
+    const session = this.#session;
+    if (queue.overdue(session.tick) < 0) return;
+    if (queue.ready) {
+      const commands = queue.poll();
+      session.log('warn', `${session.deviceName}: ${commands} commands of queue ${queue.id} had completed without an interrupt`);
+      session.listeners.emit({ kind: 'lost-interrupt', queue: queue.id, commands });
+    }
+    queue.ringAgain();
+    for (let slot = queue.overdue(session.tick); slot >= 0; slot = queue.overdue(session.tick, slot + 1)) {
+      if (!this.#late(queue, slot)) return;
+    }
+  }
+
+  /** False when there is nothing more to do about the queue. */
+  #late(queue: QueuePair, slot: number): boolean {
+    const session = this.#session;
+    const within = `within ${session.options.timeoutMs} ms`;
+    if (session.state !== 'live') {
+      // Whoever enables or shuts down the controller deals with it.
+      queue.close(new VfioError('ETIMEDOUT', `${session.deviceName} did not complete an admin command ${within}`), true);
+      return false;
+    }
+    if (queue.id === 0) {
+      void session.recover(`an admin command did not complete ${within}`);
+      return false;
+    }
+    if (this.#aborts >= session.info.aborts) return false;
+    if (!queue.remind(slot, session.tick)) {
+      void session.recover(`a command of queue ${queue.id} did not complete ${within}, and could not be aborted`);
+      return false;
+    }
+    const commandId = queue.commandId(slot);
+    session.log(
+      'warn',
+      `${session.deviceName}: command 0x${commandId.toString(16)} of queue ${queue.id} did not complete ${within}: it is aborted`,
+    );
+    session.listeners.emit({ kind: 'abort', queue: queue.id, commandId });
+    this.#aborts++;
+    const ended = () => void this.#aborts--;
+    // Whether it was aborted is told by the command's own completion, or by its not coming.
+    session.admin.abort(queue.id, commandId).then(ended, ended);
+    return true;
+  }
+}

@@ -1,0 +1,383 @@
+/**
+ * Everything between a controller that is there and one that works: queues and their interrupts, enable, recovery, shutdown. One session lasts from
+ * start to close, over all resets; the queue objects stay the same.
+ */
+import { FeatureId } from '../../abi/nvme.ts';
+import { VfioError } from '../../base/errno.ts';
+import type { Logger, LogLevel } from '../../base/log.ts';
+import type { DriverDevice } from '../kit/driver-device.ts';
+import { KeepAlive, keepAlive } from '../kit/keep-alive.ts';
+import { AdminCommands } from './admin.ts';
+import { BouncePool } from './bounce-pool.ts';
+import { CompletionSignals, type SignalKind } from './completion-signals.ts';
+import { Controller } from './controller.ts';
+import { type ControllerInfo, decodeController } from './controller-info.ts';
+import { NvmeError } from './errors.ts';
+import type { EventListeners } from './events.ts';
+import type { IoQueue } from './io-queue.ts';
+import { QueueMemory } from './queue-memory.ts';
+import type { QueueOwner, QueuePair } from './queue-pair.ts';
+import { Rescue } from './rescue.ts';
+import { Watchdog } from './watchdog.ts';
+
+/** starting and resetting: nobody but the session itself may use the controller. */
+export type SessionState = 'starting' | 'live' | 'resetting' | 'failed' | 'closing' | 'closed' | 'gone';
+
+export interface SessionOptions {
+  readonly interrupts: SignalKind | undefined;
+  /** I/O queues wanted. */
+  readonly queues: number;
+  /** Commands in flight per I/O queue. */
+  readonly depth: number;
+  readonly timeoutMs: number;
+  /** Bytes per command, at most. */
+  readonly maxTransfer: number;
+  readonly doorbells: 'auto' | 'shadow' | 'registers';
+  readonly log: Logger;
+}
+
+export class Session implements QueueOwner {
+  readonly dev: DriverDevice;
+  readonly deviceName: string;
+  readonly controller: Controller;
+  readonly pool: BouncePool;
+  readonly adminQueue: QueuePair;
+  readonly admin: AdminCommands;
+  readonly options: SessionOptions;
+  readonly watchdog: Watchdog;
+  /** All there ever were; those that the controller did not grant after a reset are closed. */
+  readonly queues: IoQueue[] = [];
+  readonly listeners: EventListeners;
+  readonly signals: CompletionSignals;
+  info!: ControllerInfo;
+  /** Bytes that one command moves: MDTS, and what a queue's lists describe. */
+  maxTransfer = 0;
+  /** Changes with every reset. */
+  life = 0;
+  /** Run after each enable, before anybody else may use the controller. */
+  onEnabled: () => Promise<void> = async () => {};
+  #state: SessionState = 'starting';
+  /** Why it is not live. */
+  #reason: VfioError | null = null;
+  #recovering: Promise<void> | null = null;
+  #nextQueue = 0;
+  readonly #memory: QueueMemory;
+  readonly #alive = new KeepAlive();
+  readonly #rescue: Rescue;
+  readonly #listening: Disposable;
+
+  /** Touches nothing yet but read-only registers. @throws VfioError ENODEV, EIO: no controller; ENOSPC: not the interrupts that were asked for */
+  constructor(dev: DriverDevice, options: SessionOptions, listeners: EventListeners) {
+    this.dev = dev;
+    this.deviceName = dev.name;
+    this.options = options;
+    this.listeners = listeners;
+    this.controller = new Controller(dev);
+    this.#memory = new QueueMemory(dev, this.controller.capabilities, options);
+    this.watchdog = new Watchdog(dev.clock, options.timeoutMs, () => this.#rescue.look());
+    this.#rescue = new Rescue(this);
+    this.pool = new BouncePool(dev, this.controller.capabilities.pageSize);
+    const queues = Math.min(options.queues, this.#memory.queuesMax);
+    const { registers } = this.controller;
+    this.signals = CompletionSignals.enable(dev, options.interrupts, queues, {
+      mask() {
+        registers.intms = 1;
+      },
+      unmask() {
+        registers.intmc = 1;
+      },
+    });
+    this.adminQueue = this.#memory.adminQueue(this);
+    this.signals.attach(this.adminQueue);
+    this.admin = new AdminCommands(this.adminQueue, this.pool, (ms) => this.watchdog.ticks(ms));
+    this.#listening = dev.on((event) => {
+      if (event.kind === 'gone') this.gone(event.reason);
+    });
+  }
+
+  get state(): SessionState {
+    return this.#state;
+  }
+
+  get tick(): number {
+    return this.watchdog.tick;
+  }
+
+  get shadowDoorbells(): boolean {
+    return this.#memory.doorbells.shadowed;
+  }
+
+  get doorbellWrites(): number {
+    return this.#memory.doorbells.written;
+  }
+
+  ticks(ms?: number): number {
+    return this.watchdog.ticks(ms);
+  }
+
+  log(level: LogLevel, message: string): void {
+    this.options.log.log(level, message);
+  }
+
+  /** The queue for the next command; null while the controller is not live: then `live` waits, or says why not. */
+  pick(): IoQueue | null {
+    if (this.#state !== 'live') return null;
+    const { queues } = this;
+    for (let i = 0; i < queues.length; i++) {
+      this.#nextQueue = this.#nextQueue + 1 < queues.length ? this.#nextQueue + 1 : 0;
+      const queue = queues[this.#nextQueue]!;
+      if (queue.isOpen) return queue;
+    }
+    return null;
+  }
+
+  /** A queue, once the controller works again. @throws VfioError ENODEV when it is gone or closed; EIO when it did not come back, or has no I/O queues */
+  async live(): Promise<IoQueue> {
+    await this.ready();
+    const queue = this.pick();
+    if (queue !== null) return queue;
+    throw new VfioError('EOPNOTSUPP', `${this.deviceName} has no I/O queues: it is there for administration alone`);
+  }
+
+  /** Once the controller works again. @throws VfioError as `live` */
+  async ready(): Promise<void> {
+    while (this.#state === 'resetting') await this.#recovering;
+    if (this.#state !== 'live') throw this.#reason ?? new VfioError('EBUSY', `${this.deviceName} is ${this.#state}`);
+  }
+
+  /** Wait, and keep the process for it. */
+  async pause(ms: number): Promise<void> {
+    using _alive = keepAlive();
+    await this.rest(ms);
+  }
+
+  /** Wait, unless the process has nothing else to do. */
+  rest(ms: number): Promise<void> {
+    return new Promise((resolve) => this.dev.clock.after(ms, resolve));
+  }
+
+  /** Enable for the first time. @throws VfioError when it does not work; the controller is disabled then, if it can be */
+  async start(): Promise<void> {
+    this.dev.busMaster = true;
+    try {
+      await this.controller.disable();
+      await this.#initialise();
+      this.#state = 'live';
+    } catch (error) {
+      await this.#quiesce().catch(() => {});
+      throw error;
+    }
+  }
+
+  busy(): void {
+    this.#alive.hold();
+    this.watchdog.wake();
+  }
+
+  idle(): void {
+    this.#alive.release();
+  }
+
+  /** Something is in flight, or waits. */
+  get active(): boolean {
+    return this.#alive.holds > 0;
+  }
+
+  rung(): void {
+    this.signals.rung();
+  }
+
+  fault(_queue: QueuePair, what: string): void {
+    this.log('error', `${this.deviceName}: ${what}`);
+    void this.recover(what);
+  }
+
+  lost(error: unknown): void {
+    if (!(error instanceof VfioError)) throw error;
+    if (error.code === 'ENODEV') this.gone(error.message);
+    else void this.recover(error.message);
+  }
+
+  /** Reset the controller and start it again: what is in flight fails, what comes meanwhile waits. Never rejects: see `state`, and the events. */
+  recover(reason: string): Promise<void> {
+    if (this.#state === 'live' || this.#state === 'failed') {
+      this.#state = 'resetting';
+      this.life++;
+      for (const queue of this.#everyQueue()) queue.pause();
+      this.#recovering = this.#recover(reason);
+    }
+    return this.#recovering ?? Promise.resolve();
+  }
+
+  /** The device has left. Idempotent. */
+  gone(reason: string): void {
+    if (this.#state === 'gone' || this.#state === 'closed') return;
+    this.#state = 'gone';
+    this.life++;
+    this.#reason = new VfioError('ENODEV', `${this.deviceName} is gone: ${reason}`);
+    for (const queue of this.#everyQueue()) queue.close(this.#reason, true);
+    this.listeners.emit({ kind: 'gone', reason });
+  }
+
+  /** Let what is in flight end, shut the controller down, each within the timeout, and close the device. Idempotent; never rejects for the device's fault. */
+  async close(): Promise<void> {
+    if (this.#state === 'closing' || this.#state === 'closed') return;
+    if (this.#state === 'resetting') await this.#recovering;
+    const wasLive = this.#state === 'live';
+    if (this.#state !== 'gone') this.#state = 'closing';
+    this.#reason ??= new VfioError('ENODEV', `the driver of ${this.deviceName} was closed`);
+    try {
+      if (wasLive) await this.#shutDown();
+    } catch (error) {
+      if (!(error instanceof VfioError)) throw error;
+      this.log('warn', `${this.deviceName} was not shut down cleanly: ${error.message}`);
+    } finally {
+      this.closeNow();
+    }
+  }
+
+  /** Without waiting for anything. Idempotent. */
+  closeNow(): void {
+    if (this.#state === 'closed') return;
+    const reachable = this.#state !== 'gone';
+    this.#state = 'closed';
+    this.life++;
+    const reason = new VfioError('ENODEV', `the driver of ${this.deviceName} was closed`);
+    this.#reason = reason;
+    this.#listening[Symbol.dispose]();
+    this.watchdog[Symbol.dispose]();
+    try {
+      if (reachable) this.controller.stop();
+    } catch (error) {
+      if (!(error instanceof VfioError)) throw error;
+    }
+    this.signals[Symbol.dispose]();
+    this.#memory[Symbol.dispose]();
+    // Bus mastering ends here: only then are the buffers the caller's again.
+    this.dev.close();
+    for (const queue of this.#everyQueue()) queue.close(reason, true);
+    this.#alive[Symbol.dispose]();
+  }
+
+  #everyQueue(): readonly QueuePair[] {
+    return [this.adminQueue, ...this.queues];
+  }
+
+  /** From disabled to working. */
+  async #initialise(): Promise<void> {
+    this.adminQueue.open();
+    await this.controller.enable(this.#memory.adminAddresses);
+    this.info = decodeController(await this.admin.identifyController(), this.controller.capabilities, this.deviceName);
+    // The queues' lists are made once: a limit that grew with new firmware is not used.
+    const most = Math.min(this.info.mdtsBytes, this.#memory.transferMax);
+    this.maxTransfer = this.maxTransfer === 0 ? most : Math.min(most, this.maxTransfer);
+    this.admin.maxTransfer = Math.max(4096, this.maxTransfer);
+    this.admin.logAttributes = this.info.identify.lpa;
+    if (!this.controller.capabilities.adminOnly) await this.#createQueues();
+    await this.onEnabled();
+  }
+
+  async #createQueues(): Promise<void> {
+    await this.#memory.useShadows(this.info.has.doorbellBuffers, this.admin);
+    const wanted = Math.min(this.options.queues, this.#memory.queuesMax);
+    // Zero-based, submission queues in 15:0 and completion queues in 31:16, both ways (5.21.1.7).
+    const granted = await this.admin.setFeature(FeatureId.NUMBER_OF_QUEUES, (wanted - 1) | ((wanted - 1) << 16));
+    const count = Math.min(wanted, (granted & 0xffff) + 1, (granted >>> 16) + 1);
+    for (let i = 0; i < count; i++) {
+      let queue = this.queues[i];
+      if (queue === undefined) {
+        queue = this.#memory.ioQueue(i + 1, this.maxTransfer, this);
+        this.queues.push(queue);
+        this.signals.attach(queue);
+      }
+      try {
+        await this.#create(queue);
+      } catch (error) {
+        // One will do.
+        if (i === 0 || !(error instanceof NvmeError)) throw error;
+        this.log('warn', `${this.deviceName} works with ${i} I/O queues: ${error.message}`);
+        break;
+      }
+    }
+    const missing = new VfioError('EIO', `${this.deviceName} grants fewer I/O queues than before the reset`);
+    for (const queue of this.queues) if (!queue.isOpen) queue.close(missing, true);
+  }
+
+  async #create(queue: IoQueue): Promise<void> {
+    const { sqIova, cqIova } = this.#memory.addressesOf(queue);
+    const vector = this.signals.kind === 'poll' ? null : this.signals.vectorOf(queue.id);
+    await this.admin.createCompletionQueue(queue.id, queue.entries, cqIova, vector);
+    // The controller may look at it from the moment it is created.
+    this.#memory.clear(queue);
+    try {
+      await this.admin.createSubmissionQueue(queue.id, queue.entries, sqIova);
+    } catch (error) {
+      if (error instanceof NvmeError) await this.admin.deleteCompletionQueue(queue.id).catch(() => {});
+      throw error;
+    }
+    queue.ringLimit = this.ticks();
+    queue.open();
+  }
+
+  async #recover(reason: string): Promise<void> {
+    this.log('warn', `${this.deviceName} is reset: ${reason}`);
+    this.listeners.emit({ kind: 'reset', reason });
+    const error = new VfioError('EIO', `${this.deviceName}: the command was in flight when the controller was reset: ${reason}`, {
+      fix: 'Whether it was done is not known; the driver can be used again.',
+    });
+    let failure: unknown = null;
+    try {
+      await this.#quiesce();
+    } catch (e) {
+      failure = e;
+    }
+    if (this.#state !== 'resetting') return;
+    for (const queue of this.#everyQueue()) queue.close(error, false);
+    try {
+      if (failure !== null) throw failure;
+      this.dev.busMaster = true;
+      await this.#initialise();
+      if (this.#state !== 'resetting') return;
+      this.#state = 'live';
+      this.#reason = null;
+      this.listeners.emit({ kind: 'recovered' });
+    } catch (e) {
+      await this.#failed(e);
+    }
+  }
+
+  async #failed(cause: unknown): Promise<void> {
+    await this.#quiesce().catch(() => {});
+    if (this.#state !== 'resetting') return;
+    const why = cause instanceof Error ? cause.message : String(cause);
+    const error = new VfioError('EIO', `${this.deviceName} did not come back after a reset: ${why}`, { cause, fix: 'Try driver.reset().' });
+    this.#state = 'failed';
+    this.#reason = error;
+    for (const queue of this.#everyQueue()) queue.close(error, true);
+    this.log('error', error.message);
+    this.listeners.emit({ kind: 'failed', error });
+  }
+
+  /** It reaches no memory from here on: disabled, or cut off. @throws VfioError when it could only be cut off, or not even that */
+  async #quiesce(): Promise<void> {
+    try {
+      await this.controller.disable();
+    } catch (error) {
+      this.dev.busMaster = false;
+      throw error;
+    } finally {
+      this.#memory.dropShadows();
+    }
+  }
+
+  async #shutDown(): Promise<void> {
+    const { timeoutMs } = this.options;
+    if (this.active) await this.dev.until(() => !this.active, { timeoutMs }).catch(() => {});
+    if (this.#state !== 'closing') return;
+    for (const queue of this.queues) if (queue.isOpen) await this.admin.deleteSubmissionQueue(queue.id);
+    for (const queue of this.queues) if (queue.isOpen) await this.admin.deleteCompletionQueue(queue.id);
+    // RTD3E is how long it may take, in microseconds (5.15.2.2); one that says an hour is not waited for.
+    const within = Math.min(60_000, Math.max(timeoutMs, this.info.identify.rtd3e / 1000));
+    if (!(await this.controller.shutdown(within))) this.log('warn', `${this.deviceName} did not shut down within ${within} ms`);
+  }
+}

@@ -1,0 +1,67 @@
+/** A command of which somebody awaits the end: one object and one promise; the queue's slots are typed arrays. */
+import type { CommandNames } from './errors.ts';
+
+export interface CommandFields {
+  readonly opcode: number;
+  readonly nsid?: number;
+  readonly cdw10?: number;
+  readonly cdw11?: number;
+  readonly cdw12?: number;
+  readonly cdw13?: number;
+  readonly cdw14?: number;
+  readonly cdw15?: number;
+}
+
+export class Submission implements CommandNames {
+  readonly admin: boolean;
+  readonly opcode: number;
+  readonly nsid: number;
+  /** Of the data, and its bytes; 0: none. */
+  readonly iova: number;
+  readonly size: number;
+  cdw10 = 0;
+  cdw11 = 0;
+  cdw12 = 0;
+  cdw13 = 0;
+  cdw14 = 0;
+  cdw15 = 0;
+  /** Ticks of the watchdog that it may take, 0 for ever. */
+  limit: number;
+  /** It waits for the controller's pleasure (Asynchronous Event Request): it keeps no process alive. */
+  background = false;
+  /** The next one that waits for a slot. */
+  next: Submission | null = null;
+  /** Dword 0 of the completion. */
+  readonly done: Promise<number>;
+  resolve!: (result: number) => void;
+  reject!: (error: Error) => void;
+
+  constructor(admin: boolean, opcode: number, nsid: number, iova: number, size: number, limit: number) {
+    this.admin = admin;
+    this.opcode = opcode;
+    this.nsid = nsid;
+    this.iova = iova;
+    this.size = size;
+    this.limit = limit;
+    this.done = new Promise((resolve, reject) => {
+      this.resolve = resolve;
+      this.reject = reject;
+    });
+  }
+
+  /** The same once more. */
+  copy(): Submission {
+    return Submission.of(this.admin, this, this.iova, this.size, this.limit);
+  }
+
+  static of(admin: boolean, fields: CommandFields, iova: number, size: number, limit: number): Submission {
+    const made = new Submission(admin, fields.opcode, fields.nsid ?? 0, iova, size, limit);
+    made.cdw10 = fields.cdw10 ?? 0;
+    made.cdw11 = fields.cdw11 ?? 0;
+    made.cdw12 = fields.cdw12 ?? 0;
+    made.cdw13 = fields.cdw13 ?? 0;
+    made.cdw14 = fields.cdw14 ?? 0;
+    made.cdw15 = fields.cdw15 ?? 0;
+    return made;
+  }
+}
