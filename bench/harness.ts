@@ -29,7 +29,7 @@ export interface Result {
   readonly ratio: number;
 }
 
-const median = (samples: readonly number[]) => [...samples].sort((a, b) => a - b)[samples.length >> 1]!;
+export const median = (samples: readonly number[]) => [...samples].sort((a, b) => a - b)[samples.length >> 1]!;
 
 /** Samples of a task in nanoseconds per operation. */
 async function sample(
@@ -94,4 +94,27 @@ export function heapGrowth<T>(act: () => T): { bytes: number; held: T } {
   gc();
   const after = process.memoryUsage();
   return { bytes: after.heapUsed + after.arrayBuffers - before.heapUsed - before.arrayBuffers, held };
+}
+
+/** A figure that was measured elsewhere, in nanoseconds, beside its floor. */
+export interface Row {
+  readonly name: string;
+  readonly ours: number;
+  readonly floor: number;
+  readonly floorName: string;
+  readonly aim: string;
+  /** How a time is told: as itself, as operations a second, as bytes a second. */
+  readonly shown?: (ns: number) => string;
+}
+
+export const microseconds = (ns: number) => `${(ns / 1000).toFixed(1)} µs`;
+export const perSecond = (ns: number) => `${(1e6 / ns).toFixed(0)} k/s`;
+
+export function printRows(rows: readonly Row[]): void {
+  console.log(`  ${'figure'.padEnd(58)}${'ours'.padStart(12)}${'floor'.padStart(12)}${'ratio'.padStart(9)}  floor is / aim`);
+  for (const { name, ours, floor, floorName, aim, shown = microseconds } of rows) {
+    console.log(
+      `  ${name.padEnd(58)}${shown(ours).padStart(12)}${shown(floor).padStart(12)}${(ours / floor).toFixed(2).padStart(9)}  ${floorName}; aim ${aim}`,
+    );
+  }
 }
