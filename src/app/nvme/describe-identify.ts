@@ -42,8 +42,8 @@ const oaes = {
 const lpa = ['SMART of each namespace', 'Commands Supported and Effects', 'extended Get Log Page', 'Telemetry', 'Persistent Event'];
 const types: Record<number, string> = { 1: 'I/O controller', 2: 'discovery controller', 3: 'administrative controller' };
 
-/** @param pageSize  the smallest memory page of the controller (CAP.MPSMIN), in bytes: MDTS counts in it */
-export function controllerRows(id: IdentifyController, pageSize = 4096): Row[] {
+/** @param mdtsBytes  what MDTS is in bytes: it counts in the smallest memory page of the controller (CAP.MPSMIN) */
+export function controllerRows(id: IdentifyController, mdtsBytes: number): Row[] {
   return [
     ['vid', x(id.vid, 4), 'PCI vendor'],
     ['ssvid', x(id.ssvid, 4), 'PCI subsystem vendor'],
@@ -55,7 +55,7 @@ export function controllerRows(id: IdentifyController, pageSize = 4096): Row[] {
     ['cntlid', x(id.cntlid, 4), 'controller'],
     ['cntrltype', `${id.cntrltype}`, types[id.cntrltype] ?? 'not told (older than 1.4)'],
     ['ieee', hexOf(Uint8Array.from(id.ieee).reverse()), 'vendor (OUI)'],
-    ['mdts', `${id.mdts}`, id.mdts === 0 ? 'no limit of a transfer' : `${formatBinary(pageSize * 2 ** id.mdts)} a transfer at most`],
+    ['mdts', `${id.mdts}`, id.mdts === 0 ? 'no limit of a transfer' : `${formatBinary(mdtsBytes)} a transfer at most`],
     ['oaes', x(id.oaes, 8), bitNames(id.oaes, oaes)],
     ['oacs', x(id.oacs, 4), bitNames(id.oacs, oacs)],
     ['oncs', x(id.oncs, 4), bitNames(id.oncs, oncs)],
