@@ -159,7 +159,7 @@ it('the machine takes the bus master bit and DMA back at close, and nothing is l
 
 it('features the device has are probed through the raw device', () => {
   using dev = attach().dev;
-  expect(() => dev.device.feature({ feature: Feature.MIGRATION, probe: true, data: new Uint8Array(0) })).toThrow(
+  expect(() => dev.device.feature({ feature: Feature.BUS_MASTER, probe: true, data: new Uint8Array(0) })).toThrow(
     expect.objectContaining({ code: 'ENOTTY' }),
   );
 });

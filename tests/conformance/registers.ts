@@ -204,7 +204,7 @@ export function controlCases(open: () => Promise<ConformanceSubject>): void {
       expect(errnoFrom(() => subject.device.hotResetInfo())).toBe('ENODEV');
     });
 
-    it('B.7 feature ids: probes as Linux 7.2 answered, without side effects', async () => {
+    it('B.7 feature ids: probes as Linux 7.2 answered, and for a device that can be moved, without side effects', async () => {
       await using subject = await open();
       const probe = (feature: number, op: object) =>
         errnoFrom(() => subject.device.feature({ feature, probe: true, ...op, data: new Uint8Array(0) }));
@@ -212,7 +212,8 @@ export function controlCases(open: () => Promise<ConformanceSubject>): void {
       const settable = ['none', 'EINVAL', 'none'];
       const gettable = ['none', 'none', 'EINVAL'];
       for (let feature = 0; feature < 16; feature++) {
-        const expected = [3, 4, 5].includes(feature) ? settable : feature === 11 ? gettable : absent;
+        const both = feature === 2 ? ['none', 'none', 'none'] : absent;
+        const expected = [3, 4, 5, 6, 7].includes(feature) ? settable : [1, 8, 9, 11].includes(feature) ? gettable : both;
         expect([feature, probe(feature, {}), probe(feature, { get: true }), probe(feature, { set: true })]).toEqual([feature, ...expected]);
       }
       expect(errnoFrom(() => subject.device.feature({ feature: 0, data: new Uint8Array(0) }))).toBe('ENOTTY');

@@ -75,7 +75,7 @@ export class Guest implements Disposable {
         memoryBase: 0xfde0_0000,
         devices: [
           { at: '03.0', kind: 'root-port', bus: 2, devices: [{ at: '00.0', model: nvme, driver: 'vfio-pci' }] },
-          { at: '04.0', model: edu({ factorialMs: 1, dmaMs: 100 }), driver: 'vfio-pci' },
+          { at: '04.0', model: edu({ factorialMs: 1, dmaMs: 100, migration: false }), driver: 'vfio-pci' },
           { at: '05.0', model: memoryCard, driver: 'vfio-pci' },
         ],
       },

@@ -24,6 +24,8 @@ export interface EduOptions {
   readonly dmaMs?: number;
   /** Virtual functions that it can have, 0 unless told. With some it is a PCI Express device with function-level reset; each VF is a small edu. */
   readonly vfs?: number;
+  /** False: it cannot be moved while it runs, as a device that Linux's own vfio-pci drives. It can unless told. */
+  readonly migration?: boolean;
 }
 
 /** Interrupt causes in `irqStatus`; a driver may raise any other. */

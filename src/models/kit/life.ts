@@ -20,17 +20,40 @@ export class DeviceReset extends Error {
   }
 }
 
+/** Something that waits for its time. Disposed: it does not happen. */
+export interface Wait extends Disposable {
+  /** Until then, while it waits. */
+  readonly leftMs: number;
+}
+
+interface Waiting extends Wait {
+  readonly callback: () => void;
+  readonly reject: ((error: DeviceReset) => void) | null;
+  /** Null while time stands still. */
+  timer: Disposable | null;
+  dueNs: number;
+  leftNs: number;
+}
+
 export class Life {
-  readonly #waits = new Set<{ readonly timer: Disposable; readonly reject: ((error: DeviceReset) => void) | null }>();
+  readonly #waits = new Set<Waiting>();
   readonly #host: DeviceHost;
   #ended = false;
+  #paused: boolean;
 
-  constructor(host: DeviceHost) {
+  /** @param paused  time stands still until `goOn` */
+  constructor(host: DeviceHost, paused = false) {
     this.#host = host;
+    this.#paused = paused;
   }
 
   get ended(): boolean {
     return this.#ended;
+  }
+
+  /** How many wait. */
+  get waiting(): number {
+    return this.#waits.size;
   }
 
   end(): void {
@@ -38,13 +61,32 @@ export class Life {
     const waits = [...this.#waits];
     this.#waits.clear();
     for (const { timer, reject } of waits) {
-      timer[Symbol.dispose]();
+      timer?.[Symbol.dispose]();
       reject?.(new DeviceReset());
     }
   }
 
+  /** Time stands still: what waits keeps what is left of its time. */
+  pause(): void {
+    this.#paused = true;
+    const now = this.#host.clock.nowNs();
+    for (const wait of this.#waits) {
+      if (wait.timer === null) continue;
+      wait.timer[Symbol.dispose]();
+      wait.timer = null;
+      wait.leftNs = Math.max(0, wait.dueNs - now);
+    }
+  }
+
+  /** In the order in which it would have come. */
+  goOn(): void {
+    if (!this.#paused) return;
+    this.#paused = false;
+    for (const wait of [...this.#waits].sort((a, b) => a.leftNs - b.leftNs)) this.#arm(wait);
+  }
+
   /** Runs `callback` after `delayMs` of the host's clock, unless this life ends before. */
-  after(delayMs: number, callback: () => void): Disposable {
+  after(delayMs: number, callback: () => void): Wait {
     return this.#wait(delayMs, callback, null);
   }
 
@@ -54,23 +96,38 @@ export class Life {
     });
   }
 
-  #wait(delayMs: number, callback: () => void, reject: ((error: DeviceReset) => void) | null): Disposable {
+  #wait(delayMs: number, callback: () => void, reject: ((error: DeviceReset) => void) | null): Wait {
     if (this.#ended) {
       reject?.(new DeviceReset());
-      return { [Symbol.dispose]: () => {} };
+      return { leftMs: 0, [Symbol.dispose]: () => {} };
     }
-    const timer = this.#host.clock.after(Math.min(Math.max(delayMs, 0) || 0, DELAY_MAX_MS), () => {
-      this.#waits.delete(wait);
-      callback();
-    });
-    const wait = { timer, reject };
-    this.#waits.add(wait);
-    return {
+    const { clock } = this.#host;
+    const wait: Waiting = {
+      callback,
+      reject,
+      timer: null,
+      dueNs: 0,
+      leftNs: Math.min(Math.max(delayMs, 0) || 0, DELAY_MAX_MS) * 1e6,
+      get leftMs() {
+        return (wait.timer === null ? wait.leftNs : Math.max(0, wait.dueNs - clock.nowNs())) / 1e6;
+      },
       [Symbol.dispose]: () => {
         this.#waits.delete(wait);
-        timer[Symbol.dispose]();
+        wait.timer?.[Symbol.dispose]();
       },
     };
+    this.#waits.add(wait);
+    if (!this.#paused) this.#arm(wait);
+    return wait;
+  }
+
+  #arm(wait: Waiting): void {
+    const { clock } = this.#host;
+    wait.dueNs = clock.nowNs() + wait.leftNs;
+    wait.timer = clock.after(wait.leftNs / 1e6, () => {
+      this.#waits.delete(wait);
+      wait.callback();
+    });
   }
 }
 

@@ -1,10 +1,11 @@
 /** The run-time half of `device()`: dispatches accesses to register files, runs handlers, and starts afresh at every reset. */
-import type { DeviceHost, Model, Width } from '../../abi/device-host.ts';
+import type { DeviceHost, Model, ModelMigration, Width } from '../../abi/device-host.ts';
 import { DmaFault } from '../../abi/device-host.ts';
 import { type Logger, RateLimitedLogger } from '../../base/log.ts';
 import { RegisterBar } from './bar.ts';
 import type { AnyBar } from './device.ts';
-import { DeviceReset, Life, ModelDma, ModelIrq } from './life.ts';
+import { DeviceReset, Life, ModelDma, ModelIrq, type Wait } from './life.ts';
+import { type KindMigration, KitMigration, type MovedDevice } from './migration.ts';
 import { allOnes } from './register.ts';
 import { RegisterFile } from './register-file.ts';
 
@@ -27,6 +28,8 @@ interface KindSpec {
   readonly state?: () => unknown;
   readonly on?: object;
   readonly read?: object;
+  readonly timers?: object;
+  readonly migration?: true | object;
 }
 
 /** What all devices of one declaration share. */
@@ -39,12 +42,17 @@ export interface Kind {
   readonly start: Handler | undefined;
   readonly config: Handler | undefined;
   readonly power: Handler | undefined;
+  readonly timers: Readonly<Record<string, Handler>>;
+  /** Null: it cannot be moved. */
+  readonly migration: KindMigration | null;
 }
 
 const lifeHandlers = ['start', 'config', 'power'];
 const ones = [0, 0xff, 0xffff, 0, 0xffff_ffff] as const;
 
-export class KitModel implements Model {
+export class KitModel implements Model, MovedDevice {
+  /** Absent on devices whose declaration does not say that they can be moved. */
+  declare readonly migration?: ModelMigration;
   readonly #kind: Kind;
   readonly #host: DeviceHost;
   readonly #log: RateLimitedLogger;
@@ -55,6 +63,9 @@ export class KitModel implements Model {
   /** Handlers that wait, all together and by name; both start afresh with each life. */
   #pending = 0;
   #pendingOf = new Map<string, number>();
+  /** Timers that run, by name. */
+  readonly #timers = new Map<string, Wait>();
+  #stopped = false;
 
   static compile(name: string, bars: readonly (AnyBar | undefined)[], spec: KindSpec): Kind {
     const on = { ...spec.on } as Record<string, Handler | undefined>;
@@ -83,7 +94,17 @@ export class KitModel implements Model {
     for (const key of [...Object.keys(on), ...Object.keys(read)]) {
       if (!known.has(key)) throw new Error(`${name}: there is no register ${key} for its handler`);
     }
-    return { name, bars, hooks, state: spec.state ?? (() => undefined), start: on.start, config: on.config, power: on.power };
+    return {
+      name,
+      bars,
+      hooks,
+      state: spec.state ?? (() => undefined),
+      start: on.start,
+      config: on.config,
+      power: on.power,
+      timers: { ...spec.timers } as Record<string, Handler>,
+      migration: spec.migration === undefined ? null : spec.migration === true ? {} : (spec.migration as KindMigration),
+    };
   }
 
   constructor(kind: Kind, host: DeviceHost) {
@@ -92,6 +113,7 @@ export class KitModel implements Model {
     this.#log = new RateLimitedLogger(host.log, host.clock);
     this.#devLog = { log: (level, message) => this.#log.log(level, message.replace(/0x[0-9a-f]+|\d+/gi, '#'), `${kind.name}: ${message}`) };
     this.#life = new Life(host);
+    if (kind.migration !== null) this.migration = new KitMigration(kind.name, kind.migration, this);
     this.#begin();
   }
 
@@ -136,8 +158,66 @@ export class KitModel implements Model {
   reset(): void {
     this.#life.end();
     this.#host.irq.lower();
-    this.#life = new Life(this.#host);
+    this.#life = new Life(this.#host, this.#stopped);
+    this.#timers.clear();
     this.#begin();
+  }
+
+  // ---- MovedDevice
+
+  get dev(): object & { state?: unknown } {
+    return this.#dev;
+  }
+
+  get files(): readonly (RegisterFile | null)[] {
+    return this.#files;
+  }
+
+  /** What no timer by name stands for: it cannot be told to anybody else. */
+  get atWork(): number {
+    return this.#pending + this.#life.waiting - this.#timers.size;
+  }
+
+  get timersLeft(): Readonly<Record<string, number>> {
+    return Object.fromEntries([...this.#timers].map(([name, { leftMs }]) => [name, leftMs]));
+  }
+
+  set timersLeft(left: Readonly<Record<string, number>>) {
+    for (const name of [...this.#timers.keys()]) this.#cancel(name);
+    for (const [name, leftMs] of Object.entries(left)) this.#schedule(name, leftMs);
+  }
+
+  knowsTimer(name: string): boolean {
+    return Object.hasOwn(this.#kind.timers, name);
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    this.#life.pause();
+  }
+
+  goOn(): void {
+    this.#stopped = false;
+    this.#life.goOn();
+  }
+
+  #schedule(name: string, delayMs: number): void {
+    const handler = this.#kind.timers[name];
+    if (handler === undefined) throw new Error(`${this.#kind.name}: there is no timer ${name}`);
+    const life = this.#life;
+    this.#cancel(name);
+    this.#timers.set(
+      name,
+      life.after(delayMs, () => {
+        this.#timers.delete(name);
+        this.#run(`timer ${name}`, handler, undefined, undefined);
+      }),
+    );
+  }
+
+  #cancel(name: string): void {
+    this.#timers.get(name)?.[Symbol.dispose]();
+    this.#timers.delete(name);
   }
 
   configWritten(offset: number, width: number): void {
@@ -172,6 +252,8 @@ export class KitModel implements Model {
       answerAfter: (work: Promise<unknown>) => host.answerAfter(work),
       sleep: (delayMs: number) => life.sleep(delayMs),
       after: (delayMs: number, callback: () => unknown) => life.after(delayMs, () => this.#run('a timer', callback, undefined, undefined)),
+      schedule: (timer: string, delayMs: number) => life.ended || this.#schedule(timer, delayMs),
+      cancel: (timer: string) => life.ended || this.#cancel(timer),
     };
     this.#dev = dev;
     this.#pending = 0;

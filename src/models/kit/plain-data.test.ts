@@ -1,0 +1,57 @@
+import fc from 'fast-check';
+import { expect, it } from 'vitest';
+import { VfioError } from '../../base/errno.ts';
+import { decodePlain, encodePlain } from './plain-data.ts';
+
+const plain = fc.letrec((tie) => ({
+  value: fc.oneof(
+    { maxDepth: 4, withCrossShrink: true },
+    fc.constantFrom(undefined, null, true, false),
+    fc.double(),
+    fc.bigInt(),
+    fc.string(),
+    fc.uint8Array(),
+    fc.uint32Array(),
+    fc.float64Array(),
+    fc.bigInt64Array(),
+    fc.array(tie('value'), { maxLength: 4 }),
+    fc.dictionary(
+      fc.string().filter((key) => key !== '__proto__'),
+      tie('value'),
+      { maxKeys: 4, noNullPrototype: true },
+    ),
+  ),
+})).value;
+
+it('what was encoded comes back the same', () => {
+  fc.assert(fc.property(plain, (value) => void expect(decodePlain(encodePlain(value))).toStrictEqual(value)));
+});
+
+it('bytes that are something else are EINVAL, whatever they are', () => {
+  const refused = (bytes: Uint8Array) => {
+    try {
+      decodePlain(bytes);
+    } catch (error) {
+      if (!(error instanceof VfioError) || error.code !== 'EINVAL') throw error;
+      return true;
+    }
+    return false;
+  };
+  fc.assert(fc.property(fc.uint8Array({ maxLength: 60 }), (bytes) => void refused(bytes)));
+  fc.assert(
+    fc.property(plain, fc.nat(), (value, cut) => {
+      const bytes = encodePlain(value);
+      expect(refused(bytes.subarray(0, cut % bytes.length))).toBe(true);
+    }),
+  );
+  // Lengths of 4 GiB with nothing behind them.
+  for (const tag of [6, 8, 9]) expect(refused(new Uint8Array([tag, 0xff, 0xff, 0xff, 0xff]))).toBe(true);
+});
+
+it('what is no plain data is named', () => {
+  expect(() => encodePlain({ a: { b: [1, new Map()] } })).toThrow('a.b[1] is a Map, which is no plain data');
+  expect(() => encodePlain({ run: () => 1 })).toThrow('run is a function');
+  const loop: { self?: unknown } = {};
+  loop.self = loop;
+  expect(() => encodePlain(loop)).toThrow('levels deep');
+});
