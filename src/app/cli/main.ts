@@ -23,6 +23,7 @@ const commands: Readonly<Record<string, () => Promise<MakeCommand>>> = {
   'explain-write': async () => (await import('./commands/explain-write.ts')).explainWriteCommand,
   run: async () => (await import('./commands/run.ts')).runCommand,
   serve: async () => (await import('./commands/serve.ts')).serveCommand,
+  nvme: async () => (await import('./commands/nvme.ts')).nvmeCommand,
   trace: async () => (await import('./commands/trace.ts')).traceCommand,
   completion: async () => (await import('./commands/completion.ts')).completionCommand,
 };
@@ -47,7 +48,8 @@ async function makeProgram(context: CommandContext, argv: readonly string[]): Pr
       'after',
       `
 Addresses:
-  sim:edu | sim:./my-device.ts     a software device in this process
+  sim:edu | sim:nvme,size=1G       a software device of the package, in this process
+  sim:./my-device.ts               one of yours
   unix:/path.sock                  a device behind the socket of a vfio-user server
   0000:03:00.0 | 03:00.0           a PCI function (of --machine FILE, or of this computer where a command reads only)
 

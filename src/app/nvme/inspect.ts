@@ -1,0 +1,66 @@
+/** `vfio nvme list`, `id`, `smart`: what a controller says of itself, for people and for programs. */
+import { controllerRows, formatOf, namespaceRows } from './describe-identify.ts';
+import { type ListedNamespace, listLines } from './describe-list.ts';
+import { isCritical, smartRows } from './describe-smart.ts';
+import { openNvme } from './open-nvme.ts';
+import { plain, rowLines } from './rows.ts';
+
+/** What there is to say: lines for people, one document for programs. */
+export interface Report {
+  readonly lines: readonly string[];
+  readonly document: object;
+}
+
+export async function list(addresses: readonly string[]): Promise<Report> {
+  const namespaces: ListedNamespace[] = [];
+  for (const address of addresses) {
+    await using driver = await openNvme(address);
+    const { serial, model, firmware } = driver.controller;
+    for (const ns of driver.namespaces) {
+      const { data, metadata } = formatOf(ns.identify);
+      namespaces.push({
+        address,
+        serial,
+        model,
+        firmware,
+        namespace: ns.id,
+        used: Number(ns.identify.nuse) * data,
+        size: Number(ns.identify.nsze) * data,
+        blockSize: data,
+        metadataSize: metadata,
+      });
+    }
+  }
+  return { lines: listLines(namespaces), document: { namespaces } };
+}
+
+/** @param namespace  one of them; all unless told */
+export async function identify(address: string, namespace?: number): Promise<Report> {
+  await using driver = await openNvme(address);
+  const { controller, dev } = driver;
+  const wanted = namespace === undefined ? driver.namespaces : [driver.namespace(namespace)];
+  return {
+    lines: [
+      `controller ${dev.name}`,
+      ...rowLines(controllerRows(controller.identify, controller.mdtsBytes)),
+      ...wanted.flatMap((ns) => ['', `namespace ${ns.id}`, ...rowLines(namespaceRows(ns.identify))]),
+    ],
+    document: {
+      address: dev.name,
+      version: driver.version,
+      controller: plain(controller.identify),
+      namespaces: wanted.map((ns) => ({ namespace: ns.id, ...plain(ns.identify) })),
+    },
+  };
+}
+
+/** `critical`: the controller says that something is wrong. */
+export async function smart(address: string): Promise<Report & { readonly critical: boolean }> {
+  await using driver = await openNvme(address);
+  const log = await driver.smart();
+  return {
+    lines: [`SMART / Health Information of ${driver.dev.name}`, ...rowLines(smartRows(log))],
+    document: { address: driver.dev.name, ...plain(log) },
+    critical: isCritical(log),
+  };
+}
