@@ -34,9 +34,10 @@ const idle: VirtualConfigHooks = {
 
 /**
  * @param address a BDF (of the machine file when one is given, else of this computer), `sim:…`, `unix:PATH`, or a file with a dump
+ * @param token VF token, for a function of an SR-IOV device behind a socket
  * @throws VfioError EINVAL, ENOENT, ENODEV; EACCES when this computer does not let us read
  */
-export async function configTarget(address: string, machineFile?: string): Promise<ConfigTarget> {
+export async function configTarget(address: string, machineFile?: string, token?: string): Promise<ConfigTarget> {
   if (machineFile !== undefined) {
     const { loadMachine } = await import('./machine.ts');
     using machine = loadMachine(machineFile);
@@ -54,7 +55,7 @@ export async function configTarget(address: string, machineFile?: string): Promi
     case 'pci':
       return ofBytes(parsed.bdf, fromSysfs(parsed.bdf));
     case 'socket':
-      return ofBytes('0000:00:00.0', fromServer(parsed.path));
+      return ofBytes('0000:00:00.0', fromServer(parsed.path, token));
   }
 }
 
@@ -101,8 +102,8 @@ function ofBytes(bdf: string, bytes: Uint8Array): ConfigTarget {
 }
 
 /** What the server shows: the user's view, and its bus address is nobody's business. */
-function fromServer(path: string): Uint8Array {
-  using device = connect(path);
+function fromServer(path: string, token?: string): Uint8Array {
+  using device = connect(path, token === undefined ? {} : { token });
   const config = device.region(RegionIndex.CONFIG);
   const bytes = new Uint8Array(config.info.size);
   return bytes.subarray(0, config.read(0, bytes));

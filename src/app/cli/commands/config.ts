@@ -4,11 +4,12 @@ import { toHex } from '../../../pci/hex-dump.ts';
 import { formatPermissions, permissionsOf } from '../../../pci/permission-check.ts';
 import { headerPermissions } from '../../../pci/permissions.ts';
 import { loadPciNames } from '../../pci-names.ts';
+import { tokenOf, type VfTokenOptions, vfTokenOption } from '../../vf-token-file.ts';
 import { addressOrDump, machineOption } from '../arguments.ts';
 import type { CommandContext } from '../main.ts';
 import { json } from '../terminal.ts';
 
-interface Options {
+interface Options extends VfTokenOptions {
   readonly machine?: string;
   readonly user?: boolean;
   readonly hex?: boolean;
@@ -23,6 +24,7 @@ export function configCommand({ terminal }: CommandContext): Command {
     .description('print a config space the way lspci -vvv does')
     .argument('<address>', 'the device: a BDF, sim:MODEL, unix:PATH, or a file made by lspci -xxxx', addressOrDump)
     .addOption(machineOption())
+    .addOption(vfTokenOption())
     .option('-u, --user', 'what a user sees through VFIO instead of what the hardware holds')
     .option('-n, --numeric', 'numbers only, no names')
     .option('-t, --terse', 'one line')
@@ -48,7 +50,7 @@ Examples:
     )
     .action(async (address: string, options: Options) => {
       const { configTarget } = await import('../../config-target.ts');
-      const target = await configTarget(address, options.machine);
+      const target = await configTarget(address, options.machine, tokenOf(options, terminal));
       const bytes = options.user === true ? target.userView() : target.bytes;
       if (options.hex === true) {
         terminal.out(toHex(bytes, target.bdf).trimEnd());

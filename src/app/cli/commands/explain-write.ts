@@ -1,12 +1,13 @@
 import { Command, Option } from 'commander';
 import type { configTarget } from '../../config-target.ts';
+import { tokenOf, type VfTokenOptions, vfTokenOption } from '../../vf-token-file.ts';
 import { addressOrDump, machineOption, numeral } from '../arguments.ts';
 import type { CommandContext } from '../main.ts';
 import { json, type Terminal } from '../terminal.ts';
 
 type Explanation = ReturnType<Awaited<ReturnType<typeof configTarget>>['explain']>;
 
-interface Options {
+interface Options extends VfTokenOptions {
   readonly machine?: string;
   readonly width?: '1' | '2' | '4';
   readonly json?: boolean;
@@ -19,6 +20,7 @@ export function explainWriteCommand({ terminal }: CommandContext): Command {
     .argument('<offset>', 'first byte, e.g. 0x04', numeral)
     .argument('<value>', 'what is written, e.g. 0x0407', numeral)
     .addOption(machineOption())
+    .addOption(vfTokenOption())
     .addOption(new Option('--width <bytes>', 'from the digits of VALUE unless told').choices(['1', '2', '4']))
     .option('--json', 'one JSON document for programs')
     .addHelpText('after', '\nNothing is written.\n\nExample:\n  vfio explain-write sim:edu 0x04 0x0407')
@@ -26,7 +28,7 @@ export function explainWriteCommand({ terminal }: CommandContext): Command {
       const value = Number(valueText);
       const width = options.width === undefined ? widthOf(valueText, value) : (Number(options.width) as 1 | 2 | 4);
       const { configTarget } = await import('../../config-target.ts');
-      const target = await configTarget(address, options.machine);
+      const target = await configTarget(address, options.machine, tokenOf(options, terminal));
       const explanation = target.explain(Number(offsetText), width, value);
       if (options.json === true) json(terminal, 'vfio-ts/explain-write/1', { bdf: target.bdf, ...explanation });
       else print(target.bdf, explanation, terminal);

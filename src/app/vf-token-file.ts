@@ -1,0 +1,48 @@
+/**
+ * A VF token for a command comes from a file, never from the command line, which every user of the computer can read (`ps`).
+ */
+import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs';
+import { Option } from 'commander';
+import { parseVfToken } from '../abi/vf-token.ts';
+import { VfioError } from '../base/errno.ts';
+
+/** Longer files are no tokens, and are not read. */
+const MAX_BYTES = 256;
+
+export const vfTokenOption = () =>
+  new Option(
+    '--vf-token-file <file>',
+    'the VF token (a UUID) of an SR-IOV device, in a file that only you can read; - for standard input',
+  ).env('VFIO_VF_TOKEN_FILE');
+
+export interface VfTokenOptions {
+  readonly vfTokenFile?: string;
+}
+
+/** The token that a command was given; undefined for none. @throws VfioError as `readVfTokenFile` */
+export function tokenOf({ vfTokenFile }: VfTokenOptions, terminal: { err(text: string): void }): string | undefined {
+  return vfTokenFile === undefined ? undefined : readVfTokenFile(vfTokenFile, (text) => terminal.err(`warning: ${text}`));
+}
+
+/**
+ * The token in `path`; `warn` is told when others could read it too.
+ *
+ * @throws VfioError ENOENT, EACCES when it cannot be read; EINVAL when it holds no UUID. Nothing of what it holds is told.
+ */
+export function readVfTokenFile(path: string, warn: (text: string) => void): string {
+  let text: string;
+  let fd = -1;
+  try {
+    fd = path === '-' ? 0 : openSync(path, 'r');
+    const { mode, size } = fstatSync(fd);
+    if (fd !== 0 && (mode & 0o077) !== 0) warn(`${path} can be read by others; chmod 600 ${path}`);
+    text = size > MAX_BYTES ? '' : readFileSync(fd, 'utf8').trim();
+  } catch (cause) {
+    const code = (cause as NodeJS.ErrnoException).code === 'EACCES' ? 'EACCES' : 'ENOENT';
+    throw new VfioError(code, `the VF token cannot be read from ${path}: ${(cause as Error).message}`, { cause });
+  } finally {
+    if (fd > 0) closeSync(fd);
+  }
+  if (parseVfToken(text) !== null) return text;
+  throw new VfioError('EINVAL', `${path} holds no VF token`, { fix: 'Make one: uuidgen > FILE && chmod 600 FILE.' });
+}
