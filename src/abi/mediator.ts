@@ -5,7 +5,7 @@
 import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/log.ts';
 import type { FeatureRequest, IrqInfo, Region, RegionInfo, RegionMapping, SetIrqs } from './device.ts';
-import type { Width } from './device-host.ts';
+import type { ModelMigration, Width } from './device-host.ts';
 
 /** What a hook answers when the device is to do it as always. */
 export const PASS_THROUGH = Symbol('pass through');
@@ -25,6 +25,8 @@ export interface MediatedDevice {
   /** Registers of BAR `bar` as the hardware has them, by no hook and no gate: for the mediator's own use, also while the device is stopped. */
   read(bar: number, offset: number, width: Width): number;
   write(bar: number, offset: number, width: Width, value: number): void;
+  /** The device has written, or may yet write, [iova, iova + size): for a mediator that notes it (`notesWrites`). Dropped while nobody wants to know. */
+  wrote(iova: bigint, size: number): void;
 }
 
 /** Hooks of one region. One that is absent costs nothing; `direct` is the region as it is without the mediator, to be called by whoever wants to (S0-10). */
@@ -50,6 +52,13 @@ export interface Accepted<H> {
   readonly regions?: Readonly<Record<number, RegionHooks<H>>>;
   /** By IRQ index. */
   readonly irqs?: Readonly<Record<number, IrqHooks<H>>>;
+  /**
+   * How to move a device whose model cannot move itself (S0-19). While it is stopped the device's DMA does not land: what was under way is the mediator's to
+   * start again.
+   */
+  readonly migration?: ModelMigration;
+  /** What the device writes is told by `MediatedDevice.wrote`, and noted by nobody else: as for hardware that keeps no log. */
+  readonly notesWrites?: boolean;
   readonly feature?: (handle: H, request: FeatureRequest, direct: (request: FeatureRequest) => number) => number | PassThrough;
 }
 

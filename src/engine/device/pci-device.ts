@@ -188,6 +188,9 @@ export class VfioPciDevice implements IoeventfdTarget, ReleaseTarget, TokenSubje
     undo.defer(() => this.#disable());
     this.ctx.faults.step('device.mediate');
     this.#mediation = this.ctx.mediators?.open(mediatedDevice(this), this.ctx.log) ?? null;
+    this.host.dma.notedElsewhere = this.#mediation?.notesWrites === true;
+    const { vconfig } = this.#open;
+    this.#open = { ...this.#open, migration: this.#migration(vconfig) };
     undo.move();
     this.#vm = vm;
   }
@@ -229,7 +232,6 @@ export class VfioPciDevice implements IoeventfdTarget, ReleaseTarget, TokenSubje
     interrupts.open();
     undo.move();
     this.physical?.token?.use();
-    const migration = this.#migration(vconfig);
     return {
       vconfig,
       interrupts,
@@ -237,13 +239,13 @@ export class VfioPciDevice implements IoeventfdTarget, ReleaseTarget, TokenSubje
       mappable: mappableBars(fn, ctx.pageSize),
       resetWorks,
       saved,
-      migration,
+      migration: null,
     };
   }
 
   #migration(vconfig: VirtualConfig): DeviceMigration | null {
     const { host, power } = this;
-    const model = host.model?.migration;
+    const model = host.model?.migration ?? this.#mediation?.migration;
     if (model === undefined) return null;
     return new DeviceMigration(new PciTarget({ host, model, vconfig, power }), (what, error) => host.modelFailed(what, error));
   }

@@ -44,7 +44,11 @@ export class HostDma implements DmaPort {
   #seenDomain: IommuDomain | null = null;
   #seenEpoch = 0;
   /** Where this device's writes are noted (DMA_LOGGING), null while nobody wants to know. */
+  #writesLog: DmaLog | null = null;
+  /** The same, but null also when somebody else notes them: what every write looks at. */
   #writes: DmaLog | null = null;
+  /** Somebody else notes them, by `noteWrite`: a mediator that watches the device's registers (S0-19). */
+  #notedElsewhere = false;
   /** A view for writing was handed out that still counts. */
   #writeViews = false;
   #stopped = false;
@@ -77,12 +81,25 @@ export class HostDma implements DmaPort {
 
   /** The log of this device's writes; views for writing taken before are good no more, so that the next write through them is seen. */
   get writes(): DmaLog | null {
-    return this.#writes;
+    return this.#writesLog;
   }
 
   set writes(log: DmaLog | null) {
-    this.#writes = log;
+    this.#writesLog = log;
+    this.#writes = this.#notedElsewhere ? null : log;
     this.expireWriteViews();
+  }
+
+  set notedElsewhere(on: boolean) {
+    this.#notedElsewhere = on;
+    this.writes = this.#writesLog;
+  }
+
+  /** For whoever notes this device's writes in its place. What is no range of the 64-bit space is dropped. */
+  noteWrite(iova: bigint, size: number): void {
+    if (this.#writesLog === null || !Number.isSafeInteger(size) || size <= 0) return;
+    if (typeof iova !== 'bigint' || iova < 0n || iova + BigInt(size) > U64_MAX + 1n) return;
+    this.#writesLog.mark(Number(iova >> 12n), Number((iova + BigInt(size) - 1n) >> 12n));
   }
 
   /** The log was read: what was written through a view before now is told, what follows must be seen again. */

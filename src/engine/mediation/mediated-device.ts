@@ -16,5 +16,6 @@ export function mediatedDevice(device: VfioPciDevice): MediatedDevice {
     log: { log: (level, message) => ctx.log.log(level, `mediator of ${device.bdf}`, message) },
     read: (bar, offset, width) => host.read(bar, offset, width),
     write: (bar, offset, width, value) => host.write(bar, offset, width, value),
+    wrote: (iova, size) => host.dma.noteWrite(iova, size),
   };
 }

@@ -1,5 +1,6 @@
 /** One device in one mediator's hands, from its first open to its last close. */
 import type { FeatureRequest, IrqInfo, RegionInfo, SetIrqs } from '../../abi/device.ts';
+import type { ModelMigration } from '../../abi/device-host.ts';
 import { type Accepted, type IrqHooks, type Mediator, PASS_THROUGH, type PassThrough, type RegionHooks } from '../../abi/mediator.ts';
 import { NUM_IRQS, NUM_REGIONS } from '../../abi/vfio.ts';
 import { VfioError } from '../../base/errno.ts';
@@ -7,6 +8,8 @@ import type { RateLimitedLogger } from '../../base/log.ts';
 
 export class Mediation {
   readonly name: string;
+  readonly migration: ModelMigration | undefined;
+  readonly notesWrites: boolean;
   readonly #mediator: Mediator;
   readonly #handle: unknown;
   /** By index, copied at open: frozen until release (S0-09). */
@@ -26,6 +29,8 @@ export class Mediation {
     this.#regions = Array.from({ length: NUM_REGIONS }, (_, i) => copied(accepted.regions?.[i]));
     this.#irqs = Array.from({ length: NUM_IRQS }, (_, i) => copied(accepted.irqs?.[i]));
     this.#feature = accepted.feature;
+    this.migration = accepted.migration;
+    this.notesWrites = accepted.notesWrites === true;
     this.#device = device;
     this.#log = log;
     this.#released = released;
