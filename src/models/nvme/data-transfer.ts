@@ -46,6 +46,11 @@ export class DataTransfer {
     this.#move(command, into, length, false, done);
   }
 
+  /** Settles when what had been sent to remote memory before a reset has landed; null: nothing is under way. */
+  quiet(): Promise<void> | null {
+    return this.#copy.quiet();
+  }
+
   /** Nothing that is under way is told any more. */
   reset(): void {
     this.#life++;

@@ -10,6 +10,8 @@ export class HostCopy {
   readonly #dma: DmaPort;
   readonly #pointer: DataPointer;
   readonly #sgl: boolean;
+  #remote = 0;
+  #whenQuiet: (() => void)[] = [];
 
   /**
    * @param pointer  for walks that end within a call
@@ -42,11 +44,20 @@ export class HostCopy {
     return Dma.DONE;
   }
 
+  /**
+   * Settles when no copy of remote memory is under way, those that nobody waits for any more included: what has been sent cannot be called back, and
+   * a controller is not reset before it has landed. Null: none is.
+   */
+  quiet(): Promise<void> | null {
+    return this.#remote === 0 ? null : new Promise((resolve) => this.#whenQuiet.push(resolve));
+  }
+
   /** A status. `bytes` are kept until it settles; the command is not. Once not `alive` nothing more is begun, and the status means nothing. */
   async copyRemote(command: Command, bytes: Uint8Array, toHost: boolean, alive: () => boolean): Promise<number> {
     const dma = this.#dma;
     const pointer = new DataPointer(dma);
     pointer.pageSize = this.#pointer.pageSize;
+    this.#remote++;
     try {
       let walk = pointer.walk(command, bytes.length, toHost, this.#sgl);
       if (walk === Walk.REMOTE) walk = await walkRemote(pointer, dma, alive);
@@ -61,6 +72,8 @@ export class HostCopy {
     } catch {
       // DMA has counted it and said why.
       return Status.DATA_TRANSFER_ERROR;
+    } finally {
+      if (--this.#remote === 0) for (const resolve of this.#whenQuiet.splice(0)) resolve();
     }
   }
 }

@@ -182,6 +182,14 @@ export class NvmCommands implements CommandSet, Disposable {
     if (this.#slow.active === 0) this.#pool.trim();
   }
 
+  /**
+   * After `reset`: settles when what had been sent to remote memory before it has landed; until then the reset is not complete (CSTS.RDY). Null: all
+   * has.
+   */
+  quiet(): Promise<void> | null {
+    return this.#slow.quiet();
+  }
+
   /** For good. The namespaces are disposed by whoever made them. */
   [Symbol.dispose](): void {
     this.reset();

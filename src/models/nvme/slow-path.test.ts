@@ -342,6 +342,28 @@ describe('reset', () => {
     expect(io.idle).toBe(true);
   });
 
+  it('what was sent to remote memory before cannot be called back: quiet tells when it has landed', async () => {
+    const { storage, io } = stalling();
+    storage.blocks = { read: false, write: false };
+    io.memory.kinds.fill('remote', 0, 16);
+    io.memory.hold = true;
+    expect(io.commands.quiet()).toBeNull();
+    io.start({ opcode: READ, prp1: 0 });
+    io.commands.reset();
+    let quiet = false;
+    void io.commands.quiet()!.then(() => {
+      quiet = true;
+    });
+    await io.settle();
+    expect(quiet).toBe(false);
+    io.memory.answer();
+    await io.settle();
+    expect(quiet).toBe(true);
+    expect(io.commands.quiet()).toBeNull();
+    expect(io.completed).toEqual([]);
+    expect(io.idle).toBe(true);
+  });
+
   it('a command object may be used again at once', () => {
     const { storage, io } = stalling();
     const command = io.make({ opcode: READ, lba: 0, prp1: 0 });

@@ -146,7 +146,12 @@ export class SlowPath {
     this.#hooks.kick();
   }
 
-  /** Nothing of what is under way is told any more, or touches memory. */
+  /** See HostCopy. */
+  quiet(): Promise<void> | null {
+    return this.#copy.quiet();
+  }
+
+  /** Nothing of what is under way is told any more, or begins to touch memory. */
   reset(): void {
     for (let i = this.#table.used - 1; i >= 0; i--) {
       const operation = this.#table.at(i);
