@@ -34,6 +34,12 @@ export class SystemClock implements Clock {
   }
 
   after(delayMs: number, callback: () => void): Disposable {
+    if (delayMs <= 0) {
+      // Others have their turn, no more: a timer of 0 would wait for a millisecond.
+      const immediate = setImmediate(callback);
+      immediate.unref();
+      return { [Symbol.dispose]: () => clearImmediate(immediate) };
+    }
     const timer = setTimeout(callback, delayMs);
     timer.unref();
     return { [Symbol.dispose]: () => clearTimeout(timer) };

@@ -11,8 +11,12 @@ export class Command {
   readonly slot: number;
   /** Of the submission queue it came from; 0 is the admin queue. */
   queueId = 0;
-  /** The controller's life (enable to reset) it belongs to: what ends later than that is dropped. */
-  life = 0;
+  /** The controller's life (enable to reset) it belongs to: what ends later than that is dropped. Negative: it is under way no more. */
+  life = -1;
+  /** Of queues and admin commands: how it ended, while its completion waits for room; and the next that waits in the same completion queue. */
+  status = 0;
+  result = 0;
+  next: Command | null = null;
 
   constructor(slot: number) {
     this.slot = slot;

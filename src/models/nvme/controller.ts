@@ -1,0 +1,452 @@
+/**
+ * An NVMe controller (NVMe 1.4): its registers and its life: enabled, reset, shut down, failed. Queues, interrupts and commands are in the files beside.
+ */
+import type { DeviceHost, Model, Width } from '../../abi/device-host.ts';
+import {
+  Aqa,
+  Cc,
+  CriticalWarning,
+  Csts,
+  EventNotice,
+  EventSmart,
+  EventType,
+  FeatureId,
+  LogId,
+  NSID_ALL,
+  NSSR_VALUE,
+  NvmeReg,
+  NvmOpcode,
+  Oaes,
+  regBits,
+  regField,
+  Shn,
+  Shst,
+} from '../../abi/nvme.ts';
+import { Status, StatusBit } from '../../abi/nvme-status.ts';
+import { AdminCommands } from './admin/admin-commands.ts';
+import { BURST_UNLIMITED, Features, type FeatureTarget } from './admin/features.ts';
+import { Identify, type Identity } from './admin/identify.ts';
+import { LogPages } from './admin/log-pages.ts';
+import { QueueCommands, type QueueLimits } from './admin/queue-commands.ts';
+import { AsyncEvents } from './async-events.ts';
+import { Command } from './command.ts';
+import { CompletionQueue } from './completion-queue.ts';
+import { DataTransfer } from './data-transfer.ts';
+import { ErrorLog } from './error-log.ts';
+import type { Health } from './health.ts';
+import { Interrupts } from './interrupts.ts';
+import { KeepAlive } from './keep-alive.ts';
+import type { NamespaceOptions } from './namespace.ts';
+import { Namespaces } from './namespaces.ts';
+import { NvmCommands } from './nvm-commands.ts';
+import { iovaOf } from './pieces.ts';
+import { Queues } from './queues.ts';
+import { MPS_MAX, Registers } from './registers.ts';
+import { ShadowDoorbells } from './shadow-doorbells.ts';
+import { SubmissionQueue } from './submission-queue.ts';
+
+export interface ControllerOptions {
+  readonly identity: Identity;
+  readonly namespaces: readonly NamespaceOptions[];
+  /** I/O queues of each kind, and entries of each. */
+  readonly ioQueues: number;
+  readonly entries: number;
+  readonly health: Health;
+}
+
+/** Bits of CC that there are. */
+const CC_MASK = 0x00ff_fff1;
+/** Of them, those that count only when EN is set (3.1.5): CSS, MPS, AMS. */
+const CC_FIXED = 0x0000_3ff0;
+const AQA_MASK = 0x0fff_0fff;
+const EN = regBits(Cc.EN, 1);
+const RDY = regBits(Csts.RDY, 1);
+const CFS = regBits(Csts.CFS, 1);
+const NSSRO = regBits(Csts.NSSRO, 1);
+const SHST = regBits(Csts.SHST, 3);
+/** The Flush of a shutdown comes from no queue. */
+const SHUTDOWN_SLOT = -1;
+
+export class NvmeController implements Model {
+  readonly #host: DeviceHost;
+  readonly #options: ControllerOptions;
+  readonly #registers: Registers;
+  readonly #namespaces: Namespaces;
+  readonly #queues: Queues;
+  readonly #interrupts: Interrupts;
+  readonly #shadow: ShadowDoorbells;
+  readonly #events: AsyncEvents;
+  readonly #errors = new ErrorLog();
+  readonly #features: Features;
+  readonly #keepAlive: KeepAlive;
+  readonly #transfer: DataTransfer;
+  readonly #admin: AdminCommands;
+  readonly #io: NvmCommands;
+  readonly #shutdownFlush = new Command(SHUTDOWN_SLOT);
+  readonly #bornNs: number;
+  /** Critical warnings that the host may have heard of. */
+  #warnings = 0;
+  /** Namespaces of the Changed Namespace List log. */
+  readonly #changed = new Set<number>();
+  #disposed = false;
+
+  /** @throws VfioError EINVAL for options that make no controller */
+  constructor(host: DeviceHost, options: ControllerOptions) {
+    const { identity, ioQueues, entries, health } = options;
+    const count = ioQueues + 1;
+    const maxTransferBytes = 4096 * 2 ** identity.mdts;
+    const complete = (command: Command, status: number, result?: number) => {
+      if (command === this.#shutdownFlush) this.#flushed(status);
+      else this.#queues.complete(command, status, result);
+    };
+    this.#host = host;
+    this.#options = options;
+    this.#bornNs = host.clock.nowNs();
+    this.#registers = new Registers(entries);
+    this.#shadow = new ShadowDoorbells(host.dma);
+    this.#queues = new Queues(host, count, this.#shadow, {
+      failed: (command, status) => this.#failed(command, status),
+      invalidDoorbell: (error) => this.#invalidDoorbell(error),
+      fatal: (reason) => this.#fatal(reason),
+    });
+    this.#interrupts = new Interrupts(host, count, this.#queues.cq);
+    this.#events = new AsyncEvents(complete);
+    this.#keepAlive = new KeepAlive(host.clock, () => {
+      this.#errors.record(null, Status.KEEP_ALIVE_EXPIRED);
+      this.#fatal('the host sent no Keep Alive in time');
+    });
+    this.#namespaces = new Namespaces(options.namespaces);
+    this.#namespaces.onChanged = () => this.#events.notice(EventNotice.NAMESPACE_CHANGED, LogId.CHANGED_NAMESPACES, Oaes.NAMESPACE_CHANGED);
+    this.#features = new Features(this.#featureTarget(), host.clock);
+    this.#transfer = new DataTransfer(host, maxTransferBytes);
+    this.#io = new NvmCommands(host, this.#namespaces, complete, { maxTransferBytes });
+    this.#admin = new AdminCommands({
+      complete,
+      queues: this.#queues,
+      queueCommands: new QueueCommands(host.dma, this.#queues, this.#interrupts, this.#queueLimits()),
+      identify: new Identify(identity, this.#namespaces),
+      features: this.#features,
+      logs: this.#logPages(),
+      events: this.#events,
+      keepAlive: this.#keepAlive,
+      shadow: this.#shadow,
+      transfer: this.#transfer,
+      namespaces: this.#namespaces,
+      pageSize: () => this.#pageSize,
+    });
+    this.#queues.admin = this.#admin;
+    this.#queues.io = this.#io;
+    this.#queues.interrupts = this.#interrupts;
+    health.powerCycles++;
+  }
+
+  read(bar: number, offset: number, width: Width): number {
+    return bar === 0 ? this.#registers.read(offset, width) : 0;
+  }
+
+  /** Registers take 32 bits at a time (3.1: other widths are undefined; they do nothing here). */
+  write(bar: number, offset: number, width: Width, value: number): void {
+    if (bar !== 0 || width !== 4) return;
+    if (offset >= NvmeReg.DOORBELLS) {
+      this.#queues.ring((offset - NvmeReg.DOORBELLS) >>> 2, value);
+      return;
+    }
+    switch (offset) {
+      case NvmeReg.INTMS:
+        this.#interrupts.setMask(value);
+        this.#showMask();
+        break;
+      case NvmeReg.INTMC:
+        this.#interrupts.clearMask(value);
+        this.#showMask();
+        break;
+      case NvmeReg.CC:
+        this.#writeCc(value);
+        break;
+      case NvmeReg.CSTS:
+        this.#changeCsts(value & NSSRO, 0);
+        break;
+      case NvmeReg.NSSR:
+        if (value === NSSR_VALUE) this.#subsystemReset();
+        break;
+      case NvmeReg.AQA:
+        this.#writeDisabled(offset, value & AQA_MASK);
+        break;
+      case NvmeReg.ASQ:
+      case NvmeReg.ACQ:
+        this.#writeDisabled(offset, value & ~0xfff);
+        break;
+      case NvmeReg.ASQ_HIGH:
+      case NvmeReg.ACQ_HIGH:
+        this.#writeDisabled(offset, value);
+        break;
+    }
+  }
+
+  reset(): void {
+    this.#controllerReset();
+    this.#clearAdminQueues();
+    this.#registers.set(NvmeReg.CSTS, 0);
+  }
+
+  configWritten(): void {
+    this.#interrupts.updateLevel();
+  }
+
+  dispose(): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    const { health } = this.#options;
+    const csts = this.#registers.get(NvmeReg.CSTS);
+    if ((csts & RDY) !== 0 && regField(csts, Csts.SHST) !== Shst.COMPLETE) health.unsafeShutdowns++;
+    this.#controllerReset();
+    this.#io[Symbol.dispose]();
+    this.#namespaces[Symbol.dispose]();
+    health.add(this.#io.counters, this.#errors.count, this.#host.clock.nowNs() - this.#bornNs);
+  }
+
+  get #pageSize(): number {
+    return 4096 << regField(this.#registers.get(NvmeReg.CC), Cc.MPS);
+  }
+
+  #showMask(): void {
+    this.#registers.set(NvmeReg.INTMS, this.#interrupts.mask);
+    this.#registers.set(NvmeReg.INTMC, this.#interrupts.mask);
+  }
+
+  #changeCsts(clear: number, set: number): void {
+    this.#registers.set(NvmeReg.CSTS, (this.#registers.get(NvmeReg.CSTS) & ~clear) | set);
+  }
+
+  /** AQA, ASQ and ACQ are only to be changed while EN is 0 (3.1.8 to 3.1.10). */
+  #writeDisabled(offset: number, value: number): void {
+    if ((this.#registers.get(NvmeReg.CC) & EN) === 0) this.#registers.set(offset, value);
+  }
+
+  /** 3.1.5. */
+  #writeCc(value: number): void {
+    const before = this.#registers.get(NvmeReg.CC);
+    if ((value & EN) === 0 && (before & EN) !== 0) {
+      this.#controllerReset();
+      return;
+    }
+    const enabled = (before & EN) !== 0;
+    const after = enabled ? (value & CC_MASK & ~CC_FIXED) | (before & CC_FIXED) : value & CC_MASK;
+    this.#registers.set(NvmeReg.CC, after);
+    if ((after & EN) !== 0 && !enabled) this.#enable(after);
+    const shn = regField(after, Cc.SHN);
+    if ((shn === Shn.NORMAL || shn === Shn.ABRUPT) && regField(before, Cc.SHN) !== shn) this.#shutdown();
+  }
+
+  #enable(cc: number): void {
+    const wrong = this.#whyNot(cc);
+    if (wrong !== null) {
+      this.#fatal(`cannot be enabled: ${wrong}`);
+      return;
+    }
+    const { dma } = this.#host;
+    const aqa = this.#registers.get(NvmeReg.AQA);
+    const address = (low: number) => iovaOf(this.#registers.get(low), this.#registers.get(low + 4));
+    const cq = new CompletionQueue(dma, 0, address(NvmeReg.ACQ), regField(aqa, Aqa.ACQS) + 1, 0, true);
+    const sq = new SubmissionQueue(dma, 0, address(NvmeReg.ASQ), regField(aqa, Aqa.ASQS) + 1, cq);
+    this.#queues.createCq(cq);
+    this.#queues.createSq(sq);
+    this.#io.pageSize = this.#pageSize;
+    this.#transfer.pageSize = this.#pageSize;
+    this.#features.reset();
+    this.#queues.start();
+    this.#changeCsts(0, RDY);
+  }
+
+  /** Why these values of CC and AQA cannot be; null: they can. */
+  #whyNot(cc: number): string | null {
+    if (regField(cc, Cc.MPS) > MPS_MAX) return 'CC.MPS is above CAP.MPSMAX';
+    if (regField(cc, Cc.CSS) !== 0) return 'CC.CSS selects a command set that CAP.CSS does not have';
+    if (regField(cc, Cc.AMS) !== 0) return 'CC.AMS selects an arbitration that CAP.AMS does not have';
+    const aqa = this.#registers.get(NvmeReg.AQA);
+    if (regField(aqa, Aqa.ASQS) === 0 || regField(aqa, Aqa.ACQS) === 0) return 'AQA has an admin queue of one entry';
+    const mask = this.#pageSize - 1;
+    if (((this.#registers.get(NvmeReg.ASQ) | this.#registers.get(NvmeReg.ACQ)) & mask) !== 0) return 'ASQ or ACQ is not at a page';
+    return null;
+  }
+
+  /** EN from 1 to 0 (7.3.2): everything but AQA, ASQ and ACQ, and what outlives it (saved features, logs). */
+  #controllerReset(): void {
+    this.#queues.reset();
+    this.#admin.reset();
+    this.#io.reset();
+    this.#namespaces.reset();
+    this.#shadow.disable();
+    this.#keepAlive.reset();
+    this.#interrupts.reset();
+    this.#features.reset();
+    this.#warnings = 0;
+    this.#changed.clear();
+    this.#shutdownFlush.life = -1;
+    this.#showMask();
+    this.#registers.set(NvmeReg.CC, 0);
+    this.#registers.set(NvmeReg.CSTS, this.#registers.get(NvmeReg.CSTS) & NSSRO);
+  }
+
+  /** 7.3.1: all of the subsystem, which is this controller. */
+  #subsystemReset(): void {
+    this.#controllerReset();
+    this.#clearAdminQueues();
+    this.#changeCsts(0, NSSRO);
+  }
+
+  #clearAdminQueues(): void {
+    for (const register of [NvmeReg.AQA, NvmeReg.ASQ, NvmeReg.ASQ_HIGH, NvmeReg.ACQ, NvmeReg.ACQ_HIGH]) this.#registers.set(register, 0);
+  }
+
+  /** CC.SHN (7.6.2): no more commands; what is cached goes to the disk, in an abrupt shutdown as well. */
+  #shutdown(): void {
+    this.#queues.stop();
+    this.#interrupts.silence();
+    this.#keepAlive.reset();
+    this.#changeCsts(SHST, regBits(Csts.SHST, Shst.OCCURRING));
+    const flush = this.#shutdownFlush;
+    flush.dw.fill(0);
+    flush.dw[0] = NvmOpcode.FLUSH;
+    flush.dw[1] = NSID_ALL;
+    flush.life = this.#queues.life;
+    this.#io.start(flush);
+    this.#io.submit();
+  }
+
+  /** What could not be flushed cannot be told but by the log. */
+  #flushed(status: number): void {
+    if (this.#shutdownFlush.life !== this.#queues.life) return;
+    if (status !== Status.SUCCESS) this.#errors.record(null, status);
+    this.#changeCsts(SHST, regBits(Csts.SHST, Shst.COMPLETE));
+  }
+
+  /** 3.1.6, CFS: nothing but a reset helps. */
+  #fatal(reason: string): void {
+    if ((this.#registers.get(NvmeReg.CSTS) & CFS) !== 0) return;
+    this.#host.log.log('warn', `nvme: the controller has failed: ${reason}`);
+    this.#queues.stop();
+    this.#interrupts.silence();
+    this.#keepAlive.reset();
+    this.#changeCsts(0, CFS);
+  }
+
+  /** A command failed: the log has it, and its completion says so. */
+  #failed(command: Command, status: number): number {
+    const code = status & StatusBit.CODE;
+    if (code === Status.ABORT_REQUESTED || code === Status.ABORTED_SQ_DELETION) return status;
+    this.#errors.record(command, status | StatusBit.MORE);
+    return status | StatusBit.MORE;
+  }
+
+  #invalidDoorbell(error: number): void {
+    this.#errors.record(null, Status.INVALID_FIELD);
+    this.#events.post(EventType.ERROR, error, LogId.ERROR_INFORMATION);
+  }
+
+  /** Temperature against its thresholds: an event for what is new, if the host wants to hear of it. */
+  #checkHealth(): void {
+    const warnings = this.#options.health.warnings(this.#features.over, this.#features.under);
+    const fresh = warnings & ~this.#warnings;
+    this.#warnings = warnings;
+    if ((fresh & this.#events.config & CriticalWarning.TEMPERATURE) !== 0) {
+      this.#events.post(EventType.SMART, EventSmart.TEMPERATURE_THRESHOLD, LogId.SMART);
+    }
+  }
+
+  #featureTarget(): FeatureTarget {
+    const queues = this.#queues;
+    const namespaces = this.#namespaces;
+    return {
+      ioQueues: this.#options.ioQueues,
+      vectors: this.#options.ioQueues + 1,
+      get hasIoQueues() {
+        return queues.cq.some((cq) => cq !== null && cq.id !== 0);
+      },
+      writeCache: namespaces.list.some((n) => n.storage.volatile),
+      hasNamespace: (nsid) => namespaces.get(nsid) !== undefined,
+      changed: (id) => this.#featureChanged(id),
+    };
+  }
+
+  #featureChanged(id: number): void {
+    const features = this.#features;
+    const value = features.value(id);
+    switch (id) {
+      case FeatureId.ARBITRATION:
+        this.#queues.burst = (value & 7) === BURST_UNLIMITED ? Number.POSITIVE_INFINITY : 1 << (value & 7);
+        break;
+      case FeatureId.TEMPERATURE_THRESHOLD:
+        this.#checkHealth();
+        break;
+      case FeatureId.VOLATILE_WRITE_CACHE:
+        this.#io.writeCache = value === 1;
+        break;
+      case FeatureId.INTERRUPT_COALESCING:
+        this.#interrupts.threshold = value & 0xff;
+        this.#interrupts.time = value >>> 8;
+        this.#interrupts.flush();
+        break;
+      case FeatureId.INTERRUPT_VECTOR_CONFIGURATION:
+        for (let vector = 0; vector < this.#interrupts.uncoalesced.length; vector++) {
+          this.#interrupts.uncoalesced[vector] = features.uncoalesced(vector) ? 1 : 0;
+        }
+        this.#interrupts.flush();
+        break;
+      case FeatureId.ASYNC_EVENT_CONFIGURATION:
+        this.#events.config = value;
+        // What is so already is new to who asks only now.
+        this.#warnings = 0;
+        this.#checkHealth();
+        break;
+      case FeatureId.KEEP_ALIVE_TIMER:
+        this.#keepAlive.set(value);
+        break;
+    }
+  }
+
+  #queueLimits(): QueueLimits {
+    const controller = this;
+    const field = (f: (typeof Cc)[keyof typeof Cc]) => regField(controller.#registers.get(NvmeReg.CC), f);
+    return {
+      entries: this.#options.entries,
+      get submissionQueues() {
+        return controller.#features.submissionQueues;
+      },
+      get completionQueues() {
+        return controller.#features.completionQueues;
+      },
+      get pageSize() {
+        return controller.#pageSize;
+      },
+      get iosqes() {
+        return field(Cc.IOSQES);
+      },
+      get iocqes() {
+        return field(Cc.IOCQES);
+      },
+    };
+  }
+
+  #logPages(): LogPages {
+    const { health, identity } = this.#options;
+    const changed = this.#changed;
+    return new LogPages({
+      firmware: identity.firmware,
+      errorPage: () => this.#errors.page(),
+      smartPage: () => {
+        const powered = this.#host.clock.nowNs() - this.#bornNs;
+        const warnings = health.warnings(this.#features.over, this.#features.under);
+        return health.page(this.#io.counters, warnings, this.#errors.count, powered);
+      },
+      changedNamespaces: () => {
+        for (const nsid of this.#namespaces.takeChanged()) changed.add(nsid);
+        return [...changed].sort((a, b) => a - b);
+      },
+      forgetChanged: () => changed.clear(),
+      adminEffects: () => this.#admin.effects(),
+      ioEffects: () => this.#io.effects(),
+      clearEvents: (type) => this.#events.clear(type),
+    });
+  }
+}

@@ -1,0 +1,71 @@
+/**
+ * What the SMART / Health Information log tells (NVMe 1.4, 5.14.1.2). A disk's health outlives the controllers that come and go over it: each takes
+ * its counts along when it ends.
+ */
+import { CriticalWarning } from '../../abi/nvme.ts';
+import { SmartLog } from '../../abi/nvme-structs.ts';
+import type { NvmCounters } from './nvm-commands.ts';
+
+/** WCTEMP and CCTEMP: Kelvin. */
+export const WARNING_TEMPERATURE = 343;
+export const CRITICAL_TEMPERATURE = 353;
+const NORMAL_TEMPERATURE = 313;
+const NS_PER_HOUR = 3600e9;
+
+export class Health {
+  /** Kelvin. */
+  temperature = NORMAL_TEMPERATURE;
+  powerCycles = 0;
+  unsafeShutdowns = 0;
+  /** Nanoseconds of the clocks of controllers that ended. */
+  #poweredNs = 0;
+  readonly #past = { unitsRead: 0, unitsWritten: 0, readCommands: 0, writeCommands: 0, mediaErrors: 0, errors: 0 };
+
+  /** A controller has ended. @param errors  in its error log */
+  add(counters: NvmCounters, errors: number, poweredNs: number): void {
+    const past = this.#past;
+    past.unitsRead += counters.unitsRead;
+    past.unitsWritten += counters.unitsWritten;
+    past.readCommands += counters.readCommands;
+    past.writeCommands += counters.writeCommands;
+    past.mediaErrors += counters.mediaErrors;
+    past.errors += errors;
+    this.#poweredNs += poweredNs;
+  }
+
+  /**
+   * The log page, for the controller that is there now.
+   *
+   * @param warnings  Critical Warning   @param errors  in its error log   @param poweredNs  since it came
+   */
+  page(counters: NvmCounters, warnings: number, errors: number, poweredNs: number): Uint8Array {
+    const page = new Uint8Array(SmartLog.layoutSize);
+    const past = this.#past;
+    SmartLog.encode(new DataView(page.buffer), {
+      criticalWarning: warnings,
+      compositeTemperature: this.temperature,
+      availableSpare: 100,
+      availableSpareThreshold: 10,
+      dataUnitsRead: thousands(past.unitsRead + counters.unitsRead),
+      dataUnitsWritten: thousands(past.unitsWritten + counters.unitsWritten),
+      hostReadCommands: BigInt(past.readCommands + counters.readCommands),
+      hostWriteCommands: BigInt(past.writeCommands + counters.writeCommands),
+      powerCycles: BigInt(this.powerCycles),
+      powerOnHours: BigInt(Math.floor((this.#poweredNs + poweredNs) / NS_PER_HOUR)),
+      unsafeShutdowns: BigInt(this.unsafeShutdowns),
+      mediaErrors: BigInt(past.mediaErrors + counters.mediaErrors),
+      errorLogEntries: BigInt(past.errors + errors),
+    });
+    return page;
+  }
+
+  /** Critical Warning for the thresholds that the host set: at or above `over`, at or below `under` (5.21.1.4). */
+  warnings(over: number, under: number): number {
+    return this.temperature >= over || this.temperature <= under ? CriticalWarning.TEMPERATURE : 0;
+  }
+}
+
+/** Data units: thousands of 512 bytes, rounded up. */
+function thousands(units: number): bigint {
+  return BigInt(Math.ceil(units / 1000));
+}

@@ -1,0 +1,42 @@
+/** The memory of one queue: a ring of entries at an I/O address, physically contiguous (NVMe 1.4, CAP.CQR). */
+import type { DmaPort, Iova } from '../../abi/device-host.ts';
+import type { Access } from '../../abi/memory.ts';
+
+export class Ring {
+  readonly iova: Iova;
+  /** Entries, and bytes of each. */
+  readonly size: number;
+  readonly entry: number;
+  readonly #dma: DmaPort;
+  readonly #access: Access;
+  #words: Uint32Array | null = null;
+  #epoch = 0;
+
+  constructor(dma: DmaPort, iova: Iova, size: number, entry: number, access: Access) {
+    this.iova = iova;
+    this.size = size;
+    this.entry = entry;
+    this.#dma = dma;
+    this.#access = access;
+  }
+
+  /** The whole ring as dwords, when it is directly mapped in one piece; else null, and it is reached by copies. Not to be kept. */
+  words(): Uint32Array | null {
+    if (this.#words !== null && this.#epoch === this.#dma.epoch) return this.#words;
+    return this.#look();
+  }
+
+  /** Of entry `index`. */
+  at(index: number): Iova {
+    const { iova } = this;
+    return typeof iova === 'number' ? iova + index * this.entry : iova + BigInt(index * this.entry);
+  }
+
+  #look(): Uint32Array | null {
+    const bytes = this.size * this.entry;
+    const view = this.#dma.view(this.iova, bytes, this.#access);
+    this.#epoch = this.#dma.epoch;
+    this.#words = view === null || view.byteOffset % 4 !== 0 ? null : new Uint32Array(view.buffer, view.byteOffset, bytes >>> 2);
+    return this.#words;
+  }
+}
