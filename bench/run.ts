@@ -1,9 +1,10 @@
-/** `npm run bench [-- device dma vfio-user]`: figures beside their floors. Nothing here passes or fails. */
+/** `npm run bench [-- device dma vfio-user nvme]`: figures beside their floors. Nothing here passes or fails. */
 import { deviceBench } from './device.ts';
 import { dmaBench } from './dma.ts';
+import { nvmeBench } from './nvme.ts';
 import { vfioUserBench } from './vfio-user.ts';
 
-const suites: Record<string, () => Promise<void>> = { device: deviceBench, dma: dmaBench, 'vfio-user': vfioUserBench };
+const suites: Record<string, () => Promise<void>> = { device: deviceBench, dma: dmaBench, 'vfio-user': vfioUserBench, nvme: nvmeBench };
 
 const wanted = process.argv.slice(2);
 for (const name of wanted) {
