@@ -47,6 +47,8 @@ export function describeFile(file: OpenFile): string {
       return 'an eventfd';
     case 'dmabuf':
       return 'a DMA buffer';
+    case 'migration':
+      return "a device's data";
     case 'kvm':
       return '/dev/kvm';
     case 'vm':

@@ -10,12 +10,14 @@ import { VfioError } from '../base/errno.ts';
 import type { DeviceFile } from '../engine/device/device-file.ts';
 import { type Caller, checkArgsz, checkFlags, eventCounter, type Handler } from './caller.ts';
 import { OpenFile } from './file-table.ts';
+import { migrationFeatures } from './migration-file.ts';
 import { OpenFlags } from './posix.ts';
 import type { UserBuffer } from './user-buffer.ts';
 
 /** Bytes of data that are read from the caller: by a SET, and by a GET that asks about something. Features that are not here read none. */
 const inputSizes: Record<'get' | 'set', ReadonlyMap<number, number>> = {
   get: new Map<number, number>([
+    [Feature.MIG_DEVICE_STATE, MinSize.FEATURE_MIG_STATE],
     [Feature.DMA_LOGGING_REPORT, MinSize.FEATURE_DMA_LOGGING_REPORT],
     [Feature.DMA_BUF, MinSize.FEATURE_DMA_BUF],
   ]),
@@ -48,6 +50,8 @@ export const feature: Handler<DeviceFile> = (device, caller, user) => {
       // Whether the device has the feature, and this operation of it, is said before the data is looked at.
       device.feature({ ...request, probe: true });
       data.set(user.copyIn(MinSize.DEVICE_FEATURE, needed));
+      const special = migrationFeatures.get(id);
+      if (special !== undefined) return special(device, caller, user, request);
       if (id === Feature.LOW_POWER_ENTRY_WITH_WAKEUP) request = { ...request, sinks: [wakeupSink(caller, data)] };
     }
   }

@@ -3,7 +3,7 @@
  *
  * @see open(2), dup(2): the lowest free number; linux/fs/file.c
  */
-import type { DmaBuf } from '../abi/device.ts';
+import type { DmaBuf, MigrationStream } from '../abi/device.ts';
 import { VfioError } from '../base/errno.ts';
 import type { DeviceFile } from '../engine/device/device-file.ts';
 import type { Container } from '../engine/dma/container.ts';
@@ -20,6 +20,8 @@ export type FileBody =
   | { readonly kind: 'eventfd'; readonly counter: EventCounter }
   /** Ranges of a BAR, got with FEATURE DMA_BUF. */
   | { readonly kind: 'dmabuf'; readonly buffer: DmaBuf }
+  /** The data of a device that is moved, got with a set of MIG_DEVICE_STATE. */
+  | { readonly kind: 'migration'; readonly stream: MigrationStream }
   /** /dev/kvm, a virtual machine, and its device that lists VFIO files. */
   | { readonly kind: 'kvm'; readonly provider: VmProvider }
   | { readonly kind: 'vm'; readonly vm: VmBody }

@@ -15,6 +15,7 @@ import { EventCounter } from './event-counter.ts';
 import { FileTable, OpenFile } from './file-table.ts';
 import { groupIoctls } from './group-ioctls.ts';
 import type { KernelDoor } from './kernel-door.ts';
+import { migrationIoctls, migrationRead, migrationWrite } from './migration-file.ts';
 import { EfdFlags, FD_CLOEXEC, MapFlags, OpenFlags, PollEvents, Prot } from './posix.ts';
 import { type AccessWidth, ProcessMemory, type Signal } from './process-memory.ts';
 import { type IoctlArgument, UserBuffer } from './user-buffer.ts';
@@ -132,6 +133,11 @@ export class UserProcess implements Caller, Disposable {
           if (handler !== undefined) return handler(body.set, this, user, argument);
           break;
         }
+        case 'migration': {
+          const handler = migrationIoctls.get(request);
+          if (handler !== undefined) return handler(body.stream, this, user, argument);
+          break;
+        }
         case 'eventfd':
         case 'null':
           break;
@@ -156,6 +162,8 @@ export class UserProcess implements Caller, Disposable {
         }
         case 'eventfd':
           return readCounter(body.counter, into, count);
+        case 'migration':
+          return migrationRead(body.stream, into, checkCount(count));
         case 'null':
           return Math.min(checkCount(count), 0);
         case 'container':
@@ -181,6 +189,8 @@ export class UserProcess implements Caller, Disposable {
         }
         case 'eventfd':
           return writeCounter(body.counter, from, count);
+        case 'migration':
+          return migrationWrite(body.stream, from, checkCount(count));
         case 'null':
           return checkCount(count);
         case 'container':
@@ -279,7 +289,8 @@ export class UserProcess implements Caller, Disposable {
       case 'null':
         return ofNull;
       case 'eventfd':
-        throw new VfioError('ESPIPE', 'an eventfd has no offsets');
+      case 'migration':
+        throw new VfioError('ESPIPE', `${body.kind === 'eventfd' ? 'an eventfd' : "a device's data"} has no offsets`);
       case 'container':
       case 'group':
       case 'dmabuf':

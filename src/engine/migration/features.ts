@@ -54,8 +54,8 @@ export function deviceState(migration: DeviceMigration, { data, get, onDataStrea
  * @throws VfioError EINVAL no ranges; E2BIG more than 256; EFAULT less of them than said; by range, in order: EINVAL not made of pages of that size,
  * EOVERFLOW past 2^64, EINVAL empty or over another one; EINVAL a page size that is none, or when it is on already
  */
-export function startLogging(name: string, dma: HostDma, { data, ranges }: FeatureRequest): number {
-  const control = viewOf(data);
+export function startLogging(name: string, dma: HostDma, request: FeatureRequest): number {
+  const control = viewOf(request.data);
   const { page_size: pageSize, num_ranges: count } = FeatureDmaLoggingControl.decode(control);
   if (count === 0) throw new VfioError('EINVAL', `${name}: DMA_LOGGING_START without ranges`);
   if (count > DMA_LOGGING_MAX_RANGES) {
@@ -63,7 +63,7 @@ export function startLogging(name: string, dma: HostDma, { data, ranges }: Featu
       fix: 'Join those that lie close together.',
     });
   }
-  const pages = decodeRanges(name, count, pageSize, ranges ?? new Uint8Array(0));
+  const pages = decodeRanges(name, count, pageSize, request.ranges ?? new Uint8Array(0));
   if (pageSize < PAGE || (pageSize & (pageSize - 1n)) !== 0n) {
     throw new VfioError('EINVAL', `${name}: DMA_LOGGING_START with pages of ${pageSize} bytes; give a power of two from 4096`);
   }
@@ -109,8 +109,8 @@ export function stopLogging(dma: HostDma): number {
  * @throws VfioError EINVAL a page size below 4096 or no power of two; EOVERFLOW past 2^64; EINVAL nothing, or not whole pages, to be told, or logging is
  * off; EFAULT a bitmap too small
  */
-export function reportLogging(name: string, dma: HostDma, { data, bitmap }: FeatureRequest): number {
-  const { iova, length, page_size: pageSize } = FeatureDmaLoggingReport.decode(viewOf(data));
+export function reportLogging(name: string, dma: HostDma, request: FeatureRequest): number {
+  const { iova, length, page_size: pageSize } = FeatureDmaLoggingReport.decode(viewOf(request.data));
   if (pageSize < PAGE || (pageSize & (pageSize - 1n)) !== 0n) {
     throw new VfioError('EINVAL', `${name}: DMA_LOGGING_REPORT with pages of ${pageSize} bytes; give a power of two from 4096`);
   }
@@ -120,7 +120,9 @@ export function reportLogging(name: string, dma: HostDma, { data, bitmap }: Feat
   const log = dma.writes;
   if (log === null) throw new VfioError('EINVAL', `${what}: its DMA is not logged`, { fix: 'DMA_LOGGING_START first.' });
   const needed = bitmapBytes(length, pageSize);
-  if (needed > BITMAP_MAX || bitmap === undefined || bitmap.length < needed) {
+  // Looked at last: it may be resolved only then.
+  const bitmap = needed > BITMAP_MAX ? undefined : request.bitmap;
+  if (bitmap === undefined || bitmap.length < needed) {
     throw new VfioError('EFAULT', `${what} takes a bitmap of ${needed} bytes; ${bitmap?.length ?? 0} are there`);
   }
   log.take(Number(iova >> PAGE_BITS), Number((iova + length - 1n) >> PAGE_BITS), Number(pageSize / PAGE), bitmap);
