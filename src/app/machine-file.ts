@@ -154,6 +154,7 @@ const device = z
     bars: z.array(bar).max(6).optional(),
     sriov: sriov.optional().describe('makes a stub a physical function; a model says so itself'),
     numVfs: number.optional().describe('virtual functions enabled at power-on, once its driver is bound (sriov_numvfs)'),
+    vfDriver: text.optional().describe('of its virtual functions; those of a device under vfio-pci get vfio-pci in any case'),
     driver: text
       .transform((name) => (name === 'none' ? null : name))
       .meta({ type: 'string' })

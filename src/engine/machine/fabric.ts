@@ -9,6 +9,7 @@ import { virtualFunctionAt } from '../../pci/virtual-functions.ts';
 import type { EngineContext } from '../context.ts';
 import { FunctionHost } from '../device/host.ts';
 import type { IommuProperties } from '../dma/iommu-properties.ts';
+import { checkDriverName } from './binding.ts';
 import { Firmware } from './firmware.ts';
 import { type BuiltFunction, buildFunction, type ModelRegistry } from './function-builder.ts';
 import { checkReserved, IommuTable } from './machine-iommu.ts';
@@ -234,7 +235,9 @@ export class Fabric {
     });
     fn.deviceModel = built.model;
     fn.owns = built.owns;
-    if (built.sriov !== null) fn.sriov = new PhysicalFunction(fn, built.sriov);
+    if (built.sriov !== null) {
+      fn.sriov = new PhysicalFunction(fn, built.sriov, spec.vfDriver === undefined ? null : checkDriverName(spec.vfDriver));
+    }
     fn.host = new FunctionHost({ ...this.#ctx, bdf, declaration, config, group: () => fn.group });
     return fn;
   }

@@ -94,6 +94,8 @@ export interface FunctionSpec {
   readonly sriov?: SriovSpec;
   /** Virtual functions that are enabled at power-on, once its driver is bound: sriov_numvfs. */
   readonly numVfs?: number;
+  /** driver_override of its virtual functions, unless vfio-pci drives it: then they get vfio-pci (S3-17). Default: whichever driver matches. */
+  readonly vfDriver?: string;
   /** Driver at power-on: a name; null for none; left out: the native driver whose ids match, as the kernel would. */
   readonly driver?: string | null;
   readonly driverOverride?: string;

@@ -13,6 +13,8 @@ export class PhysicalFunction {
   /** What each VF is as hardware. */
   readonly vfDeclaration: PciDeclaration;
   readonly declared: SriovDeclaration;
+  /** driver_override of VFs while a driver of the host has the PF; null for none. */
+  readonly vfDriver: string | null;
   /** The disabling that waits for users of VFs to let go. */
   disabling: Promise<void> | null = null;
   readonly #fn: PciFunction;
@@ -22,9 +24,10 @@ export class PhysicalFunction {
   #numVfs = 0;
   #keeping = false;
 
-  constructor(fn: PciFunction, declared: SriovDeclaration) {
+  constructor(fn: PciFunction, declared: SriovDeclaration, vfDriver: string | null = null) {
     this.#fn = fn;
     this.declared = declared;
+    this.vfDriver = vfDriver;
     this.vfDeclaration = virtualFunctionOf(fn.declaration, declared.vf.declaration);
     this.#at = fn.config.findExtendedCapability(ExtCapId.SRIOV);
     fn.config.onWrite((offset, width) => {

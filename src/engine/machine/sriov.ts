@@ -93,7 +93,8 @@ export class SriovControl {
     groups.join(vfs);
     undo.move();
     // S3-17: no driver of the host's takes a VF of a user's PF by itself.
-    if (fn.vfio !== null) for (const vf of vfs) vf.driverOverride = VFIO_PCI;
+    const override = fn.vfio !== null ? VFIO_PCI : sriov.vfDriver;
+    if (override !== null) for (const vf of vfs) vf.driverOverride = override;
     this.#o.added(vfs);
   }
 

@@ -1,0 +1,208 @@
+/** One machine with functions of every kind, and the three ways to open them: in process, by ioctls, through sockets. */
+
+import { parseVfToken } from '../../src/abi/vf-token.ts';
+import { ContainerIoctl, DeviceIoctl, Extension, Feature, FeatureFlags, GroupIoctl } from '../../src/abi/vfio.ts';
+import { DeviceFeature } from '../../src/abi/vfio-structs.ts';
+import { parseMachine } from '../../src/app/machine-file.ts';
+import { errnoName, VfioError } from '../../src/base/errno.ts';
+import type { DeviceFile } from '../../src/engine/device/device-file.ts';
+import { Process } from '../../src/engine/dma/process.ts';
+import { Machine } from '../../src/engine/machine/machine.ts';
+import { KernelDoor } from '../../src/ioctl/kernel-door.ts';
+import { cString } from '../../src/ioctl/user-buffer.ts';
+import type { UserProcess } from '../../src/ioctl/user-process.ts';
+import { models } from '../../src/models/registry.ts';
+import { HeapMemory } from '../../src/sys/fake.ts';
+import { VfioUserDevice } from '../../src/vfio-user/client.ts';
+import { bytesOf, fdBytes } from './ioctl-bytes.ts';
+import type { MachineProcess } from './machine-process.ts';
+
+/** 01:00.0 is a PF under vfio-pci; 02:00.0 one of the host, whose VF a user may have; 04.0 neither. */
+export const tokenMachine = `
+enableSriov: true
+devices:
+  - { at: 01.0, kind: root-port, devices: [{ at: 00.0, model: edu, options: { vfs: 4 }, driver: vfio-pci, numVfs: 2 }] }
+  - { at: 02.0, kind: root-port, devices: [{ at: 00.0, model: edu, options: { vfs: 2 }, driver: pci-pf-stub, vfDriver: vfio-pci, numVfs: 1 }] }
+  - { at: 04.0, model: edu, driver: vfio-pci }
+`;
+export const NATIVE_VF = '0000:02:00.1';
+export const NEITHER = '0000:00:04.0';
+
+export interface TokenHandle {
+  /** VFIO_DEVICE_FEATURE with `flags` and `data`: 'ok', or the errno. */
+  feature(flags: number, data: Uint8Array): string;
+  /** Resolves when it is closed for whoever looks from elsewhere. */
+  close(): Promise<void>;
+}
+
+export interface TokenDoor extends AsyncDisposable {
+  /** A device that stays open, or the errno. */
+  open(bdf: string, token?: string): TokenHandle | string;
+  setNumVfs(bdf: string, count: number): Promise<unknown>;
+  /** Unbind and bind again. */
+  rebind(bdf: string): Promise<unknown>;
+  /** What was told to anybody so far: logs, and every error. */
+  readonly told: readonly string[];
+}
+
+export const SET_TOKEN = FeatureFlags.SET | Feature.PCI_VF_TOKEN;
+
+function localMachine(told: string[]): Machine {
+  return new Machine(parseMachine(tokenMachine), {
+    allocate: HeapMemory.allocate,
+    models,
+    log: { log: (_level, text) => void told.push(text) },
+  });
+}
+
+function told(error: unknown, lines: string[]): string {
+  if (!(error instanceof VfioError)) throw error;
+  lines.push(`${error.explain()} ${error.stack} ${String(error.cause)}`);
+  return error.code;
+}
+
+export async function inProcess(): Promise<TokenDoor> {
+  const lines: string[] = [];
+  const machine = localMachine(lines);
+  const open = (bdf: string, token?: string): TokenHandle | string => {
+    const group = machine.group(machine.function(bdf).group!.id);
+    const file = group.file ?? machine.openGroup(group.id);
+    if (file.container === null) {
+      const container = machine.openContainer();
+      file.setContainer(container);
+      container.setIommu(Extension.TYPE1v2_IOMMU);
+    }
+    let device: DeviceFile;
+    try {
+      device = file.openDevice(token === undefined ? bdf : `${bdf} vf_token=${token}`);
+    } catch (error) {
+      return told(error, lines);
+    }
+    return {
+      feature: (flags, data) => {
+        try {
+          device.feature({
+            feature: flags & FeatureFlags.MASK,
+            get: (flags & FeatureFlags.GET) !== 0,
+            set: (flags & FeatureFlags.SET) !== 0,
+            probe: (flags & FeatureFlags.PROBE) !== 0,
+            data,
+          });
+          return 'ok';
+        } catch (error) {
+          return told(error, lines);
+        }
+      },
+      close: async () => device.close(),
+    };
+  };
+  return {
+    open,
+    setNumVfs: (bdf, count) => machine.setNumVfs(bdf, count),
+    rebind: async (bdf) => {
+      for (const g of machine.groups.values()) g.file?.close();
+      await machine.unbind(bdf);
+      machine.bind(bdf, 'vfio-pci');
+    },
+    told: lines,
+    [Symbol.asyncDispose]: async () => machine[Symbol.dispose](),
+  };
+}
+
+export async function byIoctl(): Promise<TokenDoor> {
+  const lines: string[] = [];
+  const machine = localMachine(lines);
+  const door = new KernelDoor(machine, {
+    onRefusal: (_process, call, error) => void lines.push(`${call} ${error.explain()} ${error.stack}`),
+  });
+  const user: UserProcess = door.process(Process.root({ pid: 42, allocate: HeapMemory.allocate }));
+  const groups = new Map<string, number>();
+  const code = (result: number) => (result < 0 ? errnoName(result)! : 'ok');
+  const groupOf = (bdf: string): number => {
+    const known = groups.get(bdf);
+    if (known !== undefined) return known;
+    const group = user.open(`/dev/vfio/${machine.function(bdf).group!.id}`);
+    const container = user.open('/dev/vfio/vfio');
+    user.ioctl(group, GroupIoctl.SET_CONTAINER, fdBytes(container));
+    user.ioctl(container, ContainerIoctl.SET_IOMMU, Extension.TYPE1v2_IOMMU);
+    groups.set(bdf, group);
+    return group;
+  };
+  return {
+    open: (bdf, token) => {
+      const name = token === undefined ? bdf : `${bdf} vf_token=${token}`;
+      const fd = user.ioctl(groupOf(bdf), GroupIoctl.GET_DEVICE_FD, cString(name));
+      if (fd < 0) return code(fd);
+      return {
+        feature: (flags, data) =>
+          code(user.ioctl(fd, DeviceIoctl.FEATURE, bytesOf(DeviceFeature, { argsz: 8 + data.length, flags }, data))),
+        close: async () => void user.close(fd),
+      };
+    },
+    setNumVfs: (bdf, count) => {
+      for (const [of, fd] of groups) {
+        if (of !== bdf) user.close(fd);
+        if (of !== bdf) groups.delete(of);
+      }
+      return machine.setNumVfs(bdf, count);
+    },
+    rebind: async (bdf) => {
+      for (const fd of groups.values()) user.close(fd);
+      groups.clear();
+      await machine.unbind(bdf);
+      machine.bind(bdf, 'vfio-pci');
+    },
+    told: lines,
+    [Symbol.asyncDispose]: async () => machine[Symbol.dispose](),
+  };
+}
+
+/** Over one process, in which the machine is switched off and on for each door. */
+export async function bySocket(process: MachineProcess): Promise<TokenDoor> {
+  const { lines } = await process.ask({ ask: 'fresh' });
+  const all = [...lines];
+  const connect = (bdf: string, token?: string) => VfioUserDevice.connect(process.pathOf(bdf), token === undefined ? {} : { token });
+  return {
+    open: (bdf, token) => {
+      let device: VfioUserDevice;
+      try {
+        device = connect(bdf, token);
+      } catch (error) {
+        return told(error, all);
+      }
+      return {
+        feature: (flags, data) => {
+          try {
+            device.feature({
+              feature: flags & FeatureFlags.MASK,
+              get: (flags & FeatureFlags.GET) !== 0,
+              set: (flags & FeatureFlags.SET) !== 0,
+              probe: (flags & FeatureFlags.PROBE) !== 0,
+              data,
+            });
+            return 'ok';
+          } catch (error) {
+            return told(error, all);
+          }
+        },
+        close: async () => {
+          device.close();
+          // The next client is let in, here to be refused, when the server has closed the device of this one. No token is a valid question everywhere.
+          try {
+            connect(bdf).close();
+          } catch (error) {
+            told(error, all);
+          }
+        },
+      };
+    },
+    setNumVfs: (bdf, count) => process.ask({ ask: 'numvfs', bdf, count }),
+    rebind: (bdf) => process.ask({ ask: 'rebind', bdf }),
+    get told() {
+      return all;
+    },
+    [Symbol.asyncDispose]: async () => void all.push(...(await process.ask({ ask: 'look' })).lines),
+  };
+}
+
+export const tokenBytes = (uuid: string): Uint8Array => parseVfToken(uuid)!;
