@@ -3,7 +3,6 @@
  * allow it; all else is for the slow path.
  */
 import type { DeviceHost } from '../../abi/device-host.ts';
-import { Access } from '../../abi/memory.ts';
 import { DsmAttribute, NSID_ALL, NvmCdw12, NvmOpcode, Oncs, Sgls } from '../../abi/nvme.ts';
 import { Status, StatusBit } from '../../abi/nvme-status.ts';
 import { CommandEffects } from '../../abi/nvme-structs.ts';
@@ -12,6 +11,8 @@ import { VfioError } from '../../base/errno.ts';
 import { BouncePool } from './bounce-pool.ts';
 import type { Command, CommandSet, Complete } from './command.ts';
 import { DataPointer, Walk } from './data-pointer.ts';
+import { DirectCopy, NO_VIEW } from './direct-copy.ts';
+import { IoCounters, type NvmCounters } from './io-counters.ts';
 import { Limiter } from './limiter.ts';
 import type { Namespace } from './namespace.ts';
 import type { Namespaces } from './namespaces.ts';
@@ -36,33 +37,24 @@ export interface NvmCommandsOptions {
   readonly operations?: number;
 }
 
-/** Since power on (log page 02h): bytes in units of 512. */
-export interface NvmCounters {
-  readonly unitsRead: number;
-  readonly unitsWritten: number;
-  readonly readCommands: number;
-  readonly writeCommands: number;
-  readonly mediaErrors: number;
-}
+export type { NvmCounters };
 
 /** False: it has to wait for others to end; nothing has happened. */
 type Handler = (command: Command, namespace: Namespace) => boolean;
 
 const refused = (status: number): number => status | StatusBit.DO_NOT_RETRY;
-/** `#copy`: not with views. */
-const NO_VIEW = 2;
 /** CDW12 of Write: DTYPE, a directive; none is offered (9). */
 const DTYPE = 0x00f0_0000;
 
 export class NvmCommands implements CommandSet, Disposable {
   /** Feature 06h, WCE: false, and all that is written is on the disk when its command ends (5.21.1.6). */
   writeCache = true;
-  readonly #host: DeviceHost;
   readonly #namespaces: Namespaces;
   readonly #complete: Complete;
   readonly #maxBytes: number;
   readonly #pool: BouncePool;
   readonly #pointer: DataPointer;
+  readonly #direct: DirectCopy;
   readonly #slow: SlowPath;
   readonly #handlers: (Handler | undefined)[] = new Array(256).fill(undefined);
   /** By NSID - 1; null where there are no limits. */
@@ -74,9 +66,7 @@ export class NvmCommands implements CommandSet, Disposable {
   #submitting = false;
   #life = 0;
   #pending = 0;
-  /** Views of a command's pieces. */
-  readonly #views: (Uint8Array | null)[] = [];
-  readonly #counters = { unitsRead: 0, unitsWritten: 0, readCommands: 0, writeCommands: 0, mediaErrors: 0 };
+  readonly #counters = new IoCounters();
 
   /** @throws VfioError EINVAL for options out of range */
   constructor(host: DeviceHost, namespaces: Namespaces, complete: Complete, options: NvmCommandsOptions) {
@@ -87,12 +77,12 @@ export class NvmCommands implements CommandSet, Disposable {
     if (!(bounceBytes >= 2 * max)) throw new VfioError('EINVAL', `${bounceBytes} bytes of bounce buffers; a Compare may need ${2 * max}`);
     if (!Number.isInteger(operations) || operations < 1)
       throw new VfioError('EINVAL', `${operations} operations at once; it must be 1 or more`);
-    this.#host = host;
     this.#namespaces = namespaces;
     this.#complete = complete;
     this.#maxBytes = max;
     this.#pool = new BouncePool(bounceBytes);
     this.#pointer = new DataPointer(host.dma);
+    this.#direct = new DirectCopy(host.dma);
     this.#slow = new SlowPath(host, this.#pointer, this.#pool, operations, {
       finish: (command, _, bytes, status) => this.#finish(command, bytes, status),
       kick: () => this.#kick(),
@@ -226,7 +216,7 @@ export class NvmCommands implements CommandSet, Disposable {
     // With FUA what is cached goes to the disk first.
     const commit = (command.dw[12]! & NvmCdw12.FUA) !== 0 && namespace.storage.volatile;
     let result = NO_VIEW;
-    if (walk === Walk.DONE && !commit) result = this.#copy(namespace, offset, true);
+    if (walk === Walk.DONE && !commit) result = this.#direct.copy(namespace, offset, this.#pointer.pieces, true);
     if (result <= 0) {
       this.#finish(command, bytes, readStatus(result));
       return true;
@@ -248,7 +238,7 @@ export class NvmCommands implements CommandSet, Disposable {
     if (walk === Walk.FAILED) return this.#end(command, this.#pointer.status);
     const durable = this.#durable(command, namespace);
     let result = NO_VIEW;
-    if (walk === Walk.DONE && !durable) result = this.#copy(namespace, offset, false);
+    if (walk === Walk.DONE && !durable) result = this.#direct.copy(namespace, offset, this.#pointer.pieces, false);
     if (result <= 0) {
       this.#finish(command, bytes, writeStatus(result));
       return true;
@@ -333,36 +323,6 @@ export class NvmCommands implements CommandSet, Disposable {
     return Status.SUCCESS;
   }
 
-  /** Between the storage at `offset` and the pieces that were walked, without a buffer: 0, -errno, WOULD_BLOCK, or NO_VIEW. */
-  #copy(namespace: Namespace, offset: number, toHost: boolean): number {
-    const { pieces } = this.#pointer;
-    const { queue } = namespace;
-    const { dma } = this.#host;
-    const access = toHost ? Access.WRITE : Access.READ;
-    if (pieces.count === 1 && !pieces.isBucket(0)) {
-      const view = dma.view(pieces.iova(0), pieces.size(0), access);
-      if (view === null) return NO_VIEW;
-      return toHost ? queue.tryRead(offset, view) : queue.tryWrite(offset, view);
-    }
-    // A block in two pieces would be two operations of the storage, and could be torn.
-    if (!pieces.allMultiplesOf(namespace.blockSize)) return NO_VIEW;
-    const views = this.#views;
-    for (let i = 0; i < pieces.count; i++) {
-      const view = pieces.isBucket(i) ? null : dma.view(pieces.iova(i), pieces.size(i), access);
-      if (view === null && !pieces.isBucket(i)) return NO_VIEW;
-      views[i] = view;
-    }
-    let result = 0;
-    for (let i = 0, at = offset; i < pieces.count; i++) {
-      const view = views[i]!;
-      // Memory that the driver unmaps is not to be held by a view of the past.
-      views[i] = null;
-      if (view !== null && result === 0) result = toHost ? queue.tryRead(at, view) : queue.tryWrite(at, view);
-      at += pieces.size(i);
-    }
-    return result;
-  }
-
   #slowly(
     kind: OperationKind,
     command: Command,
@@ -419,23 +379,7 @@ export class NvmCommands implements CommandSet, Disposable {
 
   /** The end of a command that touched `bytes` of the storage. */
   #finish(command: Command, bytes: number, status: number): void {
-    const counters = this.#counters;
-    if (status === Status.SUCCESS || status === Status.COMPARE_FAILURE) {
-      switch (command.opcode) {
-        case NvmOpcode.READ:
-        case NvmOpcode.COMPARE:
-          counters.readCommands++;
-          counters.unitsRead += bytes / 512;
-          break;
-        case NvmOpcode.VERIFY:
-          counters.unitsRead += bytes / 512;
-          break;
-        case NvmOpcode.WRITE:
-          counters.writeCommands++;
-          counters.unitsWritten += bytes / 512;
-          break;
-      }
-    } else if (status === Status.UNRECOVERED_READ_ERROR) counters.mediaErrors++;
+    this.#counters.count(command.opcode, bytes, status);
     this.#pending--;
     this.#complete(command, status);
   }

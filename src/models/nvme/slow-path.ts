@@ -9,6 +9,7 @@ import { WOULD_BLOCK } from '../../abi/storage.ts';
 import type { BouncePool } from './bounce-pool.ts';
 import type { Command } from './command.ts';
 import type { DataPointer } from './data-pointer.ts';
+import { DeallocateRanges, RANGE_BYTES } from './deallocate-ranges.ts';
 import { HostCopy } from './host-copy.ts';
 import type { Namespace } from './namespace.ts';
 import { type Operation, OperationKind, OperationTable } from './operation.ts';
@@ -17,8 +18,6 @@ import { readStatus, writeStatus } from './storage-status.ts';
 /** Verify reads this much at once, and no more than `VERIFY_TURN` before others have their turn. */
 const VERIFY_CHUNK = 0x4_0000;
 const VERIFY_TURN = 0x40_0000;
-/** One range of Dataset Management (6.7.1). */
-const RANGE_BYTES = 16;
 
 export interface SlowPathHooks {
   /** The command is done. */
@@ -33,6 +32,7 @@ export class SlowPath {
   readonly #host: DeviceHost;
   readonly #copy: HostCopy;
   readonly #table: OperationTable;
+  readonly #ranges = new DeallocateRanges();
   readonly #hooks: SlowPathHooks;
 
   /** @param pointer  for walks that end before anything else starts one */
@@ -304,41 +304,25 @@ export class SlowPath {
     namespace.queue.write(operation.offset, operation.data, operation.tag, operation.durable);
   }
 
-  /** Sets what the ranges span. True: one under way touches some of it. */
+  /** Reads the ranges, and sets what they span. True: one under way touches some of it. */
   #bound(operation: Operation, namespace: Namespace): boolean {
-    const { data } = operation;
+    const ranges = this.#ranges;
     operation.first = operation.end = 0;
-    let first = Number.POSITIVE_INFINITY;
-    let end = 0;
-    for (let at = 0; at < data.length; at += RANGE_BYTES) {
-      const blocks = word(data, at + 4);
-      if (blocks === 0 || !inside(namespace, data, at, blocks)) continue;
-      const start = word(data, at + 8) + word(data, at + 12) * 2 ** 32;
-      first = Math.min(first, start * namespace.blockSize);
-      end = Math.max(end, (start + blocks) * namespace.blockSize);
-    }
-    if (end === 0) return false;
-    if (this.#table.conflicts(namespace, first, end, true)) return true;
-    operation.first = first;
-    operation.end = end;
+    if (!ranges.read(operation.data, namespace) || ranges.count === 0) return false;
+    if (this.#table.conflicts(namespace, ranges.first, ranges.end, true)) return true;
+    operation.first = ranges.first;
+    operation.end = ranges.end;
     return false;
   }
 
   /** 6.7: every range is looked at before the first is deallocated. */
   #deallocate(operation: Operation, namespace: Namespace): void {
-    const { data } = operation;
-    for (let at = 0; at < data.length; at += RANGE_BYTES) {
-      if (!inside(namespace, data, at, word(data, at + 4))) {
-        this.#end(operation, Status.LBA_OUT_OF_RANGE | StatusBit.DO_NOT_RETRY);
-        return;
-      }
+    const ranges = this.#ranges;
+    if (!ranges.read(operation.data, namespace)) {
+      this.#end(operation, Status.LBA_OUT_OF_RANGE | StatusBit.DO_NOT_RETRY);
+      return;
     }
-    for (let at = 0; at < data.length; at += RANGE_BYTES) {
-      const blocks = word(data, at + 4);
-      if (blocks === 0) continue;
-      const start = word(data, at + 8) + word(data, at + 12) * 2 ** 32;
-      this.#zero(operation, namespace, start * namespace.blockSize, blocks * namespace.blockSize);
-    }
+    for (let i = 0; i < ranges.count; i++) this.#zero(operation, namespace, ranges.offset(i), ranges.size(i));
     if (operation.left === 0) this.#end(operation, Status.SUCCESS);
   }
 
@@ -406,16 +390,6 @@ function bufferSize(kind: OperationKind, bytes: number): number {
     default:
       return bytes;
   }
-}
-
-function word(bytes: Uint8Array, at: number): number {
-  return (bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 24)) >>> 0;
-}
-
-/** Whether the range at `at`, of `blocks`, lies in the namespace. */
-function inside(namespace: Namespace, data: Uint8Array, at: number, blocks: number): boolean {
-  const high = word(data, at + 12);
-  return high < 0x20_0000 && high * 2 ** 32 + word(data, at + 8) + blocks <= namespace.blocks;
 }
 
 function same(a: Uint8Array, b: Uint8Array): boolean {

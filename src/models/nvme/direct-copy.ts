@@ -1,0 +1,46 @@
+/** Data straight between a storage and the host's memory: one copy, no buffer. */
+import type { DmaPort } from '../../abi/device-host.ts';
+import { Access } from '../../abi/memory.ts';
+import type { Namespace } from './namespace.ts';
+import type { Pieces } from './pieces.ts';
+
+/** Beside what a storage answers (0, -errno, WOULD_BLOCK): memory is not all directly mapped, or a block lies in pieces. */
+export const NO_VIEW = 2;
+
+export class DirectCopy {
+  readonly #dma: DmaPort;
+  readonly #views: (Uint8Array | null)[] = [];
+
+  constructor(dma: DmaPort) {
+    this.#dma = dma;
+  }
+
+  /** Between the storage at `offset` and all of `pieces`: 0, -errno, WOULD_BLOCK, or NO_VIEW. Nothing is written unless all of memory is there. */
+  copy(namespace: Namespace, offset: number, pieces: Pieces, toHost: boolean): number {
+    const { queue } = namespace;
+    const access = toHost ? Access.WRITE : Access.READ;
+    if (pieces.count === 1 && !pieces.isBucket(0)) {
+      const view = this.#dma.view(pieces.iova(0), pieces.size(0), access);
+      if (view === null) return NO_VIEW;
+      return toHost ? queue.tryRead(offset, view) : queue.tryWrite(offset, view);
+    }
+    // A block in two pieces would be two operations of the storage, and could be torn.
+    if (!pieces.allMultiplesOf(namespace.blockSize)) return NO_VIEW;
+    const views = this.#views;
+    for (let i = 0; i < pieces.count; i++) {
+      const bucket = pieces.isBucket(i);
+      const view = bucket ? null : this.#dma.view(pieces.iova(i), pieces.size(i), access);
+      if (view === null && !bucket) return NO_VIEW;
+      views[i] = view;
+    }
+    let result = 0;
+    for (let i = 0, at = offset; i < pieces.count; i++) {
+      const view = views[i]!;
+      // Memory that the driver unmaps is not to be held by a view of the past.
+      views[i] = null;
+      if (view !== null && result === 0) result = toHost ? queue.tryRead(at, view) : queue.tryWrite(at, view);
+      at += pieces.size(i);
+    }
+    return result;
+  }
+}
