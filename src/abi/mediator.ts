@@ -25,6 +25,15 @@ export interface MediatedDevice {
   /** Registers of BAR `bar` as the hardware has them, by no hook and no gate: for the mediator's own use, also while the device is stopped. */
   read(bar: number, offset: number, width: Width): number;
   write(bar: number, offset: number, width: Width, value: number): void;
+  read64(bar: number, offset: number): bigint;
+  write64(bar: number, offset: number, value: bigint): void;
+  /**
+   * Memory as the device's user has mapped it, without the device taking part (vfio_dma_rw).
+   *
+   * @throws VfioError EINVAL nothing is mapped there; EPERM the mapping forbids it; EAGAIN it answers only by messages
+   */
+  dmaRead(iova: bigint, into: Uint8Array): void;
+  dmaWrite(iova: bigint, from: Uint8Array): void;
   /** The device has written, or may yet write, [iova, iova + size): for a mediator that notes it (`notesWrites`). Dropped while nobody wants to know. */
   wrote(iova: bigint, size: number): void;
 }

@@ -2,8 +2,10 @@ import { describe, expect, it } from 'vitest';
 import { alone, openAll, testMachine } from '../../../tests/kit/machines.ts';
 import type { RegionInfo, SetIrqs } from '../../abi/device.ts';
 import { type Accepted, type MediatedDevice, type Mediator, PASS_THROUGH, type RegionHooks } from '../../abi/mediator.ts';
+import { Access } from '../../abi/memory.ts';
 import { RegionFlags, RegionIndex } from '../../abi/vfio.ts';
 import { VfioError } from '../../base/errno.ts';
+import { HeapMemory } from '../../sys/fake.ts';
 import { VFIO_PCI } from '../machine/binding.ts';
 import type { MachineOptions } from '../machine/machine.ts';
 import { Mediators } from './mediators.ts';
@@ -417,3 +419,46 @@ function registryOf(trace: string[]): Mediators {
   mediators.register(mediator('a', { handle: 1 }, trace));
   return mediators;
 }
+
+it('B.6 dma_rw: a mediator reaches what its user has mapped: EINVAL where nothing is, EPERM against the mapping', () => {
+  const mediators = new Mediators();
+  const shown: MediatedDevice[] = [];
+  mediators.register({
+    name: 'a',
+    open: (device) => {
+      shown.push(device);
+      return null;
+    },
+    release: () => {},
+  });
+  const { machine } = machineWith(mediators);
+  const { device } = openAll(machine, BDF);
+  const readable = HeapMemory.allocate(0x1000);
+  const both = HeapMemory.allocate(0x1000);
+  device.dma.map({ iova: 0x1000n, memory: readable, access: Access.READ });
+  device.dma.map({ iova: 0x2000n, memory: both });
+  readable.windows[0]!.set([1, 2, 3, 4], 0xffc);
+  both.windows[0]!.set([5, 6, 7, 8]);
+  const [seen] = shown;
+  const into = new Uint8Array(8);
+  seen!.dmaRead(0x1ffcn, into);
+  expect([...into]).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
+  seen!.dmaWrite(0x2000n, Uint8Array.of(9));
+  expect(both.windows[0]![0]).toBe(9);
+  const code = (call: () => void) => {
+    try {
+      call();
+    } catch (error) {
+      return (error as VfioError).code;
+    }
+    return null;
+  };
+  expect([
+    code(() => seen!.dmaWrite(0x1fffn, Uint8Array.of(0, 0))),
+    code(() => seen!.dmaWrite(0x2fffn, Uint8Array.of(0, 0))),
+    code(() => seen!.dmaRead(0x5000n, into)),
+    code(() => seen!.dmaRead(2n ** 64n - 4n, into)),
+    code(() => seen!.dmaRead(-1n, into)),
+  ]).toEqual(['EPERM', 'EINVAL', 'EINVAL', 'EINVAL', 'EINVAL']);
+  expect([readable.windows[0]![0xfff], both.windows[0]![0xfff]]).toEqual([4, 0]);
+});

@@ -1,0 +1,248 @@
+/**
+ * A mediator that makes edu movable while it runs, for an edu that is not (QEMU's, or ours with `migration: false`): it watches the registers that make
+ * the device do DMA, so it knows what the device writes, and it remembers what the registers do not tell (S0-19).
+ *
+ * What cannot be put back by writing registers is shown instead: a result that was there when the device was moved is read from here until the driver
+ * overwrites it, and the device's hidden buffer is ours to serve from then on.
+ *
+ * @see QEMU docs/specs/edu.rst
+ */
+import type { ModelMigration } from '../abi/device-host.ts';
+import { type MediatedDevice, type Mediator, PASS_THROUGH, type PassThrough } from '../abi/mediator.ts';
+import { RegionFlags } from '../abi/vfio.ts';
+import { VfioError } from '../base/errno.ts';
+import { struct } from '../base/struct.ts';
+
+const IDS = { vendor: 0x1234, device: 0x11e8 } as const;
+const BAR = 0;
+
+const Reg = {
+  LIVE: 0x04,
+  FACTORIAL: 0x08,
+  STATUS: 0x20,
+  IRQ_STATUS: 0x24,
+  IRQ_RAISE: 0x60,
+  SOURCE: 0x80,
+  DESTINATION: 0x88,
+  COUNT: 0x90,
+  COMMAND: 0x98,
+} as const;
+const Status = { COMPUTING: 0x01, INTERRUPT: 0x80 } as const;
+const Command = { RUN: 1n, TO_RAM: 2n } as const;
+const BUFFER_START = 0x4_0000n;
+const BUFFER_SIZE = 4096;
+
+const State = struct('edu-mover state', 56, {
+  live: 'u32',
+  factorial: 'u32',
+  status: 'u32',
+  irqStatus: 'u32',
+  source: 'u64',
+  destination: 'u64',
+  count: 'u64',
+  command: 'u64',
+  flags: 'u32',
+  reserved: 'u32',
+});
+
+/** A transfer that the device has begun, and that nobody has seen the end of. */
+interface Transfer {
+  readonly source: bigint;
+  readonly destination: bigint;
+  readonly count: bigint;
+  readonly command: bigint;
+}
+
+/** Address bits that the device drives: what it writes, it writes there. */
+export interface EduMoverOptions {
+  /** QEMU's `dma_mask`; 28 bits unless told. */
+  readonly dmaMask?: bigint;
+}
+
+export function eduMover({ dmaMask = 0xfff_ffffn }: EduMoverOptions = {}): Mediator<MovedEdu> {
+  return {
+    name: 'edu-mover',
+    open(device) {
+      if (device.vendor !== IDS.vendor || device.device !== IDS.device) return null;
+      const edu = new MovedEdu(device, dmaMask);
+      return {
+        handle: edu,
+        regions: {
+          [BAR]: {
+            info: (_, info) => ({ ...info, flags: info.flags & ~RegionFlags.MMAP }),
+            read: (handle, offset, into) => handle.read(offset, into),
+            write: (handle, offset, from) => handle.write(offset, from),
+          },
+        },
+        feature(handle) {
+          handle.look();
+          return PASS_THROUGH;
+        },
+        migration: edu,
+        notesWrites: true,
+      };
+    },
+    release() {},
+  };
+}
+
+/** One edu, as far as it can be known from outside. */
+class MovedEdu implements ModelMigration {
+  readonly version = 1;
+  readonly #device: MediatedDevice;
+  readonly #dmaMask: bigint;
+  /** What the device's buffer holds. */
+  readonly #buffer = new Uint8Array(BUFFER_SIZE);
+  /** The device itself has another buffer since it was moved: transfers from it are made here. */
+  #serves = false;
+  #running: Transfer | null = null;
+  /** Registers that are shown as they were, by offset, until the driver writes them. */
+  readonly #shown = new Map<number, number | bigint>();
+  #stopped = false;
+
+  constructor(device: MediatedDevice, dmaMask: bigint) {
+    this.#device = device;
+    this.#dmaMask = dmaMask;
+  }
+
+  read(offset: number, into: Uint8Array): number | PassThrough {
+    const shown = this.#shown.get(offset);
+    if (shown === undefined) return PASS_THROUGH;
+    let rest = BigInt(shown);
+    for (let i = 0; i < into.length; i++, rest >>= 8n) into[i] = Number(rest & 0xffn);
+    return into.length;
+  }
+
+  write(offset: number, from: Uint8Array): number | PassThrough {
+    this.#shown.delete(offset);
+    if (offset !== Reg.COMMAND || (from.length !== 4 && from.length !== 8)) return PASS_THROUGH;
+    let command = 0n;
+    for (let i = from.length - 1; i >= 0; i--) command = (command << 8n) | BigInt(from[i]!);
+    if ((command & Command.RUN) === 0n || this.#busy()) return PASS_THROUGH;
+    this.#begin({ ...this.#registers(), command });
+    return from.length;
+  }
+
+  /** Whatever the device may have written until now is told. Before anybody asks what it was. */
+  look(): void {
+    if (this.#running === null) return;
+    const done = !this.#stopped && !this.#busy();
+    this.#note(this.#running);
+    if (done) this.#running = null;
+  }
+
+  stop(): void {
+    this.look();
+    this.#stopped = true;
+  }
+
+  /** What was under way did not land while it was stopped: once more, from the start. */
+  start(): void {
+    this.#stopped = false;
+    const again = this.#running;
+    if (again === null || this.#busy()) return;
+    this.#running = null;
+    this.#set(again);
+    this.#begin(again);
+  }
+
+  save(): Uint8Array {
+    const device = this.#device;
+    const bytes = new Uint8Array(State.structSize + BUFFER_SIZE);
+    const register = (offset: number) => Number(this.#shown.get(offset) ?? device.read(BAR, offset, 4));
+    const transfer = this.#running ?? { ...this.#registers(), command: device.read64(BAR, Reg.COMMAND) & ~Command.RUN };
+    State.encode(new DataView(bytes.buffer), 0, {
+      live: register(Reg.LIVE),
+      factorial: register(Reg.FACTORIAL),
+      status: register(Reg.STATUS),
+      irqStatus: register(Reg.IRQ_STATUS),
+      ...transfer,
+      flags: 0,
+      reserved: 0,
+    });
+    bytes.set(this.#buffer, State.structSize);
+    return bytes;
+  }
+
+  load(bytes: Uint8Array): void {
+    if (bytes.length !== State.structSize + BUFFER_SIZE) throw new VfioError('EINVAL', `the state of edu has ${bytes.length} bytes`);
+    const state = State.decode(new DataView(bytes.buffer, bytes.byteOffset));
+    const device = this.#device;
+    this.#shown.clear();
+    this.#buffer.set(bytes.subarray(State.structSize));
+    this.#serves = true;
+    device.write(BAR, Reg.LIVE, 4, ~state.live >>> 0);
+    device.write(BAR, Reg.STATUS, 4, state.status & Status.INTERRUPT);
+    if ((state.status & Status.COMPUTING) !== 0) device.write(BAR, Reg.FACTORIAL, 4, state.factorial);
+    else this.#shown.set(Reg.FACTORIAL, state.factorial);
+    if (state.irqStatus !== 0) device.write(BAR, Reg.IRQ_RAISE, 4, state.irqStatus);
+    const { source, destination, count, command } = state;
+    this.#running = (command & Command.RUN) === 0n ? null : { source, destination, count, command };
+    this.#set({ source, destination, count });
+    if (this.#running === null) this.#shown.set(Reg.COMMAND, command);
+  }
+
+  #registers(): Omit<Transfer, 'command'> {
+    const device = this.#device;
+    const value = (offset: number) => BigInt(this.#shown.get(offset) ?? device.read64(BAR, offset));
+    return { source: value(Reg.SOURCE), destination: value(Reg.DESTINATION), count: value(Reg.COUNT) };
+  }
+
+  #set({ source, destination, count }: Omit<Transfer, 'command'>): void {
+    const device = this.#device;
+    device.write64(BAR, Reg.SOURCE, source);
+    device.write64(BAR, Reg.DESTINATION, destination);
+    device.write64(BAR, Reg.COUNT, count);
+  }
+
+  #busy(): boolean {
+    return (this.#device.read64(BAR, Reg.COMMAND) & Command.RUN) !== 0n;
+  }
+
+  #begin(transfer: Transfer): void {
+    const device = this.#device;
+    this.look();
+    this.#running = transfer;
+    if ((transfer.command & Command.TO_RAM) === 0n) this.#fill(transfer);
+    else if (this.#serves) this.#serve(transfer);
+    this.#note(transfer);
+    device.write64(BAR, Reg.COMMAND, transfer.command);
+  }
+
+  /** Where in the buffer it reads or writes; null when it is none that moves anything. */
+  #inside({ source, destination, count, command }: Transfer): { readonly at: number; readonly size: number; readonly iova: bigint } | null {
+    const [inside, outside] = (command & Command.TO_RAM) !== 0n ? [source, destination] : [destination, source];
+    const at = inside - BUFFER_START;
+    if (at < 0n || count === 0n || at + count > BigInt(BUFFER_SIZE)) return null;
+    return { at: Number(at), size: Number(count), iova: outside & this.#dmaMask };
+  }
+
+  /** The driver leaves memory alone while the device reads it: what is there now is what the device gets. */
+  #fill(transfer: Transfer): void {
+    const inside = this.#inside(transfer);
+    if (inside === null) return;
+    try {
+      this.#device.dmaRead(inside.iova, this.#buffer.subarray(inside.at, inside.at + inside.size));
+    } catch (error) {
+      if (!(error instanceof VfioError)) throw error;
+    }
+  }
+
+  /** From our buffer. The device is told to move nothing, and does the rest: it completes, and interrupts. */
+  #serve(transfer: Transfer): void {
+    const inside = this.#inside(transfer);
+    if (inside === null) return;
+    try {
+      this.#device.dmaWrite(inside.iova, this.#buffer.subarray(inside.at, inside.at + inside.size));
+    } catch (error) {
+      if (!(error instanceof VfioError)) throw error;
+    }
+    this.#device.write64(BAR, Reg.COUNT, 0n);
+    this.#shown.set(Reg.COUNT, transfer.count);
+  }
+
+  #note(transfer: Transfer): void {
+    const inside = (transfer.command & Command.TO_RAM) === 0n ? null : this.#inside(transfer);
+    if (inside !== null) this.#device.wrote(inside.iova, inside.size);
+  }
+}
