@@ -3,8 +3,8 @@
  * and comes from 'vfio-ts'.
  */
 import { Machine, type MachineOptions } from '../engine/machine/machine.ts';
-import { models } from '../models/registry.ts';
 import { MemfdMemory } from '../sys/memfd.ts';
+import { modelsWithImages } from './disk-image.ts';
 import { readMachineFile } from './machine-file.ts';
 
 export { DirtyFlags, DmaMapFlags, DmaUnmapFlags, Extension } from '../abi/vfio.ts';
@@ -32,5 +32,5 @@ export { Machine, type MachineOptions, MemfdMemory };
  * @throws VfioError ENOENT; EINVAL with file, line and column for what is no machine file; what `new Machine` throws for what is no machine
  */
 export function loadMachine(file: string, options: Partial<MachineOptions> = {}): Machine {
-  return new Machine(readMachineFile(file), { allocate: MemfdMemory.allocate, models, ...options });
+  return new Machine(readMachineFile(file), { allocate: MemfdMemory.allocate, models: modelsWithImages, ...options });
 }

@@ -12,12 +12,12 @@ import type { Process } from '../engine/dma/process.ts';
 import { VFIO_PCI } from '../engine/machine/binding.ts';
 import { Machine, type MachineOptions } from '../engine/machine/machine.ts';
 import type { FunctionSpec, IommuSpec, MachineSpec } from '../engine/machine/machine-spec.ts';
-import { models } from '../models/registry.ts';
 import type { DeviceModel } from '../pci/declaration.ts';
 import { addon } from '../sys/addon.ts';
 import { HeapMemory } from '../sys/fake.ts';
 import { MemfdMemory } from '../sys/memfd.ts';
 import type { Address } from './address.ts';
+import { modelsWithImages } from './disk-image.ts';
 import { importFile } from './import-file.ts';
 
 /** Warnings and errors, on stderr: data alone goes to stdout. */
@@ -49,10 +49,12 @@ export async function loadModel(
   load: (path: string) => Promise<object> = importFile,
 ): Promise<DeviceModel> {
   if (address.kind === 'model') {
-    const factory = Object.hasOwn(models, address.name) ? models[address.name as keyof typeof models] : undefined;
+    const factory = Object.hasOwn(modelsWithImages, address.name)
+      ? modelsWithImages[address.name as keyof typeof modelsWithImages]
+      : undefined;
     if (factory !== undefined) return factory(address.options);
     throw new VfioError('ENOENT', `there is no model '${address.name}'`, {
-      fix: `Models are ${Object.keys(models).join(', ')}; for one of your own give its file, 'sim:./${address.name}.ts'.`,
+      fix: `Models are ${Object.keys(modelsWithImages).join(', ')}; for one of your own give its file, 'sim:./${address.name}.ts'.`,
     });
   }
   const exported = (await load(address.path)) as { default?: unknown };

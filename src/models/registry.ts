@@ -1,5 +1,7 @@
 /** The models that come with the package, by the name that machines and `sim:` addresses use. */
+import type { Storage } from '../abi/storage.ts';
 import { hex } from '../base/check.ts';
+import { Cleanup } from '../base/cleanup.ts';
 import { VfioError } from '../base/errno.ts';
 import type { DeviceModel } from '../pci/declaration.ts';
 import { bench } from './bench/bench.ts';
@@ -20,14 +22,51 @@ export const models = {
     return bench();
   },
   /** A disk in memory, sparse: it is gone with the process. */
-  nvme: (options = {}) => memoryDisk(read<NvmeModelOptions>('nvme', options, nvmeReaders)),
+  nvme: (options = {}) => nvmeOver(inMemory, options),
 } as const satisfies Record<string, ModelFactory>;
 
-/** What can be told of a disk in memory. */
+/** What is told of where the blocks of a disk are. */
+export interface DiskOptions {
+  /** Files or block devices, a namespace each; none: memory. */
+  readonly images?: readonly string[];
+  /** Bytes of each; 1 GiB in memory unless told. */
+  readonly size?: number;
+  readonly blockSize: 512 | 4096;
+  /** It refuses writes. */
+  readonly readonly?: boolean;
+  /** What is written stays in memory, and the image as it is. */
+  readonly overlay?: boolean;
+}
+
+/** A storage for each namespace. */
+export interface OpenedDisks {
+  readonly storages: readonly Storage[];
+  /** Of the disk, when it is not told: the same each time these are opened. */
+  readonly serial?: string;
+  readonly owns: Disposable;
+}
+
+/** In memory a disk has this size unless told: only what is written takes room. */
+const MEMORY_BYTES = 2 ** 30;
+
+/** Models know no files. @throws VfioError EINVAL for what needs an image */
+export function inMemory({ images, size = MEMORY_BYTES, readonly, overlay }: DiskOptions): OpenedDisks {
+  if (images !== undefined || readonly === true || overlay === true) {
+    throw new VfioError('EINVAL', 'this disk is in memory: it has no image', {
+      fix: 'Give an image, to vfio serve, open() or a machine in a file.',
+    });
+  }
+  const storage = new MemoryStorage(size);
+  return { storages: [storage], owns: storage };
+}
+
+/** What can be told of a disk. */
 export interface NvmeModelOptions {
-  /** Bytes of the namespace; 1 GiB unless told. */
+  readonly image?: readonly string[];
   readonly size?: number;
   readonly blockSize?: number;
+  readonly readonly?: boolean;
+  readonly overlay?: boolean;
   /** I/O queues, and entries of each; MDTS. */
   readonly queues?: number;
   readonly queueEntries?: number;
@@ -40,16 +79,35 @@ export interface NvmeModelOptions {
   readonly latencyMs?: number;
 }
 
-function memoryDisk(options: NvmeModelOptions): DeviceModel {
-  const { size = 2 ** 30, blockSize = 512, iops, bytesPerSecond, latencyMs, ...rest } = options;
+/** The nvme of the registry over whatever `open` opens. @throws VfioError EINVAL for its options; what `open` throws */
+export function nvmeOver(open: (disk: DiskOptions) => OpenedDisks, options: ModelOptions): DeviceModel {
+  const {
+    image,
+    size,
+    blockSize = 512,
+    readonly,
+    overlay,
+    iops,
+    bytesPerSecond,
+    latencyMs,
+    ...rest
+  } = read<NvmeModelOptions>('nvme', options, nvmeReaders);
   if (blockSize !== 512 && blockSize !== 4096) throw new VfioError('EINVAL', `nvme's blockSize is ${blockSize}; it is 512 or 4096`);
-  const limits = {
-    ...(iops === undefined ? {} : { iops }),
-    ...(bytesPerSecond === undefined ? {} : { bytesPerSecond }),
-    ...(latencyMs === undefined ? {} : { latencyMs }),
+  const limits = given({ iops, bytesPerSecond, latencyMs });
+  using undo = new Cleanup();
+  const { storages, serial, owns } = open({ blockSize, ...given({ images: image, size, readonly, overlay }) });
+  undo.use(owns);
+  const namespaces = storages.map((storage) => ({ storage, blockSize, limits }) as const);
+  const model = nvme({ ...given({ serial }), ...rest, namespaces, owns });
+  undo.move();
+  return model;
+}
+
+/** Without what is undefined. */
+function given<T extends object>(options: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as {
+    [K in keyof T]?: Exclude<T[K], undefined>;
   };
-  const storage = new MemoryStorage(size);
-  return nvme({ ...rest, namespaces: [{ storage, blockSize, limits }], owns: storage });
 }
 
 type Reader<T> = (value: unknown, what: string) => T;
@@ -105,9 +163,20 @@ const string: Reader<string> = (value, what) => {
   throw new VfioError('EINVAL', `${what} is ${shown(value)}; it must be text`);
 };
 
+const flag: Reader<boolean> = (value, what) => {
+  if (value === true || value === 'true') return true;
+  if (value === false || value === 'false') return false;
+  throw new VfioError('EINVAL', `${what} is ${shown(value)}; it is true or false`);
+};
+
+const texts: Reader<readonly string[]> = (value, what) => (Array.isArray(value) ? value : [value]).map((each) => string(each, what));
+
 const nvmeReaders = {
+  image: texts,
   size,
   blockSize: size,
+  readonly: flag,
+  overlay: flag,
   queues: integer,
   queueEntries: integer,
   mdts: integer,

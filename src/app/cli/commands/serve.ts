@@ -7,7 +7,7 @@ import type { DeviceModel } from '../../../pci/declaration.ts';
 import { PipeStream } from '../../../sys/pipe-stream.ts';
 import { socketFromNumber, UnixListener } from '../../../sys/unix-listener.ts';
 import type { Session } from '../../../vfio-user/session.ts';
-import { type Address, parseAddress } from '../../address.ts';
+import { type Address, type AddressOptions, parseAddress } from '../../address.ts';
 import { attachLines } from '../../attach-lines.ts';
 import { importFileAnew } from '../../import-file.ts';
 import { DeviceServer, socketPathOf } from '../../serve.ts';
@@ -24,16 +24,29 @@ interface Options {
   readonly stdio?: boolean;
   readonly watch?: boolean;
   readonly memlock?: number;
+  /** Those of `deviceOptions`. */
+  readonly [name: string]: unknown;
 }
+
+/** What is said of the device itself: the same names as in `sim:nvme,image=disk.img`. A device that has no such option refuses it. */
+const deviceOptions = (): readonly Option[] => [
+  new Option('--image <file>', 'nvme: a disk image or block device; given again, the next namespace').argParser(
+    (file: string, before: readonly string[] = []) => [...before, file],
+  ),
+  new Option('--size <size>', 'nvme: such as 10G; an image that is missing is made this large; in memory, 1G unless told'),
+  new Option('--block-size <bytes>', 'nvme: of a logical block, 512 unless told').choices(['512', '4096']),
+  new Option('--readonly', 'nvme: the disk refuses writes, and the image can be shared').conflicts('overlay'),
+  new Option('--overlay', 'nvme: what is written stays in memory, and the image as it is'),
+];
 
 type ModelAddress = Extract<Address, { kind: 'model' | 'file' }>;
 
 export function serveCommand({ terminal, exit }: CommandContext): Command {
   const elsewhere = ['fd', 'stdio', 'socketPath'];
   const apart = (option: Option, name: string) => option.conflicts(elsewhere.filter((other) => other !== name));
-  return new Command('serve')
+  const serve = new Command('serve')
     .description('put a device behind a socket, for virtual machines and drivers (vfio-user)')
-    .argument('<device>', 'edu, bench, a file with a device: ./my-device.ts, or a machine: ./machine.yaml')
+    .argument('<device>', 'nvme, edu, bench, a file with a device: ./my-device.ts, or a machine: ./machine.yaml')
     .addOption(apart(new Option('-s, --socket-path <path>', 'where; $XDG_RUNTIME_DIR/vfio-ts/NAME.sock unless told'), 'socketPath'))
     .addOption(
       apart(new Option('--fd <number>', 'a socket that this process was started with, listening or connected').argParser(number), 'fd'),
@@ -45,13 +58,17 @@ export function serveCommand({ terminal, exit }: CommandContext): Command {
         '--memlock <size>',
         'how much memory a client may map, such as 2G or unlimited; its own RLIMIT_MEMLOCK unless told',
       ).argParser(size),
-    )
+    );
+  for (const option of deviceOptions()) serve.addOption(option);
+  return serve
     .addHelpText(
       'after',
       `
 Each client gets the device as it is after power-on. The socket has mode 0600. Goes on until it is told to stop (Ctrl-C, SIGTERM).
 
 Examples:
+  vfio serve nvme --image disk.img --size 10G
+  vfio serve nvme --image debian.img --overlay
   vfio serve edu
   vfio serve ./examples/hello-device.ts --socket-path /tmp/hello.sock --watch
   vfio serve examples/machines/sriov.yaml --socket-path /tmp/card
@@ -64,7 +81,7 @@ A machine has a socket for each function that vfio-pci drives, in the directory 
 }
 
 async function serveUntilStopped(text: string, options: Options, terminal: Terminal): Promise<number> {
-  const address = modelAddress(text);
+  const address = withDeviceOptions(modelAddress(text), options);
   const name = address.kind === 'model' ? address.name : basename(address.path, extname(address.path));
   const path = options.fd === undefined && options.stdio !== true ? resolve(options.socketPath ?? socketPathOf(name)) : null;
   // Not later: somebody may stop us as soon as the socket is there.
@@ -94,6 +111,7 @@ async function serveUntilStopped(text: string, options: Options, terminal: Termi
 
 async function serveMachineUntilStopped(file: string, options: Options, terminal: Terminal): Promise<number> {
   const { fd, stdio, watch, memlock } = options;
+  refuseDeviceOptions(options, `${file} is a machine, which says itself what its devices are`);
   if (fd !== undefined || stdio === true || watch === true) {
     throw new VfioError('EINVAL', `${file} is a machine, which has sockets of its own`, { fix: 'Say where with --socket-path DIRECTORY.' });
   }
@@ -118,7 +136,27 @@ async function serveMachineUntilStopped(file: string, options: Options, terminal
 function modelAddress(text: string): ModelAddress {
   const address = parseAddress(/^(sim|unix):/.test(text) ? text : `sim:${text}`);
   if (address.kind === 'model' || address.kind === 'file') return address;
-  throw new VfioError('EINVAL', `${text} is not a device to serve`, { fix: "Give 'edu', 'bench', or a file such as './my-device.ts'." });
+  throw new VfioError('EINVAL', `${text} is not a device to serve`, {
+    fix: "Give 'nvme', 'edu', 'bench', or a file such as './my-device.ts'.",
+  });
+}
+
+function withDeviceOptions(address: ModelAddress, options: Options): ModelAddress {
+  if (address.kind === 'file') {
+    refuseDeviceOptions(options, `${address.path} is a device of your own`);
+    return address;
+  }
+  const said = givenDeviceOptions(options).map((option) => [option.attributeName(), options[option.attributeName()]] as const);
+  return { ...address, options: { ...address.options, ...(Object.fromEntries(said) as AddressOptions) } };
+}
+
+function givenDeviceOptions(options: Options): readonly Option[] {
+  return deviceOptions().filter((option) => options[option.attributeName()] !== undefined);
+}
+
+function refuseDeviceOptions(options: Options, why: string): void {
+  const [first] = givenDeviceOptions(options);
+  if (first !== undefined) throw new VfioError('EINVAL', `${first.long} is for devices that come with the package: ${why}`);
 }
 
 function announce(path: string, { out, err, paint }: Terminal): void {
