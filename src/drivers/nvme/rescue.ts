@@ -50,6 +50,8 @@ export class Rescue {
     const session = this.#session;
     const within = `within ${session.options.timeoutMs} ms`;
     if (session.state !== 'live') {
+      // The data of I/O commands may still be reached, until the controller is disabled: their end is told then.
+      if (queue.id !== 0) return false;
       // Whoever enables or shuts down the controller deals with it.
       queue.close(new VfioError('ETIMEDOUT', `${session.deviceName} did not complete an admin command ${within}`), true);
       return false;

@@ -1,0 +1,237 @@
+/** Controllers of all kinds, met for the first time. */
+import { afterEach, describe, expect, it } from 'vitest';
+import { AdminOpcode, Cc, NvmOpcode, regField } from '../../abi/nvme.ts';
+import { VfioError } from '../../base/errno.ts';
+import { bytes, closeAll, failsWith, pass, start } from './driver-under-test.ts';
+import { FakeController } from './fake-controller.ts';
+
+afterEach(closeAll);
+
+describe('7.6.1 initialisation', () => {
+  it('7.6.1 enables by what CAP says, and finds the namespace', async () => {
+    const fake = new FakeController();
+    const driver = await start(fake);
+    expect([driver.version, driver.interrupts, driver.vectors, driver.queueCount, driver.pageSize]).toEqual(['1.4.0', 'msix', 2, 1, 4096]);
+    expect(driver.controller).toMatchObject({ serial: 'FAKE1', model: 'A fake', firmware: '1', mdtsBytes: 2 ** 17, nn: 4 });
+    expect(driver.namespaces.map(({ id, blockSize, blocks, bytes }) => [id, blockSize, blocks, bytes])).toEqual([[1, 512, 2048, 2 ** 20]]);
+    expect([regField(fake.cc, Cc.IOSQES), regField(fake.cc, Cc.IOCQES), regField(fake.cc, Cc.MPS), regField(fake.cc, Cc.CSS)]).toEqual([
+      6, 4, 0, 0,
+    ]);
+    expect(fake.events).toHaveLength(4);
+    expect(driver.queue(0).entries).toBe(64);
+  });
+
+  it('3.1.5 disables a controller that somebody left enabled, and waits for RDY to be 0', async () => {
+    const fake = new FakeController();
+    fake.cc = 1;
+    fake.csts = 1;
+    await start(fake);
+    expect(fake.enables).toBe(1);
+  });
+
+  it('3.1.5 waits for RDY before it clears EN of a controller that is being enabled', async () => {
+    const fake = new FakeController();
+    fake.cc = 1;
+    const starting = start(fake);
+    await pass();
+    expect(fake.cc & 1).toBe(1);
+    fake.csts = 1;
+    await starting;
+    expect(fake.enables).toBe(1);
+  });
+
+  it('3.1.1 CAP.TO: gives up on a controller that is never ready, and leaves it disabled', async () => {
+    const fake = new FakeController();
+    fake.neverReady = true;
+    const error = await failsWith(start(fake));
+    expect(error).toMatchObject({ code: 'ETIMEDOUT', message: expect.stringContaining('1000 ms') });
+    expect([fake.cc & 1, fake.trace.at(-1), fake.mappings.size]).toEqual([0, 'close', 0]);
+  });
+
+  it('3.1.6 CSTS.CFS while it is enabled is told as such', async () => {
+    const fake = new FakeController();
+    fake.failsOnEnable = true;
+    expect(await failsWith(start(fake))).toMatchObject({ code: 'EIO', message: expect.stringContaining('Controller Fatal Status') });
+  });
+
+  it('7.3.2 resets the function of a controller that cannot be disabled', async () => {
+    const fake = new FakeController();
+    fake.cc = fake.csts = 1;
+    fake.neverDisabled = true;
+    await start(fake);
+    expect(fake.trace).toContain('reset');
+  });
+
+  it('7.3.1 resets the subsystem when the function has no reset', async () => {
+    class NoReset extends FakeController {
+      viaSubsystem = false;
+      override reset(): void {
+        if (this.cap.nssrs === 0) throw new VfioError('EINVAL', 'it has no reset');
+        if (!this.viaSubsystem) {
+          this.viaSubsystem = true;
+          throw new VfioError('EINVAL', 'it has no reset');
+        }
+        super.reset();
+      }
+    }
+    const fake = new NoReset();
+    fake.cc = fake.csts = 1;
+    fake.neverDisabled = true;
+    expect(await failsWith(start(fake))).toMatchObject({ code: 'EIO', message: expect.stringContaining('cannot be disabled') });
+    const other = new NoReset();
+    other.cc = other.csts = 1;
+    other.neverDisabled = true;
+    other.cap.nssrs = 1;
+    await start(other);
+  });
+
+  it('refuses what is no controller', async () => {
+    const gone = new FakeController();
+    gone.absent = true;
+    expect(await failsWith(start(gone))).toMatchObject({ code: 'ENODEV', message: expect.stringContaining('all ones') });
+    const noQueues = new FakeController();
+    noQueues.cap.mqes = 0;
+    expect((await failsWith(start(noQueues))).code).toBe('EIO');
+    const noPages = new FakeController();
+    Object.assign(noPages.cap, { mpsmin: 3, mpsmax: 2 });
+    expect((await failsWith(start(noPages))).code).toBe('EIO');
+    for (const fake of [gone, noQueues, noPages]) expect(fake.trace.at(-1)).toBe('close');
+  });
+
+  it.each([{ queues: 0 }, { depth: 0 }, { depth: 5000 }, { timeoutMs: Number.NaN }, { maxTransfer: 100 }])(
+    'refuses options that make no sense: %o',
+    async (options) => {
+      const fake = new FakeController();
+      expect((await failsWith(start(fake, options))).code).toBe('EINVAL');
+      expect(fake.trace.at(-1)).toBe('close');
+    },
+  );
+
+  it('4.11 an administrative controller has no I/O queues, and its logs', async () => {
+    const fake = new FakeController();
+    fake.cap.css = 0x80;
+    const driver = await start(fake);
+    expect([regField(fake.cc, Cc.CSS), driver.namespaces, driver.queueCount]).toEqual([7, [], 0]);
+    expect((await driver.smart()).availableSpare).toBe(2);
+    expect((await failsWith(driver.io({ opcode: NvmOpcode.FLUSH, nsid: 1 }))).code).toBe('EOPNOTSUPP');
+  });
+});
+
+describe('odd capabilities', () => {
+  it.each([0, 1, 5, 10])('3.1.24 DSTRD %i', async (dstrd) => {
+    const fake = new FakeController();
+    fake.cap.dstrd = dstrd;
+    const driver = await start(fake);
+    const data = bytes(4096);
+    await driver.namespace(1).write(0, data);
+    expect(await driver.namespace(1).read(0, 8)).toEqual(data);
+    expect(new Set(fake.doorbells.map(([offset]) => offset))).toEqual(new Set([0, 1, 2, 3].map((i) => 0x1000 + i * (4 << dstrd))));
+  });
+
+  it('3.1.1 MPSMIN: works with pages of 64 KiB, at any alignment', async () => {
+    const fake = new FakeController();
+    Object.assign(fake.cap, { mpsmin: 4, mpsmax: 8 });
+    fake.controller.mdts = 2;
+    const driver = await start(fake);
+    expect([driver.pageSize, driver.maxTransfer]).toEqual([65536, 2 ** 18]);
+    using buffer = driver.dev.dma.alloc(2 ** 19);
+    const ns = driver.namespace(1);
+    const data = bytes(2 ** 18);
+    buffer.bytes.set(data, 4100);
+    await ns.writeFrom(0, 512, buffer, 4100);
+    expect(Buffer.compare(await ns.read(0, 512), data)).toBe(0);
+  });
+
+  it('3.1.1 MQES: the smallest queue is one command at a time', async () => {
+    const fake = new FakeController();
+    fake.cap.mqes = 1;
+    const driver = await start(fake);
+    expect(driver.queue(0).depth).toBe(1);
+    const ns = driver.namespace(1);
+    await Promise.all(Array.from({ length: 20 }, (_, i) => ns.write(i, bytes(512, i))));
+    for (let i = 0; i < 20; i++) expect(await ns.read(i, 1)).toEqual(bytes(512, i));
+  });
+
+  it('5.15.2.2 MDTS: large transfers are split; 0 is no limit of the controller', async () => {
+    const fake = new FakeController();
+    fake.controller.mdts = 1;
+    const driver = await start(fake);
+    const ns = driver.namespace(1);
+    expect(ns.maxBlocks).toBe(16);
+    const data = bytes(100 * 512);
+    await ns.write(3, data);
+    expect(fake.commands.filter(({ queue }) => queue === 1)).toHaveLength(7);
+    expect(await ns.read(3, 100)).toEqual(data);
+    const unlimited = new FakeController();
+    unlimited.controller.mdts = 0;
+    const other = await start(unlimited);
+    expect([other.controller.mdtsBytes, other.maxTransfer]).toEqual([Number.POSITIVE_INFINITY, 2 ** 20]);
+    using buffer = other.dev.dma.alloc(2 ** 20 + 4096);
+    buffer.bytes.set(bytes(2 ** 20), 2048);
+    await other.namespace(1).writeFrom(0, 2048, buffer, 2048);
+    expect(Buffer.compare(unlimited.disks.get(1)!.data, bytes(2 ** 20))).toBe(0);
+    expect(unlimited.commands.filter(({ queue }) => queue === 1)).toHaveLength(1);
+  });
+
+  it('5.21.1.7 works with fewer queues than it asked for', async () => {
+    const fake = new FakeController();
+    fake.queuesGranted = 2;
+    const driver = await start(fake, { queues: 5 });
+    expect(driver.queueCount).toBe(2);
+    fake.script = ({ opcode, dw }) => (opcode === AdminOpcode.CREATE_CQ && (dw[10]! & 0xffff) > 1 ? 0x101 : undefined);
+    await driver.reset();
+    await driver.namespace(1).write(0, bytes(512));
+    expect(driver.queue(1).isOpen).toBe(false);
+  });
+
+  it('5.15.2.6 finds namespaces in lists that are full', async () => {
+    const fake = new FakeController();
+    for (let id = 2; id <= 2500; id += 2) fake.disks.set(id, { data: new Uint8Array(4096), lbads: 12, ms: 0 });
+    fake.controller.nn = 0xffff_fffe;
+    const driver = await start(fake);
+    expect(driver.namespaces).toHaveLength(1251);
+    expect(driver.namespace(2500).blockSize).toBe(4096);
+    const error = (() => {
+      try {
+        return driver.namespace(3);
+      } catch (e) {
+        return e;
+      }
+    })();
+    expect(error).toMatchObject({ code: 'ENXIO', fix: expect.stringContaining('1, 2, 4') });
+  });
+
+  it('8.2 a controller of NVMe 1.0 has no list: its namespaces are tried', async () => {
+    const fake = new FakeController();
+    fake.vs = 0x1_0000;
+    fake.disks.set(3, { data: new Uint8Array(4096), lbads: 9, ms: 0 });
+    expect((await start(fake)).namespaces.map(({ id }) => id)).toEqual([1, 3]);
+  });
+
+  it.each([9, 12, 16])('5.15.2.1 blocks of 2^%i bytes', async (lbads) => {
+    const fake = new FakeController();
+    fake.disks.get(1)!.lbads = lbads;
+    const ns = (await start(fake)).namespace(1);
+    const data = bytes(3 * 2 ** lbads);
+    await ns.write(1, data);
+    expect([ns.blockSize, Buffer.compare(await ns.read(1, 3), data)]).toEqual([2 ** lbads, 0]);
+  });
+
+  it('5.15.2.1 refuses metadata, blocks that are no blocks, and blocks larger than a transfer', async () => {
+    const fake = new FakeController();
+    fake.controller.mdts = 1;
+    fake.disks.set(2, { data: new Uint8Array(4096), lbads: 9, ms: 8 });
+    fake.disks.set(3, { data: new Uint8Array(2 ** 14), lbads: 14, ms: 0 });
+    fake.disks.set(4, { data: new Uint8Array(4096), lbads: 3, ms: 0 });
+    const driver = await start(fake);
+    for (const [id, text] of [
+      [2, '8 bytes of metadata'],
+      [3, 'a command moves 8192'],
+      [4, 'blocks of 2^3 bytes'],
+    ] as const) {
+      const error = await failsWith(driver.namespace(id).read(0, 1));
+      expect(error).toMatchObject({ code: 'EOPNOTSUPP', message: expect.stringContaining(text) });
+      expect(() => driver.queue(0).submitRead(driver.namespace(id), 0, 1, 0x10_0000, 1)).toThrow(text);
+    }
+  });
+});
