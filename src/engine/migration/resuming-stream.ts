@@ -86,7 +86,7 @@ export class ResumingStream implements MigrationStream {
   /** All that has to be there. @throws VfioError EINVAL when it is not, or was wrong */
   finish(): Arrived {
     if (this.#reader.failed !== null) throw this.#reader.failed;
-    if (!this.#seen.has(Section.END)) throw invalid('it ended too early');
+    if (!this.#seen.has(Section.END) || !this.#reader.atBoundary) throw invalid('it ended too early, or goes on after its end');
     const model = this.#seen.get(Section.MODEL)!;
     return {
       config: this.#seen.get(Section.CONFIG)!,
