@@ -50,7 +50,9 @@ export class IoQueue extends QueuePair {
       throw outOfRange(ns, lba, blocks, most);
     }
     if (size > 0) checkAddress(iova, size);
-    return this.put(opcode, ns.id, iova, size, lba, lba / HIGH, (blocks - 1) | flags, 0, 0, 0, tag) >= 0;
+    // A fraction would be an object on the way to `put`.
+    const high = lba < HIGH ? 0 : Math.floor(lba / HIGH);
+    return this.put(opcode, ns.id, iova, size, lba, high, (blocks - 1) | flags, 0, 0, 0, tag) >= 0;
   }
 }
 
