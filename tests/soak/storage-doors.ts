@@ -1,4 +1,6 @@
 /** Ways to an image: straight to the storage, or through everything that is in front of one. */
+import { openNvme } from '../../src/app/nvme/open-nvme.ts';
+import type { NvmeNamespace } from '../../src/drivers/nvme/namespace.ts';
 import { FileStorage } from '../../src/sys/file-storage.ts';
 import { SECTOR_BYTES } from './disk-journal.ts';
 
@@ -12,6 +14,7 @@ export interface Disk {
 
 const doors: Readonly<Record<string, (image: string) => Promise<Disk>>> = {
   storage: async (image) => new StorageDisk(FileStorage.open(image)),
+  nvme: async (image) => new NvmeDisk((await openNvme(`sim:nvme,image=${image}`)).namespace(1)),
 };
 
 export const doorNames = Object.keys(doors);
@@ -65,5 +68,28 @@ class StorageDisk implements Disk {
       this.#submitting = false;
       this.#queue.submit();
     });
+  }
+}
+
+/** The driver, the controller and the storage in one process: all of them are killed. */
+class NvmeDisk implements Disk {
+  readonly sectors: number;
+  readonly #namespace: NvmeNamespace;
+
+  constructor(namespace: NvmeNamespace) {
+    this.#namespace = namespace;
+    this.sectors = namespace.blocks;
+  }
+
+  write(first: number, bytes: Uint8Array, durable: boolean): Promise<void> {
+    return this.#namespace.write(first, bytes, { fua: durable });
+  }
+
+  zero(first: number, count: number, discard: boolean): Promise<void> {
+    return this.#namespace.writeZeroes(first, count, { deallocate: discard });
+  }
+
+  flush(): Promise<void> {
+    return this.#namespace.flush();
   }
 }
