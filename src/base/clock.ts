@@ -5,7 +5,7 @@
 export interface Clock {
   /** Monotonic nanoseconds as a double (exact up to 104 days of uptime). */
   nowNs(): number;
-  /** Run `callback` once after `delayMs`; disposing the timer before then cancels it. Never keeps the process alive. */
+  /** Run `callback` once after `delayMs`; disposing the timer before then cancels it. Never keeps the process alive, but for the turn that a delay of 0 waits for. */
   after(delayMs: number, callback: () => void): Disposable;
 }
 
@@ -35,9 +35,9 @@ export class SystemClock implements Clock {
 
   after(delayMs: number, callback: () => void): Disposable {
     if (delayMs <= 0) {
-      // Others have their turn, no more: a timer of 0 would wait for a millisecond.
+      // Others have their turn, no more: a timer of 0 would wait for a millisecond. Not unref'd, which would leave it until something else wakes the
+      // loop; the process stays alive for this one turn.
       const immediate = setImmediate(callback);
-      immediate.unref();
       return { [Symbol.dispose]: () => clearImmediate(immediate) };
     }
     const timer = setTimeout(callback, delayMs);

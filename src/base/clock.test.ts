@@ -1,0 +1,17 @@
+import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
+import { expect, it } from 'vitest';
+
+/** The status that a process of its own ends with: here something always wakes the event loop. */
+function statusOf(code: string): number | null {
+  const text = `import { SystemClock } from ${JSON.stringify(join(import.meta.dirname, 'clock.ts'))}; const clock = new SystemClock(); ${code}`;
+  return spawnSync(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', text], { timeout: 20_000 }).status;
+}
+
+it('SystemClock: a delay of 0 is over before anything else has to wake a process that sleeps', () => {
+  expect(statusOf('setTimeout(() => process.exit(1), 3000); clock.after(0, () => process.exit(0));')).toBe(0);
+});
+
+it('SystemClock: a process does not stay for a delay, nor for one that was cancelled', () => {
+  expect(statusOf('clock.after(3000, () => process.exit(1)); clock.after(0, () => process.exit(1))[Symbol.dispose]();')).toBe(0);
+});
