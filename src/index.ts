@@ -49,5 +49,5 @@ export { reg } from './models/kit/register.ts';
 export { TestHost } from './models/kit/test-host.ts';
 export { type ModelFactory, models } from './models/registry.ts';
 export * as capabilities from './pci/capabilities.ts';
-export type { BarDeclaration, Capability, DeviceModel, PciDeclaration } from './pci/declaration.ts';
+export type { BarDeclaration, Capability, DeviceModel, PciDeclaration, SriovDeclaration, VirtualFunctionModel } from './pci/declaration.ts';
 export * as extendedCapabilities from './pci/extended-capabilities.ts';

@@ -16,6 +16,8 @@ import type { ServerLimits } from './limits.ts';
 import { putHeader } from './messages.ts';
 import { Attachment } from './server/attachment.ts';
 import { ServerChannel } from './server/channel.ts';
+import type { Answer } from './server/device-messages.ts';
+import { canMigrate } from './server/migration-messages.ts';
 import { Watchdog } from './server/watchdog.ts';
 import { checkMajor, decodeVersion, encodeVersion, negotiate, type VersionMessage } from './version.ts';
 
@@ -220,10 +222,18 @@ export class Session implements Disposable {
     const { start, size } = reader;
     const payload = reader.bytes.subarray(start + HEADER_BYTES, start + size);
     const fds = reader.takeFds();
+    let held: Promise<void> | null = null;
     try {
-      const answer = attachment.answer(command, payload, fds);
+      let answer: Answer;
+      try {
+        answer = attachment.answer(command, payload, fds);
+      } finally {
+        // Asked also where it failed: what nobody asks for would hold up the next access.
+        held = attachment.device.heldAnswer?.() ?? null;
+      }
       if ((flags & HeaderFlags.NO_REPLY) !== 0) closeAll(answer.fds ?? []);
-      else this.#put(reader.view.getUint16(start, true), command, answer.payload, answer.fds);
+      else if (held === null) this.#put(reader.view.getUint16(start, true), command, answer.payload, answer.fds);
+      else this.#hold(held, this.#fill(reader.view.getUint16(start, true), command, answer.payload));
     } finally {
       closeAll(fds);
     }
@@ -243,12 +253,17 @@ export class Session implements Disposable {
 
   /** @param fds  the writer's from here on */
   #put(id: number, command: number, payload: Uint8Array, fds?: readonly OwnedFd[]): void {
+    this.#channel.writer.commit(this.#fill(id, command, payload), fds);
+  }
+
+  /** A reply where `begin` has room for it. @returns its bytes */
+  #fill(id: number, command: number, payload: Uint8Array): number {
     const { writer } = this.#channel;
     const size = HEADER_BYTES + payload.length;
     const at = writer.begin(size);
     putHeader(writer.view, at, id, command, size, HeaderFlags.REPLY);
     writer.bytes.set(payload, at + HEADER_BYTES);
-    writer.commit(size, fds);
+    return size;
   }
 
   /** Answer with the errno: a header alone. With NO_REPLY not even that. */
@@ -272,8 +287,10 @@ export class Session implements Disposable {
     if (reader.hasFds) throw unexpectedFds(command);
     const { start, size } = reader;
     const { vfToken = null, ...client } = decodeVersion(reader.bytes.subarray(start + HEADER_BYTES, start + size));
+    // The token, if there was one, is not to be found in our memory longer than it takes.
+    reader.bytes.fill(0, start + HEADER_BYTES, start + size);
     checkMajor(client);
-    const device = this.#options.open(this.peer, vfToken);
+    const device = this.#open(vfToken);
     let theirs: UnixSocket | null = null;
     try {
       const { pageSizes, available } = device.dma;
@@ -282,7 +299,7 @@ export class Session implements Disposable {
         maxDataXferSize: limits.maxDataBytes,
         maxDmaMaps: available,
         pgsizes: pageSizes,
-        migration: null,
+        migration: canMigrate(device) ? { pgsize: 4096 } : null,
         twinSocket: stream.carriesFds,
       });
       if (agreed.capabilities.twinSocket !== null) theirs = this.#makeTwin();
@@ -296,6 +313,14 @@ export class Session implements Disposable {
       theirs?.[Symbol.dispose]();
       if (this.#attachment === null) this.#quietly('closing the device', () => device[Symbol.dispose]());
       throw error;
+    }
+  }
+
+  #open(vfToken: Uint8Array | null): Device {
+    try {
+      return this.#options.open(this.peer, vfToken);
+    } finally {
+      vfToken?.fill(0);
     }
   }
 

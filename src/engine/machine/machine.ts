@@ -98,13 +98,13 @@ export class Machine implements Disposable {
     const placed = this.#fabric.powerOn(spec.devices);
     this.#groups.join(placed.map((p) => p.fn));
     for (const one of placed) this.#firstProbe(one);
-    for (const one of placed) this.#firstVfs(one);
+    for (const { fn, spec } of placed) this.#sriov.first(fn, spec.numVfs ?? 0);
   }
 
   #added(placed: readonly Placed[]): void {
     for (const { fn } of placed) this.#events.tell({ kind: 'add', bdf: fn.bdf, groupId: fn.group?.id ?? null });
     for (const one of placed) this.#firstProbe(one);
-    for (const one of placed) this.#firstVfs(one);
+    for (const { fn, spec } of placed) this.#sriov.first(fn, spec.numVfs ?? 0);
   }
 
   // ---- What there is
@@ -194,10 +194,7 @@ export class Machine implements Disposable {
     const fn = this.function(bdf);
     this.#binder.bind(fn, driver);
     fn.probeError = null;
-    if (fn.physical?.vfio != null && fn.vfio === null) {
-      const text = `${fn.bdf} is bound to ${driver}, while its physical function ${fn.physical.bdf} is in a user's hands`;
-      this.context.log.log('warn', `${fn.bdf} native VF`, text);
-    }
+    this.#sriov.bound(fn, driver);
     this.#events.tell({ kind: 'bind', bdf: fn.bdf, driver, groupId: fn.group?.id ?? null });
   }
 
@@ -210,18 +207,9 @@ export class Machine implements Disposable {
 
   #unbind(fn: PciFunction): Promise<void> {
     if (fn.unbinding !== null) return fn.unbinding;
-    const { driver, sriov } = fn;
-    if (fn.vfio !== null && sriov !== null && sriov.numVfs > 0) {
-      // S3-18: VFs first; their users are asked to let go.
-      const disabled = this.#sriov.disable(fn, sriov);
-      if (sriov.disabling !== null) {
-        fn.unbinding = disabled.then(() => {
-          fn.unbinding = null;
-          return fn.driver === null ? undefined : this.#unbind(fn);
-        });
-        return fn.unbinding;
-      }
-    }
+    const waits = this.#sriov.beforeUnbind(fn, () => this.#unbind(fn));
+    if (waits !== null) return waits;
+    const { driver } = fn;
     const told = () => this.#events.tell({ kind: 'unbind', bdf: fn.bdf, driver: driver!, groupId: fn.group?.id ?? null });
     const done = this.#binder.unbind(fn);
     if (fn.unbinding === null) {
@@ -273,18 +261,6 @@ export class Machine implements Disposable {
     this.#check();
     this.#checkAwake();
     return this.#sriov.setNumVfs(this.function(bdf), count);
-  }
-
-  /** What the declaration enables. A refusal is kept and logged, as that of a driver. */
-  #firstVfs({ fn, spec }: Placed): void {
-    if (spec.numVfs === undefined || !fn.present) return;
-    try {
-      void this.setNumVfs(fn.bdf, spec.numVfs);
-    } catch (error) {
-      if (!(error instanceof VfioError)) throw error;
-      fn.probeError ??= error;
-      this.context.log.log('warn', `numvfs ${fn.bdf}`, `${fn.bdf}: its virtual functions were not enabled: ${error.message}`);
-    }
   }
 
   /**

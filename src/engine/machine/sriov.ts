@@ -62,6 +62,38 @@ export class SriovControl {
     return Promise.resolve();
   }
 
+  /** What the declaration of a function that has just appeared enables. A refusal is kept and logged, as that of a driver. */
+  first(fn: PciFunction, count: number): void {
+    if (count === 0 || !fn.present) return;
+    try {
+      void this.setNumVfs(fn, count);
+    } catch (error) {
+      if (!(error instanceof VfioError)) throw error;
+      fn.probeError ??= error;
+      this.#o.ctx.log.log('warn', `numvfs ${fn.bdf}`, `${fn.bdf}: its virtual functions were not enabled: ${error.message}`);
+    }
+  }
+
+  /** `fn` has a new driver: nobody is kept from taking a VF for the host, and everybody is told (S3-17). */
+  bound(fn: PciFunction, driver: string): void {
+    if (fn.physical?.vfio == null || fn.vfio !== null) return;
+    const text = `${fn.bdf} is bound to ${driver}, while its physical function ${fn.physical.bdf} is in a user's hands`;
+    this.#o.ctx.log.log('warn', `${fn.bdf} native VF`, text);
+  }
+
+  /** VFs go before their PF does (S3-18). Null when none is left; else what waits for their users, and goes on with `unbind`. */
+  beforeUnbind(fn: PciFunction, unbind: () => Promise<void>): Promise<void> | null {
+    const { sriov } = fn;
+    if (fn.vfio === null || sriov === null || sriov.numVfs === 0) return null;
+    const disabled = this.disable(fn, sriov);
+    if (sriov.disabling === null) return null;
+    fn.unbinding = disabled.then(() => {
+      fn.unbinding = null;
+      return fn.driver === null ? undefined : unbind();
+    });
+    return fn.unbinding;
+  }
+
   #checkDriver(fn: PciFunction): void {
     if (fn.driver === null) {
       throw new VfioError('ENOENT', `${fn.bdf} has no driver, and only a driver can enable virtual functions`, {

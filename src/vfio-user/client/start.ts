@@ -35,6 +35,7 @@ export function agreeOnVersion(connection: ClientConnection, wantTwin: boolean, 
   const payload = encodeVersion(VERSION_MAJOR, VERSION_MINOR, asked, vfToken);
   connection.outBytes.set(payload, HEADER_BYTES);
   const errno = connection.request(Command.VERSION, payload.length);
+  if (vfToken !== null) connection.outBytes.fill(0, HEADER_BYTES, HEADER_BYTES + payload.length);
   if (errno !== 0) throw refused(connection.failure(errno, `VERSION ${VERSION_MAJOR}.${VERSION_MINOR}`), vfToken !== null);
   using fds = new Cleanup();
   const received = connection.takeReplyFds();
