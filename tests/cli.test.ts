@@ -33,7 +33,20 @@ describe('vfio', () => {
   it('tells usage, examples and exit codes', async () => {
     const { status, out } = await vfio('--help');
     expect(status).toBe(0);
-    for (const word of ['demo', 'show', 'explain', 'bind', 'config', 'explain-write', 'run', 'serve', 'trace', 'completion', 'Exit status'])
+    for (const word of [
+      'demo',
+      'show',
+      'explain',
+      'bind',
+      'config',
+      'explain-write',
+      'run',
+      'serve',
+      'nvme',
+      'trace',
+      'completion',
+      'Exit status',
+    ])
       expect(out).toContain(word);
   });
 
@@ -77,18 +90,20 @@ describe('vfio', () => {
 });
 
 describe('vfio demo', () => {
-  it('drives the device from another process without privileges, has three attacks refused, and exits 0', async () => {
+  it('drives two devices from other processes without privileges, has three attacks refused, and exits 0', async () => {
     const { status, out } = await vfio('demo');
     expect(status).toBe(0);
     // Root hands the driver to somebody who may do nothing.
     const uid = process.getuid!() === 0 ? 65534 : process.getuid!();
-    expect(out).toMatch(new RegExp(`process \\d+, uid ${uid}, over a socket`));
+    expect(out.match(new RegExp(`process \\d+, uid ${uid}, over a socket`, 'g'))).toHaveLength(2);
     expect(out).not.toContain(`process ${process.pid},`);
     expect(out).toContain('10! = 3628800');
     expect(out).toContain('"through the IOMMU and back"');
     expect(out.match(/refused/g)).toHaveLength(3);
     expect(out).toContain('EBUSY');
     expect(out).toContain('EPERM');
+    expect(out).toContain('67.1 MB written, flushed, read back and compared');
+    expect(out.match(/[\d,]+ IOPS, +\d+ MB\/s, p50 .*, p99 /g)).toHaveLength(3);
     expect(out).not.toContain('\u001b[');
   });
 });
@@ -209,6 +224,7 @@ describe('vfio completion', () => {
   it.each(['bash', 'zsh', 'fish'])('%s knows every command', async (shell) => {
     const { status, out } = await vfio('completion', shell);
     expect(status).toBe(0);
-    for (const command of ['demo', 'explain-write', 'config']) expect(out).toContain(command);
+    for (const word of ['demo', 'explain-write', 'config', 'nvme', 'smart', shell === 'fish' ? 'block-size' : '--block-size'])
+      expect(out).toContain(word);
   });
 });

@@ -1,11 +1,8 @@
-/**
- * The driver's half of `vfio demo`: a process of its own, without privileges, that knows an address and nothing else. It does what it is told by
- * lines on standard input, and answers each with a line of JSON.
- */
-import { createInterface } from 'node:readline';
+/** The driver's half of `vfio demo`: a process of its own, without privileges, that knows an address and nothing else. */
 import { Access } from '../../abi/memory.ts';
 import { EduDriver } from '../../drivers/edu/edu-driver.ts';
 import { open } from '../open.ts';
+import { doTasks } from './worker-process.ts';
 
 export interface WorkResult {
   readonly version: string;
@@ -22,7 +19,7 @@ export interface Costs {
 }
 
 /** What it can be told to do. */
-export interface Tasks {
+export interface EduTasks {
   /** What a driver does all day. */
   work(): Promise<WorkResult>;
   /** Tell the device to write where this process has mapped nothing. */
@@ -33,7 +30,7 @@ export interface Tasks {
 export async function main(address: string): Promise<void> {
   using dev = await open(address, { match: EduDriver.ids });
   using edu = new EduDriver(dev);
-  const tasks: Tasks = {
+  await doTasks<EduTasks>({
     async work() {
       const { major, minor } = edu.version;
       const factorial = await edu.factorial(10);
@@ -61,11 +58,7 @@ export async function main(address: string): Promise<void> {
       });
       return { read, interrupt, map };
     },
-  };
-  console.log(JSON.stringify({ pid: process.pid, uid: process.getuid!() }));
-  for await (const task of createInterface({ input: process.stdin })) {
-    console.log(JSON.stringify(await tasks[task as keyof Tasks]()));
-  }
+  });
 }
 
 /** Nanoseconds a round, of the second half: the first lets the compiler do its work. */

@@ -1,16 +1,17 @@
-/** A driver in another process: started, told what to do, ended. */
+/** A driver in another process: started, told by lines on its standard input what to do, ended. It answers each with a line of JSON. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import type { Tasks } from './edu-worker.ts';
 
 const command = fileURLToPath(new URL('../../../bin/vfio.js', import.meta.url));
-const worker = fileURLToPath(new URL('./edu-worker.ts', import.meta.url));
 
 /** Everything the demo waits for takes milliseconds; the rest is patience with busy machines. */
 const PATIENCE_MS = 30_000;
 
-export class WorkerProcess implements AsyncDisposable {
+/** What a worker can be told to do, by name; the results travel as JSON. */
+export type Tasks<T> = { readonly [K in keyof T]: () => Promise<object> };
+
+export class WorkerProcess<T extends Tasks<T>> implements AsyncDisposable {
   readonly pid: number;
   readonly uid: number;
   readonly #child: ChildProcess;
@@ -27,9 +28,14 @@ export class WorkerProcess implements AsyncDisposable {
     this.uid = hello.uid;
   }
 
-  /** Start it on the device at `address`. @param uid  who it is; ourselves unless told   @throws Error with what it said when it does not start */
-  static async start(address: string, uid?: number): Promise<WorkerProcess> {
-    const child = spawn(process.execPath, [command, 'run', worker, address], {
+  /**
+   * Start the driver in `file`, which calls `doTasks`, on the device at `address`.
+   *
+   * @param uid  who it is; ourselves unless told
+   * @throws Error with what it said when it does not start
+   */
+  static async start<T extends Tasks<T>>(file: URL, address: string, uid?: number): Promise<WorkerProcess<T>> {
+    const child = spawn(process.execPath, [command, 'run', fileURLToPath(file), address], {
       stdio: ['pipe', 'pipe', 'pipe'],
       cwd: '/',
       ...(uid === undefined ? {} : { uid, gid: uid }),
@@ -52,11 +58,11 @@ export class WorkerProcess implements AsyncDisposable {
   }
 
   /** @throws Error when it ends instead of answering */
-  async do<T extends keyof Tasks>(task: T): Promise<Awaited<ReturnType<Tasks[T]>>> {
+  async do<K extends keyof T & string>(task: K): Promise<Awaited<ReturnType<T[K]>>> {
     this.#child.stdin!.write(`${task}\n`);
     const answer = await this.#answers.next();
     if (answer.done === true) throw new Error(`the driver ended at '${task}'`);
-    return JSON.parse(answer.value) as Awaited<ReturnType<Tasks[T]>>;
+    return JSON.parse(answer.value) as Awaited<ReturnType<T[K]>>;
   }
 
   /** Let it finish: it closes its device on the way out. */
@@ -64,5 +70,13 @@ export class WorkerProcess implements AsyncDisposable {
     this.#child.stdin!.end();
     await this.#ended;
     clearTimeout(this.#timer);
+  }
+}
+
+/** The worker's side: says who it is, then does what it is told until nobody tells any more. */
+export async function doTasks<T extends Tasks<T>>(tasks: T): Promise<void> {
+  console.log(JSON.stringify({ pid: process.pid, uid: process.getuid!() }));
+  for await (const task of createInterface({ input: process.stdin })) {
+    console.log(JSON.stringify(await tasks[task as keyof T]()));
   }
 }
