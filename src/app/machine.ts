@@ -7,6 +7,15 @@ import { MemfdMemory } from '../sys/memfd.ts';
 import { modelsWithImages } from './disk-image.ts';
 import { readMachineFile } from './machine-file.ts';
 
+export {
+  type Accepted,
+  type IrqHooks,
+  type MediatedDevice,
+  type Mediator,
+  PASS_THROUGH,
+  type PassThrough,
+  type RegionHooks,
+} from '../abi/mediator.ts';
 export { DirtyFlags, DmaMapFlags, DmaUnmapFlags, Extension } from '../abi/vfio.ts';
 export { defaultParams, type EngineParams } from '../engine/context.ts';
 export type { DeviceFile } from '../engine/device/device-file.ts';
@@ -17,10 +26,17 @@ export { FaultPlan } from '../engine/fault-plan.ts';
 export type { Explanation } from '../engine/machine/explain.ts';
 export type { GroupFile } from '../engine/machine/group-file.ts';
 export type { FunctionSpec, MachineSpec } from '../engine/machine/machine-spec.ts';
+export { type MediatorRegistration, Mediators } from '../engine/mediation/mediators.ts';
+export { SyntheticVm } from '../engine/vm/synthetic-vm.ts';
+export { type VfioFile, VfioFileSet } from '../engine/vm/vfio-file-set.ts';
+export { type VmFile, VmProvider } from '../engine/vm/vm-provider.ts';
 export { KernelDoor } from '../ioctl/kernel-door.ts';
 export type { UserProcess } from '../ioctl/user-process.ts';
+export { eduMover } from '../mediators/edu-mover.ts';
+export { type RegisterRecord, registerRecorder } from '../mediators/register-recorder.ts';
 export { EventFd } from '../sys/eventfd.ts';
 export { FakeEventFd, HeapMemory } from '../sys/fake.ts';
+export { KvmVm } from '../sys/kvm-vm.ts';
 export { parseMachine, readMachineFile } from './machine-file.ts';
 export { MachineServer, type MachineServerOptions } from './machine-server.ts';
 export { DeviceServer, type ServeOptions, serve } from './serve.ts';

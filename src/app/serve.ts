@@ -10,6 +10,7 @@ import type { Clock } from '../base/clock.ts';
 import { VfioError } from '../base/errno.ts';
 import type { Logger, LogLevel } from '../base/log.ts';
 import type { Machine } from '../engine/machine/machine.ts';
+import type { Mediators } from '../engine/mediation/mediators.ts';
 import type { DeviceModel } from '../pci/declaration.ts';
 import type { ByteStream, PeerCredentials } from '../sys/byte-stream.ts';
 import { UnixListener } from '../sys/unix-listener.ts';
@@ -34,6 +35,8 @@ export interface ServeOptions {
   readonly memlockLimit?: number;
   /** Accounts of locked memory, when several servers share their clients. */
   readonly processes?: PeerProcesses;
+  /** Who is asked when a client opens the device (docs/mediation.md). */
+  readonly mediators?: Mediators;
   /** Whether clients, and waiting for them, keep this process alive. Default true. */
   readonly keepAlive?: boolean;
 }
@@ -115,11 +118,14 @@ export class DeviceServer implements Disposable {
   #start(model: DeviceModel): Running {
     const { clock, limits, keepAlive } = this.#options;
     const log = this.#options.log ?? stderrLogger;
+    const mediated = this.#options.mediators === undefined ? {} : { mediators: this.#options.mediators };
     const given = { log, ...(clock === undefined ? {} : { clock }) };
     using undo = new Cleanup();
     if (model.owns !== undefined) undo.use(model.owns);
     const around = machineAround(model, anyAddress);
-    const machines = undo.use(new MachinePerClient(() => startMachine(around, { ...given, params: { dmaEntryLimit: MAPPINGS_MAX } })));
+    const machines = undo.use(
+      new MachinePerClient(() => startMachine(around, { ...given, ...mediated, params: { dmaEntryLimit: MAPPINGS_MAX } })),
+    );
     const server = undo.use(
       new VfioUserServer({
         ...given,

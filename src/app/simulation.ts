@@ -81,7 +81,7 @@ export function machineAround(model: DeviceModel, iommu?: IommuSpec): { readonly
 /** A machine around `model`, with the model's device bound to vfio-pci. Dispose `owns` to switch it off. @throws VfioError EINVAL for a declaration that is no device */
 export function startMachine(
   { spec, bdf }: ReturnType<typeof machineAround>,
-  options: SimulationOptions & Pick<MachineOptions, 'params'>,
+  options: SimulationOptions & Pick<MachineOptions, 'params' | 'mediators'>,
 ): { readonly machine: Machine; readonly owns: Disposable } {
   const log = options.log ?? stderrLogger;
   using undo = new Cleanup();
@@ -91,6 +91,7 @@ export function startMachine(
       log,
       ...(options.clock === undefined ? {} : { clock: options.clock }),
       ...(options.params === undefined ? {} : { params: options.params }),
+      ...(options.mediators === undefined ? {} : { mediators: options.mediators }),
     }),
   );
   const fn = machine.function(bdf);

@@ -104,7 +104,10 @@ describe('who mediates', () => {
     expect(mediators.names).toEqual(['a']);
   });
 
-  it('S0-14, S0-16 in use it cannot leave, whoever counts; afterwards it can, once', () => {
+  it.each([
+    ['S0-14', 'in use it cannot leave'],
+    ['S0-16', 'it is the engine that counts'],
+  ])('%s %s', () => {
     const mediators = new Mediators();
     const registration = mediators.register(mediator('a', { handle: 0 }, []));
     const { machine } = machineWith(mediators);

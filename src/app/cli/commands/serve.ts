@@ -10,6 +10,7 @@ import type { Session } from '../../../vfio-user/session.ts';
 import { type Address, type AddressOptions, parseAddress } from '../../address.ts';
 import { attachLines } from '../../attach-lines.ts';
 import { importFileAnew } from '../../import-file.ts';
+import { RegisterTraffic } from '../../register-traffic.ts';
 import { DeviceServer, socketPathOf } from '../../serve.ts';
 import { loadModel } from '../../simulation.ts';
 import { WatchedFiles } from '../../watched-files.ts';
@@ -24,6 +25,7 @@ interface Options {
   readonly stdio?: boolean;
   readonly watch?: boolean;
   readonly memlock?: number;
+  readonly record?: string;
   /** Those of `deviceOptions`. */
   readonly [name: string]: unknown;
 }
@@ -58,7 +60,8 @@ export function serveCommand({ terminal, exit }: CommandContext): Command {
         '--memlock <size>',
         'how much memory a client may map, such as 2G or unlimited; its own RLIMIT_MEMLOCK unless told',
       ).argParser(size),
-    );
+    )
+    .option('--record <file>', 'write every access to registers there, a line of JSON each');
   for (const option of deviceOptions()) serve.addOption(option);
   return serve
     .addHelpText(
@@ -69,7 +72,7 @@ Each client gets the device as it is after power-on. The socket has mode 0600. G
 Examples:
   vfio serve nvme --image disk.img --size 10G
   vfio serve nvme --image debian.img --overlay
-  vfio serve edu
+  vfio serve edu --record traffic.jsonl
   vfio serve ./examples/hello-device.ts --socket-path /tmp/hello.sock --watch
   vfio serve examples/machines/sriov.yaml --socket-path /tmp/card
 
@@ -88,11 +91,13 @@ async function serveUntilStopped(text: string, options: Options, terminal: Termi
   using stop = untilStopped();
   using undo = new Cleanup();
   const code = undo.use(new DeviceCode(address, terminal));
+  const traffic = options.record === undefined ? null : undo.use(new RegisterTraffic(options.record, terminal.err));
   const server = undo.use(
     new DeviceServer(await code.load(options.watch === true), {
       name,
       log: logTo(terminal),
       ...(options.memlock === undefined ? {} : { memlockLimit: options.memlock }),
+      ...(traffic === null ? {} : { mediators: traffic.mediators }),
     }),
   );
   code.onReload = (model) => server.replace(model);
@@ -110,7 +115,7 @@ async function serveUntilStopped(text: string, options: Options, terminal: Termi
 }
 
 async function serveMachineUntilStopped(file: string, options: Options, terminal: Terminal): Promise<number> {
-  const { fd, stdio, watch, memlock } = options;
+  const { fd, stdio, watch, memlock, record } = options;
   refuseDeviceOptions(options, `${file} is a machine, which says itself what its devices are`);
   if (fd !== undefined || stdio === true || watch === true) {
     throw new VfioError('EINVAL', `${file} is a machine, which has sockets of its own`, { fix: 'Say where with --socket-path DIRECTORY.' });
@@ -121,7 +126,8 @@ async function serveMachineUntilStopped(file: string, options: Options, terminal
   const { MachineServer } = await import('../../machine-server.ts');
   using undo = new Cleanup();
   const log = logTo(terminal);
-  const machine = undo.use(loadMachine(file, { log }));
+  const traffic = record === undefined ? null : undo.use(new RegisterTraffic(record, terminal.err));
+  const machine = undo.use(loadMachine(file, { log, ...(traffic === null ? {} : { mediators: traffic.mediators }) }));
   const server = undo.use(new MachineServer(machine, directory, { log, ...(memlock === undefined ? {} : { memlockLimit: memlock }) }));
   for (const bdf of server.functions) {
     const { name, physical } = machine.function(bdf);
