@@ -5,8 +5,13 @@ import type { Clock } from '../../base/clock.ts';
 export const KEEP_ALIVE_GRANULARITY = 10;
 const GRANULARITY_MS = KEEP_ALIVE_GRANULARITY * 100;
 
+/** KATO as it is kept: rounded up to the granularity (5.21.1.15). */
+export function roundKeepAlive(timeoutMs: number): number {
+  return Math.min(Math.ceil(timeoutMs / GRANULARITY_MS) * GRANULARITY_MS, 0xffff_ffff);
+}
+
 export class KeepAlive {
-  /** KATO in milliseconds, a multiple of the granularity; 0: off. */
+  /** KATO in milliseconds; 0: off. */
   timeoutMs = 0;
   readonly #clock: Clock;
   readonly #expired: () => void;
@@ -17,9 +22,9 @@ export class KeepAlive {
     this.#expired = expired;
   }
 
-  /** Set Features, KATO: rounded up to the granularity. */
+  /** Set Features, KATO. */
   set(timeoutMs: number): void {
-    this.timeoutMs = Math.min(Math.ceil(timeoutMs / GRANULARITY_MS) * GRANULARITY_MS, 0xffff_ffff);
+    this.timeoutMs = timeoutMs;
     this.restart();
   }
 

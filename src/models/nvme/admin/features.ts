@@ -6,6 +6,7 @@ import { Timestamp } from '../../../abi/nvme-structs.ts';
 import type { Clock } from '../../../base/clock.ts';
 import type { Command } from '../command.ts';
 import { WARNING_TEMPERATURE } from '../health.ts';
+import { roundKeepAlive } from '../keep-alive.ts';
 
 /** What features act on. */
 export interface FeatureTarget {
@@ -184,7 +185,7 @@ export class Features {
         break;
       default: {
         const feature = table[id]!;
-        const kept = (value & feature.mask) >>> 0;
+        const kept = id === FeatureId.KEEP_ALIVE_TIMER ? roundKeepAlive(value) : (value & feature.mask) >>> 0;
         if (feature.perNamespace !== true) this.#store(key(id, 0), kept, save);
         else if (nsid !== 0 && nsid !== NSID_ALL) this.#store(key(id, nsid), kept, save);
         else for (let n = 1; this.#target.hasNamespace(n); n++) this.#store(key(id, n), kept, save);
