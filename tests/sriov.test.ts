@@ -1,0 +1,197 @@
+/** SR-IOV as a user of the command meets it: what docs/sriov.md tells, step by step. */
+import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, describe, expect, it } from 'vitest';
+import { main } from '../src/app/cli/main.ts';
+import { recordingTerminal } from '../src/app/cli/terminal.ts';
+import { loadMachine } from '../src/app/machine.ts';
+import { MachineServer } from '../src/app/machine-server.ts';
+import { open } from '../src/app/open.ts';
+import { readVfTokenFile } from '../src/app/vf-token-file.ts';
+import { VfioUserDevice } from '../src/vfio-user/client.ts';
+import { outcome, PF, TOKEN, VF0, VF1 } from './kit/sriov-rig.ts';
+import { VfioProcess } from './kit/vfio-process.ts';
+
+const machine = join(import.meta.dirname, '../examples/machines/sriov.yaml');
+const folders: string[] = [];
+
+function folder(): string {
+  const path = mkdtempSync(join(tmpdir(), 'vfio-ts-'));
+  folders.push(path);
+  return path;
+}
+
+/** A file with a token in it, for its owner only. */
+function tokenFile(text = `${TOKEN}\n`, mode = 0o600): string {
+  const path = join(folder(), 'token');
+  writeFileSync(path, text);
+  chmodSync(path, mode);
+  return path;
+}
+
+afterEach(() => {
+  for (const path of folders.splice(0)) rmSync(path, { recursive: true });
+});
+
+async function vfio(...argv: string[]) {
+  const terminal = recordingTerminal();
+  const status = await main(argv, terminal);
+  return { status, out: terminal.stdout.join('\n'), err: terminal.stderr.join('\n') };
+}
+
+describe('vfio show and explain', () => {
+  it('S3-15 draw PFs with their VFs, whoever drives them', async () => {
+    const { status, out } = await vfio('show', machine);
+    expect(status).toBe(0);
+    expect(out).toMatch(/0000:01:00\.0 .* vfio-pci .* PF, 2 of 4 VFs$/m);
+    expect(out).toMatch(/0000:01:00\.2 .* vfio-pci .* VF 1 of 0000:01:00\.0$/m);
+    expect(out).toMatch(/0000:02:10\.0 .* igbvf .* VF 0 of 0000:02:00\.0$/m);
+  });
+
+  it('S3-15 and tell programs', async () => {
+    const { functions } = JSON.parse((await vfio('show', machine, '--json')).out) as { functions: { bdf: string }[] };
+    const of = (bdf: string) => functions.find((f) => f.bdf === bdf);
+    expect(of(PF)).toMatchObject({ physicalFunction: null, sriov: { totalVfs: 4, numVfs: 2, vfs: [VF0, VF1] }, open: false });
+    expect(of(VF1)).toMatchObject({ physicalFunction: PF, sriov: null, driverOverride: 'vfio-pci' });
+  });
+
+  it('E-11 whether a token is needed is told before anybody tries', async () => {
+    const vf = await vfio('explain', machine, VF0);
+    expect([vf.status, vf.out]).toEqual([
+      0,
+      expect.stringMatching(/a user can open it, with a VF token[\s\S]*virtual function of 0000:01:00\.0; opens with/),
+    ]);
+    expect((await vfio('explain', machine, PF)).out).toContain(`virtual ones: ${VF0}, ${VF1}`);
+    const native = await vfio('explain', machine, '02:10.0');
+    expect([native.status, native.out]).toEqual([3, expect.stringContaining('needs no token')]);
+    const json = JSON.parse((await vfio('explain', machine, VF0, '--json')).out) as object;
+    expect(json).toMatchObject({ physicalFunction: PF, virtualFunctions: null, tokenNeeded: true });
+  });
+
+  it('C.1 vfio config shows the capability of a PF, and the ids of a VF', async () => {
+    expect((await vfio('config', PF, '-m', machine)).out).toMatch(/Total VFs: 4, Number of VFs: 2/);
+    for (const view of [[], ['--user']]) expect((await vfio('config', VF0, '-m', machine, ...view)).out).toMatch(/Device 1234:11e8/);
+    const tried = await vfio('explain-write', VF0, '0x04', '0x0006', '-m', machine);
+    expect([tried.status, tried.out]).toEqual([0, expect.stringContaining('reads back 0x0006')]);
+  });
+
+  it('S3-17 vfio bind works on VFs; there is no line in the file for their driver', async () => {
+    const copy = join(folder(), 'machine.yaml');
+    const text = readFileSync(machine, 'utf8');
+    writeFileSync(copy, text);
+    const { status, out, err } = await vfio('bind', '02:10.0', '-m', copy, '--write');
+    expect([status, out, err]).toEqual([
+      0,
+      expect.stringMatching(/0000:02:10\.0 .*: igbvf -> vfio-pci/),
+      expect.stringContaining('0000:02:10.0 is a virtual function'),
+    ]);
+    expect(readFileSync(copy, 'utf8')).toBe(text);
+  });
+});
+
+describe('a machine behind sockets', () => {
+  it('S3-18 has a socket for each function under vfio-pci, for as long as it is there', async () => {
+    using on = loadMachine(machine);
+    const directory = join(folder(), 'card');
+    using server = new MachineServer(on, directory, { keepAlive: false });
+    const sockets = () => readdirSync(directory).sort();
+    expect(server.functions).toEqual([PF, VF0, VF1]);
+    expect(sockets()).toEqual([PF, VF0, VF1].map((bdf) => `${bdf}.sock`));
+    await on.setNumVfs(PF, 0);
+    expect(sockets()).toEqual([`${PF}.sock`]);
+    await on.setNumVfs(PF, 1);
+    await on.unbind(PF);
+    expect(sockets()).toEqual([]);
+    on.bind(PF, 'vfio-pci');
+    expect(server.functions).toEqual([PF]);
+    server[Symbol.dispose]();
+    expect(sockets()).toEqual([]);
+  });
+
+  it('S3-14 E-11 a tenant is refused without the token and let in with it; the machine remembers what the PF driver said', async () => {
+    const directory = folder();
+    await using served = new VfioProcess(['serve', machine, '--socket-path', directory]);
+    await served.says('listening at');
+    expect(served.stdout).toMatch(/0000:01:00\.1\.sock +card VF 0, with the VF token/);
+    const at = (bdf: string) => `unix:${join(directory, `${bdf}.sock`)}`;
+    await expect(open(at(VF0))).rejects.toMatchObject({ code: 'EACCES', fix: expect.stringContaining('open(address, { token })') });
+    (await open(at(PF), { token: TOKEN }))[Symbol.dispose]();
+    const vf = await open(at(VF0), { token: TOKEN });
+    vf[Symbol.dispose]();
+    const token = tokenFile();
+    const refused = await vfio('config', at(VF1));
+    expect([refused.status, refused.err]).toEqual([4, expect.stringContaining('--vf-token-file')]);
+    const config = await vfio('config', at(VF1), '--vf-token-file', token);
+    expect([config.status, config.err, config.out]).toEqual([0, '', expect.stringContaining('Device 1234:11e8')]);
+    const tried = await vfio('explain-write', at(VF1), '4', '0x0407', '--vf-token-file', token);
+    expect(tried.status).toBe(0);
+    expect(await served.end('SIGTERM')).toBe(0);
+    expect(existsSync(join(directory, `${PF}.sock`))).toBe(false);
+    expect(served.stdout + served.stderr).not.toMatch(/83d8f4f2|e6bfe0fa/);
+  });
+
+  it('S3-05 what vfio trace shows and keeps of it has asterisks in place of the token', async () => {
+    const directory = folder();
+    await using served = new VfioProcess(['serve', machine, '--socket-path', directory]);
+    await served.says('listening at');
+    const capture = join(directory, 'seen.pcapng');
+    const seen = join(directory, 'seen.sock');
+    await using traced = new VfioProcess(['trace', `unix:${join(directory, `${PF}.sock`)}`, '--listen', seen, '--write', capture]);
+    const listening = async () => {
+      while (!existsSync(seen)) await new Promise((resolve) => setTimeout(resolve, 5));
+    };
+    await listening();
+    {
+      using device = VfioUserDevice.connect(seen, { token: TOKEN });
+      device.feature({ feature: 0, set: true, data: Uint8Array.from(Buffer.from(TOKEN.replaceAll('-', ''), 'hex')) });
+    }
+    await traced.end('SIGTERM');
+    expect(traced.stdout).toContain('vfio_ts_vf_token');
+    expect(traced.stdout).toContain('PCI_VF_TOKEN set [2a 2a');
+    const kept = readFileSync(capture);
+    expect(kept.includes('vfio_ts_vf_token')).toBe(true);
+    for (const secret of [TOKEN.slice(0, 8), TOKEN.slice(24), Buffer.from(TOKEN.slice(24), 'hex')])
+      expect(kept.includes(secret)).toBe(false);
+    expect(traced.stdout + traced.stderr).not.toMatch(/83d8f4f2|e6bfe0fa|83 d8 f4/);
+    // And it went through as it was.
+    (await open(`unix:${join(directory, `${VF0}.sock`)}`, { token: TOKEN }))[Symbol.dispose]();
+  });
+
+  it('refuses what a machine cannot have', async () => {
+    for (const more of [['--watch'], ['--fd', '0'], ['--stdio']]) {
+      const { status, err } = await vfio('serve', machine, ...more);
+      expect([status, err.includes('EINVAL')]).toEqual([1, true]);
+    }
+  });
+});
+
+describe('tokens for commands', () => {
+  it('E-11 vfio run hands a driver the token of a file', async () => {
+    const driver = join(folder(), 'driver.mjs');
+    writeFileSync(driver, 'export const main = (_address, args, { token }) => (token === args[0] ? 7 : 1);');
+    expect((await vfio('run', '--vf-token-file', tokenFile(), driver, 'sim:edu', TOKEN)).status).toBe(7);
+    expect((await vfio('run', driver, 'sim:edu', TOKEN)).status).toBe(1);
+  });
+
+  it('S3-05 a file that others can read is warned of; what holds no token is EINVAL, and nothing of it is told', () => {
+    const warnings: string[] = [];
+    const read = (path: string) => readVfTokenFile(path, (text) => warnings.push(text));
+    expect([read(tokenFile()), warnings]).toEqual([TOKEN, []]);
+    expect(read(tokenFile(TOKEN, 0o644))).toBe(TOKEN);
+    expect(warnings).toEqual([expect.stringContaining('chmod 600')]);
+    for (const text of ['', TOKEN.slice(1), `${TOKEN} ${TOKEN}`, 'x'.repeat(10_000)]) {
+      const path = tokenFile(text);
+      expect(outcome(() => read(path))).toBe('EINVAL');
+      expect(() => read(path)).not.toThrow(/83d8|509f/);
+    }
+    expect(outcome(() => read('/nowhere/token'))).toBe('ENOENT');
+  });
+
+  it('T7 T12 open() of a model takes a token where the model is a PF', async () => {
+    (await open('sim:edu,vfs=2', { token: TOKEN }))[Symbol.dispose]();
+    await expect(open('sim:edu', { token: TOKEN })).rejects.toMatchObject({ code: 'EINVAL' });
+    await expect(open('sim:edu,vfs=2', { token: 'x' })).rejects.toMatchObject({ code: 'EINVAL' });
+    await expect(open('sim:edu,vfs=256')).rejects.toMatchObject({ code: 'EINVAL' });
+  });
+});
