@@ -42,6 +42,8 @@ export const Command = {
   DEVICE_FEATURE: 16,
   MIG_DATA_READ: 17,
   MIG_DATA_WRITE: 18,
+  /** Proposed for QEMU, not in the specification: the ioctl's structure, struct vfio_precopy_info, both ways. */
+  MIG_GET_PRECOPY_INFO: 19,
 } as const;
 export type Command = (typeof Command)[keyof typeof Command];
 
@@ -126,3 +128,16 @@ export type Header = Value<typeof Header>;
 export type DmaMap = Value<typeof DmaMap>;
 export type DmaUnmap = Value<typeof DmaUnmap>;
 export type RegionAccess = Value<typeof RegionAccess>;
+
+/** Data of DMA_LOGGING_START: followed by `num_ranges` FeatureDmaLoggingRange of vfio-structs.ts. */
+export const UserDmaLoggingControl = struct('vfio_user_device_feature_dma_logging_control', 16, {
+  page_size: 'u64',
+  num_ranges: 'u32',
+  reserved: 'u32',
+});
+/** Data of DMA_LOGGING_REPORT; the reply appends the bitmap. */
+export const UserDmaLoggingReport = struct('vfio_user_device_feature_dma_logging_report', 24, {
+  iova: 'u64',
+  length: 'u64',
+  page_size: 'u64',
+});

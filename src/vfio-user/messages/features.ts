@@ -1,6 +1,6 @@
-/** DEVICE_FEATURE, MIG_DATA_READ and MIG_DATA_WRITE. */
+/** DEVICE_FEATURE, MIG_DATA_READ, MIG_DATA_WRITE and MIG_GET_PRECOPY_INFO. */
 import { FeatureFlags } from '../../abi/vfio.ts';
-import { DeviceFeature } from '../../abi/vfio-structs.ts';
+import { DeviceFeature, PrecopyInfo } from '../../abi/vfio-structs.ts';
 import { CapabilityDefaults, Command, MigData } from '../../abi/vfio-user.ts';
 import { hex } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
@@ -72,4 +72,26 @@ export function decodeMigDataWrite(payload: Uint8Array): { readonly data: Uint8A
     );
   }
   return { data: payload.subarray(MigData.structSize) };
+}
+
+/** MIG_GET_PRECOPY_INFO's reply; without `info` its request. */
+export function encodePrecopyInfo(
+  info: { readonly initialBytes: number; readonly dirtyBytes: number } = { initialBytes: 0, dirtyBytes: 0 },
+) {
+  const { payload, view } = made(PrecopyInfo.structSize);
+  PrecopyInfo.encode(view, 0, {
+    argsz: PrecopyInfo.structSize,
+    flags: 0,
+    initial_bytes: BigInt(info.initialBytes),
+    dirty_bytes: BigInt(info.dirtyBytes),
+  });
+  return payload;
+}
+
+/** The same for request and reply. @throws VfioError EINVAL too short */
+export function decodePrecopyInfo(payload: Uint8Array): { readonly initialBytes: number; readonly dirtyBytes: number } {
+  const view = check(Command.MIG_GET_PRECOPY_INFO, payload, PrecopyInfo.structSize);
+  checkArgsz(Command.MIG_GET_PRECOPY_INFO, view, PrecopyInfo.structSize);
+  const { initial_bytes, dirty_bytes } = PrecopyInfo.decode(view);
+  return { initialBytes: Number(initial_bytes), dirtyBytes: Number(dirty_bytes) };
 }

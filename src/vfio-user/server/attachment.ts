@@ -12,6 +12,7 @@ import { DmaCommands } from './dma-commands.ts';
 import { mayBeQemu } from './dma-layout.ts';
 import { DmaMappings } from './dma-mappings.ts';
 import { IrqMessages } from './irq-messages.ts';
+import { MigrationMessages } from './migration-messages.ts';
 import { RegionMessages } from './region-messages.ts';
 
 export interface AttachmentOptions {
@@ -40,6 +41,7 @@ export class Attachment {
   readonly mappings: DmaMappings;
   readonly #irqs: IrqMessages;
   readonly #messages: DeviceMessages;
+  readonly #migration: MigrationMessages;
   readonly #events: Disposable;
   readonly #onBug: (what: string, error: unknown) => void;
 
@@ -61,6 +63,7 @@ export class Attachment {
       maxReplyBytes: limits.maxDataBytes,
       onBug,
     });
+    this.#migration = new MigrationMessages(device, limits.maxDataBytes);
     this.#events = device.on((event) => {
       // The protocol has no word for it; what the client does meanwhile waits as any access to a sleeping device.
       if (event.kind === 'suspend') event.acknowledge();
@@ -98,11 +101,13 @@ export class Attachment {
         this.device.reset();
         return { payload: EMPTY };
       case Command.DEVICE_FEATURE:
-        return this.#messages.feature(payload, fds);
+        return this.#migration.feature(payload) ?? this.#messages.feature(payload, fds);
       case Command.MIG_DATA_READ:
-        return this.#messages.migDataRead(payload);
+        return this.#migration.read(payload);
       case Command.MIG_DATA_WRITE:
-        return this.#messages.migDataWrite(payload);
+        return this.#migration.write(payload);
+      case Command.MIG_GET_PRECOPY_INFO:
+        return this.#migration.precopyInfo(payload);
       case Command.VERSION:
         throw new VfioError('EINVAL', 'VERSION comes once');
       default:
@@ -119,6 +124,7 @@ export class Attachment {
       ['ending DMA', () => this.dma.fail(new VfioError('ENODEV', `the client is gone: ${reason}`))],
       ['leaving the events', () => this.#events[Symbol.dispose]()],
       ['letting go of doorbells', () => this.#messages[Symbol.dispose]()],
+      ['ending its migration', () => this.#migration[Symbol.dispose]()],
       ['letting go of interrupts', () => this.#irqs[Symbol.dispose]()],
       ['unmapping', () => this.mappings[Symbol.dispose]()],
       ['closing the device', () => this.device[Symbol.dispose]()],

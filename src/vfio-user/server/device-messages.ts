@@ -1,4 +1,4 @@
-/** Messages about the device as a whole and its regions' descriptors: GET_INFO, GET_REGION_INFO, GET_REGION_IO_FDS, FEATURE, migration data. */
+/** Messages about the device as a whole and its regions' descriptors: GET_INFO, GET_REGION_INFO, GET_REGION_IO_FDS, FEATURE. */
 import type { Device, Doorbell, Region, RegionInfo } from '../../abi/device.ts';
 import { RegionFlags } from '../../abi/vfio.ts';
 import { DeviceFeature } from '../../abi/vfio-structs.ts';
@@ -12,8 +12,6 @@ import {
   decodeDeviceInfo,
   decodeFeature,
   decodeIoFdsRequest,
-  decodeMigDataRead,
-  decodeMigDataWrite,
   decodeRegionInfoRequest,
   encodeDeviceInfo,
   encodeFeature,
@@ -177,18 +175,6 @@ export class DeviceMessages implements Disposable {
     const used = this.#device.feature({ feature, get, set, probe, data, ...(sinks.length === 0 ? {} : { sinks }) });
     if (get && !probe) return { payload: encodeFeature({ feature, get, set, probe, data: data.subarray(0, used) }) };
     return { payload: payload.slice() };
-  }
-
-  /** @throws VfioError EINVAL malformed; ENOTTY: no device here can be migrated yet */
-  migDataRead(payload: Uint8Array): never {
-    decodeMigDataRead(payload, this.#options.maxReplyBytes);
-    throw new VfioError('ENOTTY', `${this.#device.info.name} cannot be migrated`);
-  }
-
-  /** @throws VfioError as `migDataRead` */
-  migDataWrite(payload: Uint8Array): never {
-    decodeMigDataWrite(payload);
-    throw new VfioError('ENOTTY', `${this.#device.info.name} cannot be migrated`);
   }
 
   [Symbol.dispose](): void {

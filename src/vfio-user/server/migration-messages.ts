@@ -1,0 +1,174 @@
+/**
+ * What of a client's messages is about moving the device: the features whose data is not what the ioctl has, and MIG_DATA_READ and MIG_DATA_WRITE in
+ * place of a descriptor.
+ *
+ * A device that stands still is not shut up here: registers answer, and memory can be mapped, as with the kernel's. libvfio-user refuses both.
+ */
+import type { Device, MigrationStream } from '../../abi/device.ts';
+import { Feature, FeatureFlags } from '../../abi/vfio.ts';
+import { DeviceFeature, FeatureDmaLoggingControl, FeatureDmaLoggingRange, FeatureDmaLoggingReport } from '../../abi/vfio-structs.ts';
+import { UserDmaLoggingControl, UserDmaLoggingReport } from '../../abi/vfio-user.ts';
+import { VfioError } from '../../base/errno.ts';
+import {
+  decodeFeature,
+  decodeMigDataRead,
+  decodeMigDataWrite,
+  decodePrecopyInfo,
+  encodeFeature,
+  encodeMigData,
+  encodePrecopyInfo,
+  type FeatureMessage,
+  viewOf,
+} from '../messages.ts';
+
+import type { Answer } from './device-messages.ts';
+
+const EMPTY = new Uint8Array(0);
+
+export class MigrationMessages implements Disposable {
+  readonly #device: Device;
+  readonly #maxBytes: number;
+  #stream: MigrationStream | null = null;
+
+  /** @param maxBytes  of data in one message */
+  constructor(device: Device, maxBytes: number) {
+    this.#device = device;
+    this.#maxBytes = maxBytes;
+  }
+
+  /**
+   * Null for a feature, or an operation, whose data is the same as the ioctl's.
+   *
+   * @throws VfioError EINVAL malformed, or argsz that leaves no room for the bitmap; what the device throws
+   */
+  feature(payload: Uint8Array): Answer | null {
+    const flags = payload.length < DeviceFeature.structSize ? 0 : DeviceFeature.flags.get(viewOf(payload), 0);
+    const id = flags & FeatureFlags.MASK;
+    const set = (flags & (FeatureFlags.SET | FeatureFlags.GET | FeatureFlags.PROBE)) === FeatureFlags.SET;
+    const get = (flags & (FeatureFlags.SET | FeatureFlags.GET | FeatureFlags.PROBE)) === FeatureFlags.GET;
+    if (id === Feature.MIG_DEVICE_STATE && set) return this.#setState(decodeFeature(payload));
+    if (id === Feature.DMA_LOGGING_START && set) return this.#startLogging(decodeFeature(payload));
+    if (id === Feature.DMA_LOGGING_REPORT && get) return this.#report(decodeFeature(payload));
+    return null;
+  }
+
+  #setState(message: FeatureMessage): Answer {
+    const data = message.data.slice();
+    this.#device.feature({
+      feature: message.feature,
+      set: true,
+      data,
+      onDataStream: (stream) => {
+        this.#stream?.close();
+        this.#stream = stream;
+      },
+    });
+    return { payload: encodeFeature({ ...message, data }) };
+  }
+
+  #startLogging(message: FeatureMessage): Answer {
+    // Whether the device has it is said before what is wrong with the data.
+    this.#device.feature({ feature: message.feature, set: true, probe: true, data: EMPTY });
+    if (message.data.length < UserDmaLoggingControl.structSize) {
+      throw new VfioError('EINVAL', `DMA_LOGGING_START: ${message.data.length} bytes of data`);
+    }
+    const { page_size, num_ranges } = UserDmaLoggingControl.decode(viewOf(message.data));
+    const ranges = message.data.slice(UserDmaLoggingControl.structSize);
+    const data = new Uint8Array(FeatureDmaLoggingControl.structSize);
+    FeatureDmaLoggingControl.encode(viewOf(data), 0, { page_size, num_ranges });
+    const missing = num_ranges * FeatureDmaLoggingRange.structSize > ranges.length;
+    try {
+      this.#device.feature({ feature: message.feature, set: true, data, ranges });
+    } catch (error) {
+      // What is no memory of the caller's in the kernel is a message that is too short here.
+      if (missing && error instanceof VfioError && error.code === 'EFAULT') throw new VfioError('EINVAL', error.message, { cause: error });
+      throw error;
+    }
+    const reply = message.data.slice();
+    UserDmaLoggingControl.page_size.set(viewOf(reply), 0, FeatureDmaLoggingControl.page_size.get(viewOf(data), 0));
+    return { payload: encodeFeature({ ...message, data: reply }) };
+  }
+
+  #report(message: FeatureMessage): Answer {
+    const { argsz, feature } = message;
+    this.#device.feature({ feature, get: true, probe: true, data: EMPTY });
+    const fixed = UserDmaLoggingReport.structSize;
+    if (message.data.length < fixed) throw new VfioError('EINVAL', `DMA_LOGGING_REPORT: ${message.data.length} bytes of data`);
+    const asked = UserDmaLoggingReport.decode(viewOf(message.data));
+    const room = argsz - DeviceFeature.structSize - fixed;
+    const data = new Uint8Array(FeatureDmaLoggingReport.structSize);
+    FeatureDmaLoggingReport.encode(viewOf(data), 0, { ...asked, bitmap: 0n });
+    const needed = asked.page_size === 0n ? 0n : (((asked.length + asked.page_size - 1n) / asked.page_size + 63n) / 64n) * 8n;
+    if (needed > BigInt(Math.max(0, Math.min(room, this.#maxBytes - fixed)))) {
+      throw new VfioError(
+        'EINVAL',
+        `DMA_LOGGING_REPORT: a bitmap of ${needed} bytes; argsz ${argsz}, and what a message holds, leave ${room}`,
+      );
+    }
+    const reply = new Uint8Array(fixed + Number(needed));
+    reply.set(message.data.subarray(0, fixed));
+    this.#device.feature({ feature, get: true, data, bitmap: reply.subarray(fixed) });
+    return { payload: encodeFeature({ ...message, argsz: DeviceFeature.structSize + reply.length, data: reply }) };
+  }
+
+  /** @throws VfioError ENOTTY for a device that cannot be moved, EINVAL in a state that has no data */
+  #open(what: string): MigrationStream {
+    if (this.#stream !== null) return this.#stream;
+    this.#device.feature({ feature: Feature.MIG_DEVICE_STATE, probe: true, data: EMPTY });
+    throw new VfioError('EINVAL', `${what}: ${this.#device.info.name} is in no state that has data`);
+  }
+
+  /**
+   * No bytes: there are none, now or for good; in which state the device is tells.
+   *
+   * @throws VfioError EINVAL malformed, or in a state in which nothing is to be read; ENOTTY
+   */
+  read(payload: Uint8Array): Answer {
+    const { size } = decodeMigDataRead(payload, this.#maxBytes);
+    const data = new Uint8Array(size);
+    let got = 0;
+    try {
+      got = this.#open('MIG_DATA_READ').read(data);
+    } catch (error) {
+      if (!(error instanceof VfioError)) throw error;
+      if (error.code === 'ENODEV') throw new VfioError('EINVAL', error.message, { cause: error });
+      if (error.code !== 'ENOMSG') throw error;
+    }
+    return { payload: encodeMigData(got, data.subarray(0, got)) };
+  }
+
+  /** @throws VfioError EINVAL malformed, what is no data of such a device, or in a state in which nothing is to be written; ENOTTY */
+  write(payload: Uint8Array): Answer {
+    const { data } = decodeMigDataWrite(payload);
+    try {
+      this.#open('MIG_DATA_WRITE').write(data);
+    } catch (error) {
+      if (error instanceof VfioError && error.code === 'ENODEV') throw new VfioError('EINVAL', error.message, { cause: error });
+      throw error;
+    }
+    return { payload: EMPTY };
+  }
+
+  /** @throws VfioError EINVAL malformed, or outside of PRE_COPY; ENOTTY */
+  precopyInfo(payload: Uint8Array): Answer {
+    decodePrecopyInfo(payload);
+    const { initialBytes, dirtyBytes } = this.#open('MIG_GET_PRECOPY_INFO').precopyInfo();
+    return { payload: encodePrecopyInfo({ initialBytes, dirtyBytes }) };
+  }
+
+  [Symbol.dispose](): void {
+    this.#stream?.close();
+    this.#stream = null;
+  }
+}
+
+/** What VERSION's `migration` capability says. */
+export function canMigrate(device: Device): boolean {
+  try {
+    device.feature({ feature: Feature.MIGRATION, probe: true, data: EMPTY });
+    return true;
+  } catch (error) {
+    if (error instanceof VfioError) return false;
+    throw error;
+  }
+}
