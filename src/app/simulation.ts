@@ -12,6 +12,7 @@ import type { Process } from '../engine/dma/process.ts';
 import { VFIO_PCI } from '../engine/machine/binding.ts';
 import { Machine, type MachineOptions } from '../engine/machine/machine.ts';
 import type { FunctionSpec, IommuSpec, MachineSpec } from '../engine/machine/machine-spec.ts';
+import type { Mediators } from '../engine/mediation/mediators.ts';
 import type { DeviceModel } from '../pci/declaration.ts';
 import { addon } from '../sys/addon.ts';
 import { HeapMemory } from '../sys/fake.ts';
@@ -31,6 +32,8 @@ export interface SimulationOptions {
   readonly clock?: Clock;
   readonly log?: Logger;
   readonly allocate?: MemoryAllocator;
+  /** Who is asked when the device is opened (docs/mediation.md). */
+  readonly mediators?: Mediators;
   /** VF token, a UUID, for a model that is an SR-IOV device. */
   readonly token?: string;
 }
@@ -81,7 +84,7 @@ export function machineAround(model: DeviceModel, iommu?: IommuSpec): { readonly
 /** A machine around `model`, with the model's device bound to vfio-pci. Dispose `owns` to switch it off. @throws VfioError EINVAL for a declaration that is no device */
 export function startMachine(
   { spec, bdf }: ReturnType<typeof machineAround>,
-  options: SimulationOptions & Pick<MachineOptions, 'params' | 'mediators'>,
+  options: SimulationOptions & Pick<MachineOptions, 'params'>,
 ): { readonly machine: Machine; readonly owns: Disposable } {
   const log = options.log ?? stderrLogger;
   using undo = new Cleanup();

@@ -16,7 +16,8 @@ export type ModelOptions = Readonly<Record<string, unknown>>;
 export type ModelFactory = (options?: ModelOptions) => DeviceModel;
 
 export const models = {
-  edu: (options = {}) => edu(read<EduOptions>('edu', options, { dmaMask: u64, factorialMs: duration, dmaMs: duration, vfs: vfCount })),
+  edu: (options = {}) =>
+    edu(read<EduOptions>('edu', options, { dmaMask: u64, factorialMs: duration, dmaMs: duration, vfs: vfCount, migration: flag })),
   bench: (options = {}) => {
     read<object>('bench', options, {});
     return bench();
