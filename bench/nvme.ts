@@ -13,6 +13,7 @@ import { NvmeDriver } from '../src/drivers/nvme/nvme-driver.ts';
 import { nvme } from '../src/models/nvme/nvme.ts';
 import { MemoryStorage } from '../src/models/storage/memory-storage.ts';
 import { FileStorage } from '../src/sys/file-storage.ts';
+import { MemfdMemory } from '../src/sys/memfd.ts';
 import { median, microseconds, perSecond, printRows, type Row } from './harness.ts';
 import { compileWire, pinned, runPinned, vfio, withServer } from './processes.ts';
 
@@ -51,9 +52,10 @@ async function commandNs(driver: NvmeDriver, { blockSize, depth }: Load): Promis
   return depth === 1 ? latency.percentile(50) : 1e9 / iops;
 }
 
-/** Nanoseconds to copy so many bytes, from random places to as many buffers as there are commands in flight. */
+/** Nanoseconds to copy so many bytes, from random places to memory as a driver's, for as many commands as there are in flight. */
 function copyNs(from: Uint8Array, { blockSize, depth }: Load): number {
-  const to = Array.from({ length: depth }, () => new Uint8Array(blockSize));
+  using memory = MemfdMemory.allocate(depth * blockSize);
+  const to = Array.from({ length: depth }, (_, i) => memory.windows[0]!.subarray(i * blockSize, (i + 1) * blockSize));
   const places = from.length / blockSize;
   let state = 0x2545_f491;
   let copies = 0;
