@@ -164,7 +164,7 @@ export interface DmaSpace {
   unmap(iova: bigint, size: bigint): bigint;
   unmapAll(): bigint;
   /** Absent where nobody can tell. */
-  readonly dirty?: DirtyTracking;
+  readonly dirty?: DirtyTracking | undefined;
 }
 
 export type DeviceEvent =

@@ -20,6 +20,7 @@ describe('vfio-user client: VERSION and discovery', () => {
     expect(JSON.parse(new TextDecoder().decode(version!.payload.subarray(4, -1)))).toEqual({
       capabilities: {
         max_msg_fds: 16,
+        migration: { pgsize: 4096 },
         max_data_xfer_size: 1048576,
         max_dma_maps: 65535,
         pgsizes: 0x40201000,

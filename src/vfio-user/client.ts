@@ -2,10 +2,10 @@
  * A device at the other end of a vfio-user connection: of a server of ours, or of any other. It is used as any `Device` is; register accesses block
  * this thread until the server has answered, so the server must be in another process or thread.
  *
- * What the protocol does not carry: a device's name (it is called after its socket), IOVA ranges, who else a bus reset would hit, which pages were
- * written, and the events 'suspend' and 'resume'. 'request' and 'error' come as the interrupts REQ and ERR, when the server has them. A BAR that the
- * server does not share is mapped by messages if it is memory of whole pages, whether or not the device itself would let it be mapped; the MSI-X table
- * is then hidden as it is from reads and writes.
+ * What the protocol does not carry: a device's name (it is called after its socket), IOVA ranges, who else a bus reset would hit, and the events
+ * 'suspend' and 'resume'. 'request' and 'error' come as the interrupts REQ and ERR, when the server has them. A BAR that the server does not share is
+ * mapped by messages if it is memory of whole pages, whether or not the device itself would let it be mapped; the MSI-X table is then hidden as it is
+ * from reads and writes.
  *
  * @see qemu/docs/interop/vfio-user.rst
  */
@@ -27,6 +27,7 @@ import { ClientInterrupts } from './client/interrupts.ts';
 import { MappedMemory } from './client/mapped-memory.ts';
 import type { ClientMapping } from './client/mapping.ts';
 import { MemoryGate } from './client/memory-gate.ts';
+import { ClientMigration } from './client/migration.ts';
 import { ClientRegion, type RegionOwner } from './client/region.ts';
 import { describeRegion } from './client/region-description.ts';
 import { ClientRegionIo } from './client/region-io.ts';
@@ -62,6 +63,7 @@ export class VfioUserDevice implements Device, RegionOwner {
   readonly #memory: MappedMemory;
   readonly #dma: ClientDmaSpace;
   readonly #interrupts: ClientInterrupts;
+  readonly #migration: ClientMigration;
   readonly #posted: boolean;
   readonly #log: Logger;
   readonly #ios: (ClientRegionIo | undefined)[] = [];
@@ -81,7 +83,13 @@ export class VfioUserDevice implements Device, RegionOwner {
     this.#agreed = agreed;
     this.#posted = options.postedWrites ?? false;
     this.#log = options.log ?? silentLogger;
-    this.#dma = new ClientDmaSpace(connection, memory, { pageSizes: agreed.pgsizes, maxMaps: agreed.maxDmaMaps }, () => this.checkOpen());
+    this.#dma = new ClientDmaSpace(
+      connection,
+      memory,
+      { pageSizes: agreed.pgsizes, maxMaps: agreed.maxDmaMaps, maxBytes: Math.min(agreed.maxDataXferSize, connection.maxDataBytes) },
+      () => this.checkOpen(),
+    );
+    this.#migration = new ClientMigration(connection, memory, Math.min(agreed.maxDataXferSize, connection.maxDataBytes));
     this.#interrupts = new ClientInterrupts(connection, info.numIrqs, agreed.maxMsgFds, (index) =>
       this.#emit({ kind: index === IrqIndex.ERR ? 'error' : 'request' }),
     );
@@ -165,6 +173,7 @@ export class VfioUserDevice implements Device, RegionOwner {
     const errno = this.#connection.request(Command.DEVICE_RESET, 0);
     this.gate.changed();
     if (errno !== 0) throw this.#connection.failure(errno, 'DEVICE_RESET');
+    this.#migration.changed();
   }
 
   /** @throws VfioError ENODEV always: the protocol cannot ask, and a bus reset cannot be had through it */
@@ -183,6 +192,12 @@ export class VfioUserDevice implements Device, RegionOwner {
     if (!(data instanceof Uint8Array)) throw new VfioError('EFAULT', `data of feature ${feature} is not a Uint8Array`);
     if (data.length > REQUEST_DATA_BYTES) {
       throw new VfioError('EINVAL', `feature ${feature}: ${data.length} bytes of data; a message carries ${REQUEST_DATA_BYTES}`);
+    }
+    const moved = this.#migration.feature(request);
+    if (moved !== null) {
+      // What arrived may have other registers.
+      this.gate.changed();
+      return moved;
     }
     const size = DeviceFeature.structSize + data.length;
     const flags = feature | (get ? FeatureFlags.GET : 0) | (set ? FeatureFlags.SET : 0) | (probe ? FeatureFlags.PROBE : 0);
@@ -296,6 +311,7 @@ export class VfioUserDevice implements Device, RegionOwner {
     if (this.#released) return;
     this.#released = true;
     this.#connection[Symbol.dispose]();
+    this.#migration.end('the connection has ended');
     this.#interrupts[Symbol.dispose]();
     this.#wakeup?.[Symbol.dispose]();
     this.#memory.clear();

@@ -5,7 +5,7 @@
  *
  * The protocol has no IOVA ranges: all addresses count as usable, and a server that reserves some answers EINVAL to a mapping there.
  */
-import type { DmaSpace, IovaRange } from '../../abi/device.ts';
+import type { DirtyTracking, DmaSpace, IovaRange } from '../../abi/device.ts';
 import { Access, type DirectMemory, type Memory } from '../../abi/memory.ts';
 import { DmaUnmapFlags } from '../../abi/vfio.ts';
 import { Command, DmaMap, DmaUnmap, HEADER_BYTES } from '../../abi/vfio-user.ts';
@@ -14,6 +14,7 @@ import { VfioError } from '../../base/errno.ts';
 import { MemfdMemory } from '../../sys/memfd.ts';
 import type { OwnedFd } from '../../sys/owned-fd.ts';
 import type { ClientConnection } from './connection.ts';
+import { ClientDirtyTracking } from './dirty-tracking.ts';
 import type { MappedMemory } from './mapped-memory.ts';
 
 const LAST_PAGE = 2 ** 52 - 1;
@@ -23,6 +24,8 @@ export interface DmaLimits {
   /** Page sizes that the server takes; bits below 4096 do not count. */
   readonly pageSizes: bigint;
   readonly maxMaps: number;
+  /** Bytes of data in one message of the server. */
+  readonly maxBytes: number;
 }
 
 export class ClientDmaSpace implements DmaSpace {
@@ -34,15 +37,37 @@ export class ClientDmaSpace implements DmaSpace {
   readonly #page: bigint;
   /** @throws VfioError ENODEV when the device is closed */
   readonly #checkOpen: () => void;
+  readonly #maxBytes: number;
+  /** Null until somebody wanted to know. */
+  #dirty: { readonly tracking: ClientDirtyTracking | undefined } | null = null;
 
   constructor(connection: ClientConnection, memory: MappedMemory, limits: DmaLimits, checkOpen: () => void) {
     this.#connection = connection;
     this.#memory = memory;
     this.#maxMaps = limits.maxMaps;
+    this.#maxBytes = limits.maxBytes;
     this.#checkOpen = checkOpen;
     const pages = limits.pageSizes & ~4095n;
     this.pageSizes = pages === 0n ? 4096n : pages;
     this.#page = this.pageSizes & -this.pageSizes;
+  }
+
+  /** Undefined where the server cannot tell: it is asked once. */
+  get dirty(): DirtyTracking | undefined {
+    this.#checkOpen();
+    this.#dirty ??= { tracking: ClientDirtyTracking.isKnown(this.#connection) ? this.#makeTracking() : undefined };
+    return this.#dirty.tracking;
+  }
+
+  #makeTracking(): ClientDirtyTracking {
+    return new ClientDirtyTracking({
+      connection: this.#connection,
+      memory: this.#memory,
+      page: this.#page,
+      maxBytes: this.#maxBytes,
+      checkOpen: this.#checkOpen,
+      checkNotCut: (what, first, last) => this.#checkNotCut(what, first, last),
+    });
   }
 
   get available(): number {
@@ -120,7 +145,7 @@ export class ClientDmaSpace implements DmaSpace {
     this.#checkEnd('DMA_UNMAP', iova, size);
     const first = Number(iova >> 12n);
     const last = Number((iova + size - 1n) >> 12n);
-    this.#checkNotCut(first, last);
+    this.#checkNotCut('DMA_UNMAP', first, last);
     return this.#unmapRange(first, last);
   }
 
@@ -170,11 +195,11 @@ export class ClientDmaSpace implements DmaSpace {
   }
 
   /** Neither end of the range may lie inside a mapping. */
-  #checkNotCut(first: number, last: number): void {
+  #checkNotCut(what: string, first: number, last: number): void {
     const at = this.#memory.at(first);
     const end = this.#memory.at(last);
     if ((at === null || at.first === first) && (end === null || end.last === last)) return;
-    throw new VfioError('EINVAL', `DMA_UNMAP would cut the mapping at ${hex(BigInt((at ?? end)!.first) << 12n)} in two`, {
+    throw new VfioError('EINVAL', `${what} would cut the mapping at ${hex(BigInt((at ?? end)!.first) << 12n)} in two`, {
       fix: 'Name whole mappings; a mapping cannot be unmapped in part.',
     });
   }

@@ -5,6 +5,7 @@
  * Addresses are page numbers of 4096 bytes, as doubles: exact for all of the 64-bit space.
  */
 import { type Access, type DirectMemory, type Memory, WINDOW_BYTES } from '../../abi/memory.ts';
+import { Bitmap } from '../../base/bitmap.ts';
 import { IntervalMap } from '../../base/interval-map.ts';
 import { Slots } from '../../base/slots.ts';
 
@@ -30,6 +31,25 @@ export class MappedMemory {
   #memory: Memory | null = null;
   #offset = 0.5;
   #bytes = 0.5;
+  /** Pages that the server has written by messages, while somebody wants to know. */
+  #written: Bitmap | null = null;
+
+  /** Note what the server writes by messages from now on, or no more. */
+  logWrites(on: boolean): void {
+    this.#written = on ? new Bitmap() : null;
+  }
+
+  /** Or what was written in pages first to last into `into`, one bit per `unit` pages, and forget it. */
+  takeWrites(first: number, last: number, unit: number, into: Uint8Array): void {
+    this.#written?.take(first, last, into, 0, unit);
+  }
+
+  /** The server has written `count` bytes, or is about to. */
+  wrote(high: number, low: number, count: number): void {
+    if (this.#written === null || count === 0) return;
+    const page = high * 2 ** 20 + (low >>> 12);
+    this.#written.mark(page, page + Math.floor(((low & 0xfff) + count - 1) / 4096));
+  }
 
   /** Mappings. */
   get size(): number {

@@ -51,7 +51,10 @@ export class ClientServing {
       }
       if (found !== Found.DIRECT) errno = Errno.EFAULT;
     }
-    if (errno === 0 && write) this.#memory.copy(high, low, count, channel.reader.bytes, start + FIXED, true);
+    if (errno === 0 && write) {
+      this.#memory.copy(high, low, count, channel.reader.bytes, start + FIXED, true);
+      this.#memory.wrote(high, low, count);
+    }
     if (quiet) return;
     if (errno !== 0) {
       this.#fail(channel, id, command, errno);
@@ -94,8 +97,13 @@ export class ClientServing {
         if (!(error instanceof VfioError)) throw error;
       }
     };
+    // Noted before and after: a log read while the bytes are under way may see them too early, never miss them.
+    if (write) this.#memory.wrote(high, low, count);
     this.#memory.copyLater(high, low, count, bytes.subarray(FIXED), write).then(
-      () => settled(0),
+      () => {
+        if (write) this.#memory.wrote(high, low, count);
+        settled(0);
+      },
       () => settled(Errno.EIO),
     );
   }

@@ -30,6 +30,7 @@ export function agreeOnVersion(connection: ClientConnection, wantTwin: boolean, 
     maxDmaMaps: CapabilityDefaults.MAX_DMA_MAPS,
     pgsizes: PAGE_SIZES,
     twinSocket: wantTwin && connection.carriesFds ? { supported: true } : null,
+    migration: { pgsize: 4096 },
     writeMultiple: true,
   };
   const payload = encodeVersion(VERSION_MAJOR, VERSION_MINOR, asked, vfToken);
