@@ -6,6 +6,7 @@ import { describe } from 'vitest';
 import { closingCases } from './closing.ts';
 import { dmaCases, mapCases } from './dma.ts';
 import { interruptCases, setIrqsCases } from './interrupts.ts';
+import { migrationCases } from './migration.ts';
 import { configCases, controlCases, infoCases, registerCases } from './registers.ts';
 import type { ConformanceSubject } from './subject.ts';
 
@@ -20,6 +21,7 @@ export function deviceConformance(name: string, open: () => Promise<ConformanceS
     interruptCases(open);
     mapCases(open);
     dmaCases(open);
+    migrationCases(open);
     closingCases(open);
   });
 }
