@@ -1,4 +1,5 @@
 /** SR-IOV as a user of the command meets it: what docs/sriov.md tells, step by step. */
+import { spawnSync } from 'node:child_process';
 import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -14,6 +15,7 @@ import { outcome, PF, TOKEN, VF0, VF1 } from './kit/sriov-rig.ts';
 import { VfioProcess } from './kit/vfio-process.ts';
 
 const machine = join(import.meta.dirname, '../examples/machines/sriov.yaml');
+const VFIO = join(import.meta.dirname, '../bin/vfio.js');
 const folders: string[] = [];
 
 function folder(): string {
@@ -162,6 +164,43 @@ describe('a machine behind sockets', () => {
     for (const more of [['--watch'], ['--fd', '0'], ['--stdio']]) {
       const { status, err } = await vfio('serve', machine, ...more);
       expect([status, err.includes('EINVAL')]).toEqual([1, true]);
+    }
+  });
+});
+
+describe('docs/sriov.md', () => {
+  /** What is typed, and what is promised after it. */
+  const document = readFileSync(join(import.meta.dirname, '../docs/sriov.md'), 'utf8');
+  const steps = [...document.matchAll(/^```console\n\$ (.*)\n([\s\S]*?)^```$/gm)].map((m) => ({ typed: m[1]!, shown: m[2]!.split('\n') }));
+
+  it('S3-27 can be followed literally', async () => {
+    expect(steps.length).toBe(6);
+    const directory = folder();
+    const here = (text: string) => text.replaceAll('/tmp/card', directory);
+    let served: VfioProcess | null = null;
+    try {
+      for (const { typed, shown } of steps) {
+        const command = here(typed);
+        let said: string;
+        if (command.endsWith(' &')) {
+          served = new VfioProcess(command.slice('npx vfio '.length, -2).split(' '));
+          await served.says('listening at');
+          said = served.stdout;
+        } else {
+          const words = command.startsWith('npx vfio ')
+            ? [process.execPath, [VFIO, ...command.slice(9).split(' ')]]
+            : ['sh', ['-c', command]];
+          const { stdout, stderr } = spawnSync(words[0] as string, words[1] as string[], {
+            cwd: join(import.meta.dirname, '..'),
+            encoding: 'utf8',
+            env: { ...process.env, NO_COLOR: '1' },
+          });
+          said = stdout + stderr;
+        }
+        for (const line of shown) expect(said, typed).toContain(here(line));
+      }
+    } finally {
+      await served?.end('SIGTERM');
     }
   });
 });

@@ -9,7 +9,7 @@ export interface OpenOptions {
   /** `vendor:device` that the driver is for, or several; any other device is refused. */
   readonly match?: string | readonly string[];
   /** VF token, a UUID: for a function of an SR-IOV device that asks for one. A physical function whose VFs nobody uses takes it as its new one. */
-  readonly token?: string;
+  readonly token?: string | undefined;
   /** The clock of timeouts, and of the model for `sim:` addresses. */
   readonly clock?: Clock;
   /** What models and the engine have to say; warnings and errors go to stderr unless told. */

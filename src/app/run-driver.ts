@@ -6,7 +6,7 @@ import { importFile } from './import-file.ts';
 /** What a driver hands on to `open(address, options)`. */
 export interface DriverOptions {
   /** The VF token, when one was given. */
-  readonly token?: string;
+  readonly token?: string | undefined;
 }
 
 /** What a driver file exports. What it resolves to is the exit status when it is a number. */

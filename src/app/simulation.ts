@@ -35,7 +35,7 @@ export interface SimulationOptions {
   /** Who is asked when the device is opened (docs/mediation.md). */
   readonly mediators?: Mediators;
   /** VF token, a UUID, for a model that is an SR-IOV device. */
-  readonly token?: string;
+  readonly token?: string | undefined;
 }
 
 export interface Simulation {

@@ -37,7 +37,7 @@ export function agreeOnVersion(connection: ClientConnection, wantTwin: boolean, 
   connection.outBytes.set(payload, HEADER_BYTES);
   const errno = connection.request(Command.VERSION, payload.length);
   if (vfToken !== null) connection.outBytes.fill(0, HEADER_BYTES, HEADER_BYTES + payload.length);
-  if (errno !== 0) throw refused(connection.failure(errno, `VERSION ${VERSION_MAJOR}.${VERSION_MINOR}`), vfToken !== null);
+  if (errno !== 0) throw refused(connection.failure(errno, `VERSION ${VERSION_MAJOR}.${VERSION_MINOR}`), connection.name, vfToken !== null);
   using fds = new Cleanup();
   const received = connection.takeReplyFds();
   fds.defer(() => closeAll(received));
@@ -55,14 +55,16 @@ export function agreeOnVersion(connection: ClientConnection, wantTwin: boolean, 
 }
 
 /** EINVAL is how servers refuse a version; anything else, as EBUSY, says why itself. */
-function refused(cause: VfioError, gaveToken: boolean): VfioError {
+function refused(cause: VfioError, name: string, gaveToken: boolean): VfioError {
   if (cause.code === 'EACCES') {
     const fix = 'open(address, { token }) in a driver, --vf-token-file in a command; whoever drives the physical function has set it.';
-    const what = gaveToken ? 'the VF token given is not the current one' : 'it needs a VF token: it belongs to an SR-IOV device';
-    return new VfioError('EACCES', `${cause.message}: ${what}`, { cause, fix });
+    const what = gaveToken
+      ? `the VF token given for ${name} is not the current one`
+      : `${name} needs a VF token: it belongs to an SR-IOV device`;
+    return new VfioError('EACCES', what, { cause, fix });
   }
   if (cause.code === 'EINVAL' && gaveToken) {
-    return new VfioError('EINVAL', `${cause.message}: it has no use for a VF token, or speaks another version`, {
+    return new VfioError('EINVAL', `${name} has no use for a VF token, or speaks another version (${cause.message})`, {
       cause,
       fix: 'Open it without a token.',
     });
