@@ -1,6 +1,7 @@
 /*
  * vfio-ts: the door to Linux. One function per system call, each answering what the call answered or -errno; no policy, no defaults, no
- * retries: those are in src/sys. Nothing here throws, prints or exits. A wrong argument type is -EINVAL.
+ * retries: those are in src/sys. Nothing here throws, prints or exits. A wrong argument type is -EINVAL. The exception are the threads of file.c,
+ * which make several calls of one operation.
  *
  * All state hangs on the environment (napi_set_instance_data), so that the addon loads in worker threads too; only the SIGBUS guard (memory.c)
  * is the whole process's.

@@ -29,6 +29,29 @@ function writePastLimit(storage: FileStorage): void {
   queue.drain();
 }
 
+/** One operation after the other, and what each answered; `now` is what can be read at once. */
+function oneByOne(storage: FileStorage): void {
+  const queue = storage.open((tag, result) => say(`${tag} ${result}`));
+  const page = (value: number) => new Uint8Array(8192).fill(value);
+  const into = page(0);
+  const steps: ((tag: number) => void)[] = [
+    (tag) => queue.write(0, page(1), tag, false),
+    (tag) => queue.flush(tag),
+    (tag) => queue.write(8192, page(2), tag, true),
+    (tag) => queue.flush(tag),
+    (tag) => queue.zero(1, 100_000, tag, true),
+    (tag) => queue.read(0, into, tag),
+    (tag) => queue.write(0, page(3), tag, false),
+    (tag) => queue.flush(tag),
+  ];
+  for (const [tag, step] of steps.entries()) {
+    step(tag);
+    queue.submit();
+    queue.drain();
+  }
+  say(`now ${queue.tryRead(0, into)} ${into[0]}`);
+}
+
 try {
   const storage = FileStorage.open(path, { readOnly: what === 'read' });
   say('open');
@@ -52,6 +75,9 @@ try {
       // Ends with an open storage, and nothing under way.
       writeMuch(storage);
       storage.open(() => {}).drain();
+      break;
+    case 'one-by-one':
+      oneByOne(storage);
       break;
     case 'limit':
       writePastLimit(storage);

@@ -12,13 +12,14 @@ export class NodeChild {
   readonly ended: Promise<number | string>;
   #wake = (): void => {};
 
-  /** @param fileSizeKiB RLIMIT_FSIZE */
-  constructor(file: string, args: readonly string[], fileSizeKiB?: number) {
+  /** @param fileSizeKiB RLIMIT_FSIZE   @param env beside our own environment */
+  constructor(file: string, args: readonly string[], options: { readonly fileSizeKiB?: number; readonly env?: NodeJS.ProcessEnv } = {}) {
+    const { fileSizeKiB, env } = options;
     const command = [process.execPath, '--import', tsx, file, ...args];
     // Only a shell can set a limit before the program starts.
     const [program, ...rest] =
       fileSizeKiB === undefined ? command : ['bash', '-c', `ulimit -f ${fileSizeKiB}; exec "$@"`, 'bash', ...command];
-    this.process = spawn(program!, rest, { stdio: ['ignore', 'pipe', 'inherit'] });
+    this.process = spawn(program!, rest, { stdio: ['ignore', 'pipe', 'inherit'], env: { ...process.env, ...env } });
     let text = '';
     this.process.stdout!.setEncoding('utf8').on('data', (more: string) => {
       text += more;

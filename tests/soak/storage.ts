@@ -13,7 +13,7 @@ import { Random } from './random.ts';
 import type { SoakOptions } from './run.ts';
 import { doorNames } from './storage-doors.ts';
 
-const KILLS = 240;
+const KILLS = 120;
 const IMAGE_BYTES = 2 * 2 ** 20;
 const LIFE_MS = 150;
 const tsx = pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href;

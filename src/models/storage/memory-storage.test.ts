@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { heapGrowth } from '../../../tests/kit/heap-growth.ts';
 import { Errno } from '../../base/errno.ts';
 import { CHUNK_BYTES, MemoryStorage } from './memory-storage.ts';
 
@@ -152,5 +153,21 @@ describe('storage in memory', () => {
     expect(queue.tryRead(0, new Uint8Array(1))).toBe(-Errno.EBADF);
     expect(queue.tryWrite(0, new Uint8Array(1))).toBe(-Errno.EBADF);
     expect(storage.allocated()).toBe(0);
+  });
+
+  it('allocates nothing for a block that is read or written', () => {
+    using storage = new MemoryStorage(1 << 24);
+    const { queue } = opened(storage);
+    const block = bytes(4096, 1);
+    let next = 0;
+    const grown = heapGrowth(() => {
+      for (let i = 0; i < 50_000; i++) {
+        next = (next + 13 * 4096) % (1 << 24);
+        queue.tryWrite(next, block);
+        queue.tryRead(next, block);
+      }
+    });
+    // An object of 16 bytes each would be 1.6 MB.
+    expect(grown).toBeLessThan(400_000);
   });
 });
