@@ -117,33 +117,59 @@ export class StreamSource implements OpenedSource {
   }
 }
 
+/** Where the file has holes anyway, zeroes are one more: an image of a disk is mostly empty. */
 class FileSink implements OpenedSink {
   readonly name: string;
   readonly #file: FileHandle;
+  readonly #isRegular: boolean;
+  #at = 0;
 
-  private constructor(name: string, file: FileHandle) {
+  private constructor(name: string, file: FileHandle, isRegular: boolean) {
     this.name = name;
     this.#file = file;
+    this.#isRegular = isRegular;
   }
 
   static async open(path: string): Promise<FileSink> {
-    return new FileSink(path, await opened(path, constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC));
+    const file = await opened(path, constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC);
+    return new FileSink(path, file, (await file.stat()).isFile());
   }
 
   async write(bytes: Uint8Array): Promise<void> {
-    for (let done = 0; done < bytes.length; ) {
-      try {
-        const { bytesWritten } = await this.#file.write(bytes, done, bytes.length - done);
-        done += bytesWritten;
-      } catch (cause) {
-        throw systemError(cause, `${this.name} cannot be written`);
-      }
+    const done = this.#isRegular && isZero(bytes) ? bytes.length : 0;
+    this.#at += done;
+    for (let at = done; at < bytes.length; ) {
+      const { bytesWritten } = await this.#tried(this.#file.write(bytes, at, bytes.length - at, this.#isRegular ? this.#at : null));
+      at += bytesWritten;
+      this.#at += bytesWritten;
     }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#file.close();
+    try {
+      if (this.#isRegular) await this.#tried(this.#file.truncate(this.#at));
+    } finally {
+      await this.#file.close();
+    }
   }
+
+  async #tried<T>(work: Promise<T>): Promise<T> {
+    try {
+      return await work;
+    } catch (cause) {
+      throw systemError(cause, `${this.name} cannot be written`);
+    }
+  }
+}
+
+const zeroes = new Uint8Array(0x1_0000);
+
+function isZero(bytes: Uint8Array): boolean {
+  for (let at = 0; at < bytes.length; at += zeroes.length) {
+    const part = bytes.subarray(at, at + zeroes.length);
+    if (Buffer.compare(part, zeroes.subarray(0, part.length)) !== 0) return false;
+  }
+  return true;
 }
 
 export class StreamSink implements OpenedSink {
