@@ -54,6 +54,8 @@ export type Complete = (command: Command, status: number, result?: number) => vo
 /** Does commands of one kind. `start` ends the command through `Complete`, maybe before it returns. */
 export interface CommandSet {
   start(command: Command): void;
+  /** Abort `command` (NVMe 1.4, 5.1): true when it has not begun, and has ended now with Command Abort Requested. */
+  abort(command: Command): boolean;
   /** Commands that are fetched together have all been started: begin what was only queued. */
   submit(): void;
   /** Forget everything: nothing is completed, no memory touched, from here on (controller reset). */

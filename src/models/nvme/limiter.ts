@@ -76,6 +76,15 @@ export class Limiter {
     if (this.#timer === null) this.#arm();
   }
 
+  /** Take `command` from those that wait: it is not run any more. False: it does not wait. */
+  remove(command: Command): boolean {
+    const at = this.#waiting.indexOf(command, this.#head);
+    if (at < 0) return false;
+    this.#waiting.splice(at, 1);
+    this.#due.splice(at, 1);
+    return true;
+  }
+
   /** Forget who waits and what was used up. */
   reset(): void {
     this.#timer?.[Symbol.dispose]();

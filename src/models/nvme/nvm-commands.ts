@@ -142,6 +142,13 @@ export class NvmCommands implements CommandSet, Disposable {
     else limiter.add(command, this.#limitedBytes(command));
   }
 
+  abort(command: Command): boolean {
+    const waits = this.#waiting.indexOf(command, this.#waitingHead);
+    if (waits >= 0) this.#waiting.splice(waits, 1);
+    else if (this.#limiters[command.nsid - 1]?.remove(command) !== true) return false;
+    return this.#end(command, Status.ABORT_REQUESTED);
+  }
+
   submit(): void {
     // From within a completion: the loop that goes on takes it too.
     if (this.#submitting) return;

@@ -32,14 +32,17 @@ describe('NVMe 1.4 5.1 Abort', () => {
     expect(c.admin({ opcode: AdminOpcode.ABORT, cid: 5, cdw10 })).toMatchObject({ code: 0, result: 1 });
   });
 
-  it('a command of an I/O queue ends as it would', async () => {
+  it('a command of an I/O queue that waits for its turn is aborted; one that has ended, not', async () => {
     const c = enabled({ namespaces: [{ storage: new MemoryStorage(2 ** 20), limits: { latencyMs: 5 } }] });
     c.createPair(1);
     c.submit(1, { ...FLUSH, cid: 9 });
-    expect(c.admin({ opcode: AdminOpcode.ABORT, cdw10: 0x0009_0001 })).toMatchObject({ code: 0, result: 1 });
+    c.submit(1, { ...FLUSH, cid: 10 });
+    expect(c.admin({ opcode: AdminOpcode.ABORT, cdw10: 0x0009_0001 })).toMatchObject({ code: 0, result: 0 });
+    expect(c.completions(1)).toMatchObject([{ cid: 9, code: Status.ABORT_REQUESTED }]);
     c.host.clock.advance(5);
     await Promise.resolve();
-    expect(c.completions(1)).toMatchObject([{ cid: 9, code: 0 }]);
+    expect(c.completions(1)).toMatchObject([{ cid: 10, code: 0 }]);
+    expect(c.admin({ opcode: AdminOpcode.ABORT, cdw10: 0x000a_0001 })).toMatchObject({ code: 0, result: 1 });
   });
 });
 

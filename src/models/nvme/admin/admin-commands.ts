@@ -92,6 +92,11 @@ export class AdminCommands implements CommandSet {
     if (status !== null) this.#end(command, status);
   }
 
+  /** Only requests for events wait; all else is under way. */
+  abort(command: Command): boolean {
+    return this.#parts.events.abort(command);
+  }
+
   /** Nothing is queued. */
   submit(): void {}
 
@@ -166,9 +171,9 @@ export class AdminCommands implements CommandSet {
 
   /** 5.1: best effort. Dword 0 says in bit 0 that the command was not aborted. */
   #abort(command: Command): null {
-    const { queues, events } = this.#parts;
+    const { queues } = this.#parts;
     const target = queues.find(command.dw[10]! & 0xffff, command.dw[10]! >>> 16);
-    const aborted = target !== null && target !== command && target.queueId === 0 && events.abort(target);
+    const aborted = target !== null && (target.queueId === 0 ? this : queues.io).abort(target);
     this.#end(command, Status.SUCCESS, aborted ? 0 : 1);
     return null;
   }
