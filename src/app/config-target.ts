@@ -48,7 +48,9 @@ export async function configTarget(address: string, machineFile?: string, token?
   switch (parsed.kind) {
     case 'model':
     case 'file': {
-      const { spec, bdf } = machineAround(await loadModel(parsed));
+      const model = await loadModel(parsed);
+      using _owns = model.owns;
+      const { spec, bdf } = machineAround(model);
       using machine = new Machine(spec, { allocate: MemfdMemory.allocate });
       return ofFunction(machine, bdf);
     }
