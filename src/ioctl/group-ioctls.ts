@@ -41,8 +41,7 @@ const unsetContainer: GroupHandler = (group) => {
 /** B.4 GET_DEVICE_FD: the string may take a page, NUL included. The descriptor closes on exec. */
 const getDeviceFd: GroupHandler = (group, caller, user) => {
   const name = user.stringIn(caller.process.pageSize);
-  caller.files.reserve();
-  const device = group.openDevice(name, caller.process);
+  const device = group.openDevice(name, caller.process, () => caller.files.reserve());
   return caller.files.install(new OpenFile({ kind: 'device', device }, () => device.close()), true);
 };
 

@@ -10,6 +10,8 @@ import { Command, HEADER_BYTES, Header, Version } from '../../abi/vfio-user.ts';
 import { viewOf } from '../../vfio-user/messages.ts';
 
 const ASTERISK = 0x2a;
+/** No peer reads more than this; who sends more has nothing in it that is worth showing. */
+const MAX_JSON_BYTES = 65536;
 
 /** The same bytes when there is no token in them, else a copy of the same length with asterisks. Replies are masked as commands are. */
 export function masked(message: Uint8Array): Uint8Array {
@@ -30,6 +32,7 @@ export function masked(message: Uint8Array): Uint8Array {
 }
 
 function maskedVersion(message: Uint8Array, at: number): Uint8Array {
+  if (message.length - at > MAX_JSON_BYTES) return message.slice().fill(ASTERISK, at);
   const json = new TextDecoder('latin1').decode(message.subarray(at));
   // Escaped characters could hide one from us and not from the server: nobody writes them, so all of it goes then.
   const text = json.includes('\\') ? '*'.repeat(json.length) : withoutVfTokens(json);

@@ -142,6 +142,15 @@ describe('S3-05 VF tokens in traces', () => {
     expect(text).toContain('2a 2a 2a'.repeat(Number(command === 'DEVICE_FEATURE')));
   });
 
+  it('S3-05 a VERSION longer than anybody reads is not searched', () => {
+    const shown = masked(version('x'.repeat(70_000) + uuid));
+    expect([shown.length, contains(shown), shown.subarray(20, 24)]).toEqual([
+      16 + 4 + 70_000 + 36 + 1,
+      false,
+      new Uint8Array(4).fill(0x2a),
+    ]);
+  });
+
   it('S3-05 messages without a token are kept as they are', () => {
     for (const [, message] of samples) expect(masked(message)).toBe(message);
   });

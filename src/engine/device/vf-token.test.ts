@@ -190,6 +190,20 @@ describe('order', () => {
     ]);
   });
 
+  it('S3-12 through the ioctl door the token comes before the descriptor table is looked at, and is set when that is full', () => {
+    const { machine } = shared();
+    const door = new KernelDoor(machine);
+    const poor = door.process(Process.root({ pid: 5, allocate: machine.context.allocate }), 5);
+    const [group, container] = [poor.open(`/dev/vfio/${machine.function(PF).group!.id}`), poor.open('/dev/vfio/vfio')];
+    poor.ioctl(group, GroupIoctl.SET_CONTAINER, fdBytes(container));
+    poor.ioctl(container, ContainerIoctl.SET_IOMMU, Extension.TYPE1v2_IOMMU);
+    const ask = (name: string) => said(poor.ioctl(group, GroupIoctl.GET_DEVICE_FD, cString(name)));
+    expect([ask(`${PF} x`), ask(VF0), ask(`${PF} vf_token=${OTHER_TOKEN}`)]).toEqual(['EINVAL', 'ENODEV', 'EMFILE']);
+    using user = new Tenant(machine, VF0);
+    expect(user.try(OTHER_TOKEN)).toBe('ok');
+    poor.exit();
+  });
+
   it('S3-12 a malformed option sets nothing', () => {
     const { machine } = shared();
     using owner = new Tenant(machine, PF);

@@ -152,10 +152,11 @@ export class GroupFile implements Disposable, DeviceFileHolder, VfioFile {
    * VFIO_GROUP_GET_DEVICE_FD: open a device by name, `0000:00:04.0`, with options after it.
    *
    * @param process who asks; the process that opened the group unless told
+   * @param reserve called once the device is found, and its token accepted, before it is opened: where the caller makes sure of its descriptor
    * @throws VfioError ENODEV when no device of the group has that name; EINVAL for a name of a page or more, bad options, or when there is
    * no container with an IOMMU set (S2-02); EBUSY while the machine sleeps; whatever the device's own open throws
    */
-  openDevice(nameAndOptions: string, process: Process = this.process): DeviceFile {
+  openDevice(nameAndOptions: string, process: Process = this.process, reserve: () => void = () => {}): DeviceFile {
     this.#check();
     if (typeof nameAndOptions !== 'string' || Buffer.byteLength(nameAndOptions) >= this.#ctx.pageSize) {
       throw new VfioError('EINVAL', `a device name has at most ${this.#ctx.pageSize - 1} bytes`);
@@ -164,6 +165,7 @@ export class GroupFile implements Disposable, DeviceFileHolder, VfioFile {
       (fn) => fn.unbinding === null && fn.present && fn.vfio?.matches(nameAndOptions) === true,
     )?.vfio;
     if (device == null) throw this.#noDevice(nameAndOptions);
+    reserve();
     const container = this.#container;
     if (container === null || container.iommuType === null) {
       const [what, fix] =

@@ -271,6 +271,7 @@ export class Machine implements Disposable {
   reset(bdf: string): void {
     this.#check();
     const fn = this.function(bdf);
+    fn.host.checkUnlocked();
     fn.vfio?.beginReset();
     try {
       resetFunction(fn, this.context);

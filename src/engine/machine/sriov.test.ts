@@ -321,6 +321,18 @@ describe('reset and power', () => {
     expect(owner.try()).toBe('EACCES');
   });
 
+  it('S3-20 while somebody has the PF locked it is EAGAIN, and nothing is woken or reset', () => {
+    const { machine, models } = sriovRig();
+    const { host, config } = machine.function(PF);
+    const resets = models.map((m) => m.resets);
+    {
+      using _lock = host.lock('a test');
+      expect([outcome(() => machine.reset(PF)), config.sleeping, models.map((m) => m.resets)]).toEqual(['EAGAIN', true, resets]);
+    }
+    expect([outcome(() => machine.reset(PF)), config.sleeping]).toEqual(['ok', true]);
+    expect(outcome(() => machine.reset('0000:00:01.0'))).toBe('ENOTTY');
+  });
+
   it("S3-20 the PF user's reset does so too; a VF's resets itself alone", () => {
     const { machine, models } = sriovRig();
     void machine.setNumVfs(PF, 2);
