@@ -245,6 +245,16 @@ describe('a capture', () => {
     expect(tshark('-Y', '_ws.malformed || vfio-user.malformed', '-T', 'fields', '-e', 'vfio-user.id')).toEqual(['20']);
     expect(tshark('-Y', 'frame.comment', '-T', 'fields', '-e', 'frame.comment')).toEqual(['1 descriptor: /memfd:x']);
     expect(tshark('-Y', 'vfio-user.region == 7 && vfio-user.data', '-T', 'fields', '-e', 'vfio-user.data')).toEqual(['0301']);
+    // A capture that somebody else made: what the dissector tells has no token, though the bytes do.
+    const token = parseVfToken('83d8f4f2-509f-382f-3c1e-e6bfe0fa1001')!;
+    const version = encodeMessage(1, Command.VERSION, encodeVersion(0, 1, { maxMsgFds: 8 }, token));
+    const set = encodeFeature({ feature: Feature.PCI_VF_TOKEN, get: false, set: true, probe: false, data: token });
+    const packets = [version, encodeMessage(2, Command.DEVICE_FEATURE, set)].map((m) => capturedPacket(m, 'to server', 0n));
+    writeFileSync(file, Buffer.concat([captureHeader('x'), ...packets]));
+    const told = tshark('-O', 'vfio-user').join('\n');
+    expect(told).toContain(`"max_msg_fds":8,"vfio_ts_vf_token":"${'*'.repeat(36)}"`);
+    expect(told).toContain('PCI_VF_TOKEN');
+    expect(told).not.toMatch(/509f|0fa1001/);
   });
 });
 
