@@ -93,6 +93,11 @@ export class ControllerUnderTest {
     return iova;
   }
 
+  /** Pages are given out from the beginning again. */
+  reuse(): void {
+    this.#page = 0;
+  }
+
   bytes(iova: number, size: number): Uint8Array {
     return this.host.memory.subarray(iova - BASE, iova - BASE + size);
   }
