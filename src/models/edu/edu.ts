@@ -117,12 +117,9 @@ function make(options: EduOptions, kind: 'conventional' | 'physical' | 'virtual'
         bar0.status.computing = 0;
         if (bar0.status.interrupt) raise(dev, Cause.FACTORIAL);
       },
-      async dma(dev) {
-        const { bar0 } = dev;
+      dma(dev) {
         const remote = transfer(dev, dmaMask);
-        if (remote !== null) await remote.catch(ignoreFault);
-        bar0.dmaCommand &= ~Command.RUN;
-        if ((bar0.dmaCommand & Command.INTERRUPT) !== 0n) raise(dev, Cause.DMA);
+        return remote === null ? transferred(dev) : remote.catch(ignoreFault).then(() => transferred(dev));
       },
     },
     ...(migration ? { migration: true as const } : {}),
@@ -163,6 +160,11 @@ function transfer({ bar0, dma, state, log }: Edu, dmaMask: bigint): Promise<unkn
   const part = state.buffer.subarray(Number(offset), Number(offset + count));
   if (toRam) return dma.tryWrite(iova, part) === Dma.REMOTE ? dma.write(iova, part) : null;
   return dma.tryRead(iova, part) === Dma.REMOTE ? dma.read(iova, part) : null;
+}
+
+function transferred(dev: Edu): void {
+  dev.bar0.dmaCommand &= ~Command.RUN;
+  if ((dev.bar0.dmaCommand & Command.INTERRUPT) !== 0n) raise(dev, Cause.DMA);
 }
 
 function ignoreFault(error: unknown): void {

@@ -27,6 +27,13 @@ it('what was encoded comes back the same', () => {
   fc.assert(fc.property(plain, (value) => void expect(decodePlain(encodePlain(value))).toStrictEqual(value)));
 });
 
+it('of any size', () => {
+  for (let size = 0; size < 600; size++) {
+    const value = [new Uint8Array(size).fill(3), null, 'x'.repeat(size), 5n, size, { a: true }];
+    expect(decodePlain(encodePlain(value))).toStrictEqual(value);
+  }
+});
+
 it('bytes that are something else are EINVAL, whatever they are', () => {
   const refused = (bytes: Uint8Array) => {
     try {

@@ -57,7 +57,9 @@ class Writer {
   }
 
   byte(value: number): void {
-    this.bytes[this.room(1)] = value;
+    // First the room: it may be in other bytes then.
+    const at = this.room(1);
+    this.bytes[at] = value;
   }
 
   count(value: number): void {
