@@ -115,6 +115,8 @@ export async function bench(address: string, options: BenchOptions): Promise<Rep
   const { interrupts, queues, depth, doorbells } = options;
   await using driver = await openNvme(address, { interrupts, queues, depth, doorbells });
   const result = await loadNamespace(driver, options);
+  // Ended before there was anything to tell.
+  if (result.reads + result.writes === 0) options.signal?.throwIfAborted();
   return benchReport(driver.dev.name, { ...options, queues: driver.queueCount }, result);
 }
 

@@ -10,10 +10,10 @@ it('tells bytes, rate and what is left, and fits the terminal', () => {
   expect(progressLine(5e6, null, 1000)).toBe('5.00 MB  5.0 MB/s');
 });
 
-function rig(isTTY: boolean) {
+function rig(isTTY: boolean, columns = 100) {
   const clock = { now: 1000 };
   const written: string[] = [];
-  const output = { isTTY, columns: 100, write: (text: string) => written.push(text) };
+  const output = { isTTY, columns, write: (text: string) => written.push(text) };
   return { clock, written, progress: new Progress(1000, output, () => clock.now) };
 }
 
@@ -28,6 +28,13 @@ it('writes over its line ten times a second at most, and takes it away at the en
   progress[Symbol.dispose]();
   progress[Symbol.dispose]();
   expect(written.slice(10)).toEqual(['\r\u001b[K']);
+});
+
+it('takes a terminal that does not know its width for one of 80 columns', () => {
+  const { clock, written, progress } = rig(true, 0);
+  clock.now += 500;
+  progress.update(500);
+  expect(written).toEqual(['\r[============>           ]  50 %  500 B of 1.00 kB  0.0 MB/s  ETA 0:01\u001b[K']);
 });
 
 it('writes nothing where there is no terminal, and nothing for a copy that took no time', () => {

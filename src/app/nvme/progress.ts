@@ -4,6 +4,7 @@ import { formatBytes, formatClock, formatRate } from './quantities.ts';
 /** What a progress line is written to: a terminal, or something that is none and gets nothing. */
 export interface ProgressOutput {
   readonly isTTY?: boolean;
+  /** 0 where nobody knows. */
   readonly columns?: number;
   write(text: string): unknown;
 }
@@ -50,7 +51,7 @@ export class Progress implements Disposable {
     if (now - this.#shownAt < EVERY_MS) return;
     this.#shownAt = now;
     this.#shown = true;
-    this.#output.write(`\r${progressLine(bytes, this.#total, now - this.#begun, this.#output.columns)}\u001b[K`);
+    this.#output.write(`\r${progressLine(bytes, this.#total, now - this.#begun, this.#output.columns || 80)}\u001b[K`);
   };
 
   get elapsedMs(): number {
