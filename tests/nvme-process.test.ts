@@ -1,0 +1,32 @@
+/** The NVMe driver and the life of its process: waits keep it, idleness does not. */
+import { execFile } from 'node:child_process';
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { expect, it } from 'vitest';
+
+const tsx = pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href;
+const index = pathToFileURL(join(import.meta.dirname, '../src/index.ts')).href;
+
+/** What a program prints that opens a disk that takes 50 ms for each command; it fails when it has not ended after a minute. */
+function run(interrupts: string, body: string): Promise<string> {
+  const program = `import { NvmeDriver, open } from '${index}';
+    const driver = await NvmeDriver.start(await open('sim:nvme,size=16M,latencyMs=50'), { interrupts: '${interrupts}' });
+    const ns = driver.namespace(1);
+    ${body}`;
+  return new Promise((resolve, reject) => {
+    execFile(process.execPath, ['--import', tsx, '--input-type=module', '-e', program], { timeout: 60_000 }, (error, out, err) => {
+      if (error === null) resolve(out + err);
+      else reject(new Error(`${error.message}\n${err}`));
+    });
+  });
+}
+
+it.each(['msix', 'intx', 'poll'])('a program stays for a command, and ends when it is done: %s', async (interrupts) => {
+  expect(await run(interrupts, `ns.read(0, 1).then((data) => console.log('read', data.length));`)).toBe('read 512\n');
+});
+
+it('a program that closes the driver ends, also with commands in flight', async () => {
+  const body = `ns.flush().then(() => console.log('flushed')); await driver.close(); console.log(driver.state);`;
+  expect(await run('msix', body)).toBe('flushed\nclosed\n');
+});
