@@ -9,7 +9,7 @@ export function keepAlive(): Disposable {
 
 /** The same for waits that come and go by the hundred thousand: counted, and nothing is allocated for one. */
 export class KeepAlive implements Disposable {
-  readonly #timer = setInterval(() => {}, EVER_MS).unref();
+  #timer: NodeJS.Timeout | null = null;
   #holds = 0;
 
   /** How many waits there are. */
@@ -18,15 +18,18 @@ export class KeepAlive implements Disposable {
   }
 
   hold(): void {
-    if (this.#holds++ === 0) this.#timer.ref();
+    if (this.#holds++ > 0) return;
+    if (this.#timer === null) this.#timer = setInterval(() => {}, EVER_MS);
+    else this.#timer.ref();
   }
 
   /** Once for each `hold`. */
   release(): void {
-    if (--this.#holds === 0) this.#timer.unref();
+    if (--this.#holds === 0) this.#timer?.unref();
   }
 
   [Symbol.dispose](): void {
-    clearInterval(this.#timer);
+    if (this.#timer !== null) clearInterval(this.#timer);
+    this.#timer = null;
   }
 }

@@ -69,9 +69,8 @@ export class AdminCommands {
     const { read, write } = request;
     if (read !== undefined && write !== undefined) throw new VfioError('EINVAL', 'a command has data to read or to write, not both');
     const size = (read ?? write)?.length ?? 0;
-    if (size > this.maxTransfer) {
-      throw new VfioError('EINVAL', `${size} bytes of data; a command moves at most ${this.maxTransfer}`, { fix: 'Move it in parts.' });
-    }
+    const most = Math.min(this.maxTransfer, queue.maxTransfer);
+    if (size > most) throw new VfioError('EINVAL', `${size} bytes of data; a command moves at most ${most}`, { fix: 'Move it in parts.' });
     if (size % 4 !== 0) throw new VfioError('EINVAL', `${size} bytes of data; it must be a multiple of 4`);
     const limit = this.#ticks(request.timeoutMs);
     const admin = queue === this.#queue;
@@ -118,7 +117,7 @@ export class AdminCommands {
     }
     const out = new Uint8Array(size);
     // Without extended data NUMD has 12 bits and there is no offset: one command, of at most 16 KiB, is all there is (figure 187).
-    const piece = extended ? Math.min(this.maxTransfer, LOG_PIECE) : Math.min(this.maxTransfer, 0x4000);
+    const piece = Math.min(this.maxTransfer, extended ? LOG_PIECE : 0x4000);
     if (size > piece && !extended) {
       throw new VfioError('EOPNOTSUPP', `${size} bytes of a log page; this controller gives the first ${piece} (LPA, extended data)`);
     }

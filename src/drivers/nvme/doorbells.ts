@@ -45,6 +45,8 @@ export class Doorbells {
     const shadow = this.#shadow;
     const at = (index * this.stride) >>> 2;
     if (shadow === null || index < 2 || at >= shadow.length) {
+      // The admin queue has a shadow too, and its register is written all the same: few controllers look at it.
+      if (shadow !== null && index < 2) Atomics.store(shadow, at, value);
       Atomics.exchange(this.#fence, 0, value);
       this.write(index, value);
       return true;

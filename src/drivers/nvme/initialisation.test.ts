@@ -1,6 +1,8 @@
 /** Controllers of all kinds, met for the first time. */
 import { afterEach, describe, expect, it } from 'vitest';
+import type { Region, RegionMapping } from '../../abi/device.ts';
 import { AdminOpcode, Cc, NvmOpcode, regField } from '../../abi/nvme.ts';
+import { RegionFlags } from '../../abi/vfio.ts';
 import { VfioError } from '../../base/errno.ts';
 import { bytes, closeAll, failsWith, pass, start } from './driver-under-test.ts';
 import { FakeController } from './fake-controller.ts';
@@ -126,6 +128,34 @@ describe('odd capabilities', () => {
     await driver.namespace(1).write(0, data);
     expect(await driver.namespace(1).read(0, 8)).toEqual(data);
     expect(new Set(fake.doorbells.map(([offset]) => offset))).toEqual(new Set([0, 1, 2, 3].map((i) => 0x1000 + i * (4 << dstrd))));
+  });
+
+  it('writes doorbells to what is mapped of a BAR that cannot be mapped whole', async () => {
+    class Sparse extends FakeController {
+      mapped = 0;
+      override region(index: number): Region {
+        const region = super.region(index);
+        if (index !== 0) return region;
+        const info = { ...region.info, flags: region.info.flags | RegionFlags.MMAP, sparseAreas: [{ offset: 0, size: 0x2000 }] };
+        const map = (from = 0, size = 0): RegionMapping => ({
+          ...region,
+          size,
+          memory: null,
+          write32: (offset, value) => {
+            this.mapped++;
+            region.write32(from + offset, value);
+          },
+          [Symbol.dispose]: () => void this.trace.push(`unmap ${from} ${size}`),
+        });
+        return { ...region, info, map };
+      }
+    }
+    const fake = new Sparse();
+    const driver = await start(fake);
+    await driver.namespace(1).write(0, bytes(512));
+    expect(fake.mapped).toBe(fake.doorbells.length);
+    await driver.close();
+    expect(fake.trace).toContain('unmap 4096 4096');
   });
 
   it('3.1.1 MPSMIN: works with pages of 64 KiB, at any alignment', async () => {

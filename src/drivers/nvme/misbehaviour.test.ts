@@ -145,6 +145,29 @@ describe('controllers that misbehave', () => {
     expect([fake.cc & 1, fake.mappings.size]).toEqual([0, 0]);
   });
 
+  it('4.6 an admin queue that makes no sense during a start ends it', async () => {
+    const fake = new FakeController();
+    fake.mangle = (entry) => {
+      entry[3]! ^= 0x7;
+    };
+    expect(await failsWith(start(fake, { timeoutMs: 100_000 }))).toMatchObject({
+      code: 'EIO',
+      message: expect.stringContaining('misbehaves'),
+    });
+    expect([fake.cc & 1, fake.trace.at(-1)]).toEqual([0, 'close']);
+  });
+
+  it('a device that goes during a start ends it', async () => {
+    const fake = new FakeController();
+    fake.script = ({ opcode }) => {
+      if (opcode !== AdminOpcode.SET_FEATURES) return undefined;
+      fake.gone = true;
+      fake.emit({ kind: 'gone', reason: 'unplugged' });
+      return 'hold';
+    };
+    expect(await failsWith(start(fake))).toMatchObject({ code: 'ENODEV', message: expect.stringContaining('unplugged') });
+  });
+
   it('a device that goes takes everything with it, at once', async () => {
     const { fake, driver, ns, kinds } = await broken();
     fake.script = ({ queue }) => (queue === 1 ? 'hold' : undefined);

@@ -83,7 +83,8 @@ export class NvmeNamespace {
 
   /** The driver's own: what Identify says now. True when something of it has changed. */
   update(raw: Uint8Array): boolean {
-    const same = this.#raw !== undefined && this.#unusable?.code !== 'ENODEV' && this.#raw.every((byte, i) => byte === raw[i]);
+    // NUSE, what is in use, changes with every write.
+    const same = this.#raw?.every((byte, i) => byte === raw[i] || (i >= 16 && i < 24)) === true;
     this.#raw = raw;
     const identify = IdentifyNamespace.decode(new DataView(raw.buffer, raw.byteOffset, raw.byteLength));
     this.#identify = identify;

@@ -33,6 +33,8 @@ export function checkAddress(iova: number, size: number): void {
 }
 
 export class PrpLists {
+  /** Bytes that a command's PRPs describe, at any alignment. */
+  readonly maxBytes: number;
   readonly #pageSize: number;
   /** Bytes per slot. */
   readonly #stride: number;
@@ -41,6 +43,7 @@ export class PrpLists {
 
   /** @param range page-aligned, `slots` times `listBytes` long */
   constructor(range: DmaRange, slots: number, maxBytes: number, pageSize: number) {
+    this.maxBytes = maxBytes;
     this.#pageSize = pageSize;
     this.#stride = listBytes(maxBytes, pageSize);
     if (this.#stride > pageSize || range.bytes.length < slots * this.#stride) throw new Error('the PRP lists do not fit');

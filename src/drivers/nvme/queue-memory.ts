@@ -120,7 +120,6 @@ export class QueueMemory implements Disposable {
   }
 
   #slow(): boolean {
-    if (this.#mapping !== null || (this.#dev.device.region(RegionIndex.BAR0).info.flags & RegionFlags.MMAP) !== 0) return false;
     const { clock } = this.#dev;
     let best = Number.POSITIVE_INFINITY;
     for (let i = 0; i < 5; i++) {

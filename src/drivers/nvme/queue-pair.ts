@@ -8,7 +8,7 @@ import type { DmaRange } from './dma-range.ts';
 import type { Doorbells } from './doorbells.ts';
 import { NvmeError } from './errors.ts';
 import type { PrpLists } from './prp.ts';
-import type { Submission } from './submission.ts';
+import { type Submission, SubmissionList } from './submission.ts';
 
 /** What a queue tells of itself, and what it has to know. */
 export interface QueueOwner {
@@ -61,8 +61,8 @@ export class QueuePair {
   readonly #since: Float64Array;
   readonly #limits: Uint32Array;
 
-  #waiting: Submission | null = null;
-  #lastWaiting: Submission | null = null;
+  /** For room. */
+  readonly #waiting = new SubmissionList();
   /** In flight or waiting, without those of the background. */
   #foreground = 0;
   #open = false;
@@ -105,6 +105,11 @@ export class QueuePair {
       this.#ringScheduled = false;
       this.ring();
     };
+  }
+
+  /** Bytes of data that a command has at most. */
+  get maxTransfer(): number {
+    return this.#prps.maxBytes;
   }
 
   /** Commands that can be in flight at a time. */
@@ -168,8 +173,7 @@ export class QueuePair {
       else this.#tell(this.#tags[slot]!, Status.ABORTED_BY_HOST, 0);
     }
     if (!waitingToo) return;
-    while (this.#waiting !== null) {
-      const submission = this.#unqueue();
+    for (let submission = this.#waiting.take(); submission !== null; submission = this.#waiting.take()) {
       if (!submission.background) this.#less();
       submission.reject(error);
     }
@@ -178,13 +182,8 @@ export class QueuePair {
   /** Put it, now or when there is room, and ring soon: what is run in one go is told with one doorbell write. */
   run(submission: Submission): Promise<number> {
     if (!submission.background) this.#more();
-    if (this.#waiting !== null || this.#freeCount === 0) {
-      if (this.#lastWaiting === null) this.#waiting = submission;
-      else this.#lastWaiting.next = submission;
-      this.#lastWaiting = submission;
-    } else {
-      this.#start(submission);
-    }
+    if (!this.#waiting.empty || this.#freeCount === 0) this.#waiting.add(submission);
+    else this.#start(submission);
     return submission.done;
   }
 
@@ -281,7 +280,7 @@ export class QueuePair {
       this.#owner.lost(error);
       return taken;
     }
-    if (this.#waiting !== null) this.#refill();
+    if (!this.#waiting.empty) this.#refill();
     return taken;
   }
 
@@ -403,15 +402,7 @@ export class QueuePair {
   }
 
   #refill(): void {
-    while (this.#waiting !== null && this.#freeCount > 0) this.#start(this.#unqueue());
-  }
-
-  #unqueue(): Submission {
-    const first = this.#waiting!;
-    this.#waiting = first.next;
-    first.next = null;
-    if (this.#waiting === null) this.#lastWaiting = null;
-    return first;
+    while (!this.#waiting.empty && this.#freeCount > 0) this.#start(this.#waiting.take()!);
   }
 
   #more(): void {

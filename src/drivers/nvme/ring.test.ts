@@ -49,6 +49,18 @@ describe('4.3 PRPs', () => {
     dev.close();
   });
 
+  it('an admin command has as much data as its lists describe, and no more', async () => {
+    const fake = new FakeController();
+    fake.controller.mdts = 0;
+    const driver = await start(fake);
+    expect(driver.maxTransfer).toBe(2 ** 20);
+    const request = { opcode: 2, cdw10: 0xc0 | (0x7fff << 16), nsid: 0 };
+    const read = new Uint8Array(2 ** 17);
+    await driver.admin({ ...request, read });
+    expect(read.every((byte) => byte === 0xc0)).toBe(true);
+    expect(await failsWith(driver.admin({ ...request, read: new Uint8Array(2 ** 17 + 4) }))).toMatchObject({ code: 'EINVAL' });
+  });
+
   it('refuses what PRPs cannot say', async () => {
     const driver = await start(new FakeController());
     const ns = driver.namespace(1);
@@ -238,6 +250,16 @@ describe('5.7 shadow doorbells', () => {
         expect([written === 1, new Int32Array(memory.buffer)[2]]).toEqual([asked, value]);
       }),
     );
+  });
+
+  it('5.7 the admin queue has a shadow too, and its register is written as ever', async () => {
+    const fake = new FakeController();
+    fake.controller.oacs |= 0x100;
+    const driver = await start(fake, { doorbells: 'shadow' });
+    fake.doorbells.length = 0;
+    await driver.smart();
+    const [, tail] = fake.doorbells.find(([offset]) => offset === 0x1000)!;
+    expect([fake.shadow![0], fake.doorbells.length]).toEqual([tail, 2]);
   });
 
   it('5.7 by default only where registers are slow', async () => {

@@ -162,6 +162,7 @@ export class Session implements QueueOwner {
     try {
       await this.controller.disable();
       await this.#initialise();
+      if (this.#state !== 'starting') throw this.#reason;
       this.#state = 'live';
     } catch (error) {
       await this.#quiesce().catch(() => {});
@@ -187,9 +188,12 @@ export class Session implements QueueOwner {
     this.signals.rung();
   }
 
-  fault(_queue: QueuePair, what: string): void {
+  fault(queue: QueuePair, what: string): void {
     this.log('error', `${this.deviceName}: ${what}`);
-    void this.recover(what);
+    if (this.#state === 'live') void this.recover(what);
+    // Whoever starts or stops the controller gives up.
+    else if (queue === this.adminQueue) queue.close(new VfioError('EIO', `${this.deviceName} misbehaves: ${what}`), true);
+    else queue.pause();
   }
 
   lost(error: unknown): void {

@@ -65,3 +65,29 @@ export class Submission implements CommandNames {
     return made;
   }
 }
+
+/** Those that wait, in order. */
+export class SubmissionList {
+  #first: Submission | null = null;
+  #last: Submission | null = null;
+
+  get empty(): boolean {
+    return this.#first === null;
+  }
+
+  add(submission: Submission): void {
+    if (this.#last === null) this.#first = submission;
+    else this.#last.next = submission;
+    this.#last = submission;
+  }
+
+  /** The first of them, which waits no longer; null when there is none. */
+  take(): Submission | null {
+    const first = this.#first;
+    if (first === null) return null;
+    this.#first = first.next;
+    first.next = null;
+    if (this.#first === null) this.#last = null;
+    return first;
+  }
+}
