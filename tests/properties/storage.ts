@@ -148,10 +148,13 @@ class Run {
   }
 
   finish(): void {
+    // First both: what one reads, the other may be writing.
     for (const queue of this.#queues) {
       queue.submit();
       queue.drain();
       this.#nothingLeft(queue);
+    }
+    for (const queue of this.#queues) {
       const all = new Uint8Array(SIZE);
       this.#queued(
         queue,
