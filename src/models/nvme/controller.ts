@@ -41,7 +41,7 @@ import { Namespaces } from './namespaces.ts';
 import { NvmCommands } from './nvm-commands.ts';
 import { iovaOf } from './pieces.ts';
 import { Queues } from './queues.ts';
-import { MPS_MAX, Registers } from './registers.ts';
+import { Registers } from './registers.ts';
 import { ShadowDoorbells } from './shadow-doorbells.ts';
 import { SubmissionQueue } from './submission-queue.ts';
 
@@ -132,7 +132,7 @@ export class NvmeController implements Model {
       shadow: this.#shadow,
       transfer: this.#transfer,
       namespaces: this.#namespaces,
-      pageSize: () => this.#pageSize,
+      pageSize: () => this.#registers.pageSize,
     });
     this.#queues.admin = this.#admin;
     this.#queues.io = this.#io;
@@ -185,7 +185,7 @@ export class NvmeController implements Model {
 
   reset(): void {
     this.#controllerReset();
-    this.#clearAdminQueues();
+    this.#registers.clearAdminQueues();
     this.#registers.set(NvmeReg.CSTS, 0);
   }
 
@@ -203,10 +203,6 @@ export class NvmeController implements Model {
     this.#io[Symbol.dispose]();
     this.#namespaces[Symbol.dispose]();
     health.add(this.#io.counters, this.#errors.count, this.#host.clock.nowNs() - this.#bornNs);
-  }
-
-  get #pageSize(): number {
-    return 4096 << regField(this.#registers.get(NvmeReg.CC), Cc.MPS);
   }
 
   #showMask(): void {
@@ -233,13 +229,13 @@ export class NvmeController implements Model {
     const enabled = (before & EN) !== 0;
     const after = enabled ? (value & CC_MASK & ~CC_FIXED) | (before & CC_FIXED) : value & CC_MASK;
     this.#registers.set(NvmeReg.CC, after);
-    if ((after & EN) !== 0 && !enabled) this.#enable(after);
+    if ((after & EN) !== 0 && !enabled) this.#enable();
     const shn = regField(after, Cc.SHN);
     if ((shn === Shn.NORMAL || shn === Shn.ABRUPT) && regField(before, Cc.SHN) !== shn) this.#shutdown();
   }
 
-  #enable(cc: number): void {
-    const wrong = this.#whyNot(cc);
+  #enable(): void {
+    const wrong = this.#registers.whyNotEnabled();
     if (wrong !== null) {
       this.#fatal(`cannot be enabled: ${wrong}`);
       return;
@@ -251,23 +247,11 @@ export class NvmeController implements Model {
     const sq = new SubmissionQueue(dma, 0, address(NvmeReg.ASQ), regField(aqa, Aqa.ASQS) + 1, cq);
     this.#queues.createCq(cq);
     this.#queues.createSq(sq);
-    this.#io.pageSize = this.#pageSize;
-    this.#transfer.pageSize = this.#pageSize;
+    this.#io.pageSize = this.#registers.pageSize;
+    this.#transfer.pageSize = this.#registers.pageSize;
     this.#features.reset();
     this.#queues.start();
     this.#changeCsts(0, RDY);
-  }
-
-  /** Why these values of CC and AQA cannot be; null: they can. */
-  #whyNot(cc: number): string | null {
-    if (regField(cc, Cc.MPS) > MPS_MAX) return 'CC.MPS is above CAP.MPSMAX';
-    if (regField(cc, Cc.CSS) !== 0) return 'CC.CSS selects a command set that CAP.CSS does not have';
-    if (regField(cc, Cc.AMS) !== 0) return 'CC.AMS selects an arbitration that CAP.AMS does not have';
-    const aqa = this.#registers.get(NvmeReg.AQA);
-    if (regField(aqa, Aqa.ASQS) === 0 || regField(aqa, Aqa.ACQS) === 0) return 'AQA has an admin queue of one entry';
-    const mask = this.#pageSize - 1;
-    if (((this.#registers.get(NvmeReg.ASQ) | this.#registers.get(NvmeReg.ACQ)) & mask) !== 0) return 'ASQ or ACQ is not at a page';
-    return null;
   }
 
   /** EN from 1 to 0 (7.3.2): everything but AQA, ASQ and ACQ, and what outlives it (saved features, logs). */
@@ -291,12 +275,8 @@ export class NvmeController implements Model {
   /** 7.3.1: all of the subsystem, which is this controller. */
   #subsystemReset(): void {
     this.#controllerReset();
-    this.#clearAdminQueues();
+    this.#registers.clearAdminQueues();
     this.#changeCsts(0, NSSRO);
-  }
-
-  #clearAdminQueues(): void {
-    for (const register of [NvmeReg.AQA, NvmeReg.ASQ, NvmeReg.ASQ_HIGH, NvmeReg.ACQ, NvmeReg.ACQ_HIGH]) this.#registers.set(register, 0);
   }
 
   /** CC.SHN (7.6.2): no more commands; what is cached goes to the disk, in an abrupt shutdown as well. */
@@ -417,7 +397,7 @@ export class NvmeController implements Model {
         return controller.#features.completionQueues;
       },
       get pageSize() {
-        return controller.#pageSize;
+        return controller.#registers.pageSize;
       },
       get iosqes() {
         return field(Cc.IOSQES);

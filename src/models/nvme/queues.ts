@@ -5,9 +5,11 @@
 import { type DeviceHost, Dma } from '../../abi/device-host.ts';
 import { EventError } from '../../abi/nvme.ts';
 import { Status, StatusBit } from '../../abi/nvme-status.ts';
-import { Command, type CommandSet } from './command.ts';
+import type { Command, CommandSet } from './command.ts';
+import { CommandPool } from './command-pool.ts';
 import type { CompletionQueue } from './completion-queue.ts';
 import type { Interrupts } from './interrupts.ts';
+import { ReadyList } from './ready-list.ts';
 import type { ShadowDoorbells } from './shadow-doorbells.ts';
 import type { SubmissionQueue } from './submission-queue.ts';
 
@@ -40,13 +42,8 @@ export class Queues {
   readonly #host: DeviceHost;
   readonly #shadow: ShadowDoorbells;
   readonly #hooks: QueuesHooks;
-  /** Those to be served, in order: a ring of queue identifiers, each at most once. */
-  readonly #ready: Uint16Array;
-  #readyHead = 0;
-  #readyCount = 0;
-  /** Commands of this life, by slot; and those that are free. */
-  #commands: Command[] = [];
-  #free: Command[] = [];
+  readonly #ready: ReadyList;
+  readonly #pool = new CommandPool();
   #life = 0;
   /** I/O commands under way. */
   #underWay = 0;
@@ -66,7 +63,7 @@ export class Queues {
     this.#hooks = hooks;
     this.sq = new Array(count).fill(null);
     this.cq = new Array(count).fill(null);
-    this.#ready = new Uint16Array(count);
+    this.#ready = new ReadyList(count);
   }
 
   /** Whether commands are taken: from `start` until `stop`. */
@@ -93,14 +90,12 @@ export class Queues {
   stop(): void {
     this.#running = false;
     this.#life++;
-    this.#readyCount = 0;
+    this.#ready.clear();
     this.#timer?.[Symbol.dispose]();
     this.#timer = null;
     this.#underWay = 0;
     this.#starved = false;
-    // Whoever still holds a command of before holds one of its own.
-    this.#commands = [];
-    this.#free = [];
+    this.#pool.clear();
     this.#touched.length = 0;
   }
 
@@ -127,7 +122,7 @@ export class Queues {
     } finally {
       this.#busy = false;
     }
-    if (this.#readyCount > 0 && this.#timer === null) {
+    if (this.#ready.count > 0 && this.#timer === null) {
       this.#timer = this.#host.clock.after(0, () => {
         this.#timer = null;
         this.kick();
@@ -153,10 +148,7 @@ export class Queues {
 
   /** The command `id` of submission queue `queueId` that is under way; null: there is none. */
   find(queueId: number, id: number): Command | null {
-    for (const command of this.#commands) {
-      if (command.life === this.#life && command.queueId === queueId && command.id === id) return command;
-    }
-    return null;
+    return this.#pool.find(queueId, id);
   }
 
   createCq(cq: CompletionQueue): void {
@@ -231,20 +223,7 @@ export class Queues {
   }
 
   #makeReady(sq: SubmissionQueue): void {
-    if (sq.ready || sq.fetching || sq.deleting !== null) return;
-    sq.ready = true;
-    const { length } = this.#ready;
-    this.#ready[(this.#readyHead + this.#readyCount) % length] = sq.id;
-    this.#readyCount++;
-  }
-
-  #takeReady(): SubmissionQueue | null {
-    const sq = this.sq[this.#ready[this.#readyHead]!]!;
-    this.#readyHead = this.#readyHead + 1 === this.#ready.length ? 0 : this.#readyHead + 1;
-    this.#readyCount--;
-    if (sq === null) return null;
-    sq.ready = false;
-    return sq;
+    if (!sq.fetching && sq.deleting === null) this.#ready.push(sq);
   }
 
   #work(): void {
@@ -253,9 +232,9 @@ export class Queues {
     let unclocked = 0;
     let left = TURN_COMMANDS;
     do {
-      while (this.#readyCount > 0 && left > 0) {
-        const sq = this.#takeReady();
-        if (sq === null) continue;
+      while (this.#ready.count > 0 && left > 0) {
+        const sq = this.#ready.take();
+        if (this.sq[sq.id] !== sq) continue;
         const served = this.#serve(sq, Math.min(this.burst, left, STRIDE));
         left -= served;
         unclocked += served;
@@ -267,7 +246,7 @@ export class Queues {
       }
       if (this.#running) this.io.submit();
       this.#tell();
-    } while (this.#readyCount > 0 && left > 0);
+    } while (this.#ready.count > 0 && left > 0);
   }
 
   /** Fetches and starts up to `max` commands of `sq`. Gives how many: at least 1, for the budget. */
@@ -288,11 +267,10 @@ export class Queues {
         this.#starved = true;
         break;
       }
-      const command = this.#take();
+      const command = this.#pool.take(this.#life);
       const done = sq.fetch(command);
       if (done !== Dma.DONE) {
-        command.life = -1;
-        this.#free.push(command);
+        this.#pool.give(command);
         if (done === Dma.REMOTE) void this.#fetchAhead(sq);
         else this.#hooks.fatal(`submission queue ${sq.id} cannot be read`);
         break;
@@ -320,23 +298,11 @@ export class Queues {
     if (command.life === life && this.#life === life) sq.holdId(id);
   }
 
-  /** A command for what is fetched next. */
-  #take(): Command {
-    let command = this.#free.pop();
-    if (command === undefined) {
-      command = new Command(this.#commands.length);
-      this.#commands.push(command);
-    }
-    command.life = this.#life;
-    return command;
-  }
-
   /** The completion of `command` has been posted, or is not wanted. */
   #ended(sq: SubmissionQueue, command: Command): void {
-    command.life = -1;
     sq.releaseId(command.id);
     sq.outstanding--;
-    this.#free.push(command);
+    this.#pool.give(command);
     if (sq.id !== 0) {
       this.#underWay--;
       if (this.#starved) {

@@ -1,11 +1,11 @@
 /** The controller's registers (NVMe 1.4, 3.1): what reads show. What writes do is the controller's. */
 import type { Width } from '../../abi/device-host.ts';
-import { Cap, NvmeReg, regBits, VERSION_1_4 } from '../../abi/nvme.ts';
+import { Aqa, Cap, Cc, NvmeReg, regBits, regField, VERSION_1_4 } from '../../abi/nvme.ts';
 
 /** CAP.TO: 10 s, in units of 500 ms. */
 const TIMEOUT = 20;
 /** CAP.MPSMAX: 64 KiB. */
-export const MPS_MAX = 4;
+const MPS_MAX = 4;
 /** Bytes of 3.1, up to the reserved ones before the doorbells. */
 const SIZE = 0x1000;
 
@@ -27,6 +27,28 @@ export class Registers {
 
   set(offset: number, value: number): void {
     this.#words[offset >>> 2] = value;
+  }
+
+  /** CC.MPS in bytes. */
+  get pageSize(): number {
+    return 4096 << regField(this.get(NvmeReg.CC), Cc.MPS);
+  }
+
+  /** Why the controller cannot be enabled with these values of CC, AQA, ASQ and ACQ; null: it can. */
+  whyNotEnabled(): string | null {
+    const cc = this.get(NvmeReg.CC);
+    if (regField(cc, Cc.MPS) > MPS_MAX) return 'CC.MPS is above CAP.MPSMAX';
+    if (regField(cc, Cc.CSS) !== 0) return 'CC.CSS selects a command set that CAP.CSS does not have';
+    if (regField(cc, Cc.AMS) !== 0) return 'CC.AMS selects an arbitration that CAP.AMS does not have';
+    const aqa = this.get(NvmeReg.AQA);
+    if (regField(aqa, Aqa.ASQS) === 0 || regField(aqa, Aqa.ACQS) === 0) return 'AQA has an admin queue of one entry';
+    const misaligned = (this.get(NvmeReg.ASQ) | this.get(NvmeReg.ACQ)) & (this.pageSize - 1);
+    return misaligned === 0 ? null : 'ASQ or ACQ is not at a page';
+  }
+
+  /** AQA, ASQ and ACQ as after power on: a controller reset leaves them. */
+  clearAdminQueues(): void {
+    for (const register of [NvmeReg.AQA, NvmeReg.ASQ, NvmeReg.ASQ_HIGH, NvmeReg.ACQ, NvmeReg.ACQ_HIGH]) this.set(register, 0);
   }
 
   /** What the host reads: reserved ones are 0, doorbells too (3.1.24: vendor specific). */

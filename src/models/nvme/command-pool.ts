@@ -1,0 +1,36 @@
+/** The commands of one life of the controller: made when they are needed, and used again and again. */
+import { Command } from './command.ts';
+
+export class CommandPool {
+  #all: Command[] = [];
+  #free: Command[] = [];
+
+  /** One for what is fetched next, of life `life`. */
+  take(life: number): Command {
+    let command = this.#free.pop();
+    if (command === undefined) {
+      command = new Command(this.#all.length);
+      this.#all.push(command);
+    }
+    command.life = life;
+    return command;
+  }
+
+  /** `command` is under way no more. */
+  give(command: Command): void {
+    command.life = -1;
+    this.#free.push(command);
+  }
+
+  /** The command `id` of submission queue `queueId` that is under way; null: there is none. */
+  find(queueId: number, id: number): Command | null {
+    for (const command of this.#all) if (command.life >= 0 && command.queueId === queueId && command.id === id) return command;
+    return null;
+  }
+
+  /** A new life: whoever still holds a command of before holds one of its own. */
+  clear(): void {
+    this.#all = [];
+    this.#free = [];
+  }
+}
