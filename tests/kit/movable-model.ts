@@ -25,6 +25,16 @@ const declaration: PciDeclaration = {
   capabilities: [pcie({ flr: true }), msix({ vectors: 8, tableBar: 0, tableOffset: 0x2000, pbaBar: 0, pbaOffset: 0x3000 })],
 };
 
+/** Registers that do something; the others below 0x100 keep what is written. */
+export const Movable = {
+  /** A block's number << 8, and what its bytes are to be. */
+  FILL: 0xf0,
+  /** Where 64 bytes are to be sent by DMA: of the number of the page. */
+  SEND: 0xf4,
+  /** Of which block to show the first byte. */
+  LOOK: 0xf8,
+} as const;
+
 /** Blocks that are not there read as zeroes. */
 export class TestStore implements ModelBulk {
   readonly size: number;
@@ -107,11 +117,14 @@ export class MovableModel implements Model, ModelMigration {
   }
 
   read(_bar: number, offset: number, _width: Width): number {
+    if (offset === Movable.LOOK) return this.store.blocks.get(this.words[offset >>> 2]!)?.[0] ?? 0;
     return this.words[offset >>> 2] ?? 0;
   }
 
   write(_bar: number, offset: number, _width: Width, value: number): void {
     this.words[offset >>> 2] = value;
+    if (offset === Movable.FILL) this.store.write(value >>> 8, new Uint8Array(this.store.blockSize).fill(value));
+    if (offset === Movable.SEND) this.host.dma.write(value, new Uint8Array(64).fill(value >>> 12)).catch(() => {});
   }
 
   reset(): void {
