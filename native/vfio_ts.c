@@ -124,6 +124,8 @@ static const struct {
     {"fileSubmit", vt_file_submit},
     {"fileReap", vt_file_reap},
     {"fileClose", vt_file_close},
+    {"pagesScan", vt_pages_scan},
+    {"pagesTake", vt_pages_take},
     {"memfdCreate", vt_memfd_create},
     {"ftruncate", vt_ftruncate},
     {"mmap", vt_mmap},

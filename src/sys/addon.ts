@@ -47,6 +47,8 @@ export const Sys = {
   F_WRLCK: 1,
   F_UNLCK: 2,
   SEEK_END: 2,
+  SEEK_DATA: 3,
+  SEEK_HOLE: 4,
   /** preadv2(2): answer what is there rather than wait. */
   RWF_NOWAIT: 8,
   /** Kinds of operations of fileSubmit. */
@@ -125,6 +127,13 @@ export interface Addon {
   watchStart(fd: number, event: number, callback: () => unknown): number;
   watchStop(fd: number, event: number): number;
   watchRef(fd: number, keepAlive: boolean): number;
+  /**
+   * Compare `count` pages of 4096 bytes at byte `at` of `memory` with hashes number `first` and on (16 bytes each), and set the bit of each that differs in
+   * `bitmap`; how many do. `first` is a multiple of 8. `key`: 4112 random bytes. Blocks this thread; several work.
+   */
+  pagesScan(memory: Uint8Array, at: number, hashes: Uint8Array, first: number, count: number, key: Uint8Array, bitmap: Uint8Array): number;
+  /** Copy such pages to the beginning of `into`, and note the hashes of the copies; how many are not all zeroes. Theirs is 0. */
+  pagesTake(memory: Uint8Array, at: number, hashes: Uint8Array, first: number, count: number, key: Uint8Array, into: Uint8Array): number;
 }
 
 const nativeFile = (name: string): string => fileURLToPath(new URL(`../../native/${name}`, import.meta.url));
@@ -132,7 +141,7 @@ const nativeFile = (name: string): string => fileURLToPath(new URL(`../../native
 /** Where the binary is: for worker threads and tests that load it themselves. */
 export const addonPath = nativeFile('vfio_ts.node');
 
-const sources = ['vfio_ts.c', 'memory.c', 'socket.c', 'watch.c', 'file.c', 'addon.h'];
+const sources = ['vfio_ts.c', 'memory.c', 'socket.c', 'watch.c', 'file.c', 'pages.c', 'addon.h'];
 
 let loaded: Addon | undefined;
 

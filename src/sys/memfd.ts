@@ -133,6 +133,22 @@ export class MemfdMemory extends Counted implements DirectMemory {
     this.#undo[Symbol.dispose]();
   }
 
+  /**
+   * The next stretch at or after byte `from` that the file has pages for: from its first byte to behind its last; null when there is none. All else
+   * reads as zeroes, and reading it would make pages. A file that cannot tell counts as one stretch.
+   *
+   * @throws VfioError EBADF when the memory is gone
+   */
+  nextData(from: number): { readonly first: number; readonly end: number } | null {
+    if (from >= this.size) return null;
+    const first = this.#sys.lseek(this.#fd.number, this.fileOffset + from, Sys.SEEK_DATA);
+    if (first === -Errno.ENXIO) return null;
+    const end = first < 0 ? first : this.#sys.lseek(this.#fd.number, first, Sys.SEEK_HOLE);
+    if (end < 0) return { first: from, end: this.size };
+    if (first - this.fileOffset >= this.size) return null;
+    return { first: first - this.fileOffset, end: Math.min(end - this.fileOffset, this.size) };
+  }
+
   /** Another descriptor for the same pages, to hand to someone. @throws VfioError EBADF when the memory is gone */
   duplicateFd(): OwnedFd {
     return this.#fd.duplicate();
