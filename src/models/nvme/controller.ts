@@ -124,7 +124,8 @@ export class NvmeController implements Model {
       complete,
       queues: this.#queues,
       queueCommands: new QueueCommands(host.dma, this.#queues, this.#interrupts, this.#queueLimits()),
-      identify: new Identify(identity, this.#namespaces),
+      // What holds for the admin queue's memory holds for all that a host has, as far as hosts are known.
+      identify: new Identify(identity, this.#namespaces, () => (this.#queues.cq[0]?.ring.words() ?? null) !== null),
       features: this.#features,
       logs: this.#logPages(),
       events: this.#events,

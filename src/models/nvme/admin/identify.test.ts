@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { AdminOpcode, Cns, NSID_ALL, Oacs, Oncs } from '../../../abi/nvme.ts';
+import { AdminOpcode, Cns, NSID_ALL, NvmeReg, Oacs, Oncs } from '../../../abi/nvme.ts';
 import { Status } from '../../../abi/nvme-status.ts';
 import { IdentifyController, IdentifyNamespace, PowerState } from '../../../abi/nvme-structs.ts';
 import { MemoryStorage } from '../../storage/memory-storage.ts';
@@ -74,6 +74,15 @@ it('NVMe 1.4 5.15.2.2 Identify Controller: who it is and what it can', () => {
   expect(id.wctemp).toBeGreaterThan(0x111);
   expect(id.fuses).toBe(0);
   expect(PowerState.mp.get(view, 2048)).toBeGreaterThan(0);
+});
+
+it('NVMe 1.4 5.15.2.2 Identify Controller: no doorbell buffers where memory is reached by messages, which Linux would warn of', () => {
+  const { c, identify, view } = make();
+  c.w(NvmeReg.CC, 0);
+  c.host.dma.view = () => null;
+  c.enable();
+  expect(identify(Cns.CONTROLLER)).toBe(0);
+  expect(IdentifyController.decode(view).oacs & (Oacs.FORMAT | Oacs.DOORBELL_BUFFER)).toBe(Oacs.FORMAT);
 });
 
 it('NVMe 1.4 5.15.2.2 Identify Controller: whoever gives no serial number gets one of its own', () => {

@@ -36,10 +36,13 @@ const refused = (status: number): number => status | StatusBit.DO_NOT_RETRY;
 export class Identify {
   readonly #identity: Identity;
   readonly #namespaces: Namespaces;
+  readonly #hasDirectMemory: () => boolean;
 
-  constructor(identity: Identity, namespaces: Namespaces) {
+  /** @param hasDirectMemory whether the host's memory is reached without asking anybody: only then can doorbells be in it */
+  constructor(identity: Identity, namespaces: Namespaces, hasDirectMemory: () => boolean) {
     this.#identity = identity;
     this.#namespaces = namespaces;
+    this.#hasDirectMemory = hasDirectMemory;
   }
 
   /**
@@ -94,7 +97,7 @@ export class Identify {
       rtd3e: SHUTDOWN_US,
       oaes: Oaes.NAMESPACE_CHANGED,
       cntrltype: 1,
-      oacs: Oacs.FORMAT | Oacs.DOORBELL_BUFFER,
+      oacs: Oacs.FORMAT | (this.#hasDirectMemory() ? Oacs.DOORBELL_BUFFER : 0),
       acl: ABORTS - 1,
       aerl: EVENT_REQUESTS - 1,
       // One slot, and it is read-only.
