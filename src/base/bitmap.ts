@@ -42,6 +42,18 @@ export class Bitmap {
     }
   }
 
+  /** As `mark` of one bit below 2^31: passed as a small integer, it costs no number on the heap. */
+  markOne(bit: number): void {
+    const words = this.#indexed[bit >>> 15];
+    if (words === undefined) {
+      this.mark(bit, bit);
+      return;
+    }
+    const w = (bit >>> 5) & (WORDS - 1);
+    words[w] |= 1 << (bit & 31);
+    words[WORDS + (w >>> 5)] |= 1 << (w & 31);
+  }
+
   test(bit: number): boolean {
     const key = Math.floor(bit / CHUNK_BITS);
     const words = this.#find(key);

@@ -39,6 +39,12 @@ export class DmaLog {
     else this.#markParts(first, last);
   }
 
+  /** As `mark` of one page below 2^31: nearly every write, and so that it costs little. */
+  markPage(page: number): void {
+    if (page >= this.#first && page <= this.#last) this.#bitmap.markOne(page);
+    else this.#markParts(page, page);
+  }
+
   #markParts(first: number, last: number): void {
     const ends = this.#ends;
     // The first range that ends at `first` or after.

@@ -163,8 +163,16 @@ export class HostDma implements DmaPort {
     const at = this.#at;
     const reach = this.#gate.domain!.copyIn(at[0], at[1], from);
     if (reach !== Reach.OK) return this.#refused(reach, iova, 'write');
-    if (this.#writes !== null && from.length > 0) this.#writes.mark(at[0], at[0] + Math.floor((at[1] + from.length - 1) / IOMMU_UNIT));
+    if (this.#writes !== null) this.#note(this.#writes, from.length);
     return Dma.DONE;
+  }
+
+  /** Bytes at `#at` were written. Nearly always within one page, whose number is a small integer: then nothing is allocated. */
+  #note(writes: DmaLog, size: number): void {
+    const at = this.#at;
+    if (at[1] + size <= IOMMU_UNIT && at[0] < 2 ** 31) {
+      if (size > 0) writes.markPage(at[0] | 0);
+    } else if (size > 0) writes.mark(at[0], at[0] + Math.floor((at[1] + size - 1) / IOMMU_UNIT));
   }
 
   read(iova: Iova, into: Uint8Array): Promise<void> {
@@ -183,7 +191,7 @@ export class HostDma implements DmaPort {
     const view = this.#gate.domain!.view(at[0], at[1], size, access);
     if (view !== null && (access & Access.WRITE) !== 0) {
       this.#writeViews = true;
-      if (this.#writes !== null) this.#writes.mark(at[0], at[0] + Math.floor((at[1] + size - 1) / IOMMU_UNIT));
+      if (this.#writes !== null) this.#note(this.#writes, size);
     }
     // Remember the state it was taken in: whatever ends it is a change from here, however the gates stood when the epoch was last asked.
     if (view !== null) this.#look();
