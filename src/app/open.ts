@@ -10,6 +10,8 @@ export interface OpenOptions {
   readonly match?: string | readonly string[];
   /** VF token, a UUID: for a function of an SR-IOV device that asks for one. A physical function whose VFs nobody uses takes it as its new one. */
   readonly token?: string | undefined;
+  /** Of a server (`unix:`): the device that was moved there (docs/moving.md), as it was, with its memory in `adopted`; no other. */
+  readonly adopt?: boolean;
   /** The clock of timeouts, and of the model for `sim:` addresses. */
   readonly clock?: Clock;
   /** What models and the engine have to say; warnings and errors go to stderr unless told. */
@@ -22,10 +24,13 @@ export interface OpenOptions {
  * of a vfio-user server, `vfio serve` or any other.
  *
  * @throws VfioError EINVAL for what is no address; ENOENT when there is no such model, file or socket; ECONNREFUSED when nobody serves the
- * socket; EACCES for a VF token that is missing or wrong, EINVAL for one that is of no use; ENXIO when `match` names another device; EOPNOTSUPP for addresses that cannot be opened yet
+ * socket; ENOENT, EOPNOTSUPP for `adopt` where no device waits; EACCES for a VF token that is missing or wrong, EINVAL for one that is of no use; ENXIO when `match` names another device; EOPNOTSUPP for addresses that cannot be opened yet
  */
 export async function open(address: string, options: OpenOptions = {}): Promise<DriverDevice> {
   const parsed = parseAddress(address);
+  if (options.adopt === true && parsed.kind !== 'socket') {
+    throw new VfioError('EINVAL', `${address} is no server that a device could have been moved to`, { fix: "Adopt from 'unix:PATH'." });
+  }
   switch (parsed.kind) {
     case 'model':
     case 'file': {
@@ -39,8 +44,9 @@ export async function open(address: string, options: OpenOptions = {}): Promise<
       const device = connect(parsed.path, {
         ...(options.log === undefined ? {} : { log: options.log }),
         ...(options.token === undefined ? {} : { token: options.token }),
+        adopt: options.adopt ?? false,
       });
-      return DriverDevice.attach(device, forDriver(options));
+      return DriverDevice.attach(device, { ...forDriver(options), adopted: device.adopted });
     }
     case 'pci':
       throw new VfioError('EOPNOTSUPP', `hardware (${parsed.bdf}, through /dev/vfio) cannot be opened yet`, {

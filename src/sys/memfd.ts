@@ -1,6 +1,6 @@
 /** Memory in a memfd, mapped here: any process that is handed the descriptor sees the same bytes, without a copy. */
 import { fstatSync, readFileSync, statfsSync } from 'node:fs';
-import { Access, type DirectMemory, type MemoryAllocator, WINDOW_BYTES } from '../abi/memory.ts';
+import { Access, type DirectMemory, WINDOW_BYTES } from '../abi/memory.ts';
 import { checkIndex } from '../base/check.ts';
 import { Cleanup } from '../base/cleanup.ts';
 import { Counted } from '../base/counted.ts';
@@ -79,7 +79,7 @@ export class MemfdMemory extends Counted implements DirectMemory {
    *
    * @throws VfioError EINVAL, ENOMEM, EMFILE
    */
-  static readonly allocate: MemoryAllocator = (size) => {
+  static readonly allocate = (size: number): MemfdMemory => {
     const bytes = wholePages(size, MEMFD_MAX_BYTES);
     const sys = addon();
     const flags = Sys.MFD_CLOEXEC | Sys.MFD_ALLOW_SEALING;

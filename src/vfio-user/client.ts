@@ -10,6 +10,7 @@
  * @see qemu/docs/interop/vfio-user.rst
  */
 import type { Device, DeviceEvent, DeviceInfo, FeatureRequest, HotResetDependent, IrqInfo, Region, SetIrqs } from '../abi/device.ts';
+import type { Access, DirectMemory } from '../abi/memory.ts';
 import { parseVfToken } from '../abi/vf-token.ts';
 import { Feature, FeatureFlags, IrqIndex, RegionIndex } from '../abi/vfio.ts';
 import { DeviceFeature } from '../abi/vfio-structs.ts';
@@ -33,7 +34,7 @@ import { describeRegion } from './client/region-description.ts';
 import { ClientRegionIo } from './client/region-io.ts';
 import type { RegionMemory } from './client/region-memory.ts';
 import { ClientServing } from './client/serving.ts';
-import { type Agreed, agreeOnVersion, askDeviceInfo } from './client/start.ts';
+import { type Adopted, type Agreed, agreeOnVersion, askDeviceInfo } from './client/start.ts';
 import { closeAll } from './frames.ts';
 
 export interface VfioUserOptions {
@@ -52,10 +53,23 @@ export interface VfioUserOptions {
   readonly twinSocket?: boolean;
   /** VF token, a UUID: for a function of an SR-IOV device that asks for one. It travels in VERSION, under a name of ours. */
   readonly token?: string;
+  /** Take over the device that was moved to the server, with the memory that is mapped on it; and no other. Off unless told. */
+  readonly adopt?: boolean;
   readonly log?: Logger;
 }
 
+/** A mapping that came with a device: bytes of a memory that its driver filled where it was before. */
+export interface AdoptedMemory {
+  readonly iova: bigint;
+  readonly size: number;
+  readonly memory: DirectMemory;
+  readonly offset: number;
+  readonly access: Access;
+}
+
 export class VfioUserDevice implements Device, RegionOwner {
+  /** What was mapped when it was adopted, in order of addresses; mapped until somebody unmaps it. */
+  readonly adopted: readonly AdoptedMemory[];
   readonly gate: MemoryGate;
   readonly #info: DeviceInfo;
   readonly #connection: ClientConnection;
@@ -76,7 +90,15 @@ export class VfioUserDevice implements Device, RegionOwner {
   #closed = false;
   #released = false;
 
-  private constructor(connection: ClientConnection, memory: MappedMemory, agreed: Agreed, info: DeviceInfo, options: VfioUserOptions) {
+  private constructor(
+    connection: ClientConnection,
+    memory: MappedMemory,
+    agreed: Agreed,
+    info: DeviceInfo,
+    adopted: readonly AdoptedMemory[],
+    options: VfioUserOptions,
+  ) {
+    this.adopted = adopted;
     this.#info = info;
     this.#connection = connection;
     this.#memory = memory;
@@ -114,10 +136,13 @@ export class VfioUserDevice implements Device, RegionOwner {
       new ClientConnection(stream, { name, timeoutMs: options.timeoutMs ?? 10_000, maxDataBytes: CapabilityDefaults.MAX_DATA_XFER_SIZE }),
     );
     const memory = new MappedMemory();
+    undo.defer(() => memory.clear());
     new ClientServing(connection, memory);
-    const agreed = agreeOnVersion(connection, options.twinSocket ?? true, vfToken);
+    const { twinSocket = true, adopt = false } = options;
+    const { agreed, adopted } = agreeOnVersion(connection, { twinSocket, vfToken, adopt });
+    const came = adopted === null ? [] : takeOver(connection, memory, adopted);
     const info: DeviceInfo = { name, ...askDeviceInfo(connection) };
-    const device = new VfioUserDevice(connection, memory, agreed, info, options);
+    const device = new VfioUserDevice(connection, memory, agreed, info, came, options);
     connection.listen(options.keepAlive ?? false);
     undo.move();
     return device;
@@ -317,4 +342,18 @@ export class VfioUserDevice implements Device, RegionOwner {
     this.#memory.clear();
     for (const memory of this.#regionMemories.splice(0)) memory[Symbol.dispose]();
   }
+}
+
+/** Mapped here as it is there. @throws VfioError EPROTO for mappings that overlap */
+function takeOver(connection: ClientConnection, memory: MappedMemory, { mappings, memories }: Adopted): AdoptedMemory[] {
+  using undo = new Cleanup();
+  // Those that are mapped stay.
+  for (const each of memories) undo.defer(() => each.put());
+  for (const { iova, size, memory: number, offset, access } of mappings) {
+    const first = Number(iova >> 12n);
+    const last = first + size / 4096 - 1;
+    if (memory.overlaps(first, last)) throw connection.badReply(Command.VERSION, 'adopted mappings that overlap');
+    memory.add(first, last, memories[number]!, offset, access);
+  }
+  return mappings.map(({ memory: number, ...rest }) => ({ ...rest, memory: memories[number]! })).sort((a, b) => (a.iova < b.iova ? -1 : 1));
 }

@@ -10,14 +10,15 @@ import { VfioError } from '../base/errno.ts';
 import { type Logger, RateLimitedLogger, silentLogger } from '../base/log.ts';
 import type { ByteStream, PeerCredentials } from '../sys/byte-stream.ts';
 import { checkLimits, type ServerLimits } from './limits.ts';
+import type { MovedDevice } from './server/moved-device.ts';
 import { Session } from './session.ts';
 
 export interface VfioUserServerOptions {
   /**
    * Opens the device for a client that has said VERSION; disposed when the client is gone. What it throws is answered. `vfToken` is the token that the
-   * client showed, 16 bytes: not to be kept, nor told to anybody.
+   * client showed, 16 bytes: not to be kept, nor told to anybody. `adopt`: it wants the device that was moved here, and no other.
    */
-  readonly open: (peer: PeerCredentials | null, vfToken: Uint8Array | null) => Device;
+  readonly open: (peer: PeerCredentials | null, vfToken: Uint8Array | null, adopt: boolean) => Device | MovedDevice;
   /** For messages. Default 'vfio-user'. */
   readonly name?: string;
   readonly log?: Logger;
@@ -72,7 +73,7 @@ export class VfioUserServer implements Disposable {
       name: this.#name,
       stream,
       peer,
-      open: (who, vfToken) => this.#open(session, who, vfToken),
+      open: (who, vfToken, adopt) => this.#open(session, who, vfToken, adopt),
       limits: this.#limits,
       clock: this.#clock,
       log: this.#log,
@@ -108,8 +109,8 @@ export class VfioUserServer implements Disposable {
     session.start();
   }
 
-  #open(session: Session, peer: PeerCredentials | null, vfToken: Uint8Array | null): Device {
-    if (!this.#refused.has(session)) return this.#options.open(peer, vfToken);
+  #open(session: Session, peer: PeerCredentials | null, vfToken: Uint8Array | null, adopt: boolean): Device | MovedDevice {
+    if (!this.#refused.has(session)) return this.#options.open(peer, vfToken, adopt);
     const holders = [...this.#active].map((each) => (each.peer === null ? 'a client' : `pid ${each.peer.pid}`));
     throw new VfioError('EBUSY', `${this.#name} is in use by ${holders.join(', ') || 'another client'}`, {
       fix: 'Disconnect that one first.',

@@ -18,15 +18,19 @@ import { Attachment } from './server/attachment.ts';
 import { ServerChannel } from './server/channel.ts';
 import type { Answer } from './server/device-messages.ts';
 import { canMigrate } from './server/migration-messages.ts';
+import { handOver, isMoved, type MovedDevice } from './server/moved-device.ts';
 import { Watchdog } from './server/watchdog.ts';
 import { checkMajor, decodeVersion, encodeVersion, negotiate, type VersionMessage } from './version.ts';
+
+/** More bytes of replies than any limit: nothing is read while they wait. */
+const FOR_EVER = 2 ** 50;
 
 export interface SessionOptions {
   /** For messages: whose device it is. */
   readonly name: string;
   readonly stream: ByteStream;
   readonly peer: PeerCredentials | null;
-  readonly open: (peer: PeerCredentials | null, vfToken: Uint8Array | null) => Device;
+  readonly open: (peer: PeerCredentials | null, vfToken: Uint8Array | null, adopt: boolean) => Device | MovedDevice;
   readonly limits: ServerLimits;
   readonly clock: Clock;
   readonly log: RateLimitedLogger;
@@ -108,6 +112,23 @@ export class Session implements Disposable {
     log.log('info', `${name} session`, `${name}: the client${who} is gone: ${reason}`);
     this.#resolveEnded(reason);
     onEnd(this);
+  }
+
+  /**
+   * Do nothing for the client until the result is disposed: what it asks waits, and it is not missed when it goes. For a device that is being moved
+   * away: what was not answered has not been done.
+   */
+  pause(): Disposable {
+    const channel = this.#channel;
+    let paused = true;
+    channel.hold(FOR_EVER);
+    return {
+      [Symbol.dispose]: () => {
+        if (!paused) return;
+        paused = false;
+        if (this.#closed === null) channel.hold(-FOR_EVER);
+      },
+    };
   }
 
   [Symbol.dispose](): void {
@@ -286,39 +307,52 @@ export class Session implements Disposable {
     if (command !== Command.VERSION) throw new VfioError('EINVAL', `${commandName(command)} before VERSION`);
     if (reader.hasFds) throw unexpectedFds(command);
     const { start, size } = reader;
-    const { vfToken = null, ...client } = decodeVersion(reader.bytes.subarray(start + HEADER_BYTES, start + size));
+    const { vfToken = null, adopt = false, ...client } = decodeVersion(reader.bytes.subarray(start + HEADER_BYTES, start + size));
     // The token, if there was one, is not to be found in our memory longer than it takes.
     reader.bytes.fill(0, start + HEADER_BYTES, start + size);
     checkMajor(client);
-    const device = this.#open(vfToken);
+    const opened = this.#open(vfToken, adopt);
+    const moved = isMoved(opened) ? opened : null;
+    const device = moved?.device ?? (opened as Device);
     let theirs: UnixSocket | null = null;
+    const fds: OwnedFd[] = [];
     try {
+      if (adopt && moved === null) throw new VfioError('ENOENT', `VERSION: no device was moved to ${this.#options.name}`);
       const { pageSizes, available } = device.dma;
       const agreed = negotiate(client, {
         maxMsgFds: stream.carriesFds ? limits.maxMsgFds : 0,
         maxDataXferSize: limits.maxDataBytes,
-        maxDmaMaps: available,
+        maxDmaMaps: available + (moved?.mappings.length ?? 0),
         pgsizes: pageSizes,
         migration: canMigrate(device) ? { pgsize: 4096 } : null,
         twinSocket: stream.carriesFds,
       });
-      if (agreed.capabilities.twinSocket !== null) theirs = this.#makeTwin();
+      const twin = agreed.capabilities.twinSocket !== null;
+      const handed = moved === null ? null : handOver(moved, twin ? 1 : 0, stream.carriesFds ? client.capabilities.maxMsgFds : 0);
+      fds.push(...(handed?.fds ?? []));
+      if (twin) theirs = this.#makeTwin();
       this.#attachment = this.#attach(device, client);
+      if (moved !== null) this.#attachment.mappings.adopt(moved.mappings);
       this.#version = agreed;
       const { major, minor, capabilities } = agreed;
-      const fds = theirs === null ? [] : [theirs.release()];
+      if (theirs !== null) fds.unshift(theirs.release());
+      const words = handed === null ? {} : { adopted: handed.capability };
       if ((flags & HeaderFlags.NO_REPLY) !== 0) closeAll(fds);
-      else this.#put(reader.view.getUint16(start, true), command, encodeVersion(major, minor, capabilities), fds);
+      else this.#put(reader.view.getUint16(start, true), command, encodeVersion(major, minor, capabilities, null, words), fds);
+      moved?.taken();
     } catch (error) {
       theirs?.[Symbol.dispose]();
-      if (this.#attachment === null) this.#quietly('closing the device', () => device[Symbol.dispose]());
+      if (this.#attachment === null) {
+        closeAll(fds);
+        this.#quietly('closing the device', () => (moved === null ? device[Symbol.dispose]() : moved.giveBack()));
+      }
       throw error;
     }
   }
 
-  #open(vfToken: Uint8Array | null): Device {
+  #open(vfToken: Uint8Array | null, adopt: boolean): Device | MovedDevice {
     try {
-      return this.#options.open(this.peer, vfToken);
+      return this.#options.open(this.peer, vfToken, adopt);
     } finally {
       vfToken?.fill(0);
     }

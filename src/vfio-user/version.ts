@@ -7,6 +7,7 @@
 import { formatVfToken, parseVfToken } from '../abi/vf-token.ts';
 import { CapabilityDefaults, MAX_FDS, QEMU_MAX_MSG_FDS, VERSION_MAJOR, VERSION_MINOR, Version } from '../abi/vfio-user.ts';
 import { VfioError } from '../base/errno.ts';
+import { ADOPT_CAPABILITY, ADOPTED_CAPABILITY, type AdoptedCapability } from './messages/adoption.ts';
 
 export interface MigrationCapability {
   readonly pgsize: number;
@@ -34,7 +35,14 @@ export interface VersionMessage {
   readonly capabilities: Capabilities;
   /** What a client that opens a function of an SR-IOV device has to show: no capability, and kept by nobody. Never in a reply. */
   readonly vfToken?: Uint8Array;
+  /** A client wants the device that was moved here. */
+  readonly adopt?: boolean;
+  /** In the reply to such a client: what comes with the device. */
+  readonly adopted?: AdoptedCapability;
 }
+
+/** What a message says besides capabilities, under names of ours. */
+export type OwnWords = Pick<VersionMessage, 'vfToken' | 'adopt' | 'adopted'>;
 
 /** Ours: the client's VF token, as a UUID. Servers that do not know it pass it over, as any other name. */
 export const VF_TOKEN_CAPABILITY = 'vfio_ts_vf_token';
@@ -69,14 +77,16 @@ export function decodeVersion(payload: Uint8Array): VersionMessage {
   return { major, minor, ...(json.length === 0 ? { capabilities: defaultCapabilities } : parseCapabilities(json)) };
 }
 
-/** @param capabilities those to name; none = no JSON at all   @param vfToken to show, with capabilities */
+/** @param capabilities those to name; none = no JSON at all   @param vfToken to show, with capabilities   @param words what else to say with them */
 export function encodeVersion(
   major: number,
   minor: number,
   capabilities?: Partial<Capabilities>,
   vfToken: Uint8Array | null = null,
+  words: Pick<OwnWords, 'adopt' | 'adopted'> = {},
 ): Uint8Array<ArrayBuffer> {
-  const json = capabilities === undefined ? new Uint8Array(0) : new TextEncoder().encode(`${formatCapabilities(capabilities, vfToken)}\0`);
+  const json =
+    capabilities === undefined ? new Uint8Array(0) : new TextEncoder().encode(`${formatCapabilities(capabilities, vfToken, words)}\0`);
   const payload = new Uint8Array(Version.structSize + json.length);
   Version.encode(new DataView(payload.buffer), 0, { major, minor });
   payload.set(json, Version.structSize);
@@ -84,7 +94,11 @@ export function encodeVersion(
 }
 
 /** The JSON, without white space: those that are given and not null. */
-export function formatCapabilities(capabilities: Partial<Capabilities>, vfToken: Uint8Array | null = null): string {
+export function formatCapabilities(
+  capabilities: Partial<Capabilities>,
+  vfToken: Uint8Array | null = null,
+  { adopt, adopted }: Pick<OwnWords, 'adopt' | 'adopted'> = {},
+): string {
   const { maxMsgFds, maxDataXferSize, maxDmaMaps, pgsizes, migration, twinSocket, writeMultiple } = capabilities;
   return JSON.stringify({
     capabilities: {
@@ -96,12 +110,15 @@ export function formatCapabilities(capabilities: Partial<Capabilities>, vfToken:
       twin_socket: twinSocket == null ? undefined : { supported: twinSocket.supported, fd_index: twinSocket.fdIndex },
       write_multiple: writeMultiple === true ? true : undefined,
       [VF_TOKEN_CAPABILITY]: vfToken === null ? undefined : formatVfToken(vfToken),
+      [ADOPT_CAPABILITY]: adopt === true ? true : undefined,
+      [ADOPTED_CAPABILITY]:
+        adopted === undefined ? undefined : { mappings: adopted.mappings, fd_index: adopted.fdIndex, memories: adopted.memories },
     },
   });
 }
 
 /** @param json with its NUL */
-function parseCapabilities(json: Uint8Array): Pick<VersionMessage, 'capabilities' | 'vfToken'> {
+function parseCapabilities(json: Uint8Array): Pick<VersionMessage, 'capabilities'> & OwnWords {
   if (json.length > MAX_JSON_BYTES) throw invalid(`${json.length} bytes of JSON, more than ${MAX_JSON_BYTES}`);
   if (json[json.length - 1] !== 0) throw invalid('its JSON does not end with a NUL');
   let parsed: unknown;
@@ -122,6 +139,8 @@ function parseCapabilities(json: Uint8Array): Pick<VersionMessage, 'capabilities
   const maxBitmapSize = migration === null ? undefined : number(migration, 'max_bitmap_size', undefined, 0);
   const fdIndex = twin === null ? undefined : number(twin, 'fd_index', undefined, 0);
   const vfToken = token(given);
+  const adopt = boolean(given, ADOPT_CAPABILITY);
+  const adopted = given[ADOPTED_CAPABILITY] === undefined ? null : object(given[ADOPTED_CAPABILITY], ADOPTED_CAPABILITY);
   const known: Capabilities = {
     maxMsgFds: number(given, 'max_msg_fds', defaults.maxMsgFds, 0, 1024),
     maxDataXferSize: number(given, 'max_data_xfer_size', defaults.maxDataXferSize, 1),
@@ -134,7 +153,20 @@ function parseCapabilities(json: Uint8Array): Pick<VersionMessage, 'capabilities
     twinSocket: twin === null ? null : { supported: boolean(twin, 'supported'), ...(fdIndex === undefined ? {} : { fdIndex }) },
     writeMultiple: boolean(given, 'write_multiple'),
   };
-  return { capabilities: known, ...(vfToken === null ? {} : { vfToken }) };
+  return {
+    capabilities: known,
+    ...(vfToken === null ? {} : { vfToken }),
+    ...(adopt ? { adopt } : {}),
+    ...(adopted === null
+      ? {}
+      : {
+          adopted: {
+            mappings: number(adopted, 'mappings', 0, 0),
+            fdIndex: number(adopted, 'fd_index', 0, 0),
+            memories: number(adopted, 'memories', 0, 0, 1024),
+          },
+        }),
+  };
 }
 
 /** What it is not is not said: it may be a token with a typing error. */

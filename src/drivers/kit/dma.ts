@@ -20,13 +20,17 @@ export class DmaBuffer implements Disposable {
   readonly size: number;
   readonly bytes: Uint8Array;
   readonly memory: DirectMemory;
+  /** Where in the memory it begins. */
+  readonly offset: number;
   readonly #release: () => void;
 
-  constructor(iova: bigint, size: number, memory: DirectMemory, release: () => void) {
+  constructor(iova: bigint, size: number, memory: DirectMemory, release: () => void, offset = 0) {
     this.iova = iova;
     this.size = size;
     this.memory = memory;
-    this.bytes = memory.windows[0]!.subarray(0, size);
+    this.offset = offset;
+    const start = offset % WINDOW_BYTES;
+    this.bytes = memory.windows[Math.floor(offset / WINDOW_BYTES)]!.subarray(start, start + size);
     this.#release = release;
   }
 
@@ -82,6 +86,22 @@ export class DriverDma implements Disposable {
     }
   }
 
+  /**
+   * Memory that is mapped already, because it came with the device, as a buffer like those of `alloc`.
+   *
+   * @param mapping  whole pages within one window of the memory
+   */
+  adopt({ iova, size, memory, offset }: { iova: bigint; size: number; memory: DirectMemory; offset: number }): DmaBuffer {
+    const held = { first: iova, last: iova + BigInt(size) - 1n };
+    const release = (): void => {
+      if (this.#forget(buffer, held)) this.#unmap(held);
+    };
+    const buffer: DmaBuffer = new DmaBuffer(iova, size, memory, release, offset);
+    this.#hold(held);
+    this.#buffers.add(buffer);
+    return buffer;
+  }
+
   /** Whether `buffer` is from here, and not yet disposed: only then does the device reach it at its IOVA. */
   owns(buffer: DmaBuffer): boolean {
     return this.#buffers.has(buffer);
@@ -111,8 +131,7 @@ export class DriverDma implements Disposable {
         continue;
       }
       const held = { first, last: first + size - 1n };
-      const at = this.#held.findIndex((h) => h.first > first);
-      this.#held.splice(at === -1 ? this.#held.length : at, 0, held);
+      this.#hold(held);
       return held;
     }
     throw new VfioError('ENOSPC', `no free IOVA range of ${hex(size)} bytes up to ${hex(limit)}`, {
@@ -136,15 +155,30 @@ export class DriverDma implements Disposable {
     return null;
   }
 
-  #free(buffer: DmaBuffer, held: Held): void {
-    if (!this.#buffers.delete(buffer)) return;
+  #hold(held: Held): void {
+    const at = this.#held.findIndex((h) => h.first > held.first);
+    this.#held.splice(at === -1 ? this.#held.length : at, 0, held);
+  }
+
+  /** False when it was forgotten before. */
+  #forget(buffer: DmaBuffer, held: Held): boolean {
+    if (!this.#buffers.delete(buffer)) return false;
     this.#held.splice(this.#held.indexOf(held), 1);
+    return true;
+  }
+
+  #free(buffer: DmaBuffer, held: Held): void {
+    if (!this.#forget(buffer, held)) return;
+    this.#unmap(held);
+    buffer.memory[Symbol.dispose]();
+  }
+
+  #unmap({ first, last }: Held): void {
     try {
-      this.space.unmap(held.first, held.last - held.first + 1n);
+      this.space.unmap(first, last - first + 1n);
     } catch (error) {
       // The device is gone, and its mappings with it.
       if (!(error instanceof VfioError)) throw error;
     }
-    buffer.memory[Symbol.dispose]();
   }
 }

@@ -3,12 +3,13 @@
  * It stands on `Device` alone, so a driver runs unchanged on a model, a socket and hardware.
  */
 import type { Device, DeviceEvent, RegionMapping, RegisterAccess } from '../../abi/device.ts';
+import type { DirectMemory } from '../../abi/memory.ts';
 import { RegionFlags, RegionIndex } from '../../abi/vfio.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { type Clock, SystemClock } from '../../base/clock.ts';
 import { VfioError } from '../../base/errno.ts';
 import { ConfigView } from './config-view.ts';
-import { DriverDma } from './dma.ts';
+import { type DmaBuffer, DriverDma } from './dma.ts';
 import { checkTimeout, Interrupts, type IrqContext, type IrqKind, type WaitOptions } from './interrupts.ts';
 import { keepAlive } from './keep-alive.ts';
 import type { DriverRegisters, RegisterMap, RegisterView } from './registers.ts';
@@ -18,6 +19,8 @@ export interface AttachOptions {
   readonly clock?: Clock;
   /** `vendor:device` that the driver is for, or several: any other is refused. */
   readonly match?: string | readonly string[];
+  /** Memory that came with the device, mapped already. */
+  readonly adopted?: readonly { readonly iova: bigint; readonly size: number; readonly memory: DirectMemory; readonly offset: number }[];
   /** Disposed when the driver is done, after the device is closed: what was opened to get at the device. */
   readonly owns?: Disposable;
 }
@@ -44,6 +47,8 @@ export class DriverDevice implements Disposable {
   readonly name: string;
   readonly config: ConfigView;
   readonly dma: DriverDma;
+  /** Memory that came with a device that was moved (docs/moving.md), in order of addresses; a buffer as those of `dma.alloc`. Nearly always none. */
+  readonly adopted: readonly DmaBuffer[];
   readonly clock: Clock;
   readonly intx: IrqSource;
   readonly msi: IrqSource;
@@ -60,6 +65,7 @@ export class DriverDevice implements Disposable {
     this.clock = options.clock ?? new SystemClock();
     this.config = new ConfigView(device.region(RegionIndex.CONFIG));
     this.dma = new DriverDma(device.dma);
+    this.adopted = (options.adopted ?? []).map((mapping) => this.dma.adopt(mapping));
     this.#owns = options.owns;
     this.intx = this.#source('intx');
     this.msi = this.#source('msi');

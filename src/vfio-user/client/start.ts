@@ -1,10 +1,13 @@
 /** How a connection begins: both say what they can do, and the server what device it has. */
+import { fstatSync } from 'node:fs';
 import { CapabilityDefaults, Command, HEADER_BYTES, VERSION_MAJOR, VERSION_MINOR } from '../../abi/vfio-user.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
+import { MemfdMemory } from '../../sys/memfd.ts';
+import type { OwnedFd } from '../../sys/owned-fd.ts';
 import { UnixSocket } from '../../sys/unix-socket.ts';
 import { closeAll } from '../frames.ts';
-import { decodeDeviceInfo, encodeDeviceInfo } from '../messages.ts';
+import { type AdoptedCapability, type AdoptedMapping, decodeAdopted, decodeDeviceInfo, encodeDeviceInfo } from '../messages.ts';
 import { type Capabilities, decodeVersion, encodeVersion, type VersionMessage } from '../version.ts';
 import type { ClientConnection } from './connection.ts';
 
@@ -18,12 +21,29 @@ const MAX_IRQS = 50;
 
 export type Agreed = Capabilities;
 
+/** What came with a device that was moved to the server. */
+export interface Adopted {
+  readonly mappings: readonly AdoptedMapping[];
+  /** Referenced once each, by whoever got them. */
+  readonly memories: readonly MemfdMemory[];
+}
+
+export interface Wishes {
+  readonly twinSocket: boolean;
+  /** For a function of an SR-IOV device that asks for one. */
+  readonly vfToken: Uint8Array | null;
+  /** The device that was moved there, and no other. */
+  readonly adopt: boolean;
+}
+
 /**
- * @param vfToken for a function of an SR-IOV device that asks for one
  * @throws VfioError EPROTO when it is no server that we can talk to; EBUSY when it serves somebody else; EACCES when it wants a VF token that was not given, or
- * another one; EINVAL when it has no use for the one that was; what `request` throws
+ * another one; EINVAL when it has no use for the one that was; ENOENT, EOPNOTSUPP when there is no moved device to adopt, or never is; what `request` throws
  */
-export function agreeOnVersion(connection: ClientConnection, wantTwin: boolean, vfToken: Uint8Array | null = null): Agreed {
+export function agreeOnVersion(
+  connection: ClientConnection,
+  { twinSocket: wantTwin, vfToken, adopt }: Wishes,
+): { readonly agreed: Agreed; readonly adopted: Adopted | null } {
   const asked: Partial<Capabilities> = {
     maxMsgFds: connection.carriesFds ? MAX_MSG_FDS : 0,
     maxDataXferSize: connection.maxDataBytes,
@@ -33,7 +53,7 @@ export function agreeOnVersion(connection: ClientConnection, wantTwin: boolean, 
     migration: { pgsize: 4096 },
     writeMultiple: true,
   };
-  const payload = encodeVersion(VERSION_MAJOR, VERSION_MINOR, asked, vfToken);
+  const payload = encodeVersion(VERSION_MAJOR, VERSION_MINOR, asked, vfToken, { adopt });
   connection.outBytes.set(payload, HEADER_BYTES);
   const errno = connection.request(Command.VERSION, payload.length);
   if (vfToken !== null) connection.outBytes.fill(0, HEADER_BYTES, HEADER_BYTES + payload.length);
@@ -41,17 +61,44 @@ export function agreeOnVersion(connection: ClientConnection, wantTwin: boolean, 
   using fds = new Cleanup();
   const received = connection.takeReplyFds();
   fds.defer(() => closeAll(received));
-  const { major, minor, capabilities } = decodeReply(connection);
+  const { major, minor, capabilities, adopted } = decodeReply(connection);
   if (major !== VERSION_MAJOR || minor > VERSION_MINOR) {
     throw connection.badReply(Command.VERSION, `version ${major}.${minor} was not offered`);
   }
+  const came = adopt ? takeAdopted(connection, adopted, received) : null;
   const { twinSocket } = capabilities;
   if (twinSocket?.supported === true && asked.twinSocket != null) {
     const [twin] = received.splice(twinSocket.fdIndex ?? 0, 1);
     if (twin === undefined) throw connection.badReply(Command.VERSION, 'a twin socket that did not come along');
     connection.useTwin(UnixSocket.fromFd(twin));
   }
-  return capabilities;
+  return { agreed: capabilities, adopted: came };
+}
+
+/** Table and memories, out of the descriptors that came. */
+function takeAdopted(connection: ClientConnection, capability: AdoptedCapability | undefined, received: OwnedFd[]): Adopted {
+  if (capability === undefined) {
+    throw new VfioError('EOPNOTSUPP', `${connection.name} does not know of devices that are moved to it`, {
+      fix: 'Open it without adopt.',
+    });
+  }
+  const { mappings: count, fdIndex, memories: number } = capability;
+  const fds = received.splice(fdIndex, 1 + number);
+  using undo = new Cleanup();
+  undo.defer(() => closeAll(fds));
+  if (fds.length !== 1 + number) throw connection.badReply(Command.VERSION, `${fds.length} descriptors for a table and ${number} memories`);
+  try {
+    const map = (fd: OwnedFd): MemfdMemory => undo.use(MemfdMemory.fromFd(fd.duplicate(), 0, fstatSync(fd.number).size));
+    const table = map(fds[0]!);
+    const memories = fds.slice(1).map(map);
+    const sizes = memories.map(({ size }) => size);
+    const mappings = decodeAdopted(table.windows[0]!, count, sizes);
+    for (const memory of memories) memory.get();
+    return { mappings, memories };
+  } catch (cause) {
+    if (!(cause instanceof VfioError)) throw cause;
+    throw connection.badReply(Command.VERSION, cause.message);
+  }
 }
 
 /** EINVAL is how servers refuse a version; anything else, as EBUSY, says why itself. */
@@ -69,7 +116,11 @@ function refused(cause: VfioError, name: string, gaveToken: boolean): VfioError 
       fix: 'Open it without a token.',
     });
   }
-  if (cause.code === 'EBUSY') return new VfioError('EBUSY', cause.message, { cause, fix: 'Disconnect whoever else uses the device.' });
+  if (cause.code === 'EBUSY')
+    return new VfioError('EBUSY', cause.message, {
+      cause,
+      fix: 'Disconnect whoever else uses the device; one that was moved there is opened with { adopt: true }.',
+    });
   return cause.code === 'EINVAL' ? new VfioError('EPROTO', cause.message, { cause, fix: 'Use a server that speaks this version.' }) : cause;
 }
 

@@ -28,6 +28,8 @@ import { RemoteRanges } from './remote-memory.ts';
 const PAGE_BITS = 12n;
 const PAGE_MASK = 4095n;
 const ACCESS = UserDmaMapFlags.READ | UserDmaMapFlags.WRITE;
+/** In place of a file's number: memory that no client has given. */
+const ADOPTED = -1;
 const NEEDS_FD = UserDmaMapFlags.MMAP | UserDmaMapFlags.FILE_IO;
 
 export interface DmaMappingLimits {
@@ -92,6 +94,14 @@ export class DmaMappings implements Disposable {
     }
     if (fds.length === 0) this.#mapRemote(request, first, last);
     else this.#mapFile(request, first, last, fds[0]!);
+  }
+
+  /** What came with the device is mapped there already: it counts as this client's from now on. Not yet checked for overlaps: the device did that. */
+  adopt(mappings: readonly { readonly iova: bigint; readonly size: number; readonly access: Access }[]): void {
+    for (const { iova, size, access } of mappings) {
+      const first = Number(iova >> PAGE_BITS);
+      this.#remember(first, first + size / 4096 - 1, access, ADOPTED, 0);
+    }
   }
 
   #mapRemote({ flags, address, size }: DmaMapRequest, first: number, last: number): void {
