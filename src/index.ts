@@ -15,14 +15,16 @@ export type {
   InterruptSink,
   InterruptSource,
   IrqInfo,
+  MigrationStream,
+  PrecopyInfo,
   Region,
   RegionInfo,
   RegionMapping,
   SetIrqs,
 } from './abi/device.ts';
-export { type DeviceHost, Dma, DmaFault, type Model, type Width } from './abi/device-host.ts';
+export { type DeviceHost, Dma, DmaFault, type Model, type ModelBulk, type ModelMigration, type Width } from './abi/device-host.ts';
 export { Access, type DirectMemory, type Memory } from './abi/memory.ts';
-export { DeviceFlags, Feature, IrqIndex, IrqInfoFlags, RegionFlags, RegionIndex } from './abi/vfio.ts';
+export { DeviceFlags, Feature, IrqIndex, IrqInfoFlags, MigrationFlags, MigrationState, RegionFlags, RegionIndex } from './abi/vfio.ts';
 export { type OpenOptions, open } from './app/open.ts';
 export { type BitAccess, bit, bits } from './base/bit-fields.ts';
 export { type Clock, ManualClock, SystemClock } from './base/clock.ts';
@@ -32,6 +34,7 @@ export { EduDriver, type EduDriverOptions } from './drivers/edu/edu-driver.ts';
 export type { AllocOptions, DmaBuffer } from './drivers/kit/dma.ts';
 export { type AttachOptions, DriverDevice } from './drivers/kit/driver-device.ts';
 export type { Interrupts, WaitOptions } from './drivers/kit/interrupts.ts';
+export { bitmapBytes, type LoggedRange, Migration, type MigrationStateName } from './drivers/kit/migration.ts';
 export { type RegisterView, regs, u8, u16, u32, u64 } from './drivers/kit/registers.ts';
 export type { CommandRequest, GetFeatureOptions, LogOptions, SetFeatureOptions } from './drivers/nvme/admin.ts';
 export type { ControllerInfo } from './drivers/nvme/controller-info.ts';
