@@ -1,5 +1,5 @@
 /** A file descriptor that somebody owns: closed once, by them. Descriptor numbers appear nowhere outside this room. */
-import { readlinkSync } from 'node:fs';
+import { fstatSync, readlinkSync } from 'node:fs';
 import { checkIndex } from '../base/check.ts';
 import { VfioError } from '../base/errno.ts';
 import { addon, checked, Sys } from './addon.ts';
@@ -47,6 +47,11 @@ export class OwnedFd implements Disposable {
   /** What the kernel calls the file: `anon_inode:[eventfd]`, `/memfd:name (deleted)`, `socket:[123]`, or a path. */
   describe(): string {
     return readlinkSync(`/proc/self/fd/${this.number}`);
+  }
+
+  /** Bytes of the file, 0 for what has no size. @throws VfioError EBADF once closed */
+  get size(): number {
+    return fstatSync(this.number).size;
   }
 
   /** Close. Idempotent. The result is not looked at: Linux frees the number even when close answers an error. */

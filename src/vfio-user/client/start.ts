@@ -1,5 +1,4 @@
 /** How a connection begins: both say what they can do, and the server what device it has. */
-import { fstatSync } from 'node:fs';
 import { CapabilityDefaults, Command, HEADER_BYTES, VERSION_MAJOR, VERSION_MINOR } from '../../abi/vfio-user.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
@@ -88,7 +87,7 @@ function takeAdopted(connection: ClientConnection, capability: AdoptedCapability
   undo.defer(() => closeAll(fds));
   if (fds.length !== 1 + number) throw connection.badReply(Command.VERSION, `${fds.length} descriptors for a table and ${number} memories`);
   try {
-    const map = (fd: OwnedFd): MemfdMemory => undo.use(MemfdMemory.fromFd(fd.duplicate(), 0, fstatSync(fd.number).size));
+    const map = (fd: OwnedFd): MemfdMemory => undo.use(MemfdMemory.fromFd(fd.duplicate(), 0, fd.size));
     const table = map(fds[0]!);
     const memories = fds.slice(1).map(map);
     const sizes = memories.map(({ size }) => size);
