@@ -23,6 +23,16 @@ export function tells(title: string, subject: string, expected: Expected): Check
   };
 }
 
+/** A check of what the host knows by itself. */
+export function mustBe(title: string, is: unknown, should: unknown): Check {
+  return {
+    title,
+    run() {
+      if (is !== should) throw new Error(`it is ${is}, should be ${should}`);
+    },
+  };
+}
+
 /**
  * A check that `subject` and `like` told the same under every key with `prefix`, and some.
  *

@@ -5,9 +5,9 @@ import { join } from 'node:path';
 import { type CpioEntry, cpioArchive } from './cpio.ts';
 import { DebianPackages, type Suite } from './debian-packages.ts';
 import { kernelModules } from './kernel-modules.ts';
+import { ProgramFolder } from './program-folder.ts';
 import { Unavailable } from './unavailable.ts';
 
-const LIBRARIES = 'usr/lib/x86_64-linux-gnu';
 const MODULES = ['vfio', 'vfio-pci', 'vfio_iommu_type1'];
 
 /** The first QEMU with `vfio-user-pci`. */
@@ -17,10 +17,15 @@ export class GuestTools {
   readonly qemuVersion: string;
   readonly kernelVersion: string;
   readonly kernel: string;
-  readonly #programs: string;
+  readonly #programs: ProgramFolder;
   readonly #base: readonly CpioEntry[];
 
-  private constructor(programs: string, qemuVersion: string, kernel: { version: string; image: string }, base: readonly CpioEntry[]) {
+  private constructor(
+    programs: ProgramFolder,
+    qemuVersion: string,
+    kernel: { version: string; image: string },
+    base: readonly CpioEntry[],
+  ) {
     this.#programs = programs;
     this.qemuVersion = qemuVersion;
     this.kernelVersion = kernel.version;
@@ -39,13 +44,13 @@ export class GuestTools {
     }
     mkdirSync(cache, { recursive: true });
     const packages = new DebianPackages(join(cache, 'apt'));
-    const programs = join(cache, 'programs');
-    packages.unpack(programs, ['qemu-system-x86', 'busybox-static', 'pciutils'], 'backports');
+    const programs = new ProgramFolder(join(cache, 'programs'));
+    packages.unpack(programs.path, ['qemu-system-x86', 'busybox-static', 'pciutils'], 'backports');
     const kernelRoot = join(cache, `kernel-${kernelSuite}`);
     packages.unpack(kernelRoot, ['linux-image-cloud-amd64'], kernelSuite, (name) => /^linux-(image|binary|modules)-\d/.test(name));
     const version = checkQemu(programs);
     const kernel = findKernel(kernelRoot);
-    return new GuestTools(programs, version, kernel, baseEntries(programs, kernel.modules, buildProgram(cache)));
+    return new GuestTools(programs, version, kernel, baseEntries(programs, kernel.modules, buildProgram('guest', cache)));
   }
 
   /** The command line that starts QEMU: its own loader and libraries, from the cache. */
@@ -53,29 +58,21 @@ export class GuestTools {
     return qemuCommand(this.#programs, args);
   }
 
-  /** A first root file system whose init runs `scenario`, a shell script. */
-  initramfs(scenario: string): Buffer {
-    return cpioArchive([...this.#base, { kind: 'file', path: 'scenario', bytes: Buffer.from(scenario), executable: true }]);
+  /** A first root file system whose init runs `scenario`, a shell script. @param further what else is in it */
+  initramfs(scenario: string, further: readonly CpioEntry[] = []): Buffer {
+    return cpioArchive([...this.#base, ...further, { kind: 'file', path: 'scenario', bytes: Buffer.from(scenario), executable: true }]);
   }
 }
 
-function loader(programs: string): string[] {
-  const libraries = join(programs, LIBRARIES);
-  return [join(libraries, 'ld-linux-x86-64.so.2'), '--library-path', `${libraries}:${join(libraries, 'systemd')}`];
-}
-
-function qemuCommand(programs: string, args: readonly string[]) {
-  const [file, ...head] = loader(programs) as [string, ...string[]];
-  const firmware = ['usr/share/qemu', 'usr/share/seabios', 'usr/lib/ipxe/qemu'].flatMap((folder) => ['-L', join(programs, folder)]);
-  const name = 'qemu-system-x86_64';
+function qemuCommand(programs: ProgramFolder, args: readonly string[]) {
+  const firmware = ['usr/share/qemu', 'usr/share/seabios', 'usr/lib/ipxe/qemu'].flatMap((folder) => ['-L', join(programs.path, folder)]);
   return {
-    file,
-    args: [...head, '--argv0', name, join(programs, 'usr/bin', name), ...firmware, ...args],
-    env: { ...(process.env as Record<string, string>), QEMU_MODULE_DIR: join(programs, LIBRARIES, 'qemu') },
+    ...programs.command('usr/bin/qemu-system-x86_64', [...firmware, ...args]),
+    env: { ...(process.env as Record<string, string>), QEMU_MODULE_DIR: join(programs.libraries, 'qemu') },
   };
 }
 
-function checkQemu(programs: string): string {
+function checkQemu(programs: ProgramFolder): string {
   const ask = (...question: string[]) => {
     const { file, args, env } = qemuCommand(programs, question);
     const { stdout, stderr, error } = spawnSync(file, args, { env, timeout: 60_000, encoding: 'utf8' });
@@ -104,20 +101,20 @@ function findKernel(root: string): { version: string; image: string; modules: st
   return { version, image, modules };
 }
 
-/** The guest's own program, without shared libraries. */
-function buildProgram(cache: string): Uint8Array {
-  const output = join(cache, 'guest');
-  const source = join(import.meta.dirname, 'guest.c');
+/** A program for the guest, NAME.c of this folder, without shared libraries. */
+export function buildProgram(name: string, cache: string): Uint8Array {
+  const output = join(cache, name);
+  const source = join(import.meta.dirname, `${name}.c`);
   const { status, stderr, error } = spawnSync('cc', ['-static', '-O1', '-Wall', '-Wextra', '-Werror', '-o', output, source], {
     encoding: 'utf8',
   });
   if (error) throw new Unavailable(`cc: ${error.message}`);
-  if (status !== 0) throw new Error(`guest.c does not compile:\n${stderr}`);
+  if (status !== 0) throw new Error(`${name}.c does not compile:\n${stderr}`);
   return readFileSync(output);
 }
 
-function baseEntries(programs: string, modulesFolder: string, guest: Uint8Array): CpioEntry[] {
-  const busybox = join(programs, 'usr/bin/busybox');
+function baseEntries(programs: ProgramFolder, modulesFolder: string, guest: Uint8Array): CpioEntry[] {
+  const busybox = join(programs.path, 'usr/bin/busybox');
   const program = (path: string, bytes: Uint8Array): CpioEntry => ({ kind: 'file', path, bytes, executable: true });
   const modules = kernelModules(modulesFolder, MODULES, busybox);
   return [
@@ -126,32 +123,8 @@ function baseEntries(programs: string, modulesFolder: string, guest: Uint8Array)
     program('bin/busybox', readFileSync(busybox)),
     { kind: 'link', path: 'bin/sh', target: 'busybox' },
     program('bin/guest', guest),
-    ...withLibraries(programs, 'usr/bin/lspci'),
+    ...programs.entries('usr/bin/lspci'),
     ...modules.map((m): CpioEntry => ({ kind: 'file', path: `modules/${m.name}.ko`, bytes: m.bytes })),
     { kind: 'file', path: 'modules/order', bytes: Buffer.from(modules.map((m) => `${m.name}\n`).join('')) },
-  ];
-}
-
-/** A program of the packages and the shared libraries that its loader finds for it. */
-function withLibraries(programs: string, path: string): CpioEntry[] {
-  const [file, ...head] = loader(programs) as [string, ...string[]];
-  const { stdout, error } = spawnSync(file, [...head, '--list', join(programs, path)], { encoding: 'utf8' });
-  if (error) throw new Unavailable(`${file}: ${error.message}`);
-  const libraries = [...stdout.matchAll(/=> (\/\S+)/g)].map((match) => match[1]!).filter((library) => library !== file);
-  const name = path.slice(path.lastIndexOf('/') + 1);
-  const base = (library: string) => library.slice(library.lastIndexOf('/') + 1);
-  return [
-    { kind: 'file', path: `bin/${name}`, bytes: readFileSync(join(programs, path)), executable: true },
-    { kind: 'file', path: 'lib64/ld-linux-x86-64.so.2', bytes: readFileSync(file), executable: true },
-    ...libraries
-      .filter((library) => !base(library).startsWith('ld-linux'))
-      .map(
-        (library): CpioEntry => ({
-          kind: 'file',
-          path: `lib/x86_64-linux-gnu/${base(library)}`,
-          bytes: readFileSync(library),
-          executable: true,
-        }),
-      ),
   ];
 }

@@ -40,14 +40,14 @@ export class ServedDevice {
   }
 
   /**
-   * Starts `vfio serve MODEL` and waits until its socket is there.
+   * Starts `vfio serve WORDS` and waits until its socket is there.
    *
    * @throws Error with what it said when it ended or took longer than `timeoutMs`
    */
-  static async start(model: string, timeoutMs = 30_000): Promise<ServedDevice> {
+  static async start(words: readonly string[], timeoutMs = 30_000): Promise<ServedDevice> {
     const folder = mkdtempSync(join(tmpdir(), 'vfio-ts-served-'));
     const socketPath = join(folder, 'device.sock');
-    const child = spawn(process.execPath, [VFIO, 'serve', model, '--socket-path', socketPath], { stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn(process.execPath, [VFIO, 'serve', ...words, '--socket-path', socketPath], { stdio: ['ignore', 'pipe', 'pipe'] });
     servers.set(child, folder);
     const served = new ServedDevice(child, folder, socketPath);
     const deadline = performance.now() + timeoutMs;
@@ -55,7 +55,7 @@ export class ServedDevice {
       const end = await Promise.race([served.#ended, sleep(20, null)]);
       if (end !== null || performance.now() > deadline) {
         await served.stop();
-        throw new Error(`vfio serve ${model} gave no socket (${end ?? 'too late'}):\n${served.said}`);
+        throw new Error(`vfio serve ${words.join(' ')} gave no socket (${end ?? 'too late'}):\n${served.said}`);
       }
     }
     return served;

@@ -1,15 +1,27 @@
-/** One boot of a guest: QEMU without acceleration, an emulated IOMMU, facts on the second serial port, the kernel's log on the first. */
+/** One boot of a guest: QEMU without acceleration, an emulated IOMMU if wanted, facts on the second serial port, the kernel's log on the first. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import type { CpioEntry } from './cpio.ts';
 import { Facts } from './facts.ts';
 import type { GuestTools } from './guest-tools.ts';
 
+/** The guest, for whoever hears its facts. */
+export interface Guest {
+  /** A line to its standard input. */
+  send(line: string): void;
+  /** A fact of ours, among its own. */
+  note(subject: string, key: string, value: string | number): void;
+}
+
 export interface BootOptions {
-  /** Shell script that the guest's init runs. */
-  readonly scenario: string;
+  /** Shell script that the guest's init runs; `disk`: the firmware finds a disk to boot from, and all else is on that. */
+  readonly scenario: string | 'disk';
+  /** Further files of the first root file system. */
+  readonly entries?: readonly CpioEntry[];
+  readonly processors?: number;
   /** Whether the machine has an IOMMU, which the guest's kernel then uses. */
   readonly iommu: boolean;
   /** Whether the guest's memory is a memfd that devices get as a descriptor (default); otherwise they reach it by messages only. */
@@ -21,7 +33,7 @@ export interface BootOptions {
   /** Further words for the kernel's command line. */
   readonly kernel?: readonly string[];
   /** Called at each fact as it comes. */
-  readonly onFact?: (subject: string, key: string, value: string, guest: { send(line: string): void }) => void;
+  readonly onFact?: (subject: string, key: string, value: string, guest: Guest) => void;
   readonly timeoutMs?: number;
 }
 
@@ -60,9 +72,10 @@ export async function boot(tools: GuestTools, options: BootOptions): Promise<Boo
   const folder = mkdtempSync(join(tmpdir(), 'vfio-ts-guest-'));
   const started = performance.now();
   try {
-    const [initrd, logFile] = [join(folder, 'initrd'), join(folder, 'log')];
-    writeFileSync(initrd, tools.initramfs(scenario));
-    const command = tools.qemuCommand(qemuArguments(options, tools.kernel, initrd, logFile));
+    const initrd = join(folder, 'initrd');
+    if (scenario !== 'disk') writeFileSync(initrd, tools.initramfs(scenario, options.entries));
+    const logFile = join(folder, 'log');
+    const command = tools.qemuCommand(qemuArguments(options, { kernel: tools.kernel, initrd, logFile }));
     const child = spawn(command.file, command.args, { env: command.env, stdio: ['pipe', 'pipe', 'pipe'] });
     running.set(child, folder);
     const facts = new Facts();
@@ -73,7 +86,10 @@ export async function boot(tools: GuestTools, options: BootOptions): Promise<Boo
       complaints = (complaints + text).slice(-COMPLAINTS_MAX);
     });
     child.stdin.on('error', () => {}); // QEMU is gone: its exit tells
-    const guest = { send: (line: string) => void child.stdin.write(`${line}\n`) };
+    const guest: Guest = {
+      send: (line) => void child.stdin.write(`${line}\n`),
+      note: (subject, key, value) => void facts.add(`@ ${subject} ${key} ${value}`),
+    };
     createInterface({ input: child.stdout }).on('line', (line) => {
       const fact = facts.add(line.replaceAll('\r', ''));
       if (fact === null) return;
@@ -108,17 +124,23 @@ export async function boot(tools: GuestTools, options: BootOptions): Promise<Boo
   }
 }
 
+interface Files {
+  readonly kernel: string;
+  readonly initrd: string;
+  readonly logFile: string;
+}
+
 /** The IOMMU is told of every mapping that the guest makes (caching-mode): without, a vfio-user device would not hear of them. */
-function qemuArguments(options: BootOptions, kernel: string, initrd: string, logFile: string): string[] {
-  const { iommu, sharedMemory = true, reboots = false } = options;
+function qemuArguments(options: BootOptions, { kernel, initrd, logFile }: Files): string[] {
+  const { iommu, sharedMemory = true, reboots = false, processors = 1 } = options;
   const words = ['console=ttyS0 quiet panic=-1 random.trust_cpu=on', ...(iommu ? ['intel_iommu=on'] : []), ...(options.kernel ?? [])];
   return [
-    ...`-nodefaults -no-user-config -display none -accel tcg -cpu max -m ${MEMORY}`.split(' '),
+    ...`-nodefaults -no-user-config -display none -accel tcg -cpu max -m ${MEMORY} -smp ${processors}`.split(' '),
     ...(reboots ? [] : ['-no-reboot']),
     ...['-machine', `q35,kernel-irqchip=split${sharedMemory ? ',memory-backend=memory' : ''}`],
     ...(sharedMemory ? ['-object', `memory-backend-memfd,id=memory,size=${MEMORY},share=on`] : []),
     ...(iommu ? ['-device', 'intel-iommu,intremap=on,caching-mode=on'] : []),
-    ...['-kernel', kernel, '-initrd', initrd, '-append', words.join(' ')],
+    ...(options.scenario === 'disk' ? [] : ['-kernel', kernel, '-initrd', initrd, '-append', words.join(' ')]),
     ...['-serial', `file:${logFile}`, '-chardev', 'stdio,id=facts,signal=off', '-serial', 'chardev:facts'],
     ...(options.qemu ?? []),
   ];

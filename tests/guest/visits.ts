@@ -1,0 +1,91 @@
+/** Boots of guests and what is judged of them; counts, and tells as it goes. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { type Check, mustBe } from './checks.ts';
+import { Facts } from './facts.ts';
+import type { GuestTools } from './guest-tools.ts';
+import { ServedDevice } from './served-device.ts';
+import { type BootOptions, boot } from './virtual-machine.ts';
+
+/** Checks by who they are about. */
+export type Verdicts = Readonly<Record<string, readonly Check[]>>;
+
+const kernelIsWell: Check = {
+  title: 'the kernel had no trouble, the scenario came to its end',
+  run(facts) {
+    if (facts.has('guest', 'kernel.trouble')) throw new Error(facts.get('guest', 'kernel.trouble'));
+    if (facts.get('guest', 'exit') !== '0') throw new Error(`the scenario ended with ${facts.get('guest', 'exit')}: ${facts.words}`);
+  },
+};
+
+/** A script of this folder, for a guest. */
+export function scenario(...files: readonly string[]): string {
+  return files.map((file) => readFileSync(join(import.meta.dirname, file), 'utf8')).join('\n');
+}
+
+export class Visits {
+  readonly tools: GuestTools;
+  readonly #isVerbose: boolean;
+  passed = 0;
+  failed = 0;
+
+  constructor(tools: GuestTools, { verbose }: { readonly verbose: boolean }) {
+    this.tools = tools;
+    this.#isVerbose = verbose;
+  }
+
+  judge(verdicts: Verdicts, facts: Facts): void {
+    for (const [who, checks] of Object.entries(verdicts)) {
+      for (const { title, run } of checks) {
+        try {
+          run(facts);
+          this.passed++;
+          console.log(`ok    ${who}: ${title}`);
+        } catch (error) {
+          this.failed++;
+          console.log(`FAIL  ${who}: ${title}\n      ${(error as Error).message}`);
+        }
+      }
+    }
+  }
+
+  /** One boot and its verdicts. A guest that gives none is a failure too, and the next one gets its turn. @returns the facts, or null without a verdict */
+  async visit(title: string, how: BootOptions, verdicts: Verdicts): Promise<Facts | null> {
+    console.log(`\n# ${title}`);
+    try {
+      const { facts, complaints, milliseconds } = await boot(this.tools, how);
+      if (this.#isVerbose) {
+        for (const [subject, key, value] of facts) console.log(`  ${subject} ${key} ${value.replaceAll('\n', '\n    ')}`);
+        console.log(`  QEMU said: ${complaints}\n  besides: ${facts.words}`);
+      }
+      this.judge({ guest: [kernelIsWell], ...verdicts }, facts);
+      console.log(`      ${(milliseconds / 1000).toFixed(1)} s`);
+      return facts;
+    } catch (error) {
+      this.failed++;
+      console.log(`FAIL  ${(error as Error).message}`);
+      return null;
+    }
+  }
+
+  /** Serve a device while `visits` are made, and see that nothing is left of them. @param words what `vfio serve` is told */
+  async withServed(words: readonly string[], visits: (served: ServedDevice) => Promise<void>): Promise<void> {
+    const served = await ServedDevice.start(words);
+    try {
+      const idle = served.descriptors();
+      await visits(served);
+      const left = (await served.settledDescriptors(idle)) - idle;
+      const { end, leftSocket } = await served.stop();
+      console.log(`\n# the server of these guests`);
+      if (this.#isVerbose) console.log(served.said);
+      const checks = [
+        mustBe('has no descriptor left of them', left, 0),
+        mustBe('ends well at SIGTERM', end, 'status 0'),
+        mustBe('leaves no socket file', leftSocket, false),
+      ];
+      this.judge({ server: checks }, new Facts());
+    } finally {
+      await served.stop();
+    }
+  }
+}
