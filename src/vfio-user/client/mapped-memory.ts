@@ -44,6 +44,11 @@ export class MappedMemory {
     this.#written?.take(first, last, into, 0, unit);
   }
 
+  /** The server says that it has written these pages. */
+  markWritten(first: number, last: number): void {
+    this.#written?.mark(first, last);
+  }
+
   /** The server has written `count` bytes, or is about to. */
   wrote(high: number, low: number, count: number): void {
     if (this.#written === null || count === 0) return;

@@ -175,15 +175,42 @@ export class ClientMigration {
       this.#ask(iova, PAGE, PAGE, null);
       throw new VfioError('EFAULT', `${name}: DMA_LOGGING_REPORT takes a bitmap of ${needed} bytes; ${bitmap?.length ?? 0} are there`);
     }
+    const first = Number(iova / PAGE);
+    const last = Number((iova + length) / PAGE) - 1;
     const most = Math.max(8, (this.#maxBytes - UserDmaLoggingReport.structSize) & ~7);
-    for (let at = 0; at < needed; at += most) {
-      const from = BigInt(at) * 8n * pageSize;
-      const piece = bitmap.subarray(at, Math.min(at + most, needed));
-      const bytes = BigInt(piece.length) * 8n * pageSize;
-      this.#ask(iova + from, from + bytes > length ? length - from : bytes, pageSize, piece);
+    try {
+      for (let at = 0; at < needed; at += most) {
+        const from = BigInt(at) * 8n * pageSize;
+        const piece = bitmap.subarray(at, Math.min(at + most, needed));
+        const bytes = BigInt(piece.length) * 8n * pageSize;
+        this.#ask(iova + from, from + bytes > length ? length - from : bytes, pageSize, piece);
+      }
+    } catch (error) {
+      if (!(error instanceof VfioError) || error.code !== 'EOPNOTSUPP') throw error;
+      this.#askByMapping(first, last);
     }
-    this.#memory.takeWrites(Number(iova / PAGE), Number((iova + length) / PAGE) - 1, Number(pageSize / PAGE), bitmap);
+    this.#memory.takeWrites(first, last, Number(pageSize / PAGE), bitmap);
     return FeatureDmaLoggingReport.structSize;
+  }
+
+  /**
+   * libvfio-user answers for a mapping as it was made, and for nothing else. What it tells and was not asked for is noted here until it is. For memory
+   * that it reaches by messages it has no bitmap: what it wrote there is noted here anyway.
+   */
+  #askByMapping(first: number, last: number): void {
+    const before = this.#memory.at(first);
+    for (let at = before ?? this.#memory.next(first); at !== null && at.first <= last; at = this.#memory.next(at.last + 1)) {
+      const pages = at.last + 1 - at.first;
+      const bits = new Uint8Array(Math.ceil(pages / 64) * 8);
+      try {
+        this.#ask(BigInt(at.first) * PAGE, BigInt(pages) * PAGE, PAGE, bits);
+      } catch (error) {
+        if (!(error instanceof VfioError) || error.code !== 'EINVAL') throw error;
+      }
+      for (let page = 0; page < pages; page++) {
+        if ((bits[page >>> 3]! & (1 << (page & 7))) !== 0) this.#memory.markWritten(at.first + page, at.first + page);
+      }
+    }
   }
 
   /** One message. @param into  bits are set there; null: only whether it may be asked. @throws VfioError what the server answers */
