@@ -33,9 +33,20 @@ export class TestHost implements DeviceHost {
   readonly #bars = new Map<number, DirectMemory>();
   readonly #barSize: number;
 
-  constructor(options: { base?: bigint; memorySize?: number; mode?: 'intx' | 'msi' | 'msix'; vectors?: number; barSize?: number } = {}) {
+  constructor(
+    options: {
+      base?: bigint;
+      memorySize?: number;
+      mode?: 'intx' | 'msi' | 'msix';
+      vectors?: number;
+      barSize?: number;
+      /** In place of memory that is all there: what it holds, and how it is reached. */
+      memory?: Uint8Array;
+      dma?: DmaPort;
+    } = {},
+  ) {
     this.base = options.base ?? 0x10_0000n;
-    this.memory = new Uint8Array(options.memorySize ?? 0x1_0000);
+    this.memory = options.memory ?? new Uint8Array(options.memorySize ?? 0x1_0000);
     this.#barSize = options.barSize ?? 0x1_0000;
     this.irq = {
       mode: options.mode ?? 'msi',
@@ -54,7 +65,7 @@ export class TestHost implements DeviceHost {
         return true;
       },
     };
-    this.dma = {
+    this.dma = options.dma ?? {
       epoch: 0,
       tryRead: (iova, into) => this.#copy(iova, into.length, (bytes) => into.set(bytes)),
       tryWrite: (iova, from) => this.#copy(iova, from.length, (bytes) => bytes.set(from)),

@@ -88,6 +88,8 @@ export class NvmeController implements Model {
   #warnings = 0;
   /** Namespaces of the Changed Namespace List log. */
   readonly #changed = new Set<number>();
+  /** The last life was reset, but something it sent to remote memory has not landed: until then it is not over. */
+  #landing: Promise<void> | null = null;
   #disposed = false;
 
   /** @throws VfioError EINVAL for options that make no controller */
@@ -188,6 +190,7 @@ export class NvmeController implements Model {
     this.#controllerReset();
     this.#registers.clearAdminQueues();
     this.#registers.set(NvmeReg.CSTS, 0);
+    if (this.#landing !== null) this.#host.answerAfter(this.#landing);
   }
 
   configWritten(): void {
@@ -230,9 +233,12 @@ export class NvmeController implements Model {
     const enabled = (before & EN) !== 0;
     const after = enabled ? (value & CC_MASK & ~CC_FIXED) | (before & CC_FIXED) : value & CC_MASK;
     this.#registers.set(NvmeReg.CC, after);
-    if ((after & EN) !== 0 && !enabled) this.#enable();
+    if ((after & EN) !== 0 && !enabled) {
+      if (this.#landing === null) this.#enable();
+      else this.#changeCsts(RDY, 0);
+    }
     const shn = regField(after, Cc.SHN);
-    if ((shn === Shn.NORMAL || shn === Shn.ABRUPT) && regField(before, Cc.SHN) !== shn) this.#shutdown();
+    if (isShutdown(shn) && regField(before, Cc.SHN) !== shn) this.#shutdown();
   }
 
   #enable(): void {
@@ -252,15 +258,13 @@ export class NvmeController implements Model {
     this.#transfer.pageSize = this.#registers.pageSize;
     this.#features.reset();
     this.#queues.start();
-    this.#changeCsts(0, RDY);
+    this.#changeCsts(SHST, RDY);
   }
 
   /** EN from 1 to 0 (7.3.2): everything but AQA, ASQ and ACQ, and what outlives it (saved features, logs). */
   #controllerReset(): void {
     this.#queues.reset();
-    this.#admin.reset();
-    this.#io.reset();
-    this.#namespaces.reset();
+    this.#forgetCommands();
     this.#shadow.disable();
     this.#keepAlive.reset();
     this.#interrupts.reset();
@@ -270,7 +274,35 @@ export class NvmeController implements Model {
     this.#shutdownFlush.life = -1;
     this.#showMask();
     this.#registers.set(NvmeReg.CC, 0);
-    this.#registers.set(NvmeReg.CSTS, this.#registers.get(NvmeReg.CSTS) & NSSRO);
+    const landing = this.#quiet()?.then(() => {
+      if (this.#landing === landing) this.#landed();
+    });
+    this.#landing = landing ?? null;
+    // A host waits for RDY to become 0 before it uses its memory again (3.1.6).
+    this.#registers.set(NvmeReg.CSTS, this.#registers.get(NvmeReg.CSTS) & (this.#landing === null ? NSSRO : NSSRO | RDY));
+  }
+
+  /** The life that was reset is over. What the host has asked for since begins now. */
+  #landed(): void {
+    this.#landing = null;
+    this.#changeCsts(RDY, 0);
+    const cc = this.#registers.get(NvmeReg.CC);
+    if ((cc & EN) === 0) return;
+    this.#enable();
+    if (isShutdown(regField(cc, Cc.SHN))) this.#shutdown();
+  }
+
+  /** What is under way is not told any more, and touches no memory but what has been sent already. */
+  #forgetCommands(): void {
+    this.#admin.reset();
+    this.#io.reset();
+    this.#namespaces.reset();
+  }
+
+  /** Settles when what was sent to remote memory has landed. Null: all has. */
+  #quiet(): Promise<unknown> | null {
+    const parts = [this.#queues.quiet(), this.#transfer.quiet(), this.#io.quiet()].filter((quiet) => quiet !== null);
+    return parts.length === 0 ? null : Promise.all(parts);
   }
 
   /** 7.3.1: all of the subsystem, which is this controller. */
@@ -282,9 +314,7 @@ export class NvmeController implements Model {
 
   /** CC.SHN (7.6.2): no more commands; what is cached goes to the disk, in an abrupt shutdown as well. */
   #shutdown(): void {
-    this.#queues.stop();
-    this.#interrupts.silence();
-    this.#keepAlive.reset();
+    this.#stop();
     this.#changeCsts(SHST, regBits(Csts.SHST, Shst.OCCURRING));
     const flush = this.#shutdownFlush;
     flush.dw.fill(0);
@@ -298,17 +328,29 @@ export class NvmeController implements Model {
   /** What could not be flushed cannot be told but by the log. */
   #flushed(status: number): void {
     if (this.#shutdownFlush.life !== this.#queues.life) return;
+    const { life } = this.#shutdownFlush;
     if (status !== Status.SUCCESS) this.#errors.record(null, status);
-    this.#changeCsts(SHST, regBits(Csts.SHST, Shst.COMPLETE));
+    const complete = () => {
+      if (this.#shutdownFlush.life === life) this.#changeCsts(SHST, regBits(Csts.SHST, Shst.COMPLETE));
+    };
+    const quiet = this.#quiet();
+    if (quiet === null) complete();
+    else void quiet.then(complete);
+  }
+
+  /** No more commands, interrupts, or data, until a reset. */
+  #stop(): void {
+    this.#queues.stop();
+    this.#forgetCommands();
+    this.#interrupts.silence();
+    this.#keepAlive.reset();
   }
 
   /** 3.1.6, CFS: nothing but a reset helps. */
   #fatal(reason: string): void {
     if ((this.#registers.get(NvmeReg.CSTS) & CFS) !== 0) return;
     this.#host.log.log('warn', `nvme: the controller has failed: ${reason}`);
-    this.#queues.stop();
-    this.#interrupts.silence();
-    this.#keepAlive.reset();
+    this.#stop();
     this.#changeCsts(0, CFS);
   }
 
@@ -413,7 +455,7 @@ export class NvmeController implements Model {
     const { health, identity } = this.#options;
     const changed = this.#changed;
     return new LogPages({
-      firmware: identity.firmware,
+      firmware: () => identity.firmware,
       errorPage: () => this.#errors.page(),
       smartPage: () => {
         const powered = this.#host.clock.nowNs() - this.#bornNs;
@@ -430,4 +472,8 @@ export class NvmeController implements Model {
       clearEvents: (type) => this.#events.clear(type),
     });
   }
+}
+
+function isShutdown(shn: number): boolean {
+  return shn === Shn.NORMAL || shn === Shn.ABRUPT;
 }

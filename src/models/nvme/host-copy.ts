@@ -3,6 +3,7 @@ import { Dma, type DmaPort } from '../../abi/device-host.ts';
 import { Status } from '../../abi/nvme-status.ts';
 import type { Command } from './command.ts';
 import { DataPointer, Walk, walkRemote } from './data-pointer.ts';
+import { RemoteWork } from './remote-work.ts';
 
 export class HostCopy {
   /** Why `copy` failed: a status field. */
@@ -10,8 +11,7 @@ export class HostCopy {
   readonly #dma: DmaPort;
   readonly #pointer: DataPointer;
   readonly #sgl: boolean;
-  #remote = 0;
-  #whenQuiet: (() => void)[] = [];
+  readonly #remote = new RemoteWork();
 
   /**
    * @param pointer  for walks that end within a call
@@ -44,12 +44,9 @@ export class HostCopy {
     return Dma.DONE;
   }
 
-  /**
-   * Settles when no copy of remote memory is under way, those that nobody waits for any more included: what has been sent cannot be called back, and
-   * a controller is not reset before it has landed. Null: none is.
-   */
+  /** See RemoteWork. */
   quiet(): Promise<void> | null {
-    return this.#remote === 0 ? null : new Promise((resolve) => this.#whenQuiet.push(resolve));
+    return this.#remote.quiet();
   }
 
   /** A status. `bytes` are kept until it settles; the command is not. Once not `alive` nothing more is begun, and the status means nothing. */
@@ -57,7 +54,7 @@ export class HostCopy {
     const dma = this.#dma;
     const pointer = new DataPointer(dma);
     pointer.pageSize = this.#pointer.pageSize;
-    this.#remote++;
+    this.#remote.begin();
     try {
       let walk = pointer.walk(command, bytes.length, toHost, this.#sgl);
       if (walk === Walk.REMOTE) walk = await walkRemote(pointer, dma, alive);
@@ -73,7 +70,7 @@ export class HostCopy {
       // DMA has counted it and said why.
       return Status.DATA_TRANSFER_ERROR;
     } finally {
-      if (--this.#remote === 0) for (const resolve of this.#whenQuiet.splice(0)) resolve();
+      this.#remote.end();
     }
   }
 }

@@ -10,6 +10,7 @@ import { CommandPool } from './command-pool.ts';
 import type { CompletionQueue } from './completion-queue.ts';
 import type { Interrupts } from './interrupts.ts';
 import { ReadyList } from './ready-list.ts';
+import { RemoteWork } from './remote-work.ts';
 import type { ShadowDoorbells } from './shadow-doorbells.ts';
 import type { SubmissionQueue } from './submission-queue.ts';
 
@@ -44,6 +45,7 @@ export class Queues {
   readonly #hooks: QueuesHooks;
   readonly #ready: ReadyList;
   readonly #pool = new CommandPool();
+  readonly #remote = new RemoteWork();
   #life = 0;
   /** I/O commands under way. */
   #underWay = 0;
@@ -52,6 +54,8 @@ export class Queues {
   readonly #touched: CompletionQueue[] = [];
   #running = false;
   #busy = false;
+  /** Nothing is fetched or told: it stands still. */
+  #halted = false;
   /** Work goes on from a timer, or from the end of what runs now. */
   #timer: Disposable | null = null;
   #soon = false;
@@ -106,6 +110,83 @@ export class Queues {
     this.burst = Number.POSITIVE_INFINITY;
   }
 
+  /** After `reset`: see RemoteWork. */
+  quiet(): Promise<void> | null {
+    return this.#remote.quiet();
+  }
+
+  /** Nothing more is fetched. What ends now is still told, by `settle`. */
+  halt(): void {
+    this.#halted = true;
+    this.#timer?.[Symbol.dispose]();
+    this.#timer = null;
+  }
+
+  /** While halted: post what has ended where that needs no waiting, and interrupt the host. */
+  settle(): void {
+    if (this.#running) this.#tell();
+  }
+
+  /** Completions are on their way to remote memory: whether they arrive is not known yet. */
+  get posting(): boolean {
+    return this.cq.some((cq) => cq?.posting === true);
+  }
+
+  /** All commands that are under way. */
+  underWay(): Command[] {
+    return this.#pool.underWay();
+  }
+
+  /** A command that was fetched elsewhere is under way here. */
+  take(sq: SubmissionQueue, dw: Uint32Array): Command {
+    const command = this.#pool.take(this.#life);
+    command.dw.set(dw);
+    command.queueId = sq.id;
+    sq.outstanding++;
+    if (sq.id !== 0) this.#underWay++;
+    sq.holdId(command.id);
+    return command;
+  }
+
+  /** Go on. @param restart  begins the commands that were suspended */
+  goOn(restart: () => void): void {
+    this.#halted = false;
+    if (!this.#running) return;
+    const within = this.#busy;
+    this.#busy = true;
+    this.#guarded(() => {
+      try {
+        restart();
+        if (this.#running) this.#catchUp();
+      } finally {
+        this.#busy = within;
+      }
+      this.kick();
+    });
+  }
+
+  /** What doorbells said meanwhile, and what had waited for something. */
+  #catchUp(): void {
+    for (const cq of this.cq) {
+      if (cq === null) continue;
+      cq.blocked = false;
+      if (this.#shadow.enabled) {
+        if (cq.id === 0) this.#setShadow(1, cq.head);
+        else this.#pollHead(cq);
+      }
+      if (cq.first !== null || cq.fresh > 0) this.#touch(cq);
+    }
+    for (const sq of this.sq) {
+      if (sq === null || !this.#running) continue;
+      if (this.#shadow.enabled) {
+        if (sq.id === 0) this.#setShadow(0, sq.tail);
+        else this.#pollTail(sq);
+      }
+      if (sq.waiting > 0) this.#makeReady(sq);
+      else if (sq.deleting !== null && sq.outstanding === 0) this.#deleted(sq);
+    }
+  }
+
   /** A write to doorbell `index` (3.1.24, 3.1.25): even ones are tails of submission queues, odd ones heads of completion queues. */
   ring(index: number, value: number): void {
     if (!this.#running) return;
@@ -115,14 +196,14 @@ export class Queues {
 
   /** Do what there is to do. */
   kick(): void {
-    if (this.#busy) return;
+    if (this.#busy || this.#halted) return;
     this.#busy = true;
     try {
       this.#work();
     } finally {
       this.#busy = false;
     }
-    if (this.#ready.count > 0 && this.#timer === null) {
+    if (this.#ready.count > 0 && this.#timer === null && !this.#halted) {
       this.#timer = this.#host.clock.after(0, () => {
         this.#timer = null;
         this.kick();
@@ -188,11 +269,11 @@ export class Queues {
     } else if (this.#shadow.enabled && queueId !== 0) {
       // The register says only that there is news: the value may be older than what the shadow has told already.
       if (value >= sq.size) this.#hooks.invalidDoorbell(EventError.INVALID_DOORBELL_VALUE, queueId);
-      else if (sq.waiting > 0 || this.#pollTail(sq)) this.#makeReady(sq);
+      else if (!this.#halted && (sq.waiting > 0 || this.#pollTail(sq))) this.#makeReady(sq);
     } else if (sq.takesTail(value)) {
       sq.tail = value;
       // Hosts that keep their admin queue out of the shadows are many; others find there what they wrote.
-      if (this.#shadow.enabled) this.#setShadow(0, value);
+      if (this.#shadow.enabled && !this.#halted) this.#setShadow(0, value);
       this.#makeReady(sq);
     } else this.#hooks.invalidDoorbell(EventError.INVALID_DOORBELL_VALUE, queueId);
     this.kick();
@@ -203,10 +284,10 @@ export class Queues {
     if (cq === undefined || cq === null) this.#hooks.invalidDoorbell(EventError.INVALID_DOORBELL_REGISTER, queueId);
     else if (this.#shadow.enabled && queueId !== 0) {
       if (value >= cq.size) this.#hooks.invalidDoorbell(EventError.INVALID_DOORBELL_VALUE, queueId);
-      else this.#pollHead(cq);
+      else if (!this.#halted) this.#pollHead(cq);
     } else if (cq.takesHead(value)) {
       cq.head = value;
-      if (this.#shadow.enabled) this.#setShadow(1, value);
+      if (this.#shadow.enabled && !this.#halted) this.#setShadow(1, value);
       this.#consumed(cq);
     } else this.#hooks.invalidDoorbell(EventError.INVALID_DOORBELL_VALUE, queueId);
     this.kick();
@@ -232,7 +313,7 @@ export class Queues {
     let unclocked = 0;
     let left = TURN_COMMANDS;
     do {
-      while (this.#ready.count > 0 && left > 0) {
+      while (this.#ready.count > 0 && left > 0 && !this.#halted) {
         const sq = this.#ready.take();
         if (this.sq[sq.id] !== sq) continue;
         const served = this.#serve(sq, Math.min(this.burst, left, STRIDE));
@@ -246,7 +327,7 @@ export class Queues {
       }
       if (this.#running) this.io.submit();
       this.#tell();
-    } while (this.#ready.count > 0 && left > 0);
+    } while (this.#ready.count > 0 && left > 0 && !this.#halted);
   }
 
   /** Fetches and starts up to `max` commands of `sq`. Gives how many: at least 1, for the budget. */
@@ -277,7 +358,7 @@ export class Queues {
       }
       count++;
       this.#start(sq, set, command);
-      if (!this.#running || sq.deleting !== null) break;
+      if (!this.#running || this.#halted || sq.deleting !== null) break;
     }
     return Math.max(count, 1);
   }
@@ -379,7 +460,7 @@ export class Queues {
         cq.takeWaiting();
         this.#ended(sq, command);
       } else if (done === Dma.REMOTE) {
-        void this.#postRemote(cq);
+        if (!this.#halted) void this.#postRemote(cq);
         return;
       } else {
         this.#hooks.fatal(`completion queue ${cq.id} cannot be written`);
@@ -392,6 +473,7 @@ export class Queues {
 
   async #postRemote(cq: CompletionQueue): Promise<void> {
     const life = this.#life;
+    this.#remote.begin();
     try {
       const posted = await cq.postRemote((command) => {
         const sq = this.sq[command.queueId]!;
@@ -407,16 +489,21 @@ export class Queues {
       });
     } catch {
       if (this.#life === life) this.#hooks.fatal(`completion queue ${cq.id} cannot be written`);
+    } finally {
+      this.#remote.end();
     }
   }
 
   async #fetchAhead(sq: SubmissionQueue): Promise<void> {
     const life = this.#life;
+    this.#remote.begin();
     try {
       await sq.fetchAhead();
     } catch {
       if (this.#life === life && this.sq[sq.id] === sq) this.#hooks.fatal(`submission queue ${sq.id} cannot be read`);
       return;
+    } finally {
+      this.#remote.end();
     }
     if (this.#life !== life || this.sq[sq.id] !== sq) return;
     this.#guarded(() => {

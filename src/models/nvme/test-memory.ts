@@ -14,7 +14,8 @@ export class TestMemory implements DmaPort {
   /** DMAs that landed in memory or came from it, the asynchronous included. */
   writes = 0;
   reads = 0;
-  readonly epoch = 0;
+  /** Change it with `kinds`: views that were handed out end. */
+  epoch = 0;
   readonly #held: (() => void)[] = [];
 
   constructor(pages: number, base = 0x10_0000n) {
