@@ -2,6 +2,7 @@
  * Storage: bytes that outlive a device, which a disk keeps its blocks in: memory, a file, an overlay over either. Models get one and know nothing
  * of where it is. Offsets and sizes are bytes; results are 0 or a negative errno (`Errno` of base/errno.ts gives the names).
  */
+import type { ModelBulk } from './device-host.ts';
 
 /** Not now without waiting: use the queued form. */
 export const WOULD_BLOCK = 1;
@@ -43,6 +44,11 @@ export interface Storage extends Disposable {
   readonly volatile: boolean;
   /** For messages: `disk.img`, `64 MiB of memory`. */
   readonly name: string;
+  /**
+   * What has to be sent when the device is moved to another process, in blocks of 4096 bytes; one user at a time. Without it the contents stay where they
+   * are: a device that writes to such a storage cannot be moved.
+   */
+  readonly bulk?: ModelBulk;
   /** Bytes that are really held; what has never been written, or was discarded, is not. */
   allocated(): number;
   /** After dispose of the queue `completed` is not called any more; what was submitted still ends. */

@@ -6,7 +6,7 @@ import type { Command, Complete } from './command.ts';
 /** Requests that may wait at once: AERL + 1. */
 export const EVENT_REQUESTS = 8;
 /** Events that wait for a request. More are dropped: what happened is in the logs. */
-const PENDING_MAX = 64;
+export const PENDING_MAX = 64;
 
 export class AsyncEvents {
   /** Asynchronous Event Configuration (5.21.1.11): SMART warnings in 7:0, notices from bit 8 on. */
@@ -62,6 +62,17 @@ export class AsyncEvents {
     this.#requests.splice(at, 1);
     this.#complete(command, Status.ABORT_REQUESTED);
     return true;
+  }
+
+  /** Requests that wait, in order; events that wait, as dword 0 tells them; and by type, 1 where the log has not been read since one was told. */
+  get state(): { readonly requests: readonly Command[]; readonly pending: readonly number[]; readonly masked: Uint8Array } {
+    return { requests: this.#requests, pending: this.#pending, masked: this.#masked };
+  }
+
+  set state({ requests, pending, masked }) {
+    this.#requests.splice(0, this.#requests.length, ...requests);
+    this.#pending.splice(0, this.#pending.length, ...pending);
+    this.#masked.set(masked);
   }
 
   reset(): void {

@@ -22,6 +22,11 @@ export class CommandPool {
     this.#free.push(command);
   }
 
+  /** All that are under way. */
+  underWay(): Command[] {
+    return this.#all.filter(({ life }) => life >= 0);
+  }
+
   /** The command `id` of submission queue `queueId` that is under way; null: there is none. */
   find(queueId: number, id: number): Command | null {
     for (const command of this.#all) if (command.life >= 0 && command.queueId === queueId && command.id === id) return command;

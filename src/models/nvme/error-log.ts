@@ -34,6 +34,15 @@ export class ErrorLog {
     view.setUint32(base + ErrorLogEntry.lba.offset + 4, command.dw[11]!, true);
   }
 
+  /** All entries, where `count` puts them. */
+  get entries(): Uint8Array {
+    return this.#entries;
+  }
+
+  set entries(entries: Uint8Array) {
+    this.#entries.set(entries);
+  }
+
   /** The log page: newest first, then empty entries. */
   page(): Uint8Array {
     const page = new Uint8Array(this.#entries.length);

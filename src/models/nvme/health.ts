@@ -4,13 +4,15 @@
  */
 import { CriticalWarning } from '../../abi/nvme.ts';
 import { SmartLog } from '../../abi/nvme-structs.ts';
-import type { NvmCounters } from './nvm-commands.ts';
+import { IO_COUNTERS, type NvmCounters } from './io-counters.ts';
 
 /** WCTEMP and CCTEMP: Kelvin. */
 export const WARNING_TEMPERATURE = 343;
 export const CRITICAL_TEMPERATURE = 353;
 const NORMAL_TEMPERATURE = 313;
 const NS_PER_HOUR = 3600e9;
+
+export const HEALTH_COUNTS = [...IO_COUNTERS, 'errors'] as const;
 
 export class Health {
   /** Kelvin. */
@@ -31,6 +33,18 @@ export class Health {
     past.mediaErrors += counters.mediaErrors;
     past.errors += errors;
     this.#poweredNs += poweredNs;
+  }
+
+  /** Of controllers that ended: their counts, in the order of `HEALTH_COUNTS`, and how long they were there in nanoseconds. */
+  get past(): readonly number[] {
+    return [...HEALTH_COUNTS.map((name) => this.#past[name]), this.#poweredNs];
+  }
+
+  set past(past: readonly number[]) {
+    HEALTH_COUNTS.forEach((name, i) => {
+      this.#past[name] = past[i]!;
+    });
+    this.#poweredNs = past[HEALTH_COUNTS.length]!;
   }
 
   /**

@@ -36,7 +36,8 @@ export function withIdentifiers(options: NamespaceOptions, serial: string, nsid:
   return { ...options, eui64, nguid };
 }
 
-function ascii(text: string, max: number, what: string): string {
+/** @throws VfioError EINVAL unless it is text of 1 to `max` printable ASCII characters */
+export function ascii(text: string, max: number, what: string): string {
   if (typeof text !== 'string' || text.length > max || !/^[\x20-\x7e]+$/.test(text)) {
     throw new VfioError('EINVAL', `${what} is ${JSON.stringify(text)}; it must have 1 to ${max} ASCII characters`);
   }

@@ -21,6 +21,11 @@ export class Interrupts {
   /** Completions not told yet, by vector, and the timer that will. */
   readonly #held: Uint32Array;
   readonly #timers: (Disposable | null)[];
+  /** When each of the timers fires; while all stands still: in how long. */
+  readonly #due: Float64Array;
+  /** Vectors to be sent when it goes on: 1 each. */
+  readonly #unsent: Uint8Array;
+  #paused = false;
   #level = false;
 
   /** @param vectors  that MSI-X has   @param queues  by id */
@@ -30,6 +35,8 @@ export class Interrupts {
     this.uncoalesced = new Uint8Array(vectors);
     this.#held = new Uint32Array(vectors);
     this.#timers = new Array(vectors).fill(null);
+    this.#due = new Float64Array(vectors);
+    this.#unsent = new Uint8Array(vectors);
   }
 
   /** Whether completion queue heads matter at once: the pin falls when all is consumed. */
@@ -86,7 +93,8 @@ export class Interrupts {
   /** Work out the pin's level: also when the mode may have changed. */
   updateLevel(): void {
     const level = this.#host.irq.mode === 'intx' && (this.mask & 1) === 0 && this.#unacknowledged(-1);
-    if (level === this.#level) return;
+    // While it stands still the pin may fall, and rises when it goes on.
+    if (level === this.#level || (level && this.#paused)) return;
     this.#level = level;
     if (level) this.#host.irq.raise();
     else this.#host.irq.lower();
@@ -95,6 +103,37 @@ export class Interrupts {
   /** A queue is gone, or coalescing changed: nothing is held back any more. */
   flush(): void {
     for (let vector = 0; vector < this.#held.length; vector++) if (this.#held[vector]! > 0) this.#fire(vector);
+  }
+
+  /** Nothing is told from here on: what is held back, and what comes, is told when it goes on. */
+  pause(): void {
+    if (this.#paused) return;
+    this.#paused = true;
+    const now = this.#host.clock.nowNs();
+    for (let vector = 0; vector < this.#held.length; vector++) {
+      this.#timers[vector]?.[Symbol.dispose]();
+      this.#timers[vector] = null;
+      this.#due[vector] = Math.max(0, this.#due[vector]! - now);
+    }
+  }
+
+  goOn(): void {
+    this.#paused = false;
+    for (let vector = 0; vector < this.#held.length; vector++) {
+      if (this.#held[vector]! > 0) this.#arm(vector, this.#due[vector]!);
+      if (this.#unsent[vector] === 0) continue;
+      this.#unsent[vector] = 0;
+      this.#send(vector);
+    }
+    // The pin is as whoever holds the other end says; it may have come from elsewhere.
+    this.#level = this.#host.irq.mode === 'intx' && (this.mask & 1) === 0 && this.#unacknowledged(-1);
+    if (this.#level) this.#host.irq.raise();
+    else this.#host.irq.lower();
+  }
+
+  /** While it stands still, by vector: completions held back, in how many nanoseconds they are told, and 1 where an interrupt is to be sent. */
+  get standing(): { readonly held: Uint32Array; readonly leftNs: Float64Array; readonly unsent: Uint8Array } {
+    return { held: this.#held, leftNs: this.#due, unsent: this.#unsent };
   }
 
   /** Everything as after power on. */
@@ -112,6 +151,7 @@ export class Interrupts {
       this.#held[vector] = 0;
       this.#timers[vector]?.[Symbol.dispose]();
       this.#timers[vector] = null;
+      this.#unsent[vector] = 0;
     }
     this.#level = false;
     this.#host.irq.lower();
@@ -121,9 +161,13 @@ export class Interrupts {
   #coalesce(vector: number, count: number): void {
     this.#held[vector]! += count;
     if (this.#held[vector]! > this.threshold) this.#fire(vector);
-    else if (this.#timers[vector] === null) {
-      this.#timers[vector] = this.#host.clock.after(this.time * TIME_UNIT_MS, () => this.#fire(vector));
-    }
+    else if (this.#timers[vector] === null) this.#arm(vector, this.time * TIME_UNIT_MS * 1e6);
+  }
+
+  #arm(vector: number, leftNs: number): void {
+    const { clock } = this.#host;
+    this.#due[vector] = clock.nowNs() + leftNs;
+    this.#timers[vector] = clock.after(leftNs / 1e6, () => this.#fire(vector));
   }
 
   #fire(vector: number): void {
@@ -134,6 +178,10 @@ export class Interrupts {
   }
 
   #send(vector: number): void {
+    if (this.#paused) {
+      this.#unsent[vector] = 1;
+      return;
+    }
     const { irq } = this.#host;
     if (irq.mode === 'msi' && vector < 32 && ((this.mask >>> vector) & 1) !== 0) return;
     irq.trigger(vector);

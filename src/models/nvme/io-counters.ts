@@ -11,12 +11,24 @@ export interface NvmCounters {
   readonly mediaErrors: number;
 }
 
+export const IO_COUNTERS = [
+  'unitsRead',
+  'unitsWritten',
+  'readCommands',
+  'writeCommands',
+  'mediaErrors',
+] as const satisfies readonly (keyof NvmCounters)[];
+
 export class IoCounters implements NvmCounters {
   unitsRead = 0;
   unitsWritten = 0;
   readCommands = 0;
   writeCommands = 0;
   mediaErrors = 0;
+
+  clear(): void {
+    for (const name of IO_COUNTERS) this[name] = 0;
+  }
 
   /** A command that touched `bytes` of the storage has ended. */
   count(opcode: number, bytes: number, status: number): void {

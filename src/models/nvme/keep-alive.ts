@@ -16,6 +16,10 @@ export class KeepAlive {
   readonly #clock: Clock;
   readonly #expired: () => void;
   #timer: Disposable | null = null;
+  #dueNs = 0.5;
+  /** Until it expires, while it stands still. */
+  #leftMs = 0.5;
+  #paused = false;
 
   constructor(clock: Clock, expired: () => void) {
     this.#clock = clock;
@@ -30,15 +34,37 @@ export class KeepAlive {
 
   /** A Keep Alive command. */
   restart(): void {
+    // A timer takes 2^31 - 1 milliseconds at most: 24 days, when KATO may say 49.
+    this.leftMs = Math.min(this.timeoutMs, 0x7fff_ffff);
+  }
+
+  /** Time stands still for it. */
+  pause(): void {
+    const left = this.leftMs;
+    this.#paused = true;
+    this.leftMs = left;
+  }
+
+  goOn(): void {
+    this.#paused = false;
+    this.leftMs = this.#leftMs;
+  }
+
+  /** Until it expires; what it is while it is off does not matter. */
+  get leftMs(): number {
+    return this.#timer === null ? this.#leftMs : Math.max(0, (this.#dueNs - this.#clock.nowNs()) / 1e6);
+  }
+
+  set leftMs(left: number) {
     this.#timer?.[Symbol.dispose]();
     this.#timer = null;
-    // A timer takes 2^31 - 1 milliseconds at most: 24 days, when KATO may say 49.
-    if (this.timeoutMs > 0) {
-      this.#timer = this.#clock.after(Math.min(this.timeoutMs, 0x7fff_ffff), () => {
-        this.#timer = null;
-        this.#expired();
-      });
-    }
+    this.#leftMs = left;
+    if (this.#paused || this.timeoutMs === 0) return;
+    this.#dueNs = this.#clock.nowNs() + left * 1e6;
+    this.#timer = this.#clock.after(left, () => {
+      this.#timer = null;
+      this.#expired();
+    });
   }
 
   reset(): void {

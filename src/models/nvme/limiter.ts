@@ -27,6 +27,12 @@ export function checkLimits(limits: NamespaceLimits): void {
   }
 }
 
+/** A command that waits, and for how long still. */
+export interface LimitedCommand {
+  readonly command: Command;
+  readonly leftNs: number;
+}
+
 export class Limiter {
   readonly #clock: Clock;
   readonly #run: (command: Command) => void;
@@ -83,6 +89,37 @@ export class Limiter {
     this.#waiting.splice(at, 1);
     this.#due.splice(at, 1);
     return true;
+  }
+
+  /** How far ahead of now the two buckets are, in nanoseconds; below zero: what may be made up for. */
+  get ahead(): readonly [commands: number, bytes: number] {
+    const now = this.#clock.nowNs();
+    return [Math.max(this.#commandsAt - now, -BURST_NS), Math.max(this.#bytesAt - now, -BURST_NS)];
+  }
+
+  set ahead([commands, bytes]: readonly [commands: number, bytes: number]) {
+    const now = this.#clock.nowNs();
+    this.#commandsAt = now + commands;
+    this.#bytesAt = now + bytes;
+  }
+
+  /** Those that wait, in order: they do not any more. */
+  take(): LimitedCommand[] {
+    const now = this.#clock.nowNs();
+    const taken = this.#waiting.slice(this.#head).map((command, i) => ({ command, leftNs: Math.max(0, this.#due[this.#head + i]! - now) }));
+    this.#timer?.[Symbol.dispose]();
+    this.#timer = null;
+    this.#waiting.length = 0;
+    this.#due.length = 0;
+    this.#head = 0;
+    return taken;
+  }
+
+  /** One that was taken waits again, behind all others. */
+  put({ command, leftNs }: LimitedCommand): void {
+    this.#waiting.push(command);
+    this.#due.push(this.#clock.nowNs() + leftNs);
+    if (this.#timer === null) this.#arm();
   }
 
   /** Forget who waits and what was used up. */

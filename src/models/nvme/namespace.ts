@@ -36,8 +36,8 @@ export class Namespace {
   readonly storage: Storage;
   readonly queue: StorageQueue;
   readonly limits: NamespaceLimits | null;
-  readonly nguid: Uint8Array | null;
-  readonly eui64: Uint8Array | null;
+  nguid: Uint8Array | null;
+  eui64: Uint8Array | null;
   /** log2 of the block size. */
   blockShift: number;
   /** NSZE: logical blocks. */
@@ -160,6 +160,23 @@ export class Namespace {
   reset(): void {
     this.#formatDone = null;
     if (!this.#formatBegun) this.formatting = false;
+  }
+
+  /** Nothing of commands touches the storage any more: a format that waited for that is done now. */
+  finishFormat(): void {
+    if (this.formatting && !this.#formatBegun) this.#beginFormat();
+    while (this.queue.pending > 0) {
+      this.queue.submit();
+      this.queue.drain();
+    }
+  }
+
+  /** Blocks of 2^shift bytes. False: that is none of the formats, or they do not fit. */
+  takeFormat(shift: number): boolean {
+    if (!FORMATS.some((format) => format.shift === shift) || this.#blocksOf(shift) === 0) return false;
+    this.blockShift = shift;
+    this.blocks = this.#blocksOf(shift);
+    return true;
   }
 
   /** Waits until what is under way has ended: nothing lands after this. */

@@ -98,6 +98,11 @@ export class Namespaces implements Disposable {
     }
   }
 
+  /** NSIDs that `takeChanged` would give. */
+  get changed(): ReadonlySet<number> {
+    return this.#changed;
+  }
+
   /** Controller reset: the changed list stays empty, nobody waits for a format. */
   reset(): void {
     this.#changed.clear();

@@ -13,7 +13,7 @@ import type { Command, CommandSet, Complete } from './command.ts';
 import { DataPointer, Walk } from './data-pointer.ts';
 import { DirectCopy, NO_VIEW } from './direct-copy.ts';
 import { IoCounters, type NvmCounters } from './io-counters.ts';
-import { Limiter } from './limiter.ts';
+import { type LimitedCommand, Limiter } from './limiter.ts';
 import type { Namespace } from './namespace.ts';
 import type { Namespaces } from './namespaces.ts';
 import { OperationKind } from './operation.ts';
@@ -38,6 +38,13 @@ export interface NvmCommandsOptions {
 }
 
 export type { NvmCounters };
+
+/** Commands of a controller that stands still. */
+export interface SuspendedCommands {
+  /** They have done nothing yet, or nothing that doing them again would show. */
+  readonly again: readonly Command[];
+  readonly limited: readonly LimitedCommand[];
+}
 
 /** False: it has to wait for others to end; nothing has happened. */
 type Handler = (command: Command, namespace: Namespace) => boolean;
@@ -185,6 +192,45 @@ export class NvmCommands implements CommandSet, Disposable {
    */
   quiet(): Promise<void> | null {
     return this.#slow.quiet();
+  }
+
+  /** Until everything on the storages has ended, and what that leads to: only what needs remote memory, or has to wait for its turn, is left. */
+  settle(): void {
+    const { list } = this.#namespaces;
+    do {
+      this.#kick();
+      this.submit();
+      for (const namespace of list) if (namespace.queue.pending > 0) namespace.queue.drain();
+    } while (this.#slow.queued || list.some(({ queue }) => queue.pending > 0));
+  }
+
+  /** After `settle`: nothing is under way any more. Gives the commands that are to be done again, and those that wait for a limit. */
+  suspend(): SuspendedCommands {
+    const again = this.#slow.suspend();
+    for (let i = this.#waitingHead; i < this.#waiting.length; i++) again.push(this.#waiting[i]!);
+    this.#waiting.length = 0;
+    this.#waitingHead = 0;
+    const limited = this.#limiters.flatMap((limiter) => limiter?.take() ?? []);
+    this.#pending -= again.length + limited.length;
+    return { again, limited };
+  }
+
+  /** Begin what was suspended. */
+  resume({ again, limited }: SuspendedCommands): void {
+    this.#pending += again.length + limited.length;
+    for (const each of limited) this.#limiters[each.command.nsid - 1]!.put(each);
+    const life = this.#life;
+    for (const command of again) if (this.#life === life) this.#run(command);
+  }
+
+  /** By NSID - 1; null where there are no limits. */
+  get limiters(): readonly (Limiter | null)[] {
+    return this.#limiters;
+  }
+
+  /** What was counted goes on elsewhere. */
+  clearCounters(): void {
+    this.#counters.clear();
   }
 
   /** For good. The namespaces are disposed by whoever made them. */

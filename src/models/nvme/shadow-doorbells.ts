@@ -41,6 +41,18 @@ export class ShadowDoorbells {
     return true;
   }
 
+  /** Where both buffers are; null while they are not in use. */
+  get buffers(): { readonly values: Iova; readonly events: Iova } | null {
+    return this.#values === null ? null : { values: this.#values.iova, events: this.#events!.iova };
+  }
+
+  /** As `configure`, for buffers that were in use where the controller came from: they are looked at when it goes on. */
+  take(values: Iova, events: Iova, doorbells: number): void {
+    this.#values = new Ring(this.#dma, values, doorbells, 4, Access.READ_WRITE);
+    this.#events = new Ring(this.#dma, events, doorbells, 4, Access.WRITE);
+    this.failed = false;
+  }
+
   disable(): void {
     this.#values = null;
     this.#events = null;

@@ -163,6 +163,20 @@ export class SlowPath {
     }
   }
 
+  /**
+   * The storage has ended everything: what is under way still waits for remote memory, or its turn. As `reset`, and it gives the commands, which have done
+   * nothing that doing them again would show.
+   */
+  suspend(): Command[] {
+    const commands: Command[] = [];
+    for (let i = 0; i < this.#table.used; i++) {
+      const { alive, command } = this.#table.at(i);
+      if (alive) commands.push(command);
+    }
+    this.reset();
+    return commands;
+  }
+
   #start(operation: Operation, namespace: Namespace): void {
     const { kind, command, bytes, buffer } = operation;
     switch (kind) {

@@ -1,5 +1,7 @@
 /** A disk in this process's memory. It is sparse: what nobody wrote takes no room, whatever the size. */
+import type { ModelBulk } from '../../abi/device-host.ts';
 import type { Storage, StorageCompleted, StorageQueue } from '../../abi/storage.ts';
+import { Bitmap } from '../../base/bitmap.ts';
 import { checkIndex } from '../../base/check.ts';
 import { Errno, VfioError } from '../../base/errno.ts';
 import { type Operation, OperationKind, OperationQueue, rangeError } from './operation-queue.ts';
@@ -31,6 +33,9 @@ export class MemoryStorage implements Storage {
   readonly readOnly = false;
   readonly volatile = false;
   readonly name: string;
+  readonly bulk: ModelBulk = new MemoryBulk(this);
+  /** Pages written since somebody asked; null while nobody wants to know. */
+  noted: Bitmap | null = null;
   /** By the number of the chunk: table, then place in it. Both have holes. */
   readonly #tables: (Chunk | undefined)[][] = [];
   #chunks = 0;
@@ -84,6 +89,7 @@ export class MemoryStorage implements Storage {
       chunk.bytes.set(count === length ? from : from.subarray(done, done + count), within);
       done += count;
     }
+    if (this.noted !== null) this.#note(offset, length);
     return 0;
   }
 
@@ -103,6 +109,7 @@ export class MemoryStorage implements Storage {
       const count = Math.min(CHUNK_BYTES - within, end - at);
       const chunk = table[number % CHUNKS_OF_TABLE];
       if (chunk !== undefined) {
+        if (this.noted !== null) this.#note(at, count);
         if (count < CHUNK_BYTES) chunk.bytes.fill(0, within, within + count);
         else {
           table[number % CHUNKS_OF_TABLE] = undefined;
@@ -118,6 +125,15 @@ export class MemoryStorage implements Storage {
     this.#disposed = true;
     this.#tables.length = 0;
     this.#chunks = 0;
+  }
+
+  /** Whether anything of the page was written, whatever it holds. */
+  holds(page: number): boolean {
+    return this.#chunk(Math.floor(page / PAGES_OF_CHUNK)) !== undefined;
+  }
+
+  #note(offset: number, size: number): void {
+    if (size > 0) this.noted!.mark(Math.floor(offset / PAGE_BYTES), Math.floor((offset + size - 1) / PAGE_BYTES));
   }
 
   #check(offset: number, size: number): number {
@@ -150,6 +166,61 @@ export class MemoryStorage implements Storage {
       return null;
     }
   }
+}
+
+/** The pages of a disk in memory, on their way to another process; behind the end of the last one it reads as zeroes. */
+class MemoryBulk implements ModelBulk {
+  readonly blockSize = PAGE_BYTES;
+  readonly #storage: MemoryStorage;
+
+  constructor(storage: MemoryStorage) {
+    this.#storage = storage;
+  }
+
+  get size(): number {
+    return Math.ceil(this.#storage.size / PAGE_BYTES) * PAGE_BYTES;
+  }
+
+  present(block: number): boolean {
+    return this.#storage.holds(block);
+  }
+
+  read(block: number, into: Uint8Array): void {
+    const within = this.#within(block);
+    succeeded(this.#storage.read(block * PAGE_BYTES, within === PAGE_BYTES ? into : into.subarray(0, within)));
+    into.fill(0, within);
+  }
+
+  write(block: number, from: Uint8Array): void {
+    // What is zero anyway takes no room.
+    if (!this.present(block) && from.every((byte) => byte === 0)) return;
+    succeeded(this.#storage.write(block * PAGE_BYTES, from.subarray(0, this.#within(block))));
+  }
+
+  startTracking(): void {
+    this.#storage.noted = new Bitmap();
+  }
+
+  stopTracking(): void {
+    this.#storage.noted = null;
+  }
+
+  takeDirty(from: number): number {
+    const { noted } = this.#storage;
+    const block = noted === null ? -1 : noted.next(from, this.size / PAGE_BYTES - 1);
+    if (block >= 0) noted!.clear(block, block);
+    return block;
+  }
+
+  /** Bytes of the block that the storage has. */
+  #within(block: number): number {
+    return Math.min(PAGE_BYTES, this.#storage.size - block * PAGE_BYTES);
+  }
+}
+
+/** @throws VfioError ENOMEM, the one thing that can go wrong with memory */
+function succeeded(result: number): void {
+  if (result !== 0) throw new VfioError(result === -Errno.ENOMEM ? 'ENOMEM' : 'EIO', 'a disk in memory has no room for what is sent to it');
 }
 
 class MemoryQueue extends OperationQueue {

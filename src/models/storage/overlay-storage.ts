@@ -1,9 +1,11 @@
 /** What is written stays in memory, over a storage that is only read: a disk image that a virtual machine may do anything with, and keeps. */
+import type { ModelBulk } from '../../abi/device-host.ts';
 import { type Storage, type StorageCompleted, type StorageQueue, WOULD_BLOCK } from '../../abi/storage.ts';
 import { Errno } from '../../base/errno.ts';
 import { GranuleSet } from './granule-set.ts';
 import { MemoryStorage } from './memory-storage.ts';
 import { type Operation, OperationKind, OperationQueue, rangeError } from './operation-queue.ts';
+import { OverlayBulk } from './overlay-bulk.ts';
 
 /** What is either in memory as a whole, or in the base as a whole. */
 const GRANULE_BYTES = 0x1000;
@@ -17,12 +19,14 @@ export class OverlayStorage implements Storage {
   /** Contents of the granules in `written`; what else it holds means nothing. */
   readonly memory: MemoryStorage;
   readonly written = new GranuleSet();
+  readonly bulk: ModelBulk;
 
   /** Takes `base` over: it is disposed with this. */
   constructor(base: Storage) {
     this.base = base;
     this.size = base.size;
     this.memory = new MemoryStorage(base.size);
+    this.bulk = new OverlayBulk(this.memory.bulk, this.written, Math.ceil(base.size / GRANULE_BYTES));
     this.name = `${base.name} with an overlay in memory`;
   }
 

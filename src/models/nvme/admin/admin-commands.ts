@@ -100,6 +100,12 @@ export class AdminCommands implements CommandSet {
   /** Nothing is queued. */
   submit(): void {}
 
+  /** Nothing is under way any more: what was moving data is to be done again. Formats have ended. */
+  suspend(): void {
+    this.#pending = 0;
+    this.#parts.transfer.reset();
+  }
+
   reset(): void {
     this.#pending = 0;
     this.#parts.transfer.reset();

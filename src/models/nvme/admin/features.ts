@@ -228,6 +228,38 @@ export class Features {
     return bytes;
   }
 
+  /** What the host has set. Values by key, in pairs. */
+  get state(): FeatureState {
+    const stamp = this.#stamp + Math.floor((this.#clock.nowNs() - this.#stampNs) / 1e6);
+    return {
+      current: Float64Array.from([...this.#current].flat()),
+      saved: Float64Array.from([...this.#saved].flat()),
+      thresholds: [this.over, this.under],
+      queues: [this.submissionQueues, this.completionQueues],
+      uncoalesced: this.#uncoalesced,
+      stamp,
+      stampByHost: this.#stampOrigin !== 0n,
+    };
+  }
+
+  /** @param state  checked: `FeatureState.current` and `saved` by `isFeatureKey` */
+  set state(state: FeatureState) {
+    for (const [map, pairs] of [
+      [this.#current, state.current],
+      [this.#saved, state.saved],
+    ] as const) {
+      map.clear();
+      for (let i = 0; i < pairs.length; i += 2) map.set(pairs[i]!, pairs[i + 1]!);
+    }
+    [this.over, this.under] = state.thresholds;
+    [this.submissionQueues, this.completionQueues] = state.queues;
+    this.#uncoalesced.set(state.uncoalesced);
+    this.#stamp = state.stamp;
+    this.#stampOrigin = state.stampByHost ? Timestamp.ORIGIN_HOST : 0n;
+    this.#stampNs = this.#clock.nowNs();
+    for (const id of Object.keys(table)) this.#target.changed(Number(id));
+  }
+
   /** Undefined: it is not there. */
   #feature(id: number): Feature | undefined {
     return id === FeatureId.VOLATILE_WRITE_CACHE && !this.#target.writeCache ? undefined : table[id];
@@ -269,6 +301,30 @@ export class Features {
   #fallback(id: number, nsid: number): number {
     return this.#saved.get(key(id, nsid)) ?? table[id]!.initial;
   }
+}
+
+/** Features as they are moved. */
+export interface FeatureState {
+  readonly current: Float64Array;
+  readonly saved: Float64Array;
+  /** Temperature Threshold: over and under. */
+  readonly thresholds: readonly [number, number];
+  /** Number of Queues: submission and completion. */
+  readonly queues: readonly [number, number];
+  readonly uncoalesced: Uint8Array;
+  /** Milliseconds, as Get Features would tell now. */
+  readonly stamp: number;
+  readonly stampByHost: boolean;
+}
+
+/** Whether a value is kept by `at`: of a feature, or of one of `namespaces` namespaces. @param saved  among those that outlive a reset */
+export function isFeatureKey(at: number, namespaces: number, saved: boolean): boolean {
+  if (saved && (at === TEMPERATURE_OVER || at === TEMPERATURE_UNDER)) return true;
+  const id = at % 0x200;
+  const nsid = (at - id) / 0x200;
+  const feature = table[id];
+  if (feature === undefined || nsid > namespaces) return false;
+  return (nsid === 0 || feature.perNamespace === true) && (!saved || feature.saveable);
 }
 
 /** Keys of `saved` for the two thresholds; features end at FFh. */
