@@ -6,7 +6,7 @@ import type { Command } from '../command.ts';
 
 /** Where log pages come from. */
 export interface LogSources {
-  readonly firmware: string;
+  firmware(): string;
   errorPage(): Uint8Array;
   smartPage(): Uint8Array;
   /** Namespaces that changed since they were taken last. */
@@ -80,7 +80,7 @@ export class LogPages {
         return sources.smartPage();
       case LogId.FIRMWARE_SLOT: {
         const page = new Uint8Array(FirmwareSlotLog.layoutSize);
-        FirmwareSlotLog.encode(new DataView(page.buffer), { afi: 1, frs1: sources.firmware });
+        FirmwareSlotLog.encode(new DataView(page.buffer), { afi: 1, frs1: sources.firmware() });
         return page;
       }
       case LogId.CHANGED_NAMESPACES: {
