@@ -11,6 +11,8 @@ import { blocksOf, type MigrationTarget, type TargetStore } from './target.ts';
 
 /** Blocks looked at for one section, so that a read comes back also where nothing is present. */
 const LOOKED_AT = 65536;
+/** Blocks of a store that are counted when it begins; of more, all count as present until they are reached. */
+const COUNTED = 2 ** 20;
 /** About what stands beside stores and model state. */
 const REST_BYTES = 12 * 1024;
 
@@ -38,7 +40,7 @@ export class SavingStream implements MigrationStream {
   /** Blocks of the tracked store that were taken as written and not sent yet. */
   readonly #dirty = new Bitmap();
   #dirtyBlocks = 0;
-  /** Present blocks that the first walk has not reached. */
+  /** Present blocks that the first walk has not reached; of a store too large to count, all of them. */
   #initialBlocks: number;
   #sentBlocks = 0;
   /** What is left of CONFIG, INTERRUPTS, MODEL, END. */
@@ -187,9 +189,8 @@ export class SavingStream implements MigrationStream {
     let end = first + 1;
     while (end < most && bulk.present(end) === present) end++;
     walk.block = end;
-    if (!present) return this.#zeroSection(store, first, end - first);
-    if (store.tracked) this.#initialBlocks = Math.max(0, this.#initialBlocks - (end - first));
-    return this.#blocksSection(store, first, end - first);
+    if (store.tracked && (present || blocks > COUNTED)) this.#initialBlocks = Math.max(0, this.#initialBlocks - (end - first));
+    return present ? this.#blocksSection(store, first, end - first) : this.#zeroSection(store, first, end - first);
   }
 
   /** Take over what the model has noted. */
@@ -272,6 +273,7 @@ function batch({ bulk }: TargetStore): number {
 
 function presentBlocks({ bulk }: TargetStore): number {
   const blocks = blocksOf(bulk);
+  if (blocks > COUNTED) return blocks;
   let count = 0;
   for (let block = 0; block < blocks; block++) if (bulk.present(block)) count++;
   return count;
