@@ -112,7 +112,15 @@ export class ControllerUnderTest {
 
   /** Registers of the admin queue, and CC.EN. @param cc  other bits of CC */
   enable(size = 32, cc = 0): void {
-    const pair = { sq: this.page(), cq: this.page(), size, cqSize: size, tail: 0, head: 0, phase: 1 };
+    const pair = {
+      sq: this.page(Math.ceil(size / 64)),
+      cq: this.page(Math.ceil(size / 256)),
+      size,
+      cqSize: size,
+      tail: 0,
+      head: 0,
+      phase: 1,
+    };
     this.pairs.clear();
     this.pairs.set(0, pair);
     this.w(NvmeReg.AQA, ((size - 1) << 16) | (size - 1));

@@ -14,8 +14,9 @@ import { RemoteWork } from './remote-work.ts';
 import type { ShadowDoorbells } from './shadow-doorbells.ts';
 import type { SubmissionQueue } from './submission-queue.ts';
 
-/** I/O commands under way at once; more wait in their queues. */
+/** I/O commands, and admin commands, under way at once; more wait in their queues. */
 const UNDER_WAY_MAX = 4096;
+const ADMIN_UNDER_WAY_MAX = 64;
 /** Others have their turn after so many commands, or so long. */
 const TURN_COMMANDS = 1024;
 const TURN_NS = 2e6;
@@ -334,6 +335,7 @@ export class Queues {
   #serve(sq: SubmissionQueue, max: number): number {
     const { cq } = sq;
     const set = sq.id === 0 ? this.admin : this.io;
+    const life = this.#life;
     let count = 0;
     for (;;) {
       if (sq.head === sq.tail) {
@@ -344,7 +346,7 @@ export class Queues {
         break;
       }
       if ((cq.first !== null || cq.posting || cq.full) && !this.#hasRoom(cq)) break;
-      if (sq.id !== 0 && this.#underWay >= UNDER_WAY_MAX) {
+      if (sq.id === 0 ? sq.outstanding >= ADMIN_UNDER_WAY_MAX : this.#underWay >= UNDER_WAY_MAX) {
         this.#starved = true;
         break;
       }
@@ -358,7 +360,8 @@ export class Queues {
       }
       count++;
       this.#start(sq, set, command);
-      if (!this.#running || this.#halted || sq.deleting !== null) break;
+      // A host that is interrupted may have reset the controller, and enabled it again, before we hear of it.
+      if (this.#life !== life || this.#halted || sq.deleting !== null) break;
     }
     return Math.max(count, 1);
   }
@@ -384,12 +387,10 @@ export class Queues {
     sq.releaseId(command.id);
     sq.outstanding--;
     this.#pool.give(command);
-    if (sq.id !== 0) {
-      this.#underWay--;
-      if (this.#starved) {
-        this.#starved = false;
-        for (const other of this.sq) if (other !== null && other.waiting > 0 && !other.cq.blocked) this.#makeReady(other);
-      }
+    if (sq.id !== 0) this.#underWay--;
+    if (this.#starved) {
+      this.#starved = false;
+      for (const other of this.sq) if (other !== null && other.waiting > 0 && !other.cq.blocked) this.#makeReady(other);
     }
     if (sq.deleting !== null && sq.outstanding === 0) this.#deleted(sq);
   }

@@ -13,7 +13,8 @@ export class Ring {
   #epoch = 0;
 
   constructor(dma: DmaPort, iova: Iova, size: number, entry: number, access: Access) {
-    this.iova = iova;
+    // Where doubles end to be exact in the middle of it, bigints count.
+    this.iova = typeof iova === 'number' && iova + size * entry > Number.MAX_SAFE_INTEGER ? BigInt(iova) : iova;
     this.size = size;
     this.entry = entry;
     this.#dma = dma;

@@ -60,8 +60,11 @@ export class SubmissionQueue {
   /** Copy the entry at the head into `command`, and move on. Anything but DONE: nothing has happened. */
   fetch(command: Command): Dma {
     const words = this.ring.words();
-    if (words !== null) this.#take(words, this.head * WORDS, command.dw);
-    else if (this.#aheadCount > 0) {
+    if (words !== null) {
+      this.#take(words, this.head * WORDS, command.dw);
+      // What a message brought before is not what comes after this.
+      this.#aheadCount = 0;
+    } else if (this.#aheadCount > 0) {
       this.#take(this.#ahead!, this.#aheadFrom * WORDS, command.dw);
       this.#aheadFrom++;
       this.#aheadCount--;
