@@ -24,7 +24,7 @@ export interface OpenOptions {
  * of a vfio-user server, `vfio serve` or any other.
  *
  * @throws VfioError EINVAL for what is no address; ENOENT when there is no such model, file or socket; ECONNREFUSED when nobody serves the
- * socket; ENOENT, EOPNOTSUPP for `adopt` where no device waits; EACCES for a VF token that is missing or wrong, EINVAL for one that is of no use; ENXIO when `match` names another device; EOPNOTSUPP for addresses that cannot be opened yet
+ * socket; ENXIO, EOPNOTSUPP for `adopt` where no device waits; EACCES for a VF token that is missing or wrong, EINVAL for one that is of no use; ENXIO when `match` names another device; EOPNOTSUPP for addresses that cannot be opened yet
  */
 export async function open(address: string, options: OpenOptions = {}): Promise<DriverDevice> {
   const parsed = parseAddress(address);

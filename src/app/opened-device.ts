@@ -2,6 +2,7 @@
 import type { Device, DeviceEvent, FeatureRequest, SetIrqs } from '../abi/device.ts';
 import { formatVfToken } from '../abi/vf-token.ts';
 import { Cleanup } from '../base/cleanup.ts';
+import type { Container } from '../engine/dma/container.ts';
 import type { Process } from '../engine/dma/process.ts';
 import type { Machine } from '../engine/machine/machine.ts';
 import type { PeerCredentials } from '../sys/byte-stream.ts';
@@ -19,21 +20,25 @@ export function openForPeer(
   processes: PeerProcesses,
   peer: PeerCredentials | null,
   vfToken: Uint8Array | null = null,
-): { readonly device: Device; readonly process: Process } {
+): { readonly device: OpenedDevice; readonly process: Process } {
   using undo = new Cleanup();
   const { process } = undo.use(processes.acquire(peer));
   machine.chownGroup(machine.function(bdf).group!.id, process.uid);
   const { device, owns } = openThrough(machine, bdf, process, vfToken === null ? undefined : formatVfToken(vfToken));
   undo.use(owns);
-  return { device: new OpenedDevice(device, undo.move()), process };
+  return { device: new OpenedDevice(device, undo.move(), device.container), process };
 }
 
 export class OpenedDevice implements Device {
   readonly #device: Device;
   readonly #owns: Disposable;
 
+  /** Where its DMA goes. */
+  readonly container: Container;
+
   /** @param owns disposed after the device */
-  constructor(device: Device, owns: Disposable) {
+  constructor(device: Device, owns: Disposable, container: Container) {
+    this.container = container;
     this.#device = device;
     this.#owns = owns;
   }

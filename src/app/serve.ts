@@ -9,16 +9,21 @@ import { Cleanup } from '../base/cleanup.ts';
 import type { Clock } from '../base/clock.ts';
 import { VfioError } from '../base/errno.ts';
 import type { Logger, LogLevel } from '../base/log.ts';
+import type { Process } from '../engine/dma/process.ts';
 import type { Machine } from '../engine/machine/machine.ts';
 import type { Mediators } from '../engine/mediation/mediators.ts';
 import type { DeviceModel } from '../pci/declaration.ts';
 import type { ByteStream, PeerCredentials } from '../sys/byte-stream.ts';
 import { UnixListener } from '../sys/unix-listener.ts';
+import { SOCKET_PATH_MAX_BYTES } from '../sys/unix-socket.ts';
 import type { ServerLimits } from '../vfio-user/limits.ts';
+import type { MovedDevice } from '../vfio-user/server/moved-device.ts';
 import { VfioUserServer } from '../vfio-user/server.ts';
 import type { Session } from '../vfio-user/session.ts';
 import { parseAddress } from './address.ts';
-import { openForPeer } from './opened-device.ts';
+import { managePathOf } from './migrate/door.ts';
+import { Moves } from './migrate/moves.ts';
+import { type OpenedDevice, openForPeer } from './opened-device.ts';
 import { PeerProcesses } from './peer-processes.ts';
 import { loadModel, machineAround, startMachine, stderrLogger } from './simulation.ts';
 
@@ -39,6 +44,8 @@ export interface ServeOptions {
   readonly mediators?: Mediators;
   /** Whether clients, and waiting for them, keep this process alive. Default true. */
   readonly keepAlive?: boolean;
+  /** A second socket beside each path, PATH.manage, through which the device can be moved (docs/moving.md). Default true. */
+  readonly manage?: boolean;
 }
 
 /** The model behind the socket until `replace`. */
@@ -47,12 +54,15 @@ interface Running extends Disposable {
   readonly name: string;
   readonly server: VfioUserServer;
   readonly machines: MachinePerClient;
+  readonly moves: Moves;
 }
 
 export class DeviceServer implements Disposable {
   readonly #options: ServeOptions;
   readonly #processes: PeerProcesses;
   readonly #listeners = new Set<UnixListener>();
+  /** Who pays for the memory of devices that were moved here. */
+  readonly #arrivals = new WeakMap<Device, Process>();
   #running: Running;
   #disposed = false;
 
@@ -79,7 +89,21 @@ export class DeviceServer implements Disposable {
    */
   listen(path: string): UnixListener {
     makeDirectory(dirname(path));
-    return this.accept(UnixListener.listen(path));
+    using undo = new Cleanup();
+    const listener = undo.use(UnixListener.listen(path));
+    if (this.#options.manage ?? true) this.#listenForMoves(managePathOf(path));
+    undo.move();
+    return this.accept(listener);
+  }
+
+  #listenForMoves(path: string): void {
+    if (Buffer.byteLength(path) > SOCKET_PATH_MAX_BYTES) {
+      this.#log('info', `it cannot be moved: ${path} is too long for a socket`);
+      return;
+    }
+    const door = UnixListener.listen(path);
+    this.#listeners.add(door);
+    door.onConnection((socket) => void this.#running.moves.serve(socket), { keepAlive: this.#options.keepAlive ?? true });
   }
 
   /** Serve whoever connects to `listener`, which is taken over. */
@@ -126,17 +150,27 @@ export class DeviceServer implements Disposable {
     const machines = undo.use(
       new MachinePerClient(() => startMachine(around, { ...given, ...mediated, params: { dmaEntryLimit: MAPPINGS_MAX } })),
     );
-    const server = undo.use(
+    const server: VfioUserServer = undo.use(
       new VfioUserServer({
         ...given,
         name: this.#options.name ?? model.declaration.name,
-        open: (peer, vfToken) => this.#open(machines.next(), around.bdf, peer, vfToken),
+        open: (peer, vfToken, adopt) =>
+          this.#adopt(moves.takeWaiting(adopt), peer) ?? this.#open(machines.next(), around.bdf, peer, vfToken),
         ...(limits === undefined ? {} : { limits }),
         ...(keepAlive === undefined ? {} : { keepAlive }),
       }),
     );
+    const moves: Moves = undo.use(
+      new Moves({
+        name: this.#options.name ?? model.declaration.name,
+        log: (level, text) => this.#log(level, text),
+        sessions: () => server.sessions,
+        open: () => this.#openForNobody(machines.next(), around.bdf),
+        domainOf: (device) => (device as OpenedDevice).container.domains[0]!,
+      }),
+    );
     const owns = undo.move();
-    return { name: model.declaration.name, server, machines, [Symbol.dispose]: () => owns[Symbol.dispose]() };
+    return { name: model.declaration.name, server, machines, moves, [Symbol.dispose]: () => owns[Symbol.dispose]() };
   }
 
   #open(machine: Machine, bdf: string, peer: PeerCredentials | null, vfToken: Uint8Array | null): Device {
@@ -146,6 +180,24 @@ export class DeviceServer implements Disposable {
       mayLockFreely || memlockLimit === Number.POSITIVE_INFINITY ? 'any amount of memory' : `${memlockLimit / 1024} KiB of memory`;
     this.#log('info', `pid ${pid}, uid ${uid} has the device; it may map ${limit}`);
     return device;
+  }
+
+  /** For a device that arrives: its memory is ours, and whoever may move it here may fill it. */
+  #openForNobody(machine: Machine, bdf: string): Device {
+    const { device, process } = openForPeer(machine, bdf, new PeerProcesses(Number.POSITIVE_INFINITY), null);
+    this.#arrivals.set(device, process);
+    return device;
+  }
+
+  /** What came may stay mapped; for what it maps besides, the client has its own limit. */
+  #adopt(moved: MovedDevice | null, peer: PeerCredentials | null): MovedDevice | null {
+    const process = moved === null ? undefined : this.#arrivals.get(moved.device);
+    if (process === undefined) return moved;
+    using theirs = this.#processes.acquire(peer);
+    process.memlockLimit = Math.max(theirs.process.memlockLimit, process.lockedBytes);
+    if (!theirs.process.mayLockFreely) process.capabilities.delete('CAP_IPC_LOCK');
+    this.#log('info', 'a client has taken over the device that was moved here');
+    return moved;
   }
 
   #log(level: LogLevel, text: string): void {

@@ -74,8 +74,8 @@ export class PeerFiles {
     const whole = Math.floor(length / PAGE) * PAGE;
     const all = whole <= MEMFD_MAX_BYTES && offset + size <= whole;
     this.#checkLimit(all ? whole : size);
-    undo.move();
-    const memory = MemfdMemory.fromFd(fd, all ? 0 : offset, all ? whole : size, writable ? Access.READ_WRITE : Access.READ);
+    // One of our own: whoever brought this one may close it meanwhile.
+    const memory = MemfdMemory.fromFd(fd.duplicate(), all ? 0 : offset, all ? whole : size, writable ? Access.READ_WRITE : Access.READ);
     const made: Mapped = { file: first?.file ?? this.#nextFile++, start: all ? 0 : offset, memory, writable };
     const live = known?.filter((each) => each.memory.references > 0) ?? [];
     this.#files.set(key, [...live, made]);

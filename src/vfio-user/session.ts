@@ -317,7 +317,7 @@ export class Session implements Disposable {
     let theirs: UnixSocket | null = null;
     const fds: OwnedFd[] = [];
     try {
-      if (adopt && moved === null) throw new VfioError('ENOENT', `VERSION: no device was moved to ${this.#options.name}`);
+      if (adopt && moved === null) throw new VfioError('ENXIO', `VERSION: no device was moved to ${this.#options.name}`);
       const { pageSizes, available } = device.dma;
       const agreed = negotiate(client, {
         maxMsgFds: stream.carriesFds ? limits.maxMsgFds : 0,

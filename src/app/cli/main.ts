@@ -23,6 +23,7 @@ const commands: Readonly<Record<string, () => Promise<MakeCommand>>> = {
   'explain-write': async () => (await import('./commands/explain-write.ts')).explainWriteCommand,
   run: async () => (await import('./commands/run.ts')).runCommand,
   serve: async () => (await import('./commands/serve.ts')).serveCommand,
+  migrate: async () => (await import('./commands/migrate.ts')).migrateCommand,
   nvme: async () => (await import('./commands/nvme.ts')).nvmeCommand,
   trace: async () => (await import('./commands/trace.ts')).traceCommand,
   completion: async () => (await import('./commands/completion.ts')).completionCommand,

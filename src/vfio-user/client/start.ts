@@ -37,7 +37,7 @@ export interface Wishes {
 
 /**
  * @throws VfioError EPROTO when it is no server that we can talk to; EBUSY when it serves somebody else; EACCES when it wants a VF token that was not given, or
- * another one; EINVAL when it has no use for the one that was; ENOENT, EOPNOTSUPP when there is no moved device to adopt, or never is; what `request` throws
+ * another one; EINVAL when it has no use for the one that was; ENXIO, EOPNOTSUPP when there is no moved device to adopt, or never is; what `request` throws
  */
 export function agreeOnVersion(
   connection: ClientConnection,
@@ -56,7 +56,8 @@ export function agreeOnVersion(
   connection.outBytes.set(payload, HEADER_BYTES);
   const errno = connection.request(Command.VERSION, payload.length);
   if (vfToken !== null) connection.outBytes.fill(0, HEADER_BYTES, HEADER_BYTES + payload.length);
-  if (errno !== 0) throw refused(connection.failure(errno, `VERSION ${VERSION_MAJOR}.${VERSION_MINOR}`), connection.name, vfToken !== null);
+  if (errno !== 0)
+    throw refused(connection.failure(errno, `VERSION ${VERSION_MAJOR}.${VERSION_MINOR}`), connection.name, vfToken !== null, adopt);
   using fds = new Cleanup();
   const received = connection.takeReplyFds();
   fds.defer(() => closeAll(received));
@@ -101,7 +102,7 @@ function takeAdopted(connection: ClientConnection, capability: AdoptedCapability
 }
 
 /** EINVAL is how servers refuse a version; anything else, as EBUSY, says why itself. */
-function refused(cause: VfioError, name: string, gaveToken: boolean): VfioError {
+function refused(cause: VfioError, name: string, gaveToken: boolean, adopts: boolean): VfioError {
   if (cause.code === 'EACCES') {
     const fix = 'open(address, { token }) in a driver, --vf-token-file in a command; whoever drives the physical function has set it.';
     const what = gaveToken
@@ -113,6 +114,12 @@ function refused(cause: VfioError, name: string, gaveToken: boolean): VfioError 
     return new VfioError('EINVAL', `${name} has no use for a VF token, or speaks another version (${cause.message})`, {
       cause,
       fix: 'Open it without a token.',
+    });
+  }
+  if (cause.code === 'ENXIO' && adopts) {
+    return new VfioError('ENXIO', `no device that was moved to ${name} waits for a client`, {
+      cause,
+      fix: 'Move one there first (vfio migrate), or open it without adopt.',
     });
   }
   if (cause.code === 'EBUSY')

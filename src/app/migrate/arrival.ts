@@ -1,0 +1,175 @@
+/**
+ * A device arrives: into a fresh one of ours, with memory of ours. It stands still until the source has said that it is ours, and is forgotten when that
+ * does not come.
+ */
+import type { Device, MigrationStream } from '../../abi/device.ts';
+import { RegionIndex } from '../../abi/vfio.ts';
+import { Cleanup } from '../../base/cleanup.ts';
+import { VfioError } from '../../base/errno.ts';
+import { Migration } from '../../drivers/kit/migration.ts';
+import type { MemfdMemory } from '../../sys/memfd.ts';
+import type { AdoptedMapping } from '../../vfio-user/messages.ts';
+import { ArrivingMemory } from './arriving-memory.ts';
+import { decodeJson, type Frame, Kind, kindName } from './frames.ts';
+import type { Link } from './link.ts';
+import { decodeExtents, decodeMappings, decodePages, FORMAT, type Mapping, PAGE, ROWS_MAX, VERSION } from './wire.ts';
+
+/** It is here, and runs. */
+export interface Arrived extends Disposable {
+  readonly id: string;
+  readonly device: Device;
+  readonly files: readonly MemfdMemory[];
+  readonly mappings: readonly AdoptedMapping[];
+}
+
+export interface ArrivalOptions {
+  /** For messages: what is here. */
+  readonly name: string;
+  /** A device as after power-on, for nobody yet. */
+  readonly open: () => Device;
+  /** It runs here from now on. Called before the source is told. */
+  readonly arrived: (device: Arrived) => void;
+}
+
+const OFFER_MS = 30_000;
+/** A source says something all the time. */
+const SILENCE_MS = 60_000;
+
+/** @throws VfioError (rejects) when it has not arrived: nothing is left of it here */
+export async function arrive(link: Link, options: ArrivalOptions): Promise<Arrived> {
+  return await new Arrival(link, options).run();
+}
+
+class Arrival {
+  readonly #link: Link;
+  readonly #options: ArrivalOptions;
+  readonly #memory = new ArrivingMemory();
+  readonly #mappings: Mapping[] = [];
+  #frames = 0;
+  #bytes = 0;
+
+  constructor(link: Link, options: ArrivalOptions) {
+    this.#link = link;
+    this.#options = options;
+  }
+
+  async run(): Promise<Arrived> {
+    using undo = new Cleanup();
+    undo.use(this.#memory);
+    const offer = decodeJson(await this.#next(Kind.OFFER, OFFER_MS));
+    const id = this.#checkOffer(offer);
+    const device = undo.use(this.#options.open());
+    const ids = device.region(RegionIndex.CONFIG).read32(0) >>> 0;
+    if (offer.ids !== ids) {
+      const text = (value: unknown) => (typeof value === 'number' ? value.toString(16).padStart(8, '0') : 'nothing');
+      throw new VfioError(
+        'EINVAL',
+        `${this.#options.name} is another device: ${text(ids)} here, ${text(offer.ids)} there (device and vendor)`,
+        {
+          fix: 'Serve the same model, with the same options, where it is to go.',
+        },
+      );
+    }
+    const migration = new Migration(device);
+    const stream = migration.go('RESUMING')!;
+    undo.defer(() => stream.close());
+    await this.#link.sendJson(Kind.READY, { id });
+    await this.#takeAll(stream);
+    const mappings = this.#map(device);
+    // From here on it is what it was there; what its data lacked or had too much of shows now.
+    migration.go('STOP');
+    await this.#link.sendJson(Kind.LOADED, { id });
+    await this.#next(Kind.GO, SILENCE_MS);
+    migration.go('RUNNING');
+    stream.close();
+    const owns = undo.move();
+    const arrived: Arrived = { id, device, files: this.#memory.files, mappings, [Symbol.dispose]: () => owns[Symbol.dispose]() };
+    this.#options.arrived(arrived);
+    try {
+      await this.#link.sendJson(Kind.RUNNING, { id });
+    } catch {
+      // It runs here, whether the source hears of it or not.
+    }
+    return arrived;
+  }
+
+  #checkOffer({ format, version, id, page }: Record<string, unknown>): string {
+    if (format !== FORMAT || typeof version !== 'number' || typeof id !== 'string' || !/^[0-9a-f]{16}$/.test(id)) {
+      throw new VfioError('EPROTO', 'what came is no offer of a device');
+    }
+    if (version > VERSION || page !== PAGE) {
+      throw new VfioError(
+        'EPROTO',
+        `the source speaks version ${version} with pages of ${String(page)} bytes; here it is ${VERSION}, ${PAGE}`,
+        {
+          fix: 'Use the same version of vfio-ts on both sides.',
+        },
+      );
+    }
+    return id;
+  }
+
+  async #next(kind: Kind, timeoutMs: number): Promise<Frame> {
+    const frame = await this.#link.receive(timeoutMs);
+    if (frame.kind !== kind) throw new VfioError('EPROTO', `${kindName(frame.kind)} came in place of ${kindName(kind)}`);
+    this.#count(frame);
+    return frame;
+  }
+
+  #count({ payload }: Frame): void {
+    this.#frames++;
+    this.#bytes += payload.length;
+  }
+
+  async #takeAll(stream: MigrationStream): Promise<void> {
+    for (;;) {
+      const frame = await this.#link.receive(SILENCE_MS);
+      if (frame.kind === Kind.END) {
+        const { frames, bytes } = decodeJson(frame);
+        if (frames === this.#frames && bytes === this.#bytes) return;
+        throw new VfioError('EPROTO', `${String(frames)} frames were sent, and ${this.#frames} came`);
+      }
+      this.#count(frame);
+      this.#take(frame, stream);
+    }
+  }
+
+  #take(frame: Frame, stream: MigrationStream): void {
+    const { kind, payload } = frame;
+    switch (kind) {
+      case Kind.EXTENTS:
+        this.#memory.add(decodeExtents(payload));
+        break;
+      case Kind.PAGES: {
+        const { extent, first, count, bytes } = decodePages(payload, true);
+        this.#memory.write(extent, first, count, bytes);
+        break;
+      }
+      case Kind.ZEROES: {
+        const { extent, first, count } = decodePages(payload, false);
+        this.#memory.clear(extent, first, count);
+        break;
+      }
+      case Kind.DEVICE:
+        stream.write(payload);
+        break;
+      case Kind.MAPPINGS:
+        this.#mappings.push(...decodeMappings(payload));
+        if (this.#mappings.length > ROWS_MAX) throw new VfioError('ENOSPC', `more than ${ROWS_MAX} mappings`);
+        break;
+      case Kind.PROGRESS:
+      case Kind.STOPPED:
+        break;
+      default:
+        throw new VfioError('EPROTO', `${kindName(kind)} came while the device was copied`);
+    }
+  }
+
+  #map(device: Device): AdoptedMapping[] {
+    const mappings = this.#mappings.map((mapping) => this.#memory.locate(mapping));
+    for (const { iova, size, memory, offset, access } of mappings) {
+      device.dma.map({ iova, memory: this.#memory.files[memory]!, offset, size, access });
+    }
+    return mappings;
+  }
+}

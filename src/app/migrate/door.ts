@@ -1,0 +1,45 @@
+/** The door of a server through which its device moves, from outside: where it is, and what can be asked there. */
+import { VfioError } from '../../base/errno.ts';
+import { UnixSocket } from '../../sys/unix-socket.ts';
+import { Kind } from './frames.ts';
+import { Link } from './link.ts';
+
+/** Beside the socket of the device. */
+export const managePathOf = (path: string): string => `${path}.manage`;
+
+/** A connection to the door of the server at `path`. @throws VfioError ENOENT, ECONNREFUSED, EACCES, with what to do */
+export function connectDoor(path: string): UnixSocket {
+  try {
+    return UnixSocket.connect(managePathOf(path));
+  } catch (cause) {
+    if (!(cause instanceof VfioError) || (cause.code !== 'ENOENT' && cause.code !== 'ECONNREFUSED')) throw cause;
+    throw new VfioError(cause.code, `nobody serves ${path} with a door for moving (${managePathOf(path)})`, {
+      cause,
+      fix: `Serve a device there: vfio serve edu --socket-path ${path}`,
+    });
+  }
+}
+
+/** What a server says of itself. */
+export interface DoorStatus {
+  readonly name: string;
+  readonly state: string;
+  readonly clients: number;
+  /** The last move that came, and the last that went: their numbers, null when there was none. */
+  readonly movedIn: string | null;
+  readonly movedOut: string | null;
+  readonly inDoubt?: string;
+}
+
+const ANSWER_MS = 10_000;
+
+/**
+ * Ask, or tell, the server at `path`.
+ *
+ * @throws VfioError (rejects) ENOENT where there is nothing to resume or to let go; what `connectDoor` throws
+ */
+export async function askDoor(path: string, command: 'status' | 'resume' | 'let-go'): Promise<DoorStatus> {
+  using link = new Link(connectDoor(path));
+  await link.sendJson(Kind.HELLO, { command });
+  return (await link.expect(Kind.STATUS, ANSWER_MS)) as unknown as DoorStatus;
+}

@@ -1,0 +1,199 @@
+/** Between which ends a move is carried: the door of a server, a TCP connection that both ends' key protects, the standard streams of a command. */
+import { spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { readFileSync, statSync } from 'node:fs';
+import { connect as connectSocket } from 'node:net';
+import type { Readable, Writable } from 'node:stream';
+import { connect as connectTls, createServer as createTlsServer, type TLSSocket } from 'node:tls';
+import { Errno, type ErrnoName, VfioError } from '../../base/errno.ts';
+import { managePathOf } from './door.ts';
+
+export type Endpoint =
+  | { readonly kind: 'server'; readonly path: string }
+  | { readonly kind: 'tcp'; readonly host: string; readonly port: number }
+  | { readonly kind: 'exec'; readonly command: string };
+
+/** Bytes both ways. */
+export interface Pipe {
+  /** For messages. */
+  readonly name: string;
+  readonly input: Readable;
+  readonly output: Writable;
+  /** At once, whatever is under way. */
+  close(): void;
+}
+
+const forms =
+  "'unix:/path.sock' (a server of this machine), 'tcp:HOST:PORT', or 'exec:ssh host vfio migrate --receive --stdio unix:/path.sock'";
+
+/** @throws VfioError EINVAL for what is no such address */
+export function parseEndpoint(text: string): Endpoint {
+  if (text.startsWith('unix:') && text.length > 5) return { kind: 'server', path: text.slice(5) };
+  if (text.startsWith('exec:') && text.length > 5) return { kind: 'exec', command: text.slice(5) };
+  const tcp = /^tcp:(?:\[([0-9a-fA-F:.]+)\]|([^:[\]]+)):(\d{1,5})$/.exec(text);
+  const port = Number(tcp?.[3]);
+  if (tcp !== null && port <= 65_535) return { kind: 'tcp', host: (tcp[1] ?? tcp[2])!, port };
+  throw new VfioError('EINVAL', `${JSON.stringify(text.slice(0, 80))} is no end of a move; give ${forms}`);
+}
+
+/** TLS 1.2, whose pre-shared keys Node.js knows; ephemeral, so that a key that leaks later opens nothing that was sent before. */
+const CIPHERS = 'ECDHE-PSK-CHACHA20-POLY1305';
+const IDENTITY = 'vfio-ts-move';
+const KEY_LEAST_BYTES = 32;
+const CONNECT_MS = 20_000;
+
+/**
+ * The key in a file that only its owner may read: at least 32 characters, as `openssl rand -hex 32` makes them.
+ *
+ * @throws VfioError ENOENT, EACCES, EINVAL
+ */
+export function readKey(file: string): Buffer {
+  let text: string;
+  try {
+    const { mode } = statSync(file);
+    if ((mode & 0o077) !== 0) {
+      throw new VfioError('EACCES', `others may read the key in ${file}`, { fix: `chmod 600 ${file}` });
+    }
+    text = readFileSync(file, 'utf8').trim();
+  } catch (cause) {
+    if (cause instanceof VfioError) throw cause;
+    throw new VfioError((cause as NodeJS.ErrnoException).code === 'ENOENT' ? 'ENOENT' : 'EACCES', `the key file ${file} cannot be read`, {
+      cause,
+      fix: `Make one, the same on both machines: (umask 077; openssl rand -hex 32 > ${file})`,
+    });
+  }
+  if (text.length < KEY_LEAST_BYTES) {
+    throw new VfioError('EINVAL', `the key in ${file} has ${text.length} characters; it needs ${KEY_LEAST_BYTES}`, {
+      fix: `Make one: (umask 077; openssl rand -hex 32 > ${file})`,
+    });
+  }
+  return createHash('sha256').update(text).digest();
+}
+
+/** @param key for TCP   @throws VfioError (rejects) ENOENT, ECONNREFUSED, ETIMEDOUT when nobody is there; EACCES for another key; EINVAL for TCP without one */
+export async function connectEndpoint(endpoint: Endpoint, key: Buffer | null): Promise<Pipe> {
+  switch (endpoint.kind) {
+    case 'server':
+      return await connectDoorPipe(endpoint.path);
+    case 'tcp':
+      return await connectTcp(endpoint.host, endpoint.port, needed(key));
+    case 'exec':
+      return run(endpoint.command);
+  }
+}
+
+function needed(key: Buffer | null): Buffer {
+  if (key !== null) return key;
+  throw new VfioError('EINVAL', 'a device moves over TCP only with a key that both ends have', {
+    fix: 'Give --key-file FILE on both sides: (umask 077; openssl rand -hex 32 > FILE)',
+  });
+}
+
+async function connectDoorPipe(path: string): Promise<Pipe> {
+  const socket = connectSocket(managePathOf(path));
+  const connected = await new Promise<NodeJS.ErrnoException | null>((resolve) => {
+    socket.once('connect', () => resolve(null));
+    socket.once('error', resolve);
+  });
+  if (connected === null) return pipeOf(`unix:${path}`, socket);
+  throw new VfioError(codeOf(connected), `nobody serves ${path} with a door for moving (${managePathOf(path)})`, {
+    cause: connected,
+    fix: `Serve a device there: vfio serve edu --socket-path ${path}`,
+  });
+}
+
+function pipeOf(name: string, socket: Readable & Writable): Pipe {
+  return { name, input: socket, output: socket, close: () => socket.destroy() };
+}
+
+async function connectTcp(host: string, port: number, key: Buffer): Promise<Pipe> {
+  const name = `tcp:${host}:${port}`;
+  const socket = connectTls({
+    host,
+    port,
+    ciphers: CIPHERS,
+    minVersion: 'TLSv1.2',
+    maxVersion: 'TLSv1.2',
+    pskCallback: () => ({ psk: key, identity: IDENTITY }),
+    // Who has the key is who it is.
+    checkServerIdentity: () => undefined,
+  });
+  const timer = setTimeout(() => socket.destroy(Object.assign(new Error('too late'), { code: 'ETIMEDOUT' })), CONNECT_MS);
+  const failed = await new Promise<NodeJS.ErrnoException | null>((resolve) => {
+    socket.once('secureConnect', () => resolve(null));
+    socket.once('error', resolve);
+    socket.once('close', () => resolve(Object.assign(new Error('closed'), { code: 'ECONNRESET' })));
+  });
+  clearTimeout(timer);
+  if (failed === null) return pipeOf(name, socket.setNoDelay(true));
+  const known = codeOf(failed);
+  if (known === 'ECONNREFUSED' || known === 'ETIMEDOUT') {
+    throw new VfioError(known, `nobody waits for a device at ${name}`, {
+      cause: failed,
+      fix: `Start there: vfio migrate --receive tcp:0.0.0.0:${port} --key-file FILE unix:/path.sock`,
+    });
+  }
+  throw new VfioError('EACCES', `${name} does not agree: ${failed.message}`, {
+    cause: failed,
+    fix: 'Use the same key file on both sides.',
+  });
+}
+
+function codeOf(error: NodeJS.ErrnoException): ErrnoName {
+  return error.code !== undefined && Object.hasOwn(Errno, error.code) ? (error.code as ErrnoName) : 'EIO';
+}
+
+/** A command of the shell: what it says on its standard error goes to ours. */
+function run(command: string): Pipe {
+  const child = spawn('/bin/sh', ['-c', command], { stdio: ['pipe', 'pipe', 'inherit'] });
+  const close = (): void => {
+    child.stdin.destroy();
+    child.stdout.destroy();
+    child.kill();
+  };
+  return { name: `'${command}'`, input: child.stdout, output: child.stdin, close };
+}
+
+export function stdioPipe(): Pipe {
+  const close = (): void => {
+    process.stdin.destroy();
+  };
+  return { name: 'standard input', input: process.stdin, output: process.stdout, close };
+}
+
+export interface TcpReceiver extends Disposable {
+  readonly port: number;
+  /** The first connection that has the key. Nobody else is let in afterwards. */
+  readonly connected: Promise<Pipe>;
+}
+
+/** Wait for a source. @param onRefused somebody came without the key   @throws VfioError (rejects) EADDRINUSE, EACCES, EINVAL */
+export async function receiveTcp(host: string, port: number, key: Buffer | null, onRefused: () => void): Promise<TcpReceiver> {
+  const psk = needed(key);
+  const server = createTlsServer({
+    ciphers: CIPHERS,
+    minVersion: 'TLSv1.2',
+    maxVersion: 'TLSv1.2',
+    handshakeTimeout: CONNECT_MS,
+    pskCallback: (_socket, identity) => (identity === IDENTITY ? psk : null),
+  });
+  server.maxConnections = 16;
+  const connected = new Promise<Pipe>((resolve) => {
+    server.on('secureConnection', (socket: TLSSocket) => {
+      server.close();
+      resolve(pipeOf(`tcp:${socket.remoteAddress}:${socket.remotePort}`, socket.setNoDelay(true)));
+    });
+  });
+  server.on('tlsClientError', onRefused);
+  const failed = await new Promise<NodeJS.ErrnoException | null>((resolve) => {
+    server.once('error', resolve);
+    server.listen(port, host, () => resolve(null));
+  });
+  if (failed !== null) throw new VfioError(codeOf(failed), `waiting at tcp:${host}:${port}: ${failed.message}`, { cause: failed });
+  const address = server.address();
+  return {
+    port: typeof address === 'object' && address !== null ? address.port : port,
+    connected,
+    [Symbol.dispose]: () => void server.close(),
+  };
+}

@@ -1,0 +1,107 @@
+/**
+ * What is said while a device moves, in frames: a head of 12 bytes {payload size u32, kind u32, CRC32C u32}, little-endian, then the payload. The checksum is
+ * that of the head's first 8 bytes and the payload. docs/moving.md has the whole conversation.
+ */
+import { crc32c } from '../../base/crc32c.ts';
+import { VfioError } from '../../base/errno.ts';
+
+export const Kind = {
+  /** What whoever connects to a server's door wants: JSON. */
+  HELLO: 1,
+  /** The answer to a question: JSON. */
+  STATUS: 2,
+  /** Source: what is to move. JSON. */
+  OFFER: 3,
+  /** Destination: it may come. JSON. */
+  READY: 4,
+  /** Source: pieces of memory from now on, by number. */
+  EXTENTS: 5,
+  /** Source: contents of pages. */
+  PAGES: 6,
+  /** Source: pages that are all zeroes again. */
+  ZEROES: 7,
+  /** Source: the device's own data, as its migration stream has it. */
+  DEVICE: 8,
+  /** Source: how far it is. JSON. */
+  PROGRESS: 9,
+  /** Source: the device stands still. JSON. */
+  STOPPED: 10,
+  /** Source: which addresses of the device reach which memory. */
+  MAPPINGS: 11,
+  /** Source: that was all. JSON. */
+  END: 12,
+  /** Destination: everything is there and the device has taken it; it stands still. JSON. */
+  LOADED: 13,
+  /** Source: it is yours. From here on it does not run here. JSON. */
+  GO: 14,
+  /** Destination: it runs. JSON. */
+  RUNNING: 15,
+  /** Source, at the very end: figures. JSON. */
+  FIGURES: 16,
+  /** Either: no. JSON {code, message, fix}. */
+  ABORT: 17,
+} as const;
+export type Kind = (typeof Kind)[keyof typeof Kind];
+
+const names = new Map<number, string>(Object.entries(Kind).map(([name, kind]) => [kind, name]));
+
+export const kindName = (kind: number): string => names.get(kind) ?? `kind ${kind}`;
+
+export const HEAD_BYTES = 12;
+/** Of a frame's payload. */
+export const PAYLOAD_MAX = 1 << 20;
+/** JSON in one is shorter. */
+const JSON_MAX = 65_536;
+
+export interface Frame {
+  readonly kind: number;
+  /** Good until the next frame is asked for. */
+  readonly payload: Uint8Array;
+}
+
+/** Put the head before a payload that is in `frame` from byte 12 on. @returns bytes of the frame */
+export function sealFrame(frame: Uint8Array, kind: number, size: number): number {
+  const view = new DataView(frame.buffer, frame.byteOffset, HEAD_BYTES);
+  view.setUint32(0, size, true);
+  view.setUint32(4, kind, true);
+  view.setUint32(8, crc32c(frame, HEAD_BYTES, HEAD_BYTES + size, crc32c(frame, 0, 8)), true);
+  return HEAD_BYTES + size;
+}
+
+/** Bytes of the frame that begins at `at`; 0 while its head is not there. @throws VfioError EPROTO for a head that is none */
+export function frameSize(bytes: Uint8Array, at: number, end: number): number {
+  if (end - at < HEAD_BYTES) return 0;
+  const view = new DataView(bytes.buffer, bytes.byteOffset + at, HEAD_BYTES);
+  const size = view.getUint32(0, true);
+  const kind = view.getUint32(4, true);
+  if (size > PAYLOAD_MAX || !names.has(kind)) throw new VfioError('EPROTO', `a frame of kind ${kind} with ${size} bytes is none of a move`);
+  return HEAD_BYTES + size;
+}
+
+/** A whole frame. @throws VfioError EPROTO when its checksum is wrong */
+export function openFrame(bytes: Uint8Array, at: number, size: number): Frame {
+  const view = new DataView(bytes.buffer, bytes.byteOffset + at, HEAD_BYTES);
+  const kind = view.getUint32(4, true);
+  if (crc32c(bytes, at + HEAD_BYTES, at + size, crc32c(bytes, at, at + 8)) !== view.getUint32(8, true)) {
+    throw new VfioError('EPROTO', `a frame ${kindName(kind)} was changed on its way: its checksum is wrong`);
+  }
+  return { kind, payload: bytes.subarray(at + HEAD_BYTES, at + size) };
+}
+
+export function encodeJson(body: object): Uint8Array {
+  return new TextEncoder().encode(JSON.stringify(body));
+}
+
+/** @throws VfioError EPROTO for what is no object in JSON */
+export function decodeJson({ kind, payload }: Frame): Record<string, unknown> {
+  const what = `a frame ${kindName(kind)}`;
+  if (payload.length > JSON_MAX) throw new VfioError('EPROTO', `${what} of ${payload.length} bytes`);
+  let value: unknown;
+  try {
+    value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(payload));
+  } catch (cause) {
+    throw new VfioError('EPROTO', `${what} cannot be read`, { cause });
+  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new VfioError('EPROTO', `${what} is no object`);
+  return value as Record<string, unknown>;
+}
