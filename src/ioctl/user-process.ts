@@ -7,12 +7,12 @@
  */
 import { Errno, VfioError } from '../base/errno.ts';
 import type { Process } from '../engine/dma/process.ts';
-import { type Caller, describeFile } from './caller.ts';
+import { type Caller, describeFile, type Handler } from './caller.ts';
 import { containerIoctl } from './container-ioctls.ts';
 import { deviceMap, deviceRead, deviceWrite } from './device-access.ts';
 import { deviceIoctls } from './device-ioctls.ts';
 import { EventCounter } from './event-counter.ts';
-import { FileTable, OpenFile } from './file-table.ts';
+import { type FileBody, FileTable, OpenFile } from './file-table.ts';
 import { groupIoctls } from './group-ioctls.ts';
 import type { KernelDoor } from './kernel-door.ts';
 import { migrationIoctls, migrationRead, migrationWrite } from './migration-file.ts';
@@ -105,43 +105,9 @@ export class UserProcess implements Caller, Disposable {
       const file = this.files.get(fd);
       const { body } = file;
       const user = new UserBuffer(argument);
-      switch (body.kind) {
-        case 'container':
-          return containerIoctl(body.container, request, this, user, argument);
-        case 'group': {
-          const handler = groupIoctls.get(request);
-          if (handler !== undefined) return handler(body.group, this, user, argument);
-          break;
-        }
-        case 'device': {
-          const handler = deviceIoctls.get(request);
-          if (handler !== undefined) return handler(body.device, this, user, argument);
-          break;
-        }
-        case 'kvm': {
-          const handler = kvmIoctls.get(request);
-          if (handler !== undefined) return handler(body.provider, this, user, argument);
-          break;
-        }
-        case 'vm': {
-          const handler = vmIoctls.get(request);
-          if (handler !== undefined) return handler(body.vm, this, user, argument);
-          break;
-        }
-        case 'vm-device': {
-          const handler = vmDeviceIoctls.get(request);
-          if (handler !== undefined) return handler(body.set, this, user, argument);
-          break;
-        }
-        case 'migration': {
-          const handler = migrationIoctls.get(request);
-          if (handler !== undefined) return handler(body.stream, this, user, argument);
-          break;
-        }
-        case 'eventfd':
-        case 'null':
-          break;
-      }
+      if (body.kind === 'container') return containerIoctl(body.container, request, this, user, argument);
+      const handler = handlerOf(body, request);
+      if (handler !== undefined) return handler(this, user, argument);
       throw new VfioError(
         'ENOTTY',
         `request 0x${request.toString(16)} means nothing to ${body.kind === 'null' ? 'this file' : `a ${body.kind}`}`,
@@ -374,4 +340,31 @@ function writeCounter(counter: EventCounter, from: UserMemory, count: number): n
   if (typeof from === 'number' || from.length < 8) throw new VfioError('EFAULT', 'the 8 bytes are not in mapped memory');
   counter.write(new DataView(from.buffer, from.byteOffset).getBigUint64(0, true));
   return 8;
+}
+
+type BoundHandler = (caller: Caller, user: UserBuffer, argument: IoctlArgument) => number;
+
+/** What does `request` for a file of this kind; containers have tables of their own. */
+function handlerOf(body: FileBody, request: number): BoundHandler | undefined {
+  switch (body.kind) {
+    case 'group':
+      return bound(groupIoctls, request, body.group);
+    case 'device':
+      return bound(deviceIoctls, request, body.device);
+    case 'kvm':
+      return bound(kvmIoctls, request, body.provider);
+    case 'vm':
+      return bound(vmIoctls, request, body.vm);
+    case 'vm-device':
+      return bound(vmDeviceIoctls, request, body.set);
+    case 'migration':
+      return bound(migrationIoctls, request, body.stream);
+    default:
+      return undefined;
+  }
+}
+
+function bound<T>(table: ReadonlyMap<number, Handler<T>>, request: number, object: T): BoundHandler | undefined {
+  const handler = table.get(request);
+  return handler && ((caller, user, argument) => handler(object, caller, user, argument));
 }
