@@ -29,6 +29,7 @@ import { MappedMemory } from './client/mapped-memory.ts';
 import type { ClientMapping } from './client/mapping.ts';
 import { MemoryGate } from './client/memory-gate.ts';
 import { ClientMigration } from './client/migration.ts';
+import { ClientPlatform } from './client/platform.ts';
 import { ClientRegion, type RegionOwner } from './client/region.ts';
 import { describeRegion } from './client/region-description.ts';
 import { ClientRegionIo } from './client/region-io.ts';
@@ -78,6 +79,7 @@ export class VfioUserDevice implements Device, RegionOwner {
   readonly #dma: ClientDmaSpace;
   readonly #interrupts: ClientInterrupts;
   readonly #migration: ClientMigration;
+  readonly #platform: ClientPlatform;
   readonly #posted: boolean;
   readonly #log: Logger;
   readonly #ios: (ClientRegionIo | undefined)[] = [];
@@ -116,6 +118,11 @@ export class VfioUserDevice implements Device, RegionOwner {
       this.#emit({ kind: index === IrqIndex.ERR ? 'error' : 'request' }),
     );
     this.gate = new MemoryGate(this.#io(RegionIndex.CONFIG));
+    this.#platform = new ClientPlatform(this.#io(RegionIndex.CONFIG), this.gate, {
+      barSize: (index) => this.#barSize(index),
+      unmask: (index, vectors) => this.#interrupts.unmask(index, vectors),
+    });
+    this.#interrupts.onEnabled = (index, vectors) => this.#platform.messages(index, vectors);
     connection.onLost = (reason) => this.#lost(reason);
   }
 
@@ -172,6 +179,16 @@ export class VfioUserDevice implements Device, RegionOwner {
     return region;
   }
 
+  /** 0 for a BAR that the server does not have, or does not say anything sensible of. */
+  #barSize(index: number): number {
+    try {
+      return this.region(index).info.size;
+    } catch (error) {
+      if (!(error instanceof VfioError) || this.#connection.lost !== null) throw error;
+      return 0;
+    }
+  }
+
   #io(index: number): ClientRegionIo {
     let io = this.#ios[index];
     if (io === undefined) {
@@ -199,6 +216,7 @@ export class VfioUserDevice implements Device, RegionOwner {
     this.gate.changed();
     if (errno !== 0) throw this.#connection.failure(errno, 'DEVICE_RESET');
     this.#migration.changed();
+    this.#platform.wasReset();
   }
 
   /** @throws VfioError ENODEV always: the protocol cannot ask, and a bus reset cannot be had through it */

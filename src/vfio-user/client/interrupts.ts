@@ -37,6 +37,8 @@ export class ClientInterrupts implements Disposable {
   readonly #infos = new Map<number, IrqInfo>();
   readonly #lines = new Map<number, Lines>();
   readonly #notify: ReadonlyMap<number, ClientNotify>;
+  /** Called when the server has eventfds for vectors up to `vectors`, and when it has let go of all of an index: then 0. */
+  onEnabled: (index: number, vectors: number) => void = () => {};
   /** Messages of the last SET_IRQS with eventfds that the server has carried out. */
   #partsDone = 0;
 
@@ -121,6 +123,15 @@ export class ClientInterrupts implements Disposable {
     return 0;
   }
 
+  /** Vectors 0 to `vectors` - 1, of a server whose device has them masked; one that knows no masks refuses, and has none. */
+  unmask(index: number, vectors: number): void {
+    try {
+      this.#send(index, IrqSetFlags.ACTION_UNMASK | IrqSetFlags.DATA_NONE, 0, vectors);
+    } catch (error) {
+      if (!(error instanceof VfioError) || this.#connection.lost !== null) throw error;
+    }
+  }
+
   #validate(request: SetIrqs): void {
     const { name: device } = this.#connection;
     if (typeof request !== 'object' || request === null) throw new VfioError('EINVAL', `${device}: SET_IRQS without a request`);
@@ -141,7 +152,9 @@ export class ClientInterrupts implements Disposable {
   #setNone(request: SetIrqs): void {
     const { index, action, start, count } = request;
     this.#send(index, actions[action] | IrqSetFlags.DATA_NONE, start, count);
-    if (action === 'trigger' && count === 0) this.#release(index);
+    if (action !== 'trigger' || count > 0) return;
+    this.#release(index);
+    this.onEnabled(index, 0);
   }
 
   #setBool(request: SetIrqs & { readonly data: 'bool' }): void {
@@ -167,6 +180,7 @@ export class ClientInterrupts implements Disposable {
       throw error;
     }
     lines.moveTo(this.#linesOf(index, start + count).sinks, start);
+    this.onEnabled(index, start + count);
   }
 
   /** A server may add vectors for those who cannot name all of them at once; the kernel does not. */

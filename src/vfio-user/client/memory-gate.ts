@@ -12,14 +12,13 @@ export class MemoryGate {
   readonly #config: ClientRegionIo;
   #known = false;
   #open = false;
-  /** Where the power management capability is: 0 when there is none, -1 before it was looked for. */
-  #pm = -1;
+  /** Where capabilities that were looked for are: 0 for those that the device lacks. */
+  readonly #capabilities = new Map<number, number>();
   /** VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY was granted, and not left again. */
   lowPower = false;
 
   constructor(config: ClientRegionIo) {
     this.#config = config;
-    config.onWritten = () => this.changed();
   }
 
   /** Something was written, or reset, that it depends on. */
@@ -38,16 +37,26 @@ export class MemoryGate {
 
   #look(): boolean {
     if ((this.#read(Config.COMMAND, 2) & Command.MEMORY) === 0) return false;
-    if (this.#pm < 0) this.#pm = this.#findPm();
-    return this.#pm === 0 || (this.#read(this.#pm + Pm.CTRL, 2) & Pm.CTRL_STATE_MASK) === PowerState.D0;
+    const pm = this.findCapability(CapId.PM);
+    return pm === 0 || (this.#read(pm + Pm.CTRL, 2) & Pm.CTRL_STATE_MASK) === PowerState.D0;
   }
 
-  #findPm(): number {
+  /** Offset of a capability in config space, 0 when it is not there. @throws VfioError as config space's reads do */
+  findCapability(id: number): number {
+    let at = this.#capabilities.get(id);
+    if (at === undefined) {
+      at = this.#find(id);
+      this.#capabilities.set(id, at);
+    }
+    return at;
+  }
+
+  #find(id: number): number {
     if ((this.#read(Config.STATUS, 2) & Status.CAP_LIST) === 0) return 0;
     let at = this.#read(Config.CAPABILITY_LIST, 1) & 0xfc;
     for (let hops = 0; at >= 0x40 && hops < CAPABILITIES_MAX; hops++) {
       const header = this.#read(at, 2);
-      if ((header & 0xff) === CapId.PM) return at;
+      if ((header & 0xff) === id) return at;
       at = (header >>> 8) & 0xfc;
     }
     return 0;

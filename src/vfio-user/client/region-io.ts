@@ -22,8 +22,8 @@ export interface TransferLimits {
 export class ClientRegionIo {
   readonly connection: ClientConnection;
   readonly index: number;
-  /** Called after a write that may have changed what the device answers to. */
-  onWritten: () => void = () => {};
+  /** Called after a write that may have changed what the device answers to; what was written is still at OUT_DATA. */
+  onWritten: (offset: number, count: number) => void = () => {};
   readonly #limits: TransferLimits;
   readonly #posted: boolean;
 
@@ -63,7 +63,7 @@ export class ClientRegionIo {
       return 0;
     }
     const errno = connection.request(Command.REGION_WRITE, FIXED + width);
-    if (errno === 0) this.#written(width);
+    if (errno === 0) this.#written(offset, width);
     return errno;
   }
 
@@ -97,7 +97,7 @@ export class ClientRegionIo {
       connection.outBytes.set(from.subarray(done, done + count), OUT_DATA);
       const errno = connection.request(Command.REGION_WRITE, FIXED + count);
       if (errno !== 0) throw this.failure(errno, 'writing', at, count);
-      this.#written(count);
+      this.#written(at, count);
       done += count;
     }
     return from.length;
@@ -115,12 +115,12 @@ export class ClientRegionIo {
     out.setUint32(HEADER_BYTES + 12, count, true);
   }
 
-  #written(count: number): void {
+  #written(offset: number, count: number): void {
     const { connection } = this;
     if (connection.replySize !== FIXED || connection.reply.getUint32(connection.replyAt + 12, true) !== count) {
       throw connection.badReply(Command.REGION_WRITE, `not all of ${count} bytes`);
     }
-    if (this.index === RegionIndex.CONFIG) this.onWritten();
+    if (this.index === RegionIndex.CONFIG) this.onWritten(offset, count);
   }
 }
 
