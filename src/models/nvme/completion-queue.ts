@@ -28,6 +28,8 @@ export class CompletionQueue {
   last: Command | null = null;
   /** A message that posts completions is under way. */
   posting = false;
+  /** Commands whose completions it carries. */
+  sent: readonly Command[] = [];
   /** Submission queues have work and wait for room here. */
   blocked = false;
   /** Posted since the host was interrupted. */
@@ -132,10 +134,12 @@ export class CompletionQueue {
     const at = this.ring.at(this.tail);
     for (let i = 0; i < commands.length; i++) this.#advance();
     this.posting = true;
+    this.sent = commands;
     try {
       await this.#dma.write(at, new Uint8Array(entries.buffer, 0, commands.length * CQE_SIZE));
     } finally {
       this.posting = false;
+      this.sent = [];
     }
     this.fresh += commands.length;
     return commands;

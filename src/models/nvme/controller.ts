@@ -36,6 +36,7 @@ import { ErrorLog } from './error-log.ts';
 import type { Health } from './health.ts';
 import { Interrupts } from './interrupts.ts';
 import { KeepAlive } from './keep-alive.ts';
+import { NvmeMigration } from './migration/nvme-migration.ts';
 import type { NamespaceOptions } from './namespace.ts';
 import { Namespaces } from './namespaces.ts';
 import { NvmCommands } from './nvm-commands.ts';
@@ -83,7 +84,8 @@ export class NvmeController implements Model {
   readonly #admin: AdminCommands;
   readonly #io: NvmCommands;
   readonly #shutdownFlush = new Command(SHUTDOWN_SLOT);
-  readonly #bornNs: number;
+  readonly migration?: NvmeMigration;
+  #bornNs: number;
   /** Critical warnings that the host may have heard of. */
   #warnings = 0;
   /** Namespaces of the Changed Namespace List log. */
@@ -140,6 +142,8 @@ export class NvmeController implements Model {
     this.#queues.admin = this.#admin;
     this.#queues.io = this.#io;
     this.#queues.interrupts = this.#interrupts;
+    const migration = this.#moved();
+    if (migration !== null) this.migration = migration;
     health.powerCycles++;
   }
 
@@ -254,11 +258,15 @@ export class NvmeController implements Model {
     const sq = new SubmissionQueue(dma, 0, address(NvmeReg.ASQ), regField(aqa, Aqa.ASQS) + 1, cq);
     this.#queues.createCq(cq);
     this.#queues.createSq(sq);
-    this.#io.pageSize = this.#registers.pageSize;
-    this.#transfer.pageSize = this.#registers.pageSize;
+    this.#setPageSize();
     this.#features.reset();
     this.#queues.start();
     this.#changeCsts(SHST, RDY);
+  }
+
+  #setPageSize(): void {
+    this.#io.pageSize = this.#registers.pageSize;
+    this.#transfer.pageSize = this.#registers.pageSize;
   }
 
   /** EN from 1 to 0 (7.3.2): everything but AQA, ASQ and ACQ, and what outlives it (saved features, logs). */
@@ -294,6 +302,7 @@ export class NvmeController implements Model {
 
   /** What is under way is not told any more, and touches no memory but what has been sent already. */
   #forgetCommands(): void {
+    this.migration?.forget();
     this.#admin.reset();
     this.#io.reset();
     this.#namespaces.reset();
@@ -316,6 +325,10 @@ export class NvmeController implements Model {
   #shutdown(): void {
     this.#stop();
     this.#changeCsts(SHST, regBits(Csts.SHST, Shst.OCCURRING));
+    this.#flush();
+  }
+
+  #flush(): void {
     const flush = this.#shutdownFlush;
     flush.dw.fill(0);
     flush.dw[0] = NvmOpcode.FLUSH;
@@ -449,6 +462,50 @@ export class NvmeController implements Model {
         return field(Cc.IOCQES);
       },
     };
+  }
+
+  /** Null: it cannot be moved. */
+  #moved(): NvmeMigration | null {
+    const controller = this;
+    const { identity, namespaces: options, ioQueues, entries, health } = this.#options;
+    return NvmeMigration.of({
+      dma: this.#host.dma,
+      identity,
+      options,
+      limits: { ioQueues, entries },
+      registers: this.#registers,
+      namespaces: this.#namespaces,
+      queues: this.#queues,
+      interrupts: this.#interrupts,
+      shadow: this.#shadow,
+      events: this.#events,
+      errors: this.#errors,
+      features: this.#features,
+      keepAlive: this.#keepAlive,
+      admin: this.#admin,
+      io: this.#io,
+      health,
+      owner: {
+        changed: this.#changed,
+        get warnings() {
+          return controller.#warnings;
+        },
+        set warnings(warnings) {
+          controller.#warnings = warnings;
+        },
+        get poweredNs() {
+          return controller.#host.clock.nowNs() - controller.#bornNs;
+        },
+        set poweredNs(ns) {
+          controller.#bornNs = controller.#host.clock.nowNs() - ns;
+        },
+        quiet: () => this.#quiet(),
+        setPageSize: () => this.#setPageSize(),
+        flushAgain: () => {
+          if (regField(this.#registers.get(NvmeReg.CSTS), Csts.SHST) === Shst.OCCURRING) this.#flush();
+        },
+      },
+    });
   }
 
   #logPages(): LogPages {

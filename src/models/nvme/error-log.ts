@@ -6,13 +6,14 @@ import type { Command } from './command.ts';
 /** Entries kept: ELPE + 1. */
 export const ERROR_LOG_ENTRIES = 64;
 const SIZE = ErrorLogEntry.layoutSize;
+export const ERROR_LOG_BYTES = ERROR_LOG_ENTRIES * SIZE;
 /** SQID, CID, and parameter error location of what is not about a command or a field. */
 const NONE = 0xffff;
 
 export class ErrorLog {
   /** Errors since the beginning: each entry tells which it is. */
   count = 0;
-  readonly #entries = new Uint8Array(ERROR_LOG_ENTRIES * SIZE);
+  readonly #entries = new Uint8Array(ERROR_LOG_BYTES);
   readonly #view = new DataView(this.#entries.buffer);
 
   /** @param command  null: it is about none   @param status  status field, without the phase tag */

@@ -10,8 +10,8 @@ export type BlockSize = 512 | 4096;
 
 export interface NamespaceOptions {
   readonly storage: Storage;
-  /** Bytes of a logical block, until the host formats it otherwise; 512 unless told. */
-  readonly blockSize?: BlockSize;
+  /** Bytes of a logical block; 512 unless told. Format NVM changes it here, too: whoever gets these options next finds the disk as it was left. */
+  blockSize?: BlockSize;
   /** For testing drivers. */
   readonly limits?: NamespaceLimits;
   /** 16 bytes, as Identify shows them (big endian); the same for every life of this disk and for no other. */
@@ -46,6 +46,7 @@ export class Namespace {
   queued = false;
   /** A format is under way, or waits for the operations to end. */
   formatting = false;
+  readonly #options: NamespaceOptions;
   /** Operations on the storage under way for commands, those of lives gone included. */
   #operations = 0;
   #format = 0;
@@ -62,6 +63,7 @@ export class Namespace {
     if (eui64 !== undefined && eui64.length !== 8) throw new VfioError('EINVAL', `an EUI64 of ${eui64.length} bytes; it has 8`);
     if (limits !== undefined) checkLimits(limits);
     this.nsid = nsid;
+    this.#options = options;
     this.storage = storage;
     this.limits = limits ?? null;
     this.nguid = nguid ?? null;
@@ -173,9 +175,9 @@ export class Namespace {
 
   /** Blocks of 2^shift bytes. False: that is none of the formats, or they do not fit. */
   takeFormat(shift: number): boolean {
-    if (!FORMATS.some((format) => format.shift === shift) || this.#blocksOf(shift) === 0) return false;
-    this.blockShift = shift;
-    this.blocks = this.#blocksOf(shift);
+    const format = FORMATS.find((f) => f.shift === shift);
+    if (format === undefined || this.#blocksOf(shift) === 0) return false;
+    this.#setFormat(format.shift);
     return true;
   }
 
@@ -201,13 +203,18 @@ export class Namespace {
     this.formatting = false;
     this.#formatBegun = false;
     if (result === 0) {
-      this.blockShift = FORMATS[this.#format]!.shift;
-      this.blocks = this.#blocksOf(this.blockShift);
+      this.#setFormat(FORMATS[this.#format]!.shift);
       this.#formatted();
     }
     const done = this.#formatDone;
     this.#formatDone = null;
     done?.(result === 0 ? Status.SUCCESS : Status.WRITE_FAULT);
+  }
+
+  #setFormat(shift: 9 | 12): void {
+    this.blockShift = shift;
+    this.blocks = this.#blocksOf(shift);
+    this.#options.blockSize = shift === 9 ? 512 : 4096;
   }
 
   #blocksOf(shift: number): number {

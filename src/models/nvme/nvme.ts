@@ -44,7 +44,7 @@ export function nvme(options: NvmeOptions): DeviceModel {
   const entries = between(options.queueEntries ?? NVME_QUEUE_ENTRIES_MAX, 2, NVME_QUEUE_ENTRIES_MAX, 'queueEntries');
   const mdts = between(options.mdts ?? 7, 1, MDTS_MAX, 'mdts');
   const identity = makeIdentity(options, PCI, mdts);
-  const namespaces = options.namespaces.map((n, i) => withIdentifiers(n, identity.serial, i + 1));
+  const namespaces = options.namespaces.map((n, i) => ({ ...withIdentifiers(n, identity.serial, i + 1) }));
   for (const { limits } of namespaces) if (limits !== undefined) checkLimits(limits);
   const health = new Health();
   return {

@@ -1,0 +1,126 @@
+/**
+ * How an NVMe controller is moved while it works (B.11). It stops within one call: what its storages have begun is waited for and told to the host; what
+ * waits for remote memory, or for a limit, is kept and begun again, here or where the controller arrives. No command is lost, and none that was told
+ * to have ended is done again.
+ */
+import type { ModelBulk, ModelMigration, ModelPeerToPeer } from '../../../abi/device-host.ts';
+import { VfioError } from '../../../base/errno.ts';
+import type { Command } from '../command.ts';
+import type { SuspendedCommands } from '../nvm-commands.ts';
+import { type ControllerParts, loadController, saveController, shapeOf } from './controller-state.ts';
+import { canBeMoved, DiskBulk } from './disk-bulk.ts';
+import { readState, STATE_VERSION } from './saved-state.ts';
+
+/** Commands that are kept while the controller stands still. */
+export interface KeptCommands extends SuspendedCommands {
+  readonly admin: readonly Command[];
+}
+
+const NONE: KeptCommands = { again: [], limited: [], admin: [] };
+
+export class NvmeMigration implements ModelMigration {
+  readonly version = STATE_VERSION;
+  readonly stateSize = 16 * 1024;
+  readonly bulk?: ModelBulk;
+  readonly p2p: ModelPeerToPeer = { enter: () => this.#set('quiet', true), leave: () => this.#set('quiet', false) };
+  readonly #parts: ControllerParts;
+  /** Whoever asked for the halt: nothing moves while either is set. */
+  readonly #reasons = { stopped: false, quiet: false };
+  #halted = false;
+  #kept: KeptCommands = NONE;
+
+  /** Null: it cannot be moved, because what it writes would stay behind in a file. */
+  static of(parts: ControllerParts): NvmeMigration | null {
+    return canBeMoved(parts.namespaces.list.map(({ storage }) => storage)) ? new NvmeMigration(parts) : null;
+  }
+
+  private constructor(parts: ControllerParts) {
+    this.#parts = parts;
+    const bulk = new DiskBulk(parts.namespaces.list.map(({ storage }) => storage));
+    if (bulk.size > 0) this.bulk = bulk;
+  }
+
+  stop(): void {
+    this.#set('stopped', true);
+  }
+
+  start(): void {
+    this.#set('stopped', false);
+  }
+
+  /** The controller was reset, shut down, or has failed: there is nothing to go on with. */
+  forget(): void {
+    this.#kept = NONE;
+  }
+
+  /** @throws VfioError EAGAIN while something that was sent to remote memory has not landed */
+  save(): Uint8Array {
+    const { owner, queues } = this.#parts;
+    if (owner.quiet() !== null || queues.posting) {
+      throw new VfioError('EAGAIN', 'an NVMe controller cannot be saved yet: something that it sent to memory has not landed');
+    }
+    return saveController(this.#parts, this.#kept);
+  }
+
+  load(bytes: Uint8Array, version: number): void {
+    if (version !== STATE_VERSION)
+      throw new VfioError('EINVAL', `the state of an NVMe controller has version ${version}, not ${STATE_VERSION}`);
+    const state = readState(bytes, shapeOf(this.#parts));
+    this.#kept = loadController(this.#parts, state);
+  }
+
+  #set(reason: 'stopped' | 'quiet', value: boolean): void {
+    this.#reasons[reason] = value;
+    if (this.#wanted && !this.#halted) this.#halt();
+    else if (!this.#wanted && this.#halted) this.#goOn();
+  }
+
+  get #wanted(): boolean {
+    return this.#reasons.stopped || this.#reasons.quiet;
+  }
+
+  #halt(): void {
+    const { queues, io, admin, namespaces, interrupts, keepAlive, events } = this.#parts;
+    this.#halted = true;
+    queues.halt();
+    io.settle();
+    const { again, limited } = io.suspend();
+    for (const namespace of namespaces.list) namespace.finishFormat();
+    admin.suspend();
+    queues.settle();
+    interrupts.pause();
+    keepAlive.pause();
+    const elsewhere = new Set<Command>(events.state.requests);
+    for (const cq of queues.cq) {
+      for (const command of cq?.sent ?? []) elsewhere.add(command);
+      for (let command = cq?.first ?? null; command !== null; command = command.next) elsewhere.add(command);
+    }
+    for (const sq of queues.sq) if (sq?.deleting) elsewhere.add(sq.deleting);
+    const waiting = queues.underWay().filter(({ queueId }) => queueId === 0);
+    // The Flush of a shutdown is of no queue: it is begun anew.
+    this.#kept = { again: again.filter(({ slot }) => slot >= 0), limited, admin: waiting.filter((command) => !elsewhere.has(command)) };
+  }
+
+  #goOn(): void {
+    const { owner, queues, io, admin, interrupts, keepAlive } = this.#parts;
+    // What was sent before may not land over what is sent now.
+    const landing = owner.quiet();
+    if (landing !== null) {
+      void landing.then(() => {
+        if (this.#halted && !this.#wanted) this.#goOn();
+      });
+      return;
+    }
+    this.#halted = false;
+    const kept = this.#kept;
+    this.#kept = NONE;
+    interrupts.goOn();
+    keepAlive.goOn();
+    queues.goOn(() => {
+      const { life } = queues;
+      for (const command of kept.admin) if (queues.life === life) admin.start(command);
+      if (queues.life === life) io.resume(kept);
+    });
+    owner.flushAgain();
+  }
+}
