@@ -1,11 +1,12 @@
 /** Memory that the device reaches, lent for one command to data that lies elsewhere. Grows as it is needed, and is kept. */
+import { VfioError } from '../../base/errno.ts';
 import type { DriverDevice } from '../kit/driver-device.ts';
 import { DmaRange } from './dma-range.ts';
 
 /** Lent at a time, all together: who asks for more waits. */
 const LENT_MAX = 32 * 2 ** 20;
-/** Allocated at a time, for small ones. */
-const SLAB = 2 ** 16;
+/** Allocated first; then each time as much as there is already, because some servers take few mappings. */
+const SLAB = 2 ** 18;
 
 export class Bounce {
   readonly iova: number;
@@ -31,6 +32,11 @@ export class BouncePool {
   readonly #free: (Bounce | null)[] = new Array<null>(33).fill(null);
   readonly #waiters: Waiter[] = [];
   #lent = 0;
+  /** Bytes allocated in all. */
+  #allocated = 0;
+  #slab: DmaRange | null = null;
+  /** Bytes of the slab that no buffer is made of. */
+  #left = 0;
 
   constructor(dev: DriverDevice, pageSize: number) {
     this.#dev = dev;
@@ -51,7 +57,14 @@ export class BouncePool {
   take(size: number): Bounce | Promise<Bounce> {
     const bytes = this.#rounded(size);
     // A single one of any size is always lent.
-    if (this.#waiters.length === 0 && (this.#lent === 0 || this.#lent + bytes <= LENT_MAX)) return this.#lend(bytes);
+    if (this.#waiters.length === 0 && (this.#lent === 0 || this.#lent + bytes <= LENT_MAX)) {
+      try {
+        return this.#lend(bytes);
+      } catch (error) {
+        // What is lent comes back.
+        if (!(error instanceof VfioError) || this.#lent === 0) throw error;
+      }
+    }
     return new Promise((resolve, reject) => this.#waiters.push({ size: bytes, resolve, reject }));
   }
 
@@ -62,12 +75,14 @@ export class BouncePool {
     bounce.next = this.#free[at]!;
     this.#free[at] = bounce;
     while (this.#waiters.length > 0 && (this.#lent === 0 || this.#lent + this.#waiters[0]!.size <= LENT_MAX)) {
-      const waiter = this.#waiters.shift()!;
+      const waiter = this.#waiters[0]!;
       try {
         waiter.resolve(this.#lend(waiter.size));
       } catch (error) {
+        if (error instanceof VfioError && this.#lent > 0) return;
         waiter.reject(error);
       }
+      this.#waiters.shift();
     }
   }
 
@@ -75,22 +90,47 @@ export class BouncePool {
     return Math.max(this.#pageSize, 2 ** Math.ceil(Math.log2(size)));
   }
 
+  /** @throws VfioError when there is none of this size or a larger one, and no memory for any */
   #lend(size: number): Bounce {
-    const at = Math.log2(size);
-    if (this.#free[at] === null) this.#grow(size, at);
+    let at = Math.log2(size);
+    if (this.#free[at] === null) {
+      try {
+        this.#grow(size, at);
+      } catch (error) {
+        while (at < this.#free.length && this.#free[at] === null) at++;
+        if (at === this.#free.length) throw error;
+      }
+    }
     const bounce = this.#free[at]!;
     this.#free[at] = bounce.next;
     bounce.next = null;
-    this.#lent += size;
+    this.#lent += bounce.bytes.length;
     return bounce;
   }
 
+  /** One more buffer of `size` bytes. */
   #grow(size: number, at: number): void {
-    const slab = DmaRange.alloc(this.#dev, Math.max(size, SLAB), this.#pageSize);
-    for (let offset = slab.bytes.length - size; offset >= 0; offset -= size) {
-      const bounce = new Bounce(slab.iova + offset, slab.bytes.subarray(offset, offset + size));
-      bounce.next = this.#free[at]!;
-      this.#free[at] = bounce;
+    if (this.#left < size) this.#allocate(size);
+    const slab = this.#slab!;
+    const offset = slab.bytes.length - this.#left;
+    this.#left -= size;
+    const bounce = new Bounce(slab.iova + offset, slab.bytes.subarray(offset, offset + size));
+    bounce.next = this.#free[at]!;
+    this.#free[at] = bounce;
+  }
+
+  #allocate(size: number): void {
+    const most = Math.max(size, SLAB, this.#allocated);
+    let slab: DmaRange;
+    try {
+      slab = DmaRange.alloc(this.#dev, most, this.#pageSize);
+    } catch (error) {
+      if (!(error instanceof VfioError) || most === size) throw error;
+      // Locked memory may be short: just what is needed, then.
+      slab = DmaRange.alloc(this.#dev, size, this.#pageSize);
     }
+    this.#slab = slab;
+    this.#left = slab.bytes.length;
+    this.#allocated += this.#left;
   }
 }

@@ -27,6 +27,11 @@ export class DmaRange implements Disposable {
     return new DmaRange(buffer, past === 0 ? 0 : align - past, size);
   }
 
+  /** `size` bytes of it, from `from` on; disposing it disposes the whole. */
+  part(from: number, size: number): DmaRange {
+    return new DmaRange(this.#buffer, this.iova - Number(this.#buffer.iova) + from, size);
+  }
+
   /** The same bytes as dwords. NVMe is little-endian, as everything is that this package runs on. */
   words(from = 0, count = (this.bytes.length - from) >>> 2): Uint32Array {
     return new Uint32Array(this.bytes.buffer, this.bytes.byteOffset + from, count);

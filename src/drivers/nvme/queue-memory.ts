@@ -18,12 +18,16 @@ import type { SessionOptions } from './session.ts';
 const ADMIN_ENTRIES = 32;
 /** What an admin command moves at most by PRPs of its own. */
 const ADMIN_TRANSFER = 2 ** 17;
+/** Memory of I/O queues that is allocated in one piece. */
+const PIECE_MAX = 2 ** 28;
 /** A register read that takes longer has left the process, or the guest: a doorbell does too. */
 const SLOW_REGISTER_NS = 4000;
 
+/** What one queue pair takes. */
 interface Rings {
   readonly sq: DmaRange;
   readonly cq: DmaRange;
+  readonly lists: DmaRange;
 }
 
 export class QueueMemory implements Disposable {
@@ -40,6 +44,8 @@ export class QueueMemory implements Disposable {
   readonly #access: RegisterAccess;
   #shadows: DmaRange | null = null;
   #admin!: Rings;
+  /** Rings for queues to come. */
+  readonly #spare: Rings[] = [];
 
   /** @throws VfioError EIO when there is no room for doorbells */
   constructor(dev: DriverDevice, capabilities: Capabilities, options: SessionOptions) {
@@ -58,20 +64,27 @@ export class QueueMemory implements Disposable {
 
   adminQueue(owner: QueueOwner): QueuePair {
     // Whatever MQES says: that is about I/O queues (3.1.1), and the admin queues have up to 4096 (3.1.8).
-    const rings = this.#allocate(ADMIN_ENTRIES);
     const { pageSize } = this.#capabilities;
     const transfer = Math.min(ADMIN_TRANSFER, longestTransfer(pageSize));
-    const queue = new QueuePair(0, ADMIN_ENTRIES, rings.sq, rings.cq, this.#lists(ADMIN_ENTRIES, transfer), this.doorbells, owner);
+    const rings = this.#allocate(1, ADMIN_ENTRIES, transfer)[0]!;
+    const lists = new PrpLists(rings.lists, ADMIN_ENTRIES - 1, transfer, pageSize);
+    const queue = new QueuePair(0, ADMIN_ENTRIES, rings.sq, rings.cq, lists, this.doorbells, owner);
     this.#rings.set(queue, rings);
     this.#admin = rings;
     return queue;
   }
 
-  /** @param maxTransfer bytes that its commands move at most */
-  ioQueue(id: number, maxTransfer: number, owner: QueueOwner): IoQueue {
-    const entries = Math.min(this.#options.depth + 1, this.#capabilities.maxEntries, QUEUE_ENTRIES_MAX);
-    const rings = this.#allocate(entries);
-    const queue = new IoQueue(id, entries, rings.sq, rings.cq, this.#lists(entries, maxTransfer), this.doorbells, owner);
+  /**
+   * @param maxTransfer bytes that its commands move at most, the same for every queue
+   * @param more I/O queues that will be asked for after it: their memory is mapped with this one's
+   */
+  ioQueue(id: number, maxTransfer: number, more: number, owner: QueueOwner): IoQueue {
+    const { maxEntries, pageSize } = this.#capabilities;
+    const entries = Math.min(this.#options.depth + 1, maxEntries, QUEUE_ENTRIES_MAX);
+    if (this.#spare.length === 0) this.#spare.push(...this.#allocate(1 + more, entries, maxTransfer));
+    const rings = this.#spare.shift()!;
+    const lists = new PrpLists(rings.lists, entries - 1, maxTransfer, pageSize);
+    const queue = new IoQueue(id, entries, rings.sq, rings.cq, lists, this.doorbells, owner);
     this.#rings.set(queue, rings);
     return queue;
   }
@@ -130,18 +143,20 @@ export class QueueMemory implements Disposable {
     return best > SLOW_REGISTER_NS;
   }
 
-  #allocate(entries: number): Rings {
+  /** For `count` queue pairs, or as many as one piece of memory is for. In one mapping: some servers take as few as 16 (libvfio-user of 2022). */
+  #allocate(count: number, entries: number, maxTransfer: number): Rings[] {
     const { pageSize } = this.#capabilities;
-    return {
-      sq: DmaRange.alloc(this.#dev, entries * SQE_SIZE, pageSize),
-      cq: DmaRange.alloc(this.#dev, entries * CQE_SIZE, pageSize),
+    const sizes = [entries * SQE_SIZE, entries * CQE_SIZE, (entries - 1) * listBytes(maxTransfer, pageSize)];
+    const each = sizes.reduce((sum, size) => sum + Math.ceil(size / pageSize) * pageSize, 0);
+    const fitting = Math.max(1, Math.min(count, Math.floor(PIECE_MAX / each)));
+    const piece = DmaRange.alloc(this.#dev, fitting * each, pageSize);
+    let at = 0;
+    const next = (size: number) => {
+      const part = piece.part(at, size);
+      at += Math.ceil(size / pageSize) * pageSize;
+      return part;
     };
-  }
-
-  #lists(entries: number, maxTransfer: number): PrpLists {
-    const { pageSize } = this.#capabilities;
-    const range = DmaRange.alloc(this.#dev, (entries - 1) * listBytes(maxTransfer, pageSize), pageSize);
-    return new PrpLists(range, entries - 1, maxTransfer, pageSize);
+    return Array.from({ length: fitting }, () => ({ sq: next(sizes[0]!), cq: next(sizes[1]!), lists: next(sizes[2]!) }));
   }
 }
 

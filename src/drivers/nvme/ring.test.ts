@@ -2,6 +2,7 @@
 import fc from 'fast-check';
 import { afterEach, describe, expect, it } from 'vitest';
 import { NvmOpcode } from '../../abi/nvme.ts';
+import { VfioError } from '../../base/errno.ts';
 import { DriverDevice } from '../kit/driver-device.ts';
 import { BouncePool } from './bounce-pool.ts';
 import { DmaRange } from './dma-range.ts';
@@ -286,6 +287,46 @@ describe('bounce buffers', () => {
     pool.give(large[0] as Awaited<(typeof large)[0]>);
     expect((await waiting[0])!.bytes.length).toBe(2 ** 20);
     expect(pool.lent).toBeLessThanOrEqual(32 * 2 ** 20);
+    dev.close();
+  });
+
+  /** A space that takes `most` mappings, as some servers do without telling. */
+  function fewMappings(fake: FakeController, most: number): FakeController {
+    const { map, unmap } = fake.dma;
+    let mapped = 0;
+    fake.dma.map = (request) => {
+      if (mapped === most) throw new VfioError('EINVAL', 'that is one too many');
+      map.call(fake.dma, request);
+      mapped++;
+    };
+    fake.dma.unmap = (...args) => {
+      mapped--;
+      return unmap.call(fake.dma, ...args);
+    };
+    return fake;
+  }
+
+  it('and queues are in few mappings: 16 are enough for all there is', async () => {
+    const driver = await start(fewMappings(new FakeController(), 16), { queues: 2, depth: 255 });
+    const pool = new BouncePool(driver.dev, 4096);
+    for (let size = 4096; size <= 2 ** 20; size *= 2) await pool.take(size);
+    while (pool.lent + 2 ** 20 <= 32 * 2 ** 20) await pool.take(2 ** 20);
+    expect(driver.dev.dma.buffers).toBeLessThanOrEqual(12);
+  });
+
+  it('wait for one another when there can be no more memory; larger ones do for small ones', async () => {
+    const dev = DriverDevice.attach(fewMappings(new FakeController(), 1), { clock });
+    const pool = new BouncePool(dev, 4096);
+    const large = pool.take(2 ** 20);
+    const waits = pool.take(4096);
+    expect([large instanceof Promise, waits instanceof Promise]).toEqual([false, true]);
+    pool.give(await large);
+    expect((await waits).bytes.length).toBe(2 ** 20);
+    const more = pool.take(2 ** 20);
+    pool.give(await waits);
+    pool.give(await more);
+    expect(pool.lent).toBe(0);
+    expect(() => pool.take(2 ** 21)).toThrow('that is one too many');
     dev.close();
   });
 

@@ -290,7 +290,7 @@ export class Session implements QueueOwner {
     for (let i = 0; i < count; i++) {
       let queue = this.queues[i];
       if (queue === undefined) {
-        queue = this.#memory.ioQueue(i + 1, this.maxTransfer, this);
+        queue = this.#memory.ioQueue(i + 1, this.maxTransfer, count - 1 - i, this);
         this.queues.push(queue);
         this.signals.attach(queue);
       }
