@@ -62,6 +62,9 @@ const STALLED_MAX = 3;
 const ROUNDS_MAX = 50;
 /** What a hand-over costs besides: state, round trips. */
 const FIXED_MS = 10;
+/** Bytes a millisecond, until a round of at least RATE_BYTES has told: a fast network's. */
+const RATE = 100_000;
+const RATE_BYTES = 256 * 1024;
 const PROGRESS_MS = 100;
 /** The client is served in between, after so long. */
 const TURN_MS = 2;
@@ -138,7 +141,7 @@ class Departure {
     this.#startLogging();
     if (this.#migration.precopies) this.#stream = this.#migration.go('PRE_COPY');
     await this.#sendExtents(true);
-    let rate = 0;
+    let rate = RATE;
     let before = Number.POSITIVE_INFINITY;
     let stalled = 0;
     for (let round = 1; ; round++) {
@@ -168,9 +171,9 @@ class Departure {
       const sent = this.#link.bytesSent;
       await this.#sendDevice(device);
       await this.#sendPages();
-      // In bytes a millisecond. A round with little in it says little.
-      const now = (this.#link.bytesSent - sent) / Math.max(0.1, performance.now() - begun);
-      rate = rate === 0 || this.#link.bytesSent - sent > 2 ** 20 ? Math.max(now, 1) : rate;
+      const bytes = this.#link.bytesSent - sent;
+      // A round with little in it says little.
+      if (bytes >= RATE_BYTES) rate = Math.max(1, bytes / (performance.now() - begun));
     }
   }
 

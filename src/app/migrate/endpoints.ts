@@ -133,7 +133,7 @@ async function connectTcp(host: string, port: number, key: Buffer): Promise<Pipe
       fix: `Start there: vfio migrate --receive tcp:0.0.0.0:${port} --key-file FILE unix:/path.sock`,
     });
   }
-  throw new VfioError('EACCES', `${name} does not agree: ${failed.message}`, {
+  throw new VfioError('EACCES', `${name} has another key, or is no vfio migrate --receive`, {
     cause: failed,
     fix: 'Use the same key file on both sides.',
   });

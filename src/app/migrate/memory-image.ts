@@ -34,7 +34,9 @@ export class MemoryImage implements Disposable {
   readonly #domain: IommuDomain;
   /** Of each memory, in order of pages. Each is held until the end: the client may unmap it meanwhile. */
   readonly #byMemory = new Map<Memory, Extent[]>();
+  /** Of the domain, when it was looked at: an unmap changes the first, a map the second. */
   #epoch = -1;
+  #size = -1;
 
   constructor(domain: IommuDomain) {
     this.#domain = domain;
@@ -46,10 +48,11 @@ export class MemoryImage implements Disposable {
    * @returns extents that were not there before   @throws VfioError EOPNOTSUPP for memory that is reached by messages
    */
   refresh(): readonly Extent[] {
-    if (this.#domain.epoch === this.#epoch) return [];
+    if (this.#isCurrent) return [];
     const before = this.extents.length;
     const entries = this.#entries();
     this.#epoch = this.#domain.epoch;
+    this.#size = this.#domain.size;
     const spans = new Map<DirectMemory, Span[]>();
     for (const entry of entries) {
       const known = spans.get(entry.memory);
@@ -61,6 +64,10 @@ export class MemoryImage implements Disposable {
     this.mappings = entries.flatMap((entry) => this.#pieces(entry));
     for (const { extent } of this.mappings) this.extents[extent]!.live = true;
     return this.extents.slice(before);
+  }
+
+  get #isCurrent(): boolean {
+    return this.#domain.epoch === this.#epoch && this.#domain.size === this.#size;
   }
 
   #entries(): Entry[] {
@@ -130,7 +137,7 @@ export class MemoryImage implements Disposable {
 
   /** What the device has written since this was asked last, by its own log. @throws VfioError when it is not logged */
   noteDeviceWrites(migration: Migration): void {
-    const current = this.#domain.epoch === this.#epoch;
+    const current = this.#isCurrent;
     for (const { iova, size, extent, page } of this.mappings) {
       // The log has no number for what is behind the last byte of all.
       if (iova + BigInt(size) > LAST_BYTE) continue;

@@ -22,7 +22,22 @@ export interface MoveOptions extends RelayOptions {
  * an end is lost; EIO when that was in the moment of the hand-over, and it is not known which end has it
  */
 export async function moveDevice(source: string, destination: Endpoint, options: MoveOptions = {}): Promise<Figures | null> {
-  const to = await connectEndpoint(destination, options.key ?? null);
+  const { from, to } = await startMove(source, destination, options);
+  try {
+    return await relay(from, to, options);
+  } catch (error) {
+    if (destination.kind === 'server' && (await arrivedAfterAll(source, destination.path))) return null;
+    throw error;
+  }
+}
+
+/** Both ends of a move that has begun: carry it between them. @throws VfioError (rejects) when one is not there */
+export async function startMove(
+  source: string,
+  destination: Endpoint,
+  { downtimeMs, key }: Pick<MoveOptions, 'downtimeMs' | 'key'> = {},
+): Promise<{ readonly from: Pipe; readonly to: Pipe }> {
+  const to = await connectEndpoint(destination, key ?? null);
   let from: Pipe;
   try {
     from = await connectEndpoint({ kind: 'server', path: source }, null);
@@ -30,17 +45,11 @@ export async function moveDevice(source: string, destination: Endpoint, options:
     to.close();
     throw error;
   }
-  const { downtimeMs } = options;
   // JSON has no infinity.
   const downtime = downtimeMs === undefined ? {} : { downtimeMs: downtimeMs === Number.POSITIVE_INFINITY ? null : downtimeMs };
   if (destination.kind === 'server') hello(to, { command: 'in' });
   hello(from, { command: 'out', to: to.name, ...downtime });
-  try {
-    return await relay(from, to, options);
-  } catch (error) {
-    if (destination.kind === 'server' && (await arrivedAfterAll(source, destination.path))) return null;
-    throw error;
-  }
+  return { from, to };
 }
 
 /** Let a device come from `from` to the server at `path`. @throws VfioError (rejects) as `moveDevice` */
@@ -68,8 +77,10 @@ const SETTLE_TRIES = 100;
 /**
  * A source that gave its device away without hearing of it is told what became of it, where both ends can be asked. What cannot be found out stays
  * as it is, for a person.
+ *
+ * @returns whether it is at the destination
  */
-async function arrivedAfterAll(source: string, destination: string): Promise<boolean> {
+export async function arrivedAfterAll(source: string, destination: string): Promise<boolean> {
   try {
     const there = await calm(destination);
     const here = await calm(source);

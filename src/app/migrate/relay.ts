@@ -64,8 +64,14 @@ class Relay {
       this.#close();
     }
     if (this.#running) return this.#figures;
-    if (this.#refused !== null) throw this.#refused;
-    if (!this.#given) throw new VfioError('ECONNRESET', 'the connection was lost: the device goes on where it was');
+    const refused = this.#refused;
+    // An end that lost the other says so; between which two it was is known here.
+    const lost = refused === null || refused.code === 'ECONNRESET' || refused.code === 'EPIPE';
+    if (!lost) throw refused;
+    if (!this.#given) {
+      const ends = `${this.#source.name} and ${this.#destination.name}`;
+      throw new VfioError('ECONNRESET', `the connection between ${ends} was lost: the device goes on where it was`, { cause: refused });
+    }
     throw new VfioError('EIO', 'the connection was lost in the moment in which the device was handed over', {
       fix: 'Ask the destination with --status. Where the device is there, --let-go of the source; else --resume it.',
     });

@@ -1,0 +1,204 @@
+/** `vfio migrate` as a user meets it: servers in processes of their own, a client that goes along, every way between two ends. */
+import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, describe, expect, it } from 'vitest';
+import { main } from '../src/app/cli/main.ts';
+import { recordingTerminal } from '../src/app/cli/terminal.ts';
+import { askDoor } from '../src/app/migrate/door.ts';
+import { Kind } from '../src/app/migrate/frames.ts';
+import { Link } from '../src/app/migrate/link.ts';
+import { moveDevice } from '../src/app/migrate/move.ts';
+import { EduDriver, open } from '../src/index.ts';
+import { UnixSocket } from '../src/sys/unix-socket.ts';
+import { VfioProcess } from './kit/vfio-process.ts';
+
+const VFIO = join(import.meta.dirname, '../bin/vfio.js');
+const folders: string[] = [];
+
+afterEach(() => {
+  for (const path of folders.splice(0)) rmSync(path, { recursive: true });
+});
+
+interface Servers extends AsyncDisposable {
+  readonly a: string;
+  readonly b: string;
+  readonly folder: string;
+  readonly processes: readonly VfioProcess[];
+}
+
+async function servers(device = 'edu', other = device): Promise<Servers> {
+  const folder = mkdtempSync(join(tmpdir(), 'vfio-ts-'));
+  folders.push(folder);
+  const [a, b] = [join(folder, 'a.sock'), join(folder, 'b.sock')];
+  const processes = await Promise.all([VfioProcess.serve(device, a), VfioProcess.serve(other, b)]);
+  return {
+    a,
+    b,
+    folder,
+    processes,
+    [Symbol.asyncDispose]: async () => {
+      for (const each of processes) await each[Symbol.asyncDispose]();
+    },
+  };
+}
+
+async function vfio(...argv: string[]) {
+  const terminal = recordingTerminal();
+  const status = await main(argv, terminal);
+  return { status, out: terminal.stdout.join('\n'), err: terminal.stderr.join('\n') };
+}
+
+describe('vfio migrate', () => {
+  it('S0-19 between two servers: the client takes its device up there, with its memory, and the device reaches that', async () => {
+    await using served = await servers();
+    const { a, b } = served;
+    const here = new EduDriver(await open(`unix:${a}`), { interrupts: 'poll' });
+    const buffer = here.alloc(8192);
+    buffer.bytes.fill(0x5a, 0, 64);
+    await here.copyToDevice(buffer.iova, 64);
+    buffer.bytes.fill(0, 0, 64);
+    const gone = new Promise<string>((resolve) => {
+      here.dev.on((event) => event.kind === 'gone' && resolve(event.reason));
+    });
+    const moved = await vfio('migrate', `unix:${a}`, `unix:${b}`, '--json');
+    expect([moved.status, moved.err]).toEqual([0, '']);
+    expect(JSON.parse(moved.out)).toMatchObject({ schema: 'vfio-migrate/1', rounds: expect.any(Number), downtimeMs: expect.any(Number) });
+    await gone;
+    expect(() => here.dev.device.region(0).read32(0)).toThrow(expect.objectContaining({ code: 'ENODEV' }));
+
+    const there = new EduDriver(await open(`unix:${b}`, { adopt: true }), { interrupts: 'poll' });
+    const [adopted] = there.dev.adopted;
+    expect(adopted).toMatchObject({ iova: buffer.iova, size: 8192 });
+    // What was in the device's own buffer goes to the memory that came along.
+    await there.copyFromDevice(adopted!.iova, 64);
+    expect(Buffer.from(adopted!.bytes.subarray(0, 64)).equals(Buffer.alloc(64, 0x5a))).toBe(true);
+    // Addresses of its own do not run into what came along, and what came along can be unmapped.
+    const other = there.alloc(4096);
+    expect(other.iova < adopted!.iova || other.iova >= adopted!.iova + 8192n).toBe(true);
+    const before = there.dev.device.dma.available;
+    adopted![Symbol.dispose]();
+    expect(there.dev.device.dma.available).toBe(before + 1);
+    there.dev.close();
+    // The next client gets what it would have without all this.
+    using fresh = await open(`unix:${b}`);
+    expect(fresh.adopted).toEqual([]);
+  });
+
+  it('over TCP with a key that both have, and with no other', async () => {
+    await using served = await servers();
+    const { a, b, folder } = served;
+    const [key, other, open_] = ['key', 'other', 'open'].map((name) => join(folder, name)) as [string, string, string];
+    writeFileSync(key, 'k'.repeat(40), { mode: 0o600 });
+    writeFileSync(other, 'o'.repeat(40), { mode: 0o600 });
+    writeFileSync(open_, 'k'.repeat(40), { mode: 0o644 });
+    using client = await open(`unix:${a}`);
+    client.dma.alloc(4096).bytes[0] = 9;
+    await using receiver = new VfioProcess(['migrate', '--receive', 'tcp:127.0.0.1:0', '--key-file', key, `unix:${b}`]);
+    await receiver.says('waiting at');
+    const to = /tcp:\S+/.exec(receiver.stderr)![0];
+    expect(await vfio('migrate', `unix:${a}`, to)).toMatchObject({ status: 1, err: expect.stringContaining('--key-file') });
+    expect(await vfio('migrate', `unix:${a}`, to, '-k', open_)).toMatchObject({ status: 4, err: expect.stringContaining('chmod 600') });
+    expect(await vfio('migrate', `unix:${a}`, to, '-k', other)).toMatchObject({ status: 4, err: expect.stringContaining('another key') });
+    expect(client.bar(0).read32(0)).toBe(0x0100_00ed);
+    expect(await vfio('migrate', `unix:${a}`, to, '-k', key)).toMatchObject({ status: 0, out: expect.stringContaining('downtime') });
+    expect(await receiver.ended).toBe(0);
+    using there = await open(`unix:${b}`, { adopt: true });
+    expect(there.adopted[0]!.bytes[0]).toBe(9);
+  });
+
+  it('through a command, as ssh is one', async () => {
+    await using served = await servers();
+    const { a, b } = served;
+    using client = await open(`unix:${a}`);
+    client.dma.alloc(4096).bytes[4095] = 3;
+    const command = `exec:'${process.execPath}' '${VFIO}' migrate --receive --stdio unix:${b}`;
+    expect(await vfio('migrate', `unix:${a}`, command)).toMatchObject({ status: 0 });
+    using there = await open(`unix:${b}`, { adopt: true });
+    expect(there.adopted[0]!.bytes[4095]).toBe(3);
+    // One that is no such command.
+    expect(await vfio('migrate', `unix:${b}`, 'exec:exit 3')).toMatchObject({
+      status: 1,
+      err: expect.stringContaining('goes on where it was'),
+    });
+    expect(there.bar(0).read32(0)).toBe(0x0100_00ed);
+  });
+
+  it('a moved device waits for a client that asks for it; another is told so; it can move on, or be let go', async () => {
+    await using served = await servers();
+    const { a, b } = served;
+    await expect(open(`unix:${b}`, { adopt: true })).rejects.toMatchObject({ code: 'ENXIO' });
+    {
+      using client = await open(`unix:${a}`);
+      client.dma.alloc(4096).bytes[1] = 4;
+      await moveDevice(a, { kind: 'server', path: b });
+    }
+    expect(await askDoor(b, 'status')).toMatchObject({ state: 'waits for its client', movedIn: (await askDoor(a, 'status')).movedOut });
+    await expect(open(`unix:${b}`)).rejects.toMatchObject({ code: 'EBUSY' });
+    await moveDevice(b, { kind: 'server', path: a });
+    {
+      using client = await open(`unix:${a}`, { adopt: true });
+      expect(client.adopted[0]!.bytes[1]).toBe(4);
+      await moveDevice(a, { kind: 'server', path: b });
+    }
+    expect(await vfio('migrate', '--let-go', `unix:${b}`)).toMatchObject({ status: 0, out: expect.stringContaining('edu: idle') });
+    using fresh = await open(`unix:${b}`);
+    expect(fresh.adopted).toEqual([]);
+  });
+
+  it('what cannot be moved stays: nobody uses it, the destination is used, or another device, or not there', async () => {
+    await using served = await servers('edu', 'bench');
+    const { a, b } = served;
+    expect(await vfio('migrate', `unix:${a}`, `unix:${b}`)).toMatchObject({ status: 5, err: expect.stringContaining('nothing to move') });
+    using client = await open(`unix:${a}`);
+    expect(await vfio('migrate', `unix:${a}`, `unix:${b}`)).toMatchObject({ status: 1, err: expect.stringContaining('another device') });
+    {
+      using other = await open(`unix:${b}`);
+      expect(await vfio('migrate', `unix:${a}`, `unix:${b}`)).toMatchObject({
+        status: 4,
+        err: expect.stringContaining('in use by a client'),
+      });
+      expect(await vfio('migrate', `unix:${b}`, `unix:${a}`)).toMatchObject({ status: 4 });
+      expect(other.name).toBe(`unix:${b}`);
+    }
+    expect(await vfio('migrate', `unix:${a}`, `unix:${a}x`)).toMatchObject({ status: 1, err: expect.stringContaining('vfio serve') });
+    expect(await vfio('migrate', '--resume', `unix:${a}`)).toMatchObject({ status: 1, err: expect.stringContaining('in doubt') });
+    for (const words of [[], ['--receive'], ['--downtime-ms', '0', `unix:${b}`], ['sim:edu'], ['tcp:nowhere'], ['--stdio', `unix:${b}`]]) {
+      const refused = await vfio('migrate', `unix:${a}`, ...words);
+      expect([words, refused.status === 0]).toEqual([words, false]);
+    }
+    expect(client.bar(0).read32(0)).toBe(0x0100_00ed);
+  });
+
+  it('the door is its owner’s, and whoever says nonsense at it is sent away', async () => {
+    await using served = await servers();
+    const { a, b } = served;
+    using client = await open(`unix:${a}`);
+    expect(statSync(`${a}.manage`).mode & 0o777).toBe(0o600);
+    const say = async (speak: (link: Link) => Promise<void>): Promise<unknown> => {
+      using link = new Link(UnixSocket.connect(`${b}.manage`));
+      await speak(link);
+      return await link.receive(5000).then(
+        (frame) => frame.kind,
+        (error: unknown) => (error as { code: string }).code,
+      );
+    };
+    expect(await say((link) => link.sendJson(Kind.HELLO, { command: 'sing' }))).toBe('EINVAL');
+    expect(await say((link) => link.sendJson(Kind.GO, {}))).toBe('EPROTO');
+    expect(await say((link) => link.sendJson(Kind.HELLO, { command: 'out', downtimeMs: -1 }))).toBe('EINVAL');
+    const into = async (link: Link, ...kinds: Kind[]): Promise<void> => {
+      await link.sendJson(Kind.HELLO, { command: 'in' });
+      for (const kind of kinds)
+        await link.sendJson(kind, { format: 'vfio-ts-move', version: 1, id: '0'.repeat(16), page: 4096, ids: 0x11e8_1234 });
+    };
+    expect(await say((link) => into(link, Kind.RUNNING))).toBe('EPROTO');
+    expect(await say((link) => into(link, Kind.OFFER, Kind.MAPPINGS))).toBe(Kind.READY);
+    {
+      using raw = UnixSocket.connect(`${b}.manage`);
+      raw.send(new Uint8Array(64).fill(0xff), 0, 64);
+    }
+    expect(await askDoor(b, 'status')).toMatchObject({ state: 'idle' });
+    await moveDevice(a, { kind: 'server', path: b });
+    expect(client.dma.buffers).toBe(0);
+  });
+});
