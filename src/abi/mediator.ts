@@ -11,7 +11,7 @@ import type { ModelMigration, Width } from './device-host.ts';
 export const PASS_THROUGH = Symbol('pass through');
 export type PassThrough = typeof PASS_THROUGH;
 
-/** The device as its mediator sees it, from open to release. */
+/** The device as its mediator sees it, from open to release. Afterwards reads give ones, writes go nowhere, and memory is ENODEV. */
 export interface MediatedDevice {
   /** `0000:00:04.0` */
   readonly name: string;

@@ -66,16 +66,14 @@ export class DeviceFile implements Device, VfioFile {
     this.checkLive();
     const made = this.#regions[index];
     if (made !== undefined) return made;
-    const { fn, openState } = this.device;
+    const { fn, openState, mediation } = this.device;
     const info = regionInfo(fn, index, openState.mappable);
     let region: FileRegion;
     if (index === RegionIndex.CONFIG) region = new ConfigRegion(this, info);
     else if (info.size === 0) region = new AbsentRegion(this, info);
     else region = index === RegionIndex.ROM ? new RomRegion(this, info) : new BarRegion(this, info);
-    const { mediation } = this.device;
     const hooks = mediation?.region(index) ?? null;
-    if (mediation !== null && hooks !== null)
-      region = new MediatedRegion(this, mediation.regionInfo(index, info), mediation, hooks, region);
+    if (mediation !== null && hooks !== null) region = new MediatedRegion(this, this.device.regionInfo(index), mediation, hooks, region);
     this.#regions[index] = region;
     return region;
   }
@@ -93,11 +91,16 @@ export class DeviceFile implements Device, VfioFile {
   setIrqs(request: SetIrqs): number {
     this.#begin();
     try {
-      const { interrupts } = this.device.openState;
-      return this.device.mediation?.setIrqs(request, (r) => interrupts.setIrqs(r)) ?? interrupts.setIrqs(request);
+      return this.device.mediation?.setIrqs(request, (r) => this.#setIrqs(r)) ?? this.#setIrqs(request);
     } finally {
       this.device.settle();
     }
+  }
+
+  /** Also for mediators, which may have closed the file, or kept this until it is. */
+  #setIrqs(request: SetIrqs): number {
+    this.checkLive();
+    return this.device.openState.interrupts.setIrqs(request);
   }
 
   reset(): void {
@@ -152,10 +155,15 @@ export class DeviceFile implements Device, VfioFile {
   feature(request: FeatureRequest): number {
     this.#begin();
     try {
-      return this.device.mediation?.feature(request, (r) => deviceFeature(this.device, r)) ?? deviceFeature(this.device, request);
+      return this.device.mediation?.feature(request, (r) => this.#feature(r)) ?? this.#feature(request);
     } finally {
       this.device.settle();
     }
+  }
+
+  #feature(request: FeatureRequest): number {
+    this.checkLive();
+    return deviceFeature(this.device, request);
   }
 
   get dma(): ContainerDmaSpace {

@@ -7,7 +7,7 @@
  * @see linux/drivers/vfio/pci/vfio_pci_dmabuf.c, vfio_pci_core_feature_dma_buf(); include/uapi/linux/vfio.h
  */
 import type { DmaBuf, DmaBufSegment, FeatureRequest } from '../../abi/device.ts';
-import { RegionIndex } from '../../abi/vfio.ts';
+import { RegionFlags, RegionIndex } from '../../abi/vfio.ts';
 import { hex, U64_MAX } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
 import type { OpenState, VfioPciDevice } from './pci-device.ts';
@@ -55,6 +55,9 @@ export function exportDmaBuf(device: VfioPciDevice, { data, onDmaBuf }: FeatureR
     throw new VfioError('EOPNOTSUPP', `${bdf}: BAR ${index} holds registers, which no other device can be given as memory`, {
       fix: "Only BARs declared with backing: 'memory' can be a DMA buffer.",
     });
+  }
+  if ((device.regionInfo(index).flags & RegionFlags.MMAP) === 0) {
+    throw new VfioError('EOPNOTSUPP', `${bdf}: BAR ${index} cannot be mapped, so that its mediator sees each access`);
   }
   if (onDmaBuf === undefined) throw new VfioError('EINVAL', `${bdf}: DMA_BUF makes a buffer, and nobody is there to take it (onDmaBuf)`);
   const memory = host.barMemory(index);

@@ -33,6 +33,8 @@ export interface IoeventfdTarget {
   readonly msix: MsixTable | null;
   /** Bytes of BAR `index`, 0 when there is none. */
   barSize(index: number): number;
+  /** Whether a mediator wants to see each write to BAR `bar`, and would see none of these. */
+  seesWrites(bar: number): boolean;
   /** Write when the BAR answers now; silently nothing when memory decoding is off. */
   signalled(bar: number, offset: number, size: number, data: bigint): void;
 }
@@ -58,7 +60,7 @@ export class Ioeventfds {
   }
 
   /**
-   * @throws VfioError EINVAL not a BAR, past its end, over the MSI-X table, or a size other than 1, 2 and 4; EEXIST the same is there already;
+   * @throws VfioError EINVAL not a BAR, past its end, over the MSI-X table, past a mediator, or a size other than 1, 2 and 4; EEXIST the same is there already;
    * ENODEV nothing like it to remove; ENOSPC over `IOEVENTFD_MAX`
    */
   set(request: IoeventfdRequest): void {
@@ -76,6 +78,11 @@ export class Ioeventfds {
     }
     if (msix?.contains(bar, offset, size)) {
       throw new VfioError('EINVAL', `${bdf}: ioeventfd at ${hex(offset)} would write the MSI-X table`, { fix: 'Use SET_IRQS.' });
+    }
+    if (this.#target.seesWrites(bar)) {
+      throw new VfioError('EINVAL', `${bdf}: ioeventfd at ${hex(offset)} of BAR ${bar} would go past the device's mediator`, {
+        fix: 'Write the register.',
+      });
     }
     if (size === 8) throw new VfioError('EINVAL', 'an ioeventfd cannot write 8 bytes', { fix: 'Use two of 4 bytes.' });
     const at = this.#all.findIndex((e) => e.bar === bar && e.offset === offset && e.size === size && e.data === data);

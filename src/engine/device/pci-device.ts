@@ -5,7 +5,7 @@
  *
  * @see linux/drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_enable(), vfio_pci_core_disable(), vfio_pci_core_register_device()
  */
-import type { DeviceEvent } from '../../abi/device.ts';
+import type { DeviceEvent, RegionInfo } from '../../abi/device.ts';
 import type { Width } from '../../abi/device-host.ts';
 import { Command, Config } from '../../abi/pci.ts';
 import { Cleanup } from '../../base/cleanup.ts';
@@ -29,7 +29,7 @@ import type { DeviceFileHolder, HostedFunction } from './hosted-function.ts';
 import { tryResetSet } from './hot-reset.ts';
 import { Ioeventfds, type IoeventfdTarget } from './ioeventfd.ts';
 import { DevicePower } from './power.ts';
-import { mappableBars } from './region-info.ts';
+import { mappableBars, regionInfo } from './region-info.ts';
 import { resetFunction, runReset } from './reset.ts';
 import { Suspension } from './suspend.ts';
 import { ReleaseRequest, type ReleaseTarget } from './unplug.ts';
@@ -73,6 +73,10 @@ export class VfioPciDevice implements IoeventfdTarget, ReleaseTarget, TokenSubje
   #open: OpenState | null = null;
   #vm: VmReference | null = null;
   #mediation: Mediation | null = null;
+  /** Ends what mediators were shown of it at this open. */
+  #retire: (() => void) | null = null;
+  /** The first open is under way: whoever is asked about it may do anything meanwhile, but open the device. */
+  #opening = false;
   #leaving: ReleaseRequest | null = null;
 
   private constructor(fn: HostedFunction, ctx: EngineContext) {
@@ -137,28 +141,44 @@ export class VfioPciDevice implements IoeventfdTarget, ReleaseTarget, TokenSubje
   /**
    * One more file.
    *
-   * @throws VfioError ENODEV being unplugged or gone; EAGAIN somebody holds the device lock; what a fault plan makes a step fail with. Nothing has
-   * changed then.
+   * @throws VfioError ENODEV being unplugged or gone, also when that begins within this open; EBUSY from within its first open; EAGAIN somebody holds the
+   * device lock; what a fault plan makes a step fail with. Nothing has changed then.
    */
   open(holder: DeviceFileHolder, container: Container, process: Process): DeviceFile {
-    if (this.gone !== null) throw this.goneError();
-    if (this.#leaving !== null) throw new VfioError('ENODEV', `${this.bdf} is being unbound or unplugged`);
-    const first = this.#files.size === 0;
-    if (first) this.#firstOpen(holder);
+    this.#checkStaying();
+    if (this.#opening) throw new VfioError('EBUSY', `${this.bdf} is being opened: who is asked about that cannot open it too`);
+    if (this.#files.size > 0) return this.#newFile(holder, container, process);
+    this.#opening = true;
     try {
-      this.ctx.faults.step('device.open');
-      const file = new DeviceFile(this, holder, container, process);
-      this.#files.add(file);
-      return file;
-    } catch (error) {
-      if (first) this.#disable();
-      throw error;
+      this.#firstOpen(holder);
+      try {
+        return this.#newFile(holder, container, process);
+      } catch (error) {
+        this.#disableIfOpen();
+        throw error;
+      }
+    } finally {
+      this.#opening = false;
+      if (this.#leaving !== null && this.#files.size === 0) this.#left();
     }
   }
 
-  /** Files not yet released; 0 once it was taken from them. */
+  #newFile(holder: DeviceFileHolder, container: Container, process: Process): DeviceFile {
+    this.ctx.faults.step('device.open');
+    this.#checkStaying();
+    const file = new DeviceFile(this, holder, container, process);
+    this.#files.add(file);
+    return file;
+  }
+
+  #checkStaying(): void {
+    if (this.gone !== null) throw this.goneError();
+    if (this.#leaving !== null) throw new VfioError('ENODEV', `${this.bdf} is being unbound or unplugged`);
+  }
+
+  /** Files not yet released, and the one that is being opened; 0 once it was taken from them. */
   get openCount(): number {
-    return this.gone === null ? this.#files.size : 0;
+    return this.gone === null ? this.#files.size + (this.#opening ? 1 : 0) : 0;
   }
 
   get files(): readonly DeviceFile[] {
@@ -175,6 +195,12 @@ export class VfioPciDevice implements IoeventfdTarget, ReleaseTarget, TokenSubje
     return this.#open === state;
   }
 
+  /** As its users are told of it. @throws VfioError what a mediator's hook throws */
+  regionInfo(index: number): RegionInfo {
+    const info = regionInfo(this.fn, index, this.openState.mappable);
+    return this.#mediation?.regionInfo(index, info) ?? info;
+  }
+
   goneError(): VfioError {
     return new VfioError('ENODEV', `${this.bdf} is gone: ${this.gone ?? 'it is not open'}`);
   }
@@ -185,14 +211,28 @@ export class VfioPciDevice implements IoeventfdTarget, ReleaseTarget, TokenSubje
     const vm = VmReference.take(holder.vm ?? null, this.ctx);
     if (vm !== null) undo.use(vm);
     this.#open = this.#enable();
-    undo.defer(() => this.#disable());
+    undo.defer(() => this.#disableIfOpen());
     this.ctx.faults.step('device.mediate');
-    this.#mediation = this.ctx.mediators?.open(mediatedDevice(this), this.ctx.log) ?? null;
+    const mediation = this.#mediate();
+    // Whoever was asked may have had it taken away.
+    if (this.gone !== null) {
+      mediation?.release();
+      throw this.goneError();
+    }
+    this.#mediation = mediation;
     this.host.dma.notedElsewhere = this.#mediation?.notesWrites === true;
     const { vconfig } = this.#open;
     this.#open = { ...this.#open, migration: this.#migration(vconfig) };
     undo.move();
     this.#vm = vm;
+  }
+
+  #mediate(): Mediation | null {
+    const { mediators, log } = this.ctx;
+    if (mediators === undefined) return null;
+    const { shown, retire } = mediatedDevice(this);
+    this.#retire = retire;
+    return mediators.open(shown, log);
   }
 
   /** Who mediates it, from its first open to its last close (S0). */
@@ -335,14 +375,20 @@ export class VfioPciDevice implements IoeventfdTarget, ReleaseTarget, TokenSubje
     if (last && this.#leaving !== null) this.#left();
   }
 
+  #disableIfOpen(): void {
+    if (this.#open !== null) this.#disable();
+  }
+
   #disable(): void {
-    const [vm, mediation] = [this.#vm, this.#mediation];
+    const [vm, mediation, retire] = [this.#vm, this.#mediation, this.#retire];
     using _after = new Cleanup();
     _after.defer(() => vm?.[Symbol.dispose]());
+    _after.defer(() => retire?.());
     // Nothing of the device moves any more when its mediator lets go (S0-18).
     _after.defer(() => mediation?.release());
     this.#vm = null;
     this.#mediation = null;
+    this.#retire = null;
     const { interrupts, ioeventfds, resetWorks, saved, migration } = this.openState;
     const { config } = this.fn;
     this.physical?.token?.unuse();
@@ -422,6 +468,10 @@ export class VfioPciDevice implements IoeventfdTarget, ReleaseTarget, TokenSubje
     return this.host.bar(index)?.size ?? 0;
   }
 
+  seesWrites(bar: number): boolean {
+    return this.#mediation?.region(bar)?.write !== undefined;
+  }
+
   signalled(bar: number, offset: number, size: number, data: bigint): void {
     if (this.#open === null || this.resetting) return;
     if (this.host.bar(bar)!.type !== 'io' && !this.#open.vconfig.memoryEnabled) return;
@@ -458,7 +508,7 @@ export class VfioPciDevice implements IoeventfdTarget, ReleaseTarget, TokenSubje
     if (this.gone !== null) return;
     this.gone = reason;
     this.#updateSlow();
-    if (this.#open !== null) this.#disable();
+    this.#disableIfOpen();
     this.ctx.log.log('warn', `${this.bdf} revoked`, `${this.bdf} was taken from its users: ${reason}`);
     this.#tell({ kind: 'gone', reason });
     if (this.#leaving !== null) this.#left();

@@ -182,12 +182,13 @@ export class GroupFile implements Disposable, DeviceFileHolder, VfioFile {
       return file;
     } finally {
       this.#opening--;
+      this.#releaseWhenUnused();
     }
   }
 
   deviceReleased(file: DeviceFile): void {
     this.#devices.delete(file);
-    if (this.#closed && this.#devices.size === 0) this.#release();
+    this.#releaseWhenUnused();
   }
 
   /** The group lost its last vfio device: nothing can be done through this file any more, and the group may be opened anew. */
@@ -203,14 +204,16 @@ export class GroupFile implements Disposable, DeviceFileHolder, VfioFile {
     if (this.#closed) return;
     this.#closed = true;
     this.#onExit[Symbol.dispose]();
-    if (this.#devices.size === 0) this.#release();
+    this.#releaseWhenUnused();
   }
 
   [Symbol.dispose](): void {
     this.close();
   }
 
-  #release(): void {
+  /** Who is asked within an open (a mediator, a hypervisor) may close it: it goes when that open is over. */
+  #releaseWhenUnused(): void {
+    if (!this.#closed || this.#devices.size > 0 || this.#opening > 0) return;
     this.#detach();
     if (this.group.file === this) this.group.file = null;
   }

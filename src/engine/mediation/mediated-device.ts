@@ -5,10 +5,15 @@ import { VfioError } from '../../base/errno.ts';
 import type { VfioPciDevice } from '../device/pci-device.ts';
 import { IOMMU_UNIT, type IommuDomain, Reach } from '../dma/iommu-domain.ts';
 
-export function mediatedDevice(device: VfioPciDevice): MediatedDevice {
+/**
+ * What mediators are shown at a first open. After `retire` it is as if the device were not there: reads give ones, writes go nowhere, and the memory of
+ * whoever opens it next is out of reach.
+ */
+export function mediatedDevice(device: VfioPciDevice): { readonly shown: MediatedDevice; readonly retire: () => void } {
   const { fn, ctx, host } = device;
   const { declaration } = fn;
-  return {
+  let there = true;
+  const shown: MediatedDevice = {
     name: device.bdf,
     vendor: declaration.vendor,
     device: declaration.device,
@@ -17,17 +22,34 @@ export function mediatedDevice(device: VfioPciDevice): MediatedDevice {
     classCode: declaration.classCode,
     clock: ctx.clock,
     log: { log: (level, message) => ctx.log.log(level, `mediator of ${device.bdf}`, message) },
-    read: (bar, offset, width) => host.read(bar, offset, width),
-    write: (bar, offset, width, value) => host.write(bar, offset, width, value),
-    read64: (bar, offset) => host.read64(bar, offset),
-    write64: (bar, offset, value) => host.write64(bar, offset, value),
-    dmaRead: (iova, into) => transfer(device, iova, into, 'read'),
+    read: (bar, offset, width) => (there ? host.read(bar, offset, width) : 2 ** (8 * width) - 1),
+    write(bar, offset, width, value) {
+      if (there) host.write(bar, offset, width, value);
+    },
+    read64: (bar, offset) => (there ? host.read64(bar, offset) : U64_MAX),
+    write64(bar, offset, value) {
+      if (there) host.write64(bar, offset, value);
+    },
+    dmaRead(iova, into) {
+      check();
+      transfer(device, iova, into, 'read');
+    },
     dmaWrite(iova, from) {
+      check();
       transfer(device, iova, from, 'write');
       host.dma.noteWrite(iova, from.length);
     },
-    wrote: (iova, size) => host.dma.noteWrite(iova, size),
+    wrote(iova, size) {
+      if (there) host.dma.noteWrite(iova, size);
+    },
   };
+  const check = () => {
+    if (!there) throw new VfioError('ENODEV', `${device.bdf} was closed: its mediator has no part in it any more`);
+  };
+  const retire = () => {
+    there = false;
+  };
+  return { shown, retire };
 }
 
 /** @see linux/drivers/vfio/vfio_iommu_type1.c, vfio_iommu_type1_dma_rw_chunk() */

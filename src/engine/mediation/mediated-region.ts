@@ -39,7 +39,7 @@ export class MediatedRegion extends FileRegion {
     if ((this.info.flags & RegionFlags.MMAP) === 0) return super.map();
     const hook = this.#hooks.map;
     const done = hook === undefined ? PASS_THROUGH : this.#mediation.run('map', (handle) => hook(handle, offset, size, this.#direct));
-    return done === PASS_THROUGH ? this.#direct.map(offset, size) : done;
+    return done === PASS_THROUGH ? this.#direct.map(offset, size) : this.#mediation.mapping(done);
   }
 
   #count(done: number, length: number): number {

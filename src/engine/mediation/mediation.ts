@@ -1,8 +1,8 @@
 /** One device in one mediator's hands, from its first open to its last close. */
-import type { FeatureRequest, IrqInfo, RegionInfo, SetIrqs } from '../../abi/device.ts';
+import type { FeatureRequest, IrqInfo, RegionInfo, RegionMapping, SetIrqs } from '../../abi/device.ts';
 import type { ModelMigration } from '../../abi/device-host.ts';
 import { type Accepted, type IrqHooks, type Mediator, PASS_THROUGH, type PassThrough, type RegionHooks } from '../../abi/mediator.ts';
-import { NUM_IRQS, NUM_REGIONS } from '../../abi/vfio.ts';
+import { Feature, NUM_IRQS, NUM_REGIONS } from '../../abi/vfio.ts';
 import { VfioError } from '../../base/errno.ts';
 import type { RateLimitedLogger } from '../../base/log.ts';
 
@@ -21,15 +21,17 @@ export class Mediation {
   readonly #released: () => void;
   #isReleased = false;
 
-  /** @param released  called after the mediator's own release, once */
+  /** @param released  called after the mediator's own release, once   @throws TypeError for hooks that cannot be called: it has not accepted then */
   constructor(mediator: Mediator, accepted: Accepted<unknown>, device: string, log: RateLimitedLogger, released: () => void) {
     this.name = mediator.name;
     this.#mediator = mediator;
     this.#handle = accepted.handle;
-    this.#regions = Array.from({ length: NUM_REGIONS }, (_, i) => copied(accepted.regions?.[i]));
-    this.#irqs = Array.from({ length: NUM_IRQS }, (_, i) => copied(accepted.irqs?.[i]));
+    this.#regions = Array.from({ length: NUM_REGIONS }, (_, i) => copied(accepted.regions?.[i], `region ${i}`));
+    this.#irqs = Array.from({ length: NUM_IRQS }, (_, i) => copied(accepted.irqs?.[i], `IRQ index ${i}`));
     this.#feature = accepted.feature;
+    if (this.#feature !== undefined) checkHook(this.#feature, 'feature');
     this.migration = accepted.migration;
+    if (this.migration !== undefined) for (const name of migrationMethods) checkHook(this.migration[name], `migration.${name}`);
     this.notesWrites = accepted.notesWrites === true;
     this.#device = device;
     this.#log = log;
@@ -46,27 +48,42 @@ export class Mediation {
     const hook = this.#regions[index]?.info;
     if (hook === undefined) return info;
     const changed = this.run('region info', (handle) => hook(handle, info));
-    if (changed.index === info.index && changed.size === info.size) return changed;
+    if (changed?.index === info.index && changed.size === info.size) return changed;
     throw this.#bug('region info', new Error('it changed index or size'));
   }
 
   irqInfo(index: number, info: IrqInfo): IrqInfo {
     const hook = this.#irqs[index]?.info;
-    return hook === undefined ? info : this.run('IRQ info', (handle) => hook(handle, info));
+    if (hook === undefined) return info;
+    const changed = this.run('IRQ info', (handle) => hook(handle, info));
+    if (changed?.index === info.index && Number.isSafeInteger(changed.count) && changed.count >= 0) return changed;
+    throw this.#bug('IRQ info', new Error('it changed the index, or has no number of interrupts'));
   }
 
   setIrqs(request: SetIrqs, direct: (request: SetIrqs) => number): number {
     const hook = this.#irqs[request.index]?.set;
     if (hook === undefined) return direct(request);
     const done = this.run('SET_IRQS', (handle) => hook(handle, request, direct));
-    return done === PASS_THROUGH ? direct(request) : done;
+    return done === PASS_THROUGH ? direct(request) : this.#number('SET_IRQS', done, Number.MAX_SAFE_INTEGER);
   }
 
+  /** A VF token is shown to nobody, mediators included (S3-05). */
   feature(request: FeatureRequest, direct: (request: FeatureRequest) => number): number {
     const hook = this.#feature;
-    if (hook === undefined) return direct(request);
+    if (hook === undefined || request?.feature === Feature.PCI_VF_TOKEN) return direct(request);
     const done: number | PassThrough = this.run('FEATURE', (handle) => hook(handle, request, direct));
-    return done === PASS_THROUGH ? direct(request) : done;
+    return done === PASS_THROUGH ? direct(request) : this.#number('FEATURE', done, request.data.length);
+  }
+
+  #number(what: string, done: number, most: number): number {
+    if (Number.isSafeInteger(done) && done >= 0 && done <= most) return done;
+    throw this.#bug(what, new Error(`it answered ${String(done)}`));
+  }
+
+  /** @throws VfioError EIO when it is none */
+  mapping(done: RegionMapping): RegionMapping {
+    if (typeof done?.[Symbol.dispose] === 'function') return done;
+    throw this.#bug('map', new Error(`it answered ${String(done)}, which is no mapping`));
   }
 
   /** @throws VfioError what the hook throws; EIO when that is none: a bug of the vendor's, which is logged and hurts nobody else */
@@ -99,6 +116,16 @@ export class Mediation {
   }
 }
 
-function copied<T extends object>(hooks: T | undefined): T | null {
-  return hooks === undefined ? null : Object.freeze({ ...hooks });
+const migrationMethods = ['stop', 'start', 'save', 'load'] as const;
+
+function copied<T extends object>(hooks: T | undefined, whose: string): T | null {
+  if (hooks === undefined) return null;
+  if (typeof hooks !== 'object' || hooks === null) throw new TypeError(`its hooks of ${whose} are ${String(hooks)}`);
+  const own = Object.freeze({ ...hooks });
+  for (const [name, hook] of Object.entries(own)) if (hook !== undefined) checkHook(hook, `${whose}.${name}`);
+  return own;
+}
+
+function checkHook(hook: unknown, name: string): void {
+  if (typeof hook !== 'function') throw new TypeError(`its hook ${name} is no function`);
 }

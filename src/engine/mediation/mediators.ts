@@ -58,18 +58,12 @@ export class Mediators {
   /** The mediation of the first one that accepts; null when none does. */
   open(device: MediatedDevice, log: RateLimitedLogger): Mediation | null {
     for (const entry of [...this.#registered]) {
-      const { mediator } = entry;
-      let accepted: Accepted<unknown> | null = null;
-      try {
-        accepted = mediator.open(device);
-      } catch (error) {
-        // A refusal with a reason; a bug of the vendor's, when it is none of ours.
-        const level = error instanceof VfioError ? 'info' : 'error';
-        log.log(level, `mediator ${mediator.name} open`, `${device.name}: mediator '${mediator.name}' did not take it: ${String(error)}`);
-      }
-      if (accepted === null) continue;
+      if (!this.#registered.includes(entry)) continue;
+      // It cannot leave while it is asked.
       entry.users++;
-      return new Mediation(mediator, accepted, device.name, log, () => void entry.users--);
+      const mediation = ask(entry, device, log);
+      if (mediation !== null) return mediation;
+      entry.users--;
     }
     return null;
   }
@@ -88,4 +82,34 @@ export class Mediators {
     }
     this.#registered.splice(at, 1);
   }
+}
+
+function ask(entry: Registered, device: MediatedDevice, log: RateLimitedLogger): Mediation | null {
+  const { mediator } = entry;
+  const refused = (error: unknown) => {
+    // A refusal with a reason; a bug of the vendor's, when it is none of ours.
+    const level = error instanceof VfioError ? 'info' : 'error';
+    log.log(level, `mediator ${mediator.name} open`, `${device.name}: mediator '${mediator.name}' did not take it: ${String(error)}`);
+    return null;
+  };
+  let accepted: Accepted<unknown> | null;
+  try {
+    accepted = mediator.open(device);
+  } catch (error) {
+    return refused(error);
+  }
+  if (accepted === null) return null;
+  if (typeof accepted !== 'object')
+    return refused(new Error(`it answered ${String(accepted)}, which is neither null nor what it accepts with`));
+  try {
+    return new Mediation(mediator, accepted, device.name, log, () => void entry.users--);
+  } catch (error) {
+    refused(error);
+  }
+  try {
+    mediator.release(accepted.handle);
+  } catch (error) {
+    refused(error);
+  }
+  return null;
 }

@@ -18,7 +18,7 @@ export class VmReference implements Disposable {
     if (file === null || !file.provider.tryPin()) return null;
     try {
       ctx.faults.step('vm.get');
-      if (file.tryGet()) return new VmReference(file, ctx);
+      if (tryGet(file, ctx)) return new VmReference(file, ctx);
     } catch (error) {
       file.provider.unpin();
       throw error;
@@ -42,5 +42,15 @@ export class VmReference implements Disposable {
     } finally {
       this.file.provider.unpin();
     }
+  }
+}
+
+/** What a hypervisor throws is its own bug here too: it has given none. */
+function tryGet(file: VmFile, ctx: EngineContext): boolean {
+  try {
+    return file.tryGet() === true;
+  } catch (error) {
+    ctx.log.log('error', `get of ${file.name}`, `${file.provider.name}: get of ${file.name} threw: ${String(error)}`);
+    return false;
   }
 }
