@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { NvmOpcode } from '../../abi/nvme.ts';
+import { AdminOpcode, FormatCdw10, NvmOpcode, regBits } from '../../abi/nvme.ts';
 import { CapId, Config, PciExp } from '../../abi/pci.ts';
 import { ConfigSpace } from '../../pci/config-space.ts';
 import { MemoryStorage } from '../storage/memory-storage.ts';
@@ -62,6 +62,27 @@ it('NVMe 1.4 6.9, 6.15 Read, Write: what one queue writes another reads, and wha
   const again = second.page();
   expect(second.run(1, { opcode: NvmOpcode.READ, nsid: 1, prp1: again, cdw10: 8, cdw12: 7 }).code).toBe(0);
   expect(second.bytes(again, 4096)).toEqual(written);
+});
+
+it('NVMe 1.4 5.23 Format NVM: the block size lasts as long as the disk, for every controller that follows', () => {
+  const options = { storage: new MemoryStorage(2 ** 20), blockSize: 512 } as const;
+  const c = new ControllerUnderTest({ namespaces: [options] });
+  c.enable();
+  expect(c.admin({ opcode: AdminOpcode.FORMAT_NVM, nsid: 1, cdw10: regBits(FormatCdw10.LBAF, 1) }).code).toBe(0);
+  c.model.dispose!();
+  const next = c.device.create(c.host);
+  Object.assign(c, { model: next });
+  c.enable();
+  const page = c.page();
+  expect(c.admin({ opcode: AdminOpcode.IDENTIFY, nsid: 1, prp1: page }).code).toBe(0);
+  expect([c.u32(page), c.bytes(page, 4096)[26]]).toEqual([256, 1]);
+  expect(options.blockSize).toBe(512);
+  // Another disk over the same storage is as its options say.
+  const other = new ControllerUnderTest({ namespaces: [options] });
+  other.enable();
+  const identified = other.page();
+  other.admin({ opcode: AdminOpcode.IDENTIFY, nsid: 1, prp1: identified });
+  expect(other.u32(identified)).toBe(2048);
 });
 
 it('a disposed controller leaves no timer and no interrupt behind', () => {
