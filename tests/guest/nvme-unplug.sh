@@ -3,7 +3,7 @@ at=/sys/bus/pci/devices
 
 begin() { # KEY: work that goes on
   second=$(namespace "$nvme" 2)
-  disk churn "$name" "$1" "/dev/$second" 0 $((8 << 20)) 512 16 0 >/tmp/work &
+  disk churn "$name" "$1" "/dev/$second" 0 $((8 << 20)) "$(cat "/sys/block/$second/queue/logical_block_size")" 16 0 >/tmp/work &
   worker=$!
   sleep 0.4
 }
@@ -24,7 +24,7 @@ again() { # KEY
   echo "@ $name $1.controller $nvme"
   [ -n "$nvme" ] || return
   second=$(namespace "$nvme" 2)
-  disk churn "$name" "$1" "/dev/$second" 0 $((8 << 20)) 512 16 300
+  disk churn "$name" "$1" "/dev/$second" 0 $((8 << 20)) "$(cat "/sys/block/$second/queue/logical_block_size")" 16 300
   kernel_says "$name.$1"
 }
 
