@@ -175,3 +175,40 @@ it('S0-19 what was moved can be moved on, and a state of another length is refus
   const accepted = eduMover().open({ vendor: 0x1234, device: 0x11e8 } as never)!;
   expect(() => accepted.migration!.load(new Uint8Array(5), 1)).toThrow(expect.objectContaining({ code: 'EINVAL' }));
 });
+
+it('S0-19 a transfer that is started by one long write, or by its upper half, is seen: no page is missed', () => {
+  const bytes = (...values: bigint[]) => new Uint8Array(BigUint64Array.from(values).buffer);
+  const wide = setup();
+  startLog(wide);
+  wide.bar.write(Reg.SRC, bytes(BUFFER, BigInt(IOVA + 0x2000), 16n, 3n));
+  wide.clock.advance(100);
+  expect(dirtyPages(wide)).toBe(4);
+  const shifted = setup();
+  startLog(shifted);
+  shifted.transfer(BUFFER, BigInt(IOVA + 0x3000), 16n, 0n);
+  shifted.bar.write(Reg.CNT + 4, Uint8Array.of(0, 0, 0, 0, 3, 0, 0, 0));
+  shifted.clock.advance(100);
+  expect(dirtyPages(shifted)).toBe(8);
+  const past = setup();
+  const { size } = past.bar.info;
+  expect(past.bar.write(size - 4, new Uint8Array(16))).toBe(4);
+  expect(() => past.bar.write(size, new Uint8Array(16))).toThrow(expect.objectContaining({ code: 'EINVAL' }));
+});
+
+it('S0-19 what was moved is seen by long reads too', () => {
+  const [from, to] = [setup(), setup()];
+  from.bar.write32(Reg.FACT, 5);
+  from.clock.advance(5);
+  from.transfer(BUFFER, BigInt(IOVA), 8n, 3n);
+  from.clock.advance(100);
+  move(from, to);
+  const all = (edu: Edu, at: number, size: number) => {
+    const into = new Uint8Array(size);
+    expect(edu.bar.read(at, into)).toBe(size);
+    return [...into];
+  };
+  expect(all(to, Reg.SRC, 32)).toEqual(all(from, Reg.SRC, 32));
+  expect(all(to, Reg.LIVE, 8)).toEqual(all(from, Reg.LIVE, 8));
+  const { size } = to.bar.info;
+  expect(to.bar.read(size - 8, new Uint8Array(32))).toBe(8);
+});

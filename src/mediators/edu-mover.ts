@@ -7,6 +7,8 @@
  *
  * @see QEMU docs/specs/edu.rst
  */
+
+import type { Region } from '../abi/device.ts';
 import type { ModelMigration } from '../abi/device-host.ts';
 import { type MediatedDevice, type Mediator, PASS_THROUGH, type PassThrough } from '../abi/mediator.ts';
 import { RegionFlags } from '../abi/vfio.ts';
@@ -70,8 +72,16 @@ export function eduMover({ dmaMask = 0xfff_ffffn }: EduMoverOptions = {}): Media
         regions: {
           [BAR]: {
             info: (_, info) => ({ ...info, flags: info.flags & ~RegionFlags.MMAP }),
-            read: (handle, offset, into) => handle.read(offset, into),
-            write: (handle, offset, from) => handle.write(offset, from),
+            read: (handle, offset, into, direct) =>
+              eachRegister(offset, into, direct, (at, piece) => {
+                const done = handle.read(at, piece);
+                return done === PASS_THROUGH ? direct.read(at, piece) : done;
+              }),
+            write: (handle, offset, from, direct) =>
+              eachRegister(offset, from, direct, (at, piece) => {
+                const done = handle.write(at, piece);
+                return done === PASS_THROUGH ? direct.write(at, piece) : done;
+              }),
           },
         },
         feature(handle) {
@@ -84,6 +94,25 @@ export function eduMover({ dmaMask = 0xfff_ffffn }: EduMoverOptions = {}): Media
     },
     release() {},
   };
+}
+
+/** A long or misaligned access reaches the device as naturally aligned ones: so it is looked at, or a transfer would begin unseen. */
+function eachRegister(
+  offset: number,
+  bytes: Uint8Array,
+  direct: Region,
+  access: (at: number, piece: Uint8Array) => number,
+): number | PassThrough {
+  const count = Math.min(bytes.length, direct.info.size - offset);
+  if (count <= 0) return PASS_THROUGH;
+  for (let done = 0; done < count; ) {
+    const at = offset + done;
+    let width = 8;
+    while (at % width !== 0 || width > count - done) width /= 2;
+    access(at, bytes.subarray(done, done + width));
+    done += width;
+  }
+  return count;
 }
 
 /** One edu, as far as it can be known from outside. */
@@ -167,6 +196,8 @@ class MovedEdu implements ModelMigration {
   load(bytes: Uint8Array): void {
     if (bytes.length !== State.structSize + BUFFER_SIZE) throw new VfioError('EINVAL', `the state of edu has ${bytes.length} bytes`);
     const state = State.decode(new DataView(bytes.buffer, bytes.byteOffset));
+    if (state.flags !== 0 || state.reserved !== 0)
+      throw new VfioError('EINVAL', `the state of edu has flags 0x${state.flags.toString(16)}`);
     const device = this.#device;
     this.#shown.clear();
     this.#buffer.set(bytes.subarray(State.structSize));
