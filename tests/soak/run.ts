@@ -4,6 +4,7 @@
  */
 import { parseArgs } from 'node:util';
 import { lifecycle } from './lifecycle.ts';
+import { migration } from './migration.ts';
 import { storage } from './storage.ts';
 import { wire } from './wire.ts';
 
@@ -14,7 +15,7 @@ export interface SoakOptions {
   readonly seed: number;
 }
 
-const suites: Readonly<Record<string, (options: SoakOptions) => Promise<string>>> = { lifecycle, wire, storage };
+const suites: Readonly<Record<string, (options: SoakOptions) => Promise<string>>> = { lifecycle, wire, storage, migration };
 
 const { values, positionals } = parseArgs({
   options: { minutes: { type: 'string' }, seed: { type: 'string' } },
