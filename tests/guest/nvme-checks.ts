@@ -143,8 +143,8 @@ export function newDiskChecks(subject: string, { model, sizes }: Disk): Check[] 
       };
       const serial = String(decoded(facts, subject, 'id-ctrl').sn).trimEnd();
       const ours = all.filter((each) => each.SerialNumber === serial).map((each) => `${each.PhysicalSize} in ${each.SectorSize}`);
-      const should = `${sizes[0]} in 512, ${sizes[1]} in 4096`;
-      return ours.join(', ') === should ? null : `it has ${ours.join(', ')}, should have ${should}`;
+      const should = [`${sizes[0]} in 512`, `${sizes[1]} in 4096`].sort().join(', ');
+      return ours.sort().join(', ') === should ? null : `it has ${ours.join(', ')}, should have ${should}`;
     }),
     holds('nvme get-feature', (facts) => {
       const told = (id: number) => facts.get(subject, `cli.feature.${id}`);
