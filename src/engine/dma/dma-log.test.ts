@@ -169,6 +169,23 @@ describe('B.11 DMA_LOGGING_REPORT', () => {
     expect(remote.pages()).toEqual([6, 7]);
   });
 
+  it('a write to remote memory is seen also when it fails, or its mapping goes, after the log was read: it may have landed', async () => {
+    for (const end of ['fails', 'is unmapped'] as const) {
+      const memory = new SlowMemory(PAGES * 4096);
+      using side = open(0x10_0000n, memory);
+      side.migration.startLogging(all(side));
+      const written = side.dma.write(side.iova + 3n * PAGE, some).catch(() => {});
+      expect([end, side.pages(), side.pages()]).toEqual([end, [3], []]);
+      if (end === 'fails') await memory.fail(new Error('the connection broke'));
+      else {
+        side.device.dma.unmap(side.iova, BigInt(PAGES) * PAGE);
+        await memory.answer();
+      }
+      await written;
+      expect([end, side.pages()]).toEqual([end, [3]]);
+    }
+  });
+
   it('depends neither on the state of migration nor on what the container tracks', () => {
     using side = open();
     const { dirty } = side.device.dma;

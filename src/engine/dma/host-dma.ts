@@ -378,18 +378,21 @@ export class HostDma implements DmaPort {
       const bytes = from.slice();
       for (const piece of pieces) {
         if (!this.#live(piece, Access.WRITE)) throw this.#gone(iova, piece, Access.WRITE);
-        if (piece.memory.kind === 'direct') writeDirect(piece.memory, piece.offset, bytes, piece.start, piece.size);
-        else {
-          // Marked before and after: a log read while the bytes are under way may see them too early, never miss them.
+        if (piece.memory.kind === 'direct') {
+          writeDirect(piece.memory, piece.offset, bytes, piece.start, piece.size);
+          this.#markWritten(piece);
+        } else {
+          // Marked before and after: a log read while the bytes are under way may see them too early, never miss them. Also what failed may have landed.
           this.#markWritten(piece);
           try {
             await piece.memory.write(piece.offset, bytes.subarray(piece.start, piece.start + piece.size));
           } catch (cause) {
             throw this.#failed(iova, piece, Access.WRITE, cause);
+          } finally {
+            this.#markWritten(piece);
           }
           if (!this.#live(piece, Access.WRITE)) throw this.#gone(iova, piece, Access.WRITE);
         }
-        this.#markWritten(piece);
       }
     } finally {
       for (const piece of pieces) piece.memory.put();

@@ -1,5 +1,6 @@
 /** Migration through a device file: states, what a model is asked, streams, failures. */
 import { describe, expect, it } from 'vitest';
+import { SlowMemory } from '../../../tests/kit/dma-rig.ts';
 import { load, MigrationSide, readAll, save } from '../../../tests/kit/migration-rig.ts';
 import { type MovableModel, type MovableOptions, movable } from '../../../tests/kit/movable-model.ts';
 import type { MigrationStream } from '../../abi/device.ts';
@@ -360,4 +361,63 @@ describe('failures', () => {
     ];
     for (const call of calls) expect(errnoOf(call)).toBe('ENOTTY');
   });
+});
+
+describe('nothing is half done', () => {
+  const configOf = ({ device }: MigrationSide) => {
+    const into = new Uint8Array(4096);
+    device.region(7).read(0, into);
+    return Buffer.from(into).toString('hex');
+  };
+
+  it('B.11 a state that the model cannot take leaves the configuration as it was, also after the reset', () => {
+    using source = open();
+    source.device.region(7).write16(4, 0x406);
+    source.device.region(7).write8(0x3c, 0x55);
+    const data = save(source);
+    using to = open();
+    const before = configOf(to);
+    to.model.failures.set('load 3', new VfioError('EINVAL', 'no'));
+    expect(errnoOf(() => load(to, data))).toBe('EINVAL');
+    expect(to.migration.state).toBe('ERROR');
+    expect(configOf(to)).toBe(before);
+    to.device.reset();
+    expect([configOf(to), to.migration.state]).toEqual([before, 'RUNNING']);
+  });
+
+  it.each([{}, { bulk: true }])(
+    'B.11 DMA of before the stop is waited for before anything is read that it may change: %j',
+    async (options) => {
+      using side = open({ ...options, blocks: 4 });
+      const memory = new SlowMemory(4096);
+      side.device.region(7).write16(4, 6);
+      side.device.dma.map({ iova: 0x1000n, memory });
+      const bar = side.host.barMemory(2).windows[0]!;
+      const into = new Uint8Array(512);
+      const read = side.model.host.dma.read(0x1000, into).then(() => {
+        bar.fill(7, 0, 512);
+        side.model.store.write(2, new Uint8Array(512).fill(9));
+      });
+      using stream = side.migration.go('STOP_COPY')!;
+      const pieces: Uint8Array[] = [];
+      const take = () => {
+        const piece = new Uint8Array(1 << 20);
+        const got = stream.read(piece);
+        pieces.push(piece.slice(0, got));
+        return got;
+      };
+      expect(
+        errnoOf(() => {
+          while (take() > 0);
+        }),
+      ).toBe('EAGAIN');
+      await memory.answer();
+      await read;
+      while (take() > 0);
+      using to = open({ ...options, blocks: 4 });
+      load(to, new Uint8Array(Buffer.concat(pieces)));
+      expect([...to.host.barMemory(2).windows[0]!.subarray(0, 512)]).toEqual(Array(512).fill(7));
+      if (options.bulk) expect([...to.model.store.contents]).toEqual([...side.model.store.contents]);
+    },
+  );
 });

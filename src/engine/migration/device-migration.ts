@@ -134,12 +134,14 @@ export class DeviceMigration {
     const target = this.#target;
     const stream = this.#resuming!;
     const { config, interrupts, model, modelVersion } = stream.finish();
+    const before = target.saveConfig();
     target.resetModel();
     try {
       target.loadConfig(config);
       target.model.load(model, modelVersion);
     } catch (error) {
       target.resetModel();
+      target.loadConfig(before);
       throw error;
     }
     target.loadInterrupts(interrupts);

@@ -4,7 +4,7 @@
  */
 import type { MigrationStream, PrecopyInfo } from '../../abi/device.ts';
 import { VfioError } from '../../base/errno.ts';
-import { Blocks, checkIdentity, ModelState, Section, Store, sectionKinds, viewOf, ZeroBlocks } from './sections.ts';
+import { Blocks, checkIdentity, ModelState, Section, Store, sectionKinds, viewOf, ZERO_BLOCKS_MAX, ZeroBlocks } from './sections.ts';
 import { invalid, SectionReader } from './stream-format.ts';
 import { blocksOf, type MigrationTarget, type TargetStore } from './target.ts';
 
@@ -171,6 +171,7 @@ export class ResumingStream implements MigrationStream {
   #zeroBlocks(payload: Uint8Array): void {
     if (payload.length < ZeroBlocks.structSize) throw invalid('a section ZERO_BLOCKS is cut short');
     const head = ZeroBlocks.decode(viewOf(payload));
+    if (head.count > ZERO_BLOCKS_MAX) throw invalid(`a section of ${head.count} blocks of zeroes; at most ${ZERO_BLOCKS_MAX}`);
     const { at, first, count } = this.#range(head.store, head.first, head.count);
     const { bulk } = at;
     if (this.#zeroes.length !== bulk.blockSize) this.#zeroes = new Uint8Array(bulk.blockSize);

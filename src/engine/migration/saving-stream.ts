@@ -5,12 +5,10 @@
 import type { MigrationStream, PrecopyInfo } from '../../abi/device.ts';
 import { Bitmap } from '../../base/bitmap.ts';
 import { VfioError } from '../../base/errno.ts';
-import { BLOCKS_BYTES, Blocks, End, MODEL_STORE, ModelState, Section, Store, ZeroBlocks } from './sections.ts';
+import { BLOCKS_BYTES, Blocks, End, MODEL_STORE, ModelState, Section, Store, ZERO_BLOCKS_MAX, ZeroBlocks } from './sections.ts';
 import { encodePreamble, SECTION_BYTES, SectionWriter } from './stream-format.ts';
 import { blocksOf, type MigrationTarget, type TargetStore } from './target.ts';
 
-/** Blocks looked at for one section, so that a read comes back also where nothing is present. */
-const LOOKED_AT = 65536;
 /** Blocks of a store that are counted when it begins; of more, all count as present until they are reached. */
 const COUNTED = 2 ** 20;
 /** About what stands beside stores and model state. */
@@ -158,18 +156,24 @@ export class SavingStream implements MigrationStream {
 
   /** The next section; null when there is none now. */
   #next(): Uint8Array<ArrayBuffer> | null {
+    // What still arrives may change what is walked over, and nobody would note it.
+    if (!this.#running && !this.#tracking) this.#checkArrived();
     const first = this.#walkOn(this.#walk);
     if (first !== null) return first;
     const written = this.#writtenAgain();
     if (written !== null || this.#running) return written;
+    this.#checkArrived();
     const rest = this.#walkOn(this.#untracked);
     if (rest !== null) return rest;
     const [make] = this.#tail;
     if (make === undefined) return null;
-    if (this.#target.draining) throw new VfioError('EAGAIN', `${this.#target.name}: DMA of before the stop is still under way`);
     const section = make();
     this.#tail.shift();
     return section;
+  }
+
+  #checkArrived(): void {
+    if (this.#target.draining) throw new VfioError('EAGAIN', `${this.#target.name}: DMA of before the stop is still under way`);
   }
 
   /** A section of blocks or of none, from where the walk is on; null at its end. */
@@ -185,7 +189,7 @@ export class SavingStream implements MigrationStream {
     }
     const first = walk.block;
     const present = bulk.present(first);
-    const most = first + Math.min(blocks - first, present ? batch(store) : LOOKED_AT);
+    const most = first + Math.min(blocks - first, present ? batch(store) : ZERO_BLOCKS_MAX);
     let end = first + 1;
     while (end < most && bulk.present(end) === present) end++;
     walk.block = end;
@@ -220,7 +224,7 @@ export class SavingStream implements MigrationStream {
     const first = this.#dirtyBlocks === 0 ? -1 : this.#dirty.next(0, last);
     if (first < 0) return null;
     const present = store.bulk.present(first);
-    const most = first + Math.min(last + 1 - first, present ? batch(store) : LOOKED_AT);
+    const most = first + Math.min(last + 1 - first, present ? batch(store) : ZERO_BLOCKS_MAX);
     let end = first + 1;
     while (end < most && this.#dirty.test(end) && store.bulk.present(end) === present) end++;
     this.#dirty.clear(first, end - 1);

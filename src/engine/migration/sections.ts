@@ -25,6 +25,8 @@ export type Section = (typeof Section)[keyof typeof Section];
 
 /** Bytes of blocks in one section, unless one block is larger. */
 export const BLOCKS_BYTES = 256 * 1024;
+/** Blocks in one section of zeroes: as many as are looked at before a read comes back, and as a few bytes may ask to be looked at. */
+export const ZERO_BLOCKS_MAX = 65536;
 /** Of a model's own state. */
 export const MODEL_STATE_MAX = 2 ** 28;
 /** Blocks larger than this are not sent: no model here has such. */

@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { load, MigrationSide, readAll, save } from '../../../tests/kit/migration-rig.ts';
 import { type MovableModel, movable } from '../../../tests/kit/movable-model.ts';
 import { VfioError } from '../../base/errno.ts';
+import { Section, Store, ZERO_BLOCKS_MAX, ZeroBlocks } from './sections.ts';
 import { encodePreamble, SECTION_BYTES, SectionFlags, SectionHeader, SectionReader, SectionWriter } from './stream-format.ts';
 
 const model = movable({ bulk: true, p2p: true });
@@ -152,6 +153,39 @@ describe('B.11 the data of a device', () => {
     SectionHeader.version.set(new DataView(newer[4]!.buffer), 0, 2);
     expect(offer(seal(newer))).toBe('EINVAL');
   });
+});
+
+it('B.11 a section of zeroes says no more than a sender does: the work that a few bytes ask for is bounded', () => {
+  using side = new MigrationSide(movable({ bulk: true, blocks: 4 * ZERO_BLOCKS_MAX, blockSize: 512 }));
+  const model = side.host.model as MovableModel;
+  let looked = 0;
+  const { present } = model.store;
+  model.store.present = (block) => {
+    looked++;
+    return present.call(model.store, block);
+  };
+  const store = new Uint8Array(SECTION_BYTES + Store.structSize);
+  Store.encode(new DataView(store.buffer), SECTION_BYTES, { store: 0, block_size: 512, size: BigInt(model.store.size) });
+  const zeroes = new Uint8Array(SECTION_BYTES + ZeroBlocks.structSize);
+  const write = (count: number) => {
+    ZeroBlocks.encode(new DataView(zeroes.buffer), SECTION_BYTES, { store: 0, first: 0n, count: BigInt(count) });
+    const writer = new SectionWriter();
+    using stream = side.migration.go('RESUMING')!;
+    stream.write(encodePreamble());
+    stream.write(writer.seal(Section.IDENTITY, 1, sections[0]!.slice()));
+    stream.write(writer.seal(Section.STORE, 1, store));
+    looked = 0;
+    try {
+      stream.write(writer.seal(Section.ZERO_BLOCKS, 1, zeroes));
+      return 'taken';
+    } catch (error) {
+      return (error as VfioError).code;
+    } finally {
+      side.device.reset();
+    }
+  };
+  expect([write(ZERO_BLOCKS_MAX), looked]).toEqual(['taken', ZERO_BLOCKS_MAX]);
+  expect([write(ZERO_BLOCKS_MAX + 1), looked]).toEqual(['EINVAL', 0]);
 });
 
 it('B.11 no room is made for what a header only promises', () => {
