@@ -131,3 +131,16 @@ describe('S2-36 interrupt remapping', () => {
     expect([rig.msix!.matches(0), rig.msix!.isMasked(0)]).toEqual([false, true]);
   });
 });
+
+it('C.1 a virtual function has no COMMAND.Memory: its table is programmed and unmasked all the same', () => {
+  const capabilities = [msix({ vectors: 2, tableBar: 0, tableOffset: 0 })];
+  const bars = [{ index: 0, size: 4096, type: 'mem32' }] as const;
+  for (const virtualFunction of [true, false]) {
+    const config = new ConfigSpace({ name: 'test', vendor: 1, device: 1, classCode: 0, bars, capabilities, virtualFunction });
+    const t = MsixTable.of(config)!;
+    t.route(1, 0xfee0_0000, 0, 7);
+    t.program(1);
+    t.setMasked(1, false);
+    expect([t.isMasked(1), t.matches(1)]).toEqual([!virtualFunction, virtualFunction]);
+  }
+});

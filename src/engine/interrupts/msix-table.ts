@@ -7,7 +7,7 @@
  * @see PCI Local Bus 3.0, 6.8.2 (MSI-X structures) and 6.8.2.9 (vector control)
  */
 
-import { CapId, Command, Config, Msix } from '../../abi/pci.ts';
+import { CapId, Msix } from '../../abi/pci.ts';
 import type { ConfigSpace } from '../../pci/config-space.ts';
 
 const WORDS_PER_ENTRY = 4;
@@ -182,7 +182,7 @@ export class MsixTable {
   }
 
   get #decodes(): boolean {
-    return (this.#config.bytes[Config.COMMAND]! & Command.MEMORY) !== 0;
+    return this.#config.memoryEnabled;
   }
 
   /** Power-on: every entry zero and masked, nothing pending. Routes are not the device's, so they stay. */
