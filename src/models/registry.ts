@@ -74,6 +74,12 @@ export interface NvmeModelOptions {
   readonly mdts?: number;
   readonly serial?: string;
   readonly model?: string;
+  /** Virtual functions that it can have, 0 unless told: each a disk of its own. */
+  readonly vfs?: number;
+  /** Bytes of the disk of each VF, as `size`. */
+  readonly vfSize?: number;
+  /** Files or block devices, one for each VF; none: memory. */
+  readonly vfImage?: readonly string[];
   /** Limits of the namespace, for testing drivers. */
   readonly iops?: number;
   readonly bytesPerSecond?: number;
@@ -91,6 +97,9 @@ export function nvmeOver(open: (disk: DiskOptions) => OpenedDisks, options: Mode
     iops,
     bytesPerSecond,
     latencyMs,
+    vfs: total = 0,
+    vfSize,
+    vfImage,
     ...rest
   } = read<NvmeModelOptions>('nvme', options, nvmeReaders);
   if (blockSize !== 512 && blockSize !== 4096) throw new VfioError('EINVAL', `nvme's blockSize is ${blockSize}; it is 512 or 4096`);
@@ -99,9 +108,32 @@ export function nvmeOver(open: (disk: DiskOptions) => OpenedDisks, options: Mode
   const { storages, serial, owns } = open({ blockSize, ...given({ images: image, size, readonly, overlay }) });
   undo.use(owns);
   const namespaces = storages.map((storage) => ({ storage, blockSize, limits }) as const);
-  const model = nvme({ ...given({ serial }), ...rest, namespaces, owns });
+  const vfs =
+    total === 0
+      ? {}
+      : { vfs: { total, namespaces: vfDisks(open, total, { blockSize, ...given({ size: vfSize, images: vfImage }) }, undo) } };
+  if (total === 0 && (vfSize !== undefined || vfImage !== undefined)) throw new VfioError('EINVAL', 'nvme has disks for VFs and no vfs');
+  const all = undo.move();
+  undo.use(all);
+  const model = nvme({ ...given({ serial }), ...rest, ...vfs, namespaces, owns: all });
   undo.move();
   return model;
+}
+
+/** The disks of virtual functions: images are opened now, so that what is wrong with one is told now. @throws VfioError EINVAL for too few images */
+function vfDisks(open: (disk: DiskOptions) => OpenedDisks, total: number, disk: DiskOptions, undo: Cleanup) {
+  const { images, blockSize } = disk;
+  if (images !== undefined && images.length !== total) {
+    throw new VfioError('EINVAL', `nvme has ${total} vfs and ${images.length} images for them`, {
+      fix: 'Give vfImage once for each VF, or leave it out.',
+    });
+  }
+  const disks = Array.from({ length: total }, (_, i) => {
+    const { storages, owns } = open({ ...disk, ...given({ images: images?.slice(i, i + 1) }) });
+    undo.use(owns);
+    return storages.map((storage) => ({ storage, blockSize }));
+  });
+  return (index: number) => disks[index]!;
 }
 
 /** Without what is undefined. */
@@ -183,6 +215,9 @@ const nvmeReaders = {
   mdts: integer,
   serial: string,
   model: string,
+  vfs: vfCount,
+  vfSize: size,
+  vfImage: texts,
   iops: integer,
   bytesPerSecond: size,
   latencyMs: duration,

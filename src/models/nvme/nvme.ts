@@ -8,8 +8,9 @@ import { NvmeReg } from '../../abi/nvme.ts';
 import { checkIndex } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
 import { msi, msix, pcie, pm } from '../../pci/capabilities.ts';
-import type { DeviceModel, PciDeclaration } from '../../pci/declaration.ts';
+import type { DeviceModel, PciDeclaration, SriovDeclaration } from '../../pci/declaration.ts';
 import { classCodes } from '../kit/class-codes.ts';
+import type { Identity } from './admin/identify.ts';
 import { NvmeController } from './controller.ts';
 import { Health } from './health.ts';
 import { type IdentityOptions, makeIdentity, withIdentifiers } from './identity.ts';
@@ -25,6 +26,8 @@ export interface NvmeOptions extends IdentityOptions {
   readonly queueEntries?: number;
   /** Maximum Data Transfer Size, 4096 · 2^mdts bytes: 1 to 13, 7 (512 KiB) unless told. */
   readonly mdts?: number;
+  /** With some it is a physical function. */
+  readonly vfs?: NvmeVirtualFunctions;
   /** What outlives each controller, such as an image: disposed by whoever disposes of the model's `owns`. */
   readonly owns?: Disposable;
 }
@@ -32,45 +35,107 @@ export interface NvmeOptions extends IdentityOptions {
 export const NVME_IO_QUEUES_MAX = 64;
 export const NVME_QUEUE_ENTRIES_MAX = 1024;
 const MDTS_MAX = 13;
+/** One bus holds no more behind a root port. */
+const VFS_MAX = 255;
+const VF_IO_QUEUES = 8;
 
 const PCI = { vendor: 0x1234, device: 0x4e56, subsystemVendor: 0x1af4, subsystem: 0x1100 } as const;
+const VF_DEVICE = 0x4e57;
 /** The BAR of MSI-X: registers keep one to themselves, which is the shortest way for doorbells. */
 const MSIX_BAR = 4;
 const PAGE = 4096;
+
+/** Virtual functions: each is a controller of its own, with a subsystem, namespaces and a serial number of its own. */
+export interface NvmeVirtualFunctions {
+  /** That it can have: 1 to 255. */
+  readonly total: number;
+  /**
+   * Of VF `index`, from 0, for as long as the device exists: asked once, when the VF is there for the first time. Not the same storage twice, nor the
+   * physical function's: two controllers know nothing of each other's writes.
+   */
+  readonly namespaces: (index: number) => readonly NamespaceOptions[];
+  /** I/O queues of each VF: 8 unless told. */
+  readonly queues?: number;
+}
+
+/** A disk as it lasts from one controller to the next: each moves it on. */
+interface Disk {
+  readonly identity: Identity;
+  readonly namespaces: readonly NamespaceOptions[];
+  readonly health: Health;
+}
 
 /** @throws VfioError EINVAL for options out of range */
 export function nvme(options: NvmeOptions): DeviceModel {
   const ioQueues = between(options.queues ?? NVME_IO_QUEUES_MAX, 1, NVME_IO_QUEUES_MAX, 'queues');
   const entries = between(options.queueEntries ?? NVME_QUEUE_ENTRIES_MAX, 2, NVME_QUEUE_ENTRIES_MAX, 'queueEntries');
   const mdts = between(options.mdts ?? 7, 1, MDTS_MAX, 'mdts');
-  const identity = makeIdentity(options, PCI, mdts);
-  const namespaces = options.namespaces.map((n, i) => ({ ...withIdentifiers(n, identity.serial, i + 1) }));
-  for (const { limits } of namespaces) if (limits !== undefined) checkLimits(limits);
-  const health = new Health();
+  const disk = makeDisk(options, mdts, options.namespaces);
+  const sriov = options.vfs === undefined ? {} : { sriov: virtualFunctions(options, options.vfs, disk.identity.serial, entries, mdts) };
   return {
-    declaration: declare(ioQueues + 1),
-    create: (host: DeviceHost) => new NvmeController(host, { identity, namespaces, ioQueues, entries, health }),
+    declaration: declare(ioQueues + 1, 'physical'),
+    create: (host: DeviceHost) => new NvmeController(host, { ...disk, ioQueues, entries }),
+    ...sriov,
     ...(options.owns === undefined ? {} : { owns: options.owns }),
   };
 }
 
-/** @param vectors  one for each completion queue */
-function declare(vectors: number): PciDeclaration {
+function makeDisk(options: IdentityOptions, mdts: number, given: readonly NamespaceOptions[]): Disk {
+  const identity = makeIdentity(options, PCI, mdts);
+  const namespaces = given.map((n, i) => ({ ...withIdentifiers(n, identity.serial, i + 1) }));
+  for (const { limits } of namespaces) if (limits !== undefined) checkLimits(limits);
+  return { identity, namespaces, health: new Health() };
+}
+
+function virtualFunctions(
+  options: IdentityOptions,
+  vfs: NvmeVirtualFunctions,
+  serial: string,
+  entries: number,
+  mdts: number,
+): SriovDeclaration {
+  const totalVfs = between(vfs.total, 1, VFS_MAX, 'vfs');
+  const ioQueues = between(vfs.queues ?? VF_IO_QUEUES, 1, NVME_IO_QUEUES_MAX, 'queues of a virtual function');
+  const disks: Disk[] = [];
+  const diskOf = (index: number) => {
+    // The name of a subsystem that was given is the physical function's alone.
+    const { nqn: _, ...rest } = options;
+    disks[index] ??= makeDisk({ ...rest, serial: vfSerial(serial, index) }, mdts, vfs.namespaces(index));
+    return disks[index];
+  };
+  return {
+    totalVfs,
+    vf: {
+      declaration: declare(ioQueues + 1, 'virtual'),
+      create: (host, index) => new NvmeController(host, { ...diskOf(index), ioQueues, entries }),
+    },
+  };
+}
+
+/** 20 characters at most. */
+function vfSerial(serial: string, index: number): string {
+  const suffix = `V${index + 1}`;
+  return serial.slice(0, 20 - suffix.length) + suffix;
+}
+
+/** @param vectors  one for each completion queue   @param kind  a virtual function has no pin, and MSI-X alone */
+function declare(vectors: number, kind: 'physical' | 'virtual'): PciDeclaration {
   const registers = NvmeReg.DOORBELLS + 8 * vectors;
   const pbaOffset = Math.ceil((16 * vectors) / 8) * 8;
+  const physical = kind === 'physical';
   return {
-    name: 'nvme',
+    name: physical ? 'nvme' : 'nvme-vf',
     ...PCI,
+    ...(physical ? {} : { device: VF_DEVICE }),
     revision: 1,
     classCode: classCodes.nvme,
     bars: [
       { index: 0, size: powerOfTwo(registers), type: 'mem64' },
       { index: MSIX_BAR, size: Math.max(PAGE, powerOfTwo(pbaOffset + Math.ceil(vectors / 64) * 8)), type: 'mem32' },
     ],
-    interruptPin: 1,
+    ...(physical ? { interruptPin: 1 as const } : {}),
     capabilities: [
-      pm(),
-      msi({ vectors: Math.min(32, powerOfTwo(vectors)) }),
+      ...(physical ? [pm(), msi({ vectors: Math.min(32, powerOfTwo(vectors)) })] : []),
       pcie({ flr: true, maxPayload: 256, linkSpeed: 3, linkWidth: 4 }),
       msix({ vectors, tableBar: MSIX_BAR, tableOffset: 0, pbaBar: MSIX_BAR, pbaOffset }),
     ],
