@@ -70,6 +70,12 @@ export class ClientMigration {
     return this.#connection.request(Command.DEVICE_FEATURE, DeviceFeature.structSize + data);
   }
 
+  /** Whether the device has it at all is said before what is wrong with the data. @throws VfioError ENOTTY */
+  #probe(feature: number, op: number): void {
+    const errno = this.#send(feature, op | FeatureFlags.PROBE, 0);
+    if (errno !== 0) throw this.#connection.failure(errno, `feature ${feature}`);
+  }
+
   /** Bytes of the reply's data. @throws VfioError EPROTO when there are less than `least` */
   #reply(least: number): Uint8Array {
     const { replyBytes, replyAt, replySize } = this.#connection;
@@ -126,8 +132,10 @@ export class ClientMigration {
 
   #startLogging({ data, ranges = new Uint8Array(0) }: FeatureRequest): number {
     const { name, out, outBytes } = this.#connection;
-    if (data.length < FeatureDmaLoggingControl.structSize)
+    if (data.length < FeatureDmaLoggingControl.structSize) {
+      this.#probe(Feature.DMA_LOGGING_START, FeatureFlags.SET);
       throw new VfioError('EINVAL', `${name}: DMA_LOGGING_START: ${data.length} bytes of data`);
+    }
     const { page_size, num_ranges } = FeatureDmaLoggingControl.decode(viewOf(data));
     const bytes = num_ranges * FeatureDmaLoggingRange.structSize;
     // More than it takes goes without, so that the server says that it is too much.
@@ -158,8 +166,10 @@ export class ClientMigration {
   #report(request: FeatureRequest): number {
     const { name } = this.#connection;
     const { data } = request;
-    if (data.length < FeatureDmaLoggingReport.structSize)
+    if (data.length < FeatureDmaLoggingReport.structSize) {
+      this.#probe(Feature.DMA_LOGGING_REPORT, FeatureFlags.GET);
       throw new VfioError('EINVAL', `${name}: DMA_LOGGING_REPORT: ${data.length} bytes of data`);
+    }
     const { iova, length, page_size: pageSize } = FeatureDmaLoggingReport.decode(viewOf(data));
     const isPage = pageSize >= PAGE && (pageSize & (pageSize - 1n)) === 0n;
     const known = isPage && iova + length <= U64_MAX && length > 0n && ((iova | length) & (PAGE - 1n)) === 0n;

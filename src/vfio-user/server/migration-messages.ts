@@ -100,6 +100,7 @@ export class MigrationMessages implements Disposable {
     FeatureDmaLoggingReport.encode(viewOf(data), 0, { ...asked, bitmap: 0n });
     const needed = asked.page_size === 0n ? 0n : (((asked.length + asked.page_size - 1n) / asked.page_size + 63n) / 64n) * 8n;
     if (needed > BigInt(Math.max(0, Math.min(room, this.#maxBytes - fixed)))) {
+      this.#checkReport(feature, data);
       throw new VfioError(
         'EINVAL',
         `DMA_LOGGING_REPORT: a bitmap of ${needed} bytes; argsz ${argsz}, and what a message holds, leave ${room}`,
@@ -109,6 +110,15 @@ export class MigrationMessages implements Disposable {
     reply.set(message.data.subarray(0, fixed));
     this.#device.feature({ feature, get: true, data, bitmap: reply.subarray(fixed) });
     return { payload: encodeFeature({ ...message, argsz: DeviceFeature.structSize + reply.length, data: reply }) };
+  }
+
+  /** What is wrong with it but for its bitmap. Nothing is forgotten: there is no room to tell it. */
+  #checkReport(feature: number, data: Uint8Array): void {
+    try {
+      this.#device.feature({ feature, get: true, data, bitmap: EMPTY });
+    } catch (error) {
+      if (!(error instanceof VfioError) || error.code !== 'EFAULT') throw error;
+    }
   }
 
   /** @throws VfioError ENOTTY for a device that cannot be moved, EINVAL in a state that has no data */
