@@ -259,7 +259,7 @@ export const SglDescriptor = struct('SGL descriptor', 16, {
   identifier: 'u8',
 });
 
-/** Namespace Identification Descriptor (5.15.2.3, figure 249): this head, then `nidl` bytes. An NIDT of 0 ends the list. */
+/** Namespace Identification Descriptor (5.15.2.4, figure 249): this head, then `nidl` bytes. An NIDT of 0 ends the list. */
 export const NamespaceDescriptor = struct('Namespace Identification Descriptor', 4, { nidt: 'u8', nidl: 'u8', reserved: 'u16' });
 
 /** Timestamp feature's data (5.21.1.14): milliseconds since 1970 or since the last reset in 47:0, how it was set in 51:49. */

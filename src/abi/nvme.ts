@@ -239,7 +239,7 @@ export function opcodeName(opcode: number, admin: boolean): string {
   return (admin ? adminNames : nvmNames).get(opcode) ?? `opcode 0x${opcode.toString(16).padStart(2, '0')}`;
 }
 
-/** CDW12 of Read, Write, Compare, Write Zeroes, Verify (6.6 to 6.15). The lower 16 bits are NLB, zero-based. */
+/** CDW12 of Read, Write, Compare, Write Zeroes, Verify (6.6 to 6.17). The lower 16 bits are NLB, zero-based. */
 export const NvmCdw12 = {
   NLB: 0xffff,
   /** Write Zeroes: deallocate. */

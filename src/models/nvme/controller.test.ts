@@ -269,6 +269,62 @@ describe('life', () => {
     expect(c.admin({ opcode: AdminOpcode.IDENTIFY, cdw10: 1, prp1: c.page() }).code).toBe(0);
   });
 
+  it('NVMe 1.4 7.6.1 initialization: disabled, admin queue, enabled, identified, I/O queues, and data', () => {
+    const c = new ControllerUnderTest();
+    expect([c.csts.rdy, c.r(NvmeReg.CC)]).toEqual([0, 0]);
+    c.enable();
+    expect(c.csts.rdy).toBe(1);
+    const page = c.page();
+    for (const fields of [{ cdw10: 1 }, { cdw10: 2 }, { cdw10: 0, nsid: 1 }]) {
+      expect(c.admin({ opcode: AdminOpcode.IDENTIFY, prp1: page, ...fields }).code).toBe(0);
+    }
+    expect(c.admin({ opcode: AdminOpcode.SET_FEATURES, cdw10: FeatureId.NUMBER_OF_QUEUES, cdw11: 0 })).toMatchObject({
+      code: 0,
+      result: 0,
+    });
+    expect(c.createPair(1)).toEqual([0, 0]);
+    expect(c.run(1, { opcode: NvmOpcode.READ, nsid: 1, prp1: page }).code).toBe(0);
+  });
+
+  it('NVMe 1.4 7.3.1 NVM subsystem reset: as a controller reset, and the admin queue registers are gone too', () => {
+    const c = new ControllerUnderTest({ namespaces: [{ storage: new MemoryStorage(2 ** 20), limits: { latencyMs: 10 } }] });
+    c.enable();
+    c.createPair(1);
+    c.submit(1, { opcode: NvmOpcode.FLUSH, nsid: 1 });
+    c.w(NvmeReg.NSSR, NSSR_VALUE);
+    const before = c.host.memory.slice();
+    c.host.clock.advance(1000);
+    expect(Buffer.compare(c.host.memory, before)).toBe(0);
+    expect([c.r(NvmeReg.AQA), c.r(NvmeReg.ASQ), c.r(NvmeReg.ACQ_HIGH)]).toEqual([0, 0, 0]);
+    c.enable();
+    expect(c.createPair(1)).toEqual([0, 0]);
+  });
+
+  it('NVMe 1.4 5.16 Keep Alive: Successful Completion, also while its timer is off', () => {
+    const c = new ControllerUnderTest();
+    c.enable();
+    expect(c.admin({ opcode: AdminOpcode.KEEP_ALIVE })).toMatchObject({ code: 0, result: 0 });
+    expect(c.host.clock.pendingTimers).toBe(0);
+  });
+
+  it.each([
+    [0, 0],
+    [1, 1000],
+    [1000, 1000],
+    [1001, 2000],
+    [0xffff_ffff, 0xffff_ffff],
+  ])('NVMe 1.4 5.21.1.15 Keep Alive Timer: %i ms is %i in the units of KAS; 0 is off, and so is a reset', (timeout, kept) => {
+    const c = new ControllerUnderTest();
+    c.enable();
+    expect(c.admin({ opcode: AdminOpcode.SET_FEATURES, cdw10: FeatureId.KEEP_ALIVE_TIMER, cdw11: timeout }).code).toBe(0);
+    expect(c.admin({ opcode: AdminOpcode.GET_FEATURES, cdw10: FeatureId.KEEP_ALIVE_TIMER }).result).toBe(kept);
+    expect(c.host.clock.pendingTimers).toBe(kept === 0 ? 0 : 1);
+    c.w(NvmeReg.CC, 0);
+    expect(c.host.clock.pendingTimers).toBe(0);
+    c.enable();
+    expect(c.admin({ opcode: AdminOpcode.GET_FEATURES, cdw10: FeatureId.KEEP_ALIVE_TIMER }).result).toBe(0);
+  });
+
   it('NVMe 1.4 7.12 Keep Alive: a host that falls silent has its controller stop; one that does not, not', () => {
     const c = new ControllerUnderTest();
     c.enable();

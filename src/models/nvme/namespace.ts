@@ -107,7 +107,7 @@ export class Namespace {
     });
   }
 
-  /** Namespace Identification Descriptor list (5.15.2.3). @param into  4096 bytes, zeroed */
+  /** Namespace Identification Descriptor list (5.15.2.4). @param into  4096 bytes, zeroed */
   descriptors(into: Uint8Array): void {
     const view = new DataView(into.buffer, into.byteOffset, into.length);
     let at = 0;

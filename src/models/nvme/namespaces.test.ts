@@ -46,7 +46,7 @@ describe('NVMe 1.4 5.15.2.1 Identify Namespace', () => {
     expect(identify(namespaces).nsattr).toBe(1);
   });
 
-  it('NGUID and EUI64 are given as they are, and as descriptors (5.15.2.3)', () => {
+  it('NGUID and EUI64 are given as they are, and as descriptors (5.15.2.4)', () => {
     const nguid = Uint8Array.from({ length: 16 }, (_, i) => i + 1);
     const eui64 = Uint8Array.from({ length: 8 }, (_, i) => 0x80 + i);
     using namespaces = new Namespaces([{ storage: new MemoryStorage(MIB), nguid, eui64 }, { storage: new MemoryStorage(MIB) }]);

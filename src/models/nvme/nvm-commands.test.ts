@@ -305,6 +305,20 @@ describe('durability', () => {
   });
 });
 
+it('NVMe 1.4 6.14 Verify: the blocks are read, and no memory is touched; one that cannot be read is told', () => {
+  const storage = over(new TestStorage(MIB));
+  storage.immediate = true;
+  using io = new TestIo([{ storage }]);
+  const { reads, writes } = io.memory;
+  expect(io.status({ opcode: NvmOpcode.VERIFY, lba: 8, blocks: 16, prp1: 3 })).toBe(Status.SUCCESS);
+  expect([io.memory.reads, io.memory.writes]).toEqual([reads, writes]);
+  expect(io.commands.counters).toMatchObject({ unitsRead: 16, readCommands: 0 });
+  storage.error = -Errno.EIO;
+  expect(io.status({ opcode: NvmOpcode.VERIFY, lba: 8, blocks: 16 })).toBe(Status.UNRECOVERED_READ_ERROR);
+  storage.error = 0;
+  expect(io.status({ opcode: NvmOpcode.VERIFY, lba: 2040, blocks: 9 })).toBe(Status.LBA_OUT_OF_RANGE | DNR);
+});
+
 describe('NVMe 1.4 4.6.1.2 errors of the storage', () => {
   const cases = [
     [Errno.EIO, Status.UNRECOVERED_READ_ERROR, Status.WRITE_FAULT],

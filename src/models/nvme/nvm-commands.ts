@@ -314,7 +314,7 @@ export class NvmCommands implements CommandSet, Disposable {
     );
   }
 
-  /** 6.13: not bounded by MDTS, as no data are transferred. */
+  /** 6.14: not bounded by MDTS, as no data are transferred. */
   #verify(command: Command, namespace: Namespace): boolean {
     const wrong = this.#range(command, namespace, false);
     if (wrong !== Status.SUCCESS) return this.#refuse(command, wrong);

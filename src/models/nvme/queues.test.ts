@@ -194,6 +194,17 @@ describe('doorbells', () => {
     expect(invalid(c, () => c.w(sqDoorbell(1, 0), 3))).toBe(EventError.INVALID_DOORBELL_VALUE);
   });
 
+  it('NVMe 1.4 3.1.25 Completion Queue Head Doorbell: what the host has consumed makes room', () => {
+    const c = enabled();
+    c.createPair(1, 16, { cqSize: 3 });
+    for (let i = 0; i < 4; i++) c.put(1, FLUSH);
+    c.ringTail(1);
+    expect(c.completions(1, false)).toHaveLength(2);
+    expect(c.completions(1, false)).toHaveLength(0);
+    c.ringHead(1);
+    expect(c.completions(1, false)).toHaveLength(2);
+  });
+
   it('NVMe 1.4 3.1.24: doorbells of a controller that is not enabled do nothing', () => {
     const c = new ControllerUnderTest();
     c.w(sqDoorbell(0, 0), 1);

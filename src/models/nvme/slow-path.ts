@@ -188,7 +188,7 @@ export class SlowPath {
         this.#verify(operation, namespace);
         return;
       case OperationKind.WRITE_ZEROES:
-        // 6.16, DEAC: deallocating is allowed, and with the bit asked for; it reads as zeroes either way.
+        // 6.17, DEAC: deallocating is allowed, and with the bit asked for; it reads as zeroes either way.
         this.#zero(operation, namespace, operation.offset, bytes);
         return;
       case OperationKind.COMPARE:

@@ -152,7 +152,7 @@ it('NVMe 1.4 5.21.1.14 Timestamp: counts from a reset, or from what the host set
 });
 
 it.each([0x00, 0x03, 0x0c, 0x0d, 0x10, 0x11, 0x16, 0x80, 0x81, 0x84, 0xff])(
-  'NVMe 1.4 5.10, 5.21: feature %i is not there: Invalid Field in Command',
+  'NVMe 1.4 5.13, 5.21: feature %i is not there: Invalid Field in Command',
   (id) => {
     const { set, get } = make();
     expect(set(id, 0)).toMatchObject({ code: Status.INVALID_FIELD, doNotRetry: true });
@@ -160,7 +160,7 @@ it.each([0x00, 0x03, 0x0c, 0x0d, 0x10, 0x11, 0x16, 0x80, 0x81, 0x84, 0xff])(
   },
 );
 
-it('NVMe 1.4 5.10 Get Features: a select that is reserved', () => {
+it('NVMe 1.4 5.13 Get Features: a select that is reserved', () => {
   expect(make().get(FeatureId.ARBITRATION, 4).code).toBe(Status.INVALID_FIELD);
 });
 

@@ -1,4 +1,4 @@
-/** Features: what the host may set, and reads back (NVMe 1.4, 5.10, 5.21, 7.8). */
+/** Features: what the host may set, and reads back (NVMe 1.4, 5.13, 5.21, 7.8). */
 
 import { FEATURE_SAVE, FeatureCapability, FeatureId, FeatureSelect, NSID_ALL } from '../../../abi/nvme.ts';
 import { Status, StatusBit } from '../../../abi/nvme-status.ts';
