@@ -1,10 +1,17 @@
-/** `npm run bench [-- device dma vfio-user nvme]`: figures beside their floors. Nothing here passes or fails. */
+/** `npm run bench [-- device dma vfio-user nvme migration]`: figures beside their floors. Nothing here passes or fails. */
 import { deviceBench } from './device.ts';
 import { dmaBench } from './dma.ts';
+import { migrationBench } from './migration.ts';
 import { nvmeBench } from './nvme.ts';
 import { vfioUserBench } from './vfio-user.ts';
 
-const suites: Record<string, () => Promise<void>> = { device: deviceBench, dma: dmaBench, 'vfio-user': vfioUserBench, nvme: nvmeBench };
+const suites: Record<string, () => Promise<void>> = {
+  device: deviceBench,
+  dma: dmaBench,
+  'vfio-user': vfioUserBench,
+  nvme: nvmeBench,
+  migration: migrationBench,
+};
 
 const wanted = process.argv.slice(2);
 for (const name of wanted) {
