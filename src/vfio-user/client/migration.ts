@@ -34,6 +34,8 @@ export class ClientMigration {
   readonly #memory: MappedMemory;
   readonly #maxBytes: number;
   #stream: ClientStream | null = null;
+  /** DMA_LOGGING_START was answered, and STOP not yet. */
+  #logging = false;
 
   /** @param maxBytes  of data in one message of the server */
   constructor(connection: ClientConnection, memory: MappedMemory, maxBytes: number) {
@@ -153,6 +155,7 @@ export class ClientMigration {
     const used = UserDmaLoggingControl.page_size.get(viewOf(this.#reply(UserDmaLoggingControl.page_size.end)), 0);
     FeatureDmaLoggingControl.page_size.set(viewOf(data), 0, used);
     this.#memory.logWrites(true);
+    this.#logging = true;
     return 0;
   }
 
@@ -160,6 +163,7 @@ export class ClientMigration {
     const errno = this.#send(Feature.DMA_LOGGING_STOP, FeatureFlags.SET, 0);
     if (errno !== 0) throw this.#connection.failure(errno, 'DMA_LOGGING_STOP');
     this.#memory.logWrites(false);
+    this.#logging = false;
     return 0;
   }
 
@@ -183,6 +187,7 @@ export class ClientMigration {
     const needed = Number((pages + 63n) / 64n) * 8;
     if (bitmap === undefined || bitmap.length < needed) {
       this.#ask(iova, PAGE, PAGE, null);
+      if (!this.#logging) throw new VfioError('EINVAL', `${name}: its DMA is not logged`, { fix: 'DMA_LOGGING_START first.' });
       throw new VfioError('EFAULT', `${name}: DMA_LOGGING_REPORT takes a bitmap of ${needed} bytes; ${bitmap?.length ?? 0} are there`);
     }
     const first = Number(iova / PAGE);
