@@ -34,7 +34,12 @@ struct list {
 struct file {
   pthread_mutex_t lock;
   pthread_cond_t work, ended;
-  struct list queued, done;
+  /*
+   * What waits for the disk, by as many threads as there are; and what goes to the page cache, one at a time: the kernel holds a lock on the file
+   * for that, and threads that wait for it only keep others from the CPU.
+   */
+  struct list slow, cached, done;
+  int caching; /* a thread is at one of `cached` */
   int fd, event_fd; /* src/sys closes them; when its environment is gone, we do */
   int running, idle, threads, threads_max, stopping;
   pthread_t ids[THREADS_MAX];
@@ -134,11 +139,25 @@ static int32_t perform(struct file *file, const struct operation *operation) {
   }
 }
 
+static int is_cached(enum kind kind) { return kind == KIND_WRITE || kind == KIND_ZERO || kind == KIND_DISCARD; }
+
+static void put(struct file *file, struct operation *operation) { append(is_cached(operation->kind) ? &file->cached : &file->slow, operation); }
+
+/* What a thread can begin now; NULL when there is nothing. */
+static struct operation *next_for(struct file *file) {
+  if (file->caching || file->cached.count == 0) return take(&file->slow);
+  file->caching = 1;
+  return take(&file->cached);
+}
+
+/* How many threads could begin something now. */
+static int wanted(const struct file *file) { return file->slow.count + (!file->caching && file->cached.count > 0 ? 1 : 0); }
+
 static void *thread_main(void *data) {
   struct file *file = data;
   pthread_mutex_lock(&file->lock);
   while (!file->stopping) {
-    struct operation *operation = take(&file->queued);
+    struct operation *operation = next_for(file);
     if (operation == NULL) {
       file->idle++;
       pthread_cond_wait(&file->work, &file->lock);
@@ -150,6 +169,7 @@ static void *thread_main(void *data) {
     operation->result = perform(file, operation);
     pthread_mutex_lock(&file->lock);
     file->running--;
+    if (is_cached(operation->kind)) file->caching = 0;
     append(&file->done, operation);
     /* One wake-up for all that end before somebody looks. */
     if (file->done.count == 1) {
@@ -190,7 +210,8 @@ static void file_free(struct file *file) {
   pthread_cond_broadcast(&file->work);
   pthread_mutex_unlock(&file->lock);
   for (int i = 0; i < file->threads; i++) pthread_join(file->ids[i], NULL);
-  free_all(&file->queued);
+  free_all(&file->slow);
+  free_all(&file->cached);
   free_all(&file->done);
   pthread_cond_destroy(&file->work);
   pthread_cond_destroy(&file->ended);
@@ -354,8 +375,8 @@ napi_value vt_file_submit(napi_env env, napi_callback_info info) {
   int taken = made.count;
   if (taken == 0) return number(env, error);
   pthread_mutex_lock(&file->lock);
-  for (struct operation *operation = take(&made); operation != NULL; operation = take(&made)) append(&file->queued, operation);
-  int waiting = file->queued.count, idle = file->idle;
+  for (struct operation *operation = take(&made); operation != NULL; operation = take(&made)) put(file, operation);
+  int waiting = wanted(file), idle = file->idle;
   for (int i = 0; i < waiting && i < idle; i++) pthread_cond_signal(&file->work);
   pthread_mutex_unlock(&file->lock);
   for (int i = idle; i < waiting && file->threads < file->threads_max; i++) {
@@ -386,7 +407,7 @@ napi_value vt_file_reap(napi_env env, napi_callback_info info) {
     until.tv_nsec -= 1000000000;
   }
   pthread_mutex_lock(&file->lock);
-  while (timeout_ms > 0 && file->done.count == 0 && file->running + file->queued.count > 0) {
+  while (timeout_ms > 0 && file->done.count == 0 && file->running + file->slow.count + file->cached.count > 0) {
     if (pthread_cond_timedwait(&file->ended, &file->lock, &until) != 0) break;
   }
   int count = 0;
