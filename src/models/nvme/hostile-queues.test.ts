@@ -60,6 +60,43 @@ it('a flood of admin commands for memory that does not answer: so many at once, 
   expect(ended).toEqual(ids);
 });
 
+it('NVMe 1.4 4.1.2: completions for remote memory wait for room as any others', async () => {
+  const { c, host } = made();
+  c.createPair(1, 64, { cqSize: 4 });
+  const { cq } = c.pairs.get(1)!;
+  host.make('remote', cq, 1);
+  const ids = Array.from({ length: 20 }, () => c.put(1, FLUSH));
+  c.ringTail(1);
+  await settle();
+  expect(c.u32(cq + 48 + 12)).toBe(0);
+  const seen: number[] = [];
+  for (let round = 0; round < 20; round++) {
+    const some = c.completions(1);
+    expect(some.length).toBeLessThanOrEqual(3);
+    seen.push(...some.map((e) => e.cid));
+    await settle();
+  }
+  expect(seen).toEqual(ids);
+});
+
+it('NVMe 1.4 5.6 Delete I/O Submission Queue: while completions are on their way to a queue that nobody reads', async () => {
+  const { c, host } = made();
+  c.createPair(1, 64, { cqSize: 4 });
+  host.make('remote', c.pairs.get(1)!.cq, 1);
+  host.paged.hold = true;
+  for (let i = 0; i < 10; i++) c.put(1, FLUSH);
+  c.ringTail(1);
+  await settle();
+  expect(host.paged.held).toBe(1);
+  c.submit(0, { opcode: AdminOpcode.DELETE_SQ, cdw10: 1 });
+  expect(c.completions(0)).toEqual([]);
+  host.paged.answer();
+  await settle();
+  expect(c.completions(0)).toMatchObject([{ code: 0 }]);
+  expect(c.admin({ opcode: AdminOpcode.DELETE_CQ, cdw10: 1 }).code).toBe(0);
+  expect(host.paged.held).toBe(0);
+});
+
 it.each([2n ** 53n - 4096n, 2n ** 53n, 2n ** 60n])('NVMe 1.4 4.1: a ring that begins at %i is reached to its end', (base) => {
   const memory = new TestMemory(4, base);
   const ring = new Ring(memory, base < 2n ** 53n ? Number(base) : base, 1024, 16, 2);

@@ -253,7 +253,7 @@ export class Queues {
   deleteSq(sq: SubmissionQueue, command: Command): void {
     sq.deleting = command;
     sq.head = sq.tail;
-    if (!sq.cq.posting) this.#dropWaiting(sq);
+    sq.cq.dropWaiting(sq.id, (waiting) => this.#ended(sq, waiting));
     if (sq.deleting !== null && sq.outstanding === 0) this.#deleted(sq);
   }
 
@@ -403,10 +403,6 @@ export class Queues {
     this.complete(command, Status.SUCCESS);
   }
 
-  #dropWaiting(sq: SubmissionQueue): void {
-    sq.cq.dropWaiting(sq.id, (command) => this.#ended(sq, command));
-  }
-
   /** `cq` has something to tell: completions that wait, or that the host has not been interrupted for. */
   #touch(cq: CompletionQueue): void {
     if (!cq.touched) {
@@ -485,7 +481,6 @@ export class Queues {
       if (this.#life !== life) return;
       this.#guarded(() => {
         for (const command of posted) this.#ended(this.sq[command.queueId]!, command);
-        for (const sq of this.sq) if (sq?.deleting && sq.cq === cq) this.#dropWaiting(sq);
         this.#touch(cq);
       });
     } catch {

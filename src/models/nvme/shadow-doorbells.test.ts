@@ -99,6 +99,23 @@ describe('NVMe 1.4 7.13 shadow doorbells', () => {
     expect(c.csts.cfs).toBe(0);
   });
 
+  it('a host that consumes one by one of a full completion queue is asked to ring, and gets all', () => {
+    const { c, configure, move } = make();
+    configure();
+    c.createPair(1, 64, { cqSize: 4 });
+    const pair = c.pairs.get(1)!;
+    for (let i = 0; i < 40; i++) c.put(1, FLUSH);
+    move(2, 0, pair.tail);
+    for (let i = 0; i < 40; i++) {
+      expect((c.u32(pair.cq + 16 * pair.head + 12) >>> 16) & 1).toBe(pair.phase);
+      const { head } = pair;
+      pair.head = (head + 1) % 4;
+      if (pair.head === 0) pair.phase ^= 1;
+      move(3, head, pair.head);
+    }
+    expect(c.completions(1, false)).toEqual([]);
+  });
+
   it('the admin queue is rung as ever', () => {
     const { c, configure, shadow } = make();
     configure();

@@ -243,8 +243,16 @@ export class WholeHost {
 
   ring(queue: number): void {
     const { tail } = this.c.pairs.get(queue)!;
-    if (this.#shadow !== 0) this.c.setU32(this.#shadow + 8 * queue, tail);
-    this.c.w(sqDoorbell(queue, 0), tail);
+    if (this.#mustRing(2 * queue, tail)) this.c.w(sqDoorbell(queue, 0), tail);
+  }
+
+  /** 7.13, as Linux does it: the admin queue has no shadows; the others' registers are written where a value passes the event index. */
+  #mustRing(doorbell: number, value: number): boolean {
+    if (this.#shadow === 0 || doorbell < 2) return true;
+    const old = this.c.u32(this.#shadow + 4 * doorbell);
+    this.c.setU32(this.#shadow + 4 * doorbell, value);
+    const event = this.c.u32(this.#shadow + PAGE + 4 * doorbell);
+    return ((value - event - 1) & 0xffff) < ((value - old) & 0xffff);
   }
 
   /** Take the completions that are there. */
@@ -255,8 +263,7 @@ export class WholeHost {
       for (const { cid, code } of completions) this.#end(cid, code);
       seen += completions.length;
       if (completions.length === 0) continue;
-      if (this.#shadow !== 0) this.c.setU32(this.#shadow + 8 * queue + 4, pair.head);
-      this.c.w(cqDoorbell(queue, 0), pair.head);
+      if (this.#mustRing(2 * queue + 1, pair.head)) this.c.w(cqDoorbell(queue, 0), pair.head);
     }
     return seen;
   }
