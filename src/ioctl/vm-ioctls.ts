@@ -14,6 +14,7 @@ import {
   KvmDevVfioFile,
   KvmIoctl,
 } from '../abi/kvm.ts';
+import { Cleanup } from '../base/cleanup.ts';
 import { VfioError } from '../base/errno.ts';
 import { SyntheticVm } from '../engine/vm/synthetic-vm.ts';
 import { type VfioFile, VfioFileSet } from '../engine/vm/vfio-file-set.ts';
@@ -49,9 +50,10 @@ const createDevice: Handler<VmBody> = (body, caller, user) => {
   body.vm.get();
   body.device = set;
   const file = new OpenFile({ kind: 'vm-device', set }, () => {
-    set[Symbol.dispose]();
+    using after = new Cleanup();
+    after.defer(() => body.vm.put());
     body.device = null;
-    body.vm.put();
+    after.use(set);
   });
   KvmCreateDevice.fd.set(view, 0, caller.files.install(file, true));
   user.copyOut(0, new Uint8Array(view.buffer));

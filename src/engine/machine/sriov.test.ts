@@ -468,3 +468,42 @@ describe('declared', () => {
     expect(outcome(() => machine.openGroup(machine.function(PF).group!.id, tenant))).toBe('EACCES');
   });
 });
+
+it('S3-15 the number that was, written while those VFs are going, is EBUSY: they are not there any more when it is believed', async () => {
+  const { machine } = sriovRig();
+  await machine.setNumVfs(PF, 2);
+  new Tenant(machine, PF).open(TOKEN).close();
+  const user = new Tenant(machine, VF0);
+  const file = user.open(TOKEN);
+  const going = machine.setNumVfs(PF, 0);
+  expect(outcome(() => machine.setNumVfs(PF, 2))).toBe('EBUSY');
+  expect(outcome(() => machine.setNumVfs(PF, 5))).toBe('ERANGE');
+  file.close();
+  await going;
+  await machine.setNumVfs(PF, 2);
+  expect(machine.function(PF).sriov!.vfs.length).toBe(2);
+});
+
+it('S3-18 a VF whose model throws when it ends does not keep its PF’s VFs from being enabled again', async () => {
+  const { machine, models } = sriovRig();
+  await machine.setNumVfs(PF, 2);
+  for (const model of models)
+    model.dispose = () => {
+      throw new Error('oops');
+    };
+  await machine.setNumVfs(PF, 0);
+  expect([machine.function(PF).sriov!.numVfs, machine.function(PF).sriov!.vfs.length]).toEqual([0, 0]);
+  await machine.setNumVfs(PF, 1);
+  const tenant = new Tenant(machine, PF);
+  tenant.open(TOKEN).close();
+  const user = new Tenant(machine, VF0);
+  const file = user.open(TOKEN);
+  for (const model of models)
+    model.dispose = () => {
+      throw new Error('oops');
+    };
+  const going = machine.setNumVfs(PF, 0);
+  file.close();
+  await going;
+  expect(machine.function(PF).sriov!.disabling).toBe(null);
+});

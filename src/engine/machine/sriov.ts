@@ -46,7 +46,7 @@ export class SriovControl {
       throw new VfioError('ERANGE', `${fn.bdf} can have ${sriov.totalVfs} virtual functions; ${count} were asked for`);
     }
     if (sriov.disabling !== null && count === 0) return sriov.disabling;
-    if (count === sriov.numVfs) return Promise.resolve();
+    if (count === sriov.numVfs && sriov.disabling === null) return Promise.resolve();
     if (!fn.present) throw new VfioError('ENODEV', `${fn.bdf} is being unplugged`);
     if (sriov.disabling !== null || fn.unbinding !== null) {
       throw new VfioError('EBUSY', `${fn.bdf}: its virtual functions are going, and some are still in use`, {

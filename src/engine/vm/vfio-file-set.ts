@@ -4,6 +4,7 @@
  *
  * @see linux/virt/kvm/vfio.c, kvm_vfio_file_add(), kvm_vfio_file_del(), kvm_vfio_release()
  */
+import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
 import type { VmFile } from './vm-provider.ts';
 
@@ -48,33 +49,35 @@ export class VfioFileSet implements Disposable {
   /** @param hold disposed when the file is not listed any more   @throws VfioError EEXIST when it is listed already; `hold` is not taken then */
   add(file: VfioFile, hold: Disposable): void {
     if (this.#listed.has(file)) throw new VfioError('EEXIST', `the file is in the set of ${this.#vm.name} already`);
+    using undo = new Cleanup();
     this.#listed.set(file, { file, hold });
+    undo.defer(() => this.#listed.delete(file));
     file.setVm(this.#vm);
+    undo.defer(() => file.setVm(null));
     this.#updateCoherency();
+    undo.move();
   }
 
   /** @throws VfioError ENOENT when it is not listed */
   delete(file: VfioFile): void {
     const listed = this.#listed.get(file);
     if (listed === undefined) throw new VfioError('ENOENT', `the file is not in the set of ${this.#vm.name}`);
-    this.#listed.delete(file);
-    this.#letGo(listed);
-    this.#updateCoherency();
+    this.#letGo([listed]);
   }
 
   /** The machine is gone, or its set closed (S4-12). Idempotent. */
   [Symbol.dispose](): void {
-    const all = [...this.#listed.values()];
-    this.#listed.clear();
-    for (const listed of all) this.#letGo(listed);
-    this.#updateCoherency();
+    this.#letGo([...this.#listed.values()]);
   }
 
-  #letGo({ file, hold }: Listed): void {
-    try {
-      file.setVm(null);
-    } finally {
-      hold[Symbol.dispose]();
+  /** Each of them, whatever another one throws. */
+  #letGo(all: readonly Listed[]): void {
+    using steps = new Cleanup();
+    steps.defer(() => this.#updateCoherency());
+    for (const { file, hold } of all) {
+      this.#listed.delete(file);
+      steps.use(hold);
+      steps.defer(() => file.setVm(null));
     }
   }
 
@@ -82,7 +85,7 @@ export class VfioFileSet implements Disposable {
     let noncoherent = false;
     for (const { file } of this.#listed.values()) if (!file.enforcesCoherency) noncoherent = true;
     if (noncoherent === this.#noncoherent) return;
-    this.#noncoherent = noncoherent;
     this.#onNoncoherent(noncoherent);
+    this.#noncoherent = noncoherent;
   }
 }

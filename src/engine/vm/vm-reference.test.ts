@@ -303,3 +303,59 @@ function stepsOf(run: (arm: (faults: FaultPlan) => void) => unknown): string[] {
   const passed = [...plan!.seen].filter(([step, count]) => count > (before.get(step) ?? 0)).map(([step]) => step);
   return passed.filter((step) => step === 'vm.get' || step.startsWith('device.enable') || step === 'device.open');
 }
+
+it('S4-12 a file that throws when it is told, or when it is let go, keeps no other listed', () => {
+  const { vm } = setup();
+  const told: string[] = [];
+  const file = (name: string, throws: boolean) => ({
+    enforcesCoherency: false,
+    setVm: (to: VmFile | null) => {
+      told.push(`${name} ${to === null ? 'unset' : 'set'}`);
+      if (throws && to === null) throw new Error('oops');
+    },
+  });
+  const hold = (name: string, throws: boolean) => ({
+    [Symbol.dispose]: () => {
+      told.push(`${name} let go`);
+      if (throws) throw new Error('oops');
+    },
+  });
+  const coherency: boolean[] = [];
+  const set = new VfioFileSet(vm('a'), { onNoncoherent: (on) => void coherency.push(on) });
+  set.add(file('a', true), hold('a', false));
+  set.add(file('b', false), hold('b', true));
+  set.add(file('c', false), hold('c', false));
+  told.length = 0;
+  expect(() => set[Symbol.dispose]()).toThrow('oops');
+  expect([told.sort(), set.size, coherency]).toEqual([
+    ['a let go', 'a unset', 'b let go', 'b unset', 'c let go', 'c unset'],
+    0,
+    [true, false],
+  ]);
+  set[Symbol.dispose]();
+});
+
+it('S4-10 a file that cannot be told is not listed, and its hold stays the caller’s', () => {
+  const { vm } = setup();
+  let held = true;
+  const hold = {
+    [Symbol.dispose]: () => {
+      held = false;
+    },
+  };
+  const set = new VfioFileSet(vm('a'), {
+    onNoncoherent: () => {
+      throw new Error('oops');
+    },
+  });
+  const refuses = {
+    enforcesCoherency: true,
+    setVm: () => {
+      throw new Error('oops');
+    },
+  };
+  const file = { enforcesCoherency: false, setVm: () => {} };
+  expect(() => set.add(refuses, hold)).toThrow('oops');
+  expect(() => set.add(file, hold)).toThrow('oops');
+  expect([set.size, held, set.noncoherent]).toEqual([0, true, false]);
+});
