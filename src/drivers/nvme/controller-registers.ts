@@ -45,6 +45,8 @@ export interface Capabilities {
   readonly subsystemReset: boolean;
   /** CC.CSS to enable with. */
   readonly commandSet: number;
+  /** It has I/O command sets beside NVM, whose namespaces are inactive while NVM is enabled. */
+  readonly otherSets: boolean;
   /** It is there for administration alone, and has no I/O queues. */
   readonly adminOnly: boolean;
 }
@@ -73,6 +75,7 @@ export function decodeCapabilities(low: number, high: number, device: string): C
     subsystemReset: capField(low, high, Cap.NSSRS) === 1,
     // A controller of before 1.0's end says none at all and means NVM.
     commandSet: (sets & 1) !== 0 || sets === 0 ? CSS_NVM : (sets & 0x40) !== 0 ? CSS_ALL_SUPPORTED : CSS_ADMIN_ONLY,
+    otherSets: (sets & 0x40) !== 0,
     adminOnly: (sets & 0xc1) === 0x80,
   };
 }

@@ -6,6 +6,7 @@ import { RegionFlags } from '../../abi/vfio.ts';
 import { VfioError } from '../../base/errno.ts';
 import { bytes, closeAll, failsWith, pass, start } from './driver-under-test.ts';
 import { FakeController } from './fake-controller.ts';
+import type { NvmeDriver } from './nvme-driver.ts';
 
 afterEach(closeAll);
 
@@ -108,6 +109,22 @@ describe('7.6.1 initialisation', () => {
       expect(fake.trace.at(-1)).toBe('close');
     },
   );
+
+  it('3.1.1 with other command sets beside NVM it is NVM that is enabled, and whoever misses a namespace is told why', async () => {
+    const fake = new FakeController();
+    fake.cap.css = 0x41;
+    const driver = await start(fake);
+    expect(regField(fake.cc, Cc.CSS)).toBe(0);
+    const missing = (d: NvmeDriver) => {
+      try {
+        return d.namespace(9);
+      } catch (error) {
+        return (error as VfioError).fix;
+      }
+    };
+    expect(missing(driver)).toBe('It has 1; zoned ones, and those of other command sets, are not shown.');
+    expect(missing(await start(new FakeController()))).toBe('It has 1.');
+  });
 
   it('4.11 an administrative controller has no I/O queues, and its logs', async () => {
     const fake = new FakeController();

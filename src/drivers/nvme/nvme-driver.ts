@@ -163,9 +163,9 @@ export class NvmeDriver implements AsyncDisposable, Disposable {
     const ns = this.#namespaces.get(id);
     if (ns !== undefined) return ns;
     const ids = this.namespaces.map((n) => n.id);
-    throw new VfioError('ENXIO', `${this.dev.name} has no namespace ${String(id)}`, {
-      fix: ids.length === 0 ? 'It has none at all.' : `It has ${ids.slice(0, 16).join(', ')}${ids.length > 16 ? ', …' : ''}.`,
-    });
+    const has = ids.length === 0 ? 'It has none at all' : `It has ${ids.slice(0, 16).join(', ')}${ids.length > 16 ? ', …' : ''}`;
+    const hidden = this.#session.controller.capabilities.otherSets ? '; zoned ones, and those of other command sets, are not shown' : '';
+    throw new VfioError('ENXIO', `${this.dev.name} has no namespace ${String(id)}`, { fix: `${has}${hidden}.` });
   }
 
   /** I/O queues that were granted. */
