@@ -39,6 +39,9 @@ export { FakeEventFd, HeapMemory } from '../sys/fake.ts';
 export { KvmVm } from '../sys/kvm-vm.ts';
 export { parseMachine, readMachineFile } from './machine-file.ts';
 export { MachineServer, type MachineServerOptions } from './machine-server.ts';
+export type { Endpoint } from './migrate/endpoints.ts';
+export type { Figures } from './migrate/figures.ts';
+export { type MoveOptions, moveDevice } from './migrate/move.ts';
 export { DeviceServer, type ServeOptions, serve } from './serve.ts';
 export { Machine, type MachineOptions, MemfdMemory };
 

@@ -26,6 +26,7 @@ interface Options {
   readonly watch?: boolean;
   readonly memlock?: number;
   readonly record?: string;
+  readonly manage?: boolean;
   /** Those of `deviceOptions`. */
   readonly [name: string]: unknown;
 }
@@ -61,6 +62,7 @@ export function serveCommand({ terminal, exit }: CommandContext): Command {
         'how much memory a client may map, such as 2G or unlimited; its own RLIMIT_MEMLOCK unless told',
       ).argParser(size),
     )
+    .option('--no-manage', 'without the second socket, PATH.manage, through which vfio migrate moves the device')
     .option('--record <file>', 'write every access to registers there, a line of JSON each');
   for (const option of deviceOptions()) serve.addOption(option);
   return serve
@@ -96,6 +98,7 @@ async function serveUntilStopped(text: string, options: Options, terminal: Termi
     new DeviceServer(await code.load(options.watch === true), {
       name,
       log: logTo(terminal),
+      manage: options.manage ?? true,
       ...(options.memlock === undefined ? {} : { memlockLimit: options.memlock }),
       ...(traffic === null ? {} : { mediators: traffic.mediators }),
     }),
