@@ -5,12 +5,9 @@ import type { DeviceHost, Model, Width } from '../../abi/device-host.ts';
 import {
   Aqa,
   Cc,
-  CriticalWarning,
   Csts,
   EventNotice,
-  EventSmart,
   EventType,
-  FeatureId,
   LogId,
   NSID_ALL,
   NSSR_VALUE,
@@ -24,7 +21,8 @@ import {
 } from '../../abi/nvme.ts';
 import { Status, StatusBit } from '../../abi/nvme-status.ts';
 import { AdminCommands } from './admin/admin-commands.ts';
-import { BURST_UNLIMITED, Features, type FeatureTarget } from './admin/features.ts';
+import { FeatureEffects } from './admin/feature-effects.ts';
+import { Features } from './admin/features.ts';
 import { Identify, type Identity } from './admin/identify.ts';
 import { LogPages } from './admin/log-pages.ts';
 import { QueueCommands, type QueueLimits } from './admin/queue-commands.ts';
@@ -78,6 +76,7 @@ export class NvmeController implements Model {
   readonly #shadow: ShadowDoorbells;
   readonly #events: AsyncEvents;
   readonly #errors = new ErrorLog();
+  readonly #effects: FeatureEffects;
   readonly #features: Features;
   readonly #keepAlive: KeepAlive;
   readonly #transfer: DataTransfer;
@@ -86,8 +85,6 @@ export class NvmeController implements Model {
   readonly #shutdownFlush = new Command(SHUTDOWN_SLOT);
   readonly migration?: NvmeMigration;
   #bornNs: number;
-  /** Critical warnings that the host may have heard of. */
-  #warnings = 0;
   /** Namespaces of the Changed Namespace List log. */
   readonly #changed = new Set<number>();
   /** The last life was reset, but something it sent to remote memory has not landed: until then it is not over. */
@@ -121,7 +118,20 @@ export class NvmeController implements Model {
     });
     this.#namespaces = new Namespaces(options.namespaces);
     this.#namespaces.onChanged = () => this.#events.notice(EventNotice.NAMESPACE_CHANGED, LogId.CHANGED_NAMESPACES, Oaes.NAMESPACE_CHANGED);
-    this.#features = new Features(this.#featureTarget(), host.clock);
+    this.#effects = new FeatureEffects({
+      ioQueues,
+      queues: this.#queues,
+      interrupts: this.#interrupts,
+      events: this.#events,
+      keepAlive: this.#keepAlive,
+      namespaces: this.#namespaces,
+      health,
+      setWriteCache: (on) => {
+        this.#io.writeCache = on;
+      },
+    });
+    this.#features = new Features(this.#effects, host.clock);
+    this.#effects.features = this.#features;
     this.#transfer = new DataTransfer(host, maxTransferBytes);
     this.#io = new NvmCommands(host, this.#namespaces, complete, { maxTransferBytes });
     this.#admin = new AdminCommands({
@@ -277,7 +287,7 @@ export class NvmeController implements Model {
     this.#keepAlive.reset();
     this.#interrupts.reset();
     this.#features.reset();
-    this.#warnings = 0;
+    this.#effects.warnings = 0;
     this.#changed.clear();
     this.#shutdownFlush.life = -1;
     this.#showMask();
@@ -380,67 +390,6 @@ export class NvmeController implements Model {
     this.#events.post(EventType.ERROR, error, LogId.ERROR_INFORMATION);
   }
 
-  /** Temperature against its thresholds: an event for what is new, if the host wants to hear of it. */
-  #checkHealth(): void {
-    const warnings = this.#options.health.warnings(this.#features.over, this.#features.under);
-    const fresh = warnings & ~this.#warnings;
-    this.#warnings = warnings;
-    if ((fresh & this.#events.config & CriticalWarning.TEMPERATURE) !== 0) {
-      this.#events.post(EventType.SMART, EventSmart.TEMPERATURE_THRESHOLD, LogId.SMART);
-    }
-  }
-
-  #featureTarget(): FeatureTarget {
-    const queues = this.#queues;
-    const namespaces = this.#namespaces;
-    return {
-      ioQueues: this.#options.ioQueues,
-      vectors: this.#options.ioQueues + 1,
-      get hasIoQueues() {
-        return queues.cq.some((cq) => cq !== null && cq.id !== 0);
-      },
-      writeCache: namespaces.list.some((n) => n.storage.volatile),
-      hasNamespace: (nsid) => namespaces.get(nsid) !== undefined,
-      changed: (id) => this.#featureChanged(id),
-    };
-  }
-
-  #featureChanged(id: number): void {
-    const features = this.#features;
-    const value = features.value(id);
-    switch (id) {
-      case FeatureId.ARBITRATION:
-        this.#queues.burst = (value & 7) === BURST_UNLIMITED ? Number.POSITIVE_INFINITY : 1 << (value & 7);
-        break;
-      case FeatureId.TEMPERATURE_THRESHOLD:
-        this.#checkHealth();
-        break;
-      case FeatureId.VOLATILE_WRITE_CACHE:
-        this.#io.writeCache = value === 1;
-        break;
-      case FeatureId.INTERRUPT_COALESCING:
-        this.#interrupts.threshold = value & 0xff;
-        this.#interrupts.time = value >>> 8;
-        this.#interrupts.flush();
-        break;
-      case FeatureId.INTERRUPT_VECTOR_CONFIGURATION:
-        for (let vector = 0; vector < this.#interrupts.uncoalesced.length; vector++) {
-          this.#interrupts.uncoalesced[vector] = features.uncoalesced(vector) ? 1 : 0;
-        }
-        this.#interrupts.flush();
-        break;
-      case FeatureId.ASYNC_EVENT_CONFIGURATION:
-        this.#events.config = value;
-        // What is so already is new to who asks only now.
-        this.#warnings = 0;
-        this.#checkHealth();
-        break;
-      case FeatureId.KEEP_ALIVE_TIMER:
-        this.#keepAlive.set(value);
-        break;
-    }
-  }
-
   #queueLimits(): QueueLimits {
     const controller = this;
     const field = (f: (typeof Cc)[keyof typeof Cc]) => regField(controller.#registers.get(NvmeReg.CC), f);
@@ -488,10 +437,10 @@ export class NvmeController implements Model {
       owner: {
         changed: this.#changed,
         get warnings() {
-          return controller.#warnings;
+          return controller.#effects.warnings;
         },
         set warnings(warnings) {
-          controller.#warnings = warnings;
+          controller.#effects.warnings = warnings;
         },
         get poweredNs() {
           return controller.#host.clock.nowNs() - controller.#bornNs;
@@ -516,8 +465,7 @@ export class NvmeController implements Model {
       errorPage: () => this.#errors.page(),
       smartPage: () => {
         const powered = this.#host.clock.nowNs() - this.#bornNs;
-        const warnings = health.warnings(this.#features.over, this.#features.under);
-        return health.page(this.#io.counters, warnings, this.#errors.count, powered);
+        return health.page(this.#io.counters, this.#effects.criticalWarning, this.#errors.count, powered);
       },
       changedNamespaces: () => {
         for (const nsid of this.#namespaces.takeChanged()) changed.add(nsid);
