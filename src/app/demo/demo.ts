@@ -1,4 +1,4 @@
-/** `vfio demo`: VFIO in ten seconds. A machine, a driver at work in another process, three attacks refused, what it costs, and a disk. */
+/** `vfio demo`: VFIO in ten seconds. A machine, a driver at work in another process, three attacks refused, what it costs, a disk, tenants, a move. */
 import { VfioError } from '../../base/errno.ts';
 import { Process } from '../../engine/dma/process.ts';
 import { Machine } from '../../engine/machine/machine.ts';
@@ -10,11 +10,14 @@ import { parseMachine } from '../machine-file.ts';
 import { simulate } from '../simulation.ts';
 import { disk } from './disk.ts';
 import type { EduTasks } from './edu-worker.ts';
+import { movingDisk } from './moving-disk.ts';
 import { putBehindSocket, startDriver } from './served-function.ts';
+import { tenants } from './tenants.ts';
 import type { WorkerProcess } from './worker-process.ts';
 
 const machineText = `
 name: demo
+enableSriov: true
 hostDrivers:
   - { name: snd_hda_intel, ids: ['class:0403'] }
 devices:
@@ -35,6 +38,13 @@ devices:
     id: '8086:3421'
     devices:
       - { at: '00.0', name: NVMe disk, model: nvme, driver: vfio-pci, options: { size: 64M, blockSize: 4096 } }
+  - at: '1e.0'
+    kind: root-port
+    acs: true
+    name: root port
+    id: '8086:3422'
+    devices:
+      - { at: '00.0', name: NVMe card, model: nvme, driver: vfio-pci, numVfs: 2, options: { size: 64M, vfs: 2, vfSize: 16M } }
 `;
 
 export async function demo(terminal: Terminal): Promise<void> {
@@ -78,6 +88,8 @@ export async function demo(terminal: Terminal): Promise<void> {
   await figures(terminal, driver);
 
   await disk(terminal, machine, machine.function('02:00.0'), '5');
+  await tenants(terminal, machine, machine.function('03:00.0'), '6');
+  await movingDisk(terminal, '7');
   out(
     `\n${paint.dim(`${((performance.now() - started) / 1000).toFixed(1)} s. Next: vfio --help, or README.md for a device and a driver of your own.`)}`,
   );

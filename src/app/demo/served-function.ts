@@ -1,7 +1,7 @@
 /** A function of the demo's machine behind a socket, and a driver for it in another process. */
 import { chownSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { Cleanup } from '../../base/cleanup.ts';
 import type { Machine } from '../../engine/machine/machine.ts';
 import type { PciFunction } from '../../engine/machine/pci-function.ts';
@@ -9,7 +9,7 @@ import { UnixListener } from '../../sys/unix-listener.ts';
 import { VfioUserServer } from '../../vfio-user/server.ts';
 import { openForPeer } from '../opened-device.ts';
 import { PeerProcesses } from '../peer-processes.ts';
-import { type Tasks, WorkerProcess } from './worker-process.ts';
+import { type Tasks, type WorkerOptions, WorkerProcess } from './worker-process.ts';
 
 /** Who the driver is when we are root: nobody. */
 const NOBODY = 65534;
@@ -23,7 +23,7 @@ export function putBehindSocket(machine: Machine, fn: PciFunction): { readonly p
   const server = undo.use(
     new VfioUserServer({
       name: fn.name,
-      open: (peer) => openForPeer(machine, fn.bdf, processes, peer).device,
+      open: (peer, vfToken) => openForPeer(machine, fn.bdf, processes, peer, vfToken).device,
     }),
   );
   const path = join(folder, 'device.sock');
@@ -33,14 +33,18 @@ export function putBehindSocket(machine: Machine, fn: PciFunction): { readonly p
   return { path, [Symbol.dispose]: () => steps[Symbol.dispose]() };
 }
 
-/** As nobody when we are root; as ourselves when nobody may not read this checkout. */
-export async function startDriver<T extends Tasks<T>>(file: URL, { path }: { readonly path: string }): Promise<WorkerProcess<T>> {
+/** As nobody when we are root; as ourselves when nobody may not read this checkout. @param options.others  files that it is to have as well */
+export async function startDriver<T extends Tasks<T>>(
+  file: URL,
+  { path }: { readonly path: string },
+  { others = [], ...options }: Omit<WorkerOptions, 'uid'> & { readonly others?: readonly string[] } = {},
+): Promise<WorkerProcess<T>> {
   const address = `unix:${path}`;
-  if (process.getuid!() !== 0) return await WorkerProcess.start<T>(file, address);
+  if (process.getuid!() !== 0) return await WorkerProcess.start<T>(file, address, options);
   try {
-    for (const each of [join(path, '..'), path]) chownSync(each, NOBODY, NOBODY);
-    return await WorkerProcess.start<T>(file, address, NOBODY);
+    for (const each of [dirname(path), path, ...others]) chownSync(each, NOBODY, NOBODY);
+    return await WorkerProcess.start<T>(file, address, { ...options, uid: NOBODY });
   } catch {
-    return await WorkerProcess.start<T>(file, address);
+    return await WorkerProcess.start<T>(file, address, options);
   }
 }

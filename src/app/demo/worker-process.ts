@@ -11,15 +11,30 @@ const PATIENCE_MS = 30_000;
 /** What a worker can be told to do, by name; the results travel as JSON. */
 export type Tasks<T> = { readonly [K in keyof T]: () => Promise<object> };
 
+export interface WorkerOptions {
+  readonly uid?: number | undefined;
+  readonly more?: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+}
+
 export class WorkerProcess<T extends Tasks<T>> implements AsyncDisposable {
   readonly pid: number;
   readonly uid: number;
   readonly #child: ChildProcess;
   readonly #answers: AsyncIterator<string>;
   readonly #ended: Promise<unknown>;
+  /** What it has said on its standard error. */
+  readonly #complaint: () => string;
   readonly #timer: NodeJS.Timeout;
 
-  private constructor(child: ChildProcess, answers: AsyncIterator<string>, hello: { pid: number; uid: number }, timer: NodeJS.Timeout) {
+  private constructor(
+    child: ChildProcess,
+    answers: AsyncIterator<string>,
+    hello: { pid: number; uid: number },
+    timer: NodeJS.Timeout,
+    complaint: () => string,
+  ) {
+    this.#complaint = complaint;
     this.#child = child;
     this.#answers = answers;
     this.#timer = timer;
@@ -31,13 +46,18 @@ export class WorkerProcess<T extends Tasks<T>> implements AsyncDisposable {
   /**
    * Start the driver in `file`, which calls `doTasks`, on the device at `address`.
    *
-   * @param uid  who it is; ourselves unless told
+   * @param uid  who it is; ourselves unless told   @param more  further arguments of the driver   @param env  what its environment has besides
    * @throws Error with what it said when it does not start
    */
-  static async start<T extends Tasks<T>>(file: URL, address: string, uid?: number): Promise<WorkerProcess<T>> {
-    const child = spawn(process.execPath, [command, 'run', fileURLToPath(file), address], {
+  static async start<T extends Tasks<T>>(
+    file: URL,
+    address: string,
+    { uid, more = [], env = {} }: WorkerOptions = {},
+  ): Promise<WorkerProcess<T>> {
+    const child = spawn(process.execPath, [command, 'run', fileURLToPath(file), address, ...more], {
       stdio: ['pipe', 'pipe', 'pipe'],
       cwd: '/',
+      env: { ...process.env, ...env },
       ...(uid === undefined ? {} : { uid, gid: uid }),
     });
     const timer = setTimeout(() => child.kill('SIGKILL'), PATIENCE_MS);
@@ -52,7 +72,7 @@ export class WorkerProcess<T extends Tasks<T>> implements AsyncDisposable {
       clearTimeout(timer);
       throw error;
     });
-    if (hello.done !== true) return new WorkerProcess(child, answers, JSON.parse(hello.value), timer);
+    if (hello.done !== true) return new WorkerProcess(child, answers, JSON.parse(hello.value), timer, () => complaint);
     clearTimeout(timer);
     throw new Error(`the driver did not start: ${complaint.trim()}`);
   }
@@ -61,7 +81,10 @@ export class WorkerProcess<T extends Tasks<T>> implements AsyncDisposable {
   async do<K extends keyof T & string>(task: K): Promise<Awaited<ReturnType<T[K]>>> {
     this.#child.stdin!.write(`${task}\n`);
     const answer = await this.#answers.next();
-    if (answer.done === true) throw new Error(`the driver ended at '${task}'`);
+    if (answer.done === true) {
+      await this.#ended;
+      throw new Error(`the driver ended at '${task}': ${this.#complaint().trim()}`);
+    }
     return JSON.parse(answer.value) as Awaited<ReturnType<T[K]>>;
   }
 
