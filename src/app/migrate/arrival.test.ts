@@ -1,0 +1,158 @@
+/** What comes over a link is somebody else's: whatever it is, nothing arrives but what is whole, and nothing throws that is no errno. */
+import { afterEach, describe, expect, it } from 'vitest';
+import { MigrationSide } from '../../../tests/kit/migration-rig.ts';
+import { movable } from '../../../tests/kit/movable-model.ts';
+import { Random } from '../../../tests/soak/random.ts';
+import { VfioError } from '../../base/errno.ts';
+import { UnixSocket } from '../../sys/unix-socket.ts';
+import { arrive } from './arrival.ts';
+import { ArrivingMemory } from './arriving-memory.ts';
+import { encodeJson, HEAD_BYTES, Kind, sealFrame } from './frames.ts';
+import { Link } from './link.ts';
+import { rangesToLog } from './memory-image.ts';
+import { encodeExtents, encodeMappings, encodePagesHead, FORMAT, PAGE } from './wire.ts';
+
+const opened: Disposable[] = [];
+
+afterEach(() => {
+  for (const each of opened.splice(0).reverse()) each[Symbol.dispose]();
+});
+
+function frame(kind: number, payload: Uint8Array): Uint8Array {
+  const bytes = new Uint8Array(HEAD_BYTES + payload.length);
+  bytes.set(payload, HEAD_BYTES);
+  sealFrame(bytes, kind, payload.length);
+  return bytes;
+}
+
+const offer = (change: object = {}): Uint8Array =>
+  frame(Kind.OFFER, encodeJson({ format: FORMAT, version: 1, id: '0123456789abcdef', name: 'x', ids: 0, page: PAGE, ...change }));
+
+/** @returns why it did not arrive */
+async function send(...frames: readonly Uint8Array[]): Promise<string> {
+  const side = new MigrationSide(movable({ bulk: true }));
+  opened.push(side);
+  const ids = side.device.region(7).read32(0) >>> 0;
+  const [here, there] = UnixSocket.pair();
+  using link = new Link(there);
+  let arrived = false;
+  const waiting = arrive(link, { name: 'here', open: () => side.device, arrived: () => (arrived = true) });
+  const first = frames[0] ?? offer({ ids });
+  for (const each of [first, ...frames.slice(1)]) here.send(each, 0, each.length);
+  // The end of the stream, once all was read.
+  here.end();
+  const error = await waiting.then(
+    () => null,
+    (reason: unknown) => reason,
+  );
+  here[Symbol.dispose]();
+  expect(arrived).toBe(false);
+  if (!(error instanceof VfioError)) throw error;
+  return error.code;
+}
+
+/** With an offer that fits. */
+async function sendAfterOffer(...frames: readonly Uint8Array[]): Promise<string> {
+  const side = new MigrationSide(movable({ bulk: true }));
+  opened.push(side);
+  return await send(offer({ ids: side.device.region(7).read32(0) >>> 0 }), ...frames);
+}
+
+const pages = (extent: number, first: number, count: number, bytes = count * PAGE): Uint8Array => {
+  const payload = new Uint8Array(12 + bytes);
+  encodePagesHead(extent, first, count, payload);
+  return payload;
+};
+const extents = (...rows: readonly (readonly [number, number])[]): Uint8Array =>
+  [...encodeExtents(rows.map(([number, pages]) => ({ number, pages })))][0] ?? new Uint8Array(0);
+
+describe('what comes', () => {
+  it('is refused when it is no offer, or one of something else', async () => {
+    for (const change of [{ format: 'x' }, { version: 2 }, { version: 'x' }, { id: '' }, { page: 8192 }]) {
+      expect([change, await send(offer(change))]).toEqual([change, 'EPROTO']);
+    }
+    expect(await send(offer({ ids: 1 }))).toBe('EINVAL');
+    expect(await send(frame(Kind.GO, encodeJson({})))).toBe('EPROTO');
+    expect(await send(new Uint8Array(12).fill(0xff))).toBe('EPROTO');
+    const changed = offer();
+    changed[20]! ^= 1;
+    expect(await send(changed)).toBe('EPROTO');
+  });
+
+  it('is refused where it lies nowhere, or is not all there', async () => {
+    const one = frame(Kind.EXTENTS, extents([0, 4]));
+    const cases: Readonly<Record<string, readonly Uint8Array[]>> = {
+      'pages of no extent': [frame(Kind.PAGES, pages(0, 0, 1))],
+      'pages past its end': [one, frame(Kind.PAGES, pages(0, 3, 2))],
+      'fewer bytes than pages': [one, frame(Kind.PAGES, pages(0, 0, 2, PAGE))],
+      'no pages': [one, frame(Kind.ZEROES, pages(0, 0, 0))],
+      'an extent out of order': [frame(Kind.EXTENTS, extents([1, 4]))],
+      'an extent too large': [frame(Kind.EXTENTS, extents([0, 2 ** 20 + 1]))],
+      'half a row': [frame(Kind.EXTENTS, new Uint8Array(7))],
+      'an end that counts other frames': [one, frame(Kind.END, encodeJson({ frames: 99, bytes: 0 }))],
+      'a GO before the end': [one, frame(Kind.GO, encodeJson({}))],
+    };
+    for (const [what, frames] of Object.entries(cases)) expect([what, await sendAfterOffer(...frames)]).toEqual([what, 'EPROTO']);
+    expect(await sendAfterOffer(one, frame(Kind.DEVICE, new Uint8Array(100).fill(7)))).toBe('EINVAL');
+    expect(await sendAfterOffer(one)).toBe('ECONNRESET');
+    const mapping = { iova: 0n, size: 8 * PAGE, extent: 0, page: 0, access: 3 as const };
+    const rows = [...encodeMappings([mapping])][0]!;
+    const end = frame(Kind.END, encodeJson({ frames: 3, bytes: offer().length - HEAD_BYTES + extents([0, 4]).length + rows.length }));
+    expect(await sendAfterOffer(one, frame(Kind.MAPPINGS, rows), end)).toBe('EPROTO');
+  });
+
+  it('may be anything: what is no errno is never thrown', async () => {
+    for (let seed = 1; seed <= 150; seed++) {
+      const random = new Random(seed);
+      const frames = Array.from({ length: 1 + random.below(5) }, () => frame(1 + random.below(17), random.bytes(random.below(80))));
+      expect(await sendAfterOffer(frame(Kind.EXTENTS, extents([0, 4])), ...frames)).toMatch(/^E/);
+    }
+  });
+});
+
+describe('memory', () => {
+  it('of an extent lies in one window, and new ones find room', () => {
+    using memory = new ArrivingMemory();
+    memory.add([
+      { number: 0, pages: 3 },
+      { number: 1, pages: 2 ** 20 },
+    ]);
+    memory.add([{ number: 2, pages: 1 }]);
+    const whole = memory.locate({ iova: 0n, size: 2 ** 32, extent: 1, page: 0, access: 3 });
+    expect([whole.memory, whole.offset]).toEqual([0, 2 ** 32]);
+    expect(memory.locate({ iova: 0n, size: PAGE, extent: 2, page: 0, access: 3 })).toMatchObject({ memory: 0, offset: 2 ** 33 });
+    for (let number = 3; number < 10; number++) memory.add([{ number, pages: 2 ** 20 }]);
+    expect(() => {
+      for (let number = 10; number < 40; number++) memory.add([{ number, pages: 2 ** 20 }]);
+    }).toThrow(expect.objectContaining({ code: 'EAGAIN' }));
+  });
+
+  it('is logged in at most so many ranges: those closest together become one', () => {
+    const mapping = (page: number, pages: number) => ({
+      iova: BigInt(page * PAGE),
+      size: pages * PAGE,
+      extent: 0,
+      page: 0,
+      access: 3 as const,
+    });
+    const all = [mapping(0, 1), mapping(1, 1), mapping(4, 1), mapping(100, 2), mapping(103, 1), mapping(1000, 1)];
+    const pagesOf = (most: number) => rangesToLog(all, most).map(({ iova, length }) => [Number(iova) / PAGE, Number(length) / PAGE]);
+    expect(pagesOf(256)).toEqual([
+      [0, 2],
+      [4, 1],
+      [100, 2],
+      [103, 1],
+      [1000, 1],
+    ]);
+    expect(pagesOf(3)).toEqual([
+      [0, 5],
+      [100, 4],
+      [1000, 1],
+    ]);
+    expect(pagesOf(1)).toEqual([[0, 1001]]);
+    // The last page of all has no end that has a number.
+    expect(rangesToLog([{ iova: 2n ** 64n - 8192n, size: 8192, extent: 0, page: 0, access: 3 }])).toEqual([
+      { iova: 2n ** 64n - 8192n, length: 4096n },
+    ]);
+  });
+});
