@@ -90,7 +90,7 @@ describe('vfio', () => {
 });
 
 describe('vfio demo', () => {
-  it('drives two devices from other processes without privileges, has three attacks refused, and exits 0', async () => {
+  it('drives devices from other processes without privileges, has attacks refused, lends VFs, moves a disk, and exits 0', async () => {
     const { status, out } = await vfio('demo');
     expect(status).toBe(0);
     // Root hands the driver to somebody who may do nothing.
@@ -99,11 +99,21 @@ describe('vfio demo', () => {
     expect(out).not.toContain(`process ${process.pid},`);
     expect(out).toContain('10! = 3628800');
     expect(out).toContain('"through the IOMMU and back"');
-    expect(out.match(/refused/g)).toHaveLength(3);
+    expect(out.match(/refused/g)).toHaveLength(4);
     expect(out).toContain('EBUSY');
     expect(out).toContain('EPERM');
     expect(out).toContain('67.1 MB written, flushed, read back and compared');
     expect(out.match(/[\d,]+ IOPS, +\d+ MB\/s, p50 .*, p99 /g)).toHaveLength(3);
+    // A tenant: refused without the token, let in with it; neither says what it is.
+    expect(out).toMatch(/0000:03:00\.1 .*NVMe card VF 0 .*VF 0 of 0000:03:00\.0/);
+    expect(out).toMatch(new RegExp(`refused  process \\d+, uid ${uid}, without the token\\n +EACCES: .* needs a VF token`));
+    expect(out).toMatch(/let in {3}with the token: its disk \S+V1 has 16\.8 MB/);
+    expect(out).not.toMatch(/[0-9a-f]{8}-[0-9a-f]{4}-/);
+    // The disk that moved: its figures are of this run.
+    expect(out).toMatch(/before +[\d,]+ commands, 32 in flight all the time/);
+    expect(out).toMatch(/moved +[\d.]+ MB of disk and state, [\d.]+ [kM]B of memory, in \d+ rounds? while it worked/);
+    expect(out).toMatch(/downtime +[\d.]+ ms/);
+    expect(out).toMatch(/after +[\d,]+ commands there so far: none lost, none done twice, not a byte wrong/);
     expect(out).not.toContain('\u001b[');
   });
 });

@@ -4,7 +4,7 @@ import type { CommandContext } from '../main.ts';
 export function demoCommand({ terminal }: CommandContext): Command {
   return new Command('demo')
     .description(
-      'a machine, drivers at work in processes of their own, three attacks refused, a disk, and what it costs; needs no root, no hardware, no kernel module',
+      'a machine, drivers at work in processes of their own, three attacks refused, what it costs, a disk, tenants of virtual functions, a live migration; needs no root, no hardware, no kernel module',
     )
     .addHelpText('after', '\nThis is what npm start runs.')
     .action(async () => {
