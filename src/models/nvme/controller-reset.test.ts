@@ -1,9 +1,12 @@
 /** Resets and shutdowns while data are on their way: nothing of the old life lands in the host's memory once the host was told that it is over. */
 import { describe, expect, it } from 'vitest';
-import { AdminOpcode, Cc, NSSR_VALUE, NvmeReg, NvmOpcode, regBits } from '../../abi/nvme.ts';
+import { AdminOpcode, Cc, LogId, NSSR_VALUE, NvmeReg, NvmOpcode, regBits } from '../../abi/nvme.ts';
+import { Status } from '../../abi/nvme-status.ts';
+import { Errno } from '../../base/errno.ts';
 import { MemoryStorage } from '../storage/memory-storage.ts';
 import { ControllerUnderTest } from './controller-under-test.ts';
 import { PagedHost, settle } from './paged-host.ts';
+import { TestStorage } from './test-storage.ts';
 
 const EN = regBits(Cc.EN, 1);
 const SHN_NORMAL = regBits(Cc.SHN, 1);
@@ -167,6 +170,33 @@ it('NVMe 1.4 7.6.2 shutdown: asked for together with EN while data are on their 
   c.w(0x1000, 1);
   await settle();
   expect(c.csts.cfs).toBe(0);
+});
+
+it('NVMe 1.4 7.6.2 shutdown: what could not be written is told by the error log', () => {
+  const storage = new TestStorage(2 ** 20);
+  const c = new ControllerUnderTest({ namespaces: [{ storage }] });
+  c.enable();
+  c.w(NvmeReg.CC, c.r(NvmeReg.CC) | SHN_NORMAL);
+  storage.underWay[0]!.end(-Errno.EIO);
+  expect(c.csts.shst).toBe(2);
+  c.w(NvmeReg.CC, 0);
+  c.enable();
+  const page = c.page();
+  c.admin({ opcode: AdminOpcode.GET_LOG_PAGE, prp1: page, cdw10: (15 << 16) | LogId.ERROR_INFORMATION });
+  expect([c.u32(page), (c.u32(page + 12) & 0xffff) >>> 1]).toEqual([1, Status.WRITE_FAULT]);
+});
+
+it('NVMe 1.4 7.6.2 shutdown: told twice, abrupt after normal: the second flush counts', () => {
+  const storage = new TestStorage(2 ** 20);
+  const c = new ControllerUnderTest({ namespaces: [{ storage }] });
+  c.enable();
+  c.w(NvmeReg.CC, c.r(NvmeReg.CC) | SHN_NORMAL);
+  c.w(NvmeReg.CC, (c.r(NvmeReg.CC) & ~SHN_NORMAL) | regBits(Cc.SHN, 2));
+  expect(storage.underWay).toHaveLength(2);
+  storage.underWay[0]!.end();
+  expect(c.csts.shst).toBe(1);
+  storage.underWay[0]!.end();
+  expect(c.csts.shst).toBe(2);
 });
 
 it('NVMe 1.4 3.1.6 CSTS: a controller that was shut down before it was enabled works when it is', () => {

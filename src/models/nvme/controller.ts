@@ -284,7 +284,6 @@ export class NvmeController implements Model {
     this.#queues.reset();
     this.#forgetCommands();
     this.#shadow.disable();
-    this.#keepAlive.reset();
     this.#interrupts.reset();
     this.#features.reset();
     this.#effects.warnings = 0;

@@ -21,8 +21,8 @@ export class DeallocateRanges {
       const blocks = word(data, at + 4);
       const high = word(data, at + 12);
       const start = word(data, at + 8) + high * 2 ** 32;
-      // From 2^53 on a double is not exact; nothing is that large.
-      if (high >= 0x20_0000 || start + blocks > namespace.blocks) return false;
+      // From 2^53 on the sum is not exact; it is too large there in any case.
+      if (start + blocks > namespace.blocks) return false;
       if (blocks === 0) continue;
       const offset = start * namespace.blockSize;
       const size = blocks * namespace.blockSize;

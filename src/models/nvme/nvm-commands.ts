@@ -371,8 +371,8 @@ export class NvmCommands implements CommandSet, Disposable {
     const { dw } = command;
     const blocks = (dw[12]! & NvmCdw12.NLB) + 1;
     if (limited && blocks * namespace.blockSize > this.#maxBytes) return Status.INVALID_FIELD;
-    // From 2^53 on a double is not exact; nothing is that large.
-    if (dw[11]! >= 0x20_0000 || dw[11]! * 2 ** 32 + dw[10]! + blocks > namespace.blocks) return Status.LBA_OUT_OF_RANGE;
+    // From 2^53 on the sum is not exact; it is too large there in any case.
+    if (dw[11]! * 2 ** 32 + dw[10]! + blocks > namespace.blocks) return Status.LBA_OUT_OF_RANGE;
     return Status.SUCCESS;
   }
 

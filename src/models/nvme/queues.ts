@@ -464,8 +464,10 @@ export class Queues {
         return;
       }
     }
-    // Queues that found completions waiting here go on.
-    if (cq.first === null && cq.blocked && !cq.posting && !cq.full) this.#consumed(cq);
+    // Queues that found completions waiting here go on, or the host learns that it has to ring for them.
+    if (cq.first !== null || !cq.blocked || cq.posting) return;
+    if (!cq.full) this.#consumed(cq);
+    else if (this.#shadow.enabled) this.#pollHead(cq);
   }
 
   async #postRemote(cq: CompletionQueue): Promise<void> {

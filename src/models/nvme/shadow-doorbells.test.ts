@@ -3,6 +3,7 @@ import { AdminOpcode, LogId, NvmOpcode, sqDoorbell } from '../../abi/nvme.ts';
 import { Status } from '../../abi/nvme-status.ts';
 import { MemoryStorage } from '../storage/memory-storage.ts';
 import { ControllerUnderTest } from './controller-under-test.ts';
+import { PagedHost, settle } from './paged-host.ts';
 
 const FLUSH = { opcode: NvmOpcode.FLUSH, nsid: 1 };
 
@@ -114,6 +115,35 @@ describe('NVMe 1.4 7.13 shadow doorbells', () => {
       move(3, head, pair.head);
     }
     expect(c.completions(1, false)).toEqual([]);
+  });
+
+  it('a completion queue in remote memory that was filled by one message: the host is asked to ring when it made room', async () => {
+    const host = new PagedHost();
+    const { c, configure, move } = make({ host });
+    configure();
+    c.createPair(1, 16, { cqSize: 4 });
+    const pair = c.pairs.get(1)!;
+    host.make('remote', pair.cq, 1);
+    host.paged.hold = true;
+    let old = 0;
+    const put = (count: number) => {
+      for (let i = 0; i < count; i++) c.put(1, FLUSH);
+      move(2, old, pair.tail);
+      old = pair.tail;
+    };
+    put(3);
+    await settle();
+    put(5);
+    let ended = 0;
+    for (let round = 0; round < 20; round++) {
+      host.paged.answer();
+      await settle();
+      const { head } = pair;
+      ended += c.completions(1, false).length;
+      if (pair.head !== head) move(3, head, pair.head);
+      await settle();
+    }
+    expect(ended).toBe(8);
   });
 
   it('the admin queue is rung as ever', () => {

@@ -1,9 +1,20 @@
 import { describe, expect, it } from 'vitest';
-import { AdminOpcode, EventSmart, EventType, FEATURE_SAVE, FeatureId, FeatureSelect, LogId, NvmeReg } from '../../../abi/nvme.ts';
+import {
+  AdminOpcode,
+  EventSmart,
+  EventType,
+  FEATURE_SAVE,
+  FeatureId,
+  FeatureSelect,
+  LogId,
+  NvmeReg,
+  NvmOpcode,
+} from '../../../abi/nvme.ts';
 import { Status } from '../../../abi/nvme-status.ts';
 import { MemoryStorage } from '../../storage/memory-storage.ts';
 import { ControllerUnderTest } from '../controller-under-test.ts';
 import type { NvmeOptions } from '../nvme.ts';
+import { TestStorage } from '../test-storage.ts';
 
 function make(options: Partial<NvmeOptions> = {}) {
   const c = new ControllerUnderTest(options);
@@ -118,6 +129,33 @@ describe('NVMe 1.4 5.21.1.6 Volatile Write Cache', () => {
     expect(get(FeatureId.VOLATILE_WRITE_CACHE).result).toBe(1);
     expect(set(FeatureId.VOLATILE_WRITE_CACHE, 0).code).toBe(0);
     expect(get(FeatureId.VOLATILE_WRITE_CACHE).result).toBe(0);
+  });
+
+  it('off, every write is on the disk when it ends; on again after a reset, unless that was saved', () => {
+    const storage = new TestStorage(2 ** 20);
+    const { c, set } = make({ namespaces: [{ storage }] });
+    const durable = () => {
+      c.createPair(1);
+      c.submit(1, { opcode: NvmOpcode.WRITE, nsid: 1, prp1: 0x18_0000 });
+      const [write] = storage.underWay;
+      write!.end();
+      return write!.durable;
+    };
+    const again = () => {
+      c.w(NvmeReg.CC, 0);
+      c.reuse();
+      c.enable();
+    };
+    expect(durable()).toBe(false);
+    again();
+    set(FeatureId.VOLATILE_WRITE_CACHE, 0);
+    expect(durable()).toBe(true);
+    again();
+    expect(durable()).toBe(false);
+    again();
+    set((FEATURE_SAVE | FeatureId.VOLATILE_WRITE_CACHE) >>> 0, 0);
+    again();
+    expect(durable()).toBe(true);
   });
 });
 

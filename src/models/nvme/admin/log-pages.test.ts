@@ -111,6 +111,37 @@ describe('NVMe 1.4 5.14.1.2 SMART / Health Information', () => {
     expect(smart).toMatchObject({ hostWriteCommands: 3n, powerCycles: 2n, unsafeShutdowns: 1n, errorLogEntries: 1n });
   });
 
+  it.each([
+    ['never enabled', 0, (_: ControllerUnderTest) => {}],
+    ['enabled', 1, (c: ControllerUnderTest) => c.enable()],
+    [
+      'reset',
+      0,
+      (c: ControllerUnderTest) => {
+        c.enable();
+        c.w(NvmeReg.CC, 0);
+      },
+    ],
+    [
+      'shut down',
+      0,
+      (c: ControllerUnderTest) => {
+        c.enable();
+        c.w(NvmeReg.CC, c.r(NvmeReg.CC) | (1 << 14));
+      },
+    ],
+  ])('a power cycle of a controller that was %s: Unsafe Shutdowns + %i', (_, unsafe, use) => {
+    const c = new ControllerUnderTest();
+    use(c);
+    c.model.dispose!();
+    Object.assign(c, { model: c.device.create(c.host) });
+    c.enable();
+    const page = c.page();
+    c.admin({ opcode: AdminOpcode.GET_LOG_PAGE, prp1: page, cdw10: (127 << 16) | LogId.SMART });
+    const bytes = c.bytes(page, 512);
+    expect(SmartLog.decode(new DataView(bytes.buffer, bytes.byteOffset, 512)).unsafeShutdowns).toBe(BigInt(unsafe));
+  });
+
   it('of a namespace is not offered (LPA): Invalid Field in Command', () => {
     expect(make().log(LogId.SMART, 512, { nsid: 1 }).code).toBe(Status.INVALID_FIELD);
   });
