@@ -20,8 +20,10 @@ import { Fabric, type Placed } from './fabric.ts';
 import type { ModelRegistry } from './function-builder.ts';
 import { GroupFile } from './group-file.ts';
 import { GroupTable, type VfioNode } from './group-table.ts';
+import { Hotplug } from './hotplug.ts';
 import type { IsolationGroup } from './isolation-group.ts';
 import { type MachineEvent, MachineEvents } from './machine-events.ts';
+import { MachineSleep } from './machine-sleep.ts';
 import type { FunctionSpec, MachineSpec } from './machine-spec.ts';
 import type { PciFunction } from './pci-function.ts';
 import { SriovControl } from './sriov.ts';
@@ -54,9 +56,9 @@ export class Machine implements Disposable {
   readonly #events: MachineEvents;
   readonly #binder: Binder;
   readonly #sriov: SriovControl;
+  readonly #hotplug: Hotplug;
+  readonly #sleep: MachineSleep;
   readonly #containers = new Set<Container>();
-  readonly #removals = new Map<PciFunction, Promise<void>>();
-  #sleep: Promise<void> | null = null;
   #disposed = false;
 
   /** @throws VfioError EINVAL, EEXIST, ENOSPC for a declaration that is no machine */
@@ -80,6 +82,7 @@ export class Machine implements Disposable {
     this.drivers = new HostDrivers(spec.hostDrivers);
     this.process = Process.root({ pageSize, allocate: options.allocate });
     this.#fabric = new Fabric(spec, options.models ?? {}, this.context);
+    this.#sleep = new MachineSleep(this.name, this.functions);
     this.#groups = new GroupTable(this.#fabric, options.nodeOwner ?? 0);
     this.#binder = new Binder({
       ctx: this.context,
@@ -93,7 +96,15 @@ export class Machine implements Disposable {
       groups: this.#groups,
       drivers: this.drivers,
       added: (vfs) => this.#added(vfs.map((fn) => ({ fn, spec: { at: fn.bdf } }))),
-      remove: (vf) => this.remove(vf.bdf),
+      remove: (vf) => this.#hotplug.remove(vf),
+    });
+    this.#hotplug = new Hotplug({
+      ctx: this.context,
+      fabric: this.#fabric,
+      groups: this.#groups,
+      events: this.#events,
+      added: (placed) => this.#added(placed),
+      unbind: (fn) => this.#unbind(fn),
     });
     const placed = this.#fabric.powerOn(spec.devices);
     this.#groups.join(placed.map((p) => p.fn));
@@ -177,7 +188,7 @@ export class Machine implements Disposable {
       });
     }
     this.#groups.checkAccess(id, process);
-    return GroupFile.open(group, process, this.context, () => this.#sleep !== null);
+    return GroupFile.open(group, process, this.context, () => this.#sleep.suspended);
   }
 
   /** chown of a group's node: the one privileged act besides binding (S2-01). Lasts as long as the node. @throws VfioError ENOENT, EINVAL */
@@ -190,7 +201,7 @@ export class Machine implements Disposable {
   /** Bind `driver` to the function; see `Binder.bind` for the errors. A failed bind has changed nothing. */
   bind(bdf: string, driver: string): void {
     this.#check();
-    this.#checkAwake();
+    this.#sleep.checkAwake();
     const fn = this.function(bdf);
     this.#binder.bind(fn, driver);
     fn.probeError = null;
@@ -259,7 +270,7 @@ export class Machine implements Disposable {
    */
   setNumVfs(bdf: string, count: number): Promise<void> {
     this.#check();
-    this.#checkAwake();
+    this.#sleep.checkAwake();
     return this.#sriov.setNumVfs(this.function(bdf), count);
   }
 
@@ -282,31 +293,11 @@ export class Machine implements Disposable {
 
   // ---- Hotplug
 
-  /**
-   * Plug in a device, with what its declaration has behind it. A native driver that matches is bound, unless a user owns the group it joins:
-   * then it stays without (S1-12).
-   *
-   * @param behind the bridge or port above it; otherwise `at` names the bus, or it goes to the root bus
-   * @throws VfioError EEXIST when the place is taken; EINVAL when it cannot be there, or would tie existing groups together; ENOSPC. Nothing
-   * has changed then.
-   */
+  /** Plug in a device: see `Hotplug.add`. Nothing has changed when it throws. */
   add(spec: FunctionSpec, behind?: string): PciFunction {
     this.#check();
-    this.#checkAwake();
-    const bus = behind === undefined ? this.#fabric.busOf(spec?.at) : this.#fabric.busBehind(this.#present(behind));
-    using undo = new Cleanup();
-    const placed = this.#fabric.plug(spec, bus, undo);
-    this.context.faults.step('add.group');
-    this.#groups.join(placed.map((p) => p.fn));
-    undo.move();
-    this.#added(placed);
-    return placed[0]!.fn;
-  }
-
-  #present(bdf: string): PciFunction {
-    const fn = this.function(bdf);
-    if (!fn.present) throw new VfioError('ENODEV', `${fn.bdf} is being unplugged`);
-    return fn;
+    this.#sleep.checkAwake();
+    return this.#hotplug.add(spec, behind === undefined ? null : this.function(behind));
   }
 
   /**
@@ -315,33 +306,7 @@ export class Machine implements Disposable {
    */
   remove(bdf: string): Promise<void> {
     this.#check();
-    const top = this.function(bdf);
-    const pending = this.#removals.get(top);
-    if (pending !== undefined) return pending;
-    const all = [top, ...(top.sriov?.vfs ?? []), ...(top.secondary?.everything() ?? [])].reverse();
-    for (const fn of all) fn.present = false;
-    const waits = all.flatMap((fn) => (fn.driver === null ? [] : [this.#unbind(fn)]));
-    if (all.every((fn) => fn.unbinding === null)) {
-      this.#takeOut(all);
-      return Promise.resolve();
-    }
-    const done = Promise.all(waits).then(() => {
-      this.#removals.delete(top);
-      this.#takeOut(all);
-    });
-    this.#removals.set(top, done);
-    return done;
-  }
-
-  /** @param all each function before the bridge it is behind */
-  #takeOut(all: readonly PciFunction[]): void {
-    for (const fn of all) {
-      if (this.#fabric.functions.get(fn.bdf) !== fn) continue;
-      const groupId = fn.group?.id ?? null;
-      this.#groups.leave(fn);
-      this.#fabric.unplug(fn);
-      this.#events.tell({ kind: 'remove', bdf: fn.bdf, groupId });
-    }
+    return this.#hotplug.remove(this.function(bdf));
   }
 
   // ---- Groups
@@ -360,7 +325,7 @@ export class Machine implements Disposable {
   /** Carry out `planBind`. All or nothing. @throws VfioError EINVAL when no driver change can make the group viable; what `bind` throws */
   bindGroup(groupId: number): BindPlan {
     this.#check();
-    this.#checkAwake();
+    this.#sleep.checkAwake();
     const plan = this.planBind(groupId);
     if (!plan.viable) {
       throw new VfioError('EINVAL', `no driver change makes group ${groupId} viable`, { culprits: plan.impossible });
@@ -393,7 +358,7 @@ export class Machine implements Disposable {
 
   /** The machine sleeps, or is about to. */
   get suspended(): boolean {
-    return this.#sleep !== null;
+    return this.#sleep.suspended;
   }
 
   /**
@@ -402,27 +367,17 @@ export class Machine implements Disposable {
    */
   suspend(): Promise<void> {
     this.#check();
-    if (this.#sleep === null) {
-      const bound = [...this.functions.values()].flatMap((fn) => (fn.vfio === null ? [] : [fn.vfio]));
-      this.#sleep = Promise.all(bound.map((device) => device.suspend())).then(() => {});
-    }
-    return this.#sleep;
+    return this.#sleep.suspend();
   }
 
   /** Wake up; does nothing while awake. */
   resume(): void {
     this.#check();
-    if (this.#sleep === null) return;
-    this.#sleep = null;
-    for (const fn of this.functions.values()) fn.vfio?.resume();
+    this.#sleep.resume();
   }
 
   #check(): void {
     if (this.#disposed) throw new VfioError('ENODEV', `${this.name} is switched off`);
-  }
-
-  #checkAwake(): void {
-    if (this.#sleep !== null) throw new VfioError('EBUSY', `${this.name} is suspended`, { fix: 'Resume it first.' });
   }
 
   /** Take it from its users and its driver, whoever waits. */

@@ -1,0 +1,40 @@
+/** Suspend and resume of a whole machine (S2-42). */
+import { VfioError } from '../../base/errno.ts';
+import type { PciFunction } from './pci-function.ts';
+
+export class MachineSleep {
+  readonly #name: string;
+  readonly #functions: ReadonlyMap<string, PciFunction>;
+  #sleep: Promise<void> | null = null;
+
+  /** @param functions  those of the machine, as they come and go */
+  constructor(name: string, functions: ReadonlyMap<string, PciFunction>) {
+    this.#name = name;
+    this.#functions = functions;
+  }
+
+  /** It sleeps, or is about to. */
+  get suspended(): boolean {
+    return this.#sleep !== null;
+  }
+
+  /** Resolves when every device has powered down; the same promise while it lasts. */
+  suspend(): Promise<void> {
+    if (this.#sleep === null) {
+      const bound = [...this.#functions.values()].flatMap((fn) => (fn.vfio === null ? [] : [fn.vfio]));
+      this.#sleep = Promise.all(bound.map((device) => device.suspend())).then(() => {});
+    }
+    return this.#sleep;
+  }
+
+  resume(): void {
+    if (this.#sleep === null) return;
+    this.#sleep = null;
+    for (const fn of this.#functions.values()) fn.vfio?.resume();
+  }
+
+  /** @throws VfioError EBUSY */
+  checkAwake(): void {
+    if (this.#sleep !== null) throw new VfioError('EBUSY', `${this.#name} is suspended`, { fix: 'Resume it first.' });
+  }
+}
