@@ -139,6 +139,20 @@ describe.each(underWay)('%s on its way', (_, begin) => {
   });
 });
 
+it('NVMe 1.4 7.3.2 controller reset: of data in several pieces only the one on its way lands', async () => {
+  const { c, host } = made();
+  const pages = [c.page(), c.page(3)];
+  c.bytes(pages[0]!, 4096).fill(0xee);
+  c.bytes(pages[1]!, 3 * 4096).fill(0xee);
+  for (const page of pages) host.make('remote', page, 3);
+  c.submit(1, { ...READ, cdw12: 15, prp1: pages[0]!, prp2: pages[1]! + 8192 });
+  c.w(NvmeReg.CC, 0);
+  host.paged.answer();
+  await settle();
+  expect([c.csts.rdy, host.paged.held]).toEqual([0, 0]);
+  expect([c.bytes(pages[0]!, 1)[0], c.bytes(pages[1]! + 8192, 1)[0]]).toEqual([0, 0xee]);
+});
+
 it('NVMe 1.4 7.3.2 controller reset: ten times while the same data are on their way, and the last life begins once', async () => {
   const { c, host } = made();
   underWay[0]![1](c, host);

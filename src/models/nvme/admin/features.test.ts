@@ -78,6 +78,39 @@ describe('NVMe 1.4 5.21.1.4 Temperature Threshold', () => {
     expect(get(FeatureId.TEMPERATURE_THRESHOLD, FeatureSelect.DEFAULT, 0, UNDER).result).toBe(0);
   });
 
+  it('a reset brings back what was saved, over and under, each by itself', () => {
+    const { c, set, get } = make();
+    const both = () => [0, UNDER].map((type) => get(FeatureId.TEMPERATURE_THRESHOLD, 0, 0, type).result);
+    const save = (FEATURE_SAVE | FeatureId.TEMPERATURE_THRESHOLD) >>> 0;
+    set(save, 350);
+    set(FeatureId.TEMPERATURE_THRESHOLD, 351);
+    set(FeatureId.TEMPERATURE_THRESHOLD, UNDER | 270);
+    expect(both()).toEqual([351, 270]);
+    c.w(NvmeReg.CC, 0);
+    c.enable();
+    expect(both()).toEqual([350, 0]);
+    set(save, UNDER | 280);
+    c.w(NvmeReg.CC, 0);
+    c.enable();
+    expect(both()).toEqual([350, 280]);
+  });
+
+  it.each([
+    ['over', 0, 313, 314],
+    ['under', UNDER, 313, 312],
+  ])('%s: at the threshold there is a warning, beside it none (313 K)', (_, type, at, beside) => {
+    const { c, set } = make();
+    const page = c.page();
+    const warning = () => {
+      c.admin({ opcode: AdminOpcode.GET_LOG_PAGE, prp1: page, cdw10: (127 << 16) | LogId.SMART });
+      return c.bytes(page, 1)[0];
+    };
+    set(FeatureId.TEMPERATURE_THRESHOLD, type | at);
+    expect(warning()).toBe(2);
+    set(FeatureId.TEMPERATURE_THRESHOLD, type | beside);
+    expect(warning()).toBe(0);
+  });
+
   it.each([[1 << 16], [2 << 20], [9 << 16]])('a sensor or a type that is not there (%i): Invalid Field in Command', (cdw11) => {
     const { set, get } = make();
     expect(set(FeatureId.TEMPERATURE_THRESHOLD, cdw11).code).toBe(Status.INVALID_FIELD);
@@ -160,6 +193,17 @@ describe('NVMe 1.4 5.21.1.6 Volatile Write Cache', () => {
 });
 
 describe('NVMe 1.4 5.21.1.9 Interrupt Vector Configuration', () => {
+  it('is as it was after a reset, and cannot be saved', () => {
+    const { c, set, get } = make();
+    const id = FeatureId.INTERRUPT_VECTOR_CONFIGURATION;
+    expect(set(id, 0x1_0003).code).toBe(0);
+    expect(get(id, 0, 0, 3).result).toBe(0x1_0003);
+    expect(set((FEATURE_SAVE | id) >>> 0, 0x1_0003).code).toBe(Status.FEATURE_NOT_SAVEABLE);
+    c.w(NvmeReg.CC, 0);
+    c.enable();
+    expect(get(id, 0, 0, 3).result).toBe(3);
+  });
+
   it('a vector that is not there: Invalid Field in Command', () => {
     const { set, get } = make({ queues: 3 });
     expect(set(FeatureId.INTERRUPT_VECTOR_CONFIGURATION, 4).code).toBe(Status.INVALID_FIELD);

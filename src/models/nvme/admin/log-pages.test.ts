@@ -57,6 +57,15 @@ describe('NVMe 1.4 5.14.1.1 Error Information', () => {
     expect(ErrorLogEntry.errorCount.get(view, 128)).toBe(0n);
   });
 
+  it('an entry that takes the place of an older one has nothing of it', () => {
+    const { c, log, view } = make();
+    c.createPair(1);
+    c.run(1, { opcode: NvmOpcode.READ, nsid: 1, cdw10: 0x7fff_0000, cdw11: 1, prp1: c.page() });
+    for (let i = 0; i < 64; i++) c.admin({ opcode: 0xc5 });
+    log(LogId.ERROR_INFORMATION, 64);
+    expect(ErrorLogEntry.decode(view)).toMatchObject({ errorCount: 65n, sqid: 0, lba: 0n, nsid: 0 });
+  });
+
   it('holds the last 64, also over a controller reset', () => {
     const { c, log, view } = make();
     for (let i = 0; i < 70; i++) c.admin({ opcode: 0xc5 });
@@ -214,6 +223,12 @@ describe('NVMe 1.4 5.14 Get Log Page', () => {
 
   it.each([[513], [516], [2], [0xffff_fffc]])('an offset past the end, or not of a dword (%i): Invalid Field in Command', (offset) => {
     expect(make().log(LogId.SMART, 512, { offset }).code).toBe(Status.INVALID_FIELD);
+  });
+
+  it('the upper half of the size counts: 256 KiB and a dword', () => {
+    const { log, bytes } = make();
+    expect(log(LogId.SMART, 0x4_0000 + 4).code).toBe(0);
+    expect([bytes[511], bytes[512]]).toEqual([0, 0xee]);
   });
 
   it('4 GiB asked for: what there is', () => {
