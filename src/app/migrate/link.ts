@@ -7,6 +7,8 @@ import { decodeJson, encodeJson, type Frame, frameSize, HEAD_BYTES, Kind, kindNa
 
 /** A peer that takes nothing for so long is gone. */
 const STALL_MS = 30_000;
+/** So long may hearing of an end take. */
+const HEARD_MS = 2000;
 const BUFFER_BYTES = 2 * (HEAD_BYTES + PAYLOAD_MAX);
 /** Of a peer's words in a message of ours. */
 const TOLD_CHARS = 500;
@@ -49,12 +51,21 @@ export class Link implements Disposable {
     for (let at = 0; at < end; ) {
       if (this.#failed !== null) throw this.#failed;
       if (this.#closed) throw new VfioError('EBADF', 'the link is closed');
-      const sent = this.#stream.send(this.#out, at, end);
+      const sent = this.#push(at, end);
       if (sent === WOULD_BLOCK) await this.#wait('writable', STALL_MS, 'the other side takes nothing any more');
       else at += sent;
     }
     this.framesSent++;
     this.bytesSent += size;
+  }
+
+  #push(at: number, end: number): number {
+    try {
+      return this.#stream.send(this.#out, at, end);
+    } catch (cause) {
+      if (!(cause instanceof VfioError) || cause.code !== 'EPIPE') throw cause;
+      throw new VfioError('EPIPE', 'the other side has closed the connection', { cause });
+    }
   }
 
   async sendJson(kind: Kind, body: object): Promise<void> {
@@ -130,8 +141,11 @@ export class Link implements Disposable {
     this.#failed = null;
     try {
       await this.sendJson(Kind.ABORT, { code: error.code, message: error.message, ...(error.fix === undefined ? {} : { fix: error.fix }) });
+      // Not closed before it was heard: what the other side sends meanwhile would be answered with a reset, which overtakes it.
+      const end = performance.now() + HEARD_MS;
+      for (let left = HEARD_MS; left > 0; left = end - performance.now()) await this.receive(left);
     } catch {
-      // It does not.
+      // It does not, or is gone now.
     }
   }
 

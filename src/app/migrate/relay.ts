@@ -15,6 +15,8 @@ export interface RelayOptions {
 
 /** Frames that are looked into; the others are only counted. */
 const READ: ReadonlySet<number> = new Set([Kind.PROGRESS, Kind.STOPPED, Kind.GO, Kind.RUNNING, Kind.FIGURES, Kind.ABORT]);
+/** What may wait here for the other end: less would have the two take turns. */
+const AHEAD_BYTES = 2 ** 20;
 /** After a refusal both ends are given so long to hear of it. */
 const GRACE_MS = 2000;
 
@@ -90,13 +92,16 @@ class Relay {
       for await (const chunk of from.input as AsyncIterable<Buffer>) {
         tap.push(chunk);
         if (to.output.destroyed || to.output.writableEnded) break;
-        if (!to.output.write(chunk)) await drained(to.output);
+        if (!to.output.write(chunk) && to.output.writableLength > AHEAD_BYTES) await drained(to.output);
+        // Whoever gave up waits until it was heard.
+        if (this.#refused !== null) break;
       }
     } catch (error) {
       if (error instanceof VfioError) this.#refused ??= error;
       else if ((error as NodeJS.ErrnoException).code === undefined) throw error;
     }
     to.output.end();
+    if (this.#refused !== null) from.output.end();
   }
 
   #saw(frame: Frame): void {
