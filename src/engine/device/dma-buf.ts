@@ -10,7 +10,8 @@ import type { DmaBuf, DmaBufSegment, FeatureRequest } from '../../abi/device.ts'
 import { RegionFlags, RegionIndex } from '../../abi/vfio.ts';
 import { hex, U64_MAX } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
-import type { OpenState, VfioPciDevice } from './pci-device.ts';
+import type { OpenState } from './open-state.ts';
+import type { VfioPciDevice } from './pci-device.ts';
 
 /** struct vfio_device_feature_dma_buf: four u32, then nr_ranges times two u64. */
 const HEADER_SIZE = 16;

@@ -10,46 +10,27 @@ import type { Width } from '../../abi/device-host.ts';
 import { Command, Config } from '../../abi/pci.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
-import type { SavedConfig } from '../../pci/config-space.ts';
 import type { EngineContext } from '../context.ts';
 import type { Container } from '../dma/container.ts';
 import type { Process } from '../dma/process.ts';
-import { Interrupts } from '../interrupts/interrupts.ts';
 import { mediatedDevice } from '../mediation/mediated-device.ts';
 import type { Mediation } from '../mediation/mediation.ts';
-import { DeviceMigration } from '../migration/device-migration.ts';
-import { PciTarget } from '../migration/pci-target.ts';
 import type { VmFile } from '../vm/vm-provider.ts';
 import { VmReference } from '../vm/vm-reference.ts';
 import { DeviceFile } from './device-file.ts';
 import { parseDeviceName } from './device-name.ts';
-import { checkBindable, hasBrokenIntx } from './device-policy.ts';
+import { checkBindable } from './device-policy.ts';
 import type { FunctionHost } from './host.ts';
 import type { DeviceFileHolder, HostedFunction } from './hosted-function.ts';
 import { tryResetSet } from './hot-reset.ts';
-import { Ioeventfds, type IoeventfdTarget } from './ioeventfd.ts';
+import type { IoeventfdTarget } from './ioeventfd.ts';
+import { enable, migrationOf, type OpenState } from './open-state.ts';
 import { DevicePower } from './power.ts';
-import { mappableBars, regionInfo } from './region-info.ts';
+import { regionInfo } from './region-info.ts';
 import { resetFunction, runReset } from './reset.ts';
 import { Suspension } from './suspend.ts';
 import { ReleaseRequest, type ReleaseTarget } from './unplug.ts';
 import { authorize, type TokenSubject, VfToken } from './vf-token.ts';
-import { VirtualConfig } from './virtual-config.ts';
-
-/** What exists from the first open to the last close. */
-export interface OpenState {
-  readonly vconfig: VirtualConfig;
-  readonly interrupts: Interrupts;
-  readonly ioeventfds: Ioeventfds;
-  /** By BAR. */
-  readonly mappable: readonly boolean[];
-  /** The reset at open worked: RESET exists. */
-  readonly resetWorks: boolean;
-  /** Configuration after that reset, put back at the last close. */
-  readonly saved: SavedConfig;
-  /** Null for a device that cannot be moved while it runs. */
-  readonly migration: DeviceMigration | null;
-}
 
 export class VfioPciDevice implements IoeventfdTarget, ReleaseTarget, TokenSubject {
   readonly fn: HostedFunction;
@@ -210,7 +191,7 @@ export class VfioPciDevice implements IoeventfdTarget, ReleaseTarget, TokenSubje
     using undo = new Cleanup();
     const vm = VmReference.take(holder.vm ?? null, this.ctx);
     if (vm !== null) undo.use(vm);
-    this.#open = this.#enable();
+    this.#open = enable(this, { current: () => this.#open, userReset: () => this.#userReset(), idle: () => this.#idle() });
     undo.defer(() => this.#disableIfOpen());
     this.ctx.faults.step('device.mediate');
     const mediation = this.#mediate();
@@ -221,8 +202,7 @@ export class VfioPciDevice implements IoeventfdTarget, ReleaseTarget, TokenSubje
     }
     this.#mediation = mediation;
     this.host.dma.notedElsewhere = this.#mediation?.notesWrites === true;
-    const { vconfig } = this.#open;
-    this.#open = { ...this.#open, migration: this.#migration(vconfig) };
+    this.#open = { ...this.#open, migration: migrationOf(this, this.#open.vconfig) };
     undo.move();
     this.#vm = vm;
   }
@@ -243,78 +223,6 @@ export class VfioPciDevice implements IoeventfdTarget, ReleaseTarget, TokenSubje
   /** The virtual machine that it works for, from its first open to its last close. */
   get vm(): VmFile | null {
     return this.#vm?.file ?? null;
-  }
-
-  #enable(): OpenState {
-    const { fn, ctx } = this;
-    const { config } = fn;
-    using undo = new Cleanup();
-    ctx.faults.step('device.enable.power');
-    this.power.setState('D0');
-    undo.defer(() => this.#idle());
-    const { command } = config;
-    undo.defer(() => config.write(Config.COMMAND, 2, command));
-    // Nothing that is restored later may have bus mastering on (S2-26).
-    config.writeBits(Config.COMMAND, 2, 0, Command.MASTER);
-    ctx.faults.step('device.enable.decode');
-    config.writeBits(Config.COMMAND, 2, 0xffff, decodeBits(fn));
-    ctx.faults.step('device.enable.reset');
-    const resetWorks = this.#resetAtOpen();
-    ctx.faults.step('device.enable.save');
-    const saved = config.save();
-    ctx.faults.step('device.enable.config');
-    const noIntx = hasBrokenIntx(fn.declaration);
-    const vconfig = this.#virtualConfig(noIntx);
-    ctx.faults.step('device.enable.interrupts');
-    const { irq: host, msix } = this.host;
-    const virtualPin = () => vconfig.interruptPin;
-    const interrupts = new Interrupts({ bdf: this.bdf, ctx, config, host, msix, virtualPin, noIntx });
-    interrupts.open();
-    undo.move();
-    this.physical?.token?.use();
-    return {
-      vconfig,
-      interrupts,
-      ioeventfds: new Ioeventfds(this),
-      mappable: mappableBars(fn, ctx.pageSize),
-      resetWorks,
-      saved,
-      migration: null,
-    };
-  }
-
-  #migration(vconfig: VirtualConfig): DeviceMigration | null {
-    const { host, power } = this;
-    const model = host.model?.migration ?? this.#mediation?.migration;
-    if (model === undefined) return null;
-    return new DeviceMigration(new PciTarget({ host, model, vconfig, power }), (what, error) => host.modelFailed(what, error));
-  }
-
-  /** False when the device has no reset that works (S2-31). @throws VfioError EAGAIN when the lock is held: waiting could dead-lock (S2-32) */
-  #resetAtOpen(): boolean {
-    try {
-      resetFunction(this.fn, this.ctx);
-      return true;
-    } catch (error) {
-      if (!(error instanceof VfioError) || error.code === 'EAGAIN') throw error;
-      return false;
-    }
-  }
-
-  #virtualConfig(noIntx: boolean): VirtualConfig {
-    return new VirtualConfig(
-      this.fn.config,
-      {
-        // Mappings look at `memoryEnabled` in every access: there is nothing to revoke.
-        memoryDisabled: () => {},
-        intxDisable: (on) => this.#open?.interrupts.intxDisable(on),
-        setPowerState: (state) => this.power.setState(state),
-        functionReset: () => this.#userReset(),
-        msiEnabled: () => this.#open?.interrupts.type === 'msi',
-        msiQueueMax: () => this.#open?.interrupts.msiQueueMax ?? 0,
-      },
-      { noIntx, isVirtualFunction: this.isVirtualFunction },
-    );
   }
 
   /** VFIO_DEVICE_RESET. @throws VfioError EINVAL without a working reset; EAGAIN when somebody holds the device lock */
@@ -547,11 +455,4 @@ export class VfioPciDevice implements IoeventfdTarget, ReleaseTarget, TokenSubje
     this.#open?.interrupts.signalError();
     this.#tell({ kind: 'error' });
   }
-}
-
-/** COMMAND bits for the kinds of BARs the function has. */
-function decodeBits({ declaration }: HostedFunction): number {
-  let bits = declaration.rom === undefined ? 0 : Command.MEMORY;
-  for (const bar of declaration.bars ?? []) bits |= bar.type === 'io' ? Command.IO : Command.MEMORY;
-  return bits;
 }

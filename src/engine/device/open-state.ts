@@ -1,0 +1,124 @@
+/**
+ * What of a device exists from its first open to its last close, and how it is made: the function awake, without bus mastering, reset, its configuration
+ * kept, nothing of it signalled yet.
+ *
+ * @see linux/drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_enable()
+ */
+import { Command, Config } from '../../abi/pci.ts';
+import { Cleanup } from '../../base/cleanup.ts';
+import { VfioError } from '../../base/errno.ts';
+import type { SavedConfig } from '../../pci/config-space.ts';
+import { Interrupts } from '../interrupts/interrupts.ts';
+import { DeviceMigration } from '../migration/device-migration.ts';
+import { PciTarget } from '../migration/pci-target.ts';
+import { hasBrokenIntx } from './device-policy.ts';
+import type { HostedFunction } from './hosted-function.ts';
+import { Ioeventfds } from './ioeventfd.ts';
+import type { VfioPciDevice } from './pci-device.ts';
+import { mappableBars } from './region-info.ts';
+import { resetFunction } from './reset.ts';
+import { VirtualConfig } from './virtual-config.ts';
+
+export interface OpenState {
+  readonly vconfig: VirtualConfig;
+  readonly interrupts: Interrupts;
+  readonly ioeventfds: Ioeventfds;
+  /** By BAR. */
+  readonly mappable: readonly boolean[];
+  /** The reset at open worked: RESET exists. */
+  readonly resetWorks: boolean;
+  /** Configuration after that reset, put back at the last close. */
+  readonly saved: SavedConfig;
+  /** Null for a device that cannot be moved while it runs. */
+  readonly migration: DeviceMigration | null;
+}
+
+/** What enabling needs of the device besides what everybody sees. */
+export interface EnableHooks {
+  /** The state as it is when something happens; null before the open is over, and after the last close. */
+  current(): OpenState | null;
+  /** The user wrote a reset bit in config space. */
+  userReset(): void;
+  /** Nobody uses it. */
+  idle(): void;
+}
+
+/** All or nothing. @throws VfioError EAGAIN somebody holds the device lock; what a fault plan makes a step fail with */
+export function enable(device: VfioPciDevice, hooks: EnableHooks): OpenState {
+  const { fn, ctx, host, power } = device;
+  const { config } = fn;
+  using undo = new Cleanup();
+  ctx.faults.step('device.enable.power');
+  power.setState('D0');
+  undo.defer(() => hooks.idle());
+  const { command } = config;
+  undo.defer(() => config.write(Config.COMMAND, 2, command));
+  // Nothing that is restored later may have bus mastering on (S2-26).
+  config.writeBits(Config.COMMAND, 2, 0, Command.MASTER);
+  ctx.faults.step('device.enable.decode');
+  config.writeBits(Config.COMMAND, 2, 0xffff, decodeBits(fn));
+  ctx.faults.step('device.enable.reset');
+  const resetWorks = resetAtOpen(device);
+  ctx.faults.step('device.enable.save');
+  const saved = config.save();
+  ctx.faults.step('device.enable.config');
+  const noIntx = hasBrokenIntx(fn.declaration);
+  const vconfig = virtualConfig(device, hooks, noIntx);
+  ctx.faults.step('device.enable.interrupts');
+  const { irq, msix } = host;
+  const virtualPin = () => vconfig.interruptPin;
+  const interrupts = new Interrupts({ bdf: device.bdf, ctx, config, host: irq, msix, virtualPin, noIntx });
+  interrupts.open();
+  undo.move();
+  device.physical?.token?.use();
+  return {
+    vconfig,
+    interrupts,
+    ioeventfds: new Ioeventfds(device),
+    mappable: mappableBars(fn, ctx.pageSize),
+    resetWorks,
+    saved,
+    migration: null,
+  };
+}
+
+/** By its model, or else by its mediator. */
+export function migrationOf({ host, mediation, power }: VfioPciDevice, vconfig: VirtualConfig): DeviceMigration | null {
+  const model = host.model?.migration ?? mediation?.migration;
+  if (model === undefined) return null;
+  return new DeviceMigration(new PciTarget({ host, model, vconfig, power }), (what, error) => host.modelFailed(what, error));
+}
+
+/** False when the device has no reset that works (S2-31). @throws VfioError EAGAIN when the lock is held: waiting could dead-lock (S2-32) */
+function resetAtOpen({ fn, ctx }: VfioPciDevice): boolean {
+  try {
+    resetFunction(fn, ctx);
+    return true;
+  } catch (error) {
+    if (!(error instanceof VfioError) || error.code === 'EAGAIN') throw error;
+    return false;
+  }
+}
+
+function virtualConfig({ fn, power, isVirtualFunction }: VfioPciDevice, hooks: EnableHooks, noIntx: boolean): VirtualConfig {
+  return new VirtualConfig(
+    fn.config,
+    {
+      // Mappings look at `memoryEnabled` in every access: there is nothing to revoke.
+      memoryDisabled: () => {},
+      intxDisable: (on) => hooks.current()?.interrupts.intxDisable(on),
+      setPowerState: (state) => power.setState(state),
+      functionReset: () => hooks.userReset(),
+      msiEnabled: () => hooks.current()?.interrupts.type === 'msi',
+      msiQueueMax: () => hooks.current()?.interrupts.msiQueueMax ?? 0,
+    },
+    { noIntx, isVirtualFunction },
+  );
+}
+
+/** COMMAND bits for the kinds of BARs the function has. */
+function decodeBits({ declaration }: HostedFunction): number {
+  let bits = declaration.rom === undefined ? 0 : Command.MEMORY;
+  for (const bar of declaration.bars ?? []) bits |= bar.type === 'io' ? Command.IO : Command.MEMORY;
+  return bits;
+}
