@@ -172,6 +172,27 @@ it('NVMe 1.4 7.3.2 controller reset: ten times while the same data are on their 
   expect(c.admin({ ...IDENTIFY, prp1: c.page() }).code).toBe(0);
 });
 
+it('NVMe 1.4 7.3.2 controller reset: a controller that is moved is saved before it or after it, not in the middle', async () => {
+  const { c, host } = made();
+  const { migration } = c.model;
+  underWay[0]![1](c, host);
+  c.w(NvmeReg.CC, 0);
+  migration!.stop();
+  host.paged.answer();
+  let refused = 0;
+  for (let turn = 0; turn < 50; turn++, await Promise.resolve()) {
+    try {
+      migration!.save();
+      expect(c.csts.rdy).toBe(0);
+    } catch (error) {
+      expect(error).toMatchObject({ code: 'EAGAIN' });
+      refused++;
+    }
+  }
+  expect(refused).toBeGreaterThan(0);
+  expect(refused).toBeLessThan(50);
+});
+
 it('NVMe 1.4 7.6.2 shutdown: asked for together with EN while data are on their way: it takes no command', async () => {
   const { c, host } = made();
   underWay[0]![1](c, host);

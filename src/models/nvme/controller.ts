@@ -447,7 +447,7 @@ export class NvmeController implements Model {
         set poweredNs(ns) {
           controller.#bornNs = controller.#host.clock.nowNs() - ns;
         },
-        quiet: () => this.#quiet(),
+        quiet: () => this.#landing ?? this.#quiet(),
         setPageSize: () => this.#setPageSize(),
         flushAgain: () => {
           if (regField(this.#registers.get(NvmeReg.CSTS), Csts.SHST) === Shst.OCCURRING) this.#flush();
