@@ -3,11 +3,21 @@
  * a disk is written as one value, so that a set of values says what it may hold: the last one written, and those of commands whose end was lost.
  */
 import { expect } from 'vitest';
-import { AdminOpcode, cqDoorbell, DsmAttribute, FormatCdw10, NSSR_VALUE, NvmeReg, NvmOpcode, regBits, sqDoorbell } from '../../abi/nvme.ts';
-import { Status } from '../../abi/nvme-status.ts';
-import { type CommandFields, ControllerUnderTest } from './controller-under-test.ts';
-import { PagedHost, settle } from './paged-host.ts';
-import type { TestStorage } from './test-storage.ts';
+import {
+  AdminOpcode,
+  cqDoorbell,
+  DsmAttribute,
+  FormatCdw10,
+  NSSR_VALUE,
+  NvmeReg,
+  NvmOpcode,
+  regBits,
+  sqDoorbell,
+} from '../../src/abi/nvme.ts';
+import { Status } from '../../src/abi/nvme-status.ts';
+import { type CommandFields, ControllerUnderTest } from '../../src/models/nvme/controller-under-test.ts';
+import { PagedHost, settle } from '../../src/models/nvme/paged-host.ts';
+import type { TestStorage } from '../../src/models/nvme/test-storage.ts';
 
 const BASE = 0x10_0000;
 const PAGE = 4096;
@@ -38,7 +48,7 @@ interface UnderWay {
   readonly status: number | null;
 }
 
-export class WholeHost {
+export class NvmeHost {
   readonly host: PagedHost;
   readonly c: ControllerUnderTest;
   readonly storages: readonly TestStorage[];

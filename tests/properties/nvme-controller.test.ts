@@ -3,11 +3,11 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { AdminOpcode, NvmeReg, NvmOpcode } from '../../abi/nvme.ts';
-import { Status } from '../../abi/nvme-status.ts';
-import { settle } from './paged-host.ts';
-import { TestStorage } from './test-storage.ts';
-import { PAIRS, WholeHost, ZONES } from './whole-host.ts';
+import { AdminOpcode, NvmeReg, NvmOpcode } from '../../src/abi/nvme.ts';
+import { Status } from '../../src/abi/nvme-status.ts';
+import { settle } from '../../src/models/nvme/paged-host.ts';
+import { TestStorage } from '../../src/models/nvme/test-storage.ts';
+import { NvmeHost, PAIRS, ZONES } from './nvme-host.ts';
 
 /** How long the project's soak runs make these; 1 in a normal run. */
 const FACTOR = Number(process.env.VFIO_FUZZ_FACTOR ?? '1');
@@ -121,7 +121,7 @@ type Step = typeof step extends fc.Arbitrary<infer T> ? T : never;
 /** Steps between a misbehaviour and a reset. */
 const WILD_STEPS = 6;
 
-async function take(h: WholeHost, s: Step): Promise<void> {
+async function take(h: NvmeHost, s: Step): Promise<void> {
   const { c, host } = h;
   if (h.wild && h.wildSteps++ === WILD_STEPS) await h.begin();
   switch (s.step) {
@@ -224,7 +224,7 @@ it(
           const storages = [new TestStorage(ZONES * 4096), new TestStorage(ZONES * 4096)];
           storages[0]!.blocks = blocks;
           storages[1]!.blocks = { read: blocks.write, write: blocks.read };
-          const h = new WholeHost(storages, mode as 'msix');
+          const h = new NvmeHost(storages, mode as 'msix');
           await h.begin();
           for (const s of steps) await take(h, s);
           if (!h.wild) await h.finish();
@@ -254,7 +254,7 @@ it(
 
 it('whatever a host does: no memory is kept of it', async () => {
   const storages = [new TestStorage(ZONES * 4096), new TestStorage(ZONES * 4096)];
-  const h = new WholeHost(storages, 'msix');
+  const h = new NvmeHost(storages, 'msix');
   await h.begin();
   /** The least of a few looks, after as many steps each. */
   const least = async (looks: number): Promise<number> => {
