@@ -2,16 +2,9 @@
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { VfioError } from '../../base/errno.ts';
+import type { CommandContext, MakeCommand } from './command.ts';
 import { Exit, exitCodeOf } from './exit-codes.ts';
 import { processTerminal, type Terminal } from './terminal.ts';
-
-/** What a sub-command gets: where to speak, and where to leave an exit status other than 0. */
-export interface CommandContext {
-  readonly terminal: Terminal;
-  exit(code: number): void;
-}
-
-type MakeCommand = (context: CommandContext, program: Command) => Command;
 
 /** In the order of --help. */
 const commands: Readonly<Record<string, () => Promise<MakeCommand>>> = {

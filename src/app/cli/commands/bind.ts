@@ -1,7 +1,7 @@
 import { Command } from 'commander';
 import { bdf, machineOption } from '../arguments.ts';
+import type { CommandContext } from '../command.ts';
 import { groupLines } from '../machine-tree.ts';
-import type { CommandContext } from '../main.ts';
 
 interface BindOptions {
   readonly machine: string;

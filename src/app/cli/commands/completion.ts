@@ -1,5 +1,5 @@
 import { Argument, Command } from 'commander';
-import type { CommandContext } from '../main.ts';
+import type { CommandContext } from '../command.ts';
 
 interface Words {
   readonly name: string;

@@ -6,7 +6,7 @@ import { headerPermissions } from '../../../pci/permissions.ts';
 import { loadPciNames } from '../../pci-names.ts';
 import { tokenOf, type VfTokenOptions, vfTokenOption } from '../../vf-token-file.ts';
 import { addressOrDump, machineOption } from '../arguments.ts';
-import type { CommandContext } from '../main.ts';
+import type { CommandContext } from '../command.ts';
 import { json } from '../terminal.ts';
 
 interface Options extends VfTokenOptions {

@@ -1,5 +1,5 @@
 import { Command } from 'commander';
-import type { CommandContext } from '../main.ts';
+import type { CommandContext } from '../command.ts';
 
 export function demoCommand({ terminal }: CommandContext): Command {
   return new Command('demo')

@@ -2,7 +2,7 @@ import { Command, Option } from 'commander';
 import type { configTarget } from '../../config-target.ts';
 import { tokenOf, type VfTokenOptions, vfTokenOption } from '../../vf-token-file.ts';
 import { addressOrDump, machineOption, numeral } from '../arguments.ts';
-import type { CommandContext } from '../main.ts';
+import type { CommandContext } from '../command.ts';
 import { json, type Terminal } from '../terminal.ts';
 
 type Explanation = ReturnType<Awaited<ReturnType<typeof configTarget>>['explain']>;

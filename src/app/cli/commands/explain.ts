@@ -1,8 +1,8 @@
 import { Command } from 'commander';
 import type { Explanation } from '../../../engine/machine/explain.ts';
 import { bdf } from '../arguments.ts';
+import type { CommandContext } from '../command.ts';
 import { Exit } from '../exit-codes.ts';
-import type { CommandContext } from '../main.ts';
 import { json, type Terminal } from '../terminal.ts';
 
 export function explainCommand({ terminal, exit }: CommandContext): Command {

@@ -8,9 +8,9 @@ import { moveDevice, receiveDevice } from '../../migrate/move.ts';
 import type { RelayOptions } from '../../migrate/relay.ts';
 import { progressLine } from '../../nvme/progress.ts';
 import { formatBytes, formatRate } from '../../nvme/quantities.ts';
+import type { CommandContext } from '../command.ts';
 import { Exit } from '../exit-codes.ts';
 import { interruptible } from '../interruptible.ts';
-import type { CommandContext } from '../main.ts';
 import { json, type Terminal } from '../terminal.ts';
 
 interface Options {

@@ -2,9 +2,9 @@
 import { Command, Option } from 'commander';
 import { type Doorbells, destroys, doorbellKinds, type Interrupts, interruptKinds, type Pattern, patterns } from '../../nvme/patterns.ts';
 import { address, addresses, bytes, integer, seconds } from '../arguments.ts';
+import type { CommandContext } from '../command.ts';
 import { Exit } from '../exit-codes.ts';
 import { interruptible } from '../interruptible.ts';
-import type { CommandContext } from '../main.ts';
 import { json, type Terminal } from '../terminal.ts';
 
 const LBA_MAX = Number.MAX_SAFE_INTEGER;

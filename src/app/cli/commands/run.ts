@@ -2,7 +2,7 @@ import { Command } from 'commander';
 import { runDriver } from '../../run-driver.ts';
 import { tokenOf, type VfTokenOptions, vfTokenOption } from '../../vf-token-file.ts';
 import { address } from '../arguments.ts';
-import type { CommandContext } from '../main.ts';
+import type { CommandContext } from '../command.ts';
 
 export function runCommand({ exit, terminal }: CommandContext): Command {
   return new Command('run')

@@ -14,8 +14,8 @@ import { RegisterTraffic } from '../../register-traffic.ts';
 import { DeviceServer, socketPathOf } from '../../serve.ts';
 import { loadModel } from '../../simulation.ts';
 import { WatchedFiles } from '../../watched-files.ts';
+import type { CommandContext } from '../command.ts';
 import { Exit } from '../exit-codes.ts';
-import type { CommandContext } from '../main.ts';
 import type { Terminal } from '../terminal.ts';
 import { untilStopped } from '../until-stopped.ts';
 

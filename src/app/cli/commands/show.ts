@@ -1,6 +1,6 @@
 import { Command } from 'commander';
+import type { CommandContext } from '../command.ts';
 import { groupLines, machineDocument, treeLines } from '../machine-tree.ts';
-import type { CommandContext } from '../main.ts';
 import { json } from '../terminal.ts';
 
 export function showCommand({ terminal }: CommandContext): Command {

@@ -2,7 +2,7 @@ import { Command } from 'commander';
 import { VfioError } from '../../../base/errno.ts';
 import { parseAddress } from '../../address.ts';
 import { trace } from '../../trace/trace.ts';
-import type { CommandContext } from '../main.ts';
+import type { CommandContext } from '../command.ts';
 import { untilStopped } from '../until-stopped.ts';
 
 interface Options {
