@@ -5,8 +5,8 @@ import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { AdminOpcode, NvmeReg, NvmOpcode } from '../../src/abi/nvme.ts';
 import { Status } from '../../src/abi/nvme-status.ts';
-import { settle } from '../../src/models/nvme/paged-host.ts';
-import { TestStorage } from '../../src/models/nvme/test-storage.ts';
+import { settle } from '../kit/nvme/paged-host.ts';
+import { TestStorage } from '../kit/nvme/test-storage.ts';
 import { NvmeHost, PAIRS, ZONES } from './nvme-host.ts';
 
 /** How long the project's soak runs make these; 1 in a normal run. */

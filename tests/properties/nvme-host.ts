@@ -15,9 +15,9 @@ import {
   sqDoorbell,
 } from '../../src/abi/nvme.ts';
 import { Status } from '../../src/abi/nvme-status.ts';
-import { type CommandFields, ControllerUnderTest } from '../../src/models/nvme/controller-under-test.ts';
-import { PagedHost, settle } from '../../src/models/nvme/paged-host.ts';
-import type { TestStorage } from '../../src/models/nvme/test-storage.ts';
+import { type CommandFields, ControllerUnderTest } from '../kit/nvme/controller-under-test.ts';
+import { PagedHost, settle } from '../kit/nvme/paged-host.ts';
+import type { TestStorage } from '../kit/nvme/test-storage.ts';
 
 const BASE = 0x10_0000;
 const PAGE = 4096;

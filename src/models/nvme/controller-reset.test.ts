@@ -1,12 +1,12 @@
 /** Resets and shutdowns while data are on their way: nothing of the old life lands in the host's memory once the host was told that it is over. */
 import { describe, expect, it } from 'vitest';
+import { ControllerUnderTest } from '../../../tests/kit/nvme/controller-under-test.ts';
+import { PagedHost, settle } from '../../../tests/kit/nvme/paged-host.ts';
+import { TestStorage } from '../../../tests/kit/nvme/test-storage.ts';
 import { AdminOpcode, Cc, LogId, NSSR_VALUE, NvmeReg, NvmOpcode, regBits } from '../../abi/nvme.ts';
 import { Status } from '../../abi/nvme-status.ts';
 import { Errno } from '../../base/errno.ts';
 import { MemoryStorage } from '../storage/memory-storage.ts';
-import { ControllerUnderTest } from './controller-under-test.ts';
-import { PagedHost, settle } from './paged-host.ts';
-import { TestStorage } from './test-storage.ts';
 
 const EN = regBits(Cc.EN, 1);
 const SHN_NORMAL = regBits(Cc.SHN, 1);

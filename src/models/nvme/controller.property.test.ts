@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
+import { ControllerUnderTest } from '../../../tests/kit/nvme/controller-under-test.ts';
 import { AdminOpcode, NvmeReg, NvmOpcode } from '../../abi/nvme.ts';
 import { MemoryStorage } from '../storage/memory-storage.ts';
-import { ControllerUnderTest } from './controller-under-test.ts';
 
 const QUEUES = 3;
 

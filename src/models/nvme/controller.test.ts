@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { ControllerUnderTest } from '../../../tests/kit/nvme/controller-under-test.ts';
 import type { Width } from '../../abi/device-host.ts';
 import {
   AdminOpcode,
@@ -15,7 +16,6 @@ import {
   VERSION_1_4,
 } from '../../abi/nvme.ts';
 import { MemoryStorage } from '../storage/memory-storage.ts';
-import { ControllerUnderTest } from './controller-under-test.ts';
 
 const EN = regBits(Cc.EN, 1);
 

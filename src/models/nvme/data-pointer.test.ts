@@ -1,10 +1,10 @@
 import { describe, expect, it } from 'vitest';
+import type { SglText } from '../../../tests/kit/nvme/test-io.ts';
+import { TEST_PAGE, TestMemory } from '../../../tests/kit/nvme/test-memory.ts';
 import { Status, StatusBit } from '../../abi/nvme-status.ts';
 import { Command } from './command.ts';
 import { DataPointer, Walk, walkRemote } from './data-pointer.ts';
 import { PIECES_MAX, Pieces } from './pieces.ts';
-import type { SglText } from './test-io.ts';
-import { TEST_PAGE, TestMemory } from './test-memory.ts';
 
 const DNR = StatusBit.DO_NOT_RETRY;
 const PAGE = TEST_PAGE;

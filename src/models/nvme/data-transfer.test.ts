@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
+import { MDTS, pattern, TestIo } from '../../../tests/kit/nvme/test-io.ts';
 import { Status, StatusBit } from '../../abi/nvme-status.ts';
 import { MemoryStorage } from '../storage/memory-storage.ts';
 import { DataTransfer } from './data-transfer.ts';
-import { MDTS, pattern, TestIo } from './test-io.ts';
 
 const DNR = StatusBit.DO_NOT_RETRY;
 

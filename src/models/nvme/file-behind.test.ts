@@ -3,10 +3,10 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
+import { MDTS, pattern, TestIo } from '../../../tests/kit/nvme/test-io.ts';
 import { NvmCdw12, NvmOpcode } from '../../abi/nvme.ts';
 import { Status } from '../../abi/nvme-status.ts';
 import { FileStorage } from '../../sys/file-storage.ts';
-import { MDTS, pattern, TestIo } from './test-io.ts';
 
 const MIB = 2 ** 20;
 const BLOCK = 4096;

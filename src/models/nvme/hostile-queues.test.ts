@@ -1,12 +1,12 @@
 /** Queues of hosts that mean no good: memory that changes under them, at the edges of the address space, or that never answers. */
 import { expect, it } from 'vitest';
+import { ControllerUnderTest } from '../../../tests/kit/nvme/controller-under-test.ts';
+import { PagedHost, settle } from '../../../tests/kit/nvme/paged-host.ts';
+import { TestMemory } from '../../../tests/kit/nvme/test-memory.ts';
 import { AdminOpcode, FeatureId, NvmeReg, NvmOpcode } from '../../abi/nvme.ts';
 import { MemoryStorage } from '../storage/memory-storage.ts';
 import { CompletionQueue } from './completion-queue.ts';
-import { ControllerUnderTest } from './controller-under-test.ts';
-import { PagedHost, settle } from './paged-host.ts';
 import { Ring } from './ring.ts';
-import { TestMemory } from './test-memory.ts';
 
 const FLUSH = { opcode: NvmOpcode.FLUSH, nsid: 1 };
 const IDENTIFY = { opcode: AdminOpcode.IDENTIFY, cdw10: 1 };

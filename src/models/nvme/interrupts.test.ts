@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
+import { ControllerUnderTest } from '../../../tests/kit/nvme/controller-under-test.ts';
 import { AdminOpcode, FeatureId, NvmeReg, NvmOpcode } from '../../abi/nvme.ts';
-import { ControllerUnderTest } from './controller-under-test.ts';
 
 const FLUSH = { opcode: NvmOpcode.FLUSH, nsid: 1 };
 const IDENTIFY = { opcode: AdminOpcode.IDENTIFY, cdw10: 1 };

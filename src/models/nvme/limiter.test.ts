@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
+import { TestIo } from '../../../tests/kit/nvme/test-io.ts';
 import { NvmOpcode } from '../../abi/nvme.ts';
 import { MemoryStorage } from '../storage/memory-storage.ts';
 import type { NamespaceLimits } from './limiter.ts';
-import { TestIo } from './test-io.ts';
 
 const MIB = 2 ** 20;
 const READ = { opcode: NvmOpcode.READ };

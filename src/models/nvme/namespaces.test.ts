@@ -1,4 +1,6 @@
 import { describe, expect, it } from 'vitest';
+import { TestIo } from '../../../tests/kit/nvme/test-io.ts';
+import { TestStorage } from '../../../tests/kit/nvme/test-storage.ts';
 import { NSID_ALL, NvmOpcode } from '../../abi/nvme.ts';
 import { Status, StatusBit } from '../../abi/nvme-status.ts';
 import { IdentifyNamespace } from '../../abi/nvme-structs.ts';
@@ -6,8 +8,6 @@ import { Errno } from '../../base/errno.ts';
 import { MemoryStorage } from '../storage/memory-storage.ts';
 import type { NamespaceOptions } from './namespace.ts';
 import { Namespaces } from './namespaces.ts';
-import { TestIo } from './test-io.ts';
-import { TestStorage } from './test-storage.ts';
 
 const DNR = StatusBit.DO_NOT_RETRY;
 const MIB = 2 ** 20;

@@ -1,12 +1,12 @@
 /** Random I/O commands, valid and malformed, against an array: contents always equal, nothing pending at the end, every buffer back. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { MDTS, pattern, TestIo } from '../../../tests/kit/nvme/test-io.ts';
+import { type PageKind, TEST_PAGE } from '../../../tests/kit/nvme/test-memory.ts';
+import { TestStorage } from '../../../tests/kit/nvme/test-storage.ts';
 import { DsmAttribute, NvmOpcode } from '../../abi/nvme.ts';
 import { Status, StatusBit } from '../../abi/nvme-status.ts';
 import type { Command } from './command.ts';
-import { MDTS, pattern, TestIo } from './test-io.ts';
-import { type PageKind, TEST_PAGE } from './test-memory.ts';
-import { TestStorage } from './test-storage.ts';
 
 const DISK = 0x4_0000;
 const PAGES = 80;

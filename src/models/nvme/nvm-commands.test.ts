@@ -1,11 +1,11 @@
 import { describe, expect, it } from 'vitest';
+import { MDTS, pattern, TestIo } from '../../../tests/kit/nvme/test-io.ts';
+import { TestStorage } from '../../../tests/kit/nvme/test-storage.ts';
 import { DsmAttribute, NSID_ALL, NvmCdw12, NvmOpcode } from '../../abi/nvme.ts';
 import { Status, StatusBit } from '../../abi/nvme-status.ts';
 import { Errno } from '../../base/errno.ts';
 import { MemoryStorage } from '../storage/memory-storage.ts';
 import { NVM_ATOMIC_WRITE_UNIT } from './nvm-commands.ts';
-import { MDTS, pattern, TestIo } from './test-io.ts';
-import { TestStorage } from './test-storage.ts';
 
 const DNR = StatusBit.DO_NOT_RETRY;
 const MIB = 2 ** 20;

@@ -1,9 +1,9 @@
 import { expect, it } from 'vitest';
+import { ControllerUnderTest } from '../../../tests/kit/nvme/controller-under-test.ts';
 import { AdminOpcode, FormatCdw10, NvmOpcode, regBits } from '../../abi/nvme.ts';
 import { CapId, Config, PciExp } from '../../abi/pci.ts';
 import { ConfigSpace } from '../../pci/config-space.ts';
 import { MemoryStorage } from '../storage/memory-storage.ts';
-import { ControllerUnderTest } from './controller-under-test.ts';
 import { nvme } from './nvme.ts';
 
 it('is an NVMe controller to PCI: class, BARs, PM, MSI, MSI-X, PCI Express with FLR', () => {

@@ -1,10 +1,10 @@
 import { describe, expect, it } from 'vitest';
+import { ControllerUnderTest } from '../../../tests/kit/nvme/controller-under-test.ts';
 import { Dma, DmaFault } from '../../abi/device-host.ts';
 import { AdminOpcode, cqDoorbell, EventError, FeatureId, LogId, NvmeReg, NvmOpcode, sqDoorbell } from '../../abi/nvme.ts';
 import { Status } from '../../abi/nvme-status.ts';
 import { TestHost } from '../kit/test-host.ts';
 import { MemoryStorage } from '../storage/memory-storage.ts';
-import { ControllerUnderTest } from './controller-under-test.ts';
 
 const FLUSH = { opcode: NvmOpcode.FLUSH, nsid: 1 };
 

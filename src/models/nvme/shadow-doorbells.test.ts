@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest';
+import { ControllerUnderTest } from '../../../tests/kit/nvme/controller-under-test.ts';
+import { PagedHost, settle } from '../../../tests/kit/nvme/paged-host.ts';
 import { AdminOpcode, LogId, NvmOpcode, sqDoorbell } from '../../abi/nvme.ts';
 import { Status } from '../../abi/nvme-status.ts';
 import { MemoryStorage } from '../storage/memory-storage.ts';
-import { ControllerUnderTest } from './controller-under-test.ts';
-import { PagedHost, settle } from './paged-host.ts';
 
 const FLUSH = { opcode: NvmOpcode.FLUSH, nsid: 1 };
 

@@ -1,11 +1,11 @@
 import { describe, expect, it } from 'vitest';
+import { MDTS, pattern, type SglText, TestIo } from '../../../tests/kit/nvme/test-io.ts';
+import { TestStorage } from '../../../tests/kit/nvme/test-storage.ts';
 import { DsmAttribute, NvmOpcode } from '../../abi/nvme.ts';
 import { Status } from '../../abi/nvme-status.ts';
 import { Errno } from '../../base/errno.ts';
 import { MemoryStorage } from '../storage/memory-storage.ts';
 import { BouncePool } from './bounce-pool.ts';
-import { MDTS, pattern, type SglText, TestIo } from './test-io.ts';
-import { TestStorage } from './test-storage.ts';
 
 const MIB = 2 ** 20;
 const { READ, WRITE, COMPARE, VERIFY, WRITE_ZEROES, DATASET_MANAGEMENT, FLUSH } = NvmOpcode;

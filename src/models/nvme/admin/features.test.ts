@@ -1,4 +1,6 @@
 import { describe, expect, it } from 'vitest';
+import { ControllerUnderTest } from '../../../../tests/kit/nvme/controller-under-test.ts';
+import { TestStorage } from '../../../../tests/kit/nvme/test-storage.ts';
 import {
   AdminOpcode,
   EventSmart,
@@ -12,9 +14,7 @@ import {
 } from '../../../abi/nvme.ts';
 import { Status } from '../../../abi/nvme-status.ts';
 import { MemoryStorage } from '../../storage/memory-storage.ts';
-import { ControllerUnderTest } from '../controller-under-test.ts';
 import type { NvmeOptions } from '../nvme.ts';
-import { TestStorage } from '../test-storage.ts';
 
 function make(options: Partial<NvmeOptions> = {}) {
   const c = new ControllerUnderTest(options);

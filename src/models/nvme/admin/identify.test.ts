@@ -1,9 +1,9 @@
 import { expect, it } from 'vitest';
+import { ControllerUnderTest } from '../../../../tests/kit/nvme/controller-under-test.ts';
 import { AdminOpcode, Cns, NSID_ALL, NvmeReg, Oacs, Oncs } from '../../../abi/nvme.ts';
 import { Status } from '../../../abi/nvme-status.ts';
 import { IdentifyController, IdentifyNamespace, PowerState } from '../../../abi/nvme-structs.ts';
 import { MemoryStorage } from '../../storage/memory-storage.ts';
-import { ControllerUnderTest } from '../controller-under-test.ts';
 import type { NvmeOptions } from '../nvme.ts';
 
 function make(options: Partial<NvmeOptions> = {}) {

@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
+import { ControllerUnderTest } from '../../../../tests/kit/nvme/controller-under-test.ts';
 import { AdminOpcode, Cc, FeatureId, NvmeReg, NvmOpcode, regBits } from '../../../abi/nvme.ts';
 import { Status } from '../../../abi/nvme-status.ts';
 import { MemoryStorage } from '../../storage/memory-storage.ts';
-import { ControllerUnderTest } from '../controller-under-test.ts';
 
 const FLUSH = { opcode: NvmOpcode.FLUSH, nsid: 1 };
 const qsize = (entries: number) => (entries - 1) * 0x1_0000;

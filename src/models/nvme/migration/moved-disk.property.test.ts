@@ -1,9 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { copyBulk, copyDirty, DEPTH, Driver, type Io, Pages, Server, turn } from '../../../../tests/kit/nvme/moved-disk.ts';
+import { TEST_PAGE, TestMemory } from '../../../../tests/kit/nvme/test-memory.ts';
 import { AdminOpcode, FeatureId, LogId } from '../../../abi/nvme.ts';
 import { ManualClock } from '../../../base/clock.ts';
-import { TEST_PAGE, TestMemory } from '../test-memory.ts';
-import { copyBulk, copyDirty, DEPTH, Driver, type Io, Pages, Server, turn } from './moved-disk.ts';
 
 const SIZE = 2 ** 20;
 const BLOCKS = SIZE / 512;

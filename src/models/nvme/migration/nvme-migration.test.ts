@@ -1,14 +1,14 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { ControllerUnderTest } from '../../../../tests/kit/nvme/controller-under-test.ts';
+import { TestStorage } from '../../../../tests/kit/nvme/test-storage.ts';
 import { AdminOpcode, EventError, FeatureId, FormatCdw10, LogId, NvmeReg, NvmOpcode, regBits } from '../../../abi/nvme.ts';
 import { Status } from '../../../abi/nvme-status.ts';
 import { IdentifyController, SmartLog } from '../../../abi/nvme-structs.ts';
 import { decodePlain, encodePlain } from '../../kit/plain-data.ts';
 import { MemoryStorage } from '../../storage/memory-storage.ts';
 import { OverlayStorage } from '../../storage/overlay-storage.ts';
-import { ControllerUnderTest } from '../controller-under-test.ts';
 import type { NvmeOptions } from '../nvme.ts';
-import { TestStorage } from '../test-storage.ts';
 
 /** A controller, and how to move it to another one on the same host: the same object drives that one from then on. */
 function make(options: Partial<NvmeOptions> = {}, mode: 'msix' | 'intx' = 'msix') {

@@ -1,6 +1,6 @@
 /** For tests: a storage that would block, and ends its operations when told and in the order told, or fails them. */
-import { type Storage, type StorageCompleted, type StorageQueue, WOULD_BLOCK } from '../../abi/storage.ts';
-import { Errno } from '../../base/errno.ts';
+import { type Storage, type StorageCompleted, type StorageQueue, WOULD_BLOCK } from '../../../src/abi/storage.ts';
+import { Errno } from '../../../src/base/errno.ts';
 
 export interface TestOperation {
   readonly kind: 'read' | 'write' | 'flush' | 'zero';

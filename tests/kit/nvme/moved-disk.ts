@@ -2,85 +2,19 @@
  * For tests: a host with a driver, and the disk that it uses, which moves from one server to another while it works. The host keeps a reference of every
  * block, and checks each completion against it. A controller that does anything after it was stopped is caught.
  */
-import { type DeviceHost, Dma, type DmaPort, type Model, type ModelBulk } from '../../../abi/device-host.ts';
-import { AdminOpcode, Cc, CQES, cqDoorbell, NvmeReg, NvmOpcode, regBits, SQES, sqDoorbell } from '../../../abi/nvme.ts';
-import { type Storage, type StorageCompleted, type StorageQueue, WOULD_BLOCK } from '../../../abi/storage.ts';
-import type { ManualClock } from '../../../base/clock.ts';
-import { VfioError } from '../../../base/errno.ts';
-import { MemoryStorage } from '../../storage/memory-storage.ts';
-import { type NvmeOptions, nvme } from '../nvme.ts';
-import { TEST_PAGE, type TestMemory } from '../test-memory.ts';
+import { type DeviceHost, Dma, type DmaPort, type Model, type ModelBulk } from '../../../src/abi/device-host.ts';
+import { AdminOpcode, Cc, CQES, cqDoorbell, NvmeReg, NvmOpcode, regBits, SQES, sqDoorbell } from '../../../src/abi/nvme.ts';
+import type { ManualClock } from '../../../src/base/clock.ts';
+import { VfioError } from '../../../src/base/errno.ts';
+import { type NvmeOptions, nvme } from '../../../src/models/nvme/nvme.ts';
+import { LateStorage } from './late-storage.ts';
+import { TEST_PAGE, type TestMemory } from './test-memory.ts';
 
 export const BLOCK = 512;
 export const DEPTH = 32;
 const ENTRIES = 64;
 /** Pages of memory: queues below, a buffer for each command that can be in flight above. */
 export const Pages = { ASQ: 0, ACQ: 1, SHADOW: 2, EVENTS: 3, SQ: 4, CQ: 8, BUFFERS: 16 } as const;
-
-/** A disk in memory whose operations end when told. */
-export class LateStorage implements Storage {
-  readonly inner: MemoryStorage;
-  readonly size: number;
-  readonly readOnly = false;
-  readonly volatile = true;
-  readonly name = 'a slow disk';
-  readonly bulk: ModelBulk;
-  late: boolean;
-  readonly underWay: (() => void)[] = [];
-
-  constructor(size: number, late: boolean) {
-    this.inner = new MemoryStorage(size);
-    this.size = size;
-    this.bulk = this.inner.bulk;
-    this.late = late;
-  }
-
-  allocated(): number {
-    return this.inner.allocated();
-  }
-
-  open(completed: StorageCompleted): StorageQueue {
-    const { inner, underWay } = this;
-    let pending = 0;
-    let queued: (() => void)[] = [];
-    const add = (tag: number, work: () => number) => {
-      pending++;
-      queued.push(() => {
-        pending--;
-        completed(tag, work());
-      });
-    };
-    const queue: StorageQueue = {
-      tryRead: (offset, into) => (this.late ? WOULD_BLOCK : inner.read(offset, into)),
-      tryWrite: (offset, from) => (this.late ? WOULD_BLOCK : inner.write(offset, from)),
-      read: (offset, into, tag) => add(tag, () => inner.read(offset, into)),
-      write: (offset, from, tag) => add(tag, () => inner.write(offset, from)),
-      flush: (tag) => add(tag, () => 0),
-      zero: (offset, size, tag) => add(tag, () => inner.zero(offset, size)),
-      submit: () => {
-        underWay.push(...queued);
-        queued = [];
-        if (!this.late) this.end();
-      },
-      drain: () => {
-        queue.submit();
-        this.end();
-      },
-      get pending() {
-        return pending;
-      },
-      [Symbol.dispose]: () => {},
-    };
-    return queue;
-  }
-
-  /** The oldest `count` end, and what that leads to. */
-  end(count = Number.POSITIVE_INFINITY): void {
-    for (let i = 0; i < count && this.underWay.length > 0; i++) this.underWay.shift()!();
-  }
-
-  [Symbol.dispose](): void {}
-}
 
 /** One server: its disk, the controller, and what the controller may reach while it may. */
 export class Server {

@@ -2,14 +2,14 @@
  * A host that drives a controller through its registers and memory, for tests: admin queue at its base, data pages behind. Nothing here knows how the
  * controller works inside.
  */
-import type { Model } from '../../abi/device-host.ts';
-import { AdminOpcode, Cc, CQES, Csts, cqDoorbell, NvmeReg, regBits, regField, SQES, sqDoorbell } from '../../abi/nvme.ts';
-import { StatusBit } from '../../abi/nvme-status.ts';
-import type { DeviceModel } from '../../pci/declaration.ts';
-import { TestHost } from '../kit/test-host.ts';
-import { MemoryStorage } from '../storage/memory-storage.ts';
-import type { NamespaceOptions } from './namespace.ts';
-import { type NvmeOptions, nvme } from './nvme.ts';
+import type { Model } from '../../../src/abi/device-host.ts';
+import { AdminOpcode, Cc, CQES, Csts, cqDoorbell, NvmeReg, regBits, regField, SQES, sqDoorbell } from '../../../src/abi/nvme.ts';
+import { StatusBit } from '../../../src/abi/nvme-status.ts';
+import { TestHost } from '../../../src/models/kit/test-host.ts';
+import type { NamespaceOptions } from '../../../src/models/nvme/namespace.ts';
+import { type NvmeOptions, nvme } from '../../../src/models/nvme/nvme.ts';
+import { MemoryStorage } from '../../../src/models/storage/memory-storage.ts';
+import type { DeviceModel } from '../../../src/pci/declaration.ts';
 
 const BASE = 0x10_0000;
 const PAGE = 4096;

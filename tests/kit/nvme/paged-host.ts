@@ -1,5 +1,5 @@
 /** For tests of the whole controller: a host whose memory is direct, remote, read-only or not there, page by page. */
-import { TestHost } from '../kit/test-host.ts';
+import { TestHost } from '../../../src/models/kit/test-host.ts';
 import { type PageKind, TEST_PAGE, TestMemory } from './test-memory.ts';
 
 /** Where `ControllerUnderTest` has its memory. */

@@ -1,5 +1,5 @@
 /** For tests: memory of a host that is direct, remote or not there, page by page, and whose asynchronous answers come when told. */
-import { Dma, DmaFault, type DmaPort, type Iova } from '../../abi/device-host.ts';
+import { Dma, DmaFault, type DmaPort, type Iova } from '../../../src/abi/device-host.ts';
 
 export const TEST_PAGE = 4096;
 export type PageKind = 'direct' | 'remote' | 'none' | 'read-only';

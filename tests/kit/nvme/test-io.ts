@@ -1,12 +1,12 @@
 /** For tests: the I/O half of a controller by itself: memory, namespaces, commands, and what was completed, in order. */
-import type { DeviceHost } from '../../abi/device-host.ts';
-import { NvmOpcode, Psdt } from '../../abi/nvme.ts';
-import { ManualClock } from '../../base/clock.ts';
-import { silentLogger } from '../../base/log.ts';
-import { Command } from './command.ts';
-import type { NamespaceOptions } from './namespace.ts';
-import { Namespaces } from './namespaces.ts';
-import { NvmCommands, type NvmCommandsOptions } from './nvm-commands.ts';
+import type { DeviceHost } from '../../../src/abi/device-host.ts';
+import { NvmOpcode, Psdt } from '../../../src/abi/nvme.ts';
+import { ManualClock } from '../../../src/base/clock.ts';
+import { silentLogger } from '../../../src/base/log.ts';
+import { Command } from '../../../src/models/nvme/command.ts';
+import type { NamespaceOptions } from '../../../src/models/nvme/namespace.ts';
+import { Namespaces } from '../../../src/models/nvme/namespaces.ts';
+import { NvmCommands, type NvmCommandsOptions } from '../../../src/models/nvme/nvm-commands.ts';
 import { TestMemory } from './test-memory.ts';
 
 export const MDTS = 0x2_0000;
