@@ -3,6 +3,7 @@ import { EDU, Guest, NVME } from '../../tests/kernel-answers/guest.ts';
 import { bytesOf, said, viewOf } from '../../tests/kit/ioctl-bytes.ts';
 import { KvmCreateDevice, KvmDeviceAttr, KvmDevVfioFile, KvmIoctl } from '../abi/kvm.ts';
 import { GroupIoctl } from '../abi/vfio.ts';
+import type { SyntheticVm } from '../engine/vm/synthetic-vm.ts';
 import { VmProvider } from '../engine/vm/vm-provider.ts';
 import { KernelDoor } from './kernel-door.ts';
 import { MapFlags, Prot } from './posix.ts';
@@ -108,8 +109,13 @@ describe('KVM device of type VFIO', () => {
     expect(device).toBeGreaterThan(0);
     const { vfio } = guest.machine.function(NVME);
     const file = vfio!.vm!;
-    for (const fd of [set, vm, kvm]) user.close(fd);
-    expect([vfio!.vm, provider.pins]).toEqual([file, 1]);
+    const { references } = file as SyntheticVm;
+    // The descriptor, its VFIO device, and the device that is open.
+    expect(references).toBe(3);
+    for (const fd of [vm, kvm]) user.close(fd);
+    expect((file as SyntheticVm).references).toBe(2);
+    user.close(set);
+    expect([vfio!.vm, provider.pins, (file as SyntheticVm).references]).toEqual([file, 1, 1]);
     expect(() => provider.unload()).toThrow(expect.objectContaining({ code: 'EBUSY' }));
     expect(user.close(device)).toBe(0);
     expect([vfio!.vm, provider.pins, file.tryGet()]).toEqual([null, 0, false]);

@@ -3,6 +3,7 @@ import { ERROR_VALUES, sriovRegisters } from '../../../tests/kit/sriov-registers
 import { outcome, PF, sriovRig, Tenant, TOKEN, VF0, VF1 } from '../../../tests/kit/sriov-rig.ts';
 import { CapId, Command, Config, ExtCapId, Pm, Sriov } from '../../abi/pci.ts';
 import { Feature, RegionIndex } from '../../abi/vfio.ts';
+import { FakeEventFd } from '../../sys/fake.ts';
 import { Process } from '../dma/process.ts';
 
 describe('S3-15 sriov_numvfs', () => {
@@ -11,7 +12,9 @@ describe('S3-15 sriov_numvfs', () => {
     [4, 'ok'],
     [0, 'ok'],
     [5, 'ERANGE'],
-    [65536, 'ERANGE'],
+    [65535, 'ERANGE'],
+    // kstrtou16() knows no such number.
+    [65536, 'EINVAL'],
     ...ERROR_VALUES.map((value): [number, string] => [value, 'EINVAL']),
   ];
   it.each(answers)('S3-15 %j gives %s', async (count, wanted) => {
@@ -41,7 +44,7 @@ describe('S3-15 sriov_numvfs', () => {
   it('S3-15 without enable_sriov, without a driver that does it, or without SR-IOV: ENOENT', () => {
     const off = sriovRig({ machine: { params: {} } }).machine;
     expect([1, 0].map((n) => outcome(() => off.setNumVfs(PF, n)))).toEqual(['ENOENT', 'ok']);
-    expect(outcome(() => sriovRig({ driver: null }).machine.setNumVfs(PF, 1))).toBe('ENOENT');
+    expect([0, 1, 5].map((n) => outcome(() => sriovRig({ driver: null }).machine.setNumVfs(PF, n)))).toEqual(['ok', 'ENOENT', 'ERANGE']);
     expect(outcome(() => sriovRig({ driver: 'pci-stub' }).machine.setNumVfs(PF, 1))).toBe('ENOENT');
     expect(outcome(() => sriovRig({ driver: 'pci-stub' }).machine.setNumVfs(PF, 5))).toBe('ERANGE');
     expect(outcome(() => sriovRig().machine.setNumVfs('0000:00:01.0', 0))).toBe('ENOENT');
@@ -281,6 +284,16 @@ describe('drivers', () => {
     }
   });
 
+  it('S3-18 so does unplugging a PF that the host drives, or that has lost its driver', async () => {
+    for (const unbound of [false, true]) {
+      const { machine, models } = sriovRig({ driver: 'pci-pf-stub' });
+      void machine.setNumVfs(PF, 2);
+      if (unbound) void machine.unbind(PF);
+      await machine.remove(PF);
+      expect([[...machine.functions.keys()], models.map((m) => m.disposed)]).toEqual([['0000:00:01.0'], [1, 1, 1]]);
+    }
+  });
+
   it('S3-18 a VF alone can be unplugged; the others stay', async () => {
     const { machine } = sriovRig();
     void machine.setNumVfs(PF, 2);
@@ -325,9 +338,12 @@ describe('reset and power', () => {
     const { machine, models } = sriovRig();
     const { host, config } = machine.function(PF);
     const resets = models.map((m) => m.resets);
+    let written = 0;
+    using _listening = config.onWrite(() => void written++);
     {
       using _lock = host.lock('a test');
       expect([outcome(() => machine.reset(PF)), config.sleeping, models.map((m) => m.resets)]).toEqual(['EAGAIN', true, resets]);
+      expect(written).toBe(0);
     }
     expect([outcome(() => machine.reset(PF)), config.sleeping]).toEqual(['ok', true]);
     expect(outcome(() => machine.reset('0000:00:01.0'))).toBe('ENOTTY');
@@ -404,6 +420,28 @@ describe('reset and power', () => {
     expect([vfio!.power.asleep, config.sleeping]).toEqual([true, true]);
   });
 
+  it('S3-19 B.10 WITH_WAKEUP: enabling VFs wakes a PF in low power, and tells who asked to be woken', async () => {
+    const { machine } = sriovRig();
+    const { config, vfio } = machine.function(PF);
+    using owner = new Tenant(machine, PF);
+    const pf = owner.open(TOKEN);
+    const state = () => [vfio!.power.engaged, vfio!.power.asleep, config.sleeping];
+    const enter = (feature: number, sinks: FakeEventFd[]) =>
+      pf.feature({ feature, set: true, data: new Uint8Array(8), ...(sinks.length === 0 ? {} : { sinks }) });
+    enter(Feature.LOW_POWER_ENTRY, []);
+    expect(state()).toEqual([true, true, true]);
+    await machine.setNumVfs(PF, 1);
+    expect(state()).toEqual([true, false, false]);
+    await machine.setNumVfs(PF, 0);
+    expect(state()).toEqual([true, true, true]);
+    pf.feature({ feature: Feature.LOW_POWER_EXIT, set: true, data: new Uint8Array(0) });
+    const wakeup = new FakeEventFd();
+    enter(Feature.LOW_POWER_ENTRY_WITH_WAKEUP, [wakeup]);
+    expect([state(), wakeup.read()]).toEqual([[true, true, true], null]);
+    await machine.setNumVfs(PF, 1);
+    expect([state(), wakeup.read()]).toEqual([[false, false, false], 1n]);
+  });
+
   it('S3-15 B.10 a suspended machine enables and disables nothing', async () => {
     const { machine } = sriovRig();
     await machine.suspend();
@@ -476,6 +514,7 @@ it('S3-15 the number that was, written while those VFs are going, is EBUSY: they
   const user = new Tenant(machine, VF0);
   const file = user.open(TOKEN);
   const going = machine.setNumVfs(PF, 0);
+  expect(machine.setNumVfs(PF, 0)).toBe(going);
   expect(outcome(() => machine.setNumVfs(PF, 2))).toBe('EBUSY');
   expect(outcome(() => machine.setNumVfs(PF, 5))).toBe('ERANGE');
   file.close();

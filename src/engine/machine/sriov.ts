@@ -40,7 +40,7 @@ export class SriovControl {
   setNumVfs(fn: PciFunction, count: number): Promise<void> {
     const { sriov } = fn;
     if (sriov === null) throw new VfioError('ENOENT', `${fn.bdf} has no sriov_numvfs: it has no SR-IOV capability`);
-    if (!Number.isInteger(count) || count < 0)
+    if (!Number.isInteger(count) || count < 0 || count > 0xffff)
       throw new VfioError('EINVAL', `${fn.bdf}: ${String(count)} is no number of virtual functions`);
     if (count > sriov.totalVfs) {
       throw new VfioError('ERANGE', `${fn.bdf} can have ${sriov.totalVfs} virtual functions; ${count} were asked for`);

@@ -1,13 +1,17 @@
 import { describe, expect, it } from 'vitest';
 import { alone, openAll, testMachine } from '../../../tests/kit/machines.ts';
 import type { RegionInfo, SetIrqs } from '../../abi/device.ts';
+import type { ModelMigration } from '../../abi/device-host.ts';
 import { type Accepted, type MediatedDevice, type Mediator, PASS_THROUGH, type RegionHooks } from '../../abi/mediator.ts';
 import { Access } from '../../abi/memory.ts';
-import { RegionFlags, RegionIndex } from '../../abi/vfio.ts';
+import { Feature, RegionFlags, RegionIndex } from '../../abi/vfio.ts';
+import { FeatureDmaLoggingControl, FeatureDmaLoggingRange, FeatureDmaLoggingReport } from '../../abi/vfio-structs.ts';
 import { VfioError } from '../../base/errno.ts';
 import { HeapMemory } from '../../sys/fake.ts';
+import type { DeviceFile } from '../device/device-file.ts';
 import { VFIO_PCI } from '../machine/binding.ts';
 import type { MachineOptions } from '../machine/machine.ts';
+import { Mediation } from './mediation.ts';
 import { Mediators } from './mediators.ts';
 
 const BDF = '0000:01:00.0';
@@ -101,7 +105,27 @@ describe('who mediates', () => {
     for (const none of [{ ...a, name: 7 }, { ...a, name: 'x', open: 1 }, null, { ...a, name: 'y', release: undefined }]) {
       expect(() => mediators.register(none as never)).toThrow(expect.objectContaining({ code: 'EINVAL' }));
     }
-    expect(mediators.names).toEqual(['a']);
+    const other = { ...mediator('b', null, []) };
+    mediators.register(other);
+    other.name = 'c';
+    expect(() => mediators.register(other)).toThrow(expect.objectContaining({ code: 'EEXIST' }));
+    expect(mediators.names).toEqual(['a', 'c']);
+  });
+
+  it('S0-15 released is released: once more does nothing', () => {
+    const trace: string[] = [];
+    const mediation = new Mediation(
+      mediator('a', null, trace),
+      { handle: 0 },
+      BDF,
+      machineWith(new Mediators()).machine.context.log,
+      () => {
+        trace.push('counted');
+      },
+    );
+    mediation.release();
+    mediation.release();
+    expect(trace).toEqual(['a release', 'counted']);
   });
 
   it('S0-14 in use it cannot leave; afterwards it can, once', () => {
@@ -415,6 +439,54 @@ describe('what it may do', () => {
     ]).toEqual([1, 1, 1, 1, 1, 1]);
   });
 });
+
+it.each([true, false])(
+  'S0-19 what a mediator tells is logged, and what the device writes itself unless the mediator notes it: %s',
+  (notesWrites) => {
+    const mediators = new Mediators();
+    let shown!: MediatedDevice;
+    const migration: ModelMigration = { version: 1, stop() {}, start() {}, save: () => new Uint8Array(0), load() {} };
+    mediators.register({
+      name: 'a',
+      open: (device) => {
+        shown = device;
+        return { handle: 0, migration, notesWrites };
+      },
+      release: () => {},
+    });
+    const { machine, probe } = machineWith(mediators);
+    const { group, device } = openAll(machine, BDF);
+    const prepare = (file: DeviceFile) => {
+      file.region(RegionIndex.CONFIG).write16(4, 6);
+      const data = new Uint8Array(24);
+      FeatureDmaLoggingControl.encode(new DataView(data.buffer), 0, { page_size: 4096n, num_ranges: 1 });
+      const ranges = new Uint8Array(16);
+      FeatureDmaLoggingRange.encode(new DataView(ranges.buffer), 0, { iova: 0x1000n, length: 0x4000n });
+      file.feature({ feature: Feature.DMA_LOGGING_START, set: true, data, ranges });
+    };
+    const dirty = (file: DeviceFile) => {
+      const data = new Uint8Array(32);
+      FeatureDmaLoggingReport.encode(new DataView(data.buffer), 0, { iova: 0x1000n, length: 0x4000n, page_size: 4096n });
+      const bitmap = new Uint8Array(8);
+      file.feature({ feature: Feature.DMA_LOGGING_REPORT, get: true, data, bitmap });
+      return bitmap[0];
+    };
+    device.dma.map({ iova: 0x1000n, memory: HeapMemory.allocate(0x4000) });
+    prepare(device);
+    expect(probe.models[0]!.send(0x1000, 1)).toBe(0);
+    expect(dirty(device)).toBe(notesWrites ? 0 : 1);
+    shown.dmaWrite(0x2fffn, Uint8Array.of(1, 2));
+    shown.wrote(0x4000n, 1);
+    expect([dirty(device), dirty(device)]).toEqual([0b1110, 0]);
+    // What it was shown is of no use any more: not to what the next open finds logged either.
+    const before = shown;
+    device.close();
+    const next = group.openDevice(BDF);
+    prepare(next);
+    before.wrote(0x1000n, 1);
+    expect(dirty(next)).toBe(0);
+  },
+);
 
 it('S0-05 the device that a mediator is shown has its ids and its registers', () => {
   const mediators = new Mediators();

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { alone, openAll, testMachine } from '../../../tests/kit/machines.ts';
+import { RegionIndex } from '../../abi/vfio.ts';
 import { VfioError } from '../../base/errno.ts';
 import type { FaultPlan } from '../fault-plan.ts';
 import { VFIO_PCI } from '../machine/binding.ts';
@@ -187,6 +188,23 @@ describe('references of devices on virtual machines', () => {
       const references = openOnce((faults) => faults.failNext(step, 'ENOMEM'));
       expect([step, references]).toEqual([step, { failed: true, vm: 1, pins: 0, openCount: 0 }]);
     }
+  });
+
+  it('S4-03 S4-06 it is given back when the device is disabled and reset, by code that is pinned until then', () => {
+    const { group, fn, probe, provider } = setup();
+    const trace: unknown[] = [];
+    let resets = 0;
+    group.setVm({
+      provider,
+      name: 'watched vm',
+      tryGet: () => trace.push(provider.pins, fn.config.read(4, 2) & 4) > 0,
+      put: () => void trace.push(provider.pins, fn.config.read(4, 2) & 4, probe.resets - resets, fn.vfio!.openCount),
+    });
+    const file = group.openDevice(BDF);
+    file.region(RegionIndex.CONFIG).write16(4, 6);
+    ({ resets } = probe);
+    file.close();
+    expect([trace, provider.pins]).toEqual([[1, 0, 1, 0, 1, 0], 0]);
   });
 
   it('S4-05 a hypervisor whose put throws keeps no device open', () => {
