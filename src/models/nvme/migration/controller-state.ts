@@ -1,70 +1,22 @@
 /** Between a controller that stands still and the plain data that it is moved as. */
-import type { DmaPort } from '../../../abi/device-host.ts';
 import { NvmeReg } from '../../../abi/nvme.ts';
 import { encodePlain } from '../../kit/plain-data.ts';
-import type { AdminCommands } from '../admin/admin-commands.ts';
-import type { Features } from '../admin/features.ts';
-import type { Identity } from '../admin/identify.ts';
-import type { AsyncEvents } from '../async-events.ts';
 import type { Command } from '../command.ts';
 import { CompletionQueue } from '../completion-queue.ts';
-import type { ErrorLog } from '../error-log.ts';
-import { HEALTH_COUNTS, type Health } from '../health.ts';
-import type { Interrupts } from '../interrupts.ts';
+import type { ControllerParts } from '../controller-parts.ts';
+import { HEALTH_COUNTS } from '../health.ts';
 import { IO_COUNTERS } from '../io-counters.ts';
-import type { KeepAlive } from '../keep-alive.ts';
 import type { LimitedCommand } from '../limiter.ts';
-import type { NamespaceOptions } from '../namespace.ts';
-import type { Namespaces } from '../namespaces.ts';
-import type { NvmCommands } from '../nvm-commands.ts';
 import { iovaOf } from '../pieces.ts';
-import type { Queues } from '../queues.ts';
-import type { Registers } from '../registers.ts';
-import type { ShadowDoorbells } from '../shadow-doorbells.ts';
 import { SubmissionQueue } from '../submission-queue.ts';
 import type { KeptCommands } from './nvme-migration.ts';
 import { type ControllerShape, SAVED_REGISTERS, type SavedCommand, type SavedState, Standing } from './saved-state.ts';
 
-/** What the controller itself remembers, and does. */
-export interface ControllerOwner {
-  /** Critical warnings that the host may have heard of. */
-  warnings: number;
-  /** Nanoseconds since it came. */
-  poweredNs: number;
-  /** Namespaces of the Changed Namespace List log. */
-  readonly changed: Set<number>;
-  /** Settles when what was sent to remote memory has landed; null: all has. */
-  quiet(): Promise<unknown> | null;
-  /** CC.MPS has its value. */
-  setPageSize(): void;
-  /** A shutdown that is under way flushes the disk. */
-  flushAgain(): void;
-}
-
-export interface ControllerParts {
-  readonly dma: DmaPort;
-  readonly identity: Identity;
-  /** Of the namespaces, in each life of the disk. */
-  readonly options: readonly NamespaceOptions[];
-  readonly limits: { readonly ioQueues: number; readonly entries: number };
-  readonly owner: ControllerOwner;
-  readonly registers: Registers;
-  readonly namespaces: Namespaces;
-  readonly queues: Queues;
-  readonly interrupts: Interrupts;
-  readonly shadow: ShadowDoorbells;
-  readonly events: AsyncEvents;
-  readonly errors: ErrorLog;
-  readonly features: Features;
-  readonly keepAlive: KeepAlive;
-  readonly admin: AdminCommands;
-  readonly io: NvmCommands;
-  readonly health: Health;
-}
-
-export function shapeOf({ limits, identity, namespaces }: ControllerParts): ControllerShape {
+export function shapeOf({ options, namespaces }: ControllerParts): ControllerShape {
+  const { ioQueues, entries, identity } = options;
   return {
-    ...limits,
+    ioQueues,
+    entries,
     mdts: identity.mdts,
     namespaces: namespaces.list.map(({ storage }) => ({
       size: storage.size,
@@ -77,13 +29,13 @@ export function shapeOf({ limits, identity, namespaces }: ControllerParts): Cont
 
 /** @param kept  commands that wait for it to go on */
 export function saveController(parts: ControllerParts, kept: KeptCommands): Uint8Array {
-  const { registers, features, events, interrupts, queues, errors, owner, keepAlive, namespaces } = parts;
-  const { serial, model, firmware, nqn } = parts.identity;
+  const { registers, features, events, interrupts, queues, errors, changed, keepAlive, namespaces } = parts;
+  const { serial, model, firmware, nqn } = parts.options.identity;
   const shape = shapeOf(parts);
   const { current, saved, thresholds, queues: given, uncoalesced, stamp, stampByHost } = features.state;
   return encodePlain({
     identity: { serial, model, firmware, nqn },
-    limits: { ...parts.limits, mdts: shape.mdts },
+    limits: { ioQueues: shape.ioQueues, entries: shape.entries, mdts: shape.mdts },
     namespaces: namespaces.list.map(({ blockShift, nguid, eui64 }, i) => {
       const ahead = parts.io.limiters[i]?.ahead;
       return {
@@ -112,7 +64,7 @@ export function saveController(parts: ControllerParts, kept: KeptCommands): Uint
     health: saveHealth(parts),
     errors: { count: errors.count, entries: errors.entries },
     events: { pending: Float64Array.from(events.state.pending), masked: events.state.masked },
-    changed: Float64Array.from(new Set([...namespaces.changed, ...owner.changed])),
+    changed: Float64Array.from(new Set([...namespaces.changed, ...changed])),
     keepAliveLeftMs: Float64Array.of(keepAlive.leftMs),
     shadow: saveShadow(parts),
     completionQueues: queues.cq.flatMap((cq) => (cq === null ? [] : [saveCompletionQueue(cq)])),
@@ -125,14 +77,15 @@ export function saveController(parts: ControllerParts, kept: KeptCommands): Uint
 }
 
 /** What this disk has been through, the controller that is there now included. */
-function saveHealth({ health, io, owner }: ControllerParts): unknown {
+function saveHealth({ options, io, poweredNs, effects }: ControllerParts): unknown {
+  const { health } = options;
   const past = [...health.past];
   IO_COUNTERS.forEach((name, i) => {
     past[i]! += io.counters[name];
   });
-  past[HEALTH_COUNTS.length]! += owner.poweredNs;
+  past[HEALTH_COUNTS.length]! += poweredNs;
   const { powerCycles, unsafeShutdowns, temperature } = health;
-  return { past: Float64Array.from(past), powerCycles, unsafeShutdowns, temperature, warnings: owner.warnings };
+  return { past: Float64Array.from(past), powerCycles, unsafeShutdowns, temperature, warnings: effects.warnings };
 }
 
 function saveShadow({ shadow }: ControllerParts): unknown {
@@ -161,7 +114,7 @@ function saveCommands({ queues, events }: ControllerParts, { again, limited, adm
 
 /** The controller has just been reset, and stands still: it becomes what `state` says. Gives the commands that wait for it to go on. */
 export function loadController(parts: ControllerParts, state: SavedState): KeptCommands {
-  const { registers, interrupts, owner, features, events, keepAlive, shadow, queues } = parts;
+  const { registers, interrupts, effects, features, events, keepAlive, shadow, queues } = parts;
   loadDisk(parts, state);
   SAVED_REGISTERS.forEach((register, i) => {
     registers.set(register, state.registers[i]!);
@@ -169,7 +122,7 @@ export function loadController(parts: ControllerParts, state: SavedState): KeptC
   interrupts.mask = state.registers[SAVED_REGISTERS.length]!;
   registers.set(NvmeReg.INTMS, interrupts.mask);
   registers.set(NvmeReg.INTMC, interrupts.mask);
-  owner.setPageSize();
+  parts.setPageSize();
   features.state = state.features;
   loadQueues(parts, state);
   if (state.running) queues.start();
@@ -177,7 +130,7 @@ export function loadController(parts: ControllerParts, state: SavedState): KeptC
   const { kept, requests } = loadCommands(parts, state.commands);
   // Setting features may have posted an event, or started the timer anew: what was saved counts.
   events.state = { requests, pending: [...state.events.pending], masked: state.events.masked };
-  owner.warnings = state.health.warnings;
+  effects.warnings = state.health.warnings;
   keepAlive.leftMs = state.keepAliveLeftMs;
   const { held, leftNs, unsent } = interrupts.standing;
   held.set(state.interrupts.held);
@@ -187,7 +140,9 @@ export function loadController(parts: ControllerParts, state: SavedState): KeptC
 }
 
 /** What outlives the controller: who the disk is, what it has been through, and how its namespaces are formatted. */
-function loadDisk({ identity, options, namespaces, health, io, errors, owner }: ControllerParts, state: SavedState): void {
+function loadDisk(parts: ControllerParts, state: SavedState): void {
+  const { namespaces, io, errors, changed } = parts;
+  const { identity, health, namespaces: options } = parts.options;
   Object.assign(identity, state.identity);
   state.namespaces.forEach(({ blockShift, nguid, eui64, ahead }, i) => {
     const namespace = namespaces.list[i]!;
@@ -198,14 +153,14 @@ function loadDisk({ identity, options, namespaces, health, io, errors, owner }: 
     const limiter = io.limiters[i];
     if (limiter && ahead !== null) limiter.ahead = [ahead.commands, ahead.bytes];
   });
-  owner.changed.clear();
-  for (const nsid of state.changed) owner.changed.add(nsid);
+  changed.clear();
+  for (const nsid of state.changed) changed.add(nsid);
   health.past = [...state.health.past];
   health.powerCycles = state.health.powerCycles;
   health.unsafeShutdowns = state.health.unsafeShutdowns;
   health.temperature = state.health.temperature;
   io.clearCounters();
-  owner.poweredNs = 0;
+  parts.poweredNs = 0;
   errors.count = state.errors.count;
   errors.entries = state.errors.entries;
 }

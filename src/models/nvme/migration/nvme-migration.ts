@@ -6,14 +6,24 @@
 import type { ModelBulk, ModelMigration, ModelPeerToPeer } from '../../../abi/device-host.ts';
 import { VfioError } from '../../../base/errno.ts';
 import type { Command } from '../command.ts';
+import type { ControllerParts } from '../controller-parts.ts';
 import type { SuspendedCommands } from '../nvm-commands.ts';
-import { type ControllerParts, loadController, saveController, shapeOf } from './controller-state.ts';
+import { loadController, saveController, shapeOf } from './controller-state.ts';
 import { canBeMoved, DiskBulk } from './disk-bulk.ts';
-import { readState, STATE_VERSION } from './saved-state.ts';
+import { readState } from './read-state.ts';
+import { STATE_VERSION } from './saved-state.ts';
 
 /** Commands that are kept while the controller stands still. */
 export interface KeptCommands extends SuspendedCommands {
   readonly admin: readonly Command[];
+}
+
+/** What only the controller can say, and do. */
+export interface ControllerLife {
+  /** Settles when what was sent to remote memory has landed, that of lives gone included; null: all has. */
+  quiet(): Promise<unknown> | null;
+  /** A shutdown that is under way flushes the disk. */
+  flushAgain(): void;
 }
 
 const NONE: KeptCommands = { again: [], limited: [], admin: [] };
@@ -24,18 +34,20 @@ export class NvmeMigration implements ModelMigration {
   readonly bulk?: ModelBulk;
   readonly p2p: ModelPeerToPeer = { enter: () => this.#set('quiet', true), leave: () => this.#set('quiet', false) };
   readonly #parts: ControllerParts;
+  readonly #life: ControllerLife;
   /** Whoever asked for the halt: nothing moves while either is set. */
   readonly #reasons = { stopped: false, quiet: false };
   #halted = false;
   #kept: KeptCommands = NONE;
 
   /** Null: it cannot be moved, because what it writes would stay behind in a file. */
-  static of(parts: ControllerParts): NvmeMigration | null {
-    return canBeMoved(parts.namespaces.list.map(({ storage }) => storage)) ? new NvmeMigration(parts) : null;
+  static of(parts: ControllerParts, life: ControllerLife): NvmeMigration | null {
+    return canBeMoved(parts.namespaces.list.map(({ storage }) => storage)) ? new NvmeMigration(parts, life) : null;
   }
 
-  private constructor(parts: ControllerParts) {
+  private constructor(parts: ControllerParts, life: ControllerLife) {
     this.#parts = parts;
+    this.#life = life;
     const bulk = new DiskBulk(parts.namespaces.list.map(({ storage }) => storage));
     if (bulk.size > 0) this.bulk = bulk;
   }
@@ -55,8 +67,7 @@ export class NvmeMigration implements ModelMigration {
 
   /** @throws VfioError EAGAIN while something that was sent to remote memory has not landed */
   save(): Uint8Array {
-    const { owner, queues } = this.#parts;
-    if (owner.quiet() !== null || queues.posting) {
+    if (this.#life.quiet() !== null || this.#parts.queues.posting) {
       throw new VfioError('EAGAIN', 'an NVMe controller cannot be saved yet: something that it sent to memory has not landed');
     }
     return saveController(this.#parts, this.#kept);
@@ -102,9 +113,9 @@ export class NvmeMigration implements ModelMigration {
   }
 
   #goOn(): void {
-    const { owner, queues, io, admin, interrupts, keepAlive } = this.#parts;
+    const { queues, io, admin, interrupts, keepAlive } = this.#parts;
     // What was sent before may not land over what is sent now.
-    const landing = owner.quiet();
+    const landing = this.#life.quiet();
     if (landing !== null) {
       void landing.then(() => {
         if (this.#halted && !this.#wanted) this.#goOn();
@@ -121,6 +132,6 @@ export class NvmeMigration implements ModelMigration {
       for (const command of kept.admin) if (queues.life === life) admin.start(command);
       if (queues.life === life) io.resume(kept);
     });
-    owner.flushAgain();
+    this.#life.flushAgain();
   }
 }
