@@ -96,3 +96,4 @@ napi_value vt_file_reap(napi_env env, napi_callback_info info);
 napi_value vt_file_close(napi_env env, napi_callback_info info);
 napi_value vt_pages_scan(napi_env env, napi_callback_info info);
 napi_value vt_pages_take(napi_env env, napi_callback_info info);
+napi_value vt_crc32c(napi_env env, napi_callback_info info);

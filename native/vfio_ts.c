@@ -126,6 +126,7 @@ static const struct {
     {"fileClose", vt_file_close},
     {"pagesScan", vt_pages_scan},
     {"pagesTake", vt_pages_take},
+    {"crc32c", vt_crc32c},
     {"memfdCreate", vt_memfd_create},
     {"ftruncate", vt_ftruncate},
     {"mmap", vt_mmap},

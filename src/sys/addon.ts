@@ -134,6 +134,8 @@ export interface Addon {
   pagesScan(memory: Uint8Array, at: number, hashes: Uint8Array, first: number, count: number, key: Uint8Array, bitmap: Uint8Array): number;
   /** Copy such pages to the beginning of `into`, and note the hashes of the copies; how many are not all zeroes. Theirs is 0. */
   pagesTake(memory: Uint8Array, at: number, hashes: Uint8Array, first: number, count: number, key: Uint8Array, into: Uint8Array): number;
+  /** CRC32C of bytes [from, to), after others whose sum is `sum`; -EOPNOTSUPP where the processor has no instruction for it. */
+  crc32c(bytes: Uint8Array, from: number, to: number, sum: number): number;
 }
 
 const nativeFile = (name: string): string => fileURLToPath(new URL(`../../native/${name}`, import.meta.url));
@@ -141,7 +143,7 @@ const nativeFile = (name: string): string => fileURLToPath(new URL(`../../native
 /** Where the binary is: for worker threads and tests that load it themselves. */
 export const addonPath = nativeFile('vfio_ts.node');
 
-const sources = ['vfio_ts.c', 'memory.c', 'socket.c', 'watch.c', 'file.c', 'pages.c', 'addon.h'];
+const sources = ['vfio_ts.c', 'memory.c', 'socket.c', 'watch.c', 'file.c', 'pages.c', 'crc.c', 'addon.h'];
 
 let loaded: Addon | undefined;
 

@@ -2,8 +2,9 @@
  * What is said while a device moves, in frames: a head of 12 bytes {payload size u32, kind u32, CRC32C u32}, little-endian, then the payload. The checksum is
  * that of the head's first 8 bytes and the payload. docs/moving.md has the whole conversation.
  */
-import { crc32c } from '../../base/crc32c.ts';
+
 import { VfioError } from '../../base/errno.ts';
+import { crc32c } from '../../sys/crc32c.ts';
 
 export const Kind = {
   /** What whoever connects to a server's door wants: JSON. */
