@@ -139,6 +139,11 @@ export class ClientMigration {
       throw new VfioError('EINVAL', `${name}: DMA_LOGGING_START: ${data.length} bytes of data`);
     }
     const { page_size, num_ranges } = FeatureDmaLoggingControl.decode(viewOf(data));
+    if (num_ranges === 0) {
+      // On the wire that is every write there is; here it is what the ioctl has it be.
+      this.#probe(Feature.DMA_LOGGING_START, FeatureFlags.SET);
+      throw new VfioError('EINVAL', `${name}: DMA_LOGGING_START without ranges`);
+    }
     const bytes = num_ranges * FeatureDmaLoggingRange.structSize;
     // More than it takes goes without, so that the server says that it is too much.
     const sent = num_ranges > DMA_LOGGING_MAX_RANGES ? 0 : Math.min(bytes, ranges.length);
@@ -147,7 +152,7 @@ export class ClientMigration {
     const errno = this.#send(Feature.DMA_LOGGING_START, FeatureFlags.SET, UserDmaLoggingControl.structSize + sent);
     if (errno !== 0) {
       const error = this.#connection.failure(errno, 'DMA_LOGGING_START');
-      if (error.code === 'EINVAL' && num_ranges > 0 && num_ranges <= DMA_LOGGING_MAX_RANGES && sent < bytes) {
+      if (error.code === 'EINVAL' && num_ranges <= DMA_LOGGING_MAX_RANGES && sent < bytes) {
         throw new VfioError('EFAULT', `${name}: DMA_LOGGING_START: ${num_ranges} ranges take ${bytes} bytes, ${ranges.length} are there`);
       }
       throw error;

@@ -8,6 +8,7 @@ import type { Device, MigrationStream } from '../../abi/device.ts';
 import { Feature, FeatureFlags } from '../../abi/vfio.ts';
 import { DeviceFeature, FeatureDmaLoggingControl, FeatureDmaLoggingRange, FeatureDmaLoggingReport } from '../../abi/vfio-structs.ts';
 import { UserDmaLoggingControl, UserDmaLoggingReport } from '../../abi/vfio-user.ts';
+import { U64_MAX } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
 import {
   decodeFeature,
@@ -24,6 +25,16 @@ import {
 import type { Answer } from './device-messages.ts';
 
 const EMPTY = new Uint8Array(0);
+const PAGE = 4096n;
+
+/** All that a range can be: the last page of 64 bits has no end that could be said. */
+const EVERYWHERE = new Uint8Array(FeatureDmaLoggingRange.structSize);
+FeatureDmaLoggingRange.encode(viewOf(EVERYWHERE), 0, { iova: 0n, length: U64_MAX + 1n - PAGE });
+
+/** A hint that `EVERYWHERE` is made of; what is no page size stays so, to be refused. */
+function wholePages(size: bigint): bigint {
+  return size >= PAGE && (size & (size - 1n)) === 0n ? PAGE : size;
+}
 
 export class MigrationMessages implements Disposable {
   readonly #device: Device;
@@ -72,8 +83,10 @@ export class MigrationMessages implements Disposable {
     if (message.data.length < UserDmaLoggingControl.structSize) {
       throw new VfioError('EINVAL', `DMA_LOGGING_START: ${message.data.length} bytes of data`);
     }
-    const { page_size, num_ranges } = UserDmaLoggingControl.decode(viewOf(message.data));
-    const ranges = message.data.slice(UserDmaLoggingControl.structSize);
+    const control = UserDmaLoggingControl.decode(viewOf(message.data));
+    // The specification: without ranges, every write is logged. With the ioctl that is EINVAL.
+    const { page_size, num_ranges } = control.num_ranges === 0 ? { page_size: wholePages(control.page_size), num_ranges: 1 } : control;
+    const ranges = control.num_ranges === 0 ? EVERYWHERE : message.data.slice(UserDmaLoggingControl.structSize);
     const data = new Uint8Array(FeatureDmaLoggingControl.structSize);
     FeatureDmaLoggingControl.encode(viewOf(data), 0, { page_size, num_ranges });
     const missing = num_ranges * FeatureDmaLoggingRange.structSize > ranges.length;
