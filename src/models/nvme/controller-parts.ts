@@ -69,10 +69,6 @@ export class ControllerParts {
     const { identity, ioQueues, entries, health } = options;
     const count = ioQueues + 1;
     const maxTransferBytes = 4096 * 2 ** identity.mdts;
-    const complete = (command: Command, status: number, result?: number) => {
-      if (command === this.shutdownFlush) hooks.flushed(status);
-      else this.queues.complete(command, status, result);
-    };
     this.#host = host;
     this.#bornNs = host.clock.nowNs();
     this.options = options;
@@ -84,6 +80,12 @@ export class ControllerParts {
       invalidDoorbell: (error) => this.#invalidDoorbell(error),
       fatal: (reason) => hooks.fatal(reason),
     });
+    const { shutdownFlush } = this;
+    const { completions } = this.queues;
+    const complete = (command: Command, status: number, result?: number) => {
+      if (command === shutdownFlush) hooks.flushed(status);
+      else completions.complete(command, status, result);
+    };
     this.interrupts = new Interrupts(host, count, this.queues.cq);
     this.events = new AsyncEvents(complete);
     this.keepAlive = new KeepAlive(host.clock, () => {
@@ -125,7 +127,7 @@ export class ControllerParts {
     });
     this.queues.admin = this.admin;
     this.queues.io = this.io;
-    this.queues.interrupts = this.interrupts;
+    completions.interrupts = this.interrupts;
   }
 
   /** Nanoseconds since it came. */
@@ -152,7 +154,7 @@ export class ControllerParts {
 
   /** Settles when what was sent to remote memory has landed. Null: all has. */
   quiet(): Promise<unknown> | null {
-    const parts = [this.queues.quiet(), this.transfer.quiet(), this.io.quiet()].filter((quiet) => quiet !== null);
+    const parts = [this.queues.remote.quiet(), this.transfer.quiet(), this.io.quiet()].filter((quiet) => quiet !== null);
     return parts.length === 0 ? null : Promise.all(parts);
   }
 

@@ -6,6 +6,7 @@ import { Aqa, Cc, Csts, NSID_ALL, NSSR_VALUE, NvmeReg, NvmOpcode, regBits, regFi
 import { Status } from '../../abi/nvme-status.ts';
 import { CompletionQueue } from './completion-queue.ts';
 import { type ControllerOptions, ControllerParts } from './controller-parts.ts';
+import type { Doorbells } from './doorbells.ts';
 import { NvmeMigration } from './migration/nvme-migration.ts';
 import { iovaOf } from './pieces.ts';
 import type { Queues } from './queues.ts';
@@ -28,6 +29,7 @@ export class NvmeController implements Model {
   readonly #parts: ControllerParts;
   readonly #registers: Registers;
   readonly #queues: Queues;
+  readonly #doorbells: Doorbells;
   readonly migration?: NvmeMigration;
   /** The last life was reset, but something it sent to remote memory has not landed: until then it is not over. */
   #landing: Promise<void> | null = null;
@@ -43,6 +45,7 @@ export class NvmeController implements Model {
     this.#parts = parts;
     this.#registers = parts.registers;
     this.#queues = parts.queues;
+    this.#doorbells = parts.queues.doorbells;
     const migration = NvmeMigration.of(parts, {
       quiet: () => this.#landing ?? parts.quiet(),
       flushAgain: () => {
@@ -61,7 +64,7 @@ export class NvmeController implements Model {
   write(bar: number, offset: number, width: Width, value: number): void {
     if (bar !== 0 || width !== 4) return;
     if (offset >= NvmeReg.DOORBELLS) {
-      this.#queues.ring((offset - NvmeReg.DOORBELLS) >>> 2, value);
+      this.#doorbells.ring((offset - NvmeReg.DOORBELLS) >>> 2, value);
       return;
     }
     switch (offset) {

@@ -213,7 +213,7 @@ export class AdminCommands implements CommandSet {
     if ((dw[6]! & mask) !== 0 || (dw[8]! & mask) !== 0) return refused(Status.INVALID_FIELD);
     // They are looked at after every batch of commands: memory that answers only later will not do.
     if (!shadow.configure(iovaOf(dw[6]!, dw[7]!), iovaOf(dw[8]!, dw[9]!), 2 * queues.sq.length)) return Status.DATA_TRANSFER_ERROR;
-    queues.shadowsConfigured();
+    queues.doorbells.shadowsConfigured();
     return Status.SUCCESS;
   }
 

@@ -67,7 +67,7 @@ export class NvmeMigration implements ModelMigration {
 
   /** @throws VfioError EAGAIN while something that was sent to remote memory has not landed */
   save(): Uint8Array {
-    if (this.#life.quiet() !== null || this.#parts.queues.posting) {
+    if (this.#life.quiet() !== null || this.#parts.queues.completions.posting) {
       throw new VfioError('EAGAIN', 'an NVMe controller cannot be saved yet: something that it sent to memory has not landed');
     }
     return saveController(this.#parts, this.#kept);

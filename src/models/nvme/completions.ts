@@ -1,0 +1,132 @@
+/** Telling the host how commands ended (NVMe 1.4, 4.6): entries are posted as soon as there is room, and one interrupt is for all that end together. */
+import { Dma } from '../../abi/device-host.ts';
+import { Status } from '../../abi/nvme-status.ts';
+import type { Command } from './command.ts';
+import type { CompletionQueue } from './completion-queue.ts';
+import type { Interrupts } from './interrupts.ts';
+import type { Queues, QueuesHooks } from './queues.ts';
+
+export class Completions {
+  interrupts!: Interrupts;
+  readonly #queues: Queues;
+  readonly #hooks: QueuesHooks;
+  /** Queues that have something to tell. */
+  readonly #touched: CompletionQueue[] = [];
+  /** It is told from the end of what runs now. */
+  #soon = false;
+
+  constructor(queues: Queues, hooks: QueuesHooks) {
+    this.#queues = queues;
+    this.#hooks = hooks;
+  }
+
+  /** Completions are on their way to remote memory: whether they arrive is not known yet. */
+  get posting(): boolean {
+    return this.#queues.cq.some((cq) => cq?.posting === true);
+  }
+
+  /** The end of a command: `Complete` of both halves. */
+  complete(command: Command, status: number, result = 0): void {
+    const queues = this.#queues;
+    if (command.life !== queues.life) return;
+    const sq = queues.sq[command.queueId]!;
+    const { cq } = sq;
+    command.status = status === Status.SUCCESS ? status : this.#hooks.failed(command, status);
+    command.result = result;
+    if (cq.first === null && !cq.posting && !cq.full) {
+      const done = cq.post(command, sq.head);
+      if (done === Dma.DONE) queues.ended(sq, command);
+      else if (done === Dma.REMOTE) cq.wait(command);
+      else this.#hooks.fatal(`completion queue ${cq.id} cannot be written`);
+    } else cq.wait(command);
+    this.touch(cq);
+  }
+
+  /** `cq` has something to tell: completions that wait, or that the host has not been interrupted for. */
+  touch(cq: CompletionQueue): void {
+    if (!cq.touched) {
+      cq.touched = true;
+      this.#touched.push(cq);
+    }
+    // Within work it ends with telling; else what ends together now is told together.
+    if (this.#queues.busy || this.#soon) return;
+    this.#soon = true;
+    queueMicrotask(this.#later);
+  }
+
+  /** Post what waits, and interrupt the host. */
+  tell(): void {
+    const queues = this.#queues;
+    const touched = this.#touched;
+    for (let i = 0; i < touched.length; i++) {
+      const cq = touched[i]!;
+      cq.touched = false;
+      if (queues.cq[cq.id] !== cq) continue;
+      if (cq.first !== null || cq.blocked) this.#drain(cq);
+      if (cq.fresh > 0 && queues.running) {
+        this.interrupts.posted(cq);
+        // The pin falls when all is consumed: the host has to tell.
+        if (queues.doorbells.shadowed && this.interrupts.level) queues.doorbells.pollHead(cq);
+      }
+    }
+    touched.length = 0;
+  }
+
+  /** Nothing is told any more. */
+  clear(): void {
+    this.#touched.length = 0;
+  }
+
+  readonly #later = (): void => {
+    this.#soon = false;
+    this.#queues.guarded(() => this.#queues.kick());
+  };
+
+  #drain(cq: CompletionQueue): void {
+    const queues = this.#queues;
+    const { doorbells } = queues;
+    while (cq.first !== null && !cq.posting && queues.running) {
+      if (cq.full && !(doorbells.shadowed && doorbells.pollHead(cq))) return;
+      const command = cq.first;
+      const sq = queues.sq[command.queueId]!;
+      const done = cq.post(command, sq.head);
+      if (done === Dma.DONE) {
+        cq.takeWaiting();
+        queues.ended(sq, command);
+      } else if (done === Dma.REMOTE) {
+        if (!queues.halted) void this.#postRemote(cq);
+        return;
+      } else {
+        this.#hooks.fatal(`completion queue ${cq.id} cannot be written`);
+        return;
+      }
+    }
+    // Queues that found completions waiting here go on, or the host learns that it has to ring for them.
+    if (cq.first !== null || !cq.blocked || cq.posting) return;
+    if (!cq.full) queues.consumed(cq);
+    else if (doorbells.shadowed) doorbells.pollHead(cq);
+  }
+
+  async #postRemote(cq: CompletionQueue): Promise<void> {
+    const queues = this.#queues;
+    const { life } = queues;
+    queues.remote.begin();
+    try {
+      const posted = await cq.postRemote((command) => {
+        const sq = queues.sq[command.queueId]!;
+        // The host may use it again before we hear that it has heard.
+        sq.releaseId(command.id);
+        return sq.head;
+      });
+      if (queues.life !== life) return;
+      queues.guarded(() => {
+        for (const command of posted) queues.ended(queues.sq[command.queueId]!, command);
+        this.touch(cq);
+      });
+    } catch {
+      if (queues.life === life) this.#hooks.fatal(`completion queue ${cq.id} cannot be written`);
+    } finally {
+      queues.remote.end();
+    }
+  }
+}

@@ -1,0 +1,135 @@
+/** What the host tells of its queues: by the doorbell registers (NVMe 1.4, 3.1.24, 3.1.25), or by values in memory that it has set up for that (7.13). */
+import { EventError } from '../../abi/nvme.ts';
+import type { CompletionQueue } from './completion-queue.ts';
+import type { Queues, QueuesHooks } from './queues.ts';
+import type { ShadowDoorbells } from './shadow-doorbells.ts';
+import type { SubmissionQueue } from './submission-queue.ts';
+
+export class Doorbells {
+  readonly #queues: Queues;
+  readonly #shadow: ShadowDoorbells;
+  readonly #hooks: QueuesHooks;
+
+  constructor(queues: Queues, shadow: ShadowDoorbells, hooks: QueuesHooks) {
+    this.#queues = queues;
+    this.#shadow = shadow;
+    this.#hooks = hooks;
+  }
+
+  /** Values are in memory: to be looked at with `pollTail` and `pollHead`, as the host rings only where it was asked to. */
+  get shadowed(): boolean {
+    return this.#shadow.enabled;
+  }
+
+  /** A write to doorbell `index`: even ones are tails of submission queues, odd ones heads of completion queues. */
+  ring(index: number, value: number): void {
+    if (!this.#queues.running) return;
+    if ((index & 1) === 0) this.#ringTail(index >>> 1, value);
+    else this.#ringHead(index >>> 1, value);
+    this.#queues.kick();
+  }
+
+  /** Shadow doorbells are in use from now on: they start from where the queues are. */
+  shadowsConfigured(): void {
+    const { sq: sqs, cq: cqs } = this.#queues;
+    for (const sq of sqs) if (sq !== null) this.#setShadow(2 * sq.id, sq.tail);
+    for (const cq of cqs) if (cq !== null) this.#setShadow(2 * cq.id + 1, cq.head);
+  }
+
+  /** The tail of a new submission queue is 0, and the host rings for what it adds. */
+  clearTail(id: number): void {
+    if (this.#shadow.enabled) this.#setShadow(2 * id, 0);
+  }
+
+  clearHead(id: number): void {
+    if (this.#shadow.enabled) this.#setShadow(2 * id + 1, 0);
+  }
+
+  /** The tail as doorbells said while nobody looked; those of the admin queue are registers. */
+  catchUpTail(sq: SubmissionQueue): void {
+    if (!this.#shadow.enabled) return;
+    if (sq.id === 0) this.#setShadow(0, sq.tail);
+    else this.pollTail(sq);
+  }
+
+  catchUpHead(cq: CompletionQueue): void {
+    if (!this.#shadow.enabled) return;
+    if (cq.id === 0) this.#setShadow(1, cq.head);
+    else this.pollHead(cq);
+  }
+
+  /** What the shadow doorbell says of the tail, once the host knows that it has to ring from there on. True: there is news. */
+  pollTail(sq: SubmissionQueue): boolean {
+    const index = 2 * sq.id;
+    this.#shadow.writeEvent(index, sq.tail);
+    if (sq.id === 0) return false;
+    const tail = this.#shadow.read(index);
+    if (this.#shadow.failed) return this.#lost();
+    if (tail === sq.tail) return false;
+    if (!sq.takesTail(tail)) {
+      this.#hooks.invalidDoorbell(EventError.INVALID_DOORBELL_VALUE);
+      return false;
+    }
+    sq.tail = tail;
+    return true;
+  }
+
+  /** As `pollTail`, of a completion queue's head. */
+  pollHead(cq: CompletionQueue): boolean {
+    const index = 2 * cq.id + 1;
+    this.#shadow.writeEvent(index, cq.head);
+    if (cq.id === 0) return false;
+    const head = this.#shadow.read(index);
+    if (this.#shadow.failed) return this.#lost();
+    if (head === cq.head) return false;
+    if (!cq.takesHead(head)) {
+      this.#hooks.invalidDoorbell(EventError.INVALID_DOORBELL_VALUE);
+      return false;
+    }
+    cq.head = head;
+    this.#queues.consumed(cq);
+    return true;
+  }
+
+  #ringTail(queueId: number, value: number): void {
+    const queues = this.#queues;
+    const sq = queues.sq[queueId];
+    if (sq === undefined || sq === null || sq.deleting !== null) {
+      this.#hooks.invalidDoorbell(EventError.INVALID_DOORBELL_REGISTER);
+    } else if (this.#shadow.enabled && queueId !== 0) {
+      // The register says only that there is news: the value may be older than what the shadow has told already.
+      if (value >= sq.size) this.#hooks.invalidDoorbell(EventError.INVALID_DOORBELL_VALUE);
+      else if (!queues.halted && (sq.waiting > 0 || this.pollTail(sq))) queues.makeReady(sq);
+    } else if (sq.takesTail(value)) {
+      sq.tail = value;
+      // Hosts that keep their admin queue out of the shadows are many; others find there what they wrote.
+      if (this.#shadow.enabled && !queues.halted) this.#setShadow(0, value);
+      queues.makeReady(sq);
+    } else this.#hooks.invalidDoorbell(EventError.INVALID_DOORBELL_VALUE);
+  }
+
+  #ringHead(queueId: number, value: number): void {
+    const queues = this.#queues;
+    const cq = queues.cq[queueId];
+    if (cq === undefined || cq === null) this.#hooks.invalidDoorbell(EventError.INVALID_DOORBELL_REGISTER);
+    else if (this.#shadow.enabled && queueId !== 0) {
+      if (value >= cq.size) this.#hooks.invalidDoorbell(EventError.INVALID_DOORBELL_VALUE);
+      else if (!queues.halted) this.pollHead(cq);
+    } else if (cq.takesHead(value)) {
+      cq.head = value;
+      if (this.#shadow.enabled && !queues.halted) this.#setShadow(1, value);
+      queues.consumed(cq);
+    } else this.#hooks.invalidDoorbell(EventError.INVALID_DOORBELL_VALUE);
+  }
+
+  #lost(): false {
+    this.#hooks.fatal('the shadow doorbells cannot be reached');
+    return false;
+  }
+
+  #setShadow(index: number, value: number): void {
+    this.#shadow.write(index, value);
+    this.#shadow.writeEvent(index, value);
+    if (this.#shadow.failed) this.#lost();
+  }
+}
