@@ -8,6 +8,7 @@ import { Status, StatusBit } from '../../abi/nvme-status.ts';
 import { CommandEffects } from '../../abi/nvme-structs.ts';
 import { WOULD_BLOCK } from '../../abi/storage.ts';
 import { VfioError } from '../../base/errno.ts';
+import { bytesOf, limitedBytes, offsetOf, rangeStatus } from './block-range.ts';
 import { BouncePool } from './bounce-pool.ts';
 import type { Command, CommandSet, Complete } from './command.ts';
 import { DataPointer, Walk } from './data-pointer.ts';
@@ -20,6 +21,7 @@ import { OperationKind } from './operation.ts';
 import { PIECES_MAX } from './pieces.ts';
 import { SlowPath } from './slow-path.ts';
 import { readStatus, writeStatus } from './storage-status.ts';
+import { WaitingCommands } from './waiting-commands.ts';
 
 /** Identify Controller, ONCS: what is offered beside Flush, Read, Write. */
 export const NVM_ONCS = Oncs.COMPARE | Oncs.DATASET_MANAGEMENT | Oncs.WRITE_ZEROES | Oncs.VERIFY;
@@ -36,8 +38,6 @@ export interface NvmCommandsOptions {
   /** Commands on the slow path at once: 1024 unless told. */
   readonly operations?: number;
 }
-
-export type { NvmCounters };
 
 /** Commands of a controller that stands still. */
 export interface SuspendedCommands {
@@ -66,9 +66,7 @@ export class NvmCommands implements CommandSet, Disposable {
   readonly #handlers: (Handler | undefined)[] = new Array(256).fill(undefined);
   /** By NSID - 1; null where there are no limits. */
   readonly #limiters: (Limiter | null)[];
-  /** Commands that wait for room or for others, in order. */
-  readonly #waiting: Command[] = [];
-  #waitingHead = 0;
+  readonly #waiting = new WaitingCommands();
   #retrying = false;
   #submitting = false;
   #life = 0;
@@ -95,16 +93,9 @@ export class NvmCommands implements CommandSet, Disposable {
       kick: () => this.#kick(),
     });
     namespaces.onOperation = (_, tag, result) => this.#slow.ended(tag, result);
-    this.#limiters = namespaces.list.map(({ limits }) =>
-      limits === null
-        ? null
-        : new Limiter(
-            limits,
-            host.clock,
-            (command) => this.#run(command),
-            () => this.submit(),
-          ),
-    );
+    const run = (command: Command) => this.#run(command);
+    const released = () => this.submit();
+    this.#limiters = namespaces.list.map(({ limits }) => (limits === null ? null : new Limiter(limits, host.clock, run, released)));
     this.#handlers[NvmOpcode.WRITE] = (command, namespace) => this.#write(command, namespace);
     this.#handlers[NvmOpcode.READ] = (command, namespace) => this.#read(command, namespace);
     this.#handlers[NvmOpcode.COMPARE] = (command, namespace) => this.#compare(command, namespace);
@@ -146,13 +137,11 @@ export class NvmCommands implements CommandSet, Disposable {
     this.#pending++;
     const limiter = this.#limiters[command.nsid - 1];
     if (limiter === undefined || limiter === null) this.#run(command);
-    else limiter.add(command, this.#limitedBytes(command));
+    else limiter.add(command, limitedBytes(command, this.#namespaces.get(command.nsid)!, this.#maxBytes));
   }
 
   abort(command: Command): boolean {
-    const waits = this.#waiting.indexOf(command, this.#waitingHead);
-    if (waits >= 0) this.#waiting.splice(waits, 1);
-    else if (this.#limiters[command.nsid - 1]?.remove(command) !== true) return false;
+    if (!this.#waiting.remove(command) && this.#limiters[command.nsid - 1]?.remove(command) !== true) return false;
     return this.#end(command, Status.ABORT_REQUESTED);
   }
 
@@ -160,24 +149,17 @@ export class NvmCommands implements CommandSet, Disposable {
     // From within a completion: the loop that goes on takes it too.
     if (this.#submitting) return;
     this.#submitting = true;
-    const { list } = this.#namespaces;
-    while (this.#slow.queued) {
-      this.#slow.queued = false;
-      for (let i = 0; i < list.length; i++) {
-        const namespace = list[i]!;
-        if (!namespace.queued) continue;
-        namespace.queued = false;
-        namespace.queue.submit();
-      }
+    try {
+      this.#submitQueued();
+    } finally {
+      this.#submitting = false;
     }
-    this.#submitting = false;
   }
 
   reset(): void {
     this.#life++;
     this.#pending = 0;
-    this.#waiting.length = 0;
-    this.#waitingHead = 0;
+    this.#waiting.clear();
     for (const limiter of this.#limiters) limiter?.reset();
     this.#slow.reset();
     this.writeCache = true;
@@ -206,10 +188,7 @@ export class NvmCommands implements CommandSet, Disposable {
 
   /** After `settle`: nothing is under way any more. Gives the commands that are to be done again, and those that wait for a limit. */
   suspend(): SuspendedCommands {
-    const again = this.#slow.suspend();
-    for (let i = this.#waitingHead; i < this.#waiting.length; i++) again.push(this.#waiting[i]!);
-    this.#waiting.length = 0;
-    this.#waitingHead = 0;
+    const again = [...this.#slow.suspend(), ...this.#waiting.take()];
     const limited = this.#limiters.flatMap((limiter) => limiter?.take() ?? []);
     this.#pending -= again.length + limited.length;
     return { again, limited };
@@ -238,8 +217,23 @@ export class NvmCommands implements CommandSet, Disposable {
     this.reset();
   }
 
+  readonly #again = (command: Command): boolean => this.#execute(command);
+
   #run(command: Command): void {
     if (!this.#execute(command)) this.#waiting.push(command);
+  }
+
+  #submitQueued(): void {
+    const { list } = this.#namespaces;
+    while (this.#slow.queued) {
+      this.#slow.queued = false;
+      for (let i = 0; i < list.length; i++) {
+        const namespace = list[i]!;
+        if (!namespace.queued) continue;
+        namespace.queued = false;
+        namespace.queue.submit();
+      }
+    }
   }
 
   /** False: it has to wait. */
@@ -258,7 +252,7 @@ export class NvmCommands implements CommandSet, Disposable {
 
   /** 6.9. */
   #read(command: Command, namespace: Namespace): boolean {
-    const wrong = this.#range(command, namespace, true);
+    const wrong = rangeStatus(command, namespace, this.#maxBytes);
     if (wrong !== Status.SUCCESS) return this.#refuse(command, wrong);
     const offset = offsetOf(command, namespace);
     const bytes = bytesOf(command, namespace);
@@ -274,12 +268,12 @@ export class NvmCommands implements CommandSet, Disposable {
       this.#finish(command, bytes, readStatus(result));
       return true;
     }
-    return this.#slowly(OperationKind.READ, command, namespace, offset, bytes, commit, result === WOULD_BLOCK);
+    return this.#slowly(OperationKind.READ, command, namespace, commit, result === WOULD_BLOCK);
   }
 
   /** 6.15. */
   #write(command: Command, namespace: Namespace): boolean {
-    const wrong = this.#range(command, namespace, true);
+    const wrong = rangeStatus(command, namespace, this.#maxBytes);
     if (wrong !== Status.SUCCESS) return this.#refuse(command, wrong);
     if (namespace.storage.readOnly) return this.#refuse(command, Status.WRITE_TO_READ_ONLY_RANGE);
     if ((command.dw[12]! & DTYPE) !== 0) return this.#refuse(command, Status.INVALID_FIELD);
@@ -296,45 +290,29 @@ export class NvmCommands implements CommandSet, Disposable {
       this.#finish(command, bytes, writeStatus(result));
       return true;
     }
-    return this.#slowly(OperationKind.WRITE, command, namespace, offset, bytes, durable, result === WOULD_BLOCK);
+    return this.#slowly(OperationKind.WRITE, command, namespace, durable, result === WOULD_BLOCK);
   }
 
   /** 6.6. */
   #compare(command: Command, namespace: Namespace): boolean {
-    const wrong = this.#range(command, namespace, true);
+    const wrong = rangeStatus(command, namespace, this.#maxBytes);
     if (wrong !== Status.SUCCESS) return this.#refuse(command, wrong);
-    return this.#slowly(
-      OperationKind.COMPARE,
-      command,
-      namespace,
-      offsetOf(command, namespace),
-      bytesOf(command, namespace),
-      (command.dw[12]! & NvmCdw12.FUA) !== 0,
-      false,
-    );
+    return this.#slowly(OperationKind.COMPARE, command, namespace, (command.dw[12]! & NvmCdw12.FUA) !== 0, false);
   }
 
   /** 6.14: not bounded by MDTS, as no data are transferred. */
   #verify(command: Command, namespace: Namespace): boolean {
-    const wrong = this.#range(command, namespace, false);
+    const wrong = rangeStatus(command, namespace, Number.POSITIVE_INFINITY);
     if (wrong !== Status.SUCCESS) return this.#refuse(command, wrong);
-    return this.#slowly(OperationKind.VERIFY, command, namespace, offsetOf(command, namespace), bytesOf(command, namespace), false, false);
+    return this.#slowly(OperationKind.VERIFY, command, namespace, false, false);
   }
 
   /** 6.17: not bounded by MDTS either. */
   #writeZeroes(command: Command, namespace: Namespace): boolean {
-    const wrong = this.#range(command, namespace, false);
+    const wrong = rangeStatus(command, namespace, Number.POSITIVE_INFINITY);
     if (wrong !== Status.SUCCESS) return this.#refuse(command, wrong);
     if (namespace.storage.readOnly) return this.#refuse(command, Status.WRITE_TO_READ_ONLY_RANGE);
-    return this.#slowly(
-      OperationKind.WRITE_ZEROES,
-      command,
-      namespace,
-      offsetOf(command, namespace),
-      bytesOf(command, namespace),
-      this.#durable(command, namespace),
-      false,
-    );
+    return this.#slowly(OperationKind.WRITE_ZEROES, command, namespace, this.#durable(command, namespace), false);
   }
 
   /** 6.7: hints are ignored, AD deallocates. */
@@ -366,58 +344,28 @@ export class NvmCommands implements CommandSet, Disposable {
     return ((command.dw[12]! & NvmCdw12.FUA) !== 0 || !this.writeCache) && namespace.storage.volatile;
   }
 
-  /** SLBA and NLB: a status. @param limited  by MDTS */
-  #range(command: Command, namespace: Namespace, limited: boolean): number {
-    const { dw } = command;
-    const blocks = (dw[12]! & NvmCdw12.NLB) + 1;
-    if (limited && blocks * namespace.blockSize > this.#maxBytes) return Status.INVALID_FIELD;
-    // From 2^53 on the sum is not exact; it is too large there in any case.
-    if (dw[11]! * 2 ** 32 + dw[10]! + blocks > namespace.blocks) return Status.LBA_OUT_OF_RANGE;
-    return Status.SUCCESS;
-  }
-
-  #slowly(
-    kind: OperationKind,
-    command: Command,
-    namespace: Namespace,
-    offset: number,
-    bytes: number,
-    durable: boolean,
-    blocked: boolean,
-  ): boolean {
-    return !this.#mustQueue() && this.#slow.begin(kind, command, namespace, offset, bytes, durable, blocked);
+  /** @param durable  see SlowPath   @param blocked  the storage has said WOULD_BLOCK */
+  #slowly(kind: OperationKind, command: Command, namespace: Namespace, durable: boolean, blocked: boolean): boolean {
+    if (this.#mustQueue()) return false;
+    return this.#slow.begin(kind, command, namespace, offsetOf(command, namespace), bytesOf(command, namespace), durable, blocked);
   }
 
   /** Others wait already: nobody passes them. */
   #mustQueue(): boolean {
-    return this.#waiting.length > this.#waitingHead && !this.#retrying;
+    return !this.#retrying && this.#waiting.any;
   }
 
   /** There may be room for those that wait, and something to submit. */
   #kick(): void {
-    if (!this.#retrying && this.#waiting.length > 0) {
+    if (!this.#retrying && this.#waiting.any) {
       this.#retrying = true;
-      this.#retry();
-      this.#retrying = false;
-    }
-    if (this.#slow.queued) this.submit();
-  }
-
-  #retry(): void {
-    const life = this.#life;
-    while (this.#waitingHead < this.#waiting.length) {
-      const command = this.#waiting[this.#waitingHead++]!;
-      const done = this.#execute(command);
-      if (this.#life !== life) return;
-      if (!done) {
-        this.#waitingHead--;
-        break;
+      try {
+        this.#waiting.retry(this.#again);
+      } finally {
+        this.#retrying = false;
       }
     }
-    if (this.#waitingHead === this.#waiting.length || this.#waitingHead >= 1024) {
-      this.#waiting.splice(0, this.#waitingHead);
-      this.#waitingHead = 0;
-    }
+    if (this.#slow.queued) this.submit();
   }
 
   #refuse(command: Command, status: number): true {
@@ -436,28 +384,4 @@ export class NvmCommands implements CommandSet, Disposable {
     this.#pending--;
     this.#complete(command, status);
   }
-
-  /** For the limits: what is moved, or would be if the command is valid. */
-  #limitedBytes(command: Command): number {
-    switch (command.opcode) {
-      case NvmOpcode.READ:
-      case NvmOpcode.WRITE:
-      case NvmOpcode.COMPARE:
-        return Math.min(bytesOf(command, this.#namespaces.get(command.nsid)!), this.#maxBytes);
-      case NvmOpcode.VERIFY:
-        return bytesOf(command, this.#namespaces.get(command.nsid)!);
-      default:
-        return 0;
-    }
-  }
-}
-
-/** SLBA in bytes, once it is known to lie in the namespace. */
-function offsetOf({ dw }: Command, namespace: Namespace): number {
-  return (dw[11]! * 2 ** 32 + dw[10]!) * namespace.blockSize;
-}
-
-/** NLB in bytes. */
-function bytesOf({ dw }: Command, namespace: Namespace): number {
-  return ((dw[12]! & NvmCdw12.NLB) + 1) * namespace.blockSize;
 }

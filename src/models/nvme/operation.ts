@@ -6,6 +6,9 @@ import type { Namespace } from './namespace.ts';
 export const OperationKind = { READ: 0, WRITE: 1, COMPARE: 2, VERIFY: 3, WRITE_ZEROES: 4, DEALLOCATE: 5, FLUSH: 6 } as const;
 export type OperationKind = (typeof OperationKind)[keyof typeof OperationKind];
 
+/** Verify reads this much at once. */
+export const VERIFY_CHUNK = 0x4_0000;
+
 const NO_BYTES = new Uint8Array(0);
 
 export class Operation {
@@ -123,5 +126,19 @@ export class OperationTable {
       if (other.namespace === namespace && (writes || other.writes) && other.first < end && first < other.end) return true;
     }
     return false;
+  }
+}
+
+/** Bytes of buffer that an operation of `kind` needs for `bytes` of the storage; Compare has the host's and the disk's. */
+export function bufferSize(kind: OperationKind, bytes: number): number {
+  switch (kind) {
+    case OperationKind.COMPARE:
+      return 2 * bytes;
+    case OperationKind.VERIFY:
+      return Math.min(bytes, VERIFY_CHUNK);
+    case OperationKind.WRITE_ZEROES:
+      return 0;
+    default:
+      return bytes;
   }
 }

@@ -12,11 +12,10 @@ import type { DataPointer } from './data-pointer.ts';
 import { DeallocateRanges, RANGE_BYTES } from './deallocate-ranges.ts';
 import { HostCopy } from './host-copy.ts';
 import type { Namespace } from './namespace.ts';
-import { type Operation, OperationKind, OperationTable } from './operation.ts';
+import { bufferSize, type Operation, OperationKind, OperationTable, VERIFY_CHUNK } from './operation.ts';
 import { readStatus, writeStatus } from './storage-status.ts';
 
-/** Verify reads this much at once, and no more than `VERIFY_TURN` before others have their turn. */
-const VERIFY_CHUNK = 0x4_0000;
+/** Verify reads no more than this before others have their turn. */
 const VERIFY_TURN = 0x40_0000;
 
 export interface SlowPathHooks {
@@ -390,19 +389,6 @@ export class SlowPath {
     operation.namespace = null;
     this.#table.give(operation);
     namespace?.operationEnded();
-  }
-}
-
-function bufferSize(kind: OperationKind, bytes: number): number {
-  switch (kind) {
-    case OperationKind.COMPARE:
-      return 2 * bytes;
-    case OperationKind.VERIFY:
-      return Math.min(bytes, VERIFY_CHUNK);
-    case OperationKind.WRITE_ZEROES:
-      return 0;
-    default:
-      return bytes;
   }
 }
 
