@@ -147,27 +147,9 @@ export const SQES = 6;
 export const CQES = 4;
 
 /** Zero-based in registers; these are entries. The admin queues have at most 4096 (3.1.8), I/O queues 65536 (3.1.1). */
-export const ADMIN_QUEUE_MIN = 2;
 export const ADMIN_QUEUE_MAX = 4096;
 
-/** Submission queue entry: offsets in bytes (4.2, figure 105). */
-export const Sqe = { CDW0: 0, NSID: 4, CDW2: 8, CDW3: 12, MPTR: 16, DPTR: 24, PRP1: 24, PRP2: 32, CDW10: 40 } as const;
-
-/** CDW0 (figure 104). */
-export const Cdw0 = { OPC: bits(7, 0), FUSE: bits(9, 8), PSDT: bits(15, 14), CID: bits(31, 16) } as const;
-export const Fuse = { NORMAL: 0, FIRST: 1, SECOND: 2 } as const;
-/** CDW0.PSDT: SGL with MPTR as one contiguous buffer, or MPTR as an SGL segment too. */
 export const Psdt = { PRP: 0, SGL: 1, SGL_MPTR_SGL: 2 } as const;
-
-/** Completion queue entry: dwords (4.6). */
-export const Cqe = {
-  DW0: 0,
-  DW1: 4,
-  /** SQHD in 15:0, SQID in 31:16. */
-  DW2: 8,
-  /** CID in 15:0, phase tag in 16, status field in 31:17. */
-  DW3: 12,
-} as const;
 
 /** Every namespace (6.1.2). */
 export const NSID_ALL = 0xffff_ffff;
@@ -407,4 +389,3 @@ export const FormatCdw10 = { LBAF: bits(3, 0), MSET: bit(4), PI: bits(7, 5), PIL
 
 /** Scatter Gather List descriptors (4.4): 16 bytes; type in bits 7:4 of the last. */
 export const SglType = { DATA_BLOCK: 0, BIT_BUCKET: 1, SEGMENT: 2, LAST_SEGMENT: 3, KEYED_DATA_BLOCK: 4, TRANSPORT_DATA_BLOCK: 5 } as const;
-export const SGL_DESCRIPTOR_SIZE = 16;
