@@ -5,10 +5,13 @@ import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { main } from '../src/app/cli/main.ts';
 import { recordingTerminal } from '../src/app/cli/terminal.ts';
+import { loadMachine } from '../src/app/machine.ts';
+import { MachineServer } from '../src/app/machine-server.ts';
 import { askDoor } from '../src/app/migrate/door.ts';
 import { Kind } from '../src/app/migrate/frames.ts';
 import { Link } from '../src/app/migrate/link.ts';
 import { moveDevice } from '../src/app/migrate/move.ts';
+import { silentLogger } from '../src/base/log.ts';
 import { EduDriver, open } from '../src/index.ts';
 import { UnixSocket } from '../src/sys/unix-socket.ts';
 import { VfioProcess } from './kit/vfio-process.ts';
@@ -144,6 +147,42 @@ describe('vfio migrate', () => {
     expect(await vfio('migrate', '--let-go', `unix:${b}`)).toMatchObject({ status: 0, out: expect.stringContaining('edu: idle') });
     using fresh = await open(`unix:${b}`);
     expect(fresh.adopted).toEqual([]);
+  });
+
+  it('a function of a machine moves as any other device, but not one whose virtual functions would stay behind', async () => {
+    await using served = await servers();
+    const { a, folder } = served;
+    const file = (name: string) => join(import.meta.dirname, '../examples/machines', name);
+    const bdf = '0000:00:04.0';
+    const there = join(folder, `${bdf}.sock`);
+    await using hello = new VfioProcess(['serve', file('hello.yaml'), '--socket-path', folder]);
+    await hello.says('listening at');
+    using client = await open(`unix:${a}`);
+    client.dma.alloc(4096).bytes[7] = 7;
+    client.bar(0).write32(0x20, 0x80);
+    expect(await vfio('migrate', `unix:${a}`, `unix:${there}`)).toMatchObject({ status: 0 });
+    {
+      using moved = await open(`unix:${there}`, { adopt: true });
+      expect([moved.adopted[0]!.bytes[7], moved.bar(0).read32(0x20)]).toEqual([7, 0x80]);
+      expect(await vfio('migrate', `unix:${there}`, `unix:${a}`)).toMatchObject({ status: 0 });
+    }
+    // One that waits for its client is nobody's to ask for: who unbinds the function gets it at once.
+    using machine = loadMachine(file('hello.yaml'), { log: silentLogger });
+    using server = new MachineServer(machine, join(folder, 'here'), { log: silentLogger, keepAlive: false });
+    await moveDevice(a, { kind: 'server', path: server.pathOf(bdf) });
+    expect(await askDoor(server.pathOf(bdf), 'status')).toMatchObject({ name: bdf, state: 'waits for its client' });
+    await machine.unbind(bdf);
+    expect(server.functions).toEqual([]);
+
+    await using card = new VfioProcess(['serve', file('sriov.yaml'), '--socket-path', folder]);
+    await card.says('listening at');
+    const physical = join(folder, '0000:01:00.0.sock');
+    using user = await open(`unix:${physical}`);
+    expect(await vfio('migrate', `unix:${physical}`, `unix:${served.b}`)).toMatchObject({
+      status: 4,
+      err: expect.stringMatching(/has 2 virtual functions/),
+    });
+    expect(user.name).toBe(`unix:${physical}`);
   });
 
   it('what cannot be moved stays: nobody uses it, the destination is used, or another device, or not there', async () => {

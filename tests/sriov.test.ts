@@ -99,9 +99,9 @@ describe('a machine behind sockets', () => {
     using server = new MachineServer(on, directory, { keepAlive: false });
     const sockets = () => readdirSync(directory).sort();
     expect(server.functions).toEqual([PF, VF0, VF1]);
-    expect(sockets()).toEqual([PF, VF0, VF1].map((bdf) => `${bdf}.sock`));
+    expect(sockets()).toEqual([PF, VF0, VF1].flatMap((bdf) => [`${bdf}.sock`, `${bdf}.sock.manage`]));
     await on.setNumVfs(PF, 0);
-    expect(sockets()).toEqual([`${PF}.sock`]);
+    expect(sockets()).toEqual([`${PF}.sock`, `${PF}.sock.manage`]);
     await on.setNumVfs(PF, 1);
     await on.unbind(PF);
     expect(sockets()).toEqual([]);

@@ -9,8 +9,7 @@ import type { Logger } from '../base/log.ts';
 import type { Machine } from '../engine/machine/machine.ts';
 import { UnixListener } from '../sys/unix-listener.ts';
 import type { ServerLimits } from '../vfio-user/limits.ts';
-import { VfioUserServer } from '../vfio-user/server.ts';
-import { openForPeer } from './opened-device.ts';
+import { FunctionServer, openDoor } from './function-server.ts';
 import { PeerProcesses } from './peer-processes.ts';
 import { makeDirectory } from './serve.ts';
 import { stderrLogger } from './simulation.ts';
@@ -23,6 +22,8 @@ export interface MachineServerOptions {
   readonly memlockLimit?: number;
   /** Whether clients, and waiting for them, keep this process alive. Default true. */
   readonly keepAlive?: boolean;
+  /** A second socket beside each, through which the function can be moved (docs/moving.md). Default true. */
+  readonly manage?: boolean;
 }
 
 export class MachineServer implements Disposable {
@@ -67,20 +68,25 @@ export class MachineServer implements Disposable {
 
   #serve(bdf: string): void {
     if (this.#disposed || this.#served.has(bdf) || this.#machine.function(bdf).vfio === null) return;
-    const { log = stderrLogger, clock, limits, keepAlive } = this.#options;
+    const { log = stderrLogger, clock, limits, keepAlive = true, manage = true } = this.#options;
+    const path = this.pathOf(bdf);
     using undo = new Cleanup();
     const server = undo.use(
-      new VfioUserServer({
+      new FunctionServer({
         name: bdf,
+        bdf,
+        machines: { current: this.#machine, next: () => this.#machine },
+        processes: this.#processes,
         log,
-        open: (peer, vfToken) => openForPeer(this.#machine, bdf, this.#processes, peer, vfToken).device,
+        keepAlive,
         ...(clock === undefined ? {} : { clock }),
         ...(limits === undefined ? {} : { limits }),
-        ...(keepAlive === undefined ? {} : { keepAlive }),
       }),
     );
-    const listener = undo.use(UnixListener.listen(this.pathOf(bdf)));
-    listener.onConnection((socket) => void server.serve(socket), { keepAlive: keepAlive ?? true });
+    const listener = undo.use(UnixListener.listen(path));
+    const door = manage ? openDoor(path, (socket) => server.manage(socket), keepAlive) : null;
+    if (door !== null) undo.use(door);
+    listener.onConnection((socket) => void server.serve(socket), { keepAlive });
     this.#served.set(bdf, undo.move());
   }
 

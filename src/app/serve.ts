@@ -4,26 +4,19 @@
  */
 import { chmodSync, mkdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import type { Device } from '../abi/device.ts';
 import { Cleanup } from '../base/cleanup.ts';
 import type { Clock } from '../base/clock.ts';
 import { VfioError } from '../base/errno.ts';
-import type { Logger, LogLevel } from '../base/log.ts';
-import type { Process } from '../engine/dma/process.ts';
+import type { Logger } from '../base/log.ts';
 import type { Machine } from '../engine/machine/machine.ts';
 import type { Mediators } from '../engine/mediation/mediators.ts';
 import type { DeviceModel } from '../pci/declaration.ts';
-import type { ByteStream, PeerCredentials } from '../sys/byte-stream.ts';
+import type { ByteStream } from '../sys/byte-stream.ts';
 import { UnixListener } from '../sys/unix-listener.ts';
-import { SOCKET_PATH_MAX_BYTES } from '../sys/unix-socket.ts';
 import type { ServerLimits } from '../vfio-user/limits.ts';
-import type { MovedDevice } from '../vfio-user/server/moved-device.ts';
-import { VfioUserServer } from '../vfio-user/server.ts';
 import type { Session } from '../vfio-user/session.ts';
 import { parseAddress } from './address.ts';
-import { managePathOf } from './migrate/door.ts';
-import { Moves } from './migrate/moves.ts';
-import { type OpenedDevice, openForPeer } from './opened-device.ts';
+import { FunctionServer, openDoor } from './function-server.ts';
 import { PeerProcesses } from './peer-processes.ts';
 import { loadModel, machineAround, startMachine, stderrLogger } from './simulation.ts';
 
@@ -52,17 +45,14 @@ export interface ServeOptions {
 interface Running extends Disposable {
   /** The model's. */
   readonly name: string;
-  readonly server: VfioUserServer;
+  readonly server: FunctionServer;
   readonly machines: MachinePerClient;
-  readonly moves: Moves;
 }
 
 export class DeviceServer implements Disposable {
   readonly #options: ServeOptions;
   readonly #processes: PeerProcesses;
   readonly #listeners = new Set<UnixListener>();
-  /** Who pays for the memory of devices that were moved here. */
-  readonly #arrivals = new WeakMap<Device, Process>();
   #running: Running;
   #disposed = false;
 
@@ -91,19 +81,16 @@ export class DeviceServer implements Disposable {
     makeDirectory(dirname(path));
     using undo = new Cleanup();
     const listener = undo.use(UnixListener.listen(path));
-    if (this.#options.manage ?? true) this.#listenForMoves(managePathOf(path));
+    if (this.#options.manage ?? true) this.#listenForMoves(path);
     undo.move();
     return this.accept(listener);
   }
 
   #listenForMoves(path: string): void {
-    if (Buffer.byteLength(path) > SOCKET_PATH_MAX_BYTES) {
-      this.#log('info', `it cannot be moved: ${path} is too long for a socket`);
-      return;
-    }
-    const door = UnixListener.listen(path);
-    this.#listeners.add(door);
-    door.onConnection((socket) => void this.#running.moves.serve(socket), { keepAlive: this.#options.keepAlive ?? true });
+    const { log = stderrLogger, keepAlive = true, name = this.#running.name } = this.#options;
+    const door = openDoor(path, (socket) => this.#running.server.manage(socket), keepAlive);
+    if (door === null) log.log('info', `${name}: it cannot be moved: ${path} is too long for a second socket beside it`);
+    else this.#listeners.add(door);
   }
 
   /** Serve whoever connects to `listener`, which is taken over. */
@@ -150,59 +137,19 @@ export class DeviceServer implements Disposable {
     const machines = undo.use(
       new MachinePerClient(() => startMachine(around, { ...given, ...mediated, params: { dmaEntryLimit: MAPPINGS_MAX } })),
     );
-    const server: VfioUserServer = undo.use(
-      new VfioUserServer({
+    const server = undo.use(
+      new FunctionServer({
         ...given,
         name: this.#options.name ?? model.declaration.name,
-        open: (peer, vfToken, adopt) =>
-          this.#adopt(moves.takeWaiting(adopt), peer) ?? this.#open(machines.next(), around.bdf, peer, vfToken),
+        bdf: around.bdf,
+        machines,
+        processes: this.#processes,
         ...(limits === undefined ? {} : { limits }),
         ...(keepAlive === undefined ? {} : { keepAlive }),
       }),
     );
-    const moves: Moves = undo.use(
-      new Moves({
-        name: this.#options.name ?? model.declaration.name,
-        log: (level, text) => this.#log(level, text),
-        sessions: () => server.sessions,
-        open: () => this.#openForNobody(machines.next(), around.bdf),
-        domainOf: (device) => (device as OpenedDevice).container.domains[0]!,
-      }),
-    );
     const owns = undo.move();
-    return { name: model.declaration.name, server, machines, moves, [Symbol.dispose]: () => owns[Symbol.dispose]() };
-  }
-
-  #open(machine: Machine, bdf: string, peer: PeerCredentials | null, vfToken: Uint8Array | null): Device {
-    const { device, process } = openForPeer(machine, bdf, this.#processes, peer, vfToken);
-    const { pid, uid, memlockLimit, mayLockFreely } = process;
-    const limit =
-      mayLockFreely || memlockLimit === Number.POSITIVE_INFINITY ? 'any amount of memory' : `${memlockLimit / 1024} KiB of memory`;
-    this.#log('info', `pid ${pid}, uid ${uid} has the device; it may map ${limit}`);
-    return device;
-  }
-
-  /** For a device that arrives: its memory is ours, and whoever may move it here may fill it. */
-  #openForNobody(machine: Machine, bdf: string): Device {
-    const { device, process } = openForPeer(machine, bdf, new PeerProcesses(Number.POSITIVE_INFINITY), null);
-    this.#arrivals.set(device, process);
-    return device;
-  }
-
-  /** What came may stay mapped; for what it maps besides, the client has its own limit. */
-  #adopt(moved: MovedDevice | null, peer: PeerCredentials | null): MovedDevice | null {
-    const process = moved === null ? undefined : this.#arrivals.get(moved.device);
-    if (process === undefined) return moved;
-    using theirs = this.#processes.acquire(peer);
-    process.memlockLimit = Math.max(theirs.process.memlockLimit, process.lockedBytes);
-    if (!theirs.process.mayLockFreely) process.capabilities.delete('CAP_IPC_LOCK');
-    this.#log('info', 'a client has taken over the device that was moved here');
-    return moved;
-  }
-
-  #log(level: LogLevel, text: string): void {
-    const name = this.#options.name ?? this.#running.name;
-    (this.#options.log ?? stderrLogger).log(level, `${name}: ${text}`);
+    return { name: model.declaration.name, server, machines, [Symbol.dispose]: () => owns[Symbol.dispose]() };
   }
 }
 

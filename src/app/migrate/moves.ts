@@ -17,6 +17,8 @@ export interface MovesOptions {
   readonly log: (level: LogLevel, text: string) => void;
   /** Clients that are served now. */
   readonly sessions: () => readonly Session[];
+  /** @throws VfioError why what is here has to stay */
+  readonly mayLeave: () => void;
   /** A device as after power-on, which no client has. */
   readonly open: () => Device;
   /** Where the DMA of such a device, or of a client's, goes. */
@@ -140,6 +142,7 @@ export class Moves implements Disposable {
 
   async #out(link: Link, downtimeMs: number, to: string): Promise<void> {
     this.#checkFree();
+    this.#options.mayLeave();
     const subject = this.#subject();
     const { log } = this.#options;
     this.#busy = 'moving out';
@@ -199,6 +202,10 @@ export class Moves implements Disposable {
         this.#waiting = device;
         this.#lastIn = device.id;
         this.#busy = null;
+        // Nobody else is there whom the machine could ask for it.
+        device.device.on(({ kind }) => {
+          if (kind === 'request' && this.#waiting === device && this.#busy === null) this.drop();
+        });
         log('info', 'a device was moved here, runs, and waits for its client');
       };
       await arrive(link, { name, open, arrived });

@@ -118,7 +118,7 @@ async function serveUntilStopped(text: string, options: Options, terminal: Termi
 }
 
 async function serveMachineUntilStopped(file: string, options: Options, terminal: Terminal): Promise<number> {
-  const { fd, stdio, watch, memlock, record } = options;
+  const { fd, stdio, watch, memlock, record, manage = true } = options;
   refuseDeviceOptions(options, `${file} is a machine, which says itself what its devices are`);
   if (fd !== undefined || stdio === true || watch === true) {
     throw new VfioError('EINVAL', `${file} is a machine, which has sockets of its own`, { fix: 'Say where with --socket-path DIRECTORY.' });
@@ -131,7 +131,9 @@ async function serveMachineUntilStopped(file: string, options: Options, terminal
   const log = logTo(terminal);
   const traffic = record === undefined ? null : undo.use(new RegisterTraffic(record, terminal.err));
   const machine = undo.use(loadMachine(file, { log, ...(traffic === null ? {} : { mediators: traffic.mediators }) }));
-  const server = undo.use(new MachineServer(machine, directory, { log, ...(memlock === undefined ? {} : { memlockLimit: memlock }) }));
+  const server = undo.use(
+    new MachineServer(machine, directory, { log, manage, ...(memlock === undefined ? {} : { memlockLimit: memlock }) }),
+  );
   for (const bdf of server.functions) {
     const { name, physical } = machine.function(bdf);
     terminal.out(

@@ -1,0 +1,134 @@
+/** A function of a machine behind a socket: whoever connects gets it; and through a door beside that socket it is moved away, and others are moved in (docs/moving.md). */
+import type { Device } from '../abi/device.ts';
+import { Cleanup } from '../base/cleanup.ts';
+import type { Clock } from '../base/clock.ts';
+import { VfioError } from '../base/errno.ts';
+import type { Logger, LogLevel } from '../base/log.ts';
+import type { Process } from '../engine/dma/process.ts';
+import type { Machine } from '../engine/machine/machine.ts';
+import type { ByteStream, PeerCredentials } from '../sys/byte-stream.ts';
+import { UnixListener } from '../sys/unix-listener.ts';
+import { SOCKET_PATH_MAX_BYTES } from '../sys/unix-socket.ts';
+import type { ServerLimits } from '../vfio-user/limits.ts';
+import type { MovedDevice } from '../vfio-user/server/moved-device.ts';
+import { VfioUserServer } from '../vfio-user/server.ts';
+import type { Session } from '../vfio-user/session.ts';
+import { managePathOf } from './migrate/door.ts';
+import { Moves } from './migrate/moves.ts';
+import { type OpenedDevice, openForPeer } from './opened-device.ts';
+import { PeerProcesses } from './peer-processes.ts';
+
+export interface FunctionServerOptions {
+  /** For messages. */
+  readonly name: string;
+  readonly bdf: string;
+  /** `next`: the one for another client, or for a device that arrives. */
+  readonly machines: { readonly current: Machine; next(): Machine };
+  readonly processes: PeerProcesses;
+  readonly log: Logger;
+  readonly clock?: Clock;
+  readonly limits?: Partial<ServerLimits>;
+  readonly keepAlive?: boolean;
+}
+
+export class FunctionServer implements Disposable {
+  readonly #options: FunctionServerOptions;
+  readonly #server: VfioUserServer;
+  readonly #moves: Moves;
+  readonly #owns: Disposable;
+  /** Who pays for the memory of devices that were moved here. */
+  readonly #arrivals = new WeakMap<Device, Process>();
+
+  constructor(options: FunctionServerOptions) {
+    this.#options = options;
+    const { name, bdf, machines, log, clock, limits, keepAlive } = options;
+    using undo = new Cleanup();
+    this.#server = undo.use(
+      new VfioUserServer({
+        name,
+        log,
+        open: (peer, vfToken, adopt) => this.#adopt(this.#moves.takeWaiting(adopt), peer) ?? this.#open(peer, vfToken),
+        ...(clock === undefined ? {} : { clock }),
+        ...(limits === undefined ? {} : { limits }),
+        ...(keepAlive === undefined ? {} : { keepAlive }),
+      }),
+    );
+    this.#moves = undo.use(
+      new Moves({
+        name,
+        log: (level, text) => this.#log(level, text),
+        sessions: () => this.sessions,
+        mayLeave: () => {
+          const vfs = machines.current.function(bdf).sriov?.numVfs ?? 0;
+          if (vfs > 0)
+            throw new VfioError('EBUSY', `${name} has ${vfs} virtual functions, which would stay behind`, { fix: 'Disable them first.' });
+        },
+        open: () => this.#openForNobody(),
+        domainOf: (device) => (device as OpenedDevice).container.domains[0]!,
+      }),
+    );
+    this.#owns = undo.move();
+  }
+
+  /** Clients that are served now. */
+  get sessions(): readonly Session[] {
+    return this.#server.sessions;
+  }
+
+  /** Serve the client at the other end of `stream`, which is taken over. */
+  serve(stream: ByteStream): Session {
+    return this.#server.serve(stream);
+  }
+
+  /** Serve whoever came to the door. */
+  manage(stream: ByteStream): void {
+    void this.#moves.serve(stream);
+  }
+
+  #open(peer: PeerCredentials | null, vfToken: Uint8Array | null): Device {
+    const { bdf, machines, processes } = this.#options;
+    const { device, process } = openForPeer(machines.next(), bdf, processes, peer, vfToken);
+    const { pid, uid, memlockLimit, mayLockFreely } = process;
+    const limit =
+      mayLockFreely || memlockLimit === Number.POSITIVE_INFINITY ? 'any amount of memory' : `${memlockLimit / 1024} KiB of memory`;
+    this.#log('info', `pid ${pid}, uid ${uid} has the device; it may map ${limit}`);
+    return device;
+  }
+
+  /** For a device that arrives: its memory is ours, and whoever may move it here may fill it. */
+  #openForNobody(): Device {
+    const { bdf, machines } = this.#options;
+    const { device, process } = openForPeer(machines.next(), bdf, new PeerProcesses(Number.POSITIVE_INFINITY), null);
+    this.#arrivals.set(device, process);
+    return device;
+  }
+
+  /** What came may stay mapped; for what it maps besides, the client has its own limit. */
+  #adopt(moved: MovedDevice | null, peer: PeerCredentials | null): MovedDevice | null {
+    const process = moved === null ? undefined : this.#arrivals.get(moved.device);
+    if (process === undefined) return moved;
+    using theirs = this.#options.processes.acquire(peer);
+    process.memlockLimit = Math.max(theirs.process.memlockLimit, process.lockedBytes);
+    if (!theirs.process.mayLockFreely) process.capabilities.delete('CAP_IPC_LOCK');
+    this.#log('info', 'a client has taken over the device that was moved here');
+    return moved;
+  }
+
+  #log(level: LogLevel, text: string): void {
+    this.#options.log.log(level, `${this.#options.name}: ${text}`);
+  }
+
+  /** Disconnects everybody, and ends all moves. */
+  [Symbol.dispose](): void {
+    this.#owns[Symbol.dispose]();
+  }
+}
+
+/** The door beside the socket at `path`; null where its own would be too long for a socket. @throws VfioError EADDRINUSE, EACCES */
+export function openDoor(path: string, serve: (stream: ByteStream) => void, keepAlive: boolean): UnixListener | null {
+  const door = managePathOf(path);
+  if (Buffer.byteLength(door) > SOCKET_PATH_MAX_BYTES) return null;
+  const listener = UnixListener.listen(door);
+  listener.onConnection(serve, { keepAlive });
+  return listener;
+}
