@@ -41,6 +41,7 @@ export function closingCases(open: () => Promise<ConformanceSubject>): void {
     it('S2-27 closing releases every eventfd once', async () => {
       for (const index of [IrqIndex.INTX, IrqIndex.MSI]) {
         await using subject = await open();
+        if (index === IrqIndex.INTX && subject.virtual === true) continue;
         const { device } = subject;
         using fd = subject.eventfd();
         using request = subject.eventfd();

@@ -8,6 +8,7 @@ import { addon } from '../../src/sys/addon.ts';
 import { EventFd } from '../../src/sys/eventfd.ts';
 import { FakeEventFd, HeapMemory } from '../../src/sys/fake.ts';
 import { MemfdMemory } from '../../src/sys/memfd.ts';
+import { PF, Tenant, TOKEN, VF1 } from '../kit/sriov-rig.ts';
 import { deviceConformance } from './device-conformance.ts';
 import type { ConformanceEventFd, ConformanceSubject } from './subject.ts';
 
@@ -22,18 +23,27 @@ interface Kind {
 /** Each turn lets the model's next step happen; nothing of edu takes more. */
 const TURNS = 5;
 
-async function subject({ clock, allocate, eventfd, wait }: Kind): Promise<ConformanceSubject> {
-  const bdf = '0000:00:04.0';
-  const machine = new Machine({ devices: [{ at: '04.0', model: edu(), driver: 'vfio-pci' }] }, { clock, allocate });
+/** @param virtual  the second VF of a PF whose driver has set the token and gone */
+async function subject({ clock, allocate, eventfd, wait }: Kind, virtual = false): Promise<ConformanceSubject> {
+  const driver = 'vfio-pci';
+  const card = { at: '01.0', kind: 'root-port' as const, devices: [{ at: '00.0', model: edu({ vfs: 2 }), driver, numVfs: 2 }] };
+  const machine = new Machine(
+    { enableSriov: true, devices: virtual ? [card] : [{ at: '04.0', model: edu(), driver }] },
+    { clock, allocate },
+  );
+  const bdf = virtual ? VF1 : '0000:00:04.0';
+  const name = virtual ? `${bdf} vf_token=${TOKEN}` : bdf;
+  if (virtual) new Tenant(machine, PF).open(TOKEN).close();
   const container = machine.openContainer();
   const group = machine.openGroup(machine.function(bdf).group!.id);
   group.setContainer(container);
   container.setIommu(Extension.TYPE1v2_IOMMU);
-  const device = group.openDevice(bdf);
+  const device = group.openDevice(name);
   return {
     device,
+    virtual,
     eventfd,
-    reopen: () => group.openDevice(bdf),
+    reopen: () => group.openDevice(name),
     async until(done) {
       for (let turn = 0; turn < TURNS; turn++) {
         if (done()) return true;
@@ -50,14 +60,17 @@ async function subject({ clock, allocate, eventfd, wait }: Kind): Promise<Confor
   };
 }
 
-deviceConformance('engine, with fakes', () => {
+function fakes(): Kind {
   const clock = new ManualClock();
   const wait = async () => {
     clock.advance(100);
     await Promise.resolve();
   };
-  return subject({ clock, allocate: HeapMemory.allocate, eventfd: () => new FakeEventFd(), wait });
-});
+  return { clock, allocate: HeapMemory.allocate, eventfd: () => new FakeEventFd(), wait };
+}
+
+deviceConformance('engine, with fakes', () => subject(fakes()));
+deviceConformance('engine, a virtual function', () => subject(fakes(), true));
 
 deviceConformance('engine, with eventfds and memfds', () => {
   addon();

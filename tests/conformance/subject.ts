@@ -1,4 +1,4 @@
-/** What a conformance case works on: an edu device behind any implementation of `Device`, and what a test needs beside it. */
+/** What a conformance case works on: an edu device, whole or a virtual function, behind any implementation of `Device`, and what a test needs beside it. */
 import type { Device, InterruptSink, InterruptSource, RegisterAccess, SetIrqs } from '../../src/abi/device.ts';
 import type { DirectMemory } from '../../src/abi/memory.ts';
 import { RegionIndex } from '../../src/abi/vfio.ts';
@@ -15,6 +15,13 @@ export type ConformanceEventFd = InterruptSink &
 /** One edu device, freshly opened by the only user, in an IOMMU domain without mappings. */
 export interface ConformanceSubject extends AsyncDisposable {
   readonly device: Device;
+  /** It is a virtual function of an edu that is a PCI Express device: behind a port, with a reset, 4 KiB of registers and no INTx. Each VF is alike. */
+  readonly virtual?: boolean;
+  /**
+   * Reached by vfio-user: it knows no reset of a bus; and a VF's BARs have no address, as on Linux, so the client does for it what it does for a bare device
+   * (platform.ts): MSI is switched on where its user can see it.
+   */
+  readonly remote?: boolean;
   /** A sink and source that this device takes. */
   eventfd(): ConformanceEventFd;
   /** Let time pass, for the device and for what is on its way, until `done` says yes (it is not asked again then) or cannot be expected to. */
@@ -39,7 +46,17 @@ export const Edu = {
   BUFFER: 0x40000,
 } as const;
 export const EDU_ID = 0x0100_00ed;
-export const EDU_SIZE = 0x10_0000;
+/** What a whole edu on the root bus has, and what a virtual function has. */
+const shapes = {
+  whole: { barSize: 0x10_0000, configSize: 256, pin: 1, resets: false },
+  virtual: { barSize: 0x1000, configSize: 4096, pin: 0, resets: true },
+} as const;
+export const shapeOf = ({ virtual }: ConformanceSubject) => (virtual === true ? shapes.virtual : shapes.whole);
+/** For cases of INTx. */
+export function needsIntx({ virtual }: ConformanceSubject, skip: (why: string) => never): void {
+  if (virtual === true) skip('a virtual function has no INTx');
+}
+
 export const StatusInterrupt = 0x80;
 export const DmaCommand = { RUN: 1, TO_RAM: 2, INTERRUPT: 4 } as const;
 export const IrqCause = { FACTORIAL: 1, DMA: 0x100 } as const;

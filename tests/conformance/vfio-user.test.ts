@@ -2,7 +2,10 @@
 import { afterAll, beforeAll } from 'vitest';
 import { EventFd } from '../../src/sys/eventfd.ts';
 import { VfioUserDevice } from '../../src/vfio-user/client.ts';
+import { MachineProcess } from '../kit/machine-process.ts';
 import { ServerProcess } from '../kit/server-process.ts';
+import { PF, TOKEN, VF1 } from '../kit/sriov-rig.ts';
+import { tokenMachine } from '../kit/token-doors.ts';
 import { deviceConformance } from './device-conformance.ts';
 import type { ConformanceSubject } from './subject.ts';
 
@@ -11,17 +14,31 @@ const TURNS = 10;
 const TIMEOUT_MS = 20_000;
 
 let server: ServerProcess;
+let machine: MachineProcess;
 beforeAll(async () => {
-  server = await ServerProcess.start();
-});
-afterAll(() => server[Symbol.asyncDispose]());
+  [server, machine] = await Promise.all([ServerProcess.start(), MachineProcess.start(tokenMachine)]);
+}, 30_000);
+afterAll(() => Promise.all([server[Symbol.asyncDispose](), machine[Symbol.asyncDispose]()]));
 
 async function subject(twinSocket: boolean): Promise<ConformanceSubject> {
   await server.fresh();
-  const connect = () => VfioUserDevice.connect(server.path, { timeoutMs: TIMEOUT_MS, twinSocket });
+  return subjectOf(() => VfioUserDevice.connect(server.path, { timeoutMs: TIMEOUT_MS, twinSocket }), false);
+}
+
+/** The second VF of the PF of `tokenMachine`, whose driver has set the token and gone. */
+async function virtualFunction(): Promise<ConformanceSubject> {
+  await machine.ask({ ask: 'fresh' });
+  const connect = (bdf: string) => VfioUserDevice.connect(machine.pathOf(bdf), { timeoutMs: TIMEOUT_MS, token: TOKEN });
+  connect(PF).close();
+  return subjectOf(() => connect(VF1), true);
+}
+
+function subjectOf(connect: () => VfioUserDevice, virtual: boolean): ConformanceSubject {
   const device = connect();
   return {
     device,
+    virtual,
+    remote: true,
     eventfd: () => EventFd.create(),
     reopen: connect,
     async until(done) {
@@ -39,3 +56,4 @@ async function subject(twinSocket: boolean): Promise<ConformanceSubject> {
 
 deviceConformance('vfio-user, one socket', () => subject(false));
 deviceConformance('vfio-user, with a twin socket', () => subject(true));
+deviceConformance('vfio-user, a virtual function', () => virtualFunction());

@@ -109,7 +109,7 @@ describe('who mediates', () => {
     mediators.register(other);
     other.name = 'c';
     expect(() => mediators.register(other)).toThrow(expect.objectContaining({ code: 'EEXIST' }));
-    expect(mediators.names).toEqual(['a', 'c']);
+    expect(mediators.names).toEqual(['a', 'b']);
   });
 
   it('S0-15 released is released: once more does nothing', () => {

@@ -10,6 +10,8 @@ import { Mediation } from './mediation.ts';
 interface Registered {
   // biome-ignore lint/suspicious/noExplicitAny: whatever handle it has is its own business
   readonly mediator: Mediator<any>;
+  /** What it was called when it came. */
+  readonly name: string;
   /** Devices open with it. */
   users: number;
 }
@@ -27,7 +29,7 @@ export class Mediators {
 
   /** In the order in which they are asked (S0-01). */
   get names(): readonly string[] {
-    return this.#registered.map((r) => r.mediator.name);
+    return this.#registered.map((r) => r.name);
   }
 
   /**
@@ -40,10 +42,10 @@ export class Mediators {
     if (typeof mediator?.name !== 'string' || typeof mediator.open !== 'function' || typeof mediator.release !== 'function') {
       throw new VfioError('EINVAL', 'a mediator has a name, open and release');
     }
-    if (this.#registered.some((r) => r.mediator === mediator || r.mediator.name === mediator.name)) {
+    if (this.#registered.some((r) => r.mediator === mediator || r.name === mediator.name)) {
       throw new VfioError('EEXIST', `a mediator '${mediator.name}' is registered already`);
     }
-    const entry: Registered = { mediator, users: 0 };
+    const entry: Registered = { mediator, name: mediator.name, users: 0 };
     this.#registered.push(entry);
     const unregister = () => this.#unregister(entry);
     return {
@@ -74,7 +76,7 @@ export class Mediators {
     if (entry.users > 0) {
       throw new VfioError(
         'EBUSY',
-        `mediator '${entry.mediator.name}' is in use by ${entry.users} open ${entry.users === 1 ? 'device' : 'devices'}`,
+        `mediator '${entry.name}' is in use by ${entry.users} open ${entry.users === 1 ? 'device' : 'devices'}`,
         {
           fix: 'Close them first.',
         },

@@ -85,7 +85,7 @@ export function ioCases(open: OpenNvme): void {
       await driver.namespace(SMALL).flush();
     });
 
-    it('6.16 Write Zeroes and 6.7 Dataset Management: what is there no more reads as zeroes, its neighbours as before', async () => {
+    it('6.17 Write Zeroes and 6.7 Dataset Management: what is there no more reads as zeroes, its neighbours as before', async () => {
       const { driver } = await begin(open);
       const ns = driver.namespace(SMALL);
       const data = pattern(512 * 1000, 5);
@@ -110,7 +110,7 @@ export function ioCases(open: OpenNvme): void {
       await ns.deallocate(Array.from({ length: 600 }, (_, i) => ({ lba: 2 * i, blocks: 1 })));
     });
 
-    it('6.16 zeroes everything in one call', async () => {
+    it('6.17 Write Zeroes of everything in one call', async () => {
       const { driver } = await begin(open);
       const ns = driver.namespace(LARGE);
       await ns.write(ns.blocks - 1, pattern(4096, 1));
@@ -123,7 +123,7 @@ export function ioCases(open: OpenNvme): void {
       await driver.namespace(LARGE).verify(0, 1000);
     });
 
-    it('6.1.3 past the end: refused by the driver, and by the controller', async () => {
+    it('4.6.1.2.1 past the end: refused by the driver, and by the controller', async () => {
       const { driver } = await begin(open);
       const ns = driver.namespace(SMALL);
       expect((await failure(ns.read(ns.blocks, 1))).code).toBe('EINVAL');
