@@ -5,6 +5,7 @@ import { IdentifyNamespace, NamespaceDescriptor } from '../../abi/nvme-structs.t
 import type { Storage, StorageQueue } from '../../abi/storage.ts';
 import { VfioError } from '../../base/errno.ts';
 import { checkLimits, type NamespaceLimits } from './limiter.ts';
+import { writeStatus } from './storage-status.ts';
 
 export type BlockSize = 512 | 4096;
 
@@ -208,7 +209,7 @@ export class Namespace {
     }
     const done = this.#formatDone;
     this.#formatDone = null;
-    done?.(result === 0 ? Status.SUCCESS : Status.WRITE_FAULT);
+    done?.(writeStatus(result));
   }
 
   #setFormat(shift: 9 | 12): void {

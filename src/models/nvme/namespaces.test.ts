@@ -126,6 +126,19 @@ describe('NVMe 1.4 5.23 Format NVM', () => {
     expect(io.namespaces.takeChanged()).toEqual([2]);
   });
 
+  it('an error of the storage is told as one of a write: a full disk, Capacity Exceeded', () => {
+    const storage = new TestStorage(MIB);
+    using io = new TestIo([{ storage }]);
+    const statuses: number[] = [];
+    io.namespaces.format(1, 1, (status) => void statuses.push(status));
+    storage.underWay[0]!.end(-Errno.ENOSPC);
+    io.namespaces.format(1, 1, (status) => void statuses.push(status));
+    storage.underWay[0]!.end();
+    storage.underWay[0]!.end(-Errno.EIO);
+    expect(statuses).toEqual([Status.CAPACITY_EXCEEDED, Status.WRITE_FAULT]);
+    expect(io.namespaces.get(1)!.blockSize).toBe(512);
+  });
+
   it('what is refused changes nothing', () => {
     const readOnly = new TestStorage(MIB);
     readOnly.readOnly = true;
