@@ -104,9 +104,12 @@ export class AsyncEvents {
       if (info === EventError.PERSISTENT_INTERNAL) void this.#session.recover(`it reports ${message}`);
       else await admin.log(LogId.ERROR_INFORMATION, 64);
     } else if (type === EventType.NOTICE && info === EventNotice.NAMESPACE_CHANGED) {
-      await admin.log(LogId.CHANGED_NAMESPACES, 4096);
+      // Read to answer the event. Which ones have changed a scan finds, also for a controller without the log.
+      const answered = admin.log(LogId.CHANGED_NAMESPACES, 4096);
+      await answered.catch(() => {});
       const changes = await this.#namespaces.scan();
       this.#listeners.emit({ kind: 'namespaces', ...changes });
+      await answered;
     } else {
       this.#listeners.emit({ kind: 'notice', type, info, log });
       // Events of a kind come again only once their log was read.

@@ -45,16 +45,19 @@ export class Controller {
   }
 
   /**
-   * Until RDY is 0: from then on it reaches no memory. One that does not follow is reset, as a function and then as a subsystem.
+   * Until RDY is 0: from then on it reaches no memory. One that does not follow, or that reports Controller Fatal Status all the same, is reset, as a
+   * function and then as a subsystem.
    *
-   * @throws VfioError EIO when nothing helps; ENODEV
+   * @throws VfioError EIO when it stays enabled; ENODEV
    */
   async disable(): Promise<void> {
-    if (await this.#clearEnable()) return;
+    let disabled = await this.#clearEnable();
     for (const reset of [() => this.#resetFunction(), () => this.#resetSubsystem()]) {
-      if (!reset()) continue;
-      if (await this.#clearEnable()) return;
+      if (disabled && !this.fatal) return;
+      if (reset()) disabled = await this.#clearEnable();
     }
+    // One that stays fatal may come round when it is enabled; else that tells.
+    if (disabled) return;
     throw new VfioError('EIO', `${this.#dev.name} cannot be disabled: CSTS.RDY stays 1 (CSTS 0x${this.status.toString(16)})`, {
       fix: 'Reset the device by other means, or switch it off.',
     });

@@ -45,7 +45,6 @@ export class FakeController extends FakeDevice {
   override readonly bar0 = new DataView(new ArrayBuffer(0x1_0000));
   override mappable = false;
   readonly cap: FakeCap = { mqes: 63, to: 2, dstrd: 0, nssrs: 0, css: 1, mpsmin: 0, mpsmax: 4 };
-  /** Every command fetched. */
   readonly commands: FakeCommand[] = [];
   /** What happens to a command: a status it ends with, 'hold' for never; undefined: as it should be. */
   script: (command: FakeCommand) => number | 'hold' | undefined = () => undefined;
@@ -81,7 +80,7 @@ export class FakeController extends FakeDevice {
     lpa: 6,
   };
   /** Active ones by NSID; `lbads` and `ms` of the format in use. */
-  readonly disks = new Map<number, { data: Uint8Array; lbads: number; ms: number }>([
+  readonly disks = new Map<number, { data: Uint8Array; lbads: number; ms: number; flbas?: number }>([
     [1, { data: new Uint8Array(2 ** 20), lbads: 9, ms: 0 }],
   ]);
   /** Commands the script held, and Asynchronous Event Requests. */
@@ -375,6 +374,7 @@ export class FakeController extends FakeDevice {
         if (disk === undefined) break;
         IdentifyNamespace.encode(view, {
           nsze: BigInt(disk.data.length / 2 ** disk.lbads),
+          ...(disk.flbas === undefined ? {} : { flbas: disk.flbas, nlbaf: 63 }),
           lbaf: [disk.ms | (disk.lbads << 16), ...Array<number>(15).fill(0)],
         });
         break;

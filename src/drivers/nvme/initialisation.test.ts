@@ -1,7 +1,7 @@
 /** Controllers of all kinds, met for the first time. */
 import { afterEach, describe, expect, it } from 'vitest';
 import type { Region, RegionMapping } from '../../abi/device.ts';
-import { AdminOpcode, Cc, NvmOpcode, regField } from '../../abi/nvme.ts';
+import { AdminOpcode, Cc, Csts, NvmOpcode, regBits, regField } from '../../abi/nvme.ts';
 import { RegionFlags } from '../../abi/vfio.ts';
 import { VfioError } from '../../base/errno.ts';
 import { bytes, closeAll, failsWith, pass, start } from './driver-under-test.ts';
@@ -63,6 +63,21 @@ describe('7.6.1 initialisation', () => {
     fake.neverDisabled = true;
     await start(fake);
     expect(fake.trace).toContain('reset');
+  });
+
+  it('3.1.6 CSTS.CFS before anything was done: resets the function, and tells what does not go away', async () => {
+    const fake = new FakeController();
+    fake.csts = regBits(Csts.CFS, 1);
+    await start(fake);
+    expect([fake.trace.filter((call) => call === 'reset').length, fake.csts]).toEqual([1, 1]);
+    class NoReset extends FakeController {
+      override reset(): void {
+        throw new VfioError('EINVAL', 'it has no reset');
+      }
+    }
+    const lost = new NoReset();
+    lost.csts = regBits(Csts.CFS, 1);
+    expect((await failsWith(start(lost))).message).toContain('Controller Fatal Status');
   });
 
   it('7.3.1 resets the subsystem when the function has no reset', async () => {
@@ -270,11 +285,13 @@ describe('odd capabilities', () => {
     fake.disks.set(2, { data: new Uint8Array(4096), lbads: 9, ms: 8 });
     fake.disks.set(3, { data: new Uint8Array(2 ** 14), lbads: 14, ms: 0 });
     fake.disks.set(4, { data: new Uint8Array(4096), lbads: 3, ms: 0 });
+    fake.disks.set(5, { data: new Uint8Array(4096), lbads: 9, ms: 0, flbas: 0x20 });
     const driver = await start(fake);
     for (const [id, text] of [
       [2, '8 bytes of metadata'],
       [3, 'a command moves 8192'],
       [4, 'blocks of 2^3 bytes'],
+      [5, 'beyond the 16 of NVMe 1.4 (FLBAS 0x20)'],
     ] as const) {
       const error = await failsWith(driver.namespace(id).read(0, 1));
       expect(error).toMatchObject({ code: 'EOPNOTSUPP', message: expect.stringContaining(text) });

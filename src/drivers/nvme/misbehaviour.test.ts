@@ -188,6 +188,27 @@ describe('controllers that misbehave', () => {
     expect(kinds()).toEqual(['gone']);
   });
 
+  it('6.1 a namespace of which nothing can be told just now stays; one that is invalid goes', async () => {
+    const { fake, driver, ns } = await broken();
+    let status = 0x006;
+    fake.script = ({ opcode, nsid, dw }) => (opcode === AdminOpcode.IDENTIFY && nsid === 1 && dw[10] === 0 ? status : undefined);
+    expect((await driver.rescan()).removed).toEqual([]);
+    await ns.read(0, 1);
+    status = 0x00b;
+    expect((await driver.rescan()).removed).toEqual([ns]);
+    expect((await failsWith(ns.read(0, 1))).code).toBe('ENODEV');
+  });
+
+  it('5.2 namespaces that change are found also by a controller whose log of them cannot be read', async () => {
+    const { fake, driver, kinds } = await broken();
+    fake.script = ({ opcode }) => (opcode === AdminOpcode.GET_LOG_PAGE ? 0x109 : undefined);
+    fake.disks.set(2, { data: new Uint8Array(2 ** 16), lbads: 12, ms: 0 });
+    fake.event(0x04_00_02);
+    await pass(100);
+    expect([kinds(), driver.namespaces.map(({ id }) => id)]).toEqual([['namespaces'], [1, 2]]);
+    expect(fake.events).toHaveLength(4);
+  });
+
   it('4.6.1 a namespace that is not ready is asked again, five times', async () => {
     const { fake, ns } = await broken();
     let tries = 0;

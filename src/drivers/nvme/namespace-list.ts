@@ -1,5 +1,6 @@
 /** The namespaces that the controller has active (NVMe 1.4, 5.15.2.6 and 6.1). */
 import { Cns } from '../../abi/nvme.ts';
+import { Status } from '../../abi/nvme-status.ts';
 import { VfioError } from '../../base/errno.ts';
 import { isUnsupported, NvmeError } from './errors.ts';
 import { NvmeNamespace } from './namespace.ts';
@@ -55,9 +56,9 @@ export class NamespaceList {
     const found = new Map<number, NvmeNamespace>();
     if (this.#session.controller.capabilities.adminOnly) return { added, removed: [], changed };
     for (const id of await this.#identifiers()) {
-      const raw = await this.#identify(id);
-      if (raw === null) continue;
       const known = this.#byId.get(id);
+      const raw = await this.#identify(id, known);
+      if (raw === null) continue;
       const ns = known ?? new NvmeNamespace(id, raw, this.#session);
       if (known === undefined) added.push(ns);
       else if (known.update(raw)) changed.push(ns);
@@ -70,8 +71,8 @@ export class NamespaceList {
     return { added, removed, changed };
   }
 
-  /** Null for one that is not active (any more). */
-  async #identify(id: number): Promise<Uint8Array | null> {
+  /** Null for one that is not active (any more). One that was, and of which nothing can be told just now, is as it was. */
+  async #identify(id: number, known: NvmeNamespace | undefined): Promise<Uint8Array | null> {
     try {
       const raw = await this.#session.admin.identify(Cns.NAMESPACE, id);
       // Inactive: all of it is zero (5.15.2.1).
@@ -79,7 +80,8 @@ export class NamespaceList {
     } catch (error) {
       if (!(error instanceof NvmeError)) throw error;
       this.#session.log('debug', error.message);
-      return null;
+      const inactive = !error.retryable || error.is(Status.INVALID_NAMESPACE) || isUnsupported(error);
+      return inactive || known === undefined ? null : known.raw;
     }
   }
 

@@ -312,6 +312,12 @@ export class NvmeNamespace {
 
   #whyUnusable(shift: number): VfioError | null {
     const name = `namespace ${this.id} of ${this.#session.deviceName}`;
+    if (this.#identify.nlbaf > 15 && (this.#identify.flbas & 0x60) !== 0) {
+      return new VfioError(
+        'EOPNOTSUPP',
+        `${name} has an LBA format beyond the 16 of NVMe 1.4 (FLBAS 0x${this.#identify.flbas.toString(16)})`,
+      );
+    }
     if (this.blockSize === 0) return new VfioError('EOPNOTSUPP', `${name} has blocks of 2^${shift} bytes`);
     if (this.metadataSize > 0) {
       return new VfioError(

@@ -256,7 +256,7 @@ export class NvmeDriver implements AsyncDisposable, Disposable {
   async format(nsid: number, options: FormatOptions = {}): Promise<void> {
     const ns = this.namespace(nsid);
     if (!this.controller.has.format) throw new VfioError('EOPNOTSUPP', `${this.dev.name} does not have Format NVM`);
-    const format = checkIndex(options.format ?? ns.identify.flbas & 15, ns.identify.nlbaf, 'format');
+    const format = checkIndex(options.format ?? ns.identify.flbas & 15, Math.min(ns.identify.nlbaf, 15), 'format');
     const erase = checkIndex(options.secureErase ?? 0, 2, 'secureErase');
     const cdw10 = regBits(FormatCdw10.LBAF, format) | regBits(FormatCdw10.SES, erase);
     await this.admin({ opcode: AdminOpcode.FORMAT_NVM, nsid, cdw10, timeoutMs: options.timeoutMs ?? FORMAT_MS });
@@ -269,7 +269,7 @@ export class NvmeDriver implements AsyncDisposable, Disposable {
     await this.#session.ready();
   }
 
-  /** Let what is in flight end, shut the controller down and close the device. Idempotent. */
+  /** Let what is in flight end, shut the controller down and close the device. Called again it waits for the same. */
   close(): Promise<void> {
     return this.#session.close();
   }

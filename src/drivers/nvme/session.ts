@@ -60,6 +60,7 @@ export class Session implements QueueOwner {
   /** Why it is not live. */
   #reason: VfioError | null = null;
   #recovering: Promise<void> | null = null;
+  #closing: Promise<void> | null = null;
   #nextQueue = 0;
   readonly #memory: QueueMemory;
   readonly #alive = new KeepAlive();
@@ -224,8 +225,13 @@ export class Session implements QueueOwner {
   }
 
   /** Let what is in flight end, shut the controller down, each within the timeout, and close the device. Idempotent; never rejects for the device's fault. */
-  async close(): Promise<void> {
-    if (this.#state === 'closing' || this.#state === 'closed') return;
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    if (this.#state === 'closed') return;
     if (this.#state === 'resetting') await this.#recovering;
     const wasLive = this.#state === 'live';
     if (this.#state !== 'gone') this.#state = 'closing';

@@ -25,6 +25,22 @@ describe('7.6.2 shutdown', () => {
     await driver.close();
   });
 
+  it('7.6.2 whoever closes it again waits for the same end', async () => {
+    const fake = new FakeController();
+    const driver = await start(fake);
+    fake.script = ({ queue }) => (queue === 1 ? 'hold' : undefined);
+    const written = driver.namespace(1).write(0, bytes(512));
+    await pass();
+    let closed = 0;
+    const closing = [driver.close(), driver.close()].map((end) => end.then(() => closed++));
+    await pass();
+    expect(closed).toBe(0);
+    fake.complete(fake.held.shift()!);
+    await within(1000, Promise.all(closing));
+    await written;
+    expect(fake.trace.filter((call) => call === 'close')).toHaveLength(1);
+  });
+
   it('7.6.2 lets what is in flight end, and does not wait for ever', async () => {
     const fake = new FakeController();
     const driver = await start(fake);
