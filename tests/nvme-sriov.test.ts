@@ -1,5 +1,5 @@
 /** NVMe with virtual functions, as PF driver and tenants meet it: examples/machines/nvme-tenants.yaml behind sockets. */
-import { existsSync, mkdtempSync, rmSync, statSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
@@ -45,6 +45,16 @@ describe('S3 an NVMe controller with virtual functions', () => {
     const driver = async (bdf: string, token?: string) =>
       await NvmeDriver.start(await open(`unix:${join(directory, `${bdf}.sock`)}`, token === undefined ? {} : { token }));
     await expect(driver(VF0)).rejects.toMatchObject({ code: 'EACCES' });
+    const token = join(directory, 'token');
+    writeFileSync(token, TOKEN, { mode: 0o600 });
+    for (const [bdf, bytes] of [
+      [PF, 2 ** 30],
+      [VF0, 2 ** 28],
+    ] as const) {
+      const terminal = recordingTerminal();
+      expect(await main(['nvme', 'list', `unix:${join(directory, `${bdf}.sock`)}`, '--vf-token-file', token, '--json'], terminal)).toBe(0);
+      expect(JSON.parse(terminal.stdout.join('\n'))).toMatchObject({ namespaces: [{ size: bytes }] });
+    }
     await using pf = await driver(PF, TOKEN);
     await using one = await driver(VF0, TOKEN);
     await using two = await driver(VF1, TOKEN);

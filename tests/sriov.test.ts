@@ -117,6 +117,10 @@ describe('a machine behind sockets', () => {
     await served.says('listening at');
     expect(served.stdout).toMatch(/0000:01:00\.1\.sock +card VF 0, with the VF token/);
     const at = (bdf: string) => `unix:${join(directory, `${bdf}.sock`)}`;
+    await expect(open(`unix:${directory}`)).rejects.toMatchObject({
+      code: 'EINVAL',
+      fix: expect.stringContaining(`unix:${directory}/BDF.sock`),
+    });
     await expect(open(at(VF0))).rejects.toMatchObject({ code: 'EACCES', fix: expect.stringContaining('open(address, { token })') });
     (await open(at(PF), { token: TOKEN }))[Symbol.dispose]();
     const vf = await open(at(VF0), { token: TOKEN });
@@ -224,7 +228,12 @@ describe('tokens for commands', () => {
       expect(outcome(() => read(path))).toBe('EINVAL');
       expect(() => read(path)).not.toThrow(/83d8|509f/);
     }
-    expect(outcome(() => read('/nowhere/token'))).toBe('ENOENT');
+    expect(() => read('/nowhere/token')).toThrow(
+      expect.objectContaining({ code: 'ENOENT', fix: expect.stringContaining('> /nowhere/token') }),
+    );
+    expect(() => read('/tmp')).toThrow(
+      expect.objectContaining({ code: 'EINVAL', message: expect.stringContaining('/tmp is a directory') }),
+    );
   });
 
   it('T7 T12 open() of a model takes a token where the model is a PF', async () => {

@@ -1,4 +1,5 @@
 /** Connecting to a vfio-user server, for whoever typed its path. */
+import { statSync } from 'node:fs';
 import { VfioError } from '../base/errno.ts';
 import { VfioUserDevice, type VfioUserOptions } from '../vfio-user/client.ts';
 
@@ -8,7 +9,21 @@ export function connect(path: string, options: VfioUserOptions = {}): VfioUserDe
     return VfioUserDevice.connect(path, options);
   } catch (cause) {
     if (!(cause instanceof VfioError) || (cause.code !== 'ENOENT' && cause.code !== 'ECONNREFUSED')) throw cause;
+    if (cause.code === 'ECONNREFUSED' && isDirectory(path)) {
+      throw new VfioError('EINVAL', `${path} is a directory, not a socket`, {
+        cause,
+        fix: `The sockets of a machine are in it: unix:${path}/BDF.sock`,
+      });
+    }
     const what = cause.code === 'ENOENT' ? `there is no socket ${path}` : `nobody serves the socket ${path} any more`;
     throw new VfioError(cause.code, what, { cause, fix: `Start a server there: vfio serve edu --socket-path ${path}` });
+  }
+}
+
+function isDirectory(path: string): boolean {
+  try {
+    return statSync(path).isDirectory();
+  } catch {
+    return false;
   }
 }

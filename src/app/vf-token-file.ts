@@ -8,6 +8,7 @@ import { VfioError } from '../base/errno.ts';
 
 /** Longer files are no tokens, and are not read. */
 const MAX_BYTES = 256;
+const MAKE = (path: string) => `Make one: (umask 077; cat /proc/sys/kernel/random/uuid > ${path})`;
 
 export const vfTokenOption = () =>
   new Option(
@@ -16,7 +17,7 @@ export const vfTokenOption = () =>
   ).env('VFIO_VF_TOKEN_FILE');
 
 export interface VfTokenOptions {
-  readonly vfTokenFile?: string;
+  readonly vfTokenFile?: string | undefined;
 }
 
 /** The token that a command was given; undefined for none. @throws VfioError as `readVfTokenFile` */
@@ -34,15 +35,22 @@ export function readVfTokenFile(path: string, warn: (text: string) => void): str
   let fd = -1;
   try {
     fd = path === '-' ? 0 : openSync(path, 'r');
-    const { mode, size } = fstatSync(fd);
+    const found = fstatSync(fd);
+    const { mode, size } = found;
+    if (found.isDirectory()) throw new VfioError('EINVAL', `${path} is a directory, and holds no VF token`, { fix: 'Name a file.' });
     if (fd !== 0 && (mode & 0o077) !== 0) warn(`${path} can be read by others; chmod 600 ${path}`);
     text = size > MAX_BYTES ? '' : readFileSync(fd, 'utf8').trim();
   } catch (cause) {
+    if (cause instanceof VfioError) throw cause;
     const code = (cause as NodeJS.ErrnoException).code === 'EACCES' ? 'EACCES' : 'ENOENT';
-    throw new VfioError(code, `the VF token cannot be read from ${path}: ${(cause as Error).message}`, { cause });
+    const why = code === 'EACCES' ? 'it is not yours to read' : 'there is no such file';
+    throw new VfioError(code, `the VF token cannot be read from ${path}: ${why}`, {
+      cause,
+      ...(code === 'EACCES' ? {} : { fix: MAKE(path) }),
+    });
   } finally {
     if (fd > 0) closeSync(fd);
   }
   if (parseVfToken(text) !== null) return text;
-  throw new VfioError('EINVAL', `${path} holds no VF token`, { fix: 'Make one: uuidgen > FILE && chmod 600 FILE.' });
+  throw new VfioError('EINVAL', `${path} holds no VF token, which is one UUID`, { fix: MAKE(path === '-' ? 'FILE' : path) });
 }

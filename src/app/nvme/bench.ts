@@ -7,7 +7,7 @@ import type { NvmeDriver } from '../../drivers/nvme/nvme-driver.ts';
 import type { Report } from './inspect.ts';
 import type { LatencyHistogram } from './latency-histogram.ts';
 import { type LoadQueue, type LoadResult, runLoad } from './load.ts';
-import { openNvme } from './open-nvme.ts';
+import { type NvmeAccess, openNvme } from './open-nvme.ts';
 import type { Doorbells, Interrupts, Pattern } from './patterns.ts';
 import { formatBinary, formatNanoseconds, formatRate, grouped } from './quantities.ts';
 import { rowLines } from './rows.ts';
@@ -111,9 +111,9 @@ export async function loadNamespace(driver: NvmeDriver, options: NamespaceLoadOp
   });
 }
 
-export async function bench(address: string, options: BenchOptions): Promise<Report> {
-  const { interrupts, queues, depth, doorbells } = options;
-  await using driver = await openNvme(address, { interrupts, queues, depth, doorbells });
+export async function bench(address: string, options: BenchOptions & NvmeAccess): Promise<Report> {
+  const { interrupts, queues, depth, doorbells, token } = options;
+  await using driver = await openNvme(address, { interrupts, queues, depth, doorbells, token });
   const result = await loadNamespace(driver, options);
   // Ended before there was anything to tell.
   if (result.reads + result.writes === 0) options.signal?.throwIfAborted();

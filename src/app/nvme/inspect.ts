@@ -2,7 +2,7 @@
 import { controllerRows, formatOf, namespaceRows } from './describe-identify.ts';
 import { type ListedNamespace, listLines } from './describe-list.ts';
 import { isCritical, smartRows } from './describe-smart.ts';
-import { openNvme } from './open-nvme.ts';
+import { type NvmeAccess, openNvme } from './open-nvme.ts';
 import { plain, rowLines } from './rows.ts';
 
 /** What there is to say: lines for people, one document for programs. */
@@ -11,10 +11,10 @@ export interface Report {
   readonly document: object;
 }
 
-export async function list(addresses: readonly string[]): Promise<Report> {
+export async function list(addresses: readonly string[], access?: NvmeAccess): Promise<Report> {
   const namespaces: ListedNamespace[] = [];
   for (const address of addresses) {
-    await using driver = await openNvme(address);
+    await using driver = await openNvme(address, access);
     const { serial, model, firmware } = driver.controller;
     for (const ns of driver.namespaces) {
       const { data, metadata } = formatOf(ns.identify);
@@ -35,8 +35,8 @@ export async function list(addresses: readonly string[]): Promise<Report> {
 }
 
 /** @param namespace  one of them; all unless told */
-export async function identify(address: string, namespace?: number): Promise<Report> {
-  await using driver = await openNvme(address);
+export async function identify(address: string, namespace?: number, access?: NvmeAccess): Promise<Report> {
+  await using driver = await openNvme(address, access);
   const { controller, dev } = driver;
   const wanted = namespace === undefined ? driver.namespaces : [driver.namespace(namespace)];
   return {
@@ -55,8 +55,8 @@ export async function identify(address: string, namespace?: number): Promise<Rep
 }
 
 /** `critical`: the controller says that something is wrong. */
-export async function smart(address: string): Promise<Report & { readonly critical: boolean }> {
-  await using driver = await openNvme(address);
+export async function smart(address: string, access?: NvmeAccess): Promise<Report & { readonly critical: boolean }> {
+  await using driver = await openNvme(address, access);
   const log = await driver.smart();
   return {
     lines: [`SMART / Health Information of ${driver.dev.name}`, ...rowLines(smartRows(log))],

@@ -4,11 +4,11 @@ import type { NvmeNamespace } from '../../drivers/nvme/namespace.ts';
 import { copyIn, copyOut } from './copy.ts';
 import { type OpenedSource, openSink, openSource } from './files.ts';
 import { DEPTH, NamespaceBlocks } from './namespace-blocks.ts';
-import { openNvme } from './open-nvme.ts';
+import { type NvmeAccess, openNvme } from './open-nvme.ts';
 import { Progress } from './progress.ts';
 import { formatBytes, formatRate } from './quantities.ts';
 
-export interface Range {
+export interface Range extends NvmeAccess {
   readonly namespace: number;
   /** First block. */
   readonly start: number;
@@ -21,7 +21,7 @@ export interface Range {
 export async function readImage(address: string, range: Range, output: string): Promise<string> {
   // First: what goes to a terminal should not disturb a disk.
   await using sink = await openSink(output);
-  await using driver = await openNvme(address, { depth: DEPTH });
+  await using driver = await openNvme(address, { depth: DEPTH, token: range.token });
   const ns = driver.namespace(range.namespace);
   using blocks = new NamespaceBlocks(driver.dev, ns);
   const count = range.count ?? Math.max(ns.blocks - range.start, 0);
@@ -40,7 +40,7 @@ export interface WriteOptions extends Range {
 /** Blocks from `input`, a path or `-`. @throws VfioError before anything is written, when a file is known not to fit */
 export async function writeImage(address: string, options: WriteOptions, input: string): Promise<string> {
   await using source = await openSource(input);
-  await using driver = await openNvme(address, { depth: DEPTH });
+  await using driver = await openNvme(address, { depth: DEPTH, token: options.token });
   const ns = driver.namespace(options.namespace);
   if (options.count === undefined) checkFits(source, ns, options);
   using blocks = new NamespaceBlocks(driver.dev, ns, options.verify === true ? 2 * DEPTH : DEPTH, options.fua === true);

@@ -50,7 +50,7 @@ export function checkBindable(fn: HostedFunction, ctx: EngineContext): void {
   const vfs = fn.sriov?.numVfs ?? 0;
   if (vfs > 0) {
     throw new VfioError('EBUSY', `${bdf} has ${vfs} virtual function${vfs === 1 ? '' : 's'} already, whose users vfio-pci could not know`, {
-      fix: `Disable them first: sriov_numvfs of ${bdf} to 0.`,
+      fix: `Disable them first: sriov_numvfs of ${bdf} to 0; in a machine file, its numVfs.`,
     });
   }
   if (group === null || group.iommu.kind === 'none') {

@@ -417,7 +417,7 @@ export class VfioPciDevice implements IoeventfdTarget, ReleaseTarget, TokenSubje
     this.gone = reason;
     this.#updateSlow();
     this.#disableIfOpen();
-    this.ctx.log.log('warn', `${this.bdf} revoked`, `${this.bdf} was taken from its users: ${reason}`);
+    if (this.#files.size > 0) this.ctx.log.log('warn', `${this.bdf} revoked`, `${this.bdf} was taken from its users: ${reason}`);
     this.#tell({ kind: 'gone', reason });
     if (this.#leaving !== null) this.#left();
   }

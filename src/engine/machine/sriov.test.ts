@@ -486,14 +486,16 @@ describe('declared', () => {
     expect(outcome(() => sriovRig({ spec: { devices: [alone] } }))).toBe('EINVAL');
   });
 
-  it('S3-15 switching off with VFs in use lets go of everything', () => {
-    const { machine, models, clock } = sriovRig({ device: { numVfs: 2 } });
+  it('S3-15 switching off with VFs in use lets go of everything; taken away is told of what is still mapped alone', () => {
+    const { machine, models, clock, lines } = sriovRig({ device: { numVfs: 2 } });
     const owner = new Tenant(machine, PF);
     owner.open(TOKEN);
-    new Tenant(machine, VF0).open(TOKEN);
+    new Tenant(machine, VF0).open(TOKEN).region(0).map();
     void machine.unbind(PF);
+    lines.length = 0;
     machine[Symbol.dispose]();
     expect([models.map((m) => m.disposed), clock.pendingTimers]).toEqual([[1, 1, 1], 0]);
+    expect(lines).toEqual([expect.stringContaining(`${VF0} was taken from its users`)]);
   });
 
   it('S2-01 a VF is somebody else than its PF: each node has its own owner', () => {

@@ -1,6 +1,7 @@
 /** `vfio nvme …`: the NVMe driver at work on any controller there is an address for. */
 import { Command, Option } from 'commander';
 import { type Doorbells, destroys, doorbellKinds, type Interrupts, interruptKinds, type Pattern, patterns } from '../../nvme/patterns.ts';
+import { tokenOf, type VfTokenOptions, vfTokenOption } from '../../vf-token-file.ts';
 import { address, addresses, bytes, integer, seconds } from '../arguments.ts';
 import type { CommandContext } from '../command.ts';
 import { Exit } from '../exit-codes.ts';
@@ -26,7 +27,8 @@ Examples:
   vfio nvme write unix:/tmp/disk.sock --input system.img --verify
   vfio nvme bench unix:/tmp/disk.sock --depth 32`,
   );
-  for (const make of [listCommand, idCommand, smartCommand, readCommand, writeCommand, benchCommand]) command.addCommand(make(context));
+  for (const make of [listCommand, idCommand, smartCommand, readCommand, writeCommand, benchCommand])
+    command.addCommand(make(context).addOption(vfTokenOption()));
   return command;
 }
 
@@ -46,10 +48,10 @@ function listCommand({ terminal, exit }: CommandContext): Command {
     .argument('<address...>', `${ADDRESS}; several are fine`, addresses)
     .addOption(jsonOption())
     .addHelpText('after', '\nExample:\n  vfio nvme list sim:nvme,size=1G,blockSize=4096')
-    .action(async (at: string[], options: { json?: boolean }) => {
+    .action(async (at: string[], options: { json?: boolean } & VfTokenOptions) => {
       const { list } = await import('../../nvme/inspect.ts');
       const run = async () => {
-        print(terminal, 'vfio-ts/nvme-list/1', await list(at), options.json);
+        print(terminal, 'vfio-ts/nvme-list/1', await list(at, { token: tokenOf(options, terminal) }), options.json);
         return Exit.OK;
       };
       exit(await interruptible(run));
@@ -63,10 +65,10 @@ function idCommand({ terminal, exit }: CommandContext): Command {
     .addOption(new Option('-n, --namespace <id>', 'one namespace; all unless told').argParser(integer(1, 0xffff_fffe)))
     .addOption(jsonOption())
     .addHelpText('after', '\nExample:\n  vfio nvme id sim:nvme')
-    .action(async (at: string, options: { namespace?: number; json?: boolean }) => {
+    .action(async (at: string, options: { namespace?: number; json?: boolean } & VfTokenOptions) => {
       const { identify } = await import('../../nvme/inspect.ts');
       const run = async () => {
-        print(terminal, 'vfio-ts/nvme-id/1', await identify(at, options.namespace), options.json);
+        print(terminal, 'vfio-ts/nvme-id/1', await identify(at, options.namespace, { token: tokenOf(options, terminal) }), options.json);
         return Exit.OK;
       };
       exit(await interruptible(run));
@@ -79,10 +81,10 @@ function smartCommand({ terminal, exit }: CommandContext): Command {
     .argument('<address>', ADDRESS, address)
     .addOption(jsonOption())
     .addHelpText('after', '\nExit status 3 when the controller gives a critical warning.\n\nExample:\n  vfio nvme smart sim:nvme')
-    .action(async (at: string, options: { json?: boolean }) => {
+    .action(async (at: string, options: { json?: boolean } & VfTokenOptions) => {
       const { smart } = await import('../../nvme/inspect.ts');
       const run = async () => {
-        const report = await smart(at);
+        const report = await smart(at, { token: tokenOf(options, terminal) });
         print(terminal, 'vfio-ts/nvme-smart/1', report, options.json);
         return report.critical ? Exit.PROBLEMS : Exit.OK;
       };
@@ -90,7 +92,7 @@ function smartCommand({ terminal, exit }: CommandContext): Command {
     });
 }
 
-interface ReadOptions {
+interface ReadOptions extends VfTokenOptions {
   readonly namespace: number;
   readonly start: number;
   readonly count?: number;
@@ -112,17 +114,17 @@ Examples:
   vfio nvme read sim:nvme,size=16M --count 1 | xxd | head
   vfio nvme read unix:/tmp/disk.sock --output disk.img`,
     )
-    .action(async (at: string, { output, ...range }: ReadOptions) => {
+    .action(async (at: string, { output, vfTokenFile, ...range }: ReadOptions) => {
       const { readImage } = await import('../../nvme/transfer.ts');
       const run = async (signal: AbortSignal) => {
-        terminal.err(await readImage(at, { ...range, signal }, output));
+        terminal.err(await readImage(at, { ...range, signal, token: tokenOf({ vfTokenFile }, terminal) }, output));
         return Exit.OK;
       };
       exit(await interruptible(run));
     });
 }
 
-interface WriteOptions {
+interface WriteOptions extends VfTokenOptions {
   readonly namespace: number;
   readonly start: number;
   readonly count?: number;
@@ -150,17 +152,17 @@ Examples:
   vfio nvme write unix:/tmp/disk.sock --input system.img --verify
   head -c 4096 /dev/urandom | vfio nvme write sim:nvme,size=16M --start 8`,
     )
-    .action(async (at: string, { input, ...options }: WriteOptions) => {
+    .action(async (at: string, { input, vfTokenFile, ...options }: WriteOptions) => {
       const { writeImage } = await import('../../nvme/transfer.ts');
       const run = async (signal: AbortSignal) => {
-        terminal.err(await writeImage(at, { ...options, signal }, input));
+        terminal.err(await writeImage(at, { ...options, signal, token: tokenOf({ vfTokenFile }, terminal) }, input));
         return Exit.OK;
       };
       exit(await interruptible(run));
     });
 }
 
-interface BenchOptions {
+interface BenchOptions extends VfTokenOptions {
   readonly rw: Pattern;
   readonly blockSize: number;
   readonly depth: number;
@@ -197,13 +199,13 @@ Examples:
   vfio nvme bench unix:/tmp/disk.sock --rw read --block-size 128K --depth 8
   vfio nvme bench unix:/tmp/disk.sock --rw randwrite --overwrite`,
     )
-    .action(async (at: string, { overwrite, json: asJson, ...options }: BenchOptions, command: Command) => {
+    .action(async (at: string, { overwrite, json: asJson, vfTokenFile, ...options }: BenchOptions, command: Command) => {
       if (destroys(options.rw) && overwrite !== true) {
         command.error(`error: --rw ${options.rw} destroys what is in the namespace: add --overwrite if that is meant`);
       }
       const { bench } = await import('../../nvme/bench.ts');
       const run = async (signal: AbortSignal) => {
-        print(terminal, 'vfio-ts/nvme-bench/1', await bench(at, { ...options, signal }), asJson);
+        print(terminal, 'vfio-ts/nvme-bench/1', await bench(at, { ...options, signal, token: tokenOf({ vfTokenFile }, terminal) }), asJson);
         return Exit.OK;
       };
       exit(await interruptible(run));
