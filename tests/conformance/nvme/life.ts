@@ -1,6 +1,8 @@
 /** Ends and new beginnings: aborts, resets under load, function resets, devices that go, users one after another. */
 import { describe, expect, it } from 'vitest';
+import { Csts, NvmeReg, regField } from '../../../src/abi/nvme.ts';
 import { Status } from '../../../src/abi/nvme-status.ts';
+import { CapId, Pm } from '../../../src/abi/pci.ts';
 import { isStatus } from '../../../src/drivers/nvme/errors.ts';
 import type { NvmeDriver } from '../../../src/drivers/nvme/nvme-driver.ts';
 import { LARGE, SLOW, SMALL } from './disk.ts';
@@ -96,6 +98,40 @@ export function lifeCases(open: OpenNvme): void {
       await driver.reset();
       expect(await slow).toMatchObject({ code: 'EIO', message: expect.stringContaining('it was asked for') });
       await driver.namespace(SMALL).flush();
+    });
+
+    it('2.1.2 CMD.BME: without it the controller fails (CSTS.CFS), and works again when it was started anew with it', async () => {
+      const { driver } = await begin(open, { timeoutMs: 200 });
+      const { dev } = driver;
+      await driver.namespace(SMALL).write(3, pattern(512, 3));
+      const recovered = new Promise<void>((resolve) => {
+        driver.on(({ kind }) => {
+          if (kind === 'recovered') resolve();
+        });
+      });
+      dev.busMaster = false;
+      const read = failure(driver.namespace(SMALL).read(3, 1));
+      const failed = () => regField(dev.bar(0).read32(NvmeReg.CSTS), Csts.CFS) === 1;
+      while (!failed()) await new Promise((resolve) => setTimeout(resolve, 1));
+      dev.busMaster = true;
+      expect(await read).toMatchObject({ code: 'EIO', message: expect.stringContaining('Controller Fatal Status') });
+      await recovered;
+      expect(same(await driver.namespace(SMALL).read(3, 1), pattern(512, 3))).toBe(true);
+    });
+
+    it('2.2.3 PMCS: from D3hot back to D0, and the controller is where it was', async ({ skip }) => {
+      const { driver } = await begin(open);
+      const { config } = driver.dev;
+      const pm = config.findCapability(CapId.PM);
+      if (pm === 0) return skip('this function has no power states');
+      const kinds: string[] = [];
+      driver.on(({ kind }) => kinds.push(kind));
+      await driver.namespace(SMALL).write(3, pattern(512, 3));
+      const cc = driver.dev.bar(0).read32(NvmeReg.CC);
+      for (const state of [3, 0]) config.write16(pm + Pm.CTRL, state);
+      expect(driver.dev.bar(0).read32(NvmeReg.CC)).toBe(cc);
+      expect(same(await driver.namespace(SMALL).read(3, 1), pattern(512, 3))).toBe(true);
+      expect(kinds).toEqual([]);
     });
 
     it('7.6.2 shut down, and opened by the next user: the data is there', async () => {
