@@ -1,4 +1,6 @@
 /** `vfio migrate` as a user meets it: servers in processes of their own, a client that goes along, every way between two ends. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -183,6 +185,23 @@ describe('vfio migrate', () => {
       err: expect.stringMatching(/has 2 virtual functions/),
     });
     expect(user.name).toBe(`unix:${physical}`);
+  });
+
+  it('a client that goes away while its device is copied: that is what is said, and both servers are free again', async () => {
+    await using served = await servers();
+    const { a, b } = served;
+    const index = JSON.stringify(join(import.meta.dirname, '../src/index.ts'));
+    const script = `const { open } = await import(${index}); const client = await open('unix:${a}');
+      client.dma.alloc(2 ** 27).bytes.fill(1); console.log('up'); setInterval(() => {}, 1000);`;
+    const args = ['--import', 'tsx', '--input-type=module', '-e', script];
+    const client = spawn(process.execPath, args, { cwd: join(import.meta.dirname, '..'), stdio: ['ignore', 'pipe', 'inherit'] });
+    await once(client.stdout, 'data');
+    const onProgress = (): void => void client.kill('SIGKILL');
+    await expect(moveDevice(a, { kind: 'server', path: b }, { onProgress })).rejects.toMatchObject({
+      code: 'ENODEV',
+      message: expect.stringContaining('the client of edu has gone'),
+    });
+    for (const path of [a, b]) await expect.poll(async () => (await askDoor(path, 'status')).state).toBe('idle');
   });
 
   it('what cannot be moved stays: nobody uses it, the destination is used, or another device, or not there', async () => {

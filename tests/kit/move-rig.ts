@@ -95,6 +95,7 @@ export async function moveBetween(source: DeviceFile, destination: DeviceFile, o
     name: 'source',
     device: source,
     domain: source.container.domains[0]!,
+    isThere: () => true,
     pause: () => {
       state.paused = true;
       options.onPause?.();

@@ -68,7 +68,7 @@ const extents = (...rows: readonly (readonly [number, number])[]): Uint8Array =>
 
 describe('what comes', () => {
   it('is refused when it is no offer, or one of something else', async () => {
-    for (const change of [{ format: 'x' }, { version: 2 }, { version: 'x' }, { id: '' }, { page: 8192 }]) {
+    for (const change of [{ format: 'x' }, { version: 2 }, { version: 0.5 }, { version: 'x' }, { id: '' }, { page: 8192 }]) {
       expect([change, await send(offer(change))]).toEqual([change, 'EPROTO']);
     }
     expect(await send(offer({ ids: 1 }))).toBe('EINVAL');

@@ -10,6 +10,7 @@ import { Migration } from '../../drivers/kit/migration.ts';
 import type { MemfdMemory } from '../../sys/memfd.ts';
 import type { AdoptedMapping } from '../../vfio-user/messages.ts';
 import { ArrivingMemory } from './arriving-memory.ts';
+import { isMoveId } from './figures.ts';
 import { decodeJson, type Frame, Kind, kindName } from './frames.ts';
 import type { Link } from './link.ts';
 import { decodeExtents, decodeMappings, decodePages, FORMAT, type Mapping, PAGE, ROWS_MAX, VERSION } from './wire.ts';
@@ -94,7 +95,7 @@ class Arrival {
   }
 
   #checkOffer({ format, version, id, page }: Record<string, unknown>): string {
-    if (format !== FORMAT || typeof version !== 'number' || typeof id !== 'string' || !/^[0-9a-f]{16}$/.test(id)) {
+    if (format !== FORMAT || typeof version !== 'number' || !(version >= 1) || !isMoveId(id)) {
       throw new VfioError('EPROTO', 'what came is no offer of a device');
     }
     if (version > VERSION || page !== PAGE) {

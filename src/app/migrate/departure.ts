@@ -20,6 +20,8 @@ export interface Subject {
   readonly name: string;
   readonly device: Device;
   readonly domain: IommuDomain;
+  /** Its client, if it has one, has not gone away with it. */
+  isThere(): boolean;
   /** Whoever uses it has to wait. */
   pause(): Disposable;
   /** It is somewhere else: whoever uses it is told, and it is closed here. */

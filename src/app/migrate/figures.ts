@@ -19,6 +19,9 @@ export interface Figures {
   readonly totalMs: number;
 }
 
+/** The number of a move. */
+export const isMoveId = (value: unknown): value is string => typeof value === 'string' && /^[0-9a-f]{16}$/.test(value);
+
 export const progressBody = (progress: Progress): object => ({ ...progress });
 
 const count = (value: unknown): number => (typeof value === 'number' && Number.isFinite(value) && value >= 0 ? value : 0);
@@ -30,7 +33,7 @@ export function progressOf(body: Record<string, unknown>): Progress {
 
 export function figuresOf(body: Record<string, unknown>): Figures {
   return {
-    id: typeof body.id === 'string' ? body.id.slice(0, 32) : '',
+    id: isMoveId(body.id) ? body.id : '',
     rounds: count(body.rounds),
     memoryBytes: count(body.memoryBytes),
     deviceBytes: count(body.deviceBytes),

@@ -165,7 +165,8 @@ export class Refused extends VfioError {}
 export function refusal(frame: Frame): Refused {
   const { code, message, fix } = decodeJson(frame);
   const known = typeof code === 'string' && Object.hasOwn(Errno, code) ? (code as ErrnoName) : (errnoName(Errno.EIO) ?? 'EIO');
-  const told = (value: unknown): string | undefined => (typeof value === 'string' ? value.slice(0, TOLD_CHARS) : undefined);
+  const told = (value: unknown): string | undefined =>
+    typeof value === 'string' ? value.slice(0, TOLD_CHARS).replace(/\p{Cc}/gu, ' ') : undefined;
   const what = told(fix);
   return new Refused(known, told(message) ?? 'the other side gave up', what === undefined ? {} : { fix: what });
 }

@@ -156,10 +156,15 @@ export class Moves implements Disposable {
       await link.sendJson(Kind.FIGURES, figures).catch(() => {});
     } catch (error) {
       if (error instanceof InDoubt) this.#doubt = error;
-      const why = error instanceof VfioError ? error.message : 'an error of the server';
-      const runs = error instanceof InDoubt ? 'it stands still until somebody says what became of it' : 'it goes on here';
-      log('warn', `the move to ${to} failed, and ${runs}: ${why}`);
-      throw error;
+      const isGone = !(error instanceof InDoubt) && !subject.isThere();
+      const told = isGone
+        ? new VfioError('ENODEV', `the client of ${this.#options.name} has gone, and its device with it`, { cause: error })
+        : error;
+      const why = told instanceof VfioError ? told.message : 'an error of the server';
+      const runs =
+        error instanceof InDoubt ? ', and it stands still until somebody says what became of it' : isGone ? '' : ', and it goes on here';
+      log('warn', `the move to ${to} failed${runs}: ${why}`);
+      throw told;
     } finally {
       this.#busy = null;
     }
@@ -175,7 +180,8 @@ export class Moves implements Disposable {
         this.#waiting = null;
         waiting[Symbol.dispose]();
       };
-      return { name, device, domain: domainOf(device), pause: () => ({ [Symbol.dispose]: () => {} }), gone };
+      const pause = (): Disposable => ({ [Symbol.dispose]: () => {} });
+      return { name, device, domain: domainOf(device), isThere: () => this.#waiting === waiting, pause, gone };
     }
     const session = sessions().find(({ device }) => device !== null);
     if (session === undefined) {
@@ -184,7 +190,14 @@ export class Moves implements Disposable {
       });
     }
     const device = session.device!;
-    return { name, device, domain: domainOf(device), pause: () => session.pause(), gone: (reason) => session.close(reason) };
+    return {
+      name,
+      device,
+      domain: domainOf(device),
+      isThere: () => sessions().includes(session),
+      pause: () => session.pause(),
+      gone: (reason) => session.close(reason),
+    };
   }
 
   async #in(link: Link): Promise<void> {

@@ -11,6 +11,8 @@ export interface RelayOptions {
   readonly onStopped?: () => void;
   /** Give it up; without effect once the device was given away. */
   readonly signal?: AbortSignal;
+  /** An end that takes nothing for so long is gone: milliseconds, 20 000 unless told. */
+  readonly stallMs?: number;
 }
 
 /** Frames that are looked into; the others are only counted. */
@@ -19,12 +21,14 @@ const READ: ReadonlySet<number> = new Set([Kind.PROGRESS, Kind.STOPPED, Kind.GO,
 const AHEAD_BYTES = 2 ** 20;
 /** After a refusal both ends are given so long to hear of it. */
 const GRACE_MS = 2000;
+/** Less than a source waits, which waits for us meanwhile. */
+const STALL_MS = 20_000;
 
 /**
  * Carry a move to its end.
  *
  * @returns its figures; null when the source did not tell them
- * @throws VfioError (rejects) what either end refused with; ECONNRESET when one was lost, EIO when that was in the moment of the hand-over; EINTR when told to give up
+ * @throws VfioError (rejects) what either end refused with; ECONNRESET when one was lost, ETIMEDOUT when one takes nothing any more, EIO when that was in the moment of the hand-over; EINTR when told to give up
  */
 export async function relay(source: Pipe, destination: Pipe, options: RelayOptions = {}): Promise<Figures | null> {
   return await new Relay(source, destination, options).run();
@@ -92,7 +96,7 @@ class Relay {
       for await (const chunk of from.input as AsyncIterable<Buffer>) {
         tap.push(chunk);
         if (to.output.destroyed || to.output.writableEnded) break;
-        if (!to.output.write(chunk) && to.output.writableLength > AHEAD_BYTES) await drained(to.output);
+        if (!to.output.write(chunk) && to.output.writableLength > AHEAD_BYTES) await this.#drained(to);
         // Whoever gave up waits until it was heard.
         if (this.#refused !== null) break;
       }
@@ -102,6 +106,20 @@ class Relay {
     }
     to.output.end();
     if (this.#refused !== null) from.output.end();
+  }
+
+  async #drained({ output, name }: Pipe): Promise<void> {
+    const late = await new Promise<boolean>((resolve) => {
+      const timer = setTimeout(() => done(true), this.#options.stallMs ?? STALL_MS);
+      const done = (isLate = false): void => {
+        clearTimeout(timer);
+        for (const event of ['drain', 'close', 'error']) output.off(event, ready);
+        resolve(isLate);
+      };
+      const ready = (): void => done();
+      for (const event of ['drain', 'close', 'error']) output.on(event, ready);
+    });
+    if (late) throw new VfioError('ETIMEDOUT', `${name} takes nothing any more: the device goes on where it was`);
   }
 
   #saw(frame: Frame): void {
@@ -127,16 +145,6 @@ class Relay {
         break;
     }
   }
-}
-
-async function drained(output: NodeJS.WritableStream): Promise<void> {
-  await new Promise<void>((resolve) => {
-    const done = (): void => {
-      for (const event of ['drain', 'close', 'error']) output.off(event, done);
-      resolve();
-    };
-    for (const event of ['drain', 'close', 'error']) output.on(event, done);
-  });
 }
 
 /** Finds frames in what goes by. */
