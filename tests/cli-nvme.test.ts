@@ -135,7 +135,14 @@ describe('vfio nvme read and write', () => {
     expect(large.err).toMatch(/ENOSPC[\s\S]*large\.img has 8192 bytes; from LBA 16383 on/);
     const past = await vfio('nvme', 'read', address, '-s', '16384', '-o', file('none.img'));
     expect(past.status).toBe(1);
-    expect(past.err).toContain('its last is 16383');
+    expect(past.err).toContain('has no block 16384: its last is 16383');
+    // A file that is there keeps what it has until there is something to put into it.
+    const kept = file('kept.img', noise(4096));
+    const mistyped = [[address, '-n', '9'], [address, '-s', '20000'], [`${address}x`]];
+    for (const args of mistyped) expect((await vfio('nvme', 'read', ...args, '-o', kept)).status).toBe(1);
+    expect(readFileSync(kept).length).toBe(4096);
+    const few = await vfio('nvme', 'write', address, '-i', kept, '-c', '2');
+    expect([few.status, few.err]).toEqual([1, expect.stringContaining('kept.img has 4096 bytes, which is 1 of 2 blocks of 4096')]);
     const missing = await vfio('nvme', 'write', address, '-i', file('missing.img'));
     expect(missing.status).toBe(1);
     expect(missing.err).toContain('missing.img');

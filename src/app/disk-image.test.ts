@@ -58,6 +58,11 @@ describe('the disks that are asked for', () => {
     isFree(odd);
   });
 
+  it('have a directory that is there', () => {
+    const error = refusal(() => openDisks({ blockSize: 512, size: 1 << 20, images: [join(directory, 'none', 'disk.img')] }));
+    expect([error.code, error.message]).toEqual(['ENOENT', expect.stringContaining(`there is no directory ${join(directory, 'none')}`)]);
+  });
+
   it('are all opened, or none', () => {
     const [one, two] = [image(), image()];
     expect(refusal(() => openDisks({ images: [one, two, one], blockSize: 512 })).code).toBe('EBUSY');

@@ -71,6 +71,12 @@ function openOrMake(path: string, use: ImageUse, sizeToMake: number | undefined)
     try {
       return { fd: opened(path, flags | constants.O_CREAT), made: true };
     } catch (cause) {
+      if (codeOf(cause) === 'ENOENT') {
+        throw new VfioError('ENOENT', `${path} cannot be made: there is no directory ${dirname(path)}`, {
+          cause,
+          fix: 'Make the directory first.',
+        });
+      }
       // Somebody else has just made it, or it is a link to a file that is not there.
       if (codeOf(cause) !== 'EEXIST' || isLink(path)) throw openError(cause, path, use);
     }

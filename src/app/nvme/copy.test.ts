@@ -169,6 +169,24 @@ describe('copyIn', () => {
     expect(disk.inFlight).toBe(0);
   });
 
+  it('stops when it is told to: what has begun is written, and the source that was closed for it is no error', async () => {
+    const disk = new ArrayDisk(40);
+    const stop = new AbortController();
+    const from = sourceOf(pattern(33));
+    const source = {
+      async read(into: Uint8Array) {
+        if (stop.signal.aborted) throw new Error('it is closed');
+        return await from.read(into);
+      },
+    };
+    const closing = { signal: stop.signal, onProgress: (bytes: number) => void (bytes > 40 && stop.abort()) };
+    const done = await copyIn(disk, 0, source, closing);
+    expect([done > 5 && done < 33, disk.inFlight, disk.flushed]).toEqual([true, 0, 1]);
+    expect(disk.bytes.subarray(0, done * BLOCK)).toEqual(pattern(done));
+    stop.abort();
+    expect(await copyIn(disk, 0, source, { signal: stop.signal })).toBe(0);
+  });
+
   it('throws what a write failed with, with nothing in flight', async () => {
     const disk = new ArrayDisk(40);
     disk.failsAt = 30;

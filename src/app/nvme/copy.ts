@@ -107,7 +107,7 @@ export async function copyIn(to: BlockDevice, start: number, source: Source, opt
       await flights.landing(slot);
       const wanted = Math.min(chunk, room - begun) * to.blockSize;
       const bytes = to.slots[slot]!.subarray(0, wanted);
-      const got = await source.read(bytes);
+      const got = await readUnlessStopped(source, bytes, signal);
       const partial = got % to.blockSize;
       const blocks = Math.floor(got / to.blockSize) + (partial > 0 && options.pad === true ? 1 : 0);
       bytes.fill(0, got);
@@ -131,6 +131,16 @@ export async function copyIn(to: BlockDevice, start: number, source: Source, opt
   }
   await to.flush();
   return done;
+}
+
+/** Whoever ends the copy closes the source too, so that nobody waits for it: what it says of that is no error. */
+async function readUnlessStopped(source: Source, into: Uint8Array, signal: AbortSignal | undefined): Promise<number> {
+  try {
+    return await source.read(into);
+  } catch (error) {
+    if (signal?.aborted === true) return 0;
+    throw error;
+  }
 }
 
 async function checkEnd(
@@ -169,10 +179,11 @@ function blocksPerSlot(device: BlockDevice): number {
   return Math.floor(device.slots[0]!.length / device.blockSize);
 }
 
-function checkRange(device: BlockDevice, start: number, count: number): void {
+/** @throws VfioError EINVAL for blocks that the device does not have */
+export function checkRange(device: BlockDevice, start: number, count: number): void {
   const whole = (value: number) => Number.isSafeInteger(value) && value >= 0;
   if (whole(start) && whole(count) && start + count <= device.blocks && start < device.blocks) return;
-  const range = count > 0 ? `blocks ${start} to ${start + count - 1}` : `block ${start}`;
+  const range = count > 1 ? `blocks ${start} to ${start + count - 1}` : `block ${start}`;
   throw new VfioError('EINVAL', `${device.name} has no ${range}: its last is ${device.blocks - 1}`);
 }
 

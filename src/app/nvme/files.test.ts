@@ -59,6 +59,18 @@ it('a stream has taken the bytes when write resolves: they may change then', asy
   expect([...Buffer.concat(got)]).toEqual([1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3]);
 });
 
+it('what a stream throws at once is an error as any other', async () => {
+  const sink = new StreamSink('standard output', {
+    write() {
+      throw Object.assign(new Error('write'), { code: 'ENOSPC' });
+    },
+  } as unknown as PassThrough);
+  await expect(sink.write(new Uint8Array(4))).rejects.toMatchObject({
+    code: 'ENOSPC',
+    message: 'standard output cannot be written: its disk is full',
+  });
+});
+
 it('tells in words which file is the trouble', async () => {
   await expect(openSource(join(folder, 'none'))).rejects.toMatchObject({
     code: 'ENOENT',

@@ -36,13 +36,17 @@ export async function openSource(path: string): Promise<OpenedSource> {
  * @throws VfioError EINVAL when that is a terminal; EACCES …
  */
 export async function openSink(path: string): Promise<OpenedSink> {
+  refuseTerminal(path);
   if (path !== '-') return await FileSink.open(path);
-  if (process.stdout.isTTY === true) {
-    throw new VfioError('EINVAL', 'standard output is a terminal, which blocks of a disk would upset', {
-      fix: 'Give --output FILE, or redirect: … > disk.img',
-    });
-  }
   return new StreamSink('standard output', process.stdout);
+}
+
+/** @throws VfioError EINVAL when `path` is `-`, and that is a terminal */
+export function refuseTerminal(path: string): void {
+  if (path !== '-' || process.stdout.isTTY !== true) return;
+  throw new VfioError('EINVAL', 'standard output is a terminal, which blocks of a disk would upset', {
+    fix: 'Give --output FILE, or redirect: … > disk.img',
+  });
 }
 
 class FileSource implements OpenedSource {
@@ -183,7 +187,13 @@ export class StreamSink implements OpenedSink {
 
   write(bytes: Uint8Array): Promise<void> {
     return new Promise((resolve, reject) => {
-      this.#stream.write(bytes, (error) => (error == null ? resolve() : reject(systemError(error, `${this.name} cannot be written`))));
+      const failed = (error: unknown) => reject(systemError(error, `${this.name} cannot be written`));
+      try {
+        this.#stream.write(bytes, (error) => (error == null ? resolve() : failed(error)));
+      } catch (error) {
+        // Standard output that is a file is written at once, and throws.
+        failed(error);
+      }
     });
   }
 

@@ -1,8 +1,8 @@
 /** `vfio nvme read` and `write`: images between a namespace and a file or pipe. */
 import { VfioError } from '../../base/errno.ts';
 import type { NvmeNamespace } from '../../drivers/nvme/namespace.ts';
-import { copyIn, copyOut } from './copy.ts';
-import { type OpenedSource, openSink, openSource } from './files.ts';
+import { checkRange, copyIn, copyOut } from './copy.ts';
+import { type OpenedSource, openSink, openSource, refuseTerminal } from './files.ts';
 import { DEPTH, NamespaceBlocks } from './namespace-blocks.ts';
 import { type NvmeAccess, openNvme } from './open-nvme.ts';
 import { Progress } from './progress.ts';
@@ -19,12 +19,14 @@ export interface Range extends NvmeAccess {
 
 /** Blocks to `output`, a path or `-`. Says at the end how much it was. @throws VfioError naming the block that could not be read */
 export async function readImage(address: string, range: Range, output: string): Promise<string> {
-  // First: what goes to a terminal should not disturb a disk.
-  await using sink = await openSink(output);
+  // First: what goes to a terminal should not disturb a disk. The file is made anew only when there is something to put into it.
+  refuseTerminal(output);
   await using driver = await openNvme(address, { depth: DEPTH, token: range.token });
   const ns = driver.namespace(range.namespace);
   using blocks = new NamespaceBlocks(driver.dev, ns);
   const count = range.count ?? Math.max(ns.blocks - range.start, 0);
+  checkRange(blocks, range.start, count);
+  await using sink = await openSink(output);
   using progress = new Progress(count * ns.blockSize);
   const done = await copyOut(blocks, range.start, count, sink, { onProgress: progress.update, ...signalOf(range) });
   return summary(done, ns.blockSize, progress.elapsedMs, 'read');
@@ -42,7 +44,7 @@ export async function writeImage(address: string, options: WriteOptions, input: 
   await using source = await openSource(input);
   await using driver = await openNvme(address, { depth: DEPTH, token: options.token });
   const ns = driver.namespace(options.namespace);
-  if (options.count === undefined) checkFits(source, ns, options);
+  checkFits(source, ns, options);
   using blocks = new NamespaceBlocks(driver.dev, ns, options.verify === true ? 2 * DEPTH : DEPTH, options.fua === true);
   const total = options.count === undefined ? source.size : options.count * ns.blockSize;
   using progress = new Progress(total);
@@ -63,8 +65,15 @@ export async function writeImage(address: string, options: WriteOptions, input: 
   }
 }
 
-function checkFits({ name, size }: OpenedSource, ns: NvmeNamespace, { start, pad }: WriteOptions): void {
+function checkFits({ name, size }: OpenedSource, ns: NvmeNamespace, { start, count, pad }: WriteOptions): void {
   if (size === null) return;
+  if (count !== undefined) {
+    const blocks = (pad === true ? Math.ceil : Math.floor)(size / ns.blockSize);
+    if (blocks >= count) return;
+    throw new VfioError('EINVAL', `${name} has ${size} bytes, which is ${blocks} of ${count} blocks of ${ns.blockSize}`, {
+      fix: 'Without --count all that it has is written; with --pad the last block is filled with zeroes.',
+    });
+  }
   const room = Math.max(ns.blocks - start, 0) * ns.blockSize;
   if (size > room) {
     throw new VfioError('ENOSPC', `${name} has ${size} bytes; from LBA ${start} on, namespace ${ns.id} has ${room}`, {
@@ -82,5 +91,5 @@ const signalOf = ({ signal }: Range) => (signal === undefined ? {} : { signal })
 
 function summary(blocks: number, blockSize: number, elapsedMs: number, what: string): string {
   const bytes = blocks * blockSize;
-  return `${blocks} blocks ${what}, ${formatBytes(bytes)} at ${formatRate(elapsedMs > 0 ? (bytes / elapsedMs) * 1000 : 0)}`;
+  return `${blocks} ${blocks === 1 ? 'block' : 'blocks'} ${what}, ${formatBytes(bytes)} at ${formatRate(elapsedMs > 0 ? (bytes / elapsedMs) * 1000 : 0)}`;
 }
