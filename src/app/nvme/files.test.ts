@@ -1,7 +1,7 @@
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { PassThrough, Readable } from 'node:stream';
+import { PassThrough, Readable, Writable } from 'node:stream';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { openSink, openSource, StreamSink, StreamSource } from './files.ts';
 
@@ -59,16 +59,16 @@ it('a stream has taken the bytes when write resolves: they may change then', asy
   expect([...Buffer.concat(got)]).toEqual([1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3]);
 });
 
-it('what a stream throws at once is an error as any other', async () => {
-  const sink = new StreamSink('standard output', {
-    write() {
-      throw Object.assign(new Error('write'), { code: 'ENOSPC' });
-    },
-  } as unknown as PassThrough);
-  await expect(sink.write(new Uint8Array(4))).rejects.toMatchObject({
-    code: 'ENOSPC',
-    message: 'standard output cannot be written: its disk is full',
-  });
+it('a stream that fails, at once or later, is an error as any other, and ends nothing else', async () => {
+  const full = () => Object.assign(new Error('write'), { code: 'ENOSPC' });
+  const error = { code: 'ENOSPC', message: 'standard output cannot be written: its disk is full' };
+  const later = new Writable({ write: (_bytes, _encoding, done) => done(full()) });
+  await expect(new StreamSink('standard output', later).write(new Uint8Array(4))).rejects.toMatchObject(error);
+  const atOnce = new Writable();
+  atOnce.write = () => {
+    throw full();
+  };
+  await expect(new StreamSink('standard output', atOnce).write(new Uint8Array(4))).rejects.toMatchObject(error);
 });
 
 it('tells in words which file is the trouble', async () => {

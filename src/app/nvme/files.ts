@@ -183,6 +183,8 @@ export class StreamSink implements OpenedSink {
   constructor(name: string, stream: Writable) {
     this.name = name;
     this.#stream = stream;
+    // `write` tells it to whoever waits; without a listener it would end the process as well.
+    stream.on('error', () => {});
   }
 
   write(bytes: Uint8Array): Promise<void> {
@@ -191,7 +193,7 @@ export class StreamSink implements OpenedSink {
       try {
         this.#stream.write(bytes, (error) => (error == null ? resolve() : failed(error)));
       } catch (error) {
-        // Standard output that is a file is written at once, and throws.
+        // Standard output that is a file is written at once: some versions of Node throw there.
         failed(error);
       }
     });
