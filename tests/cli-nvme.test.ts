@@ -1,7 +1,7 @@
 /** `vfio nvme …` as a user meets it: a disk in the same process, and one behind a socket that keeps its blocks between commands. */
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -113,6 +113,18 @@ describe('vfio nvme read and write', () => {
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     expect(back.equals(image)).toBe(true);
+  });
+
+  it.skipIf(!existsSync('/dev/full'))('tells of standard output on a full disk', () => {
+    const full = openSync('/dev/full', 'w');
+    for (const args of [
+      ['read', disk],
+      ['list', disk],
+    ]) {
+      const { status, stderr } = spawnSync(process.execPath, [bin, 'nvme', ...args], { stdio: ['ignore', full, 'pipe'], encoding: 'utf8' });
+      expect([status, stderr]).toEqual([1, expect.stringMatching(/^vfio: ENOSPC: standard output cannot be written: [^\n]*\n$/)]);
+    }
+    closeSync(full);
   });
 
   it('refuses a part of a block before it writes anything; --pad fills it', async () => {

@@ -1,5 +1,6 @@
 /** Where a command speaks: data on `out`, talk on `err`. Colour only on a terminal that wants it (NO_COLOR). */
 import pc from 'picocolors';
+import { Exit } from './exit-codes.ts';
 
 export interface Terminal {
   out(line: string): void;
@@ -12,8 +13,10 @@ export function processTerminal(): Terminal {
   // `vfio show … | head -1`: whoever reads has seen enough, and that is no failure.
   for (const stream of [process.stdout, process.stderr]) {
     stream.on('error', (error: NodeJS.ErrnoException) => {
-      if (error.code !== 'EPIPE') throw error;
-      process.exit();
+      if (error.code === 'EPIPE') process.exit();
+      // A full disk, mostly. There is nobody to tell when it is standard error.
+      if (stream === process.stdout) process.stderr.write(`vfio: ${error.code}: standard output cannot be written: ${error.message}\n`);
+      process.exit(Exit.FAILURE);
     });
   }
   return {
