@@ -17,13 +17,13 @@ import type { DriverDevice } from '../kit/driver-device.ts';
 import { checkTimeout } from '../kit/interrupts.ts';
 import type { CommandRequest, GetFeatureOptions, LogOptions, SetFeatureOptions } from './admin.ts';
 import { AsyncEvents } from './async-events.ts';
+import { QUEUE_ENTRIES_MAX } from './command-slots.ts';
 import type { SignalKind } from './completion-signals.ts';
 import type { ControllerInfo } from './controller-info.ts';
 import { EventListeners, type NvmeListener } from './events.ts';
 import type { IoQueue } from './io-queue.ts';
 import type { NvmeNamespace } from './namespace.ts';
 import { type NamespaceChanges, NamespaceList } from './namespace-list.ts';
-import { QUEUE_ENTRIES_MAX } from './queue-pair.ts';
 import { Session, type SessionState } from './session.ts';
 
 export interface NvmeDriverOptions {

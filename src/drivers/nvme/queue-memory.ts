@@ -5,6 +5,7 @@ import { RegionFlags, RegionIndex } from '../../abi/vfio.ts';
 import { VfioError } from '../../base/errno.ts';
 import type { DriverDevice } from '../kit/driver-device.ts';
 import type { AdminCommands } from './admin.ts';
+import { QUEUE_ENTRIES_MAX } from './command-slots.ts';
 import type { AdminQueueAddresses } from './controller.ts';
 import type { Capabilities } from './controller-registers.ts';
 import { DmaRange } from './dma-range.ts';
@@ -12,7 +13,7 @@ import { Doorbells } from './doorbells.ts';
 import { NvmeError } from './errors.ts';
 import { IoQueue } from './io-queue.ts';
 import { listBytes, longestTransfer, PrpLists } from './prp.ts';
-import { QUEUE_ENTRIES_MAX, type QueueOwner, QueuePair } from './queue-pair.ts';
+import { type QueueOwner, QueuePair } from './queue-pair.ts';
 import type { SessionOptions } from './session.ts';
 
 const ADMIN_ENTRIES = 32;

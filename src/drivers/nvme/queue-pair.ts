@@ -4,6 +4,7 @@
  */
 import { CQE_SIZE, SQE_SIZE } from '../../abi/nvme.ts';
 import { Status } from '../../abi/nvme-status.ts';
+import { CommandSlots } from './command-slots.ts';
 import type { DmaRange } from './dma-range.ts';
 import type { Doorbells } from './doorbells.ts';
 import { NvmeError } from './errors.ts';
@@ -26,15 +27,6 @@ export interface QueueOwner {
   lost(error: unknown): void;
 }
 
-/** The slot's number in the lower bits of a command identifier, a count above them: a completion that comes twice or late is noticed. */
-const SLOT_BITS = 12;
-const SLOT_MASK = 2 ** SLOT_BITS - 1;
-
-/** Slots are one fewer than entries, and FFFFh names no command (5.14.1.1). */
-export const QUEUE_ENTRIES_MAX = SLOT_MASK;
-
-const SlotState = { FREE: 0, IN_FLIGHT: 1, ABORT_SENT: 2 } as const;
-
 export class QueuePair {
   readonly id: number;
   readonly entries: number;
@@ -52,15 +44,8 @@ export class QueuePair {
   #head = 0;
   #phase = 1;
 
-  readonly #free: Uint16Array;
-  #freeCount: number;
-  readonly #state: Uint8Array;
-  readonly #generation: Uint8Array;
-  readonly #tags: Int32Array;
-  readonly #submissions: (Submission | null)[];
-  readonly #since: Float64Array;
-  readonly #limits: Uint32Array;
-
+  /** A slot for each entry but one: the tail never reaches an entry that the controller has not fetched. */
+  readonly #slots: CommandSlots;
   /** For room. */
   readonly #waiting = new SubmissionList();
   /** In flight or waiting, without those of the background. */
@@ -92,15 +77,7 @@ export class QueuePair {
     this.#sq = sq.words(0, (entries * SQE_SIZE) / 4);
     this.#cq = cq.words(0, (entries * CQE_SIZE) / 4);
     this.#fence = new Int32Array(this.#cq.buffer, this.#cq.byteOffset, 1);
-    const slots = entries - 1;
-    this.#free = new Uint16Array(slots);
-    this.#freeCount = 0;
-    this.#state = new Uint8Array(slots);
-    this.#generation = new Uint8Array(slots);
-    this.#tags = new Int32Array(slots);
-    this.#submissions = new Array<Submission | null>(slots).fill(null);
-    this.#since = new Float64Array(slots);
-    this.#limits = new Uint32Array(slots);
+    this.#slots = new CommandSlots(entries - 1);
     this.#ringLater = () => {
       this.#ringScheduled = false;
       this.ring();
@@ -119,7 +96,7 @@ export class QueuePair {
 
   /** Commands in flight, rung or not. */
   get inFlight(): number {
-    return this.#open ? this.depth - this.#freeCount : 0;
+    return this.#open ? this.depth - this.#slots.room : 0;
   }
 
   /** Something is in flight, or waits for room, that ends by itself: not only requests for events. */
@@ -129,7 +106,7 @@ export class QueuePair {
 
   /** Commands that can be put now. */
   get room(): number {
-    return this.#freeCount;
+    return this.#slots.room;
   }
 
   /** It takes commands: the controller has the queue. */
@@ -143,9 +120,7 @@ export class QueuePair {
     this.#cq.fill(0);
     this.#tail = this.#rung = this.#written = this.#head = 0;
     this.#phase = 1;
-    this.#freeCount = this.depth;
-    // Lowest slots first: their lists are in the cache.
-    for (let i = 0; i < this.depth; i++) this.#free[i] = this.depth - 1 - i;
+    this.#slots.open();
     this.#open = true;
     this.#refill();
   }
@@ -154,7 +129,7 @@ export class QueuePair {
   pause(): void {
     this.#open = false;
     this.#life++;
-    this.#freeCount = 0;
+    this.#slots.pause();
   }
 
   /**
@@ -163,14 +138,13 @@ export class QueuePair {
    */
   close(error: Error, waitingToo: boolean): void {
     this.pause();
+    const slots = this.#slots;
     for (let slot = 0; slot < this.depth; slot++) {
-      if (this.#state[slot] === SlotState.FREE) continue;
-      this.#state[slot] = SlotState.FREE;
-      const submission = this.#submissions[slot]!;
-      this.#submissions[slot] = null;
+      if (!slots.inUse(slot)) continue;
+      const submission = slots.drop(slot);
       if (submission === null || !submission.background) this.#less();
       if (submission !== null) submission.reject(error);
-      else this.#tell(this.#tags[slot]!, Status.ABORTED_BY_HOST, 0);
+      else this.#tell(slots.tags[slot]!, Status.ABORTED_BY_HOST, 0);
     }
     if (!waitingToo) return;
     for (let submission = this.#waiting.take(); submission !== null; submission = this.#waiting.take()) {
@@ -182,7 +156,7 @@ export class QueuePair {
   /** Put it, now or when there is room, and ring soon: what is run in one go is told with one doorbell write. */
   run(submission: Submission): Promise<number> {
     if (!submission.background) this.#more();
-    if (!this.#waiting.empty || this.#freeCount === 0) this.#waiting.add(submission);
+    if (!this.#waiting.empty || this.#slots.room === 0) this.#waiting.add(submission);
     else this.#start(submission);
     return submission.done;
   }
@@ -206,11 +180,12 @@ export class QueuePair {
     cdw15: number,
     tag: number,
   ): number {
-    if (this.#freeCount === 0) return -1;
+    const slots = this.#slots;
+    if (slots.room === 0) return -1;
     this.#more();
     const slot = this.#place(opcode, nsid, iova, size, cdw10, cdw11, cdw12, cdw13, cdw14, cdw15);
-    this.#tags[slot] = tag;
-    this.#limits[slot] = this.ringLimit;
+    slots.tags[slot] = tag;
+    slots.limits[slot] = this.ringLimit;
     return slot;
   }
 
@@ -289,37 +264,25 @@ export class QueuePair {
     return this.#open && ((this.#cq[4 * this.#head + 3]! >>> 16) & 1) === this.#phase;
   }
 
-  /**
-   * A command that has taken longer than it may, counted from its last reminder; -1: there is none.
-   *
-   * @param from the first slot to look at
-   */
+  /** @see CommandSlots.overdue */
   overdue(tick: number, from = 0): number {
-    if (!this.#open) return -1;
-    for (let slot = from; slot < this.depth; slot++) {
-      const limit = this.#limits[slot]!;
-      if (this.#state[slot] !== SlotState.FREE && limit !== 0 && tick - this.#since[slot]! > limit) return slot;
-    }
-    return -1;
+    return this.#open ? this.#slots.overdue(tick, from) : -1;
   }
 
-  /** Note that an abort is sent for the command in `slot`, which has as long again. False when one was sent before. */
+  /** @see CommandSlots.remind */
   remind(slot: number, tick: number): boolean {
-    if (this.#state[slot] !== SlotState.IN_FLIGHT) return false;
-    this.#state[slot] = SlotState.ABORT_SENT;
-    this.#since[slot] = tick;
-    return true;
+    return this.#slots.remind(slot, tick);
   }
 
   /** The command identifier of what is in `slot`. */
   commandId(slot: number): number {
-    return (this.#generation[slot]! << SLOT_BITS) | slot;
+    return this.#slots.commandId(slot);
   }
 
   #start(s: Submission): void {
     const slot = this.#place(s.opcode, s.nsid, s.iova, s.size, s.cdw10, s.cdw11, s.cdw12, s.cdw13, s.cdw14, s.cdw15);
-    this.#submissions[slot] = s;
-    this.#limits[slot] = s.limit;
+    this.#slots.submissions[slot] = s;
+    this.#slots.limits[slot] = s.limit;
     if (this.#ringScheduled) return;
     this.#ringScheduled = true;
     queueMicrotask(this.#ringLater);
@@ -337,14 +300,11 @@ export class QueuePair {
     cdw14: number,
     cdw15: number,
   ): number {
-    const slot = this.#free[--this.#freeCount]!;
-    const generation = (this.#generation[slot]! + 1) & 0xf;
-    this.#generation[slot] = generation;
-    this.#state[slot] = SlotState.IN_FLIGHT;
-    this.#since[slot] = this.#owner.tick;
+    const slots = this.#slots;
+    const slot = slots.take(this.#owner.tick);
     const sq = this.#sq;
     const at = 16 * this.#tail;
-    sq[at] = opcode | (((generation << SLOT_BITS) | slot) << 16);
+    sq[at] = opcode | (slots.commandId(slot) << 16);
     sq[at + 1] = nsid;
     sq[at + 2] = 0;
     sq[at + 3] = 0;
@@ -357,29 +317,26 @@ export class QueuePair {
     sq[at + 13] = cdw13;
     sq[at + 14] = cdw14;
     sq[at + 15] = cdw15;
-    // A slot for each entry but one: the tail never reaches an entry that the controller has not fetched.
     this.#tail = this.#tail + 1 === this.entries ? 0 : this.#tail + 1;
     return slot;
   }
 
   /** False when the entry makes no sense: nothing behind it is believed. */
   #complete(result: number, dw2: number, dw3: number): boolean {
+    const slots = this.#slots;
     const cid = dw3 & 0xffff;
-    const slot = cid & SLOT_MASK;
-    if (slot >= this.depth || this.#state[slot] === SlotState.FREE || cid >>> SLOT_BITS !== this.#generation[slot]) {
+    const slot = slots.find(cid);
+    if (slot < 0) {
       return this.#fault(`it completed command 0x${cid.toString(16)} of queue ${this.id}, which is not in flight`);
     }
     if (dw2 >>> 16 !== this.id) return this.#fault(`a completion in queue ${this.id} names submission queue ${dw2 >>> 16}`);
     if ((dw2 & 0xffff) >= this.entries)
       return this.#fault(`the head of submission queue ${this.id} is ${dw2 & 0xffff} of ${this.entries} entries`);
     const status = dw3 >>> 17;
-    const submission = this.#submissions[slot]!;
-    this.#submissions[slot] = null;
-    this.#state[slot] = SlotState.FREE;
-    this.#free[this.#freeCount++] = slot;
+    const submission = slots.give(slot);
     this.completed++;
     if (submission === null || !submission.background) this.#less();
-    if (submission === null) this.#tell(this.#tags[slot]!, status, result);
+    if (submission === null) this.#tell(slots.tags[slot]!, status, result);
     else if (status === Status.SUCCESS) submission.resolve(result);
     else submission.reject(new NvmeError(submission, status, this.#owner.deviceName));
     return true;
@@ -402,7 +359,7 @@ export class QueuePair {
   }
 
   #refill(): void {
-    while (!this.#waiting.empty && this.#freeCount > 0) this.#start(this.#waiting.take()!);
+    while (!this.#waiting.empty && this.#slots.room > 0) this.#start(this.#waiting.take()!);
   }
 
   #more(): void {
