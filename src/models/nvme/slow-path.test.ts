@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { MDTS, pattern, type SglText, TestIo } from '../../../tests/kit/nvme/test-io.ts';
 import { TestStorage } from '../../../tests/kit/nvme/test-storage.ts';
-import { DsmAttribute, NvmOpcode } from '../../abi/nvme.ts';
+import { DsmAttribute, NvmCdw12, NvmOpcode } from '../../abi/nvme.ts';
 import { Status } from '../../abi/nvme-status.ts';
 import { Errno } from '../../base/errno.ts';
 import { MemoryStorage } from '../storage/memory-storage.ts';
@@ -380,10 +380,13 @@ describe('reset', () => {
   });
 });
 
-it('zeroes are asked for as a discard, and the storage says when', () => {
+it.each([
+  ['with DEAC its space may be given back', NvmCdw12.DEAC, true],
+  ['without, it is kept', 0, false],
+])('NVMe 1.4 6.17 Write Zeroes: %s, and the storage says when', (_, cdw12, discard) => {
   const { storage, io } = stalling();
-  io.start({ opcode: WRITE_ZEROES, lba: 3, blocks: 2 });
-  expect(storage.underWay.map((o) => [o.kind, o.offset, o.size, o.discard])).toEqual([['zero', 1536, 1024, true]]);
+  io.start({ opcode: WRITE_ZEROES, lba: 3, blocks: 2, cdw12 });
+  expect(storage.underWay.map((o) => [o.kind, o.offset, o.size, o.discard])).toEqual([['zero', 1536, 1024, discard]]);
   storage.endAll();
   expect(io.completed.map(([, status]) => status)).toEqual([0]);
 });

@@ -3,7 +3,7 @@
  * of a bounded pool. Each step is tried at once; what has to wait goes on from the storage's completion or from asynchronous DMA.
  */
 import { type DeviceHost, Dma } from '../../abi/device-host.ts';
-import { DSM_RANGES_MAX } from '../../abi/nvme.ts';
+import { DSM_RANGES_MAX, NvmCdw12 } from '../../abi/nvme.ts';
 import { Status, StatusBit } from '../../abi/nvme-status.ts';
 import { WOULD_BLOCK } from '../../abi/storage.ts';
 import type { BouncePool } from './bounce-pool.ts';
@@ -187,8 +187,8 @@ export class SlowPath {
         this.#verify(operation, namespace);
         return;
       case OperationKind.WRITE_ZEROES:
-        // 6.17, DEAC: deallocating is allowed, and with the bit asked for; it reads as zeroes either way.
-        this.#zero(operation, namespace, operation.offset, bytes);
+        // 6.17, DEAC: only then is its space given back; it reads as zeroes either way.
+        this.#zero(operation, namespace, operation.offset, bytes, (command.dw[12]! & NvmCdw12.DEAC) !== 0);
         return;
       case OperationKind.COMPARE:
         operation.data = buffer!.subarray(0, bytes);
@@ -335,13 +335,13 @@ export class SlowPath {
       this.#end(operation, Status.LBA_OUT_OF_RANGE | StatusBit.DO_NOT_RETRY);
       return;
     }
-    for (let i = 0; i < ranges.count; i++) this.#zero(operation, namespace, ranges.offset(i), ranges.size(i));
+    for (let i = 0; i < ranges.count; i++) this.#zero(operation, namespace, ranges.offset(i), ranges.size(i), true);
     if (operation.left === 0) this.#end(operation, Status.SUCCESS);
   }
 
-  #zero(operation: Operation, namespace: Namespace, offset: number, bytes: number): void {
+  #zero(operation: Operation, namespace: Namespace, offset: number, bytes: number, discard: boolean): void {
     this.#toQueue(operation, namespace);
-    namespace.queue.zero(offset, bytes, operation.tag, true);
+    namespace.queue.zero(offset, bytes, operation.tag, discard);
   }
 
   #flush(operation: Operation, namespace: Namespace): void {
