@@ -47,7 +47,7 @@ describe('vfio show and explain', () => {
     const { status, out } = await vfio('show', machine);
     expect(status).toBe(0);
     expect(out).toMatch(/0000:01:00\.0 .* vfio-pci .* PF, 2 of 4 VFs$/m);
-    expect(out).toMatch(/0000:01:00\.2 .* vfio-pci .* VF 1 of 0000:01:00\.0$/m);
+    expect(out).toMatch(/0000:01:00\.2 .* vfio-pci .* VF 1 of 0000:01:00\.0, opens with its token$/m);
     expect(out).toMatch(/0000:02:10\.0 .* igbvf .* VF 0 of 0000:02:00\.0$/m);
   });
 
@@ -55,7 +55,52 @@ describe('vfio show and explain', () => {
     const { functions } = JSON.parse((await vfio('show', machine, '--json')).out) as { functions: { bdf: string }[] };
     const of = (bdf: string) => functions.find((f) => f.bdf === bdf);
     expect(of(PF)).toMatchObject({ physicalFunction: null, sriov: { totalVfs: 4, numVfs: 2, vfs: [VF0, VF1] }, open: false });
-    expect(of(VF1)).toMatchObject({ physicalFunction: PF, sriov: null, driverOverride: 'vfio-pci' });
+    expect(of(VF1)).toMatchObject({ physicalFunction: PF, vfIndex: 1, sriov: null, driverOverride: 'vfio-pci', tokenNeeded: true });
+    expect(of('0000:02:10.0')).toMatchObject({ physicalFunction: '0000:02:00.0', vfIndex: 0, tokenNeeded: false });
+  });
+
+  it('S3-15 with a machine that is served: who has which function open, now', async () => {
+    const directory = join(folder(), 'card');
+    const nobody = await vfio('show', folder());
+    expect([nobody.status, nobody.err]).toEqual([
+      1,
+      expect.stringMatching(/no machine is served in [\s\S]*vfio serve machine.yaml --socket-path/),
+    ]);
+    await using served = new VfioProcess(['serve', machine, '--socket-path', directory, '--record', join(folder(), 'traffic')]);
+    await served.says('listening at');
+    const at = (bdf: string) => `unix:${join(directory, `${bdf}.sock`)}`;
+    (await open(at(PF), { token: TOKEN }))[Symbol.dispose]();
+    const vf = await open(at(VF0), { token: TOKEN });
+    try {
+      const { out } = await vfio('show', directory);
+      const user = `open by process ${process.pid}`;
+      expect(out).toMatch(/0000:01:00\.0 .* PF, 2 of 4 VFs, 1 in use$/m);
+      expect(out).toMatch(new RegExp(`0000:01:00\\.1 .* opens with its token; ${user}; mediated by register-recorder$`, 'm'));
+      expect(out).toMatch(new RegExp(`^group \\d+: owned by process ${process.pid}\n  0000:01:00\\.1`, 'm'));
+      // A second machine in the same directory: the first one is shown.
+      await using second = new VfioProcess([
+        'serve',
+        join(import.meta.dirname, '../examples/machines/hello.yaml'),
+        '--socket-path',
+        directory,
+      ]);
+      await second.says(`vfio show ${directory} is of that one`);
+      await second.says('listening at');
+      const socket = await vfio('show', join(directory, `${VF0}.sock`));
+      expect([socket.status, socket.err]).toEqual([1, expect.stringContaining(`fix: vfio show ${directory}`)]);
+      const json = await vfio('show', directory, '--json');
+      expect(JSON.parse(json.out)).toMatchObject({
+        functions: expect.arrayContaining([
+          expect.objectContaining({ bdf: VF0, open: true, openBy: `process ${process.pid}`, mediator: 'register-recorder' }),
+          expect.objectContaining({ bdf: PF, tokenNeeded: true, sriov: { totalVfs: 4, numVfs: 2, inUse: 1, vfs: [VF0, VF1] } }),
+        ]),
+      });
+      expect(out + json.out).not.toMatch(/83d8f4f2|e6bfe0fa/);
+    } finally {
+      vf[Symbol.dispose]();
+    }
+    await served.end('SIGTERM');
+    expect((await vfio('show', directory)).err).toContain(`no machine is served in ${directory}`);
   });
 
   it('E-11 whether a token is needed is told before anybody tries', async () => {
@@ -99,12 +144,12 @@ describe('a machine behind sockets', () => {
     using server = new MachineServer(on, directory, { keepAlive: false });
     const sockets = () => readdirSync(directory).sort();
     expect(server.functions).toEqual([PF, VF0, VF1]);
-    expect(sockets()).toEqual([PF, VF0, VF1].flatMap((bdf) => [`${bdf}.sock`, `${bdf}.sock.manage`]));
+    expect(sockets()).toEqual([...[PF, VF0, VF1].flatMap((bdf) => [`${bdf}.sock`, `${bdf}.sock.manage`]), 'machine.manage']);
     await on.setNumVfs(PF, 0);
-    expect(sockets()).toEqual([`${PF}.sock`, `${PF}.sock.manage`]);
+    expect(sockets()).toEqual([`${PF}.sock`, `${PF}.sock.manage`, 'machine.manage']);
     await on.setNumVfs(PF, 1);
     await on.unbind(PF);
-    expect(sockets()).toEqual([]);
+    expect(sockets()).toEqual(['machine.manage']);
     on.bind(PF, 'vfio-pci');
     expect(server.functions).toEqual([PF]);
     server[Symbol.dispose]();
@@ -178,7 +223,7 @@ describe('docs/sriov.md', () => {
   const steps = [...document.matchAll(/^```console\n\$ (.*)\n([\s\S]*?)^```$/gm)].map((m) => ({ typed: m[1]!, shown: m[2]!.split('\n') }));
 
   it('S3-27 can be followed literally', async () => {
-    expect(steps.length).toBe(6);
+    expect(steps.length).toBe(7);
     const directory = folder();
     const here = (text: string) => text.replaceAll('/tmp/card', directory);
     let served: VfioProcess | null = null;

@@ -223,7 +223,10 @@ export function readMachineFile(path: string): MachineSpec {
   try {
     source = readFileSync(path, 'utf8');
   } catch (error) {
-    throw new VfioError('ENOENT', `cannot read machine file ${path}: ${(error as Error).message}`, { cause: error });
+    throw new VfioError('ENOENT', `cannot read machine file ${path}: ${(error as Error).message}`, {
+      cause: error,
+      fix: 'examples/machines/ has machines to start from.',
+    });
   }
   return parseMachine(source, path);
 }

@@ -5,11 +5,18 @@
 import { dirname, join } from 'node:path';
 import { Cleanup } from '../base/cleanup.ts';
 import type { Clock } from '../base/clock.ts';
+import { VfioError } from '../base/errno.ts';
 import type { Logger } from '../base/log.ts';
 import type { Machine } from '../engine/machine/machine.ts';
+import type { ByteStream } from '../sys/byte-stream.ts';
 import { UnixListener } from '../sys/unix-listener.ts';
+import { UnixSocket } from '../sys/unix-socket.ts';
 import type { ServerLimits } from '../vfio-user/limits.ts';
 import { FunctionServer, openDoor } from './function-server.ts';
+import { type MachineDocument, machineDocument } from './machine-document.ts';
+import { managePathOf } from './migrate/door.ts';
+import { Kind } from './migrate/frames.ts';
+import { Link } from './migrate/link.ts';
 import { PeerProcesses } from './peer-processes.ts';
 import { makeDirectory } from './serve.ts';
 import { stderrLogger } from './simulation.ts';
@@ -33,6 +40,8 @@ export class MachineServer implements Disposable {
   readonly #processes: PeerProcesses;
   readonly #served = new Map<string, Disposable>();
   readonly #events: Disposable;
+  /** Through which it tells how it is. */
+  readonly #door: Disposable | null;
   #disposed = false;
 
   /**
@@ -53,7 +62,31 @@ export class MachineServer implements Disposable {
       else if (kind === 'unbind' || kind === 'remove') this.#stop(bdf);
     });
     for (const fn of machine.functions.values()) this.#serve(fn.bdf);
+    this.#door = options.manage === false ? null : this.#openDoor();
     undo.move();
+  }
+
+  /** Null where another machine, served in the same directory, was first. */
+  #openDoor(): Disposable | null {
+    const { log = stderrLogger, keepAlive = true } = this.#options;
+    try {
+      return openDoor(machinePathOf(this.#directory), (socket) => void this.#tell(socket), keepAlive);
+    } catch (error) {
+      if (!(error instanceof VfioError) || error.code !== 'EADDRINUSE') throw error;
+      log.log('info', `another machine is served in ${this.#directory}: vfio show ${this.#directory} is of that one`);
+      return null;
+    }
+  }
+
+  /** Whoever comes is told how the machine is now. */
+  async #tell(stream: ByteStream): Promise<void> {
+    using link = new Link(stream);
+    try {
+      await link.sendJson(Kind.STATUS, machineDocument(this.#machine));
+    } catch (error) {
+      // Who went before they had heard it.
+      if (!(error instanceof VfioError)) throw error;
+    }
   }
 
   /** Functions that are served now. */
@@ -100,6 +133,26 @@ export class MachineServer implements Disposable {
     if (this.#disposed) return;
     this.#disposed = true;
     this.#events?.[Symbol.dispose]();
+    this.#door?.[Symbol.dispose]();
     for (const bdf of this.functions) this.#stop(bdf);
   }
+}
+
+const machinePathOf = (directory: string): string => join(directory, 'machine');
+const ANSWER_MS = 10_000;
+
+/** The machine that is served in `directory`, as it is now. @throws VfioError (rejects) ENOENT when none is; EACCES; as `Link.expect` */
+export async function askMachine(directory: string): Promise<MachineDocument> {
+  let socket: UnixSocket;
+  try {
+    socket = UnixSocket.connect(managePathOf(machinePathOf(directory)));
+  } catch (cause) {
+    if (!(cause instanceof VfioError) || (cause.code !== 'ENOENT' && cause.code !== 'ECONNREFUSED')) throw cause;
+    throw new VfioError('ENOENT', `no machine is served in ${directory}`, {
+      cause,
+      fix: `Serve one there: vfio serve machine.yaml --socket-path ${directory}; or name a machine file.`,
+    });
+  }
+  using link = new Link(socket);
+  return (await link.expect(Kind.STATUS, ANSWER_MS)) as unknown as MachineDocument;
 }

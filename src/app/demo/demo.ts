@@ -6,6 +6,7 @@ import { models } from '../../models/registry.ts';
 import { MemfdMemory } from '../../sys/memfd.ts';
 import { treeLines } from '../cli/machine-tree.ts';
 import type { Terminal } from '../cli/terminal.ts';
+import { machineDocument } from '../machine-document.ts';
 import { parseMachine } from '../machine-file.ts';
 import { simulate } from '../simulation.ts';
 import { disk } from './disk.ts';
@@ -54,7 +55,7 @@ export async function demo(terminal: Terminal): Promise<void> {
   using machine = new Machine(parseMachine(machineText, 'demo'), { allocate: MemfdMemory.allocate, models });
 
   heading('1. A machine, and the isolation groups that follow from it');
-  for (const line of treeLines(machine, terminal)) out(`   ${line}`);
+  for (const line of treeLines(machineDocument(machine), terminal)) out(`   ${line}`);
 
   const edu = machine.function('00:04.0');
   using socket = putBehindSocket(machine, edu);

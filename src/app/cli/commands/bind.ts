@@ -44,7 +44,10 @@ Examples:
       const changed = [...machine.functions.values()].filter((f) => f.driver !== before.get(f.bdf));
       for (const f of changed) terminal.out(`${f.bdf}  ${f.name}: ${before.get(f.bdf) ?? 'no driver'} -> ${f.driver ?? 'no driver'}`);
       if (changed.length === 0) terminal.out('nothing to do');
-      if (fn.group !== null) for (const line of groupLines(fn.group, terminal)) terminal.out(line);
+      if (fn.group !== null) {
+        const { functionDocument, groupDocument } = await import('../../machine-document.ts');
+        for (const line of groupLines(groupDocument(fn.group), fn.group.functions.map(functionDocument), terminal)) terminal.out(line);
+      }
       if (options.write === true) {
         const { writeDrivers } = await import('../../machine-file-drivers.ts');
         // VFs are not declared one by one: they follow from numVfs of their PF.

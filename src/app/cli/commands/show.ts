@@ -1,25 +1,43 @@
+import { statSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { Command } from 'commander';
+import { VfioError } from '../../../base/errno.ts';
+import type { MachineDocument } from '../../machine-document.ts';
 import type { CommandContext } from '../command.ts';
-import { groupLines, machineDocument, treeLines } from '../machine-tree.ts';
+import { groupLines, treeLines } from '../machine-tree.ts';
 import { json } from '../terminal.ts';
 
 export function showCommand({ terminal }: CommandContext): Command {
   return new Command('show')
-    .description('draw a machine: buses, devices, drivers, and the isolation groups that follow')
-    .argument('<machine.yaml>', 'the machine')
+    .description('draw a machine: buses, devices, drivers, who uses them, and the isolation groups that follow')
+    .argument('<machine>', 'a machine file; or the directory where one is served, to see it as it is now')
     .option('--json', 'one JSON document for programs')
-    .addHelpText('after', '\nExample:\n  vfio show examples/machines/desktop.yaml')
-    .action(async (file: string, options: { json?: boolean }) => {
-      const { loadMachine } = await import('../../machine.ts');
-      using machine = loadMachine(file);
+    .addHelpText('after', '\nExamples:\n  vfio show examples/machines/desktop.yaml\n  vfio show /tmp/card')
+    .action(async (where: string, options: { json?: boolean }) => {
+      const machine = await documentOf(where);
       if (options.json === true) {
-        json(terminal, 'vfio-ts/show/1', machineDocument(machine));
+        json(terminal, 'vfio-ts/show/1', machine);
         return;
       }
       for (const line of treeLines(machine, terminal)) terminal.out(line);
-      for (const group of machine.groups.values()) {
+      for (const group of machine.groups) {
         terminal.out('');
-        for (const line of groupLines(group, terminal)) terminal.out(line);
+        for (const line of groupLines(group, machine.functions, terminal)) terminal.out(line);
       }
     });
+}
+
+async function documentOf(where: string): Promise<MachineDocument> {
+  const found = statSync(where, { throwIfNoEntry: false });
+  if (found?.isSocket() === true) {
+    throw new VfioError('EINVAL', `${where} is the socket of one device, not a machine`, { fix: `vfio show ${dirname(where)}` });
+  }
+  if (found?.isDirectory() === true) {
+    const { askMachine } = await import('../../machine-server.ts');
+    return await askMachine(where);
+  }
+  const { loadMachine } = await import('../../machine.ts');
+  const { machineDocument } = await import('../../machine-document.ts');
+  using machine = loadMachine(where);
+  return machineDocument(machine);
 }
