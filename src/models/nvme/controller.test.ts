@@ -253,7 +253,7 @@ describe('life', () => {
   it.each([
     ['submission', NvmeReg.ASQ],
     ['completion', NvmeReg.ACQ],
-  ])('NVMe 1.4 3.1.6 CFS: an admin %s queue that DMA does not reach is fatal, and a reset helps', (_, register) => {
+  ])('NVMe 1.4 3.1.6, 9.5 CFS: an admin %s queue that DMA does not reach is fatal, and a reset helps', (_, register) => {
     const c = new ControllerUnderTest();
     c.enable();
     c.w(NvmeReg.CC, 0);

@@ -15,7 +15,7 @@ function over(storage: TestStorage): TestStorage {
   return storage;
 }
 
-describe('what every I/O command is checked for', () => {
+describe('what every I/O command is checked for (9.1)', () => {
   it('NVMe 1.4 4.6.1 Invalid Command Opcode: what is not offered, Write Uncorrectable among it', () => {
     using io = new TestIo([{ storage: new MemoryStorage(MIB) }]);
     for (const opcode of [0x03, NvmOpcode.WRITE_UNCORRECTABLE, NvmOpcode.RESERVATION_REPORT, 0xff]) {
@@ -319,7 +319,7 @@ it('NVMe 1.4 6.14 Verify: the blocks are read, and no memory is touched; one tha
   expect(io.status({ opcode: NvmOpcode.VERIFY, lba: 2040, blocks: 9 })).toBe(Status.LBA_OUT_OF_RANGE | DNR);
 });
 
-describe('NVMe 1.4 4.6.1.2 errors of the storage', () => {
+describe('NVMe 1.4 4.6.1.2, 9.2 errors of the storage', () => {
   const cases = [
     [Errno.EIO, Status.UNRECOVERED_READ_ERROR, Status.WRITE_FAULT],
     [Errno.ENOSPC, Status.CAPACITY_EXCEEDED, Status.CAPACITY_EXCEEDED],

@@ -95,7 +95,7 @@ describe('submission and completion', () => {
     expect(c.completions(3).map((e) => e.sqid)).toEqual([3, 3, 4, 4, 3, 3, 4, 4]);
   });
 
-  it('Command Identifier Conflict: an identifier of a command that is under way', () => {
+  it('NVMe 1.4 4.6.1.2.1, 9.1 Command Identifier Conflict: an identifier of a command that is under way', () => {
     const c = enabled({ namespaces: [{ storage: new MemoryStorage(2 ** 20), limits: { latencyMs: 5 } }] });
     c.createPair(1);
     c.submit(1, { ...FLUSH, cid: 7 });
@@ -291,7 +291,7 @@ describe('memory', () => {
     for (let i = 0; i < 9; i++) expect(c.run(1, FLUSH).code).toBe(0);
   });
 
-  it('NVMe 1.4 3.1.6 CFS: an I/O queue that goes away is fatal, and nothing more is done', () => {
+  it('NVMe 1.4 3.1.6, 9.5 CFS: an I/O queue that goes away is fatal, and nothing more is done', () => {
     const c = enabled();
     const cq = c.page();
     c.admin({ opcode: AdminOpcode.CREATE_CQ, prp1: cq, cdw10: (15 << 16) | 1, cdw11: 1 });

@@ -69,7 +69,7 @@ describe('a storage that would block', () => {
     expect(io.idle).toBe(true);
   });
 
-  it('a fault at the end of a read: Data Transfer Error', () => {
+  it('NVMe 1.4 9.3 a fault at the end of a read: Data Transfer Error', () => {
     const { storage, io } = stalling();
     io.start({ opcode: READ, prp1: 0x4000 });
     io.memory.kinds[4] = 'none';
@@ -244,7 +244,7 @@ describe('memory that answers only later', () => {
     expect(io.idle).toBe(true);
   });
 
-  it('faults while it answers: Data Transfer Error, for data and for lists', async () => {
+  it('NVMe 1.4 9.3 faults while it answers: Data Transfer Error, for data and for lists', async () => {
     using io = remote();
     io.memory.hold = true;
     io.list(0x3000, [0x5000, 0x6000]);

@@ -46,6 +46,16 @@ describe('NVMe 1.4 5.1 Abort', () => {
   });
 });
 
+it('NVMe 1.4 5.1 Abort Command Limit: each ends before the next is looked at, so that no number at once is too many', () => {
+  const c = enabled({ namespaces: [{ storage: new MemoryStorage(2 ** 20), limits: { latencyMs: 5 } }] });
+  c.createPair(1);
+  for (let cid = 0; cid < 12; cid++) c.submit(1, { ...FLUSH, cid });
+  for (let cid = 0; cid < 12; cid++) c.put(0, { opcode: AdminOpcode.ABORT, cdw10: (cid << 16) | 1 });
+  c.ringTail(0);
+  expect(c.completions(0).map(({ code, result }) => [code, result])).toEqual(new Array(12).fill([0, 0]));
+  expect(c.completions(1).map(({ cid, code }) => [cid, code])).toEqual(Array.from({ length: 12 }, (_, i) => [i, Status.ABORT_REQUESTED]));
+});
+
 describe('NVMe 1.4 5.2 Asynchronous Event Request', () => {
   it('waits; more than AERL + 1 at once: Asynchronous Event Request Limit Exceeded', () => {
     const c = enabled();
