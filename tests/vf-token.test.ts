@@ -1,6 +1,19 @@
 /** Who may open which function of an SR-IOV device with which token: the same answers in process, by ioctls and through sockets. */
+import { inspect } from 'node:util';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { Feature, FeatureFlags } from '../src/abi/vfio.ts';
+import { ContainerIoctl, Extension, Feature, FeatureFlags, GroupIoctl } from '../src/abi/vfio.ts';
+import { machineDocument } from '../src/app/machine-document.ts';
+import { parseMachine } from '../src/app/machine-file.ts';
+import { open } from '../src/app/open.ts';
+import { DriverDevice } from '../src/drivers/kit/driver-device.ts';
+import { Process } from '../src/engine/dma/process.ts';
+import { Machine } from '../src/engine/machine/machine.ts';
+import { KernelDoor } from '../src/ioctl/kernel-door.ts';
+import { cString } from '../src/ioctl/user-buffer.ts';
+import { models } from '../src/models/registry.ts';
+import { HeapMemory } from '../src/sys/fake.ts';
+import { VfioUserDevice } from '../src/vfio-user/client.ts';
+import { fdBytes } from './kit/ioctl-bytes.ts';
 import { MachineProcess } from './kit/machine-process.ts';
 import { OTHER_TOKEN, PF, TOKEN, VF0, VF1 } from './kit/sriov-rig.ts';
 import {
@@ -212,6 +225,25 @@ describe.each<[string, () => Promise<TokenDoor>]>([
     for (const tenant of tenants) await tenant.close();
     expect(await attempt(PF)).toBe('ok');
   });
+});
+
+it('S3-05 nothing that a device was opened with shows the token when it is printed: client, driver, process, machine', async () => {
+  const all = { depth: 12, showHidden: true, maxArrayLength: null, maxStringLength: null } as const;
+  await sockets.ask({ ask: 'fresh' });
+  using client = VfioUserDevice.connect(sockets.pathOf(PF), { token: TOKEN });
+  const driver = DriverDevice.attach(client);
+  using simulated = await open('sim:edu,vfs=2', { token: TOKEN });
+  using machine = new Machine(parseMachine(tokenMachine), { allocate: HeapMemory.allocate, models });
+  const door = new KernelDoor(machine);
+  const user = door.process(Process.root({ pid: 42, allocate: HeapMemory.allocate }));
+  const [group, container] = [user.open(`/dev/vfio/${machine.function(PF).group!.id}`), user.open('/dev/vfio/vfio')];
+  user.ioctl(group, GroupIoctl.SET_CONTAINER, fdBytes(container));
+  user.ioctl(container, ContainerIoctl.SET_IOMMU, Extension.TYPE1v2_IOMMU);
+  expect(user.ioctl(group, GroupIoctl.GET_DEVICE_FD, cString(`${PF} vf_token=${TOKEN}`))).toBeGreaterThan(0);
+  for (const holder of [client, driver, simulated, door, user, machine]) {
+    expect(inspect(holder, all)).not.toMatch(SECRET);
+    expect(JSON.stringify(machineDocument(machine))).not.toMatch(SECRET);
+  }
 });
 
 it('E-11 through a socket, a client that needs a token is told so, and where to give it', () => {

@@ -16,7 +16,7 @@ export {
   type PassThrough,
   type RegionHooks,
 } from '../abi/mediator.ts';
-export { DirtyFlags, DmaMapFlags, DmaUnmapFlags, Extension } from '../abi/vfio.ts';
+export { DirtyFlags, DmaMapFlags, DmaUnmapFlags, Extension, RegionFlags, RegionIndex } from '../abi/vfio.ts';
 export { defaultParams, type EngineParams } from '../engine/context.ts';
 export type { DeviceFile } from '../engine/device/device-file.ts';
 export type { Container } from '../engine/dma/container.ts';
