@@ -5,7 +5,6 @@ import { DsmAttribute, NvmCdw12, NvmOpcode } from '../../abi/nvme.ts';
 import { Status } from '../../abi/nvme-status.ts';
 import { Errno } from '../../base/errno.ts';
 import { MemoryStorage } from '../storage/memory-storage.ts';
-import { BouncePool } from './bounce-pool.ts';
 
 const MIB = 2 ** 20;
 const { READ, WRITE, COMPARE, VERIFY, WRITE_ZEROES, DATASET_MANAGEMENT, FLUSH } = NvmOpcode;
@@ -106,24 +105,6 @@ describe('the pool is bounded', () => {
     expect(kinds).toEqual(['write', 'write', 'write', 'flush', 'read']);
     expect(io.completed.map(([id]) => id)).toEqual(ids);
     expect(io.idle).toBe(true);
-  });
-
-  it('buffers are powers of two, kept for the next, and given up for other sizes', () => {
-    const pool = new BouncePool(0x4000);
-    const small = [1, 4096, 5000].map((bytes) => pool.take(bytes)!);
-    expect(small.map((b) => b.length)).toEqual([4096, 4096, 8192]);
-    expect(pool.take(1)).toBeNull();
-    for (const buffer of small) pool.give(buffer);
-    expect(pool.used).toBe(0);
-    expect(small).toContain(pool.take(4096));
-    expect(pool.take(0x4000)).toBeNull();
-    pool.give(small[0]!);
-    const large = pool.take(0x4000)!;
-    expect(large.length).toBe(0x4000);
-    expect(pool.used).toBe(0x4000);
-    expect(pool.take(1)).toBeNull();
-    pool.give(large);
-    expect(pool.take(1)!.length).toBe(4096);
   });
 });
 
