@@ -45,6 +45,8 @@ export interface SetFeatureOptions {
 
 /** Bytes of a log asked for at a time: a page is what every controller moves. */
 const LOG_PIECE = 4096;
+/** Without extended data NUMD has 12 bits and there is no offset: one command is all there is (figure 187). */
+const LOG_UNEXTENDED = 0x4000;
 /** Of a log: more than any has, and little enough to allocate. */
 const LOG_MAX = 64 * 2 ** 20;
 
@@ -105,6 +107,11 @@ export class AdminCommands {
     return this.identify(Cns.CONTROLLER);
   }
 
+  /** Bytes of a log that can be had. */
+  get logMax(): number {
+    return (this.logAttributes & Lpa.EXTENDED_DATA) !== 0 ? LOG_MAX : Math.min(this.maxTransfer, LOG_UNEXTENDED);
+  }
+
   /** Get Log Page (5.14), in as many commands as it takes. @throws VfioError EOPNOTSUPP for an offset, or a length, that needs what it does not have */
   async log(id: number, size: number, options: LogOptions = {}): Promise<Uint8Array> {
     checkIndex(id, 0xff, 'log page');
@@ -116,8 +123,7 @@ export class AdminCommands {
       throw new VfioError('EOPNOTSUPP', 'the controller gives log pages from their beginning only (LPA, extended data)');
     }
     const out = new Uint8Array(size);
-    // Without extended data NUMD has 12 bits and there is no offset: one command, of at most 16 KiB, is all there is (figure 187).
-    const piece = Math.min(this.maxTransfer, extended ? LOG_PIECE : 0x4000);
+    const piece = Math.min(this.maxTransfer, extended ? LOG_PIECE : LOG_UNEXTENDED);
     if (size > piece && !extended) {
       throw new VfioError('EOPNOTSUPP', `${size} bytes of a log page; this controller gives the first ${piece} (LPA, extended data)`);
     }

@@ -235,6 +235,14 @@ describe('odd capabilities', () => {
     expect(unlimited.commands.filter(({ queue }) => queue === 1)).toHaveLength(1);
   });
 
+  it('5.14 an error log that is larger than one command gives: its newest entries, unless more are asked for', async () => {
+    const fake = new FakeController();
+    Object.assign(fake.controller, { mdts: 1, lpa: 0, elpe: 255 });
+    const driver = await start(fake);
+    expect(await driver.errorLog()).toHaveLength(128);
+    expect((await failsWith(driver.errorLog(129))).code).toBe('EOPNOTSUPP');
+  });
+
   it('5.21.1.7 works with fewer queues than it asked for', async () => {
     const fake = new FakeController();
     fake.queuesGranted = 2;

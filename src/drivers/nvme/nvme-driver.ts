@@ -194,9 +194,11 @@ export class NvmeDriver implements AsyncDisposable, Disposable {
     return SmartLog.decode(viewOf(await this.log(LogId.SMART, SmartLog.layoutSize, { nsid })));
   }
 
-  /** Error Information (5.14.1.1), newest first, without entries that hold no error. @param count as many as there are, unless told */
-  async errorLog(count = this.controller.errorLogEntries): Promise<ErrorLogEntry[]> {
-    const entries = Math.min(1 + checkIndex(count - 1, 0xffff, 'count - 1'), this.controller.errorLogEntries);
+  /** Error Information (5.14.1.1), newest first, without entries that hold no error. @param count as many as there are and can be had, unless told */
+  async errorLog(count?: number): Promise<ErrorLogEntry[]> {
+    const has = this.controller.errorLogEntries;
+    const most = Math.floor(this.#session.admin.logMax / ErrorLogEntry.layoutSize);
+    const entries = count === undefined ? Math.min(has, most) : Math.min(1 + checkIndex(count - 1, 0xffff, 'count - 1'), has);
     const view = viewOf(await this.log(LogId.ERROR_INFORMATION, entries * ErrorLogEntry.layoutSize));
     const all = Array.from({ length: entries }, (_, i) => ErrorLogEntry.decode(view, i * ErrorLogEntry.layoutSize));
     return all.filter((entry) => entry.errorCount !== 0n);
