@@ -16,7 +16,7 @@ export function connect(path: string, options: VfioUserOptions = {}): VfioUserDe
       });
     }
     const what = cause.code === 'ENOENT' ? `there is no socket ${path}` : `nobody serves the socket ${path} any more`;
-    throw new VfioError(cause.code, what, { cause, fix: `Start a server there: vfio serve edu --socket-path ${path}` });
+    throw new VfioError(cause.code, what, { cause, fix: `Start a server there: vfio serve DEVICE --socket-path ${path}` });
   }
 }
 

@@ -15,7 +15,7 @@ export function connectDoor(path: string): UnixSocket {
     if (!(cause instanceof VfioError) || (cause.code !== 'ENOENT' && cause.code !== 'ECONNREFUSED')) throw cause;
     throw new VfioError(cause.code, `nobody serves ${path} with a door for moving (${managePathOf(path)})`, {
       cause,
-      fix: `Serve a device there: vfio serve edu --socket-path ${path}`,
+      fix: `Serve a device there: vfio serve DEVICE --socket-path ${path}`,
     });
   }
 }

@@ -98,7 +98,7 @@ async function connectDoorPipe(path: string): Promise<Pipe> {
   if (connected === null) return pipeOf(`unix:${path}`, socket);
   throw new VfioError(codeOf(connected), `nobody serves ${path} with a door for moving (${managePathOf(path)})`, {
     cause: connected,
-    fix: `Serve a device there: vfio serve edu --socket-path ${path}`,
+    fix: `Serve a device there: vfio serve DEVICE --socket-path ${path}`,
   });
 }
 
