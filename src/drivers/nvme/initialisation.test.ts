@@ -254,7 +254,7 @@ describe('odd capabilities', () => {
     expect(driver.queue(1).isOpen).toBe(false);
   });
 
-  it('5.15.2.6 finds namespaces in lists that are full', async () => {
+  it('5.15.2.3 finds namespaces in lists that are full', async () => {
     const fake = new FakeController();
     for (let id = 2; id <= 2500; id += 2) fake.disks.set(id, { data: new Uint8Array(4096), lbads: 12, ms: 0 });
     fake.controller.nn = 0xffff_fffe;

@@ -33,7 +33,7 @@ export class IoQueue extends QueuePair {
     return this.#submit(NvmOpcode.WRITE, ns, lba, blocks, iova, blocks * ns.blockSize, fua ? NvmCdw12.FUA : 0, tag);
   }
 
-  /** Write Zeroes, without data (NVMe 1.4, 6.16); check `ns.canWriteZeroes` once before. @see submitRead */
+  /** Write Zeroes, without data (NVMe 1.4, 6.17); check `ns.canWriteZeroes` once before. @see submitRead */
   submitWriteZeroes(ns: NvmeNamespace, lba: number, blocks: number, tag: number, deallocate = false): boolean {
     return this.#submit(NvmOpcode.WRITE_ZEROES, ns, lba, blocks, 0, 0, deallocate ? NvmCdw12.DEAC : 0, tag);
   }

@@ -1,4 +1,4 @@
-/** The namespaces that the controller has active (NVMe 1.4, 5.15.2.6 and 6.1). */
+/** The namespaces that the controller has active (NVMe 1.4, 5.15.2.3 and 6.1). */
 import { Cns } from '../../abi/nvme.ts';
 import { Status } from '../../abi/nvme-status.ts';
 import { VfioError } from '../../base/errno.ts';

@@ -151,7 +151,7 @@ export class NvmeNamespace {
     await this.#command(new Submission(false, NvmOpcode.FLUSH, this.id, 0, 0, this.#session.ticks()));
   }
 
-  /** Zeroes, without data (6.16). @param options deallocate: the space may be given back   @throws VfioError EOPNOTSUPP; NvmeError */
+  /** Zeroes, without data (6.17). @param options deallocate: the space may be given back   @throws VfioError EOPNOTSUPP; NvmeError */
   async writeZeroes(lba: number, blocks: number, options: { readonly deallocate?: boolean } & WriteOptions = {}): Promise<void> {
     this.#supports(this.canWriteZeroes, 'Write Zeroes');
     const flags = (options.deallocate === true ? NvmCdw12.DEAC : 0) | (options.fua === true ? NvmCdw12.FUA : 0);
