@@ -223,6 +223,7 @@ describe('vfio migrate', () => {
       expect(other.name).toBe(`unix:${b}`);
     }
     expect(await vfio('migrate', `unix:${a}`, `unix:${a}x`)).toMatchObject({ status: 1, err: expect.stringContaining('vfio serve') });
+    expect(await vfio('migrate', `unix:${a}`, `unix:${a}`)).toMatchObject({ status: 1, err: expect.stringContaining('already') });
     expect(await vfio('migrate', '--resume', `unix:${a}`)).toMatchObject({ status: 1, err: expect.stringContaining('in doubt') });
     for (const words of [[], ['--receive'], ['--downtime-ms', '0', `unix:${b}`], ['sim:edu'], ['tcp:nowhere'], ['--stdio', `unix:${b}`]]) {
       const refused = await vfio('migrate', `unix:${a}`, ...words);

@@ -1,4 +1,5 @@
 /** Moving a served device: what `vfio migrate` does, for programs. */
+import { resolve } from 'node:path';
 import { VfioError } from '../../base/errno.ts';
 import { askDoor, type DoorStatus } from './door.ts';
 import { connectEndpoint, type Endpoint, type Pipe } from './endpoints.ts';
@@ -18,7 +19,7 @@ export interface MoveOptions extends RelayOptions {
  * fails leaves it where it was.
  *
  * @param source  path of its socket
- * @throws VfioError (rejects) ENODEV when nobody uses it; EBUSY, EINVAL, EOPNOTSUPP when either end cannot; ETIMEDOUT when it changes too fast; ECONNRESET when
+ * @throws VfioError (rejects) ENODEV when nobody uses it; EBUSY, EINVAL, EOPNOTSUPP when either end cannot, or both are one; ETIMEDOUT when it changes too fast; ECONNRESET when
  * an end is lost; EIO when that was in the moment of the hand-over, and it is not known which end has it
  */
 export async function moveDevice(source: string, destination: Endpoint, options: MoveOptions = {}): Promise<Figures | null> {
@@ -37,6 +38,9 @@ export async function startMove(
   destination: Endpoint,
   { downtimeMs, key }: Pick<MoveOptions, 'downtimeMs' | 'key'> = {},
 ): Promise<{ readonly from: Pipe; readonly to: Pipe }> {
+  if (destination.kind === 'server' && resolve(destination.path) === resolve(source)) {
+    throw new VfioError('EINVAL', `unix:${source} is where it is already`, { fix: 'Give another server to move it to.' });
+  }
   const to = await connectEndpoint(destination, key ?? null);
   let from: Pipe;
   try {
@@ -99,6 +103,6 @@ async function calm(path: string): Promise<DoorStatus> {
   for (let tries = 0; ; tries++) {
     const status = await askDoor(path, 'status');
     if (!status.state.startsWith('moving') || tries >= SETTLE_TRIES) return status;
-    await new Promise<void>((resolve) => setTimeout(resolve, 20));
+    await new Promise<void>((done) => setTimeout(done, 20));
   }
 }
