@@ -2,9 +2,11 @@
 import { inspect } from 'node:util';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { ContainerIoctl, Extension, Feature, FeatureFlags, GroupIoctl } from '../src/abi/vfio.ts';
+import { Command } from '../src/abi/vfio-user.ts';
 import { machineDocument } from '../src/app/machine-document.ts';
 import { parseMachine } from '../src/app/machine-file.ts';
 import { open } from '../src/app/open.ts';
+import { VfioError } from '../src/base/errno.ts';
 import { DriverDevice } from '../src/drivers/kit/driver-device.ts';
 import { Process } from '../src/engine/dma/process.ts';
 import { Machine } from '../src/engine/machine/machine.ts';
@@ -13,6 +15,7 @@ import { cString } from '../src/ioctl/user-buffer.ts';
 import { models } from '../src/models/registry.ts';
 import { HeapMemory } from '../src/sys/fake.ts';
 import { VfioUserDevice } from '../src/vfio-user/client.ts';
+import { encodeVersion } from '../src/vfio-user/version.ts';
 import { fdBytes } from './kit/ioctl-bytes.ts';
 import { MachineProcess } from './kit/machine-process.ts';
 import { OTHER_TOKEN, PF, TOKEN, VF0, VF1 } from './kit/sriov-rig.ts';
@@ -28,6 +31,7 @@ import {
   tokenBytes,
   tokenMachine,
 } from './kit/token-doors.ts';
+import { ServerRig, settle } from './kit/vfio-user-rig.ts';
 
 let sockets: MachineProcess;
 beforeAll(async () => {
@@ -243,6 +247,25 @@ it('S3-05 nothing that a device was opened with shows the token when it is print
   for (const holder of [client, driver, simulated, door, user, machine]) {
     expect(inspect(holder, all)).not.toMatch(SECRET);
     expect(JSON.stringify(machineDocument(machine))).not.toMatch(SECRET);
+  }
+});
+
+it('S3-05 a server has forgotten the token when the client has its answer, whatever that is', async () => {
+  for (const refuse of [false, true]) {
+    const seen: { shown: Uint8Array; kept: Uint8Array }[] = [];
+    using rig = new ServerRig({
+      server: {
+        open: (_peer, kept) => {
+          seen.push({ shown: kept!.slice(), kept: kept! });
+          if (refuse) throw new VfioError('EACCES', 'wrong');
+          return rig.rig.open();
+        },
+      },
+    });
+    const { client } = rig.connect();
+    client.send(Command.VERSION, encodeVersion(0, 1, { maxMsgFds: 8 }, tokenBytes(TOKEN)));
+    await settle();
+    expect(seen).toEqual([{ shown: tokenBytes(TOKEN), kept: new Uint8Array(16) }]);
   }
 });
 

@@ -137,6 +137,7 @@ describe('what a VF is', () => {
       const addresses = vfs.map((vf) => vf.config.barAddress(index));
       expect(addresses[0]! % BigInt(size)).toBe(0n);
       expect(addresses.map((a) => a - addresses[0]!)).toEqual([0, 1, 2, 3].map((i) => BigInt(i * size)));
+      if (index === 0) expect(Number(addresses[0])).toBe(sriovRegisters(machine, PF).bar0);
     }
     expect(vfs[0]!.config.barAddress(0)).not.toBe(machine.function(PF).config.barAddress(0));
   });
@@ -523,6 +524,21 @@ it('S3-15 the number that was, written while those VFs are going, is EBUSY: they
   await going;
   await machine.setNumVfs(PF, 2);
   expect(machine.function(PF).sriov!.vfs.length).toBe(2);
+});
+
+it('S3-15 S3-18 a PF that is being unbound, while its user holds it, gets no VFs any more: EBUSY', async () => {
+  const { machine } = sriovRig();
+  using owner = new Tenant(machine, PF);
+  const file = owner.open();
+  const gone = machine.unbind(PF);
+  expect([outcome(() => machine.setNumVfs(PF, 1)), outcome(() => machine.setNumVfs(PF, 0)), machine.functions.size]).toEqual([
+    'EBUSY',
+    'ok',
+    2,
+  ]);
+  file.close();
+  await gone;
+  expect(machine.function(PF).driver).toBe(null);
 });
 
 it('S3-18 a VF whose model throws when it ends does not keep its PF’s VFs from being enabled again', async () => {
