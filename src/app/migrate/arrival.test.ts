@@ -4,9 +4,11 @@ import { MigrationSide } from '../../../tests/kit/migration-rig.ts';
 import { movable } from '../../../tests/kit/movable-model.ts';
 import { Random } from '../../../tests/soak/random.ts';
 import { VfioError } from '../../base/errno.ts';
+import { MemfdMemory } from '../../sys/memfd.ts';
 import { UnixSocket } from '../../sys/unix-socket.ts';
 import { arrive } from './arrival.ts';
 import { ArrivingMemory } from './arriving-memory.ts';
+import { Extent } from './extent.ts';
 import { encodeJson, HEAD_BYTES, Kind, sealFrame } from './frames.ts';
 import { Link } from './link.ts';
 import { rangesToLog } from './memory-image.ts';
@@ -111,6 +113,23 @@ describe('what comes', () => {
 });
 
 describe('memory', () => {
+  it('whose pages were given back to the system after they had been copied is copied again, as zeroes', () => {
+    using one = MemfdMemory.allocate(64 * PAGE);
+    one.windows[0]!.fill(1, 9 * PAGE, 11 * PAGE);
+    const extent = new Extent(0, one, 0, 64);
+    const into = new Uint8Array(64 * PAGE);
+    for (const _ms of extent.scan());
+    expect(extent.nextRun()).toEqual({ first: 9, count: 2 });
+    expect(extent.take(9, 2, into)).toEqual(['filled', 'filled']);
+    expect(extent.nextRun()).toBeNull();
+    one.windows[0]!.fill(0);
+    // As a file with a hole there: fallocate(2), FALLOC_FL_PUNCH_HOLE.
+    Object.assign(one, { nextData: () => null });
+    for (const _ms of extent.scan());
+    expect(extent.nextRun()).toEqual({ first: 9, count: 2 });
+    expect(extent.take(9, 2, into)).toEqual(['zeroes', 'zeroes']);
+  });
+
   it('of an extent lies in one window, and new ones find room', () => {
     using memory = new ArrivingMemory();
     memory.add([

@@ -292,7 +292,6 @@ class Departure {
       await this.#image.scan(null);
       await this.#sendPages();
       await this.#sendRest();
-      await this.#sendExtents();
       for (const payload of encodeMappings(this.#image.mappings)) await this.#link.send(Kind.MAPPINGS, payload);
       await this.#link.sendJson(Kind.END, { frames: this.#link.framesSent, bytes: this.#link.bytesSent });
       await this.#link.expect(Kind.LOADED, LOADED_MS);

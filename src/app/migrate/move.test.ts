@@ -203,6 +203,15 @@ describe('a move', () => {
     expect([from.migration.state, outcome.paused, outcome.arrived]).toEqual(['RUNNING', false, null]);
   });
 
+  it('S0-19 a destination whose model does not start, after it was given the device, says so: the source runs on', async () => {
+    const [from, to] = [side(movable()), side(movable())];
+    (to.machine.function('0000:00:04.0').model as unknown as MovableModel).failures.set('start', new Error('broken'));
+    const outcome = await moveBetween(from.device, to.device);
+    expect(outcome.sourceError).toMatchObject({ code: 'EIO' });
+    expect(outcome.sourceError).not.toBeInstanceOf(InDoubt);
+    expect([from.migration.state, outcome.paused, outcome.gone, outcome.arrived]).toEqual(['RUNNING', false, false, null]);
+  });
+
   it('S0-19 a model that cannot be moved is not: EOPNOTSUPP', async () => {
     const [from, to] = [side(edu({ migration: false })), side()];
     const outcome = await moveBetween(from.device, to.device);

@@ -281,6 +281,8 @@ describe('failures', () => {
     expect(errnoOf(() => side.migration.go(call === 'start' || call === 'leave' ? 'RUNNING' : 'STOP'))).toBe('EIO');
     expect(side.migration.state).toBe('ERROR');
     expect(side.logged.join()).toContain('broken');
+    // It was running: in ERROR it stands still.
+    if (call === 'enter' || call === 'leave') expect(side.model.calls.at(-1)).toBe('stop');
     side.device.reset();
     expect(side.migration.state).toBe('RUNNING');
   });
@@ -311,6 +313,15 @@ describe('failures', () => {
     target.model.failures.set('load 3', new VfioError('EINVAL', 'no'));
     expect(errnoOf(() => load(target, data))).toBe('EINVAL');
     expect([target.migration.state, target.model.calls]).toEqual(['ERROR', ['stop', 'reset', 'load 3', 'reset']]);
+  });
+
+  it('B.11 RESUMING to RUNNING_P2P: what was loaded is told to be quiet before it starts', () => {
+    using source = open({ p2p: true });
+    using target = open({ p2p: true });
+    using stream = target.migration.go('RESUMING')!;
+    stream.write(save(source));
+    target.migration.go('RUNNING_P2P');
+    expect(target.model.calls).toEqual(['enter', 'stop', 'reset', 'load 3', 'enter', 'start']);
   });
 
   it('B.11 a state of a newer model is refused before anything is taken; of an older one it is not', () => {
