@@ -49,6 +49,10 @@ function registerFigures(): Figure[] {
   const { device: mediated } = simulate(plainDevice(), { mediators });
   mediated.region(7).write16(4, 0x2);
   const unhooked = mediated.region(0);
+  // Beside a device that is as old: V8 makes code for the first of its kind, and the others are an eighth slower.
+  const { device: alike } = simulate(plainDevice());
+  alike.region(7).write16(4, 0x2);
+  const unmediated = alike.region(0);
   const view = new DataView(new ArrayBuffer(4096));
   const bare = () => {
     for (let i = 0; i < N; i++) kept[0] ^= view.getUint32((i & 63) * 4, true);
@@ -72,7 +76,7 @@ function registerFigures(): Figure[] {
       aim: 'no slower than without a mediator',
       floorName: 'without a mediator',
       floor: () => {
-        for (let i = 0; i < N; i++) kept[0] ^= region.read32((i & 63) * 4);
+        for (let i = 0; i < N; i++) kept[0] ^= unmediated.read32((i & 63) * 4);
       },
       ours: () => {
         for (let i = 0; i < N; i++) kept[0] ^= unhooked.read32((i & 63) * 4);
