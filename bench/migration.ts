@@ -32,7 +32,7 @@ function pagesOf(count: number, below: number): Float64Array {
 
 function marking(name: string, below: number): Figure {
   const N = 65_536;
-  const pages = pagesOf(N, below);
+  const pages = Int32Array.from(pagesOf(N, below));
   const log = new DmaLog([{ first: 0, last: 2 ** 28 - 1 }]);
   const floor = new Uint32Array(2 ** 28 / 32);
   return {
@@ -40,7 +40,7 @@ function marking(name: string, below: number): Figure {
     operations: N,
     aim: '< 15 ns',
     ours: () => {
-      for (let i = 0; i < N; i++) log.mark(pages[i]!, pages[i]!);
+      for (let i = 0; i < N; i++) log.markPage(pages[i]!);
     },
     floorName: 'a bit in one large bitmap',
     floor: () => {
@@ -210,6 +210,7 @@ async function downtime(): Promise<void> {
 export async function migrationBench(): Promise<void> {
   await report('Writes of a device that is logged', [
     marking('note a write, pages in a row of 128 MiB', 32_768),
+    marking('note a write, pages all over 16 GiB', 2 ** 22),
     marking('note a write, pages all over 1 TiB', 2 ** 28),
     writes(),
     reporting('100 000 writes to 4 GiB of it', pagesOf(100_000, 2 ** 20)),

@@ -1,7 +1,7 @@
 /**
  * A bitmap over the numbers 0 to 2^53, kept in chunks that exist only where a bit was ever set: it costs memory for what was touched, not for
  * what could be. Each chunk says besides which of its words are not zero, so that walking costs what is set, not what is touched. Marking in
- * the chunk marked last is a comparison and two stores.
+ * the chunk marked last is a comparison or two and a store.
  */
 const CHUNK_BITS = 32768;
 const WORDS = CHUNK_BITS / 32;
@@ -34,9 +34,7 @@ export class Bitmap {
       const from = at - base;
       const to = Math.min(last - base, CHUNK_BITS - 1);
       if (from === to) {
-        const w = from >>> 5;
-        words[w] |= 1 << (from & 31);
-        words[WORDS + (w >>> 5)] |= 1 << (w & 31);
+        setOne(words, from);
       } else set(words, from, to);
       at = base + CHUNK_BITS;
     }
@@ -49,9 +47,7 @@ export class Bitmap {
       this.mark(bit, bit);
       return;
     }
-    const w = (bit >>> 5) & (WORDS - 1);
-    words[w] |= 1 << (bit & 31);
-    words[WORDS + (w >>> 5)] |= 1 << (w & 31);
+    setOne(words, bit & (CHUNK_BITS - 1));
   }
 
   test(bit: number): boolean {
@@ -206,6 +202,14 @@ export class Bitmap {
 /** Number of the lowest bit that is set; `word` is not 0. */
 function lowest(word: number): number {
   return 31 - Math.clz32(word & -word);
+}
+
+/** The summary, which lies elsewhere in memory, is looked at only when it does not say so yet: a word that is not zero it knows. */
+function setOne(words: Chunk, at: number): void {
+  const w = at >>> 5;
+  const before = words[w]!;
+  if (before === 0) words[WORDS + (w >>> 5)] |= 1 << (w & 31);
+  words[w] = before | (1 << (at & 31));
 }
 
 /** Set the bits from to to (inclusive) of one chunk. */
