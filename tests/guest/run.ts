@@ -14,20 +14,34 @@ import { Unavailable } from './unavailable.ts';
 import { endGuests } from './virtual-machine.ts';
 import { Visits } from './visits.ts';
 
-const { values: options } = parseArgs({
-  options: {
-    kernel: { type: 'string', default: 'backports' },
-    only: { type: 'string' },
-    require: { type: 'boolean', default: false },
-    speed: { type: 'boolean', default: false },
-    verbose: { type: 'boolean', default: false },
-  },
-});
+const options = parsed();
+
+function parsed() {
+  try {
+    return parseArgs({
+      options: {
+        kernel: { type: 'string', default: 'backports' },
+        only: { type: 'string' },
+        require: { type: 'boolean', default: false },
+        speed: { type: 'boolean', default: false },
+        verbose: { type: 'boolean', default: false },
+      },
+    }).values;
+  } catch (error) {
+    return usage((error as Error).message);
+  }
+}
+
+function usage(what: string): never {
+  console.error(what);
+  console.error('usage: npm run test:guest -- [--only edu|nvme] [--kernel stable|backports] [--speed] [--require] [--verbose]');
+  process.exit(2);
+}
 
 async function main(): Promise<Visits> {
   const { kernel, only } = options;
-  if (kernel !== 'stable' && kernel !== 'backports') throw new Error(`--kernel is ${kernel}; it must be stable or backports`);
-  if (only !== undefined && only !== 'edu' && only !== 'nvme') throw new Error(`--only is ${only}; it must be edu or nvme`);
+  if (kernel !== 'stable' && kernel !== 'backports') return usage(`--kernel is ${kernel}; it must be stable or backports`);
+  if (only !== undefined && only !== 'edu' && only !== 'nvme') return usage(`--only is ${only}; it must be edu or nvme`);
   const { XDG_CACHE_HOME } = process.env;
   const cache = XDG_CACHE_HOME ? join(XDG_CACHE_HOME, 'vfio-ts') : join(import.meta.dirname, '../../.cache/guest');
   const visits = new Visits(GuestTools.prepare(cache, kernel), options);

@@ -1,5 +1,5 @@
 /**
- * `npm run soak [-- lifecycle|wire|storage] [--minutes N] [--seed N]`: long runs of random users. Without a name every suite runs, one after the other.
+ * `npm run soak [-- lifecycle|wire|storage|migration] [--minutes N] [--seed N]`: long runs of random users. Without a name every suite runs, one after the other.
  * A suite throws what went wrong, and how to see it again; else it says what was done.
  */
 import { parseArgs } from 'node:util';
@@ -20,10 +20,16 @@ const suites: Readonly<Record<string, (options: SoakOptions) => Promise<string>>
 const { values, positionals } = parseArgs({
   options: { minutes: { type: 'string' }, seed: { type: 'string' } },
   allowPositionals: true,
+  // What is not known gets the usage below, not a stack trace.
+  strict: false,
 });
-const minutes = values.minutes === undefined ? undefined : Number(values.minutes);
-const seed = values.seed === undefined ? Date.now() & 0x7fff_ffff : Number(values.seed);
-const unknown = positionals.filter((name) => !Object.hasOwn(suites, name));
+const number = (value: unknown): number => (typeof value === 'string' && value !== '' ? Number(value) : Number.NaN);
+const minutes = values.minutes === undefined ? undefined : number(values.minutes);
+const seed = values.seed === undefined ? Date.now() & 0x7fff_ffff : number(values.seed);
+const unknown = [
+  ...positionals.filter((name) => !Object.hasOwn(suites, name)),
+  ...Object.keys(values).filter((name) => !['minutes', 'seed'].includes(name)),
+];
 if ((minutes !== undefined && !(minutes > 0)) || !Number.isInteger(seed) || unknown.length > 0) {
   console.error(`usage: npm run soak -- [${Object.keys(suites).join('|')}] [--minutes N] [--seed N]`);
   process.exit(2);
