@@ -1,5 +1,6 @@
 /** One machine with functions of every kind, and the three ways to open them: in process, by ioctls, through sockets. */
 
+import type { Device } from '../../src/abi/device.ts';
 import { parseVfToken } from '../../src/abi/vf-token.ts';
 import { ContainerIoctl, DeviceIoctl, Extension, Feature, FeatureFlags, GroupIoctl } from '../../src/abi/vfio.ts';
 import { DeviceFeature } from '../../src/abi/vfio-structs.ts';
@@ -61,6 +62,22 @@ function told(error: unknown, lines: string[]): string {
   return error.code;
 }
 
+/** `flags` as VFIO_DEVICE_FEATURE has them: which, and what to do with it. */
+function featureOf(device: Device, flags: number, data: Uint8Array, lines: string[]): string {
+  try {
+    device.feature({
+      feature: flags & FeatureFlags.MASK,
+      get: (flags & FeatureFlags.GET) !== 0,
+      set: (flags & FeatureFlags.SET) !== 0,
+      probe: (flags & FeatureFlags.PROBE) !== 0,
+      data,
+    });
+    return 'ok';
+  } catch (error) {
+    return told(error, lines);
+  }
+}
+
 export async function inProcess(): Promise<TokenDoor> {
   const lines: string[] = [];
   const machine = localMachine(lines);
@@ -79,20 +96,7 @@ export async function inProcess(): Promise<TokenDoor> {
       return told(error, lines);
     }
     return {
-      feature: (flags, data) => {
-        try {
-          device.feature({
-            feature: flags & FeatureFlags.MASK,
-            get: (flags & FeatureFlags.GET) !== 0,
-            set: (flags & FeatureFlags.SET) !== 0,
-            probe: (flags & FeatureFlags.PROBE) !== 0,
-            data,
-          });
-          return 'ok';
-        } catch (error) {
-          return told(error, lines);
-        }
-      },
+      feature: (flags, data) => featureOf(device, flags, data, lines),
       close: async () => device.close(),
     };
   };
@@ -171,20 +175,7 @@ export async function bySocket(process: MachineProcess): Promise<TokenDoor> {
         return told(error, all);
       }
       return {
-        feature: (flags, data) => {
-          try {
-            device.feature({
-              feature: flags & FeatureFlags.MASK,
-              get: (flags & FeatureFlags.GET) !== 0,
-              set: (flags & FeatureFlags.SET) !== 0,
-              probe: (flags & FeatureFlags.PROBE) !== 0,
-              data,
-            });
-            return 'ok';
-          } catch (error) {
-            return told(error, all);
-          }
-        },
+        feature: (flags, data) => featureOf(device, flags, data, all),
         close: async () => {
           device.close();
           // The next client is let in, here to be refused, when the server has closed the device of this one. No token is a valid question everywhere.
