@@ -55,6 +55,16 @@ it('bytes that are something else are EINVAL, whatever they are', () => {
   for (const tag of [6, 8, 9]) expect(refused(new Uint8Array([tag, 0xff, 0xff, 0xff, 0xff]))).toBe(true);
 });
 
+it('B.11 a state of a few bytes a value is not taken for more than a model could mean: an array too long ends a process', () => {
+  const most = 2 ** 20;
+  // An array and its elements, a byte each.
+  const flood = new Uint8Array(5 + most);
+  flood.set([8, 0, 0, 16, 0]);
+  expect(() => decodePlain(flood)).toThrow('more than 1048576 values');
+  expect(() => encodePlain(new Array(most).fill(null))).toThrow('more than 1048576 values');
+  expect(decodePlain(encodePlain(new Array(most - 1).fill(null)))).toHaveLength(most - 1);
+});
+
 it('what is no plain data is named', () => {
   expect(() => encodePlain({ a: { b: [1, new Map()] } })).toThrow('a.b[1] is a Map, which is no plain data');
   expect(() => encodePlain({ run: () => 1 })).toThrow('run is a function');

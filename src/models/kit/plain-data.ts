@@ -23,6 +23,8 @@ type NumberArray = InstanceType<(typeof arrays)[number]>;
 
 const DEPTH_MAX = 32;
 const DATA_MAX = 2 ** 28;
+/** Arrays of numbers count once. What takes a byte or two here takes a hundred as a value. */
+const VALUES_MAX = 2 ** 20;
 
 /** @throws Error for what is no plain data, naming where it stands */
 export function encodePlain(value: unknown): Uint8Array<ArrayBuffer> {
@@ -42,6 +44,7 @@ export function decodePlain(bytes: Uint8Array): unknown {
 class Writer {
   bytes = new Uint8Array(256);
   length = 0;
+  values = 0;
 
   /** Where `size` more bytes go. */
   room(size: number): number {
@@ -81,6 +84,7 @@ class Writer {
 
 function put(writer: Writer, value: unknown, path: string, depth: number): void {
   if (depth > DEPTH_MAX) throw new Error(`${path}: more than ${DEPTH_MAX} levels deep`);
+  if (++writer.values > VALUES_MAX) throw new Error(`more than ${VALUES_MAX} values; an array of numbers is one when it is typed`);
   if (value === undefined) writer.byte(Tag.UNDEFINED);
   else if (value === null) writer.byte(Tag.NULL);
   else if (typeof value === 'boolean') writer.byte(value ? Tag.TRUE : Tag.FALSE);
@@ -129,6 +133,7 @@ function isPlainObject(value: unknown): value is Record<string, unknown> {
 }
 
 class Reader {
+  values = 0;
   readonly #bytes: Uint8Array;
   readonly #view: DataView;
   #at = 0;
@@ -173,6 +178,7 @@ class Reader {
 
 function get(reader: Reader, depth: number): unknown {
   if (depth > DEPTH_MAX) throw wrong(`more than ${DEPTH_MAX} levels deep`);
+  if (++reader.values > VALUES_MAX) throw wrong(`more than ${VALUES_MAX} values`);
   const tag = reader.byte();
   switch (tag) {
     case Tag.UNDEFINED:
