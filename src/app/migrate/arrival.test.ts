@@ -4,6 +4,7 @@ import { MigrationSide } from '../../../tests/kit/migration-rig.ts';
 import { movable } from '../../../tests/kit/movable-model.ts';
 import { Random } from '../../../tests/soak/random.ts';
 import { VfioError } from '../../base/errno.ts';
+import { type ByteStream, END_OF_STREAM, WOULD_BLOCK } from '../../sys/byte-stream.ts';
 import { MemfdMemory } from '../../sys/memfd.ts';
 import { UnixSocket } from '../../sys/unix-socket.ts';
 import { arrive } from './arrival.ts';
@@ -19,6 +20,17 @@ const opened: Disposable[] = [];
 afterEach(() => {
   for (const each of opened.splice(0).reverse()) each[Symbol.dispose]();
 });
+
+/** Nothing comes, and nothing is taken. */
+const mute: ByteStream = {
+  carriesFds: false,
+  send: () => WOULD_BLOCK,
+  receive: () => WOULD_BLOCK,
+  wait: () => false,
+  listen: () => ({ [Symbol.dispose]: () => {} }),
+  onWritable: () => ({ [Symbol.dispose]: () => {} }),
+  [Symbol.dispose]: () => {},
+};
 
 function frame(kind: number, payload: Uint8Array): Uint8Array {
   const bytes = new Uint8Array(HEAD_BYTES + payload.length);
@@ -87,6 +99,7 @@ describe('what comes', () => {
       'pages of no extent': [frame(Kind.PAGES, pages(0, 0, 1))],
       'pages past its end': [one, frame(Kind.PAGES, pages(0, 3, 2))],
       'fewer bytes than pages': [one, frame(Kind.PAGES, pages(0, 0, 2, PAGE))],
+      'more zeroes than a sender says at once': [frame(Kind.EXTENTS, extents([0, 2 ** 20])), frame(Kind.ZEROES, pages(0, 0, 65, 0))],
       'no pages': [one, frame(Kind.ZEROES, pages(0, 0, 0))],
       'an extent out of order': [frame(Kind.EXTENTS, extents([1, 4]))],
       'an extent too large': [frame(Kind.EXTENTS, extents([0, 2 ** 20 + 1]))],
@@ -110,6 +123,37 @@ describe('what comes', () => {
       expect(await sendAfterOffer(frame(Kind.EXTENTS, extents([0, 4])), ...frames)).toMatch(/^E/);
     }
   });
+});
+
+it('a source that never pauses: whoever else is served here gets turns meanwhile', async () => {
+  const side = new MigrationSide(movable({ bulk: true }));
+  opened.push(side);
+  const begin = offer({ ids: side.device.region(7).read32(0) >>> 0 });
+  const more = frame(Kind.PROGRESS, encodeJson({}));
+  let frames = 0;
+  const endless: ByteStream = {
+    ...mute,
+    send: (_bytes, start, end) => end - start,
+    receive: (into, start) => {
+      const next = frames++ === 0 ? begin : more;
+      if (frames === 1_000_000) return END_OF_STREAM;
+      into.set(next, start);
+      return next.length;
+    },
+  };
+  using link = new Link(endless);
+  setImmediate(() => link.fail(new VfioError('EINTR', 'somebody else had a turn')));
+  await expect(arrive(link, { name: 'here', open: () => side.device, arrived: () => {} })).rejects.toMatchObject({ code: 'EINTR' });
+});
+
+it('a destination that takes everything at once: whoever else is served here gets turns meanwhile', async () => {
+  using link = new Link({ ...mute, send: (_bytes, start, end) => end - start });
+  setImmediate(() => link.fail(new VfioError('EINTR', 'somebody else had a turn')));
+  const chunk = new Uint8Array(16);
+  const all = async (): Promise<void> => {
+    for (let i = 0; i < 1_000_000; i++) await link.send(Kind.DEVICE, chunk);
+  };
+  await expect(all()).rejects.toMatchObject({ code: 'EINTR' });
 });
 
 describe('memory', () => {

@@ -7,6 +7,8 @@ import { decodeJson, encodeJson, type Frame, frameSize, HEAD_BYTES, Kind, kindNa
 
 /** A peer that takes nothing for so long is gone. */
 const STALL_MS = 30_000;
+/** Whoever else is served in this thread gets a turn after so long, however fast the other side is. */
+const TURN_MS = 5;
 /** So long may hearing of an end take. */
 const HEARD_MS = 2000;
 const BUFFER_BYTES = 2 * (HEAD_BYTES + PAYLOAD_MAX);
@@ -25,6 +27,7 @@ export class Link implements Disposable {
   #failed: VfioError | null = null;
   #wake: (() => void) | null = null;
   #closed = false;
+  #turnMs = performance.now();
 
   constructor(stream: ByteStream) {
     this.#stream = stream;
@@ -42,6 +45,7 @@ export class Link implements Disposable {
    * @throws VfioError (rejects) EPIPE, ECONNRESET when the peer is gone; ETIMEDOUT when it takes nothing; what `fail` was told
    */
   async send(kind: Kind, ...parts: readonly Uint8Array[]): Promise<void> {
+    if (performance.now() - this.#turnMs > TURN_MS) await this.#turn();
     let size = 0;
     for (const part of parts) {
       this.#out.set(part, HEAD_BYTES + size);
@@ -78,6 +82,7 @@ export class Link implements Disposable {
    * @throws VfioError (rejects) ECONNRESET at the end of the stream; ETIMEDOUT; EPROTO; what `fail` was told
    */
   async receive(timeoutMs: number): Promise<Frame> {
+    if (performance.now() - this.#turnMs > TURN_MS) await this.#turn();
     for (;;) {
       const frame = this.poll();
       if (frame !== null) return frame;
@@ -134,6 +139,11 @@ export class Link implements Disposable {
     this.#wake = null;
     clearTimeout(timer);
     listening[Symbol.dispose]();
+  }
+
+  async #turn(): Promise<void> {
+    await new Promise<void>((resolve) => setImmediate(resolve));
+    this.#turnMs = performance.now();
   }
 
   /** Tell the other side, if it still listens, why this is over. */

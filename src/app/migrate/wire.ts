@@ -107,6 +107,8 @@ export function decodePages(
   const bytes = payload.subarray(PagesHead.structSize);
   if (payload.length < PagesHead.structSize) throw new VfioError('EPROTO', `pages in ${payload.length} bytes`);
   const head = PagesHead.decode(viewOf(payload));
+  // Of zeroes too: each page of them takes room here, and few bytes on the way.
+  if (head.count > PAGES_MAX) throw new VfioError('EPROTO', `${head.count} pages in a frame; at most ${PAGES_MAX}`);
   if (head.count === 0 || bytes.length !== (withBytes ? head.count * PAGE : 0)) {
     throw new VfioError('EPROTO', `${head.count} pages in ${bytes.length} bytes`);
   }
