@@ -12,6 +12,7 @@
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 /* close(fd) */
@@ -60,12 +61,22 @@ static napi_value vt_eventfd(napi_env env, napi_callback_info info) {
   return answer(env, eventfd(initial, flags));
 }
 
-/* read of an eventfd: its counter as a bigint, or -errno as a number */
+/*
+ * read of an eventfd: its counter as a bigint, or -errno as a number. It never waits, whatever the open file says: others may have it. Linux
+ * before 5.8 cannot be told so, and is asked first.
+ */
 static napi_value vt_eventfd_read(napi_env env, napi_callback_info info) {
   ARGS(1);
   I32(0, fd);
   uint64_t value;
-  if (read(fd, &value, sizeof value) < 0) return number(env, -errno);
+  struct iovec all = {.iov_base = &value, .iov_len = sizeof value};
+  ssize_t got = preadv2(fd, &all, 1, -1, RWF_NOWAIT);
+  if (got < 0 && (errno == EOPNOTSUPP || errno == ENOSYS)) {
+    struct pollfd one = {.fd = fd, .events = POLLIN};
+    if (poll(&one, 1, 0) == 0) return number(env, -EAGAIN);
+    got = read(fd, &value, sizeof value);
+  }
+  if (got < 0) return number(env, -errno);
   napi_value result = NULL;
   napi_create_bigint_uint64(env, value, &result);
   return result;

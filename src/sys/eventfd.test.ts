@@ -1,4 +1,4 @@
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { describe, expect, it } from 'vitest';
@@ -162,7 +162,7 @@ describe('S2-27 EventFd, the real one', () => {
     }
   });
 
-  it("B.9 somebody's blocking eventfd: signalling leaves it blocking, a full one does not block us, reading an empty one does not either", () => {
+  it("B.9 somebody's blocking eventfd stays as it is: a full one does not block us, reading an empty one does not either", () => {
     const owner = OwnedFd.own(addon().eventfd(0, Sys.EFD_CLOEXEC), 'eventfd');
     const isBlocking = (): boolean => (addon().fcntl(owner.number, Sys.F_GETFL, 0) & Sys.O_NONBLOCK) === 0;
     using eventfd = EventFd.fromNumber(owner.number);
@@ -170,11 +170,56 @@ describe('S2-27 EventFd, the real one', () => {
     expect(addon().eventfdRead(owner.number)).toBe(1n);
     expect(addon().eventfdWrite(owner.number, 0xffff_fffe, 0xffff_ffff)).toBe(8);
     eventfd.signal();
-    expect(isBlocking()).toBe(true);
     expect(eventfd.read()).toBe(0xffff_ffff_ffff_fffen);
     expect(eventfd.read()).toBe(null);
-    expect(isBlocking()).toBe(false);
+    expect(isBlocking()).toBe(true);
     owner[Symbol.dispose]();
+  });
+
+  it('B.9 an eventfd that its owner makes blocking when we have it: neither signalling, adding nor reading waits', async () => {
+    using owner = OwnedFd.own(addon().eventfd(0, Sys.EFD_CLOEXEC | Sys.EFD_NONBLOCK), 'eventfd');
+    using eventfd = EventFd.fromNumber(owner.number);
+    eventfd.listen(() => {})[Symbol.dispose]();
+    expect(eventfd.read()).toBe(null);
+    // Whoever waits all the same is let go by this thread, and sees what it wrote or left.
+    const worker = new Worker(
+      'const { workerData: w } = require("node:worker_threads"); const m = { exports: {} }; process.dlopen(m, w.path); const { fd } = w;' +
+        'setTimeout(() => m.exports.eventfdWrite(fd, 7, 0), 1000); setTimeout(() => m.exports.eventfdRead(fd), 2000); setTimeout(() => {}, 1e6);',
+      { eval: true, workerData: { path: addonPath, fd: owner.number } },
+    );
+    await new Promise((resolve) => worker.once('online', resolve));
+    const makeBlocking = () => addon().fcntl(owner.number, Sys.F_SETFL, addon().fcntl(owner.number, Sys.F_GETFL, 0) & ~Sys.O_NONBLOCK);
+    makeBlocking();
+    expect(eventfd.read()).toBe(null);
+    expect(addon().eventfdWrite(owner.number, 0xffff_fffe, 0xffff_ffff)).toBe(8);
+    eventfd.signal();
+    expect(() => eventfd.add(2n)).toThrow(expect.objectContaining({ code: 'EAGAIN' }));
+    makeBlocking();
+    eventfd.signal();
+    const count = eventfd.read();
+    await worker.terminate();
+    expect(count).toBe(0xffff_ffff_ffff_fffen);
+  });
+
+  it('B.9 waitSync goes on waiting when a signal comes', () => {
+    using eventfd = EventFd.create();
+    using fd = eventfd.duplicateFd();
+    const onSignal = () => {};
+    process.on('SIGWINCH', onSignal);
+    const child = spawn(
+      '/bin/sh',
+      ['-c', `kill -WINCH ${process.pid}; sleep 0.1; kill -WINCH ${process.pid}; printf '\\1\\0\\0\\0\\0\\0\\0\\0' >&3`],
+      {
+        stdio: ['ignore', 'ignore', 'ignore', fd.number],
+      },
+    );
+    try {
+      expect(eventfd.waitSync(15_000)).toBe(true);
+    } finally {
+      process.off('SIGWINCH', onSignal);
+      child.unref();
+    }
+    expect(() => eventfd.waitSync(Number.NaN)).toThrow(expect.objectContaining({ code: 'EINVAL' }));
   });
 
   it('B.9 signals from a worker thread reach a listener here', async () => {

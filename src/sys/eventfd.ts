@@ -5,6 +5,7 @@ import { Cleanup } from '../base/cleanup.ts';
 import { Counted } from '../base/counted.ts';
 import { VfioError } from '../base/errno.ts';
 import { type Addon, addon, checked, Sys, sysError } from './addon.ts';
+import { waitFor } from './fd-watch.ts';
 import { OwnedFd } from './owned-fd.ts';
 
 interface Listener {
@@ -20,14 +21,14 @@ export class EventFd extends Counted implements InterruptSink, InterruptSource {
   readonly #fd: OwnedFd;
   readonly #sys: Addon = addon();
   readonly #listeners = new Set<Listener>();
-  /** Open file descriptions of others may block: we must not. */
-  #mayBlock: boolean;
+  /** Others have the open file too, and whether it blocks is theirs to say, at any time: we must not, and leave it to them. */
+  readonly #shared: boolean;
   #watching = false;
 
-  private constructor(fd: OwnedFd, mayBlock: boolean) {
+  private constructor(fd: OwnedFd, shared: boolean) {
     super('the eventfd');
     this.#fd = fd;
-    this.#mayBlock = mayBlock;
+    this.#shared = shared;
   }
 
   /** @param initial the counter's first value, 32 bits   @throws VfioError EINVAL; EMFILE when this process has no descriptor left */
@@ -53,29 +54,27 @@ export class EventFd extends Counted implements InterruptSink, InterruptSource {
     undo.use(fd);
     const kind = fd.describe();
     if (kind !== 'anon_inode:[eventfd]') throw new VfioError('EINVAL', `the descriptor is ${kind}, not an eventfd`);
-    const flags = checked(addon().fcntl(fd.number, Sys.F_GETFL, 0), 'reading the flags of an eventfd');
     undo.move();
-    return new EventFd(fd.move(), (flags & Sys.O_NONBLOCK) === 0);
+    return new EventFd(fd.move(), true);
   }
 
   /** Add one. A counter that is full stays full, a closed one stays closed: there is nobody to tell. */
   signal(): void {
     if (this.#fd.closed) return;
-    if (this.#mayBlock && this.#sys.poll(this.#fd.number, Sys.POLLOUT, 0) !== Sys.POLLOUT) return;
+    if (this.#shared && this.#sys.poll(this.#fd.number, Sys.POLLOUT, 0) !== Sys.POLLOUT) return;
     this.#sys.eventfdWrite(this.#fd.number, 1, 0);
   }
 
   /** Add `count` at once. @throws VfioError EAGAIN when the counter would pass 2^64-2; EINVAL for 2^64-1; EBADF once closed */
   add(count: bigint): void {
     checkU64(count, 'the count');
-    this.#neverBlock();
+    this.#dontBlock();
     const written = this.#sys.eventfdWrite(this.#fd.number, Number(count & 0xffff_ffffn), Number(count >> 32n));
     checked(written, `adding ${count} to an eventfd`);
   }
 
   /** The counter, which is zero afterwards; null when it was zero. @throws VfioError EBADF once closed */
   read(): bigint | null {
-    this.#neverBlock();
     const value = this.#sys.eventfdRead(this.#fd.number);
     if (typeof value === 'bigint') return value;
     const error = sysError(value, 'reading an eventfd');
@@ -85,7 +84,7 @@ export class EventFd extends Counted implements InterruptSink, InterruptSource {
 
   /** Block this thread until the counter is not zero; false when `timeoutMs` passed first (-1 = for ever). The counter is left as it is. */
   waitSync(timeoutMs: number): boolean {
-    return (checked(this.#sys.poll(this.#fd.number, Sys.POLLIN, timeoutMs), 'polling an eventfd') & Sys.POLLIN) !== 0;
+    return waitFor(this.#fd, Sys.POLLIN, timeoutMs);
   }
 
   /**
@@ -102,7 +101,6 @@ export class EventFd extends Counted implements InterruptSink, InterruptSource {
         this.#sys.watchStart(fd, Sys.READABLE, () => this.#readable()),
         'watching an eventfd',
       );
-      this.#mayBlock = false;
       this.#watching = true;
     }
     this.get();
@@ -120,16 +118,12 @@ export class EventFd extends Counted implements InterruptSink, InterruptSource {
     return this.#fd.duplicate();
   }
 
-  /**
-   * A peer's eventfd may be a blocking one. Signalling leaves that alone, since the peer reads it; reading from it here does not, since a
-   * blocked read would stop this process.
-   */
-  #neverBlock(): void {
-    if (!this.#mayBlock) return;
+  #dontBlock(): void {
+    if (!this.#shared) return;
     const fd = this.#fd.number;
     const flags = checked(this.#sys.fcntl(fd, Sys.F_GETFL, 0), 'reading the flags of an eventfd');
+    if ((flags & Sys.O_NONBLOCK) !== 0) return;
     checked(this.#sys.fcntl(fd, Sys.F_SETFL, flags | Sys.O_NONBLOCK), 'making an eventfd non-blocking');
-    this.#mayBlock = false;
   }
 
   #readable(): void {
