@@ -29,7 +29,7 @@ export interface FileRange {
 
 export class PeerFiles {
   readonly #maxBytes: number;
-  /** By device and inode; those whose memory is gone are swept out now and then. */
+  /** By device and inode, exactly: filesystems use all 64 bits. Those whose memory is gone are swept out now and then. */
   readonly #files = new Map<string, Mapped[]>();
   #nextFile = 1;
   #sweepAt = 64;
@@ -58,7 +58,7 @@ export class PeerFiles {
     undo.use(fd);
     if (offset % PAGE !== 0 || size % PAGE !== 0)
       throw new VfioError('EINVAL', `offset ${offset} and size ${size} must be multiples of ${PAGE}`);
-    const { dev, ino, size: length } = fstatSync(fd.number);
+    const { dev, ino, size: length } = fstatSync(fd.number, { bigint: true });
     const key = `${dev}:${ino}`;
     const writable = (access & Access.WRITE) !== 0;
     const known = this.#files.get(key);
@@ -71,7 +71,7 @@ export class PeerFiles {
         }
       }
     }
-    const whole = Math.floor(length / PAGE) * PAGE;
+    const whole = Math.floor(Number(length) / PAGE) * PAGE;
     const all = whole <= MEMFD_MAX_BYTES && offset + size <= whole;
     this.#checkLimit(all ? whole : size);
     // One of our own: whoever brought this one may close it meanwhile.
@@ -85,7 +85,7 @@ export class PeerFiles {
 
   /** The number that `range` gave this file, 0 when none of it is mapped. */
   identify(fd: OwnedFd): number {
-    const { dev, ino } = fstatSync(fd.number);
+    const { dev, ino } = fstatSync(fd.number, { bigint: true });
     return this.#files.get(`${dev}:${ino}`)?.find(({ memory }) => memory.references > 0)?.file ?? 0;
   }
 
