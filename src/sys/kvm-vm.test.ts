@@ -1,5 +1,5 @@
 import { closeSync, existsSync, openSync, readdirSync, readlinkSync } from 'node:fs';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { alone, openAll, testMachine } from '../../tests/kit/machines.ts';
 import { VfioError } from '../base/errno.ts';
 import { VFIO_PCI } from '../engine/machine/binding.ts';
@@ -7,6 +7,7 @@ import { VfioFileSet } from '../engine/vm/vfio-file-set.ts';
 import { type VmFile, VmProvider } from '../engine/vm/vm-provider.ts';
 import { EventFd } from './eventfd.ts';
 import { KvmVm } from './kvm-vm.ts';
+import { OwnedFd } from './owned-fd.ts';
 
 /** Why there is no KVM to try it with; null where there is. */
 const missing = ((): string | null => {
@@ -42,6 +43,16 @@ describe('KVM', () => {
     expect(readdirSync('/proc/self/fd').length).toBe(before);
     expect(eventfd.references).toBe(1);
     expect(() => KvmVm.create('/dev/kvm-that-is-not-there')).toThrow(expect.objectContaining({ code: 'ENOENT' }));
+  });
+
+  it('S4-07 what was handed over is closed when nobody can tell what it is', () => {
+    const fd = OwnedFd.duplicate(0);
+    const describing = vi.spyOn(OwnedFd.prototype, 'describe').mockImplementation(() => {
+      throw new Error('no /proc here');
+    });
+    expect(() => KvmVm.take(fd)).toThrow('no /proc here');
+    describing.mockRestore();
+    expect(fd.closed).toBe(true);
   });
 
   it.skipIf(missing !== null)(

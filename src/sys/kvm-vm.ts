@@ -2,8 +2,9 @@
 
 import { openSync } from 'node:fs';
 import { KvmIoctl } from '../abi/kvm.ts';
+import { Cleanup } from '../base/cleanup.ts';
 import { Counted } from '../base/counted.ts';
-import { VfioError } from '../base/errno.ts';
+import { Errno, VfioError } from '../base/errno.ts';
 import { addon, sysError } from './addon.ts';
 import { OwnedFd } from './owned-fd.ts';
 
@@ -30,16 +31,23 @@ export class KvmVm extends Counted {
 
   /** The same for a descriptor that was received; it is taken over, also when this throws. */
   static take(fd: OwnedFd): KvmVm {
+    using undo = new Cleanup();
+    undo.use(fd);
     const kind = fd.describe();
-    if (kind === KIND) return new KvmVm(fd);
-    fd[Symbol.dispose]();
-    throw new VfioError('EINVAL', `the descriptor is ${kind}, not a virtual machine`, { fix: 'Give what KVM_CREATE_VM answered.' });
+    if (kind !== KIND) {
+      throw new VfioError('EINVAL', `the descriptor is ${kind}, not a virtual machine`, { fix: 'Give what KVM_CREATE_VM answered.' });
+    }
+    undo.move();
+    return new KvmVm(fd);
   }
 
   /** A new machine, with nothing in it. @throws VfioError ENOENT, EACCES where there is no KVM, or not for us; what KVM_CREATE_VM answers */
   static create(path = '/dev/kvm'): KvmVm {
     using kvm = openNode(path);
-    const fd = addon().ioctl(kvm.number, KvmIoctl.CREATE_VM, 0);
+    // A signal that comes while it is made makes it EINTR (linux/mm/mmu_notifier.c, by mm_take_all_locks()).
+    let fd: number;
+    do fd = addon().ioctl(kvm.number, KvmIoctl.CREATE_VM, 0);
+    while (fd === -Errno.EINTR);
     if (fd < 0) throw sysError(fd, `KVM_CREATE_VM on ${path}`);
     return KvmVm.take(OwnedFd.own(fd, 'KVM_CREATE_VM'));
   }
