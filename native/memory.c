@@ -97,9 +97,9 @@ static void on_bus_error(int signal, siginfo_t *info, void *context) {
   } else if (chained.sa_handler != SIG_DFL && chained.sa_handler != SIG_IGN) {
     chained.sa_handler(signal);
   } else if (chained.sa_handler == SIG_DFL || info->si_code > 0) {
-    /* As if we were not here. A fault comes again when its instruction does; a signal that was sent is sent once more. */
+    /* As if we were not here. A fault comes again when its instruction does; a signal that was sent, or warns of a page, is sent once more. */
     sigaction(signal, &(struct sigaction){.sa_handler = SIG_DFL}, NULL);
-    if (info->si_code <= 0) raise(signal);
+    if (info->si_code <= 0 || info->si_code == BUS_MCEERR_AO) raise(signal);
   }
 }
 
@@ -144,7 +144,7 @@ enum { MMAP_PRIVATE = 1, MMAP_GUARDED = 2 };
 
 /*
  * mmap(fd, offset, length, page, how, limit): an ArrayBuffer over exactly these bytes of the file, or -errno. `page` is the file's page size, to
- * which the mapping extends on both sides. Always readable and writable: a store into an ArrayBuffer cannot fail, so a read-only mapping would be
+ * which (or to that of this machine, where it is larger: 64 KiB on some arm64) the mapping extends on both sides. Always readable and writable: a store into an ArrayBuffer cannot fail, so a read-only mapping would be
  * a crash in waiting; a private one (1) keeps stores to itself. Guarded (2): see above, -ENOMEM when this process has `limit` of them. There is no
  * finalizer: munmap is called by the owner, never by the collector.
  */
@@ -157,6 +157,8 @@ napi_value vt_mmap(napi_env env, napi_callback_info info) {
   I32(4, how);
   U32(5, limit);
   if (offset < 0 || offset > 1LL << 60 || length <= 0 || length > 1LL << 46 || page < 4096 || page > 1LL << 40 || (page & (page - 1)) != 0) return number(env, -EINVAL);
+  const int64_t least = sysconf(_SC_PAGESIZE);
+  if (page < least) page = least;
   int64_t before = offset & (page - 1);
   size_t whole = (size_t)((before + length + page - 1) & -page);
   struct mapping *mapping = calloc(1, sizeof *mapping);

@@ -4,6 +4,7 @@
  */
 #include "addon.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <time.h>
 
@@ -53,13 +54,21 @@ static void watcher_close(struct watcher *watcher) {
   watcher->closing = 1;
   watcher->events = 0;
   state_of(watcher->env)->watchers[watcher->fd] = NULL;
-  for (int i = 0; i < 2; i++) {
-    if (watcher->callbacks[i] != NULL) napi_delete_reference(watcher->env, watcher->callbacks[i]);
-  }
   uv_close((uv_handle_t *)watcher->handle, on_closed);
 }
 
-/* The environment ends with the watcher alive: a handle left on the loop would abort the worker. */
+/* Nobody asks for it any more. */
+static void watcher_end(struct watcher *watcher) {
+  for (int i = 0; i < 2; i++) {
+    if (watcher->callbacks[i] != NULL) napi_delete_reference(watcher->env, watcher->callbacks[i]);
+  }
+  watcher_close(watcher);
+}
+
+/*
+ * The environment ends with the watcher alive: a handle left on the loop would abort the worker. The references stay until the environment takes
+ * them, which is after `state_free`: what threads of file.c are writing into is kept by the callbacks.
+ */
 static void on_environment_end(napi_async_cleanup_hook_handle hook, void *data) {
   (void)hook;
   watcher_close(data);
@@ -127,6 +136,7 @@ static void on_event(uv_poll_t *handle, int status, int events) {
 
 /* A watcher on its way into the table, for an event that nobody asks for yet. */
 static int watcher_new(napi_env env, struct state *state, int fd, struct watcher **made) {
+  if (fcntl(fd, F_GETFD) < 0) return -errno; /* before the table grows to it */
   if (fd >= state->watcher_slots) {
     int slots = fd + 64;
     struct watcher **grown = realloc(state->watchers, (size_t)slots * sizeof *grown);
@@ -151,7 +161,7 @@ static int watcher_new(napi_env env, struct state *state, int fd, struct watcher
   state->watchers[fd] = watcher;
   *made = watcher;
   if (napi_add_async_cleanup_hook(env, on_environment_end, watcher, &watcher->hook) == napi_ok) return 0;
-  watcher_close(watcher);
+  watcher_end(watcher);
   return -ENOMEM;
 }
 
@@ -178,7 +188,7 @@ napi_value vt_watch_start(napi_env env, napi_callback_info info) {
   if (error == 0) {
     watcher->events |= event;
   } else if (watcher->events == 0) {
-    watcher_close(watcher);
+    watcher_end(watcher);
   } else if (watcher->callbacks[event - 1] != NULL) {
     napi_delete_reference(env, watcher->callbacks[event - 1]);
     watcher->callbacks[event - 1] = NULL;
@@ -196,7 +206,7 @@ napi_value vt_watch_stop(napi_env env, napi_callback_info info) {
   struct watcher *watcher = *slot;
   if ((watcher->events & event) == 0) return number(env, -ENOENT);
   if (watcher->events == event) {
-    watcher_close(watcher);
+    watcher_end(watcher);
     return number(env, 0);
   }
   watcher->events &= ~event;

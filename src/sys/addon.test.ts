@@ -63,6 +63,7 @@ describe('house: every function of the addon', () => {
     expect(sys.watchStart(0, Sys.READABLE, 'no function' as never)).toBe(-22);
     expect(sys.watchStart(-1, Sys.READABLE, () => {})).toBe(-9);
     expect(sys.watchStart(999_999, Sys.READABLE, () => {})).toBe(-9);
+    expect(sys.watchStart(0x7fff_ffff, Sys.READABLE, () => {})).toBe(-9);
     expect(sys.watchStop(999_999, Sys.READABLE)).toBe(-2);
     expect(sys.watchRef(3, true)).toBe(-2);
     expect(sys.poll(999_999, 1, 0)).toBe(0x20);
