@@ -1,8 +1,8 @@
 /** Between which ends a move is carried: the door of a server, a TCP connection that both ends' key protects, the standard streams of a command. */
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { readFileSync, statSync } from 'node:fs';
-import { connect as connectSocket } from 'node:net';
+import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs';
+import { connect as connectSocket, type Socket } from 'node:net';
 import type { Readable, Writable } from 'node:stream';
 import { connect as connectTls, createServer as createTlsServer, type TLSSocket } from 'node:tls';
 import { Errno, type ErrnoName, VfioError } from '../../base/errno.ts';
@@ -40,6 +40,7 @@ export function parseEndpoint(text: string): Endpoint {
 const CIPHERS = 'ECDHE-PSK-CHACHA20-POLY1305';
 const IDENTITY = 'vfio-ts-move';
 const KEY_LEAST_BYTES = 32;
+const KEY_FILE_MAX_BYTES = 4096;
 const CONNECT_MS = 20_000;
 
 /**
@@ -49,18 +50,27 @@ const CONNECT_MS = 20_000;
  */
 export function readKey(file: string): Buffer {
   let text: string;
+  let fd = -1;
   try {
-    const { mode } = statSync(file);
+    fd = openSync(file, 'r');
+    // Of what was opened: what is at the path may be another file by then.
+    const { mode, size, uid } = fstatSync(fd);
     if ((mode & 0o077) !== 0) {
       throw new VfioError('EACCES', `others may read the key in ${file}`, { fix: `chmod 600 ${file}` });
     }
-    text = readFileSync(file, 'utf8').trim();
+    const own = process.geteuid!();
+    if (uid !== own && uid !== 0)
+      throw new VfioError('EACCES', `the key in ${file} is user ${uid}'s, who knows it`, { fix: 'Use one of your own.' });
+    if (size > KEY_FILE_MAX_BYTES) throw new VfioError('EINVAL', `${file} has ${size} bytes: it is no key`);
+    text = readFileSync(fd, 'utf8').trim();
   } catch (cause) {
     if (cause instanceof VfioError) throw cause;
     throw new VfioError((cause as NodeJS.ErrnoException).code === 'ENOENT' ? 'ENOENT' : 'EACCES', `the key file ${file} cannot be read`, {
       cause,
       fix: `Make one, the same on both machines: (umask 077; openssl rand -hex 32 > ${file})`,
     });
+  } finally {
+    if (fd >= 0) closeSync(fd);
   }
   if (text.length < KEY_LEAST_BYTES) {
     throw new VfioError('EINVAL', `the key in ${file} has ${text.length} characters; it needs ${KEY_LEAST_BYTES}`, {
@@ -178,9 +188,17 @@ export async function receiveTcp(host: string, port: number, key: Buffer | null,
     pskCallback: (_socket, identity) => (identity === IDENTITY ? psk : null),
   });
   server.maxConnections = 16;
+  const others = new Set<Socket>();
+  server.on('connection', (socket: Socket) => {
+    others.add(socket);
+    socket.once('close', () => others.delete(socket));
+  });
   const connected = new Promise<Pipe>((resolve) => {
     server.on('secureConnection', (socket: TLSSocket) => {
       server.close();
+      // Whoever was about to be let in, and who says nothing, would keep this process for as long as they like.
+      for (const other of others) if (!isSame(other, socket)) other.destroy();
+      others.clear();
       resolve(pipeOf(`tcp:${socket.remoteAddress}:${socket.remotePort}`, socket.setNoDelay(true)));
     });
   });
@@ -196,4 +214,9 @@ export async function receiveTcp(host: string, port: number, key: Buffer | null,
     connected,
     [Symbol.dispose]: () => void server.close(),
   };
+}
+
+/** A connection, and what is said over it. */
+function isSame(a: Socket, b: Socket): boolean {
+  return a.remotePort === b.remotePort && a.remoteAddress === b.remoteAddress;
 }

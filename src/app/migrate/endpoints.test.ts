@@ -1,0 +1,52 @@
+/** Who waits for a device at a TCP port is found by everybody there, with the key and without. */
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { connect, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect, it } from 'vitest';
+import { connectEndpoint, readKey, receiveTcp } from './endpoints.ts';
+
+const key = Buffer.alloc(32, 7);
+
+const ended = (socket: Socket): Promise<void> => new Promise((resolve) => void socket.once('close', () => resolve()).resume());
+
+it('one source is let in: another that has the key too is sent away, and so is who says nothing', async () => {
+  using receiver = await receiveTcp('127.0.0.1', 0, key, () => {});
+  const { port } = receiver;
+  const silent = connect(port, '127.0.0.1');
+  await new Promise((resolve) => silent.once('connect', resolve));
+  const silentEnds = ended(silent);
+  const endpoint = { kind: 'tcp', host: '127.0.0.1', port } as const;
+  // Both begin before either is let in.
+  const both = await Promise.allSettled([connectEndpoint(endpoint, key), connectEndpoint(endpoint, key)]);
+  const here = await receiver.connected;
+  const pipes = both.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []));
+  const lost = pipes.length === 1 ? null : await Promise.race(pipes.map((pipe) => ended(pipe.input as Socket).then(() => pipe)));
+  await silentEnds;
+  const kept = pipes.find((pipe) => pipe !== lost)!;
+  kept.output.write('it is me');
+  const [said] = (await new Promise((resolve) => here.input.once('data', (chunk: Buffer) => resolve([chunk])))) as [Buffer];
+  expect(said.toString()).toBe('it is me');
+  kept.close();
+  here.close();
+});
+
+it('a key is a short file of its owner’s', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'vfio-key-'));
+  try {
+    const file = join(folder, 'key');
+    writeFileSync(file, 'k'.repeat(40), { mode: 0o600 });
+    expect(readKey(file)).toHaveLength(32);
+    chmodSync(file, 0o640);
+    expect(() => readKey(file)).toThrow(expect.objectContaining({ code: 'EACCES' }));
+    chmodSync(file, 0o600);
+    writeFileSync(file, 'k'.repeat(31));
+    expect(() => readKey(file)).toThrow(expect.objectContaining({ code: 'EINVAL' }));
+    writeFileSync(file, 'k'.repeat(5000));
+    expect(() => readKey(file)).toThrow(expect.objectContaining({ code: 'EINVAL' }));
+    expect(() => readKey(folder)).toThrow(expect.objectContaining({ code: 'EACCES' }));
+    expect(() => readKey('/dev/zero')).toThrow(expect.objectContaining({ code: 'EACCES' }));
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});
