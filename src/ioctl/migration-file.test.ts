@@ -29,7 +29,7 @@ import { Process } from '../engine/dma/process.ts';
 import { Machine } from '../engine/machine/machine.ts';
 import { HeapMemory } from '../sys/fake.ts';
 import { KernelDoor } from './kernel-door.ts';
-import { MapFlags, PollEvents } from './posix.ts';
+import { MapFlags, PollEvents, Prot } from './posix.ts';
 import { cString } from './user-buffer.ts';
 import type { UserProcess } from './user-process.ts';
 
@@ -205,6 +205,9 @@ it('B.11 DMA_LOGGING: ranges and bitmap are where the pointers point, and what i
   // The first range is there and good, the second is not there.
   poke(16 * PAGE - 16, bytesOf(FeatureDmaLoggingRange, { iova: 0n, length: 4096n }));
   expect(start({ num_ranges: 2, ranges: BigInt(memory + 16 * PAGE - 16) }).result).toBe('EFAULT');
+  // Memory that can only be read is enough: it is empty, and so is the range.
+  const zeroes = user.mmap(PAGE, Prot.READ, MapFlags.SHARED | MapFlags.ANONYMOUS);
+  expect(start({ ranges: BigInt(zeroes) }).result).toBe('EINVAL');
   expect(report({ bitmap: 8n })).toBe('EINVAL');
   const started = start({ page_size: 8192n });
   expect([started.result, FeatureDmaLoggingControl.page_size.get(viewOf(started.data), 0)]).toEqual([0, 4096n]);

@@ -76,7 +76,7 @@ function readRanges(caller: Caller, address: bigint, count: number): Uint8Array 
   const bytes = new Uint8Array(count * size);
   for (let i = 0; i < count; i++) {
     try {
-      bytes.set(caller.memory.window(address + BigInt(i * size), size).bytes, i * size);
+      bytes.set(caller.memory.copyIn(address + BigInt(i * size), size), i * size);
     } catch (error) {
       if (!(error instanceof VfioError)) throw error;
       return bytes.subarray(0, i * size);
