@@ -13,6 +13,7 @@ const PAGE_BYTES = 0x1000;
 const PAGES_OF_CHUNK = CHUNK_BYTES / PAGE_BYTES;
 /** Chunks whose numbers share one table: 64 MiB. */
 const CHUNKS_OF_TABLE = 1024;
+const TABLE_BYTES = CHUNKS_OF_TABLE * CHUNK_BYTES;
 
 class Chunk {
   readonly bytes = new Uint8Array(CHUNK_BYTES);
@@ -37,7 +38,9 @@ export class MemoryStorage implements Storage {
   /** Pages written since somebody asked; null while nobody wants to know. */
   noted: Bitmap | null = null;
   /** By the number of the chunk: table, then place in it. Both have holes. */
-  readonly #tables: (Chunk | undefined)[][] = [];
+  readonly #tables: ((Chunk | undefined)[] | undefined)[] = [];
+  /** How many chunks each table has; those without are given back, so that zeroing what holds nothing walks over nothing. */
+  readonly #used = new Map<number, number>();
   #chunks = 0;
   #disposed = false;
 
@@ -97,33 +100,52 @@ export class MemoryStorage implements Storage {
   zero(offset: number, size: number): number {
     const wrong = this.#check(offset, size);
     if (wrong !== 0) return wrong;
-    const end = Math.min(offset + size, this.#tables.length * CHUNKS_OF_TABLE * CHUNK_BYTES);
-    for (let at = offset; at < end; ) {
-      const number = Math.floor(at / CHUNK_BYTES);
-      const table = this.#tables[Math.floor(number / CHUNKS_OF_TABLE)];
-      if (table === undefined) {
-        at = (Math.floor(number / CHUNKS_OF_TABLE) + 1) * CHUNKS_OF_TABLE * CHUNK_BYTES;
-        continue;
-      }
+    if (size === 0) return 0;
+    const end = offset + size;
+    const first = Math.floor(offset / TABLE_BYTES);
+    const last = Math.floor((end - 1) / TABLE_BYTES);
+    // Nobody walks over more tables than there are.
+    if (last - first < this.#used.size) for (let table = first; table <= last; table++) this.#zeroTable(table, offset, end);
+    else for (const table of this.#used.keys()) if (table >= first && table <= last) this.#zeroTable(table, offset, end);
+    return 0;
+  }
+
+  /** What of [offset, end) lies in a table. */
+  #zeroTable(index: number, offset: number, end: number): void {
+    const table = this.#tables[index];
+    if (table === undefined) return;
+    const stop = Math.min(end, (index + 1) * TABLE_BYTES);
+    for (let at = Math.max(offset, index * TABLE_BYTES); at < stop; ) {
       const within = at % CHUNK_BYTES;
-      const count = Math.min(CHUNK_BYTES - within, end - at);
-      const chunk = table[number % CHUNKS_OF_TABLE];
+      const count = Math.min(CHUNK_BYTES - within, stop - at);
+      const place = ((at - within) / CHUNK_BYTES) % CHUNKS_OF_TABLE;
+      const chunk = table[place];
       if (chunk !== undefined) {
         if (this.noted !== null) this.#note(at, count);
         if (count < CHUNK_BYTES) chunk.bytes.fill(0, within, within + count);
         else {
-          table[number % CHUNKS_OF_TABLE] = undefined;
-          this.#chunks--;
+          table[place] = undefined;
+          this.#gaveBack(index);
         }
       }
       at += count;
     }
-    return 0;
+  }
+
+  #gaveBack(table: number): void {
+    this.#chunks--;
+    const left = this.#used.get(table)! - 1;
+    if (left > 0) this.#used.set(table, left);
+    else {
+      this.#used.delete(table);
+      this.#tables[table] = undefined;
+    }
   }
 
   [Symbol.dispose](): void {
     this.#disposed = true;
     this.#tables.length = 0;
+    this.#used.clear();
     this.#chunks = 0;
   }
 
@@ -159,6 +181,7 @@ export class MemoryStorage implements Storage {
         this.#tables[index] = table;
       }
       table[within] = chunk;
+      this.#used.set(index, (this.#used.get(index) ?? 0) + 1);
       this.#chunks++;
       return chunk;
     } catch {
