@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { IntervalMap } from './interval-map.ts';
@@ -7,12 +8,10 @@ const TOP = 2 ** 52;
 describe('IntervalMap', () => {
   test('S2-49 finds each of 65535 intervals, their gaps, and nothing else', () => {
     const map = new IntervalMap();
-    for (let i = 0; i < 65535; i++) expect(map.insert(4 * i, 4 * i + 1, i)).toBe(true);
+    for (let i = 0; i < 65535; i++) assert.equal(map.insert(4 * i, 4 * i + 1, i), true);
     for (let i = 0; i < 65535; i += 7) {
-      expect(map.find(4 * i)).toBe(i);
-      expect(map.find(4 * i + 1)).toBe(i);
-      expect(map.find(4 * i + 2)).toBe(-1);
-      expect([map.foundFirst, map.foundLast]).toEqual([4 * i, 4 * i + 1]);
+      const found = [map.find(4 * i), map.find(4 * i + 1), map.find(4 * i + 2), map.foundFirst, map.foundLast];
+      assert.deepEqual(found, [i, i, -1, 4 * i, 4 * i + 1]);
     }
     expect(map.find(4 * 65535)).toBe(-1);
   });
@@ -75,7 +74,7 @@ describe('IntervalMap', () => {
           x = (Math.imul(x, 1664525) + 1013904223) >>> 0;
           const at = x % 4000;
           const free = owner[at] < 0;
-          expect(map.insert(at, at, i)).toBe(free);
+          assert.equal(map.insert(at, at, i), free);
           if (free) {
             model.set(at, { last: at, slot: i });
             owner[at] = at;
@@ -85,14 +84,14 @@ describe('IntervalMap', () => {
           if (op === 'insert') {
             const last = at + length - 1;
             const free = owner.subarray(at, last + 1).every((o) => o < 0);
-            expect(map.insert(at, last, slot)).toBe(free);
+            assert.equal(map.insert(at, last, slot), free);
             if (free) {
               model.set(at, { last, slot });
               owner.fill(at, at, last + 1);
             }
           } else if (op === 'remove') {
             const had = model.get(at);
-            expect(map.remove(at)).toBe(had?.slot ?? -1);
+            assert.equal(map.remove(at), had?.slot ?? -1);
             if (had !== undefined) owner.fill(-1, at, had.last + 1);
             model.delete(at);
           } else {

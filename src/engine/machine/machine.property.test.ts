@@ -2,6 +2,7 @@
  * Any sequence of what administrators, users and hardware do to a machine, with any step made to fail: the invariants of groups and
  * ownership hold after every step, and at the end everything is given back.
  */
+import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { type TestMachine, testMachine } from '../../../tests/kit/machines.ts';
@@ -203,38 +204,41 @@ function run(world: World, o: Op): unknown {
   }
 }
 
-/** What must be true at any moment. */
+/** What must be true at any moment. Looked at so often that `expect` would take most of the time. */
 function check(world: World): void {
   const { machine } = world;
   const seen = new Map<string, number>();
   for (const [id, group] of machine.groups) {
-    expect(group.id).toBe(id);
-    expect(group.functions.length).toBeGreaterThan(0);
+    assert.equal(group.id, id);
+    assert.ok(group.functions.length > 0);
     for (const fn of group.functions) {
-      expect(seen.has(fn.bdf)).toBe(false);
+      assert.equal(seen.has(fn.bdf), false);
       seen.set(fn.bdf, id);
-      expect(fn.group).toBe(group);
-      expect(fn.driver === 'vfio-pci').toBe(fn.vfio !== null);
-      expect(fn.vfio === null).toBe(fn.vfioIndex === null);
-      if (group.owner !== null) expect(fn.driver === 'e1000' || fn.driver === 'own').toBe(false);
+      assert.equal(fn.group, group);
+      assert.equal(fn.driver === 'vfio-pci', fn.vfio !== null);
+      assert.equal(fn.vfio === null, fn.vfioIndex === null);
+      if (group.owner !== null) assert.equal(fn.driver === 'e1000' || fn.driver === 'own', false);
     }
     const native = group.functions.filter((f) => f.driver === 'e1000' || f.driver === 'own').length;
-    expect(group.nativeUsers).toBe(native);
-    if (group.owner !== null) expect(group.nativeUsers).toBe(0);
+    assert.equal(group.nativeUsers, native);
+    if (group.owner !== null) assert.equal(group.nativeUsers, 0);
     const attached = world.containers.filter((c) => c.groups.includes(group));
-    expect(attached.length).toBe(group.owner === null ? 0 : 1);
-    expect(group.domain === null).toBe(attached.length === 0 || attached[0]!.iommuType === null);
+    assert.equal(attached.length, group.owner === null ? 0 : 1);
+    assert.equal(group.domain === null, attached.length === 0 || attached[0]!.iommuType === null);
     const holders = world.groups.filter((g) => g.group === group && (g === group.file || g.container !== null));
-    expect(holders.length).toBeLessThanOrEqual(1);
-    expect(group.owner).toBe(group.file?.container == null ? null : group.file);
-    if (group.file !== null) expect(group.vfioFunctions.length).toBeGreaterThan(0);
+    assert.ok(holders.length <= 1);
+    assert.equal(group.owner, group.file?.container == null ? null : group.file);
+    if (group.file !== null) assert.ok(group.vfioFunctions.length > 0);
     const users = new Set(group.functions.flatMap((f) => f.vfio?.files.map((d) => d.holder) ?? []));
-    expect(users.size).toBeLessThanOrEqual(1);
-    for (const user of users) expect(user).toBe(group.file);
+    assert.ok(users.size <= 1);
+    for (const user of users) assert.equal(user, group.file);
   }
-  expect([...machine.functions.keys()].filter((bdf) => !seen.has(bdf))).toEqual([]);
+  assert.deepEqual(
+    [...machine.functions.keys()].filter((bdf) => !seen.has(bdf)),
+    [],
+  );
   const indexes = [...machine.functions.values()].flatMap((f) => (f.vfioIndex === null ? [] : [f.vfioIndex]));
-  expect(new Set(indexes).size).toBe(indexes.length);
+  assert.equal(new Set(indexes).size, indexes.length);
 }
 
 function world(): World {

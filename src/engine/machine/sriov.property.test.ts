@@ -2,6 +2,7 @@
  * Any sequence of what administrators and users do to an SR-IOV device, with any step made to fail: opens are allowed by the token matrix and by nothing
  * else, users are counted right, and at the end everything is given back.
  */
+import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { sriovRegisters } from '../../../tests/kit/sriov-registers.ts';
@@ -169,20 +170,20 @@ function run(world: World, o: Op): unknown {
 function check(world: World): void {
   const { machine } = world;
   for (const fn of machine.functions.values()) {
-    if (fn.physical !== null) expect(fn.physical.sriov!.vfs).toContain(fn);
-    expect(fn.group!.functions).toEqual([fn]);
+    if (fn.physical !== null) assert.ok(fn.physical.sriov!.vfs.includes(fn));
+    assert.ok(fn.group!.functions.length === 1 && fn.group!.functions[0] === fn);
     if (fn.sriov === null) continue;
     const { vfs, numVfs, disabling } = fn.sriov;
-    expect(vfs.length).toBeLessThanOrEqual(numVfs);
-    expect(fn.host.virtualFunctions.length).toBe(vfs.length);
-    if (numVfs > 0) expect([fn.bdf, fn.driver === 'vfio-pci' && fn.config.sleeping]).toEqual([fn.bdf, false]);
+    assert.ok(vfs.length <= numVfs);
+    assert.equal(fn.host.virtualFunctions.length, vfs.length);
+    if (numVfs > 0) assert.deepEqual([fn.bdf, fn.driver === 'vfio-pci' && fn.config.sleeping], [fn.bdf, false]);
     if (numVfs > 0 && fn.vfio !== null && disabling === null)
-      for (const vf of vfs) expect([null, fn.vfio]).toContain(vf.vfio?.physical ?? null);
+      for (const vf of vfs) assert.ok([null, fn.vfio].includes(vf.vfio?.physical ?? null));
     const { enabled, memory, numVfs: shown } = sriovRegisters(machine, fn.bdf);
-    expect([enabled, memory, shown]).toEqual([numVfs > 0, numVfs > 0, numVfs]);
+    assert.deepEqual([enabled, memory, shown], [numVfs > 0, numVfs > 0, numVfs]);
     if (fn.vfio === null) continue;
     const open = vfs.filter((vf) => vf.vfio !== null && vf.vfio.physical === fn.vfio && vf.vfio.openCount > 0);
-    expect(fn.vfio.token!.users).toBe(open.length);
+    assert.equal(fn.vfio.token!.users, open.length);
   }
 }
 
