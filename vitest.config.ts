@@ -6,6 +6,9 @@ export default defineConfig({
     setupFiles: ['tests/setup.ts'],
     // One process per core: a few tests count this process's descriptors and heap, so files do not share a process.
     pool: 'forks',
-    testTimeout: 20_000,
+    maxWorkers: '100%',
+    // A machine may have much else to do. Nothing here asserts a time.
+    testTimeout: 180_000,
+    hookTimeout: 180_000,
   },
 });

@@ -15,7 +15,7 @@ function run(interrupts: string, body: string): Promise<string> {
     const ns = driver.namespace(1);
     ${body}`;
   return new Promise((resolve, reject) => {
-    execFile(process.execPath, ['--import', tsx, '--input-type=module', '-e', program], { timeout: 60_000 }, (error, out, err) => {
+    execFile(process.execPath, ['--import', tsx, '--input-type=module', '-e', program], (error, out, err) => {
       if (error === null) resolve(out + err);
       else reject(new Error(`${error.message}\n${err}`));
     });

@@ -189,10 +189,7 @@ describe('a machine behind sockets', () => {
     const capture = join(directory, 'seen.pcapng');
     const seen = join(directory, 'seen.sock');
     await using traced = new VfioProcess(['trace', `unix:${join(directory, `${PF}.sock`)}`, '--listen', seen, '--write', capture]);
-    const listening = async () => {
-      while (!existsSync(seen)) await new Promise((resolve) => setTimeout(resolve, 5));
-    };
-    await listening();
+    await traced.says('listening at');
     {
       using device = VfioUserDevice.connect(seen, { token: TOKEN });
       device.feature({ feature: 0, set: true, data: Uint8Array.from(Buffer.from(TOKEN.replaceAll('-', ''), 'hex')) });

@@ -36,7 +36,7 @@ import { ServerRig, settle } from './kit/vfio-user-rig.ts';
 let sockets: MachineProcess;
 beforeAll(async () => {
   sockets = await MachineProcess.start(tokenMachine);
-}, 30_000);
+});
 afterAll(() => sockets[Symbol.asyncDispose]());
 
 const THIRD_TOKEN = 'ffffffff-ffff-ffff-ffff-ffffffffffff';

@@ -23,7 +23,7 @@ afterAll(async () => {
 async function both(): Promise<{ from: VfioUserDevice; to: VfioUserDevice }> {
   await Promise.all([source.fresh(), target.fresh()]);
   const open = (path: string) => {
-    const device = VfioUserDevice.connect(path, { timeoutMs: 20_000 });
+    const device = VfioUserDevice.connect(path, { timeoutMs: 120_000 });
     device.region(7).write16(4, 6);
     return device;
   };

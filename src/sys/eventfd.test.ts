@@ -247,7 +247,7 @@ describe('S2-27 the end of a process or thread that still listens', () => {
       ['-e', `const m = { exports: {} }; process.dlopen(m, ${JSON.stringify(addonPath)}); const sys = m.exports; ${body}`],
       {
         encoding: 'utf8',
-        timeout: 15_000,
+        timeout: 180_000,
       },
     );
   addon();

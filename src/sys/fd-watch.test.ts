@@ -28,7 +28,7 @@ const inProcess = (script: string) =>
       '-e',
       `${loadAddon} const pair = () => { const two = new Int32Array(2); sys.socketpair(two); return two; }; const one = new Uint8Array(1), none = new Int32Array(254); ${script}`,
     ],
-    { encoding: 'utf8', timeout: 15_000 },
+    { encoding: 'utf8', timeout: 180_000 },
   );
 
 /**

@@ -36,7 +36,7 @@ const inProcess = (script: string) =>
        const map = (fd, length, how) => { const b = sys.mmap(fd, 0, length, 4096, how, 9e4); return typeof b === 'number' ? b : new Uint8Array(b); };
        ${script}`,
     ],
-    { encoding: 'utf8', timeout: 60_000 },
+    { encoding: 'utf8', timeout: 180_000 },
   );
 
 describe('transport: memory of a peer that truncates it', () => {

@@ -60,7 +60,7 @@ describe('transport: standard input and output', () => {
     ['a file that is read on', `printf 'XXhello world, hello' > ${directory}/in; { IFS= read -rn 2; "$0" "$@" | cat; } < ${directory}/in`],
     ['nothing', `"$0" "$@" < /dev/null`],
   ])('transport: as %s', (what, command) => {
-    const result = spawnSync('bash', ['-c', command, process.execPath, ...tsx, echo], { encoding: 'utf8', timeout: 15_000 });
+    const result = spawnSync('bash', ['-c', command, process.execPath, ...tsx, echo], { encoding: 'utf8', timeout: 180_000 });
     expect(result.stderr).toBe('end\n');
     expect(result.stdout).toBe(what === 'nothing' ? '' : 'HELLO WORLD, HELLO');
     expect(result.status).toBe(0);
@@ -159,7 +159,7 @@ describe('transport: a stream over two descriptors', () => {
         for (;;) try { stream.send(new Uint8Array(9), 0, 9); } catch (error) { console.error(error.code); break; }
       })`,
       ],
-      { encoding: 'utf8', timeout: 15_000 },
+      { encoding: 'utf8', timeout: 180_000 },
     );
     expect(result.stderr).toBe('EPIPE\n');
 

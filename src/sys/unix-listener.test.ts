@@ -32,7 +32,7 @@ const inProcess = (script: string) =>
     ['-e', `const m = { exports: {} }; process.dlopen(m, ${JSON.stringify(addonPath)}); const sys = m.exports; ${script}`],
     {
       encoding: 'utf8',
-      timeout: 15_000,
+      timeout: 180_000,
     },
   );
 

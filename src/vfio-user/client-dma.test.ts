@@ -189,6 +189,8 @@ describe('vfio-user client: DMA', () => {
 
   it('memory that answers later is answered later', async () => {
     let references = 1;
+    let answer = () => {};
+    const later = (what: () => void) => new Promise<void>((resolve) => (answer = resolve)).then(what);
     const remote: RemoteMemory = {
       kind: 'remote',
       size: 4096,
@@ -200,10 +202,11 @@ describe('vfio-user client: DMA', () => {
       get references() {
         return references;
       },
-      read: async (offset, into) => void into.fill(offset),
-      write: async () => {
-        throw new Error('gone');
-      },
+      read: (offset, into) => later(() => void into.fill(offset)),
+      write: () =>
+        later(() => {
+          throw new Error('gone');
+        }),
       [Symbol.dispose]: () => {},
     };
     const ask = (command: number, payload: Uint8Array) => ({ do: 'ask', when: 'after', command, payload }) as const;
@@ -215,9 +218,11 @@ describe('vfio-user client: DMA', () => {
     connected.device.dma.map({ iova: 0n, memory: remote });
     connected.device.region(0).write32(0, 1);
     await until(() => references === 3);
+    answer();
     await until(() => references === 2);
     connected.device.region(0).write32(0, 1);
     await until(() => references === 3);
+    answer();
     await until(() => references === 2);
     const [read] = await seen(connected, Command.DMA_READ);
     expect([...read!.payload.subarray(16)]).toEqual([5, 5, 5]);

@@ -62,4 +62,4 @@ it('a client that is killed leaves nothing, and the next one, which came before,
     listener[Symbol.dispose]();
     rmSync(folder, { recursive: true, force: true });
   }
-}, 60_000);
+});

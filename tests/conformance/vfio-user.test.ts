@@ -17,7 +17,7 @@ let server: ServerProcess;
 let machine: MachineProcess;
 beforeAll(async () => {
   [server, machine] = await Promise.all([ServerProcess.start(), MachineProcess.start(tokenMachine)]);
-}, 30_000);
+});
 afterAll(() => Promise.all([server[Symbol.asyncDispose](), machine[Symbol.asyncDispose]()]));
 
 async function subject(twinSocket: boolean): Promise<ConformanceSubject> {

@@ -23,7 +23,7 @@ export class ClientRig implements AsyncDisposable {
 
   connect(script: PeerScript = {}, options: VfioUserOptions = {}): Connected {
     const { stream, report } = this.peer.serve(script);
-    return { device: VfioUserDevice.connect(stream, { name: 'peer', timeoutMs: 5000, ...options }), report };
+    return { device: VfioUserDevice.connect(stream, { name: 'peer', timeoutMs: 60_000, ...options }), report };
   }
 
   [Symbol.asyncDispose](): Promise<void> {

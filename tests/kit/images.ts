@@ -34,7 +34,7 @@ export function opened(storage: FileStorage): { readonly queue: StorageQueue; re
 
 /** When `count` operations have been told of, from the event loop. */
 export async function ended(told: readonly unknown[], count: number): Promise<void> {
-  await vi.waitFor(() => expect(told.length).toBeGreaterThanOrEqual(count), { timeout: 15_000, interval: 1 });
+  await vi.waitFor(() => expect(told.length).toBeGreaterThanOrEqual(count), { timeout: 120_000, interval: 1 });
 }
 
 export function refusal(open: () => unknown): VfioError {

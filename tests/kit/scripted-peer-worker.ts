@@ -28,7 +28,7 @@ const defaultIrqs = [
 ] as const;
 
 /** How long to wait for the client. */
-const PATIENCE_MS = 10_000;
+const PATIENCE_MS = 120_000;
 
 class Peer {
   readonly seen: SeenMessage[] = [];
@@ -42,6 +42,8 @@ class Peer {
   readonly #shared = new Map<number, MemfdMemory>();
   readonly #eventfds = new Map<string, EventFd>();
   #askId = 0x8000;
+  /** Commands that came before the answer to one of ours. */
+  readonly #early: [Omit<SeenMessage, 'fds'>, OwnedFd[]][] = [];
 
   constructor(fd: number, script: PeerScript) {
     this.#script = script;
@@ -62,9 +64,8 @@ class Peer {
 
   run(): void {
     for (;;) {
-      const message = this.#receive(this.#reader);
+      const [message, fds] = this.#early.shift() ?? [this.#receive(this.#reader), this.#reader.takeFds()];
       if (message === null) return;
-      const fds = this.#reader.takeFds();
       this.#note(message, fds.length);
       const action = this.#next.get(message.command)?.shift() ?? { do: 'answer' };
       if (!this.#act(action, message, fds)) return;
@@ -166,10 +167,16 @@ class Peer {
     if ((action.flags ?? 0) === 0) this.#hear();
   }
 
-  /** What the client answers to a command of ours. */
+  /** What the client answers to a command of ours. It may have sent one of its own before it saw that. */
   #hear(): void {
-    const answer = this.#receive(this.#twinReader ?? this.#reader);
-    if (answer !== null) this.#note(answer, 0);
+    const reader = this.#twinReader ?? this.#reader;
+    for (let message = this.#receive(reader); message !== null; message = this.#receive(reader)) {
+      if ((message.flags & HeaderFlags.TYPE_MASK) === HeaderFlags.REPLY) {
+        this.#note(message, 0);
+        return;
+      }
+      this.#early.push([message, reader.takeFds()]);
+    }
   }
 
   #send(stream: UnixSocket, bytes: Uint8Array, fds: readonly OwnedFd[] = []): void {

@@ -103,7 +103,7 @@ describe.each(Object.keys(models) as (keyof typeof models)[])('B.11 features of 
 
   it('answers alike', async () => {
     using local = here(name);
-    using remote = VfioUserDevice.connect(server.path, { timeoutMs: 20_000 });
+    using remote = VfioUserDevice.connect(server.path, { timeoutMs: 120_000 });
     const different: unknown[] = [];
     let asked = 0;
     for (const request of requests()) {
@@ -119,7 +119,7 @@ describe.each(Object.keys(models) as (keyof typeof models)[])('B.11 features of 
 
   it('B.11 MIG_DEVICE_STATE to numbers that are no state', () => {
     using local = here(name);
-    using remote = VfioUserDevice.connect(server.path, { timeoutMs: 20_000 });
+    using remote = VfioUserDevice.connect(server.path, { timeoutMs: 120_000 });
     for (const state of [0, 8, 9, 255, 2 ** 31, 2 ** 32 - 1, MigrationState.STOP, MigrationState.ERROR, MigrationState.RUNNING]) {
       const data = new Uint8Array(new Uint32Array([state, 7]).buffer);
       const request = { feature: Feature.MIG_DEVICE_STATE, set: true, data };

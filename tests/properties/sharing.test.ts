@@ -5,7 +5,7 @@ import { SharedWorld, sharing } from './sharing.ts';
 
 it('VFs, tokens, mediators, machines and migration together, with any step failing, closed in any order: counts hold at each step and nothing is left', async () => {
   await fc.assert(sharing(120), { numRuns: 600 });
-}, 120_000);
+});
 
 it('the random sequences do enough', async () => {
   const total = new SharedWorld().seen;

@@ -77,7 +77,7 @@ function here(): User {
 
 async function there(twinSocket: boolean): Promise<User> {
   await server.fresh();
-  return new User(VfioUserDevice.connect(server.path, { timeoutMs: 20_000, twinSocket }), null);
+  return new User(VfioUserDevice.connect(server.path, { timeoutMs: 120_000, twinSocket }), null);
 }
 
 interface Call {
@@ -269,7 +269,7 @@ function outcome(call: Call, user: User): unknown {
 }
 
 for (const twin of [false, true]) {
-  it(`any calls, over ${twin ? 'two sockets' : 'one socket'} and in this process, are answered alike`, { timeout: 120_000 }, async () => {
+  it(`any calls, over ${twin ? 'two sockets' : 'one socket'} and in this process, are answered alike`, async () => {
     await fc.assert(
       fc.asyncProperty(fc.array(calls, { minLength: 1, maxLength: 60 }), async (sequence) => {
         using local = here();

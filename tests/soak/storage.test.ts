@@ -6,7 +6,7 @@ import { doorNames } from './storage-doors.ts';
 
 it('what a killed process was told to be on the disk is there', async () => {
   expect(await storage({ seed: 5 }, 4)).toMatch(new RegExp(`^${4 * doorNames.length} processes killed`));
-}, 60_000);
+});
 
 it('a journal allows what may be there, and nothing else', () => {
   const holding = (...writes: readonly number[]) => {

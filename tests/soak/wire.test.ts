@@ -5,4 +5,4 @@ import { wire } from './wire.ts';
 it('fuzzed streams, attach/detach cycles and killed clients leave a server what it was', async () => {
   const report = await wire({ seed: 3 }, { frames: 6000, cycles: 20, kills: 20 }, { frames: 3000, cycles: 10, kills: 10 });
   expect(report).toMatch(/^60\d\d frames in .*, 20 attach\/detach cycles, 20 clients killed/);
-}, 60_000);
+});

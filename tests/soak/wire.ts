@@ -157,7 +157,7 @@ class Clients implements Disposable {
   async #cycle(): Promise<void> {
     const [edu, card] = this.#server.paths;
     const path = this.#random.once(2) ? edu! : card!;
-    const device = VfioUserDevice.connect(path, { timeoutMs: 20_000, twinSocket: this.#random.once(2) });
+    const device = VfioUserDevice.connect(path, { timeoutMs: 120_000, twinSocket: this.#random.once(2) });
     try {
       using memory = device.dma.allocate(0x10000);
       using event = EventFd.create();

@@ -366,5 +366,5 @@ describe('random I/O commands against an array', () => {
       ),
       { numRuns: 300 },
     );
-  }, 60_000);
+  });
 });

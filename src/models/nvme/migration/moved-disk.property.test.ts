@@ -180,7 +180,7 @@ class World {
 
 describe('B.11 an NVMe disk is moved while it works', () => {
   it('B.11 at any point, any number of times: each command ends once, and every byte is what it should be', {
-    timeout: 120_000,
+    timeout: 180_000,
   }, async () => {
     let moves = 0;
     await fc.assert(
