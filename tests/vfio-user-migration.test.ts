@@ -109,8 +109,10 @@ it.each(['shared', 'by messages'])(
     expect(migration.startLogging([{ iova: 0n, length }])).toBe(4096n);
     const send = async (page: number) => {
       from.region(0).write32(Movable.SEND, 0x10_0000 + page * 4096);
-      for (let i = 0; i < 200 && memory.windows[0]![page * 4096] === 0; i++) await new Promise((resolve) => setTimeout(resolve, 2));
+      for (let i = 0; i < 20_000 && memory.windows[0]![page * 4096] === 0; i++) await new Promise((resolve) => setTimeout(resolve, 2));
       expect(memory.windows[0]![page * 4096]).toBe((0x100 + page) & 0xff);
+      // The write of a message is over, and no longer told as one that may be under way, when its answer has come to the server.
+      from.region(0).read32(Movable.SEND);
     };
     await send(3);
     await send(17);

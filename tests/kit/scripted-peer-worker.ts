@@ -290,6 +290,7 @@ class Peer {
   }
 
   close(): void {
+    for (const [, fds] of this.#early) closeAll(fds);
     for (const eventfd of this.#eventfds.values()) eventfd[Symbol.dispose]();
     for (const memory of this.#shared.values()) memory[Symbol.dispose]();
     this.#reader[Symbol.dispose]();
