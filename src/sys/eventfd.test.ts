@@ -2,17 +2,13 @@ import { spawn, spawnSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { describe, expect, it } from 'vitest';
+import { turn, until } from '../../tests/kit/event-loop.ts';
 import { addon, addonPath, Sys } from './addon.ts';
 import { EventFd } from './eventfd.ts';
 import { FakeEventFd } from './fake.ts';
 import { OwnedFd } from './owned-fd.ts';
 
 const openDescriptors = (): number => readdirSync('/proc/self/fd').length;
-const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
-/** Lets the event loop poll until `done`; bounded, so that a signal that never comes fails rather than hangs. */
-async function until(done: () => boolean): Promise<void> {
-  for (let turns = 0; turns < 10_000 && !done(); turns++) await nextTurn();
-}
 
 describe.each([
   { name: 'EventFd', create: (): EventFd | FakeEventFd => EventFd.create() },
@@ -111,7 +107,7 @@ describe('S2-27 EventFd, the real one', () => {
       other[Symbol.dispose]();
       if (i % 2 === 1) listening[Symbol.dispose]();
     }
-    await nextTurn();
+    await turn();
     expect(openDescriptors()).toBe(before);
   });
 
@@ -181,10 +177,10 @@ describe('S2-27 EventFd, the real one', () => {
     using eventfd = EventFd.fromNumber(owner.number);
     eventfd.listen(() => {})[Symbol.dispose]();
     expect(eventfd.read()).toBe(null);
-    // Whoever waits all the same is let go by this thread, and sees what it wrote or left.
+    // Whoever waits all the same is let go by this thread, after more time than anybody needs who does not, and sees what it wrote or left.
     const worker = new Worker(
       'const { workerData: w } = require("node:worker_threads"); const m = { exports: {} }; process.dlopen(m, w.path); const { fd } = w;' +
-        'setTimeout(() => m.exports.eventfdWrite(fd, 7, 0), 1000); setTimeout(() => m.exports.eventfdRead(fd), 2000); setTimeout(() => {}, 1e6);',
+        'setTimeout(() => m.exports.eventfdWrite(fd, 7, 0), 60000); setTimeout(() => m.exports.eventfdRead(fd), 120000); setTimeout(() => {}, 1e6);',
       { eval: true, workerData: { path: addonPath, fd: owner.number } },
     );
     await new Promise((resolve) => worker.once('online', resolve));
@@ -214,7 +210,7 @@ describe('S2-27 EventFd, the real one', () => {
       },
     );
     try {
-      expect(eventfd.waitSync(15_000)).toBe(true);
+      expect(eventfd.waitSync(150_000)).toBe(true);
     } finally {
       process.off('SIGWINCH', onSignal);
       child.unref();

@@ -1,10 +1,12 @@
 import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { pathToFileURL } from 'node:url';
 import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { until } from '../../tests/kit/event-loop.ts';
 import { addon, Sys } from './addon.ts';
 import { WOULD_BLOCK } from './byte-stream.ts';
 import { OwnedFd } from './owned-fd.ts';
@@ -16,7 +18,6 @@ afterAll(() => rmSync(directory, { recursive: true }));
 const openDescriptors = (): number => readdirSync('/proc/self/fd').length;
 const bytes = (value: string): Uint8Array => new TextEncoder().encode(value);
 const code = (name: string) => expect.objectContaining({ code: name });
-const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 const into = new Uint8Array(4096);
 
 let before = 0;
@@ -68,9 +69,12 @@ describe('transport: standard input and output', () => {
 
   it('transport: as sockets, which is what a child of Node has', async () => {
     const child = spawn(process.execPath, [...tsx, echo], { stdio: ['pipe', 'pipe', 'ignore'] });
+    const closed = once(child, 'close');
     child.stdin.write('hello ');
     child.stdin.end('child');
     expect(await text(child.stdout)).toBe('HELLO CHILD');
+    // Our end of its standard input stays open until we hear that it has ended.
+    await closed;
   });
 });
 
@@ -97,7 +101,7 @@ describe('transport: a stream over two descriptors', () => {
       at += stream.receive(got, at, sent, []);
       return at < sent;
     });
-    for (let i = 0; i < 10_000 && (at < sent || writable === 0); i++) await turn();
+    await until(() => at >= sent && writable > 0);
     expect([at, writable]).toEqual([sent, 1]);
     expect(got).toEqual(data.subarray(0, sent));
     for (const fd of [reading, writing]) expect(addon().fcntl(fd.number, Sys.F_GETFL, 0) & Sys.O_NONBLOCK).toBe(0);
@@ -120,7 +124,7 @@ describe('transport: a stream over two descriptors', () => {
       return true;
     });
     expect(() => stream.listen(() => false)).toThrow(code('EBUSY'));
-    for (let i = 0; i < 100 && !ended; i++) await turn();
+    await until(() => ended);
     expect([ended, room, readFileSync(join(directory, 'copy'), 'utf8')]).toEqual([true, 1, 'some data']);
     const again = stream.listen(() => false);
     again[Symbol.dispose]();

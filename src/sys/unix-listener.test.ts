@@ -3,6 +3,7 @@ import { existsSync, lstatSync, mkdtempSync, readdirSync, rmSync, symlinkSync, w
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { turn, until } from '../../tests/kit/event-loop.ts';
 import { addon, addonPath, Sys } from './addon.ts';
 import { OwnedFd } from './owned-fd.ts';
 import { socketFromNumber, UnixListener } from './unix-listener.ts';
@@ -12,7 +13,6 @@ const directory = mkdtempSync(join(tmpdir(), 'vfio-ts-'));
 afterAll(() => rmSync(directory, { recursive: true }));
 const openDescriptors = (): number => readdirSync('/proc/self/fd').length;
 const code = (name: string) => expect.objectContaining({ code: name });
-const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 const path = join(directory, 'socket');
 
 let before = 0;
@@ -25,7 +25,7 @@ afterEach(() => {
   expect(readdirSync(directory), 'files left behind').toEqual([]);
 });
 
-/** Runs `script` in a process of its own with the addon as `sys`; 5 s at most. */
+/** Runs `script` in a process of its own with the addon as `sys`. */
 const inProcess = (script: string) =>
   spawnSync(
     process.execPath,
@@ -41,12 +41,6 @@ const leaveStale = (): void => {
   expect(inProcess(`const fd = sys.socket(1, 1); sys.bind(fd, ${JSON.stringify(path)}); sys.listen(fd, 1);`).status).toBe(0);
   expect(lstatSync(path).isSocket()).toBe(true);
 };
-
-/** Turns of the event loop until `condition`, a thousand at most. */
-async function until(condition: () => boolean): Promise<void> {
-  for (let i = 0; i < 1000 && !condition(); i++) await turn();
-  expect(condition()).toBe(true);
-}
 
 describe('transport: listening at a path', () => {
   it('transport: connections come in order, each with its own bytes and the peer that made it', async () => {
@@ -192,7 +186,7 @@ describe('transport: listening at a path', () => {
     } catch {
       // EMFILE.
     }
-    for (let i = 0; i < 10; i++) await turn();
+    await until(() => listener.refused === clients.length);
     for (const fd of held) fd[Symbol.dispose]();
     expect([accepted, listener.refused]).toEqual([0, 3]);
     expect(clients.map((client) => client.receive(new Uint8Array(1), 0, 1, []))).toEqual([0, 0, 0]);
