@@ -70,7 +70,7 @@ describe('storage in a file', () => {
         next = (next + 4096) % (1 << 16);
         queue.tryRead(next, block);
       }
-    });
+    }, 400_000);
     expect(grown).toBeLessThan(400_000);
   });
 
@@ -296,11 +296,11 @@ describe('the end of a process or a thread with a file open', () => {
       FileStorage.open(path)[Symbol.dispose]();
     }
     // What a worker had open besides is closed in its own time.
-    await expect.poll(descriptors, { timeout: 60_000 }).toBe(before);
-    await expect.poll(threads, { timeout: 60_000 }).toBeLessThanOrEqual(threadsBefore + 1);
+    await expect.poll(descriptors, { timeout: 120_000 }).toBe(before);
+    await expect.poll(threads, { timeout: 120_000 }).toBeLessThanOrEqual(threadsBefore + 1);
   });
 
-  it('leaves no thread behind when a storage is disposed', () => {
+  it('leaves no thread behind when a storage is disposed', async () => {
     const threads = () => readdirSync('/proc/self/task').length;
     const before = threads();
     for (let round = 0; round < 20; round++) {
@@ -309,6 +309,7 @@ describe('the end of a process or a thread with a file open', () => {
       for (let i = 0; i < 20; i++) queue.write(i * 512, new Uint8Array(512), i, false);
       queue.submit();
     }
-    expect(threads()).toBe(before);
+    // A thread that has been joined is in the list for a moment more; one of a worker before this may have gone from it meanwhile.
+    await expect.poll(threads, { timeout: 120_000 }).toBeLessThanOrEqual(before);
   });
 });

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { heapGrowth } from '../../tests/kit/heap-growth.ts';
 import { ServerRig } from '../../tests/kit/vfio-user-rig.ts';
 import { Command, HeaderFlags } from '../abi/vfio-user.ts';
 import { type ByteStream, WOULD_BLOCK } from '../sys/byte-stream.ts';
@@ -76,24 +77,15 @@ describe('a register access of the server', () => {
     loop.bytes = repeat(message, 10);
     loop.run(3000);
     const { sends, sentBytes } = loop;
-    const rounds = 10_000;
-    // The compiler, too, takes memory when it likes: the least of a few looks counts.
-    const looks = 6;
-    let grown = Number.POSITIVE_INFINITY;
-    for (let look = 0; look < looks; look++) {
-      const before = process.memoryUsage().heapUsed;
-      loop.run(rounds);
-      const now = process.memoryUsage().heapUsed - before;
-      // Less than nothing: garbage was collected meanwhile, which tells nothing.
-      if (now >= 0) grown = Math.min(grown, now);
-    }
+    let rounds = 0;
+    const grown = heapGrowth(() => {
+      loop.run(10_000);
+      rounds += 10_000;
+    }, 400_000);
     // An object of 16 bytes each would be 1.6 MB.
     expect(grown).toBeLessThan(400_000);
-    expect([loop.sentBytes - sentBytes, loop.sends - sends]).toEqual([
-      looks * rounds * 10 * replyBytes,
-      replyBytes === 0 ? 0 : looks * rounds,
-    ]);
-    expect(session.commands).toBe(1 + (3000 + looks * rounds) * 10);
+    expect([loop.sentBytes - sentBytes, loop.sends - sends]).toEqual([rounds * 10 * replyBytes, replyBytes === 0 ? 0 : rounds]);
+    expect(session.commands).toBe(1 + (3000 + rounds) * 10);
     session.close();
   });
 });

@@ -180,7 +180,7 @@ describe('storage in memory', () => {
         queue.tryWrite(next, block);
         queue.tryRead(next, block);
       }
-    });
+    }, 400_000);
     // An object of 16 bytes each would be 1.6 MB.
     expect(grown).toBeLessThan(400_000);
   });
