@@ -1,7 +1,6 @@
 /** Interrupts of a client. Against a peer that follows a script. */
-import { readdirSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { ClientRig, codeOf, seen, until, words } from '../../tests/kit/client-rig.ts';
+import { ClientRig, codeOf, openDescriptors, seen, until, words } from '../../tests/kit/client-rig.ts';
 import { IrqIndex } from '../abi/vfio.ts';
 import { Command } from '../abi/vfio-user.ts';
 import { VfioError } from '../base/errno.ts';
@@ -54,7 +53,7 @@ describe('vfio-user client: interrupts', () => {
     bad.duplicateFd = fails;
     const released = new FakeEventFd();
     released.get = fails;
-    const before = readdirSync('/proc/self/fd').length;
+    const before = openDescriptors();
     for (const sink of [bad, released]) {
       const set = () => device.setIrqs({ index: IrqIndex.MSI, start: 0, count: 2, action: 'trigger', data: 'sinks', sinks: [good, sink] });
       expect(codeOf(set)).toBe('EMFILE');
@@ -63,7 +62,7 @@ describe('vfio-user client: interrupts', () => {
     const unmask = () =>
       device.setIrqs({ index: IrqIndex.INTX, start: 0, count: 1, action: 'unmask', data: 'sinks', sources: [source as never] });
     expect(codeOf(unmask)).toBe('EMFILE');
-    expect([good.references, readdirSync('/proc/self/fd').length]).toEqual([1, before]);
+    expect([good.references, openDescriptors()]).toEqual([1, before]);
     expect(await seen(connected, Command.DEVICE_SET_IRQS)).toEqual([]);
   });
 

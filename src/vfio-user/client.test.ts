@@ -58,7 +58,7 @@ describe('vfio-user client: VERSION and discovery', () => {
     await rig.peer.idle();
     const before = openDescriptors();
     const { stream, report } = rig.peer.serve(script);
-    expect(codeOf(() => VfioUserDevice.connect(stream))).toBe('EPROTO');
+    expect(codeOf(() => VfioUserDevice.connect(stream, { timeoutMs: 60_000 }))).toBe('EPROTO');
     await report;
     expect(openDescriptors()).toBe(before);
   });

@@ -3,12 +3,24 @@ import { readdirSync, readlinkSync } from 'node:fs';
 import { DmaAccess } from '../../src/abi/vfio-user.ts';
 import { VfioError } from '../../src/base/errno.ts';
 import { VfioUserDevice, type VfioUserOptions } from '../../src/vfio-user/client.ts';
+
+export { until } from './event-loop.ts';
+
 import { type PeerReport, type PeerScript, ScriptedPeer, type SeenMessage } from './scripted-peer.ts';
 
 export interface Connected {
   readonly device: VfioUserDevice;
   readonly report: Promise<PeerReport>;
+  /**
+   * For a peer that says nothing more: time that the client waits is over much sooner from now on. Until then its patience is that of a slow machine, on
+   * which a peer may take long to say something.
+   */
+  readonly hurry: () => void;
+  /** How long the client has meant to wait each time, since then, in milliseconds. */
+  readonly waits: readonly number[];
 }
+
+const HURRY_MS = 50;
 
 export class ClientRig implements AsyncDisposable {
   readonly peer: ScriptedPeer;
@@ -23,7 +35,16 @@ export class ClientRig implements AsyncDisposable {
 
   connect(script: PeerScript = {}, options: VfioUserOptions = {}): Connected {
     const { stream, report } = this.peer.serve(script);
-    return { device: VfioUserDevice.connect(stream, { name: 'peer', timeoutMs: 60_000, ...options }), report };
+    const wait = stream.wait.bind(stream);
+    const device = VfioUserDevice.connect(stream, { name: 'peer', timeoutMs: 60_000, ...options });
+    const waits: number[] = [];
+    const hurry = () => {
+      stream.wait = (what, timeoutMs) => {
+        waits.push(timeoutMs);
+        return wait(what, Math.min(timeoutMs, HURRY_MS));
+      };
+    };
+    return { device, report, hurry, waits };
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -62,10 +83,6 @@ export function dmaAccess(address: bigint, count: number, data = new Uint8Array(
   DmaAccess.encode(new DataView(payload.buffer), 0, { address, count: BigInt(count) });
   payload.set(data, DmaAccess.structSize);
   return payload;
-}
-
-export async function until(done: () => boolean): Promise<void> {
-  while (!done()) await new Promise((resolve) => setImmediate(resolve));
 }
 
 /** Sockets, eventfds, memfds and the like of this process. Not its files: the loader of the peer's thread opens and closes some when it likes. */
