@@ -13,7 +13,7 @@ describe('a peer', () => {
   /** Somebody with a limit of 64 KiB, and no privilege to pass it. */
   async function limited(): Promise<typeof me> {
     const unprivileged = me.uid === 0 ? ['setpriv', '--bounding-set', '-ipc_lock', '--inh-caps', '-all'] : [];
-    const [command, ...args] = [...unprivileged, 'prlimit', '--memlock=65536:65536', 'sleep', '60'];
+    const [command, ...args] = [...unprivileged, 'prlimit', '--memlock=65536:65536', 'sleep', '600'];
     child = spawn(command!, args, { stdio: 'ignore' });
     const started = child;
     while (readFileSync(`/proc/${started.pid}/comm`, 'latin1') !== 'sleep\n') await new Promise((resolve) => setImmediate(resolve));

@@ -62,6 +62,9 @@ class BreakingStream implements ByteStream {
   }
 }
 
+/** A downtime that a slow machine does not exceed either: whoever wants less says so. */
+const PATIENT_MS = 60_000;
+
 export interface MoveOutcome {
   readonly figures: Figures | null;
   /** Why it is not done, of either side. */
@@ -111,7 +114,7 @@ export async function moveBetween(source: DeviceFile, destination: DeviceFile, o
   };
   let arrived: Arrived | null = null;
   const settled = await Promise.allSettled([
-    depart(subject, from, { downtimeMs: 300, to: 'destination', ...options }).catch(async (error: unknown) => {
+    depart(subject, from, { downtimeMs: PATIENT_MS, to: 'destination', ...options }).catch(async (error: unknown) => {
       if (error instanceof VfioError) await from.abort(error);
       from[Symbol.dispose]();
       throw error;

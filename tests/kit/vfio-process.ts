@@ -4,7 +4,7 @@ import { join } from 'node:path';
 
 const VFIO = join(import.meta.dirname, '../../bin/vfio.js');
 /** What never takes a second takes this long on a machine that does much else. */
-const PATIENCE_MS = 120_000;
+const PATIENCE_MS = 170_000;
 
 export class VfioProcess implements AsyncDisposable {
   readonly child: ChildProcess;
