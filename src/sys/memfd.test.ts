@@ -1,6 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { fewDescriptors } from '../../tests/kit/descriptor-limit.ts';
 import { type MemoryAllocator, WINDOW_BYTES } from '../abi/memory.ts';
 import { addon, Sys } from './addon.ts';
 import { HEAP_MEMORY_MAX_BYTES, HeapMemory } from './fake.ts';
@@ -136,6 +137,7 @@ describe('S2-46 MemfdMemory, the real one', () => {
   });
 
   it('S2-46 allocation that fails halfway, for want of descriptors, leaves nothing', () => {
+    fewDescriptors();
     const held: OwnedFd[] = [];
     const before = openDescriptors();
     const spare = MemfdMemory.allocate(4096) as MemfdMemory;

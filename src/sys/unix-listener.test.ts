@@ -3,6 +3,7 @@ import { existsSync, lstatSync, mkdtempSync, readdirSync, rmSync, symlinkSync, w
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { fewDescriptors } from '../../tests/kit/descriptor-limit.ts';
 import { turn, until } from '../../tests/kit/event-loop.ts';
 import { addon, addonPath, Sys } from './addon.ts';
 import { OwnedFd } from './owned-fd.ts';
@@ -15,6 +16,7 @@ const openDescriptors = (): number => readdirSync('/proc/self/fd').length;
 const code = (name: string) => expect.objectContaining({ code: name });
 const path = join(directory, 'socket');
 
+fewDescriptors();
 let before = 0;
 beforeEach(() => {
   addon();

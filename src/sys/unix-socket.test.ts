@@ -3,6 +3,7 @@ import { readdirSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { fewDescriptors } from '../../tests/kit/descriptor-limit.ts';
 import { turn } from '../../tests/kit/event-loop.ts';
 import { heapGrowth } from '../../tests/kit/heap-growth.ts';
 import { addon, Sys } from './addon.ts';
@@ -42,6 +43,7 @@ function withDescriptorsLeft(spare: number, body: () => void): void {
   }
 }
 
+fewDescriptors();
 let before = 0;
 beforeEach(() => {
   addon();
