@@ -116,8 +116,8 @@ describe('what comes', () => {
     expect(await sendAfterOffer(one, frame(Kind.MAPPINGS, rows), end)).toBe('EPROTO');
   });
 
-  it('may be anything: what is no errno is never thrown', async () => {
-    for (let seed = 1; seed <= 150; seed++) {
+  it.each([0, 50, 100])('may be anything: what is no errno is never thrown (from seed %i)', async (first) => {
+    for (let seed = first + 1; seed <= first + 50; seed++) {
       const random = new Random(seed);
       const frames = Array.from({ length: 1 + random.below(5) }, () => frame(1 + random.below(17), random.bytes(random.below(80))));
       expect(await sendAfterOffer(frame(Kind.EXTENTS, extents([0, 4])), ...frames)).toMatch(/^E/);

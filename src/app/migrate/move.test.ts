@@ -1,5 +1,5 @@
 /** Moves within one process: nothing that was written is missed, and nothing runs twice, wherever the link breaks. */
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { MigrationSide } from '../../../tests/kit/migration-rig.ts';
 import { type MovableModel, movable } from '../../../tests/kit/movable-model.ts';
 import { enable, type MoveOutcome, moveBetween } from '../../../tests/kit/move-rig.ts';
@@ -69,8 +69,9 @@ describe('a move', () => {
     expect(shared).toMatchObject({ size: 4 * PAGE, access: Access.READ, offset: moved.offset + 2 * PAGE });
   });
 
-  it('S0-19 misses no page, whoever writes it and however often the mappings change meanwhile', async () => {
-    for (let seed = 1; seed <= 12; seed++) {
+  it.each(Array.from({ length: 12 }, (_, i) => i + 1))(
+    'S0-19 misses no page, whoever writes it and however often the mappings change meanwhile (%i)',
+    async (seed) => {
       const random = new Random(seed);
       const [from, to] = [side(movable({ bulk: true })), side(movable({ bulk: true }))];
       const memories = [memory(512 * PAGE), memory(2048 * PAGE)];
@@ -118,10 +119,10 @@ describe('a move', () => {
       }
       const pages = outcome.arrived!.mappings.reduce((sum, { size }) => sum + size, 0);
       expect(pages).toBe([...mapped.values()].reduce((sum, { size }) => sum + size, 0));
-    }
-  });
+    },
+  );
 
-  it('S0-19 cut anywhere: the source goes on, or the destination, and never both', async () => {
+  describe('cut anywhere', () => {
     const whole = async (breakAfter?: number) => {
       const [from, to] = [side(movable({ bulk: true })), side(movable({ bulk: true }))];
       const one = memory(256 * PAGE);
@@ -131,17 +132,18 @@ describe('a move', () => {
       const outcome = await moveBetween(from.device, to.device, breakAfter === undefined ? {} : { breakAfter });
       return { from, to, outcome };
     };
-    // A move that takes long tells of its progress in between, which is more bytes.
+
+    /** How many bytes a move takes that tells nothing of its progress on the way, as one does that takes long. */
     let bytes = 0;
-    for (let before = -1; bytes !== before; ) {
-      before = bytes;
-      bytes = (await whole()).outcome.bytes;
-    }
-    // The last hundred bytes are those of the hand-over, in which the source says GO and the destination RUNNING.
-    const points = [0, 1, 11, 12, 100, 2 * bytes, ...Array.from({ length: 20 }, (_, i) => Math.floor((bytes * i) / 20))];
-    for (let back = -400; back < 200; back += 5) points.push(bytes - back);
+    beforeAll(async () => {
+      for (let before = -1; bytes !== before; ) {
+        before = bytes;
+        bytes = (await whole()).outcome.bytes;
+      }
+    });
+
     const kinds = new Map<string, number>();
-    for (const point of points) {
+    async function cut(point: number): Promise<void> {
       const { from, to, outcome } = await whole(point);
       const there = outcome.arrived !== null;
       const here = from.migration.state === 'RUNNING' && !outcome.paused;
@@ -167,7 +169,23 @@ describe('a move', () => {
       outcome.arrived?.[Symbol.dispose]();
       opened.splice(0);
     }
-    expect([...kinds.keys()]).toEqual(expect.arrayContaining(['here', 'moved', 'in doubt, arrived']));
+
+    // The last hundred bytes are those of the hand-over, in which the source says GO and the destination RUNNING.
+    const back = (from: number) => Array.from({ length: 30 }, (_, i) => bytes - from - 5 * i);
+    it.each<[string, () => number[]]>([
+      ['at its beginning, or not at all', () => [0, 1, 11, 12, 100, 2 * bytes]],
+      ['in twenty places', () => Array.from({ length: 20 }, (_, i) => Math.floor((bytes * i) / 20))],
+      ['long after its end', () => back(-400)],
+      ['after its end', () => back(-250)],
+      ['at its end', () => back(-100)],
+      ['before its end', () => back(50)],
+    ])('S0-19 %s: the source goes on, or the destination, and never both', async (_, points) => {
+      for (const point of points()) await cut(point);
+    });
+
+    it('S0-19 any of these ways is taken', () => {
+      expect([...kinds.keys()]).toEqual(expect.arrayContaining(['here', 'moved', 'in doubt, arrived']));
+    });
   });
 
   it('S0-19 gives up, and runs on, when it changes as fast as it is copied', async () => {
