@@ -67,7 +67,7 @@ describe('INTx', () => {
     expect(event.read()).toBe(1n);
     unmask.signal();
     let again = event.read();
-    for (let i = 0; i < 50 && again === null; i++) {
+    while (again === null) {
       await settle();
       again = event.read();
     }
@@ -85,7 +85,7 @@ describe('INTx', () => {
     expect(event.read()).toBe(1n);
     unmask.signal();
     let again = event.read();
-    for (let i = 0; i < 50 && again === null; i++) {
+    while (again === null) {
       await settle();
       again = event.read();
     }

@@ -315,7 +315,7 @@ describe('doorbells', () => {
     await write(client, 4, Uint8Array.of(0, 0), 7);
     rig.rig.model.accesses.length = 0;
     events[0]!.signal();
-    while (events[0]!.read() !== null) await settle();
+    while (events[0]!.waitSync(0)) await settle();
     await settle();
     client[Symbol.dispose]();
     await session.ended;
