@@ -238,56 +238,52 @@ async function finish(io: TestIo, storages: readonly TestStorage[], order: () =>
 }
 
 describe('random I/O commands against an array', () => {
-  it.each([512, 4096] as const)(
-    'one after the other, blocks of %i bytes: contents equal, errors change nothing',
-    async (blockSize) => {
-      let succeeded = 0;
-      let failed = 0;
-      await fc.assert(
-        fc.asyncProperty(
-          fc.array(step, { minLength: 1, maxLength: 12 }),
-          kinds,
-          fc.constantFrom(0x10_0000n, 2n ** 60n),
-          async (steps, pages, base) => {
-            const storage = new TestStorage(DISK);
-            storage.bytes.set(DISK_CONTENTS);
-            const io = new TestIo([{ storage, blockSize }], { pages: PAGES, base });
-            io.memory.kinds.splice(0, PAGES, ...pages);
-            let disk: Uint8Array = storage.bytes.slice();
-            for (const [i, one] of steps.entries()) {
-              io.memory.bytes.set(CONTENTS.subarray(one.fill, one.fill + LISTS), 0);
-              storage.blocks = one.blocks_;
-              const command = build(io, one, blockSize);
-              const want = expected(io, command, disk, blockSize);
-              const host = io.memory.bytes.slice();
-              io.commands.start(command);
-              io.commands.submit();
-              await finish(io, [storage], () => 0);
-              expect(io.completed.length).toBe(i + 1);
-              const [, status] = io.completed.at(-1)!;
-              if (want === null) {
-                failed++;
-                expect(status & StatusBit.CODE).not.toBe(Status.SUCCESS);
-              } else {
-                succeeded++;
-                expect(status).toBe(want.status);
-                disk = want.disk;
-                for (const [at, bytes] of want.read) host.set(bytes, at);
-                expect(Buffer.compare(io.memory.bytes, host)).toBe(0);
-              }
-              expect(Buffer.compare(storage.bytes, disk)).toBe(0);
-              expect(io.idle).toBe(true);
+  it.each([512, 4096] as const)('one after the other, blocks of %i bytes: contents equal, errors change nothing', async (blockSize) => {
+    let succeeded = 0;
+    let failed = 0;
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(step, { minLength: 1, maxLength: 12 }),
+        kinds,
+        fc.constantFrom(0x10_0000n, 2n ** 60n),
+        async (steps, pages, base) => {
+          const storage = new TestStorage(DISK);
+          storage.bytes.set(DISK_CONTENTS);
+          const io = new TestIo([{ storage, blockSize }], { pages: PAGES, base });
+          io.memory.kinds.splice(0, PAGES, ...pages);
+          let disk: Uint8Array = storage.bytes.slice();
+          for (const [i, one] of steps.entries()) {
+            io.memory.bytes.set(CONTENTS.subarray(one.fill, one.fill + LISTS), 0);
+            storage.blocks = one.blocks_;
+            const command = build(io, one, blockSize);
+            const want = expected(io, command, disk, blockSize);
+            const host = io.memory.bytes.slice();
+            io.commands.start(command);
+            io.commands.submit();
+            await finish(io, [storage], () => 0);
+            expect(io.completed.length).toBe(i + 1);
+            const [, status] = io.completed.at(-1)!;
+            if (want === null) {
+              failed++;
+              expect(status & StatusBit.CODE).not.toBe(Status.SUCCESS);
+            } else {
+              succeeded++;
+              expect(status).toBe(want.status);
+              disk = want.disk;
+              for (const [at, bytes] of want.read) host.set(bytes, at);
+              expect(Buffer.compare(io.memory.bytes, host)).toBe(0);
             }
-          },
-        ),
-        { numRuns: 150 },
-      );
-      // Both happen, or this says little.
-      expect(succeeded).toBeGreaterThan(100);
-      expect(failed).toBeGreaterThan(100);
-    },
-    60_000,
-  );
+            expect(Buffer.compare(storage.bytes, disk)).toBe(0);
+            expect(io.idle).toBe(true);
+          }
+        },
+      ),
+      { numRuns: 150 },
+    );
+    // Both happen, or this says little.
+    expect(succeeded).toBeGreaterThan(100);
+    expect(failed).toBeGreaterThan(100);
+  });
 
   it('many at once, ended in any order, with resets between: no block is lost, torn, or comes from another life', async () => {
     const SLOTS = 16;
