@@ -1,5 +1,4 @@
 /** A client and the scripted peer that it talks to. One peer for a test file. */
-import { readdirSync, readlinkSync } from 'node:fs';
 import { DmaAccess } from '../../src/abi/vfio-user.ts';
 import { VfioError } from '../../src/base/errno.ts';
 import { VfioUserDevice, type VfioUserOptions } from '../../src/vfio-user/client.ts';
@@ -68,14 +67,4 @@ export async function until(done: () => boolean): Promise<void> {
   while (!done()) await new Promise((resolve) => setImmediate(resolve));
 }
 
-/** Sockets, eventfds, memfds and the like of this process. Not its files: the loader of the peer's thread opens and closes some when it likes. */
-export function openDescriptors(): number {
-  const kinds = readdirSync('/proc/self/fd').map((fd) => {
-    try {
-      return readlinkSync(`/proc/self/fd/${fd}`);
-    } catch {
-      return '/closed meanwhile';
-    }
-  });
-  return kinds.filter((kind) => !kind.startsWith('/') || kind.startsWith('/memfd:')).length;
-}
+export { openDescriptors } from './open-descriptors.ts';
