@@ -15,7 +15,7 @@ export async function main(address: string) {
   card.address = buffer.iova;
   card.length = written;
   card.shout = 1;
-  await irq.next(0, { timeoutMs: 1000 });
+  await irq.next(0, { timeoutMs: 10_000 });
 
   console.log(new TextDecoder().decode(buffer.bytes.subarray(0, written)));
 }

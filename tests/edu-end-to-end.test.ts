@@ -22,7 +22,7 @@ function attach(model: DeviceModel = edu(), clock: ManualClock | SystemClock = n
 for (const interrupts of ['msi', 'intx', 'poll'] as const) {
   it(`factorials and DMA both ways, by ${interrupts}`, async () => {
     using dev = attach().dev;
-    using driver = new EduDriver(dev, { interrupts });
+    using driver = new EduDriver(dev, { interrupts, timeoutMs: 120_000 });
     expect(driver.version).toEqual({ major: 1, minor: 0 });
     expect([await driver.factorial(5), await driver.factorial(12), await driver.factorial(34)]).toEqual([120, 479001600, 0]);
     using ram = driver.alloc(8192);
@@ -38,7 +38,7 @@ for (const interrupts of ['msi', 'intx', 'poll'] as const) {
 
 it('DMA that may not land does not: unmapped, read-only, or before bus mastering (S2-38)', async () => {
   using dev = attach().dev;
-  using driver = new EduDriver(dev);
+  using driver = new EduDriver(dev, { timeoutMs: 120_000 });
   using ram = driver.alloc(4096);
   using readOnly = dev.dma.alloc(4096, { access: 1, addressBits: 28 });
   ram.bytes.fill(0x55);
@@ -53,7 +53,7 @@ it('DMA that may not land does not: unmapped, read-only, or before bus mastering
   registers.dmaDestination = ram.iova;
   registers.dmaCount = 64n;
   registers.dmaCommand = EduCommand.RUN | EduCommand.TO_RAM;
-  await dev.until(() => registers.dmaCommand === EduCommand.TO_RAM);
+  await dev.until(() => registers.dmaCommand === EduCommand.TO_RAM, { timeoutMs: 120_000 });
   expect(ram.bytes.every((b) => b === 0)).toBe(true);
 });
 

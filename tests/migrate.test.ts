@@ -1,7 +1,7 @@
 /** `vfio migrate` as a user meets it: servers in processes of their own, a client that goes along, every way between two ends. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
@@ -20,6 +20,9 @@ import { VfioProcess } from './kit/vfio-process.ts';
 
 const VFIO = join(import.meta.dirname, '../bin/vfio.js');
 const folders: string[] = [];
+/** How long a device may stand still here: a machine may have much else to do. */
+const downtimeMs = 60_000;
+const patiently = ['--downtime-ms', String(downtimeMs)];
 
 afterEach(() => {
   for (const path of folders.splice(0)) rmSync(path, { recursive: true });
@@ -48,6 +51,17 @@ async function servers(device = 'edu', other = device): Promise<Servers> {
   };
 }
 
+/** Once nothing goes on there. */
+async function idle(path: string): Promise<void> {
+  while ((await askDoor(path, 'status')).state !== 'idle') await new Promise((resolve) => setTimeout(resolve, 5));
+}
+
+/** Once a process that was killed has nothing open any more; this thread does nothing else meanwhile. */
+function dead(pid: number): void {
+  const state = () => /^State:\s+(\S)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))![1];
+  while (readdirSync(`/proc/${pid}/task`).length > 1 || state() !== 'Z');
+}
+
 async function vfio(...argv: string[]) {
   const terminal = recordingTerminal();
   const status = await main(argv, terminal);
@@ -58,7 +72,7 @@ describe('vfio migrate', () => {
   it('S0-19 between two servers: the client takes its device up there, with its memory, and the device reaches that', async () => {
     await using served = await servers();
     const { a, b } = served;
-    const here = new EduDriver(await open(`unix:${a}`), { interrupts: 'poll' });
+    const here = new EduDriver(await open(`unix:${a}`), { interrupts: 'poll', timeoutMs: 120_000 });
     const buffer = here.alloc(8192);
     buffer.bytes.fill(0x5a, 0, 64);
     await here.copyToDevice(buffer.iova, 64);
@@ -66,13 +80,13 @@ describe('vfio migrate', () => {
     const gone = new Promise<string>((resolve) => {
       here.dev.on((event) => event.kind === 'gone' && resolve(event.reason));
     });
-    const moved = await vfio('migrate', `unix:${a}`, `unix:${b}`, '--json');
+    const moved = await vfio('migrate', `unix:${a}`, `unix:${b}`, '--json', ...patiently);
     expect([moved.status, moved.err]).toEqual([0, '']);
     expect(JSON.parse(moved.out)).toMatchObject({ schema: 'vfio-migrate/1', rounds: expect.any(Number), downtimeMs: expect.any(Number) });
     await gone;
     expect(() => here.dev.device.region(0).read32(0)).toThrow(expect.objectContaining({ code: 'ENODEV' }));
 
-    const there = new EduDriver(await open(`unix:${b}`, { adopt: true }), { interrupts: 'poll' });
+    const there = new EduDriver(await open(`unix:${b}`, { adopt: true }), { interrupts: 'poll', timeoutMs: 120_000 });
     const [adopted] = there.dev.adopted;
     expect(adopted).toMatchObject({ iova: buffer.iova, size: 8192 });
     // What was in the device's own buffer goes to the memory that came along.
@@ -106,7 +120,10 @@ describe('vfio migrate', () => {
     expect(await vfio('migrate', `unix:${a}`, to, '-k', open_)).toMatchObject({ status: 4, err: expect.stringContaining('chmod 600') });
     expect(await vfio('migrate', `unix:${a}`, to, '-k', other)).toMatchObject({ status: 4, err: expect.stringContaining('another key') });
     expect(client.bar(0).read32(0)).toBe(0x0100_00ed);
-    expect(await vfio('migrate', `unix:${a}`, to, '-k', key)).toMatchObject({ status: 0, out: expect.stringContaining('downtime') });
+    expect(await vfio('migrate', `unix:${a}`, to, '-k', key, ...patiently)).toMatchObject({
+      status: 0,
+      out: expect.stringContaining('downtime'),
+    });
     expect(await receiver.ended).toBe(0);
     using there = await open(`unix:${b}`, { adopt: true });
     expect(there.adopted[0]!.bytes[0]).toBe(9);
@@ -118,7 +135,7 @@ describe('vfio migrate', () => {
     using client = await open(`unix:${a}`);
     client.dma.alloc(4096).bytes[4095] = 3;
     const command = `exec:'${process.execPath}' '${VFIO}' migrate --receive --stdio unix:${b}`;
-    expect(await vfio('migrate', `unix:${a}`, command)).toMatchObject({ status: 0 });
+    expect(await vfio('migrate', `unix:${a}`, command, ...patiently)).toMatchObject({ status: 0 });
     using there = await open(`unix:${b}`, { adopt: true });
     expect(there.adopted[0]!.bytes[4095]).toBe(3);
     // One that is no such command.
@@ -136,15 +153,15 @@ describe('vfio migrate', () => {
     {
       using client = await open(`unix:${a}`);
       client.dma.alloc(4096).bytes[1] = 4;
-      await moveDevice(a, { kind: 'server', path: b });
+      await moveDevice(a, { kind: 'server', path: b }, { downtimeMs });
     }
     expect(await askDoor(b, 'status')).toMatchObject({ state: 'waits for its client', movedIn: (await askDoor(a, 'status')).movedOut });
     await expect(open(`unix:${b}`)).rejects.toMatchObject({ code: 'EBUSY' });
-    await moveDevice(b, { kind: 'server', path: a });
+    await moveDevice(b, { kind: 'server', path: a }, { downtimeMs });
     {
       using client = await open(`unix:${a}`, { adopt: true });
       expect(client.adopted[0]!.bytes[1]).toBe(4);
-      await moveDevice(a, { kind: 'server', path: b });
+      await moveDevice(a, { kind: 'server', path: b }, { downtimeMs });
     }
     expect(await vfio('migrate', '--let-go', `unix:${b}`)).toMatchObject({ status: 0, out: expect.stringContaining('edu: idle') });
     using fresh = await open(`unix:${b}`);
@@ -162,16 +179,16 @@ describe('vfio migrate', () => {
     using client = await open(`unix:${a}`);
     client.dma.alloc(4096).bytes[7] = 7;
     client.bar(0).write32(0x20, 0x80);
-    expect(await vfio('migrate', `unix:${a}`, `unix:${there}`)).toMatchObject({ status: 0 });
+    expect(await vfio('migrate', `unix:${a}`, `unix:${there}`, ...patiently)).toMatchObject({ status: 0 });
     {
       using moved = await open(`unix:${there}`, { adopt: true });
       expect([moved.adopted[0]!.bytes[7], moved.bar(0).read32(0x20)]).toEqual([7, 0x80]);
-      expect(await vfio('migrate', `unix:${there}`, `unix:${a}`)).toMatchObject({ status: 0 });
+      expect(await vfio('migrate', `unix:${there}`, `unix:${a}`, ...patiently)).toMatchObject({ status: 0 });
     }
     // One that waits for its client is nobody's to ask for: who unbinds the function gets it at once.
     using machine = loadMachine(file('hello.yaml'), { log: silentLogger });
     using server = new MachineServer(machine, join(folder, 'here'), { log: silentLogger, keepAlive: false });
-    await moveDevice(a, { kind: 'server', path: server.pathOf(bdf) });
+    await moveDevice(a, { kind: 'server', path: server.pathOf(bdf) }, { downtimeMs });
     expect(await askDoor(server.pathOf(bdf), 'status')).toMatchObject({ name: bdf, state: 'waits for its client' });
     await machine.unbind(bdf);
     expect(server.functions).toEqual([]);
@@ -196,12 +213,17 @@ describe('vfio migrate', () => {
     const args = ['--import', 'tsx', '--input-type=module', '-e', script];
     const client = spawn(process.execPath, args, { cwd: join(import.meta.dirname, '..'), stdio: ['ignore', 'pipe', 'inherit'] });
     await once(client.stdout, 'data');
-    const onProgress = (): void => void client.kill('SIGKILL');
-    await expect(moveDevice(a, { kind: 'server', path: b }, { onProgress })).rejects.toMatchObject({
+    // What is copied goes through this thread: it is not done before its client is gone.
+    const onProgress = (): void => {
+      if (client.killed) return;
+      client.kill('SIGKILL');
+      dead(client.pid!);
+    };
+    await expect(moveDevice(a, { kind: 'server', path: b }, { onProgress, downtimeMs })).rejects.toMatchObject({
       code: 'ENODEV',
       message: expect.stringContaining('the client of edu has gone'),
     });
-    for (const path of [a, b]) await expect.poll(async () => (await askDoor(path, 'status')).state).toBe('idle');
+    for (const path of [a, b]) await idle(path);
   });
 
   it('what cannot be moved stays: nobody uses it, the destination is used, or another device, or not there', async () => {
@@ -240,7 +262,7 @@ describe('vfio migrate', () => {
     const say = async (speak: (link: Link) => Promise<void>): Promise<unknown> => {
       using link = new Link(UnixSocket.connect(`${b}.manage`));
       await speak(link);
-      return await link.receive(5000).then(
+      return await link.receive(120_000).then(
         (frame) => frame.kind,
         (error: unknown) => (error as { code: string }).code,
       );
@@ -259,8 +281,8 @@ describe('vfio migrate', () => {
       using raw = UnixSocket.connect(`${b}.manage`);
       raw.send(new Uint8Array(64).fill(0xff), 0, 64);
     }
-    expect(await askDoor(b, 'status')).toMatchObject({ state: 'idle' });
-    await moveDevice(a, { kind: 'server', path: b });
+    await idle(b);
+    await moveDevice(a, { kind: 'server', path: b }, { downtimeMs });
     expect(client.dma.buffers).toBe(0);
   });
 });

@@ -19,7 +19,8 @@ function disk(options: { serial: string; size?: number; latencyMs?: number }) {
   return { device: device as DeviceFile, owns };
 }
 
-const start = ({ device, owns }: ReturnType<typeof disk>) => NvmeDriver.start(DriverDevice.attach(device, { owns }));
+const start = ({ device, owns }: ReturnType<typeof disk>) =>
+  NvmeDriver.start(DriverDevice.attach(device, { owns }), { timeoutMs: 120_000 });
 
 it('B.11 S0-19 a move that is cut anywhere: the disk goes on at the source, with 32 commands in flight and every interrupt', async () => {
   const source = disk({ serial: 'SOURCE', latencyMs: 0.2 });
@@ -41,7 +42,7 @@ it('B.11 S0-19 a move that is cut anywhere: the disk goes on at the source, with
   for (let breakAfter = 300; breakAfter < 600_000; breakAfter *= 3) {
     const destination = disk({ serial: 'OTHER', latencyMs: 0.2 });
     const before = rounds;
-    const { sourceError, gone } = await moveBetween(source.device, destination.device, { breakAfter, downtimeMs: 2000 });
+    const { sourceError, gone } = await moveBetween(source.device, destination.device, { breakAfter, downtimeMs: 60_000 });
     expect([breakAfter, gone, sourceError === null]).toEqual([breakAfter, false, false]);
     cut++;
     destination.device.close();
@@ -62,10 +63,10 @@ it('B.11 the disk that arrives has the blocks, the name and the counts of the on
   const bytes = Uint8Array.from({ length: 64 * BLOCK }, (_, i) => i * 31 + (i >>> 9));
   await driver.namespace(1).write(100, bytes);
   const { hostWriteCommands } = await driver.smart();
-  const refused = await moveBetween(source.device, wrong.device);
+  const refused = await moveBetween(source.device, wrong.device, { downtimeMs: 60_000 });
   expect(refused.destinationError).toMatchObject({ code: 'EINVAL', message: expect.stringContaining(String(2 * SIZE)) });
   expect(Buffer.compare(await driver.namespace(1).read(100, 64), bytes)).toBe(0);
-  const moved = await moveBetween(source.device, destination.device);
+  const moved = await moveBetween(source.device, destination.device, { downtimeMs: 60_000 });
   expect(moved).toMatchObject({ sourceError: null, destinationError: null, gone: true });
   expect(moved.figures!.deviceBytes).toBeGreaterThan(bytes.length);
   await using there = await start(destination);

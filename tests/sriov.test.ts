@@ -36,6 +36,11 @@ afterEach(() => {
   for (const path of folders.splice(0)) rmSync(path, { recursive: true });
 });
 
+/** What it prints may be heard after what it says on stderr. */
+async function printed(served: VfioProcess, text: string): Promise<void> {
+  while (!served.stdout.includes(text)) await new Promise((resolve) => setTimeout(resolve, 5));
+}
+
 async function vfio(...argv: string[]) {
   const terminal = recordingTerminal();
   const status = await main(argv, terminal);
@@ -72,7 +77,10 @@ describe('vfio show and explain', () => {
     (await open(at(PF), { token: TOKEN }))[Symbol.dispose]();
     const vf = await open(at(VF0), { token: TOKEN });
     try {
-      const { out } = await vfio('show', directory);
+      let out: string;
+      // The server hears of the end of a client when it hears of it.
+      do ({ out } = await vfio('show', directory));
+      while (/0000:01:00\.0 .*open by/.test(out));
       const user = `open by process ${process.pid}`;
       expect(out).toMatch(/0000:01:00\.0 .* PF, 2 of 4 VFs, 1 in use$/m);
       expect(out).toMatch(new RegExp(`0000:01:00\\.1 .* opens with its token; ${user}; mediated by register-recorder$`, 'm'));
@@ -160,6 +168,7 @@ describe('a machine behind sockets', () => {
     const directory = folder();
     await using served = new VfioProcess(['serve', machine, '--socket-path', directory]);
     await served.says('listening at');
+    await printed(served, VF1);
     expect(served.stdout).toMatch(/0000:01:00\.1\.sock +card VF 0, with the VF token/);
     const at = (bdf: string) => `unix:${join(directory, `${bdf}.sock`)}`;
     await expect(open(`unix:${directory}`)).rejects.toMatchObject({
@@ -231,6 +240,7 @@ describe('docs/sriov.md', () => {
         if (command.endsWith(' &')) {
           served = new VfioProcess(command.slice('npx vfio '.length, -2).split(' '));
           await served.says('listening at');
+          await printed(served, VF1);
           said = served.stdout;
         } else {
           const words = command.startsWith('npx vfio ')

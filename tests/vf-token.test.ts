@@ -234,7 +234,7 @@ describe.each<[string, () => Promise<TokenDoor>]>([
 it('S3-05 nothing that a device was opened with shows the token when it is printed: client, driver, process, machine', async () => {
   const all = { depth: 12, showHidden: true, maxArrayLength: null, maxStringLength: null } as const;
   await sockets.ask({ ask: 'fresh' });
-  using client = VfioUserDevice.connect(sockets.pathOf(PF), { token: TOKEN });
+  using client = VfioUserDevice.connect(sockets.pathOf(PF), { timeoutMs: 120_000, token: TOKEN });
   const driver = DriverDevice.attach(client);
   using simulated = await open('sim:edu,vfs=2', { token: TOKEN });
   using machine = new Machine(parseMachine(tokenMachine), { allocate: HeapMemory.allocate, models });

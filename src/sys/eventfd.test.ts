@@ -1,14 +1,12 @@
 import { spawn, spawnSync } from 'node:child_process';
-import { readdirSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { describe, expect, it } from 'vitest';
 import { turn, until } from '../../tests/kit/event-loop.ts';
+import { openDescriptorsAndFiles } from '../../tests/kit/open-descriptors.ts';
 import { addon, addonPath, Sys } from './addon.ts';
 import { EventFd } from './eventfd.ts';
 import { FakeEventFd } from './fake.ts';
 import { OwnedFd } from './owned-fd.ts';
-
-const openDescriptors = (): number => readdirSync('/proc/self/fd').length;
 
 describe.each([
   { name: 'EventFd', create: (): EventFd | FakeEventFd => EventFd.create() },
@@ -97,7 +95,7 @@ describe.each([
 describe('S2-27 EventFd, the real one', () => {
   it('S2-27 leaves no descriptor behind: made, listened to, duplicated, dropped in any order', async () => {
     EventFd.create()[Symbol.dispose]();
-    const before = openDescriptors();
+    const before = openDescriptorsAndFiles();
     for (let i = 0; i < 100; i++) {
       const eventfd = EventFd.create();
       const listening = eventfd.listen(() => {});
@@ -108,7 +106,7 @@ describe('S2-27 EventFd, the real one', () => {
       if (i % 2 === 1) listening[Symbol.dispose]();
     }
     await turn();
-    expect(openDescriptors()).toBe(before);
+    expect(openDescriptorsAndFiles()).toBe(before);
   });
 
   it('B.9 a duplicate shares the counter', () => {
@@ -139,14 +137,14 @@ describe('S2-27 EventFd, the real one', () => {
 
   it('B.9 a number that is not open is EBADF, one that is no eventfd EINVAL, and neither leaks', () => {
     using eventfd = EventFd.create();
-    const before = openDescriptors();
+    const before = openDescriptorsAndFiles();
     for (const bad of [999_999, -1, 1.5, Number.NaN, 2 ** 31, 2 ** 53]) {
       expect(() => EventFd.fromNumber(bad)).toThrow(expect.objectContaining({ code: 'EBADF' }));
     }
     using memfd = OwnedFd.own(addon().memfdCreate('x', Sys.MFD_CLOEXEC), 'memfd');
     expect(() => EventFd.fromNumber(memfd.number)).toThrow(expect.objectContaining({ code: 'EINVAL' }));
     expect(() => EventFd.fromFd(memfd.duplicate())).toThrow(expect.objectContaining({ code: 'EINVAL' }));
-    expect(openDescriptors()).toBe(before + 1);
+    expect(openDescriptorsAndFiles()).toBe(before + 1);
     using same = EventFd.fromNumber(eventfd.duplicateFd().number);
     same.signal();
     expect(eventfd.read()).toBe(1n);

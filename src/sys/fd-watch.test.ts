@@ -1,14 +1,13 @@
 import { spawnSync } from 'node:child_process';
-import { readdirSync } from 'node:fs';
 import { performance } from 'node:perf_hooks';
 import { Worker } from 'node:worker_threads';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { turn, until } from '../../tests/kit/event-loop.ts';
+import { openDescriptorsAndFiles } from '../../tests/kit/open-descriptors.ts';
 import { addon, addonPath } from './addon.ts';
 import { EventFd } from './eventfd.ts';
 import { UnixSocket } from './unix-socket.ts';
 
-const openDescriptors = (): number => readdirSync('/proc/self/fd').length;
 const code = (name: string) => expect.objectContaining({ code: name });
 const into = new Uint8Array(4096);
 
@@ -44,9 +43,9 @@ function client(total: number): { socket: UnixSocket; done: Promise<unknown> } {
 let before = 0;
 beforeEach(() => {
   addon();
-  before = openDescriptors();
+  before = openDescriptorsAndFiles();
 });
-const nothingLeft = (): void => expect(openDescriptors(), 'descriptors open afterwards').toBe(before);
+const nothingLeft = (): void => expect(openDescriptorsAndFiles(), 'descriptors open afterwards').toBe(before);
 
 describe('transport: listening', () => {
   afterEach(nothingLeft);

@@ -1,14 +1,14 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { fewDescriptors } from '../../tests/kit/descriptor-limit.ts';
+import { openDescriptorsAndFiles } from '../../tests/kit/open-descriptors.ts';
 import { type MemoryAllocator, WINDOW_BYTES } from '../abi/memory.ts';
 import { addon, Sys } from './addon.ts';
 import { HEAP_MEMORY_MAX_BYTES, HeapMemory } from './fake.ts';
 import { MEMFD_MAX_BYTES, MemfdMemory } from './memfd.ts';
 import { OwnedFd } from './owned-fd.ts';
 
-const openDescriptors = (): number => readdirSync('/proc/self/fd').length;
 const mappings = (): number => readFileSync('/proc/self/maps', 'utf8').split('memfd:vfio-ts').length - 1;
 
 describe.each([
@@ -54,12 +54,12 @@ describe.each([
   });
 
   it('S2-46 sizes that are none are EINVAL, too large ones ENOMEM, and nothing is left', () => {
-    const before = openDescriptors();
+    const before = openDescriptorsAndFiles();
     for (const bad of [0, -1, 0.5, Number.NaN, Number.POSITIVE_INFINITY, 2 ** 53, '4096' as unknown as number]) {
       expect(() => allocate(bad)).toThrow(expect.objectContaining({ code: 'EINVAL' }));
     }
     for (const large of [max + 1, 2 ** 53 - 1]) expect(() => allocate(large)).toThrow(expect.objectContaining({ code: 'ENOMEM' }));
-    expect(openDescriptors()).toBe(before);
+    expect(openDescriptorsAndFiles()).toBe(before);
   });
 
   it('S2-46 any sequence of get and put keeps it until exactly the last put', () => {
@@ -85,14 +85,14 @@ describe.each([
 describe('S2-46 MemfdMemory, the real one', () => {
   it('S2-46 leaves no descriptor and no mapping behind', () => {
     MemfdMemory.allocate(4096)[Symbol.dispose]();
-    const before = [openDescriptors(), mappings()];
+    const before = [openDescriptorsAndFiles(), mappings()];
     for (let i = 0; i < 100; i++) {
       const memory = MemfdMemory.allocate(3 * 4096) as MemfdMemory;
       const again = MemfdMemory.fromFd(memory.duplicateFd(), 4096, 8192);
       memory[Symbol.dispose]();
       again[Symbol.dispose]();
     }
-    expect([openDescriptors(), mappings()]).toEqual(before);
+    expect([openDescriptorsAndFiles(), mappings()]).toEqual(before);
   });
 
   it('S2-46 a second mapping by descriptor, with an offset, sees the same bytes and outlives the first', () => {
@@ -115,7 +115,7 @@ describe('S2-46 MemfdMemory, the real one', () => {
 
   it('S2-46 a foreign descriptor is refused past its end, misaligned, or when it is no memory; it is closed then', () => {
     using memory = MemfdMemory.allocate(8192) as MemfdMemory;
-    const before = openDescriptors();
+    const before = openDescriptorsAndFiles();
     for (const [offset, size] of [
       [4096, 8192],
       [8192, 4096],
@@ -133,13 +133,13 @@ describe('S2-46 MemfdMemory, the real one', () => {
     const eventfd = OwnedFd.own(addon().eventfd(0, Sys.EFD_CLOEXEC), 'eventfd');
     expect(() => MemfdMemory.fromFd(eventfd, 0, 4096)).toThrow(expect.objectContaining({ code: 'EINVAL' }));
     expect(eventfd.closed).toBe(true);
-    expect(openDescriptors()).toBe(before);
+    expect(openDescriptorsAndFiles()).toBe(before);
   });
 
   it('S2-46 allocation that fails halfway, for want of descriptors, leaves nothing', () => {
     fewDescriptors();
     const held: OwnedFd[] = [];
-    const before = openDescriptors();
+    const before = openDescriptorsAndFiles();
     const spare = MemfdMemory.allocate(4096) as MemfdMemory;
     let code = '';
     try {
@@ -151,6 +151,6 @@ describe('S2-46 MemfdMemory, the real one', () => {
     expect(() => MemfdMemory.allocate(4096)).toThrow(expect.objectContaining({ code: 'EMFILE' }));
     for (const fd of held) fd[Symbol.dispose]();
     spare[Symbol.dispose]();
-    expect(openDescriptors()).toBe(before);
+    expect(openDescriptorsAndFiles()).toBe(before);
   });
 });

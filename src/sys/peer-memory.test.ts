@@ -1,8 +1,9 @@
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, openSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, openSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
+import { openDescriptorsAndFiles } from '../../tests/kit/open-descriptors.ts';
 import { Access } from '../abi/memory.ts';
 import { addon, addonPath, Sys } from './addon.ts';
 import { foreignMappingsMax, MemfdMemory } from './memfd.ts';
@@ -13,7 +14,6 @@ const PAGE = 4096;
 const directory = mkdtempSync(join(tmpdir(), 'vfio-ts-'));
 afterAll(() => rmSync(directory, { recursive: true }));
 const code = (name: string) => expect.objectContaining({ code: name });
-const openDescriptors = (): number => readdirSync('/proc/self/fd').length;
 
 /** What a peer would have: a memfd that nobody has sealed. */
 function unsealed(pages: number): OwnedFd {
@@ -185,24 +185,24 @@ describe('transport: what a peer allows', () => {
 
   it('transport: memory to be written needs a descriptor and seals that allow it; refused ones are closed', () => {
     using fd = unsealed(1);
-    const before = openDescriptors();
+    const before = openDescriptorsAndFiles();
     expect(() => MemfdMemory.fromFd(readOnly(fd), 0, PAGE)).toThrow(code('EACCES'));
     expect(() => MemfdMemory.fromFd(readOnly(fd), 0, PAGE, Access.WRITE)).toThrow(code('EACCES'));
     expect(addon().fcntl(fd.number, Sys.F_ADD_SEALS, 8)).toBe(0);
     expect(() => MemfdMemory.fromFd(fd.duplicate(), 0, PAGE, Access.READ_WRITE)).toThrow(code('EPERM'));
     MemfdMemory.fromFd(fd.duplicate(), 0, PAGE, Access.READ)[Symbol.dispose]();
-    expect(openDescriptors()).toBe(before);
+    expect(openDescriptorsAndFiles()).toBe(before);
   });
 
   it('transport: what is no file is refused and closed: a directory, a pipe, a device, a socket', () => {
-    const before = openDescriptors();
+    const before = openDescriptorsAndFiles();
     for (const path of [directory, '/dev/zero', '/dev/null']) {
       expect(() => MemfdMemory.fromFd(OwnedFd.own(openSync(path, 'r'), 'opening'), 0, PAGE), path).toThrow(code('EINVAL'));
     }
     const [a, b] = UnixSocket.pair();
     expect(() => MemfdMemory.fromFd(a.release(), 0, PAGE)).toThrow(code('EINVAL'));
     b[Symbol.dispose]();
-    expect(openDescriptors()).toBe(before);
+    expect(openDescriptorsAndFiles()).toBe(before);
   });
 
   const hugePages = Number(readFileSync('/proc/sys/vm/nr_hugepages', 'utf8'));

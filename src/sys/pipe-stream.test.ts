@@ -1,12 +1,13 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { pathToFileURL } from 'node:url';
 import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { until } from '../../tests/kit/event-loop.ts';
+import { openDescriptorsAndFiles } from '../../tests/kit/open-descriptors.ts';
 import { addon, Sys } from './addon.ts';
 import { WOULD_BLOCK } from './byte-stream.ts';
 import { OwnedFd } from './owned-fd.ts';
@@ -15,7 +16,6 @@ import { UnixSocket } from './unix-socket.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'vfio-ts-'));
 afterAll(() => rmSync(directory, { recursive: true }));
-const openDescriptors = (): number => readdirSync('/proc/self/fd').length;
 const bytes = (value: string): Uint8Array => new TextEncoder().encode(value);
 const code = (name: string) => expect.objectContaining({ code: name });
 const into = new Uint8Array(4096);
@@ -23,9 +23,9 @@ const into = new Uint8Array(4096);
 let before = 0;
 beforeEach(() => {
   addon();
-  before = openDescriptors();
+  before = openDescriptorsAndFiles();
 });
-afterEach(() => expect(openDescriptors(), 'descriptors open afterwards').toBe(before));
+afterEach(() => expect(openDescriptorsAndFiles(), 'descriptors open afterwards').toBe(before));
 
 /** Both ends of a FIFO, kept open as the shell would keep them. */
 function fifo(name: string): [OwnedFd, OwnedFd] {
@@ -138,10 +138,10 @@ describe('transport: a stream over two descriptors', () => {
     using _b = b;
     using passed = fd.duplicate();
     const fds: OwnedFd[] = [];
-    const start = openDescriptors();
+    const start = openDescriptorsAndFiles();
     b.send(bytes('with'), 0, 4, [passed, passed]);
     expect(stream.receive(into, 0, 10, fds)).toBe(4);
-    expect([fds.length, openDescriptors()]).toEqual([0, start]);
+    expect([fds.length, openDescriptorsAndFiles()]).toEqual([0, start]);
     expect(() => stream.send(bytes('x'), 0, 1, [passed])).toThrow(code('EINVAL'));
     expect(stream.send(bytes('x'), 0, 1, [])).toBe(1);
     expect(b.receive(into, 0, 10, fds)).toBe(1);

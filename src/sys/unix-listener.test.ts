@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { fewDescriptors } from '../../tests/kit/descriptor-limit.ts';
 import { turn, until } from '../../tests/kit/event-loop.ts';
+import { openDescriptorsAndFiles } from '../../tests/kit/open-descriptors.ts';
 import { addon, addonPath, Sys } from './addon.ts';
 import { OwnedFd } from './owned-fd.ts';
 import { socketFromNumber, UnixListener } from './unix-listener.ts';
@@ -12,7 +13,6 @@ import { SOCKET_PATH_MAX_BYTES, UnixSocket } from './unix-socket.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'vfio-ts-'));
 afterAll(() => rmSync(directory, { recursive: true }));
-const openDescriptors = (): number => readdirSync('/proc/self/fd').length;
 const code = (name: string) => expect.objectContaining({ code: name });
 const path = join(directory, 'socket');
 
@@ -20,10 +20,10 @@ fewDescriptors();
 let before = 0;
 beforeEach(() => {
   addon();
-  before = openDescriptors();
+  before = openDescriptorsAndFiles();
 });
 afterEach(() => {
-  expect(openDescriptors(), 'descriptors open afterwards').toBe(before);
+  expect(openDescriptorsAndFiles(), 'descriptors open afterwards').toBe(before);
   expect(readdirSync(directory), 'files left behind').toEqual([]);
 });
 

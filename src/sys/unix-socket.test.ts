@@ -1,11 +1,11 @@
 import { once } from 'node:events';
-import { readdirSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { fewDescriptors } from '../../tests/kit/descriptor-limit.ts';
 import { turn } from '../../tests/kit/event-loop.ts';
 import { heapGrowth } from '../../tests/kit/heap-growth.ts';
+import { openDescriptorsAndFiles } from '../../tests/kit/open-descriptors.ts';
 import { addon, Sys } from './addon.ts';
 import { WOULD_BLOCK } from './byte-stream.ts';
 import { EventFd } from './eventfd.ts';
@@ -13,7 +13,6 @@ import { MemfdMemory } from './memfd.ts';
 import { OwnedFd } from './owned-fd.ts';
 import { UnixSocket } from './unix-socket.ts';
 
-const openDescriptors = (): number => readdirSync('/proc/self/fd').length;
 const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
 const code = (name: string) => expect.objectContaining({ code: name });
 
@@ -47,9 +46,9 @@ fewDescriptors();
 let before = 0;
 beforeEach(() => {
   addon();
-  before = openDescriptors();
+  before = openDescriptorsAndFiles();
 });
-afterEach(() => expect(openDescriptors(), 'descriptors open afterwards').toBe(before));
+afterEach(() => expect(openDescriptorsAndFiles(), 'descriptors open afterwards').toBe(before));
 
 describe('transport: bytes', () => {
   it('transport: arrive in both directions, in any portions, into the range that was asked for', () => {
@@ -376,11 +375,11 @@ describe('transport: descriptors', () => {
     const pair = new Int32Array(2);
     expect(sys.socketpair(pair)).toBe(0);
     expect(sys.sendmsg(pair[0]!, bytes('x'), 0, 1, new Int32Array([one.number, one.number]), 2)).toBe(1);
-    const start = openDescriptors();
+    const start = openDescriptorsAndFiles();
     expect(sys.recvmsg(pair[1]!, new Uint8Array(1), 0, 1, new Int32Array(1))).toBe(-22);
     expect(sys.sendmsg(pair[0]!, bytes('x'), 0, 1, new Int32Array([999_999]), 1)).toBe(-9);
     expect(sys.sendmsg(pair[0]!, bytes('x'), 0, 1, new Int32Array(1), 2)).toBe(-22);
-    expect(openDescriptors()).toBe(start);
+    expect(openDescriptorsAndFiles()).toBe(start);
     for (const fd of pair) sys.close(fd);
   });
 });

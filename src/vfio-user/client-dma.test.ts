@@ -1,6 +1,7 @@
 /** DMA of a client: mappings, and the server’s own commands. Against a peer that follows a script. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { ClientRig, codeOf, dmaAccess, seen, until, words } from '../../tests/kit/client-rig.ts';
+import { ClientRig, codeOf, dmaAccess, seen, words } from '../../tests/kit/client-rig.ts';
+import { until } from '../../tests/kit/event-loop.ts';
 import type { RemoteMemory } from '../abi/memory.ts';
 import { Command, HeaderFlags } from '../abi/vfio-user.ts';
 import { HeapMemory } from '../sys/fake.ts';

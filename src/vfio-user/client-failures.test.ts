@@ -1,7 +1,9 @@
 /** A client whose server is wrong, silent or gone. Against a peer that follows a script. */
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { ClientRig, codeOf, dmaAccess, openDescriptors, until } from '../../tests/kit/client-rig.ts';
+import { ClientRig, codeOf, dmaAccess } from '../../tests/kit/client-rig.ts';
+import { until } from '../../tests/kit/event-loop.ts';
+import { openDescriptors } from '../../tests/kit/open-descriptors.ts';
 import type { PeerAction, PeerScript } from '../../tests/kit/scripted-peer.ts';
 import type { DeviceEvent } from '../abi/device.ts';
 import { RegionIndex } from '../abi/vfio.ts';

@@ -1,6 +1,8 @@
 /** Interrupts of a client. Against a peer that follows a script. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { ClientRig, codeOf, openDescriptors, seen, until, words } from '../../tests/kit/client-rig.ts';
+import { ClientRig, codeOf, seen, words } from '../../tests/kit/client-rig.ts';
+import { until } from '../../tests/kit/event-loop.ts';
+import { openDescriptors } from '../../tests/kit/open-descriptors.ts';
 import { IrqIndex } from '../abi/vfio.ts';
 import { Command } from '../abi/vfio-user.ts';
 import { VfioError } from '../base/errno.ts';

@@ -1,6 +1,7 @@
 /** How a client moves a device of another maker's server (B.11): what libvfio-user does differently, and answers that cannot be. */
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { ClientRig, codeOf, dmaAccess, seen, until } from '../../tests/kit/client-rig.ts';
+import { ClientRig, codeOf, dmaAccess, seen } from '../../tests/kit/client-rig.ts';
+import { until } from '../../tests/kit/event-loop.ts';
 import type { PeerAction } from '../../tests/kit/scripted-peer.ts';
 import { FeatureFlags, MigrationState } from '../abi/vfio.ts';
 import { Command, HeaderFlags } from '../abi/vfio-user.ts';

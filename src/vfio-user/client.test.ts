@@ -1,6 +1,7 @@
 /** What a client says first, and requests about the device as a whole. Against a peer that follows a script. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { ClientRig, codeOf, openDescriptors, seen, words } from '../../tests/kit/client-rig.ts';
+import { ClientRig, codeOf, seen, words } from '../../tests/kit/client-rig.ts';
+import { openDescriptors } from '../../tests/kit/open-descriptors.ts';
 import type { PeerScript } from '../../tests/kit/scripted-peer.ts';
 import { Command } from '../abi/vfio-user.ts';
 import { VfioUserDevice } from './client.ts';

@@ -24,8 +24,13 @@ export interface ConformanceSubject extends AsyncDisposable {
   readonly remote?: boolean;
   /** A sink and source that this device takes. */
   eventfd(): ConformanceEventFd;
-  /** Let time pass, for the device and for what is on its way, until `done` says yes (it is not asked again then) or cannot be expected to. */
+  /**
+   * Let time pass, for the device and for what is on its way, until `done` says yes (it is not asked again then), however long that takes. False where
+   * time is told, and nothing more can be expected of it.
+   */
   until(done: () => boolean): Promise<boolean>;
+  /** Let some time pass, in which what must not happen would, most likely. */
+  pass(): Promise<void>;
   /** Open the device again after `device` was closed. Absent where there is no way to. */
   reopen?(): Device;
 }
@@ -104,7 +109,13 @@ export function disable(device: Device, index: number): number {
   return setIrqs(device, index, { action: 'trigger', data: 'none', count: 0 });
 }
 
-/** Wait for an interrupt and take it: how often it was signalled, null when it does not come. */
+/** That no interrupt comes: null, or how often it was signalled. */
+export async function quiet(subject: ConformanceSubject, fd: ConformanceEventFd): Promise<bigint | null> {
+  await subject.pass();
+  return fd.read();
+}
+
+/** Wait for an interrupt and take it: how often it was signalled. */
 export async function taken(subject: ConformanceSubject, fd: ConformanceEventFd): Promise<bigint | null> {
   let count: bigint | null = null;
   await subject.until(() => {
@@ -114,20 +125,28 @@ export async function taken(subject: ConformanceSubject, fd: ConformanceEventFd)
   return count;
 }
 
-/** Run one DMA of edu and wait until it is done, by its interrupt when `fd` is given. */
-export async function dma(
-  subject: ConformanceSubject,
-  transfer: { from: bigint; to: bigint; count: number; toRam: boolean },
-  fd?: ConformanceEventFd,
-): Promise<boolean> {
-  const registers = bar0(subject.device);
+export interface EduTransfer {
+  readonly from: bigint;
+  readonly to: bigint;
+  readonly count: number;
+  readonly toRam: boolean;
+}
+
+/** Begin one DMA of edu. */
+export function startDma({ device }: ConformanceSubject, transfer: EduTransfer, interrupt = false): void {
+  const registers = bar0(device);
   registers.write64(Edu.DMA_SOURCE, transfer.from);
   registers.write64(Edu.DMA_DESTINATION, transfer.to);
   registers.write64(Edu.DMA_COUNT, BigInt(transfer.count));
   const direction = transfer.toRam ? DmaCommand.TO_RAM : 0;
-  registers.write64(Edu.DMA_COMMAND, BigInt(DmaCommand.RUN | direction | (fd === undefined ? 0 : DmaCommand.INTERRUPT)));
+  registers.write64(Edu.DMA_COMMAND, BigInt(DmaCommand.RUN | direction | (interrupt ? DmaCommand.INTERRUPT : 0)));
+}
+
+/** Run one DMA of edu and wait until it is done, by its interrupt when `fd` is given. */
+export async function dma(subject: ConformanceSubject, transfer: EduTransfer, fd?: ConformanceEventFd): Promise<boolean> {
+  startDma(subject, transfer, fd !== undefined);
   if (fd !== undefined) return (await taken(subject, fd)) === 1n;
-  return subject.until(() => (registers.read32(Edu.DMA_COMMAND) & DmaCommand.RUN) === 0);
+  return subject.until(() => (bar0(subject.device).read32(Edu.DMA_COMMAND) & DmaCommand.RUN) === 0);
 }
 
 /** Zeroed DMA memory of `size` bytes, mapped at `iova`; its bytes are good until it is disposed. */

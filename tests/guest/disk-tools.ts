@@ -44,7 +44,7 @@ export class DiskTools {
   /** Runs a program on this machine, such as `e2fsck`. Gives its status and all that it wrote. */
   run(name: string, args: readonly string[]): { readonly status: number | null; readonly output: Buffer; readonly complaints: string } {
     const { file, args: words } = this.#programs.command(`usr/sbin/${name}`, args);
-    const { status, stdout, stderr, error } = spawnSync(file, words, { maxBuffer: 2 ** 28, timeout: 60_000 });
+    const { status, stdout, stderr, error } = spawnSync(file, words, { maxBuffer: 2 ** 28, timeout: 600_000 });
     return { status, output: stdout ?? Buffer.alloc(0), complaints: error?.message ?? stderr.toString() };
   }
 }

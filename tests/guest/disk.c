@@ -3,7 +3,7 @@
  * "@ SUBJECT KEY VALUE". It judges nothing: the host does.
  *
  *   disk churn SUBJECT KEY DEVICE OFFSET SIZE UNIT DEPTH COMMANDS    random reads and writes of random lengths and buffer alignments in [OFFSET,
- *                      + SIZE); every unit read is compared with what was written last, at the end all of them. Ends after COMMANDS, 0: at SIGTERM
+ *                      + SIZE); every unit read is compared with what was written last, at the end all of them. Ends after COMMANDS, 0: at SIGTERM, and not before LEAST
  *   disk load SUBJECT KEY DEVICE read|write random|sequential BYTES DEPTH SECONDS    how many such commands end within the time
  */
 #define _GNU_SOURCE
@@ -24,6 +24,7 @@
 
 #define DEPTH_MAX 128
 #define LENGTH_MAX (256 * 1024) /* the longest command of churn: longer than one PRP list entry and than many disks' transfers */
+#define LEAST 300 /* commands of churn, told to stop or not: on a slow machine a moment of work is next to nothing */
 #define PAGE 4096
 
 static const char *subject, *key;
@@ -199,7 +200,7 @@ static int churn(char **words)
     printf("@ %s %s.started %d\n", subject, key, depth);
     fflush(stdout);
     for (;;) {
-        int is_over = told_to_stop || (most > 0 && commands >= most), count = 0;
+        int is_over = (told_to_stop && commands >= LEAST) || (most > 0 && commands >= most), count = 0;
         for (int tries = 0; !is_gone && idle_count > 0 && tries < 4 * DEPTH_MAX; tries++) {
             struct slot *slot = &slots[idle[idle_count - 1]];
             int is_write = next_random() & 1;

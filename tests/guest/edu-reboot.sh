@@ -30,6 +30,6 @@ if [ "$which" = first ]; then
   echo "@ guest asks may-restart"
   read -r answer </dev/ttyS1
   reboot -f
-  sleep 60
+  sleep 600
 fi
 true

@@ -75,7 +75,7 @@ function qemuCommand(programs: ProgramFolder, args: readonly string[]) {
 function checkQemu(programs: ProgramFolder): string {
   const ask = (...question: string[]) => {
     const { file, args, env } = qemuCommand(programs, question);
-    const { stdout, stderr, error } = spawnSync(file, args, { env, timeout: 60_000, encoding: 'utf8' });
+    const { stdout, stderr, error } = spawnSync(file, args, { env, timeout: 600_000, encoding: 'utf8' });
     if (error) throw new Unavailable(`QEMU does not start: ${error.message}`);
     return stdout || stderr;
   };

@@ -10,7 +10,7 @@ stty -F /dev/ttyS1 raw -echo
 exec </dev/ttyS1 >/dev/ttyS1 2>&1
 # A guest that hangs, or whose host side is gone, ends by itself.
 (
-  sleep 240
+  sleep 1500
   echo "the guest did not end in time"
   poweroff -f
 ) </dev/null &
@@ -18,5 +18,5 @@ echo "@ guest kernel $(uname -r)"
 . /scenario
 echo "@ guest exit $?"
 # What is still in the serial port is lost when the machine goes: the host says when it has heard all.
-read -r -t 20 heard </dev/ttyS1
+read -r -t 300 heard </dev/ttyS1
 poweroff -f

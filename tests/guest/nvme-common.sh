@@ -8,7 +8,7 @@ lines() {
 # ask WORDS: has the host do something, or tells it something, and waits until it has
 ask() {
   echo "@ guest asks $*"
-  read -r -t 60 answer </dev/ttyS1
+  read -r -t 600 answer </dev/ttyS1
 }
 
 subjects() {
@@ -23,7 +23,7 @@ subjects() {
 # controller BDF: its name, such as nvme0, once it is at work
 controller() {
   local tries=0 path
-  while [ "$tries" -lt 200 ]; do
+  while [ "$tries" -lt 6000 ]; do
     for path in /sys/bus/pci/devices/"$1"/nvme/nvme*; do
       if [ "$(cat "$path/state" 2>/dev/null)" = live ]; then
         echo "${path##*/}"
@@ -38,7 +38,7 @@ controller() {
 # namespace CONTROLLER NSID: the name of its disk, such as nvme0n1, once it is there. Linux counts disks in the order in which it finds them
 namespace() {
   local tries=0 path
-  while [ "$tries" -lt 200 ]; do
+  while [ "$tries" -lt 6000 ]; do
     for path in "/sys/class/nvme/$1/$1"n*; do
       if [ "$(cat "$path/nsid" 2>/dev/null)" = "$2" ]; then
         echo "${path##*/}"
@@ -59,11 +59,20 @@ kernel_says() {
 # gone PATH: waits until it is
 gone() {
   local tries=0
-  while [ -e "$1" ] && [ $tries -lt 200 ]; do
+  while [ -e "$1" ] && [ $tries -lt 6000 ]; do
     usleep 50000
     tries=$((tries + 1))
   done
   [ ! -e "$1" ]
+}
+
+# at_work FILE: waits until `disk churn`, which writes there, has begun
+at_work() {
+  local tries=0
+  until grep -q started "$1" 2>/dev/null || [ $tries -ge 6000 ]; do
+    usleep 50000
+    tries=$((tries + 1))
+  done
 }
 
 # interrupts CONTROLLER: how many each of its queues has had, all processors together

@@ -5,6 +5,7 @@ begin() { # KEY: work that goes on
   second=$(namespace "$nvme" 2)
   disk churn "$name" "$1" "/dev/$second" 0 $((8 << 20)) "$(cat "/sys/block/$second/queue/logical_block_size")" 16 0 >/tmp/work &
   worker=$!
+  at_work /tmp/work
   sleep 0.4
 }
 

@@ -71,6 +71,7 @@ work() {
   echo 1 | tee $tracing/events/nvme/nvme_setup_cmd/enable >$tracing/events/nvme/nvme_complete_rq/enable
   disk churn "$name" reset "/dev/$second" 0 $((8 << 20)) 4096 8 0 >/tmp/reset &
   pid=$!
+  at_work /tmp/reset
   sleep 0.3
   echo 1 >"/sys/class/nvme/$nvme/reset_controller"
   echo "@ $name reset.written $?"
@@ -117,7 +118,7 @@ install() { # ROOT
 DEFAULT linux
 LABEL linux
   KERNEL vmlinuz
-  APPEND console=ttyS0 quiet panic=-1 random.trust_cpu=on root=PARTUUID=$root rootwait rw init=/init $(cat /proc/cmdline | tr ' ' '\n' | grep '^nvme\.' | tr '\n' ' ')
+  APPEND console=ttyS0 quiet panic=-1 random.trust_cpu=on no_timer_check nowatchdog rcupdate.rcu_cpu_stall_suppress=1 root=PARTUUID=$root rootwait rw init=/init $(cat /proc/cmdline | tr ' ' '\n' | grep '^nvme\.' | tr '\n' ' ')
 END
   extlinux --install "$1/boot" >/tmp/out 2>&1
   echo "@ $name install.status $?"

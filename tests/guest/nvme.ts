@@ -90,7 +90,6 @@ async function compareSpeed(visits: Visits, tools: DiskTools, folder: string): P
         processors: 2,
         qemu: [...qemu, ...ROOT_PORT, ...served.qemuDevice(PLACE)],
         kernel: [`nvme.served=${BEHIND_IT}`, 'nvme.qemu=0000:00:04.0'],
-        timeoutMs: 200_000,
       },
       {},
     );

@@ -1,11 +1,16 @@
 /** `vfio serve` in a process of its own, as a user would start it. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readlinkSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 const VFIO = join(import.meta.dirname, '../../bin/vfio.js');
+
+/** What hangs is ended after so long; a machine may have much else to do. */
+const PATIENCE_MS = 600_000;
+/** Sources and what they were compiled to: the program's loader, in a thread of its own, opens and closes them when it likes. */
+const LOADERS = /\.([cm]?[jt]s|json)( \(deleted\))?$|\/tsx-\d+\//;
 
 const servers = new Map<ChildProcess, string>();
 
@@ -40,18 +45,18 @@ export class ServedDevice {
   }
 
   /**
-   * Starts `vfio serve WORDS` and waits until its socket is there.
+   * Starts `vfio serve WORDS` and waits until it listens.
    *
    * @throws Error with what it said when it ended or took longer than `timeoutMs`
    */
-  static async start(words: readonly string[], timeoutMs = 30_000): Promise<ServedDevice> {
+  static async start(words: readonly string[], timeoutMs = PATIENCE_MS): Promise<ServedDevice> {
     const folder = mkdtempSync(join(tmpdir(), 'vfio-ts-served-'));
     const socketPath = join(folder, 'device.sock');
     const child = spawn(process.execPath, [VFIO, 'serve', ...words, '--socket-path', socketPath], { stdio: ['ignore', 'pipe', 'pipe'] });
     servers.set(child, folder);
     const served = new ServedDevice(child, folder, socketPath);
     const deadline = performance.now() + timeoutMs;
-    while (!existsSync(socketPath)) {
+    while (!served.said.includes('listening at')) {
       const end = await Promise.race([served.#ended, sleep(20, null)]);
       if (end !== null || performance.now() > deadline) {
         await served.stop();
@@ -66,13 +71,20 @@ export class ServedDevice {
     return this.#said;
   }
 
-  /** Open descriptors of the process. */
+  /** Open descriptors of the process, without those of its loader. */
   descriptors(): number {
-    return readdirSync(`/proc/${this.#child.pid}/fd`).length;
+    const folder = `/proc/${this.#child.pid}/fd`;
+    return readdirSync(folder).filter((fd) => {
+      try {
+        return !LOADERS.test(readlinkSync(join(folder, fd)));
+      } catch {
+        return false; // closed meanwhile
+      }
+    }).length;
   }
 
   /** Waits until the process has no more than `count` descriptors open, or `timeoutMs`; gives how many it has. */
-  async settledDescriptors(count: number, timeoutMs = 5000): Promise<number> {
+  async settledDescriptors(count: number, timeoutMs = 120_000): Promise<number> {
     const deadline = performance.now() + timeoutMs;
     while (this.descriptors() > count && performance.now() < deadline) await sleep(20);
     return this.descriptors();
@@ -84,7 +96,7 @@ export class ServedDevice {
   }
 
   /** SIGTERM, and SIGKILL when that does not end it. Gives how it ended, and whether its socket is gone. */
-  async stop(timeoutMs = 10_000): Promise<{ readonly end: string; readonly leftSocket: boolean }> {
+  async stop(timeoutMs = PATIENCE_MS): Promise<{ readonly end: string; readonly leftSocket: boolean }> {
     this.#child.kill('SIGTERM');
     const timer = setTimeout(() => this.#child.kill('SIGKILL'), timeoutMs);
     const end = await this.#ended;

@@ -1,10 +1,7 @@
 /** A client and the scripted peer that it talks to. One peer for a test file. */
-import { readdirSync, readlinkSync } from 'node:fs';
 import { DmaAccess } from '../../src/abi/vfio-user.ts';
 import { VfioError } from '../../src/base/errno.ts';
 import { VfioUserDevice, type VfioUserOptions } from '../../src/vfio-user/client.ts';
-
-export { until } from './event-loop.ts';
 
 import { type PeerReport, type PeerScript, ScriptedPeer, type SeenMessage } from './scripted-peer.ts';
 
@@ -83,16 +80,4 @@ export function dmaAccess(address: bigint, count: number, data = new Uint8Array(
   DmaAccess.encode(new DataView(payload.buffer), 0, { address, count: BigInt(count) });
   payload.set(data, DmaAccess.structSize);
   return payload;
-}
-
-/** Sockets, eventfds, memfds and the like of this process. Not its files: the loader of the peer's thread opens and closes some when it likes. */
-export function openDescriptors(): number {
-  const kinds = readdirSync('/proc/self/fd').map((fd) => {
-    try {
-      return readlinkSync(`/proc/self/fd/${fd}`);
-    } catch {
-      return '/closed meanwhile';
-    }
-  });
-  return kinds.filter((kind) => !kind.startsWith('/') || kind.startsWith('/memfd:')).length;
 }

@@ -22,8 +22,10 @@ process.on('message', (order: Order) => {
     running.server[Symbol.dispose]();
     running.machine[Symbol.dispose]();
     running = start();
-  } else if (order.ask === 'numvfs') void running.machine.setNumVfs(order.bdf, order.count);
-  else if (order.ask === 'rebind') {
+  } else if (order.ask === 'numvfs') {
+    void running.machine.setNumVfs(order.bdf, order.count).then(() => report(order.number));
+    return;
+  } else if (order.ask === 'rebind') {
     void running.machine.unbind(order.bdf).then(() => {
       running.machine.bind(order.bdf, 'vfio-pci');
       report(order.number);

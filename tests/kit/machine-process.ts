@@ -42,7 +42,7 @@ export class MachineProcess implements AsyncDisposable {
   }
 
   /** @param yaml the machine */
-  static async start(yaml: string, seconds = 1800): Promise<MachineProcess> {
+  static async start(yaml: string, seconds = 7200): Promise<MachineProcess> {
     const directory = mkdtempSync(join(tmpdir(), 'vfio-ts-machine-'));
     const file = join(directory, 'machine.yaml');
     writeFileSync(file, yaml);

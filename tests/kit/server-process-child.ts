@@ -1,5 +1,4 @@
 /** The process of `ServerProcess`: node --import tsx server-process-child.ts PATH MODEL SECONDS */
-import { readdirSync } from 'node:fs';
 import { pathToFileURL } from 'node:url';
 import { Extension } from '../../src/abi/vfio.ts';
 import { Cleanup } from '../../src/base/cleanup.ts';
@@ -9,6 +8,7 @@ import type { DeviceModel } from '../../src/pci/declaration.ts';
 import { MemfdMemory } from '../../src/sys/memfd.ts';
 import { UnixListener } from '../../src/sys/unix-listener.ts';
 import { VfioUserServer } from '../../src/vfio-user/server.ts';
+import { openDescriptors } from './open-descriptors.ts';
 import type { Answer, Question } from './server-process.ts';
 
 const [path, name, seconds] = process.argv.slice(2) as [string, string, string];
@@ -55,7 +55,7 @@ const listener = UnixListener.listen(path);
 listener.onConnection((socket) => void running.server.serve(socket));
 
 const answer = (number: number) =>
-  process.send!({ number, descriptors: readdirSync('/proc/self/fd').length, sessions: running.server.sessions.length } satisfies Answer);
+  process.send!({ number, descriptors: openDescriptors(), sessions: running.server.sessions.length } satisfies Answer);
 
 process.on('message', async ({ number, ask }: Question) => {
   if (ask === 'fresh') {

@@ -50,7 +50,7 @@ export class ServerProcess implements AsyncDisposable {
     const directory = mkdtempSync(join(tmpdir(), 'vfio-ts-server-'));
     const tsx = pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href;
     const file = fileURLToPath(new URL('./server-process-child.ts', import.meta.url));
-    const args = [join(directory, 'device.sock'), options.model ?? 'edu', String(options.seconds ?? 1800)];
+    const args = [join(directory, 'device.sock'), options.model ?? 'edu', String(options.seconds ?? 7200)];
     const child = spawn(process.execPath, ['--import', tsx, file, ...args], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
     const server = new ServerProcess(child, directory);
     await new Promise<void>((resolve, reject) => {

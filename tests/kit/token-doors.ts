@@ -165,7 +165,8 @@ export async function byIoctl(): Promise<TokenDoor> {
 export async function bySocket(process: MachineProcess): Promise<TokenDoor> {
   const { lines } = await process.ask({ ask: 'fresh' });
   const all = [...lines];
-  const connect = (bdf: string, token?: string) => VfioUserDevice.connect(process.pathOf(bdf), token === undefined ? {} : { token });
+  const connect = (bdf: string, token?: string) =>
+    VfioUserDevice.connect(process.pathOf(bdf), { timeoutMs: 120_000, ...(token === undefined ? {} : { token }) });
   return {
     open: (bdf, token) => {
       let device: VfioUserDevice;

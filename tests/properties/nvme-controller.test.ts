@@ -248,7 +248,7 @@ it(
     // Commands do end, or this says little.
     expect(ended).toBeGreaterThan(1000);
   },
-  120_000 * FACTOR,
+  180_000 * FACTOR,
 );
 
 it('whatever a host does: no memory is kept of it', async () => {

@@ -22,7 +22,7 @@ export interface Files {
   readonly others: readonly OwnedFd[];
 }
 
-const HANG_MS = 20_000;
+const HANG_MS = 120_000;
 const POLL_MS = 5;
 /** Id of VERSION: no other message has it. */
 const HELLO = 0xffff;

@@ -1,6 +1,6 @@
 /**
  * The process that is killed: node --import tsx storage-child.ts DOOR IMAGE JOURNAL SEED NUMBER. It writes to the image until then, and what it does to the
- * journal, as lines of a `DiskJournal`; it says `ready` before. NUMBER is that of its first write. DOOR is `storage`, or `nvme`: the driver over the model.
+ * journal, as lines of a `DiskJournal`; it says `ready` before, and `at work` once a flush and a durable write have ended. NUMBER is that of its first write. DOOR is `storage`, or `nvme`: the driver over the model.
  */
 import { openSync, writeSync } from 'node:fs';
 import { fillSector, type JournalLine, SECTOR_BYTES } from './disk-journal.ts';
@@ -18,6 +18,11 @@ const file = openSync(journal, 'a');
 /** What is in the file stays there when we are killed. */
 function say(line: JournalLine): void {
   writeSync(file, `${line}\n`);
+}
+
+const never = new Set(['write', 'flush']);
+function ended(what: string): void {
+  if (never.delete(what) && never.size === 0) writeSync(1, 'at work\n');
 }
 
 async function write(disk: Disk, busy: Uint8Array): Promise<void> {
@@ -44,6 +49,7 @@ async function write(disk: Disk, busy: Uint8Array): Promise<void> {
       await disk.write(first, bytes, durable);
     }
     say(`${durable ? 'd' : 'c'} ${id}`);
+    if (durable) ended('write');
     busy.fill(0, first, first + count);
   }
 }
@@ -54,11 +60,12 @@ async function flush(disk: Disk): Promise<void> {
     say(`F ${id}`);
     await disk.flush();
     say(`f ${id}`);
+    ended('flush');
     await new Promise((resolve) => setTimeout(resolve, random.below(10)));
   }
 }
 
 const disk = await openDoor(door, image);
 const busy = new Uint8Array(disk.sectors);
-writeSync(1, 'ready');
+writeSync(1, 'ready\n');
 await Promise.all([...Array.from({ length: DEPTH }, () => write(disk, busy)), flush(disk), flush(disk)]);

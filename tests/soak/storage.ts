@@ -16,6 +16,8 @@ import { doorNames } from './storage-doors.ts';
 const KILLS = 120;
 const IMAGE_BYTES = 2 * 2 ** 20;
 const LIFE_MS = 150;
+/** Every so many processes one is killed whether it has got to work or not. */
+const EARLY_EVERY = 4;
 const tsx = pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href;
 
 /** @param kills of each door; with `minutes`, as many as fit into that time */
@@ -23,19 +25,21 @@ export async function storage({ minutes, seed }: SoakOptions, kills = KILLS): Pr
   const directory = mkdtempSync(join(tmpdir(), 'vfio-ts-soak-'));
   const started = performance.now();
   const end = minutes === undefined ? Number.POSITIVE_INFINITY : started + minutes * 60_000;
-  const counts = { kills: 0, writes: 0, flushes: 0, durable: 0 };
+  const counts = { kills: 0, atWork: 0, writes: 0, flushes: 0, durable: 0 };
   try {
     const images = doorNames.map((door) => new Image(join(directory, `${door}.img`), door));
     for (let round = 0; minutes === undefined ? round < kills : performance.now() < end; round++) {
       for (const image of images) {
-        const one = await image.killOnce(new Random(Math.imul(seed + round, 0x9e37_79b1)));
+        const early = counts.kills % EARLY_EVERY === EARLY_EVERY - 1;
+        const one = await image.killOnce(new Random(Math.imul(seed + round, 0x9e37_79b1)), early);
         counts.kills++;
+        if (!early) counts.atWork++;
         counts.writes += one.writes;
         counts.flushes += one.flushes;
         counts.durable += one.durable;
       }
     }
-    if (counts.flushes < counts.kills || counts.durable < counts.kills)
+    if (counts.flushes < counts.atWork || counts.durable < counts.atWork)
       throw new Error(`they did not get to work: ${JSON.stringify(counts)}`);
     const seconds = Math.round((performance.now() - started) / 1000);
     return `${counts.kills} processes killed (${doorNames.join(', ')}) in ${counts.writes} writes, ${counts.durable} of them durable, and ${counts.flushes} flushes, in ${seconds} s: nothing was lost`;
@@ -59,9 +63,9 @@ class Image {
     truncateSync(path, IMAGE_BYTES);
   }
 
-  async killOnce(random: Random): Promise<DiskJournal['counts']> {
+  async killOnce(random: Random, early: boolean): Promise<DiskJournal['counts']> {
     writeFileSync(this.#journal, '');
-    const ended = await this.#live(random.next(), random.below(LIFE_MS));
+    const ended = await this.#live(random.next(), early ? 'ready' : 'at work', random.below(LIFE_MS));
     // What comes after the last newline is a line that it was killed in.
     const lines = readFileSync(this.#journal, 'utf8').split('\n').slice(0, -1);
     if (ended !== 'SIGKILL') throw new Error(`the process ended with ${ended} after ${lines.length} lines`);
@@ -74,12 +78,19 @@ class Image {
     return journal.counts;
   }
 
-  /** From its start to its end, `lifeMs` after it was ready. */
-  #live(seed: number, lifeMs: number): Promise<number | NodeJS.Signals | null> {
+  /** From its start to its end, `lifeMs` after it said `word`. */
+  #live(seed: number, word: 'ready' | 'at work', lifeMs: number): Promise<number | NodeJS.Signals | null> {
     const file = join(import.meta.dirname, 'storage-child.ts');
     const args = ['--import', tsx, file, this.#door, this.#path, this.#journal, String(seed), String(this.#number)];
     const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
-    child.stdout.once('data', () => setTimeout(() => child.kill('SIGKILL'), lifeMs));
+    let said = '';
+    let told = false;
+    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      said += text;
+      if (told || !said.includes(word)) return;
+      told = true;
+      setTimeout(() => child.kill('SIGKILL'), lifeMs);
+    });
     return new Promise((resolve, reject) => {
       child.once('error', reject);
       child.once('close', (code, signal) => resolve(code ?? signal));

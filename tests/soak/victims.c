@@ -25,7 +25,7 @@
 
 #define MEMORY_BYTES 0x100000
 #define MESSAGES_MAX 1024
-#define READY_MS 20000 /* the server may be busy with the one before */
+#define READY_MS 120000 /* the server may be busy with the one before */
 #define RUN_SECONDS 900
 
 static struct { uint32_t length, descriptor; const uint8_t *bytes; } messages[MESSAGES_MAX];

@@ -1,11 +1,12 @@
 /** The process of `WireServer`: node --expose-gc --import tsx wire-server-child.ts DIRECTORY SECONDS. One device of each kind, as `vfio serve` has them. */
-import { readdirSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DeviceServer } from '../../src/app/serve.ts';
 import type { Logger } from '../../src/base/log.ts';
 import { edu } from '../../src/models/edu/edu.ts';
 import { UnixListener } from '../../src/sys/unix-listener.ts';
 import manyBars from '../kit/many-bars-model.ts';
+import { openDescriptorsAndFiles } from '../kit/open-descriptors.ts';
 import type { Figures } from './wire-server.ts';
 
 const [directory, seconds] = process.argv.slice(2) as [string, string];
@@ -52,7 +53,7 @@ async function figures(): Promise<Figures> {
     open,
     clients,
     messages,
-    descriptors: readdirSync('/proc/self/fd').length,
+    descriptors: openDescriptorsAndFiles(),
     // Of files: how many pieces V8's heap has is its own affair, and its size is counted.
     mappings: maps.filter((line) => line.split(/\s+/)[4] !== '0').length,
     sharedMappings: maps.filter((line) => line.includes('/memfd:')).length,

@@ -27,8 +27,8 @@ export interface Figures {
   readonly errors: readonly string[];
 }
 
-/** A client that ended is noticed within a moment; this is for a machine that does other things too. */
-const IDLE_TRIES = 500;
+/** A client that ended is noticed within a moment; this, two minutes and more, is for a machine that does other things too. */
+const IDLE_TRIES = 6000;
 
 export class WireServer implements AsyncDisposable {
   readonly directory: string;

@@ -2,7 +2,7 @@
  * Served devices against streams that no client would send, clients that come and go, and clients that are killed: the server lives on, serves the next
  * one, and holds afterwards what it held before. Without a time one round of a million frames; with one, rounds until it is up.
  */
-import { closeSync, openSync, readdirSync } from 'node:fs';
+import { closeSync, openSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { setImmediate as turn } from 'node:timers/promises';
 import { IrqIndex } from '../../src/abi/vfio.ts';
@@ -11,6 +11,7 @@ import { MemfdMemory } from '../../src/sys/memfd.ts';
 import { OwnedFd } from '../../src/sys/owned-fd.ts';
 import { VfioUserDevice } from '../../src/vfio-user/client.ts';
 import { closeAll } from '../../src/vfio-user/frames.ts';
+import { openDescriptorsAndFiles } from '../kit/open-descriptors.ts';
 import { type Files, FuzzedStream, type StreamKind, streamKinds } from './fuzzed-stream.ts';
 import { Random } from './random.ts';
 import type { SoakOptions } from './run.ts';
@@ -51,13 +52,13 @@ export async function wire({ minutes, seed }: SoakOptions, round: Round = ROUND,
   try {
     const cold = await server.figures();
     await clients.play(warmUp, performance.now() + (ROUND_MINUTES / 2) * 60_000);
-    const before = { server: await server.figures(), descriptors: openDescriptors() };
+    const before = { server: await server.figures(), descriptors: openDescriptorsAndFiles() };
     clients.done = nothing();
     const started = performance.now();
     const end = started + most * 60_000;
     do await clients.play(round, end);
     while (minutes !== undefined && performance.now() < end);
-    const after = { server: await server.figures(), descriptors: openDescriptors() };
+    const after = { server: await server.figures(), descriptors: openDescriptorsAndFiles() };
     const { frames, streams, cycles, kills, ready } = clients.done;
     const lines = [
       `${frames} frames in ${streams} streams (of all it heard the server made ${after.server.messages - before.server.messages} messages), ` +
@@ -76,7 +77,6 @@ export async function wire({ minutes, seed }: SoakOptions, round: Round = ROUND,
 }
 
 const nothing = (): Done => ({ frames: 0, streams: 0, cycles: 0, kills: 0, ready: 0 });
-const openDescriptors = (): number => readdirSync('/proc/self/fd').length;
 const mebibytes = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
 
 function rows(cold: Figures, before: Figures, after: Figures): string[] {
@@ -167,7 +167,7 @@ class Clients implements Disposable {
       using mapping = device.region(path === card ? 1 : 0).map();
       mapping.read32(0);
       device.setIrqs({ index: IrqIndex.MSI, start: 0, count: 1, action: 'trigger', data: 'none' });
-      if (!event.waitSync(20_000)) throw new Error('no interrupt came');
+      if (!event.waitSync(120_000)) throw new Error('no interrupt came');
       if (this.#random.once(2)) device.dma.unmapAll();
     } finally {
       device.close();

@@ -27,9 +27,12 @@ export interface EduTasks {
   measure(): Promise<Costs>;
 }
 
+/** For what takes microseconds; a machine may have much else to do. */
+const PATIENCE_MS = 60_000;
+
 export async function main(address: string): Promise<void> {
   using dev = await open(address, { match: EduDriver.ids });
-  using edu = new EduDriver(dev);
+  using edu = new EduDriver(dev, { timeoutMs: PATIENCE_MS });
   await doTasks<EduTasks>({
     async work() {
       const { major, minor } = edu.version;

@@ -14,8 +14,8 @@ import type { MovingTasks } from './moving-worker.ts';
 import { startDriver } from './served-function.ts';
 
 const DISK = { size: '64M', blockSize: '4096' } as const;
-/** How long the disk may stand still: what a user would hardly see, and on a machine that is busy, more. */
-const DOWNTIMES_MS = [50, 300, 5000];
+/** How long the disk may stand still: what a user would hardly see, and on a machine that is busy, more; at last, however long it takes. */
+const DOWNTIMES_MS = [50, 300, 5000, Number.POSITIVE_INFINITY];
 
 export async function movingDisk({ out, paint }: Terminal, number: string): Promise<void> {
   using undo = new Cleanup();

@@ -15,7 +15,7 @@ const Pages = { ASQ: 0, ACQ: 1, SQ: 2, CQ: 3, BUFFERS: 4 } as const;
 const SIZE = (Pages.BUFFERS + DEPTH) * PAGE;
 /** Blocks that it uses, of 4096 bytes: those of the disk. */
 const BLOCKS = 1024;
-const READY_MS = 10_000;
+const READY_MS = 120_000;
 
 interface Command {
   readonly block: number;

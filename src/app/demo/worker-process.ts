@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 const command = fileURLToPath(new URL('../../../bin/vfio.js', import.meta.url));
 
 /** Everything the demo waits for takes milliseconds; the rest is patience with busy machines. */
-const PATIENCE_MS = 30_000;
+const PATIENCE_MS = 300_000;
 
 /** What a worker can be told to do, by name; the results travel as JSON. */
 export type Tasks<T> = { readonly [K in keyof T]: () => Promise<object> };

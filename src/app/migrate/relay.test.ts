@@ -1,6 +1,7 @@
 /** Carrying a move between two ends, one of which takes nothing any more, or says what a terminal would obey. */
+import { once } from 'node:events';
 import { PassThrough, Writable } from 'node:stream';
-import { expect, it } from 'vitest';
+import { afterEach, expect, it, vi } from 'vitest';
 import type { Pipe } from './endpoints.ts';
 import { encodeJson, HEAD_BYTES, Kind, sealFrame } from './frames.ts';
 import { relay } from './relay.ts';
@@ -27,6 +28,8 @@ function end(name: string, output: Writable = new PassThrough().resume()): Pipe 
   return one;
 }
 
+afterEach(() => void vi.useRealTimers());
+
 it('S0-19 an end that takes nothing any more is given up, and both hear of it', async () => {
   const source = end('unix:/a');
   const destination = end('unix:/b', new Writable({ write: () => {} }));
@@ -42,4 +45,19 @@ it('what an end says in its refusal is told without what a terminal would obey',
   const [source, destination] = [end('unix:/a'), end('unix:/b')];
   destination.input.end(frame(Kind.ABORT, encodeJson({ code: 'EBUSY', message: 'in\u001b[2J\nuse', fix: 'wait\u0007' })));
   await expect(relay(source, destination)).rejects.toMatchObject({ code: 'EBUSY', message: 'in [2J use', fix: 'wait ' });
+});
+
+it('S0-19 a source that takes its time to put its device away still tells its figures', async () => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+  const [source, destination] = [end('unix:/a'), end('unix:/b')];
+  const figures = { id: '0123456789abcdef', rounds: 1, memoryBytes: 2, deviceBytes: 3, downtimeMs: 4, totalMs: 5 };
+  const moved = relay(source, destination);
+  const heard = once(source.output, 'finish');
+  destination.input.end(frame(Kind.RUNNING, encodeJson({})));
+  await heard;
+  while (vi.getTimerCount() === 0) await new Promise((resolve) => setImmediate(resolve));
+  vi.advanceTimersByTime(10_000);
+  expect(source.closed).toBe(false);
+  source.input.end(frame(Kind.FIGURES, encodeJson(figures)));
+  expect(await moved).toEqual(figures);
 });

@@ -21,6 +21,8 @@ const READ: ReadonlySet<number> = new Set([Kind.PROGRESS, Kind.STOPPED, Kind.GO,
 const AHEAD_BYTES = 2 ** 20;
 /** After a refusal both ends are given so long to hear of it. */
 const GRACE_MS = 2000;
+/** After the destination has said that it runs there: for the source's figures, which come once it has put its device away. */
+const FIGURES_MS = 60_000;
 /** Less than a source waits, which waits for us meanwhile. */
 const STALL_MS = 20_000;
 
@@ -62,7 +64,7 @@ class Relay {
       const pumps = [this.#pump(this.#source, this.#destination), this.#pump(this.#destination, this.#source)];
       // The one that ends first ends the other, by the end of its stream.
       await Promise.race(pumps);
-      const timer = setTimeout(() => this.#close(), GRACE_MS);
+      const timer = setTimeout(() => this.#close(), this.#running ? FIGURES_MS : GRACE_MS);
       await Promise.all(pumps);
       clearTimeout(timer);
     } finally {

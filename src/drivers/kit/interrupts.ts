@@ -119,8 +119,11 @@ export class InterruptWaiter implements InterruptSink {
       this.#waiters.push(waiter);
       if (options.timeoutMs === undefined) return;
       timer = this.#clock.after(options.timeoutMs, () => {
-        this.#waiters.splice(this.#waiters.indexOf(waiter), 1);
-        waiter.reject(describe());
+        // It may have come while this thread did something else: timers go first, descriptors are looked at within a turn of the event loop.
+        timer = this.#clock.after(0, () => {
+          this.#waiters.splice(this.#waiters.indexOf(waiter), 1);
+          waiter.reject(describe());
+        });
       });
     });
   }

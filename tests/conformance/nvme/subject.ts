@@ -21,7 +21,8 @@ export async function begin(open: OpenNvme, options: NvmeDriverOptions = {}): Pr
 }
 
 export async function drive(subject: NvmeSubject, options: NvmeDriverOptions = {}): Promise<NvmeDriver> {
-  const driver = await NvmeDriver.start(subject.open(), options);
+  // A command takes as long as the machine wants, where that is not the subject.
+  const driver = await NvmeDriver.start(subject.open(), { timeoutMs: 120_000, ...options });
   onTestFinished(() => driver.close());
   return driver;
 }

@@ -7,10 +7,10 @@ import { ServerProcess } from '../../kit/server-process.ts';
 import { nvmeConformance } from './nvme-conformance.ts';
 import type { NvmeSubject } from './subject.ts';
 
-const TIMEOUT_MS = 20_000;
+const TIMEOUT_MS = 120_000;
 
 let server: ServerProcess;
-const startServer = () => ServerProcess.start({ model: fileURLToPath(new URL('./disk.ts', import.meta.url)), seconds: 300 });
+const startServer = () => ServerProcess.start({ model: fileURLToPath(new URL('./disk.ts', import.meta.url)) });
 
 beforeAll(async () => {
   server = await startServer();
