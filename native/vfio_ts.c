@@ -92,6 +92,23 @@ static napi_value vt_eventfd_write(napi_env env, napi_callback_info info) {
   return answer(env, write(fd, &value, sizeof value));
 }
 
+/*
+ * Add one to an eventfd. A counter that others have too (shared) is asked for room first: full, and made blocking by them, it would stop this
+ * process. RWF_NOWAIT is no help, since eventfds have no write_iter (linux/fs/eventfd.c).
+ */
+static napi_value vt_eventfd_signal(napi_env env, napi_callback_info info) {
+  ARGS(2);
+  I32(0, fd);
+  I32(1, shared);
+  if (shared) {
+    struct pollfd one = {.fd = fd, .events = POLLOUT};
+    if (poll(&one, 1, 0) < 0) return number(env, -errno);
+    if (one.revents != POLLOUT) return number(env, one.revents & POLLNVAL ? -EBADF : -EAGAIN);
+  }
+  uint64_t value = 1;
+  return answer(env, write(fd, &value, sizeof value));
+}
+
 /* ioctl whose argument is a number */
 static napi_value vt_ioctl(napi_env env, napi_callback_info info) {
   ARGS(3);
@@ -112,6 +129,7 @@ static const struct {
     {"pollEither", vt_poll_either},
     {"eventfd", vt_eventfd},
     {"eventfdRead", vt_eventfd_read},
+    {"eventfdSignal", vt_eventfd_signal},
     {"eventfdWrite", vt_eventfd_write},
     {"socketpair", vt_socketpair},
     {"socket", vt_socket},

@@ -52,6 +52,7 @@ describe('house: every function of the addon', () => {
     const sys = addon();
     expect(sys.close(999_999)).toBe(-9);
     expect(sys.eventfdRead(999_999)).toBe(-9);
+    for (const shared of [0, 1]) expect(sys.eventfdSignal(999_999, shared)).toBe(-9);
     expect(sys.eventfdWrite(999_999, 1, 0)).toBe(-9);
     expect(sys.ftruncate(999_999, 0)).toBe(-9);
     expect(sys.mmap(999_999, 0, 4096, 4096, 0, 9e4)).toBe(-9);

@@ -77,7 +77,11 @@ export interface Addon {
   /** Which of two has input: 1, 2 or 3; 0 when `timeoutMs` is up. Blocks this thread. */
   pollEither(fd: number, other: number, timeoutMs: number): number;
   eventfd(initial: number, flags: number): number;
+  /** Never waits. */
   eventfdRead(fd: number): bigint | number;
+  /** Adds one; never waits when `shared` is 1, for a counter whose open file others have too. */
+  eventfdSignal(fd: number, shared: number): number;
+  /** Adds any number, as its low and high half. Waits where the open file says so and there is no room. */
   eventfdWrite(fd: number, low: number, high: number): number;
   preadv2(fd: number, bytes: Uint8Array, start: number, offset: number, flags: number): number;
   pwritev2(fd: number, bytes: Uint8Array, start: number, offset: number, flags: number): number;

@@ -22,10 +22,10 @@ export class EventFd extends Counted implements InterruptSink, InterruptSource {
   readonly #sys: Addon = addon();
   readonly #listeners = new Set<Listener>();
   /** Others have the open file too, and whether it blocks is theirs to say, at any time: we must not, and leave it to them. */
-  readonly #shared: boolean;
+  readonly #shared: 0 | 1;
   #watching = false;
 
-  private constructor(fd: OwnedFd, shared: boolean) {
+  private constructor(fd: OwnedFd, shared: 0 | 1) {
     super('the eventfd');
     this.#fd = fd;
     this.#shared = shared;
@@ -35,7 +35,7 @@ export class EventFd extends Counted implements InterruptSink, InterruptSource {
   static create(initial = 0): EventFd {
     checkIndex(initial, 0xffff_ffff, 'the initial count');
     const made = addon().eventfd(initial, Sys.EFD_CLOEXEC | Sys.EFD_NONBLOCK);
-    return new EventFd(OwnedFd.own(made, 'creating an eventfd'), false);
+    return new EventFd(OwnedFd.own(made, 'creating an eventfd'), 0);
   }
 
   /**
@@ -55,14 +55,13 @@ export class EventFd extends Counted implements InterruptSink, InterruptSource {
     const kind = fd.describe();
     if (kind !== 'anon_inode:[eventfd]') throw new VfioError('EINVAL', `the descriptor is ${kind}, not an eventfd`);
     undo.move();
-    return new EventFd(fd.move(), true);
+    return new EventFd(fd.move(), 1);
   }
 
   /** Add one. A counter that is full stays full, a closed one stays closed: there is nobody to tell. */
   signal(): void {
     if (this.#fd.closed) return;
-    if (this.#shared && this.#sys.poll(this.#fd.number, Sys.POLLOUT, 0) !== Sys.POLLOUT) return;
-    this.#sys.eventfdWrite(this.#fd.number, 1, 0);
+    this.#sys.eventfdSignal(this.#fd.number, this.#shared);
   }
 
   /** Add `count` at once. @throws VfioError EAGAIN when the counter would pass 2^64-2; EINVAL for 2^64-1; EBADF once closed */
@@ -119,7 +118,7 @@ export class EventFd extends Counted implements InterruptSink, InterruptSource {
   }
 
   #dontBlock(): void {
-    if (!this.#shared) return;
+    if (this.#shared === 0) return;
     const fd = this.#fd.number;
     const flags = checked(this.#sys.fcntl(fd, Sys.F_GETFL, 0), 'reading the flags of an eventfd');
     if ((flags & Sys.O_NONBLOCK) !== 0) return;
