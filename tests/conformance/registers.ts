@@ -1,5 +1,4 @@
 /** Info, regions, registers, config space, errors: what pread, pwrite and mmap of the device file do. */
-
 import { describe, expect, it } from 'vitest';
 import { BusError } from '../../src/abi/bus-error.ts';
 import { RegionFlags, RegionIndex } from '../../src/abi/vfio.ts';

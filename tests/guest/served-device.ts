@@ -1,16 +1,15 @@
 /** `vfio serve` in a process of its own, as a user would start it. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, readlinkSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { openDescriptorsAndFiles } from '../kit/open-descriptors.ts';
 
 const VFIO = join(import.meta.dirname, '../../bin/vfio.js');
 
 /** What hangs is ended after so long; a machine may have much else to do. */
 const PATIENCE_MS = 600_000;
-/** Sources and what they were compiled to: the program's loader, in a thread of its own, opens and closes them when it likes. */
-const LOADERS = /\.([cm]?[jt]s|json)( \(deleted\))?$|\/tsx-\d+\//;
 
 const servers = new Map<ChildProcess, string>();
 
@@ -73,14 +72,7 @@ export class ServedDevice {
 
   /** Open descriptors of the process, without those of its loader. */
   descriptors(): number {
-    const folder = `/proc/${this.#child.pid}/fd`;
-    return readdirSync(folder).filter((fd) => {
-      try {
-        return !LOADERS.test(readlinkSync(join(folder, fd)));
-      } catch {
-        return false; // closed meanwhile
-      }
-    }).length;
+    return openDescriptorsAndFiles(this.#child.pid);
   }
 
   /** Waits until the process has no more than `count` descriptors open, or `timeoutMs`; gives how many it has. */

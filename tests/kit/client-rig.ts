@@ -2,7 +2,6 @@
 import { DmaAccess } from '../../src/abi/vfio-user.ts';
 import { VfioError } from '../../src/base/errno.ts';
 import { VfioUserDevice, type VfioUserOptions } from '../../src/vfio-user/client.ts';
-
 import { type PeerReport, type PeerScript, ScriptedPeer, type SeenMessage } from './scripted-peer.ts';
 
 export interface Connected {

@@ -1,13 +1,13 @@
-/** What this process has open. What the loader (tsx), in a thread of its own, opens and closes when it likes is not counted. */
+/** What a process has open. What the loader (tsx), in a thread of its own, opens and closes when it likes is not counted. */
 import { readdirSync, readlinkSync } from 'node:fs';
 
 /** Sources, what they were compiled to, and the loader's folder of those. */
 const LOADERS = /\.([cm]?[jt]s|json)( \(deleted\))?$|\/tsx-\d+(\/|$)/;
 
-function opened(): string[] {
-  return readdirSync('/proc/self/fd').flatMap((fd) => {
+function opened(pid: number | 'self'): string[] {
+  return readdirSync(`/proc/${pid}/fd`).flatMap((fd) => {
     try {
-      return readlinkSync(`/proc/self/fd/${fd}`);
+      return readlinkSync(`/proc/${pid}/fd/${fd}`);
     } catch {
       return []; // closed meanwhile
     }
@@ -16,10 +16,10 @@ function opened(): string[] {
 
 /** Sockets, eventfds, memfds and the like of this process; no files. */
 export function openDescriptors(): number {
-  return opened().filter((what) => !what.startsWith('/') || what.startsWith('/memfd:')).length;
+  return opened('self').filter((what) => !what.startsWith('/') || what.startsWith('/memfd:')).length;
 }
 
-/** All of them. */
-export function openDescriptorsAndFiles(): number {
-  return opened().filter((what) => !LOADERS.test(what)).length;
+/** All of them, of this process or another. */
+export function openDescriptorsAndFiles(pid: number | 'self' = 'self'): number {
+  return opened(pid).filter((what) => !LOADERS.test(what)).length;
 }
