@@ -16,6 +16,7 @@ import { moveDevice } from '../src/app/migrate/move.ts';
 import { silentLogger } from '../src/base/log.ts';
 import { EduDriver, open } from '../src/index.ts';
 import { UnixSocket } from '../src/sys/unix-socket.ts';
+import { typescript } from './kit/typescript.ts';
 import { VfioProcess } from './kit/vfio-process.ts';
 
 const VFIO = join(import.meta.dirname, '../bin/vfio.js');
@@ -210,7 +211,7 @@ describe('vfio migrate', () => {
     const index = JSON.stringify(join(import.meta.dirname, '../src/index.ts'));
     const script = `const { open } = await import(${index}); const client = await open('unix:${a}');
       client.dma.alloc(2 ** 27).bytes.fill(1); console.log('up'); setInterval(() => {}, 1000);`;
-    const args = ['--import', 'tsx', '--input-type=module', '-e', script];
+    const args = [...typescript, '--input-type=module', '-e', script];
     const client = spawn(process.execPath, args, { cwd: join(import.meta.dirname, '..'), stdio: ['ignore', 'pipe', 'inherit'] });
     await once(client.stdout, 'data');
     // What is copied goes through this thread: it is not done before its client is gone.

@@ -1,11 +1,10 @@
 /** The NVMe driver and the life of its process: waits keep it, idleness does not. */
 import { execFile } from 'node:child_process';
-import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { expect, it } from 'vitest';
+import { typescript } from './kit/typescript.ts';
 
-const tsx = pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href;
 const index = pathToFileURL(join(import.meta.dirname, '../src/index.ts')).href;
 
 /** What a program prints that opens a disk that takes 50 ms for each command; it fails when it has not ended after a minute. */
@@ -15,7 +14,7 @@ function run(interrupts: string, body: string): Promise<string> {
     const ns = driver.namespace(1);
     ${body}`;
   return new Promise((resolve, reject) => {
-    execFile(process.execPath, ['--import', tsx, '--input-type=module', '-e', program], (error, out, err) => {
+    execFile(process.execPath, [...typescript, '--input-type=module', '-e', program], (error, out, err) => {
       if (error === null) resolve(out + err);
       else reject(new Error(`${error.message}\n${err}`));
     });

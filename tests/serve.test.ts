@@ -14,6 +14,7 @@ import { UnixSocket } from '../src/sys/unix-socket.ts';
 import { VfioUserDevice } from '../src/vfio-user/client.ts';
 import { encodeDmaMap, encodeMessage } from '../src/vfio-user/messages.ts';
 import { encodeVersion } from '../src/vfio-user/version.ts';
+import { typescript } from './kit/typescript.ts';
 import { VfioProcess } from './kit/vfio-process.ts';
 
 const examples = join(import.meta.dirname, '../examples');
@@ -82,7 +83,7 @@ describe('vfio serve', () => {
     }
     const script = `const { VfioUserDevice } = await import('${import.meta.dirname}/../src/vfio-user/client.ts');
       const device = VfioUserDevice.connect('${path}'); device.region(0).write32(0, 8); process.kill(process.pid, 'SIGKILL');`;
-    const killed = spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', script], { cwd: examples });
+    const killed = spawn(process.execPath, [...typescript, '--input-type=module', '-e', script], { cwd: examples });
     await new Promise((resolve) => killed.on('close', resolve));
     expect(killed.signalCode).toBe('SIGKILL');
     using device = VfioUserDevice.connect(path, { timeoutMs: PATIENCE_MS });

@@ -1,11 +1,12 @@
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
+import { typescript } from '../../tests/kit/typescript.ts';
 
 /** The status that a process of its own ends with: here something always wakes the event loop. */
 function statusOf(code: string): number | null {
   const text = `import { SystemClock } from ${JSON.stringify(join(import.meta.dirname, 'clock.ts'))}; const clock = new SystemClock(); ${code}`;
-  return spawnSync(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', text], { timeout: 180_000 }).status;
+  return spawnSync(process.execPath, [...typescript, '--input-type=module', '-e', text], { timeout: 180_000 }).status;
 }
 
 it('SystemClock: a delay of 0 is over before anything else has to wake a process that sleeps', () => {

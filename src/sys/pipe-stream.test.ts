@@ -8,6 +8,7 @@ import { pathToFileURL } from 'node:url';
 import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { until } from '../../tests/kit/event-loop.ts';
 import { openDescriptorsAndFiles } from '../../tests/kit/open-descriptors.ts';
+import { typescript } from '../../tests/kit/typescript.ts';
 import { addon, Sys } from './addon.ts';
 import { WOULD_BLOCK } from './byte-stream.ts';
 import { OwnedFd } from './owned-fd.ts';
@@ -49,7 +50,6 @@ writeFileSync(
      return true;
    }, { keepAlive: true });`,
 );
-const tsx = ['--import', import.meta.resolve('tsx')];
 
 describe('transport: standard input and output', () => {
   it.each([
@@ -61,14 +61,14 @@ describe('transport: standard input and output', () => {
     ['a file that is read on', `printf 'XXhello world, hello' > ${directory}/in; { IFS= read -rn 2; "$0" "$@" | cat; } < ${directory}/in`],
     ['nothing', `"$0" "$@" < /dev/null`],
   ])('transport: as %s', (what, command) => {
-    const result = spawnSync('bash', ['-c', command, process.execPath, ...tsx, echo], { encoding: 'utf8', timeout: 180_000 });
+    const result = spawnSync('bash', ['-c', command, process.execPath, ...typescript, echo], { encoding: 'utf8', timeout: 180_000 });
     expect(result.stderr).toBe('end\n');
     expect(result.stdout).toBe(what === 'nothing' ? '' : 'HELLO WORLD, HELLO');
     expect(result.status).toBe(0);
   });
 
   it('transport: as sockets, which is what a child of Node has', async () => {
-    const child = spawn(process.execPath, [...tsx, echo], { stdio: ['pipe', 'pipe', 'ignore'] });
+    const child = spawn(process.execPath, [...typescript, echo], { stdio: ['pipe', 'pipe', 'ignore'] });
     const closed = once(child, 'close');
     child.stdin.write('hello ');
     child.stdin.end('child');
@@ -156,7 +156,7 @@ describe('transport: a stream over two descriptors', () => {
         '-c',
         `"$0" "$@" | true`,
         process.execPath,
-        ...tsx,
+        ...typescript,
         '-e',
         `import(${JSON.stringify(pathToFileURL(join(import.meta.dirname, 'pipe-stream.ts')).href)}).then(({ PipeStream }) => {
         const stream = PipeStream.stdio();

@@ -6,6 +6,7 @@ import { fewDescriptors } from '../../tests/kit/descriptor-limit.ts';
 import { turn } from '../../tests/kit/event-loop.ts';
 import { heapGrowth } from '../../tests/kit/heap-growth.ts';
 import { openDescriptorsAndFiles } from '../../tests/kit/open-descriptors.ts';
+import { typescript } from '../../tests/kit/typescript.ts';
 import { addon, Sys } from './addon.ts';
 import { WOULD_BLOCK } from './byte-stream.ts';
 import { EventFd } from './eventfd.ts';
@@ -208,7 +209,7 @@ describe('transport: bytes', () => {
     const pair = new Int32Array(2);
     addon().socketpair(pair);
     const worker = new Worker(
-      `import('tsx/esm/api').then(({ register }) => { register(); return import(${JSON.stringify(new URL('./unix-socket.ts', import.meta.url).href)}); })
+      `import(${JSON.stringify(typescript[1])}).then(() => import(${JSON.stringify(new URL('./unix-socket.ts', import.meta.url).href)}))
         .then(({ UnixSocket }) => {
           const { parentPort, workerData } = require('node:worker_threads');
           const socket = UnixSocket.fromNumber(workerData);
@@ -216,8 +217,7 @@ describe('transport: bytes', () => {
           socket.wait('readable', -1);
           parentPort.postMessage('has waited');
         });`,
-      // What tsx keeps of what it has compiled is written while the worker runs already; files that it had open then stay so.
-      { eval: true, workerData: pair[1], env: { ...process.env, TSX_DISABLE_CACHE: '1' } },
+      { eval: true, workerData: pair[1] },
     );
     const heard: unknown[] = [];
     worker.on('message', (message) => {

@@ -1,5 +1,5 @@
 /**
- * A process that has an image open: node --import tsx file-storage-child.ts WHAT PATH. It says `open` when it has it, or `refused CODE MESSAGE`, and then
+ * A process that has an image open: file-storage-child.ts WHAT PATH. It says `open` when it has it, or `refused CODE MESSAGE`, and then
  * waits to be ended.
  */
 import { VfioError } from '../../src/base/errno.ts';

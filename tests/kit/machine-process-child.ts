@@ -1,4 +1,4 @@
-/** The process of `MachineProcess`: node --import tsx machine-process-child.ts DIRECTORY MACHINE.yaml SECONDS */
+/** The process of `MachineProcess`: machine-process-child.ts DIRECTORY MACHINE.yaml SECONDS */
 import { loadMachine } from '../../src/app/machine.ts';
 import { MachineServer } from '../../src/app/machine-server.ts';
 import type { Order, Report } from './machine-process.ts';

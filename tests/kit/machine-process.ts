@@ -4,10 +4,10 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath, pathToFileURL } from 'node:url';
+import { fileURLToPath } from 'node:url';
+import { typescript } from './typescript.ts';
 
 export type Order = { readonly number: number } & Ask;
 type Ask =
@@ -46,9 +46,8 @@ export class MachineProcess implements AsyncDisposable {
     const directory = mkdtempSync(join(tmpdir(), 'vfio-ts-machine-'));
     const file = join(directory, 'machine.yaml');
     writeFileSync(file, yaml);
-    const tsx = pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href;
     const script = fileURLToPath(new URL('./machine-process-child.ts', import.meta.url));
-    const child = spawn(process.execPath, ['--import', tsx, script, directory, file, String(seconds)], {
+    const child = spawn(process.execPath, [...typescript, script, directory, file, String(seconds)], {
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     });
     const machine = new MachineProcess(child, directory);

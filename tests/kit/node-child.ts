@@ -1,9 +1,6 @@
 /** Another process of Node with a TypeScript file, and what it says line by line. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { createRequire } from 'node:module';
-import { pathToFileURL } from 'node:url';
-
-const tsx = pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href;
+import { typescript } from './typescript.ts';
 
 export class NodeChild {
   readonly process: ChildProcess;
@@ -15,7 +12,7 @@ export class NodeChild {
   /** @param fileSizeKiB RLIMIT_FSIZE   @param env beside our own environment */
   constructor(file: string, args: readonly string[], options: { readonly fileSizeKiB?: number; readonly env?: NodeJS.ProcessEnv } = {}) {
     const { fileSizeKiB, env } = options;
-    const command = [process.execPath, '--import', tsx, file, ...args];
+    const command = [process.execPath, ...typescript, file, ...args];
     // Only a shell can set a limit before the program starts.
     const [program, ...rest] =
       fileSizeKiB === undefined ? command : ['bash', '-c', `ulimit -f ${fileSizeKiB}; exec "$@"`, 'bash', ...command];

@@ -2,10 +2,9 @@
  * A vfio-user server in another thread that does what it is told: answers as a small device would, and wrongly where its script says so. For tests of
  * a client, which blocks its own thread.
  */
-import { createRequire } from 'node:module';
-import { pathToFileURL } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import { UnixSocket } from '../../src/sys/unix-socket.ts';
+import { typescript } from './typescript.ts';
 
 export interface PeerRegion {
   readonly flags: number;
@@ -81,15 +80,11 @@ export class ScriptedPeer implements AsyncDisposable {
   private constructor() {
     // The worker is TypeScript, and its thread knows of no loader before it is told.
     this.#worker = new Worker(
-      'const { tsx, file } = require("node:worker_threads").workerData; import(tsx).then(({ register }) => { register(); return import(file); });',
+      'const { loader, file } = require("node:worker_threads").workerData; import(loader).then(() => import(file));',
       {
         eval: true,
         workerData: {
-          tsx: pathToFileURL(
-            createRequire(import.meta.url)
-              .resolve('tsx/esm/api')
-              .replace(/\.cjs$/, '.mjs'),
-          ).href,
+          loader: typescript[1],
           file: new URL('./scripted-peer-worker.ts', import.meta.url).href,
         },
       },

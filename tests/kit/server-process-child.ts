@@ -1,4 +1,4 @@
-/** The process of `ServerProcess`: node --import tsx server-process-child.ts PATH MODEL SECONDS */
+/** The process of `ServerProcess`: server-process-child.ts PATH MODEL SECONDS */
 import { pathToFileURL } from 'node:url';
 import { Extension } from '../../src/abi/vfio.ts';
 import { Cleanup } from '../../src/base/cleanup.ts';

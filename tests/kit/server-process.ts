@@ -4,10 +4,10 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath, pathToFileURL } from 'node:url';
+import { fileURLToPath } from 'node:url';
+import { typescript } from './typescript.ts';
 
 export interface ServerProcessOptions {
   /** A model of the package, `edu` unless told; or the path of a module whose default export makes one. */
@@ -48,10 +48,9 @@ export class ServerProcess implements AsyncDisposable {
   /** When it listens. */
   static async start(options: ServerProcessOptions = {}): Promise<ServerProcess> {
     const directory = mkdtempSync(join(tmpdir(), 'vfio-ts-server-'));
-    const tsx = pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href;
     const file = fileURLToPath(new URL('./server-process-child.ts', import.meta.url));
     const args = [join(directory, 'device.sock'), options.model ?? 'edu', String(options.seconds ?? 7200)];
-    const child = spawn(process.execPath, ['--import', tsx, file, ...args], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
+    const child = spawn(process.execPath, [...typescript, file, ...args], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
     const server = new ServerProcess(child, directory);
     await new Promise<void>((resolve, reject) => {
       server.#waiting.set(0, () => resolve());

@@ -5,10 +5,9 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { pathToFileURL } from 'node:url';
+import { typescript } from '../kit/typescript.ts';
 import { VfioProcess } from '../kit/vfio-process.ts';
 import type { Order, Report } from './migration-mover.ts';
 import { DISK_BYTES, MovedDisk } from './moved-disk.ts';
@@ -18,7 +17,6 @@ import type { SoakOptions } from './run.ts';
 const MOVES = 200;
 /** What a destination says in all. */
 const BACK_BYTES = 150;
-const tsx = pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href;
 
 /** @param moves that are to be done; with `minutes`, as many as fit into that time */
 export async function migration({ minutes, seed }: SoakOptions, moves = MOVES): Promise<string> {
@@ -27,7 +25,7 @@ export async function migration({ minutes, seed }: SoakOptions, moves = MOVES): 
   const started = performance.now();
   const end = minutes === undefined ? Number.POSITIVE_INFINITY : started + minutes * 60_000;
   const paths = [join(folder, 'a.sock'), join(folder, 'b.sock')] as const;
-  const mover = spawn(process.execPath, ['--import', tsx, join(import.meta.dirname, 'migration-mover.ts')], {
+  const mover = spawn(process.execPath, [...typescript, join(import.meta.dirname, 'migration-mover.ts')], {
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
   });
   const servers: VfioProcess[] = [];

@@ -1,5 +1,5 @@
 /**
- * The process that is killed: node --import tsx storage-child.ts DOOR IMAGE JOURNAL SEED NUMBER. It writes to the image until then, and what it does to the
+ * The process that is killed: storage-child.ts DOOR IMAGE JOURNAL SEED NUMBER. It writes to the image until then, and what it does to the
  * journal, as lines of a `DiskJournal`; it says `ready` before, and `at work` once a flush and a durable write have ended. NUMBER is that of its first write. DOOR is `storage`, or `nvme`: the driver over the model.
  */
 import { openSync, writeSync } from 'node:fs';

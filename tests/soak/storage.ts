@@ -4,10 +4,9 @@
  */
 import { spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { pathToFileURL } from 'node:url';
+import { typescript } from '../kit/typescript.ts';
 import { DiskJournal, SECTOR_BYTES } from './disk-journal.ts';
 import { Random } from './random.ts';
 import type { SoakOptions } from './run.ts';
@@ -18,7 +17,6 @@ const IMAGE_BYTES = 2 * 2 ** 20;
 const LIFE_MS = 150;
 /** Every so many processes one is killed whether it has got to work or not. */
 const EARLY_EVERY = 4;
-const tsx = pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href;
 
 /** @param kills of each door; with `minutes`, as many as fit into that time */
 export async function storage({ minutes, seed }: SoakOptions, kills = KILLS): Promise<string> {
@@ -81,7 +79,7 @@ class Image {
   /** From its start to its end, `lifeMs` after it said `word`. */
   #live(seed: number, word: 'ready' | 'at work', lifeMs: number): Promise<number | NodeJS.Signals | null> {
     const file = join(import.meta.dirname, 'storage-child.ts');
-    const args = ['--import', tsx, file, this.#door, this.#path, this.#journal, String(seed), String(this.#number)];
+    const args = [...typescript, file, this.#door, this.#path, this.#journal, String(seed), String(this.#number)];
     const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
     let said = '';
     let told = false;

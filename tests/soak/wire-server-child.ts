@@ -1,4 +1,4 @@
-/** The process of `WireServer`: node --expose-gc --import tsx wire-server-child.ts DIRECTORY SECONDS. One device of each kind, as `vfio serve` has them. */
+/** The process of `WireServer`: wire-server-child.ts DIRECTORY SECONDS. One device of each kind, as `vfio serve` has them. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DeviceServer } from '../../src/app/serve.ts';

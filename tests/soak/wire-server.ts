@@ -2,11 +2,11 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath, pathToFileURL } from 'node:url';
+import { fileURLToPath } from 'node:url';
+import { typescript } from '../kit/typescript.ts';
 
 export interface Figures {
   /** Clients that are connected. */
@@ -46,9 +46,8 @@ export class WireServer implements AsyncDisposable {
 
   static async start(seconds: number): Promise<WireServer> {
     const directory = mkdtempSync(join(tmpdir(), 'vfio-ts-soak-'));
-    const tsx = pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href;
     const file = fileURLToPath(new URL('./wire-server-child.ts', import.meta.url));
-    const args = ['--expose-gc', '--import', tsx, file, directory, String(Math.ceil(seconds))];
+    const args = ['--expose-gc', ...typescript, file, directory, String(Math.ceil(seconds))];
     const child = spawn(process.execPath, args, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
     const server = new WireServer(directory, child);
     await server.#answer();

@@ -1,0 +1,104 @@
+// Runs in node's loader thread. tsx turns TypeScript into JavaScript, and this module decides what tsx may read to do so:
+//
+// - No cache. tsx keeps transformed code below the temporary directory, in a folder that another user can make first.
+// - For files of this package, nothing: no tsconfig.json, whatever the current directory holds.
+// - For a file of the user's, the tsconfig.json of that file's own project: the nearest one above the file.
+// - From a directory that everybody can write, such as /tmp, only what this user or root has put there.
+import { statSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+
+const OWN = new URL('../', import.meta.url).href;
+const OWN_DIRECTORY = dirname(dirname(fileURLToPath(import.meta.url)));
+const TSX = pathToFileURL(createRequire(import.meta.url).resolve('tsx/esm')).href;
+const TYPESCRIPT = /\.m?tsx?$/;
+
+/** Hooks of tsx by tsconfig.json; `null` is for files without one. */
+const transformers = new Map();
+/** The tsconfig.json of a directory, or null. */
+const projects = new Map();
+
+// tsx reads both while it is loaded: where a cache is, and where `tsx watch` would listen. The environment is this thread's own.
+process.env.TSX_DISABLE_CACHE = '1';
+const { TMPDIR } = process.env;
+process.env.TMPDIR = '/dev/null';
+await transformer(null);
+if (TMPDIR === undefined) delete process.env.TMPDIR;
+else process.env.TMPDIR = TMPDIR;
+
+export async function resolve(specifier, context, next) {
+  // As ES modules, whatever the package.json around them says or does not say.
+  const asModule = async (specifier, context) => {
+    const found = await next(specifier, context);
+    return found.url.startsWith('file:') && TYPESCRIPT.test(new URL(found.url).pathname) ? { ...found, format: 'module' } : found;
+  };
+  const { parentURL } = context;
+  if (parentURL?.startsWith('file:') !== true || isOwn(parentURL)) return await asModule(specifier, context);
+  const parent = fileURLToPath(parentURL);
+  const { resolve } = await transformer(tsconfigOf(parent));
+  const found = await resolve(specifier, context, asModule);
+  refusePlanted(found.url, specifier, parent);
+  return found;
+}
+
+export async function load(url, context, next) {
+  if (!url.startsWith('file:')) return await next(url, context);
+  const { load } = await transformer(isOwn(url) ? null : tsconfigOf(fileURLToPath(url)));
+  return await load(url, context, next);
+}
+
+/** tsx's hooks for one tsconfig.json. A query makes another module of them, with settings of its own. */
+function transformer(tsconfig) {
+  let hooks = transformers.get(tsconfig);
+  if (hooks === undefined) {
+    hooks = import(`${TSX}?project=${transformers.size}`).then(async (tsx) => {
+      await tsx.initialize({ tsconfig: tsconfig ?? false });
+      return tsx;
+    });
+    transformers.set(tsconfig, hooks);
+  }
+  return hooks;
+}
+
+/** The nearest tsconfig.json above `file`: not beyond the package that `file` belongs to when that is an installed one. */
+function tsconfigOf(file) {
+  const directory = dirname(file);
+  if (directory.split('/').includes('node_modules')) return null;
+  let found = projects.get(directory);
+  if (found === undefined) {
+    found = findUp(directory);
+    projects.set(directory, found);
+  }
+  return found;
+}
+
+function findUp(directory) {
+  for (let at = directory; ; at = dirname(at)) {
+    const candidate = join(at, 'tsconfig.json');
+    if (statSync(candidate, { throwIfNoEntry: false })?.isFile() === true && !isPlanted(at, candidate)) return candidate;
+    if (at === OWN_DIRECTORY || at === dirname(at)) return null;
+  }
+}
+
+/** Whether another user can have put `path` into `directory`. */
+function isPlanted(directory, path) {
+  if ((statSync(directory).mode & 0o002) === 0) return false;
+  const { uid } = statSync(path);
+  return uid !== 0 && uid !== process.getuid();
+}
+
+/** Packages are looked for in every directory above a file, which may be /tmp. */
+function refusePlanted(url, specifier, parent) {
+  if (!url.startsWith('file:')) return;
+  const path = fileURLToPath(url);
+  for (let at = path.indexOf('/node_modules/'); at >= 0; at = path.indexOf('/node_modules/', at + 1)) {
+    const packages = path.slice(0, at + '/node_modules'.length);
+    if (!isPlanted(path.slice(0, at) || '/', packages)) continue;
+    throw new Error(
+      `'${specifier}', which ${parent} imports, is found in ${packages}: another user has put it into a directory that everybody can write`,
+    );
+  }
+}
+
+const isOwn = (url) => url.startsWith(OWN) && !url.startsWith(`${OWN}examples/`);
