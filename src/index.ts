@@ -22,7 +22,16 @@ export type {
   RegionMapping,
   SetIrqs,
 } from './abi/device.ts';
-export { type DeviceHost, Dma, DmaFault, type Model, type ModelBulk, type ModelMigration, type Width } from './abi/device-host.ts';
+export {
+  type DeviceHost,
+  Dma,
+  DmaFault,
+  type ErrorKind,
+  type Model,
+  type ModelBulk,
+  type ModelMigration,
+  type Width,
+} from './abi/device-host.ts';
 export { Access, type DirectMemory, type Memory } from './abi/memory.ts';
 export { DeviceFlags, Feature, IrqIndex, IrqInfoFlags, MigrationFlags, MigrationState, RegionFlags, RegionIndex } from './abi/vfio.ts';
 export { type OpenOptions, open } from './app/open.ts';

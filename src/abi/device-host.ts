@@ -63,6 +63,9 @@ export interface IrqPort {
   readonly vectors: number;
 }
 
+/** Errors that a PCI Express function reports (PCIe 6.2.2). */
+export type ErrorKind = 'correctable' | 'nonfatal' | 'fatal';
+
 export interface DeviceHost {
   readonly dma: DmaPort;
   readonly irq: IrqPort;
@@ -73,6 +76,20 @@ export interface DeviceHost {
    * meanwhile. Call it before the access returns.
    */
   answerAfter(work: Promise<unknown>): void;
+  /**
+   * Report an error (PCIe 6.2). The AER capability's status registers are set where the function has one. An uncorrectable error reaches the user of every
+   * function below the port above (ERR); after a fatal one the host resets that link, in the next turn.
+   *
+   * @param status  bits of the status register that the error sets; default: an internal error, or a receiver error where it is correctable
+   * @returns whether a message was sent: not when the error is masked, its reporting is off, or the function is not PCI Express
+   */
+  reportError(kind: ErrorKind, status?: number): boolean;
+  /**
+   * Signal PME: sets PME_Status, and wakes the function when its host has armed that (B.10).
+   *
+   * @returns whether a message was sent: not from a power state that the capability does not name, or while PME is not enabled
+   */
+  wake(): boolean;
   /** The memory behind BAR `index`, when it was declared with `backing: 'memory'`. */
   barMemory(index: number): DirectMemory;
 }

@@ -179,9 +179,17 @@ export const ExtCapHeader = { ID_MASK: 0xffff, VERSION_SHIFT: 16, VERSION_MASK: 
 export const Pm = {
   PMC: 2,
   PMC_VERSION_MASK: 0x0007,
+  PMC_PME_CLOCK: 0x0008,
+  /** Immediate_Readiness_on_Return_to_D0. */
+  PMC_IMM_READY: 0x0010,
+  PMC_DSI: 0x0020,
+  /** Aux_Current: an index into 0, 55, 100, 160, 220, 270, 320, 375 mA. */
+  PMC_AUX_SHIFT: 6,
   PMC_D1: 0x0200,
   PMC_D2: 0x0400,
   PMC_PME_MASK: 0xf800,
+  /** Shifted by the power state: D0, D1, D2, D3hot, D3cold (4). */
+  PMC_PME_SHIFT: 11,
   CTRL: 4,
   CTRL_STATE_MASK: 0x0003,
   CTRL_NO_SOFT_RESET: 0x0008,
@@ -290,8 +298,13 @@ export const PciExp = {
   DEVSTA: 0x0a,
   DEVSTA_ERRORS: 0x000f,
   LNKCAP: 0x0c,
+  LNKCAP_SPEED: 0xf,
+  /** Data_Link_Layer_Link_Active_Reporting_Capable. */
+  LNKCAP_DLLLARC: 0x0010_0000,
   LNKCTL: 0x10,
   LNKSTA: 0x12,
+  /** Data_Link_Layer_Link_Active. */
+  LNKSTA_DLLLA: 0x2000,
   SLTCAP: 0x14,
   SLTCTL: 0x18,
   SLTSTA: 0x1a,
@@ -337,11 +350,14 @@ export const Af = { LENGTH: 2, CAP: 3, CAP_TP: 0x01, CAP_FLR: 0x02, CTRL: 4, CTR
 /** Advanced error reporting. */
 export const Aer = {
   UNCOR_STATUS: 0x04,
+  UNCOR_INTERNAL: 0x0040_0000,
   UNCOR_MASK: 0x08,
   UNCOR_SEVER: 0x0c,
   COR_STATUS: 0x10,
+  COR_RECEIVER: 0x0001,
   COR_MASK: 0x14,
   CAP: 0x18,
+  CAP_FIRST_ERROR: 0x1f,
   CAP_ECRC_GENC: 0x20,
   CAP_ECRC_GENE: 0x40,
   CAP_ECRC_CHKC: 0x80,

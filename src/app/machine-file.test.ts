@@ -185,6 +185,74 @@ devices:
   });
 });
 
+describe('what only a declaration can bring about', () => {
+  const switchOn = (source: string) => start(parseMachine(source));
+
+  it('B.8 params: every parameter, by its name and with its kind of value', () => {
+    using machine = switchOn(`
+params:
+  { dmaEntryLimit: 7, allowUnsafeInterrupts: true, noIntxMask: true, disableIdleD3: true, enableSriov: true, disableDenylist: true, requireReset: true,
+    forceRevokeAfterMs: 250, suspendTimeoutMs: 20, maxVectors: 3, dynamicMsix: false }
+pageSize: 64K
+devices: [{ at: 04.0, model: edu, driver: none }]
+`);
+    expect(machine.context.pageSize).toBe(65536);
+    const values = Object.fromEntries(machine.params.map(({ name, value }) => [name, value]));
+    expect(values).toEqual({
+      dmaEntryLimit: 7,
+      allowUnsafeInterrupts: true,
+      noIntxMask: true,
+      disableIdleD3: true,
+      enableSriov: true,
+      disableDenylist: true,
+      requireReset: true,
+      forceRevokeAfterMs: 250,
+      suspendTimeoutMs: 20,
+      maxVectors: 3,
+      dynamicMsix: false,
+    });
+    using usual = switchOn('params: { forceRevokeAfterMs: none, maxVectors: none }\ndevices: [{ at: 04.0, model: edu }]');
+    expect(usual.context.params).toMatchObject({ forceRevokeAfterMs: null, maxVectors: null });
+  });
+
+  it('S1-05 what explain recommends for interrupts that are not isolated works as it is printed', () => {
+    const source = (more: string) => `${more}\niommu: { isolatedMsi: false }\ndevices: [{ at: 04.0, model: edu, driver: vfio-pci }]`;
+    using strict = switchOn(source(''));
+    const { fix } = strict.explain('00:04.0').blockers.find((b) => b.why.includes('not isolated'))!;
+    using loose = switchOn(source(/`(.*)`/.exec(fix!)![1]!));
+    expect(openAll(loose, '0000:00:04.0').device.info.name).toBe('0000:00:04.0');
+  });
+
+  it('stubs without DisINTx, pins that lead nowhere, and the links of ports', () => {
+    using machine = switchOn(`
+devices:
+  - { at: 03.0, id: '1234:0001', interruptDisable: false, intxRouted: false }
+  - { at: 04.0, kind: root-port, link: { generation: 4, width: 32, active: false }, devices: [{ at: 00.0, id: '1234:0002' }] }
+`);
+    expect(machine.function('00:03.0')).toMatchObject({ interruptLine: null, declaration: { interruptDisable: false } });
+    // As QEMU's pcie-root-port has them.
+    const port = machine.function('00:04.0').config;
+    const express = port.findCapability(0x10);
+    expect([port.read(express + 0x0c, 4) & 0x0010_03ff, port.read(express + 0x12, 2)]).toEqual([0x0010_0204, 0x0204]);
+  });
+
+  it.each([
+    ['params: { nope: true }', "m.yaml:1:17: params: unknown key 'nope'"],
+    ['params: { enableSriov: 1 }', 'm.yaml:1:24: params.enableSriov: expected true or false'],
+    ['params: { dmaEntryLimit: none }', 'm.yaml:1:26: params.dmaEntryLimit: expected a number, decimal or 0x…'],
+  ])('%s is refused with its place', (line, problem) => {
+    expect(problems(`${line}\ndevices: [{ at: 04.0, model: edu }]`)).toEqual([problem]);
+  });
+
+  it.each([
+    ['{ at: 04.0, model: edu, interruptDisable: false }', 'is for stubs'],
+    ["{ at: 04.0, id: '1234:0001', link: {} }", 'is for root ports'],
+    ['{ at: 04.0, kind: root-port, link: { width: 3 } }', 'cannot have speed 1 and 3 lanes'],
+  ])('%s is no device', (device, why) => {
+    expect(() => switchOn(`devices: [${device}]`)).toThrow(why);
+  });
+});
+
 describe('schema', () => {
   it('the committed JSON Schema is what the code says (update it with: npx vitest run -u src/app/machine-file.test.ts)', async () => {
     await expect(`${JSON.stringify(machineJsonSchema(), null, 2)}\n`).toMatchFileSnapshot('../../schemas/machine.schema.json');

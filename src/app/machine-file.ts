@@ -138,6 +138,39 @@ const kinds = [
   'pci-bridge',
 ] as const satisfies readonly FunctionKind[];
 
+const limit = z
+  .union([z.literal('none').transform(() => null), number])
+  .meta(asJson({ oneOf: [{ type: 'integer', minimum: 0 }, { const: 'none' }] }));
+
+const params = z
+  .strictObject({
+    dmaEntryLimit: number.optional().describe('type1 dma_entry_limit: mappings per container; default 65535'),
+    allowUnsafeInterrupts: flag
+      .optional()
+      .describe('type1 allow_unsafe_interrupts: groups whose interrupts are not isolated; default false'),
+    noIntxMask: flag.optional().describe('vfio-pci nointxmask; default false'),
+    disableIdleD3: flag.optional().describe('vfio-pci disable_idle_d3; default false'),
+    enableSriov: flag.optional().describe('vfio-pci enable_sriov; default false'),
+    disableDenylist: flag.optional().describe('vfio-pci disable_denylist; default false'),
+    requireReset: flag.optional().describe('bind no device that cannot be reset; default false'),
+    forceRevokeAfterMs: limit.optional().describe('take an unplugged device from its users after so long; default none: wait for ever'),
+    suspendTimeoutMs: number.optional().describe('how long a suspend waits for drivers; default 5000'),
+    maxVectors: limit.optional().describe('MSI and MSI-X vectors that all devices share; default none: no limit'),
+    dynamicMsix: flag.optional().describe('MSI-X vectors can be added while others are in use; default true'),
+  })
+  .describe("module parameters of vfio, and the machine's own");
+
+const link = z
+  .strictObject({
+    generation: number
+      .refine((g) => g >= 1 && g <= 6, { error: 'generations are 1 to 6' })
+      .optional()
+      .describe('default 1: 2.5 GT/s'),
+    width: number.optional().describe('lanes; default 1'),
+    active: flag.optional().describe('what a port that reports its link says of it; false as QEMU under ACPI hot plug'),
+  })
+  .describe('the link below a port');
+
 const device = z
   .strictObject({
     at,
@@ -150,6 +183,9 @@ const device = z
     class: classCode.optional(),
     acs: flag.optional().describe('access control services; default true for ports'),
     reset: z.enum(['flr', 'none']).optional(),
+    interruptDisable: flag.optional().describe('false: a stub older than PCI 2.3, without COMMAND.InterruptDisable; default true'),
+    intxRouted: flag.optional().describe('false: the platform has no interrupt for its INTx pin; default true'),
+    link: link.optional(),
     msi: number.optional().describe('MSI vectors of a stub'),
     bars: z.array(bar).max(6).optional(),
     sriov: sriov.optional().describe('makes a stub a physical function; a model says so itself'),
@@ -195,7 +231,9 @@ export const machineSchema = z
       .optional()
       .describe('native drivers, and the devices they take by themselves'),
     memoryBase: number.optional().describe('where 32-bit BARs start'),
-    enableSriov: flag.optional().describe("vfio-pci's parameter enable_sriov; default false"),
+    enableSriov: flag.optional().describe('short for params.enableSriov'),
+    params: params.optional(),
+    pageSize: size.optional().describe('of the CPU: 4K (default), 16K or 64K'),
     devices: z.array(device).min(1).max(256),
   })
   .meta({ title: 'vfio-ts machine', description: 'PCI devices, buses and IOMMUs of a machine' });

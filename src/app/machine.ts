@@ -17,7 +17,6 @@ export {
   type RegionHooks,
 } from '../abi/mediator.ts';
 export { DirtyFlags, DmaMapFlags, DmaUnmapFlags, Extension, RegionFlags, RegionIndex } from '../abi/vfio.ts';
-export { defaultParams, type EngineParams } from '../engine/context.ts';
 export type { DeviceFile } from '../engine/device/device-file.ts';
 export type { Container } from '../engine/dma/container.ts';
 export { estimateMemlock } from '../engine/dma/locked-memory.ts';
@@ -27,6 +26,7 @@ export type { Explanation } from '../engine/machine/explain.ts';
 export type { GroupFile } from '../engine/machine/group-file.ts';
 export type { FunctionSpec, MachineSpec } from '../engine/machine/machine-spec.ts';
 export { type MediatorRegistration, Mediators } from '../engine/mediation/mediators.ts';
+export { defaultParams, type EngineParams, type ParamState, type ParamValue } from '../engine/params.ts';
 export { SyntheticVm } from '../engine/vm/synthetic-vm.ts';
 export { type VfioFile, VfioFileSet } from '../engine/vm/vfio-file-set.ts';
 export { type VmFile, VmProvider } from '../engine/vm/vm-provider.ts';

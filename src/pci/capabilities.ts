@@ -11,15 +11,59 @@ import type { Capability } from './declaration.ts';
 
 export * from './extended-capabilities.ts';
 
-/** Power management: D0 and D3hot always; D1, D2 and PME on request. */
-export function pm(
-  options: { version?: number; noSoftReset?: boolean; d1?: boolean; d2?: boolean; pme?: boolean } & Placed = {},
-): Capability {
-  const pme = options.pme === true;
-  const states = (options.d1 === true ? Pm.PMC_D1 : 0) | (options.d2 === true ? Pm.PMC_D2 : 0);
-  const version = checkIndex(options.version ?? 3, Pm.PMC_VERSION_MASK, 'power management version');
+/** Aux_Current, by its value in PMC. */
+const AUX_CURRENTS_MA = [0, 55, 100, 160, 220, 270, 320, 375] as const;
+const pmeStates = ['D0', 'D1', 'D2', 'D3hot', 'D3cold'] as const;
+
+export interface PmOptions extends Placed {
+  /** Default: 3. */
+  readonly version?: number;
+  /** False: leaving D3hot resets the function. Default: true. */
+  readonly noSoftReset?: boolean;
+  readonly d1?: boolean;
+  readonly d2?: boolean;
+  /** States from which the function can wake the machine; true: D0 and D3hot. Default: none. */
+  readonly pme?: boolean | readonly (typeof pmeStates)[number][];
+  /** PME needs the PCI clock. */
+  readonly pmeClock?: boolean;
+  /** The function has to be set up by its driver before it works (Device Specific Initialization). */
+  readonly dsi?: boolean;
+  /** Immediate_Readiness_on_Return_to_D0. */
+  readonly immediateReadiness?: boolean;
+  /** What the function draws from auxiliary power to wake from D3cold: 0 (default), 55, 100, 160, 220, 270, 320 or 375 mA. */
+  readonly auxCurrentMa?: (typeof AUX_CURRENTS_MA)[number];
+}
+
+/** Power management: D0 and D3hot always; everything else on request. @throws VfioError EINVAL */
+export function pm(options: PmOptions = {}): Capability {
+  const from = options.pme === true ? ['D0', 'D3hot'] : options.pme === undefined || options.pme === false ? [] : options.pme;
+  let pmc = checkIndex(options.version ?? 3, Pm.PMC_VERSION_MASK, 'power management version');
+  for (const state of from) {
+    const index = (pmeStates as readonly string[]).indexOf(state);
+    if (index === -1) throw new VfioError('EINVAL', `PME from ${String(state)}: the states are ${pmeStates.join(', ')}`);
+    if ((index === 1 && options.d1 !== true) || (index === 2 && options.d2 !== true)) {
+      throw new VfioError('EINVAL', `PME from ${state} on a function that does not support ${state}`, {
+        fix: `Add ${state.toLowerCase()}: true.`,
+      });
+    }
+    pmc |= 1 << (Pm.PMC_PME_SHIFT + index);
+  }
+  const aux = AUX_CURRENTS_MA.indexOf(options.auxCurrentMa ?? 0);
+  if (aux === -1) {
+    throw new VfioError('EINVAL', `auxCurrentMa is ${String(options.auxCurrentMa)}; it must be one of ${AUX_CURRENTS_MA.join(', ')}`);
+  }
+  pmc |= aux << Pm.PMC_AUX_SHIFT;
+  const flags = [
+    [options.d1, Pm.PMC_D1],
+    [options.d2, Pm.PMC_D2],
+    [options.pmeClock, Pm.PMC_PME_CLOCK],
+    [options.dsi, Pm.PMC_DSI],
+    [options.immediateReadiness, Pm.PMC_IMM_READY],
+  ] as const;
+  for (const [on, bit] of flags) if (on === true) pmc |= bit;
+  const pme = from.length > 0;
   return new CapabilityBuilder(Pm.SIZE)
-    .set(Pm.PMC, 2, version | states | (pme ? 0x4800 : 0))
+    .set(Pm.PMC, 2, pmc)
     .set(
       Pm.CTRL,
       2,
@@ -107,6 +151,8 @@ export interface PcieOptions extends Placed {
   /** Link speed 1 (2.5 GT/s, default) to 6, and width in lanes (1). Not for root-complex integrated endpoints. */
   readonly linkSpeed?: number;
   readonly linkWidth?: number;
+  /** A port that reports Data Link Layer Link Active, and what it reports. Default: it does not. */
+  readonly linkActive?: boolean;
   /** Port number, of ports. */
   readonly port?: number;
   readonly slot?: boolean;
@@ -146,10 +192,11 @@ export function pcie(options: PcieOptions = {}): Capability {
     .set(PciExp.DEVSTA, 2, 0, 0, PciExp.DEVSTA_ERRORS);
   if (linked) {
     const port = checkIndex(options.port ?? 0, 0xff, 'port number');
+    const reports = options.linkActive === undefined ? 0 : PciExp.LNKCAP_DLLLARC;
     builder
-      .set(PciExp.LNKCAP, 4, ((port << 24) | 0x400 | (width << 4) | speed) >>> 0)
+      .set(PciExp.LNKCAP, 4, ((port << 24) | reports | 0x400 | (width << 4) | speed) >>> 0)
       .set(PciExp.LNKCTL, 2, 0, 0x00c3)
-      .set(PciExp.LNKSTA, 2, (width << 4) | speed);
+      .set(PciExp.LNKSTA, 2, (options.linkActive === true ? PciExp.LNKSTA_DLLLA : 0) | (width << 4) | speed);
   }
   if (version === 2) {
     builder.set(PciExp.DEVCAP2, 4, 0x0030_0000).set(PciExp.DEVCTL2, 2, 0, PciExp.DEVCTL2_EETLPPB | (linked ? 0 : PciExp.DEVCTL2_ARI));

@@ -87,6 +87,8 @@ export interface DeviceRigOptions {
   /** More devices on the root bus, or beside it behind the port. */
   readonly others?: readonly FunctionSpec[];
   readonly machine?: Partial<MachineSpec>;
+  /** More of the port of `behindPort`. */
+  readonly port?: Partial<FunctionSpec>;
   readonly models?: (host: DeviceHost) => ScriptedModel;
   /** Where BARs of plain memory get it; buffers of this process by default. */
   readonly allocate?: MemoryAllocator;
@@ -106,7 +108,15 @@ export class DeviceRig {
     const model: DeviceModel = { declaration, create };
     const others = options.others ?? [];
     const devices: FunctionSpec[] = options.behindPort
-      ? [{ at: '02.0', kind: 'root-port', driver: 'pcieport', devices: [{ at: '00.0', model, driver: 'vfio-pci' }, ...others] }]
+      ? [
+          {
+            at: '02.0',
+            kind: 'root-port',
+            driver: 'pcieport',
+            ...options.port,
+            devices: [{ at: '00.0', model, driver: 'vfio-pci' }, ...others],
+          },
+        ]
       : [{ at: '04.0', model, driver: 'vfio-pci' }, ...others];
     this.machine = new Machine(
       { ...options.machine, devices },

@@ -44,7 +44,7 @@ export function checkBindable(fn: HostedFunction, ctx: EngineContext): void {
   }
   if (declaration.vendor === INTEL && denied.has(declaration.device) && !ctx.params.disableDenylist) {
     throw new VfioError('EINVAL', `${bdf} is on the list of devices that no user may have`, {
-      fix: 'Set disableDenylist if you trust the user.',
+      fix: 'If you trust the user, allow it in the machine file: `params: { disableDenylist: true }`.',
     });
   }
   const vfs = fn.sriov?.numVfs ?? 0;

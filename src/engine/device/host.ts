@@ -2,7 +2,7 @@
  * FunctionHost: the hardware side of one PCI function. It is the `DeviceHost` that the function's model holds, and the one way through which
  * everybody else reaches that model. Knows nothing of VFIO.
  */
-import type { DeviceHost, Model, Width } from '../../abi/device-host.ts';
+import type { DeviceHost, ErrorKind, Model, Width } from '../../abi/device-host.ts';
 import { type DirectMemory, type MemoryAllocator, WINDOW_BYTES } from '../../abi/memory.ts';
 import { Bar, CapId, Command, Config, Pm, PowerState } from '../../abi/pci.ts';
 import type { Clock } from '../../base/clock.ts';
@@ -14,6 +14,7 @@ import { HostDma } from '../dma/host-dma.ts';
 import type { IommuDomain } from '../dma/iommu-domain.ts';
 import { HostIrq } from '../interrupts/host-irq.ts';
 import { MsixTable } from '../interrupts/msix-table.ts';
+import { noteError, notePme } from './event-registers.ts';
 
 export interface FunctionHostOptions {
   readonly bdf: string;
@@ -24,6 +25,15 @@ export interface FunctionHostOptions {
   readonly clock: Clock;
   readonly log: RateLimitedLogger;
   readonly allocate: MemoryAllocator;
+  /** What the platform does at a message of the function. */
+  readonly messages?: FunctionMessages;
+}
+
+/** Messages of a function that its host acts on. */
+export interface FunctionMessages {
+  error(kind: ErrorKind): void;
+  /** PME, while it is enabled. */
+  wake(): void;
 }
 
 /** A BAR that is more than registers of the model. */
@@ -74,6 +84,7 @@ export class FunctionHost implements DeviceHost {
   readonly #decoded = new Uint8Array(Bar.COUNT);
   readonly #straight = new Uint8Array(Bar.COUNT);
   readonly #configListener: Disposable;
+  readonly #messages: FunctionMessages | undefined;
 
   constructor(options: FunctionHostOptions) {
     this.bdf = options.bdf;
@@ -83,6 +94,7 @@ export class FunctionHost implements DeviceHost {
     this.#rateLimited = options.log;
     this.#allocate = options.allocate;
     this.#group = options.group;
+    this.#messages = options.messages;
     this.log = { log: (level, message) => options.log.log(level, `${options.bdf} ${message}`, `${options.bdf}: ${message}`) };
     this.msix = MsixTable.of(options.config);
     this.dma = new HostDma(this, options.log, options.bdf);
@@ -153,6 +165,18 @@ export class FunctionHost implements DeviceHost {
       if (this.#held === held) this.#held = null;
     });
     this.#held = held;
+  }
+
+  reportError(kind: ErrorKind, status?: number): boolean {
+    const sent = noteError(this.config, kind, status);
+    if (sent) this.#messages?.error(kind);
+    return sent;
+  }
+
+  wake(): boolean {
+    const sent = notePme(this.config);
+    if (sent) this.#messages?.wake();
+    return sent;
   }
 
   /** What the last access asked its answer to wait for, once. */

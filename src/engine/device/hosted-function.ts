@@ -6,6 +6,7 @@
 import type { ConfigSpace } from '../../pci/config-space.ts';
 import type { PciDeclaration } from '../../pci/declaration.ts';
 import type { AttachableGroup } from '../dma/iommu-properties.ts';
+import type { InterruptLine } from '../interrupts/interrupt-line.ts';
 import type { VmFile } from '../vm/vm-provider.ts';
 import type { DeviceFile } from './device-file.ts';
 import type { FunctionHost } from './host.ts';
@@ -27,6 +28,10 @@ export interface HostedFunction {
   readonly physical?: HostedFunction | null;
   /** On a physical function: its VFs. */
   readonly sriov?: { readonly numVfs: number } | null;
+  /** The wire that its INTx pin is on; null: on none. Absent: one of its own. */
+  readonly interruptLine?: InterruptLine | null;
+  /** The bridge above it; null on a root bus. */
+  readonly parent?: { readonly bdf: string; readonly config: ConfigSpace } | null;
   /** Every function on the same bus, this one included. */
   onSameBus(): readonly HostedFunction[];
   /**

@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import { DeviceRig, errnoOfCall, plain, ScriptedModel, setCommand } from '../../../tests/kit/device-rig.ts';
 import { Command } from '../../abi/pci.ts';
-import { Feature } from '../../abi/vfio.ts';
+import { DeviceFlags, Feature } from '../../abi/vfio.ts';
 import { pm } from '../../pci/capabilities.ts';
 import type { PciDeclaration } from '../../pci/declaration.ts';
 import type { FunctionSpec } from '../machine/machine-spec.ts';
@@ -136,4 +136,31 @@ it('B.8 dev_set: the bus is not reset while a function on it is outside of vfio,
   file.close();
   expect(locked.device.needsReset).toBe(true);
   expect(locked.model.resets).toBe(0);
+});
+
+const ourGroup = (rig: DeviceRig) => [rig.group];
+
+it.each([
+  ['a port of 2.5 GT/s: Linux waits for the device, not for the link', { generation: 1, active: false }, null],
+  ['a fast port that does not report its link', undefined, null],
+  ['a fast port whose link is back', { generation: 4, active: true }, null],
+  ["QEMU's port under ACPI hot plug, which says that its link is down", { generation: 4, width: 32, active: false }, 'ENOTTY'],
+] as const)('B.8 HOT_RESET: %s', (_what, link, errno) => {
+  const rig = new DeviceRig(plain, { behindPort: true, port: link === undefined ? {} : { link } });
+  const file = rig.open();
+  const before = [...rig.fn.config.bytes];
+  const resets = rig.model.resets;
+  expect(errnoOfCall(() => file.hotReset(ourGroup(rig)))).toBe(errno);
+  // The reset has happened, whatever the port says of it.
+  expect(rig.model.resets).toBe(resets + 1);
+  expect([...rig.fn.config.bytes]).toEqual(before);
+  expect(rig.device.resetting).toBe(false);
+});
+
+it('B.8 RESET: a device that only its bus resets has no reset that works, below a port that says its link is down', () => {
+  const rig = (active: boolean) => new DeviceRig(plain, { behindPort: true, port: { link: { generation: 4, active } } });
+  const [up, down] = [rig(true).open(), rig(false).open()];
+  expect(errnoOfCall(() => up.reset())).toBe(null);
+  expect(errnoOfCall(() => down.reset())).toBe('EINVAL');
+  expect([up.info.flags & DeviceFlags.RESET, down.info.flags & DeviceFlags.RESET]).toEqual([DeviceFlags.RESET, 0]);
 });

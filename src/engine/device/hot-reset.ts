@@ -10,7 +10,7 @@ import { VfioError } from '../../base/errno.ts';
 import type { EngineContext } from '../context.ts';
 import type { HostedFunction } from './hosted-function.ts';
 import type { VfioPciDevice } from './pci-device.ts';
-import { quiesce } from './reset.ts';
+import { checkLink, quiesce } from './reset.ts';
 
 /** A group file as HOT_RESET takes it: proof that the caller owns the devices of that group. */
 export interface OwnedGroup {
@@ -58,7 +58,7 @@ export function checkHotReset(device: VfioPciDevice, count: number): void {
 
 /**
  * @throws VfioError EINVAL, ENODEV as `checkHotReset`; EINVAL when a device on the bus is not under vfio-pci or its group is not among `groups`;
- * EBUSY when one of the devices is being reset; EAGAIN when somebody holds the device lock of one
+ * EBUSY when one of the devices is being reset; EAGAIN when somebody holds the device lock of one; ENOTTY from `checkLink`: the reset has happened
  */
 export function hotReset(device: VfioPciDevice, groups: readonly OwnedGroup[], ctx: EngineContext): void {
   checkHotReset(device, Array.isArray(groups) ? groups.length : 0);
@@ -84,8 +84,12 @@ export function hotReset(device: VfioPciDevice, groups: readonly OwnedGroup[], c
   resetBus(members, set, ctx);
 }
 
-/** Reset all of `members`; those of `set` are told before and after. @throws VfioError EAGAIN, nothing changed */
-function resetBus(members: readonly HostedFunction[], set: readonly VfioPciDevice[], ctx: EngineContext): void {
+/**
+ * Reset all of `members`; those of `set` are told before and after.
+ *
+ * @throws VfioError EAGAIN, nothing changed; ENOTTY from `checkLink`: the reset has happened
+ */
+export function resetBus(members: readonly HostedFunction[], set: readonly VfioPciDevice[], ctx: EngineContext): void {
   using locks = new Cleanup();
   for (const fn of members) locks.use(fn.host.lock('a bus reset'));
   ctx.faults.step('device.bus-reset');
@@ -96,6 +100,7 @@ function resetBus(members: readonly HostedFunction[], set: readonly VfioPciDevic
     // A PF's reset takes its VFs along.
     for (const fn of members) if (fn.physical == null) fn.host.functionReset();
     for (const [i, fn] of members.entries()) fn.config.restore(saved[i]!);
+    checkLink(members[0]!);
   } finally {
     for (const device of set) device.endReset();
   }

@@ -8,6 +8,7 @@ import { Command, Config } from '../../abi/pci.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
 import type { SavedConfig } from '../../pci/config-space.ts';
+import type { EngineContext } from '../context.ts';
 import { Interrupts } from '../interrupts/interrupts.ts';
 import { DeviceMigration } from '../migration/device-migration.ts';
 import { PciTarget } from '../migration/pci-target.ts';
@@ -67,7 +68,19 @@ export function enable(device: VfioPciDevice, hooks: EnableHooks): OpenState {
   ctx.faults.step('device.enable.interrupts');
   const { irq, msix } = host;
   const virtualPin = () => vconfig.interruptPin;
-  const interrupts = new Interrupts({ bdf: device.bdf, ctx, config, host: irq, msix, virtualPin, noIntx });
+  const { dynamicMsix } = ctx.params;
+  const interrupts: Interrupts = new Interrupts({
+    bdf: device.bdf,
+    ctx,
+    config,
+    host: irq,
+    msix,
+    virtualPin,
+    noIntx,
+    ...(fn.interruptLine === undefined ? {} : { line: fn.interruptLine }),
+    maxVectors: () => vectorsFor(ctx, interrupts.vectors),
+    dynamicMsix,
+  });
   interrupts.open();
   undo.move();
   device.physical?.token?.use();
@@ -80,6 +93,12 @@ export function enable(device: VfioPciDevice, hooks: EnableHooks): OpenState {
     saved,
     migration: null,
   };
+}
+
+/** How many vectors a device that holds `own` may have: all that the others leave. */
+function vectorsFor({ params, vectorsInUse }: EngineContext, own: number): number {
+  if (params.maxVectors === null) return Number.POSITIVE_INFINITY;
+  return params.maxVectors - ((vectorsInUse?.() ?? own) - own);
 }
 
 /** By its model, or else by its mediator. */

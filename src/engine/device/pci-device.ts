@@ -172,6 +172,11 @@ export class VfioPciDevice implements IoeventfdTarget, ReleaseTarget, TokenSubje
     return this.#open;
   }
 
+  /** MSI or MSI-X vectors that it holds. */
+  get vectors(): number {
+    return this.#open?.interrupts.vectors ?? 0;
+  }
+
   isOpen(state: OpenState): boolean {
     return this.#open === state;
   }

@@ -9,6 +9,7 @@ import type { InterruptSink } from '../../abi/device.ts';
 import { CapId, Pm, PowerState } from '../../abi/pci.ts';
 import { VfioError } from '../../base/errno.ts';
 import type { ConfigSpace, SavedConfig } from '../../pci/config-space.ts';
+import { canWakeFrom } from './event-registers.ts';
 
 /** What sleeping and waking do to the rest of the device. */
 export interface PowerHooks {
@@ -36,6 +37,8 @@ export class DevicePower {
   readonly #control: number;
   /** A D3hot to D0 transition loses the configuration, so that it is saved before and restored after. */
   readonly #losesConfig: boolean;
+  /** The function can signal PME from D3hot. */
+  readonly #canWake: boolean;
   #saved: SavedConfig | null = null;
   #wakeup: InterruptSink | null = null;
 
@@ -45,7 +48,15 @@ export class DevicePower {
     this.#hooks = hooks;
     const pm = config.findCapability(CapId.PM);
     this.#control = pm === 0 ? -1 : pm + Pm.CTRL;
+    this.#canWake = canWakeFrom(config, PowerState.D3HOT);
     this.#losesConfig = pm !== 0 && (config.read(pm + Pm.CTRL, 2) & Pm.CTRL_NO_SOFT_RESET) === 0;
+  }
+
+  /** Let the function wake its host by PME, or no longer. @see linux/drivers/pci/pci.c, pci_enable_wake() */
+  #arm(on: boolean): void {
+    if (!this.#canWake) return;
+    const { CTRL_PME_ENABLE, CTRL_PME_STATUS } = Pm;
+    this.#config.writeBits(this.#control, 2, (on ? CTRL_PME_ENABLE : 0) | CTRL_PME_STATUS, CTRL_PME_ENABLE | CTRL_PME_STATUS);
   }
 
   get state(): 'D0' | 'D3hot' {
@@ -101,6 +112,7 @@ export class DevicePower {
   wake(): void {
     if (!this.asleep) return;
     this.asleep = false;
+    this.#arm(false);
     this.setState('D0');
     this.#hooks.wake();
     if (this.#wakeup === null) return;
@@ -115,6 +127,7 @@ export class DevicePower {
     this.setState('D0');
     this.#hooks.sleep();
     this.setState('D3hot');
+    this.#arm(true);
     this.asleep = true;
   }
 

@@ -3,7 +3,7 @@
  *
  * @see linux/drivers/pci/pci.c, pci_reset_fn_methods[], pci_try_reset_function()
  */
-import { Af, CapId, Command, Config, PciExp, Pm, PowerState } from '../../abi/pci.ts';
+import { Af, CapId, Command, Config, PciExp, PciExpType, Pm, PowerState } from '../../abi/pci.ts';
 import { VfioError } from '../../base/errno.ts';
 import type { EngineContext } from '../context.ts';
 import type { HostedFunction } from './hosted-function.ts';
@@ -81,12 +81,40 @@ export function runReset(fn: HostedFunction, ctx: EngineContext): void {
     }
     case 'flr':
     case 'af_flr':
+      fn.host.functionReset();
+      return;
     case 'bus':
       fn.host.functionReset();
+      checkLink(fn);
       return;
     default:
       method satisfies never;
   }
+}
+
+/** Above this speed, 5 GT/s, Linux waits for the link itself and not for the device. */
+const WAITS_FOR_DEVICE = 2;
+
+/**
+ * The bus of `fn` was reset: the port above waits for its link to come back. A port that reports its link, and reports it down, makes Linux believe that
+ * nothing is there, although the reset has happened and the device answers.
+ *
+ * @throws VfioError ENOTTY, as the kernel has it
+ * @see linux/drivers/pci/pci.c, pci_bridge_wait_for_secondary_bus(), pcie_wait_for_link_delay()
+ */
+export function checkLink({ bdf, parent }: HostedFunction): void {
+  if (parent == null) return;
+  const { config } = parent;
+  const express = config.findCapability(CapId.EXP);
+  if (express === 0) return;
+  const type = (config.read(express + PciExp.FLAGS, 2) & PciExp.FLAGS_TYPE) >> PciExp.FLAGS_TYPE_SHIFT;
+  if (type !== PciExpType.ROOT_PORT && type !== PciExpType.DOWNSTREAM) return;
+  const link = config.read(express + PciExp.LNKCAP, 4);
+  if ((link & PciExp.LNKCAP_SPEED) <= WAITS_FOR_DEVICE || (link & PciExp.LNKCAP_DLLLARC) === 0) return;
+  if ((config.read(express + PciExp.LNKSTA, 2) & PciExp.LNKSTA_DLLLA) !== 0) return;
+  throw new VfioError('ENOTTY', `${bdf} was reset with its bus, and ${parent.bdf} says that its link did not come back`, {
+    fix: 'QEMU: -global ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off. A machine file: the port with link: { active: true }.',
+  });
 }
 
 function noReset(fn: HostedFunction): VfioError {

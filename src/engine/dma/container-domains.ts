@@ -126,7 +126,7 @@ export class ContainerDomains {
     if (group.iommu.isolatedMsi) return;
     if (!this.#context.params.allowUnsafeInterrupts) {
       throw new VfioError('EPERM', `group ${group.id}: its devices could forge other devices' interrupts (no interrupt remapping)`, {
-        fix: 'Enable interrupt remapping, or accept the risk with the parameter allowUnsafeInterrupts.',
+        fix: 'Enable interrupt remapping, or accept the risk in the machine file: `params: { allowUnsafeInterrupts: true }`.',
       });
     }
     const message = `group ${group.id} is attached although its interrupts are not isolated (allowUnsafeInterrupts)`;

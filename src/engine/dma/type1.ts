@@ -35,10 +35,13 @@ export class Type1 {
   readonly #table = new MappingTable();
   #dirty: DirtyPages | null = null;
   #warned = false;
+  /** Linux reads dma_entry_limit when a container gets its IOMMU. */
+  readonly #limit: number;
 
   constructor(context: EngineContext, kind: Type1Kind) {
     this.kind = kind;
     this.#context = context;
+    this.#limit = context.params.dmaEntryLimit;
     this.#domains = new ContainerDomains(context);
   }
 
@@ -217,7 +220,7 @@ export class Type1 {
   }
 
   get #available(): number {
-    return Math.max(0, this.#context.params.dmaEntryLimit - this.#index.size);
+    return Math.max(0, this.#limit - this.#index.size);
   }
 
   /** Overlap, entry limit, ranges: in that order. */
@@ -227,9 +230,9 @@ export class Type1 {
       throw new VfioError('EEXIST', `MAP_DMA: ${hex(iova)}+${hex(size)} overlaps the mapping at ${hex(at)}`, { fix: 'Unmap it first.' });
     }
     if (this.#available === 0) {
-      const limit = this.#context.params.dmaEntryLimit;
+      const limit = this.#limit;
       throw new VfioError('ENOSPC', `the container has ${this.#index.size} DMA mappings, which is its limit (dma_entry_limit ${limit})`, {
-        fix: 'Map larger pieces, unmap what is not used, or raise dmaEntryLimit.',
+        fix: 'Map larger pieces, unmap what is not used, or raise the parameter dmaEntryLimit.',
       });
     }
     if (!withinRanges(this.#domains.ranges, iova, iova + size - 1n)) {
@@ -272,7 +275,7 @@ export class Type1 {
 
   /** Linux says nothing before ENOSPC (E-04). */
   #warnNearLimit(): void {
-    const limit = this.#context.params.dmaEntryLimit;
+    const limit = this.#limit;
     const used = this.#index.size;
     if (used < 0.9 * limit) this.#warned = false;
     else if (!this.#warned) {

@@ -177,6 +177,11 @@ export class Interrupts {
     return this.#messages.msiQueueMax;
   }
 
+  /** MSI or MSI-X vectors that it holds. */
+  get vectors(): number {
+    return this.#messages.allocated;
+  }
+
   /** Messages that arrived for a vector nobody has given a sink. */
   get unclaimed(): number {
     return this.#messages.unclaimed;

@@ -140,7 +140,7 @@ function findBlockers(
     found.push({
       at: 'attach to a container with an IOMMU: EPERM',
       why: 'message interrupts are not isolated: a device could forge those of another',
-      fix: 'allow it for this machine with the parameter allowUnsafeInterrupts, if every user is trusted',
+      fix: 'if every user is trusted, allow it in the machine file: `params: { allowUnsafeInterrupts: true }`',
     });
   }
   if (group !== null && group.file !== null) {

@@ -1,5 +1,6 @@
 /** The buses of a machine and the functions on them: building, placing and taking out hardware. Knows no drivers. */
 
+import type { ErrorKind } from '../../abi/device-host.ts';
 import { checkIndex, hex } from '../../base/check.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
@@ -7,8 +8,10 @@ import { bdfParts, formatBdf } from '../../pci/bdf.ts';
 import { ConfigSpace } from '../../pci/config-space.ts';
 import { virtualFunctionAt } from '../../pci/virtual-functions.ts';
 import type { EngineContext } from '../context.ts';
+import { recoverFrom } from '../device/error-recovery.ts';
 import { FunctionHost } from '../device/host.ts';
 import type { IommuProperties } from '../dma/iommu-properties.ts';
+import { InterruptLine } from '../interrupts/interrupt-line.ts';
 import { checkDriverName } from './binding.ts';
 import { Firmware } from './firmware.ts';
 import { type BuiltFunction, buildFunction, type ModelRegistry } from './function-builder.ts';
@@ -32,6 +35,7 @@ export class Fabric {
   readonly #iommus = new Map<PciFunction, IommuProperties>();
   readonly #table: IommuTable;
   readonly #firmware: Firmware;
+  readonly #wires = ['A', 'B', 'C', 'D'].map((letter) => new InterruptLine(letter));
   readonly #models: ModelRegistry;
   readonly #ctx: EngineContext;
 
@@ -146,7 +150,7 @@ export class Fabric {
       physical: pf,
       vfIndex,
     });
-    fn.host = new FunctionHost({ ...this.#ctx, bdf, declaration, config, group: () => fn.group });
+    this.#attachHost(fn);
     pf.bus.insert(fn);
     this.functions.set(bdf, fn);
     this.#iommus.set(fn, this.#iommus.get(pf)!);
@@ -238,8 +242,30 @@ export class Fabric {
     if (built.sriov !== null) {
       fn.sriov = new PhysicalFunction(fn, built.sriov, spec.vfDriver === undefined ? null : checkDriverName(spec.vfDriver));
     }
-    fn.host = new FunctionHost({ ...this.#ctx, bdf, declaration, config, group: () => fn.group });
+    this.#attachHost(fn);
+    if (spec.intxRouted !== false) fn.interruptLine = this.#wireOf(fn);
     return fn;
+  }
+
+  #attachHost(fn: PciFunction): void {
+    const { bdf, declaration, config } = fn;
+    const messages = {
+      error: (kind: ErrorKind) => recoverFrom(fn, kind, this.#ctx),
+      wake: () => fn.vfio?.wake(),
+    };
+    fn.host = new FunctionHost({ ...this.#ctx, bdf, declaration, config, group: () => fn.group, messages });
+  }
+
+  /**
+   * The wire that a pin ends on. Each bridge turns the four pins by the number of the device below it, and so does the host.
+   *
+   * @see PCI-to-PCI Bridge Architecture 1.2, 9.1; linux/drivers/pci/irq.c, pci_swizzle_interrupt_pin()
+   */
+  #wireOf(fn: PciFunction): InterruptLine | null {
+    let pin = (fn.declaration.interruptPin ?? 0) - 1;
+    if (pin < 0) return null;
+    for (let at: PciFunction | null = fn; at !== null; at = at.parent) pin = (pin + at.address.device) % this.#wires.length;
+    return this.#wires[pin]!;
   }
 
   #openBus(bridge: PciFunction, spec: FunctionSpec, lowest: number, undo: Cleanup): number {

@@ -3,7 +3,7 @@ import { CapId, PciExp, PciExpType } from '../../abi/pci.ts';
 import { checkIndex } from '../../base/check.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
-import { acs, af, msi, type PciePortType, pcie, pm } from '../../pci/capabilities.ts';
+import { acs, af, msi, type PcieOptions, type PciePortType, pcie, pm } from '../../pci/capabilities.ts';
 import type { Capability, DeviceModel, PciDeclaration, SriovDeclaration } from '../../pci/declaration.ts';
 import { physicalFunctionOf } from '../../pci/virtual-functions.ts';
 import { bridgeKinds, type FunctionKind, type FunctionSpec, type ModelReference } from './machine-spec.ts';
@@ -88,6 +88,11 @@ export function buildFunction(spec: FunctionSpec, behind: Place, models: ModelRe
   }
   if (spec.devices !== undefined && !bridgeKinds.has(kind)) {
     throw new VfioError('EINVAL', `${spec.at}: ${kind} has devices behind it, but only bridges and ports can`);
+  }
+  for (const key of ['interruptDisable', 'link'] as const) {
+    if (model !== null && spec[key] !== undefined) {
+      throw new VfioError('EINVAL', `${spec.at}: \`${key}\` is for stubs; the model ${model.declaration.name} says that itself`);
+    }
   }
   const declared = withAcs(spec, kind, model === null, model?.declaration ?? stub(spec, kind));
   const sriov = sriovOf(spec, kind, model);
@@ -182,7 +187,7 @@ function stub(spec: FunctionSpec, kind: FunctionKind): PciDeclaration {
   const capabilities: Capability[] = [pm()];
   const vectors = spec.msi ?? 1;
   if (vectors !== 0 && kind !== 'pci-bridge') capabilities.push(msi({ vectors }));
-  if (portType !== undefined) capabilities.push(pcie({ portType, flr, slot: spec.slot === true }));
+  if (portType !== undefined) capabilities.push(pcie({ portType, flr, slot: spec.slot === true, ...linkOf(spec, kind) }));
   else if (flr) capabilities.push(af());
   return {
     name: spec.name ?? (bridge ? kind.replaceAll('-', ' ') : id),
@@ -191,9 +196,20 @@ function stub(spec: FunctionSpec, kind: FunctionKind): PciDeclaration {
     header: bridge ? 'bridge' : 'endpoint',
     ...(subsystem === null ? {} : { subsystemVendor: subsystem.vendor, subsystem: subsystem.device }),
     ...(bridge ? {} : { interruptPin: 1 as const }),
+    ...(spec.interruptDisable === undefined ? {} : { interruptDisable: spec.interruptDisable }),
     bars: spec.bars ?? [],
     capabilities,
   };
+}
+
+function linkOf(spec: FunctionSpec, kind: FunctionKind): Pick<PcieOptions, 'linkSpeed' | 'linkWidth' | 'linkActive'> {
+  if (spec.link === undefined) return {};
+  if (kind !== 'root-port' && kind !== 'downstream-port') {
+    throw new VfioError('EINVAL', `${spec.at}: \`link\` is for root ports and downstream ports, and this is ${kind}`);
+  }
+  const { generation = 1, width = 1, active } = spec.link;
+  const reports = generation > 2 || active !== undefined;
+  return { linkSpeed: generation, linkWidth: width, ...(reports ? { linkActive: active ?? true } : {}) };
 }
 
 function withAcs(spec: FunctionSpec, kind: FunctionKind, isStub: boolean, declaration: PciDeclaration): PciDeclaration {

@@ -4,6 +4,7 @@
  * Devices form a tree, as the buses do. Bus numbers are given out depth-first from 00, as firmware does, unless a bridge names its own.
  */
 import type { BarDeclaration, DeviceModel } from '../../pci/declaration.ts';
+import type { EngineParams } from '../params.ts';
 
 /** What stands between devices and memory. `translation`: remaps addresses but does not isolate, so it makes no groups (S1-05). */
 export type IommuKind = 'none' | 'translation' | 'full';
@@ -68,6 +69,20 @@ export interface SriovSpec {
   readonly stride?: number;
 }
 
+/** The link below a port. */
+export interface LinkSpec {
+  /** PCI Express generation, 1 (2.5 GT/s) to 6. Default: 1. */
+  readonly generation?: number;
+  /** Lanes. Default: 1. */
+  readonly width?: number;
+  /**
+   * Data Link Layer Link Active, for a port that reports it (above generation 2 every port does): true when left out there. False: the port says that its link
+   * is down although a device answers behind it, as QEMU's ports do under ACPI hot plug (LNKCAP 00300604, LNKSTA 0204); above generation 2 a reset of its bus is
+   * ENOTTY then.
+   */
+  readonly active?: boolean;
+}
+
 export interface FunctionSpec {
   /** `device.function` on the bus it is in (`04.0`), or a full BDF, which must then name that bus. */
   readonly at: string;
@@ -99,6 +114,12 @@ export interface FunctionSpec {
   /** Driver at power-on: a name; null for none; left out: the native driver whose ids match, as the kernel would. */
   readonly driver?: string | null;
   readonly driverOverride?: string;
+  /** False, on a stub: it is older than PCI 2.3, and COMMAND.InterruptDisable cannot be set (S2-12). A model says so itself. */
+  readonly interruptDisable?: boolean;
+  /** False: the platform has no interrupt for its INTx pin, so that enabling INTx is ENODEV. Default: true. */
+  readonly intxRouted?: boolean;
+  /** Of a port that is a stub: its link. */
+  readonly link?: LinkSpec;
   /** Which of `MachineSpec.iommus` is above this device and everything behind it; only on the root bus. */
   readonly iommu?: string;
   /** Windows that firmware reserves for this device (RMRR, IVMD); `direct` ones bar it from users altogether. */
@@ -140,5 +161,9 @@ export interface MachineSpec {
   readonly memoryBase?: number;
   /** vfio-pci's parameter enable_sriov, unless `MachineOptions.params` says otherwise. Default false, as in Linux. */
   readonly enableSriov?: boolean;
+  /** Module parameters, and ours; `MachineOptions.params` stands above them. */
+  readonly params?: Partial<EngineParams>;
+  /** The CPU's page size: 4096 (default), 16384 or 65536; `MachineOptions.pageSize` stands above it. */
+  readonly pageSize?: number;
   readonly devices: readonly FunctionSpec[];
 }

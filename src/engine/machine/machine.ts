@@ -2,18 +2,21 @@
  * A machine: its PCI functions, the isolation groups that follow from the fabric, who drives what, and the files through which users reach
  * them. Two machines share nothing, and the same declaration gives the same machine every time.
  */
+import type { ErrorKind } from '../../abi/device-host.ts';
 import type { MemoryAllocator } from '../../abi/memory.ts';
+import { CapId } from '../../abi/pci.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { type Clock, SystemClock } from '../../base/clock.ts';
 import { VfioError } from '../../base/errno.ts';
 import { type Logger, RateLimitedLogger, silentLogger } from '../../base/log.ts';
 import { parseBdf } from '../../pci/bdf.ts';
-import { checkParams, type EngineContext, type EngineParams } from '../context.ts';
+import type { EngineContext } from '../context.ts';
 import { resetFunction } from '../device/reset.ts';
 import { Container } from '../dma/container.ts';
 import { Process } from '../dma/process.ts';
 import { FaultPlan } from '../fault-plan.ts';
 import type { Mediators } from '../mediation/mediators.ts';
+import { checkParams, type EngineParams, type ParamState, type ParamValue, paramStates, writeParam } from '../params.ts';
 import { Binder, checkDriverName, HostDrivers, VFIO_PCI } from './binding.ts';
 import { type BindPlan, type Explanation, explainFunction, planGroup } from './explain.ts';
 import { Fabric, type Placed } from './fabric.ts';
@@ -63,7 +66,7 @@ export class Machine implements Disposable {
 
   /** @throws VfioError EINVAL, EEXIST, ENOSPC for a declaration that is no machine */
   constructor(spec: MachineSpec, options: MachineOptions) {
-    const pageSize = options.pageSize ?? 4096;
+    const pageSize = options.pageSize ?? spec.pageSize ?? 4096;
     if (![4096, 16384, 65536].includes(pageSize)) {
       throw new VfioError('EINVAL', `page size is ${String(pageSize)}; CPUs have 4096, 16384 or 65536`);
     }
@@ -71,10 +74,15 @@ export class Machine implements Disposable {
     this.context = {
       clock,
       log: new RateLimitedLogger(options.log ?? silentLogger, clock),
-      params: checkParams({ ...(spec.enableSriov === undefined ? {} : { enableSriov: spec.enableSriov }), ...options.params }),
+      params: checkParams({
+        ...(spec.enableSriov === undefined ? {} : { enableSriov: spec.enableSriov }),
+        ...spec.params,
+        ...options.params,
+      }),
       pageSize,
       faults: options.faults ?? new FaultPlan(),
       allocate: options.allocate,
+      vectorsInUse: () => vectorsInUse(this.functions.values()),
       ...(options.mediators === undefined ? {} : { mediators: options.mediators }),
     };
     this.name = spec.name ?? 'machine';
@@ -291,6 +299,45 @@ export class Machine implements Disposable {
     }
   }
 
+  // ---- What an administrator does besides
+
+  /** /sys/module/…/parameters, and ours. */
+  get params(): readonly ParamState[] {
+    return paramStates(this.context.params);
+  }
+
+  /**
+   * Set a parameter while the machine runs: by our name (`enableSriov`) or Linux's (`vfio_pci.enable_sriov`), to a value or to text as sysfs takes it (`Y`,
+   * `5000`). What is open already keeps the limits it began with.
+   *
+   * @throws VfioError ENOENT unknown; EACCES fixed while the machine runs; EINVAL no value of it
+   */
+  setParam(name: string, value: ParamValue | string): void {
+    this.#check();
+    writeParam(this.context.params, name, value);
+  }
+
+  /**
+   * Have the function report a PCI Express error, as aer-inject does: see `DeviceHost.reportError`.
+   *
+   * @returns false: no message was sent, because the error is masked or its reporting is off
+   * @throws VfioError ENODEV; EOPNOTSUPP for a function that is not PCI Express; EINVAL for an unknown kind
+   */
+  reportError(bdf: string, kind: ErrorKind, status?: number): boolean {
+    this.#check();
+    const fn = this.function(bdf);
+    if (fn.config.findCapability(CapId.EXP) === 0) {
+      throw new VfioError('EOPNOTSUPP', `${fn.bdf} is not a PCI Express device, so it reports no errors`);
+    }
+    return fn.host.reportError(kind, status);
+  }
+
+  /** Wake a function from low power (B.10), as writing `on` to power/control does; nothing where it is awake. @throws VfioError ENODEV */
+  wake(bdf: string): void {
+    this.#check();
+    this.function(bdf).vfio?.wake();
+  }
+
   // ---- Hotplug
 
   /** Plug in a device: see `Hotplug.add`. Nothing has changed when it throws. */
@@ -408,6 +455,12 @@ export class Machine implements Disposable {
       for (const file of group.file?.deviceFiles ?? []) off.defer(() => file.close());
     }
   }
+}
+
+function vectorsInUse(functions: Iterable<PciFunction>): number {
+  let sum = 0;
+  for (const fn of functions) sum += fn.vfio?.vectors ?? 0;
+  return sum;
 }
 
 export { type MachineEvent, VFIO_PCI, type VfioNode };

@@ -8,6 +8,7 @@ import type { DeviceModel, PciDeclaration } from '../../pci/declaration.ts';
 import type { FunctionHost } from '../device/host.ts';
 import type { HostedFunction } from '../device/hosted-function.ts';
 import type { VfioPciDevice } from '../device/pci-device.ts';
+import type { InterruptLine } from '../interrupts/interrupt-line.ts';
 import type { IsolationGroup } from './isolation-group.ts';
 import type { FunctionKind, ReservedWindow } from './machine-spec.ts';
 import type { PhysicalFunction } from './physical-function.ts';
@@ -100,6 +101,8 @@ export class PciFunction implements HostedFunction {
   readonly vfIndex: number;
   /** On a physical function: its VFs. */
   sriov: PhysicalFunction | null = null;
+  /** The wire that its INTx pin is on; null: it has no pin, or the platform does not route it. */
+  interruptLine: InterruptLine | null = null;
   /** The bus behind it, when it is a bridge. */
   secondary: PciBus | null = null;
   /** Set right after construction, before anything can reach the function. */

@@ -102,7 +102,7 @@ export class SriovControl {
     }
     if (fn.vfio !== null && !this.#o.ctx.params.enableSriov) {
       throw new VfioError('ENOENT', `vfio-pci enables no virtual functions of ${fn.bdf}: enable_sriov is off`, {
-        fix: 'Switch the machine on with enableSriov.',
+        fix: 'Set the parameter enableSriov: `params: { enableSriov: true }` in the machine file, or while it runs.',
       });
     }
     if (fn.vfio === null && !this.#o.drivers.doesSriov(fn.driver)) {

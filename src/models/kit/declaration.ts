@@ -11,7 +11,7 @@ export function makeDeclaration(spec: DeviceIds & DeviceFeatures, bars: readonly
   const subsystem = spec.subsystem === undefined ? undefined : parseIds(spec.subsystem, 'subsystem');
   const declared: BarDeclaration[] = bars.flatMap((bar, index) => (bar === undefined ? [] : [{ index, ...placed(bar) }]));
   const capabilities: Capability[] = [];
-  if (spec.pm === true) capabilities.push(pm());
+  if (spec.pm !== undefined && spec.pm !== false) capabilities.push(pm(spec.pm === true ? {} : spec.pm));
   if (spec.msi !== undefined) capabilities.push(msi(typeof spec.msi === 'number' ? { vectors: spec.msi } : spec.msi));
   if (spec.msix !== undefined) {
     const placed = placeMsix(typeof spec.msix === 'number' ? { vectors: spec.msix } : spec.msix, declared);
@@ -33,6 +33,7 @@ export function makeDeclaration(spec: DeviceIds & DeviceFeatures, bars: readonly
     bars: declared.sort((a, b) => a.index - b.index),
     ...(spec.rom === undefined ? {} : { rom: spec.rom }),
     interruptPin: spec.intx === undefined ? 0 : pins[spec.intx],
+    ...(spec.interruptDisable === undefined ? {} : { interruptDisable: spec.interruptDisable }),
     ...(spec.busMaster === undefined ? {} : { busMaster: spec.busMaster }),
     capabilities,
     extendedCapabilities: spec.extendedCapabilities ?? [],

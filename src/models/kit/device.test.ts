@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { expect, expectTypeOf, it } from 'vitest';
 import type { Width } from '../../abi/device-host.ts';
 import { bit, bits } from '../../base/bit-fields.ts';
+import { aer } from '../../pci/capabilities.ts';
 import { bar, memory } from './bar.ts';
 import { device } from './device.ts';
 import { PENDING_MAX } from './model.ts';
@@ -452,4 +453,28 @@ it('a delay from a register is a delay, whatever it says', async () => {
   host.clock.advance(1);
   await settle();
   expect([woken, host.clock.pendingTimers]).toEqual([1, 1]);
+});
+
+it('handlers report errors and wake their host; one of before a reset does neither', () => {
+  let stale: { reportError(kind: 'fatal'): boolean; wake(): boolean } | undefined;
+  const host = new TestHost();
+  const model = device({
+    id: '1234:0001',
+    pm: { pme: true, dsi: true },
+    extendedCapabilities: [aer()],
+    bar0: bar('4K', { fail: reg(0), wake: reg(4) }),
+    on: {
+      'bar0.fail'(dev, status) {
+        stale = dev;
+        dev.reportError('nonfatal', status);
+      },
+      'bar0.wake': (dev) => dev.wake(),
+    },
+  }).create(host);
+  model.write(0, 0, 4, 0x4000);
+  model.write(0, 4, 4, 1);
+  expect([host.errors, host.wakes]).toEqual([[{ kind: 'nonfatal', status: 0x4000 }], 1]);
+  model.reset();
+  expect([stale!.reportError('fatal'), stale!.wake()]).toEqual([false, false]);
+  expect([host.errors.length, host.wakes]).toEqual([1, 1]);
 });

@@ -13,9 +13,10 @@
  *       },
  *     });
  */
-import type { DeviceHost, Model } from '../../abi/device-host.ts';
+import type { DeviceHost, ErrorKind, Model } from '../../abi/device-host.ts';
 import type { Clock } from '../../base/clock.ts';
 import type { Logger } from '../../base/log.ts';
+import type { PmOptions } from '../../pci/capabilities.ts';
 import type { Capability, DeviceModel, SriovDeclaration } from '../../pci/declaration.ts';
 import type { MemoryBar, RegisterBar, Registers, RegistersView } from './bar.ts';
 import type { ClassName } from './class-codes.ts';
@@ -50,6 +51,13 @@ export type Dev<Bars, State = unknown> = {
    * before the handler's first `await`. Everything else goes on meanwhile; a driver in this process is not held up.
    */
   answerAfter(work: Promise<unknown>): void;
+  /**
+   * Reports a PCI Express error, and sets its bits in the capability of `aer()` where the device has one. Users hear of uncorrectable ones (ERR). False: no
+   * message was sent, because the error is masked or its reporting is off.
+   */
+  reportError(kind: ErrorKind, status?: number): boolean;
+  /** Signals PME, from a state that `pm: { pme }` names: wakes a device whose user has asked for low power. False: it is not armed. */
+  wake(): boolean;
   /** Runs `callback` after `delayMs`, unless disposed or reset before. */
   after(delayMs: number, callback: () => unknown): Disposable;
   /**
@@ -132,12 +140,14 @@ export interface DeviceFeatures {
   readonly msix?: number | MsixPlacement;
   /** The INTx pin. */
   readonly intx?: 'A' | 'B' | 'C' | 'D';
+  /** False: a device older than PCI 2.3, whose COMMAND.InterruptDisable cannot be set. Default: true. */
+  readonly interruptDisable?: boolean;
   /** PCI Express with function-level reset (default), without it, or `false` for a conventional PCI device, which cannot be reset. */
   readonly pcie?: boolean | { readonly flr: boolean };
   /** 'always': it may do DMA without being told to. Default: when software has set COMMAND.BusMaster. */
   readonly busMaster?: 'always';
-  /** Power management: D0 and D3hot. */
-  readonly pm?: boolean;
+  /** Power management: D0 and D3hot; more by options. */
+  readonly pm?: boolean | PmOptions;
   /** More capabilities, made with `capabilities` and `extendedCapabilities` of the package: `[capabilities.vpd(image)]`. */
   readonly capabilities?: readonly Capability[];
   readonly extendedCapabilities?: readonly Capability[];

@@ -1,5 +1,5 @@
 /** The run-time half of `device()`: dispatches accesses to register files, runs handlers, and starts afresh at every reset. */
-import type { DeviceHost, Model, ModelMigration, Width } from '../../abi/device-host.ts';
+import type { DeviceHost, ErrorKind, Model, ModelMigration, Width } from '../../abi/device-host.ts';
 import { DmaFault } from '../../abi/device-host.ts';
 import { type Logger, RateLimitedLogger } from '../../base/log.ts';
 import { RegisterBar } from './bar.ts';
@@ -250,6 +250,8 @@ export class KitModel implements Model, MovedDevice {
       clock: host.clock,
       log: this.#devLog,
       answerAfter: (work: Promise<unknown>) => host.answerAfter(work),
+      reportError: (kind: ErrorKind, status?: number) => !life.ended && host.reportError(kind, status),
+      wake: () => !life.ended && host.wake(),
       sleep: (delayMs: number) => life.sleep(delayMs),
       after: (delayMs: number, callback: () => unknown) => life.after(delayMs, () => this.#run('a timer', callback, undefined, undefined)),
       schedule: (timer: string, delayMs: number) => life.ended || this.#schedule(timer, delayMs),

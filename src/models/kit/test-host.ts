@@ -7,7 +7,7 @@
  *     model.write(0, 0x08, 4, 5);
  *     host.clock.advance(1);
  */
-import { type DeviceHost, Dma, DmaFault, type DmaPort, type Iova, type IrqPort } from '../../abi/device-host.ts';
+import { type DeviceHost, Dma, DmaFault, type DmaPort, type ErrorKind, type Iova, type IrqPort } from '../../abi/device-host.ts';
 import type { DirectMemory } from '../../abi/memory.ts';
 import { ManualClock } from '../../base/clock.ts';
 import type { Logger, LogLevel } from '../../base/log.ts';
@@ -26,6 +26,9 @@ export class TestHost implements DeviceHost {
   readonly irq: IrqPort & { mode: 'intx' | 'msi' | 'msix'; vectors: number };
   /** What answers were to wait for, in order. */
   readonly held: Promise<unknown>[] = [];
+  /** Errors that were reported, in order, and how often PME was signalled. */
+  readonly errors: { readonly kind: ErrorKind; readonly status: number | undefined }[] = [];
+  wakes = 0;
   /** The INTx line. */
   asserted = false;
   /** Set: asynchronous DMA waits until this many milliseconds of the clock have passed. */
@@ -73,6 +76,16 @@ export class TestHost implements DeviceHost {
       write: (iova, from) => this.#later(iova, () => this.dma.tryWrite(iova, from)),
       view: (iova, size) => this.#at(iova, size),
     };
+  }
+
+  reportError(kind: ErrorKind, status?: number): boolean {
+    this.errors.push({ kind, status });
+    return true;
+  }
+
+  wake(): boolean {
+    this.wakes++;
+    return true;
   }
 
   answerAfter(work: Promise<unknown>): void {

@@ -77,6 +77,8 @@ export class Server {
       clock: world.clock,
       log: { log: (level, message) => void (level === 'error' && this.violations.push(message)) },
       answerAfter: () => {},
+      reportError: () => false,
+      wake: () => false,
       barMemory: () => {
         throw new Error('there is none');
       },

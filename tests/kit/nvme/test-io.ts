@@ -54,6 +54,8 @@ export class TestIo implements Disposable {
       log: silentLogger,
       answerAfter: unused,
       barMemory: unused,
+      reportError: unused,
+      wake: unused,
     };
     this.namespaces = new Namespaces(namespaces);
     this.commands = new NvmCommands(this.host, this.namespaces, (command, status) => void this.completed.push([command.id, status]), {

@@ -1,0 +1,40 @@
+/**
+ * What the kernel does about an error that a function reports: the users of everything below the port above hear of it, and after a fatal one the
+ * link is reset.
+ *
+ * @see linux/drivers/pci/pcie/err.c, pcie_do_recovery(); vfio_pci_core.c, vfio_pci_core_aer_err_detected()
+ */
+import type { ErrorKind } from '../../abi/device-host.ts';
+import type { EngineContext } from '../context.ts';
+import type { HostedFunction } from './hosted-function.ts';
+import { resetBus } from './hot-reset.ts';
+import { resetFunction } from './reset.ts';
+
+export function recoverFrom(fn: HostedFunction, kind: ErrorKind, ctx: EngineContext): void {
+  const level = kind === 'correctable' ? 'info' : 'warn';
+  ctx.log.log(level, `${fn.bdf} ${kind} error`, `${fn.bdf} reports a ${kind} PCI Express error`);
+  if (kind === 'correctable') return;
+  for (const each of fn.inBusReset() ?? [fn]) each.vfio?.reportError();
+  // In a turn of its own: the model that reports it may be in the middle of an access.
+  if (kind === 'fatal') ctx.clock.after(0, () => resetLink(fn, ctx));
+}
+
+function resetLink(fn: HostedFunction, ctx: EngineContext): void {
+  const members = fn.inBusReset();
+  try {
+    if (members !== null) {
+      const devices = members.map((each) => each.vfio).filter((device) => device !== null);
+      resetBus(members, devices, ctx);
+    } else {
+      fn.vfio?.beginReset();
+      try {
+        resetFunction(fn, ctx);
+      } finally {
+        fn.vfio?.endReset();
+      }
+    }
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    ctx.log.log('warn', `${fn.bdf} recovery`, `${fn.bdf}: recovery from a fatal error failed: ${why}`);
+  }
+}
