@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import { ControllerUnderTest } from '../../../tests/kit/nvme/controller-under-test.ts';
 import { AdminOpcode, FormatCdw10, NvmOpcode, regBits } from '../../abi/nvme.ts';
-import { CapId, Config, PciExp } from '../../abi/pci.ts';
+import { CapId, Config, ExtCapId, PciExp } from '../../abi/pci.ts';
 import { ConfigSpace } from '../../pci/config-space.ts';
 import { MemoryStorage } from '../storage/memory-storage.ts';
 import { nvme } from './nvme.ts';
@@ -17,6 +17,12 @@ it('is an NVMe controller to PCI: class, BARs, PM, MSI, MSI-X, PCI Express with 
   for (const id of [CapId.PM, CapId.MSI, CapId.MSIX, CapId.EXP]) expect(config.findCapability(id)).not.toBe(0);
   expect(config.read(config.findCapability(CapId.MSIX) + 2, 2)).toBe(64);
   expect(config.read(config.findCapability(CapId.EXP) + PciExp.DEVCAP, 4) & PciExp.DEVCAP_FLR).not.toBe(0);
+});
+
+it('reports errors by AER, which aer-inject of Linux wants, in the physical function alone', () => {
+  const model = nvme({ namespaces: [], vfs: { total: 1, namespaces: () => [] } });
+  expect(new ConfigSpace(model.declaration).findExtendedCapability(ExtCapId.ERR)).toBe(0x100);
+  expect(model.sriov!.vf.declaration.extendedCapabilities ?? []).toEqual([]);
 });
 
 it('has one MSI-X vector for each queue, however few', () => {

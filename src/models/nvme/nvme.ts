@@ -9,6 +9,7 @@ import { checkIndex } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
 import { msi, msix, pcie, pm } from '../../pci/capabilities.ts';
 import type { DeviceModel, PciDeclaration, SriovDeclaration } from '../../pci/declaration.ts';
+import { aer } from '../../pci/extended-capabilities.ts';
 import { classCodes } from '../kit/class-codes.ts';
 import type { Identity } from './admin/identify.ts';
 import { NvmeController } from './controller.ts';
@@ -139,6 +140,8 @@ function declare(vectors: number, kind: 'physical' | 'virtual'): PciDeclaration 
       pcie({ flr: true, maxPayload: 256, linkSpeed: 3, linkWidth: 4 }),
       msix({ vectors, tableBar: MSIX_BAR, tableOffset: 0, pbaBar: MSIX_BAR, pbaOffset }),
     ],
+    // Linux's aer-inject asks for it, to try how a driver recovers.
+    ...(physical ? { extendedCapabilities: [aer()] } : {}),
   };
 }
 
