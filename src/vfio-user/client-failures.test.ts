@@ -31,6 +31,21 @@ describe('vfio-user client: when the server is wrong or gone', () => {
     expect([codeOf(() => registers.read16(0)), codeOf(() => registers.read16(0))]).toEqual([code, 'none']);
   });
 
+  const structures: [string, number, number, (device: VfioUserDevice) => unknown][] = [
+    ['DEVICE_GET_INFO', Command.DEVICE_GET_INFO, 15, () => {}],
+    ['DEVICE_GET_REGION_INFO', Command.DEVICE_GET_REGION_INFO, 31, (device) => device.region(4).info],
+    ['DEVICE_GET_IRQ_INFO', Command.DEVICE_GET_IRQ_INFO, 15, (device) => device.irq(2)],
+  ];
+  it.each(structures)('a reply to %s whose argsz is below its structure is no reply', (_, command, argsz, ask) => {
+    const short: PeerAction = { do: 'patch', at: 16, bytes: [argsz, 0, 0, 0] };
+    const on = { [command]: Array.from({ length: 20 }, () => short) };
+    const opened = () => {
+      using device = rig.connect({ on }).device;
+      ask(device);
+    };
+    expect(codeOf(opened)).toBe('EPROTO');
+  });
+
   it('a reply in small pieces is put together', () => {
     using device = rig.connect({
       on: {

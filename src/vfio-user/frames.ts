@@ -16,6 +16,8 @@ export const OVERHEAD_BYTES = 4096;
 export interface FrameReaderOptions {
   /** A larger message, header included, is not kept: its header is given (`oversize`), its body dropped as it arrives. */
   readonly maxMessageBytes: number;
+  /** What the message whose header is at `head` may have, when that is less: asked again as it arrives. */
+  readonly sizes?: { most(view: DataView, head: number, have: number): number };
   /** Descriptors that one message may bring; what is more is closed as it arrives (`tooManyFds`). Default 253. */
   readonly maxFds?: number;
   /** Bytes received at once at most, until a message is larger. Default 64 KiB. */
@@ -32,6 +34,7 @@ interface Delivery {
 export class FrameReader implements Disposable {
   readonly #stream: ByteStream;
   readonly #maxMessage: number;
+  readonly #sizes: FrameReaderOptions['sizes'];
   readonly #maxFds: number;
   /** The buffer that `start` and `size` speak of. Another one after a `fill`. */
   bytes: Uint8Array<ArrayBuffer>;
@@ -56,6 +59,7 @@ export class FrameReader implements Disposable {
   constructor(stream: ByteStream, options: FrameReaderOptions) {
     this.#stream = stream;
     this.#maxMessage = options.maxMessageBytes;
+    this.#sizes = options.sizes;
     this.#maxFds = options.maxFds ?? 253;
     this.bytes = new Uint8Array(options.bufferBytes ?? 65536);
     this.view = new DataView(this.bytes.buffer);
@@ -104,12 +108,13 @@ export class FrameReader implements Disposable {
     if (have < HEADER_BYTES) return false;
     const head = this.#head;
     const size = this.view.getUint32(head + 4, true);
-    if (size <= have && size >= HEADER_BYTES && size <= this.#maxMessage) {
+    const most = this.#sizes === undefined ? this.#maxMessage : Math.min(this.#maxMessage, this.#sizes.most(this.view, head, have));
+    if (size <= have && size >= HEADER_BYTES && size <= most) {
       this.start = head;
       this.size = size;
       return true;
     }
-    if (size > this.#maxMessage) {
+    if (size > most) {
       this.oversize = true;
       this.#drop = size - HEADER_BYTES;
     } else if (size < HEADER_BYTES) this.broken = true;

@@ -176,6 +176,14 @@ const rows: readonly (readonly [keyof typeof Command, string, Uint8Array, string
   ['DEVICE_FEATURE', 'one that nobody has', patched(feature, 4, 4, 0x2_ffff), 'ENOTTY'],
   ['DEVICE_FEATURE', 'migration, which this device lacks', patched(feature, 4, 4, 0x1_0001), 'ENOTTY'],
 
+  [
+    'DEVICE_FEATURE',
+    'a set whose argsz ends before its data',
+    patched(m.encodeFeature({ feature: 4, get: false, set: true, probe: false, data: new Uint8Array(8) }), 0, 4, 15),
+    'EINVAL',
+  ],
+  ['MIG_GET_PRECOPY_INFO', 'argsz 23', patched(m.encodePrecopyInfo(), 0, 4, 23), 'EINVAL'],
+  ['MIG_DATA_WRITE', 'argsz that ends before the data', patched(m.encodeMigData(4, new Uint8Array(4)), 0, 4, 11), 'EINVAL'],
   ['MIG_DATA_READ', 'that this device lacks', m.encodeMigData(4096), 'ENOTTY'],
   ['MIG_DATA_READ', 'cut short', m.encodeMigData(4096).subarray(0, 7), 'EINVAL'],
   ['MIG_DATA_READ', 'argsz without room', patched(m.encodeMigData(4096), 0, 4, 4103), 'EINVAL'],
@@ -252,6 +260,41 @@ describe('headers', () => {
     expect(await client.next()).toMatchObject({ id: 7, error: 'EINVAL' });
     await inStep(client);
   });
+
+  /** command, bytes of its structure, bytes that come of it. */
+  const structures: readonly (readonly [keyof typeof Command, Uint8Array])[] = [
+    ['DMA_MAP', map],
+    ['DMA_UNMAP', unmapDirty],
+    ['DEVICE_GET_INFO', m.encodeDeviceInfo()],
+    ['DEVICE_GET_REGION_INFO', m.encodeRegionInfoRequest(0)],
+    ['DEVICE_GET_REGION_IO_FDS', m.encodeIoFdsRequest(0)],
+    ['DEVICE_GET_IRQ_INFO', m.encodeIrqInfo({ index: 0 })],
+    ['REGION_READ', read],
+    ['REGION_WRITE', write],
+    ['REGION_WRITE_MULTI', multi],
+    ['DEVICE_RESET', new Uint8Array(0)],
+    ['DIRTY_PAGES', dirty],
+    ['MIG_DATA_READ', m.encodeMigData(4096)],
+    ['MIG_DATA_WRITE', m.encodeMigData(4, new Uint8Array(4))],
+    ['MIG_GET_PRECOPY_INFO', m.encodePrecopyInfo()],
+  ];
+  it.each(structures.flatMap(([command, payload]) => [1, 33, 4096].map((more) => [command, more, payload] as const)))(
+    '%s that says %i bytes more than its structure: EINVAL at once, the rest is dropped, the next is found',
+    async (command, more, payload) => {
+      using rig = new ServerRig();
+      const { client } = await rig.attach();
+      client.raw(Uint8Array.of(...header(HEADER_BYTES + payload.length + more, 0, Command[command]), ...payload));
+      expect(await client.next()).toMatchObject({ id: 7, command: Command[command], error: 'EINVAL' });
+      client.raw(new Uint8Array(more).fill(0xa5));
+      await inStep(client);
+      const whole = new Uint8Array(HEADER_BYTES + payload.length + more);
+      whole.set(header(whole.length, 0, Command[command]));
+      whole.set(payload, HEADER_BYTES);
+      client.raw(whole);
+      expect(await client.next()).toMatchObject({ id: 7, error: 'EINVAL' });
+      await inStep(client);
+    },
+  );
 
   it.each([2 ** 20 + 4097, 2 ** 22])('a size of %i: EINVAL at once, and the body is dropped', async (size) => {
     using rig = new ServerRig();

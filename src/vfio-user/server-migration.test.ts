@@ -187,6 +187,65 @@ it('B.11 DMA_LOGGING over the wire: ranges and bitmap are in the message', async
   expect(await client.errnoOf(Command.DEVICE_FEATURE, stop)).toBeNull();
 });
 
+it('B.11 DEVICE_FEATURE: argsz ends the structure, below what it needs is EINVAL and nothing is done, and the reply says what it takes', async () => {
+  using served = rig();
+  const { client } = await served.attach();
+  const word = (value: number, size: number) => new Uint8Array(size).fill(value, 0, 1);
+  const control = new Uint8Array(UserDmaLoggingControl.structSize + FeatureDmaLoggingRange.structSize);
+  UserDmaLoggingControl.encode(viewOf(control), 0, { page_size: 4096n, num_ranges: 1 });
+  FeatureDmaLoggingRange.encode(viewOf(control), UserDmaLoggingControl.structSize, { iova: 0n, length: 0x1_0000n });
+  const report = new Uint8Array(UserDmaLoggingReport.structSize);
+  UserDmaLoggingReport.encode(viewOf(report), 0, { iova: 0n, length: 0x1_0000n, page_size: 4096n });
+  const rows = [
+    ['MIG_DEVICE_STATE', 'set', word(MigrationState.STOP, 8), 16],
+    ['MIG_DEVICE_STATE', 'get', new Uint8Array(8), 16],
+    ['MIG_DATA_SIZE', 'get', new Uint8Array(8), 16],
+    ['MIGRATION', 'get', new Uint8Array(8), 16],
+    ['DMA_LOGGING_START', 'set', control, 8 + control.length],
+    ['DMA_LOGGING_REPORT', 'get', report, 8 + report.length + 8],
+    ['DMA_LOGGING_STOP', 'set', new Uint8Array(0), 8],
+  ] as const;
+  const ask = (name: keyof typeof Feature, op: string, data: Uint8Array, argsz: number) =>
+    client.request(
+      Command.DEVICE_FEATURE,
+      encodeFeature({ feature: Feature[name], get: op === 'get', set: op === 'set', probe: false, data, argsz }),
+    );
+  const before = await stateOf(client);
+  for (const [name, op, data, needed] of rows) {
+    for (let argsz = 0; argsz < needed; argsz++)
+      expect([name, argsz, (await ask(name, op, data, argsz)).error]).toEqual([name, argsz, 'EINVAL']);
+  }
+  expect(await stateOf(client)).toBe(before);
+  for (const [name, op, data, needed] of rows) {
+    for (const argsz of [needed, needed + 48]) {
+      const longer = op === 'set' ? Uint8Array.of(...data, ...new Uint8Array(argsz - 8 - data.length)) : data;
+      const { error, payload } = await ask(name, op, longer, argsz);
+      expect([name, error, payload.length, viewOf(payload).getUint32(0, true)]).toEqual([name, null, needed, needed]);
+      if (name === 'DMA_LOGGING_START' && argsz === needed) await ask('DMA_LOGGING_STOP', 'set', new Uint8Array(0), 8);
+    }
+  }
+});
+
+it('B.11 DMA_LOGGING_REPORT: pages of less than 4096 bytes are EINVAL; where nothing is mapped nothing was written', async () => {
+  using served = rig();
+  const { client } = await served.attach();
+  const control = new Uint8Array(UserDmaLoggingControl.structSize);
+  UserDmaLoggingControl.encode(viewOf(control), 0, { page_size: 4096n, num_ranges: 0 });
+  const on = { get: false, set: true, probe: false };
+  expect(
+    await client.errnoOf(Command.DEVICE_FEATURE, encodeFeature({ feature: Feature.DMA_LOGGING_START, ...on, data: control })),
+  ).toBeNull();
+  const report = async (page_size: bigint) => {
+    const data = new Uint8Array(UserDmaLoggingReport.structSize);
+    UserDmaLoggingReport.encode(viewOf(data), 0, { iova: 0x7000_0000n, length: 0x1_0000n, page_size });
+    const feature = { feature: Feature.DMA_LOGGING_REPORT, get: true, set: false, probe: false, data, argsz: 8 + data.length + 64 };
+    const { error, payload } = await client.request(Command.DEVICE_FEATURE, encodeFeature(feature));
+    return error ?? [...payload.subarray(32)];
+  };
+  for (const size of [0n, 1n, 512n, 2048n, 4095n, 6144n]) expect(await report(size)).toBe('EINVAL');
+  expect(await report(4096n)).toEqual(Array(8).fill(0));
+});
+
 it('B.11 DMA_LOGGING over the wire: no ranges are all that there is', async () => {
   using served = rig();
   const { client } = await served.attach();

@@ -11,7 +11,7 @@ import type { RateLimitedLogger } from '../base/log.ts';
 import type { ByteStream, PeerCredentials } from '../sys/byte-stream.ts';
 import type { OwnedFd } from '../sys/owned-fd.ts';
 import { UnixSocket } from '../sys/unix-socket.ts';
-import { closeAll, OVERHEAD_BYTES } from './frames.ts';
+import { closeAll } from './frames.ts';
 import type { ServerLimits } from './limits.ts';
 import { putHeader } from './messages.ts';
 import { Attachment } from './server/attachment.ts';
@@ -199,8 +199,11 @@ export class Session implements Disposable {
     const { reader } = this.#channel;
     if (reader.oversize || reader.broken) {
       const size = reader.view.getUint32(reader.start + 4, true);
-      const most = this.#options.limits.maxDataBytes + OVERHEAD_BYTES;
-      throw new VfioError('EINVAL', `a message of ${size} bytes; it must have from ${HEADER_BYTES} to ${most}`);
+      const what = commandName(reader.view.getUint16(reader.start + 2, true));
+      throw new VfioError(
+        'EINVAL',
+        `${what}: a message of ${size} bytes, ${reader.broken ? 'less than a header' : 'more than its structure'}`,
+      );
     }
     if ((flags & HeaderFlags.TYPE_MASK) !== HeaderFlags.COMMAND) throw new VfioError('EINVAL', `a message of type ${flags & 15}`);
   }

@@ -52,6 +52,12 @@ describe('VERSION', () => {
     expect(decodeVersion(encodeVersion(0, 2, capabilities))).toEqual({ major: 0, minor: 2, capabilities });
   });
 
+  it('a client says how much it can have on its way, and one that does not says nothing', () => {
+    const said = decodeVersion(encodeVersion(0, 2, { maxMsgFds: 8 }, null, { dmaReadBytes: 2 ** 22 }));
+    expect([said.dmaReadBytes, decodeVersion(version(qemu)).dmaReadBytes]).toEqual([2 ** 22, undefined]);
+    expect(() => decodeVersion(version('{"capabilities":{"vfio_ts_dma_read_bytes":0}}'))).toThrow('vfio_ts_dma_read_bytes is 0');
+  });
+
   it.each([null, '{}', '{"capabilities":{}}', ' { "capabilities" : { "spurious" : [1] } } '])('%s means the defaults', (text) => {
     expect(decodeVersion(version(text)).capabilities).toEqual(defaultCapabilities);
   });

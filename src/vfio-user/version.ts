@@ -7,6 +7,7 @@
 import { formatVfToken, parseVfToken } from '../abi/vf-token.ts';
 import { CapabilityDefaults, MAX_FDS, QEMU_MAX_MSG_FDS, VERSION_MAJOR, VERSION_MINOR, Version } from '../abi/vfio-user.ts';
 import { VfioError } from '../base/errno.ts';
+import { MAX_JSON_BYTES } from './message-sizes.ts';
 import { ADOPT_CAPABILITY, ADOPTED_CAPABILITY, type AdoptedCapability } from './messages/adoption.ts';
 
 export interface MigrationCapability {
@@ -35,6 +36,8 @@ export interface VersionMessage {
   readonly capabilities: Capabilities;
   /** What a client that opens a function of an SR-IOV device has to show: no capability, and kept by nobody. Never in a reply. */
   readonly vfToken?: Uint8Array;
+  /** Bytes of replies to DMA_READ that a client can have on their way at once. Those of one that does not say are kept few. */
+  readonly dmaReadBytes?: number;
   /** A client wants the device that was moved here. */
   readonly adopt?: boolean;
   /** In the reply to such a client: what comes with the device. */
@@ -42,10 +45,13 @@ export interface VersionMessage {
 }
 
 /** What a message says besides capabilities, under names of ours. */
-export type OwnWords = Pick<VersionMessage, 'vfToken' | 'adopt' | 'adopted'>;
+export type OwnWords = Pick<VersionMessage, 'vfToken' | 'adopt' | 'adopted' | 'dmaReadBytes'>;
 
 /** Ours: the client's VF token, as a UUID. Servers that do not know it pass it over, as any other name. */
 export const VF_TOKEN_CAPABILITY = 'vfio_ts_vf_token';
+
+/** Ours: `dmaReadBytes`. */
+export const DMA_READ_CAPABILITY = 'vfio_ts_dma_read_bytes';
 
 export const defaultCapabilities: Capabilities = {
   maxMsgFds: CapabilityDefaults.MAX_MSG_FDS,
@@ -59,8 +65,6 @@ export const defaultCapabilities: Capabilities = {
 
 /** JSON's numbers are doubles. */
 const EXACT = 2n ** 53n - 1n;
-/** More JSON than this is not looked at. */
-const MAX_JSON_BYTES = 65536;
 /** And of a value that is refused, no more than this is told. */
 const SHOWN_CHARS = 40;
 
@@ -83,7 +87,7 @@ export function encodeVersion(
   minor: number,
   capabilities?: Partial<Capabilities>,
   vfToken: Uint8Array | null = null,
-  words: Pick<OwnWords, 'adopt' | 'adopted'> = {},
+  words: Omit<OwnWords, 'vfToken'> = {},
 ): Uint8Array<ArrayBuffer> {
   const json =
     capabilities === undefined ? new Uint8Array(0) : new TextEncoder().encode(`${formatCapabilities(capabilities, vfToken, words)}\0`);
@@ -97,7 +101,7 @@ export function encodeVersion(
 export function formatCapabilities(
   capabilities: Partial<Capabilities>,
   vfToken: Uint8Array | null = null,
-  { adopt, adopted }: Pick<OwnWords, 'adopt' | 'adopted'> = {},
+  { adopt, adopted, dmaReadBytes }: Omit<OwnWords, 'vfToken'> = {},
 ): string {
   const { maxMsgFds, maxDataXferSize, maxDmaMaps, pgsizes, migration, twinSocket, writeMultiple } = capabilities;
   return JSON.stringify({
@@ -110,6 +114,7 @@ export function formatCapabilities(
       twin_socket: twinSocket == null ? undefined : { supported: twinSocket.supported, fd_index: twinSocket.fdIndex },
       write_multiple: writeMultiple === true ? true : undefined,
       [VF_TOKEN_CAPABILITY]: vfToken === null ? undefined : formatVfToken(vfToken),
+      [DMA_READ_CAPABILITY]: dmaReadBytes,
       [ADOPT_CAPABILITY]: adopt === true ? true : undefined,
       [ADOPTED_CAPABILITY]:
         adopted === undefined ? undefined : { mappings: adopted.mappings, fd_index: adopted.fdIndex, memories: adopted.memories },
@@ -139,6 +144,7 @@ function parseCapabilities(json: Uint8Array): Pick<VersionMessage, 'capabilities
   const maxBitmapSize = migration === null ? undefined : number(migration, 'max_bitmap_size', undefined, 0);
   const fdIndex = twin === null ? undefined : number(twin, 'fd_index', undefined, 0);
   const vfToken = token(given);
+  const dmaReadBytes = number(given, DMA_READ_CAPABILITY, undefined, 4096);
   const adopt = boolean(given, ADOPT_CAPABILITY);
   const adopted = given[ADOPTED_CAPABILITY] === undefined ? null : object(given[ADOPTED_CAPABILITY], ADOPTED_CAPABILITY);
   const known: Capabilities = {
@@ -156,6 +162,7 @@ function parseCapabilities(json: Uint8Array): Pick<VersionMessage, 'capabilities
   return {
     capabilities: known,
     ...(vfToken === null ? {} : { vfToken }),
+    ...(dmaReadBytes === undefined ? {} : { dmaReadBytes }),
     ...(adopt ? { adopt } : {}),
     ...(adopted === null
       ? {}

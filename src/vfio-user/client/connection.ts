@@ -287,6 +287,13 @@ export class ClientConnection implements Disposable {
     return this.lose(`the server sent ${what}`, 'EPROTO');
   }
 
+  /** The reply begins with a structure of `least` bytes whose first word, argsz, says at least so much. @throws VfioError EPROTO, and the connection has ended */
+  checkStructure(command: number, least: number): void {
+    if (this.replySize < least) throw this.badReply(command, `${this.replySize} bytes`);
+    const argsz = this.reply.getUint32(this.replyAt, true);
+    if (argsz < least) throw this.badReply(command, `argsz ${argsz}, ${least} at least`);
+  }
+
   /** What the server answered is not what was asked for. Ends the connection; the error to throw. */
   badReply(command: number, why: string): VfioError {
     return this.#outOfStep(`a bad reply to ${commandName(command)}: ${why}`);

@@ -75,8 +75,8 @@ export class ClientInterrupts implements Disposable {
     connection.outBytes.set(payload, HEADER_BYTES);
     const errno = connection.request(Command.DEVICE_GET_IRQ_INFO, payload.length);
     if (errno !== 0) throw connection.failure(errno, `GET_IRQ_INFO of ${name(index)}`);
+    connection.checkStructure(Command.DEVICE_GET_IRQ_INFO, payload.length);
     const { replyAt, replySize } = connection;
-    if (replySize < payload.length) throw connection.badReply(Command.DEVICE_GET_IRQ_INFO, `${replySize} bytes`);
     const { flags, count, index: got } = decodeIrqInfo(connection.replyBytes.subarray(replyAt, replyAt + replySize));
     if (got !== index) throw connection.badReply(Command.DEVICE_GET_IRQ_INFO, `index ${got} instead of ${index}`);
     // Clients take an error for the end of the list, so servers tell of nothing where the kernel says that there is nothing to tell of.

@@ -80,8 +80,8 @@ export class ClientMigration {
 
   /** Bytes of the reply's data. @throws VfioError EPROTO when there are less than `least` */
   #reply(least: number): Uint8Array {
+    this.#connection.checkStructure(Command.DEVICE_FEATURE, DeviceFeature.structSize + least);
     const { replyBytes, replyAt, replySize } = this.#connection;
-    if (replySize < DeviceFeature.structSize + least) throw this.#connection.badReply(Command.DEVICE_FEATURE, `${replySize} bytes`);
     return replyBytes.subarray(replyAt + DeviceFeature.structSize, replyAt + replySize);
   }
 
@@ -289,8 +289,8 @@ class ClientStream implements MigrationStream {
     MigData.encode(connection.out, HEADER_BYTES, { argsz: MigData.structSize + size, size });
     const errno = connection.request(Command.MIG_DATA_READ, MigData.structSize);
     if (errno !== 0) throw connection.failure(errno, 'MIG_DATA_READ');
+    connection.checkStructure(Command.MIG_DATA_READ, MigData.structSize);
     const { replyBytes, replyAt, replySize } = connection;
-    if (replySize < MigData.structSize) throw connection.badReply(Command.MIG_DATA_READ, `${replySize} bytes`);
     const got = MigData.size.get(viewOf(replyBytes), replyAt);
     // libvfio-user's replies have as many bytes as were asked for, whatever there was.
     if (got > size || replySize < MigData.structSize + got)
@@ -329,6 +329,7 @@ class ClientStream implements MigrationStream {
       throw new VfioError('EOPNOTSUPP', `${connection.name}: its server does not tell how much is left`);
     }
     if (errno !== 0) throw connection.failure(errno, 'MIG_GET_PRECOPY_INFO');
+    connection.checkStructure(Command.MIG_GET_PRECOPY_INFO, payload.length);
     return decodePrecopyInfo(connection.replyBytes.subarray(connection.replyAt, connection.replyAt + connection.replySize));
   }
 

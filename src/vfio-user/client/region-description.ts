@@ -55,8 +55,8 @@ function ask(connection: ClientConnection, index: number, argsz: number): Region
   connection.outBytes.set(payload, HEADER_BYTES);
   const errno = connection.request(Command.DEVICE_GET_REGION_INFO, payload.length);
   if (errno !== 0) throw connection.failure(errno, `GET_REGION_INFO of region ${index}`);
+  connection.checkStructure(Command.DEVICE_GET_REGION_INFO, payload.length);
   const { replyAt, replySize } = connection;
-  if (replySize < payload.length) throw connection.badReply(Command.DEVICE_GET_REGION_INFO, `${replySize} bytes`);
   let reply: RegionInfoReply;
   try {
     reply = decodeRegionInfo(connection.replyBytes.subarray(replyAt, replyAt + replySize));

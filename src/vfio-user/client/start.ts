@@ -17,6 +17,8 @@ const PAGE_SIZES = 0x4020_1000n;
 /** More than any device has; a server that says so is none. */
 const MAX_REGIONS = 100;
 const MAX_IRQS = 50;
+/** What waits of our replies waits here, and none is lost: as much as a server of ours asks for at once. */
+const DMA_READ_BYTES = 4 * 2 ** 20;
 
 export type Agreed = Capabilities;
 
@@ -52,7 +54,7 @@ export function agreeOnVersion(
     migration: { pgsize: 4096 },
     writeMultiple: true,
   };
-  const payload = encodeVersion(VERSION_MAJOR, VERSION_MINOR, asked, vfToken, { adopt });
+  const payload = encodeVersion(VERSION_MAJOR, VERSION_MINOR, asked, vfToken, { adopt, dmaReadBytes: DMA_READ_BYTES });
   connection.outBytes.set(payload, HEADER_BYTES);
   const errno = connection.request(Command.VERSION, payload.length);
   if (vfToken !== null) connection.outBytes.fill(0, HEADER_BYTES, HEADER_BYTES + payload.length);
@@ -144,8 +146,8 @@ export function askDeviceInfo(connection: ClientConnection): { flags: number; nu
   connection.outBytes.set(payload, HEADER_BYTES);
   const errno = connection.request(Command.DEVICE_GET_INFO, payload.length);
   if (errno !== 0) throw connection.failure(errno, 'DEVICE_GET_INFO');
+  connection.checkStructure(Command.DEVICE_GET_INFO, payload.length);
   const { replyAt, replySize } = connection;
-  if (replySize < payload.length) throw connection.badReply(Command.DEVICE_GET_INFO, `${replySize} bytes`);
   const { flags, numRegions, numIrqs } = decodeDeviceInfo(connection.replyBytes.subarray(replyAt, replyAt + replySize));
   if (numRegions > MAX_REGIONS || numIrqs > MAX_IRQS) {
     throw connection.badReply(Command.DEVICE_GET_INFO, `${numRegions} regions and ${numIrqs} IRQ indexes`);

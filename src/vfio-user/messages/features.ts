@@ -1,6 +1,6 @@
 /** DEVICE_FEATURE, MIG_DATA_READ, MIG_DATA_WRITE and MIG_GET_PRECOPY_INFO. */
-import { FeatureFlags } from '../../abi/vfio.ts';
-import { DeviceFeature, PrecopyInfo } from '../../abi/vfio-structs.ts';
+import { Feature, FeatureFlags } from '../../abi/vfio.ts';
+import { DeviceFeature, FeatureMigState, PrecopyInfo } from '../../abi/vfio-structs.ts';
 import { CapabilityDefaults, Command, MigData } from '../../abi/vfio-user.ts';
 import { hex } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
@@ -42,6 +42,36 @@ export function decodeFeature(payload: Uint8Array): FeatureMessage {
     probe: (flags & FeatureFlags.PROBE) !== 0,
     data: payload.subarray(DeviceFeature.structSize),
   };
+}
+
+/** Bytes of data that a set has, where it has the same number each time. */
+const setBytes: ReadonlyMap<number, number> = new Map<number, number>([
+  [Feature.PCI_VF_TOKEN, 16],
+  [Feature.LOW_POWER_ENTRY, 0],
+  [Feature.LOW_POWER_ENTRY_WITH_WAKEUP, 8],
+  [Feature.LOW_POWER_EXIT, 0],
+  [Feature.MIG_DEVICE_STATE, FeatureMigState.structSize],
+  [Feature.DMA_LOGGING_STOP, 0],
+]);
+
+/**
+ * A request as VFIO reads it: `data` ends where argsz says that the structure ends, whatever else the message brings.
+ *
+ * @throws VfioError EINVAL as `decodeFeature`; a set whose message is shorter than its argsz
+ */
+export function decodeFeatureRequest(payload: Uint8Array): FeatureMessage {
+  const message = decodeFeature(payload);
+  const room = message.argsz - DeviceFeature.structSize;
+  if (message.set && !message.probe && message.data.length < room) {
+    throw new VfioError('EINVAL', `DEVICE_FEATURE: argsz ${message.argsz} with ${message.data.length} bytes of data`);
+  }
+  return { ...message, data: message.data.subarray(0, room) };
+}
+
+/** The reply to a set or a probe: the request again, with argsz as it had to be. */
+export function encodeFeatureReply({ argsz: _, ...request }: FeatureMessage): Uint8Array<ArrayBuffer> {
+  const used = request.set && !request.probe ? setBytes.get(request.feature) : undefined;
+  return encodeFeature({ ...request, data: request.data.subarray(0, used) });
 }
 
 /** MIG_DATA_READ's request, or with `data` its reply; MIG_DATA_WRITE's request. */

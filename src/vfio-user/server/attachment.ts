@@ -53,7 +53,8 @@ export class Attachment {
     this.device = device;
     this.#onBug = onBug;
     this.regions = new RegionMessages(device, limits.maxDataBytes);
-    this.dma = new DmaCommands({ writer, clock, maxDataBytes, askLayout: mayBeQemu(client), onQueued });
+    const readBytes = client.dmaReadBytes ?? null;
+    this.dma = new DmaCommands({ writer, clock, maxDataBytes, readBytes, askLayout: mayBeQemu(client), onQueued });
     this.mappings = new DmaMappings(device, this.dma, { ...limits, maxReplyBytes: limits.maxDataBytes });
     this.#irqs = new IrqMessages(device);
     this.#messages = new DeviceMessages({

@@ -8,6 +8,7 @@ import { type ByteStream, END_OF_STREAM } from '../../sys/byte-stream.ts';
 import { FrameWriter } from '../frame-writer.ts';
 import { FrameReader, OVERHEAD_BYTES } from '../frames.ts';
 import type { ServerLimits } from '../limits.ts';
+import { MessageSizes } from '../message-sizes.ts';
 
 /** While a batch of messages is done, replies go out when there are so many bytes of them. */
 const FLUSH_BYTES = 256 * 1024;
@@ -50,7 +51,8 @@ export class ServerChannel implements Disposable {
     const { stream, limits } = options;
     this.#options = options;
     this.stream = stream;
-    this.reader = new FrameReader(stream, { maxMessageBytes: limits.maxDataBytes + OVERHEAD_BYTES, maxFds: limits.maxMsgFds });
+    const sizes = new MessageSizes(limits.maxDataBytes);
+    this.reader = new FrameReader(stream, { maxMessageBytes: limits.maxDataBytes + OVERHEAD_BYTES, sizes, maxFds: limits.maxMsgFds });
     this.writer = new FrameWriter(stream, { onDrained: () => this.#drained(), onError: options.onLost });
   }
 

@@ -10,11 +10,12 @@ import { MemfdMemory } from '../../sys/memfd.ts';
 import type { OwnedFd } from '../../sys/owned-fd.ts';
 import {
   decodeDeviceInfo,
-  decodeFeature,
+  decodeFeatureRequest,
   decodeIoFdsRequest,
   decodeRegionInfoRequest,
   encodeDeviceInfo,
   encodeFeature,
+  encodeFeatureReply,
   encodeIoFds,
   encodeRegionInfo,
 } from '../messages.ts';
@@ -157,24 +158,21 @@ export class DeviceMessages implements Disposable {
    * FEATURE: the device's own answer.
    *
    * @param fds an eventfd that the feature's data speaks of
-   * @throws VfioError EINVAL malformed, set with less data than argsz says, or more than one descriptor; what the device throws
+   * @throws VfioError EINVAL malformed, argsz without room for the feature's data or beyond the message, or more than one descriptor; what the device throws
    */
   feature(payload: Uint8Array, fds: readonly OwnedFd[]): Answer {
-    const request = decodeFeature(payload);
+    const request = decodeFeatureRequest(payload);
     const { feature, get, set, probe, argsz } = request;
     const room = argsz - DeviceFeature.structSize;
     if (room > this.#options.maxReplyBytes) throw new VfioError('EINVAL', `DEVICE_FEATURE: argsz ${argsz} is more than a message holds`);
-    if (set && !probe && request.data.length < room) {
-      throw new VfioError('EINVAL', `DEVICE_FEATURE: argsz ${argsz} with ${request.data.length} bytes of data`);
-    }
     if (fds.length > 1) throw new VfioError('EINVAL', `DEVICE_FEATURE with ${fds.length} descriptors`);
     using events = new Cleanup();
     const sinks = fds.map((fd) => events.use(EventFd.fromFd(fd)));
     const data = new Uint8Array(room);
-    data.set(request.data.subarray(0, room));
+    data.set(request.data);
     const used = this.#device.feature({ feature, get, set, probe, data, ...(sinks.length === 0 ? {} : { sinks }) });
     if (get && !probe) return { payload: encodeFeature({ feature, get, set, probe, data: data.subarray(0, used) }) };
-    return { payload: payload.slice() };
+    return { payload: encodeFeatureReply(request) };
   }
 
   [Symbol.dispose](): void {

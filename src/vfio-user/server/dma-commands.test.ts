@@ -17,7 +17,7 @@ const REPLY = 1;
 
 /** A client with 64 KiB of memory at address 0, in one of the layouts. */
 class FakeClient {
-  readonly memory = new Uint8Array(65536);
+  readonly memory: Uint8Array;
   readonly clock = new ManualClock();
   readonly commands: DmaCommands;
   readonly asked: { command: number; address: number; count: number }[] = [];
@@ -31,8 +31,9 @@ class FakeClient {
   /** Replies kept, to be sent later in another order. */
   hold: Uint8Array[] | null = null;
 
-  constructor(layout: DmaLayout, options: { maxDataBytes?: number; askLayout?: boolean } = {}) {
+  constructor(layout: DmaLayout, options: { maxDataBytes?: number; askLayout?: boolean; readBytes?: number | null; memory?: number } = {}) {
     this.#layout = layout;
+    this.memory = new Uint8Array(options.memory ?? 65536);
     const [a, b] = MemoryStream.pair({ capacity: 2 ** 30 });
     this.#stream = b;
     this.#writer = new FrameWriter(a);
@@ -42,6 +43,7 @@ class FakeClient {
       writer: this.#writer,
       clock: this.clock,
       maxDataBytes: options.maxDataBytes ?? 4096,
+      readBytes: options.readBytes === undefined ? 2 ** 22 : options.readBytes,
       askLayout: options.askLayout ?? false,
       onQueued: () => {},
     });
@@ -243,6 +245,79 @@ describe('transfers', () => {
     client.clock.advance(1000);
     client.commands.expire(client.clock.nowNs());
     await done;
+  });
+});
+
+describe('a client that does not say how much it can have on its way', () => {
+  /** As QEMU's socket counts: each reply's data, and what the kernel adds. */
+  const SOCKET_BYTES = 212_992;
+  const careful = (options: { readBytes?: number | null } = { readBytes: null }) =>
+    new FakeClient('spec', { ...options, maxDataBytes: 2 ** 20, memory: 2 ** 22 });
+  /** Replies are kept, so that all that is asked for at once shows; then they go, and so on. */
+  async function rounds(client: FakeClient, each: (asked: readonly { count: number; address: number; command: number }[]) => void) {
+    for (let before = -1; client.asked.length !== before; ) {
+      before = client.asked.length;
+      client.hold = [];
+      await client.run();
+      each(client.asked.slice(before));
+      const held = client.hold;
+      client.hold = null;
+      for (const reply of held) client.send(reply);
+      client.take();
+    }
+  }
+
+  it.each([1, 512, 1016, 4096, 65536, 65537, 524_288, 2 ** 20, 2 ** 22])(
+    'a read of %i bytes, many at once: what is under way fits its socket',
+    async (size) => {
+      const client = careful();
+      for (let i = 0; i < client.memory.length; i++) client.memory[i] = (i * 7) >>> 3;
+      const buffers = Array.from({ length: size > 65536 ? 3 : 150 }, () => new Uint8Array(size));
+      const done = Promise.all(buffers.map((buffer) => client.commands.read(0n, buffer)));
+      let most = 0;
+      await rounds(client, (asked) => {
+        most = Math.max(
+          most,
+          asked.reduce((sum, { count }) => sum + count + 4096, 0),
+        );
+      });
+      await done;
+      expect(most).toBeLessThanOrEqual(SOCKET_BYTES * 0.7);
+      for (const buffer of buffers) expect(Buffer.compare(buffer, client.memory.subarray(0, size))).toBe(0);
+    },
+  );
+
+  it('one that says so is asked for as much as it says', async () => {
+    const client = careful({ readBytes: 2 ** 20 });
+    const done = Promise.all([1, 2, 3].map(() => client.commands.read(0n, new Uint8Array(2 ** 20))));
+    const sums: number[] = [];
+    await rounds(client, (asked) => sums.push(asked.reduce((sum, { count }) => sum + count, 0)));
+    await done;
+    expect(sums.slice(0, 3)).toEqual([2 ** 20, 2 ** 20, 2 ** 20]);
+  });
+
+  it('a short read does not wait for the end of a long one', async () => {
+    const client = careful();
+    const ended: string[] = [];
+    const long = client.commands.read(0n, new Uint8Array(2 ** 22)).then(() => ended.push('long'));
+    const short = client.commands.read(0x1000n, new Uint8Array(64)).then(() => ended.push('short'));
+    await rounds(client, () => {});
+    await Promise.all([long, short]);
+    expect([ended, client.asked.findIndex(({ count }) => count === 64)]).toEqual([['short', 'long'], 1]);
+  });
+
+  it('a write stays behind the reads before it, and before those after it', async () => {
+    const client = careful();
+    const old = new Uint8Array(300_000);
+    const fresh = new Uint8Array(300_000);
+    const done = [
+      client.commands.read(0n, old),
+      client.commands.write(0n, new Uint8Array(300_000).fill(9)),
+      client.commands.read(0n, fresh),
+    ];
+    await rounds(client, () => {});
+    await Promise.all(done);
+    expect([old.every((byte) => byte === 0), fresh.every((byte) => byte === 9)]).toEqual([true, true]);
   });
 });
 

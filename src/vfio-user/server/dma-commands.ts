@@ -2,6 +2,10 @@
  * The server's own commands: DMA_READ and DMA_WRITE, by which a model reaches memory that the client has not shared. Nothing here waits: transfers
  * are cut into messages, so many of which are under way at a time, and each transfer's promise settles when its last reply is there. The
  * client's own requests are served meanwhile.
+ *
+ * Replies to DMA_READ are the client's to send, and QEMU loses the rest of one that its socket takes only in part (qemu/hw/vfio-user/proxy.c,
+ * vfio_user_send_qio(): nothing is left of a message that went in part). So a client that does not say how much it can send is asked for little at a
+ * time, in small pieces, and reads take turns: a short one does not wait for a long one.
  */
 import { Command, DmaAccess, HEADER_BYTES, Header, HeaderFlags } from '../../abi/vfio-user.ts';
 import { hex, U64_MAX } from '../../base/check.ts';
@@ -15,6 +19,11 @@ import { DMA_FIXED_BYTES, type DmaLayout, dataAt, layoutOfReadReply } from './dm
 /** Messages under way at one time, and bytes of data in those that were not sent yet. */
 const WINDOW = 64;
 const WINDOW_BYTES = 4 * 2 ** 20;
+/** Of a client that says nothing: QEMU's socket takes 212992 bytes (net.core.wmem_default), with what the kernel counts for each message. */
+const CAREFUL_BYTES = 128 * 1024;
+const CAREFUL_PIECE_BYTES = 64 * 1024;
+/** Of a reply, besides its data, in that account. */
+const REPLY_COST_BYTES = 4096;
 /** Replies that never came: so many ids are remembered, so that a late reply is not taken for another's. With more, the client is broken. */
 const LATE_MAX = 256;
 
@@ -43,6 +52,8 @@ export interface DmaCommandsOptions {
   readonly clock: Clock;
   /** Bytes of data in one message at most: what the client takes. */
   readonly maxDataBytes: number;
+  /** Bytes of replies to DMA_READ that the client can have on their way; null when it does not say. */
+  readonly readBytes: number | null;
   /** Ask by a write of no bytes before the first transfer. Without: the specification's layout, until a reply shows otherwise. */
   readonly askLayout: boolean;
   /** Something was put into the writer: send it when you are done with what you do. */
@@ -53,6 +64,10 @@ export class DmaCommands {
   readonly #writer: FrameWriter;
   readonly #clock: Clock;
   readonly #maxData: number;
+  /** Bytes of data in one DMA_READ, and of all that are under way, with `#readCost` for each. */
+  readonly #maxRead: number;
+  readonly #readWindow: number;
+  readonly #readCost: number;
   readonly #onQueued: () => void;
   readonly #pending = new Map<number, Pending>();
   readonly #late = new Set<number>();
@@ -65,12 +80,18 @@ export class DmaCommands {
   #askedNs = 0;
   #nextId = 0;
   #pendingBytes = 0;
+  #pendingReadBytes = 0;
   #failed: VfioError | null = null;
 
   constructor(options: DmaCommandsOptions) {
     this.#writer = options.writer;
     this.#clock = options.clock;
     this.#maxData = options.maxDataBytes;
+    const { readBytes } = options;
+    this.#readWindow = Math.min(readBytes ?? CAREFUL_BYTES, WINDOW_BYTES);
+    this.#readCost = readBytes === null ? REPLY_COST_BYTES : 0;
+    const piece = Math.min(this.#readWindow - this.#readCost, readBytes === null ? CAREFUL_PIECE_BYTES : WINDOW_BYTES);
+    this.#maxRead = Math.max(1, Math.min(this.#maxData, piece));
     this.#state = options.askLayout ? 'ask' : 'guess';
     this.#onQueued = options.onQueued;
   }
@@ -122,16 +143,36 @@ export class DmaCommands {
       return;
     }
     let at = 0;
-    while (at < this.#queue.length && this.#mayStart()) {
+    for (; at < this.#queue.length; ) {
       const transfer = this.#queue[at]!;
-      if (transfer.error === null && transfer.started < transfer.buffer.length) this.#send(transfer);
+      if (transfer.error === null && transfer.started < transfer.buffer.length) {
+        if (!this.#mayStart(transfer)) break;
+        this.#send(transfer);
+      }
       if (transfer.error !== null || transfer.started === transfer.buffer.length) at++;
+      else if (!transfer.write) this.#takeTurns(at);
     }
     if (at > 0) this.#queue = this.#queue.slice(at);
   }
 
-  #mayStart(): boolean {
-    return this.#pending.size < WINDOW && (this.#pendingBytes < WINDOW_BYTES || this.#pending.size === 0) && !this.#writer.blocked;
+  /** A read has had its piece: it goes behind those reads that no write is before. What is written stays in order, with what is read, too. */
+  #takeTurns(at: number): void {
+    let end = at + 1;
+    while (end < this.#queue.length && !this.#queue[end]!.write) end++;
+    if (end === at + 1) return;
+    const [transfer] = this.#queue.splice(at, 1);
+    this.#queue.splice(end - 1, 0, transfer!);
+  }
+
+  #mayStart(transfer: Transfer): boolean {
+    if (this.#writer.blocked || this.#pending.size >= WINDOW) return false;
+    if (transfer.write) return this.#pendingBytes < WINDOW_BYTES || this.#pending.size === 0;
+    const next = this.#readCost + this.#pieceOf(transfer);
+    return this.#pendingReadBytes + next <= this.#readWindow || this.#pendingReadBytes === 0;
+  }
+
+  #pieceOf({ write, buffer, started }: Transfer): number {
+    return Math.min(write ? this.#maxData : this.#maxRead, buffer.length - started);
   }
 
   #freeId(): number {
@@ -143,7 +184,7 @@ export class DmaCommands {
   #send(transfer: Transfer): void {
     const { write, address, buffer, started } = transfer;
     const layout = this.#layout;
-    const count = Math.min(this.#maxData, buffer.length - started);
+    const count = this.#pieceOf(transfer);
     const id = this.#freeId();
     const size = DMA_FIXED_BYTES + (write ? count : 0);
     const at = this.#writer.begin(size);
@@ -159,8 +200,14 @@ export class DmaCommands {
     }
     this.#writer.commit(size);
     this.#pending.set(id, { transfer, start: started, count, layout, sentNs: this.#clock.nowNs() });
-    this.#pendingBytes += count;
+    this.#account(transfer, count, 1);
     transfer.started += count;
+  }
+
+  /** Under way, or no more. */
+  #account({ write }: Transfer, count: number, sign: 1 | -1): void {
+    this.#pendingBytes += sign * count;
+    if (!write) this.#pendingReadBytes += sign * (count + this.#readCost);
   }
 
   /** A write of no bytes touches nothing, and QEMU answers it with a header alone. */
@@ -190,7 +237,7 @@ export class DmaCommands {
     const command = transfer.write ? Command.DMA_WRITE : Command.DMA_READ;
     if (Header.command.get(view, start) !== command) return false;
     this.#pending.delete(id);
-    this.#pendingBytes -= count;
+    this.#account(transfer, count, -1);
     const what = transfer.write ? 'DMA_WRITE' : 'DMA_READ';
     const error = replyError(view, start, what);
     if (error !== null) this.#fail(transfer, error);
@@ -292,7 +339,7 @@ export class DmaCommands {
     for (const [id, pending] of this.#pending) {
       if (pending.sentNs > beforeNs) break;
       this.#pending.delete(id);
-      this.#pendingBytes -= pending.count;
+      this.#account(pending.transfer, pending.count, -1);
       this.#late.add(id);
       this.#fail(pending.transfer, silent());
     }

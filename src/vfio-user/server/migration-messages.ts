@@ -11,11 +11,12 @@ import { UserDmaLoggingControl, UserDmaLoggingReport } from '../../abi/vfio-user
 import { U64_MAX } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
 import {
-  decodeFeature,
+  decodeFeatureRequest,
   decodeMigDataRead,
   decodeMigDataWrite,
   decodePrecopyInfo,
   encodeFeature,
+  encodeFeatureReply,
   encodeMigData,
   encodePrecopyInfo,
   type FeatureMessage,
@@ -57,9 +58,9 @@ export class MigrationMessages implements Disposable {
     const id = flags & FeatureFlags.MASK;
     const set = (flags & (FeatureFlags.SET | FeatureFlags.GET | FeatureFlags.PROBE)) === FeatureFlags.SET;
     const get = (flags & (FeatureFlags.SET | FeatureFlags.GET | FeatureFlags.PROBE)) === FeatureFlags.GET;
-    if (id === Feature.MIG_DEVICE_STATE && set) return this.#setState(decodeFeature(payload));
-    if (id === Feature.DMA_LOGGING_START && set) return this.#startLogging(decodeFeature(payload));
-    if (id === Feature.DMA_LOGGING_REPORT && get) return this.#report(decodeFeature(payload));
+    if (id === Feature.MIG_DEVICE_STATE && set) return this.#setState(decodeFeatureRequest(payload));
+    if (id === Feature.DMA_LOGGING_START && set) return this.#startLogging(decodeFeatureRequest(payload));
+    if (id === Feature.DMA_LOGGING_REPORT && get) return this.#report(decodeFeatureRequest(payload));
     return null;
   }
 
@@ -74,7 +75,7 @@ export class MigrationMessages implements Disposable {
         this.#stream = stream;
       },
     });
-    return { payload: encodeFeature({ ...message, data }) };
+    return { payload: encodeFeatureReply({ ...message, data }) };
   }
 
   #startLogging(message: FeatureMessage): Answer {
@@ -97,9 +98,9 @@ export class MigrationMessages implements Disposable {
       if (missing && error instanceof VfioError && error.code === 'EFAULT') throw new VfioError('EINVAL', error.message, { cause: error });
       throw error;
     }
-    const reply = message.data.slice();
+    const reply = message.data.slice(0, UserDmaLoggingControl.structSize + control.num_ranges * FeatureDmaLoggingRange.structSize);
     UserDmaLoggingControl.page_size.set(viewOf(reply), 0, FeatureDmaLoggingControl.page_size.get(viewOf(data), 0));
-    return { payload: encodeFeature({ ...message, data: reply }) };
+    return { payload: encodeFeatureReply({ ...message, data: reply }) };
   }
 
   #report(message: FeatureMessage): Answer {

@@ -1,0 +1,93 @@
+/**
+ * How long a message to a server may be: as long as its structure. One rule for all of them: a longer one is refused as soon as that shows, which is
+ * when its header is there, or the count in its fixed part; its body is dropped as it arrives, so that the next message is found. A peer that says
+ * more than it sends is not waited for.
+ */
+import { DeviceFeature, IrqInfo, IrqSet, PrecopyInfo, RegionInfo } from '../abi/vfio-structs.ts';
+import {
+  Command,
+  DirtyBitmap,
+  DirtyPages,
+  DirtyRange,
+  DmaAccess,
+  DmaMap,
+  DmaUnmap,
+  HEADER_BYTES,
+  MigData,
+  RegionAccess,
+  RegionIoFds,
+  UserDeviceInfo,
+  Version,
+  WriteMulti,
+  WriteMultiEntry,
+} from '../abi/vfio-user.ts';
+
+/** More JSON than this is not looked at. */
+export const MAX_JSON_BYTES = 65536;
+/** MSI-X has no more vectors, so that no more bools come. */
+const VECTORS_MAX = 2048;
+/** The largest is DMA_LOGGING_START; one that has too many ranges is to hear so. */
+const FEATURE_DATA_MAX = 8192;
+
+/** What follows the fixed part: so many pieces as the count at byte `at` of the payload says. */
+interface Counted {
+  readonly fixed: number;
+  readonly at: number;
+  readonly unit: number;
+}
+
+const counted: ReadonlyMap<number, Counted> = new Map<number, Counted>([
+  [Command.REGION_WRITE, { fixed: RegionAccess.structSize, at: RegionAccess.count.offset, unit: 1 }],
+  [Command.MIG_DATA_WRITE, { fixed: MigData.structSize, at: MigData.size.offset, unit: 1 }],
+  [Command.REGION_WRITE_MULTI, { fixed: WriteMulti.structSize, at: WriteMulti.count.offset, unit: WriteMultiEntry.structSize }],
+]);
+
+/** Payloads, at most, by command. DMA_READ and DMA_WRITE come as replies. */
+function payloads(maxDataBytes: number): Readonly<Record<Command, number>> {
+  return {
+    [Command.VERSION]: Version.structSize + MAX_JSON_BYTES,
+    [Command.DMA_MAP]: DmaMap.structSize,
+    [Command.DMA_UNMAP]: DmaUnmap.structSize + DirtyBitmap.structSize,
+    [Command.DEVICE_GET_INFO]: UserDeviceInfo.structSize,
+    [Command.DEVICE_GET_REGION_INFO]: RegionInfo.structSize,
+    [Command.DEVICE_GET_REGION_IO_FDS]: RegionIoFds.structSize,
+    [Command.DEVICE_GET_IRQ_INFO]: IrqInfo.structSize,
+    [Command.DEVICE_SET_IRQS]: IrqSet.structSize + VECTORS_MAX,
+    [Command.REGION_READ]: RegionAccess.structSize,
+    [Command.REGION_WRITE]: RegionAccess.structSize + maxDataBytes,
+    [Command.DMA_READ]: DmaAccess.structSize + maxDataBytes,
+    [Command.DMA_WRITE]: DmaAccess.structSize,
+    [Command.DEVICE_RESET]: 0,
+    [Command.DIRTY_PAGES]: DirtyPages.structSize + DirtyRange.structSize,
+    [Command.REGION_WRITE_MULTI]: WriteMulti.structSize + maxDataBytes,
+    [Command.DEVICE_FEATURE]: DeviceFeature.structSize + FEATURE_DATA_MAX,
+    [Command.MIG_DATA_READ]: MigData.structSize,
+    [Command.MIG_DATA_WRITE]: MigData.structSize + maxDataBytes,
+    [Command.MIG_GET_PRECOPY_INFO]: PrecopyInfo.structSize,
+  };
+}
+
+export class MessageSizes {
+  /** Of the message, header included, by command. */
+  readonly #most: Float64Array;
+
+  constructor(maxDataBytes: number) {
+    const table = Object.entries(payloads(maxDataBytes));
+    this.#most = new Float64Array(Math.max(...table.map(([command]) => Number(command))) + 1).fill(HEADER_BYTES);
+    for (const [command, bytes] of table) this.#most[Number(command)] = HEADER_BYTES + bytes;
+  }
+
+  /** Bytes that the message whose header is at `head` may have; one that does not exist is a header. @param have  bytes of it that are there */
+  most(view: DataView, head: number, have: number): number {
+    const command = view.getUint16(head + 2, true);
+    const most = command < this.#most.length ? this.#most[command]! : HEADER_BYTES;
+    // A whole message is looked at by those who know it.
+    return view.getUint32(head + 4, true) <= have ? most : Math.min(most, byCount(command, view, head, have));
+  }
+}
+
+function byCount(command: number, view: DataView, head: number, have: number): number {
+  const row = counted.get(command);
+  if (row === undefined || have < HEADER_BYTES + row.fixed) return Number.POSITIVE_INFINITY;
+  return HEADER_BYTES + row.fixed + view.getUint32(head + HEADER_BYTES + row.at, true) * row.unit;
+}
