@@ -134,11 +134,11 @@ export interface ModelMigration {
   /** Only while stopped, right after `reset`. @throws VfioError EINVAL for what it cannot take; then reset follows */
   load(state: Uint8Array, version: number): void;
   /** Contents too large for `save`, such as a disk in memory: sent ahead while the device runs. Without it there is no PRE_COPY. */
-  readonly bulk?: ModelBulk;
+  readonly bulk?: ModelBulk | undefined;
   /** About how many bytes `save` gives, for whoever plans a move. 4096 unless told. */
   readonly stateSize?: number;
   /** With it the device has the states RUNNING_P2P and PRE_COPY_P2P. */
-  readonly p2p?: ModelPeerToPeer;
+  readonly p2p?: ModelPeerToPeer | undefined;
 }
 
 /** The halt before the stop, in which devices that reach each other are stopped one after the other. */

@@ -14,8 +14,10 @@ export abstract class Counted implements Disposable {
     this.#what = what;
   }
 
-  /** Called once, when nobody holds it any more. */
-  protected released(): void {}
+  /** Called once, when the last reference is gone. Its result goes to the caller of `put`: that of a hypervisor's own code may be a promise. */
+  protected released(): unknown {
+    return undefined;
+  }
 
   /** Holders, the creator included; 0 = gone. */
   get references(): number {
@@ -29,9 +31,9 @@ export abstract class Counted implements Disposable {
     return this;
   }
 
-  put(): void {
+  put(): unknown {
     if (this.#references === 0) throw new Error(`put of ${this.#what}, which has no references`);
-    if (--this.#references === 0) this.released();
+    return --this.#references === 0 ? this.released() : undefined;
   }
 
   /** Drops the creator's reference. Idempotent. */

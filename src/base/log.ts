@@ -2,6 +2,7 @@
  * The library's only way to speak: a `Logger` that whoever composes the rooms passes in. It is silent by default.
  */
 import type { Clock } from './clock.ts';
+import { callForeign } from './foreign.ts';
 
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
 
@@ -37,6 +38,12 @@ export class RateLimitedLogger {
     if (seen === undefined && this.#last.size >= 256) this.#last.delete(this.#last.keys().next().value as string);
     this.#last.delete(key);
     this.#last.set(key, { atNs: now, swallowed: 0 });
-    this.#logger.log(level, seen !== undefined && seen.swallowed > 0 ? `${message} (${seen.swallowed} more since)` : message);
+    const line = seen !== undefined && seen.swallowed > 0 ? `${message} (${seen.swallowed} more since)` : message;
+    // A logger that fails loses its line: there is no other place for either.
+    callForeign(
+      'log',
+      () => this.#logger.log(level, line),
+      () => {},
+    );
   }
 }

@@ -6,6 +6,7 @@
  * Calls never wait. A read of an eventfd whose count is 0 is EAGAIN, blocking or not; poll tells what is ready now.
  */
 import { Errno, VfioError } from '../base/errno.ts';
+import { textOf } from '../base/foreign.ts';
 import type { Process } from '../engine/dma/process.ts';
 import { type Caller, describeFile, type Handler } from './caller.ts';
 import { containerIoctl } from './container-ioctls.ts';
@@ -305,7 +306,7 @@ export class UserProcess implements Caller, Disposable {
   }
 
   #bug(name: string, error: unknown): void {
-    const story = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    const story = textOf(error);
     this.#door.context.log.log('error', `ioctl-door-bug-${name}`, `bug behind ${name} of process ${this.process.pid}: ${story}`);
   }
 }

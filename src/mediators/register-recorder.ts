@@ -6,6 +6,8 @@ import type { Region, RegionInfo } from '../abi/device.ts';
 import type { MediatedDevice, Mediator, RegionHooks } from '../abi/mediator.ts';
 import { NUM_REGIONS, RegionFlags, RegionIndex } from '../abi/vfio.ts';
 import type { Clock } from '../base/clock.ts';
+import { settle, textOf } from '../base/foreign.ts';
+import type { Logger } from '../base/log.ts';
 
 export interface RegisterRecord {
   /** Nanoseconds of the machine's clock, when the access was done. */
@@ -35,19 +37,20 @@ const RECORDED_BYTES = 64;
 interface Recording {
   readonly device: string;
   readonly clock: Clock;
+  readonly log: Logger;
 }
 
 export function registerRecorder(options: RegisterRecorderOptions): Mediator<Recording> {
   const { match, name = 'register-recorder' } = options;
   const record = (
-    { device, clock }: Recording,
+    { device, clock, log }: Recording,
     region: number,
     access: 'read' | 'write',
     offset: number,
     bytes: Uint8Array,
     size: number,
-  ) =>
-    options.onRecord({
+  ): void => {
+    const result: unknown = options.onRecord({
       timeNs: clock.nowNs(),
       device,
       region,
@@ -56,6 +59,9 @@ export function registerRecorder(options: RegisterRecorderOptions): Mediator<Rec
       bytes: bytes.slice(0, Math.min(size, RECORDED_BYTES)),
       size,
     });
+    // One that is async has not failed yet: the access is done, and there is only the log to hear of it.
+    settle('onRecord', result, (what, error) => log.log('error', `${what} of ${name} failed: ${textOf(error)}`));
+  };
   const hooksOf = (index: number): RegionHooks<Recording> => ({
     info: (_, info: RegionInfo) => ({ ...info, flags: info.flags & ~RegionFlags.MMAP }),
     read(recording, offset, into, direct: Region) {
@@ -78,7 +84,7 @@ export function registerRecorder(options: RegisterRecorderOptions): Mediator<Rec
     name,
     open(device) {
       if (match !== undefined && match.toLowerCase() !== idsOf(device)) return null;
-      return { handle: { device: device.name, clock: device.clock }, regions };
+      return { handle: { device: device.name, clock: device.clock, log: device.log }, regions };
     },
     release() {},
   };

@@ -18,6 +18,7 @@ import { CapabilityDefaults, Command, HEADER_BYTES } from '../abi/vfio-user.ts';
 import { checkIndex } from '../base/check.ts';
 import { Cleanup } from '../base/cleanup.ts';
 import { VfioError } from '../base/errno.ts';
+import { callForeign, textOf } from '../base/foreign.ts';
 import { type Logger, silentLogger } from '../base/log.ts';
 import type { ByteStream } from '../sys/byte-stream.ts';
 import { UnixSocket } from '../sys/unix-socket.ts';
@@ -311,11 +312,11 @@ export class VfioUserDevice implements Device, RegionOwner {
 
   #emit(event: DeviceEvent): void {
     for (const entry of [...this.#listeners]) {
-      try {
-        entry.call(event);
-      } catch (error) {
-        this.#log.log('error', `${this.#info.name}: a listener threw on '${event.kind}': ${String(error)}`);
-      }
+      callForeign(
+        event.kind,
+        () => entry.call(event),
+        (kind, error) => this.#log.log('error', `${this.#info.name}: a listener failed on '${kind}': ${textOf(error)}`),
+      );
     }
   }
 

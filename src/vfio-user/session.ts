@@ -7,6 +7,7 @@ import type { Device } from '../abi/device.ts';
 import { Command, commandName, HEADER_BYTES, HeaderFlags } from '../abi/vfio-user.ts';
 import type { Clock } from '../base/clock.ts';
 import { Errno, errnoOf, VfioError } from '../base/errno.ts';
+import { textOf } from '../base/foreign.ts';
 import type { RateLimitedLogger } from '../base/log.ts';
 import type { ByteStream, PeerCredentials } from '../sys/byte-stream.ts';
 import type { OwnedFd } from '../sys/owned-fd.ts';
@@ -145,8 +146,7 @@ export class Session implements Disposable {
 
   #bug(what: string, error: unknown): void {
     const { log, name } = this.#options;
-    const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
-    log.log('error', `${name} ${what}`, `${name}: ${what}: ${text}`);
+    log.log('error', `${name} ${what}`, `${name}: ${what}: ${textOf(error)}`);
   }
 
   #makeChannel(what: 'connection' | 'twin socket', stream: ByteStream, keepAlive: boolean, onMessage: () => void): ServerChannel {
@@ -229,13 +229,20 @@ export class Session implements Disposable {
     const at = writer.begin(size);
     const reply = writer.bytes.slice(at, at + size);
     channel.hold(size);
-    void held.then(() => {
+    const answer = () => {
       if (this.#closed !== null) return;
       writer.bytes.set(reply, writer.begin(size));
       writer.commit(size);
       channel.send();
       channel.hold(-size);
-    });
+    };
+    // The device promises not to reject. One that does all the same has its client answered.
+    held
+      .then(answer, (error: unknown) => {
+        this.#bug('an answer that waited', error);
+        answer();
+      })
+      .catch((error: unknown) => this.#lost(error));
   }
 
   #control(attachment: Attachment, command: number, flags: number): void {

@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { VfioError } from '../../base/errno.ts';
+import { textOf } from '../../base/foreign.ts';
 import type { CommandContext, MakeCommand } from './command.ts';
 import { Exit, exitCodeOf } from './exit-codes.ts';
 import { processTerminal, type Terminal } from './terminal.ts';
@@ -79,11 +80,7 @@ export async function main(argv: readonly string[], terminal: Terminal = process
     return status;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? Exit.OK : Exit.USAGE;
-    terminal.err(
-      error instanceof VfioError
-        ? `vfio: ${error.explain()}`
-        : `vfio: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`,
-    );
+    terminal.err(error instanceof VfioError ? `vfio: ${error.explain()}` : `vfio: ${textOf(error)}`);
     return exitCodeOf(error);
   }
 }

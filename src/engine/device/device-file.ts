@@ -9,6 +9,7 @@
 import type { Device, DeviceEvent, DeviceInfo, FeatureRequest, HotResetDependent, IrqInfo, Region, SetIrqs } from '../../abi/device.ts';
 import { DeviceFlags, NUM_IRQS, NUM_REGIONS, RegionIndex } from '../../abi/vfio.ts';
 import { VfioError } from '../../base/errno.ts';
+import { callForeign, textOf } from '../../base/foreign.ts';
 import type { Container } from '../dma/container.ts';
 import { ContainerDmaSpace } from '../dma/container-dma-space.ts';
 import type { Process } from '../dma/process.ts';
@@ -194,15 +195,15 @@ export class DeviceFile implements Device, VfioFile {
     return this.#listeners.size > 0;
   }
 
-  /** What a listener throws is its own bug and stops nobody else. */
+  /** A listener that throws or rejects keeps no other from the event. */
   emit(event: DeviceEvent): void {
+    const { bdf, ctx } = this.device;
     for (const entry of [...this.#listeners]) {
-      try {
-        entry.call(event);
-      } catch (error) {
-        const { bdf, ctx } = this.device;
-        ctx.log.log('error', `${bdf} event listener`, `${bdf}: a listener threw on '${event.kind}': ${String(error)}`);
-      }
+      callForeign(
+        'event listener',
+        () => entry.call(event),
+        (what, error) => ctx.log.log('error', `${bdf} ${what}`, `${bdf}: a listener failed on '${event.kind}': ${textOf(error)}`),
+      );
     }
   }
 

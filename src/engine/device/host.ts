@@ -7,6 +7,7 @@ import { type DirectMemory, type MemoryAllocator, WINDOW_BYTES } from '../../abi
 import { Bar, CapId, Command, Config, Pm, PowerState } from '../../abi/pci.ts';
 import type { Clock } from '../../base/clock.ts';
 import { VfioError } from '../../base/errno.ts';
+import { callForeign, type Failed, guardedClock, isThenable, settle, textOf } from '../../base/foreign.ts';
 import type { Logger, RateLimitedLogger } from '../../base/log.ts';
 import type { ConfigSpace } from '../../pci/config-space.ts';
 import type { BarDeclaration, PciDeclaration } from '../../pci/declaration.ts';
@@ -69,6 +70,8 @@ export class FunctionHost implements DeviceHost {
   /** The function was reset, by whatever way. */
   onReset: (() => void) | null = null;
   #model: Model = nobody;
+  /** As a function of its own: what reports the model's failures. */
+  readonly #failed: Failed = (what, error) => this.#modelFailed(what, error);
   /** What the answer to the access that is being made waits for. */
   #held: Promise<void> | null = null;
   #lockedBy: string | null = null;
@@ -90,7 +93,7 @@ export class FunctionHost implements DeviceHost {
     this.bdf = options.bdf;
     this.declaration = options.declaration;
     this.config = options.config;
-    this.clock = this.#guarded(options.clock);
+    this.clock = guardedClock(options.clock, this.#failed);
     this.#rateLimited = options.log;
     this.#allocate = options.allocate;
     this.#group = options.group;
@@ -130,7 +133,7 @@ export class FunctionHost implements DeviceHost {
         'EINVAL',
         `${this.bdf}: create() of ${this.declaration.name} gave back no model: read, write and reset are needed`,
         {
-          ...((model as unknown) instanceof Promise ? { fix: 'It is async; a model has to be there at once.' } : {}),
+          ...(settle('create', model, this.#failed) ? { fix: 'It is async; a model has to be there at once.' } : {}),
         },
       );
     }
@@ -217,7 +220,7 @@ export class FunctionHost implements DeviceHost {
     if (this.#straight[bar] === 1 && this.#model.write64 !== undefined) {
       try {
         const result: unknown = this.#model.write64(bar, offset, value);
-        if (result !== undefined) this.#mayReject('write64', result);
+        if (result !== undefined) settle('write64', result, this.#failed);
       } catch (error) {
         this.#modelFailed('write64', error);
       }
@@ -328,40 +331,22 @@ export class FunctionHost implements DeviceHost {
 
   // ---- The model's mistakes
 
-  /** The model's timers run in the host's event loop: what one throws must not end the host. */
-  #guarded(clock: Clock): Clock {
-    return {
-      nowNs: () => clock.nowNs(),
-      after: (delayMs, callback) => clock.after(delayMs, () => this.#call('a timer', callback)),
-    };
-  }
-
   #call(what: string, call: () => unknown): void {
-    try {
-      this.#mayReject(what, call());
-    } catch (error) {
-      this.#modelFailed(what, error);
-    }
-  }
-
-  /** A promise where nothing is expected comes from a method that was made async: nobody else would hear of its rejection. */
-  #mayReject(what: string, result: unknown): void {
-    if (result instanceof Promise) result.catch((error: unknown) => this.#modelFailed(what, error));
+    callForeign(what, call, this.#failed);
   }
 
   #noValue(what: string, value: unknown): void {
-    this.#mayReject(what, value);
-    this.#modelFailed(what, `${value instanceof Promise ? 'a promise' : typeof value} instead of the register's value`);
+    settle(what, value, this.#failed);
+    this.#modelFailed(what, `${isThenable(value) ? 'a promise' : typeof value} instead of the register's value`);
   }
 
-  /** It hurts nobody else, and is told once in a while. */
+  /** The model's failure hurts no other device. The log reports it at a limited rate. */
   #modelFailed(what: string, error: unknown): void {
     this.modelErrors++;
-    const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
     this.#rateLimited.log(
       'error',
       `${this.bdf} model ${what}`,
-      `${this.bdf}: the model ${this.declaration.name} failed in ${what}: ${text}`,
+      `${this.bdf}: the model ${this.declaration.name} failed in ${what}: ${textOf(error)}`,
     );
   }
 
@@ -379,7 +364,7 @@ export class FunctionHost implements DeviceHost {
   #writeModel(bar: number, offset: number, width: Width, value: number): void {
     try {
       const result: unknown = this.#model.write(bar, offset, width, value);
-      if (result !== undefined) this.#mayReject('write', result);
+      if (result !== undefined) settle('write', result, this.#failed);
     } catch (error) {
       this.#modelFailed('write', error);
     }

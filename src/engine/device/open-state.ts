@@ -7,9 +7,11 @@
 import { Command, Config } from '../../abi/pci.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
+import type { Failed } from '../../base/foreign.ts';
 import type { SavedConfig } from '../../pci/config-space.ts';
 import type { EngineContext } from '../context.ts';
 import { Interrupts } from '../interrupts/interrupts.ts';
+import { checkedModel } from '../migration/checked-model.ts';
 import { DeviceMigration } from '../migration/device-migration.ts';
 import { PciTarget } from '../migration/pci-target.ts';
 import { hasBrokenIntx } from './device-policy.ts';
@@ -103,9 +105,11 @@ function vectorsFor({ params, vectorsInUse }: EngineContext, own: number): numbe
 
 /** By its model, or else by its mediator. */
 export function migrationOf({ host, mediation, power }: VfioPciDevice, vconfig: VirtualConfig): DeviceMigration | null {
-  const model = host.model?.migration ?? mediation?.migration;
+  const own = host.model?.migration;
+  const model = own ?? mediation?.migration;
   if (model === undefined) return null;
-  return new DeviceMigration(new PciTarget({ host, model, vconfig, power }), (what, error) => host.modelFailed(what, error));
+  const failed: Failed = own === undefined ? mediation!.failed : (what, error) => host.modelFailed(what, error);
+  return new DeviceMigration(new PciTarget({ host, model: checkedModel(model, failed), vconfig, power }), failed);
 }
 
 /** False when the device has no reset that works (S2-31). @throws VfioError EAGAIN when the lock is held: waiting could dead-lock (S2-32) */

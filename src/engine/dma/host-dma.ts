@@ -6,7 +6,9 @@
 import { Dma, DmaFault, type DmaFaultReason, type DmaPort, type Iova } from '../../abi/device-host.ts';
 import { Access } from '../../abi/memory.ts';
 import { hex, U64_MAX } from '../../base/check.ts';
+import { textOf } from '../../base/foreign.ts';
 import type { RateLimitedLogger } from '../../base/log.ts';
+import { WatchedPromise } from '../../base/watched-promise.ts';
 import type { DmaLog } from './dma-log.ts';
 import { IOMMU_UNIT, type IommuDomain, Reach, readDirect, Translation, writeDirect } from './iommu-domain.ts';
 
@@ -176,11 +178,18 @@ export class HostDma implements DmaPort {
   }
 
   read(iova: Iova, into: Uint8Array): Promise<void> {
-    return heard(this.#read(iova, into));
+    return this.#watched(this.#read(iova, into));
   }
 
   write(iova: Iova, from: Uint8Array): Promise<void> {
-    return heard(this.#write(iova, from));
+    return this.#watched(this.#write(iova, from));
+  }
+
+  /** A fault that no model looks at is counted and logged already; only a bug of ours is not. */
+  #watched(dma: Promise<void>): Promise<void> {
+    return WatchedPromise.of(dma, (error) => {
+      if (!(error instanceof DmaFault)) this.#log.log('error', `dma ${this.#name} bug`, `${this.#name}: DMA failed: ${textOf(error)}`);
+    });
   }
 
   /** Null is not counted as a fault: a model asks for a view and falls back to `read` or `write`, which tell. */
@@ -415,10 +424,4 @@ interface Piece {
   readonly size: number;
   readonly memory: NonNullable<Translation['memory']>;
   readonly offset: number;
-}
-
-/** A model that does not wait for its DMA must not take the process down when it faults: the fault is counted whether it looks or not. */
-function heard(dma: Promise<void>): Promise<void> {
-  dma.catch(() => {});
-  return dma;
 }

@@ -1,40 +1,37 @@
 /**
- * Sinks and sources as the engine keeps them. They are the caller's, and their contract says that they do not throw; one that does all the same
- * must not stop a close half-way, or keep other sinks from their interrupts. Taking a reference may fail (EBADF), and says so.
+ * Sinks and sources as the engine keeps them. They are the caller's, and their contract says that they do not throw; one that does all the same, or is
+ * async and rejects, must not stop a close half-way, or keep other sinks from their interrupts. Taking a reference may fail (EBADF), and says so.
  */
 import type { InterruptSink, InterruptSource } from '../../abi/device.ts';
+import { callForeign, type Failed, settle, textOf } from '../../base/foreign.ts';
 import type { RateLimitedLogger } from '../../base/log.ts';
 
 export class GuardedSink implements InterruptSink {
   readonly #sink: InterruptSink;
-  readonly #bdf: string;
-  readonly #log: RateLimitedLogger;
+  readonly #failed: Failed;
 
   constructor(sink: InterruptSink, bdf: string, log: RateLimitedLogger) {
     this.#sink = sink;
-    this.#bdf = bdf;
-    this.#log = log;
+    this.#failed = reporter(bdf, log);
   }
 
+  /** One per interrupt: no closure is made here. */
   signal(): void {
     try {
-      this.#sink.signal();
+      const result: unknown = this.#sink.signal();
+      if (result !== undefined) settle(SIGNALLED, result, this.#failed);
     } catch (error) {
-      tell(this.#log, this.#bdf, 'an interrupt sink threw when it was signalled', error);
+      this.#failed(SIGNALLED, error);
     }
   }
 
   get(): this {
-    this.#sink.get();
+    settle('an interrupt sink failed when a reference was taken', this.#sink.get(), this.#failed);
     return this;
   }
 
   put(): void {
-    try {
-      this.#sink.put();
-    } catch (error) {
-      tell(this.#log, this.#bdf, 'an interrupt sink threw when it was let go', error);
-    }
+    callForeign('an interrupt sink failed when it was put', () => this.#sink.put(), this.#failed);
   }
 }
 
@@ -43,15 +40,13 @@ export function listenGuarded(source: InterruptSource, listener: () => void, bdf
   const listening = source.listen(listener);
   return {
     [Symbol.dispose]: () => {
-      try {
-        listening[Symbol.dispose]();
-      } catch (error) {
-        tell(log, bdf, 'an interrupt source threw when it was let go', error);
-      }
+      callForeign('an interrupt source failed when it was left', () => listening[Symbol.dispose](), reporter(bdf, log));
     },
   };
 }
 
-function tell(log: RateLimitedLogger, bdf: string, what: string, error: unknown): void {
-  log.log('error', `${bdf} ${what}`, `${bdf}: ${what}: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
+const SIGNALLED = 'an interrupt sink failed when it was signalled';
+
+function reporter(bdf: string, log: RateLimitedLogger): Failed {
+  return (what, error) => log.log('error', `${bdf} ${what}`, `${bdf}: ${what}: ${textOf(error)}`);
 }

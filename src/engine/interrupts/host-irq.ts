@@ -7,6 +7,7 @@
 
 import type { IrqPort } from '../../abi/device-host.ts';
 import { CapId, Config, Msi, Msix } from '../../abi/pci.ts';
+import { textOf } from '../../base/foreign.ts';
 import type { RateLimitedLogger } from '../../base/log.ts';
 import type { ConfigSpace } from '../../pci/config-space.ts';
 import type { MsixTable } from './msix-table.ts';
@@ -370,7 +371,7 @@ export class HostIrq implements IrqPort {
 
   #failed(error: unknown): void {
     this.dropped.listenerFailed++;
-    this.#log.log('error', `${this.#bdf} listener`, `${this.#bdf}: interrupt handler failed: ${String(error)}`);
+    this.#log.log('error', `${this.#bdf} listener`, `${this.#bdf}: interrupt handler failed: ${textOf(error)}`);
   }
 
   /** Remapping entries for MSI: `vectors` messages from this base message on may pass. */

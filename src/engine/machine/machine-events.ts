@@ -1,4 +1,5 @@
 /** What a machine tells whoever listens. */
+import { callForeign, textOf } from '../../base/foreign.ts';
 import type { EngineContext } from '../context.ts';
 
 /** Told in the order in which things happen. At `add` the group is known and no driver has been asked yet (S1-03). */
@@ -6,7 +7,7 @@ export type MachineEvent =
   | { readonly kind: 'add' | 'remove'; readonly bdf: string; readonly groupId: number | null }
   | { readonly kind: 'bind' | 'unbind'; readonly bdf: string; readonly driver: string; readonly groupId: number | null };
 
-/** Listeners; one that throws hurts nobody. */
+/** Listeners; one that throws or rejects keeps no other from the event. */
 export class MachineEvents {
   readonly #ctx: EngineContext;
   readonly #listeners = new Set<(event: MachineEvent) => void>();
@@ -23,12 +24,12 @@ export class MachineEvents {
 
   tell(event: MachineEvent): void {
     for (const listener of [...this.#listeners]) {
-      try {
-        listener(event);
-      } catch (error) {
-        const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
-        this.#ctx.log.log('error', 'machine listener', `a listener of the machine threw at ${event.kind} of ${event.bdf}: ${text}`);
-      }
+      callForeign(
+        'machine listener',
+        () => listener(event),
+        (what, error) =>
+          this.#ctx.log.log('error', what, `a listener of the machine failed at ${event.kind} of ${event.bdf}: ${textOf(error)}`),
+      );
     }
   }
 

@@ -2,6 +2,7 @@
 import type { MediatedDevice } from '../../abi/mediator.ts';
 import { hex, U64_MAX } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
+import { guardedClock, textOf } from '../../base/foreign.ts';
 import type { VfioPciDevice } from '../device/pci-device.ts';
 import { IOMMU_UNIT, type IommuDomain, Reach } from '../dma/iommu-domain.ts';
 
@@ -20,7 +21,9 @@ export function mediatedDevice(device: VfioPciDevice): { readonly shown: Mediate
     subsystemVendor: declaration.subsystemVendor ?? 0,
     subsystem: declaration.subsystem ?? 0,
     classCode: declaration.classCode,
-    clock: ctx.clock,
+    clock: guardedClock(ctx.clock, (what, error) =>
+      ctx.log.log('error', `mediator of ${device.bdf} ${what}`, `${device.bdf}: its mediator failed in ${what}: ${textOf(error)}`),
+    ),
     log: { log: (level, message) => ctx.log.log(level, `mediator of ${device.bdf}`, message) },
     read: (bar, offset, width) => (there ? host.read(bar, offset, width) : 2 ** (8 * width) - 1),
     write(bar, offset, width, value) {

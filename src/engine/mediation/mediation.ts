@@ -4,6 +4,7 @@ import type { ModelMigration } from '../../abi/device-host.ts';
 import { type Accepted, type IrqHooks, type Mediator, PASS_THROUGH, type PassThrough, type RegionHooks } from '../../abi/mediator.ts';
 import { Feature, NUM_IRQS, NUM_REGIONS } from '../../abi/vfio.ts';
 import { VfioError } from '../../base/errno.ts';
+import { callForeign, type Failed, settle, textOf } from '../../base/foreign.ts';
 import type { RateLimitedLogger } from '../../base/log.ts';
 
 export class Mediation {
@@ -20,6 +21,9 @@ export class Mediation {
   readonly #log: RateLimitedLogger;
   readonly #released: () => void;
   #isReleased = false;
+  /** Reports a failure of the mediator that is no answer to its user. */
+  readonly failed: Failed = (what, error) =>
+    this.#log.log('error', `mediator ${this.name} ${what}`, `${this.#device}: mediator '${this.name}': ${what} failed: ${textOf(error)}`);
 
   /** @param released  called after the mediator's own release, once   @throws TypeError for hooks that cannot be called: it has not accepted then */
   constructor(mediator: Mediator, accepted: Accepted<unknown>, device: string, log: RateLimitedLogger, released: () => void) {
@@ -86,35 +90,34 @@ export class Mediation {
     throw this.#bug('map', new Error(`it answered ${String(done)}, which is no mapping`));
   }
 
-  /** @throws VfioError what the hook throws; EIO when that is none: a bug of the vendor's, which is logged and hurts nobody else */
+  /** @throws VfioError what the hook throws; EIO when that is none, or the hook is async: a bug of the vendor's, which is logged and hurts no other device */
   run<T>(what: string, hook: (handle: unknown) => T): T {
+    let done: T;
     try {
-      return hook(this.#handle);
+      done = hook(this.#handle);
     } catch (error) {
       if (error instanceof VfioError) throw error;
       throw this.#bug(what, error);
     }
+    if (typeof done !== 'number' && settle(what, done, this.failed)) throw this.#bug(what, new Error(ASYNC));
+    return done;
   }
 
   /** Exactly once, whatever path led here (S0-15). */
   release(): void {
     if (this.#isReleased) return;
     this.#isReleased = true;
-    try {
-      this.#mediator.release(this.#handle);
-    } catch (error) {
-      this.#bug('release', error);
-    } finally {
-      this.#released();
-    }
+    callForeign('release', () => this.#mediator.release(this.#handle), this.failed);
+    this.#released();
   }
 
   #bug(what: string, error: unknown): VfioError {
-    const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
-    this.#log.log('error', `mediator ${this.name} ${what}`, `${this.#device}: mediator '${this.name}': ${what} failed: ${stack}`);
+    this.failed(what, error);
     return new VfioError('EIO', `${this.#device}: mediator '${this.name}' failed in ${what}`, { cause: error });
   }
 }
+
+const ASYNC = 'it is async; a hook answers when it returns';
 
 const migrationMethods = ['stop', 'start', 'save', 'load'] as const;
 

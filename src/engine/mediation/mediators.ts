@@ -4,6 +4,7 @@
  */
 import type { Accepted, MediatedDevice, Mediator } from '../../abi/mediator.ts';
 import { VfioError } from '../../base/errno.ts';
+import { callForeign, type Failed, isThenable, settle, textOf } from '../../base/foreign.ts';
 import type { RateLimitedLogger } from '../../base/log.ts';
 import { Mediation } from './mediation.ts';
 
@@ -89,11 +90,14 @@ export class Mediators {
 function ask(entry: Registered, device: MediatedDevice, log: RateLimitedLogger): Mediation | null {
   const { mediator } = entry;
   const refused = (error: unknown) => {
-    // A refusal with a reason; a bug of the vendor's, when it is none of ours.
+    // A VfioError is a refusal with a reason; all else is a bug of the vendor's.
     const level = error instanceof VfioError ? 'info' : 'error';
-    log.log(level, `mediator ${mediator.name} open`, `${device.name}: mediator '${mediator.name}' did not take it: ${String(error)}`);
+    log.log(level, `mediator ${entry.name} open`, `${device.name}: mediator '${entry.name}' did not take it: ${textOf(error)}`);
     return null;
   };
+  const failed: Failed = (what, error) =>
+    log.log('error', `mediator ${entry.name} ${what}`, `${device.name}: mediator '${entry.name}': ${what} failed: ${textOf(error)}`);
+  const release = (handle: unknown) => void callForeign('release', () => mediator.release(handle), failed);
   let accepted: Accepted<unknown> | null;
   try {
     accepted = mediator.open(device);
@@ -101,6 +105,18 @@ function ask(entry: Registered, device: MediatedDevice, log: RateLimitedLogger):
     return refused(error);
   }
   if (accepted === null) return null;
+  if (isThenable(accepted)) {
+    // The device is open before it answers. An acceptance that comes too late is released, as each acceptance is.
+    const late = Promise.resolve(accepted as PromiseLike<Accepted<unknown> | null>);
+    settle(
+      'async open',
+      late.then((answer) => {
+        if (typeof answer === 'object' && answer !== null) release(answer.handle);
+      }),
+      failed,
+    );
+    return refused(new Error('its open is async; a mediator answers when open returns'));
+  }
   if (typeof accepted !== 'object')
     return refused(new Error(`it answered ${String(accepted)}, which is neither null nor what it accepts with`));
   try {
@@ -108,10 +124,6 @@ function ask(entry: Registered, device: MediatedDevice, log: RateLimitedLogger):
   } catch (error) {
     refused(error);
   }
-  try {
-    mediator.release(accepted.handle);
-  } catch (error) {
-    refused(error);
-  }
+  release(accepted.handle);
   return null;
 }

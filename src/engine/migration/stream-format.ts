@@ -7,6 +7,7 @@
  */
 import { crc32c } from '../../base/crc32c.ts';
 import { VfioError } from '../../base/errno.ts';
+import { textOf } from '../../base/foreign.ts';
 import { struct } from '../../base/struct.ts';
 
 /** 'vfio-ts\0' as a little-endian number, and `check` = CRC32C of what stands before it. */
@@ -126,7 +127,7 @@ export class SectionReader {
       for (let at = 0; at < bytes.length; ) at = this.#inPayload ? this.#takePayload(bytes, at) : this.#takeHead(bytes, at);
     } catch (error) {
       this.#failed =
-        error instanceof VfioError ? error : new VfioError('EIO', `a section could not be taken: ${String(error)}`, { cause: error });
+        error instanceof VfioError ? error : new VfioError('EIO', `a section could not be taken: ${textOf(error)}`, { cause: error });
       this.#room = new Uint8Array(0);
       throw this.#failed;
     }

@@ -21,7 +21,7 @@ export class SyntheticVm extends Counted implements VmFile {
     return true;
   }
 
-  protected override released(): void {
-    this.#onEnd();
+  protected override released(): unknown {
+    return this.#onEnd();
   }
 }

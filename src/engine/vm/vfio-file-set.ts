@@ -6,6 +6,8 @@
  */
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
+import { type Failed, settle, textOf } from '../../base/foreign.ts';
+import { type Logger, silentLogger } from '../../base/log.ts';
 import type { VmFile } from './vm-provider.ts';
 
 /** A group file or a device file. */
@@ -25,17 +27,23 @@ interface Listed {
 export interface VfioFileSetOptions {
   /** Told when the first file came whose DMA may bypass the caches, and when the last of them went (S4-11): the guest's WBINVD counts meanwhile. */
   readonly onNoncoherent?: (noncoherent: boolean) => void;
+  /** Default: silent. */
+  readonly log?: Logger;
 }
 
 export class VfioFileSet implements Disposable {
   readonly #vm: VmFile;
   readonly #onNoncoherent: (noncoherent: boolean) => void;
+  /** Reports what rejects; what throws goes to the caller. */
+  readonly #failed: Failed;
   readonly #listed = new Map<VfioFile, Listed>();
   #noncoherent = false;
 
   constructor(vm: VmFile, options: VfioFileSetOptions = {}) {
     this.#vm = vm;
     this.#onNoncoherent = options.onNoncoherent ?? (() => {});
+    const { log = silentLogger } = options;
+    this.#failed = (what, error) => log.log('error', `the set of ${vm.name}: ${what} failed: ${textOf(error)}`);
   }
 
   get size(): number {
@@ -52,8 +60,8 @@ export class VfioFileSet implements Disposable {
     using undo = new Cleanup();
     this.#listed.set(file, { file, hold });
     undo.defer(() => this.#listed.delete(file));
-    file.setVm(this.#vm);
-    undo.defer(() => file.setVm(null));
+    settle('setVm', file.setVm(this.#vm), this.#failed);
+    undo.defer(() => settle('setVm', file.setVm(null), this.#failed));
     this.#updateCoherency();
     undo.move();
   }
@@ -76,8 +84,8 @@ export class VfioFileSet implements Disposable {
     steps.defer(() => this.#updateCoherency());
     for (const { file, hold } of all) {
       this.#listed.delete(file);
-      steps.use(hold);
-      steps.defer(() => file.setVm(null));
+      steps.defer(() => settle('the release of a file', hold[Symbol.dispose](), this.#failed));
+      steps.defer(() => settle('setVm', file.setVm(null), this.#failed));
     }
   }
 
@@ -85,7 +93,7 @@ export class VfioFileSet implements Disposable {
     let noncoherent = false;
     for (const { file } of this.#listed.values()) if (!file.enforcesCoherency) noncoherent = true;
     if (noncoherent === this.#noncoherent) return;
-    this.#onNoncoherent(noncoherent);
+    settle('onNoncoherent', this.#onNoncoherent(noncoherent), this.#failed);
     this.#noncoherent = noncoherent;
   }
 }

@@ -1,4 +1,5 @@
 /** One reference on a virtual machine: from the first open of a device to its last close (S4-03). */
+import { callForeign, type Failed, textOf } from '../../base/foreign.ts';
 import type { EngineContext } from '../context.ts';
 import type { VmFile } from './vm-provider.ts';
 
@@ -27,30 +28,23 @@ export class VmReference implements Disposable {
     return null;
   }
 
-  /** Idempotent. The file first: its code is needed for that. What a hypervisor throws is its own bug, and keeps no device open. */
+  /** Idempotent. The file first: its code is needed for that. A put that throws or rejects is the hypervisor's bug, and keeps no device open. */
   [Symbol.dispose](): void {
     if (!this.#held) return;
     this.#held = false;
-    try {
-      this.file.put();
-    } catch (error) {
-      this.#ctx.log.log(
-        'error',
-        `put of ${this.file.name}`,
-        `${this.file.provider.name}: put of ${this.file.name} threw: ${String(error)}`,
-      );
-    } finally {
-      this.file.provider.unpin();
-    }
+    callForeign('put', () => this.file.put(), reporter(this.file, this.#ctx));
+    this.file.provider.unpin();
   }
 }
 
-/** What a hypervisor throws is its own bug here too: it has given none. */
+/** A get that throws, or is async, is the hypervisor's bug too: it has given none. */
 function tryGet(file: VmFile, ctx: EngineContext): boolean {
-  try {
-    return file.tryGet() === true;
-  } catch (error) {
-    ctx.log.log('error', `get of ${file.name}`, `${file.provider.name}: get of ${file.name} threw: ${String(error)}`);
-    return false;
-  }
+  return callForeign('get', () => file.tryGet(), reporter(file, ctx)) === true;
+}
+
+function reporter(file: VmFile, { log }: EngineContext): Failed {
+  return (what, error) => {
+    const { name, provider } = file;
+    log.log('error', `${what} of ${name}`, `${provider.name}: ${what} of ${name} failed: ${textOf(error)}`);
+  };
 }

@@ -5,6 +5,8 @@
 import type { DeviceHost, Iova } from '../../abi/device-host.ts';
 import { Dma } from '../../abi/device-host.ts';
 import type { Access } from '../../abi/memory.ts';
+import type { Failed } from '../../base/foreign.ts';
+import { WatchedPromise } from '../../base/watched-promise.ts';
 
 /** Largest buffer that `dma.read(iova, size)` makes by itself: sizes come from registers, so from whoever writes them. */
 export const DMA_READ_MAX = 2 ** 24;
@@ -135,10 +137,13 @@ export class Life {
 export class ModelDma {
   readonly #life: Life;
   readonly #host: DeviceHost;
+  readonly #forgotten: Failed;
 
-  constructor(life: Life, host: DeviceHost) {
+  /** @param forgotten  reports what a promise rejects with that no handler looks at: whether DMA lands is for the driver to decide */
+  constructor(life: Life, host: DeviceHost, forgotten: Failed) {
     this.#life = life;
     this.#host = host;
+    this.#forgotten = forgotten;
   }
 
   /**
@@ -148,7 +153,16 @@ export class ModelDma {
    */
   read(iova: Iova, size: number | bigint): Promise<Uint8Array>;
   read(iova: Iova, into: Uint8Array): Promise<Uint8Array>;
-  async read(iova: Iova, what: number | bigint | Uint8Array): Promise<Uint8Array> {
+  read(iova: Iova, what: number | bigint | Uint8Array): Promise<Uint8Array> {
+    return WatchedPromise.of(this.#read(iova, what), (error) => this.#forgotten('dma.read', error));
+  }
+
+  /** Write `from` to memory at `iova`. Throws as `read` does. */
+  write(iova: Iova, from: Uint8Array): Promise<void> {
+    return WatchedPromise.of(this.#write(iova, from), (error) => this.#forgotten('dma.write', error));
+  }
+
+  async #read(iova: Iova, what: number | bigint | Uint8Array): Promise<Uint8Array> {
     const into = what instanceof Uint8Array ? what : new Uint8Array(checkSize(what));
     this.#check();
     await this.#host.dma.read(iova, into);
@@ -156,8 +170,7 @@ export class ModelDma {
     return into;
   }
 
-  /** Write `from` to memory at `iova`. Throws as `read` does. */
-  async write(iova: Iova, from: Uint8Array): Promise<void> {
+  async #write(iova: Iova, from: Uint8Array): Promise<void> {
     this.#check();
     await this.#host.dma.write(iova, from);
     this.#check();

@@ -4,6 +4,7 @@
  */
 import type { ModelMigration } from '../../abi/device-host.ts';
 import { VfioError } from '../../base/errno.ts';
+import { settle } from '../../base/foreign.ts';
 import { decodePlain, encodePlain } from './plain-data.ts';
 import type { RegisterFile } from './register-file.ts';
 
@@ -62,7 +63,7 @@ export class KitMigration implements ModelMigration {
     }
     const saved: Saved = {
       registers: files.map((file) => (file === null ? null : registersOf(file))),
-      state: this.#kind.save === undefined ? dev.state : this.#kind.save(dev as never),
+      state: this.#kind.save === undefined ? dev.state : this.#sync('save', this.#kind.save(dev as never)),
       timers: timersLeft,
     };
     return encodePlain(saved);
@@ -85,10 +86,17 @@ export class KitMigration implements ModelMigration {
     device.timersLeft = timers;
   }
 
+  /** What it rejects with says no more than that it is async. */
+  #sync<T>(what: string, result: T): T {
+    if (settle(what, result, () => {}))
+      throw new Error(`migration.${what} of ${this.#name} is async: its work must be done when it returns`);
+    return result;
+  }
+
   /** What the declaration's own `load` cannot take is no bug of it. */
   #load(state: unknown, version: number): void {
     try {
-      this.#kind.load!(this.#device.dev as never, state, version);
+      this.#sync('load', this.#kind.load!(this.#device.dev as never, state, version));
     } catch (cause) {
       throw new VfioError('EINVAL', `${this.#name} cannot take its state: ${cause instanceof Error ? cause.message : String(cause)}`, {
         cause,

@@ -1,7 +1,9 @@
 /** The run-time half of `device()`: dispatches accesses to register files, runs handlers, and starts afresh at every reset. */
 import type { DeviceHost, ErrorKind, Model, ModelMigration, Width } from '../../abi/device-host.ts';
 import { DmaFault } from '../../abi/device-host.ts';
+import { isThenable, settle, textOf } from '../../base/foreign.ts';
 import { type Logger, RateLimitedLogger } from '../../base/log.ts';
+import { WatchedPromise } from '../../base/watched-promise.ts';
 import { RegisterBar } from './bar.ts';
 import type { AnyBar } from './device.ts';
 import { DeviceReset, Life, ModelDma, ModelIrq, type Wait } from './life.ts';
@@ -245,14 +247,14 @@ export class KitModel implements Model, MovedDevice {
       bar4: undefined,
       bar5: undefined,
       state: undefined,
-      dma: new ModelDma(life, host),
+      dma: new ModelDma(life, host, (what, error) => this.#forgotten(what, error, life)),
       irq: new ModelIrq(life, host),
       clock: host.clock,
       log: this.#devLog,
       answerAfter: (work: Promise<unknown>) => host.answerAfter(work),
       reportError: (kind: ErrorKind, status?: number) => !life.ended && host.reportError(kind, status),
       wake: () => !life.ended && host.wake(),
-      sleep: (delayMs: number) => life.sleep(delayMs),
+      sleep: (delayMs: number) => WatchedPromise.of(life.sleep(delayMs), (error) => this.#forgotten('sleep', error, life)),
       after: (delayMs: number, callback: () => unknown) => life.after(delayMs, () => this.#run('a timer', callback, undefined, undefined)),
       schedule: (timer: string, delayMs: number) => life.ended || this.#schedule(timer, delayMs),
       cancel: (timer: string) => life.ended || this.#cancel(timer),
@@ -272,13 +274,23 @@ export class KitModel implements Model, MovedDevice {
         handled: hooks.handled,
         computed: hooks.computed,
         afterWrite: (slot, written, before) => this.#run(hooks.paths[slot]!, hooks.handlers[slot]!, written, before),
-        beforeRead: (slot) => hooks.readers[slot]!(dev),
+        beforeRead: (slot) => {
+          const value: unknown = hooks.readers[slot]!(dev);
+          if (typeof value === 'number' || typeof value === 'bigint') return value;
+          settle(hooks.paths[slot]!, value, (what, error) => this.#failed(what, error));
+          throw new Error(
+            `the handler in 'read' of ${hooks.paths[slot]} gave back ${isThenable(value) ? 'a promise' : typeof value} instead of a value`,
+          );
+        },
       });
       dev[`bar${index}`] = new View(file.words, file.quads);
       return file;
     });
     try {
       dev.state = kind.state();
+      if (settle('state()', dev.state, (what, error) => this.#failed(what, error))) {
+        this.#failed('state()', 'it is async; the state has to be there at once');
+      }
     } catch (error) {
       this.#failed('state()', error);
     }
@@ -297,7 +309,7 @@ export class KitModel implements Model, MovedDevice {
     }
     try {
       const result = handler(this.#dev, a as never, b as never);
-      if (!(result instanceof Promise)) return;
+      if (result === undefined || !isThenable(result)) return;
       const pendingOf = this.#pendingOf;
       this.#pending++;
       pendingOf.set(what, (pendingOf.get(what) ?? 0) + 1);
@@ -308,7 +320,7 @@ export class KitModel implements Model, MovedDevice {
         if (left === 0) pendingOf.delete(what);
         else pendingOf.set(what, left);
       };
-      result.then(done, (error: unknown) => {
+      Promise.resolve(result).then(done, (error: unknown) => {
         done();
         this.#failed(what, error, life);
       });
@@ -317,16 +329,16 @@ export class KitModel implements Model, MovedDevice {
     }
   }
 
+  /** A promise of `dev` that no handler awaited has rejected. */
+  #forgotten(what: string, error: unknown, life: Life): void {
+    this.#failed(`${what}, which no handler awaits,`, error, life);
+  }
+
   /** A handler threw. A DMA fault is the driver's doing; anything else is a bug of the model; after a reset it is neither. */
   #failed(what: string, error: unknown, life: Life = this.#life): void {
     if (error instanceof DeviceReset && life.ended) return;
     const { name } = this.#kind;
     if (error instanceof DmaFault) this.#log.log('warn', `dma ${what}`, `${name}: ${what}: ${error.message}`);
-    else
-      this.#log.log(
-        'error',
-        `bug ${what}`,
-        `${name}: ${what} failed: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`,
-      );
+    else this.#log.log('error', `bug ${what}`, `${name}: ${what} failed: ${textOf(error)}`);
   }
 }

@@ -4,6 +4,7 @@
  */
 import { type DeviceHost, Dma } from '../../abi/device-host.ts';
 import { Status, StatusBit } from '../../abi/nvme-status.ts';
+import { textOf } from '../../base/foreign.ts';
 import type { Command, CommandSet } from './command.ts';
 import { CommandPool } from './command-pool.ts';
 import type { CompletionQueue } from './completion-queue.ts';
@@ -336,7 +337,7 @@ export class Queues {
     try {
       work();
     } catch (error) {
-      this.#host.log.log('error', `nvme: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
+      this.#host.log.log('error', `nvme: ${textOf(error)}`);
       this.#hooks.fatal('a bug');
     }
   }

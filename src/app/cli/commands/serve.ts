@@ -2,6 +2,7 @@ import { basename, extname, resolve } from 'node:path';
 import { Command, Option } from 'commander';
 import { Cleanup } from '../../../base/cleanup.ts';
 import { VfioError } from '../../../base/errno.ts';
+import { textOf } from '../../../base/foreign.ts';
 import type { Logger } from '../../../base/log.ts';
 import type { DeviceModel } from '../../../pci/declaration.ts';
 import { PipeStream } from '../../../sys/pipe-stream.ts';
@@ -9,6 +10,7 @@ import { socketFromNumber, UnixListener } from '../../../sys/unix-listener.ts';
 import type { Session } from '../../../vfio-user/session.ts';
 import { type Address, type AddressOptions, parseAddress } from '../../address.ts';
 import { attachLines } from '../../attach-lines.ts';
+import { attributeModel, surviveForeignCode } from '../../foreign-context.ts';
 import { importFileAnew } from '../../import-file.ts';
 import { RegisterTraffic } from '../../register-traffic.ts';
 import { DeviceServer, socketPathOf } from '../../serve.ts';
@@ -91,6 +93,7 @@ async function serveUntilStopped(text: string, options: Options, terminal: Termi
   const path = options.fd === undefined && options.stdio !== true ? resolve(options.socketPath ?? socketPathOf(name)) : null;
   // Not later: somebody may stop us as soon as the socket is there.
   using stop = untilStopped();
+  using _survive = surviveForeignCode(logTo(terminal));
   using undo = new Cleanup();
   const code = undo.use(new DeviceCode(address, terminal));
   const traffic = options.record === undefined ? null : undo.use(new RegisterTraffic(options.record, terminal.err));
@@ -127,8 +130,9 @@ async function serveMachineUntilStopped(file: string, options: Options, terminal
   using stop = untilStopped();
   const { loadMachine } = await import('../../machine.ts');
   const { MachineServer } = await import('../../machine-server.ts');
-  using undo = new Cleanup();
   const log = logTo(terminal);
+  using _survive = surviveForeignCode(log);
+  using undo = new Cleanup();
   const traffic = record === undefined ? null : undo.use(new RegisterTraffic(record, terminal.err));
   const machine = undo.use(loadMachine(file, { log, ...(traffic === null ? {} : { mediators: traffic.mediators }) }));
   const server = undo.use(
@@ -203,7 +207,7 @@ class DeviceCode implements Disposable {
   }
 
   async load(watch: boolean): Promise<DeviceModel> {
-    if (!watch) return await loadModel(this.#address);
+    if (!watch) return this.#own(await loadModel(this.#address));
     if (this.#address.kind === 'model') {
       throw new VfioError('EINVAL', `${this.#address.name} comes with the package: there is no file to watch`);
     }
@@ -215,7 +219,12 @@ class DeviceCode implements Disposable {
   }
 
   async #loadAnew(): Promise<DeviceModel> {
-    return await loadModel(this.#address, (path) => importFileAnew(path, (file) => this.#files?.add(file)));
+    return this.#own(await loadModel(this.#address, (path) => importFileAnew(path, (file) => this.#files?.add(file))));
+  }
+
+  /** A model of the user's fails by itself; those of the package have no code that could. */
+  #own(model: DeviceModel): DeviceModel {
+    return this.#address.kind === 'file' ? attributeModel(model) : model;
   }
 
   async #reload(path: string): Promise<void> {
@@ -226,7 +235,7 @@ class DeviceCode implements Disposable {
       this.onReload?.(model);
       err(`${path} has changed: the next client gets the new device`);
     } catch (error) {
-      const text = error instanceof VfioError ? error.explain() : error instanceof Error ? (error.stack ?? error.message) : String(error);
+      const text = error instanceof VfioError ? error.explain() : textOf(error);
       err(`${path} has changed, and the old device goes on: ${text}`);
     }
   }

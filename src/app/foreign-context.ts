@@ -1,0 +1,163 @@
+/**
+ * Which device or mediator the code that runs now belongs to. Models and mediators out of files of the user's are entered through here, so that a promise or a
+ * timer of their own making that fails is that device's failure, and not the server's end.
+ */
+import { AsyncLocalStorage } from 'node:async_hooks';
+import type { DeviceHost, Model, ModelMigration } from '../abi/device-host.ts';
+import type { Accepted, Mediator } from '../abi/mediator.ts';
+import { SystemClock } from '../base/clock.ts';
+import { type Failed, isThenable, textOf } from '../base/foreign.ts';
+import type { Logger } from '../base/log.ts';
+import { RateLimitedLogger } from '../base/log.ts';
+import { FunctionHost } from '../engine/device/host.ts';
+import type { DeviceModel, SriovDeclaration } from '../pci/declaration.ts';
+
+const running = new AsyncLocalStorage<Failed>();
+
+/** From an entered model to the one that its file made: a VF's model looks into that of its PF. */
+const originals = new WeakMap<Model, Model>();
+
+const modelMethods = ['read', 'write', 'read64', 'write64', 'reset', 'configWritten', 'power', 'dispose'] as const;
+const migrationMethods = ['stop', 'start', 'save', 'load'] as const;
+const bulkMethods = ['present', 'read', 'write', 'startTracking', 'stopTracking', 'takeDirty'] as const;
+const peerMethods = ['enter', 'leave'] as const;
+
+type Method = (...args: readonly unknown[]) => unknown;
+
+function enter(target: object, call: Method, failed: Failed): Method {
+  return (...args) => running.run(failed, () => call.apply(target, args as unknown[]));
+}
+
+/** Those of `names` that `target` has. */
+function enterMethods<T extends object>(target: T, names: readonly string[], failed: Failed): Partial<T> {
+  const entered: Record<string, Method> = {};
+  for (const name of names) {
+    const method = (target as Record<string, unknown>)[name];
+    if (typeof method === 'function') entered[name] = enter(target, method as Method, failed);
+  }
+  return entered as Partial<T>;
+}
+
+function enterMigration(migration: ModelMigration, failed: Failed): ModelMigration {
+  return Object.defineProperties(enterMethods(migration, migrationMethods, failed), {
+    version: { get: () => migration.version },
+    stateSize: { get: () => migration.stateSize },
+    bulk: { get: () => enterBulk(migration.bulk, failed) },
+    p2p: { get: () => migration.p2p && enterMethods(migration.p2p, peerMethods, failed) },
+  }) as ModelMigration;
+}
+
+function enterBulk(bulk: ModelMigration['bulk'], failed: Failed): ModelMigration['bulk'] {
+  if (bulk === undefined) return undefined;
+  const { size, blockSize } = bulk;
+  return { size, blockSize, ...enterMethods(bulk, bulkMethods, failed) } as ModelMigration['bulk'];
+}
+
+function enterModel(create: () => Model, host: DeviceHost): Model {
+  const failed: Failed =
+    host instanceof FunctionHost
+      ? (what, error) => host.modelFailed(what, error)
+      : (what, error) => host.log.log('error', `${what}: ${textOf(error)}`);
+  const model = running.run(failed, create);
+  // The host refuses what is no model, and says why.
+  if (typeof model !== 'object' || model === null || isThenable(model)) return model;
+  const entered = Object.defineProperty(enterMethods(model, modelMethods, failed), 'migration', {
+    get: () => model.migration && enterMigration(model.migration, failed),
+  }) as Model;
+  originals.set(entered, model);
+  return entered;
+}
+
+/** `model`, so that its code runs as its device's. */
+export function attributeModel(model: DeviceModel): DeviceModel {
+  const { declaration, sriov, owns } = model;
+  return {
+    declaration,
+    create: (host) => enterModel(() => model.create(host), host),
+    ...(sriov === undefined ? {} : { sriov: attributeVfs(sriov) }),
+    ...(owns === undefined ? {} : { owns }),
+  };
+}
+
+function attributeVfs(sriov: SriovDeclaration): SriovDeclaration {
+  const { vf } = sriov;
+  return {
+    ...sriov,
+    vf: {
+      declaration: vf.declaration,
+      create: (host, index, physical) =>
+        enterModel(() => vf.create(host, index, physical === null ? null : (originals.get(physical) ?? physical)), host),
+    },
+  };
+}
+
+/** What the engine keeps as the handle of an entered mediator. */
+interface Held {
+  readonly handle: unknown;
+  readonly failed: Failed;
+}
+
+/** `mediator`, so that its code runs as its own. */
+export function attributeMediator(mediator: Mediator): Mediator<Held> {
+  const { name } = mediator;
+  return {
+    name,
+    open(device) {
+      const failed: Failed = (what, error) =>
+        device.log.log('error', `${device.name}: mediator '${name}' failed in ${what}: ${textOf(error)}`);
+      const accepted = running.run(failed, () => mediator.open(device));
+      // The engine refuses what is no acceptance, and says why.
+      if (typeof accepted !== 'object' || accepted === null || isThenable(accepted)) return accepted as null;
+      return { ...enterAccepted(accepted, failed), handle: { handle: accepted.handle, failed } };
+    },
+    release: ({ handle, failed }) => running.run(failed, () => mediator.release(handle)),
+  };
+}
+
+function enterAccepted(accepted: Accepted<unknown>, failed: Failed): Omit<Accepted<Held>, 'handle'> {
+  const { handle, regions, irqs, feature, migration, notesWrites } = accepted;
+  return {
+    ...(notesWrites === undefined ? {} : { notesWrites }),
+    ...(regions === undefined ? {} : { regions: enterTables(regions, handle, failed) }),
+    ...(irqs === undefined ? {} : { irqs: enterTables(irqs, handle, failed) }),
+    ...(feature === undefined ? {} : (enterHooks({ feature }, handle, failed) as object)),
+    ...(migration === undefined ? {} : { migration: enterMigration(migration, failed) }),
+  } as Omit<Accepted<Held>, 'handle'>;
+}
+
+function enterTables(tables: object, handle: unknown, failed: Failed): object {
+  return Object.fromEntries(Object.entries(tables).map(([index, hooks]) => [index, enterHooks(hooks, handle, failed)]));
+}
+
+/** Every function of `hooks`; what is none stays, and is refused where it is looked at. */
+function enterHooks(hooks: unknown, handle: unknown, failed: Failed): unknown {
+  if (typeof hooks !== 'object' || hooks === null) return hooks;
+  const entered = (hook: unknown): unknown =>
+    typeof hook === 'function'
+      ? (_: Held, ...args: readonly unknown[]) => running.run(failed, () => hook.call(hooks, handle, ...args))
+      : hook;
+  return Object.fromEntries(Object.entries(hooks).map(([name, hook]) => [name, entered(hook)]));
+}
+
+/**
+ * From now on a promise that rejects unhandled, or an error that nothing catches, does not end the process: the device or mediator whose code it is has
+ * failed; of unknown code the log says so. For a command that serves devices; a program of the user's decides for itself.
+ */
+export function surviveForeignCode(log: Logger): Disposable {
+  const limited = new RateLimitedLogger(log, new SystemClock());
+  const survive = (what: string) => (error: unknown) => {
+    const failed = running.getStore();
+    if (failed !== undefined) failed(what, error);
+    else limited.log('error', what, `${what}, of code that belongs to no device; serving goes on: ${textOf(error)}`);
+  };
+  const rejected = survive('a promise that nothing awaits');
+  const thrown = survive('an error that nothing catches');
+  process.on('unhandledRejection', rejected);
+  process.on('uncaughtException', thrown);
+  return {
+    [Symbol.dispose]: () => {
+      process.off('unhandledRejection', rejected);
+      process.off('uncaughtException', thrown);
+    },
+  };
+}

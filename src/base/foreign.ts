@@ -1,0 +1,57 @@
+/**
+ * Code that is not ours: models, mediators, listeners, sinks, hypervisors, storage, timers' callbacks. It may throw, reject or never return. Its failure is
+ * reported to `failed`, with a name, and ends there: never in the caller, and never as an unhandled rejection, which would end the process.
+ *
+ * A function without a result may be `async` as far as the type checker goes, so each result is looked at.
+ */
+
+import type { Clock } from './clock.ts';
+
+/** Reports a failure of code that is not ours. Must not throw. */
+export type Failed = (what: string, error: unknown) => void;
+
+/** The stack of an error, or the value as text. Never throws, whatever was thrown: objects without prototype, getters that throw. */
+export function textOf(error: unknown): string {
+  try {
+    return error instanceof Error ? String(error.stack ?? error.message) : String(error);
+  } catch {
+    return `a value of type ${typeof error} that has no text`;
+  }
+}
+
+/** Whether `value` has a `then`; false when looking at it throws. */
+export function isThenable(value: unknown): value is PromiseLike<unknown> {
+  if ((typeof value !== 'object' || value === null) && typeof value !== 'function') return false;
+  try {
+    return typeof (value as { then?: unknown }).then === 'function';
+  } catch {
+    return false;
+  }
+}
+
+/** Report what `result` rejects with, when it is a promise. @returns whether it is one */
+export function settle(what: string, result: unknown, failed: Failed): boolean {
+  if (!isThenable(result)) return false;
+  // Through a promise of ours: a foreign `then` may throw, or call back twice.
+  Promise.resolve(result).then(undefined, (error: unknown) => failed(what, error));
+  return true;
+}
+
+/** Call it, and report what it throws or rejects with. @returns its result; undefined when it threw, or is async */
+export function callForeign<T>(what: string, call: () => T, failed: Failed): T | undefined {
+  try {
+    const result = call();
+    return result !== undefined && settle(what, result, failed) ? undefined : result;
+  } catch (error) {
+    failed(what, error);
+    return undefined;
+  }
+}
+
+/** `clock` for code that is not ours: its callbacks run in the event loop, where their failures would end the process. */
+export function guardedClock(clock: Clock, failed: Failed): Clock {
+  return {
+    nowNs: () => clock.nowNs(),
+    after: (delayMs, callback) => clock.after(delayMs, () => void callForeign('a timer', callback, failed)),
+  };
+}

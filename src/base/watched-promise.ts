@@ -1,0 +1,33 @@
+/**
+ * A promise for code that is not ours. When it rejects and that code has not looked at it (a forgotten `await`), the rejection is reported instead of
+ * ending the process as unhandled. So is that of every promise made from it by `then`, `catch` and `finally`.
+ */
+export class WatchedPromise<T> extends Promise<T> {
+  #looked = false;
+  #forgotten: ((error: unknown) => void) | null = null;
+
+  /** @param forgotten  reports a rejection of `work` that was looked at by none. Must not throw */
+  static of<T>(work: Promise<T>, forgotten: (error: unknown) => void): WatchedPromise<T> {
+    const watched = new WatchedPromise<T>((resolve, reject) => void work.then(resolve, reject));
+    watched.#watch(forgotten);
+    return watched;
+  }
+
+  // biome-ignore lint/suspicious/noThenProperty: a promise has one
+  override then<R = T, E = never>(
+    onFulfilled?: ((value: T) => R | PromiseLike<R>) | null,
+    onRejected?: ((error: unknown) => E | PromiseLike<E>) | null,
+  ): Promise<R | E> {
+    this.#looked = true;
+    const next = super.then(onFulfilled, onRejected) as WatchedPromise<R | E>;
+    if (this.#forgotten !== null) next.#watch(this.#forgotten);
+    return next;
+  }
+
+  #watch(forgotten: (error: unknown) => void): void {
+    this.#forgotten = forgotten;
+    super.then(undefined, (error: unknown) => {
+      if (!this.#looked) forgotten(error);
+    });
+  }
+}
