@@ -27,6 +27,7 @@ describe('vfio-user client: VERSION and discovery', () => {
         pgsizes: 0x40201000,
         twin_socket: { supported: true },
         write_multiple: true,
+        vfio_ts_dma_read_bytes: 4194304,
       },
     });
   });

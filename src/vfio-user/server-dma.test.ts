@@ -277,7 +277,8 @@ describe('memory that comes without a descriptor', () => {
     using at = await attached({ server: { limits: { dmaTimeoutMs: 1000 } } });
     await map(at.client, {});
     const ends = Array.from({ length: 200 }, () => at.dma.read(IOVA, new Uint8Array(4)).then(String, () => 'failed'));
-    for (let i = 0; i < 4; i++) {
+    // So many as may be under way at once fail each time.
+    for (let i = 0; i < 8; i++) {
       await settle();
       at.rig.rig.clock.advance(1500);
     }
