@@ -3,7 +3,8 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { type Document, isMap, isSeq, parseDocument, type Scalar, type YAMLMap, type YAMLSeq } from 'yaml';
 import { VfioError } from '../base/errno.ts';
 import type { Machine } from '../engine/machine/machine.ts';
-import type { PciBus, PciFunction } from '../engine/machine/pci-function.ts';
+import type { PciFunction } from '../engine/machine/pci-function.ts';
+import { parseBdf } from '../pci/bdf.ts';
 
 /** Set `driver:` of the functions in the machine file. Only these words change: layout and comments are the author's. */
 export function writeDrivers(file: string, machine: Machine, changed: readonly PciFunction[]): void {
@@ -32,15 +33,16 @@ function nodeOf(document: Document, machine: Machine, fn: PciFunction, file: str
   let devices = document.get('devices') as YAMLSeq | undefined;
   let node: YAMLMap | undefined;
   for (const step of path) {
-    node = isSeq(devices) ? (devices.items.find((item) => isMap(item) && names(item, step, step.bus)) as YAMLMap | undefined) : undefined;
+    node = isSeq(devices) ? (devices.items.find((item) => isMap(item) && names(item, step)) as YAMLMap | undefined) : undefined;
     devices = node?.get('devices') as YAMLSeq | undefined;
   }
   if (node === undefined) throw new VfioError('ENOENT', `${fn.bdf} of ${machine.name} has no entry of its own in ${file}`);
   return node;
 }
 
-function names(item: YAMLMap, fn: PciFunction, bus: PciBus): boolean {
+/** Whether an entry declares `fn`. One without a bus is on the bus that it is in, or on 0000:00. A virtual function has no entry. */
+function names(item: YAMLMap, { bdf, bus, physical }: PciFunction): boolean {
   const at = String(item.get('at'));
-  const [device, func] = at.slice(at.lastIndexOf(':') + 1).split('.');
-  return Number.parseInt(device!, 16) === fn.devfn >> 3 && Number.parseInt(func ?? '0', 16) === (fn.devfn & 7) && fn.bus === bus;
+  if (physical !== null) return false;
+  return parseBdf(at.includes(':') ? at : `${bus.bridge === null ? '0000:00' : bus.name}:${at.padStart(4, '0')}`) === bdf;
 }

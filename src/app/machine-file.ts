@@ -6,7 +6,7 @@ import { readFileSync } from 'node:fs';
 import { type Document, isMap, isNode, LineCounter, parseDocument } from 'yaml';
 import { z } from 'zod';
 import { VfioError } from '../base/errno.ts';
-import type { FunctionKind, FunctionSpec, MachineSpec } from '../engine/machine/machine-spec.ts';
+import { type FunctionKind, type FunctionSpec, groupings, type MachineSpec } from '../engine/machine/machine-spec.ts';
 
 /** Larger files are refused before they are parsed. */
 export const MAX_FILE_BYTES = 2 ** 20;
@@ -69,7 +69,9 @@ const size = z
 const text = z.string().min(1).max(256);
 
 const at = text
-  .describe('device.function on its bus (04.0), or the full address (0000:00:04.0)')
+  .describe(
+    'device.function on its bus (04.0), or the full address (0000:00:04.0), which on the top level names the root bus (60:01.0, 0001:00:00.0)',
+  )
   .meta(asJson({ oneOf: [{ type: 'string', pattern: '^([0-9a-fA-F:]+:)?[0-9a-fA-F]{1,2}\\.[0-7]$' }, { type: 'number' }] }));
 
 const ids = z
@@ -197,9 +199,14 @@ const device = z
       .optional()
       .describe('bound at power-on; none for no driver; left out: whichever matches'),
     driverOverride: text.optional(),
-    iommu: text.optional().describe('one of `iommus`; only on the root bus'),
+    iommu: text.optional().describe('one of `iommus`; only on a root bus'),
     reserved: z.array(reserved).max(64).optional().describe('windows that firmware reserves for this device'),
     dmaAliases: z.array(at).max(8).optional(),
+    requester: text
+      .optional()
+      .describe(
+        'only on a root bus: the function whose requester id all DMA from here carries (Intel VMD, found by itself for domains from 10000)',
+      ),
     slot: flag.optional().describe('a port with a hot-plug slot'),
     bus: number.optional().describe('bus number behind this bridge'),
     get devices() {
@@ -213,6 +220,10 @@ export const machineSchema = z
     name: text.optional(),
     iommu: iommu.optional().describe('of every device that names no other'),
     iommus: z.record(z.string().min(1).max(64), iommu).optional(),
+    grouping: z
+      .enum(groupings)
+      .optional()
+      .describe('linux (default): the groups that Linux 7.3 makes; strict: a switch with one port without ACS isolates nothing behind it'),
     hostDrivers: z
       .array(
         z.strictObject({
@@ -234,7 +245,7 @@ export const machineSchema = z
     enableSriov: flag.optional().describe('short for params.enableSriov'),
     params: params.optional(),
     pageSize: size.optional().describe('of the CPU: 4K (default), 16K or 64K'),
-    devices: z.array(device).min(1).max(256),
+    devices: z.array(device).min(1).max(256).describe('on root bus 0000:00, and on each other one that an address names'),
   })
   .meta({ title: 'vfio-ts machine', description: 'PCI devices, buses and IOMMUs of a machine' });
 

@@ -97,7 +97,13 @@ const getHotResetInfo: DeviceHandler = (device, _caller, user) => {
   const list = new DataView(new ArrayBuffer(dependents.length * PciDependentDevice.structSize));
   dependents.forEach(({ bdf, groupId }, i) => {
     const { domain, bus, device: slot, fn } = bdfParts(bdf);
-    PciDependentDevice.encode(list, i * PciDependentDevice.structSize, { id: groupId, segment: domain, bus, devfn: (slot << 3) | fn });
+    // As in Linux, `segment` has 16 bits: of a domain from 10000 it has the lower ones.
+    PciDependentDevice.encode(list, i * PciDependentDevice.structSize, {
+      id: groupId,
+      segment: domain & 0xffff,
+      bus,
+      devfn: (slot << 3) | fn,
+    });
   });
   const room = argsz - PciHotResetInfo.structSize;
   if (room < list.byteLength) {

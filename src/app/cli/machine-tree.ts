@@ -1,4 +1,5 @@
 /** A machine as people draw it: buses as a tree, virtual functions below their physical one, then the groups that follow from it. */
+import { compareBdf } from '../../pci/bdf.ts';
 import type { FunctionDocument, GroupDocument, MachineDocument } from '../machine-document.ts';
 import type { Terminal } from './terminal.ts';
 
@@ -10,7 +11,7 @@ interface Row {
 /** In order of address; what is below what has no function is at the root. */
 function rowsOf(all: readonly FunctionDocument[], above: string | null, indent: string): Row[] {
   const aboveOf = ({ physicalFunction, parent }: FunctionDocument) => physicalFunction ?? parent;
-  const here = all.filter((fn) => aboveOf(fn) === above).sort((a, b) => (a.bdf < b.bdf ? -1 : 1));
+  const here = all.filter((fn) => aboveOf(fn) === above).sort((a, b) => compareBdf(a.bdf, b.bdf));
   return here.flatMap((fn, i) => {
     const last = i === here.length - 1;
     return [{ prefix: `${indent}${last ? '└─ ' : '├─ '}`, fn }, ...rowsOf(all, fn.bdf, `${indent}${last ? '   ' : '│  '}`)];
@@ -38,7 +39,7 @@ function usersText({ openBy, mediator, virtualMachine, refused }: FunctionDocume
 /** One line per function: address, ids, name, driver, group, what it has to do with SR-IOV, and who uses it. */
 export function treeLines({ functions }: MachineDocument, { paint }: Terminal): string[] {
   const rows = rowsOf(functions, null, '');
-  const width = Math.max(...rows.map((r) => r.prefix.length)) + 12;
+  const width = Math.max(...rows.map((r) => r.prefix.length + r.fn.bdf.length));
   const names = Math.max(...rows.map((r) => r.fn.name.length));
   const drivers = Math.max(...rows.map((r) => (r.fn.driver ?? '-').length));
   const groups = Math.max(...rows.map((r) => groupText(r.fn).length));

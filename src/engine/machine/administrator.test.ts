@@ -203,12 +203,13 @@ describe('interrupts of a machine', () => {
     ['another pin', { ...old, interruptPin: 2 as const }, '04.1', null],
     ['a pin that is swizzled to the same wire', { ...old, interruptPin: 4 as const }, '05.0', 'EBUSY'],
     ['one that can be masked beside one that cannot', plain, '04.1', 'EBUSY'],
+    ['the same pin and device on another root bus', old, '60:04.0', null],
   ] as const)('S2-12 wires: %s', (_what, declaration, at, errno) => {
     const rig = new DeviceRig(old, { others: [twin(declaration, at)] });
-    const group = rig.machine.function(`00:${at}`).group!;
-    const second = group.id === rig.group.group!.id ? rig.group : rig.machine.openGroup(group.id);
+    const { bdf, group } = rig.machine.function(at.includes(':') ? at : `00:${at}`);
+    const second = group!.id === rig.group.group!.id ? rig.group : rig.machine.openGroup(group!.id);
     if (second !== rig.group) second.setContainer(rig.container);
-    const [a, b] = [rig.open(), second.openDevice(`0000:00:${at}`)];
+    const [a, b] = [rig.open(), second.openDevice(bdf)];
     expect(intx(a)).toBe(null);
     expect(intx(b)).toBe(errno);
   });

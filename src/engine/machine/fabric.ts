@@ -1,10 +1,9 @@
 /** The buses of a machine and the functions on them: building, placing and taking out hardware. Knows no drivers. */
 
 import type { ErrorKind } from '../../abi/device-host.ts';
-import { checkIndex, hex } from '../../base/check.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
-import { bdfParts, formatBdf } from '../../pci/bdf.ts';
+import { bdfParts, formatBdf, parseBdf } from '../../pci/bdf.ts';
 import { ConfigSpace } from '../../pci/config-space.ts';
 import { virtualFunctionAt } from '../../pci/virtual-functions.ts';
 import type { EngineContext } from '../context.ts';
@@ -13,11 +12,13 @@ import { FunctionHost } from '../device/host.ts';
 import type { IommuProperties } from '../dma/iommu-properties.ts';
 import { InterruptLine } from '../interrupts/interrupt-line.ts';
 import { checkDriverName } from './binding.ts';
+import { BusNumbers, FIRST_EMULATED_DOMAIN } from './bus-numbers.ts';
 import { Firmware } from './firmware.ts';
 import { type BuiltFunction, buildFunction, type ModelRegistry } from './function-builder.ts';
+import { isVolumeManager } from './hardware-quirks.ts';
 import { checkReserved, IommuTable } from './machine-iommu.ts';
 import { bridgeKinds, type FunctionSpec, type MachineSpec } from './machine-spec.ts';
-import { PciBus, PciFunction } from './pci-function.ts';
+import { type PciBus, PciFunction } from './pci-function.ts';
 import { PhysicalFunction } from './physical-function.ts';
 
 /** A function that was put in, with the declaration it came from. */
@@ -26,16 +27,14 @@ export interface Placed {
   readonly spec: FunctionSpec;
 }
 
-const MAX_BUS = 0xff;
-
 export class Fabric {
-  readonly root = new PciBus(0, 0, null);
   readonly functions = new Map<string, PciFunction>();
-  readonly #buses = new Map<number, PciBus>();
+  readonly #buses = new BusNumbers();
   readonly #iommus = new Map<PciFunction, IommuProperties>();
   readonly #table: IommuTable;
   readonly #firmware: Firmware;
-  readonly #wires = ['A', 'B', 'C', 'D'].map((letter) => new InterruptLine(letter));
+  /** The four of each root bus. */
+  readonly #wires = new Map<PciBus, readonly InterruptLine[]>();
   readonly #models: ModelRegistry;
   readonly #ctx: EngineContext;
 
@@ -44,12 +43,17 @@ export class Fabric {
     this.#firmware = new Firmware(spec.memoryBase);
     this.#models = models;
     this.#ctx = ctx;
-    this.#buses.set(0, this.root);
   }
 
-  /** All functions in bus order. */
+  /** All functions in the order of discovery: root bus by root bus, and there in bus order. */
   inOrder(): readonly PciFunction[] {
-    return [...this.#buses.values()].sort((a, b) => a.number - b.number).flatMap((bus) => bus.functions);
+    return this.#buses.inOrder().flatMap((bus) => bus.functions);
+  }
+
+  /** In the order in which the kernel gives them groups: the functions behind one IOMMU, then those behind the next one that it starts. */
+  inGroupOrder(): readonly PciFunction[] {
+    const order = this.#table.order();
+    return [...this.inOrder()].sort((a, b) => order.get(this.iommu(a))! - order.get(this.iommu(b))!);
   }
 
   iommu(fn: PciFunction): IommuProperties {
@@ -60,20 +64,27 @@ export class Fabric {
   powerOn(specs: readonly FunctionSpec[]): readonly Placed[] {
     using undo = new Cleanup();
     const placed: Placed[] = [];
-    let next = 1;
+    // As the kernel scans: everything on a bus, then what is behind each bridge there.
     const put = (list: readonly FunctionSpec[], bus: PciBus): void => {
-      if (!Array.isArray(list)) throw new VfioError('EINVAL', '`devices` is not a list of devices');
-      for (const spec of list) {
-        const fn = this.#insert(spec, bus, undo);
-        placed.push({ fn, spec });
+      const here = checkList(list).map((spec) => ({ fn: this.#insert(spec, bus, undo), spec }));
+      placed.push(...here);
+      this.#buses.reserve(bus);
+      for (const { fn, spec } of here) {
         if (!bridgeKinds.has(fn.kind)) continue;
-        next = this.#openBus(fn, spec, next, undo) + 1;
-        put(spec.devices ?? [], fn.secondary!);
+        const behind = this.#buses.open(fn, spec.bus);
+        undo.defer(() => this.#buses.delete(behind));
+        put(spec.devices ?? [], behind);
       }
     };
-    put(specs, this.root);
+    const roots = this.#buses.declareRoots(checkList(specs).map((spec) => spec.at));
+    for (const root of roots) {
+      put(
+        specs.filter((spec) => this.#buses.of(spec.at) === root),
+        root,
+      );
+    }
     this.#markMultifunction(placed);
-    this.#firmware.start(this.root);
+    this.#firmware.start(roots);
     for (const { fn } of placed) this.#start(fn);
     undo.move();
     return placed;
@@ -90,10 +101,9 @@ export class Fabric {
       const fn = this.#insert(one, on, undo);
       placed.push({ fn, spec: one });
       if (bridgeKinds.has(fn.kind)) {
-        let free = 1;
-        while (this.#buses.has(free)) free++;
-        this.#openBus(fn, one, free, undo);
-        for (const behind of one.devices ?? []) put(behind, fn.secondary!);
+        const behind = this.#buses.plug(fn, one.bus);
+        undo.defer(() => this.#buses.delete(behind));
+        for (const each of checkList(one.devices ?? [])) put(each, behind);
       }
       return fn;
     };
@@ -116,23 +126,27 @@ export class Fabric {
   /**
    * The VFs 0 to `count - 1` of `pf`, where its SR-IOV capability says. Steps that undo it go to `undo`.
    *
-   * @throws VfioError ENOMEM when the last one would be beyond the PF's bus; EEXIST when a place is taken
+   * @throws VfioError ENOMEM when one would be on a bus that is not kept for them; EEXIST when a place is taken
    */
   addVirtualFunctions(pf: PciFunction, count: number, undo: Cleanup): readonly PciFunction[] {
     const places = Array.from({ length: count }, (_, i) => {
       const at = virtualFunctionAt(pf.address, pf.config, i);
-      if (at === null || at.bus !== pf.bus.number) {
-        throw new VfioError('ENOMEM', `${pf.bdf}: virtual function ${i} of ${count} would be beyond bus ${hex(pf.bus.number)}`);
-      }
+      if (at === null) throw new VfioError('ENOMEM', `${pf.bdf}: virtual function ${i} of ${count} would be beyond bus 0xff`);
       const bdf = formatBdf(at);
       const taken = this.functions.get(bdf);
       if (taken !== undefined) throw new VfioError('EEXIST', `${pf.bdf}: virtual function ${i} would be at ${bdf}, where ${taken.name} is`);
-      return bdf;
+      return { bdf, number: at.bus };
     });
-    return places.map((bdf, i) => this.#insertVirtual(pf, bdf, i, undo));
+    const buses = new Map<number, PciBus>();
+    for (const number of new Set(places.map((place) => place.number))) {
+      const bus = this.#buses.forVirtualFunctions(pf, number);
+      undo.defer(() => this.#forget(bus));
+      buses.set(number, bus);
+    }
+    return places.map(({ bdf, number }, i) => this.#insertVirtual(pf, bdf, buses.get(number)!, i, undo));
   }
 
-  #insertVirtual(pf: PciFunction, bdf: string, vfIndex: number, undo: Cleanup): PciFunction {
+  #insertVirtual(pf: PciFunction, bdf: string, bus: PciBus, vfIndex: number, undo: Cleanup): PciFunction {
     const { vfDeclaration: declaration, bars, declared } = pf.sriov!;
     this.#ctx.faults.step('sriov.config');
     const config = new ConfigSpace(declaration);
@@ -143,15 +157,17 @@ export class Fabric {
       kind: pf.kind,
       declaration,
       config,
-      bus: pf.bus,
+      bus,
       reserved: [],
       dmaAliases: [],
       slot: false,
+      requester: pf.requester,
       physical: pf,
       vfIndex,
     });
     this.#attachHost(fn);
-    pf.bus.insert(fn);
+    bus.insert(fn);
+    pf.sriov!.vfs.push(fn);
     this.functions.set(bdf, fn);
     this.#iommus.set(fn, this.#iommus.get(pf)!);
     undo.defer(() => this.#take(fn));
@@ -164,14 +180,23 @@ export class Fabric {
   }
 
   #take(fn: PciFunction): void {
-    if (fn.secondary !== null) this.#buses.delete(fn.secondary.number);
+    if (fn.secondary !== null) this.#buses.delete(fn.secondary);
     fn.bus.delete(fn);
-    if (fn.physical !== null) fn.physical.host.virtualFunctions = fn.physical.host.virtualFunctions.filter((vf) => vf !== fn.host);
+    this.#forget(fn.bus);
+    if (fn.physical !== null) {
+      fn.physical.host.virtualFunctions = fn.physical.host.virtualFunctions.filter((vf) => vf !== fn.host);
+      fn.physical.sriov!.vfs = fn.physical.sriov!.vfs.filter((vf) => vf !== fn);
+    }
     this.functions.delete(fn.bdf);
     this.#iommus.delete(fn);
     fn.present = false;
     using _owns = fn.owns;
     fn.host.dispose();
+  }
+
+  /** A bus that only virtual functions were on goes with the last one. */
+  #forget(bus: PciBus): void {
+    if (bus.continues !== null && bus.functions.length === 0) this.#buses.delete(bus);
   }
 
   /** The bus behind `bridge`. @throws VfioError ENODEV, EINVAL */
@@ -180,14 +205,9 @@ export class Fabric {
     return bridge.secondary;
   }
 
-  /** The bus that the full BDF `at` is on. @throws VfioError EINVAL for a bus that is not there */
+  /** The bus that the address `at` is on. @throws VfioError EINVAL for a bus that is not there */
   busOf(at: string): PciBus {
-    if (typeof at !== 'string') throw new VfioError('EINVAL', `'${String(at)}' is not the address of a device`);
-    if (!at.includes(':')) return this.root;
-    const { domain, bus } = bdfParts(at);
-    const found = domain === 0 ? this.#buses.get(bus) : undefined;
-    if (found === undefined) throw new VfioError('EINVAL', `${at}: this machine has no bus ${hex(bus)} in domain ${hex(domain)}`);
-    return found;
+    return this.#buses.of(at);
   }
 
   #insert(spec: FunctionSpec, bus: PciBus, undo: Cleanup): PciFunction {
@@ -205,13 +225,22 @@ export class Fabric {
     if (spec.iommu !== undefined && !bus.isRoot) {
       throw new VfioError('EINVAL', `${bdf}: an IOMMU is chosen on the root bus, for a device and everything behind it`);
     }
-    const iommu = bridge === null ? this.#table.get(spec.iommu, bdf) : this.#iommus.get(bridge)!;
+    const requester = this.#requesterOf(spec, bdf, bus);
+    const iommu =
+      bridge !== null
+        ? this.#iommus.get(bridge)!
+        : requester !== null && spec.iommu === undefined
+          ? this.#iommus.get(requester)!
+          : this.#table.get(spec.iommu, bdf);
+    if (requester !== null && this.#iommus.get(requester) !== iommu) {
+      throw new VfioError('EINVAL', `${bdf} has the requester id of ${requester.bdf}, which is behind another IOMMU`);
+    }
     for (const other of bus.functions) {
       if (other.address.device === devfn.device && this.#iommus.get(other) !== iommu) {
         throw new VfioError('EINVAL', `${bdf} and ${other.bdf} are functions of one device, which is behind one IOMMU`);
       }
     }
-    const fn = this.#make(bdf, spec, built, bus);
+    const fn = this.#make(bdf, spec, built, bus, requester);
     bus.insert(fn);
     this.functions.set(bdf, fn);
     this.#iommus.set(fn, iommu);
@@ -219,7 +248,26 @@ export class Fabric {
     return fn;
   }
 
-  #make(bdf: string, spec: FunctionSpec, built: BuiltFunction, bus: PciBus): PciFunction {
+  /** Whose requester id a function's DMA carries; null for its own. @throws VfioError EINVAL for a function that is not there, or not on a root bus */
+  #requesterOf(spec: FunctionSpec, bdf: string, bus: PciBus): PciFunction | null {
+    if (bus.bridge !== null) {
+      if (spec.requester === undefined) return bus.bridge.requester;
+      throw new VfioError('EINVAL', `${bdf}: a requester is named on the root bus, for a device and everything behind it`);
+    }
+    if (spec.requester === undefined) return bus.domain < FIRST_EMULATED_DOMAIN ? null : this.#volumeManager(bus.domain);
+    const found = this.functions.get(parseBdf(spec.requester));
+    if (found !== undefined && found.bus !== bus) return found;
+    throw new VfioError('EINVAL', `${bdf}: its requester ${parseBdf(spec.requester)} is no function of another bus that comes before it`, {
+      fix: 'Name a function of another root bus, declared earlier; for one of the same bus use `dmaAliases`.',
+    });
+  }
+
+  /** The controller that makes an emulated domain, in the order of discovery; null when the machine has none. */
+  #volumeManager(domain: number): PciFunction | null {
+    return this.inOrder().filter(isVolumeManager)[domain - FIRST_EMULATED_DOMAIN] ?? null;
+  }
+
+  #make(bdf: string, spec: FunctionSpec, built: BuiltFunction, bus: PciBus, requester: PciFunction | null): PciFunction {
     const { declaration } = built;
     const config = new ConfigSpace(declaration);
     const aliases = (spec.dmaAliases ?? []).map((at) => {
@@ -236,6 +284,7 @@ export class Fabric {
       reserved: checkReserved(spec.reserved ?? [], bdf),
       dmaAliases: aliases,
       slot: spec.slot === true,
+      requester,
     });
     fn.deviceModel = built.model;
     fn.owns = built.owns;
@@ -264,22 +313,11 @@ export class Fabric {
   #wireOf(fn: PciFunction): InterruptLine | null {
     let pin = (fn.declaration.interruptPin ?? 0) - 1;
     if (pin < 0) return null;
-    for (let at: PciFunction | null = fn; at !== null; at = at.parent) pin = (pin + at.address.device) % this.#wires.length;
-    return this.#wires[pin]!;
-  }
-
-  #openBus(bridge: PciFunction, spec: FunctionSpec, lowest: number, undo: Cleanup): number {
-    const number = spec.bus === undefined ? lowest : checkIndex(spec.bus, MAX_BUS, `${bridge.bdf}: bus`);
-    if (number > MAX_BUS || number < lowest || this.#buses.has(number)) {
-      throw new VfioError('EINVAL', `${bridge.bdf}: bus ${hex(number)} cannot be behind it`, {
-        fix: `Bus numbers grow depth-first; here ${lowest > MAX_BUS ? 'none is left' : `the lowest is ${hex(lowest)}`}.`,
-      });
-    }
-    const bus = new PciBus(0, number, bridge);
-    bridge.secondary = bus;
-    this.#buses.set(number, bus);
-    undo.defer(() => void this.#buses.delete(number));
-    return number;
+    for (let at: PciFunction | null = fn; at !== null; at = at.parent) pin = (pin + at.address.device) % 4;
+    const { root } = fn.bus;
+    const wires = this.#wires.get(root) ?? ['A', 'B', 'C', 'D'].map((letter) => new InterruptLine(letter));
+    this.#wires.set(root, wires);
+    return wires[pin]!;
   }
 
   /** More than one function on a device: each says so in its header type. @throws VfioError EINVAL without a function 0 */
@@ -302,6 +340,14 @@ export class Fabric {
   }
 }
 
+function checkList(list: readonly FunctionSpec[]): readonly FunctionSpec[] {
+  if (!Array.isArray(list)) throw new VfioError('EINVAL', '`devices` is not a list of devices');
+  for (const spec of list as readonly unknown[]) {
+    if (typeof spec !== 'object' || spec === null) throw new VfioError('EINVAL', `${String(spec)} is no device of a machine`);
+  }
+  return list;
+}
+
 /** `at`, `device.function` or a full BDF, on `bus`. @throws VfioError EINVAL when it names another bus */
 export function addressOn(at: string, bus: PciBus): string {
   if (typeof at !== 'string') throw new VfioError('EINVAL', `'${String(at)}' is not the address of a device`);
@@ -313,7 +359,7 @@ export function addressOn(at: string, bus: PciBus): string {
   }
   const parts = bdfParts(at);
   if (parts.domain !== bus.domain || parts.bus !== bus.number) {
-    throw new VfioError('EINVAL', `${at} is declared on bus ${hex(bus.number)}`, { fix: 'Write only device.function, such as 00.0.' });
+    throw new VfioError('EINVAL', `${at} is declared on bus ${bus.name}`, { fix: 'Write only device.function, such as 00.0.' });
   }
   return formatBdf(parts);
 }

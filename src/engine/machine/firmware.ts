@@ -64,15 +64,18 @@ export class Firmware {
   }
 
   /**
-   * Place everything on root bus `bus` and behind it, and switch decoding on.
+   * Place everything on the root buses and behind them, and switch decoding on. Addresses are the machine's: no two root buses have the same.
    *
    * @throws VfioError ENOSPC when it does not fit
    */
-  start(bus: PciBus): void {
-    const root = (space: Space): Window => ({ first: this.#roots[space], end: rootEnd[space], taken: new Map() });
-    this.#windows.set(bus, { io: root('io'), mem32: root('mem32'), mem64: root('mem64') });
-    for (const space of spaces) this.#fill(bus, space, bus.functions);
-    for (const fn of bus.everything()) this.#finish(fn);
+  start(roots: readonly PciBus[]): void {
+    const all = (space: Space): Window => ({ first: this.#roots[space], end: rootEnd[space], taken: new Map() });
+    const shared = { io: all('io'), mem32: all('mem32'), mem64: all('mem64') };
+    for (const root of roots) {
+      this.#windows.set(root, shared);
+      for (const space of spaces) this.#fill(root, space, root.functions);
+      for (const fn of root.everything()) this.#finish(fn);
+    }
   }
 
   /** Place a function that was plugged in, and what is behind it. @throws VfioError ENOSPC when its bus has no room left */
@@ -167,10 +170,9 @@ export class Firmware {
   #finish(fn: PciFunction): void {
     const { config } = fn;
     if (fn.secondary !== null) {
-      const last = [...fn.secondary.everything()].reduce((most, f) => Math.max(most, f.secondary?.number ?? 0), fn.secondary.number);
       config.write(Config.BRIDGE_PRIMARY_BUS, 1, fn.bus.number);
       config.write(Config.BRIDGE_SECONDARY_BUS, 1, fn.secondary.number);
-      config.write(Config.BRIDGE_SUBORDINATE_BUS, 1, last);
+      config.write(Config.BRIDGE_SUBORDINATE_BUS, 1, fn.secondary.subordinate);
       this.#writeWindows(fn);
     }
     if (fn.declaration.interruptPin !== undefined && fn.declaration.interruptPin !== 0) config.write(Config.INTERRUPT_LINE, 1, 10);

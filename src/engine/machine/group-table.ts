@@ -3,6 +3,7 @@ import { VfioError } from '../../base/errno.ts';
 import type { Process } from '../dma/process.ts';
 import type { Fabric } from './fabric.ts';
 import { IsolationGroup } from './isolation-group.ts';
+import type { Grouping } from './machine-spec.ts';
 import type { PciFunction } from './pci-function.ts';
 import { type IsolationClass, partition } from './topology.ts';
 
@@ -20,12 +21,14 @@ export interface VfioNode {
 export class GroupTable {
   readonly groups = new Map<number, IsolationGroup>();
   readonly #fabric: Fabric;
+  readonly #grouping: Grouping;
   readonly #nodeOwner: number;
   readonly #uids = new Map<number, number>();
 
   /** @param nodeOwner uid that nodes belong to as they appear */
-  constructor(fabric: Fabric, nodeOwner: number) {
+  constructor(fabric: Fabric, nodeOwner: number, grouping: Grouping) {
     this.#fabric = fabric;
+    this.#grouping = grouping;
     this.#nodeOwner = nodeOwner;
   }
 
@@ -40,14 +43,15 @@ export class GroupTable {
   }
 
   /**
-   * Put functions that are new into their groups: an existing one, or a new one with the lowest free number, in the order of discovery.
+   * Put functions that are new into their groups: an existing one, or a new one with the lowest free number, in the order in which the kernel
+   * finds them.
    *
    * @throws VfioError EINVAL when they would tie existing groups together, which users may hold; nothing has changed then
    */
   join(added: readonly PciFunction[]): void {
     const fresh = new Set(added);
-    const behindIommu = this.#fabric.inOrder().filter((fn) => this.#fabric.iommu(fn).kind === 'full');
-    const classes = partition(behindIommu).filter((one) => one.members.some((fn) => fresh.has(fn)));
+    const behindIommu = this.#fabric.inGroupOrder().filter((fn) => this.#fabric.iommu(fn).kind === 'full');
+    const classes = partition(behindIommu, this.#grouping).filter((one) => one.members.some((fn) => fresh.has(fn)));
     for (const one of classes) {
       const ids = [...new Set(one.members.flatMap((fn) => (fn.group === null ? [] : [fn.group.id])))];
       if (ids.length > 1) {

@@ -80,6 +80,7 @@ describe('plug in', () => {
   it('S1-01 what would tie two groups together while users may hold them is refused with EINVAL', () => {
     const ports = [0, 1].map((n) => ({ at: `0${n}.0`, kind: 'downstream-port', devices: [{ at: '00.0', model: 'probe' }] }) as const);
     const { machine } = testMachine({
+      grouping: 'strict',
       devices: [{ at: '01.0', kind: 'root-port', devices: [{ at: '00.0', kind: 'upstream-port', devices: ports }] }],
     });
     const groups = machine.groups.size;

@@ -50,13 +50,18 @@ export function iommuProperties(spec: IommuSpec, name: string): IommuProperties 
   };
 }
 
-/** All IOMMUs of a machine by name; `''` is the one of devices that name none. */
+/** All IOMMUs of a machine by name, in the order in which the kernel starts them; `''` is the one of devices that name none. */
 export class IommuTable {
   readonly #units = new Map<string, IommuProperties>();
 
   constructor(spec: Pick<MachineSpec, 'iommu' | 'iommus'>) {
-    this.#units.set('', iommuProperties(spec.iommu ?? {}, 'iommu'));
     for (const [name, unit] of Object.entries(spec.iommus ?? {})) this.#units.set(name, iommuProperties(unit, `iommu ${name}`));
+    this.#units.set('', iommuProperties(spec.iommu ?? {}, 'iommu'));
+  }
+
+  /** Each with its place: the ones that some devices name as they are declared, then the one of all others. */
+  order(): ReadonlyMap<IommuProperties, number> {
+    return new Map([...this.#units.values()].map((unit, i) => [unit, i]));
   }
 
   /** @throws VfioError EINVAL for a name that was not declared */

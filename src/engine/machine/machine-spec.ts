@@ -1,7 +1,8 @@
 /**
  * A machine as data: what `Machine` is built from. YAML files (src/app/machine-file.ts) are read into the same types.
  *
- * Devices form a tree, as the buses do. Bus numbers are given out depth-first from 00, as firmware does, unless a bridge names its own.
+ * Devices form a tree, as the buses do. At its top are root buses: 0000:00, and each other one that the address of a device there names. Bus
+ * numbers are given out depth-first from a root bus's own, as firmware does, unless a bridge names its own.
  */
 import type { BarDeclaration, DeviceModel } from '../../pci/declaration.ts';
 import type { EngineParams } from '../params.ts';
@@ -35,6 +36,14 @@ export interface IommuSpec {
   /** Default: the x86 MSI window, 0xfee00000-0xfeefffff. */
   readonly reserved?: readonly ReservedWindow[];
 }
+
+/**
+ * Which functions share a group. `linux`: those that Linux 7.3 puts together. `strict`: also everything behind a switch one of whose
+ * downstream ports has no access control, since a device behind that port reaches the others.
+ */
+export type Grouping = 'linux' | 'strict';
+
+export const groupings = ['linux', 'strict'] as const satisfies readonly Grouping[];
 
 /** What a function is to the fabric: decides whether ACS, aliasing or a shared bus applies to it. */
 export type FunctionKind =
@@ -84,7 +93,10 @@ export interface LinkSpec {
 }
 
 export interface FunctionSpec {
-  /** `device.function` on the bus it is in (`04.0`), or a full BDF, which must then name that bus. */
+  /**
+   * `device.function` on the bus it is in (`04.0`), or a full BDF. On the top level the BDF names the root bus: `60:01.0`, `0001:00:00.0`; without one
+   * it is 0000:00. Behind a bridge it must name the bus there.
+   */
   readonly at: string;
   /** Default: what the model's PCI Express capability says; without a model, `endpoint` behind a port, else `integrated-endpoint`. */
   readonly kind?: FunctionKind;
@@ -126,6 +138,11 @@ export interface FunctionSpec {
   readonly reserved?: readonly ReservedWindow[];
   /** Other `device.function`s of the same bus whose requester id its DMA carries (quirky devices). */
   readonly dmaAliases?: readonly string[];
+  /**
+   * The function whose requester id all DMA of this device, and of what is behind it, carries; only on a root bus. Default: for a bus in a domain
+   * from 10000 the Intel VMD controller that makes such domains, when the machine has one: the first makes domain 10000, the next 10001.
+   */
+  readonly requester?: string;
   /** A port with a hot-plug slot: its bus is reset through the slot. */
   readonly slot?: boolean;
   /** Bus number behind this bridge. */
@@ -156,6 +173,8 @@ export interface MachineSpec {
   /** The IOMMU of everything that names no other. Default: `full`. */
   readonly iommu?: IommuSpec;
   readonly iommus?: Readonly<Record<string, IommuSpec>>;
+  /** Default: `linux`. */
+  readonly grouping?: Grouping;
   readonly hostDrivers?: readonly HostDriverSpec[];
   /** Where firmware puts 32-bit BARs first; default 0xc0000000. */
   readonly memoryBase?: number;

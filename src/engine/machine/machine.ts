@@ -9,7 +9,7 @@ import { Cleanup } from '../../base/cleanup.ts';
 import { type Clock, SystemClock } from '../../base/clock.ts';
 import { VfioError } from '../../base/errno.ts';
 import { type Logger, RateLimitedLogger, silentLogger } from '../../base/log.ts';
-import { parseBdf } from '../../pci/bdf.ts';
+import { compareBdf, parseBdf } from '../../pci/bdf.ts';
 import type { EngineContext } from '../context.ts';
 import { resetFunction } from '../device/reset.ts';
 import { Container } from '../dma/container.ts';
@@ -30,6 +30,7 @@ import { MachineSleep } from './machine-sleep.ts';
 import type { FunctionSpec, MachineSpec } from './machine-spec.ts';
 import type { PciFunction } from './pci-function.ts';
 import { SriovControl } from './sriov.ts';
+import { checkGrouping } from './topology.ts';
 
 export interface MachineOptions {
   /** Where BAR memory and anonymous process memory come from. */
@@ -91,7 +92,7 @@ export class Machine implements Disposable {
     this.process = Process.root({ pageSize, allocate: options.allocate });
     this.#fabric = new Fabric(spec, options.models ?? {}, this.context);
     this.#sleep = new MachineSleep(this.name, this.functions);
-    this.#groups = new GroupTable(this.#fabric, options.nodeOwner ?? 0);
+    this.#groups = new GroupTable(this.#fabric, options.nodeOwner ?? 0, checkGrouping(spec.grouping));
     this.#binder = new Binder({
       ctx: this.context,
       drivers: this.drivers,
@@ -142,7 +143,7 @@ export class Machine implements Disposable {
   function(bdf: string): PciFunction {
     const fn = this.#fabric.functions.get(parseBdf(bdf));
     if (fn !== undefined) return fn;
-    const all = [...this.#fabric.functions.keys()].sort();
+    const all = [...this.#fabric.functions.keys()].sort(compareBdf);
     const more = all.length > 8 ? ', …' : '';
     throw new VfioError('ENODEV', `${parseBdf(bdf)} is not in this machine`, { fix: `It has ${all.slice(0, 8).join(', ')}${more}.` });
   }

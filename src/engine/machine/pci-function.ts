@@ -9,6 +9,7 @@ import type { FunctionHost } from '../device/host.ts';
 import type { HostedFunction } from '../device/hosted-function.ts';
 import type { VfioPciDevice } from '../device/pci-device.ts';
 import type { InterruptLine } from '../interrupts/interrupt-line.ts';
+import { isolatesByQuirk } from './hardware-quirks.ts';
 import type { IsolationGroup } from './isolation-group.ts';
 import type { FunctionKind, ReservedWindow } from './machine-spec.ts';
 import type { PhysicalFunction } from './physical-function.ts';
@@ -19,25 +20,50 @@ export class PciBus {
   readonly number: number;
   /** The bridge it is behind; null for a root bus. */
   readonly bridge: PciFunction | null;
+  /** On a bus number that only virtual functions use: the bus of their physical functions. Null for a bus of its own. */
+  readonly continues: PciBus | null;
+  /** The last bus number that is kept for virtual functions of the functions here; its own when they need no other. */
+  reserved: number;
   readonly #functions: PciFunction[] = [];
 
-  constructor(domain: number, number: number, bridge: PciFunction | null) {
+  constructor(domain: number, number: number, bridge: PciFunction | null, continues: PciBus | null = null) {
     this.domain = domain;
     this.number = number;
     this.bridge = bridge;
+    this.continues = continues;
+    this.reserved = number;
+  }
+
+  /** The root bus that it hangs on; itself when it is one. */
+  get root(): PciBus {
+    if (this.continues !== null) return this.continues.root;
+    return this.bridge === null ? this : this.bridge.bus.root;
+  }
+
+  /** `0000:00`, as it is written before a device number. */
+  get name(): string {
+    const hex = (value: number, digits: number) => value.toString(16).padStart(digits, '0');
+    return `${hex(this.domain, 4)}:${hex(this.number, 2)}`;
+  }
+
+  /** The last bus number that its bridge must forward: its own, those kept for virtual functions, and all behind it. */
+  get subordinate(): number {
+    let last = this.reserved;
+    for (const fn of this.#functions) if (fn.secondary !== null) last = Math.max(last, fn.secondary.subordinate);
+    return last;
   }
 
   get functions(): readonly PciFunction[] {
     return this.#functions;
   }
 
-  /** The bus one bridge up; null at the root. */
-  get parent(): PciBus | null {
-    return this.bridge?.bus ?? null;
+  get isRoot(): boolean {
+    return this.bridge === null && this.continues === null;
   }
 
-  get isRoot(): boolean {
-    return this.bridge === null;
+  /** A reset can hit it alone: it is behind a bridge. */
+  get isResettable(): boolean {
+    return this.bridge !== null && this.continues === null;
   }
 
   /** Its functions and all that is behind them, each bridge before what is behind it. */
@@ -69,6 +95,7 @@ export interface PciFunctionParts {
   readonly reserved: readonly ReservedWindow[];
   readonly dmaAliases: readonly number[];
   readonly slot: boolean;
+  readonly requester: PciFunction | null;
   /** Of a virtual function: its PF, and its number there. */
   readonly physical?: PciFunction;
   readonly vfIndex?: number;
@@ -95,6 +122,8 @@ export class PciFunction implements HostedFunction {
   readonly dmaAliases: readonly number[];
   /** A port whose bus is reset through a hot-plug slot. */
   readonly slot: boolean;
+  /** The function of another bus whose requester id all its DMA carries; null for its own. */
+  readonly requester: PciFunction | null;
   /** On a virtual function: the physical one that it is a part of. */
   readonly physical: PciFunction | null;
   /** Its number among the VFs of its PF; 0 on other functions. */
@@ -144,6 +173,7 @@ export class PciFunction implements HostedFunction {
     this.reserved = parts.reserved;
     this.dmaAliases = parts.dmaAliases;
     this.slot = parts.slot;
+    this.requester = parts.requester;
     this.physical = parts.physical ?? null;
     this.vfIndex = parts.vfIndex ?? 0;
   }
@@ -179,6 +209,11 @@ export class PciFunction implements HostedFunction {
     return (this.config.read(at + Acs.CTRL, 2) & needed) === needed;
   }
 
+  /** The kernel knows by its ids that it isolates, whatever its registers say. */
+  get isolates(): boolean {
+    return isolatesByQuirk(this);
+  }
+
   /** What the kernel does on finding the function when an IOMMU isolates: every isolating bit that the capability has. */
   enableAcs(): void {
     const at = this.config.findExtendedCapability(ExtCapId.ACS);
@@ -199,9 +234,9 @@ export class PciFunction implements HostedFunction {
     return this.bus.functions;
   }
 
-  /** Everything that a reset of its bus would hit, behind bridges too; null on a root bus, which nothing can reset. */
+  /** Everything that a reset of its bus would hit, behind bridges too; null where there is no bridge that could reset it alone. */
   inBusReset(): readonly PciFunction[] | null {
-    return this.bus.isRoot ? null : [...this.bus.everything()];
+    return this.bus.isResettable ? [...this.bus.everything()] : null;
   }
 
   /** The functions of its device (same bus and device number), itself included. */

@@ -15,6 +15,8 @@ export class PhysicalFunction {
   readonly declared: SriovDeclaration;
   /** driver_override of VFs while a driver of the host has the PF; null for none. */
   readonly vfDriver: string | null;
+  /** Those that are there, in order. */
+  vfs: PciFunction[] = [];
   /** The disabling that waits for users of VFs to let go. */
   disabling: Promise<void> | null = null;
   readonly #fn: PciFunction;
@@ -42,11 +44,6 @@ export class PhysicalFunction {
   /** VFs that are enabled; while they are being disabled, as many as there were. */
   get numVfs(): number {
     return this.#numVfs;
-  }
-
-  /** Those that are there, in order. */
-  get vfs(): readonly PciFunction[] {
-    return this.#fn.bus.functions.filter((fn) => fn.physical === this.#fn).sort((a, b) => a.vfIndex - b.vfIndex);
   }
 
   /** BARs of one VF. */

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { FunctionKind } from './machine-spec.ts';
+import type { FunctionKind, Grouping } from './machine-spec.ts';
 import { partition, type TopologyNode } from './topology.ts';
 
 interface NodeOptions {
@@ -8,6 +8,7 @@ interface NodeOptions {
   readonly parent?: Node;
   readonly multifunction?: boolean;
   readonly aliases?: readonly number[];
+  readonly requester?: Node;
 }
 
 class Node implements TopologyNode {
@@ -19,6 +20,8 @@ class Node implements TopologyNode {
   readonly acs: boolean;
   readonly dmaAliases: readonly number[];
   readonly behind = {};
+  readonly isolates = false;
+  readonly requester: Node | null;
   readonly bus: object;
 
   constructor(bdf: string, kind: FunctionKind, options: NodeOptions = {}) {
@@ -30,12 +33,14 @@ class Node implements TopologyNode {
     this.isMultifunction = options.multifunction ?? false;
     this.acs = options.acs ?? false;
     this.dmaAliases = options.aliases ?? [];
+    this.requester = options.requester ?? null;
     this.bus = this.parent?.behind ?? rootBus;
   }
 }
 
 const rootBus = {};
-const groups = (nodes: readonly Node[]) => partition(nodes).map((c) => c.members.map((n) => n.bdf).join(' '));
+const groups = (nodes: readonly Node[], grouping: Grouping = 'linux') =>
+  partition(nodes, grouping).map((c) => c.members.map((n) => n.bdf).join(' '));
 
 describe('S1-01 groups follow from the fabric', () => {
   it('S1-01 an endpoint behind a root port with ACS is alone', () => {
@@ -46,7 +51,7 @@ describe('S1-01 groups follow from the fabric', () => {
   it('S1-01 an endpoint behind a root port without ACS shares its group, and the reason names the port', () => {
     const port = new Node('00:01.0', 'root-port');
     const card = new Node('01:00.0', 'endpoint', { parent: port });
-    const [only] = partition([port, card]);
+    const [only] = partition([port, card], 'linux');
     expect(only!.members).toEqual([port, card]);
     expect(only!.reasons.get(card)).toBe('requests can turn round at 00:01.0, which has no access control (ACS)');
   });
@@ -90,9 +95,24 @@ describe('S1-01 groups follow from the fabric', () => {
     expect(groups(aSwitch([true, true]))).toEqual(['00:1c.0', '01:00.0', '02:00.0', '02:01.0', '03:00.0', '04:00.0']);
   });
 
-  it('S1-01 one port of a switch without ACS ties everything behind the switch together', () => {
-    expect(groups(aSwitch([true, false]))).toEqual(['00:1c.0', '01:00.0', '02:00.0 02:01.0 03:00.0 04:00.0']);
-    expect(groups(aSwitch([false, false]))).toEqual(['00:1c.0', '01:00.0', '02:00.0 02:01.0 03:00.0 04:00.0']);
+  it('S1-01 a port of a switch without ACS takes in what is behind it, and leaves the other ports alone', () => {
+    expect(groups(aSwitch([true, false]))).toEqual(['00:1c.0', '01:00.0', '02:00.0', '02:01.0 04:00.0', '03:00.0']);
+    expect(groups(aSwitch([false, false]))).toEqual(['00:1c.0', '01:00.0', '02:00.0 03:00.0', '02:01.0 04:00.0']);
+  });
+
+  it('S1-01 grouping strict: one port of a switch without ACS ties everything behind the switch together', () => {
+    expect(groups(aSwitch([true, true]), 'strict')).toEqual(groups(aSwitch([true, true])));
+    expect(groups(aSwitch([true, false]), 'strict')).toEqual(['00:1c.0', '01:00.0', '02:00.0 02:01.0 03:00.0 04:00.0']);
+    expect(groups(aSwitch([false, false]), 'strict')).toEqual(['00:1c.0', '01:00.0', '02:00.0 02:01.0 03:00.0 04:00.0']);
+  });
+
+  it('S1-01 a bus whose DMA carries the requester id of a function elsewhere is in that function’s group', () => {
+    const manager = new Node('00:0e.0', 'integrated-endpoint');
+    const port = new Node('e0:06.0', 'root-port', { acs: true, requester: manager });
+    const drive = new Node('e1:00.0', 'endpoint', { parent: port, requester: manager });
+    const [only] = partition([manager, port, drive], 'linux');
+    expect(only!.members).toEqual([manager, port, drive]);
+    expect(only!.reasons.get(drive)).toBe('its DMA carries the requester id of 00:0e.0');
   });
 
   it('S1-01 a root port without ACS ties in a whole switch', () => {
@@ -113,7 +133,7 @@ describe('S1-01 groups follow from the fabric', () => {
   it('S1-01 a device that uses the requester id of another shares its group', () => {
     const quirk = new Node('00:05.0', 'integrated-endpoint', { aliases: [(5 << 3) | 1] });
     const other = new Node('00:05.1', 'integrated-endpoint', { multifunction: true, acs: true });
-    const [only] = partition([quirk, other]);
+    const [only] = partition([quirk, other], 'linux');
     expect(only!.members).toEqual([quirk, other]);
   });
 
@@ -144,9 +164,15 @@ describe('S1-01 groups follow from the fabric', () => {
       return nodes;
     };
     fc.assert(
-      fc.property(machine, (shape) => {
-        const with_ = partition(build(shape, (on) => on));
-        const without = partition(build(shape, () => false));
+      fc.property(machine, fc.constantFrom<Grouping>('linux', 'strict'), (shape, grouping) => {
+        const with_ = partition(
+          build(shape, (on) => on),
+          grouping,
+        );
+        const without = partition(
+          build(shape, () => false),
+          grouping,
+        );
         const all = with_.flatMap((c) => c.members.map((n) => n.bdf));
         expect(new Set(all).size).toBe(all.length);
         const coarse = new Map(without.flatMap((c, i) => c.members.map((n) => [n.bdf, i] as const)));

@@ -1,10 +1,13 @@
 /**
  * Which functions the IOMMU cannot keep apart, from the fabric alone (S1-01).
  *
- * Linux's rules (drivers/iommu/iommu.c, pci_device_group(); drivers/pci/pci.c, pci_acs_enabled()), and one where they fall short: the downstream
- * ports of a switch isolate together or not at all, since one that forwards freely reaches what is behind the others.
+ * `linux`: the rule of Linux 7.3 (drivers/iommu/iommu.c, pci_device_group(); drivers/pci/pci.c, pci_acs_enabled()). A device is alone when every
+ * port on its own path to the root has access control.
+ * `strict`: also, the downstream ports of a switch isolate together or not at all. A port without access control forwards what is sent through
+ * it to its neighbours, so a device behind it reaches the devices behind the others.
  */
-import type { FunctionKind } from './machine-spec.ts';
+import { VfioError } from '../../base/errno.ts';
+import { type FunctionKind, type Grouping, groupings } from './machine-spec.ts';
 
 /** A function as far as grouping is concerned. `PciFunction` is one. */
 export interface TopologyNode {
@@ -16,10 +19,14 @@ export interface TopologyNode {
   readonly isMultifunction: boolean;
   /** Access control services are on. */
   readonly acs: boolean;
+  /** The hardware is known to isolate, whatever its registers say. */
+  readonly isolates: boolean;
   /** devfns of the same bus that its DMA appears under. */
   readonly dmaAliases: readonly number[];
   /** The same object for functions on the same bus. */
   readonly bus: object;
+  /** The function of another bus whose requester id all its DMA carries; null for its own. */
+  readonly requester: TopologyNode | null;
 }
 
 export interface IsolationClass<N extends TopologyNode> {
@@ -31,6 +38,7 @@ export interface IsolationClass<N extends TopologyNode> {
 
 /** Whether requests that a function sends, or that come up through it, cannot turn round below the IOMMU. */
 function isolatesAlone(node: TopologyNode): boolean {
+  if (node.isolates) return true;
   switch (node.kind) {
     case 'root-port':
     case 'downstream-port':
@@ -48,8 +56,14 @@ function isolatesAlone(node: TopologyNode): boolean {
   }
 }
 
+/** @throws VfioError EINVAL for a rule that there is not */
+export function checkGrouping(grouping: Grouping = 'linux'): Grouping {
+  if (groupings.includes(grouping)) return grouping;
+  throw new VfioError('EINVAL', `unknown grouping '${String(grouping)}'; it is ${groupings.join(' or ')}`);
+}
+
 /** The classes of functions that only the same owner may have, in the order of their first members. */
-export function partition<N extends TopologyNode>(nodes: readonly N[]): IsolationClass<N>[] {
+export function partition<N extends TopologyNode>(nodes: readonly N[], grouping: Grouping): IsolationClass<N>[] {
   const leader = new Map<TopologyNode, TopologyNode>(nodes.map((n) => [n, n]));
   const reasons = new Map<N, string>();
   const find = (node: TopologyNode): TopologyNode => {
@@ -65,7 +79,7 @@ export function partition<N extends TopologyNode>(nodes: readonly N[]): Isolatio
   };
 
   const switchPorts = new Map<object, N[]>();
-  for (const n of nodes) {
+  for (const n of grouping === 'strict' ? nodes : []) {
     if (n.kind !== 'downstream-port') continue;
     const ports = switchPorts.get(n.bus);
     if (ports === undefined) switchPorts.set(n.bus, [n]);
@@ -73,7 +87,7 @@ export function partition<N extends TopologyNode>(nodes: readonly N[]): Isolatio
   }
   const leak = (node: TopologyNode): TopologyNode | null => {
     if (!isolatesAlone(node)) return node;
-    return node.kind === 'downstream-port' ? (switchPorts.get(node.bus)?.find((p) => !p.acs) ?? null) : null;
+    return node.kind === 'downstream-port' ? (switchPorts.get(node.bus)?.find((p) => !isolatesAlone(p)) ?? null) : null;
   };
   /** The first function from `node` up to the root that lets requests turn round; null when none does. */
   const leakOnPath = (node: TopologyNode): TopologyNode | null => {
@@ -94,9 +108,12 @@ export function partition<N extends TopologyNode>(nodes: readonly N[]): Isolatio
         if (through !== null) join(node, parent, `requests can turn round at ${through.bdf}, which has no access control (ACS)`);
       }
     }
-    if (node.kind === 'downstream-port') {
-      const free = switchPorts.get(node.bus)!.find((p) => !p.acs);
-      const first = switchPorts.get(node.bus)![0]!;
+    const { requester } = node;
+    if (requester !== null && order.has(requester)) join(node, requester, `its DMA carries the requester id of ${requester.bdf}`);
+    const ports = switchPorts.get(node.bus);
+    if (ports !== undefined && node.kind === 'downstream-port') {
+      const free = ports.find((p) => !isolatesAlone(p));
+      const first = ports[0]!;
       if (free !== undefined && first !== node)
         join(node, first, `switch port ${free.bdf} forwards to its neighbours without access control (ACS)`);
     }
