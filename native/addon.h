@@ -64,6 +64,13 @@ void mapping_free(struct mapping *mapping);
 /* file.c */
 void files_free(struct state *state);
 
+/* foreign.c: close what a peer has sent, without waiting for the peer */
+void close_foreign(int fd);
+
+napi_value vt_close_foreign(napi_env env, napi_callback_info info);
+napi_value vt_cannot_wait(napi_env env, napi_callback_info info);
+napi_value vt_closing(napi_env env, napi_callback_info info);
+napi_value vt_close_socket(napi_env env, napi_callback_info info);
 napi_value vt_mmap(napi_env env, napi_callback_info info);
 napi_value vt_munmap(napi_env env, napi_callback_info info);
 napi_value vt_mapping_faults(napi_env env, napi_callback_info info);

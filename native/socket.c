@@ -166,6 +166,53 @@ napi_value vt_sendmsg(napi_env env, napi_callback_info info) {
   return answer(env, sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT));
 }
 
+/* Room for credentials too, which an inherited socket may be set to receive. */
+union control {
+  struct cmsghdr header;
+  char space[CMSG_SPACE(FDS_MAX * sizeof(int)) + CMSG_SPACE(sizeof(struct ucred)) + CMSG_SPACE(256)];
+};
+
+/* Descriptors of a message go into fds[1] and on, fds[0] is how many; what else came is closed. */
+static void descriptors_of(struct msghdr *message, int32_t *fds) {
+  int count = 0;
+  for (struct cmsghdr *header = CMSG_FIRSTHDR(message); header != NULL; header = CMSG_NXTHDR(message, header)) {
+    if (header->cmsg_level != SOL_SOCKET || (header->cmsg_type != SCM_RIGHTS && header->cmsg_type != VT_SCM_PIDFD)) continue;
+    int many = (int)((header->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+    for (int i = 0; i < many; i++) {
+      int one;
+      memcpy(&one, CMSG_DATA(header) + (size_t)i * sizeof one, sizeof one);
+      if (header->cmsg_type == SCM_RIGHTS && count < FDS_MAX) {
+        fds[++count] = one;
+      } else {
+        close_foreign(one);
+      }
+    }
+  }
+  fds[0] = count;
+}
+
+/*
+ * closeSocket(fd): a connected socket that nobody else has. Descriptors that the peer sent and that were not received are taken out first: with the
+ * socket the kernel would close them itself, here and now.
+ */
+napi_value vt_close_socket(napi_env env, napi_callback_info info) {
+  ARGS(1);
+  I32(0, fd);
+  if (shutdown(fd, SHUT_RDWR) == 0) {
+    for (;;) {
+      static char bytes[65536];
+      struct iovec range = {.iov_base = bytes, .iov_len = sizeof bytes};
+      union control control;
+      struct msghdr message = {.msg_iov = &range, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+      if (recvmsg(fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) <= 0) break;
+      int32_t fds[FDS_MAX + 1];
+      descriptors_of(&message, fds);
+      for (int i = 1; i <= fds[0]; i++) close_foreign(fds[i]);
+    }
+  }
+  return answer(env, close(fd));
+}
+
 /*
  * recvmsg(fd, bytes, start, end, numbers): descriptors that came are written into an Int32Array: how many, then each. It is left alone when
  * there are none. When some were lost (MSG_CTRUNC: this process may not open that many) the others are closed: -EPROTO.
@@ -175,38 +222,21 @@ napi_value vt_recvmsg(napi_env env, napi_callback_info info) {
   I32(0, fd);
   struct iovec range;
   if (range_of(env, argv + 1, &range) != 0 || range.iov_len == 0) return number(env, -EINVAL);
-  /* Room for credentials too, which an inherited socket may be set to receive. */
-  union {
-    struct cmsghdr header;
-    char space[CMSG_SPACE(FDS_MAX * sizeof(int)) + CMSG_SPACE(sizeof(struct ucred)) + CMSG_SPACE(256)];
-  } control;
+  union control control;
   struct msghdr message = {.msg_iov = &range, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
   ssize_t received = recvmsg(fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
   if (received < 0) return number(env, -errno);
   if (message.msg_controllen == 0 && (message.msg_flags & MSG_CTRUNC) == 0) return number(env, received);
 
   int32_t fds[FDS_MAX + 1], *out;
-  int count = 0;
-  for (struct cmsghdr *header = CMSG_FIRSTHDR(&message); header != NULL; header = CMSG_NXTHDR(&message, header)) {
-    if (header->cmsg_level != SOL_SOCKET || (header->cmsg_type != SCM_RIGHTS && header->cmsg_type != VT_SCM_PIDFD)) continue;
-    int many = (int)((header->cmsg_len - CMSG_LEN(0)) / sizeof(int));
-    for (int i = 0; i < many; i++) {
-      int one;
-      memcpy(&one, CMSG_DATA(header) + (size_t)i * sizeof one, sizeof one);
-      if (header->cmsg_type == SCM_RIGHTS && count < FDS_MAX) {
-        fds[++count] = one;
-      } else {
-        close(one);
-      }
-    }
-  }
-  fds[0] = count;
+  descriptors_of(&message, fds);
+  const int count = fds[0];
   int error = (message.msg_flags & MSG_CTRUNC) != 0 ? -EPROTO : 0;
   if (error == 0 && count > 0) {
     error = int32s(env, argv[4], (size_t)count + 1, &out);
     if (error == 0) memcpy(out, fds, ((size_t)count + 1) * sizeof *fds);
   }
   if (error == 0) return number(env, received);
-  for (int i = 1; i <= count; i++) close(fds[i]);
+  for (int i = 1; i <= count; i++) close_foreign(fds[i]);
   return number(env, error);
 }

@@ -1,10 +1,10 @@
 /*
  * vfio-ts: the door to Linux. One function per system call, each answering what the call answered or -errno; no policy, no defaults, no
- * retries: those are in src/sys. Nothing here throws, prints or exits. A wrong argument type is -EINVAL. The exception are the threads of file.c,
- * which make several calls of one operation.
+ * retries: those are in src/sys. Nothing here throws, prints or exits. A wrong argument type is -EINVAL. The exceptions are the threads of file.c,
+ * which make several calls of one operation, and closing what peers have sent (foreign.c).
  *
  * All state hangs on the environment (napi_set_instance_data), so that the addon loads in worker threads too; only the SIGBUS guard (memory.c)
- * is the whole process's.
+ * and what is being closed (foreign.c) are the whole process's.
  */
 #include "addon.h"
 
@@ -123,6 +123,10 @@ static const struct {
   napi_callback function;
 } functions[] = {
     {"close", vt_close},
+    {"closeForeign", vt_close_foreign},
+    {"cannotWait", vt_cannot_wait},
+    {"closing", vt_closing},
+    {"closeSocket", vt_close_socket},
     {"fcntl", vt_fcntl},
     {"ioctl", vt_ioctl},
     {"poll", vt_poll},

@@ -38,7 +38,6 @@ export const Sys = {
   SO_TYPE: 3,
   SO_ACCEPTCONN: 30,
   SO_DOMAIN: 39,
-  SO_PEERPIDFD: 77,
   SHUT_WR: 1,
   LOCK_EX: 2,
   LOCK_NB: 4,
@@ -70,6 +69,14 @@ export const Sys = {
 
 export interface Addon {
   close(fd: number): number;
+  /** Of a descriptor that a peer has sent: at once where `cannotWait`, else elsewhere, so that this thread does not wait. */
+  closeForeign(fd: number): number;
+  /** 1 for memory (memfd, tmpfs, hugetlbfs) and eventfds, 0 for what its file system, or whoever is behind it, can delay. Never waits. */
+  cannotWait(fd: number): number;
+  /** Descriptors of peers that are being closed elsewhere; 0 when they are less than `least`. */
+  closing(least: number): number;
+  /** Of a connected socket that nobody else has a descriptor of: what the peer sent and nobody received is closed as by `closeForeign`. */
+  closeSocket(fd: number): number;
   fcntl(fd: number, command: number, argument: number): number;
   /** A request whose argument is a number. */
   ioctl(fd: number, request: number, argument: number): number;
@@ -148,7 +155,7 @@ const nativeFile = (name: string): string => fileURLToPath(new URL(`../../native
 /** Where the binary is: for worker threads and tests that load it themselves. */
 export const addonPath = nativeFile('vfio_ts.node');
 
-const sources = ['vfio_ts.c', 'memory.c', 'socket.c', 'watch.c', 'file.c', 'pages.c', 'crc.c', 'addon.h'];
+const sources = ['vfio_ts.c', 'memory.c', 'socket.c', 'watch.c', 'file.c', 'pages.c', 'crc.c', 'foreign.c', 'addon.h'];
 
 let loaded: Addon | undefined;
 

@@ -51,7 +51,6 @@ export class MemfdMemory extends Counted implements DirectMemory {
   readonly #sys: Addon = addon();
   readonly #fd: OwnedFd;
   readonly #undo: Cleanup;
-  #file: string | null = null;
 
   private constructor(fd: OwnedFd, offset: number, size: number, page: number, how: number) {
     super('the memory');
@@ -96,7 +95,8 @@ export class MemfdMemory extends Counted implements DirectMemory {
   };
 
   /**
-   * Memory that came as a descriptor: shared memory, or any other file that can be mapped. Takes `fd` over, closing it when it is refused.
+   * Memory that came as a descriptor: shared memory, or any other file that can be mapped. Takes `fd` over, closing it when it is refused. Whether the
+   * peer's file may be one that can keep us waiting is for the caller to know: `OwnedFd.isMemory`.
    *
    * The peer keeps its own descriptor, and may shorten the file afterwards. That does not end this process: what is accessed there from then on
    * is zeroed memory that nobody shares, and `faults` tells that it happened. With Access.READ a store never reaches the peer either (and its
@@ -128,15 +128,6 @@ export class MemfdMemory extends Counted implements DirectMemory {
     let sum = 0;
     for (const window of this.windows) sum += this.#sys.mappingFaults(window.buffer);
     return sum;
-  }
-
-  /** Which file it is in, told apart from every other that is open. @throws VfioError EBADF when the memory is gone */
-  get file(): string {
-    if (this.#file === null) {
-      const { dev, ino } = fstatSync(this.#fd.number, { bigint: true });
-      this.#file = `${dev}:${ino}`;
-    }
-    return this.#file;
   }
 
   protected override released(): void {

@@ -6,14 +6,22 @@ import { addon, checked, Sys } from './addon.ts';
 
 export class OwnedFd implements Disposable {
   #fd: number;
+  /** A peer sent it, and what it is decides how long closing it takes. */
+  #foreign: boolean;
 
-  private constructor(fd: number) {
+  private constructor(fd: number, foreign = false) {
     this.#fd = fd;
+    this.#foreign = foreign;
   }
 
   /** Take over a number that a system call has just answered. @throws VfioError the errno that it carries when it is negative */
   static own(result: number, what: string): OwnedFd {
     return new OwnedFd(checked(result, what));
+  }
+
+  /** Take over a number that came from a peer: whatever it is, closing it does not wait for the peer. */
+  static received(number: number): OwnedFd {
+    return new OwnedFd(number, true);
   }
 
   /** A descriptor of our own for the file that `fd`, a number that stays someone else's, refers to. @throws VfioError EBADF when it is not open */
@@ -34,17 +42,36 @@ export class OwnedFd implements Disposable {
 
   /** @throws VfioError EBADF once closed; EMFILE when this process has no descriptor left */
   duplicate(): OwnedFd {
-    return OwnedFd.duplicate(this.number);
+    const copy = OwnedFd.duplicate(this.number);
+    copy.#foreign = this.#foreign;
+    return copy;
   }
 
   /** Hand the descriptor over to a new owner; this one has none any more. @throws VfioError EBADF once closed */
   move(): OwnedFd {
-    const moved = new OwnedFd(this.number);
+    const moved = new OwnedFd(this.number, this.#foreign);
     this.#fd = -1;
     return moved;
   }
 
-  /** What the kernel calls the file: `anon_inode:[eventfd]`, `/memfd:name (deleted)`, `socket:[123]`, or a path. */
+  /** The number, whose closing is the caller's now: for a call that closes it. @throws VfioError EBADF once closed */
+  disown(): number {
+    const { number } = this;
+    this.#fd = -1;
+    return number;
+  }
+
+  /** Whether no call on it can be delayed by whoever made it: memory, or an eventfd. Never waits. @throws VfioError EBADF once closed */
+  get cannotWait(): boolean {
+    return addon().cannotWait(this.number) === 1;
+  }
+
+  /** Whether it is memory: a memfd, or a file of tmpfs or hugetlbfs. Never waits. @throws VfioError EBADF once closed */
+  get isMemory(): boolean {
+    return addon().fcntl(this.number, Sys.F_GET_SEALS, 0) >= 0;
+  }
+
+  /** What the kernel calls the file. Never waits: `anon_inode:[eventfd]`, `/memfd:name (deleted)`, `socket:[123]`, or a path. */
   describe(): string {
     return readlinkSync(`/proc/self/fd/${this.number}`);
   }
@@ -58,6 +85,8 @@ export class OwnedFd implements Disposable {
   [Symbol.dispose](): void {
     const fd = this.#fd;
     this.#fd = -1;
-    if (fd >= 0) addon().close(fd);
+    if (fd < 0) return;
+    if (this.#foreign) addon().closeForeign(fd);
+    else addon().close(fd);
   }
 }

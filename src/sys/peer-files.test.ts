@@ -45,7 +45,7 @@ describe('files of a peer', () => {
     const path = join(folder, 'grows');
     const number = openSync(path, 'w+');
     ftruncateSync(number, 0x2000);
-    const files = new PeerFiles(2 ** 30);
+    const files = new PeerFiles(2 ** 30, true);
     const take = (offset: number, access: Access) => {
       const range = files.range(OwnedFd.duplicate(number), offset, 0x1000, access);
       range.memory.get();
@@ -62,6 +62,26 @@ describe('files of a peer', () => {
     for (const { memory } of [small, written, grown, small]) memory.put();
     closeSync(number);
   });
+
+  it.each(['/proc/self/status', '/dev/zero', '/dev/null', process.execPath, '/sys/kernel/mm', '/'])(
+    '%s is no memory: refused before it is looked at, unless any file is allowed',
+    (path) => {
+      const open = () => {
+        const number = openSync(path, 'r');
+        const fd = OwnedFd.duplicate(number);
+        closeSync(number);
+        return fd;
+      };
+      const memory = new PeerFiles(2 ** 30);
+      expect(() => memory.range(open(), 0, 0x1000, Access.READ)).toThrow(/no memory \(memfd, tmpfs, hugetlbfs\)/);
+      using fd = open();
+      expect(memory.identify(fd)).toBe(0);
+      const any = new PeerFiles(2 ** 30, true);
+      if (path !== process.execPath) expect(() => any.range(open(), 0, 0x1000, Access.READ)).toThrow(/not memory|of a file of 0 bytes/);
+      else expect(any.range(open(), 0, 0x1000, Access.READ).memory.size).toBeGreaterThan(0x1000);
+      any.settle();
+    },
+  );
 
   it('what cannot be mapped is refused, its descriptor closed', () => {
     const files = new PeerFiles(0x4000);

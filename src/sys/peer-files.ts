@@ -29,6 +29,7 @@ export interface FileRange {
 
 export class PeerFiles {
   readonly #maxBytes: number;
+  readonly #anyFile: boolean;
   /** By device and inode, exactly: filesystems use all 64 bits. Those whose memory is gone are swept out now and then. */
   readonly #files = new Map<string, Mapped[]>();
   #nextFile = 1;
@@ -37,9 +38,14 @@ export class PeerFiles {
   #bytes = 0;
   #fresh: MemfdMemory | null = null;
 
-  /** @param maxBytes of address space that the peer's files may take here together */
-  constructor(maxBytes: number) {
+  /**
+   * @param maxBytes of address space that the peer's files may take here together
+   * @param anyFile files of a disk and the like, too: whoever is behind their file system can keep this thread waiting, at fstat(2), at each first touch of a
+   * page, and at the end of the mapping. Default: memory alone (memfd, tmpfs, hugetlbfs).
+   */
+  constructor(maxBytes: number, anyFile = false) {
     this.#maxBytes = maxBytes;
+    this.#anyFile = anyFile;
   }
 
   /** Files known, also those that are not mapped any more: for tests. */
@@ -50,12 +56,22 @@ export class PeerFiles {
   /**
    * Bytes [offset, offset + size) of the file behind `fd`, which is taken over. Call `settle` once whoever maps it holds it, or does not want it.
    *
-   * @throws VfioError EINVAL misaligned, past the file's end, or no file with a size; EACCES when the descriptor does not allow `access`; ENOMEM over
+   * @throws VfioError EINVAL no memory, misaligned, past the file's end, or no file with a size; EACCES when the descriptor does not allow `access`; ENOMEM over
    * the limit; ENODEV when it cannot be mapped
    */
   range(fd: OwnedFd, offset: number, size: number, access: Access): FileRange {
     using undo = new Cleanup();
     undo.use(fd);
+    // Before anything else touches it.
+    if (!this.#anyFile && !fd.isMemory) {
+      throw new VfioError(
+        'EINVAL',
+        `the descriptor is ${fd.describe()}: no memory (memfd, tmpfs, hugetlbfs), so that it could keep the server waiting`,
+        {
+          fix: 'Give memory of a memfd or of /dev/shm; for files of other file systems, whose owner you trust: vfio serve --allow-any-file.',
+        },
+      );
+    }
     if (offset % PAGE !== 0 || size % PAGE !== 0)
       throw new VfioError('EINVAL', `offset ${offset} and size ${size} must be multiples of ${PAGE}`);
     const { dev, ino, size: length } = fstatSync(fd.number, { bigint: true });
@@ -85,6 +101,7 @@ export class PeerFiles {
 
   /** The number that `range` gave this file, 0 when none of it is mapped. */
   identify(fd: OwnedFd): number {
+    if (!this.#anyFile && !fd.isMemory) return 0;
     const { dev, ino } = fstatSync(fd.number, { bigint: true });
     return this.#files.get(`${dev}:${ino}`)?.find(({ memory }) => memory.references > 0)?.file ?? 0;
   }

@@ -1,12 +1,12 @@
 /** A UNIX socket that waits for connections at a path. */
-import { closeSync, constants, fchmodSync, lstatSync, openSync, type Stats, statSync, unlinkSync } from 'node:fs';
+import { closeSync, constants, fchmodSync, lstatSync, openSync, type Stats, unlinkSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { Cleanup } from '../base/cleanup.ts';
 import { Errno, VfioError } from '../base/errno.ts';
 import { type Addon, addon, checked, Sys, sysError } from './addon.ts';
 import { FdWatch } from './fd-watch.ts';
 import { OwnedFd } from './owned-fd.ts';
-import { checkIsSocket, checkSocketPath, takeOver, UnixSocket } from './unix-socket.ts';
+import { CLOSING_MAX, checkIsSocket, checkSocketPath, takeOver, UnixSocket } from './unix-socket.ts';
 
 /** Connections that may wait to be accepted; more are answered EAGAIN (a blocking connect waits). */
 const BACKLOG = 64;
@@ -14,9 +14,6 @@ const BACKLOG = 64;
 const ACCEPT_MAX = 16;
 /** How often, 10 ms apart, the lock of a directory is tried before giving up. */
 const LOCK_TRIES = 200;
-
-/** Those of this thread that have a path. */
-const listening = new Set<UnixListener>();
 
 export interface AcceptOptions {
   /** Whether waiting for connections keeps the process alive. Default: it does. */
@@ -45,7 +42,6 @@ export class UnixListener implements Disposable {
       // Removed already, by somebody else: then it is not ours to remove.
       this.#file = null;
     }
-    if (this.#file !== null) listening.add(this);
   }
 
   /**
@@ -91,13 +87,7 @@ export class UnixListener implements Disposable {
     return new UnixListener(takeOver(fd), null);
   }
 
-  /** Whether this thread itself accepts what connects to `path`: whoever blocks it until the answer comes waits for ever. */
-  static isOfThisThread(path: string): boolean {
-    const there = statSync(path, { throwIfNoEntry: false });
-    return there !== undefined && [...listening].some((each) => each.#file?.ino === there.ino && each.#file.dev === there.dev);
-  }
-
-  /** Connections closed at once because this process had no descriptor left for them. */
+  /** Connections closed at once because this process had no descriptor left for them, or hangs in closing too many that peers have sent. */
   get refused(): number {
     return this.#refused;
   }
@@ -112,7 +102,12 @@ export class UnixListener implements Disposable {
       const accepted = this.#sys.accept(this.#fd.number);
       if (accepted >= 0) {
         this.#reserve ??= this.#newReserve();
-        callback(UnixSocket.fromFd(OwnedFd.own(accepted, 'accepting a connection')));
+        if (this.#sys.closing(CLOSING_MAX) > 0) {
+          this.#sys.closeSocket(accepted);
+          this.#refused++;
+          continue;
+        }
+        callback(UnixSocket.accepted(OwnedFd.own(accepted, 'accepting a connection')));
       } else if (accepted === -Errno.EAGAIN || accepted === -Errno.ENOMEM || accepted === -ENOBUFS) {
         return;
       } else if (accepted === -Errno.EMFILE || accepted === -ENFILE) {
@@ -147,7 +142,6 @@ export class UnixListener implements Disposable {
   /** Stops listening and removes the socket's file, unless another one is at its path by now. Connections stay. Idempotent. */
   [Symbol.dispose](): void {
     if (this.#fd.closed) return;
-    listening.delete(this);
     this.#watch[Symbol.dispose]();
     if (this.path !== null && this.#file !== null) {
       try {

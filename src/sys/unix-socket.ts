@@ -5,7 +5,9 @@ import { type Addon, addon, checked, Sys, sysError } from './addon.ts';
 import { type ByteStream, END_OF_STREAM, type ListenOptions, type PeerCredentials, WOULD_BLOCK } from './byte-stream.ts';
 import { FdWatch, waitFor } from './fd-watch.ts';
 import { OwnedFd } from './owned-fd.ts';
-import { peerProcess } from './peer-process.ts';
+
+/** Descriptors of peers that may wait to be closed at one time, of all peers together. */
+export const CLOSING_MAX = 256;
 
 /** Descriptor numbers on their way in or out: how many, then each. One for all sockets of this thread: nothing runs while it is in use. */
 const passing = new Int32Array(Sys.MESSAGE_FDS_MAX + 1);
@@ -48,10 +50,12 @@ export class UnixSocket implements ByteStream {
   readonly #fd: OwnedFd;
   readonly #sys: Addon = addon();
   readonly #watch: FdWatch;
+  readonly #isServers: boolean;
   #peer: PeerCredentials | undefined;
 
-  private constructor(fd: OwnedFd) {
+  private constructor(fd: OwnedFd, isServers = false) {
     this.#fd = fd;
+    this.#isServers = isServers;
     this.#watch = new FdWatch(fd);
   }
 
@@ -102,12 +106,19 @@ export class UnixSocket implements ByteStream {
     return new UnixSocket(fd);
   }
 
+  /**
+   * A connection that a listener has accepted, which is taken over. Whoever connected may have sent descriptors that nobody received: they are closed
+   * without waiting for what they are, and what was not read does not reset the connection.
+   */
+  static accepted(fd: OwnedFd): UnixSocket {
+    return new UnixSocket(fd, true);
+  }
+
   /** Who connected, or listened: as it was then. Looked up once. @throws VfioError EBADF once disposed */
   get peer(): PeerCredentials {
     if (this.#peer !== undefined) return this.#peer;
     checked(this.#sys.peerCredentials(this.#fd.number, passing), 'asking who the peer is');
-    const pid = passing[0]!;
-    this.#peer = { pid, uid: passing[1]! >>> 0, gid: passing[2]! >>> 0, process: peerProcess(this.#fd, pid) };
+    this.#peer = { pid: passing[0]!, uid: passing[1]! >>> 0, gid: passing[2]! >>> 0 };
     return this.#peer;
   }
 
@@ -129,7 +140,8 @@ export class UnixSocket implements ByteStream {
     const received = this.#sys.recvmsg(this.#fd.number, into, start, end, passing);
     if (received > 0) {
       const count = passing[0];
-      for (let i = 1; i <= count; i++) fds.push(OwnedFd.own(passing[i]!, 'receiving a descriptor'));
+      for (let i = 1; i <= count; i++) fds.push(OwnedFd.received(passing[i]!));
+      if (count > 0 && this.#sys.closing(CLOSING_MAX) > 0) this.#refuseStrange(fds, count);
       return received;
     }
     if (received === -Errno.EAGAIN) return WOULD_BLOCK;
@@ -143,6 +155,16 @@ export class UnixSocket implements ByteStream {
       });
     }
     throw sysError(received, `receiving into bytes ${start} to ${end} of ${into.length}`);
+  }
+
+  /** So many descriptors hang in being closed that more of that kind would use up this process. @throws VfioError EPROTO when some came */
+  #refuseStrange(fds: OwnedFd[], count: number): void {
+    if (fds.slice(-count).every((fd) => fd.cannotWait)) return;
+    for (const fd of fds.splice(-count)) fd[Symbol.dispose]();
+    throw new VfioError(
+      'EPROTO',
+      `it sent descriptors that are neither memory nor eventfds, and ${this.#sys.closing(0)} such wait to be closed`,
+    );
   }
 
   wait(what: 'readable' | 'writable', timeoutMs: number): boolean {
@@ -176,13 +198,15 @@ export class UnixSocket implements ByteStream {
   /** The descriptor itself, to hand to someone, who owns it then. This object is disposed. @throws VfioError EBADF once disposed; EMFILE */
   release(): OwnedFd {
     const fd = this.#fd.duplicate();
-    this[Symbol.dispose]();
+    this.#watch[Symbol.dispose]();
+    this.#fd[Symbol.dispose]();
     return fd;
   }
 
   [Symbol.dispose](): void {
     if (this.#fd.closed) return;
     this.#watch[Symbol.dispose]();
-    this.#fd[Symbol.dispose]();
+    if (this.#isServers) this.#sys.closeSocket(this.#fd.disown());
+    else this.#fd[Symbol.dispose]();
   }
 }

@@ -1,6 +1,7 @@
 /** What a client may use of a server, and how long it may keep it waiting. */
 import { CapabilityDefaults, MAX_FDS } from '../abi/vfio-user.ts';
 import { checkIndex } from '../base/check.ts';
+import { VfioError } from '../base/errno.ts';
 
 export interface ServerLimits {
   /** Bytes of data in one message, either way: `max_data_xfer_size`. QEMU takes 64 MiB at most. */
@@ -11,6 +12,8 @@ export interface ServerLimits {
   readonly maxMappings: number;
   /** Address space that the client's files may take in this process. */
   readonly maxFileBytes: number;
+  /** Whether the client's memory may be files that are none of memfd, tmpfs and hugetlbfs: whoever is behind them can stop the server. Default false. */
+  readonly anyFile: boolean;
   /** Replies that the client has not taken: with more, nothing is read from it until it has. */
   readonly maxQueuedBytes: number;
   /** From the connection to VERSION. */
@@ -32,6 +35,7 @@ const defaultLimits: ServerLimits = {
   maxMsgFds: MAX_FDS,
   maxMappings: 1_000_000,
   maxFileBytes: 2 ** 43,
+  anyFile: false,
   maxQueuedBytes: 4 * 2 ** 20,
   handshakeTimeoutMs: 10_000,
   messageTimeoutMs: 30_000,
@@ -44,7 +48,9 @@ const defaultLimits: ServerLimits = {
 /** @throws VfioError EINVAL for a limit that is none */
 export function checkLimits(given: Partial<ServerLimits>): ServerLimits {
   const limits = { ...defaultLimits, ...given };
-  for (const [name, value] of Object.entries(limits)) checkIndex(value, Number.MAX_SAFE_INTEGER, `limit ${name}`);
+  const { anyFile, ...numbers } = limits;
+  if (typeof anyFile !== 'boolean') throw new VfioError('EINVAL', `limit anyFile is ${String(anyFile)}; give true or false`);
+  for (const [name, value] of Object.entries(numbers)) checkIndex(value, Number.MAX_SAFE_INTEGER, `limit ${name}`);
   checkIndex(limits.maxDataBytes - 1, 64 * 2 ** 20 - 1, 'limit maxDataBytes - 1');
   return limits;
 }

@@ -36,6 +36,7 @@ export interface DmaMappingLimits {
   readonly maxMappings: number;
   /** Address space that files of the client may take here. */
   readonly maxFileBytes: number;
+  readonly anyFile: boolean;
   /** The largest payload of a reply. */
   readonly maxReplyBytes: number;
 }
@@ -57,7 +58,7 @@ export class DmaMappings implements Disposable {
   constructor(device: Device, commands: DmaCommands, limits: DmaMappingLimits) {
     this.#device = device;
     this.#limits = limits;
-    this.#files = new PeerFiles(limits.maxFileBytes);
+    this.#files = new PeerFiles(limits.maxFileBytes, limits.anyFile);
     this.#remote = new RemoteRanges(commands);
   }
 

@@ -29,6 +29,7 @@ interface Options {
   readonly memlock?: number;
   readonly record?: string;
   readonly manage?: boolean;
+  readonly allowAnyFile?: boolean;
   /** Those of `deviceOptions`. */
   readonly [name: string]: unknown;
 }
@@ -63,6 +64,10 @@ export function serveCommand({ terminal, exit }: CommandContext): Command {
         '--memlock <size>',
         'how much memory a client may map, such as 2G or unlimited; its own RLIMIT_MEMLOCK unless told',
       ).argParser(size),
+    )
+    .option(
+      '--allow-any-file',
+      "a client's memory may be a file of a disk, too, though whoever is behind its file system can stop the server",
     )
     .option('--no-manage', 'without the second socket, PATH.manage, through which vfio migrate moves the device')
     .option('--record <file>', 'write every access to registers there, a line of JSON each');
@@ -102,6 +107,7 @@ async function serveUntilStopped(text: string, options: Options, terminal: Termi
       name,
       log: logTo(terminal),
       manage: options.manage ?? true,
+      limits: { anyFile: options.allowAnyFile ?? false },
       ...(options.memlock === undefined ? {} : { memlockLimit: options.memlock }),
       ...(traffic === null ? {} : { mediators: traffic.mediators }),
     }),
@@ -121,7 +127,7 @@ async function serveUntilStopped(text: string, options: Options, terminal: Termi
 }
 
 async function serveMachineUntilStopped(file: string, options: Options, terminal: Terminal): Promise<number> {
-  const { fd, stdio, watch, memlock, record, manage = true } = options;
+  const { fd, stdio, watch, memlock, record, manage = true, allowAnyFile = false } = options;
   refuseDeviceOptions(options, `${file} is a machine, which says itself what its devices are`);
   if (fd !== undefined || stdio === true || watch === true) {
     throw new VfioError('EINVAL', `${file} is a machine, which has sockets of its own`, { fix: 'Say where with --socket-path DIRECTORY.' });
@@ -136,7 +142,12 @@ async function serveMachineUntilStopped(file: string, options: Options, terminal
   const traffic = record === undefined ? null : undo.use(new RegisterTraffic(record, terminal.err));
   const machine = undo.use(loadMachine(file, { log, ...(traffic === null ? {} : { mediators: traffic.mediators }) }));
   const server = undo.use(
-    new MachineServer(machine, directory, { log, manage, ...(memlock === undefined ? {} : { memlockLimit: memlock }) }),
+    new MachineServer(machine, directory, {
+      log,
+      manage,
+      limits: { anyFile: allowAnyFile },
+      ...(memlock === undefined ? {} : { memlockLimit: memlock }),
+    }),
   );
   for (const bdf of server.functions) {
     const { name, physical } = machine.function(bdf);
