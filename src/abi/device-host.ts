@@ -90,14 +90,14 @@ export interface DeviceHost {
    * @returns whether a message was sent: not from a power state that the capability does not name, or while PME is not enabled
    */
   wake(): boolean;
-  /** The memory behind BAR `index`, when it was declared with `backing: 'memory'`. */
+  /** The memory behind BAR `index`, or from 9 on behind that region, when it was declared with `backing: 'memory'`. */
   barMemory(index: number): DirectMemory;
 }
 
 export type Width = 1 | 2 | 4;
 
 /**
- * A software device's behaviour. Offsets and widths are checked before they get here: an access never crosses the BAR's end and is naturally
+ * A software device's behaviour. `bar` is 0 to 5, and from 9 on a region of the declaration's `regions`. Offsets and widths are checked before they get here: an access never crosses the BAR's end and is naturally
  * aligned. What it throws is a bug of the model: the host logs it, answers all ones and goes on.
  */
 export interface Model {

@@ -6,13 +6,35 @@ import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/log.ts';
 import type { FeatureRequest, IrqInfo, Region, RegionInfo, RegionMapping, SetIrqs } from './device.ts';
 import type { ModelMigration, Width } from './device-host.ts';
+import type { DirectMemory } from './memory.ts';
 
 /** What a hook answers when the device is to do it as always. */
 export const PASS_THROUGH = Symbol('pass through');
 export type PassThrough = typeof PASS_THROUGH;
 
+/** Registers of a function's BARs as the hardware has them, by no hook and no gate: for the mediator's own use, also while the device is stopped. */
+export interface FunctionRegisters {
+  read(bar: number, offset: number, width: Width): number;
+  write(bar: number, offset: number, width: Width, value: number): void;
+  read64(bar: number, offset: number): bigint;
+  write64(bar: number, offset: number, value: bigint): void;
+}
+
+/** The physical function of a mediated virtual one: what its driver, which mediates its VFs, works with. */
+export interface MediatedPhysical extends FunctionRegisters {
+  /** `0000:01:00.0` */
+  readonly name: string;
+  readonly vendor: number;
+  readonly device: number;
+  /** The driver that has it now; null for none. */
+  readonly driver: string | null;
+  readonly totalVfs: number;
+  /** Virtual functions that are enabled now. */
+  readonly numVfs: number;
+}
+
 /** The device as its mediator sees it, from open to release. Afterwards reads give ones, writes go nowhere, and memory is ENODEV. */
-export interface MediatedDevice {
+export interface MediatedDevice extends FunctionRegisters {
   /** `0000:00:04.0` */
   readonly name: string;
   readonly vendor: number;
@@ -22,11 +44,16 @@ export interface MediatedDevice {
   readonly classCode: number;
   readonly clock: Clock;
   readonly log: Logger;
-  /** Registers of BAR `bar` as the hardware has them, by no hook and no gate: for the mediator's own use, also while the device is stopped. */
-  read(bar: number, offset: number, width: Width): number;
-  write(bar: number, offset: number, width: Width, value: number): void;
-  read64(bar: number, offset: number): bigint;
-  write64(bar: number, offset: number, value: bigint): void;
+  /** Of a virtual function: the physical one that it is a part of. Null on every other function. */
+  readonly physical: MediatedPhysical | null;
+  /** Of a virtual function: its number among those of `physical`, from 0. Null on every other function. */
+  readonly vfIndex: number | null;
+  /** Of a physical function: how many virtual ones it can have. 0 on every other function. */
+  readonly totalVfs: number;
+  /** Regions without a mediator; those that the mediator adds (`addedRegions`) get the indexes from here on. */
+  readonly numRegions: number;
+  /** Memory for a region to add, zeroed, of whole pages. The mediator disposes of it in release. */
+  allocate(size: number): DirectMemory;
   /**
    * Memory as the device's user has mapped it, without the device taking part (vfio_dma_rw).
    *
@@ -40,15 +67,34 @@ export interface MediatedDevice {
 
 /** Hooks of one region. One that is absent costs nothing; `direct` is the region as it is without the mediator, to be called by whoever wants to (S0-10). */
 export interface RegionHooks<H> {
-  /** May change flags and capabilities; index and size stay (S0-05). Without RegionFlags.MMAP nobody gets around the other hooks. */
+  /**
+   * May change flags and capabilities; index and size stay (S0-05). What it says holds: only its areas can be mapped, and nothing of a region without
+   * RegionFlags.MMAP, READ or WRITE; reads need READ, writes WRITE. Without MMAP no user gets around the other hooks.
+   */
   info?(handle: H, info: RegionInfo): RegionInfo;
   read?(handle: H, offset: number, into: Uint8Array, direct: Region): number | PassThrough;
   write?(handle: H, offset: number, from: Uint8Array, direct: Region): number | PassThrough;
   map?(handle: H, offset: number, size: number, direct: Region): RegionMapping | PassThrough;
 }
 
+/** A region that the device itself does not have (S0-05): the last ones, in the order of the table. */
+export interface AddedRegion<H> {
+  /** VFIO_REGION_INFO_CAP_TYPE, 32 bits each; a vendor's own type is 0x80000000 | vendor. */
+  readonly type: number;
+  readonly subtype: number;
+  /** Bytes; with `memory`: whole pages of 4096. */
+  readonly size: number;
+  /** Without it, and without `memory`, the region cannot be read. Accesses are inside the region. */
+  read?(handle: H, offset: number, into: Uint8Array): number;
+  /** Without it, and without `memory`, the region cannot be written. */
+  write?(handle: H, offset: number, from: Uint8Array): number;
+  /** Where accesses without a hook go. Without any hook users may map it, and keep it as long as they do. */
+  readonly memory?: DirectMemory;
+}
+
 /** Hooks of one interrupt index. */
 export interface IrqHooks<H> {
+  /** What it says holds: more interrupts than it counts are EINVAL. */
   info?(handle: H, info: IrqInfo): IrqInfo;
   set?(handle: H, request: SetIrqs, direct: (request: SetIrqs) => number): number | PassThrough;
 }
@@ -59,6 +105,7 @@ export interface Accepted<H> {
   readonly handle: H;
   /** By region index. */
   readonly regions?: Readonly<Record<number, RegionHooks<H>>>;
+  readonly addedRegions?: readonly AddedRegion<H>[];
   /** By IRQ index. */
   readonly irqs?: Readonly<Record<number, IrqHooks<H>>>;
   /**

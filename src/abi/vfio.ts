@@ -79,6 +79,7 @@ export const RegionIndex = {
   CONFIG: 7,
   VGA: 8,
 } as const;
+/** Of a PCI device; its device-specific regions have the indexes from here on. */
 export const NUM_REGIONS = 9;
 /** A region's offset in the device file is `index << 40`: too wide for `<<`, so multiply. */
 export const REGION_OFFSET_STEP = 2 ** 40;

@@ -115,10 +115,13 @@ export function attributeMediator(mediator: Mediator): Mediator<Held> {
 }
 
 function enterAccepted(accepted: Accepted<unknown>, failed: Failed): Omit<Accepted<Held>, 'handle'> {
-  const { handle, regions, irqs, feature, migration, notesWrites } = accepted;
+  const { handle, regions, addedRegions, irqs, feature, migration, notesWrites } = accepted;
   return {
     ...(notesWrites === undefined ? {} : { notesWrites }),
     ...(regions === undefined ? {} : { regions: enterTables(regions, handle, failed) }),
+    ...(addedRegions === undefined
+      ? {}
+      : { addedRegions: Array.isArray(addedRegions) ? addedRegions.map((region) => enterHooks(region, handle, failed)) : addedRegions }),
     ...(irqs === undefined ? {} : { irqs: enterTables(irqs, handle, failed) }),
     ...(feature === undefined ? {} : (enterHooks({ feature }, handle, failed) as object)),
     ...(migration === undefined ? {} : { migration: enterMigration(migration, failed) }),

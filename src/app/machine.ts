@@ -9,13 +9,16 @@ import { readMachineFile } from './machine-file.ts';
 
 export {
   type Accepted,
+  type AddedRegion,
   type IrqHooks,
   type MediatedDevice,
+  type MediatedPhysical,
   type Mediator,
   PASS_THROUGH,
   type PassThrough,
   type RegionHooks,
 } from '../abi/mediator.ts';
+export type { DirectMemory } from '../abi/memory.ts';
 export { DirtyFlags, DmaMapFlags, DmaUnmapFlags, Extension, RegionFlags, RegionIndex } from '../abi/vfio.ts';
 export type { DeviceFile } from '../engine/device/device-file.ts';
 export type { Container } from '../engine/dma/container.ts';

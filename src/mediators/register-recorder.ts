@@ -4,7 +4,7 @@
  */
 import type { Region, RegionInfo } from '../abi/device.ts';
 import type { MediatedDevice, Mediator, RegionHooks } from '../abi/mediator.ts';
-import { NUM_REGIONS, RegionFlags, RegionIndex } from '../abi/vfio.ts';
+import { RegionFlags, RegionIndex } from '../abi/vfio.ts';
 import type { Clock } from '../base/clock.ts';
 import { settle, textOf } from '../base/foreign.ts';
 import type { Logger } from '../base/log.ts';
@@ -75,15 +75,15 @@ export function registerRecorder(options: RegisterRecorderOptions): Mediator<Rec
       return size;
     },
   });
-  const regions = Object.fromEntries(
-    Array.from({ length: NUM_REGIONS }, (_, index) => index)
-      .filter((index) => index !== RegionIndex.VGA)
-      .map((index) => [index, hooksOf(index)]),
-  );
   return {
     name,
     open(device) {
       if (match !== undefined && match.toLowerCase() !== idsOf(device)) return null;
+      const regions = Object.fromEntries(
+        Array.from({ length: device.numRegions }, (_, index) => index)
+          .filter((index) => index !== RegionIndex.VGA)
+          .map((index) => [index, hooksOf(index)]),
+      );
       return { handle: { device: device.name, clock: device.clock, log: device.log }, regions };
     },
     release() {},

@@ -36,6 +36,19 @@ export interface Capability {
   readonly at?: number;
 }
 
+/** A region that is no BAR: VFIO's device-specific regions, from index 9 on in the order of their declaration. */
+export interface RegionDeclaration {
+  /** VFIO_REGION_INFO_CAP_TYPE, 32 bits each; a vendor's own type is 0x80000000 | vendor. */
+  readonly type: number;
+  readonly subtype: number;
+  /** Bytes; of memory: whole pages of 4096. */
+  readonly size: number;
+  /** 'registers' (default): every access reaches the model, with the region's index in place of the BAR's. 'memory': plain memory. */
+  readonly backing?: 'registers' | 'memory';
+  /** Default: 'read-write'. */
+  readonly access?: 'read-write' | 'read-only' | 'write-only';
+}
+
 export interface PciDeclaration {
   readonly name: string;
   readonly vendor: number;
@@ -49,6 +62,7 @@ export interface PciDeclaration {
   readonly header?: 'endpoint' | 'bridge';
   readonly bars?: readonly BarDeclaration[];
   readonly rom?: Uint8Array;
+  readonly regions?: readonly RegionDeclaration[];
   /** 0 none (default), 1 INTA … 4 INTD. */
   readonly interruptPin?: 0 | 1 | 2 | 3 | 4;
   readonly capabilities?: readonly Capability[];

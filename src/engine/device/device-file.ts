@@ -6,15 +6,27 @@
  *
  * @see linux/drivers/vfio/vfio_main.c, vfio_device_fops_unl_ioctl(); vfio_pci_core.c, vfio_pci_core_ioctl()
  */
-import type { Device, DeviceEvent, DeviceInfo, FeatureRequest, HotResetDependent, IrqInfo, Region, SetIrqs } from '../../abi/device.ts';
+import type {
+  Device,
+  DeviceEvent,
+  DeviceInfo,
+  FeatureRequest,
+  HotResetDependent,
+  IrqInfo,
+  Region,
+  RegionInfo,
+  SetIrqs,
+} from '../../abi/device.ts';
 import { DeviceFlags, NUM_IRQS, NUM_REGIONS, RegionIndex } from '../../abi/vfio.ts';
 import { VfioError } from '../../base/errno.ts';
 import { callForeign, textOf } from '../../base/foreign.ts';
 import type { Container } from '../dma/container.ts';
 import { ContainerDmaSpace } from '../dma/container-dma-space.ts';
 import type { Process } from '../dma/process.ts';
+import type { MediatorRegion } from '../mediation/added-regions.ts';
 import { MediatedRegion } from '../mediation/mediated-region.ts';
 import type { VfioFile } from '../vm/vfio-file-set.ts';
+import { MemoryRegion, RegisterRegion } from './device-region.ts';
 import { deviceFeature } from './features.ts';
 import type { DeviceFileHolder } from './hosted-function.ts';
 import { checkHotReset, hotReset, hotResetInfo, type OwnedGroup } from './hot-reset.ts';
@@ -34,7 +46,7 @@ export class DeviceFile implements Device, VfioFile {
   readonly process: Process;
   /** `close` was called; mappings may still hold the device. */
   closed = false;
-  readonly #regions: (FileRegion | undefined)[] = new Array(NUM_REGIONS);
+  readonly #regions: (FileRegion | undefined)[] = [];
   readonly #mappings = new Set<Disposable>();
   readonly #listeners = new Set<{ readonly call: (event: DeviceEvent) => void }>();
   readonly #onExit: Disposable;
@@ -60,7 +72,7 @@ export class DeviceFile implements Device, VfioFile {
     this.#begin();
     const flags = DeviceFlags.PCI | (this.device.openState.resetWorks ? DeviceFlags.RESET : 0);
     this.device.settle();
-    return { name: this.device.bdf, flags, numRegions: NUM_REGIONS, numIrqs: NUM_IRQS };
+    return { name: this.device.bdf, flags, numRegions: this.device.numRegions, numIrqs: NUM_IRQS };
   }
 
   region(index: number): Region {
@@ -68,15 +80,27 @@ export class DeviceFile implements Device, VfioFile {
     const made = this.#regions[index];
     if (made !== undefined) return made;
     const { fn, openState, mediation } = this.device;
-    const info = regionInfo(fn, index, openState.mappable);
+    const added = mediation?.added(index) ?? null;
+    const info = added?.info ?? regionInfo(fn, index, openState.mappable);
     let region: FileRegion;
-    if (index === RegionIndex.CONFIG) region = new ConfigRegion(this, info);
+    if (index >= NUM_REGIONS) region = this.#deviceRegion(info, added);
+    else if (index === RegionIndex.CONFIG) region = new ConfigRegion(this, info);
     else if (info.size === 0) region = new AbsentRegion(this, info);
     else region = index === RegionIndex.ROM ? new RomRegion(this, info) : new BarRegion(this, info);
     const hooks = mediation?.region(index) ?? null;
     if (mediation !== null && hooks !== null) region = new MediatedRegion(this, this.device.regionInfo(index), mediation, hooks, region);
     this.#regions[index] = region;
     return region;
+  }
+
+  #deviceRegion(info: RegionInfo, added: MediatorRegion | null): FileRegion {
+    const declared = this.device.fn.declaration.regions?.[info.index - NUM_REGIONS];
+    if (added === null) {
+      return declared!.backing === 'memory'
+        ? new MemoryRegion(this, info, this.device.host.barMemory(info.index))
+        : new RegisterRegion(this, info);
+    }
+    return added.memory === null ? new AbsentRegion(this, info) : new MemoryRegion(this, info, added.memory);
   }
 
   irq(index: number): IrqInfo {
@@ -92,7 +116,8 @@ export class DeviceFile implements Device, VfioFile {
   setIrqs(request: SetIrqs): number {
     this.#begin();
     try {
-      return this.device.mediation?.setIrqs(request, (r) => this.#setIrqs(r)) ?? this.#setIrqs(request);
+      const info = (index: number) => this.device.openState.interrupts.info(index);
+      return this.device.mediation?.setIrqs(request, (r) => this.#setIrqs(r), info) ?? this.#setIrqs(request);
     } finally {
       this.device.settle();
     }

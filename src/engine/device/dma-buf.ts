@@ -10,6 +10,7 @@ import type { DmaBuf, DmaBufSegment, FeatureRequest } from '../../abi/device.ts'
 import { RegionFlags, RegionIndex } from '../../abi/vfio.ts';
 import { hex, U64_MAX } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
+import { insideArea } from './map-range.ts';
 import type { OpenState } from './open-state.ts';
 import type { VfioPciDevice } from './pci-device.ts';
 
@@ -57,8 +58,13 @@ export function exportDmaBuf(device: VfioPciDevice, { data, onDmaBuf }: FeatureR
       fix: "Only BARs declared with backing: 'memory' can be a DMA buffer.",
     });
   }
-  if ((device.regionInfo(index).flags & RegionFlags.MMAP) === 0) {
+  const info = device.regionInfo(index);
+  if ((info.flags & RegionFlags.MMAP) === 0) {
     throw new VfioError('EOPNOTSUPP', `${bdf}: BAR ${index} cannot be mapped, so that its mediator sees each access`);
+  }
+  for (const range of ranges) {
+    if (insideArea(info, range.offset, range.size)) continue;
+    throw new VfioError('EINVAL', `${bdf}: DMA_BUF range ${hex(range.offset)}+${hex(range.size)} is not inside an area that can be mapped`);
   }
   if (onDmaBuf === undefined) throw new VfioError('EINVAL', `${bdf}: DMA_BUF makes a buffer, and nobody is there to take it (onDmaBuf)`);
   const memory = host.barMemory(index);

@@ -5,16 +5,18 @@
 import type { DeviceHost, ErrorKind, Model, Width } from '../../abi/device-host.ts';
 import { type DirectMemory, type MemoryAllocator, WINDOW_BYTES } from '../../abi/memory.ts';
 import { Bar, CapId, Command, Config, Pm, PowerState } from '../../abi/pci.ts';
+import { NUM_REGIONS } from '../../abi/vfio.ts';
 import type { Clock } from '../../base/clock.ts';
 import { VfioError } from '../../base/errno.ts';
 import { callForeign, type Failed, guardedClock, isThenable, settle, textOf } from '../../base/foreign.ts';
 import type { Logger, RateLimitedLogger } from '../../base/log.ts';
 import type { ConfigSpace } from '../../pci/config-space.ts';
-import type { BarDeclaration, PciDeclaration } from '../../pci/declaration.ts';
+import type { BarDeclaration, PciDeclaration, RegionDeclaration } from '../../pci/declaration.ts';
 import { HostDma } from '../dma/host-dma.ts';
 import type { IommuDomain } from '../dma/iommu-domain.ts';
 import { HostIrq } from '../interrupts/host-irq.ts';
 import { MsixTable } from '../interrupts/msix-table.ts';
+import { checkRegions } from './device-region.ts';
 import { noteError, notePme } from './event-registers.ts';
 
 export interface FunctionHostOptions {
@@ -83,9 +85,9 @@ export class FunctionHost implements DeviceHost {
   readonly #group: () => { readonly domain: IommuDomain | null } | null;
   readonly #memory: (DirectMemory | null)[] = [null, null, null, null, null, null];
   readonly #special: (SpecialBar | null)[] = [null, null, null, null, null, null];
-  /** By BAR: 1 while COMMAND decodes it; and 1 while, besides, an access goes straight to the model. */
-  readonly #decoded = new Uint8Array(Bar.COUNT);
-  readonly #straight = new Uint8Array(Bar.COUNT);
+  /** By BAR and region: 1 while COMMAND decodes it; and 1 while, besides, an access goes straight to the model. */
+  readonly #decoded: Uint8Array;
+  readonly #straight: Uint8Array;
   readonly #configListener: Disposable;
   readonly #messages: FunctionMessages | undefined;
 
@@ -110,7 +112,13 @@ export class FunctionHost implements DeviceHost {
     });
     const pm = options.config.findCapability(CapId.PM);
     this.#pmControl = pm === 0 ? -1 : pm + Pm.CTRL;
+    const { name, regions = [] } = options.declaration;
+    checkRegions(name, regions);
+    const count = regions.length === 0 ? Bar.COUNT : NUM_REGIONS + regions.length;
+    this.#decoded = new Uint8Array(count);
+    this.#straight = new Uint8Array(count);
     for (const bar of options.declaration.bars ?? []) this.#special[bar.index] = this.#specialBar(bar);
+    for (const [i, region] of regions.entries()) this.#addRegion(NUM_REGIONS + i, region);
     this.#decodingWritten();
     this.#configListener = options.config.onWrite((offset, width) => this.#configWritten(offset, width));
   }
@@ -159,7 +167,7 @@ export class FunctionHost implements DeviceHost {
 
   barMemory(index: number): DirectMemory {
     const memory = this.#memory[index];
-    if (memory == null) throw new VfioError('EINVAL', `${this.bdf}: BAR ${String(index)} is not declared with backing: 'memory'`);
+    if (memory == null) throw new VfioError('EINVAL', `${this.bdf}: region ${String(index)} is not declared with backing: 'memory'`);
     return memory;
   }
 
@@ -371,6 +379,16 @@ export class FunctionHost implements DeviceHost {
   }
 
   // ---- BARs that are more than registers
+
+  /** No bit of COMMAND gates it. */
+  #addRegion(index: number, { backing, size }: RegionDeclaration): void {
+    this.#decoded[index] = 1;
+    if (backing === 'memory') {
+      const memory = this.#allocate(size);
+      this.#memory[index] = memory;
+      this.#special[index] = { memory: [...memory.windows], msix: null };
+    } else this.#straight[index] = 1;
+  }
 
   #specialBar(bar: BarDeclaration): SpecialBar | null {
     const msix = this.msix !== null && (this.msix.bar === bar.index || this.msix.pbaBar === bar.index) ? this.msix : null;

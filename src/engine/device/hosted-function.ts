@@ -26,8 +26,10 @@ export interface HostedFunction {
   readonly vfio: VfioPciDevice | null;
   /** On a virtual function: the physical one that it is a part of. */
   readonly physical?: HostedFunction | null;
+  /** Its number among the VFs of `physical`, from 0; 0 on other functions. */
+  readonly vfIndex?: number;
   /** On a physical function: its VFs. */
-  readonly sriov?: { readonly numVfs: number } | null;
+  readonly sriov?: { readonly numVfs: number; readonly totalVfs: number } | null;
   /** The wire that its INTx pin is on; null: on none. Absent: one of its own. */
   readonly interruptLine?: InterruptLine | null;
   /** The bridge above it; null on a root bus. */

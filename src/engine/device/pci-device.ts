@@ -8,6 +8,7 @@
 import type { DeviceEvent, RegionInfo } from '../../abi/device.ts';
 import type { Width } from '../../abi/device-host.ts';
 import { Command, Config } from '../../abi/pci.ts';
+import { NUM_REGIONS, RegionFlags } from '../../abi/vfio.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
 import type { EngineContext } from '../context.ts';
@@ -183,8 +184,13 @@ export class VfioPciDevice implements IoeventfdTarget, ReleaseTarget, TokenSubje
 
   /** As its users are told of it. @throws VfioError what a mediator's hook throws */
   regionInfo(index: number): RegionInfo {
-    const info = regionInfo(this.fn, index, this.openState.mappable);
+    const info = this.#mediation?.added(index)?.info ?? regionInfo(this.fn, index, this.openState.mappable);
     return this.#mediation?.regionInfo(index, info) ?? info;
+  }
+
+  /** BARs, ROM, config space and VGA; then the device-specific ones: its own, and those of its mediator. */
+  get numRegions(): number {
+    return NUM_REGIONS + (this.fn.declaration.regions?.length ?? 0) + (this.#mediation?.addedRegions.length ?? 0);
   }
 
   goneError(): VfioError {
@@ -382,7 +388,8 @@ export class VfioPciDevice implements IoeventfdTarget, ReleaseTarget, TokenSubje
   }
 
   seesWrites(bar: number): boolean {
-    return this.#mediation?.region(bar)?.write !== undefined;
+    const hooks = this.#mediation?.region(bar) ?? null;
+    return hooks !== null && (hooks.write !== undefined || (this.regionInfo(bar).flags & RegionFlags.WRITE) === 0);
   }
 
   signalled(bar: number, offset: number, size: number, data: bigint): void {

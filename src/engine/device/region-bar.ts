@@ -8,11 +8,10 @@
  */
 import type { RegionInfo, RegionMapping } from '../../abi/device.ts';
 import { WINDOW_BYTES } from '../../abi/memory.ts';
-import { RegionFlags } from '../../abi/vfio.ts';
-import { checkU64, hex } from '../../base/check.ts';
-import { VfioError } from '../../base/errno.ts';
+import { checkU64 } from '../../base/check.ts';
 import type { DeviceFile } from './device-file.ts';
 import type { FunctionHost } from './host.ts';
+import { checkMapRange } from './map-range.ts';
 import { FileRegion, load, store } from './region-io.ts';
 import { BarMapping } from './region-mapping.ts';
 
@@ -184,21 +183,7 @@ export class BarRegion extends FileRegion {
    */
   override map(offset = 0, size?: number): RegionMapping {
     this.file.checkLive();
-    const { pageSize } = this.device.ctx;
-    const whole = Math.ceil(this.#size / pageSize) * pageSize;
-    if ((this.info.flags & RegionFlags.MMAP) === 0) {
-      throw new VfioError('EINVAL', `${this.name} cannot be mapped: it is I/O space, or shares its page with others`, {
-        fix: 'Use read and write.',
-      });
-    }
-    if (!Number.isSafeInteger(offset) || offset < 0 || offset % pageSize !== 0) {
-      throw new VfioError('EINVAL', `${this.name}: map offset ${String(offset)} is not a multiple of ${pageSize}`);
-    }
-    const wanted = size ?? this.#size - offset;
-    const length = Number.isSafeInteger(wanted) ? Math.ceil(wanted / pageSize) * pageSize : 0;
-    if (length <= 0 || offset + length > whole) {
-      throw new VfioError('EINVAL', `${this.name}: cannot map ${String(wanted)} bytes at ${hex(offset)} of ${hex(whole)}`);
-    }
+    const length = checkMapRange(this.name, this.info, offset, size, this.device.ctx.pageSize);
     return new BarMapping(this.file, this.info.index, offset, length, this.#windows !== null);
   }
 }

@@ -9,6 +9,7 @@ import { NUM_REGIONS, RegionFlags, RegionIndex } from '../../abi/vfio.ts';
 import { checkIndex } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
 import type { BarDeclaration, PciDeclaration } from '../../pci/declaration.ts';
+import { deviceRegionInfo } from './device-region.ts';
 import type { HostedFunction } from './hosted-function.ts';
 
 const { READ, WRITE, MMAP, CAPS } = RegionFlags;
@@ -50,7 +51,9 @@ function hasPageAlone(fn: HostedFunction, bar: BarDeclaration, pageSize: number)
  * @throws VfioError EINVAL for an index the device does not have; the VGA region too: models have no legacy VGA ranges
  */
 export function regionInfo(fn: HostedFunction, index: number, mappable: readonly boolean[]): RegionInfo {
-  checkIndex(index, NUM_REGIONS - 1, `${fn.bdf}: region index`);
+  const { regions = [] } = fn.declaration;
+  checkIndex(index, NUM_REGIONS - 1 + regions.length, `${fn.bdf}: region index`);
+  if (index >= NUM_REGIONS) return deviceRegionInfo(index, regions[index - NUM_REGIONS]!);
   const none = { index, flags: 0, size: 0 };
   switch (index) {
     case RegionIndex.CONFIG:

@@ -141,9 +141,7 @@ export abstract class FileRegion implements Region {
 
   /** For messages: `0000:00:04.0 BAR 0`. */
   get name(): string {
-    const { index } = this.info;
-    const region = index < RegionIndex.ROM ? `BAR ${index}` : index === RegionIndex.ROM ? 'ROM' : 'config space';
-    return `${this.device.bdf} ${region}`;
+    return `${this.device.bdf} ${regionName(this.info.index)}`;
   }
 
   protected pastEnd(offset: number): VfioError {
@@ -193,6 +191,11 @@ export class AbsentRegion extends FileRegion {
   protected writeBytes(offset: number): number {
     throw this.pastEnd(offset);
   }
+}
+
+function regionName(index: number): string {
+  if (index < RegionIndex.ROM) return `BAR ${index}`;
+  return index === RegionIndex.ROM ? 'ROM' : index === RegionIndex.CONFIG ? 'config space' : `region ${index}`;
 }
 
 export function checkBuffer(buffer: Uint8Array): void {

@@ -1,8 +1,10 @@
 /** A device as its mediator sees it: made at each first open, of no use after the last close. */
-import type { MediatedDevice } from '../../abi/mediator.ts';
+import type { FunctionRegisters, MediatedDevice, MediatedPhysical } from '../../abi/mediator.ts';
 import { hex, U64_MAX } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
 import { guardedClock, textOf } from '../../base/foreign.ts';
+import type { FunctionHost } from '../device/host.ts';
+import type { HostedFunction } from '../device/hosted-function.ts';
 import type { VfioPciDevice } from '../device/pci-device.ts';
 import { IOMMU_UNIT, type IommuDomain, Reach } from '../dma/iommu-domain.ts';
 
@@ -25,14 +27,12 @@ export function mediatedDevice(device: VfioPciDevice): { readonly shown: Mediate
       ctx.log.log('error', `mediator of ${device.bdf} ${what}`, `${device.bdf}: its mediator failed in ${what}: ${textOf(error)}`),
     ),
     log: { log: (level, message) => ctx.log.log(level, `mediator of ${device.bdf}`, message) },
-    read: (bar, offset, width) => (there ? host.read(bar, offset, width) : 2 ** (8 * width) - 1),
-    write(bar, offset, width, value) {
-      if (there) host.write(bar, offset, width, value);
-    },
-    read64: (bar, offset) => (there ? host.read64(bar, offset) : U64_MAX),
-    write64(bar, offset, value) {
-      if (there) host.write64(bar, offset, value);
-    },
+    ...registersOf(host, () => there),
+    physical: physicalOf(fn.physical ?? null, () => there),
+    vfIndex: fn.physical == null ? null : (fn.vfIndex ?? 0),
+    totalVfs: fn.sriov?.totalVfs ?? 0,
+    numRegions: device.numRegions,
+    allocate: (size) => ctx.allocate(size),
     dmaRead(iova, into) {
       check();
       transfer(device, iova, into, 'read');
@@ -53,6 +53,38 @@ export function mediatedDevice(device: VfioPciDevice): { readonly shown: Mediate
     there = false;
   };
   return { shown, retire };
+}
+
+function registersOf(host: FunctionHost, there: () => boolean): FunctionRegisters {
+  return {
+    read: (bar, offset, width) => (there() ? host.read(bar, offset, width) : 2 ** (8 * width) - 1),
+    write(bar, offset, width, value) {
+      if (there()) host.write(bar, offset, width, value);
+    },
+    read64: (bar, offset) => (there() ? host.read64(bar, offset) : U64_MAX),
+    write64(bar, offset, value) {
+      if (there()) host.write64(bar, offset, value);
+    },
+  };
+}
+
+/** A PF outlives its VFs, so what is shown of it is good as long as its VF is. */
+function physicalOf(physical: HostedFunction | null, there: () => boolean): MediatedPhysical | null {
+  if (physical === null) return null;
+  const { bdf, declaration, host } = physical;
+  return {
+    name: bdf,
+    vendor: declaration.vendor,
+    device: declaration.device,
+    get driver() {
+      return physical.driver;
+    },
+    totalVfs: physical.sriov?.totalVfs ?? 0,
+    get numVfs() {
+      return physical.sriov?.numVfs ?? 0;
+    },
+    ...registersOf(host, there),
+  };
 }
 
 /** @see linux/drivers/vfio/vfio_iommu_type1.c, vfio_iommu_type1_dma_rw_chunk() */

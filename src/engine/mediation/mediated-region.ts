@@ -4,6 +4,7 @@ import { PASS_THROUGH, type RegionHooks } from '../../abi/mediator.ts';
 import { RegionFlags } from '../../abi/vfio.ts';
 import { VfioError } from '../../base/errno.ts';
 import type { DeviceFile } from '../device/device-file.ts';
+import { checkMapRange } from '../device/map-range.ts';
 import { FileRegion } from '../device/region-io.ts';
 import type { Mediation } from './mediation.ts';
 
@@ -20,6 +21,7 @@ export class MediatedRegion extends FileRegion {
   }
 
   protected readBytes(offset: number, into: Uint8Array): number {
+    if ((this.info.flags & RegionFlags.READ) === 0) throw new VfioError('EINVAL', `${this.name} cannot be read: its mediator forbids it`);
     const hook = this.#hooks.read;
     if (hook === undefined) return this.#direct.read(offset, into);
     const done = this.#mediation.run('read', (handle) => hook(handle, offset, into, this.#direct));
@@ -27,6 +29,8 @@ export class MediatedRegion extends FileRegion {
   }
 
   protected writeBytes(offset: number, from: Uint8Array): number {
+    if ((this.info.flags & RegionFlags.WRITE) === 0)
+      throw new VfioError('EINVAL', `${this.name} cannot be written: its mediator forbids it`);
     const hook = this.#hooks.write;
     if (hook === undefined) return this.#direct.write(offset, from);
     const done = this.#mediation.run('write', (handle) => hook(handle, offset, from, this.#direct));
@@ -35,8 +39,8 @@ export class MediatedRegion extends FileRegion {
 
   override map(offset = 0, size: number = this.info.size - offset): RegionMapping {
     this.file.checkLive();
-    // Whoever took the flag away wants to see each access.
-    if ((this.info.flags & RegionFlags.MMAP) === 0) return super.map();
+    // The mediator that took the flag away, or left areas out, wants to see each access.
+    checkMapRange(this.name, this.info, offset, size, this.device.ctx.pageSize);
     const hook = this.#hooks.map;
     const done = hook === undefined ? PASS_THROUGH : this.#mediation.run('map', (handle) => hook(handle, offset, size, this.#direct));
     return done === PASS_THROUGH ? this.#direct.map(offset, size) : this.#mediation.mapping(done);

@@ -399,7 +399,9 @@ describe('what it may do', () => {
     const { machine } = machineWith(mediators);
     const { device } = openAll(machine, BDF);
     expect([device.irq(1).count, device.irq(0).count]).toEqual([3, 1]);
-    expect(device.setIrqs({ index: 1, start: 0, count: 7, action: 'trigger', data: 'sinks', sinks: [] })).toBe(5);
+    expect(device.setIrqs({ index: 1, start: 0, count: 3, action: 'trigger', data: 'sinks', sinks: [] })).toBe(5);
+    const past = { index: 1, start: 1, count: 3, action: 'trigger', data: 'none' } as const;
+    expect(() => device.setIrqs(past)).toThrow(expect.objectContaining({ code: 'EINVAL' }));
     expect(() => device.setIrqs(disable(1))).toThrow('MSI is not enabled');
     expect(() => device.setIrqs({ index: 0, start: 0, count: 9, action: 'mask', data: 'none' })).toThrow(VfioError);
     expect(asked).toEqual(['trigger', 'trigger']);

@@ -2,15 +2,20 @@
 import type { FeatureRequest, IrqInfo, RegionInfo, RegionMapping, SetIrqs } from '../../abi/device.ts';
 import type { ModelMigration } from '../../abi/device-host.ts';
 import { type Accepted, type IrqHooks, type Mediator, PASS_THROUGH, type PassThrough, type RegionHooks } from '../../abi/mediator.ts';
-import { Feature, NUM_IRQS, NUM_REGIONS } from '../../abi/vfio.ts';
+import { Feature, IrqInfoFlags, NUM_IRQS, NUM_REGIONS } from '../../abi/vfio.ts';
 import { VfioError } from '../../base/errno.ts';
 import { callForeign, type Failed, settle, textOf } from '../../base/foreign.ts';
 import type { RateLimitedLogger } from '../../base/log.ts';
+import { checkedInfo } from '../device/map-range.ts';
+import { addedRegions, type MediatorRegion } from './added-regions.ts';
 
 export class Mediation {
   readonly name: string;
   readonly migration: ModelMigration | undefined;
   readonly notesWrites: boolean;
+  /** The device's last regions. */
+  readonly addedRegions: readonly MediatorRegion[];
+  readonly #firstAdded: number;
   readonly #mediator: Mediator;
   readonly #handle: unknown;
   /** By index, copied at open: frozen until release (S0-09). */
@@ -26,11 +31,23 @@ export class Mediation {
     this.#log.log('error', `mediator ${this.name} ${what}`, `${this.#device}: mediator '${this.name}': ${what} failed: ${textOf(error)}`);
 
   /** @param released  called after the mediator's own release, once   @throws TypeError for hooks that cannot be called: it has not accepted then */
-  constructor(mediator: Mediator, accepted: Accepted<unknown>, device: string, log: RateLimitedLogger, released: () => void) {
+  constructor(
+    mediator: Mediator,
+    accepted: Accepted<unknown>,
+    device: string,
+    log: RateLimitedLogger,
+    released: () => void,
+    numRegions: number = NUM_REGIONS,
+  ) {
     this.name = mediator.name;
     this.#mediator = mediator;
     this.#handle = accepted.handle;
-    this.#regions = Array.from({ length: NUM_REGIONS }, (_, i) => copied(accepted.regions?.[i], `region ${i}`));
+    this.#firstAdded = numRegions;
+    this.addedRegions = addedRegions(mediator.name, accepted.addedRegions, numRegions);
+    this.#regions = [
+      ...Array.from({ length: numRegions }, (_, i) => copied(accepted.regions?.[i], `region ${i}`)),
+      ...this.addedRegions.map(({ hooks }) => hooks),
+    ];
     this.#irqs = Array.from({ length: NUM_IRQS }, (_, i) => copied(accepted.irqs?.[i], `IRQ index ${i}`));
     this.#feature = accepted.feature;
     if (this.#feature !== undefined) checkHook(this.#feature, 'feature');
@@ -47,13 +64,22 @@ export class Mediation {
     return this.#regions[index] ?? null;
   }
 
+  /** Null for a region that the device has itself. */
+  added(index: number): MediatorRegion | null {
+    return this.addedRegions[index - this.#firstAdded] ?? null;
+  }
+
   /** What the mediator makes of a region's information. @throws VfioError what the hook throws; EIO for a change of index or size (S0-05) */
   regionInfo(index: number, info: RegionInfo): RegionInfo {
     const hook = this.#regions[index]?.info;
     if (hook === undefined) return info;
     const changed = this.run('region info', (handle) => hook(handle, info));
-    if (changed?.index === info.index && changed.size === info.size) return changed;
-    throw this.#bug('region info', new Error('it changed index or size'));
+    if (changed?.index !== info.index || changed.size !== info.size) throw this.#bug('region info', new Error('it changed index or size'));
+    try {
+      return checkedInfo(changed);
+    } catch (error) {
+      throw this.#bug('region info', error);
+    }
   }
 
   irqInfo(index: number, info: IrqInfo): IrqInfo {
@@ -64,7 +90,24 @@ export class Mediation {
     throw this.#bug('IRQ info', new Error('it changed the index, or has no number of interrupts'));
   }
 
-  setIrqs(request: SetIrqs, direct: (request: SetIrqs) => number): number {
+  /**
+   * What its hook says of an interrupt index holds for its user.
+   *
+   * @throws VfioError EINVAL more interrupts than it counts, or an eventfd where it takes none; ENOTTY a mask where it has none
+   */
+  #checkNarrowed(request: SetIrqs, info: (index: number) => IrqInfo): void {
+    if (this.#irqs[request?.index]?.info === undefined) return;
+    const { index, start, count, action, data } = request;
+    const told = this.irqInfo(index, info(index));
+    const what = `${this.#device}: IRQ index ${index}`;
+    if (start + count > told.count) throw new VfioError('EINVAL', `${what}: interrupts ${start} to ${start + count - 1} of ${told.count}`);
+    if (action !== 'trigger' && (told.flags & IrqInfoFlags.MASKABLE) === 0) throw new VfioError('ENOTTY', `${what} cannot be ${action}ed`);
+    if (data === 'sinks' && (told.flags & IrqInfoFlags.EVENTFD) === 0) throw new VfioError('EINVAL', `${what} signals no eventfd`);
+  }
+
+  /** @param info  of an index, before its hook   @throws VfioError EINVAL, ENOTTY against what the hook of its info says */
+  setIrqs(request: SetIrqs, direct: (request: SetIrqs) => number, info: (index: number) => IrqInfo): number {
+    this.#checkNarrowed(request, info);
     const hook = this.#irqs[request.index]?.set;
     if (hook === undefined) return direct(request);
     const done = this.run('SET_IRQS', (handle) => hook(handle, request, direct));

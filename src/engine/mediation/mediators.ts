@@ -120,7 +120,7 @@ function ask(entry: Registered, device: MediatedDevice, log: RateLimitedLogger):
   if (typeof accepted !== 'object')
     return refused(new Error(`it answered ${String(accepted)}, which is neither null nor what it accepts with`));
   try {
-    return new Mediation(mediator, accepted, device.name, log, () => void entry.users--);
+    return new Mediation(mediator, accepted, device.name, log, () => void entry.users--, device.numRegions);
   } catch (error) {
     refused(error);
   }

@@ -4,6 +4,7 @@
  */
 import type { ModelBulk, ModelMigration } from '../../abi/device-host.ts';
 import { type DirectMemory, WINDOW_BYTES } from '../../abi/memory.ts';
+import { NUM_REGIONS } from '../../abi/vfio.ts';
 import type { FunctionHost } from '../device/host.ts';
 import type { DevicePower } from '../device/power.ts';
 import type { VirtualConfig } from '../device/virtual-config.ts';
@@ -15,7 +16,7 @@ const BAR_BLOCK = 4096;
 /** MSI-X has no more. */
 const VECTORS_MAX = 2048;
 
-/** A BAR of plain memory as a store. Nobody notes writes to it: drivers map it. */
+/** A BAR or region of plain memory as a store. Nobody notes writes to it: drivers map it. */
 class BarStore implements ModelBulk {
   readonly size: number;
   readonly blockSize: number;
@@ -76,10 +77,13 @@ export class PciTarget implements MigrationTarget {
     this.#vconfig = vconfig;
     this.#power = power;
     this.identity = encodeIdentity(host.declaration, host.config.size, host.msix?.vectors ?? 0);
-    const bars = (host.declaration.bars ?? []).filter(({ backing }) => backing === 'memory');
+    const { bars = [], regions = [] } = host.declaration;
+    const memories = [...bars, ...regions.map((region, i) => ({ ...region, index: NUM_REGIONS + i }))].filter(
+      ({ backing }) => backing === 'memory',
+    );
     this.stores = [
       ...(model.bulk === undefined ? [] : [{ id: MODEL_STORE, bulk: model.bulk, tracked: true }]),
-      ...bars.map(({ index, size }) => ({ id: 1 + index, bulk: new BarStore(host.barMemory(index), size), tracked: false })),
+      ...memories.map(({ index, size }) => ({ id: 1 + index, bulk: new BarStore(host.barMemory(index), size), tracked: false })),
     ];
   }
 

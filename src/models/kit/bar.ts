@@ -84,10 +84,15 @@ export function memory(size: BarSize, options: BarPlacement = {}): MemoryBar {
   return new MemoryBar(parseSize(size), options);
 }
 
-export function parseSize(size: BarSize): number {
+/** Any number of bytes from 1 on, or '4K', '3M', '2G'. */
+export function parseBytes(size: BarSize): number {
   const match = typeof size === 'number' ? null : /^(\d+)([KMG]?)$/.exec(size);
   const units = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30 } as const;
-  const bytes = typeof size === 'number' ? size : match === null ? Number.NaN : Number(match[1]) * units[match[2] as keyof typeof units];
+  return typeof size === 'number' ? size : match === null ? Number.NaN : Number(match[1]) * units[match[2] as keyof typeof units];
+}
+
+export function parseSize(size: BarSize): number {
+  const bytes = parseBytes(size);
   if (!Number.isSafeInteger(bytes) || bytes < 4 || !Number.isInteger(Math.log2(bytes))) {
     throw new Error(`BAR size ${JSON.stringify(size)}: give a power of two, in bytes or as '4K', '1M', '2G'`);
   }

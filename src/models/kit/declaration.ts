@@ -1,12 +1,17 @@
 /** From a `device({ … })` to the PCI declaration that config space is built from. */
 import { msi, msix, pcie, pm } from '../../pci/capabilities.ts';
-import type { BarDeclaration, Capability, PciDeclaration } from '../../pci/declaration.ts';
+import type { BarDeclaration, Capability, PciDeclaration, RegionDeclaration } from '../../pci/declaration.ts';
+import { parseBytes } from './bar.ts';
 import { classCodes } from './class-codes.ts';
-import type { AnyBar, DeviceFeatures, DeviceIds, MsixPlacement } from './device.ts';
+import type { AnyBar, DeviceFeatures, DeviceIds, MsixPlacement, RegionSpec } from './device.ts';
 
 const pins = { A: 1, B: 2, C: 3, D: 4 } as const;
 
-export function makeDeclaration(spec: DeviceIds & DeviceFeatures, bars: readonly (AnyBar | undefined)[]): PciDeclaration {
+export function makeDeclaration(
+  spec: DeviceIds & DeviceFeatures,
+  bars: readonly (AnyBar | undefined)[],
+  regions: readonly RegionSpec<never>[] = [],
+): PciDeclaration {
   const [vendor, deviceId] = parseIds(spec.id, 'id');
   const subsystem = spec.subsystem === undefined ? undefined : parseIds(spec.subsystem, 'subsystem');
   const declared: BarDeclaration[] = bars.flatMap((bar, index) => (bar === undefined ? [] : [{ index, ...placed(bar) }]));
@@ -32,11 +37,23 @@ export function makeDeclaration(spec: DeviceIds & DeviceFeatures, bars: readonly
     ...(subsystem === undefined ? {} : { subsystemVendor: subsystem[0], subsystem: subsystem[1] }),
     bars: declared.sort((a, b) => a.index - b.index),
     ...(spec.rom === undefined ? {} : { rom: spec.rom }),
+    ...(regions.length === 0 ? {} : { regions: regions.map(declareRegion) }),
     interruptPin: spec.intx === undefined ? 0 : pins[spec.intx],
     ...(spec.interruptDisable === undefined ? {} : { interruptDisable: spec.interruptDisable }),
     ...(spec.busMaster === undefined ? {} : { busMaster: spec.busMaster }),
     capabilities,
     extendedCapabilities: spec.extendedCapabilities ?? [],
+  };
+}
+
+function declareRegion({ type, subtype, size, read, write }: RegionSpec<never>): RegionDeclaration {
+  const plain = read === undefined && write === undefined;
+  return {
+    type,
+    subtype,
+    size: parseBytes(size),
+    backing: plain ? 'memory' : 'registers',
+    access: plain || (read !== undefined && write !== undefined) ? 'read-write' : read !== undefined ? 'read-only' : 'write-only',
   };
 }
 

@@ -13,12 +13,12 @@
  *       },
  *     });
  */
-import type { DeviceHost, ErrorKind, Model } from '../../abi/device-host.ts';
+import type { DeviceHost, ErrorKind, Model, Width } from '../../abi/device-host.ts';
 import type { Clock } from '../../base/clock.ts';
 import type { Logger } from '../../base/log.ts';
 import type { PmOptions } from '../../pci/capabilities.ts';
 import type { Capability, DeviceModel, SriovDeclaration } from '../../pci/declaration.ts';
-import type { MemoryBar, RegisterBar, Registers, RegistersView } from './bar.ts';
+import type { BarSize, MemoryBar, RegisterBar, Registers, RegistersView } from './bar.ts';
 import type { ClassName } from './class-codes.ts';
 import { makeDeclaration } from './declaration.ts';
 import type { ModelDma, ModelIrq } from './life.ts';
@@ -39,6 +39,8 @@ export type Dev<Bars, State = unknown> = {
 } & {
   /** What `state()` of the declaration made at power-on or the last reset. */
   readonly state: State;
+  /** The bytes of `regions` that are plain memory, by their place there. */
+  readonly regions: readonly Uint8Array[];
   readonly dma: ModelDma;
   readonly irq: ModelIrq;
   readonly clock: Pick<Clock, 'nowNs'>;
@@ -156,6 +158,19 @@ export interface DeviceFeatures {
   readonly sriov?: SriovDeclaration;
 }
 
+/** A region that is no BAR (VFIO's device-specific regions): registers by functions, or without any plain memory. */
+export interface RegionSpec<D> {
+  /** VFIO_REGION_INFO_CAP_TYPE, 32 bits each; a vendor's own type is 0x80000000 | vendor. */
+  readonly type: number;
+  readonly subtype: number;
+  /** Bytes, or '16K'; of memory: whole pages of 4096. */
+  readonly size: BarSize;
+  /** What a read of 1, 2 or 4 bytes at `offset` shows. */
+  readonly read?: (dev: D, offset: number, width: Width) => number;
+  /** What a write does. It may be async, as a handler in `on`. */
+  readonly write?: (dev: D, offset: number, width: Width, value: number) => unknown;
+}
+
 /** How a device tells what it remembers, when its `state` is not plain data as it stands. */
 export interface DeviceMigration<D> {
   /** Of what `save` gives, or of registers and state; 1 unless told. Give it a higher number when something is added. */
@@ -168,6 +183,7 @@ export interface DeviceMigration<D> {
 
 // Conditional as AllWriteHandlers.
 type Timers<D, B0> = [B0] extends [infer _] ? { readonly [name: string]: (dev: D) => unknown } : never;
+type Regions<D, B0> = [B0] extends [infer _] ? readonly RegionSpec<D>[] : never;
 type Migration<D, B0> = [B0] extends [infer _] ? DeviceMigration<D> : never;
 
 export interface DeviceSpec<B0, B1, B2, B3, B4, B5, S, D> extends DeviceIds, DeviceFeatures {
@@ -186,6 +202,8 @@ export interface DeviceSpec<B0, B1, B2, B3, B4, B5, S, D> extends DeviceIds, Dev
   readonly on?: AllWriteHandlers<D, B0, B1, B2, B3, B4, B5>;
   /** What reads show, for registers whose value the device makes up at that moment. */
   readonly read?: AllReadHandlers<D, B0, B1, B2, B3, B4, B5>;
+  /** Regions besides BARs, from index 9 on. */
+  readonly regions?: Regions<D, B0>;
   /** What happens when a timer of `dev.schedule` runs out. */
   readonly timers?: Timers<D, B0>;
   /**
@@ -210,7 +228,8 @@ export function device<
   S = undefined,
 >(spec: DeviceSpec<B0, B1, B2, B3, B4, B5, S, Dev<{ bar0: B0; bar1: B1; bar2: B2; bar3: B3; bar4: B4; bar5: B5 }, S>>): DeviceModel {
   const bars = [spec.bar0, spec.bar1, spec.bar2, spec.bar3, spec.bar4, spec.bar5] as readonly (AnyBar | undefined)[];
-  const declaration = makeDeclaration(spec, bars);
+  const regions = (spec.regions ?? []) as readonly RegionSpec<never>[];
+  const declaration = makeDeclaration(spec, bars, regions);
   const kind = KitModel.compile(declaration.name, bars, spec);
   return {
     declaration,

@@ -26,11 +26,18 @@ interface Hooks {
   readonly computed: Uint8Array;
 }
 
+/** Of `regions` of the declaration; its index is its place there and `FIRST_REGION`. */
+interface Region {
+  readonly read?: (dev: object, offset: number, width: Width) => number;
+  readonly write?: (dev: object, offset: number, width: Width, value: number) => unknown;
+}
+
 interface KindSpec {
   readonly state?: () => unknown;
   readonly on?: object;
   readonly read?: object;
   readonly timers?: object;
+  readonly regions?: readonly object[] | undefined;
   readonly migration?: true | object;
 }
 
@@ -45,9 +52,13 @@ export interface Kind {
   readonly config: Handler | undefined;
   readonly power: Handler | undefined;
   readonly timers: Readonly<Record<string, Handler>>;
+  readonly regions: readonly Region[];
   /** Null: it cannot be moved. */
   readonly migration: KindMigration | null;
 }
+
+/** VFIO_PCI_NUM_REGIONS: where device-specific regions begin. */
+const FIRST_REGION = 9;
 
 const lifeHandlers = ['start', 'config', 'power'];
 const ones = [0, 0xff, 0xffff, 0, 0xffff_ffff] as const;
@@ -105,6 +116,7 @@ export class KitModel implements Model, MovedDevice {
       config: on.config,
       power: on.power,
       timers: { ...spec.timers } as Record<string, Handler>,
+      regions: (spec.regions ?? []) as readonly Region[],
       migration: spec.migration === undefined ? null : spec.migration === true ? {} : (spec.migration as KindMigration),
     };
   }
@@ -121,7 +133,7 @@ export class KitModel implements Model, MovedDevice {
 
   read(bar: number, offset: number, width: Width): number {
     const file = this.#files[bar];
-    if (file === null || file === undefined) return ones[width];
+    if (file === null || file === undefined) return bar >= FIRST_REGION ? this.#readRegion(bar, offset, width) : ones[width];
     try {
       return file.read(offset, width);
     } catch (error) {
@@ -132,7 +144,9 @@ export class KitModel implements Model, MovedDevice {
 
   read64(bar: number, offset: number): bigint {
     const file = this.#files[bar];
-    if (file === null || file === undefined) return allOnes(8);
+    if (file === null || file === undefined) {
+      return bar < FIRST_REGION ? allOnes(8) : BigInt(this.read(bar, offset, 4)) | (BigInt(this.read(bar, offset + 4, 4)) << 32n);
+    }
     try {
       return file.read64(offset);
     } catch (error) {
@@ -141,7 +155,25 @@ export class KitModel implements Model, MovedDevice {
     }
   }
 
+  #readRegion(bar: number, offset: number, width: Width): number {
+    const what = `region ${bar}`;
+    try {
+      const value: unknown = this.#kind.regions[bar - FIRST_REGION]?.read?.(this.#dev, offset, width) ?? ones[width];
+      if (typeof value === 'number') return value;
+      settle(what, value, (w, error) => this.#failed(w, error));
+      this.#failed(what, `a read gave back ${isThenable(value) ? 'a promise' : typeof value} instead of a value`);
+    } catch (error) {
+      this.#failed(what, error);
+    }
+    return ones[width];
+  }
+
   write(bar: number, offset: number, width: Width, value: number): void {
+    if (bar >= FIRST_REGION) {
+      const write = this.#kind.regions[bar - FIRST_REGION]?.write;
+      if (write !== undefined) this.#run(`region ${bar}`, (dev: object) => write(dev, offset, width, value), undefined, undefined);
+      return;
+    }
     try {
       this.#files[bar]?.write(offset, width, value);
     } catch (error) {
@@ -150,6 +182,11 @@ export class KitModel implements Model, MovedDevice {
   }
 
   write64(bar: number, offset: number, value: bigint): void {
+    if (bar >= FIRST_REGION) {
+      this.write(bar, offset, 4, Number(value & 0xffff_ffffn));
+      this.write(bar, offset + 4, 4, Number(value >> 32n));
+      return;
+    }
     try {
       this.#files[bar]?.write64(offset, value);
     } catch (error) {
@@ -247,6 +284,9 @@ export class KitModel implements Model, MovedDevice {
       bar4: undefined,
       bar5: undefined,
       state: undefined,
+      regions: kind.regions.map(({ read, write }, i) =>
+        read === undefined && write === undefined ? host.barMemory(FIRST_REGION + i).windows[0] : new Uint8Array(),
+      ),
       dma: new ModelDma(life, host, (what, error) => this.#forgotten(what, error, life)),
       irq: new ModelIrq(life, host),
       clock: host.clock,

@@ -5,6 +5,7 @@
 import { BusError } from '../../abi/bus-error.ts';
 import type { RegionMapping } from '../../abi/device.ts';
 import { type DirectMemory, WINDOW_BYTES } from '../../abi/memory.ts';
+import { NUM_REGIONS } from '../../abi/vfio.ts';
 import { checkU64, hex } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
 import type { RegionOwner } from './region.ts';
@@ -244,6 +245,8 @@ export class MemoryMapping extends ClientMapping {
   #gate(): void {
     const { io, owner } = this.place;
     if (io.connection.lost !== null) throw new BusError(io.connection.lostError().message);
+    // A device-specific region is no BAR: no bit of COMMAND gates it.
+    if (io.index >= NUM_REGIONS) return;
     let open: boolean;
     try {
       ({ open } = owner.gate);

@@ -87,7 +87,9 @@ function withoutCaps(info: RegionInfo): number {
  * pages.
  */
 function withoutMemory(connection: ClientConnection, config: ClientRegionIo, info: RegionInfo): RegionInfo {
-  const { sparseAreas: _, ...rest } = info;
+  // Areas without MMAP: parts of the region alone may be mapped, by whatever way.
+  const { sparseAreas, ...whole } = info;
+  const rest = sparseAreas !== undefined && (info.flags & MMAP) === 0 && info.index < RegionIndex.ROM ? info : whole;
   const flags = withoutCaps(rest);
   if (info.index >= RegionIndex.ROM || info.size < PAGE) return { ...rest, flags: flags & ~MMAP };
   return { ...rest, flags: isIo(connection, config, info.index) ? flags & ~MMAP : flags | MMAP };

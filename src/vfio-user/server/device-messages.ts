@@ -90,6 +90,8 @@ export class DeviceMessages implements Disposable {
   }
 
   #share(index: number, info: RegionInfo): Shared | null {
+    // A descriptor gives all of its memory: a client that is to see parts of the region alone gets those by messages.
+    if (!coversAll(info)) return null;
     const region = this.#options.region(index)!;
     let shared: Shared | null = null;
     for (const area of info.sparseAreas ?? [{ offset: 0, size: info.size }]) {
@@ -188,7 +190,23 @@ function withAreas(info: RegionInfo): RegionInfo {
   return info.sparseAreas === undefined ? { ...info, sparseAreas: [{ offset: 0, size: info.size }] } : info;
 }
 
+/** Nothing is shared. Areas that leave something out are told all the same: a client that maps by messages keeps to them. */
 function withoutMapping(info: RegionInfo): RegionInfo {
-  const { index, flags, size, type } = info;
-  return { index, flags: flags & ~RegionFlags.MMAP, size, ...(type === undefined ? {} : { type }) };
+  const { index, flags, size, type, sparseAreas } = info;
+  return {
+    index,
+    flags: flags & ~RegionFlags.MMAP,
+    size,
+    ...(type === undefined ? {} : { type }),
+    ...(sparseAreas === undefined || coversAll(info) ? {} : { sparseAreas }),
+  };
+}
+
+/** Whether the areas that can be mapped leave nothing out. */
+function coversAll({ sparseAreas, size }: RegionInfo): boolean {
+  if (sparseAreas === undefined) return true;
+  let end = 0;
+  for (const area of [...sparseAreas].sort((a, b) => a.offset - b.offset))
+    if (area.offset <= end) end = Math.max(end, area.offset + area.size);
+  return end >= size;
 }

@@ -4,6 +4,7 @@ import { Cleanup } from '../../../base/cleanup.ts';
 import { VfioError } from '../../../base/errno.ts';
 import { textOf } from '../../../base/foreign.ts';
 import type { Logger } from '../../../base/log.ts';
+import type { Mediators } from '../../../engine/mediation/mediators.ts';
 import type { DeviceModel } from '../../../pci/declaration.ts';
 import { PipeStream } from '../../../sys/pipe-stream.ts';
 import { socketFromNumber, UnixListener } from '../../../sys/unix-listener.ts';
@@ -12,6 +13,7 @@ import { type Address, type AddressOptions, parseAddress } from '../../address.t
 import { attachLines } from '../../attach-lines.ts';
 import { attributeModel, surviveForeignCode } from '../../foreign-context.ts';
 import { importFileAnew } from '../../import-file.ts';
+import { importMediators } from '../../import-mediator.ts';
 import { RegisterTraffic } from '../../register-traffic.ts';
 import { DeviceServer, socketPathOf } from '../../serve.ts';
 import { loadModel } from '../../simulation.ts';
@@ -28,6 +30,7 @@ interface Options {
   readonly watch?: boolean;
   readonly memlock?: number;
   readonly record?: string;
+  readonly mediator?: readonly string[];
   readonly manage?: boolean;
   readonly allowAnyFile?: boolean;
   /** Those of `deviceOptions`. */
@@ -70,7 +73,13 @@ export function serveCommand({ terminal, exit }: CommandContext): Command {
       "a client's memory may be a file of a disk, too, though whoever is behind its file system can stop the server",
     )
     .option('--no-manage', 'without the second socket, PATH.manage, through which vfio migrate moves the device')
-    .option('--record <file>', 'write every access to registers there, a line of JSON each');
+    .option('--record <file>', 'write every access to registers there, a line of JSON each')
+    .addOption(
+      new Option('--mediator <file>', 'a mediator of your own (docs/mediation.md); given again, the next one to be asked')
+        .argParser((file: string, before: readonly string[] = []) => [...before, file])
+        // The recorder takes every device, and a device has one mediator.
+        .conflicts('record'),
+    );
   for (const option of deviceOptions()) serve.addOption(option);
   return serve
     .addHelpText(
@@ -82,6 +91,7 @@ Examples:
   vfio serve nvme --image disk.img --size 10G
   vfio serve nvme --image debian.img --overlay
   vfio serve edu --record traffic.jsonl
+  vfio serve edu --mediator ./counter.ts
   vfio serve ./examples/hello-device.ts --socket-path /tmp/hello.sock --watch
   vfio serve examples/machines/sriov.yaml --socket-path /tmp/card
 
@@ -109,7 +119,7 @@ async function serveUntilStopped(text: string, options: Options, terminal: Termi
       manage: options.manage ?? true,
       limits: { anyFile: options.allowAnyFile ?? false },
       ...(options.memlock === undefined ? {} : { memlockLimit: options.memlock }),
-      ...(traffic === null ? {} : { mediators: traffic.mediators }),
+      ...(await mediatorsOf(options, traffic)),
     }),
   );
   code.onReload = (model) => server.replace(model);
@@ -140,7 +150,7 @@ async function serveMachineUntilStopped(file: string, options: Options, terminal
   using _survive = surviveForeignCode(log);
   using undo = new Cleanup();
   const traffic = record === undefined ? null : undo.use(new RegisterTraffic(record, terminal.err));
-  const machine = undo.use(loadMachine(file, { log, ...(traffic === null ? {} : { mediators: traffic.mediators }) }));
+  const machine = undo.use(loadMachine(file, { log, ...(await mediatorsOf(options, traffic)) }));
   const server = undo.use(
     new MachineServer(machine, directory, {
       log,
@@ -157,6 +167,11 @@ async function serveMachineUntilStopped(file: string, options: Options, terminal
   }
   terminal.err(`listening at ${directory}`);
   return await stop.told;
+}
+
+async function mediatorsOf({ mediator }: Options, traffic: RegisterTraffic | null): Promise<{ readonly mediators?: Mediators }> {
+  if (traffic !== null) return { mediators: traffic.mediators };
+  return mediator === undefined ? {} : { mediators: await importMediators(mediator) };
 }
 
 function modelAddress(text: string): ModelAddress {

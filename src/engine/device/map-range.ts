@@ -1,0 +1,67 @@
+/** Which part of a region a user may map: whole pages, inside the region, and inside one of its areas where its information names some. */
+import type { RegionInfo } from '../../abi/device.ts';
+import { RegionFlags } from '../../abi/vfio.ts';
+import { hex } from '../../base/check.ts';
+import { VfioError } from '../../base/errno.ts';
+
+const { READ, WRITE, MMAP } = RegionFlags;
+
+/**
+ * @param size  bytes, rounded up to whole pages; to the region's end by default
+ * @returns bytes of the mapping
+ * @throws VfioError EINVAL a region that cannot be mapped, or a range that is misaligned, past the end, or not inside an area that can be mapped
+ */
+export function checkMapRange(name: string, info: RegionInfo, offset: number, size: number | undefined, pageSize: number): number {
+  const whole = Math.ceil(info.size / pageSize) * pageSize;
+  if ((info.flags & MMAP) === 0) {
+    throw new VfioError(
+      'EINVAL',
+      `${name} cannot be mapped: it is no memory, shares its page with others, or its mediator sees each access`,
+      {
+        fix: 'Use read and write.',
+      },
+    );
+  }
+  if (!Number.isSafeInteger(offset) || offset < 0 || offset % pageSize !== 0) {
+    throw new VfioError('EINVAL', `${name}: map offset ${String(offset)} is not a multiple of ${pageSize}`);
+  }
+  const wanted = size ?? info.size - offset;
+  const length = Number.isSafeInteger(wanted) ? Math.ceil(wanted / pageSize) * pageSize : 0;
+  if (length <= 0 || offset + length > whole) {
+    throw new VfioError('EINVAL', `${name}: cannot map ${String(wanted)} bytes at ${hex(offset)} of ${hex(whole)}`);
+  }
+  if (!insideArea(info, offset, length, whole)) {
+    throw new VfioError('EINVAL', `${name}: ${hex(length)} bytes at ${hex(offset)} are not inside an area that can be mapped`, {
+      fix: 'Map one of the areas that its info names, or use read and write.',
+    });
+  }
+  return length;
+}
+
+/** An area that ends with the region reaches to the end of its last page. */
+export function insideArea({ sparseAreas, size }: RegionInfo, offset: number, length: number, whole = size): boolean {
+  if (sparseAreas === undefined) return true;
+  return sparseAreas.some((area) => {
+    const end = area.offset + area.size === size ? whole : area.offset + area.size;
+    return offset >= area.offset && offset + length <= end;
+  });
+}
+
+/**
+ * What a mediator made of a region's information, as it holds: a mapping reads and writes, so a region that lost either cannot be mapped.
+ *
+ * @throws Error flags that are none, areas that are not inside the region
+ */
+export function checkedInfo(info: RegionInfo): RegionInfo {
+  const { flags, sparseAreas, size } = info;
+  if (!Number.isInteger(flags) || flags < 0) throw new Error(`its flags are ${String(flags)}`);
+  if (sparseAreas !== undefined) {
+    if (!Array.isArray(sparseAreas)) throw new Error('its areas are no list');
+    for (const area of sparseAreas) {
+      const fits = Number.isSafeInteger(area?.offset) && Number.isSafeInteger(area.size) && area.offset >= 0 && area.size > 0;
+      if (!fits || area.offset + area.size > size)
+        throw new Error(`its area ${String(area?.offset)}+${String(area?.size)} is not inside the region`);
+    }
+  }
+  return (flags & READ) !== 0 && (flags & WRITE) !== 0 ? info : { ...info, flags: flags & ~MMAP };
+}
