@@ -56,6 +56,7 @@ export class FunctionServer implements Disposable {
     this.#moves = undo.use(
       new Moves({
         name,
+        ...(clock === undefined ? {} : { clock }),
         log: (level, text) => this.#log(level, text),
         sessions: () => this.sessions,
         mayLeave: () => {

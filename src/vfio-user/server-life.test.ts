@@ -158,14 +158,34 @@ describe('several clients', () => {
     expect(await second.client.errnoOf(Command.REGION_READ, read)).toBeNull();
   });
 
+  it('who connects and says nothing does not keep others out: not by having the place, not by waiting for it', async () => {
+    using rig = new ServerRig({ server: { limits: { waitMs: 1000, maxWaiting: 4 } } });
+    const silent = [rig.connect()];
+    silent[0]!.client.raw(new Uint8Array(3));
+    for (let i = 0; i < 4; i++) silent.push(rig.connect());
+    const one = rig.connect();
+    one.client.send(Command.VERSION, encodeVersion(0, 1, { maxMsgFds: 8 }));
+    await settle();
+    expect([silent[0]!.session.closed, silent[1]!.session.closed, one.session.closed]).toEqual([false, true, false]);
+    rig.rig.clock.advance(1000);
+    const reply = await one.client.next();
+    expect([reply.error, silent[0]!.session.closed, one.session.version?.major]).toEqual([null, true, 0]);
+    // It has the place now, and what is said meanwhile waits as ever.
+    const other = rig.connect();
+    other.client.send(Command.VERSION, encodeVersion(0, 1));
+    rig.rig.clock.advance(1000);
+    expect((await other.client.next()).error).toBe('EBUSY');
+  });
+
   it('do not wait for ever: EBUSY; too many are turned away at once', async () => {
     using rig = new ServerRig({ server: { limits: { waitMs: 500, maxWaiting: 1 } } });
     const first = await rig.attach();
     const second = rig.connect();
+    second.client.send(Command.VERSION, encodeVersion(0, 1));
     const third = rig.connect();
     expect(third.session.closed).toBe(true);
     rig.rig.clock.advance(500);
-    expect(await second.client.errnoOf(Command.VERSION, encodeVersion(0, 1))).toBe('EBUSY');
+    expect((await second.client.next()).error).toBe('EBUSY');
     await expect(second.client.next()).rejects.toThrow('closed the connection');
     expect(await first.client.errnoOf(Command.REGION_READ, read)).toBeNull();
     expect(rig.server.sessions).toEqual([first.session]);

@@ -82,7 +82,7 @@ export class VfioUserServer implements Disposable {
     });
     if (this.#disposed) session.close('the server is closed');
     else if (this.#active.size < this.#maxClients) this.#admit(session);
-    else if (this.#waiting.size >= this.#limits.maxWaiting) session.close('too many clients wait');
+    else if (this.#waiting.size >= this.#limits.maxWaiting && !this.#evictSilent()) session.close('too many clients wait');
     else {
       this.#waiting.set(
         session,
@@ -103,8 +103,26 @@ export class VfioUserServer implements Disposable {
     session.start();
   }
 
+  /** Of those that wait, the first that has not said a word goes. False when all have. */
+  #evictSilent(): boolean {
+    for (const waiting of this.#waiting.keys()) {
+      if (waiting.hasSpoken) continue;
+      waiting.close('it said nothing, and too many clients wait');
+      return true;
+    }
+    return false;
+  }
+
+  /** It has waited long enough: for its turn, unless who has it only keeps others out. */
   #refuse(session: Session): void {
     this.#stopWaiting(session);
+    for (const active of this.#active) {
+      if (active.version !== null) continue;
+      this.#active.delete(active);
+      active.close('it did not negotiate a version, and another client waits');
+      this.#admit(session);
+      return;
+    }
     this.#refused.add(session);
     session.start();
   }

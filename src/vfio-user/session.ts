@@ -74,6 +74,11 @@ export class Session implements Disposable {
     return this.#version;
   }
 
+  /** Whether the client has sent anything: also before it is served. */
+  get hasSpoken(): boolean {
+    return this.commands > 0 || this.#channel.stream.wait('readable', 0);
+  }
+
   /** Null until VERSION was answered, and again once it has ended. */
   get device(): Device | null {
     return this.#attachment?.device ?? null;

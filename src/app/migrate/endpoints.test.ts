@@ -4,6 +4,7 @@ import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
+import { ManualClock } from '../../base/clock.ts';
 import { connectEndpoint, readKey, receiveTcp } from './endpoints.ts';
 
 const key = Buffer.alloc(32, 7);
@@ -34,6 +35,32 @@ it('one source is let in: another that has the key too is sent away, and so is w
   expect(said.toString()).toBe('it is me');
   kept.close();
   here.close();
+});
+
+it('silent connections, however many, do not keep out who has the key, and go in time', async () => {
+  const clock = new ManualClock();
+  using receiver = await receiveTcp('127.0.0.1', 0, key, () => {}, clock);
+  const silent: Socket[] = [];
+  for (let i = 0; i < 300; i++) {
+    const socket = connect(receiver.port, '127.0.0.1');
+    socket.on('error', () => {});
+    await new Promise((resolve) => socket.once('connect', resolve));
+    // Some begin to say something, and stop.
+    if (i % 3 === 0) socket.write(Uint8Array.of(22, 3, 1));
+    silent.push(socket);
+  }
+  await ended(silent[0]!);
+  expect(silent[299]!.destroyed).toBe(false);
+  const late = silent.slice(100).map(ended);
+  clock.advance(30_000);
+  await Promise.all(late);
+  const endpoint = { kind: 'tcp', host: '127.0.0.1', port: receiver.port } as const;
+  for (let i = 0; i < 20; i++) silent.push(connect(receiver.port, '127.0.0.1').on('error', () => {}));
+  const pipe = await connectEndpoint(endpoint, key);
+  const here = await receiver.connected;
+  pipe.close();
+  here.close();
+  for (const socket of silent) socket.destroy();
 });
 
 it('a key is a short file of its owner’s', () => {

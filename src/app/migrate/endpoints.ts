@@ -5,8 +5,10 @@ import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs';
 import { connect as connectSocket, type Socket } from 'node:net';
 import type { Readable, Writable } from 'node:stream';
 import { connect as connectTls, createServer as createTlsServer, type TLSSocket } from 'node:tls';
+import { type Clock, SystemClock } from '../../base/clock.ts';
 import { Errno, type ErrnoName, VfioError } from '../../base/errno.ts';
 import { managePathOf } from './door.ts';
+import { Strangers } from './strangers.ts';
 
 export type Endpoint =
   | { readonly kind: 'server'; readonly path: string }
@@ -42,6 +44,8 @@ const IDENTITY = 'vfio-ts-move';
 const KEY_LEAST_BYTES = 32;
 const KEY_FILE_MAX_BYTES = 4096;
 const CONNECT_MS = 20_000;
+/** Connections that have not shown the key, at one time. */
+const STRANGERS_MAX = 256;
 
 /**
  * The key in a file that only its owner may read: at least 32 characters, as `openssl rand -hex 32` makes them.
@@ -143,6 +147,12 @@ async function connectTcp(host: string, port: number, key: Buffer): Promise<Pipe
       fix: `Start there: vfio migrate --receive tcp:0.0.0.0:${port} --key-file FILE unix:/path.sock`,
     });
   }
+  if (known === 'ECONNRESET' || known === 'EPIPE') {
+    throw new VfioError(known, `${name} closed the connection before any key was compared`, {
+      cause: failed,
+      fix: 'Another source was first, or too many connect there at once. Try again; let only those reach the port who need it.',
+    });
+  }
   throw new VfioError('EACCES', `${name} has another key, or is no vfio migrate --receive`, {
     cause: failed,
     fix: 'Use the same key file on both sides.',
@@ -178,27 +188,38 @@ export interface TcpReceiver extends Disposable {
 }
 
 /** Wait for a source. @param onRefused somebody came without the key   @throws VfioError (rejects) EADDRINUSE, EACCES, EINVAL */
-export async function receiveTcp(host: string, port: number, key: Buffer | null, onRefused: () => void): Promise<TcpReceiver> {
+export async function receiveTcp(
+  host: string,
+  port: number,
+  key: Buffer | null,
+  onRefused: () => void,
+  clock: Clock = new SystemClock(),
+): Promise<TcpReceiver> {
   const psk = needed(key);
   const server = createTlsServer({
     ciphers: CIPHERS,
     minVersion: 'TLSv1.2',
     maxVersion: 'TLSv1.2',
-    handshakeTimeout: CONNECT_MS,
+    // The clock's is the one that counts, from the connection on.
+    handshakeTimeout: 2 * CONNECT_MS,
     pskCallback: (_socket, identity) => (identity === IDENTITY ? psk : null),
   });
-  server.maxConnections = 16;
-  const others = new Set<Socket>();
+  const strangers = new Strangers<Socket>({ clock, max: STRANGERS_MAX, timeoutMs: CONNECT_MS, drop: (socket) => socket.destroy() });
   server.on('connection', (socket: Socket) => {
-    others.add(socket);
-    socket.once('close', () => others.delete(socket));
+    socket.once('close', () => strangers.remove(socket));
+    socket.on('error', () => {});
+    strangers.add(socket, socket.remoteAddress);
   });
+  let known: Socket | null = null;
   const connected = new Promise<Pipe>((resolve) => {
     server.on('secureConnection', (socket: TLSSocket) => {
+      if (known !== null) {
+        socket.destroy();
+        return;
+      }
+      known = socket;
       server.close();
-      // Whoever was about to be let in, and who says nothing, would keep this process for as long as they like.
-      for (const other of others) if (!isSame(other, socket)) other.destroy();
-      others.clear();
+      strangers.keepOnly((other) => isSame(other, socket));
       resolve(pipeOf(`tcp:${socket.remoteAddress}:${socket.remotePort}`, socket.setNoDelay(true)));
     });
   });
@@ -212,7 +233,10 @@ export async function receiveTcp(host: string, port: number, key: Buffer | null,
   return {
     port: typeof address === 'object' && address !== null ? address.port : port,
     connected,
-    [Symbol.dispose]: () => void server.close(),
+    [Symbol.dispose]: () => {
+      server.close();
+      if (known === null) strangers[Symbol.dispose]();
+    },
   };
 }
 

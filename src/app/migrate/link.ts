@@ -149,6 +149,8 @@ export class Link implements Disposable {
   /** Tell the other side, if it still listens, why this is over. */
   async abort(error: VfioError): Promise<void> {
     this.#failed = null;
+    // Of the whole: whoever says a byte now and then is not heard for ever.
+    const timer = setTimeout(() => this.fail(new VfioError('ETIMEDOUT', 'the other side does not end')), HEARD_MS);
     try {
       await this.sendJson(Kind.ABORT, { code: error.code, message: error.message, ...(error.fix === undefined ? {} : { fix: error.fix }) });
       // Not closed before it was heard: what the other side sends meanwhile would be answered with a reset, which overtakes it.
@@ -156,6 +158,8 @@ export class Link implements Disposable {
       for (let left = HEARD_MS; left > 0; left = end - performance.now()) await this.receive(left);
     } catch {
       // It does not, or is gone now.
+    } finally {
+      clearTimeout(timer);
     }
   }
 

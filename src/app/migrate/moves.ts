@@ -1,6 +1,7 @@
 /** What a server has to do with moves: one at a time, in or out; the device that came and waits for its client; the one of which nobody knows whether it arrived. */
 import type { Device } from '../../abi/device.ts';
 import { Cleanup } from '../../base/cleanup.ts';
+import { type Clock, SystemClock } from '../../base/clock.ts';
 import { VfioError } from '../../base/errno.ts';
 import type { LogLevel } from '../../base/log.ts';
 import type { IommuDomain } from '../../engine/dma/iommu-domain.ts';
@@ -11,9 +12,11 @@ import { type Arrived, arrive } from './arrival.ts';
 import { depart, InDoubt, type Subject } from './departure.ts';
 import { Kind } from './frames.ts';
 import { Link, Refused } from './link.ts';
+import { Strangers } from './strangers.ts';
 
 export interface MovesOptions {
   readonly name: string;
+  readonly clock?: Clock;
   readonly log: (level: LogLevel, text: string) => void;
   /** Clients that are served now. */
   readonly sessions: () => readonly Session[];
@@ -31,12 +34,14 @@ export type MoveState = 'idle' | 'in use' | 'moving out' | 'moving in' | 'waits 
 const HELLO_MS = 10_000;
 const DOWNTIME_MS = 300;
 const DOWNTIME_MAX_MS = 3_600_000;
-/** Connections to the door at one time. */
+/** Connections to the door that have not asked anything, at one time. */
 const LINKS_MAX = 16;
 
 export class Moves implements Disposable {
   readonly #options: MovesOptions;
   readonly #links = new Set<Link>();
+  /** Those that have not said what they want. */
+  readonly #strangers: Strangers<Link>;
   #busy: 'moving out' | 'moving in' | null = null;
   #waiting: Arrived | null = null;
   #doubt: InDoubt | null = null;
@@ -46,6 +51,12 @@ export class Moves implements Disposable {
 
   constructor(options: MovesOptions) {
     this.#options = options;
+    this.#strangers = new Strangers({
+      clock: options.clock ?? new SystemClock(),
+      max: LINKS_MAX,
+      timeoutMs: HELLO_MS,
+      drop: (link) => link.fail(new VfioError('ETIMEDOUT', 'nothing was asked in time, or too many others came')),
+    });
   }
 
   get state(): MoveState {
@@ -90,10 +101,11 @@ export class Moves implements Disposable {
   /** Serve who is at the other end of `stream`, which is taken over: one question, or one move. */
   async serve(stream: ByteStream): Promise<void> {
     using link = new Link(stream);
-    if (this.#links.size >= LINKS_MAX) return;
     this.#links.add(link);
+    this.#strangers.add(link);
     try {
-      const { command, downtimeMs, to } = await link.expect(Kind.HELLO, HELLO_MS);
+      const { command, downtimeMs, to } = await link.expect(Kind.HELLO, 2 * HELLO_MS);
+      this.#strangers.remove(link);
       switch (command) {
         case 'status':
           break;
@@ -117,6 +129,7 @@ export class Moves implements Disposable {
       if (!(error instanceof VfioError)) this.#options.log('error', `moving: ${error instanceof Error ? error.stack : String(error)}`);
       await link.abort(error instanceof VfioError ? error : new VfioError('EIO', 'an error of the server'));
     } finally {
+      this.#strangers.remove(link);
       this.#links.delete(link);
     }
   }

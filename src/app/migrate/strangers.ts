@@ -1,0 +1,72 @@
+/**
+ * Connections of which nobody knows yet who they are: each has a time in which to say so, and when there are too many the oldest goes, of the address that has
+ * most. So silent connections, however many, keep nobody out who has the key.
+ */
+import type { Clock } from '../../base/clock.ts';
+
+interface Stranger {
+  readonly address: string;
+  readonly timer: Disposable;
+}
+
+export interface StrangersOptions<T> {
+  readonly clock: Clock;
+  /** At one time. */
+  readonly max: number;
+  readonly timeoutMs: number;
+  /** End the connection. */
+  readonly drop: (connection: T, why: 'late' | 'too many') => void;
+}
+
+export class Strangers<T> implements Disposable {
+  readonly #options: StrangersOptions<T>;
+  /** In the order in which they came. */
+  readonly #all = new Map<T, Stranger>();
+
+  constructor(options: StrangersOptions<T>) {
+    this.#options = options;
+  }
+
+  get size(): number {
+    return this.#all.size;
+  }
+
+  add(connection: T, address = ''): void {
+    const { clock, max, timeoutMs } = this.#options;
+    const timer = clock.after(timeoutMs, () => this.#drop(connection, 'late'));
+    this.#all.set(connection, { address, timer });
+    if (this.#all.size > max) this.#drop(this.#oldest(), 'too many');
+  }
+
+  /** It has said who it is, or is gone. */
+  remove(connection: T): void {
+    this.#all.get(connection)?.timer[Symbol.dispose]();
+    this.#all.delete(connection);
+  }
+
+  /** Those that are not `isKnown` end, and no other is waited for. */
+  keepOnly(isKnown: (connection: T) => boolean): void {
+    for (const connection of [...this.#all.keys()]) {
+      if (isKnown(connection)) this.remove(connection);
+      else this.#drop(connection, 'too many');
+    }
+  }
+
+  #oldest(): T {
+    const counts = new Map<string, number>();
+    for (const { address } of this.#all.values()) counts.set(address, (counts.get(address) ?? 0) + 1);
+    const most = Math.max(...counts.values());
+    for (const [connection, { address }] of this.#all) if (counts.get(address) === most) return connection;
+    throw new Error('there are no connections');
+  }
+
+  #drop(connection: T, why: 'late' | 'too many'): void {
+    this.remove(connection);
+    this.#options.drop(connection, why);
+  }
+
+  /** All of them end. */
+  [Symbol.dispose](): void {
+    for (const connection of [...this.#all.keys()]) this.#drop(connection, 'late');
+  }
+}
