@@ -57,6 +57,26 @@ export const Config = {
   BRIDGE_CONTROL: 0x3e,
 } as const;
 
+/** Where header type 2, a CardBus bridge, differs from type 1 (PC Card Standard 8.0, vol. 2, 5.4). */
+export const Cardbus = {
+  CAPABILITY_LIST: 0x14,
+  SEC_STATUS: 0x16,
+  PRIMARY_BUS: 0x18,
+  CARD_BUS: 0x19,
+  SUBORDINATE_BUS: 0x1a,
+  LATENCY_TIMER: 0x1b,
+  /** Base and limit of a window; the second one follows 8 bytes later. */
+  MEMORY_BASE_0: 0x1c,
+  IO_BASE_0: 0x2c,
+  /** In an I/O base: both registers have 32 bits. */
+  IO_32: 0x1,
+  BRIDGE_CONTROL: 0x3e,
+  PREFETCH_0: 0x100,
+  SUBSYSTEM_VENDOR_ID: 0x40,
+  SUBSYSTEM_ID: 0x42,
+  LEGACY_MODE_BASE: 0x44,
+} as const;
+
 export const Command = {
   IO: 0x1,
   MEMORY: 0x2,
@@ -161,15 +181,28 @@ export const ExtCapId = {
   SECPCI: 0x19,
   PMUX: 0x1a,
   PASID: 0x1b,
+  LN: 0x1c,
   DPC: 0x1d,
   L1SS: 0x1e,
   PTM: 0x1f,
+  MPHY: 0x20,
+  FRS: 0x21,
+  RTR: 0x22,
   DVSEC: 0x23,
+  VF_REBAR: 0x24,
   DLF: 0x25,
   PL_16GT: 0x26,
+  LMR: 0x27,
+  HIERARCHY: 0x28,
+  NPEM: 0x29,
   PL_32GT: 0x2a,
   DOE: 0x2e,
+  DEV3: 0x2f,
+  IDE: 0x30,
   PL_64GT: 0x31,
+  FLIT_LOGGING: 0x32,
+  FLIT_ERROR_INJECTION: 0x34,
+  MRBL: 0x36,
 } as const;
 
 /** Header of an extended capability: a dword of id (15:0), version (19:16) and next (31:20, dword-aligned). */
@@ -272,6 +305,7 @@ export const PciExp = {
   FLAGS_VERS: 0x000f,
   FLAGS_TYPE: 0x00f0,
   FLAGS_TYPE_SHIFT: 4,
+  FLAGS_FLIT: 0x8000,
   FLAGS_SLOT: 0x0100,
   FLAGS_IRQ: 0x3e00,
   DEVCAP: 4,

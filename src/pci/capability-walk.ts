@@ -3,7 +3,7 @@
  * is room for headers (48 and 960), whatever the pointers say. Loops, overlaps and pointers to nowhere are told as warnings, never thrown.
  */
 
-import { CapHeader, CFG_SPACE_EXP_SIZE, CFG_SPACE_SIZE, Config, ExtCapHeader, HEADER_SIZE, Status } from '../abi/pci.ts';
+import { CapHeader, Cardbus, CFG_SPACE_EXP_SIZE, CFG_SPACE_SIZE, Config, ExtCapHeader, HEADER_SIZE, HeaderType, Status } from '../abi/pci.ts';
 import { hex } from '../base/check.ts';
 
 /** (256 - 64) / 4 */
@@ -34,6 +34,11 @@ function dword(bytes: Uint8Array, at: number): number {
   return (word(bytes, at) | (word(bytes, at + 2) << 16)) >>> 0;
 }
 
+/** Where the pointer to the first capability is: CardBus bridges have it elsewhere. */
+export function capabilityPointerAt(bytes: Uint8Array): number {
+  return (bytes[Config.HEADER_TYPE]! & HeaderType.MASK) === HeaderType.CARDBUS ? Cardbus.CAPABILITY_LIST : Config.CAPABILITY_LIST;
+}
+
 /**
  * The standard capabilities of a config space of at least 256 bytes, in the order of their chain, each once. An empty walk when
  * STATUS.CapList is clear. A pointer's two low bits are reserved and ignored.
@@ -43,7 +48,7 @@ export function walkCapabilities(bytes: Uint8Array): Walk {
   const warnings: string[] = [];
   if (bytes.length < CFG_SPACE_SIZE || (word(bytes, Config.STATUS) & Status.CAP_LIST) === 0) return { steps, warnings };
   const seen = new Uint8Array(CFG_SPACE_SIZE);
-  let offset = bytes[Config.CAPABILITY_LIST]! & ~3;
+  let offset = bytes[capabilityPointerAt(bytes)]! & ~3;
   for (let hops = 0; offset !== 0; hops++) {
     if (offset < HEADER_SIZE) {
       warnings.push(`capability pointer ${hex(offset)} points into the header; the chain ends there`);

@@ -1,5 +1,10 @@
 /** Standard capabilities for people: one function per id, each giving what follows the offset, its lines and its fields. */
-import { Af, CapId, Ht, Msi, Msix, Pcix, Pm, Sata, Ssvid, Vndr, Vpd } from '../abi/pci.ts';
+import { Af, CapId, Msi, Msix, Pm, Sata, Ssvid, Vpd } from '../abi/pci.ts';
+import { agp } from './decode/agp.ts';
+import { enhancedAllocation } from './decode/enhanced-allocation.ts';
+import { hypertransport } from './decode/hypertransport.ts';
+import { pcix } from './decode/pci-x.ts';
+import { vendorSpecific } from './decode/vendor-specific.ts';
 import { decodeExpress, expressChoices } from './decode-express.ts';
 import { type CapabilityReader, choice, Decoding, extract, type FieldGroups, hexDigits } from './decode-text.ts';
 import type { DecodedId } from './pci-ids.ts';
@@ -28,6 +33,8 @@ export interface CapabilityContext {
   readonly hasMemoryBar: boolean;
   /** A virtio device, whose vendor-specific capabilities are known (Virtual I/O Device 1.2, 4.1.4). */
   readonly virtio: boolean;
+  /** Intel's, whose vendor-specific capabilities have a form of their own. */
+  readonly intel: boolean;
   readonly bridge: boolean;
 }
 
@@ -37,16 +44,12 @@ export interface Titles {
   readonly full?: string;
 }
 
-export type CapabilityDecoder = (r: CapabilityReader, d: Decoding, context: CapabilityContext) => Titles;
+/** @param version of extended capabilities; 0 otherwise */
+export type CapabilityDecoder = (r: CapabilityReader, d: Decoding, context: CapabilityContext, version: number) => Titles;
 
 const choices = {
   auxCurrent: choice(['0', '55', '100', '160', '220', '270', '320', '375']),
   power2: choice(['1', '2', '4', '8', '16', '32', '64', '128']),
-  pcixBytes: choice(['512', '1024', '2048', '4096']),
-  pcixSplits: choice(['1', '2', '3', '4', '8', '12', '16', '32']),
-  pcixReads: choice(['8', '16', '32', '64', '128', '256', '512', '1024']),
-  bridgeState: choice(['simple', 'bridge']),
-  virtio: choice([null, 'CommonCfg', 'Notify', 'ISR', 'DeviceCfg'], '<unknown>'),
   ...expressChoices,
 };
 
@@ -103,20 +106,6 @@ function msix(r: CapabilityReader, d: Decoding): Titles {
   return { title };
 }
 
-function pcix(r: CapabilityReader, d: Decoding, context: CapabilityContext): Titles {
-  if (context.bridge) return { title: 'PCI-X bridge device' };
-  if (r.has(Pcix.STATUS, 4)) {
-    d.line('command', r.u16(Pcix.CMD), '\t\tCommand: DPERE{0} ERO{1} RBC={3:2 pcixBytes} OST={6:4 pcixSplits}');
-    d.line(
-      'status',
-      r.u32(Pcix.STATUS),
-      '\t\tStatus: Dev={bus=15:8 hex2}:{device=7:3 hex2}.{function=2:0} 64bit{16} 133MHz{17} SCD{18} USC{19} DC={20:20 bridgeState} ' +
-        'DMMRBC={22:21 pcixBytes} DMOST={25:23 pcixSplits} DMCRS={28:26 pcixReads} RSCEM{29} 266MHz{30} 533MHz{31}',
-    );
-  }
-  return { title: 'PCI-X non-bridge device' };
-}
-
 function af(r: CapabilityReader, d: Decoding): Titles {
   if (r.has(Af.CAP, 1)) d.line('AFCap', r.u8(Af.CAP), '\t\tAFCap: TP{0} FLR{1}');
   if (r.has(Af.CTRL, 1)) d.line('AFCtrl', r.u8(Af.CTRL), '\t\tAFCtrl: FLR{0}');
@@ -136,53 +125,11 @@ function sata(r: CapabilityReader, d: Decoding): Titles {
   return { title, full: `${title} BAR${bar} Offset=${hexDigits(extract(location, 23, 4), 8)}` };
 }
 
-const htTypes: Readonly<Record<number, string>> = {
-  16: 'Interrupt Discovery and Configuration',
-  18: 'UnitID Clumping',
-  19: 'Extended Configuration Space Access',
-  20: 'Address Mapping',
-  22: 'DirectRoute',
-  23: 'VCSet',
-  24: 'Retry Mode',
-  25: 'X86 (reserved)',
-};
-
-/** The kind only: its registers are those of buses that are gone. */
-function ht(r: CapabilityReader, d: Decoding): Titles {
-  const command = r.u16(Ht.FLAGS_HIGH - 1);
-  const type = extract(command, 15, 11);
-  d.set('command', 'type', type);
-  const kind = (): string => {
-    if (type < 4) return 'Slave or Primary Interface';
-    if (type < 8) return 'Host or Secondary Interface';
-    if (type === 8) return 'Switch';
-    if (type === 0x11) return d.text('command', command, 'Revision ID: {major=7:5}.{minor=4:0 hex2}');
-    if (type === 0x15) return d.text('command', command, 'MSI Mapping Enable{0} Fixed{1}');
-    return htTypes[type] ?? `#${hexDigits(type, 2)}`;
-  };
-  return { title: `HyperTransport: ${kind()}` };
-}
-
 /** The data is behind a window of two registers, which a dump does not hold. */
 function vpd(r: CapabilityReader, d: Decoding): Titles {
   if (r.has(Vpd.ADDR, 2)) d.text('address', r.u16(Vpd.ADDR), '{address=14:0 hex4} F{15}');
   d.lines.push('\t\tNot readable');
   return { title: 'Vital Product Data' };
-}
-
-function vendorSpecific(r: CapabilityReader, d: Decoding, context: CapabilityContext): Titles {
-  const length = r.u8(Vndr.LENGTH);
-  const title = d.text('header', length, 'Vendor Specific Information: Len={7:0 hex2} <?>');
-  if (!context.virtio || length < 16 || !r.has(0, length)) return { title };
-  const place = d.text('virtio', r.u8(4), 'BAR={7:0}');
-  const [offset, size] = [r.u32(8), r.u32(12)];
-  d.set('virtio', 'offset', offset).set('virtio', 'size', size);
-  const notify = r.u8(3) === 2 && length >= 20;
-  if (notify) d.set('virtio', 'multiplier', r.u32(16));
-  d.lines.push(
-    `\t\t${place} offset=${hexDigits(offset, 8)} size=${hexDigits(size, 8)}${notify ? ` multiplier=${hexDigits(r.u32(16), 8)}` : ''}`,
-  );
-  return { title: `Vendor Specific Information: VirtIO: ${d.text('virtio', r.u8(3), '{kind=7:0 virtio}')}` };
 }
 
 const only =
@@ -192,7 +139,7 @@ const only =
 const decoders: Readonly<Record<number, CapabilityDecoder>> = {
   [CapId.NULL]: only('Null'),
   [CapId.PM]: pm,
-  [CapId.AGP]: (r, d) => ({ title: d.text('version', r.u8(2), 'AGP version {major=7:4 hex1}.{minor=3:0 hex1}') }),
+  [CapId.AGP]: agp,
   [CapId.VPD]: vpd,
   [CapId.SLOTID]: (r, d) => ({
     title: `${d.text('slot', r.u8(2), 'Slot ID: {slots=4:0} slots, First{5}')}, ${d.text('slot', r.u8(3), 'chassis {7:0 hex2}')}`,
@@ -200,7 +147,7 @@ const decoders: Readonly<Record<number, CapabilityDecoder>> = {
   [CapId.MSI]: msi,
   [CapId.CHSWP]: only('CompactPCI hot-swap <?>'),
   [CapId.PCIX]: pcix,
-  [CapId.HT]: ht,
+  [CapId.HT]: hypertransport,
   [CapId.VNDR]: vendorSpecific,
   [CapId.DBG]: (r, d) => ({ title: d.text('port', r.u16(2), 'Debug port: BAR={15:13} offset={12:0 hex4}') }),
   [CapId.CCRC]: only('CompactPCI central resource control <?>'),
@@ -212,14 +159,14 @@ const decoders: Readonly<Record<number, CapabilityDecoder>> = {
   [CapId.MSIX]: msix,
   [CapId.SATA]: sata,
   [CapId.AF]: af,
-  [CapId.EA]: (r, d) => ({ title: d.text('entries', r.u8(2), 'Enhanced Allocation (EA): NumEntries={5:0}') }),
+  [CapId.EA]: enhancedAllocation,
 };
 
 /** The capability at the reader's offset. Never throws, whatever the bytes. */
 export function decodeCapability(id: number, r: CapabilityReader, context: CapabilityContext): DecodedCapability {
   const d = new Decoding(choices);
   const decoder = decoders[id];
-  const titles = decoder?.(r, d, context) ?? { title: `Capability ID ${`0x${hexDigits(id, 2)}`} [${hexDigits(r.u16(2), 4)}]` };
+  const titles = decoder?.(r, d, context, 0) ?? { title: `Capability ID ${`0x${hexDigits(id, 2)}`} [${hexDigits(r.u16(2), 4)}]` };
   const { title } = titles;
   return { id, offset: r.offset, version: 0, title, fullTitle: titles.full ?? title, lines: d.lines, fields: d.fields };
 }

@@ -17,7 +17,7 @@ const typeNames: Readonly<Record<number, string>> = {
   [RC_EC]: 'Root Complex Event Collector',
 };
 
-const speeds = [null, '2.5GT/s', '5GT/s', '8GT/s', '16GT/s', '32GT/s', '64GT/s'] as const;
+const speeds = [null, '2.5GT/s', '5GT/s', '8GT/s', '16GT/s', '32GT/s', '64GT/s', '128GT/s'] as const;
 const l0s = ['<64ns', '<128ns', '<256ns', '<512ns', '<1us', '<2us', '<4us', 'unlimited'];
 const l1 = ['<1us', '<2us', '<4us', '<8us', '<16us', '<32us', '<64us', 'unlimited'];
 const indicator = ['Unknown', 'On', 'Blink', 'Off'];
@@ -98,7 +98,10 @@ export function decodeExpress(r: CapabilityReader, d: Decoding, context: Capabil
   const type = extract(flags, 7, 4);
   const slot = (type === ROOT_PORT || type === DOWNSTREAM || type === PCIE_BRIDGE) && (flags & PciExp.FLAGS_SLOT) !== 0;
   const slotText = type === ROOT_PORT || type === DOWNSTREAM || type === PCIE_BRIDGE ? d.text('flags', flags, ' (Slot{8})') : '';
-  const name = `${typeNames[type] ?? `Unknown type ${type}`}${slotText}, ${d.text('flags', flags, 'MSI {13:9 hex2}')}`;
+  // Shown only when it is set.
+  const flit = (flags & PciExp.FLAGS_FLIT) !== 0 ? ', FLIT Mode Supported' : '';
+  d.set('flags', 'FlitMode', flit !== '');
+  const name = `${typeNames[type] ?? `Unknown type ${type}`}${slotText}, ${d.text('flags', flags, 'IntMsgNum {13:9}')}${flit}`;
   const version = extract(flags, 3, 0);
   d.set('flags', 'version', version).set('flags', 'type', typeNames[type] ?? type);
   const titles = { title: `Express ${name}`, full: `Express (v${version}) ${name}` };
@@ -136,7 +139,7 @@ function device(r: CapabilityReader, d: Decoding, type: number): void {
     d.set('DevCap', 'SlotPowerLimit', watts);
     second += ` SlotPowerLimit ${watts}W`;
   }
-  d.lines.push(second);
+  d.lines.push(second + d.text('DevCap', cap, ' TEE-IO{30}'));
   d.line('DevCtl', control, '\t\tDevCtl:\tCorrErr{0} NonFatalErr{1} FatalErr{2} UnsupReq{3}');
   const reset = (cap & PciExp.DEVCAP_FLR) !== 0 && flr !== '' ? ' FLReset{15}' : '';
   d.line(
@@ -168,8 +171,8 @@ function link(r: CapabilityReader, d: Decoding, type: number): void {
   d.line('LnkCap', cap, '\t\t\tClockPM{18} Surprise{19} LLActRep{20} BwNot{21} ASPMOptComp{22}');
   const control = r.u16(PciExp.LNKCTL);
   const rcb = type === ROOT_PORT || type === ENDPOINT || type === LEG_END || type === PCI_BRIDGE ? ' RCB {3:3 rcb} bytes,' : '';
-  d.line('LnkCtl', control, `\t\tLnkCtl:\tASPM {1:0 aspm};${rcb} Disabled{4} CommClk{6}`);
-  d.line('LnkCtl', control, '\t\t\tExtSynch{7} ClockPM{8} AutWidDis{9} BWInt{10} AutBWInt{11}');
+  d.line('LnkCtl', control, `\t\tLnkCtl:\tASPM {1:0 aspm};${rcb} LnkDisable{4} CommClk{6}`);
+  d.line('LnkCtl', control, '\t\t\tExtSynch{7} ClockPM{8} AutWidDis{9} BWInt{10} AutBWInt{11} FltModeDis{13}');
   const status = r.u16(PciExp.LNKSTA);
   const speed = comparison(extract(status, 3, 0), extract(cap, 3, 0), type);
   const width = comparison(extract(status, 9, 4), extract(cap, 9, 4), type);
@@ -209,17 +212,14 @@ function device2(r: CapabilityReader, d: Decoding, type: number, context: Capabi
   if (routes || completer !== '') d.line('DevCap2', cap, `\t\t\t AtomicOpsCap:${routes ? ' Routing{6}' : ''}${completer}`);
 
   const control = r.u16(PciExp.DEVCTL2);
-  d.line(
-    'DevCtl2',
-    control,
-    `\t\tDevCtl2: Completion Timeout: {3:0 timeout}, TimeoutDis{4} LTR{10} 10BitTagReq{12} OBFF {14:13 obff},${port ? ' ARIFwd{5}' : ''}`,
-  );
+  d.line('DevCtl2', control, `\t\tDevCtl2: Completion Timeout: {3:0 timeout}, TimeoutDis{4}${port ? ' ARIFwd{5}' : ''}`);
   const requester = type === ROOT_PORT || type === ENDPOINT || type === RC_END || type === LEG_END ? ' ReqEn{6}' : '';
   if (requester !== '' || routes) d.line('DevCtl2', control, `\t\t\t AtomicOpsCtl:${requester}${routes ? ' EgressBlck{7}' : ''}`);
+  d.line('DevCtl2', control, '\t\t\t IDOReq{8} IDOCompl{9} LTR{10} EmergencyPowerReductionReq{11}');
+  d.line('DevCtl2', control, '\t\t\t 10BitTagReq{12} OBFF {14:13 obff}, EETLPPrefixBlk{15}');
 }
 
 function speedRange(vector: number): string {
-  if ((vector & 0x60) !== 0) return 'RsvdP';
   const highest = vector === 0 ? 0 : 32 - Math.clz32(vector);
   if (highest === 0) return 'Unknown';
   return highest === 1 ? '2.5GT/s' : `2.5-${speeds[highest]}`;
@@ -246,6 +246,6 @@ function link2(r: CapabilityReader, d: Decoding, type: number, context: Capabili
   d.line('LnkSta2', status, '\t\tLnkSta2: Current De-emphasis Level: {0:0 deEmphasis}, EqualizationComplete{1} EqualizationPhase1{2}');
   d.line('LnkSta2', status, '\t\t\t EqualizationPhase2{3} EqualizationPhase3{4} LinkEqualizationRequest{5}');
   const drs = (cap & 0x8000_0000) !== 0 && (type === ROOT_PORT || type === DOWNSTREAM || type === PCIE_BRIDGE);
-  d.line('LnkSta2', status, `\t\t\t Retimer{6} 2Retimers{7} CrosslinkRes: {9:8 crosslink}${drs ? ', DRS{15}' : ''}`);
+  d.line('LnkSta2', status, `\t\t\t Retimer{6} 2Retimers{7} CrosslinkRes: {9:8 crosslink}, FltMode{10}${drs ? ', DRS{15}' : ''}`);
   if (drs) d.line('LnkSta2', status, '\t\t\t DownstreamComp: {14:12 presence}');
 }

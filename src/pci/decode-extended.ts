@@ -1,5 +1,13 @@
 /** Extended capabilities for people: one function per id, as in decode-capabilities.ts. */
-import { Acs, Aer, Ari, Ats, Dsn, Dvsec, ExtCapId, Ltr, PciExpType, Pri, Rebar, Sriov, Tph, Vc, Vsec } from '../abi/pci.ts';
+import { Acs, Aer, Ari, Ats, Dsn, ExtCapId, Ltr, PciExpType, Pri, Rebar, Sriov, Tph, Vc, Vsec } from '../abi/pci.ts';
+import { designatedVendorSpecific } from './decode/cxl.ts';
+import { device3 } from './decode/device3.ts';
+import { flitErrorInjection, flitLogging } from './decode/flit.ts';
+import { ide } from './decode/ide.ts';
+import { multicast } from './decode/multicast.ts';
+import { laneMargining, physicalLayer16, physicalLayer32, physicalLayer64 } from './decode/physical-layer.ts';
+import { registerLocator } from './decode/register-locator.ts';
+import { eventCollector, rootComplexLink } from './decode/root-complex.ts';
 import type { CapabilityDecoder, DecodedCapability, Titles } from './decode-capabilities.ts';
 import { type CapabilityReader, choice, Decoding, extract, hexDigits } from './decode-text.ts';
 
@@ -10,19 +18,27 @@ const choices = {
   power2: choice([], (value) => String(2 ** value)),
   arbitration: choice(['Fixed', 'WRR32', 'WRR64', 'WRR128'], (value) => `??${value}`),
   portArbitration: choice(['Fixed', 'WRR32', 'WRR64', 'WRR128', 'TWRR128', 'WRR256'], (value) => `??${value}`),
-  elementType: choice(['Config', 'Egress', 'Internal'], (value) => `??${value}`),
   granularity: nanoseconds('Unimplemented'),
   effective: nanoseconds('Unknown'),
 };
 
 function aer(r: CapabilityReader, d: Decoding, portType: number | null): void {
-  const uncorrectable =
-    'DLP{4} SDES{5} TLP{12} FCP{13} CmpltTO{14} CmpltAbrt{15} UnxCmplt{16} RxOF{17} MalfTLP{18} ECRC{19} UnsupReq{20} ACSViol{21}';
-  const correctable = 'RxErr{0} BadTLP{6} BadDLLP{7} Rollover{8} Timeout{12} AdvNonFatalErr{13}';
+  const uncorrectable = [
+    'DLP{4} SDES{5} TLP{12} FCP{13} CmpltTO{14} CmpltAbrt{15} UnxCmplt{16} RxOF{17} MalfTLP{18}',
+    'ECRC{19} UnsupReq{20} ACSViol{21} UncorrIntErr{22} BlockedTLP{23} AtomicOpBlocked{24} TLPBlockedErr{25}',
+    'PoisonTLPBlocked{26} DMWrReqBlocked{27} IDECheck{28} MisIDETLP{29} PCRC_CHECK{30} TLPXlatBlocked{31}',
+  ];
+  const correctable = 'RxErr{0} BadTLP{6} BadDLLP{7} Rollover{8} Timeout{12} AdvNonFatalErr{13} CorrIntErr{14} HeaderOF{15}';
   if (!r.has(Aer.UNCOR_STATUS, 40)) return;
-  d.line('UESta', r.u32(Aer.UNCOR_STATUS), `\t\tUESta:\t${uncorrectable}`);
-  d.line('UEMsk', r.u32(Aer.UNCOR_MASK), `\t\tUEMsk:\t${uncorrectable}`);
-  d.line('UESvrt', r.u32(Aer.UNCOR_SEVER), `\t\tUESvrt:\t${uncorrectable}`);
+  for (const [name, at] of [
+    ['UESta', Aer.UNCOR_STATUS],
+    ['UEMsk', Aer.UNCOR_MASK],
+    ['UESvrt', Aer.UNCOR_SEVER],
+  ] as const) {
+    uncorrectable.forEach((line, i) => {
+      d.line(name, r.u32(at), `\t\t${i === 0 ? `${name}:` : ''}\t${line}`);
+    });
+  }
   d.line('CESta', r.u32(Aer.COR_STATUS), `\t\tCESta:\t${correctable}`);
   d.line('CEMsk', r.u32(Aer.COR_MASK), `\t\tCEMsk:\t${correctable}`);
   const cap = r.u32(Aer.CAP);
@@ -37,7 +53,7 @@ function aer(r: CapabilityReader, d: Decoding, portType: number | null): void {
   if ((portType !== PciExpType.ROOT_PORT && portType !== PciExpType.RC_EC) || !r.has(Aer.ROOT_COMMAND, 12)) return;
   d.line('RootCmd', r.u32(Aer.ROOT_COMMAND), '\t\tRootCmd: CERptEn{0} NFERptEn{1} FERptEn{2}');
   d.line('RootSta', r.u32(Aer.ROOT_STATUS), '\t\tRootSta: CERcvd{0} MultCERcvd{1} UERcvd{2} MultUERcvd{3}');
-  d.line('RootSta', r.u32(Aer.ROOT_STATUS), '\t\t\t FirstFatal{4} NonFatalMsg{5} FatalMsg{6} IntMsg {31:27}');
+  d.line('RootSta', r.u32(Aer.ROOT_STATUS), '\t\t\t FirstFatal{4} NonFatalMsg{5} FatalMsg{6} IntMsgNum {31:27}');
   d.line(
     'ErrorSrc',
     r.u32(Aer.ROOT_ERR_SRC),
@@ -89,7 +105,7 @@ function virtualChannel(r: CapabilityReader, d: Decoding, index: number, at: num
 
 function sriov(r: CapabilityReader, d: Decoding): void {
   if (!r.has(Sriov.CAP, Sriov.SIZE - 4)) return;
-  d.line('IOVCap', r.u32(Sriov.CAP), '\t\tIOVCap:\tMigration{0} 10BitTagReq{2} Interrupt Message Number: {31:21 hex3}');
+  d.line('IOVCap', r.u32(Sriov.CAP), '\t\tIOVCap:\tMigration{0} 10BitTagReq{2} IntMsgNum {31:21}');
   d.line('IOVCtl', r.u16(Sriov.CTRL), '\t\tIOVCtl:\tEnable{0} Migration{1} Interrupt{2} MSE{3} ARIHierarchy{4} 10BitTagReq{5}');
   d.line('IOVSta', r.u16(Sriov.STATUS), '\t\tIOVSta:\tMigration{0}');
   const vfs = `Initial VFs: ${r.u16(Sriov.INITIAL_VF)}, Total VFs: ${r.u16(Sriov.TOTAL_VF)}, Number of VFs: ${r.u16(Sriov.NUM_VF)}`;
@@ -209,7 +225,7 @@ function l1Substates(r: CapabilityReader, d: Decoding): void {
 
 function dpc(r: CapabilityReader, d: Decoding): void {
   if (!r.has(4, 8)) return;
-  d.line('DpcCap', r.u16(4), '\t\tDpcCap:\tINT Msg #{4:0}, RPExt{5} PoisonedTLP{6} SwTrigger{7} RP PIO Log {11:8}, DL_ActiveErr{12}');
+  d.line('DpcCap', r.u16(4), '\t\tDpcCap:\tIntMsgNum {4:0}, RPExt{5} PoisonedTLP{6} SwTrigger{7} RP PIO Log {11:8}, DL_ActiveErr{12}');
   d.line('DpcCtl', r.u16(6), '\t\tDpcCtl:\tTrigger:{1:0 hex1} Cmpl{2} INT{3} ErrCor{4} PoisonedTLP{5} SwTrigger{6} DL_ActiveErr{7}');
   d.line('DpcSta', r.u16(8), '\t\tDpcSta:\tTrigger{0} Reason:{2:1 hex2} INT{3} RPBusy{4} TriggerExt:{6:5 hex2} RP PIO ErrPtr:{12:8 hex2}');
   d.line('Source', r.u16(10), '\t\tSource:\t{15:0 hex4}');
@@ -227,16 +243,16 @@ function secondaryExpress(r: CapabilityReader, d: Decoding): void {
 function doe(r: CapabilityReader, d: Decoding): void {
   if (!r.has(4, 12)) return;
   d.line('DOECap', r.u32(4), '\t\tDOECap: IntSup{0}');
-  if ((r.u32(4) & 1) !== 0) d.line('DOECap', r.u32(4), '\t\t\tInterrupt Message Number {11:1 hex3}');
+  if ((r.u32(4) & 1) !== 0) d.line('DOECap', r.u32(4), '\t\t\tIntMsgNum {11:1}');
   d.line('DOECtl', r.u32(8), '\t\tDOECtl: IntEn{1}');
   d.line('DOESta', r.u32(12), '\t\tDOESta: Busy{0} IntSta{1} Error{2} ObjectReady{31}');
 }
 
 function ptm(r: CapabilityReader, d: Decoding): void {
   if (!r.has(4, 8)) return;
-  d.line('PTMCap', r.u32(4), '\t\tPTMCap: Requester:{0} Responder:{1} Root:{2}');
+  d.line('PTMCap', r.u32(4), '\t\tPTMCap: Requester{0} Responder{1} Root{2}');
   d.line('PTMCap', r.u32(4), '\t\tPTMClockGranularity: {15:8 granularity}');
-  d.line('PTMControl', r.u32(8), '\t\tPTMControl: Enabled:{0} RootSelected:{1}');
+  d.line('PTMControl', r.u32(8), '\t\tPTMControl: Enabled{0} RootSelected{1}');
   d.line('PTMControl', r.u32(8), '\t\tPTMEffectiveGranularity: {15:8 effective}');
 }
 
@@ -264,12 +280,6 @@ const acsBits = 'SrcValid{0} TransBlk{1} ReqRedir{2} CmpltRedir{3} UpstreamFwd{4
 const vsec: CapabilityDecoder = (r, d) => ({
   title: d.text('header', r.u32(Vsec.HEADER), 'Vendor Specific Information: ID={15:0 hex4} Rev={19:16} Len={31:20 hex3} <?>'),
 });
-const dvsec: CapabilityDecoder = (r, d) => {
-  const vendor = d.text('header', r.u32(Dvsec.HEADER1), 'Designated Vendor-Specific: Vendor={15:0 hex4}');
-  const id = d.text('header', r.u16(Dvsec.HEADER2), 'ID={15:0 hex4}');
-  return { title: `${vendor} ${id} ${d.text('header', r.u32(Dvsec.HEADER1), 'Rev={19:16} Len={31:20}')} <?>` };
-};
-
 const decoders: Readonly<Record<number, CapabilityDecoder>> = {
   [ExtCapId.NULL]: only('Null'),
   [ExtCapId.ERR]: (r, d, context) => {
@@ -279,11 +289,9 @@ const decoders: Readonly<Record<number, CapabilityDecoder>> = {
   [ExtCapId.VC]: body('Virtual Channel', virtualChannels),
   [ExtCapId.DSN]: serialNumber,
   [ExtCapId.PWR]: only('Power Budgeting <?>'),
-  [ExtCapId.RCLD]: table('Root Complex Link', [
-    ['Desc', 4, 4, 'Desc:\tPortNumber={31:24 hex2} ComponentID={23:16 hex2} EltType={3:0 elementType}'],
-  ]),
+  [ExtCapId.RCLD]: rootComplexLink,
   [ExtCapId.RCILC]: only('Root Complex Internal Link <?>'),
-  [ExtCapId.RCEC]: only('Root Complex Event Collector Endpoint Association'),
+  [ExtCapId.RCEC]: eventCollector,
   [ExtCapId.MFVC]: only('Multi-Function Virtual Channel <?>'),
   [ExtCapId.VC9]: body('Virtual Channel', virtualChannels),
   [ExtCapId.RCRB]: only('Root Complex Register Block <?>'),
@@ -302,11 +310,11 @@ const decoders: Readonly<Record<number, CapabilityDecoder>> = {
   ]),
   [ExtCapId.SRIOV]: body('Single Root I/O Virtualization (SR-IOV)', sriov),
   [ExtCapId.MRIOV]: only('Multi-Root I/O Virtualization <?>'),
-  [ExtCapId.MCAST]: only('Multicast'),
+  [ExtCapId.MCAST]: multicast,
   [ExtCapId.PRI]: body('Page Request Interface (PRI)', (r, d) => {
     if (!r.has(Pri.CTRL, 12)) return;
     d.line('PRICtl', r.u16(Pri.CTRL), '\t\tPRICtl: Enable{0} Reset{1}');
-    d.line('PRISta', r.u16(Pri.STATUS), '\t\tPRISta: RF{0} UPRGI{1} Stopped{8}');
+    d.line('PRISta', r.u16(Pri.STATUS), '\t\tPRISta: RF{0} UPRGI{1} Stopped{8} PASID{15}');
     const capacity = d.text('Capacity', r.u32(Pri.MAX_REQ), 'Page Request Capacity: {31:0 hex8}');
     d.lines.push(`\t\t${capacity}, ${d.text('Allocation', r.u32(Pri.ALLOC_REQ), 'Page Request Allocation: {31:0 hex8}')}`);
   }),
@@ -320,21 +328,28 @@ const decoders: Readonly<Record<number, CapabilityDecoder>> = {
     ['PASIDCap', 4, 2, 'PASIDCap: Exec{1} Priv{2}, Max PASID Width: {12:8 hex2}'],
     ['PASIDCtl', 6, 2, 'PASIDCtl: Enable{0} Exec{1} Priv{2}'],
   ]),
-  28: only('LN Requester <?>'),
+  [ExtCapId.LN]: only('LN Requester <?>'),
   [ExtCapId.DPC]: body('Downstream Port Containment', dpc),
   [ExtCapId.L1SS]: body('L1 PM Substates', l1Substates),
   [ExtCapId.PTM]: body('Precision Time Measurement', ptm),
-  32: only('PCI Express over M_PHY <?>'),
-  33: only('FRS Queueing <?>'),
-  34: only('Readiness Time Reporting <?>'),
-  [ExtCapId.DVSEC]: dvsec,
-  36: body('Virtual Resizable BAR', resizableBar),
+  [ExtCapId.MPHY]: only('PCI Express over M_PHY <?>'),
+  [ExtCapId.FRS]: only('FRS Queueing <?>'),
+  [ExtCapId.RTR]: only('Readiness Time Reporting <?>'),
+  [ExtCapId.DVSEC]: designatedVendorSpecific,
+  [ExtCapId.VF_REBAR]: body('Virtual Resizable BAR', resizableBar),
   [ExtCapId.DLF]: only('Data Link Feature <?>'),
-  [ExtCapId.PL_16GT]: only('Physical Layer 16.0 GT/s <?>'),
-  39: only('Lane Margining at the Receiver <?>'),
-  40: only('Hierarchy ID <?>'),
-  41: only('Native PCIe Enclosure Management <?>'),
+  [ExtCapId.PL_16GT]: physicalLayer16,
+  [ExtCapId.LMR]: laneMargining,
+  [ExtCapId.HIERARCHY]: only('Hierarchy ID <?>'),
+  [ExtCapId.NPEM]: only('Native PCIe Enclosure Management <?>'),
+  [ExtCapId.PL_32GT]: physicalLayer32,
   [ExtCapId.DOE]: body('Data Object Exchange', doe),
+  [ExtCapId.DEV3]: device3,
+  [ExtCapId.IDE]: ide,
+  [ExtCapId.PL_64GT]: physicalLayer64,
+  [ExtCapId.FLIT_LOGGING]: flitLogging,
+  [ExtCapId.FLIT_ERROR_INJECTION]: flitErrorInjection,
+  [ExtCapId.MRBL]: registerLocator,
 };
 
 /** The extended capability at the reader's offset. Never throws, whatever the bytes. */
@@ -345,6 +360,6 @@ export function decodeExtendedCapability(
   context: Parameters<CapabilityDecoder>[2],
 ): DecodedCapability {
   const d = new Decoding(choices);
-  const { title } = decoders[id]?.(r, d, context) ?? { title: `Extended Capability ID 0x${id.toString(16)}` };
+  const { title } = decoders[id]?.(r, d, context, version) ?? { title: `Extended Capability ID 0x${id.toString(16)}` };
   return { id, offset: r.offset, version, title, fullTitle: title, lines: d.lines, fields: d.fields };
 }

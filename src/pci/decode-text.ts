@@ -28,6 +28,7 @@ const numeric: Record<string, (value: number) => string> = {
   hex2: (value) => hexDigits(value, 2),
   hex3: (value) => hexDigits(value, 3),
   hex4: (value) => hexDigits(value, 4),
+  hex6: (value) => hexDigits(value, 6),
   hex8: (value) => hexDigits(value, 8),
 };
 
@@ -109,14 +110,23 @@ export class CapabilityReader {
   }
 }
 
+export type Choices = Readonly<Record<string, Choice>>;
+
 /** Collects the lines and the fields of one capability. */
 export class Decoding {
-  readonly lines: string[] = [];
-  readonly fields: FieldGroups = {};
-  readonly #choices: Readonly<Record<string, Choice>>;
+  readonly lines: string[];
+  readonly fields: FieldGroups;
+  readonly #choices: Choices;
 
-  constructor(choices: Readonly<Record<string, Choice>>) {
+  constructor(choices: Choices, lines: string[] = [], fields: FieldGroups = {}) {
     this.#choices = choices;
+    this.lines = lines;
+    this.fields = fields;
+  }
+
+  /** The same lines and fields, with renderers of one capability's own. */
+  with(choices: Choices): Decoding {
+    return new Decoding({ ...this.#choices, ...choices }, this.lines, this.fields);
   }
 
   /** A line, and its fields into the group `name`. */

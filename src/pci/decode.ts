@@ -1,14 +1,16 @@
 /** A config space, decoded: plain data for programs (it goes through JSON) and, by format-lspci.ts, the text that lspci prints. */
-import { Bar, CapId, CFG_SPACE_EXP_SIZE, CFG_SPACE_SIZE, Command, Config, HEADER_SIZE, HeaderType, Ssvid, Status } from '../abi/pci.ts';
+import { Bar, CapId, Cardbus, CFG_SPACE_EXP_SIZE, CFG_SPACE_SIZE, Command, Config, HEADER_SIZE, HeaderType, Ssvid, Status } from '../abi/pci.ts';
 import { VfioError } from '../base/errno.ts';
 import { bdfParts, parseBdf } from './bdf.ts';
-import { type WalkStep, walkCapabilities, walkExtendedCapabilities } from './capability-walk.ts';
+import { capabilityPointerAt, type WalkStep, walkCapabilities, walkExtendedCapabilities } from './capability-walk.ts';
 import { type DecodedBridge, decodeBridge } from './decode-bridge.ts';
+import { type DecodedCardbus, decodeCardbus } from './decode/cardbus.ts';
 import { type CapabilityContext, type DecodedCapability, decodeCapability } from './decode-capabilities.ts';
 import { decodeExtendedCapability } from './decode-extended.ts';
 import { CapabilityReader, extract } from './decode-text.ts';
 import type { DecodedId, PciNames } from './pci-ids.ts';
 
+export type { DecodedCardbus, DecodedCardbusWindow } from './decode/cardbus.ts';
 export type { DecodedBridge, DecodedWindow } from './decode-bridge.ts';
 export type { DecodedCapability } from './decode-capabilities.ts';
 export { formatLspci } from './format-lspci.ts';
@@ -63,6 +65,7 @@ export interface DecodedConfig {
   readonly regions: readonly DecodedRegion[];
   readonly rom: DecodedRom | null;
   readonly bridge: DecodedBridge | null;
+  readonly cardbus: DecodedCardbus | null;
   readonly capabilities: readonly DecodedCapability[];
   readonly extendedCapabilities: readonly DecodedCapability[];
   /** Where the chains end in a loop, or where nothing answers. */
@@ -95,7 +98,7 @@ export function decodeConfig(bytes: Uint8Array, options: DecodeOptions = {}): De
   const kind = (['endpoint', 'bridge', 'cardbus'] as const)[type] ?? 'unknown';
   const vendor = r.u16(Config.VENDOR_ID);
   const device = r.u16(Config.DEVICE_ID);
-  const barCount = kind === 'endpoint' ? 6 : kind === 'bridge' ? 2 : 0;
+  const barCount = { endpoint: 6, bridge: 2, cardbus: 1, unknown: 0 }[kind];
   const regions = decodeRegions(r, barCount, options.resources);
   const subsystemNamed = (sv: number, sd: number) => ({
     vendor: named(sv, names?.vendor(sv)),
@@ -104,7 +107,7 @@ export function decodeConfig(bytes: Uint8Array, options: DecodeOptions = {}): De
 
   const walk = walkCapabilities(whole);
   const listed = size > HEADER_SIZE && (r.u16(Config.STATUS) & Status.CAP_LIST) !== 0;
-  const express = walk.steps.find((step) => step.id === CapId.EXP);
+  const express = walk.steps.findLast((step) => step.id === CapId.EXP);
   const hasExtended = express !== undefined || walk.steps.some((step) => step.id === CapId.PCIX);
   const context: CapabilityContext = {
     bdf: bdfParts(bdf),
@@ -112,6 +115,7 @@ export function decodeConfig(bytes: Uint8Array, options: DecodeOptions = {}): De
     // A 64-bit register in the last place is half a register: see decodeRegions.
     hasMemoryBar: regions.some((region) => region.kind === 'memory' && !(region.width === '64-bit' && region.index === barCount - 1)),
     bridge: kind === 'bridge',
+    intel: vendor === 0x8086,
     virtio: vendor === 0x1af4 && device >= 0x1000 && device <= 0x107f,
   };
   const capabilities = walk.steps.map((step) => {
@@ -130,7 +134,12 @@ export function decodeConfig(bytes: Uint8Array, options: DecodeOptions = {}): De
   const progIf = r.u8(Config.CLASS_PROG);
 
   const ssvid = walk.steps.find((step) => step.id === CapId.SSVID);
-  const subsystemAt = kind === 'endpoint' ? Config.SUBSYSTEM_VENDOR_ID : kind === 'bridge' && ssvid ? ssvid.offset + Ssvid.VENDOR_ID : null;
+  const subsystemAt = {
+    endpoint: Config.SUBSYSTEM_VENDOR_ID,
+    bridge: ssvid === undefined ? null : ssvid.offset + Ssvid.VENDOR_ID,
+    cardbus: size > HEADER_SIZE ? Cardbus.SUBSYSTEM_VENDOR_ID : null,
+    unknown: null,
+  }[kind];
   const subsystemVendor = subsystemAt === null ? 0xffff : r.u16(subsystemAt);
   return {
     bdf,
@@ -159,10 +168,11 @@ export function decodeConfig(bytes: Uint8Array, options: DecodeOptions = {}): De
     regions,
     rom: kind === 'endpoint' || kind === 'bridge' ? decodeRom(r, kind === 'bridge', options.resources?.[6]) : null,
     bridge: kind === 'bridge' ? decodeBridge(r) : null,
+    cardbus: kind === 'cardbus' ? decodeCardbus(r) : null,
     capabilities,
     extendedCapabilities,
     chainEnds: [
-      ...chainEnd(whole, walk.steps, listed ? r.u8(Config.CAPABILITY_LIST) & ~3 : 0, false),
+      ...chainEnd(whole, walk.steps, listed ? r.u8(capabilityPointerAt(whole)) & ~3 : 0, false),
       ...chainEnd(whole, extendedWalk.steps, 0, true),
     ],
     warnings: [...walk.warnings, ...extendedWalk.warnings],

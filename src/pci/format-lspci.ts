@@ -1,11 +1,9 @@
 /**
- * The text of lspci (pciutils 3.9) for a decoded config space. It differs on purpose where lspci is wrong: a 64-bit address is one region (-F
- * prints its upper half as another), DOE's error bit is bit 2, windows above 4 PiB have their size, interrupt pins that there are not and
- * pointers into the header are not followed or printed raw. By title only: AGP, HyperTransport, PCI-X of bridges, CardBus bridges, multicast,
- * root complex links and event collectors, CXL.
+ * The text of lspci (pciutils 3.14) for a decoded config space. Where lspci prints a wrong value this prints the right one; the list, each with
+ * its reason, is a table of decode-lspci.test.ts.
  */
 import { Command, HEADER_SIZE, Status } from '../abi/pci.ts';
-import type { DecodedConfig, DecodedRegion, DecodedWindow } from './decode.ts';
+import type { DecodedCardbus, DecodedConfig, DecodedRegion, DecodedWindow } from './decode.ts';
 import { choice, Decoding, hexDigits, sizeText } from './decode-text.ts';
 import type { DecodedId } from './pci-ids.ts';
 
@@ -29,6 +27,9 @@ const bridgeControlLines = [
   '\t\tPriDiscTmr{8} SecDiscTmr{9} DiscTmrStat{10} DiscTmrSERREn{11}',
 ];
 
+/** Of a CardBus bridge. */
+const cardbusControlLine = '\tBridgeCtl: Parity{0} SERR{1} ISA{2} VGA{3} MAbort{5} >Reset{6} 16bInt{7} PostWrite{10}';
+
 /**
  * Lines as lspci prints them: 0 the device's one line, 1 as `lspci -v`, 2 as `-vv`, 3 as `-vvv`. Ends with a newline; at 1 and above with an
  * empty line.
@@ -39,6 +40,7 @@ export function formatLspci(decoded: DecodedConfig, verbosity: 0 | 1 | 2 | 3 = 0
   if (verbosity === 0) return `${lines[0]}\n`;
   lines.push(...headerLines(decoded, verbosity, numeric), ...regionLines(decoded, verbosity));
   if (decoded.bridge !== null) lines.push(...bridgeLines(decoded, decoded.bridge, verbosity));
+  else if (decoded.cardbus !== null) lines.push(...cardbusLines(decoded, decoded.cardbus, verbosity));
   else lines.push(...romLine(decoded));
   lines.push(...capabilityLines(decoded, verbosity, numeric));
   return `${lines.join('\n')}\n\n`;
@@ -50,9 +52,26 @@ function titleLine(d: DecodedConfig, verbosity: number, numeric: boolean): strin
   const named = d.class.name ?? (d.class.baseName === undefined ? `Class ${code}` : `${d.class.baseName} [${code}]`);
   const revision = d.revision === 0 ? '' : ` (rev ${hexDigits(d.revision, 2)})`;
   const { progIf, progIfName } = d.class;
-  const known = progIfName === undefined ? '' : ` [${progIfName}]`;
+  const shownName = progIfName ?? (code === '0101' ? ideModes(progIf) : undefined);
+  const known = shownName === undefined ? '' : ` [${shownName}]`;
   const shown = verbosity > 0 && (progIf !== 0 || known !== '') ? ` (prog-if ${hexDigits(progIf, 2)}${known})` : '';
   return `${bdf} ${numeric ? code : named}: ${idsText(d.vendor, d.device, numeric)}${revision}${shown}`;
+}
+
+/** What the programming interface of an IDE controller says, where the database has no name for it. */
+function ideModes(progIf: number): string | undefined {
+  if ((progIf & 0x70) !== 0) return undefined;
+  const modes = [
+    [0x80, 'Master'],
+    [0x08, 'SecP'],
+    [0x04, 'SecO'],
+    [0x02, 'PriP'],
+    [0x01, 'PriO'],
+  ] as const;
+  return modes
+    .filter(([bit]) => (progIf & bit) !== 0)
+    .map(([, name]) => name)
+    .join(' ');
 }
 
 /** "1af4:1100", or "Red Hat, Inc. Device 1100", or "Device 1234:11e8" where nobody knows the vendor. */
@@ -165,6 +184,25 @@ function bridgeLines(d: DecodedConfig, bridge: NonNullable<DecodedConfig['bridge
   if (verbosity > 1) lines.push(flags(bridge.status, secondaryStatusLine));
   lines.push(...romLine(d));
   if (verbosity > 1) lines.push(...bridgeControlLines.map((line) => flags(bridge.control, line)));
+  return lines;
+}
+
+function cardbusLines(d: DecodedConfig, cardbus: DecodedCardbus, verbosity: number): string[] {
+  const { primary, subordinate, latency } = cardbus;
+  const bus = (number: number): string => hexDigits(number, 2);
+  const lines = [`\tBus: primary=${bus(primary)}, secondary=${bus(cardbus.cardbus)}, subordinate=${bus(subordinate)}, sec-latency=${latency}`];
+  for (const { kind, index, base, limit, prefetchable } of cardbus.windows) {
+    // A window that lets nothing pass is of little interest.
+    if (verbosity < 3 && BigInt(base) > BigInt(limit)) continue;
+    const enabled = (d.command & (kind === 'io' ? Command.IO : Command.MEMORY)) !== 0;
+    const range = `${base.slice(2).padStart(8, '0')}-${limit.slice(2).padStart(8, '0')}`;
+    const title = kind === 'io' ? 'I/O' : 'Memory';
+    lines.push(`\t${title} window ${index}: ${range}${enabled ? '' : ' [disabled]'}${prefetchable ? ' (prefetchable)' : ''}`);
+  }
+  if ((cardbus.status & Status.SIG_SYSTEM_ERROR) !== 0) lines.push('\tSecondary status: SERR');
+  if (verbosity > 1) lines.push(flags(cardbus.control, cardbusControlLine));
+  if (cardbus.legacyBase === null) lines.push('\t<access denied to the rest>');
+  else if (cardbus.legacyBase !== 0) lines.push(`\t16-bit legacy interface ports at ${hexDigits(cardbus.legacyBase, 4)}`);
   return lines;
 }
 
