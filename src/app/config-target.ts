@@ -1,13 +1,19 @@
-/** Config spaces to look at: of a model, of a device behind a socket, of a function in a machine file, of this computer, or of a dump that lspci -xxx made. */
+/** Config spaces to look at: of a model, of a device behind a socket, of a function in a machine file, of this computer, or of dumps that lspci -xxx made. */
 import { readFileSync } from 'node:fs';
+import { Config, HeaderType } from '../abi/pci.ts';
 import { RegionIndex } from '../abi/vfio.ts';
 import { VfioError } from '../base/errno.ts';
 import { type TriedWrite, VirtualConfig, type VirtualConfigHooks } from '../engine/device/virtual-config.ts';
 import { Machine } from '../engine/machine/machine.ts';
+import { parseBdf } from '../pci/bdf.ts';
+import type { HostFacts, KnownIdentity } from '../pci/decode.ts';
 import { explainConfigWrite } from '../pci/explain-write.ts';
+import { bridgeKind, bridgeRegisterAt } from '../pci/header-registers.ts';
 import { parseHex } from '../pci/hex-dump.ts';
 import { PermissionMap } from '../pci/permission-map.ts';
+import { type KnownRegion, userCopy, userView } from '../pci/user-view.ts';
 import { MemfdMemory } from '../sys/memfd.ts';
+import { type PciResource, ResourceFlag, readPciDevice } from '../sys/pci-device.ts';
 import { looksLikeFile, parseAddress } from './address.ts';
 import { connect } from './connect.ts';
 import { loadModel, machineAround } from './simulation.ts';
@@ -16,10 +22,34 @@ export interface ConfigTarget {
   readonly bdf: string;
   /** What the hardware's registers hold. */
   readonly bytes: Uint8Array;
-  /** What a user sees through VFIO. */
+  /** What is known of its BARs and ROM beside that. */
+  readonly regions: readonly (KnownRegion | undefined)[];
+  readonly identity?: KnownIdentity;
+  readonly host: HostFacts;
+  /**
+   * What a user sees through VFIO.
+   *
+   * @throws VfioError EINVAL for a bridge; ENODEV where the device does not answer; EACCES where too little of it could be read
+   */
   readonly userView: () => Uint8Array;
-  /** What a write through VFIO would do. Nothing is carried out. */
+  /**
+   * What a write through VFIO would do. Nothing is carried out.
+   *
+   * @throws VfioError as `userView`, and as explainConfigWrite()
+   */
   readonly explain: (offset: number, width: 1 | 2 | 4, value: number) => TriedWrite | Omit<TriedWrite, 'effects' | 'readsBack'>;
+  /** What is wrong with its capabilities, for whom VFIO cannot tell: a sentence each. */
+  readonly warnings: () => readonly string[];
+}
+
+export interface ConfigTargetOptions {
+  readonly machine?: string | undefined;
+  /** VF token, for a function of an SR-IOV device behind a socket. */
+  readonly token?: string | undefined;
+  /** Which function of a dump of several. */
+  readonly select?: string | undefined;
+  /** Where this computer's devices are. Default: /sys/bus/pci/devices. */
+  readonly sysfs?: string;
 }
 
 /** A device that nobody has open: no interrupt is enabled, and nothing listens. */
@@ -33,17 +63,22 @@ const idle: VirtualConfigHooks = {
 };
 
 /**
+ * The functions at an address: one, or all that a dump holds.
+ *
  * @param address a BDF (of the machine file when one is given, else of this computer), `sim:…`, `unix:PATH`, or a file with a dump
- * @param token VF token, for a function of an SR-IOV device behind a socket
  * @throws VfioError EINVAL, ENOENT, ENODEV; EACCES when this computer does not let us read
  */
-export async function configTarget(address: string, machineFile?: string, token?: string): Promise<ConfigTarget> {
-  if (machineFile !== undefined) {
-    const { loadMachine } = await import('./machine.ts');
-    using machine = loadMachine(machineFile);
-    return ofFunction(machine, address);
+export async function configTargets(address: string, options: ConfigTargetOptions = {}): Promise<ConfigTarget[]> {
+  const isDump = options.machine === undefined && looksLikeFile(address);
+  if (options.select !== undefined && !isDump) {
+    throw new VfioError('EINVAL', `${address} is one function: there is nothing to select`, { fix: 'Leave --select out.' });
   }
-  if (looksLikeFile(address)) return ofBytes(...firstOfDump(address));
+  if (options.machine !== undefined) {
+    const { loadMachine } = await import('./machine.ts');
+    using machine = loadMachine(options.machine);
+    return [ofFunction(machine, address)];
+  }
+  if (isDump) return ofDump(address, options.select);
   const parsed = parseAddress(address);
   switch (parsed.kind) {
     case 'model':
@@ -52,13 +87,47 @@ export async function configTarget(address: string, machineFile?: string, token?
       using _owns = model.owns;
       const { spec, bdf } = machineAround(model);
       using machine = new Machine(spec, { allocate: MemfdMemory.allocate });
-      return ofFunction(machine, bdf);
+      return [ofFunction(machine, bdf)];
     }
     case 'pci':
-      return ofBytes(parsed.bdf, fromSysfs(parsed.bdf));
+      return [ofThisComputer(parsed.bdf, options.sysfs)];
     case 'socket':
-      return ofBytes('0000:00:00.0', fromServer(parsed.path, token));
+      return [ofServer(parsed.path, options.token)];
   }
+}
+
+/** As configTargets(), of exactly one function. @throws VfioError EINVAL where a dump holds several and none was selected */
+export async function configTarget(address: string, options: ConfigTargetOptions = {}): Promise<ConfigTarget> {
+  const targets = await configTargets(address, options);
+  if (targets.length === 1) return targets[0]!;
+  throw new VfioError('EINVAL', `${address} holds ${targets.length} functions`, {
+    fix: `Choose one with --select BDF: ${listed(targets)}.`,
+  });
+}
+
+function listed(targets: readonly { readonly bdf: string }[]): string {
+  const shown = targets.slice(0, 8).map(({ bdf }) => bdf);
+  return `${shown.join(', ')}${targets.length > shown.length ? `, and ${targets.length - shown.length} more` : ''}`;
+}
+
+function refuseBridge(bdf: string, bytes: Uint8Array, offset?: number): void {
+  const type = bytes[Config.HEADER_TYPE]! & HeaderType.MASK;
+  const kind = bridgeKind(type);
+  if (kind === undefined) return;
+  const register = offset === undefined ? undefined : bridgeRegisterAt(type, offset);
+  const where = register === undefined ? '' : `, and 0x${offset!.toString(16).padStart(2, '0')} is its ${register}`;
+  throw new VfioError('EINVAL', `${bdf} is ${kind}${where}: VFIO gives no bridge to a user (vfio-pci refuses to bind it)`, {
+    fix: 'Without --user its own registers are printed.',
+  });
+}
+
+function refuseSilent(bdf: string, bytes: Uint8Array): void {
+  if (bytes.every((byte) => byte === 0xff)) throw new VfioError('ENODEV', doesNotAnswer(bdf));
+}
+
+/** For a device whose every byte reads ones. */
+export function doesNotAnswer(bdf: string): string {
+  return `${bdf} does not answer: its config space reads all ones (it sleeps in D3cold, or it is gone)`;
 }
 
 function ofFunction(machine: Machine, bdf: string): ConfigTarget {
@@ -68,68 +137,135 @@ function ofFunction(machine: Machine, bdf: string): ConfigTarget {
   const bytes = fn.config.bytes.slice();
   // The ids that hardware does not tell come from the PF, as in what lspci prints.
   if (isVirtualFunction) bytes.set(virtual.bytes.subarray(0, 4));
+  const regions: (KnownRegion | undefined)[] = [];
+  for (const { index, size, type, prefetchable = false } of fn.declaration.bars ?? []) {
+    const kind = type === 'io' ? 'io' : 'memory';
+    regions[index] = { size: BigInt(size), address: 0n, kind, wide: type === 'mem64', prefetchable };
+  }
+  const { rom } = fn.declaration;
+  if (rom !== undefined) regions[6] = { size: BigInt(rom.length), address: 0n, kind: 'memory', wide: false, prefetchable: false };
   return {
     bdf: fn.bdf,
     bytes,
-    userView: () => {
-      const bytes = new Uint8Array(virtual.size);
-      virtual.read(0, bytes);
-      return bytes;
+    regions,
+    host: {
+      ...(fn.driver === null ? {} : { driver: fn.driver }),
+      ...(fn.group === null ? {} : { iommuGroup: fn.group.id }),
     },
-    explain: (offset, width, value) => virtual.explain(offset, width, value),
+    userView: () => {
+      refuseBridge(fn.bdf, bytes);
+      const bytesSeen = new Uint8Array(virtual.size);
+      virtual.read(0, bytesSeen);
+      return bytesSeen;
+    },
+    explain: (offset, width, value) => {
+      refuseBridge(fn.bdf, bytes, offset);
+      return virtual.explain(offset, width, value);
+    },
+    warnings: () => virtual.map.warnings,
   };
 }
 
-/** Bytes alone tell what VFIO lets through, not what the hardware then makes of it: every bit is taken for writable there. */
-function ofBytes(bdf: string, bytes: Uint8Array): ConfigTarget {
+interface Known {
+  readonly regions?: readonly (KnownRegion | undefined)[];
+  readonly identity?: KnownIdentity;
+  readonly host?: HostFacts;
+  readonly isVirtualFunction?: boolean;
+}
+
+/**
+ * Bytes alone tell what VFIO lets through, not what the hardware then makes of it: every bit is taken for writable there. A virtual function shows
+ * itself by ids of all ones in a config space that answers (SR-IOV 1.1, 3.4.1.1).
+ */
+function ofBytes(bdf: string, bytes: Uint8Array, known: Known = {}): ConfigTarget {
+  const silentIds = bytes.subarray(0, 4).every((byte) => byte === 0xff);
+  const isVirtualFunction = known.isVirtualFunction ?? (silentIds && (bytes[Config.HEADER_TYPE]! & HeaderType.MASK) === HeaderType.NORMAL);
+  const vf = isVirtualFunction ? { vendor: known.identity?.vendor ?? 0xffff, device: known.identity?.device ?? 0xffff } : undefined;
+  const regions = known.regions ?? [];
   const map = () => {
+    refuseSilent(bdf, bytes);
     if (bytes.length >= 256) return new PermissionMap({ size: bytes.length, bytes });
     throw new VfioError('EACCES', `only ${bytes.length} bytes of the config space of ${bdf} could be read`, {
       fix: 'Linux shows the rest to root only: run as root, or give a dump that root made with lspci -xxxx.',
     });
   };
+  // Of a virtual function's COMMAND, hardware has the bus master bit alone.
+  const writableBits = (at: number) => (!isVirtualFunction || (at & ~1) !== Config.COMMAND ? 0xff : at === Config.COMMAND ? 0x04 : 0);
   return {
     bdf,
     bytes,
+    regions,
+    ...(known.identity === undefined ? {} : { identity: known.identity }),
+    host: known.host ?? {},
     userView: () => {
-      const { virt, initial } = map();
-      return bytes.map((hardware, at) => (initial[at]! & virt[at]!) | (hardware & ~virt[at]!));
+      refuseSilent(bdf, bytes);
+      refuseBridge(bdf, bytes);
+      const permissions = map();
+      return userView(permissions, userCopy(permissions, vf, regions), bytes, isVirtualFunction);
     },
     explain: (offset, width, value) => {
-      const known = map();
-      const hardware = { bytes, writableBits: () => 0xff, writeOneClearsBits: () => 0 };
-      return explainConfigWrite(known, { virtual: known.initial, hardware }, offset, width, value);
+      refuseSilent(bdf, bytes);
+      refuseBridge(bdf, bytes, offset);
+      const permissions = map();
+      const hardware = { bytes, writableBits, writeOneClearsBits: () => 0 };
+      const target = { virtual: userCopy(permissions, vf, regions), hardware, isVirtualFunction };
+      return explainConfigWrite(permissions, target, offset, width, value);
     },
+    warnings: () => map().warnings,
   };
 }
 
-/** What the server shows: the user's view, and its bus address is nobody's business. */
-function fromServer(path: string, token?: string): Uint8Array {
+/** What the server shows is the user's view; its bus address is the server's own affair. */
+function ofServer(path: string, token?: string): ConfigTarget {
   using device = connect(path, token === undefined ? {} : { token });
   const config = device.region(RegionIndex.CONFIG);
   const bytes = new Uint8Array(config.info.size);
-  return bytes.subarray(0, config.read(0, bytes));
-}
-
-function fromSysfs(bdf: string): Uint8Array {
-  try {
-    return new Uint8Array(readFileSync(`/sys/bus/pci/devices/${bdf}/config`));
-  } catch (cause) {
-    throw new VfioError('ENODEV', `${bdf} is not a PCI device of this computer`, {
-      cause,
-      fix: 'For a device of a machine file add --machine FILE; for a dump give its path, such as ./dump.txt.',
-    });
+  const read = config.read(0, bytes);
+  const regions: (KnownRegion | undefined)[] = [];
+  for (let index: number = RegionIndex.BAR0; index <= RegionIndex.ROM; index++) {
+    const size = BigInt(device.region(index).info.size);
+    if (size > 0n) regions[index] = { size, address: 0n, kind: 'memory', wide: false, prefetchable: false };
   }
+  // Its ids come from the server, which knows them, so nothing of it is a virtual function's hardware.
+  return ofBytes('0000:00:00.0', bytes.subarray(0, read), { regions, isVirtualFunction: false });
 }
 
-function firstOfDump(path: string): [string, Uint8Array] {
+function ofThisComputer(bdf: string, sysfs?: string): ConfigTarget {
+  const files = readPciDevice(bdf, sysfs);
+  const region = (resource: PciResource | null): KnownRegion | undefined => {
+    if (resource === null) return undefined;
+    const { start: address, size, flags } = resource;
+    const kind = (flags & ResourceFlag.IO) !== 0 ? 'io' : 'memory';
+    return { address, size, kind, wide: (flags & ResourceFlag.MEMORY_64) !== 0, prefetchable: (flags & ResourceFlag.PREFETCH) !== 0 };
+  };
+  const { vendor, device, subsystemVendor, subsystem, classCode, revision } = files;
+  const identity = { vendor, device, subsystemVendor, subsystem, classCode, revision };
+  const answers = !files.config.every((byte) => byte === 0xff);
+  return ofBytes(bdf, files.config, {
+    // A device that does not answer has its regions nowhere.
+    regions: answers ? files.resources.map(region) : [],
+    identity,
+    host: {
+      irq: files.irq,
+      ...(files.driver === null ? {} : { driver: files.driver }),
+      ...(files.iommuGroup === null ? {} : { iommuGroup: files.iommuGroup }),
+      ...(files.numaNode === null ? {} : { numaNode: files.numaNode }),
+    },
+    ...(files.isVirtualFunction ? { isVirtualFunction: true } : {}),
+  });
+}
+
+function ofDump(path: string, select?: string): ConfigTarget[] {
   let text: string;
   try {
     text = readFileSync(path === '-' ? 0 : path, 'utf8');
   } catch (cause) {
     throw new VfioError('ENOENT', `cannot read ${path}: ${(cause as Error).message}`, { cause });
   }
-  const [first] = parseHex(text);
-  if (first === undefined) throw new VfioError('EINVAL', `${path} holds no config space`, { fix: 'Make it with lspci -xxxx.' });
-  return [first.bdf, first.bytes];
+  const dumps = parseHex(text);
+  if (select === undefined) return dumps.map(({ bdf, bytes }) => ofBytes(bdf, bytes));
+  const bdf = parseBdf(select);
+  const found = dumps.filter((dump) => dump.bdf === bdf);
+  if (found.length === 0) throw new VfioError('ENODEV', `${path} has no ${bdf}`, { fix: `It has ${listed(dumps)}.` });
+  return found.slice(0, 1).map((dump) => ofBytes(dump.bdf, dump.bytes));
 }

@@ -25,6 +25,9 @@ const limits = {
   io: { least: 4, most: 256 },
 } as const;
 
+/** With its article. */
+const barNames = { mem32: 'a 32-bit memory BAR', mem64: 'a 64-bit memory BAR', io: 'an I/O BAR' } as const;
+
 /** Bytes: the smallest expansion ROM BAR has 21 address bits. */
 const ROM_LEAST = 2048;
 const ROM_MOST = 2 ** 24;
@@ -53,12 +56,12 @@ export function validateBars(declaration: PciDeclaration): void {
     if (limit === undefined) throw new VfioError('EINVAL', `${where} has type ${String(bar.type)}`, { fix: 'Use mem32, mem64 or io.' });
     const width = bar.type === 'mem64' ? 2 : 1;
     if (!Number.isInteger(bar.index) || bar.index < 0 || bar.index + width > count) {
-      throw new VfioError('EINVAL', `${where} does not exist: a ${bar.type} BAR here has an index from 0 to ${count - width}`);
+      throw new VfioError('EINVAL', `${where} does not exist: ${barNames[bar.type]} here has an index from 0 to ${count - width}`);
     }
     if (!isPowerOfTwo(bar.size) || bar.size < limit.least || bar.size > limit.most) {
       throw new VfioError(
         'EINVAL',
-        `${where} has size ${String(bar.size)}; a ${bar.type} BAR is a power of two from ${limit.least} to ${hex(limit.most)}`,
+        `${where} has size ${String(bar.size)}; ${barNames[bar.type]} is a power of two from ${limit.least} to ${hex(limit.most)}`,
       );
     }
     if (bar.type === 'io' && (bar.prefetchable === true || bar.backing === 'memory')) {

@@ -3,7 +3,17 @@
  * is room for headers (48 and 960), whatever the pointers say. Loops, overlaps and pointers to nowhere are told as warnings, never thrown.
  */
 
-import { CapHeader, Cardbus, CFG_SPACE_EXP_SIZE, CFG_SPACE_SIZE, Config, ExtCapHeader, HEADER_SIZE, HeaderType, Status } from '../abi/pci.ts';
+import {
+  CapHeader,
+  Cardbus,
+  CFG_SPACE_EXP_SIZE,
+  CFG_SPACE_SIZE,
+  Config,
+  ExtCapHeader,
+  HEADER_SIZE,
+  HeaderType,
+  Status,
+} from '../abi/pci.ts';
 import { hex } from '../base/check.ts';
 
 /** (256 - 64) / 4 */
@@ -43,12 +53,12 @@ export function capabilityPointerAt(bytes: Uint8Array): number {
  * The standard capabilities of a config space of at least 256 bytes, in the order of their chain, each once. An empty walk when
  * STATUS.CapList is clear. A pointer's two low bits are reserved and ignored.
  */
-export function walkCapabilities(bytes: Uint8Array): Walk {
+export function walkCapabilities(bytes: Uint8Array, pointerAt: number = capabilityPointerAt(bytes)): Walk {
   const steps: WalkStep[] = [];
   const warnings: string[] = [];
   if (bytes.length < CFG_SPACE_SIZE || (word(bytes, Config.STATUS) & Status.CAP_LIST) === 0) return { steps, warnings };
   const seen = new Uint8Array(CFG_SPACE_SIZE);
-  let offset = bytes[capabilityPointerAt(bytes)]! & ~3;
+  let offset = bytes[pointerAt]! & ~3;
   for (let hops = 0; offset !== 0; hops++) {
     if (offset < HEADER_SIZE) {
       warnings.push(`capability pointer ${hex(offset)} points into the header; the chain ends there`);

@@ -1,14 +1,27 @@
 /** A config space, decoded: plain data for programs (it goes through JSON) and, by format-lspci.ts, the text that lspci prints. */
-import { Bar, CapId, Cardbus, CFG_SPACE_EXP_SIZE, CFG_SPACE_SIZE, Command, Config, HEADER_SIZE, HeaderType, Ssvid, Status } from '../abi/pci.ts';
+import {
+  Bar,
+  CapId,
+  Cardbus,
+  CFG_SPACE_EXP_SIZE,
+  CFG_SPACE_SIZE,
+  Command,
+  Config,
+  HEADER_SIZE,
+  HeaderType,
+  Ssvid,
+  Status,
+} from '../abi/pci.ts';
 import { VfioError } from '../base/errno.ts';
 import { bdfParts, parseBdf } from './bdf.ts';
 import { capabilityPointerAt, type WalkStep, walkCapabilities, walkExtendedCapabilities } from './capability-walk.ts';
-import { type DecodedBridge, decodeBridge } from './decode-bridge.ts';
 import { type DecodedCardbus, decodeCardbus } from './decode/cardbus.ts';
+import { type DecodedBridge, decodeBridge } from './decode-bridge.ts';
 import { type CapabilityContext, type DecodedCapability, decodeCapability } from './decode-capabilities.ts';
 import { decodeExtendedCapability } from './decode-extended.ts';
 import { CapabilityReader, extract } from './decode-text.ts';
 import type { DecodedId, PciNames } from './pci-ids.ts';
+import type { KnownRegion } from './user-view.ts';
 
 export type { DecodedCardbus, DecodedCardbusWindow } from './decode/cardbus.ts';
 export type { DecodedBridge, DecodedWindow } from './decode-bridge.ts';
@@ -25,12 +38,15 @@ export interface DecodedRegion {
   readonly address: string | null;
   /** Its kind of access is switched off in COMMAND. */
   readonly disabled: boolean;
-  /** When `resources` told it. */
+  /** When `resources` has it. */
   readonly size?: number;
+  /** The register does not show it, as on a virtual function: it is known from elsewhere. */
+  readonly virtual?: true;
 }
 
 export interface DecodedRom {
   readonly address: string | null;
+  readonly virtual?: true;
   /** All ones: no address can be read back. */
   readonly ignored: boolean;
   readonly enabled: boolean;
@@ -72,13 +88,37 @@ export interface DecodedConfig {
   readonly chainEnds: readonly ChainEnd[];
   /** What is wrong, a sentence each. */
   readonly warnings: readonly string[];
+  /** Every byte is ones: the device is asleep, or gone. */
+  readonly answers: boolean;
+  /** What its host knows of it beside that. */
+  readonly host: HostFacts;
+}
+
+export interface HostFacts {
+  readonly driver?: string;
+  readonly iommuGroup?: number;
+  readonly numaNode?: number;
+  /** The interrupt number that the host gave it, which INTERRUPT_LINE does not follow. */
+  readonly irq?: number;
+}
+
+/** Ids that are known from elsewhere: a virtual function does not show its own, and a device that does not answer shows none. */
+export interface KnownIdentity {
+  readonly vendor: number;
+  readonly device: number;
+  readonly subsystemVendor: number;
+  readonly subsystem: number;
+  readonly classCode: number;
+  readonly revision: number;
 }
 
 export interface DecodeOptions {
   readonly bdf?: string;
   readonly names?: PciNames | null;
-  /** Sizes of the regions by index (6 = ROM), which config space alone does not tell. */
-  readonly resources?: readonly (number | undefined)[];
+  /** The regions by index (6 = ROM): their sizes, which config space alone does not tell, or all that is known of them. */
+  readonly resources?: readonly (number | KnownRegion | undefined)[];
+  readonly identity?: KnownIdentity | undefined;
+  readonly host?: HostFacts | undefined;
 }
 
 /**
@@ -96,8 +136,11 @@ export function decodeConfig(bytes: Uint8Array, options: DecodeOptions = {}): De
   const names = options.names ?? null;
   const type = r.u8(Config.HEADER_TYPE) & HeaderType.MASK;
   const kind = (['endpoint', 'bridge', 'cardbus'] as const)[type] ?? 'unknown';
-  const vendor = r.u16(Config.VENDOR_ID);
-  const device = r.u16(Config.DEVICE_ID);
+  const answers = !whole.every((byte) => byte === 0xff);
+  const { identity } = options;
+  const vendor = identity?.vendor ?? r.u16(Config.VENDOR_ID);
+  const device = identity?.device ?? r.u16(Config.DEVICE_ID);
+  const silent = answers ? undefined : identity;
   const barCount = { endpoint: 6, bridge: 2, cardbus: 1, unknown: 0 }[kind];
   const regions = decodeRegions(r, barCount, options.resources);
   const subsystemNamed = (sv: number, sd: number) => ({
@@ -129,9 +172,8 @@ export function decodeConfig(bytes: Uint8Array, options: DecodeOptions = {}): De
   const extendedCapabilities = extendedSteps.map((step) =>
     decodeExtendedCapability(step.id, step.version, new CapabilityReader(whole, step.offset), context),
   );
-  const base = r.u8(Config.CLASS_DEVICE + 1);
-  const sub = r.u8(Config.CLASS_DEVICE);
-  const progIf = r.u8(Config.CLASS_PROG);
+  const classCode = identity?.classCode ?? r.u32(Config.REVISION_ID) >>> 8;
+  const [base, sub, progIf] = [extract(classCode, 23, 16), extract(classCode, 15, 8), extract(classCode, 7, 0)];
 
   const ssvid = walk.steps.find((step) => step.id === CapId.SSVID);
   const subsystemAt = {
@@ -140,13 +182,14 @@ export function decodeConfig(bytes: Uint8Array, options: DecodeOptions = {}): De
     cardbus: size > HEADER_SIZE ? Cardbus.SUBSYSTEM_VENDOR_ID : null,
     unknown: null,
   }[kind];
-  const subsystemVendor = subsystemAt === null ? 0xffff : r.u16(subsystemAt);
+  const subsystemVendor = silent?.subsystemVendor ?? (subsystemAt === null ? 0xffff : r.u16(subsystemAt));
+  const subsystem = silent?.subsystem ?? (subsystemAt === null ? 0xffff : r.u16(subsystemAt + 2));
   return {
     bdf,
     size,
     vendor: named(vendor, names?.vendor(vendor)),
     device: named(device, names?.device(vendor, device)),
-    subsystem: subsystemVendor === 0 || subsystemVendor === 0xffff ? null : subsystemNamed(subsystemVendor, r.u16(subsystemAt! + 2)),
+    subsystem: subsystemVendor === 0 || subsystemVendor === 0xffff ? null : subsystemNamed(subsystemVendor, subsystem),
     class: {
       base,
       sub,
@@ -155,7 +198,7 @@ export function decodeConfig(bytes: Uint8Array, options: DecodeOptions = {}): De
       ...optional('name', names?.subClass(base, sub)),
       ...optional('progIfName', names?.progIf(base, sub, progIf)),
     },
-    revision: r.u8(Config.REVISION_ID),
+    revision: identity?.revision ?? r.u8(Config.REVISION_ID),
     header: { type, kind, multifunction: (r.u8(Config.HEADER_TYPE) & HeaderType.MULTIFUNCTION) !== 0 },
     command: r.u16(Config.COMMAND),
     status: r.u16(Config.STATUS),
@@ -176,6 +219,8 @@ export function decodeConfig(bytes: Uint8Array, options: DecodeOptions = {}): De
       ...chainEnd(whole, extendedWalk.steps, 0, true),
     ],
     warnings: [...walk.warnings, ...extendedWalk.warnings],
+    answers,
+    host: options.host ?? {},
   };
 }
 
@@ -194,12 +239,18 @@ function decodeRegions(r: CapabilityReader, count: number, resources: DecodeOpti
   const command = r.u16(Config.COMMAND);
   for (let index = 0; index < count; index++) {
     const own = index;
+    const known = resources?.[own];
     const value = r.u32(Config.BASE_ADDRESS_0 + 4 * index);
     const wide = (value & (Bar.SPACE_IO | Bar.MEM_TYPE_MASK)) === Bar.MEM_TYPE_64;
     const upper = wide && index + 1 < count ? r.u32(Config.BASE_ADDRESS_0 + 4 * ++index) : 0;
     // All ones is what reads where nothing is; zero is a register that does not exist.
-    if ((value === 0 && upper === 0) || value === 0xffff_ffff) continue;
-    const size = optional('size', resources?.[own]);
+    if ((value === 0 && upper === 0) || value === 0xffff_ffff) {
+      if (typeof known !== 'object' || known.address === 0n) continue;
+      regions.push(virtualRegion(own, known));
+      if (known.wide) index = own + 1;
+      continue;
+    }
+    const size = optional('size', sizeOf(known));
     if ((value & Bar.SPACE_IO) !== 0) {
       const disabled = (command & Command.IO) === 0;
       const address = (value & Bar.IO_MASK) >>> 0;
@@ -223,15 +274,27 @@ function decodeRegions(r: CapabilityReader, count: number, resources: DecodeOpti
   return regions;
 }
 
-function decodeRom(r: CapabilityReader, bridge: boolean, size: number | undefined): DecodedRom | null {
+function sizeOf(known: number | KnownRegion | undefined): number | undefined {
+  return typeof known === 'object' ? Number(known.size) : known;
+}
+
+function virtualRegion(index: number, { kind, wide, prefetchable, address, size }: KnownRegion): DecodedRegion {
+  const width = wide ? '64-bit' : '32-bit';
+  return { index, kind, width, prefetchable, address: `0x${address.toString(16)}`, disabled: false, size: Number(size), virtual: true };
+}
+
+function decodeRom(r: CapabilityReader, bridge: boolean, known: number | KnownRegion | undefined): DecodedRom | null {
   const value = r.u32(bridge ? Config.BRIDGE_ROM_ADDRESS : Config.ROM_ADDRESS);
-  if (value === 0) return null;
+  if (value === 0) {
+    if (typeof known !== 'object' || known.address === 0n) return null;
+    return { address: `0x${known.address.toString(16)}`, ignored: false, enabled: false, size: Number(known.size), virtual: true };
+  }
   const address = (value & Bar.ROM_MASK) >>> 0;
   return {
     address: address === 0 ? null : `0x${address.toString(16)}`,
     ignored: value === 0xffff_ffff,
     enabled: (value & Bar.ROM_ENABLE) !== 0,
-    ...optional('size', size),
+    ...optional('size', sizeOf(known)),
   };
 }
 

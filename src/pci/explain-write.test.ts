@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { bootedConfig, nvmeDeclaration } from '../../tests/kit/declarations.ts';
 import { Config } from '../abi/pci.ts';
-import { aer, otherCapability, pcie, vendorSpecific } from './capabilities.ts';
+import { aer, af, dvsec, otherCapability, pcie, vendorSpecific, vsec } from './capabilities.ts';
 import { ConfigSpace } from './config-space.ts';
 import { explainConfigWrite } from './explain-write.ts';
 import { PermissionMap } from './permission-map.ts';
@@ -147,4 +147,31 @@ it('S2-44 property: every bit of every write is accounted for once, with a reaso
       expect(together).toBe(value);
     }),
   );
+});
+
+it('S2-44 a bit that is dropped is never explained by what may be written', () => {
+  const config = new ConfigSpace({
+    name: 'card',
+    vendor: 1,
+    device: 2,
+    classCode: 0,
+    capabilities: [pcie(), vendorSpecific(new Uint8Array(4), { at: 0xc0 }), af({ at: 0xd0 })],
+    extendedCapabilities: [
+      aer(),
+      vsec({ id: 1, revision: 1, body: new Uint8Array(8) }),
+      dvsec({ vendor: 1, id: 2, body: new Uint8Array(8) }),
+    ],
+  });
+  const { map, target } = setUp(config);
+  const dropped: string[] = [];
+  for (let offset = 0; offset < map.size; offset++) {
+    for (const { landing, why } of explainConfigWrite(map, target, offset, 1, 0xff).bits) if (landing === 'dropped') dropped.push(why);
+  }
+  expect(dropped.length).toBeGreaterThan(100);
+  expect(dropped.filter((why) => /straight to hardware|the user may set|no harm|the host does the reset/.test(why))).toEqual([]);
+  expect(explainConfigWrite(map, target, 0xc0, 1, 0xff).bits[0]).toMatchObject({
+    landing: 'dropped',
+    why: expect.stringMatching(/^read-only: the header/),
+  });
+  expect(explainConfigWrite(map, target, 0xc3, 1, 0xff).bits[0]!.landing).not.toBe('dropped');
 });

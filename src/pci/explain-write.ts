@@ -1,6 +1,7 @@
 /**
  * What a write to config space would do, bit by bit, and why (S2-44, E-16): nothing is carried out.
  */
+import { Command, Config } from '../abi/pci.ts';
 import { checkIndex } from '../base/check.ts';
 import { VfioError } from '../base/errno.ts';
 import type { ConfigSpace } from './config-space.ts';
@@ -53,6 +54,20 @@ export interface WriteTarget {
   readonly virtual: Uint8Array;
   /** Its bytes, and which of them hardware lets software write. */
   readonly hardware: Pick<ConfigSpace, 'bytes' | 'writableBits' | 'writeOneClearsBits'>;
+  /** Its hardware has no COMMAND.Memory: the user's own is in the copy. */
+  readonly isVirtualFunction?: boolean;
+}
+
+const VF_MEMORY_WHY =
+  'a virtual function has no such bit in hardware: its memory follows the PF’s VF MSE, and the user has a bit of their own';
+
+/** Answered from the user's copy. */
+function isVirtual(map: PermissionMap, target: WriteTarget, at: number, mask: number): boolean {
+  return (map.virt[at]! & mask) !== 0 || isVfMemory(target, at, mask);
+}
+
+function isVfMemory(target: WriteTarget, at: number, mask: number): boolean {
+  return target.isVirtualFunction === true && at === Config.COMMAND && mask === Command.MEMORY;
 }
 
 /**
@@ -113,7 +128,8 @@ function fateOf(map: PermissionMap, target: WriteTarget, offset: number, bit: nu
   const why = map.whyAt(at, bit & 7);
   const common = { fieldOffset: field.offset, register: field.name };
   if ((map.write[at]! & mask) === 0) return { ...common, landing: 'dropped', why };
-  if ((map.virt[at]! & mask) !== 0) return { ...common, landing: 'virtual', why };
+  if (isVfMemory(target, at, mask)) return { ...common, landing: 'virtual', why: VF_MEMORY_WHY };
+  if (isVirtual(map, target, at, mask)) return { ...common, landing: 'virtual', why };
   const { hardware } = target;
   if (((hardware.writableBits(at) | hardware.writeOneClearsBits(at)) & mask) !== 0) return { ...common, landing: 'hardware', why };
   return { ...common, landing: 'hardware read-only', why: 'VFIO lets it through, but this device has it read-only' };
@@ -126,7 +142,7 @@ function outcome(target: WriteTarget, map: PermissionMap, offset: number, value:
   for (let bit = msb; bit >= lsb; bit--) {
     const at = offset + (bit >> 3);
     const mask = 1 << (bit & 7);
-    const now = ((map.virt[at]! & mask) !== 0 ? target.virtual[at]! : target.hardware.bytes[at]!) & mask;
+    const now = (isVirtual(map, target, at, mask) ? target.virtual[at]! : target.hardware.bytes[at]!) & mask;
     const to = Math.floor(value / 2 ** bit) % 2;
     const lands = fate.landing === 'virtual' || fate.landing === 'hardware';
     const clears = fate.landing === 'hardware' && (target.hardware.writeOneClearsBits(at) & mask) !== 0;

@@ -10,6 +10,8 @@ import type { DecodedId } from './pci-ids.ts';
 export interface FormatOptions {
   /** Numbers instead of names, like lspci -n (programming interfaces keep theirs). The default when there are no names. */
   readonly numeric?: boolean;
+  /** Write domain 0 too, as lspci does where others are about. Default: only other domains. */
+  readonly domain?: boolean;
 }
 
 const choices = { devsel: choice(['fast', 'medium', 'slow', '??']) };
@@ -36,18 +38,19 @@ const cardbusControlLine = '\tBridgeCtl: Parity{0} SERR{1} ISA{2} VGA{3} MAbort{
  */
 export function formatLspci(decoded: DecodedConfig, verbosity: 0 | 1 | 2 | 3 = 0, options: FormatOptions = {}): string {
   const numeric = options.numeric ?? decoded.class.baseName === undefined;
-  const lines = [titleLine(decoded, verbosity, numeric)];
+  const lines = [titleLine(decoded, verbosity, numeric, options.domain === true)];
   if (verbosity === 0) return `${lines[0]}\n`;
   lines.push(...headerLines(decoded, verbosity, numeric), ...regionLines(decoded, verbosity));
   if (decoded.bridge !== null) lines.push(...bridgeLines(decoded, decoded.bridge, verbosity));
   else if (decoded.cardbus !== null) lines.push(...cardbusLines(decoded, decoded.cardbus, verbosity));
   else lines.push(...romLine(decoded));
   lines.push(...capabilityLines(decoded, verbosity, numeric));
+  if (decoded.host.driver !== undefined) lines.push(`\tKernel driver in use: ${decoded.host.driver}`);
   return `${lines.join('\n')}\n\n`;
 }
 
-function titleLine(d: DecodedConfig, verbosity: number, numeric: boolean): string {
-  const bdf = d.bdf.startsWith('0000:') ? d.bdf.slice(5) : d.bdf;
+function titleLine(d: DecodedConfig, verbosity: number, numeric: boolean, domain: boolean): string {
+  const bdf = !domain && d.bdf.startsWith('0000:') ? d.bdf.slice(5) : d.bdf;
   const code = hexDigits((d.class.base << 8) | d.class.sub, 4);
   const named = d.class.name ?? (d.class.baseName === undefined ? `Class ${code}` : `${d.class.baseName} [${code}]`);
   const revision = d.revision === 0 ? '' : ` (rev ${hexDigits(d.revision, 2)})`;
@@ -103,11 +106,14 @@ function headerLines(d: DecodedConfig, verbosity: number, numeric: boolean): str
       if ((d.command & Command.MASTER) !== 0) lines.push(latencyLine(d));
     }
     const pin = known ? d.interrupt.pin : 0;
-    if (pin !== 0 || d.interrupt.line !== 0) {
+    const irq = d.host.irq ?? d.interrupt.line;
+    if (pin !== 0 || irq !== 0) {
       // There are A to D; what else is there must not reach a terminal as a control character.
       const letter = pin === 0 || pin > 26 ? '?' : String.fromCharCode(0x40 + pin);
-      lines.push(`\tInterrupt: pin ${letter} routed to IRQ ${d.interrupt.line}`);
+      lines.push(`\tInterrupt: pin ${letter} routed to IRQ ${irq}`);
     }
+    if (d.host.numaNode !== undefined) lines.push(`\tNUMA node: ${d.host.numaNode}`);
+    if (d.host.iommuGroup !== undefined) lines.push(`\tIOMMU group: ${d.host.iommuGroup}`);
   }
   if (known && (d.bist & 0x80) !== 0) {
     lines.push((d.bist & 0x40) !== 0 ? '\tBIST is running' : `\tBIST result: ${hexDigits(d.bist & 0x0f, 2)}`);
@@ -125,7 +131,10 @@ function flagsLine(d: DecodedConfig): string {
   if ((d.status & 0x40) !== 0) words.push('user-definable features');
   words.push(flags(d.status, '{devsel=10:9 devsel} devsel'));
   if ((d.command & Command.MASTER) !== 0) words.push(`latency ${d.latencyTimer}`);
-  if (d.interrupt.line !== 0) words.push(`IRQ ${d.interrupt.line}`);
+  const irq = d.host.irq ?? d.interrupt.line;
+  if (irq !== 0) words.push(`IRQ ${irq}`);
+  if (d.host.numaNode !== undefined) words.push(`NUMA node ${d.host.numaNode}`);
+  if (d.host.iommuGroup !== undefined) words.push(`IOMMU group ${d.host.iommuGroup}`);
   return `\tFlags: ${words.join(', ')}`;
 }
 
@@ -144,7 +153,7 @@ const sizeSuffix = (size: number | undefined): string => (size === undefined || 
 function regionLines(d: DecodedConfig, verbosity: number): string[] {
   return d.regions.map((region) => {
     const prefix = verbosity > 1 ? `\tRegion ${region.index}: ` : '\t';
-    return `${prefix}${regionText(region)}${region.disabled ? ' [disabled]' : ''}${sizeSuffix(region.size)}`;
+    return `${prefix}${regionText(region)}${region.virtual ? ' [virtual]' : ''}${region.disabled ? ' [disabled]' : ''}${sizeSuffix(region.size)}`;
   });
 }
 
@@ -159,7 +168,7 @@ function romLine(d: DecodedConfig): string[] {
   if (rom === null) return [];
   const address = rom.ignored ? '<ignored>' : (rom.address?.slice(2).padStart(8, '0') ?? '<unassigned>');
   const off = !rom.enabled ? ' [disabled]' : (d.command & Command.MEMORY) === 0 ? ' [disabled by cmd]' : '';
-  return [`\tExpansion ROM at ${address}${off}${sizeSuffix(rom.size)}`];
+  return [`\tExpansion ROM at ${address}${rom.virtual ? ' [virtual]' : ''}${off}${sizeSuffix(rom.size)}`];
 }
 
 const windowTitles = { io: 'I/O', memory: 'Memory', prefetchable: 'Prefetchable memory' } as const;
@@ -190,7 +199,9 @@ function bridgeLines(d: DecodedConfig, bridge: NonNullable<DecodedConfig['bridge
 function cardbusLines(d: DecodedConfig, cardbus: DecodedCardbus, verbosity: number): string[] {
   const { primary, subordinate, latency } = cardbus;
   const bus = (number: number): string => hexDigits(number, 2);
-  const lines = [`\tBus: primary=${bus(primary)}, secondary=${bus(cardbus.cardbus)}, subordinate=${bus(subordinate)}, sec-latency=${latency}`];
+  const lines = [
+    `\tBus: primary=${bus(primary)}, secondary=${bus(cardbus.cardbus)}, subordinate=${bus(subordinate)}, sec-latency=${latency}`,
+  ];
   for (const { kind, index, base, limit, prefetchable } of cardbus.windows) {
     // A window that lets nothing pass is of little interest.
     if (verbosity < 3 && BigInt(base) > BigInt(limit)) continue;

@@ -46,6 +46,8 @@ export interface ConfigRegion {
   /** Bytes of the capability, before others overlapped it. */
   readonly length: number;
   readonly why: string;
+  /** All but the header can be written straight to hardware. */
+  readonly raw: boolean;
 }
 
 export interface HiddenCapability {
@@ -73,6 +75,7 @@ export interface ConfigBytes {
 
 const MAX_WARNINGS = 100;
 const GAP_WHY = 'between capabilities: straight to hardware, because devices hide registers there; isolation does not depend on it';
+const RAW_HEADER_WHY = 'read-only: the header of the capability, which says what the registers below it are';
 const PLACEHOLDER_WHY = 'a hidden capability that starts the list: read-only, only its pointer to the next one is shown';
 
 export class PermissionMap {
@@ -130,7 +133,7 @@ export class PermissionMap {
     let end = offset + 1;
     while (end < this.size && this.#regionOf[end] === 0) end++;
     const why = inside === undefined ? GAP_WHY : `start of the hidden ${inside.name} capability (${inside.why}); ${GAP_WHY}`;
-    return { kind: 'gap', id: -1, name: 'gap', start, length: end - start, why };
+    return { kind: 'gap', id: -1, name: 'gap', start, length: end - start, why, raw: true };
   }
 
   /** The register at a byte. */
@@ -152,7 +155,11 @@ export class PermissionMap {
   /** Why bit `bit` (0 to 7) of a byte is as it is. */
   whyAt(offset: number, bit: number): string {
     const row = this.#rowOf[offset];
-    if (row === undefined) return this.regionAt(offset).why;
+    if (row === undefined) {
+      const region = this.regionAt(offset);
+      // What may be written says so; the rest of such a capability is its header.
+      return region.raw && (this.write[offset]! & (1 << bit)) === 0 ? RAW_HEADER_WHY : region.why;
+    }
     const mask = 2 ** (8 * (offset - this.#owners[this.#regionOf[offset]!]!.start - row.offset) + bit);
     return row.bits.find((reason) => Math.floor(reason.mask / mask) % 2 === 1)?.why ?? row.why;
   }
@@ -192,7 +199,7 @@ export class PermissionMap {
 /** Fills the arrays of a map; exists only while one is made. */
 class MapBuilder {
   /** Index 0 stands for gaps. */
-  readonly regions: ConfigRegion[] = [{ kind: 'gap', id: -1, name: 'gap', start: 0, length: 0, why: GAP_WHY }];
+  readonly regions: ConfigRegion[] = [{ kind: 'gap', id: -1, name: 'gap', start: 0, length: 0, why: GAP_WHY, raw: true }];
   readonly hidden: HiddenCapability[] = [];
   readonly warnings: string[] = [];
   readonly #bytes: Uint8Array;
@@ -227,14 +234,15 @@ class MapBuilder {
 
   header(): void {
     this.#place(
-      { kind: 'header', id: 0, name: headerPermissions.name, start: 0, length: HEADER_SIZE, why: headerPermissions.why },
+      { kind: 'header', id: 0, name: headerPermissions.name, start: 0, length: HEADER_SIZE, why: headerPermissions.why, raw: false },
       headerPermissions,
     );
   }
 
   /** True when extended capabilities are to be looked at: PCI Express, or PCI-X with a version. */
   standard(): boolean {
-    const walk = walkCapabilities(this.#bytes);
+    // VFIO looks where an endpoint has the pointer, whatever the header (vfio_cap_init()).
+    const walk = walkCapabilities(this.#bytes, Config.CAPABILITY_LIST);
     for (const warning of walk.warnings) this.#warn(warning);
     let link: number = Config.CAPABILITY_LIST;
     let shown = 0;
@@ -248,7 +256,7 @@ class MapBuilder {
         continue;
       }
       if (step.id === CapId.EXP || (step.id === CapId.PCIX && length === Pcix.SIZE_V2)) express = true;
-      this.#place({ kind: 'capability', id: step.id, name: table.name, start: step.offset, length, why: table.why }, table);
+      this.#place({ kind: 'capability', id: step.id, name: table.name, start: step.offset, length, why: table.why, raw: table.raw }, table);
       if (step.id === CapId.PM) this.#clearPme(step.offset);
       link = step.offset + CapHeader.NEXT;
       shown++;
@@ -277,11 +285,12 @@ class MapBuilder {
           start: step.offset,
           length: ExtCapHeader.SIZE,
           why: PLACEHOLDER_WHY,
+          raw: false,
         };
         this.#place(placeholder, undefined);
         this.#initialView.setUint32(step.offset, 0, true);
       } else {
-        this.#place({ kind: 'extended', id: step.id, name: table.name, start: step.offset, length, why: table.why }, table);
+        this.#place({ kind: 'extended', id: step.id, name: table.name, start: step.offset, length, why: table.why, raw: table.raw }, table);
         shown++;
       }
       if (link !== 0) this.#setNext(link, step.offset);

@@ -227,14 +227,17 @@ export const capabilityPermissions: readonly CapabilityPermissions[] = [
     why: 'read-only: what the device can do',
     rows: [
       next,
-      row(
-        Af.CTRL,
-        1,
-        'AF control',
-        Af.CTRL_FLR,
-        Af.CTRL_FLR,
-        'the host does the reset, because it must restore the state around it',
-        'function-reset',
+      withBits(
+        row(
+          Af.CTRL,
+          1,
+          'AF control',
+          Af.CTRL_FLR,
+          Af.CTRL_FLR,
+          'the host does the reset, because it must restore the state around it',
+          'function-reset',
+        ),
+        [0xff & ~Af.CTRL_FLR, 'read-only: reserved'],
       ),
     ],
   },

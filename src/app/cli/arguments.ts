@@ -8,6 +8,9 @@ import { parseBytes } from '../nvme/quantities.ts';
 /** The machine a command works on: `--machine FILE`, or the environment. */
 export const machineOption = () => new Option('-m, --machine <file>', 'the machine that the address is in').env('VFIO_MACHINE');
 
+/** One function of a dump of several. */
+export const selectOption = () => new Option('-s, --select <bdf>', 'one function of a dump that holds several').argParser(bdf);
+
 /** Decimal, or hexadecimal with 0x. Stays text: how many digits it has may mean something. */
 export function numeral(text: string): string {
   if (/^(0x[0-9a-f]+|\d+)$/i.test(text) && Number.isSafeInteger(Number(text))) return text;

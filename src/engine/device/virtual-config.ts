@@ -188,7 +188,13 @@ export class VirtualConfig {
    */
   explain(offset: number, width: 1 | 2 | 4, value: number): TriedWrite {
     if (this.#barsDirty) this.#fixBars();
-    const explanation = explainConfigWrite(this.map, { virtual: this.bytes, hardware: this.config }, offset, width, value);
+    const explanation = explainConfigWrite(
+      this.map,
+      { virtual: this.bytes, hardware: this.config, isVirtualFunction: this.#isVf },
+      offset,
+      width,
+      value,
+    );
     const hardware = new ConfigSpace(this.config.declaration);
     hardware.bytes.set(this.config.bytes);
     const pm = hardware.findCapability(CapId.PM);

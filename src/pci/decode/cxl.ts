@@ -122,7 +122,7 @@ const blockIds: Readonly<Record<number, string>> = {
   2: 'BAR virtualization',
   3: 'CXL device registers',
   4: 'CPMU registers',
-  0xff: 'vendor-specific',
+  255: 'vendor-specific',
 };
 
 function locator(r: CapabilityReader, d: Decoding, { length }: Header): void {

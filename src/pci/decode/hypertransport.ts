@@ -6,7 +6,24 @@ import { type CapabilityReader, choice, type Decoding, extract, hexDigits } from
 const choices = {
   width: choice(['8bit', '16bit', null, '32bit', '2bit', '4bit', null, 'N/C'], (value) => `[${value}]`),
   frequency: choice(
-    ['200MHz', '300MHz', '400MHz', '500MHz', '600MHz', '800MHz', '1.0GHz', '1.2GHz', '1.4GHz', '1.6GHz', null, null, null, null, null, 'Vend'],
+    [
+      '200MHz',
+      '300MHz',
+      '400MHz',
+      '500MHz',
+      '600MHz',
+      '800MHz',
+      '1.0GHz',
+      '1.2GHz',
+      '1.4GHz',
+      '1.6GHz',
+      null,
+      null,
+      null,
+      null,
+      null,
+      'Vend',
+    ],
     (value) => `[${value.toString(16)}]`,
   ),
   decimal2: choice([], (value) => String(value).padStart(2, '0')),
@@ -79,13 +96,12 @@ const host: Interface = {
   optional: true,
 };
 
-const controlBits = 'CFlE{1} CST{2} CFE{3} <LkFail{4} Init{5} EOC{6} TXO{7} <CRCErr={11:8}';
+const controlBits = 'CFlE{1} CST{2} CFE{3} <LkFail{4} Init{5} EOC{6} TXO{7} <CRCErr={11:8 hex1}';
 const controlMore = ' IsocEn{12} LSEn{13} ExtCTL{14} 64b{15}';
 const configBits = 'MLWI={2:0 width} MLWO={6:4 width} LWI={10:8 width} LWO={14:12 width}';
 const configBitsMore =
   'MLWI={2:0 width} DwFcIn{3} MLWO={6:4 width} DwFcOut{7} LWI={10:8 width} DwFcInEn{11} LWO={14:12 width} DwFcOutEn{15}';
-const frequencies =
-  '200MHz{0} 300MHz{1} 400MHz{2} 500MHz{3} 600MHz{4} 800MHz{5} 1.0GHz{6} 1.2GHz{7} 1.4GHz{8} 1.6GHz{9} Vend{15}';
+const frequencies = '200MHz{0} 300MHz{1} 400MHz{2} 500MHz{3} 600MHz{4} 800MHz{5} 1.0GHz{6} 1.2GHz{7} 1.4GHz{8} 1.6GHz{9} Vend{15}';
 const errorBits =
   'PFlE{0} OFlE{1} PFE{2} OFE{3} EOCFE{4} RFE{5} CRCFE{6} SERRFE{7} CF{8} RE{9} PNFE{10} ONFE{11} EOCNFE{12} RNFE{13} CRCNFE{14} SERRNFE{15}';
 

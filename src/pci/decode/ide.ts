@@ -36,7 +36,9 @@ function selectiveStream(r: CapabilityReader, d: Decoding, index: number, at: nu
   d.line(`${name} Sta`, r.u32(at + 8), `${label(at + 8)} Sta: {state=3:0 state} RecvChkFail{31}`);
   const [first, second] = [r.u32(at + 12), r.u32(at + 16)];
   const limit = d.text(`${name} RID`, first, 'Limit={23:8 hex1}');
-  const [valid, base, segment] = ['Valid{0}', 'Base={23:8 hex1}', 'SegBase={31:24 hex1}'].map((part) => d.text(`${name} RID`, second, part));
+  const [valid, base, segment] = ['Valid{0}', 'Base={23:8 hex1}', 'SegBase={31:24 hex1}'].map((part) =>
+    d.text(`${name} RID`, second, part),
+  );
   d.lines.push(`${label(at + 12)} RID: ${valid} ${base} ${limit} ${segment}`);
   let next = at + 20;
   for (let i = 0; i < addresses && r.has(next, PER_ADDRESS); i++, next += PER_ADDRESS) {

@@ -5,6 +5,8 @@ import { choice, extract, hexDigits } from '../decode-text.ts';
 
 const choices = { plusOne: choice([], (value) => String(value + 1)) };
 const ports: readonly (number | null)[] = [PciExpType.ROOT_PORT, PciExpType.UPSTREAM, PciExpType.DOWNSTREAM];
+/** The others have an overlay instead of a window. */
+const endpoints: readonly (number | null)[] = [PciExpType.ENDPOINT, PciExpType.RC_END];
 const SIZE = 40;
 const OVERLAY = 40;
 /** Below this the overlay is off: a line of memory is the least it can replace. */
@@ -15,11 +17,14 @@ export const multicast: CapabilityDecoder = (r, whole, context) => {
   const d = whole.with(choices);
   if (!r.has(4, SIZE - 4)) return { title };
   const port = ports.includes(context.portType);
+  const endpoint = endpoints.includes(context.portType);
   const cap = r.u16(4);
   const groups = d.text('McastCap', cap, '\t\tMcastCap: MaxGroups {5:0 plusOne}');
   const control = d.text('McastCtl', r.u16(6), '\t\tMcastCtl: NumGroups {5:0 plusOne}, Enable{15}');
+  const window = endpoint ? `, ${d.text('McastCap', cap, 'WindowSz {13:8}')} (${2n ** BigInt(extract(cap, 13, 8))} bytes)` : '';
+  // Ports begin a line of its own with the control register.
   if (port) d.lines.push(`${groups}${d.text('McastCap', cap, ', ECRCRegen{15}')}`, control);
-  else d.lines.push(`${groups}, ${d.text('McastCap', cap, 'WindowSz {13:8}')} (${2n ** BigInt(extract(cap, 13, 8))} bytes)${control}`);
+  else d.lines.push(`${groups}${window}${control}`);
   const address = (at: number, clear: bigint) => hexDigits(r.u64(at) & ~clear, 16);
   const bar = address(8, 0xfffn);
   d.set('McastBAR', 'BaseAddr', `0x${bar}`);
@@ -31,7 +36,7 @@ export const multicast: CapabilityDecoder = (r, whole, context) => {
   ] as const) {
     d.set(name, 'groups', `0x${address(at, 0n)}`).lines.push(`\t\t${`${name}:`.padEnd(22)}${address(at, 0n)}`);
   }
-  if (port && r.has(OVERLAY, 8)) {
+  if (!endpoint && r.has(OVERLAY, 8)) {
     const size = extract(r.u32(OVERLAY), 5, 0);
     const overlay = address(OVERLAY, 0x3fn);
     d.set('McastOverlayBAR', 'OverlaySize', size).set('McastOverlayBAR', 'BaseAddr', `0x${overlay}`);

@@ -1,12 +1,15 @@
 import { Command, Option } from 'commander';
+import { VfioError } from '../../../base/errno.ts';
 import { decodeConfig, formatLspci } from '../../../pci/decode.ts';
 import { toHex } from '../../../pci/hex-dump.ts';
 import { formatPermissions, permissionsOf } from '../../../pci/permission-check.ts';
 import { headerPermissions } from '../../../pci/permissions.ts';
+import type { ConfigTarget } from '../../config-target.ts';
 import { loadPciNames } from '../../pci-names.ts';
 import { tokenOf, type VfTokenOptions, vfTokenOption } from '../../vf-token-file.ts';
-import { addressOrDump, machineOption } from '../arguments.ts';
+import { addressOrDump, machineOption, selectOption } from '../arguments.ts';
 import type { CommandContext } from '../command.ts';
+import { Exit } from '../exit-codes.ts';
 import { json } from '../terminal.ts';
 
 interface Options extends VfTokenOptions {
@@ -17,14 +20,16 @@ interface Options extends VfTokenOptions {
   readonly numeric?: boolean;
   readonly terse?: boolean;
   readonly permissions?: boolean;
+  readonly select?: string;
 }
 
-export function configCommand({ terminal }: CommandContext): Command {
+export function configCommand({ terminal, exit }: CommandContext): Command {
   return new Command('config')
     .description('print a config space the way lspci -vvv does')
     .argument('<address>', 'the device: a BDF, sim:MODEL, unix:PATH, or a file made by lspci -xxxx', addressOrDump)
     .addOption(machineOption())
     .addOption(vfTokenOption())
+    .addOption(selectOption())
     .option('-u, --user', 'what a user sees through VFIO instead of what the hardware holds')
     .option('-n, --numeric', 'numbers only, no names')
     .option('-t, --terse', 'one line')
@@ -40,7 +45,7 @@ export function configCommand({ terminal }: CommandContext): Command {
     .addHelpText(
       'after',
       `
-Without --machine a BDF is a device of this computer, read through sysfs.
+Without --machine a BDF is a device of this computer, read through sysfs. Of a dump with several functions all are printed.
 
 Examples:
   vfio config sim:edu
@@ -49,25 +54,53 @@ Examples:
   vfio config sim:edu --hex > edu.txt && lspci -F edu.txt -vvv`,
     )
     .action(async (address: string, options: Options) => {
-      const { configTarget } = await import('../../config-target.ts');
-      const target = await configTarget(address, options.machine, tokenOf(options, terminal));
-      const bytes = options.user === true ? target.userView() : target.bytes;
+      const { configTargets, doesNotAnswer } = await import('../../config-target.ts');
+      const { machine, select } = options;
+      const targets = await configTargets(address, { machine, select, token: tokenOf(options, terminal) });
+      const shown: { readonly target: ConfigTarget; readonly bytes: Uint8Array }[] = [];
+      for (const target of targets) {
+        if (options.user !== true) {
+          shown.push({ target, bytes: target.bytes });
+          continue;
+        }
+        try {
+          shown.push({ target, bytes: target.userView() });
+          for (const warning of target.warnings()) terminal.err(`${target.bdf}: ${warning}`);
+        } catch (error) {
+          // Of several the others are shown.
+          if (targets.length === 1 || !(error instanceof VfioError)) throw error;
+          terminal.err(`${error.code}: ${error.message}`);
+        }
+      }
+      if (shown.length === 0) exit(Exit.FAILURE);
       if (options.hex === true) {
-        terminal.out(toHex(bytes, target.bdf).trimEnd());
+        terminal.out(shown.map(({ target, bytes }) => toHex(bytes, target.bdf).trimEnd()).join('\n\n'));
         return;
       }
       const names = options.numeric === true ? null : loadPciNames();
-      const decoded = decodeConfig(bytes, { bdf: target.bdf, names });
+      const decoded = shown.map(({ target: { bdf, regions, identity, host }, bytes }) =>
+        decodeConfig(bytes, { bdf, names, resources: regions, identity, host }),
+      );
+      for (const d of decoded) if (!d.answers) terminal.err(doesNotAnswer(d.bdf));
+      if (decoded.length === 1 && !decoded[0]!.answers) exit(Exit.GONE);
       if (options.permissions === true) {
-        const tables = [
+        const tables = new Set([
           headerPermissions,
-          ...decoded.capabilities.map((c) => permissionsOf(c.id, false)),
-          ...decoded.extendedCapabilities.map((c) => permissionsOf(c.id, true)),
-        ];
-        terminal.out(formatPermissions(tables.filter((table) => table !== undefined)));
+          ...decoded.flatMap((d) => d.capabilities.map((c) => permissionsOf(c.id, false))),
+          ...decoded.flatMap((d) => d.extendedCapabilities.map((c) => permissionsOf(c.id, true))),
+        ]);
+        terminal.out(formatPermissions([...tables].filter((table) => table !== undefined)));
         return;
       }
-      if (options.json === true) json(terminal, 'vfio-ts/config/1', decoded);
-      else terminal.out(formatLspci(decoded, options.terse === true ? 0 : 3).trimEnd());
+      if (options.json === true) {
+        if (decoded.length === 1) json(terminal, 'vfio-ts/config/1', decoded[0]!);
+        else json(terminal, 'vfio-ts/configs/1', { functions: decoded });
+        return;
+      }
+      const terse = options.terse === true;
+      // As lspci: domain 0 is written where there are others.
+      const domain = decoded.some((d) => !d.bdf.startsWith('0000:'));
+      const blocks = decoded.map((d) => formatLspci(d, terse ? 0 : 3, { domain }).trimEnd());
+      terminal.out(blocks.join(terse ? '\n' : '\n\n'));
     });
 }

@@ -1,16 +1,17 @@
 import { Command, Option } from 'commander';
-import type { configTarget } from '../../config-target.ts';
+import type { ConfigTarget } from '../../config-target.ts';
 import { tokenOf, type VfTokenOptions, vfTokenOption } from '../../vf-token-file.ts';
-import { addressOrDump, machineOption, numeral } from '../arguments.ts';
+import { addressOrDump, machineOption, numeral, selectOption } from '../arguments.ts';
 import type { CommandContext } from '../command.ts';
 import { json, type Terminal } from '../terminal.ts';
 
-type Explanation = ReturnType<Awaited<ReturnType<typeof configTarget>>['explain']>;
+type Explanation = ReturnType<ConfigTarget['explain']>;
 
 interface Options extends VfTokenOptions {
   readonly machine?: string;
   readonly width?: '1' | '2' | '4';
   readonly json?: boolean;
+  readonly select?: string;
 }
 
 export function explainWriteCommand({ terminal }: CommandContext): Command {
@@ -21,6 +22,7 @@ export function explainWriteCommand({ terminal }: CommandContext): Command {
     .argument('<value>', 'what is written, e.g. 0x0407', numeral)
     .addOption(machineOption())
     .addOption(vfTokenOption())
+    .addOption(selectOption())
     .addOption(new Option('--width <bytes>', 'from the digits of VALUE unless told').choices(['1', '2', '4']))
     .option('--json', 'one JSON document for programs')
     .addHelpText('after', '\nNothing is written.\n\nExample:\n  vfio explain-write sim:edu 0x04 0x0407')
@@ -28,8 +30,10 @@ export function explainWriteCommand({ terminal }: CommandContext): Command {
       const value = Number(valueText);
       const width = options.width === undefined ? widthOf(valueText, value) : (Number(options.width) as 1 | 2 | 4);
       const { configTarget } = await import('../../config-target.ts');
-      const target = await configTarget(address, options.machine, tokenOf(options, terminal));
+      const { machine, select } = options;
+      const target = await configTarget(address, { machine, select, token: tokenOf(options, terminal) });
       const explanation = target.explain(Number(offsetText), width, value);
+      for (const warning of target.warnings()) terminal.err(`${target.bdf}: ${warning}`);
       if (options.json === true) json(terminal, 'vfio-ts/explain-write/1', { bdf: target.bdf, ...explanation });
       else print(target.bdf, explanation, terminal);
     });
