@@ -45,7 +45,7 @@ describe('files of a peer', () => {
     const path = join(folder, 'grows');
     const number = openSync(path, 'w+');
     ftruncateSync(number, 0x2000);
-    const files = new PeerFiles(2 ** 30, true);
+    const files = new PeerFiles(2 ** 30, { anyFile: true });
     const take = (offset: number, access: Access) => {
       const range = files.range(OwnedFd.duplicate(number), offset, 0x1000, access);
       range.memory.get();
@@ -76,12 +76,54 @@ describe('files of a peer', () => {
       expect(() => memory.range(open(), 0, 0x1000, Access.READ)).toThrow(/no memory \(memfd, tmpfs, hugetlbfs\)/);
       using fd = open();
       expect(memory.identify(fd)).toBe(0);
-      const any = new PeerFiles(2 ** 30, true);
+      const any = new PeerFiles(2 ** 30, { anyFile: true });
       if (path !== process.execPath) expect(() => any.range(open(), 0, 0x1000, Access.READ)).toThrow(/not memory|of a file of 0 bytes/);
       else expect(any.range(open(), 0, 0x1000, Access.READ).memory.size).toBeGreaterThan(0x1000);
       any.settle();
     },
   );
+
+  it('bytes without pages are counted once, over all time, and those that the peer has filled are not', () => {
+    const files = new PeerFiles(2 ** 30, { maxSparseBytes: 0x8000 });
+    const once = (memory: MemfdMemory, offset: number, size: number) => {
+      files.range(memory.duplicateFd(), offset, size, Access.READ_WRITE);
+      files.settle();
+    };
+    using sparse = make(0x6000);
+    // The file has gone in between, and is known all the same.
+    for (let i = 0; i < 5; i++) once(sparse, 0, 0x6000);
+    using filled = make(0x10000);
+    filled.windows[0]!.fill(1);
+    once(filled, 0, 0x10000);
+    using half = make(0x8000);
+    half.windows[0]!.fill(1, 0, 0x6000);
+    once(half, 0x6000, 0x2000);
+    using more = make(0x1000);
+    const before = openFds();
+    expect(() => once(more, 0, 0x1000)).toThrow(/4096 bytes that have no pages, after 32768 before/);
+    expect(openFds()).toBe(before);
+    more.windows[0]![0] = 1;
+    once(more, 0, 0x1000);
+  });
+
+  it('a peer that gives a little at a time, again and again, gets no further', () => {
+    const files = new PeerFiles(2 ** 30, { maxSparseBytes: 0x10000 });
+    let taken = 0;
+    const kept: MemfdMemory[] = [];
+    const give = () => {
+      const memory = make(0x1000);
+      kept.push(memory);
+      const { memory: mapped } = files.range(memory.duplicateFd(), 0, 0x1000, Access.READ_WRITE);
+      mapped.windows[0]![0] = 1;
+      files.settle();
+      taken += 0x1000;
+    };
+    expect(() => {
+      for (;;) give();
+    }).toThrow(/have no pages/);
+    expect(taken).toBe(0x10000);
+    for (const memory of kept) memory[Symbol.dispose]();
+  });
 
   it('what cannot be mapped is refused, its descriptor closed', () => {
     const files = new PeerFiles(0x4000);

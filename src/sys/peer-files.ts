@@ -27,9 +27,30 @@ export interface FileRange {
   readonly file: number;
 }
 
+export interface PeerFilesOptions {
+  /**
+   * Files of a disk and the like, too: whoever is behind their file system can keep this thread waiting, at fstat(2), at each first touch of a page, and at the end
+   * of the mapping. Default: memory alone (memfd, tmpfs, hugetlbfs).
+   */
+  readonly anyFile?: boolean;
+  /**
+   * Bytes without pages that the peer's files may bring, over all its time: the first touch of each makes a page that Linux charges to the memory cgroup of this
+   * process, and that stays for as long as the peer keeps the file. Default: no limit.
+   */
+  readonly maxSparseBytes?: number;
+}
+
+/** Holes of so many files are remembered; of more, the first to come are counted again when they come back. */
+const SPARSE_FILES_MAX = 4096;
+const STAT_BLOCK_BYTES = 512n;
+
 export class PeerFiles {
   readonly #maxBytes: number;
   readonly #anyFile: boolean;
+  readonly #maxSparse: number;
+  /** Bytes of holes that were counted, by file and in all. */
+  readonly #sparse = new Map<string, number>();
+  #sparseBytes = 0;
   /** By device and inode, exactly: filesystems use all 64 bits. Those whose memory is gone are swept out now and then. */
   readonly #files = new Map<string, Mapped[]>();
   #nextFile = 1;
@@ -40,12 +61,11 @@ export class PeerFiles {
 
   /**
    * @param maxBytes of address space that the peer's files may take here together
-   * @param anyFile files of a disk and the like, too: whoever is behind their file system can keep this thread waiting, at fstat(2), at each first touch of a
-   * page, and at the end of the mapping. Default: memory alone (memfd, tmpfs, hugetlbfs).
    */
-  constructor(maxBytes: number, anyFile = false) {
+  constructor(maxBytes: number, { anyFile = false, maxSparseBytes = Number.POSITIVE_INFINITY }: PeerFilesOptions = {}) {
     this.#maxBytes = maxBytes;
     this.#anyFile = anyFile;
+    this.#maxSparse = maxSparseBytes;
   }
 
   /** Files known, also those that are not mapped any more: for tests. */
@@ -74,8 +94,9 @@ export class PeerFiles {
     }
     if (offset % PAGE !== 0 || size % PAGE !== 0)
       throw new VfioError('EINVAL', `offset ${offset} and size ${size} must be multiples of ${PAGE}`);
-    const { dev, ino, size: length } = fstatSync(fd.number, { bigint: true });
+    const { dev, ino, size: length, blocks } = fstatSync(fd.number, { bigint: true });
     const key = `${dev}:${ino}`;
+    const holes = this.#checkSparse(key, size, Number(length - blocks * STAT_BLOCK_BYTES));
     const writable = (access & Access.WRITE) !== 0;
     const known = this.#files.get(key);
     const first = known?.find(({ memory }) => memory.references > 0);
@@ -83,6 +104,7 @@ export class PeerFiles {
       for (const each of known) {
         if (each.memory.references === 0 || (writable && !each.writable)) continue;
         if (offset >= each.start && offset + size <= each.start + each.memory.size) {
+          this.#countSparse(key, holes);
           return { memory: each.memory, offset: offset - each.start, file: each.file };
         }
       }
@@ -96,6 +118,7 @@ export class PeerFiles {
     const live = known?.filter((each) => each.memory.references > 0) ?? [];
     this.#files.set(key, [...live, made]);
     this.#fresh = memory;
+    this.#countSparse(key, holes);
     return { memory, offset: offset - made.start, file: made.file };
   }
 
@@ -111,6 +134,29 @@ export class PeerFiles {
     const fresh = this.#fresh;
     this.#fresh = null;
     fresh?.[Symbol.dispose]();
+  }
+
+  /** Bytes of holes that this range may bring, and that were not counted yet. @throws VfioError ENOMEM when that is too much */
+  #checkSparse(key: string, size: number, holes: number): number {
+    if (this.#maxSparse === Number.POSITIVE_INFINITY) return 0;
+    const more = Math.max(0, Math.min(size, holes - (this.#sparse.get(key) ?? 0)));
+    if (this.#sparseBytes + more <= this.#maxSparse) return more;
+    throw new VfioError(
+      'ENOMEM',
+      `memory with ${more} bytes that have no pages, after ${this.#sparseBytes} before: the server makes them, and is charged; the client may have ${this.#maxSparse}`,
+      { fix: 'Fill it in the client first (write to it, or fallocate); or raise the limit: vfio serve --max-sparse SIZE.' },
+    );
+  }
+
+  #countSparse(key: string, bytes: number): void {
+    if (bytes === 0) return;
+    this.#sparseBytes += bytes;
+    const before = this.#sparse.get(key) ?? 0;
+    this.#sparse.delete(key);
+    this.#sparse.set(key, before + bytes);
+    if (this.#sparse.size <= SPARSE_FILES_MAX) return;
+    const [oldest] = this.#sparse.keys();
+    this.#sparse.delete(oldest!);
   }
 
   /** What was let go is noticed only when it matters, so that the usual map costs one addition. */

@@ -14,6 +14,11 @@ export interface ServerLimits {
   readonly maxFileBytes: number;
   /** Whether the client's memory may be files that are none of memfd, tmpfs and hugetlbfs: whoever is behind them can stop the server. Default false. */
   readonly anyFile: boolean;
+  /**
+   * Bytes without pages that the client's files may bring in the time of its connection: DMA makes the pages, and they are charged to the server's memory cgroup.
+   * Default: no limit.
+   */
+  readonly maxSparseBytes: number;
   /** Replies that the client has not taken: with more, nothing is read from it until it has. */
   readonly maxQueuedBytes: number;
   /** From the connection to VERSION. */
@@ -36,6 +41,7 @@ const defaultLimits: ServerLimits = {
   maxMappings: 1_000_000,
   maxFileBytes: 2 ** 43,
   anyFile: false,
+  maxSparseBytes: Number.POSITIVE_INFINITY,
   maxQueuedBytes: 4 * 2 ** 20,
   handshakeTimeoutMs: 10_000,
   messageTimeoutMs: 30_000,
@@ -48,7 +54,8 @@ const defaultLimits: ServerLimits = {
 /** @throws VfioError EINVAL for a limit that is none */
 export function checkLimits(given: Partial<ServerLimits>): ServerLimits {
   const limits = { ...defaultLimits, ...given };
-  const { anyFile, ...numbers } = limits;
+  const { anyFile, maxSparseBytes, ...numbers } = limits;
+  if (maxSparseBytes !== Number.POSITIVE_INFINITY) checkIndex(maxSparseBytes, Number.MAX_SAFE_INTEGER, 'limit maxSparseBytes');
   if (typeof anyFile !== 'boolean') throw new VfioError('EINVAL', `limit anyFile is ${String(anyFile)}; give true or false`);
   for (const [name, value] of Object.entries(numbers)) checkIndex(value, Number.MAX_SAFE_INTEGER, `limit ${name}`);
   checkIndex(limits.maxDataBytes - 1, 64 * 2 ** 20 - 1, 'limit maxDataBytes - 1');

@@ -37,6 +37,7 @@ export interface DmaMappingLimits {
   /** Address space that files of the client may take here. */
   readonly maxFileBytes: number;
   readonly anyFile: boolean;
+  readonly maxSparseBytes: number;
   /** The largest payload of a reply. */
   readonly maxReplyBytes: number;
 }
@@ -58,7 +59,7 @@ export class DmaMappings implements Disposable {
   constructor(device: Device, commands: DmaCommands, limits: DmaMappingLimits) {
     this.#device = device;
     this.#limits = limits;
-    this.#files = new PeerFiles(limits.maxFileBytes, limits.anyFile);
+    this.#files = new PeerFiles(limits.maxFileBytes, limits);
     this.#remote = new RemoteRanges(commands);
   }
 

@@ -8,6 +8,7 @@ import type { Mediators } from '../../../engine/mediation/mediators.ts';
 import type { DeviceModel } from '../../../pci/declaration.ts';
 import { PipeStream } from '../../../sys/pipe-stream.ts';
 import { socketFromNumber, UnixListener } from '../../../sys/unix-listener.ts';
+import type { ServerLimits } from '../../../vfio-user/limits.ts';
 import type { Session } from '../../../vfio-user/session.ts';
 import { type Address, type AddressOptions, parseAddress } from '../../address.ts';
 import { attachLines } from '../../attach-lines.ts';
@@ -33,6 +34,7 @@ interface Options {
   readonly mediator?: readonly string[];
   readonly manage?: boolean;
   readonly allowAnyFile?: boolean;
+  readonly maxSparse?: number;
   /** Those of `deviceOptions`. */
   readonly [name: string]: unknown;
 }
@@ -66,11 +68,17 @@ export function serveCommand({ terminal, exit }: CommandContext): Command {
       new Option(
         '--memlock <size>',
         'how much memory a client may map, such as 2G or unlimited; its own RLIMIT_MEMLOCK unless told',
-      ).argParser(size),
+      ).argParser((text) => size(text, '--memlock')),
     )
     .option(
       '--allow-any-file',
       "a client's memory may be a file of a disk, too, though whoever is behind its file system can stop the server",
+    )
+    .addOption(
+      new Option(
+        '--max-sparse <size>',
+        'how much memory without pages a client may map in all: the server makes them, and is charged',
+      ).argParser((text) => size(text, '--max-sparse')),
     )
     .option('--no-manage', 'without the second socket, PATH.manage, through which vfio migrate moves the device')
     .option('--record <file>', 'write every access to registers there, a line of JSON each')
@@ -117,7 +125,7 @@ async function serveUntilStopped(text: string, options: Options, terminal: Termi
       name,
       log: logTo(terminal),
       manage: options.manage ?? true,
-      limits: { anyFile: options.allowAnyFile ?? false },
+      limits: clientLimits(options),
       ...(options.memlock === undefined ? {} : { memlockLimit: options.memlock }),
       ...(await mediatorsOf(options, traffic)),
     }),
@@ -137,7 +145,7 @@ async function serveUntilStopped(text: string, options: Options, terminal: Termi
 }
 
 async function serveMachineUntilStopped(file: string, options: Options, terminal: Terminal): Promise<number> {
-  const { fd, stdio, watch, memlock, record, manage = true, allowAnyFile = false } = options;
+  const { fd, stdio, watch, memlock, record, manage = true } = options;
   refuseDeviceOptions(options, `${file} is a machine, which says itself what its devices are`);
   if (fd !== undefined || stdio === true || watch === true) {
     throw new VfioError('EINVAL', `${file} is a machine, which has sockets of its own`, { fix: 'Say where with --socket-path DIRECTORY.' });
@@ -155,7 +163,7 @@ async function serveMachineUntilStopped(file: string, options: Options, terminal
     new MachineServer(machine, directory, {
       log,
       manage,
-      limits: { anyFile: allowAnyFile },
+      limits: clientLimits(options),
       ...(memlock === undefined ? {} : { memlockLimit: memlock }),
     }),
   );
@@ -272,14 +280,18 @@ class DeviceCode implements Disposable {
   }
 }
 
+function clientLimits({ allowAnyFile, maxSparse }: Options): Partial<ServerLimits> {
+  return { anyFile: allowAnyFile ?? false, ...(maxSparse === undefined ? {} : { maxSparseBytes: maxSparse }) };
+}
+
 function number(text: string): number {
   if (/^\d{1,9}$/.test(text)) return Number(text);
   throw new VfioError('EINVAL', `--fd is '${text}'; give the number of a descriptor`);
 }
 
-function size(text: string): number {
+function size(text: string, option: string): number {
   if (text === 'unlimited') return Number.POSITIVE_INFINITY;
   const match = /^(\d{1,15})([KMGT]?)$/.exec(text);
-  if (match === null) throw new VfioError('EINVAL', `--memlock is '${text}'; give a size such as 64M or 2G, or unlimited`);
+  if (match === null) throw new VfioError('EINVAL', `${option} is '${text}'; give a size such as 64M or 2G, or unlimited`);
   return Number(match[1]) * 1024 ** ['', 'K', 'M', 'G', 'T'].indexOf(match[2]!);
 }
