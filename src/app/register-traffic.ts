@@ -1,58 +1,56 @@
 /** Register traffic of served devices in a file: one line of JSON per access, in order. */
-import { closeSync, openSync, writeSync } from 'node:fs';
-import { VfioError } from '../base/errno.ts';
+import { closeSync } from 'node:fs';
+import { printableJson } from '../base/printable.ts';
 import { Mediators } from '../engine/mediation/mediators.ts';
 import { type RegisterRecord, registerRecorder } from '../mediators/register-recorder.ts';
+import { LineOutput } from '../sys/line-output.ts';
+import { openPrivate } from '../sys/private-file.ts';
 
-/** Lines are written so many characters at a time, and when it ends: a device must not wait for a disk at each access. */
-const CHUNK = 64 * 1024;
+const LINES_AT_ONCE = 500;
 
 const regionNames = ['BAR 0', 'BAR 1', 'BAR 2', 'BAR 3', 'BAR 4', 'BAR 5', 'ROM', 'config'] as const;
 
 /** Give `mediators` to the machine, and dispose of this after it. */
 export class RegisterTraffic implements Disposable {
   readonly mediators = new Mediators();
-  readonly #fd: number;
-  readonly #onTrouble: (message: string) => void;
-  #lines = '';
-  #closed = false;
-  #failed = false;
+  readonly #output: LineOutput;
+  /** Of this turn of the event loop: they are written together at its end. */
+  #lines: string[] = [];
 
-  /** @param onTrouble  told once when the file cannot be written any more   @throws VfioError EACCES, ENOENT, EISDIR when it cannot be opened */
+  /**
+   * @param onTrouble  is called when lines get lost, and when no more do
+   * @throws VfioError EACCES, ENOENT, EISDIR, EROFS, ENXIO when the file cannot be opened
+   */
   constructor(path: string, onTrouble: (message: string) => void) {
+    const fd = openPrivate(path);
     try {
-      this.#fd = openSync(path, 'w', 0o600);
-    } catch (cause) {
-      const code = (cause as NodeJS.ErrnoException).code;
-      throw new VfioError(code === 'ENOENT' || code === 'EISDIR' ? code : 'EACCES', `${path} cannot be written: ${code}`, { cause });
+      this.#output = new LineOutput(fd, {
+        missing: (count) => JSON.stringify({ missing: count }),
+        onDropped: (reason) => onTrouble(`${path}: ${reason}: lines of the record get lost`),
+        onAgain: (count) => onTrouble(`${path} can be written again: ${count} lines of the record are missing`),
+      });
+    } finally {
+      closeSync(fd);
     }
-    this.#onTrouble = onTrouble;
     this.mediators.register(registerRecorder({ onRecord: (record) => this.#take(record) }));
   }
 
   #take(record: RegisterRecord): void {
-    this.#lines += `${lineOf(record)}\n`;
-    if (this.#lines.length >= CHUNK) this.#flush();
+    if (this.#lines.length === 0) setImmediate(() => this.#flush());
+    this.#lines.push(`${lineOf(record)}\n`);
+    // A turn may be long.
+    if (this.#lines.length >= LINES_AT_ONCE) this.#flush();
   }
 
   #flush(): void {
     const lines = this.#lines;
-    this.#lines = '';
-    if (this.#failed) return;
-    try {
-      writeSync(this.#fd, lines);
-    } catch (error) {
-      // The device is worth more than its record.
-      this.#failed = true;
-      this.#onTrouble(`the record of register traffic ends here: ${(error as Error).message}`);
-    }
+    this.#lines = [];
+    if (lines.length > 0) this.#output.write(lines.join(''), lines.length);
   }
 
   [Symbol.dispose](): void {
-    if (this.#closed) return;
-    this.#closed = true;
     this.#flush();
-    closeSync(this.#fd);
+    this.#output[Symbol.dispose]();
   }
 }
 
@@ -61,7 +59,7 @@ function lineOf({ timeNs, device, region, access, offset, bytes, size }: Registe
     size <= 8 && (size & (size - 1)) === 0
       ? { value: `0x${Buffer.from(bytes).reverse().toString('hex')}` }
       : { bytes: Buffer.from(bytes).toString('hex') };
-  return JSON.stringify({
+  const record = {
     timeNs,
     device,
     region: regionNames[region] ?? region,
@@ -69,5 +67,6 @@ function lineOf({ timeNs, device, region, access, offset, bytes, size }: Registe
     offset: `0x${offset.toString(16)}`,
     size,
     ...width,
-  });
+  };
+  return printableJson(JSON.stringify(record));
 }

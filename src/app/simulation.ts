@@ -7,6 +7,7 @@ import { Cleanup } from '../base/cleanup.ts';
 import type { Clock } from '../base/clock.ts';
 import { VfioError } from '../base/errno.ts';
 import type { Logger } from '../base/log.ts';
+import { printableLines } from '../base/printable.ts';
 import type { DeviceFile } from '../engine/device/device-file.ts';
 import type { Process } from '../engine/dma/process.ts';
 import { VFIO_PCI } from '../engine/machine/binding.ts';
@@ -24,7 +25,7 @@ import { importFile } from './import-file.ts';
 /** Warnings and errors, on stderr: data alone goes to stdout. */
 export const stderrLogger: Logger = {
   log: (level, message) => {
-    if (level === 'warn' || level === 'error') console.error(`${level}: ${message}`);
+    if (level === 'warn' || level === 'error') console.error(printableLines(`${level}: ${message}`).join('\n'));
   },
 };
 

@@ -2,6 +2,8 @@
  * Errors that carry an errno. The number is what Linux would answer; the sentence is for the person who has to act on it.
  * Numbers are those of x86-64 and arm64 Linux (asm-generic/errno-base.h, asm-generic/errno.h).
  */
+import { printable } from './printable.ts';
+
 export const Errno = {
   EPERM: 1,
   ENOENT: 2,
@@ -93,7 +95,7 @@ export class VfioError extends Error {
     const lines = [`${this.code}: ${this.message}`];
     for (const c of this.culprits) lines.push(`  ${c.bdf} (${c.driver ?? 'no driver'}): ${c.why}`, `    fix: ${c.fix}`);
     if (this.fix !== undefined) lines.push(`  fix: ${this.fix}`);
-    return lines.join('\n');
+    return lines.map(printable).join('\n');
   }
 }
 

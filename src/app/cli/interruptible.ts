@@ -1,8 +1,9 @@
 /** Commands that end by themselves, and can be told to end before: what they hold is given back in order. */
 import { Exit } from './exit-codes.ts';
+import { endingSignals } from './until-stopped.ts';
 
 /**
- * Run `run`, whose signal is aborted by Ctrl-C and by SIGTERM. A second one ends the process, in case the orderly end takes too long.
+ * Run `run`, whose signal is aborted by Ctrl-C, SIGTERM and SIGHUP. A second one ends the process, in case the orderly end takes too long.
  *
  * @returns the exit status: 130 when it was told to end, else what `run` gave
  * @throws what `run` throws, unless it was told to end: then that is why
@@ -14,9 +15,9 @@ export async function interruptible(run: (signal: AbortSignal) => Promise<number
     stop.abort();
   };
   const off = () => {
-    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.off(signal, listener);
+    for (const [signal] of endingSignals) process.off(signal, listener);
   };
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, listener);
+  for (const [signal] of endingSignals) process.once(signal, listener);
   try {
     const status = await run(stop.signal);
     return stop.signal.aborted ? Exit.INTERRUPTED : status;

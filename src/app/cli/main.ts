@@ -3,9 +3,10 @@ import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { VfioError } from '../../base/errno.ts';
 import { textOf } from '../../base/foreign.ts';
+import { printableLines } from '../../base/printable.ts';
 import type { CommandContext, MakeCommand } from './command.ts';
 import { Exit, exitCodeOf } from './exit-codes.ts';
-import { processTerminal, type Terminal } from './terminal.ts';
+import { processTerminal, say, type Terminal } from './terminal.ts';
 
 /** In the order of --help. */
 const commands: Readonly<Record<string, () => Promise<MakeCommand>>> = {
@@ -57,8 +58,8 @@ Exit status:
       .showHelpAfterError('(add --help for usage and examples)')
       .exitOverride()
       .configureOutput({
-        writeOut: (text) => context.terminal.out(text.trimEnd()),
-        writeErr: (text) => context.terminal.err(text.trimEnd()),
+        writeOut: (text) => say(text.trimEnd(), context.terminal.out),
+        writeErr: (text) => say(text.trimEnd(), context.terminal.err),
       });
   }
   return program;
@@ -80,7 +81,10 @@ export async function main(argv: readonly string[], terminal: Terminal = process
     return status;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? Exit.OK : Exit.USAGE;
-    terminal.err(error instanceof VfioError ? `vfio: ${error.explain()}` : `vfio: ${textOf(error)}`);
+    const lines = error instanceof VfioError ? error.explain().split('\n') : printableLines(textOf(error));
+    lines.forEach((line, i) => {
+      terminal.err(i === 0 ? `vfio: ${line}` : line);
+    });
     return exitCodeOf(error);
   }
 }

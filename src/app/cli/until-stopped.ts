@@ -1,4 +1,4 @@
-/** How a command that goes on until it is told to stop is told: SIGTERM is the orderly end, SIGINT is somebody's Ctrl-C. */
+/** How a command that goes on until it is stopped is stopped: SIGTERM, and SIGHUP of a terminal that is gone, are the orderly end; SIGINT is Ctrl-C. */
 import { Exit } from './exit-codes.ts';
 
 export interface Stop extends Disposable {
@@ -6,15 +6,18 @@ export interface Stop extends Disposable {
   readonly told: Promise<number>;
 }
 
+/** Signals that end a command, and its exit status then. */
+export const endingSignals: readonly (readonly [NodeJS.Signals, number])[] = [
+  ['SIGTERM', Exit.OK],
+  ['SIGHUP', Exit.OK],
+  ['SIGINT', Exit.INTERRUPTED],
+];
+
 /** From now on signals end the command instead of the process; until disposed. A second one ends the process, in case the end takes too long. */
 export function untilStopped(): Stop {
-  const signals: [NodeJS.Signals, number][] = [
-    ['SIGTERM', Exit.OK],
-    ['SIGINT', Exit.INTERRUPTED],
-  ];
   const listeners: (() => void)[] = [];
   const told = new Promise<number>((resolve) => {
-    for (const [signal, status] of signals) {
+    for (const [signal, status] of endingSignals) {
       const listener = () => resolve(status);
       process.once(signal, listener);
       listeners.push(() => void process.off(signal, listener));

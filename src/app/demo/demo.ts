@@ -50,7 +50,10 @@ devices:
 
 export async function demo(terminal: Terminal): Promise<void> {
   const { out, paint } = terminal;
-  const heading = (text: string) => out(`\n${paint.bold(text)}`);
+  const heading = (text: string) => {
+    out('');
+    out(paint.bold(text));
+  };
   const started = performance.now();
   using machine = new Machine(parseMachine(machineText, 'demo'), { allocate: MemfdMemory.allocate, models });
 
@@ -91,8 +94,9 @@ export async function demo(terminal: Terminal): Promise<void> {
   await disk(terminal, machine, machine.function('02:00.0'), '5');
   await tenants(terminal, machine, machine.function('03:00.0'), '6');
   await movingDisk(terminal, '7');
+  out('');
   out(
-    `\n${paint.dim(`${((performance.now() - started) / 1000).toFixed(1)} s. Next: vfio --help, or README.md for a device and a driver of your own.`)}`,
+    `${paint.dim(`${((performance.now() - started) / 1000).toFixed(1)} s. Next: vfio --help, or README.md for a device and a driver of your own.`)}`,
   );
 }
 

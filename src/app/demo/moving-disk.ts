@@ -1,6 +1,4 @@
 /** The demo's move: a disk goes from one server to another while a driver in another process keeps it busy. */
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
@@ -10,6 +8,7 @@ import type { Figures } from '../migrate/figures.ts';
 import { moveDevice } from '../migrate/move.ts';
 import { formatBytes, grouped } from '../nvme/quantities.ts';
 import { DeviceServer } from '../serve.ts';
+import { temporaryFolder } from '../temporary-folder.ts';
 import type { MovingTasks } from './moving-worker.ts';
 import { startDriver } from './served-function.ts';
 
@@ -19,17 +18,17 @@ const DOWNTIMES_MS = [50, 300, 5000, Number.POSITIVE_INFINITY];
 
 export async function movingDisk({ out, paint }: Terminal, number: string): Promise<void> {
   using undo = new Cleanup();
-  const folder = mkdtempSync(join(tmpdir(), 'vfio-demo-'));
-  undo.defer(() => rmSync(folder, { recursive: true, force: true }));
+  const folder = undo.use(temporaryFolder('vfio-demo'));
   const [source, destination] = ['a.sock', 'b.sock'].map((name) => {
     const server = undo.use(new DeviceServer(models.nvme(DISK), { keepAlive: false, log: { log: () => {} } }));
-    const path = join(folder, name);
+    const path = join(folder.path, name);
     server.listen(path);
     return path;
   }) as [string, string];
   const file = new URL('./moving-worker.ts', import.meta.url);
   await using driver = await startDriver<MovingTasks>(file, { path: source }, { more: [`unix:${destination}`], others: [destination] });
-  out(`\n${paint.bold(`${number}. A busy disk moves to another server, under the driver of process ${driver.pid}`)}`);
+  out('');
+  out(`${paint.bold(`${number}. A busy disk moves to another server, under the driver of process ${driver.pid}`)}`);
   await driver.do('begin');
   const figures = await move(source, destination);
   const { before, after, wrong, gapMs } = await driver.do('report');

@@ -1,6 +1,5 @@
 /** A function of the demo's machine behind a socket, and a driver for it in another process. */
-import { chownSync, mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { chownSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { Cleanup } from '../../base/cleanup.ts';
 import type { Machine } from '../../engine/machine/machine.ts';
@@ -9,6 +8,7 @@ import { UnixListener } from '../../sys/unix-listener.ts';
 import { VfioUserServer } from '../../vfio-user/server.ts';
 import { openForPeer } from '../opened-device.ts';
 import { PeerProcesses } from '../peer-processes.ts';
+import { temporaryFolder } from '../temporary-folder.ts';
 import { type Tasks, type WorkerOptions, WorkerProcess } from './worker-process.ts';
 
 /** Who the driver is when we are root: nobody. */
@@ -17,8 +17,7 @@ const NOBODY = 65534;
 /** A vfio-user socket that leads to the function; whoever connects opens it through group and container, as the process that it is. */
 export function putBehindSocket(machine: Machine, fn: PciFunction): { readonly path: string } & Disposable {
   using undo = new Cleanup();
-  const folder = mkdtempSync(join(tmpdir(), 'vfio-demo-'));
-  undo.defer(() => rmSync(folder, { recursive: true, force: true }));
+  const folder = undo.use(temporaryFolder('vfio-demo'));
   const processes = new PeerProcesses();
   const server = undo.use(
     new VfioUserServer({
@@ -26,7 +25,7 @@ export function putBehindSocket(machine: Machine, fn: PciFunction): { readonly p
       open: (peer, vfToken) => openForPeer(machine, fn.bdf, processes, peer, vfToken).device,
     }),
   );
-  const path = join(folder, 'device.sock');
+  const path = join(folder.path, 'device.sock');
   const listener = undo.use(UnixListener.listen(path));
   listener.onConnection((socket) => void server.serve(socket), { keepAlive: false });
   const steps = undo.move();

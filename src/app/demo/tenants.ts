@@ -14,7 +14,8 @@ import type { TenantTasks } from './tenant-worker.ts';
 export async function tenants({ out, paint }: Terminal, machine: Machine, pf: PciFunction, number: string): Promise<void> {
   const vfs = pf.sriov!.vfs;
   const vf = vfs[0]!;
-  out(`\n${paint.bold(`${number}. A card with ${vfs.length} virtual functions, lent to tenants`)}`);
+  out('');
+  out(`${paint.bold(`${number}. A card with ${vfs.length} virtual functions, lent to tenants`)}`);
   out(`   ${pf.bdf}     the card, physical function: group ${pf.group!.id}`);
   for (const each of vfs) out(`   ${each.bdf}     a controller and a disk of its own: group ${each.group!.id}`);
 

@@ -135,8 +135,17 @@ class FileSink implements OpenedSink {
   }
 
   static async open(path: string): Promise<FileSink> {
-    const file = await opened(path, constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC);
-    return new FileSink(path, file, (await file.stat()).isFile());
+    const file = await opened(path, constants.O_WRONLY | constants.O_CREAT);
+    try {
+      const stat = await file.stat();
+      // Blocks of a disk are for its owner. A pipe or a block device stays as it is.
+      if (stat.isFile() && (stat.mode & 0o077) !== 0) await file.chmod(0o600);
+      if (stat.isFile()) await file.truncate(0);
+      return new FileSink(path, file, stat.isFile());
+    } catch (cause) {
+      await file.close();
+      throw systemError(cause, `${path} cannot be closed to other users`);
+    }
   }
 
   async write(bytes: Uint8Array): Promise<void> {
@@ -204,7 +213,7 @@ export class StreamSink implements OpenedSink {
 
 async function opened(path: string, flags: string | number): Promise<FileHandle> {
   try {
-    return await open(path, flags, 0o644);
+    return await open(path, flags, 0o600);
   } catch (cause) {
     throw systemError(cause, `${path} cannot be opened`);
   }

@@ -4,6 +4,8 @@
  * @see draft-ietf-opsawg-pcapng: section header, interface description and enhanced packet blocks
  */
 
+import { printable } from '../../base/printable.ts';
+
 /** LINKTYPE_USER0: for private use. */
 export const LINKTYPE_USER0 = 147;
 /** Longest packet that Wireshark takes (WTAP_MAX_PACKET_SIZE_STANDARD). Of longer messages the beginning is kept. */
@@ -71,7 +73,7 @@ function option(code: number, value: readonly number[] | Uint8Array): Uint8Array
   return out;
 }
 
-const text = (code: number, value: string) => option(code, new TextEncoder().encode(value).subarray(0, 0xffff));
+const text = (code: number, value: string) => option(code, new TextEncoder().encode(printable(value)).subarray(0, 0xffff));
 
 function padded(bytes: Uint8Array): Uint8Array {
   if (bytes.length % 4 === 0) return bytes;

@@ -1,12 +1,10 @@
 /** `vfio trace`: a proxy at a socket of its own, whose traffic is told line by line, and kept in a file if wanted. */
-import { closeSync, openSync, writeSync } from 'node:fs';
 import { Cleanup } from '../../base/cleanup.ts';
-import { VfioError } from '../../base/errno.ts';
 import { UnixListener } from '../../sys/unix-listener.ts';
 import { UnixSocket } from '../../sys/unix-socket.ts';
+import { CaptureFile } from './capture-file.ts';
 import { describeMessage } from './describe-message.ts';
 import { masked } from './masked.ts';
-import { capturedPacket, captureHeader } from './pcapng.ts';
 import { MessageProxy, type SeenMessage } from './proxy.ts';
 
 export interface TraceOptions {
@@ -25,7 +23,7 @@ export interface TraceOptions {
 /** Until disposed. @throws VfioError EADDRINUSE, EINVAL, EACCES; ENOENT when the file cannot be written */
 export function trace(options: TraceOptions): Disposable {
   using undo = new Cleanup();
-  const capture = options.write === undefined ? null : undo.use(new CaptureFile(options.write, `unix:${options.server}`));
+  const capture = options.write === undefined ? null : undo.use(new CaptureFile(options.write, `unix:${options.server}`, options.onEvent));
   const listener = undo.use(UnixListener.listen(options.listen));
   const proxies = new Set<MessageProxy>();
   undo.defer(() => {
@@ -68,33 +66,4 @@ export function lineOf({ direction, bytes, fds, twin }: SeenMessage): string {
   const what = `${command}${kind === 'command' ? '' : ` ${kind}`}`;
   const along = fds.length === 0 ? '' : `  with ${fds.join(', ')}`;
   return `${arrow}${twin ? ' twin' : ''}  #${String(id).padEnd(5)} ${what.padEnd(28)} ${text}${along}`.trimEnd();
-}
-
-class CaptureFile implements Disposable {
-  readonly #fd: number;
-  #closed = false;
-
-  constructor(path: string, name: string) {
-    try {
-      this.#fd = openSync(path, 'w');
-    } catch (cause) {
-      throw new VfioError('ENOENT', `cannot write ${path}: ${(cause as Error).message}`, { cause });
-    }
-    this.#write(captureHeader(name));
-  }
-
-  add({ bytes, direction, fds, twin }: SeenMessage): void {
-    const timeNs = BigInt(Math.round((performance.timeOrigin + performance.now()) * 1e3)) * 1000n;
-    const notes = [...(twin ? ['twin socket'] : []), ...(fds.length === 0 ? [] : [`${fds.length} descriptors: ${fds.join(', ')}`])];
-    this.#write(capturedPacket(bytes, direction, timeNs, notes.join('; ')));
-  }
-
-  #write(bytes: Uint8Array): void {
-    for (let at = 0; at < bytes.length; ) at += writeSync(this.#fd, bytes, at);
-  }
-
-  [Symbol.dispose](): void {
-    if (!this.#closed) closeSync(this.#fd);
-    this.#closed = true;
-  }
 }

@@ -1,5 +1,6 @@
 import { Argument, Command } from 'commander';
 import type { CommandContext } from '../command.ts';
+import { say } from '../terminal.ts';
 
 interface Words {
   readonly name: string;
@@ -112,5 +113,5 @@ export function completionCommand({ terminal }: CommandContext, program: Command
     .description('print a completion script for your shell')
     .addArgument(new Argument('<shell>', 'bash, zsh or fish').choices(Object.keys(shells)))
     .addHelpText('after', '\nExample:\n  source <(vfio completion bash)')
-    .action((shell: string) => terminal.out(shells[shell]!(wordsOf(program))));
+    .action((shell: string) => say(shells[shell]!(wordsOf(program)), terminal.out));
 }

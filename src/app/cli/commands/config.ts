@@ -10,7 +10,7 @@ import { tokenOf, type VfTokenOptions, vfTokenOption } from '../../vf-token-file
 import { addressOrDump, machineOption, selectOption } from '../arguments.ts';
 import type { CommandContext } from '../command.ts';
 import { Exit } from '../exit-codes.ts';
-import { json } from '../terminal.ts';
+import { json, say } from '../terminal.ts';
 
 interface Options extends VfTokenOptions {
   readonly machine?: string;
@@ -74,7 +74,7 @@ Examples:
       }
       if (shown.length === 0) exit(Exit.FAILURE);
       if (options.hex === true) {
-        terminal.out(shown.map(({ target, bytes }) => toHex(bytes, target.bdf).trimEnd()).join('\n\n'));
+        say(shown.map(({ target, bytes }) => toHex(bytes, target.bdf).trimEnd()).join('\n\n'), terminal.out);
         return;
       }
       const names = options.numeric === true ? null : loadPciNames();
@@ -89,7 +89,7 @@ Examples:
           ...decoded.flatMap((d) => d.capabilities.map((c) => permissionsOf(c.id, false))),
           ...decoded.flatMap((d) => d.extendedCapabilities.map((c) => permissionsOf(c.id, true))),
         ]);
-        terminal.out(formatPermissions([...tables].filter((table) => table !== undefined)));
+        say(formatPermissions([...tables].filter((table) => table !== undefined)), terminal.out);
         return;
       }
       if (options.json === true) {
@@ -101,6 +101,6 @@ Examples:
       // As lspci: domain 0 is written where there are others.
       const domain = decoded.some((d) => !d.bdf.startsWith('0000:'));
       const blocks = decoded.map((d) => formatLspci(d, terse ? 0 : 3, { domain }).trimEnd());
-      terminal.out(blocks.join(terse ? '\n' : '\n\n'));
+      say(blocks.join(terse ? '\n' : '\n\n'), terminal.out);
     });
 }

@@ -1,5 +1,7 @@
 import { Command } from 'commander';
 import type { CommandContext } from '../command.ts';
+import { Exit } from '../exit-codes.ts';
+import { endingSignals } from '../until-stopped.ts';
 
 export function demoCommand({ terminal }: CommandContext): Command {
   return new Command('demo')
@@ -8,6 +10,8 @@ export function demoCommand({ terminal }: CommandContext): Command {
     )
     .addHelpText('after', '\nThis is what npm start runs.')
     .action(async () => {
+      // Its folders go with the process, and its drivers end when they have no one to obey.
+      for (const [signal] of endingSignals) process.once(signal, () => process.exit(Exit.INTERRUPTED));
       const { demo } = await import('../../demo/demo.ts');
       await demo(terminal);
     });

@@ -90,6 +90,7 @@ async function move(path: string, destination: string | undefined, options: Opti
 
 async function receive(path: string, extra: string | undefined, options: Options, terminal: Terminal): Promise<number> {
   const { receive: where, stdio, keyFile } = options;
+  using _log = terminal.serve();
   if (extra !== undefined) throw new VfioError('EINVAL', `--receive takes one server, not ${extra} too`);
   if ((where === true) !== (stdio === true)) {
     throw new VfioError('EINVAL', 'it is not said from where', { fix: 'Give --receive tcp:HOST:PORT, or --receive --stdio.' });

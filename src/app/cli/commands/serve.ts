@@ -5,6 +5,7 @@ import { VfioError } from '../../../base/errno.ts';
 import { textOf } from '../../../base/foreign.ts';
 import type { Logger } from '../../../base/log.ts';
 import type { Mediators } from '../../../engine/mediation/mediators.ts';
+import { printableLines } from '../../../base/printable.ts';
 import type { DeviceModel } from '../../../pci/declaration.ts';
 import { PipeStream } from '../../../sys/pipe-stream.ts';
 import { socketFromNumber, UnixListener } from '../../../sys/unix-listener.ts';
@@ -93,7 +94,7 @@ export function serveCommand({ terminal, exit }: CommandContext): Command {
     .addHelpText(
       'after',
       `
-Each client gets the device as it is after power-on. The socket has mode 0600. Goes on until it is told to stop (Ctrl-C, SIGTERM).
+Each client gets the device as it is after power-on. The socket has mode 0600. Goes on until it is told to stop (Ctrl-C, SIGTERM, SIGHUP).
 
 Examples:
   vfio serve nvme --image disk.img --size 10G
@@ -116,6 +117,7 @@ async function serveUntilStopped(text: string, options: Options, terminal: Termi
   const path = options.fd === undefined && options.stdio !== true ? resolve(options.socketPath ?? socketPathOf(name)) : null;
   // Not later: somebody may stop us as soon as the socket is there.
   using stop = untilStopped();
+  using _log = terminal.serve();
   using _survive = surviveForeignCode(logTo(terminal));
   using undo = new Cleanup();
   const code = undo.use(new DeviceCode(address, terminal));
@@ -152,6 +154,7 @@ async function serveMachineUntilStopped(file: string, options: Options, terminal
   }
   const directory = resolve(options.socketPath ?? socketPathOf(basename(file, extname(file))).replace(/\.sock$/, ''));
   using stop = untilStopped();
+  using _log = terminal.serve();
   const { loadMachine } = await import('../../machine.ts');
   const { MachineServer } = await import('../../machine-server.ts');
   const log = logTo(terminal);
@@ -221,8 +224,7 @@ function announce(path: string, { out, err, paint }: Terminal): void {
 function logTo({ err }: Terminal): Logger {
   return {
     log: (level, message) => {
-      if (level === 'info') err(message);
-      else if (level !== 'debug') err(`${level}: ${message}`);
+      if (level !== 'debug') for (const line of printableLines(level === 'info' ? message : `${level}: ${message}`)) err(line);
     },
   };
 }
@@ -270,7 +272,7 @@ class DeviceCode implements Disposable {
       err(`${path} has changed: the next client gets the new device`);
     } catch (error) {
       const text = error instanceof VfioError ? error.explain() : textOf(error);
-      err(`${path} has changed, and the old device goes on: ${text}`);
+      for (const line of printableLines(`${path} has changed, and the old device goes on: ${text}`)) err(line);
     }
   }
 

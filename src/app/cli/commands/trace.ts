@@ -21,7 +21,7 @@ export function traceCommand({ terminal, exit }: CommandContext): Command {
     .addHelpText(
       'after',
       `
-Goes on until it is told to stop (Ctrl-C, SIGTERM).
+Goes on until it is told to stop (Ctrl-C, SIGTERM, SIGHUP).
 
 Example:
   vfio serve edu --socket-path /tmp/edu.sock &
@@ -32,6 +32,7 @@ Example:
       const parsed = parseAddress(address);
       if (parsed.kind !== 'socket') throw new VfioError('EINVAL', `${address} is not a socket`, { fix: "Give it as 'unix:PATH'." });
       using stop = untilStopped();
+      using _log = terminal.serve();
       using _running = trace({
         server: parsed.path,
         listen: options.listen,

@@ -1,0 +1,36 @@
+import { expect, it } from 'vitest';
+import { VfioError } from './errno.ts';
+import { printable, printableJson, printableLines } from './printable.ts';
+
+it('printable: escapes what a terminal would act on, and leaves text alone', () => {
+  for (const [text, shown] of [
+    ['x\u001b]0;OWNED\u0007\u001b[2J', 'x\\x1b]0;OWNED\\x07\\x1b[2J'],
+    ['a\nb\rc\0', 'a\\nb\\rc\\x00'],
+    ['\u007f\u0080\u009b31m\u009f', '\\x7f\\x80\\x9b31m\\x9f'],
+    ['\u202etxt.exe\u202c \u2066x\u2069 \u061c\u200e\u200f', '\\u202etxt.exe\\u202c \\u2066x\\u2069 \\u061c\\u200e\\u200f'],
+    ['\u2028\u2029', '\\u2028\\u2029'],
+    ['\ud83d and \ude00', '\\ud83d and \\ude00'],
+    ['a\tb Grüße 磁盘 \u{1f600} ½', 'a\tb Grüße 磁盘 \u{1f600} ½'],
+    ['C:\\x1b', 'C:\\x1b'],
+  ] as const) {
+    expect(printable(text)).toBe(shown);
+    expect(printable(shown)).toBe(shown);
+  }
+});
+
+it('printableLines: no line of a text passes for a message of its own', () => {
+  expect(printableLines('Error: \u001b[1m\nerror: forged\n    at x')).toEqual(['Error: \\x1b[1m', '    error: forged', '        at x']);
+});
+
+it('printableJson: is the same document', () => {
+  const document = { name: 'a\u001b\u007f\u009b\u202e\u2028\ud800', list: [1, 'ü\n'] };
+  const text = printableJson(JSON.stringify(document, null, 2));
+  expect(text).toMatch(/^[\n\x20-\x7e\u00fc]*$/);
+  expect(JSON.parse(text)).toEqual(document);
+});
+
+it('VfioError: a name in it begins no line', () => {
+  const culprits = [{ bdf: '0000:00:01.0', driver: 'd\n', why: 'w\nfix: rm', fix: 'f\u001b' }];
+  const { length } = new VfioError('EBUSY', 'a\nb', { culprits, fix: 'c\nd' }).explain().split('\n');
+  expect(length).toBe(4);
+});

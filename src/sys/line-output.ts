@@ -1,0 +1,185 @@
+/**
+ * Lines for a descriptor whose reader is not to be trusted: a log, a record. Writing never waits and never fails. What the reader does not take in time, and
+ * what the disk has no room for, is dropped and counted; the next line that gets through comes after a line that says how many are missing.
+ */
+import { constants, fstatSync, openSync } from 'node:fs';
+import { Errno, errnoName } from '../base/errno.ts';
+import { type Addon, addon, Sys } from './addon.ts';
+import { FdWatch } from './fd-watch.ts';
+import { OwnedFd } from './owned-fd.ts';
+
+/** What waits for a slow reader at most. */
+const QUEUE_BYTES = 2 ** 20;
+/** A pipe that can be written takes so much without waiting (PIPE_BUF). */
+const PIPE_BYTES = 4096;
+/** Between two tries where the kernel cannot be asked to wake us. */
+const RETRY_MS = 50;
+/** At the end, for a reader that is slow. */
+const PATIENCE_MS = 500;
+
+export interface LineOutputOptions {
+  /** The line that stands for `count` missing ones. */
+  readonly missing: (count: number) => string;
+  /** Called when the first line is dropped, with the reason. */
+  readonly onDropped?: (reason: string) => void;
+  /** Called when lines get through again: how many are missing. */
+  readonly onAgain?: (count: number) => void;
+}
+
+interface Entry {
+  readonly bytes: Uint8Array;
+  readonly lines: number;
+  /** Missing lines that it stands for. */
+  readonly missing: number;
+}
+
+/** socket: each call says that it must not wait. own: opened anew, non-blocking. shared: others have it too, so it is asked before each write. */
+type Kind = 'socket' | 'own' | 'shared';
+
+export class LineOutput implements Disposable {
+  readonly #sys: Addon = addon();
+  readonly #options: LineOutputOptions;
+  readonly #fd: OwnedFd;
+  readonly #kind: Kind;
+  readonly #watch: FdWatch;
+  #queue: Entry[] = [];
+  /** Bytes of the first entry that are written. */
+  #at = 0;
+  #queued = 0;
+  #missing = 0;
+  /** The last line was written in part. */
+  #cut = false;
+  #waiting: Disposable | null = null;
+
+  /** @param number a descriptor, which stays its owner's   @throws VfioError EBADF */
+  constructor(number: number, options: LineOutputOptions) {
+    this.#options = options;
+    const same = OwnedFd.duplicate(number);
+    const again = openAnew(same);
+    if (again !== null) same[Symbol.dispose]();
+    this.#fd = again ?? same;
+    this.#kind = again !== null ? 'own' : this.#sys.getsockopt(same.number, Sys.SO_TYPE) >= 0 ? 'socket' : 'shared';
+    this.#watch = new FdWatch(this.#fd);
+  }
+
+  /** @param text one or more lines, each with its end */
+  write(text: string, lines = 1): void {
+    if (this.#fd.closed) return;
+    if (this.#queued >= QUEUE_BYTES) {
+      this.#drop(lines, 'its reader does not read');
+      return;
+    }
+    const missing = this.#missing;
+    if (missing > 0) {
+      this.#missing = 0;
+      this.#add({ bytes: bytesOf(`${this.#cut ? '\n' : ''}${this.#options.missing(missing)}\n`), lines: 0, missing });
+    }
+    this.#add({ bytes: bytesOf(text), lines, missing: 0 });
+    if (this.#waiting === null) this.#flush();
+  }
+
+  /** A reader that is slow gets half a second for what waits. */
+  [Symbol.dispose](): void {
+    if (this.#fd.closed) return;
+    this.#stopWaiting();
+    const end = performance.now() + PATIENCE_MS;
+    this.#flush();
+    while (this.#queue.length > 0 && performance.now() < end) {
+      this.#stopWaiting();
+      this.#sys.poll(this.#fd.number, Sys.POLLOUT, RETRY_MS);
+      this.#flush();
+    }
+    this.#stopWaiting();
+    this.#watch[Symbol.dispose]();
+    this.#fd[Symbol.dispose]();
+  }
+
+  #add(entry: Entry): void {
+    this.#queue.push(entry);
+    this.#queued += entry.bytes.length;
+  }
+
+  #flush(): void {
+    for (let entry = this.#queue[0]; entry !== undefined; entry = this.#queue[0]) {
+      const written = this.#send(entry.bytes);
+      if (written === -Errno.EAGAIN) {
+        this.#wait();
+        return;
+      }
+      if (written < 0) {
+        this.#fail(errnoName(written) ?? `errno ${-written}`);
+        return;
+      }
+      this.#at += written;
+      if (this.#at < entry.bytes.length) continue;
+      this.#queue.shift();
+      this.#queued -= entry.bytes.length;
+      this.#at = 0;
+      if (entry.missing === 0) continue;
+      this.#cut = false;
+      this.#options.onAgain?.(entry.missing);
+    }
+  }
+
+  #send(bytes: Uint8Array): number {
+    const { number } = this.#fd;
+    if (this.#kind === 'socket') return this.#sys.sendmsg(number, bytes, this.#at, bytes.length, new Int32Array(0), 0);
+    if (this.#kind === 'own') return this.#sys.write(number, bytes, this.#at, bytes.length);
+    if (this.#sys.poll(number, Sys.POLLOUT, 0) === 0) return -Errno.EAGAIN;
+    return this.#sys.write(number, bytes, this.#at, Math.min(bytes.length, this.#at + PIPE_BYTES));
+  }
+
+  /** Nothing of what waits will be written. The next line tries again: disks get room, and named pipes other readers. */
+  #fail(reason: string): void {
+    this.#cut ||= this.#at > 0;
+    const dropped = this.#queue.reduce((sum, { lines, missing }) => sum + lines + missing, 0);
+    const wasMissing = this.#queue.some(({ missing }) => missing > 0);
+    this.#queue = [];
+    this.#queued = 0;
+    this.#at = 0;
+    if (wasMissing) this.#missing += dropped;
+    else this.#drop(dropped, reason);
+  }
+
+  #drop(lines: number, reason: string): void {
+    const first = this.#missing === 0;
+    this.#missing += lines;
+    if (first) this.#options.onDropped?.(reason);
+  }
+
+  #wait(): void {
+    const again = () => {
+      this.#waiting = null;
+      this.#flush();
+    };
+    if (this.#kind === 'own') {
+      this.#waiting = this.#watch.onWritable(again);
+      return;
+    }
+    const timer = setTimeout(again, RETRY_MS);
+    timer.unref();
+    this.#waiting = { [Symbol.dispose]: () => clearTimeout(timer) };
+  }
+
+  #stopWaiting(): void {
+    this.#waiting?.[Symbol.dispose]();
+    this.#waiting = null;
+  }
+}
+
+const bytesOf = (text: string): Uint8Array => new TextEncoder().encode(text);
+
+/**
+ * A pipe or terminal once more: being non-blocking is a property of the open file, which others have too. Null for what cannot be opened anew, such as a
+ * socket or a pipe of a different user's; for files too, which have a position.
+ */
+function openAnew(fd: OwnedFd): OwnedFd | null {
+  const kind = fstatSync(fd.number);
+  if (!kind.isFIFO() && !kind.isCharacterDevice()) return null;
+  try {
+    const flags = constants.O_WRONLY | constants.O_NONBLOCK | constants.O_NOCTTY;
+    return OwnedFd.own(openSync(`/proc/self/fd/${fd.number}`, flags), 'opening an output');
+  } catch {
+    return null;
+  }
+}

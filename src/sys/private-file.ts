@@ -1,0 +1,38 @@
+/** Files with what guests and devices said: no other user may read them. */
+import { closeSync, constants, fchmodSync, fstatSync, ftruncateSync, openSync } from 'node:fs';
+import { VfioError } from '../base/errno.ts';
+
+/**
+ * Open `path` for writing, made with mode 0600 or emptied. A file that others can read is closed to them first. Never waits for the reader of a pipe.
+ *
+ * @returns the descriptor   @throws VfioError EACCES when it cannot be opened, or is a different user's and open to others; ENOENT, EISDIR, ENXIO, EROFS
+ */
+export function openPrivate(path: string): number {
+  let fd: number;
+  try {
+    fd = openSync(path, constants.O_WRONLY | constants.O_CREAT | constants.O_NONBLOCK, 0o600);
+  } catch (cause) {
+    throw openError(path, cause);
+  }
+  try {
+    const stat = fstatSync(fd);
+    if (stat.isFile()) {
+      if ((stat.mode & 0o077) !== 0) fchmodSync(fd, 0o600);
+      ftruncateSync(fd, 0);
+    }
+    return fd;
+  } catch (cause) {
+    closeSync(fd);
+    throw new VfioError('EACCES', `${path} belongs to a different user, and can be read by others`, {
+      cause,
+      fix: 'Name a file that is not there yet.',
+    });
+  }
+}
+
+function openError(path: string, cause: unknown): VfioError {
+  const { code } = cause as NodeJS.ErrnoException;
+  if (code === 'ENXIO') return new VfioError('ENXIO', `${path} is a pipe that no process reads`, { cause, fix: 'Start its reader first.' });
+  const known = code === 'ENOENT' || code === 'EISDIR' || code === 'EROFS' ? code : 'EACCES';
+  return new VfioError(known, `${path} cannot be written: ${code}`, { cause });
+}
