@@ -17,6 +17,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { UnixSocket } from '../src/sys/unix-socket.ts';
 import { VfioUserDevice } from '../src/vfio-user/client.ts';
 
 const command = join(import.meta.dirname, '../bin/vfio.js');
@@ -41,11 +42,21 @@ type Output = number | 'ignore' | 'pipe';
 async function start(args: readonly string[], socket: string, output: readonly [Output, Output]): Promise<ChildProcess> {
   const child = spawn(process.execPath, [command, ...args], { stdio: ['ignore', ...output] });
   children.push(child);
-  while (!existsSync(socket)) {
-    if (child.exitCode !== null) throw new Error(`it ended with ${child.exitCode}`);
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
+  await listening(socket, child);
   return child;
+}
+
+/** A socket is there before it listens. */
+async function listening(socket: string, child: ChildProcess): Promise<void> {
+  for (;;) {
+    try {
+      UnixSocket.connect(socket)[Symbol.dispose]();
+      return;
+    } catch {
+      if (child.exitCode !== null) throw new Error(`it ended with ${child.exitCode}`);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  }
 }
 
 const serve = (socket: string, output: readonly [Output, Output], ...more: string[]) =>
@@ -185,7 +196,7 @@ sys.stdin.readline(); os.close(master); print('gone', flush=True)
 sys.stdin.readline(); child.terminate(); print(child.wait(), flush=True)`;
     const python = spawn('python3', ['-c', program, process.execPath, command, 'serve', 'edu', '--socket-path', socket]);
     children.push(python);
-    while (!existsSync(socket)) await new Promise((resolve) => setTimeout(resolve, 20));
+    await listening(socket, python);
     expect(await visit(socket)).toBe(EDU);
     python.stdin.write('\n');
     await once(python.stdout, 'data');

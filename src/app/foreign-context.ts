@@ -161,6 +161,7 @@ export function surviveForeignCode(log: Logger): Disposable {
     [Symbol.dispose]: () => {
       process.off('unhandledRejection', rejected);
       process.off('uncaughtException', thrown);
+      limited[Symbol.dispose]();
     },
   };
 }

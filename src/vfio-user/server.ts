@@ -96,6 +96,7 @@ export class VfioUserServer implements Disposable {
   [Symbol.dispose](): void {
     this.#disposed = true;
     for (const session of [...this.#waiting.keys(), ...this.#refused, ...this.#active]) session.close('the server is closed');
+    this.#log[Symbol.dispose]();
   }
 
   #admit(session: Session): void {

@@ -50,6 +50,8 @@ function answers(guest: Guest, { bdf, Questions }: Pick<Replay, 'bdf' | 'Questio
   const questions = new Questions(subject);
   questions.ask();
   subject.user.exit();
+  // The log's counts.
+  guest.clock.advance(5000);
   const left = {
     bugs: guest.errors,
     descriptors: subject.user.files.open,

@@ -9,7 +9,7 @@ import { NUM_REGIONS } from '../../abi/vfio.ts';
 import type { Clock } from '../../base/clock.ts';
 import { VfioError } from '../../base/errno.ts';
 import { callForeign, type Failed, guardedClock, isThenable, settle, textOf } from '../../base/foreign.ts';
-import type { Logger, RateLimitedLogger } from '../../base/log.ts';
+import { kindOf, type Logger, type RateLimitedLogger } from '../../base/log.ts';
 import type { ConfigSpace } from '../../pci/config-space.ts';
 import type { BarDeclaration, PciDeclaration, RegionDeclaration } from '../../pci/declaration.ts';
 import { HostDma } from '../dma/host-dma.ts';
@@ -100,7 +100,7 @@ export class FunctionHost implements DeviceHost {
     this.#allocate = options.allocate;
     this.#group = options.group;
     this.#messages = options.messages;
-    this.log = { log: (level, message) => options.log.log(level, `${options.bdf} ${message}`, `${options.bdf}: ${message}`) };
+    this.log = { log: (level, message) => options.log.log(level, `${options.bdf} ${kindOf(message)}`, `${options.bdf}: ${message}`) };
     this.msix = MsixTable.of(options.config);
     this.dma = new HostDma(this, options.log, options.bdf);
     this.irq = new HostIrq({

@@ -279,14 +279,9 @@ export class HostDma implements DmaPort {
     const count = ++this.#faults[reason];
     const address = typeof iova === 'bigint' ? iova : Number.isSafeInteger(iova) ? BigInt(iova) : -1n;
     this.#lastFault = { reason, iova: address, access };
-    // A device that faults for ever must not cost a sentence each time: tell the 1st, 2nd, 4th, …; the logger limits the rate besides.
-    if ((count & (count - 1)) === 0) {
-      this.#log.log(
-        'warn',
-        `dma ${this.#name}`,
-        `${this.#name}: DMA ${access} at ${hex(address)} did not land: ${reason} (${count} so far)`,
-      );
-    }
+    // A function: a device that faults for ever must not cost a sentence each time.
+    const text = () => `${this.#name}: DMA ${access} at ${hex(address)} did not land: ${reason} (${count} so far)`;
+    this.#log.log('warn', `dma ${this.#name} ${reason} ${access}`, text);
     return Dma.FAULT;
   }
 

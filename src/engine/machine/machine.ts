@@ -443,6 +443,7 @@ export class Machine implements Disposable {
     if (this.#disposed) return;
     this.#disposed = true;
     using off = new Cleanup();
+    off.use(this.context.log);
     off.defer(() => this.#events.clear());
     off.defer(() => this.process.exit());
     for (const fn of this.functions.values()) {

@@ -2,7 +2,7 @@
 import type { DeviceHost, ErrorKind, Model, ModelMigration, Width } from '../../abi/device-host.ts';
 import { DmaFault } from '../../abi/device-host.ts';
 import { isThenable, settle, textOf } from '../../base/foreign.ts';
-import { type Logger, RateLimitedLogger } from '../../base/log.ts';
+import type { Logger } from '../../base/log.ts';
 import { WatchedPromise } from '../../base/watched-promise.ts';
 import { RegisterBar } from './bar.ts';
 import type { AnyBar } from './device.ts';
@@ -68,7 +68,8 @@ export class KitModel implements Model, MovedDevice {
   declare readonly migration?: ModelMigration;
   readonly #kind: Kind;
   readonly #host: DeviceHost;
-  readonly #log: RateLimitedLogger;
+  /** Which the host limits in rate. */
+  readonly #log: Logger;
   readonly #devLog: Logger;
   #files: (RegisterFile | null)[] = [];
   #life: Life;
@@ -124,8 +125,8 @@ export class KitModel implements Model, MovedDevice {
   constructor(kind: Kind, host: DeviceHost) {
     this.#kind = kind;
     this.#host = host;
-    this.#log = new RateLimitedLogger(host.log, host.clock);
-    this.#devLog = { log: (level, message) => this.#log.log(level, message.replace(/0x[0-9a-f]+|\d+/gi, '#'), `${kind.name}: ${message}`) };
+    this.#log = host.log;
+    this.#devLog = { log: (level, message) => this.#log.log(level, `${kind.name}: ${message}`) };
     this.#life = new Life(host);
     if (kind.migration !== null) this.migration = new KitMigration(kind.name, kind.migration, this);
     this.#begin();
@@ -340,11 +341,7 @@ export class KitModel implements Model, MovedDevice {
   #run(what: string, handler: Handler, a: unknown, b: unknown): void {
     const life = this.#life;
     if (this.#pending >= PENDING_MAX && this.#pendingOf.has(what)) {
-      this.#log.log(
-        'warn',
-        `full ${what}`,
-        `${this.#kind.name}: ${this.#pending} handlers are still at work; one for ${what} was not started`,
-      );
+      this.#log.log('warn', `${this.#kind.name}: ${this.#pending} handlers are still at work; one for ${what} was not started`);
       return;
     }
     try {
@@ -378,7 +375,7 @@ export class KitModel implements Model, MovedDevice {
   #failed(what: string, error: unknown, life: Life = this.#life): void {
     if (error instanceof DeviceReset && life.ended) return;
     const { name } = this.#kind;
-    if (error instanceof DmaFault) this.#log.log('warn', `dma ${what}`, `${name}: ${what}: ${error.message}`);
-    else this.#log.log('error', `bug ${what}`, `${name}: ${what} failed: ${textOf(error)}`);
+    if (error instanceof DmaFault) this.#log.log('warn', `${name}: ${what}: ${error.message}`);
+    else this.#log.log('error', `${name}: ${what} failed: ${textOf(error)}`);
   }
 }

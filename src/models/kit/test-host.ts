@@ -10,14 +10,16 @@
 import { type DeviceHost, Dma, DmaFault, type DmaPort, type ErrorKind, type Iova, type IrqPort } from '../../abi/device-host.ts';
 import type { DirectMemory } from '../../abi/memory.ts';
 import { ManualClock } from '../../base/clock.ts';
-import type { Logger, LogLevel } from '../../base/log.ts';
+import { kindOf, type Logger, type LogLevel, RateLimitedLogger } from '../../base/log.ts';
 
 export type IrqEvent = 'raise' | 'lower' | `trigger ${number}`;
 
 export class TestHost implements DeviceHost {
   readonly clock = new ManualClock();
   readonly logged: { level: LogLevel; message: string }[] = [];
-  readonly log: Logger = { log: (level, message) => void this.logged.push({ level, message }) };
+  /** Limited in rate, as the engine does it; its time stands still. */
+  readonly log: Logger = { log: (level, message) => this.#limited.log(level, kindOf(message), message) };
+  readonly #limited = new RateLimitedLogger({ log: (level, message) => void this.logged.push({ level, message }) }, new ManualClock());
   /** What DMA reaches; `base` is the IOVA of its first byte. */
   readonly memory: Uint8Array;
   readonly base: bigint;
