@@ -352,7 +352,8 @@ function clean<T extends object>(object: T): MachineSpec & T {
 function invalid(file: string, problems: readonly string[]): VfioError {
   const shown = problems.slice(0, 20);
   const more = problems.length > shown.length ? [`and ${problems.length - shown.length} more`] : [];
-  return new VfioError('EINVAL', `${file} is not a machine:\n  ${[...shown, ...more].join('\n  ')}`, {
+  return new VfioError('EINVAL', `${file} is not a machine`, {
+    details: [...shown, ...more],
     fix: 'examples/machines/ has machines to start from; schemas/machine.schema.json describes them to an editor.',
   });
 }

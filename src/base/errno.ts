@@ -69,6 +69,8 @@ export interface VfioErrorOptions extends ErrorOptions {
   /** What the caller can do about it, as a full sentence. */
   readonly fix?: string;
   readonly culprits?: readonly Culprit[];
+  /** Several things that are wrong, a line each behind the message: what is in a line begins no other. */
+  readonly details?: readonly string[];
 }
 
 /**
@@ -80,9 +82,13 @@ export class VfioError extends Error {
   readonly errno: number;
   readonly fix: string | undefined;
   readonly culprits: readonly Culprit[];
+  readonly #lines: readonly string[];
 
   constructor(code: ErrnoName, message: string, options: VfioErrorOptions = {}) {
-    super(message, options);
+    const { details = [] } = options;
+    const lines = [details.length === 0 ? message : `${message}:`, ...details.map((detail) => `  ${detail}`)];
+    super(lines.join('\n'), options);
+    this.#lines = lines;
     this.name = 'VfioError';
     this.code = code;
     this.errno = -Errno[code];
@@ -92,7 +98,8 @@ export class VfioError extends Error {
 
   /** The whole story on several lines: what failed, who is in the way, what to do. */
   explain(): string {
-    const lines = [`${this.code}: ${this.message}`];
+    const [first, ...more] = this.#lines;
+    const lines = [`${this.code}: ${first}`, ...more];
     for (const c of this.culprits) lines.push(`  ${c.bdf} (${c.driver ?? 'no driver'}): ${c.why}`, `    fix: ${c.fix}`);
     if (this.fix !== undefined) lines.push(`  fix: ${this.fix}`);
     return lines.map(printable).join('\n');

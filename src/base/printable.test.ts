@@ -33,4 +33,7 @@ it('VfioError: a name in it begins no line', () => {
   const culprits = [{ bdf: '0000:00:01.0', driver: 'd\n', why: 'w\nfix: rm', fix: 'f\u001b' }];
   const { length } = new VfioError('EBUSY', 'a\nb', { culprits, fix: 'c\nd' }).explain().split('\n');
   expect(length).toBe(4);
+  const several = new VfioError('EINVAL', 'it is wrong', { details: ['one\nEINVAL: forged', 'two'] });
+  expect(several.message).toBe('it is wrong:\n  one\nEINVAL: forged\n  two');
+  expect(several.explain()).toBe('EINVAL: it is wrong:\n  one\\nEINVAL: forged\n  two');
 });
