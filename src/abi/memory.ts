@@ -32,8 +32,9 @@ export interface DirectMemory extends MemoryBase {
 /** Memory that answers only asynchronously: in another process and reached by messages. Rejects with `VfioError` when the peer is gone. */
 export interface RemoteMemory extends MemoryBase {
   readonly kind: 'remote';
-  read(offset: number, into: Uint8Array): Promise<void>;
-  write(offset: number, from: Uint8Array): Promise<void>;
+  /** @param requester the address of the function that reads, as a transaction on the bus has it: where several ways lead there, its own is taken */
+  read(offset: number, into: Uint8Array, requester?: string): Promise<void>;
+  write(offset: number, from: Uint8Array, requester?: string): Promise<void>;
 }
 
 export type Memory = DirectMemory | RemoteMemory;

@@ -13,9 +13,10 @@ import type { ServerLimits } from '../vfio-user/limits.ts';
 import type { MovedDevice } from '../vfio-user/server/moved-device.ts';
 import { VfioUserServer } from '../vfio-user/server.ts';
 import type { Session } from '../vfio-user/session.ts';
+import type { GroupUse } from './group-use.ts';
 import { managePathOf } from './migrate/door.ts';
 import { Moves } from './migrate/moves.ts';
-import { type OpenedDevice, openForPeer } from './opened-device.ts';
+import { type OpenedDevice, openForPeer, openForProcess } from './opened-device.ts';
 import { PeerProcesses } from './peer-processes.ts';
 
 export interface FunctionServerOptions {
@@ -48,6 +49,7 @@ export class FunctionServer implements Disposable {
         name,
         log,
         open: (peer, vfToken, adopt) => this.#adopt(this.#moves.takeWaiting(adopt), peer) ?? this.#open(peer, vfToken),
+        heldBy: (peer) => this.#heldBy(peer),
         ...(clock === undefined ? {} : { clock }),
         ...(limits === undefined ? {} : { limits }),
         ...(keepAlive === undefined ? {} : { keepAlive }),
@@ -63,11 +65,13 @@ export class FunctionServer implements Disposable {
           const vfs = machines.current.function(bdf).sriov?.numVfs ?? 0;
           if (vfs > 0)
             throw new VfioError('EBUSY', `${name} has ${vfs} virtual functions, which would stay behind`, { fix: 'Disable them first.' });
+          this.#use()?.checkAlone();
         },
         open: () => this.#openForNobody(),
         domainOf: (device) => (device as OpenedDevice).container.domains[0]!,
       }),
     );
+    undo.use(options.processes.groups.onFree(() => this.#server.admitWaiting()));
     this.#owns = undo.move();
   }
 
@@ -86,9 +90,35 @@ export class FunctionServer implements Disposable {
     void this.#moves.serve(stream);
   }
 
+  /** How the function's group is used. */
+  #use(): GroupUse | null {
+    const { machines, bdf, processes } = this.#options;
+    const { group } = machines.current.function(bdf);
+    return group === null ? null : processes.groups.of(group);
+  }
+
+  /** Who keeps `peer` from using the function: another process that has the group. */
+  #heldBy(peer: PeerCredentials | null): string | null {
+    const { machines, bdf, processes } = this.#options;
+    // Where a device waits for its client, or is on its way, that decides.
+    if (this.#moves.state !== 'idle' && this.#moves.state !== 'in use') return null;
+    const { group } = machines.current.function(bdf);
+    return group === null ? null : processes.groups.heldBy(group, processes.find(peer));
+  }
+
+  /** While it is being moved away its mappings are, too: nobody adds to them. */
+  #mayShare(): void {
+    if (this.#moves.state === 'idle' || this.#moves.state === 'in use') return;
+    const { name } = this.#options;
+    const state = this.#moves.state === 'in doubt' ? 'part of a move in doubt' : this.#moves.state;
+    throw new VfioError('EBUSY', `${name}, of the same group, is ${state}`, {
+      fix: 'Connect when the move is over.',
+    });
+  }
+
   #open(peer: PeerCredentials | null, vfToken: Uint8Array | null): Device {
     const { bdf, machines, processes } = this.#options;
-    const { device, process } = openForPeer(machines.next(), bdf, processes, peer, vfToken);
+    const { device, process } = openForPeer(machines.next(), bdf, processes, peer, vfToken, () => this.#mayShare());
     const { pid, uid, memlockLimit, mayLockFreely } = process;
     const limit =
       mayLockFreely || memlockLimit === Number.POSITIVE_INFINITY ? 'any amount of memory' : `${memlockLimit / 1024} KiB of memory`;
@@ -98,8 +128,11 @@ export class FunctionServer implements Disposable {
 
   /** For a device that arrives: its memory is ours, and whoever may move it here may fill it. */
   #openForNobody(): Device {
-    const { bdf, machines } = this.#options;
-    const { device, process } = openForPeer(machines.next(), bdf, new PeerProcesses(Number.POSITIVE_INFINITY), null);
+    const { bdf, machines, processes } = this.#options;
+    using undo = new Cleanup();
+    const { process } = undo.use(new PeerProcesses(Number.POSITIVE_INFINITY).acquire(null));
+    const device = openForProcess(machines.next(), bdf, process, processes.groups);
+    device.keep(undo.move());
     this.#arrivals.set(device, process);
     return device;
   }
@@ -108,7 +141,11 @@ export class FunctionServer implements Disposable {
   #adopt(moved: MovedDevice | null, peer: PeerCredentials | null): MovedDevice | null {
     const process = moved === null ? undefined : this.#arrivals.get(moved.device);
     if (process === undefined) return moved;
-    using theirs = this.#options.processes.acquire(peer);
+    const theirs = this.#options.processes.acquire(peer);
+    const device = moved!.device as OpenedDevice;
+    device.keep(theirs);
+    // What it opens of the group besides is its own as well.
+    device.use.user = theirs.process;
     process.memlockLimit = Math.max(theirs.process.memlockLimit, process.lockedBytes);
     if (!theirs.process.mayLockFreely) process.capabilities.delete('CAP_IPC_LOCK');
     this.#log('info', 'a client has taken over the device that was moved here');

@@ -6,13 +6,16 @@ import type { Container } from '../engine/dma/container.ts';
 import type { Process } from '../engine/dma/process.ts';
 import type { Machine } from '../engine/machine/machine.ts';
 import type { PeerCredentials } from '../sys/byte-stream.ts';
+import type { GroupUse, GroupUses } from './group-use.ts';
 import type { PeerProcesses } from './peer-processes.ts';
-import { openThrough } from './simulation.ts';
+import type { DmaView } from './shared-dma.ts';
 
 /**
- * Open a device for the client of a socket, as the process that it is. Who may connect was decided by the socket's mode: whoever did is given the group.
+ * Open a device for the client of a socket, as the process that it is. Who may connect was decided by the socket's mode: whoever did is given the group,
+ * unless another process has it.
  *
- * @throws VfioError what opening group, container and device throws
+ * @param mayShare asked before another connection of the process opens a device of the group; throws why it may not
+ * @throws VfioError EBUSY while another process has the group; what opening group, container and device throws
  */
 export function openForPeer(
   machine: Machine,
@@ -20,35 +23,61 @@ export function openForPeer(
   processes: PeerProcesses,
   peer: PeerCredentials | null,
   vfToken: Uint8Array | null = null,
+  mayShare: () => void = () => {},
 ): { readonly device: OpenedDevice; readonly process: Process } {
   using undo = new Cleanup();
-  const { process } = undo.use(processes.acquire(peer));
-  machine.chownGroup(machine.function(bdf).group!.id, process.uid);
-  const { device, owns } = openThrough(machine, bdf, process, vfToken === null ? undefined : formatVfToken(vfToken));
-  undo.use(owns);
-  return { device: new OpenedDevice(device, undo.move(), device.container), process };
+  const held = undo.use(processes.acquire(peer));
+  const token = vfToken === null ? undefined : formatVfToken(vfToken);
+  const device = openForProcess(machine, bdf, held.process, processes.groups, token, mayShare);
+  device.keep(undo.move());
+  return { device, process: held.process };
+}
+
+/** The same for a process that is known. @throws VfioError as `openForPeer` */
+export function openForProcess(
+  machine: Machine,
+  bdf: string,
+  process: Process,
+  groups: GroupUses,
+  token?: string,
+  mayShare: () => void = () => {},
+): OpenedDevice {
+  using undo = new Cleanup();
+  const { device, use } = undo.use(groups.open(machine, bdf, process, token, mayShare));
+  const dma = undo.use(use.dma.view(device.dma, bdf));
+  return new OpenedDevice(device, dma, use, undo.move());
 }
 
 export class OpenedDevice implements Device {
   readonly #device: Device;
   readonly #owns: Disposable;
+  readonly #kept = new Cleanup();
 
-  /** Where its DMA goes. */
-  readonly container: Container;
+  /** Its mappings of the container: those of other connections of the process are none of its own. */
+  readonly dma: DmaView;
+  /** The process's use of the group, which it is a part of. */
+  readonly use: GroupUse;
 
   /** @param owns disposed after the device */
-  constructor(device: Device, owns: Disposable, container: Container) {
-    this.container = container;
+  constructor(device: Device, dma: DmaView, use: GroupUse, owns: Disposable) {
+    this.dma = dma;
+    this.use = use;
     this.#device = device;
     this.#owns = owns;
   }
 
-  get info() {
-    return this.#device.info;
+  /** Dispose `resource` after everything else. */
+  keep(resource: Disposable): void {
+    this.#kept.use(resource);
   }
 
-  get dma() {
-    return this.#device.dma;
+  /** Where its DMA goes. */
+  get container(): Container {
+    return this.use.container;
+  }
+
+  get info() {
+    return this.#device.info;
   }
 
   region(index: number) {
@@ -84,11 +113,9 @@ export class OpenedDevice implements Device {
   }
 
   close(): void {
-    try {
-      this.#device.close();
-    } finally {
-      this.#owns[Symbol.dispose]();
-    }
+    using _last = this.#kept;
+    using _then = this.#owns;
+    this.#device.close();
   }
 
   [Symbol.dispose](): void {

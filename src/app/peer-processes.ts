@@ -1,17 +1,25 @@
-/** Clients of a socket as the engine knows them: processes, by what the kernel and /proc tell of whoever connected. */
+/** Clients of a socket as the engine knows them: processes, by what the kernel and /proc tell of whoever connected; and the groups that each uses. */
 import { VfioError } from '../base/errno.ts';
 import { DEFAULT_MEMLOCK, Process, type ProcessOptions } from '../engine/dma/process.ts';
 import type { PeerCredentials } from '../sys/byte-stream.ts';
+import { type PeerProcess, processOf } from '../sys/peer-process.ts';
 import { readProcess } from '../sys/process-identity.ts';
+import { GroupUses } from './group-use.ts';
 
 interface Held {
   readonly process: Process;
   holders: number;
 }
 
-/** All connections of one process share its locked-memory account, whichever device they are to. */
+/** In place of a key, for connections whose peer nobody knows: they are taken for ourselves. */
+const OURSELVES = 'ourselves';
+
+/** All connections of one process share its locked-memory account, whichever device they are to, and are one user of a group. */
 export class PeerProcesses {
-  readonly #held = new Map<number, Held>();
+  /** What they use of the machine's groups. */
+  readonly groups = new GroupUses();
+  /** By what tells the process apart, its user included: who changes that starts anew. */
+  readonly #held = new Map<string, Held>();
   readonly #memlockLimit: number | undefined;
 
   /** @param memlockLimit bytes that every client may lock, whatever its own limit is */
@@ -21,13 +29,12 @@ export class PeerProcesses {
 
   /** @param peer null: nobody knows, so it is taken for ourselves. Dispose the result when the connection is over. */
   acquire(peer: PeerCredentials | null): { readonly process: Process } & Disposable {
-    const pid = peer?.pid ?? process.pid;
-    let held = this.#held.get(pid);
-    // A number that was given away anew, after its process had ended with a connection still open here.
-    if (held !== undefined && peer !== null && held.process.uid !== peer.uid) held = undefined;
+    const known = knownAs(peer);
+    const key = keyOf(peer, known);
+    let held = key === null ? undefined : this.#held.get(key);
     if (held === undefined) {
-      held = { process: this.#make(peer), holders: 0 };
-      this.#held.set(pid, held);
+      held = { process: this.#make(peer, known), holders: 0 };
+      if (key !== null) this.#held.set(key, held);
     }
     const mine = held;
     mine.holders++;
@@ -38,26 +45,48 @@ export class PeerProcesses {
         if (released) return;
         released = true;
         if (--mine.holders > 0) return;
-        if (this.#held.get(pid) === mine) this.#held.delete(pid);
+        if (key !== null && this.#held.get(key) === mine) this.#held.delete(key);
         mine.process.exit();
       },
     };
   }
 
-  #make(peer: PeerCredentials | null): Process {
-    const identity = identify(peer);
+  /** The peer's process while one of its connections holds it; null before, and for one that cannot be told apart. */
+  find(peer: PeerCredentials | null): Process | null {
+    const key = keyOf(peer, knownAs(peer));
+    return key === null ? null : (this.#held.get(key)?.process ?? null);
+  }
+
+  #make(peer: PeerCredentials | null, known: PeerProcess | null): Process {
+    const identity = identify(peer, known);
     return new Process(this.#memlockLimit === undefined ? identity : { ...identity, memlockLimit: this.#memlockLimit });
   }
 }
 
-function identify(peer: PeerCredentials | null): ProcessOptions {
+function knownAs(peer: PeerCredentials | null): PeerProcess | null {
+  if (peer === null) return null;
+  return peer.process === undefined ? processOf(peer.pid) : peer.process;
+}
+
+/** Null: every connection is somebody else's, for all that we can see. */
+function keyOf(peer: PeerCredentials | null, known: PeerProcess | null): string | null {
+  if (peer === null) return OURSELVES;
+  return known === null ? null : `${known.key}, uid ${peer.uid}`;
+}
+
+function identify(peer: PeerCredentials | null, known: PeerProcess | null): ProcessOptions {
+  if (peer === null) return ourselves();
+  // Who connected is what the kernel wrote down then; /proc is what is there now.
+  if (known?.found != null) return { ...known.found, uid: peer.uid };
+  // In another pid namespace, hidden, or gone: no more than Linux gives anybody.
+  return { pid: peer.pid, uid: peer.uid, memlockLimit: DEFAULT_MEMLOCK };
+}
+
+function ourselves(): ProcessOptions {
   try {
-    const found = readProcess(peer?.pid ?? process.pid);
-    // Who connected is what the kernel wrote down then; /proc is what is there now.
-    return peer === null ? found : { ...found, uid: peer.uid };
+    return readProcess();
   } catch (error) {
     if (!(error instanceof VfioError)) throw error;
-    // In another pid namespace, hidden, or gone: no more than Linux gives anybody.
-    return { pid: peer?.pid ?? 0, uid: peer?.uid ?? 0, memlockLimit: DEFAULT_MEMLOCK };
+    return { pid: process.pid, uid: process.getuid?.() ?? 0, memlockLimit: DEFAULT_MEMLOCK };
   }
 }

@@ -31,6 +31,7 @@ export const Errno = {
   EROFS: 30,
   EPIPE: 32,
   ERANGE: 34,
+  EDEADLK: 35,
   ENAMETOOLONG: 36,
   ENOLCK: 37,
   ENOSYS: 38,

@@ -161,6 +161,6 @@ describe('who may', () => {
     const { user, groupPath } = guest.subject(EDU);
     user.open(groupPath);
     user.open(groupPath);
-    expect(told).toEqual([expect.stringMatching(/^open: EBUSY: group \d+ is open already, by process 100\n {2}fix: /)]);
+    expect(told).toEqual([expect.stringMatching(/^open: EBUSY: group \d+ is open already, by process 100 \(uid \d+\)\n {2}fix: /)]);
   });
 });

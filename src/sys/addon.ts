@@ -38,6 +38,7 @@ export const Sys = {
   SO_TYPE: 3,
   SO_ACCEPTCONN: 30,
   SO_DOMAIN: 39,
+  SO_PEERPIDFD: 77,
   SHUT_WR: 1,
   LOCK_EX: 2,
   LOCK_NB: 4,

@@ -1,5 +1,6 @@
 /** A stream of bytes between two processes that neither side waits on, and the descriptors that travel with them: a socket, or a pair of pipes. */
 import type { OwnedFd } from './owned-fd.ts';
+import type { PeerProcess } from './peer-process.ts';
 
 /** What `send` and `receive` answer when the kernel has no room, or nothing to give, right now. */
 export const WOULD_BLOCK = -1;
@@ -71,4 +72,6 @@ export interface PeerCredentials {
   readonly pid: number;
   readonly uid: number;
   readonly gid: number;
+  /** Absent where only the numbers are known, null where the process cannot be told from others. */
+  readonly process?: PeerProcess | null;
 }

@@ -51,6 +51,7 @@ export class MemfdMemory extends Counted implements DirectMemory {
   readonly #sys: Addon = addon();
   readonly #fd: OwnedFd;
   readonly #undo: Cleanup;
+  #file: string | null = null;
 
   private constructor(fd: OwnedFd, offset: number, size: number, page: number, how: number) {
     super('the memory');
@@ -128,6 +129,15 @@ export class MemfdMemory extends Counted implements DirectMemory {
     let sum = 0;
     for (const window of this.windows) sum += this.#sys.mappingFaults(window.buffer);
     return sum;
+  }
+
+  /** Which file it is in, told apart from every other that is open. @throws VfioError EBADF when the memory is gone */
+  get file(): string {
+    if (this.#file === null) {
+      const { dev, ino } = fstatSync(this.#fd.number, { bigint: true });
+      this.#file = `${dev}:${ino}`;
+    }
+    return this.#file;
   }
 
   protected override released(): void {

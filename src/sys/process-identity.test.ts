@@ -10,6 +10,7 @@ describe('S2-46 process identity', () => {
   it('S2-46 reads uid, limit, effective capabilities and what is locked', () => {
     const identity = parseIdentity(status('0000000000024000', 'VmLck:\t      64 kB\n'), limits('8388608'));
     expect(identity).toEqual({
+      name: 'qemu',
       uid: 1000,
       memlockLimit: 8388608,
       capabilities: new Set(['CAP_IPC_LOCK', 'CAP_SYS_RAWIO']),
@@ -19,7 +20,7 @@ describe('S2-46 process identity', () => {
 
   it('S2-46 no limit is Infinity; a process without memory has nothing locked', () => {
     const identity = parseIdentity(status('0000000000000000', ''), limits('unlimited'));
-    expect(identity).toEqual({ uid: 1000, memlockLimit: Number.POSITIVE_INFINITY, capabilities: new Set(), lockedBytes: 0 });
+    expect(identity).toEqual({ name: 'qemu', uid: 1000, memlockLimit: Number.POSITIVE_INFINITY, capabilities: new Set(), lockedBytes: 0 });
   });
 
   it('S2-46 all capabilities, and bits that have no name yet', () => {
@@ -27,7 +28,7 @@ describe('S2-46 process identity', () => {
   });
 
   it('S2-46 files that say nothing give no right and no limit', () => {
-    expect(parseIdentity('', '')).toEqual({ uid: 0, memlockLimit: 0, capabilities: new Set(), lockedBytes: 0 });
+    expect(parseIdentity('', '')).toEqual({ name: '', uid: 0, memlockLimit: 0, capabilities: new Set(), lockedBytes: 0 });
   });
 
   it('S2-46 this process, by default and by pid', () => {

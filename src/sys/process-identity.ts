@@ -52,6 +52,8 @@ export type CapabilityName = (typeof capabilityNames)[number];
 
 export interface ProcessIdentity {
   readonly pid: number;
+  /** Its command's, as the process chose it: any characters. */
+  readonly name: string;
   /** Real user id. */
   readonly uid: number;
   /** RLIMIT_MEMLOCK, the soft limit: bytes, Infinity when there is none. */
@@ -85,9 +87,22 @@ export function parseIdentity(status: string, limits: string): Omit<ProcessIdent
   const effective = BigInt(`0x${field('CapEff')}`);
   const limit = /^Max locked memory\s+(\w+)/m.exec(limits)?.[1] ?? '0';
   return {
+    name: /^Name:\s*(.*)$/m.exec(status)?.[1] ?? '',
     uid: Number(field('Uid')),
     memlockLimit: limit === 'unlimited' ? Number.POSITIVE_INFINITY : Number(limit),
     capabilities: new Set(capabilityNames.filter((_, bit) => ((effective >> BigInt(bit)) & 1n) === 1n)),
     lockedBytes: Number(field('VmLck')) * 1024,
   };
+}
+
+/** When it started, in clock ticks since the machine did: with its pid, what no other process has. @throws VfioError ESRCH, EINVAL as `readProcess` */
+export function startTime(pid: number): string {
+  checkIndex(pid, 0x7fff_ffff, 'the pid');
+  try {
+    // proc(5): field 22. The second, in parentheses, is the name, which may have spaces and parentheses itself.
+    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
+    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? '';
+  } catch (cause) {
+    throw new VfioError('ESRCH', `there is no process ${pid}`, { cause });
+  }
 }

@@ -62,7 +62,7 @@ describe('transport: listening at a path', () => {
       [1, 3],
     ]);
     for (const socket of [...accepted, ...clients]) {
-      expect(socket.peer).toEqual({ pid: process.pid, uid: process.getuid!(), gid: process.getgid!() });
+      expect(socket.peer).toMatchObject({ pid: process.pid, uid: process.getuid!(), gid: process.getgid!() });
       socket[Symbol.dispose]();
     }
   });

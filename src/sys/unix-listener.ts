@@ -1,5 +1,5 @@
 /** A UNIX socket that waits for connections at a path. */
-import { closeSync, constants, fchmodSync, lstatSync, openSync, type Stats, unlinkSync } from 'node:fs';
+import { closeSync, constants, fchmodSync, lstatSync, openSync, type Stats, statSync, unlinkSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { Cleanup } from '../base/cleanup.ts';
 import { Errno, VfioError } from '../base/errno.ts';
@@ -14,6 +14,9 @@ const BACKLOG = 64;
 const ACCEPT_MAX = 16;
 /** How often, 10 ms apart, the lock of a directory is tried before giving up. */
 const LOCK_TRIES = 200;
+
+/** Those of this thread that have a path. */
+const listening = new Set<UnixListener>();
 
 export interface AcceptOptions {
   /** Whether waiting for connections keeps the process alive. Default: it does. */
@@ -42,6 +45,7 @@ export class UnixListener implements Disposable {
       // Removed already, by somebody else: then it is not ours to remove.
       this.#file = null;
     }
+    if (this.#file !== null) listening.add(this);
   }
 
   /**
@@ -85,6 +89,12 @@ export class UnixListener implements Disposable {
       checkIsSocket(looked, true);
     }
     return new UnixListener(takeOver(fd), null);
+  }
+
+  /** Whether this thread itself accepts what connects to `path`: whoever blocks it until the answer comes waits for ever. */
+  static isOfThisThread(path: string): boolean {
+    const there = statSync(path, { throwIfNoEntry: false });
+    return there !== undefined && [...listening].some((each) => each.#file?.ino === there.ino && each.#file.dev === there.dev);
   }
 
   /** Connections closed at once because this process had no descriptor left for them, or hangs in closing too many that peers have sent. */
@@ -142,6 +152,7 @@ export class UnixListener implements Disposable {
   /** Stops listening and removes the socket's file, unless another one is at its path by now. Connections stay. Idempotent. */
   [Symbol.dispose](): void {
     if (this.#fd.closed) return;
+    listening.delete(this);
     this.#watch[Symbol.dispose]();
     if (this.path !== null && this.#file !== null) {
       try {

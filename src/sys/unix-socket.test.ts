@@ -389,7 +389,7 @@ describe('transport: who is there', () => {
     const [a, b] = UnixSocket.pair();
     using _a = a;
     using _b = b;
-    expect(a.peer).toEqual({ pid: process.pid, uid: process.getuid!(), gid: process.getgid!() });
+    expect(a.peer).toMatchObject({ pid: process.pid, uid: process.getuid!(), gid: process.getgid!() });
     expect(a.peer).toBe(a.peer);
   });
 

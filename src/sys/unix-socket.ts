@@ -5,6 +5,7 @@ import { type Addon, addon, checked, Sys, sysError } from './addon.ts';
 import { type ByteStream, END_OF_STREAM, type ListenOptions, type PeerCredentials, WOULD_BLOCK } from './byte-stream.ts';
 import { FdWatch, waitFor } from './fd-watch.ts';
 import { OwnedFd } from './owned-fd.ts';
+import { peerProcess } from './peer-process.ts';
 
 /** Descriptors of peers that may wait to be closed at one time, of all peers together. */
 export const CLOSING_MAX = 256;
@@ -118,7 +119,8 @@ export class UnixSocket implements ByteStream {
   get peer(): PeerCredentials {
     if (this.#peer !== undefined) return this.#peer;
     checked(this.#sys.peerCredentials(this.#fd.number, passing), 'asking who the peer is');
-    this.#peer = { pid: passing[0]!, uid: passing[1]! >>> 0, gid: passing[2]! >>> 0 };
+    const pid = passing[0]!;
+    this.#peer = { pid, uid: passing[1]! >>> 0, gid: passing[2]! >>> 0, process: peerProcess(this.#fd, pid) };
     return this.#peer;
   }
 

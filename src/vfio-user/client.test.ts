@@ -28,6 +28,7 @@ describe('vfio-user client: VERSION and discovery', () => {
         twin_socket: { supported: true },
         write_multiple: true,
         vfio_ts_dma_read_bytes: 4194304,
+        vfio_ts_reasons: true,
       },
     });
   });

@@ -21,6 +21,7 @@ import { VfioError } from '../base/errno.ts';
 import { callForeign, textOf } from '../base/foreign.ts';
 import { type Logger, silentLogger } from '../base/log.ts';
 import type { ByteStream } from '../sys/byte-stream.ts';
+import { UnixListener } from '../sys/unix-listener.ts';
 import { UnixSocket } from '../sys/unix-socket.ts';
 import { ClientConnection, REQUEST_DATA_BYTES } from './client/connection.ts';
 import { ClientDmaSpace } from './client/dma-space.ts';
@@ -132,11 +133,12 @@ export class VfioUserDevice implements Device, RegionOwner {
    *
    * @param target  the path of its socket, or a stream to it, which is taken over
    * @throws VfioError ENOENT, ECONNREFUSED, EACCES when nobody listens at the path; EBUSY or, from servers that let one wait, ETIMEDOUT when it serves
-   * somebody else; EACCES when it wants a VF token; EPROTO when it is no vfio-user server, or speaks another version; ENODEV when it closes the connection
+   * somebody else; EDEADLK when this thread is the server; EACCES when it wants a VF token; EPROTO when it is no vfio-user server, or speaks another version; ENODEV when it closes the connection
    */
   static connect(target: string | ByteStream, options: VfioUserOptions = {}): VfioUserDevice {
     const vfToken = options.token === undefined ? null : parseVfToken(options.token);
     if (options.token !== undefined && vfToken === null) throw new VfioError('EINVAL', 'the VF token given is not a UUID');
+    if (typeof target === 'string') checkNotOurselves(target);
     using undo = new Cleanup();
     const stream = undo.use(typeof target === 'string' ? UnixSocket.connect(target) : target);
     const name = options.name ?? (typeof target === 'string' ? `unix:${target}` : 'vfio-user');
@@ -361,6 +363,14 @@ export class VfioUserDevice implements Device, RegionOwner {
     this.#memory.clear();
     for (const memory of this.#regionMemories.splice(0)) memory[Symbol.dispose]();
   }
+}
+
+/** A request blocks this thread until it is answered. @throws VfioError EDEADLK */
+function checkNotOurselves(path: string): void {
+  if (!UnixListener.isOfThisThread(path)) return;
+  throw new VfioError('EDEADLK', `${path} is served by this thread, which would wait for its own answer`, {
+    fix: "Serve it in another process or in a worker thread; in one thread, open the device itself, as with open('sim:edu').",
+  });
 }
 
 /** Mapped here as it is there. @throws VfioError EPROTO for mappings that overlap */

@@ -13,5 +13,6 @@ export * from './messages/features.ts';
 export * from './messages/irqs.ts';
 export * from './messages/message.ts';
 export { viewOf } from './messages/payload.ts';
+export * from './messages/reason.ts';
 export * from './messages/region-access.ts';
 export * from './messages/region-info.ts';

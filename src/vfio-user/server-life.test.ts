@@ -308,7 +308,7 @@ describe('on real sockets', () => {
   it('the peer is who it is', () => {
     using rig = new ServerRig();
     const { session, theirs } = connectReal(rig);
-    expect(session.peer).toEqual({ pid: process.pid, uid: process.getuid!(), gid: process.getgid!() });
+    expect(session.peer).toMatchObject({ pid: process.pid, uid: process.getuid!(), gid: process.getgid!() });
     theirs[Symbol.dispose]();
   });
 

@@ -19,6 +19,11 @@ export interface VfioUserServerOptions {
    * client showed, 16 bytes: not to be kept, nor told to anybody. `adopt`: it wants the device that was moved here, and no other.
    */
   readonly open: (peer: PeerCredentials | null, vfToken: Uint8Array | null, adopt: boolean) => Device | MovedDevice;
+  /**
+   * Who keeps this client from having the device, though none is served here: it waits then, as for a client that is, until `admitWaiting` finds that
+   * nobody does any more. Null: nobody. Default: nobody.
+   */
+  readonly heldBy?: (peer: PeerCredentials | null) => string | null;
   /** For messages. Default 'vfio-user'. */
   readonly name?: string;
   readonly log?: Logger;
@@ -81,7 +86,7 @@ export class VfioUserServer implements Disposable {
       onEnd: (ended) => this.#ended(ended),
     });
     if (this.#disposed) session.close('the server is closed');
-    else if (this.#active.size < this.#maxClients) this.#admit(session);
+    else if (this.#active.size < this.#maxClients && this.#heldBy(session) === null) this.#admit(session);
     else if (this.#waiting.size >= this.#limits.maxWaiting && !this.#evictSilent()) session.close('too many clients wait');
     else {
       this.#waiting.set(
@@ -114,6 +119,20 @@ export class VfioUserServer implements Disposable {
     return false;
   }
 
+  #heldBy({ peer }: Session): string | null {
+    return this.#options.heldBy?.(peer) ?? null;
+  }
+
+  /** Something that others held has become free: whoever waits here is served, if that was all. */
+  admitWaiting(): void {
+    for (const session of [...this.#waiting.keys()]) {
+      if (this.#disposed || this.#active.size >= this.#maxClients) return;
+      if (this.#heldBy(session) !== null) continue;
+      this.#stopWaiting(session);
+      this.#admit(session);
+    }
+  }
+
   /** It has waited long enough: for its turn, unless who has it only keeps others out. */
   #refuse(session: Session): void {
     this.#stopWaiting(session);
@@ -130,10 +149,11 @@ export class VfioUserServer implements Disposable {
 
   #open(session: Session, peer: PeerCredentials | null, vfToken: Uint8Array | null, adopt: boolean): Device | MovedDevice {
     if (!this.#refused.has(session)) return this.#options.open(peer, vfToken, adopt);
-    const holders = [...this.#active].map((each) => (each.peer === null ? 'a client' : `pid ${each.peer.pid}`));
-    throw new VfioError('EBUSY', `${this.#name} is in use by ${holders.join(', ') || 'another client'}`, {
-      fix: 'Disconnect that one first.',
-    });
+    const holders = [...this.#active].map((each) => describePeer(each.peer));
+    const holder = holders.join(', ') || this.#heldBy(session);
+    // Free since a moment ago.
+    if (holder === null) return this.#options.open(peer, vfToken, adopt);
+    throw new VfioError('EBUSY', `${this.#name} is in use by ${holder}`, { fix: 'Disconnect that one first.' });
   }
 
   #stopWaiting(session: Session): boolean {
@@ -144,12 +164,14 @@ export class VfioUserServer implements Disposable {
   #ended(session: Session): void {
     this.#stopWaiting(session);
     this.#refused.delete(session);
-    if (!this.#active.delete(session) || this.#disposed) return;
-    const [next] = this.#waiting.keys();
-    if (next === undefined) return;
-    this.#stopWaiting(next);
-    this.#admit(next);
+    if (this.#active.delete(session)) this.admitWaiting();
   }
+}
+
+function describePeer(peer: PeerCredentials | null): string {
+  if (peer === null) return 'a client';
+  const name = peer.process?.found?.name ?? '';
+  return `process ${peer.pid} (${name === '' ? '' : `${name}, `}uid ${peer.uid})`;
 }
 
 function peerOf(stream: ByteStream): PeerCredentials | null {

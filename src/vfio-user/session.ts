@@ -14,7 +14,7 @@ import type { OwnedFd } from '../sys/owned-fd.ts';
 import { UnixSocket } from '../sys/unix-socket.ts';
 import { closeAll } from './frames.ts';
 import type { ServerLimits } from './limits.ts';
-import { putHeader } from './messages.ts';
+import { encodeReason, putHeader } from './messages.ts';
 import { Attachment } from './server/attachment.ts';
 import { ServerChannel } from './server/channel.ts';
 import type { Answer } from './server/device-messages.ts';
@@ -23,6 +23,7 @@ import { handOver, isMoved, type MovedDevice } from './server/moved-device.ts';
 import { Watchdog } from './server/watchdog.ts';
 import { checkMajor, decodeVersion, encodeVersion, negotiate, type VersionMessage } from './version.ts';
 
+const EMPTY = new Uint8Array(0);
 /** More bytes of replies than any limit: nothing is read while they wait. */
 const FOR_EVER = 2 ** 50;
 
@@ -52,6 +53,8 @@ export class Session implements Disposable {
   #version: VersionMessage | null = null;
   #closed: string | null = null;
   #resolveEnded: (reason: string) => void = () => {};
+  /** Of the reason of an error, at most: none, unless the client reads it. */
+  #reasonBytes = 0;
   #pumping = false;
   #startedNs = 0;
   /** Messages that came: for tests and for showing. */
@@ -302,14 +305,18 @@ export class Session implements Disposable {
     return size;
   }
 
-  /** Answer with the errno: a header alone. With NO_REPLY not even that. */
+  /** Answer with the errno: a header alone, and the reason for a client that reads it. With NO_REPLY nothing. */
   #failed(id: number, command: number, flags: number, error: unknown): void {
     if (!(error instanceof VfioError)) this.#bug(commandName(command), error);
     if (this.#closed !== null || (flags & HeaderFlags.NO_REPLY) !== 0) return;
     const { writer } = this.#channel;
-    const at = writer.begin(HEADER_BYTES);
-    putHeader(writer.view, at, id, command, HEADER_BYTES, HeaderFlags.REPLY | HeaderFlags.ERROR, Errno[errnoOf(error)]);
-    writer.commit(HEADER_BYTES);
+    let reason = this.#reasonBytes > 0 && error instanceof VfioError ? encodeReason(error) : EMPTY;
+    if (reason.length > this.#reasonBytes) reason = EMPTY;
+    const size = HEADER_BYTES + reason.length;
+    const at = writer.begin(size);
+    putHeader(writer.view, at, id, command, size, HeaderFlags.REPLY | HeaderFlags.ERROR, Errno[errnoOf(error)]);
+    writer.bytes.set(reason, at + HEADER_BYTES);
+    writer.commit(size);
   }
 
   // --- VERSION
@@ -322,9 +329,15 @@ export class Session implements Disposable {
     if (command !== Command.VERSION) throw new VfioError('EINVAL', `${commandName(command)} before VERSION`);
     if (reader.hasFds) throw unexpectedFds(command);
     const { start, size } = reader;
-    const { vfToken = null, adopt = false, ...client } = decodeVersion(reader.bytes.subarray(start + HEADER_BYTES, start + size));
+    const {
+      vfToken = null,
+      adopt = false,
+      reasons = false,
+      ...client
+    } = decodeVersion(reader.bytes.subarray(start + HEADER_BYTES, start + size));
     // The token, if there was one, is not to be found in our memory longer than it takes.
     reader.bytes.fill(0, start + HEADER_BYTES, start + size);
+    this.#reasonBytes = reasons ? client.capabilities.maxDataXferSize : 0;
     checkMajor(client);
     const opened = this.#open(vfToken, adopt);
     const moved = isMoved(opened) ? opened : null;

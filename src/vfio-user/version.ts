@@ -40,18 +40,23 @@ export interface VersionMessage {
   readonly dmaReadBytes?: number;
   /** A client wants the device that was moved here. */
   readonly adopt?: boolean;
+  /** A client reads why something was refused, behind the header of the error. */
+  readonly reasons?: boolean;
   /** In the reply to such a client: what comes with the device. */
   readonly adopted?: AdoptedCapability;
 }
 
 /** What a message says besides capabilities, under names of ours. */
-export type OwnWords = Pick<VersionMessage, 'vfToken' | 'adopt' | 'adopted' | 'dmaReadBytes'>;
+export type OwnWords = Pick<VersionMessage, 'vfToken' | 'adopt' | 'adopted' | 'dmaReadBytes' | 'reasons'>;
 
 /** Ours: the client's VF token, as a UUID. Servers that do not know it pass it over, as any other name. */
 export const VF_TOKEN_CAPABILITY = 'vfio_ts_vf_token';
 
 /** Ours: `dmaReadBytes`. */
 export const DMA_READ_CAPABILITY = 'vfio_ts_dma_read_bytes';
+
+/** Ours: the client takes errors with a reason (messages/reason.ts). Others get the errno alone. */
+export const REASONS_CAPABILITY = 'vfio_ts_reasons';
 
 export const defaultCapabilities: Capabilities = {
   maxMsgFds: CapabilityDefaults.MAX_MSG_FDS,
@@ -101,7 +106,7 @@ export function encodeVersion(
 export function formatCapabilities(
   capabilities: Partial<Capabilities>,
   vfToken: Uint8Array | null = null,
-  { adopt, adopted, dmaReadBytes }: Omit<OwnWords, 'vfToken'> = {},
+  { adopt, adopted, dmaReadBytes, reasons }: Omit<OwnWords, 'vfToken'> = {},
 ): string {
   const { maxMsgFds, maxDataXferSize, maxDmaMaps, pgsizes, migration, twinSocket, writeMultiple } = capabilities;
   return JSON.stringify({
@@ -115,6 +120,7 @@ export function formatCapabilities(
       write_multiple: writeMultiple === true ? true : undefined,
       [VF_TOKEN_CAPABILITY]: vfToken === null ? undefined : formatVfToken(vfToken),
       [DMA_READ_CAPABILITY]: dmaReadBytes,
+      [REASONS_CAPABILITY]: reasons === true ? true : undefined,
       [ADOPT_CAPABILITY]: adopt === true ? true : undefined,
       [ADOPTED_CAPABILITY]:
         adopted === undefined ? undefined : { mappings: adopted.mappings, fd_index: adopted.fdIndex, memories: adopted.memories },
@@ -146,6 +152,7 @@ function parseCapabilities(json: Uint8Array): Pick<VersionMessage, 'capabilities
   const vfToken = token(given);
   const dmaReadBytes = number(given, DMA_READ_CAPABILITY, undefined, 4096);
   const adopt = boolean(given, ADOPT_CAPABILITY);
+  const reasons = boolean(given, REASONS_CAPABILITY);
   const adopted = given[ADOPTED_CAPABILITY] === undefined ? null : object(given[ADOPTED_CAPABILITY], ADOPTED_CAPABILITY);
   const known: Capabilities = {
     maxMsgFds: number(given, 'max_msg_fds', defaults.maxMsgFds, 0, 1024),
@@ -164,6 +171,7 @@ function parseCapabilities(json: Uint8Array): Pick<VersionMessage, 'capabilities
     ...(vfToken === null ? {} : { vfToken }),
     ...(dmaReadBytes === undefined ? {} : { dmaReadBytes }),
     ...(adopt ? { adopt } : {}),
+    ...(reasons ? { reasons } : {}),
     ...(adopted === null
       ? {}
       : {

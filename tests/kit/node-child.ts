@@ -10,13 +10,17 @@ export class NodeChild {
   #wake = (): void => {};
 
   /** @param fileSizeKiB RLIMIT_FSIZE   @param env beside our own environment */
-  constructor(file: string, args: readonly string[], options: { readonly fileSizeKiB?: number; readonly env?: NodeJS.ProcessEnv } = {}) {
-    const { fileSizeKiB, env } = options;
+  constructor(
+    file: string,
+    args: readonly string[],
+    options: { readonly fileSizeKiB?: number; readonly env?: NodeJS.ProcessEnv; readonly stdin?: 'pipe' } = {},
+  ) {
+    const { fileSizeKiB, env, stdin = 'ignore' } = options;
     const command = [process.execPath, ...typescript, file, ...args];
     // Only a shell can set a limit before the program starts.
     const [program, ...rest] =
       fileSizeKiB === undefined ? command : ['bash', '-c', `ulimit -f ${fileSizeKiB}; exec "$@"`, 'bash', ...command];
-    this.process = spawn(program!, rest, { stdio: ['ignore', 'pipe', 'inherit'], env: { ...process.env, ...env } });
+    this.process = spawn(program!, rest, { stdio: [stdin, 'pipe', 'inherit'], env: { ...process.env, ...env } });
     let text = '';
     this.process.stdout!.setEncoding('utf8').on('data', (more: string) => {
       text += more;

@@ -22,6 +22,7 @@ import {
   decodeFeature,
   decodeIoFds,
   decodeIrqInfo,
+  decodeReason,
   decodeRegionInfo,
   decodeSetIrqs,
   viewOf,
@@ -48,7 +49,9 @@ export function describeMessage(seen: Uint8Array): Described {
   const isReply = (flags & HeaderFlags.TYPE_MASK) === HeaderFlags.REPLY;
   const name = commandName(command);
   if (isReply && (flags & HeaderFlags.ERROR) !== 0) {
-    return { id, command: name, kind: 'error', text: errnoName(error) ?? `errno ${error}` };
+    const reason = decodeReason(message.subarray(HEADER_BYTES));
+    const text = errnoName(error) ?? `errno ${error}`;
+    return { id, command: name, kind: 'error', text: reason === null ? text : `${text}: ${printable(reason.message)}` };
   }
   const kind = isReply ? 'reply' : (flags & HeaderFlags.NO_REPLY) !== 0 ? 'posted' : 'command';
   const payload = message.subarray(HEADER_BYTES);

@@ -58,7 +58,7 @@ export class HostDma implements DmaPort {
   #underWay = 0;
   #idle: { readonly promise: Promise<void>; readonly resolve: () => void } | null = null;
 
-  /** @param name  whose DMA it is, for the log: a BDF */
+  /** @param name  whose DMA it is, for the log and for remote memory: a BDF */
   constructor(gate: DmaGate, log: RateLimitedLogger, name = 'device') {
     this.#gate = gate;
     this.#log = log;
@@ -357,7 +357,7 @@ export class HostDma implements DmaPort {
         if (piece.memory.kind === 'direct') continue;
         if (!this.#live(piece, Access.READ)) throw this.#gone(iova, piece, Access.READ);
         try {
-          await piece.memory.read(piece.offset, arrived.subarray(piece.start, piece.start + piece.size));
+          await piece.memory.read(piece.offset, arrived.subarray(piece.start, piece.start + piece.size), this.#name);
         } catch (cause) {
           throw this.#failed(iova, piece, Access.READ, cause);
         }
@@ -389,7 +389,7 @@ export class HostDma implements DmaPort {
           // Marked before and after: a log read while the bytes are under way may see them too early, never miss them. Also what failed may have landed.
           this.#markWritten(piece);
           try {
-            await piece.memory.write(piece.offset, bytes.subarray(piece.start, piece.start + piece.size));
+            await piece.memory.write(piece.offset, bytes.subarray(piece.start, piece.start + piece.size), this.#name);
           } catch (cause) {
             throw this.#failed(iova, piece, Access.WRITE, cause);
           } finally {

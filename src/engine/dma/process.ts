@@ -13,6 +13,8 @@ export type Capability = `CAP_${string}`;
 export interface ProcessOptions {
   readonly pid: number;
   readonly uid: number;
+  /** Its command's, for messages. */
+  readonly name?: string;
   readonly capabilities?: Iterable<Capability>;
   /** RLIMIT_MEMLOCK in bytes; Infinity = unlimited. Default 8 MiB, as Linux gives since 5.16. */
   readonly memlockLimit?: number;
@@ -29,6 +31,7 @@ export const DEFAULT_MEMLOCK = 8 * 1024 * 1024;
 export class Process implements Disposable {
   readonly pid: number;
   readonly uid: number;
+  readonly name: string;
   /** May change while it runs; type1 looks when a mapping is made (S2-46). */
   readonly capabilities: Set<Capability>;
   /** RLIMIT_MEMLOCK in bytes; may be changed at any time, as by setrlimit. */
@@ -43,6 +46,7 @@ export class Process implements Disposable {
   constructor(options: ProcessOptions) {
     this.pid = options.pid;
     this.uid = options.uid;
+    this.name = options.name ?? '';
     this.capabilities = new Set(options.capabilities);
     this.memlockLimit = options.memlockLimit ?? DEFAULT_MEMLOCK;
     this.lockedBytes = options.lockedBytes ?? 0;
@@ -64,6 +68,11 @@ export class Process implements Disposable {
   /** A synthetic process without privileges: uid 1000, no capability, the default limit. */
   static user(options: Partial<ProcessOptions> = {}): Process {
     return new Process({ pid: 1000, uid: 1000, ...options });
+  }
+
+  /** For messages: 'process 42 (qemu-system-x86, uid 1000)'. */
+  toString(): string {
+    return `process ${this.pid} (${this.name === '' ? '' : `${this.name}, `}uid ${this.uid})`;
   }
 
   get alive(): boolean {

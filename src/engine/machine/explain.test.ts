@@ -42,7 +42,7 @@ describe('explain', () => {
     expect(machine.explain('01:00.0').summary).toBe('0000:01:00.0 is in group 1; a user can open it');
     openAll(machine, '0000:01:00.0');
     expect(machine.explain('01:00.0').blockers.map((b) => [b.at, b.why])).toEqual([
-      ['open the group: EBUSY', 'group 1 is open by process 1'],
+      ['open the group: EBUSY', 'group 1 is open by process 1 (uid 0)'],
     ]);
   });
 

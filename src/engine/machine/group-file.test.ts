@@ -38,7 +38,7 @@ describe('open', () => {
     const { group, device } = openAll(machine, BDF);
     expect(code(() => machine.openGroup(2))).toBe('EBUSY');
     group.close();
-    expect(() => machine.openGroup(2)).toThrow('group 2 is open already, by process 1, which keeps 1 of its device files open');
+    expect(() => machine.openGroup(2)).toThrow('group 2 is open already, by process 1 (uid 0), which keeps 1 of its device files open');
     device.close();
     expect(code(() => machine.openGroup(2).close())).toBe('ok');
   });

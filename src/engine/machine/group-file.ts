@@ -61,7 +61,7 @@ export class GroupFile implements Disposable, DeviceFileHolder, VfioFile {
   /** Who has it, for messages. */
   get holder(): string {
     const kept = this.#devices.size === 0 ? '' : `, which keeps ${this.#devices.size} of its device files open`;
-    return `process ${this.process.pid}${this.#closed ? kept : ''}`;
+    return `${this.process}${this.#closed ? kept : ''}`;
   }
 
   get container(): Container | null {

@@ -68,7 +68,7 @@ describe('groups', () => {
     machine.bind('01:00.1', 'vfio-pci');
     const first = machine.openGroup(1, Process.root({ pid: 42 }));
     const error = thrown(() => machine.openGroup(1, Process.root({ pid: 43 })));
-    expect([error.code, error.message]).toEqual(['EBUSY', 'group 1 is open already, by process 42']);
+    expect([error.code, error.message]).toEqual(['EBUSY', 'group 1 is open already, by process 42 (uid 0)']);
     first.close();
     machine.openGroup(1, Process.root({ pid: 43 })).close();
   });

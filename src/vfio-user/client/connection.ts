@@ -11,6 +11,7 @@ import { Errno, type ErrnoName, errnoName, VfioError } from '../../base/errno.ts
 import { type ByteStream, END_OF_STREAM, WOULD_BLOCK } from '../../sys/byte-stream.ts';
 import type { OwnedFd } from '../../sys/owned-fd.ts';
 import { closeAll, OVERHEAD_BYTES } from '../frames.ts';
+import { decodeReason } from '../messages.ts';
 import { ClientChannel } from './channel.ts';
 
 /**
@@ -61,6 +62,8 @@ export class ClientConnection implements Disposable {
   #replyFds: OwnedFd[] | null = null;
   /** What was received is still needed: nothing may be received over it. */
   #holdsReply = false;
+  /** The last reply was an error. */
+  #failed = false;
   #waiting = false;
   #lost: string | null = null;
   #id = 0;
@@ -110,9 +113,14 @@ export class ClientConnection implements Disposable {
     return new VfioError('ENODEV', `${this.name}: ${this.#lost}`);
   }
 
-  /** The error for an errno that `request` returned. */
+  /** The error for an errno that `request` has just returned: with the server's reason, where that gives one. */
   failure(errno: number, what: string): VfioError {
     const name = errnoName(errno);
+    const reason = this.#failed ? decodeReason(this.replyBytes.subarray(this.replyAt, this.replyAt + this.replySize)) : null;
+    if (reason !== null) {
+      const { message, fix } = reason;
+      return new VfioError(name ?? 'EIO', `${this.name}: ${what}: ${message}`, fix === undefined ? {} : { fix });
+    }
     return new VfioError(name ?? 'EIO', `${this.name}: ${what}: the server answered ${name ?? `errno ${errno}`}`);
   }
 
@@ -264,6 +272,7 @@ export class ClientConnection implements Disposable {
       );
     }
     const failed = (flags & HeaderFlags.ERROR) !== 0;
+    this.#failed = failed;
     const errno = failed ? view.getUint32(start + 12, true) : 0;
     this.reply = view;
     this.replyBytes = bytes;

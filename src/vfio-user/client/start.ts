@@ -54,7 +54,7 @@ export function agreeOnVersion(
     migration: { pgsize: 4096 },
     writeMultiple: true,
   };
-  const payload = encodeVersion(VERSION_MAJOR, VERSION_MINOR, asked, vfToken, { adopt, dmaReadBytes: DMA_READ_BYTES });
+  const payload = encodeVersion(VERSION_MAJOR, VERSION_MINOR, asked, vfToken, { adopt, dmaReadBytes: DMA_READ_BYTES, reasons: true });
   connection.outBytes.set(payload, HEADER_BYTES);
   const errno = connection.request(Command.VERSION, payload.length);
   if (vfToken !== null) connection.outBytes.fill(0, HEADER_BYTES, HEADER_BYTES + payload.length);
@@ -127,7 +127,7 @@ function refused(cause: VfioError, name: string, gaveToken: boolean, adopts: boo
   if (cause.code === 'EBUSY')
     return new VfioError('EBUSY', cause.message, {
       cause,
-      fix: 'Disconnect whoever else uses the device; one that was moved there is opened with { adopt: true }.',
+      fix: cause.fix ?? 'Disconnect whoever else uses the device; one that was moved there is opened with { adopt: true }.',
     });
   return cause.code === 'EINVAL' ? new VfioError('EPROTO', cause.message, { cause, fix: 'Use a server that speaks this version.' }) : cause;
 }

@@ -1,0 +1,160 @@
+/**
+ * Who uses a group through sockets: a process, by as many connections as it has to functions of the group. They are one user, as on Linux: one group
+ * file, one container, one account (S1-01, S1-04, S1-06). Another process is refused for as long as one of them is left.
+ */
+import { Extension } from '../abi/vfio.ts';
+import { Cleanup } from '../base/cleanup.ts';
+import { VfioError } from '../base/errno.ts';
+import type { DeviceFile } from '../engine/device/device-file.ts';
+import type { Container } from '../engine/dma/container.ts';
+import type { Process } from '../engine/dma/process.ts';
+import type { GroupFile } from '../engine/machine/group-file.ts';
+import type { IsolationGroup } from '../engine/machine/isolation-group.ts';
+import type { Machine } from '../engine/machine/machine.ts';
+import { SharedDma } from './shared-dma.ts';
+
+/** One connection's part of it. */
+export interface GroupShare extends Disposable {
+  readonly use: GroupUse;
+  readonly device: DeviceFile;
+}
+
+interface Connection {
+  /** @throws VfioError EBUSY why nobody may come beside it now */
+  readonly mayShare: () => void;
+}
+
+export class GroupUses {
+  /** Groups that nobody uses any more are forgotten with their machine. */
+  readonly #uses = new WeakMap<IsolationGroup, GroupUse>();
+  readonly #listeners = new Set<() => void>();
+
+  /** What is used of `group`, null when no connection has it. One whose group has lost its devices meanwhile is over, though connections may be left. */
+  of(group: IsolationGroup): GroupUse | null {
+    const use = this.#uses.get(group);
+    return use?.isOver === false ? use : null;
+  }
+
+  /** Call `listener` whenever a group has become free. */
+  onFree(listener: () => void): Disposable {
+    this.#listeners.add(listener);
+    return { [Symbol.dispose]: () => void this.#listeners.delete(listener) };
+  }
+
+  /** Who keeps `process` (null: one that nobody has seen before) from using the group: null when nobody does. */
+  heldBy(group: IsolationGroup, process: Process | null): string | null {
+    const { file } = group;
+    if (file === null) return null;
+    const use = this.of(group);
+    return use !== null && use.user === process ? null : file.holder;
+  }
+
+  /**
+   * Open a function for a connection of `process`, in the group as that process has it, or anew.
+   *
+   * @param token a VF token, as a UUID   @param mayShare asked before another connection comes beside this one
+   * @throws VfioError EBUSY while another process has the group; what opening group, container and device throws
+   */
+  open(machine: Machine, bdf: string, process: Process, token: string | undefined, mayShare: () => void): GroupShare {
+    const group = machine.function(bdf).group!;
+    using undo = new Cleanup();
+    const known = this.of(group);
+    let use: GroupUse;
+    if (known !== null && known.user === process) use = known;
+    else {
+      use = undo.use(GroupUse.open(machine, group, process));
+      this.#uses.set(group, use);
+      undo.defer(() => void (this.#uses.get(group) === use && this.#uses.delete(group)));
+    }
+    const share = use.join(bdf, process, token, { mayShare }, () => {
+      if (this.#uses.get(group) === use) this.#uses.delete(group);
+      for (const listener of [...this.#listeners]) listener();
+    });
+    undo.move();
+    return share;
+  }
+}
+
+export class GroupUse implements Disposable {
+  readonly container: Container;
+  /** What is mapped there, and for which of the connections. */
+  readonly dma = new SharedDma();
+  readonly #group: GroupFile;
+  readonly #connections = new Set<Connection>();
+  readonly #owns: Disposable;
+  #user: Process;
+
+  private constructor(group: GroupFile, container: Container, user: Process, owns: Disposable) {
+    this.#group = group;
+    this.container = container;
+    this.#user = user;
+    this.#owns = owns;
+  }
+
+  /** Container and group, as a program on Linux opens them. @throws VfioError what opening them throws */
+  static open(machine: Machine, group: IsolationGroup, process: Process): GroupUse {
+    using undo = new Cleanup();
+    // Whoever got as far as this was let in by the socket's mode. A group that somebody has stays theirs.
+    if (group.file === null) machine.chownGroup(group.id, process.uid);
+    const container = machine.openContainer(process);
+    undo.defer(() => container.close());
+    const file = undo.use(machine.openGroup(group.id, process));
+    file.setContainer(container);
+    container.setIommu(Extension.TYPE1v2_IOMMU);
+    return new GroupUse(file, container, process, undo.move());
+  }
+
+  /** Whose it is. */
+  get user(): Process {
+    return this.#user;
+  }
+
+  /** A device that was moved here is taken over by its client: what that opens besides belongs to it. */
+  set user(process: Process) {
+    this.#user = process;
+  }
+
+  /** The group has no device for vfio-pci any more, or others have it. */
+  get isOver(): boolean {
+    return this.#group.group.file !== this.#group;
+  }
+
+  get connections(): number {
+    return this.#connections.size;
+  }
+
+  join(bdf: string, process: Process, token: string | undefined, connection: Connection, free: () => void): GroupShare {
+    for (const each of this.#connections) each.mayShare();
+    const device = this.#group.openDevice(token === undefined ? bdf : `${bdf} vf_token=${token}`, process);
+    this.#connections.add(connection);
+    let left = false;
+    return {
+      use: this,
+      device,
+      [Symbol.dispose]: () => {
+        if (left) return;
+        left = true;
+        using undo = new Cleanup();
+        if (this.#connections.size === 1) {
+          undo.defer(free);
+          undo.use(this);
+        }
+        this.#connections.delete(connection);
+        device.close();
+      },
+    };
+  }
+
+  /** Where several connections use it nothing of it can be moved away. @throws VfioError EBUSY */
+  checkAlone(): void {
+    if (this.connections < 2) return;
+    const others = this.#group.deviceFiles.map((file) => file.device.bdf).join(', ');
+    throw new VfioError('EBUSY', `group ${this.#group.group.id} is used through several connections of ${this.#user} (${others})`, {
+      fix: 'Disconnect the other functions of the group first: what is mapped belongs to all of them.',
+    });
+  }
+
+  [Symbol.dispose](): void {
+    this.#owns[Symbol.dispose]();
+  }
+}
