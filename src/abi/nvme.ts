@@ -295,6 +295,21 @@ export const FeatureId = {
   NAMESPACE_WRITE_PROTECTION: 0x84,
 } as const;
 
+/** Bytes of data that Get and Set Features move for a feature, beside dword 0 (5.21.1). @param cdw11 Host Identifier: bit 0, EXHID */
+export function featureDataSize(id: number, cdw11: number): number {
+  if (id === FeatureId.HOST_IDENTIFIER) return (cdw11 & 1) === 0 ? 8 : 16;
+  return featureData[id] ?? 0;
+}
+
+const featureData: Readonly<Record<number, number>> = {
+  [FeatureId.LBA_RANGE_TYPE]: 4096,
+  [FeatureId.AUTONOMOUS_POWER_STATE_TRANSITION]: 256,
+  [FeatureId.HOST_MEMORY_BUFFER]: 4096,
+  [FeatureId.TIMESTAMP]: 8,
+  [FeatureId.PREDICTABLE_LATENCY_CONFIG]: 512,
+  [FeatureId.HOST_BEHAVIOR_SUPPORT]: 512,
+};
+
 /** Get Features, SEL (figure 178). */
 export const FeatureSelect = { CURRENT: 0, DEFAULT: 1, SAVED: 2, CAPABILITIES: 3 } as const;
 /** What SEL = 3 answers in dword 0 (figure 179). */

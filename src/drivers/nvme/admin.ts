@@ -1,5 +1,17 @@
 /** Admin commands with their data (NVMe 1.4, 5). Data goes through the driver's own memory: none of it is on a fast path. */
-import { AdminOpcode, Cns, CreateCq, CreateSq, FEATURE_SAVE, FeatureSelect, IDENTIFY_SIZE, Lpa, regBits } from '../../abi/nvme.ts';
+import {
+  AdminOpcode,
+  Cns,
+  CreateCq,
+  CreateSq,
+  FEATURE_SAVE,
+  FeatureSelect,
+  featureDataSize,
+  IDENTIFY_SIZE,
+  Lpa,
+  Oncs,
+  regBits,
+} from '../../abi/nvme.ts';
 import { Status, StatusBit } from '../../abi/nvme-status.ts';
 import { checkIndex, checkU32 } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
@@ -32,7 +44,7 @@ export interface GetFeatureOptions {
   /** `FeatureSelect`; the current value unless told. */
   readonly select?: number;
   readonly cdw11?: number;
-  /** Bytes of data that come with it. */
+  /** Bytes of data that come with it. Default: what the feature has in NVMe 1.4. */
   readonly size?: number;
 }
 
@@ -58,6 +70,8 @@ export class AdminCommands {
   maxTransfer = LOG_PIECE;
   /** LPA, as soon as it is known. */
   logAttributes = 0;
+  /** ONCS, as soon as it is known. */
+  optionalCommands = 0;
 
   /** @param ticks of the watchdog that so many milliseconds are */
   constructor(queue: QueuePair, pool: BouncePool, ticks: (ms: number | undefined) => number) {
@@ -146,10 +160,16 @@ export class AdminCommands {
     return out;
   }
 
-  /** Get Features (5.13). */
+  /** Get Features (5.13). @throws VfioError EOPNOTSUPP for another value than the current one, of a controller that would give the current one */
   async getFeature(id: number, options: GetFeatureOptions = {}): Promise<{ readonly value: number; readonly data: Uint8Array }> {
-    const data = new Uint8Array(checkIndex(options.size ?? 0, LOG_PIECE, 'size of the feature'));
     const select = checkIndex(options.select ?? FeatureSelect.CURRENT, 7, 'select');
+    // Before SEL there was, its bits were reserved (ONCS, Save and Select).
+    if (select !== FeatureSelect.CURRENT && (this.optionalCommands & Oncs.FEATURE_SAVE) === 0) {
+      throw new VfioError('EOPNOTSUPP', 'the controller has no other values of features than the current ones (ONCS, Save and Select)');
+    }
+    // SEL = 3 answers in dword 0 alone.
+    const size = select === FeatureSelect.CAPABILITIES ? 0 : (options.size ?? featureDataSize(id, options.cdw11 ?? 0));
+    const data = new Uint8Array(checkIndex(size, LOG_PIECE, 'size of the feature'));
     const value = await this.execute({
       opcode: AdminOpcode.GET_FEATURES,
       nsid: checkU32(options.nsid ?? 0, 'nsid'),

@@ -1,11 +1,12 @@
 /** Controllers of all kinds, met for the first time. */
 import { afterEach, describe, expect, it } from 'vitest';
 import type { Region, RegionMapping } from '../../abi/device.ts';
-import { AdminOpcode, Cc, Csts, NvmOpcode, regBits, regField } from '../../abi/nvme.ts';
+import { AdminOpcode, Cc, Cns, Csts, FeatureId, NvmOpcode, regBits, regField } from '../../abi/nvme.ts';
+import { IdentifyController } from '../../abi/nvme-structs.ts';
 import { RegionFlags } from '../../abi/vfio.ts';
 import { VfioError } from '../../base/errno.ts';
 import { bytes, closeAll, failsWith, pass, start } from './driver-under-test.ts';
-import { FakeController } from './fake-controller.ts';
+import { type FakeCommand, FakeController } from './fake-controller.ts';
 import type { NvmeDriver } from './nvme-driver.ts';
 
 afterEach(closeAll);
@@ -151,6 +152,83 @@ describe('7.6.1 initialisation', () => {
   });
 });
 
+describe('a controller that refuses its I/O queues', () => {
+  const refusals = [
+    ['Set Features, Number of Queues', ({ opcode, dw }: FakeCommand) => opcode === AdminOpcode.SET_FEATURES && (dw[10]! & 0xff) === 7],
+    ['Create I/O Completion Queue', ({ opcode }: FakeCommand) => opcode === AdminOpcode.CREATE_CQ],
+    ['Create I/O Submission Queue', ({ opcode }: FakeCommand) => opcode === AdminOpcode.CREATE_SQ],
+  ] as const;
+
+  it.each(refusals)('5.21.1.7 at %s: it is administered, and reads are refused with the reason', async (_, refused) => {
+    const fake = new FakeController();
+    fake.script = (command) => (command.queue === 0 && refused(command) ? 0x4006 : undefined);
+    const driver = await start(fake);
+    expect([driver.state, driver.queueCount, driver.controller.serial]).toEqual(['live', 0, 'FAKE1']);
+    expect((await driver.smart()).availableSpare).toBe(2);
+    const ns = driver.namespace(1);
+    expect([ns.blocks, ns.blockSize]).toEqual([2048, 512]);
+    for (const work of [ns.read(0, 1), ns.write(0, bytes(512)), ns.flush(), driver.io({ opcode: NvmOpcode.FLUSH, nsid: 1 })]) {
+      expect(await failsWith(work)).toMatchObject({ code: 'EIO', message: expect.stringMatching(/has no I\/O queues.*Internal Error/) });
+    }
+    await driver.close();
+  });
+
+  it('5.21.1.7 a reset that brings them back makes it whole, and one that takes them away leaves it administered', async () => {
+    const fake = new FakeController();
+    let sick = true;
+    fake.script = ({ queue, opcode }) => (sick && queue === 0 && opcode === AdminOpcode.CREATE_CQ ? 0x4006 : undefined);
+    const driver = await start(fake);
+    const ns = driver.namespace(1);
+    sick = false;
+    await driver.reset();
+    await ns.write(0, bytes(512));
+    expect(await ns.read(0, 1)).toEqual(bytes(512));
+    sick = true;
+    await driver.reset();
+    expect((await failsWith(ns.read(0, 1))).message).toContain('has no I/O queues');
+    expect(() => driver.queue(0)).toThrow('has no I/O queues');
+    expect((await driver.smart()).availableSpare).toBe(2);
+  });
+
+  it('a failure that is no status still ends the start: a queue that never comes', async () => {
+    const fake = new FakeController();
+    fake.script = ({ queue, opcode }) => (queue === 0 && opcode === AdminOpcode.CREATE_CQ ? 'hold' : undefined);
+    expect((await failsWith(start(fake))).code).toBe('ETIMEDOUT');
+  });
+});
+
+describe('Get Features', () => {
+  it('5.13 brings the data that a feature has, for SEL 0 to 2, and none for SEL 3', async () => {
+    const fake = new FakeController();
+    const driver = await start(fake);
+    for (const [id, size] of [
+      [FeatureId.TIMESTAMP, 8],
+      [FeatureId.HOST_BEHAVIOR_SUPPORT, 512],
+      [FeatureId.LBA_RANGE_TYPE, 4096],
+      [FeatureId.ARBITRATION, 0],
+    ] as const) {
+      for (const select of [0, 1, 2, 3]) {
+        fake.script = (command) => {
+          if (command.opcode !== AdminOpcode.GET_FEATURES) return undefined;
+          expect([command.dw[10], command.dw[6] !== 0]).toEqual([id | (select << 8), select < 3 && size > 0]);
+          if (select < 3 && size > 0) for (const piece of fake.data(command, size)) piece.fill(0xa0 + select);
+          return 0;
+        };
+        const { data } = await driver.getFeature(id, { select, nsid: 1 });
+        expect(data).toEqual(new Uint8Array(select === 3 ? 0 : size).fill(0xa0 + select));
+      }
+    }
+  });
+
+  it('5.13 SEL of a controller that does not know it is EOPNOTSUPP: it would give the current value', async () => {
+    const fake = new FakeController();
+    fake.controller.oncs = 0x0f;
+    const driver = await start(fake);
+    expect((await failsWith(driver.getFeature(FeatureId.ARBITRATION, { select: 1 }))).code).toBe('EOPNOTSUPP');
+    expect((await driver.getFeature(FeatureId.ARBITRATION)).value).toBe(0);
+  });
+});
+
 describe('odd capabilities', () => {
   it.each([0, 1, 5, 10])('3.1.24 DSTRD %i', async (dstrd) => {
     const fake = new FakeController();
@@ -276,6 +354,89 @@ describe('odd capabilities', () => {
     fake.vs = 0x1_0000;
     fake.disks.set(3, { data: new Uint8Array(4096), lbads: 9, ms: 0 });
     expect((await start(fake)).namespaces.map(({ id }) => id)).toEqual([1, 3]);
+    expect(fake.commands.filter(isList)).toEqual([]);
+  });
+
+  const isList = ({ queue, opcode, dw }: FakeCommand) =>
+    queue === 0 && opcode === AdminOpcode.IDENTIFY && (dw[10]! & 0xff) === Cns.ACTIVE_NAMESPACES;
+  /** Answers the list with `page` of 32-bit words, over and over. */
+  const lists = (fake: FakeController, words: readonly number[]) => {
+    fake.script = (command) => {
+      if (!isList(command)) return undefined;
+      const page = new Uint8Array(4096);
+      new Uint32Array(page.buffer).set(words.slice(0, 1024));
+      let at = 0;
+      for (const piece of fake.data(command, 4096)) {
+        piece.set(page.subarray(at, at + piece.length));
+        at += piece.length;
+      }
+      return 0;
+    };
+  };
+  const withThree = () => {
+    const fake = new FakeController();
+    fake.disks.set(3, { data: new Uint8Array(4096), lbads: 9, ms: 0 });
+    return fake;
+  };
+
+  it.each([
+    ['Invalid Field, Do Not Retry', 0x4002],
+    ['Invalid Namespace or Format: CNS is one bit, and NSID is 0', 0x400b],
+    ['Internal Error', 0x006],
+    ['a status of the vendor', 0x7c1],
+  ])('5.15.2.3 a list that fails with %s: its namespaces are tried', async (_, status) => {
+    const fake = withThree();
+    fake.script = (command) => (isList(command) ? status : undefined);
+    expect((await start(fake)).namespaces.map(({ id }) => id)).toEqual([1, 3]);
+  });
+
+  it.each([0x1_0100, 0x1_0400])('5.15.2.3 VS %i: what comes for the list is Identify Controller: its namespaces are tried', async (vs) => {
+    const fake = withThree();
+    fake.vs = vs;
+    const data = new Uint8Array(4096);
+    IdentifyController.encode(new DataView(data.buffer), { ...fake.controller, vid: 0x8086, ssvid: 0x1af4 });
+    lists(fake, [...new Uint32Array(data.buffer)]);
+    expect((await start(fake)).namespaces.map(({ id }) => id)).toEqual([1, 3]);
+  });
+
+  it('5.15.2.3 what comes for the list is Identify Namespace: its namespaces are tried', async () => {
+    const fake = withThree();
+    lists(fake, [0x3465_f870, 0, 0x3465_f870]);
+    expect((await start(fake)).namespaces.map(({ id }) => id)).toEqual([1, 3]);
+  });
+
+  it.each([
+    ['not in order', [3, 1]],
+    ['with one twice', [1, 1, 3]],
+    ['that is full and never ends', Array<number>(1024).fill(3)],
+    ['that starts over and over', Array.from({ length: 1024 }, (_, i) => i + 1)],
+  ] as const)('5.15.2.3 a list %s: each namespace is there once', async (_, words) => {
+    const fake = withThree();
+    lists(fake, words);
+    expect((await start(fake)).namespaces.map(({ id }) => id)).toEqual([1, 3]);
+  });
+
+  it('5.15.2.3 a list that is empty is believed: nothing is attached', async () => {
+    const fake = withThree();
+    lists(fake, []);
+    expect((await start(fake)).namespaces).toEqual([]);
+  });
+
+  it('5.15.2.3 a list whose second part fails: what was listed is there, and what is found', async () => {
+    const fake = new FakeController();
+    for (let id = 2; id <= 2500; id += 2) fake.disks.set(id, { data: new Uint8Array(4096), lbads: 12, ms: 0 });
+    fake.controller.nn = 0xffff_ffff;
+    fake.script = (command) => (isList(command) && command.nsid > 0 ? 0x006 : undefined);
+    const driver = await start(fake);
+    expect([driver.namespaces.length, driver.namespaces.at(-1)!.id]).toEqual([1024, 2046]);
+  });
+
+  it('8.2 an NN that is larger than anything ends the trying after 1024', async () => {
+    const fake = new FakeController();
+    fake.vs = 0x1_0000;
+    fake.controller.nn = 0xffff_ffff;
+    expect((await start(fake)).namespaces.map(({ id }) => id)).toEqual([1]);
+    expect(fake.commands.filter(({ opcode, dw }) => opcode === AdminOpcode.IDENTIFY && dw[10] === Cns.NAMESPACE)).toHaveLength(1024);
   });
 
   it.each([9, 12, 16])('5.15.2.1 blocks of 2^%i bytes', async (lbads) => {

@@ -1,7 +1,6 @@
 /** The namespaces that the controller has active (NVMe 1.4, 5.15.2.3 and 6.1). */
 import { Cns } from '../../abi/nvme.ts';
 import { Status } from '../../abi/nvme-status.ts';
-import { VfioError } from '../../base/errno.ts';
 import { isUnsupported, NvmeError } from './errors.ts';
 import { NvmeNamespace } from './namespace.ts';
 import type { Session } from './session.ts';
@@ -10,8 +9,11 @@ import type { Session } from './session.ts';
 const LIST = 1024;
 /** Namespaces that are looked at; a controller that says it has more is not believed. */
 const NAMESPACES_MAX = 16_384;
-/** Without lists (before 1.1): identifiers that are tried, one by one. */
+/** Without a list: identifiers that are tried, one by one. */
 const TRIES_MAX = 1024;
+const VS_1_1 = 0x1_0100;
+/** The identifiers above it have a meaning of their own (6.1). */
+const NSID_LAST = 0xffff_fffd;
 
 export interface NamespaceChanges {
   readonly added: readonly NvmeNamespace[];
@@ -85,28 +87,45 @@ export class NamespaceList {
     }
   }
 
+  /**
+   * Those that may be active, in order. CNS 2 came with NVMe 1.1: before, CNS is one bit, and a controller takes 2 for something else. Where the list
+   * fails, or is not what it should be, identifiers are tried one by one as well.
+   */
   async #identifiers(): Promise<readonly number[]> {
+    const { info, controller, deviceName } = this.#session;
+    const tried = Array.from({ length: Math.min(info.nn, TRIES_MAX) }, (_, i) => i + 1);
+    if (controller.vs < VS_1_1) return tried;
+    const listed = new Set<number>();
+    const wrong = await this.#readList(listed);
+    if (wrong === null) return [...listed];
+    this.#session.log('warn', `${deviceName}: namespaces 1 to ${tried.length} are tried one by one: ${wrong}`);
+    return [...new Set([...listed, ...tried])].sort((a, b) => a - b);
+  }
+
+  /** The active ones by the controller's list, into `listed`. What is wrong with the list; null: nothing. */
+  async #readList(listed: Set<number>): Promise<string | null> {
     const { info, admin, deviceName } = this.#session;
-    const ids: number[] = [];
-    for (let from = 0; ids.length < NAMESPACES_MAX; from = ids.at(-1)!) {
+    // Some controllers have more namespaces than NN says; none of them has an identifier that high.
+    const highest = Math.min(NSID_LAST, Math.max(info.nn, TRIES_MAX));
+    for (let from = 0; listed.size < NAMESPACES_MAX; ) {
       let raw: Uint8Array;
       try {
         raw = await admin.identify(Cns.ACTIVE_NAMESPACES, from);
       } catch (error) {
-        if (from > 0 || !isUnsupported(error)) throw error;
-        return Array.from({ length: Math.min(info.nn, TRIES_MAX) }, (_, i) => i + 1);
+        if (!(error instanceof NvmeError)) throw error;
+        return error.message;
       }
       const view = new DataView(raw.buffer, raw.byteOffset);
-      for (let i = 0; i < LIST; i++) {
-        const id = view.getUint32(4 * i, true);
-        if (id === 0) return ids;
-        if (id <= (ids.at(-1) ?? 0) || id >= 0xffff_fffe) {
-          throw new VfioError('EIO', `${deviceName}: namespace ${id} is out of order in its list of active ones`);
-        }
-        ids.push(id);
-      }
+      const page = Array.from({ length: LIST }, (_, i) => view.getUint32(4 * i, true));
+      const end = page.indexOf(0);
+      const ids = end < 0 ? page : page.slice(0, end);
+      if (ids.some((id) => id > highest)) return 'what it gives for the list of its active namespaces is something else';
+      for (const id of ids) listed.add(id);
+      if (ids.some((id, i) => id <= (i === 0 ? from : ids[i - 1]!))) return 'the list of its active namespaces is not in order';
+      if (end >= 0) return null;
+      from = ids.at(-1)!;
     }
     this.#session.log('warn', `${deviceName} lists more than ${NAMESPACES_MAX} namespaces; the others are left alone`);
-    return ids;
+    return null;
   }
 }

@@ -168,13 +168,14 @@ export class NvmeDriver implements AsyncDisposable, Disposable {
     throw new VfioError('ENXIO', `${this.dev.name} has no namespace ${String(id)}`, { fix: `${has}${hidden}.` });
   }
 
-  /** I/O queues that were granted. */
+  /** I/O queues that were granted. 0: the controller can be administered only, and `io` says why. */
   get queueCount(): number {
-    return this.#session.queues.length;
+    return this.#session.hasQueues ? this.#session.queues.length : 0;
   }
 
-  /** An I/O queue as a ring, 0 being the first; it stays the same over resets. @throws VfioError EINVAL */
+  /** An I/O queue as a ring, 0 being the first; it stays the same over resets. @throws VfioError EINVAL; EIO when the controller refuses all */
   queue(index = 0): IoQueue {
+    if (!this.#session.hasQueues) throw this.#session.withoutQueues;
     return this.#session.queues[checkIndex(index, this.#session.queues.length - 1, 'queue')]!;
   }
 
@@ -230,7 +231,11 @@ export class NvmeDriver implements AsyncDisposable, Disposable {
     return this.#session.admin.identify(cns, nsid, cntid);
   }
 
-  /** Get Features (5.13): dword 0 of the answer, and the data of those that have any. @param id one of `FeatureId` */
+  /**
+   * Get Features (5.13): dword 0 of the answer, and the data of those that have any.
+   *
+   * @param id one of `FeatureId`   @throws VfioError EOPNOTSUPP for another value than the current one of a controller that keeps no others
+   */
   async getFeature(id: number, options: GetFeatureOptions = {}): Promise<{ readonly value: number; readonly data: Uint8Array }> {
     await this.#session.ready();
     return this.#session.admin.getFeature(id, options);

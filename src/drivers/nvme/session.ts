@@ -59,6 +59,8 @@ export class Session implements QueueOwner {
   #state: SessionState = 'starting';
   /** Why it is not live. */
   #reason: VfioError | null = null;
+  /** Why the controller has no I/O queues, when it should have. */
+  #refused: VfioError | null = null;
   #recovering: Promise<void> | null = null;
   #closing: Promise<void> | null = null;
   #nextQueue = 0;
@@ -137,7 +139,17 @@ export class Session implements QueueOwner {
     await this.ready();
     const queue = this.pick();
     if (queue !== null) return queue;
-    throw new VfioError('EOPNOTSUPP', `${this.deviceName} has no I/O queues: it is there for administration alone`);
+    throw this.withoutQueues;
+  }
+
+  /** The controller has I/O queues to work with, when it works. */
+  get hasQueues(): boolean {
+    return this.queues.length > 0 && this.#refused === null;
+  }
+
+  /** Why nothing can be read or written, though the controller is live. */
+  get withoutQueues(): VfioError {
+    return this.#refused ?? new VfioError('EOPNOTSUPP', `${this.deviceName} has no I/O queues: it is there for administration alone`);
   }
 
   /** Once the controller works again. @throws VfioError as `live` */
@@ -283,11 +295,34 @@ export class Session implements QueueOwner {
     this.maxTransfer = this.maxTransfer === 0 ? most : Math.min(most, this.maxTransfer);
     this.admin.maxTransfer = Math.max(4096, this.maxTransfer);
     this.admin.logAttributes = this.info.identify.lpa;
+    this.admin.optionalCommands = this.info.oncs;
     if (!this.controller.capabilities.adminOnly) await this.#createQueues();
     await this.onEnabled();
   }
 
+  /** A controller that refuses them all is administered, since its logs may say what it suffers from. */
   async #createQueues(): Promise<void> {
+    this.#refused = null;
+    try {
+      await this.#createGranted();
+    } catch (error) {
+      if (!(error instanceof NvmeError)) throw error;
+      this.#refused = new VfioError(
+        'EIO',
+        `${this.deviceName} has no I/O queues, so that nothing can be read or written: ${error.message}`,
+        {
+          cause: error,
+          fix: 'Its identity, health and logs can be had: vfio nvme id, vfio nvme smart.',
+        },
+      );
+      this.log('error', this.#refused.message);
+    }
+    const missing = this.#refused ?? new VfioError('EIO', `${this.deviceName} grants fewer I/O queues than before the reset`);
+    for (const queue of this.queues) if (!queue.isOpen) queue.close(missing, true);
+  }
+
+  /** @throws NvmeError when not even one can be had */
+  async #createGranted(): Promise<void> {
     await this.#memory.useShadows(this.info.has.doorbellBuffers, this.admin);
     const wanted = Math.min(this.options.queues, this.#memory.queuesMax);
     // Zero-based, submission queues in 15:0 and completion queues in 31:16, both ways (5.21.1.7).
@@ -309,8 +344,6 @@ export class Session implements QueueOwner {
         break;
       }
     }
-    const missing = new VfioError('EIO', `${this.deviceName} grants fewer I/O queues than before the reset`);
-    for (const queue of this.queues) if (!queue.isOpen) queue.close(missing, true);
   }
 
   async #create(queue: IoQueue): Promise<void> {

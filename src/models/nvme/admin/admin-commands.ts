@@ -166,10 +166,11 @@ export class AdminCommands implements CommandSet {
     const { features, transfer } = this.#parts;
     const { status, result } = features.get(command);
     const id = command.dw[10]! & 0xff;
-    const capabilities = ((command.dw[10]! >>> 8) & 7) === FeatureSelect.CAPABILITIES;
-    if (status !== Status.SUCCESS || capabilities || features.dataSize(id) === 0) this.#end(command, status, result);
+    const select = (command.dw[10]! >>> 8) & 7;
+    if (status !== Status.SUCCESS || select === FeatureSelect.CAPABILITIES || features.dataSize(id) === 0)
+      this.#end(command, status, result);
     else {
-      const data = features.data(id);
+      const data = features.data(id, select);
       transfer.toHost(command, data, data.length, (done) => this.#end(command, done, result));
     }
     return null;

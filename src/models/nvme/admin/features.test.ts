@@ -215,8 +215,8 @@ describe('NVMe 1.4 5.21.1.9 Interrupt Vector Configuration', () => {
 it('NVMe 1.4 5.21.1.14 Timestamp: counts from a reset, or from what the host set', () => {
   const { c, set } = make();
   const page = c.page();
-  const read = () => {
-    expect(c.admin({ opcode: AdminOpcode.GET_FEATURES, cdw10: FeatureId.TIMESTAMP, prp1: page }).code).toBe(0);
+  const read = (select = 0) => {
+    expect(c.admin({ opcode: AdminOpcode.GET_FEATURES, cdw10: FeatureId.TIMESTAMP | (select << 8), prp1: page }).code).toBe(0);
     const value = c.u32(page) + (c.u32(page + 4) & 0xffff) * 2 ** 32;
     return [value, (c.u32(page + 4) >>> 17) & 7];
   };
@@ -228,6 +228,14 @@ it('NVMe 1.4 5.21.1.14 Timestamp: counts from a reset, or from what the host set
   c.host.clock.advance(1000);
   expect(read()).toEqual([0x123_89ab_cdef + 1000, 1]);
   expect(set((FEATURE_SAVE | FeatureId.TIMESTAMP) >>> 0, 0).code).toBe(Status.FEATURE_NOT_SAVEABLE);
+  // SEL: default and saved are what a reset leaves; capabilities are dword 0 alone.
+  expect([1, 2].map((select) => read(select))).toEqual([
+    [0, 0],
+    [0, 0],
+  ]);
+  c.setU32(page, 0x1234_5678);
+  const capabilities = c.admin({ opcode: AdminOpcode.GET_FEATURES, cdw10: FeatureId.TIMESTAMP | (3 << 8), prp1: page });
+  expect([capabilities.code, capabilities.result, c.u32(page)]).toEqual([0, 4, 0x1234_5678]);
   c.w(NvmeReg.CC, 0);
   c.enable();
   expect(read()).toEqual([0, 0]);

@@ -218,10 +218,11 @@ export class Features {
     return { status: Status.SUCCESS, result: this.#selected(id, select, dw[11]!, feature.perNamespace === true ? nsid : 0) };
   }
 
-  /** What Get Features gives beside dword 0. */
-  data(id: number): Uint8Array {
+  /** What Get Features gives beside dword 0. @param select not CAPABILITIES, which gives none */
+  data(id: number, select: number): Uint8Array {
     const bytes = new Uint8Array(this.dataSize(id));
-    if (id === FeatureId.TIMESTAMP) {
+    // Its default is what a reset leaves, 0 and not set by the host; it is not saveable, so what is saved is the default (5.13.1).
+    if (id === FeatureId.TIMESTAMP && select === FeatureSelect.CURRENT) {
       const ms = this.#stamp + Math.floor((this.#clock.nowNs() - this.#stampNs) / 1e6);
       new DataView(bytes.buffer).setBigUint64(0, (BigInt(ms) & Timestamp.VALUE_MASK) | this.#stampOrigin, true);
     }
