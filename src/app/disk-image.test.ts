@@ -48,6 +48,63 @@ describe('the disks that are asked for', () => {
     again.owns[Symbol.dispose]();
   });
 
+  const text = (value: string) => Uint8Array.from(value, (c) => c.charCodeAt(0));
+  it.each([
+    ['qcow2', 0, text('QFI\xfb\0\0\0\x03')],
+    ['QED', 0, text('QED\0')],
+    ['VMDK', 0, text('KDMV')],
+    ['VMDK', 0, text('# Disk DescriptorFile\nversion=1')],
+    ['VHDX', 0, text('vhdxfile')],
+    ['VHD', 0, text('conectix')],
+    ['VHD', (1 << 20) - 512, text('conectix')],
+    ['VDI', 0x40, Uint8Array.of(0x7f, 0x10, 0xda, 0xbe)],
+    ['Parallels', 0, text('WithoutFreeSpace')],
+  ])('are no %s images, read-only and under an overlay neither, unless they are said to be raw', (format, offset, bytes) => {
+    const path = newPath();
+    const content = new Uint8Array(1 << 20);
+    content.set(bytes, offset);
+    writeFileSync(path, content);
+    for (const more of [{}, { readonly: true }, { overlay: true }]) {
+      const wrong = refusal(() => openDisks({ images: [path], blockSize: 512, ...more }));
+      expect(wrong.explain()).toMatch(new RegExp(`EINVAL: .* is a ${format} image.*\\n.*qemu-img convert -O raw .*--format raw`));
+    }
+    expect(Buffer.compare(readFileSync(path), content)).toBe(0);
+    const raw = openDisks({ images: [path], blockSize: 512, format: 'raw' });
+    expect(raw.storages[0]!.size).toBe(1 << 20);
+    raw.owns[Symbol.dispose]();
+  });
+
+  it('are raw ones that begin as anything else: a boot sector, LUKS, text, less than a header', () => {
+    for (const bytes of [Uint8Array.of(0xeb, 0x63, 0x90), text('LUKS\xba\xbe'), text('QFI'), text('vhdx'), new Uint8Array(512)]) {
+      const path = newPath();
+      const content = new Uint8Array(512);
+      content.set(bytes);
+      writeFileSync(path, content);
+      isFree(path);
+    }
+    expect(refusal(() => openDisks({ blockSize: 512, format: 'raw' })).code).toBe('EINVAL');
+  });
+
+  it('say so in an address and in a machine file: format=raw', async () => {
+    const path = newPath();
+    writeFileSync(path, Buffer.concat([text('QFI\xfb'), new Uint8Array(8188)]));
+    await expect(openNvme(`sim:nvme,image=${path}`)).rejects.toMatchObject({ code: 'EINVAL', message: expect.stringContaining('qcow2') });
+    await expect(openNvme(`sim:nvme,image=${path},format=qcow2`)).rejects.toMatchObject({
+      code: 'EINVAL',
+      fix: expect.stringContaining('convert'),
+    });
+    const driver = await openNvme(`sim:nvme,image=${path},format=raw`);
+    expect((await driver.namespace(1).read(0, 1)).subarray(0, 4)).toEqual(text('QFI\xfb'));
+    await driver.close();
+    const file = (options: string) => {
+      const machine = newPath();
+      writeFileSync(machine, `devices: [{ at: 04.0, model: nvme, options: { ${options} } }]`);
+      return machine;
+    };
+    expect(() => loadMachine(file(`image: ${path}`))).toThrow('is a qcow2 image');
+    using _ = loadMachine(file(`image: ${path}, format: raw`));
+  });
+
   it('have whole blocks, and nothing is made otherwise', () => {
     const path = newPath();
     const wrong = refusal(() => openDisks({ images: [path], blockSize: 4096, size: 4096 + 512 }));

@@ -31,8 +31,8 @@ export function openDisks(options: DiskOptions): OpenedDisks {
   return { storages, ...serial, owns: undo.move() };
 }
 
-function openImage(image: string, { size, readonly = false, overlay = false }: DiskOptions): Storage {
-  const given = size === undefined ? {} : { size };
+function openImage(image: string, { size, format, readonly = false, overlay = false }: DiskOptions): Storage {
+  const given = { ...(size === undefined ? {} : { size }), ...(format === undefined ? {} : { format }) };
   const file = FileStorage.open(image, readonly || overlay ? { ...given, readOnly: true } : { ...given, create: true });
   return overlay ? new OverlayStorage(file) : file;
 }

@@ -33,6 +33,8 @@ export interface DiskOptions {
   /** Bytes of each; 1 GiB in memory unless told. */
   readonly size?: number;
   readonly blockSize: 512 | 4096;
+  /** The images are raw ones, whatever they look like. Default: what looks like another format is refused. */
+  readonly format?: 'raw';
   /** It refuses writes. */
   readonly readonly?: boolean;
   /** What is written stays in memory, and the image as it is. */
@@ -51,8 +53,8 @@ export interface OpenedDisks {
 const MEMORY_BYTES = 2 ** 30;
 
 /** Models know no files. @throws VfioError EINVAL for what needs an image */
-export function inMemory({ images, size = MEMORY_BYTES, readonly, overlay }: DiskOptions): OpenedDisks {
-  if (images !== undefined || readonly === true || overlay === true) {
+export function inMemory({ images, size = MEMORY_BYTES, format, readonly, overlay }: DiskOptions): OpenedDisks {
+  if (images !== undefined || format !== undefined || readonly === true || overlay === true) {
     throw new VfioError('EINVAL', 'this disk is in memory: it has no image', {
       fix: 'Give an image, to vfio serve, open() or a machine in a file.',
     });
@@ -66,6 +68,7 @@ export interface NvmeModelOptions {
   readonly image?: readonly string[];
   readonly size?: number;
   readonly blockSize?: number;
+  readonly format?: 'raw';
   readonly readonly?: boolean;
   readonly overlay?: boolean;
   /** I/O queues, and entries of each; MDTS. */
@@ -92,6 +95,7 @@ export function nvmeOver(open: (disk: DiskOptions) => OpenedDisks, options: Mode
     image,
     size,
     blockSize = 512,
+    format,
     readonly,
     overlay,
     iops,
@@ -105,13 +109,26 @@ export function nvmeOver(open: (disk: DiskOptions) => OpenedDisks, options: Mode
   if (blockSize !== 512 && blockSize !== 4096) throw new VfioError('EINVAL', `nvme's blockSize is ${blockSize}; it is 512 or 4096`);
   const limits = given({ iops, bytesPerSecond, latencyMs });
   using undo = new Cleanup();
-  const { storages, serial, owns } = open({ blockSize, ...given({ images: image, size, readonly, overlay }) });
+  const { storages, serial, owns } = open({
+    blockSize,
+    ...given({ images: image, size, format: image === undefined && vfImage !== undefined ? undefined : format, readonly, overlay }),
+  });
   undo.use(owns);
   const namespaces = storages.map((storage) => ({ storage, blockSize, limits }) as const);
   const vfs =
     total === 0
       ? {}
-      : { vfs: { total, namespaces: vfDisks(open, total, { blockSize, ...given({ size: vfSize, images: vfImage }) }, undo) } };
+      : {
+          vfs: {
+            total,
+            namespaces: vfDisks(
+              open,
+              total,
+              { blockSize, ...given({ size: vfSize, images: vfImage, format: vfImage === undefined ? undefined : format }) },
+              undo,
+            ),
+          },
+        };
   if (total === 0 && (vfSize !== undefined || vfImage !== undefined)) throw new VfioError('EINVAL', 'nvme has disks for VFs and no vfs');
   const all = undo.move();
   undo.use(all);
@@ -202,12 +219,20 @@ const flag: Reader<boolean> = (value, what) => {
   throw new VfioError('EINVAL', `${what} is ${shown(value)}; it is true or false`);
 };
 
+const rawFormat: Reader<'raw'> = (value, what) => {
+  if (value === 'raw') return value;
+  throw new VfioError('EINVAL', `${what} is ${shown(value)}; images are raw`, {
+    fix: 'Make a raw image of another one: qemu-img convert -O raw image disk.img.',
+  });
+};
+
 const texts: Reader<readonly string[]> = (value, what) => (Array.isArray(value) ? value : [value]).map((each) => string(each, what));
 
 const nvmeReaders = {
   image: texts,
   size,
   blockSize: size,
+  format: rawFormat,
   readonly: flag,
   overlay: flag,
   queues: integer,

@@ -5,6 +5,7 @@ import { checkIndex } from '../base/check.ts';
 import { Cleanup } from '../base/cleanup.ts';
 import { Errno, type ErrnoName, VfioError } from '../base/errno.ts';
 import { addon, checked, Sys, sysError } from './addon.ts';
+import { imageFormat } from './image-format.ts';
 import { type ImageUse, lockImage } from './image-lock.ts';
 import { OwnedFd } from './owned-fd.ts';
 
@@ -14,6 +15,8 @@ export interface ImageOptions {
   /** Make the file when it is missing, with mode 0600; `size` is needed then. */
   readonly create?: boolean;
   readonly readOnly?: boolean;
+  /** `raw`: the bytes are the disk's, whatever they look like. Default: an image that begins as one of another format is refused. */
+  readonly format?: 'raw';
 }
 
 export interface ImageFile {
@@ -23,7 +26,7 @@ export interface ImageFile {
 }
 
 /** @throws VfioError what `FileStorage.open` throws */
-export function openImage(path: string, { size, create = false, readOnly = false }: ImageOptions): ImageFile {
+export function openImage(path: string, { size, create = false, readOnly = false, format }: ImageOptions): ImageFile {
   if (typeof path !== 'string' || path === '' || path.includes('\0')) throw new VfioError('EINVAL', 'the name of an image is missing');
   if (size !== undefined) checkIndex(size, Number.MAX_SAFE_INTEGER, 'the size of the image');
   if (size === 0) throw new VfioError('EINVAL', 'an image of 0 bytes');
@@ -49,8 +52,22 @@ export function openImage(path: string, { size, create = false, readOnly = false
       fix: 'Leave the size out to use the image as it is, or give another file: an image that has something in it is never made larger or smaller.',
     });
   }
+  if (format !== 'raw' && actual > 0) refuseOtherFormats(fd, path, actual);
   undo.move();
   return { fd, size: size ?? actual, isBlockDevice };
+}
+
+function refuseOtherFormats(fd: OwnedFd, path: string, size: number): void {
+  let found: string | null;
+  try {
+    found = imageFormat(fd.number, size);
+  } catch (error) {
+    throw fileError(error, `${path} cannot be read`);
+  }
+  if (found === null) return;
+  throw new VfioError('EINVAL', `${path} is a ${found} image, and this takes raw ones: a guest would find its header, and overwrite it`, {
+    fix: `Make a raw image of it: qemu-img convert -O raw ${path} disk.img. If these are the bytes of the disk, say so: --format raw, or format=raw.`,
+  });
 }
 
 function openOrMake(path: string, use: ImageUse, sizeToMake: number | undefined): { readonly fd: OwnedFd; readonly made: boolean } {

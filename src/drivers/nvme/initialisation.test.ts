@@ -439,6 +439,44 @@ describe('odd capabilities', () => {
     expect(fake.commands.filter(({ opcode, dw }) => opcode === AdminOpcode.IDENTIFY && dw[10] === Cns.NAMESPACE)).toHaveLength(1024);
   });
 
+  it('5.15.2.2 Identify Controller all zeroes: nothing is known of it and it has no namespaces, and its health can be had', async () => {
+    const fake = new FakeController();
+    const zeroes = { sn: '', mn: '', fr: '', mdts: 0, nn: 0, oncs: 0, oacs: 0, aerl: 0, acl: 0, sqes: 0, cqes: 0, oaes: 0, vwc: 0, lpa: 0 };
+    Object.assign(fake.controller, zeroes);
+    fake.disks.clear();
+    const driver = await start(fake);
+    expect([driver.controller.serial, driver.controller.model, driver.namespaces, driver.queueCount]).toEqual(['', '', [], 1]);
+    expect((await driver.smart()).availableSpare).toBe(2);
+  });
+
+  it.each([
+    ['CAP.TO 0: there is half a second', (fake: FakeController) => Object.assign(fake.cap, { to: 0 })],
+    [
+      'SQES and CQES 0: the sizes are the only ones there are',
+      (fake: FakeController) => Object.assign(fake.controller, { sqes: 0, cqes: 0 }),
+    ],
+    ['SQES 76h: larger ones are possible, too', (fake: FakeController) => Object.assign(fake.controller, { sqes: 0x76, cqes: 0x54 })],
+    ['MDTS 255', (fake: FakeController) => Object.assign(fake.controller, { mdts: 255 })],
+    ['AERL and ACL 255', (fake: FakeController) => Object.assign(fake.controller, { aerl: 255, acl: 255 })],
+    ['more queues than can be', (fake: FakeController) => Object.assign(fake, { queuesGranted: 0x1_0000 })],
+    ['NN 0, and a namespace all the same', (fake: FakeController) => Object.assign(fake.controller, { nn: 0 })],
+    ['a namespace without blocks beside it', (fake: FakeController) => fake.disks.set(2, { data: new Uint8Array(0), lbads: 9, ms: 0 })],
+    ['CAP.CSS 0', (fake: FakeController) => Object.assign(fake.cap, { css: 0 })],
+  ] as const)('odd, and works: %s', async (_, make) => {
+    const fake = new FakeController();
+    make(fake);
+    const ns = (await start(fake)).namespace(1);
+    await ns.write(5, bytes(4096));
+    expect(await ns.read(5, 8)).toEqual(bytes(4096));
+  });
+
+  it('5.15.2.2 SQES 77h: one that needs entries of 128 bytes is refused, and left disabled', async () => {
+    const fake = new FakeController();
+    fake.controller.sqes = 0x77;
+    expect(await failsWith(start(fake))).toMatchObject({ code: 'EIO', message: expect.stringContaining('2^7 bytes') });
+    expect([fake.cc & 1, fake.mappings.size]).toEqual([0, 0]);
+  });
+
   it.each([9, 12, 16])('5.15.2.1 blocks of 2^%i bytes', async (lbads) => {
     const fake = new FakeController();
     fake.disks.get(1)!.lbads = lbads;

@@ -21,6 +21,7 @@ import { NvmCommands } from './nvm-commands.ts';
 import { Queues } from './queues.ts';
 import { Registers } from './registers.ts';
 import { ShadowDoorbells } from './shadow-doorbells.ts';
+import { StorageFaults } from './storage-faults.ts';
 
 export interface ControllerOptions {
   readonly identity: Identity;
@@ -93,6 +94,8 @@ export class ControllerParts {
       hooks.fatal('the host sent no Keep Alive in time');
     });
     this.namespaces = new Namespaces(options.namespaces);
+    const faults = new StorageFaults(host);
+    this.namespaces.onFailed = ({ storage }, result) => faults.tell(storage.name, result);
     this.namespaces.onChanged = () => this.events.notice(EventNotice.NAMESPACE_CHANGED, LogId.CHANGED_NAMESPACES, Oaes.NAMESPACE_CHANGED);
     this.effects = new FeatureEffects({
       ioQueues,

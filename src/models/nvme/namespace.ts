@@ -47,6 +47,8 @@ export class Namespace {
   queued = false;
   /** A format is under way, or waits for the operations to end. */
   formatting = false;
+  /** An operation on the storage has failed: -errno. */
+  onFailed: (result: number) => void = () => {};
   readonly #options: NamespaceOptions;
   /** Operations on the storage under way for commands, those of lives gone included. */
   #operations = 0;
@@ -72,6 +74,7 @@ export class Namespace {
     this.blockShift = blockSize === 512 ? 9 : 12;
     this.blocks = this.#blocksOf(this.blockShift);
     this.queue = storage.open((tag, result) => {
+      if (result < 0) this.onFailed(result);
       if (tag < 0) this.#formatStep(tag, result);
       else completed(this, tag, result);
     });

@@ -14,6 +14,8 @@ export class Namespaces implements Disposable {
   onChanged: ((nsid: number) => void) | null = null;
   /** An operation that a command queued on a namespace's storage has ended: 0 or -errno. */
   onOperation: (namespace: Namespace, tag: number, result: number) => void = () => {};
+  /** An operation on a namespace's storage has failed: -errno. */
+  onFailed: (namespace: Namespace, result: number) => void = () => {};
   readonly #changed = new Set<number>();
 
   /** @throws VfioError EINVAL for options that make no namespace */
@@ -23,7 +25,9 @@ export class Namespaces implements Disposable {
     const list: Namespace[] = [];
     try {
       for (const option of options) {
-        list.push(new Namespace(list.length + 1, option, (namespace, tag, result) => this.onOperation(namespace, tag, result)));
+        const namespace: Namespace = new Namespace(list.length + 1, option, (one, tag, result) => this.onOperation(one, tag, result));
+        namespace.onFailed = (result) => this.onFailed(namespace, result);
+        list.push(namespace);
       }
     } catch (error) {
       for (const namespace of list) namespace[Symbol.dispose]();

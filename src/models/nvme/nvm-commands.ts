@@ -265,6 +265,7 @@ export class NvmCommands implements CommandSet, Disposable {
     let result = NO_VIEW;
     if (walk === Walk.DONE && !commit) result = this.#direct.copy(namespace, offset, this.#pointer.pieces, true);
     if (result <= 0) {
+      if (result < 0) namespace.onFailed(result);
       this.#finish(command, bytes, readStatus(result));
       return true;
     }
@@ -287,6 +288,7 @@ export class NvmCommands implements CommandSet, Disposable {
     let result = NO_VIEW;
     if (walk === Walk.DONE && !durable) result = this.#direct.copy(namespace, offset, this.#pointer.pieces, false);
     if (result <= 0) {
+      if (result < 0) namespace.onFailed(result);
       this.#finish(command, bytes, writeStatus(result));
       return true;
     }

@@ -254,6 +254,7 @@ export class SlowPath {
     }
     const result = operation.blocked ? WOULD_BLOCK : namespace.queue.tryRead(operation.offset, operation.data);
     if (result !== WOULD_BLOCK) {
+      if (result < 0) namespace.onFailed(result);
       this.#hasRead(operation, readStatus(result));
       return;
     }
@@ -280,6 +281,7 @@ export class SlowPath {
         return;
       }
       if (result < 0) {
+        namespace.onFailed(result);
         this.#end(operation, readStatus(result));
         return;
       }
@@ -310,6 +312,7 @@ export class SlowPath {
     }
     const result = operation.durable || operation.blocked ? WOULD_BLOCK : namespace.queue.tryWrite(operation.offset, operation.data);
     if (result !== WOULD_BLOCK) {
+      if (result < 0) namespace.onFailed(result);
       this.#end(operation, writeStatus(result));
       return;
     }

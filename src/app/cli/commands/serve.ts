@@ -47,6 +47,7 @@ const deviceOptions = (): readonly Option[] => [
   ),
   new Option('--size <size>', 'nvme: such as 10G; an image that is missing is made this large; in memory, 1G unless told'),
   new Option('--block-size <bytes>', 'nvme: of a logical block, 512 unless told').choices(['512', '4096']),
+  new Option('--format <format>', 'nvme: the image is raw, though it looks like a qcow2, VMDK, VHDX … image').choices(['raw']),
   new Option('--readonly', 'nvme: the disk refuses writes, and the image can be shared').conflicts('overlay'),
   new Option('--overlay', 'nvme: what is written stays in memory, and the image as it is'),
 ];
