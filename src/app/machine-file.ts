@@ -243,6 +243,11 @@ export const machineSchema = z
       .describe('native drivers, and the devices they take by themselves'),
     memoryBase: number.optional().describe('where 32-bit BARs start'),
     enableSriov: flag.optional().describe('short for params.enableSriov'),
+    mediators: z
+      .array(text)
+      .max(64)
+      .optional()
+      .describe('files with mediators, relative to this one, in the order in which they are asked'),
     params: params.optional(),
     pageSize: size.optional().describe('of the CPU: 4K (default), 16K or 64K'),
     devices: z.array(device).min(1).max(256).describe('on root bus 0000:00, and on each other one that an address names'),

@@ -40,6 +40,7 @@ export { type RegisterRecord, registerRecorder } from '../mediators/register-rec
 export { EventFd } from '../sys/eventfd.ts';
 export { FakeEventFd, HeapMemory } from '../sys/fake.ts';
 export { KvmVm } from '../sys/kvm-vm.ts';
+export { importMediators } from './import-mediator.ts';
 export { parseMachine, readMachineFile } from './machine-file.ts';
 export { MachineServer, type MachineServerOptions } from './machine-server.ts';
 export type { Endpoint } from './migrate/endpoints.ts';

@@ -15,7 +15,7 @@ export default {
       handle: { device, memory },
       regions: {
         0: { info: (_, info) => ({ ...info, flags: info.flags & ~RegionFlags.WRITE }) },
-        2: { info: (_, info) => ({ ...info, sparseAreas: [{ offset: 0, size: 4096 }] }) },
+        2: { info: (_, info) => (info.size === 0 ? info : { ...info, sparseAreas: [{ offset: 0, size: 4096 }] }) },
       },
       addedRegions: [
         { type: 7, subtype: 1, size: 4096, memory },

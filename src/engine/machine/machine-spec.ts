@@ -180,6 +180,11 @@ export interface MachineSpec {
   readonly memoryBase?: number;
   /** vfio-pci's parameter enable_sriov, unless `MachineOptions.params` says otherwise. Default false, as in Linux. */
   readonly enableSriov?: boolean;
+  /**
+   * Files of mediators, which are code: the program that makes the machine loads them (`importMediators`) and gives them as `MachineOptions.mediators`. Until
+   * then nothing can be opened.
+   */
+  readonly mediators?: readonly string[];
   /** Module parameters, and ours; `MachineOptions.params` stands above them. */
   readonly params?: Partial<EngineParams>;
   /** The CPU's page size: 4096 (default), 16384 or 65536; `MachineOptions.pageSize` stands above it. */

@@ -62,6 +62,8 @@ export class Machine implements Disposable {
   readonly #sriov: SriovControl;
   readonly #hotplug: Hotplug;
   readonly #sleep: MachineSleep;
+  /** Files of mediators that the declaration names and that were not loaded. */
+  readonly #missing: readonly string[];
   readonly #containers = new Set<Container>();
   #disposed = false;
 
@@ -87,6 +89,7 @@ export class Machine implements Disposable {
       ...(options.mediators === undefined ? {} : { mediators: options.mediators }),
     };
     this.name = spec.name ?? 'machine';
+    this.#missing = options.mediators === undefined ? (spec.mediators ?? []) : [];
     this.#events = new MachineEvents(this.context);
     this.drivers = new HostDrivers(spec.hostDrivers);
     this.process = Process.root({ pageSize, allocate: options.allocate });
@@ -186,10 +189,15 @@ export class Machine implements Disposable {
    * open("/dev/vfio/ID"). Never binds or unbinds anything (S1-09).
    *
    * @throws VfioError ENOENT for a group without a device bound to vfio-pci; EACCES for a process that does not own the node (S2-01); EBUSY
-   * while somebody has it open (S1-04)
+   * while somebody has it open (S1-04); EINVAL while mediators that the declaration names are not loaded
    */
   openGroup(id: number, process: Process = this.process): GroupFile {
     this.#check();
+    if (this.#missing.length > 0) {
+      throw new VfioError('EINVAL', `${this.name} names mediators in files that were not loaded: ${this.#missing.join(', ')}`, {
+        fix: 'Give them to the machine: { mediators: await importMediators([…]) }.',
+      });
+    }
     const group = this.group(id);
     if (group.vfioFunctions.length === 0) {
       throw new VfioError('ENOENT', `there is no /dev/vfio/${id}: no device of group ${id} is bound to vfio-pci`, {

@@ -1,4 +1,4 @@
-import { basename, extname, resolve } from 'node:path';
+import { basename, dirname, extname, resolve } from 'node:path';
 import { Command, Option } from 'commander';
 import { Cleanup } from '../../../base/cleanup.ts';
 import { VfioError } from '../../../base/errno.ts';
@@ -16,6 +16,7 @@ import { attachLines } from '../../attach-lines.ts';
 import { attributeModel, surviveForeignCode } from '../../foreign-context.ts';
 import { importFileAnew } from '../../import-file.ts';
 import { importMediators } from '../../import-mediator.ts';
+import { readMachineFile } from '../../machine-file.ts';
 import { RegisterTraffic } from '../../register-traffic.ts';
 import { DeviceServer, socketPathOf } from '../../serve.ts';
 import { loadModel } from '../../simulation.ts';
@@ -162,7 +163,7 @@ async function serveMachineUntilStopped(file: string, options: Options, terminal
   using _survive = surviveForeignCode(log);
   using undo = new Cleanup();
   const traffic = record === undefined ? null : undo.use(new RegisterTraffic(record, terminal.err));
-  const machine = undo.use(loadMachine(file, { log, ...(await mediatorsOf(options, traffic)) }));
+  const machine = undo.use(loadMachine(file, { log, ...(await mediatorsOf(withMediatorsOf(file, options), traffic)) }));
   const server = undo.use(
     new MachineServer(machine, directory, {
       log,
@@ -179,6 +180,18 @@ async function serveMachineUntilStopped(file: string, options: Options, terminal
   }
   terminal.err(`listening at ${directory}`);
   return await stop.told;
+}
+
+/** Those that the machine file names come first. @throws VfioError EINVAL with --record, whose recorder takes every device */
+function withMediatorsOf(file: string, options: Options): Options {
+  const named = (readMachineFile(file).mediators ?? []).map((path) => resolve(dirname(file), path));
+  if (named.length === 0) return options;
+  if (options.record !== undefined) {
+    throw new VfioError('EINVAL', `${file} has mediators of its own, and --record is another: a device has one`, {
+      fix: 'Leave one of them out.',
+    });
+  }
+  return { ...options, mediator: [...named, ...(options.mediator ?? [])] };
 }
 
 async function mediatorsOf({ mediator }: Options, traffic: RegisterTraffic | null): Promise<{ readonly mediators?: Mediators }> {
