@@ -61,7 +61,7 @@ const olderForms: readonly { readonly since: Version; readonly older: (text: str
         )
         .replaceAll(/(Requester|Responder|Enabled|Root|RootSelected)([+-])(?=$| (?:Responder|Root))/gm, '$1:$2')
         .replaceAll(/(Stopped[+-]) PASID[+-]/g, '$1')
-        .replaceAll(/(Speeds: )2\.5-(?:64|128)GT\/s/g, '$1RsvdP'),
+        .replaceAll(/(Speeds: )2\.5-64GT\/s/g, '$1RsvdP'),
   },
 ];
 
@@ -91,6 +91,10 @@ export const onPurpose: readonly Difference[] = [
     same: (t) => t.replaceAll(/( behind bridge: [0-9a-f]+-[0-9a-f]+ \[size=)[^\]]*/g, '$1'),
   },
   { why: '128 GT/s is 7 (bit 6 of the vector), it says 8', same: (t) => t.replaceAll(/(Speed:? )(?:128GT\/s|[uU]nknown)/g, '$1') },
+  {
+    why: '128 GT/s was reserved when 3.14 was released',
+    same: (t) => t.replaceAll(/(Supported Link Speeds: )(?:2\.5-128GT\/s|RsvdP)/g, '$1'),
+  },
   { why: 'PCRC of a link stream is bit 8, it reads bit 0', same: (t) => t.replaceAll(/(LinkIDE#\d Ctl.*) PCRC[+-]/g, '$1') },
   {
     why: 'it takes bit numbers of CXL for masks',
