@@ -185,7 +185,7 @@ const duration: Reader<number> = (value, what) => {
   throw new VfioError('EINVAL', `${what} is ${shown(value)}; it must be from 0 to 60000 milliseconds`);
 };
 
-/** One bus holds no more behind a root port. */
+/** Each is a model of its own. */
 const MAX_VFS = 255;
 
 const vfCount: Reader<number> = (value, what) => {

@@ -119,7 +119,7 @@ export class NamespaceList {
       const page = Array.from({ length: LIST }, (_, i) => view.getUint32(4 * i, true));
       const end = page.indexOf(0);
       const ids = end < 0 ? page : page.slice(0, end);
-      if (ids.some((id) => id > highest)) return 'what it gives for the list of its active namespaces is something else';
+      if (ids.some((id) => id > highest)) return 'the data of its list of active namespaces is something else';
       for (const id of ids) listed.add(id);
       if (ids.some((id, i) => id <= (i === 0 ? from : ids[i - 1]!))) return 'the list of its active namespaces is not in order';
       if (end >= 0) return null;

@@ -36,7 +36,7 @@ export interface NvmeOptions extends IdentityOptions {
 export const NVME_IO_QUEUES_MAX = 64;
 export const NVME_QUEUE_ENTRIES_MAX = 1024;
 const MDTS_MAX = 13;
-/** One bus holds no more behind a root port. */
+/** Each is a controller with queues and storage of its own. */
 const VFS_MAX = 255;
 const VF_IO_QUEUES = 8;
 

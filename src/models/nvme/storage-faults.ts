@@ -1,4 +1,4 @@
-/** What a storage suffers from, said where the disk is served: the host learns a status, and cannot mend what is under the image. */
+/** Faults of a storage, said where the disk is served: the host gets a status, and cannot mend what is under the image. */
 import type { DeviceHost } from '../../abi/device-host.ts';
 import { Errno, errnoName } from '../../base/errno.ts';
 import { RateLimitedLogger } from '../../base/log.ts';
