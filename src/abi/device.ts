@@ -172,11 +172,17 @@ export type DeviceEvent =
   | { readonly kind: 'request' }
   /** The machine is about to sleep; save state and call `acknowledge` (S2-42). */
   | { readonly kind: 'suspend'; acknowledge(): void }
+  /** It stands still now: no DMA, no interrupt, no register. Nothing is lost: all of it goes on at 'resume'. */
+  | { readonly kind: 'asleep' }
   | { readonly kind: 'resume' }
   /** An uncorrectable error was reported (AER). */
   | { readonly kind: 'error' }
   /** The device is gone: revoked, or the server died. Every later call throws ENODEV. */
   | { readonly kind: 'gone'; readonly reason: string };
+
+export type DeviceEventKind = DeviceEvent['kind'];
+
+export const deviceEventKinds = ['request', 'suspend', 'asleep', 'resume', 'error', 'gone'] as const satisfies readonly DeviceEventKind[];
 
 export interface HotResetDependent {
   readonly bdf: string;
@@ -275,7 +281,15 @@ export interface Device extends Disposable {
    * call gives null. Never rejects. For transports that answer and can wait, as a vfio-user server; others need not look.
    */
   heldAnswer?(): Promise<void> | null;
-  on(listener: (event: DeviceEvent) => void): Disposable;
+  /**
+   * While the machine sleeps (S2-42): settles when it is awake again; null when it is. Registers do not answer meanwhile (EIO).
+   */
+  awake?(): Promise<void> | null;
+  /**
+   * @param kinds  what the listener hears of; default: everything. Hearing of 'suspend' is a promise to call its `acknowledge`: the machine waits for that, up to
+   * a limit. Hearing of 'request' is a promise to close the device.
+   */
+  on(listener: (event: DeviceEvent) => void, kinds?: readonly DeviceEventKind[]): Disposable;
   /** Idempotent; the same as dispose. The device is closed for good once its mappings are disposed too. */
   close(): void;
 }

@@ -119,6 +119,13 @@ export const Feature = {
   MIG_DATA_SIZE: 9,
   BUS_MASTER: 10,
   DMA_BUF: 11,
+  /**
+   * Ours, far from Linux's numbers: `{ s32 suspend_eventfd, s32 resume_eventfd }`, signalled when the machine is about to sleep and when it is awake again; -1:
+   * no longer (S2-42).
+   */
+  SYSTEM_SLEEP: 0xfe00,
+  /** Ours: the machine need not wait for this user any longer. No data. */
+  SYSTEM_SLEEP_ACK: 0xfe01,
 } as const;
 
 /** What a device can do of migration (Feature.MIGRATION). The other two go with STOP_COPY only. */

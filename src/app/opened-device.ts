@@ -1,5 +1,5 @@
 /** A device together with what was opened to get at it: closing one closes all. */
-import type { Device, DeviceEvent, FeatureRequest, SetIrqs } from '../abi/device.ts';
+import type { Device, DeviceEvent, DeviceEventKind, FeatureRequest, SetIrqs } from '../abi/device.ts';
 import { formatVfToken } from '../abi/vf-token.ts';
 import { Cleanup } from '../base/cleanup.ts';
 import type { Container } from '../engine/dma/container.ts';
@@ -108,8 +108,12 @@ export class OpenedDevice implements Device {
     return this.#device.heldAnswer?.() ?? null;
   }
 
-  on(listener: (event: DeviceEvent) => void) {
-    return this.#device.on(listener);
+  awake() {
+    return this.#device.awake?.() ?? null;
+  }
+
+  on(listener: (event: DeviceEvent) => void, kinds?: readonly DeviceEventKind[]) {
+    return this.#device.on(listener, kinds);
   }
 
   close(): void {

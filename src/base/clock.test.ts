@@ -2,6 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { typescript } from '../../tests/kit/typescript.ts';
+import { ManualClock, PausableClock } from './clock.ts';
 
 /** The status that a process of its own ends with: here something always wakes the event loop. */
 function statusOf(code: string): number | null {
@@ -15,4 +16,27 @@ it('SystemClock: a delay of 0 is over before anything else has to wake a process
 
 it('SystemClock: a process does not stay for a delay, nor for one that was cancelled', () => {
   expect(statusOf('clock.after(100_000, () => process.exit(1)); clock.after(0, () => process.exit(1))[Symbol.dispose]();')).toBe(0);
+});
+
+it('a paused clock keeps what is left of every timer, and tells no time that passed meanwhile', () => {
+  const inner = new ManualClock();
+  const clock = new PausableClock(inner);
+  const fired: string[] = [];
+  clock.after(30, () => fired.push('b'));
+  clock.after(20, () => fired.push('a'));
+  const never = clock.after(25, () => fired.push('never'));
+  inner.advance(10);
+  clock.pause();
+  clock.pause();
+  clock.after(0, () => fired.push('asked while paused'));
+  expect([inner.pendingTimers, clock.paused]).toEqual([0, true]);
+  inner.advance(1_000);
+  never[Symbol.dispose]();
+  expect([fired, clock.nowNs()]).toEqual([[], 10e6]);
+  clock.goOn();
+  clock.goOn();
+  inner.advance(10);
+  expect(fired).toEqual(['asked while paused', 'a']);
+  inner.advance(10);
+  expect([fired, clock.nowNs(), inner.pendingTimers]).toEqual([['asked while paused', 'a', 'b'], 30e6, 0]);
 });

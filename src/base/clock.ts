@@ -46,6 +46,78 @@ export class SystemClock implements Clock {
   }
 }
 
+interface Timer {
+  readonly callback: () => void;
+  /** Null while time stands still. */
+  running: Disposable | null;
+  dueNs: number;
+  leftNs: number;
+}
+
+/**
+ * Time that stands still while the machine sleeps, as CLOCK_MONOTONIC does: for a device, and for its driver. What waits keeps what is left of its
+ * time.
+ */
+export class PausableClock implements Clock {
+  readonly #inner: Clock;
+  readonly #timers = new Set<Timer>();
+  #pausedNs = 0;
+  /** When it was paused; null while it runs. */
+  #sinceNs: number | null = null;
+
+  constructor(inner: Clock) {
+    this.#inner = inner;
+  }
+
+  get paused(): boolean {
+    return this.#sinceNs !== null;
+  }
+
+  nowNs(): number {
+    return (this.#sinceNs ?? this.#inner.nowNs()) - this.#pausedNs;
+  }
+
+  after(delayMs: number, callback: () => void): Disposable {
+    const timer: Timer = { callback, running: null, dueNs: 0, leftNs: Math.max(0, delayMs) * 1e6 };
+    this.#timers.add(timer);
+    if (this.#sinceNs === null) this.#start(timer);
+    return {
+      [Symbol.dispose]: () => {
+        this.#timers.delete(timer);
+        timer.running?.[Symbol.dispose]();
+      },
+    };
+  }
+
+  #start(timer: Timer): void {
+    timer.dueNs = this.nowNs() + timer.leftNs;
+    timer.running = this.#inner.after(timer.leftNs / 1e6, () => {
+      this.#timers.delete(timer);
+      timer.callback();
+    });
+  }
+
+  /** Idempotent, as is `goOn`. */
+  pause(): void {
+    if (this.#sinceNs !== null) return;
+    const now = this.nowNs();
+    this.#sinceNs = this.#inner.nowNs();
+    for (const timer of this.#timers) {
+      timer.running?.[Symbol.dispose]();
+      timer.running = null;
+      timer.leftNs = Math.max(0, timer.dueNs - now);
+    }
+  }
+
+  /** Timers go on in the order in which they would have come. */
+  goOn(): void {
+    if (this.#sinceNs === null) return;
+    this.#pausedNs += this.#inner.nowNs() - this.#sinceNs;
+    this.#sinceNs = null;
+    for (const timer of [...this.#timers].sort((a, b) => a.leftNs - b.leftNs)) this.#start(timer);
+  }
+}
+
 interface Pending {
   readonly atNs: number;
   readonly order: number;

@@ -26,6 +26,7 @@ const inputSizes: Record<'get' | 'set', ReadonlyMap<number, number>> = {
     [Feature.MIG_DEVICE_STATE, MinSize.FEATURE_MIG_STATE],
     [Feature.LOW_POWER_ENTRY_WITH_WAKEUP, MinSize.LOW_POWER_ENTRY_WITH_WAKEUP],
     [Feature.DMA_LOGGING_START, MinSize.FEATURE_DMA_LOGGING_CONTROL],
+    [Feature.SYSTEM_SLEEP, 8],
   ]),
 };
 
@@ -53,6 +54,7 @@ export const feature: Handler<DeviceFile> = (device, caller, user) => {
       const special = migrationFeatures.get(id);
       if (special !== undefined) return special(device, caller, user, request);
       if (id === Feature.LOW_POWER_ENTRY_WITH_WAKEUP) request = { ...request, sinks: [wakeupSink(caller, data)] };
+      if (id === Feature.SYSTEM_SLEEP) request = { ...request, sinks: sleepSinks(caller, data) };
     }
   }
   if (id === Feature.DMA_BUF && get && !probe && data.length >= MinSize.FEATURE_DMA_BUF) return exportDmaBuf(device, caller, user, request);
@@ -78,6 +80,15 @@ function exportDmaBuf(device: DeviceFile, caller: Caller, user: UserBuffer, requ
     },
   });
   return fd;
+}
+
+/** One to be told of suspend and one of resume; -1: none. @throws VfioError EBADF, EINVAL */
+function sleepSinks(caller: Caller, data: Uint8Array<ArrayBuffer>): (InterruptSink | null)[] {
+  const view = new DataView(data.buffer);
+  return [0, 4].map((at) => {
+    const fd = view.getInt32(at, true);
+    return fd === -1 ? null : eventCounter(caller, fd);
+  });
 }
 
 function wakeupSink(caller: Caller, data: Uint8Array<ArrayBuffer>): InterruptSink {

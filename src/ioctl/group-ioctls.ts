@@ -6,6 +6,7 @@
 import { GroupFlags, GroupIoctl } from '../abi/vfio.ts';
 import { GroupStatus, MinSize } from '../abi/vfio-structs.ts';
 import { VfioError } from '../base/errno.ts';
+import type { DeviceFile } from '../engine/device/device-file.ts';
 import type { GroupFile } from '../engine/machine/group-file.ts';
 import { checkArgsz, describeFile, type Handler } from './caller.ts';
 import { OpenFile } from './file-table.ts';
@@ -38,10 +39,26 @@ const unsetContainer: GroupHandler = (group) => {
   return 0;
 };
 
+/**
+ * Programs know no SYSTEM_SLEEP: unless they have asked by that, they hear of suspend by REQ, the one eventfd by which the host asks something of them, and are
+ * not waited for (S2-42).
+ */
+function hearOfSleep(device: DeviceFile): void {
+  device.on(
+    (event) => {
+      if (event.kind !== 'suspend') return;
+      if (!device.sleepNotice.armed) device.device.openState.interrupts.signalRequest();
+      event.acknowledge();
+    },
+    ['suspend'],
+  );
+}
+
 /** B.4 GET_DEVICE_FD: the string may take a page, NUL included. The descriptor closes on exec. */
 const getDeviceFd: GroupHandler = (group, caller, user) => {
   const name = user.stringIn(caller.process.pageSize);
   const device = group.openDevice(name, caller.process, () => caller.files.reserve());
+  hearOfSleep(device);
   return caller.files.install(new OpenFile({ kind: 'device', device }, () => device.close()), true);
 };
 

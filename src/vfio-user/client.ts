@@ -2,14 +2,25 @@
  * A device at the other end of a vfio-user connection: of a server of ours, or of any other. It is used as any `Device` is; register accesses block
  * this thread until the server has answered, so the server must be in another process or thread.
  *
- * What the protocol does not carry: a device's name (it is called after its socket), IOVA ranges, who else a bus reset would hit, and the events
- * 'suspend' and 'resume'. 'request' and 'error' come as the interrupts REQ and ERR, when the server has them. A BAR that the server does not share is
+ * What the protocol does not carry: a device's name (it is called after its socket), IOVA ranges, who else a bus reset would hit. 'request' and 'error' come
+ * as the interrupts REQ and ERR, when the server has them; 'suspend', 'asleep' and 'resume' by a feature of our servers. A BAR that the server does not share is
  * mapped by messages if it is memory of whole pages, whether or not the device itself would let it be mapped; the MSI-X table is then hidden as it is
  * from reads and writes.
  *
  * @see qemu/docs/interop/vfio-user.rst
  */
-import type { Device, DeviceEvent, DeviceInfo, FeatureRequest, HotResetDependent, IrqInfo, Region, SetIrqs } from '../abi/device.ts';
+import {
+  type Device,
+  type DeviceEvent,
+  type DeviceEventKind,
+  type DeviceInfo,
+  deviceEventKinds,
+  type FeatureRequest,
+  type HotResetDependent,
+  type IrqInfo,
+  type Region,
+  type SetIrqs,
+} from '../abi/device.ts';
 import type { Access, DirectMemory } from '../abi/memory.ts';
 import { parseVfToken } from '../abi/vf-token.ts';
 import { Feature, FeatureFlags, IrqIndex, RegionIndex } from '../abi/vfio.ts';
@@ -21,6 +32,8 @@ import { VfioError } from '../base/errno.ts';
 import { callForeign, textOf } from '../base/foreign.ts';
 import { type Logger, silentLogger } from '../base/log.ts';
 import type { ByteStream } from '../sys/byte-stream.ts';
+import type { EventFd } from '../sys/eventfd.ts';
+import type { OwnedFd } from '../sys/owned-fd.ts';
 import { UnixListener } from '../sys/unix-listener.ts';
 import { UnixSocket } from '../sys/unix-socket.ts';
 import { ClientConnection, REQUEST_DATA_BYTES } from './client/connection.ts';
@@ -37,6 +50,7 @@ import { describeRegion } from './client/region-description.ts';
 import { ClientRegionIo } from './client/region-io.ts';
 import type { RegionMemory } from './client/region-memory.ts';
 import { ClientServing } from './client/serving.ts';
+import { ClientSleep } from './client/sleep.ts';
 import { type Adopted, type Agreed, agreeOnVersion, askDeviceInfo } from './client/start.ts';
 import { closeAll } from './frames.ts';
 
@@ -70,6 +84,11 @@ export interface AdoptedMemory {
   readonly access: Access;
 }
 
+interface Listener {
+  readonly call: (event: DeviceEvent) => void;
+  readonly kinds: ReadonlySet<DeviceEventKind>;
+}
+
 export class VfioUserDevice implements Device, RegionOwner {
   /** What was mapped when it was adopted, in order of addresses; mapped until somebody unmaps it. */
   readonly adopted: readonly AdoptedMemory[];
@@ -88,7 +107,11 @@ export class VfioUserDevice implements Device, RegionOwner {
   readonly #regions: (ClientRegion | undefined)[] = [];
   readonly #regionMemories: RegionMemory[] = [];
   readonly #mappings = new Set<ClientMapping>();
-  readonly #listeners = new Set<{ readonly call: (event: DeviceEvent) => void }>();
+  readonly #listeners = new Set<Listener>();
+  readonly #sleep: ClientSleep;
+  /** Listeners whose acknowledgement of a suspend is missing, and what follows the last one. */
+  readonly #unacknowledged = new Set<Listener>();
+  #acknowledged: () => void = () => {};
   /** Where LOW_POWER_ENTRY_WITH_WAKEUP signals. */
   #wakeup: EventFdLine | null = null;
   #closed = false;
@@ -123,6 +146,13 @@ export class VfioUserDevice implements Device, RegionOwner {
     this.#platform = new ClientPlatform(this.#io(RegionIndex.CONFIG), this.gate, {
       barSize: (index) => this.#barSize(index),
       unmask: (index, vectors) => this.#interrupts.unmask(index, vectors),
+    });
+    this.#sleep = new ClientSleep({
+      arm: (fds) => this.#armSleep(fds),
+      acknowledge: () => void this.feature({ feature: Feature.SYSTEM_SLEEP_ACK, set: true, data: new Uint8Array(0) }),
+      suspending: (done) => this.#suspending(done),
+      asleep: () => this.#emit({ kind: 'asleep' }),
+      awake: () => this.#emit({ kind: 'resume' }),
     });
     this.#interrupts.onEnabled = (index, vectors) => this.#platform.messages(index, vectors);
     connection.onLost = (reason) => this.#lost(reason);
@@ -231,7 +261,6 @@ export class VfioUserDevice implements Device, RegionOwner {
   feature(request: FeatureRequest): number {
     this.checkOpen();
     const { feature, data, probe = false, get = false, set = false } = request;
-    const connection = this.#connection;
     if (!Number.isInteger(feature) || feature < 0 || feature > FeatureFlags.MASK) {
       throw new VfioError('EINVAL', `${this.#info.name}: feature number ${String(feature)} does not fit 16 bits`);
     }
@@ -245,23 +274,32 @@ export class VfioUserDevice implements Device, RegionOwner {
       this.gate.changed();
       return moved;
     }
+    const wakeup = set ? sinkLine(request.sinks?.[0] ?? null, `the sink of feature ${feature}`) : null;
+    try {
+      this.#sendFeature(request, wakeup === null ? [] : [wakeup.fd]);
+    } catch (error) {
+      wakeup?.[Symbol.dispose]();
+      throw error;
+    }
+    if (set && !probe) this.#featureSet(feature, wakeup);
+    return get && !probe ? this.#featureData(data) : 0;
+  }
+
+  /** @throws VfioError what the server answers */
+  #sendFeature({ feature, data, probe = false, get = false, set = false }: FeatureRequest, eventFds: readonly EventFd[]): void {
+    const connection = this.#connection;
     const size = DeviceFeature.structSize + data.length;
     const flags = feature | (get ? FeatureFlags.GET : 0) | (set ? FeatureFlags.SET : 0) | (probe ? FeatureFlags.PROBE : 0);
-    const wakeup = set ? sinkLine(request.sinks?.[0] ?? null, `the sink of feature ${feature}`) : null;
-    const fds = wakeup === null ? [] : [wakeup.fd.duplicateFd()];
+    const fds: OwnedFd[] = [];
     try {
+      for (const eventFd of eventFds) fds.push(eventFd.duplicateFd());
       DeviceFeature.encode(connection.out, HEADER_BYTES, { argsz: size, flags });
       connection.outBytes.set(data, HEADER_BYTES + DeviceFeature.structSize);
       const errno = connection.request(Command.DEVICE_FEATURE, size, fds);
       if (errno !== 0) throw connection.failure(errno, `feature ${feature}`);
-    } catch (error) {
-      wakeup?.[Symbol.dispose]();
-      throw error;
     } finally {
       closeAll(fds);
     }
-    if (set && !probe) this.#featureSet(feature, wakeup);
-    return get && !probe ? this.#featureData(data) : 0;
   }
 
   #featureSet(feature: number, wakeup: EventFdLine | null): void {
@@ -288,38 +326,78 @@ export class VfioUserDevice implements Device, RegionOwner {
     return this.#dma;
   }
 
-  on(listener: (event: DeviceEvent) => void): Disposable {
+  awake(): Promise<void> | null {
+    return this.#sleep.awake();
+  }
+
+  on(listener: (event: DeviceEvent) => void, kinds: readonly DeviceEventKind[] = deviceEventKinds): Disposable {
     this.checkOpen();
-    const entry = { call: listener };
+    const strange = kinds.find((kind) => !deviceEventKinds.includes(kind));
+    if (strange !== undefined) throw new VfioError('EINVAL', `there are no events '${String(strange)}'`);
+    const entry = { call: listener, kinds: new Set(kinds) };
     this.#listeners.add(entry);
-    if (this.#listeners.size === 1) this.#listenForEvents(true);
+    this.#listenForEvents();
     return {
       [Symbol.dispose]: () => {
-        if (!this.#listeners.delete(entry) || this.#listeners.size > 0 || this.#closed) return;
-        this.#listenForEvents(false);
+        if (!this.#listeners.delete(entry)) return;
+        this.#acknowledge(entry);
+        if (!this.#closed) this.#listenForEvents();
       },
     };
   }
 
-  /** A server that has no ERR or REQ, or does not want to be asked, makes no such events. */
-  #listenForEvents(wanted: boolean): void {
+  /** The server is asked for what somebody hears of. One that has no ERR, REQ or sleep, or does not want to be asked, makes no such events. */
+  #listenForEvents(): void {
+    const { name } = this.#info;
+    const wanted = new Set([...this.#listeners].flatMap(({ kinds }) => [...kinds]));
+    const indexes = new Set<number>();
+    if (wanted.has('error')) indexes.add(IrqIndex.ERR);
+    if (wanted.has('request')) indexes.add(IrqIndex.REQ);
+    this.#ask(`${name}: no events 'error' and 'request'`, () => this.#interrupts.setEvents(indexes));
+    if (!this.#connection.carriesFds) return;
+    const sleep = wanted.has('suspend') || wanted.has('asleep') || wanted.has('resume');
+    this.#ask(`${name}: no events 'suspend' and 'resume'`, () => this.#sleep.setWanted(sleep));
+  }
+
+  #ask(failed: string, ask: () => void): void {
     if (this.#connection.lost !== null) return;
     try {
-      this.#interrupts.setEvents(wanted);
+      ask();
     } catch (error) {
       if (!(error instanceof VfioError)) throw error;
-      this.#log.log('info', `${this.#info.name}: no events 'error' and 'request': ${error.message}`);
+      this.#log.log('info', `${failed}: ${error.message}`);
     }
   }
 
+  #armSleep(fds: readonly EventFd[] | null): void {
+    const data = new Uint8Array(8);
+    const view = new DataView(data.buffer);
+    for (const at of [0, 4]) view.setInt32(at, fds === null ? -1 : 0, true);
+    this.#sendFeature({ feature: Feature.SYSTEM_SLEEP, set: true, data }, fds ?? []);
+  }
+
+  #suspending(done: () => void): void {
+    const asked = [...this.#listeners].filter(({ kinds }) => kinds.has('suspend'));
+    this.#acknowledged = done;
+    for (const entry of asked) this.#unacknowledged.add(entry);
+    for (const entry of asked) this.#tell(entry, { kind: 'suspend', acknowledge: () => this.#acknowledge(entry) });
+    if (asked.length === 0) done();
+  }
+
+  #acknowledge(entry: Listener): void {
+    if (this.#unacknowledged.delete(entry) && this.#unacknowledged.size === 0) this.#acknowledged();
+  }
+
   #emit(event: DeviceEvent): void {
-    for (const entry of [...this.#listeners]) {
-      callForeign(
-        event.kind,
-        () => entry.call(event),
-        (kind, error) => this.#log.log('error', `${this.#info.name}: a listener failed on '${kind}': ${textOf(error)}`),
-      );
-    }
+    for (const entry of [...this.#listeners]) if (entry.kinds.has(event.kind)) this.#tell(entry, event);
+  }
+
+  #tell(entry: Listener, event: DeviceEvent): void {
+    callForeign(
+      event.kind,
+      () => entry.call(event),
+      (kind, error) => this.#log.log('error', `${this.#info.name}: a listener failed on '${kind}': ${textOf(error)}`),
+    );
   }
 
   #lost(reason: string): void {
@@ -359,6 +437,7 @@ export class VfioUserDevice implements Device, RegionOwner {
     this.#connection[Symbol.dispose]();
     this.#migration.end('the connection has ended');
     this.#interrupts[Symbol.dispose]();
+    this.#sleep[Symbol.dispose]();
     this.#wakeup?.[Symbol.dispose]();
     this.#memory.clear();
     for (const memory of this.#regionMemories.splice(0)) memory[Symbol.dispose]();

@@ -5,7 +5,7 @@
  */
 import type { Device } from '../abi/device.ts';
 import { Command, commandName, HEADER_BYTES, HeaderFlags } from '../abi/vfio-user.ts';
-import type { Clock } from '../base/clock.ts';
+import { type Clock, PausableClock } from '../base/clock.ts';
 import { Errno, errnoOf, VfioError } from '../base/errno.ts';
 import { textOf } from '../base/foreign.ts';
 import type { RateLimitedLogger } from '../base/log.ts';
@@ -45,6 +45,9 @@ export class Session implements Disposable {
   /** Why it ended. Never rejects. */
   readonly ended: Promise<string>;
   readonly #options: SessionOptions;
+  /** Stands still while the machine sleeps: nothing is late then. */
+  readonly #clock: PausableClock;
+  #asleep: Disposable | null = null;
   readonly #channel: ServerChannel;
   readonly #watchdog: Watchdog;
   /** The second socket, on which the server commands and the client replies. */
@@ -61,8 +64,10 @@ export class Session implements Disposable {
   commands = 0;
 
   constructor(options: SessionOptions) {
-    const { limits, clock, keepAlive } = options;
+    const { limits, keepAlive } = options;
+    const clock = new PausableClock(options.clock);
     this.#options = options;
+    this.#clock = clock;
     this.peer = options.peer;
     this.ended = new Promise((resolve) => {
       this.#resolveEnded = resolve;
@@ -99,7 +104,7 @@ export class Session implements Disposable {
   /** Begin to serve. */
   start(): void {
     if (this.#closed !== null) return;
-    this.#startedNs = this.#options.clock.nowNs();
+    this.#startedNs = this.#clock.nowNs();
     this.#watchdog.wake();
     this.#channel.start();
   }
@@ -140,6 +145,13 @@ export class Session implements Disposable {
     };
   }
 
+  #sleep(asleep: boolean, holds: boolean): void {
+    this.#asleep?.[Symbol.dispose]();
+    this.#asleep = asleep && holds ? this.pause() : null;
+    if (asleep) this.#clock.pause();
+    else this.#clock.goOn();
+  }
+
   [Symbol.dispose](): void {
     this.close();
   }
@@ -158,12 +170,12 @@ export class Session implements Disposable {
   }
 
   #makeChannel(what: 'connection' | 'twin socket', stream: ByteStream, keepAlive: boolean, onMessage: () => void): ServerChannel {
-    const { limits, clock } = this.#options;
+    const { limits } = this.#options;
     return new ServerChannel({
       what,
       stream,
       limits,
-      clock,
+      clock: this.#clock,
       keepAlive,
       onMessage,
       onDrained: () => this.#pump(),
@@ -400,15 +412,16 @@ export class Session implements Disposable {
   }
 
   #attach(device: Device, client: VersionMessage): Attachment {
-    const { limits, clock } = this.#options;
+    const { limits } = this.#options;
     return new Attachment({
       device,
       client,
       limits,
-      clock,
+      clock: this.#clock,
       writer: (this.#twin ?? this.#channel).writer,
       carriesFds: this.#channel.stream.carriesFds,
       onQueued: () => this.#pumpSoon(),
+      onSleep: (asleep, holds) => this.#sleep(asleep, holds),
       onGone: (reason) => queueMicrotask(() => this.close(reason)),
       onBug: (what, error) => this.#bug(what, error),
     });
@@ -447,8 +460,8 @@ export class Session implements Disposable {
 
   /** Whether somebody waits still. */
   #look(): boolean {
-    const { clock, limits } = this.#options;
-    const now = clock.nowNs();
+    const { limits } = this.#options;
+    const now = this.#clock.nowNs();
     const attachment = this.#attachment;
     const late = attachment === null && now - this.#startedNs >= limits.handshakeTimeoutMs * 1e6;
     let reason = late ? 'it did not negotiate a version in time' : this.#channel.overdue(now);

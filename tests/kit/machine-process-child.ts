@@ -22,6 +22,13 @@ process.on('message', (order: Order) => {
     running.server[Symbol.dispose]();
     running.machine[Symbol.dispose]();
     running = start();
+  } else if (order.ask === 'suspend') {
+    void running.machine.suspend().then(() => report(order.number));
+    return;
+  } else if (order.ask === 'resume-later') {
+    setTimeout(() => running.machine.resume(), 300);
+  } else if (order.ask === 'resume') {
+    running.machine.resume();
   } else if (order.ask === 'numvfs') {
     void running.machine.setNumVfs(order.bdf, order.count).then(() => report(order.number));
     return;

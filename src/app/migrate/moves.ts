@@ -229,9 +229,9 @@ export class Moves implements Disposable {
         this.#lastIn = device.id;
         this.#busy = null;
         // Nobody else is there whom the machine could ask for it.
-        device.device.on(({ kind }) => {
-          if (kind === 'request' && this.#waiting === device && this.#busy === null) this.drop();
-        });
+        device.device.on(() => {
+          if (this.#waiting === device && this.#busy === null) this.drop();
+        }, ['request']);
         log('info', 'a device was moved here, runs, and waits for its client');
       };
       await arrive(link, { name, open, arrived });

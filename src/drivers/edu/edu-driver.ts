@@ -79,11 +79,13 @@ export class EduDriver implements Disposable {
   /** n! modulo 2^32. */
   async factorial(n: number): Promise<number> {
     checkU32(n, 'n');
+    if (this.dev.asleep) await this.dev.awake();
     const { registers } = this;
     registers.status.interrupt = this.#irq === null ? 0 : 1;
     registers.factorial = n;
     if (this.#irq === null) await this.#until(() => registers.status.computing === 0);
     else await this.#cause(EduCause.FACTORIAL);
+    if (this.dev.asleep) await this.dev.awake();
     return registers.factorial;
   }
 
@@ -106,8 +108,9 @@ export class EduDriver implements Disposable {
   async interrupt(causes: number): Promise<number> {
     if (this.#irq === null) throw new VfioError('EINVAL', 'the driver polls: there is no interrupt to wait for');
     if (checkU32(causes, 'causes') === 0) throw new VfioError('EINVAL', 'the device interrupts only for a cause');
+    if (this.dev.asleep) await this.dev.awake();
     this.registers.irqRaise = causes;
-    await this.#irq.next(0, { timeoutMs: this.#timeoutMs });
+    await this.#next();
     return this.#acknowledge();
   }
 
@@ -116,6 +119,7 @@ export class EduDriver implements Disposable {
   }
 
   async #copy(source: bigint, destination: bigint, size: number, direction: bigint): Promise<void> {
+    if (this.dev.asleep) await this.dev.awake();
     const { registers } = this;
     registers.dmaSource = source;
     registers.dmaDestination = destination;
@@ -127,8 +131,14 @@ export class EduDriver implements Disposable {
 
   /** Waits until the device has interrupted for `cause`; what it interrupts for besides is acknowledged on the way. */
   async #cause(cause: number): Promise<void> {
-    do await this.#irq!.next(0, { timeoutMs: this.#timeoutMs });
+    do await this.#next();
     while ((this.#acknowledge() & cause) === 0);
+  }
+
+  /** The next interrupt, and the machine awake to see why it came. */
+  async #next(): Promise<void> {
+    await this.#irq!.next(0, { timeoutMs: this.#timeoutMs });
+    if (this.dev.asleep) await this.dev.awake();
   }
 
   #acknowledge(): number {

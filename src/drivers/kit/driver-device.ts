@@ -2,16 +2,16 @@
  * A device in the hands of its driver: registers by name, config space, interrupts, DMA buffers, and a clean end.
  * It stands on `Device` alone, so a driver runs unchanged on a model, a socket and hardware.
  */
-import type { Device, DeviceEvent, RegionMapping, RegisterAccess } from '../../abi/device.ts';
+import type { Device, DeviceEvent, DeviceEventKind, RegionMapping, RegisterAccess } from '../../abi/device.ts';
 import type { DirectMemory } from '../../abi/memory.ts';
 import { RegionFlags, RegionIndex } from '../../abi/vfio.ts';
 import { Cleanup } from '../../base/cleanup.ts';
-import { type Clock, SystemClock } from '../../base/clock.ts';
+import { type Clock, PausableClock, SystemClock } from '../../base/clock.ts';
 import { VfioError } from '../../base/errno.ts';
+import { keepAlive } from '../../base/keep-alive.ts';
 import { ConfigView } from './config-view.ts';
 import { type DmaBuffer, DriverDma } from './dma.ts';
 import { checkTimeout, Interrupts, type IrqContext, type IrqKind, type WaitOptions } from './interrupts.ts';
-import { keepAlive } from './keep-alive.ts';
 import type { DriverRegisters, RegisterMap, RegisterView } from './registers.ts';
 
 export interface AttachOptions {
@@ -49,7 +49,8 @@ export class DriverDevice implements Disposable {
   readonly dma: DriverDma;
   /** Memory that came with a device that was moved (docs/moving.md), in order of addresses; a buffer as those of `dma.alloc`. Nearly always none. */
   readonly adopted: readonly DmaBuffer[];
-  readonly clock: Clock;
+  /** Stands still while the machine sleeps, and so do the timeouts that count on it. */
+  readonly clock: PausableClock;
   readonly intx: IrqSource;
   readonly msi: IrqSource;
   readonly msix: IrqSource;
@@ -62,7 +63,7 @@ export class DriverDevice implements Disposable {
   private constructor(device: Device, options: AttachOptions) {
     this.device = device;
     this.name = device.info.name;
-    this.clock = options.clock ?? new SystemClock();
+    this.clock = new PausableClock(options.clock ?? new SystemClock());
     this.config = new ConfigView(device.region(RegionIndex.CONFIG));
     this.dma = new DriverDma(device.dma);
     this.adopted = (options.adopted ?? []).map((mapping) => this.dma.adopt(mapping));
@@ -70,10 +71,8 @@ export class DriverDevice implements Disposable {
     this.intx = this.#source('intx');
     this.msi = this.#source('msi');
     this.msix = this.#source('msix');
-    this.#listening = device.on((event) => {
-      if (event.kind !== 'gone') return;
-      for (const i of this.#interrupts) i.fail(new VfioError('ENODEV', `${this.name} is gone: ${event.reason}`));
-    });
+    this.#listening = device.on((event) => this.#heard(event), ['suspend', 'asleep', 'resume', 'gone']);
+    if (this.asleep) this.clock.pause();
   }
 
   /**
@@ -123,8 +122,41 @@ export class DriverDevice implements Disposable {
     this.device.reset();
   }
 
-  on(listener: (event: DeviceEvent) => void): Disposable {
-    return this.device.on(listener);
+  /** @param kinds what it hears of; default: everything. Hearing of 'suspend' is a promise to call its `acknowledge`; see `Device.on` */
+  on(listener: (event: DeviceEvent) => void, kinds?: readonly DeviceEventKind[]): Disposable {
+    return this.device.on(listener, kinds);
+  }
+
+  /** The machine sleeps: registers do not answer (EIO), and everything else waits. */
+  get asleep(): boolean {
+    return this.device.awake !== undefined && this.device.awake() !== null;
+  }
+
+  /** Resolves when the machine is awake, which it nearly always is. */
+  async awake(): Promise<void> {
+    if (!this.asleep) return;
+    using _alive = keepAlive();
+    for (let waits = this.device.awake!(); waits !== null; waits = this.device.awake!()) await waits;
+  }
+
+  #heard(event: DeviceEvent): void {
+    switch (event.kind) {
+      case 'suspend':
+        // Nothing of it is lost: what is under way goes on afterwards.
+        event.acknowledge();
+        break;
+      case 'asleep':
+        this.clock.pause();
+        break;
+      case 'resume':
+        this.clock.goOn();
+        break;
+      case 'gone':
+        this.clock.goOn();
+        for (const i of this.#interrupts) i.fail(new VfioError('ENODEV', `${this.name} is gone: ${event.reason}`));
+        break;
+      default:
+    }
   }
 
   /** Look again and again until `condition` holds: for what the device does not interrupt for. @throws VfioError ETIMEDOUT */
@@ -133,7 +165,9 @@ export class DriverDevice implements Disposable {
     const end = this.clock.nowNs() + checkTimeout(timeoutMs) * 1e6;
     checkTimeout(everyMs);
     using _alive = keepAlive();
-    while (!condition()) {
+    for (;;) {
+      if (this.asleep) await this.awake();
+      if (condition()) return;
       if (this.clock.nowNs() >= end) throw new VfioError('ETIMEDOUT', `${this.name}: nothing happened within ${timeoutMs} ms`);
       await new Promise<void>((resolve) => this.clock.after(everyMs, resolve));
     }

@@ -4,7 +4,7 @@ import { IrqIndex } from '../../abi/vfio.ts';
 import { checkIndex } from '../../base/check.ts';
 import type { Clock } from '../../base/clock.ts';
 import { VfioError } from '../../base/errno.ts';
-import { keepAlive } from './keep-alive.ts';
+import { keepAlive } from '../../base/keep-alive.ts';
 
 export interface WaitOptions {
   /** Give up with ETIMEDOUT after this long, at most 24 days; wait for ever unless told. */

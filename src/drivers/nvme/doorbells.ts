@@ -16,6 +16,7 @@ export class Doorbells {
   readonly #fence = new Int32Array(1);
   #shadow: Int32Array | null = null;
   #events: Int32Array | null = null;
+  #held: Map<number, number> | null = null;
   /** Writes of registers, since the beginning. */
   written = 0;
 
@@ -60,8 +61,23 @@ export class Doorbells {
     return true;
   }
 
+  /** While the machine sleeps no register answers: the newest value of each is kept until `release`. Idempotent, as is `release`. */
+  hold(): void {
+    this.#held ??= new Map();
+  }
+
+  release(): void {
+    const held = this.#held;
+    this.#held = null;
+    if (held !== null) for (const [index, value] of held) this.write(index, value);
+  }
+
   /** The register itself. */
   write(index: number, value: number): void {
+    if (this.#held !== null) {
+      this.#held.set(index, value);
+      return;
+    }
     this.written++;
     this.#access.write32(NvmeReg.DOORBELLS + index * this.stride, value);
   }

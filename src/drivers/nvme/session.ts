@@ -4,9 +4,9 @@
  */
 import { FeatureId } from '../../abi/nvme.ts';
 import { VfioError } from '../../base/errno.ts';
+import { KeepAlive, keepAlive } from '../../base/keep-alive.ts';
 import type { Logger, LogLevel } from '../../base/log.ts';
 import type { DriverDevice } from '../kit/driver-device.ts';
-import { KeepAlive, keepAlive } from '../kit/keep-alive.ts';
 import { AdminCommands } from './admin.ts';
 import { BouncePool } from './bounce-pool.ts';
 import { CompletionSignals, type SignalKind } from './completion-signals.ts';
@@ -93,9 +93,14 @@ export class Session implements QueueOwner {
     this.adminQueue = this.#memory.adminQueue(this);
     this.signals.attach(this.adminQueue);
     this.admin = new AdminCommands(this.adminQueue, this.pool, (ms) => this.watchdog.ticks(ms));
-    this.#listening = dev.on((event) => {
-      if (event.kind === 'gone') this.gone(event.reason);
-    });
+    this.#listening = dev.on(
+      (event) => {
+        if (event.kind === 'gone') this.gone(event.reason);
+        else if (event.kind === 'asleep') this.#memory.doorbells.hold();
+        else this.#awake();
+      },
+      ['asleep', 'resume', 'gone'],
+    );
   }
 
   get state(): SessionState {
@@ -152,8 +157,18 @@ export class Session implements QueueOwner {
     return this.#refused ?? new VfioError('EOPNOTSUPP', `${this.deviceName} has no I/O queues: it is there for administration alone`);
   }
 
+  /** Commands that were put while the machine slept are told to the controller now. */
+  #awake(): void {
+    try {
+      this.#memory.doorbells.release();
+    } catch (error) {
+      this.lost(error);
+    }
+  }
+
   /** Once the controller works again. @throws VfioError as `live` */
   async ready(): Promise<void> {
+    if (this.dev.asleep) await this.dev.awake();
     while (this.#state === 'resetting') await this.#recovering;
     if (this.#state !== 'live') throw this.#reason ?? new VfioError('EBUSY', `${this.deviceName} is ${this.#state}`);
   }
@@ -244,6 +259,7 @@ export class Session implements QueueOwner {
 
   async #close(): Promise<void> {
     if (this.#state === 'closed') return;
+    if (this.dev.asleep) await this.dev.awake();
     if (this.#state === 'resetting') await this.#recovering;
     const wasLive = this.#state === 'live';
     if (this.#state !== 'gone') this.#state = 'closing';
@@ -261,7 +277,7 @@ export class Session implements QueueOwner {
   /** Without waiting for anything. Idempotent. */
   closeNow(): void {
     if (this.#state === 'closed') return;
-    const reachable = this.#state !== 'gone';
+    const reachable = this.#state !== 'gone' && !this.dev.asleep;
     this.#state = 'closed';
     this.life++;
     const reason = new VfioError('ENODEV', `the driver of ${this.deviceName} was closed`);
@@ -363,6 +379,7 @@ export class Session implements QueueOwner {
   }
 
   async #recover(reason: string): Promise<void> {
+    if (this.dev.asleep) await this.dev.awake();
     this.log('warn', `${this.deviceName} is reset: ${reason}`);
     this.listeners.emit({ kind: 'reset', reason });
     const error = new VfioError('EIO', `${this.deviceName}: the command was in flight when the controller was reset: ${reason}`, {

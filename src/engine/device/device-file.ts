@@ -6,16 +6,18 @@
  *
  * @see linux/drivers/vfio/vfio_main.c, vfio_device_fops_unl_ioctl(); vfio_pci_core.c, vfio_pci_core_ioctl()
  */
-import type {
-  Device,
-  DeviceEvent,
-  DeviceInfo,
-  FeatureRequest,
-  HotResetDependent,
-  IrqInfo,
-  Region,
-  RegionInfo,
-  SetIrqs,
+import {
+  type Device,
+  type DeviceEvent,
+  type DeviceEventKind,
+  type DeviceInfo,
+  deviceEventKinds,
+  type FeatureRequest,
+  type HotResetDependent,
+  type IrqInfo,
+  type Region,
+  type RegionInfo,
+  type SetIrqs,
 } from '../../abi/device.ts';
 import { DeviceFlags, NUM_IRQS, NUM_REGIONS, RegionIndex } from '../../abi/vfio.ts';
 import { VfioError } from '../../base/errno.ts';
@@ -35,8 +37,15 @@ import type { VfioPciDevice } from './pci-device.ts';
 import { BarRegion } from './region-bar.ts';
 import { regionInfo } from './region-info.ts';
 import { AbsentRegion, ConfigRegion, type FileRegion, RomRegion } from './region-io.ts';
+import { SleepNotice } from './sleep-notice.ts';
 
 export type { IoeventfdRequest };
+
+/** One `on`. */
+export interface Listener {
+  readonly call: (event: DeviceEvent) => void;
+  readonly kinds: ReadonlySet<DeviceEventKind>;
+}
 
 export class DeviceFile implements Device, VfioFile {
   readonly device: VfioPciDevice;
@@ -48,10 +57,11 @@ export class DeviceFile implements Device, VfioFile {
   closed = false;
   readonly #regions: (FileRegion | undefined)[] = [];
   readonly #mappings = new Set<Disposable>();
-  readonly #listeners = new Set<{ readonly call: (event: DeviceEvent) => void }>();
+  readonly #listeners = new Set<Listener>();
   readonly #onExit: Disposable;
   #dma: ContainerDmaSpace | null = null;
   #released = false;
+  #sleepNotice: SleepNotice | null = null;
 
   /** Made by `VfioPciDevice.open` only. @throws VfioError ESRCH for a process that has exited */
   constructor(device: VfioPciDevice, holder: DeviceFileHolder, container: Container, process: Process) {
@@ -189,7 +199,13 @@ export class DeviceFile implements Device, VfioFile {
 
   #feature(request: FeatureRequest): number {
     this.checkLive();
-    return deviceFeature(this.device, request);
+    return deviceFeature(this.device, request, this);
+  }
+
+  /** SYSTEM_SLEEP and its acknowledgement; made when first asked for. */
+  get sleepNotice(): SleepNotice {
+    this.#sleepNotice ??= new SleepNotice(this);
+    return this.#sleepNotice;
   }
 
   get dma(): ContainerDmaSpace {
@@ -209,33 +225,51 @@ export class DeviceFile implements Device, VfioFile {
     return this.device.fn.group?.iommu.enforcesCoherency === true;
   }
 
-  on(listener: (event: DeviceEvent) => void): Disposable {
-    this.checkLive();
-    const entry = { call: listener };
-    this.#listeners.add(entry);
-    return { [Symbol.dispose]: () => void this.#listeners.delete(entry) };
+  awake(): Promise<void> | null {
+    return this.device.awake();
   }
 
-  get listening(): boolean {
-    return this.#listeners.size > 0;
+  on(listener: (event: DeviceEvent) => void, kinds: readonly DeviceEventKind[] = deviceEventKinds): Disposable {
+    this.checkLive();
+    const strange = kinds.find((kind) => !deviceEventKinds.includes(kind));
+    if (strange !== undefined) {
+      throw new VfioError('EINVAL', `there are no events '${String(strange)}'`, { fix: `Kinds: ${deviceEventKinds.join(', ')}.` });
+    }
+    const entry = { call: listener, kinds: new Set(kinds) };
+    this.#listeners.add(entry);
+    return {
+      [Symbol.dispose]: () => {
+        if (this.#listeners.delete(entry)) this.device.listenerGone(entry);
+      },
+    };
+  }
+
+  /** Those that hear of events of this kind. */
+  listeners(kind: DeviceEventKind): readonly Listener[] {
+    return [...this.#listeners].filter((entry) => entry.kinds.has(kind));
+  }
+
+  emit(event: DeviceEvent): void {
+    for (const entry of this.listeners(event.kind)) this.tell(entry, event);
   }
 
   /** A listener that throws or rejects keeps no other from the event. */
-  emit(event: DeviceEvent): void {
+  tell(entry: Listener, event: DeviceEvent): void {
     const { bdf, ctx } = this.device;
-    for (const entry of [...this.#listeners]) {
-      callForeign(
-        'event listener',
-        () => entry.call(event),
-        (what, error) => ctx.log.log('error', `${bdf} ${what}`, `${bdf}: a listener failed on '${event.kind}': ${textOf(error)}`),
-      );
-    }
+    callForeign(
+      'event listener',
+      () => entry.call(event),
+      (what, error) => ctx.log.log('error', `${bdf} ${what}`, `${bdf}: a listener failed on '${event.kind}': ${textOf(error)}`),
+    );
   }
 
   close(): void {
     if (this.closed) return;
     this.closed = true;
+    const listeners = [...this.#listeners];
     this.#listeners.clear();
+    for (const entry of listeners) this.device.listenerGone(entry);
+    this.#sleepNotice?.[Symbol.dispose]();
     this.#releaseWhenUnused();
   }
 

@@ -11,6 +11,7 @@ import { MinSize } from '../../abi/vfio-structs.ts';
 import { VfioError } from '../../base/errno.ts';
 import { sinkAt } from '../interrupts/interrupt-request.ts';
 import { deviceState, getDataSize, getFlags, reportLogging, startLogging, stopLogging } from '../migration/features.ts';
+import type { DeviceFile } from './device-file.ts';
 import { exportDmaBuf } from './dma-buf.ts';
 import type { VfioPciDevice } from './pci-device.ts';
 
@@ -22,7 +23,7 @@ interface FeatureRow {
   /** Which devices have it; all unless told. */
   readonly has?: (device: VfioPciDevice) => boolean;
   /** Returns the bytes of `data` that a get has filled. */
-  run(device: VfioPciDevice, request: FeatureRequest): number;
+  run(device: VfioPciDevice, request: FeatureRequest, file: DeviceFile): number;
 }
 
 /** As on Linux, where it takes a driver that knows the device: who can be moved can tell what it writes. */
@@ -141,6 +142,31 @@ const features: ReadonlyMap<number, FeatureRow> = new Map<number, FeatureRow>([
       run: ({ bdf, host }, request) => reportLogging(bdf, host.dma, request),
     },
   ],
+  [
+    Feature.SYSTEM_SLEEP,
+    {
+      name: 'SYSTEM_SLEEP',
+      op: 'set',
+      minSize: 8,
+      run: ({ bdf, ctx }, { sinks }, file) => {
+        const [suspend, resume] = [0, 1].map((i) => sinkAt(bdf, ctx.log, sinks ?? [], i));
+        file.sleepNotice.arm(suspend!, resume!);
+        return 0;
+      },
+    },
+  ],
+  [
+    Feature.SYSTEM_SLEEP_ACK,
+    {
+      name: 'SYSTEM_SLEEP_ACK',
+      op: 'set',
+      minSize: 0,
+      run: (_device, _request, file) => {
+        file.sleepNotice.acknowledge();
+        return 0;
+      },
+    },
+  ],
   [Feature.DMA_BUF, { name: 'DMA_BUF', op: 'get', minSize: 16, run: exportDmaBuf }],
 ]);
 
@@ -149,7 +175,7 @@ const features: ReadonlyMap<number, FeatureRow> = new Map<number, FeatureRow>([
  * @throws VfioError EINVAL flags that do not exist or exclude each other; ENOTTY a feature the device does not have; EINVAL an operation it does
  * not have, no operation at all, or data too short
  */
-export function deviceFeature(device: VfioPciDevice, request: FeatureRequest): number {
+export function deviceFeature(device: VfioPciDevice, request: FeatureRequest, file: DeviceFile): number {
   const { bdf } = device;
   if (typeof request !== 'object' || request === null) throw new VfioError('EINVAL', `${bdf}: FEATURE without a request`);
   const { feature, data } = request;
@@ -170,5 +196,5 @@ export function deviceFeature(device: VfioPciDevice, request: FeatureRequest): n
   if (!get && !set) throw new VfioError('EINVAL', `${bdf}: ${row.name}: neither get, set nor probe`);
   if (data.length < row.minSize)
     throw new VfioError('EINVAL', `${bdf}: ${row.name} has ${row.minSize} bytes of data, ${data.length} were given`);
-  return row.run(device, request);
+  return row.run(device, request, file);
 }

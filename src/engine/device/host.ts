@@ -6,7 +6,7 @@ import type { DeviceHost, ErrorKind, Model, Width } from '../../abi/device-host.
 import { type DirectMemory, type MemoryAllocator, WINDOW_BYTES } from '../../abi/memory.ts';
 import { Bar, CapId, Command, Config, Pm, PowerState } from '../../abi/pci.ts';
 import { NUM_REGIONS } from '../../abi/vfio.ts';
-import type { Clock } from '../../base/clock.ts';
+import { type Clock, PausableClock } from '../../base/clock.ts';
 import { VfioError } from '../../base/errno.ts';
 import { callForeign, type Failed, guardedClock, isThenable, settle, textOf } from '../../base/foreign.ts';
 import { kindOf, type Logger, type RateLimitedLogger } from '../../base/log.ts';
@@ -57,12 +57,10 @@ export class FunctionHost implements DeviceHost {
   readonly dma: HostDma;
   readonly irq: HostIrq;
   readonly msix: MsixTable | null;
-  readonly clock: Clock;
+  readonly clock: PausableClock;
   readonly log: Logger;
   /** In D0: DMA and interrupts can leave the function. */
   powered = true;
-  /** The platform lets no DMA through, whatever COMMAND says: while the machine sleeps (S2-42). */
-  dmaBlocked = false;
   /** Resets the model has seen. */
   resets = 0;
   /** Exceptions, rejections and values that are none: each is a bug of the model. */
@@ -95,7 +93,7 @@ export class FunctionHost implements DeviceHost {
     this.bdf = options.bdf;
     this.declaration = options.declaration;
     this.config = options.config;
-    this.clock = guardedClock(options.clock, this.#failed);
+    this.clock = new PausableClock(guardedClock(options.clock, this.#failed));
     this.#rateLimited = options.log;
     this.#allocate = options.allocate;
     this.#group = options.group;
@@ -108,7 +106,7 @@ export class FunctionHost implements DeviceHost {
       msix: this.msix,
       log: options.log,
       bdf: options.bdf,
-      powered: () => this.powered && !this.dmaBlocked,
+      powered: () => this.powered,
     });
     const pm = options.config.findCapability(CapId.PM);
     this.#pmControl = pm === 0 ? -1 : pm + Pm.CTRL;
@@ -125,7 +123,7 @@ export class FunctionHost implements DeviceHost {
 
   /** Gate of `HostDma`. */
   get busMaster(): boolean {
-    return !this.dmaBlocked && (this.config.bytes[Config.COMMAND]! & Command.MASTER) !== 0;
+    return (this.config.bytes[Config.COMMAND]! & Command.MASTER) !== 0;
   }
 
   /** Gate of `HostDma`: the domain that translates for this function now. */
@@ -294,6 +292,18 @@ export class FunctionHost implements DeviceHost {
   release(): void {
     this.dma.stopped = false;
     this.irq.release();
+  }
+
+  /** While the machine sleeps (S2-42): no DMA and no interrupt leaves, and time stands still for the model. Then everything goes on. Idempotent. */
+  stand(still: boolean): void {
+    this.dma.asleep = still;
+    if (still) {
+      this.irq.hold('sleep');
+      this.clock.pause();
+    } else {
+      this.irq.release('sleep');
+      this.clock.goOn();
+    }
   }
 
   /** A mistake of the model that was found elsewhere. */

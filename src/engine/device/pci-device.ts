@@ -18,7 +18,7 @@ import { mediatedDevice } from '../mediation/mediated-device.ts';
 import type { Mediation } from '../mediation/mediation.ts';
 import type { VmFile } from '../vm/vm-provider.ts';
 import { VmReference } from '../vm/vm-reference.ts';
-import { DeviceFile } from './device-file.ts';
+import { DeviceFile, type Listener } from './device-file.ts';
 import { parseDeviceName } from './device-name.ts';
 import { checkBindable } from './device-policy.ts';
 import type { FunctionHost } from './host.ts';
@@ -286,7 +286,6 @@ export class VfioPciDevice implements IoeventfdTarget, ReleaseTarget, TokenSubje
     this.#files.delete(file);
     const last = this.#files.size === 0;
     try {
-      this.#suspension.forget(file);
       if (last && this.gone === null) this.#disable();
     } finally {
       file.holder.deviceReleased(file);
@@ -357,6 +356,10 @@ export class VfioPciDevice implements IoeventfdTarget, ReleaseTarget, TokenSubje
   /** Wake from low power from outside (PME): ends LOW_POWER_ENTRY_WITH_WAKEUP, else the device goes back to sleep. */
   wake(): void {
     if (this.#open === null) return;
+    if (this.#suspension.asleep) {
+      this.#suspension.wakeLater();
+      return;
+    }
     this.power.wake();
     this.settle();
   }
@@ -417,7 +420,7 @@ export class VfioPciDevice implements IoeventfdTarget, ReleaseTarget, TokenSubje
   request(): boolean {
     let told = this.#open?.interrupts.signalRequest() ?? false;
     for (const file of this.files) {
-      if (file.listening) told = true;
+      if (file.listeners('request').length > 0) told = true;
       file.emit({ kind: 'request' });
     }
     return told;
@@ -455,6 +458,15 @@ export class VfioPciDevice implements IoeventfdTarget, ReleaseTarget, TokenSubje
 
   resume(): void {
     this.#suspension.resume();
+  }
+
+  awake(): Promise<void> | null {
+    return this.#suspension.awake();
+  }
+
+  /** A listener of one of its files hears nothing any more. */
+  listenerGone(listener: Listener): void {
+    this.#suspension.forget(listener);
   }
 
   /** Hold the device lock, as a sysfs reset or another driver would: opens and resets give EAGAIN meanwhile (S2-32). @throws VfioError EAGAIN */

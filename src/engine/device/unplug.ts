@@ -3,6 +3,7 @@
  *
  * @see linux/drivers/vfio/vfio_main.c, vfio_unregister_group_dev(); vfio_pci_core_request()
  */
+import { keepAlive } from '../../base/keep-alive.ts';
 import type { EngineContext } from '../context.ts';
 
 /** How often Linux repeats the request. */
@@ -25,6 +26,7 @@ export class ReleaseRequest {
   #resolve: () => void = () => {};
   #again: Disposable | null = null;
   #force: Disposable | null = null;
+  #alive: Disposable | null = null;
   #done = false;
 
   constructor(target: ReleaseTarget, ctx: EngineContext) {
@@ -36,6 +38,8 @@ export class ReleaseRequest {
   }
 
   start(): void {
+    // Clocks do not keep the process, and one that waits for this is not done.
+    this.#alive = keepAlive();
     const after = this.#ctx.params.forceRevokeAfterMs;
     if (after !== null) {
       this.#force = this.#ctx.clock.after(after, () => {
@@ -60,6 +64,7 @@ export class ReleaseRequest {
   released(): void {
     if (this.#done) return;
     this.#done = true;
+    this.#alive?.[Symbol.dispose]();
     this.#again?.[Symbol.dispose]();
     this.#force?.[Symbol.dispose]();
     this.#resolve();

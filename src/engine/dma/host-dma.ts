@@ -54,6 +54,8 @@ export class HostDma implements DmaPort {
   /** A view for writing was handed out that still counts. */
   #writeViews = false;
   #stopped = false;
+  /** While the machine sleeps: what waits for its end. */
+  #sleep: { readonly promise: Promise<void>; readonly resolve: () => void } | null = null;
   /** Transfers to remote memory that are under way. */
   #underWay = 0;
   #idle: { readonly promise: Promise<void>; readonly resolve: () => void } | null = null;
@@ -120,6 +122,28 @@ export class HostDma implements DmaPort {
     this.#stopped = stopped;
   }
 
+  /** The machine sleeps: nothing gets through, and nothing is lost. What a model asks for is done when it is awake again. */
+  get asleep(): boolean {
+    return this.#sleep !== null;
+  }
+
+  set asleep(asleep: boolean) {
+    if (asleep === this.asleep) return;
+    const sleep = this.#sleep;
+    this.#sleep = null;
+    if (asleep) {
+      let resolve = (): void => {};
+      const promise = new Promise<void>((done) => {
+        resolve = done;
+      });
+      this.#sleep = { promise, resolve };
+    } else sleep?.resolve();
+  }
+
+  async #awake(): Promise<void> {
+    while (this.#sleep !== null) await this.#sleep.promise;
+  }
+
   /** Transfers to and from remote memory that have begun and not ended. */
   get underWay(): number {
     return this.#underWay;
@@ -151,6 +175,7 @@ export class HostDma implements DmaPort {
   }
 
   tryRead(iova: Iova, into: Uint8Array): Dma {
+    if (this.#sleep !== null) return Dma.REMOTE;
     const blocked = this.#blocked();
     if (blocked !== null) return this.#fault(blocked, iova, 'read');
     if (!this.#split(iova)) return this.#fault('not-mapped', iova, 'read');
@@ -159,6 +184,7 @@ export class HostDma implements DmaPort {
   }
 
   tryWrite(iova: Iova, from: Uint8Array): Dma {
+    if (this.#sleep !== null) return Dma.REMOTE;
     const blocked = this.#blocked();
     if (blocked !== null) return this.#fault(blocked, iova, 'write');
     if (!this.#split(iova)) return this.#fault('not-mapped', iova, 'write');
@@ -195,7 +221,7 @@ export class HostDma implements DmaPort {
   /** Null is not counted as a fault: a model asks for a view and falls back to `read` or `write`, which tell. */
   view(iova: Iova, size: number, access: Access): Uint8Array | null {
     if (!Number.isSafeInteger(size) || size <= 0 || (access !== 1 && access !== 2 && access !== 3)) return null;
-    if (this.#blocked() !== null || !this.#split(iova)) return null;
+    if (this.#sleep !== null || this.#blocked() !== null || !this.#split(iova)) return null;
     const at = this.#at;
     const view = this.#gate.domain!.view(at[0], at[1], size, access);
     if (view !== null && (access & Access.WRITE) !== 0) {
@@ -208,6 +234,7 @@ export class HostDma implements DmaPort {
   }
 
   async #read(iova: Iova, into: Uint8Array): Promise<void> {
+    if (this.#sleep !== null) await this.#awake();
     const done = this.tryRead(iova, into);
     if (done === Dma.FAULT) throw this.#thrown();
     if (done !== Dma.REMOTE) return;
@@ -219,7 +246,10 @@ export class HostDma implements DmaPort {
     }
   }
 
-  async #write(iova: Iova, from: Uint8Array): Promise<void> {
+  async #write(iova: Iova, source: Uint8Array): Promise<void> {
+    // The caller may reuse its buffer as soon as it has called.
+    const from = this.#sleep === null ? source : source.slice();
+    if (this.#sleep !== null) await this.#awake();
     const done = this.tryWrite(iova, from);
     if (done === Dma.FAULT) throw this.#thrown();
     if (done !== Dma.REMOTE) return;
@@ -233,7 +263,7 @@ export class HostDma implements DmaPort {
 
   /** Has anything changed that views depend on? */
   #look(): void {
-    const domain = this.#blocked() === null ? this.#gate.domain : null;
+    const domain = this.#sleep === null && this.#blocked() === null ? this.#gate.domain : null;
     const epoch = domain === null ? 0 : domain.epoch;
     if (domain === this.#seenDomain && epoch === this.#seenEpoch) return;
     this.#seenDomain = domain;
@@ -355,6 +385,7 @@ export class HostDma implements DmaPort {
       const arrived = new Uint8Array(into.length);
       for (const piece of pieces) {
         if (piece.memory.kind === 'direct') continue;
+        if (this.#sleep !== null) await this.#awake();
         if (!this.#live(piece, Access.READ)) throw this.#gone(iova, piece, Access.READ);
         try {
           await piece.memory.read(piece.offset, arrived.subarray(piece.start, piece.start + piece.size), this.#name);
@@ -362,6 +393,7 @@ export class HostDma implements DmaPort {
           throw this.#failed(iova, piece, Access.READ, cause);
         }
       }
+      if (this.#sleep !== null) await this.#awake();
       for (const piece of pieces) if (!this.#live(piece, Access.READ)) throw this.#gone(iova, piece, Access.READ);
       for (const piece of pieces)
         if (piece.memory.kind === 'direct') readDirect(piece.memory, piece.offset, arrived, piece.start, piece.size);
@@ -381,6 +413,7 @@ export class HostDma implements DmaPort {
       // The caller may reuse its buffer as soon as it has called.
       const bytes = from.slice();
       for (const piece of pieces) {
+        if (this.#sleep !== null) await this.#awake();
         if (!this.#live(piece, Access.WRITE)) throw this.#gone(iova, piece, Access.WRITE);
         if (piece.memory.kind === 'direct') {
           writeDirect(piece.memory, piece.offset, bytes, piece.start, piece.size);
@@ -395,6 +428,7 @@ export class HostDma implements DmaPort {
           } finally {
             this.#markWritten(piece);
           }
+          if (this.#sleep !== null) await this.#awake();
           if (!this.#live(piece, Access.WRITE)) throw this.#gone(iova, piece, Access.WRITE);
         }
       }

@@ -49,6 +49,9 @@ export interface HostIrqOptions {
   readonly powered?: () => boolean;
 }
 
+/** What keeps interrupts from leaving. */
+type Holder = 'migration' | 'sleep';
+
 const MSIX_ENABLE_HIGH = Msix.FLAGS_ENABLE >>> 8;
 const MSIX_MASKALL_HIGH = Msix.FLAGS_MASKALL >>> 8;
 
@@ -90,8 +93,9 @@ export class HostIrq implements IrqPort {
   #routeLow = 0;
   #routeHigh = 0;
   #routeData = 0;
-  /** Messages that wait while the function stands still for migration; null while it does not. */
+  /** Messages that wait while the function stands still; null while it does not. */
   #waiting: Set<number> | null = null;
+  readonly #holders = new Set<Holder>();
 
   constructor({ config, msix, log, bdf, powered }: HostIrqOptions) {
     this.#config = config;
@@ -226,13 +230,16 @@ export class HostIrq implements IrqPort {
     return true;
   }
 
-  /** Nothing leaves until `release`: messages wait, and the pin is not asserted anew. Idempotent. */
-  hold(): void {
+  /** Nothing leaves until `release` for everything that holds it: messages wait, and the pin is not asserted anew. Idempotent. */
+  hold(holder: Holder = 'migration'): void {
+    this.#holders.add(holder);
     this.#waiting ??= new Set();
   }
 
   /** What has waited goes out now, as if it were sent now. Idempotent. */
-  release(): void {
+  release(holder: Holder = 'migration'): void {
+    this.#holders.delete(holder);
+    if (this.#holders.size > 0) return;
     const waiting = this.#waiting;
     this.#waiting = null;
     if (waiting === null) return;

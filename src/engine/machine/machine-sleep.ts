@@ -1,5 +1,6 @@
 /** Suspend and resume of a whole machine (S2-42). */
 import { VfioError } from '../../base/errno.ts';
+import { keepAlive } from '../../base/keep-alive.ts';
 import type { PciFunction } from './pci-function.ts';
 
 export class MachineSleep {
@@ -22,7 +23,9 @@ export class MachineSleep {
   suspend(): Promise<void> {
     if (this.#sleep === null) {
       const bound = [...this.#functions.values()].flatMap((fn) => (fn.vfio === null ? [] : [fn.vfio]));
-      this.#sleep = Promise.all(bound.map((device) => device.suspend())).then(() => {});
+      // Clocks do not keep the process, and one that waits for this is not done.
+      const alive = keepAlive();
+      this.#sleep = Promise.all(bound.map((device) => device.suspend())).then(() => alive[Symbol.dispose]());
     }
     return this.#sleep;
   }

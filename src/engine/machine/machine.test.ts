@@ -468,13 +468,13 @@ describe('suspend', () => {
       if (event.kind === 'suspend') event.acknowledge();
     });
     await machine.suspend();
-    expect([machine.suspended, probe.models[0]!.send(0, 1)]).toEqual([true, Dma.FAULT]);
+    expect([machine.suspended, probe.models[0]!.send(0, 1)]).toEqual([true, Dma.REMOTE]);
     expect(thrown(() => machine.bind('02:00.0', 'pci-stub')).code).toBe('EBUSY');
     expect(thrown(() => machine.add({ at: '06.0', id: '1af4:1041' })).code).toBe('EBUSY');
     expect(thrown(() => group.openDevice('0000:01:00.0')).code).toBe('EBUSY');
     machine.resume();
     expect([machine.suspended, probe.models[0]!.send(0, 1)]).toEqual([false, Dma.DONE]);
-    expect(events).toEqual(['suspend', 'resume']);
+    expect(events).toEqual(['suspend', 'asleep', 'resume']);
     machine.resume();
   });
 

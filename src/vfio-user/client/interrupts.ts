@@ -96,10 +96,10 @@ export class ClientInterrupts implements Disposable {
     }
   }
 
-  /** Whether ERR and REQ are to be told to `onNotify`. What the device lacks cannot be, and no harm is done. */
-  setEvents(wanted: boolean): void {
+  /** Which of ERR and REQ are to be told to `onNotify`. What the device lacks cannot be, and no harm is done. */
+  setEvents(wanted: ReadonlySet<number>): void {
     for (const [index, notify] of this.#notify) {
-      if (!wanted) notify.setEvents(false);
+      if (!wanted.has(index)) notify.setEvents(false);
       else if (index < this.#numIrqs && this.#maxFds > 0 && this.#count(index) > 0) notify.setEvents(true);
     }
   }

@@ -26,6 +26,8 @@ export interface AttachmentOptions {
   readonly carriesFds: boolean;
   /** A command of the server waits to be sent. */
   readonly onQueued: () => void;
+  /** The machine sleeps, or is awake again. @param holds  the client is not answered meanwhile */
+  readonly onSleep: (asleep: boolean, holds: boolean) => void;
   /** The device is gone. */
   readonly onGone: (reason: string) => void;
   /** What went wrong that is no errno for anybody, and where: it is told, and ends nothing. */
@@ -47,7 +49,7 @@ export class Attachment {
 
   /** @throws VfioError what the device throws: it is the caller's still */
   constructor(options: AttachmentOptions) {
-    const { device, client, limits, clock, writer, carriesFds, onQueued, onGone, onBug } = options;
+    const { device, client, limits, clock, writer, carriesFds, onQueued, onSleep, onGone, onBug } = options;
     const { maxMsgFds, maxDataXferSize } = client.capabilities;
     const maxDataBytes = Math.min(maxDataXferSize, limits.maxDataBytes);
     this.device = device;
@@ -65,11 +67,14 @@ export class Attachment {
       onBug,
     });
     this.#migration = new MigrationMessages(device, limits.maxDataBytes);
-    this.#events = device.on((event) => {
-      // The protocol has no word for it; what the client does meanwhile waits as any access to a sleeping device.
-      if (event.kind === 'suspend') event.acknowledge();
-      else if (event.kind === 'gone') onGone(event.reason);
-    });
+    this.#events = device.on(
+      (event) => {
+        if (event.kind === 'gone') onGone(event.reason);
+        // The protocol has no word for it. Clients who have not asked by a feature of ours are as frozen as programs are: what they ask is answered afterwards.
+        else onSleep(event.kind === 'asleep', !this.#messages.hearsOfSleep);
+      },
+      ['asleep', 'resume', 'gone'],
+    );
   }
 
   /**

@@ -1,6 +1,6 @@
 /** Messages about the device as a whole and its regions' descriptors: GET_INFO, GET_REGION_INFO, GET_REGION_IO_FDS, FEATURE. */
 import type { Device, Doorbell, Region, RegionInfo } from '../../abi/device.ts';
-import { RegionFlags } from '../../abi/vfio.ts';
+import { Feature, RegionFlags } from '../../abi/vfio.ts';
 import { DeviceFeature } from '../../abi/vfio-structs.ts';
 import { IoFdFlags, IoFdType } from '../../abi/vfio-user.ts';
 import { Cleanup } from '../../base/cleanup.ts';
@@ -49,6 +49,8 @@ export class DeviceMessages implements Disposable {
   readonly #numRegions: number;
   readonly #shared = new Map<number, Shared | null>();
   readonly #bells = new Map<number, readonly EventFd[]>();
+  /** The client has asked to be told when the machine sleeps. */
+  hearsOfSleep = false;
   readonly #undo = new Cleanup();
 
   constructor(options: DeviceMessagesOptions) {
@@ -167,12 +169,15 @@ export class DeviceMessages implements Disposable {
     const { feature, get, set, probe, argsz } = request;
     const room = argsz - DeviceFeature.structSize;
     if (room > this.#options.maxReplyBytes) throw new VfioError('EINVAL', `DEVICE_FEATURE: argsz ${argsz} is more than a message holds`);
-    if (fds.length > 1) throw new VfioError('EINVAL', `DEVICE_FEATURE with ${fds.length} descriptors`);
+    if (fds.length > (feature === Feature.SYSTEM_SLEEP ? 2 : 1)) {
+      throw new VfioError('EINVAL', `DEVICE_FEATURE with ${fds.length} descriptors`);
+    }
     using events = new Cleanup();
     const sinks = fds.map((fd) => events.use(EventFd.fromFd(fd)));
     const data = new Uint8Array(room);
     data.set(request.data);
     const used = this.#device.feature({ feature, get, set, probe, data, ...(sinks.length === 0 ? {} : { sinks }) });
+    if (feature === Feature.SYSTEM_SLEEP && set && !probe) this.hearsOfSleep = sinks.length > 0;
     if (get && !probe) return { payload: encodeFeature({ feature, get, set, probe, data: data.subarray(0, used) }) };
     return { payload: encodeFeatureReply(request) };
   }
