@@ -207,6 +207,27 @@ sys.stdin.readline(); child.terminate(); print(child.wait(), flush=True)`;
   },
 );
 
+it.each(['the shell', 'npx'])('a server that npx started ends when %s is gone', async (which) => {
+  const socket = join(folder, 's');
+  // As npx does: a process, a shell, the command.
+  const script = `import('node:child_process').then(({ spawn }) => {
+    const shell = spawn('sh', ['-c', '"$@"; true', 'sh', ...process.argv.slice(1)], { stdio: 'ignore' });
+    console.log(shell.pid);
+    setInterval(() => {}, 1000);
+  })`;
+  const launcher = spawn(process.execPath, ['-e', script, process.execPath, command, 'serve', 'edu', '--socket-path', socket], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+    env: { ...process.env, npm_command: 'exec' },
+  });
+  children.push(launcher);
+  const [shell] = await once(launcher.stdout, 'data');
+  await listening(socket, launcher);
+  expect(await visit(socket)).toBe(EDU);
+  if (which === 'npx') launcher.kill('SIGKILL');
+  else process.kill(Number(String(shell)), 'SIGKILL');
+  while (existsSync(socket)) await new Promise((resolve) => setTimeout(resolve, 20));
+});
+
 describe('temporary folders', () => {
   it.each(['SIGINT', 'SIGTERM', 'SIGHUP', 'a reader that has seen enough'])('vfio demo leaves none behind: %s', async (what) => {
     const temporary = join(folder, 'tmp');

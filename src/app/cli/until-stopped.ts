@@ -1,4 +1,5 @@
 /** How a command that goes on until it is stopped is stopped: SIGTERM, and SIGHUP of a terminal that is gone, are the orderly end; SIGINT is Ctrl-C. */
+import { readFileSync } from 'node:fs';
 import { Exit } from './exit-codes.ts';
 
 export interface Stop extends Disposable {
@@ -22,6 +23,7 @@ export function untilStopped(): Stop {
       process.once(signal, listener);
       listeners.push(() => void process.off(signal, listener));
     }
+    listeners.push(onLauncherGone(() => resolve(Exit.OK)));
   });
   return {
     told,
@@ -29,4 +31,32 @@ export function untilStopped(): Stop {
       for (const off of listeners) off();
     },
   };
+}
+
+const LOOK_MS = 500;
+
+/**
+ * npm and npx start a shell that starts us, and no signal that ends either of them reaches us. So a command that they started ends when one of them is gone;
+ * any other command stays, as it does under nohup or setsid.
+ */
+function onLauncherGone(gone: () => void): () => void {
+  if (process.env.npm_command === undefined) return () => {};
+  const begun = launchers();
+  const timer = setInterval(() => {
+    if (launchers() !== begun) gone();
+  }, LOOK_MS);
+  timer.unref();
+  return () => clearInterval(timer);
+}
+
+/** Our parent; and that one's, where our parent is only the shell between us and npm. */
+function launchers(): string {
+  const { ppid } = process;
+  try {
+    // Behind the name, which may have blanks and brackets: the state, and the parent.
+    const [, name, parent] = /^\d+ \((.*)\) \S (\d+)/s.exec(readFileSync(`/proc/${ppid}/stat`, 'utf8'))!;
+    return /^(ba|da|a|z|k)?sh$/.test(name!) ? `${ppid} ${parent}` : String(ppid);
+  } catch {
+    return String(ppid);
+  }
 }
