@@ -64,7 +64,8 @@ export interface IrqPort {
 }
 
 /** Errors that a PCI Express function reports (PCIe 6.2.2). */
-export type ErrorKind = 'correctable' | 'nonfatal' | 'fatal';
+export const errorKinds = ['correctable', 'nonfatal', 'fatal'] as const;
+export type ErrorKind = (typeof errorKinds)[number];
 
 export interface DeviceHost {
   readonly dma: DmaPort;

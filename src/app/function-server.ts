@@ -13,6 +13,8 @@ import type { ServerLimits } from '../vfio-user/limits.ts';
 import type { MovedDevice } from '../vfio-user/server/moved-device.ts';
 import { VfioUserServer } from '../vfio-user/server.ts';
 import type { Session } from '../vfio-user/session.ts';
+import { serveAdmin } from './admin/door.ts';
+import { modelOf } from './admin/model.ts';
 import type { GroupUse } from './group-use.ts';
 import { managePathOf } from './migrate/door.ts';
 import { Moves } from './migrate/moves.ts';
@@ -30,6 +32,8 @@ export interface FunctionServerOptions {
   readonly clock?: Clock;
   readonly limits?: Partial<ServerLimits>;
   readonly keepAlive?: boolean;
+  /** The machine stays from one client to the next. Default: each client gets another one. */
+  readonly stays?: boolean;
 }
 
 export class FunctionServer implements Disposable {
@@ -67,6 +71,8 @@ export class FunctionServer implements Disposable {
             throw new VfioError('EBUSY', `${name} has ${vfs} virtual functions, which would stay behind`, { fix: 'Disable them first.' });
           this.#use()?.checkAlone();
         },
+        administer: (link, request) =>
+          serveAdmin(link, request, { machine: machines.current, own: bdf, stays: options.stays ?? false, model: modelOf }, log),
         open: () => this.#openForNobody(),
         domainOf: (device) => (device as OpenedDevice).container.domains[0]!,
       }),
@@ -93,7 +99,7 @@ export class FunctionServer implements Disposable {
   /** How the function's group is used. */
   #use(): GroupUse | null {
     const { machines, bdf, processes } = this.#options;
-    const { group } = machines.current.function(bdf);
+    const group = machines.current.functions.get(bdf)?.group ?? null;
     return group === null ? null : processes.groups.of(group);
   }
 
@@ -102,7 +108,7 @@ export class FunctionServer implements Disposable {
     const { machines, bdf, processes } = this.#options;
     // Where a device waits for its client, or is on its way, that decides.
     if (this.#moves.state !== 'idle' && this.#moves.state !== 'in use') return null;
-    const { group } = machines.current.function(bdf);
+    const group = machines.current.functions.get(bdf)?.group ?? null;
     return group === null ? null : processes.groups.heldBy(group, processes.find(peer));
   }
 

@@ -8,12 +8,15 @@ import type { Clock } from '../base/clock.ts';
 import { VfioError } from '../base/errno.ts';
 import type { Logger } from '../base/log.ts';
 import type { Machine } from '../engine/machine/machine.ts';
-import type { ByteStream } from '../sys/byte-stream.ts';
 import { UnixListener } from '../sys/unix-listener.ts';
 import { UnixSocket } from '../sys/unix-socket.ts';
 import type { ServerLimits } from '../vfio-user/limits.ts';
+import type { AdminAnswer, AdminArguments } from './admin/commands.ts';
+import { askAdmin } from './admin/door.ts';
+import { MachineDoor } from './admin/machine-door.ts';
+import { modelOf } from './admin/model.ts';
 import { FunctionServer, openDoor } from './function-server.ts';
-import { type MachineDocument, machineDocument } from './machine-document.ts';
+import type { MachineDocument } from './machine-document.ts';
 import { managePathOf } from './migrate/door.ts';
 import { Kind } from './migrate/frames.ts';
 import { Link } from './migrate/link.ts';
@@ -69,23 +72,18 @@ export class MachineServer implements Disposable {
   /** Null where another machine, served in the same directory, was first. */
   #openDoor(): Disposable | null {
     const { log = stderrLogger, keepAlive = true } = this.#options;
+    using undo = new Cleanup();
+    const { clock } = this.#options;
+    const door = undo.use(new MachineDoor({ machine: this.#machine, model: modelOf, log, ...(clock === undefined ? {} : { clock }) }));
     try {
-      return openDoor(machinePathOf(this.#directory), (socket) => void this.#tell(socket), keepAlive);
+      const listener = openDoor(machinePathOf(this.#directory), (socket) => void door.serve(socket), keepAlive);
+      if (listener === null) return null;
+      undo.use(listener);
+      return undo.move();
     } catch (error) {
       if (!(error instanceof VfioError) || error.code !== 'EADDRINUSE') throw error;
       log.log('info', `another machine is served in ${this.#directory}: vfio show ${this.#directory} is of that one`);
       return null;
-    }
-  }
-
-  /** Whoever comes is told how the machine is now. */
-  async #tell(stream: ByteStream): Promise<void> {
-    using link = new Link(stream);
-    try {
-      await link.sendJson(Kind.STATUS, machineDocument(this.#machine));
-    } catch (error) {
-      // Who went before they had heard it.
-      if (!(error instanceof VfioError)) throw error;
     }
   }
 
@@ -110,6 +108,7 @@ export class MachineServer implements Disposable {
         bdf,
         machines: { current: this.#machine, next: () => this.#machine },
         processes: this.#processes,
+        stays: true,
         log,
         keepAlive,
         ...(clock === undefined ? {} : { clock }),
@@ -143,9 +142,29 @@ const ANSWER_MS = 10_000;
 
 /** The machine that is served in `directory`, as it is now. @throws VfioError (rejects) ENOENT when none is; EACCES; as `Link.expect` */
 export async function askMachine(directory: string): Promise<MachineDocument> {
-  let socket: UnixSocket;
+  using link = connectMachine(directory);
+  return (await link.expect(Kind.STATUS, ANSWER_MS)) as unknown as MachineDocument;
+}
+
+/**
+ * Have the machine that is served in `directory` do something: a row of `adminCommands`.
+ *
+ * @param progress told who is waited for   @throws VfioError (rejects) as `askMachine`, and what the machine answers
+ */
+export async function administerMachine(
+  directory: string,
+  command: string,
+  given: AdminArguments = {},
+  progress: (text: string) => void = () => {},
+): Promise<AdminAnswer> {
+  using link = connectMachine(directory);
+  await link.expect(Kind.STATUS, ANSWER_MS);
+  return await askAdmin(link, command, given, progress);
+}
+
+function connectMachine(directory: string): Link {
   try {
-    socket = UnixSocket.connect(managePathOf(machinePathOf(directory)));
+    return new Link(UnixSocket.connect(managePathOf(machinePathOf(directory))));
   } catch (cause) {
     if (!(cause instanceof VfioError) || (cause.code !== 'ENOENT' && cause.code !== 'ECONNREFUSED')) throw cause;
     throw new VfioError('ENOENT', `no machine is served in ${directory}`, {
@@ -153,6 +172,4 @@ export async function askMachine(directory: string): Promise<MachineDocument> {
       fix: `Serve one there: vfio serve machine.yaml --socket-path ${directory}; or name a machine file.`,
     });
   }
-  using link = new Link(socket);
-  return (await link.expect(Kind.STATUS, ANSWER_MS)) as unknown as MachineDocument;
 }

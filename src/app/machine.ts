@@ -42,7 +42,7 @@ export { FakeEventFd, HeapMemory } from '../sys/fake.ts';
 export { KvmVm } from '../sys/kvm-vm.ts';
 export { importMediators } from './import-mediator.ts';
 export { parseMachine, readMachineFile } from './machine-file.ts';
-export { MachineServer, type MachineServerOptions } from './machine-server.ts';
+export { administerMachine, MachineServer, type MachineServerOptions } from './machine-server.ts';
 export type { Endpoint } from './migrate/endpoints.ts';
 export type { Figures } from './migrate/figures.ts';
 export { type MoveOptions, moveDevice } from './migrate/move.ts';

@@ -75,3 +75,8 @@ export function groupLines(group: GroupDocument, functions: readonly FunctionDoc
     lines.push(`  ${paint.yellow('in the way:')} ${c.bdf} (${c.driver ?? 'no driver'}): ${c.why}`, `    fix: ${c.fix}`);
   return lines;
 }
+
+/** Tree and groups. */
+export function machineLines(machine: MachineDocument, terminal: Terminal): string[] {
+  return [...treeLines(machine, terminal), ...machine.groups.flatMap((group) => ['', ...groupLines(group, machine.functions, terminal)])];
+}

@@ -14,6 +14,7 @@ const commands: Readonly<Record<string, () => Promise<MakeCommand>>> = {
   show: async () => (await import('./commands/show.ts')).showCommand,
   explain: async () => (await import('./commands/explain.ts')).explainCommand,
   bind: async () => (await import('./commands/bind.ts')).bindCommand,
+  admin: async () => (await import('./commands/admin.ts')).adminCommandLine,
   config: async () => (await import('./commands/config.ts')).configCommand,
   'explain-write': async () => (await import('./commands/explain-write.ts')).explainWriteCommand,
   run: async () => (await import('./commands/run.ts')).runCommand,

@@ -41,6 +41,10 @@ export const Kind = {
   FIGURES: 16,
   /** Either: no. JSON {code, message, fix}. */
   ABORT: 17,
+  /** What an administrator wants: JSON, docs/admin.md. */
+  ADMIN: 18,
+  /** What came of it. JSON. */
+  DONE: 19,
 } as const;
 export type Kind = (typeof Kind)[keyof typeof Kind];
 
@@ -53,6 +57,8 @@ export const HEAD_BYTES = 12;
 export const PAYLOAD_MAX = 1 << 20;
 /** JSON in one is shorter. */
 const JSON_MAX = 65_536;
+/** Of a whole machine, which may have hundreds of functions, it is not. */
+const whole = new Set<number>([Kind.STATUS, Kind.DONE]);
 
 export interface Frame {
   readonly kind: number;
@@ -89,14 +95,17 @@ export function openFrame(bytes: Uint8Array, at: number, size: number): Frame {
   return { kind, payload: bytes.subarray(at + HEAD_BYTES, at + size) };
 }
 
+/** @throws VfioError EFBIG for more than a frame holds */
 export function encodeJson(body: object): Uint8Array {
-  return new TextEncoder().encode(JSON.stringify(body));
+  const bytes = new TextEncoder().encode(JSON.stringify(body));
+  if (bytes.length > PAYLOAD_MAX) throw new VfioError('EFBIG', `an answer of ${bytes.length} bytes; a frame holds ${PAYLOAD_MAX}`);
+  return bytes;
 }
 
 /** @throws VfioError EPROTO for what is no object in JSON */
 export function decodeJson({ kind, payload }: Frame): Record<string, unknown> {
   const what = `a frame ${kindName(kind)}`;
-  if (payload.length > JSON_MAX) throw new VfioError('EPROTO', `${what} of ${payload.length} bytes`);
+  if (payload.length > JSON_MAX && !whole.has(kind)) throw new VfioError('EPROTO', `${what} of ${payload.length} bytes`);
   let value: unknown;
   try {
     value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(payload));

@@ -10,7 +10,7 @@ import type { MovedDevice } from '../../vfio-user/server/moved-device.ts';
 import type { Session } from '../../vfio-user/session.ts';
 import { type Arrived, arrive } from './arrival.ts';
 import { depart, InDoubt, type Subject } from './departure.ts';
-import { Kind } from './frames.ts';
+import { decodeJson, Kind, kindName } from './frames.ts';
 import { Link, Refused } from './link.ts';
 import { Strangers } from './strangers.ts';
 
@@ -24,6 +24,8 @@ export interface MovesOptions {
   readonly mayLeave: () => void;
   /** A device as after power-on, which no client has. */
   readonly open: () => Device;
+  /** Somebody asks for something that is no move. @throws VfioError (rejects) what is answered */
+  readonly administer: (link: Link, request: Record<string, unknown>) => Promise<void>;
   /** Where the DMA of such a device, or of a client's, goes. */
   readonly domainOf: (device: Device) => IommuDomain;
 }
@@ -104,8 +106,14 @@ export class Moves implements Disposable {
     this.#links.add(link);
     this.#strangers.add(link);
     try {
-      const { command, downtimeMs, to } = await link.expect(Kind.HELLO, 2 * HELLO_MS);
+      const frame = await link.receive(2 * HELLO_MS);
       this.#strangers.remove(link);
+      if (frame.kind === Kind.ADMIN) {
+        await this.#options.administer(link, decodeJson(frame));
+        return;
+      }
+      if (frame.kind !== Kind.HELLO) throw new VfioError('EPROTO', `${kindName(frame.kind)} came in place of ${kindName(Kind.HELLO)}`);
+      const { command, downtimeMs, to } = decodeJson(frame);
       switch (command) {
         case 'status':
           break;

@@ -47,11 +47,17 @@ export class Hotplug {
     return placed[0]!.fn;
   }
 
-  /** Unplug `top`, its VFs and everything behind it: see `Machine.remove`. */
-  remove(top: PciFunction): Promise<void> {
+  /** Unplug `top`, its VFs and everything behind it: see `Machine.remove`. @param surprise why its users find it gone at once; null: they are asked */
+  remove(top: PciFunction, surprise: string | null = null): Promise<void> {
     const pending = this.#removals.get(top);
-    if (pending !== undefined) return pending;
     const all = [top, ...(top.sriov?.vfs ?? []), ...(top.secondary?.everything() ?? [])].reverse();
+    const done = pending ?? this.#remove(top, all);
+    // Those that are asked already, too.
+    if (surprise !== null) for (const fn of all) fn.vfio?.revoke(surprise);
+    return done;
+  }
+
+  #remove(top: PciFunction, all: readonly PciFunction[]): Promise<void> {
     for (const fn of all) fn.present = false;
     const waits = all.flatMap((fn) => (fn.driver === null ? [] : [this.#o.unbind(fn)]));
     if (all.every((fn) => fn.unbinding === null)) {

@@ -4,7 +4,7 @@
  */
 import type { ErrorKind } from '../../abi/device-host.ts';
 import type { MemoryAllocator } from '../../abi/memory.ts';
-import { CapId } from '../../abi/pci.ts';
+import { CapId, Pm, PowerState } from '../../abi/pci.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { type Clock, SystemClock } from '../../base/clock.ts';
 import { VfioError } from '../../base/errno.ts';
@@ -347,6 +347,26 @@ export class Machine implements Disposable {
     this.function(bdf).vfio?.wake();
   }
 
+  /**
+   * Put a function into D0 or D3hot, as setpci does by PMCSR. Its configuration is what it was when it is back.
+   *
+   * @throws VfioError EOPNOTSUPP without a power management capability; EBUSY for a PF that has VFs, and while the machine sleeps; ENODEV
+   */
+  setPower(bdf: string, state: 'D0' | 'D3hot'): void {
+    this.#check();
+    this.#sleep.checkAwake();
+    const fn = this.function(bdf);
+    const pm = fn.config.findCapability(CapId.PM);
+    if (pm === 0) throw new VfioError('EOPNOTSUPP', `${fn.bdf} has no power management: it is always in D0`);
+    const vfs = fn.sriov?.numVfs ?? 0;
+    if (vfs > 0 && state === 'D3hot') {
+      throw new VfioError('EBUSY', `${fn.bdf} has ${vfs} virtual functions, which would lose their power`, { fix: 'Disable them first.' });
+    }
+    // Nobody puts back what a function without vfio-pci loses: that is its driver's part.
+    if (fn.vfio !== null) fn.vfio.power.setState(state);
+    else fn.config.writeBits(pm + Pm.CTRL, 2, state === 'D0' ? PowerState.D0 : PowerState.D3HOT, Pm.CTRL_STATE_MASK);
+  }
+
   // ---- Hotplug
 
   /** Plug in a device: see `Hotplug.add`. Nothing has changed when it throws. */
@@ -359,10 +379,13 @@ export class Machine implements Disposable {
   /**
    * Unplug a function and everything behind it. From now on it cannot be opened or bound; users are asked to let go, and the promise
    * resolves when they have (S2-41). At once when there are none.
+   *
+   * @param surprise it was pulled out: nobody is asked, and every user finds it gone
    */
-  remove(bdf: string): Promise<void> {
+  remove(bdf: string, { surprise = false }: { readonly surprise?: boolean } = {}): Promise<void> {
     this.#check();
-    return this.#hotplug.remove(this.function(bdf));
+    const fn = this.function(bdf);
+    return this.#hotplug.remove(fn, surprise ? `${fn.bdf} was pulled out` : null);
   }
 
   // ---- Groups

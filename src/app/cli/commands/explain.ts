@@ -1,3 +1,4 @@
+import { statSync } from 'node:fs';
 import { Command } from 'commander';
 import type { Explanation } from '../../../engine/machine/explain.ts';
 import { bdf } from '../arguments.ts';
@@ -8,24 +9,33 @@ import { json, type Terminal } from '../terminal.ts';
 export function explainCommand({ terminal, exit }: CommandContext): Command {
   return new Command('explain')
     .description('tell whether a user could have a device, who is in the way, and what would change that')
-    .argument('<machine.yaml>', 'the machine')
+    .argument('<machine>', 'a machine file; or the directory where one is served, as it is now')
     .argument('<bdf>', 'the device, e.g. 0000:03:00.0 or 03:00.0', bdf)
     .option('--json', 'one JSON document for programs')
     .addHelpText(
       'after',
-      '\nExit status 3 when something is in the way.\n\nExample:\n  vfio explain examples/machines/desktop.yaml 01:00.0',
+      '\nExit status 3 when something is in the way.\n\nExamples:\n  vfio explain examples/machines/desktop.yaml 01:00.0\n  vfio explain /tmp/card 01:00.1',
     )
-    .action(async (file: string, at: string, options: { json?: boolean }) => {
-      const { loadMachine } = await import('../../machine.ts');
-      using machine = loadMachine(file);
-      const explanation = machine.explain(at);
+    .action(async (where: string, at: string, options: { json?: boolean }) => {
+      const explanation = await explanationOf(where, at);
       if (options.json === true) json(terminal, 'vfio-ts/explain/1', explanation);
-      else print(explanation, terminal);
+      else printExplanation(explanation, terminal);
       if (!explanation.usable) exit(Exit.PROBLEMS);
     });
 }
 
-function print(e: Explanation, { out, paint }: Terminal): void {
+async function explanationOf(where: string, at: string): Promise<Explanation> {
+  if (statSync(where, { throwIfNoEntry: false })?.isDirectory() === true) {
+    const { administerMachine } = await import('../../machine-server.ts');
+    const { value } = await administerMachine(where, 'explain', { bdf: at });
+    return value as Explanation;
+  }
+  const { loadMachine } = await import('../../machine.ts');
+  using machine = loadMachine(where);
+  return machine.explain(at);
+}
+
+export function printExplanation(e: Explanation, { out, paint }: Terminal): void {
   out(paint.bold(e.summary));
   out('');
   out(

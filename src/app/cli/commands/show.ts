@@ -4,7 +4,7 @@ import { Command } from 'commander';
 import { VfioError } from '../../../base/errno.ts';
 import type { MachineDocument } from '../../machine-document.ts';
 import type { CommandContext } from '../command.ts';
-import { groupLines, treeLines } from '../machine-tree.ts';
+import { machineLines } from '../machine-tree.ts';
 import { json } from '../terminal.ts';
 
 export function showCommand({ terminal }: CommandContext): Command {
@@ -19,11 +19,7 @@ export function showCommand({ terminal }: CommandContext): Command {
         json(terminal, 'vfio-ts/show/1', machine);
         return;
       }
-      for (const line of treeLines(machine, terminal)) terminal.out(line);
-      for (const group of machine.groups) {
-        terminal.out('');
-        for (const line of groupLines(group, machine.functions, terminal)) terminal.out(line);
-      }
+      for (const line of machineLines(machine, terminal)) terminal.out(line);
     });
 }
 

@@ -1,0 +1,86 @@
+/**
+ * Requests of an administrator, at the owner-only socket beside what is served: an ADMIN frame `{version, command, given}`, then PROGRESS frames and DONE, or
+ * ABORT with the errno that sysfs would give.
+ */
+import { VfioError } from '../../base/errno.ts';
+import type { Logger } from '../../base/log.ts';
+import { decodeJson, Kind } from '../migrate/frames.ts';
+import type { Link } from '../migrate/link.ts';
+import { type AdminAnswer, type AdminArguments, type AdminCommand, type AdminContext, adminCommands } from './commands.ts';
+
+export const ADMIN_VERSION = 1;
+/** Of an argument. */
+const MAX_CHARS = 4096;
+/** Longer than any user takes to let go. */
+const PATIENCE_MS = 2 ** 31 - 1;
+
+/** A row, by its name. @throws VfioError EINVAL for no command */
+export function adminCommand(name: string): AdminCommand {
+  if (Object.hasOwn(adminCommands, name)) return adminCommands[name]!;
+  throw new VfioError('EINVAL', `there is no command '${name.slice(0, 40)}'`, {
+    fix: `There are ${Object.keys(adminCommands).join(', ')}.`,
+  });
+}
+
+/** The names that a row takes, without what the table says besides. */
+export const positionalName = (entry: string): string => entry.replace(/\?$/, '');
+export const optionName = (entry: string): string => entry.replace(/=.*$/, '');
+
+/** Answer one request. @throws VfioError (rejects) what is wrong with it, or what doing it throws: it is the caller's to tell */
+export async function serveAdmin(
+  link: Link,
+  request: Record<string, unknown>,
+  context: Omit<AdminContext, 'progress'>,
+  log: Logger,
+): Promise<void> {
+  const { version, command, given = {} } = request;
+  if (version !== ADMIN_VERSION) {
+    throw new VfioError('EOPNOTSUPP', `the server speaks version ${ADMIN_VERSION} of administration`, {
+      fix: 'Use the same version of vfio on both sides.',
+    });
+  }
+  if (typeof command !== 'string') throw new VfioError('EINVAL', 'a request without a command');
+  const row = adminCommand(command);
+  const checked = checkArguments(row, command, given);
+  const words = Object.entries(checked).map(([name, value]) => (value === true ? `--${name}` : `${name}=${value}`));
+  if (command !== 'show' && command !== 'explain') log.log('info', `administrator: ${[command, ...words].join(' ')}`);
+  const progress = (text: string) => link.sendJson(Kind.PROGRESS, { text });
+  const { lines, value } = await row.run({ ...context, progress }, checked);
+  await link.sendJson(Kind.DONE, { lines, ...(value === undefined ? {} : { value }) });
+}
+
+function checkArguments(row: AdminCommand, command: string, given: unknown): AdminArguments {
+  if (typeof given !== 'object' || given === null || Array.isArray(given))
+    throw new VfioError('EINVAL', `${command}: its arguments are no object`);
+  const flags = new Map(Object.keys(row.options ?? {}).map((entry) => [optionName(entry), entry.includes('=')]));
+  const texts = new Set(row.positional.map(positionalName));
+  for (const [name, value] of Object.entries(given)) {
+    const takesText = texts.has(name) || flags.get(name) === true;
+    if (!takesText && !flags.has(name)) throw new VfioError('EINVAL', `${command} takes no ${name.slice(0, 40)}`);
+    if (typeof value !== (takesText ? 'string' : 'boolean')) throw new VfioError('EINVAL', `${command}: ${name} is a ${typeof value}`);
+    if (typeof value === 'string' && (value.length > MAX_CHARS || /\p{Cc}/u.test(value))) {
+      throw new VfioError('EINVAL', `${command}: ${name} is too long, or has control characters in it`);
+    }
+  }
+  return given as AdminArguments;
+}
+
+/** Ask at a door that `link` leads to. @param progress told what the server says meanwhile   @throws VfioError (rejects) what it answered */
+export async function askAdmin(
+  link: Link,
+  command: string,
+  given: AdminArguments,
+  progress: (text: string) => void = () => {},
+): Promise<AdminAnswer> {
+  await link.sendJson(Kind.ADMIN, { version: ADMIN_VERSION, command, given });
+  for (;;) {
+    const frame = await link.receive(PATIENCE_MS);
+    const said = decodeJson(frame);
+    if (frame.kind === Kind.DONE) {
+      const lines = Array.isArray(said.lines) ? said.lines.filter((line) => typeof line === 'string') : [];
+      return { lines, ...(typeof said.value === 'object' && said.value !== null ? { value: said.value } : {}) };
+    }
+    if (frame.kind !== Kind.PROGRESS) throw new VfioError('EPROTO', `frame ${frame.kind} came in place of an answer`);
+    progress(String(said.text));
+  }
+}

@@ -1,0 +1,67 @@
+/** The door of a machine that is served: whoever comes is told how it is now, and may ask for one thing to be done. */
+import { type Clock, SystemClock } from '../../base/clock.ts';
+import { VfioError } from '../../base/errno.ts';
+import { textOf } from '../../base/foreign.ts';
+import type { Logger } from '../../base/log.ts';
+import type { ByteStream } from '../../sys/byte-stream.ts';
+import { machineDocument } from '../machine-document.ts';
+import { Kind } from '../migrate/frames.ts';
+import { Link } from '../migrate/link.ts';
+import { Strangers } from '../migrate/strangers.ts';
+import type { AdminContext } from './commands.ts';
+import { serveAdmin } from './door.ts';
+
+/** To ask for something, after which the connection is over. */
+const ASK_MS = 10_000;
+/** Connections that have not asked for anything. */
+const STRANGERS_MAX = 16;
+
+export interface MachineDoorOptions extends Pick<AdminContext, 'machine' | 'model'> {
+  readonly log: Logger;
+  readonly clock?: Clock;
+}
+
+export class MachineDoor implements Disposable {
+  readonly #options: MachineDoorOptions;
+  readonly #links = new Set<Link>();
+  readonly #strangers: Strangers<Link>;
+
+  constructor(options: MachineDoorOptions) {
+    this.#options = options;
+    this.#strangers = new Strangers({
+      clock: options.clock ?? new SystemClock(),
+      max: STRANGERS_MAX,
+      timeoutMs: ASK_MS,
+      drop: (link) => link.fail(new VfioError('ETIMEDOUT', 'nothing was asked for')),
+    });
+  }
+
+  /** Serve who is at the other end of `stream`, which is taken over. */
+  async serve(stream: ByteStream): Promise<void> {
+    using link = new Link(stream);
+    const { machine, model, log } = this.#options;
+    this.#links.add(link);
+    this.#strangers.add(link);
+    let asked = false;
+    try {
+      await link.sendJson(Kind.STATUS, machineDocument(machine));
+      const request = await link.expect(Kind.ADMIN, 2 * ASK_MS);
+      asked = true;
+      this.#strangers.remove(link);
+      await serveAdmin(link, request, { machine, model, own: null, stays: true }, log);
+    } catch (error) {
+      if (!(error instanceof VfioError)) log.log('error', `administrator: ${textOf(error)}`);
+      // Most come for the status alone, and go.
+      if (asked) await link.abort(error instanceof VfioError ? error : new VfioError('EIO', 'an error of the server'));
+    } finally {
+      this.#strangers.remove(link);
+      this.#links.delete(link);
+    }
+  }
+
+  /** Every connection ends; what was asked for and is under way goes on. */
+  [Symbol.dispose](): void {
+    this.#strangers[Symbol.dispose]();
+    for (const link of [...this.#links]) link.fail(new VfioError('ENODEV', 'the server is closed'));
+  }
+}
