@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { PAGE, SlowMemory, testContainer, testContext, testGroup } from '../../tests/kit/dma-rig.ts';
 import { Access } from '../abi/memory.ts';
 import { VfioError } from '../base/errno.ts';
+import type { Container } from '../engine/dma/container.ts';
 import { ContainerDmaSpace } from '../engine/dma/container-dma-space.ts';
 import { HostDma } from '../engine/dma/host-dma.ts';
 import type { IommuProperties } from '../engine/dma/iommu-properties.ts';
@@ -70,9 +71,6 @@ describe('mappings of two connections of one process', () => {
   it.each<[string, (view: DmaView, memory: MemfdMemory) => void]>([
     ['other memory', (view) => view.map({ iova: 0x10000n, memory: MemfdMemory.allocate(8192) })],
     ['another part of the file', (view, memory) => view.map({ iova: 0x10000n, memory: again(memory, 4096), size: 8192 })],
-    ['other rights', (view, memory) => view.map({ iova: 0x10000n, memory: again(memory), size: 8192, access: Access.READ })],
-    ['another size', (view, memory) => view.map({ iova: 0x10000n, memory: again(memory), size: 4096 })],
-    ['a part of it', (view, memory) => view.map({ iova: 0x11000n, memory: again(memory), offset: 4096, size: 4096 })],
     ['memory reached by messages', (view) => view.map({ iova: 0x10000n, memory: new SlowMemory(8192) })],
   ])('S1-06 over the same addresses with %s is EEXIST, and changes nothing', (_, map) => {
     const { a, b, container } = rig();
@@ -111,6 +109,92 @@ describe('mappings of two connections of one process', () => {
     const got = new Uint8Array([7]);
     expect(a.dma.tryWrite(0x10000n, got)).toBe(0);
     expect(memory.windows[0]![0]).toBe(7);
+  });
+});
+
+/** What the container has, in pages: first to last, and the rights. */
+const layout = (container: Container): string[] =>
+  [...container.mappings()].map(({ iova, size, access }) => `${iova >> 12n}-${(iova + size) / PAGE - 1n}:${access}`);
+
+describe('the same memory, cut in other ways', () => {
+  it('S1-06 a new layout comes for one connection after the other, and nothing is lost or left', () => {
+    const { a, b, container, process } = rig();
+    process.memlockLimit = Number.POSITIVE_INFINITY;
+    using memory = MemfdMemory.allocate(16 * 4096);
+    using same = again(memory);
+    a.view.map({ iova: 0n, memory });
+    b.view.map({ iova: 0n, memory: same });
+    // The first connection: pages 4 to 7 become read-only.
+    a.view.unmap(0n, 16n * PAGE);
+    expect(layout(container)).toEqual(['0-15:3']);
+    a.view.map({ iova: 0n, memory, size: 4 * 4096 });
+    a.view.map({ iova: 4n * PAGE, memory, offset: 4 * 4096, size: 4 * 4096, access: Access.READ });
+    a.view.map({ iova: 8n * PAGE, memory, offset: 8 * 4096, size: 8 * 4096 });
+    expect(layout(container)).toEqual(['0-15:3']);
+    // The second one.
+    b.view.unmap(0n, 16n * PAGE);
+    expect(layout(container)).toEqual(['0-3:3', '4-7:1', '8-15:3']);
+    b.view.map({ iova: 0n, memory: same, size: 4 * 4096 });
+    b.view.map({ iova: 4n * PAGE, memory: same, offset: 4 * 4096, size: 4 * 4096, access: Access.READ });
+    b.view.map({ iova: 8n * PAGE, memory: same, offset: 8 * 4096, size: 8 * 4096 });
+    a.view[Symbol.dispose]();
+    expect(layout(container)).toEqual(['0-3:3', '4-7:1', '8-15:3']);
+    expect(b.dma.tryWrite(9n * PAGE, new Uint8Array([6]))).toBe(0);
+    expect(memory.windows[0]![9 * 4096]).toBe(6);
+    b.view[Symbol.dispose]();
+    expect([container.size, process.lockedBytes, memory.references, same.references]).toEqual([0, 0, 1, 1]);
+  });
+
+  it('S1-06 what goes beyond the other one’s is added, and comes and goes with its own', () => {
+    const { a, b, container, process } = rig();
+    using memory = MemfdMemory.allocate(8 * 4096);
+    a.view.map({ iova: 0x2000n, memory, offset: 8192, size: 8192 });
+    b.view.map({ iova: 0n, memory: again(memory) });
+    expect([layout(container), process.lockedBytes]).toEqual([['0-1:3', '2-3:3', '4-7:3'], 8 * 4096]);
+    a.view.unmap(0x2000n, 2n * PAGE);
+    expect(layout(container)).toEqual(['0-1:3', '2-3:3', '4-7:3']);
+    b.view.unmap(0n, 8n * PAGE);
+    expect([layout(container), process.lockedBytes]).toEqual([[], 0]);
+  });
+
+  it('S1-06 more rights hold for as long as one connection has them', () => {
+    const { a, b, container } = rig();
+    using memory = MemfdMemory.allocate(4 * 4096);
+    a.view.map({ iova: 0n, memory, access: Access.READ });
+    b.view.map({ iova: 0x1000n, memory: again(memory), offset: 4096, size: 8192 });
+    expect(layout(container)).toEqual(['0-0:1', '1-2:3', '3-3:1']);
+    b.view.unmap(0x1000n, 2n * PAGE);
+    expect(layout(container)).toEqual(['0-0:1', '1-2:1', '3-3:1']);
+    a.view.unmap(0n, 4n * PAGE);
+    b.view.map({ iova: 0n, memory, access: Access.WRITE });
+    expect(code(() => a.view.map({ iova: 0n, memory, access: Access.READ }))).toBe('EEXIST');
+    expect(layout(container)).toEqual(['0-3:2']);
+  });
+
+  it('S1-06 what does not fit changes nothing: over the account, other memory in one page, misaligned', () => {
+    const { a, b, container, process } = rig();
+    using memory = MemfdMemory.allocate(16 * 4096);
+    a.view.map({ iova: 0x4000n, memory, offset: 4 * 4096, size: 4 * 4096 });
+    a.view.map({ iova: 0xa000n, memory: HeapMemory.allocate(4096) });
+    const before = layout(container);
+    expect(code(() => b.view.map({ iova: 0n, memory: again(memory) }))).toBe('EEXIST');
+    expect(code(() => b.view.map({ iova: 0n, memory: again(memory), size: 10 * 4096 }))).toBe('ENOMEM');
+    expect(code(() => b.view.map({ iova: 0x4800n, memory: again(memory), offset: 4 * 4096, size: 4096 }))).toBe('EINVAL');
+    expect(code(() => b.view.map({ iova: 0x4000n, memory: again(memory), offset: 4 * 4096, size: 100 }))).toBe('EINVAL');
+    expect([layout(container), b.view.unmapAll(), process.lockedBytes]).toEqual([before, 0n, 5 * 4096]);
+  });
+
+  it('S1-06 pages that were written are told also when their mapping is cut anew', () => {
+    const { a, b } = rig();
+    using memory = MemfdMemory.allocate(4 * 4096);
+    a.view.map({ iova: 0n, memory });
+    b.view.map({ iova: 0n, memory: again(memory), size: 8192 });
+    b.view.dirty!.start();
+    expect(a.dma.tryWrite(0x1000n, new Uint8Array(1))).toBe(0);
+    a.view.unmap(0n, 4n * PAGE);
+    const data = new Uint8Array(8);
+    b.view.dirty!.report(0n, 2n * PAGE, PAGE, data);
+    expect(data[0]).toBe(2);
   });
 });
 

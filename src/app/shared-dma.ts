@@ -1,11 +1,14 @@
 /**
- * The DMA mappings of a container that several connections of one process use: each maps and unmaps for itself. A mapping that another connection has
- * made already, of the same memory, is counted for each, and goes with the last of them; a different one over the same addresses is EEXIST. Memory that
+ * The DMA mappings of a container that several connections of one process use: each maps and unmaps for itself, and an address stays mapped until the last of
+ * them has unmapped it. Memory that another connection has mapped there already must be the same, byte for byte; how it is cut into mappings may differ, as it
+ * does while a hypervisor changes the layout of its guest's memory for one device after the other. Other memory over the same addresses is EEXIST. Memory that
  * came without a descriptor is reached by messages, on the connection of the device that asks where that has mapped it, else on another's.
  */
 import type { DirtyTracking, DmaSpace, IovaRange } from '../abi/device.ts';
 import { Access, type DirectMemory, type Memory, type RemoteMemory } from '../abi/memory.ts';
+import { DIRTY_BITMAP_SIZE_MAX } from '../abi/vfio.ts';
 import { hex } from '../base/check.ts';
+import { Cleanup } from '../base/cleanup.ts';
 import { Counted } from '../base/counted.ts';
 import { VfioError } from '../base/errno.ts';
 import { IntervalMap } from '../base/interval-map.ts';
@@ -13,20 +16,23 @@ import { Slots } from '../base/slots.ts';
 import { DirtyPages } from '../engine/dma/dirty-pages.ts';
 import { MemfdMemory } from '../sys/memfd.ts';
 
-/** A connection that has the mapping, and the memory that it gave. */
-interface Holder {
+/** Pages of 4096 bytes, `last` inclusive. */
+interface Range {
+  readonly first: number;
+  readonly last: number;
+}
+
+/** What one connection has mapped. */
+interface Mapping extends Range {
   readonly view: DmaView;
+  readonly access: Access;
   readonly memory: Memory;
   readonly offset: number;
 }
 
-interface Entry {
-  /** Pages of 4096 bytes. */
-  readonly first: number;
-  readonly last: number;
-  readonly access: Access;
-  /** In the order in which they came. */
-  readonly holders: Holder[];
+/** What the container has: a mapping, or the part of it that no other covers. */
+interface Piece extends Range {
+  readonly of: Mapping;
 }
 
 type MapRequest = Parameters<DmaSpace['map']>[0];
@@ -35,104 +41,189 @@ type MapRequest = Parameters<DmaSpace['map']>[0];
 const SPAN_BITS = 52n;
 const PAGE = 4096;
 
-export class SharedDma {
+/** Ranges that do not overlap, each with what belongs to it. */
+class RangeTable<T extends Range> {
   readonly #index = new IntervalMap();
   readonly #slots = new Slots();
-  readonly #entries: (Entry | undefined)[] = [];
+  readonly #entries: (T | undefined)[] = [];
+
+  get size(): number {
+    return this.#index.size;
+  }
+
+  add(entry: T): void {
+    const slot = this.#slots.take();
+    this.#entries[slot] = entry;
+    this.#index.insert(entry.first, entry.last, slot);
+  }
+
+  remove({ first }: T): void {
+    const slot = this.#index.remove(first);
+    this.#entries[slot] = undefined;
+    this.#slots.give(slot);
+  }
+
+  at(page: number): T | null {
+    const slot = this.#index.find(page);
+    return slot < 0 ? null : this.#entries[slot]!;
+  }
+
+  overlaps({ first, last }: Range): boolean {
+    return this.#index.overlaps(first, last);
+  }
+
+  /** Those that have a page in the range, in order. */
+  within({ first, last }: Range): T[] {
+    const found: T[] = [];
+    const before = this.at(first);
+    if (before !== null) found.push(before);
+    for (let from = before === null ? first : before.last + 1; from <= last; ) {
+      const slot = this.#index.seek(from);
+      if (slot < 0 || this.#index.foundFirst > last) break;
+      found.push(this.#entries[slot]!);
+      from = this.#index.foundLast + 1;
+    }
+    return found;
+  }
+
+  /** What of the range no entry covers. */
+  gaps(range: Range): Range[] {
+    const gaps: Range[] = [];
+    let from = range.first;
+    for (const { first, last } of this.within(range)) {
+      if (first > from) gaps.push({ first: from, last: first - 1 });
+      from = last + 1;
+    }
+    if (from <= range.last) gaps.push({ first: from, last: range.last });
+    return gaps;
+  }
+}
+
+export class SharedDma {
+  readonly #pieces = new RangeTable<Piece>();
+  readonly #views = new Set<DmaView>();
   readonly #spans = new Map<bigint, AnyHoldersMemory>();
   /** Connections that want to know what is written. Reading the container's log clears it: what the others have not read is kept for them. */
   readonly #tracking = new Map<DmaView, DirtyPages>();
 
   /** The space as one connection sees it. @param space  the container's, charged to the connection's process   @param requester  the BDF of its device */
   view(space: DmaSpace, requester: string): DmaView {
-    return new DmaView(this, space, requester);
-  }
-
-  get size(): number {
-    return this.#index.size;
+    const view = new DmaView(this, space, requester);
+    this.#views.add(view);
+    return view;
   }
 
   // --- for the views
+
+  leave(view: DmaView): void {
+    this.stopTracking(view);
+    this.unmap(view, { first: 0, last: Number.MAX_SAFE_INTEGER });
+    this.#views.delete(view);
+  }
 
   map(view: DmaView, request: MapRequest): void {
     const { iova, memory } = request;
     const offset = request.offset ?? 0;
     const size = request.size ?? memory.size - offset;
     const access = request.access ?? Access.READ_WRITE;
-    const known = this.#same(iova, size, access, memory, offset);
-    if (known !== null && !known.holders.some((holder) => holder.view === view)) {
-      known.holders.push({ view, memory: memory.get(), offset });
-      return;
-    }
-    memory.get();
-    try {
-      if (memory.kind === 'direct') view.space.map(request);
-      else this.#mapRemote(view, iova, size, access);
-    } catch (error) {
-      memory.put();
-      throw error;
-    }
     const first = Number(iova >> 12n);
-    const last = first + size / PAGE - 1;
-    const slot = this.#slots.take();
-    this.#entries[slot] = { first, last, access, holders: [{ view, memory, offset }] };
-    this.#index.insert(first, last, slot);
+    const mapping: Mapping = { view, first, last: first + size / PAGE - 1, access, memory, offset };
+    using undo = new Cleanup();
+    memory.get();
+    undo.defer(() => memory.put());
+    if (!isWhole(request, size, offset)) refuse(view, request);
+    if (this.#pieces.overlaps(mapping)) this.#mapBeside(mapping, request, undo);
+    else this.#install(mapping, mapping);
+    view.own.add(mapping);
+    undo.move();
   }
 
-  /** The mapping of exactly these bytes, with these rights; null when there is none, and what there is is in the way. */
-  #same(iova: bigint, size: number, access: Access, memory: Memory, offset: number): Entry | null {
-    if (typeof iova !== 'bigint' || iova < 0n || iova % BigInt(PAGE) !== 0n) return null;
-    const entry = this.#at(Number(iova >> 12n));
-    if (entry === null || BigInt(entry.first) << 12n !== iova || (entry.last - entry.first + 1) * PAGE !== size) return null;
-    return entry.access === access && samePages(entry.holders[0]!, memory, offset) ? entry : null;
-  }
-
-  #at(page: number): Entry | null {
-    const slot = this.#index.find(page);
-    return slot < 0 ? null : this.#entries[slot]!;
+  /** Others have mapped some of it. Nothing has changed when it throws. */
+  #mapBeside(mapping: Mapping, request: MapRequest, undo: Cleanup): void {
+    const { view, access } = mapping;
+    const there = this.#pieces.within(mapping);
+    const fits = ({ of }: Piece) => sameBytes(of, mapping) && ((of.access | access) === of.access || (of.access | access) === access);
+    if (view.own.overlaps(mapping) || !there.every(fits)) refuse(view, request);
+    for (const gap of this.#pieces.gaps(mapping)) {
+      this.#install(mapping, gap);
+      undo.defer(() => this.#uninstall([this.#pieces.at(gap.first)!]));
+    }
+    for (const piece of there) {
+      if ((piece.of.access | access) === piece.of.access) continue;
+      // It allows more: what the others have there gives way, and comes back with the end of this one.
+      this.#uninstall([piece]);
+      undo.defer(() => this.#install(piece.of, piece));
+      for (const rest of outside(piece, mapping)) {
+        this.#install(piece.of, rest);
+        undo.defer(() => this.#uninstall([this.#pieces.at(rest.first)!]));
+      }
+      const mine = common(piece, mapping);
+      this.#install(mapping, mine);
+      undo.defer(() => this.#uninstall([this.#pieces.at(mine.first)!]));
+    }
   }
 
   /** @returns bytes of which `view` has let go   @throws VfioError EINVAL when it would cut one of its mappings in two */
-  unmap(view: DmaView, first: number, last: number): number {
-    for (const page of [first, last]) {
-      const entry = this.#at(page);
-      if (entry === null || !entry.holders.some((holder) => holder.view === view)) continue;
-      if (entry.first >= first && entry.last <= last) continue;
-      throw new VfioError('EINVAL', `UNMAP_DMA would cut the mapping at ${hex(BigInt(entry.first) << 12n)} in two`, {
+  unmap(view: DmaView, range: Range): number {
+    const mine = view.own.within(range);
+    const cut = mine.find(({ first, last }) => first < range.first || last > range.last);
+    if (cut !== undefined) {
+      throw new VfioError('EINVAL', `UNMAP_DMA would cut the mapping at ${hex(BigInt(cut.first) << 12n)} in two`, {
         fix: 'Name whole mappings; a mapping cannot be unmapped in part.',
       });
     }
+    if (mine.length === 0) return 0;
     let pages = 0;
-    // Neighbours that go together are unmapped in one step.
-    let run: { readonly first: number; last: number } | null = null;
-    const end = (): void => {
-      if (run !== null) view.space.unmap(BigInt(run.first) << 12n, BigInt(run.last - run.first + 1) << 12n);
-      run = null;
-    };
-    for (let slot = this.#index.seek(first); slot >= 0 && this.#index.foundFirst <= last; ) {
-      const entry = this.#entries[slot]!;
-      const at = entry.holders.findIndex((holder) => holder.view === view);
-      if (at >= 0) {
-        const [mine] = entry.holders.splice(at, 1);
-        pages += entry.last - entry.first + 1;
-        if (entry.holders.length === 0) {
-          this.#index.remove(entry.first);
-          this.#entries[slot] = undefined;
-          this.#slots.give(slot);
-          if (run !== null && (run as { last: number }).last + 1 !== entry.first) end();
-          if (run === null) run = { first: entry.first, last: entry.last };
-          else (run as { last: number }).last = entry.last;
-        }
-        mine!.memory.put();
-      }
-      slot = this.#index.seek(entry.last + 1);
+    for (const mapping of mine) {
+      view.own.remove(mapping);
+      pages += mapping.last - mapping.first + 1;
     }
-    end();
+    const gone = new Set(mine);
+    const pieces = this.#pieces.within({ first: mine[0]!.first, last: mine.at(-1)!.last }).filter(({ of }) => gone.has(of));
+    try {
+      this.#uninstall(pieces);
+      if (this.#views.size > 1) for (const piece of pieces) this.#fill(piece);
+    } finally {
+      for (const { memory } of mine) memory.put();
+    }
     return pages * PAGE;
   }
 
+  /** What was mapped there is not any more: others that have it mapped, too, get it back. */
+  #fill(range: Range): void {
+    const others = [...this.#views].flatMap((view) => view.own.within(range));
+    // Those that allow more go first: where they are, those that allow less need nothing.
+    for (const mapping of others.sort((a, b) => b.access - a.access)) {
+      for (const gap of this.#pieces.gaps(common(range, mapping))) this.#install(mapping, gap);
+    }
+  }
+
+  /** @throws VfioError as `DmaSpace.map` */
+  #install(of: Mapping, { first, last }: Range): void {
+    const { view, memory, access } = of;
+    const iova = BigInt(first) << 12n;
+    const size = (last - first + 1) * PAGE;
+    if (memory.kind === 'direct') view.space.map({ iova, memory, offset: of.offset + (first - of.first) * PAGE, size, access });
+    else this.#installRemote(view, iova, size, access);
+    this.#pieces.add({ of, first, last });
+  }
+
+  /** Neighbours go together: the usual client has mapped all its memory in small pieces. */
+  #uninstall(pieces: readonly Piece[]): void {
+    for (let i = 0; i < pieces.length; ) {
+      const { first, of } = pieces[i]!;
+      let last = first - 1;
+      for (; i < pieces.length && pieces[i]!.first === last + 1; i++) {
+        last = pieces[i]!.last;
+        this.#pieces.remove(pieces[i]!);
+      }
+      this.#keepDirty({ first, last }, of.view.space);
+      of.view.space.unmap(BigInt(first) << 12n, BigInt(last - first + 1) << 12n);
+    }
+  }
+
   /** [iova, + size) is reached by messages. */
-  #mapRemote(view: DmaView, iova: bigint, size: number, access: Access): void {
+  #installRemote(view: DmaView, iova: bigint, size: number, access: Access): void {
     const span = iova >> SPAN_BITS;
     if ((iova + BigInt(size) - 1n) >> SPAN_BITS !== span) {
       using memory = new AnyHoldersMemory(this, iova, size);
@@ -152,12 +243,11 @@ export class SharedDma {
     iova: bigint,
     requester: string | undefined,
   ): readonly { readonly memory: RemoteMemory; readonly at: number; readonly view: DmaView }[] {
-    const entry = this.#at(Number(iova >> 12n));
-    if (entry === null) return [];
-    const within = Number(iova - (BigInt(entry.first) << 12n));
-    const ways = entry.holders.flatMap(({ view, memory, offset }) =>
-      memory.kind === 'remote' ? [{ memory, at: offset + within, view }] : [],
-    );
+    const ways = [...this.#views].flatMap((view) => {
+      const mapping = view.own.at(Number(iova >> 12n));
+      if (mapping === null || mapping.memory.kind !== 'remote') return [];
+      return [{ memory: mapping.memory, at: mapping.offset + Number(iova - (BigInt(mapping.first) << 12n)), view }];
+    });
     return ways.sort((a, b) => Number(b.view.requester === requester) - Number(a.view.requester === requester));
   }
 
@@ -172,6 +262,20 @@ export class SharedDma {
     if (this.#tracking.delete(view) && this.#tracking.size === 0) view.space.dirty!.stop();
   }
 
+  /** The container forgets what was written where it unmaps: whoever has not read it still can. */
+  #keepDirty({ first, last }: Range, { dirty, pageSizes }: DmaSpace): void {
+    if (this.#tracking.size === 0 || this.#views.size < 2) return;
+    // More than a bitmap holds: nobody can ask for it either.
+    if (last - first >= 8 * DIRTY_BITMAP_SIZE_MAX) return;
+    const pageSize = pageSizes & -pageSizes;
+    const unit = Number(pageSize) / PAGE;
+    const written = new Uint8Array(8 * Math.ceil((last - first + 1) / unit / 64));
+    dirty!.report(BigInt(first) << 12n, BigInt(last - first + 1) << 12n, pageSize, written);
+    forEachPage(written, first, unit, (page) => {
+      for (const unread of this.#tracking.values()) unread.mark(page, page + unit - 1);
+    });
+  }
+
   report(view: DmaView, iova: bigint, size: bigint, pageSize: bigint, data: Uint8Array): void {
     const unread = this.#tracking.get(view);
     if (unread === undefined) throw new VfioError('EINVAL', 'dirty tracking is off', { fix: 'Start it first.' });
@@ -180,17 +284,11 @@ export class SharedDma {
     } else {
       const now = new Uint8Array(data.length);
       view.space.dirty!.report(iova, size, pageSize, now);
+      for (let i = 0; i < now.length; i++) data[i]! |= now[i]!;
       const unit = Number(pageSize) / PAGE;
-      const first = Number(iova >> 12n);
-      for (let i = 0; i < now.length; i++) {
-        if (now[i] === 0) continue;
-        data[i]! |= now[i]!;
-        for (let bit = 0; bit < 8; bit++) {
-          if (((now[i]! >> bit) & 1) === 0) continue;
-          const page = first + (8 * i + bit) * unit;
-          for (const [other, pages] of this.#tracking) if (other !== view) pages.mark(page, page + unit - 1);
-        }
-      }
+      forEachPage(now, Number(iova >> 12n), unit, (page) => {
+        for (const [other, pages] of this.#tracking) if (other !== view) pages.mark(page, page + unit - 1);
+      });
     }
     const from = Number(iova >> 12n);
     const to = from + Number(size >> 12n) - 1;
@@ -204,6 +302,8 @@ export class DmaView implements DmaSpace, Disposable {
   readonly space: DmaSpace;
   readonly requester: string;
   readonly dirty: DirtyTracking | undefined;
+  /** What this connection has mapped, whoever has brought it into the container. */
+  readonly own = new RangeTable<Mapping>();
   readonly #shared: SharedDma;
 
   constructor(shared: SharedDma, space: DmaSpace, requester: string) {
@@ -246,18 +346,17 @@ export class DmaView implements DmaSpace, Disposable {
 
   unmap(iova: bigint, size: bigint): bigint {
     if (size <= 0n) return this.space.unmap(iova, size);
-    return BigInt(this.#shared.unmap(this, Number(iova >> 12n), Number((iova + size - 1n) >> 12n)));
+    return BigInt(this.#shared.unmap(this, { first: Number(iova >> 12n), last: Number((iova + size - 1n) >> 12n) }));
   }
 
   /** Of this connection. */
   unmapAll(): bigint {
-    return BigInt(this.#shared.unmap(this, 0, Number.MAX_SAFE_INTEGER));
+    return BigInt(this.#shared.unmap(this, { first: 0, last: Number.MAX_SAFE_INTEGER }));
   }
 
   /** The connection is over. */
   [Symbol.dispose](): void {
-    if (this.dirty !== undefined) this.#shared.stopTracking(this);
-    this.unmapAll();
+    this.#shared.leave(this);
   }
 }
 
@@ -304,10 +403,39 @@ class AnyHoldersMemory extends Counted implements RemoteMemory {
   }
 }
 
-/** Whether a mapping of `memory` from `offset` on reaches the same bytes as `holder`'s does: those of one file, or the process's own by its addresses. */
-function samePages(holder: Holder, memory: Memory, offset: number): boolean {
-  if (holder.memory.kind === 'remote' || memory.kind === 'remote') return holder.memory.kind === memory.kind;
-  if (holder.memory === memory) return holder.offset === offset;
-  if (!(holder.memory instanceof MemfdMemory) || !(memory instanceof MemfdMemory)) return false;
-  return holder.memory.fileOffset + holder.offset === memory.fileOffset + offset && holder.memory.file === memory.file;
+/** Whether both reach the same bytes wherever they overlap: those of one file, or the process's own by its addresses. */
+function sameBytes(a: Mapping, b: Mapping): boolean {
+  if (a.memory.kind === 'remote' || b.memory.kind === 'remote') return a.memory.kind === b.memory.kind;
+  const start = ({ first, offset }: Mapping): number => offset - first * PAGE;
+  if (a.memory === b.memory) return start(a) === start(b);
+  if (!(a.memory instanceof MemfdMemory) || !(b.memory instanceof MemfdMemory)) return false;
+  return a.memory.fileOffset + start(a) === b.memory.fileOffset + start(b) && a.memory.file === b.memory.file;
+}
+
+/** The container finds out what is wrong with it: EEXIST where something is mapped. @throws VfioError */
+function refuse({ space }: DmaView, request: MapRequest): never {
+  space.map(request);
+  throw new Error('a mapping that cannot be was made');
+}
+
+/** Whether it is made of whole pages inside its memory; what is not the container refuses, whatever is mapped there. */
+function isWhole({ iova, memory }: MapRequest, size: number, offset: number): boolean {
+  const wholePages = [size, offset, Number(iova & 4095n)].every((value) => Number.isSafeInteger(value) && value >= 0 && value % PAGE === 0);
+  return wholePages && size > 0 && offset + size <= memory.size && memory.references > 0;
+}
+
+const common = (a: Range, b: Range): Range => ({ first: Math.max(a.first, b.first), last: Math.min(a.last, b.last) });
+
+/** What of `range` is not in `other`, with which it overlaps. */
+function outside(range: Range, other: Range): Range[] {
+  const rest: Range[] = [];
+  if (range.first < other.first) rest.push({ first: range.first, last: other.first - 1 });
+  if (range.last > other.last) rest.push({ first: other.last + 1, last: range.last });
+  return rest;
+}
+
+function forEachPage(bitmap: Uint8Array, first: number, unit: number, visit: (page: number) => void): void {
+  for (let i = 0; i < bitmap.length; i++) {
+    for (let bits = bitmap[i]!, bit = 0; bits !== 0; bits >>= 1, bit++) if ((bits & 1) !== 0) visit(first + (8 * i + bit) * unit);
+  }
 }
