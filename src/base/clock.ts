@@ -93,7 +93,8 @@ export class PausableClock implements Clock {
     timer.dueNs = this.nowNs() + timer.leftNs;
     timer.running = this.#inner.after(timer.leftNs / 1e6, () => {
       this.#timers.delete(timer);
-      timer.callback();
+      // An async callback has a result: the clock below may look at how it ends.
+      return timer.callback();
     });
   }
 

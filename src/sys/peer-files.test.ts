@@ -1,14 +1,14 @@
-import { closeSync, ftruncateSync, mkdtempSync, openSync, readdirSync, rmSync } from 'node:fs';
+import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
+import { openDescriptors } from '../../tests/kit/open-descriptors.ts';
 import { Access } from '../abi/memory.ts';
 import { EventFd } from './eventfd.ts';
 import { MemfdMemory } from './memfd.ts';
 import { OwnedFd } from './owned-fd.ts';
 import { PeerFiles } from './peer-files.ts';
 
-const openFds = () => readdirSync('/proc/self/fd').length;
 const folder = mkdtempSync(join(tmpdir(), 'vfio-ts-files-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 
@@ -31,14 +31,14 @@ describe('files of a peer', () => {
   });
 
   it('what nobody took after all is let go by settle', () => {
-    const before = openFds();
+    const before = openDescriptors();
     const files = new PeerFiles(2 ** 30);
     using memory = make(0x1000);
     const range = files.range(memory.duplicateFd(), 0, 0x1000, Access.READ_WRITE);
     expect(range.memory.references).toBe(1);
     files.settle();
     expect(range.memory.references).toBe(0);
-    expect(openFds()).toBe(before + 1);
+    expect(openDescriptors()).toBe(before + 1);
   });
 
   it('one that has grown, or is to be written now, is mapped anew and is the same file', () => {
@@ -99,9 +99,9 @@ describe('files of a peer', () => {
     half.windows[0]!.fill(1, 0, 0x6000);
     once(half, 0x6000, 0x2000);
     using more = make(0x1000);
-    const before = openFds();
+    const before = openDescriptors();
     expect(() => once(more, 0, 0x1000)).toThrow(/4096 bytes that have no pages, after 32768 before/);
-    expect(openFds()).toBe(before);
+    expect(openDescriptors()).toBe(before);
     more.windows[0]![0] = 1;
     once(more, 0, 0x1000);
   });
@@ -130,7 +130,7 @@ describe('files of a peer', () => {
     using memory = make(0x2000);
     using large = make(0x8000);
     using event = EventFd.create();
-    const before = openFds();
+    const before = openDescriptors();
     for (const [fd, offset, size, code] of [
       [memory.duplicateFd(), 0x2000, 0x1000, 'EINVAL'],
       [memory.duplicateFd(), 0x1000, 0x2000, 'EINVAL'],
@@ -141,7 +141,7 @@ describe('files of a peer', () => {
       expect(() => files.range(fd, offset, size, Access.READ)).toThrow(expect.objectContaining({ code }));
       files.settle();
     }
-    expect(openFds()).toBe(before);
+    expect(openDescriptors()).toBe(before);
   });
 
   it('many that came and went are forgotten, and count for nothing', () => {

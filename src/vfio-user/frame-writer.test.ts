@@ -1,15 +1,13 @@
-import { readdirSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { MemoryStream } from '../../tests/kit/memory-stream.ts';
+import { openDescriptors } from '../../tests/kit/open-descriptors.ts';
 import { Command } from '../abi/vfio-user.ts';
 import { EventFd } from '../sys/eventfd.ts';
 import type { OwnedFd } from '../sys/owned-fd.ts';
 import { FrameWriter } from './frame-writer.ts';
 import { closeAll, FrameReader } from './frames.ts';
 import { encodeMessage } from './messages.ts';
-
-const openFds = () => readdirSync('/proc/self/fd').length;
 
 function put(writer: FrameWriter, id: number, length: number, fds?: readonly OwnedFd[]): void {
   const bytes = encodeMessage(id, Command.REGION_READ, new Uint8Array(length).fill(id));
@@ -116,7 +114,7 @@ describe('a writer', () => {
   });
 
   it('closes the descriptors it has not sent', () => {
-    const before = openFds();
+    const before = openDescriptors();
     const [a, b] = MemoryStream.pair({ capacity: 10 });
     const writer = new FrameWriter(a);
     const event = EventFd.create();
@@ -125,6 +123,6 @@ describe('a writer', () => {
     writer[Symbol.dispose]();
     put(writer, 5, 4, [event.duplicateFd()]);
     for (const each of [event, a, b]) each[Symbol.dispose]();
-    expect(openFds()).toBe(before);
+    expect(openDescriptors()).toBe(before);
   });
 });

@@ -1,14 +1,12 @@
-import { readdirSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { MemoryStream } from '../../tests/kit/memory-stream.ts';
+import { openDescriptors } from '../../tests/kit/open-descriptors.ts';
 import { Command, HEADER_BYTES } from '../abi/vfio-user.ts';
 import { EventFd } from '../sys/eventfd.ts';
 import type { OwnedFd } from '../sys/owned-fd.ts';
 import { closeAll, FrameReader } from './frames.ts';
 import { encodeMessage } from './messages.ts';
-
-const openFds = () => readdirSync('/proc/self/fd').length;
 
 /** A message whose payload is `length` times its id. */
 const message = (id: number, length: number) => encodeMessage(id, Command.REGION_WRITE, new Uint8Array(length).fill(id));
@@ -104,7 +102,7 @@ describe('frames', () => {
   });
 
   it('descriptors of a dropped message are closed, those behind it arrive', () => {
-    const before = openFds();
+    const before = openDescriptors();
     const [a, b] = MemoryStream.pair({ maxReceive: 50 });
     const reader = new FrameReader(b, { maxMessageBytes: 64, bufferBytes: 64 });
     const event = EventFd.create();
@@ -120,11 +118,11 @@ describe('frames', () => {
       [2, 1],
     ]);
     for (const each of [fd, event, reader, a, b]) each[Symbol.dispose]();
-    expect(openFds()).toBe(before);
+    expect(openDescriptors()).toBe(before);
   });
 
   it('descriptors that come in the middle of a body belong to that message; too many are closed as they arrive', () => {
-    const before = openFds();
+    const before = openDescriptors();
     const [a, b] = MemoryStream.pair();
     const reader = new FrameReader(b, { maxMessageBytes: 4096, maxFds: 3 });
     const event = EventFd.create();
@@ -132,7 +130,7 @@ describe('frames', () => {
     const bytes = message(1, 20);
     for (let at = 0; at < bytes.length; at++) a.send(bytes, at, at + 1, [fd]);
     let held = 0;
-    while (reader.fill() > 0) held = Math.max(held, openFds() - before);
+    while (reader.fill() > 0) held = Math.max(held, openDescriptors() - before);
     expect(held).toBeLessThan(3 + 36 + 3);
     expect(reader.next()).toBe(true);
     expect(reader.tooManyFds).toBe(true);
@@ -140,11 +138,11 @@ describe('frames', () => {
     expect(fds).toHaveLength(3);
     closeAll(fds);
     for (const each of [fd, event, reader, a, b]) each[Symbol.dispose]();
-    expect(openFds()).toBe(before);
+    expect(openDescriptors()).toBe(before);
   });
 
   it('descriptors nobody takes are closed with the next message, or with the reader', () => {
-    const before = openFds();
+    const before = openDescriptors();
     const [a, b] = MemoryStream.pair();
     const reader = new FrameReader(b, { maxMessageBytes: 4096 });
     const event = EventFd.create();
@@ -155,9 +153,9 @@ describe('frames', () => {
     for (const each of [fd, event, a]) each[Symbol.dispose]();
     while (reader.fill() > 0) while (reader.next()) expect(reader.hasFds).toBe(true);
     expect(reader.partial).toBe(true);
-    expect(openFds()).toBe(before + 1);
+    expect(openDescriptors()).toBe(before + 1);
     for (const each of [reader, b]) each[Symbol.dispose]();
-    expect(openFds()).toBe(before);
+    expect(openDescriptors()).toBe(before);
   });
 
   it('the buffer grows to the message and no further', () => {

@@ -1,14 +1,12 @@
-import { readdirSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import type { ScriptedModel } from '../../tests/kit/device-rig.ts';
+import { openDescriptors } from '../../tests/kit/open-descriptors.ts';
 import { clientMemory, type RawClient, ServerRig, type ServerRigOptions, settle } from '../../tests/kit/vfio-user-rig.ts';
 import { Dma } from '../abi/device-host.ts';
 import { Command, HeaderFlags } from '../abi/vfio-user.ts';
 import { EventFd } from '../sys/eventfd.ts';
 import type { MemfdMemory } from '../sys/memfd.ts';
 import * as m from './messages.ts';
-
-const openFds = () => readdirSync('/proc/self/fd').length;
 
 const IOVA = 0x10_0000n;
 
@@ -97,9 +95,9 @@ describe('memory that comes as a descriptor', () => {
   ])('%s', async (_, request, errno) => {
     using at = await attached();
     using memory = clientMemory(0x4000);
-    const before = openFds();
+    const before = openDescriptors();
     expect(await map(at.client, { memory, ...request })).toBe(errno);
-    if (errno !== null) expect([openFds(), at.session.mappings]).toEqual([before, 0]);
+    if (errno !== null) expect([openDescriptors(), at.session.mappings]).toEqual([before, 0]);
   });
 
   it('what is no memory is EINVAL, two descriptors too, and nothing stays open', async () => {
@@ -108,25 +106,25 @@ describe('memory that comes as a descriptor', () => {
     using memory = clientMemory(0x1000);
     using one = event.duplicateFd();
     using other = memory.duplicateFd();
-    const before = openFds();
+    const before = openDescriptors();
     const request = m.encodeDmaMap({ address: IOVA, size: 0x1000n, offset: 0n, flags: 3 });
     expect(await at.client.errnoOf(Command.DMA_MAP, request, { fds: [one] })).toBe('EINVAL');
     expect(await at.client.errnoOf(Command.DMA_MAP, request, { fds: [other, other] })).toBe('EINVAL');
-    expect(openFds()).toBe(before);
+    expect(openDescriptors()).toBe(before);
   });
 
   it('many ranges of one file take one descriptor and one mapping of this process', async () => {
     using at = await attached({ params: { dmaEntryLimit: 2 ** 20 } });
     using memory = clientMemory(0x100_0000);
-    const before = openFds();
+    const before = openDescriptors();
     for (let i = 0; i < 4096; i++) {
       const address = IOVA + BigInt(i) * 0x2000n;
       expect(await map(at.client, { memory, address, offset: BigInt(i) * 0x1000n })).toBeNull();
     }
     expect(at.session.mappings).toBe(4096);
-    expect(openFds()).toBeLessThanOrEqual(before + 1);
+    expect(openDescriptors()).toBeLessThanOrEqual(before + 1);
     expect(await unmap(at.client, 0n, 0n, 2)).toBeNull();
-    expect([at.session.mappings, openFds()]).toEqual([0, before]);
+    expect([at.session.mappings, openDescriptors()]).toEqual([0, before]);
   });
 });
 
@@ -158,7 +156,7 @@ describe('mapping once more', () => {
 describe('unmapping', () => {
   it('takes whole mappings, and drops every reference before it is answered', async () => {
     using at = await attached();
-    const before = openFds();
+    const before = openDescriptors();
     const memory = clientMemory(0x4000);
     await map(at.client, { memory, size: 0x2000n });
     await map(at.client, { memory, size: 0x1000n, address: IOVA + 0x2000n, offset: 0x2000n });
@@ -179,7 +177,7 @@ describe('unmapping', () => {
     expect(at.dma.tryRead(IOVA, new Uint8Array(1))).toBe(Dma.FAULT);
     expect(await unmap(at.client, IOVA + 0x2000n)).toBeNull();
     memory[Symbol.dispose]();
-    expect(openFds()).toBe(before);
+    expect(openDescriptors()).toBe(before);
   });
 
   it('of a range takes all that lies in it, as QEMU does it when a guest lets go of an IOMMU domain or restarts', async () => {
@@ -348,7 +346,7 @@ describe('as many as clients have', () => {
   ])('70000 mappings %s', async (_, byFd) => {
     using at = await attached({ params: { dmaEntryLimit: 100_000 } });
     using memory = clientMemory(0x1000);
-    const before = openFds();
+    const before = openDescriptors();
     using fd = memory.duplicateFd();
     const options = byFd ? { fds: [fd], flags: HeaderFlags.NO_REPLY } : { flags: HeaderFlags.NO_REPLY };
     for (let i = 0; i < 70_000; i++) {
@@ -356,7 +354,7 @@ describe('as many as clients have', () => {
       if (i % 200 === 199) await at.client.errnoOf(Command.DEVICE_GET_INFO, m.encodeDeviceInfo());
     }
     expect([at.session.mappings, at.rig.rig.container.size]).toEqual([70_000, 70_000]);
-    expect(openFds()).toBeLessThanOrEqual(before + 2);
+    expect(openDescriptors()).toBeLessThanOrEqual(before + 2);
     expect(await unmap(at.client, 69_999n * 0x1000n)).toBeNull();
     at.client[Symbol.dispose]();
     await at.session.ended;

@@ -1,9 +1,10 @@
 /** Streams of nonsense, and of sense with mistakes in it: no crash, no descriptor left, no memory kept, and the next client is served. */
-import { readdirSync } from 'node:fs';
+
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { openDescriptors } from '../../tests/kit/open-descriptors.ts';
 import { clientMemory, RawClient, ServerRig, settle } from '../../tests/kit/vfio-user-rig.ts';
 import { Command, HEADER_BYTES } from '../abi/vfio-user.ts';
 import { EventFd } from '../sys/eventfd.ts';
@@ -21,8 +22,6 @@ function inUse(): number {
   const { heapUsed, arrayBuffers } = process.memoryUsage();
   return heapUsed + arrayBuffers;
 }
-
-const openFds = () => readdirSync('/proc/self/fd').length;
 
 /** How long the project's soak runs make these; 1 in a normal run. */
 const FACTOR = Number(process.env.VFIO_FUZZ_FACTOR ?? '1');
@@ -101,7 +100,7 @@ function spoil({ command, flags, payload, flip, size, cut }: Sent): Uint8Array {
 describe('streams that no client would send', () => {
   it('of random bytes, before VERSION and after', async () => {
     using rig = new ServerRig({ server: { limits: { maxDataBytes: 2 ** 16 } } });
-    const before = openFds();
+    const before = openDescriptors();
     await fc.assert(
       fc.asyncProperty(fc.boolean(), fc.array(fc.uint8Array({ maxLength: 200 }), { maxLength: 10 }), async (greet, chunks) => {
         const { client, session } = rig.connect();
@@ -113,7 +112,7 @@ describe('streams that no client would send', () => {
       }),
       { numRuns: 200 * FACTOR },
     );
-    expect(openFds()).toBe(before);
+    expect(openDescriptors()).toBe(before);
     expect(rig.logged.filter((line) => line.startsWith('error'))).toEqual([]);
   });
 
@@ -124,7 +123,7 @@ describe('streams that no client would send', () => {
     const warm = await rig.attach();
     warm.client[Symbol.dispose]();
     await warm.session.ended;
-    const before = openFds();
+    const before = openDescriptors();
     await fc.assert(
       fc.asyncProperty(fc.array(sent, { minLength: 1, maxLength: 25 }), async (list) => {
         const { client, session } = await rig.attach();
@@ -140,7 +139,7 @@ describe('streams that no client would send', () => {
         for (const { command, flags } of client.inbox) if (command !== 11 && command !== 12) expect(flags & 0xf).toBe(1);
         client[Symbol.dispose]();
         await session.ended;
-        expect([rig.rig.container.size, openFds()]).toEqual([0, before]);
+        expect([rig.rig.container.size, openDescriptors()]).toEqual([0, before]);
       }),
       { numRuns: 300 * FACTOR },
     );
@@ -201,7 +200,7 @@ it('descriptors sent one by one with the bytes of a message, on a real socket', 
   using rig = new ServerRig();
   using event = EventFd.create();
   using fd = event.duplicateFd();
-  const before = openFds();
+  const before = openDescriptors();
   for (let round = 0; round < 20; round++) {
     const [ours, theirs] = UnixSocket.pair();
     const session = rig.server.serve(ours);
@@ -215,5 +214,5 @@ it('descriptors sent one by one with the bytes of a message, on a real socket', 
     client[Symbol.dispose]();
     await session.ended;
   }
-  expect(openFds()).toBe(before);
+  expect(openDescriptors()).toBe(before);
 });

@@ -1,6 +1,6 @@
-import { readdirSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { plain } from '../../tests/kit/device-rig.ts';
+import { openDescriptors } from '../../tests/kit/open-descriptors.ts';
 import { clientMemory, type RawClient, ServerRig, settle } from '../../tests/kit/vfio-user-rig.ts';
 import { Command } from '../abi/vfio-user.ts';
 import { msi, msix, pm } from '../pci/capabilities.ts';
@@ -9,8 +9,6 @@ import { EventFd } from '../sys/eventfd.ts';
 import { closeAll } from './frames.ts';
 import type { SetIrqsRequest } from './messages.ts';
 import * as m from './messages.ts';
-
-const openFds = () => readdirSync('/proc/self/fd').length;
 
 const declaration: PciDeclaration = {
   ...plain,
@@ -126,7 +124,7 @@ describe('MSI and MSI-X', () => {
     ['MSI-X', MSIX, 64],
   ])('%s: all vectors, 16 descriptors at a time', async (_, index, vectors) => {
     using at = await attached();
-    const before = openFds();
+    const before = openDescriptors();
     const events = make(vectors!);
     for (let start = 0; start < vectors!; start += 16) {
       expect(await set(at.client, { index: index!, start, count: 16, events: events.slice(start, start + 16) })).toBeNull();
@@ -135,7 +133,7 @@ describe('MSI and MSI-X', () => {
     expect(events.map((event) => event.read())).toEqual(new Array(vectors).fill(1n));
     await set(at.client, { index: index!, count: 0, data: 'none' });
     closeAll(events);
-    expect(openFds()).toBe(before);
+    expect(openDescriptors()).toBe(before);
   });
 
   it('runs of vectors with and without a descriptor, as QEMU sends them', async () => {
@@ -182,9 +180,9 @@ describe('what is refused changes nothing and keeps no descriptor', () => {
   ])('%s', async (_, request, fds, errno) => {
     using at = await attached();
     const events = make(fds);
-    const before = openFds();
+    const before = openDescriptors();
     expect(await set(at.client, { ...request, events })).toBe(errno);
-    expect(openFds()).toBe(before);
+    expect(openDescriptors()).toBe(before);
     closeAll(events);
   });
 
@@ -193,10 +191,10 @@ describe('what is refused changes nothing and keeps no descriptor', () => {
     using memory = clientMemory(0x1000);
     const [event] = make(1);
     const fds = [event!.duplicateFd(), memory.duplicateFd(), event!.duplicateFd()];
-    const before = openFds();
+    const before = openDescriptors();
     const request = m.encodeSetIrqs({ index: MSIX, start: 0, count: 3, action: 'trigger', data: 'eventfd' });
     expect(await at.client.errnoOf(Command.DEVICE_SET_IRQS, request, { fds })).toBe('EINVAL');
-    expect([openFds(), at.irq.trigger(0)]).toEqual([before, false]);
+    expect([openDescriptors(), at.irq.trigger(0)]).toEqual([before, false]);
     closeAll([...fds, event!]);
   });
 });
@@ -215,11 +213,11 @@ it('FEATURE: the wake-up eventfd comes beside the message', async () => {
   using at = await attached();
   using event = EventFd.create();
   using fd = event.duplicateFd();
-  const before = openFds();
+  const before = openDescriptors();
   const entry = m.encodeFeature({ feature: 4, get: false, set: true, probe: false, data: new Uint8Array(8) });
   expect(await at.client.errnoOf(Command.DEVICE_FEATURE, entry)).toBe('EINVAL');
   expect(await at.client.errnoOf(Command.DEVICE_FEATURE, entry, { fds: [fd, fd] })).toBe('EINVAL');
-  expect(openFds()).toBe(before);
+  expect(openDescriptors()).toBe(before);
   expect(await at.client.errnoOf(Command.DEVICE_FEATURE, entry, { fds: [fd] })).toBeNull();
   at.irq.raise();
   expect(event.read()).toBeNull();
@@ -227,14 +225,14 @@ it('FEATURE: the wake-up eventfd comes beside the message', async () => {
 
 it('a client that is gone leaves no eventfd behind', async () => {
   using at = await attached();
-  const before = openFds();
+  const before = openDescriptors();
   const events = make(20);
   await set(at.client, { index: MSI, count: 10, events: events.slice(0, 10) });
   await set(at.client, { index: 4, events: [events[10]!] });
   await set(at.client, { index: MSI, start: 10, count: 5, events: events.slice(10, 15) });
   closeAll(events);
-  expect(openFds()).toBeGreaterThan(before);
+  expect(openDescriptors()).toBeGreaterThan(before);
   at.client[Symbol.dispose]();
   await at.session.ended;
-  expect(openFds()).toBe(before);
+  expect(openDescriptors()).toBe(before);
 });

@@ -1,17 +1,17 @@
 /** Clients in processes of their own, killed in the middle of things. */
+
 import { spawn } from 'node:child_process';
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
+import { openDescriptors } from '../../tests/kit/open-descriptors.ts';
 import { ServerRig, settle } from '../../tests/kit/vfio-user-rig.ts';
 import { Command, HeaderFlags } from '../abi/vfio-user.ts';
 import { UnixListener } from '../sys/unix-listener.ts';
 import { encodeDmaMap, encodeMessage, encodeRegionAccess } from './messages.ts';
 import type { Session } from './session.ts';
 import { encodeVersion } from './version.ts';
-
-const openFds = () => readdirSync('/proc/self/fd').length;
 
 /** Sends what it is given, and then neither reads nor ends. */
 const client = `
@@ -42,7 +42,7 @@ it('a client that is killed leaves nothing, and the next one, which came before,
   const start = () => spawn(process.execPath, ['-e', client, path, said], { stdio: 'ignore' });
   const children = [start(), start()];
   try {
-    const before = openFds();
+    const before = openDescriptors();
     for (let round = 0; round < 8; round++) {
       while (rig.server.sessions[0]?.mappings !== 100) await settle();
       const session = rig.server.sessions[0]!;
@@ -54,7 +54,7 @@ it('a client that is killed leaves nothing, and the next one, which came before,
       await dma;
       expect([session.device, session.mappings]).toEqual([null, 0]);
       children.push(start());
-      expect(openFds()).toBeLessThanOrEqual(before + 2);
+      expect(openDescriptors()).toBeLessThanOrEqual(before + 2);
     }
     expect(sessions.length).toBeGreaterThanOrEqual(8);
   } finally {

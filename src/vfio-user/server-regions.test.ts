@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { plain, ScriptedModel } from '../../tests/kit/device-rig.ts';
 import { type RawClient, ServerRig, type ServerRigOptions, settle } from '../../tests/kit/vfio-user-rig.ts';
-import type { Device, Region } from '../abi/device.ts';
+import type { Device, MappableArea, Region } from '../abi/device.ts';
 import type { DeviceHost } from '../abi/device-host.ts';
 import { Command, HeaderFlags } from '../abi/vfio-user.ts';
 import { msix } from '../pci/capabilities.ts';
@@ -227,33 +227,38 @@ describe('regions that are memory', () => {
     expect(await flagsOf({ allocate: MemfdMemory.allocate }, 2, 0)).toEqual([0, 3]);
   });
 
-  it('sparse areas: their capability when there is room for it, and the descriptor with it', () => {
-    using memory = MemfdMemory.allocate(0x4000) as MemfdMemory;
-    const areas = [
-      { offset: 0, size: 0x1000 },
-      { offset: 0x2000, size: 0x2000 },
-    ];
-    const region = {
-      info: { index: 0, flags: 15, size: 0x4000, sparseAreas: areas },
-      map: (offset: number) => ({ memory: { memory, offset }, [Symbol.dispose]: () => {} }),
-    } as unknown as Region;
-    const messages = new DeviceMessages({
-      device: { info: { numRegions: 9 } } as Device,
-      region: () => region,
-      maxFds: 8,
-      maxReplyBytes: 4096,
-      onBug: () => {},
+  describe('sparse areas', () => {
+    const first = { offset: 0, size: 0x1000 };
+    const last = { offset: 0x2000, size: 0x2000 };
+    const infoOf = (sparseAreas: MappableArea[], argsz?: number) => {
+      using memory = MemfdMemory.allocate(0x4000) as MemfdMemory;
+      const region = {
+        info: { index: 0, flags: 15, size: 0x4000, sparseAreas },
+        map: (offset: number) => ({ memory: { memory, offset }, [Symbol.dispose]: () => {} }),
+      } as unknown as Region;
+      const messages = new DeviceMessages({
+        device: { info: { numRegions: 9 } } as Device,
+        region: () => region,
+        maxFds: 8,
+        maxReplyBytes: 4096,
+        onBug: () => {},
+      });
+      const { payload, fds = [] } = messages.regionInfo(m.encodeRegionInfoRequest(0, argsz));
+      closeAll(fds);
+      const { argsz: needed, info } = m.decodeRegionInfo(payload);
+      return { needed, flags: info.flags, areas: info.sparseAreas, fds: fds.length };
+    };
+
+    it('that leave nothing out: their capability when there is room for it, and the descriptor with it', () => {
+      const areas = [first, { offset: 0x1000, size: 0x1000 }, last];
+      expect(infoOf(areas)).toEqual({ needed: 96, flags: 7, areas: undefined, fds: 0 });
+      expect(infoOf(areas, 96)).toEqual({ needed: 96, flags: 15, areas, fds: 1 });
     });
-    const short = messages.regionInfo(m.encodeRegionInfoRequest(0));
-    expect([short.fds, m.decodeRegionInfo(short.payload)]).toMatchObject([undefined, { argsz: 80, info: { flags: 7 } }]);
-    const whole = messages.regionInfo(m.encodeRegionInfoRequest(0, 80));
-    expect(m.decodeRegionInfo(whole.payload)).toEqual({
-      argsz: 80,
-      offset: 0n,
-      info: { index: 0, flags: 15, size: 0x4000, sparseAreas: areas },
+
+    it('that leave something out: they are listed, and no descriptor gives the rest away', () => {
+      expect(infoOf([first, last])).toEqual({ needed: 80, flags: 3, areas: undefined, fds: 0 });
+      expect(infoOf([first, last], 80)).toEqual({ needed: 80, flags: 11, areas: [first, last], fds: 0 });
     });
-    expect(whole.fds).toHaveLength(1);
-    closeAll(whole.fds!);
   });
 });
 

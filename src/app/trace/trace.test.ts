@@ -1,9 +1,10 @@
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterEach, describe, expect, it } from 'vitest';
+import { openDescriptors } from '../../../tests/kit/open-descriptors.ts';
 import { parseVfToken } from '../../abi/vf-token.ts';
 import { Feature } from '../../abi/vfio.ts';
 import { Command, HeaderFlags } from '../../abi/vfio-user.ts';
@@ -329,7 +330,7 @@ describe('the proxy', () => {
 
   it('ends the connection when a message cannot be told, and keeps none of its descriptors', async () => {
     using sent = EventFd.create();
-    const before = readdirSync('/proc/self/fd').length;
+    const before = openDescriptors();
     const [client, nearClient] = UnixSocket.pair();
     const [nearServer, server] = UnixSocket.pair();
     let reason: string | null = null;
@@ -348,7 +349,7 @@ describe('the proxy', () => {
     await until(() => reason !== null);
     expect(reason).toBe('the disk is full');
     for (const each of [client, server, proxy]) each[Symbol.dispose]();
-    expect(readdirSync('/proc/self/fd').length).toBe(before);
+    expect(openDescriptors()).toBe(before);
   });
 
   it('stands in the middle of the twin socket too', async () => {
