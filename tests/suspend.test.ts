@@ -1,5 +1,6 @@
 /** Suspend and resume under load, through every door, with every driver that ships (S2-42): nothing is lost, nothing complains. */
 import { describe, expect, it } from 'vitest';
+import { VfioError } from '../src/base/errno.ts';
 import { EduDriver } from '../src/drivers/edu/edu-driver.ts';
 import { DriverDevice } from '../src/drivers/kit/driver-device.ts';
 import { NvmeDriver } from '../src/drivers/nvme/nvme-driver.ts';
@@ -11,6 +12,18 @@ import { MemfdMemory } from '../src/sys/memfd.ts';
 import { VfioUserDevice } from '../src/vfio-user/client.ts';
 import { MachineProcess } from './kit/machine-process.ts';
 import { openAll } from './kit/machines.ts';
+
+/** The one before may not be gone yet. */
+async function connected(path: string): Promise<VfioUserDevice> {
+  for (;;) {
+    try {
+      return VfioUserDevice.connect(path);
+    } catch (error) {
+      if (!(error instanceof VfioError) || error.code !== 'EBUSY') throw error;
+      await turns(10);
+    }
+  }
+}
 
 const turns = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -163,8 +176,11 @@ describe('ioctl door', () => {
 
 describe('socket', () => {
   const bdf = '0000:00:04.0';
-  const serving = (model: string) =>
-    MachineProcess.start(`devices: [{ at: 04.0, model: ${model}, driver: vfio-pci }]\nparams: { suspendTimeoutMs: 20000 }`, 120);
+  const serving = (model: string, suspendTimeoutMs = 20_000) =>
+    MachineProcess.start(
+      `devices: [{ at: 04.0, model: ${model}, driver: vfio-pci }]\nparams: { suspendTimeoutMs: ${suspendTimeoutMs} }`,
+      120,
+    );
   const complaints = (lines: readonly string[]) => lines.filter((line) => line.includes('acknowledge'));
 
   it('S2-42 our clients hear of it, acknowledge, and lose nothing: NVMe', async () => {
@@ -215,6 +231,46 @@ describe('socket', () => {
     }
     expect(kinds).toEqual(['suspend', 'asleep', 'resume', 'suspend', 'asleep', 'resume', 'suspend', 'asleep', 'resume']);
     expect(complaints((await server.ask({ ask: 'look' })).lines)).toEqual([]);
+  });
+
+  it.each(['suspend', 'suspend-again'] as const)(
+    'S2-42 our clients know how things stand after %s, also where one of them is slow',
+    async (ask) => {
+      await using server = await serving('nvme, options: { size: 64M, latencyMs: 5 }', 500);
+      const log: string[] = [];
+      const dev = DriverDevice.attach(VfioUserDevice.connect(server.pathOf(bdf)));
+      const driver = await NvmeDriver.start(dev, { log: { log: (level, message) => void log.push(`${level}: ${message}`) } });
+      const [disk] = driver.namespaces;
+      for (const slow of [false, true]) {
+        // One that acknowledges when it is too late.
+        using _slow = slow ? dev.on((event) => event.kind === 'suspend' && setTimeout(event.acknowledge, 700), ['suspend']) : undefined;
+        const writes = Array.from({ length: 32 }, (_, i) => disk!.write(8 * i, new Uint8Array(4096).fill(1 + i)));
+        await server.ask({ ask });
+        while (!dev.asleep) await turns(1);
+        for (let i = 32; i < 64; i++) writes.push(disk!.write(8 * i, new Uint8Array(4096).fill(1 + i)));
+        await turns(slow ? 400 : 50);
+        expect(dev.asleep).toBe(true);
+        await server.ask({ ask: 'resume' });
+        await Promise.all(writes);
+        expect([(await disk!.read(8 * 40, 8))[0], dev.asleep, log]).toEqual([41, false, []]);
+      }
+      const complained = complaints((await server.ask({ ask: 'look' })).lines);
+      expect(complained.length > 0 && complained.every((line) => line.includes('1 of its users'))).toBe(true);
+      await driver[Symbol.asyncDispose]();
+    },
+  );
+
+  it('S2-42 a client that goes while the machine sleeps is gone, at the latest when it wakes', async () => {
+    await using server = await serving('edu');
+    for (const kinds of [[], ['suspend'] as const]) {
+      const device = VfioUserDevice.connect(server.pathOf(bdf));
+      using _on = device.on((event) => event.kind === 'suspend' && event.acknowledge(), kinds);
+      await server.ask({ ask: 'suspend' });
+      device.close();
+      await server.ask({ ask: 'resume' });
+      using next = await connected(server.pathOf(bdf));
+      expect(next.region(7).read16(0)).toBe(0x1234);
+    }
   });
 
   it('S2-42 a client who knows nothing of it is not waited for: its accesses are answered at resume', async () => {

@@ -27,6 +27,7 @@ const inputSizes: Record<'get' | 'set', ReadonlyMap<number, number>> = {
     [Feature.LOW_POWER_ENTRY_WITH_WAKEUP, MinSize.LOW_POWER_ENTRY_WITH_WAKEUP],
     [Feature.DMA_LOGGING_START, MinSize.FEATURE_DMA_LOGGING_CONTROL],
     [Feature.SYSTEM_SLEEP, 8],
+    [Feature.SYSTEM_SLEEP_ACK, 8],
   ]),
 };
 

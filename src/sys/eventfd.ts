@@ -9,7 +9,7 @@ import { waitFor } from './fd-watch.ts';
 import { OwnedFd } from './owned-fd.ts';
 
 interface Listener {
-  readonly call: () => void;
+  readonly call: (count: bigint) => void;
   readonly keepAlive: boolean;
 }
 
@@ -87,12 +87,12 @@ export class EventFd extends Counted implements InterruptSink, InterruptSource {
   }
 
   /**
-   * Call `listener` from the event loop whenever the counter is not zero, and empty it. Signals that come together make one call, also one
+   * Call `listener` from the event loop whenever the counter is not zero, with what it was, and empty it. Signals that come together make one call, also one
    * for those that came before. Does not keep the process alive unless `keepAlive` is set. Holds a reference until disposed.
    *
    * @throws VfioError EBADF once closed
    */
-  listen(listener: () => void, options: { readonly keepAlive?: boolean } = {}): Disposable {
+  listen(listener: (count: bigint) => void, options: { readonly keepAlive?: boolean } = {}): Disposable {
     const entry: Listener = { call: listener, keepAlive: options.keepAlive ?? false };
     const fd = this.#fd.number;
     if (!this.#watching) {
@@ -127,8 +127,9 @@ export class EventFd extends Counted implements InterruptSink, InterruptSource {
 
   #readable(): void {
     // Somebody else may have read it in between: then there is nothing to tell.
-    if (this.read() === null) return;
-    for (const listener of [...this.#listeners]) if (this.#listeners.has(listener)) listener.call();
+    const count = this.read();
+    if (count === null) return;
+    for (const listener of [...this.#listeners]) if (this.#listeners.has(listener)) listener.call(count);
   }
 
   #unlisten(entry: Listener): void {

@@ -110,7 +110,7 @@ export class VfioUserDevice implements Device, RegionOwner {
   readonly #listeners = new Set<Listener>();
   readonly #sleep: ClientSleep;
   /** Listeners whose acknowledgement of a suspend is missing, and what follows the last one. */
-  readonly #unacknowledged = new Set<Listener>();
+  #unacknowledged = new Set<Listener>();
   #acknowledged: () => void = () => {};
   /** Where LOW_POWER_ENTRY_WITH_WAKEUP signals. */
   #wakeup: EventFdLine | null = null;
@@ -149,7 +149,11 @@ export class VfioUserDevice implements Device, RegionOwner {
     });
     this.#sleep = new ClientSleep({
       arm: (fds) => this.#armSleep(fds),
-      acknowledge: () => void this.feature({ feature: Feature.SYSTEM_SLEEP_ACK, set: true, data: new Uint8Array(0) }),
+      acknowledge: (count) => {
+        const data = new Uint8Array(8);
+        new DataView(data.buffer).setBigUint64(0, count, true);
+        this.#sendFeature({ feature: Feature.SYSTEM_SLEEP_ACK, set: true, data }, []);
+      },
       suspending: (done) => this.#suspending(done),
       asleep: () => this.#emit({ kind: 'asleep' }),
       awake: () => this.#emit({ kind: 'resume' }),
@@ -379,8 +383,12 @@ export class VfioUserDevice implements Device, RegionOwner {
   #suspending(done: () => void): void {
     const asked = [...this.#listeners].filter(({ kinds }) => kinds.has('suspend'));
     this.#acknowledged = done;
-    for (const entry of asked) this.#unacknowledged.add(entry);
-    for (const entry of asked) this.#tell(entry, { kind: 'suspend', acknowledge: () => this.#acknowledge(entry) });
+    // An acknowledgement of a suspend that is over does nothing.
+    const round = new Set(asked);
+    this.#unacknowledged = round;
+    for (const entry of asked) {
+      this.#tell(entry, { kind: 'suspend', acknowledge: () => this.#unacknowledged === round && this.#acknowledge(entry) });
+    }
     if (asked.length === 0) done();
   }
 

@@ -312,6 +312,25 @@ describe('doorbells', () => {
     for (const each of events) each[Symbol.dispose]();
   });
 
+  it('S2-42 that are rung while the machine sleeps are written once, at resume', async () => {
+    using rig = new ServerRig({ declaration: doorbells });
+    const { client } = await rig.attach();
+    const { fds } = await client.request(Command.DEVICE_GET_REGION_IO_FDS, m.encodeIoFdsRequest(0, 96));
+    const [event] = fds.map((fd) => EventFd.fromFd(fd));
+    await rig.rig.machine.suspend();
+    rig.rig.model.accesses.length = 0;
+    for (let i = 0; i < 3; i++) {
+      event!.signal();
+      while (event!.waitSync(0)) await settle();
+    }
+    expect(rig.rig.model.accesses).toEqual([]);
+    rig.rig.machine.resume();
+    await settle();
+    expect(rig.rig.model.accesses).toEqual(['w4 0+0x20=0x7']);
+    for (const fd of fds) fd[Symbol.dispose]();
+    event![Symbol.dispose]();
+  });
+
   it('ring in vain while the device does not decode memory, or the client is gone', async () => {
     using rig = new ServerRig({ declaration: doorbells });
     const { client, session } = await rig.attach();

@@ -25,6 +25,12 @@ process.on('message', (order: Order) => {
   } else if (order.ask === 'suspend') {
     void running.machine.suspend().then(() => report(order.number));
     return;
+  } else if (order.ask === 'suspend-again') {
+    // Before anybody has had the time to hear of the first.
+    void running.machine.suspend();
+    running.machine.resume();
+    void running.machine.suspend().then(() => report(order.number));
+    return;
   } else if (order.ask === 'resume-later') {
     setTimeout(() => running.machine.resume(), 300);
   } else if (order.ask === 'resume') {

@@ -11,7 +11,7 @@ import { typescript } from './typescript.ts';
 
 export type Order = { readonly number: number } & Ask;
 type Ask =
-  | { readonly ask: 'fresh' | 'look' | 'suspend' | 'resume' | 'resume-later' }
+  | { readonly ask: 'fresh' | 'look' | 'suspend' | 'suspend-again' | 'resume' | 'resume-later' }
   | { readonly ask: 'numvfs'; readonly bdf: string; readonly count: number }
   /** From vfio-pci, and back to it. */
   | { readonly ask: 'rebind'; readonly bdf: string };

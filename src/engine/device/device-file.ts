@@ -172,6 +172,7 @@ export class DeviceFile implements Device, VfioFile {
   hotReset(groups: readonly OwnedGroup[]): void {
     this.#begin();
     try {
+      this.device.checkAwake();
       hotReset(this.device, groups, this.device.ctx);
     } finally {
       this.device.settle();

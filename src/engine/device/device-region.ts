@@ -76,7 +76,7 @@ export class RegisterRegion extends DeviceRegion {
       const left = count - done;
       const width = left >= 4 && at % 4 === 0 ? 4 : left >= 2 && at % 2 === 0 ? 2 : 1;
       this.file.checkLive();
-      if (this.device.resetting || this.device.fn.config.sleeping) throw this.device.closedGate(this.name);
+      if (this.device.standing || this.device.fn.config.sleeping) throw this.device.closedGate(this.name);
       access(at, width, done);
       done += width;
     }

@@ -15,8 +15,8 @@ export function recoverFrom(fn: HostedFunction, kind: ErrorKind, ctx: EngineCont
   ctx.log.log(level, `${fn.bdf} ${kind} error`, `${fn.bdf} reports a ${kind} PCI Express error`);
   if (kind === 'correctable') return;
   for (const each of fn.inBusReset() ?? [fn]) each.vfio?.reportError();
-  // In a turn of its own: the model that reports it may be in the middle of an access.
-  if (kind === 'fatal') ctx.clock.after(0, () => resetLink(fn, ctx));
+  // In a turn of its own: the model that reports it may be in the middle of an access. The device's clock: a machine that sleeps recovers afterwards.
+  if (kind === 'fatal') fn.host.clock.after(0, () => resetLink(fn, ctx));
 }
 
 function resetLink(fn: HostedFunction, ctx: EngineContext): void {

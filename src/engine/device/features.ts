@@ -22,6 +22,8 @@ interface FeatureRow {
   readonly minSize: number;
   /** Which devices have it; all unless told. */
   readonly has?: (device: VfioPciDevice) => boolean;
+  /** A set moves the device: EBUSY while the machine sleeps. */
+  readonly awake?: true;
   /** Returns the bytes of `data` that a get has filled. */
   run(device: VfioPciDevice, request: FeatureRequest, file: DeviceFile): number;
 }
@@ -50,6 +52,7 @@ const features: ReadonlyMap<number, FeatureRow> = new Map<number, FeatureRow>([
     {
       name: 'LOW_POWER_ENTRY',
       op: 'set',
+      awake: true,
       minSize: 0,
       run: (device) => {
         device.power.enterLowPower(null);
@@ -62,6 +65,7 @@ const features: ReadonlyMap<number, FeatureRow> = new Map<number, FeatureRow>([
     {
       name: 'LOW_POWER_ENTRY_WITH_WAKEUP',
       op: 'set',
+      awake: true,
       minSize: 8,
       run: (device, { sinks }) => {
         const wakeup = sinkAt(device.bdf, device.ctx.log, sinks ?? [], 0);
@@ -76,6 +80,7 @@ const features: ReadonlyMap<number, FeatureRow> = new Map<number, FeatureRow>([
     {
       name: 'LOW_POWER_EXIT',
       op: 'set',
+      awake: true,
       minSize: 0,
       run: (device) => {
         device.power.exitLowPower();
@@ -98,6 +103,7 @@ const features: ReadonlyMap<number, FeatureRow> = new Map<number, FeatureRow>([
     {
       name: 'MIG_DEVICE_STATE',
       op: 'both',
+      awake: true,
       minSize: MinSize.FEATURE_MIG_STATE,
       has: migrates,
       run: ({ openState, host }, request) => {
@@ -161,8 +167,9 @@ const features: ReadonlyMap<number, FeatureRow> = new Map<number, FeatureRow>([
       name: 'SYSTEM_SLEEP_ACK',
       op: 'set',
       minSize: 0,
-      run: (_device, _request, file) => {
-        file.sleepNotice.acknowledge();
+      run: (_device, { data }, file) => {
+        const count = data.length < 8 ? undefined : new DataView(data.buffer, data.byteOffset).getBigUint64(0, true);
+        file.sleepNotice.acknowledge(count);
         return 0;
       },
     },
@@ -194,6 +201,7 @@ export function deviceFeature(device: VfioPciDevice, request: FeatureRequest, fi
   }
   if (probe) return 0;
   if (!get && !set) throw new VfioError('EINVAL', `${bdf}: ${row.name}: neither get, set nor probe`);
+  if (set && row.awake === true) device.checkAwake();
   if (data.length < row.minSize)
     throw new VfioError('EINVAL', `${bdf}: ${row.name} has ${row.minSize} bytes of data, ${data.length} were given`);
   return row.run(device, request, file);

@@ -267,6 +267,7 @@ export class FunctionHost implements DeviceHost {
     try {
       this.resets++;
       this.config.reset();
+      this.dma.cut();
       this.irq.reset();
       this.#call('reset', () => this.#model.reset());
     } finally {
@@ -279,6 +280,7 @@ export class FunctionHost implements DeviceHost {
   /** The model as after power-on and the pin quiet; configuration and what the host programmed stay. */
   resetModel(): void {
     this.resets++;
+    this.dma.cut();
     this.irq.loadUnsent(false, []);
     this.#call('reset', () => this.#model.reset());
   }

@@ -241,6 +241,7 @@ export class VfioPciDevice implements IoeventfdTarget, ReleaseTarget, TokenSubje
     if (!this.openState.resetWorks) {
       throw new VfioError('EINVAL', `${this.bdf} has no reset that works on it alone`, { fix: 'Reset its bus (HOT_RESET), or close it.' });
     }
+    this.checkAwake();
     this.host.checkUnlocked();
     this.#resetOpen();
   }
@@ -256,7 +257,7 @@ export class VfioPciDevice implements IoeventfdTarget, ReleaseTarget, TokenSubje
 
   /** The user wrote a reset bit in config space. What cannot be done has no effect, as in hardware. */
   #userReset(): void {
-    if (this.host.lockedBy !== null) return;
+    if (this.host.lockedBy !== null || this.power.suspended) return;
     try {
       this.#resetOpen();
     } catch (error) {
@@ -310,8 +311,8 @@ export class VfioPciDevice implements IoeventfdTarget, ReleaseTarget, TokenSubje
     const { interrupts, ioeventfds, resetWorks, saved, migration } = this.openState;
     const { config } = this.fn;
     this.physical?.token?.unuse();
-    this.power.release();
     this.#suspension.end();
+    this.power.release();
     config.writeBits(Config.COMMAND, 2, 0, Command.MASTER);
     interrupts.disableAll();
     ioeventfds.clear();
@@ -345,7 +346,12 @@ export class VfioPciDevice implements IoeventfdTarget, ReleaseTarget, TokenSubje
   }
 
   #updateSlow(): void {
-    this.slow = this.gone !== null || this.resetting || this.power.engaged;
+    this.slow = this.gone !== null || this.resetting || this.power.engaged || this.power.suspended;
+  }
+
+  /** No access reaches it, whatever the user has switched on: it is being reset, or the machine sleeps. */
+  get standing(): boolean {
+    return this.resetting || this.power.suspended;
   }
 
   /** After an access: low power again when it was asked for. */
@@ -370,6 +376,7 @@ export class VfioPciDevice implements IoeventfdTarget, ReleaseTarget, TokenSubje
   mappingFault(): string | null {
     if (this.gone !== null || this.#open === null) return 'the device is gone';
     if (this.resetting) return 'the device is being reset';
+    if (this.power.suspended) return 'the machine sleeps';
     if (this.power.engaged) return 'the device is in low power';
     if (this.fn.config.sleeping) return 'the device is in D3hot';
     return this.#open.vconfig.memoryEnabled ? null : 'memory decoding is off (COMMAND.Memory)';
@@ -377,7 +384,15 @@ export class VfioPciDevice implements IoeventfdTarget, ReleaseTarget, TokenSubje
 
   closedGate(what: string): VfioError {
     const cause = this.mappingFault() ?? 'it does not answer';
-    return new VfioError('EIO', `${what}: ${cause}`, { fix: 'Set COMMAND bit 1 and PMCSR to D0 in config space.' });
+    const fix = this.power.suspended ? 'Await awake() of the device.' : 'Set COMMAND bit 1 and PMCSR to D0 in config space.';
+    return new VfioError('EIO', `${what}: ${cause}`, { fix });
+  }
+
+  /** For what cannot be put off until the machine is awake (S2-42). @throws VfioError EBUSY */
+  checkAwake(): void {
+    if (this.power.suspended) {
+      throw new VfioError('EBUSY', `${this.bdf}: the machine sleeps`, { fix: 'Await awake() of the device, or resume the machine.' });
+    }
   }
 
   // ---- IoeventfdTarget

@@ -1,6 +1,6 @@
 /**
- * Power of one device under vfio-pci: D-states that the user asks for through PMCSR, low power that it asks for through FEATURE (B.10), and
- * D3hot while nobody uses it (B.8 idle D3).
+ * Power of one device under vfio-pci: D-states that the user asks for through PMCSR, low power that it asks for through FEATURE (B.10), D3hot while
+ * it is unused (B.8 idle D3), and D3hot while the machine sleeps (S2-42), which goes before all others.
  *
  * @see linux/drivers/vfio/pci/vfio_pci_core.c, vfio_pci_set_power_state(), vfio_pci_runtime_pm_entry(), vfio_pci_core_runtime_suspend()
  * @see PCI Power Management 1.2, 5.4 (D3hot to D0)
@@ -30,6 +30,8 @@ export class DevicePower {
   engaged = false;
   /** Asleep now, within `engaged`. */
   asleep = false;
+  /** The state to go to when the machine, which sleeps, is awake; null while it is. Nothing else moves the device meanwhile. */
+  #afterSleep: 'D0' | 'D3hot' | null = null;
   readonly #bdf: string;
   readonly #config: ConfigSpace;
   readonly #hooks: PowerHooks;
@@ -63,13 +65,48 @@ export class DevicePower {
     return this.#config.sleeping ? 'D3hot' : 'D0';
   }
 
-  /** Nothing without a power management capability. */
+  /** The machine sleeps. */
+  get suspended(): boolean {
+    return this.#afterSleep !== null;
+  }
+
+  /** As `state`, but for the sleep of the machine: what it is in when that is over. */
+  get ownState(): 'D0' | 'D3hot' {
+    return this.#afterSleep ?? this.state;
+  }
+
+  /** The machine goes to sleep: D3hot, for a PF with VFs too. A device without power management stands still all the same. */
+  suspend(): void {
+    if (this.suspended) return;
+    if (!this.asleep) this.#hooks.sleep();
+    const { state } = this;
+    if (this.#control >= 0) this.#enterD3hot();
+    this.#afterSleep = state;
+    this.#hooks.changed();
+  }
+
+  /** Awake: as it was, or as its user has asked for meanwhile. */
+  resume(): void {
+    const state = this.#afterSleep;
+    if (state === null) return;
+    this.#afterSleep = null;
+    if (!this.asleep) {
+      this.setState(state);
+      this.#hooks.wake();
+    }
+    this.#hooks.changed();
+  }
+
+  /** Nothing without a power management capability. While the machine sleeps the state is the one afterwards. */
   setState(state: 'D0' | 'D3hot'): void {
     if (this.#control < 0) return;
+    if (state === 'D3hot' && this.#hooks.pinned?.() === true) return;
+    if (this.suspended) {
+      this.#afterSleep = state;
+      return;
+    }
     if (state === 'D3hot') {
-      if (this.#config.sleeping || this.#hooks.pinned?.() === true) return;
-      if (this.#losesConfig) this.#saved = this.#config.save();
-      this.#write(PowerState.D3HOT);
+      this.#enterD3hot();
       return;
     }
     this.#write(PowerState.D0);
@@ -78,6 +115,12 @@ export class DevicePower {
     this.#saved = null;
     this.#config.restore(saved);
     this.#hooks.restored();
+  }
+
+  #enterD3hot(): void {
+    if (this.#config.sleeping) return;
+    if (this.#losesConfig) this.#saved = this.#config.save();
+    this.#write(PowerState.D3HOT);
   }
 
   #write(state: number): void {
@@ -108,9 +151,9 @@ export class DevicePower {
     this.#hooks.changed();
   }
 
-  /** Somebody needs the device now. With a wake-up descriptor this signals it and ends the mode. */
+  /** The device is needed now. With a wake-up descriptor this signals it and ends the mode. Nothing while the machine sleeps. */
   wake(): void {
-    if (!this.asleep) return;
+    if (!this.asleep || this.suspended) return;
     this.asleep = false;
     this.#arm(false);
     this.setState('D0');
@@ -122,7 +165,7 @@ export class DevicePower {
 
   /** Whoever needed the device is done: back to sleep when low power is still asked for. */
   settle(): void {
-    if (!this.engaged || this.asleep || this.#hooks.pinned?.() === true) return;
+    if (!this.engaged || this.asleep || this.suspended || this.#hooks.pinned?.() === true) return;
     // A user's own D3hot is left first: the platform decides the state from here on, and waking means D0.
     this.setState('D0');
     this.#hooks.sleep();
@@ -133,6 +176,7 @@ export class DevicePower {
 
   /** The last file is closing: awake, in D0, and no wake-up is owed to anybody. */
   release(): void {
+    this.resume();
     const wakeup = this.#wakeup;
     this.#wakeup = null;
     wakeup?.put();

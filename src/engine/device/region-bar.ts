@@ -140,7 +140,7 @@ export class BarRegion extends FileRegion {
   /** Asked before each access: when it closes half-way, the whole call fails (B.8). */
   #gate(): void {
     this.file.checkLive();
-    if (this.device.resetting || (this.#gated && !this.vconfig.memoryEnabled)) throw this.device.closedGate(this.name);
+    if (this.device.standing || (this.#gated && !this.vconfig.memoryEnabled)) throw this.device.closedGate(this.name);
   }
 
   #widthFor(at: number, run: number): 1 | 2 | 4 | 8 {

@@ -171,7 +171,7 @@ export class RomRegion extends FileRegion {
     if (offset >= size) throw this.pastEnd(offset);
     const rom = this.device.fn.declaration.rom!;
     const count = Math.min(into.length, size - offset);
-    if (offset < rom.length && !this.vconfig.memoryEnabled) throw this.device.closedGate(this.name);
+    if (this.device.standing || (offset < rom.length && !this.vconfig.memoryEnabled)) throw this.device.closedGate(this.name);
     into.set(rom.subarray(offset, offset + count));
     into.fill(0xff, Math.max(0, Math.min(rom.length - offset, count)), count);
     return count;

@@ -8,11 +8,10 @@ import type { VfioPciDevice } from './pci-device.ts';
 export class Suspension {
   readonly #device: VfioPciDevice;
   /** Listeners whose acknowledgement is missing. */
-  readonly #waiting = new Set<Listener>();
+  #waiting = new Set<Listener>();
   #pending: Promise<void> | null = null;
   #finish: ((sleep: boolean) => void) | null = null;
   #asleep = false;
-  #wasInD3 = false;
   /** PME, or the administrator, while it slept. */
   #wakeLater = false;
   #awake: { readonly promise: Promise<void>; readonly resolve: () => void } | null = null;
@@ -63,7 +62,7 @@ export class Suspension {
     this.#finish = (sleep) => {
       this.#finish = null;
       this.#pending = null;
-      this.#waiting.clear();
+      this.#waiting = new Set();
       timer[Symbol.dispose]();
       if (sleep) this.#sleep();
       resolve();
@@ -71,8 +70,13 @@ export class Suspension {
     const asked = this.#device.files.flatMap((file) =>
       file.listeners('suspend').map((listener): [DeviceFile, Listener] => [file, listener]),
     );
-    for (const [, listener] of asked) this.#waiting.add(listener);
-    for (const [file, listener] of asked) file.tell(listener, { kind: 'suspend', acknowledge: () => this.forget(listener) });
+    // An acknowledgement of a suspend that is over does nothing.
+    const round = new Set(asked.map(([, listener]) => listener));
+    this.#waiting = round;
+    for (const [file, listener] of asked) {
+      if (this.#waiting !== round) break;
+      file.tell(listener, { kind: 'suspend', acknowledge: () => this.#waiting === round && this.forget(listener) });
+    }
     if (this.#waiting.size === 0) this.#finish?.(true);
   }
 
@@ -86,11 +90,7 @@ export class Suspension {
     if (device.openCount === 0) return;
     this.#asleep = true;
     device.host.stand(true);
-    if (!device.power.asleep) {
-      device.openState.interrupts.sleep();
-      this.#wasInD3 = device.power.state === 'D3hot';
-      device.power.setState('D3hot');
-    }
+    device.power.suspend();
     for (const file of device.files) file.emit({ kind: 'asleep' });
   }
 
@@ -104,10 +104,7 @@ export class Suspension {
       return;
     }
     this.#asleep = false;
-    if (!device.power.asleep) {
-      if (!this.#wasInD3) device.power.setState('D0');
-      device.openState.interrupts.wake();
-    }
+    device.power.resume();
     device.host.stand(false);
     this.#settleAwake();
     for (const file of device.files) file.emit({ kind: 'resume' });
@@ -126,6 +123,8 @@ export class Suspension {
   end(): void {
     this.#asleep = false;
     this.#wakeLater = false;
+    // What the device asked for must not reach the memory of its next user.
+    this.#device.host.dma.cut();
     this.#device.host.stand(false);
     this.#settleAwake();
     this.#finish?.(false);

@@ -56,6 +56,8 @@ export class HostDma implements DmaPort {
   #stopped = false;
   /** While the machine sleeps: what waits for its end. */
   #sleep: { readonly promise: Promise<void>; readonly resolve: () => void } | null = null;
+  /** Counts resets and closes: what waited for the end of a sleep over one of them does not happen. */
+  #life = 0;
   /** Transfers to remote memory that are under way. */
   #underWay = 0;
   #idle: { readonly promise: Promise<void>; readonly resolve: () => void } | null = null;
@@ -140,8 +142,18 @@ export class HostDma implements DmaPort {
     } else sleep?.resolve();
   }
 
-  async #awake(): Promise<void> {
+  /** The function was reset or closed: what waits for the end of the sleep does not happen, as its bus mastering is off. */
+  cut(): void {
+    this.#life++;
+  }
+
+  /** Throws what the model sees when the function was reset or closed meanwhile. */
+  async #awake(iova: Iova, access: 'read' | 'write'): Promise<void> {
+    const life = this.#life;
     while (this.#sleep !== null) await this.#sleep.promise;
+    if (life === this.#life) return;
+    this.#fault('bus-master-off', iova, access);
+    throw this.#thrown();
   }
 
   /** Transfers to and from remote memory that have begun and not ended. */
@@ -234,7 +246,7 @@ export class HostDma implements DmaPort {
   }
 
   async #read(iova: Iova, into: Uint8Array): Promise<void> {
-    if (this.#sleep !== null) await this.#awake();
+    if (this.#sleep !== null) await this.#awake(iova, 'read');
     const done = this.tryRead(iova, into);
     if (done === Dma.FAULT) throw this.#thrown();
     if (done !== Dma.REMOTE) return;
@@ -249,7 +261,7 @@ export class HostDma implements DmaPort {
   async #write(iova: Iova, source: Uint8Array): Promise<void> {
     // The caller may reuse its buffer as soon as it has called.
     const from = this.#sleep === null ? source : source.slice();
-    if (this.#sleep !== null) await this.#awake();
+    if (this.#sleep !== null) await this.#awake(iova, 'write');
     const done = this.tryWrite(iova, from);
     if (done === Dma.FAULT) throw this.#thrown();
     if (done !== Dma.REMOTE) return;
@@ -385,7 +397,7 @@ export class HostDma implements DmaPort {
       const arrived = new Uint8Array(into.length);
       for (const piece of pieces) {
         if (piece.memory.kind === 'direct') continue;
-        if (this.#sleep !== null) await this.#awake();
+        if (this.#sleep !== null) await this.#awake(iova, 'read');
         if (!this.#live(piece, Access.READ)) throw this.#gone(iova, piece, Access.READ);
         try {
           await piece.memory.read(piece.offset, arrived.subarray(piece.start, piece.start + piece.size), this.#name);
@@ -393,7 +405,7 @@ export class HostDma implements DmaPort {
           throw this.#failed(iova, piece, Access.READ, cause);
         }
       }
-      if (this.#sleep !== null) await this.#awake();
+      if (this.#sleep !== null) await this.#awake(iova, 'read');
       for (const piece of pieces) if (!this.#live(piece, Access.READ)) throw this.#gone(iova, piece, Access.READ);
       for (const piece of pieces)
         if (piece.memory.kind === 'direct') readDirect(piece.memory, piece.offset, arrived, piece.start, piece.size);
@@ -413,7 +425,7 @@ export class HostDma implements DmaPort {
       // The caller may reuse its buffer as soon as it has called.
       const bytes = from.slice();
       for (const piece of pieces) {
-        if (this.#sleep !== null) await this.#awake();
+        if (this.#sleep !== null) await this.#awake(iova, 'write');
         if (!this.#live(piece, Access.WRITE)) throw this.#gone(iova, piece, Access.WRITE);
         if (piece.memory.kind === 'direct') {
           writeDirect(piece.memory, piece.offset, bytes, piece.start, piece.size);
@@ -428,7 +440,7 @@ export class HostDma implements DmaPort {
           } finally {
             this.#markWritten(piece);
           }
-          if (this.#sleep !== null) await this.#awake();
+          if (this.#sleep !== null) await this.#awake(iova, 'write');
           if (!this.#live(piece, Access.WRITE)) throw this.#gone(iova, piece, Access.WRITE);
         }
       }

@@ -294,10 +294,11 @@ export class Machine implements Disposable {
   /**
    * The administrator's reset of a function (sysfs `reset`), whoever uses it; a PF's takes its VFs along and asks for no token (S3-20).
    *
-   * @throws VfioError EAGAIN when somebody holds the device lock; ENOTTY without a way to reset it
+   * @throws VfioError EAGAIN when somebody holds the device lock; ENOTTY without a way to reset it; EBUSY while the machine is suspended
    */
   reset(bdf: string): void {
     this.#check();
+    this.#sleep.checkAwake();
     const fn = this.function(bdf);
     fn.host.checkUnlocked();
     fn.vfio?.beginReset();

@@ -176,7 +176,8 @@ function check(world: World): void {
     const { vfs, numVfs, disabling } = fn.sriov;
     assert.ok(vfs.length <= numVfs);
     assert.equal(fn.host.virtualFunctions.length, vfs.length);
-    if (numVfs > 0) assert.deepEqual([fn.bdf, fn.driver === 'vfio-pci' && fn.config.sleeping], [fn.bdf, false]);
+    const d3 = fn.vfio !== null && !fn.vfio.power.suspended && fn.config.sleeping;
+    if (numVfs > 0) assert.deepEqual([fn.bdf, d3], [fn.bdf, false]);
     if (numVfs > 0 && fn.vfio !== null && disabling === null)
       for (const vf of vfs) assert.ok([null, fn.vfio].includes(vf.vfio?.physical ?? null));
     const { enabled, memory, numVfs: shown } = sriovRegisters(machine, fn.bdf);

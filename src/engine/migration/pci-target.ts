@@ -106,7 +106,7 @@ export class PciTarget implements MigrationTarget {
   saveConfig(): Uint8Array<ArrayBuffer> {
     const { config } = this.#host;
     const bytes = new Uint8Array(ConfigState.structSize + 2 * config.size);
-    const flags = this.#power.state === 'D3hot' ? ConfigStateFlags.D3HOT : 0;
+    const flags = this.#power.ownState === 'D3hot' ? ConfigStateFlags.D3HOT : 0;
     ConfigState.encode(new DataView(bytes.buffer), 0, { size: config.size, flags });
     bytes.set(config.bytes, ConfigState.structSize);
     bytes.set(this.#vconfig.saveUser(), ConfigState.structSize + config.size);

@@ -2,12 +2,14 @@
  * The server's machine sleeps and wakes (S2-42): two eventfds of ours that the server signals, by a feature of ours (`Feature.SYSTEM_SLEEP`). Other servers do
  * not have it, and streams without descriptors cannot carry it: there are no such events then.
  */
+import { VfioError } from '../../base/errno.ts';
 import { EventFd } from '../../sys/eventfd.ts';
 
 export interface SleepHooks {
   /** Give the server the two, or with null take them away. @throws VfioError what the server answers */
   arm(eventFds: readonly [suspend: EventFd, resume: EventFd] | null): void;
-  acknowledge(): void;
+  /** @param count  what the suspend eventfd has counted since `arm`   @throws VfioError EAGAIN: it was signalled again since */
+  acknowledge(count: bigint): void;
   /** Ask whoever wants to be asked; `done` once all have acknowledged. */
   suspending(done: () => void): void;
   asleep(): void;
@@ -20,8 +22,9 @@ export class ClientSleep implements Disposable {
   #listening: Disposable[] = [];
   #asleep = false;
   #waiting: { readonly promise: Promise<void>; readonly resolve: () => void } | null = null;
-  /** Counts suspends: an acknowledgement of one that is over does nothing. */
-  #round = 0;
+  /** What the eventfds have counted since `arm`. One suspend more than resumes: the machine is about to sleep; two more: it sleeps without waiting. */
+  #suspends = 0n;
+  #resumes = 0n;
 
   constructor(hooks: SleepHooks) {
     this.#hooks = hooks;
@@ -50,7 +53,8 @@ export class ClientSleep implements Disposable {
     }
     const fds = [EventFd.create(), EventFd.create()] as const;
     this.#fds = fds;
-    this.#listening = [fds[0].listen(() => this.#suspend()), fds[1].listen(() => this.#resume())];
+    this.#suspends = this.#resumes = 0n;
+    this.#listening = fds.map((fd) => fd.listen((count) => this.#signalled(fd === fds[0] ? count : 0n, fd === fds[1] ? count : 0n)));
     try {
       this.#hooks.arm(fds);
     } catch (error) {
@@ -59,22 +63,41 @@ export class ClientSleep implements Disposable {
     }
   }
 
-  #suspend(): void {
-    const round = ++this.#round;
-    this.#hooks.suspending(() => {
-      if (round !== this.#round || this.#asleep) return;
-      this.#hooks.acknowledge();
-      this.#asleep = true;
-      this.#hooks.asleep();
-    });
+  /** Both counters are looked at, whichever woke us: several suspends may have come and gone before this process had its turn. */
+  #signalled(suspends: bigint, resumes: bigint): void {
+    const [suspend, resume] = this.#fds!;
+    const before = this.#suspends;
+    const resumed = resumes + (resume.read() ?? 0n);
+    this.#suspends += suspends + (suspend.read() ?? 0n);
+    this.#resumes += resumed;
+    if (resumed > 0n) {
+      this.#settle();
+      this.#hooks.awake();
+    }
+    if (this.#suspends === before) return;
+    if (this.#suspends - this.#resumes === 1n) this.#suspending();
+    else if (this.#suspends - this.#resumes === 2n) this.#sleeps();
   }
 
-  #resume(): void {
-    // Of one that came and went before this process had its turn.
-    this.#fds?.[0].read();
-    this.#round++;
-    this.#settle();
-    this.#hooks.awake();
+  #sleeps(): void {
+    if (this.#asleep) return;
+    this.#asleep = true;
+    this.#hooks.asleep();
+  }
+
+  #suspending(): void {
+    const count = this.#suspends;
+    this.#hooks.suspending(() => {
+      if (count !== this.#suspends || count <= this.#resumes || this.#asleep) return;
+      try {
+        this.#hooks.acknowledge(count);
+      } catch (error) {
+        // This process is about to hear of it.
+        if (error instanceof VfioError && error.code === 'EAGAIN') return;
+        throw error;
+      }
+      this.#sleeps();
+    });
   }
 
   #settle(): void {
@@ -93,7 +116,6 @@ export class ClientSleep implements Disposable {
 
   /** The connection has ended. Idempotent. */
   [Symbol.dispose](): void {
-    this.#round++;
     this.#settle();
     this.#drop();
   }

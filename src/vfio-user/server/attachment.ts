@@ -69,11 +69,15 @@ export class Attachment {
     this.#migration = new MigrationMessages(device, limits.maxDataBytes);
     this.#events = device.on(
       (event) => {
-        if (event.kind === 'gone') onGone(event.reason);
-        // The protocol has no word for it. Clients who have not asked by a feature of ours are as frozen as programs are: what they ask is answered afterwards.
-        else onSleep(event.kind === 'asleep', !this.#messages.hearsOfSleep);
+        if (event.kind === 'suspend') {
+          this.#messages.knowsOfSleep = false;
+          event.acknowledge();
+        } else if (event.kind === 'gone') onGone(event.reason);
+        // The protocol has no word for it. Clients who have not acknowledged by a feature of ours are as frozen as programs are: what they ask is answered
+        // afterwards.
+        else onSleep(event.kind === 'asleep', !this.#messages.knowsOfSleep);
       },
-      ['asleep', 'resume', 'gone'],
+      ['suspend', 'asleep', 'resume', 'gone'],
     );
   }
 

@@ -49,8 +49,10 @@ export class DeviceMessages implements Disposable {
   readonly #numRegions: number;
   readonly #shared = new Map<number, Shared | null>();
   readonly #bells = new Map<number, readonly EventFd[]>();
-  /** The client has asked to be told when the machine sleeps. */
-  hearsOfSleep = false;
+  /** Doorbells, by their data, that were rung while the machine slept. */
+  readonly #late = new Set<Uint8Array>();
+  /** The client knows that the machine sleeps: it has acknowledged. */
+  knowsOfSleep = false;
   readonly #undo = new Cleanup();
 
   constructor(options: DeviceMessagesOptions) {
@@ -149,8 +151,15 @@ export class DeviceMessages implements Disposable {
     return events;
   }
 
-  /** The write that a signal stands for. A device that does not answer now loses it, as a bus does. */
+  /** The write that a signal stands for. A device that does not answer now loses it, as a bus does; one whose machine sleeps gets it afterwards. */
   #ring(region: Region, offset: number, data: Uint8Array): void {
+    const waits = this.#device.awake?.() ?? null;
+    if (waits !== null) {
+      if (this.#late.has(data)) return;
+      this.#late.add(data);
+      void waits.then(() => this.#late.delete(data) && this.#ring(region, offset, data));
+      return;
+    }
     try {
       region.write(offset, data);
     } catch (error) {
@@ -177,12 +186,13 @@ export class DeviceMessages implements Disposable {
     const data = new Uint8Array(room);
     data.set(request.data);
     const used = this.#device.feature({ feature, get, set, probe, data, ...(sinks.length === 0 ? {} : { sinks }) });
-    if (feature === Feature.SYSTEM_SLEEP && set && !probe) this.hearsOfSleep = sinks.length > 0;
+    if (feature === Feature.SYSTEM_SLEEP_ACK && set && !probe) this.knowsOfSleep = true;
     if (get && !probe) return { payload: encodeFeature({ feature, get, set, probe, data: data.subarray(0, used) }) };
     return { payload: encodeFeatureReply(request) };
   }
 
   [Symbol.dispose](): void {
+    this.#late.clear();
     this.#undo[Symbol.dispose]();
   }
 }
