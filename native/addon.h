@@ -12,6 +12,7 @@
 struct mapping;
 struct watcher;
 struct file;
+struct signaller;
 
 struct state {
   struct mapping *mappings; /* see memory.c */
@@ -19,6 +20,7 @@ struct state {
   int watcher_slots;
   struct file **files; /* by id, see file.c */
   int file_slots;
+  struct signaller *signaller; /* see signal.c */
 };
 
 static inline struct state *state_of(napi_env env) {
@@ -64,12 +66,16 @@ void mapping_free(struct mapping *mapping);
 /* file.c */
 void files_free(struct state *state);
 
+/* signal.c */
+void signaller_free(struct state *state);
+
 /* foreign.c: close what a peer has sent, without waiting for the peer */
 void close_foreign(int fd);
 
 napi_value vt_close_foreign(napi_env env, napi_callback_info info);
 napi_value vt_cannot_wait(napi_env env, napi_callback_info info);
 napi_value vt_closing(napi_env env, napi_callback_info info);
+napi_value vt_eventfd_signal(napi_env env, napi_callback_info info);
 napi_value vt_close_socket(napi_env env, napi_callback_info info);
 napi_value vt_mmap(napi_env env, napi_callback_info info);
 napi_value vt_munmap(napi_env env, napi_callback_info info);

@@ -10,7 +10,9 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 
 const here = dirname(fileURLToPath(import.meta.url));
-const sources = ['vfio_ts.c', 'memory.c', 'socket.c', 'watch.c', 'file.c', 'pages.c', 'crc.c', 'foreign.c'].map((name) => join(here, name));
+const sources = ['vfio_ts.c', 'memory.c', 'socket.c', 'watch.c', 'file.c', 'pages.c', 'crc.c', 'foreign.c', 'signal.c'].map((name) =>
+  join(here, name),
+);
 
 /** Directories that may hold node_api.h, best first. */
 function headerDirectories() {

@@ -82,33 +82,6 @@ static napi_value vt_eventfd_read(napi_env env, napi_callback_info info) {
   return result;
 }
 
-/* write of an eventfd: low and high half of what is added, as numbers so that a signal makes no bigint */
-static napi_value vt_eventfd_write(napi_env env, napi_callback_info info) {
-  ARGS(3);
-  I32(0, fd);
-  U32(1, low);
-  U32(2, high);
-  uint64_t value = (uint64_t)high << 32 | low;
-  return answer(env, write(fd, &value, sizeof value));
-}
-
-/*
- * Add one to an eventfd. A counter that others have too (shared) is asked for room first: full, and made blocking by them, it would stop this
- * process. RWF_NOWAIT is no help, since eventfds have no write_iter (linux/fs/eventfd.c).
- */
-static napi_value vt_eventfd_signal(napi_env env, napi_callback_info info) {
-  ARGS(2);
-  I32(0, fd);
-  I32(1, shared);
-  if (shared) {
-    struct pollfd one = {.fd = fd, .events = POLLOUT};
-    if (poll(&one, 1, 0) < 0) return number(env, -errno);
-    if (one.revents != POLLOUT) return number(env, one.revents & POLLNVAL ? -EBADF : -EAGAIN);
-  }
-  uint64_t value = 1;
-  return answer(env, write(fd, &value, sizeof value));
-}
-
 /* ioctl whose argument is a number */
 static napi_value vt_ioctl(napi_env env, napi_callback_info info) {
   ARGS(3);
@@ -134,7 +107,6 @@ static const struct {
     {"eventfd", vt_eventfd},
     {"eventfdRead", vt_eventfd_read},
     {"eventfdSignal", vt_eventfd_signal},
-    {"eventfdWrite", vt_eventfd_write},
     {"socketpair", vt_socketpair},
     {"socket", vt_socket},
     {"bind", vt_bind},
@@ -176,6 +148,7 @@ static void state_free(napi_env env, void *data, void *hint) {
   (void)hint;
   struct state *state = data;
   files_free(state); /* first of all: their threads may be at memory that is mapped here */
+  signaller_free(state);
   while (state->mappings != NULL) mapping_free(state->mappings);
   free(state->watchers);
   free(state);

@@ -88,10 +88,8 @@ export interface Addon {
   eventfd(initial: number, flags: number): number;
   /** Never waits. */
   eventfdRead(fd: number): bigint | number;
-  /** Adds one; never waits when `shared` is 1, for a counter whose open file others have too. */
+  /** Adds one; never waits when `shared` is 1, for a counter whose open file others have, too. A full one becomes 2^64-1 then. */
   eventfdSignal(fd: number, shared: number): number;
-  /** Adds any number, as its low and high half. Waits where the open file says so and there is no room. */
-  eventfdWrite(fd: number, low: number, high: number): number;
   preadv2(fd: number, bytes: Uint8Array, start: number, offset: number, flags: number): number;
   pwritev2(fd: number, bytes: Uint8Array, start: number, offset: number, flags: number): number;
   lseek(fd: number, offset: number, whence: number): number;
@@ -156,7 +154,7 @@ const nativeFile = (name: string): string => fileURLToPath(new URL(`../../native
 /** Where the binary is: for worker threads and tests that load it themselves. */
 export const addonPath = nativeFile('vfio_ts.node');
 
-const sources = ['vfio_ts.c', 'memory.c', 'socket.c', 'watch.c', 'file.c', 'pages.c', 'crc.c', 'foreign.c', 'addon.h'];
+const sources = ['vfio_ts.c', 'memory.c', 'socket.c', 'watch.c', 'file.c', 'pages.c', 'crc.c', 'foreign.c', 'signal.c', 'addon.h'];
 
 let loaded: Addon | undefined;
 

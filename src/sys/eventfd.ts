@@ -1,6 +1,6 @@
 /** An eventfd: a counter in the kernel that other processes, KVM and other threads can signal and wait for. */
 import type { InterruptSink, InterruptSource } from '../abi/device.ts';
-import { checkIndex, checkU64 } from '../base/check.ts';
+import { checkIndex } from '../base/check.ts';
 import { Cleanup } from '../base/cleanup.ts';
 import { Counted } from '../base/counted.ts';
 import { VfioError } from '../base/errno.ts';
@@ -21,8 +21,8 @@ export class EventFd extends Counted implements InterruptSink, InterruptSource {
   readonly #fd: OwnedFd;
   readonly #sys: Addon = addon();
   readonly #listeners = new Set<Listener>();
-  /** Others have the open file too, and whether it blocks is theirs to say, at any time: we must not, and leave it to them. */
-  readonly #shared: 0 | 1;
+  /** Others have the open file, too, and say whether it blocks, at any time. */
+  #shared: 0 | 1;
   #watching = false;
 
   private constructor(fd: OwnedFd, shared: 0 | 1) {
@@ -58,18 +58,10 @@ export class EventFd extends Counted implements InterruptSink, InterruptSource {
     return new EventFd(fd.move(), 1);
   }
 
-  /** Add one. A counter that is full stays full, a closed one stays closed: there is nobody to tell. */
+  /** Add one. Never waits. A counter that is full stays full, as the kernel has it for VFIO; a closed one stays closed. */
   signal(): void {
     if (this.#fd.closed) return;
     this.#sys.eventfdSignal(this.#fd.number, this.#shared);
-  }
-
-  /** Add `count` at once. @throws VfioError EAGAIN when the counter would pass 2^64-2; EINVAL for 2^64-1; EBADF once closed */
-  add(count: bigint): void {
-    checkU64(count, 'the count');
-    this.#dontBlock();
-    const written = this.#sys.eventfdWrite(this.#fd.number, Number(count & 0xffff_ffffn), Number(count >> 32n));
-    checked(written, `adding ${count} to an eventfd`);
   }
 
   /** The counter, which is zero afterwards; null when it was zero. @throws VfioError EBADF once closed */
@@ -114,15 +106,8 @@ export class EventFd extends Counted implements InterruptSink, InterruptSource {
 
   /** Another descriptor for the same counter, to hand to someone. @throws VfioError EBADF once closed */
   duplicateFd(): OwnedFd {
+    this.#shared = 1;
     return this.#fd.duplicate();
-  }
-
-  #dontBlock(): void {
-    if (this.#shared === 0) return;
-    const fd = this.#fd.number;
-    const flags = checked(this.#sys.fcntl(fd, Sys.F_GETFL, 0), 'reading the flags of an eventfd');
-    if ((flags & Sys.O_NONBLOCK) !== 0) return;
-    checked(this.#sys.fcntl(fd, Sys.F_SETFL, flags | Sys.O_NONBLOCK), 'making an eventfd non-blocking');
   }
 
   #readable(): void {
