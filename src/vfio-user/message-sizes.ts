@@ -1,7 +1,7 @@
 /**
- * How long a message to a server may be: as long as its structure. One rule for all of them: a longer one is refused as soon as that shows, which is
- * when its header is there, or the count in its fixed part; its body is dropped as it arrives, so that the next message is found. A peer that says
- * more than it sends is not waited for.
+ * How long a message to a server may be: as long as its structure, or as its argsz, where it has one: SPDK and libvfio-user's sample send the whole buffer
+ * that they keep for the reply. A longer message is refused as soon as that shows, which is when its header is there, or the count or argsz in its
+ * fixed part; its body is dropped as it arrives, so that the next message is found. A peer that says more than it sends is not waited for.
  */
 import { DeviceFeature, IrqInfo, IrqSet, PrecopyInfo, RegionInfo } from '../abi/vfio-structs.ts';
 import {
@@ -42,6 +42,22 @@ const counted: ReadonlyMap<number, Counted> = new Map<number, Counted>([
   [Command.REGION_WRITE_MULTI, { fixed: WriteMulti.structSize, at: WriteMulti.count.offset, unit: WriteMultiEntry.structSize }],
 ]);
 
+/** Their payload begins with argsz. */
+const sized: ReadonlySet<number> = new Set<number>([
+  Command.DMA_MAP,
+  Command.DMA_UNMAP,
+  Command.DEVICE_GET_INFO,
+  Command.DEVICE_GET_REGION_INFO,
+  Command.DEVICE_GET_REGION_IO_FDS,
+  Command.DEVICE_GET_IRQ_INFO,
+  Command.DEVICE_SET_IRQS,
+  Command.DIRTY_PAGES,
+  Command.DEVICE_FEATURE,
+  Command.MIG_DATA_READ,
+  Command.MIG_GET_PRECOPY_INFO,
+]);
+const ARGSZ_BYTES = 4;
+
 /** Payloads, at most, by command. DMA_READ and DMA_WRITE come as replies. */
 function payloads(maxDataBytes: number): Readonly<Record<Command, number>> {
   return {
@@ -81,9 +97,17 @@ export class MessageSizes {
   most(view: DataView, head: number, have: number): number {
     const command = view.getUint16(head + 2, true);
     const most = command < this.#most.length ? this.#most[command]! : HEADER_BYTES;
+    const size = view.getUint32(head + 4, true);
+    if (size > most) return sized.has(command) ? Math.max(most, byArgsz(view, head, have)) : most;
     // A whole message is looked at by those who know it.
-    return view.getUint32(head + 4, true) <= have ? most : Math.min(most, byCount(command, view, head, have));
+    return size <= have ? most : Math.min(most, byCount(command, view, head, have));
   }
+}
+
+/** Not known before it is there: until then the limit of all messages holds. */
+function byArgsz(view: DataView, head: number, have: number): number {
+  if (have < HEADER_BYTES + ARGSZ_BYTES) return Number.POSITIVE_INFINITY;
+  return HEADER_BYTES + view.getUint32(head + HEADER_BYTES, true);
 }
 
 function byCount(command: number, view: DataView, head: number, have: number): number {
