@@ -106,6 +106,8 @@ napi_value vt_fcntl_lock(napi_env env, napi_callback_info info);
 napi_value vt_file_open(napi_env env, napi_callback_info info);
 napi_value vt_file_submit(napi_env env, napi_callback_info info);
 napi_value vt_file_reap(napi_env env, napi_callback_info info);
+napi_value vt_file_abandon(napi_env env, napi_callback_info info);
+napi_value vt_allocated(napi_env env, napi_callback_info info);
 napi_value vt_file_close(napi_env env, napi_callback_info info);
 napi_value vt_pages_scan(napi_env env, napi_callback_info info);
 napi_value vt_pages_take(napi_env env, napi_callback_info info);

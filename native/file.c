@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
@@ -16,7 +17,7 @@
 enum { THREADS_MAX = 64, STACK_BYTES = 256 * 1024, ZEROES_BYTES = 64 * 1024 };
 /* Added to the errno when data had been written and it was the disk that would not keep it. */
 enum { SYNC_FAILED = 0x10000 };
-enum kind { KIND_READ, KIND_WRITE, KIND_WRITE_DURABLE, KIND_SYNC, KIND_ZERO, KIND_DISCARD, KINDS };
+enum kind { KIND_READ, KIND_WRITE, KIND_WRITE_DURABLE, KIND_SYNC, KIND_ZERO, KIND_DISCARD, KIND_APPEND, KINDS };
 
 struct operation {
   struct operation *next;
@@ -134,12 +135,17 @@ static int32_t perform(struct file *file, const struct operation *operation) {
     case KIND_ZERO:
     case KIND_DISCARD:
       return zero(file, operation->offset, operation->size, operation->kind == KIND_DISCARD);
+    case KIND_APPEND: {
+      /* One call, where the open file is, and how much it took: lines of a log. */
+      ssize_t written = write(fd, operation->bytes, (size_t)operation->size);
+      return written < 0 ? -errno : (int32_t)written;
+    }
     default:
       return -EINVAL;
   }
 }
 
-static int is_cached(enum kind kind) { return kind == KIND_WRITE || kind == KIND_ZERO || kind == KIND_DISCARD; }
+static int is_cached(enum kind kind) { return kind == KIND_WRITE || kind == KIND_ZERO || kind == KIND_DISCARD || kind == KIND_APPEND; }
 
 static void put(struct file *file, struct operation *operation) { append(is_cached(operation->kind) ? &file->cached : &file->slow, operation); }
 
@@ -330,7 +336,7 @@ static int operation_new(napi_env env, int32_t slot, const double *table, size_t
   const double limit = 9007199254740992.0; /* 2^53; what is not a number fails the comparisons */
   if (!(fields[0] >= 0 && fields[0] < KINDS && fields[1] >= 0 && fields[1] < limit && fields[2] >= 0 && fields[2] < limit)) return -EINVAL;
   struct operation operation = {.slot = slot, .kind = (enum kind)fields[0], .offset = (int64_t)fields[1], .size = (int64_t)fields[2]};
-  if (operation.kind <= KIND_WRITE_DURABLE) {
+  if (operation.kind <= KIND_WRITE_DURABLE || operation.kind == KIND_APPEND) {
     napi_value bytes;
     size_t length;
     if (napi_get_element(env, buffers, (uint32_t)slot, &bytes) != napi_ok || uint8s(env, bytes, &operation.bytes, &length) != 0) return -EINVAL;
@@ -432,4 +438,39 @@ napi_value vt_file_close(napi_env env, napi_callback_info info) {
   state_of(env)->files[slot] = NULL;
   file_free(file);
   return number(env, 0);
+}
+
+/*
+ * fileAbandon(id): as fileClose, but what a thread is at is not waited for; then nothing of it may be closed or freed, since it ends with the process alone.
+ * Whether that is so.
+ */
+napi_value vt_file_abandon(napi_env env, napi_callback_info info) {
+  ARGS(1);
+  I32(0, slot);
+  struct file *file = file_of(env, argv[0]);
+  if (file == NULL) return number(env, -EBADF);
+  state_of(env)->files[slot] = NULL;
+  pthread_mutex_lock(&file->lock);
+  const int running = file->running;
+  __atomic_store_n(&file->stopping, 1, __ATOMIC_RELAXED);
+  pthread_cond_broadcast(&file->work);
+  pthread_mutex_unlock(&file->lock);
+  if (running == 0) {
+    file_free(file);
+    return number(env, 0);
+  }
+  for (int i = 0; i < file->threads; i++) pthread_detach(file->ids[i]);
+  return number(env, 1);
+}
+
+/*
+ * allocated(fd): bytes that a file really holds, as far as is known here: a server of the file (NFS, FUSE), which may not answer, is not asked
+ * (AT_STATX_DONT_SYNC, linux/uapi/linux/fcntl.h)
+ */
+napi_value vt_allocated(napi_env env, napi_callback_info info) {
+  ARGS(1);
+  I32(0, fd);
+  struct statx found;
+  if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_BLOCKS, &found) != 0) return number(env, -errno);
+  return number(env, (int64_t)found.stx_blocks * 512);
 }

@@ -128,6 +128,8 @@ static const struct {
     {"fileOpen", vt_file_open},
     {"fileSubmit", vt_file_submit},
     {"fileReap", vt_file_reap},
+    {"fileAbandon", vt_file_abandon},
+    {"allocated", vt_allocated},
     {"fileClose", vt_file_close},
     {"pagesScan", vt_pages_scan},
     {"pagesTake", vt_pages_take},

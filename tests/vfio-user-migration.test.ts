@@ -111,8 +111,6 @@ it.each(['shared', 'by messages'])(
       from.region(0).write32(Movable.SEND, 0x10_0000 + page * 4096);
       while (memory.windows[0]![page * 4096] === 0) await new Promise((resolve) => setTimeout(resolve, 2));
       expect(memory.windows[0]![page * 4096]).toBe((0x100 + page) & 0xff);
-      // The write of a message is over, and no longer told as one that may be under way, when its answer has come to the server.
-      from.region(0).read32(Movable.SEND);
     };
     await send(3);
     await send(17);
@@ -121,9 +119,12 @@ it.each(['shared', 'by messages'])(
     migration.report(0n, length, bitmap);
     const set = () => [...bitmap.keys()].filter((i) => bitmap[i] !== 0).map((i) => 8 * i + 31 - Math.clz32(bitmap[i]!));
     expect(set()).toEqual([0x103, 0x111]);
-    bitmap.fill(0);
-    migration.report(0n, length, bitmap);
-    expect(set()).toEqual([]);
+    // A write by message is reported for as long as it may be under way: until its reply, which has a socket of its own, has come to the server.
+    do {
+      bitmap.fill(0);
+      migration.report(0n, length, bitmap);
+      expect([0x103, 0x111]).toEqual(expect.arrayContaining(set()));
+    } while (set().length > 0);
     migration.stopLogging();
     from.close();
   },

@@ -59,6 +59,7 @@ export const Sys = {
   FILE_SYNC: 3,
   FILE_ZERO: 4,
   FILE_DISCARD: 5,
+  FILE_APPEND: 6,
   /** In a result of fileReap: data had been written, and the disk did not keep it. */
   FILE_SYNC_FAILED: 0x10000,
   /** Events of watchStart: libuv's. */
@@ -106,6 +107,10 @@ export interface Addon {
   fileReap(id: number, into: Int32Array, timeoutMs: number): number;
   /** Waits for what the threads are at, drops what they had not begun. The descriptors are the caller's to close. */
   fileClose(id: number): number;
+  /** As fileClose, without waiting: 1 when a thread is at something. What it is at and the descriptors then have to stay as they are. */
+  fileAbandon(id: number): number;
+  /** Bytes that a file holds; never asks a server of the file. */
+  allocated(fd: number): number;
   memfdCreate(name: string, flags: number): number;
   ftruncate(fd: number, length: number): number;
   /** A writable mapping of at most 4 GiB, of a file whose pages have `page` bytes; `how` is a sum of MMAP_, `limit` that of guarded ones. */

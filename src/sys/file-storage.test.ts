@@ -1,12 +1,16 @@
-import { readdirSync, readFileSync, statSync, truncateSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, truncateSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import { describe, expect, it } from 'vitest';
 import { heapGrowth } from '../../tests/kit/heap-growth.ts';
 import { childFile, descriptors, ended, filled, image, opened, refusal } from '../../tests/kit/images.ts';
 import { NodeChild } from '../../tests/kit/node-child.ts';
+import { Fuse, StalledFile, whyNoFuse } from '../../tests/kit/stalled-fuse.ts';
 import { WOULD_BLOCK } from '../abi/storage.ts';
 import { Errno } from '../base/errno.ts';
+import { addon } from './addon.ts';
 import { FileStorage } from './file-storage.ts';
 
 describe('storage in a file', () => {
@@ -312,4 +316,17 @@ describe('the end of a process or a thread with a file open', () => {
     // A thread that has been joined is in the list for a moment more; one of a worker before this may have gone from it meanwhile.
     await expect.poll(threads, { timeout: 120_000 }).toBeLessThanOrEqual(before);
   });
+});
+
+it.skipIf(whyNoFuse() !== null)('how much a file holds is known without asking a file system that does not answer', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'vfio-ts-'));
+  {
+    await using file = await StalledFile.mount(folder, [Fuse.GETATTR]);
+    const { number } = file.open();
+    const before = file.stalled;
+    expect(addon().allocated(number)).toBeGreaterThanOrEqual(0);
+    expect(file.stalled).toBe(before);
+  }
+  rmSync(folder, { recursive: true });
+  expect(addon().allocated(999_999)).toBe(-Errno.EBADF);
 });

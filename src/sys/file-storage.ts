@@ -1,14 +1,10 @@
 /** A disk in a file, or on a block device: what the page cache has is read at once, everything else runs on threads. */
-import { fstatSync } from 'node:fs';
 import { type Storage, type StorageCompleted, type StorageQueue, WOULD_BLOCK } from '../abi/storage.ts';
 import { Cleanup } from '../base/cleanup.ts';
 import { Errno } from '../base/errno.ts';
-import { type Addon, addon, Sys } from './addon.ts';
+import { type Addon, addon, checked, Sys } from './addon.ts';
 import { FileWork, type WorkOwner } from './file-work.ts';
 import { type ImageFile, type ImageOptions, openImage } from './image-file.ts';
-
-/** stat(2): the unit of st_blocks, whatever the filesystem's own is. */
-const STAT_BLOCK_BYTES = 512;
 
 export class FileStorage implements Storage {
   readonly size: number;
@@ -51,7 +47,8 @@ export class FileStorage implements Storage {
 
   allocated(): number {
     if (this.#disposed) return 0;
-    return this.#file.isBlockDevice ? this.size : fstatSync(this.#fd).blocks * STAT_BLOCK_BYTES;
+    if (this.#file.isBlockDevice) return this.size;
+    return checked(this.#sys.allocated(this.#fd), `asking how much ${this.name} holds`);
   }
 
   open(completed: StorageCompleted): StorageQueue {

@@ -13,6 +13,9 @@ const REAPED_AT_ONCE = 256;
 const WAIT_SLICE_MS = 200;
 const FIELDS = 3;
 
+/** What threads are still at: their bytes must stay. */
+const abandoned: FileWork[] = [];
+
 /** Whoever put an operation in. */
 export interface WorkOwner {
   ended(tag: number, result: number): void;
@@ -51,9 +54,9 @@ export class FileWork implements Disposable {
   #lost = 0;
 
   /** @param fd stays its owner's, who closes it after this is disposed   @throws VfioError EMFILE, ENOMEM */
-  constructor(fd: OwnedFd) {
+  constructor(fd: OwnedFd, threads: number = THREADS) {
     const event = OwnedFd.own(this.#sys.eventfd(0, Sys.EFD_CLOEXEC | Sys.EFD_NONBLOCK), 'creating an eventfd');
-    const id = this.#sys.fileOpen(fd.number, event.number, THREADS);
+    const id = this.#sys.fileOpen(fd.number, event.number, threads);
     if (id < 0) event[Symbol.dispose]();
     this.#id = checked(id, 'preparing the threads of a file');
     this.#event = event;
@@ -96,11 +99,11 @@ export class FileWork implements Disposable {
     this.#tell();
   }
 
-  /** Block until `isDone`, which something under way brings about; or until nothing is. */
-  waitUntil(isDone: () => boolean): void {
+  /** Block until `isDone`, which something under way, or time, brings about; or until nothing is under way. @param sliceMs  between two looks at time */
+  waitUntil(isDone: () => boolean, sliceMs: number = WAIT_SLICE_MS): void {
     this.#tell(true);
     while (!isDone() && this.#underWay > 0) {
-      this.#reap(WAIT_SLICE_MS);
+      this.#reap(sliceMs);
       this.#tell(true);
     }
   }
@@ -113,6 +116,17 @@ export class FileWork implements Disposable {
     this.#sys.fileClose(this.#id);
     if (this.#watching) this.#sys.watchStop(this.#event.number, Sys.READABLE);
     this.#event[Symbol.dispose]();
+  }
+
+  /** As dispose, without waiting for what has not ended. @returns whether `fd` may be closed: not while a thread is at it, which ends with the process */
+  abandon(): boolean {
+    if (this.#disposed) return true;
+    this.#disposed = true;
+    const isBusy = this.#sys.fileAbandon(this.#id) === 1;
+    if (this.#watching) this.#sys.watchStop(this.#event.number, Sys.READABLE);
+    if (isBusy) abandoned.push(this);
+    else this.#event[Symbol.dispose]();
+    return !isBusy;
   }
 
   #route(slot: number): void {

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { Fuse, StalledFile, whyNoFuse } from '../../tests/kit/stalled-fuse.ts';
 import { addon } from './addon.ts';
 import { LineOutput } from './line-output.ts';
 import { OwnedFd } from './owned-fd.ts';
@@ -139,5 +140,16 @@ describe('LineOutput', () => {
     for (let i = 0; i < 500; i++) output.write(long);
     expect(events).toEqual(['its reader does not read']);
     closeSync(next);
+  });
+
+  it.skipIf(whyNoFuse() !== null)('a file whose disk does not answer: neither a line nor the end waits for it', async () => {
+    await using file = await StalledFile.mount(join(folder, 'stalled'), [Fuse.WRITE]);
+    const { output, events } = outputTo(file.open().number);
+    for (let i = 0; i < 200; i++) output.write(long);
+    expect(events).toEqual(['its reader does not read']);
+    while (file.stalled === 0) await turn();
+    expect(file.stalled).toBe(1);
+    output[Symbol.dispose]();
+    output.write('after its end\n');
   });
 });

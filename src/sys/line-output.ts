@@ -6,12 +6,13 @@ import { constants, fstatSync, openSync } from 'node:fs';
 import { Errno, errnoName } from '../base/errno.ts';
 import { type Addon, addon, Sys } from './addon.ts';
 import { FdWatch } from './fd-watch.ts';
+import { FileWork, type WorkOwner } from './file-work.ts';
 import { OwnedFd } from './owned-fd.ts';
 
 /** What waits for a slow reader at most. */
 const QUEUE_BYTES = 2 ** 20;
-/** A pipe that can be written takes so much without waiting (PIPE_BUF). */
-const PIPE_BYTES = 4096;
+/** A file that answers is waited for, so that a line is there when `write` returns; one that does not is written to by its thread alone, until it does. */
+const FILE_MS = 20;
 /** Between two tries where the kernel cannot be asked to wake us. */
 const RETRY_MS = 50;
 /** At the end, for a reader that is slow. */
@@ -33,15 +34,21 @@ interface Entry {
   readonly missing: number;
 }
 
-/** socket: each call says that it must not wait. own: opened anew, non-blocking. shared: others have it too, so it is asked before each write. */
-type Kind = 'socket' | 'own' | 'shared';
+/**
+ * socket: each call says that it must not wait. own: opened anew, non-blocking. thread: a file, whose disk may stall, or what others have, too, and say whether
+ * it waits.
+ */
+type Kind = 'socket' | 'own' | 'thread';
 
-export class LineOutput implements Disposable {
+export class LineOutput implements Disposable, WorkOwner {
   readonly #sys: Addon = addon();
   readonly #options: LineOutputOptions;
   readonly #fd: OwnedFd;
   readonly #kind: Kind;
   readonly #watch: FdWatch;
+  readonly #work: FileWork | null;
+  /** The first entry is with the thread. */
+  #withThread = false;
   #queue: Entry[] = [];
   /** Bytes of the first entry that are written. */
   #at = 0;
@@ -58,8 +65,9 @@ export class LineOutput implements Disposable {
     const again = openAnew(same);
     if (again !== null) same[Symbol.dispose]();
     this.#fd = again ?? same;
-    this.#kind = again !== null ? 'own' : this.#sys.getsockopt(same.number, Sys.SO_TYPE) >= 0 ? 'socket' : 'shared';
+    this.#kind = again !== null ? 'own' : this.#sys.getsockopt(same.number, Sys.SO_TYPE) >= 0 ? 'socket' : 'thread';
     this.#watch = new FdWatch(this.#fd);
+    this.#work = this.#kind === 'thread' ? new FileWork(this.#fd, 1) : null;
   }
 
   /** @param text one or more lines, each with its end */
@@ -75,7 +83,7 @@ export class LineOutput implements Disposable {
       this.#add({ bytes: bytesOf(`${this.#cut ? '\n' : ''}${this.#options.missing(missing)}\n`), lines: 0, missing });
     }
     this.#add({ bytes: bytesOf(text), lines, missing: 0 });
-    if (this.#waiting === null) this.#flush();
+    if (this.#waiting === null && !this.#withThread) this.#flush(FILE_MS);
   }
 
   /** A reader that is slow gets half a second for what waits. */
@@ -83,15 +91,23 @@ export class LineOutput implements Disposable {
     if (this.#fd.closed) return;
     this.#stopWaiting();
     const end = performance.now() + PATIENCE_MS;
-    this.#flush();
+    this.#flush(PATIENCE_MS);
     while (this.#queue.length > 0 && performance.now() < end) {
       this.#stopWaiting();
-      this.#sys.poll(this.#fd.number, Sys.POLLOUT, RETRY_MS);
-      this.#flush();
+      if (this.#work === null) this.#sys.poll(this.#fd.number, Sys.POLLOUT, RETRY_MS);
+      else this.#waitForThread(RETRY_MS);
+      this.#flush(RETRY_MS);
     }
     this.#stopWaiting();
     this.#watch[Symbol.dispose]();
-    this.#fd[Symbol.dispose]();
+    if (this.#work?.abandon() ?? true) this.#fd[Symbol.dispose]();
+    else this.#fd.disown();
+  }
+
+  /** The thread has written so much, or failed. */
+  ended(_tag: number, result: number): void {
+    this.#withThread = false;
+    if (this.#written(result)) this.#flush(0);
   }
 
   #add(entry: Entry): void {
@@ -99,34 +115,55 @@ export class LineOutput implements Disposable {
     this.#queued += entry.bytes.length;
   }
 
-  #flush(): void {
-    for (let entry = this.#queue[0]; entry !== undefined; entry = this.#queue[0]) {
-      const written = this.#send(entry.bytes);
-      if (written === -Errno.EAGAIN) {
-        this.#wait();
-        return;
-      }
-      if (written < 0) {
-        this.#fail(errnoName(written) ?? `errno ${-written}`);
-        return;
-      }
-      this.#at += written;
-      if (this.#at < entry.bytes.length) continue;
-      this.#queue.shift();
-      this.#queued -= entry.bytes.length;
-      this.#at = 0;
-      if (entry.missing === 0) continue;
-      this.#cut = false;
-      this.#options.onAgain?.(entry.missing);
+  /** @param patienceMs  for a file */
+  #flush(patienceMs: number): void {
+    if (this.#work !== null) {
+      this.#giveToThread(this.#work);
+      if (patienceMs > 0) this.#waitForThread(patienceMs);
+      return;
     }
+    for (let entry = this.#queue[0]; entry !== undefined; entry = this.#queue[0]) if (!this.#written(this.#send(entry.bytes))) return;
+  }
+
+  #giveToThread(work: FileWork): void {
+    const [entry] = this.#queue;
+    if (entry === undefined || this.#withThread) return;
+    this.#withThread = true;
+    const bytes = entry.bytes.subarray(this.#at);
+    work.submit([work.add(this, 0, Sys.FILE_APPEND, 0, bytes.length, bytes)]);
+  }
+
+  #waitForThread(patienceMs: number): void {
+    const end = performance.now() + patienceMs;
+    this.#work?.waitUntil(() => !this.#withThread || performance.now() >= end, patienceMs);
+  }
+
+  /** Of the first entry so many bytes were written, or an errno. @returns whether to go on */
+  #written(result: number): boolean {
+    if (result === -Errno.EAGAIN) {
+      this.#wait();
+      return false;
+    }
+    if (result < 0) {
+      this.#fail(errnoName(result) ?? `errno ${-result}`);
+      return false;
+    }
+    const entry = this.#queue[0]!;
+    this.#at += result;
+    if (this.#at < entry.bytes.length) return true;
+    this.#queue.shift();
+    this.#queued -= entry.bytes.length;
+    this.#at = 0;
+    if (entry.missing === 0) return true;
+    this.#cut = false;
+    this.#options.onAgain?.(entry.missing);
+    return true;
   }
 
   #send(bytes: Uint8Array): number {
     const { number } = this.#fd;
     if (this.#kind === 'socket') return this.#sys.sendmsg(number, bytes, this.#at, bytes.length, new Int32Array(0), 0);
-    if (this.#kind === 'own') return this.#sys.write(number, bytes, this.#at, bytes.length);
-    if (this.#sys.poll(number, Sys.POLLOUT, 0) === 0) return -Errno.EAGAIN;
-    return this.#sys.write(number, bytes, this.#at, Math.min(bytes.length, this.#at + PIPE_BYTES));
+    return this.#sys.write(number, bytes, this.#at, bytes.length);
   }
 
   /** Nothing of what waits will be written. The next line tries again: disks get room, and named pipes other readers. */
@@ -150,7 +187,7 @@ export class LineOutput implements Disposable {
   #wait(): void {
     const again = () => {
       this.#waiting = null;
-      this.#flush();
+      this.#flush(0);
     };
     if (this.#kind === 'own') {
       this.#waiting = this.#watch.onWritable(again);

@@ -8,7 +8,7 @@ import type { OwnedFd } from '../../src/sys/owned-fd.ts';
 import { until } from './event-loop.ts';
 
 /** enum fuse_opcode */
-export const Fuse = { GETATTR: 3, READ: 15, STATFS: 17, FLUSH: 25 } as const;
+export const Fuse = { GETATTR: 3, READ: 15, WRITE: 16, STATFS: 17, FLUSH: 25 } as const;
 
 /** Why there can be none here; null when there can. */
 export function whyNoFuse(): string | null {
