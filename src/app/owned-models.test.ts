@@ -1,7 +1,10 @@
 import { describe, expect, it } from 'vitest';
+import { turn } from '../../tests/kit/event-loop.ts';
 import { ProbeModel } from '../../tests/kit/machines.ts';
 import { silentLogger } from '../base/log.ts';
+import { Machine } from '../engine/machine/machine.ts';
 import type { DeviceModel } from '../pci/declaration.ts';
+import { HeapMemory } from '../sys/fake.ts';
 import { DeviceServer } from './serve.ts';
 import { simulate } from './simulation.ts';
 
@@ -43,5 +46,35 @@ describe('what a model opened', () => {
     expect(log.slice(3)).toEqual(['c gone', 'c closed']);
     expect(() => new DeviceServer(owning(log, 'd', noDevice), { log: silentLogger })).toThrow();
     expect(log.slice(5)).toEqual(['d closed']);
+  });
+
+  it.each<[string, () => unknown, RegExp]>([
+    [
+      'throws',
+      () => {
+        throw new Error('vendor bug');
+      },
+      /^dispose of what \S+ owns failed: Error: vendor bug/,
+    ],
+    [
+      'is async and rejects',
+      async () => {
+        throw new Error('vendor bug');
+      },
+      /^dispose of what \S+ owns failed: Error: vendor bug/,
+    ],
+  ])('whose dispose %s: that is logged, and the rest goes all the same', async (_, dispose, line) => {
+    const log: string[] = [];
+    const logger = { log: (_level: string, text: string) => void log.push(text) };
+    const careless = (): DeviceModel => ({ ...owning([], 'a'), owns: { [Symbol.dispose]: dispose as () => void } });
+    const simulated = simulate(careless(), { log: logger });
+    simulated.device.close();
+    simulated.owns[Symbol.dispose]();
+    new DeviceServer(careless(), { log: logger })[Symbol.dispose]();
+    const spec = { devices: [{ at: '01.0', model: 'a' }] };
+    new Machine(spec, { allocate: HeapMemory.allocate, log: logger, models: { a: careless } })[Symbol.dispose]();
+    await turn();
+    const said = log.filter((text) => /owns/.test(text));
+    expect(said.map((text) => text.replace(/^0000:\S+ /, ''))).toEqual([1, 2, 3].map(() => expect.stringMatching(line)));
   });
 });

@@ -7,6 +7,7 @@ import { dirname, join } from 'node:path';
 import { Cleanup } from '../base/cleanup.ts';
 import type { Clock } from '../base/clock.ts';
 import { VfioError } from '../base/errno.ts';
+import { ownedBy } from '../base/foreign.ts';
 import type { Logger } from '../base/log.ts';
 import type { Machine } from '../engine/machine/machine.ts';
 import type { Mediators } from '../engine/mediation/mediators.ts';
@@ -18,7 +19,7 @@ import type { Session } from '../vfio-user/session.ts';
 import { parseAddress } from './address.ts';
 import { FunctionServer, openDoor } from './function-server.ts';
 import { PeerProcesses } from './peer-processes.ts';
-import { loadModel, machineAround, startMachine, stderrLogger } from './simulation.ts';
+import { failedTo, loadModel, machineAround, startMachine, stderrLogger } from './simulation.ts';
 
 /** Mappings of one client, in the engine's accounting (dma_entry_limit): twice what Linux gives, since a client may be a whole computer. */
 const MAPPINGS_MAX = 131_072;
@@ -132,7 +133,7 @@ export class DeviceServer implements Disposable {
     const mediated = this.#options.mediators === undefined ? {} : { mediators: this.#options.mediators };
     const given = { log, ...(clock === undefined ? {} : { clock }) };
     using undo = new Cleanup();
-    if (model.owns !== undefined) undo.use(model.owns);
+    undo.use(ownedBy(model.declaration.name, model.owns, failedTo(log)));
     const around = machineAround(model, anyAddress);
     const machines = undo.use(
       new MachinePerClient(() => startMachine(around, { ...given, ...mediated, params: { dmaEntryLimit: MAPPINGS_MAX } })),
@@ -195,7 +196,8 @@ class MachinePerClient implements Disposable {
 const anyAddress = { aperture: { first: 0n, last: 2n ** 64n - 1n }, reserved: [] };
 
 /**
- * Serve the model at `address` at `path`.
+ * Serve the model at `address` at `path`. Handlers of the process are the program's: a promise or a timer of the model's own that fails is unhandled, as in any
+ * program, where `vfio serve` logs it.
  *
  * @param address `sim:edu` or `sim:./my-device.ts`   @param path `socketPathOf(name)` unless told
  * @throws VfioError ENOENT for a model or file that is not there; EINVAL for what is no model; EADDRINUSE when somebody listens at `path`

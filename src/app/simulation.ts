@@ -6,6 +6,7 @@ import { Extension } from '../abi/vfio.ts';
 import { Cleanup } from '../base/cleanup.ts';
 import type { Clock } from '../base/clock.ts';
 import { VfioError } from '../base/errno.ts';
+import { type Failed, ownedBy, textOf } from '../base/foreign.ts';
 import type { Logger } from '../base/log.ts';
 import { printableLines } from '../base/printable.ts';
 import type { DeviceFile } from '../engine/device/device-file.ts';
@@ -126,10 +127,15 @@ export function openThrough(
   return { device, owns: undo.move() };
 }
 
+/** Failures of code that is not ours, for the log. */
+export function failedTo(log: Logger): Failed {
+  return (what, error) => log.log('error', `${what} failed: ${textOf(error)}`);
+}
+
 /** Takes over what the model owns. @throws VfioError EINVAL for a declaration that is no device, and whatever binding and opening throw */
 export function simulate(model: DeviceModel, options: SimulationOptions = {}): Simulation {
   using undo = new Cleanup();
-  if (model.owns !== undefined) undo.use(model.owns);
+  undo.use(ownedBy(model.declaration.name, model.owns, failedTo(options.log ?? stderrLogger)));
   const around = machineAround(model);
   const { machine, owns } = startMachine(around, options);
   undo.use(owns);

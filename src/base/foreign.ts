@@ -48,6 +48,11 @@ export function callForeign<T>(what: string, call: () => T, failed: Failed): T |
   }
 }
 
+/** What the model `name` owns, if anything. Its dispose is code that is not ours: it never throws, and is not waited for. */
+export function ownedBy(name: string, owns: Disposable | undefined, failed: Failed): Disposable {
+  return { [Symbol.dispose]: () => void callForeign(`dispose of what ${name} owns`, () => owns?.[Symbol.dispose](), failed) };
+}
+
 /** `clock` for code that is not ours: its callbacks run in the event loop, where their failures would end the process. */
 export function guardedClock(clock: Clock, failed: Failed): Clock {
   return {

@@ -3,6 +3,7 @@
 import type { ErrorKind } from '../../abi/device-host.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
+import { textOf } from '../../base/foreign.ts';
 import { bdfParts, formatBdf, parseBdf } from '../../pci/bdf.ts';
 import { ConfigSpace } from '../../pci/config-space.ts';
 import { virtualFunctionAt } from '../../pci/virtual-functions.ts';
@@ -216,7 +217,9 @@ export class Fabric {
     if (this.functions.has(bdf))
       throw new VfioError('EEXIST', `${bdf} is declared twice: there is ${this.functions.get(bdf)!.name} already`);
     const { bridge } = bus;
-    const built = buildFunction(spec, bridge?.kind ?? null, this.#models);
+    const built = buildFunction(spec, bridge?.kind ?? null, this.#models, (what, error) => {
+      this.#ctx.log.log('error', `${bdf} ${what}`, `${bdf}: ${what} failed: ${textOf(error)}`);
+    });
     undo.use(built.owns);
     const devfn = bdfParts(bdf);
     if (bridge !== null && (bridge.kind === 'root-port' || bridge.kind === 'downstream-port') && devfn.device !== 0) {

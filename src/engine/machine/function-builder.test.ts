@@ -3,8 +3,13 @@ import { ProbeModel, testMachine } from '../../../tests/kit/machines.ts';
 import { CapId, ExtCapId } from '../../abi/pci.ts';
 import type { VfioError } from '../../base/errno.ts';
 import type { DeviceModel, PciDeclaration } from '../../pci/declaration.ts';
-import { buildFunction } from './function-builder.ts';
+import { buildFunction as build4 } from './function-builder.ts';
 import type { FunctionSpec, MachineSpec } from './machine-spec.ts';
+
+const buildFunction = (...given: Parameters<typeof build4> extends [...infer Given, unknown] ? Given : never) =>
+  build4(...given, (what, error) => {
+    throw new Error(what, { cause: error });
+  });
 
 const model = (declaration: Partial<PciDeclaration>): DeviceModel => ({
   declaration: { ...ProbeModel.declaration, ...declaration },

@@ -3,6 +3,7 @@ import { CapId, PciExp, PciExpType } from '../../abi/pci.ts';
 import { checkIndex } from '../../base/check.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
+import { type Failed, ownedBy } from '../../base/foreign.ts';
 import { acs, af, msi, type PcieOptions, type PciePortType, pcie, pm } from '../../pci/capabilities.ts';
 import type { Capability, DeviceModel, PciDeclaration, SriovDeclaration } from '../../pci/declaration.ts';
 import { physicalFunctionOf } from '../../pci/virtual-functions.ts';
@@ -76,9 +77,9 @@ export function parseIds(text: string, what: string): { readonly vendor: number;
  * @param behind kind of the bridge above, null on the root bus
  * @throws VfioError EINVAL for a model nobody registered, a device that cannot be there, or attributes that do not fit together
  */
-export function buildFunction(spec: FunctionSpec, behind: Place, models: ModelRegistry): BuiltFunction {
+export function buildFunction(spec: FunctionSpec, behind: Place, models: ModelRegistry, failed: Failed): BuiltFunction {
   using undo = new Cleanup();
-  const model = spec.model === undefined ? null : resolveModel(spec, spec.model, models, undo);
+  const model = spec.model === undefined ? null : resolveModel(spec, spec.model, models, undo, failed);
   const kind = model === null ? (spec.kind ?? defaultKind(behind)) : kindOfModel(spec, model.declaration);
   if (!Object.hasOwn(mayBeBehind, kind)) throw new VfioError('EINVAL', `${spec.at}: unknown kind '${String(kind)}'`);
   if (!mayBeBehind[kind].includes(behind)) {
@@ -127,7 +128,7 @@ function sriovOf(spec: FunctionSpec, kind: FunctionKind, model: DeviceModel | nu
   };
 }
 
-function resolveModel(spec: FunctionSpec, reference: ModelReference, models: ModelRegistry, undo: Cleanup): DeviceModel {
+function resolveModel(spec: FunctionSpec, reference: ModelReference, models: ModelRegistry, undo: Cleanup, failed: Failed): DeviceModel {
   if (typeof reference !== 'string') {
     if (typeof reference?.create === 'function' && typeof reference.declaration === 'object') return reference;
     throw new VfioError('EINVAL', `${spec.at}: \`model\` is neither the name of a model nor one`, {
@@ -143,7 +144,7 @@ function resolveModel(spec: FunctionSpec, reference: ModelReference, models: Mod
   }
   if (typeof found !== 'function') return found;
   const made = found(spec.options ?? {});
-  if (made.owns !== undefined) undo.use(made.owns);
+  undo.use(ownedBy(made.declaration.name, made.owns, failed));
   return made;
 }
 
