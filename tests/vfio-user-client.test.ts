@@ -1,5 +1,7 @@
 /** Our client with our server in another process: what needs both, and what one of them does to the other by dying. */
+
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { BusError } from '../src/abi/bus-error.ts';
 import type { DeviceEvent } from '../src/abi/device.ts';
 import type { DirectMemory } from '../src/abi/memory.ts';
 import { IrqIndex } from '../src/abi/vfio.ts';
@@ -20,7 +22,7 @@ function codeOf(call: () => unknown): string {
   try {
     call();
   } catch (error) {
-    if (error instanceof VfioError) return error.name === 'BusError' ? 'BusError' : error.code;
+    if (error instanceof VfioError) return error instanceof BusError ? 'BusError' : error.code;
     throw error;
   }
   return 'none';

@@ -1,9 +1,9 @@
 /** What SIGBUS is to a C program: an access through a mapping whose device does not answer now. Caught by the ioctl door, which reports the signal. */
-import { VfioError } from '../base/errno.ts';
+import { type ErrnoName, VfioError } from '../base/errno.ts';
 
 export class BusError extends VfioError {
-  constructor(message: string) {
-    super('EIO', message);
-    this.name = 'BusError';
+  /** @param code EIO; what the call behind the access failed with where there is one, such as ENODEV for a device that is gone */
+  constructor(message: string, code: ErrnoName = 'EIO', options: ErrorOptions = {}) {
+    super(code, message, options);
   }
 }

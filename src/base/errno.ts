@@ -2,6 +2,7 @@
  * Errors that carry an errno. The number is what Linux would answer; the sentence is for the person who has to act on it.
  * Numbers are those of x86-64 and arm64 Linux (asm-generic/errno-base.h, asm-generic/errno.h).
  */
+import { INSPECT } from './inspect.ts';
 import { printable } from './printable.ts';
 
 export const Errno = {
@@ -90,11 +91,22 @@ export class VfioError extends Error {
     const lines = [details.length === 0 ? message : `${message}:`, ...details.map((detail) => `  ${detail}`)];
     super(lines.join('\n'), options);
     this.#lines = lines;
-    this.name = 'VfioError';
     this.code = code;
     this.errno = -Errno[code];
     this.fix = options.fix;
     this.culprits = options.culprits ?? [];
+  }
+
+  /** The code: an error that is printed, as text, with its stack or uncaught, begins with it (`EBUSY: group 12 is …`). `message` has none. */
+  override get name(): string {
+    return this.code;
+  }
+
+  /** What console.log shows: what happened and what to do, then where. */
+  [INSPECT](): string {
+    const frames = /\n {4}at [^]*$/.exec(this.stack ?? '')?.[0] ?? '';
+    const cause = this.cause instanceof Error ? `\n  cause: ${String(this.cause)}` : '';
+    return this.explain() + frames + cause;
   }
 
   /** The whole story on several lines: what failed, who is in the way, what to do. */

@@ -114,7 +114,8 @@ export class VfioUserDevice implements Device, RegionOwner {
   #acknowledged: () => void = () => {};
   /** Where LOW_POWER_ENTRY_WITH_WAKEUP signals. */
   #wakeup: EventFdLine | null = null;
-  #closed = false;
+  /** `close` was called; mappings may still hold the connection. */
+  closed = false;
   #released = false;
 
   private constructor(
@@ -194,7 +195,7 @@ export class VfioUserDevice implements Device, RegionOwner {
 
   /** @throws VfioError ENODEV when the device is closed, or the server is gone */
   checkOpen(): void {
-    if (this.#closed) throw new VfioError('ENODEV', `${this.#info.name} is closed`);
+    if (this.closed) throw new VfioError('ENODEV', `${this.#info.name} is closed`);
     if (this.#connection.lost !== null) throw this.#connection.lostError();
   }
 
@@ -345,7 +346,7 @@ export class VfioUserDevice implements Device, RegionOwner {
       [Symbol.dispose]: () => {
         if (!this.#listeners.delete(entry)) return;
         this.#acknowledge(entry);
-        if (!this.#closed) this.#listenForEvents();
+        if (!this.closed) this.#listenForEvents();
       },
     };
   }
@@ -424,12 +425,12 @@ export class VfioUserDevice implements Device, RegionOwner {
 
   dropped(mapping: ClientMapping): void {
     this.#mappings.delete(mapping);
-    if (this.#closed && this.#mappings.size === 0) this.#release();
+    if (this.closed && this.#mappings.size === 0) this.#release();
   }
 
   close(): void {
-    if (this.#closed) return;
-    this.#closed = true;
+    if (this.closed) return;
+    this.closed = true;
     this.#listeners.clear();
     if (this.#mappings.size === 0) this.#release();
   }

@@ -1,4 +1,5 @@
 /** A client and the scripted peer that it talks to. One peer for a test file. */
+import { BusError } from '../../src/abi/bus-error.ts';
 import { DmaAccess } from '../../src/abi/vfio-user.ts';
 import { VfioError } from '../../src/base/errno.ts';
 import { VfioUserDevice, type VfioUserOptions } from '../../src/vfio-user/client.ts';
@@ -53,7 +54,7 @@ export function codeOf(call: () => unknown): string {
   try {
     call();
   } catch (error) {
-    if (error instanceof VfioError) return error.name === 'BusError' ? 'BusError' : error.code;
+    if (error instanceof VfioError) return error instanceof BusError ? 'BusError' : error.code;
     throw error;
   }
   return 'none';

@@ -1,4 +1,5 @@
 /** A machine with one scripted device and everything a user needs to open it: for tests of device files. */
+import { BusError } from '../../src/abi/bus-error.ts';
 import type { DeviceHost, Model, Width } from '../../src/abi/device-host.ts';
 import type { MemoryAllocator } from '../../src/abi/memory.ts';
 import { Extension } from '../../src/abi/vfio.ts';
@@ -170,6 +171,6 @@ export function errnoOfCall(act: () => unknown): ErrnoName | 'BusError' | null {
     return null;
   } catch (error) {
     if (!(error instanceof VfioError)) throw error;
-    return error.name === 'BusError' ? 'BusError' : error.code;
+    return error instanceof BusError ? 'BusError' : error.code;
   }
 }

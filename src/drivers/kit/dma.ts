@@ -57,6 +57,7 @@ export class DriverDma implements Disposable {
   readonly #buffers = new Set<DmaBuffer>();
   /** Ranges in use, in order. */
   readonly #held: Held[] = [];
+  #closed = false;
 
   constructor(space: DmaSpace) {
     this.space = space;
@@ -65,9 +66,10 @@ export class DriverDma implements Disposable {
   /**
    * Zeroed memory, mapped for the device.
    *
-   * @throws VfioError EINVAL size 0 or above 4 GiB; ENOSPC when no place is left below `addressBits`; and what `DmaSpace.map` throws
+   * @throws VfioError ENODEV once the device is closed; EINVAL size 0 or above 4 GiB; ENOSPC when no place is left below `addressBits`; and what `DmaSpace.map` throws
    */
   alloc(size: number, options: AllocOptions = {}): DmaBuffer {
+    if (this.#closed) throw new VfioError('ENODEV', 'no DMA buffer can be had: the device is closed');
     if (!Number.isSafeInteger(size) || size <= 0 || size > WINDOW_BYTES) {
       throw new VfioError('EINVAL', `a DMA buffer of ${String(size)} bytes; it must have from 1 to ${WINDOW_BYTES}`);
     }
@@ -113,6 +115,7 @@ export class DriverDma implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    this.#closed = true;
     for (const buffer of [...this.#buffers]) buffer[Symbol.dispose]();
   }
 

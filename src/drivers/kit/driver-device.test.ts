@@ -1,3 +1,4 @@
+import { inspect } from 'node:util';
 import { expect, expectTypeOf, it } from 'vitest';
 import { bit, bits } from '../../base/bit-fields.ts';
 import { ManualClock } from '../../base/clock.ts';
@@ -43,20 +44,61 @@ it('reads and writes registers by name, each as one access of its width', () => 
   expectTypeOf(r.wide).toEqualTypeOf<bigint>();
   expectTypeOf(r.status.level).toEqualTypeOf<number>();
   expectTypeOf(r.cap.value).toEqualTypeOf<bigint>();
-  // @ts-expect-error no such register
-  void r.nothing;
-  r.byte = 0x1ff;
+  r.byte = 0xff;
+  // What `~mask` gives: a negative number stands for its low bits.
   r.half = -1;
   r.wide = -1n;
   expect([r.byte, r.half, r.wide]).toEqual([0xff, 0xffff, 2n ** 64n - 1n]);
   expect(fake.bar0.getUint8(0)).toBe(0);
-  r.status.level = 0x1f;
+  r.status.level = 15;
   r.status.run = 1;
   expect(fake.bar0.getUint32(4, true)).toBe(0xf1);
   fake.bar0.setUint32(4, 0xffff_ffff, true);
   expect([r.status.run, r.status.level, r.status.value]).toEqual([1, 15, 0xffff_ffff]);
   r.cap.high = 0xa;
   expect([r.cap.value, r.cap.high, r.cap.low]).toEqual([0xa_0000_0000n, 0xa, 0]);
+});
+
+it('a register that is not declared, and a value that does not fit, are errors that name it', () => {
+  const { fake, dev } = make();
+  // biome-ignore lint/suspicious/noExplicitAny: JavaScript that no compiler has seen
+  const r: any = dev.bar(0, Layout);
+  const bad: [() => unknown, string, string?][] = [
+    [() => r.staus, "there is no register 'staus'", "Did you mean 'status'?"],
+    [() => r.nothing, "there is no register 'nothing'", 'There is byte, half, status, wide, cap.'],
+    [() => (r.hlaf = 1), "there is no register 'hlaf'", "Did you mean 'half'?"],
+    [() => r.status.runn, "there is no field of register status: 'runn'", "Did you mean 'run'?"],
+    [() => (r.status.levle = 1), "there is no field of register status: 'levle'", "Did you mean 'level'?"],
+    [() => (r.byte = 0x100), 'byte is given 256; it takes an integer of 8 bits'],
+    [() => (r.half = -0x8001), 'half is given -32769; it takes an integer of 16 bits'],
+    [() => (r.status.value = 2 ** 40), 'status is given 1099511627776; it takes an integer of 32 bits'],
+    [() => (r.half = 1.5), 'half is given 1.5; it takes an integer of 16 bits'],
+    [() => (r.half = 'x'), 'half is given "x"; it takes an integer of 16 bits'],
+    [() => (r.half = undefined), 'half is given undefined; it takes an integer of 16 bits'],
+    [() => (r.half = Number.NaN), 'half is given NaN; it takes an integer of 16 bits'],
+    [() => (r.half = 1n), 'half is given 1n; it takes an integer of 16 bits'],
+    [() => (r.status.run = 2), 'status.run is given 2; it takes an integer of 1 bit'],
+    [() => (r.status.level = 0x1f), 'status.level is given 31; it takes an integer of 4 bits'],
+    [() => (r.wide = 4096), 'wide is given 4096; it takes a bigint of 64 bits: write 4096n'],
+    [() => (r.wide = 2n ** 64n), 'wide is given 18446744073709551616n; it takes a bigint of 64 bits'],
+  ];
+  for (const [act, message, fix] of bad) {
+    expect(failure(act), message).toMatchObject({ code: 'EINVAL', message, fix });
+  }
+  expect(() => (r.status = 1)).toThrow(TypeError);
+  expect(new Uint8Array(fake.bar0.buffer).every((byte) => byte === 0)).toBe(true);
+  // Tools may look at it as at any object; they read no register.
+  fake.bar0.getUint32 = () => expect.unreachable('a register was read');
+  expect([r.then, 'nothing' in r, 'half' in r]).toEqual([undefined, false, true]);
+  expect(inspect(r)).toContain('half (u16 at 0x2)');
+  expect(inspect(r.status)).toBe('register status (u32 at 0x4) with run, level, error, late');
+});
+
+it('a register map is made of registers', () => {
+  const regsOf = regs as (declared: Record<string, unknown>) => unknown;
+  expect(failure(() => regsOf({ a: 4 }))).toMatchObject({ code: 'EINVAL', message: "regs: 'a' is no register" });
+  expect(failure(() => regsOf({ access: u32(0) })).message).toBe("a register cannot be called 'access'");
+  expect(failure(() => u32(2)).message).toBe('u32(2): the offset must be a multiple of 4');
 });
 
 it('writing a field does not clear its neighbours that ones clear', () => {
@@ -174,11 +216,42 @@ it('an interrupt that comes in time leaves no timer behind', async () => {
 it('asks for vectors that there are', () => {
   const { fake, dev } = make();
   expect(dev.msi.count).toBe(4);
-  expect(failure(() => dev.msi.enable(5))).toMatchObject({ code: 'ENOSPC', message: '0000:00:04.0 has 4 MSI vectors, 5 were asked for' });
+  expect(failure(() => dev.msi.enable(5))).toMatchObject({
+    code: 'ENOSPC',
+    message: '0000:00:04.0 has 4 MSI vectors; 5 cannot be enabled',
+    fix: 'Enable from 1 to 4.',
+  });
   expect(failure(() => dev.msix.enable(1))).toMatchObject({ code: 'ENOSPC', message: '0000:00:04.0 has no MSI-X' });
   for (const bad of [0, -1, 1.5, Number.NaN, 2 ** 53]) expect(failure(() => dev.msi.enable(bad)).code).toBe('EINVAL');
+  fake.irqCounts[1] = 1;
+  expect(failure(() => dev.msi.enable(0))).toMatchObject({
+    message: '0000:00:04.0 has 1 MSI vector; 0 cannot be enabled',
+    fix: 'Enable 1.',
+  });
+  fake.irqCounts[1] = 4;
   fake.vectorsAvailable = 2;
   expect(failure(() => dev.msi.enable(4)).message).toContain('2 of 4 MSI vectors');
+});
+
+it('interrupts of a kind are enabled once: a second enable() is EBUSY and leaves the first at work', async () => {
+  const { fake, dev } = make();
+  {
+    using irq = dev.msi.enable(2);
+    expect(failure(() => dev.msi.enable(1))).toMatchObject({
+      code: 'EBUSY',
+      message: '0000:00:04.0: MSI is enabled already, with 2 of its vectors',
+    });
+    fake.signal(1, 1);
+    await irq.next(1);
+  }
+  using again = dev.msi.enable(1);
+  expect(again.count).toBe(1);
+});
+
+it('after its own close everything says that the device is closed', () => {
+  const { dev } = make();
+  dev.close();
+  expect(failure(() => dev.dma.alloc(4096))).toMatchObject({ code: 'ENODEV', message: 'no DMA buffer can be had: the device is closed' });
 });
 
 it('whoever waits is told that the device is gone, or that interrupts were disabled', async () => {

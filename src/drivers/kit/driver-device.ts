@@ -36,7 +36,7 @@ export interface UntilOptions {
 export interface IrqSource {
   /** Vectors there are. */
   readonly count: number;
-  /** @throws VfioError ENOSPC for more than there are; EINVAL while another kind is enabled */
+  /** @throws VfioError EBUSY while it is enabled already; ENOSPC for more than there are; EINVAL while another kind is enabled */
   enable(count?: number): Interrupts;
 }
 
@@ -229,6 +229,13 @@ export class DriverDevice implements Disposable {
       clock: this.clock,
       hint: (k) =>
         k === 'intx' || this.busMaster ? undefined : 'Bus mastering is off, so the device cannot send messages: set busMaster = true.',
+      checkFree: (k, name) => {
+        const enabled = [...this.#interrupts].find((interrupts) => interrupts.kind === k);
+        if (enabled === undefined) return;
+        throw new VfioError('EBUSY', `${name}: ${enabled.title} is enabled already, with ${enabled.count} of its vectors`, {
+          fix: 'Use what the first enable() gave, or dispose it before you enable another number.',
+        });
+      },
       released: (interrupts) => void this.#interrupts.delete(interrupts),
     };
     const index = { intx: 0, msi: 1, msix: 2 }[kind];

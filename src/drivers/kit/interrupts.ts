@@ -145,6 +145,8 @@ export interface IrqContext {
   readonly clock: Clock;
   /** Why no message may have arrived, for the error of a timeout. */
   hint(kind: IrqKind): string | undefined;
+  /** @throws VfioError EBUSY while interrupts of this kind are enabled: the device has one set of each */
+  checkFree(kind: IrqKind, name: string): void;
   /** Called when it is disabled. */
   released(interrupts: Interrupts): void;
 }
@@ -166,20 +168,22 @@ export class Interrupts implements Disposable {
   }
 
   /**
-   * @throws VfioError ENOSPC when the device has, or the host can give, fewer vectors; EINVAL while another kind is enabled
+   * @throws VfioError EBUSY while interrupts of this kind are enabled; ENOSPC when the device has, or the host can give, fewer vectors; EINVAL while
+   * another kind is enabled
    */
   static enable(kind: IrqKind, count: number, context: IrqContext): Interrupts {
     const { device, clock } = context;
-    checkIndex(count, 2048, 'number of vectors');
     const { name } = device.info;
     const has = device.irq(kinds[kind]).count;
-    if (count < 1 || count > has) {
+    const vectors = `${has} ${titles[kind]} vector${has === 1 ? '' : 's'}`;
+    if (!Number.isSafeInteger(count) || count < 1 || count > has) {
       throw new VfioError(
-        count < 1 ? 'EINVAL' : 'ENOSPC',
-        has === 0 ? `${name} has no ${titles[kind]}` : `${name} has ${has} ${titles[kind]} vectors, ${count} were asked for`,
-        has === 0 ? {} : { fix: `Enable from 1 to ${has}.` },
+        Number.isSafeInteger(count) && count > has ? 'ENOSPC' : 'EINVAL',
+        has === 0 ? `${name} has no ${titles[kind]}` : `${name} has ${vectors}; ${String(count)} cannot be enabled`,
+        has === 0 ? {} : { fix: has === 1 ? 'Enable 1.' : `Enable from 1 to ${has}.` },
       );
     }
+    context.checkFree(kind, name);
     const waiters = Array.from({ length: count }, () => new InterruptWaiter(clock));
     const available = device.setIrqs({ index: kinds[kind], start: 0, count, action: 'trigger', data: 'sinks', sinks: waiters });
     if (available > 0) {
@@ -192,6 +196,11 @@ export class Interrupts implements Disposable {
 
   get count(): number {
     return this.#waiters.length;
+  }
+
+  /** As people write the kind: `MSI-X`. */
+  get title(): string {
+    return titles[this.kind];
   }
 
   /**

@@ -6,10 +6,15 @@
  *     edu.status.interrupt = 1;
  *     edu.factorial = 10;
  *
- * A property is one load or store of the register's width; a field is a load, or a load and a store. Nothing is cached.
+ * A property is one load or store of the register's width; a field is a load, or a load and a store. Nothing is cached. A name that is not declared,
+ * and a value that does not fit, are errors.
  */
 import type { RegisterAccess } from '../../abi/device.ts';
 import { type BitFields, checkFields, fieldMask } from '../../base/bit-fields.ts';
+import { hex } from '../../base/check.ts';
+import { VfioError } from '../../base/errno.ts';
+import { INSPECT } from '../../base/inspect.ts';
+import { bitsOf, fit, fit64, strictNames } from '../../base/register-view.ts';
 
 export type RegisterType = 'u8' | 'u16' | 'u32' | 'u64';
 
@@ -35,12 +40,15 @@ export type RegisterView<L> =
       }
     : never;
 
+/** Names that a view has itself. */
+const reserved = new Set(['access', 'constructor', '__proto__']);
+
 const bytesOf = { u8: 1, u16: 2, u32: 4, u64: 8 } as const;
 
 function declare(type: RegisterType, offset: number, fields: BitFields | undefined): DriverRegister<never> {
-  const what = `${type}(0x${offset.toString(16)})`;
   if (!Number.isSafeInteger(offset) || offset < 0 || offset % bytesOf[type] !== 0)
-    throw new Error(`${what}: the offset is not a multiple of ${bytesOf[type]}`);
+    throw new VfioError('EINVAL', `${type}(${String(offset)}): the offset must be a multiple of ${bytesOf[type]}`);
+  const what = `${type}(${hex(offset)})`;
   if (fields !== undefined) checkFields(what, 8 * bytesOf[type], fields);
   return { type, offset, fields: fields ?? null };
 }
@@ -96,35 +104,58 @@ type Holder = { readonly access: RegisterAccess };
 /** One class per declaration, accessors on its prototype: every device with these registers shares a hidden class. */
 function makeView(declared: DriverRegisters): new (access: RegisterAccess) => object {
   const entries = Object.entries(declared);
-  const grouped = entries.flatMap(([name, r]) => (r.fields === null ? [] : [{ name, View: makeFieldsView(r, r.fields) }]));
+  for (const [name, register] of entries) checkDeclared(name, register);
+  const grouped = entries.flatMap(([name, r]) => (r.fields === null ? [] : [{ name, View: makeFieldsView(name, r, r.fields) }]));
   class View {
     readonly access: RegisterAccess;
     constructor(access: RegisterAccess) {
       this.access = access;
       for (const g of grouped) Object.defineProperty(this, g.name, { value: new g.View(access), enumerable: true });
     }
+    /** Names alone: to look at a register may change it. */
+    [INSPECT](): string {
+      return `registers ${entries.map(([name, r]) => `${name} (${r.type} at ${hex(r.offset)})`).join(', ')}`;
+    }
   }
   for (const [name, register] of entries) {
-    if (name === 'access' || name === 'constructor') throw new Error(`a register cannot be called '${name}'`);
     if (register.fields === null)
-      Object.defineProperty(View.prototype, name, { ...accessor(register.type, register.offset), enumerable: true });
+      Object.defineProperty(View.prototype, name, { ...accessor(name, register.type, register.offset), enumerable: true });
   }
+  Object.setPrototypeOf(View.prototype, strictNames('register', Object.keys(declared)));
   return View;
 }
 
-function makeFieldsView({ type, offset }: DriverRegister<unknown>, fields: BitFields): new (access: RegisterAccess) => object {
+function checkDeclared(name: string, register: Partial<DriverRegister<unknown>> | null | undefined): void {
+  if (reserved.has(name)) throw new VfioError('EINVAL', `a register cannot be called '${name}'`);
+  if (register == null || typeof register !== 'object' || !Object.hasOwn(bytesOf, register.type ?? '')) {
+    throw new VfioError('EINVAL', `regs: '${name}' is no register`, { fix: 'Write u8(offset), u16(offset), u32(offset) or u64(offset).' });
+  }
+}
+
+function makeFieldsView(
+  register: string,
+  { type, offset }: DriverRegister<unknown>,
+  fields: BitFields,
+): new (
+  access: RegisterAccess,
+) => object {
   class FieldsView {
     readonly access: RegisterAccess;
     constructor(access: RegisterAccess) {
       this.access = access;
     }
+    [INSPECT](): string {
+      return `register ${register} (${type} at ${hex(offset)}) with ${Object.keys(fields).join(', ')}`;
+    }
   }
-  Object.defineProperty(FieldsView.prototype, 'value', accessor(type, offset));
+  Object.defineProperty(FieldsView.prototype, 'value', accessor(register, type, offset));
+  Object.setPrototypeOf(FieldsView.prototype, strictNames(`field of register ${register}:`, ['value', ...Object.keys(fields)]));
   for (const [name, field] of Object.entries(fields)) {
-    if (name === 'value' || name === 'access' || name === 'constructor') throw new Error(`a field cannot be called '${name}'`);
-    const half = accessor(type === 'u64' ? 'u32' : type, field.lsb >= 32 ? offset + 4 : offset);
+    if (name === 'value' || reserved.has(name)) throw new VfioError('EINVAL', `a field cannot be called '${name}'`);
+    const into = bitsOf(`${register}.${name}`, field.msb - field.lsb + 1);
+    const half = accessor(into.name, type === 'u64' ? 'u32' : type, field.lsb >= 32 ? offset + 4 : offset);
     const shift = field.lsb % 32;
-    const mask = fieldMask(field);
+    const { mask } = into;
     // Writing back a one to a field that ones clear would clear it: such fields are written as zero unless they are meant.
     const others = Object.values(fields).filter((f) => f.access === 'w1c' && f.lsb >= 32 === field.lsb >= 32);
     const keep = others.reduce((all, f) => all & ~(fieldMask(f) << (f.lsb % 32)), ~(mask << shift));
@@ -134,7 +165,8 @@ function makeFieldsView({ type, offset }: DriverRegister<unknown>, fields: BitFi
         return ((half.get.call(this) as number) >>> shift) & mask;
       },
       set(this: Holder, value: number) {
-        half.set.call(this, (((half.get.call(this) as number) & keep) | ((value & mask) << shift)) >>> 0);
+        const fits = fit(into, value) << shift;
+        half.set.call(this, (((half.get.call(this) as number) & keep) | fits) >>> 0);
       },
     });
   }
@@ -147,7 +179,8 @@ interface Accessor {
   set(this: Holder, value: any): void;
 }
 
-function accessor(type: RegisterType, offset: number): Accessor {
+function accessor(name: string, type: RegisterType, offset: number): Accessor {
+  const into = bitsOf(name, 8 * bytesOf[type]);
   switch (type) {
     case 'u8':
       return {
@@ -155,7 +188,7 @@ function accessor(type: RegisterType, offset: number): Accessor {
           return this.access.read8(offset);
         },
         set(value) {
-          this.access.write8(offset, value & 0xff);
+          this.access.write8(offset, fit(into, value));
         },
       };
     case 'u16':
@@ -164,7 +197,7 @@ function accessor(type: RegisterType, offset: number): Accessor {
           return this.access.read16(offset);
         },
         set(value) {
-          this.access.write16(offset, value & 0xffff);
+          this.access.write16(offset, fit(into, value));
         },
       };
     case 'u32':
@@ -173,7 +206,7 @@ function accessor(type: RegisterType, offset: number): Accessor {
           return this.access.read32(offset);
         },
         set(value) {
-          this.access.write32(offset, value >>> 0);
+          this.access.write32(offset, fit(into, value));
         },
       };
     case 'u64':
@@ -182,7 +215,7 @@ function accessor(type: RegisterType, offset: number): Accessor {
           return this.access.read64(offset);
         },
         set(value) {
-          this.access.write64(offset, BigInt.asUintN(64, value));
+          this.access.write64(offset, fit64(name, value));
         },
       };
   }

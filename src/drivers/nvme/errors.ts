@@ -23,7 +23,6 @@ export class NvmeError extends VfioError {
 
   constructor(command: CommandNames, status: number, device: string, options: VfioErrorOptions = {}) {
     super('EIO', `${describe(command)} on ${device}: ${statusText(status)}`, options);
-    this.name = 'NvmeError';
     this.status = status;
     this.opcode = command.opcode;
     this.nsid = command.nsid;

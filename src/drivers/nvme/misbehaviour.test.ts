@@ -23,7 +23,7 @@ describe('controllers that misbehave', () => {
     fake.script = ({ opcode, queue }) => (queue === 1 && opcode === NvmOpcode.READ ? 'hold' : undefined);
     const read = failsWith(ns.read(0, 4));
     const error = await within(3000, read);
-    expect(error).toMatchObject({ name: 'NvmeError', code: 'EIO', status: 7 });
+    expect(error).toMatchObject({ name: 'EIO', code: 'EIO', status: 7 });
     expect(error.message).toBe('Read of LBA 0..3 of namespace 1 on 0000:00:04.0: Command Abort Requested (0x0007)');
     await ns.write(0, bytes(512));
     expect([kinds(), fake.enables]).toEqual([['abort'], 1]);

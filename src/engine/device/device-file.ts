@@ -74,8 +74,8 @@ export class DeviceFile implements Device, VfioFile {
 
   /** @throws VfioError ENODEV when the file was closed or the device is gone */
   checkLive(): void {
-    if (this.device.gone !== null) throw this.device.goneError();
     if (this.closed) throw new VfioError('ENODEV', `this file of ${this.device.bdf} is closed`);
+    if (this.device.gone !== null) throw this.device.goneError();
   }
 
   get info(): DeviceInfo {

@@ -130,12 +130,16 @@ export class BarMapping implements RegionMapping {
 
   /** @throws VfioError EFAULT outside of the mapping, where a C program gets SIGSEGV; BusError where it gets SIGBUS */
   #check(offset: number, width: number): void {
-    if (!this.#mapped) throw new VfioError('EFAULT', `the mapping of ${this.#name} was disposed`);
+    if (!this.#mapped)
+      throw new VfioError(
+        'EFAULT',
+        this.#file.closed ? `${this.#name}: the device is closed` : `the mapping of ${this.#name} was disposed`,
+      );
     if (!Number.isSafeInteger(offset) || offset < 0 || offset + width > this.size) {
       throw new VfioError('EFAULT', `${String(offset)} is outside of the mapping of ${this.#name} (${hex(this.size)} bytes)`);
     }
     const cause = this.#device.mappingFault();
-    if (cause !== null) throw new BusError(`${this.#name}: ${cause}`);
+    if (cause !== null) throw new BusError(`${this.#name}: ${cause}`, this.#device.gone === null ? 'EIO' : 'ENODEV');
   }
 
   get #name(): string {

@@ -189,6 +189,7 @@ export class Container implements Disposable {
 
   #iommu(what: string): Type1 {
     if (this.#type1 === null) {
+      if (!this.#open) throw new VfioError('EBADF', `${what}: the container is closed`);
       throw new VfioError('EINVAL', `${what}: the container has no IOMMU`, { fix: 'Put a group into it, then SET_IOMMU.' });
     }
     return this.#type1;

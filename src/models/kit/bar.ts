@@ -4,6 +4,9 @@
  */
 import type { Doorbell } from '../../abi/device.ts';
 import type { BitFields } from '../../base/bit-fields.ts';
+import { VfioError } from '../../base/errno.ts';
+import { INSPECT } from '../../base/inspect.ts';
+import { bitsOf, fit64, strictNames, wrap } from '../../base/register-view.ts';
 import type { Reg, RegisterDeclaration } from './register.ts';
 
 // biome-ignore lint/suspicious/noExplicitAny: any register, whatever its view
@@ -186,13 +189,16 @@ function setHalves(into: Uint32Array, slot: number, value: bigint): void {
 
 type Storage = { words: Uint32Array; quads: BigUint64Array };
 
+/** Names that a view has itself. */
+const reserved = new Set(['words', 'quads', 'constructor', '__proto__']);
+
 /**
  * The class whose instances are `dev.bar0`: one per declaration, accessors on its prototype, so that all devices of a kind (and all their
  * resets) share one hidden class.
  */
 function makeView(registers: readonly (readonly [string, RegisterDeclaration])[]): RegisterLayout['View'] {
   const grouped = registers.flatMap(([name, d], i) =>
-    d.fields === null ? [] : [{ name, View: makeFieldsView(i + 1, d.bytes, d.fields) }],
+    d.fields === null ? [] : [{ name, View: makeFieldsView(name, i + 1, d.bytes, d.fields) }],
   );
   class BarView {
     readonly words: Uint32Array;
@@ -203,18 +209,20 @@ function makeView(registers: readonly (readonly [string, RegisterDeclaration])[]
       for (const { name, View } of grouped) Object.defineProperty(this, name, { value: new View(words, quads), enumerable: true });
     }
     /** What console.log shows of it. */
-    [Symbol.for('nodejs.util.inspect.custom')](): object {
+    [INSPECT](): object {
       return Object.fromEntries(registers.map(([name]) => [name, (this as unknown as Record<string, unknown>)[name]]));
     }
   }
   registers.forEach(([name, d], i) => {
-    if (name === 'words' || name === 'quads' || name === 'constructor') throw new Error(`a register cannot be called '${name}'`);
-    if (d.fields === null) Object.defineProperty(BarView.prototype, name, { ...rawAccessor(i + 1, d.bytes), enumerable: true });
+    if (reserved.has(name)) throw new VfioError('EINVAL', `a register cannot be called '${name}'`);
+    if (d.fields === null) Object.defineProperty(BarView.prototype, name, { ...rawAccessor(name, i + 1, d.bytes), enumerable: true });
   });
+  const names = registers.map(([name]) => name);
+  Object.setPrototypeOf(BarView.prototype, strictNames('register', names));
   return BarView;
 }
 
-function makeFieldsView(slot: number, bytes: number, fields: BitFields): RegisterLayout['View'] {
+function makeFieldsView(register: string, slot: number, bytes: number, fields: BitFields): RegisterLayout['View'] {
   class RegisterView {
     readonly words: Uint32Array;
     readonly quads: BigUint64Array;
@@ -222,17 +230,18 @@ function makeFieldsView(slot: number, bytes: number, fields: BitFields): Registe
       this.words = words;
       this.quads = quads;
     }
-    [Symbol.for('nodejs.util.inspect.custom')](): object {
+    [INSPECT](): object {
       return Object.fromEntries(Object.keys(fields).map((name) => [name, (this as unknown as Record<string, number>)[name]]));
     }
   }
-  Object.defineProperty(RegisterView.prototype, 'value', rawAccessor(slot, bytes));
+  Object.defineProperty(RegisterView.prototype, 'value', rawAccessor(register, slot, bytes));
+  Object.setPrototypeOf(RegisterView.prototype, strictNames(`field of register ${register}:`, ['value', ...Object.keys(fields)]));
   for (const [name, { msb, lsb }] of Object.entries(fields)) {
-    if (name === 'value' || name === 'words' || name === 'quads' || name === 'constructor')
-      throw new Error(`a field cannot be called '${name}'`);
+    if (name === 'value' || reserved.has(name)) throw new VfioError('EINVAL', `a field cannot be called '${name}'`);
+    const into = bitsOf(`${register}.${name}`, msb - lsb + 1);
     const word = 2 * slot + (lsb >= 32 ? 1 : 0);
     const shift = lsb % 32;
-    const mask = msb - lsb === 31 ? 0xffff_ffff : 2 ** (msb - lsb + 1) - 1;
+    const { mask } = into;
     const keep = ~(mask << shift);
     Object.defineProperty(RegisterView.prototype, name, {
       enumerable: true,
@@ -240,32 +249,33 @@ function makeFieldsView(slot: number, bytes: number, fields: BitFields): Registe
         return (this.words[word]! >>> shift) & mask;
       },
       set(this: Storage, value: number) {
-        this.words[word] = (this.words[word]! & keep) | ((value & mask) << shift);
+        const low = wrap(into, value) << shift;
+        this.words[word] = (this.words[word]! & keep) | low;
       },
     });
   }
   return RegisterView;
 }
 
-function rawAccessor(slot: number, bytes: number): PropertyDescriptor {
+function rawAccessor(name: string, slot: number, bytes: number): PropertyDescriptor {
   if (bytes === 8) {
     return {
       get(this: Storage) {
         return this.quads[slot];
       },
       set(this: Storage, value: bigint) {
-        this.quads[slot] = value;
+        this.quads[slot] = typeof value === 'bigint' ? value : fit64(name, value);
       },
     };
   }
   const word = 2 * slot;
-  const mask = bytes === 4 ? 0xffff_ffff : 2 ** (8 * bytes) - 1;
+  const into = bitsOf(name, 8 * bytes);
   return {
     get(this: Storage) {
       return this.words[word];
     },
     set(this: Storage, value: number) {
-      this.words[word] = value & mask;
+      this.words[word] = wrap(into, value);
     },
   };
 }

@@ -119,7 +119,11 @@ export abstract class ClientMapping implements RegionMapping {
 
   /** @throws VfioError EFAULT outside of the mapping, where a C program gets SIGSEGV */
   #check(offset: number, width: number): void {
-    if (!this.#mapped) throw new VfioError('EFAULT', `the mapping of ${this.name} was disposed`);
+    if (!this.#mapped)
+      throw new VfioError(
+        'EFAULT',
+        this.place.owner.closed ? `${this.name}: the device is closed` : `the mapping of ${this.name} was disposed`,
+      );
     if (!Number.isSafeInteger(offset) || offset < 0 || offset + width > this.size) {
       throw new VfioError('EFAULT', `${String(offset)} is outside of the mapping of ${this.name} (${hex(this.size)} bytes)`);
     }
@@ -178,7 +182,7 @@ export class MessageMapping extends ClientMapping {
     try {
       errno = write ? io.store(at, width) : io.load(at, width);
     } catch (error) {
-      if (error instanceof VfioError) throw new BusError(error.message);
+      if (error instanceof VfioError) throw new BusError(error.message, error.code, { cause: error });
       throw error;
     }
     if (errno !== 0) throw new BusError(io.failure(errno, write ? 'writing' : 'reading', at, width).message);
@@ -244,14 +248,14 @@ export class MemoryMapping extends ClientMapping {
 
   #gate(): void {
     const { io, owner } = this.place;
-    if (io.connection.lost !== null) throw new BusError(io.connection.lostError().message);
+    if (io.connection.lost !== null) throw new BusError(io.connection.lostError().message, 'ENODEV');
     // A device-specific region is no BAR: no bit of COMMAND gates it.
     if (io.index >= NUM_REGIONS) return;
     let open: boolean;
     try {
       ({ open } = owner.gate);
     } catch (error) {
-      if (error instanceof VfioError) throw new BusError(error.message);
+      if (error instanceof VfioError) throw new BusError(error.message, error.code, { cause: error });
       throw error;
     }
     if (!open) throw new BusError(`${this.name}: memory decoding is off, or the device sleeps`);

@@ -19,6 +19,7 @@ const PAGE = 4096;
 export interface RegionOwner {
   /** @throws VfioError ENODEV when the device is closed or gone */
   checkOpen(): void;
+  readonly closed: boolean;
   readonly gate: MemoryGate;
   /** A mapping keeps the connection open after the device is closed, until `dropped`. */
   held(mapping: ClientMapping): void;
