@@ -254,6 +254,14 @@ devices:
 });
 
 describe('schema', () => {
+  it('takes a class as device() does: by name or by digits, and names the choices', () => {
+    const classOf = (text: string) => parseMachine(`devices: [{ at: 04.0, id: 1234:0001, class: ${text} }]`).devices[0]!.classCode;
+    expect(['serial', '070002', '0x070002', 'signal-processing'].map(classOf)).toEqual([0x070002, 0x070002, 0x070002, 0x118000]);
+    expect(() => classOf('uart')).toThrow(
+      /machine.yaml:1:\d+: devices\[0\].class: class is 'uart', which is no class of devices; Give one of .*serial/,
+    );
+  });
+
   it('the committed JSON Schema is what the code says (update it with: npx vitest run -u src/app/machine-file.test.ts)', async () => {
     await expect(`${JSON.stringify(machineJsonSchema(), null, 2)}\n`).toMatchFileSnapshot('../../schemas/machine.schema.json');
   });

@@ -7,6 +7,7 @@ import { type Document, isMap, isNode, LineCounter, parseDocument } from 'yaml';
 import { z } from 'zod';
 import { VfioError } from '../base/errno.ts';
 import { type FunctionKind, type FunctionSpec, groupings, type MachineSpec } from '../engine/machine/machine-spec.ts';
+import { classCodes, parseClass } from '../pci/class-codes.ts';
 
 /** Larger files are refused before they are parsed. */
 export const MAX_FILE_BYTES = 2 ** 20;
@@ -81,9 +82,21 @@ const ids = z
 
 const classCode = z
   .string()
-  .regex(/^(?:0x)?[0-9a-f]{6}$/i, { error: 'expected a class code of six hexadecimal digits, such as 020000' })
-  .transform((code) => Number.parseInt(code.replace(/^0x/i, ''), 16))
-  .meta(asJson({ oneOf: [{ type: 'string', pattern: '^(0x)?[0-9a-fA-F]{6}$' }, { type: 'integer' }] }));
+  .transform((code, context) => {
+    try {
+      return parseClass(code, 'class');
+    } catch (error) {
+      if (!(error instanceof VfioError)) throw error;
+      context.addIssue({ code: 'custom', message: `${error.message}; ${error.fix}` });
+      return z.NEVER;
+    }
+  })
+  .meta(
+    asJson({
+      anyOf: [{ enum: Object.keys(classCodes) }, { type: 'string', pattern: '^(0x)?[0-9a-fA-F]{6}$' }, { type: 'integer' }],
+    }),
+  )
+  .describe('a name, or six hexadecimal digits such as 020000');
 
 const reserved = z
   .strictObject({

@@ -3,6 +3,8 @@
  *
  *     { rdy: bit(0, 'ro'), shst: bits(3, 2, 'ro'), nssro: bit(4, 'w1c') }
  */
+import { VfioError } from './errno.ts';
+
 export type BitAccess = 'rw' | 'ro' | 'w1c';
 
 export interface BitField {
@@ -13,6 +15,8 @@ export interface BitField {
   /** Value after power-on and reset. */
   readonly reset: number;
 }
+
+const accesses: readonly unknown[] = ['rw', 'ro', 'w1c'] satisfies readonly BitAccess[];
 
 export type BitFields = Readonly<Record<string, BitField>>;
 
@@ -40,17 +44,26 @@ export function fieldMask(field: BitField): number {
 export function checkFields(register: string, width: number, fields: BitFields): void {
   let used = 0n;
   for (const [name, field] of Object.entries(fields)) {
-    const { msb, lsb, reset } = field;
     const what = `${register}.${name}`;
-    if (!Number.isInteger(msb) || !Number.isInteger(lsb) || lsb < 0 || msb < lsb || msb >= width) {
-      throw new Error(`${what}: bits ${msb}:${lsb} do not lie in a register of ${width} bits (write the most significant bit first)`);
+    if (typeof field !== 'object' || field === null) {
+      throw new VfioError('EINVAL', `${what} is no field`, { fix: 'Write bit(number) or bits(most significant, least significant).' });
     }
-    if (lsb < 32 && msb >= 32) throw new Error(`${what}: bits ${msb}:${lsb} straddle bit 32; declare two fields`);
+    const { msb, lsb, access, reset } = field;
+    if (!accesses.includes(access)) {
+      throw new VfioError('EINVAL', `${what}: access is '${String(access)}'; it takes 'rw', 'ro' or 'w1c'`);
+    }
+    if (!Number.isInteger(msb) || !Number.isInteger(lsb) || lsb < 0 || msb < lsb || msb >= width) {
+      throw new VfioError(
+        'EINVAL',
+        `${what}: bits ${msb}:${lsb} do not lie in a register of ${width} bits (write the most significant bit first)`,
+      );
+    }
+    if (lsb < 32 && msb >= 32) throw new VfioError('EINVAL', `${what}: bits ${msb}:${lsb} straddle bit 32; declare two fields`);
     if (!Number.isInteger(reset) || reset < 0 || reset > fieldMask(field)) {
-      throw new Error(`${what}: reset value ${reset} does not fit in ${msb - lsb + 1} bits`);
+      throw new VfioError('EINVAL', `${what}: reset value ${reset} does not fit in ${msb - lsb + 1} bits`);
     }
     const mask = BigInt(fieldMask(field)) << BigInt(lsb);
-    if ((used & mask) !== 0n) throw new Error(`${what}: bits ${msb}:${lsb} belong to another field already`);
+    if ((used & mask) !== 0n) throw new VfioError('EINVAL', `${what}: bits ${msb}:${lsb} belong to another field already`);
     used |= mask;
   }
 }

@@ -104,7 +104,7 @@ export class VfioError extends Error {
 
   /** What console.log shows: what happened and what to do, then where. */
   [INSPECT](): string {
-    const frames = /\n {4}at [^]*$/.exec(this.stack ?? '')?.[0] ?? '';
+    const frames = /\n {4}at [\s\S]*$/.exec(this.stack ?? '')?.[0] ?? '';
     const cause = this.cause instanceof Error ? `\n  cause: ${String(this.cause)}` : '';
     return this.explain() + frames + cause;
   }

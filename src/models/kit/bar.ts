@@ -4,10 +4,11 @@
  */
 import type { Doorbell } from '../../abi/device.ts';
 import type { BitFields } from '../../base/bit-fields.ts';
+import { type Check, flag, integer, keys, listOf, made, mapOf, oneOf, shownValue } from '../../base/declared.ts';
 import { VfioError } from '../../base/errno.ts';
 import { INSPECT } from '../../base/inspect.ts';
 import { bitsOf, fit64, strictNames, wrap } from '../../base/register-view.ts';
-import type { Reg, RegisterDeclaration } from './register.ts';
+import { Reg, type RegisterDeclaration } from './register.ts';
 
 // biome-ignore lint/suspicious/noExplicitAny: any register, whatever its view
 export type AnyReg = Reg<any, any>;
@@ -69,7 +70,8 @@ export class MemoryBar {
   readonly doorbells: readonly Doorbell[] = [];
 
   constructor(size: number, options: BarPlacement) {
-    if (options.type === 'io') throw new Error('an I/O BAR cannot be plain memory: it is not mapped, so every access reaches the model');
+    if (options.type === 'io')
+      throw new VfioError('EINVAL', 'an I/O BAR cannot be plain memory: it is not mapped, so every access reaches the model');
     this.size = size;
     this.type = options.type ?? placeFor(size);
     this.prefetchable = options.prefetchable ?? false;
@@ -77,19 +79,28 @@ export class MemoryBar {
   }
 }
 
+const placement = {
+  type: oneOf('mem32', 'mem64', 'io'),
+  prefetchable: flag,
+  mappable: flag,
+} satisfies Record<keyof BarPlacement, Check>;
+
 /** A BAR of registers. @param size bytes, a power of two, or '4K', '1M', '2G' */
 export function bar<const R extends Registers>(size: BarSize, registers: R, options: BarOptions = {}): RegisterBar<R> {
+  mapOf(made([Reg], 'a register: reg(offset)'))(registers, 'registers of bar()');
+  keys({ ...placement, holes: oneOf('zeros', 'ones'), doorbells: listOf(mapOf(integer(0, 2 ** 48))) })(options, 'options of bar()');
   return new RegisterBar(parseSize(size), registers, options);
 }
 
 /** A BAR of plain memory, which drivers and peers may map. Its bytes survive a reset, as those of a card do. */
 export function memory(size: BarSize, options: BarPlacement = {}): MemoryBar {
+  keys(placement)(options, 'options of memory()');
   return new MemoryBar(parseSize(size), options);
 }
 
 /** Any number of bytes from 1 on, or '4K', '3M', '2G'. */
 export function parseBytes(size: BarSize): number {
-  const match = typeof size === 'number' ? null : /^(\d+)([KMG]?)$/.exec(size);
+  const match = typeof size === 'string' ? /^(\d+)([KMG]?)$/.exec(size) : null;
   const units = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30 } as const;
   return typeof size === 'number' ? size : match === null ? Number.NaN : Number(match[1]) * units[match[2] as keyof typeof units];
 }
@@ -97,7 +108,7 @@ export function parseBytes(size: BarSize): number {
 export function parseSize(size: BarSize): number {
   const bytes = parseBytes(size);
   if (!Number.isSafeInteger(bytes) || bytes < 4 || !Number.isInteger(Math.log2(bytes))) {
-    throw new Error(`BAR size ${JSON.stringify(size)}: give a power of two, in bytes or as '4K', '1M', '2G'`);
+    throw new VfioError('EINVAL', `BAR size ${shownValue(size)}: give a power of two, in bytes or as '4K', '1M', '2G'`);
   }
   return bytes;
 }
@@ -138,7 +149,7 @@ export class RegisterLayout {
 
   constructor(size: number, registers: Registers, holesReadOnes: boolean) {
     const entries = Object.entries(registers);
-    if (entries.length > 0xffff) throw new Error(`${entries.length} registers in one BAR; at most 65535`);
+    if (entries.length > 0xffff) throw new VfioError('EINVAL', `${entries.length} registers in one BAR; at most 65535`);
     const count = entries.length + 1;
     this.names = ['', ...entries.map(([name]) => name)];
     this.declarations = [null, ...entries.map(([, r]) => r.declaration)];
@@ -157,12 +168,12 @@ export class RegisterLayout {
     entries.forEach(([name, { declaration: d }], i) => {
       const slot = i + 1;
       const at = `register ${name} at 0x${d.offset.toString(16)}`;
-      if (d.offset % d.bytes !== 0) throw new Error(`${at} is not aligned to its ${d.bytes} bytes`);
-      if (d.offset + d.bytes > size) throw new Error(`${at} lies past the end of its BAR of 0x${size.toString(16)} bytes`);
+      if (d.offset % d.bytes !== 0) throw new VfioError('EINVAL', `${at} is not aligned to its ${d.bytes} bytes`);
+      if (d.offset + d.bytes > size) throw new VfioError('EINVAL', `${at} lies past the end of its BAR of 0x${size.toString(16)} bytes`);
       const page = pages[Math.floor(d.offset / PAGE)] ?? new Uint16Array(PAGE);
       pages[Math.floor(d.offset / PAGE)] = page;
       for (let b = d.offset % PAGE; b < (d.offset % PAGE) + d.bytes; b++) {
-        if (page[b] !== 0) throw new Error(`${at} overlaps ${this.names[page[b]!]}`);
+        if (page[b] !== 0) throw new VfioError('EINVAL', `${at} overlaps ${this.names[page[b]!]}`);
         page[b] = slot;
       }
       end = Math.max(end, d.offset + d.bytes);

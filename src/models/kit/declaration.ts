@@ -1,8 +1,10 @@
 /** From a `device({ … })` to the PCI declaration that config space is built from. */
+import { shownValue } from '../../base/declared.ts';
+import { VfioError } from '../../base/errno.ts';
 import { msi, msix, pcie, pm } from '../../pci/capabilities.ts';
+import { parseClass } from '../../pci/class-codes.ts';
 import type { BarDeclaration, Capability, PciDeclaration, RegionDeclaration } from '../../pci/declaration.ts';
 import { parseBytes } from './bar.ts';
-import { classCodes } from './class-codes.ts';
 import type { AnyBar, DeviceFeatures, DeviceIds, MsixPlacement, RegionSpec } from './device.ts';
 
 const pins = { A: 1, B: 2, C: 3, D: 4 } as const;
@@ -26,14 +28,14 @@ export function makeDeclaration(
   if (spec.pcie !== false) capabilities.push(pcie({ flr: typeof spec.pcie === 'object' ? spec.pcie.flr : true }));
   capabilities.push(...(spec.capabilities ?? []));
   if (spec.extendedCapabilities !== undefined && spec.pcie === false) {
-    throw new Error(`${spec.id}: extended capabilities need PCI Express; leave out pcie: false`);
+    throw new VfioError('EINVAL', `${spec.id}: extended capabilities need PCI Express; leave out pcie: false`);
   }
   return {
     name: spec.name ?? spec.id,
     vendor,
     device: deviceId,
     revision: spec.revision ?? 0,
-    classCode: typeof spec.class === 'number' ? spec.class : classCodes[spec.class ?? 'unclassified'],
+    classCode: parseClass(spec.class ?? 'unclassified', 'class of device()'),
     ...(subsystem === undefined ? {} : { subsystemVendor: subsystem[0], subsystem: subsystem[1] }),
     bars: declared.sort((a, b) => a.index - b.index),
     ...(spec.rom === undefined ? {} : { rom: spec.rom }),
@@ -63,9 +65,9 @@ function placed({ size, type, prefetchable, backing, mappable, doorbells }: AnyB
 
 /** `vvvv:dddd` in hexadecimal. */
 export function parseIds(text: string, what: string): readonly [number, number] {
-  const match = /^([0-9a-f]{4}):([0-9a-f]{4})$/i.exec(text);
+  const match = typeof text === 'string' ? /^([0-9a-f]{4}):([0-9a-f]{4})$/i.exec(text) : null;
   if (match === null)
-    throw new Error(`${what} is ${JSON.stringify(text)}; write it as 'vendor:device' in hexadecimal, for example '1234:11e8'`);
+    throw new VfioError('EINVAL', `${what} is ${shownValue(text)}; write it as 'vendor:device' in hexadecimal, for example '1234:11e8'`);
   return [Number.parseInt(match[1]!, 16), Number.parseInt(match[2]!, 16)];
 }
 
@@ -78,16 +80,16 @@ function placeMsix(want: MsixPlacement, declared: readonly BarDeclaration[]): { 
   const taken = new Set(declared.flatMap((b) => (b.type === 'mem64' ? [b.index, b.index + 1] : [b.index])));
   const index = want.bar ?? [5, 4, 3, 2, 1, 0].find((i) => !taken.has(i));
   if (index === undefined)
-    throw new Error('no BAR is left for the MSI-X table; name one with msix: { vectors, bar, tableOffset, pbaOffset }');
+    throw new VfioError('EINVAL', 'no BAR is left for the MSI-X table; name one with msix: { vectors, bar, tableOffset, pbaOffset }');
   const tableOffset = want.tableOffset ?? 0;
   const pbaOffset = want.pbaOffset ?? Math.ceil((tableOffset + ENTRY * vectors) / PAGE) * PAGE;
   const capability = msix({ vectors, tableBar: index, tableOffset, pbaBar: index, pbaOffset });
   const end = Math.max(tableOffset + ENTRY * vectors, pbaOffset + Math.ceil(vectors / 64) * 8);
   const present = declared.find((b) => b.index === index);
   if (present !== undefined && end > present.size)
-    throw new Error(`the MSI-X table and pending bits end at 0x${end.toString(16)}, past the end of BAR ${index}`);
+    throw new VfioError('EINVAL', `the MSI-X table and pending bits end at 0x${end.toString(16)}, past the end of BAR ${index}`);
   if (present !== undefined) return { capability, added: null };
-  if (taken.has(index)) throw new Error(`BAR ${index} is the upper half of a 64-bit BAR; it cannot hold the MSI-X table`);
+  if (taken.has(index)) throw new VfioError('EINVAL', `BAR ${index} is the upper half of a 64-bit BAR; it cannot hold the MSI-X table`);
   return {
     capability,
     added: { index, size: 2 ** Math.ceil(Math.log2(Math.max(end, PAGE))), type: 'mem32', prefetchable: false, backing: 'registers' },

@@ -17,9 +17,10 @@ import type { DeviceHost, ErrorKind, Model, Width } from '../../abi/device-host.
 import type { Clock } from '../../base/clock.ts';
 import type { Logger } from '../../base/log.ts';
 import type { PmOptions } from '../../pci/capabilities.ts';
+import type { ClassName } from '../../pci/class-codes.ts';
 import type { Capability, DeviceModel, SriovDeclaration } from '../../pci/declaration.ts';
 import type { BarSize, MemoryBar, RegisterBar, Registers, RegistersView } from './bar.ts';
-import type { ClassName } from './class-codes.ts';
+import { checkSpec } from './check-spec.ts';
 import { makeDeclaration } from './declaration.ts';
 import type { ModelDma, ModelIrq } from './life.ts';
 import { KitModel } from './model.ts';
@@ -123,8 +124,8 @@ export interface DeviceIds {
   /** For people; the id unless told. */
   readonly name?: string;
   readonly revision?: number;
-  /** A name, or 24 bits: base class, sub-class, programming interface. */
-  readonly class?: ClassName | number;
+  /** A name, or base class, sub-class and programming interface: 24 bits, or six hexadecimal digits as lspci -n prints them. */
+  readonly class?: ClassName | number | `0x${string}` | `${number}`;
 }
 
 export interface MsixPlacement {
@@ -214,9 +215,10 @@ export interface DeviceSpec<B0, B1, B2, B3, B4, B5, S, D> extends DeviceIds, Dev
 }
 
 /**
- * Declare a device. What cannot be (registers that overlap, a handler of a register that is not there) is told at load.
+ * Declare a device.
  *
- * @throws Error naming the register, or VfioError EINVAL from the capability that cannot be
+ * @throws VfioError EINVAL for a declaration that cannot be: keys that do not exist, values of the wrong kind, registers that overlap, a handler of a
+ * register that is not there
  */
 export function device<
   const B0 extends AnyBar | NoBar = NoBar,
@@ -227,6 +229,7 @@ export function device<
   const B5 extends AnyBar | NoBar = NoBar,
   S = undefined,
 >(spec: DeviceSpec<B0, B1, B2, B3, B4, B5, S, Dev<{ bar0: B0; bar1: B1; bar2: B2; bar3: B3; bar4: B4; bar5: B5 }, S>>): DeviceModel {
+  checkSpec(spec);
   const bars = [spec.bar0, spec.bar1, spec.bar2, spec.bar3, spec.bar4, spec.bar5] as readonly (AnyBar | undefined)[];
   const regions = (spec.regions ?? []) as readonly RegionSpec<never>[];
   const declaration = makeDeclaration(spec, bars, regions);

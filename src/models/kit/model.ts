@@ -1,8 +1,10 @@
 /** The run-time half of `device()`: dispatches accesses to register files, runs handlers, and starts afresh at every reset. */
 import type { DeviceHost, ErrorKind, Model, ModelMigration, Width } from '../../abi/device-host.ts';
 import { DmaFault } from '../../abi/device-host.ts';
+import { VfioError } from '../../base/errno.ts';
 import { isThenable, settle, textOf } from '../../base/foreign.ts';
 import type { Logger } from '../../base/log.ts';
+import { nearest } from '../../base/nearest.ts';
 import { WatchedPromise } from '../../base/watched-promise.ts';
 import { RegisterBar } from './bar.ts';
 import type { AnyBar } from './device.ts';
@@ -94,10 +96,10 @@ export class KitModel implements Model, MovedDevice {
         const d = declarations[slot]!;
         known.add(path(slot));
         if (on[path(slot)] !== undefined && d.writable === 0n && d.writeOneClears === 0n) {
-          throw new Error(`${name}: ${path(slot)} is read-only, so its handler in 'on' would never run`);
+          throw new VfioError('EINVAL', `${name}: ${path(slot)} is read-only, so its handler in 'on' would never run`);
         }
         if (read[path(slot)] !== undefined && readable[slot] === 0) {
-          throw new Error(`${name}: ${path(slot)} is write-only, so its handler in 'read' would never run`);
+          throw new VfioError('EINVAL', `${name}: ${path(slot)} is write-only, so its handler in 'read' would never run`);
         }
       }
       const handlers = names.map((_, slot) => (slot === 0 ? undefined : on[path(slot)]));
@@ -106,7 +108,13 @@ export class KitModel implements Model, MovedDevice {
       return { paths, handlers, readers, handled: flags(handlers), computed: flags(readers) };
     });
     for (const key of [...Object.keys(on), ...Object.keys(read)]) {
-      if (!known.has(key)) throw new Error(`${name}: there is no register ${key} for its handler`);
+      if (known.has(key)) continue;
+      const near = nearest(key, known);
+      throw new VfioError(
+        'EINVAL',
+        `${name}: there is no register ${key} for its handler`,
+        near === null ? {} : { fix: `Did you mean '${near}'?` },
+      );
     }
     return {
       name,

@@ -2,7 +2,10 @@
  * One register of a model, declared: `reg(0x20, { computing: bit(0, 'ro'), interrupt: bit(7) })`.
  * A declaration is a value: every method gives a new one. What it means at run time is in register-file.ts.
  */
+
 import { type BitFields, checkFields, fieldMask } from '../../base/bit-fields.ts';
+import { callable, oneOf } from '../../base/declared.ts';
+import { VfioError } from '../../base/errno.ts';
 
 /** What the model sees of a register with fields: the fields as numbers, and all of them at once. */
 export type FieldsView<F extends BitFields, N = number> = { -readonly [K in keyof F]: number } & { value: N };
@@ -94,16 +97,19 @@ export class Reg<V, N extends number | bigint = number> {
 
   /** Change what a write stores, from what was written and what was there. What needs the device goes to `on` of `device()`. */
   onWrite(store: (written: N, current: N) => N): Reg<V, N> {
+    callable(store, `onWrite of the ${this.#name}`);
     return this.#with({ onWrite: store });
   }
 
   /** Change what a read shows, from what is stored. What needs the device goes to `read` of `device()`. */
   onRead(show: (stored: N) => N): Reg<V, N> {
+    callable(show, `onRead of the ${this.#name}`);
     return this.#with({ onRead: show });
   }
 
   /** Answer accesses of these widths (bytes) only; others read all ones and their writes are dropped. */
   widths(...widths: readonly RegisterBytes[]): Reg<V, N> {
+    for (const width of widths) oneOf(1, 2, 4, 8)(width, `a width of the ${this.#name}`);
     return this.#with({ widths: widths.reduce((all, w) => all | w, 0) });
   }
 
@@ -112,21 +118,25 @@ export class Reg<V, N extends number | bigint = number> {
     return this.#with({ zeroExtend: true });
   }
 
+  get #name(): string {
+    return `register at 0x${this.declaration.offset.toString(16)}`;
+  }
+
   #with(change: Partial<RegisterDeclaration>): Reg<V, N> {
     return new Reg<V, N>({ ...this.declaration, ...change }, false);
   }
 
   #sized(bytes: RegisterBytes, fields: BitFields | undefined): Reg<unknown, never> {
     const { offset } = this.declaration;
-    if (!this.#fresh) throw new Error(`register at 0x${offset.toString(16)}: give its size first, right after reg(offset)`);
+    if (!this.#fresh) throw new VfioError('EINVAL', `${this.#name}: give its size first, right after reg(offset)`);
     return new Reg(declare(offset, bytes, fields ?? null), false);
   }
 
   #fit(value: number | bigint): bigint {
-    const { offset, bytes } = this.declaration;
+    const { bytes } = this.declaration;
     const fits = typeof value === 'bigint' || Number.isSafeInteger(value);
     if (!fits || value < 0 || value > allOnes(bytes)) {
-      throw new Error(`register at 0x${offset.toString(16)}: ${value} does not fit in ${bytes * 8} bits`);
+      throw new VfioError('EINVAL', `${this.#name}: ${String(value)} does not fit in ${bytes * 8} bits`);
     }
     return BigInt(value);
   }
@@ -137,9 +147,9 @@ export function allOnes(bytes: number): bigint {
 }
 
 function declare(offset: number, bytes: RegisterBytes, fields: BitFields | null): RegisterDeclaration {
-  const at = `register at 0x${offset.toString(16)}`;
   if (!Number.isInteger(offset) || offset < 0 || offset > 0xffff_fff8)
-    throw new Error(`register offset ${offset} is not in the first 4 GiB`);
+    throw new VfioError('EINVAL', `register offset ${String(offset)} is not in the first 4 GiB`);
+  const at = `register at 0x${offset.toString(16)}`;
   let reset = 0n;
   let writable = allOnes(bytes);
   let writeOneClears = 0n;

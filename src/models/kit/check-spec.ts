@@ -1,0 +1,89 @@
+/** `device({ … })` key by key: a key that does not exist, or a value of the wrong kind, is an error instead of a device that lacks something. */
+import { bytes, type Check, callable, either, flag, integer, keys, listOf, made, mapOf, oneOf, text } from '../../base/declared.ts';
+import type { PmOptions } from '../../pci/capabilities.ts';
+import { parseClass } from '../../pci/class-codes.ts';
+import { MemoryBar, RegisterBar } from './bar.ts';
+import type { DeviceMigration, DeviceSpec, MsixPlacement, RegionSpec } from './device.ts';
+
+type AnySpec = DeviceSpec<never, never, never, never, never, never, never, never>;
+
+const bar = made([RegisterBar, MemoryBar], "what bar('4K', { … }) or memory('1M') gives");
+const capabilities = listOf((value, what) => mapOf(() => {})(value, what));
+
+const msix = {
+  vectors: integer(1, 2048),
+  bar: integer(0, 5),
+  tableOffset: integer(0, 2 ** 32 - 1),
+  pbaOffset: integer(0, 2 ** 32 - 1),
+} satisfies Record<keyof MsixPlacement, Check>;
+
+const region = {
+  type: integer(0, 2 ** 32 - 1),
+  subtype: integer(0, 2 ** 32 - 1),
+  // Read where it is parsed.
+  size: () => {},
+  read: callable,
+  write: callable,
+} satisfies Record<keyof RegionSpec<never>, Check>;
+
+const migration = {
+  version: integer(0, 2 ** 32 - 1),
+  save: callable,
+  load: callable,
+} satisfies Record<keyof DeviceMigration<never>, Check>;
+
+/** Values are looked at where the capability is made. */
+const any: Check = () => {};
+const pm = {
+  at: any,
+  version: any,
+  noSoftReset: flag,
+  d1: flag,
+  d2: flag,
+  pme: any,
+  pmeClock: flag,
+  dsi: flag,
+  immediateReadiness: flag,
+  auxCurrentMa: any,
+} satisfies Record<keyof PmOptions, Check>;
+
+const checks = {
+  id: text,
+  subsystem: text,
+  name: text,
+  revision: integer(0, 0xff),
+  class: (value, what) => void parseClass(value, what),
+  msi: either(keys({ vectors: integer(1, 32), is64: flag, maskable: flag }, ['vectors']), integer(1, 32)),
+  msix: either(keys(msix, ['vectors']), integer(1, 2048)),
+  intx: oneOf('A', 'B', 'C', 'D'),
+  pcie: either(keys({ flr: flag }, ['flr']), flag),
+  busMaster: oneOf('always'),
+  pm: either(keys(pm), flag),
+  interruptDisable: flag,
+  capabilities,
+  extendedCapabilities: capabilities,
+  rom: bytes,
+  sriov: keys({ totalVfs: integer(1, 0xffff), vf: mapOf(() => {}), firstOffset: integer(1, 0xffff), stride: integer(1, 0xffff) }, [
+    'totalVfs',
+    'vf',
+  ]),
+  bar0: bar,
+  bar1: bar,
+  bar2: bar,
+  bar3: bar,
+  bar4: bar,
+  bar5: bar,
+  regions: listOf(keys(region, ['type', 'subtype', 'size'])),
+  state: callable,
+  on: mapOf(callable),
+  read: mapOf(callable),
+  timers: mapOf(callable),
+  migration: either(keys(migration), oneOf(true)),
+} satisfies Record<keyof AnySpec, Check>;
+
+const checkAll = keys(checks, ['id']);
+
+/** @throws VfioError EINVAL naming the key */
+export function checkSpec(spec: unknown): void {
+  checkAll(spec, 'device()');
+}
