@@ -1,12 +1,13 @@
 /** Addresses of devices as people write them: `sim:edu`, `sim:./my-device.ts`, `unix:/path.sock`, `0000:03:00.0`. */
 import { VfioError } from '../base/errno.ts';
 import { parseBdf } from '../pci/bdf.ts';
+import { namesFile } from './model-file.ts';
 
 export type Address =
   /** A model that comes with the package, with its options (`sim:edu,dmaMs=100`). */
   | { readonly kind: 'model'; readonly name: string; readonly options: AddressOptions }
-  /** A model in a file. */
-  | { readonly kind: 'file'; readonly path: string }
+  /** A model in a file, with its options: `sim:./uart.ts,baud=9600`. */
+  | { readonly kind: 'file'; readonly path: string; readonly options: AddressOptions }
   /** A vfio-user server. */
   | { readonly kind: 'socket'; readonly path: string }
   | { readonly kind: 'pci'; readonly bdf: string };
@@ -14,17 +15,20 @@ export type Address =
 /** As they are written: `size=1G` as text, `readonly` as 'true', what is given more than once as a list. */
 export type AddressOptions = Readonly<Record<string, string | readonly string[]>>;
 
-const forms = "'sim:edu', 'sim:./my-device.ts', 'unix:/path.sock' or '0000:03:00.0'";
+const forms = "'sim:edu', 'sim:./my-device.ts,option=value', 'unix:/path.sock' or '0000:03:00.0'";
 
 /** @throws VfioError EINVAL for what is no address */
 export function parseAddress(text: string): Address {
-  if (typeof text !== 'string' || text === '') throw new VfioError('EINVAL', `an address is missing; give ${forms}`);
+  if (typeof text !== 'string' || text === '')
+    throw new VfioError('EINVAL', `an address is missing; give ${forms}, or a model that device() made`);
   if (text.startsWith('unix:') && text.length > 5) return { kind: 'socket', path: text.slice(5) };
   if (text.startsWith('sim:') && text.length > 4) {
     const what = text.slice(4);
-    if (/[/.]/.test(what.split(',', 1)[0]!)) return { kind: 'file', path: what };
-    const [name, ...pairs] = what.split(',');
-    return { kind: 'model', name: name!, options: parseOptions(pairs) };
+    const file = namesFile(what);
+    const name = file ? pathIn(what) : what.split(',', 1)[0]!;
+    const pairs = what.length === name.length ? [] : what.slice(name.length + 1).split(',');
+    const options = parseOptions(pairs);
+    return file ? { kind: 'file', path: name, options } : { kind: 'model', name, options };
   }
   try {
     return { kind: 'pci', bdf: parseBdf(text) };
@@ -35,6 +39,11 @@ export function parseAddress(text: string): Address {
 
 export function looksLikeFile(address: string): boolean {
   return address === '-' || (!/^(sim|unix):/.test(address) && /[/]|\.(txt|hex|lspci)$/.test(address));
+}
+
+/** The path may hold commas: it ends where options can begin, behind the ending of a file with code. */
+function pathIn(text: string): string {
+  return /^.*?\.[cm]?[jt]s(?=,|$)/.exec(text)?.[0] ?? text.split(',', 1)[0]!;
 }
 
 function parseOptions(pairs: readonly string[]): AddressOptions {

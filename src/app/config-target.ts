@@ -74,8 +74,8 @@ export async function configTargets(address: string, options: ConfigTargetOption
     throw new VfioError('EINVAL', `${address} is one function: there is nothing to select`, { fix: 'Leave --select out.' });
   }
   if (options.machine !== undefined) {
-    const { loadMachine } = await import('./machine.ts');
-    using machine = loadMachine(options.machine);
+    const { importMachine } = await import('./machine.ts');
+    using machine = await importMachine(options.machine);
     return [ofFunction(machine, address)];
   }
   if (isDump) return ofDump(address, options.select);

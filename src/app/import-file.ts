@@ -1,9 +1,10 @@
 /** Code of the user's: devices and drivers, by the file they are in. */
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { pathToFileURL } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import { VfioError } from '../base/errno.ts';
 import { importAnew, resolveOwnName } from './package-resolver.ts';
+import { orNever } from './unsettled.ts';
 
 /** The module in a file of the user's. @throws VfioError ENOENT when it is not there; EINVAL when it cannot be loaded, with the cause */
 export function importFile(path: string): Promise<object> {
@@ -19,9 +20,53 @@ async function importWith(path: string, load: (url: URL) => Promise<object>): Pr
   const file = resolve(path);
   if (!existsSync(file)) throw new VfioError('ENOENT', `there is no file ${path}`, { fix: `It would be ${file}.` });
   resolveOwnName();
+  const slow = setTimeout(
+    () => console.error(`vfio: ${path} is still being loaded: what it awaits at its top level has not come yet`),
+    SLOW_MS,
+  );
+  slow.unref();
   try {
-    return await load(pathToFileURL(file));
+    return await orNever(load(pathToFileURL(file)), () => neverLoaded(path));
   } catch (cause) {
-    throw new VfioError('EINVAL', `${path} cannot be loaded: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+    if (cause instanceof NeverLoaded) throw cause;
+    throw cannotLoad(path, cause);
+  } finally {
+    clearTimeout(slow);
   }
+}
+
+/** After this long a load that goes on is told of. */
+const SLOW_MS = 5000;
+
+class NeverLoaded extends VfioError {}
+
+function neverLoaded(path: string): NeverLoaded {
+  return new NeverLoaded(
+    'EINVAL',
+    `${path} never finished loading: it, or a module that it imports, awaits at its top level what never comes`,
+    {
+      fix: 'Await there only what is sure to end.',
+    },
+  );
+}
+
+/** With the place in the user's code, and what an error of ours says. */
+function cannotLoad(path: string, cause: unknown): VfioError {
+  const place = placeOf(cause);
+  const text = `${path} cannot be loaded: ${cause instanceof Error ? cause.message : String(cause)}${place === null ? '' : `\n  at ${place}`}`;
+  if (!(cause instanceof VfioError)) return new VfioError('EINVAL', text, { cause });
+  return new VfioError(cause.code, text, { cause, ...(cause.fix === undefined ? {} : { fix: cause.fix }) });
+}
+
+const ownSources = fileURLToPath(new URL('../', import.meta.url));
+
+/** `/path/file.ts:3:7`: the first line of the user's own code that the error's stack names; null when it names none. */
+function placeOf(error: unknown): string | null {
+  const stack = error instanceof Error ? (error.stack ?? '') : '';
+  for (const line of stack.split('\n')) {
+    const found = /(?:^|[\s(])(?:file:\/\/)?(\/[^()?]*?\.[cm]?[jt]s)(?:\?[^:)]*)?:(\d+)(?::(\d+))?\)?$/.exec(line);
+    if (found === null || found[1]!.includes('/node_modules/') || found[1]!.startsWith(ownSources)) continue;
+    return [decodeURI(found[1]!), ...found.slice(2).filter((each) => each !== undefined)].join(':');
+  }
+  return null;
 }

@@ -191,7 +191,11 @@ const device = z
     at,
     kind: z.enum(kinds).optional().describe('default: what the model says; endpoint behind a port, integrated-endpoint on the root bus'),
     name: text.optional(),
-    model: text.optional().describe('a software device; without one it is a stub'),
+    model: text
+      .optional()
+      .describe(
+        'a software device: nvme, edu, bench, or a file with one such as ./my-device.ts, relative to this file; without one it is a stub',
+      ),
     options: z.record(z.string(), z.unknown()).optional().describe('given to the model'),
     id: ids.optional().describe('vendor:device of a stub'),
     subsystem: ids.optional(),

@@ -2,10 +2,16 @@
  * The package's door to whole machines: `import { loadMachine, KernelDoor } from 'vfio-ts/machine'`. A device or a driver alone needs none of this
  * and comes from 'vfio-ts'.
  */
+import { dirname, resolve } from 'node:path';
+import { VfioError } from '../base/errno.ts';
 import { Machine, type MachineOptions } from '../engine/machine/machine.ts';
+import type { MachineSpec } from '../engine/machine/machine-spec.ts';
+import type { ModelFactory } from '../models/registry.ts';
 import { MemfdMemory } from '../sys/memfd.ts';
 import { modelsWithImages } from './disk-image.ts';
+import { importFile } from './import-file.ts';
 import { readMachineFile } from './machine-file.ts';
+import { factoryIn, modelFilesOf } from './model-file.ts';
 
 export {
   type Accepted,
@@ -50,10 +56,37 @@ export { DeviceServer, type ServeOptions, serve } from './serve.ts';
 export { Machine, type MachineOptions, MemfdMemory };
 
 /**
- * The machine in a file, with the models that ship and memory that other processes can share.
+ * The machine in a file, with the models that ship and memory that other processes can share. For one that names models in files of its own there is
+ * `importMachine`.
  *
  * @throws VfioError ENOENT; EINVAL with file, line and column for what is no machine file; what `new Machine` throws for what is no machine
  */
 export function loadMachine(file: string, options: Partial<MachineOptions> = {}): Machine {
-  return new Machine(readMachineFile(file), { allocate: MemfdMemory.allocate, models: modelsWithImages, ...options });
+  const spec = readMachineFile(file);
+  const [code] = modelFilesOf(spec);
+  if (code !== undefined && options.models?.[code] === undefined) {
+    throw new VfioError('EINVAL', `${file} names a model in a file, ${code}, which takes time to load`, {
+      fix: "Use 'await importMachine(file)' in place of loadMachine(file).",
+    });
+  }
+  return machineOf(spec, options);
+}
+
+/**
+ * The same, also for a machine that names models in files: their names are relative to the machine file, and their code is run.
+ *
+ * @throws VfioError (rejects) as `loadMachine`, and what loading a file throws
+ */
+export async function importMachine(file: string, options: Partial<MachineOptions> = {}): Promise<Machine> {
+  const spec = readMachineFile(file);
+  const models: Record<string, ModelFactory> = {};
+  for (const code of modelFilesOf(spec)) {
+    const path = resolve(dirname(file), code);
+    models[code] = factoryIn(await importFile(path), path);
+  }
+  return machineOf(spec, { ...options, models: { ...modelsWithImages, ...models, ...options.models } });
+}
+
+function machineOf(spec: MachineSpec, options: Partial<MachineOptions>): Machine {
+  return new Machine(spec, { allocate: MemfdMemory.allocate, models: modelsWithImages, ...options });
 }

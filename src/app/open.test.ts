@@ -33,8 +33,8 @@ it('reads addresses as people write them', () => {
     name: 'nvme',
     options: { image: ['a.img', 'b.img'], readonly: 'true' },
   });
-  expect(parseAddress('sim:./my-device.ts')).toEqual({ kind: 'file', path: './my-device.ts' });
-  expect(parseAddress('sim:/tmp/a,b.ts')).toEqual({ kind: 'file', path: '/tmp/a,b.ts' });
+  expect(parseAddress('sim:./my-device.ts')).toEqual({ kind: 'file', path: './my-device.ts', options: {} });
+  expect(parseAddress('sim:/tmp/a,b.ts')).toEqual({ kind: 'file', path: '/tmp/a,b.ts', options: {} });
   expect(parseAddress('unix:/run/a.sock')).toEqual({ kind: 'socket', path: '/run/a.sock' });
   expect(parseAddress('03:00.0')).toEqual({ kind: 'pci', bdf: '0000:03:00.0' });
   for (const bad of ['', 'sim:', 'edu', 'tcp:1', '0000:03:00.9', 'sim:edu,=1']) {
@@ -103,8 +103,8 @@ it('leaves nothing behind, and warns only of what is wrong', async () => {
 });
 
 it('runs the main of a driver file', async () => {
-  const driver = file('driver.ts', 'export async function main(address, args) { globalThis.ran = [address, ...args]; return 3; }');
-  expect(await runDriver(driver, 'sim:edu', ['a', 'b'])).toBe(3);
+  const driver = file('driver.ts', 'export async function main(address, { args }) { globalThis.ran = [address, ...args]; return 3; }');
+  expect(await runDriver(driver, 'sim:edu', { args: ['a', 'b'] })).toBe(3);
   expect((globalThis as { ran?: unknown }).ran).toEqual(['sim:edu', 'a', 'b']);
   expect(await runDriver(file('quiet.ts', 'export const main = () => {}'), 'sim:edu')).toBe(0);
   await expect(runDriver(file('none.ts', 'export const x = 1;'), 'sim:edu')).rejects.toMatchObject({ code: 'EINVAL' });

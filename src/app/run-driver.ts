@@ -2,29 +2,44 @@
 import { VfioError } from '../base/errno.ts';
 import { parseAddress } from './address.ts';
 import { importFile } from './import-file.ts';
+import { duringRun } from './running-driver.ts';
+import { orNever } from './unsettled.ts';
 
-/** What a driver hands on to `open(address, options)`. */
-export interface DriverOptions {
-  /** The VF token, when one was given. */
+/** What a driver's `main` gets besides the address. */
+export interface DriverContext {
+  /** What stood behind the address on the command line. */
+  readonly args: readonly string[];
+  /** Aborted by the first Ctrl-C and by SIGTERM: what the driver waits for on its devices fails with EINTR then, and its blocks end in order. */
+  readonly signal: AbortSignal;
+  /** The VF token, when one was given: for `open(address, { token })`. */
   readonly token?: string | undefined;
 }
 
 /** What a driver file exports. What it resolves to is the exit status when it is a number. */
-export type DriverMain = (address: string, args: readonly string[], options: DriverOptions) => unknown;
+export type DriverMain = (address: string, context: DriverContext) => unknown;
 
 /**
  * Run the driver in `file` on the device at `address`. Resolves to the exit status: what `main` gave when that is a number from 0 to 255, else 0.
  *
- * @throws VfioError EINVAL for what is no address or no driver; ENOENT when there is no such file; and whatever the driver throws
+ * @throws VfioError EINVAL for what is no address or no driver, and for a `main` that never ends; ENOENT when there is no such file; and what the
+ * driver throws
  */
-export async function runDriver(file: string, address: string, args: readonly string[] = [], options: DriverOptions = {}): Promise<number> {
+export async function runDriver(file: string, address: string, context: Partial<DriverContext> = {}): Promise<number> {
   parseAddress(address);
   const { main } = (await importFile(file)) as { main?: DriverMain };
   if (typeof main !== 'function') {
     throw new VfioError('EINVAL', `${file} is no driver: it does not export main`, {
-      fix: 'It must say "export async function main(address: string, args: string[]) { … }".',
+      fix: 'It must say "export async function main(address: string, { args, signal }) { … }".',
     });
   }
-  const result = await main(address, args, options);
+  const { args = [], signal = new AbortController().signal, token } = context;
+  const given: DriverContext = { args, signal, ...(token === undefined ? {} : { token }) };
+  const result = await duringRun(signal, () => orNever(Promise.resolve(main(address, given)), () => neverEnds(file)));
   return typeof result === 'number' && Number.isInteger(result) && result >= 0 && result <= 255 ? result : 0;
+}
+
+function neverEnds(file: string): VfioError {
+  return new VfioError('EINVAL', `main of ${file} never ends: it awaits what never comes`, {
+    fix: 'Await there only what is sure to end.',
+  });
 }

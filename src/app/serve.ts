@@ -18,6 +18,7 @@ import type { ServerLimits } from '../vfio-user/limits.ts';
 import type { Session } from '../vfio-user/session.ts';
 import { parseAddress } from './address.ts';
 import { FunctionServer, openDoor } from './function-server.ts';
+import { isModel } from './model-file.ts';
 import { PeerProcesses } from './peer-processes.ts';
 import { failedTo, loadModel, machineAround, startMachine, stderrLogger } from './simulation.ts';
 
@@ -196,22 +197,25 @@ class MachinePerClient implements Disposable {
 const anyAddress = { aperture: { first: 0n, last: 2n ** 64n - 1n }, reserved: [] };
 
 /**
- * Serve the model at `address` at `path`. Handlers of the process are the program's: a promise or a timer of the model's own that fails is unhandled, as in any
- * program, where `vfio serve` logs it.
+ * Serve a model at `path`. Handlers of the process are the program's: a promise or a timer of the model's own that fails is unhandled, as in any program,
+ * where `vfio serve` logs it.
  *
- * @param address `sim:edu` or `sim:./my-device.ts`   @param path `socketPathOf(name)` unless told
+ * @param address `sim:edu`, `sim:./my-device.ts`, or the model itself, which is taken over   @param path `socketPathOf(name)` unless told
  * @throws VfioError ENOENT for a model or file that is not there; EINVAL for what is no model; EADDRINUSE when somebody listens at `path`
  */
-export async function serve(address: string, options: ServeOptions & { readonly path: string }): Promise<DeviceServer> {
-  const parsed = parseAddress(address);
-  if (parsed.kind !== 'model' && parsed.kind !== 'file') {
-    throw new VfioError('EINVAL', `${address} is not a model`, { fix: "Give 'sim:edu', or 'sim:./my-device.ts' for one in a file." });
-  }
+export async function serve(address: string | DeviceModel, options: ServeOptions & { readonly path: string }): Promise<DeviceServer> {
   using undo = new Cleanup();
-  const server = undo.use(new DeviceServer(await loadModel(parsed), options));
+  const server = undo.use(new DeviceServer(await modelAt(address), options));
   server.listen(options.path);
   undo.move();
   return server;
+}
+
+async function modelAt(address: string | DeviceModel): Promise<DeviceModel> {
+  if (typeof address !== 'string' && isModel(address)) return address;
+  const parsed = parseAddress(address as string);
+  if (parsed.kind === 'model' || parsed.kind === 'file') return await loadModel(parsed);
+  throw new VfioError('EINVAL', `${String(address)} is not a model`, { fix: "Give 'sim:edu', or 'sim:./my-device.ts' for one in a file." });
 }
 
 /** Where the socket of a device called `name` is unless told: in the user's own run-time directory. @throws VfioError ENOENT when there is none */

@@ -19,9 +19,10 @@ import type { DeviceModel } from '../pci/declaration.ts';
 import { addon } from '../sys/addon.ts';
 import { HeapMemory } from '../sys/fake.ts';
 import { MemfdMemory } from '../sys/memfd.ts';
-import type { Address } from './address.ts';
+import type { Address, AddressOptions } from './address.ts';
 import { modelsWithImages } from './disk-image.ts';
 import { importFile } from './import-file.ts';
+import { factoryIn } from './model-file.ts';
 
 /** Warnings and errors, on stderr: data alone goes to stdout. */
 export const stderrLogger: Logger = {
@@ -62,10 +63,20 @@ export async function loadModel(
       fix: `Models are ${Object.keys(modelsWithImages).join(', ')}; for one of your own give its file, 'sim:./${address.name}.ts'.`,
     });
   }
-  const exported = (await load(address.path)) as { default?: unknown };
-  const model = exported.default as Partial<DeviceModel> | undefined;
-  if (typeof model?.create === 'function' && typeof model.declaration === 'object') return model as DeviceModel;
-  throw new VfioError('EINVAL', `${address.path} does not declare a device`, { fix: 'It must say "export default device({ … })".' });
+  return factoryIn(await load(address.path), address.path)(typed(address.options));
+}
+
+/** Options of a file, as YAML would read them: `baud=9600` is the same number in an address and in a machine file. */
+function typed(options: AddressOptions): Record<string, unknown> {
+  return Object.fromEntries(
+    Object.entries(options).map(([name, value]) => [name, typeof value === 'string' ? parseScalar(value) : value.map(parseScalar)]),
+  );
+}
+
+function parseScalar(text: string): unknown {
+  if (text === 'true' || text === 'false') return text === 'true';
+  if (/^(0x[0-9a-f]+|-?\d+)$/i.test(text)) return Number.isSafeInteger(Number(text)) ? Number(text) : BigInt(text);
+  return /^-?\d+\.\d+$/.test(text) ? Number(text) : text;
 }
 
 /** PCI Express endpoints sit behind a root port at 0000:01:00.0, everything else on the root bus at 0000:00:04.0. */

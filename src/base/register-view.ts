@@ -41,7 +41,7 @@ export function bitsOf(name: string, bits: number): Bits {
 }
 
 /** The value to store: an unsigned integer of so many bits, or a negative one in two's complement, as `~mask` gives. @throws VfioError EINVAL for any other */
-export function fit(into: Bits, value: unknown): number {
+export function fitted(into: Bits, value: unknown): number {
   if (typeof value === 'number') {
     const low = (value & into.mask) >>> 0;
     if (low === value) return low;
@@ -51,7 +51,7 @@ export function fit(into: Bits, value: unknown): number {
 }
 
 /** The low bits of an integer, as hardware keeps them that counts past its last value. @throws VfioError EINVAL for what is no integer */
-export function wrap(into: Bits, value: unknown): number {
+export function wrapped(into: Bits, value: unknown): number {
   if (typeof value === 'number') {
     const low = (value & into.mask) >>> 0;
     if (low === value || Number.isSafeInteger(value)) return low;
@@ -62,7 +62,7 @@ export function wrap(into: Bits, value: unknown): number {
 const LOWEST = -(2n ** 63n);
 
 /** The same of a register of 64 bits. @throws VfioError EINVAL for what is no bigint of 64 bits */
-export function fit64(name: string, value: unknown): bigint {
+export function fitted64(name: string, value: unknown): bigint {
   if (typeof value === 'bigint') {
     const low = BigInt.asUintN(64, value);
     if (low === value || (value < 0n && value >= LOWEST)) return low;

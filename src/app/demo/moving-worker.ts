@@ -3,6 +3,7 @@ import { setImmediate as turnOver } from 'node:timers/promises';
 import { VfioError } from '../../base/errno.ts';
 import type { DriverDevice } from '../../drivers/kit/driver-device.ts';
 import { open } from '../open.ts';
+import type { DriverContext } from '../run-driver.ts';
 import { RingLoad } from './ring-load.ts';
 import { doTasks } from './worker-process.ts';
 
@@ -17,8 +18,8 @@ export interface MovingTasks {
 /** Completions that show that it is at work. */
 const WARM = 2000;
 
-/** @param args  where the device will be */
-export async function main(address: string, [destination]: readonly string[]): Promise<void> {
+/** The one argument: where the device will be. */
+export async function main(address: string, { args: [destination] }: DriverContext): Promise<void> {
   const load = new RingLoad();
   let before = -1;
   let gapMs = 0;

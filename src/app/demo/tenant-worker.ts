@@ -2,7 +2,7 @@
 import { VfioError } from '../../base/errno.ts';
 import { NvmeDriver } from '../../drivers/nvme/nvme-driver.ts';
 import { open } from '../open.ts';
-import type { DriverOptions } from '../run-driver.ts';
+import type { DriverContext } from '../run-driver.ts';
 import { doTasks } from './worker-process.ts';
 
 /** What it can be told to do. */
@@ -13,7 +13,7 @@ export interface TenantTasks {
   enter(): Promise<{ serial: string; bytes: number; same: boolean }>;
 }
 
-export async function main(address: string, _args: readonly string[], { token }: DriverOptions): Promise<void> {
+export async function main(address: string, { token }: DriverContext): Promise<void> {
   await doTasks<TenantTasks>({
     async knock() {
       try {

@@ -19,6 +19,8 @@ export interface AttachOptions {
   readonly clock?: Clock;
   /** `vendor:device` that the driver is for, or several: any other is refused. */
   readonly match?: string | readonly string[];
+  /** Once it is aborted, whoever waits on the device gets EINTR. */
+  readonly signal?: AbortSignal;
   /** Memory that came with the device, mapped already. */
   readonly adopted?: readonly { readonly iova: bigint; readonly size: number; readonly memory: DirectMemory; readonly offset: number }[];
   /** Disposed when the driver is done, after the device is closed: what was opened to get at the device. */
@@ -58,6 +60,10 @@ export class DriverDevice implements Disposable {
   readonly #interrupts = new Set<Interrupts>();
   readonly #listening: Disposable;
   readonly #owns: Disposable | undefined;
+  readonly #signal: AbortSignal | undefined;
+  readonly #onAbort = () => {
+    for (const each of this.#interrupts) each.fail(this.#interrupted());
+  };
   #closed = false;
 
   private constructor(device: Device, options: AttachOptions) {
@@ -68,6 +74,8 @@ export class DriverDevice implements Disposable {
     this.dma = new DriverDma(device.dma);
     this.adopted = (options.adopted ?? []).map((mapping) => this.dma.adopt(mapping));
     this.#owns = options.owns;
+    this.#signal = options.signal;
+    this.#signal?.addEventListener('abort', this.#onAbort);
     this.intx = this.#source('intx');
     this.msi = this.#source('msi');
     this.msix = this.#source('msix');
@@ -159,13 +167,18 @@ export class DriverDevice implements Disposable {
     }
   }
 
-  /** Look again and again until `condition` holds: for what the device does not interrupt for. @throws VfioError ETIMEDOUT */
+  /**
+   * Look again and again until `condition` holds: for what the device does not interrupt for.
+   *
+   * @throws VfioError ETIMEDOUT; EINTR once the signal of `open` is aborted
+   */
   async until(condition: () => boolean, options: UntilOptions = {}): Promise<void> {
     const { timeoutMs = 1000, everyMs = 1 } = options;
     const end = this.clock.nowNs() + checkTimeout(timeoutMs) * 1e6;
     checkTimeout(everyMs);
     using _alive = keepAlive();
     for (;;) {
+      if (this.#signal?.aborted === true) throw this.#interrupted();
       if (this.asleep) await this.awake();
       if (condition()) return;
       if (this.clock.nowNs() >= end) throw new VfioError('ETIMEDOUT', `${this.name}: nothing happened within ${timeoutMs} ms`);
@@ -182,6 +195,7 @@ export class DriverDevice implements Disposable {
     this.#closed = true;
     using steps = new Cleanup();
     if (this.#owns !== undefined) steps.use(this.#owns);
+    this.#signal?.removeEventListener('abort', this.#onAbort);
     steps.defer(() => this.device.close());
     for (const mapping of this.#mappings.values()) steps.use(mapping);
     steps.use(this.#listening);
@@ -192,6 +206,10 @@ export class DriverDevice implements Disposable {
 
   [Symbol.dispose](): void {
     this.close();
+  }
+
+  #interrupted(): VfioError {
+    return new VfioError('EINTR', `${this.name}: the driver was told to end`);
   }
 
   /** No DMA from here on: buffers are about to be unmapped. */
@@ -246,6 +264,7 @@ export class DriverDevice implements Disposable {
       enable: (count = 1) => {
         const interrupts = Interrupts.enable(kind, count, context);
         this.#interrupts.add(interrupts);
+        if (this.#signal?.aborted === true) interrupts.fail(this.#interrupted());
         return interrupts;
       },
     };

@@ -14,7 +14,7 @@ import { type BitFields, checkFields, fieldMask } from '../../base/bit-fields.ts
 import { hex } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
 import { INSPECT } from '../../base/inspect.ts';
-import { bitsOf, fit, fit64, strictNames } from '../../base/register-view.ts';
+import { bitsOf, fitted, fitted64, strictNames } from '../../base/register-view.ts';
 
 export type RegisterType = 'u8' | 'u16' | 'u32' | 'u64';
 
@@ -165,7 +165,7 @@ function makeFieldsView(
         return ((half.get.call(this) as number) >>> shift) & mask;
       },
       set(this: Holder, value: number) {
-        const fits = fit(into, value) << shift;
+        const fits = fitted(into, value) << shift;
         half.set.call(this, (((half.get.call(this) as number) & keep) | fits) >>> 0);
       },
     });
@@ -188,7 +188,7 @@ function accessor(name: string, type: RegisterType, offset: number): Accessor {
           return this.access.read8(offset);
         },
         set(value) {
-          this.access.write8(offset, fit(into, value));
+          this.access.write8(offset, fitted(into, value));
         },
       };
     case 'u16':
@@ -197,7 +197,7 @@ function accessor(name: string, type: RegisterType, offset: number): Accessor {
           return this.access.read16(offset);
         },
         set(value) {
-          this.access.write16(offset, fit(into, value));
+          this.access.write16(offset, fitted(into, value));
         },
       };
     case 'u32':
@@ -206,7 +206,7 @@ function accessor(name: string, type: RegisterType, offset: number): Accessor {
           return this.access.read32(offset);
         },
         set(value) {
-          this.access.write32(offset, fit(into, value));
+          this.access.write32(offset, fitted(into, value));
         },
       };
     case 'u64':
@@ -215,7 +215,7 @@ function accessor(name: string, type: RegisterType, offset: number): Accessor {
           return this.access.read64(offset);
         },
         set(value) {
-          this.access.write64(offset, fit64(name, value));
+          this.access.write64(offset, fitted64(name, value));
         },
       };
   }

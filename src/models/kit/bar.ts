@@ -7,7 +7,7 @@ import type { BitFields } from '../../base/bit-fields.ts';
 import { type Check, flag, integer, keys, listOf, made, mapOf, oneOf, shownValue } from '../../base/declared.ts';
 import { VfioError } from '../../base/errno.ts';
 import { INSPECT } from '../../base/inspect.ts';
-import { bitsOf, fit64, strictNames, wrap } from '../../base/register-view.ts';
+import { bitsOf, fitted64, strictNames, wrapped } from '../../base/register-view.ts';
 import { Reg, type RegisterDeclaration } from './register.ts';
 
 // biome-ignore lint/suspicious/noExplicitAny: any register, whatever its view
@@ -260,7 +260,7 @@ function makeFieldsView(register: string, slot: number, bytes: number, fields: B
         return (this.words[word]! >>> shift) & mask;
       },
       set(this: Storage, value: number) {
-        const low = wrap(into, value) << shift;
+        const low = wrapped(into, value) << shift;
         this.words[word] = (this.words[word]! & keep) | low;
       },
     });
@@ -275,7 +275,7 @@ function rawAccessor(name: string, slot: number, bytes: number): PropertyDescrip
         return this.quads[slot];
       },
       set(this: Storage, value: bigint) {
-        this.quads[slot] = typeof value === 'bigint' ? value : fit64(name, value);
+        this.quads[slot] = typeof value === 'bigint' ? value : fitted64(name, value);
       },
     };
   }
@@ -286,7 +286,7 @@ function rawAccessor(name: string, slot: number, bytes: number): PropertyDescrip
       return this.words[word];
     },
     set(this: Storage, value: number) {
-      this.words[word] = wrap(into, value);
+      this.words[word] = wrapped(into, value);
     },
   };
 }

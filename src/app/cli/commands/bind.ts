@@ -30,8 +30,8 @@ Examples:
       if (options.group === true && driver !== 'vfio-pci') {
         command.error(`error: --group gives each device the driver that it needs: leave out '${driver}'`);
       }
-      const { loadMachine } = await import('../../machine.ts');
-      using machine = loadMachine(options.machine);
+      const { importMachine } = await import('../../machine.ts');
+      using machine = await importMachine(options.machine);
       const fn = machine.function(at);
       const before = new Map([...machine.functions].map(([of, f]) => [of, f.driver]));
       if (options.group === true) {

@@ -30,8 +30,8 @@ async function explanationOf(where: string, at: string): Promise<Explanation> {
     const { value } = await administerMachine(where, 'explain', { bdf: at });
     return value as Explanation;
   }
-  const { loadMachine } = await import('../../machine.ts');
-  using machine = loadMachine(where);
+  const { importMachine } = await import('../../machine.ts');
+  using machine = await importMachine(where);
   return machine.explain(at);
 }
 

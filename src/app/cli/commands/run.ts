@@ -3,18 +3,20 @@ import { runDriver } from '../../run-driver.ts';
 import { tokenOf, type VfTokenOptions, vfTokenOption } from '../../vf-token-file.ts';
 import { address } from '../arguments.ts';
 import type { CommandContext } from '../command.ts';
+import { interruptible } from '../interruptible.ts';
 
 export function runCommand({ exit, terminal }: CommandContext): Command {
   return new Command('run')
     .description('run a driver on a device')
-    .argument('<driver.ts>', 'a file that exports main(address, args, options)')
+    .argument('<driver.ts>', 'a file that exports main(address, { args, signal, token })')
     .argument('<address>', 'the device', address)
     .argument('[args...]', 'given to the driver')
     .addOption(vfTokenOption())
     .addHelpText(
       'after',
       `
-The driver gets the token as options.token, for open(address, options).
+Ctrl-C aborts the signal: waits on the driver's devices end, so that its blocks close them. A second one ends the process at once.
+The driver gets the token for open(address, { token }).
 
 Examples:
   vfio run examples/hello-driver.ts sim:examples/hello-device.ts
@@ -22,6 +24,6 @@ Examples:
     )
     .action(async (file: string, at: string, args: string[], options: VfTokenOptions) => {
       const token = tokenOf(options, terminal);
-      exit(await runDriver(file, at, args, token === undefined ? {} : { token }));
+      exit(await interruptible((signal) => runDriver(file, at, { args, signal, ...(token === undefined ? {} : { token }) })));
     });
 }

@@ -157,13 +157,13 @@ async function serveMachineUntilStopped(file: string, options: Options, terminal
   const directory = resolve(options.socketPath ?? socketPathOf(basename(file, extname(file))).replace(/\.sock$/, ''));
   using stop = untilStopped();
   using _log = terminal.serve();
-  const { loadMachine } = await import('../../machine.ts');
+  const { importMachine } = await import('../../machine.ts');
   const { MachineServer } = await import('../../machine-server.ts');
   const log = logTo(terminal);
   using _survive = surviveForeignCode(log);
   using undo = new Cleanup();
   const traffic = record === undefined ? null : undo.use(new RegisterTraffic(record, terminal.err));
-  const machine = undo.use(loadMachine(file, { log, ...(await mediatorsOf(withMediatorsOf(file, options), traffic)) }));
+  const machine = undo.use(await importMachine(file, { log, ...(await mediatorsOf(withMediatorsOf(file, options), traffic)) }));
   const server = undo.use(
     new MachineServer(machine, directory, {
       log,

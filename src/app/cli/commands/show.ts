@@ -32,8 +32,8 @@ async function documentOf(where: string): Promise<MachineDocument> {
     const { askMachine } = await import('../../machine-server.ts');
     return await askMachine(where);
   }
-  const { loadMachine } = await import('../../machine.ts');
+  const { importMachine } = await import('../../machine.ts');
   const { machineDocument } = await import('../../machine-document.ts');
-  using machine = loadMachine(where);
+  using machine = await importMachine(where);
   return machineDocument(machine);
 }

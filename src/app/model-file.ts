@@ -1,0 +1,83 @@
+/** A model in a file of the user's: what it exports, and the options that were given to it. */
+import { VfioError } from '../base/errno.ts';
+import type { FunctionSpec, MachineSpec } from '../engine/machine/machine-spec.ts';
+import type { ModelFactory, ModelOptions } from '../models/registry.ts';
+import type { DeviceModel } from '../pci/declaration.ts';
+
+/** Whether a model's name is that of a file, in an address as in a machine file. */
+export function namesFile(name: string): boolean {
+  return /[/.]/.test(name.split(',', 1)[0]!);
+}
+
+/**
+ * The factory of the models in a module that was loaded from `path`: of the default export, a device or a function that makes one of its options.
+ *
+ * @throws VfioError EINVAL for a module that exports neither; the factory: for options that it does not take
+ */
+export function factoryIn(module: object, path: string): ModelFactory {
+  const exported = (module as { default?: unknown }).default;
+  if (isModel(exported)) {
+    return (options = {}) => {
+      const [first] = Object.keys(options);
+      if (first === undefined) return exported;
+      throw new VfioError('EINVAL', `${path} takes no options, and was given '${first}'`, {
+        fix: 'A file that takes options exports a function of them: "export default ({ baud = 9600 } = {}) => device({ … })".',
+      });
+    };
+  }
+  if (typeof exported === 'function') return (options = {}) => make(exported as (options: ModelOptions) => unknown, options, path);
+  throw new VfioError('EINVAL', `${path} does not declare a device`, {
+    fix: 'It must say "export default device({ … })", or export a function of its options that gives one.',
+  });
+}
+
+/** An option that the function does not look at while it runs is one that it does not have. */
+function make(factory: (options: ModelOptions) => unknown, options: ModelOptions, path: string): DeviceModel {
+  const seen = new Set<string>();
+  let takesAll = false;
+  const watched = new Proxy(
+    { ...options },
+    {
+      get: (target, name, receiver) => {
+        if (typeof name === 'string') seen.add(name);
+        return Reflect.get(target, name, receiver) as unknown;
+      },
+      has: (target, name) => {
+        if (typeof name === 'string') seen.add(name);
+        return Reflect.has(target, name);
+      },
+      ownKeys: (target) => {
+        takesAll = true;
+        return Reflect.ownKeys(target);
+      },
+    },
+  );
+  const made = factory(watched);
+  if (!isModel(made)) {
+    throw new VfioError('EINVAL', `the function that ${path} exports gave ${made instanceof Promise ? 'a promise' : 'no device'}`, {
+      fix: 'It must give what device() made, at once. A file may await at its top level.',
+    });
+  }
+  const unknown = takesAll ? undefined : Object.keys(options).find((name) => !seen.has(name));
+  if (unknown === undefined) return made;
+  made.owns?.[Symbol.dispose]();
+  throw new VfioError('EINVAL', `${path} has no option '${unknown}'`, {
+    fix: seen.size === 0 ? 'It takes none.' : `It has ${[...seen].join(', ')}.`,
+  });
+}
+
+export function isModel(value: unknown): value is DeviceModel {
+  const model = value as Partial<DeviceModel> | null | undefined;
+  return typeof model === 'object' && typeof model?.create === 'function' && typeof model.declaration === 'object';
+}
+
+/** The files that a machine names for models, as they stand there. */
+export function modelFilesOf(spec: MachineSpec): readonly string[] {
+  const files = new Set<string>();
+  const visit = ({ model, devices = [] }: FunctionSpec): void => {
+    if (typeof model === 'string' && namesFile(model)) files.add(model);
+    devices.forEach(visit);
+  };
+  spec.devices.forEach(visit);
+  return [...files];
+}
