@@ -14,6 +14,7 @@ import { PermissionMap } from '../pci/permission-map.ts';
 import { type KnownRegion, userCopy, userView } from '../pci/user-view.ts';
 import { MemfdMemory } from '../sys/memfd.ts';
 import { type PciResource, ResourceFlag, readPciDevice } from '../sys/pci-device.ts';
+import { fromNode } from '../sys/system-error.ts';
 import { looksLikeFile, parseAddress } from './address.ts';
 import { connect } from './connect.ts';
 import { loadModel, machineAround } from './simulation.ts';
@@ -260,7 +261,7 @@ function ofDump(path: string, select?: string): ConfigTarget[] {
   try {
     text = readFileSync(path === '-' ? 0 : path, 'utf8');
   } catch (cause) {
-    throw new VfioError('ENOENT', `cannot read ${path}: ${(cause as Error).message}`, { cause });
+    throw fromNode(cause, `the dump ${path} cannot be read`);
   }
   const dumps = parseHex(text);
   if (select === undefined) return dumps.map(({ bdf, bytes }) => ofBytes(bdf, bytes));

@@ -8,14 +8,11 @@ export function connect(path: string, options: VfioUserOptions = {}): VfioUserDe
   try {
     return VfioUserDevice.connect(path, options);
   } catch (cause) {
-    if (!(cause instanceof VfioError) || (cause.code !== 'ENOENT' && cause.code !== 'ECONNREFUSED')) throw cause;
-    if (cause.code === 'ECONNREFUSED' && isDirectory(path)) {
-      throw new VfioError('EINVAL', `${path} is a directory, not a socket`, {
-        cause,
-        fix: `The sockets of a machine are in it: unix:${path}/BDF.sock`,
-      });
+    if (cause instanceof VfioError && cause.code === 'EINVAL' && isDirectory(path)) {
+      throw new VfioError('EINVAL', cause.message, { cause, fix: `The sockets of a machine are in it: unix:${path}/BDF.sock` });
     }
-    const what = cause.code === 'ENOENT' ? `there is no socket ${path}` : `nobody serves the socket ${path} any more`;
+    if (!(cause instanceof VfioError) || (cause.code !== 'ENOENT' && cause.code !== 'ECONNREFUSED')) throw cause;
+    const what = cause.code === 'ENOENT' ? `there is no socket ${path}` : `no server listens at the socket ${path} any more`;
     throw new VfioError(cause.code, what, { cause, fix: `Start a server there: vfio serve DEVICE --socket-path ${path}` });
   }
 }

@@ -8,7 +8,7 @@ import type { Process } from '../engine/dma/process.ts';
 import type { Machine } from '../engine/machine/machine.ts';
 import type { ByteStream, PeerCredentials } from '../sys/byte-stream.ts';
 import { UnixListener } from '../sys/unix-listener.ts';
-import { SOCKET_PATH_MAX_BYTES } from '../sys/unix-socket.ts';
+import { fitsSocket } from '../sys/unix-socket.ts';
 import type { ServerLimits } from '../vfio-user/limits.ts';
 import type { MovedDevice } from '../vfio-user/server/moved-device.ts';
 import { VfioUserServer } from '../vfio-user/server.ts';
@@ -171,7 +171,7 @@ export class FunctionServer implements Disposable {
 /** The door beside the socket at `path`; null where its own would be too long for a socket. @throws VfioError EADDRINUSE, EACCES */
 export function openDoor(path: string, serve: (stream: ByteStream) => void, keepAlive: boolean): UnixListener | null {
   const door = managePathOf(path);
-  if (Buffer.byteLength(door) > SOCKET_PATH_MAX_BYTES) return null;
+  if (!fitsSocket(door)) return null;
   const listener = UnixListener.listen(door);
   listener.onConnection(serve, { keepAlive });
   return listener;

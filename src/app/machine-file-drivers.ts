@@ -5,6 +5,7 @@ import { VfioError } from '../base/errno.ts';
 import type { Machine } from '../engine/machine/machine.ts';
 import type { PciFunction } from '../engine/machine/pci-function.ts';
 import { parseBdf } from '../pci/bdf.ts';
+import { fromNode } from '../sys/system-error.ts';
 
 /** Set `driver:` of the functions in the machine file. Only these words change: layout and comments are the author's. */
 export function writeDrivers(file: string, machine: Machine, changed: readonly PciFunction[]): void {
@@ -23,7 +24,11 @@ export function writeDrivers(file: string, machine: Machine, changed: readonly P
         : [at.range![1], at.range![1], node.flow === true ? `, driver: ${driver}` : `\n${indent}driver: ${driver}`];
     text = text.slice(0, from) + put + text.slice(to);
   }
-  writeFileSync(file, text);
+  try {
+    writeFileSync(file, text);
+  } catch (cause) {
+    throw fromNode(cause, `the drivers cannot be written to ${file}`);
+  }
 }
 
 /** The declaration of `fn`: down the buses from the root, by device and function number. */

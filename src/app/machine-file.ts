@@ -8,6 +8,7 @@ import { z } from 'zod';
 import { VfioError } from '../base/errno.ts';
 import { type FunctionKind, type FunctionSpec, groupings, type MachineSpec } from '../engine/machine/machine-spec.ts';
 import { classCodes, parseClass } from '../pci/class-codes.ts';
+import { fromNode } from '../sys/system-error.ts';
 
 /** Larger files are refused before they are parsed. */
 export const MAX_FILE_BYTES = 2 ** 20;
@@ -294,10 +295,7 @@ export function readMachineFile(path: string): MachineSpec {
   try {
     source = readFileSync(path, 'utf8');
   } catch (error) {
-    throw new VfioError('ENOENT', `cannot read machine file ${path}: ${(error as Error).message}`, {
-      cause: error,
-      fix: 'examples/machines/ has machines to start from.',
-    });
+    throw fromNode(error, `the machine file ${path} cannot be read`, { fix: 'examples/machines/ has machines to start from.' });
   }
   return parseMachine(source, path);
 }

@@ -2,12 +2,14 @@
  * A whole machine behind sockets: each function that vfio-pci drives has one, called after its address, for as long as it is bound. Clients come and go,
  * the machine stays: what a physical function's driver did, its VF token above all, holds for those who use its virtual functions.
  */
+import { existsSync, mkdirSync, rmdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { Cleanup } from '../base/cleanup.ts';
 import type { Clock } from '../base/clock.ts';
 import { VfioError } from '../base/errno.ts';
 import type { Logger } from '../base/log.ts';
 import type { Machine } from '../engine/machine/machine.ts';
+import { fromNode } from '../sys/system-error.ts';
 import { UnixListener } from '../sys/unix-listener.ts';
 import { UnixSocket } from '../sys/unix-socket.ts';
 import type { ServerLimits } from '../vfio-user/limits.ts';
@@ -21,7 +23,7 @@ import { managePathOf } from './migrate/door.ts';
 import { Kind } from './migrate/frames.ts';
 import { Link } from './migrate/link.ts';
 import { PeerProcesses } from './peer-processes.ts';
-import { makeDirectory } from './serve.ts';
+import { makeSocketDirectory } from './serve.ts';
 import { stderrLogger } from './simulation.ts';
 
 export interface MachineServerOptions {
@@ -45,19 +47,22 @@ export class MachineServer implements Disposable {
   readonly #events: Disposable;
   /** Through which it tells how it is. */
   readonly #door: Disposable | null;
+  /** It was missing, and goes again when it is empty. */
+  readonly #madeDirectory: boolean;
   #disposed = false;
 
   /**
-   * Listen in `directory`, which is made if it is missing. The machine stays the caller's.
+   * Listen in `directory`, which is made if it alone is missing. The machine stays the caller's.
    *
-   * @throws VfioError EADDRINUSE when somebody listens at one of the sockets; EINVAL, EACCES
+   * @throws VfioError EADDRINUSE when a process listens at one of the sockets; ENOENT without the directory above; EINVAL, EACCES, EROFS
    */
   constructor(machine: Machine, directory: string, options: MachineServerOptions = {}) {
     this.#machine = machine;
     this.#directory = directory;
     this.#options = options;
     this.#processes = new PeerProcesses(options.memlockLimit);
-    makeDirectory(dirname(this.pathOf('0000:00:00.0')));
+    makeSocketDirectory(dirname(directory));
+    this.#madeDirectory = madeDirectory(directory);
     using undo = new Cleanup();
     undo.defer(() => this[Symbol.dispose]());
     this.#events = machine.on(({ kind, bdf }) => {
@@ -134,6 +139,28 @@ export class MachineServer implements Disposable {
     this.#events?.[Symbol.dispose]();
     this.#door?.[Symbol.dispose]();
     for (const bdf of this.functions) this.#stop(bdf);
+    if (!this.#madeDirectory) return;
+    try {
+      rmdirSync(this.#directory);
+    } catch {
+      // Something else is in it by now: a record, a token.
+    }
+  }
+}
+
+/** Whether it had to be made. */
+function madeDirectory(path: string): boolean {
+  if (existsSync(path)) return false;
+  try {
+    mkdirSync(path, { mode: 0o700 });
+    return true;
+  } catch (cause) {
+    const above = dirname(path);
+    if (!existsSync(above))
+      throw fromNode(cause, `the directory ${path} cannot be made in ${above}`, { fix: `Make it first: mkdir -p ${above}` });
+    throw fromNode(cause, `the directory ${path} cannot be made`, {
+      fix: 'Say where with --socket-path DIRECTORY, in a directory that is there.',
+    });
   }
 }
 

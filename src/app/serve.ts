@@ -2,8 +2,8 @@
  * A model behind a socket: `serve('sim:edu', { path })`. The model sits in a machine of its own; every client that connects gets the device as it
  * is after power-on and a fresh DMA space, through the same steps and rules as a program that opens /dev/vfio. Several can be served in one process.
  */
-import { chmodSync, mkdirSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { chmodSync, existsSync, mkdirSync } from 'node:fs';
+import { dirname, join, relative } from 'node:path';
 import { Cleanup } from '../base/cleanup.ts';
 import type { Clock } from '../base/clock.ts';
 import { VfioError } from '../base/errno.ts';
@@ -13,6 +13,7 @@ import type { Machine } from '../engine/machine/machine.ts';
 import type { Mediators } from '../engine/mediation/mediators.ts';
 import type { DeviceModel } from '../pci/declaration.ts';
 import type { ByteStream } from '../sys/byte-stream.ts';
+import { fromNode } from '../sys/system-error.ts';
 import { UnixListener } from '../sys/unix-listener.ts';
 import type { ServerLimits } from '../vfio-user/limits.ts';
 import type { Session } from '../vfio-user/session.ts';
@@ -76,11 +77,12 @@ export class DeviceServer implements Disposable {
   }
 
   /**
-   * Listen at `path`, with mode 0600; a missing directory is made, with mode 0700. @throws VfioError EADDRINUSE when somebody listens there, or it is
-   * no socket; EINVAL, EACCES
+   * Listen at `path`, with mode 0600. A directory that is missing is made in $XDG_RUNTIME_DIR alone.
+   *
+   * @throws VfioError EADDRINUSE when a process listens there, or it is no socket; ENOENT without its directory; EINVAL, EACCES, EROFS
    */
   listen(path: string): UnixListener {
-    makeDirectory(dirname(path));
+    makeSocketDirectory(dirname(path));
     using undo = new Cleanup();
     const listener = undo.use(UnixListener.listen(path));
     if (this.#options.manage ?? true) this.#listenForMoves(path);
@@ -228,11 +230,18 @@ export function socketPathOf(name: string, runtimeDirectory = process.env.XDG_RU
   return join(runtimeDirectory, 'vfio-ts', `${name}.sock`);
 }
 
-/** For sockets: with mode 0700 when it is made. @throws VfioError EACCES */
-export function makeDirectory(path: string): void {
+/**
+ * The directory that a socket is to be in. It is made, with mode 0700, in the user's own run-time directory alone: elsewhere a name that is mistyped
+ * would leave directories behind.
+ *
+ * @throws VfioError EACCES, EROFS and others when it cannot be made
+ */
+export function makeSocketDirectory(path: string, runtimeDirectory = process.env.XDG_RUNTIME_DIR ?? ''): void {
+  const way = runtimeDirectory === '' ? '..' : relative(runtimeDirectory, path);
+  if (way === '..' || way.startsWith('../') || existsSync(path)) return;
   try {
     if (mkdirSync(path, { recursive: true, mode: 0o700 }) !== undefined) chmodSync(path, 0o700);
   } catch (cause) {
-    throw new VfioError('EACCES', `the directory ${path} cannot be made: ${(cause as Error).message}`, { cause });
+    throw fromNode(cause, `the directory ${path} cannot be made`, { fix: 'Say where the socket is to be with --socket-path PATH.' });
   }
 }

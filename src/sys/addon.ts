@@ -7,6 +7,7 @@ import { existsSync, statSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import { errnoName, VfioError } from '../base/errno.ts';
+import { SystemError } from './system-error.ts';
 
 /** Numbers of asm-generic/fcntl.h, asm-generic/socket.h, linux/memfd.h and poll(2): the same on x86-64 and arm64. */
 export const Sys = {
@@ -201,5 +202,5 @@ export function checked(result: number, what: string): number {
 /** The error for a negative result. An errno that our table does not name becomes EIO, with the number in the sentence. */
 export function sysError(result: number, what: string): VfioError {
   const name = errnoName(result);
-  return name === undefined ? new VfioError('EIO', `${what}: errno ${-result}`) : new VfioError(name, `${what}: ${name}`);
+  return name === undefined ? new SystemError('EIO', `${what}: errno ${-result}`) : new SystemError(name, `${what}: ${name}`);
 }

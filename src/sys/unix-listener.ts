@@ -1,12 +1,13 @@
 /** A UNIX socket that waits for connections at a path. */
-import { closeSync, constants, fchmodSync, lstatSync, openSync, type Stats, statSync, unlinkSync } from 'node:fs';
+import { closeSync, constants, existsSync, fchmodSync, lstatSync, openSync, type Stats, statSync, unlinkSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { Cleanup } from '../base/cleanup.ts';
-import { Errno, VfioError } from '../base/errno.ts';
+import { Errno, errnoName, VfioError } from '../base/errno.ts';
 import { type Addon, addon, checked, Sys, sysError } from './addon.ts';
 import { FdWatch } from './fd-watch.ts';
 import { OwnedFd } from './owned-fd.ts';
-import { CLOSING_MAX, checkIsSocket, checkSocketPath, takeOver, UnixSocket } from './unix-socket.ts';
+import { SystemError, systemError } from './system-error.ts';
+import { CLOSING_MAX, checkIsSocket, socketAddress, takeOver, UnixSocket } from './unix-socket.ts';
 
 /** Connections that may wait to be accepted; more are answered EAGAIN (a blocking connect waits). */
 const BACKLOG = 64;
@@ -52,10 +53,10 @@ export class UnixListener implements Disposable {
    * Listen at `path`, with mode 0600 from the moment it exists. A socket that a dead process left there is replaced.
    *
    * @throws VfioError EADDRINUSE when a process listens there, or something else than a socket is there; EINVAL for a path that is too long;
-   *   ENOENT without its directory; EACCES; EMFILE
+   *   ENOENT, ENOTDIR without its directory; EACCES, EROFS where no file can be made; EMFILE
    */
   static listen(path: string): UnixListener {
-    checkSocketPath(path);
+    const address = socketAddress(path);
     const sys = addon();
     using undo = new Cleanup();
     const fd = undo.use(OwnedFd.own(sys.socket(Sys.AF_UNIX, Sys.SOCK_STREAM), 'creating a socket'));
@@ -64,12 +65,12 @@ export class UnixListener implements Disposable {
     {
       // Between bind and listen a socket looks as dead as one that was left behind, and two may find the same dead one.
       using _lock = lockDirectory(dirname(path));
-      let bound = sys.bind(fd.number, path);
+      let bound = sys.bind(fd.number, address);
       if (bound === -Errno.EADDRINUSE) {
         removeStale(path);
-        bound = sys.bind(fd.number, path);
+        bound = sys.bind(fd.number, address);
       }
-      checked(bound, `listening at ${path}`);
+      if (bound < 0) throw cannotListen(bound, path);
       undo.defer(() => unlinkSync(path));
       checked(sys.listen(fd.number, BACKLOG), `listening at ${path}`);
     }
@@ -182,6 +183,23 @@ const ECONNABORTED = 103;
 const ENOBUFS = 105;
 const EPROTOTYPE = 91;
 
+function cannotListen(result: number, path: string): VfioError {
+  const code = errnoName(result) ?? 'EIO';
+  const directory = dirname(path);
+  const what = `no socket can be made at ${path}`;
+  if (code === 'ENOENT' && !existsSync(directory)) {
+    return new SystemError(code, `${what}: there is no directory ${directory}`, {
+      fix: `Make it, mkdir -p ${directory}, or choose another path.`,
+    });
+  }
+  if (code === 'ENOENT' || code === 'EACCES' || code === 'EPERM' || code === 'EROFS') {
+    return systemError(code, what, {
+      fix: 'Choose a path in a directory where this user may make files, such as one in $XDG_RUNTIME_DIR or /tmp.',
+    });
+  }
+  return sysError(result, `listening at ${path}`);
+}
+
 /** Make way at `path`, where something is. @throws VfioError EADDRINUSE unless it is a socket that nobody listens at */
 function removeStale(path: string): void {
   const there = lstatSync(path, { throwIfNoEntry: false });
@@ -193,7 +211,7 @@ function removeStale(path: string): void {
   }
   // Asked with a socket of another type, the kernel tells whether one is behind the file without connecting to it (af_unix.c, unix_find_bsd()).
   using probe = OwnedFd.own(addon().socket(Sys.AF_UNIX, Sys.SOCK_DGRAM), 'creating a socket');
-  const answer = addon().connect(probe.number, path);
+  const answer = addon().connect(probe.number, socketAddress(path));
   if (answer === 0 || answer === -EPROTOTYPE) {
     throw new VfioError('EADDRINUSE', `another process listens at ${path}`, { fix: 'Choose another path, or end that process first.' });
   }

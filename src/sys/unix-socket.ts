@@ -1,4 +1,6 @@
 /** A connected UNIX stream socket: bytes, descriptors with them, and who is at the other end. */
+import { statSync } from 'node:fs';
+import { basename, dirname, relative } from 'node:path';
 import { checkIndex } from '../base/check.ts';
 import { Errno, VfioError } from '../base/errno.ts';
 import { type Addon, addon, checked, Sys, sysError } from './addon.ts';
@@ -16,14 +18,35 @@ const passing = new Int32Array(Sys.MESSAGE_FDS_MAX + 1);
 /** Longest path of a socket, in bytes: sun_path of unix(7) less its NUL. */
 export const SOCKET_PATH_MAX_BYTES = 107;
 
-/** @throws VfioError EINVAL for a path that no socket can have */
-export function checkSocketPath(path: string): void {
+/**
+ * What the kernel is given for the socket at `path`: that, or where it holds too much, the way there from the working directory.
+ *
+ * @throws VfioError EINVAL for a path that no socket can have
+ */
+export function socketAddress(path: string): string {
   const length = typeof path === 'string' ? Buffer.byteLength(path) : 0;
   if (length === 0 || path.includes('\0')) throw new VfioError('EINVAL', 'the path of a socket is empty, or has a NUL in it');
-  if (length <= SOCKET_PATH_MAX_BYTES) return;
+  if (length <= SOCKET_PATH_MAX_BYTES) return path;
+  const near = relative(process.cwd(), path);
+  if (Buffer.byteLength(near) <= SOCKET_PATH_MAX_BYTES) return near;
+  const name = basename(path);
+  const fits = Buffer.byteLength(name) <= SOCKET_PATH_MAX_BYTES;
   throw new VfioError('EINVAL', `${path} has ${length} bytes; the path of a UNIX socket holds at most ${SOCKET_PATH_MAX_BYTES}`, {
-    fix: 'Use a shorter path, for example relative to the working directory, or under /run.',
+    fix: fits ? `Use a shorter path, or start in ${dirname(path)}: from there it is ${name}.` : 'Use a shorter name.',
   });
+}
+
+/** Whether a socket can be at `path`. */
+export function fitsSocket(path: string): boolean {
+  return Buffer.byteLength(path) <= SOCKET_PATH_MAX_BYTES || Buffer.byteLength(relative(process.cwd(), path)) <= SOCKET_PATH_MAX_BYTES;
+}
+
+/** The kernel answers a path of any other file as one of a socket that nothing listens at. @throws VfioError EINVAL when it is such a file */
+export function checkIsSocketFile(path: string): void {
+  const found = statSync(path, { throwIfNoEntry: false });
+  if (found === undefined || found.isSocket()) return;
+  const what = found.isDirectory() ? 'a directory' : found.isFile() ? 'a file' : 'a device or pipe';
+  throw new VfioError('EINVAL', `${path} is ${what}, not a socket`);
 }
 
 /** @throws VfioError EINVAL unless it is a UNIX stream socket, listening or not as `listening` says; EBADF */
@@ -61,14 +84,16 @@ export class UnixSocket implements ByteStream {
   }
 
   /**
-   * @throws VfioError EINVAL for a path that is too long; ENOENT when nothing is there; ECONNREFUSED when nobody listens; EACCES; EAGAIN when
+   * @throws VfioError EINVAL for a path that is too long, or of something else than a socket; ENOENT when nothing is there; ECONNREFUSED when nobody listens; EACCES; EAGAIN when
    *   the listener has as many waiting as it takes: try again
    */
   static connect(path: string): UnixSocket {
-    checkSocketPath(path);
+    const address = socketAddress(path);
     const fd = OwnedFd.own(addon().socket(Sys.AF_UNIX, Sys.SOCK_STREAM), 'creating a socket');
     try {
-      checked(addon().connect(fd.number, path), `connecting to ${path}`);
+      const connected = addon().connect(fd.number, address);
+      if (connected === -Errno.ECONNREFUSED) checkIsSocketFile(path);
+      checked(connected, `connecting to ${path}`);
     } catch (error) {
       fd[Symbol.dispose]();
       throw error;

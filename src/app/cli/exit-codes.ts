@@ -1,4 +1,7 @@
 import { VfioError } from '../../base/errno.ts';
+import { textOf } from '../../base/foreign.ts';
+import { printableLines } from '../../base/printable.ts';
+import { fromNode, isNodeSystemError, SystemError } from '../../sys/system-error.ts';
 
 /** What the command's exit status says; the table is in README and `vfio --help`. */
 export const Exit = {
@@ -23,5 +26,15 @@ const byErrno: Partial<Record<VfioError['code'], number>> = {
 
 /** The exit status for an error that ended a command. */
 export function exitCodeOf(error: unknown): number {
-  return error instanceof VfioError ? (byErrno[error.code] ?? Exit.FAILURE) : Exit.FAILURE;
+  if (!(error instanceof VfioError)) return Exit.FAILURE;
+  const status = byErrno[error.code] ?? Exit.FAILURE;
+  // What the operating system refuses is no rule of VFIO.
+  const systems = error instanceof SystemError || isNodeSystemError(error.cause);
+  return status === Exit.REFUSED && systems ? Exit.FAILURE : status;
+}
+
+/** An error as a command prints it, by lines. A stack is for what nobody foresaw: a bug of ours, or of code that a user gave. */
+export function failureLines(error: unknown): string[] {
+  if (error instanceof VfioError) return error.explain().split('\n');
+  return isNodeSystemError(error) ? fromNode(error).explain().split('\n') : printableLines(textOf(error));
 }

@@ -1,11 +1,9 @@
 /** `vfio`: one command, one file per sub-command under commands/, of which a run loads the one that it was asked for. */
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
-import { VfioError } from '../../base/errno.ts';
-import { textOf } from '../../base/foreign.ts';
-import { printableLines } from '../../base/printable.ts';
+import { orNever } from '../unsettled.ts';
 import type { CommandContext, MakeCommand } from './command.ts';
-import { Exit, exitCodeOf } from './exit-codes.ts';
+import { Exit, exitCodeOf, failureLines } from './exit-codes.ts';
 import { processTerminal, say, type Terminal } from './terminal.ts';
 
 /** In the order of --help. */
@@ -70,6 +68,8 @@ function withSubcommands(command: Command): Command[] {
   return [command, ...command.commands.flatMap(withSubcommands)];
 }
 
+const neverEnds = () => new Error('nothing is left that could end what the command waits for: this is a bug of vfio-ts');
+
 /** Runs the command line; resolves to the exit status. Never throws. */
 export async function main(argv: readonly string[], terminal: Terminal = processTerminal()): Promise<number> {
   let status: number = Exit.OK;
@@ -78,12 +78,11 @@ export async function main(argv: readonly string[], terminal: Terminal = process
   };
   try {
     const program = await makeProgram({ terminal, exit }, argv);
-    await program.parseAsync([...argv], { from: 'user' });
+    await orNever(program.parseAsync([...argv], { from: 'user' }), neverEnds, 1);
     return status;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? Exit.OK : Exit.USAGE;
-    const lines = error instanceof VfioError ? error.explain().split('\n') : printableLines(textOf(error));
-    lines.forEach((line, i) => {
+    failureLines(error).forEach((line, i) => {
       terminal.err(i === 0 ? `vfio: ${line}` : line);
     });
     return exitCodeOf(error);

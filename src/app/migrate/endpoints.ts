@@ -7,6 +7,7 @@ import type { Readable, Writable } from 'node:stream';
 import { connect as connectTls, createServer as createTlsServer, type TLSSocket } from 'node:tls';
 import { type Clock, SystemClock } from '../../base/clock.ts';
 import { Errno, type ErrnoName, VfioError } from '../../base/errno.ts';
+import { socketAddress } from '../../sys/unix-socket.ts';
 import { managePathOf } from './door.ts';
 import { Strangers } from './strangers.ts';
 
@@ -104,7 +105,7 @@ function needed(key: Buffer | null): Buffer {
 }
 
 async function connectDoorPipe(path: string): Promise<Pipe> {
-  const socket = connectSocket(managePathOf(path));
+  const socket = connectSocket(socketAddress(managePathOf(path)));
   const connected = await new Promise<NodeJS.ErrnoException | null>((resolve) => {
     socket.once('connect', () => resolve(null));
     socket.once('error', resolve);

@@ -3,6 +3,7 @@ import { constants, fstatSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import type { Readable, Writable } from 'node:stream';
 import { VfioError } from '../../base/errno.ts';
+import { fromNode } from '../../sys/system-error.ts';
 import type { Sink, Source } from './copy.ts';
 
 /** A source, and how much it has where that is known. */
@@ -170,7 +171,7 @@ class FileSink implements OpenedSink {
     try {
       return await work;
     } catch (cause) {
-      throw systemError(cause, `${this.name} cannot be written`);
+      throw fromNode(cause, `${this.name} cannot be written`);
     }
   }
 }
@@ -198,7 +199,7 @@ export class StreamSink implements OpenedSink {
 
   write(bytes: Uint8Array): Promise<void> {
     return new Promise((resolve, reject) => {
-      const failed = (error: unknown) => reject(systemError(error, `${this.name} cannot be written`));
+      const failed = (error: unknown) => reject(fromNode(error, `${this.name} cannot be written`));
       try {
         this.#stream.write(bytes, (error) => (error == null ? resolve() : failed(error)));
       } catch (error) {
@@ -215,16 +216,6 @@ async function opened(path: string, flags: string | number): Promise<FileHandle>
   try {
     return await open(path, flags, 0o600);
   } catch (cause) {
-    throw systemError(cause, `${path} cannot be opened`);
+    throw fromNode(cause, `${path} cannot be opened`);
   }
-}
-
-/** What node throws, as an error that names whose fault it is. */
-function systemError(cause: unknown, what: string): VfioError {
-  const { code, message } = cause as NodeJS.ErrnoException;
-  const why = { ENOENT: 'there is no such file', EACCES: 'we may not', ENOSPC: 'its disk is full', EISDIR: 'it is a directory' }[
-    code ?? ''
-  ];
-  const known = { ENOENT: 'ENOENT', EACCES: 'EACCES', ENOSPC: 'ENOSPC', EPIPE: 'EPIPE', EPERM: 'EPERM' } as const;
-  return new VfioError(known[code as keyof typeof known] ?? 'EIO', `${what}: ${why ?? message}`, { cause });
 }

@@ -1,7 +1,7 @@
 /** `vfio trace`: a proxy at a socket of its own, whose traffic is told line by line, and kept in a file if wanted. */
 import { Cleanup } from '../../base/cleanup.ts';
 import { UnixListener } from '../../sys/unix-listener.ts';
-import { UnixSocket } from '../../sys/unix-socket.ts';
+import { checkIsSocketFile, UnixSocket } from '../../sys/unix-socket.ts';
 import { CaptureFile } from './capture-file.ts';
 import { describeMessage } from './describe-message.ts';
 import { masked } from './masked.ts';
@@ -22,6 +22,7 @@ export interface TraceOptions {
 
 /** Until disposed. @throws VfioError EADDRINUSE, EINVAL, EACCES; ENOENT when the file cannot be written */
 export function trace(options: TraceOptions): Disposable {
+  checkIsSocketFile(options.server);
   using undo = new Cleanup();
   const capture = options.write === undefined ? null : undo.use(new CaptureFile(options.write, `unix:${options.server}`, options.onEvent));
   const listener = undo.use(UnixListener.listen(options.listen));

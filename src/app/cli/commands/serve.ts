@@ -2,13 +2,12 @@ import { basename, dirname, extname, resolve } from 'node:path';
 import { Command, Option } from 'commander';
 import { Cleanup } from '../../../base/cleanup.ts';
 import { VfioError } from '../../../base/errno.ts';
-import { textOf } from '../../../base/foreign.ts';
 import type { Logger } from '../../../base/log.ts';
-import { printableLines } from '../../../base/printable.ts';
 import type { Mediators } from '../../../engine/mediation/mediators.ts';
 import type { DeviceModel } from '../../../pci/declaration.ts';
 import { PipeStream } from '../../../sys/pipe-stream.ts';
 import { socketFromNumber, UnixListener } from '../../../sys/unix-listener.ts';
+import { socketAddress } from '../../../sys/unix-socket.ts';
 import type { ServerLimits } from '../../../vfio-user/limits.ts';
 import type { Session } from '../../../vfio-user/session.ts';
 import { type Address, type AddressOptions, parseAddress } from '../../address.ts';
@@ -22,7 +21,7 @@ import { DeviceServer, socketPathOf } from '../../serve.ts';
 import { loadModel } from '../../simulation.ts';
 import { WatchedFiles } from '../../watched-files.ts';
 import type { CommandContext } from '../command.ts';
-import { Exit } from '../exit-codes.ts';
+import { Exit, failureLines } from '../exit-codes.ts';
 import type { Terminal } from '../terminal.ts';
 import { untilStopped } from '../until-stopped.ts';
 
@@ -226,12 +225,18 @@ function refuseDeviceOptions(options: Options, why: string): void {
 }
 
 function announce(path: string, { out, err, paint }: Terminal): void {
-  for (const { title, command } of attachLines(path)) {
+  // As those who connect must write it: a path that is too long for a socket, from here.
+  const address = socketAddress(path);
+  for (const { title, command } of attachLines(address)) {
     out(paint.dim(`# ${title}`));
     out(command);
     out('');
   }
-  err(`listening at ${path}`);
+  err(
+    address === path
+      ? `listening at ${path}`
+      : `listening at ${path}, which is too long for others: they connect to ${address} from ${process.cwd()}`,
+  );
 }
 
 /** What clients do is told too: whoever serves a device wants to see them come and go. */
@@ -285,8 +290,9 @@ class DeviceCode implements Disposable {
       this.onReload?.(model);
       err(`${path} has changed: the next client gets the new device`);
     } catch (error) {
-      const text = error instanceof VfioError ? error.explain() : textOf(error);
-      for (const line of printableLines(`${path} has changed, and the old device goes on: ${text}`)) err(line);
+      const [first, ...more] = failureLines(error);
+      err(`${path} has changed, and the old device goes on: ${first}`);
+      for (const line of more) err(line);
     }
   }
 

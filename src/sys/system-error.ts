@@ -1,0 +1,69 @@
+/** What the operating system refused, for reasons of its own: no rule of VFIO. With what failed, where, and what to do. */
+import { Errno, type ErrnoName, VfioError, type VfioErrorOptions } from '../base/errno.ts';
+
+export class SystemError extends VfioError {}
+
+/** What a code means to whoever meets it, and what to do about it. */
+const meanings: Partial<Record<string, readonly [why: string, fix?: string]>> = {
+  ENOENT: ['there is no such file or directory'],
+  EACCES: ['permission denied', 'Use a place that this user may use, or have its permissions changed.'],
+  EPERM: ['it is not permitted', 'Use a place that this user may use, or have its permissions changed.'],
+  EROFS: ['the file system is read-only', 'Use a place that can be written.'],
+  ENOSPC: ['no space is left', 'Free some, or use a place on another file system.'],
+  EDQUOT: ['the quota of this user is used up', 'Free some space, or use a place on another file system.'],
+  EISDIR: ['it is a directory'],
+  ENOTDIR: ['a part of the path is no directory'],
+  EEXIST: ['it is there already'],
+  ENOTEMPTY: ['the directory is not empty'],
+  ELOOP: ['it is a symbolic link, or there are too many on the way'],
+  ENAMETOOLONG: ['the name is too long'],
+  EMFILE: ['this process has as many files open as it may', 'Raise the limit of open files (ulimit -n).'],
+  ENFILE: ['this computer has as many files open as it can'],
+  ETXTBSY: ['it is a program that runs'],
+  EIO: ['input or output failed'],
+};
+
+/** An errno of the operating system by its name. @param fix instead of the general one */
+export function systemError(code: string, what: string, options: VfioErrorOptions = {}): SystemError {
+  const [why, fix] = meanings[code] ?? [code];
+  const known = Object.hasOwn(Errno, code) ? (code as ErrnoName) : 'EIO';
+  return new SystemError(known, `${what}: ${why}`, { ...(fix === undefined ? {} : { fix }), ...options });
+}
+
+/** What Node's own functions throw when the operating system refuses. */
+export function isNodeSystemError(error: unknown): error is NodeJS.ErrnoException & { code: string; syscall: string } {
+  const { code, syscall } = (error ?? {}) as NodeJS.ErrnoException;
+  return error instanceof Error && !(error instanceof VfioError) && typeof code === 'string' && typeof syscall === 'string';
+}
+
+const doing: Partial<Record<string, string>> = {
+  open: 'opening',
+  read: 'reading',
+  write: 'writing',
+  mkdir: 'making the directory',
+  mkdtemp: 'making a directory',
+  scandir: 'reading the directory',
+  unlink: 'removing',
+  rm: 'removing',
+  rename: 'renaming',
+  stat: 'looking at',
+  lstat: 'looking at',
+  realpath: 'looking for',
+  copyfile: 'copying',
+  chmod: 'changing the mode of',
+  ftruncate: 'changing the size of',
+  connect: 'connecting to',
+  bind: 'listening at',
+  listen: 'listening at',
+  spawn: 'starting',
+};
+
+/**
+ * What Node threw, in our words. @param what what failed, when more is known than the error says   @throws the cause itself, when it is none of these
+ */
+export function fromNode(cause: unknown, what?: string, options: VfioErrorOptions = {}): SystemError {
+  if (!isNodeSystemError(cause)) throw cause;
+  const { path } = cause;
+  const said = `${doing[cause.syscall.split(' ')[0]!] ?? cause.syscall}${path === undefined ? '' : ` ${path}`}`;
+  return systemError(cause.code, what ?? said, { cause, ...options });
+}
