@@ -1,4 +1,5 @@
 /** What to type to give a served device to a virtual machine, or to a driver. */
+import { shellQuoted } from './shell-quoted.ts';
 
 export interface AttachLine {
   readonly title: string;
@@ -14,15 +15,10 @@ export function attachLines(path: string): AttachLine[] {
       command: [
         'qemu-system-x86_64 -machine q35,accel=kvm:tcg,memory-backend=ram -m 1G',
         '  -object memory-backend-memfd,id=ram,size=1G,share=on',
-        `  -device ${quoted(JSON.stringify(device))}`,
+        `  -device ${shellQuoted(JSON.stringify(device))}`,
       ].join(' \\\n'),
     },
-    { title: 'Cloud Hypervisor', command: `cloud-hypervisor --memory size=1G,shared=on --user-device ${quoted(`socket=${path}`)}` },
-    { title: 'a driver of yours', command: `npx vfio run driver.ts ${quoted(`unix:${path}`)}` },
+    { title: 'Cloud Hypervisor', command: `cloud-hypervisor --memory size=1G,shared=on --user-device ${shellQuoted(`socket=${path}`)}` },
+    { title: 'a driver of yours', command: `npx vfio run driver.ts ${shellQuoted(`unix:${path}`)}` },
   ];
-}
-
-/** For a POSIX shell; left as it is where nothing in it means anything to one. */
-function quoted(text: string): string {
-  return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
 }

@@ -2,6 +2,7 @@
 import { statSync } from 'node:fs';
 import { VfioError } from '../base/errno.ts';
 import { VfioUserDevice, type VfioUserOptions } from '../vfio-user/client.ts';
+import { shellQuoted } from './shell-quoted.ts';
 
 /** @throws VfioError ENOENT, ECONNREFUSED when nobody serves the socket, with what to do; else what `VfioUserDevice.connect` throws */
 export function connect(path: string, options: VfioUserOptions = {}): VfioUserDevice {
@@ -13,7 +14,7 @@ export function connect(path: string, options: VfioUserOptions = {}): VfioUserDe
     }
     if (!(cause instanceof VfioError) || (cause.code !== 'ENOENT' && cause.code !== 'ECONNREFUSED')) throw cause;
     const what = cause.code === 'ENOENT' ? `there is no socket ${path}` : `no server listens at the socket ${path} any more`;
-    throw new VfioError(cause.code, what, { cause, fix: `Start a server there: vfio serve DEVICE --socket-path ${path}` });
+    throw new VfioError(cause.code, what, { cause, fix: `Start a server there: vfio serve DEVICE --socket-path ${shellQuoted(path)}` });
   }
 }
 

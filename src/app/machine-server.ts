@@ -2,11 +2,13 @@
  * A whole machine behind sockets: each function that vfio-pci drives has one, called after its address, for as long as it is bound. Clients come and go,
  * the machine stays: what a physical function's driver did, its VF token above all, holds for those who use its virtual functions.
  */
+
 import { existsSync, mkdirSync, rmdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { Cleanup } from '../base/cleanup.ts';
 import type { Clock } from '../base/clock.ts';
 import { VfioError } from '../base/errno.ts';
+import { INSPECT } from '../base/inspect.ts';
 import type { Logger } from '../base/log.ts';
 import type { Machine } from '../engine/machine/machine.ts';
 import { fromNode } from '../sys/system-error.ts';
@@ -24,6 +26,7 @@ import { Kind } from './migrate/frames.ts';
 import { Link } from './migrate/link.ts';
 import { PeerProcesses } from './peer-processes.ts';
 import { makeSocketDirectory } from './serve.ts';
+import { shellQuoted } from './shell-quoted.ts';
 import { stderrLogger } from './simulation.ts';
 
 export interface MachineServerOptions {
@@ -90,6 +93,10 @@ export class MachineServer implements Disposable {
       log.log('info', `another machine is served in ${this.#directory}: vfio show ${this.#directory} is of that one`);
       return null;
     }
+  }
+
+  [INSPECT](): string {
+    return `MachineServer of ${this.#machine.name} in ${this.#directory}${this.#disposed ? ', closed' : `: ${this.functions.join(', ')}`}`;
   }
 
   /** Functions that are served now. */
@@ -196,7 +203,7 @@ function connectMachine(directory: string): Link {
     if (!(cause instanceof VfioError) || (cause.code !== 'ENOENT' && cause.code !== 'ECONNREFUSED')) throw cause;
     throw new VfioError('ENOENT', `no machine is served in ${directory}`, {
       cause,
-      fix: `Serve one there: vfio serve machine.yaml --socket-path ${directory}; or name a machine file.`,
+      fix: `Serve one there: vfio serve machine.yaml --socket-path ${shellQuoted(directory)}; or name a machine file.`,
     });
   }
 }

@@ -12,6 +12,7 @@ import { modelsWithImages } from './disk-image.ts';
 import { importFile } from './import-file.ts';
 import { readMachineFile } from './machine-file.ts';
 import { factoryIn, modelFilesOf } from './model-file.ts';
+import { shellQuoted } from './shell-quoted.ts';
 
 export {
   type Accepted,
@@ -69,7 +70,7 @@ export function loadMachine(file: string, options: Partial<MachineOptions> = {})
       fix: "Use 'await importMachine(file)' in place of loadMachine(file).",
     });
   }
-  return machineOf(spec, options);
+  return machineOf(file, spec, options);
 }
 
 /**
@@ -84,9 +85,10 @@ export async function importMachine(file: string, options: Partial<MachineOption
     const path = resolve(dirname(file), code);
     models[code] = factoryIn(await importFile(path), path);
   }
-  return machineOf(spec, { ...options, models: { ...modelsWithImages, ...models, ...options.models } });
+  return machineOf(file, spec, { ...options, models: { ...modelsWithImages, ...models, ...options.models } });
 }
 
-function machineOf(spec: MachineSpec, options: Partial<MachineOptions>): Machine {
-  return new Machine(spec, { allocate: MemfdMemory.allocate, models: modelsWithImages, ...options });
+function machineOf(file: string, spec: MachineSpec, options: Partial<MachineOptions>): Machine {
+  const bindCommand = (bdf: string, driver: string) => `vfio bind ${bdf} ${driver} -m ${shellQuoted(file)}`;
+  return new Machine(spec, { allocate: MemfdMemory.allocate, models: modelsWithImages, bindCommand, ...options });
 }

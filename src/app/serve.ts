@@ -2,12 +2,14 @@
  * A model behind a socket: `serve('sim:edu', { path })`. The model sits in a machine of its own; every client that connects gets the device as it
  * is after power-on and a fresh DMA space, through the same steps and rules as a program that opens /dev/vfio. Several can be served in one process.
  */
+
 import { chmodSync, existsSync, mkdirSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { Cleanup } from '../base/cleanup.ts';
 import type { Clock } from '../base/clock.ts';
 import { VfioError } from '../base/errno.ts';
 import { ownedBy } from '../base/foreign.ts';
+import { INSPECT } from '../base/inspect.ts';
 import type { Logger } from '../base/log.ts';
 import type { Machine } from '../engine/machine/machine.ts';
 import type { Mediators } from '../engine/mediation/mediators.ts';
@@ -64,6 +66,11 @@ export class DeviceServer implements Disposable {
     this.#options = options;
     this.#processes = options.processes ?? new PeerProcesses(options.memlockLimit);
     this.#running = this.#start(model);
+  }
+
+  [INSPECT](): string {
+    const at = [...this.#listeners].flatMap(({ path }) => (path === null ? [] : [path])).join(', ');
+    return `DeviceServer of ${this.#options.name ?? this.#running.name}${this.#disposed ? ', closed' : ` at ${at || 'no path'}, ${this.sessions.length} clients`}`;
   }
 
   /** The machine around the model: another one for each client, and after `replace`. */

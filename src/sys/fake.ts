@@ -1,8 +1,10 @@
 /** What eventfd.ts and memfd.ts are, without a kernel: the same shape and counting, deterministic, for engines and tests that need no descriptor. */
+
 import type { InterruptSink, InterruptSource } from '../abi/device.ts';
 import { type DirectMemory, type MemoryAllocator, WINDOW_BYTES } from '../abi/memory.ts';
 import { Counted } from '../base/counted.ts';
 import { VfioError } from '../base/errno.ts';
+import { INSPECT } from '../base/inspect.ts';
 import { wholePages } from './memfd.ts';
 
 /** The most that `HeapMemory` takes: 16 windows. Pages that nobody touched take no room; larger, sparse memory is `MemfdMemory`'s. */
@@ -16,6 +18,10 @@ export class HeapMemory extends Counted implements DirectMemory {
   readonly windows: readonly Uint8Array<ArrayBuffer>[];
   readonly #buffers: ArrayBuffer[] = [];
   readonly #views: Uint8Array<ArrayBuffer>[] = [];
+
+  [INSPECT](): string {
+    return `HeapMemory of ${this.size} bytes`;
+  }
 
   private constructor(size: number) {
     super('the memory');

@@ -1,10 +1,12 @@
 /** Memory in a memfd, mapped here: any process that is handed the descriptor sees the same bytes, without a copy. */
+
 import { fstatSync, readFileSync, statfsSync } from 'node:fs';
 import { Access, type DirectMemory, WINDOW_BYTES } from '../abi/memory.ts';
 import { checkIndex } from '../base/check.ts';
 import { Cleanup } from '../base/cleanup.ts';
 import { Counted } from '../base/counted.ts';
 import { Errno, VfioError } from '../base/errno.ts';
+import { INSPECT } from '../base/inspect.ts';
 import { type Addon, addon, checked, Sys, sysError } from './addon.ts';
 import { OwnedFd } from './owned-fd.ts';
 
@@ -52,6 +54,10 @@ export class MemfdMemory extends Counted implements DirectMemory {
   readonly #fd: OwnedFd;
   readonly #undo: Cleanup;
   #file: string | null = null;
+
+  [INSPECT](): string {
+    return `MemfdMemory of ${this.size} bytes`;
+  }
 
   private constructor(fd: OwnedFd, offset: number, size: number, page: number, how: number) {
     super('the memory');

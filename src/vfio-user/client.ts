@@ -30,6 +30,7 @@ import { checkIndex } from '../base/check.ts';
 import { Cleanup } from '../base/cleanup.ts';
 import { VfioError } from '../base/errno.ts';
 import { callForeign, textOf } from '../base/foreign.ts';
+import { INSPECT } from '../base/inspect.ts';
 import { type Logger, silentLogger } from '../base/log.ts';
 import type { ByteStream } from '../sys/byte-stream.ts';
 import type { EventFd } from '../sys/eventfd.ts';
@@ -191,6 +192,10 @@ export class VfioUserDevice implements Device, RegionOwner {
     connection.listen(options.keepAlive ?? false);
     undo.move();
     return device;
+  }
+
+  [INSPECT](): string {
+    return `VfioUserDevice ${this.#info.name}${this.closed ? ', closed' : this.#connection.lost === null ? '' : `, lost: ${this.#connection.lost}`}`;
   }
 
   /** @throws VfioError ENODEV when the device is closed, or the server is gone */

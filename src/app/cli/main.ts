@@ -6,25 +6,37 @@ import type { CommandContext, MakeCommand } from './command.ts';
 import { Exit, exitCodeOf, failureLines } from './exit-codes.ts';
 import { processTerminal, say, type Terminal } from './terminal.ts';
 
+interface Listed {
+  /** Under which heading --help has it. */
+  readonly group: string;
+  readonly load: () => Promise<MakeCommand>;
+}
+
+const start = 'To begin with:';
+const machines = 'Machines:';
+const configSpaces = 'Config spaces:';
+const devices = 'Devices at work:';
+const others = 'Other:';
+
 /** In the order of --help. */
-const commands: Readonly<Record<string, () => Promise<MakeCommand>>> = {
-  demo: async () => (await import('./commands/demo.ts')).demoCommand,
-  show: async () => (await import('./commands/show.ts')).showCommand,
-  explain: async () => (await import('./commands/explain.ts')).explainCommand,
-  bind: async () => (await import('./commands/bind.ts')).bindCommand,
-  admin: async () => (await import('./commands/admin.ts')).adminCommandLine,
-  config: async () => (await import('./commands/config.ts')).configCommand,
-  'explain-write': async () => (await import('./commands/explain-write.ts')).explainWriteCommand,
-  run: async () => (await import('./commands/run.ts')).runCommand,
-  serve: async () => (await import('./commands/serve.ts')).serveCommand,
-  migrate: async () => (await import('./commands/migrate.ts')).migrateCommand,
-  nvme: async () => (await import('./commands/nvme.ts')).nvmeCommand,
-  trace: async () => (await import('./commands/trace.ts')).traceCommand,
-  completion: async () => (await import('./commands/completion.ts')).completionCommand,
+const commands: Readonly<Record<string, Listed>> = {
+  demo: { group: start, load: async () => (await import('./commands/demo.ts')).demoCommand },
+  show: { group: machines, load: async () => (await import('./commands/show.ts')).showCommand },
+  explain: { group: machines, load: async () => (await import('./commands/explain.ts')).explainCommand },
+  bind: { group: machines, load: async () => (await import('./commands/bind.ts')).bindCommand },
+  admin: { group: machines, load: async () => (await import('./commands/admin.ts')).adminCommandLine },
+  config: { group: configSpaces, load: async () => (await import('./commands/config.ts')).configCommand },
+  'explain-write': { group: configSpaces, load: async () => (await import('./commands/explain-write.ts')).explainWriteCommand },
+  run: { group: devices, load: async () => (await import('./commands/run.ts')).runCommand },
+  serve: { group: devices, load: async () => (await import('./commands/serve.ts')).serveCommand },
+  migrate: { group: devices, load: async () => (await import('./commands/migrate.ts')).migrateCommand },
+  nvme: { group: devices, load: async () => (await import('./commands/nvme.ts')).nvmeCommand },
+  trace: { group: devices, load: async () => (await import('./commands/trace.ts')).traceCommand },
+  completion: { group: others, load: async () => (await import('./commands/completion.ts')).completionCommand },
 };
 
 /** What `argv` needs: the command that it begins with; all of them for help, a misspelt word, and what speaks of all. */
-function loadersFor(argv: readonly string[]) {
+function listedFor(argv: readonly string[]): readonly Listed[] {
   const name = argv[0] ?? '';
   return Object.hasOwn(commands, name) && name !== 'completion' ? [commands[name]!] : Object.values(commands);
 }
@@ -39,29 +51,48 @@ async function makeProgram(context: CommandContext, argv: readonly string[]): Pr
       'VFIO in TypeScript: PCI device models behind the kernel’s safety rules, and drivers that run unchanged on models and hardware',
     )
     .version(version())
+    .commandsGroup(others)
     .addHelpText(
       'after',
       `
 Addresses:
-  sim:edu | sim:nvme,size=1G       a software device of the package, in this process
-  sim:./my-device.ts               one of yours
+  sim:edu | sim:nvme,size=1G       a software device of the package
+  sim:./my-device.ts,option=value  one of yours
   unix:/path.sock                  a device behind the socket of a vfio-user server
-  0000:03:00.0 | 03:00.0           a PCI function (of --machine FILE, or of this computer where a command reads only)
+  0000:03:00.0 | 03:00.0           a PCI function: of --machine FILE, or of this
+                                   computer where a command reads only
 
 Exit status:
-  0 ok   1 failure   2 usage   3 a check found problems   4 refused by a safety rule   5 device gone   130 interrupted`,
+  0 ok   1 failure   2 usage   3 a check found problems
+  4 refused by a safety rule   5 device gone   130 interrupted`,
     );
-  for (const make of await Promise.all(loadersFor(argv).map((load) => load()))) program.addCommand(make(context, program));
+  const made = await Promise.all(listedFor(argv).map(async ({ group, load }) => ({ group, make: await load() })));
+  for (const { group, make } of made) program.addCommand(make(context, program).helpGroup(group));
+  const width = (process.stdout.isTTY && process.stdout.columns) || HELP_COLUMNS;
   for (const command of withSubcommands(program)) {
     command
       .showHelpAfterError('(add --help for usage and examples)')
       .exitOverride()
+      // Names alone: what a command takes is in its own help, and here leaves no room for what it does.
+      .configureHelp({ subcommandTerm: (sub) => sub.name() })
       .configureOutput({
-        writeOut: (text) => say(text.trimEnd(), context.terminal.out),
+        getOutHelpWidth: () => width,
+        getErrHelpWidth: () => width,
+        writeOut: (text) => say(wrapped(text.trimEnd(), width), context.terminal.out),
         writeErr: (text) => say(text.trimEnd(), context.terminal.err),
       });
   }
   return program;
+}
+
+/** Where there is no terminal that says how wide it is. */
+const HELP_COLUMNS = 80;
+
+/** Prose alone is wrapped: an indented line is an example, or of a table. */
+function wrapped(text: string, width: number): string {
+  const wrap = (line: string): string =>
+    line.startsWith(' ') ? line : line.replace(new RegExp(`(?=.{${width + 1}})(.{1,${width}}) `, 'g'), '$1\n');
+  return text.split('\n').map(wrap).join('\n');
 }
 
 function withSubcommands(command: Command): Command[] {

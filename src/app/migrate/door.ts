@@ -1,6 +1,7 @@
 /** The door of a server through which its device moves, from outside: where it is, and what can be asked there. */
 import { VfioError } from '../../base/errno.ts';
 import { UnixSocket } from '../../sys/unix-socket.ts';
+import { shellQuoted } from '../shell-quoted.ts';
 import { Kind } from './frames.ts';
 import { Link } from './link.ts';
 
@@ -15,7 +16,7 @@ export function connectDoor(path: string): UnixSocket {
     if (!(cause instanceof VfioError) || (cause.code !== 'ENOENT' && cause.code !== 'ECONNREFUSED')) throw cause;
     throw new VfioError(cause.code, `nobody serves ${path} with a door for moving (${managePathOf(path)})`, {
       cause,
-      fix: `Serve a device there: vfio serve DEVICE --socket-path ${path}`,
+      fix: `Serve a device there: vfio serve DEVICE --socket-path ${shellQuoted(path)}`,
     });
   }
 }

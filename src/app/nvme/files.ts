@@ -145,7 +145,7 @@ class FileSink implements OpenedSink {
       return new FileSink(path, file, stat.isFile());
     } catch (cause) {
       await file.close();
-      throw systemError(cause, `${path} cannot be closed to other users`);
+      throw fromNode(cause, `${path} cannot be closed to other users`);
     }
   }
 

@@ -1,6 +1,8 @@
 /** Config space as a driver uses it: through VFIO's config region, so what it may change is the kernel's decision. */
+
 import type { Region } from '../../abi/device.ts';
 import { Command, Config, Status } from '../../abi/pci.ts';
+import { INSPECT } from '../../base/inspect.ts';
 
 /** Capabilities start behind the header and are at least 4 bytes: no chain is longer, whatever its pointers say. */
 const CAPABILITIES_MAX = 48;
@@ -11,6 +13,11 @@ export class ConfigView {
 
   constructor(region: Region) {
     this.region = region;
+  }
+
+  /** Without a look at the device. */
+  [INSPECT](): string {
+    return `ConfigView of ${this.region.info.size} bytes`;
   }
 
   read8(offset: number): number {

@@ -1,8 +1,10 @@
 /** Memory for the device: `using buffer = dev.dma.alloc(4096)` gives bytes here and an IOVA there. */
+
 import type { DmaSpace } from '../../abi/device.ts';
 import { Access, type DirectMemory, WINDOW_BYTES } from '../../abi/memory.ts';
 import { hex } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
+import { INSPECT } from '../../base/inspect.ts';
 
 export interface AllocOptions {
   /** What the device may do with it; both unless told. */
@@ -32,6 +34,10 @@ export class DmaBuffer implements Disposable {
     const start = offset % WINDOW_BYTES;
     this.bytes = memory.windows[Math.floor(offset / WINDOW_BYTES)]!.subarray(start, start + size);
     this.#release = release;
+  }
+
+  [INSPECT](): string {
+    return `DmaBuffer of ${this.size} bytes at IOVA ${hex(this.iova)}`;
   }
 
   [Symbol.dispose](): void {
@@ -102,6 +108,10 @@ export class DriverDma implements Disposable {
     this.#hold(held);
     this.#buffers.add(buffer);
     return buffer;
+  }
+
+  [INSPECT](): string {
+    return `DriverDma with ${this.buffers} buffers`;
   }
 
   /** Whether `buffer` is from here, and not yet disposed: only then does the device reach it at its IOVA. */

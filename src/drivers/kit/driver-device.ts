@@ -8,6 +8,7 @@ import { RegionFlags, RegionIndex } from '../../abi/vfio.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { type Clock, PausableClock, SystemClock } from '../../base/clock.ts';
 import { VfioError } from '../../base/errno.ts';
+import { INSPECT } from '../../base/inspect.ts';
 import { keepAlive } from '../../base/keep-alive.ts';
 import { ConfigView } from './config-view.ts';
 import { type DmaBuffer, DriverDma } from './dma.ts';
@@ -47,6 +48,8 @@ export class DriverDevice implements Disposable {
   readonly device: Device;
   /** Where it sits, e.g. `0000:00:04.0`. Known also once it is gone. */
   readonly name: string;
+  /** `vendor:device`, as lspci -n prints it. */
+  readonly ids: string;
   readonly config: ConfigView;
   readonly dma: DriverDma;
   /** Memory that came with a device that was moved (docs/moving.md), in order of addresses; a buffer as those of `dma.alloc`. Nearly always none. */
@@ -71,6 +74,7 @@ export class DriverDevice implements Disposable {
     this.name = device.info.name;
     this.clock = new PausableClock(options.clock ?? new SystemClock());
     this.config = new ConfigView(device.region(RegionIndex.CONFIG));
+    this.ids = this.config.ids;
     this.dma = new DriverDma(device.dma);
     this.adopted = (options.adopted ?? []).map((mapping) => this.dma.adopt(mapping));
     this.#owns = options.owns;
@@ -93,7 +97,7 @@ export class DriverDevice implements Disposable {
     if (options.owns !== undefined) undo.use(options.owns);
     undo.use(device);
     const dev = new DriverDevice(device, options);
-    const { ids } = dev.config;
+    const { ids } = dev;
     const wanted = typeof options.match === 'string' ? [options.match] : options.match;
     if (wanted !== undefined && !wanted.some((w) => w.toLowerCase() === ids)) {
       throw new VfioError('ENXIO', `${dev.name} is ${ids}, and this driver is for ${wanted.join(' or ')}`, {
@@ -103,6 +107,12 @@ export class DriverDevice implements Disposable {
     if (!dev.config.memoryEnabled) dev.config.memoryEnabled = true;
     undo.move();
     return dev;
+  }
+
+  /** Without asking the device, which would be an access. */
+  [INSPECT](): string {
+    const irqs = [...this.#interrupts].map((each) => `${each.count} ${each.title}`).join(', ') || 'no';
+    return `DriverDevice ${this.name} (${this.ids}): ${this.#closed ? 'closed' : `${irqs} interrupts, ${this.dma.buffers} DMA buffers`}`;
   }
 
   /** May the device do DMA and send messages? Off after open. */

@@ -1,9 +1,11 @@
 /** Interrupts as a driver waits for them: `using irq = dev.msi.enable(1); await irq.next(0, { timeoutMs: 1000 })`. */
+
 import type { Device, InterruptSink } from '../../abi/device.ts';
 import { IrqIndex } from '../../abi/vfio.ts';
 import { checkIndex } from '../../base/check.ts';
 import type { Clock } from '../../base/clock.ts';
 import { VfioError } from '../../base/errno.ts';
+import { INSPECT } from '../../base/inspect.ts';
 import { keepAlive } from '../../base/keep-alive.ts';
 
 export interface WaitOptions {
@@ -196,6 +198,10 @@ export class Interrupts implements Disposable {
 
   get count(): number {
     return this.#waiters.length;
+  }
+
+  [INSPECT](): string {
+    return `Interrupts of ${this.#name}: ${this.count} ${this.title}${this.#enabled ? '' : ', disabled'}`;
   }
 
   /** As people write the kind: `MSI-X`. */

@@ -22,6 +22,7 @@ import {
 import { DeviceFlags, NUM_IRQS, NUM_REGIONS, RegionIndex } from '../../abi/vfio.ts';
 import { VfioError } from '../../base/errno.ts';
 import { callForeign, textOf } from '../../base/foreign.ts';
+import { INSPECT } from '../../base/inspect.ts';
 import type { Container } from '../dma/container.ts';
 import { ContainerDmaSpace } from '../dma/container-dma-space.ts';
 import type { Process } from '../dma/process.ts';
@@ -70,6 +71,10 @@ export class DeviceFile implements Device, VfioFile {
     this.container = container;
     this.process = process;
     this.#onExit = process.onExit(() => this.#exit());
+  }
+
+  [INSPECT](): string {
+    return `DeviceFile of ${this.device.bdf}, ${this.closed ? 'closed' : `open by process ${this.process.pid}`}`;
   }
 
   /** @throws VfioError ENODEV when the file was closed or the device is gone */

@@ -67,7 +67,7 @@ export function hotReset(device: VfioPciDevice, groups: readonly OwnedGroup[], c
   for (const fn of members) {
     if (!set.some((d) => d.fn === fn)) {
       throw new VfioError('EINVAL', `hot reset of ${device.bdf} would hit ${fn.bdf}, which is not under vfio-pci`, {
-        culprits: [{ bdf: fn.bdf, driver: fn.driver, why: 'it would be reset too', fix: `vfio bind ${fn.bdf} vfio-pci` }],
+        culprits: [{ bdf: fn.bdf, driver: fn.driver, why: 'it would be reset too', fix: fn.bindCommand('vfio-pci') }],
       });
     }
   }

@@ -5,9 +5,11 @@
  *
  * @see linux/drivers/vfio/container.c (Linux 7.2)
  */
+
 import { Extension, type Type1Kind } from '../../abi/vfio.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
+import { INSPECT } from '../../base/inspect.ts';
 import type { EngineContext } from '../context.ts';
 import { requireIsolation } from './container-domains.ts';
 import type { IommuDomain } from './iommu-domain.ts';
@@ -57,6 +59,10 @@ export class Container implements Disposable {
 
   get references(): number {
     return this.#references;
+  }
+
+  [INSPECT](): string {
+    return `Container with ${this.#groups.length} groups${this.#open ? '' : ', closed'}`;
   }
 
   /** Hold it open: what a group does while it is in it. */

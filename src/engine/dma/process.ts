@@ -4,6 +4,7 @@
 
 import type { MemoryAllocator } from '../../abi/memory.ts';
 import { VfioError } from '../../base/errno.ts';
+import { INSPECT } from '../../base/inspect.ts';
 import { AddressSpace } from './address-space.ts';
 
 /** A name of linux/capability.h. VFIO asks for CAP_IPC_LOCK (locked memory) and, where it has no IOMMU, CAP_SYS_RAWIO. */
@@ -52,6 +53,10 @@ export class Process implements Disposable {
     this.lockedBytes = options.lockedBytes ?? 0;
     this.pageSize = options.pageSize ?? 4096;
     this.addressSpace = new AddressSpace(this.pageSize, options.allocate ?? null);
+  }
+
+  [INSPECT](): string {
+    return `Process ${this.pid}, uid ${this.uid}${this.#alive ? '' : ', exited'}`;
   }
 
   /** A synthetic process with uid 0, every capability and no limit. */

@@ -5,11 +5,12 @@
  */
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
+import { nearest } from '../../base/nearest.ts';
 import type { EngineContext } from '../context.ts';
 import { VfioPciDevice } from '../device/pci-device.ts';
 import { parseIds } from './function-builder.ts';
 import type { IsolationGroup } from './isolation-group.ts';
-import type { DmaUse, HostDriverSpec, IommuKind } from './machine-spec.ts';
+import type { DmaUse, FunctionSpec, HostDriverSpec, IommuKind } from './machine-spec.ts';
 import type { PciFunction } from './pci-function.ts';
 
 export const VFIO_PCI = 'vfio-pci';
@@ -45,6 +46,7 @@ function matcher(id: string, driver: string): Match {
  */
 export class HostDrivers {
   readonly #drivers = new Map<string, HostDriver>();
+  readonly #mentioned = new Set<string>();
 
   /** @throws VfioError EINVAL for a name or id that is none, EEXIST for a driver declared twice */
   constructor(specs: readonly HostDriverSpec[] = []) {
@@ -59,6 +61,30 @@ export class HostDrivers {
       const ids = (spec.ids ?? []).map((id) => matcher(id, name));
       this.#drivers.set(name, { name, dma: spec.dma ?? 'kernel', sriov: spec.sriov ?? false, static: ids, dynamic: new Map() });
     }
+  }
+
+  /** Drivers that a declaration names are drivers that the machine has, whether or not it says more of them. */
+  noteAll(devices: readonly FunctionSpec[]): void {
+    if (!Array.isArray(devices)) return;
+    for (const { driver, driverOverride, vfDriver, devices: behind = [] } of devices) {
+      for (const name of [driver, driverOverride, vfDriver]) if (typeof name === 'string') this.#mentioned.add(name);
+      this.noteAll(behind);
+    }
+  }
+
+  /** Drivers of this machine: those that are always there, that it declares, and that its devices name. */
+  get known(): readonly string[] {
+    return [...new Set([...this.#drivers.keys(), ...this.#mentioned])];
+  }
+
+  /** What writing to its `bind` finds: no such directory below /sys/bus/pci/drivers. @throws VfioError ENOENT with the drivers there are */
+  checkKnown(name: string): void {
+    const { known } = this;
+    if (known.includes(checkDriverName(name))) return;
+    const near = nearest(name, known);
+    throw new VfioError('ENOENT', `this machine has no driver '${name}'; it has ${known.join(', ')}`, {
+      fix: near === null ? `Declare it in the machine: hostDrivers: [{ name: ${name} }]` : `Did you mean '${near}'?`,
+    });
   }
 
   get names(): readonly string[] {
@@ -152,7 +178,7 @@ export class Binder {
     if (fn.driver !== null) {
       const leaving = fn.unbinding === null ? `bound to ${fn.driver} already` : `still leaving ${fn.driver}: a user holds it open`;
       throw new VfioError('EBUSY', `${fn.bdf} is ${leaving}`, {
-        fix: fn.unbinding === null ? `Unbind it first: vfio bind ${fn.bdf} none` : 'Close the device files that are open.',
+        fix: fn.unbinding === null ? `Unbind it first: ${fn.bindCommand('none')}` : 'Close the device files that are open.',
       });
     }
     if (!drivers.accepts(name, fn)) {

@@ -126,7 +126,7 @@ function findBlockers(
   } else if (fn.vfio === null && !fn.isBridge && group !== null) {
     const why = fn.driver === null ? 'it is not bound to vfio-pci' : `it is bound to ${fn.driver}, not to vfio-pci`;
     const because = fn.probeError === null ? '' : ` (${fn.probeError.message})`;
-    found.push({ at: 'open: ENODEV', why: why + because, fix: `vfio bind ${fn.bdf} ${VFIO_PCI}` });
+    found.push({ at: 'open: ENODEV', why: why + because, fix: fn.bindCommand(VFIO_PCI) });
   }
   for (const c of culprits) {
     if (c.bdf === fn.bdf && fn.driver !== null) continue;
@@ -177,10 +177,10 @@ export function planGroup(group: IsolationGroup): BindPlan {
   for (const fn of group.functions) {
     const blocks = fn.driver !== null && culprits.some((c) => c.bdf === fn.bdf);
     if (fn.isBridge) {
-      if (blocks) steps.push({ bdf: fn.bdf, from: fn.driver, to: null, override: null, needed: true, command: `vfio bind ${fn.bdf} none` });
+      if (blocks) steps.push({ bdf: fn.bdf, from: fn.driver, to: null, override: null, needed: true, command: fn.bindCommand('none') });
     } else if (blocks || fn.driver === null) {
       const override = fn.driverOverride === VFIO_PCI ? null : fn.driverOverride;
-      const command = `vfio bind ${fn.bdf} ${VFIO_PCI}`;
+      const command = fn.bindCommand(VFIO_PCI);
       steps.push({ bdf: fn.bdf, from: fn.driver, to: VFIO_PCI, override, needed: blocks, command });
     }
   }

@@ -153,6 +153,7 @@ export class Fabric {
     const config = new ConfigSpace(declaration);
     for (const { index } of bars) config.setBarAddress(index, pf.sriov!.barAddress(index, vfIndex));
     const fn = new PciFunction({
+      bindCommand: this.#ctx.bindCommand,
       bdf,
       name: `${pf.name} VF ${vfIndex}`,
       kind: pf.kind,
@@ -278,6 +279,7 @@ export class Fabric {
       return (device << 3) | number;
     });
     const fn = new PciFunction({
+      bindCommand: this.#ctx.bindCommand,
       bdf,
       name: spec.name ?? declaration.name,
       kind: built.kind,

@@ -7,6 +7,7 @@
 import { withoutVfTokens } from '../../abi/vf-token.ts';
 import { GroupFlags } from '../../abi/vfio.ts';
 import { VfioError } from '../../base/errno.ts';
+import { INSPECT } from '../../base/inspect.ts';
 import type { EngineContext } from '../context.ts';
 import type { DeviceFile } from '../device/device-file.ts';
 import type { DeviceFileHolder } from '../device/hosted-function.ts';
@@ -59,6 +60,10 @@ export class GroupFile implements Disposable, DeviceFileHolder, VfioFile {
   }
 
   /** Who has it, for messages. */
+  [INSPECT](): string {
+    return `GroupFile of group ${this.group.id}, ${this.#closed ? 'closed' : `open by ${this.holder}`}`;
+  }
+
   get holder(): string {
     const kept = this.#devices.size === 0 ? '' : `, which keeps ${this.#devices.size} of its device files open`;
     return `${this.process}${this.#closed ? kept : ''}`;
@@ -242,7 +247,7 @@ export class GroupFile implements Disposable, DeviceFileHolder, VfioFile {
         'ENODEV',
         `${fn.bdf} is in group ${this.group.id} but ${fn.driver === null ? 'not bound' : `bound to ${fn.driver}`}`,
         {
-          fix: fn.isBridge ? 'Bridges cannot be opened.' : `vfio bind ${fn.bdf} vfio-pci`,
+          fix: fn.isBridge ? 'Bridges cannot be opened.' : fn.bindCommand('vfio-pci'),
         },
       );
     }

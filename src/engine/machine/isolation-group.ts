@@ -5,7 +5,9 @@
  *
  * @see linux/drivers/iommu/iommu.c, iommu_group_claim_dma_owner(), iommu_device_use_default_domain()
  */
+
 import { type Culprit, VfioError } from '../../base/errno.ts';
+import { INSPECT } from '../../base/inspect.ts';
 import { compareBdf } from '../../pci/bdf.ts';
 import type { IommuDomain } from '../dma/iommu-domain.ts';
 import type { AttachableGroup, IommuProperties } from '../dma/iommu-properties.ts';
@@ -165,6 +167,10 @@ export class IsolationGroup implements AttachableGroup {
     return null;
   }
 
+  [INSPECT](): string {
+    return `IsolationGroup ${this.id}: ${this.functions.map((fn) => fn.bdf).join(', ')}`;
+  }
+
   #ownedBy(): string {
     if (this.#owner === null) return `attached to a domain of ${this.#foreignDomain() ?? 'nobody'}`;
     return this.file !== null && this.#owner === this.file ? `owned by ${this.file.holder}` : 'owned by a user';
@@ -176,6 +182,6 @@ function describeUser(fn: PciFunction, driver: string, use: DmaUse, alone: boole
     use === 'own-domain'
       ? 'its driver has attached an IOMMU domain of its own'
       : `its driver does DMA for the host${alone ? '' : ', and the IOMMU cannot tell it from the rest of the group'}`;
-  const fix = fn.isBridge ? `vfio bind ${fn.bdf} none` : `vfio bind ${fn.bdf} vfio-pci`;
+  const fix = fn.bindCommand(fn.isBridge ? 'none' : 'vfio-pci');
   return { bdf: fn.bdf, driver, why, fix };
 }

@@ -2,12 +2,14 @@
  * A machine: its PCI functions, the isolation groups that follow from the fabric, who drives what, and the files through which users reach
  * them. Two machines share nothing, and the same declaration gives the same machine every time.
  */
+
 import type { ErrorKind } from '../../abi/device-host.ts';
 import type { MemoryAllocator } from '../../abi/memory.ts';
 import { CapId, Pm, PowerState } from '../../abi/pci.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { type Clock, SystemClock } from '../../base/clock.ts';
 import { VfioError } from '../../base/errno.ts';
+import { INSPECT } from '../../base/inspect.ts';
 import { type Logger, RateLimitedLogger, silentLogger } from '../../base/log.ts';
 import { compareBdf, parseBdf } from '../../pci/bdf.ts';
 import type { EngineContext } from '../context.ts';
@@ -45,6 +47,8 @@ export interface MachineOptions {
   readonly faults?: FaultPlan;
   /** Vendors' hands in the devices that vfio-pci drives (S0). */
   readonly mediators?: Mediators;
+  /** What to type to bind a function to another driver, for the fixes that errors name. Default: `vfio bind BDF DRIVER`. */
+  readonly bindCommand?: (bdf: string, driver: string) => string;
   /** uid that owns the nodes of groups as they appear, as a udev rule would give them. Default 0. */
   readonly nodeOwner?: number;
 }
@@ -87,11 +91,13 @@ export class Machine implements Disposable {
       allocate: options.allocate,
       vectorsInUse: () => vectorsInUse(this.functions.values()),
       ...(options.mediators === undefined ? {} : { mediators: options.mediators }),
+      ...(options.bindCommand === undefined ? {} : { bindCommand: options.bindCommand }),
     };
     this.name = spec.name ?? 'machine';
     this.#missing = options.mediators === undefined ? (spec.mediators ?? []) : [];
     this.#events = new MachineEvents(this.context);
     this.drivers = new HostDrivers(spec.hostDrivers);
+    this.drivers.noteAll(spec.devices);
     this.process = Process.root({ pageSize, allocate: options.allocate });
     this.#fabric = new Fabric(spec, options.models ?? {}, this.context);
     this.#sleep = new MachineSleep(this.name, this.functions);
@@ -128,6 +134,10 @@ export class Machine implements Disposable {
     for (const { fn } of placed) this.#events.tell({ kind: 'add', bdf: fn.bdf, groupId: fn.group?.id ?? null });
     for (const one of placed) this.#firstProbe(one);
     for (const { fn, spec } of placed) this.#sriov.first(fn, spec.numVfs ?? 0);
+  }
+
+  [INSPECT](): string {
+    return `Machine ${this.name}: ${this.functions.size} functions, ${this.groups.size} groups${this.#disposed ? ', switched off' : ''}`;
   }
 
   // ---- What there is

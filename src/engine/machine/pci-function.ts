@@ -1,7 +1,9 @@
 /** One PCI function of a machine: its hardware (config space, host, model) and who drives it. */
+
 import type { Model } from '../../abi/device-host.ts';
 import { Acs, Command, Config, ExtCapId, HeaderType } from '../../abi/pci.ts';
 import type { VfioError } from '../../base/errno.ts';
+import { INSPECT } from '../../base/inspect.ts';
 import { type BdfParts, bdfParts } from '../../pci/bdf.ts';
 import type { ConfigSpace } from '../../pci/config-space.ts';
 import type { DeviceModel, PciDeclaration } from '../../pci/declaration.ts';
@@ -86,6 +88,7 @@ export class PciBus {
 }
 
 export interface PciFunctionParts {
+  readonly bindCommand?: ((bdf: string, driver: string) => string) | undefined;
   readonly bdf: string;
   readonly name: string;
   readonly kind: FunctionKind;
@@ -161,7 +164,10 @@ export class PciFunction implements HostedFunction {
   /** False once it is unplugged, also while unplugging waits for its users. */
   present = true;
 
+  readonly #bindCommand: (bdf: string, driver: string) => string;
+
   constructor(parts: PciFunctionParts) {
+    this.#bindCommand = parts.bindCommand ?? ((bdf, driver) => `vfio bind ${bdf} ${driver}`);
     this.bdf = parts.bdf;
     this.address = bdfParts(parts.bdf);
     this.devfn = (this.address.device << 3) | this.address.fn;
@@ -176,6 +182,15 @@ export class PciFunction implements HostedFunction {
     this.requester = parts.requester;
     this.physical = parts.physical ?? null;
     this.vfIndex = parts.vfIndex ?? 0;
+  }
+
+  [INSPECT](): string {
+    return `PciFunction ${this.bdf} ${this.id} ${this.name}, driver ${this.driver ?? 'none'}, group ${this.group?.id ?? 'none'}`;
+  }
+
+  /** What to type so that `driver` gets it; 'none' for no driver. */
+  bindCommand(driver: string): string {
+    return this.#bindCommand(this.bdf, driver);
   }
 
   /** The bridge above; null on a root bus. */

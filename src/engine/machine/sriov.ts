@@ -97,7 +97,7 @@ export class SriovControl {
   #checkDriver(fn: PciFunction): void {
     if (fn.driver === null) {
       throw new VfioError('ENOENT', `${fn.bdf} has no driver, and only a driver can enable virtual functions`, {
-        fix: `vfio bind ${fn.bdf} vfio-pci, or pci-pf-stub.`,
+        fix: `${fn.bindCommand('vfio-pci')}\n  or: ${fn.bindCommand('pci-pf-stub')}`,
       });
     }
     if (fn.vfio !== null && !this.#o.ctx.params.enableSriov) {

@@ -38,6 +38,7 @@ Examples:
         if (fn.group === null) machine.bind(fn.bdf, driver);
         else machine.bindGroup(fn.group.id);
       } else {
+        if (driver !== 'none') machine.drivers.checkKnown(driver);
         if (fn.driver !== null && fn.driver !== driver) await machine.unbind(fn.bdf);
         if (driver !== 'none') machine.bind(fn.bdf, driver);
       }

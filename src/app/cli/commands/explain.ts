@@ -1,6 +1,7 @@
 import { statSync } from 'node:fs';
 import { Command } from 'commander';
 import type { Explanation } from '../../../engine/machine/explain.ts';
+import { parseBdf } from '../../../pci/bdf.ts';
 import { bdf } from '../arguments.ts';
 import type { CommandContext } from '../command.ts';
 import { Exit } from '../exit-codes.ts';
@@ -10,18 +11,34 @@ export function explainCommand({ terminal, exit }: CommandContext): Command {
   return new Command('explain')
     .description('tell whether a user could have a device, who is in the way, and what would change that')
     .argument('<machine>', 'a machine file; or the directory where one is served, as it is now')
-    .argument('<bdf>', 'the device, e.g. 0000:03:00.0 or 03:00.0', bdf)
+    .argument('[bdf]', 'the device, e.g. 0000:03:00.0 or 03:00.0', bdf)
     .option('--json', 'one JSON document for programs')
     .addHelpText(
       'after',
       '\nExit status 3 when something is in the way.\n\nExamples:\n  vfio explain examples/machines/desktop.yaml 01:00.0\n  vfio explain /tmp/card 01:00.1',
     )
-    .action(async (where: string, at: string, options: { json?: boolean }) => {
+    .action(async (where: string, at: string | undefined, options: { json?: boolean }, command: Command) => {
+      if (at === undefined) {
+        command.error(
+          isBdf(where)
+            ? `error: the machine file is missing: vfio explain MACHINE.yaml ${where}. Devices of this computer cannot be explained yet.`
+            : `error: the address of a device is missing: vfio explain ${where} 0000:03:00.0`,
+        );
+      }
       const explanation = await explanationOf(where, at);
       if (options.json === true) json(terminal, 'vfio-ts/explain/1', explanation);
       else printExplanation(explanation, terminal);
       if (!explanation.usable) exit(Exit.PROBLEMS);
     });
+}
+
+function isBdf(text: string): boolean {
+  try {
+    parseBdf(text);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 async function explanationOf(where: string, at: string): Promise<Explanation> {

@@ -3,6 +3,7 @@ import { Command, Option } from 'commander';
 import { Cleanup } from '../../../base/cleanup.ts';
 import { VfioError } from '../../../base/errno.ts';
 import type { Logger } from '../../../base/log.ts';
+import { printableLines } from '../../../base/printable.ts';
 import type { Mediators } from '../../../engine/mediation/mediators.ts';
 import type { DeviceModel } from '../../../pci/declaration.ts';
 import { PipeStream } from '../../../sys/pipe-stream.ts';

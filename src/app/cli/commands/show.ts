@@ -3,6 +3,7 @@ import { dirname } from 'node:path';
 import { Command } from 'commander';
 import { VfioError } from '../../../base/errno.ts';
 import type { MachineDocument } from '../../machine-document.ts';
+import { shellQuoted } from '../../shell-quoted.ts';
 import type { CommandContext } from '../command.ts';
 import { machineLines } from '../machine-tree.ts';
 import { json } from '../terminal.ts';
@@ -26,7 +27,9 @@ export function showCommand({ terminal }: CommandContext): Command {
 async function documentOf(where: string): Promise<MachineDocument> {
   const found = statSync(where, { throwIfNoEntry: false });
   if (found?.isSocket() === true) {
-    throw new VfioError('EINVAL', `${where} is the socket of one device, not a machine`, { fix: `vfio show ${dirname(where)}` });
+    throw new VfioError('EINVAL', `${where} is the socket of one device, not a machine`, {
+      fix: `vfio show ${shellQuoted(dirname(where))}`,
+    });
   }
   if (found?.isDirectory() === true) {
     const { askMachine } = await import('../../machine-server.ts');
