@@ -72,7 +72,9 @@ describe('open() and serve()', () => {
       code: 'EINVAL',
       message: `${plain} takes no options, and was given 'baud'`,
     });
-    expect(await failure(open(`sim:${file('none.ts', `${imports}\nexport default () => device({ id: '1234:0001' });`)},a=1`))).toMatchObject({
+    expect(
+      await failure(open(`sim:${file('none.ts', `${imports}\nexport default () => device({ id: '1234:0001' });`)},a=1`)),
+    ).toMatchObject({
       fix: 'It takes none.',
     });
     expect(await failure(open(`sim:${file('late.ts', 'export default async () => ({});')}`))).toMatchObject({
@@ -111,7 +113,10 @@ devices:
   it('with a wrong option, or a file that is not there, says which', async () => {
     const of = (device: string) => file('bad.yaml', `devices: [{ at: 04.0, ${device} }]`);
     expect((await failure(importMachine(of('model: ./uart.ts, options: { bard: 1 }')))).message).toBe(`${uart} has no option 'bard'`);
-    expect(await failure(importMachine(of('model: ./uatr.ts')))).toMatchObject({ code: 'ENOENT', message: `there is no file ${folder}/uatr.ts` });
+    expect(await failure(importMachine(of('model: ./uatr.ts')))).toMatchObject({
+      code: 'ENOENT',
+      message: `there is no file ${folder}/uatr.ts`,
+    });
   });
 });
 

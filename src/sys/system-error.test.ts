@@ -23,11 +23,18 @@ function failure(act: () => unknown): unknown {
 it('what node:fs throws becomes a sentence with file and fix, and no stack', () => {
   const error = failure(() => readFileSync(join(folder, 'none')));
   expect(isNodeSystemError(error)).toBe(true);
-  expect(fromNode(error)).toMatchObject({ code: 'ENOENT', message: `opening ${folder}/none: there is no such file or directory`, cause: error });
+  expect(fromNode(error)).toMatchObject({
+    code: 'ENOENT',
+    message: `opening ${folder}/none: there is no such file or directory`,
+    cause: error,
+  });
   expect(failureText(error)).toBe(`ENOENT: opening ${folder}/none: there is no such file or directory`);
-  expect(fromNode(failure(() => readdirSync(import.meta.filename)), 'the machine cannot be read').message).toBe(
-    'the machine cannot be read: a part of the path is no directory',
-  );
+  expect(
+    fromNode(
+      failure(() => readdirSync(import.meta.filename)),
+      'the machine cannot be read',
+    ).message,
+  ).toBe('the machine cannot be read: a part of the path is no directory');
   expect(fromNode(failure(() => writeFileSync(folder, ''))).code).toBe('EISDIR');
   const bug = new TypeError('a bug');
   expect(failure(() => fromNode(bug))).toBe(bug);
@@ -53,9 +60,15 @@ it('a socket in a directory that is not there, or of another file, is said to be
     message: `no socket can be made at ${folder}/no/x.sock: there is no directory ${folder}/no`,
   });
   writeFileSync(join(folder, 'file'), '');
-  expect(failure(() => UnixSocket.connect(join(folder, 'file')))).toMatchObject({ code: 'EINVAL', message: `${folder}/file is a file, not a socket` });
+  expect(failure(() => UnixSocket.connect(join(folder, 'file')))).toMatchObject({
+    code: 'EINVAL',
+    message: `${folder}/file is a file, not a socket`,
+  });
   expect(failure(() => UnixSocket.connect(folder))).toMatchObject({ code: 'EINVAL', message: `${folder} is a directory, not a socket` });
-  expect(failure(() => UnixSocket.connect('/dev/null'))).toMatchObject({ code: 'EINVAL', message: '/dev/null is a device or pipe, not a socket' });
+  expect(failure(() => UnixSocket.connect('/dev/null'))).toMatchObject({
+    code: 'EINVAL',
+    message: '/dev/null is a device or pipe, not a socket',
+  });
   const listener = UnixListener.listen(join(folder, 'dead.sock'));
   listener[Symbol.dispose]();
   expect(failure(() => UnixSocket.connect(join(folder, 'dead.sock')))).toBeInstanceOf(SystemError);

@@ -58,7 +58,7 @@ async function makeProgram(context: CommandContext, argv: readonly string[]): Pr
 Addresses:
   sim:edu | sim:nvme,size=1G       a software device of the package
   sim:./my-device.ts,option=value  one of yours
-  unix:/path.sock                  a device behind the socket of a vfio-user server
+  unix:/path.sock                  a device that a vfio-user server has
   0000:03:00.0 | 03:00.0           a PCI function: of --machine FILE, or of this
                                    computer where a command reads only
 

@@ -66,7 +66,9 @@ export class HostDrivers {
   /** Drivers that a declaration names are drivers that the machine has, whether or not it says more of them. */
   noteAll(devices: readonly FunctionSpec[]): void {
     if (!Array.isArray(devices)) return;
-    for (const { driver, driverOverride, vfDriver, devices: behind = [] } of devices) {
+    for (const one of devices) {
+      // What is no declaration is refused where it is built.
+      const { driver, driverOverride, vfDriver, devices: behind = [] } = (one ?? {}) as FunctionSpec;
       for (const name of [driver, driverOverride, vfDriver]) if (typeof name === 'string') this.#mentioned.add(name);
       this.noteAll(behind);
     }

@@ -126,7 +126,9 @@ function findBlockers(
   } else if (fn.vfio === null && !fn.isBridge && group !== null) {
     const why = fn.driver === null ? 'it is not bound to vfio-pci' : `it is bound to ${fn.driver}, not to vfio-pci`;
     const because = fn.probeError === null ? '' : ` (${fn.probeError.message})`;
-    found.push({ at: 'open: ENODEV', why: why + because, fix: fn.bindCommand(VFIO_PCI) });
+    const vfs = fn.driver === null ? 0 : (fn.sriov?.numVfs ?? 0);
+    const first = vfs === 0 ? '' : `disable its ${vfs} virtual functions first (numVfs: 0 in a machine file); then: `;
+    found.push({ at: 'open: ENODEV', why: why + because, fix: first + fn.bindCommand(VFIO_PCI) });
   }
   for (const c of culprits) {
     if (c.bdf === fn.bdf && fn.driver !== null) continue;
