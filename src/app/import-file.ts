@@ -53,9 +53,11 @@ function neverLoaded(path: string): NeverLoaded {
 /** With the place in the user's code, and what an error of ours says. */
 function cannotLoad(path: string, cause: unknown): VfioError {
   const place = placeOf(cause);
-  const text = `${path} cannot be loaded: ${cause instanceof Error ? cause.message : String(cause)}${place === null ? '' : `\n  at ${place}`}`;
-  if (!(cause instanceof VfioError)) return new VfioError('EINVAL', text, { cause });
-  return new VfioError(cause.code, text, { cause, ...(cause.fix === undefined ? {} : { fix: cause.fix }) });
+  const [first, ...more] = (cause instanceof Error ? cause.message : String(cause)).split('\n');
+  const text = `${path} cannot be loaded: ${first}`;
+  const details = [...more.filter((line) => line.trim() !== ''), ...(place === null ? [] : [`at ${place}`])];
+  if (!(cause instanceof VfioError)) return new VfioError('EINVAL', text, { cause, details });
+  return new VfioError(cause.code, text, { cause, details, ...(cause.fix === undefined ? {} : { fix: cause.fix }) });
 }
 
 const ownSources = fileURLToPath(new URL('../', import.meta.url));

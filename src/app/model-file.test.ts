@@ -124,13 +124,13 @@ describe('a file that cannot be loaded', () => {
   it('says where: in itself, in one that it imports, and for an error of ours with its code and fix', async () => {
     const broken = file('broken.ts', '// a line\n\nthrow new Error("as I load");');
     const first = await failure(open(`sim:${broken}`));
-    expect([first.code, first.message]).toEqual(['EINVAL', `${broken} cannot be loaded: as I load\n  at ${broken}:3:7`]);
+    expect([first.code, first.message]).toEqual(['EINVAL', `${broken} cannot be loaded: as I load:\n  at ${broken}:3:7`]);
     const above = file('above.ts', "import './broken.ts';");
     expect((await failure(open(`sim:${above}`))).message).toContain(`at ${broken}:3:7`);
     const wrong = file('wrong.ts', `${imports}\n\nexport default device({ id: '1234:0001', intx: 'E' });`);
     expect(await failure(open(`sim:${wrong}`))).toMatchObject({
       code: 'EINVAL',
-      message: expect.stringMatching(/intx of device\(\) is 'E'; it takes 'A', 'B', 'C' or 'D'\n {2}at .*wrong\.ts:4:\d+$/),
+      message: expect.stringMatching(/intx of device\(\) is 'E'; it takes 'A', 'B', 'C' or 'D':\n {2}at .*wrong\.ts:4:\d+$/),
     });
     const misspelt = file('misspelt.ts', `${imports}\nexport default device({ id: '1234:0001', msxi: 1 });`);
     expect(await failure(open(`sim:${misspelt}`))).toMatchObject({ fix: "Did you mean 'msi'?" });

@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSyn
 import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
 import { afterAll, expect, it } from 'vitest';
-import { exitCodeOf, failureText } from '../app/cli/exit-codes.ts';
+import { exitCodeOf, failureLines } from '../app/cli/exit-codes.ts';
 import { VfioError } from '../base/errno.ts';
 import { fromNode, isNodeSystemError, SystemError, systemError } from './system-error.ts';
 import { UnixListener } from './unix-listener.ts';
@@ -28,7 +28,7 @@ it('what node:fs throws becomes a sentence with file and fix, and no stack', () 
     message: `opening ${folder}/none: there is no such file or directory`,
     cause: error,
   });
-  expect(failureText(error)).toBe(`ENOENT: opening ${folder}/none: there is no such file or directory`);
+  expect(failureLines(error)).toEqual([`ENOENT: opening ${folder}/none: there is no such file or directory`]);
   expect(
     fromNode(
       failure(() => readdirSync(import.meta.filename)),
@@ -38,14 +38,14 @@ it('what node:fs throws becomes a sentence with file and fix, and no stack', () 
   expect(fromNode(failure(() => writeFileSync(folder, ''))).code).toBe('EISDIR');
   const bug = new TypeError('a bug');
   expect(failure(() => fromNode(bug))).toBe(bug);
-  expect(failureText(bug)).toContain('system-error.test.ts');
+  expect(failureLines(bug).join()).toContain('system-error.test.ts');
 });
 
 it.each(['EROFS', 'EACCES', 'EPERM', 'ENOSPC', 'EDQUOT', 'EMFILE'])('%s says what to do, and is no rule of VFIO', (code) => {
   const error = systemError(code, 'writing x');
   expect([error.code, error.fix === undefined, exitCodeOf(error)]).toEqual([code, false, 1]);
   const node = Object.assign(new Error(code), { code, syscall: 'open', path: '/x' });
-  expect(failureText(node)).toMatch(new RegExp(`^${code}: opening /x: .*\\n  fix: `));
+  expect(failureLines(node).join('\n')).toMatch(new RegExp(`^${code}: opening /x: .*\\n  fix: `));
   expect(exitCodeOf(new VfioError('EACCES', 'wrapped', { cause: node }))).toBe(1);
 });
 

@@ -60,6 +60,7 @@ export const adminCommands: Readonly<Record<string, AdminCommand>> = {
     help: 'give a function to a driver',
     run: (context, given) => {
       const fn = functionOf(context, given);
+      context.machine.drivers.checkKnown(text(given, 'driver'));
       context.machine.bind(fn.bdf, text(given, 'driver'));
       return said(`${fn.bdf} is bound to ${fn.driver}`);
     },

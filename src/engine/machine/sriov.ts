@@ -97,7 +97,7 @@ export class SriovControl {
   #checkDriver(fn: PciFunction): void {
     if (fn.driver === null) {
       throw new VfioError('ENOENT', `${fn.bdf} has no driver, and only a driver can enable virtual functions`, {
-        fix: `${fn.bindCommand('vfio-pci')}\n  or: ${fn.bindCommand('pci-pf-stub')}`,
+        fix: fn.bindCommand('vfio-pci'),
       });
     }
     if (fn.vfio !== null && !this.#o.ctx.params.enableSriov) {

@@ -4,6 +4,7 @@ import { Cleanup } from '../../../base/cleanup.ts';
 import { VfioError } from '../../../base/errno.ts';
 import type { Logger } from '../../../base/log.ts';
 import { printableLines } from '../../../base/printable.ts';
+import type { Machine } from '../../../engine/machine/machine.ts';
 import type { Mediators } from '../../../engine/mediation/mediators.ts';
 import type { DeviceModel } from '../../../pci/declaration.ts';
 import { PipeStream } from '../../../sys/pipe-stream.ts';
@@ -19,6 +20,7 @@ import { importMediators } from '../../import-mediator.ts';
 import { readMachineFile } from '../../machine-file.ts';
 import { RegisterTraffic } from '../../register-traffic.ts';
 import { DeviceServer, socketPathOf } from '../../serve.ts';
+import { shellQuoted } from '../../shell-quoted.ts';
 import { loadModel } from '../../simulation.ts';
 import { WatchedFiles } from '../../watched-files.ts';
 import type { CommandContext } from '../command.ts';
@@ -163,7 +165,11 @@ async function serveMachineUntilStopped(file: string, options: Options, terminal
   using _survive = surviveForeignCode(log);
   using undo = new Cleanup();
   const traffic = record === undefined ? null : undo.use(new RegisterTraffic(record, terminal.err));
-  const machine = undo.use(await importMachine(file, { log, ...(await mediatorsOf(withMediatorsOf(file, options), traffic)) }));
+  let served: Machine | null = null;
+  const bindCommand = (bdf: string, driver: string) => adminBind(directory, bdf, driver, served?.functions.get(bdf)?.driver ?? null);
+  const mediated = await mediatorsOf(withMediatorsOf(file, options), traffic);
+  const machine = undo.use(await importMachine(file, { log, bindCommand, ...mediated }));
+  served = machine;
   const server = undo.use(
     new MachineServer(machine, directory, {
       log,
@@ -180,6 +186,13 @@ async function serveMachineUntilStopped(file: string, options: Options, terminal
   }
   terminal.err(`listening at ${directory}`);
   return await stop.told;
+}
+
+/** How a function of a machine that is served gets another driver: by its administrator. */
+function adminBind(directory: string, bdf: string, driver: string, before: string | null): string {
+  const admin = `vfio admin ${shellQuoted(directory)}`;
+  const steps = [...(before === null ? [] : [`${admin} unbind ${bdf}`]), ...(driver === 'none' ? [] : [`${admin} bind ${bdf} ${driver}`])];
+  return steps.join(' && ');
 }
 
 /** Those that the machine file names come first. @throws VfioError EINVAL with --record, whose recorder takes every device */
