@@ -88,11 +88,18 @@ Exit status:
 /** Where there is no terminal that says how wide it is. */
 const HELP_COLUMNS = 80;
 
-/** Prose alone is wrapped: an indented line is an example, or of a table. */
+/** Prose is wrapped at `width`, and the right column of a table below itself. Other indented lines are examples, to be typed as they are. */
 function wrapped(text: string, width: number): string {
-  const wrap = (line: string): string =>
-    line.startsWith(' ') ? line : line.replace(new RegExp(`(?=.{${width + 1}})(.{1,${width}}) `, 'g'), '$1\n');
-  return text.split('\n').map(wrap).join('\n');
+  return text
+    .split('\n')
+    .map((line) => {
+      const left = /^ +\S.*? {2,}(?=\S)/.exec(line)?.[0] ?? '';
+      if (line.length <= width || (left === '' && line.startsWith(' '))) return line;
+      const room = Math.max(width - left.length, 20);
+      const right = line.slice(left.length).replace(new RegExp(`(?=.{${room + 1}})(.{1,${room}}) `, 'g'), '$1\n');
+      return left + right.replaceAll('\n', `\n${' '.repeat(left.length)}`);
+    })
+    .join('\n');
 }
 
 function withSubcommands(command: Command): Command[] {
