@@ -49,8 +49,9 @@ up at the destination with open(address, { adopt: true }).
 
 Examples:
   vfio migrate unix:/tmp/a.sock unix:/tmp/b.sock
-  vfio migrate --receive tcp:0.0.0.0:4321 --key-file key unix:/tmp/b.sock  (there)
-  vfio migrate unix:/tmp/a.sock tcp:there:4321 --key-file key              (here)
+  # there, then here:
+  vfio migrate --receive tcp:0.0.0.0:4321 --key-file key unix:/tmp/b.sock
+  vfio migrate unix:/tmp/a.sock tcp:there:4321 --key-file key
   vfio migrate unix:/tmp/a.sock \\
       "exec:ssh there vfio migrate --receive --stdio unix:/tmp/b.sock"
   vfio migrate --status unix:/tmp/b.sock`,
