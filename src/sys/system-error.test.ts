@@ -35,9 +35,11 @@ it('what node:fs throws becomes a sentence with file and fix, and no stack', () 
       'the machine cannot be read',
     ).message,
   ).toBe('the machine cannot be read: a part of the path is no directory');
-  expect(fromNode(failure(() => writeFileSync(folder, ''))).code).toBe('EISDIR');
+  expect(fromNode(failure(() => writeFileSync(folder, '')))).toMatchObject({ code: 'EISDIR' });
+  // A stream's error says no call.
+  expect(fromNode(Object.assign(new Error('write'), { code: 'ENOSPC' }), 'x cannot be written')).toMatchObject({ code: 'ENOSPC' });
   const bug = new TypeError('a bug');
-  expect(failure(() => fromNode(bug))).toBe(bug);
+  expect(fromNode(bug)).toBe(bug);
   expect(failureLines(bug).join()).toContain('system-error.test.ts');
 });
 

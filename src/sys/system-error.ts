@@ -21,6 +21,7 @@ const meanings: Partial<Record<string, readonly [why: string, fix?: string]>> = 
   ENFILE: ['this computer has as many files open as it can'],
   ETXTBSY: ['it is a program that runs'],
   EIO: ['input or output failed'],
+  EPIPE: ['its reader is gone'],
 };
 
 /** An errno of the operating system by its name. @param fix instead of the general one */
@@ -30,10 +31,11 @@ export function systemError(code: string, what: string, options: VfioErrorOption
   return new SystemError(known, `${what}: ${why}`, { ...(fix === undefined ? {} : { fix }), ...options });
 }
 
-/** What Node's own functions throw when the operating system refuses. */
-export function isNodeSystemError(error: unknown): error is NodeJS.ErrnoException & { code: string; syscall: string } {
-  const { code, syscall } = (error ?? {}) as NodeJS.ErrnoException;
-  return error instanceof Error && !(error instanceof VfioError) && typeof code === 'string' && typeof syscall === 'string';
+/** What Node's own functions throw, and streams fail with, when the operating system refuses. */
+export function isNodeSystemError(error: unknown): error is NodeJS.ErrnoException & { code: string } {
+  if (!(error instanceof Error) || error instanceof VfioError) return false;
+  const { code, syscall } = error as NodeJS.ErrnoException;
+  return typeof code === 'string' && (typeof syscall === 'string' || Object.hasOwn(Errno, code) || code.startsWith('ERR_STREAM_'));
 }
 
 const doing: Partial<Record<string, string>> = {
@@ -59,11 +61,13 @@ const doing: Partial<Record<string, string>> = {
 };
 
 /**
- * What Node threw, in our words. @param what what failed, when more is known than the error says   @throws the cause itself, when it is none of these
+ * What Node threw, in our words; the cause itself when it is none of these, such as a bug.
+ *
+ * @param what what failed, when more is known than the error says
  */
-export function fromNode(cause: unknown, what?: string, options: VfioErrorOptions = {}): SystemError {
-  if (!isNodeSystemError(cause)) throw cause;
-  const { path } = cause;
-  const said = `${doing[cause.syscall.split(' ')[0]!] ?? cause.syscall}${path === undefined ? '' : ` ${path}`}`;
+export function fromNode(cause: unknown, what?: string, options: VfioErrorOptions = {}): Error {
+  if (!isNodeSystemError(cause)) return cause instanceof Error ? cause : new Error(String(cause));
+  const { path, syscall = 'a call' } = cause;
+  const said = `${doing[syscall.split(' ')[0]!] ?? syscall}${path === undefined ? '' : ` ${path}`}`;
   return systemError(cause.code, what ?? said, { cause, ...options });
 }

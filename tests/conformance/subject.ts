@@ -1,4 +1,5 @@
 /** What a conformance case works on: an edu device, whole or a virtual function, behind any implementation of `Device`, and what a test needs beside it. */
+import { BusError } from '../../src/abi/bus-error.ts';
 import type { Device, InterruptSink, InterruptSource, RegisterAccess, SetIrqs } from '../../src/abi/device.ts';
 import type { DirectMemory } from '../../src/abi/memory.ts';
 import { RegionIndex } from '../../src/abi/vfio.ts';
@@ -78,7 +79,7 @@ export function errnoFrom(call: () => unknown): ErrnoName | 'BusError' | 'none' 
     call();
   } catch (error) {
     if (!(error instanceof VfioError)) throw error;
-    return error.name === 'BusError' ? 'BusError' : error.code;
+    return error instanceof BusError ? 'BusError' : error.code;
   }
   return 'none';
 }

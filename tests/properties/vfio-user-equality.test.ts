@@ -4,8 +4,10 @@
  * Not compared, because the protocol does not carry it: a device's name, IOVA ranges, who a bus reset would hit, that the MSI-X table's pages may be
  * mapped, and the table itself through a mapping (the server shows it as pread does: ones).
  */
+
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { BusError } from '../../src/abi/bus-error.ts';
 import type { Device, InterruptSink, RegionMapping, SetIrqs } from '../../src/abi/device.ts';
 import type { Access } from '../../src/abi/memory.ts';
 import { Extension } from '../../src/abi/vfio.ts';
@@ -264,7 +266,7 @@ function outcome(call: Call, user: User): unknown {
     return call.run(user);
   } catch (error) {
     if (!(error instanceof VfioError)) throw error;
-    return error.name === 'BusError' ? 'BusError' : error.code;
+    return error instanceof BusError ? 'BusError' : error.code;
   }
 }
 

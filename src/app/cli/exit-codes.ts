@@ -35,6 +35,6 @@ export function exitCodeOf(error: unknown): number {
 
 /** An error as a command prints it, by lines. A stack is for what nobody foresaw: a bug of ours, or of code that a user gave. */
 export function failureLines(error: unknown): string[] {
-  if (error instanceof VfioError) return error.explain().split('\n');
-  return isNodeSystemError(error) ? fromNode(error).explain().split('\n') : printableLines(textOf(error));
+  const told = fromNode(error);
+  return told instanceof VfioError ? told.explain().split('\n') : printableLines(textOf(error));
 }

@@ -207,7 +207,7 @@ export function adminCases(open: OpenNvme): void {
       driver.io({ opcode: NvmOpcode.READ, nsid: SMALL, cdw10: 0x7fff_fff0, cdw12: 7, read: new Uint8Array(4096) }),
     );
     expect(error.message).toBe(`Read of LBA 2147483632..2147483639 of namespace 1 on ${driver.dev.name}: LBA Out of Range (0x0080)`);
-    expect(error).toMatchObject({ name: 'NvmeError', code: 'EIO', nsid: 1, opcode: 2 });
+    expect(error).toMatchObject({ name: 'EIO', code: 'EIO', nsid: 1, opcode: 2 });
     expect(code(await failure(driver.io({ opcode: NvmOpcode.READ, nsid: 77, read: new Uint8Array(512) })))).toBe(Status.INVALID_NAMESPACE);
   });
 }
