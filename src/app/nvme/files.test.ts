@@ -61,7 +61,7 @@ it('a stream has taken the bytes when write resolves: they may change then', asy
 
 it('a stream that fails, at once or later, is an error as any other, and ends nothing else', async () => {
   const full = () => Object.assign(new Error('write'), { code: 'ENOSPC' });
-  const error = { code: 'ENOSPC', message: 'standard output cannot be written: its disk is full' };
+  const error = { code: 'ENOSPC', message: 'standard output cannot be written: no space is left' };
   const later = new Writable({ write: (_bytes, _encoding, done) => done(full()) });
   await expect(new StreamSink('standard output', later).write(new Uint8Array(4))).rejects.toMatchObject(error);
   const atOnce = new Writable();
