@@ -14,9 +14,12 @@ export function recoverFrom(fn: HostedFunction, kind: ErrorKind, ctx: EngineCont
   const level = kind === 'correctable' ? 'info' : 'warn';
   ctx.log.log(level, `${fn.bdf} ${kind} error`, `${fn.bdf} reports a ${kind} PCI Express error`);
   if (kind === 'correctable') return;
-  for (const each of fn.inBusReset() ?? [fn]) each.vfio?.reportError();
-  // In a turn of its own: the model that reports it may be in the middle of an access. The device's clock: a machine that sleeps recovers afterwards.
-  if (kind === 'fatal') fn.host.clock.after(0, () => resetLink(fn, ctx));
+  const hit = fn.inBusReset() ?? [fn];
+  for (const each of hit) each.vfio?.reportError();
+  if (kind !== 'fatal') return;
+  // In a turn of its own: the model that reports it may be in the middle of an access. By the clock of one that sleeps, if any: the machine recovers afterwards.
+  const { clock } = (hit.find(({ vfio }) => vfio?.power.suspended === true) ?? fn).host;
+  clock.after(0, () => resetLink(fn, ctx));
 }
 
 function resetLink(fn: HostedFunction, ctx: EngineContext): void {

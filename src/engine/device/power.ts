@@ -165,7 +165,7 @@ export class DevicePower {
 
   /** Whoever needed the device is done: back to sleep when low power is still asked for. */
   settle(): void {
-    if (!this.engaged || this.asleep || this.suspended || this.#hooks.pinned?.() === true) return;
+    if (!this.engaged || this.asleep || this.#hooks.pinned?.() === true) return;
     // A user's own D3hot is left first: the platform decides the state from here on, and waking means D0.
     this.setState('D0');
     this.#hooks.sleep();

@@ -1,10 +1,11 @@
 /** While the machine sleeps, and after (S2-42): requests that cannot wait, D-states, DMA that outlives its user, acknowledgements that come late. */
 import { describe, expect, it } from 'vitest';
-import { DeviceRig, errnoOfCall, plain, resettable, setCommand } from '../../../tests/kit/device-rig.ts';
+import { DeviceRig, errnoOfCall, plain, resettable, ScriptedModel, setCommand } from '../../../tests/kit/device-rig.ts';
 import { MigrationSide } from '../../../tests/kit/migration-rig.ts';
 import { movable } from '../../../tests/kit/movable-model.ts';
-import { PF, sriovRig, Tenant, VF0 } from '../../../tests/kit/sriov-rig.ts';
-import { CapId, Command, Pm } from '../../abi/pci.ts';
+import { PF, sriovRig, Tenant, TOKEN, VF0 } from '../../../tests/kit/sriov-rig.ts';
+import type { DeviceHost } from '../../abi/device-host.ts';
+import { CapId, Command, PciExp, Pm } from '../../abi/pci.ts';
 import { Feature, IrqIndex, RegionIndex } from '../../abi/vfio.ts';
 import { pcie, pm } from '../../pci/capabilities.ts';
 import type { PciDeclaration } from '../../pci/declaration.ts';
@@ -36,6 +37,23 @@ describe('a machine that sleeps', () => {
     expect(errnoOfCall(() => mapping.read32(0))).toBe('BusError');
     rig.machine.resume();
     expect([file.region(RegionIndex.BAR0).read32(0), mapping.read32(0)]).toEqual([0, 0]);
+  });
+
+  it('S2-42 nor do its ROM and the registers of its own regions; regions of memory are memory', async () => {
+    const type = { type: 1, subtype: 1 };
+    const { rig, file } = opened({
+      ...plain,
+      rom: Uint8Array.of(0x55, 0xaa, 1, 0),
+      regions: [
+        { size: 4096, ...type },
+        { size: 4096, ...type, backing: 'memory' },
+      ],
+    });
+    const read = () => [RegionIndex.ROM, 9, 10].map((index) => errnoOfCall(() => file.region(index).read32(0)));
+    await rig.machine.suspend();
+    expect(read()).toEqual(['EIO', 'EIO', null]);
+    rig.machine.resume();
+    expect(read()).toEqual([null, null, null]);
   });
 
   it('S2-42 a PF with VFs, which keeps out of idle D3hot, stands still too', async () => {
@@ -70,6 +88,9 @@ describe('a machine that sleeps', () => {
     const wakeup = new FakeEventFd();
     await rig.machine.suspend();
     const { resets } = rig.model;
+    // The reset bit has no effect, as where a device cannot be reset.
+    const control = rig.fn.config.findCapability(CapId.EXP) + PciExp.DEVCTL;
+    file.region(RegionIndex.CONFIG).write16(control, PciExp.DEVCTL_BCR_FLR);
     const attempts = [
       () => file.reset(),
       () => rig.machine.reset(rig.bdf),
@@ -105,18 +126,30 @@ describe('a machine that sleeps', () => {
     expect(interrupt.count).toBe(1);
   });
 
-  it('S2-42 B.8 recovery from a fatal error waits for the end of the sleep', async () => {
-    const { rig, file } = opened();
-    setCommand(file, MEMORY | MASTER | Command.SERR);
-    const { resets } = rig.model;
-    await rig.machine.suspend();
-    expect(rig.machine.reportError(rig.bdf, 'fatal')).toBe(true);
-    rig.clock.advance(1000);
-    expect(rig.model.resets).toBe(resets);
-    rig.machine.resume();
-    rig.clock.advance(0);
-    expect([rig.model.resets, file.region(RegionIndex.BAR0).read32(0)]).toEqual([resets + 1, 0]);
-  });
+  it.each(['the device itself', 'another on its bus, which is not open'])(
+    'S2-42 B.8 recovery from a fatal error of %s waits for the end of the sleep',
+    async (_which) => {
+      const own = _which === 'the device itself';
+      const other = {
+        at: '00.1',
+        model: { declaration: managed, create: (host: DeviceHost) => new ScriptedModel(host) },
+        driver: 'vfio-pci',
+      };
+      const rig = new DeviceRig(managed, { behindPort: true, others: [other] });
+      const file = rig.open();
+      const culprit = own ? rig.fn : rig.machine.function('01:00.1');
+      setCommand(file, MEMORY | MASTER);
+      culprit.config.writeBits(4, 2, Command.SERR, Command.SERR);
+      const { resets } = rig.model;
+      await rig.machine.suspend();
+      expect(rig.machine.reportError(culprit.bdf, 'fatal')).toBe(true);
+      rig.clock.advance(1000);
+      expect(rig.model.resets).toBe(resets);
+      rig.machine.resume();
+      rig.clock.advance(0);
+      expect([rig.model.resets, file.region(RegionIndex.BAR0).read32(0)]).toEqual([resets + 1, 0]);
+    },
+  );
 });
 
 describe('what the end of a sleep must not bring', () => {
@@ -137,6 +170,24 @@ describe('what the end of a sleep must not bring', () => {
     const memory = HeapMemory.allocate(4096);
     next.dma.map({ iova: 0n, memory });
     setCommand(next, MEMORY | MASTER);
+    expect([await outcome, memory.windows[0]![8]]).toEqual(['bus-master-off', 0]);
+  });
+
+  it('S2-42 DMA of a VF that was reset, because the user of its PF is gone, does not land', async () => {
+    const { machine, models } = sriovRig();
+    await machine.setNumVfs(PF, 1);
+    using physical = new Tenant(machine, PF);
+    const owner = physical.open(TOKEN);
+    using user = new Tenant(machine, VF0);
+    const file = user.open(TOKEN);
+    const memory = HeapMemory.allocate(4096);
+    file.dma.map({ iova: 0n, memory });
+    setCommand(file, MASTER);
+    await machine.suspend();
+    const outcome = models[1]!.host.dma.write(8, Uint8Array.of(7)).catch((error: { reason: string }) => error.reason);
+    owner.close();
+    setCommand(file, MASTER);
+    machine.resume();
     expect([await outcome, memory.windows[0]![8]]).toEqual(['bus-master-off', 0]);
   });
 
@@ -195,8 +246,9 @@ describe('what the end of a sleep must not bring', () => {
   });
 
   it('S2-42 B.11 what a sleeping device sends says nothing of the sleep: at the destination it is awake', async () => {
-    using source = new MigrationSide(movable());
-    using destination = new MigrationSide(movable());
+    const sleepy = () => movable({ declaration: { capabilities: [pcie({ flr: true }), pm()] } });
+    using source = new MigrationSide(sleepy());
+    using destination = new MigrationSide(sleepy());
     const stream = source.migration.go('STOP_COPY')!;
     await source.machine.suspend();
     const arriving = destination.migration.go('RESUMING')!;
