@@ -226,7 +226,7 @@ const device = z
         'only on a root bus: the function whose requester id all DMA from here carries (Intel VMD, found by itself for domains from 10000)',
       ),
     slot: flag.optional().describe('a port with a hot-plug slot'),
-    bus: number.optional().describe('bus number behind this bridge'),
+    bus: number.optional().describe('bus number behind this bridge, one that no other bridge forwards; default: the next one, depth-first'),
     get devices() {
       return z.array(device).max(256).optional().describe('what is behind this bridge');
     },

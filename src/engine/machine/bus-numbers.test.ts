@@ -53,6 +53,55 @@ describe('root buses', () => {
     expect(() => build({ devices: [slot('00:01.0', { bus: 0x60 }), slot('60:01.0')] })).toThrow(refused('EINVAL'));
   });
 
+  it('S1-01 firmware may give bus numbers out of order; groups are numbered bridge by bridge', () => {
+    const machine = build({
+      devices: [
+        slot('06.0', { bus: 0x1c }),
+        slot('06.1', { bus: 4 }),
+        slot('07.0', { bus: 0x20 }),
+        slot('1c.0', { bus: 0x1d }),
+        slot('1d.0'),
+      ],
+    });
+    const behind = [...machine.groups.values()].map((g) => g.functions[0]!.bdf).filter((bdf) => !bdf.startsWith('0000:00:'));
+    expect(behind).toEqual(['0000:1c:00.0', '0000:04:00.0', '0000:20:00.0', '0000:1d:00.0', '0000:21:00.0']);
+  });
+
+  const deep = (bus: number): FunctionSpec => ({ at: '00.0', kind: 'upstream-port', bus, devices: [] });
+  it.each([
+    ['taken', [slot('01.0', { bus: 5 }), slot('02.0', { bus: 5 })], '0000:00:01.0 has buses 0x5 to 0x5'],
+    [
+      'among those of another bridge',
+      [slot('01.0', { bus: 2, devices: [deep(9)] }), slot('02.0', { bus: 5 })],
+      '0000:00:01.0 has buses 0x2 to 0x9',
+    ],
+    [
+      'beyond those of another bridge',
+      [slot('01.0', { bus: 5 }), slot('02.0', { bus: 2, devices: [deep(9)] })],
+      '0000:00:02.0 would then forward bus 0x5, which is behind 0000:00:01.0',
+    ],
+    ['that of the bus it is on', [slot('01.0', { bus: 5, devices: [deep(5)] })], 'from 0x6 to 0xff'],
+    ['below that of the bus it is on', [slot('01.0', { bus: 5, devices: [deep(4)] })], 'from 0x6 to 0xff'],
+    ['out of range', [slot('01.0', { bus: 256 })], '256'],
+  ])('EINVAL for a number that is %s', (_, devices, why) => {
+    expect(() => build({ devices })).toThrow(refused('EINVAL'));
+    expect(() => build({ devices })).toThrow(why);
+  });
+
+  it('a bridge without a number gets one that those above it can forward', () => {
+    const machine = build({
+      devices: [slot('01.0', { bus: 9 }), slot('02.0', { bus: 3, devices: [{ at: '00.0', kind: 'upstream-port' }] })],
+    });
+    expect(machine.function('03:00.0').secondary!.number).toBe(4);
+    expect(machine.function('00:02.0').config.read(Config.BRIDGE_SUBORDINATE_BUS, 1)).toBe(4);
+  });
+
+  it('a bridge that is plugged in gets no number that another one forwards', () => {
+    const machine = build({ devices: [slot('01.0', { bus: 1, devices: [deep(5)] })] });
+    expect(() => machine.add({ at: '02.0', kind: 'root-port', bus: 3 })).toThrow('0000:00:01.0 has buses 0x1 to 0x5');
+    expect(machine.add({ at: '02.0', kind: 'root-port' }).secondary!.number).toBe(6);
+  });
+
   it('addresses of BARs are the machine’s: no two root buses have the same', () => {
     const machine = build({ devices: [slot('01.0'), slot('60:01.0'), slot('0001:00:00.0'), { at: '0001:00:01.0', ...nic }] });
     const bars = [...machine.functions.values()].filter((fn) => !fn.isBridge).map((fn) => fn.config.barAddress(0));
@@ -160,6 +209,13 @@ describe('virtual functions on the next bus number', () => {
     expect([subordinate(machine, '00:01.0'), machine.function('00:02.0').secondary!.number]).toEqual([1, 2]);
     expect([outcome(() => machine.setNumVfs(PF, 5)), machine.functions.size]).toEqual(['ENOMEM', 3]);
     expect(outcome(() => machine.setNumVfs(PF, 4))).toBe('ok');
+  });
+
+  it('S3-15 numbers kept for VFs end before a bus that has a number already', () => {
+    const port: FunctionSpec = { at: '01.0', kind: 'root-port', bus: 3, devices: [pf] };
+    const machine = build({ devices: [{ at: '00.0', kind: 'root-port', bus: 4 }, port] });
+    expect([subordinate(machine, '00:01.0'), outcome(() => machine.setNumVfs('0000:03:00.0', 5))]).toEqual([3, 'ENOMEM']);
+    expect(outcome(() => machine.setNumVfs('0000:03:00.0', 4))).toBe('ok');
   });
 
   it('S3-15 that bus goes with its last VF, and comes again', async () => {

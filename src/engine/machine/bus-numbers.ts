@@ -1,6 +1,7 @@
 /**
- * The buses of a machine by domain and number: root buses, buses behind bridges, and buses that only virtual functions are on. Numbers grow
- * depth-first from each root bus, as firmware and the kernel's scan give them out, and leave room for virtual functions (pci_iov_bus_range()).
+ * The buses of a machine by domain and number: root buses, buses behind bridges, and buses that only virtual functions are on. Numbers that no
+ * bridge declares grow depth-first from each root bus, as the kernel's scan gives them out, and leave room for virtual functions
+ * (pci_iov_bus_range()).
  */
 import { checkIndex, hex } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
@@ -44,10 +45,25 @@ export class BusNumbers {
     return this.#roots;
   }
 
-  /** Root bus by root bus, each with the buses behind it by number. */
+  /** As Linux scans them: root bus by root bus, each with what is behind its bridges, bridge by bridge and not by number. */
   inOrder(): readonly PciBus[] {
-    const order = new Map(this.#roots.map((root, i) => [root, i]));
-    return [...this.#buses.values()].sort((a, b) => order.get(a.root)! - order.get(b.root)! || a.number - b.number);
+    const order: PciBus[] = [];
+    const visit = (bus: PciBus): void => {
+      order.push(bus, ...this.#continuing(bus));
+      for (const { secondary } of bus.functions) if (secondary !== null) visit(secondary);
+    };
+    for (const root of this.#roots) visit(root);
+    return order;
+  }
+
+  /** The buses that only virtual functions of functions on `bus` are on. */
+  #continuing(bus: PciBus): readonly PciBus[] {
+    const behind: PciBus[] = [];
+    for (let number = bus.number + 1; number <= bus.reserved; number++) {
+      const found = this.#buses.get(keyOf(bus.domain, number));
+      if (found?.continues === bus) behind.push(found);
+    }
+    return behind;
   }
 
   /** The bus of an address; `device.function` alone is on 0000:00. @throws VfioError EINVAL for a bus that is not there */
@@ -64,36 +80,67 @@ export class BusNumbers {
   }
 
   /**
-   * At power-on: a bus behind `bridge`, with the number that it declares or the next one of its root bus. Bridges come before virtual functions: a
-   * number that a bridge declares, or cannot do without, is kept for these no longer.
+   * At power-on: a bus behind `bridge`, with the number that it declares, as firmware may have given them in any order, or the next one of its root
+   * bus. Bridges come before virtual functions: a number that a bridge declares, or cannot do without, is kept for these no longer.
    *
    * @throws VfioError EINVAL when the number cannot be there, or none is left
    */
   open(bridge: PciFunction, declared: number | undefined): PciBus {
     const { root } = bridge.bus;
-    const next = this.#next.get(root)!;
-    const lowest = this.#highestUsed(root) + 1;
-    const number = checkIndex(declared ?? (next > this.#last(root) ? lowest : next), MAX_BUS + 1, `${bridge.bdf}: bus`);
-    if (number > this.#last(root) || number < lowest) {
-      throw new VfioError('EINVAL', `${bridge.bdf}: bus ${hex(number)} cannot be behind it`, {
-        fix: `Bus numbers grow depth-first; here ${lowest > this.#last(root) ? 'none is left' : `they are from ${hex(lowest)} to ${hex(this.#last(root))}`}.`,
-      });
-    }
+    const number = this.#choose(bridge, declared, this.#next.get(root)!, (n) => this.#conflict(bridge, n));
     for (const bus of this.#buses.values()) if (bus.domain === root.domain) bus.reserved = shrink(bus, number);
     return this.#add(bridge, number);
   }
 
   /** With the machine running: a bus behind `bridge`, with the lowest number that is free. @throws as `open` */
   plug(bridge: PciFunction, declared: number | undefined): PciBus {
-    const { root } = bridge.bus;
-    let number = declared === undefined ? root.number + 1 : checkIndex(declared, MAX_BUS, `${bridge.bdf}: bus`);
-    while (declared === undefined && number <= this.#last(root) && !this.#isFree(root.domain, number)) number++;
-    if (number <= root.number || number > this.#last(root) || !this.#isFree(root.domain, number)) {
-      throw new VfioError('EINVAL', `${bridge.bdf}: bus ${hex(number)} cannot be behind it`, {
-        fix: declared === undefined ? 'No bus number is left.' : 'Leave `bus` out, and it gets one that is free.',
+    const kept = (number: number) => {
+      const bus = [...this.#buses.values()].find((b) => b.domain === bridge.bus.domain && number > b.number && number <= b.reserved);
+      return bus === undefined ? null : `it is kept for virtual functions on bus ${hex(bus.number)}`;
+    };
+    const conflict = (number: number) => this.#conflict(bridge, number) ?? kept(number);
+    return this.#add(bridge, this.#choose(bridge, declared, bridge.bus.number + 1, conflict));
+  }
+
+  /** The number that was declared; else `preferred`, or the lowest one that `conflict` has nothing against. */
+  #choose(bridge: PciFunction, declared: number | undefined, preferred: number, conflict: (n: number) => string | null): number {
+    if (declared !== undefined) {
+      const why = conflict(checkIndex(declared, MAX_BUS, `${bridge.bdf}: bus`));
+      if (why === null) return declared;
+      throw new VfioError('EINVAL', `${bridge.bdf}: bus ${hex(declared)} cannot be behind it: ${why}`, {
+        fix: 'Leave `bus` out, and it gets one that is free.',
       });
     }
-    return this.#add(bridge, number);
+    if (conflict(preferred) === null) return preferred;
+    for (let number = bridge.bus.number + 1; number <= MAX_BUS; number++) if (conflict(number) === null) return number;
+    throw new VfioError('EINVAL', `${bridge.bdf}: no bus number is left for what is behind it`, {
+      fix: 'Give bridges lower numbers with `bus`, or leave `bus` out.',
+    });
+  }
+
+  /**
+   * Why bus `number` cannot be behind `bridge`; null when it can. A bridge forwards one range of numbers, from the bus behind it to the last one
+   * below that, and ranges of bridges beside each other do not overlap.
+   */
+  #conflict(bridge: PciFunction, number: number): string | null {
+    const { bus } = bridge;
+    const last = this.#last(bus.root);
+    if (number <= bus.number || number > last) {
+      return bus.number === last ? 'none is left' : `those below bus ${hex(bus.number)} are from ${hex(bus.number + 1)} to ${hex(last)}`;
+    }
+    const above = busesAbove(bus);
+    for (const other of this.#buses.values()) {
+      const owner = other.bridge;
+      if (other.domain !== bus.domain || owner === null || other.continues !== null || above.includes(other)) continue;
+      if (number >= other.number && number <= lastBehind(other)) {
+        return `${owner.bdf} has buses ${hex(other.number)} to ${hex(lastBehind(other))}`;
+      }
+      const across = above.find(
+        (a) => a.bridge !== null && other.number > a.number && other.number < number && !busesAbove(other).includes(a),
+      );
+      if (across !== undefined) return `${across.bridge!.bdf} would then forward bus ${hex(other.number)}, which is behind ${owner.bdf}`;
+    }
+    return null;
   }
 
   #add(bridge: PciFunction, number: number): PciBus {
@@ -110,7 +157,8 @@ export class BusNumbers {
 
   /** At power-on, before anything behind `bus` has a number: those after its own are kept for the virtual functions of its functions. */
   reserve(bus: PciBus): void {
-    bus.reserved = Math.min(lastForVirtualFunctions(bus), this.#last(bus.root));
+    const taken = [...this.#buses.values()].filter((other) => other.domain === bus.domain && other.number > bus.number);
+    bus.reserved = Math.min(lastForVirtualFunctions(bus), this.#last(bus.root), ...taken.map((other) => other.number - 1));
     this.#keepNext(bus.root, bus.reserved + 1);
   }
 
@@ -145,14 +193,16 @@ export class BusNumbers {
       MAX_BUS,
     );
   }
+}
 
-  #highestUsed(root: PciBus): number {
-    return [...this.#buses.values()].reduce((most, bus) => (bus.root === root ? Math.max(most, bus.number) : most), root.number);
-  }
+/** `bus`, the one that its bridge is on, and so on up to the root bus. */
+function busesAbove(bus: PciBus): readonly PciBus[] {
+  return bus.bridge === null ? [bus] : [bus, ...busesAbove(bus.bridge.bus)];
+}
 
-  #isFree(domain: number, number: number): boolean {
-    return [...this.#buses.values()].every((bus) => bus.domain !== domain || number < bus.number || number > bus.reserved);
-  }
+/** The last bus that is behind the bridge of `bus`; those that are kept for virtual functions do not count. */
+function lastBehind(bus: PciBus): number {
+  return bus.functions.reduce((last, { secondary }) => (secondary === null ? last : Math.max(last, lastBehind(secondary))), bus.number);
 }
 
 /** What `bus` may keep when `number` is behind a bridge. */

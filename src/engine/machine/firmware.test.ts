@@ -89,7 +89,7 @@ describe('firmware', () => {
     [
       [
         { at: '01.0', kind: 'root-port', bus: 5 },
-        { at: '02.0', kind: 'root-port', bus: 4 },
+        { at: '02.0', kind: 'root-port', bus: 5 },
       ],
       'EINVAL',
     ],

@@ -2,7 +2,7 @@
  * A machine as data: what `Machine` is built from. YAML files (src/app/machine-file.ts) are read into the same types.
  *
  * Devices form a tree, as the buses do. At its top are root buses: 0000:00, and each other one that the address of a device there names. Bus
- * numbers are given out depth-first from a root bus's own, as firmware does, unless a bridge names its own.
+ * numbers are given out depth-first from a root bus's own, unless a bridge names its own.
  */
 import type { BarDeclaration, DeviceModel } from '../../pci/declaration.ts';
 import type { EngineParams } from '../params.ts';
@@ -145,7 +145,7 @@ export interface FunctionSpec {
   readonly requester?: string;
   /** A port with a hot-plug slot: its bus is reset through the slot. */
   readonly slot?: boolean;
-  /** Bus number behind this bridge. */
+  /** Bus number behind this bridge: any that leaves each bridge one range of numbers to itself. Default: the next one, depth-first. */
   readonly bus?: number;
   /** What is behind this bridge. */
   readonly devices?: readonly FunctionSpec[];
