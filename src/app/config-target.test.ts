@@ -71,6 +71,16 @@ describe('pci: dumps of several functions', () => {
     expect((await configTargets(path)).map(({ bdf }) => bdf)).toEqual(['0000:00:02.0', '0000:00:03.0']);
   });
 
+  it('pci: of two functions at one address both are shown, and neither is taken for the other', async () => {
+    const twice = dumpFile('twice.txt', ['00:03.0', endpoint()], ['00:03.0', endpoint((b) => b.fill(7, 0x40, 0x44))]);
+    expect((await configTargets(twice, { select: '00:03.0' })).map(({ bytes }) => bytes[0x40])).toEqual([0, 7]);
+    await expect(configTarget(twice, { select: '00:03.0' })).rejects.toMatchObject({
+      code: 'EINVAL',
+      message: expect.stringContaining('holds 2 functions at 0000:00:03.0'),
+      fix: expect.stringContaining('one machine'),
+    });
+  });
+
   it('pci: or the selected one; another is ENODEV, and says which there are', async () => {
     expect((await configTargets(path, { select: '00:03.0' })).map(({ bdf }) => bdf)).toEqual(['0000:00:03.0']);
     await expect(configTargets(path, { select: '00:04.0' })).rejects.toMatchObject({
@@ -190,6 +200,57 @@ describe('pci: other devices of this computer', () => {
     expect(text).toContain('Memory at f7cc0000 (32-bit, non-prefetchable) [size=128K]');
     expect(text).toContain('I/O ports at e000 [disabled] [size=32]');
     expect(text).toContain('\tKernel driver in use: e1000e\n');
+  });
+
+  it('pci: addresses are those by which processors reach it, whatever its registers hold behind a host bridge that translates', async () => {
+    const bdf = '0001:01:00.0';
+    const config = endpoint((_, view) => {
+      view.setUint32(Config.BASE_ADDRESS_0, 0x8000_0004, true);
+      view.setUint32(Config.BASE_ADDRESS_2, 0x9000_0000, true);
+      view.setUint32(Config.BASE_ADDRESS_3, 0xe001, true);
+      view.setUint32(Config.ROM_ADDRESS, 0xfebc_0000, true);
+    });
+    const resources = [
+      '0x0000001b80000000 0x0000001b80003fff 0x0000000000140204',
+      none,
+      '0x0000000000000000 0x0000000000000fff 0x0000000020040200',
+      '0x0000000000000000 0x000000000000001f 0x0000000020040101',
+      none,
+      none,
+      '0x00000000000c0000 0x00000000000dffff 0x0000000000000212',
+    ];
+    const text = printed(await configTarget(bdf, sysfs(bdf, config, {}, resources)));
+    expect(text).toContain('Region 0: Memory at 1b80000000 (64-bit, non-prefetchable) [size=16K]');
+    expect(text).toContain('Region 2: Memory at <ignored> (32-bit, non-prefetchable) [size=4K]');
+    expect(text).toContain('Region 3: I/O ports at <ignored> [disabled] [size=32]');
+    expect(text).toContain('Expansion ROM at 000c0000 [disabled] [size=128K]');
+  });
+
+  it('pci: I/O ports that no register holds; the revision where the kernel has no file of it', async () => {
+    const bdf = '0000:00:01.1';
+    const at = sysfs(
+      bdf,
+      endpoint((b) => b.fill(3, 8, 9)),
+      {},
+      ['0x00000000000001f0 0x00000000000001f7 0x0000000000000110'],
+    );
+    rmSync(join(at.sysfs, bdf, 'revision'), { force: true });
+    const text = printed(await configTarget(bdf, at));
+    expect(text).toContain('Region 0: I/O ports at 01f0 [disabled] [size=8]');
+    expect(text).toContain('0200: 8086:10ed (rev 03)');
+  });
+
+  it('pci: the slot that its card is in', async () => {
+    const bdf = '0000:07:00.1';
+    const at = sysfs(bdf, endpoint(), {});
+    for (const [name, address] of [
+      ['3', '0000:07:01'],
+      ['4-1', '0000:07:00'],
+    ] as const) {
+      mkdirSync(join(at.sysfs, '../slots', name), { recursive: true });
+      writeFileSync(join(at.sysfs, '../slots', name, 'address'), `${address}\n`);
+    }
+    expect(printed(await configTarget(bdf, at))).toContain('\tPhysical Slot: 4-1\n\tControl: ');
   });
 
   it('pci: one that reads all ones is named as the kernel remembers it; nothing is said of what it would do', async () => {

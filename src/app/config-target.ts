@@ -47,7 +47,7 @@ export interface ConfigTargetOptions {
   readonly machine?: string | undefined;
   /** VF token, for a function of an SR-IOV device behind a socket. */
   readonly token?: string | undefined;
-  /** Which function of a dump of several. */
+  /** Which function of a dump of several; a dump of several machines can have more than one there. */
   readonly select?: string | undefined;
   /** Where this computer's devices are. Default: /sys/bus/pci/devices. */
   readonly sysfs?: string;
@@ -101,6 +101,12 @@ export async function configTargets(address: string, options: ConfigTargetOption
 export async function configTarget(address: string, options: ConfigTargetOptions = {}): Promise<ConfigTarget> {
   const targets = await configTargets(address, options);
   if (targets.length === 1) return targets[0]!;
+  const [first] = targets;
+  if (targets.every(({ bdf }) => bdf === first!.bdf)) {
+    throw new VfioError('EINVAL', `${address} holds ${targets.length} functions at ${first!.bdf}`, {
+      fix: 'Give a dump of one machine, made once: nothing else says which of them is meant.',
+    });
+  }
   throw new VfioError('EINVAL', `${address} holds ${targets.length} functions`, {
     fix: `Choose one with --select BDF: ${listed(targets)}.`,
   });
@@ -141,10 +147,10 @@ function ofFunction(machine: Machine, bdf: string): ConfigTarget {
   const regions: (KnownRegion | undefined)[] = [];
   for (const { index, size, type, prefetchable = false } of fn.declaration.bars ?? []) {
     const kind = type === 'io' ? 'io' : 'memory';
-    regions[index] = { size: BigInt(size), address: 0n, kind, wide: type === 'mem64', prefetchable };
+    regions[index] = { size: BigInt(size), kind, wide: type === 'mem64', prefetchable };
   }
   const { rom } = fn.declaration;
-  if (rom !== undefined) regions[6] = { size: BigInt(rom.length), address: 0n, kind: 'memory', wide: false, prefetchable: false };
+  if (rom !== undefined) regions[6] = { size: BigInt(rom.length), kind: 'memory', wide: false, prefetchable: false };
   return {
     bdf: fn.bdf,
     bytes,
@@ -225,7 +231,7 @@ function ofServer(path: string, token?: string): ConfigTarget {
   const regions: (KnownRegion | undefined)[] = [];
   for (let index: number = RegionIndex.BAR0; index <= RegionIndex.ROM; index++) {
     const size = BigInt(device.region(index).info.size);
-    if (size > 0n) regions[index] = { size, address: 0n, kind: 'memory', wide: false, prefetchable: false };
+    if (size > 0n) regions[index] = { size, kind: 'memory', wide: false, prefetchable: false };
   }
   // Its ids come from the server, which knows them, so nothing of it is a virtual function's hardware.
   return ofBytes('0000:00:00.0', bytes.subarray(0, read), { regions, isVirtualFunction: false });
@@ -239,7 +245,8 @@ function ofThisComputer(bdf: string, sysfs?: string): ConfigTarget {
     const kind = (flags & ResourceFlag.IO) !== 0 ? 'io' : 'memory';
     return { address, size, kind, wide: (flags & ResourceFlag.MEMORY_64) !== 0, prefetchable: (flags & ResourceFlag.PREFETCH) !== 0 };
   };
-  const { vendor, device, subsystemVendor, subsystem, classCode, revision } = files;
+  const { vendor, device, subsystemVendor, subsystem, classCode } = files;
+  const revision = files.revision ?? files.config[Config.REVISION_ID]!;
   const identity = { vendor, device, subsystemVendor, subsystem, classCode, revision };
   const answers = !files.config.every((byte) => byte === 0xff);
   return ofBytes(bdf, files.config, {
@@ -248,6 +255,7 @@ function ofThisComputer(bdf: string, sysfs?: string): ConfigTarget {
     identity,
     host: {
       irq: files.irq,
+      ...(files.slot === null ? {} : { slot: files.slot }),
       ...(files.driver === null ? {} : { driver: files.driver }),
       ...(files.iommuGroup === null ? {} : { iommuGroup: files.iommuGroup }),
       ...(files.numaNode === null ? {} : { numaNode: files.numaNode }),
@@ -268,5 +276,5 @@ function ofDump(path: string, select?: string): ConfigTarget[] {
   const bdf = parseBdf(select);
   const found = dumps.filter((dump) => dump.bdf === bdf);
   if (found.length === 0) throw new VfioError('ENODEV', `${path} has no ${bdf}`, { fix: `It has ${listed(dumps)}.` });
-  return found.slice(0, 1).map((dump) => ofBytes(dump.bdf, dump.bytes));
+  return found.map((dump) => ofBytes(dump.bdf, dump.bytes));
 }

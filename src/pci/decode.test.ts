@@ -190,10 +190,15 @@ describe('pci: hexadecimal dumps', () => {
     ]);
   });
 
+  it('pci: a byte order mark, and the line ends of other systems', () => {
+    expect(parseHex('\ufeff00:04.0 x\r\n00: 12 34\r\n')[0]!.bytes.subarray(0, 3)).toEqual(new Uint8Array([0x12, 0x34, 0xff]));
+  });
+
   it.each([
     ['no function', 'hello\n'],
     ['nothing', ''],
     ['bytes before an address', '00: 12 34\n'],
+    ['a row beyond config space', '00:04.0 x\n00: 12 34\n1000: 00\n'],
     ['a function without bytes', '00:04.0 x\n00:05.0 y\n00: 01\n'],
     ['a row that is not hexadecimal', '00:04.0 x\n00: 12 zz\n'],
     ['a row that is too long', `00:04.0 x\n00:${' 00'.repeat(17)}\n`],

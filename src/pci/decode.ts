@@ -36,6 +36,8 @@ export interface DecodedRegion {
   readonly prefetchable: boolean;
   /** Hexadecimal with 0x; null while there is none. */
   readonly address: string | null;
+  /** Its registers hold an address that the kernel does not use. */
+  readonly ignored?: true;
   /** Its kind of access is switched off in COMMAND. */
   readonly disabled: boolean;
   /** When `resources` has it. */
@@ -47,7 +49,7 @@ export interface DecodedRegion {
 export interface DecodedRom {
   readonly address: string | null;
   readonly virtual?: true;
-  /** All ones: no address can be read back. */
+  /** All ones, or an address that the kernel does not use. */
   readonly ignored: boolean;
   readonly enabled: boolean;
   readonly size?: number;
@@ -96,6 +98,8 @@ export interface DecodedConfig {
 
 export interface HostFacts {
   readonly driver?: string;
+  /** The slot that its card is in. */
+  readonly slot?: string;
   readonly iommuGroup?: number;
   readonly numaNode?: number;
   /** The interrupt number that the host gave it, which INTERRUPT_LINE does not follow. */
@@ -245,28 +249,32 @@ function decodeRegions(r: CapabilityReader, count: number, resources: DecodeOpti
     const upper = wide && index + 1 < count ? r.u32(Config.BASE_ADDRESS_0 + 4 * ++index) : 0;
     // All ones is what reads where nothing is; zero is a register that does not exist.
     if ((value === 0 && upper === 0) || value === 0xffff_ffff) {
-      if (typeof known !== 'object' || known.address === 0n) continue;
-      regions.push(virtualRegion(own, known));
+      if (typeof known !== 'object' || !known.address) continue;
+      regions.push(virtualRegion(own, known, known.address, command));
       if (known.wide) index = own + 1;
       continue;
     }
     const size = optional('size', sizeOf(known));
+    // A host bridge may translate: processors reach a region where the kernel says, not where its registers do.
+    const placed = typeof known === 'object' ? known.address : undefined;
     if ((value & Bar.SPACE_IO) !== 0) {
       const disabled = (command & Command.IO) === 0;
-      const address = (value & Bar.IO_MASK) >>> 0;
-      const shown = address === 0 && disabled ? null : `0x${address.toString(16)}`;
-      regions.push({ index: own, kind: 'io', width: '32-bit', prefetchable: false, address: shown, disabled, ...size });
+      const address = placed ?? BigInt((value & Bar.IO_MASK) >>> 0);
+      const shown = address === 0n && disabled ? null : `0x${address.toString(16)}`;
+      const ignored = placed === 0n && disabled ? ({ ignored: true } as const) : {};
+      regions.push({ index: own, kind: 'io', width: '32-bit', prefetchable: false, address: shown, ...ignored, disabled, ...size });
       continue;
     }
     const low = BigInt((value & Bar.MEM_MASK) >>> 0);
     // A 64-bit register in the last place has no upper half, so no address.
-    const address = wide && own === index ? 0n : low | (BigInt(upper) << 32n);
+    const address = placed ?? (wide && own === index ? 0n : low | (BigInt(upper) << 32n));
     regions.push({
       index: own,
       kind: 'memory',
       width: memoryWidths[extract(value, 2, 1)]!,
       prefetchable: (value & Bar.MEM_PREFETCH) !== 0,
       address: address === 0n ? null : `0x${address.toString(16)}`,
+      ...(placed === 0n ? { ignored: true } : {}),
       disabled: (command & Command.MEMORY) === 0,
       ...size,
     });
@@ -278,21 +286,28 @@ function sizeOf(known: number | KnownRegion | undefined): number | undefined {
   return typeof known === 'object' ? Number(known.size) : known;
 }
 
-function virtualRegion(index: number, { kind, wide, prefetchable, address, size }: KnownRegion): DecodedRegion {
+/** Of a virtual function; or I/O ports of old, which no register moves. */
+function virtualRegion(index: number, { kind, wide, prefetchable, size }: KnownRegion, address: bigint, command: number): DecodedRegion {
   const width = wide ? '64-bit' : '32-bit';
+  if (kind === 'io') {
+    const disabled = (command & Command.IO) === 0;
+    return { index, kind, width, prefetchable: false, address: `0x${address.toString(16)}`, disabled, size: Number(size) };
+  }
   return { index, kind, width, prefetchable, address: `0x${address.toString(16)}`, disabled: false, size: Number(size), virtual: true };
 }
 
 function decodeRom(r: CapabilityReader, bridge: boolean, known: number | KnownRegion | undefined): DecodedRom | null {
   const value = r.u32(bridge ? Config.BRIDGE_ROM_ADDRESS : Config.ROM_ADDRESS);
   if (value === 0) {
-    if (typeof known !== 'object' || known.address === 0n) return null;
+    if (typeof known !== 'object' || !known.address) return null;
     return { address: `0x${known.address.toString(16)}`, ignored: false, enabled: false, size: Number(known.size), virtual: true };
   }
-  const address = (value & Bar.ROM_MASK) >>> 0;
+  const placed = typeof known === 'object' ? known.address : undefined;
+  const register = (value & Bar.ROM_MASK) >>> 0;
+  const address = placed ?? BigInt(register);
   return {
-    address: address === 0 ? null : `0x${address.toString(16)}`,
-    ignored: value === 0xffff_ffff,
+    address: address === 0n ? null : `0x${address.toString(16)}`,
+    ignored: placed === undefined ? value === 0xffff_ffff : placed === 0n && register !== 0,
     enabled: (value & Bar.ROM_ENABLE) !== 0,
     ...optional('size', sizeOf(known)),
   };

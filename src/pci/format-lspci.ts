@@ -97,6 +97,7 @@ function headerLines(d: DecodedConfig, verbosity: number, numeric: boolean): str
   else if (kind === 'endpoint' ? code === 0x0604 : d.class.base !== 0x06) {
     lines.push(`\t!!! Invalid class ${hexDigits(code, 4)} for header type ${hexDigits(type, 2)}`);
   }
+  if (d.host.slot !== undefined) lines.push(`\tPhysical Slot: ${d.host.slot}`);
   const known = kind !== 'unknown';
   if (verbosity === 1) {
     if (known) lines.push(flagsLine(d));
@@ -158,7 +159,8 @@ function regionLines(d: DecodedConfig, verbosity: number): string[] {
 }
 
 function regionText(region: DecodedRegion): string {
-  const digits = (least: number): string => (region.address === null ? '<unassigned>' : region.address.slice(2).padStart(least, '0'));
+  const digits = (least: number): string =>
+    region.address === null ? (region.ignored ? '<ignored>' : '<unassigned>') : region.address.slice(2).padStart(least, '0');
   if (region.kind === 'io') return `I/O ports at ${digits(4)}`;
   return `Memory at ${digits(8)} (${region.width}, ${region.prefetchable ? '' : 'non-'}prefetchable)`;
 }

@@ -46,10 +46,10 @@ export function parseHex(text: string): ConfigDump[] {
     current = null;
   };
   let number = 0;
-  for (const line of text.split('\n')) {
+  for (const line of text.replace(/^\ufeff/, '').split('\n')) {
     number++;
     const address = /^((?:[0-9a-f]{4,8}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])(?:\s|$)/i.exec(line);
-    const row = /^([0-9a-f]{2,3}):((?: [0-9a-f]{2})+)\s*$/i.exec(line);
+    const row = /^([0-9a-f]{2,8}):((?: [0-9a-f]{2})+)\s*$/i.exec(line);
     if (address !== null) {
       finish();
       current = { bdf: parseBdf(address[1]!), bytes: new Uint8Array(CFG_SPACE_EXP_SIZE).fill(0xff), size: 0 };
@@ -61,6 +61,12 @@ export function parseHex(text: string): ConfigDump[] {
         .map((byte) => Number.parseInt(byte, 16));
       if (current === null) throw new VfioError('EINVAL', `line ${number}: bytes without an address such as "00:04.0" above them`);
       if (at % 16 !== 0 || bytes.length > 16) throw new VfioError('EINVAL', `line ${number}: a row is 16 bytes at a multiple of 16`);
+      if (at >= CFG_SPACE_EXP_SIZE) {
+        throw new VfioError(
+          'EINVAL',
+          `line ${number}: config space has ${CFG_SPACE_EXP_SIZE} bytes; 0x${at.toString(16)} is outside of it`,
+        );
+      }
       current.bytes.set(bytes, at);
       current.size = Math.max(current.size, at + bytes.length);
     } else if (/^[0-9a-f]{2,3}: /i.test(line)) {

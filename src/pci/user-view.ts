@@ -5,8 +5,8 @@ import type { PermissionMap } from './permission-map.ts';
 /** A BAR or the ROM of a device, where more is known than its registers tell. */
 export interface KnownRegion {
   readonly size: bigint;
-  /** Where it is; 0 when it is nowhere. */
-  readonly address: bigint;
+  /** Where the kernel says that processors reach it, 0 for nowhere; left out, its registers say where it is. */
+  readonly address?: bigint;
   readonly kind: 'io' | 'memory';
   readonly wide: boolean;
   readonly prefetchable: boolean;

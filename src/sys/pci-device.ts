@@ -1,5 +1,5 @@
 /** A PCI device of this computer as sysfs shows it (linux/Documentation/ABI/testing/sysfs-bus-pci): nothing of it is opened or changed. */
-import { existsSync, readFileSync, readlinkSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { VfioError } from '../base/errno.ts';
 
@@ -24,7 +24,8 @@ export interface PciDeviceFiles {
   readonly subsystemVendor: number;
   readonly subsystem: number;
   readonly classCode: number;
-  readonly revision: number;
+  /** Null where the kernel has no such file (before 4.10). */
+  readonly revision: number | null;
   /** BAR 0 to 5, then the ROM; null where there is none. */
   readonly resources: readonly (PciResource | null)[];
   readonly driver: string | null;
@@ -32,6 +33,8 @@ export interface PciDeviceFiles {
   /** Null where the kernel has no opinion (-1). */
   readonly numaNode: number | null;
   readonly irq: number;
+  /** The name of the slot that its card is in; null where the kernel knows of none. */
+  readonly slot: string | null;
   readonly isVirtualFunction: boolean;
 }
 
@@ -70,14 +73,28 @@ export function readPciDevice(bdf: string, root: string = PCI_DEVICES): PciDevic
     subsystemVendor: number('subsystem_vendor'),
     subsystem: number('subsystem_device'),
     classCode: number('class'),
-    revision: number('revision'),
+    revision: text('revision') === null ? null : number('revision'),
     resources: parseResources(text('resource') ?? ''),
     driver: linkName(join(folder, 'driver')),
     iommuGroup: group === null ? null : Number(group),
     numaNode: numaNode === null || Number(numaNode) < 0 ? null : Number(numaNode),
     irq: number('irq'),
+    slot: slotOf(bdf, join(root, '../slots')),
     isVirtualFunction: existsSync(join(folder, 'physfn')),
   };
+}
+
+/** A slot's file `address` has the domain, bus and device of its card. */
+function slotOf(bdf: string, slots: string): string | null {
+  const card = bdf.slice(0, bdf.lastIndexOf('.'));
+  const isItsSlot = (name: string): boolean => {
+    try {
+      return readFileSync(join(slots, name, 'address'), 'utf8').trim() === card;
+    } catch {
+      return false;
+    }
+  };
+  return existsSync(slots) ? (readdirSync(slots).find(isItsSlot) ?? null) : null;
 }
 
 function linkName(path: string): string | null {
