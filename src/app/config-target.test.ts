@@ -226,6 +226,15 @@ describe('pci: other devices of this computer', () => {
     expect(text).toContain('Expansion ROM at 000c0000 [disabled] [size=128K]');
   });
 
+  it('pci: a ROM whose register holds an address that the kernel does not use', async () => {
+    const bdf = '0001:01:00.1';
+    const config = endpoint((_, view) => view.setUint32(Config.ROM_ADDRESS, 0xfebc_0000, true));
+    const resources = [...Array<string>(6).fill(none), '0x0000000000000000 0x000000000001ffff 0x0000000020040200'];
+    expect(printed(await configTarget(bdf, sysfs(bdf, config, {}, resources)))).toContain(
+      'Expansion ROM at <ignored> [disabled] [size=128K]',
+    );
+  });
+
   it('pci: I/O ports that no register holds; the revision where the kernel has no file of it', async () => {
     const bdf = '0000:00:01.1';
     const at = sysfs(
