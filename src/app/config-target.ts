@@ -124,7 +124,7 @@ function refuseBridge(bdf: string, bytes: Uint8Array, offset?: number): void {
   const register = offset === undefined ? undefined : bridgeRegisterAt(type, offset);
   const where = register === undefined ? '' : `, and 0x${offset!.toString(16).padStart(2, '0')} is its ${register}`;
   throw new VfioError('EINVAL', `${bdf} is ${kind}${where}: VFIO gives no bridge to a user (vfio-pci refuses to bind it)`, {
-    fix: 'Without --user its own registers are printed.',
+    fix: offset === undefined ? 'Without --user its own registers are printed.' : 'vfio config prints its own registers.',
   });
 }
 
