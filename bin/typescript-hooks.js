@@ -3,11 +3,12 @@
 // - No cache. tsx keeps transformed code below the temporary directory, in a folder that another user can make first.
 // - For files of this package, nothing: no tsconfig.json, whatever the current directory holds.
 // - For a file of the user's, the tsconfig.json of that file's own project: the nearest one above the file.
-// - From a directory that everybody can write, such as /tmp, only what this user or root has put there.
+// - From a directory that everybody can write, such as /tmp, only what planted.js lets through.
 import { statSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
+import { isPlanted, refusePlanted } from './planted.js';
 
 const OWN = new URL('../', import.meta.url).href;
 const OWN_DIRECTORY = dirname(dirname(fileURLToPath(import.meta.url)));
@@ -38,7 +39,7 @@ export async function resolve(specifier, context, next) {
   const parent = fileURLToPath(parentURL);
   const { resolve } = await transformer(tsconfigOf(parent));
   const found = await resolve(specifier, context, asModule);
-  refusePlanted(found.url, specifier, parent);
+  if (found.url.startsWith('file:')) refusePlanted(fileURLToPath(found.url), specifier, parent);
   return found;
 }
 
@@ -78,26 +79,6 @@ function findUp(directory) {
     const candidate = join(at, 'tsconfig.json');
     if (statSync(candidate, { throwIfNoEntry: false })?.isFile() === true && !isPlanted(at, candidate)) return candidate;
     if (at === OWN_DIRECTORY || at === dirname(at)) return null;
-  }
-}
-
-/** Whether another user can have put `path` into `directory`. */
-function isPlanted(directory, path) {
-  if ((statSync(directory).mode & 0o002) === 0) return false;
-  const { uid } = statSync(path);
-  return uid !== 0 && uid !== process.getuid();
-}
-
-/** Packages are looked for in every directory above a file, which may be /tmp. */
-function refusePlanted(url, specifier, parent) {
-  if (!url.startsWith('file:')) return;
-  const path = fileURLToPath(url);
-  for (let at = path.indexOf('/node_modules/'); at >= 0; at = path.indexOf('/node_modules/', at + 1)) {
-    const packages = path.slice(0, at + '/node_modules'.length);
-    if (!isPlanted(path.slice(0, at) || '/', packages)) continue;
-    throw new Error(
-      `'${specifier}', which ${parent} imports, is found in ${packages}: another user has put it into a directory that everybody can write`,
-    );
   }
 }
 

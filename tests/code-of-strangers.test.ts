@@ -1,6 +1,17 @@
 /** Which code a run of the command may load: its own, and the user's file with what belongs to it. Nothing of the current or the temporary directory. */
 import { spawnSync } from 'node:child_process';
-import { chmodSync, chownSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  lchownSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -51,6 +62,19 @@ describe('the current directory', () => {
     put('driver.ts', 'export const main = (address: string) => console.log(address);');
     expect(vfio(['run', 'driver.ts', 'sim:edu']).stdout).toBe('sim:edu\n');
   });
+});
+
+it('a current directory that is gone is said at once', () => {
+  const { status, stderr } = spawnSync(
+    'sh',
+    ['-c', `mkdir gone && cd gone && rmdir ../gone && exec ${process.execPath} ${command} --version`],
+    {
+      cwd: folder,
+      encoding: 'utf8',
+      timeout: 60_000,
+    },
+  );
+  expect([status, stderr.split('\n')[0]]).toEqual([1, 'vfio: ENOENT: the current directory is not there any more']);
 });
 
 describe('the temporary directory', () => {
@@ -149,8 +173,63 @@ describe("a user's file", () => {
       const { status, stdout, stderr } = vfio(['run', 'mine/driver.ts', 'sim:edu']);
       expect([status, stdout]).toEqual([1, '']);
       expect(stderr).toContain(
-        `'helper', which ${join(folder, 'mine/driver.ts')} imports, is found in ${join(folder, 'node_modules')}: another user`,
+        `'helper', which ${join(folder, 'mine/driver.ts')} imports, is found by ${join(folder, 'node_modules')}: another user`,
       );
+    });
+
+    it.each([
+      ['the name of the package that the file belongs to', `import 'helper';`, { name: 'helper', exports: './evil.mjs' }],
+      ['an import of that package', `import '#helper';`, { imports: { '#helper': './evil.mjs' } }],
+      ['a name without its extension', `import '../evil';`, {}],
+      ['require', `import { createRequire } from 'node:module'; createRequire(import.meta.url)('../evil');`, {}],
+    ])("a different user's file is refused by name: found by %s", (_, line, description) => {
+      put('package.json', JSON.stringify(description));
+      put('evil.mjs', strange);
+      put('evil.js', strange);
+      put('mine/driver.ts', `${line} export const main = () => {};`);
+      strangers('package.json', 'evil.mjs', 'evil.js');
+      const { status, stdout, stderr } = vfio(['run', 'mine/driver.ts', 'sim:edu']);
+      expect([status, stdout]).toEqual([1, '']);
+      expect(stderr).toMatch(/is found by \S*evil\.m?js: another user/);
+    });
+
+    it("a package.json of a different user's makes no other package of this one", () => {
+      put('package.json', JSON.stringify({ name: 'vfio-ts', exports: './evil.mjs' }));
+      put('evil.mjs', strange);
+      put('mine/driver.ts', `import { VfioError } from 'vfio-ts'; export const main = () => console.log(VfioError.name);`);
+      strangers('package.json', 'evil.mjs');
+      expect(vfio(['run', 'mine/driver.ts', 'sim:edu'])).toEqual({ status: 0, stdout: 'VfioError\n', stderr: '' });
+    });
+
+    it('a link that a different user has put there is refused, wherever it leads', () => {
+      const place = mkdtempSync(join(tmpdir(), 'vfio-ts-'));
+      mkdirSync(join(place, 'helper'));
+      writeFileSync(join(place, 'helper/index.js'), strange);
+      symlinkSync(place, join(folder, 'node_modules'));
+      lchownSync(join(folder, 'node_modules'), 65534, 65534);
+      put('mine/driver.ts', `import 'helper'; export const main = () => {};`);
+      strangers();
+      const { status, stdout, stderr } = vfio(['run', 'mine/driver.ts', 'sim:edu']);
+      rmSync(place, { recursive: true });
+      expect([status, stdout]).toEqual([1, '']);
+      expect(stderr).toContain(`is found by ${join(folder, 'node_modules')}: another user`);
+    });
+
+    it('settings of the own project that extend what a different user has put there lead to no code of theirs', () => {
+      put('node_modules/base/tsconfig.json', paths({ helper: ['../../evil.ts'] }));
+      put('evil.ts', strange);
+      put('mine/tsconfig.json', '{ "extends": "base/tsconfig.json" }');
+      put('mine/driver.ts', `import 'helper'; export const main = () => {};`);
+      strangers('node_modules', 'evil.ts');
+      expect(vfio(['run', 'mine/driver.ts', 'sim:edu']).stderr).toContain(`is found by ${join(folder, 'evil.ts')}: another user`);
+    });
+
+    it("a different user's project that is run by its name has its own files", () => {
+      put('theirs/driver.ts', `import { word } from './word.ts'; export const main = () => console.log(word);`);
+      put('theirs/word.ts', `export const word: string = 'theirs';`);
+      for (const name of ['theirs', 'theirs/driver.ts', 'theirs/word.ts']) chownSync(join(folder, name), 65534, 65534);
+      strangers();
+      expect(vfio(['run', 'theirs/driver.ts', 'sim:edu']).stdout).toBe('theirs\n');
     });
   });
 });
