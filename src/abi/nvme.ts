@@ -28,6 +28,8 @@ export const NvmeReg = {
   BPMBL: 0x48,
   CMBMSC: 0x50,
   CMBSTS: 0x58,
+  /** Controller Ready Timeouts (NVMe 2.0, 3.1.3.20): there where CAP.CRMS says so. */
+  CRTO: 0x68,
   PMRCAP: 0xe00,
   PMRCTL: 0xe04,
   PMRSTS: 0xe08,
@@ -62,6 +64,14 @@ export const Cap = {
   MPSMAX: bits(55, 52, 'ro'),
   PMRS: bit(56, 'ro'),
   CMBS: bit(57, 'ro'),
+  /** Controller Ready Modes Supported (NVMe 2.0): bit 0 with media, bit 1 independent of media. */
+  CRMS: bits(60, 59, 'ro'),
+} as const;
+
+/** Controller Ready Timeouts (NVMe 2.0), in units of 500 ms. */
+export const Crto = {
+  /** Ready With Media. */
+  CRWMT: bits(15, 0, 'ro'),
 } as const;
 
 /** Controller Configuration (3.1.5). */

@@ -81,7 +81,8 @@ export class AsyncEvents {
     } catch (error) {
       // A log that cannot be read: the event is told all the same, by whoever got that far.
       if (!(error instanceof VfioError)) throw error;
-      this.#session.log('warn', `an asynchronous event (0x${result.toString(16)}) could not be answered: ${error.message}`);
+      if (life === this.#session.life)
+        this.#session.log('warn', `an asynchronous event (0x${result.toString(16)}) could not be answered: ${error.message}`);
     }
     if (life !== this.#session.life) return;
     if (++this.#burst > BURST) {

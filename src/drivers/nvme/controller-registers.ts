@@ -1,5 +1,5 @@
 /** The controller's registers as the driver names them, and what CAP says, decoded (NVMe 1.4, 3.1). */
-import { Cap, Cc, Csts, capField, NvmeReg } from '../../abi/nvme.ts';
+import { Cap, Cc, Crto, Csts, capField, NvmeReg, regField } from '../../abi/nvme.ts';
 import { VfioError } from '../../base/errno.ts';
 import { regs, u32 } from '../kit/registers.ts';
 
@@ -18,6 +18,7 @@ export const ControllerRegisters = regs({
   asqHigh: u32(NvmeReg.ASQ_HIGH),
   acqLow: u32(NvmeReg.ACQ),
   acqHigh: u32(NvmeReg.ACQ_HIGH),
+  crto: u32(NvmeReg.CRTO),
 });
 
 /** What reads give when nothing answers. */
@@ -52,9 +53,10 @@ export interface Capabilities {
 }
 
 /**
+ * @param readyTimeouts reads CRTO, where there is one
  * @throws VfioError ENODEV when all of it reads as ones: nothing is there; EIO for what no controller can be
  */
-export function decodeCapabilities(low: number, high: number, device: string): Capabilities {
+export function decodeCapabilities(low: number, high: number, device: string, readyTimeouts: () => number): Capabilities {
   if (low === ALL_ONES && high === ALL_ONES) throw new VfioError('ENODEV', `${device} does not answer: CAP reads as all ones`);
   const min = capField(low, high, Cap.MPSMIN);
   const max = capField(low, high, Cap.MPSMAX);
@@ -63,13 +65,15 @@ export function decodeCapabilities(low: number, high: number, device: string): C
   const mqes = capField(low, high, Cap.MQES);
   if (mqes === 0) throw new VfioError('EIO', `${device} is no NVMe controller: its queues hold nothing (CAP.MQES is 0)`);
   const sets = capField(low, high, Cap.CSS);
+  // TO has 8 bits: where CRTO is, it has the whole time. Some controllers have less there, so the larger one counts.
+  const crto = capField(low, high, Cap.CRMS) === 0 ? 0 : regField(readyTimeouts(), Crto.CRWMT);
   return {
     low,
     high,
     maxEntries: mqes + 1,
     doorbellStride: 4 << capField(low, high, Cap.DSTRD),
     // 0 is reserved by none and said by some: they get one unit all the same.
-    readyMs: Math.max(1, capField(low, high, Cap.TO)) * 500,
+    readyMs: Math.max(1, capField(low, high, Cap.TO), crto) * 500,
     pageSize: 2 ** (12 + min),
     minPageSize: 2 ** (12 + min),
     subsystemReset: capField(low, high, Cap.NSSRS) === 1,

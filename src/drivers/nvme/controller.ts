@@ -28,7 +28,8 @@ export class Controller {
   constructor(dev: DriverDevice) {
     this.#dev = dev;
     this.registers = dev.bar(0, ControllerRegisters);
-    this.capabilities = decodeCapabilities(this.registers.capLow, this.registers.capHigh, dev.name);
+    const { capLow, capHigh } = this.registers;
+    this.capabilities = decodeCapabilities(capLow, capHigh, dev.name, () => this.registers.crto);
     this.vs = this.registers.vs;
     this.version = versionText(this.vs);
   }

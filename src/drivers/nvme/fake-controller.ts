@@ -39,12 +39,14 @@ export interface FakeCap {
   css: number;
   mpsmin: number;
   mpsmax: number;
+  /** Controller Ready Modes Supported: CRTO is there. */
+  crms: number;
 }
 
 export class FakeController extends FakeDevice {
   override readonly bar0 = new DataView(new ArrayBuffer(0x1_0000));
   override mappable = false;
-  readonly cap: FakeCap = { mqes: 63, to: 2, dstrd: 0, nssrs: 0, css: 1, mpsmin: 0, mpsmax: 4 };
+  readonly cap: FakeCap = { mqes: 63, to: 2, dstrd: 0, nssrs: 0, css: 1, mpsmin: 0, mpsmax: 4, crms: 0 };
   readonly commands: FakeCommand[] = [];
   /** What happens to a command: a status it ends with, 'hold' for never; undefined: as it should be. */
   script: (command: FakeCommand) => number | 'hold' | undefined = () => undefined;
@@ -53,6 +55,9 @@ export class FakeController extends FakeDevice {
   interruptsLost = false;
   /** Follows CC.EN; set to keep it from doing so. */
   neverReady = false;
+  /** RDY is 0 still, whatever it will be. */
+  lazy = false;
+  crto = 0;
   neverDisabled = false;
   failsOnEnable = false;
   neverShutDown = false;
@@ -200,18 +205,21 @@ export class FakeController extends FakeDevice {
   #read(offset: number): number {
     if (this.gone) throw new VfioError('ENODEV', 'it is gone');
     if (this.absent) return 0xffff_ffff;
-    const { mqes, to, dstrd, nssrs, css, mpsmin, mpsmax } = this.cap;
+    const { mqes, to, dstrd, nssrs, css, mpsmin, mpsmax, crms } = this.cap;
     switch (offset) {
       case NvmeReg.CAP:
         return mqes | regBits(Cap.CQR, 1) | regBits(Cap.TO, to);
       case NvmeReg.CAP_HIGH:
-        return dstrd | (nssrs << 4) | (css << 5) | (mpsmin << 16) | (mpsmax << 20);
+        return dstrd | (nssrs << 4) | (css << 5) | (mpsmin << 16) | (mpsmax << 20) | (crms << 27);
       case NvmeReg.VS:
         return this.vs;
       case NvmeReg.CC:
         return this.cc;
       case NvmeReg.CSTS:
-        return this.csts;
+        return this.lazy ? this.csts & ~1 : this.csts;
+      case NvmeReg.CRTO:
+        if (crms === 0) throw new Error('CRTO was read, and is not there');
+        return this.crto;
       default:
         return 0;
     }

@@ -1,11 +1,10 @@
 /** Controllers of all kinds, met for the first time. */
 import { afterEach, describe, expect, it } from 'vitest';
 import type { Region, RegionMapping } from '../../abi/device.ts';
-import { AdminOpcode, Cc, Cns, Csts, FeatureId, NvmOpcode, regBits, regField } from '../../abi/nvme.ts';
-import { IdentifyController } from '../../abi/nvme-structs.ts';
+import { AdminOpcode, Cc, Csts, FeatureId, NvmOpcode, regBits, regField } from '../../abi/nvme.ts';
 import { RegionFlags } from '../../abi/vfio.ts';
 import { VfioError } from '../../base/errno.ts';
-import { bytes, closeAll, failsWith, pass, start } from './driver-under-test.ts';
+import { bytes, clock, closeAll, failsWith, pass, start } from './driver-under-test.ts';
 import { type FakeCommand, FakeController } from './fake-controller.ts';
 import type { NvmeDriver } from './nvme-driver.ts';
 
@@ -50,6 +49,22 @@ describe('7.6.1 initialisation', () => {
     const error = await failsWith(start(fake));
     expect(error).toMatchObject({ code: 'ETIMEDOUT', message: expect.stringContaining('1000 ms') });
     expect([fake.cc & 1, fake.trace.at(-1), fake.mappings.size]).toEqual([0, 'close', 0]);
+  });
+
+  it.each([
+    ['as long as CRTO says', 40, true],
+    ['as long as CAP.TO says, where CRTO has less', 2, false],
+  ])('NVMe 2.0 3.1.3.20 waits for RDY %s', async (_, crwmt, comes) => {
+    const fake = new FakeController();
+    Object.assign(fake.cap, { to: 4, crms: 1 });
+    fake.crto = crwmt | (1 << 16);
+    fake.lazy = true;
+    using _ready = clock.after(10_000, () => {
+      fake.lazy = false;
+    });
+    if (comes) await start(fake);
+    else expect((await failsWith(start(fake))).message).toContain('within 2000 ms');
+    expect(fake.enables).toBe(1);
   });
 
   it('3.1.6 CSTS.CFS while it is enabled is told as such', async () => {
@@ -330,113 +345,6 @@ describe('odd capabilities', () => {
     await driver.reset();
     await driver.namespace(1).write(0, bytes(512));
     expect(driver.queue(1).isOpen).toBe(false);
-  });
-
-  it('5.15.2.3 finds namespaces in lists that are full', async () => {
-    const fake = new FakeController();
-    for (let id = 2; id <= 2500; id += 2) fake.disks.set(id, { data: new Uint8Array(4096), lbads: 12, ms: 0 });
-    fake.controller.nn = 0xffff_fffe;
-    const driver = await start(fake);
-    expect(driver.namespaces).toHaveLength(1251);
-    expect(driver.namespace(2500).blockSize).toBe(4096);
-    const error = (() => {
-      try {
-        return driver.namespace(3);
-      } catch (e) {
-        return e;
-      }
-    })();
-    expect(error).toMatchObject({ code: 'ENXIO', fix: expect.stringContaining('1, 2, 4') });
-  });
-
-  it('8.2 a controller of NVMe 1.0 has no list: its namespaces are tried', async () => {
-    const fake = new FakeController();
-    fake.vs = 0x1_0000;
-    fake.disks.set(3, { data: new Uint8Array(4096), lbads: 9, ms: 0 });
-    expect((await start(fake)).namespaces.map(({ id }) => id)).toEqual([1, 3]);
-    expect(fake.commands.filter(isList)).toEqual([]);
-  });
-
-  const isList = ({ queue, opcode, dw }: FakeCommand) =>
-    queue === 0 && opcode === AdminOpcode.IDENTIFY && (dw[10]! & 0xff) === Cns.ACTIVE_NAMESPACES;
-  /** Answers the list with `page` of 32-bit words, over and over. */
-  const lists = (fake: FakeController, words: readonly number[]) => {
-    fake.script = (command) => {
-      if (!isList(command)) return undefined;
-      const page = new Uint8Array(4096);
-      new Uint32Array(page.buffer).set(words.slice(0, 1024));
-      let at = 0;
-      for (const piece of fake.data(command, 4096)) {
-        piece.set(page.subarray(at, at + piece.length));
-        at += piece.length;
-      }
-      return 0;
-    };
-  };
-  const withThree = () => {
-    const fake = new FakeController();
-    fake.disks.set(3, { data: new Uint8Array(4096), lbads: 9, ms: 0 });
-    return fake;
-  };
-
-  it.each([
-    ['Invalid Field, Do Not Retry', 0x4002],
-    ['Invalid Namespace or Format: CNS is one bit, and NSID is 0', 0x400b],
-    ['Internal Error', 0x006],
-    ['a status of the vendor', 0x7c1],
-  ])('5.15.2.3 a list that fails with %s: its namespaces are tried', async (_, status) => {
-    const fake = withThree();
-    fake.script = (command) => (isList(command) ? status : undefined);
-    expect((await start(fake)).namespaces.map(({ id }) => id)).toEqual([1, 3]);
-  });
-
-  it.each([0x1_0100, 0x1_0400])('5.15.2.3 VS %i: what comes for the list is Identify Controller: its namespaces are tried', async (vs) => {
-    const fake = withThree();
-    fake.vs = vs;
-    const data = new Uint8Array(4096);
-    IdentifyController.encode(new DataView(data.buffer), { ...fake.controller, vid: 0x8086, ssvid: 0x1af4 });
-    lists(fake, [...new Uint32Array(data.buffer)]);
-    expect((await start(fake)).namespaces.map(({ id }) => id)).toEqual([1, 3]);
-  });
-
-  it('5.15.2.3 what comes for the list is Identify Namespace: its namespaces are tried', async () => {
-    const fake = withThree();
-    lists(fake, [0x3465_f870, 0, 0x3465_f870]);
-    expect((await start(fake)).namespaces.map(({ id }) => id)).toEqual([1, 3]);
-  });
-
-  it.each([
-    ['not in order', [3, 1]],
-    ['with one twice', [1, 1, 3]],
-    ['that is full and never ends', Array<number>(1024).fill(3)],
-    ['that starts over and over', Array.from({ length: 1024 }, (_, i) => i + 1)],
-  ] as const)('5.15.2.3 a list %s: each namespace is there once', async (_, words) => {
-    const fake = withThree();
-    lists(fake, words);
-    expect((await start(fake)).namespaces.map(({ id }) => id)).toEqual([1, 3]);
-  });
-
-  it('5.15.2.3 a list that is empty is believed: nothing is attached', async () => {
-    const fake = withThree();
-    lists(fake, []);
-    expect((await start(fake)).namespaces).toEqual([]);
-  });
-
-  it('5.15.2.3 a list whose second part fails: what was listed is there, and what is found', async () => {
-    const fake = new FakeController();
-    for (let id = 2; id <= 2500; id += 2) fake.disks.set(id, { data: new Uint8Array(4096), lbads: 12, ms: 0 });
-    fake.controller.nn = 0xffff_ffff;
-    fake.script = (command) => (isList(command) && command.nsid > 0 ? 0x006 : undefined);
-    const driver = await start(fake);
-    expect([driver.namespaces.length, driver.namespaces.at(-1)!.id]).toEqual([1024, 2046]);
-  });
-
-  it('8.2 an NN that is larger than anything ends the trying after 1024', async () => {
-    const fake = new FakeController();
-    fake.vs = 0x1_0000;
-    fake.controller.nn = 0xffff_ffff;
-    expect((await start(fake)).namespaces.map(({ id }) => id)).toEqual([1]);
-    expect(fake.commands.filter(({ opcode, dw }) => opcode === AdminOpcode.IDENTIFY && dw[10] === Cns.NAMESPACE)).toHaveLength(1024);
   });
 
   it('5.15.2.2 Identify Controller all zeroes: nothing is known of it and it has no namespaces, and its health can be had', async () => {

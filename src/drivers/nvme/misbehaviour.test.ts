@@ -138,6 +138,26 @@ describe('controllers that misbehave', () => {
     expect(driver.state).toBe('live');
   });
 
+  it('5.2.1 one that asks for the next reset after each is given up, with the reason, until reset() is asked for', async () => {
+    const { fake, driver, ns, kinds } = await broken();
+    let sick = true;
+    driver.on(({ kind }) => {
+      if (sick && kind === 'recovered') setImmediate(() => fake.event(0x01_03_00));
+    });
+    fake.event(0x01_03_00);
+    await pass(30_000);
+    expect([driver.state, fake.enables, kinds().at(-1)]).toEqual(['failed', 11, 'failed']);
+    const error = await failsWith(ns.read(0, 1));
+    expect(error).toMatchObject({
+      code: 'EIO',
+      message: expect.stringMatching(/more than 10 resets within 60 s.*Persistent Internal Error/),
+    });
+    sick = false;
+    await within(1000, driver.reset());
+    await ns.write(0, bytes(512));
+    expect(driver.state).toBe('live');
+  });
+
   it('an admin command that does not end during a start ends it', async () => {
     const fake = new FakeController();
     fake.script = ({ opcode }) => (opcode === AdminOpcode.SET_FEATURES ? 'hold' : undefined);

@@ -1,8 +1,9 @@
 /** The namespaces that the controller has active (NVMe 1.4, 5.15.2.3 and 6.1). */
 import { Cns } from '../../abi/nvme.ts';
 import { Status } from '../../abi/nvme-status.ts';
-import { isUnsupported, NvmeError } from './errors.ts';
+import { isStatus, isUnsupported, NvmeError } from './errors.ts';
 import { NvmeNamespace } from './namespace.ts';
+import { withRetries } from './retry.ts';
 import type { Session } from './session.ts';
 
 /** NSIDs in one list. */
@@ -57,14 +58,19 @@ export class NamespaceList {
     const changed: NvmeNamespace[] = [];
     const found = new Map<number, NvmeNamespace>();
     if (this.#session.controller.capabilities.adminOnly) return { added, removed: [], changed };
+    const failures: string[] = [];
     for (const id of await this.#identifiers()) {
       const known = this.#byId.get(id);
-      const raw = await this.#identify(id, known);
+      const raw = await this.#identify(id, known, failures);
       if (raw === null) continue;
       const ns = known ?? new NvmeNamespace(id, raw, this.#session);
       if (known === undefined) added.push(ns);
       else if (known.update(raw)) changed.push(ns);
       found.set(id, ns);
+    }
+    if (failures.length > 0) {
+      const others = failures.length === 1 ? '' : ` (and ${failures.length - 1} more that cannot be identified)`;
+      this.#session.log('warn', `${failures[0]!}: the namespace is left alone${others}`);
     }
     const removed = this.#all.filter(({ id }) => !found.has(id));
     for (const ns of removed) ns.remove();
@@ -74,16 +80,18 @@ export class NamespaceList {
   }
 
   /** Null for one that is not active (any more). One that was, and of which nothing can be told just now, is as it was. */
-  async #identify(id: number, known: NvmeNamespace | undefined): Promise<Uint8Array | null> {
+  async #identify(id: number, known: NvmeNamespace | undefined, failures: string[]): Promise<Uint8Array | null> {
     try {
-      const raw = await this.#session.admin.identify(Cns.NAMESPACE, id);
+      const raw = await withRetries(this.#session, () => this.#session.admin.identify(Cns.NAMESPACE, id));
       // Inactive: all of it is zero (5.15.2.1).
       return raw.some((byte) => byte !== 0) ? raw : null;
     } catch (error) {
       if (!(error instanceof NvmeError)) throw error;
-      this.#session.log('debug', error.message);
-      const inactive = !error.retryable || error.is(Status.INVALID_NAMESPACE) || isUnsupported(error);
-      return inactive || known === undefined ? null : known.raw;
+      const { message, retryable } = error;
+      const absent = isUnsupported(error) || isStatus(error, Status.INVALID_NAMESPACE);
+      if (absent) this.#session.log('debug', message);
+      else failures.push(message);
+      return absent || !retryable || known === undefined ? null : known.raw;
     }
   }
 
@@ -105,7 +113,7 @@ export class NamespaceList {
   /** The active ones by the controller's list, into `listed`. What is wrong with the list; null: nothing. */
   async #readList(listed: Set<number>): Promise<string | null> {
     const { info, admin, deviceName } = this.#session;
-    // Some controllers have more namespaces than NN says; none of them has an identifier that high.
+    // Of a list that is in order, identifiers above NN are believed, which some controllers have. Of one that is not, these are.
     const highest = Math.min(NSID_LAST, Math.max(info.nn, TRIES_MAX));
     for (let from = 0; listed.size < NAMESPACES_MAX; ) {
       let raw: Uint8Array;
@@ -119,9 +127,11 @@ export class NamespaceList {
       const page = Array.from({ length: LIST }, (_, i) => view.getUint32(4 * i, true));
       const end = page.indexOf(0);
       const ids = end < 0 ? page : page.slice(0, end);
-      if (ids.some((id) => id > highest)) return 'the data of its list of active namespaces is something else';
+      const ordered = ids.every((id, i) => id > (i === 0 ? from : ids[i - 1]!));
+      const isList = ids.every((id) => id <= (ordered ? NSID_LAST : highest)) && (end < 0 || page.every((id, i) => i < end || id === 0));
+      if (!isList) return 'the data of its list of active namespaces is something else';
       for (const id of ids) listed.add(id);
-      if (ids.some((id, i) => id <= (i === 0 ? from : ids[i - 1]!))) return 'the list of its active namespaces is not in order';
+      if (!ordered) return 'the list of its active namespaces is not in order';
       if (end >= 0) return null;
       from = ids.at(-1)!;
     }

@@ -1,6 +1,6 @@
 /** A namespace: blocks to read and write (NVMe 1.4, 6). Each call is as many commands as the controller's limits make of it. */
 import { DSM_RANGES_MAX, DsmAttribute, NvmCdw12, NvmOpcode, regField } from '../../abi/nvme.ts';
-import { Status, StatusBit } from '../../abi/nvme-status.ts';
+import { Status } from '../../abi/nvme-status.ts';
 import { DsmRange, IdentifyNamespace, Lbaf } from '../../abi/nvme-structs.ts';
 import { checkIndex } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
@@ -8,6 +8,7 @@ import type { DmaBuffer } from '../kit/dma.ts';
 import { iovaOf } from './dma-range.ts';
 import { NvmeError } from './errors.ts';
 import { checkAddress } from './prp.ts';
+import { retry } from './retry.ts';
 import type { Session } from './session.ts';
 import { Submission } from './submission.ts';
 
@@ -16,8 +17,6 @@ const HIGH = 2 ** 32;
 const NLB_MAX = 0x1_0000;
 /** What one call reads into fresh memory, at most: 4 GiB - 1, as long as an array is in every version of Node. */
 const READ_MAX = HIGH - 1;
-const RETRIES = 5;
-const RETRY_MS = 100;
 
 export interface WriteOptions {
   /** Force Unit Access: complete only when it is on the medium. */
@@ -279,20 +278,13 @@ export class NvmeNamespace {
 
   #command(submission: Submission): Promise<number> {
     const queue = this.#session.pick();
-    return (queue === null ? this.#session.live().then((q) => q.run(submission)) : queue.run(submission)).catch((error: unknown) =>
-      this.#again(submission, error, RETRIES),
-    );
+    const first = queue === null ? this.#session.live().then((q) => q.run(submission)) : queue.run(submission);
+    return first.catch((error: unknown) => retry(this.#session, error, () => this.#afresh(submission)));
   }
 
-  /** A namespace may need a moment after a reset, and say so (Namespace Not Ready, Command Interrupted): with Do Not Retry clear it is asked again. */
-  async #again(failed: Submission, error: unknown, tries: number): Promise<number> {
-    if (tries === 0 || !(error instanceof NvmeError) || !error.retryable) throw error;
-    const code = error.status & StatusBit.CODE;
-    if (code !== Status.NAMESPACE_NOT_READY && code !== Status.COMMAND_INTERRUPTED) throw error;
-    await this.#session.pause(RETRY_MS);
-    const submission = failed.copy();
+  async #afresh(ended: Submission): Promise<number> {
     const queue = this.#session.pick() ?? (await this.#session.live());
-    return queue.run(submission).catch((e: unknown) => this.#again(submission, e, tries - 1));
+    return queue.run(ended.copy());
   }
 
   #check(lba: number, blocks: number): void {

@@ -272,7 +272,7 @@ export class NvmeDriver implements AsyncDisposable, Disposable {
 
   /** Reset the controller and start it again: what is in flight fails. @throws VfioError when it does not come back */
   async reset(): Promise<void> {
-    await this.#session.recover('it was asked for');
+    await this.#session.recover('it was asked for', true);
     await this.#session.ready();
   }
 

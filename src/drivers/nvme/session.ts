@@ -18,6 +18,7 @@ import type { IoQueue } from './io-queue.ts';
 import { QueueMemory } from './queue-memory.ts';
 import type { QueueOwner, QueuePair } from './queue-pair.ts';
 import { Rescue } from './rescue.ts';
+import { ResetLimit } from './reset-limit.ts';
 import { Watchdog } from './watchdog.ts';
 
 /** starting and resetting: nobody but the session itself may use the controller. */
@@ -64,6 +65,7 @@ export class Session implements QueueOwner {
   #recovering: Promise<void> | null = null;
   #closing: Promise<void> | null = null;
   #nextQueue = 0;
+  readonly #resets = new ResetLimit();
   readonly #memory: QueueMemory;
   readonly #alive = new KeepAlive();
   readonly #rescue: Rescue;
@@ -231,12 +233,12 @@ export class Session implements QueueOwner {
   }
 
   /** Reset the controller and start it again: what is in flight fails, what comes meanwhile waits. Never rejects: see `state`, and the events. */
-  recover(reason: string): Promise<void> {
+  recover(reason: string, asked = false): Promise<void> {
     if (this.#state === 'live' || this.#state === 'failed') {
       this.#state = 'resetting';
       this.life++;
       for (const queue of this.#everyQueue()) queue.pause();
-      this.#recovering = this.#recover(reason);
+      this.#recovering = this.#recover(reason, asked);
     }
     return this.#recovering ?? Promise.resolve();
   }
@@ -378,7 +380,7 @@ export class Session implements QueueOwner {
     queue.open();
   }
 
-  async #recover(reason: string): Promise<void> {
+  async #recover(reason: string, asked: boolean): Promise<void> {
     if (this.dev.asleep) await this.dev.awake();
     this.log('warn', `${this.deviceName} is reset: ${reason}`);
     this.listeners.emit({ kind: 'reset', reason });
@@ -391,6 +393,8 @@ export class Session implements QueueOwner {
     } catch (e) {
       failure = e;
     }
+    const excess = asked ? this.#resets.forget() : this.#resets.count(this.dev.clock.nowNs());
+    if (excess !== null) failure ??= new VfioError('EIO', `${excess}, the last because ${reason}`);
     if (this.#state !== 'resetting') return;
     for (const queue of this.#everyQueue()) queue.close(error, false);
     try {

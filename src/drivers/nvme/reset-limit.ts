@@ -1,0 +1,23 @@
+/** How often a controller may need a reset. One that asks for the next reset after each makes no progress, and a driver that follows makes none either. */
+
+/** Resets within the interval, beside those that the user asks for. */
+const RESETS_MAX = 10;
+const INTERVAL_MS = 60_000;
+
+export class ResetLimit {
+  /** When the last resets were, in ns. */
+  readonly #times: number[] = [];
+
+  /** Counts a reset at `nowNs`. In words what is too much; null: go on. */
+  count(nowNs: number): string | null {
+    while (this.#times.length > 0 && nowNs - this.#times[0]! > INTERVAL_MS * 1e6) this.#times.shift();
+    this.#times.push(nowNs);
+    return this.#times.length > RESETS_MAX ? `it needed more than ${RESETS_MAX} resets within ${INTERVAL_MS / 1000} s` : null;
+  }
+
+  /** The user asks for a reset: counting begins anew. */
+  forget(): null {
+    this.#times.length = 0;
+    return null;
+  }
+}
