@@ -114,17 +114,21 @@ describe('vfio serve', () => {
     expect(await end(child, 'SIGTERM')).toBe(0);
   });
 
-  it('what a device prints by console neither ends it nor keeps it waiting', async () => {
+  it.each([
+    ['console', `console.log('y'.repeat(100_000)); console.error('z'.repeat(100_000));`],
+    ['its streams', `process.stdout.write('y'.repeat(100_000)); process.stderr.write('z'.repeat(100_000));`],
+    ['warnings', `process.emitWarning('w'.repeat(100_000));`],
+  ])('what a device prints by %s neither ends it nor keeps it waiting', async (_, talk) => {
     writeFileSync(
       join(folder, 'chatty.ts'),
       `import { bar, device, reg } from 'vfio-ts';
       export default device({ id: '1234:cafe', bar0: bar('4K', { talk: reg(0x0c) }),
-        on: { 'bar0.talk'() { console.log('y'.repeat(100_000)); console.error('z'); } } });`,
+        on: { 'bar0.talk'() { ${talk} } } });`,
     );
     const socket = join(folder, 's');
     const child = await start(['serve', join(folder, 'chatty.ts'), '--socket-path', socket], socket, ['pipe', 'pipe']);
     child.stdout!.pause();
-    child.stderr!.destroy();
+    child.stderr!.pause();
     using device = VfioUserDevice.connect(socket, { timeoutMs: PATIENCE_MS });
     for (let i = 1; i <= 20; i++) {
       device.region(0).write32(0x0c, i);
@@ -196,14 +200,18 @@ sys.stdin.readline(); os.close(master); print('gone', flush=True)
 sys.stdin.readline(); child.terminate(); print(child.wait(), flush=True)`;
     const python = spawn('python3', ['-c', program, process.execPath, command, 'serve', 'edu', '--socket-path', socket]);
     children.push(python);
+    let said = '';
+    python.stdout.on('data', (part) => {
+      said += part;
+    });
     await listening(socket, python);
     expect(await visit(socket)).toBe(EDU);
     python.stdin.write('\n');
     await once(python.stdout, 'data');
     for (let i = 0; i < 3; i++) expect(await visit(socket)).toBe(EDU);
     python.stdin.write('\n');
-    const [status] = await once(python.stdout, 'data');
-    expect(String(status)).toBe('0\n');
+    await once(python, 'close');
+    expect(said).toBe('gone\n0\n');
   },
 );
 

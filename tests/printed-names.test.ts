@@ -49,6 +49,15 @@ describe('a hostile name', () => {
     expect(err.join('\n')).not.toMatch(CONTROLS);
   });
 
+  it.each([['bad\nvfio: forged'], ['show', '--bad\nvfio: forged'], ['config', 'bad\nvfio: forged']])(
+    'an argument that makes no sense begins no line: %j',
+    async (...argv) => {
+      const { status, err } = await vfio(...argv);
+      expect([status, err.filter((line) => line.startsWith('vfio:'))]).toEqual([2, []]);
+      expect(err.join('\n')).toContain('    vfio: forged');
+    },
+  );
+
   it('comments of a capture', () => {
     const bytes = Buffer.concat([captureHeader(hostile), capturedPacket(new Uint8Array(16), 'to server', 0n, `1 descriptors: ${hostile}`)]);
     expect(bytes.includes('\u001b]0;')).toBe(false);

@@ -1,6 +1,7 @@
 /** `vfio`: one command, one file per sub-command under commands/, of which a run loads the one that it was asked for. */
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
+import { printableLines } from '../../base/printable.ts';
 import { orNever } from '../unsettled.ts';
 import type { CommandContext, MakeCommand } from './command.ts';
 import { Exit, exitCodeOf, failureLines } from './exit-codes.ts';
@@ -80,6 +81,8 @@ Exit status:
         getErrHelpWidth: () => width,
         writeOut: (text) => say(wrapped(text.trimEnd(), width), context.terminal.out),
         writeErr: (text) => say(text.trimEnd(), context.terminal.err),
+        // It quotes what was typed: no line of that passes for one of ours.
+        outputError: (text, write) => write(printableLines(text.trimEnd()).join('\n')),
       });
   }
   return program;

@@ -18,7 +18,8 @@ export interface Terminal {
   readonly paint: Paint;
   /**
    * For a command that others depend on: until disposed, lines that cannot be written are dropped and counted, and neither a reader that is gone nor one
-   * that does not read ends the command or keeps it waiting. The same for what models and drivers print by `console`.
+   * that does not read ends the command or keeps it waiting. The same for what models and drivers print by `console` and `process.stdout`, and for
+   * Node's own warnings.
    */
   serve(): Disposable;
 }
@@ -73,7 +74,7 @@ function paintFor(colour: boolean): Paint {
   return Object.fromEntries(painters) as Paint;
 }
 
-/** Standard output and standard error of a server, and `console` on both. */
+/** Standard output and standard error of a server, for all code of the process. */
 class Outputs implements Disposable {
   readonly #cleanup = new Cleanup();
   readonly out: LineOutput;
@@ -83,15 +84,27 @@ class Outputs implements Disposable {
     const missing = (count: number) => `(${count} ${count === 1 ? 'line is' : 'lines are'} missing here)`;
     this.out = this.#cleanup.use(new LineOutput(1, { missing }));
     this.err = this.#cleanup.use(new LineOutput(2, { missing }));
-    const before = globalThis.console;
-    globalThis.console = new before.Console({ stdout: streamTo(this.out), stderr: streamTo(this.err) });
+    const streams = { stdout: streamTo(this.out), stderr: streamTo(this.err) };
+    this.#replace(globalThis, 'console', new globalThis.console.Console(streams));
+    this.#replace(process, 'stdout', streams.stdout);
+    this.#replace(process, 'stderr', streams.stderr);
+    // Node itself writes them to the descriptor.
+    const before = process.listeners('warning');
+    process.removeAllListeners('warning').on('warning', (warning) => this.err.write(`${printable(String(warning))}\n`));
     this.#cleanup.defer(() => {
-      globalThis.console = before;
+      process.removeAllListeners('warning');
+      for (const listener of before) process.on('warning', listener);
     });
   }
 
   [Symbol.dispose](): void {
     this.#cleanup[Symbol.dispose]();
+  }
+
+  #replace(owner: object, name: string, value: unknown): void {
+    const before = Object.getOwnPropertyDescriptor(owner, name)!;
+    Object.defineProperty(owner, name, { configurable: true, enumerable: true, writable: true, value });
+    this.#cleanup.defer(() => void Object.defineProperty(owner, name, before));
   }
 }
 
