@@ -1,10 +1,11 @@
 /** The command as a user meets it: exit status, what is on stdout, what on stderr. */
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
+import { adminCommands } from '../src/app/admin/commands.ts';
 import { main } from '../src/app/cli/main.ts';
 import { recordingTerminal } from '../src/app/cli/terminal.ts';
 
@@ -281,5 +282,35 @@ describe('vfio completion', () => {
     expect(status).toBe(0);
     for (const word of ['demo', 'explain-write', 'config', 'nvme', 'smart', shell === 'fish' ? 'block-size' : '--block-size'])
       expect(out).toContain(word);
+    for (const row of Object.keys(adminCommands)) expect(out).toMatch(new RegExp(`\\b${row}\\b`));
+  });
+
+  it('bash offers the commands of an administrator, their options, and the addresses of the machine', async () => {
+    const directory = mkdtempSync(join(tmpdir(), 'vfio-ts-completion-'));
+    for (const bdf of ['0000:00:04.0', '0000:01:00.0', '0000:01:00.1']) {
+      for (const name of [`${bdf}.sock`, `${bdf}.sock.manage`]) writeFileSync(join(directory, name), '');
+    }
+    const { out } = await vfio('completion', 'bash');
+    const offered = (line: string): string[] => {
+      // As bash has it: words are cut at colons, and the one that is completed is the last.
+      const words = line.split(/\s+|(?<=:)|(?=:)/);
+      const script = `${out}\nCOMP_LINE=$1 COMP_POINT=\${#1} COMP_CWORD=$3; _vfio vfio "$2" ""; printf '%s\\n' "\${COMPREPLY[@]}"`;
+      const current = words.at(-1)!;
+      const { stdout, stderr } = spawnSync('bash', ['-c', script, 'bash', line, current === ':' ? '' : current, String(words.length - 1)], {
+        encoding: 'utf8',
+      });
+      expect(stderr).toBe('');
+      return stdout.split('\n').filter((word) => word !== '');
+    };
+    try {
+      expect(offered(`vfio admin ${directory} un`)).toEqual(['unbind', 'unplug']);
+      expect(offered('vfio admin unix:/tmp/edu.sock res')).toEqual(['reset', 'resume']);
+      expect(offered(`vfio admin ${directory} unbind `)).toEqual(['0000:00:04.0', '0000:01:00.0', '0000:01:00.1']);
+      expect(offered(`vfio admin ${directory} unbind 0000:01:`)).toEqual(['00.0', '00.1']);
+      expect(offered(`vfio admin ${directory} unplug 0000:00:04.0 --`)).toEqual(['--wait', '--surprise', '--json', '--help']);
+      expect(offered(`vfio admin ${directory} params --w`)).toEqual([]);
+    } finally {
+      rmSync(directory, { recursive: true });
+    }
   });
 });

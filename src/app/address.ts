@@ -1,4 +1,5 @@
 /** Addresses of devices as people write them: `sim:edu`, `sim:./my-device.ts`, `unix:/path.sock`, `0000:03:00.0`. */
+import { resolve } from 'node:path';
 import { VfioError } from '../base/errno.ts';
 import { parseBdf } from '../pci/bdf.ts';
 import { namesFile } from './model-file.ts';
@@ -11,6 +12,9 @@ export type Address =
   /** A vfio-user server. */
   | { readonly kind: 'socket'; readonly path: string }
   | { readonly kind: 'pci'; readonly bdf: string };
+
+/** Options of models that name files. */
+const fileOptions = /^(image|vfImage)=(.+)$/s;
 
 /** As they are written: `size=1G` as text, `readonly` as 'true', what is given more than once as a list. */
 export type AddressOptions = Readonly<Record<string, string | readonly string[]>>;
@@ -35,6 +39,13 @@ export function parseAddress(text: string): Address {
   } catch (cause) {
     throw new VfioError('EINVAL', `${JSON.stringify(text.slice(0, 80))} is not the address of a device; give ${forms}`, { cause });
   }
+}
+
+/** What follows `sim:`, for a process whose working directory is another one: files by their full paths. */
+export function withFullPaths(device: string): string {
+  const [name, ...options] = device.split(',');
+  if (/[/.]/.test(name!)) return resolve(device);
+  return [name, ...options.map((option) => option.replace(fileOptions, (_, of, path) => `${of}=${resolve(path)}`))].join(',');
 }
 
 export function looksLikeFile(address: string): boolean {

@@ -21,7 +21,7 @@ import { MachineDoor } from './admin/machine-door.ts';
 import { modelOf } from './admin/model.ts';
 import { FunctionServer, openDoor } from './function-server.ts';
 import type { MachineDocument } from './machine-document.ts';
-import { managePathOf } from './migrate/door.ts';
+import { machinePathOf, managePathOf } from './migrate/door.ts';
 import { Kind } from './migrate/frames.ts';
 import { Link } from './migrate/link.ts';
 import { PeerProcesses } from './peer-processes.ts';
@@ -171,7 +171,6 @@ function madeDirectory(path: string): boolean {
   }
 }
 
-const machinePathOf = (directory: string): string => join(directory, 'machine');
 const ANSWER_MS = 10_000;
 
 /** The machine that is served in `directory`, as it is now. @throws VfioError (rejects) ENOENT when none is; EACCES; as `Link.expect` */
@@ -200,7 +199,7 @@ function connectMachine(directory: string): Link {
   try {
     return new Link(UnixSocket.connect(managePathOf(machinePathOf(directory))));
   } catch (cause) {
-    if (!(cause instanceof VfioError) || (cause.code !== 'ENOENT' && cause.code !== 'ECONNREFUSED')) throw cause;
+    if (!(cause instanceof VfioError) || !['ENOENT', 'ENOTDIR', 'ECONNREFUSED'].includes(cause.code)) throw cause;
     throw new VfioError('ENOENT', `no machine is served in ${directory}`, {
       cause,
       fix: `Serve one there: vfio serve machine.yaml --socket-path ${shellQuoted(directory)}; or name a machine file.`,

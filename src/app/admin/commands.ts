@@ -4,6 +4,7 @@
  */
 import { errorKinds } from '../../abi/device-host.ts';
 import { VfioError } from '../../base/errno.ts';
+import { textOf } from '../../base/foreign.ts';
 import type { Machine } from '../../engine/machine/machine.ts';
 import type { PciFunction } from '../../engine/machine/pci-function.ts';
 import { parseBdf } from '../../pci/bdf.ts';
@@ -39,7 +40,7 @@ export interface AdminCommand {
   readonly run: (context: AdminContext, given: AdminArguments) => AdminAnswer | Promise<AdminAnswer>;
 }
 
-const WAIT = { wait: 'wait until its users have let go; without, that goes on by itself' };
+const WAIT = { wait: 'wait until its users have released it. Default: the server waits, and the command ends' };
 
 export const adminCommands: Readonly<Record<string, AdminCommand>> = {
   show: {
@@ -68,7 +69,7 @@ export const adminCommands: Readonly<Record<string, AdminCommand>> = {
   unbind: {
     positional: ['bdf'],
     options: WAIT,
-    help: 'take its driver away; the users of a function under vfio-pci are asked to let go',
+    help: 'take its driver away; the users of a function under vfio-pci are asked to release it',
     run: async (context, given) => {
       const fn = functionOf(context, given);
       const { driver } = fn;
@@ -176,7 +177,8 @@ export const adminCommands: Readonly<Record<string, AdminCommand>> = {
       const fn = functionOf(context, given);
       const slept = fn.config.sleeping;
       context.machine.wake(fn.bdf);
-      return said(`${fn.bdf} ${slept ? 'was woken' : 'was awake'}`);
+      const now = !slept ? 'was awake' : context.machine.suspended ? 'will wake when the machine does' : 'was woken';
+      return said(`${fn.bdf} ${now}`);
     },
   },
   error: {
@@ -226,7 +228,7 @@ export const adminCommands: Readonly<Record<string, AdminCommand>> = {
 
 const said = (line: string): AdminAnswer => ({ lines: [line] });
 
-/** `done` once the users of `functions` have let go; who is waited for is said before. */
+/** `done` once the users of `functions` have released them; who is waited for is said before. */
 async function leaving(
   { progress, machine }: AdminContext,
   given: AdminArguments,
@@ -239,14 +241,15 @@ async function leaving(
     await gone;
     return said(done);
   }
-  const who = waiting.map((fn) => `${fn.bdf} is used by ${fn.group?.file?.holder ?? 'a user'}, who is asked to let go`);
+  // It goes on when the administrator does not wait for it, or is gone.
+  gone.catch((error: unknown) => machine.context.log.log('warn', `admin ${done}`, `not done: ${done}: ${textOf(error)}`));
+  const who = waiting.map((fn) => `${fn.bdf} is used by ${fn.group?.file?.holder ?? 'a user'}, which is asked to release it`);
   if (given.wait === true) {
     for (const line of who) await progress(line);
     await gone;
     return said(done);
   }
-  gone.catch((error: unknown) => machine.context.log.log('warn', `admin ${done}`, `not done: ${done}: ${String(error)}`));
-  return { lines: [...who, `when it has: ${done}`] };
+  return { lines: [...who, `once it is released: ${done}`] };
 }
 
 /** @throws VfioError EOPNOTSUPP where each client gets another machine */

@@ -11,7 +11,7 @@ import { type AdminAnswer, type AdminArguments, type AdminCommand, type AdminCon
 export const ADMIN_VERSION = 1;
 /** Of an argument. */
 const MAX_CHARS = 4096;
-/** Longer than any user takes to let go. */
+/** Longer than any user takes to release a device. */
 const PATIENCE_MS = 2 ** 31 - 1;
 
 /** A row, by its name. @throws VfioError EINVAL for no command */
@@ -57,7 +57,8 @@ function checkArguments(row: AdminCommand, command: string, given: unknown): Adm
   for (const [name, value] of Object.entries(given)) {
     const takesText = texts.has(name) || flags.get(name) === true;
     if (!takesText && !flags.has(name)) throw new VfioError('EINVAL', `${command} takes no ${name.slice(0, 40)}`);
-    if (typeof value !== (takesText ? 'string' : 'boolean')) throw new VfioError('EINVAL', `${command}: ${name} is a ${typeof value}`);
+    if (typeof value !== (takesText ? 'string' : 'boolean'))
+      throw new VfioError('EINVAL', `${command}: ${name} is not a ${takesText ? 'string' : 'boolean'}`);
     if (typeof value === 'string' && (value.length > MAX_CHARS || /\p{Cc}/u.test(value))) {
       throw new VfioError('EINVAL', `${command}: ${name} is too long, or has control characters in it`);
     }

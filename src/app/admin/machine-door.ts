@@ -14,7 +14,7 @@ import { serveAdmin } from './door.ts';
 /** To ask for something, after which the connection is over. */
 const ASK_MS = 10_000;
 /** Connections that have not asked for anything. */
-const STRANGERS_MAX = 16;
+const STRANGERS_MAX = 64;
 
 export interface MachineDoorOptions extends Pick<AdminContext, 'machine' | 'model'> {
   readonly log: Logger;
@@ -32,7 +32,14 @@ export class MachineDoor implements Disposable {
       clock: options.clock ?? new SystemClock(),
       max: STRANGERS_MAX,
       timeoutMs: ASK_MS,
-      drop: (link) => link.fail(new VfioError('ETIMEDOUT', 'nothing was asked for')),
+      drop: (link, why) =>
+        link.fail(
+          why === 'late'
+            ? new VfioError('ETIMEDOUT', `nothing was asked for in ${ASK_MS / 1000} s`)
+            : new VfioError('EAGAIN', `more than ${STRANGERS_MAX} connections ask for something at the same time`, {
+                fix: 'Try it again.',
+              }),
+        ),
     });
   }
 
@@ -42,17 +49,15 @@ export class MachineDoor implements Disposable {
     const { machine, model, log } = this.#options;
     this.#links.add(link);
     this.#strangers.add(link);
-    let asked = false;
     try {
       await link.sendJson(Kind.STATUS, machineDocument(machine));
       const request = await link.expect(Kind.ADMIN, 2 * ASK_MS);
-      asked = true;
       this.#strangers.remove(link);
       await serveAdmin(link, request, { machine, model, own: null, stays: true }, log);
     } catch (error) {
       if (!(error instanceof VfioError)) log.log('error', `administrator: ${textOf(error)}`);
-      // Most come for the status alone, and go.
-      if (asked) await link.abort(error instanceof VfioError ? error : new VfioError('EIO', 'an error of the server'));
+      // Most come for the status alone: they are gone, and hear nothing of it.
+      await link.abort(error instanceof VfioError ? error : new VfioError('EIO', 'an error of the server'));
     } finally {
       this.#strangers.remove(link);
       this.#links.delete(link);

@@ -1,5 +1,7 @@
 /** The door of a server through which its device moves, from outside: where it is, and what can be asked there. */
-import { VfioError } from '../../base/errno.ts';
+import { existsSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { type ErrnoName, VfioError } from '../../base/errno.ts';
 import { UnixSocket } from '../../sys/unix-socket.ts';
 import { shellQuoted } from '../shell-quoted.ts';
 import { Kind } from './frames.ts';
@@ -8,17 +10,26 @@ import { Link } from './link.ts';
 /** Beside the socket of the device. */
 export const managePathOf = (path: string): string => `${path}.manage`;
 
+/** What a whole machine has in place of a socket, in the directory where it is served. */
+export const machinePathOf = (directory: string): string => join(directory, 'machine');
+
 /** A connection to the door of the server at `path`. @throws VfioError ENOENT, ECONNREFUSED, EACCES, with what to do */
 export function connectDoor(path: string): UnixSocket {
   try {
     return UnixSocket.connect(managePathOf(path));
   } catch (cause) {
     if (!(cause instanceof VfioError) || (cause.code !== 'ENOENT' && cause.code !== 'ECONNREFUSED')) throw cause;
-    throw new VfioError(cause.code, `nobody serves ${path} with a door for moving (${managePathOf(path)})`, {
-      cause,
-      fix: `Serve a device there: vfio serve DEVICE --socket-path ${shellQuoted(path)}`,
-    });
+    throw noDoor(path, cause.code, cause);
   }
+}
+
+/** No server listens beside the socket at `path`. */
+export function noDoor(path: string, code: ErrnoName, cause: Error): VfioError {
+  const directory = dirname(path);
+  const fix = existsSync(managePathOf(machinePathOf(directory)))
+    ? `vfio show ${shellQuoted(directory)} says whether the function is bound to vfio-pci.`
+    : `Serve a device there: vfio serve DEVICE --socket-path ${shellQuoted(path)}`;
+  return new VfioError(code, `no server listens at ${managePathOf(path)}`, { cause, fix });
 }
 
 /** What a server says of itself. */

@@ -8,8 +8,7 @@ import { connect as connectTls, createServer as createTlsServer, type TLSSocket 
 import { type Clock, SystemClock } from '../../base/clock.ts';
 import { Errno, type ErrnoName, VfioError } from '../../base/errno.ts';
 import { socketAddress } from '../../sys/unix-socket.ts';
-import { shellQuoted } from '../shell-quoted.ts';
-import { managePathOf } from './door.ts';
+import { managePathOf, noDoor } from './door.ts';
 import { Strangers } from './strangers.ts';
 
 export type Endpoint =
@@ -112,10 +111,7 @@ async function connectDoorPipe(path: string): Promise<Pipe> {
     socket.once('error', resolve);
   });
   if (connected === null) return pipeOf(`unix:${path}`, socket);
-  throw new VfioError(codeOf(connected), `nobody serves ${path} with a door for moving (${managePathOf(path)})`, {
-    cause: connected,
-    fix: `Serve a device there: vfio serve DEVICE --socket-path ${shellQuoted(path)}`,
-  });
+  throw noDoor(path, codeOf(connected), connected);
 }
 
 function pipeOf(name: string, socket: Readable & Writable): Pipe {

@@ -1,9 +1,9 @@
-import { resolve } from 'node:path';
 import { Command } from 'commander';
 import type { Explanation } from '../../../engine/machine/explain.ts';
 import { parseBdf } from '../../../pci/bdf.ts';
+import { withFullPaths } from '../../address.ts';
 import { type AdminAnswer, type AdminCommand, adminCommands } from '../../admin/commands.ts';
-import { adminCommand, optionName, positionalName } from '../../admin/door.ts';
+import { optionName, positionalName } from '../../admin/door.ts';
 import type { MachineDocument } from '../../machine-document.ts';
 import type { CommandContext } from '../command.ts';
 import { machineLines } from '../machine-tree.ts';
@@ -22,7 +22,8 @@ export function adminCommandLine({ terminal }: CommandContext): Command {
     .action(async (where: string, command: string | undefined, rest: string[], options: { json?: boolean }, self: Command) => {
       // Options of the row that stand behind its name are not ours: they come along with its arguments.
       const name = command ?? 'show';
-      const row = adminCommand(name);
+      const row = Object.hasOwn(adminCommands, name) ? adminCommands[name]! : self.error(`error: there is no command '${name}'`);
+      if (where === 'unix:') self.error("error: 'unix:' needs the path of a socket");
       const given = parseArguments(self, row, name, rest, where.startsWith('unix:'));
       const answer = await ask(where, name, given, terminal);
       if (options.json === true) json(terminal, `vfio-ts/admin-${name}/1`, answer.value ?? { lines: answer.lines });
@@ -35,7 +36,7 @@ Who may do it: the owner of the sockets, and root (PATH.manage and machine.manag
 
 Examples:
   vfio admin /tmp/card unbind 01:00.1 --wait
-  vfio admin /tmp/card plug nvme,size=1G --behind 02.0
+  vfio admin /tmp/card plug nvme,size=1G --behind 00:02.0
   vfio admin /tmp/card error 01:00.0 nonfatal
   vfio admin unix:/tmp/edu.sock reset`;
 
@@ -64,8 +65,10 @@ function parseArguments(
     const [, flag, , inline] = /^--([a-z]+)(=(.*))?$/s.exec(rest[i]!) ?? [];
     if (flag === undefined) words.push(rest[i]!);
     else if (!flags.has(flag)) self.error(`error: ${name} has no option --${flag}`);
-    else if (flags.get(flag) === false) given[flag] = true;
-    else {
+    else if (flags.get(flag) === false) {
+      if (inline !== undefined) self.error(`error: --${flag} of ${name} takes no value`);
+      given[flag] = true;
+    } else {
       const value = inline ?? rest[++i];
       if (value === undefined) self.error(`error: --${flag} of ${name} needs a value`);
       given[flag] = value;
@@ -79,7 +82,7 @@ function parseArguments(
   if (words.length > names.length) self.error(`error: ${name} takes no '${words[names.length]}'`);
   for (const [i, word] of words.entries()) given[names[i]!] = word;
   // A file is the server's to read, which has a working directory of its own.
-  if (typeof given.device === 'string' && /^[^,]*[/.]/.test(given.device)) given.device = resolve(given.device);
+  if (typeof given.device === 'string') given.device = withFullPaths(given.device);
   return given;
 }
 
