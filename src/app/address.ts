@@ -43,9 +43,14 @@ export function parseAddress(text: string): Address {
 
 /** What follows `sim:`, for a process whose working directory is another one: files by their full paths. */
 export function withFullPaths(device: string): string {
-  const [name, ...options] = device.split(',');
-  if (/[/.]/.test(name!)) return resolve(device);
-  return [name, ...options.map((option) => option.replace(fileOptions, (_, of, path) => `${of}=${resolve(path)}`))].join(',');
+  if (namesFile(device)) {
+    const path = pathIn(device);
+    return resolve(path) + device.slice(path.length);
+  }
+  return device
+    .split(',')
+    .map((option) => option.replace(fileOptions, (_, name, path) => `${name}=${resolve(path)}`))
+    .join(',');
 }
 
 export function looksLikeFile(address: string): boolean {
