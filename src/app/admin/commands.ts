@@ -140,7 +140,8 @@ export const adminCommands: Readonly<Record<string, AdminCommand>> = {
       const before = [...(fn.sriov?.vfs ?? [])];
       const names = () => fn.sriov!.vfs.map((vf) => vf.bdf).join(', ');
       const done = context.machine.setNumVfs(fn.bdf, count);
-      const now = count === 0 ? `${fn.bdf} has no virtual functions` : `${fn.bdf} has ${count} virtual function${count === 1 ? '' : 's'}: ${names()}`;
+      const now =
+        count === 0 ? `${fn.bdf} has no virtual functions` : `${fn.bdf} has ${count} virtual function${count === 1 ? '' : 's'}: ${names()}`;
       return await leaving(context, given, now, before, done);
     },
   },
