@@ -163,8 +163,9 @@ describe('ioctl door', () => {
     });
     await turns(1);
     expect([asleep, ready(suspend), ready(resume), ready(request)]).toEqual([false, true, false, false]);
-    expect(feature(0xfe01)).toBe(0);
+    expect([feature(0xfe01, 2, 0), feature(0xfe01, 1, 0)]).toEqual([-11, 0]);
     await suspending;
+    expect(feature(3)).toBe(-16); // LOW_POWER_ENTRY
     machine.resume();
     expect([ready(resume), feature(0xfe01), feature(0xfe00, -1, -1)]).toEqual([true, 0, 0]);
     await machine.suspend();

@@ -29,7 +29,6 @@ import { CapabilityDefaults, Command, HEADER_BYTES } from '../abi/vfio-user.ts';
 import { checkIndex } from '../base/check.ts';
 import { Cleanup } from '../base/cleanup.ts';
 import { VfioError } from '../base/errno.ts';
-import { callForeign, textOf } from '../base/foreign.ts';
 import { INSPECT } from '../base/inspect.ts';
 import { type Logger, silentLogger } from '../base/log.ts';
 import type { ByteStream } from '../sys/byte-stream.ts';
@@ -40,6 +39,7 @@ import { UnixSocket } from '../sys/unix-socket.ts';
 import { ClientConnection, REQUEST_DATA_BYTES } from './client/connection.ts';
 import { ClientDmaSpace } from './client/dma-space.ts';
 import { type EventFdLine, sinkLine } from './client/event-fd-line.ts';
+import { ClientEvents } from './client/events.ts';
 import { ClientInterrupts } from './client/interrupts.ts';
 import { MappedMemory } from './client/mapped-memory.ts';
 import type { ClientMapping } from './client/mapping.ts';
@@ -51,7 +51,6 @@ import { describeRegion } from './client/region-description.ts';
 import { ClientRegionIo } from './client/region-io.ts';
 import type { RegionMemory } from './client/region-memory.ts';
 import { ClientServing } from './client/serving.ts';
-import { ClientSleep } from './client/sleep.ts';
 import { type Adopted, type Agreed, agreeOnVersion, askDeviceInfo } from './client/start.ts';
 import { closeAll } from './frames.ts';
 
@@ -85,11 +84,6 @@ export interface AdoptedMemory {
   readonly access: Access;
 }
 
-interface Listener {
-  readonly call: (event: DeviceEvent) => void;
-  readonly kinds: ReadonlySet<DeviceEventKind>;
-}
-
 export class VfioUserDevice implements Device, RegionOwner {
   /** What was mapped when it was adopted, in order of addresses; mapped until somebody unmaps it. */
   readonly adopted: readonly AdoptedMemory[];
@@ -108,11 +102,7 @@ export class VfioUserDevice implements Device, RegionOwner {
   readonly #regions: (ClientRegion | undefined)[] = [];
   readonly #regionMemories: RegionMemory[] = [];
   readonly #mappings = new Set<ClientMapping>();
-  readonly #listeners = new Set<Listener>();
-  readonly #sleep: ClientSleep;
-  /** Listeners whose acknowledgement of a suspend is missing, and what follows the last one. */
-  #unacknowledged = new Set<Listener>();
-  #acknowledged: () => void = () => {};
+  readonly #events: ClientEvents;
   /** Where LOW_POWER_ENTRY_WITH_WAKEUP signals. */
   #wakeup: EventFdLine | null = null;
   /** `close` was called; mappings may still hold the connection. */
@@ -142,23 +132,19 @@ export class VfioUserDevice implements Device, RegionOwner {
     );
     this.#migration = new ClientMigration(connection, memory, Math.min(agreed.maxDataXferSize, connection.maxDataBytes));
     this.#interrupts = new ClientInterrupts(connection, info.numIrqs, agreed.maxMsgFds, (index) =>
-      this.#emit({ kind: index === IrqIndex.ERR ? 'error' : 'request' }),
+      this.#events.emit({ kind: index === IrqIndex.ERR ? 'error' : 'request' }),
     );
     this.gate = new MemoryGate(this.#io(RegionIndex.CONFIG));
     this.#platform = new ClientPlatform(this.#io(RegionIndex.CONFIG), this.gate, {
       barSize: (index) => this.#barSize(index),
       unmask: (index, vectors) => this.#interrupts.unmask(index, vectors),
     });
-    this.#sleep = new ClientSleep({
-      arm: (fds) => this.#armSleep(fds),
-      acknowledge: (count) => {
-        const data = new Uint8Array(8);
-        new DataView(data.buffer).setBigUint64(0, count, true);
-        this.#sendFeature({ feature: Feature.SYSTEM_SLEEP_ACK, set: true, data }, []);
-      },
-      suspending: (done) => this.#suspending(done),
-      asleep: () => this.#emit({ kind: 'asleep' }),
-      awake: () => this.#emit({ kind: 'resume' }),
+    this.#events = new ClientEvents({
+      name: info.name,
+      log: this.#log,
+      connection,
+      setInterrupts: (indexes) => this.#interrupts.setEvents(indexes),
+      setFeature: (feature, data, eventFds) => this.#sendFeature({ feature, set: true, data }, eventFds),
     });
     this.#interrupts.onEnabled = (index, vectors) => this.#platform.messages(index, vectors);
     connection.onLost = (reason) => this.#lost(reason);
@@ -337,81 +323,12 @@ export class VfioUserDevice implements Device, RegionOwner {
   }
 
   awake(): Promise<void> | null {
-    return this.#sleep.awake();
+    return this.#events.awake();
   }
 
   on(listener: (event: DeviceEvent) => void, kinds: readonly DeviceEventKind[] = deviceEventKinds): Disposable {
     this.checkOpen();
-    const strange = kinds.find((kind) => !deviceEventKinds.includes(kind));
-    if (strange !== undefined) throw new VfioError('EINVAL', `there are no events '${String(strange)}'`);
-    const entry = { call: listener, kinds: new Set(kinds) };
-    this.#listeners.add(entry);
-    this.#listenForEvents();
-    return {
-      [Symbol.dispose]: () => {
-        if (!this.#listeners.delete(entry)) return;
-        this.#acknowledge(entry);
-        if (!this.closed) this.#listenForEvents();
-      },
-    };
-  }
-
-  /** The server is asked for what somebody hears of. One that has no ERR, REQ or sleep, or does not want to be asked, makes no such events. */
-  #listenForEvents(): void {
-    const { name } = this.#info;
-    const wanted = new Set([...this.#listeners].flatMap(({ kinds }) => [...kinds]));
-    const indexes = new Set<number>();
-    if (wanted.has('error')) indexes.add(IrqIndex.ERR);
-    if (wanted.has('request')) indexes.add(IrqIndex.REQ);
-    this.#ask(`${name}: no events 'error' and 'request'`, () => this.#interrupts.setEvents(indexes));
-    if (!this.#connection.carriesFds) return;
-    const sleep = wanted.has('suspend') || wanted.has('asleep') || wanted.has('resume');
-    this.#ask(`${name}: no events 'suspend' and 'resume'`, () => this.#sleep.setWanted(sleep));
-  }
-
-  #ask(failed: string, ask: () => void): void {
-    if (this.#connection.lost !== null) return;
-    try {
-      ask();
-    } catch (error) {
-      if (!(error instanceof VfioError)) throw error;
-      this.#log.log('info', `${failed}: ${error.message}`);
-    }
-  }
-
-  #armSleep(fds: readonly EventFd[] | null): void {
-    const data = new Uint8Array(8);
-    const view = new DataView(data.buffer);
-    for (const at of [0, 4]) view.setInt32(at, fds === null ? -1 : 0, true);
-    this.#sendFeature({ feature: Feature.SYSTEM_SLEEP, set: true, data }, fds ?? []);
-  }
-
-  #suspending(done: () => void): void {
-    const asked = [...this.#listeners].filter(({ kinds }) => kinds.has('suspend'));
-    this.#acknowledged = done;
-    // An acknowledgement of a suspend that is over does nothing.
-    const round = new Set(asked);
-    this.#unacknowledged = round;
-    for (const entry of asked) {
-      this.#tell(entry, { kind: 'suspend', acknowledge: () => this.#unacknowledged === round && this.#acknowledge(entry) });
-    }
-    if (asked.length === 0) done();
-  }
-
-  #acknowledge(entry: Listener): void {
-    if (this.#unacknowledged.delete(entry) && this.#unacknowledged.size === 0) this.#acknowledged();
-  }
-
-  #emit(event: DeviceEvent): void {
-    for (const entry of [...this.#listeners]) if (entry.kinds.has(event.kind)) this.#tell(entry, event);
-  }
-
-  #tell(entry: Listener, event: DeviceEvent): void {
-    callForeign(
-      event.kind,
-      () => entry.call(event),
-      (kind, error) => this.#log.log('error', `${this.#info.name}: a listener failed on '${kind}': ${textOf(error)}`),
-    );
+    return this.#events.on(listener, kinds);
   }
 
   #lost(reason: string): void {
@@ -419,8 +336,8 @@ export class VfioUserDevice implements Device, RegionOwner {
     this.#release();
     // Not from within the call that found out.
     queueMicrotask(() => {
-      this.#emit({ kind: 'gone', reason });
-      this.#listeners.clear();
+      this.#events.emit({ kind: 'gone', reason });
+      this.#events.close();
     });
   }
 
@@ -436,7 +353,7 @@ export class VfioUserDevice implements Device, RegionOwner {
   close(): void {
     if (this.closed) return;
     this.closed = true;
-    this.#listeners.clear();
+    this.#events.close();
     if (this.#mappings.size === 0) this.#release();
   }
 
@@ -451,7 +368,7 @@ export class VfioUserDevice implements Device, RegionOwner {
     this.#connection[Symbol.dispose]();
     this.#migration.end('the connection has ended');
     this.#interrupts[Symbol.dispose]();
-    this.#sleep[Symbol.dispose]();
+    this.#events[Symbol.dispose]();
     this.#wakeup?.[Symbol.dispose]();
     this.#memory.clear();
     for (const memory of this.#regionMemories.splice(0)) memory[Symbol.dispose]();
