@@ -267,6 +267,11 @@ describe('socket', () => {
       const device = VfioUserDevice.connect(server.pathOf(bdf));
       using _on = device.on((event) => event.kind === 'suspend' && event.acknowledge(), kinds);
       await server.ask({ ask: 'suspend' });
+      // A client that has acknowledged is answered.
+      if (kinds.length > 0) {
+        while (device.awake() === null) await turns(1);
+        expect(device.region(7).read16(0)).toBe(0x1234);
+      }
       device.close();
       await server.ask({ ask: 'resume' });
       using next = await connected(server.pathOf(bdf));

@@ -2,6 +2,7 @@
  * The machine goes to sleep (S2-42). Linux tells nobody; we do what the thread asked for: users hear of it and may save their device's state, then
  * the device stands still and is powered down; at resume its configuration is back, it goes on where it stood, and they hear of that.
  */
+import { Latch } from '../../base/latch.ts';
 import type { DeviceFile, Listener } from './device-file.ts';
 import type { VfioPciDevice } from './pci-device.ts';
 
@@ -14,7 +15,7 @@ export class Suspension {
   #asleep = false;
   /** PME, or the administrator, while it slept. */
   #wakeLater = false;
-  #awake: { readonly promise: Promise<void>; readonly resolve: () => void } | null = null;
+  readonly #awake = new Latch();
 
   constructor(device: VfioPciDevice) {
     this.#device = device;
@@ -26,15 +27,7 @@ export class Suspension {
 
   /** Settles when it is awake again; null while it is. */
   awake(): Promise<void> | null {
-    if (!this.#asleep) return null;
-    if (this.#awake === null) {
-      let resolve = (): void => {};
-      const promise = new Promise<void>((done) => {
-        resolve = done;
-      });
-      this.#awake = { promise, resolve };
-    }
-    return this.#awake.promise;
+    return this.#asleep ? this.#awake.promise : null;
   }
 
   /** To be woken from low power, once the machine is awake. */
@@ -106,17 +99,11 @@ export class Suspension {
     this.#asleep = false;
     device.power.resume();
     device.host.stand(false);
-    this.#settleAwake();
+    this.#awake.settle();
     for (const file of device.files) file.emit({ kind: 'resume' });
     const wake = this.#wakeLater;
     this.#wakeLater = false;
     if (wake) device.wake();
-  }
-
-  #settleAwake(): void {
-    const awake = this.#awake;
-    this.#awake = null;
-    awake?.resolve();
   }
 
   /** The device is being closed or taken away: nothing is left to resume. */
@@ -126,7 +113,7 @@ export class Suspension {
     // What the device asked for must not reach the memory of its next user.
     this.#device.host.dma.cut();
     this.#device.host.stand(false);
-    this.#settleAwake();
+    this.#awake.settle();
     this.#finish?.(false);
   }
 }

@@ -7,6 +7,7 @@ import { Dma, DmaFault, type DmaFaultReason, type DmaPort, type Iova } from '../
 import { Access } from '../../abi/memory.ts';
 import { hex, U64_MAX } from '../../base/check.ts';
 import { textOf } from '../../base/foreign.ts';
+import { Latch } from '../../base/latch.ts';
 import type { RateLimitedLogger } from '../../base/log.ts';
 import { WatchedPromise } from '../../base/watched-promise.ts';
 import type { DmaLog } from './dma-log.ts';
@@ -54,13 +55,14 @@ export class HostDma implements DmaPort {
   /** A view for writing was handed out that still counts. */
   #writeViews = false;
   #stopped = false;
-  /** While the machine sleeps: what waits for its end. */
-  #sleep: { readonly promise: Promise<void>; readonly resolve: () => void } | null = null;
+  /** The machine sleeps. */
+  #asleep = false;
+  readonly #wakes = new Latch();
   /** Counts resets and closes: what waited for the end of a sleep over one of them does not happen. */
   #life = 0;
   /** Transfers to remote memory that are under way. */
   #underWay = 0;
-  #idle: { readonly promise: Promise<void>; readonly resolve: () => void } | null = null;
+  readonly #idle = new Latch();
 
   /** @param name  whose DMA it is, for the log and for remote memory: a BDF */
   constructor(gate: DmaGate, log: RateLimitedLogger, name = 'device') {
@@ -126,20 +128,12 @@ export class HostDma implements DmaPort {
 
   /** The machine sleeps: nothing gets through, and nothing is lost. What a model asks for is done when it is awake again. */
   get asleep(): boolean {
-    return this.#sleep !== null;
+    return this.#asleep;
   }
 
   set asleep(asleep: boolean) {
-    if (asleep === this.asleep) return;
-    const sleep = this.#sleep;
-    this.#sleep = null;
-    if (asleep) {
-      let resolve = (): void => {};
-      const promise = new Promise<void>((done) => {
-        resolve = done;
-      });
-      this.#sleep = { promise, resolve };
-    } else sleep?.resolve();
+    this.#asleep = asleep;
+    if (!asleep) this.#wakes.settle();
   }
 
   /** The function was reset or closed: what waits for the end of the sleep does not happen, as its bus mastering is off. */
@@ -150,7 +144,7 @@ export class HostDma implements DmaPort {
   /** Throws what the model sees when the function was reset or closed meanwhile. */
   async #awake(iova: Iova, access: 'read' | 'write'): Promise<void> {
     const life = this.#life;
-    while (this.#sleep !== null) await this.#sleep.promise;
+    while (this.#asleep) await this.#wakes.promise;
     if (life === this.#life) return;
     this.#fault('bus-master-off', iova, access);
     throw this.#thrown();
@@ -163,22 +157,11 @@ export class HostDma implements DmaPort {
 
   /** Settles when nothing is under way any more; null when nothing is. */
   drained(): Promise<void> | null {
-    if (this.#underWay === 0) return null;
-    if (this.#idle === null) {
-      let resolve = (): void => {};
-      const promise = new Promise<void>((done) => {
-        resolve = done;
-      });
-      this.#idle = { promise, resolve };
-    }
-    return this.#idle.promise;
+    return this.#underWay === 0 ? null : this.#idle.promise;
   }
 
   #ended(): void {
-    if (--this.#underWay > 0 || this.#idle === null) return;
-    const { resolve } = this.#idle;
-    this.#idle = null;
-    resolve();
+    if (--this.#underWay === 0) this.#idle.settle();
   }
 
   get epoch(): number {
@@ -187,7 +170,7 @@ export class HostDma implements DmaPort {
   }
 
   tryRead(iova: Iova, into: Uint8Array): Dma {
-    if (this.#sleep !== null) return Dma.REMOTE;
+    if (this.#asleep) return Dma.REMOTE;
     const blocked = this.#blocked();
     if (blocked !== null) return this.#fault(blocked, iova, 'read');
     if (!this.#split(iova)) return this.#fault('not-mapped', iova, 'read');
@@ -196,7 +179,7 @@ export class HostDma implements DmaPort {
   }
 
   tryWrite(iova: Iova, from: Uint8Array): Dma {
-    if (this.#sleep !== null) return Dma.REMOTE;
+    if (this.#asleep) return Dma.REMOTE;
     const blocked = this.#blocked();
     if (blocked !== null) return this.#fault(blocked, iova, 'write');
     if (!this.#split(iova)) return this.#fault('not-mapped', iova, 'write');
@@ -233,7 +216,7 @@ export class HostDma implements DmaPort {
   /** Null is not counted as a fault: a model asks for a view and falls back to `read` or `write`, which tell. */
   view(iova: Iova, size: number, access: Access): Uint8Array | null {
     if (!Number.isSafeInteger(size) || size <= 0 || (access !== 1 && access !== 2 && access !== 3)) return null;
-    if (this.#sleep !== null || this.#blocked() !== null || !this.#split(iova)) return null;
+    if (this.#asleep || this.#blocked() !== null || !this.#split(iova)) return null;
     const at = this.#at;
     const view = this.#gate.domain!.view(at[0], at[1], size, access);
     if (view !== null && (access & Access.WRITE) !== 0) {
@@ -246,7 +229,7 @@ export class HostDma implements DmaPort {
   }
 
   async #read(iova: Iova, into: Uint8Array): Promise<void> {
-    if (this.#sleep !== null) await this.#awake(iova, 'read');
+    if (this.#asleep) await this.#awake(iova, 'read');
     const done = this.tryRead(iova, into);
     if (done === Dma.FAULT) throw this.#thrown();
     if (done !== Dma.REMOTE) return;
@@ -260,8 +243,8 @@ export class HostDma implements DmaPort {
 
   async #write(iova: Iova, source: Uint8Array): Promise<void> {
     // The caller may reuse its buffer as soon as it has called.
-    const from = this.#sleep === null ? source : source.slice();
-    if (this.#sleep !== null) await this.#awake(iova, 'write');
+    const from = !this.#asleep ? source : source.slice();
+    if (this.#asleep) await this.#awake(iova, 'write');
     const done = this.tryWrite(iova, from);
     if (done === Dma.FAULT) throw this.#thrown();
     if (done !== Dma.REMOTE) return;
@@ -275,7 +258,7 @@ export class HostDma implements DmaPort {
 
   /** Has anything changed that views depend on? */
   #look(): void {
-    const domain = this.#sleep === null && this.#blocked() === null ? this.#gate.domain : null;
+    const domain = !this.#asleep && this.#blocked() === null ? this.#gate.domain : null;
     const epoch = domain === null ? 0 : domain.epoch;
     if (domain === this.#seenDomain && epoch === this.#seenEpoch) return;
     this.#seenDomain = domain;
@@ -397,7 +380,7 @@ export class HostDma implements DmaPort {
       const arrived = new Uint8Array(into.length);
       for (const piece of pieces) {
         if (piece.memory.kind === 'direct') continue;
-        if (this.#sleep !== null) await this.#awake(iova, 'read');
+        if (this.#asleep) await this.#awake(iova, 'read');
         if (!this.#live(piece, Access.READ)) throw this.#gone(iova, piece, Access.READ);
         try {
           await piece.memory.read(piece.offset, arrived.subarray(piece.start, piece.start + piece.size), this.#name);
@@ -405,7 +388,7 @@ export class HostDma implements DmaPort {
           throw this.#failed(iova, piece, Access.READ, cause);
         }
       }
-      if (this.#sleep !== null) await this.#awake(iova, 'read');
+      if (this.#asleep) await this.#awake(iova, 'read');
       for (const piece of pieces) if (!this.#live(piece, Access.READ)) throw this.#gone(iova, piece, Access.READ);
       for (const piece of pieces)
         if (piece.memory.kind === 'direct') readDirect(piece.memory, piece.offset, arrived, piece.start, piece.size);
@@ -425,7 +408,7 @@ export class HostDma implements DmaPort {
       // The caller may reuse its buffer as soon as it has called.
       const bytes = from.slice();
       for (const piece of pieces) {
-        if (this.#sleep !== null) await this.#awake(iova, 'write');
+        if (this.#asleep) await this.#awake(iova, 'write');
         if (!this.#live(piece, Access.WRITE)) throw this.#gone(iova, piece, Access.WRITE);
         if (piece.memory.kind === 'direct') {
           writeDirect(piece.memory, piece.offset, bytes, piece.start, piece.size);
@@ -440,7 +423,7 @@ export class HostDma implements DmaPort {
           } finally {
             this.#markWritten(piece);
           }
-          if (this.#sleep !== null) await this.#awake(iova, 'write');
+          if (this.#asleep) await this.#awake(iova, 'write');
           if (!this.#live(piece, Access.WRITE)) throw this.#gone(iova, piece, Access.WRITE);
         }
       }

@@ -2,7 +2,9 @@
  * The server's machine sleeps and wakes (S2-42): two eventfds of ours that the server signals, by a feature of ours (`Feature.SYSTEM_SLEEP`). Other servers do
  * not have it, and streams without descriptors cannot carry it: there are no such events then.
  */
+
 import { VfioError } from '../../base/errno.ts';
+import { Latch } from '../../base/latch.ts';
 import { EventFd } from '../../sys/eventfd.ts';
 
 export interface SleepHooks {
@@ -21,7 +23,7 @@ export class ClientSleep implements Disposable {
   #fds: readonly [EventFd, EventFd] | null = null;
   #listening: Disposable[] = [];
   #asleep = false;
-  #waiting: { readonly promise: Promise<void>; readonly resolve: () => void } | null = null;
+  readonly #awake = new Latch();
   /** What the eventfds have counted since `arm`. One suspend more than resumes: the machine is about to sleep; two more: it sleeps without waiting. */
   #suspends = 0n;
   #resumes = 0n;
@@ -32,15 +34,7 @@ export class ClientSleep implements Disposable {
 
   /** Settles when the machine is awake; null while it is. */
   awake(): Promise<void> | null {
-    if (!this.#asleep) return null;
-    if (this.#waiting === null) {
-      let resolve = (): void => {};
-      const promise = new Promise<void>((done) => {
-        resolve = done;
-      });
-      this.#waiting = { promise, resolve };
-    }
-    return this.#waiting.promise;
+    return this.#asleep ? this.#awake.promise : null;
   }
 
   /** Whether anybody listens. @throws VfioError what the server answers */
@@ -102,9 +96,7 @@ export class ClientSleep implements Disposable {
 
   #settle(): void {
     this.#asleep = false;
-    const waiting = this.#waiting;
-    this.#waiting = null;
-    waiting?.resolve();
+    this.#awake.settle();
   }
 
   #drop(): void {

@@ -185,8 +185,16 @@ export class DeviceMessages implements Disposable {
     const sinks = fds.map((fd) => events.use(EventFd.fromFd(fd)));
     const data = new Uint8Array(room);
     data.set(request.data);
-    const used = this.#device.feature({ feature, get, set, probe, data, ...(sinks.length === 0 ? {} : { sinks }) });
+    // Before the call, within which the machine may go to sleep.
+    const knew = this.knowsOfSleep;
     if (feature === Feature.SYSTEM_SLEEP_ACK && set && !probe) this.knowsOfSleep = true;
+    let used: number;
+    try {
+      used = this.#device.feature({ feature, get, set, probe, data, ...(sinks.length === 0 ? {} : { sinks }) });
+    } catch (error) {
+      this.knowsOfSleep = knew;
+      throw error;
+    }
     if (get && !probe) return { payload: encodeFeature({ feature, get, set, probe, data: data.subarray(0, used) }) };
     return { payload: encodeFeatureReply(request) };
   }
