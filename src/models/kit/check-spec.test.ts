@@ -58,6 +58,7 @@ describe('device()', () => {
       "Did you mean 'bar0.go'?",
     ],
     ['migration that is neither', { id, migration: false }, 'migration of device() is false; it takes true alone'],
+    ['SR-IOV whose VFs are no model', { id, sriov: { totalVfs: 4, vf: { id } } }, "vf of sriov of device() lacks 'declaration'"],
     ['SR-IOV without VFs', { id, sriov: { totalVfs: 4 } }, "sriov of device() lacks 'vf'"],
   ])('%s', (_, spec, message, fix = '') => {
     const error = failure(() => make(spec));

@@ -1,7 +1,9 @@
 /** `device({ … })` key by key: a key that does not exist, or a value of the wrong kind, is an error instead of a device that lacks something. */
 import { bytes, type Check, callable, either, flag, integer, keys, listOf, made, mapOf, oneOf, text } from '../../base/declared.ts';
+import { VfioError } from '../../base/errno.ts';
 import type { PmOptions } from '../../pci/capabilities.ts';
 import { parseClass } from '../../pci/class-codes.ts';
+import type { DeviceModel } from '../../pci/declaration.ts';
 import { MemoryBar, RegisterBar } from './bar.ts';
 import type { DeviceMigration, DeviceSpec, MsixPlacement, RegionSpec } from './device.ts';
 
@@ -34,6 +36,15 @@ const migration = {
 
 /** Values are looked at where the capability is made. */
 const any: Check = () => {};
+/** Of a part of the device that is a model itself. */
+const model: Check = (value, what) => {
+  mapOf(any)(value, what);
+  for (const key of ['declaration', 'create'] as const satisfies readonly (keyof DeviceModel)[]) {
+    if ((value as Partial<DeviceModel>)[key] === undefined) {
+      throw new VfioError('EINVAL', `${what} lacks '${key}'`, { fix: 'It is a model: what another device({ … }) gives.' });
+    }
+  }
+};
 const pm = {
   at: any,
   version: any,
@@ -63,10 +74,7 @@ const checks = {
   capabilities,
   extendedCapabilities: capabilities,
   rom: bytes,
-  sriov: keys({ totalVfs: integer(1, 0xffff), vf: mapOf(() => {}), firstOffset: integer(1, 0xffff), stride: integer(1, 0xffff) }, [
-    'totalVfs',
-    'vf',
-  ]),
+  sriov: keys({ totalVfs: integer(1, 0xffff), vf: model, firstOffset: integer(1, 0xffff), stride: integer(1, 0xffff) }, ['totalVfs', 'vf']),
   bar0: bar,
   bar1: bar,
   bar2: bar,
