@@ -215,8 +215,7 @@ export class Fabric {
   #insert(spec: FunctionSpec, bus: PciBus, undo: Cleanup): PciFunction {
     if (typeof spec !== 'object' || spec === null) throw new VfioError('EINVAL', `${String(spec)} is no device of a machine`);
     const bdf = addressOn(spec.at, bus);
-    if (this.functions.has(bdf))
-      throw new VfioError('EEXIST', `${bdf} is taken: ${this.functions.get(bdf)!.name} is there`);
+    if (this.functions.has(bdf)) throw new VfioError('EEXIST', `${bdf} is taken: ${this.functions.get(bdf)!.name} is there`);
     const { bridge } = bus;
     const built = buildFunction(spec, bridge?.kind ?? null, this.#models, (what, error) => {
       this.#ctx.log.log('error', `${bdf} ${what}`, `${bdf}: ${what} failed: ${textOf(error)}`);
