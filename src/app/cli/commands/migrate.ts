@@ -92,18 +92,19 @@ async function move(path: string, destination: string | undefined, options: Opti
 
 async function receive(path: string, extra: string | undefined, options: Options, terminal: Terminal): Promise<number> {
   const { receive: where, stdio, keyFile } = options;
+  // Standard output carries the device's data: taken before all that prints gets another stream in its place.
+  const carrier = stdio === true ? stdioPipe() : null;
   using _log = terminal.serve();
   if (extra !== undefined) throw new VfioError('EINVAL', `--receive takes one server, not ${extra} too`);
-  if ((where === true) !== (stdio === true)) {
+  if ((where === true) !== (carrier !== null)) {
     throw new VfioError('EINVAL', 'it is not said from where', { fix: 'Give --receive tcp:HOST:PORT, or --receive --stdio.' });
   }
-  if (where === true) {
-    // Standard output carries the device's data.
-    await receiveDevice(path, stdioPipe());
+  if (carrier !== null) {
+    await receiveDevice(path, carrier);
     terminal.err(`a device has arrived at unix:${path}`);
     return Exit.OK;
   }
-  const endpoint = parseEndpoint(where!);
+  const endpoint = parseEndpoint(where as string);
   if (endpoint.kind !== 'tcp') throw new VfioError('EINVAL', `${where} cannot be waited at`, { fix: 'Give tcp:HOST:PORT.' });
   return await interruptible(async (signal) => {
     const key = keyFile === undefined ? null : readKey(keyFile);
