@@ -76,9 +76,10 @@ function tsconfigOf(file) {
 
 function findUp(directory) {
   for (let at = directory; ; at = dirname(at)) {
+    if (at === OWN_DIRECTORY) return null;
     const candidate = join(at, 'tsconfig.json');
     if (statSync(candidate, { throwIfNoEntry: false })?.isFile() === true && !isPlanted(at, candidate)) return candidate;
-    if (at === OWN_DIRECTORY || at === dirname(at)) return null;
+    if (at === dirname(at)) return null;
   }
 }
 

@@ -1,6 +1,8 @@
 #!/usr/bin/env node
-// The command. Sources are TypeScript with erasable types, so that a user's own device.ts or driver.ts can be given as it is.
-import './typescript.js';
-
-const { main } = await import('../src/app/cli/main.ts');
+// The command: JavaScript that `npm run build` made of src/. A user's own device.ts or driver.ts is loaded as it is, and only then is a loader of TypeScript.
+const { main } = await import('../dist/cli.js').catch((error) => {
+  if (error.code !== 'ERR_MODULE_NOT_FOUND' || !error.message.includes('/dist/cli.js')) throw error;
+  console.error('vfio: dist/ is not built: run "npm run build" in the package');
+  process.exit(1);
+});
 process.exitCode = await main(process.argv.slice(2));

@@ -1,9 +1,10 @@
 /** Code of the user's: devices and drivers, by the file they are in. */
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { fileURLToPath, pathToFileURL } from 'node:url';
+import { pathToFileURL } from 'node:url';
 import { VfioError } from '../base/errno.ts';
-import { importAnew, resolveOwnName } from './package-resolver.ts';
+import { packageFile } from '../sys/package-files.ts';
+import { importAnew, loadTypeScript, resolveOwnName } from './package-resolver.ts';
 import { orNever } from './unsettled.ts';
 
 /** The module in a file of the user's. @throws VfioError ENOENT when it is not there; EINVAL when it cannot be loaded, with the cause */
@@ -19,6 +20,7 @@ export function importFileAnew(path: string, onFile: (path: string) => void): Pr
 async function importWith(path: string, load: (url: URL) => Promise<object>): Promise<object> {
   const file = resolve(path);
   if (!existsSync(file)) throw new VfioError('ENOENT', `there is no file ${path}`, { fix: `It would be ${file}.` });
+  await loadTypeScript();
   resolveOwnName();
   const slow = setTimeout(
     () => console.error(`vfio: ${path} is still being loaded: what it awaits at its top level has not come yet`),
@@ -60,14 +62,14 @@ function cannotLoad(path: string, cause: unknown): VfioError {
   return new VfioError(cause.code, text, { cause, details, ...(cause.fix === undefined ? {} : { fix: cause.fix }) });
 }
 
-const ownSources = fileURLToPath(new URL('../', import.meta.url));
+const ownFolders = ['src/', 'dist/', 'bin/'].map(packageFile);
 
 /** `/path/file.ts:3:7`: the first line of the user's own code that the error's stack names; null when it names none. */
 function placeOf(error: unknown): string | null {
   const stack = error instanceof Error ? (error.stack ?? '') : '';
   for (const line of stack.split('\n')) {
     const found = /(?:^|[\s(])(?:file:\/\/)?(\/[^()?]*?\.[cm]?[jt]s)(?:\?[^:)]*)?:(\d+)(?::(\d+))?\)?$/.exec(line);
-    if (found === null || found[1]!.includes('/node_modules/') || found[1]!.startsWith(ownSources)) continue;
+    if (found === null || found[1]!.includes('/node_modules/') || ownFolders.some((folder) => found[1]!.startsWith(folder))) continue;
     return [decodeURI(found[1]!), ...found.slice(2).filter((each) => each !== undefined)].join(':');
   }
   return null;

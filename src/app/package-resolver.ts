@@ -7,16 +7,20 @@
  * file imports, except packages and this one.
  */
 import { register } from 'node:module';
-import { fileURLToPath } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
+import { isCompiled, packageFile } from '../sys/package-files.ts';
 
-const frontDoor = new URL('../index.ts', import.meta.url).href;
-const ownSources = new URL('../', import.meta.url).href;
+const folder = pathToFileURL(packageFile(isCompiled ? 'dist/' : 'src/')).href;
+
+const doors: Readonly<Record<string, string>> = isCompiled
+  ? { 'vfio-ts': `${folder}index.js`, 'vfio-ts/machine': `${folder}machine.js` }
+  : { 'vfio-ts': `${folder}index.ts`, 'vfio-ts/machine': `${folder}app/machine.ts` };
 
 // Runs in the loader's own thread, which shares no modules with this one: hence as text.
 const hook = `
-const FRONT_DOOR = ${JSON.stringify(frontDoor)};
-const OWN = ${JSON.stringify(ownSources)};
+const DOORS = ${JSON.stringify(doors)};
+const OWN = ${JSON.stringify(folder)};
 let port;
 export function initialize(data) {
   port = data.port;
@@ -26,8 +30,8 @@ export async function resolve(specifier, context, next) {
   try {
     found = await next(specifier, context);
   } catch (error) {
-    if (specifier !== 'vfio-ts') throw error;
-    found = await next(FRONT_DOOR, context);
+    if (!Object.hasOwn(DOORS, specifier)) throw error;
+    found = await next(DOORS[specifier], context);
   }
   const round = /[?&]round=(\\d+)/.exec(specifier)?.[1] ?? /[?&]round=(\\d+)/.exec(context.parentURL ?? '')?.[1];
   if (round !== undefined && found.url.startsWith('file:') && !found.url.startsWith(OWN) && !found.url.includes('/node_modules/')) {
@@ -40,6 +44,11 @@ export async function resolve(specifier, context, next) {
 
 let messages: MessagePort | null = null;
 let round = 0;
+
+/** Idempotent: from now on files of a user's may be TypeScript. Where the sources run as they are, something else has seen to that. */
+export async function loadTypeScript(): Promise<void> {
+  if (isCompiled) await import(pathToFileURL(packageFile('bin/typescript.js')).href);
+}
 
 /** Idempotent. Does nothing for modules that are loaded by other means (a bundler, a test runner). */
 export function resolveOwnName(): void {

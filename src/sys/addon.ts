@@ -5,8 +5,8 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, statSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { fileURLToPath } from 'node:url';
 import { errnoName, VfioError } from '../base/errno.ts';
+import { packageFile } from './package-files.ts';
 import { SystemError } from './system-error.ts';
 
 /** Numbers of asm-generic/fcntl.h, asm-generic/socket.h, linux/memfd.h and poll(2): the same on x86-64 and arm64. */
@@ -155,7 +155,7 @@ export interface Addon {
   crc32c(bytes: Uint8Array, from: number, to: number, sum: number): number;
 }
 
-const nativeFile = (name: string): string => fileURLToPath(new URL(`../../native/${name}`, import.meta.url));
+const nativeFile = (name: string): string => packageFile(`native/${name}`);
 
 /** Where the binary is: for worker threads and tests that load it themselves. */
 export const addonPath = nativeFile('vfio_ts.node');

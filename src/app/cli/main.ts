@@ -1,7 +1,7 @@
 /** `vfio`: one command, one file per sub-command under commands/, of which a run loads the one that it was asked for. */
-import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { printableLines } from '../../base/printable.ts';
+import { packageVersion } from '../../sys/package-files.ts';
 import { orNever } from '../unsettled.ts';
 import type { CommandContext, MakeCommand } from './command.ts';
 import { Exit, exitCodeOf, failureLines } from './exit-codes.ts';
@@ -42,16 +42,12 @@ function listedFor(argv: readonly string[]): readonly Listed[] {
   return Object.hasOwn(commands, name) && name !== 'completion' ? [commands[name]!] : Object.values(commands);
 }
 
-function version(): string {
-  return (JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as { version: string }).version;
-}
-
 async function makeProgram(context: CommandContext, argv: readonly string[]): Promise<Command> {
   const program = new Command('vfio')
     .description(
       'VFIO in TypeScript: PCI device models behind the kernel’s safety rules, and drivers that run unchanged on models and hardware',
     )
-    .version(version())
+    .version(packageVersion())
     .commandsGroup(others)
     .addHelpText(
       'after',

@@ -62,7 +62,7 @@ export async function demo(terminal: Terminal): Promise<void> {
 
   const edu = machine.function('00:04.0');
   using socket = putBehindSocket(machine, edu);
-  await using driver = await startDriver<EduTasks>(new URL('./edu-worker.ts', import.meta.url), socket);
+  await using driver = await startDriver<EduTasks>('edu', socket);
 
   heading(`2. A driver at work on ${edu.bdf}: process ${driver.pid}, uid ${driver.uid}, over a socket`);
   const { version, factorial, sent, back } = await driver.do('work');

@@ -8,7 +8,7 @@ import { putBehindSocket, startDriver } from './served-function.ts';
 
 export async function disk({ out, paint }: Terminal, machine: Machine, fn: PciFunction, number: string): Promise<void> {
   using socket = putBehindSocket(machine, fn);
-  await using driver = await startDriver<DiskTasks>(new URL('./disk-worker.ts', import.meta.url), socket);
+  await using driver = await startDriver<DiskTasks>('disk', socket);
   out('');
   out(`${paint.bold(`${number}. A disk on ${fn.bdf}, and its driver: process ${driver.pid}, uid ${driver.uid}, over a socket`)}`);
   const { model, serial, version, bytes, blockSize } = await driver.do('identify');

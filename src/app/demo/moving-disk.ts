@@ -25,8 +25,7 @@ export async function movingDisk({ out, paint }: Terminal, number: string): Prom
     server.listen(path);
     return path;
   }) as [string, string];
-  const file = new URL('./moving-worker.ts', import.meta.url);
-  await using driver = await startDriver<MovingTasks>(file, { path: source }, { more: [`unix:${destination}`], others: [destination] });
+  await using driver = await startDriver<MovingTasks>('moving', { path: source }, { more: [`unix:${destination}`], others: [destination] });
   out('');
   out(`${paint.bold(`${number}. A busy disk moves to another server, under the driver of process ${driver.pid}`)}`);
   await driver.do('begin');

@@ -32,18 +32,18 @@ export function putBehindSocket(machine: Machine, fn: PciFunction): { readonly p
   return { path, [Symbol.dispose]: () => steps[Symbol.dispose]() };
 }
 
-/** As nobody when we are root; as ourselves when nobody may not read this checkout. @param options.others  files that it is to have as well */
+/** The driver in `WORKER-worker.ts` of this folder: as nobody when we are root; as ourselves when nobody may not read this checkout. @param options.others  files that it is to have as well */
 export async function startDriver<T extends Tasks<T>>(
-  file: URL,
+  worker: string,
   { path }: { readonly path: string },
   { others = [], ...options }: Omit<WorkerOptions, 'uid'> & { readonly others?: readonly string[] } = {},
 ): Promise<WorkerProcess<T>> {
   const address = `unix:${path}`;
-  if (process.getuid!() !== 0) return await WorkerProcess.start<T>(file, address, options);
+  if (process.getuid!() !== 0) return await WorkerProcess.start<T>(worker, address, options);
   try {
     for (const each of [dirname(path), path, ...others]) chownSync(each, NOBODY, NOBODY);
-    return await WorkerProcess.start<T>(file, address, { ...options, uid: NOBODY });
+    return await WorkerProcess.start<T>(worker, address, { ...options, uid: NOBODY });
   } catch {
-    return await WorkerProcess.start<T>(file, address, options);
+    return await WorkerProcess.start<T>(worker, address, options);
   }
 }

@@ -29,7 +29,7 @@ export async function tenants({ out, paint }: Terminal, machine: Machine, pf: Pc
   const file = join(dirname(socket.path), 'token');
   writeFileSync(file, token, { mode: 0o600 });
   const env = { VFIO_VF_TOKEN_FILE: file };
-  await using tenant = await startDriver<TenantTasks>(new URL('./tenant-worker.ts', import.meta.url), socket, { env, others: [file] });
+  await using tenant = await startDriver<TenantTasks>('tenant', socket, { env, others: [file] });
   const refused = await tenant.do('knock');
   if (refused.code !== 'EACCES') throw new Error(`a tenant without the token was not refused with EACCES, but with ${refused.code}`);
   out(`   ${paint.red('refused')}  process ${tenant.pid}, uid ${tenant.uid}, without the token`);

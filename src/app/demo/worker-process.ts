@@ -1,9 +1,9 @@
 /** A driver in another process: started, told by lines on its standard input what to do, ended. It answers each with a line of JSON. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
-import { fileURLToPath } from 'node:url';
+import { packageFile } from '../../sys/package-files.ts';
 
-const command = fileURLToPath(new URL('../../../bin/vfio.js', import.meta.url));
+const command = packageFile('bin/vfio.js');
 
 /** Everything the demo waits for takes milliseconds; the rest is patience with busy machines. */
 const PATIENCE_MS = 300_000;
@@ -44,17 +44,17 @@ export class WorkerProcess<T extends Tasks<T>> implements AsyncDisposable {
   }
 
   /**
-   * Start the driver in `file`, which calls `doTasks`, on the device at `address`.
+   * Start the driver in `WORKER-worker.ts` of this folder, which calls `doTasks`, on the device at `address`.
    *
    * @param uid  who it is; ourselves unless told   @param more  further arguments of the driver   @param env  what its environment has besides
    * @throws Error with what it said when it does not start
    */
   static async start<T extends Tasks<T>>(
-    file: URL,
+    worker: string,
     address: string,
     { uid, more = [], env = {} }: WorkerOptions = {},
   ): Promise<WorkerProcess<T>> {
-    const child = spawn(process.execPath, [command, 'run', fileURLToPath(file), address, ...more], {
+    const child = spawn(process.execPath, [command, 'run', packageFile(`dist/demo/${worker}-worker.js`), address, ...more], {
       stdio: ['pipe', 'pipe', 'pipe'],
       cwd: '/',
       env: { ...process.env, ...env },

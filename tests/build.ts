@@ -1,0 +1,8 @@
+/** Tests run the command as a user does: from dist/, which is made of the sources as they are now. */
+import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
+
+export default function build(): void {
+  const { status } = spawnSync(process.execPath, [join(import.meta.dirname, '../tools/build.js'), '--no-types'], { stdio: 'inherit' });
+  if (status !== 0) throw new Error('dist/ could not be built');
+}
