@@ -67,7 +67,10 @@ describe('the current directory', () => {
 it('a current directory that is gone is said at once', () => {
   const { status, stderr } = spawnSync(
     'sh',
-    ['-c', `mkdir gone && cd gone && rmdir ../gone && exec ${process.execPath} ${command} run ${join(root, 'examples/hello-driver.ts')} sim:edu`],
+    [
+      '-c',
+      `mkdir gone && cd gone && rmdir ../gone && exec ${process.execPath} ${command} run ${join(root, 'examples/hello-driver.ts')} sim:edu`,
+    ],
     {
       cwd: folder,
       encoding: 'utf8',

@@ -167,7 +167,7 @@ describe('vfio serve', () => {
 
 describe('vfio run', () => {
   const driver = (name: string, body: string) =>
-    file(name, `import { open } from '${src}/app/open.ts';\nexport async function main(address, { args, signal }) {\n${body}\n}`);
+    file(name, `import { open } from 'vfio-ts';\nexport async function main(address, { args, signal }) {\n${body}\n}`);
 
   it('Ctrl-C aborts the signal; waits on the device end, and blocks run to their ends', async () => {
     const waits = driver(
@@ -221,7 +221,7 @@ describe('vfio run', () => {
     const path = join(folder, 'dies.sock');
     const dies = file(
       'dies.ts',
-      `import { bar } from '${src}/models/kit/bar.ts'; import { device } from '${src}/models/kit/device.ts'; import { reg } from '${src}/models/kit/register.ts';
+      `import { bar, device, reg } from 'vfio-ts';
 export default device({ id: '1234:0001', bar0: bar('4K', { die: reg(0) }), on: { 'bar0.die': () => process.kill(process.pid, 'SIGKILL') } });`,
     );
     const server = start('serve', dies, '--socket-path', path);

@@ -312,6 +312,8 @@ export class World {
       count(`files of ${fn.bdf}`, fn.vfio?.openCount ?? 0);
       count(`bus mastering of ${fn.bdf}`, fn.config.bytes[4]! & 4);
     }
+    // The log waits to say how often it was asked.
+    this.machine.context.log[Symbol.dispose]();
     count('timers', this.clock.pendingTimers);
     if (Object.keys(left).length > 0) throw new Error(`left over: ${JSON.stringify(left)}`);
     this.machine[Symbol.dispose]();

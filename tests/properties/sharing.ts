@@ -316,6 +316,8 @@ export class SharedWorld {
     count('machines', this.made - this.ended);
     count('holds', this.holds);
     count('references to the sink', this.sink.references - 1);
+    // The log waits to say how often it was asked.
+    this.machine.context.log[Symbol.dispose]();
     count('timers', this.clock.pendingTimers);
     count('functions', this.machine.functions.size - 2);
     for (const group of this.machine.groups.values()) {
