@@ -1,5 +1,5 @@
 // A device whose code makes the mistakes that code makes: each register is one. None of them may end the process that serves it.
-import { bar, device, reg } from '../../src/index.ts';
+import { bar, device, reg } from 'vfio-ts';
 
 async function work(): Promise<void> {
   await null;
