@@ -1,5 +1,7 @@
-// Node looks for packages, and for the package.json that names a file's own package, in every directory above the file. Every user can write into some of
-// those, such as /tmp. From there only this user's files count, root's, and those of the user whose file is being loaded anyway.
+// Node looks for packages, and for the package.json that names a file's own package, in every
+// directory above the file. Every user can write into some of those directories, such as /tmp. From
+// such a directory only files of three users count: this user, root, and the owner of the file that
+// is being loaded.
 import { lstatSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 
@@ -17,7 +19,7 @@ export function refusePlanted(path, specifier, parent) {
   };
   for (let at = path; at !== dirname(at); at = dirname(at)) check(dirname(at), at);
   if (/^\.{0,2}\/|^[a-z]+:/.test(specifier)) return;
-  // A link of a different user's leads anywhere: what counts is which directories were looked into on the way.
+  // A link of a different user's leads anywhere, so the check covers every directory on the way.
   for (let at = dirname(parent); !path.startsWith(at === '/' ? at : `${at}/`); at = dirname(at)) {
     for (const name of ['node_modules', 'package.json']) check(at, join(at, name));
   }

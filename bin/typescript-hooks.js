@@ -1,9 +1,13 @@
-// Runs in node's loader thread. tsx turns TypeScript into JavaScript, and this module decides what tsx may read to do so:
+// Runs in node's loader thread. tsx turns TypeScript into JavaScript, and this module decides which
+// files tsx may read to do so:
 //
-// - No cache. tsx keeps transformed code below the temporary directory, in a folder that another user can make first.
+// - No cache. tsx keeps transformed code below the temporary directory, in a folder that another
+//   user can make first.
 // - For files of this package, nothing: no tsconfig.json, whatever the current directory holds.
-// - For a file of the user's, the tsconfig.json of that file's own project: the nearest one above the file.
-// - From a directory that everybody can write, such as /tmp, only what planted.js lets through.
+// - For a file of the user's, the tsconfig.json of that file's own project: the nearest one above
+//   the file.
+// - From a directory that every user can write, such as /tmp, only the files that planted.js lets
+//   through.
 import { statSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
@@ -20,7 +24,8 @@ const transformers = new Map();
 /** The tsconfig.json of a directory, or null. */
 const projects = new Map();
 
-// tsx reads both while it is loaded: where a cache is, and where `tsx watch` would listen. The environment is this thread's own.
+// tsx reads both variables while it is loaded: the place of its cache, and the place where
+// `tsx watch` would listen. The environment is that of this thread alone.
 process.env.TSX_DISABLE_CACHE = '1';
 const { TMPDIR } = process.env;
 process.env.TMPDIR = '/dev/null';
@@ -29,7 +34,7 @@ if (TMPDIR === undefined) delete process.env.TMPDIR;
 else process.env.TMPDIR = TMPDIR;
 
 export async function resolve(specifier, context, next) {
-  // As ES modules, whatever the package.json around them says or does not say.
+  // As ES modules, whatever the package.json around them says.
   const asModule = async (specifier, context) => {
     const found = await next(specifier, context);
     return found.url.startsWith('file:') && TYPESCRIPT.test(new URL(found.url).pathname) ? { ...found, format: 'module' } : found;
@@ -62,7 +67,10 @@ function transformer(tsconfig) {
   return hooks;
 }
 
-/** The nearest tsconfig.json above `file`: not beyond the package that `file` belongs to when that is an installed one. */
+/**
+ * The nearest tsconfig.json above `file`; for a file of an installed package, not beyond that
+ * package.
+ */
 function tsconfigOf(file) {
   const directory = dirname(file);
   if (directory.split('/').includes('node_modules')) return null;

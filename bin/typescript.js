@@ -6,7 +6,7 @@ import { refusePlanted } from './planted.js';
 try {
   process.cwd();
 } catch {
-  // The loader's thread would fail without a word, and this one wait for it.
+  // The loader's thread would fail without a message, and this thread would wait for it.
   process.stderr.write('vfio: ENOENT: the current directory is not there any more\n  fix: Go to one that is there.\n');
   process.exit(1);
 }
@@ -14,7 +14,7 @@ try {
 process.setSourceMapsEnabled(true);
 register('./typescript-hooks.js', import.meta.url);
 
-// `require` in CommonJS asks no hooks.
+// `require` in CommonJS does not call the hooks.
 const { _resolveFilename: resolveFilename } = Module;
 Module._resolveFilename = function (request, parent, ...rest) {
   const found = resolveFilename.call(this, request, parent, ...rest);

@@ -1,5 +1,6 @@
 #!/usr/bin/env node
-// The command: JavaScript that `npm run build` made of src/. A user's own device.ts or driver.ts is loaded as it is, and only then is a loader of TypeScript.
+// The command: JavaScript that `npm run build` made of src/. It loads a user's own device.ts or
+// driver.ts as it is, and loads a loader of TypeScript only then.
 const { main } = await import('../dist/cli.js').catch((error) => {
   if (error.code !== 'ERR_MODULE_NOT_FOUND' || !error.message.includes('/dist/cli.js')) throw error;
   console.error('vfio: dist/ is not built: run "npm run build" in the package');

@@ -69,7 +69,7 @@ void files_free(struct state *state);
 /* signal.c */
 void signaller_free(struct state *state);
 
-/* foreign.c: close what a peer has sent, without waiting for the peer */
+/* foreign.c: close a descriptor that a peer has sent, without waiting for the peer */
 void close_foreign(int fd);
 
 napi_value vt_close_foreign(napi_env env, napi_callback_info info);

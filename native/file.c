@@ -441,8 +441,9 @@ napi_value vt_file_close(napi_env env, napi_callback_info info) {
 }
 
 /*
- * fileAbandon(id): as fileClose, but what a thread is at is not waited for; then nothing of it may be closed or freed, since it ends with the process alone.
- * Whether that is so.
+ * fileAbandon(id): as fileClose, without waiting for threads at work. The answer is 1 when a thread
+ * is at work: then nothing of the file may be closed or freed, since the thread ends with the
+ * process alone.
  */
 napi_value vt_file_abandon(napi_env env, napi_callback_info info) {
   ARGS(1);
@@ -464,8 +465,9 @@ napi_value vt_file_abandon(napi_env env, napi_callback_info info) {
 }
 
 /*
- * allocated(fd): bytes that a file really holds, as far as is known here: a server of the file (NFS, FUSE), which may not answer, is not asked
- * (AT_STATX_DONT_SYNC, linux/uapi/linux/fcntl.h)
+ * allocated(fd): bytes that a file really holds, as far as this machine knows. The call does not
+ * ask a server of the file (NFS, FUSE), which may not answer (AT_STATX_DONT_SYNC,
+ * linux/uapi/linux/fcntl.h).
  */
 napi_value vt_allocated(napi_env env, napi_callback_info info) {
   ARGS(1);

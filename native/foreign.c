@@ -1,10 +1,12 @@
 /*
- * Descriptors that a peer has sent. Closing one can wait for as long as the peer likes: FUSE asks the file system at each close (FLUSH, and a
- * signal does not end that), TCP waits to have sent what it has (SO_LINGER), a terminal for its output. Memory and eventfds cannot, and are closed at once;
- * everything else is closed elsewhere.
+ * Descriptors that a peer has sent. Closing one can wait for as long as the peer likes: FUSE asks
+ * the file system at each close (FLUSH, and a signal does not end that), TCP waits until its data
+ * is sent (SO_LINGER), a terminal waits for its output. Closing memory and eventfds cannot wait, so
+ * this thread closes them at once. A closing process closes every other descriptor.
  *
- * Elsewhere is a process that shares our memory and descriptors, one for each, with a thread that waits for it: a thread of ours that hung in
- * close() would keep this process from ending.
+ * A closing process shares our memory and descriptors; there is one for each descriptor, with a
+ * thread that waits for it. A thread of ours that hung in close() would keep this process from
+ * ending.
  */
 #include "addon.h"
 
@@ -33,12 +35,14 @@ static int is_eventfd(int fd) {
   static const char eventfd_name[] = "anon_inode:[eventfd]";
   char path[32], name[sizeof eventfd_name];
   snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-  /* The link is the kernel's own: no file system is asked, and a file's path begins with a slash. */
+  /* The kernel itself makes the link and asks no file system; a file's path begins with a slash. */
   ssize_t length = readlink(path, name, sizeof name);
   return length == sizeof eventfd_name - 1 && memcmp(name, eventfd_name, sizeof eventfd_name - 1) == 0;
 }
 
-/* F_GET_SEALS looks at which kind of file it is, and asks nobody: linux/mm/memfd.c, memfd_fcntl(). */
+/*
+ * F_GET_SEALS looks at the kind of file, and asks no file system: linux/mm/memfd.c, memfd_fcntl().
+ */
 static int cannot_wait(int fd) { return fcntl(fd, F_GET_SEALS) >= 0 || is_eventfd(fd); }
 
 static int close_it(void *fd) {
@@ -85,7 +89,7 @@ static int start_closer(void) {
   sigfillset(&all);
   pthread_attr_init(&attributes);
   pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-  /* The process that it makes has this mask, too: signals for our group are not its. */
+  /* The closing process inherits this mask: signals for our group must not reach it. */
   pthread_sigmask(SIG_SETMASK, &all, &before);
   int error = pthread_create(&thread, &attributes, closer, NULL);
   pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -124,7 +128,9 @@ napi_value vt_cannot_wait(napi_env env, napi_callback_info info) {
   return number(env, cannot_wait(fd));
 }
 
-/* closing(least): how many are not closed yet, 0 when that is less than `least` */
+/*
+ * closing(least): the number of descriptors that are not closed yet, 0 when it is less than `least`
+ */
 napi_value vt_closing(napi_env env, napi_callback_info info) {
   ARGS(1);
   I32(0, least);

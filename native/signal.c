@@ -1,7 +1,9 @@
 /*
- * Signals of eventfds. One that others have too must not be written to: the counter may be full, and they may have made the open file blocking, or do
- * both between a look and the write; RWF_NOWAIT is no help, since eventfds have no write_iter (linux/fs/eventfd.c). The kernel itself signals without
- * waiting, as it does for VFIO: at the end of an asynchronous read whose iocb names the eventfd. So we read nothing from /dev/null.
+ * Signals of eventfds. We must not write to an eventfd that other processes have, too. Its counter
+ * may be full, and a peer may have made the open file blocking, or do both between a check and the
+ * write. RWF_NOWAIT is no help, since eventfds have no write_iter (linux/fs/eventfd.c). The kernel
+ * itself signals without waiting, as it does for VFIO: at the end of an asynchronous read whose
+ * iocb names the eventfd. So we read nothing from /dev/null.
  */
 #include "addon.h"
 
@@ -11,7 +13,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* What io_setup maps, and its number points to: linux/fs/aio.c, struct aio_ring. Programs that take events themselves rely on it. */
+/*
+ * The ring that io_setup maps, at the address that is its number: linux/fs/aio.c, struct aio_ring.
+ * Programs that take events themselves rely on it.
+ */
 enum { RING_MAGIC = 0xa10a10a1 };
 struct ring {
   uint32_t id, count, head, tail, magic;
@@ -52,7 +57,10 @@ static int write_one(int fd) {
   return write(fd, &value, sizeof value) < 0 ? -errno : 0;
 }
 
-/* Where the kernel has no asynchronous I/O for us: full or not is asked first, which holds unless others fill it in between. */
+/*
+ * For a kernel without asynchronous I/O for us: check whether the counter is full before the write.
+ * The check holds unless another process fills the counter in between.
+ */
 static int ask_and_write(int fd) {
   struct pollfd one = {.fd = fd, .events = POLLOUT};
   if (poll(&one, 1, 0) < 0) return -errno;
@@ -65,13 +73,13 @@ static int signal_shared(struct signaller *signaller, int fd) {
   struct iocb nothing = {.aio_lio_opcode = IOCB_CMD_PREAD, .aio_fildes = (uint32_t)signaller->null_fd, .aio_flags = IOCB_FLAG_RESFD, .aio_resfd = (uint32_t)fd};
   struct iocb *one = &nothing;
   if (syscall(SYS_io_submit, signaller->context, 1, &one) < 0) return errno == EBADF || errno == EINVAL ? -errno : ask_and_write(fd);
-  /* It is over. Take its event, which nobody looks at. */
+  /* The read has ended. Take its event, which has no reader. */
   struct ring *ring = (struct ring *)signaller->context;
   __atomic_store_n(&ring->head, __atomic_load_n(&ring->tail, __ATOMIC_ACQUIRE), __ATOMIC_RELEASE);
   return 0;
 }
 
-/* eventfdSignal(fd, shared): add one. Others have the open file, too: shared */
+/* eventfdSignal(fd, shared): add one. `shared`: other processes have the open file, too */
 napi_value vt_eventfd_signal(napi_env env, napi_callback_info info) {
   ARGS(2);
   I32(0, fd);

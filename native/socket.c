@@ -172,7 +172,10 @@ union control {
   char space[CMSG_SPACE(FDS_MAX * sizeof(int)) + CMSG_SPACE(sizeof(struct ucred)) + CMSG_SPACE(256)];
 };
 
-/* Descriptors of a message go into fds[1] and on, fds[0] is how many; what else came is closed. */
+/*
+ * Descriptors of a message go into fds[1] and on, and their number into fds[0]; other descriptors
+ * of the message are closed.
+ */
 static void descriptors_of(struct msghdr *message, int32_t *fds) {
   int count = 0;
   for (struct cmsghdr *header = CMSG_FIRSTHDR(message); header != NULL; header = CMSG_NXTHDR(message, header)) {
@@ -192,8 +195,9 @@ static void descriptors_of(struct msghdr *message, int32_t *fds) {
 }
 
 /*
- * closeSocket(fd): a connected socket that nobody else has. Descriptors that the peer sent and that were not received are taken out first: with the
- * socket the kernel would close them itself, here and now.
+ * closeSocket(fd): a connected socket that no other process has. First take out the descriptors
+ * that the peer sent and this process did not receive: otherwise the kernel would close them with
+ * the socket, here and now.
  */
 napi_value vt_close_socket(napi_env env, napi_callback_info info) {
   ARGS(1);

@@ -1,10 +1,12 @@
 /*
- * vfio-ts: the door to Linux. One function per system call, each answering what the call answered or -errno; no policy, no defaults, no
- * retries: those are in src/sys. Nothing here throws, prints or exits. A wrong argument type is -EINVAL. The exceptions are the threads of file.c,
- * which make several calls of one operation, and closing what peers have sent (foreign.c).
+ * vfio-ts: the door to Linux. One function per system call, each answering what the call answered
+ * or -errno; no policy, no defaults, no retries: those are in src/sys. Nothing here throws, prints
+ * or exits. A wrong argument type is -EINVAL. There are two exceptions: the threads of file.c,
+ * which make several calls of one operation, and the closing of peers' descriptors (foreign.c).
  *
- * All state hangs on the environment (napi_set_instance_data), so that the addon loads in worker threads too; only the SIGBUS guard (memory.c)
- * and what is being closed (foreign.c) are the whole process's.
+ * All state hangs on the environment (napi_set_instance_data), so that the addon loads in worker
+ * threads too; only the SIGBUS guard (memory.c) and the list of descriptors in closing (foreign.c)
+ * belong to the whole process.
  */
 #include "addon.h"
 

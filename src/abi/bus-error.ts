@@ -2,7 +2,10 @@
 import { type ErrnoName, VfioError } from '../base/errno.ts';
 
 export class BusError extends VfioError {
-  /** @param code EIO; what the call behind the access failed with where there is one, such as ENODEV for a device that is gone */
+  /**
+   * @param code EIO; the errno of the call behind the access where there is one, such as ENODEV for
+   * a device that is gone
+   */
   constructor(message: string, code: ErrnoName = 'EIO', options: ErrorOptions = {}) {
     super(code, message, options);
   }

@@ -172,7 +172,10 @@ export type DeviceEvent =
   | { readonly kind: 'request' }
   /** The machine is about to sleep; save state and call `acknowledge` (S2-42). */
   | { readonly kind: 'suspend'; acknowledge(): void }
-  /** It stands still now: no DMA, no interrupt, no register. Nothing is lost: all of it goes on at 'resume'. */
+  /**
+   * The device stands still now: no DMA, no interrupt, no register. Nothing is lost: all of it goes
+   * on at 'resume'.
+   */
   | { readonly kind: 'asleep' }
   | { readonly kind: 'resume' }
   /** An uncorrectable error was reported (AER). */
@@ -282,12 +285,14 @@ export interface Device extends Disposable {
    */
   heldAnswer?(): Promise<void> | null;
   /**
-   * While the machine sleeps (S2-42): settles when it is awake again; null when it is. Registers do not answer meanwhile (EIO).
+   * While the machine sleeps (S2-42): settles when the machine is awake again; null when it is
+   * awake. Registers do not answer during the sleep (EIO).
    */
   awake?(): Promise<void> | null;
   /**
-   * @param kinds  what the listener hears of; default: everything. Hearing of 'suspend' is a promise to call its `acknowledge`: the machine waits for that, up to
-   * a limit. Hearing of 'request' is a promise to close the device.
+   * @param kinds the events that the listener hears of. Default: every event. A listener for
+   * 'suspend' promises to call the event's `acknowledge`: the machine waits for that, up to a
+   * limit. A listener for 'request' promises to close the device.
    */
   on(listener: (event: DeviceEvent) => void, kinds?: readonly DeviceEventKind[]): Disposable;
   /** Idempotent; the same as dispose. The device is closed for good once its mappings are disposed too. */

@@ -12,7 +12,10 @@ import type { DirectMemory } from './memory.ts';
 export const PASS_THROUGH = Symbol('pass through');
 export type PassThrough = typeof PASS_THROUGH;
 
-/** Registers of a function's BARs as the hardware has them, by no hook and no gate: for the mediator's own use, also while the device is stopped. */
+/**
+ * Registers of a function's BARs as the hardware has them, past every hook and gate: for the
+ * mediator's own use, also while the device is stopped.
+ */
 export interface FunctionRegisters {
   read(bar: number, offset: number, width: Width): number;
   write(bar: number, offset: number, width: Width, value: number): void;
@@ -20,7 +23,7 @@ export interface FunctionRegisters {
   write64(bar: number, offset: number, value: bigint): void;
 }
 
-/** The physical function of a mediated virtual one: what its driver, which mediates its VFs, works with. */
+/** The physical function of a mediated virtual one, for the PF's driver, which mediates its VFs. */
 export interface MediatedPhysical extends FunctionRegisters {
   /** `0000:01:00.0` */
   readonly name: string;
@@ -68,8 +71,9 @@ export interface MediatedDevice extends FunctionRegisters {
 /** Hooks of one region. One that is absent costs nothing; `direct` is the region as it is without the mediator, to be called by whoever wants to (S0-10). */
 export interface RegionHooks<H> {
   /**
-   * May change flags and capabilities; index and size stay (S0-05). What it says holds: only its areas can be mapped, and nothing of a region without
-   * RegionFlags.MMAP, READ or WRITE; reads need READ, writes WRITE. Without MMAP no user gets around the other hooks.
+   * May change flags and capabilities; index and size stay (S0-05). Its answer holds: users can map
+   * only its areas, and nothing of a region without RegionFlags.MMAP, READ or WRITE; reads need
+   * READ, writes WRITE. Without MMAP no user gets around the other hooks.
    */
   info?(handle: H, info: RegionInfo): RegionInfo;
   read?(handle: H, offset: number, into: Uint8Array, direct: Region): number | PassThrough;
@@ -88,13 +92,16 @@ export interface AddedRegion<H> {
   read?(handle: H, offset: number, into: Uint8Array): number;
   /** Without it, and without `memory`, the region cannot be written. */
   write?(handle: H, offset: number, from: Uint8Array): number;
-  /** Where accesses without a hook go. Without any hook users may map it, and keep it as long as they do. */
+  /**
+   * The memory that accesses without a hook reach. Without any hook users may map it, and keep it
+   * as long as they do.
+   */
   readonly memory?: DirectMemory;
 }
 
 /** Hooks of one interrupt index. */
 export interface IrqHooks<H> {
-  /** What it says holds: more interrupts than it counts are EINVAL. */
+  /** Its answer holds: more interrupts than it counts are EINVAL. */
   info?(handle: H, info: IrqInfo): IrqInfo;
   set?(handle: H, request: SetIrqs, direct: (request: SetIrqs) => number): number | PassThrough;
 }

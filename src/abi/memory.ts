@@ -32,7 +32,10 @@ export interface DirectMemory extends MemoryBase {
 /** Memory that answers only asynchronously: in another process and reached by messages. Rejects with `VfioError` when the peer is gone. */
 export interface RemoteMemory extends MemoryBase {
   readonly kind: 'remote';
-  /** @param requester the address of the function that reads, as a transaction on the bus has it: where several ways lead there, its own is taken */
+  /**
+   * @param requester the address of the function that reads, as in a transaction on the bus. Where
+   * several ways lead to the memory, the function's own way is used
+   */
   read(offset: number, into: Uint8Array, requester?: string): Promise<void>;
   write(offset: number, from: Uint8Array, requester?: string): Promise<void>;
 }

@@ -120,8 +120,8 @@ export const Feature = {
   BUS_MASTER: 10,
   DMA_BUF: 11,
   /**
-   * Ours, far from Linux's numbers: `{ s32 suspend_eventfd, s32 resume_eventfd }`, signalled when the machine is about to sleep and when it is awake again; -1:
-   * no longer (S2-42).
+   * Ours, far from Linux's numbers: `{ s32 suspend_eventfd, s32 resume_eventfd }`. The machine
+   * signals them when it is about to sleep and when it is awake again; -1: no longer (S2-42).
    */
   SYSTEM_SLEEP: 0xfe00,
   /** Ours: the machine need not wait for this user any longer. No data. */

@@ -41,7 +41,9 @@ export function parseAddress(text: string): Address {
   }
 }
 
-/** What follows `sim:`, for a process whose working directory is another one: files by their full paths. */
+/**
+ * The text behind `sim:`, for a process with another working directory: files by their full paths.
+ */
 export function withFullPaths(device: string): string {
   if (namesFile(device)) {
     const path = pathIn(device);
@@ -57,7 +59,9 @@ export function looksLikeFile(address: string): boolean {
   return address === '-' || (!/^(sim|unix):/.test(address) && /[/]|\.(txt|hex|lspci)$/.test(address));
 }
 
-/** The path may hold commas: it ends where options can begin, behind the ending of a file with code. */
+/**
+ * The path may hold commas: it ends where options can begin, after the ending of a file with code.
+ */
 function pathIn(text: string): string {
   return /^.*?\.[cm]?[jt]s(?=,|$)/.exec(text)?.[0] ?? text.split(',', 1)[0]!;
 }

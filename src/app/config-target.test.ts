@@ -1,4 +1,7 @@
-/** What `vfio config` and `vfio explain-write` look at: dumps, this computer's devices as sysfs shows them, models. */
+/**
+ * The config spaces that `vfio config` and `vfio explain-write` read: dumps, this computer's
+ * devices as sysfs shows them, models.
+ */
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -23,18 +23,19 @@ export interface ConfigTarget {
   readonly bdf: string;
   /** What the hardware's registers hold. */
   readonly bytes: Uint8Array;
-  /** What is known of its BARs and ROM beside that. */
+  /** Facts of its BARs and ROM beside the registers. */
   readonly regions: readonly (KnownRegion | undefined)[];
   readonly identity?: KnownIdentity;
   readonly host: HostFacts;
   /**
-   * What a user sees through VFIO.
+   * A user's view through VFIO.
    *
-   * @throws VfioError EINVAL for a bridge; ENODEV where the device does not answer; EACCES where too little of it could be read
+   * @throws VfioError EINVAL for a bridge; ENODEV where the device does not answer; EACCES where
+   * too little of it could be read
    */
   readonly userView: () => Uint8Array;
   /**
-   * What a write through VFIO would do. Nothing is carried out.
+   * The effect that a write through VFIO would have. Nothing is carried out.
    *
    * @throws VfioError as `userView`, and as explainConfigWrite()
    */
@@ -47,9 +48,12 @@ export interface ConfigTargetOptions {
   readonly machine?: string | undefined;
   /** VF token, for a function of an SR-IOV device behind a socket. */
   readonly token?: string | undefined;
-  /** Which function of a dump of several; a dump of several machines can have more than one there. */
+  /**
+   * The function to take of a dump of several; a dump of several machines can have more than one at
+   * that address.
+   */
   readonly select?: string | undefined;
-  /** Where this computer's devices are. Default: /sys/bus/pci/devices. */
+  /** The directory of this computer's devices. Default: /sys/bus/pci/devices. */
   readonly sysfs?: string;
 }
 
@@ -181,8 +185,9 @@ interface Known {
 }
 
 /**
- * Bytes alone tell what VFIO lets through, not what the hardware then makes of it: every bit is taken for writable there. A virtual function shows
- * itself by ids of all ones in a config space that answers (SR-IOV 1.1, 3.4.1.1).
+ * The bytes alone show which bits VFIO lets through, not their effect in the hardware, so every bit
+ * counts as writable there. A virtual function shows itself by ids of all ones in a config space
+ * that answers (SR-IOV 1.1, 3.4.1.1).
  */
 function ofBytes(bdf: string, bytes: Uint8Array, known: Known = {}): ConfigTarget {
   const silentIds = bytes.subarray(0, 4).every((byte) => byte === 0xff);
@@ -222,7 +227,7 @@ function ofBytes(bdf: string, bytes: Uint8Array, known: Known = {}): ConfigTarge
   };
 }
 
-/** What the server shows is the user's view; its bus address is the server's own affair. */
+/** The server shows the user's view, and keeps its bus address to itself. */
 function ofServer(path: string, token?: string): ConfigTarget {
   using device = connect(path, token === undefined ? {} : { token });
   const config = device.region(RegionIndex.CONFIG);

@@ -1,6 +1,7 @@
 /**
- * Which device or mediator the code that runs now belongs to. Models and mediators out of files of the user's are entered through here, so that a promise or a
- * timer of their own making that fails is that device's failure, and not the server's end.
+ * Which device or mediator the running code belongs to. The server enters models and mediators from
+ * a user's files through this module. A promise or a timer of their own making that fails is then
+ * that device's failure, and not the server's end.
  */
 import { AsyncLocalStorage } from 'node:async_hooks';
 import type { DeviceHost, Model, ModelMigration } from '../abi/device-host.ts';
@@ -14,7 +15,10 @@ import type { DeviceModel, SriovDeclaration } from '../pci/declaration.ts';
 
 const running = new AsyncLocalStorage<Failed>();
 
-/** From an entered model to the one that its file made: a VF's model looks into that of its PF. */
+/**
+ * From an entered model to the model that its file made: a VF's model looks into the model of its
+ * PF.
+ */
 const originals = new WeakMap<Model, Model>();
 
 const modelMethods = ['read', 'write', 'read64', 'write64', 'reset', 'configWritten', 'power', 'dispose'] as const;
@@ -59,7 +63,7 @@ function enterModel(create: () => Model, host: DeviceHost): Model {
       ? (what, error) => host.modelFailed(what, error)
       : (what, error) => host.log.log('error', `${what}: ${textOf(error)}`);
   const model = running.run(failed, create);
-  // The host refuses what is no model, and says why.
+  // The host refuses a value that is no model, and says why.
   if (typeof model !== 'object' || model === null || isThenable(model)) return model;
   const entered = Object.defineProperty(enterMethods(model, modelMethods, failed), 'migration', {
     get: () => model.migration && enterMigration(model.migration, failed),
@@ -68,7 +72,7 @@ function enterModel(create: () => Model, host: DeviceHost): Model {
   return entered;
 }
 
-/** `model`, so that its code runs as its device's. */
+/** `model`, so that its code runs as that of its device. */
 export function attributeModel(model: DeviceModel): DeviceModel {
   const { declaration, sriov, owns } = model;
   return {
@@ -91,13 +95,13 @@ function attributeVfs(sriov: SriovDeclaration): SriovDeclaration {
   };
 }
 
-/** What the engine keeps as the handle of an entered mediator. */
+/** The handle that the engine keeps of an entered mediator. */
 interface Held {
   readonly handle: unknown;
   readonly failed: Failed;
 }
 
-/** `mediator`, so that its code runs as its own. */
+/** `mediator`, so that its code runs as that of the mediator. */
 export function attributeMediator(mediator: Mediator): Mediator<Held> {
   const { name } = mediator;
   return {
@@ -106,7 +110,7 @@ export function attributeMediator(mediator: Mediator): Mediator<Held> {
       const failed: Failed = (what, error) =>
         device.log.log('error', `${device.name}: mediator '${name}' failed in ${what}: ${textOf(error)}`);
       const accepted = running.run(failed, () => mediator.open(device));
-      // The engine refuses what is no acceptance, and says why.
+      // The engine refuses a value that is no acceptance, and says why.
       if (typeof accepted !== 'object' || accepted === null || isThenable(accepted)) return accepted as null;
       return { ...enterAccepted(accepted, failed), handle: { handle: accepted.handle, failed } };
     },
@@ -132,7 +136,9 @@ function enterTables(tables: object, handle: unknown, failed: Failed): object {
   return Object.fromEntries(Object.entries(tables).map(([index, hooks]) => [index, enterHooks(hooks, handle, failed)]));
 }
 
-/** Every function of `hooks`; what is none stays, and is refused where it is looked at. */
+/**
+ * Every function of `hooks`; any other value stays, and the engine refuses it when it looks at it.
+ */
 function enterHooks(hooks: unknown, handle: unknown, failed: Failed): unknown {
   if (typeof hooks !== 'object' || hooks === null) return hooks;
   const entered = (hook: unknown): unknown =>
@@ -143,8 +149,9 @@ function enterHooks(hooks: unknown, handle: unknown, failed: Failed): unknown {
 }
 
 /**
- * From now on a promise that rejects unhandled, or an error that nothing catches, does not end the process: the device or mediator whose code it is has
- * failed; of unknown code the log says so. For a command that serves devices; a program of the user's decides for itself.
+ * From now on a promise that rejects unhandled, or an error that no code catches, does not end the
+ * process. The device or mediator that the code belongs to has failed; the log reports failures of
+ * unknown code. For a command that serves devices; a program of the user's decides for itself.
  */
 export function surviveForeignCode(log: Logger): Disposable {
   const limited = new RateLimitedLogger(log, new SystemClock());

@@ -103,7 +103,7 @@ export class FunctionServer implements Disposable {
     return group === null ? null : processes.groups.of(group);
   }
 
-  /** Who keeps `peer` from using the function: another process that has the group. */
+  /** The process that keeps `peer` from using the function, because it has the group. */
   #heldBy(peer: PeerCredentials | null): string | null {
     const { machines, bdf, processes } = this.#options;
     // Where a device waits for its client, or is on its way, that decides.
@@ -112,7 +112,7 @@ export class FunctionServer implements Disposable {
     return group === null ? null : processes.groups.heldBy(group, processes.find(peer));
   }
 
-  /** While it is being moved away its mappings are, too: nobody adds to them. */
+  /** While the function is being moved away, its mappings are, too: no connection adds to them. */
   #mayShare(): void {
     if (this.#moves.state === 'idle' || this.#moves.state === 'in use') return;
     const { name } = this.#options;
@@ -150,7 +150,7 @@ export class FunctionServer implements Disposable {
     const theirs = this.#options.processes.acquire(peer);
     const device = moved!.device as OpenedDevice;
     device.keep(theirs);
-    // What it opens of the group besides is its own as well.
+    // Other resources of the group that it opens are its own as well.
     device.use.user = theirs.process;
     process.memlockLimit = Math.max(theirs.process.memlockLimit, process.lockedBytes);
     if (!theirs.process.mayLockFreely) process.capabilities.delete('CAP_IPC_LOCK');

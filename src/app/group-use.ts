@@ -1,6 +1,8 @@
 /**
- * Who uses a group through sockets: a process, by as many connections as it has to functions of the group. They are one user, as on Linux: one group
- * file, one container, one account (S1-01, S1-04, S1-06). Another process is refused for as long as one of them is left.
+ * The users of groups through sockets. A user is a process with as many connections as it has to
+ * functions of the group. The connections are one user, as on Linux: one group file, one container,
+ * one account (S1-01, S1-04, S1-06). While one of them is left, the group refuses any other
+ * process.
  */
 import { Extension } from '../abi/vfio.ts';
 import { Cleanup } from '../base/cleanup.ts';
@@ -13,23 +15,26 @@ import type { IsolationGroup } from '../engine/machine/isolation-group.ts';
 import type { Machine } from '../engine/machine/machine.ts';
 import { SharedDma } from './shared-dma.ts';
 
-/** One connection's part of it. */
+/** One connection's part of a group's use. */
 export interface GroupShare extends Disposable {
   readonly use: GroupUse;
   readonly device: DeviceFile;
 }
 
 interface Connection {
-  /** @throws VfioError EBUSY why nobody may come beside it now */
+  /** @throws VfioError EBUSY why no other connection may join the group now */
   readonly mayShare: () => void;
 }
 
 export class GroupUses {
-  /** Groups that nobody uses any more are forgotten with their machine. */
+  /** An unused group goes from this map with its machine. */
   readonly #uses = new WeakMap<IsolationGroup, GroupUse>();
   readonly #listeners = new Set<() => void>();
 
-  /** What is used of `group`, null when no connection has it. One whose group has lost its devices meanwhile is over, though connections may be left. */
+  /**
+   * The use of `group`, null when no connection has the group. The use of a group that has lost its
+   * devices is over, though connections may be left.
+   */
   of(group: IsolationGroup): GroupUse | null {
     const use = this.#uses.get(group);
     return use?.isOver === false ? use : null;
@@ -41,7 +46,10 @@ export class GroupUses {
     return { [Symbol.dispose]: () => void this.#listeners.delete(listener) };
   }
 
-  /** Who keeps `process` (null: one that nobody has seen before) from using the group: null when nobody does. */
+  /**
+   * The holder that keeps `process` from using the group; null when none does. `process` null: a
+   * process not seen before.
+   */
   heldBy(group: IsolationGroup, process: Process | null): string | null {
     const { file } = group;
     if (file === null) return null;
@@ -52,8 +60,10 @@ export class GroupUses {
   /**
    * Open a function for a connection of `process`, in the group as that process has it, or anew.
    *
-   * @param token a VF token, as a UUID   @param mayShare asked before another connection comes beside this one
-   * @throws VfioError EBUSY while another process has the group; what opening group, container and device throws
+   * @param token a VF token, as a UUID
+   * @param mayShare is called before another connection joins this one
+   * @throws VfioError EBUSY while another process has the group; errors of opening group, container
+   * and device
    */
   open(machine: Machine, bdf: string, process: Process, token: string | undefined, mayShare: () => void): GroupShare {
     const group = machine.function(bdf).group!;
@@ -77,7 +87,7 @@ export class GroupUses {
 
 export class GroupUse implements Disposable {
   readonly container: Container;
-  /** What is mapped there, and for which of the connections. */
+  /** The mappings of the container, and the connections that made them. */
   readonly dma = new SharedDma();
   readonly #group: GroupFile;
   readonly #connections = new Set<Connection>();
@@ -91,10 +101,14 @@ export class GroupUse implements Disposable {
     this.#owns = owns;
   }
 
-  /** Container and group, as a program on Linux opens them. @throws VfioError what opening them throws */
+  /**
+   * Container and group, as a program on Linux opens them.
+   *
+   * @throws VfioError errors of opening them
+   */
   static open(machine: Machine, group: IsolationGroup, process: Process): GroupUse {
     using undo = new Cleanup();
-    // Whoever got as far as this was let in by the socket's mode. A group that somebody has stays theirs.
+    // The socket's mode admitted this process. A group that has a user stays that user's.
     if (group.file === null) machine.chownGroup(group.id, process.uid);
     const container = machine.openContainer(process);
     undo.defer(() => container.close());
@@ -104,7 +118,7 @@ export class GroupUse implements Disposable {
     return new GroupUse(file, container, process, undo.move());
   }
 
-  /** Whose it is. */
+  /** The process that uses the group. */
   get user(): Process {
     return this.#user;
   }
@@ -145,7 +159,11 @@ export class GroupUse implements Disposable {
     };
   }
 
-  /** Where several connections use it nothing of it can be moved away. @throws VfioError EBUSY */
+  /**
+   * A function cannot be moved away while several connections use its group.
+   *
+   * @throws VfioError EBUSY
+   */
   checkAlone(): void {
     if (this.connections < 2) return;
     const others = this.#group.deviceFiles.map((file) => file.device.bdf).join(', ');

@@ -37,7 +37,7 @@ async function importWith(path: string, load: (url: URL) => Promise<object>): Pr
   }
 }
 
-/** After this long a load that goes on is told of. */
+/** The time after which a load that goes on is reported. */
 const SLOW_MS = 5000;
 
 class NeverLoaded extends VfioError {}
@@ -52,7 +52,7 @@ function neverLoaded(path: string): NeverLoaded {
   );
 }
 
-/** With the place in the user's code, and what an error of ours says. */
+/** With the place in the user's code, and the text of an error of ours. */
 function cannotLoad(path: string, cause: unknown): VfioError {
   const place = placeOf(cause);
   const [first, ...more] = (cause instanceof Error ? cause.message : String(cause)).split('\n');

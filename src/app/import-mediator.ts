@@ -16,7 +16,7 @@ async function importMediator(path: string): Promise<Mediator> {
 }
 
 /**
- * Those in `paths`, asked in that order at each first open of a device.
+ * The mediators in `paths`; the machine asks them in that order at each first open of a device.
  *
  * @throws VfioError (rejects) ENOENT, EINVAL as a file says; EEXIST for two of one name
  */

@@ -1,4 +1,4 @@
-/** What console.log of our objects shows: a line, and no access to the device. */
+/** The text of console.log of our objects: a line, and no access to the device. */
 import { inspect } from 'node:util';
 import { expect, it } from 'vitest';
 import { VfioError } from '../base/errno.ts';

@@ -50,7 +50,7 @@ export class MachineServer implements Disposable {
   readonly #events: Disposable;
   /** Through which it tells how it is. */
   readonly #door: Disposable | null;
-  /** It was missing, and goes again when it is empty. */
+  /** The directory was missing, and goes again when it is empty. */
   readonly #madeDirectory: boolean;
   #disposed = false;
 
@@ -150,7 +150,7 @@ export class MachineServer implements Disposable {
     try {
       rmdirSync(this.#directory);
     } catch {
-      // Something else is in it by now: a record, a token.
+      // Other files are in the directory by now: a record, a token.
     }
   }
 }
@@ -180,9 +180,10 @@ export async function askMachine(directory: string): Promise<MachineDocument> {
 }
 
 /**
- * Have the machine that is served in `directory` do something: a row of `adminCommands`.
+ * Have the machine that is served in `directory` carry out a row of `adminCommands`.
  *
- * @param progress told who is waited for   @throws VfioError (rejects) as `askMachine`, and what the machine answers
+ * @param progress gets the users that the machine waits for
+ * @throws VfioError (rejects) as `askMachine`, and the error that the machine answers
  */
 export async function administerMachine(
   directory: string,

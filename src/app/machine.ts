@@ -74,9 +74,10 @@ export function loadMachine(file: string, options: Partial<MachineOptions> = {})
 }
 
 /**
- * The same, also for a machine that names models in files: their names are relative to the machine file, and their code is run.
+ * The same, also for a machine that names models in files: their names are relative to the machine
+ * file, and their code is run.
  *
- * @throws VfioError (rejects) as `loadMachine`, and what loading a file throws
+ * @throws VfioError (rejects) as `loadMachine`, and errors of loading a file
  */
 export async function importMachine(file: string, options: Partial<MachineOptions> = {}): Promise<Machine> {
   const spec = readMachineFile(file);

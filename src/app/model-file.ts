@@ -1,4 +1,7 @@
-/** A model in a file of the user's: what it exports, and the options that were given to it. */
+/**
+ * A model in a file of the user's: the export of the file, and the options that the user gives to
+ * it.
+ */
 import { VfioError } from '../base/errno.ts';
 import type { FunctionSpec, MachineSpec } from '../engine/machine/machine-spec.ts';
 import type { ModelFactory, ModelOptions } from '../models/registry.ts';
@@ -10,9 +13,11 @@ export function namesFile(name: string): boolean {
 }
 
 /**
- * The factory of the models in a module that was loaded from `path`: of the default export, a device or a function that makes one of its options.
+ * The factory of the models in a module that was loaded from `path`: of the default export, which
+ * is a device, or a function that makes a device of its options.
  *
- * @throws VfioError EINVAL for a module that exports neither; the factory: for options that it does not take
+ * @throws VfioError EINVAL for a module that exports neither; the factory: for options that the
+ * function does not take
  */
 export function factoryIn(module: object, path: string): ModelFactory {
   const exported = (module as { default?: unknown }).default;
@@ -31,7 +36,10 @@ export function factoryIn(module: object, path: string): ModelFactory {
   });
 }
 
-/** An option that the function does not look at while it runs is one that it does not have. */
+/**
+ * An option that the function does not read while it runs is an option that the function does not
+ * have.
+ */
 function make(factory: (options: ModelOptions) => unknown, options: ModelOptions, path: string): DeviceModel {
   const seen = new Set<string>();
   let takesAll = false;
@@ -71,7 +79,7 @@ export function isModel(value: unknown): value is DeviceModel {
   return typeof model === 'object' && typeof model?.create === 'function' && typeof model.declaration === 'object';
 }
 
-/** The files that a machine names for models, as they stand there. */
+/** The files that a machine names for models, in the words of the machine file. */
 export function modelFilesOf(spec: MachineSpec): readonly string[] {
   const files = new Set<string>();
   const visit = ({ model, devices = [] }: FunctionSpec): void => {

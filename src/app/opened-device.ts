@@ -11,11 +11,14 @@ import type { PeerProcesses } from './peer-processes.ts';
 import type { DmaView } from './shared-dma.ts';
 
 /**
- * Open a device for the client of a socket, as the process that it is. Who may connect was decided by the socket's mode: whoever did is given the group,
- * unless another process has it.
+ * Open a device for the client of a socket, as the process that the client is. The socket's mode
+ * decided which users may connect: a client that connected gets the group, unless another process
+ * has the group.
  *
- * @param mayShare asked before another connection of the process opens a device of the group; throws why it may not
- * @throws VfioError EBUSY while another process has the group; what opening group, container and device throws
+ * @param mayShare is called before another connection of the process opens a device of the group;
+ * throws the reason of a refusal
+ * @throws VfioError EBUSY while another process has the group; errors of opening group, container
+ * and device
  */
 export function openForPeer(
   machine: Machine,
@@ -53,9 +56,9 @@ export class OpenedDevice implements Device {
   readonly #owns: Disposable;
   readonly #kept = new Cleanup();
 
-  /** Its mappings of the container: those of other connections of the process are none of its own. */
+  /** Its mappings of the container, without those of other connections of the process. */
   readonly dma: DmaView;
-  /** The process's use of the group, which it is a part of. */
+  /** The process's use of the group, of which this device is a part. */
   readonly use: GroupUse;
 
   /** @param owns disposed after the device */
@@ -71,7 +74,7 @@ export class OpenedDevice implements Device {
     this.#kept.use(resource);
   }
 
-  /** Where its DMA goes. */
+  /** The target of its DMA. */
   get container(): Container {
     return this.use.container;
   }

@@ -45,7 +45,10 @@ export async function resolve(specifier, context, next) {
 let messages: MessagePort | null = null;
 let round = 0;
 
-/** Idempotent: from now on files of a user's may be TypeScript. Where the sources run as they are, something else has seen to that. */
+/**
+ * Idempotent: from now on files of a user's may be TypeScript. Where the sources run as they are,
+ * the loader that runs them has done this.
+ */
 export async function loadTypeScript(): Promise<void> {
   if (isCompiled) await import(pathToFileURL(packageFile('bin/typescript.js')).href);
 }

@@ -1,4 +1,7 @@
-/** Clients of a socket as the engine knows them: processes, by what the kernel and /proc tell of whoever connected; and the groups that each uses. */
+/**
+ * Clients of a socket as the engine knows them: processes, by the kernel's and /proc's data about
+ * the peer; and the groups that each uses.
+ */
 import { VfioError } from '../base/errno.ts';
 import { DEFAULT_MEMLOCK, Process, type ProcessOptions } from '../engine/dma/process.ts';
 import type { PeerCredentials } from '../sys/byte-stream.ts';
@@ -11,14 +14,16 @@ interface Held {
   holders: number;
 }
 
-/** In place of a key, for connections whose peer nobody knows: they are taken for ourselves. */
+/** In place of a key, for connections whose peer is unknown: they count as ourselves. */
 const OURSELVES = 'ourselves';
 
 /** All connections of one process share its locked-memory account, whichever device they are to, and are one user of a group. */
 export class PeerProcesses {
-  /** What they use of the machine's groups. */
+  /** The processes' use of the machine's groups. */
   readonly groups = new GroupUses();
-  /** By what tells the process apart, its user included: who changes that starts anew. */
+  /**
+   * By the identity of the process, its user included: a process that changes its user starts anew.
+   */
   readonly #held = new Map<string, Held>();
   readonly #memlockLimit: number | undefined;
 
@@ -51,7 +56,10 @@ export class PeerProcesses {
     };
   }
 
-  /** The peer's process while one of its connections holds it; null before, and for one that cannot be told apart. */
+  /**
+   * The peer's process while one of its connections holds it; null before, and for a process
+   * without an identity.
+   */
   find(peer: PeerCredentials | null): Process | null {
     const key = keyOf(peer, knownAs(peer));
     return key === null ? null : (this.#held.get(key)?.process ?? null);
@@ -68,7 +76,7 @@ function knownAs(peer: PeerCredentials | null): PeerProcess | null {
   return peer.process === undefined ? processOf(peer.pid) : peer.process;
 }
 
-/** Null: every connection is somebody else's, for all that we can see. */
+/** Null: every connection counts as a different user's, for lack of an identity. */
 function keyOf(peer: PeerCredentials | null, known: PeerProcess | null): string | null {
   if (peer === null) return OURSELVES;
   return known === null ? null : `${known.key}, uid ${peer.uid}`;
@@ -76,9 +84,9 @@ function keyOf(peer: PeerCredentials | null, known: PeerProcess | null): string 
 
 function identify(peer: PeerCredentials | null, known: PeerProcess | null): ProcessOptions {
   if (peer === null) return ourselves();
-  // Who connected is what the kernel wrote down then; /proc is what is there now.
+  // The kernel wrote the peer's credentials down when it connected; /proc shows the present state.
   if (known?.found != null) return { ...known.found, uid: peer.uid };
-  // In another pid namespace, hidden, or gone: no more than Linux gives anybody.
+  // In another pid namespace, hidden, or gone: the limit that Linux gives every process.
   return { pid: peer.pid, uid: peer.uid, memlockLimit: DEFAULT_MEMLOCK };
 }
 

@@ -14,7 +14,7 @@ const regionNames = ['BAR 0', 'BAR 1', 'BAR 2', 'BAR 3', 'BAR 4', 'BAR 5', 'ROM'
 export class RegisterTraffic implements Disposable {
   readonly mediators = new Mediators();
   readonly #output: LineOutput;
-  /** Of this turn of the event loop: they are written together at its end. */
+  /** Lines of this turn of the event loop: they are written together at its end. */
   #lines: string[] = [];
 
   /**

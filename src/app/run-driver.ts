@@ -5,11 +5,14 @@ import { importFile } from './import-file.ts';
 import { duringRun } from './running-driver.ts';
 import { orNever } from './unsettled.ts';
 
-/** What a driver's `main` gets besides the address. */
+/** The options that a driver's `main` gets besides the address. */
 export interface DriverContext {
-  /** What stood behind the address on the command line. */
+  /** The arguments behind the address on the command line. */
   readonly args: readonly string[];
-  /** Aborted by the first Ctrl-C and by SIGTERM: what the driver waits for on its devices fails with EINTR then, and its blocks end in order. */
+  /**
+   * Aborted by the first Ctrl-C and by SIGTERM: then waits of the driver on its devices fail with
+   * EINTR, and its blocks end in order.
+   */
   readonly signal: AbortSignal;
   /** The VF token, when one was given: for `open(address, { token })`. */
   readonly token?: string | undefined;

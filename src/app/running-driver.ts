@@ -1,4 +1,7 @@
-/** The driver that `vfio run` has at work in this process, whose devices stop waiting when it is told to end. */
+/**
+ * The driver that `vfio run` runs in this process. Its devices stop waiting when the driver has to
+ * end.
+ */
 
 let signal: AbortSignal | null = null;
 

@@ -209,7 +209,7 @@ const anyAddress = { aperture: { first: 0n, last: 2n ** 64n - 1n }, reserved: []
  * Serve a model at `path`. Handlers of the process are the program's: a promise or a timer of the model's own that fails is unhandled, as in any program,
  * where `vfio serve` logs it.
  *
- * @param address `sim:edu`, `sim:./my-device.ts`, or the model itself, which is taken over   @param path `socketPathOf(name)` unless told
+ * @param address `sim:edu`, `sim:./my-device.ts`, or the model itself, which is taken over   @param path default: `socketPathOf(name)`
  * @throws VfioError ENOENT for a model or file that is not there; EINVAL for what is no model; EADDRINUSE when somebody listens at `path`
  */
 export async function serve(address: string | DeviceModel, options: ServeOptions & { readonly path: string }): Promise<DeviceServer> {
@@ -238,8 +238,8 @@ export function socketPathOf(name: string, runtimeDirectory = process.env.XDG_RU
 }
 
 /**
- * The directory that a socket is to be in. It is made, with mode 0700, in the user's own run-time directory alone: elsewhere a name that is mistyped
- * would leave directories behind.
+ * The directory of a socket. It is made, with mode 0700, in the user's own run-time directory
+ * alone: elsewhere a mistyped name would leave directories behind.
  *
  * @throws VfioError EACCES, EROFS and others when it cannot be made
  */

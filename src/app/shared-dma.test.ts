@@ -112,7 +112,7 @@ describe('mappings of two connections of one process', () => {
   });
 });
 
-/** What the container has, in pages: first to last, and the rights. */
+/** The mappings of the container, in pages: first to last, and the rights. */
 const layout = (container: Container): string[] =>
   [...container.mappings()].map(({ iova, size, access }) => `${iova >> 12n}-${(iova + size) / PAGE - 1n}:${access}`);
 

@@ -1,8 +1,11 @@
 /**
- * The DMA mappings of a container that several connections of one process use: each maps and unmaps for itself, and an address stays mapped until the last of
- * them has unmapped it. Memory that another connection has mapped there already must be the same, byte for byte; how it is cut into mappings may differ, as it
- * does while a hypervisor changes the layout of its guest's memory for one device after the other. Other memory over the same addresses is EEXIST. Memory that
- * came without a descriptor is reached by messages, on the connection of the device that asks where that has mapped it, else on another's.
+ * The DMA mappings of a container that several connections of one process use. Each connection maps
+ * and unmaps for itself, and an address stays mapped until the last connection that mapped it has
+ * unmapped it. A second connection that maps an address must map the same memory, byte for byte. It
+ * may cut the memory into mappings differently, because a hypervisor changes the layout of its
+ * guest's memory for one device after the other. Other memory over the same addresses is EEXIST.
+ * For memory without a descriptor the server sends messages on the connection of the device that
+ * asks, where that connection has mapped the memory, else on another connection.
  */
 import type { DirtyTracking, DmaSpace, IovaRange } from '../abi/device.ts';
 import { Access, type DirectMemory, type Memory, type RemoteMemory } from '../abi/memory.ts';
@@ -22,7 +25,7 @@ interface Range {
   readonly last: number;
 }
 
-/** What one connection has mapped. */
+/** A mapping of one connection. */
 interface Mapping extends Range {
   readonly view: DmaView;
   readonly access: Access;
@@ -30,7 +33,7 @@ interface Mapping extends Range {
   readonly offset: number;
 }
 
-/** What the container has: a mapping, or the part of it that no other covers. */
+/** An entry of the container: a mapping, or the part of a mapping that no other covers. */
 interface Piece extends Range {
   readonly of: Mapping;
 }
@@ -86,7 +89,7 @@ class RangeTable<T extends Range> {
     return found;
   }
 
-  /** What of the range no entry covers. */
+  /** The parts of the range that no entry covers. */
   gaps(range: Range): Range[] {
     const gaps: Range[] = [];
     let from = range.first;
@@ -103,7 +106,10 @@ export class SharedDma {
   readonly #pieces = new RangeTable<Piece>();
   readonly #views = new Set<DmaView>();
   readonly #spans = new Map<bigint, AnyHoldersMemory>();
-  /** Connections that want to know what is written. Reading the container's log clears it: what the others have not read is kept for them. */
+  /**
+   * Connections that read a log of writes. Reading the container's log clears it, so each
+   * connection has a copy of its unread part.
+   */
   readonly #tracking = new Map<DmaView, DirtyPages>();
 
   /** The space as one connection sees it. @param space  the container's, charged to the connection's process   @param requester  the BDF of its device */
@@ -138,7 +144,7 @@ export class SharedDma {
     undo.move();
   }
 
-  /** Others have mapped some of it. Nothing has changed when it throws. */
+  /** Other connections have mapped some of the range. Nothing has changed when it throws. */
   #mapBeside(mapping: Mapping, request: MapRequest, undo: Cleanup): void {
     const { view, access } = mapping;
     const there = this.#pieces.within(mapping);
@@ -150,7 +156,8 @@ export class SharedDma {
     }
     for (const piece of there) {
       if ((piece.of.access | access) === piece.of.access) continue;
-      // It allows more: what the others have there gives way, and comes back with the end of this one.
+      // The new mapping allows more: the mappings of other connections give way, and come back when
+      // this one ends.
       this.#uninstall([piece]);
       undo.defer(() => this.#install(piece.of, piece));
       for (const rest of outside(piece, mapping)) {
@@ -163,7 +170,10 @@ export class SharedDma {
     }
   }
 
-  /** @returns bytes of which `view` has let go   @throws VfioError EINVAL when it would cut one of its mappings in two */
+  /**
+   * @returns bytes that `view` has unmapped
+   * @throws VfioError EINVAL when the range would cut one of its mappings in two
+   */
   unmap(view: DmaView, range: Range): number {
     const mine = view.own.within(range);
     const cut = mine.find(({ first, last }) => first < range.first || last > range.last);
@@ -189,10 +199,10 @@ export class SharedDma {
     return pages * PAGE;
   }
 
-  /** What was mapped there is not any more: others that have it mapped, too, get it back. */
+  /** The range has lost its mapping: map it again for the other connections that have it mapped. */
   #fill(range: Range): void {
     const others = [...this.#views].flatMap((view) => view.own.within(range));
-    // Those that allow more go first: where they are, those that allow less need nothing.
+    // Mappings that allow more go first: where they are, those that allow less need nothing.
     for (const mapping of others.sort((a, b) => b.access - a.access)) {
       for (const gap of this.#pieces.gaps(common(range, mapping))) this.#install(mapping, gap);
     }
@@ -262,10 +272,13 @@ export class SharedDma {
     if (this.#tracking.delete(view) && this.#tracking.size === 0) view.space.dirty!.stop();
   }
 
-  /** The container forgets what was written where it unmaps: whoever has not read it still can. */
+  /**
+   * The container forgets the log of a range that it unmaps; connections that have not read that
+   * part keep it.
+   */
   #keepDirty({ first, last }: Range, { dirty, pageSizes }: DmaSpace): void {
     if (this.#tracking.size === 0 || this.#views.size < 2) return;
-    // More than a bitmap holds: nobody can ask for it either.
+    // More than a bitmap holds: no client can ask for this range either.
     if (last - first >= 8 * DIRTY_BITMAP_SIZE_MAX) return;
     const pageSize = pageSizes & -pageSizes;
     const unit = Number(pageSize) / PAGE;
@@ -297,12 +310,12 @@ export class SharedDma {
   }
 }
 
-/** What one connection has mapped of the container. */
+/** The container as one connection has mapped it. */
 export class DmaView implements DmaSpace, Disposable {
   readonly space: DmaSpace;
   readonly requester: string;
   readonly dirty: DirtyTracking | undefined;
-  /** What this connection has mapped, whoever has brought it into the container. */
+  /** The mappings of this connection, whichever connection put them into the container. */
   readonly own = new RangeTable<Mapping>();
   readonly #shared: SharedDma;
 
@@ -360,7 +373,7 @@ export class DmaView implements DmaSpace, Disposable {
   }
 }
 
-/** Memory of the process, reached through whichever of its connections has it mapped. */
+/** Memory of the process, on any of its connections that has the memory mapped. */
 class AnyHoldersMemory extends Counted implements RemoteMemory {
   readonly kind = 'remote';
   readonly size: number;
@@ -383,7 +396,10 @@ class AnyHoldersMemory extends Counted implements RemoteMemory {
     return this.#try(offset, requester, (memory, at) => memory.write(at, from));
   }
 
-  /** A connection that goes meanwhile leaves the others: the same bytes may be read and written once more. */
+  /**
+   * A connection may end in the middle, and the others remain: then the same bytes are read or
+   * written once more.
+   */
   async #try(offset: number, requester: string | undefined, act: (memory: RemoteMemory, at: number) => Promise<void>): Promise<void> {
     const iova = this.base + BigInt(offset);
     const tried = new Set<DmaView>();
@@ -403,7 +419,10 @@ class AnyHoldersMemory extends Counted implements RemoteMemory {
   }
 }
 
-/** Whether both reach the same bytes wherever they overlap: those of one file, or the process's own by its addresses. */
+/**
+ * Whether both reach the same bytes wherever they overlap: bytes of one file, or the process's own
+ * bytes by their addresses.
+ */
 function sameBytes(a: Mapping, b: Mapping): boolean {
   if (a.memory.kind === 'remote' || b.memory.kind === 'remote') return a.memory.kind === b.memory.kind;
   const start = ({ first, offset }: Mapping): number => offset - first * PAGE;
@@ -412,13 +431,20 @@ function sameBytes(a: Mapping, b: Mapping): boolean {
   return a.memory.fileOffset + start(a) === b.memory.fileOffset + start(b) && a.memory.file === b.memory.file;
 }
 
-/** The container finds out what is wrong with it: EEXIST where something is mapped. @throws VfioError */
+/**
+ * The container names the fault of the request: EEXIST over an existing mapping.
+ *
+ * @throws VfioError
+ */
 function refuse({ space }: DmaView, request: MapRequest): never {
   space.map(request);
   throw new Error('a mapping that cannot be was made');
 }
 
-/** Whether it is made of whole pages inside its memory; what is not the container refuses, whatever is mapped there. */
+/**
+ * Whether the mapping is whole pages inside its memory. The container refuses any other mapping,
+ * whatever is mapped there.
+ */
 function isWhole({ iova, memory }: MapRequest, size: number, offset: number): boolean {
   const wholePages = [size, offset, Number(iova & 4095n)].every((value) => Number.isSafeInteger(value) && value >= 0 && value % PAGE === 0);
   return wholePages && size > 0 && offset + size <= memory.size && memory.references > 0;
@@ -426,7 +452,7 @@ function isWhole({ iova, memory }: MapRequest, size: number, offset: number): bo
 
 const common = (a: Range, b: Range): Range => ({ first: Math.max(a.first, b.first), last: Math.min(a.last, b.last) });
 
-/** What of `range` is not in `other`, with which it overlaps. */
+/** The parts of `range` that are not in `other`, with which it overlaps. */
 function outside(range: Range, other: Range): Range[] {
   const rest: Range[] = [];
   if (range.first < other.first) rest.push({ first: range.first, last: other.first - 1 });

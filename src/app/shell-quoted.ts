@@ -1,4 +1,4 @@
-/** For a POSIX shell; left as it is where nothing in it means anything to one. */
+/** Quote a word for a POSIX shell. A word without special characters stays as it is. */
 export function shellQuoted(text: string): string {
   return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
 }

@@ -55,8 +55,8 @@ interface Timer {
 }
 
 /**
- * Time that stands still while the machine sleeps, as CLOCK_MONOTONIC does: for a device, and for its driver. What waits keeps what is left of its
- * time.
+ * Time that stands still while the machine sleeps, as CLOCK_MONOTONIC does: for a device, and for
+ * its driver. A timer keeps the rest of its time.
  */
 export class PausableClock implements Clock {
   readonly #inner: Clock;
@@ -110,7 +110,7 @@ export class PausableClock implements Clock {
     }
   }
 
-  /** Timers go on in the order in which they would have come. */
+  /** Timers go on in the order in which they were due. */
   goOn(): void {
     if (this.#sinceNs === null) return;
     this.#pausedNs += this.#inner.nowNs() - this.#sinceNs;

@@ -1,4 +1,7 @@
-/** Declarations that people write in JavaScript, where no compiler looks: every key is known, every value of its kind, or an error says which is not. */
+/**
+ * Declarations that people write in JavaScript, where no compiler checks them. Every key is known
+ * and every value is of its kind, or an error names the key or value.
+ */
 import { VfioError } from './errno.ts';
 import { nearest } from './nearest.ts';
 

@@ -71,7 +71,7 @@ export interface VfioErrorOptions extends ErrorOptions {
   /** What the caller can do about it, as a full sentence. */
   readonly fix?: string;
   readonly culprits?: readonly Culprit[];
-  /** Several things that are wrong, a line each behind the message: what is in a line begins no other. */
+  /** Several faults, a line each behind the message: the text of a line begins no other line. */
   readonly details?: readonly string[];
 }
 
@@ -102,7 +102,7 @@ export class VfioError extends Error {
     return this.code;
   }
 
-  /** What console.log shows: what happened and what to do, then where. */
+  /** The text that console.log prints: the fault and the remedy, then the place. */
   [INSPECT](): string {
     const frames = /\n {4}at [\s\S]*$/.exec(this.stack ?? '')?.[0] ?? '';
     const cause = this.cause instanceof Error ? `\n  cause: ${String(this.cause)}` : '';

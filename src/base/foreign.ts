@@ -1,8 +1,11 @@
 /**
- * Code that is not ours: models, mediators, listeners, sinks, hypervisors, storage, timers' callbacks. It may throw, reject or never return. Its failure is
- * reported to `failed`, with a name, and ends there: never in the caller, and never as an unhandled rejection, which would end the process.
+ * Code that is not ours: models, mediators, listeners, sinks, hypervisors, storage, timers'
+ * callbacks. It may throw, reject or never return. `failed` gets its failure, with a name. The
+ * failure ends there: it reaches neither the caller nor the process as an unhandled rejection,
+ * which would end the process.
  *
- * A function without a result may be `async` as far as the type checker goes, so each result is looked at.
+ * A function without a result may be `async` as far as the type checker goes, so this module checks
+ * each result.
  */
 
 import type { Clock } from './clock.ts';
@@ -37,7 +40,11 @@ export function settle(what: string, result: unknown, failed: Failed): boolean {
   return true;
 }
 
-/** Call it, and report what it throws or rejects with. @returns its result; undefined when it threw, or is async */
+/**
+ * Call the function, and report an error that it throws or rejects with.
+ *
+ * @returns its result; undefined when it threw, or is async
+ */
 export function callForeign<T>(what: string, call: () => T, failed: Failed): T | undefined {
   try {
     const result = call();
@@ -48,7 +55,10 @@ export function callForeign<T>(what: string, call: () => T, failed: Failed): T |
   }
 }
 
-/** What the model `name` owns, if anything. Its dispose is code that is not ours: it never throws, and is not waited for. */
+/**
+ * The resources that the model `name` owns, if any. Their dispose is code that is not ours: it
+ * never throws, and is not waited for.
+ */
 export function ownedBy(name: string, owns: Disposable | undefined, failed: Failed): Disposable {
   return { [Symbol.dispose]: () => void callForeign(`dispose of what ${name} owns`, () => owns?.[Symbol.dispose](), failed) };
 }

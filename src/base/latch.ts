@@ -1,4 +1,7 @@
-/** What several wait for: one promise, made when it is first asked for. After `settle` the next to ask waits for the next time. */
+/**
+ * An event that several callers wait for: one promise, made for the first caller. After `settle`
+ * the next caller waits for the next event.
+ */
 export class Latch {
   #waiting: { readonly promise: Promise<void>; readonly resolve: () => void } | null = null;
 
@@ -13,7 +16,7 @@ export class Latch {
     return this.#waiting.promise;
   }
 
-  /** It has come about. Nothing where nobody waits. */
+  /** The event has happened. No effect where no caller waits. */
   settle(): void {
     const waiting = this.#waiting;
     this.#waiting = null;

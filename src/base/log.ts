@@ -14,11 +14,14 @@ export const silentLogger: Logger = { log: () => {} };
 
 /** Keys that are remembered. */
 const KEYS_MAX = 256;
-/** Kinds of one key that are told apart: what a peer can put into a message must not make a flood of kinds. */
+/**
+ * Distinct kinds of one key: text that a peer can put into a message must not make a flood of
+ * kinds.
+ */
 const KINDS_MAX = 8;
 const OTHER = '';
 
-/** What messages of one kind have in common: all but the numbers. */
+/** The common part of messages of one kind: all but the numbers. */
 export function kindOf(message: string): string {
   return message.replace(/0x[0-9a-f]+|\d+/gi, '#');
 }
@@ -67,7 +70,10 @@ export class RateLimitedLogger implements Disposable {
     this.#write(level, text);
   }
 
-  /** Writes the counts that are due. What is logged later is limited, too, but no timer waits to count it. */
+  /**
+   * Writes the counts that are due. Later messages are limited, too, but no timer waits to count
+   * them.
+   */
   [Symbol.dispose](): void {
     this.#disposed = true;
     this.#timer?.[Symbol.dispose]();
@@ -92,7 +98,7 @@ export class RateLimitedLogger implements Disposable {
     return kinds;
   }
 
-  /** `kind`, or what stands for all that there is no room for. */
+  /** `kind`, or the kind that stands for all kinds without room. */
   #roomFor(kinds: Map<string, Seen>, kind: string, now: number): string {
     if (kinds.has(kind) || kinds.size < KINDS_MAX) return kind;
     for (const [name, { atNs, swallowed }] of kinds) {

@@ -1,4 +1,7 @@
-/** The one of `names` that somebody who wrote `name` may have meant: two letters at most are wrong. Null when none is near. */
+/**
+ * The one of `names` that the writer of `name` may have meant: two letters at most are wrong. Null
+ * when none is near.
+ */
 export function nearest(name: string, names: Iterable<string>): string | null {
   let found: string | null = null;
   let least = 3;

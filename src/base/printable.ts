@@ -1,6 +1,7 @@
 /**
- * Text for a terminal, a log or a capture. Names come from peers, files and models: what moves a cursor, changes the order of letters or begins a line is
- * shown as the escape that a string literal would have.
+ * Text for a terminal, a log or a capture. Names come from peers, files and models. Characters that
+ * move a cursor, change the order of letters or begin a line become the escape that a string
+ * literal would have.
  */
 
 /** C0 except the tab, DEL, C1; line and paragraph separators; marks, embeddings, overrides and isolates of direction; halves of a surrogate pair. */
@@ -15,7 +16,7 @@ function escaped(character: string): string {
   return NAMED[character] ?? (code < 0x100 ? `\\x${code.toString(16).padStart(2, '0')}` : `\\u${code.toString(16).padStart(4, '0')}`);
 }
 
-/** One line, whatever is in `text`. The same again for what it returns. */
+/** One line, whatever is in `text`. The function leaves its own results unchanged. */
 export function printable(text: string): string {
   return text.replace(CONTROLS, escaped);
 }

@@ -1,6 +1,7 @@
 /**
- * What views of registers share, a driver's and a model's: a name that no register has is an error instead of `undefined`, and so is a value that no
- * register can hold. Names that exist cost nothing: what is looked for here was not found before.
+ * The common part of views of registers, a driver's and a model's. A name that no register has is
+ * an error instead of `undefined`, and so is a value that no register can hold. Names that exist
+ * cost nothing: only names that the view itself lacks come here.
  */
 import { VfioError } from './errno.ts';
 import { nearest } from './nearest.ts';
@@ -27,7 +28,7 @@ export function strictNames(what: string, names: readonly string[]): object {
   });
 }
 
-/** What a register or field of so many bits holds, below 33. */
+/** A register or field of fewer than 33 bits. */
 export interface Bits {
   /** For messages. */
   readonly name: string;
@@ -50,7 +51,11 @@ export function fitted(into: Bits, value: unknown): number {
   throw misfit(into.name, value, `an integer of ${into.bits} bit${into.bits === 1 ? '' : 's'}`);
 }
 
-/** The low bits of an integer, as hardware keeps them that counts past its last value. @throws VfioError EINVAL for what is no integer */
+/**
+ * The low bits of an integer, as hardware keeps them that counts past its last value.
+ *
+ * @throws VfioError EINVAL for a value that is no integer
+ */
 export function wrapped(into: Bits, value: unknown): number {
   if (typeof value === 'number') {
     const low = (value & into.mask) >>> 0;
@@ -61,7 +66,11 @@ export function wrapped(into: Bits, value: unknown): number {
 
 const LOWEST = -(2n ** 63n);
 
-/** The same of a register of 64 bits. @throws VfioError EINVAL for what is no bigint of 64 bits */
+/**
+ * The same of a register of 64 bits.
+ *
+ * @throws VfioError EINVAL for a value that is no bigint of 64 bits
+ */
 export function fitted64(name: string, value: unknown): bigint {
   if (typeof value === 'bigint') {
     const low = BigInt.asUintN(64, value);

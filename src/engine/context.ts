@@ -21,6 +21,9 @@ export interface EngineContext {
   readonly vectorsInUse?: () => number;
   /** Who is asked at the first open of a device (S0); absent: nobody. */
   readonly mediators?: Mediators;
-  /** What to type to bind a function to another driver, for the fixes that errors name. Default: `vfio bind BDF DRIVER`. */
+  /**
+   * The command that binds a function to another driver, for the fixes that errors name. Default:
+   * `vfio bind BDF DRIVER`.
+   */
   readonly bindCommand?: (bdf: string, driver: string) => string;
 }

@@ -1,7 +1,9 @@
 /**
- * The module parameters of vfio, vfio-pci and vfio_iommu_type1 (B.8), and ours: given when a machine is switched on, and some of them again while it runs.
+ * The module parameters of vfio, vfio-pci and vfio_iommu_type1 (B.8), and ours. The machine gets
+ * them when it is switched on; some can be set again while it runs.
  *
- * @see linux/drivers/vfio/pci/vfio_pci.c, linux/drivers/vfio/vfio_iommu_type1.c: module_param_named()
+ * @see linux/drivers/vfio/pci/vfio_pci.c, linux/drivers/vfio/vfio_iommu_type1.c:
+ * module_param_named()
  */
 import { DMA_ENTRY_LIMIT } from '../abi/vfio.ts';
 import { checkIndex } from '../base/check.ts';
@@ -41,7 +43,7 @@ interface Parameter {
   readonly max?: number;
   /** null means: without limit. */
   readonly nullable?: true;
-  /** What Linux calls it; null for what is ours. */
+  /** The parameter's name in Linux; null for ours. */
   readonly linux: string | null;
   /** Why it cannot be set while the machine runs; null: it can. */
   readonly fixedBecause: string | null;
@@ -80,7 +82,11 @@ export interface ParamState {
   readonly fixedBecause: string | null;
 }
 
-/** The defaults, except for what is given. @throws VfioError EINVAL for an unknown name, or a value of another kind than its default */
+/**
+ * The defaults, except for the given values.
+ *
+ * @throws VfioError EINVAL for an unknown name, or a value of another kind than its default
+ */
 export function checkParams(given: Partial<EngineParams> = {}): EngineParams {
   for (const [name, value] of Object.entries(given)) checkParam(name, value);
   return { ...defaultParams, ...given };
@@ -96,7 +102,7 @@ function checkParam(name: string, value: unknown): void {
   } else if (value !== null || nullable === undefined) checkIndex(value as number, max, name);
 }
 
-/** What sysfs takes for a flag (kstrtobool). */
+/** The texts that sysfs takes for a flag (kstrtobool). */
 const flagTexts: Readonly<Record<string, boolean>> = {
   y: true,
   yes: true,
@@ -110,7 +116,10 @@ const flagTexts: Readonly<Record<string, boolean>> = {
   0: false,
 };
 
-/** `true`, `Y`, `0`, `none`, `5000` and so on, for the parameter `name`. What is no value of it stays text, and `checkParam` refuses it. */
+/**
+ * `true`, `Y`, `0`, `none`, `5000` and so on, for the parameter `name`. Any other text stays text,
+ * and `checkParam` refuses it.
+ */
 function parsed(name: ParamName, text: string): unknown {
   const { max, nullable } = parameters[name];
   const word = text.trim().toLowerCase();

@@ -83,7 +83,7 @@ function exportDmaBuf(device: DeviceFile, caller: Caller, user: UserBuffer, requ
   return fd;
 }
 
-/** One to be told of suspend and one of resume; -1: none. @throws VfioError EBADF, EINVAL */
+/** The eventfds of suspend and resume; -1: none. @throws VfioError EBADF, EINVAL */
 function sleepSinks(caller: Caller, data: Uint8Array<ArrayBuffer>): (InterruptSink | null)[] {
   const view = new DataView(data.buffer);
   return [0, 4].map((at) => {

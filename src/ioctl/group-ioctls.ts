@@ -40,8 +40,9 @@ const unsetContainer: GroupHandler = (group) => {
 };
 
 /**
- * Programs know no SYSTEM_SLEEP: unless they have asked by that, they hear of suspend by REQ, the one eventfd by which the host asks something of them, and are
- * not waited for (S2-42).
+ * Programs do not know SYSTEM_SLEEP. Unless a program has armed it, the program hears of suspend by
+ * REQ, the one eventfd by which the host asks something of it, and the machine does not wait for it
+ * (S2-42).
  */
 function hearOfSleep(device: DeviceFile): void {
   device.on(

@@ -59,7 +59,8 @@ export function registerRecorder(options: RegisterRecorderOptions): Mediator<Rec
       bytes: bytes.slice(0, Math.min(size, RECORDED_BYTES)),
       size,
     });
-    // One that is async has not failed yet: the access is done, and there is only the log to hear of it.
+    // An async hook has not failed yet: the access is done, and only the log can report the
+    // failure.
     settle('onRecord', result, (what, error) => log.log('error', `${what} of ${name} failed: ${textOf(error)}`));
   };
   const hooksOf = (index: number): RegionHooks<Recording> => ({

@@ -33,7 +33,10 @@ export interface DiskOptions {
   /** Bytes of each; 1 GiB in memory unless told. */
   readonly size?: number;
   readonly blockSize: 512 | 4096;
-  /** The images are raw ones, whatever they look like. Default: what looks like another format is refused. */
+  /**
+   * The images are raw, whatever they look like. Default: an image that looks like another format
+   * is refused.
+   */
   readonly format?: 'raw';
   /** It refuses writes. */
   readonly readonly?: boolean;

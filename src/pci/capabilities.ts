@@ -30,7 +30,10 @@ export interface PmOptions extends Placed {
   readonly dsi?: boolean;
   /** Immediate_Readiness_on_Return_to_D0. */
   readonly immediateReadiness?: boolean;
-  /** What the function draws from auxiliary power to wake from D3cold: 0 (default), 55, 100, 160, 220, 270, 320 or 375 mA. */
+  /**
+   * The current that the function draws from auxiliary power to wake from D3cold: 0 (default), 55,
+   * 100, 160, 220, 270, 320 or 375 mA.
+   */
   readonly auxCurrentMa?: (typeof AUX_CURRENTS_MA)[number];
 }
 
@@ -151,7 +154,10 @@ export interface PcieOptions extends Placed {
   /** Link speed 1 (2.5 GT/s, default) to 6, and width in lanes (1). Not for root-complex integrated endpoints. */
   readonly linkSpeed?: number;
   readonly linkWidth?: number;
-  /** A port that reports Data Link Layer Link Active, and what it reports. Default: it does not. */
+  /**
+   * A port that reports Data Link Layer Link Active, and the value. Default: the port does not
+   * report it.
+   */
   readonly linkActive?: boolean;
   /** Port number, of ports. */
   readonly port?: number;

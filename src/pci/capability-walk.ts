@@ -44,7 +44,7 @@ function dword(bytes: Uint8Array, at: number): number {
   return (word(bytes, at) | (word(bytes, at + 2) << 16)) >>> 0;
 }
 
-/** Where the pointer to the first capability is: CardBus bridges have it elsewhere. */
+/** The place of the pointer to the first capability, which is another one in CardBus bridges. */
 export function capabilityPointerAt(bytes: Uint8Array): number {
   return (bytes[Config.HEADER_TYPE]! & HeaderType.MASK) === HeaderType.CARDBUS ? Cardbus.CAPABILITY_LIST : Config.CAPABILITY_LIST;
 }

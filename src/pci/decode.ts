@@ -42,7 +42,9 @@ export interface DecodedRegion {
   readonly disabled: boolean;
   /** When `resources` has it. */
   readonly size?: number;
-  /** The register does not show it, as on a virtual function: it is known from elsewhere. */
+  /**
+   * The register does not show it, as on a virtual function; the value comes from another source.
+   */
   readonly virtual?: true;
 }
 
@@ -92,7 +94,7 @@ export interface DecodedConfig {
   readonly warnings: readonly string[];
   /** Every byte is ones: the device is asleep, or gone. */
   readonly answers: boolean;
-  /** What its host knows of it beside that. */
+  /** The facts that its host knows beside that. */
   readonly host: HostFacts;
 }
 
@@ -106,7 +108,10 @@ export interface HostFacts {
   readonly irq?: number;
 }
 
-/** Ids that are known from elsewhere: a virtual function does not show its own, and a device that does not answer shows none. */
+/**
+ * Ids from another source: a virtual function does not show its own, and a device that does not
+ * answer shows none.
+ */
 export interface KnownIdentity {
   readonly vendor: number;
   readonly device: number;
@@ -119,7 +124,10 @@ export interface KnownIdentity {
 export interface DecodeOptions {
   readonly bdf?: string;
   readonly names?: PciNames | null;
-  /** The regions by index (6 = ROM): their sizes, which config space alone does not tell, or all that is known of them. */
+  /**
+   * The regions by index (6 = ROM): their sizes, which config space alone does not show, or all
+   * that is known of them.
+   */
   readonly resources?: readonly (number | KnownRegion | undefined)[];
   readonly identity?: KnownIdentity | undefined;
   readonly host?: HostFacts | undefined;

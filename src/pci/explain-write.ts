@@ -54,7 +54,7 @@ export interface WriteTarget {
   readonly virtual: Uint8Array;
   /** Its bytes, and which of them hardware lets software write. */
   readonly hardware: Pick<ConfigSpace, 'bytes' | 'writableBits' | 'writeOneClearsBits'>;
-  /** Its hardware has no COMMAND.Memory: the user's own is in the copy. */
+  /** The hardware has no COMMAND.Memory; the user's COMMAND.Memory is in the copy. */
   readonly isVirtualFunction?: boolean;
 }
 

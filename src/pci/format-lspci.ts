@@ -61,7 +61,7 @@ function titleLine(d: DecodedConfig, verbosity: number, numeric: boolean, domain
   return `${bdf} ${numeric ? code : named}: ${idsText(d.vendor, d.device, numeric)}${revision}${shown}`;
 }
 
-/** What the programming interface of an IDE controller says, where the database has no name for it. */
+/** The text for the programming interface of an IDE controller without a name in the database. */
 function ideModes(progIf: number): string | undefined {
   if ((progIf & 0x70) !== 0) return undefined;
   const modes = [
@@ -205,7 +205,7 @@ function cardbusLines(d: DecodedConfig, cardbus: DecodedCardbus, verbosity: numb
     `\tBus: primary=${bus(primary)}, secondary=${bus(cardbus.cardbus)}, subordinate=${bus(subordinate)}, sec-latency=${latency}`,
   ];
   for (const { kind, index, base, limit, prefetchable } of cardbus.windows) {
-    // A window that lets nothing pass is of little interest.
+    // A window that forwards nothing is of little interest.
     if (verbosity < 3 && BigInt(base) > BigInt(limit)) continue;
     const enabled = (d.command & (kind === 'io' ? Command.IO : Command.MEMORY)) !== 0;
     const range = `${base.slice(2).padStart(8, '0')}-${limit.slice(2).padStart(8, '0')}`;

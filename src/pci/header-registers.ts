@@ -1,4 +1,7 @@
-/** Names of the registers of bridges' headers, to say what an offset is. Endpoints' have theirs in permissions.ts. */
+/**
+ * Names of the registers of bridges' headers, for messages about an offset. Endpoints' registers
+ * have their names in permissions.ts.
+ */
 import { Cardbus, Config, HEADER_SIZE, HeaderType } from '../abi/pci.ts';
 
 type Names = readonly (readonly [offset: number, name: string])[];
@@ -72,7 +75,7 @@ export function bridgeRegisterAt(headerType: number, offset: number): string | u
   return registers[headerType]?.findLast(([at]) => at <= offset)?.[1];
 }
 
-/** "a bridge (header type 1)": what VFIO gives to no user. Undefined for an endpoint. */
+/** "a bridge (header type 1)": a function that VFIO gives to no user. Undefined for an endpoint. */
 export function bridgeKind(headerType: number): string | undefined {
   if (headerType === HeaderType.NORMAL) return undefined;
   const kinds: Readonly<Record<number, string>> = { [HeaderType.BRIDGE]: 'a bridge', [HeaderType.CARDBUS]: 'a CardBus bridge' };

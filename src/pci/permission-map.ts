@@ -157,7 +157,7 @@ export class PermissionMap {
     const row = this.#rowOf[offset];
     if (row === undefined) {
       const region = this.regionAt(offset);
-      // What may be written says so; the rest of such a capability is its header.
+      // Rules name the writable bytes; the rest of such a capability is its header.
       return region.raw && (this.write[offset]! & (1 << bit)) === 0 ? RAW_HEADER_WHY : region.why;
     }
     const mask = 2 ** (8 * (offset - this.#owners[this.#regionOf[offset]!]!.start - row.offset) + bit);

@@ -1,18 +1,24 @@
-/** What a user of VFIO sees of a config space of which only the bytes are known (S2-05, S2-43): the copy at open, over the hardware's registers. */
+/**
+ * A VFIO user's view of a config space of which only the bytes are known (S2-05, S2-43): the copy
+ * at open, over the hardware's registers.
+ */
 import { Bar, Command, Config } from '../abi/pci.ts';
 import type { PermissionMap } from './permission-map.ts';
 
-/** A BAR or the ROM of a device, where more is known than its registers tell. */
+/** A BAR or the ROM of a device, where more is known than its registers show. */
 export interface KnownRegion {
   readonly size: bigint;
-  /** Where the kernel says that processors reach it, 0 for nowhere; left out, its registers say where it is. */
+  /**
+   * The address by which processors reach it, as the kernel says; 0: none. Default: the address in
+   * its registers.
+   */
   readonly address?: bigint;
   readonly kind: 'io' | 'memory';
   readonly wide: boolean;
   readonly prefetchable: boolean;
 }
 
-/** A virtual function's hardware tells neither its ids nor its BARs, and has no COMMAND.Memory. */
+/** A virtual function's registers show neither its ids nor its BARs, and have no COMMAND.Memory. */
 export interface VirtualFunctionFacts {
   readonly vendor: number;
   readonly device: number;

@@ -72,13 +72,25 @@ export const Sys = {
 
 export interface Addon {
   close(fd: number): number;
-  /** Of a descriptor that a peer has sent: at once where `cannotWait`, else elsewhere, so that this thread does not wait. */
+  /**
+   * Close a descriptor that a peer has sent: at once where `cannotWait`, else in a closing process,
+   * so that this thread does not wait.
+   */
   closeForeign(fd: number): number;
-  /** 1 for memory (memfd, tmpfs, hugetlbfs) and eventfds, 0 for what its file system, or whoever is behind it, can delay. Never waits. */
+  /**
+   * 1 for memory (memfd, tmpfs, hugetlbfs) and eventfds, 0 for a file that its file system or its
+   * peer can delay. Never waits.
+   */
   cannotWait(fd: number): number;
-  /** Descriptors of peers that are being closed elsewhere; 0 when they are less than `least`. */
+  /**
+   * The number of peers' descriptors that closing processes are closing; 0 when it is less than
+   * `least`.
+   */
   closing(least: number): number;
-  /** Of a connected socket that nobody else has a descriptor of: what the peer sent and nobody received is closed as by `closeForeign`. */
+  /**
+   * Close a connected socket of which no other process has a descriptor. Descriptors that the peer
+   * sent and this process did not receive are closed as by `closeForeign`.
+   */
   closeSocket(fd: number): number;
   fcntl(fd: number, command: number, argument: number): number;
   /** A request whose argument is a number. */
@@ -90,7 +102,10 @@ export interface Addon {
   eventfd(initial: number, flags: number): number;
   /** Never waits. */
   eventfdRead(fd: number): bigint | number;
-  /** Adds one; never waits when `shared` is 1, for a counter whose open file others have, too. A full one becomes 2^64-1 then. */
+  /**
+   * Adds one; never waits when `shared` is 1, for a counter whose open file other processes have,
+   * too. A full counter becomes 2^64-1 then.
+   */
   eventfdSignal(fd: number, shared: number): number;
   preadv2(fd: number, bytes: Uint8Array, start: number, offset: number, flags: number): number;
   pwritev2(fd: number, bytes: Uint8Array, start: number, offset: number, flags: number): number;
@@ -108,7 +123,10 @@ export interface Addon {
   fileReap(id: number, into: Int32Array, timeoutMs: number): number;
   /** Waits for what the threads are at, drops what they had not begun. The descriptors are the caller's to close. */
   fileClose(id: number): number;
-  /** As fileClose, without waiting: 1 when a thread is at something. What it is at and the descriptors then have to stay as they are. */
+  /**
+   * As fileClose, without waiting: 1 when a thread is at work. Its buffers and the descriptors then
+   * have to stay as they are.
+   */
   fileAbandon(id: number): number;
   /** Bytes that a file holds; never asks a server of the file. */
   allocated(fd: number): number;

@@ -72,6 +72,6 @@ export interface PeerCredentials {
   readonly pid: number;
   readonly uid: number;
   readonly gid: number;
-  /** Absent where only the numbers are known, null where the process cannot be told from others. */
+  /** Absent where only the numbers are known, null where the process has no identity. */
   readonly process?: PeerProcess | null;
 }

@@ -21,7 +21,7 @@ export class EventFd extends Counted implements InterruptSink, InterruptSource {
   readonly #fd: OwnedFd;
   readonly #sys: Addon = addon();
   readonly #listeners = new Set<Listener>();
-  /** Others have the open file, too, and say whether it blocks, at any time. */
+  /** Other processes have the open file, too, and make it blocking or not, at any time. */
   #shared: 0 | 1;
   #watching = false;
 

@@ -13,7 +13,7 @@ const REAPED_AT_ONCE = 256;
 const WAIT_SLICE_MS = 200;
 const FIELDS = 3;
 
-/** What threads are still at: their bytes must stay. */
+/** The operations that threads are still at: their bytes must stay. */
 const abandoned: FileWork[] = [];
 
 /** Whoever put an operation in. */

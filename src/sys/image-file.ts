@@ -15,7 +15,10 @@ export interface ImageOptions {
   /** Make the file when it is missing, with mode 0600; `size` is needed then. */
   readonly create?: boolean;
   readonly readOnly?: boolean;
-  /** `raw`: the bytes are the disk's, whatever they look like. Default: an image that begins as one of another format is refused. */
+  /**
+   * `raw`: the bytes are those of the disk, whatever they look like. Default: an image that begins
+   * as one of another format is refused.
+   */
   readonly format?: 'raw';
 }
 

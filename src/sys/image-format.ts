@@ -1,8 +1,10 @@
 /**
- * Disk images that are no raw ones, by their first bytes, as the formats' own specifications have them. Taken for raw, a guest finds a header instead of
- * its disk, and its first write destroys the image.
+ * Disk images that are not raw, by their first bytes, as the formats' own specifications have them.
+ * When such an image is taken for raw, a guest finds a header instead of its disk, and its first
+ * write destroys the image.
  *
- * LUKS is not among them: a disk that a guest has encrypted as a whole is a raw image that begins with that header.
+ * LUKS is not among them: a disk that a guest has encrypted as a whole is a raw image that begins
+ * with that header.
  */
 import { readSync } from 'node:fs';
 
@@ -31,7 +33,10 @@ const FOOTER_BYTES = 512;
 const footer: Signature = { format: 'VHD', offset: 0, bytes: ascii('conectix') };
 const HEADER_BYTES = Math.max(...signatures.map(({ offset, bytes }) => offset + bytes.length));
 
-/** The name of the format that the open file `fd` of `size` bytes has; null: none that is known, so it may be a raw image. */
+/**
+ * The name of the format that the open file `fd` of `size` bytes has; null: no known format, so the
+ * file may be a raw image.
+ */
 export function imageFormat(fd: number, size: number): string | null {
   const head = readAt(fd, 0, HEADER_BYTES);
   const found = signatures.find((one) => begins(head, one));

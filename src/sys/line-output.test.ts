@@ -133,7 +133,7 @@ describe('LineOutput', () => {
     addon().socketpair(numbers);
     for (const n of numbers) closeSync(n);
     const { path, reader, writer } = pipe();
-    // Nobody reads while it is opened, so it cannot be.
+    // The pipe has no reader while it is opened, so the open fails.
     closeSync(reader);
     const { output, events } = outputTo(writer);
     const next = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);

@@ -1,6 +1,8 @@
 /**
- * Lines for a descriptor whose reader is not to be trusted: a log, a record. Writing never waits and never fails. What the reader does not take in time, and
- * what the disk has no room for, is dropped and counted; the next line that gets through comes after a line that says how many are missing.
+ * Lines for a descriptor whose reader is not to be trusted: a log, a record. Writing never waits
+ * and never fails. Lines that the reader does not take in time, and lines that the disk has no room
+ * for, are dropped and counted. A line with the number of missing lines precedes the next line that
+ * gets through.
  */
 import { constants, fstatSync, openSync } from 'node:fs';
 import { Errno, errnoName } from '../base/errno.ts';
@@ -9,11 +11,14 @@ import { FdWatch } from './fd-watch.ts';
 import { FileWork, type WorkOwner } from './file-work.ts';
 import { OwnedFd } from './owned-fd.ts';
 
-/** What waits for a slow reader at most. */
+/** The most that waits for a slow reader. */
 const QUEUE_BYTES = 2 ** 20;
-/** A file that answers is waited for, so that a line is there when `write` returns; one that does not is written to by its thread alone, until it does. */
+/**
+ * `write` waits for a file that answers, so that a line is there when `write` returns. A file that
+ * does not answer is left to its thread alone, until it answers.
+ */
 const FILE_MS = 20;
-/** Between two tries where the kernel cannot be asked to wake us. */
+/** Between two tries where the kernel cannot be asked for a wake-up. */
 const RETRY_MS = 50;
 /** At the end, for a reader that is slow. */
 const PATIENCE_MS = 500;
@@ -35,8 +40,8 @@ interface Entry {
 }
 
 /**
- * socket: each call says that it must not wait. own: opened anew, non-blocking. thread: a file, whose disk may stall, or what others have, too, and say whether
- * it waits.
+ * socket: each call says that it must not wait. own: opened anew, non-blocking. thread: a file,
+ * whose disk may stall, or an open file that other processes have, too, and make blocking or not.
  */
 type Kind = 'socket' | 'own' | 'thread';
 
@@ -86,7 +91,7 @@ export class LineOutput implements Disposable, WorkOwner {
     if (this.#waiting === null && !this.#withThread) this.#flush(FILE_MS);
   }
 
-  /** A reader that is slow gets half a second for what waits. */
+  /** A slow reader gets half a second for the waiting lines. */
   [Symbol.dispose](): void {
     if (this.#fd.closed) return;
     this.#stopWaiting();
@@ -138,7 +143,7 @@ export class LineOutput implements Disposable, WorkOwner {
     this.#work?.waitUntil(() => !this.#withThread || performance.now() >= end, patienceMs);
   }
 
-  /** Of the first entry so many bytes were written, or an errno. @returns whether to go on */
+  /** So many bytes of the first entry were written, or an errno. @returns whether to go on */
   #written(result: number): boolean {
     if (result === -Errno.EAGAIN) {
       this.#wait();
@@ -166,7 +171,10 @@ export class LineOutput implements Disposable, WorkOwner {
     return this.#sys.write(number, bytes, this.#at, bytes.length);
   }
 
-  /** Nothing of what waits will be written. The next line tries again: disks get room, and named pipes other readers. */
+  /**
+   * The waiting lines will not be written. The next line tries again: disks get room, and named
+   * pipes other readers.
+   */
   #fail(reason: string): void {
     this.#cut ||= this.#at > 0;
     const dropped = this.#queue.reduce((sum, { lines, missing }) => sum + lines + missing, 0);
@@ -207,8 +215,9 @@ export class LineOutput implements Disposable, WorkOwner {
 const bytesOf = (text: string): Uint8Array => new TextEncoder().encode(text);
 
 /**
- * A pipe or terminal once more: being non-blocking is a property of the open file, which others have too. Null for what cannot be opened anew, such as a
- * socket or a pipe of a different user's; for files too, which have a position.
+ * Open a pipe or terminal anew: non-blocking is a property of the open file, which other processes
+ * have, too. Null for an open file that cannot be opened anew, such as a socket or a pipe of a
+ * different user's; also for files, which have a position.
  */
 function openAnew(fd: OwnedFd): OwnedFd | null {
   const kind = fstatSync(fd.number);

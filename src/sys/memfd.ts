@@ -137,7 +137,11 @@ export class MemfdMemory extends Counted implements DirectMemory {
     return sum;
   }
 
-  /** Which file it is in, told apart from every other that is open. @throws VfioError EBADF when the memory is gone */
+  /**
+   * The file that holds it, distinct from every other open file.
+   *
+   * @throws VfioError EBADF when the memory is gone
+   */
   get file(): string {
     if (this.#file === null) {
       const { dev, ino } = fstatSync(this.#fd.number, { bigint: true });

@@ -6,7 +6,7 @@ import { addon, checked, Sys } from './addon.ts';
 
 export class OwnedFd implements Disposable {
   #fd: number;
-  /** A peer sent it, and what it is decides how long closing it takes. */
+  /** A peer sent it, and the kind of file decides how long closing takes. */
   #foreign: boolean;
 
   private constructor(fd: number, foreign = false) {
@@ -61,7 +61,11 @@ export class OwnedFd implements Disposable {
     return number;
   }
 
-  /** Whether no call on it can be delayed by whoever made it: memory, or an eventfd. Never waits. @throws VfioError EBADF once closed */
+  /**
+   * Whether no call on it waits for its maker: memory, or an eventfd. Never waits.
+   *
+   * @throws VfioError EBADF once closed
+   */
   get cannotWait(): boolean {
     return addon().cannotWait(this.number) === 1;
   }
@@ -71,7 +75,10 @@ export class OwnedFd implements Disposable {
     return addon().fcntl(this.number, Sys.F_GET_SEALS, 0) >= 0;
   }
 
-  /** What the kernel calls the file. Never waits: `anon_inode:[eventfd]`, `/memfd:name (deleted)`, `socket:[123]`, or a path. */
+  /**
+   * The kernel's name of the file. Never waits: `anon_inode:[eventfd]`, `/memfd:name (deleted)`,
+   * `socket:[123]`, or a path.
+   */
   describe(): string {
     return readlinkSync(`/proc/self/fd/${this.number}`);
   }

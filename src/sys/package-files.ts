@@ -20,7 +20,7 @@ export function packageFile(name: string): string {
 /** Whether this code is compiled JavaScript, as in the installed package; false where a test runner loads the sources. */
 export const isCompiled = import.meta.url.endsWith('.js');
 
-/** What `package.json` says. */
+/** The version that `package.json` states. */
 export function packageVersion(): string {
   return (JSON.parse(readFileSync(new URL('package.json', root), 'utf8')) as { version: string }).version;
 }

@@ -1,4 +1,7 @@
-/** A PCI device of this computer as sysfs shows it (linux/Documentation/ABI/testing/sysfs-bus-pci): nothing of it is opened or changed. */
+/**
+ * A PCI device of this computer as sysfs shows it (linux/Documentation/ABI/testing/sysfs-bus-pci):
+ * this module opens and changes nothing of the device.
+ */
 import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { VfioError } from '../base/errno.ts';
@@ -18,7 +21,7 @@ export interface PciResource {
 export interface PciDeviceFiles {
   /** As many bytes as Linux lets this process read: 64 without privilege. */
   readonly config: Uint8Array;
-  /** What the kernel remembers, also where the device itself does not say it. */
+  /** Values that the kernel remembers, also where the device itself does not report them. */
   readonly vendor: number;
   readonly device: number;
   readonly subsystemVendor: number;

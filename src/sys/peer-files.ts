@@ -29,8 +29,9 @@ export interface FileRange {
 
 export interface PeerFilesOptions {
   /**
-   * Files of a disk and the like, too: whoever is behind their file system can keep this thread waiting, at fstat(2), at each first touch of a page, and at the end
-   * of the mapping. Default: memory alone (memfd, tmpfs, hugetlbfs).
+   * Files of a disk and the like, too: the owner of their file system can keep this thread waiting,
+   * at fstat(2), at each first touch of a page, and at the end of the mapping. Default: memory
+   * alone (memfd, tmpfs, hugetlbfs).
    */
   readonly anyFile?: boolean;
   /**

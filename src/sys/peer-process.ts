@@ -1,4 +1,7 @@
-/** Which process is at the other end of a socket: told apart from every other that has had, or will have, its number. */
+/**
+ * Which process is at the other end of a socket, distinct from every other process that has had, or
+ * will have, its number.
+ */
 import { fstatSync, readFileSync, statfsSync } from 'node:fs';
 import { VfioError } from '../base/errno.ts';
 import { addon, Sys } from './addon.ts';
@@ -8,7 +11,9 @@ import { type ProcessIdentity, readProcess, startTime } from './process-identity
 export interface PeerProcess {
   /** The same for all connections of one process, and for no other's, ever. */
   readonly key: string;
-  /** Null where /proc does not show it: it is in another pid namespace, hidden, or gone. */
+  /**
+   * Null where /proc does not show the process: it is in another pid namespace, hidden, or gone.
+   */
   readonly found: ProcessIdentity | null;
 }
 
@@ -16,8 +21,9 @@ export interface PeerProcess {
 const PID_FS_MAGIC = 0x50494446;
 
 /**
- * @param socket connected   @param pid as SO_PEERCRED has it
- * @returns null for a process of which nothing can be told apart
+ * @param socket connected
+ * @param pid as SO_PEERCRED has it
+ * @returns null for a process that cannot be told from others
  */
 export function peerProcess(socket: OwnedFd, pid: number): PeerProcess | null {
   const number = addon().getsockopt(socket.number, Sys.SO_PEERPIDFD);
@@ -25,13 +31,14 @@ export function peerProcess(socket: OwnedFd, pid: number): PeerProcess | null {
   if (number < 0) return processOf(pid);
   using pidfd = OwnedFd.own(number, 'asking which process the peer is');
   const named = processOf(pid);
-  // A number that was given away anew names another process: what /proc says is the peer's if the peer was there after it was read.
+  // A number that the kernel gives out anew names another process. The data of /proc is the peer's
+  // if the peer was there after the read.
   const found = named !== null && isAlive(pidfd) ? named : null;
   if (!hasOwnInode(pidfd)) return found;
   return { key: `pidfd ${fstatSync(pidfd.number, { bigint: true }).ino}`, found: found?.found ?? null };
 }
 
-/** By its number and when it started. @returns null when there is none that we can see */
+/** By its number and start time. @returns null for a process that is not visible here */
 export function processOf(pid: number): PeerProcess | null {
   try {
     const before = startTime(pid);

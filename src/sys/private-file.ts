@@ -1,11 +1,14 @@
-/** Files with what guests and devices said: no other user may read them. */
+/** Files with data of guests and devices: no other user may read them. */
 import { closeSync, constants, fchmodSync, fstatSync, ftruncateSync, openSync } from 'node:fs';
 import { VfioError } from '../base/errno.ts';
 
 /**
- * Open `path` for writing, made with mode 0600 or emptied. A file that others can read is closed to them first. Never waits for the reader of a pipe.
+ * Open `path` for writing, made with mode 0600 or emptied. When other users can read the file, the
+ * function first takes their rights away. It never waits for the reader of a pipe.
  *
- * @returns the descriptor   @throws VfioError EACCES when it cannot be opened, or is a different user's and open to others; ENOENT, EISDIR, ENXIO, EROFS
+ * @returns the descriptor
+ * @throws VfioError EACCES when it cannot be opened, or is a different user's and open to others;
+ * ENOENT, EISDIR, ENXIO, EROFS
  */
 export function openPrivate(path: string): number {
   let fd: number;

@@ -95,7 +95,12 @@ export function parseIdentity(status: string, limits: string): Omit<ProcessIdent
   };
 }
 
-/** When it started, in clock ticks since the machine did: with its pid, what no other process has. @throws VfioError ESRCH, EINVAL as `readProcess` */
+/**
+ * Its start time, in clock ticks since the machine started: with its pid, an identity that no other
+ * process has.
+ *
+ * @throws VfioError ESRCH, EINVAL as `readProcess`
+ */
 export function startTime(pid: number): string {
   checkIndex(pid, 0x7fff_ffff, 'the pid');
   try {

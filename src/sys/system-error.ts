@@ -1,9 +1,12 @@
-/** What the operating system refused, for reasons of its own: no rule of VFIO. With what failed, where, and what to do. */
+/**
+ * Refusals of the operating system, for reasons of its own and by no rule of VFIO. Each names the
+ * failed call, the file and the remedy.
+ */
 import { Errno, type ErrnoName, VfioError, type VfioErrorOptions } from '../base/errno.ts';
 
 export class SystemError extends VfioError {}
 
-/** What a code means to whoever meets it, and what to do about it. */
+/** The meaning of a code for the user of a command, and the remedy. */
 const meanings: Partial<Record<string, readonly [why: string, fix?: string]>> = {
   ENOENT: ['there is no such file or directory'],
   EACCES: ['permission denied', 'Use a place that this user may use, or have its permissions changed.'],
@@ -31,7 +34,9 @@ export function systemError(code: string, what: string, options: VfioErrorOption
   return new SystemError(known, `${what}: ${why}`, { ...(fix === undefined ? {} : { fix }), ...options });
 }
 
-/** What Node's own functions throw, and streams fail with, when the operating system refuses. */
+/**
+ * Errors that Node's own functions throw, and streams fail with, when the operating system refuses.
+ */
 export function isNodeSystemError(error: unknown): error is NodeJS.ErrnoException & { code: string } {
   if (!(error instanceof Error) || error instanceof VfioError) return false;
   const { code, syscall } = error as NodeJS.ErrnoException;
@@ -61,9 +66,9 @@ const doing: Partial<Record<string, string>> = {
 };
 
 /**
- * What Node threw, in our words; the cause itself when it is none of these, such as a bug.
+ * The error of Node in our words; the cause itself when it is none of these, such as a bug.
  *
- * @param what what failed, when more is known than the error says
+ * @param what the part that failed, when the caller knows more than the error says
  */
 export function fromNode(cause: unknown, what?: string, options: VfioErrorOptions = {}): Error {
   if (!isNodeSystemError(cause)) return cause instanceof Error ? cause : new Error(String(cause));

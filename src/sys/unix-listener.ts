@@ -92,7 +92,10 @@ export class UnixListener implements Disposable {
     return new UnixListener(takeOver(fd), null);
   }
 
-  /** Whether this thread itself accepts what connects to `path`: whoever blocks it until the answer comes waits for ever. */
+  /**
+   * Whether this thread itself accepts connections to `path`: a caller that blocks the thread until
+   * the answer comes waits for ever.
+   */
   static isOfThisThread(path: string): boolean {
     const there = statSync(path, { throwIfNoEntry: false });
     return there !== undefined && [...listening].some((each) => each.#file?.ino === there.ino && each.#file.dev === there.dev);

@@ -19,7 +19,8 @@ const passing = new Int32Array(Sys.MESSAGE_FDS_MAX + 1);
 export const SOCKET_PATH_MAX_BYTES = 107;
 
 /**
- * What the kernel is given for the socket at `path`: that, or where it holds too much, the way there from the working directory.
+ * The path that the kernel gets for the socket at `path`: that, or where it is too long, the way
+ * there from the working directory.
  *
  * @throws VfioError EINVAL for a path that no socket can have
  */
@@ -84,7 +85,7 @@ export class UnixSocket implements ByteStream {
   }
 
   /**
-   * @throws VfioError EINVAL for a path that is too long, or of something else than a socket; ENOENT when nothing is there; ECONNREFUSED when nobody listens; EACCES; EAGAIN when
+   * @throws VfioError EINVAL for a path that is too long, or of something else than a socket; ENOENT when nothing is there; ECONNREFUSED when no process listens; EACCES; EAGAIN when
    *   the listener has as many waiting as it takes: try again
    */
   static connect(path: string): UnixSocket {
@@ -133,8 +134,9 @@ export class UnixSocket implements ByteStream {
   }
 
   /**
-   * A connection that a listener has accepted, which is taken over. Whoever connected may have sent descriptors that nobody received: they are closed
-   * without waiting for what they are, and what was not read does not reset the connection.
+   * A connection that a listener has accepted, which is taken over. The peer may have sent
+   * descriptors that this process did not receive: they are closed without waiting, whatever they
+   * are. Unread data does not reset the connection.
    */
   static accepted(fd: OwnedFd): UnixSocket {
     return new UnixSocket(fd, true);

@@ -281,7 +281,7 @@ export class VfioUserDevice implements Device, RegionOwner {
     return get && !probe ? this.#featureData(data) : 0;
   }
 
-  /** @throws VfioError what the server answers */
+  /** @throws VfioError the error that the server answers */
   #sendFeature({ feature, data, probe = false, get = false, set = false }: FeatureRequest, eventFds: readonly EventFd[]): void {
     const connection = this.#connection;
     const size = DeviceFeature.structSize + data.length;

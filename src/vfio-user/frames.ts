@@ -16,7 +16,10 @@ export const OVERHEAD_BYTES = 4096;
 export interface FrameReaderOptions {
   /** A larger message, header included, is not kept: its header is given (`oversize`), its body dropped as it arrives. */
   readonly maxMessageBytes: number;
-  /** What the message whose header is at `head` may have, when that is less: asked again as it arrives. */
+  /**
+   * The size that the message whose header is at `head` may have, when that is less: called again
+   * as it arrives.
+   */
   readonly sizes?: { most(view: DataView, head: number, have: number): number };
   /** Descriptors that one message may bring; what is more is closed as it arrives (`tooManyFds`). Default 253. */
   readonly maxFds?: number;

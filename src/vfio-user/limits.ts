@@ -12,7 +12,10 @@ export interface ServerLimits {
   readonly maxMappings: number;
   /** Address space that the client's files may take in this process. */
   readonly maxFileBytes: number;
-  /** Whether the client's memory may be files that are none of memfd, tmpfs and hugetlbfs: whoever is behind them can stop the server. Default false. */
+  /**
+   * Whether the client's memory may be files other than memfd, tmpfs and hugetlbfs: the owners of
+   * their file systems can stop the server. Default: false.
+   */
   readonly anyFile: boolean;
   /**
    * Bytes without pages that the client's files may bring in the time of its connection: DMA makes the pages, and they are charged to the server's memory cgroup.

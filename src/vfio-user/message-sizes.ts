@@ -1,7 +1,9 @@
 /**
- * How long a message to a server may be: as long as its structure, or as its argsz, where it has one: SPDK and libvfio-user's sample send the whole buffer
- * that they keep for the reply. A longer message is refused as soon as that shows, which is when its header is there, or the count or argsz in its
- * fixed part; its body is dropped as it arrives, so that the next message is found. A peer that says more than it sends is not waited for.
+ * How long a message to a server may be: as long as its structure, or as its argsz, where it has
+ * one. SPDK and libvfio-user's sample send the whole buffer that they keep for the reply. The
+ * server refuses a longer message as soon as the header, or the count or argsz in the fixed part,
+ * shows the excess. It drops the body as it arrives, and so finds the next message. It does not
+ * wait for bytes that a peer announces and does not send.
  */
 import { DeviceFeature, IrqInfo, IrqSet, PrecopyInfo, RegionInfo } from '../abi/vfio-structs.ts';
 import {
@@ -22,14 +24,14 @@ import {
   WriteMultiEntry,
 } from '../abi/vfio-user.ts';
 
-/** More JSON than this is not looked at. */
+/** The server does not read more JSON than this. */
 export const MAX_JSON_BYTES = 65536;
-/** MSI-X has no more vectors, so that no more bools come. */
+/** MSI-X has no more vectors, so a message has no more bools. */
 const VECTORS_MAX = 2048;
-/** The largest is DMA_LOGGING_START; one that has too many ranges is to hear so. */
+/** The largest is DMA_LOGGING_START; a request with too many ranges still gets its error. */
 const FEATURE_DATA_MAX = 8192;
 
-/** What follows the fixed part: so many pieces as the count at byte `at` of the payload says. */
+/** The pieces after the fixed part: as many as the count at byte `at` of the payload. */
 interface Counted {
   readonly fixed: number;
   readonly at: number;
@@ -93,18 +95,23 @@ export class MessageSizes {
     for (const [command, bytes] of table) this.#most[Number(command)] = HEADER_BYTES + bytes;
   }
 
-  /** Bytes that the message whose header is at `head` may have; one that does not exist is a header. @param have  bytes of it that are there */
+  /**
+   * The number of bytes that the message whose header is at `head` may have; a message of an
+   * unknown command is a header.
+   *
+   * @param have the number of its bytes that are there
+   */
   most(view: DataView, head: number, have: number): number {
     const command = view.getUint16(head + 2, true);
     const most = command < this.#most.length ? this.#most[command]! : HEADER_BYTES;
     const size = view.getUint32(head + 4, true);
     if (size > most) return sized.has(command) ? Math.max(most, byArgsz(view, head, have)) : most;
-    // A whole message is looked at by those who know it.
+    // The handler of the command checks a whole message.
     return size <= have ? most : Math.min(most, byCount(command, view, head, have));
   }
 }
 
-/** Not known before it is there: until then the limit of all messages holds. */
+/** Unknown until the bytes are there: until then the limit of all messages holds. */
 function byArgsz(view: DataView, head: number, have: number): number {
   if (have < HEADER_BYTES + ARGSZ_BYTES) return Number.POSITIVE_INFINITY;
   return HEADER_BYTES + view.getUint32(head + HEADER_BYTES, true);

@@ -20,8 +20,9 @@ export interface VfioUserServerOptions {
    */
   readonly open: (peer: PeerCredentials | null, vfToken: Uint8Array | null, adopt: boolean) => Device | MovedDevice;
   /**
-   * Who keeps this client from having the device, though none is served here: it waits then, as for a client that is, until `admitWaiting` finds that
-   * nobody does any more. Null: nobody. Default: nobody.
+   * The holder that keeps this client from having the device, though the server serves no other
+   * client here. The client then waits as behind another client, until `admitWaiting` finds that
+   * the holder is gone. Null: no holder. Default: null.
    */
   readonly heldBy?: (peer: PeerCredentials | null) => string | null;
   /** For messages. Default 'vfio-user'. */
@@ -109,7 +110,7 @@ export class VfioUserServer implements Disposable {
     session.start();
   }
 
-  /** Of those that wait, the first that has not said a word goes. False when all have. */
+  /** The first waiting client that has not sent a word goes. False when all have. */
   #evictSilent(): boolean {
     for (const waiting of this.#waiting.keys()) {
       if (waiting.hasSpoken) continue;
@@ -123,7 +124,10 @@ export class VfioUserServer implements Disposable {
     return this.#options.heldBy?.(peer) ?? null;
   }
 
-  /** Something that others held has become free: whoever waits here is served, if that was all. */
+  /**
+   * A resource that another client held has become free: a client that waits here is served, if it
+   * waited only for that.
+   */
   admitWaiting(): void {
     for (const session of [...this.#waiting.keys()]) {
       if (this.#disposed || this.#active.size >= this.#maxClients) return;
@@ -133,7 +137,7 @@ export class VfioUserServer implements Disposable {
     }
   }
 
-  /** It has waited long enough: for its turn, unless who has it only keeps others out. */
+  /** The client has waited long enough for its turn, unless the holder only keeps others out. */
   #refuse(session: Session): void {
     this.#stopWaiting(session);
     for (const active of this.#active) {

@@ -45,7 +45,7 @@ export class Session implements Disposable {
   /** Why it ended. Never rejects. */
   readonly ended: Promise<string>;
   readonly #options: SessionOptions;
-  /** Stands still while the machine sleeps: nothing is late then. */
+  /** The clock stands still while the machine sleeps: no request is late then. */
   readonly #clock: PausableClock;
   #asleep: Disposable | null = null;
   readonly #channel: ServerChannel;
@@ -256,7 +256,8 @@ export class Session implements Disposable {
       channel.send();
       channel.hold(-size);
     };
-    // The device promises not to reject. One that does all the same has its client answered.
+    // The device promises not to reject. When it rejects all the same, its client still gets an
+    // answer.
     held
       .then(answer, (error: unknown) => {
         this.#bug('an answer that waited', error);

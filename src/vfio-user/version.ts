@@ -36,11 +36,14 @@ export interface VersionMessage {
   readonly capabilities: Capabilities;
   /** What a client that opens a function of an SR-IOV device has to show: no capability, and kept by nobody. Never in a reply. */
   readonly vfToken?: Uint8Array;
-  /** Bytes of replies to DMA_READ that a client can have on their way at once. Those of one that does not say are kept few. */
+  /**
+   * Bytes of replies to DMA_READ that a client can have in flight at once. The server keeps few in
+   * flight for a client that does not say.
+   */
   readonly dmaReadBytes?: number;
   /** A client wants the device that was moved here. */
   readonly adopt?: boolean;
-  /** A client reads why something was refused, behind the header of the error. */
+  /** A client reads the reason of a refusal, behind the header of the error. */
   readonly reasons?: boolean;
   /** In the reply to such a client: what comes with the device. */
   readonly adopted?: AdoptedCapability;

@@ -1,6 +1,7 @@
 /**
- * What an administrator can do with a machine that is served: one row each, with its arguments as they are typed. The command line, its help and the server
- * read the same table; each row answers what Linux's sysfs, aer-inject or a hand on the slot would.
+ * Commands of an administrator on a served machine: one row each, with its arguments as they are
+ * typed. The command line, its help and the server read the same table. Each row answers as Linux's
+ * sysfs or aer-inject does, or as a hand on the slot finds it.
  */
 import { errorKinds } from '../../abi/device-host.ts';
 import { VfioError } from '../../base/errno.ts';
@@ -13,17 +14,20 @@ import { machineDocument } from '../machine-document.ts';
 
 export interface AdminContext {
   readonly machine: Machine;
-  /** The function that is meant where none is named: that of the socket beside which the request came. */
+  /**
+   * The function that a command means when it names none: that of the socket beside which the
+   * request came.
+   */
   readonly own: string | null;
   /** A machine that stays, not one that each client gets anew. */
   readonly stays: boolean;
   /** The device that `plug` names. @throws VfioError (rejects) ENOENT, EINVAL */
   readonly model: (device: string) => Promise<DeviceModel>;
-  /** Say something before it is done. */
+  /** Report progress before the command is done. */
   readonly progress: (text: string) => Promise<void>;
 }
 
-/** What came of it: for people, and for programs. */
+/** The result of a command: for people, and for programs. */
 export interface AdminAnswer {
   readonly lines: readonly string[];
   readonly value?: object;
@@ -34,7 +38,7 @@ export type AdminArguments = Readonly<Record<string, string | boolean>>;
 export interface AdminCommand {
   /** As they are typed, in order; a name that ends in `?` may be left out. */
   readonly positional: readonly string[];
-  /** Name to what it does; the name of one that takes a value ends in `=VALUE`. */
+  /** Name to effect; the name of an option that takes a value ends in `=VALUE`. */
   readonly options?: Readonly<Record<string, string>>;
   readonly help: string;
   readonly run: (context: AdminContext, given: AdminArguments) => AdminAnswer | Promise<AdminAnswer>;
@@ -229,7 +233,10 @@ export const adminCommands: Readonly<Record<string, AdminCommand>> = {
 
 const said = (line: string): AdminAnswer => ({ lines: [line] });
 
-/** `done` once the users of `functions` have released them; who is waited for is said before. */
+/**
+ * `done` once the users of `functions` have released them; the progress first says which users the
+ * server waits for.
+ */
 async function leaving(
   { progress, machine }: AdminContext,
   given: AdminArguments,
@@ -242,7 +249,7 @@ async function leaving(
     await gone;
     return said(done);
   }
-  // It goes on when the administrator does not wait for it, or is gone.
+  // The work goes on when the administrator does not wait for it, or is gone.
   gone.catch((error: unknown) => machine.context.log.log('warn', `admin ${done}`, `not done: ${done}: ${textOf(error)}`));
   const who = waiting.map((fn) => `${fn.bdf} is used by ${fn.group?.file?.holder ?? 'a user'}, which is asked to release it`);
   if (given.wait === true) {

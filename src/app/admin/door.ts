@@ -22,11 +22,16 @@ export function adminCommand(name: string): AdminCommand {
   });
 }
 
-/** The names that a row takes, without what the table says besides. */
+/** The names that a row takes, without the rest of the table's text. */
 export const positionalName = (entry: string): string => entry.replace(/\?$/, '');
 export const optionName = (entry: string): string => entry.replace(/=.*$/, '');
 
-/** Answer one request. @throws VfioError (rejects) what is wrong with it, or what doing it throws: it is the caller's to tell */
+/**
+ * Answer one request.
+ *
+ * @throws VfioError (rejects) the fault of the request, or the error of the command; the caller
+ * sends it
+ */
 export async function serveAdmin(
   link: Link,
   request: Record<string, unknown>,
@@ -66,7 +71,12 @@ function checkArguments(row: AdminCommand, command: string, given: unknown): Adm
   return given as AdminArguments;
 }
 
-/** Ask at a door that `link` leads to. @param progress told what the server says meanwhile   @throws VfioError (rejects) what it answered */
+/**
+ * Ask at a door that `link` leads to.
+ *
+ * @param progress gets the server's progress texts
+ * @throws VfioError (rejects) the error that the server answers
+ */
 export async function askAdmin(
   link: Link,
   command: string,

@@ -1,4 +1,6 @@
-/** The door of a machine that is served: whoever comes is told how it is now, and may ask for one thing to be done. */
+/**
+ * The door of a served machine: a client that connects gets the status, and may send one request.
+ */
 import { type Clock, SystemClock } from '../../base/clock.ts';
 import { VfioError } from '../../base/errno.ts';
 import { textOf } from '../../base/foreign.ts';
@@ -43,7 +45,7 @@ export class MachineDoor implements Disposable {
     });
   }
 
-  /** Serve who is at the other end of `stream`, which is taken over. */
+  /** Serve the client at the other end of `stream`, and take the stream over. */
   async serve(stream: ByteStream): Promise<void> {
     using link = new Link(stream);
     const { machine, model, log } = this.#options;
@@ -56,7 +58,7 @@ export class MachineDoor implements Disposable {
       await serveAdmin(link, request, { machine, model, own: null, stays: true }, log);
     } catch (error) {
       if (!(error instanceof VfioError)) log.log('error', `administrator: ${textOf(error)}`);
-      // Most come for the status alone: they are gone, and hear nothing of it.
+      // Most clients come for the status alone: they are gone, and do not read the error.
       await link.abort(error instanceof VfioError ? error : new VfioError('EIO', 'an error of the server'));
     } finally {
       this.#strangers.remove(link);
@@ -64,7 +66,7 @@ export class MachineDoor implements Disposable {
     }
   }
 
-  /** Every connection ends; what was asked for and is under way goes on. */
+  /** Every connection ends; requests under way go on. */
   [Symbol.dispose](): void {
     this.#strangers[Symbol.dispose]();
     for (const link of [...this.#links]) link.fail(new VfioError('ENODEV', 'the server is closed'));

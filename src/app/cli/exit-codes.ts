@@ -28,12 +28,15 @@ const byErrno: Partial<Record<VfioError['code'], number>> = {
 export function exitCodeOf(error: unknown): number {
   if (!(error instanceof VfioError)) return Exit.FAILURE;
   const status = byErrno[error.code] ?? Exit.FAILURE;
-  // What the operating system refuses is no rule of VFIO.
+  // A refusal of the operating system is no rule of VFIO.
   const systems = error instanceof SystemError || isNodeSystemError(error.cause);
   return status === Exit.REFUSED && systems ? Exit.FAILURE : status;
 }
 
-/** An error as a command prints it, by lines. A stack is for what nobody foresaw: a bug of ours, or of code that a user gave. */
+/**
+ * An error as a command prints it, by lines. It has a stack only when it is unforeseen: a bug of
+ * ours, or of code that a user gave.
+ */
 export function failureLines(error: unknown): string[] {
   const told = fromNode(error);
   return told instanceof VfioError ? told.explain().split('\n') : printableLines(textOf(error));

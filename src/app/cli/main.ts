@@ -70,21 +70,22 @@ Exit status:
     command
       .showHelpAfterError('(add --help for usage and examples)')
       .exitOverride()
-      // Names alone: what a command takes is in its own help, and here leaves no room for what it does.
+      // Names alone: a command's own help has its arguments, which here leave no room for its
+      // description.
       .configureHelp({ subcommandTerm: (sub) => sub.name() })
       .configureOutput({
         getOutHelpWidth: () => width,
         getErrHelpWidth: () => width,
         writeOut: (text) => say(wrapped(text.trimEnd(), width), context.terminal.out),
         writeErr: (text) => say(text.trimEnd(), context.terminal.err),
-        // It quotes what was typed: no line of that passes for one of ours.
+        // The message quotes the words that the user typed: no line of them passes for one of ours.
         outputError: (text, write) => write(printableLines(text.trimEnd()).join('\n')),
       });
   }
   return program;
 }
 
-/** Where there is no terminal that says how wide it is. */
+/** The width without a terminal. */
 const HELP_COLUMNS = 80;
 
 /** Prose is wrapped at `width`, and the right column of a table below itself. Other indented lines are examples, to be typed as they are. */

@@ -1,4 +1,4 @@
-/** Where a command speaks: data on `out`, talk on `err`. */
+/** The output of a command: data on `out`, messages on `err`. */
 import { randomUUID } from 'node:crypto';
 import { closeSync, fstatSync, openSync } from 'node:fs';
 import { Writable } from 'node:stream';
@@ -11,15 +11,19 @@ import { Exit } from './exit-codes.ts';
 
 export type Paint = ReturnType<typeof pc.createColors>;
 
-/** Both take one line, in which whatever a terminal would act on is shown as an escape; but for the colours of `paint`. */
+/**
+ * Both take one line. Characters that a terminal would act on become escapes, but for the colours
+ * of `paint`.
+ */
 export interface Terminal {
   out(line: string): void;
   err(line: string): void;
   readonly paint: Paint;
   /**
-   * For a command that others depend on: until disposed, lines that cannot be written are dropped and counted, and neither a reader that is gone nor one
-   * that does not read ends the command or keeps it waiting. The same for what models and drivers print by `console` and `process.stdout`, and for
-   * Node's own warnings.
+   * For a command that other processes depend on. Until disposed, lines that cannot be written are
+   * dropped and counted. A reader that is gone, or does not read, neither ends the command nor
+   * keeps it waiting. The same holds for output of models and drivers by `console` and
+   * `process.stdout`, and for Node's own warnings.
    */
   serve(): Disposable;
 }
@@ -30,7 +34,7 @@ const ESCAPE = `<${randomUUID()}>`;
 export function processTerminal(): Terminal {
   for (const stream of [process.stdout, process.stderr]) {
     stream.on('error', (error: NodeJS.ErrnoException) => {
-      // There is no place to say so when it is standard error.
+      // Standard error itself leaves no place to report this.
       if (stream === process.stderr || serving !== null) return;
       // `vfio show … | head -1`: its reader has seen enough, and that is no failure.
       if (error.code === 'EPIPE') process.exit();

@@ -1,4 +1,7 @@
-/** How a command that goes on until it is stopped is stopped: SIGTERM, and SIGHUP of a terminal that is gone, are the orderly end; SIGINT is Ctrl-C. */
+/**
+ * The end of a command that goes on until a signal: SIGTERM, and SIGHUP of a terminal that is gone,
+ * are the orderly end; SIGINT is Ctrl-C.
+ */
 import { readFileSync } from 'node:fs';
 import { Exit } from './exit-codes.ts';
 

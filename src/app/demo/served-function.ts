@@ -32,7 +32,12 @@ export function putBehindSocket(machine: Machine, fn: PciFunction): { readonly p
   return { path, [Symbol.dispose]: () => steps[Symbol.dispose]() };
 }
 
-/** The driver in `WORKER-worker.ts` of this folder: as nobody when we are root; as ourselves when nobody may not read this checkout. @param options.others  files that it is to have as well */
+/**
+ * The driver in `WORKER-worker.ts` of this folder. It runs as user "nobody" when we are root, and
+ * as ourselves when "nobody" may not read this checkout.
+ *
+ * @param options.others files that the driver also gets
+ */
 export async function startDriver<T extends Tasks<T>>(
   worker: string,
   { path }: { readonly path: string },

@@ -10,7 +10,7 @@ import { Link } from './link.ts';
 /** Beside the socket of the device. */
 export const managePathOf = (path: string): string => `${path}.manage`;
 
-/** What a whole machine has in place of a socket, in the directory where it is served. */
+/** The name of a whole machine in place of a socket, in the directory where it is served. */
 export const machinePathOf = (directory: string): string => join(directory, 'machine');
 
 /** A connection to the door of the server at `path`. @throws VfioError ENOENT, ECONNREFUSED, EACCES, with what to do */

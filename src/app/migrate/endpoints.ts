@@ -198,7 +198,7 @@ export async function receiveTcp(
     ciphers: CIPHERS,
     minVersion: 'TLSv1.2',
     maxVersion: 'TLSv1.2',
-    // The clock's is the one that counts, from the connection on.
+    // The clock's timeout is the one that counts, from the connection on.
     handshakeTimeout: 2 * CONNECT_MS,
     pskCallback: (_socket, identity) => (identity === IDENTITY ? psk : null),
   });

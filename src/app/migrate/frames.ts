@@ -41,9 +41,9 @@ export const Kind = {
   FIGURES: 16,
   /** Either: no. JSON {code, message, fix}. */
   ABORT: 17,
-  /** What an administrator wants: JSON, docs/admin.md. */
+  /** The request of an administrator: JSON, docs/admin.md. */
   ADMIN: 18,
-  /** What came of it. JSON. */
+  /** The result of the request. JSON. */
   DONE: 19,
 } as const;
 export type Kind = (typeof Kind)[keyof typeof Kind];

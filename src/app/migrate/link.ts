@@ -149,7 +149,8 @@ export class Link implements Disposable {
   /** Tell the other side, if it still listens, why this is over. */
   async abort(error: VfioError): Promise<void> {
     this.#failed = null;
-    // Of the whole: whoever says a byte now and then is not heard for ever.
+    // The limit is for the whole: a peer that sends a byte now and then does not hold the
+    // connection for ever.
     const timer = setTimeout(() => this.fail(new VfioError('ETIMEDOUT', 'the other side does not end')), HEARD_MS);
     try {
       await this.sendJson(Kind.ABORT, { code: error.code, message: error.message, ...(error.fix === undefined ? {} : { fix: error.fix }) });

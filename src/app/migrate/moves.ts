@@ -24,7 +24,7 @@ export interface MovesOptions {
   readonly mayLeave: () => void;
   /** A device as after power-on, which no client has. */
   readonly open: () => Device;
-  /** Somebody asks for something that is no move. @throws VfioError (rejects) what is answered */
+  /** A client sends a request that is no move. @throws VfioError (rejects) the error to answer */
   readonly administer: (link: Link, request: Record<string, unknown>) => Promise<void>;
   /** Where the DMA of such a device, or of a client's, goes. */
   readonly domainOf: (device: Device) => IommuDomain;
@@ -42,7 +42,7 @@ const LINKS_MAX = 16;
 export class Moves implements Disposable {
   readonly #options: MovesOptions;
   readonly #links = new Set<Link>();
-  /** Those that have not said what they want. */
+  /** Connections that have not sent a request. */
   readonly #strangers: Strangers<Link>;
   #busy: 'moving out' | 'moving in' | null = null;
   #waiting: Arrived | null = null;

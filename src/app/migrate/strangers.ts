@@ -1,6 +1,7 @@
 /**
- * Connections of which nobody knows yet who they are: each has a time in which to say so, and when there are too many the oldest goes, of the address that has
- * most. So silent connections, however many, keep nobody out who has the key.
+ * Connections that have not identified themselves yet. Each has a limited time to do so. When there
+ * are too many, the oldest connection of the address that has most ends. So silent connections,
+ * however many, do not keep out a client that has the key.
  */
 import type { Clock } from '../../base/clock.ts';
 
@@ -38,13 +39,13 @@ export class Strangers<T> implements Disposable {
     if (this.#all.size > max) this.#drop(this.#oldest(), 'too many');
   }
 
-  /** It has said who it is, or is gone. */
+  /** The connection has identified itself, or is gone. */
   remove(connection: T): void {
     this.#all.get(connection)?.timer[Symbol.dispose]();
     this.#all.delete(connection);
   }
 
-  /** Those that are not `isKnown` end, and no other is waited for. */
+  /** End the connections that are not `isKnown`, and stop the timers of the others. */
   keepOnly(isKnown: (connection: T) => boolean): void {
     for (const connection of [...this.#all.keys()]) {
       if (isKnown(connection)) this.remove(connection);

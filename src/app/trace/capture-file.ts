@@ -45,7 +45,7 @@ export class CaptureFile implements Disposable {
       const stat = fstatSync(this.#fd);
       if (stat.isFile()) ftruncateSync(this.#fd, stat.size - bytes);
     } catch {
-      // The disk is in a bad way; what is there may be readable still.
+      // The disk has a fault; the part of the file that is there may still be readable.
     }
   }
 

@@ -45,7 +45,7 @@ it('reads and writes registers by name, each as one access of its width', () => 
   expectTypeOf(r.status.level).toEqualTypeOf<number>();
   expectTypeOf(r.cap.value).toEqualTypeOf<bigint>();
   r.byte = 0xff;
-  // What `~mask` gives: a negative number stands for its low bits.
+  // The value of `~mask`: a negative number stands for its low bits.
   r.half = -1;
   r.wide = -1n;
   expect([r.byte, r.half, r.wide]).toEqual([0xff, 0xffff, 2n ** 64n - 1n]);

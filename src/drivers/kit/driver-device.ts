@@ -20,7 +20,7 @@ export interface AttachOptions {
   readonly clock?: Clock;
   /** `vendor:device` that the driver is for, or several: any other is refused. */
   readonly match?: string | readonly string[];
-  /** Once it is aborted, whoever waits on the device gets EINTR. */
+  /** Once it is aborted, waits on the device fail with EINTR. */
   readonly signal?: AbortSignal;
   /** Memory that came with the device, mapped already. */
   readonly adopted?: readonly { readonly iova: bigint; readonly size: number; readonly memory: DirectMemory; readonly offset: number }[];
@@ -140,7 +140,10 @@ export class DriverDevice implements Disposable {
     this.device.reset();
   }
 
-  /** @param kinds what it hears of; default: everything. Hearing of 'suspend' is a promise to call its `acknowledge`; see `Device.on` */
+  /**
+   * @param kinds the events that it hears of. Default: every event. A listener for 'suspend'
+   * promises to call the event's `acknowledge`; see `Device.on`
+   */
   on(listener: (event: DeviceEvent) => void, kinds?: readonly DeviceEventKind[]): Disposable {
     return this.device.on(listener, kinds);
   }
@@ -178,7 +181,7 @@ export class DriverDevice implements Disposable {
   }
 
   /**
-   * Look again and again until `condition` holds: for what the device does not interrupt for.
+   * Poll until `condition` holds, for conditions for which the device sends no interrupt.
    *
    * @throws VfioError ETIMEDOUT; EINTR once the signal of `open` is aborted
    */

@@ -163,7 +163,7 @@ export class AdminCommands {
   /** Get Features (5.13). @throws VfioError EOPNOTSUPP for another value than the current one, of a controller that would give the current one */
   async getFeature(id: number, options: GetFeatureOptions = {}): Promise<{ readonly value: number; readonly data: Uint8Array }> {
     const select = checkIndex(options.select ?? FeatureSelect.CURRENT, 7, 'select');
-    // Before SEL there was, its bits were reserved (ONCS, Save and Select).
+    // Before SEL existed, its bits were reserved (ONCS, Save and Select).
     if (select !== FeatureSelect.CURRENT && (this.optionalCommands & Oncs.FEATURE_SAVE) === 0) {
       throw new VfioError('EOPNOTSUPP', 'the controller has no other values of features than the current ones (ONCS, Save and Select)');
     }

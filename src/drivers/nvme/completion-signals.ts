@@ -123,7 +123,7 @@ export class CompletionSignals implements Disposable {
   /** Level-triggered: quiet the controller, take everything, let it assert again if more has come, and only then listen to the line again. */
   #runPin(): void {
     if (this.#dev.asleep) {
-      // No register answers now. Without this the line would stay masked.
+      // No register answers now. Without this code the line would stay masked.
       void this.#dev.awake().then(() => this.#schedule(0));
       return;
     }

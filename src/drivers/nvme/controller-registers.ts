@@ -65,7 +65,8 @@ export function decodeCapabilities(low: number, high: number, device: string, re
   const mqes = capField(low, high, Cap.MQES);
   if (mqes === 0) throw new VfioError('EIO', `${device} is no NVMe controller: its queues hold nothing (CAP.MQES is 0)`);
   const sets = capField(low, high, Cap.CSS);
-  // TO has 8 bits: where CRTO is, it has the whole time. Some controllers have less there, so the larger one counts.
+  // TO has 8 bits; where a controller has CRTO, CRTO has the whole time. Some controllers have a
+  // shorter time in CRTO, so the larger one counts.
   const crto = capField(low, high, Cap.CRMS) === 0 ? 0 : regField(readyTimeouts(), Crto.CRWMT);
   return {
     low,

@@ -61,7 +61,10 @@ export class Doorbells {
     return true;
   }
 
-  /** While the machine sleeps no register answers: the newest value of each is kept until `release`. Idempotent, as is `release`. */
+  /**
+   * While the machine sleeps no register answers: the newest value of each doorbell is kept until
+   * `release`. Idempotent, as is `release`.
+   */
   hold(): void {
     this.#held ??= new Map();
   }

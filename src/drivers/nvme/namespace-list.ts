@@ -110,7 +110,11 @@ export class NamespaceList {
     return [...new Set([...listed, ...tried])].sort((a, b) => a - b);
   }
 
-  /** The active ones by the controller's list, into `listed`. What is wrong with the list; null: nothing. */
+  /**
+   * Put the active identifiers of the controller's list into `listed`.
+   *
+   * @returns the fault of the list; null: none
+   */
   async #readList(listed: Set<number>): Promise<string | null> {
     const { info, admin, deviceName } = this.#session;
     // Of a list that is in order, identifiers above NN are believed, which some controllers have. Of one that is not, these are.

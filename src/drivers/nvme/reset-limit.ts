@@ -1,4 +1,7 @@
-/** How often a controller may need a reset. One that asks for the next reset after each makes no progress, and a driver that follows makes none either. */
+/**
+ * How often a controller may need a reset. A controller that asks for the next reset after each
+ * makes no progress, and neither does a driver that follows.
+ */
 
 /** Resets within the interval, beside those that the user asks for. */
 const RESETS_MAX = 10;
@@ -8,7 +11,7 @@ export class ResetLimit {
   /** When the last resets were, in ns. */
   readonly #times: number[] = [];
 
-  /** Counts a reset at `nowNs`. In words what is too much; null: go on. */
+  /** Count a reset at `nowNs`. @returns the limit that it exceeds, in words; null: go on */
   count(nowNs: number): string | null {
     while (this.#times.length > 0 && nowNs - this.#times[0]! > INTERVAL_MS * 1e6) this.#times.shift();
     this.#times.push(nowNs);

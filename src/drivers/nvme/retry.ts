@@ -1,4 +1,7 @@
-/** Commands that a controller, or a namespace of it, cannot do yet: it says so, with Do Not Retry clear, and is asked again. */
+/**
+ * Commands that a controller, or a namespace of it, cannot do yet. The controller says so, with Do
+ * Not Retry clear, and the driver tries again.
+ */
 import { Status, StatusBit } from '../../abi/nvme-status.ts';
 import { NvmeError } from './errors.ts';
 

@@ -159,7 +159,7 @@ export class Session implements QueueOwner {
     return this.#refused ?? new VfioError('EOPNOTSUPP', `${this.deviceName} has no I/O queues: it is there for administration alone`);
   }
 
-  /** Commands that were put while the machine slept are told to the controller now. */
+  /** Doorbells ring now for the commands that were put while the machine slept. */
   #awake(): void {
     try {
       this.#memory.doorbells.release();
@@ -318,7 +318,10 @@ export class Session implements QueueOwner {
     await this.onEnabled();
   }
 
-  /** A controller that refuses them all is administered, since its logs may say what it suffers from. */
+  /**
+   * The driver can still administer a controller that refuses all I/O queues, because its logs may
+   * name its fault.
+   */
   async #createQueues(): Promise<void> {
     this.#refused = null;
     try {

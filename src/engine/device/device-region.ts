@@ -1,7 +1,9 @@
 /**
- * Device-specific regions (index 9 and up): no BARs, so no decoding bit of COMMAND gates them. One is plain memory, or registers that reach the model.
+ * Device-specific regions (index 9 and up): no BARs, so no decoding bit of COMMAND gates them. A
+ * region is plain memory, or registers that reach the model.
  *
- * @see linux/include/uapi/linux/vfio.h, VFIO_REGION_INFO_CAP_TYPE; drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_register_dev_region()
+ * @see linux/include/uapi/linux/vfio.h, VFIO_REGION_INFO_CAP_TYPE;
+ * drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_register_dev_region()
  */
 import { BusError } from '../../abi/bus-error.ts';
 import type { RegionInfo, RegionMapping } from '../../abi/device.ts';
@@ -23,7 +25,7 @@ const PAGE = 4096;
 
 const { READ, WRITE, MMAP, CAPS } = RegionFlags;
 
-/** @throws VfioError EINVAL for what cannot be a region */
+/** @throws VfioError EINVAL for a declaration that cannot be a region */
 export function checkRegions(name: string, regions: readonly RegionDeclaration[]): void {
   if (regions.length > REGIONS_MAX)
     throw new VfioError('EINVAL', `${name} has ${regions.length} regions of its own; ${REGIONS_MAX} at most`);

@@ -1,8 +1,9 @@
 /**
- * What the kernel does about an error that a function reports: the users of everything below the port above hear of it, and after a fatal one the
- * link is reset.
+ * The kernel's part after a function reports an error: the users of every function below the port
+ * above hear of it, and after a fatal error the link is reset.
  *
- * @see linux/drivers/pci/pcie/err.c, pcie_do_recovery(); vfio_pci_core.c, vfio_pci_core_aer_err_detected()
+ * @see linux/drivers/pci/pcie/err.c, pcie_do_recovery(); vfio_pci_core.c,
+ * vfio_pci_core_aer_err_detected()
  */
 import type { ErrorKind } from '../../abi/device-host.ts';
 import type { EngineContext } from '../context.ts';
@@ -17,7 +18,8 @@ export function recoverFrom(fn: HostedFunction, kind: ErrorKind, ctx: EngineCont
   const hit = fn.inBusReset() ?? [fn];
   for (const each of hit) each.vfio?.reportError();
   if (kind !== 'fatal') return;
-  // In a turn of its own: the model that reports it may be in the middle of an access. By the clock of one that sleeps, if any: the machine recovers afterwards.
+  // In a turn of its own: the model that reports the error may be in the middle of an access. The
+  // clock is that of a function that sleeps, if any: the machine recovers after the sleep.
   const { clock } = (hit.find(({ vfio }) => vfio?.power.suspended === true) ?? fn).host;
   clock.after(0, () => resetLink(fn, ctx));
 }

@@ -1,8 +1,9 @@
 /**
- * Registers in which a function notes what it tells its host: errors (AER and the device status of PCI Express) and PME. Each says whether a message
- * leaves the function.
+ * Registers in which a function records events that it signals to its host: errors (AER and the
+ * device status of PCI Express) and PME. Each says whether a message leaves the function.
  *
- * @see PCI Express Base 6.0, 6.2.5 (sequence of device error signaling), 7.8.4 (AER), 7.5.2 (power management capability)
+ * @see PCI Express Base 6.0, 6.2.5 (sequence of device error signaling), 7.8.4 (AER), 7.5.2 (power
+ * management capability)
  */
 import type { ErrorKind } from '../../abi/device-host.ts';
 import { Aer, CapId, Command, ExtCapId, PciExp, Pm } from '../../abi/pci.ts';
@@ -59,7 +60,7 @@ function set(config: ConfigSpace, at: number, bits: number): void {
   for (let i = 0; i < 4; i++) if (((bits >>> (8 * i)) & 0xff) !== 0) config.bytes[at + i]! |= (bits >>> (8 * i)) & 0xff;
 }
 
-/** False where the function cannot signal PME in the power state it is in, or nobody has enabled it. */
+/** False where the function cannot signal PME in its power state, or no driver has enabled PME. */
 export function notePme(config: ConfigSpace): boolean {
   const pm = config.findCapability(CapId.PM);
   if (pm === 0 || !canWakeFrom(config, config.powerState)) return false;

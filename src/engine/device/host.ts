@@ -28,7 +28,7 @@ export interface FunctionHostOptions {
   readonly clock: Clock;
   readonly log: RateLimitedLogger;
   readonly allocate: MemoryAllocator;
-  /** What the platform does at a message of the function. */
+  /** The platform's action at a message of the function. */
   readonly messages?: FunctionMessages;
 }
 
@@ -70,7 +70,7 @@ export class FunctionHost implements DeviceHost {
   /** The function was reset, by whatever way. */
   onReset: (() => void) | null = null;
   #model: Model = nobody;
-  /** As a function of its own: what reports the model's failures. */
+  /** A function of its own, which reports the model's failures. */
   readonly #failed: Failed = (what, error) => this.#modelFailed(what, error);
   /** What the answer to the access that is being made waits for. */
   #held: Promise<void> | null = null;

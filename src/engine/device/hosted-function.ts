@@ -14,7 +14,7 @@ import type { VfioPciDevice } from './pci-device.ts';
 
 /** A PCI function as vfio-pci sees it while it is bound to it, and as its neighbours see it during a bus reset. */
 export interface HostedFunction {
-  /** What to type so that `driver` gets it. */
+  /** The command that gives the function to `driver`. */
   bindCommand(driver: string): string;
   readonly bdf: string;
   readonly declaration: PciDeclaration;

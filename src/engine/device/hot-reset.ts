@@ -58,7 +58,7 @@ export function checkHotReset(device: VfioPciDevice, count: number): void {
 
 /**
  * @throws VfioError EINVAL, ENODEV as `checkHotReset`; EINVAL when a device on the bus is not under vfio-pci or its group is not among `groups`;
- * EBUSY when one of the devices is being reset; EAGAIN when somebody holds the device lock of one; ENOTTY from `checkLink`: the reset has happened
+ * EBUSY when one of the devices is being reset; EAGAIN when the device lock of one is held; ENOTTY from `checkLink`: the reset has happened
  */
 export function hotReset(device: VfioPciDevice, groups: readonly OwnedGroup[], ctx: EngineContext): void {
   checkHotReset(device, Array.isArray(groups) ? groups.length : 0);
@@ -85,7 +85,7 @@ export function hotReset(device: VfioPciDevice, groups: readonly OwnedGroup[], c
 }
 
 /**
- * Reset all of `members`; those of `set` are told before and after.
+ * Reset all of `members`; the devices of `set` hear of the reset before and after it.
  *
  * @throws VfioError EAGAIN, nothing changed; ENOTTY from `checkLink`: the reset has happened
  */

@@ -33,7 +33,10 @@ export interface IoeventfdTarget {
   readonly msix: MsixTable | null;
   /** Bytes of BAR `index`, 0 when there is none. */
   barSize(index: number): number;
-  /** Whether a mediator wants to see each write to BAR `bar`, or forbids them: it would see none of these. */
+  /**
+   * Whether a mediator wants to see each write to BAR `bar`, or forbids writes: an ioeventfd would
+   * show it none of these writes.
+   */
   seesWrites(bar: number): boolean;
   /** Write when the BAR answers now; silently nothing when memory decoding is off. */
   signalled(bar: number, offset: number, size: number, data: bigint): void;

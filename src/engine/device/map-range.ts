@@ -1,4 +1,7 @@
-/** Which part of a region a user may map: whole pages, inside the region, and inside one of its areas where its information names some. */
+/**
+ * The part of a region that a user may map: whole pages, inside the region, and inside one of its
+ * areas where the region's information names some.
+ */
 import type { RegionInfo } from '../../abi/device.ts';
 import { RegionFlags } from '../../abi/vfio.ts';
 import { hex } from '../../base/check.ts';
@@ -48,9 +51,10 @@ export function insideArea({ sparseAreas, size }: RegionInfo, offset: number, le
 }
 
 /**
- * What a mediator made of a region's information, as it holds: a mapping reads and writes, so a region that lost either cannot be mapped.
+ * A mediator's change of a region's information, as it holds. A mapping reads and writes, so a
+ * region that lost either cannot be mapped.
  *
- * @throws Error flags that are none, areas that are not inside the region
+ * @throws Error flags that do not exist, areas that are not inside the region
  */
 export function checkedInfo(info: RegionInfo): RegionInfo {
   const { flags, sparseAreas, size } = info;

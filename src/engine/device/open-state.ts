@@ -97,7 +97,9 @@ export function enable(device: VfioPciDevice, hooks: EnableHooks): OpenState {
   };
 }
 
-/** How many vectors a device that holds `own` may have: all that the others leave. */
+/**
+ * The number of vectors that a device that holds `own` may have: all that the other devices leave.
+ */
 function vectorsFor({ params, vectorsInUse }: EngineContext, own: number): number {
   if (params.maxVectors === null) return Number.POSITIVE_INFINITY;
   return params.maxVectors - ((vectorsInUse?.() ?? own) - own);

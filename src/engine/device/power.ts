@@ -30,7 +30,10 @@ export class DevicePower {
   engaged = false;
   /** Asleep now, within `engaged`. */
   asleep = false;
-  /** The state to go to when the machine, which sleeps, is awake; null while it is. Nothing else moves the device meanwhile. */
+  /**
+   * The state to enter when the machine, which sleeps, is awake; null while it is awake. Nothing
+   * else moves the device during the sleep.
+   */
   #afterSleep: 'D0' | 'D3hot' | null = null;
   readonly #bdf: string;
   readonly #config: ConfigSpace;
@@ -70,7 +73,7 @@ export class DevicePower {
     return this.#afterSleep !== null;
   }
 
-  /** As `state`, but for the sleep of the machine: what it is in when that is over. */
+  /** As `state`, without the sleep of the machine: the state of the device after the sleep. */
   get ownState(): 'D0' | 'D3hot' {
     return this.#afterSleep ?? this.state;
   }
@@ -85,7 +88,10 @@ export class DevicePower {
     this.#hooks.changed();
   }
 
-  /** Awake: as it was, or as its user has asked for meanwhile. */
+  /**
+   * The machine is awake: the device is in its old state, or in the one that its user has asked for
+   * during the sleep.
+   */
   resume(): void {
     const state = this.#afterSleep;
     if (state === null) return;
@@ -97,7 +103,10 @@ export class DevicePower {
     this.#hooks.changed();
   }
 
-  /** Nothing without a power management capability. While the machine sleeps the state is the one afterwards. */
+  /**
+   * No effect without a power management capability. While the machine sleeps the state is the one
+   * after the sleep.
+   */
   setState(state: 'D0' | 'D3hot'): void {
     if (this.#control < 0) return;
     if (state === 'D3hot' && this.#hooks.pinned?.() === true) return;

@@ -96,8 +96,9 @@ export function runReset(fn: HostedFunction, ctx: EngineContext): void {
 const WAITS_FOR_DEVICE = 2;
 
 /**
- * The bus of `fn` was reset: the port above waits for its link to come back. A port that reports its link, and reports it down, makes Linux believe that
- * nothing is there, although the reset has happened and the device answers.
+ * The bus of `fn` was reset: the port above waits for its link to come back. When a port reports
+ * its link state, and reports the link down, Linux takes the bus for empty, although the reset has
+ * happened and the device answers.
  *
  * @throws VfioError ENOTTY, as the kernel has it
  * @see linux/drivers/pci/pci.c, pci_bridge_wait_for_secondary_bus(), pcie_wait_for_link_delay()

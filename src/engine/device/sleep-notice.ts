@@ -1,8 +1,10 @@
 /**
- * SYSTEM_SLEEP, a feature of ours, for users who hear by eventfds: programs at the ioctl door and clients of a vfio-user server (S2-42). Two eventfds,
- * signalled when the machine is about to sleep and when it is awake again; SYSTEM_SLEEP_ACK acknowledges. Without that in
- * time the suspend eventfd is signalled once more when the machine sleeps, and the resume eventfd as often as it: a user who counts both knows how things
- * stand, however late it looks.
+ * SYSTEM_SLEEP, a feature of ours, for users who hear by eventfds: programs at the ioctl door and
+ * clients of a vfio-user server (S2-42). The machine signals one eventfd when it is about to sleep,
+ * and the other when it is awake again; SYSTEM_SLEEP_ACK acknowledges. Without a timely
+ * acknowledgement the machine signals the suspend eventfd once more when it sleeps. It signals the
+ * resume eventfd as often as the suspend eventfd. A user who counts both knows the state, however
+ * late it looks.
  */
 import type { InterruptSink } from '../../abi/device.ts';
 import { VfioError } from '../../base/errno.ts';
@@ -26,7 +28,10 @@ export class SleepNotice implements Disposable {
     return this.#listening !== null;
   }
 
-  /** In place of those of before. Without a suspend sink nothing is heard of, and nothing is waited for. */
+  /**
+   * Replace the eventfds. Without a suspend sink the user hears nothing, and the machine does not
+   * wait for the user.
+   */
   arm(suspend: InterruptSink | null, resume: InterruptSink | null): void {
     const sinks = [suspend, resume].map((sink) => sink?.get() ?? null);
     this[Symbol.dispose]();
@@ -55,9 +60,10 @@ export class SleepNotice implements Disposable {
   }
 
   /**
-   * Nothing where nothing waits for it.
+   * No effect where no suspend waits for an acknowledgement.
    *
-   * @param count  what the suspend eventfd has counted, where the user says so   @throws VfioError EAGAIN: it was signalled again since
+   * @param count the value of the suspend eventfd's counter, where the user gives it
+   * @throws VfioError EAGAIN when the machine has signalled that eventfd again since
    */
   acknowledge(count?: bigint): void {
     if (count !== undefined && count !== BigInt(this.#count)) {

@@ -73,7 +73,10 @@ export class Suspension {
     if (this.#waiting.size === 0) this.#finish?.(true);
   }
 
-  /** Nothing more is waited for from this listener: it has acknowledged, or is gone. */
+  /**
+   * The suspend does not wait for this listener any longer: the listener has acknowledged, or is
+   * gone.
+   */
   forget(listener: Listener): void {
     if (this.#waiting.delete(listener) && this.#waiting.size === 0) this.#finish?.(true);
   }
@@ -110,7 +113,7 @@ export class Suspension {
   end(): void {
     this.#asleep = false;
     this.#wakeLater = false;
-    // What the device asked for must not reach the memory of its next user.
+    // DMA that the device asked for must not reach the memory of its next user.
     this.#device.host.dma.cut();
     this.#device.host.stand(false);
     this.#awake.settle();

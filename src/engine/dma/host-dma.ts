@@ -58,7 +58,10 @@ export class HostDma implements DmaPort {
   /** The machine sleeps. */
   #asleep = false;
   readonly #wakes = new Latch();
-  /** Counts resets and closes: what waited for the end of a sleep over one of them does not happen. */
+  /**
+   * Counts resets and closes: a request that waits for the end of a sleep over one of them does not
+   * happen.
+   */
   #life = 0;
   /** Transfers to remote memory that are under way. */
   #underWay = 0;
@@ -126,7 +129,10 @@ export class HostDma implements DmaPort {
     this.#stopped = stopped;
   }
 
-  /** The machine sleeps: nothing gets through, and nothing is lost. What a model asks for is done when it is awake again. */
+  /**
+   * The machine sleeps: nothing gets through, and nothing is lost. A model's request is done when
+   * the machine is awake again.
+   */
   get asleep(): boolean {
     return this.#asleep;
   }
@@ -136,12 +142,15 @@ export class HostDma implements DmaPort {
     if (!asleep) this.#wakes.settle();
   }
 
-  /** The function was reset or closed: what waits for the end of the sleep does not happen, as its bus mastering is off. */
+  /**
+   * The function was reset or closed: requests that wait for the end of the sleep do not happen, as
+   * its bus mastering is off.
+   */
   cut(): void {
     this.#life++;
   }
 
-  /** Throws what the model sees when the function was reset or closed meanwhile. */
+  /** Throws the error that the model sees when the function was reset or closed during the wait. */
   async #awake(iova: Iova, access: 'read' | 'write'): Promise<void> {
     const life = this.#life;
     while (this.#asleep) await this.#wakes.promise;

@@ -49,7 +49,7 @@ export interface HostIrqOptions {
   readonly powered?: () => boolean;
 }
 
-/** What keeps interrupts from leaving. */
+/** The reasons that keep interrupts from leaving. */
 type Holder = 'migration' | 'sleep';
 
 const MSIX_ENABLE_HIGH = Msix.FLAGS_ENABLE >>> 8;

@@ -1,4 +1,7 @@
-/** What only an administrator, the machine's declaration or a model can bring about: parameters, errors, wake-up, interrupt wires, vectors. */
+/**
+ * Effects that only an administrator, the machine's declaration or a model can cause: parameters,
+ * errors, wake-up, interrupt wires, vectors.
+ */
 import { describe, expect, it } from 'vitest';
 import { DeviceRig, errnoOfCall, plain, resettable } from '../../../tests/kit/device-rig.ts';
 import type { InterruptSink } from '../../abi/device.ts';

@@ -67,7 +67,7 @@ export class HostDrivers {
   noteAll(devices: readonly FunctionSpec[]): void {
     if (!Array.isArray(devices)) return;
     for (const one of devices) {
-      // What is no declaration is refused where it is built.
+      // The machine refuses a value that is no declaration where it builds the function.
       const { driver, driverOverride, vfDriver, devices: behind = [] } = (one ?? {}) as FunctionSpec;
       for (const name of [driver, driverOverride, vfDriver]) if (typeof name === 'string') this.#mentioned.add(name);
       this.noteAll(behind);
@@ -79,7 +79,11 @@ export class HostDrivers {
     return [...new Set([...this.#drivers.keys(), ...this.#mentioned])];
   }
 
-  /** What writing to its `bind` finds: no such directory below /sys/bus/pci/drivers. @throws VfioError ENOENT with the drivers there are */
+  /**
+   * The error of a write to its `bind`: no such directory below /sys/bus/pci/drivers.
+   *
+   * @throws VfioError ENOENT with the names of the existing drivers
+   */
   checkKnown(name: string): void {
     const { known } = this;
     if (known.includes(checkDriverName(name))) return;

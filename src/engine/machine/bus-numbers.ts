@@ -23,9 +23,10 @@ export class BusNumbers {
   readonly #next = new Map<PciBus, number>();
 
   /**
-   * The root buses that the addresses `ats` are on, in the order in which they name them; domains that a driver emulates come last.
+   * The root buses that the addresses `ats` are on, in the order in which the addresses name them;
+   * domains that a driver emulates come last.
    *
-   * @throws VfioError EINVAL for what is no address
+   * @throws VfioError EINVAL for a text that is no address
    */
   declareRoots(ats: readonly string[]): readonly PciBus[] {
     for (const at of ats) {
@@ -45,7 +46,10 @@ export class BusNumbers {
     return this.#roots;
   }
 
-  /** As Linux scans them: root bus by root bus, each with what is behind its bridges, bridge by bridge and not by number. */
+  /**
+   * As Linux scans them: root bus by root bus, each with the buses behind its bridges, bridge by
+   * bridge and not by number.
+   */
   inOrder(): readonly PciBus[] {
     const order: PciBus[] = [];
     const visit = (bus: PciBus): void => {
@@ -80,8 +84,9 @@ export class BusNumbers {
   }
 
   /**
-   * At power-on: a bus behind `bridge`, with the number that it declares, as firmware may have given them in any order, or the next one of its root
-   * bus. Bridges come before virtual functions: a number that a bridge declares, or cannot do without, is kept for these no longer.
+   * At power-on: a bus behind `bridge`. Its number is the declared one, in any order, as firmware
+   * may have given numbers, or the next one of its root bus. Bridges come before virtual functions:
+   * a number that a bridge declares, or cannot do without, is no longer kept for virtual functions.
    *
    * @throws VfioError EINVAL when the number cannot be there, or none is left
    */
@@ -155,7 +160,10 @@ export class BusNumbers {
     this.#next.set(root, Math.max(this.#next.get(root)!, next));
   }
 
-  /** At power-on, before anything behind `bus` has a number: those after its own are kept for the virtual functions of its functions. */
+  /**
+   * At power-on, before anything behind `bus` has a number: the numbers after the bus's own are
+   * kept for the virtual functions of its functions.
+   */
   reserve(bus: PciBus): void {
     const taken = [...this.#buses.values()].filter((other) => other.domain === bus.domain && other.number > bus.number);
     bus.reserved = Math.min(lastForVirtualFunctions(bus), this.#last(bus.root), ...taken.map((other) => other.number - 1));
@@ -195,7 +203,7 @@ export class BusNumbers {
   }
 }
 
-/** `bus`, the one that its bridge is on, and so on up to the root bus. */
+/** `bus`, the bus that its bridge is on, and so on up to the root bus. */
 function busesAbove(bus: PciBus): readonly PciBus[] {
   return bus.bridge === null ? [bus] : [bus, ...busesAbove(bus.bridge.bus)];
 }
@@ -205,7 +213,7 @@ function lastBehind(bus: PciBus): number {
   return bus.functions.reduce((last, { secondary }) => (secondary === null ? last : Math.max(last, lastBehind(secondary))), bus.number);
 }
 
-/** What `bus` may keep when `number` is behind a bridge. */
+/** The last number that `bus` may keep when `number` is behind a bridge. */
 function shrink(bus: PciBus, number: number): number {
   return bus.number < number && bus.reserved >= number ? number - 1 : bus.reserved;
 }

@@ -65,7 +65,7 @@ export class Fabric {
   powerOn(specs: readonly FunctionSpec[]): readonly Placed[] {
     using undo = new Cleanup();
     const placed: Placed[] = [];
-    // As the kernel scans: everything on a bus, then what is behind each bridge there.
+    // As the kernel scans: every function on a bus, then the functions behind each bridge there.
     const put = (list: readonly FunctionSpec[], bus: PciBus): void => {
       const here = checkList(list).map((spec) => ({ fn: this.#insert(spec, bus, undo), spec }));
       placed.push(...here);
@@ -251,7 +251,11 @@ export class Fabric {
     return fn;
   }
 
-  /** Whose requester id a function's DMA carries; null for its own. @throws VfioError EINVAL for a function that is not there, or not on a root bus */
+  /**
+   * The function whose requester id a function's DMA carries; null for its own.
+   *
+   * @throws VfioError EINVAL for a function that is not there, or not on a root bus
+   */
   #requesterOf(spec: FunctionSpec, bdf: string, bus: PciBus): PciFunction | null {
     if (bus.bridge !== null) {
       if (spec.requester === undefined) return bus.bridge.requester;

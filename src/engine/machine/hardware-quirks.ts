@@ -1,8 +1,10 @@
 /**
- * Devices that Linux knows by their ids, because their registers do not say what the hardware does: functions that isolate without an ACS capability
- * that says so, and the controllers behind which a PCI domain of its own appears.
+ * Devices that Linux knows by their ids, because their registers do not describe the hardware:
+ * functions that isolate without an ACS capability that says so, and the controllers behind which a
+ * PCI domain of its own appears.
  *
- * @see linux/drivers/pci/quirks.c, pci_dev_specific_acs_enabled(); linux/drivers/pci/controller/vmd.c, vmd_ids[]
+ * @see linux/drivers/pci/quirks.c, pci_dev_specific_acs_enabled();
+ * linux/drivers/pci/controller/vmd.c, vmd_ids[]
  */
 import type { FunctionKind } from './machine-spec.ts';
 
@@ -96,7 +98,10 @@ export function isolatesByQuirk(fn: Hardware): boolean {
 
 const volumeManagers = ids('201d 28c0-28c1 467f 4c3d a77f 7d0b ad0b 9a0b b60b b06f b07f d70b d73b');
 
-/** An Intel Volume Management Device: what is behind it appears in a domain of its own, and does DMA with its requester id. */
+/**
+ * An Intel Volume Management Device: the devices behind it appear in a domain of their own, and do
+ * DMA with its requester id.
+ */
 export function isVolumeManager({ declaration: { vendor, device } }: Pick<Hardware, 'declaration'>): boolean {
   return vendor === 0x8086 && volumeManagers.some(([first, last]) => device >= first && device <= last);
 }

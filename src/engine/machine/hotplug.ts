@@ -47,12 +47,16 @@ export class Hotplug {
     return placed[0]!.fn;
   }
 
-  /** Unplug `top`, its VFs and everything behind it: see `Machine.remove`. @param surprise why its users find it gone at once; null: they are asked */
+  /**
+   * Unplug `top`, its VFs and everything behind it: see `Machine.remove`.
+   *
+   * @param surprise the reason, when its users find it gone at once; null: the machine asks them
+   */
   remove(top: PciFunction, surprise: string | null = null): Promise<void> {
     const pending = this.#removals.get(top);
     const all = [top, ...(top.sriov?.vfs ?? []), ...(top.secondary?.everything() ?? [])].reverse();
     const done = pending ?? this.#remove(top, all);
-    // Those that are asked already, too.
+    // Also users that the machine has already asked.
     if (surprise !== null) for (const fn of all) fn.vfio?.revoke(surprise);
     return done;
   }

@@ -47,7 +47,10 @@ export interface MachineOptions {
   readonly faults?: FaultPlan;
   /** Vendors' hands in the devices that vfio-pci drives (S0). */
   readonly mediators?: Mediators;
-  /** What to type to bind a function to another driver, for the fixes that errors name. Default: `vfio bind BDF DRIVER`. */
+  /**
+   * The command that binds a function to another driver, for the fixes that errors name. Default:
+   * `vfio bind BDF DRIVER`.
+   */
   readonly bindCommand?: (bdf: string, driver: string) => string;
   /** uid that owns the nodes of groups as they appear, as a udev rule would give them. Default 0. */
   readonly nodeOwner?: number;
@@ -199,7 +202,7 @@ export class Machine implements Disposable {
    * open("/dev/vfio/ID"). Never binds or unbinds anything (S1-09).
    *
    * @throws VfioError ENOENT for a group without a device bound to vfio-pci; EACCES for a process that does not own the node (S2-01); EBUSY
-   * while somebody has it open (S1-04); EINVAL while mediators that the declaration names are not loaded
+   * while another user has it open (S1-04); EINVAL while mediators that the declaration names are not loaded
    */
   openGroup(id: number, process: Process = this.process): GroupFile {
     this.#check();
@@ -304,7 +307,7 @@ export class Machine implements Disposable {
   /**
    * The administrator's reset of a function (sysfs `reset`), whoever uses it; a PF's takes its VFs along and asks for no token (S3-20).
    *
-   * @throws VfioError EAGAIN when somebody holds the device lock; ENOTTY without a way to reset it; EBUSY while the machine is suspended
+   * @throws VfioError EAGAIN when the device lock is held; ENOTTY without a way to reset it; EBUSY while the machine is suspended
    */
   reset(bdf: string): void {
     this.#check();
@@ -319,7 +322,7 @@ export class Machine implements Disposable {
     }
   }
 
-  // ---- What an administrator does besides
+  // ---- Other actions of an administrator
 
   /** /sys/module/…/parameters, and ours. */
   get params(): readonly ParamState[] {
@@ -327,10 +330,12 @@ export class Machine implements Disposable {
   }
 
   /**
-   * Set a parameter while the machine runs: by our name (`enableSriov`) or Linux's (`vfio_pci.enable_sriov`), to a value or to text as sysfs takes it (`Y`,
-   * `5000`). What is open already keeps the limits it began with.
+   * Set a parameter while the machine runs: by our name (`enableSriov`) or Linux's
+   * (`vfio_pci.enable_sriov`), to a value or to text as sysfs takes it (`Y`, `5000`). Files that
+   * are open already keep the limits that they began with.
    *
-   * @throws VfioError ENOENT unknown; EACCES fixed while the machine runs; EINVAL no value of it
+   * @throws VfioError ENOENT unknown; EACCES fixed while the machine runs; EINVAL a value that does
+   * not fit
    */
   setParam(name: string, value: ParamValue | string): void {
     this.#check();
@@ -359,9 +364,11 @@ export class Machine implements Disposable {
   }
 
   /**
-   * Put a function into D0 or D3hot, as setpci does by PMCSR. Its configuration is what it was when it is back.
+   * Put a function into D0 or D3hot, as setpci does by PMCSR. Back in D0 its configuration is
+   * unchanged.
    *
-   * @throws VfioError EOPNOTSUPP without a power management capability; EBUSY for a PF that has VFs, and while the machine sleeps; ENODEV
+   * @throws VfioError EOPNOTSUPP without a power management capability; EBUSY for a PF that has
+   * VFs, and while the machine sleeps; ENODEV
    */
   setPower(bdf: string, state: 'D0' | 'D3hot'): void {
     this.#check();
@@ -373,7 +380,7 @@ export class Machine implements Disposable {
     if (vfs > 0 && state === 'D3hot') {
       throw new VfioError('EBUSY', `${fn.bdf} has ${vfs} virtual functions, which would lose their power`, { fix: 'Disable them first.' });
     }
-    // Nobody puts back what a function without vfio-pci loses: that is its driver's part.
+    // A function without vfio-pci gets no configuration back here: that is its driver's part.
     if (fn.vfio !== null) fn.vfio.power.setState(state);
     else fn.config.writeBits(pm + Pm.CTRL, 2, state === 'D0' ? PowerState.D0 : PowerState.D3HOT, Pm.CTRL_STATE_MASK);
   }
@@ -391,7 +398,7 @@ export class Machine implements Disposable {
    * Unplug a function and everything behind it. From now on it cannot be opened or bound; users are asked to let go, and the promise
    * resolves when they have (S2-41). At once when there are none.
    *
-   * @param surprise it was pulled out: nobody is asked, and every user finds it gone
+   * @param surprise the device was pulled out: no user is asked, and every user finds it gone
    */
   remove(bdf: string, { surprise = false }: { readonly surprise?: boolean } = {}): Promise<void> {
     this.#check();

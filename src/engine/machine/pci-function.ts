@@ -188,7 +188,7 @@ export class PciFunction implements HostedFunction {
     return `PciFunction ${this.bdf} ${this.id} ${this.name}, driver ${this.driver ?? 'none'}, group ${this.group?.id ?? 'none'}`;
   }
 
-  /** What to type so that `driver` gets it; 'none' for no driver. */
+  /** The command that gives the function to `driver`; 'none' for no driver. */
   bindCommand(driver: string): string {
     return this.#bindCommand(this.bdf, driver);
   }
@@ -224,7 +224,7 @@ export class PciFunction implements HostedFunction {
     return (this.config.read(at + Acs.CTRL, 2) & needed) === needed;
   }
 
-  /** The kernel knows by its ids that it isolates, whatever its registers say. */
+  /** The kernel knows by the function's ids that it isolates, whatever its registers say. */
   get isolates(): boolean {
     return isolatesByQuirk(this);
   }

@@ -56,7 +56,7 @@ function isolatesAlone(node: TopologyNode): boolean {
   }
 }
 
-/** @throws VfioError EINVAL for a rule that there is not */
+/** @throws VfioError EINVAL for an unknown rule */
 export function checkGrouping(grouping: Grouping = 'linux'): Grouping {
   if (groupings.includes(grouping)) return grouping;
   throw new VfioError('EINVAL', `unknown grouping '${String(grouping)}'; it is ${groupings.join(' or ')}`);

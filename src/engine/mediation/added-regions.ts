@@ -12,7 +12,10 @@ export interface MediatorRegion {
   readonly memory: DirectMemory | null;
 }
 
-/** @throws TypeError, VfioError EINVAL for what is no region: the mediator has not accepted then */
+/**
+ * @throws TypeError, VfioError EINVAL for a value that is no region: the mediator has not accepted
+ * then
+ */
 export function addedRegions(
   mediator: string,
   added: readonly AddedRegion<unknown>[] | undefined,
@@ -49,7 +52,7 @@ function declare({ type, subtype, size, read, write, memory }: AddedRegion<unkno
   };
 }
 
-/** What is past the end goes on to the region itself, which says so. */
+/** An access past the end goes on to the region itself, which refuses it. */
 function hooksOf({ size, read, write }: AddedRegion<unknown>): RegionHooks<unknown> | null {
   if (read === undefined && write === undefined) return null;
   return {

@@ -68,7 +68,7 @@ function registersOf(host: FunctionHost, there: () => boolean): FunctionRegister
   };
 }
 
-/** A PF outlives its VFs, so what is shown of it is good as long as its VF is. */
+/** A PF outlives its VFs, so a view of the PF is good as long as the VF exists. */
 function physicalOf(physical: HostedFunction | null, there: () => boolean): MediatedPhysical | null {
   if (physical === null) return null;
   const { bdf, declaration, host } = physical;

@@ -39,7 +39,7 @@ export class MediatedRegion extends FileRegion {
 
   override map(offset = 0, size: number = this.info.size - offset): RegionMapping {
     this.file.checkLive();
-    // The mediator that took the flag away, or left areas out, wants to see each access.
+    // A mediator that took the flag away, or left areas out, wants to see each access.
     checkMapRange(this.name, this.info, offset, size, this.device.ctx.pageSize);
     const hook = this.#hooks.map;
     const done = hook === undefined ? PASS_THROUGH : this.#mediation.run('map', (handle) => hook(handle, offset, size, this.#direct));

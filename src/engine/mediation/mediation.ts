@@ -91,9 +91,10 @@ export class Mediation {
   }
 
   /**
-   * What its hook says of an interrupt index holds for its user.
+   * The answer of a hook for an interrupt index holds for the device's user.
    *
-   * @throws VfioError EINVAL more interrupts than it counts, or an eventfd where it takes none; ENOTTY a mask where it has none
+   * @throws VfioError EINVAL more interrupts than it counts, or an eventfd where it takes none;
+   * ENOTTY a mask where it has none
    */
   #checkNarrowed(request: SetIrqs, info: (index: number) => IrqInfo): void {
     if (this.#irqs[request?.index]?.info === undefined) return;
@@ -105,7 +106,10 @@ export class Mediation {
     if (data === 'sinks' && (told.flags & IrqInfoFlags.EVENTFD) === 0) throw new VfioError('EINVAL', `${what} signals no eventfd`);
   }
 
-  /** @param info  of an index, before its hook   @throws VfioError EINVAL, ENOTTY against what the hook of its info says */
+  /**
+   * @param info of an index, before its hook
+   * @throws VfioError EINVAL, ENOTTY against the answer of the hook for its info
+   */
   setIrqs(request: SetIrqs, direct: (request: SetIrqs) => number, info: (index: number) => IrqInfo): number {
     this.#checkNarrowed(request, info);
     const hook = this.#irqs[request.index]?.set;
@@ -133,7 +137,10 @@ export class Mediation {
     throw this.#bug('map', new Error(`it answered ${String(done)}, which is no mapping`));
   }
 
-  /** @throws VfioError what the hook throws; EIO when that is none, or the hook is async: a bug of the vendor's, which is logged and hurts no other device */
+  /**
+   * @throws VfioError the error of the hook; EIO when that is no VfioError, or the hook is async: a
+   * bug of the vendor's, which is logged and hurts no other device
+   */
   run<T>(what: string, hook: (handle: unknown) => T): T {
     let done: T;
     try {

@@ -106,7 +106,8 @@ function ask(entry: Registered, device: MediatedDevice, log: RateLimitedLogger):
   }
   if (accepted === null) return null;
   if (isThenable(accepted)) {
-    // The device is open before it answers. An acceptance that comes too late is released, as each acceptance is.
+    // The device is open before the hook answers. An acceptance that comes too late is released, as
+    // each acceptance is.
     const late = Promise.resolve(accepted as PromiseLike<Accepted<unknown> | null>);
     settle(
       'async open',

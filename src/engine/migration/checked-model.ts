@@ -1,18 +1,20 @@
 /**
- * A model's migration as the engine calls it: code that is not ours, which may be async where it must not be, or answer nonsense. A method that is async has
- * not done its work when it returns, so it has failed: what it rejects with later is reported besides.
+ * A model's migration as the engine calls it: code that is not ours, which may be async where it
+ * must not be, or answer nonsense. An async method has not done its work when it returns, so it has
+ * failed; `failed` also gets the error that it rejects with later.
  */
 import type { ModelBulk, ModelMigration, ModelPeerToPeer } from '../../abi/device-host.ts';
 import { type Failed, isThenable, settle } from '../../base/foreign.ts';
 
-/** @param failed  reports what a method rejects with after it has returned */
+/** @param failed reports the rejection of a method that has returned */
 export function checkedModel(model: ModelMigration, failed: Failed): ModelMigration {
   const nothing = (what: string, result: unknown): void => {
     if (result !== undefined) refuse(what, result, failed);
   };
   let bulk: ModelBulk | undefined;
   let p2p: ModelPeerToPeer | undefined;
-  // What it says of itself is looked at when it is asked for: it may change, and it may throw.
+  // The engine reads the properties of the model when it needs them: they may change, and reading
+  // them may throw.
   return {
     get version() {
       return model.version;

@@ -16,7 +16,7 @@ const BAR_BLOCK = 4096;
 /** MSI-X has no more. */
 const VECTORS_MAX = 2048;
 
-/** A BAR or region of plain memory as a store. Nobody notes writes to it: drivers map it. */
+/** A BAR or region of plain memory as a store. No log records writes to it: drivers map it. */
 class BarStore implements ModelBulk {
   readonly size: number;
   readonly blockSize: number;

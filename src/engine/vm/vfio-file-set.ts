@@ -34,7 +34,7 @@ export interface VfioFileSetOptions {
 export class VfioFileSet implements Disposable {
   readonly #vm: VmFile;
   readonly #onNoncoherent: (noncoherent: boolean) => void;
-  /** Reports what rejects; what throws goes to the caller. */
+  /** Reports rejections; errors that are thrown go to the caller. */
   readonly #failed: Failed;
   readonly #listed = new Map<VfioFile, Listed>();
   #noncoherent = false;

@@ -37,7 +37,9 @@ export class VmReference implements Disposable {
   }
 }
 
-/** A get that throws, or is async, is the hypervisor's bug too: it has given none. */
+/**
+ * A get that throws, or is async, is the hypervisor's bug too: the device then has no reference.
+ */
 function tryGet(file: VmFile, ctx: EngineContext): boolean {
   return callForeign('get', () => file.tryGet(), reporter(file, ctx)) === true;
 }

@@ -1,4 +1,4 @@
-/** What a declaration that cannot be is answered: JavaScript has no compiler that would look at it. */
+/** The errors of declarations that cannot be: JavaScript has no compiler that would find them. */
 import { describe, expect, it } from 'vitest';
 import { VfioError } from '../../base/errno.ts';
 import { bar, memory } from './bar.ts';

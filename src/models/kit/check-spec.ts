@@ -34,7 +34,7 @@ const migration = {
   load: callable,
 } satisfies Record<keyof DeviceMigration<never>, Check>;
 
-/** Values are looked at where the capability is made. */
+/** The builder of a capability checks its values. */
 const any: Check = () => {};
 /** Of a part of the device that is a model itself. */
 const model: Check = (value, what) => {

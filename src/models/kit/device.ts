@@ -55,8 +55,9 @@ export type Dev<Bars, State = unknown> = {
    */
   answerAfter(work: Promise<unknown>): void;
   /**
-   * Reports a PCI Express error, and sets its bits in the capability of `aer()` where the device has one. Users hear of uncorrectable ones (ERR). False: no
-   * message was sent, because the error is masked or its reporting is off.
+   * Reports a PCI Express error, and sets its bits in the capability of `aer()` where the device
+   * has one. Users hear of uncorrectable errors (ERR). False: no message was sent, because the
+   * error is masked or its reporting is off.
    */
   reportError(kind: ErrorKind, status?: number): boolean;
   /** Signals PME, from a state that `pm: { pme }` names: wakes a device whose user has asked for low power. False: it is not armed. */
@@ -166,9 +167,9 @@ export interface RegionSpec<D> {
   readonly subtype: number;
   /** Bytes, or '16K'; of memory: whole pages of 4096. */
   readonly size: BarSize;
-  /** What a read of 1, 2 or 4 bytes at `offset` shows. */
+  /** The value of a read of 1, 2 or 4 bytes at `offset`. */
   readonly read?: (dev: D, offset: number, width: Width) => number;
-  /** What a write does. It may be async, as a handler in `on`. */
+  /** The effect of a write. It may be async, as a handler in `on`. */
   readonly write?: (dev: D, offset: number, width: Width, value: number) => unknown;
 }
 

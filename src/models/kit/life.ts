@@ -139,7 +139,10 @@ export class ModelDma {
   readonly #host: DeviceHost;
   readonly #forgotten: Failed;
 
-  /** @param forgotten  reports what a promise rejects with that no handler looks at: whether DMA lands is for the driver to decide */
+  /**
+   * @param forgotten reports the rejection of a promise that no handler looks at: the driver
+   * decides whether DMA lands
+   */
   constructor(life: Life, host: DeviceHost, forgotten: Failed) {
     this.#life = life;
     this.#host = host;

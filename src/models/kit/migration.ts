@@ -86,7 +86,7 @@ export class KitMigration implements ModelMigration {
     device.timersLeft = timers;
   }
 
-  /** What it rejects with says no more than that it is async. */
+  /** The rejection says no more than that the method is async. */
   #sync<T>(what: string, result: T): T {
     if (settle(what, result, () => {}))
       throw new Error(`migration.${what} of ${this.#name} is async: its work must be done when it returns`);

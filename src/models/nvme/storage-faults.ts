@@ -1,9 +1,12 @@
-/** Faults of a storage, said where the disk is served: the host gets a status, and cannot mend what is under the image. */
+/**
+ * Faults of a storage, which the server logs where it serves the disk: the host gets a status, and
+ * cannot mend the storage under the image.
+ */
 import type { DeviceHost } from '../../abi/device-host.ts';
 import { Errno, errnoName } from '../../base/errno.ts';
 import { RateLimitedLogger } from '../../base/log.ts';
 
-/** A host that goes on writing to a full disk is a line a minute. */
+/** A host that goes on writing to a full disk causes one line a minute. */
 const INTERVAL_MS = 60_000;
 
 const reasons: Readonly<Record<number, string>> = {

@@ -1,4 +1,7 @@
-/** AGP (Accelerated Graphics Port 3.0, 6.1). Bit 3 of the status of an AGP 3.0 device says that its rate bits mean faster rates. */
+/**
+ * AGP (Accelerated Graphics Port 3.0, 6.1). Bit 3 of the status of an AGP 3.0 device says that its
+ * rate bits mean faster rates.
+ */
 import type { CapabilityDecoder } from '../decode-capabilities.ts';
 import { choice, extract } from '../decode-text.ts';
 

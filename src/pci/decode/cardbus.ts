@@ -1,4 +1,7 @@
-/** The registers of a CardBus bridge (header type 2): buses, windows and an address of 16-bit cards (PC Card Standard 8.0, vol. 2, 5.4). */
+/**
+ * The registers of a CardBus bridge (header type 2): buses, windows and an address of 16-bit cards
+ * (PC Card Standard 8.0, vol. 2, 5.4).
+ */
 import { Cardbus } from '../../abi/pci.ts';
 import type { CapabilityReader } from '../decode-text.ts';
 

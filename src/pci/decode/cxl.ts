@@ -72,7 +72,7 @@ function port(r: CapabilityReader, d: Decoding, { length }: Header): void {
   d.line('CXLPortSta', r.u16(0x0a), '\t\tCXLPortSta:\tPMComplete{0}');
   d.line('CXLPortCtl', r.u16(0x0c), '\t\tCXLPortCtl:\tUnmaskSBR{0} UnmaskLinkDisable{1} AltMem{2} AltBME{3} ViralEnable{14}');
   d.line('AlternateBus', r.u16(0x0e), '\t\tAlternateBus:\t{base=7:0 hex2}-{limit=15:8 hex2}');
-  // The second is the alternate memory window; the label is lspci's.
+  // The second window is the alternate memory window; the label is lspci's.
   d.line('AlternateMemory', r.u32(0x10), '\t\tAlternateBus:\t{base=15:0 hex4}-{limit=31:16 hex4}');
 }
 

@@ -1,4 +1,4 @@
-/** Device 3 (PCI Express Base 6.0, 7.7.9): what came after Device 2 was full. */
+/** Device 3 (PCI Express Base 6.0, 7.7.9): the fields for which Device 2 had no room. */
 import type { CapabilityDecoder } from '../decode-capabilities.ts';
 import { choice } from '../decode-text.ts';
 

@@ -1,4 +1,7 @@
-/** Enhanced Allocation (PCI Express Base 6.0, 7.8.5): resources without BARs, in entries of up to eight dwords. */
+/**
+ * Enhanced Allocation (PCI Express Base 6.0, 7.8.5): resources without BARs, in entries of up to
+ * eight dwords.
+ */
 import type { CapabilityDecoder } from '../decode-capabilities.ts';
 import { type CapabilityReader, choice, type Decoding, extract, hexDigits } from '../decode-text.ts';
 
@@ -44,7 +47,7 @@ function entry(r: CapabilityReader, d: Decoding, index: number, at: number): num
   d.line(name, header, '\t\t\t PrimaryProperties: {15:8 primary}');
   d.line(name, header, '\t\t\t SecondaryProperties: {23:16 secondary}');
   const next = at + 4 * (size + 1);
-  // An entry that its size leaves without registers has none to show.
+  // An entry whose size leaves no registers shows none.
   if (size < 2 || !r.has(at, 4 * (size + 1))) return next;
   const [base, limit] = [r.u32(at + 4), r.u32(at + 8)];
   let upper = at + 12;

@@ -1,4 +1,7 @@
-/** What flit mode counts and can be made to get wrong (PCI Express Base 6.0, 7.7.8 and 7.8.14). */
+/**
+ * The errors that flit mode counts, and that it can inject (PCI Express Base 6.0, 7.7.8 and
+ * 7.8.14).
+ */
 import { choice } from '../decode-text.ts';
 import { linkWidth } from './device3.ts';
 import { type Register, registers } from './registers.ts';

@@ -1,4 +1,7 @@
-/** HyperTransport (HyperTransport I/O Link 3.10, chapter 7): one id, whose type field says which registers follow. */
+/**
+ * HyperTransport (HyperTransport I/O Link 3.10, chapter 7): one id, whose type field says which
+ * registers follow.
+ */
 import { Ht } from '../../abi/pci.ts';
 import type { CapabilityDecoder } from '../decode-capabilities.ts';
 import { type CapabilityReader, choice, type Decoding, extract, hexDigits } from '../decode-text.ts';
@@ -105,7 +108,7 @@ const frequencies = '200MHz{0} 300MHz{1} 400MHz{2} 500MHz{3} 600MHz{4} 800MHz{5}
 const errorBits =
   'PFlE{0} OFlE{1} PFE{2} OFE{3} EOCFE{4} RFE{5} CRCFE{6} SERRFE{7} CF{8} RE{9} PNFE{10} ONFE{11} EOCNFE{12} RNFE{13} CRCNFE{14} SERRNFE{15}';
 
-/** Revision bytes: what is between 0.17 and 1.02 has registers that neither form describes. */
+/** Revision bytes: revisions between 0.17 and 1.02 have registers that neither form describes. */
 const [LAST_OF_FIRST, FIRST_OF_SECOND] = [0x11, 0x22];
 
 function interfaceLines(r: CapabilityReader, d: Decoding, of: Interface): void {

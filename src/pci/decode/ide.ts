@@ -1,4 +1,7 @@
-/** Integrity and Data Encryption (PCI Express Base 6.0, 7.9.26): streams of a whole link, then streams between two functions. */
+/**
+ * Integrity and Data Encryption (PCI Express Base 6.0, 7.9.26): streams of a whole link, then
+ * streams between two functions.
+ */
 import type { CapabilityDecoder } from '../decode-capabilities.ts';
 import { type CapabilityReader, choice, type Decoding, extract } from '../decode-text.ts';
 
@@ -22,7 +25,7 @@ function linkStream(r: CapabilityReader, d: Decoding, index: number, at: number)
   d.line(`${name} Sta`, r.u32(at + 4), `${label(at + 4)} Sta: Status={3:0 state} RecvChkFail{31}`);
 }
 
-/** @returns where the next one starts */
+/** @returns the offset of the next stream */
 function selectiveStream(r: CapabilityReader, d: Decoding, index: number, at: number): number {
   const name = `SelectiveIDE#${index}`;
   const label = (offset: number) => `\t\t[${(r.offset + offset).toString(16)}]${name}`;

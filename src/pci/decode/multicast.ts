@@ -5,7 +5,7 @@ import { choice, extract, hexDigits } from '../decode-text.ts';
 
 const choices = { plusOne: choice([], (value) => String(value + 1)) };
 const ports: readonly (number | null)[] = [PciExpType.ROOT_PORT, PciExpType.UPSTREAM, PciExpType.DOWNSTREAM];
-/** The others have an overlay instead of a window. */
+/** Other functions have an overlay instead of a window. */
 const endpoints: readonly (number | null)[] = [PciExpType.ENDPOINT, PciExpType.RC_END];
 const SIZE = 40;
 const OVERLAY = 40;

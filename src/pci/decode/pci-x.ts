@@ -10,7 +10,10 @@ const choices = {
   kind: choice(['simple', 'bridge']),
   frequency: choice(['conv', '66MHz', '100MHz', '133MHz'], (value) => `?${value}`),
 };
-/** Of a bridge: the secondary status takes the place of the command; two words for each direction follow the status. */
+/**
+ * The registers of a bridge: the secondary status takes the place of the command; two words for
+ * each direction follow the status.
+ */
 const bridge = { secondary: 2, status: 4, upstream: 8, downstream: 12, size: 16 } as const;
 const bridgeBits = '64bit{16} 133MHz{17} SCD{18} USC{19} SCO{20} SRD{21}';
 

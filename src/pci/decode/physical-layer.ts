@@ -1,4 +1,7 @@
-/** Links from 16 to 64 GT/s, and margining of their lanes (PCI Express Base 6.0, 7.7.5 to 7.7.7 and 7.7.10). */
+/**
+ * Links from 16 to 64 GT/s, and margining of their lanes (PCI Express Base 6.0, 7.7.5 to 7.7.7 and
+ * 7.7.10).
+ */
 import { type Register, registers } from './registers.ts';
 
 const status: Register['lines'] = ['EquComplete{0} EquPhase1{1} EquPhase2{2} EquPhase3{3} LinkEquRequest{4}'];

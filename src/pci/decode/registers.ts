@@ -11,7 +11,7 @@ export interface Register {
   readonly lines: readonly string[];
   /** The name is padded to this many characters. Default: its length and a colon. */
   readonly pad?: number;
-  /** What the further lines start with. Default: two spaces. */
+  /** The start of the further lines. Default: two spaces. */
   readonly indent?: string;
 }
 

@@ -1,4 +1,7 @@
-/** What a root complex says of itself: its links to other elements, and which endpoints report to an event collector (PCI Express Base 6.0, 7.9.8 and 7.9.10). */
+/**
+ * A root complex's description of itself: its links to other elements, and the endpoints that
+ * report to an event collector (PCI Express Base 6.0, 7.9.8 and 7.9.10).
+ */
 import type { CapabilityDecoder } from '../decode-capabilities.ts';
 import { choice, extract, hexDigits } from '../decode-text.ts';
 
@@ -8,7 +11,10 @@ const choices = {
 };
 const [FIRST_LINK, PER_LINK] = [16, 16];
 
-/** Bits 14:12 and 19:15 of a link to config space are function and device; above them are as many bits of the bus as bits 2:0 say, 0 meaning 8. */
+/**
+ * Bits 14:12 and 19:15 of a link to config space are function and device. Above them are as many
+ * bits of the bus number as bits 2:0 say; 0 means 8.
+ */
 export const rootComplexLink: CapabilityDecoder = (r, whole) => {
   const title = 'Root Complex Link';
   const d = whole.with(choices);

@@ -1,4 +1,7 @@
-/** Vendor-specific capabilities: those of virtio devices (Virtual I/O Device 1.2, 4.1.4) and of Intel's host bridges are public. */
+/**
+ * Vendor-specific capabilities: those of virtio devices (Virtual I/O Device 1.2, 4.1.4) and of
+ * Intel's host bridges are public.
+ */
 import { Vndr } from '../../abi/pci.ts';
 import type { CapabilityDecoder, Titles } from '../decode-capabilities.ts';
 import { type CapabilityReader, choice, type Decoding, extract, hexDigits } from '../decode-text.ts';
@@ -39,7 +42,7 @@ function virtio(r: CapabilityReader, d: Decoding, length: number): Titles {
   return { title: `Vendor Specific Information: VirtIO: ${d.text('virtio', kind, '{kind=7:0 virtio}')}` };
 }
 
-/** Version 1 of Intel's list of what was fused off: [register, offset, lines]. */
+/** Version 1 of Intel's list of features that are fused off: [register, offset, lines]. */
 const intelRegisters: readonly (readonly [string, number, readonly string[]])[] = [
   [
     'CapA',

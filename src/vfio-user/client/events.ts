@@ -1,6 +1,7 @@
 /**
- * Listeners of a client's device: the server is asked for what they hear of. 'request' and 'error' come as the interrupts REQ and ERR, when the server has
- * them; 'suspend', 'asleep' and 'resume' by a feature of our servers (sleep.ts).
+ * Listeners of a client's device: the client asks the server for the events that they hear of.
+ * 'request' and 'error' come as the interrupts REQ and ERR, when the server has them; 'suspend',
+ * 'asleep' and 'resume' by a feature of our servers (sleep.ts).
  */
 import { type DeviceEvent, type DeviceEventKind, deviceEventKinds } from '../../abi/device.ts';
 import { Feature, IrqIndex } from '../../abi/vfio.ts';
@@ -21,9 +22,9 @@ export interface ClientEventsOptions {
   readonly name: string;
   readonly log: Logger;
   readonly connection: ClientConnection;
-  /** Hear of these interrupts as events. @throws VfioError what the server answers */
+  /** Hear of these interrupts as events. @throws VfioError the error that the server answers */
   setInterrupts(indexes: ReadonlySet<number>): void;
-  /** SET a feature. @throws VfioError what the server answers */
+  /** SET a feature. @throws VfioError the error that the server answers */
   setFeature(feature: number, data: Uint8Array, eventFds: readonly EventFd[]): void;
 }
 
@@ -31,7 +32,9 @@ export class ClientEvents implements Disposable {
   readonly #options: ClientEventsOptions;
   readonly #listeners = new Set<Listener>();
   readonly #sleep: ClientSleep;
-  /** Listeners whose acknowledgement of a suspend is missing, and what follows the last one. */
+  /**
+   * Listeners whose acknowledgement of a suspend is missing, and the callback after the last one.
+   */
   #unacknowledged = new Set<Listener>();
   #acknowledged: () => void = () => {};
   #closed = false;
@@ -82,7 +85,7 @@ export class ClientEvents implements Disposable {
     this.#listeners.clear();
   }
 
-  /** One that has no ERR, REQ or sleep, or does not want to be asked, makes no such events. */
+  /** A server without ERR, REQ or sleep, or one that refuses the request, makes no such events. */
   #listen(): void {
     const { name, connection, setInterrupts } = this.#options;
     const wanted = new Set([...this.#listeners].flatMap(({ kinds }) => [...kinds]));

@@ -96,7 +96,10 @@ export class ClientInterrupts implements Disposable {
     }
   }
 
-  /** Which of ERR and REQ are to be told to `onNotify`. What the device lacks cannot be, and no harm is done. */
+  /**
+   * Which of ERR and REQ go to `onNotify`. An interrupt that the device lacks is left out, and no
+   * harm is done.
+   */
   setEvents(wanted: ReadonlySet<number>): void {
     for (const [index, notify] of this.#notify) {
       if (!wanted.has(index)) notify.setEvents(false);

@@ -87,7 +87,7 @@ function withoutCaps(info: RegionInfo): number {
  * pages.
  */
 function withoutMemory(connection: ClientConnection, config: ClientRegionIo, info: RegionInfo): RegionInfo {
-  // Areas without MMAP: parts of the region alone may be mapped, by whatever way.
+  // Areas without MMAP: only parts of the region may be mapped, by whatever way.
   const { sparseAreas, ...whole } = info;
   const rest = sparseAreas !== undefined && (info.flags & MMAP) === 0 && info.index < RegionIndex.ROM ? info : whole;
   const flags = withoutCaps(rest);

@@ -1,6 +1,7 @@
 /**
- * The server's machine sleeps and wakes (S2-42): two eventfds of ours that the server signals, by a feature of ours (`Feature.SYSTEM_SLEEP`). Other servers do
- * not have it, and streams without descriptors cannot carry it: there are no such events then.
+ * The server's machine sleeps and wakes (S2-42): the server signals two eventfds of ours, by a
+ * feature of ours (`Feature.SYSTEM_SLEEP`). Other servers do not have the feature, and streams
+ * without descriptors cannot carry it; then there are no such events.
  */
 
 import { VfioError } from '../../base/errno.ts';
@@ -8,11 +9,18 @@ import { Latch } from '../../base/latch.ts';
 import { EventFd } from '../../sys/eventfd.ts';
 
 export interface SleepHooks {
-  /** Give the server the two, or with null take them away. @throws VfioError what the server answers */
+  /**
+   * Give the server the two eventfds, or with null take them away.
+   *
+   * @throws VfioError the error that the server answers
+   */
   arm(eventFds: readonly [suspend: EventFd, resume: EventFd] | null): void;
-  /** @param count  what the suspend eventfd has counted since `arm`   @throws VfioError EAGAIN: it was signalled again since */
+  /**
+   * @param count the value that the suspend eventfd has counted since `arm`
+   * @throws VfioError EAGAIN when the server has signalled it again since
+   */
   acknowledge(count: bigint): void;
-  /** Ask whoever wants to be asked; `done` once all have acknowledged. */
+  /** Ask every listener; `done` once all have acknowledged. */
   suspending(done: () => void): void;
   asleep(): void;
   awake(): void;
@@ -24,7 +32,10 @@ export class ClientSleep implements Disposable {
   #listening: Disposable[] = [];
   #asleep = false;
   readonly #awake = new Latch();
-  /** What the eventfds have counted since `arm`. One suspend more than resumes: the machine is about to sleep; two more: it sleeps without waiting. */
+  /**
+   * The counts of the eventfds since `arm`. One suspend more than resumes: the machine is about to
+   * sleep. Two more: the machine sleeps without an acknowledgement.
+   */
   #suspends = 0n;
   #resumes = 0n;
 
@@ -37,7 +48,7 @@ export class ClientSleep implements Disposable {
     return this.#asleep ? this.#awake.promise : null;
   }
 
-  /** Whether anybody listens. @throws VfioError what the server answers */
+  /** Whether a listener exists. @throws VfioError the error that the server answers */
   setWanted(wanted: boolean): void {
     if (wanted === (this.#fds !== null)) return;
     if (!wanted) {
@@ -57,7 +68,10 @@ export class ClientSleep implements Disposable {
     }
   }
 
-  /** Both counters are looked at, whichever woke us: several suspends may have come and gone before this process had its turn. */
+  /**
+   * Read both counters, whichever eventfd woke this process: several suspends may have come and
+   * gone before its turn.
+   */
   #signalled(suspends: bigint, resumes: bigint): void {
     const [suspend, resume] = this.#fds!;
     const before = this.#suspends;

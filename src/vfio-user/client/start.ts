@@ -17,7 +17,10 @@ const PAGE_SIZES = 0x4020_1000n;
 /** More than any device has; a server that says so is none. */
 const MAX_REGIONS = 100;
 const MAX_IRQS = 50;
-/** What waits of our replies waits here, and none is lost: as much as a server of ours asks for at once. */
+/**
+ * Our replies that wait do so here, and none is lost: as many bytes as a server of ours asks for at
+ * once.
+ */
 const DMA_READ_BYTES = 4 * 2 ** 20;
 
 export type Agreed = Capabilities;

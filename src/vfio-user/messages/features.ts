@@ -55,7 +55,8 @@ const setBytes: ReadonlyMap<number, number> = new Map<number, number>([
 ]);
 
 /**
- * A request as VFIO reads it: `data` ends where argsz says that the structure ends, whatever else the message brings.
+ * A request as VFIO reads it: `data` ends where argsz says that the structure ends, whatever else
+ * the message brings.
  *
  * @throws VfioError EINVAL as `decodeFeature`; a set whose message is shorter than its argsz
  */

@@ -1,4 +1,7 @@
-/** Why something was refused: behind the header of an error, for a client that has said that it reads this (VERSION, `vfio_ts_reasons`). */
+/**
+ * The reason of a refusal: behind the header of an error, for a client that says that it reads
+ * reasons (VERSION, `vfio_ts_reasons`).
+ */
 import type { VfioError } from '../../base/errno.ts';
 
 export interface Reason {

@@ -26,7 +26,11 @@ export interface AttachmentOptions {
   readonly carriesFds: boolean;
   /** A command of the server waits to be sent. */
   readonly onQueued: () => void;
-  /** The machine sleeps, or is awake again. @param holds  the client is not answered meanwhile */
+  /**
+   * The machine sleeps, or is awake again.
+   *
+   * @param holds the client gets no answers during the sleep
+   */
   readonly onSleep: (asleep: boolean, holds: boolean) => void;
   /** The device is gone. */
   readonly onGone: (reason: string) => void;
@@ -73,8 +77,8 @@ export class Attachment {
           this.#messages.knowsOfSleep = false;
           event.acknowledge();
         } else if (event.kind === 'gone') onGone(event.reason);
-        // The protocol has no word for it. Clients who have not acknowledged by a feature of ours are as frozen as programs are: what they ask is answered
-        // afterwards.
+        // The protocol has no message for a sleep. A client that has not acknowledged by a feature
+        // of ours is frozen as programs are: the server answers its requests after the sleep.
         else onSleep(event.kind === 'asleep', !this.#messages.knowsOfSleep);
       },
       ['suspend', 'asleep', 'resume', 'gone'],

@@ -94,7 +94,8 @@ export class DeviceMessages implements Disposable {
   }
 
   #share(index: number, info: RegionInfo): Shared | null {
-    // A descriptor gives all of its memory: a client that is to see parts of the region alone gets those by messages.
+    // A descriptor gives all of its memory: a client that may see only parts of the region gets
+    // them by messages.
     if (!coversAll(info)) return null;
     const region = this.#options.region(index)!;
     let shared: Shared | null = null;
@@ -151,7 +152,10 @@ export class DeviceMessages implements Disposable {
     return events;
   }
 
-  /** The write that a signal stands for. A device that does not answer now loses it, as a bus does; one whose machine sleeps gets it afterwards. */
+  /**
+   * The write that a signal stands for. A device that does not answer now loses the write, as on a
+   * bus; a device whose machine sleeps gets it after the sleep.
+   */
   #ring(region: Region, offset: number, data: Uint8Array): void {
     const waits = this.#device.awake?.() ?? null;
     if (waits !== null) {
@@ -185,7 +189,7 @@ export class DeviceMessages implements Disposable {
     const sinks = fds.map((fd) => events.use(EventFd.fromFd(fd)));
     const data = new Uint8Array(room);
     data.set(request.data);
-    // Before the call, within which the machine may go to sleep.
+    // Before the call, during which the machine may go to sleep.
     const knew = this.knowsOfSleep;
     if (feature === Feature.SYSTEM_SLEEP_ACK && set && !probe) this.knowsOfSleep = true;
     let used: number;
@@ -213,7 +217,10 @@ function withAreas(info: RegionInfo): RegionInfo {
   return info.sparseAreas === undefined ? { ...info, sparseAreas: [{ offset: 0, size: info.size }] } : info;
 }
 
-/** Nothing is shared. Areas that leave something out are told all the same: a client that maps by messages keeps to them. */
+/**
+ * Nothing is shared. Areas that leave a part out are still reported: a client that maps by messages
+ * keeps to them.
+ */
 function withoutMapping(info: RegionInfo): RegionInfo {
   const { index, flags, size, type, sparseAreas } = info;
   return {

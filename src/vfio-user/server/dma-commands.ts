@@ -19,7 +19,10 @@ import { DMA_FIXED_BYTES, type DmaLayout, dataAt, layoutOfReadReply } from './dm
 /** Messages under way at one time, and bytes of data in those that were not sent yet. */
 const WINDOW = 64;
 const WINDOW_BYTES = 4 * 2 ** 20;
-/** Of a client that says nothing: QEMU's socket takes 212992 bytes (net.core.wmem_default), with what the kernel counts for each message. */
+/**
+ * For a client that does not say: QEMU's socket takes 212992 bytes (net.core.wmem_default), with
+ * the kernel's overhead for each message.
+ */
 const CAREFUL_BYTES = 128 * 1024;
 const CAREFUL_PIECE_BYTES = 64 * 1024;
 /** Of a reply, besides its data, in that account. */
@@ -155,7 +158,10 @@ export class DmaCommands {
     if (at > 0) this.#queue = this.#queue.slice(at);
   }
 
-  /** A read has had its piece: it goes behind those reads that no write is before. What is written stays in order, with what is read, too. */
+  /**
+   * A read has had its piece: it goes behind the reads that are not behind a write. Writes stay in
+   * order, with reads, too.
+   */
   #takeTurns(at: number): void {
     let end = at + 1;
     while (end < this.#queue.length && !this.#queue[end]!.write) end++;

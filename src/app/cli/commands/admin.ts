@@ -20,7 +20,8 @@ export function adminCommandLine({ terminal }: CommandContext): Command {
     .allowUnknownOption()
     .addHelpText('after', () => `\nCommands:\n${tableLines().join('\n')}\n${examples}`)
     .action(async (where: string, command: string | undefined, rest: string[], options: { json?: boolean }, self: Command) => {
-      // Options of the row that stand behind its name are not ours: they come along with its arguments.
+      // commander does not parse options of the row that stand behind its name: they come with the
+      // row's arguments.
       const name = command ?? 'show';
       const row = Object.hasOwn(adminCommands, name) ? adminCommands[name]! : self.error(`error: there is no command '${name}'`);
       if (where === 'unix:') self.error("error: 'unix:' needs the path of a socket");
@@ -50,7 +51,7 @@ function tableLines(): string[] {
   return lines;
 }
 
-/** What was typed behind the row's name. */
+/** The words that were typed behind the row's name. */
 function parseArguments(
   self: Command,
   row: AdminCommand,
@@ -81,7 +82,7 @@ function parseArguments(
   if (words.length < needed) self.error(`error: ${name} needs ${names.slice(words.length, needed).join(' and ')}`);
   if (words.length > names.length) self.error(`error: ${name} takes no '${words[names.length]}'`);
   for (const [i, word] of words.entries()) given[names[i]!] = word;
-  // A file is the server's to read, which has a working directory of its own.
+  // The server reads the file, and has a working directory of its own.
   if (typeof given.device === 'string') given.device = withFullPaths(given.device);
   return given;
 }

@@ -11,7 +11,7 @@ interface Row {
   readonly options: readonly string[];
 }
 
-/** Rows of `vfio admin WHERE`; whether one begins with an address is the same for all shells. */
+/** Rows of `vfio admin WHERE`. Whether a row begins with an address is the same for all shells. */
 const adminRows: readonly Row[] = Object.entries(adminCommands).map(([name, { help, options = {} }]) => ({
   name,
   help,

@@ -10,7 +10,8 @@ export function demoCommand({ terminal }: CommandContext): Command {
     )
     .addHelpText('after', '\nThis is what npm start runs.')
     .action(async () => {
-      // Its folders go with the process, and its drivers end when they have no one to obey.
+      // The folders go with the process, and the drivers end when the process that directs them is
+      // gone.
       for (const [signal] of endingSignals) process.once(signal, () => process.exit(Exit.INTERRUPTED));
       const { demo } = await import('../../demo/demo.ts');
       await demo(terminal);

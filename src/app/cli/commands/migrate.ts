@@ -92,7 +92,8 @@ async function move(path: string, destination: string | undefined, options: Opti
 
 async function receive(path: string, extra: string | undefined, options: Options, terminal: Terminal): Promise<number> {
   const { receive: where, stdio, keyFile } = options;
-  // Standard output carries the device's data: taken before all that prints gets another stream in its place.
+  // Standard output carries the device's data: take it before any other code that prints gets
+  // another stream in its place.
   const carrier = stdio === true ? stdioPipe() : null;
   using _log = terminal.serve();
   if (extra !== undefined) throw new VfioError('EINVAL', `--receive takes one server, not ${extra} too`);

@@ -188,7 +188,7 @@ async function serveMachineUntilStopped(file: string, options: Options, terminal
   return await stop.told;
 }
 
-/** How a function of a machine that is served gets another driver: by its administrator. */
+/** The way to give a function of a served machine another driver: by its administrator. */
 function adminBind(directory: string, bdf: string, driver: string, before: string | null): string {
   const admin = `vfio admin ${shellQuoted(directory)}`;
   const steps = [...(before === null ? [] : [`${admin} unbind ${bdf}`]), ...(driver === 'none' ? [] : [`${admin} bind ${bdf} ${driver}`])];
@@ -239,7 +239,8 @@ function refuseDeviceOptions(options: Options, why: string): void {
 }
 
 function announce(path: string, { out, err, paint }: Terminal): void {
-  // As those who connect must write it: a path that is too long for a socket, from here.
+  // In the form that clients must write: for a path that is too long for a socket, the way from
+  // here.
   const address = socketAddress(path);
   for (const { title, command } of attachLines(address)) {
     out(paint.dim(`# ${title}`));
@@ -291,7 +292,7 @@ class DeviceCode implements Disposable {
     return this.#own(await loadModel(this.#address, (path) => importFileAnew(path, (file) => this.#files?.add(file))));
   }
 
-  /** A model of the user's fails by itself; those of the package have no code that could. */
+  /** A model of the user's may fail by itself; a model of the package has no code that could. */
   #own(model: DeviceModel): DeviceModel {
     return this.#address.kind === 'file' ? attributeModel(model) : model;
   }

@@ -218,7 +218,7 @@ export class Features {
     return { status: Status.SUCCESS, result: this.#selected(id, select, dw[11]!, feature.perNamespace === true ? nsid : 0) };
   }
 
-  /** What Get Features gives beside dword 0. @param select not CAPABILITIES, which gives none */
+  /** The data of Get Features beside dword 0. @param select not CAPABILITIES, which gives none */
   data(id: number, select: number): Uint8Array {
     const bytes = new Uint8Array(this.dataSize(id));
     // Its default is what a reset leaves, 0 and not set by the host; it is not saveable, so what is saved is the default (5.13.1).
