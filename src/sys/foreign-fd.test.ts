@@ -1,5 +1,5 @@
 /** Descriptors that a peer has sent: which of them can keep us waiting, and how they are closed. */
-import { closeSync, fstatSync, openSync, readlinkSync } from 'node:fs';
+import { closeSync, fstatSync, openSync } from 'node:fs';
 import { afterEach, describe, expect, it } from 'vitest';
 import { until } from '../../tests/kit/event-loop.ts';
 import { addon } from './addon.ts';
@@ -54,10 +54,7 @@ describe('what a peer has sent', () => {
     const [a, b] = UnixSocket.pair();
     using _a = a;
     const socket = OwnedFd.received(b.release().disown());
-    const link = readlinkSync(`/proc/self/fd/${socket.number}`);
-    const at = socket.number;
     socket[Symbol.dispose]();
-    await until(() => !isOpen(at) || readlinkSync(`/proc/self/fd/${at}`) !== link);
     await until(() => addon().closing(0) === 0);
     expect(a.receive(new Uint8Array(1), 0, 1, [])).toBe(0);
   });

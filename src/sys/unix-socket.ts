@@ -1,5 +1,5 @@
 /** A connected UNIX stream socket: bytes, descriptors with them, and who is at the other end. */
-import { statSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import { basename, dirname, relative } from 'node:path';
 import { checkIndex } from '../base/check.ts';
 import { Errno, VfioError } from '../base/errno.ts';
@@ -9,8 +9,17 @@ import { FdWatch, waitFor } from './fd-watch.ts';
 import { OwnedFd } from './owned-fd.ts';
 import { peerProcess } from './peer-process.ts';
 
-/** Descriptors of peers that may wait to be closed at one time, of all peers together. */
-export const CLOSING_MAX = 256;
+/**
+ * Descriptors of peers that may wait to be closed at one time, of all peers together: a quarter of
+ * those that this process may open, since each keeps its number. A client that sends many at once
+ * is well below: they wait for their turn, not for a file system.
+ */
+export const CLOSING_MAX = closingMax();
+
+function closingMax(): number {
+  const [, openFiles = '1024'] = /^Max open files\s+(\d+)/m.exec(readFileSync('/proc/self/limits', 'utf8')) ?? [];
+  return Math.max(64, Math.min(4096, Math.floor(Number(openFiles) / 4)));
+}
 
 /** Descriptor numbers on their way in or out: how many, then each. One for all sockets of this thread: nothing runs while it is in use. */
 const passing = new Int32Array(Sys.MESSAGE_FDS_MAX + 1);
