@@ -40,7 +40,7 @@ export interface ConfigTarget {
    * @throws VfioError as `userView`, and as explainConfigWrite()
    */
   readonly explain: (offset: number, width: 1 | 2 | 4, value: number) => TriedWrite | Omit<TriedWrite, 'effects' | 'readsBack'>;
-  /** What is wrong with its capabilities, for whom VFIO cannot tell: a sentence each. */
+  /** Faults of its capabilities that decide what VFIO shows of it: a sentence each. */
   readonly warnings: () => readonly string[];
 }
 

@@ -1,16 +1,10 @@
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
+import { turn } from '../../tests/kit/event-loop.ts';
+import { unhandledRejections } from '../../tests/kit/unhandled-rejections.ts';
 import { callForeign, isThenable, settle, textOf } from './foreign.ts';
 import { WatchedPromise } from './watched-promise.ts';
 
-const unhandled: unknown[] = [];
-const note = (error: unknown) => void unhandled.push(error);
-const turn = () => new Promise((resolve) => setImmediate(resolve));
-
-beforeEach(() => {
-  unhandled.length = 0;
-  process.on('unhandledRejection', note);
-});
-afterEach(() => void process.off('unhandledRejection', note));
+const unhandled = unhandledRejections();
 
 const badText = {
   toString() {

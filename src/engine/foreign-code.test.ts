@@ -2,8 +2,10 @@
  * Code that is not ours, handed to the engine: it throws, rejects, or is async where a function without result is asked for, which the type checker
  * allows. Its failure is logged with its name, the call goes on as if it had not failed, and no unhandled rejection is left.
  */
-import { afterEach, beforeEach, expect, it } from 'vitest';
+import { expect, it } from 'vitest';
+import { turn } from '../../tests/kit/event-loop.ts';
 import { alone, openAll, testMachine } from '../../tests/kit/machines.ts';
+import { unhandledRejections } from '../../tests/kit/unhandled-rejections.ts';
 import type { InterruptSink } from '../abi/device.ts';
 import type { ModelMigration } from '../abi/device-host.ts';
 import type { MediatedDevice } from '../abi/mediator.ts';
@@ -18,15 +20,7 @@ import { VfioFileSet } from './vm/vfio-file-set.ts';
 import { VmProvider } from './vm/vm-provider.ts';
 
 const BDF = '0000:01:00.0';
-const unhandled: unknown[] = [];
-const note = (error: unknown) => void unhandled.push(error);
-const turn = () => new Promise((resolve) => setImmediate(resolve));
-
-beforeEach(() => {
-  unhandled.length = 0;
-  process.on('unhandledRejection', note);
-});
-afterEach(() => void process.off('unhandledRejection', note));
+const unhandled = unhandledRejections();
 
 const rejects = (text: string) => (async () => Promise.reject(new Error(text))) as never;
 const code = (act: () => unknown): string => {

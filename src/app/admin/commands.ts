@@ -151,7 +151,7 @@ export const adminCommands: Readonly<Record<string, AdminCommand>> = {
   },
   reset: {
     positional: ['bdf'],
-    help: 'reset a function, whoever uses it (sysfs reset)',
+    help: 'reset a function, also one that is in use (sysfs reset)',
     run: (context, given) => {
       const fn = functionOf(context, given);
       context.machine.reset(fn.bdf);

@@ -1,5 +1,7 @@
 /** Handlers that forget an `await`, or are async where they must not be: what a driver can provoke must not be an unhandled rejection. */
-import { afterEach, beforeEach, expect, it } from 'vitest';
+import { expect, it } from 'vitest';
+import { turn } from '../../../tests/kit/event-loop.ts';
+import { unhandledRejections } from '../../../tests/kit/unhandled-rejections.ts';
 import { bar } from './bar.ts';
 import { device } from './device.ts';
 import type { ModelDma, ModelIrq } from './life.ts';
@@ -7,15 +9,7 @@ import { decodePlain } from './plain-data.ts';
 import { reg } from './register.ts';
 import { TestHost } from './test-host.ts';
 
-const unhandled: unknown[] = [];
-const note = (error: unknown) => void unhandled.push(error);
-const turn = () => new Promise((resolve) => setImmediate(resolve));
-
-beforeEach(() => {
-  unhandled.length = 0;
-  process.on('unhandledRejection', note);
-});
-afterEach(() => void process.off('unhandledRejection', note));
+const unhandled = unhandledRejections();
 
 const UNMAPPED = 0xdead_0000n;
 

@@ -75,10 +75,7 @@ export function serveCommand({ terminal, exit }: CommandContext): Command {
         'how much memory a client may map, such as 2G or unlimited; its own RLIMIT_MEMLOCK unless told',
       ).argParser((text) => size(text, '--memlock')),
     )
-    .option(
-      '--allow-any-file',
-      "a client's memory may be a file of a disk, too, though whoever is behind its file system can stop the server",
-    )
+    .option('--allow-any-file', "a client's memory may be a file of a disk, too; the file system behind such a file can stop the server")
     .addOption(
       new Option(
         '--max-sparse <size>',
