@@ -8,7 +8,7 @@ export default defineConfig({
   resolve: {
     alias: [
       { find: /^vfio-ts$/, replacement: source('src/index.ts') },
-      { find: /^vfio-ts\/machine$/, replacement: source('src/app/machine.ts') },
+      { find: /^vfio-ts\/machine$/, replacement: source('src/api/machine.ts') },
     ],
   },
   test: {

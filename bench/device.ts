@@ -3,7 +3,7 @@ import type { InterruptSink } from '../src/abi/device.ts';
 import type { Model } from '../src/abi/device-host.ts';
 import { PASS_THROUGH } from '../src/abi/mediator.ts';
 import { IrqIndex } from '../src/abi/vfio.ts';
-import { simulate } from '../src/app/simulation.ts';
+import { simulate } from '../src/api/simulation.ts';
 import { DriverDevice } from '../src/drivers/kit/driver-device.ts';
 import { Mediators } from '../src/engine/mediation/mediators.ts';
 import { edu } from '../src/models/edu/edu.ts';

@@ -5,11 +5,11 @@ import { ManualClock } from '../src/base/clock.ts';
 import { RateLimitedLogger, silentLogger } from '../src/base/log.ts';
 import { defaultParams, type EngineContext } from '../src/engine/context.ts';
 import { Container } from '../src/engine/dma/container.ts';
-import { HostDma } from '../src/engine/dma/host-dma.ts';
-import { IommuDomain, Translation } from '../src/engine/dma/iommu-domain.ts';
 import type { AttachableGroup } from '../src/engine/dma/iommu-properties.ts';
 import { Process } from '../src/engine/dma/process.ts';
 import { FaultPlan } from '../src/engine/fault-plan.ts';
+import { HostDma } from '../src/hardware/host-dma.ts';
+import { IommuDomain, Translation } from '../src/hardware/iommu-domain.ts';
 import { MemfdMemory } from '../src/sys/memfd.ts';
 import { type Figure, heapGrowth, kept, report } from './harness.ts';
 

@@ -34,7 +34,7 @@ export {
 } from './abi/device-host.ts';
 export { Access, type DirectMemory, type Memory } from './abi/memory.ts';
 export { DeviceFlags, Feature, IrqIndex, IrqInfoFlags, MigrationFlags, MigrationState, RegionFlags, RegionIndex } from './abi/vfio.ts';
-export { type OpenOptions, open } from './app/open.ts';
+export { type OpenOptions, open } from './api/open.ts';
 export { type BitAccess, bit, bits } from './base/bit-fields.ts';
 export { type Clock, ManualClock, SystemClock } from './base/clock.ts';
 export { type ErrnoName, VfioError } from './base/errno.ts';

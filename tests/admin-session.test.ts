@@ -43,6 +43,6 @@ it('S3-15 S3-18 S3-20 S2-41 S2-42 docs/admin.md: each command does what is shown
 });
 
 it('docs/admin.md has every command', async () => {
-  const { adminCommands } = await import('../src/app/admin/commands.ts');
+  const { adminCommands } = await import('../src/api/admin/commands.ts');
   for (const name of Object.keys(adminCommands)) expect(page, name).toMatch(new RegExp(`^\\|.*\`${name}\\b`, 'm'));
 });

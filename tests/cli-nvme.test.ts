@@ -5,8 +5,8 @@ import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, rmSync, wri
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { main } from '../src/app/cli/main.ts';
-import { recordingTerminal } from '../src/app/cli/terminal.ts';
+import { main } from '../src/cli/main.ts';
+import { recordingTerminal } from '../src/cli/terminal.ts';
 import { VfioProcess } from './kit/vfio-process.ts';
 
 const bin = join(import.meta.dirname, '../bin/vfio.js');

@@ -5,9 +5,9 @@ import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from '
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
-import { adminCommands } from '../src/app/admin/commands.ts';
-import { main } from '../src/app/cli/main.ts';
-import { recordingTerminal } from '../src/app/cli/terminal.ts';
+import { adminCommands } from '../src/api/admin/commands.ts';
+import { main } from '../src/cli/main.ts';
+import { recordingTerminal } from '../src/cli/terminal.ts';
 
 const desktop = join(import.meta.dirname, '../examples/machines/desktop.yaml');
 const folders: string[] = [];

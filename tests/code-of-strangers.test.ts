@@ -85,7 +85,7 @@ describe('the temporary directory', () => {
     const kept = join(folder, 'kept');
     mkdirSync(kept);
     // What the loader would keep by itself, with other code put into it.
-    const main = `const { main } = await import(${JSON.stringify(join(root, 'src/app/cli/main.ts'))}); process.exitCode = await main(['--version']);`;
+    const main = `const { main } = await import(${JSON.stringify(join(root, 'src/cli/main.ts'))}); process.exitCode = await main(['--version']);`;
     const loader = ['--import', import.meta.resolve('tsx'), '--input-type=module', '-e', main];
     spawnSync(process.execPath, loader, { env: { ...process.env, TMPDIR: kept, TSX_DISABLE_CACHE: '' } });
     const cache = join(kept, readdirSync(kept)[0]!);

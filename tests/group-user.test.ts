@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { askMachine } from '../src/app/machine-server.ts';
-import { DeviceServer } from '../src/app/serve.ts';
+import { askMachine } from '../src/api/machine-server.ts';
+import { DeviceServer } from '../src/api/serve.ts';
 import { VfioError } from '../src/base/errno.ts';
 import { EduDriver } from '../src/drivers/edu/edu-driver.ts';
 import type { DriverDevice } from '../src/drivers/kit/driver-device.ts';
@@ -202,7 +202,7 @@ describe('server and client in one thread', () => {
     const code = `
 import { parentPort } from 'node:worker_threads';
 import ${JSON.stringify(new URL('../bin/typescript.js', import.meta.url).href)};
-const { serve } = await import(${JSON.stringify(new URL('../src/app/machine.ts', import.meta.url).href)});
+const { serve } = await import(${JSON.stringify(new URL('../src/api/machine.ts', import.meta.url).href)});
 await serve('sim:edu', { path: ${JSON.stringify(path)} });
 parentPort.postMessage('ready');`;
     const file = join(directory, 'worker.mjs');

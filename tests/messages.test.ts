@@ -5,8 +5,8 @@ import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { main } from '../src/app/cli/main.ts';
-import { recordingTerminal } from '../src/app/cli/terminal.ts';
+import { main } from '../src/cli/main.ts';
+import { recordingTerminal } from '../src/cli/terminal.ts';
 
 const examples = join(import.meta.dirname, '../examples/machines');
 const desktop = join(examples, 'desktop.yaml');

@@ -1,6 +1,6 @@
 /** An NVMe disk moved through the engine, with a driver that sleeps until it is interrupted: what is cut leaves it unharmed. */
 import { expect, it } from 'vitest';
-import { simulate } from '../src/app/simulation.ts';
+import { simulate } from '../src/api/simulation.ts';
 import { DriverDevice } from '../src/drivers/kit/driver-device.ts';
 import { NvmeDriver } from '../src/drivers/nvme/nvme-driver.ts';
 import type { DeviceFile } from '../src/engine/device/device-file.ts';

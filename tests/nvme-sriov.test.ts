@@ -3,12 +3,12 @@ import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:f
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
-import { main } from '../src/app/cli/main.ts';
-import { recordingTerminal } from '../src/app/cli/terminal.ts';
-import { modelsWithImages } from '../src/app/disk-image.ts';
-import { loadMachine } from '../src/app/machine.ts';
-import { open } from '../src/app/open.ts';
-import { openThrough } from '../src/app/simulation.ts';
+import { modelsWithImages } from '../src/api/disk-image.ts';
+import { loadMachine } from '../src/api/machine.ts';
+import { open } from '../src/api/open.ts';
+import { openThrough } from '../src/api/simulation.ts';
+import { main } from '../src/cli/main.ts';
+import { recordingTerminal } from '../src/cli/terminal.ts';
 import { DriverDevice } from '../src/drivers/kit/driver-device.ts';
 import { NvmeDriver } from '../src/drivers/nvme/nvme-driver.ts';
 import { PF, TOKEN, VF0, VF1 } from './kit/sriov-rig.ts';

@@ -2,7 +2,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { readMachineFile } from '../src/app/machine-file.ts';
+import { readMachineFile } from '../src/api/machine-file.ts';
 import { Machine } from '../src/engine/machine/machine.ts';
 import type { MachineSpec } from '../src/engine/machine/machine-spec.ts';
 import { HeapMemory } from '../src/sys/fake.ts';

@@ -3,9 +3,9 @@ import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { main } from '../src/app/cli/main.ts';
-import { recordingTerminal } from '../src/app/cli/terminal.ts';
-import { openNvme } from '../src/app/nvme/open-nvme.ts';
+import { main } from '../src/cli/main.ts';
+import { openNvme } from '../src/cli/nvme/open-nvme.ts';
+import { recordingTerminal } from '../src/cli/terminal.ts';
 import { FileStorage } from '../src/sys/file-storage.ts';
 import { VfioProcess } from './kit/vfio-process.ts';
 

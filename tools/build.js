@@ -16,12 +16,12 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)));
 /** Files of dist/ that something outside names: the doors of package.json, the command, and the drivers that the demo starts as processes. */
 const entryPoints = {
   index: 'src/index.ts',
-  machine: 'src/app/machine.ts',
-  cli: 'src/app/cli/main.ts',
-  'demo/disk-worker': 'src/app/demo/disk-worker.ts',
-  'demo/edu-worker': 'src/app/demo/edu-worker.ts',
-  'demo/moving-worker': 'src/app/demo/moving-worker.ts',
-  'demo/tenant-worker': 'src/app/demo/tenant-worker.ts',
+  machine: 'src/api/machine.ts',
+  cli: 'src/cli/main.ts',
+  'demo/disk-worker': 'src/cli/demo/disk-worker.ts',
+  'demo/edu-worker': 'src/cli/demo/edu-worker.ts',
+  'demo/moving-worker': 'src/cli/demo/moving-worker.ts',
+  'demo/tenant-worker': 'src/cli/demo/tenant-worker.ts',
 };
 
 /** Beside dist/, and then in its place: who runs the command meanwhile finds all files, of before or of now. */

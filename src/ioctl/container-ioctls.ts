@@ -28,7 +28,7 @@ import {
 } from '../abi/vfio-structs.ts';
 import { VfioError } from '../base/errno.ts';
 import type { Container } from '../engine/dma/container.ts';
-import type { DirtyBitmap } from '../engine/dma/dirty-pages.ts';
+import type { DirtyBitmap } from '../hardware/dirty-pages.ts';
 import { type Caller, checkArgsz, checkFlags, type Handler } from './caller.ts';
 import { answerInfo, CapabilityChain } from './capability-chain.ts';
 import type { UserMemoryWindow } from './process-memory.ts';

@@ -4,7 +4,7 @@
  * place, with `RegionAccess` and `DmaAccess` of abi/vfio-user.ts; VERSION is in version.ts.
  *
  * A payload is what follows the header: `encode…` makes a fresh one. To add a message: its number and layout go into abi/vfio-user.ts, encoder and
- * decoder into the file of its subject here, what a server does about it into `Attachment.answer` of server/, and how it is shown into app/trace.
+ * decoder into the file of its subject here, what a server does about it into `Attachment.answer` of server/, and how it is shown into cli/trace.
  */
 export * from './messages/adoption.ts';
 export * from './messages/device-info.ts';

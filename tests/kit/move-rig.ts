@@ -1,10 +1,10 @@
 /** A move within one process: a device that is used, one that waits, and a link between them that can break. */
 import type { Device } from '../../src/abi/device.ts';
 import { RegionIndex } from '../../src/abi/vfio.ts';
-import { type Arrived, arrive } from '../../src/app/migrate/arrival.ts';
-import { type DepartureOptions, depart, type Subject } from '../../src/app/migrate/departure.ts';
-import type { Figures } from '../../src/app/migrate/figures.ts';
-import { Link } from '../../src/app/migrate/link.ts';
+import { type Arrived, arrive } from '../../src/api/migrate/arrival.ts';
+import { type DepartureOptions, depart, type Subject } from '../../src/api/migrate/departure.ts';
+import type { Figures } from '../../src/api/migrate/figures.ts';
+import { Link } from '../../src/api/migrate/link.ts';
 import { VfioError } from '../../src/base/errno.ts';
 import type { DeviceFile } from '../../src/engine/device/device-file.ts';
 import type { ByteStream, ListenOptions } from '../../src/sys/byte-stream.ts';

@@ -4,7 +4,7 @@ import type { Device } from '../../src/abi/device.ts';
 import { parseVfToken } from '../../src/abi/vf-token.ts';
 import { ContainerIoctl, DeviceIoctl, Extension, Feature, FeatureFlags, GroupIoctl } from '../../src/abi/vfio.ts';
 import { DeviceFeature } from '../../src/abi/vfio-structs.ts';
-import { parseMachine } from '../../src/app/machine-file.ts';
+import { parseMachine } from '../../src/api/machine-file.ts';
 import { errnoName, VfioError } from '../../src/base/errno.ts';
 import type { DeviceFile } from '../../src/engine/device/device-file.ts';
 import { Process } from '../../src/engine/dma/process.ts';

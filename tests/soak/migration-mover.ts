@@ -3,9 +3,9 @@
  * whenever the device does.
  */
 import { PassThrough, Writable } from 'node:stream';
-import type { Pipe } from '../../src/app/migrate/endpoints.ts';
-import { arrivedAfterAll, startMove } from '../../src/app/migrate/move.ts';
-import { relay } from '../../src/app/migrate/relay.ts';
+import type { Pipe } from '../../src/api/migrate/endpoints.ts';
+import { arrivedAfterAll, startMove } from '../../src/api/migrate/move.ts';
+import { relay } from '../../src/api/migrate/relay.ts';
 
 export interface Order {
   readonly source: string;

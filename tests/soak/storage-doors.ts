@@ -1,5 +1,5 @@
 /** Ways to an image: straight to the storage, or through everything that is in front of one. */
-import { openNvme } from '../../src/app/nvme/open-nvme.ts';
+import { openNvme } from '../../src/cli/nvme/open-nvme.ts';
 import type { NvmeNamespace } from '../../src/drivers/nvme/namespace.ts';
 import { FileStorage } from '../../src/sys/file-storage.ts';
 import { SECTOR_BYTES } from './disk-journal.ts';

@@ -1,7 +1,7 @@
 /** The process of `WireServer`: wire-server-child.ts DIRECTORY SECONDS. One device of each kind, as `vfio serve` has them. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { DeviceServer } from '../../src/app/serve.ts';
+import { DeviceServer } from '../../src/api/serve.ts';
 import type { Logger } from '../../src/base/log.ts';
 import { edu } from '../../src/models/edu/edu.ts';
 import { UnixListener } from '../../src/sys/unix-listener.ts';

@@ -9,36 +9,15 @@ import { BusError } from '../../abi/bus-error.ts';
 import type { RegionInfo, RegionMapping } from '../../abi/device.ts';
 import type { Width } from '../../abi/device-host.ts';
 import { type DirectMemory, WINDOW_BYTES } from '../../abi/memory.ts';
-import { NUM_REGIONS, RegionFlags } from '../../abi/vfio.ts';
-import { checkIndex, checkU64, hex } from '../../base/check.ts';
+import { RegionFlags } from '../../abi/vfio.ts';
+import { checkU64, hex } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
 import type { RegionDeclaration } from '../../pci/declaration.ts';
 import type { DeviceFile } from './device-file.ts';
 import { checkMapRange } from './map-range.ts';
 import { checkRegisterValue, FileRegion, load, store } from './region-io.ts';
 
-/** Of one device: clients of vfio-user believe in no more than 100 regions. */
-const REGIONS_MAX = 64;
-/** Offsets in a device file leave 40 bits for a region. */
-const SIZE_MAX = 2 ** 40;
-const PAGE = 4096;
-
 const { READ, WRITE, MMAP, CAPS } = RegionFlags;
-
-/** @throws VfioError EINVAL for a declaration that cannot be a region */
-export function checkRegions(name: string, regions: readonly RegionDeclaration[]): void {
-  if (regions.length > REGIONS_MAX)
-    throw new VfioError('EINVAL', `${name} has ${regions.length} regions of its own; ${REGIONS_MAX} at most`);
-  regions.forEach(({ type, subtype, size, backing }, i) => {
-    const region = `${name}: region ${NUM_REGIONS + i}`;
-    checkIndex(type, 0xffff_ffff, `${region}: type`);
-    checkIndex(subtype, 0xffff_ffff, `${region}: subtype`);
-    if (checkIndex(size, SIZE_MAX, `${region}: size`) === 0) throw new VfioError('EINVAL', `${region} is empty`);
-    if (backing === 'memory' && size % PAGE !== 0) {
-      throw new VfioError('EINVAL', `${region} is memory of ${size} bytes`, { fix: `Give whole pages of ${PAGE} bytes.` });
-    }
-  });
-}
 
 /** As GET_REGION_INFO answers before any mediator. */
 export function deviceRegionInfo(index: number, { type, subtype, size, backing, access = 'read-write' }: RegionDeclaration): RegionInfo {

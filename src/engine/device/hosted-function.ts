@@ -3,13 +3,13 @@
  * and `GroupFile` are these; tests make small ones.
  */
 
+import type { FunctionHost } from '../../hardware/function-host.ts';
+import type { InterruptLine } from '../../hardware/interrupt-line.ts';
 import type { ConfigSpace } from '../../pci/config-space.ts';
 import type { PciDeclaration } from '../../pci/declaration.ts';
 import type { AttachableGroup } from '../dma/iommu-properties.ts';
-import type { InterruptLine } from '../interrupts/interrupt-line.ts';
 import type { VmFile } from '../vm/vm-provider.ts';
 import type { DeviceFile } from './device-file.ts';
-import type { FunctionHost } from './host.ts';
 import type { VfioPciDevice } from './pci-device.ts';
 
 /** A PCI function as vfio-pci sees it while it is bound to it, and as its neighbours see it during a bus reset. */

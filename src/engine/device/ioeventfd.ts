@@ -7,9 +7,9 @@ import type { InterruptSource } from '../../abi/device.ts';
 import { RegionIndex } from '../../abi/vfio.ts';
 import { checkIndex, checkU64, hex } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
+import type { MsixTable } from '../../hardware/msix-table.ts';
 import type { EngineContext } from '../context.ts';
 import { listenGuarded } from '../interrupts/guarded-sink.ts';
-import type { MsixTable } from '../interrupts/msix-table.ts';
 
 export interface IoeventfdRequest {
   /** Region index; only BARs can have one. */

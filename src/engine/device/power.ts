@@ -8,8 +8,8 @@
 import type { InterruptSink } from '../../abi/device.ts';
 import { CapId, Pm, PowerState } from '../../abi/pci.ts';
 import { VfioError } from '../../base/errno.ts';
+import { canWakeFrom } from '../../hardware/event-registers.ts';
 import type { ConfigSpace, SavedConfig } from '../../pci/config-space.ts';
-import { canWakeFrom } from './event-registers.ts';
 
 /** What sleeping and waking do to the rest of the device. */
 export interface PowerHooks {

@@ -9,8 +9,8 @@
 import type { RegionInfo, RegionMapping } from '../../abi/device.ts';
 import { WINDOW_BYTES } from '../../abi/memory.ts';
 import { checkU64 } from '../../base/check.ts';
+import type { FunctionHost } from '../../hardware/function-host.ts';
 import type { DeviceFile } from './device-file.ts';
-import type { FunctionHost } from './host.ts';
 import { checkMapRange } from './map-range.ts';
 import { FileRegion, load, store } from './region-io.ts';
 import { BarMapping } from './region-mapping.ts';

@@ -6,8 +6,8 @@
 import type { IovaRange } from '../../abi/device.ts';
 import { hex, U64_MAX } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
+import { IommuDomain, LAST_PFN } from '../../hardware/iommu-domain.ts';
 import type { EngineContext } from '../context.ts';
-import { IommuDomain, LAST_PFN } from './iommu-domain.ts';
 import type { AttachableGroup, IommuProperties } from './iommu-properties.ts';
 import { blockingRegions, iovaRanges } from './iova-ranges.ts';
 

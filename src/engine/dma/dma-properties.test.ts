@@ -5,9 +5,9 @@ import { type TestContext, testContext, testGroup } from '../../../tests/kit/dma
 import { Dma } from '../../abi/device-host.ts';
 import type { Access, DirectMemory } from '../../abi/memory.ts';
 import { VfioError } from '../../base/errno.ts';
+import { HostDma } from '../../hardware/host-dma.ts';
 import { HeapMemory } from '../../sys/fake.ts';
 import { Container } from './container.ts';
-import { HostDma } from './host-dma.ts';
 import type { AttachableGroup } from './iommu-properties.ts';
 import { Process } from './process.ts';
 

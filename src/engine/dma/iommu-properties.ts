@@ -2,7 +2,7 @@
  * What the IOMMU in front of a group can do, and what a container needs to know of a group. The machine builds these; the container only reads
  * them, but for `domain`, which it alone sets.
  */
-import type { IommuDomain } from './iommu-domain.ts';
+import type { IommuDomain } from '../../hardware/iommu-domain.ts';
 
 /**
  * Why a window of I/O addresses cannot be mapped: 'direct' = the firmware wants it mapped one to one, 'relaxable' = the same but may be given

@@ -2,8 +2,8 @@
 import { DmaUnmapFlags } from '../../abi/vfio.ts';
 import { checkU32, checkU64, hex, U64_MAX } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
-import { type DirtyBitmap, verifyBitmapSize } from './dirty-pages.ts';
-import { LAST_PFN } from './iommu-domain.ts';
+import { type DirtyBitmap, verifyBitmapSize } from '../../hardware/dirty-pages.ts';
+import { LAST_PFN } from '../../hardware/iommu-domain.ts';
 import type { DirtyRange, UnmapDma } from './type1-requests.ts';
 
 const UNMAP_FLAGS = DmaUnmapFlags.GET_DIRTY_BITMAP | DmaUnmapFlags.ALL | DmaUnmapFlags.VADDR;

@@ -1,7 +1,7 @@
 /** What a container is asked and what it answers: the type1 ioctls as values. */
 import type { IovaRange } from '../../abi/device.ts';
 import type { Access, Memory } from '../../abi/memory.ts';
-import type { DirtyBitmap } from './dirty-pages.ts';
+import type { DirtyBitmap } from '../../hardware/dirty-pages.ts';
 import type { Process } from './process.ts';
 
 /** VFIO_IOMMU_MAP_DMA. */

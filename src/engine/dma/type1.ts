@@ -11,11 +11,11 @@ import { DIRTY_BITMAP_SIZE_MAX, DirtyFlags, DmaMapFlags, Extension, type Type1Ki
 import { checkU64, hex } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
 import { IntervalMap } from '../../base/interval-map.ts';
+import { checkBitmapData, type DirtyBitmap, DirtyPages } from '../../hardware/dirty-pages.ts';
+import { type IommuDomain, LAST_PFN } from '../../hardware/iommu-domain.ts';
 import type { EngineContext } from '../context.ts';
 import type { Segment } from './address-space.ts';
 import { ContainerDomains } from './container-domains.ts';
-import { checkBitmapData, type DirtyBitmap, DirtyPages } from './dirty-pages.ts';
-import { type IommuDomain, LAST_PFN } from './iommu-domain.ts';
 import type { AttachableGroup } from './iommu-properties.ts';
 import { withinRanges } from './iova-ranges.ts';
 import { chargeLocked, unchargeLocked } from './locked-memory.ts';

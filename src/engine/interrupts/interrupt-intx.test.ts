@@ -11,8 +11,8 @@ import {
 } from '../../../tests/kit/interrupt-rig.ts';
 import { Command, Config } from '../../abi/pci.ts';
 import { IrqIndex } from '../../abi/vfio.ts';
+import { InterruptLine } from '../../hardware/interrupt-line.ts';
 import type { PciDeclaration } from '../../pci/declaration.ts';
-import { InterruptLine } from './interrupt-line.ts';
 
 const { INTX } = IrqIndex;
 const mask: Part = { action: 'mask', data: 'none' };

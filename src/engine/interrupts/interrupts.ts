@@ -8,15 +8,15 @@ import type { IrqInfo, SetIrqs } from '../../abi/device.ts';
 import { CapId, Config } from '../../abi/pci.ts';
 import { IrqIndex, IrqInfoFlags } from '../../abi/vfio.ts';
 import { VfioError } from '../../base/errno.ts';
+import type { HostIrq } from '../../hardware/host-irq.ts';
+import { InterruptLine } from '../../hardware/interrupt-line.ts';
+import type { MsixTable } from '../../hardware/msix-table.ts';
 import type { ConfigSpace } from '../../pci/config-space.ts';
 import type { EngineContext } from '../context.ts';
-import type { HostIrq } from './host-irq.ts';
 import { IntxInterrupt } from './interrupt-intx.ts';
-import { InterruptLine } from './interrupt-line.ts';
 import { MessageInterrupts, type MessageKind } from './interrupt-messages.ts';
 import { NotifyInterrupt } from './interrupt-notify.ts';
 import { checkIrqIndex, irqNames, validateSetIrqs } from './interrupt-request.ts';
-import type { MsixTable } from './msix-table.ts';
 
 export interface InterruptsOptions {
   readonly bdf: string;

@@ -8,8 +8,8 @@
 
 import { type Culprit, VfioError } from '../../base/errno.ts';
 import { INSPECT } from '../../base/inspect.ts';
+import type { IommuDomain } from '../../hardware/iommu-domain.ts';
 import { compareBdf } from '../../pci/bdf.ts';
-import type { IommuDomain } from '../dma/iommu-domain.ts';
 import type { AttachableGroup, IommuProperties } from '../dma/iommu-properties.ts';
 import type { GroupFile } from './group-file.ts';
 import type { DmaUse } from './machine-spec.ts';

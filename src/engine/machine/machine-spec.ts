@@ -1,5 +1,5 @@
 /**
- * A machine as data: what `Machine` is built from. YAML files (src/app/machine-file.ts) are read into the same types.
+ * A machine as data: what `Machine` is built from. YAML files (src/api/machine-file.ts) are read into the same types.
  *
  * Devices form a tree, as the buses do. At its top are root buses: 0000:00, and each other one that the address of a device there names. Bus
  * numbers are given out depth-first from a root bus's own, unless a bridge names its own.

@@ -2,8 +2,9 @@
 import type { RegionInfo } from '../../abi/device.ts';
 import { type AddedRegion, PASS_THROUGH, type RegionHooks } from '../../abi/mediator.ts';
 import type { DirectMemory } from '../../abi/memory.ts';
+import { checkRegions } from '../../pci/check-regions.ts';
 import type { RegionDeclaration } from '../../pci/declaration.ts';
-import { checkRegions, deviceRegionInfo } from '../device/device-region.ts';
+import { deviceRegionInfo } from '../device/device-region.ts';
 
 export interface MediatorRegion {
   readonly info: RegionInfo;

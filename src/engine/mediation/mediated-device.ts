@@ -3,10 +3,10 @@ import type { FunctionRegisters, MediatedDevice, MediatedPhysical } from '../../
 import { hex, U64_MAX } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
 import { guardedClock, textOf } from '../../base/foreign.ts';
-import type { FunctionHost } from '../device/host.ts';
+import type { FunctionHost } from '../../hardware/function-host.ts';
+import { IOMMU_UNIT, type IommuDomain, Reach } from '../../hardware/iommu-domain.ts';
 import type { HostedFunction } from '../device/hosted-function.ts';
 import type { VfioPciDevice } from '../device/pci-device.ts';
-import { IOMMU_UNIT, type IommuDomain, Reach } from '../dma/iommu-domain.ts';
 
 /**
  * What mediators are shown at a first open. After `retire` it is as if the device were not there: reads give ones, writes go nowhere, and the memory of

@@ -15,8 +15,8 @@ import {
 } from '../../abi/vfio-structs.ts';
 import { hex, U64_MAX } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
-import { DmaLog, type PageRange } from '../dma/dma-log.ts';
-import type { HostDma } from '../dma/host-dma.ts';
+import { DmaLog, type PageRange } from '../../hardware/dma-log.ts';
+import type { HostDma } from '../../hardware/host-dma.ts';
 import type { DeviceMigration } from './device-migration.ts';
 import { viewOf } from './sections.ts';
 

@@ -5,7 +5,7 @@
 import type { ModelBulk, ModelMigration } from '../../abi/device-host.ts';
 import { type DirectMemory, WINDOW_BYTES } from '../../abi/memory.ts';
 import { NUM_REGIONS } from '../../abi/vfio.ts';
-import type { FunctionHost } from '../device/host.ts';
+import type { FunctionHost } from '../../hardware/function-host.ts';
 import type { DevicePower } from '../device/power.ts';
 import type { VirtualConfig } from '../device/virtual-config.ts';
 import { ConfigState, ConfigStateFlags, encodeIdentity, InterruptState, MODEL_STORE, viewOf } from './sections.ts';

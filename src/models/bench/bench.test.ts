@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { IrqIndex, RegionFlags } from '../../abi/vfio.ts';
-import { simulate } from '../../app/simulation.ts';
+import { simulate } from '../../api/simulation.ts';
 import { SystemClock } from '../../base/clock.ts';
 import { silentLogger } from '../../base/log.ts';
 import { FakeEventFd } from '../../sys/fake.ts';

@@ -1,6 +1,6 @@
 /** The NVMe driver on the model in this process: with plain memory and with memfds. */
 import type { MemoryAllocator } from '../../../src/abi/memory.ts';
-import { machineAround, openThrough, startMachine } from '../../../src/app/simulation.ts';
+import { machineAround, openThrough, startMachine } from '../../../src/api/simulation.ts';
 import { silentLogger } from '../../../src/base/log.ts';
 import { DriverDevice } from '../../../src/drivers/kit/driver-device.ts';
 import { addon } from '../../../src/sys/addon.ts';

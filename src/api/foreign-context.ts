@@ -1,0 +1,174 @@
+/**
+ * Which device or mediator the running code belongs to. The server enters models and mediators from
+ * a user's files through this module. A promise or a timer of their own making that fails is then
+ * that device's failure, and not the server's end.
+ */
+import { AsyncLocalStorage } from 'node:async_hooks';
+import type { DeviceHost, Model, ModelMigration } from '../abi/device-host.ts';
+import type { Accepted, Mediator } from '../abi/mediator.ts';
+import { SystemClock } from '../base/clock.ts';
+import { type Failed, isThenable, textOf } from '../base/foreign.ts';
+import type { Logger } from '../base/log.ts';
+import { RateLimitedLogger } from '../base/log.ts';
+import { FunctionHost } from '../hardware/function-host.ts';
+import type { DeviceModel, SriovDeclaration } from '../pci/declaration.ts';
+
+const running = new AsyncLocalStorage<Failed>();
+
+/**
+ * From an entered model to the model that its file made: a VF's model looks into the model of its
+ * PF.
+ */
+const originals = new WeakMap<Model, Model>();
+
+const modelMethods = ['read', 'write', 'read64', 'write64', 'reset', 'configWritten', 'power', 'dispose'] as const;
+const migrationMethods = ['stop', 'start', 'save', 'load'] as const;
+const bulkMethods = ['present', 'read', 'write', 'startTracking', 'stopTracking', 'takeDirty'] as const;
+const peerMethods = ['enter', 'leave'] as const;
+
+type Method = (...args: readonly unknown[]) => unknown;
+
+function enter(target: object, call: Method, failed: Failed): Method {
+  return (...args) => running.run(failed, () => call.apply(target, args as unknown[]));
+}
+
+/** Those of `names` that `target` has. */
+function enterMethods<T extends object>(target: T, names: readonly string[], failed: Failed): Partial<T> {
+  const entered: Record<string, Method> = {};
+  for (const name of names) {
+    const method = (target as Record<string, unknown>)[name];
+    if (typeof method === 'function') entered[name] = enter(target, method as Method, failed);
+  }
+  return entered as Partial<T>;
+}
+
+function enterMigration(migration: ModelMigration, failed: Failed): ModelMigration {
+  return Object.defineProperties(enterMethods(migration, migrationMethods, failed), {
+    version: { get: () => migration.version },
+    stateSize: { get: () => migration.stateSize },
+    bulk: { get: () => enterBulk(migration.bulk, failed) },
+    p2p: { get: () => migration.p2p && enterMethods(migration.p2p, peerMethods, failed) },
+  }) as ModelMigration;
+}
+
+function enterBulk(bulk: ModelMigration['bulk'], failed: Failed): ModelMigration['bulk'] {
+  if (bulk === undefined) return undefined;
+  const { size, blockSize } = bulk;
+  return { size, blockSize, ...enterMethods(bulk, bulkMethods, failed) } as ModelMigration['bulk'];
+}
+
+function enterModel(create: () => Model, host: DeviceHost): Model {
+  const failed: Failed =
+    host instanceof FunctionHost
+      ? (what, error) => host.modelFailed(what, error)
+      : (what, error) => host.log.log('error', `${what}: ${textOf(error)}`);
+  const model = running.run(failed, create);
+  // The host refuses a value that is no model, and says why.
+  if (typeof model !== 'object' || model === null || isThenable(model)) return model;
+  const entered = Object.defineProperty(enterMethods(model, modelMethods, failed), 'migration', {
+    get: () => model.migration && enterMigration(model.migration, failed),
+  }) as Model;
+  originals.set(entered, model);
+  return entered;
+}
+
+/** `model`, so that its code runs as that of its device. */
+export function attributeModel(model: DeviceModel): DeviceModel {
+  const { declaration, sriov, owns } = model;
+  return {
+    declaration,
+    create: (host) => enterModel(() => model.create(host), host),
+    ...(sriov === undefined ? {} : { sriov: attributeVfs(sriov) }),
+    ...(owns === undefined ? {} : { owns }),
+  };
+}
+
+function attributeVfs(sriov: SriovDeclaration): SriovDeclaration {
+  const { vf } = sriov;
+  return {
+    ...sriov,
+    vf: {
+      declaration: vf.declaration,
+      create: (host, index, physical) =>
+        enterModel(() => vf.create(host, index, physical === null ? null : (originals.get(physical) ?? physical)), host),
+    },
+  };
+}
+
+/** The handle that the engine keeps of an entered mediator. */
+interface Held {
+  readonly handle: unknown;
+  readonly failed: Failed;
+}
+
+/** `mediator`, so that its code runs as that of the mediator. */
+export function attributeMediator(mediator: Mediator): Mediator<Held> {
+  const { name } = mediator;
+  return {
+    name,
+    open(device) {
+      const failed: Failed = (what, error) =>
+        device.log.log('error', `${device.name}: mediator '${name}' failed in ${what}: ${textOf(error)}`);
+      const accepted = running.run(failed, () => mediator.open(device));
+      // The engine refuses a value that is no acceptance, and says why.
+      if (typeof accepted !== 'object' || accepted === null || isThenable(accepted)) return accepted as null;
+      return { ...enterAccepted(accepted, failed), handle: { handle: accepted.handle, failed } };
+    },
+    release: ({ handle, failed }) => running.run(failed, () => mediator.release(handle)),
+  };
+}
+
+function enterAccepted(accepted: Accepted<unknown>, failed: Failed): Omit<Accepted<Held>, 'handle'> {
+  const { handle, regions, addedRegions, irqs, feature, migration, notesWrites } = accepted;
+  return {
+    ...(notesWrites === undefined ? {} : { notesWrites }),
+    ...(regions === undefined ? {} : { regions: enterTables(regions, handle, failed) }),
+    ...(addedRegions === undefined
+      ? {}
+      : { addedRegions: Array.isArray(addedRegions) ? addedRegions.map((region) => enterHooks(region, handle, failed)) : addedRegions }),
+    ...(irqs === undefined ? {} : { irqs: enterTables(irqs, handle, failed) }),
+    ...(feature === undefined ? {} : (enterHooks({ feature }, handle, failed) as object)),
+    ...(migration === undefined ? {} : { migration: enterMigration(migration, failed) }),
+  } as Omit<Accepted<Held>, 'handle'>;
+}
+
+function enterTables(tables: object, handle: unknown, failed: Failed): object {
+  return Object.fromEntries(Object.entries(tables).map(([index, hooks]) => [index, enterHooks(hooks, handle, failed)]));
+}
+
+/**
+ * Every function of `hooks`; any other value stays, and the engine refuses it when it looks at it.
+ */
+function enterHooks(hooks: unknown, handle: unknown, failed: Failed): unknown {
+  if (typeof hooks !== 'object' || hooks === null) return hooks;
+  const entered = (hook: unknown): unknown =>
+    typeof hook === 'function'
+      ? (_: Held, ...args: readonly unknown[]) => running.run(failed, () => hook.call(hooks, handle, ...args))
+      : hook;
+  return Object.fromEntries(Object.entries(hooks).map(([name, hook]) => [name, entered(hook)]));
+}
+
+/**
+ * From now on a promise that rejects unhandled, or an error that no code catches, does not end the
+ * process. The device or mediator that the code belongs to has failed; the log reports failures of
+ * unknown code. For a command that serves devices; a program of the user's decides for itself.
+ */
+export function surviveForeignCode(log: Logger): Disposable {
+  const limited = new RateLimitedLogger(log, new SystemClock());
+  const survive = (what: string) => (error: unknown) => {
+    const failed = running.getStore();
+    if (failed !== undefined) failed(what, error);
+    else limited.log('error', what, `${what}, of code that belongs to no device; serving goes on: ${textOf(error)}`);
+  };
+  const rejected = survive('a promise that nothing awaits');
+  const thrown = survive('an error that nothing catches');
+  process.on('unhandledRejection', rejected);
+  process.on('uncaughtException', thrown);
+  return {
+    [Symbol.dispose]: () => {
+      process.off('unhandledRejection', rejected);
+      process.off('uncaughtException', thrown);
+      limited[Symbol.dispose]();
+    },
+  };
+}

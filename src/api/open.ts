@@ -1,0 +1,75 @@
+/** `open(address)`: what a driver's first line calls. It gives the same `DriverDevice` wherever the device is. */
+import type { Clock } from '../base/clock.ts';
+import { VfioError } from '../base/errno.ts';
+import type { Logger } from '../base/log.ts';
+import { DriverDevice } from '../drivers/kit/driver-device.ts';
+import type { DeviceModel } from '../pci/declaration.ts';
+import { parseAddress } from './address.ts';
+import { isModel } from './model-file.ts';
+import { runSignal } from './running-driver.ts';
+
+export interface OpenOptions {
+  /** `vendor:device` that the driver is for, or several; any other device is refused. */
+  readonly match?: string | readonly string[];
+  /** VF token, a UUID: for a function of an SR-IOV device that asks for one. A physical function whose VFs nobody uses takes it as its new one. */
+  readonly token?: string | undefined;
+  /** Of a server (`unix:`): the device that was moved there (docs/moving.md), as it was, with its memory in `adopted`; no other. */
+  readonly adopt?: boolean;
+  /** The clock of timeouts, and of the model for `sim:` addresses. */
+  readonly clock?: Clock;
+  /** Once it is aborted, waits on the device fail with EINTR. Default: the signal of the driver that `vfio run` runs. */
+  readonly signal?: AbortSignal;
+  /** What models and the engine have to say; warnings and errors go to stderr unless told. */
+  readonly log?: Logger;
+}
+
+/**
+ * Open the device at `address`: `sim:edu` and the other models that come with the package, or `sim:./my-device.ts`, a model in a file, relative
+ * to the working directory: the model gets a machine of its own, with an IOMMU, in this process. So does a model itself, `open(edu())`, together with
+ * what it owns. Or `unix:/path.sock`: a device behind the socket of a vfio-user server, `vfio serve` or any other.
+ *
+ * @throws VfioError EINVAL for what is no address; ENOENT when there is no such model, file or socket; ECONNREFUSED when nobody serves the
+ * socket; ENXIO, EOPNOTSUPP for `adopt` where no device waits; EACCES for a VF token that is missing or wrong, EINVAL for one that is of no use; ENXIO when `match` names another device; EOPNOTSUPP for addresses that cannot be opened yet
+ */
+export async function open(address: string | DeviceModel, options: OpenOptions = {}): Promise<DriverDevice> {
+  if (typeof address !== 'string' && isModel(address)) return await openModel(address, options);
+  const parsed = parseAddress(address as string);
+  if (options.adopt === true && parsed.kind !== 'socket') {
+    throw new VfioError('EINVAL', `${address} is no server that a device could have been moved to`, { fix: "Adopt from 'unix:PATH'." });
+  }
+  switch (parsed.kind) {
+    case 'model':
+    case 'file': {
+      const { loadModel } = await import('./simulation.ts');
+      return await openModel(await loadModel(parsed), options);
+    }
+    case 'socket': {
+      const { connect } = await import('../cli/connect.ts');
+      const device = connect(parsed.path, {
+        ...(options.log === undefined ? {} : { log: options.log }),
+        ...(options.token === undefined ? {} : { token: options.token }),
+        adopt: options.adopt ?? false,
+      });
+      return DriverDevice.attach(device, { ...forDriver(options), adopted: device.adopted });
+    }
+    case 'pci':
+      throw new VfioError('EOPNOTSUPP', `hardware (${parsed.bdf}, through /dev/vfio) cannot be opened yet`, {
+        fix: "Models can: 'sim:edu', 'sim:./my-device.ts' for a model in a file, 'unix:PATH' for one behind a socket.",
+      });
+  }
+}
+
+async function openModel(model: DeviceModel, options: OpenOptions): Promise<DriverDevice> {
+  // Only now: a file that declares a device imports this package too, and needs no engine.
+  const { simulate } = await import('./simulation.ts');
+  const { device, owns } = simulate(model, options);
+  return DriverDevice.attach(device, { owns, ...forDriver(options) });
+}
+
+function forDriver({ match, clock, signal = runSignal() ?? undefined }: OpenOptions): Pick<OpenOptions, 'match' | 'clock' | 'signal'> {
+  return {
+    ...(signal === undefined ? {} : { signal }),
+    ...(match === undefined ? {} : { match }),
+    ...(clock === undefined ? {} : { clock }),
+  };
+}

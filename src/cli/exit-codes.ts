@@ -1,0 +1,43 @@
+import { VfioError } from '../base/errno.ts';
+import { textOf } from '../base/foreign.ts';
+import { printableLines } from '../base/printable.ts';
+import { fromNode, isNodeSystemError, SystemError } from '../sys/system-error.ts';
+
+/** What the command's exit status says; the table is in README and `vfio --help`. */
+export const Exit = {
+  OK: 0,
+  FAILURE: 1,
+  USAGE: 2,
+  /** A check ran and found problems. */
+  PROBLEMS: 3,
+  /** VFIO refused the operation by one of its rules. */
+  REFUSED: 4,
+  /** The device is gone, or was never there. */
+  GONE: 5,
+  INTERRUPTED: 130,
+} as const;
+
+const byErrno: Partial<Record<VfioError['code'], number>> = {
+  EPERM: Exit.REFUSED,
+  EACCES: Exit.REFUSED,
+  EBUSY: Exit.REFUSED,
+  ENODEV: Exit.GONE,
+};
+
+/** The exit status for an error that ended a command. */
+export function exitCodeOf(error: unknown): number {
+  if (!(error instanceof VfioError)) return Exit.FAILURE;
+  const status = byErrno[error.code] ?? Exit.FAILURE;
+  // A refusal of the operating system is no rule of VFIO.
+  const systems = error instanceof SystemError || isNodeSystemError(error.cause);
+  return status === Exit.REFUSED && systems ? Exit.FAILURE : status;
+}
+
+/**
+ * An error as a command prints it, by lines. It has a stack only when it is unforeseen: a bug of
+ * ours, or of code that a user gave.
+ */
+export function failureLines(error: unknown): string[] {
+  const told = fromNode(error);
+  return told instanceof VfioError ? told.explain().split('\n') : printableLines(textOf(error));
+}

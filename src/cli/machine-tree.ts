@@ -1,0 +1,83 @@
+/** A machine as people draw it: buses as a tree, virtual functions below their physical one, then the groups that follow from it. */
+
+import type { FunctionDocument, GroupDocument, MachineDocument } from '../api/machine-document.ts';
+import { compareBdf } from '../pci/bdf.ts';
+import type { Terminal } from './terminal.ts';
+
+interface Row {
+  readonly prefix: string;
+  readonly fn: FunctionDocument;
+}
+
+/** In order of address; what is below what has no function is at the root. */
+function rowsOf(all: readonly FunctionDocument[], above: string | null, indent: string): Row[] {
+  const aboveOf = ({ physicalFunction, parent }: FunctionDocument) => physicalFunction ?? parent;
+  const here = all.filter((fn) => aboveOf(fn) === above).sort((a, b) => compareBdf(a.bdf, b.bdf));
+  return here.flatMap((fn, i) => {
+    const last = i === here.length - 1;
+    return [{ prefix: `${indent}${last ? '└─ ' : '├─ '}`, fn }, ...rowsOf(all, fn.bdf, `${indent}${last ? '   ' : '│  '}`)];
+  });
+}
+
+/** A function's part in SR-IOV; '' when it has none. */
+function sriovText({ physicalFunction, vfIndex, tokenNeeded, sriov }: FunctionDocument): string {
+  if (physicalFunction !== null) return `VF ${vfIndex} of ${physicalFunction}${tokenNeeded ? ', opens with its token' : ''}`;
+  if (sriov === null) return '';
+  const inUse = (sriov.inUse ?? 0) > 0 ? `, ${sriov.inUse} in use` : '';
+  return `PF, ${sriov.numVfs} of ${sriov.totalVfs} VFs${inUse}`;
+}
+
+/** Who has a hand in it. */
+function usersText({ openBy, mediator, virtualMachine, refused }: FunctionDocument): string[] {
+  return [
+    openBy === null ? '' : `open by ${openBy}`,
+    mediator === null ? '' : `mediated by ${mediator}`,
+    virtualMachine === null ? '' : `for ${virtualMachine}`,
+    refused === null ? '' : `refused: ${refused}`,
+  ];
+}
+
+/** One line per function: address, ids, name, driver, group, what it has to do with SR-IOV, and who uses it. */
+export function treeLines({ functions }: MachineDocument, { paint }: Terminal): string[] {
+  const rows = rowsOf(functions, null, '');
+  const width = Math.max(...rows.map((r) => r.prefix.length + r.fn.bdf.length));
+  const names = Math.max(...rows.map((r) => r.fn.name.length));
+  const drivers = Math.max(...rows.map((r) => (r.fn.driver ?? '-').length));
+  const groups = Math.max(...rows.map((r) => groupText(r.fn).length));
+  return rows.map(({ prefix, fn }) => {
+    const address = `${paint.dim(prefix)}${fn.bdf}${' '.repeat(width - prefix.length - fn.bdf.length)}`;
+    const driver = (fn.driver ?? '-').padEnd(drivers);
+    const more = [sriovText(fn), ...usersText(fn)].filter((text) => text !== '').join('; ');
+    const group = more === '' ? groupText(fn) : groupText(fn).padEnd(groups);
+    return [
+      address,
+      `${fn.vendor}:${fn.device}`,
+      fn.name.padEnd(names),
+      fn.driver === 'vfio-pci' ? paint.green(driver) : driver,
+      fn.group === null ? paint.dim(group) : group,
+      ...(more === '' ? [] : [paint.dim(more)]),
+    ].join('  ');
+  });
+}
+
+const groupText = ({ group }: FunctionDocument) => (group === null ? 'no group' : `group ${group}`);
+
+/** A paragraph per group: its members, whether a user could have it, and who is in the way. */
+export function groupLines(group: GroupDocument, functions: readonly FunctionDocument[], { paint }: Terminal): string[] {
+  const { viable, culprits, ownedBy } = group;
+  const state = ownedBy !== null ? paint.cyan(`owned by ${ownedBy}`) : viable ? paint.green('viable') : paint.red('not viable');
+  const lines = [`group ${group.id}: ${state}`];
+  for (const bdf of group.functions) {
+    const fn = functions.find((f) => f.bdf === bdf)!;
+    const why = fn.groupedBecause === null ? '' : paint.dim(`  (${fn.groupedBecause})`);
+    lines.push(`  ${fn.bdf}  ${fn.name}  ${fn.driver ?? 'no driver'}${why}`);
+  }
+  for (const c of culprits)
+    lines.push(`  ${paint.yellow('in the way:')} ${c.bdf} (${c.driver ?? 'no driver'}): ${c.why}`, `    fix: ${c.fix}`);
+  return lines;
+}
+
+/** Tree and groups. */
+export function machineLines(machine: MachineDocument, terminal: Terminal): string[] {
+  return [...treeLines(machine, terminal), ...machine.groups.flatMap((group) => ['', ...groupLines(group, machine.functions, terminal)])];
+}

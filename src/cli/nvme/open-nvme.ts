@@ -1,0 +1,18 @@
+import { open } from '../../api/open.ts';
+import { VfioError } from '../../base/errno.ts';
+import { NvmeDriver, type NvmeDriverOptions } from '../../drivers/nvme/nvme-driver.ts';
+
+export interface NvmeAccess {
+  /** VF token of a controller that is a function of an SR-IOV device. */
+  readonly token?: string | undefined;
+}
+
+/** The driver on the NVMe controller at `address`; closing it closes the device. @throws VfioError ENXIO for another kind of device; what `open` and `NvmeDriver.start` throw */
+export async function openNvme(address: string, { token, ...options }: NvmeDriverOptions & NvmeAccess = {}): Promise<NvmeDriver> {
+  const dev = await open(address, { token });
+  const { classCode } = dev.config;
+  if (classCode === NvmeDriver.classCode) return await NvmeDriver.start(dev, options);
+  dev.close();
+  const is = classCode.toString(16).padStart(6, '0');
+  throw new VfioError('ENXIO', `${address} is no NVMe controller: its class is ${is}, not 010802`);
+}

@@ -1,0 +1,444 @@
+/**
+ * FunctionHost: the hardware side of one PCI function. It is the `DeviceHost` that the function's model holds, and the one way through which
+ * everybody else reaches that model. Knows nothing of VFIO.
+ */
+import type { DeviceHost, ErrorKind, Model, Width } from '../abi/device-host.ts';
+import { type DirectMemory, type MemoryAllocator, WINDOW_BYTES } from '../abi/memory.ts';
+import { Bar, CapId, Command, Config, Pm, PowerState } from '../abi/pci.ts';
+import { NUM_REGIONS } from '../abi/vfio.ts';
+import { type Clock, PausableClock } from '../base/clock.ts';
+import { VfioError } from '../base/errno.ts';
+import { callForeign, type Failed, guardedClock, isThenable, settle, textOf } from '../base/foreign.ts';
+import { kindOf, type Logger, type RateLimitedLogger } from '../base/log.ts';
+import { checkRegions } from '../pci/check-regions.ts';
+import type { ConfigSpace } from '../pci/config-space.ts';
+import type { BarDeclaration, PciDeclaration, RegionDeclaration } from '../pci/declaration.ts';
+import { noteError, notePme } from './event-registers.ts';
+import { HostDma } from './host-dma.ts';
+import { HostIrq } from './host-irq.ts';
+import type { IommuDomain } from './iommu-domain.ts';
+import { MsixTable } from './msix-table.ts';
+
+export interface FunctionHostOptions {
+  readonly bdf: string;
+  readonly declaration: PciDeclaration;
+  readonly config: ConfigSpace;
+  /** The function's group now; null before it has one. */
+  readonly group: () => { readonly domain: IommuDomain | null } | null;
+  readonly clock: Clock;
+  readonly log: RateLimitedLogger;
+  readonly allocate: MemoryAllocator;
+  /** The platform's action at a message of the function. */
+  readonly messages?: FunctionMessages;
+}
+
+/** Messages of a function that its host acts on. */
+export interface FunctionMessages {
+  error(kind: ErrorKind): void;
+  /** PME, while it is enabled. */
+  wake(): void;
+}
+
+/** A BAR that is more than registers of the model. */
+interface SpecialBar {
+  readonly memory: Uint8Array<ArrayBufferLike>[] | null;
+  readonly msix: MsixTable | null;
+}
+
+/** What answers before a model is attached and after it is gone: nothing, which reads as all ones. */
+const nobody: Model = { read: () => 0xffff_ffff, write: () => {}, reset: () => {} };
+
+const ALL_ONES_64 = 0xffff_ffff_ffff_ffffn;
+
+export class FunctionHost implements DeviceHost {
+  readonly bdf: string;
+  readonly declaration: PciDeclaration;
+  readonly config: ConfigSpace;
+  readonly dma: HostDma;
+  readonly irq: HostIrq;
+  readonly msix: MsixTable | null;
+  readonly clock: PausableClock;
+  readonly log: Logger;
+  /** In D0: DMA and interrupts can leave the function. */
+  powered = true;
+  /** Resets the model has seen. */
+  resets = 0;
+  /** Exceptions, rejections and values that are none: each is a bug of the model. */
+  modelErrors = 0;
+  /** A PF's VFs: what resets it resets them. */
+  virtualFunctions: readonly FunctionHost[] = [];
+  /** The function was reset, by whatever way. */
+  onReset: (() => void) | null = null;
+  #model: Model = nobody;
+  /** A function of its own, which reports the model's failures. */
+  readonly #failed: Failed = (what, error) => this.#modelFailed(what, error);
+  /** What the answer to the access that is being made waits for. */
+  #held: Promise<void> | null = null;
+  #lockedBy: string | null = null;
+  #resetting = false;
+  #powerState: number = PowerState.D0;
+  readonly #pmControl: number;
+  readonly #rateLimited: RateLimitedLogger;
+  readonly #allocate: MemoryAllocator;
+  readonly #group: () => { readonly domain: IommuDomain | null } | null;
+  readonly #memory: (DirectMemory | null)[] = [null, null, null, null, null, null];
+  readonly #special: (SpecialBar | null)[] = [null, null, null, null, null, null];
+  /** By BAR and region: 1 while COMMAND decodes it; and 1 while, besides, an access goes straight to the model. */
+  readonly #decoded: Uint8Array;
+  readonly #straight: Uint8Array;
+  readonly #configListener: Disposable;
+  readonly #messages: FunctionMessages | undefined;
+
+  constructor(options: FunctionHostOptions) {
+    this.bdf = options.bdf;
+    this.declaration = options.declaration;
+    this.config = options.config;
+    this.clock = new PausableClock(guardedClock(options.clock, this.#failed));
+    this.#rateLimited = options.log;
+    this.#allocate = options.allocate;
+    this.#group = options.group;
+    this.#messages = options.messages;
+    this.log = { log: (level, message) => options.log.log(level, `${options.bdf} ${kindOf(message)}`, `${options.bdf}: ${message}`) };
+    this.msix = MsixTable.of(options.config);
+    this.dma = new HostDma(this, options.log, options.bdf);
+    this.irq = new HostIrq({
+      config: options.config,
+      msix: this.msix,
+      log: options.log,
+      bdf: options.bdf,
+      powered: () => this.powered,
+    });
+    const pm = options.config.findCapability(CapId.PM);
+    this.#pmControl = pm === 0 ? -1 : pm + Pm.CTRL;
+    const { name, regions = [] } = options.declaration;
+    checkRegions(name, regions);
+    const count = regions.length === 0 ? Bar.COUNT : NUM_REGIONS + regions.length;
+    this.#decoded = new Uint8Array(count);
+    this.#straight = new Uint8Array(count);
+    for (const bar of options.declaration.bars ?? []) this.#special[bar.index] = this.#specialBar(bar);
+    for (const [i, region] of regions.entries()) this.#addRegion(NUM_REGIONS + i, region);
+    this.#decodingWritten();
+    this.#configListener = options.config.onWrite((offset, width) => this.#configWritten(offset, width));
+  }
+
+  /** Gate of `HostDma`. */
+  get busMaster(): boolean {
+    return (this.config.bytes[Config.COMMAND]! & Command.MASTER) !== 0;
+  }
+
+  /** Gate of `HostDma`: the domain that translates for this function now. */
+  get domain(): IommuDomain | null {
+    return this.#group()?.domain ?? null;
+  }
+
+  /** Call once the model is made: `host.attach(deviceModel.create(host))`. @throws VfioError EINVAL for what is no model */
+  attach(model: Model): void {
+    const has = (method: 'read' | 'write' | 'reset') => typeof (model as Partial<Model> | null | undefined)?.[method] === 'function';
+    if (!has('read') || !has('write') || !has('reset')) {
+      throw new VfioError(
+        'EINVAL',
+        `${this.bdf}: create() of ${this.declaration.name} gave back no model: read, write and reset are needed`,
+        {
+          ...(settle('create', model, this.#failed) ? { fix: 'It is async; a model has to be there at once.' } : {}),
+        },
+      );
+    }
+    this.#model = model;
+  }
+
+  /** The function is removed for good: the model is disposed, BAR memory let go. Idempotent. */
+  dispose(): void {
+    const model = this.#model;
+    this.#model = nobody;
+    this.#configListener[Symbol.dispose]();
+    this.#call('dispose', () => model.dispose?.());
+    for (let i = 0; i < this.#memory.length; i++) {
+      this.#memory[i]?.[Symbol.dispose]();
+      this.#memory[i] = null;
+      this.#special[i] = null;
+    }
+  }
+
+  bar(index: number): BarDeclaration | undefined {
+    return this.declaration.bars?.find((bar) => bar.index === index);
+  }
+
+  barMemory(index: number): DirectMemory {
+    const memory = this.#memory[index];
+    if (memory == null) throw new VfioError('EINVAL', `${this.bdf}: region ${String(index)} is not declared with backing: 'memory'`);
+    return memory;
+  }
+
+  answerAfter(work: Promise<unknown>): void {
+    const held: Promise<void> = Promise.allSettled([this.#held, work]).then(() => {
+      if (this.#held === held) this.#held = null;
+    });
+    this.#held = held;
+  }
+
+  reportError(kind: ErrorKind, status?: number): boolean {
+    const sent = noteError(this.config, kind, status);
+    if (sent) this.#messages?.error(kind);
+    return sent;
+  }
+
+  wake(): boolean {
+    const sent = notePme(this.config);
+    if (sent) this.#messages?.wake();
+    return sent;
+  }
+
+  /** What the last access asked its answer to wait for, once. */
+  takeHeld(): Promise<void> | null {
+    const held = this.#held;
+    this.#held = null;
+    return held;
+  }
+
+  // ---- Accesses to the function's BARs, as they arrive from the bus. The caller has checked that they are aligned and inside. While COMMAND
+  // does not decode the BAR nobody answers, which reads as all ones.
+
+  read(bar: number, offset: number, width: Width): number {
+    return this.#straight[bar] === 1 ? this.#readModel(bar, offset, width) : this.#readSpecial(bar, offset, width);
+  }
+
+  write(bar: number, offset: number, width: Width, value: number): void {
+    if (this.#straight[bar] === 1) this.#writeModel(bar, offset, width, value);
+    else this.#writeSpecial(bar, offset, width, value);
+  }
+
+  read64(bar: number, offset: number): bigint {
+    if (this.#straight[bar] === 1 && this.#model.read64 !== undefined) {
+      try {
+        const value = this.#model.read64(bar, offset);
+        if (typeof value === 'bigint') return BigInt.asUintN(64, value);
+        this.#noValue('read64', value);
+      } catch (error) {
+        this.#modelFailed('read64', error);
+      }
+      return ALL_ONES_64;
+    }
+    const low = this.read(bar, offset, 4);
+    return BigInt(low) | (BigInt(this.read(bar, offset + 4, 4)) << 32n);
+  }
+
+  write64(bar: number, offset: number, value: bigint): void {
+    if (this.#straight[bar] === 1 && this.#model.write64 !== undefined) {
+      try {
+        const result: unknown = this.#model.write64(bar, offset, value);
+        if (result !== undefined) settle('write64', result, this.#failed);
+      } catch (error) {
+        this.#modelFailed('write64', error);
+      }
+      return;
+    }
+    this.write(bar, offset, 4, Number(value & 0xffff_ffffn));
+    this.write(bar, offset + 4, 4, Number(value >> 32n));
+  }
+
+  // ---- Reset, power, locking
+
+  /** The device lock: whoever resets the function or its bus holds it. @throws VfioError EAGAIN when somebody does, naming who */
+  lock(who: string): Disposable {
+    this.checkUnlocked();
+    this.#lockedBy = who;
+    let held = true;
+    return {
+      [Symbol.dispose]: () => {
+        if (held) this.#lockedBy = null;
+        held = false;
+      },
+    };
+  }
+
+  get lockedBy(): string | null {
+    return this.#lockedBy;
+  }
+
+  /** @throws VfioError EAGAIN while somebody holds the device lock */
+  checkUnlocked(): void {
+    if (this.#lockedBy === null) return;
+    throw new VfioError('EAGAIN', `${this.bdf} is locked by ${this.#lockedBy}`, { fix: 'Try again when that is done.' });
+  }
+
+  /** The function's own reset, however it was started: registers, messages and configuration go back to power-on values. */
+  functionReset(): void {
+    this.#resetting = true;
+    try {
+      this.resets++;
+      this.config.reset();
+      this.dma.cut();
+      this.irq.reset();
+      this.#call('reset', () => this.#model.reset());
+    } finally {
+      this.#resetting = false;
+    }
+    for (const vf of this.virtualFunctions) vf.functionReset();
+    this.onReset?.();
+  }
+
+  /** The model as after power-on and the pin quiet; configuration and what the host programmed stay. */
+  resetModel(): void {
+    this.resets++;
+    this.dma.cut();
+    this.irq.loadUnsent(false, []);
+    this.#call('reset', () => this.#model.reset());
+  }
+
+  /** Nothing new leaves the function until `release`: neither DMA nor interrupts. Registers answer. Idempotent, as is `release`. */
+  hold(): void {
+    this.dma.stopped = true;
+    this.irq.hold();
+  }
+
+  release(): void {
+    this.dma.stopped = false;
+    this.irq.release();
+  }
+
+  /** While the machine sleeps (S2-42): no DMA and no interrupt leaves, and time stands still for the model. Then everything goes on. Idempotent. */
+  stand(still: boolean): void {
+    this.dma.asleep = still;
+    if (still) {
+      this.irq.hold('sleep');
+      this.clock.pause();
+    } else {
+      this.irq.release('sleep');
+      this.clock.goOn();
+    }
+  }
+
+  /** A mistake of the model that was found elsewhere. */
+  modelFailed(what: string, error: unknown): void {
+    this.#modelFailed(what, error);
+  }
+
+  /** The model behind the registers; null before it is made, and after it is gone. */
+  get model(): Model | null {
+    return this.#model === nobody ? null : this.#model;
+  }
+
+  #configWritten(offset: number, width: number): void {
+    const pm = this.#pmControl;
+    if (pm >= offset && pm < offset + width) this.#powerWritten();
+    if (offset <= Config.COMMAND) this.#decodingWritten();
+    if (!this.#resetting) this.#call('configWritten', () => this.#model.configWritten?.(offset, width));
+  }
+
+  /** COMMAND.Memory or COMMAND.IO may have changed. */
+  #decodingWritten(): void {
+    for (const { index, type } of this.declaration.bars ?? []) {
+      this.#decoded[index] = (type === 'io' ? this.config.ioEnabled : this.config.memoryEnabled) ? 1 : 0;
+      this.#straight[index] = this.#special[index] === null ? this.#decoded[index] : 0;
+    }
+  }
+
+  /**
+   * PMCSR.PowerState may have changed. Leaving D3hot without No_Soft_Reset is an internal reset (PCI PM 1.2, 5.4.1): this is what makes 'pm' a
+   * reset method. The configuration is at power-on values then; who woke the function restores it.
+   */
+  #powerWritten(): void {
+    const state = this.config.powerState;
+    const was = this.#powerState;
+    if (state === was) return;
+    this.#powerState = state;
+    this.powered = state === PowerState.D0;
+    const wakes = was === PowerState.D3HOT && state === PowerState.D0 && !this.#resetting;
+    if (wakes && (this.config.bytes[this.#pmControl]! & Pm.CTRL_NO_SOFT_RESET) === 0) this.functionReset();
+    if (state === PowerState.D3HOT) this.#call('power', () => this.#model.power?.('D3hot'));
+    else if (was === PowerState.D3HOT) this.#call('power', () => this.#model.power?.('D0'));
+  }
+
+  // ---- The model's mistakes
+
+  #call(what: string, call: () => unknown): void {
+    callForeign(what, call, this.#failed);
+  }
+
+  #noValue(what: string, value: unknown): void {
+    settle(what, value, this.#failed);
+    this.#modelFailed(what, `${isThenable(value) ? 'a promise' : typeof value} instead of the register's value`);
+  }
+
+  /** The model's failure hurts no other device. The log reports it at a limited rate. */
+  #modelFailed(what: string, error: unknown): void {
+    this.modelErrors++;
+    this.#rateLimited.log(
+      'error',
+      `${this.bdf} model ${what}`,
+      `${this.bdf}: the model ${this.declaration.name} failed in ${what}: ${textOf(error)}`,
+    );
+  }
+
+  #readModel(bar: number, offset: number, width: Width): number {
+    try {
+      const value = this.#model.read(bar, offset, width);
+      if (typeof value === 'number') return width === 4 ? value >>> 0 : width === 2 ? value & 0xffff : value & 0xff;
+      this.#noValue('read', value);
+    } catch (error) {
+      this.#modelFailed('read', error);
+    }
+    return width === 4 ? 0xffff_ffff : width === 2 ? 0xffff : 0xff;
+  }
+
+  #writeModel(bar: number, offset: number, width: Width, value: number): void {
+    try {
+      const result: unknown = this.#model.write(bar, offset, width, value);
+      if (result !== undefined) settle('write', result, this.#failed);
+    } catch (error) {
+      this.#modelFailed('write', error);
+    }
+  }
+
+  // ---- BARs that are more than registers
+
+  /** No bit of COMMAND gates it. */
+  #addRegion(index: number, { backing, size }: RegionDeclaration): void {
+    this.#decoded[index] = 1;
+    if (backing === 'memory') {
+      const memory = this.#allocate(size);
+      this.#memory[index] = memory;
+      this.#special[index] = { memory: [...memory.windows], msix: null };
+    } else this.#straight[index] = 1;
+  }
+
+  #specialBar(bar: BarDeclaration): SpecialBar | null {
+    const msix = this.msix !== null && (this.msix.bar === bar.index || this.msix.pbaBar === bar.index) ? this.msix : null;
+    if (bar.backing !== 'memory') return msix === null ? null : { memory: null, msix };
+    const memory = this.#allocate(bar.size);
+    this.#memory[bar.index] = memory;
+    return { memory: [...memory.windows], msix };
+  }
+
+  #readSpecial(bar: number, offset: number, width: Width): number {
+    const special = this.#special[bar];
+    if (special == null || this.#decoded[bar] === 0) return width === 4 ? 0xffff_ffff : width === 2 ? 0xffff : 0xff;
+    const msix = special.msix;
+    if (msix !== null && (msix.contains(bar, offset, width) || msix.containsPending(bar, offset, width))) {
+      return msix.read(bar, offset, width);
+    }
+    if (special.memory === null) return this.#readModel(bar, offset, width);
+    const bytes = special.memory[Math.floor(offset / WINDOW_BYTES)]!;
+    const at = offset % WINDOW_BYTES;
+    if (width === 1) return bytes[at]!;
+    if (width === 2) return bytes[at]! | (bytes[at + 1]! << 8);
+    return (bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 24)) >>> 0;
+  }
+
+  #writeSpecial(bar: number, offset: number, width: Width, value: number): void {
+    const special = this.#special[bar];
+    if (special == null || this.#decoded[bar] === 0) return;
+    const msix = special.msix;
+    if (msix !== null && (msix.contains(bar, offset, width) || msix.containsPending(bar, offset, width))) {
+      msix.write(bar, offset, width, value);
+      return;
+    }
+    if (special.memory === null) {
+      this.#writeModel(bar, offset, width, value);
+      return;
+    }
+    const bytes = special.memory[Math.floor(offset / WINDOW_BYTES)]!;
+    const at = offset % WINDOW_BYTES;
+    for (let i = 0; i < width; i++) bytes[at + i] = (value >>> (8 * i)) & 0xff;
+  }
+}

@@ -1,0 +1,460 @@
+/**
+ * A device's way to memory: the gates a DMA passes (power, bus mastering, a domain), then the domain's translation. What does not pass does not
+ * land; it is counted by reason, and the model sees it. Nothing here throws at a model's mistake.
+ */
+
+import { Dma, DmaFault, type DmaFaultReason, type DmaPort, type Iova } from '../abi/device-host.ts';
+import { Access } from '../abi/memory.ts';
+import { hex, U64_MAX } from '../base/check.ts';
+import { textOf } from '../base/foreign.ts';
+import { Latch } from '../base/latch.ts';
+import type { RateLimitedLogger } from '../base/log.ts';
+import { WatchedPromise } from '../base/watched-promise.ts';
+import type { DmaLog } from './dma-log.ts';
+import { IOMMU_UNIT, type IommuDomain, Reach, readDirect, Translation, writeDirect } from './iommu-domain.ts';
+
+/** What stands between a device and memory. Getters, read at every access: keep them cheap. */
+export interface DmaGate {
+  /** COMMAND.BusMaster as the hardware has it (S2-38). */
+  readonly busMaster: boolean;
+  /** In D0. */
+  readonly powered: boolean;
+  /** The domain that the device's group is attached to. */
+  readonly domain: IommuDomain | null;
+}
+
+export type DmaFaults = Record<DmaFaultReason, number>;
+
+const SAFE = BigInt(Number.MAX_SAFE_INTEGER);
+
+export class HostDma implements DmaPort {
+  readonly #gate: DmaGate;
+  readonly #log: RateLimitedLogger;
+  readonly #name: string;
+  readonly #faults: DmaFaults = {
+    'bus-master-off': 0,
+    'not-powered': 0,
+    stopped: 0,
+    'no-domain': 0,
+    'not-mapped': 0,
+    permission: 0,
+    'remote-failed': 0,
+  };
+  #lastFault: { readonly reason: DmaFaultReason; readonly iova: bigint; readonly access: 'read' | 'write' } | null = null;
+  /** Page and byte that `#split` found; in an array, so that storing them allocates nothing. */
+  readonly #at = new Float64Array(2);
+  #epoch = 0;
+  #seenDomain: IommuDomain | null = null;
+  #seenEpoch = 0;
+  /** Where this device's writes are noted (DMA_LOGGING), null while nobody wants to know. */
+  #writesLog: DmaLog | null = null;
+  /** The same, but null also when somebody else notes them: what every write looks at. */
+  #writes: DmaLog | null = null;
+  /** Somebody else notes them, by `noteWrite`: a mediator that watches the device's registers (S0-19). */
+  #notedElsewhere = false;
+  /** A view for writing was handed out that still counts. */
+  #writeViews = false;
+  #stopped = false;
+  /** The machine sleeps. */
+  #asleep = false;
+  readonly #wakes = new Latch();
+  /**
+   * Counts resets and closes: a request that waits for the end of a sleep over one of them does not
+   * happen.
+   */
+  #life = 0;
+  /** Transfers to remote memory that are under way. */
+  #underWay = 0;
+  readonly #idle = new Latch();
+
+  /** @param name  whose DMA it is, for the log and for remote memory: a BDF */
+  constructor(gate: DmaGate, log: RateLimitedLogger, name = 'device') {
+    this.#gate = gate;
+    this.#log = log;
+    this.#name = name;
+  }
+
+  /** DMAs that did not land, by reason. */
+  get faults(): Readonly<DmaFaults> {
+    return this.#faults;
+  }
+
+  get faultCount(): number {
+    let sum = 0;
+    for (const reason in this.#faults) sum += this.#faults[reason as DmaFaultReason];
+    return sum;
+  }
+
+  /** The newest of them: what an IOMMU's fault register holds. */
+  get lastFault(): { readonly reason: DmaFaultReason; readonly iova: bigint; readonly access: 'read' | 'write' } | null {
+    return this.#lastFault;
+  }
+
+  /** The log of this device's writes; views for writing taken before are good no more, so that the next write through them is seen. */
+  get writes(): DmaLog | null {
+    return this.#writesLog;
+  }
+
+  set writes(log: DmaLog | null) {
+    this.#writesLog = log;
+    this.#writes = this.#notedElsewhere ? null : log;
+    this.expireWriteViews();
+  }
+
+  set notedElsewhere(on: boolean) {
+    this.#notedElsewhere = on;
+    this.writes = this.#writesLog;
+  }
+
+  /** For whoever notes this device's writes in its place. What is no range of the 64-bit space is dropped. */
+  noteWrite(iova: bigint, size: number): void {
+    if (this.#writesLog === null || !Number.isSafeInteger(size) || size <= 0) return;
+    if (typeof iova !== 'bigint' || iova < 0n || iova + BigInt(size) > U64_MAX + 1n) return;
+    this.#writesLog.mark(Number(iova >> 12n), Number((iova + BigInt(size) - 1n) >> 12n));
+  }
+
+  /** The log was read: what was written through a view before now is told, what follows must be seen again. */
+  expireWriteViews(): void {
+    if (!this.#writeViews) return;
+    this.#writeViews = false;
+    this.#epoch++;
+  }
+
+  /** The device stands still for migration: no new DMA gets through, what is on its way may arrive. */
+  get stopped(): boolean {
+    return this.#stopped;
+  }
+
+  set stopped(stopped: boolean) {
+    this.#stopped = stopped;
+  }
+
+  /**
+   * The machine sleeps: nothing gets through, and nothing is lost. A model's request is done when
+   * the machine is awake again.
+   */
+  get asleep(): boolean {
+    return this.#asleep;
+  }
+
+  set asleep(asleep: boolean) {
+    this.#asleep = asleep;
+    if (!asleep) this.#wakes.settle();
+  }
+
+  /**
+   * The function was reset or closed: requests that wait for the end of the sleep do not happen, as
+   * its bus mastering is off.
+   */
+  cut(): void {
+    this.#life++;
+  }
+
+  /** Throws the error that the model sees when the function was reset or closed during the wait. */
+  async #awake(iova: Iova, access: 'read' | 'write'): Promise<void> {
+    const life = this.#life;
+    while (this.#asleep) await this.#wakes.promise;
+    if (life === this.#life) return;
+    this.#fault('bus-master-off', iova, access);
+    throw this.#thrown();
+  }
+
+  /** Transfers to and from remote memory that have begun and not ended. */
+  get underWay(): number {
+    return this.#underWay;
+  }
+
+  /** Settles when nothing is under way any more; null when nothing is. */
+  drained(): Promise<void> | null {
+    return this.#underWay === 0 ? null : this.#idle.promise;
+  }
+
+  #ended(): void {
+    if (--this.#underWay === 0) this.#idle.settle();
+  }
+
+  get epoch(): number {
+    this.#look();
+    return this.#epoch;
+  }
+
+  tryRead(iova: Iova, into: Uint8Array): Dma {
+    if (this.#asleep) return Dma.REMOTE;
+    const blocked = this.#blocked();
+    if (blocked !== null) return this.#fault(blocked, iova, 'read');
+    if (!this.#split(iova)) return this.#fault('not-mapped', iova, 'read');
+    const reach = this.#gate.domain!.copyOut(this.#at[0], this.#at[1], into);
+    return reach === Reach.OK ? Dma.DONE : this.#refused(reach, iova, 'read');
+  }
+
+  tryWrite(iova: Iova, from: Uint8Array): Dma {
+    if (this.#asleep) return Dma.REMOTE;
+    const blocked = this.#blocked();
+    if (blocked !== null) return this.#fault(blocked, iova, 'write');
+    if (!this.#split(iova)) return this.#fault('not-mapped', iova, 'write');
+    const at = this.#at;
+    const reach = this.#gate.domain!.copyIn(at[0], at[1], from);
+    if (reach !== Reach.OK) return this.#refused(reach, iova, 'write');
+    if (this.#writes !== null) this.#note(this.#writes, from.length);
+    return Dma.DONE;
+  }
+
+  /** Bytes at `#at` were written. Nearly always within one page, whose number is a small integer: then nothing is allocated. */
+  #note(writes: DmaLog, size: number): void {
+    const at = this.#at;
+    if (at[1] + size <= IOMMU_UNIT && at[0] < 2 ** 31) {
+      if (size > 0) writes.markPage(at[0] | 0);
+    } else if (size > 0) writes.mark(at[0], at[0] + Math.floor((at[1] + size - 1) / IOMMU_UNIT));
+  }
+
+  read(iova: Iova, into: Uint8Array): Promise<void> {
+    return this.#watched(this.#read(iova, into));
+  }
+
+  write(iova: Iova, from: Uint8Array): Promise<void> {
+    return this.#watched(this.#write(iova, from));
+  }
+
+  /** A fault that no model looks at is counted and logged already; only a bug of ours is not. */
+  #watched(dma: Promise<void>): Promise<void> {
+    return WatchedPromise.of(dma, (error) => {
+      if (!(error instanceof DmaFault)) this.#log.log('error', `dma ${this.#name} bug`, `${this.#name}: DMA failed: ${textOf(error)}`);
+    });
+  }
+
+  /** Null is not counted as a fault: a model asks for a view and falls back to `read` or `write`, which tell. */
+  view(iova: Iova, size: number, access: Access): Uint8Array | null {
+    if (!Number.isSafeInteger(size) || size <= 0 || (access !== 1 && access !== 2 && access !== 3)) return null;
+    if (this.#asleep || this.#blocked() !== null || !this.#split(iova)) return null;
+    const at = this.#at;
+    const view = this.#gate.domain!.view(at[0], at[1], size, access);
+    if (view !== null && (access & Access.WRITE) !== 0) {
+      this.#writeViews = true;
+      if (this.#writes !== null) this.#note(this.#writes, size);
+    }
+    // Remember the state it was taken in: whatever ends it is a change from here, however the gates stood when the epoch was last asked.
+    if (view !== null) this.#look();
+    return view;
+  }
+
+  async #read(iova: Iova, into: Uint8Array): Promise<void> {
+    if (this.#asleep) await this.#awake(iova, 'read');
+    const done = this.tryRead(iova, into);
+    if (done === Dma.FAULT) throw this.#thrown();
+    if (done !== Dma.REMOTE) return;
+    this.#underWay++;
+    try {
+      await this.#readRemote(iova, into);
+    } finally {
+      this.#ended();
+    }
+  }
+
+  async #write(iova: Iova, source: Uint8Array): Promise<void> {
+    // The caller may reuse its buffer as soon as it has called.
+    const from = !this.#asleep ? source : source.slice();
+    if (this.#asleep) await this.#awake(iova, 'write');
+    const done = this.tryWrite(iova, from);
+    if (done === Dma.FAULT) throw this.#thrown();
+    if (done !== Dma.REMOTE) return;
+    this.#underWay++;
+    try {
+      await this.#writeRemote(iova, from);
+    } finally {
+      this.#ended();
+    }
+  }
+
+  /** Has anything changed that views depend on? */
+  #look(): void {
+    const domain = !this.#asleep && this.#blocked() === null ? this.#gate.domain : null;
+    const epoch = domain === null ? 0 : domain.epoch;
+    if (domain === this.#seenDomain && epoch === this.#seenEpoch) return;
+    this.#seenDomain = domain;
+    this.#seenEpoch = epoch;
+    this.#epoch++;
+  }
+
+  #blocked(): DmaFaultReason | null {
+    return this.#stopped ? 'stopped' : this.#closed();
+  }
+
+  /** As `#blocked`, for what was let through before the device was stopped. */
+  #closed(): DmaFaultReason | null {
+    const gate = this.#gate;
+    if (!gate.powered) return 'not-powered';
+    if (!gate.busMaster) return 'bus-master-off';
+    if (gate.domain === null) return 'no-domain';
+    return null;
+  }
+
+  /** Into page number and byte. False for what is no 64-bit address: NaN, a fraction, a negative, a number that a double cannot hold exactly. */
+  #split(iova: Iova): boolean {
+    const at = this.#at;
+    if (typeof iova === 'number') {
+      if (!Number.isSafeInteger(iova) || iova < 0) return false;
+      at[0] = Math.floor(iova / IOMMU_UNIT);
+      at[1] = iova - at[0] * IOMMU_UNIT;
+      return true;
+    }
+    if (typeof iova !== 'bigint' || iova < 0n || iova > U64_MAX) return false;
+    if (iova <= SAFE) return this.#split(Number(iova));
+    at[0] = Number(iova >> 12n);
+    at[1] = Number(iova & 0xfffn);
+    return true;
+  }
+
+  #refused(reach: Reach, iova: Iova, access: 'read' | 'write'): Dma {
+    if (reach === Reach.REMOTE) return Dma.REMOTE;
+    return this.#fault(reach === Reach.PERMISSION ? 'permission' : 'not-mapped', iova, access);
+  }
+
+  #fault(reason: DmaFaultReason, iova: Iova, access: 'read' | 'write'): Dma {
+    const count = ++this.#faults[reason];
+    const address = typeof iova === 'bigint' ? iova : Number.isSafeInteger(iova) ? BigInt(iova) : -1n;
+    this.#lastFault = { reason, iova: address, access };
+    // A function: a device that faults for ever must not cost a sentence each time.
+    const text = () => `${this.#name}: DMA ${access} at ${hex(address)} did not land: ${reason} (${count} so far)`;
+    this.#log.log('warn', `dma ${this.#name} ${reason} ${access}`, text);
+    return Dma.FAULT;
+  }
+
+  #thrown(): DmaFault {
+    const { reason, iova } = this.#lastFault!;
+    return new DmaFault(reason, iova);
+  }
+
+  /**
+   * The pieces that [iova, + size) is made of now, each with a reference on its memory until `release`. Throws what a device sees when any of
+   * it cannot be reached.
+   */
+  #pieces(iova: Iova, size: number, access: Access): Piece[] {
+    const name = access === Access.READ ? 'read' : 'write';
+    const blocked = this.#blocked() ?? (this.#split(iova) ? null : 'not-mapped');
+    if (blocked !== null) {
+      this.#fault(blocked, iova, name);
+      throw this.#thrown();
+    }
+    const domain = this.#gate.domain!;
+    const [pfn, byte] = this.#at;
+    const reach = domain.reach(pfn, byte, size, access);
+    if (reach !== Reach.OK && reach !== Reach.REMOTE) {
+      this.#refused(reach, iova, name);
+      throw this.#thrown();
+    }
+    const out = new Translation();
+    const pieces: Piece[] = [];
+    let at = pfn;
+    let within = byte;
+    for (let done = 0; done < size; ) {
+      domain.translate(at, within, access, out);
+      const piece = Math.min(out.bytes, size - done);
+      pieces.push({ domain, pfn: at, byte: within, start: done, size: piece, memory: out.memory!, offset: out.offset });
+      done += piece;
+      at += (within + out.bytes) / IOMMU_UNIT;
+      within = 0;
+    }
+    for (const piece of pieces) piece.memory.get();
+    return pieces;
+  }
+
+  /** Whether the gates are open and `piece` still is what is mapped there. */
+  #live(piece: Piece, access: Access): boolean {
+    if (this.#closed() !== null || this.#gate.domain !== piece.domain) return false;
+    const out = new Translation();
+    return (
+      piece.domain.translate(piece.pfn, piece.byte, access, out) === Reach.OK &&
+      out.memory === piece.memory &&
+      out.offset === piece.offset &&
+      out.bytes >= piece.size
+    );
+  }
+
+  /** Why `piece` is not live, counted. */
+  #gone(iova: Iova, piece: Piece, access: Access): DmaFault {
+    const at = BigInt(iova) + BigInt(piece.start);
+    this.#fault(this.#closed() ?? 'not-mapped', at, access === Access.READ ? 'read' : 'write');
+    return this.#thrown();
+  }
+
+  #failed(iova: Iova, piece: Piece, access: Access, cause: unknown): DmaFault {
+    this.#fault('remote-failed', BigInt(iova) + BigInt(piece.start), access === Access.READ ? 'read' : 'write');
+    return Object.assign(this.#thrown(), { cause });
+  }
+
+  /** Remote bytes arrive in a buffer of their own; the device gets them only when every mapping they came through is still there. */
+  async #readRemote(iova: Iova, into: Uint8Array): Promise<void> {
+    const pieces = this.#pieces(iova, into.length, Access.READ);
+    try {
+      const arrived = new Uint8Array(into.length);
+      for (const piece of pieces) {
+        if (piece.memory.kind === 'direct') continue;
+        if (this.#asleep) await this.#awake(iova, 'read');
+        if (!this.#live(piece, Access.READ)) throw this.#gone(iova, piece, Access.READ);
+        try {
+          await piece.memory.read(piece.offset, arrived.subarray(piece.start, piece.start + piece.size), this.#name);
+        } catch (cause) {
+          throw this.#failed(iova, piece, Access.READ, cause);
+        }
+      }
+      if (this.#asleep) await this.#awake(iova, 'read');
+      for (const piece of pieces) if (!this.#live(piece, Access.READ)) throw this.#gone(iova, piece, Access.READ);
+      for (const piece of pieces)
+        if (piece.memory.kind === 'direct') readDirect(piece.memory, piece.offset, arrived, piece.start, piece.size);
+      into.set(arrived);
+    } finally {
+      for (const piece of pieces) piece.memory.put();
+    }
+  }
+
+  /**
+   * Remote bytes leave piece by piece, in order; each only while its mapping is there. A mapping that goes while its bytes are under way makes
+   * a fault: nobody can promise that they landed.
+   */
+  async #writeRemote(iova: Iova, from: Uint8Array): Promise<void> {
+    const pieces = this.#pieces(iova, from.length, Access.WRITE);
+    try {
+      // The caller may reuse its buffer as soon as it has called.
+      const bytes = from.slice();
+      for (const piece of pieces) {
+        if (this.#asleep) await this.#awake(iova, 'write');
+        if (!this.#live(piece, Access.WRITE)) throw this.#gone(iova, piece, Access.WRITE);
+        if (piece.memory.kind === 'direct') {
+          writeDirect(piece.memory, piece.offset, bytes, piece.start, piece.size);
+          this.#markWritten(piece);
+        } else {
+          // Marked before and after: a log read while the bytes are under way may see them too early, never miss them. Also what failed may have landed.
+          this.#markWritten(piece);
+          try {
+            await piece.memory.write(piece.offset, bytes.subarray(piece.start, piece.start + piece.size), this.#name);
+          } catch (cause) {
+            throw this.#failed(iova, piece, Access.WRITE, cause);
+          } finally {
+            this.#markWritten(piece);
+          }
+          if (this.#asleep) await this.#awake(iova, 'write');
+          if (!this.#live(piece, Access.WRITE)) throw this.#gone(iova, piece, Access.WRITE);
+        }
+      }
+    } finally {
+      for (const piece of pieces) piece.memory.put();
+    }
+  }
+
+  #markWritten({ domain, pfn, byte, size }: Piece): void {
+    const last = pfn + Math.floor((byte + size - 1) / IOMMU_UNIT);
+    domain.dirty?.mark(pfn, last);
+    this.#writes?.mark(pfn, last);
+  }
+}
+
+interface Piece {
+  readonly domain: IommuDomain;
+  readonly pfn: number;
+  readonly byte: number;
+  /** Where it starts in the device's buffer. */
+  readonly start: number;
+  readonly size: number;
+  readonly memory: NonNullable<Translation['memory']>;
+  readonly offset: number;
+}
