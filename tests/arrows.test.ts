@@ -13,7 +13,7 @@ const arrows: Record<string, readonly string[]> = {
   sys: ['base', 'abi'],
   hardware: ['base', 'abi', 'pci'],
   engine: ['base', 'abi', 'pci', 'hardware'],
-  ioctl: ['base', 'abi', 'pci', 'engine'],
+  ioctl: ['base', 'abi', 'pci', 'hardware', 'engine'],
   models: ['base', 'abi', 'pci'],
   drivers: ['base', 'abi'],
   mediators: ['base', 'abi'],

@@ -44,7 +44,7 @@ export async function open(address: string | DeviceModel, options: OpenOptions =
       return await openModel(await loadModel(parsed), options);
     }
     case 'socket': {
-      const { connect } = await import('../cli/connect.ts');
+      const { connect } = await import('./connect.ts');
       const device = connect(parsed.path, {
         ...(options.log === undefined ? {} : { log: options.log }),
         ...(options.token === undefined ? {} : { token: options.token }),

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { Config, HeaderType } from '../abi/pci.ts';
 import { RegionIndex } from '../abi/vfio.ts';
 import { looksLikeFile, parseAddress } from '../api/address.ts';
+import { connect } from '../api/connect.ts';
 import { loadModel, machineAround } from '../api/simulation.ts';
 import { VfioError } from '../base/errno.ts';
 import { type TriedWrite, VirtualConfig, type VirtualConfigHooks } from '../engine/device/virtual-config.ts';
@@ -17,7 +18,6 @@ import { type KnownRegion, userCopy, userView } from '../pci/user-view.ts';
 import { MemfdMemory } from '../sys/memfd.ts';
 import { type PciResource, ResourceFlag, readPciDevice } from '../sys/pci-device.ts';
 import { fromNode } from '../sys/system-error.ts';
-import { connect } from './connect.ts';
 
 export interface ConfigTarget {
   readonly bdf: string;

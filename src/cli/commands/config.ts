@@ -1,5 +1,4 @@
 import { Command, Option } from 'commander';
-import { tokenOf, type VfTokenOptions, vfTokenOption } from '../../api/vf-token-file.ts';
 import { VfioError } from '../../base/errno.ts';
 import { decodeConfig, formatLspci } from '../../pci/decode.ts';
 import { toHex } from '../../pci/hex-dump.ts';
@@ -11,6 +10,7 @@ import type { ConfigTarget } from '../config-target.ts';
 import { Exit } from '../exit-codes.ts';
 import { loadPciNames } from '../pci-names.ts';
 import { json, say } from '../terminal.ts';
+import { tokenOf, type VfTokenOptions, vfTokenOption } from '../vf-token-file.ts';
 
 interface Options extends VfTokenOptions {
   readonly machine?: string;

@@ -1,9 +1,9 @@
 import { Command, Option } from 'commander';
-import { tokenOf, type VfTokenOptions, vfTokenOption } from '../../api/vf-token-file.ts';
 import { addressOrDump, machineOption, numeral, selectOption } from '../arguments.ts';
 import type { CommandContext } from '../command.ts';
 import type { ConfigTarget } from '../config-target.ts';
 import { json, type Terminal } from '../terminal.ts';
+import { tokenOf, type VfTokenOptions, vfTokenOption } from '../vf-token-file.ts';
 
 type Explanation = ReturnType<ConfigTarget['explain']>;
 

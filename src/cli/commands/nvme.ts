@@ -1,12 +1,12 @@
 /** `vfio nvme …`: the NVMe driver at work on any controller there is an address for. */
 import { Command, Option } from 'commander';
-import { tokenOf, type VfTokenOptions, vfTokenOption } from '../../api/vf-token-file.ts';
 import { address, addresses, bytes, integer, seconds } from '../arguments.ts';
 import type { CommandContext } from '../command.ts';
 import { Exit } from '../exit-codes.ts';
 import { interruptible } from '../interruptible.ts';
 import { type Doorbells, destroys, doorbellKinds, type Interrupts, interruptKinds, type Pattern, patterns } from '../nvme/patterns.ts';
 import { json, type Terminal } from '../terminal.ts';
+import { tokenOf, type VfTokenOptions, vfTokenOption } from '../vf-token-file.ts';
 
 const LBA_MAX = Number.MAX_SAFE_INTEGER;
 

@@ -1,9 +1,9 @@
 import { Command } from 'commander';
 import { runDriver } from '../../api/run-driver.ts';
-import { tokenOf, type VfTokenOptions, vfTokenOption } from '../../api/vf-token-file.ts';
 import { address } from '../arguments.ts';
 import type { CommandContext } from '../command.ts';
 import { interruptible } from '../interruptible.ts';
+import { tokenOf, type VfTokenOptions, vfTokenOption } from '../vf-token-file.ts';
 
 export function runCommand({ exit, terminal }: CommandContext): Command {
   return new Command('run')

@@ -1,8 +1,8 @@
 /** Connecting to a vfio-user server, for whoever typed its path. */
 import { statSync } from 'node:fs';
-import { shellQuoted } from '../api/shell-quoted.ts';
 import { VfioError } from '../base/errno.ts';
 import { VfioUserDevice, type VfioUserOptions } from '../vfio-user/client.ts';
+import { shellQuoted } from './shell-quoted.ts';
 
 /** @throws VfioError ENOENT, ECONNREFUSED when nobody serves the socket, with what to do; else what `VfioUserDevice.connect` throws */
 export function connect(path: string, options: VfioUserOptions = {}): VfioUserDevice {
