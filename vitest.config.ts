@@ -4,7 +4,8 @@ import { defineConfig } from 'vitest/config';
 const source = (file: string) => fileURLToPath(new URL(file, import.meta.url));
 
 export default defineConfig({
-  // Tests are of the sources; only what runs the command has what was built of them, by the global setup.
+  // Tests import the sources. A test that runs the command runs dist/, which the global setup
+  // builds.
   resolve: {
     alias: [
       { find: /^vfio-ts$/, replacement: source('src/index.ts') },
@@ -15,7 +16,7 @@ export default defineConfig({
     globalSetup: ['tests/build.ts'],
     include: ['src/**/*.test.ts', 'tests/**/*.test.ts'],
     setupFiles: ['tests/setup.ts'],
-    // One process per core: a few tests count this process's descriptors and heap, so files do not share a process.
+    // A few tests count this process's descriptors and heap, so test files do not share a process.
     pool: 'forks',
     maxWorkers: '100%',
     // A machine may have much else to do. Nothing here asserts a time.

@@ -14,7 +14,7 @@ const titles = ['src', 'tests']
 
 const document = readFileSync(join(root, 'docs/rows.md'), 'utf8');
 const [withTests, without] = document.split('## Rows without a test');
-const idsOf = (section: string) => [...section.matchAll(/^\| ((?:S\d|B|T\d)[^|]*?) \|/gm)].map((m) => m[1]!);
+const idsOf = (section: string) => [...section.matchAll(/^\| ((?:S\d|B|C|T\d|E-)[^|]*?) \|/gm)].map((m) => m[1]!);
 const ids = idsOf(document);
 /** A title counts for the longest id that it starts with: 'B.6 MAP VADDR …' says nothing of B.6 MAP. */
 const tested = new Set(titles.map((title) => ids.filter((id) => startsWith(title, id)).sort((a, b) => b.length - a.length)[0]));

@@ -153,7 +153,10 @@ const ioeventfd: DeviceHandler = (device, caller, user) => {
   return 0;
 };
 
-/** B.5: binding is for files of /dev/vfio/devices; a file got through its group is bound already. The structure is checked first. */
+/**
+ * B.5 BIND_IOMMUFD is for files of /dev/vfio/devices. A file that came through its group is bound
+ * already. The engine checks the structure first.
+ */
 const bindIommufd: DeviceHandler = (_device, _caller, user) => {
   const argsz = user.viewIn(0, 4).getUint32(0, true);
   checkArgsz(argsz, MinSize.DEVICE_BIND_IOMMUFD, 'DEVICE_BIND_IOMMUFD');

@@ -1,5 +1,5 @@
 /**
- * What a write to config space would do, bit by bit, and why (S2-44, E-16): nothing is carried out.
+ * What a write to config space would do, bit by bit, and why (S2-44): nothing is carried out.
  */
 import { Command, Config } from '../abi/pci.ts';
 import { checkIndex } from '../base/check.ts';

@@ -90,7 +90,7 @@ export class Container implements Disposable {
   }
 
   /**
-   * VFIO_CHECK_EXTENSION: positive when there is such an extension. Some can only be told once a type is set (F.13).
+   * VFIO_CHECK_EXTENSION: positive when there is such an extension. Some answers depend on the type that is set.
    */
   checkExtension(extension: number): number {
     switch (extension) {

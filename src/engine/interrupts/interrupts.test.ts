@@ -104,7 +104,7 @@ describe('B.7 SET_IRQS generic validation', () => {
     expect(errnoFrom(() => rig.set(MSI, { action: '', data: 'none', count: 5 }))).toBe('EINVAL');
   });
 
-  it('B.7 SET_IRQS of an index with 0 interrupts is EINVAL, even to disable (F.14)', () => {
+  it('B.7 SET_IRQS of an index with 0 interrupts is EINVAL, even to disable', () => {
     const rig = new InterruptRig(conventional);
     for (const index of [MSIX, ERR]) expect(errnoFrom(() => rig.disable(index))).toBe('EINVAL');
     const without = new InterruptRig({ ...everything, interruptPin: 0 });
