@@ -132,7 +132,7 @@ devices:
       'm.yaml:7:5: devices[1].at: missing',
       'm.yaml:8:9: devices[1].id: expected vendor:device, four hexadecimal digits each',
       'm.yaml:9:21: devices[1].bars[0].index: BARs are 0 to 5',
-      'm.yaml:9:30: devices[1].bars[0].size: expected a size such as 4096, 4K, 2M or 1G',
+      'm.yaml:9:30: devices[1].bars[0].size: expected a size such as 4096, 4K, 1.5G or 0x1000',
     ]);
   });
 

@@ -6,6 +6,7 @@ import { readFileSync } from 'node:fs';
 import { type Document, isMap, isNode, LineCounter, parseDocument } from 'yaml';
 import { z } from 'zod';
 import { VfioError } from '../base/errno.ts';
+import { SIZE_FORMS, SIZE_PATTERN, sizeOf } from '../base/size.ts';
 import { type FunctionKind, type FunctionSpec, groupings, type MachineSpec } from '../engine/machine/machine-spec.ts';
 import { classCodes, parseClass } from '../pci/class-codes.ts';
 import { fromNode } from '../sys/system-error.ts';
@@ -50,20 +51,15 @@ const address = z
     }),
   );
 
-const units: Readonly<Record<string, number>> = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40 };
 const size = z
   .string()
-  .regex(/^(?:0x[0-9a-f]{1,13}|\d{1,15}[KMGT]?)$/i, { error: 'expected a size such as 4096, 4K, 2M or 1G' })
-  .transform((text) => {
-    const unit = /^\d+([KMGT])$/i.exec(text)?.[1]?.toUpperCase() ?? '';
-    return Number(unit === '' ? text : text.slice(0, -1)) * units[unit]!;
-  })
-  .refine((value) => Number.isSafeInteger(value), { error: 'the size is too large' })
+  .transform(sizeOf)
+  .refine((value) => Number.isSafeInteger(value), { error: `expected ${SIZE_FORMS}` })
   .meta(
     asJson({
       oneOf: [
         { type: 'integer', minimum: 0 },
-        { type: 'string', pattern: '^(0x[0-9a-fA-F]+|[0-9]+[KMGT]?)$' },
+        { type: 'string', pattern: SIZE_PATTERN },
       ],
     }),
   );

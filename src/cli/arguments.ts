@@ -2,8 +2,8 @@
 import { InvalidArgumentError, Option } from 'commander';
 import { looksLikeFile, parseAddress } from '../api/address.ts';
 import { VfioError } from '../base/errno.ts';
+import { parseSize } from '../base/size.ts';
 import { parseBdf } from '../pci/bdf.ts';
-import { parseBytes } from './nvme/quantities.ts';
 
 /** The machine a command works on: `--machine FILE`, or the environment. */
 export const machineOption = () => new Option('-m, --machine <file>', 'the machine that the address is in').env('VFIO_MACHINE');
@@ -33,9 +33,9 @@ export function seconds(text: string): number {
   throw new InvalidArgumentError('Give seconds, more than 0 and up to 86400.');
 }
 
-/** Bytes: 4096, 4K, 1M. */
+/** Bytes, as text that parseSize() takes. */
 export function bytes(text: string): number {
-  return checked(() => parseBytes(text));
+  return checked(() => parseSize(text));
 }
 
 /** The canonical form, 0000:03:00.0. */

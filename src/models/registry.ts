@@ -3,6 +3,7 @@ import type { Storage } from '../abi/storage.ts';
 import { hex } from '../base/check.ts';
 import { Cleanup } from '../base/cleanup.ts';
 import { VfioError } from '../base/errno.ts';
+import { SIZE_FORMS, sizeOf } from '../base/size.ts';
 import type { DeviceModel } from '../pci/declaration.ts';
 import { bench } from './bench/bench.ts';
 import { type EduOptions, edu } from './edu/edu.ts';
@@ -198,10 +199,9 @@ const vfCount: Reader<number> = (value, what) => {
 };
 
 const size: Reader<number> = (value, what) => {
-  const match = typeof value === 'string' ? /^(\d{1,15})([KMGT]?)$/i.exec(value) : null;
-  const bytes = match === null ? value : Number(match[1]) * 1024 ** ['', 'K', 'M', 'G', 'T'].indexOf(match[2]!.toUpperCase());
+  const bytes = typeof value === 'string' ? sizeOf(value) : value;
   if (typeof bytes === 'number' && Number.isSafeInteger(bytes) && bytes > 0) return bytes;
-  throw new VfioError('EINVAL', `${what} is ${shown(value)}; write a size such as 4096, 64M or 1G`);
+  throw new VfioError('EINVAL', `${what} is ${shown(value)}; give ${SIZE_FORMS}`);
 };
 
 const integer: Reader<number> = (value, what) => {

@@ -9,8 +9,8 @@ import { VfioError } from '../../base/errno.ts';
 import type { CommandContext } from '../command.ts';
 import { Exit } from '../exit-codes.ts';
 import { interruptible } from '../interruptible.ts';
-import { progressLine } from '../nvme/progress.ts';
-import { formatBytes, formatRate } from '../nvme/quantities.ts';
+import { progressLine } from '../progress.ts';
+import { formatBytes, formatRate } from '../quantities.ts';
 import { json, type Terminal } from '../terminal.ts';
 
 interface Options {

@@ -12,6 +12,7 @@ import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
 import type { Logger } from '../../base/log.ts';
 import { printableLines } from '../../base/printable.ts';
+import { parseSize } from '../../base/size.ts';
 import type { Machine } from '../../engine/machine/machine.ts';
 import type { Mediators } from '../../engine/mediation/mediators.ts';
 import type { DeviceModel } from '../../pci/declaration.ts';
@@ -325,7 +326,5 @@ function number(text: string): number {
 
 function size(text: string, option: string): number {
   if (text === 'unlimited') return Number.POSITIVE_INFINITY;
-  const match = /^(\d{1,15})([KMGT]?)$/.exec(text);
-  if (match === null) throw new VfioError('EINVAL', `${option} is '${text}'; give a size such as 64M or 2G, or unlimited`);
-  return Number(match[1]) * 1024 ** ['', 'K', 'M', 'G', 'T'].indexOf(match[2]!);
+  return parseSize(text, option);
 }

@@ -1,7 +1,7 @@
 /** The demo's disk: an NVMe controller in TypeScript, driven by the driver in TypeScript from another process. */
 import type { Machine } from '../../engine/machine/machine.ts';
 import type { PciFunction } from '../../engine/machine/pci-function.ts';
-import { formatBytes, formatNanoseconds, formatRate, grouped } from '../nvme/quantities.ts';
+import { formatBytes, formatNanoseconds, formatRate, grouped } from '../quantities.ts';
 import type { Terminal } from '../terminal.ts';
 import type { DiskTasks, Figures } from './disk-worker.ts';
 import { putBehindSocket, startDriver } from './served-function.ts';

@@ -6,7 +6,7 @@ import { DeviceServer } from '../../api/serve.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
 import { models } from '../../models/registry.ts';
-import { formatBytes, grouped } from '../nvme/quantities.ts';
+import { formatBytes, grouped } from '../quantities.ts';
 import type { Terminal } from '../terminal.ts';
 import type { MovingTasks } from './moving-worker.ts';
 import { startDriver } from './served-function.ts';

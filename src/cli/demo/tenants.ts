@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path';
 import { openThrough } from '../../api/simulation.ts';
 import type { Machine } from '../../engine/machine/machine.ts';
 import type { PciFunction } from '../../engine/machine/pci-function.ts';
-import { formatBytes } from '../nvme/quantities.ts';
+import { formatBytes } from '../quantities.ts';
 import type { Terminal } from '../terminal.ts';
 import { putBehindSocket, startDriver } from './served-function.ts';
 import type { TenantTasks } from './tenant-worker.ts';

@@ -4,12 +4,12 @@ import type { DmaBuffer } from '../../drivers/kit/dma.ts';
 import type { IoQueue } from '../../drivers/nvme/io-queue.ts';
 import type { NvmeNamespace } from '../../drivers/nvme/namespace.ts';
 import type { NvmeDriver } from '../../drivers/nvme/nvme-driver.ts';
+import { formatBinary, formatNanoseconds, formatRate, grouped } from '../quantities.ts';
 import type { Report } from './inspect.ts';
 import type { LatencyHistogram } from './latency-histogram.ts';
 import { type LoadQueue, type LoadResult, runLoad } from './load.ts';
 import { type NvmeAccess, openNvme } from './open-nvme.ts';
 import type { Doorbells, Interrupts, Pattern } from './patterns.ts';
-import { formatBinary, formatNanoseconds, formatRate, grouped } from './quantities.ts';
 import { rowLines } from './rows.ts';
 
 /** What `loadNamespace` does, on a driver that is started already. */

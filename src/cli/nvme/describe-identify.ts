@@ -2,7 +2,7 @@
 import { versionText } from '../../abi/nvme.ts';
 import { type IdentifyController, type IdentifyNamespace, Lbaf } from '../../abi/nvme-structs.ts';
 import { type BitField, fieldMask } from '../../base/bit-fields.ts';
-import { formatBinary, formatBytes, grouped } from './quantities.ts';
+import { formatBinary, formatBytes, grouped } from '../quantities.ts';
 import { bitNames, hexOf, type Row } from './rows.ts';
 
 const x = (value: number, digits: number) => `0x${value.toString(16).padStart(digits, '0')}`;

@@ -1,5 +1,5 @@
 /** One line for each namespace, in the columns of `nvme list`. */
-import { formatBinary, formatBytes } from './quantities.ts';
+import { formatBinary, formatBytes } from '../quantities.ts';
 
 export interface ListedNamespace {
   readonly address: string;

@@ -1,6 +1,6 @@
 /** The SMART log with its units, as `nvme smart-log` tells it. @see NVMe 1.4, 5.14.1.2 */
 import type { SmartLog } from '../../abi/nvme-structs.ts';
-import { formatBytes, grouped } from './quantities.ts';
+import { formatBytes, grouped } from '../quantities.ts';
 import { bitNames, type Row } from './rows.ts';
 
 const warnings = [

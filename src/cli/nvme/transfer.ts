@@ -1,12 +1,12 @@
 /** `vfio nvme read` and `write`: images between a namespace and a file or pipe. */
 import { VfioError } from '../../base/errno.ts';
 import type { NvmeNamespace } from '../../drivers/nvme/namespace.ts';
+import { Progress } from '../progress.ts';
+import { formatBytes, formatRate } from '../quantities.ts';
 import { checkRange, copyIn, copyOut } from './copy.ts';
 import { type OpenedSource, openSink, openSource, refuseTerminal } from './files.ts';
 import { DEPTH, NamespaceBlocks } from './namespace-blocks.ts';
 import { type NvmeAccess, openNvme } from './open-nvme.ts';
-import { Progress } from './progress.ts';
-import { formatBytes, formatRate } from './quantities.ts';
 
 export interface Range extends NvmeAccess {
   readonly namespace: number;

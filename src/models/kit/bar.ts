@@ -8,6 +8,7 @@ import { type Check, flag, integer, keys, listOf, made, mapOf, oneOf, shownValue
 import { VfioError } from '../../base/errno.ts';
 import { INSPECT } from '../../base/inspect.ts';
 import { bitsOf, fitted64, strictNames, wrapped } from '../../base/register-view.ts';
+import { type SizeText, sizeOf } from '../../base/size.ts';
 import { Reg, type RegisterDeclaration } from './register.ts';
 
 // biome-ignore lint/suspicious/noExplicitAny: any register, whatever its view
@@ -23,7 +24,7 @@ export type RegistersView<R> = {
 
 type ViewOf<R> = R extends Reg<infer V, infer _> ? V : never;
 
-export type BarSize = number | `${number}K` | `${number}M` | `${number}G` | `${number}`;
+export type BarSize = number | SizeText;
 
 interface BarPlacement {
   /** 'mem32' unless told, or 'mem64' above 2 GiB. A 64-bit BAR takes the next index too. */
@@ -85,28 +86,26 @@ const placement = {
   mappable: flag,
 } satisfies Record<keyof BarPlacement, Check>;
 
-/** A BAR of registers. @param size bytes, a power of two, or '4K', '1M', '2G' */
+/** A BAR of registers. @param size a power of two: bytes, or text such as '4K', '1M', '2G' */
 export function bar<const R extends Registers>(size: BarSize, registers: R, options: BarOptions = {}): RegisterBar<R> {
   mapOf(made([Reg], 'a register: reg(offset)'))(registers, 'registers of bar()');
   keys({ ...placement, holes: oneOf('zeros', 'ones'), doorbells: listOf(mapOf(integer(0, 2 ** 48))) })(options, 'options of bar()');
-  return new RegisterBar(parseSize(size), registers, options);
+  return new RegisterBar(barSize(size), registers, options);
 }
 
 /** A BAR of plain memory, which drivers and peers may map. Its bytes survive a reset, as those of a card do. */
 export function memory(size: BarSize, options: BarPlacement = {}): MemoryBar {
   keys(placement)(options, 'options of memory()');
-  return new MemoryBar(parseSize(size), options);
+  return new MemoryBar(barSize(size), options);
 }
 
-/** Any number of bytes from 1 on, or '4K', '3M', '2G'. */
-export function parseBytes(size: BarSize): number {
-  const match = typeof size === 'string' ? /^(\d+)([KMG]?)$/.exec(size) : null;
-  const units = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30 } as const;
-  return typeof size === 'number' ? size : match === null ? Number.NaN : Number(match[1]) * units[match[2] as keyof typeof units];
+/** Bytes of a region: a number, or text such as '4K'. NaN for anything else. */
+export function regionSize(size: BarSize): number {
+  return typeof size === 'number' ? size : typeof size === 'string' ? sizeOf(size) : Number.NaN;
 }
 
-export function parseSize(size: BarSize): number {
-  const bytes = parseBytes(size);
+function barSize(size: BarSize): number {
+  const bytes = regionSize(size);
   if (!Number.isSafeInteger(bytes) || bytes < 4 || !Number.isInteger(Math.log2(bytes))) {
     throw new VfioError('EINVAL', `BAR size ${shownValue(size)}: give a power of two, in bytes or as '4K', '1M', '2G'`);
   }

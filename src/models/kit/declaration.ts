@@ -4,7 +4,7 @@ import { VfioError } from '../../base/errno.ts';
 import { msi, msix, pcie, pm } from '../../pci/capabilities.ts';
 import { parseClass } from '../../pci/class-codes.ts';
 import type { BarDeclaration, Capability, PciDeclaration, RegionDeclaration } from '../../pci/declaration.ts';
-import { parseBytes } from './bar.ts';
+import { regionSize } from './bar.ts';
 import type { AnyBar, DeviceFeatures, DeviceIds, MsixPlacement, RegionSpec } from './device.ts';
 
 const pins = { A: 1, B: 2, C: 3, D: 4 } as const;
@@ -53,7 +53,7 @@ function declareRegion({ type, subtype, size, read, write }: RegionSpec<never>):
   return {
     type,
     subtype,
-    size: parseBytes(size),
+    size: regionSize(size),
     backing: plain ? 'memory' : 'registers',
     access: plain || (read !== undefined && write !== undefined) ? 'read-write' : read !== undefined ? 'read-only' : 'write-only',
   };

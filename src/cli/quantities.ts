@@ -1,18 +1,4 @@
-/** Sizes, rates and times, as people write and read them. Sizes are read in powers of 1024 (`4K`) and shown in powers of 1000, as disks are sold. */
-import { VfioError } from '../../base/errno.ts';
-
-/**
- * Bytes of `4096`, `4K`, `1.5G`, `10GiB`: K, M, G, T are powers of 1024.
- *
- * @throws VfioError EINVAL for what is no size, no whole number of bytes, or 2^53 and more
- */
-export function parseBytes(text: string): number {
-  const match = /^(\d{1,16}(?:\.\d{1,6})?)(?:([KMGT])(?:iB)?)?$/i.exec(text);
-  const unit = match?.[2] === undefined ? 0 : 'KMGT'.indexOf(match[2].toUpperCase()) + 1;
-  const bytes = match === null ? Number.NaN : Number(match[1]) * 1024 ** unit;
-  if (Number.isSafeInteger(bytes)) return bytes;
-  throw new VfioError('EINVAL', `'${text.slice(0, 40)}' is no size`, { fix: 'Give a size such as 4096, 4K or 2G.' });
-}
+/** Sizes, rates and times as people read them. Sizes are shown in powers of 1000, as disks are sold. */
 
 const units = ['B', 'kB', 'MB', 'GB', 'TB', 'PB'];
 
