@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "old-glibc.h"
+
 struct mapping;
 struct watcher;
 struct file;

@@ -1,4 +1,5 @@
-// Makes dist/ of src/: JavaScript and its maps by esbuild, declarations by tsc.
+// Makes dist/ of src/: JavaScript and its maps by esbuild, declarations by tsc. Makes the addon for
+// this computer of native/, too, unless it is there.
 //
 //   node tools/build.js [--no-types]
 //
@@ -6,6 +7,7 @@
 // have one VfioError and one registry. `using` is lowered, since Node 20 and 22 do not know it.
 import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -41,6 +43,8 @@ async function javascript() {
     sourcemap: true,
     sourcesContent: false,
     chunkNames: 'chunks/[name]-[hash]',
+    // src/sys/addon-file.ts loads an addon of these C sources only.
+    define: { NATIVE_SOURCES: JSON.stringify(createRequire(import.meta.url)('../native/addon-file.cjs').digest()) },
     logLevel: 'warning',
   });
 }
@@ -74,3 +78,6 @@ try {
 } finally {
   rmSync(unfinished, { recursive: true, force: true });
 }
+
+const { status } = spawnSync(process.execPath, [join(root, 'native/build.js')], { stdio: 'inherit' });
+if (status !== 0) process.exitCode = 1;

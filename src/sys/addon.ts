@@ -1,12 +1,12 @@
 /**
- * The C addon: one function per system call, each answering what the call answered or -errno. Loaded on first use, so that whatever needs no
- * descriptor works without a compiler. Only this room calls it.
+ * The C addon: one function per system call. Each returns the result of the call or -errno. The
+ * addon is loaded on first use, so that a program without descriptors works without it. Only this
+ * room calls it.
  */
-import { spawnSync } from 'node:child_process';
-import { existsSync, statSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { errnoName, VfioError } from '../base/errno.ts';
-import { packageFile } from './package-files.ts';
+import { addonFile } from './addon-file.ts';
+import { moduleUrl } from './package-files.ts';
 import { SystemError } from './system-error.ts';
 
 /** Numbers of asm-generic/fcntl.h, asm-generic/socket.h, linux/memfd.h and poll(2): the same on x86-64 and arm64. */
@@ -173,19 +173,12 @@ export interface Addon {
   crc32c(bytes: Uint8Array, from: number, to: number, sum: number): number;
 }
 
-const nativeFile = (name: string): string => packageFile(`native/${name}`);
-
-/** Where the binary is: for worker threads and tests that load it themselves. */
-export const addonPath = nativeFile('vfio_ts.node');
-
-const sources = ['vfio_ts.c', 'memory.c', 'socket.c', 'watch.c', 'file.c', 'pages.c', 'crc.c', 'foreign.c', 'signal.c', 'addon.h'];
-
 let loaded: Addon | undefined;
 
 /**
- * The addon, built first when its binary is missing or older than its source (npm's scripts were off, or the source was updated).
+ * The addon, loaded on first use.
  *
- * @throws VfioError ENOSYS when it cannot be built or loaded, with the reason
+ * @throws VfioError ENOSYS when it cannot be found, built or loaded, with the reason
  */
 export function addon(): Addon {
   loaded ??= load();
@@ -193,22 +186,15 @@ export function addon(): Addon {
 }
 
 function load(): Addon {
-  if (!existsSync(addonPath) || sources.some((name) => statSync(addonPath).mtimeMs < statSync(nativeFile(name)).mtimeMs)) {
-    const { status, stderr } = spawnSync(process.execPath, [nativeFile('build.js')], { encoding: 'utf8' });
-    if (status !== 0) throw notLoaded(stderr);
-  }
+  const file = addonFile();
   try {
-    return createRequire(import.meta.url)(addonPath) as Addon;
+    return createRequire(moduleUrl)(file) as Addon;
   } catch (cause) {
-    throw notLoaded(String(cause), cause);
+    throw new VfioError('ENOSYS', `the C addon ${file} cannot be loaded: ${String(cause)}`, {
+      cause,
+      fix: 'Run "node native/build.js" in the package and act on its message.',
+    });
   }
-}
-
-function notLoaded(why: string, cause?: unknown): VfioError {
-  return new VfioError('ENOSYS', `eventfds and shared memory need the C addon, which cannot be loaded: ${why.trim()}`, {
-    cause,
-    fix: 'Run "node native/build.js" in the package and act on what it says.',
-  });
 }
 
 /** `result` when it is not an error; else the errno as a `VfioError` that says what was tried. */

@@ -4,7 +4,8 @@ import { Worker } from 'node:worker_threads';
 import { describe, expect, it } from 'vitest';
 import { turn, until } from '../../tests/kit/event-loop.ts';
 import { openDescriptorsAndFiles } from '../../tests/kit/open-descriptors.ts';
-import { addon, addonPath, Sys } from './addon.ts';
+import { addon, Sys } from './addon.ts';
+import { addonFile } from './addon-file.ts';
 import { EventFd } from './eventfd.ts';
 import { FakeEventFd } from './fake.ts';
 import { OwnedFd } from './owned-fd.ts';
@@ -207,7 +208,7 @@ describe('S2-27 EventFd, the real one', () => {
     const worker = new Worker(
       'const { workerData: w } = require("node:worker_threads"); const m = { exports: {} };' +
         'process.dlopen(m, w.path); m.exports.eventfdSignal(w.fd, 0);',
-      { eval: true, workerData: { path: addonPath, fd: fd.number } },
+      { eval: true, workerData: { path: addonFile(), fd: fd.number } },
     );
     const code = await new Promise((resolve) => worker.once('exit', resolve));
     await until(() => calls > 0);
@@ -221,7 +222,7 @@ describe('S2-27 the end of a process or thread that still listens', () => {
   const inProcess = (body: string) =>
     spawnSync(
       process.execPath,
-      ['-e', `const m = { exports: {} }; process.dlopen(m, ${JSON.stringify(addonPath)}); const sys = m.exports; ${body}`],
+      ['-e', `const m = { exports: {} }; process.dlopen(m, ${JSON.stringify(addonFile())}); const sys = m.exports; ${body}`],
       {
         encoding: 'utf8',
         timeout: 180_000,
@@ -244,7 +245,7 @@ describe('S2-27 the end of a process or thread that still listens', () => {
   it('S2-27 a worker that ends, or is terminated, with live watchers and mappings does not abort the process, and its mappings go', () => {
     const result = inProcess(`
       const { Worker } = require('node:worker_threads'); const { readFileSync } = require('node:fs');
-      const body = (end) => \`const m = { exports: {} }; process.dlopen(m, ${JSON.stringify(addonPath)}); const sys = m.exports;
+      const body = (end) => \`const m = { exports: {} }; process.dlopen(m, ${JSON.stringify(addonFile())}); const sys = m.exports;
         for (let i = 0; i < 3; i++) { const fd = sys.eventfd(i, 0o2004000); sys.watchStart(fd, 1, () => {}); if (i === 2) sys.watchStop(fd, 1); }
         const fd = sys.memfdCreate('left-behind', 1); sys.ftruncate(fd, 4096); globalThis.kept = sys.mmap(fd, 0, 4096, 4096, 2, 9e4); require('node:worker_threads').parentPort.postMessage(0); \${end}\`;
       const run = (end, stop) => new Promise((resolve) => { const w = new Worker(body(end), { eval: true }); w.on('message', () => stop(w)); w.on('exit', resolve); });

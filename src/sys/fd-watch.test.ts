@@ -4,14 +4,15 @@ import { Worker } from 'node:worker_threads';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { turn, until } from '../../tests/kit/event-loop.ts';
 import { openDescriptorsAndFiles } from '../../tests/kit/open-descriptors.ts';
-import { addon, addonPath } from './addon.ts';
+import { addon } from './addon.ts';
+import { addonFile } from './addon-file.ts';
 import { EventFd } from './eventfd.ts';
 import { UnixSocket } from './unix-socket.ts';
 
 const code = (name: string) => expect.objectContaining({ code: name });
 const into = new Uint8Array(4096);
 
-const loadAddon = `const m = { exports: {} }; process.dlopen(m, ${JSON.stringify(addonPath)}); const sys = m.exports;`;
+const loadAddon = `const m = { exports: {} }; process.dlopen(m, ${JSON.stringify(addonFile())}); const sys = m.exports;`;
 
 /** Runs `script` in a process of its own with the addon as `sys`, `pair()` for two connected sockets and `wait()` for one that sleeps in C. */
 const inProcess = (script: string) =>

@@ -5,7 +5,8 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { openDescriptorsAndFiles } from '../../tests/kit/open-descriptors.ts';
 import { Access } from '../abi/memory.ts';
-import { addon, addonPath, Sys } from './addon.ts';
+import { addon, Sys } from './addon.ts';
+import { addonFile } from './addon-file.ts';
 import { foreignMappingsMax, MemfdMemory } from './memfd.ts';
 import { OwnedFd } from './owned-fd.ts';
 import { UnixSocket } from './unix-socket.ts';
@@ -31,7 +32,7 @@ const inProcess = (script: string) =>
     process.execPath,
     [
       '-e',
-      `const m = { exports: {} }; process.dlopen(m, ${JSON.stringify(addonPath)}); const sys = m.exports;
+      `const m = { exports: {} }; process.dlopen(m, ${JSON.stringify(addonFile())}); const sys = m.exports;
        const made = (length) => { const fd = sys.memfdCreate('peer', 1); sys.ftruncate(fd, length); return fd; };
        const map = (fd, length, how) => { const b = sys.mmap(fd, 0, length, 4096, how, 9e4); return typeof b === 'number' ? b : new Uint8Array(b); };
        ${script}`,
@@ -121,7 +122,7 @@ describe('transport: memory of a peer that truncates it', () => {
   it('transport: in worker threads, and after one of them has ended', () => {
     const result = inProcess(`
       const { Worker } = require('node:worker_threads');
-      const body = \`const m = { exports: {} }; process.dlopen(m, ${JSON.stringify(addonPath)}); const sys = m.exports;
+      const body = \`const m = { exports: {} }; process.dlopen(m, ${JSON.stringify(addonFile())}); const sys = m.exports;
         const fd = sys.memfdCreate('peer', 1); sys.ftruncate(fd, 8192); const buffer = sys.mmap(fd, 0, 8192, 4096, 2, 9e4); const w = new Uint8Array(buffer);
         sys.ftruncate(fd, 0); for (let i = 0; i < 1000; i++) w[4096] += 1;
         require('node:worker_threads').parentPort.postMessage([w[4096], sys.mappingFaults(buffer)]);\`;
@@ -161,7 +162,7 @@ describe('transport: memory of a peer that truncates it', () => {
     });
     // A second copy of the addon chains to the first: each mends its own.
     const copy = join(directory, 'copy.node');
-    writeFileSync(copy, readFileSync(addonPath));
+    writeFileSync(copy, readFileSync(addonFile()));
     expect(
       inProcess(`${guardInstalled} const m2 = { exports: {} }; process.dlopen(m2, ${JSON.stringify(copy)}); m2.exports.mmap(made(4096), 0, 4096, 4096, 2, 9e4);
         const fd = made(4096); const w = map(fd, 4096, 2); sys.ftruncate(fd, 0); console.log(w[0]);`),

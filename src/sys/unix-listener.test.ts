@@ -6,7 +6,8 @@ import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { fewDescriptors } from '../../tests/kit/descriptor-limit.ts';
 import { turn, until } from '../../tests/kit/event-loop.ts';
 import { openDescriptorsAndFiles } from '../../tests/kit/open-descriptors.ts';
-import { addon, addonPath, Sys } from './addon.ts';
+import { addon, Sys } from './addon.ts';
+import { addonFile } from './addon-file.ts';
 import { OwnedFd } from './owned-fd.ts';
 import { socketFromNumber, UnixListener } from './unix-listener.ts';
 import { SOCKET_PATH_MAX_BYTES, UnixSocket } from './unix-socket.ts';
@@ -31,7 +32,7 @@ afterEach(() => {
 const inProcess = (script: string) =>
   spawnSync(
     process.execPath,
-    ['-e', `const m = { exports: {} }; process.dlopen(m, ${JSON.stringify(addonPath)}); const sys = m.exports; ${script}`],
+    ['-e', `const m = { exports: {} }; process.dlopen(m, ${JSON.stringify(addonFile())}); const sys = m.exports; ${script}`],
     {
       encoding: 'utf8',
       timeout: 180_000,
