@@ -1,8 +1,7 @@
 /** A machine as it is now, in plain values: what `vfio show --json` prints, and what a served machine tells whoever manages it. Never a token. */
 import type { Culprit } from '../base/errno.ts';
-import type { IsolationGroup } from '../engine/machine/isolation-group.ts';
 import type { Machine } from '../engine/machine/machine.ts';
-import type { PciFunction } from '../engine/machine/pci-function.ts';
+import type { FunctionGroup, PciFunction } from '../engine/machine/pci-function.ts';
 
 export interface FunctionDocument {
   readonly bdf: string;
@@ -85,7 +84,7 @@ export function functionDocument(fn: PciFunction): FunctionDocument {
     physicalFunction: physical?.bdf ?? null,
     vfIndex: physical === null ? null : fn.vfIndex,
     tokenNeeded: physical === null ? (users ?? 0) > 0 : vfio?.physical?.token != null,
-    sriov: sriov === null ? null : { totalVfs: sriov.totalVfs, numVfs: sriov.numVfs, inUse: users, vfs: sriov.vfs.map((vf) => vf.bdf) },
+    sriov: sriov === null ? null : { totalVfs: sriov.totalVfs, numVfs: sriov.numVfs, inUse: users, vfs: fn.vfs.map((vf) => vf.bdf) },
     open,
     openBy: open ? (group?.file?.holder ?? 'a user') : null,
     mediator: vfio?.mediation?.name ?? null,
@@ -93,7 +92,7 @@ export function functionDocument(fn: PciFunction): FunctionDocument {
   };
 }
 
-export function groupDocument(group: IsolationGroup): GroupDocument {
+export function groupDocument(group: FunctionGroup): GroupDocument {
   const { viable, culprits } = group.viability();
   const owned = group.owner !== null;
   return {

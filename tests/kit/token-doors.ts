@@ -8,6 +8,7 @@ import { parseMachine } from '../../src/api/machine-file.ts';
 import { errnoName, VfioError } from '../../src/base/errno.ts';
 import type { DeviceFile } from '../../src/engine/device/device-file.ts';
 import { Process } from '../../src/engine/dma/process.ts';
+import type { GroupFile } from '../../src/engine/machine/group-file.ts';
 import { Machine } from '../../src/engine/machine/machine.ts';
 import { KernelDoor } from '../../src/ioctl/kernel-door.ts';
 import { cString } from '../../src/ioctl/user-buffer.ts';
@@ -83,7 +84,7 @@ export async function inProcess(): Promise<TokenDoor> {
   const machine = localMachine(lines);
   const open = (bdf: string, token?: string): TokenHandle | string => {
     const group = machine.group(machine.function(bdf).group!.id);
-    const file = group.file ?? machine.openGroup(group.id);
+    const file = (group.file as GroupFile | null) ?? machine.openGroup(group.id);
     if (file.container === null) {
       const container = machine.openContainer();
       file.setContainer(container);

@@ -225,7 +225,7 @@ export class World {
     const buffer = this.#bufferOf(device.info.name);
     registers.write64(0x98, toRam ? 3n : 1n);
     this.clock.advance(1);
-    const file = this.machine.group(fn.group!.id).file;
+    const file = this.machine.group(fn.group!.id).file as GroupFile | null;
     const container = file?.container ?? null;
     const allowed = (command & 4) !== 0 && container !== null && container.iommuType !== null;
     const access = toRam ? Access.WRITE : Access.READ;

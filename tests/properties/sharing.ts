@@ -209,10 +209,10 @@ export class SharedWorld {
     const pf = this.machine.function(PF);
     if (pf.sriov!.numVfs === 0) this.#waiting.push(this.machine.setNumVfs(PF, 3));
     if (pf.vfio?.token?.users === 0) pf.vfio.matches(`${PF} vf_token=${TOKENS[0]}`);
-    const vf = pick(pf.sriov!.vfs, a);
+    const vf = pick(pf.vfs, a);
     if (vf === undefined) return;
     if (vf.group!.file === null) this.#openGroup([...this.machine.functions.values()].indexOf(vf));
-    this.devices.push(vf.group!.file!.openDevice(`${vf.bdf} vf_token=${TOKENS[0]}`));
+    this.devices.push((vf.group!.file as GroupFile).openDevice(`${vf.bdf} vf_token=${TOKENS[0]}`));
     this.seen.opened++;
     this.seen.withToken++;
   }
@@ -282,7 +282,7 @@ export class SharedWorld {
       this.sets.reduce((sum, { set }) => sum + set.size, 0),
     );
     const pf = this.machine.function(PF);
-    const vfs = pf.sriov!.vfs;
+    const vfs = pf.vfs;
     this.seen.vfs = Math.max(this.seen.vfs, vfs.length);
     if (pf.vfio !== null)
       same('users of the token', pf.vfio.token!.users, vfs.filter((vf) => vf.vfio !== null && open.has(vf.vfio)).length);

@@ -124,7 +124,7 @@ export const adminCommands: Readonly<Record<string, AdminCommand>> = {
     run: async (context, given) => {
       needsMachine(context);
       const fn = functionOf(context, given);
-      const all = [fn, ...(fn.sriov?.vfs ?? []), ...(fn.secondary?.everything() ?? [])];
+      const all = [fn, ...(fn.vfs ?? []), ...(fn.secondary?.everything() ?? [])];
       const surprise = given.surprise === true;
       const gone = context.machine.remove(fn.bdf, { surprise });
       if (surprise) {
@@ -141,8 +141,8 @@ export const adminCommands: Readonly<Record<string, AdminCommand>> = {
     run: async (context, given) => {
       const fn = functionOf(context, given);
       const count = number(given, 'count');
-      const before = [...(fn.sriov?.vfs ?? [])];
-      const names = () => fn.sriov!.vfs.map((vf) => vf.bdf).join(', ');
+      const before = [...(fn.vfs ?? [])];
+      const names = () => fn.vfs.map((vf) => vf.bdf).join(', ');
       const done = context.machine.setNumVfs(fn.bdf, count);
       const now =
         count === 0 ? `${fn.bdf} has no virtual functions` : `${fn.bdf} has ${count} virtual function${count === 1 ? '' : 's'}: ${names()}`;

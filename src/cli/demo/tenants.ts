@@ -12,7 +12,7 @@ import type { TenantTasks } from './tenant-worker.ts';
 
 /** @param pf  with virtual functions enabled */
 export async function tenants({ out, paint }: Terminal, machine: Machine, pf: PciFunction, number: string): Promise<void> {
-  const vfs = pf.sriov!.vfs;
+  const vfs = pf.vfs;
   const vf = vfs[0]!;
   out('');
   out(`${paint.bold(`${number}. A card with ${vfs.length} virtual functions, lent to tenants`)}`);

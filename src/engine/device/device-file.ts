@@ -31,24 +31,19 @@ import { MediatedRegion } from '../mediation/mediated-region.ts';
 import type { VfioFile } from '../vm/vfio-file-set.ts';
 import { MemoryRegion, RegisterRegion } from './device-region.ts';
 import { deviceFeature } from './features.ts';
-import type { DeviceFileHolder } from './hosted-function.ts';
+import type { DeviceFileHolder, Listener, OpenFile } from './hosted-function.ts';
 import { checkHotReset, hotReset, hotResetInfo, type OwnedGroup } from './hot-reset.ts';
 import type { IoeventfdRequest } from './ioeventfd.ts';
 import type { VfioPciDevice } from './pci-device.ts';
 import { BarRegion } from './region-bar.ts';
 import { regionInfo } from './region-info.ts';
 import { AbsentRegion, ConfigRegion, type FileRegion, RomRegion } from './region-io.ts';
+import type { RegionFile } from './region-ports.ts';
 import { SleepNotice } from './sleep-notice.ts';
 
 export type { IoeventfdRequest };
 
-/** One `on`. */
-export interface Listener {
-  readonly call: (event: DeviceEvent) => void;
-  readonly kinds: ReadonlySet<DeviceEventKind>;
-}
-
-export class DeviceFile implements Device, VfioFile {
+export class DeviceFile implements Device, OpenFile, RegionFile, VfioFile {
   readonly device: VfioPciDevice;
   readonly holder: DeviceFileHolder;
   readonly container: Container;
@@ -64,13 +59,22 @@ export class DeviceFile implements Device, VfioFile {
   #released = false;
   #sleepNotice: SleepNotice | null = null;
 
-  /** Made by `VfioPciDevice.open` only. @throws VfioError ESRCH for a process that has exited */
-  constructor(device: VfioPciDevice, holder: DeviceFileHolder, container: Container, process: Process) {
+  private constructor(device: VfioPciDevice, holder: DeviceFileHolder, container: Container, process: Process) {
     this.device = device;
     this.holder = holder;
     this.container = container;
     this.process = process;
     this.#onExit = process.onExit(() => this.#exit());
+  }
+
+  /**
+   * Open `device` for `process`, which uses the device's DMA through `container`.
+   *
+   * @throws VfioError what `VfioPciDevice.open` throws; ESRCH for a process that has exited. Nothing
+   * has changed then.
+   */
+  static open(device: VfioPciDevice, holder: DeviceFileHolder, container: Container, process: Process): DeviceFile {
+    return device.open(holder.vm ?? null, () => new DeviceFile(device, holder, container, process));
   }
 
   [INSPECT](): string {

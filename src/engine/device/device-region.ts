@@ -12,20 +12,11 @@ import { type DirectMemory, WINDOW_BYTES } from '../../abi/memory.ts';
 import { RegionFlags } from '../../abi/vfio.ts';
 import { checkU64, hex } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
-import type { RegionDeclaration } from '../../pci/declaration.ts';
-import type { DeviceFile } from './device-file.ts';
 import { checkMapRange } from './map-range.ts';
 import { checkRegisterValue, FileRegion, load, store } from './region-io.ts';
+import type { RegionFile } from './region-ports.ts';
 
-const { READ, WRITE, MMAP, CAPS } = RegionFlags;
-
-/** As GET_REGION_INFO answers before any mediator. */
-export function deviceRegionInfo(index: number, { type, subtype, size, backing, access = 'read-write' }: RegionDeclaration): RegionInfo {
-  const reads = access === 'write-only' ? 0 : READ;
-  const writes = access === 'read-only' ? 0 : WRITE;
-  const maps = backing === 'memory' && reads !== 0 && writes !== 0 ? MMAP : 0;
-  return { index, flags: reads | writes | maps | CAPS, size, type: { type, subtype } };
-}
+const { READ, WRITE } = RegionFlags;
 
 abstract class DeviceRegion extends FileRegion {
   /** @returns bytes of `wanted` at `offset` that are inside   @throws VfioError EINVAL past the end, or against the flags */
@@ -69,7 +60,7 @@ export class RegisterRegion extends DeviceRegion {
 export class MemoryRegion extends DeviceRegion {
   readonly #memory: DirectMemory;
 
-  constructor(file: DeviceFile, info: RegionInfo, memory: DirectMemory) {
+  constructor(file: RegionFile, info: RegionInfo, memory: DirectMemory) {
     super(file, info);
     this.#memory = memory;
   }
@@ -108,13 +99,13 @@ function eachPiece(memory: DirectMemory, offset: number, count: number, use: (pi
 class RegionMemoryMapping implements RegionMapping {
   readonly size: number;
   readonly memory: { readonly memory: DirectMemory; readonly offset: number };
-  readonly #file: DeviceFile;
+  readonly #file: RegionFile;
   readonly #name: string;
   readonly #backed: number;
   readonly #bytes = new Uint8Array(8);
   #mapped = true;
 
-  constructor(file: DeviceFile, name: string, memory: DirectMemory, offset: number, size: number, backed: number) {
+  constructor(file: RegionFile, name: string, memory: DirectMemory, offset: number, size: number, backed: number) {
     this.size = size;
     this.memory = { memory: memory.get(), offset };
     this.#file = file;

@@ -6,13 +6,25 @@
  *
  * @see linux/drivers/vfio/pci/vfio_pci_dmabuf.c, vfio_pci_core_feature_dma_buf(); include/uapi/linux/vfio.h
  */
-import type { DmaBuf, DmaBufSegment, FeatureRequest } from '../../abi/device.ts';
+import type { DmaBuf, DmaBufSegment, FeatureRequest, RegionInfo } from '../../abi/device.ts';
 import { RegionFlags, RegionIndex } from '../../abi/vfio.ts';
 import { hex, U64_MAX } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
+import type { FunctionHost } from '../../hardware/function-host.ts';
 import { insideArea } from './map-range.ts';
-import type { OpenState } from './open-state.ts';
-import type { VfioPciDevice } from './pci-device.ts';
+
+/** The device that exports a BAR; `VfioPciDevice` is one. */
+export interface ExportingDevice {
+  readonly bdf: string;
+  readonly host: FunctionHost;
+  readonly ctx: { readonly pageSize: number };
+  /** Identifies the time from a first open to the last close. */
+  readonly openState: object;
+  isOpen(state: object): boolean;
+  regionInfo(index: number): RegionInfo;
+  /** The reason why a load from a mapping faults now; null when it does not. */
+  mappingFault(): string | null;
+}
 
 /** struct vfio_device_feature_dma_buf: four u32, then nr_ranges times two u64. */
 const HEADER_SIZE = 16;
@@ -22,7 +34,7 @@ const RANGE_SIZE = 16;
  * @throws VfioError EINVAL no ranges, flags, ranges that are empty, not of whole pages or past the end; EFAULT data that ends before its ranges;
  * ENODEV not a BAR; EOVERFLOW past 2^64; EOPNOTSUPP a BAR that is not memory
  */
-export function exportDmaBuf(device: VfioPciDevice, { data, onDmaBuf }: FeatureRequest): number {
+export function exportDmaBuf(device: ExportingDevice, { data, onDmaBuf }: FeatureRequest): number {
   const { bdf, host } = device;
   const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
   const index = view.getUint32(0, true);
@@ -80,12 +92,12 @@ export function exportDmaBuf(device: VfioPciDevice, { data, onDmaBuf }: FeatureR
 class BarDmaBuf implements DmaBuf {
   readonly segments: readonly DmaBufSegment[];
   readonly size: number;
-  readonly #device: VfioPciDevice;
+  readonly #device: ExportingDevice;
   /** The open it belongs to: it does not come back with the next one. */
-  readonly #open: OpenState;
+  readonly #open: object;
   #disposed = false;
 
-  constructor(device: VfioPciDevice, segments: readonly DmaBufSegment[]) {
+  constructor(device: ExportingDevice, segments: readonly DmaBufSegment[]) {
     this.#device = device;
     this.#open = device.openState;
     this.segments = segments;

@@ -9,11 +9,29 @@ import { VF_TOKEN_BYTES } from '../../abi/vf-token.ts';
 import { Feature, FeatureFlags } from '../../abi/vfio.ts';
 import { MinSize } from '../../abi/vfio-structs.ts';
 import { VfioError } from '../../base/errno.ts';
+import type { EngineContext } from '../context.ts';
 import { sinkAt } from '../interrupts/interrupt-request.ts';
+import type { DeviceMigration } from '../migration/device-migration.ts';
 import { deviceState, getDataSize, getFlags, reportLogging, startLogging, stopLogging } from '../migration/features.ts';
-import type { DeviceFile } from './device-file.ts';
-import { exportDmaBuf } from './dma-buf.ts';
-import type { VfioPciDevice } from './pci-device.ts';
+import { type ExportingDevice, exportDmaBuf } from './dma-buf.ts';
+import type { DevicePower } from './power.ts';
+import type { SleepNotice } from './sleep-notice.ts';
+import type { VfToken } from './vf-token.ts';
+
+/** The device whose features a request names; `VfioPciDevice` is one. */
+export interface FeatureDevice extends ExportingDevice {
+  readonly ctx: Pick<EngineContext, 'log' | 'pageSize'>;
+  readonly token: VfToken | null;
+  readonly power: DevicePower;
+  readonly openState: { readonly migration: DeviceMigration | null };
+  /** @throws VfioError EBUSY while the machine sleeps */
+  checkAwake(): void;
+}
+
+/** The file through which the request came. */
+export interface FeatureFile {
+  readonly sleepNotice: SleepNotice;
+}
 
 interface FeatureRow {
   readonly name: string;
@@ -21,15 +39,15 @@ interface FeatureRow {
   /** Bytes of the fixed part of its data. */
   readonly minSize: number;
   /** Which devices have it; all unless told. */
-  readonly has?: (device: VfioPciDevice) => boolean;
+  readonly has?: (device: FeatureDevice) => boolean;
   /** A set moves the device: EBUSY while the machine sleeps. */
   readonly awake?: true;
   /** Returns the bytes of `data` that a get has filled. */
-  run(device: VfioPciDevice, request: FeatureRequest, file: DeviceFile): number;
+  run(device: FeatureDevice, request: FeatureRequest, file: FeatureFile): number;
 }
 
 /** As on Linux, where it takes a driver that knows the device: who can be moved can tell what it writes. */
-const migrates = (device: VfioPciDevice) => device.openState.migration !== null;
+const migrates = (device: FeatureDevice) => device.openState.migration !== null;
 
 /** BUS_MASTER is for CDX: nobody here has it. */
 const features: ReadonlyMap<number, FeatureRow> = new Map<number, FeatureRow>([
@@ -182,7 +200,7 @@ const features: ReadonlyMap<number, FeatureRow> = new Map<number, FeatureRow>([
  * @throws VfioError EINVAL flags that do not exist or exclude each other; ENOTTY a feature the device does not have; EINVAL an operation it does
  * not have, no operation at all, or data too short
  */
-export function deviceFeature(device: VfioPciDevice, request: FeatureRequest, file: DeviceFile): number {
+export function deviceFeature(device: FeatureDevice, request: FeatureRequest, file: FeatureFile): number {
   const { bdf } = device;
   if (typeof request !== 'object' || request === null) throw new VfioError('EINVAL', `${bdf}: FEATURE without a request`);
   const { feature, data } = request;

@@ -8,8 +8,7 @@ import type { HotResetDependent } from '../../abi/device.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
 import type { EngineContext } from '../context.ts';
-import type { HostedFunction } from './hosted-function.ts';
-import type { VfioPciDevice } from './pci-device.ts';
+import type { BoundDevice, HostedFunction } from './hosted-function.ts';
 import { checkLink, quiesce } from './reset.ts';
 
 /** A group file as HOT_RESET takes it: proof that the caller owns the devices of that group. */
@@ -18,7 +17,7 @@ export interface OwnedGroup {
 }
 
 /** vfio's device set: the devices under vfio-pci whose resets concern each other. On a root bus a device is alone in it. */
-export function deviceSet(device: VfioPciDevice): readonly VfioPciDevice[] {
+export function deviceSet(device: BoundDevice): readonly BoundDevice[] {
   const { fn } = device;
   // A VF is alone in its set even behind a bridge, so that no bus with VFs on it can be reset through vfio.
   if (fn.inBusReset() === null || device.isVirtualFunction) return [device];
@@ -29,7 +28,7 @@ export function deviceSet(device: VfioPciDevice): readonly VfioPciDevice[] {
     .filter((d) => d !== null);
 }
 
-function membersOrEnodev(device: VfioPciDevice): readonly HostedFunction[] {
+function membersOrEnodev(device: BoundDevice): readonly HostedFunction[] {
   const members = device.fn.inBusReset();
   if (members === null) {
     throw new VfioError('ENODEV', `${device.bdf} sits on a root bus, which cannot be reset`, { fix: 'Put the device behind a root port.' });
@@ -38,7 +37,7 @@ function membersOrEnodev(device: VfioPciDevice): readonly HostedFunction[] {
 }
 
 /** @throws VfioError ENODEV on a root bus; EPERM when one of the devices has no group */
-export function hotResetInfo(device: VfioPciDevice): readonly HotResetDependent[] {
+export function hotResetInfo(device: BoundDevice): readonly HotResetDependent[] {
   return membersOrEnodev(device).map((fn) => {
     if (fn.group === null) throw new VfioError('EPERM', `${fn.bdf} is on the bus of ${device.bdf} and has no group`);
     return { bdf: fn.bdf, groupId: fn.group.id };
@@ -46,7 +45,7 @@ export function hotResetInfo(device: VfioPciDevice): readonly HotResetDependent[
 }
 
 /** What PCI_HOT_RESET checks before it looks at a descriptor. @throws VfioError EINVAL none, or more than devices; ENODEV on a root bus */
-export function checkHotReset(device: VfioPciDevice, count: number): void {
+export function checkHotReset(device: BoundDevice, count: number): void {
   if (!Number.isInteger(count) || count <= 0) {
     throw new VfioError('EINVAL', `hot reset of ${device.bdf} needs the group files that own its bus; ${String(count)} given`);
   }
@@ -60,7 +59,7 @@ export function checkHotReset(device: VfioPciDevice, count: number): void {
  * @throws VfioError EINVAL, ENODEV as `checkHotReset`; EINVAL when a device on the bus is not under vfio-pci or its group is not among `groups`;
  * EBUSY when one of the devices is being reset; EAGAIN when the device lock of one is held; ENOTTY from `checkLink`: the reset has happened
  */
-export function hotReset(device: VfioPciDevice, groups: readonly OwnedGroup[], ctx: EngineContext): void {
+export function hotReset(device: BoundDevice, groups: readonly OwnedGroup[], ctx: EngineContext): void {
   checkHotReset(device, Array.isArray(groups) ? groups.length : 0);
   const members = membersOrEnodev(device);
   const set = deviceSet(device);
@@ -89,7 +88,7 @@ export function hotReset(device: VfioPciDevice, groups: readonly OwnedGroup[], c
  *
  * @throws VfioError EAGAIN, nothing changed; ENOTTY from `checkLink`: the reset has happened
  */
-export function resetBus(members: readonly HostedFunction[], set: readonly VfioPciDevice[], ctx: EngineContext): void {
+export function resetBus(members: readonly HostedFunction[], set: readonly BoundDevice[], ctx: EngineContext): void {
   using locks = new Cleanup();
   for (const fn of members) locks.use(fn.host.lock('a bus reset'));
   ctx.faults.step('device.bus-reset');
@@ -110,7 +109,7 @@ export function resetBus(members: readonly HostedFunction[], set: readonly VfioP
  * The last device of its set was closed. When one of them still needs a reset, the bus may be reset now that nobody uses it. Failing is no
  * error: they keep needing it.
  */
-export function tryResetSet(device: VfioPciDevice, ctx: EngineContext): void {
+export function tryResetSet(device: BoundDevice, ctx: EngineContext): void {
   const set = deviceSet(device);
   if (!set.some((d) => d.needsReset) || set.some((d) => d.openCount > 0)) return;
   const members = device.fn.inBusReset();

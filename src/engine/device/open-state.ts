@@ -8,16 +8,18 @@ import { Command, Config } from '../../abi/pci.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
 import type { Failed } from '../../base/foreign.ts';
+import type { FunctionHost } from '../../hardware/function-host.ts';
 import type { SavedConfig } from '../../pci/config-space.ts';
 import type { EngineContext } from '../context.ts';
 import { Interrupts } from '../interrupts/interrupts.ts';
+import type { Mediation } from '../mediation/mediation.ts';
 import { checkedModel } from '../migration/checked-model.ts';
 import { DeviceMigration } from '../migration/device-migration.ts';
 import { PciTarget } from '../migration/pci-target.ts';
 import { hasBrokenIntx } from './device-policy.ts';
-import type { HostedFunction } from './hosted-function.ts';
-import { Ioeventfds } from './ioeventfd.ts';
-import type { VfioPciDevice } from './pci-device.ts';
+import type { BoundDevice, HostedFunction } from './hosted-function.ts';
+import { Ioeventfds, type IoeventfdTarget } from './ioeventfd.ts';
+import type { DevicePower } from './power.ts';
 import { mappableBars } from './region-info.ts';
 import { resetFunction } from './reset.ts';
 import { VirtualConfig } from './virtual-config.ts';
@@ -36,7 +38,25 @@ export interface OpenState {
   readonly migration: DeviceMigration | null;
 }
 
-/** What enabling needs of the device besides what everybody sees. */
+/** The device that is enabled; `VfioPciDevice` is one. */
+export interface EnabledDevice extends IoeventfdTarget {
+  readonly fn: HostedFunction;
+  readonly ctx: EngineContext;
+  readonly host: FunctionHost;
+  readonly power: DevicePower;
+  readonly isVirtualFunction: boolean;
+  /** The device of a virtual function's PF. */
+  readonly physical: Pick<BoundDevice, 'token'> | null;
+}
+
+/** The device that is moved while it runs: by its model, or by the mediator that accepted it. */
+interface MovedDevice {
+  readonly host: FunctionHost;
+  readonly power: DevicePower;
+  readonly mediation: Pick<Mediation, 'migration' | 'failed'> | null;
+}
+
+/** The device's answers while it is enabled. */
 export interface EnableHooks {
   /** The state as it is when something happens; null before the open is over, and after the last close. */
   current(): OpenState | null;
@@ -47,7 +67,7 @@ export interface EnableHooks {
 }
 
 /** All or nothing. @throws VfioError EAGAIN somebody holds the device lock; what a fault plan makes a step fail with */
-export function enable(device: VfioPciDevice, hooks: EnableHooks): OpenState {
+export function enable(device: EnabledDevice, hooks: EnableHooks): OpenState {
   const { fn, ctx, host, power } = device;
   const { config } = fn;
   using undo = new Cleanup();
@@ -106,7 +126,7 @@ function vectorsFor({ params, vectorsInUse }: EngineContext, own: number): numbe
 }
 
 /** By its model, or else by its mediator. */
-export function migrationOf({ host, mediation, power }: VfioPciDevice, vconfig: VirtualConfig): DeviceMigration | null {
+export function migrationOf({ host, mediation, power }: MovedDevice, vconfig: VirtualConfig): DeviceMigration | null {
   const own = host.model?.migration;
   const model = own ?? mediation?.migration;
   if (model === undefined) return null;
@@ -115,7 +135,7 @@ export function migrationOf({ host, mediation, power }: VfioPciDevice, vconfig: 
 }
 
 /** False when the device has no reset that works (S2-31). @throws VfioError EAGAIN when the lock is held: waiting could dead-lock (S2-32) */
-function resetAtOpen({ fn, ctx }: VfioPciDevice): boolean {
+function resetAtOpen({ fn, ctx }: EnabledDevice): boolean {
   try {
     resetFunction(fn, ctx);
     return true;
@@ -125,7 +145,7 @@ function resetAtOpen({ fn, ctx }: VfioPciDevice): boolean {
   }
 }
 
-function virtualConfig({ fn, power, isVirtualFunction }: VfioPciDevice, hooks: EnableHooks, noIntx: boolean): VirtualConfig {
+function virtualConfig({ fn, power, isVirtualFunction }: EnabledDevice, hooks: EnableHooks, noIntx: boolean): VirtualConfig {
   return new VirtualConfig(
     fn.config,
     {

@@ -10,6 +10,7 @@ import { msi, pcie, pm } from '../../pci/capabilities.ts';
 import { FakeEventFd, HeapMemory } from '../../sys/fake.ts';
 import type { Container } from '../dma/container.ts';
 import { Process } from '../dma/process.ts';
+import { DeviceFile } from './device-file.ts';
 
 const { IO, MEMORY, MASTER, SERR, INTX_DISABLE } = Command;
 
@@ -221,7 +222,7 @@ it('S2-23 a device file works over any IOMMU back end: it asks its container for
       throw new Error(`the device layer asked its container for ${String(name)}`);
     },
   });
-  const file = rig.device.open({ deviceReleased: (which) => void released.push(which) }, nothing, rig.machine.process);
+  const file = DeviceFile.open(rig.device, { deviceReleased: (which) => void released.push(which) }, nothing, rig.machine.process);
   const sink = new FakeEventFd();
   file.setIrqs({ index: IrqIndex.MSI, start: 0, count: 1, action: 'trigger', data: 'sinks', sinks: [sink] });
   setCommand(file, MEMORY | MASTER);

@@ -13,16 +13,13 @@ import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
 import type { FunctionHost } from '../../hardware/function-host.ts';
 import type { EngineContext } from '../context.ts';
-import type { Container } from '../dma/container.ts';
-import type { Process } from '../dma/process.ts';
 import { mediatedDevice } from '../mediation/mediated-device.ts';
 import type { Mediation } from '../mediation/mediation.ts';
 import type { VmFile } from '../vm/vm-provider.ts';
 import { VmReference } from '../vm/vm-reference.ts';
-import { DeviceFile, type Listener } from './device-file.ts';
 import { parseDeviceName } from './device-name.ts';
 import { checkBindable } from './device-policy.ts';
-import type { DeviceFileHolder, HostedFunction } from './hosted-function.ts';
+import type { BoundDevice, HostedFunction, Listener, OpenFile } from './hosted-function.ts';
 import { tryResetSet } from './hot-reset.ts';
 import type { IoeventfdTarget } from './ioeventfd.ts';
 import { enable, migrationOf, type OpenState } from './open-state.ts';
@@ -33,7 +30,7 @@ import { Suspension } from './suspend.ts';
 import { ReleaseRequest, type ReleaseTarget } from './unplug.ts';
 import { authorize, type TokenSubject, VfToken } from './vf-token.ts';
 
-export class VfioPciDevice implements IoeventfdTarget, ReleaseTarget, TokenSubject {
+export class VfioPciDevice implements BoundDevice, IoeventfdTarget, ReleaseTarget, TokenSubject {
   readonly fn: HostedFunction;
   readonly ctx: EngineContext;
   readonly bdf: string;
@@ -42,7 +39,7 @@ export class VfioPciDevice implements IoeventfdTarget, ReleaseTarget, TokenSubje
   /** A physical function's; null for every other. */
   readonly token: VfToken | null;
   /** The device of a virtual function's PF, which made it. It stays as it is: a PF is not unbound before its VFs are gone, nor bound while it has some. */
-  readonly physical: VfioPciDevice | null;
+  readonly physical: BoundDevice | null;
   /** True while accesses have to go the long way: gone, in reset, or in low power. One flag, because every register access looks at it. */
   slow = false;
   /** Why it is no longer there for its users; null while it is. */
@@ -50,7 +47,7 @@ export class VfioPciDevice implements IoeventfdTarget, ReleaseTarget, TokenSubje
   resetting = false;
   /** It was closed without a reset: the next chance is a reset of its bus (S2-31). */
   needsReset = false;
-  readonly #files = new Set<DeviceFile>();
+  readonly #files = new Set<OpenFile>();
   readonly #suspension: Suspension;
   #open: OpenState | null = null;
   #vm: VmReference | null = null;
@@ -121,20 +118,22 @@ export class VfioPciDevice implements IoeventfdTarget, ReleaseTarget, TokenSubje
   }
 
   /**
-   * One more file.
+   * One more file, which `make` makes once the device is enabled.
    *
-   * @throws VfioError ENODEV being unplugged or gone, also when that begins within this open; EBUSY from within its first open; EAGAIN somebody holds the
-   * device lock; what a fault plan makes a step fail with. Nothing has changed then.
+   * @param vm the virtual machine that uses the device; null for none
+   * @throws VfioError ENODEV being unplugged or gone, also when that begins within this open; EBUSY
+   * from within its first open; EAGAIN while the device lock is held; what a fault plan makes a step
+   * fail with; what `make` throws. Nothing has changed then.
    */
-  open(holder: DeviceFileHolder, container: Container, process: Process): DeviceFile {
+  open<F extends OpenFile>(vm: VmFile | null, make: () => F): F {
     this.#checkStaying();
     if (this.#opening) throw new VfioError('EBUSY', `${this.bdf} is being opened: who is asked about that cannot open it too`);
-    if (this.#files.size > 0) return this.#newFile(holder, container, process);
+    if (this.#files.size > 0) return this.#newFile(make);
     this.#opening = true;
     try {
-      this.#firstOpen(holder);
+      this.#firstOpen(vm);
       try {
-        return this.#newFile(holder, container, process);
+        return this.#newFile(make);
       } catch (error) {
         this.#disableIfOpen();
         throw error;
@@ -145,10 +144,10 @@ export class VfioPciDevice implements IoeventfdTarget, ReleaseTarget, TokenSubje
     }
   }
 
-  #newFile(holder: DeviceFileHolder, container: Container, process: Process): DeviceFile {
+  #newFile<F extends OpenFile>(make: () => F): F {
     this.ctx.faults.step('device.open');
     this.#checkStaying();
-    const file = new DeviceFile(this, holder, container, process);
+    const file = make();
     this.#files.add(file);
     return file;
   }
@@ -163,7 +162,7 @@ export class VfioPciDevice implements IoeventfdTarget, ReleaseTarget, TokenSubje
     return this.gone === null ? this.#files.size + (this.#opening ? 1 : 0) : 0;
   }
 
-  get files(): readonly DeviceFile[] {
+  get files(): readonly OpenFile[] {
     return [...this.#files];
   }
 
@@ -198,9 +197,9 @@ export class VfioPciDevice implements IoeventfdTarget, ReleaseTarget, TokenSubje
   }
 
   /** The reference on the virtual machine is there before the device does anything for it (S4-03). */
-  #firstOpen(holder: DeviceFileHolder): void {
+  #firstOpen(file: VmFile | null): void {
     using undo = new Cleanup();
-    const vm = VmReference.take(holder.vm ?? null, this.ctx);
+    const vm = VmReference.take(file, this.ctx);
     if (vm !== null) undo.use(vm);
     this.#open = enable(this, { current: () => this.#open, userReset: () => this.#userReset(), idle: () => this.#idle() });
     undo.defer(() => this.#disableIfOpen());
@@ -283,7 +282,7 @@ export class VfioPciDevice implements IoeventfdTarget, ReleaseTarget, TokenSubje
   }
 
   /** A file was closed and has no mapping left. */
-  released(file: DeviceFile): void {
+  released(file: OpenFile): void {
     this.#files.delete(file);
     const last = this.#files.size === 0;
     try {

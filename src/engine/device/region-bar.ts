@@ -10,10 +10,10 @@ import type { RegionInfo, RegionMapping } from '../../abi/device.ts';
 import { WINDOW_BYTES } from '../../abi/memory.ts';
 import { checkU64 } from '../../base/check.ts';
 import type { FunctionHost } from '../../hardware/function-host.ts';
-import type { DeviceFile } from './device-file.ts';
 import { checkMapRange } from './map-range.ts';
 import { FileRegion, load, store } from './region-io.ts';
 import { BarMapping } from './region-mapping.ts';
+import type { RegionFile } from './region-ports.ts';
 
 export class BarRegion extends FileRegion {
   readonly #host: FunctionHost;
@@ -28,7 +28,7 @@ export class BarRegion extends FileRegion {
   readonly #hiddenEnd: number;
   readonly #windows: readonly Uint8Array<ArrayBufferLike>[] | null;
 
-  constructor(file: DeviceFile, info: RegionInfo) {
+  constructor(file: RegionFile, info: RegionInfo) {
     super(file, info);
     this.#host = file.device.host;
     this.#bar = info.index;

@@ -8,8 +8,7 @@ import { Bar } from '../../abi/pci.ts';
 import { NUM_REGIONS, RegionFlags, RegionIndex } from '../../abi/vfio.ts';
 import { checkIndex } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
-import type { BarDeclaration, PciDeclaration } from '../../pci/declaration.ts';
-import { deviceRegionInfo } from './device-region.ts';
+import type { BarDeclaration, PciDeclaration, RegionDeclaration } from '../../pci/declaration.ts';
 import type { HostedFunction } from './hosted-function.ts';
 
 const { READ, WRITE, MMAP, CAPS } = RegionFlags;
@@ -44,6 +43,14 @@ function hasPageAlone(fn: HostedFunction, bar: BarDeclaration, pageSize: number)
     if (other.config.romSize > 0 && inPage(BigInt(other.config.romAddress), other.config.romSize)) return false;
   }
   return true;
+}
+
+/** GET_REGION_INFO of a device-specific region, before any mediator. */
+export function deviceRegionInfo(index: number, { type, subtype, size, backing, access = 'read-write' }: RegionDeclaration): RegionInfo {
+  const reads = access === 'write-only' ? 0 : READ;
+  const writes = access === 'read-only' ? 0 : WRITE;
+  const maps = backing === 'memory' && reads !== 0 && writes !== 0 ? MMAP : 0;
+  return { index, flags: reads | writes | maps | CAPS, size, type: { type, subtype } };
 }
 
 /**

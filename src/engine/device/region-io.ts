@@ -8,20 +8,19 @@ import type { Width } from '../../abi/device-host.ts';
 import { RegionIndex } from '../../abi/vfio.ts';
 import { checkU64, hex } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
-import type { DeviceFile } from './device-file.ts';
-import type { VfioPciDevice } from './pci-device.ts';
+import type { RegionDevice, RegionFile } from './region-ports.ts';
 import type { VirtualConfig } from './virtual-config.ts';
 
 export abstract class FileRegion implements Region {
   readonly info: RegionInfo;
-  protected readonly file: DeviceFile;
-  protected readonly device: VfioPciDevice;
+  protected readonly file: RegionFile;
+  protected readonly device: RegionDevice;
   protected readonly vconfig: VirtualConfig;
   /** For accesses of a register's width that go through `read` and `write`: by width, and whether they are in use. */
   readonly #scratch = [1, 2, 4, 8].map((width) => new Uint8Array(width));
   #scratchBusy = false;
 
-  constructor(file: DeviceFile, info: RegionInfo) {
+  constructor(file: RegionFile, info: RegionInfo) {
     this.file = file;
     this.device = file.device;
     this.vconfig = file.device.openState.vconfig;

@@ -13,17 +13,16 @@ import type { DirectMemory } from '../../abi/memory.ts';
 import { checkU64, hex } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
 import type { FunctionHost } from '../../hardware/function-host.ts';
-import type { DeviceFile } from './device-file.ts';
-import type { VfioPciDevice } from './pci-device.ts';
 import { checkRegisterValue } from './region-io.ts';
+import type { RegionDevice, RegionFile } from './region-ports.ts';
 import type { VirtualConfig } from './virtual-config.ts';
 
 export class BarMapping implements RegionMapping {
   /** Bytes, whole pages. */
   readonly size: number;
   readonly memory: { readonly memory: DirectMemory; readonly offset: number } | null;
-  readonly #file: DeviceFile;
-  readonly #device: VfioPciDevice;
+  readonly #file: RegionFile;
+  readonly #device: RegionDevice;
   readonly #vconfig: VirtualConfig;
   readonly #host: FunctionHost;
   readonly #bar: number;
@@ -33,7 +32,7 @@ export class BarMapping implements RegionMapping {
   readonly #backed: number;
   #mapped = true;
 
-  constructor(file: DeviceFile, bar: number, offset: number, size: number, plainMemory: boolean) {
+  constructor(file: RegionFile, bar: number, offset: number, size: number, plainMemory: boolean) {
     this.size = size;
     this.#file = file;
     this.#device = file.device;

@@ -6,12 +6,14 @@
  * resume eventfd as often as the suspend eventfd. A user who counts both knows the state, however
  * late it looks.
  */
-import type { InterruptSink } from '../../abi/device.ts';
+import type { Device, InterruptSink } from '../../abi/device.ts';
 import { VfioError } from '../../base/errno.ts';
-import type { DeviceFile } from './device-file.ts';
+
+/** The device file, as its sleep notice sees it. */
+type NoticedFile = Pick<Device, 'on'>;
 
 export class SleepNotice implements Disposable {
-  readonly #file: DeviceFile;
+  readonly #file: NoticedFile;
   #sinks: readonly (InterruptSink | null)[] = [];
   #listening: Disposable | null = null;
   #acknowledge: (() => void) | null = null;
@@ -20,7 +22,7 @@ export class SleepNotice implements Disposable {
   /** As many resumes are to follow. */
   #owed = 0;
 
-  constructor(file: DeviceFile) {
+  constructor(file: NoticedFile) {
     this.#file = file;
   }
 

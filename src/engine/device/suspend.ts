@@ -3,11 +3,24 @@
  * the device stands still and is powered down; at resume its configuration is back, it goes on where it stood, and they hear of that.
  */
 import { Latch } from '../../base/latch.ts';
-import type { DeviceFile, Listener } from './device-file.ts';
-import type { VfioPciDevice } from './pci-device.ts';
+import type { EngineContext } from '../context.ts';
+import type { Listener, OpenFile } from './hosted-function.ts';
+
+/** The device that goes to sleep; `VfioPciDevice` is one. */
+interface SleepingDevice {
+  readonly bdf: string;
+  readonly ctx: Pick<EngineContext, 'clock' | 'log' | 'params'>;
+  readonly openCount: number;
+  readonly files: readonly OpenFile[];
+  readonly power: { suspend(): void; resume(): void };
+  /** `stand`: the model does nothing from now on, or goes on; `cut`: DMA in flight lands nowhere. */
+  readonly host: { stand(still: boolean): void; readonly dma: { cut(): void } };
+  /** Wake the device from low power. */
+  wake(): void;
+}
 
 export class Suspension {
-  readonly #device: VfioPciDevice;
+  readonly #device: SleepingDevice;
   /** Listeners whose acknowledgement is missing. */
   #waiting = new Set<Listener>();
   #pending: Promise<void> | null = null;
@@ -17,7 +30,7 @@ export class Suspension {
   #wakeLater = false;
   readonly #awake = new Latch();
 
-  constructor(device: VfioPciDevice) {
+  constructor(device: SleepingDevice) {
     this.#device = device;
   }
 
@@ -60,9 +73,7 @@ export class Suspension {
       if (sleep) this.#sleep();
       resolve();
     };
-    const asked = this.#device.files.flatMap((file) =>
-      file.listeners('suspend').map((listener): [DeviceFile, Listener] => [file, listener]),
-    );
+    const asked = this.#device.files.flatMap((file) => file.listeners('suspend').map((listener): [OpenFile, Listener] => [file, listener]));
     // An acknowledgement of a suspend that is over does nothing.
     const round = new Set(asked.map(([, listener]) => listener));
     this.#waiting = round;

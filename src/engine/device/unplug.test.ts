@@ -5,7 +5,7 @@ import { Dma } from '../../abi/device-host.ts';
 import { Command } from '../../abi/pci.ts';
 import { Feature, IrqIndex } from '../../abi/vfio.ts';
 import { FakeEventFd, HeapMemory } from '../../sys/fake.ts';
-import type { DeviceFile } from './device-file.ts';
+import { DeviceFile } from './device-file.ts';
 
 const { MEMORY, MASTER } = Command;
 
@@ -44,7 +44,7 @@ it('S2-41 unplug: the device works until it is let go, but is opened no more', (
   const file = rig.open();
   const { device } = rig;
   void device.unregister();
-  expect(errnoOfCall(() => device.open(rig.group, rig.container, rig.machine.process))).toBe('ENODEV');
+  expect(errnoOfCall(() => DeviceFile.open(device, rig.group, rig.container, rig.machine.process))).toBe('ENODEV');
   expect(errnoOfCall(() => rig.open())).toBe('ENODEV');
   expect(file.region(0).read32(0)).toBe(0);
   expect(command(file) & MEMORY).toBe(MEMORY);
@@ -94,7 +94,7 @@ it('B.7 unregister: at once without users; the same promise when asked twice', a
   expect(device.unregister()).toBe(promise);
   await promise;
   expect(rig.clock.pendingTimers).toBe(0);
-  expect(errnoOfCall(() => device.open(rig.group, rig.container, rig.machine.process))).toBe('ENODEV');
+  expect(errnoOfCall(() => DeviceFile.open(device, rig.group, rig.container, rig.machine.process))).toBe('ENODEV');
 });
 
 it('B.7 unregister: with several files it waits for the last', async () => {

@@ -9,9 +9,8 @@ import { nearest } from '../../base/nearest.ts';
 import type { EngineContext } from '../context.ts';
 import { VfioPciDevice } from '../device/pci-device.ts';
 import { parseIds } from './function-builder.ts';
-import type { IsolationGroup } from './isolation-group.ts';
 import type { DmaUse, FunctionSpec, HostDriverSpec, IommuKind } from './machine-spec.ts';
-import type { PciFunction } from './pci-function.ts';
+import type { FunctionGroup, PciFunction } from './pci-function.ts';
 
 export const VFIO_PCI = 'vfio-pci';
 
@@ -159,7 +158,7 @@ export interface BinderOptions {
   /** The kind of IOMMU above a function, to say why it has no group. */
   iommuKind(fn: PciFunction): IommuKind;
   /** The last vfio device of `group` is gone. */
-  lastVfioGone(group: IsolationGroup): void;
+  lastVfioGone(group: FunctionGroup): void;
 }
 
 export class Binder {

@@ -228,7 +228,7 @@ describe('virtual functions on the next bus number', () => {
     expect(
       machine
         .function(PF)
-        .sriov!.vfs.map((vf) => vf.bdf)
+        .vfs.map((vf) => vf.bdf)
         .at(-1),
     ).toBe('0000:02:00.0');
     expect(() => machine.add({ at: '02:01.0', ...nic })).toThrow(refused('EINVAL'));

@@ -5,9 +5,8 @@
 import type { Culprit } from '../../base/errno.ts';
 import type { IommuProperties } from '../dma/iommu-properties.ts';
 import { VFIO_PCI } from './binding.ts';
-import type { IsolationGroup } from './isolation-group.ts';
 import type { FunctionKind, IommuKind } from './machine-spec.ts';
-import type { PciFunction } from './pci-function.ts';
+import type { FunctionGroup, PciFunction } from './pci-function.ts';
 
 /** One thing in the way, in the order in which a user would meet them. */
 export interface Blocker {
@@ -91,7 +90,7 @@ export function explainFunction(fn: PciFunction, iommu: IommuProperties, allowUn
             holder: group.file?.holder ?? null,
           },
     physicalFunction: fn.physical?.bdf ?? null,
-    virtualFunctions: fn.sriov?.vfs.map((vf) => vf.bdf) ?? null,
+    virtualFunctions: fn.vfs.map((vf) => vf.bdf) ?? null,
     tokenNeeded: fn.physical === null ? (fn.vfio?.token?.users ?? 0) > 0 : fn.physical.vfio !== null,
     culprits: viability.culprits,
     blockers,
@@ -107,7 +106,7 @@ export function explainFunction(fn: PciFunction, iommu: IommuProperties, allowUn
 function findBlockers(
   fn: PciFunction,
   iommu: IommuProperties,
-  group: IsolationGroup | null,
+  group: FunctionGroup | null,
   culprits: readonly Culprit[],
   allowUnsafeInterrupts: boolean,
 ): Blocker[] {
@@ -173,7 +172,7 @@ export interface BindPlan {
 }
 
 /** What to bind so that a user can have the group: endpoints to vfio-pci; bridges are only taken from drivers that use DMA. Changes nothing. */
-export function planGroup(group: IsolationGroup): BindPlan {
+export function planGroup(group: FunctionGroup): BindPlan {
   const { culprits } = group.viability();
   const steps: BindStep[] = [];
   for (const fn of group.functions) {

@@ -169,7 +169,7 @@ export class Fabric {
     });
     this.#attachHost(fn);
     bus.insert(fn);
-    pf.sriov!.vfs.push(fn);
+    pf.vfs.push(fn);
     this.functions.set(bdf, fn);
     this.#iommus.set(fn, this.#iommus.get(pf)!);
     undo.defer(() => this.#take(fn));
@@ -187,7 +187,7 @@ export class Fabric {
     this.#forget(fn.bus);
     if (fn.physical !== null) {
       fn.physical.host.virtualFunctions = fn.physical.host.virtualFunctions.filter((vf) => vf !== fn.host);
-      fn.physical.sriov!.vfs = fn.physical.sriov!.vfs.filter((vf) => vf !== fn);
+      fn.physical.vfs = fn.physical.vfs.filter((vf) => vf !== fn);
     }
     this.functions.delete(fn.bdf);
     this.#iommus.delete(fn);

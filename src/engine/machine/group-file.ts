@@ -9,16 +9,17 @@ import { GroupFlags } from '../../abi/vfio.ts';
 import { VfioError } from '../../base/errno.ts';
 import { INSPECT } from '../../base/inspect.ts';
 import type { EngineContext } from '../context.ts';
-import type { DeviceFile } from '../device/device-file.ts';
+import { DeviceFile } from '../device/device-file.ts';
 import type { DeviceFileHolder } from '../device/hosted-function.ts';
 import type { Container } from '../dma/container.ts';
 import type { Process } from '../dma/process.ts';
 import type { VfioFile } from '../vm/vfio-file-set.ts';
 import { isVmFile, type VmFile } from '../vm/vm-provider.ts';
-import type { IsolationGroup } from './isolation-group.ts';
+import type { OpenGroup } from './isolation-group.ts';
+import type { FunctionGroup } from './pci-function.ts';
 
-export class GroupFile implements Disposable, DeviceFileHolder, VfioFile {
-  readonly group: IsolationGroup;
+export class GroupFile implements Disposable, DeviceFileHolder, OpenGroup, VfioFile {
+  readonly group: FunctionGroup;
   readonly process: Process;
   readonly #ctx: EngineContext;
   readonly #onExit: Disposable;
@@ -33,7 +34,7 @@ export class GroupFile implements Disposable, DeviceFileHolder, VfioFile {
 
   readonly #asleep: () => boolean;
 
-  private constructor(group: IsolationGroup, process: Process, ctx: EngineContext, asleep: () => boolean) {
+  private constructor(group: FunctionGroup, process: Process, ctx: EngineContext, asleep: () => boolean) {
     this.#asleep = asleep;
     this.group = group;
     this.process = process;
@@ -47,7 +48,7 @@ export class GroupFile implements Disposable, DeviceFileHolder, VfioFile {
    * @param asleep whether the machine sleeps: no device is opened then (S2-42)
    * @throws VfioError EBUSY while it is open, naming the process that has it; ESRCH for a process that has exited
    */
-  static open(group: IsolationGroup, process: Process, ctx: EngineContext, asleep: () => boolean = () => false): GroupFile {
+  static open(group: FunctionGroup, process: Process, ctx: EngineContext, asleep: () => boolean = () => false): GroupFile {
     if (group.file !== null) {
       throw new VfioError('EBUSY', `group ${group.id} is open already, by ${group.file.holder}`, {
         fix: 'Close it there first: the devices of a group have one user at a time.',
@@ -182,7 +183,7 @@ export class GroupFile implements Disposable, DeviceFileHolder, VfioFile {
     if (this.#asleep()) throw new VfioError('EBUSY', 'the machine is suspended', { fix: 'Resume it first.' });
     this.#opening++;
     try {
-      const file = device.open(this, container, process);
+      const file = DeviceFile.open(device, this, container, process);
       this.#devices.add(file);
       return file;
     } finally {

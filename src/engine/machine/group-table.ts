@@ -4,7 +4,7 @@ import type { Process } from '../dma/process.ts';
 import type { Fabric } from './fabric.ts';
 import { IsolationGroup } from './isolation-group.ts';
 import type { Grouping } from './machine-spec.ts';
-import type { PciFunction } from './pci-function.ts';
+import type { FunctionGroup, PciFunction } from './pci-function.ts';
 import { type IsolationClass, partition } from './topology.ts';
 
 /** A node that Linux would have in /dev/vfio, with its mode and owner (S2-01, S2-22). */
@@ -19,7 +19,7 @@ export interface VfioNode {
 }
 
 export class GroupTable {
-  readonly groups = new Map<number, IsolationGroup>();
+  readonly groups = new Map<number, FunctionGroup>();
   readonly #fabric: Fabric;
   readonly #grouping: Grouping;
   readonly #nodeOwner: number;
@@ -33,7 +33,7 @@ export class GroupTable {
   }
 
   /** @throws VfioError ENOENT */
-  get(id: number): IsolationGroup {
+  get(id: number): FunctionGroup {
     const group = this.groups.get(id);
     if (group !== undefined) return group;
     const ids = [...this.groups.keys()].sort((a, b) => a - b);
@@ -69,7 +69,7 @@ export class GroupTable {
     if (group === null) {
       let id = 0;
       while (this.groups.has(id)) id++;
-      group = new IsolationGroup(id, this.#fabric.iommu(joining[0]!));
+      group = new IsolationGroup<PciFunction>(id, this.#fabric.iommu(joining[0]!));
       this.groups.set(id, group);
     }
     for (const fn of joining) {
@@ -126,7 +126,7 @@ export class GroupTable {
   }
 
   /** `group` lost its last vfio device: its node goes, and an open file of it is dead. */
-  lastVfioGone(group: IsolationGroup): void {
+  lastVfioGone(group: FunctionGroup): void {
     group.file?.markGone();
     this.#uids.delete(group.id);
   }

@@ -54,7 +54,7 @@ export class Hotplug {
    */
   remove(top: PciFunction, surprise: string | null = null): Promise<void> {
     const pending = this.#removals.get(top);
-    const all = [top, ...(top.sriov?.vfs ?? []), ...(top.secondary?.everything() ?? [])].reverse();
+    const all = [top, ...(top.vfs ?? []), ...(top.secondary?.everything() ?? [])].reverse();
     const done = pending ?? this.#remove(top, all);
     // Also users that the machine has already asked.
     if (surprise !== null) for (const fn of all) fn.vfio?.revoke(surprise);

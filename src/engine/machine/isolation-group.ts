@@ -10,10 +10,40 @@ import { type Culprit, VfioError } from '../../base/errno.ts';
 import { INSPECT } from '../../base/inspect.ts';
 import type { IommuDomain } from '../../hardware/iommu-domain.ts';
 import { compareBdf } from '../../pci/bdf.ts';
+import type { VfioPciDevice } from '../device/pci-device.ts';
 import type { AttachableGroup, IommuProperties } from '../dma/iommu-properties.ts';
-import type { GroupFile } from './group-file.ts';
-import type { DmaUse } from './machine-spec.ts';
-import type { PciFunction } from './pci-function.ts';
+import type { DmaUse, ReservedWindow } from './machine-spec.ts';
+
+/** A function of a group; `PciFunction` is one. */
+export interface GroupMember {
+  readonly bdf: string;
+  readonly isBridge: boolean;
+  /** Windows of I/O addresses that firmware reserves for the function. */
+  readonly reserved: readonly ReservedWindow[];
+  /** The driver bound to the function, by name. */
+  readonly driver: string | null;
+  /** Set while the function is bound to vfio-pci. */
+  readonly vfio: VfioPciDevice | null;
+  /** The unbind that waits for the users of the function; null for none. */
+  readonly unbinding: Promise<void> | null;
+  /** False once the function is unplugged. */
+  readonly present: boolean;
+  /** Set by the group. */
+  group: IsolationGroup | null;
+  /** The command that gives the function to `driver`; 'none' for no driver. */
+  bindCommand(driver: string): string;
+}
+
+/** The open file of a group, as the group sees it; `GroupFile` is one. */
+export interface OpenGroup {
+  /** The process that has the file open, for messages. */
+  readonly holder: string;
+  /** Device files that were opened through the file and are not yet released. */
+  readonly deviceFiles: readonly { close(): void }[];
+  /** The group has lost its last vfio device. */
+  markGone(): void;
+  close(): void;
+}
 
 export interface Viability {
   /** Whether a user could take the group's DMA, or has it already. */
@@ -22,17 +52,17 @@ export interface Viability {
   readonly culprits: readonly Culprit[];
 }
 
-export class IsolationGroup implements AttachableGroup {
+export class IsolationGroup<F extends GroupMember = GroupMember> implements AttachableGroup {
   readonly id: number;
   /** The domain that its functions' DMA is translated by; set by the container. */
   domain: IommuDomain | null = null;
   /** The open group file; a second open is refused (S1-04). */
-  file: GroupFile | null = null;
+  file: OpenGroup | null = null;
   #iommu: IommuProperties;
   readonly #unit: IommuProperties;
-  #functions: PciFunction[] = [];
+  #functions: F[] = [];
   /** Bound drivers that use DMA, by function. */
-  readonly #users = new Map<PciFunction, { readonly driver: string; readonly use: DmaUse }>();
+  readonly #users = new Map<F, { readonly driver: string; readonly use: DmaUse }>();
   #owner: object | null = null;
 
   constructor(id: number, iommu: IommuProperties) {
@@ -52,12 +82,12 @@ export class IsolationGroup implements AttachableGroup {
   }
 
   /** In bus order. */
-  get functions(): readonly PciFunction[] {
+  get functions(): readonly F[] {
     return this.#functions;
   }
 
   /** Those that vfio-pci drives: what GET_DEVICE_FD looks through. */
-  get vfioFunctions(): readonly PciFunction[] {
+  get vfioFunctions(): readonly F[] {
     return this.#functions.filter((f) => f.vfio !== null);
   }
 
@@ -71,13 +101,13 @@ export class IsolationGroup implements AttachableGroup {
     return this.#users.size;
   }
 
-  add(fn: PciFunction): void {
+  add(fn: F): void {
     this.#functions = [...this.#functions, fn].sort((a, b) => compareBdf(a.bdf, b.bdf));
     this.#recompute();
     fn.group = this;
   }
 
-  remove(fn: PciFunction): void {
+  remove(fn: F): void {
     this.#functions = this.#functions.filter((f) => f !== fn);
     this.#users.delete(fn);
     this.#recompute();
@@ -95,7 +125,7 @@ export class IsolationGroup implements AttachableGroup {
    *
    * @throws VfioError EBUSY
    */
-  useDma(fn: PciFunction, driver: string, use: DmaUse): void {
+  useDma(fn: F, driver: string, use: DmaUse): void {
     if (use === 'managed') return;
     if (this.#owner !== null || (use === 'kernel' && this.#foreignDomain() !== null)) {
       throw new VfioError('EBUSY', `${driver} cannot have ${fn.bdf}: group ${this.id} is ${this.#ownedBy()}`, {
@@ -106,11 +136,11 @@ export class IsolationGroup implements AttachableGroup {
   }
 
   /** For a driver that had it a moment ago: it was there together with whoever is back already, so nothing is asked. */
-  restoreDma(fn: PciFunction, driver: string, use: DmaUse): void {
+  restoreDma(fn: F, driver: string, use: DmaUse): void {
     if (use !== 'managed') this.#users.set(fn, { driver, use });
   }
 
-  unuseDma(fn: PciFunction): void {
+  unuseDma(fn: F): void {
     this.#users.delete(fn);
   }
 
@@ -177,7 +207,7 @@ export class IsolationGroup implements AttachableGroup {
   }
 }
 
-function describeUser(fn: PciFunction, driver: string, use: DmaUse, alone: boolean): Culprit {
+function describeUser(fn: GroupMember, driver: string, use: DmaUse, alone: boolean): Culprit {
   const why =
     use === 'own-domain'
       ? 'its driver has attached an IOMMU domain of its own'

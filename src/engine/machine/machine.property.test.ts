@@ -227,7 +227,7 @@ function check(world: World): void {
     assert.equal(group.domain === null, attached.length === 0 || attached[0]!.iommuType === null);
     const holders = world.groups.filter((g) => g.group === group && (g === group.file || g.container !== null));
     assert.ok(holders.length <= 1);
-    assert.equal(group.owner, group.file?.container == null ? null : group.file);
+    assert.equal(group.owner, (group.file as GroupFile | null)?.container == null ? null : group.file);
     if (group.file !== null) assert.ok(group.vfioFunctions.length > 0);
     const users = new Set(group.functions.flatMap((f) => f.vfio?.files.map((d) => d.holder) ?? []));
     assert.ok(users.size <= 1);

@@ -26,11 +26,10 @@ import type { ModelRegistry } from './function-builder.ts';
 import { GroupFile } from './group-file.ts';
 import { GroupTable, type VfioNode } from './group-table.ts';
 import { Hotplug } from './hotplug.ts';
-import type { IsolationGroup } from './isolation-group.ts';
 import { type MachineEvent, MachineEvents } from './machine-events.ts';
 import { MachineSleep } from './machine-sleep.ts';
 import type { FunctionSpec, MachineSpec } from './machine-spec.ts';
-import type { PciFunction } from './pci-function.ts';
+import type { FunctionGroup, PciFunction } from './pci-function.ts';
 import { SriovControl } from './sriov.ts';
 import { checkGrouping } from './topology.ts';
 
@@ -151,7 +150,7 @@ export class Machine implements Disposable {
   }
 
   /** By number. A group without functions does not exist. */
-  get groups(): ReadonlyMap<number, IsolationGroup> {
+  get groups(): ReadonlyMap<number, FunctionGroup> {
     return this.#groups.groups;
   }
 
@@ -165,7 +164,7 @@ export class Machine implements Disposable {
   }
 
   /** @throws VfioError ENOENT */
-  group(id: number): IsolationGroup {
+  group(id: number): FunctionGroup {
     return this.#groups.get(id);
   }
 

@@ -12,7 +12,7 @@ import type { DeviceModel, PciDeclaration } from '../../pci/declaration.ts';
 import type { HostedFunction } from '../device/hosted-function.ts';
 import type { VfioPciDevice } from '../device/pci-device.ts';
 import { isolatesByQuirk } from './hardware-quirks.ts';
-import type { IsolationGroup } from './isolation-group.ts';
+import type { GroupMember, IsolationGroup } from './isolation-group.ts';
 import type { FunctionKind, ReservedWindow } from './machine-spec.ts';
 import type { PhysicalFunction } from './physical-function.ts';
 
@@ -107,7 +107,10 @@ export interface PciFunctionParts {
 /** What keeps peer-to-peer requests apart: source validation, request and completion redirect, upstream forwarding. */
 const ACS_ISOLATION = Acs.SV | Acs.RR | Acs.CR | Acs.UF;
 
-export class PciFunction implements HostedFunction {
+/** A group of the machine's functions. */
+export type FunctionGroup = IsolationGroup<PciFunction>;
+
+export class PciFunction implements GroupMember, HostedFunction {
   readonly bdf: string;
   readonly address: BdfParts;
   /** Device (7:3) and function (2:0) number. */
@@ -131,8 +134,10 @@ export class PciFunction implements HostedFunction {
   readonly physical: PciFunction | null;
   /** Its number among the VFs of its PF; 0 on other functions. */
   readonly vfIndex: number;
-  /** On a physical function: its VFs. */
+  /** On a physical function: the registers that control its VFs. */
   sriov: PhysicalFunction | null = null;
+  /** On a physical function: its VFs that exist, in order. */
+  vfs: PciFunction[] = [];
   /** The wire that its INTx pin is on; null: it has no pin, or the platform does not route it. */
   interruptLine: InterruptLine | null = null;
   /** The bus behind it, when it is a bridge. */
@@ -146,7 +151,7 @@ export class PciFunction implements HostedFunction {
   /** null: no behaviour behind the registers (bridges, stubs). */
   model: Model | null = null;
   /** Null while no isolating IOMMU is above it. Set before the add event is told (S1-03). */
-  group: IsolationGroup | null = null;
+  group: FunctionGroup | null = null;
   /** Why it is in that group with others; null when it is alone there by itself. */
   groupedBecause: string | null = null;
   /** Name of the driver bound to it. */

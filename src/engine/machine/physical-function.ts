@@ -5,9 +5,9 @@
  * @see linux/drivers/pci/iov.c, sriov_enable(), sriov_disable(), sriov_restore_state()
  */
 import { Bar, ExtCapId, Sriov } from '../../abi/pci.ts';
+import type { ConfigSpace } from '../../pci/config-space.ts';
 import type { BarDeclaration, PciDeclaration, SriovDeclaration } from '../../pci/declaration.ts';
 import { virtualFunctionOf } from '../../pci/virtual-functions.ts';
-import type { PciFunction } from './pci-function.ts';
 
 export class PhysicalFunction {
   /** What each VF is as hardware. */
@@ -15,24 +15,26 @@ export class PhysicalFunction {
   readonly declared: SriovDeclaration;
   /** driver_override of VFs while a driver of the host has the PF; null for none. */
   readonly vfDriver: string | null;
-  /** Those that are there, in order. */
-  vfs: PciFunction[] = [];
   /** The disabling that waits for users of VFs to let go. */
   disabling: Promise<void> | null = null;
-  readonly #fn: PciFunction;
+  readonly #config: ConfigSpace;
   /** Of the capability. */
   readonly #at: number;
   readonly #bars: bigint[] = [0n, 0n, 0n, 0n, 0n, 0n];
   #numVfs = 0;
   #keeping = false;
 
-  constructor(fn: PciFunction, declared: SriovDeclaration, vfDriver: string | null = null) {
-    this.#fn = fn;
+  constructor(
+    { config, declaration }: { readonly config: ConfigSpace; readonly declaration: PciDeclaration },
+    declared: SriovDeclaration,
+    vfDriver: string | null = null,
+  ) {
+    this.#config = config;
     this.declared = declared;
     this.vfDriver = vfDriver;
-    this.vfDeclaration = virtualFunctionOf(fn.declaration, declared.vf.declaration);
-    this.#at = fn.config.findExtendedCapability(ExtCapId.SRIOV);
-    fn.config.onWrite((offset, width) => {
+    this.vfDeclaration = virtualFunctionOf(declaration, declared.vf.declaration);
+    this.#at = config.findExtendedCapability(ExtCapId.SRIOV);
+    config.onWrite((offset, width) => {
       if (offset < this.#at + Sriov.SIZE && offset + width > this.#at) this.#keep();
     });
   }
@@ -72,7 +74,7 @@ export class PhysicalFunction {
   #keep(): void {
     if (this.#keeping) return;
     this.#keeping = true;
-    const { config } = this.#fn;
+    const config = this.#config;
     const at = this.#at;
     config.write(at + Sriov.NUM_VF, 2, this.#numVfs);
     config.write(at + Sriov.SYS_PGSIZE, 4, 1);

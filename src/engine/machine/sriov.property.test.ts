@@ -77,7 +77,7 @@ interface World extends SriovRig {
 /** What the matrix says to `given`, without a look at how the engine decides. */
 function matrix(world: World, bdf: string, given: string | undefined): 'ok' | 'EACCES' | 'EINVAL' {
   const fn = world.machine.function(bdf);
-  const openVfs = world.machine.function(PF).sriov!.vfs.filter((vf) => (vf.vfio?.files.length ?? 0) > 0 && vf.vfio!.gone === null).length;
+  const openVfs = world.machine.function(PF).vfs.filter((vf) => (vf.vfio?.files.length ?? 0) > 0 && vf.vfio!.gone === null).length;
   if (fn.physical !== null) {
     const pf = fn.physical.vfio;
     if (pf === null) return given === undefined ? 'ok' : 'EINVAL';
@@ -170,16 +170,17 @@ function run(world: World, o: Op): unknown {
 function check(world: World): void {
   const { machine } = world;
   for (const fn of machine.functions.values()) {
-    if (fn.physical !== null) assert.ok(fn.physical.sriov!.vfs.includes(fn));
+    if (fn.physical !== null) assert.ok(fn.physical.vfs.includes(fn));
     assert.ok(fn.group!.functions.length === 1 && fn.group!.functions[0] === fn);
     if (fn.sriov === null) continue;
-    const { vfs, numVfs, disabling } = fn.sriov;
+    const { vfs } = fn;
+    const { numVfs, disabling } = fn.sriov;
     assert.ok(vfs.length <= numVfs);
     assert.equal(fn.host.virtualFunctions.length, vfs.length);
     const d3 = fn.vfio !== null && !fn.vfio.power.suspended && fn.config.sleeping;
     if (numVfs > 0) assert.deepEqual([fn.bdf, d3], [fn.bdf, false]);
     if (numVfs > 0 && fn.vfio !== null && disabling === null)
-      for (const vf of vfs) assert.ok([null, fn.vfio].includes(vf.vfio?.physical ?? null));
+      for (const vf of vfs) assert.ok(vf.vfio?.physical == null || vf.vfio.physical === fn.vfio);
     const { enabled, memory, numVfs: shown } = sriovRegisters(machine, fn.bdf);
     assert.deepEqual([enabled, memory, shown], [numVfs > 0, numVfs > 0, numVfs]);
     if (fn.vfio === null) continue;

@@ -37,7 +37,7 @@ describe('S3-15 sriov_numvfs', () => {
     expect(outcome(() => machine.setNumVfs(PF, 5))).toBe('ERANGE');
     await machine.setNumVfs(PF, 0);
     await machine.setNumVfs(PF, 3);
-    expect(machine.function(PF).sriov!.vfs.map((f) => f.bdf)).toEqual(['0000:01:00.1', '0000:01:00.2', '0000:01:00.3']);
+    expect(machine.function(PF).vfs.map((f) => f.bdf)).toEqual(['0000:01:00.1', '0000:01:00.2', '0000:01:00.3']);
   });
 
   it('S3-15 without enable_sriov, without a driver that does it, or without SR-IOV: ENOENT', () => {
@@ -86,12 +86,10 @@ describe('S3-15 sriov_numvfs', () => {
   it('S3-15 VFs appear where offset and stride say, on the next bus number too; on top of another device EEXIST', () => {
     const wide = sriovRig({ totalVfs: 8, firstOffset: 0x80, stride: 0x10 }).machine;
     void wide.setNumVfs(PF, 8);
-    expect(wide.function(PF).sriov!.vfs.map((f) => f.bdf)).toEqual(
-      ['10', '12', '14', '16', '18', '1a', '1c', '1e'].map((d) => `0000:01:${d}.0`),
-    );
+    expect(wide.function(PF).vfs.map((f) => f.bdf)).toEqual(['10', '12', '14', '16', '18', '1a', '1c', '1e'].map((d) => `0000:01:${d}.0`));
     const far = sriovRig({ totalVfs: 8, firstOffset: 0x80, stride: 0x20 }).machine;
     void far.setNumVfs(PF, 5);
-    expect(far.function(PF).sriov!.vfs.map((f) => f.bdf)).toEqual(
+    expect(far.function(PF).vfs.map((f) => f.bdf)).toEqual(
       ['01:10.0', '01:14.0', '01:18.0', '01:1c.0', '02:00.0'].map((at) => `0000:${at}`),
     );
     expect(outcome(() => far.setNumVfs(PF, 6))).toBe('EBUSY');
@@ -130,7 +128,8 @@ describe('what a VF is', () => {
   it('C.1 BARs of VFs lie one after the other in the VF BARs of their PF', () => {
     const { machine } = sriovRig();
     void machine.setNumVfs(PF, 4);
-    const { vfs, bars } = machine.function(PF).sriov!;
+    const { vfs, sriov } = machine.function(PF);
+    const { bars } = sriov!;
     for (const { index, size } of bars) {
       const addresses = vfs.map((vf) => vf.config.barAddress(index));
       expect(addresses[0]! % BigInt(size)).toBe(0n);
@@ -143,7 +142,7 @@ describe('what a VF is', () => {
   it('S3-22 PF and VFs are each in a group of their own', () => {
     const { machine } = sriovRig();
     void machine.setNumVfs(PF, 4);
-    const groups = [PF, ...machine.function(PF).sriov!.vfs.map((f) => f.bdf)].map((bdf) => machine.function(bdf).group!);
+    const groups = [PF, ...machine.function(PF).vfs.map((f) => f.bdf)].map((bdf) => machine.function(bdf).group!);
     expect(new Set(groups).size).toBe(5);
     expect(groups.every((g) => g.functions.length === 1)).toBe(true);
   });
@@ -341,7 +340,7 @@ describe('declared', () => {
       sriov: { totalVfs: 7, device: '10ca', firstOffset: 0x80, stride: 2 },
     };
     const { machine } = sriovRig({ spec: { devices: [{ at: '01.0', kind: 'root-port', devices: [stub] }] } });
-    expect(machine.function(PF).sriov!.vfs.map((f) => [f.bdf, f.id, f.driver])).toEqual(
+    expect(machine.function(PF).vfs.map((f) => [f.bdf, f.id, f.driver])).toEqual(
       ['0000:01:10.0', '0000:01:10.2', '0000:01:10.4'].map((bdf) => [bdf, '8086:10ca', 'igbvf']),
     );
     const alone = { at: '02.0', id: '8086:10c9', numVfs: 1 };
@@ -384,7 +383,7 @@ it('S3-15 the number that was, written while those VFs are going, is EBUSY: they
   file.close();
   await going;
   await machine.setNumVfs(PF, 2);
-  expect(machine.function(PF).sriov!.vfs.length).toBe(2);
+  expect(machine.function(PF).vfs.length).toBe(2);
 });
 
 it('S3-15 S3-18 a PF that is being unbound, while its user holds it, gets no VFs any more: EBUSY', async () => {
@@ -410,7 +409,7 @@ it('S3-18 a VF whose model throws when it ends does not keep its PF’s VFs from
       throw new Error('oops');
     };
   await machine.setNumVfs(PF, 0);
-  expect([machine.function(PF).sriov!.numVfs, machine.function(PF).sriov!.vfs.length]).toEqual([0, 0]);
+  expect([machine.function(PF).sriov!.numVfs, machine.function(PF).vfs.length]).toEqual([0, 0]);
   await machine.setNumVfs(PF, 1);
   const tenant = new Tenant(machine, PF);
   tenant.open(TOKEN).close();

@@ -133,13 +133,13 @@ export class SriovControl {
   /** Remove all VFs of `fn`; their users are asked to let go, all at once. At once when there are none. */
   disable(fn: PciFunction, sriov: PhysicalFunction): Promise<void> {
     if (sriov.disabling !== null) return sriov.disabling;
-    const waits = sriov.vfs.map((vf) => this.#o.remove(vf));
+    const waits = fn.vfs.map((vf) => this.#o.remove(vf));
     const done = () => {
       sriov.disabling = null;
       sriov.set(0);
       fn.vfio?.vfsGone();
     };
-    if (sriov.vfs.length === 0) {
+    if (fn.vfs.length === 0) {
       done();
       return Promise.resolve();
     }

@@ -4,7 +4,7 @@ import { type AddedRegion, PASS_THROUGH, type RegionHooks } from '../../abi/medi
 import type { DirectMemory } from '../../abi/memory.ts';
 import { checkRegions } from '../../pci/check-regions.ts';
 import type { RegionDeclaration } from '../../pci/declaration.ts';
-import { deviceRegionInfo } from '../device/device-region.ts';
+import { deviceRegionInfo } from '../device/region-info.ts';
 
 export interface MediatorRegion {
   readonly info: RegionInfo;

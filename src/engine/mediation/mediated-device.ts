@@ -5,14 +5,23 @@ import { VfioError } from '../../base/errno.ts';
 import { guardedClock, textOf } from '../../base/foreign.ts';
 import type { FunctionHost } from '../../hardware/function-host.ts';
 import { IOMMU_UNIT, type IommuDomain, Reach } from '../../hardware/iommu-domain.ts';
+import type { EngineContext } from '../context.ts';
 import type { HostedFunction } from '../device/hosted-function.ts';
-import type { VfioPciDevice } from '../device/pci-device.ts';
+
+/** The device that is shown; `VfioPciDevice` is one. */
+export interface ShownDevice {
+  readonly bdf: string;
+  readonly fn: HostedFunction;
+  readonly host: FunctionHost;
+  readonly ctx: Pick<EngineContext, 'allocate' | 'clock' | 'log'>;
+  readonly numRegions: number;
+}
 
 /**
  * What mediators are shown at a first open. After `retire` it is as if the device were not there: reads give ones, writes go nowhere, and the memory of
  * whoever opens it next is out of reach.
  */
-export function mediatedDevice(device: VfioPciDevice): { readonly shown: MediatedDevice; readonly retire: () => void } {
+export function mediatedDevice(device: ShownDevice): { readonly shown: MediatedDevice; readonly retire: () => void } {
   const { fn, ctx, host } = device;
   const { declaration } = fn;
   let there = true;
@@ -88,7 +97,7 @@ function physicalOf(physical: HostedFunction | null, there: () => boolean): Medi
 }
 
 /** @see linux/drivers/vfio/vfio_iommu_type1.c, vfio_iommu_type1_dma_rw_chunk() */
-function transfer({ bdf, fn }: VfioPciDevice, iova: bigint, bytes: Uint8Array, how: 'read' | 'write'): void {
+function transfer({ bdf, fn }: Pick<ShownDevice, 'bdf' | 'fn'>, iova: bigint, bytes: Uint8Array, how: 'read' | 'write'): void {
   const domain = (fn.group?.domain ?? null) as IommuDomain | null;
   const what = `${bdf}: its mediator cannot ${how} ${bytes.length} bytes at ${hex(iova)}`;
   if (domain === null || iova < 0n || iova + BigInt(bytes.length) > U64_MAX + 1n)

@@ -3,9 +3,9 @@ import type { RegionInfo, RegionMapping } from '../../abi/device.ts';
 import { PASS_THROUGH, type RegionHooks } from '../../abi/mediator.ts';
 import { RegionFlags } from '../../abi/vfio.ts';
 import { VfioError } from '../../base/errno.ts';
-import type { DeviceFile } from '../device/device-file.ts';
 import { checkMapRange } from '../device/map-range.ts';
 import { FileRegion } from '../device/region-io.ts';
+import type { RegionFile } from '../device/region-ports.ts';
 import type { Mediation } from './mediation.ts';
 
 export class MediatedRegion extends FileRegion {
@@ -13,7 +13,7 @@ export class MediatedRegion extends FileRegion {
   readonly #hooks: RegionHooks<unknown>;
   readonly #direct: FileRegion;
 
-  constructor(file: DeviceFile, info: RegionInfo, mediation: Mediation, hooks: RegionHooks<unknown>, direct: FileRegion) {
+  constructor(file: RegionFile, info: RegionInfo, mediation: Mediation, hooks: RegionHooks<unknown>, direct: FileRegion) {
     super(file, info);
     this.#mediation = mediation;
     this.#hooks = hooks;

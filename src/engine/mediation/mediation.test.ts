@@ -209,11 +209,11 @@ describe('who mediates', () => {
     const mediators = registryOf(trace);
     const first = machineWith(mediators);
     const second = machineWith(mediators);
-    const open = [openAll(first.machine, BDF).device, openAll(second.machine, BDF).device];
-    for (const file of open) file.close();
+    const users = [openAll(first.machine, BDF), openAll(second.machine, BDF)];
+    for (const { device } of users) device.close();
     first.machine[Symbol.dispose]();
     mediators.register(mediator('b', null, trace));
-    second.machine.function(BDF).group!.file!.openDevice(BDF);
+    users[1]!.group.openDevice(BDF);
     expect(trace).toEqual(['a open', 'a open', 'a release', 'a release', 'a open']);
     const none = testMachine({ devices: [alone('01.0', { at: '00.0', model: 'probe', driver: VFIO_PCI })] });
     openAll(none.machine, BDF);
