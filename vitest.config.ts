@@ -8,8 +8,8 @@ export default defineConfig({
   // builds.
   resolve: {
     alias: [
-      { find: /^vfio-ts$/, replacement: source('src/index.ts') },
-      { find: /^vfio-ts\/machine$/, replacement: source('src/api/machine.ts') },
+      { find: /^vfio-ts$/, replacement: source('src/doors/index.ts') },
+      { find: /^vfio-ts\/([a-z]+)$/, replacement: source('src/doors/$1.ts') },
     ],
   },
   test: {

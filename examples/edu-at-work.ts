@@ -1,6 +1,6 @@
 // edu-at-work.ts
 // A driver that works until its device is wanted back, and says what it hears: docs/admin.md runs it.
-import { EduDriver, open } from 'vfio-ts';
+import { EduDriver, open } from 'vfio-ts/driver';
 
 export async function main(address: string) {
   using dev = await open(address, { match: EduDriver.ids });

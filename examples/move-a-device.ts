@@ -1,6 +1,6 @@
 // move-a-device.ts
 // An edu that computes goes to another place, and computes on there. Run it: npx tsx examples/move-a-device.ts
-import { Migration, open, regs, u32 } from 'vfio-ts';
+import { Migration, open, regs, u32 } from 'vfio-ts/driver';
 
 const Edu = regs({ factorial: u32(0x08), status: u32(0x20) });
 const address = process.argv[2] ?? 'sim:edu,factorialMs=50';

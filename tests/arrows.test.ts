@@ -1,6 +1,6 @@
 /** The rooms of src/ and the arrows between them (docs/architecture.md). An import against them fails here. */
 import { readdirSync, readFileSync } from 'node:fs';
-import { dirname, join, normalize, sep } from 'node:path';
+import { basename, dirname, join, normalize, sep } from 'node:path';
 import { expect, it } from 'vitest';
 
 const root = join(import.meta.dirname, '..');
@@ -20,6 +20,7 @@ const arrows: Record<string, readonly string[]> = {
   'vfio-user': ['base', 'abi', 'sys'],
   api: ['base', 'abi', 'pci', 'sys', 'hardware', 'engine', 'ioctl', 'models', 'drivers', 'mediators', 'vfio-user'],
   cli: ['base', 'abi', 'pci', 'sys', 'hardware', 'engine', 'models', 'drivers', 'mediators', 'vfio-user', 'api'],
+  doors: ['base', 'abi', 'pci', 'sys', 'hardware', 'engine', 'ioctl', 'models', 'drivers', 'mediators', 'vfio-user', 'api'],
 };
 
 /** Packages that a room may use: what runs in a model, a driver or the engine has none. */
@@ -45,8 +46,6 @@ const imports: Import[] = files.flatMap((file) => {
   return found.map((m) => ({ file, room: file.split(sep)[1]!, specifier: (m[1] ?? m[2] ?? m[3])! }));
 });
 
-const isFrontDoor = (file: string) => file === join('src', 'index.ts');
-
 function targetRoom(i: Import): string {
   return normalize(join(dirname(i.file), i.specifier)).split(sep)[1]!;
 }
@@ -57,21 +56,35 @@ it('has sources and finds their imports', () => {
 });
 
 it('every folder of src is a room of the table', () => {
-  expect([...new Set(files.filter((f) => !isFrontDoor(f)).map((f) => f.split(sep)[1]!))].filter((room) => !(room in arrows))).toEqual([]);
+  expect([...new Set(files.map((f) => f.split(sep)[1]!))].filter((room) => !(room in arrows))).toEqual([]);
 });
 
 it('imports go along the arrows only', () => {
   const wrong = imports
-    .filter((i) => i.specifier.startsWith('.') && !isFrontDoor(i.file))
+    .filter((i) => i.specifier.startsWith('.'))
     .filter((i) => targetRoom(i) !== i.room && !arrows[i.room]?.includes(targetRoom(i)))
     .map((i) => `${i.file} imports ${i.specifier}: ${i.room} may not know ${targetRoom(i)}`);
   expect(wrong).toEqual([]);
 });
 
-it('nobody but the front door imports the front door', () => {
+it('doors only re-export, and package.json names each', () => {
+  const doors = files.filter((f) => f.startsWith(join('src', 'doors') + sep));
+  const other = doors.filter((f) => {
+    const code = readFileSync(join(root, f), 'utf8').replace(/\/\*[\s\S]*?\*\/|^\/\/.*$/gm, '');
+    return code.replace(/export (?:type )?(?:\{[^}]*\}|\* as \w+) from '[^']+';/g, '').trim() !== '';
+  });
+  expect(other).toEqual([]);
+  const { exports } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { exports: Record<string, unknown> };
   expect(
-    imports.filter((i) => i.specifier.startsWith('.') && normalize(join(dirname(i.file), i.specifier)) === join('src', 'index.ts')),
-  ).toEqual([]);
+    doors
+      .map((f) => basename(f, '.ts'))
+      .map((door) => (door === 'index' ? '.' : `./${door}`))
+      .sort(),
+  ).toEqual(
+    Object.keys(exports)
+      .filter((name) => name !== './package.json')
+      .sort(),
+  );
 });
 
 it('packages are used where the table allows them', () => {

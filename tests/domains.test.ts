@@ -5,10 +5,10 @@ import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { DeviceIoctl } from '../src/abi/vfio.ts';
 import { PciDependentDevice, PciHotResetInfo } from '../src/abi/vfio-structs.ts';
-import { KernelDoor, loadMachine, Process } from '../src/api/machine.ts';
 import { open } from '../src/api/open.ts';
 import { main } from '../src/cli/main.ts';
 import { recordingTerminal } from '../src/cli/terminal.ts';
+import { KernelDoor, loadMachine, Process } from '../src/doors/machine.ts';
 import { bytesOf, viewOf } from './kit/ioctl-bytes.ts';
 import { VfioProcess } from './kit/vfio-process.ts';
 

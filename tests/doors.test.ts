@@ -1,7 +1,17 @@
-/** What a user of the package finds at its two doors is enough to do what README says can be done. */
+/** What a user of the package finds at its doors is enough to do what README says can be done. */
 
-import { BusError, bar, capabilities, device, extendedCapabilities, RegionFlags, RegionIndex, reg } from 'vfio-ts';
-import { DmaMapFlags, Extension, estimateMemlock, FakeEventFd, HeapMemory, Machine, Process } from 'vfio-ts/machine';
+import { BusError, bar, capabilities, device, extendedCapabilities, reg } from 'vfio-ts';
+import {
+  DmaMapFlags,
+  Extension,
+  estimateMemlock,
+  FakeEventFd,
+  HeapMemory,
+  Machine,
+  Process,
+  RegionFlags,
+  RegionIndex,
+} from 'vfio-ts/machine';
 import { expect, it } from 'vitest';
 
 const card = device({

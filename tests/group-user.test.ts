@@ -7,9 +7,10 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { askMachine } from '../src/api/machine-server.ts';
 import { DeviceServer } from '../src/api/serve.ts';
 import { VfioError } from '../src/base/errno.ts';
+import { edu } from '../src/doors/device.ts';
+import { open } from '../src/doors/index.ts';
 import { EduDriver } from '../src/drivers/edu/edu-driver.ts';
 import type { DriverDevice } from '../src/drivers/kit/driver-device.ts';
-import { edu, open } from '../src/index.ts';
 import { MachineProcess } from './kit/machine-process.ts';
 import { NodeChild } from './kit/node-child.ts';
 import { VfioProcess } from './kit/vfio-process.ts';
@@ -33,7 +34,7 @@ devices:
 `;
 
 const holderScript = `
-import { open } from ${JSON.stringify(new URL('../src/index.ts', import.meta.url).href)};
+import { open } from ${JSON.stringify(new URL('../src/doors/index.ts', import.meta.url).href)};
 const held = [];
 process.stdout.write('ready\\n');
 process.stdin.setEncoding('utf8').on('data', async (text) => {
@@ -202,7 +203,7 @@ describe('server and client in one thread', () => {
     const code = `
 import { parentPort } from 'node:worker_threads';
 import ${JSON.stringify(new URL('../bin/typescript.js', import.meta.url).href)};
-const { serve } = await import(${JSON.stringify(new URL('../src/api/machine.ts', import.meta.url).href)});
+const { serve } = await import(${JSON.stringify(new URL('../src/doors/machine.ts', import.meta.url).href)});
 await serve('sim:edu', { path: ${JSON.stringify(path)} });
 parentPort.postMessage('ready');`;
     const file = join(directory, 'worker.mjs');

@@ -5,7 +5,6 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
-import { loadMachine } from '../src/api/machine.ts';
 import { MachineServer } from '../src/api/machine-server.ts';
 import { askDoor } from '../src/api/migrate/door.ts';
 import { Kind } from '../src/api/migrate/frames.ts';
@@ -14,7 +13,8 @@ import { moveDevice } from '../src/api/migrate/move.ts';
 import { silentLogger } from '../src/base/log.ts';
 import { main } from '../src/cli/main.ts';
 import { recordingTerminal } from '../src/cli/terminal.ts';
-import { EduDriver, open } from '../src/index.ts';
+import { EduDriver, open } from '../src/doors/driver.ts';
+import { loadMachine } from '../src/doors/machine.ts';
 import { UnixSocket } from '../src/sys/unix-socket.ts';
 import { typescript } from './kit/typescript.ts';
 import { VfioProcess } from './kit/vfio-process.ts';
@@ -208,7 +208,7 @@ describe('vfio migrate', () => {
   it('a client that goes away while its device is copied: that is what is said, and both servers are free again', async () => {
     await using served = await servers();
     const { a, b } = served;
-    const index = JSON.stringify(join(import.meta.dirname, '../src/index.ts'));
+    const index = JSON.stringify(join(import.meta.dirname, '../src/doors/driver.ts'));
     const script = `const { open } = await import(${index}); const client = await open('unix:${a}');
       client.dma.alloc(2 ** 27).bytes.fill(1); console.log('up'); setInterval(() => {}, 1000);`;
     const args = [...typescript, '--input-type=module', '-e', script];

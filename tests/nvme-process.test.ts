@@ -5,7 +5,7 @@ import { pathToFileURL } from 'node:url';
 import { expect, it } from 'vitest';
 import { typescript } from './kit/typescript.ts';
 
-const index = pathToFileURL(join(import.meta.dirname, '../src/index.ts')).href;
+const index = pathToFileURL(join(import.meta.dirname, '../src/doors/index.ts')).href;
 
 /** What a program prints that opens a disk that takes 50 ms for each command; it fails when it has not ended after a minute. */
 function run(interrupts: string, body: string): Promise<string> {

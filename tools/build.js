@@ -8,17 +8,18 @@
 import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { build } from 'esbuild';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 
+const doors = readdirSync(join(root, 'src/doors')).map((file) => [basename(file, '.ts'), `src/doors/${file}`]);
+
 /** Files of dist/ that something outside names: the doors of package.json, the command, and the drivers that the demo starts as processes. */
 const entryPoints = {
-  index: 'src/index.ts',
-  machine: 'src/api/machine.ts',
+  ...Object.fromEntries(doors),
   cli: 'src/cli/main.ts',
   'demo/disk-worker': 'src/cli/demo/disk-worker.ts',
   'demo/edu-worker': 'src/cli/demo/edu-worker.ts',

@@ -6,6 +6,7 @@
  * Files can be loaded anew: node keeps modules for good, by URL, so a new round of loading is another URL, and the hook hands it on to whatever the
  * file imports, except packages and this one.
  */
+import { readFileSync } from 'node:fs';
 import { register } from 'node:module';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
@@ -13,13 +14,19 @@ import { isCompiled, packageFile } from '../sys/package-files.ts';
 
 const folder = pathToFileURL(packageFile(isCompiled ? 'dist/' : 'src/')).href;
 
-const doors: Readonly<Record<string, string>> = isCompiled
-  ? { 'vfio-ts': `${folder}index.js`, 'vfio-ts/machine': `${folder}machine.js` }
-  : { 'vfio-ts': `${folder}index.ts`, 'vfio-ts/machine': `${folder}api/machine.ts` };
+/** By the name that a program imports: the URL of a door of package.json. Sources of doors have the names of dist/. */
+function doors(): Readonly<Record<string, string>> {
+  const { exports } = JSON.parse(readFileSync(packageFile('package.json'), 'utf8')) as { exports: Record<string, { default?: string }> };
+  const named = Object.entries(exports).flatMap(([name, { default: file }]) => {
+    const [, door] = /^\.\/dist\/(\w+)\.js$/.exec(file ?? '') ?? [];
+    return door === undefined ? [] : [[`vfio-ts${name.slice(1)}`, `${folder}${isCompiled ? `${door}.js` : `doors/${door}.ts`}`]];
+  });
+  return Object.fromEntries(named) as Record<string, string>;
+}
 
 // Runs in the loader's own thread, which shares no modules with this one: hence as text.
-const hook = `
-const DOORS = ${JSON.stringify(doors)};
+const hook = () => `
+const DOORS = ${JSON.stringify(doors())};
 const OWN = ${JSON.stringify(folder)};
 let port;
 export function initialize(data) {
@@ -59,7 +66,7 @@ export function resolveOwnName(): void {
   const { port1, port2 } = new MessageChannel();
   messages = port1;
   port1.unref();
-  register(`data:text/javascript,${encodeURIComponent(hook)}`, { data: { port: port2 }, transferList: [port2] });
+  register(`data:text/javascript,${encodeURIComponent(hook())}`, { data: { port: port2 }, transferList: [port2] });
 }
 
 /** The module at `url` as it is now. `onFile` is told the path of every file that it is made of, some of them a moment later. */

@@ -1,6 +1,7 @@
 /** The process of `MachineProcess`: machine-process-child.ts DIRECTORY MACHINE.yaml SECONDS */
-import { loadMachine } from '../../src/api/machine.ts';
+
 import { MachineServer } from '../../src/api/machine-server.ts';
+import { loadMachine } from '../../src/doors/machine.ts';
 import type { Order, Report } from './machine-process.ts';
 
 const [directory, file, seconds] = process.argv.slice(2) as [string, string, string];

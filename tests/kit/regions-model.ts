@@ -1,5 +1,5 @@
 // A device with regions that are no BARs: memory, registers by functions, and one that can only be read.
-import { bar, device, reg } from '../../src/index.ts';
+import { bar, device, reg } from '../../src/doors/index.ts';
 
 export default device({
   id: '1234:7e91',

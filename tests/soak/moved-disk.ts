@@ -5,7 +5,7 @@
  */
 import type { RegisterAccess } from '../../src/abi/device.ts';
 import { VfioError } from '../../src/base/errno.ts';
-import { type DriverDevice, open } from '../../src/index.ts';
+import { type DriverDevice, open } from '../../src/doors/index.ts';
 import type { Random } from './random.ts';
 
 const PAGE = 4096;

@@ -1,0 +1,35 @@
+/**
+ * The common door: the names that devices and drivers usually need. The doors of one subject
+ * ('vfio-ts/device', 'vfio-ts/driver', …) have all of their subject; a name that stands at two doors
+ * is one and the same.
+ *
+ *     import { bar, device, reg } from 'vfio-ts';      // to write a device
+ *     import { open, regs, u32 } from 'vfio-ts';       // to write a driver
+ *
+ * @module
+ */
+
+// For both.
+export { BusError } from '../abi/bus-error.ts';
+// To write a device.
+export type { DeviceHost } from '../abi/device-host.ts';
+// To write a driver.
+export { type OpenOptions, open } from '../api/open.ts';
+export type { DriverContext, DriverMain } from '../api/run-driver.ts';
+export { DeviceServer, type ServeOptions, serve } from '../api/serve.ts';
+export { type BitAccess, bit, bits } from '../base/bit-fields.ts';
+export { type Clock, ManualClock, SystemClock } from '../base/clock.ts';
+export { type ErrnoName, VfioError } from '../base/errno.ts';
+export type { Logger } from '../base/log.ts';
+export type { AllocOptions, DmaBuffer } from '../drivers/kit/dma.ts';
+export { type AttachOptions, DriverDevice } from '../drivers/kit/driver-device.ts';
+export type { Interrupts, WaitOptions } from '../drivers/kit/interrupts.ts';
+export { type RegisterView, regs, u8, u16, u32, u64 } from '../drivers/kit/registers.ts';
+export { bar, memory } from '../models/kit/bar.ts';
+export { type Dev, type DeviceSpec, device } from '../models/kit/device.ts';
+export { DeviceReset } from '../models/kit/life.ts';
+export { reg } from '../models/kit/register.ts';
+export { TestHost } from '../models/kit/test-host.ts';
+export * as capabilities from '../pci/capabilities.ts';
+export type { DeviceModel } from '../pci/declaration.ts';
+export * as extendedCapabilities from '../pci/extended-capabilities.ts';

@@ -1,0 +1,47 @@
+/**
+ * The door to whole machines: topology and groups, containers and DMA, the ioctl door, processes,
+ * mediators, and references on virtual machines. A device or a driver alone needs none of this.
+ *
+ *     import { KernelDoor, loadMachine } from 'vfio-ts/machine';
+ *
+ * @module
+ */
+export {
+  type Accepted,
+  type AddedRegion,
+  type IrqHooks,
+  type MediatedDevice,
+  type MediatedPhysical,
+  type Mediator,
+  PASS_THROUGH,
+  type PassThrough,
+  type RegionHooks,
+} from '../abi/mediator.ts';
+export type { DirectMemory } from '../abi/memory.ts';
+export { DirtyFlags, DmaMapFlags, DmaUnmapFlags, Extension, RegionFlags, RegionIndex } from '../abi/vfio.ts';
+export { importMediators } from '../api/import-mediator.ts';
+export { importMachine, loadMachine } from '../api/machine.ts';
+export { parseMachine, readMachineFile } from '../api/machine-file.ts';
+export { type ErrnoName, VfioError } from '../base/errno.ts';
+export type { DeviceFile } from '../engine/device/device-file.ts';
+export type { Container } from '../engine/dma/container.ts';
+export { estimateMemlock } from '../engine/dma/locked-memory.ts';
+export { Process } from '../engine/dma/process.ts';
+export { FaultPlan } from '../engine/fault-plan.ts';
+export type { Explanation } from '../engine/machine/explain.ts';
+export type { GroupFile } from '../engine/machine/group-file.ts';
+export { Machine, type MachineOptions } from '../engine/machine/machine.ts';
+export type { FunctionSpec, MachineSpec } from '../engine/machine/machine-spec.ts';
+export { type MediatorRegistration, Mediators } from '../engine/mediation/mediators.ts';
+export { defaultParams, type EngineParams, type ParamState, type ParamValue } from '../engine/params.ts';
+export { SyntheticVm } from '../engine/vm/synthetic-vm.ts';
+export { type VfioFile, VfioFileSet } from '../engine/vm/vfio-file-set.ts';
+export { type VmFile, VmProvider } from '../engine/vm/vm-provider.ts';
+export { KernelDoor } from '../ioctl/kernel-door.ts';
+export type { UserProcess } from '../ioctl/user-process.ts';
+export { eduMover } from '../mediators/edu-mover.ts';
+export { type RegisterRecord, registerRecorder } from '../mediators/register-recorder.ts';
+export { EventFd } from '../sys/eventfd.ts';
+export { FakeEventFd, HeapMemory } from '../sys/fake.ts';
+export { KvmVm } from '../sys/kvm-vm.ts';
+export { MemfdMemory } from '../sys/memfd.ts';

@@ -1,0 +1,17 @@
+/**
+ * The door to NVMe: the driver, for models and for other people's controllers, and the controller.
+ *
+ *     import { NvmeDriver } from 'vfio-ts/nvme';
+ *
+ * @module
+ */
+export type { Storage } from '../abi/storage.ts';
+export type { CommandRequest, GetFeatureOptions, LogOptions, SetFeatureOptions } from '../drivers/nvme/admin.ts';
+export type { ControllerInfo } from '../drivers/nvme/controller-info.ts';
+export { NvmeError } from '../drivers/nvme/errors.ts';
+export type { NvmeEvent } from '../drivers/nvme/events.ts';
+export type { IoQueue } from '../drivers/nvme/io-queue.ts';
+export type { BlockRange, NvmeNamespace, WriteOptions } from '../drivers/nvme/namespace.ts';
+export { type FormatOptions, NvmeDriver, type NvmeDriverOptions } from '../drivers/nvme/nvme-driver.ts';
+export { type NvmeOptions, type NvmeVirtualFunctions, nvme } from '../models/nvme/nvme.ts';
+export { MemoryStorage } from '../models/storage/memory-storage.ts';
