@@ -11,7 +11,7 @@ import type { GroupFile } from '../engine/machine/group-file.ts';
 import type { VfioFileSet } from '../engine/vm/vfio-file-set.ts';
 import type { VmProvider } from '../engine/vm/vm-provider.ts';
 import type { EventCounter } from './event-counter.ts';
-import type { VmBody } from './vm-ioctls.ts';
+import type { VirtualMachine } from './virtual-machine.ts';
 
 export type FileBody =
   | { readonly kind: 'container'; readonly container: Container }
@@ -24,7 +24,7 @@ export type FileBody =
   | { readonly kind: 'migration'; readonly stream: MigrationStream }
   /** /dev/kvm, a virtual machine, and its device that lists VFIO files. */
   | { readonly kind: 'kvm'; readonly provider: VmProvider }
-  | { readonly kind: 'vm'; readonly vm: VmBody }
+  | { readonly kind: 'vm'; readonly vm: VirtualMachine }
   | { readonly kind: 'vm-device'; readonly set: VfioFileSet }
   /** A file that is none of VFIO's: /dev/null. */
   | { readonly kind: 'null' };

@@ -12,7 +12,7 @@ import type { Process } from '../engine/dma/process.ts';
 import type { Machine } from '../engine/machine/machine.ts';
 import type { VmProvider } from '../engine/vm/vm-provider.ts';
 import { OpenFile } from './file-table.ts';
-import { UserProcess } from './user-process.ts';
+import { type Kernel, UserProcess } from './user-process.ts';
 
 export interface KernelDoorOptions {
   /** The hypervisor behind /dev/kvm; without one there is no such node. */
@@ -23,7 +23,7 @@ export interface KernelDoorOptions {
 
 const GROUP_NODE = /^\/dev\/vfio\/(0|[1-9][0-9]{0,9})$/;
 
-export class KernelDoor {
+export class KernelDoor implements Kernel {
   readonly machine: Machine;
   readonly #kvm: VmProvider | undefined;
   readonly #onRefusal: KernelDoorOptions['onRefusal'];

@@ -7,6 +7,7 @@
  */
 import { Errno, VfioError } from '../base/errno.ts';
 import { textOf } from '../base/foreign.ts';
+import type { RateLimitedLogger } from '../base/log.ts';
 import type { Process } from '../engine/dma/process.ts';
 import { type Caller, describeFile, type Handler } from './caller.ts';
 import { containerIoctl } from './container-ioctls.ts';
@@ -15,12 +16,20 @@ import { deviceIoctls } from './device-ioctls.ts';
 import { EventCounter } from './event-counter.ts';
 import { type FileBody, FileTable, OpenFile } from './file-table.ts';
 import { groupIoctls } from './group-ioctls.ts';
-import type { KernelDoor } from './kernel-door.ts';
 import { migrationIoctls, migrationRead, migrationWrite } from './migration-file.ts';
 import { EfdFlags, FD_CLOEXEC, MapFlags, OpenFlags, PollEvents, Prot } from './posix.ts';
 import { type AccessWidth, ProcessMemory, type Signal } from './process-memory.ts';
 import { type IoctlArgument, UserBuffer } from './user-buffer.ts';
 import { kvmIoctls, vmDeviceIoctls, vmIoctls } from './vm-ioctls.ts';
+
+/** The kernel behind a process; `KernelDoor` is one. */
+export interface Kernel {
+  readonly context: { readonly log: RateLimitedLogger };
+  /** open(2) of a path. @throws VfioError ENOENT; the errno of the file's own open */
+  openPath(path: string, process: Process): OpenFile;
+  /** Called for every errno that goes back to a process. */
+  refused(process: Process, call: string, error: VfioError): void;
+}
 
 /** Memory of the caller: its bytes, or a number for an address where nothing is mapped. */
 export type UserMemory = Uint8Array | number;
@@ -42,11 +51,11 @@ export class UserProcess implements Caller, Disposable {
   readonly process: Process;
   readonly files: FileTable;
   readonly memory: ProcessMemory;
-  readonly #door: KernelDoor;
+  readonly #door: Kernel;
   readonly #atExit: Disposable;
 
   /** Made by `KernelDoor.process`. Descriptors 0, 1 and 2 are open, as a shell leaves them, and are none of VFIO's. */
-  constructor(door: KernelDoor, process: Process, descriptorLimit = DESCRIPTOR_LIMIT) {
+  constructor(door: Kernel, process: Process, descriptorLimit = DESCRIPTOR_LIMIT) {
     this.#door = door;
     this.process = process;
     this.files = new FileTable(descriptorLimit);

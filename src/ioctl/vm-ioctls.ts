@@ -16,29 +16,19 @@ import {
 } from '../abi/kvm.ts';
 import { Cleanup } from '../base/cleanup.ts';
 import { VfioError } from '../base/errno.ts';
-import { SyntheticVm } from '../engine/vm/synthetic-vm.ts';
 import { type VfioFile, VfioFileSet } from '../engine/vm/vfio-file-set.ts';
 import type { VmProvider } from '../engine/vm/vm-provider.ts';
 import { type Caller, describeFile, type Handler } from './caller.ts';
 import { OpenFile } from './file-table.ts';
-
-/** A virtual machine behind a descriptor, and the VFIO device it may have. */
-export class VmBody {
-  readonly vm: SyntheticVm;
-  device: VfioFileSet | null = null;
-
-  constructor(provider: VmProvider, name: string) {
-    this.vm = new SyntheticVm(provider, name);
-  }
-}
+import { VirtualMachine } from './virtual-machine.ts';
 
 const createVm: Handler<VmProvider> = (provider, caller) => {
   caller.files.reserve();
-  const body = new VmBody(provider, `the virtual machine of process ${caller.process.pid}`);
+  const body = new VirtualMachine(provider, `the virtual machine of process ${caller.process.pid}`);
   return caller.files.install(new OpenFile({ kind: 'vm', vm: body }, () => body.vm[Symbol.dispose]()), true);
 };
 
-const createDevice: Handler<VmBody> = (body, caller, user) => {
+const createDevice: Handler<VirtualMachine> = (body, caller, user) => {
   const view = user.viewIn(0, KvmCreateDevice.structSize);
   const { type, flags } = KvmCreateDevice.decode(view);
   if (type !== KVM_DEV_TYPE_VFIO) throw new VfioError('ENODEV', `KVM_CREATE_DEVICE: there is no device of type ${type} here`);
@@ -102,7 +92,7 @@ export const kvmIoctls: ReadonlyMap<number, Handler<VmProvider>> = new Map<numbe
   [KvmIoctl.CREATE_VM, createVm],
 ]);
 
-export const vmIoctls: ReadonlyMap<number, Handler<VmBody>> = new Map([[KvmIoctl.CREATE_DEVICE, createDevice]]);
+export const vmIoctls: ReadonlyMap<number, Handler<VirtualMachine>> = new Map([[KvmIoctl.CREATE_DEVICE, createDevice]]);
 
 export const vmDeviceIoctls: ReadonlyMap<number, Handler<VfioFileSet>> = new Map([
   [KvmIoctl.SET_DEVICE_ATTR, setAttr],

@@ -3,19 +3,50 @@ import { Dma } from '../../abi/device-host.ts';
 import { Status } from '../../abi/nvme-status.ts';
 import type { Command } from './command.ts';
 import type { CompletionQueue } from './completion-queue.ts';
+import type { Doorbells } from './doorbells.ts';
 import type { Interrupts } from './interrupts.ts';
-import type { Queues, QueuesHooks } from './queues.ts';
+import type { RemoteWork } from './remote-work.ts';
+import type { SubmissionQueue } from './submission-queue.ts';
+
+/** The queues of the controller, as far as the end of a command concerns them; `Queues` is these. */
+export interface CompletingQueues {
+  /** By queue identifier; null: not created. */
+  readonly sq: readonly (SubmissionQueue | null)[];
+  readonly cq: readonly (CompletionQueue | null)[];
+  readonly doorbells: Doorbells;
+  readonly remote: RemoteWork;
+  /** Counts the starts of the controller: a command of an earlier one is not reported. */
+  readonly life: number;
+  readonly running: boolean;
+  readonly busy: boolean;
+  readonly halted: boolean;
+  /** `command` of `sq` has ended, and the host's entry for it is posted. */
+  ended(sq: SubmissionQueue, command: Command): void;
+  /** The host has consumed entries of `cq`. */
+  consumed(cq: CompletionQueue): void;
+  /** Fetch and start commands, then report those that have ended. */
+  kick(): void;
+  /** Run `work`; its failure stops the controller. */
+  guarded(work: () => void): void;
+}
+
+export interface CompletionHooks {
+  /** A command failed: may record it, and gives the status to report (More may be added). */
+  failed(command: Command, status: number): number;
+  /** Queues cannot be reached: the controller stops (3.1.6, CFS). */
+  fatal(reason: string): void;
+}
 
 export class Completions {
   interrupts!: Interrupts;
-  readonly #queues: Queues;
-  readonly #hooks: QueuesHooks;
+  readonly #queues: CompletingQueues;
+  readonly #hooks: CompletionHooks;
   /** Queues that have something to tell. */
   readonly #touched: CompletionQueue[] = [];
   /** It is told from the end of what runs now. */
   #soon = false;
 
-  constructor(queues: Queues, hooks: QueuesHooks) {
+  constructor(queues: CompletingQueues, hooks: CompletionHooks) {
     this.#queues = queues;
     this.#hooks = hooks;
   }

@@ -1,16 +1,37 @@
 /** What the host tells of its queues: by the doorbell registers (NVMe 1.4, 3.1.24, 3.1.25), or by values in memory that it has set up for that (7.13). */
 import { EventError } from '../../abi/nvme.ts';
 import type { CompletionQueue } from './completion-queue.ts';
-import type { Queues, QueuesHooks } from './queues.ts';
 import type { ShadowDoorbells } from './shadow-doorbells.ts';
 import type { SubmissionQueue } from './submission-queue.ts';
 
-export class Doorbells {
-  readonly #queues: Queues;
-  readonly #shadow: ShadowDoorbells;
-  readonly #hooks: QueuesHooks;
+/** The queues of the controller, as far as the host's news concern them; `Queues` is these. */
+export interface RungQueues {
+  /** By queue identifier; null: not created. */
+  readonly sq: readonly (SubmissionQueue | null)[];
+  readonly cq: readonly (CompletionQueue | null)[];
+  readonly running: boolean;
+  readonly halted: boolean;
+  /** The host has added commands to `sq`. */
+  makeReady(sq: SubmissionQueue): void;
+  /** The host has consumed entries of `cq`. */
+  consumed(cq: CompletionQueue): void;
+  /** Fetch and start commands, then report those that have ended. */
+  kick(): void;
+}
 
-  constructor(queues: Queues, shadow: ShadowDoorbells, hooks: QueuesHooks) {
+export interface DoorbellHooks {
+  /** A doorbell that cannot be (5.2.1): `error` is one of `EventError`. */
+  invalidDoorbell(error: number): void;
+  /** Queues cannot be reached: the controller stops (3.1.6, CFS). */
+  fatal(reason: string): void;
+}
+
+export class Doorbells {
+  readonly #queues: RungQueues;
+  readonly #shadow: ShadowDoorbells;
+  readonly #hooks: DoorbellHooks;
+
+  constructor(queues: RungQueues, shadow: ShadowDoorbells, hooks: DoorbellHooks) {
     this.#queues = queues;
     this.#shadow = shadow;
     this.#hooks = hooks;

@@ -8,8 +8,8 @@ import { textOf } from '../../base/foreign.ts';
 import type { Command, CommandSet } from './command.ts';
 import { CommandPool } from './command-pool.ts';
 import type { CompletionQueue } from './completion-queue.ts';
-import { Completions } from './completions.ts';
-import { Doorbells } from './doorbells.ts';
+import { type CompletingQueues, type CompletionHooks, Completions } from './completions.ts';
+import { type DoorbellHooks, Doorbells, type RungQueues } from './doorbells.ts';
 import { ReadyList } from './ready-list.ts';
 import { RemoteWork } from './remote-work.ts';
 import type { ShadowDoorbells } from './shadow-doorbells.ts';
@@ -24,16 +24,9 @@ const TURN_NS = 2e6;
 /** Commands between two looks at the clock. */
 const STRIDE = 32;
 
-export interface QueuesHooks {
-  /** A command failed: may record it, and gives the status to tell (More may be added). */
-  failed(command: Command, status: number): number;
-  /** A doorbell that cannot be (5.2.1): `error` is one of `EventError`. */
-  invalidDoorbell(error: number): void;
-  /** Queues cannot be reached: the controller stops (3.1.6, CFS). */
-  fatal(reason: string): void;
-}
+export interface QueuesHooks extends CompletionHooks, DoorbellHooks {}
 
-export class Queues {
+export class Queues implements CompletingQueues, RungQueues {
   /** By queue identifier; null: not created. */
   readonly sq: (SubmissionQueue | null)[];
   readonly cq: (CompletionQueue | null)[];

@@ -7,10 +7,15 @@ import type { ControllerParts } from '../controller-parts.ts';
 import { HEALTH_COUNTS } from '../health.ts';
 import { IO_COUNTERS } from '../io-counters.ts';
 import type { LimitedCommand } from '../limiter.ts';
+import type { SuspendedCommands } from '../nvm-commands.ts';
 import { iovaOf } from '../pieces.ts';
 import { SubmissionQueue } from '../submission-queue.ts';
-import type { KeptCommands } from './nvme-migration.ts';
 import { type ControllerShape, SAVED_REGISTERS, type SavedCommand, type SavedState, Standing } from './saved-state.ts';
+
+/** Commands that the controller keeps while it stands still. */
+export interface KeptCommands extends SuspendedCommands {
+  readonly admin: readonly Command[];
+}
 
 export function shapeOf({ options, namespaces }: ControllerParts): ControllerShape {
   const { ioQueues, entries, identity } = options;

@@ -7,16 +7,10 @@ import type { ModelBulk, ModelMigration, ModelPeerToPeer } from '../../../abi/de
 import { VfioError } from '../../../base/errno.ts';
 import type { Command } from '../command.ts';
 import type { ControllerParts } from '../controller-parts.ts';
-import type { SuspendedCommands } from '../nvm-commands.ts';
-import { loadController, saveController, shapeOf } from './controller-state.ts';
+import { type KeptCommands, loadController, saveController, shapeOf } from './controller-state.ts';
 import { canBeMoved, DiskBulk } from './disk-bulk.ts';
 import { readState } from './read-state.ts';
 import { STATE_VERSION } from './saved-state.ts';
-
-/** Commands that are kept while the controller stands still. */
-export interface KeptCommands extends SuspendedCommands {
-  readonly admin: readonly Command[];
-}
 
 /** What only the controller can say, and do. */
 export interface ControllerLife {
