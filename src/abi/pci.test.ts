@@ -5,7 +5,7 @@ import * as pci from './pci.ts';
 
 const src = join(import.meta.dirname, '..');
 
-it('S2-20 no room but abi spells a config register as a number', () => {
+it('S2-20 rooms name a config register where they use it, and never spell its number', () => {
   const bare = /\b(?:config|hardware|vconfig)\.(?:read|write|writeBits)\(\s*(?:0x[\da-f]+|\d+)\b/;
   const wrong = ['engine', 'pci', 'ioctl', 'models'].flatMap((room) =>
     readdirSync(join(src, room), { recursive: true, encoding: 'utf8' })
@@ -16,7 +16,7 @@ it('S2-20 no room but abi spells a config register as a number', () => {
   expect(wrong).toEqual([]);
 });
 
-it('S2-20 the rule sees a bare offset', () => {
+it('S2-20 the rule finds a bare offset', () => {
   expect('config.read(0x04, 2)').toMatch(/config\.read\(\s*0x/);
 });
 
@@ -39,7 +39,4 @@ it('S2-20 capability ids are unique and sizes hold their registers', () => {
   expect(pci.Msi.SIZE_64).toBe(pci.Msi.DATA_64 + 2);
   expect(pci.Msi.SIZE_32_MASKED).toBe(pci.Msi.PENDING_32 + 4);
   expect(pci.Msi.SIZE_64_MASKED).toBe(pci.Msi.PENDING_64 + 4);
-  expect(pci.PciExp.SIZE_V1).toBe(pci.PciExp.LNKSTA + 2);
-  expect(pci.PciExp.SIZE_V2).toBe(pci.PciExp.LNKSTA2 + 2);
-  expect(pci.PciExp.SIZE_V2_FULL).toBe(pci.PciExp.SLTSTA2 + 2);
 });

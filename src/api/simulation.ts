@@ -1,7 +1,7 @@
 /** A machine around one model, and the model's device opened through every step that VFIO asks for. */
 import type { Device } from '../abi/device.ts';
 import type { MemoryAllocator } from '../abi/memory.ts';
-import { CapId, PciExp, PciExpType } from '../abi/pci.ts';
+import { CapId } from '../abi/pci.ts';
 import { Extension } from '../abi/vfio.ts';
 import { Cleanup } from '../base/cleanup.ts';
 import type { Clock } from '../base/clock.ts';
@@ -15,6 +15,7 @@ import { VFIO_PCI } from '../engine/machine/binding.ts';
 import { Machine, type MachineOptions } from '../engine/machine/machine.ts';
 import type { FunctionSpec, IommuSpec, MachineSpec } from '../engine/machine/machine-spec.ts';
 import type { Mediators } from '../engine/mediation/mediators.ts';
+import { PciExp, PciExpType } from '../pci/capabilities/pci-express-registers.ts';
 import type { DeviceModel } from '../pci/declaration.ts';
 import { addon } from '../sys/addon.ts';
 import { HeapMemory } from '../sys/fake.ts';

@@ -6,9 +6,11 @@
  * management capability)
  */
 import type { ErrorKind } from '../abi/device-host.ts';
-import { Aer, CapId, Command, ExtCapId, PciExp, Pm } from '../abi/pci.ts';
+import { CapId, Command, ExtCapId, Pm } from '../abi/pci.ts';
 import { checkIndex } from '../base/check.ts';
 import { VfioError } from '../base/errno.ts';
+import { Aer } from '../pci/capabilities/advanced-error-reporting.ts';
+import { PciExp } from '../pci/capabilities/pci-express-registers.ts';
 import type { ConfigSpace } from '../pci/config-space.ts';
 
 interface ErrorRegisters {

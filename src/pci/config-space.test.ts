@@ -1,7 +1,9 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { bootedConfig, eduDeclaration, nvmeDeclaration } from '../../tests/kit/declarations.ts';
-import { CapId, Command, Config, ExtCapId, Msi, PciExp, Pm, PowerState, Status, Vpd } from '../abi/pci.ts';
+import { CapId, Command, Config, ExtCapId, Msi, Pm, PowerState, Status } from '../abi/pci.ts';
+import { PciExp } from './capabilities/pci-express-registers.ts';
+import { Vpd } from './capabilities/vpd.ts';
 import { acs, aer, ari, dsn, ltr, msi, msix, otherCapability, pcie, pm, vendorSpecific, vpd } from './capabilities.ts';
 import { ConfigSpace } from './config-space.ts';
 import type { PciDeclaration } from './declaration.ts';

@@ -5,13 +5,14 @@
  */
 
 import type { Width } from '../abi/device-host.ts';
-import { Bar, CapId, CFG_SPACE_EXP_SIZE, CFG_SPACE_SIZE, Command, Config, HeaderType, Pm, PowerState, Status, Vpd } from '../abi/pci.ts';
+import { Bar, CapId, CFG_SPACE_EXP_SIZE, CFG_SPACE_SIZE, Command, Config, HeaderType, Pm, PowerState, Status } from '../abi/pci.ts';
 import { checkIndex, checkU64, hex } from '../base/check.ts';
 import { VfioError } from '../base/errno.ts';
 import { barRegisters, romBarSize } from './bars.ts';
+import { layOutCapabilities, writeCapabilityHeader } from './capabilities/chain.ts';
+import { Vpd } from './capabilities/vpd.ts';
+import { walkCapabilities, walkExtendedCapabilities } from './capabilities/walk.ts';
 import type { VpdCapability } from './capabilities.ts';
-import { layOutCapabilities, writeCapabilityHeader } from './capability-chain.ts';
-import { walkCapabilities, walkExtendedCapabilities } from './capability-walk.ts';
 import type { BarDeclaration, PciDeclaration } from './declaration.ts';
 
 /** What `save` gives and `restore` takes. */

@@ -1,12 +1,12 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { CapId } from '../abi/pci.ts';
+import { powerLimit } from './capabilities/pci-express-text.ts';
 import * as caps from './capabilities.ts';
 import { classNames } from './class-names.ts';
 import { ConfigSpace } from './config-space.ts';
+import { sizeText } from './decode/text.ts';
 import { decodeConfig, formatLspci } from './decode.ts';
-import { powerLimit } from './decode-express.ts';
-import { sizeText } from './decode-text.ts';
 import { parseHex, toHex } from './hex-dump.ts';
 
 const levels = [0, 1, 2, 3] as const;

@@ -1,31 +1,20 @@
 /** A config space, decoded: plain data for programs (it goes through JSON) and, by format-lspci.ts, the text that lspci prints. */
-import {
-  Bar,
-  CapId,
-  Cardbus,
-  CFG_SPACE_EXP_SIZE,
-  CFG_SPACE_SIZE,
-  Command,
-  Config,
-  HEADER_SIZE,
-  HeaderType,
-  Ssvid,
-  Status,
-} from '../abi/pci.ts';
+import { Bar, CapId, Cardbus, CFG_SPACE_EXP_SIZE, CFG_SPACE_SIZE, Command, Config, HEADER_SIZE, HeaderType, Status } from '../abi/pci.ts';
 import { VfioError } from '../base/errno.ts';
 import { bdfParts, parseBdf } from './bdf.ts';
-import { capabilityPointerAt, type WalkStep, walkCapabilities, walkExtendedCapabilities } from './capability-walk.ts';
+import { Ssvid } from './capabilities/bridge-capabilities.ts';
+import type { CapabilityContext } from './capabilities/kind.ts';
+import { capabilityPointerAt, type WalkStep, walkCapabilities, walkExtendedCapabilities } from './capabilities/walk.ts';
+import { type DecodedBridge, decodeBridge } from './decode/bridge.ts';
+import { type DecodedCapability, decodeCapability } from './decode/capability.ts';
 import { type DecodedCardbus, decodeCardbus } from './decode/cardbus.ts';
-import { type DecodedBridge, decodeBridge } from './decode-bridge.ts';
-import { type CapabilityContext, type DecodedCapability, decodeCapability } from './decode-capabilities.ts';
-import { decodeExtendedCapability } from './decode-extended.ts';
-import { CapabilityReader, extract } from './decode-text.ts';
+import { CapabilityReader, extract } from './decode/text.ts';
 import type { DecodedId, PciNames } from './pci-ids.ts';
 import type { KnownRegion } from './user-view.ts';
 
+export type { DecodedBridge, DecodedWindow } from './decode/bridge.ts';
+export type { DecodedCapability } from './decode/capability.ts';
 export type { DecodedCardbus, DecodedCardbusWindow } from './decode/cardbus.ts';
-export type { DecodedBridge, DecodedWindow } from './decode-bridge.ts';
-export type { DecodedCapability } from './decode-capabilities.ts';
 export { formatLspci } from './format-lspci.ts';
 
 export interface DecodedRegion {
@@ -174,16 +163,14 @@ export function decodeConfig(bytes: Uint8Array, options: DecodeOptions = {}): De
     virtio: vendor === 0x1af4 && device >= 0x1000 && device <= 0x107f,
   };
   const capabilities = walk.steps.map((step) => {
-    const capability = decodeCapability(step.id, new CapabilityReader(whole, step.offset), context);
+    const capability = decodeCapability(whole, step, false, context);
     if (step.id !== CapId.SSVID) return capability;
     return { ...capability, subsystem: subsystemNamed(r.u16(step.offset + Ssvid.VENDOR_ID), r.u16(step.offset + Ssvid.DEVICE_ID)) };
   });
   const extendedWalk = hasExtended ? walkExtendedCapabilities(whole) : { steps: [], warnings: [] };
   // A header of zeros ends the chain, and is not a capability.
   const extendedSteps = extendedWalk.steps.filter((step) => step.id !== 0 || step.version !== 0 || step.next !== 0);
-  const extendedCapabilities = extendedSteps.map((step) =>
-    decodeExtendedCapability(step.id, step.version, new CapabilityReader(whole, step.offset), context),
-  );
+  const extendedCapabilities = extendedSteps.map((step) => decodeCapability(whole, step, true, context));
   const classCode = identity?.classCode ?? r.u32(Config.REVISION_ID) >>> 8;
   const [base, sub, progIf] = [extract(classCode, 23, 16), extract(classCode, 15, 8), extract(classCode, 7, 0)];
 

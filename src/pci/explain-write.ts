@@ -6,7 +6,7 @@ import { checkIndex } from '../base/check.ts';
 import { VfioError } from '../base/errno.ts';
 import type { ConfigSpace } from './config-space.ts';
 import type { PermissionMap, RegionKind } from './permission-map.ts';
-import { type Trigger, triggerMeanings } from './permissions.ts';
+import { type Trigger, triggerMeanings } from './permissions/rows.ts';
 
 /** Where bits of a write end up. */
 export type Landing =

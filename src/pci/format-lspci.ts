@@ -3,8 +3,8 @@
  * its reason, is a table of decode-lspci.test.ts.
  */
 import { Command, HEADER_SIZE, Status } from '../abi/pci.ts';
+import { choice, Decoding, hexDigits, sizeText } from './decode/text.ts';
 import type { DecodedCardbus, DecodedConfig, DecodedRegion, DecodedWindow } from './decode.ts';
-import { choice, Decoding, hexDigits, sizeText } from './decode-text.ts';
 import type { DecodedId } from './pci-ids.ts';
 
 export interface FormatOptions {

@@ -16,15 +16,16 @@ import {
   ExtCapHeader,
   HEADER_SIZE,
   HeaderType,
-  Pcix,
   Pm,
   Status,
 } from '../abi/pci.ts';
 import { hex } from '../base/check.ts';
 import { VfioError } from '../base/errno.ts';
-import { type WalkStep, walkCapabilities, walkExtendedCapabilities } from './capability-walk.ts';
-import { permissionsOf } from './permission-check.ts';
-import { type CapabilityPermissions, headerPermissions, type PermissionRow, type Trigger, unknownCapabilityWhy } from './permissions.ts';
+import { Pcix } from './capabilities/pci-x.ts';
+import { type WalkStep, walkCapabilities, walkExtendedCapabilities } from './capabilities/walk.ts';
+import { headerPermissions } from './permissions/header.ts';
+import type { CapabilityPermissions, PermissionRow, Trigger } from './permissions/rows.ts';
+import { permissionsOf, unknownCapabilityWhy } from './permissions/tables.ts';
 
 export type RegionKind =
   | 'header'

@@ -1,6 +1,7 @@
 import { expect, it } from 'vitest';
-import { Command, Config, ExtCapId, Sriov } from '../abi/pci.ts';
+import { Command, Config, ExtCapId } from '../abi/pci.ts';
 import { bdfParts, formatBdf } from './bdf.ts';
+import { Sriov } from './capabilities/single-root-virtualization.ts';
 import { acs, msi, pcie } from './capabilities.ts';
 import { ConfigSpace } from './config-space.ts';
 import type { PciDeclaration, VirtualFunctionModel } from './declaration.ts';

@@ -2,10 +2,11 @@
  * Physical and virtual functions (SR-IOV 1.1): what either declares, and where VFs appear. A device that has VFs is a PF; its SR-IOV capability
  * tells how many, their device id, their BARs and their routing ids.
  */
-import { CapId, ExtCapId, Sriov } from '../abi/pci.ts';
+import { CapId, ExtCapId } from '../abi/pci.ts';
 import { checkIndex } from '../base/check.ts';
 import { VfioError } from '../base/errno.ts';
 import type { BdfParts } from './bdf.ts';
+import { Sriov } from './capabilities/single-root-virtualization.ts';
 import { pcie } from './capabilities.ts';
 import type { ConfigSpace } from './config-space.ts';
 import type { BarDeclaration, PciDeclaration, SriovDeclaration } from './declaration.ts';

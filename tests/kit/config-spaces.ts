@@ -1,7 +1,7 @@
 /** Config spaces to try the decoder with: random registers under every capability, and flipped bits in real ones. */
 import fc from 'fast-check';
 import { CapId, ExtCapId } from '../../src/abi/pci.ts';
-import { walkCapabilities, walkExtendedCapabilities } from '../../src/pci/capability-walk.ts';
+import { walkCapabilities, walkExtendedCapabilities } from '../../src/pci/capabilities/walk.ts';
 
 const portTypes = [0, 1, 2, 4, 5, 6, 7, 8, 9, 10, 11];
 const body = (size: number) => fc.uint8Array({ minLength: size, maxLength: size });

@@ -1,6 +1,7 @@
 /** The SR-IOV capability of a PF as its hardware shows it. */
-import { ExtCapId, Sriov } from '../../src/abi/pci.ts';
+import { ExtCapId } from '../../src/abi/pci.ts';
 import type { Machine } from '../../src/engine/machine/machine.ts';
+import { Sriov } from '../../src/pci/capabilities/single-root-virtualization.ts';
 
 /** What is no number of VFs. */
 export const ERROR_VALUES: readonly number[] = [

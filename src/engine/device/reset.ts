@@ -3,8 +3,10 @@
  *
  * @see linux/drivers/pci/pci.c, pci_reset_fn_methods[], pci_try_reset_function()
  */
-import { Af, CapId, Command, Config, PciExp, PciExpType, Pm, PowerState } from '../../abi/pci.ts';
+import { CapId, Command, Config, Pm, PowerState } from '../../abi/pci.ts';
 import { VfioError } from '../../base/errno.ts';
+import { Af } from '../../pci/capabilities/advanced-features.ts';
+import { PciExp, PciExpType } from '../../pci/capabilities/pci-express-registers.ts';
 import type { EngineContext } from '../context.ts';
 import type { HostedFunction } from './hosted-function.ts';
 

@@ -1,6 +1,9 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { bootedConfig, eduDeclaration, nvmeDeclaration } from '../../../tests/kit/declarations.ts';
-import { Af, CapId, Command, Config, Msi, PciExp, Pm, PowerState, Status, Vpd } from '../../abi/pci.ts';
+import { CapId, Command, Config, Msi, Pm, PowerState, Status } from '../../abi/pci.ts';
+import { Af } from '../../pci/capabilities/advanced-features.ts';
+import { PciExp } from '../../pci/capabilities/pci-express-registers.ts';
+import { Vpd } from '../../pci/capabilities/vpd.ts';
 import { aer, af, msi, otherCapability, pcie, pm, vendorSpecific, vpd } from '../../pci/capabilities.ts';
 import type { ConfigSpace } from '../../pci/config-space.ts';
 import type { PciDeclaration } from '../../pci/declaration.ts';

@@ -9,9 +9,12 @@
  *
  * @see linux/drivers/vfio/pci/vfio_pci_config.c, vfio_pci_config_rw()
  */
-import { Af, Bar, CapId, Command, Config, Msi, PciExp, Pm, PowerState, Vpd } from '../../abi/pci.ts';
+import { Bar, CapId, Command, Config, Msi, Pm, PowerState } from '../../abi/pci.ts';
 import { VfioError } from '../../base/errno.ts';
 import { barAddressMask, barTypeBits } from '../../pci/bars.ts';
+import { Af } from '../../pci/capabilities/advanced-features.ts';
+import { PciExp } from '../../pci/capabilities/pci-express-registers.ts';
+import { Vpd } from '../../pci/capabilities/vpd.ts';
 import { ConfigSpace } from '../../pci/config-space.ts';
 import { explainConfigWrite, type WriteExplanation } from '../../pci/explain-write.ts';
 import { type ConfigRegion, PermissionMap } from '../../pci/permission-map.ts';

@@ -1,9 +1,10 @@
 /** From one entry of a machine's declaration to what the hardware is: kind, declaration, and the model that gives it behaviour. */
-import { CapId, PciExp, PciExpType } from '../../abi/pci.ts';
+import { CapId } from '../../abi/pci.ts';
 import { checkIndex } from '../../base/check.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
 import { type Failed, ownedBy } from '../../base/foreign.ts';
+import { PciExp, PciExpType } from '../../pci/capabilities/pci-express-registers.ts';
 import { acs, af, msi, type PcieOptions, type PciePortType, pcie, pm } from '../../pci/capabilities.ts';
 import type { Capability, DeviceModel, PciDeclaration, SriovDeclaration } from '../../pci/declaration.ts';
 import { physicalFunctionOf } from '../../pci/virtual-functions.ts';

@@ -1,12 +1,13 @@
 /** One PCI function of a machine: its hardware (config space, host, model) and who drives it. */
 
 import type { Model } from '../../abi/device-host.ts';
-import { Acs, Command, Config, ExtCapId, HeaderType } from '../../abi/pci.ts';
+import { Command, Config, ExtCapId, HeaderType } from '../../abi/pci.ts';
 import type { VfioError } from '../../base/errno.ts';
 import { INSPECT } from '../../base/inspect.ts';
 import type { FunctionHost } from '../../hardware/function-host.ts';
 import type { InterruptLine } from '../../hardware/interrupt-line.ts';
 import { type BdfParts, bdfParts } from '../../pci/bdf.ts';
+import { Acs } from '../../pci/capabilities/access-control.ts';
 import type { ConfigSpace } from '../../pci/config-space.ts';
 import type { DeviceModel, PciDeclaration } from '../../pci/declaration.ts';
 import type { HostedFunction } from '../device/hosted-function.ts';

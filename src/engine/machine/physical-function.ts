@@ -4,7 +4,8 @@
  *
  * @see linux/drivers/pci/iov.c, sriov_enable(), sriov_disable(), sriov_restore_state()
  */
-import { Bar, ExtCapId, Sriov } from '../../abi/pci.ts';
+import { Bar, ExtCapId } from '../../abi/pci.ts';
+import { Sriov } from '../../pci/capabilities/single-root-virtualization.ts';
 import type { ConfigSpace } from '../../pci/config-space.ts';
 import type { BarDeclaration, PciDeclaration, SriovDeclaration } from '../../pci/declaration.ts';
 import { virtualFunctionOf } from '../../pci/virtual-functions.ts';

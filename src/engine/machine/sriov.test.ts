@@ -1,8 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import { ERROR_VALUES, sriovRegisters } from '../../../tests/kit/sriov-registers.ts';
 import { outcome, PF, sriovRig, Tenant, TOKEN, VF0, VF1 } from '../../../tests/kit/sriov-rig.ts';
-import { Command, Config, ExtCapId, Sriov } from '../../abi/pci.ts';
+import { Command, Config, ExtCapId } from '../../abi/pci.ts';
 import { RegionIndex } from '../../abi/vfio.ts';
+import { Sriov } from '../../pci/capabilities/single-root-virtualization.ts';
 import { Process } from '../dma/process.ts';
 
 describe('S3-15 sriov_numvfs', () => {

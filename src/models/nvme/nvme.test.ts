@@ -1,7 +1,8 @@
 import { expect, it } from 'vitest';
 import { ControllerUnderTest } from '../../../tests/kit/nvme/controller-under-test.ts';
 import { AdminOpcode, FormatCdw10, NvmOpcode, regBits } from '../../abi/nvme.ts';
-import { CapId, Config, ExtCapId, PciExp } from '../../abi/pci.ts';
+import { CapId, Config, ExtCapId } from '../../abi/pci.ts';
+import { PciExp } from '../../pci/capabilities/pci-express-registers.ts';
 import { ConfigSpace } from '../../pci/config-space.ts';
 import { MemoryStorage } from '../storage/memory-storage.ts';
 import { nvme } from './nvme.ts';

@@ -3,7 +3,7 @@
  * (PC Card Standard 8.0, vol. 2, 5.4).
  */
 import { Cardbus } from '../../abi/pci.ts';
-import type { CapabilityReader } from '../decode-text.ts';
+import type { CapabilityReader } from './text.ts';
 
 export interface DecodedCardbusWindow {
   readonly kind: 'memory' | 'io';
