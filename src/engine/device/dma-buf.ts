@@ -10,8 +10,8 @@ import type { DmaBuf, DmaBufSegment, FeatureRequest, RegionInfo } from '../../ab
 import { RegionFlags, RegionIndex } from '../../abi/vfio.ts';
 import { hex, U64_MAX } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
+import { insideArea } from '../../device/map-range.ts';
 import type { FunctionHost } from '../../hardware/function-host.ts';
-import { insideArea } from './map-range.ts';
 
 /** The device that exports a BAR; `VfioPciDevice` is one. */
 export interface ExportingDevice {

@@ -9,9 +9,10 @@
 import type { RegionInfo, RegionMapping } from '../../abi/device.ts';
 import { WINDOW_BYTES } from '../../abi/memory.ts';
 import { checkU64 } from '../../base/check.ts';
+import { checkMapRange } from '../../device/map-range.ts';
+import { fitsWidth, load, store } from '../../device/register-value.ts';
 import type { FunctionHost } from '../../hardware/function-host.ts';
-import { checkMapRange } from './map-range.ts';
-import { FileRegion, load, store } from './region-io.ts';
+import { FileRegion } from './region-io.ts';
 import { BarMapping } from './region-mapping.ts';
 import type { RegionFile } from './region-ports.ts';
 
@@ -75,18 +76,18 @@ export class BarRegion extends FileRegion {
   }
 
   override write8(offset: number, value: number): void {
-    if (typeof value === 'number' && (value & 0xff) === value && this.#straight(offset, 1)) this.#host.write(this.#bar, offset, 1, value);
-    else this.writeRegister(offset, 1, value);
+    if (fitsWidth(1, value) && this.#straight(offset, 1)) this.#host.write(this.#bar, offset, 1, value);
+    else super.write8(offset, value);
   }
 
   override write16(offset: number, value: number): void {
-    if (typeof value === 'number' && (value & 0xffff) === value && this.#straight(offset, 2)) this.#host.write(this.#bar, offset, 2, value);
-    else this.writeRegister(offset, 2, value);
+    if (fitsWidth(2, value) && this.#straight(offset, 2)) this.#host.write(this.#bar, offset, 2, value);
+    else super.write16(offset, value);
   }
 
   override write32(offset: number, value: number): void {
-    if (typeof value === 'number' && value >>> 0 === value && this.#straight(offset, 4)) this.#host.write(this.#bar, offset, 4, value);
-    else this.writeRegister(offset, 4, value);
+    if (fitsWidth(4, value) && this.#straight(offset, 4)) this.#host.write(this.#bar, offset, 4, value);
+    else super.write32(offset, value);
   }
 
   override write64(offset: number, value: bigint): void {
@@ -95,9 +96,8 @@ export class BarRegion extends FileRegion {
     else super.write64(offset, value);
   }
 
-  protected readBytes(offset: number, into: Uint8Array): number {
-    if (offset >= this.#size) throw this.pastEnd(offset);
-    const count = Math.min(into.length, this.#size - offset);
+  protected readAwake(offset: number, into: Uint8Array): number {
+    const count = this.clip(offset, into.length);
     for (let done = 0; done < count; ) {
       const hidden = this.#hiddenFor(offset + done, count - done);
       if (hidden > 0) {
@@ -112,9 +112,8 @@ export class BarRegion extends FileRegion {
     return count;
   }
 
-  protected writeBytes(offset: number, from: Uint8Array): number {
-    if (offset >= this.#size) throw this.pastEnd(offset);
-    const count = Math.min(from.length, this.#size - offset);
+  protected writeAwake(offset: number, from: Uint8Array): number {
+    const count = this.clip(offset, from.length);
     for (let done = 0; done < count; ) {
       const hidden = this.#hiddenFor(offset + done, count - done);
       if (hidden > 0) {
@@ -184,6 +183,7 @@ export class BarRegion extends FileRegion {
   override map(offset = 0, size?: number): RegionMapping {
     this.file.checkLive();
     const length = checkMapRange(this.name, this.info, offset, size, this.device.ctx.pageSize);
-    return new BarMapping(this.file, this.info.index, offset, length, this.#windows !== null);
+    const range = { offset, size: length, backed: Math.min(length, this.#size - offset) };
+    return new BarMapping(this.file, this.#bar, range, this.#windows !== null);
   }
 }

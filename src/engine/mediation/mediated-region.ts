@@ -3,7 +3,7 @@ import type { RegionInfo, RegionMapping } from '../../abi/device.ts';
 import { PASS_THROUGH, type RegionHooks } from '../../abi/mediator.ts';
 import { RegionFlags } from '../../abi/vfio.ts';
 import { VfioError } from '../../base/errno.ts';
-import { checkMapRange } from '../device/map-range.ts';
+import { checkMapRange } from '../../device/map-range.ts';
 import { FileRegion } from '../device/region-io.ts';
 import type { RegionFile } from '../device/region-ports.ts';
 import type { Mediation } from './mediation.ts';
@@ -20,7 +20,7 @@ export class MediatedRegion extends FileRegion {
     this.#direct = direct;
   }
 
-  protected readBytes(offset: number, into: Uint8Array): number {
+  protected readAwake(offset: number, into: Uint8Array): number {
     if ((this.info.flags & RegionFlags.READ) === 0) throw new VfioError('EINVAL', `${this.name} cannot be read: its mediator forbids it`);
     const hook = this.#hooks.read;
     if (hook === undefined) return this.#direct.read(offset, into);
@@ -28,7 +28,7 @@ export class MediatedRegion extends FileRegion {
     return done === PASS_THROUGH ? this.#direct.read(offset, into) : this.#count(done, into.length);
   }
 
-  protected writeBytes(offset: number, from: Uint8Array): number {
+  protected writeAwake(offset: number, from: Uint8Array): number {
     if ((this.info.flags & RegionFlags.WRITE) === 0)
       throw new VfioError('EINVAL', `${this.name} cannot be written: its mediator forbids it`);
     const hook = this.#hooks.write;

@@ -6,8 +6,8 @@ import { Feature, IrqInfoFlags, NUM_IRQS, NUM_REGIONS } from '../../abi/vfio.ts'
 import { VfioError } from '../../base/errno.ts';
 import { callForeign, type Failed, settle, textOf } from '../../base/foreign.ts';
 import type { RateLimitedLogger } from '../../base/log.ts';
-import { checkedInfo } from '../device/map-range.ts';
 import { addedRegions, type MediatorRegion } from './added-regions.ts';
+import { checkedInfo } from './checked-info.ts';
 
 export class Mediation {
   readonly name: string;

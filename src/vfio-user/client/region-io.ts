@@ -1,8 +1,10 @@
-/** Reads and writes of one region by messages: what regions and mappings of a client are made on. */
+/** Reads and writes of one region by messages; a client's regions and mappings use them. */
+import type { Width } from '../../abi/device-host.ts';
 import { RegionIndex } from '../../abi/vfio.ts';
 import { Command, HEADER_BYTES, RegionAccess } from '../../abi/vfio-user.ts';
 import { hex } from '../../base/check.ts';
 import type { VfioError } from '../../base/errno.ts';
+import { regionName } from '../../device/file-window.ts';
 import type { ClientConnection } from './connection.ts';
 
 const FIXED = RegionAccess.structSize;
@@ -22,7 +24,7 @@ export interface TransferLimits {
 export class ClientRegionIo {
   readonly connection: ClientConnection;
   readonly index: number;
-  /** Called after a write that may have changed what the device answers to; what was written is still at OUT_DATA. */
+  /** Called after a write to config space; the bytes that were written are still at OUT_DATA. */
   onWritten: (offset: number, count: number) => void = () => {};
   readonly #limits: TransferLimits;
   readonly #posted: boolean;
@@ -37,6 +39,24 @@ export class ClientRegionIo {
   /** Where in `connection.reply` the bytes are that `load` read. */
   get loaded(): number {
     return this.connection.replyAt + FIXED;
+  }
+
+  /** The register that `load` read. */
+  loadedRegister(width: Width): number {
+    const { reply } = this.connection;
+    return width === 4
+      ? reply.getUint32(this.loaded, true)
+      : width === 2
+        ? reply.getUint16(this.loaded, true)
+        : reply.getUint8(this.loaded);
+  }
+
+  /** The register that `store` is to write. */
+  putRegister(width: Width, value: number): void {
+    const { out } = this.connection;
+    if (width === 4) out.setUint32(OUT_DATA, value, true);
+    else if (width === 2) out.setUint16(OUT_DATA, value, true);
+    else out.setUint8(OUT_DATA, value);
   }
 
   /**
@@ -67,7 +87,12 @@ export class ClientRegionIo {
     return errno;
   }
 
-  /** Fill `into`, in as many pieces as it takes. Bytes read: fewer only when the server gives fewer. @throws VfioError of the first piece that fails */
+  /**
+   * Fill `into`, in as many pieces as it takes.
+   *
+   * @returns bytes read: fewer only when the server gives fewer
+   * @throws VfioError of the first piece that fails
+   */
   read(offset: number, into: Uint8Array): number {
     const { connection } = this;
     for (let done = 0; done < into.length; ) {
@@ -86,7 +111,7 @@ export class ClientRegionIo {
     return into.length;
   }
 
-  /** The same the other way. Config space goes in pieces of a register, as servers expect it that look at one register at a time. */
+  /** As `read`, for a write. Config space goes in pieces of a register: some servers look at one register at a time. */
   write(offset: number, from: Uint8Array): number {
     const { connection } = this;
     for (let done = 0; done < from.length; ) {
@@ -128,11 +153,4 @@ export class ClientRegionIo {
 function naturalWidth(at: number, left: number): number {
   if (left >= 4 && at % 4 === 0) return 4;
   return left >= 2 && at % 2 === 0 ? 2 : 1;
-}
-
-/** `BAR 0`, `config space` */
-export function regionName(index: number): string {
-  if (index < RegionIndex.ROM) return `BAR ${index}`;
-  if (index === RegionIndex.ROM) return 'ROM';
-  return index === RegionIndex.CONFIG ? 'config space' : `region ${index}`;
 }

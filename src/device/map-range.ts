@@ -2,21 +2,20 @@
  * The part of a region that a user may map: whole pages, inside the region, and inside one of its
  * areas where the region's information names some.
  */
-import type { RegionInfo } from '../../abi/device.ts';
-import { RegionFlags } from '../../abi/vfio.ts';
-import { hex } from '../../base/check.ts';
-import { VfioError } from '../../base/errno.ts';
-
-const { READ, WRITE, MMAP } = RegionFlags;
+import type { RegionInfo } from '../abi/device.ts';
+import { RegionFlags } from '../abi/vfio.ts';
+import { hex } from '../base/check.ts';
+import { VfioError } from '../base/errno.ts';
 
 /**
- * @param size  bytes, rounded up to whole pages; to the region's end by default
+ * @param size bytes, rounded up to whole pages. Default: to the region's end
  * @returns bytes of the mapping
- * @throws VfioError EINVAL a region that cannot be mapped, or a range that is misaligned, past the end, or not inside an area that can be mapped
+ * @throws VfioError EINVAL for a region that cannot be mapped, and for a range that is misaligned,
+ * past the end, or not inside an area that can be mapped
  */
 export function checkMapRange(name: string, info: RegionInfo, offset: number, size: number | undefined, pageSize: number): number {
   const whole = Math.ceil(info.size / pageSize) * pageSize;
-  if ((info.flags & MMAP) === 0) {
+  if ((info.flags & RegionFlags.MMAP) === 0) {
     throw new VfioError(
       'EINVAL',
       `${name} cannot be mapped: it is no memory, shares its page with others, or its mediator sees each access`,
@@ -48,24 +47,4 @@ export function insideArea({ sparseAreas, size }: RegionInfo, offset: number, le
     const end = area.offset + area.size === size ? whole : area.offset + area.size;
     return offset >= area.offset && offset + length <= end;
   });
-}
-
-/**
- * A mediator's change of a region's information, as it holds. A mapping reads and writes, so a
- * region that lost either cannot be mapped.
- *
- * @throws Error flags that do not exist, areas that are not inside the region
- */
-export function checkedInfo(info: RegionInfo): RegionInfo {
-  const { flags, sparseAreas, size } = info;
-  if (!Number.isInteger(flags) || flags < 0) throw new Error(`its flags are ${String(flags)}`);
-  if (sparseAreas !== undefined) {
-    if (!Array.isArray(sparseAreas)) throw new Error('its areas are no list');
-    for (const area of sparseAreas) {
-      const fits = Number.isSafeInteger(area?.offset) && Number.isSafeInteger(area.size) && area.offset >= 0 && area.size > 0;
-      if (!fits || area.offset + area.size > size)
-        throw new Error(`its area ${String(area?.offset)}+${String(area?.size)} is not inside the region`);
-    }
-  }
-  return (flags & READ) !== 0 && (flags & WRITE) !== 0 ? info : { ...info, flags: flags & ~MMAP };
 }
