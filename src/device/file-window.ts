@@ -18,7 +18,7 @@ export function regionName(index: number): string {
 
 export abstract class FileWindow implements Region {
   readonly info: RegionInfo;
-  /** For accesses of a register's width that go through `read` and `write`: by width, and whether they are in use. */
+  /** Buffers for accesses of a register's width, by width, and whether one is in use. */
   readonly #scratch = [1, 2, 4, 8].map((width) => new Uint8Array(width));
   #scratchBusy = false;
   /** Upper half of a 64-bit access. */
@@ -155,7 +155,11 @@ export abstract class FileWindow implements Region {
     return new VfioError(code, `${this.name}: ${count} bytes at ${hex(offset)} reach past its ${hex(this.info.size)} bytes`);
   }
 
-  /** Bytes of `count` at `offset` that are inside. @throws VfioError EINVAL when none is; EFAULT in config space, when one is not */
+  /**
+   * Bytes of `count` at `offset` that are inside.
+   *
+   * @throws VfioError EINVAL when none is; EFAULT in config space, when one is not
+   */
   protected clip(offset: number, count: number): number {
     const { size, index } = this.info;
     if (offset + count <= size) return count;
@@ -163,7 +167,7 @@ export abstract class FileWindow implements Region {
     throw this.pastEnd(offset, count);
   }
 
-  /** An access of a register's width is all inside. @throws VfioError EINVAL, EFAULT as `pastEnd` */
+  /** An access of a register's width is inside whole. @throws VfioError EINVAL; EFAULT as `clip` */
   protected checkInside(offset: number, width: number): void {
     this.#checkOffset(offset);
     if (offset + width > this.info.size) throw this.pastEnd(offset, width);

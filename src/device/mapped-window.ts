@@ -1,7 +1,7 @@
 /**
- * A mapped region: loads and stores of a register's width. Every `Device` makes its mappings of this
- * class, and adds the way to the registers: `load`, `store`, and the reasons for which the device
- * does not answer now.
+ * A mapped region: loads and stores of a register's width. Every `Device` makes its mappings of
+ * this class, and adds the way to the registers: `load`, `store`, and the reasons for which the
+ * device does not answer now.
  *
  * An aligned access inside the region of a device that answers is a few comparisons, then the
  * subclass. Every other access goes the slow way: the mapping splits misaligned accesses as a
@@ -124,7 +124,10 @@ export abstract class MappedWindow implements RegionMapping {
     for (let i = 0; i < width; i++) this.#slowWrite(offset + i, 1, (value >>> (8 * i)) & 0xff);
   }
 
-  /** @throws VfioError EFAULT outside of the mapping, where a C program gets SIGSEGV; BusError of `fault` */
+  /**
+   * @throws VfioError EFAULT outside of the mapping, where a C program gets SIGSEGV; BusError of
+   * `fault`
+   */
   #check(offset: number, width: number): void {
     if (!this.#mapped)
       throw new VfioError('EFAULT', this.closed ? `${this.name}: the device is closed` : `the mapping of ${this.name} was disposed`);

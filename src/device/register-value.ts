@@ -1,4 +1,4 @@
-/** Values of a register's width: the check of a value to be written, and the bytes of a register. */
+/** Values of a register's width: whether a value fits, and the bytes of a register. */
 import type { Width } from '../abi/device-host.ts';
 import { VfioError } from '../base/errno.ts';
 
