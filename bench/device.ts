@@ -1,4 +1,7 @@
-/** Register access through the gate, and interrupts to their sinks: on the edu model, opened as a user opens it. */
+/**
+ * Register access through the gate, and interrupts to their sinks: on the edu model, opened as a
+ * user opens it.
+ */
 import type { InterruptSink } from '../src/abi/device.ts';
 import type { Model } from '../src/abi/device-host.ts';
 import { PASS_THROUGH } from '../src/abi/mediator.ts';
@@ -13,7 +16,7 @@ import { type Figure, kept, report } from './harness.ts';
 
 const N = 4096;
 
-/** The least that a device can be: one array behind a BAR. What is measured on it is the gate alone. */
+/** The smallest device: one array behind a BAR. A measurement of it is one of the gate alone. */
 function plainDevice(): DeviceModel {
   return {
     declaration: {
@@ -43,13 +46,15 @@ function registerFigures(): Figure[] {
   eduDevice.region(7).write16(4, 0x2);
   const eduRegion = eduDevice.region(0);
   const config = eduDevice.region(7);
-  // A mediator that has a hook on another region: this one must cost what it costs without.
+  // A mediator with a hook on another region: an access to this region must cost no more than
+  // without it.
   const mediators = new Mediators();
   mediators.register({ name: 'elsewhere', open: () => ({ handle: 0, regions: { 7: { read: () => PASS_THROUGH } } }), release: () => {} });
   const { device: mediated } = simulate(plainDevice(), { mediators });
   mediated.region(7).write16(4, 0x2);
   const unhooked = mediated.region(0);
-  // Beside a device that is as old: V8 makes code for the first of its kind, and the others are an eighth slower.
+  // Two devices of one age: V8 makes code for the first of its kind, and later ones are an eighth
+  // slower.
   const { device: alike } = simulate(plainDevice());
   alike.region(7).write16(4, 0x2);
   const unmediated = alike.region(0);
@@ -133,7 +138,7 @@ function registerFigures(): Figure[] {
   ];
 }
 
-/** A sink that does nothing but count: what the way to it costs. */
+/** A sink that only counts: it shows the cost of the way to a sink. */
 class Counter implements InterruptSink {
   count = 0;
   signal(): void {

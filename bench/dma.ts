@@ -1,4 +1,4 @@
-/** The way of a DMA: translating, copying, mapping and unmapping, and what a mapping costs to keep. */
+/** DMA: translating, copying, mapping and unmapping, and the memory that a mapping takes. */
 import { Access } from '../src/abi/memory.ts';
 import { Extension } from '../src/abi/vfio.ts';
 import { ManualClock } from '../src/base/clock.ts';
@@ -62,7 +62,8 @@ function domainOf(count: number): IommuDomain {
 function translation(count: number, locality: 'random' | 'local'): Figure {
   const domain = domainOf(count);
   const N = 4096;
-  // Random: another mapping each time. Local: sixteen accesses to one mapping before the next, as a queue entry and its data make.
+  // Random: another mapping each time. Local: sixteen accesses to one mapping before the next, as a
+  // queue entry and its data make.
   const pfns = new Float64Array(N);
   let state = 12345;
   for (let i = 0; i < N; i++) {
@@ -177,7 +178,7 @@ function copy(size: number, direction: 'read' | 'write', aim?: string): Figure {
   };
 }
 
-/** Two figures of memory, no time. */
+/** Two figures of memory; no time. */
 function heap(): void {
   console.log('\nHeap');
   {

@@ -1,24 +1,28 @@
 /**
- * Figures beside their floors. A figure is the time of one operation of ours; its floor is the least that the machine needs for the same job
- * (a bare load, a plain copy), measured in the same run, in turns, so that the machine's moods hit both. Read the ratios, not the nanoseconds.
+ * Figures beside their floors. A figure is the time of one operation of ours. Its floor is the
+ * least that the machine needs for the same job (a bare load, a plain copy). Both are measured in
+ * the same run, in turns, so that the machine's load hits both. Read the ratios, not the
+ * nanoseconds.
  */
 import { Bench } from 'tinybench';
 
-/** Where loops leave what they read, so that the compiler cannot leave the reading out. */
+/** Loops store here, so that the compiler cannot drop their reads. */
 export const kept = new Int32Array(1);
 
 export interface Figure {
   readonly name: string;
-  /** Operations done by one call of `ours` and of `floor`: loops inside, so that the timer costs nothing. */
+  /**
+   * Operations in one call of `ours` and of `floor`: both loop, so that the timer costs nothing.
+   */
   readonly operations: number;
   ours(): void;
   readonly floorName: string;
   floor(): void;
   /** Run between samples, outside the time. */
   readonly beforeEach?: () => void;
-  /** What issue or design asks for. */
+  /** The figure that an issue or the design asks for. */
   readonly aim?: string;
-  /** 'ops' prints millions of operations a second, 'ns' nanoseconds an operation (default). */
+  /** 'ops' prints millions of operations a second, 'ns' nanoseconds an operation. Default: 'ns'. */
   readonly unit?: 'ns' | 'ops';
 }
 
@@ -82,7 +86,9 @@ export async function report(title: string, figures: readonly Figure[]): Promise
   return results;
 }
 
-/** Bytes of JavaScript heap that `act` leaves behind while its result is held. Needs --expose-gc. */
+/**
+ * Bytes of JavaScript heap that `act` leaves behind while its result is held. Needs --expose-gc.
+ */
 export function heapGrowth<T>(act: () => T): { bytes: number; held: T } {
   const gc = (globalThis as { gc?: () => void }).gc;
   if (gc === undefined) throw new Error('run with node --expose-gc (npm run bench does)');
@@ -103,7 +109,7 @@ export interface Row {
   readonly floor: number;
   readonly floorName: string;
   readonly aim: string;
-  /** How a time is told: as itself, as operations a second, as bytes a second. */
+  /** How to print a time: as it is, as operations a second, or as bytes a second. */
   readonly shown?: (ns: number) => string;
 }
 

@@ -1,4 +1,7 @@
-/** Moving a device: what noting its writes costs, what telling them costs, and for how long it stands still. */
+/**
+ * Moving a device: the cost of noting its writes, the cost of reporting them, and the time that the
+ * device stands still.
+ */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -21,7 +24,7 @@ const GIB = 2 ** 30;
 const TIB = 2 ** 40;
 const TURNS = 3;
 
-/** Pages in an order that nobody foresees. */
+/** Pages in random order. */
 function pagesOf(count: number, below: number): Float64Array {
   let state = 0x2545_f491;
   return Float64Array.from({ length: count }, () => {
@@ -119,7 +122,9 @@ async function timed(act: () => unknown): Promise<number> {
   return (performance.now() - begun) * 1e6;
 }
 
-/** Nanoseconds for so many bytes through a socket into memory that nobody has touched, both ends in this thread. */
+/**
+ * Nanoseconds for so many bytes through a socket into untouched memory, both ends in this thread.
+ */
 async function socketCopy(bytes: number): Promise<number> {
   const [one, other] = UnixSocket.pair();
   const chunk = new Uint8Array(65_536).fill(1);
@@ -138,7 +143,7 @@ async function socketCopy(bytes: number): Promise<number> {
 
 const ms = (ns: number): string => `${(ns / 1e6).toFixed(1)} ms`;
 
-/** A disk in use, with 1 GiB of its client's memory that is full. */
+/** A disk in use, and 1 GiB of its client's memory, all of it written. */
 async function downtime(): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), 'vfio-ts-bench-'));
   const [a, b] = [join(folder, 'a.sock'), join(folder, 'b.sock')];

@@ -1,6 +1,7 @@
 /**
- * The NVMe model and the NVMe driver together: in one process, where the floor is the copy of the same bytes, and in two, where it is the echo of a
- * message on a socket. Ours and floor are measured in turns; the median of the turns counts.
+ * The NVMe model and the NVMe driver together: in one process, where the floor is the copy of the
+ * same bytes, and in two, where the floor is the echo of a message on a socket. Ours and floor are
+ * measured in turns; the median of the turns counts.
  */
 import { mkdtempSync, openSync, readSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -22,7 +23,7 @@ const TURNS = 3;
 const SECONDS = 0.4;
 const DEPTH = 32;
 
-/** Nothing of it is sparse: a hole costs no copy. */
+/** No block is a hole: a hole costs no copy. */
 function fill(storage: Storage): void {
   const queue = storage.open(() => {});
   const bytes = new Uint8Array(2 ** 20);
@@ -52,7 +53,10 @@ async function commandNs(driver: NvmeDriver, { blockSize, depth }: Load): Promis
   return depth === 1 ? latency.percentile(50) : 1e9 / iops;
 }
 
-/** Nanoseconds to copy so many bytes, from random places to memory as a driver's, for as many commands as there are in flight. */
+/**
+ * Nanoseconds to copy so many bytes from random places into memory like a driver's, for as many
+ * commands as are in flight.
+ */
 function copyNs(from: Uint8Array, { blockSize, depth }: Load): number {
   using memory = MemfdMemory.allocate(depth * blockSize);
   const to = Array.from({ length: depth }, (_, i) => memory.windows[0]!.subarray(i * blockSize, (i + 1) * blockSize));
@@ -143,7 +147,7 @@ async function oneProcess(folder: string): Promise<void> {
   printRows(rows);
 }
 
-/** What `vfio nvme bench --json` tells, as far as it is read here. */
+/** The part of `vfio nvme bench --json` that this file reads. */
 interface BenchDocument {
   readonly iops: number;
   readonly latencyNs: { readonly p50: number };

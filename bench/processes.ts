@@ -10,7 +10,10 @@ export const pinned: readonly string[] = spawnSync('taskset', ['--version']).sta
 /** The command of this checkout. */
 export const vfio: readonly string[] = [process.execPath, join(import.meta.dirname, '../bin/vfio.js')];
 
-/** Run `act` while `server` listens at `path`. Ends the server by its pid. @param on  what the command begins with: `pinned`, or nothing for all cores */
+/**
+ * Run `act` while `server` listens at `path`. Ends the server by its pid.
+ * @param on what the command begins with: `pinned`, or nothing for all cores
+ */
 export async function withServer<T>(server: readonly string[], path: string, act: () => T | Promise<T>, on = pinned): Promise<T> {
   const [command, ...args] = [...on, ...server];
   const child = spawn(command!, args, { stdio: ['ignore', 'ignore', 'pipe'] });
@@ -29,7 +32,7 @@ export async function withServer<T>(server: readonly string[], path: string, act
   }
 }
 
-/** What the command says on standard output. */
+/** The command's standard output. */
 export function runPinned(words: readonly string[], on = pinned): string {
   const [command, ...args] = [...on, ...words];
   return execFileSync(command!, args, { encoding: 'utf8', timeout: 120_000, stdio: ['ignore', 'pipe', 'inherit'] });

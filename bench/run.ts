@@ -1,4 +1,7 @@
-/** `npm run bench [-- device dma vfio-user nvme migration]`: figures beside their floors. Nothing here passes or fails. */
+/**
+ * `npm run bench [-- device dma vfio-user nvme migration]`: figures beside their floors. No figure
+ * passes or fails.
+ */
 import { deviceBench } from './device.ts';
 import { dmaBench } from './dma.ts';
 import { migrationBench } from './migration.ts';

@@ -1,6 +1,7 @@
 /**
- * A device behind a socket, beside a raw echo in C in the same run: server and client are whole processes on one core, where nothing but their work
- * counts (on two, both wait for the kernel to wake them up). bench/wire.c is the client, and the echo.
+ * A device behind a socket, beside a raw echo in C in the same run. Server and client are whole
+ * processes on one core, where their work alone counts; on two cores both wait for the kernel to
+ * wake them up. bench/wire.c is the client, and the echo.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -8,7 +9,7 @@ import { join } from 'node:path';
 import { median, perSecond, printRows, type Row, microseconds as us } from './harness.ts';
 import { compileWire, core, pinned, runPinned, vfio, withServer } from './processes.ts';
 
-/** Nanoseconds, by what was measured. */
+/** Nanoseconds, by measurement. */
 interface Wire {
   readonly read: number;
   readonly posted: number;
@@ -19,7 +20,7 @@ interface Wire {
   readonly mapped?: number;
 }
 
-/** Both, started anew, so that each finds the machine in the same mood. */
+/** Starts both anew, so that each finds the machine under the same load. */
 async function measure(server: readonly string[], path: string, wire: string, kind: 'client' | 'floor'): Promise<Wire> {
   return await withServer(server, path, () => JSON.parse(runPinned([wire, kind, path])) as Wire);
 }
@@ -27,9 +28,7 @@ async function measure(server: readonly string[], path: string, wire: string, ki
 const gigabytes = (ns: number) => `${(65536 / ns).toFixed(2)} GB/s`;
 
 export async function vfioUserBench(): Promise<void> {
-  console.log(
-    `\nA device behind a socket${pinned.length === 0 ? ' (no taskset: not on one core, so read nothing into it)' : `, core ${core}`}`,
-  );
+  console.log(`\nA device behind a socket${pinned.length === 0 ? ' (no taskset: not on one core, so do not compare)' : `, core ${core}`}`);
   const folder = mkdtempSync(join(tmpdir(), 'vfio-bench-'));
   try {
     const wire = compileWire(folder);

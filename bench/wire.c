@@ -1,8 +1,10 @@
 /*
- * The other end of the wire, in C, for bench/vfio-user.ts: a client that measures a vfio-user server, and a server that does for each message the least
- * that any server must (receive, reply; mmap and munmap; write the eventfd), with nothing behind it. The client measures both alike.
+ * The other end of the wire, in C, for bench/vfio-user.ts: a client that measures a vfio-user
+ * server, and a server that does for each message the least that any server must (receive, reply;
+ * mmap and munmap; write the eventfd), with nothing behind it. The client measures both alike.
  *
- *   wire server PATH            wire client PATH       prints one JSON object
+ *   wire server PATH
+ *   wire client PATH   prints one JSON object
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -84,7 +86,10 @@ static void send_all(int s, const void *bytes, size_t size, int fd) {
   }
 }
 
-/* One message, in one call where it comes in one: a raw server may receive as much as there is. 0 = the end. Its descriptor, or -1, in *fd. */
+/*
+ * One message, in one call when it arrives whole: a raw server may receive as much as there is. 0 =
+ * the end. *fd is its descriptor, or -1.
+ */
 static size_t receive(int s, uint8_t *into, size_t room, int *fd) {
   size_t have = 0, size = sizeof(struct header);
   *fd = -1;
@@ -322,7 +327,9 @@ static int measure(const char *path, int with_dma) {
       uint32_t op;
     } kinds[] = {{"copy", 2}, {"mapped", 6}};
     for (int k = 0; k < 2; k++) {
-      /* The best of a few: on one core, the compiler of JavaScript works beside the first of them. */
+      /*
+       * The best of a few: on one core, the compiler of JavaScript runs beside the first of them.
+       */
       uint64_t best = UINT64_MAX;
       for (int round = 0; round < ROUNDS; round++) {
         write_control((struct control){kinds[k].op, COPY_LEN, 0x10000000, COPIES, 0});

@@ -8,7 +8,10 @@ import { dirname, join } from 'node:path';
 /** Directories that every user can write, by path. */
 const open = new Map();
 
-/** @throws Error when `path`, which `specifier` in the file `parent` stands for, is there because a different user has put something into an open directory */
+/**
+ * @throws Error when `path`, which `specifier` in the file `parent` stands for, is there because a
+ *   different user has put something into an open directory
+ */
 export function refusePlanted(path, specifier, parent) {
   const owner = statSync(parent, { throwIfNoEntry: false })?.uid;
   const check = (directory, entry) => {

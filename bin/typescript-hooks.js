@@ -54,7 +54,10 @@ export async function load(url, context, next) {
   return await load(url, context, next);
 }
 
-/** tsx's hooks for one tsconfig.json. A query makes another module of them, with settings of its own. */
+/**
+ * tsx's hooks for one tsconfig.json. A query makes another module of them, with settings of its
+ * own.
+ */
 function transformer(tsconfig) {
   let hooks = transformers.get(tsconfig);
   if (hooks === undefined) {

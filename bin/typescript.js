@@ -1,4 +1,5 @@
-// Loads TypeScript in this process and in the workers that it starts: `node --import ./bin/typescript.js file.ts`. The command begins with it.
+// Loads TypeScript in this process and in the workers that it starts: `node --import
+// ./bin/typescript.js file.ts`. The command begins with it.
 import Module, { register } from 'node:module';
 import { isAbsolute } from 'node:path';
 import { refusePlanted } from './planted.js';

@@ -1,4 +1,4 @@
-/* What the files of the addon share: the state of an environment, arguments in, answers out. */
+/* Shared by the files of the addon: the state of an environment, arguments in, results out. */
 #pragma once
 #define _GNU_SOURCE
 #define NAPI_VERSION 8
@@ -37,7 +37,7 @@ static inline napi_value number(napi_env env, int64_t value) {
   return result;
 }
 
-/* What a system call returned, with errno folded in. */
+/* The result of a system call, with errno folded in. */
 static inline napi_value answer(napi_env env, int64_t returned) { return number(env, returned < 0 ? -errno : returned); }
 
 #define ARGS(n)                                                                                                                                \
@@ -71,7 +71,7 @@ void files_free(struct state *state);
 /* signal.c */
 void signaller_free(struct state *state);
 
-/* foreign.c: close a descriptor that a peer has sent, without waiting for the peer */
+/* foreign.c: close a peer's descriptor, without waiting for the peer */
 void close_foreign(int fd);
 
 napi_value vt_close_foreign(napi_env env, napi_callback_info info);

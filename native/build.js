@@ -52,7 +52,7 @@ function build(output, arch, headers) {
   }
   const [compiler, remedy] = compilerFor(arch);
   const unfinished = `${output}.${process.pid}.tmp`;
-  // nodelete: a worker that ends unloads its addons, and a signal handler is in this one.
+  // nodelete: a worker that ends unloads its addons, and a signal handler is in this addon.
   const flags = [
     '-shared',
     '-fPIC',

@@ -1,4 +1,4 @@
-/* CRC32C by the processor's own instruction, where it has one: src/base/crc32c.ts does without. */
+/* CRC32C by the processor's own instruction, where it has one. src/base/crc32c.ts needs none. */
 #include "addon.h"
 
 #ifdef __x86_64__
@@ -17,7 +17,10 @@ __attribute__((target("sse4.2"))) static uint32_t crc32c(const uint8_t *bytes, s
 }
 #endif
 
-/* crc32c(bytes, from, to, sum): that of bytes [from, to), after others whose is `sum`; -EOPNOTSUPP on a processor without the instruction */
+/*
+ * crc32c(bytes, from, to, sum): the sum of bytes [from, to), after others whose sum is `sum`;
+ * -EOPNOTSUPP on a processor without the instruction
+ */
 napi_value vt_crc32c(napi_env env, napi_callback_info info) {
   ARGS(4);
 #ifdef __x86_64__

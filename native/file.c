@@ -1,6 +1,7 @@
 /*
- * Files that back disks: reads and writes that do not wait, locks, and threads for what has to wait. The threads run what they are handed and
- * nothing else; what is tried first, what shares a flush, and what an error means is decided in src/sys.
+ * Files that back disks: reads and writes that do not wait, locks, and threads for operations that
+ * have to wait. The threads run the operations that they get and nothing else. src/sys decides
+ * which form is tried first, which flushes share a sync, and the meaning of an error.
  */
 #include "addon.h"
 
@@ -15,14 +16,14 @@
 #include <linux/falloc.h>
 
 enum { THREADS_MAX = 64, STACK_BYTES = 256 * 1024, ZEROES_BYTES = 64 * 1024 };
-/* Added to the errno when data had been written and it was the disk that would not keep it. */
+/* Added to the errno when the write reached the page cache and the disk did not keep it. */
 enum { SYNC_FAILED = 0x10000 };
 enum kind { KIND_READ, KIND_WRITE, KIND_WRITE_DURABLE, KIND_SYNC, KIND_ZERO, KIND_DISCARD, KIND_APPEND, KINDS };
 
 struct operation {
   struct operation *next;
   int64_t offset, size;
-  uint8_t *bytes; /* kept alive by src/sys until it has been told of the result */
+  uint8_t *bytes; /* src/sys keeps it alive until `fileReap` has reported the result */
   int32_t slot, result;
   enum kind kind;
 };
@@ -36,11 +37,12 @@ struct file {
   pthread_mutex_t lock;
   pthread_cond_t work, ended;
   /*
-   * What waits for the disk, by as many threads as there are; and what goes to the page cache, one at a time: the kernel holds a lock on the file
-   * for that, and threads that wait for it only keep others from the CPU.
+   * `slow` are operations that wait for the disk, on as many threads as there are. `cached` are
+   * those that go to the page cache, one at a time: the kernel holds a lock on the file for them,
+   * and threads that wait for that lock only take the CPU from others.
    */
   struct list slow, cached, done;
-  int caching; /* a thread is at one of `cached` */
+  int caching; /* a thread runs one of `cached` */
   int fd, event_fd; /* src/sys closes them; when its environment is gone, we do */
   int running, idle, threads, threads_max, stopping;
   pthread_t ids[THREADS_MAX];
@@ -66,7 +68,10 @@ static struct operation *take(struct list *list) {
   return operation;
 }
 
-/* All of it, in as many steps as the kernel makes of it. A file that ends before is an error: it is shorter than it was. */
+/*
+ * All of it, in as many steps as the kernel makes. A file that ends too early is an error: it has
+ * become shorter.
+ */
 static int32_t transfer(int fd, uint8_t *bytes, int64_t size, int64_t offset, int writing, int flags) {
   while (size > 0) {
     struct iovec all = {.iov_base = bytes, .iov_len = (size_t)size};
@@ -88,7 +93,10 @@ static int32_t sync_data(int fd) {
   return 0;
 }
 
-/* On the disk when it returns. RWF_DSYNC answers one errno for two different failures; writing again tells which it was. */
+/*
+ * The data is on the disk when this returns. RWF_DSYNC returns one errno for two different
+ * failures; another write shows which it was.
+ */
 static int32_t write_durable(int fd, uint8_t *bytes, int64_t size, int64_t offset) {
   int32_t error = transfer(fd, bytes, size, offset, 1, RWF_DSYNC);
   if (error == 0) return 0;
@@ -104,7 +112,10 @@ static int allocate(int fd, int mode, int64_t offset, int64_t size) {
   }
 }
 
-/* It reads as zeroes: by a hole, by marking it, or where the filesystem has neither (or the disk wants other boundaries) by writing them. */
+/*
+ * The bytes read as zeroes afterwards: by a hole or by marking them. Where the filesystem has
+ * neither, or the disk wants other boundaries, by writing zeroes.
+ */
 static int32_t zero(struct file *file, int64_t offset, int64_t size, int discard) {
   static uint8_t zeroes[ZEROES_BYTES];
   int first = discard ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE, second = discard ? FALLOC_FL_ZERO_RANGE : FALLOC_FL_PUNCH_HOLE;
@@ -136,7 +147,10 @@ static int32_t perform(struct file *file, const struct operation *operation) {
     case KIND_DISCARD:
       return zero(file, operation->offset, operation->size, operation->kind == KIND_DISCARD);
     case KIND_APPEND: {
-      /* One call, where the open file is, and how much it took: lines of a log. */
+      /*
+       * One call, at the position of the open file; the result is how much the file took. For lines
+       * of a log.
+       */
       ssize_t written = write(fd, operation->bytes, (size_t)operation->size);
       return written < 0 ? -errno : (int32_t)written;
     }
@@ -149,14 +163,14 @@ static int is_cached(enum kind kind) { return kind == KIND_WRITE || kind == KIND
 
 static void put(struct file *file, struct operation *operation) { append(is_cached(operation->kind) ? &file->cached : &file->slow, operation); }
 
-/* What a thread can begin now; NULL when there is nothing. */
+/* The operation that a thread can begin now; NULL when there is none. */
 static struct operation *next_for(struct file *file) {
   if (file->caching || file->cached.count == 0) return take(&file->slow);
   file->caching = 1;
   return take(&file->cached);
 }
 
-/* How many threads could begin something now. */
+/* How many more threads could begin an operation now. */
 static int wanted(const struct file *file) { return file->slow.count + (!file->caching && file->cached.count > 0 ? 1 : 0); }
 
 static void *thread_main(void *data) {
@@ -177,7 +191,7 @@ static void *thread_main(void *data) {
     file->running--;
     if (is_cached(operation->kind)) file->caching = 0;
     append(&file->done, operation);
-    /* One wake-up for all that end before somebody looks. */
+    /* One wake-up for all operations that end before the event loop looks. */
     if (file->done.count == 1) {
       const uint64_t one = 1;
       ssize_t ignored = write(file->event_fd, &one, sizeof one);
@@ -189,7 +203,7 @@ static void *thread_main(void *data) {
   return NULL;
 }
 
-/* Signals are the main thread's. */
+/* Signals go to the main thread. */
 static int start_thread(struct file *file) {
   pthread_attr_t attributes;
   sigset_t all, before;
@@ -209,7 +223,7 @@ static void free_all(struct list *list) {
   for (struct operation *operation = take(list); operation != NULL; operation = take(list)) free(operation);
 }
 
-/* Waits for what the threads are at; what they had not begun is dropped. */
+/* Waits for operations that threads have begun, and drops the others. */
 static void file_free(struct file *file) {
   pthread_mutex_lock(&file->lock);
   __atomic_store_n(&file->stopping, 1, __ATOMIC_RELAXED);
@@ -225,7 +239,10 @@ static void file_free(struct file *file) {
   free(file);
 }
 
-/* The environment ends, maybe in the middle of something: a lock that stayed would keep everybody from the image. */
+/*
+ * The environment ends, maybe during an operation. A lock that stayed would keep every process from
+ * the image.
+ */
 void files_free(struct state *state) {
   for (int i = 0; i < state->file_slots; i++) {
     struct file *file = state->files[i];
@@ -251,7 +268,10 @@ static int uint8s(napi_env env, napi_value array, uint8_t **bytes, size_t *lengt
   return type == napi_uint8_array ? 0 : -EINVAL;
 }
 
-/* preadv2 or pwritev2 of bytes from `start` on at a place of the file: (fd, bytes, start, offset, flags) */
+/*
+ * preadv2 or pwritev2 of bytes from `start` on at a place of the file: (fd, bytes, start, offset,
+ * flags)
+ */
 static napi_value transfer_now(napi_env env, napi_callback_info info, int writing) {
   ARGS(5);
   I32(0, fd);
@@ -278,7 +298,10 @@ napi_value vt_lseek(napi_env env, napi_callback_info info) {
   return answer(env, lseek(fd, offset, whence));
 }
 
-/* fcntl of a lock: (fd, command, type, start, length, into); `into` gets l_type and l_pid as the kernel leaves them */
+/*
+ * fcntl of a lock: (fd, command, type, start, length, into); `into` gets l_type and l_pid as the
+ * kernel leaves them
+ */
 napi_value vt_fcntl_lock(napi_env env, napi_callback_info info) {
   ARGS(6);
   I32(0, fd);
@@ -296,7 +319,10 @@ napi_value vt_fcntl_lock(napi_env env, napi_callback_info info) {
   return answer(env, result);
 }
 
-/* fileOpen(fd, eventFd, threads): an id. Both descriptors stay the caller's, until its environment ends: then they are closed here. */
+/*
+ * fileOpen(fd, eventFd, threads): an id. The caller keeps both descriptors until its environment
+ * ends: this file closes them then.
+ */
 napi_value vt_file_open(napi_env env, napi_callback_info info) {
   ARGS(3);
   I32(0, fd);
@@ -329,11 +355,14 @@ napi_value vt_file_open(napi_env env, napi_callback_info info) {
   return number(env, slot);
 }
 
-/* One operation as src/sys describes it: kind, offset and size are numbers 3·slot to 3·slot + 2 of the table, its bytes element `slot` of the array. */
+/*
+ * One operation as src/sys describes it. Kind, offset and size are numbers 3·slot to 3·slot + 2 of
+ * the table; its bytes are element `slot` of the array.
+ */
 static int operation_new(napi_env env, int32_t slot, const double *table, size_t table_length, napi_value buffers, struct operation **made) {
   if (slot < 0 || (size_t)slot * 3 + 3 > table_length) return -EINVAL;
   const double *fields = table + (size_t)slot * 3;
-  const double limit = 9007199254740992.0; /* 2^53; what is not a number fails the comparisons */
+  const double limit = 9007199254740992.0; /* 2^53; NaN fails the comparisons */
   if (!(fields[0] >= 0 && fields[0] < KINDS && fields[1] >= 0 && fields[1] < limit && fields[2] >= 0 && fields[2] < limit)) return -EINVAL;
   struct operation operation = {.slot = slot, .kind = (enum kind)fields[0], .offset = (int64_t)fields[1], .size = (int64_t)fields[2]};
   if (operation.kind <= KIND_WRITE_DURABLE || operation.kind == KIND_APPEND) {
@@ -349,8 +378,9 @@ static int operation_new(napi_env env, int32_t slot, const double *table, size_t
 }
 
 /*
- * fileSubmit(id, slots, count, table, buffers): hand operations to the threads; how many were taken, from the first on. The buffers are not
- * held here: whoever submits keeps them until `fileReap` has told of them.
+ * fileSubmit(id, slots, count, table, buffers): hand operations to the threads. The result is how
+ * many were taken, from the first on. This file does not hold the buffers: the caller keeps them
+ * until `fileReap` has reported them.
  */
 napi_value vt_file_submit(napi_env env, napi_callback_info info) {
   ARGS(5);
@@ -392,8 +422,8 @@ napi_value vt_file_submit(napi_env env, napi_callback_info info) {
 }
 
 /*
- * fileReap(id, into, timeoutMs): the slot and the result of each operation that has ended, as far as there is room; how many. With nothing to
- * tell and something under way it waits that long.
+ * fileReap(id, into, timeoutMs): the slot and the result of each ended operation, as far as there
+ * is room; the result is how many. Waits so long for the first when one is under way.
  */
 napi_value vt_file_reap(napi_env env, napi_callback_info info) {
   ARGS(3);
@@ -429,7 +459,10 @@ napi_value vt_file_reap(napi_env env, napi_callback_info info) {
   return number(env, count);
 }
 
-/* fileClose(id): waits for what the threads are at, and ends them. The caller may close its descriptors then. */
+/*
+ * fileClose(id): waits for the operations of the threads, and ends the threads. The caller may
+ * close its descriptors then.
+ */
 napi_value vt_file_close(napi_env env, napi_callback_info info) {
   ARGS(1);
   I32(0, slot);

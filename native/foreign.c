@@ -4,7 +4,7 @@
  * is sent (SO_LINGER), a terminal waits for its output. Closing memory and eventfds cannot wait, so
  * this thread closes them at once. A closing process closes every other descriptor.
  *
- * A closing process shares our memory and descriptors; there is one for each descriptor, with a
+ * A closing process shares our memory and descriptors. There is one for each descriptor, with a
  * thread that waits for it. A thread of ours that hung in close() would keep this process from
  * ending.
  */

@@ -1,4 +1,7 @@
-/* Shared memory: memfds, mappings as ArrayBuffers, and the guard of those whose file a peer can shorten. */
+/*
+ * Shared memory: memfds, mappings as ArrayBuffers, and the guard of mappings whose file a peer can
+ * shorten.
+ */
 #include "addon.h"
 
 #include <signal.h>
@@ -6,7 +9,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* A live mapping; in a list, so that an environment that ends without munmap (a terminated worker) gives its address space back. */
+/*
+ * A live mapping. Mappings form a list: an environment that ends without munmap (a terminated
+ * worker) frees its address space.
+ */
 struct mapping {
   struct mapping *next, **link;
   char *data;
@@ -16,7 +22,7 @@ struct mapping {
   atomic_uint faults;
 };
 
-/* Marks the ArrayBuffers that are ours, so that munmap can never be talked into unmapping someone else's memory. */
+/* Marks the ArrayBuffers of this file, so that munmap never unmaps other memory. */
 static const napi_type_tag mapping_tag = {0x7666696f2d74735fULL, 0x6d617070696e6700ULL};
 
 /* memfd_create(name, flags) */
@@ -37,13 +43,15 @@ napi_value vt_ftruncate(napi_env env, napi_callback_info info) {
 }
 
 /*
- * The guard of memory whose file a peer has too. A peer that shortens the file (or whose file cannot be filled, or whose page is broken) turns
- * our next load or store into SIGBUS, which would end the process. Instead, private zeroed memory replaces the rest of that mapping, the
- * instruction goes on, and the fault is counted: the peer has lost what it took away, nobody else notices. The rest rather than a page, since
- * Linux limits the mappings of a process and a peer could have us use them all up.
+ * The guard of memory whose file a peer has too. A peer that shortens the file (or whose file
+ * cannot be filled, or whose page is broken) turns our next load or store into SIGBUS, which would
+ * end the process. Instead, private zeroed memory replaces the rest of that mapping, the
+ * instruction goes on, and the fault is counted. The peer has lost its own bytes; no other mapping
+ * changes. The guard replaces the rest rather than a page, since Linux limits the mappings of a
+ * process and a peer could use them all up.
  *
- * The handler calls mmap, sigaction and raise only. Its lock is safe: who holds it touches no guarded memory, so a thread never waits
- * for itself, and signals that somebody merely sent are not looked at.
+ * The handler calls mmap, sigaction and raise only. Its lock is safe: its holder touches no guarded
+ * memory, so a thread never waits for itself, and the handler ignores signals that a process sent.
  */
 static atomic_flag guard_lock = ATOMIC_FLAG_INIT;
 static struct mapping *guarded, *last_fault;
@@ -66,7 +74,7 @@ static int replace(char *from, size_t length) {
   return mmap(from, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) != MAP_FAILED;
 }
 
-/* Whether the fault at `address` was in guarded memory, and is mended. */
+/* Whether the fault at `address` was in guarded memory and is repaired. */
 static int guard_mend(char *address, int broken_page) {
   guard_enter();
   struct mapping *found = last_fault;
@@ -97,13 +105,16 @@ static void on_bus_error(int signal, siginfo_t *info, void *context) {
   } else if (chained.sa_handler != SIG_DFL && chained.sa_handler != SIG_IGN) {
     chained.sa_handler(signal);
   } else if (chained.sa_handler == SIG_DFL || info->si_code > 0) {
-    /* As if we were not here. A fault comes again when its instruction does; a signal that was sent, or warns of a page, is sent once more. */
+    /*
+     * As without this handler. A fault comes again when its instruction does; a signal that was
+     * sent, or that warns of a page, is sent once more.
+     */
     sigaction(signal, &(struct sigaction){.sa_handler = SIG_DFL}, NULL);
     if (info->si_code <= 0 || info->si_code == BUS_MCEERR_AO) raise(signal);
   }
 }
 
-/* Whether there was room: no more than `limit` in the whole process. */
+/* False when the whole process has `limit` guarded mappings already. */
 static int guard_add(struct mapping *mapping, uint32_t limit) {
   guard_enter();
   if (guarded_count >= limit) {
@@ -143,10 +154,13 @@ void mapping_free(struct mapping *mapping) {
 enum { MMAP_PRIVATE = 1, MMAP_GUARDED = 2 };
 
 /*
- * mmap(fd, offset, length, page, how, limit): an ArrayBuffer over exactly these bytes of the file, or -errno. `page` is the file's page size, to
- * which (or to that of this machine, where it is larger: 64 KiB on some arm64) the mapping extends on both sides. Always readable and writable: a store into an ArrayBuffer cannot fail, so a read-only mapping would be
- * a crash in waiting; a private one (1) keeps stores to itself. Guarded (2): see above, -ENOMEM when this process has `limit` of them. There is no
- * finalizer: munmap is called by the owner, never by the collector.
+ * mmap(fd, offset, length, page, how, limit): an ArrayBuffer over exactly these bytes of the file,
+ * or -errno. `page` is the file's page size. The mapping extends on both sides to that size, or to
+ * the page size of this machine where that is larger (64 KiB on some arm64). It is always readable
+ * and writable: a store into an ArrayBuffer cannot fail, so a read-only mapping would crash the
+ * process. A private one (1) keeps stores to itself. A guarded one (2): see above, -ENOMEM when
+ * this process has `limit` of them. There is no finalizer: the owner calls munmap, the collector
+ * never does.
  */
 napi_value vt_mmap(napi_env env, napi_callback_info info) {
   ARGS(6);
@@ -211,7 +225,10 @@ napi_value vt_mapping_faults(napi_env env, napi_callback_info info) {
   return number(env, mapping == NULL ? -EINVAL : (int64_t)atomic_load(&mapping->faults));
 }
 
-/* munmap(buffer): detaches the ArrayBuffer first, so that every view of it is empty before the pages go. -EINVAL for one that is not ours. */
+/*
+ * munmap(buffer): detaches the ArrayBuffer first, so that every view of it is empty before the
+ * pages go. -EINVAL for one that is not ours.
+ */
 napi_value vt_munmap(napi_env env, napi_callback_info info) {
   ARGS(1);
   struct mapping *mapping = mapping_of(env, argv[0]);

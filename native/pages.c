@@ -1,8 +1,11 @@
 /*
- * Hashes of pages, to find those that changed: at the speed of memory, by several threads where there is much.
+ * Hashes of pages, to find those that changed: at the speed of memory, by several threads where
+ * there is much.
  *
- * The hash is NH (RFC 4418, 5.2.2) with a key of its own for each 32 bits of the page, twice with shifted keys (Toeplitz): two pages that differ have
- * the same one with probability 2^-64, whoever made them, as long as they do not know the key. That of a page of zeroes is taken off, so that it is 0.
+ * The hash is NH (RFC 4418, 5.2.2) with a key of its own for each 32 bits of the page, twice with
+ * shifted keys (Toeplitz). Two different pages have the same hash with probability 2^-64, also when
+ * an attacker fills them without knowing the key. The hash of a page of zeroes is subtracted, so
+ * that it is 0.
  */
 #include "addon.h"
 
@@ -13,7 +16,7 @@
 #endif
 
 enum { PAGE = 4096, WORDS = PAGE / 4, SHIFT = 4, KEY_WORDS = WORDS + SHIFT, THREADS = 8, PAGES_PER_THREAD = 2048 };
-/* Bytes that are asked for before they are needed: processors look ahead within a page only. A fifth faster. */
+/* How far ahead bytes are requested: processors look ahead within a page only. A fifth faster. */
 enum { AHEAD = 1024, LINE = 64 };
 
 struct hash {
@@ -55,7 +58,7 @@ static struct hash of_zeroes(const uint32_t *key) {
 
 static struct hash less(struct hash sum, struct hash base) { return (struct hash){sum.one - base.one, sum.two - base.two}; }
 
-/* The memory of a Uint8Array, and how much it is. */
+/* The memory of a Uint8Array, and its size. */
 static int bytes_of(napi_env env, napi_value array, uint8_t **bytes, size_t *length) {
   napi_typedarray_type type;
   if (napi_get_typedarray_info(env, array, &type, length, (void **)bytes, NULL, NULL) != napi_ok) return -EINVAL;
@@ -68,7 +71,7 @@ struct request {
   int64_t at, first, count;
 };
 
-/* memory, at, hashes, first, count, key, other: the arguments that both calls begin with, checked */
+/* memory, at, hashes, first, count, key, other: the first arguments of both calls, checked */
 static int request_of(napi_env env, const napi_value *argv, struct request *request) {
   size_t key_length;
   if (bytes_of(env, argv[0], &request->memory, &request->memory_length) != 0) return -EINVAL;
@@ -107,8 +110,9 @@ static void *scan(void *argument) {
 }
 
 /*
- * pagesScan(memory, at, hashes, first, count, key, bitmap): compare the pages from byte `at` on with their hashes, which are those of number `first`
- * and on; set the bit of each that differs. How many do. `first` is a multiple of 8: threads share no byte of the bitmap.
+ * pagesScan(memory, at, hashes, first, count, key, bitmap): compare the pages from byte `at` on
+ * with the hashes from number `first` on, and set the bit of each page that differs. The result is
+ * how many do. `first` is a multiple of 8: threads share no byte of the bitmap.
  */
 napi_value vt_pages_scan(napi_env env, napi_callback_info info) {
   ARGS(7);
@@ -133,7 +137,7 @@ napi_value vt_pages_scan(napi_env env, napi_callback_info info) {
                                 .count = request.count - done < share ? request.count - done : share,
                                 .zero = zero};
   }
-  /* The first part is this thread's; one that cannot be started is, too. */
+  /* This thread works on the first part, and on each part whose thread cannot be started. */
   for (int i = 1; i < used; i++) parts[i].started = pthread_create(&parts[i].thread, NULL, scan, &parts[i]) == 0;
   for (int i = 0; i < used; i++) {
     if (i == 0 || !parts[i].started) scan(&parts[i]);
@@ -146,8 +150,9 @@ napi_value vt_pages_scan(napi_env env, napi_callback_info info) {
 }
 
 /*
- * pagesTake(memory, at, hashes, first, count, key, into): copy the pages from byte `at` on to the beginning of `into`, and note the hashes of the copies:
- * they are what goes out, whatever becomes of the pages meanwhile. How many of them are not zero.
+ * pagesTake(memory, at, hashes, first, count, key, into): copy the pages from byte `at` on to the
+ * beginning of `into`, and note the hashes of the copies. The copies are what a peer gets, even
+ * when the pages change meanwhile. The result is how many of the copies are not zero.
  */
 napi_value vt_pages_take(napi_env env, napi_callback_info info) {
   ARGS(7);

@@ -23,7 +23,7 @@ struct ring {
 };
 
 struct signaller {
-  aio_context_t context; /* 0: this kernel has none for us */
+  aio_context_t context; /* 0: this kernel has none for this process */
   int null_fd;
 };
 
@@ -58,8 +58,8 @@ static int write_one(int fd) {
 }
 
 /*
- * For a kernel without asynchronous I/O for us: check whether the counter is full before the write.
- * The check holds unless another process fills the counter in between.
+ * For a kernel without asynchronous I/O for this process: check whether the counter is full before
+ * the write. The check holds unless another process fills the counter in between.
  */
 static int ask_and_write(int fd) {
   struct pollfd one = {.fd = fd, .events = POLLOUT};

@@ -25,7 +25,10 @@ napi_value vt_socket(napi_env env, napi_callback_info info) {
   return answer(env, socket(domain, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
 }
 
-/* A path as an address; -EINVAL when it is empty, does not fit or has a NUL in it, which would make it another one. */
+/*
+ * A path as an address; -EINVAL for one that is empty, does not fit, or has a NUL in it, which
+ * would make it another path.
+ */
 static int address_of(napi_env env, napi_value path, struct sockaddr_un *address) {
   size_t length;
   *address = (struct sockaddr_un){.sun_family = AF_UNIX};
@@ -116,7 +119,7 @@ static int range_of(napi_env env, napi_value *bytes_start_end, struct iovec *ran
   double start, end;
   if (napi_get_typedarray_info(env, bytes_start_end[0], &type, &length, &data, NULL, NULL) != napi_ok || type != napi_uint8_array) return -EINVAL;
   if (napi_get_value_double(env, bytes_start_end[1], &start) != napi_ok || napi_get_value_double(env, bytes_start_end[2], &end) != napi_ok) return -EINVAL;
-  /* Written so that NaN is refused. */
+  /* In this form the check refuses NaN. */
   if (!(start >= 0 && start <= end && end <= (double)length && start == (double)(size_t)start && end == (double)(size_t)end)) return -EINVAL;
   *range = (struct iovec){.iov_base = (char *)data + (size_t)start, .iov_len = (size_t)(end - start)};
   return 0;
@@ -143,7 +146,10 @@ napi_value vt_write(napi_env env, napi_callback_info info) {
 /* The most that one message carries: SCM_MAX_FD, linux/include/net/scm.h */
 enum { FDS_MAX = 253 };
 
-/* sendmsg(fd, bytes, start, end, numbers, count): the first `count` of an Int32Array of descriptors go with the first byte */
+/*
+ * sendmsg(fd, bytes, start, end, numbers, count): the first `count` of an Int32Array of descriptors
+ * go with the first byte
+ */
 napi_value vt_sendmsg(napi_env env, napi_callback_info info) {
   ARGS(6);
   I32(0, fd);
@@ -195,9 +201,9 @@ static void descriptors_of(struct msghdr *message, int32_t *fds) {
 }
 
 /*
- * closeSocket(fd): a connected socket that no other process has. First take out the descriptors
- * that the peer sent and this process did not receive: otherwise the kernel would close them with
- * the socket, here and now.
+ * closeSocket(fd): a connected socket that no other process has. The function first takes out the
+ * descriptors that the peer sent and this process did not receive: otherwise the kernel would close
+ * them with the socket, here and now.
  */
 napi_value vt_close_socket(napi_env env, napi_callback_info info) {
   ARGS(1);
@@ -218,8 +224,9 @@ napi_value vt_close_socket(napi_env env, napi_callback_info info) {
 }
 
 /*
- * recvmsg(fd, bytes, start, end, numbers): descriptors that came are written into an Int32Array: how many, then each. It is left alone when
- * there are none. When some were lost (MSG_CTRUNC: this process may not open that many) the others are closed: -EPROTO.
+ * recvmsg(fd, bytes, start, end, numbers): writes descriptors that came into an Int32Array: how
+ * many, then each. The array stays as it was when there are none. When some were lost (MSG_CTRUNC:
+ * this process may not open that many) the function closes the others: -EPROTO.
  */
 napi_value vt_recvmsg(napi_env env, napi_callback_info info) {
   ARGS(5);

@@ -1,11 +1,11 @@
 /*
- * vfio-ts: the door to Linux. One function per system call, each answering what the call answered
- * or -errno; no policy, no defaults, no retries: those are in src/sys. Nothing here throws, prints
- * or exits. A wrong argument type is -EINVAL. There are two exceptions: the threads of file.c,
- * which make several calls of one operation, and the closing of peers' descriptors (foreign.c).
+ * vfio-ts: the door to Linux. One function for each system call, which returns the call's result or
+ * -errno. Policy, defaults and retries are in src/sys. No function throws, prints or exits. A wrong
+ * argument type is -EINVAL. There are two exceptions: the threads of file.c, which make several
+ * calls of one operation, and the closing of peers' descriptors (foreign.c).
  *
  * All state hangs on the environment (napi_set_instance_data), so that the addon loads in worker
- * threads too; only the SIGBUS guard (memory.c) and the list of descriptors in closing (foreign.c)
+ * threads too. Only the SIGBUS guard (memory.c) and the list of descriptors in closing (foreign.c)
  * belong to the whole process.
  */
 #include "addon.h"
@@ -47,7 +47,10 @@ static napi_value vt_poll(napi_env env, napi_callback_info info) {
   return answer(env, ready > 0 ? one.revents : ready);
 }
 
-/* poll of two descriptors for input, timeoutMs: 1 when there is something for the first, 2 for the second, 3 for both, 0 when the time is up */
+/*
+ * poll of two descriptors for input, timeoutMs: 1 when there is something for the first, 2 for the
+ * second, 3 for both, 0 when the time is up
+ */
 static napi_value vt_poll_either(napi_env env, napi_callback_info info) {
   ARGS(3);
   I32(0, first);
@@ -67,8 +70,9 @@ static napi_value vt_eventfd(napi_env env, napi_callback_info info) {
 }
 
 /*
- * read of an eventfd: its counter as a bigint, or -errno as a number. It never waits, whatever the open file says: others may have it. Linux
- * before 5.8 cannot be told so, and is asked first.
+ * read of an eventfd: its counter as a bigint, or -errno as a number. It never waits, even when
+ * another process has made the open file blocking. Linux before 5.8 has no such read, so a poll
+ * comes first.
  */
 static napi_value vt_eventfd_read(napi_env env, napi_callback_info info) {
   ARGS(1);
@@ -149,12 +153,12 @@ static const struct {
     {"watchRef", vt_watch_ref},
 };
 
-/* Watchers are gone by now: their hooks ran before. */
+/* Watchers are gone already: their hooks ran before. */
 static void state_free(napi_env env, void *data, void *hint) {
   (void)env;
   (void)hint;
   struct state *state = data;
-  files_free(state); /* first of all: their threads may be at memory that is mapped here */
+  files_free(state); /* The first step: threads may be writing into memory that is mapped here. */
   signaller_free(state);
   while (state->mappings != NULL) mapping_free(state->mappings);
   free(state->watchers);

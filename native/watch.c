@@ -1,6 +1,7 @@
 /*
- * Waiting for descriptors from the event loop. libuv is reached by hand-written declarations: uv.h is not part of the Node-API headers. Only
- * functions of its stable ABI are used, and handles are allocated with uv_handle_size().
+ * Waiting for descriptors from the event loop. Hand-written declarations reach libuv: uv.h is not
+ * part of the Node-API headers. They use functions of its stable ABI only, and handles are
+ * allocated with uv_handle_size().
  */
 #include "addon.h"
 
@@ -48,7 +49,10 @@ static void on_closed(uv_handle_t *handle) {
   free(watcher);
 }
 
-/* libuv forgets the descriptor at once, so that it may be closed right after; the memory goes when the close callback has run. */
+/*
+ * libuv forgets the descriptor at once, so that it may be closed right after; the memory goes after
+ * the close callback.
+ */
 static void watcher_close(struct watcher *watcher) {
   if (watcher->closing) return;
   watcher->closing = 1;
@@ -57,7 +61,7 @@ static void watcher_close(struct watcher *watcher) {
   uv_close((uv_handle_t *)watcher->handle, on_closed);
 }
 
-/* Nobody asks for it any more. */
+/* No event of it is watched any more. */
 static void watcher_end(struct watcher *watcher) {
   for (int i = 0; i < 2; i++) {
     if (watcher->callbacks[i] != NULL) napi_delete_reference(watcher->env, watcher->callbacks[i]);
@@ -66,15 +70,19 @@ static void watcher_end(struct watcher *watcher) {
 }
 
 /*
- * The environment ends with the watcher alive: a handle left on the loop would abort the worker. The references stay until the environment takes
- * them, which is after `state_free`: what threads of file.c are writing into is kept by the callbacks.
+ * The environment ends with the watcher alive: a handle left on the loop would abort the worker.
+ * The references stay until the environment takes them, which is after `state_free`: the callbacks
+ * keep the memory that threads of file.c write into.
  */
 static void on_environment_end(napi_async_cleanup_hook_handle hook, void *data) {
   (void)hook;
   watcher_close(data);
 }
 
-/* One call into JavaScript, microtasks included. Whether it returned true, and still wants to be called. */
+/*
+ * One call into JavaScript, microtasks included. The result: it returned true, and the watcher
+ * still wants calls.
+ */
 static int watcher_call(struct watcher *watcher, int event) {
   napi_env env = watcher->env;
   napi_handle_scope scope;
@@ -102,10 +110,12 @@ static int64_t now_ns(void) {
 }
 
 /*
- * Wait for the next readiness right here instead of unwinding to the event loop. The loop is not kept waiting: it gets its turn as soon as
- * it has anything to do and this descriptor has not (poll says so), before a timer is due or anything is queued (uv_backend_timeout is 0 then,
- * also while libuv has not told epoll of a new descriptor), and after STICKY_CALLS calls or STICKY_NS without an idle moment. The readiness
- * of its epoll descriptor is only looked at, never taken: libuv may hold edge-triggered entries there.
+ * Wait for the next readiness right here instead of returning to the event loop. The loop loses no
+ * time: it gets its turn as soon as it has something to do and this descriptor has not (poll says
+ * so), before a timer is due or anything is queued (uv_backend_timeout is 0 then, also while libuv
+ * has not added a new descriptor to epoll), and after STICKY_CALLS calls or STICKY_NS without an
+ * idle moment. The readiness of its epoll descriptor is only read, never taken: libuv may hold
+ * edge-triggered entries there.
  */
 enum { STICKY_CALLS = 256, STICKY_NS = 1000000, STICKY_IDLE_NS = 20000 };
 
@@ -120,21 +130,24 @@ static void watcher_stick(struct watcher *watcher) {
     if (before - turn > STICKY_NS) return;
     if (poll(ready, 2, timeout) <= 0 || ready[0].revents == 0) return;
     int64_t after = now_ns();
-    if (after - before > STICKY_IDLE_NS) turn = after; /* nobody was kept waiting until now */
+    if (after - before > STICKY_IDLE_NS) turn = after; /* the loop has not had to wait until now */
     if (!watcher_call(watcher, VT_UV_READABLE)) return;
   }
 }
 
 static void on_event(uv_poll_t *handle, int status, int events) {
   struct watcher *watcher = uv_handle_get_data((uv_handle_t *)handle);
-  /* An error on the descriptor, such as a connection reset: libuv has stopped polling. What it is, the callback learns by reading. */
+  /*
+   * An error on the descriptor, such as a connection reset: libuv has stopped polling. The callback
+   * finds the error by reading.
+   */
   if (status < 0) events = VT_UV_READABLE | VT_UV_WRITABLE;
   if ((events & watcher->events & VT_UV_WRITABLE) != 0) watcher_call(watcher, VT_UV_WRITABLE);
   if ((events & watcher->events & VT_UV_READABLE) != 0 && watcher_call(watcher, VT_UV_READABLE)) watcher_stick(watcher);
   if (status < 0 && !watcher->closing) uv_poll_start(handle, watcher->events, on_event);
 }
 
-/* A watcher on its way into the table, for an event that nobody asks for yet. */
+/* A watcher for the table; no event of it is watched yet. */
 static int watcher_new(napi_env env, struct state *state, int fd, struct watcher **made) {
   if (fcntl(fd, F_GETFD) < 0) return -errno; /* before the table grows to it */
   if (fd >= state->watcher_slots) {
@@ -166,9 +179,10 @@ static int watcher_new(napi_env env, struct state *state, int fd, struct watcher
 }
 
 /*
- * watchStart(fd, event, callback): call `callback` from the event loop while the descriptor is readable (1) or writable (2). One that answers
- * true to "readable" is called again as described above. The loop stays alive for it. -EEXIST when the event is watched already, -EPERM for
- * files, which are always ready. libuv makes the descriptor non-blocking.
+ * watchStart(fd, event, callback): call `callback` from the event loop while the descriptor is
+ * readable (1) or writable (2). A callback that returns true for "readable" is called again as
+ * described above. The loop stays alive for it. -EEXIST when the event is watched already, -EPERM
+ * for files, which are always ready. libuv makes the descriptor non-blocking.
  */
 napi_value vt_watch_start(napi_env env, napi_callback_info info) {
   ARGS(3);
@@ -196,7 +210,10 @@ napi_value vt_watch_start(napi_env env, napi_callback_info info) {
   return number(env, error);
 }
 
-/* watchStop(fd, event): no such call comes after this returns. Once neither event is watched, the descriptor may be closed. */
+/*
+ * watchStop(fd, event): no call comes after this returns. Once neither event is watched, the
+ * descriptor may be closed.
+ */
 napi_value vt_watch_stop(napi_env env, napi_callback_info info) {
   ARGS(2);
   I32(0, fd);

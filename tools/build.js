@@ -3,8 +3,9 @@
 //
 //   node tools/build.js [--no-types]
 //
-// Library and command are built together and split into chunks that they share, so that a card.ts that imports 'vfio-ts' and the command that loads it
-// have one VfioError and one registry. `using` is lowered, since Node 20 and 22 do not know it.
+// Library and command are built together and split into chunks that they share, so that a card.ts
+// that imports 'vfio-ts' and the command that loads it have one VfioError and one registry. `using`
+// is lowered, since Node 20 and 22 do not know it.
 import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -27,7 +28,10 @@ const entryPoints = {
   'demo/tenant-worker': 'src/cli/demo/tenant-worker.ts',
 };
 
-/** Beside dist/, and then in its place: who runs the command meanwhile finds all files, of before or of now. */
+/**
+ * Beside dist/, and then in its place: who runs the command meanwhile finds all files, of before or
+ * of now.
+ */
 const unfinished = join(root, `dist.${process.pid}.tmp`);
 
 async function javascript() {

@@ -1,4 +1,7 @@
-/** What holds for every request with a structure: argsz, minsz, bad pointers, unknown flags, unknown numbers. */
+/**
+ * Rules of every request with a structure: argsz, minsz, bad pointers, unknown flags, unknown
+ * numbers.
+ */
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { EDU, Guest, NVME, type Opened } from '../../tests/kernel-answers/guest.ts';
 import { said } from '../../tests/kit/ioctl-bytes.ts';
@@ -7,7 +10,7 @@ import { cString } from './user-buffer.ts';
 
 type Kind = 'container' | 'group' | 'device';
 
-/** File, request, minsz, and the words of a request that is well-formed as far as sizes go. */
+/** File, request, minsz, and the words of a request whose sizes are right. */
 const requests: readonly (readonly [kind: Kind, name: string, request: number, minsz: number, words: readonly number[]])[] = [
   ['container', 'IOMMU_GET_INFO', ContainerIoctl.IOMMU_GET_INFO, 16, []],
   ['container', 'IOMMU_MAP_DMA', ContainerIoctl.IOMMU_MAP_DMA, 32, [3]],
@@ -60,7 +63,7 @@ describe('B.2 every request with a structure', () => {
 
   it.each(requests)('B.2 %s %s: argsz of minsz is enough', (kind, name, number, minsz, words) => {
     const answer = said(at.user.ioctl(at[kind], number, request(minsz, words, minsz)));
-    // What each says to a request that has a size and hardly anything else.
+    // The answer to a request with a right size and little else.
     const others: Record<string, string | number> = {
       IOMMU_MAP_DMA: 'EINVAL', // size 0
       IOMMU_UNMAP_DMA: 'EINVAL', // size 0
@@ -81,7 +84,7 @@ describe('B.2 every request with a structure', () => {
     ['device', 'DEVICE_PCI_HOT_RESET', DeviceIoctl.PCI_HOT_RESET, 0],
     ['device', 'DEVICE_IOEVENTFD', DeviceIoctl.IOEVENTFD, 15],
     ['device', 'DEVICE_FEATURE', DeviceIoctl.FEATURE, 0x7ffff],
-  ] as const)('S2-21 %s %s: a flag that nobody knows is EINVAL, each of them', (kind, _name, number, known) => {
+  ] as const)('S2-21 %s %s: an unknown flag is EINVAL, each of them', (kind, _name, number, known) => {
     for (let bit = 0; bit < 32; bit++) {
       const flag = (1 << bit) >>> 0;
       if ((flag & known) !== 0) continue;
@@ -101,12 +104,13 @@ describe('B.2 every request with a structure', () => {
     }
   });
 
-  it('B.1 a number means what the file makes of it: known ones of another kind are unknown here', () => {
+  it('B.1 a request’s number has a meaning for one kind of file; other kinds do not know it', () => {
     const all = [ContainerIoctl, GroupIoctl, DeviceIoctl].flatMap((table) => Object.values(table));
     const kinds: readonly (readonly [Kind, readonly number[]])[] = [
       ['container', Object.values(ContainerIoctl)],
       ['group', Object.values(GroupIoctl)],
-      // These exist, but not for a device that was opened through its group, or not for vfio-pci.
+      // These requests exist, but not for a device that was opened through its group, or not for
+      // vfio-pci.
       [
         'device',
         Object.values(DeviceIoctl).filter(
@@ -128,7 +132,7 @@ describe('B.2 every request with a structure', () => {
     }
   });
 
-  it('B.1 files that are none of VFIO’s know none of its requests, and a closed descriptor is EBADF first', () => {
+  it('B.1 files of other kinds know no request of VFIO, and a closed descriptor is EBADF first', () => {
     const event = at.user.eventfd();
     const nul = at.user.open('/dev/null');
     for (const fd of [event, nul, 0]) expect(said(at.user.ioctl(fd, DeviceIoctl.GET_INFO, cString('')))).toBe('ENOTTY');

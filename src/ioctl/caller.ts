@@ -1,4 +1,4 @@
-/** Who makes a system call: what the handlers may look at. */
+/** The process that makes a system call: the part that handlers may use. */
 import type { InterruptSource } from '../abi/device.ts';
 import type { ErrnoName } from '../base/errno.ts';
 import { VfioError } from '../base/errno.ts';
@@ -17,20 +17,27 @@ export interface Caller {
 /**
  * One request of one kind of file.
  *
- * @param user  the argument as memory; every look at it may throw EFAULT
- * @param argument  the same, for requests that take a number
- * @returns what ioctl returns: 0, or a request's own positive value
+ * @param user the argument as memory; every access may throw EFAULT
+ * @param argument the same, for requests that take a number
+ * @returns the result of ioctl: 0, or a request's own positive value
  */
 export type Handler<T> = (object: T, caller: Caller, user: UserBuffer, argument: IoctlArgument) => number;
 
-/** The eventfd behind a descriptor. @throws VfioError EBADF nothing is open there; EINVAL another kind of file */
+/**
+ * The eventfd behind a descriptor.
+ *
+ * @throws VfioError EBADF when the descriptor is not open; EINVAL for another kind of file
+ */
 export function eventCounter(caller: Caller, fd: number): EventCounter {
   const file = caller.files.get(fd);
   if (file.body.kind !== 'eventfd') throw new VfioError('EINVAL', `descriptor ${fd} is not an eventfd but ${describeFile(file)}`);
   return file.body.counter;
 }
 
-/** An eventfd as a source that is looked up when the engine starts to listen, after all of its own checks; null for a negative descriptor. */
+/**
+ * An eventfd as a source. The engine looks it up when it starts to listen, after all other checks;
+ * null for a negative descriptor.
+ */
 export function lazySource(caller: Caller, fd: number): InterruptSource | null {
   return fd < 0 ? null : { listen: (listener) => eventCounter(caller, fd).listen(listener) };
 }

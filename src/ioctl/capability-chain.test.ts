@@ -36,14 +36,14 @@ describe('B.2 capability chains', () => {
   });
 
   it.each([16, 20, 23, 24, 25, 63])(
-    'B.2 argsz %i is too small for the chain: flag CAPS, cap_offset 0, argsz says what is needed',
+    'B.2 argsz %i is too small for the chain: flag CAPS, cap_offset 0, argsz is the size that is needed',
     (argsz) => {
       const memory = new Uint8Array(80).fill(0xaa);
       answerInfo(new UserBuffer(memory), IommuType1Info, info(argsz), chain(), IommuInfoFlags.CAPS);
       const view = new DataView(memory.buffer);
       expect([IommuType1Info.argsz.get(view, 0), IommuType1Info.flags.get(view, 0)]).toEqual([64, 3]);
       if (argsz >= 20) expect(IommuType1Info.cap_offset.get(view, 0)).toBe(0);
-      // Not a byte more than the caller said it has.
+      // Not a byte beyond the size that the caller gave.
       expect(memory.subarray(Math.min(argsz, 24)).every((byte) => byte === 0xaa)).toBe(true);
     },
   );

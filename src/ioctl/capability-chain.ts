@@ -1,5 +1,6 @@
 /**
- * Capability chains: what VFIO appends to an info structure, and what it says when the caller left no room for it.
+ * Capability chains, which VFIO appends to an info structure, and the answer to a caller that left
+ * no room for them.
  *
  * @see linux/drivers/vfio/vfio_main.c, vfio_info_cap_add() and vfio_info_cap_shift()
  */
@@ -19,7 +20,10 @@ export class CapabilityChain {
     return this.#size;
   }
 
-  /** @param size of the capability, header included; @param fill writes what follows the header */
+  /**
+   * @param size of the capability, header included
+   * @param fill writes the bytes after the header
+   */
   add(id: number, version: number, size: number, fill: (view: DataView) => void = () => {}): void {
     const bytes = new Uint8Array(Math.ceil(size / ALIGN) * ALIGN);
     const view = new DataView(bytes.buffer);
@@ -29,7 +33,10 @@ export class CapabilityChain {
     this.#size += bytes.length;
   }
 
-  /** The chain as it stands `at` bytes after the start of the info structure: `next` counts from there. */
+  /**
+   * The chain as it stands `at` bytes after the start of the info structure: `next` counts from
+   * there.
+   */
   at(at: number): Uint8Array {
     const out = new Uint8Array(this.#size);
     const view = new DataView(out.buffer);
@@ -52,11 +59,12 @@ export interface InfoLayout {
 }
 
 /**
- * Answer an info request: the structure, and the chain behind it when the caller left room for all of it. When not, argsz is set to what is
- * needed and cap_offset stays 0, and that is no error. Only as much of the structure is written as the caller said it has.
+ * Answer an info request: the structure, and the chain behind it when the caller left room for all
+ * of it. Without that room, argsz becomes the size that is needed and cap_offset stays 0, which is
+ * no error. The structure is written up to the size that the caller gave.
  *
- * @param info  the filled structure, `layout.structSize` bytes, argsz as the caller gave it
- * @param capsFlag  the bit that says that there are capabilities
+ * @param info the filled structure, `layout.structSize` bytes, argsz as the caller gave it
+ * @param capsFlag the bit that says that there are capabilities
  * @throws VfioError EFAULT
  */
 export function answerInfo(

@@ -44,7 +44,7 @@ function dirty(flags: number, get?: { iova: bigint; size: bigint; pgsize: bigint
   return said(at.user.ioctl(at.container, ContainerIoctl.IOMMU_DIRTY_PAGES, request));
 }
 
-/** The device writes a byte there, as its DMA would. */
+/** The device writes a byte there by DMA. */
 function deviceWrites(iova: number): void {
   at.user.pwrite(at.device, new Uint8Array([6, 0]), CONFIG + 4);
   expect(guest.machine.function(EDU).host.dma.tryWrite(iova, new Uint8Array([1]))).toBe(0);
@@ -61,7 +61,7 @@ afterEach(() => {
 });
 
 describe('GET_INFO', () => {
-  it('B.2 the chain is MIGRATION, DMA_AVAIL, IOVA_RANGE, and every argsz below its end says what is needed', () => {
+  it('B.2 the chain is MIGRATION, DMA_AVAIL, IOVA_RANGE, and every argsz below its end becomes the size that is needed', () => {
     for (let argsz = 16; argsz < 120; argsz++) {
       const memory = new Uint8Array(128);
       viewOf(memory).setUint32(0, argsz, true);
@@ -110,7 +110,7 @@ describe('MAP_DMA and UNMAP_DMA', () => {
     other.exit();
   });
 
-  it('B.3 a container that was sent on outlives the process that opened it', () => {
+  it('B.3 a container that was sent to another process outlives the process that opened it', () => {
     const other = guest.subject(EDU).user;
     const container = at.user.sendFd(at.container, other);
     at.user.exit();

@@ -1,7 +1,9 @@
 /**
- * The requests of a container: three of its own, and those of the type1 IOMMU driver once one is set.
+ * The requests of a container: three of its own, and those of the type1 IOMMU driver after
+ * SET_IOMMU.
  *
- * @see linux/drivers/vfio/container.c, vfio_fops_unl_ioctl(); linux/drivers/vfio/vfio_iommu_type1.c, vfio_iommu_type1_ioctl()
+ * @see linux/drivers/vfio/container.c, vfio_fops_unl_ioctl();
+ *   linux/drivers/vfio/vfio_iommu_type1.c, vfio_iommu_type1_ioctl()
  */
 import {
   API_VERSION,
@@ -48,7 +50,9 @@ const ownIoctls: ReadonlyMap<number, ContainerHandler> = new Map<number, Contain
   ],
 ]);
 
-/** Chain order as the kernel's: MIGRATION, DMA_AVAIL, IOVA_RANGE; the last is absent when there is no range. */
+/**
+ * The kernel's order: MIGRATION, DMA_AVAIL, IOVA_RANGE. The last is absent when there is no range.
+ */
 const getInfo: ContainerHandler = (container, _caller, user) => {
   const argsz = IommuType1Info.argsz.get(user.viewIn(0, MinSize.IOMMU_TYPE1_INFO), 0);
   checkArgsz(argsz, MinSize.IOMMU_TYPE1_INFO, 'IOMMU_GET_INFO');
@@ -81,7 +85,7 @@ const mapDma: ContainerHandler = (container, caller, user) => {
   return 0;
 };
 
-/** `size` comes back as what was unmapped; nothing is written back when it fails. */
+/** `size` becomes the number of unmapped bytes. A call that fails writes nothing back. */
 const unmapDma: ContainerHandler = (container, caller, user) => {
   const view = user.viewIn(0, MinSize.IOMMU_TYPE1_DMA_UNMAP);
   const { argsz, flags, iova, size } = IommuType1DmaUnmap.decode(view);
@@ -103,7 +107,7 @@ const unmapDma: ContainerHandler = (container, caller, user) => {
   return 0;
 };
 
-/** B.6: a v1 container answers EACCES before it looks at anything. */
+/** B.6: a v1 container answers EACCES before it checks anything else. */
 const dirtyPages: ContainerHandler = (container, caller, user) => {
   if (container.iommuType !== Extension.TYPE1v2_IOMMU) container.dirtyPages(DirtyFlags.STOP);
   const { argsz, flags } = IommuType1DirtyBitmap.decode(user.viewIn(0, MinSize.IOMMU_TYPE1_DIRTY_BITMAP));
@@ -129,7 +133,10 @@ const type1Ioctls: ReadonlyMap<number, ContainerHandler> = new Map([
   [ContainerIoctl.IOMMU_DIRTY_PAGES, dirtyPages],
 ]);
 
-/** B.1: what a container does not know is EINVAL before an IOMMU is set, and ENOTTY of the IOMMU driver afterwards. */
+/**
+ * B.1: an unknown request is EINVAL before an IOMMU is set, and ENOTTY of the IOMMU driver
+ * afterwards.
+ */
 export function containerIoctl(container: Container, request: number, caller: Caller, user: UserBuffer, argument: IoctlArgument): number {
   const own = ownIoctls.get(request);
   if (own !== undefined) return own(container, caller, user, argument);
@@ -139,10 +146,13 @@ export function containerIoctl(container: Container, request: number, caller: Ca
   return handler(container, caller, user, argument);
 }
 
-/** The end of what a program can address on x86-64, less the guard page: access_ok() of a pointer past it is EINVAL here. */
+/**
+ * The end of a program's addresses on x86-64, less the guard page. access_ok() of a pointer past it
+ * is EINVAL here.
+ */
 const USER_END = 2n ** 47n - 4096n;
 
-/** struct vfio_bitmap: its bytes are fetched when the engine looks at them, after all of its own checks. */
+/** struct vfio_bitmap: its bytes are fetched when the engine reads them, after all other checks. */
 class UserBitmap implements DirtyBitmap {
   readonly pageSize: bigint;
   readonly size: bigint;

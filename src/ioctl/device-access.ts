@@ -1,5 +1,6 @@
 /**
- * read, write and mmap of a device file: offsets to regions, lengths cut and rounded as the kernel does, bad pointers.
+ * read, write and mmap of a device file: offsets to regions, lengths that are cut and rounded as
+ * the kernel does, bad pointers.
  *
  * @see linux/drivers/vfio/pci/vfio_pci_core.c, vfio_pci_rw() and vfio_pci_core_mmap()
  */
@@ -13,15 +14,17 @@ function regionAt(device: DeviceFile, position: number): Region {
 }
 
 /**
- * @param into  the caller's memory; shorter than `count` when the rest of it is not mapped, a number when nothing is
- * @throws VfioError as `Region.read`; EFAULT when bytes were read that could not be given to the caller (they are lost, as in the kernel)
+ * @param into the caller's memory: shorter than `count` when the rest is not mapped, a number when
+ *   nothing is
+ * @throws VfioError as `Region.read`; EFAULT when the caller's memory did not take bytes that were
+ *   read (they are lost, as in the kernel)
  */
 export function deviceRead(device: DeviceFile, position: number, into: Uint8Array | number, count: number): number {
   if (count === 0) return 0;
   const region = regionAt(device, position);
   const offset = position % REGION_OFFSET_STEP;
   if (typeof into === 'number') {
-    // The first access is made before the copy fails.
+    // The device sees the first access before the copy fails.
     region.read(offset, new Uint8Array(Math.min(count, firstAccess(offset))));
     throw new VfioError('EFAULT', 'the memory to read into is not mapped');
   }
@@ -40,7 +43,7 @@ export function deviceWrite(device: DeviceFile, position: number, from: Uint8Arr
   const offset = position % REGION_OFFSET_STEP;
   if (typeof from !== 'number' && count <= from.length) return region.write(offset, from.subarray(0, count));
   if (offset >= region.info.size || (region.info.flags & RegionFlags.WRITE) === 0) {
-    // Where it is wrong is said before what is wrong with the memory.
+    // An error about the offset comes before an error about the memory.
     return region.write(offset, new Uint8Array(1));
   }
   checkConfigEnd(region, offset, count);
@@ -57,12 +60,12 @@ export function deviceMap(device: DeviceFile, position: number, size: number, sh
   return region.map(position % REGION_OFFSET_STEP, size);
 }
 
-/** Natural alignment decides how wide the first access is; nothing is wider than 8. */
+/** Natural alignment decides how wide the first access is; no access is wider than 8 bytes. */
 function firstAccess(offset: number): number {
   return offset % 8 === 0 ? 8 : offset % 4 === 0 ? 4 : offset % 2 === 0 ? 2 : 1;
 }
 
-/** Config space is not cut at its end: all of it or nothing (B.8). */
+/** An access past the end of config space is refused as a whole, not cut (B.8). */
 function checkConfigEnd(region: Region, offset: number, count: number): void {
   if (region.info.index === RegionIndex.CONFIG && offset + count > region.info.size) {
     throw new VfioError('EFAULT', `config space has ${region.info.size} bytes; ${count} from ${offset} pass its end`);

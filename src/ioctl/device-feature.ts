@@ -14,7 +14,10 @@ import { migrationFeatures } from './migration-file.ts';
 import { OpenFlags } from './posix.ts';
 import type { UserBuffer } from './user-buffer.ts';
 
-/** Bytes of data that are read from the caller: by a SET, and by a GET that asks about something. Features that are not here read none. */
+/**
+ * Bytes of data that are read from the caller: by a SET, and by a GET whose data is a question.
+ * Features that are not listed read none.
+ */
 const inputSizes: Record<'get' | 'set', ReadonlyMap<number, number>> = {
   get: new Map<number, number>([
     [Feature.MIG_DEVICE_STATE, MinSize.FEATURE_MIG_STATE],
@@ -31,7 +34,10 @@ const inputSizes: Record<'get' | 'set', ReadonlyMap<number, number>> = {
   ]),
 };
 
-/** No feature has more data than a page in its fixed part: argsz is the caller's word, memory is ours. */
+/**
+ * No feature has more data than a page in its fixed part: argsz is the caller's word, memory is
+ * ours.
+ */
 const DATA_MAX = 4096;
 
 export const feature: Handler<DeviceFile> = (device, caller, user) => {
@@ -49,7 +55,8 @@ export const feature: Handler<DeviceFile> = (device, caller, user) => {
   if (!probe && get !== set) {
     const needed = inputSizes[get ? 'get' : 'set'].get(id) ?? 0;
     if (needed > 0 && data.length >= needed) {
-      // Whether the device has the feature, and this operation of it, is said before the data is looked at.
+      // Whether the device has the feature, and this operation of it, is said before the data is
+      // looked at.
       device.feature({ ...request, probe: true });
       data.set(user.copyIn(MinSize.DEVICE_FEATURE, needed));
       const special = migrationFeatures.get(id);

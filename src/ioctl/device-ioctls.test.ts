@@ -112,7 +112,7 @@ describe('SET_IRQS', () => {
     expect(setIrqs(MSIX, DATA_EVENTFD | ACTION_TRIGGER, 0, 2, fdBytes(0), 28)).toBe('EFAULT');
   });
 
-  it('B.9 MSI/MSIX TRIGGER with eventfds: enable, fire, take away, disable; each eventfd is let go once', () => {
+  it('B.9 MSI/MSIX TRIGGER with eventfds: enable, fire, take away, disable; each eventfd is released once', () => {
     const [a, b] = [at.user.eventfd(), at.user.eventfd()];
     expect(setIrqs(MSIX, DATA_EVENTFD | ACTION_TRIGGER, 0, 2, fdBytes(a, b))).toBe(0);
     expect(setIrqs(MSIX, DATA_NONE | ACTION_TRIGGER, 0, 2)).toBe(0);

@@ -1,7 +1,8 @@
 /**
  * The requests of a device file that was opened through its group.
  *
- * @see linux/drivers/vfio/vfio_main.c, vfio_device_fops_unl_ioctl(); linux/drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_ioctl()
+ * @see linux/drivers/vfio/vfio_main.c, vfio_device_fops_unl_ioctl();
+ *   linux/drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_ioctl()
  */
 import type { RegionInfo as RegionDescription } from '../abi/device.ts';
 import { DeviceFlags, DeviceIoctl, REGION_OFFSET_STEP, RegionCap, RegionFlags } from '../abi/vfio.ts';
@@ -87,7 +88,10 @@ const reset: DeviceHandler = (device) => {
   return 0;
 };
 
-/** B.8 HOT_RESET_INFO: when the caller's array is too short, ENOSPC with `count` saying how many there are. */
+/**
+ * B.8 HOT_RESET_INFO: when the caller's array is too short, ENOSPC with `count` saying how many
+ * there are.
+ */
 const getHotResetInfo: DeviceHandler = (device, _caller, user) => {
   const view = user.viewIn(0, MinSize.PCI_HOT_RESET_INFO);
   const argsz = PciHotResetInfo.argsz.get(view, 0);
@@ -162,7 +166,8 @@ const bindIommufd: DeviceHandler = (_device, _caller, user) => {
   checkArgsz(argsz, MinSize.DEVICE_BIND_IOMMUFD, 'DEVICE_BIND_IOMMUFD');
   const known = Math.min(argsz, DeviceBindIommufd.structSize);
   user.copyIn(0, known);
-  // Bytes this version does not know must be 0: a newer program asks for something that would be ignored.
+  // Bytes this version does not know must be 0: a newer program asks for something that would be
+  // ignored.
   const rest = user.copyIn(known, Math.max(0, Math.min(argsz, user.mapped) - known));
   if (rest.some((byte) => byte !== 0)) throw new VfioError('E2BIG', 'DEVICE_BIND_IOMMUFD: bytes past the known structure are not 0');
   if (argsz > user.mapped) throw new VfioError('EFAULT', `DEVICE_BIND_IOMMUFD: argsz ${argsz} runs past the mapped ${user.mapped} bytes`);

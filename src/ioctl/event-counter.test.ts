@@ -31,7 +31,7 @@ describe('EventCounter', () => {
     expect([told, counter.take()]).toEqual([2, 1n]);
   });
 
-  it('B.9 INTX UNMASK eventfd: one that is signalled already tells at once', () => {
+  it('B.9 INTX UNMASK eventfd: one that is signalled already calls its listener at once', () => {
     const counter = new EventCounter(1);
     let told = 0;
     using _listening = counter.listen(() => told++);
@@ -49,7 +49,7 @@ describe('EventCounter', () => {
     expect([told, counter.value]).toEqual([1, 1n]);
   });
 
-  it('B.9 after the last descriptor is closed nobody is told any more', () => {
+  it('B.9 after the last descriptor is closed no listener is called any more', () => {
     const counter = new EventCounter(0);
     let told = 0;
     using _listening = counter.listen(() => told++);

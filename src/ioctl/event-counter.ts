@@ -1,6 +1,6 @@
 /**
- * An eventfd of a process behind the door: a counter that interrupts add to and `read` takes from. It is an interrupt's sink and, for
- * SET_IRQS UNMASK, its source.
+ * An eventfd of a process behind the door: a counter that interrupts add to and `read` takes from.
+ * It is an interrupt's sink and, for SET_IRQS UNMASK, its source.
  *
  * @see eventfd(2); linux/fs/eventfd.c; linux/drivers/vfio/virqfd.c for the source
  */
@@ -12,7 +12,7 @@ import { VfioError } from '../base/errno.ts';
 const COUNT_MAX = U64_MAX - 1n;
 
 export class EventCounter implements InterruptSink, InterruptSource {
-  /** What writes added; signals are counted apart, so that an interrupt makes no bigint. */
+  /** The sum of writes. Signals are counted apart, so that an interrupt makes no bigint. */
   #written: bigint;
   #signals = 0;
   #references = 0;
@@ -32,7 +32,7 @@ export class EventCounter implements InterruptSink, InterruptSource {
     return this.#signals > 0 || this.#written > 0n;
   }
 
-  /** References that interrupts hold (eventfd_ctx), the process' own descriptors not counted. */
+  /** References that interrupts hold (eventfd_ctx), without the process' own descriptors. */
   get references(): number {
     return this.#references;
   }
@@ -54,7 +54,10 @@ export class EventCounter implements InterruptSink, InterruptSource {
     if (value > 0n && this.#listeners.size > 0) this.#deliver();
   }
 
-  /** Take the count. @throws VfioError EAGAIN when it is 0: a caller that wants to wait polls first */
+  /**
+   * Take the count.
+   * @throws VfioError EAGAIN when it is 0: a caller that wants to wait polls first
+   */
   take(): bigint {
     const value = this.value;
     if (value === 0n) throw new VfioError('EAGAIN', 'the eventfd counter is 0');
@@ -72,7 +75,10 @@ export class EventCounter implements InterruptSink, InterruptSource {
     this.#references--;
   }
 
-  /** A listener takes the count at each signal. One that is already there when it starts to listen is told at once, as virqfd does. */
+  /**
+   * A listener takes the count at each signal. A count that is there when it starts to listen
+   * reaches it at once, as in virqfd.
+   */
   listen(listener: () => void): Disposable {
     const own = () => listener();
     this.#listeners.add(own);
@@ -80,12 +86,15 @@ export class EventCounter implements InterruptSink, InterruptSource {
     return { [Symbol.dispose]: () => void this.#listeners.delete(own) };
   }
 
-  /** The last descriptor was closed: nobody can signal a source any more. */
+  /** The last descriptor was closed: no process can signal a source any more. */
   hangUp(): void {
     this.#listeners.clear();
   }
 
-  /** A listener may signal this very counter again (one eventfd as sink and source of a stuck line): that one stays in the counter. */
+  /**
+   * A listener may signal this very counter again (one eventfd as sink and source of a stuck line).
+   * That signal stays in the counter.
+   */
   #deliver(): void {
     if (this.#delivering) return;
     this.#delivering = true;

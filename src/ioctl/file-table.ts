@@ -18,21 +18,24 @@ export type FileBody =
   | { readonly kind: 'group'; readonly group: GroupFile }
   | { readonly kind: 'device'; readonly device: DeviceFile }
   | { readonly kind: 'eventfd'; readonly counter: EventCounter }
-  /** Ranges of a BAR, got with FEATURE DMA_BUF. */
+  /** Ranges of a BAR, from FEATURE DMA_BUF. */
   | { readonly kind: 'dmabuf'; readonly buffer: DmaBuf }
-  /** The data of a device that is moved, got with a set of MIG_DEVICE_STATE. */
+  /** The data of a device that is moved, from a set of MIG_DEVICE_STATE. */
   | { readonly kind: 'migration'; readonly stream: MigrationStream }
   /** /dev/kvm, a virtual machine, and its device that lists VFIO files. */
   | { readonly kind: 'kvm'; readonly provider: VmProvider }
   | { readonly kind: 'vm'; readonly vm: VirtualMachine }
   | { readonly kind: 'vm-device'; readonly set: VfioFileSet }
-  /** A file that is none of VFIO's: /dev/null. */
+  /** A file of another kind: /dev/null. */
   | { readonly kind: 'null' };
 
-/** An open file description: shared by the descriptors that `dup` and sending to another process make. */
+/**
+ * An open file description. The descriptors that `dup` makes, and those sent to another process,
+ * share it.
+ */
 export class OpenFile {
   readonly body: FileBody;
-  /** Where `read` and `write` without an offset go on. */
+  /** The position for `read` and `write` without an offset. */
   position = 0;
   #references = 0;
   readonly #release: () => void;
@@ -76,7 +79,10 @@ export class FileTable {
     return [...this.#slots.keys()].filter((fd) => this.#slots[fd] !== undefined);
   }
 
-  /** @throws VfioError EMFILE when no descriptor is left: before a file is opened, so that nothing has to be undone */
+  /**
+   * @throws VfioError EMFILE when no descriptor is left. The caller asks before it opens a file, so
+   *   that nothing has to be undone.
+   */
   reserve(): number {
     const free = this.#slots.indexOf(undefined);
     const fd = free < 0 ? this.#slots.length : free;

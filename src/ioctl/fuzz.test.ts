@@ -1,6 +1,6 @@
 /**
- * Random calls with random bytes on every kind of file: only errnos come back, nothing throws, a refused call leaves the descriptor table alone,
- * and when the process exits nothing is left.
+ * Random calls with random bytes on every kind of file. The door returns errnos and never throws. A
+ * refused call leaves the descriptor table alone. When the process exits nothing is left.
  */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
@@ -14,7 +14,9 @@ import type { UserProcess } from './user-process.ts';
 
 const requests = [...new Set([ContainerIoctl, GroupIoctl, DeviceIoctl].flatMap((table) => Object.values(table)))];
 
-/** Words that get past the first checks: sizes, flags, indexes, descriptors, halves of addresses. */
+/**
+ * Words that get past the first checks: sizes, flags, indexes, descriptors, halves of addresses.
+ */
 const word = fc.oneof(
   { weight: 6, arbitrary: fc.integer({ min: 0, max: 40 }) },
   { weight: 2, arbitrary: fc.constantFrom(48, 64, 120, 1048, 4096, 8192, 0x100000, 0x7f00, 0x7e00) },
@@ -45,7 +47,7 @@ const length = fc.oneof(fc.nat(64), fc.constantFrom(4096, 0x100000, 2 ** 32, 2 *
 const path = fc.constantFrom('/dev/vfio/vfio', '/dev/vfio/0', '/dev/vfio/1', '/dev/vfio/2', '/dev/vfio/3', '/dev/null', '/dev/vfio/', 'x');
 const address = fc.constantFrom(0x7f00_0000_0000, 0x7e00_0000_0000, 0x7e00_0000_0004, 0x7e00_0000_1000, 0, -1, Number.NaN, 2 ** 53);
 
-/** Requests meant for the file they go to, with an argsz and flags that may pass. */
+/** Requests of the file that they go to, with an argsz and flags that may pass. */
 const meant = fc
   .constantFrom(
     ...[ContainerIoctl, GroupIoctl, DeviceIoctl].flatMap((table, kind) =>
@@ -61,7 +63,7 @@ const meant = fc
         return { f, request, arg: whole.subarray(0, length < 60 ? 80 : length) };
       }),
   );
-/** MAP_DMA and UNMAP_DMA of what may be there. */
+/** MAP_DMA and UNMAP_DMA of ranges that may be there. */
 const mapping = fc
   .tuple(fc.boolean(), fc.nat(7), fc.nat(17), fc.integer({ min: 0x100, max: 0x118 }), fc.nat(9))
   .map(([map, flags, page, iovaPage, pages]) => {
@@ -197,7 +199,10 @@ const call: fc.Arbitrary<Call> = fc.oneof(
   },
 );
 
-/** Descriptors 3 container, 4 group, 5 device, then eventfds and a BAR of anonymous memory to point at. */
+/**
+ * Descriptors 3 container, 4 group, 5 device, then eventfds, and a BAR of anonymous memory for
+ * pointers.
+ */
 function opened(guest: Guest, bdf: string): { user: UserProcess; counters: EventCounter[] } {
   const { user } = guest.open(bdf, Extension.TYPE1v2_IOMMU);
   user.mmap(0x10000, Prot.READ | Prot.WRITE, MapFlags.PRIVATE | MapFlags.ANONYMOUS);

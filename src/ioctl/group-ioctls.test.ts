@@ -54,7 +54,7 @@ describe('open', () => {
 });
 
 describe('SET_CONTAINER', () => {
-  it('B.4 SET_CONTAINER: what the group says comes before what kind of file was given', () => {
+  it('B.4 SET_CONTAINER: the group’s errno comes before that of the file’s kind', () => {
     using guest = new Guest();
     const { user, group, container, device } = guest.open(EDU);
     const nul = user.open('/dev/null');
@@ -76,7 +76,7 @@ describe('SET_CONTAINER', () => {
     expect(flags()).toEqual([0, 3]);
   });
 
-  it('B.3 files may be closed in any order: nothing is left, and the group can be had again', () => {
+  it('B.3 files may be closed in any order: nothing is left, and the group can be opened again', () => {
     const orders = [
       ['container', 'group', 'device'],
       ['container', 'device', 'group'],
@@ -155,7 +155,7 @@ describe('who may', () => {
     expect(process.ioctl(4, GroupIoctl.GET_DEVICE_FD, cString(NVME))).toBe(5);
   });
 
-  it('E-01 the sentence behind an errno names who stands in the way', () => {
+  it('E-01 the sentence behind an errno names the device in the way', () => {
     const told: string[] = [];
     using guest = new Guest({}, (_process, call, error) => told.push(`${call}: ${error.explain()}`));
     const { user, groupPath } = guest.subject(EDU);

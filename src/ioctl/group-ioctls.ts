@@ -22,7 +22,9 @@ const getStatus: GroupHandler = (group, _caller, user) => {
   return 0;
 };
 
-/** B.4 SET_CONTAINER: EFAULT, EBADF, then the group's own state, then what kind of file it is. */
+/**
+ * B.4 SET_CONTAINER: EFAULT, EBADF, then the group's own state, then the kind of the given file.
+ */
 const setContainer: GroupHandler = (group, caller, user) => {
   const fd = user.viewIn(0, 4).getInt32(0, true);
   const file = caller.files.get(fd);
@@ -40,9 +42,9 @@ const unsetContainer: GroupHandler = (group) => {
 };
 
 /**
- * Programs do not know SYSTEM_SLEEP. Unless a program has armed it, the program hears of suspend by
- * REQ, the one eventfd by which the host asks something of it, and the machine does not wait for it
- * (S2-42).
+ * Programs do not know SYSTEM_SLEEP. Unless a program has armed it, the engine announces suspend by
+ * REQ, the one eventfd by which the host asks something of a program, and the machine does not wait
+ * for the program (S2-42).
  */
 function hearOfSleep(device: DeviceFile): void {
   device.on(

@@ -24,7 +24,7 @@ const elementSizes = new Map<number, 0 | 1 | 4>([
   [IrqSetFlags.DATA_EVENTFD, 4],
 ]);
 
-/** Nothing is allocated before every number has been checked against the device's own (S2-24). */
+/** No allocation comes before every number has been checked against the device's own (S2-24). */
 export function decodeIrqSet(device: DeviceFile, caller: Caller, user: UserBuffer): SetIrqs {
   const { argsz, flags, index, start, count } = IrqSet.decode(user.viewIn(0, MinSize.IRQ_SET));
   checkArgsz(argsz, MinSize.IRQ_SET, 'SET_IRQS');
@@ -53,8 +53,8 @@ export function decodeIrqSet(device: DeviceFile, caller: Caller, user: UserBuffe
 }
 
 /**
- * Descriptors are looked up when the engine looks at the element, which it does after all of its own checks: a bad one is EBADF only where
- * nothing else is wrong, as in the kernel.
+ * The engine looks up a descriptor when it reaches the element, after all other checks. A bad one
+ * is EBADF only where nothing else is wrong, as in the kernel.
  */
 function lazySinks(caller: Caller, index: number, fds: readonly number[]): readonly (InterruptSink | null)[] {
   const sinks = new Array<InterruptSink | null>(fds.length);
@@ -64,7 +64,7 @@ function lazySinks(caller: Caller, index: number, fds: readonly number[]): reado
   return sinks;
 }
 
-/** ERR and REQ take -1 for none and nothing below; the others take any negative number. */
+/** ERR and REQ take -1 for none and no lower number; the other indexes take any negative number. */
 function sinkOf(caller: Caller, index: number, fd: number): InterruptSink | null {
   if (fd >= 0) return eventCounter(caller, fd);
   if (fd < -1 && (index === IrqIndex.ERR || index === IrqIndex.REQ)) {

@@ -1,6 +1,6 @@
 /**
- * The engine as Linux shows it: device nodes that are opened by name, and processes that make system calls. It holds no semantics of its own:
- * it decodes, calls the engine, encodes.
+ * The engine as Linux shows it: device nodes that are opened by name, and processes that make
+ * system calls. The door adds no rule of its own: it decodes, calls the engine and encodes.
  *
  *     const door = new KernelDoor(machine);
  *     const user = door.process(Process.root());
@@ -17,7 +17,7 @@ import { type Kernel, UserProcess } from './user-process.ts';
 export interface KernelDoorOptions {
   /** The hypervisor behind /dev/kvm; without one there is no such node. */
   readonly kvm?: VmProvider | undefined;
-  /** Told of every refusal: the sentence that the errno stands for (E-01). */
+  /** Called at every refusal, with the sentence behind the errno (E-01). */
   readonly onRefusal?: ((process: Process, call: string, error: VfioError) => void) | undefined;
 }
 
@@ -38,20 +38,26 @@ export class KernelDoor implements Kernel {
     return this.machine.context;
   }
 
-  /** Let `process` make system calls. Its descriptors are closed when it exits. @throws VfioError ESRCH when it has */
+  /**
+   * Let `process` make system calls. Its exit closes its descriptors.
+   *
+   * @throws VfioError ESRCH when it has exited
+   */
   process(process: Process, descriptorLimit?: number): UserProcess {
     return new UserProcess(this, process, descriptorLimit);
   }
 
   /**
-   * What open(2) does with a path.
+   * open(2) of a path.
    *
-   * @throws VfioError ENOENT; else as `Machine.openGroup`: EACCES for a node of somebody else, EBUSY while the group is open
+   * @throws VfioError ENOENT; as `Machine.openGroup`: EACCES for a node of another user, EBUSY
+   *   while the group is open
    */
   openPath(path: string, process: Process): OpenFile {
     if (path === '/dev/null') return new OpenFile({ kind: 'null' });
     if (path === '/dev/vfio/vfio') {
-      // Not tied to the process: descriptors may be sent to others, and the last one closes it.
+      // Not tied to the process: a program may send descriptors to others, and the last one closes
+      // the container.
       const container = this.machine.openContainer();
       return new OpenFile({ kind: 'container', container }, () => container.close());
     }

@@ -1,4 +1,7 @@
-/** Migration through the ioctl door: descriptors for a device's data, pointers to ranges and bitmaps, and the errno of what they cannot be (B.11). */
+/**
+ * Migration through the ioctl door: descriptors for a device's data, pointers to ranges and
+ * bitmaps, and the errno of wrong ones (B.11).
+ */
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { bytesOf, said, viewOf } from '../../tests/kit/ioctl-bytes.ts';
 import { type MovableModel, movable } from '../../tests/kit/movable-model.ts';
@@ -74,7 +77,7 @@ afterEach(() => {
   p[Symbol.dispose]();
 });
 
-/** FEATURE with that data: the result, and what the data is then. */
+/** FEATURE with that data: the result, and the data afterwards. */
 function feature(id: number, op: number, data: Uint8Array, argsz = 8 + data.length): { result: string | number; data: Uint8Array } {
   const bytes = bytesOf(DeviceFeature, { argsz, flags: id | op }, data);
   const result = said(p.user.ioctl(p.device, DeviceIoctl.FEATURE, bytes));
@@ -116,7 +119,7 @@ it('B.11 data_fd: a descriptor where a stream begins, -1 elsewhere, also with an
   expect(p.user.poll([{ fd: resuming.fd, events: PollEvents.IN | PollEvents.OUT }]).ready).toBe(1);
 });
 
-it('B.11 read and write of the descriptor move a device, and end as they should', () => {
+it('B.11 read and write of the descriptor move a device, and end with the stream', () => {
   p.model.store.write(3, new Uint8Array(512).fill(7));
   p.user.pwrite(p.device, new Uint8Array([1, 2, 3, 4]), 0x10);
   const { fd } = go(MigrationState.PRE_COPY);
@@ -174,7 +177,7 @@ it('B.11 MIG_GET_PRECOPY_INFO: in the two PRE_COPY states only, EINVAL elsewhere
   ).toBe('EINVAL');
 });
 
-it('B.11 without a descriptor left it is EMFILE, and nobody can read the stream', () => {
+it('B.11 without a descriptor left it is EMFILE, and no process can read the stream', () => {
   using full = program(6);
   const mine = p;
   p = full;
@@ -183,7 +186,7 @@ it('B.11 without a descriptor left it is EMFILE, and nobody can read the stream'
   p = mine;
 });
 
-it('B.11 DMA_LOGGING: ranges and bitmap are where the pointers point, and what is wrong with them is said last', () => {
+it('B.11 DMA_LOGGING: ranges and bitmap are where the pointers point, and errors about them come last', () => {
   const { user } = p;
   const memory = user.mmap(16 * PAGE, 3, MapFlags.SHARED | MapFlags.ANONYMOUS);
   const poke = (at: number, bytes: Uint8Array) => bytes.forEach((byte, i) => void user.store(memory + at + i, 1, byte));
@@ -205,7 +208,7 @@ it('B.11 DMA_LOGGING: ranges and bitmap are where the pointers point, and what i
   // The first range is there and good, the second is not there.
   poke(16 * PAGE - 16, bytesOf(FeatureDmaLoggingRange, { iova: 0n, length: 4096n }));
   expect(start({ num_ranges: 2, ranges: BigInt(memory + 16 * PAGE - 16) }).result).toBe('EFAULT');
-  // Memory that can only be read is enough: it is empty, and so is the range.
+  // Memory that can only be read is enough: it holds zeroes, so the range is empty.
   const zeroes = user.mmap(PAGE, Prot.READ, MapFlags.SHARED | MapFlags.ANONYMOUS);
   expect(start({ ranges: BigInt(zeroes) }).result).toBe('EINVAL');
   expect(report({ bitmap: 8n })).toBe('EINVAL');

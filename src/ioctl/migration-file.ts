@@ -1,7 +1,9 @@
 /**
- * Migration as a process sees it: the features whose structures point elsewhere or give a descriptor, and what can be done with that descriptor.
+ * Migration as a process sees it: the features whose structures point elsewhere or return a
+ * descriptor, and the calls on that descriptor.
  *
- * @see linux/drivers/vfio/vfio_main.c, vfio_ioctl_device_feature_mig_device_state(), vfio_ioctl_device_feature_logging_report()
+ * @see linux/drivers/vfio/vfio_main.c, vfio_ioctl_device_feature_mig_device_state(),
+ *   vfio_ioctl_device_feature_logging_report()
  */
 import type { FeatureRequest, MigrationStream } from '../abi/device.ts';
 import { DMA_LOGGING_MAX_RANGES, Feature, MigrationIoctl } from '../abi/vfio.ts';
@@ -57,7 +59,10 @@ function deviceState(device: DeviceFile, caller: Caller, user: UserBuffer, reque
   return 0;
 }
 
-/** As many ranges as can be read; the engine says EFAULT for the first that cannot, after what is wrong with those before it. */
+/**
+ * The ranges that can be read. For the first that cannot, the engine throws EFAULT, after the
+ * errors of those before it.
+ */
 function startLogging(device: DeviceFile, caller: Caller, user: UserBuffer, request: FeatureRequest): number {
   const { data } = request;
   const control = FeatureDmaLoggingControl.decode(new DataView(data.buffer, data.byteOffset));
@@ -85,7 +90,7 @@ function readRanges(caller: Caller, address: bigint, count: number): Uint8Array 
   return bytes;
 }
 
-/** The bitmap is looked for when the engine has looked at everything else. */
+/** The bitmap is looked up after all other checks of the engine. */
 function reportLogging(device: DeviceFile, caller: Caller, _user: UserBuffer, request: FeatureRequest): number {
   const {
     length,
@@ -105,7 +110,7 @@ function reportLogging(device: DeviceFile, caller: Caller, _user: UserBuffer, re
   return 0;
 }
 
-/** By feature; of get and set each has the one that it can. */
+/** By feature: a feature has get, set or both. */
 export const migrationFeatures: ReadonlyMap<number, FeatureHandler> = new Map([
   [Feature.MIG_DEVICE_STATE, deviceState],
   [Feature.DMA_LOGGING_START, startLogging],
@@ -124,7 +129,7 @@ const precopyInfo: Handler<MigrationStream> = (stream, _caller, user) => {
 
 export const migrationIoctls: ReadonlyMap<number, Handler<MigrationStream>> = new Map([[MigrationIoctl.GET_PRECOPY_INFO, precopyInfo]]);
 
-/** @throws VfioError as `MigrationStream.read`; EFAULT when nothing can be put there */
+/** @throws VfioError as `MigrationStream.read`; EFAULT when the memory takes no byte */
 export function migrationRead(stream: MigrationStream, into: Uint8Array | number, count: number): number {
   if (typeof into === 'number' || (into.length === 0 && count > 0)) throw new VfioError('EFAULT', 'the memory to read into is not mapped');
   return stream.read(into.subarray(0, count));

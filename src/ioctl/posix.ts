@@ -1,4 +1,7 @@
-/** The few numbers of open(2), mmap(2), eventfd(2) and poll(2) that programs over VFIO use. x86-64 and arm64 agree on all of them. */
+/**
+ * The few numbers of open(2), mmap(2), eventfd(2) and poll(2) that programs over VFIO use. x86-64
+ * and arm64 agree on all of them.
+ */
 
 export const OpenFlags = { O_RDONLY: 0, O_WRONLY: 1, O_RDWR: 2, O_ACCMODE: 3, O_CLOEXEC: 0o2000000 } as const;
 

@@ -1,9 +1,9 @@
 /**
- * The memory of a process as its own loads and stores see it: plain memory of its address space, and mapped BARs, whose registers answer
- * through the device file's gate.
+ * The memory of a process as its own loads and stores see it: plain memory of its address space,
+ * and mapped BARs, whose registers answer through the device file's gate.
  *
- * Addresses are numbers here: user addresses end at 2^47. A BAR of plain memory is in the address space too, so that it can be a DMA target
- * (peer to peer); it is not counted as locked memory.
+ * Addresses are numbers here: user addresses end at 2^47. A BAR of plain memory is in the address
+ * space too, so that it can be a DMA target (peer to peer); it does not count as locked memory.
  */
 
 import { BusError } from '../abi/bus-error.ts';
@@ -15,7 +15,7 @@ import type { Process } from '../engine/dma/process.ts';
 
 export type AccessWidth = 1 | 2 | 4 | 8;
 
-/** What a bad load or store ends in. */
+/** The signal that ends a bad load or store. */
 export type Signal = 'SIGBUS' | 'SIGSEGV';
 
 export interface UserMemoryWindow {
@@ -32,7 +32,7 @@ interface BarArea {
   readonly size: number;
   readonly prot: number;
   readonly mapping: RegionMapping;
-  /** It lies in the address space too. */
+  /** True for a BAR of plain memory, which lies in the address space too. */
   readonly shared: boolean;
 }
 
@@ -60,7 +60,8 @@ export class ProcessMemory {
   }
 
   /**
-   * Give a mapped region an address. Takes the mapping: it is disposed by `unmap`, or when this throws.
+   * Give a mapped region an address. Takes the mapping: `unmap` disposes it, or this function when
+   * it throws.
    *
    * @throws VfioError ENOMEM
    */
@@ -89,7 +90,11 @@ export class ProcessMemory {
     }
   }
 
-  /** munmap of a whole area. @throws VfioError EINVAL misaligned, no length, or only part of an area */
+  /**
+   * munmap of a whole area.
+   *
+   * @throws VfioError EINVAL misaligned, no length, or only part of an area
+   */
   unmap(address: number, length: number): void {
     const page = this.process.pageSize;
     if (!Number.isSafeInteger(address) || address < 0 || address % page !== 0 || !Number.isSafeInteger(length) || length <= 0) {
@@ -103,7 +108,7 @@ export class ProcessMemory {
     this.#drop(address, bar);
   }
 
-  /** Everything goes, newest first: the process ends. */
+  /** The process ends: every mapping goes, newest first. */
   clear(): void {
     for (const address of [...this.#bars.keys(), ...this.#anonymous.keys()].reverse()) this.#drop(address, this.#bars.get(address));
   }
@@ -198,9 +203,10 @@ export class ProcessMemory {
   }
 
   /**
-   * Bytes to read and change in place; `commit` afterwards, because memory in several pieces is a copy until then.
+   * Bytes to read and change in place. Call `commit` afterwards: memory in several pieces is a copy
+   * until then.
    *
-   * @throws VfioError EFAULT; nothing is allocated unless all of it is there
+   * @throws VfioError EFAULT; nothing is allocated unless all of the memory is there
    */
   window(address: bigint, size: number): UserMemoryWindow {
     const parts = size === 0 ? [] : [...pieces(this.#segments(address, size, Access.READ_WRITE))];
@@ -239,7 +245,7 @@ export class ProcessMemory {
     const page = this.process.pageSize;
     let address = this.#nextBar;
     if (address + size > END_BAR_ADDRESS) {
-      // Once around: the first hole that is large enough.
+      // The search has come around once: it takes the first hole that is large enough.
       address = FIRST_BAR_ADDRESS;
       for (const bar of [...this.#bars.values()].sort((a, b) => a.address - b.address)) {
         if (address + size + page <= bar.address) break;
@@ -284,7 +290,11 @@ function onMemory<T>(access: () => T): T | 'SIGSEGV' {
   }
 }
 
-/** The bytes of resolved segments, split at the windows of direct memory. @throws VfioError EFAULT for memory that answers only asynchronously */
+/**
+ * The bytes of resolved segments, split at the windows of direct memory.
+ *
+ * @throws VfioError EFAULT for memory that answers only asynchronously
+ */
 function* pieces(segments: readonly Segment[]): Generator<Uint8Array> {
   for (const { memory, offset, size } of segments) {
     if (memory.kind !== 'direct') throw new VfioError('EFAULT', 'this memory is not mapped here');

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { cString, immediate, UserBuffer } from './user-buffer.ts';
 
 describe('UserBuffer', () => {
-  it('S2-21 a number is a bad pointer: EFAULT for every look at it', () => {
+  it('S2-21 a number is a bad pointer: EFAULT for every access', () => {
     const user = new UserBuffer(8);
     expect(() => user.copyIn(0, 0)).toThrow(expect.objectContaining({ code: 'EFAULT' }));
     expect(() => user.copyOut(0, new Uint8Array(1))).toThrow(expect.objectContaining({ code: 'EFAULT' }));
@@ -22,7 +22,7 @@ describe('UserBuffer', () => {
     expect(() => new UserBuffer(new Uint8Array(8)).copyIn(4, 2 ** 52)).toThrow(expect.objectContaining({ code: 'EFAULT' }));
   });
 
-  it('S2-21 bytes are copied before they are looked at, from shared memory too', () => {
+  it('S2-21 bytes are copied before they are checked, from shared memory too', () => {
     const shared = new Uint8Array(new SharedArrayBuffer(4)).fill(7);
     const copy = new UserBuffer(shared).copyIn(0, 4);
     shared.fill(9);
@@ -40,7 +40,7 @@ describe('UserBuffer', () => {
 
   it.each([
     ['a NUL in the last byte of the limit', cString('abc'), 4, 'abc'],
-    ['what follows the NUL is not looked at', new Uint8Array([97, 0, 255, 255]), 4, 'a'],
+    ['bytes after the NUL do not matter', new Uint8Array([97, 0, 255, 255]), 4, 'a'],
   ])('B.4 GET_DEVICE_FD string: %s', (_what, memory, limit, text) => {
     expect(new UserBuffer(memory).stringIn(limit)).toBe(text);
   });
@@ -50,7 +50,7 @@ describe('UserBuffer', () => {
     expect(() => new UserBuffer(new Uint8Array(3).fill(65)).stringIn(4)).toThrow(expect.objectContaining({ code: 'EFAULT' }));
   });
 
-  it('B.1 an immediate is a number that requests know, or one that none of them does', () => {
+  it('B.1 an immediate is a number that requests know, or one that no request knows', () => {
     expect([immediate(3), immediate(3n), immediate(0)]).toEqual([3, 3, 0]);
     fc.assert(
       fc.property(fc.oneof(fc.double(), fc.bigInt(), fc.uint8Array()), (argument) => {

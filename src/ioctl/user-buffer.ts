@@ -1,9 +1,11 @@
 /**
- * The last argument of an ioctl, as the kernel sees it: a number, or an address in the caller's memory.
+ * The last argument of an ioctl, as the kernel sees it: a number, or an address in the caller's
+ * memory.
  *
- * A `Uint8Array` stands for the memory that a pointer points to: what lies behind its end is not mapped. A number is an immediate where the
- * request takes one, and a bad pointer where it takes a pointer. Bytes are copied in before they are looked at, so a caller that changes
- * them meanwhile changes nothing.
+ * A `Uint8Array` stands for the memory that a pointer points to; the bytes behind its end are not
+ * mapped. A number is an immediate where the request takes one, and a bad pointer where the request
+ * takes a pointer. Bytes are copied in before they are checked, so a caller that changes them
+ * meanwhile changes nothing.
  */
 import { VfioError } from '../base/errno.ts';
 
@@ -23,7 +25,7 @@ export class UserBuffer {
     this.#memory = argument instanceof Uint8Array ? argument : null;
   }
 
-  /** How many bytes lie behind the pointer: none behind a bad one. */
+  /** How many bytes lie behind the pointer; 0 behind a bad one. */
   get mapped(): number {
     return this.#memory?.length ?? 0;
   }
@@ -71,7 +73,7 @@ export class UserBuffer {
   }
 }
 
-/** What an immediate argument is when it is none of the numbers requests know: a pointer, for example. */
+/** The immediate argument for a value that no request knows, such as a pointer. */
 const NO_NUMBER = 0x7fff_ffff;
 
 /** An immediate argument (`unsigned long`). */

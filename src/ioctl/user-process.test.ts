@@ -62,7 +62,7 @@ describe('read and write', () => {
     ]).toEqual(['EINVAL', 'EINVAL', 'EINVAL']);
   });
 
-  it('S2-21 a bad pointer is EFAULT, but for no bytes at all; where it is wrong is said first', () => {
+  it('S2-21 a bad pointer is EFAULT, but for no bytes at all; errors about the offset come first', () => {
     const { user, device } = at;
     command(2);
     const both = (offset: number, count: number) => [
@@ -151,7 +151,7 @@ describe('mmap', () => {
     expect([user.load(readOnly, 4), user.store(readOnly, 4, 0)]).toEqual([0x010000ed, 'SIGSEGV']);
   });
 
-  it('S2-37 a mapping keeps the device open after close; munmap lets it go', () => {
+  it('S2-37 a mapping keeps the device open after close; munmap closes it', () => {
     const { user, device, group } = at;
     const bar = user.mmap(PAGE, RW, MapFlags.SHARED, device, 0);
     command(2);
@@ -163,7 +163,7 @@ describe('mmap', () => {
 
   it.each([
     ['no length', [0, RW, MapFlags.SHARED, 0]],
-    ['a length that is none', [Number.NaN, RW, MapFlags.SHARED, 0]],
+    ['a length that is no number', [Number.NaN, RW, MapFlags.SHARED, 0]],
     ['2^53', [2 ** 53, RW, MapFlags.SHARED, 0]],
     ['an offset inside a page', [PAGE, RW, MapFlags.SHARED, 8]],
     ['neither shared nor private', [PAGE, RW, 0, 0]],
@@ -242,7 +242,7 @@ describe('exit', () => {
 });
 
 describe('our own bugs', () => {
-  it('B.1 what is not a VfioError is EIO, with the stack in the log; nothing throws', () => {
+  it('B.1 an error that is not a VfioError is EIO, with the stack in the log; nothing throws', () => {
     const broken = new Guest();
     broken.machine.openContainer = () => {
       throw new TypeError('something of ours');

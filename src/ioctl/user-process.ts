@@ -1,9 +1,11 @@
 /**
- * One process as the kernel serves it: descriptors, system calls, loads and stores. Each call answers as a system call does, with a number
- * that is 0 or more, or a negative errno; none throws. What the engine throws that is not a `VfioError` is our bug: it is logged with its
- * stack and answered with -EIO.
+ * One process as the kernel serves it: descriptors, system calls, loads and stores. Each call
+ * returns what a system call returns, a number that is 0 or more, or a negative errno; none throws.
+ * An error of the engine that is not a `VfioError` is our bug: the door logs it with its stack and
+ * returns -EIO.
  *
- * Calls never wait. A read of an eventfd whose count is 0 is EAGAIN, blocking or not; poll tells what is ready now.
+ * Calls never wait. A read of an eventfd whose count is 0 is EAGAIN, blocking or not; poll reports
+ * the events that are ready now.
  */
 import { Errno, VfioError } from '../base/errno.ts';
 import { textOf } from '../base/foreign.ts';
@@ -65,7 +67,10 @@ export class UserProcess implements Caller, Disposable {
     for (let fd = 0; fd < 3; fd++) this.files.install(console, false);
   }
 
-  /** `/dev/vfio/vfio`, `/dev/vfio/N`, `/dev/kvm` where there is a hypervisor, `/dev/null`. ENOENT for what is not there; a group has a node while vfio drives one of its devices. */
+  /**
+   * Opens `/dev/vfio/vfio`, `/dev/vfio/N`, `/dev/kvm` where there is a hypervisor, or `/dev/null`.
+   * ENOENT for any other path. A group has a node while vfio drives one of its devices.
+   */
   open(path: string | number, flags: number = OpenFlags.O_RDWR): number {
     return this.#call('open', () => {
       if (typeof path !== 'string') throw new VfioError('EFAULT', 'the path is not in mapped memory');
@@ -103,8 +108,10 @@ export class UserProcess implements Caller, Disposable {
   }
 
   /**
-   * Give another process a descriptor for the same open file, as SCM_RIGHTS does. Returns the number it has there. A container and an eventfd live
-   * until the last descriptor is closed, whoever has it; a group or device ends with the process that opened it, because the engine closes it then.
+   * Give another process a descriptor for the same open file, as SCM_RIGHTS does. Returns the
+   * number that it has there. A container and an eventfd live until the last descriptor is closed,
+   * in any process. A group or device ends with the process that opened it, because the engine
+   * closes it then.
    */
   sendFd(fd: number, to: UserProcess): number {
     return this.#call('sendmsg', () => to.files.install(this.files.get(fd), false));
@@ -189,7 +196,9 @@ export class UserProcess implements Caller, Disposable {
     return this.#call('pwrite', () => this.#atOffset(fd, offset, count, deviceWrite, from, count));
   }
 
-  /** The address where the mapping is. Anonymous memory with `MapFlags.ANONYMOUS`; `offset` as in pread. */
+  /**
+   * The address of the mapping. Anonymous memory with `MapFlags.ANONYMOUS`; `offset` as in pread.
+   */
   mmap(length: number, prot: number, flags: number, fd = -1, offset: number | bigint = 0): number {
     return this.#call('mmap', () => {
       const page = this.process.pageSize;
@@ -228,7 +237,10 @@ export class UserProcess implements Caller, Disposable {
     return this.#access(() => this.memory.store(address, width, value));
   }
 
-  /** What is ready now: how many of `requests`, and the events of each. Never waits. */
+  /**
+   * The events that are ready now: how many of `requests` have some, and the events of each. Never
+   * waits.
+   */
   poll(requests: readonly PollRequest[]): { readonly ready: number; readonly events: readonly number[] } {
     const events = requests.map(({ fd, events: wanted }) => {
       try {
@@ -304,7 +316,10 @@ export class UserProcess implements Caller, Disposable {
     }
   }
 
-  /** A mapped register whose device file fails in a way that is not the bus' is our bug too; the program would see a machine check. */
+  /**
+   * An error of a mapped register's device file that is not a bus error is our bug too; the program
+   * would see a machine check.
+   */
   #access<T>(access: () => T): T | 'SIGBUS' {
     try {
       return access();
@@ -354,7 +369,7 @@ function writeCounter(counter: EventCounter, from: UserMemory, count: number): n
 
 type BoundHandler = (caller: Caller, user: UserBuffer, argument: IoctlArgument) => number;
 
-/** What does `request` for a file of this kind; containers have tables of their own. */
+/** The handler of `request` for a file of this kind. Containers have tables of their own. */
 function handlerOf(body: FileBody, request: number): BoundHandler | undefined {
   switch (body.kind) {
     case 'group':

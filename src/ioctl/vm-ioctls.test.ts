@@ -42,7 +42,7 @@ function attr(
 }
 
 describe('KVM device of type VFIO', () => {
-  it('S4-10 one per machine, found by a test that makes none', () => {
+  it('S4-10 one per machine, KVM_CREATE_DEVICE_TEST finds it and makes none', () => {
     const { guest, user, kvm, vm } = setup();
     expect(user.ioctl(kvm, KvmIoctl.GET_API_VERSION)).toBe(12);
     expect([createDevice(user, vm, 4, 1), createDevice(user, vm, 5), createDevice(user, vm, 5, 1)]).toEqual([0, 'ENODEV', 'ENODEV']);
@@ -110,7 +110,7 @@ describe('KVM device of type VFIO', () => {
     const { vfio } = guest.machine.function(NVME);
     const file = vfio!.vm!;
     const { references } = file as SyntheticVm;
-    // The descriptor, its VFIO device, and the device that is open.
+    // The descriptor, its VFIO device, and the open device.
     expect(references).toBe(3);
     for (const fd of [vm, kvm]) user.close(fd);
     expect((file as SyntheticVm).references).toBe(2);

@@ -1,8 +1,9 @@
 /**
- * /dev/kvm as far as VFIO has to do with it: virtual machines that are only their files, and their device of type VFIO, which lists the VFIO files
- * that the machine uses (S4-10).
+ * The part of /dev/kvm that VFIO needs: virtual machines that are only files, and their device of
+ * type VFIO, which lists the VFIO files that the machine uses (S4-10).
  *
- * @see linux/virt/kvm/kvm_main.c, kvm_ioctl_create_device(); linux/virt/kvm/vfio.c, kvm_vfio_set_attr(), kvm_vfio_has_attr()
+ * @see linux/virt/kvm/kvm_main.c, kvm_ioctl_create_device(); linux/virt/kvm/vfio.c,
+ *   kvm_vfio_set_attr(), kvm_vfio_has_attr()
  */
 import {
   KVM_API_VERSION,

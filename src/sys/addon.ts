@@ -9,7 +9,10 @@ import { addonFile } from './addon-file.ts';
 import { moduleUrl } from './package-files.ts';
 import { SystemError } from './system-error.ts';
 
-/** Numbers of asm-generic/fcntl.h, asm-generic/socket.h, linux/memfd.h and poll(2): the same on x86-64 and arm64. */
+/**
+ * Numbers of asm-generic/fcntl.h, asm-generic/socket.h, linux/memfd.h and poll(2): the same on
+ * x86-64 and arm64.
+ */
 export const Sys = {
   EFD_CLOEXEC: 0o2000000,
   EFD_NONBLOCK: 0o4000,
@@ -29,9 +32,9 @@ export const Sys = {
   MFD_NOEXEC_SEAL: 8,
   POLLIN: 1,
   POLLOUT: 4,
-  /** Stores stay here. */
+  /** Stores stay in this process. */
   MMAP_PRIVATE: 1,
-  /** Pages that the file loses are replaced by zeroed ones instead of ending the process. */
+  /** The addon replaces pages that the file loses by zeroed ones; the process goes on. */
   MMAP_GUARDED: 2,
   AF_UNIX: 1,
   SOCK_STREAM: 1,
@@ -51,7 +54,7 @@ export const Sys = {
   SEEK_END: 2,
   SEEK_DATA: 3,
   SEEK_HOLE: 4,
-  /** preadv2(2): answer what is there rather than wait. */
+  /** preadv2(2): return what is there rather than wait. */
   RWF_NOWAIT: 8,
   /** Kinds of operations of fileSubmit. */
   FILE_READ: 0,
@@ -61,7 +64,7 @@ export const Sys = {
   FILE_ZERO: 4,
   FILE_DISCARD: 5,
   FILE_APPEND: 6,
-  /** In a result of fileReap: data had been written, and the disk did not keep it. */
+  /** In a result of fileReap: the write reached the page cache, and the disk did not keep it. */
   FILE_SYNC_FAILED: 0x10000,
   /** Events of watchStart: libuv's. */
   READABLE: 1,
@@ -95,46 +98,62 @@ export interface Addon {
   fcntl(fd: number, command: number, argument: number): number;
   /** A request whose argument is a number. */
   ioctl(fd: number, request: number, argument: number): number;
-  /** revents, 0 when `timeoutMs` is up; -1 waits for ever. Blocks this thread. */
+  /** The revents; 0 after `timeoutMs`; -1 waits for ever. Blocks this thread. */
   poll(fd: number, events: number, timeoutMs: number): number;
-  /** Which of two has input: 1, 2 or 3; 0 when `timeoutMs` is up. Blocks this thread. */
+  /** Which of two has input: 1, 2 or 3; 0 after `timeoutMs`. Blocks this thread. */
   pollEither(fd: number, other: number, timeoutMs: number): number;
   eventfd(initial: number, flags: number): number;
   /** Never waits. */
   eventfdRead(fd: number): bigint | number;
   /**
-   * Adds one; never waits when `shared` is 1, for a counter whose open file other processes have,
-   * too. A full counter becomes 2^64-1 then.
+   * Adds one. Never waits when `shared` is 1, which is for a counter whose open file other
+   * processes have, too. A full counter becomes 2^64-1 then.
    */
   eventfdSignal(fd: number, shared: number): number;
   preadv2(fd: number, bytes: Uint8Array, start: number, offset: number, flags: number): number;
   pwritev2(fd: number, bytes: Uint8Array, start: number, offset: number, flags: number): number;
   lseek(fd: number, offset: number, whence: number): number;
-  /** F_OFD_SETLK or F_OFD_GETLK of bytes; `into` gets the lock's type and pid (-1 for one of an open file) as the kernel leaves them. */
+  /**
+   * F_OFD_SETLK or F_OFD_GETLK of bytes. `into` gets the lock's type and pid as the kernel leaves
+   * them; the pid of an open file's lock is -1.
+   */
   fcntlLock(fd: number, command: number, type: number, start: number, length: number, into: Int32Array): number;
-  /** Threads, at most `threads` and none yet, for the operations of a file: an id. `eventFd` is signalled when the first of some has ended. */
+  /**
+   * Makes threads for the operations of a file, at most `threads`, each when it is needed. Returns
+   * an id. The addon signals `eventFd` when the first of several operations has ended.
+   */
   fileOpen(fd: number, eventFd: number, threads: number): number;
   /**
-   * Hand the first `count` of `slots` to the threads; how many were taken. Slot i is described by numbers 3·i to 3·i + 2 of `table` (kind,
-   * offset, size) and its bytes are `buffers[i]`, which must stay as they are until it is reaped.
+   * Hands the first `count` of `slots` to the threads and returns how many they took. Numbers 3·i
+   * to 3·i + 2 of `table` describe slot i: kind, offset, size. Its bytes are `buffers[i]`, which
+   * must stay as they are until `fileReap` reports the slot.
    */
   fileSubmit(id: number, slots: Int32Array, count: number, table: Float64Array, buffers: readonly (Uint8Array | null)[]): number;
-  /** Pairs of slot and result of what has ended; how many. Waits up to `timeoutMs` for the first when anything is under way. Blocks this thread. */
+  /**
+   * Writes pairs of slot and result of ended operations, and returns how many. Waits up to
+   * `timeoutMs` for the first when an operation is under way. Blocks this thread.
+   */
   fileReap(id: number, into: Int32Array, timeoutMs: number): number;
-  /** Waits for what the threads are at, drops what they had not begun. The descriptors are the caller's to close. */
+  /**
+   * Waits for the operations that threads have begun, and drops the others. The caller closes the
+   * descriptors.
+   */
   fileClose(id: number): number;
   /**
-   * As fileClose, without waiting: 1 when a thread is at work. Its buffers and the descriptors then
-   * have to stay as they are.
+   * As fileClose, without waiting: 1 when a thread is at work. The caller then keeps its buffers
+   * and the descriptors as they are.
    */
   fileAbandon(id: number): number;
-  /** Bytes that a file holds; never asks a server of the file. */
+  /** Bytes that a file holds. Never asks a server of the file. */
   allocated(fd: number): number;
   memfdCreate(name: string, flags: number): number;
   ftruncate(fd: number, length: number): number;
-  /** A writable mapping of at most 4 GiB, of a file whose pages have `page` bytes; `how` is a sum of MMAP_, `limit` that of guarded ones. */
+  /**
+   * A writable mapping of at most 4 GiB, of a file whose pages have `page` bytes. `how` is a sum of
+   * MMAP_; `limit` bounds the number of guarded mappings.
+   */
   mmap(fd: number, offset: number, length: number, page: number, how: number, limit: number): ArrayBuffer | number;
-  /** How often memory was put in place of pages that the file no longer had. */
+  /** How often the addon put memory in place of pages that the file no longer had. */
   mappingFaults(buffer: ArrayBuffer): number;
   /** Detaches, then unmaps. */
   munmap(buffer: ArrayBuffer): number;
@@ -153,23 +172,35 @@ export interface Addon {
   write(fd: number, bytes: Uint8Array, start: number, end: number): number;
   /** The first `count` of `numbers` go with the first byte. Does not block, raises no signal. */
   sendmsg(fd: number, bytes: Uint8Array, start: number, end: number, numbers: Int32Array, count: number): number;
-  /** When descriptors came, `numbers` is their count and then each; else it is left alone. Does not block. EPROTO when some were lost. */
+  /**
+   * When descriptors came, `numbers` holds their count and then each; otherwise it stays as it was.
+   * Does not block. EPROTO when some were lost.
+   */
   recvmsg(fd: number, bytes: Uint8Array, start: number, end: number, numbers: Int32Array): number;
   /**
-   * `callback` runs from the event loop while `fd` is READABLE (at once again when it returned true) or WRITABLE, until stopped; stop before
-   * closing the descriptor. Sets O_NONBLOCK. EPERM for files, which are always ready.
+   * The event loop calls `callback` while `fd` is READABLE (at once again when it returned true) or
+   * WRITABLE, until `watchStop`, which must come before the descriptor is closed. Sets O_NONBLOCK.
+   * EPERM for files, which are always ready.
    */
   watchStart(fd: number, event: number, callback: () => unknown): number;
   watchStop(fd: number, event: number): number;
   watchRef(fd: number, keepAlive: boolean): number;
   /**
-   * Compare `count` pages of 4096 bytes at byte `at` of `memory` with hashes number `first` and on (16 bytes each), and set the bit of each that differs in
-   * `bitmap`; how many do. `first` is a multiple of 8. `key`: 4112 random bytes. Blocks this thread; several work.
+   * Compares `count` pages of 4096 bytes at byte `at` of `memory` with the hashes from number
+   * `first` on (16 bytes each). Sets the bit of each page that differs in `bitmap` and returns how
+   * many differ. `first` is a multiple of 8. `key`: 4112 random bytes. Blocks this thread; several
+   * work.
    */
   pagesScan(memory: Uint8Array, at: number, hashes: Uint8Array, first: number, count: number, key: Uint8Array, bitmap: Uint8Array): number;
-  /** Copy such pages to the beginning of `into`, and note the hashes of the copies; how many are not all zeroes. Theirs is 0. */
+  /**
+   * Copies such pages to the beginning of `into` and notes the hashes of the copies; the hash of a
+   * page of zeroes is 0. Returns how many are not all zeroes.
+   */
   pagesTake(memory: Uint8Array, at: number, hashes: Uint8Array, first: number, count: number, key: Uint8Array, into: Uint8Array): number;
-  /** CRC32C of bytes [from, to), after others whose sum is `sum`; -EOPNOTSUPP where the processor has no instruction for it. */
+  /**
+   * CRC32C of bytes [from, to), after others whose sum is `sum`; -EOPNOTSUPP on a processor without
+   * an instruction for it.
+   */
   crc32c(bytes: Uint8Array, from: number, to: number, sum: number): number;
 }
 
@@ -203,7 +234,10 @@ export function checked(result: number, what: string): number {
   return result;
 }
 
-/** The error for a negative result. An errno that our table does not name becomes EIO, with the number in the sentence. */
+/**
+ * The error for a negative result. An errno that our table does not name becomes EIO, with the
+ * number in the sentence.
+ */
 export function sysError(result: number, what: string): VfioError {
   const name = errnoName(result);
   return name === undefined ? new SystemError('EIO', `${what}: errno ${-result}`) : new SystemError(name, `${what}: ${name}`);

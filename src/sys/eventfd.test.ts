@@ -10,7 +10,7 @@ import { EventFd } from './eventfd.ts';
 import { FakeEventFd } from './fake.ts';
 import { OwnedFd } from './owned-fd.ts';
 
-/** As full as a write(2) can make it, from empty. */
+/** Fills the counter as far as a write(2) can, from empty. */
 function fill(fd: OwnedFd): void {
   writeSync(fd.number, new BigUint64Array([0xffff_ffff_ffff_fffen]));
 }
@@ -19,7 +19,7 @@ describe.each([
   { name: 'EventFd', create: (): EventFd | FakeEventFd => EventFd.create() },
   { name: 'FakeEventFd', create: (): EventFd | FakeEventFd => new FakeEventFd() },
 ])('S2-27 $name, the shape both share', ({ create }) => {
-  it('S2-27 counts signals until they are read', () => {
+  it('S2-27 counts signals until a reader takes them', () => {
     using eventfd = create();
     expect(eventfd.read()).toBe(null);
     eventfd.signal();
@@ -154,7 +154,7 @@ describe('S2-27 EventFd, the real one', () => {
     }
   });
 
-  it("B.9 somebody's blocking eventfd stays as it is: a full one does not block us, reading an empty one does not either", () => {
+  it('B.9 another process’s blocking eventfd stays as it is: neither signalling a full one nor reading an empty one blocks', () => {
     using owner = OwnedFd.own(addon().eventfd(0, Sys.EFD_CLOEXEC), 'eventfd');
     const isBlocking = (): boolean => (addon().fcntl(owner.number, Sys.F_GETFL, 0) & Sys.O_NONBLOCK) === 0;
     using eventfd = EventFd.fromNumber(owner.number);
@@ -162,13 +162,13 @@ describe('S2-27 EventFd, the real one', () => {
     expect(addon().eventfdRead(owner.number)).toBe(1n);
     fill(owner);
     for (let i = 0; i < 300; i++) eventfd.signal();
-    // No write(2) gets there: it is the kernel that signals, so that there is no moment between a look and a write.
+    // No write(2) gets there: the kernel signals, so there is no moment between a look and a write.
     expect(eventfd.read()).toBe(0xffff_ffff_ffff_ffffn);
     expect(eventfd.read()).toBe(null);
     expect(isBlocking()).toBe(true);
   });
 
-  it('B.9 one of ours that we have handed out, and that its other owner makes blocking and full: signalling does not wait', () => {
+  it('B.9 signalling never waits for an eventfd that another process shares, fills and makes blocking', () => {
     using eventfd = EventFd.create();
     using theirs = eventfd.duplicateFd();
     eventfd.signal();

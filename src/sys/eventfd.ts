@@ -1,4 +1,7 @@
-/** An eventfd: a counter in the kernel that other processes, KVM and other threads can signal and wait for. */
+/**
+ * An eventfd: a counter in the kernel that other processes, KVM and other threads can signal and
+ * wait for.
+ */
 import type { InterruptSink, InterruptSource } from '../abi/device.ts';
 import { checkIndex } from '../base/check.ts';
 import { Cleanup } from '../base/cleanup.ts';
@@ -14,8 +17,9 @@ interface Listener {
 }
 
 /**
- * Counted: the creator holds one reference until `dispose`, whoever keeps the sink holds one from `get` to `put`, and so does every listener.
- * The descriptor is closed when the last is gone, as Linux's eventfd_ctx outlives its descriptors.
+ * Counted references: the creator holds one until `dispose`, a holder of the sink holds one from
+ * `get` to `put`, and each listener holds one. The last reference closes the descriptor, as Linux's
+ * eventfd_ctx outlives its descriptors.
  */
 export class EventFd extends Counted implements InterruptSink, InterruptSource {
   readonly #fd: OwnedFd;
@@ -31,7 +35,10 @@ export class EventFd extends Counted implements InterruptSink, InterruptSource {
     this.#shared = shared;
   }
 
-  /** @param initial the counter's first value, 32 bits   @throws VfioError EINVAL; EMFILE when this process has no descriptor left */
+  /**
+   * @param initial the counter's first value, 32 bits
+   * @throws VfioError EINVAL; EMFILE when this process has no descriptor left
+   */
   static create(initial = 0): EventFd {
     checkIndex(initial, 0xffff_ffff, 'the initial count');
     const made = addon().eventfd(initial, Sys.EFD_CLOEXEC | Sys.EFD_NONBLOCK);
@@ -39,16 +46,20 @@ export class EventFd extends Counted implements InterruptSink, InterruptSource {
   }
 
   /**
-   * The eventfd behind a descriptor number of this process, which stays its owner's: what SET_IRQS does with the numbers it is given.
+   * The eventfd behind a descriptor number of this process; the number stays its owner's. SET_IRQS
+   * takes numbers this way.
    *
-   * @throws VfioError EBADF when the number is not open; EINVAL when it is something else than an eventfd
+   * @throws VfioError EBADF when the number is not open; EINVAL when it is not an eventfd
    * @see linux/fs/eventfd.c, eventfd_ctx_fdget()
    */
   static fromNumber(fd: number): EventFd {
     return EventFd.fromFd(OwnedFd.duplicate(fd));
   }
 
-  /** Takes `fd` over, closing it when it is refused. @throws VfioError EINVAL when it is not an eventfd */
+  /**
+   * Takes `fd` over and closes it when it is refused.
+   * @throws VfioError EINVAL when it is not an eventfd
+   */
   static fromFd(fd: OwnedFd): EventFd {
     using undo = new Cleanup();
     undo.use(fd);
@@ -58,13 +69,19 @@ export class EventFd extends Counted implements InterruptSink, InterruptSource {
     return new EventFd(fd.move(), 1);
   }
 
-  /** Add one. Never waits. A counter that is full stays full, as the kernel has it for VFIO; a closed one stays closed. */
+  /**
+   * Add one. Never waits. A full counter stays full, as when the kernel signals for VFIO; a closed
+   * one stays closed.
+   */
   signal(): void {
     if (this.#fd.closed) return;
     this.#sys.eventfdSignal(this.#fd.number, this.#shared);
   }
 
-  /** The counter, which is zero afterwards; null when it was zero. @throws VfioError EBADF once closed */
+  /**
+   * The counter, which is zero afterwards; null when it was zero.
+   * @throws VfioError EBADF once closed
+   */
   read(): bigint | null {
     const value = this.#sys.eventfdRead(this.#fd.number);
     if (typeof value === 'bigint') return value;
@@ -73,14 +90,20 @@ export class EventFd extends Counted implements InterruptSink, InterruptSource {
     throw error;
   }
 
-  /** Block this thread until the counter is not zero; false when `timeoutMs` passed first (-1 = for ever). The counter is left as it is. */
+  /**
+   * Block this thread until the counter is not zero. The counter keeps its value.
+   *
+   * @param timeoutMs -1 waits for ever
+   * @returns false when the time passed first
+   */
   waitSync(timeoutMs: number): boolean {
     return waitFor(this.#fd, Sys.POLLIN, timeoutMs);
   }
 
   /**
-   * Call `listener` from the event loop whenever the counter is not zero, with what it was, and empty it. Signals that come together make one call, also one
-   * for those that came before. Does not keep the process alive unless `keepAlive` is set. Holds a reference until disposed.
+   * Call `listener` from the event loop whenever the counter is not zero, with its value, and empty
+   * it. Signals that come together make one call; so do signals that came before. Does not keep the
+   * process alive unless `keepAlive` is set. Holds a reference until disposed.
    *
    * @throws VfioError EBADF once closed
    */
@@ -104,14 +127,17 @@ export class EventFd extends Counted implements InterruptSink, InterruptSource {
     this.#fd[Symbol.dispose]();
   }
 
-  /** Another descriptor for the same counter, to hand to someone. @throws VfioError EBADF once closed */
+  /**
+   * Another descriptor for the same counter; the caller owns it.
+   * @throws VfioError EBADF once closed
+   */
   duplicateFd(): OwnedFd {
     this.#shared = 1;
     return this.#fd.duplicate();
   }
 
   #readable(): void {
-    // Somebody else may have read it in between: then there is nothing to tell.
+    // Another process may have read the counter in between.
     const count = this.read();
     if (count === null) return;
     for (const listener of [...this.#listeners]) if (this.#listeners.has(listener)) listener.call(count);

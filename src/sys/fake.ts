@@ -1,4 +1,7 @@
-/** What eventfd.ts and memfd.ts are, without a kernel: the same shape and counting, deterministic, for engines and tests that need no descriptor. */
+/**
+ * Counterparts of eventfd.ts and memfd.ts without a kernel: the same shape and counting,
+ * deterministic, for engines and tests that need no descriptor.
+ */
 
 import type { InterruptSink, InterruptSource } from '../abi/device.ts';
 import { type DirectMemory, type MemoryAllocator, WINDOW_BYTES } from '../abi/memory.ts';
@@ -7,14 +10,20 @@ import { VfioError } from '../base/errno.ts';
 import { INSPECT } from '../base/inspect.ts';
 import { wholePages } from './memfd.ts';
 
-/** The most that `HeapMemory` takes: 16 windows. Pages that nobody touched take no room; larger, sparse memory is `MemfdMemory`'s. */
+/**
+ * The most that `HeapMemory` takes: 16 windows. Untouched pages take no room. Larger, sparse memory
+ * is for `MemfdMemory`.
+ */
 export const HEAP_MEMORY_MAX_BYTES = 2 ** 36;
 
 /** Memory of this process only, in plain buffers. */
 export class HeapMemory extends Counted implements DirectMemory {
   readonly kind = 'direct';
   readonly size: number;
-  /** Empty once the last reference is gone. A view taken from here before then is detached, as `MemfdMemory`'s are. */
+  /**
+   * Empty after the last reference is gone. A view taken from here is detached then, as
+   * `MemfdMemory`'s views are.
+   */
   readonly windows: readonly Uint8Array<ArrayBuffer>[];
   readonly #buffers: ArrayBuffer[] = [];
   readonly #views: Uint8Array<ArrayBuffer>[] = [];
@@ -34,7 +43,10 @@ export class HeapMemory extends Counted implements DirectMemory {
     }
   }
 
-  /** @throws VfioError EINVAL unless `size` is a positive integer; ENOMEM above 64 GiB, or when this machine does not promise as much */
+  /**
+   * @throws VfioError EINVAL unless `size` is a positive integer; ENOMEM above 64 GiB, or when this
+   *   machine does not promise as much
+   */
   static readonly allocate: MemoryAllocator = (size) => {
     const bytes = wholePages(size, HEAP_MEMORY_MAX_BYTES);
     try {
@@ -52,8 +64,8 @@ export class HeapMemory extends Counted implements DirectMemory {
 }
 
 /**
- * A counter of signals, that calls its listeners at once rather than from the event loop: a run with it is the same every time. A listener
- * that signals the counter it listens to is called again after it has returned.
+ * A counter of signals that calls its listeners at once rather than from the event loop, so each
+ * run is the same. A listener that signals its own counter is called again after it has returned.
  */
 export class FakeEventFd extends Counted implements InterruptSink, InterruptSource {
   readonly #listeners = new Set<() => void>();
@@ -64,7 +76,7 @@ export class FakeEventFd extends Counted implements InterruptSink, InterruptSour
     super('the eventfd');
   }
 
-  /** Signals that nobody has read, the same as `read` would give. */
+  /** Signals that are not read yet: the same as `read` would return. */
   get count(): number {
     return this.#count;
   }
@@ -75,7 +87,10 @@ export class FakeEventFd extends Counted implements InterruptSink, InterruptSour
     this.#deliver();
   }
 
-  /** The counter, which is zero afterwards; null when it was zero. @throws VfioError EBADF once closed */
+  /**
+   * The counter, which is zero afterwards; null when it was zero.
+   * @throws VfioError EBADF once closed
+   */
   read(): bigint | null {
     if (this.references === 0) throw new VfioError('EBADF', 'the eventfd is closed');
     const count = this.#count;
@@ -83,7 +98,11 @@ export class FakeEventFd extends Counted implements InterruptSink, InterruptSour
     return count === 0 ? null : BigInt(count);
   }
 
-  /** Call `listener` whenever the counter is not zero, and empty it; at once when it is not zero now. @throws VfioError EBADF once closed */
+  /**
+   * Call `listener` whenever the counter is not zero, and empty it; at once when it is not zero
+   * now.
+   * @throws VfioError EBADF once closed
+   */
   listen(listener: () => void): Disposable {
     // A function of our own, so that the same listener may be there twice.
     const entry = (): void => listener();

@@ -14,7 +14,10 @@ const into = new Uint8Array(4096);
 
 const loadAddon = `const m = { exports: {} }; process.dlopen(m, ${JSON.stringify(addonFile())}); const sys = m.exports;`;
 
-/** Runs `script` in a process of its own with the addon as `sys`, `pair()` for two connected sockets and `wait()` for one that sleeps in C. */
+/**
+ * Runs `script` in a process of its own with the addon as `sys`, `pair()` for two connected sockets
+ * and `wait()` for one that sleeps in C.
+ */
 const inProcess = (script: string) =>
   spawnSync(
     process.execPath,
@@ -26,8 +29,9 @@ const inProcess = (script: string) =>
   );
 
 /**
- * A thread that sends `total` messages of 4 bytes over the socket it is given, each after the answer to the one before, and ends. It blocks:
- * while it waits, this thread's event loop is all that can answer.
+ * A thread that sends `total` messages of 4 bytes over the socket it is given, each after the
+ * answer to the previous one, and ends. The thread blocks: only this thread's event loop can answer
+ * meanwhile.
  */
 function client(total: number): { socket: UnixSocket; done: Promise<unknown> } {
   const two = new Int32Array(2);
@@ -93,7 +97,7 @@ describe('transport: listening', () => {
     second[Symbol.dispose]();
   });
 
-  it('transport: after the end of the stream was received, nobody is called again', async () => {
+  it('transport: after the end of the stream was received, no listener is called again', async () => {
     const [a, b] = UnixSocket.pair();
     using _b = b;
     const received: number[] = [];
@@ -109,12 +113,12 @@ describe('transport: listening', () => {
     listening[Symbol.dispose]();
   });
 
-  it('transport: a reset connection is told, and goes on being told until it is read to its end', async () => {
+  it('transport: a reset connection is reported until the listener reads to its end', async () => {
     const [a, b] = UnixSocket.pair();
     using _b = b;
     const seen: unknown[] = [];
     using _listening = b.listen(() => {
-      // Does nothing about it at first.
+      // The listener does nothing about the reset at first.
       if (seen.push('called') < 4) return true;
       try {
         seen.push(b.receive(into, 0, 100, []));
@@ -184,7 +188,7 @@ describe('transport: listening', () => {
     expect(seen).toEqual(['first', 'room', 'second']);
     listening[Symbol.dispose]();
     b.onWritable(() => b[Symbol.dispose]());
-    b.onWritable(() => seen.push('told as well'));
+    b.onWritable(() => seen.push('room as well'));
     await until(() => seen.length === 4);
   });
 });
@@ -192,8 +196,8 @@ describe('transport: listening', () => {
 describe('transport: sticky listening', () => {
   it('transport: takes fewer turns of the event loop than messages come', async () => {
     const loops = (): number => (performance.nodeTiming as unknown as { uvMetricsInfo: { loopCount: number } }).uvMetricsInfo.loopCount;
-    // It stays where it is for a moment only, and somebody may have to wait longer than that for a processor: 300 in a row that come while neither
-    // end is kept from running are enough.
+    // The socket stays empty for a moment only, and this thread may have to wait longer than that
+    // for a processor: 300 messages in a row, while neither end waits for a processor, are enough.
     const inARow = 300;
     let least = Number.POSITIVE_INFINITY;
     while (least > inARow / 2) {
@@ -219,30 +223,30 @@ describe('transport: sticky listening', () => {
     }
   });
 
-  it('transport: a busy listener keeps nobody waiting: timers, immediates, other descriptors, and ones that are new', async () => {
+  it('transport: a busy listener delays no others: timers, immediates, other descriptors, and ones that are new', async () => {
     const { socket, done } = client(20_000);
     using event = EventFd.create();
     let messages = 0;
     const at: Record<string, number> = {};
-    const told = (what: string) => () => {
+    const seen = (what: string) => () => {
       at[what] ??= messages;
     };
-    event.listen(told('descriptor'));
+    event.listen(seen('descriptor'));
     let pair: UnixSocket[] = [];
     socket.listen(
       () => {
         if (socket.receive(into, 0, 64, []) !== 4) return true;
         messages++;
         if (messages === 100) {
-          setTimeout(told('timer'), 1);
-          setImmediate(told('immediate'));
-          queueMicrotask(told('microtask'));
-          process.nextTick(told('tick'));
+          setTimeout(seen('timer'), 1);
+          setImmediate(seen('immediate'));
+          queueMicrotask(seen('microtask'));
+          process.nextTick(seen('tick'));
           event.signal();
           pair = UnixSocket.pair();
           pair[0]!.send(into, 0, 1);
           pair[1]!.listen(() => {
-            told('new descriptor')();
+            seen('new descriptor')();
             return pair[1]!.receive(into, 0, 1, []) > 0;
           });
         }
@@ -253,7 +257,7 @@ describe('transport: sticky listening', () => {
     );
     await done;
     expect(messages).toBe(20_000);
-    // 256 messages are what it may take in one go; a timer of 1 ms is due within some hundreds more.
+    // One go takes up to 256 messages; a timer of 1 ms is due within some hundreds more.
     expect(at).toMatchObject({ microtask: 100, tick: 100 });
     for (const what of ['immediate', 'descriptor', 'new descriptor']) expect(at[what], what).toBeLessThan(1000);
     expect(at.timer).toBeLessThan(20_000);
@@ -298,7 +302,7 @@ describe('transport: the end of a process or thread that still listens', () => {
       sys.watchStart(a, 1, () => { sys.recvmsg(a, one, 0, 1, none); if (++n === 4) { sys.watchStop(a, 1); return true; } if (n % 2) throw new Error("call " + n); return true; });
       for (let i = 0; i < 4; i++) sys.sendmsg(b, one, 0, 1, none, 0);`);
     expect(result).toMatchObject({ status: 0, stdout: 'call 1\ncall 3\n' });
-    expect(inProcess('const [a, b] = pair(); sys.watchStart(a, 2, () => { throw new Error("nobody"); });').stderr).toMatch(/Error: nobody/);
+    expect(inProcess('const [a, b] = pair(); sys.watchStart(a, 2, () => { throw new Error("ours"); });').stderr).toMatch(/Error: ours/);
   });
 
   it('transport: signals reach their handlers while it waits', () => {

@@ -1,4 +1,7 @@
-/** Waiting for a descriptor from the event loop: who reads it, who waits for room, and whether the process stays alive for that. */
+/**
+ * Waiting for a descriptor from the event loop: its reader, the callbacks that wait for room, and
+ * whether the process stays alive for them.
+ */
 import { VfioError } from '../base/errno.ts';
 import { type Addon, addon, checked, Sys } from './addon.ts';
 import type { ListenOptions } from './byte-stream.ts';
@@ -7,11 +10,17 @@ import type { OwnedFd } from './owned-fd.ts';
 interface Reader {
   readonly callback: () => unknown;
   readonly keepAlive: boolean;
-  /** Set for a file, which the kernel does not watch as it is always ready: asked in every turn of the event loop. */
+  /**
+   * Set for a file. The kernel does not watch a file, which is always ready, so its listener is
+   * called in every turn of the event loop.
+   */
   turn: NodeJS.Immediate | null;
 }
 
-/** One for each descriptor that is watched (libuv allows no more); disposed before the descriptor is closed, since a reused number would get no events. */
+/**
+ * One for each watched descriptor (libuv allows no more). It is disposed before the descriptor is
+ * closed, since a reused number would get no events.
+ */
 export class FdWatch implements Disposable {
   readonly #fd: OwnedFd;
   readonly #sys: Addon = addon();
@@ -24,10 +33,13 @@ export class FdWatch implements Disposable {
     this.#fd = fd;
   }
 
-  /** `onReadable` as `ByteStream.listen` says. @throws VfioError EBUSY when somebody listens; EBADF once closed */
+  /**
+   * `onReadable` as `ByteStream.listen` says.
+   * @throws VfioError EBUSY when the stream has a listener; EBADF once closed
+   */
   listen(onReadable: () => unknown, options: ListenOptions = {}): Disposable {
     const fd = this.#fd.number;
-    if (this.#reader !== null) throw new VfioError('EBUSY', 'somebody listens to this stream already');
+    if (this.#reader !== null) throw new VfioError('EBUSY', 'this stream has a listener already');
     const reader: Reader = { callback: onReadable, keepAlive: options.keepAlive ?? false, turn: null };
     const started = this.#sys.watchStart(fd, Sys.READABLE, onReadable);
     this.#reader = reader;
@@ -42,7 +54,7 @@ export class FdWatch implements Disposable {
     };
   }
 
-  /** Nothing more will come: a listener that went on listening would be called for ever. */
+  /** Nothing more will come: a listener that stayed would be called for ever. */
   stopListening(): void {
     const reader = this.#reader;
     if (reader === null) return;
@@ -96,7 +108,7 @@ export class FdWatch implements Disposable {
 
   #nextTurn(reader: Reader): void {
     reader.turn = setImmediate(() => {
-      // A callback that throws is called again, as the others are.
+      // A reader that throws is called again, as the others are.
       this.#nextTurn(reader);
       reader.callback();
     });
@@ -110,7 +122,10 @@ export class FdWatch implements Disposable {
   }
 }
 
-/** How long one blocking wait may last: in between, a worker that is being terminated is let go (V8 looks for that when a function is entered). */
+/**
+ * How long one blocking wait may last. Between two waits V8 can end a worker that is being
+ * terminated (V8 looks for that when a function is entered).
+ */
 const WAIT_SLICE_MS = 200;
 
 /** `ByteStream.wait` of one descriptor. */
@@ -123,7 +138,8 @@ export function waitFor(fd: OwnedFd, events: number, timeoutMs: number): boolean
   if (ready > 0) return true;
   const until = forever ? Number.POSITIVE_INFINITY : performance.now() + timeoutMs - slice;
   for (;;) {
-    // A signal ends a poll early (EINTR); the time that is left then is not known to the microsecond, nor need it be.
+    // A signal ends a poll early (EINTR). The time that is left then need not be known to the
+    // microsecond.
     if (ready !== -4) checked(ready, 'polling a descriptor');
     const left = until - performance.now();
     if (ready === 0 && left <= 0) return false;

@@ -1,4 +1,7 @@
-/** Storage in files over filesystems that are full, broken, or know less than most: the system calls fail as they do there. */
+/**
+ * Storage in files over filesystems that are full, broken, or know less than most. The system calls
+ * fail here as they do there.
+ */
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -20,7 +23,7 @@ if (compiled.status !== 0) throw new Error(`faulty-files.c does not compile: ${c
 
 const SIZE = 1 << 17;
 let files = 0;
-/** What each step of the child answered, what it could read at once, and the image afterwards. */
+/** The result of each step of the child, the bytes that it could read at once, and the image. */
 async function run(faults: string): Promise<{ results: number[]; now: string; image: Buffer }> {
   const path = join(directory, `disk-${files++}.img`);
   writeFileSync(path, new Uint8Array(SIZE).fill(9));
@@ -32,7 +35,7 @@ async function run(faults: string): Promise<{ results: number[]; now: string; im
   return { results: lines.map((line) => Number(line.split(' ')[1])), now, image: readFileSync(path) };
 }
 
-/** What is left when all steps have done what they should. */
+/** The image when every step has done its work. */
 const expected = new Uint8Array(SIZE).fill(9).fill(0, 8192, 100_001).fill(3, 0, 8192);
 const { EIO, ENOSPC, EOPNOTSUPP } = Errno;
 const EINTR = 4;
@@ -60,7 +63,7 @@ describe('a file on a filesystem that', () => {
   it.each([
     ['cannot answer at once', `nowait:${EOPNOTSUPP}:1:99`],
     ['would have to wait', `nowait:${EAGAIN}:1:99`],
-    ['fails where nobody waits to be told', `nowait:${EIO}:1:99`],
+    ['fails where no caller waits for the result', `nowait:${EIO}:1:99`],
   ])('%s: the queued form is the one that counts', async (_what, faults) => {
     const { results, now } = await run(faults);
     expect(results).toEqual([0, 0, 0, 0, 0, 0, 0, 0]);

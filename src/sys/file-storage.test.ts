@@ -14,7 +14,7 @@ import { addon } from './addon.ts';
 import { FileStorage } from './file-storage.ts';
 
 describe('storage in a file', () => {
-  it('holds what was written, tells it from the event loop, and holds no descriptor afterwards', async () => {
+  it('holds what was written, reports it from the event loop, and holds no descriptor afterwards', async () => {
     const path = image();
     const before = descriptors();
     const storage = FileStorage.open(path);
@@ -86,7 +86,7 @@ describe('storage in a file', () => {
     else expect(queue.tryWrite(10, filled(10, 3))).toBe(WOULD_BLOCK);
   });
 
-  it('zeroes, and gives space back when told to discard', () => {
+  it('zeroes, and gives space back on a discard', () => {
     const path = image(filled(1 << 20, 9));
     using storage = FileStorage.open(path);
     const { queue, told } = opened(storage);
@@ -139,7 +139,7 @@ describe('storage in a file', () => {
     ]);
   });
 
-  it('tells an image that somebody has truncated as an error, and nothing crashes', () => {
+  it('reports an image that another process has truncated as an error, and nothing crashes', () => {
     const path = image(filled(1 << 16, 1));
     using storage = FileStorage.open(path);
     const { queue, told } = opened(storage);
@@ -157,7 +157,7 @@ describe('storage in a file', () => {
     ]);
   });
 
-  it('tells EFBIG where files may grow no further, and goes on', async () => {
+  it('reports EFBIG where files may grow no further, and goes on', async () => {
     const path = image(1 << 16);
     truncateSync(path, 2 << 20);
     const child = new NodeChild(childFile, ['limit', path], { fileSizeKiB: 64 });
@@ -168,7 +168,7 @@ describe('storage in a file', () => {
     expect(rest.sort()).toEqual(['1 0', `2 ${-Errno.EFBIG}`, `3 ${-Errno.EFBIG}`, `4 ${-Errno.EFBIG}`, '5 0']);
   });
 
-  it('tells in the order in which things ended, to no depth, also when a completion submits and drains', () => {
+  it('reports in the order of ending, without nesting, also when a completion submits and drains', () => {
     using storage = FileStorage.open(image());
     let left = 20_000;
     let within = 0;
@@ -176,7 +176,7 @@ describe('storage in a file', () => {
       expect(within).toBe(0);
       within++;
       if (left-- > 0) {
-        // Refused at once: a chain of these must not become a chain of calls.
+        // Refused at once: a chain of refusals must not become a chain of calls.
         queue.read(-1, new Uint8Array(1), left);
         queue.submit();
       }
@@ -201,7 +201,7 @@ describe('storage in a file', () => {
     expect(told).toEqual([1, 2]);
   });
 
-  it('does what was submitted also when its queue is disposed, and tells nothing', () => {
+  it('does what was submitted also when its queue is disposed, and reports nothing', () => {
     const path = image();
     using storage = FileStorage.open(path);
     const queue = storage.open(() => expect.unreachable());
@@ -265,19 +265,20 @@ describe('the end of a process or a thread with a file open', () => {
     }
   });
 
-  it('does not end before what is under way has been told', async () => {
+  it('does not end before operations under way are reported', async () => {
     const path = image();
     const child = new NodeChild(childFile, ['end', path]);
     expect(await child.ended).toBe(0);
-    expect(child.lines).toEqual(['open', 'told 1 0']);
+    expect(child.lines).toEqual(['open', 'ended 1 0']);
     expect(readFileSync(path)[4095]).toBe(9);
   });
 
-  it('has let go of the image, its descriptors and its threads when a worker was terminated in the middle', async () => {
+  it('releases the image, its descriptors and its threads when a worker is terminated in the middle', async () => {
     const path = image(4 << 20);
     const before = descriptors();
     const threads = () => readdirSync('/proc/self/task').length;
-    // What tsx keeps of what it has compiled is written while the worker runs already; files that it had open then stay so.
+    // tsx writes its cache of compiled files while the worker runs already; files that it has open
+    // then stay open.
     const env = { ...process.env, TSX_DISABLE_CACHE: '1' };
     const workerData = { path, file: new URL('./file-storage.ts', import.meta.url).href };
     const worker = (source: string) => new Worker(source, { eval: true, env, workerData });
@@ -299,7 +300,7 @@ describe('the end of a process or a thread with a file open', () => {
       await one.terminate();
       FileStorage.open(path)[Symbol.dispose]();
     }
-    // What a worker had open besides is closed in its own time.
+    // A worker's other files are closed in their own time.
     await expect.poll(descriptors, { timeout: 120_000 }).toBe(before);
     await expect.poll(threads, { timeout: 120_000 }).toBeLessThanOrEqual(threadsBefore + 1);
   });
@@ -313,7 +314,8 @@ describe('the end of a process or a thread with a file open', () => {
       for (let i = 0; i < 20; i++) queue.write(i * 512, new Uint8Array(512), i, false);
       queue.submit();
     }
-    // A thread that has been joined is in the list for a moment more; one of a worker before this may have gone from it meanwhile.
+    // A joined thread stays in the list for a moment; a thread of an earlier worker may have left
+    // it meanwhile.
     await expect.poll(threads, { timeout: 120_000 }).toBeLessThanOrEqual(before);
   });
 });

@@ -1,4 +1,7 @@
-/** A disk in a file, or on a block device: what the page cache has is read at once, everything else runs on threads. */
+/**
+ * A disk in a file, or on a block device. Reads take at once what the page cache has; threads do
+ * everything else.
+ */
 import { type Storage, type StorageCompleted, type StorageQueue, WOULD_BLOCK } from '../abi/storage.ts';
 import { Cleanup } from '../base/cleanup.ts';
 import { Errno } from '../base/errno.ts';
@@ -15,7 +18,7 @@ export class FileStorage implements Storage {
   readonly #file: ImageFile;
   readonly #sys: Addon = addon();
   readonly #fd: number;
-  /** Whether the kernel and the filesystem can answer at once or not at all. */
+  /** False once the kernel or the filesystem refuses reads that never wait. */
   #readsNow = true;
   #writesNow = true;
   #disposed = false;
@@ -31,10 +34,12 @@ export class FileStorage implements Storage {
   }
 
   /**
-   * The image at `path`, locked: nobody else can open it, unless all only read (`readOnly`). QEMU is kept out too, and keeps us out.
+   * The image at `path`, locked: no other process can open it, unless all only read (`readOnly`).
+   * The lock keeps QEMU out, and QEMU's keeps us out.
    *
-   * @throws VfioError ENOENT when it is missing and not to be made; EBUSY when somebody uses it, with the pid where that can be found; EINVAL
-   *   when it has another size, is empty, or is no file; EISDIR, EACCES, EROFS, ENOSPC, EFBIG, ENOLCK
+   * @throws VfioError ENOENT when it is missing and not to be made; EBUSY when another process uses
+   *   it, with the pid where that can be found; EINVAL when it has another size, is empty, or is no
+   *   file; EISDIR, EACCES, EROFS, ENOSPC, EFBIG, ENOLCK
    */
   static open(path: string, options: ImageOptions = {}): FileStorage {
     const file = openImage(path, options);
@@ -55,7 +60,10 @@ export class FileStorage implements Storage {
     return new FileQueue(this, completed);
   }
 
-  /** 0, WOULD_BLOCK or -EINVAL, -EBADF. What goes wrong otherwise, the queued form tells: this never waits to find out. */
+  /**
+   * 0, WOULD_BLOCK or -EINVAL, -EBADF. The queued form reports all other errors: this function
+   * never waits to find them.
+   */
   readNow(offset: number, into: Uint8Array): number {
     const wrong = this.check(offset, into.length);
     if (wrong !== 0) return wrong;
@@ -92,7 +100,10 @@ export class FileStorage implements Storage {
     return isWithin && Number.isSafeInteger(offset) && Number.isSafeInteger(size) ? 0 : -Errno.EINVAL;
   }
 
-  /** Blocks until everything that was submitted has ended; then the descriptor is closed, and the lock gone. Idempotent. */
+  /**
+   * Blocks until every submitted operation has ended, then closes the descriptor, which ends the
+   * lock. Idempotent.
+   */
   [Symbol.dispose](): void {
     if (this.#disposed) return;
     this.#disposed = true;

@@ -24,8 +24,8 @@ describe('flushes of a file', () => {
       queue.drain();
     };
     done(() => queue.flush(1));
-    if (left() !== '0') return context.skip(`the kernel does not tell, or this filesystem has no disk: '${left()}'`);
-    // The kernel may happen to write it out by itself right then.
+    if (left() !== '0') return context.skip(`the kernel does not say, or this filesystem has no disk: '${left()}'`);
+    // The kernel may write the page out by itself right then.
     let dirty = 0;
     for (let i = 0; i < 10 && dirty === 0; i++) {
       done(() => queue.write(0, filled(65_536, 1), 2, false));
@@ -38,7 +38,7 @@ describe('flushes of a file', () => {
     expect(left()).toBe('0');
   });
 
-  /** What is handed to the threads, from now on: kinds of operations. */
+  /** Operations that the threads get from now on: their kinds. */
   const watched = (): number[] => {
     const kinds: number[] = [];
     const real = addon().fileSubmit;
@@ -49,7 +49,7 @@ describe('flushes of a file', () => {
     return kinds;
   };
 
-  it('that wait together share one fdatasync, and none is told before one that began after it was asked for', () => {
+  it('that wait together share one fdatasync, and none is reported before an fdatasync that began after the request', () => {
     using storage = FileStorage.open(image());
     const kinds = watched();
     const { queue, told } = opened(storage);
@@ -96,7 +96,7 @@ describe('flushes of a file', () => {
   it('cover a write that ended while an fdatasync was under way', () => {
     using storage = FileStorage.open(image());
     const { queue } = opened(storage);
-    // Both end before we look, the write first.
+    // Both operations end before the test looks, the write first.
     const real = addon().fileReap;
     const spy = vi.spyOn(addon(), 'fileReap').mockImplementation((id, into, timeoutMs) => {
       const found = new Map<number, number>();
@@ -118,7 +118,7 @@ describe('flushes of a file', () => {
     expect(kinds).toEqual([Sys.FILE_SYNC, Sys.FILE_WRITE, Sys.FILE_SYNC]);
   });
 
-  it('fail for good once the disk has lost something: the kernel tells of it only once', () => {
+  it('fail for good once the disk has lost data: the kernel reports it only once', () => {
     for (const kind of ['flush', 'durable write'] as const) {
       using storage = FileStorage.open(image());
       const { queue, told } = opened(storage);

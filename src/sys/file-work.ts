@@ -1,6 +1,7 @@
 /**
- * Operations of one file that have to wait: they run on a few threads, are handed over a batch at a time, and wake the event loop once for all that
- * have ended. Not libuv's threads: those are four for the whole process, and a slow disk would keep everybody from files and names.
+ * Operations of one file that have to wait. They run on a few threads, which get a batch at a time
+ * and wake the event loop once for all that have ended. Libuv's threads do not serve: there are
+ * four for the whole process, and a slow disk would delay all other work on files and names.
  */
 import { Errno } from '../base/errno.ts';
 import { type Addon, addon, checked, Sys } from './addon.ts';
@@ -9,14 +10,17 @@ import { OwnedFd } from './owned-fd.ts';
 /** Reads that a disk can have at once, for each file. */
 const THREADS = 8;
 const REAPED_AT_ONCE = 256;
-/** Between two looks at whether this thread is to end (`worker.terminate()` cannot interrupt a native wait). */
+/**
+ * Between two looks at whether this thread has to end: `worker.terminate()` cannot interrupt a
+ * native wait.
+ */
 const WAIT_SLICE_MS = 200;
 const FIELDS = 3;
 
-/** The operations that threads are still at: their bytes must stay. */
+/** Operations that threads have not ended: their bytes must stay. */
 const abandoned: FileWork[] = [];
 
-/** Whoever put an operation in. */
+/** The owner of an operation, which learns its result. */
 export interface WorkOwner {
   ended(tag: number, result: number): void;
 }
@@ -34,26 +38,39 @@ export class FileWork implements Disposable {
   #batch = new Int32Array(64);
   #batched = 0;
   readonly #reaped = new Int32Array(REAPED_AT_ONCE * 2);
-  /** Slot and result of what has ended and was not told of yet: first in, first out. */
+  /**
+   * Slot and result of each operation that has ended and is not reported yet: first in, first out.
+   */
   readonly #ended: number[] = [];
   #told = 0;
   #telling = false;
-  /** With the threads. */
+  /** Operations that the threads have. */
   #underWay = 0;
   #watching = false;
   #disposed = false;
-  /** Slots of flushes: those that the fdatasync under way is for, and those that came after it began. */
+  /**
+   * Slots of flushes: those that the current fdatasync covers, and those that came after it began.
+   */
   #syncing: number[] = [];
   #nextSync: number[] = [];
   #syncSlot = -1;
-  /** Writes that have ended, and how many of those are known to be on the disk. Whoever had the file before us may have left some too. */
+  /**
+   * Writes that have ended, and how many of those are known to be on the disk. The 1 stands for
+   * writes that an earlier user of the file may have left.
+   */
   #written = 1;
   #synced = 0;
   #syncCovers = 0;
-  /** The errno of a sync that failed. What it lost is gone from the page cache, and the kernel tells of it once: no later flush may succeed. */
+  /**
+   * The errno of a sync that failed. The page cache has dropped the lost data, and the kernel
+   * reports the loss once: no later flush may succeed.
+   */
   #lost = 0;
 
-  /** @param fd stays its owner's, who closes it after this is disposed   @throws VfioError EMFILE, ENOMEM */
+  /**
+   * @param fd stays the caller's, which closes it after this is disposed
+   * @throws VfioError EMFILE, ENOMEM
+   */
   constructor(fd: OwnedFd, threads: number = THREADS) {
     const event = OwnedFd.own(this.#sys.eventfd(0, Sys.EFD_CLOEXEC | Sys.EFD_NONBLOCK), 'creating an eventfd');
     const id = this.#sys.fileOpen(fd.number, event.number, threads);
@@ -62,12 +79,17 @@ export class FileWork implements Disposable {
     this.#event = event;
   }
 
-  /** A write that was done elsewhere, at once: flushes are for it too. */
+  /** Note a write that was done at once, elsewhere: flushes cover it too. */
   noteWritten(): void {
     this.#written++;
   }
 
-  /** Take an operation in; `submit` starts it. @param kind of Sys.FILE_, or a negative errno with which it is to end   @returns its slot */
+  /**
+   * Add an operation; `submit` starts it.
+   *
+   * @param kind of Sys.FILE_, or a negative errno with which it has to end
+   * @returns its slot
+   */
   add(owner: WorkOwner, tag: number, kind: number, offset: number, size: number, bytes: Uint8Array | null): number {
     const slot = this.#free.pop() ?? this.#owners.length;
     if ((slot + 1) * FIELDS > this.#table.length) {
@@ -84,7 +106,7 @@ export class FileWork implements Disposable {
     return slot;
   }
 
-  /** It was never submitted, and is not going to be. */
+  /** Forget an operation that was not submitted and never will be. */
   forget(slot: number): void {
     this.#owners[slot] = null;
     this.#bytes[slot] = null;
@@ -99,7 +121,12 @@ export class FileWork implements Disposable {
     this.#tell();
   }
 
-  /** Block until `isDone`, which something under way, or time, brings about; or until nothing is under way. @param sliceMs  between two looks at time */
+  /**
+   * Block until `isDone`, or until nothing is under way. An ended operation, or time, makes
+   * `isDone` true.
+   *
+   * @param sliceMs between two looks at time
+   */
   waitUntil(isDone: () => boolean, sliceMs: number = WAIT_SLICE_MS): void {
     this.#tell(true);
     while (!isDone() && this.#underWay > 0) {
@@ -108,7 +135,7 @@ export class FileWork implements Disposable {
     }
   }
 
-  /** Blocks until everything that was submitted has ended. */
+  /** Blocks until every submitted operation has ended. */
   [Symbol.dispose](): void {
     if (this.#disposed) return;
     this.#disposed = true;
@@ -118,7 +145,11 @@ export class FileWork implements Disposable {
     this.#event[Symbol.dispose]();
   }
 
-  /** As dispose, without waiting for what has not ended. @returns whether `fd` may be closed: not while a thread is at it, which ends with the process */
+  /**
+   * As dispose, without waiting for operations that have not ended.
+   *
+   * @returns whether `fd` may be closed: not while a thread uses it, which ends with the process
+   */
   abandon(): boolean {
     if (this.#disposed) return true;
     this.#disposed = true;
@@ -156,7 +187,10 @@ export class FileWork implements Disposable {
     if (taken > 0) this.#started(taken);
   }
 
-  /** One fdatasync for all flushes that wait; those that come while it runs wait for the next, since it may be past what they are for. */
+  /**
+   * One fdatasync for all flushes that wait. Flushes that come while it runs wait for the next,
+   * since it may be past their writes.
+   */
   #startSync(): void {
     if (this.#syncSlot >= 0 || this.#nextSync.length === 0) return;
     if (this.#lost !== 0 || this.#written === this.#synced) {
@@ -177,7 +211,7 @@ export class FileWork implements Disposable {
     this.#underWay += count;
   }
 
-  /** Only what is under way keeps the process alive. */
+  /** Only operations under way keep the process alive. */
   #listen(keepAlive: boolean): void {
     const { number } = this.#event;
     if (!this.#watching) {
@@ -233,7 +267,10 @@ export class FileWork implements Disposable {
     else this.#ended.push(slot, result);
   }
 
-  /** A completion may submit, and drain: what has ended is told in order, by whoever comes to it, and to no depth. */
+  /**
+   * Report ended operations in their order. A completion may submit and drain: this function then
+   * reports on, and does not nest.
+   */
   #tell(within = false): void {
     if (this.#telling && !within) return;
     const before = this.#telling;

@@ -1,4 +1,7 @@
-/** Descriptors that a peer has sent: which of them can keep us waiting, and how they are closed. */
+/**
+ * Descriptors that a peer has sent: which of them can keep this process waiting, and how they are
+ * closed.
+ */
 import { closeSync, fstatSync, openSync } from 'node:fs';
 import { afterEach, describe, expect, it } from 'vitest';
 import { until } from '../../tests/kit/event-loop.ts';

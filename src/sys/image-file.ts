@@ -1,4 +1,4 @@
-/** Opening a disk image: a file or a block device, of a size that is known, locked against others. */
+/** Opening a disk image: a file or a block device of known size, locked against other users. */
 import { closeSync, constants, fstatSync, fsyncSync, lstatSync, openSync, unlinkSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { checkIndex } from '../base/check.ts';
@@ -42,7 +42,7 @@ export function openImage(path: string, { size, create = false, readOnly = false
   const isBlockDevice = stat.isBlockDevice();
   if (!stat.isFile() && !isBlockDevice) throw new VfioError('EINVAL', `${path} is neither a file nor a block device`);
   lockImage(fd, path, use);
-  // Only under the lock: another process may have been making it just now.
+  // Only under the lock: another process may just have made it.
   const actual = isBlockDevice
     ? checked(addon().lseek(fd.number, 0, Sys.SEEK_END), `finding the size of ${path}`)
     : fstatSync(fd.number).size;
@@ -52,7 +52,7 @@ export function openImage(path: string, { size, create = false, readOnly = false
     throw new VfioError('EINVAL', `${path} is empty`, { fix: 'Say how large it is to be, such as --size 10G or size=10G.' });
   } else if (size !== undefined && size !== actual) {
     throw new VfioError('EINVAL', `${path} has ${actual} bytes, not ${size}`, {
-      fix: 'Leave the size out to use the image as it is, or give another file: an image that has something in it is never made larger or smaller.',
+      fix: 'Leave the size out to use the image as it is, or give another file: the size of an image with data never changes.',
     });
   }
   if (format !== 'raw' && actual > 0) refuseOtherFormats(fd, path, actual);
@@ -68,13 +68,14 @@ function refuseOtherFormats(fd: OwnedFd, path: string, size: number): void {
     throw fileError(error, `${path} cannot be read`);
   }
   if (found === null) return;
-  throw new VfioError('EINVAL', `${path} is a ${found} image, and this takes raw ones: a guest would find its header, and overwrite it`, {
+  throw new VfioError('EINVAL', `${path} is a ${found} image; only raw images are served: a guest would find the header and overwrite it`, {
     fix: `Make a raw image of it: qemu-img convert -O raw ${path} disk.img. If these are the bytes of the disk, say so: --format raw, or format=raw.`,
   });
 }
 
 function openOrMake(path: string, use: ImageUse, sizeToMake: number | undefined): { readonly fd: OwnedFd; readonly made: boolean } {
-  // O_NONBLOCK: a FIFO of that name must not stop this process. O_EXCL: a block device that is mounted, or somebody else's, is not written to.
+  // O_NONBLOCK: a FIFO of that name must not stop this process. O_EXCL: the open fails for a block
+  // device that is mounted or in use.
   const flags = (use === 'write' ? constants.O_RDWR | constants.O_EXCL : constants.O_RDONLY) | constants.O_NONBLOCK | constants.O_NOCTTY;
   for (;;) {
     try {
@@ -97,7 +98,7 @@ function openOrMake(path: string, use: ImageUse, sizeToMake: number | undefined)
           fix: 'Make the directory first.',
         });
       }
-      // Somebody else has just made it, or it is a link to a file that is not there.
+      // Another process has just made it, or it is a link to a missing file.
       if (codeOf(cause) !== 'EEXIST' || isLink(path)) throw openError(cause, path, use);
     }
   }
@@ -111,7 +112,10 @@ function opened(path: string, flags: number): OwnedFd {
   return OwnedFd.own(openSync(path, flags, 0o600), path);
 }
 
-/** A sparse file, there after a power cut too. One that we made does not stay when this fails. */
+/**
+ * A sparse file that is there after a power cut too. A file that we made is removed when this
+ * fails.
+ */
 function setSize(fd: OwnedFd, path: string, size: number, made: boolean): void {
   try {
     const result = addon().ftruncate(fd.number, size);
@@ -129,7 +133,7 @@ function syncDirectory(path: string): void {
   try {
     fsyncSync(number);
   } catch (error) {
-    // Some filesystems cannot sync a directory; they need not either.
+    // Some filesystems cannot sync a directory, and need no sync.
     if (codeOf(error) !== 'EINVAL') throw error;
   } finally {
     closeSync(number);
@@ -151,7 +155,7 @@ function openError(cause: unknown, path: string, use: ImageUse): VfioError {
       return new VfioError(code, `${path} ${why}`, { cause, ...fix });
     }
     case 'EBUSY':
-      return new VfioError('EBUSY', `${path} is mounted, or in use by somebody else`, { cause, fix: 'Unmount it, or give --readonly.' });
+      return new VfioError('EBUSY', `${path} is mounted, or in use`, { cause, fix: 'Unmount it, or give --readonly.' });
     default:
       return fileError(cause, `${path} cannot be opened`);
   }

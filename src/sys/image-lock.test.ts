@@ -38,7 +38,10 @@ describe('the lock of an image', () => {
 
   it('and that of QEMU are the same', () => {
     const path = image();
-    /** As QEMU does: shared locks on what it does and what it suffers no other to do. Bits: 0 consistent read, 1 write, 3 resize. */
+    /**
+     * The locks of QEMU: shared ones on what it does and on what it suffers no other to do. Bits: 0
+     * consistent read, 1 write, 3 resize.
+     */
     const qemu = (does: readonly number[], suffersNot: readonly number[]) => {
       const fd = OwnedFd.own(openSync(path, 'r+'), path);
       for (const byte of [...does.map((bit) => 100 + bit), ...suffersNot.map((bit) => 200 + bit)]) {
@@ -65,7 +68,7 @@ describe('the lock of an image', () => {
       using _held = qemu(does, suffersNot);
       expect({ does, write: opens(false), read: opens(true) }).toEqual({ does, write, read });
     }
-    // What QEMU looks for before it writes: nobody writes, nobody suffers no writer.
+    // QEMU's test before it writes: no process writes, and none forbids a writer.
     const held = (fd: OwnedFd, byte: number) => {
       const answer = new Int32Array(2);
       expect(addon().fcntlLock(fd.number, Sys.F_OFD_GETLK, Sys.F_WRLCK, byte, 1, answer)).toBe(0);
@@ -80,7 +83,7 @@ describe('the lock of an image', () => {
     expect(bytes.filter((byte) => held(other, byte))).toEqual([100, 201, 203]);
   });
 
-  it('is refused where somebody has locked the whole file', () => {
+  it('is refused where another process has locked the whole file', () => {
     const path = image();
     using other = OwnedFd.own(openSync(path, 'r+'), path);
     expect(addon().fcntlLock(other.number, Sys.F_OFD_SETLK, Sys.F_WRLCK, 0, 0, new Int32Array(2))).toBe(0);

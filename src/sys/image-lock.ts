@@ -1,7 +1,9 @@
 /**
- * Who may use a disk image beside us: one writer, or any number of readers. The locks are those of QEMU (block/file-posix.c), so that QEMU and this
- * package keep each other out: what a program does with an image is a lock on a byte from 100 on, what it suffers no other to do one on a byte
- * from 200 on, one byte for each permission. All are shared locks; the other's are found by asking whether an exclusive one could be had.
+ * Which processes may use a disk image at one time: one writer, or any number of readers. The locks
+ * are those of QEMU (block/file-posix.c), so QEMU and this package keep each other out. A process
+ * locks one byte from 100 on for each permission that it uses, and one byte from 200 on for each
+ * permission that others must not use. All locks are shared; asking whether an exclusive lock is
+ * free finds those of others.
  */
 import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
 import { Errno, VfioError } from '../base/errno.ts';
@@ -15,17 +17,20 @@ const Permission = { CONSISTENT_READ: 0, WRITE: 1, RESIZE: 3 } as const;
 const readers = { does: [Permission.CONSISTENT_READ], suffersNot: [Permission.WRITE, Permission.RESIZE] };
 const writers = { does: [Permission.CONSISTENT_READ, Permission.WRITE], suffersNot: [Permission.WRITE, Permission.RESIZE] };
 
-/** What an image is opened for. */
+/** Why an image is opened. */
 export type ImageUse = 'read' | 'write';
 
 /**
- * Lock the image for as long as the open file lives: the locks belong to it, not to the process (F_OFD_SETLK), and go when its last descriptor does.
+ * Lock the image for as long as the open file lives. The locks belong to the open file, not to the
+ * process (F_OFD_SETLK), and end with its last descriptor.
  *
- * @throws VfioError EBUSY when somebody else uses it in a way that does not go with this; ENOLCK where the filesystem has no locks
+ * @throws VfioError EBUSY when another process uses it in a conflicting way; ENOLCK where the
+ *   filesystem has no locks
  */
 export function lockImage(fd: OwnedFd, path: string, use: ImageUse): void {
   const { does, suffersNot } = use === 'write' ? writers : readers;
-  // First ours, then a look at the others': of two that come at once neither gets it, rather than both.
+  // Lock first, then look for other locks: of two processes at one time neither gets the image,
+  // rather than both.
   for (const permission of does) hold(fd, path, use, DOES + permission);
   for (const permission of suffersNot) hold(fd, path, use, SUFFERS_NOT + permission);
   for (const permission of suffersNot) if (isHeld(fd, path, DOES + permission)) throw busy(fd, path, use);
@@ -37,7 +42,7 @@ const answer = new Int32Array(2);
 function hold(fd: OwnedFd, path: string, use: ImageUse, byte: number): void {
   const result = addon().fcntlLock(fd.number, Sys.F_OFD_SETLK, Sys.F_RDLCK, byte, 1, answer);
   if (result === 0) return;
-  // Somebody who is no QEMU locks the whole file.
+  // A program other than QEMU locks the whole file.
   if (result === -Errno.EAGAIN || result === -Errno.EACCES) throw busy(fd, path, use);
   throw noLocks(result, path);
 }
@@ -56,19 +61,21 @@ function noLocks(result: number, path: string): VfioError {
 
 function busy(fd: OwnedFd, path: string, use: ImageUse): VfioError {
   const holder = findHolder(fd);
-  const who = holder === null ? 'somebody else' : `${holder.name} (pid ${holder.pid})`;
+  const who = holder === null ? 'another process' : `${holder.name} (pid ${holder.pid})`;
   return use === 'write'
     ? new VfioError('EBUSY', `${path} is in use by ${who}`, {
-        fix: `${holder === null ? 'End whoever uses it' : `End pid ${holder.pid}`}, or give another image; an image that nobody writes to can be shared with --readonly or --overlay.`,
+        fix: `${holder === null ? 'End the process that uses it' : `End pid ${holder.pid}`}, or give another image; an image without a writer can be shared with --readonly or --overlay.`,
       })
     : new VfioError('EBUSY', `${path} is being written to by ${who}`, {
-        fix: `${holder === null ? 'End whoever writes to it' : `End pid ${holder.pid}`}, or have it open the image read-only too.`,
+        fix: `${holder === null ? 'End the process that writes to it' : `End pid ${holder.pid}`}, or have it open the image read-only too.`,
       });
 }
 
 /**
- * The kernel does not say whose an open file's lock is (its pid is -1, in /proc/locks too), but each process's descriptors tell their locks. Only
- * processes that we may look at are found. @see linux/fs/locks.c, show_fd_locks()
+ * The kernel does not report the owner of an open file's lock (its pid is -1, in /proc/locks too),
+ * but each process's fdinfo lists its locks. Only processes that this user may inspect are found.
+ *
+ * @see linux/fs/locks.c, show_fd_locks()
  */
 function findHolder(fd: OwnedFd): { readonly pid: number; readonly name: string } | null {
   try {
@@ -82,7 +89,7 @@ function findHolder(fd: OwnedFd): { readonly pid: number; readonly name: string 
       }
     }
   } catch {
-    // Without /proc, or a process that ended while we looked: then nobody is named.
+    // No /proc, or the process has just ended: the error names no holder.
   }
   return null;
 }
@@ -97,7 +104,7 @@ function openFilesOf(pid: string): string[] {
 
 function isSameAndLocked(process: string, number: string, image: { readonly dev: bigint; readonly ino: bigint }): boolean {
   try {
-    // Cheap first: sockets and pipes are no images, and need not be asked.
+    // The cheap test first: sockets and pipes are no images.
     if (!readlinkSync(`${process}/fd/${number}`).startsWith('/')) return false;
     const { dev, ino } = statSync(`${process}/fd/${number}`, { bigint: true });
     return dev === image.dev && ino === image.ino && /^lock:/m.test(readFileSync(`${process}/fdinfo/${number}`, 'utf8'));

@@ -45,7 +45,7 @@ describe('KVM', () => {
     expect(() => KvmVm.create('/dev/kvm-that-is-not-there')).toThrow(expect.objectContaining({ code: 'ENOENT' }));
   });
 
-  it('S4-07 what was handed over is closed when nobody can tell what it is', () => {
+  it('S4-07 what was handed over is closed when its kind cannot be found out', () => {
     const fd = OwnedFd.duplicate(0);
     const describing = vi.spyOn(OwnedFd.prototype, 'describe').mockImplementation(() => {
       throw new Error('no /proc here');

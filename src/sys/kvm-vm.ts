@@ -1,4 +1,4 @@
-/** A virtual machine of KVM as an open file, for those who count references on it (S4-07). */
+/** A virtual machine of KVM as an open file, for holders of counted references (S4-07). */
 
 import { openSync } from 'node:fs';
 import { KvmIoctl } from '../abi/kvm.ts';
@@ -8,11 +8,12 @@ import { Errno, VfioError } from '../base/errno.ts';
 import { addon, sysError } from './addon.ts';
 import { OwnedFd } from './owned-fd.ts';
 
-/** What /proc/self/fd calls the descriptor of a VM. */
+/** The name of a VM's descriptor in /proc/self/fd. */
 const KIND = 'anon_inode:kvm-vm';
 
 /**
- * A descriptor of our own keeps the machine, whoever closes theirs. It is closed with the last reference; the creator's goes with dispose.
+ * This object's own descriptor keeps the machine, even when others close theirs. The last reference
+ * closes it; the creator's reference ends with dispose.
  */
 export class KvmVm extends Counted {
   readonly name: string;
@@ -24,27 +25,37 @@ export class KvmVm extends Counted {
     this.name = `KVM's virtual machine of process ${process.pid}`;
   }
 
-  /** @param fd  stays the caller's   @throws VfioError EBADF nothing is open there; EINVAL not the descriptor of a virtual machine of KVM */
+  /**
+   * @param fd stays the caller's
+   * @throws VfioError EBADF when it is not open; EINVAL when it is not a virtual machine of KVM
+   */
   static fromNumber(fd: number): KvmVm {
     return KvmVm.take(OwnedFd.duplicate(fd));
   }
 
-  /** The same for a descriptor that was received; it is taken over, also when this throws. */
+  /** The same for a received descriptor, which is taken over, also when this throws. */
   static take(fd: OwnedFd): KvmVm {
     using undo = new Cleanup();
     undo.use(fd);
     const kind = fd.describe();
     if (kind !== KIND) {
-      throw new VfioError('EINVAL', `the descriptor is ${kind}, not a virtual machine`, { fix: 'Give what KVM_CREATE_VM answered.' });
+      throw new VfioError('EINVAL', `the descriptor is ${kind}, not a virtual machine`, {
+        fix: 'Give the descriptor that KVM_CREATE_VM returned.',
+      });
     }
     undo.move();
     return new KvmVm(fd);
   }
 
-  /** A new machine, with nothing in it. @throws VfioError ENOENT, EACCES where there is no KVM, or not for us; what KVM_CREATE_VM answers */
+  /**
+   * A new, empty machine.
+   * @throws VfioError ENOENT without KVM; EACCES when this user may not use it; the errno of
+   *   KVM_CREATE_VM
+   */
   static create(path = '/dev/kvm'): KvmVm {
     using kvm = openNode(path);
-    // A signal that comes while it is made makes it EINTR (linux/mm/mmu_notifier.c, by mm_take_all_locks()).
+    // A signal that arrives meanwhile makes KVM_CREATE_VM return EINTR (linux/mm/mmu_notifier.c, by
+    // mm_take_all_locks()).
     let fd: number;
     do fd = addon().ioctl(kvm.number, KvmIoctl.CREATE_VM, 0);
     while (fd === -Errno.EINTR);
@@ -52,7 +63,7 @@ export class KvmVm extends Counted {
     return KvmVm.take(OwnedFd.own(fd, 'KVM_CREATE_VM'));
   }
 
-  /** One more reference; false when nobody holds it any more. */
+  /** One more reference; false when the last one is gone. */
   tryGet(): boolean {
     if (this.references === 0) return false;
     this.get();

@@ -79,7 +79,7 @@ describe('LineOutput', () => {
     for (let i = 0; i < lines; i++) output.write(long);
     expect(events).toEqual(['its reader does not read']);
     let text = '';
-    // It is woken by the room that reading makes.
+    // The room that reading makes wakes the writer.
     const readUntil = async (enough: () => boolean) => {
       while (!enough()) {
         text += read();
@@ -94,7 +94,7 @@ describe('LineOutput', () => {
     expect(events.at(-1)).toBe(`again ${missing}`);
   });
 
-  it('who shares the pipe sees no change', () => {
+  it('a process that shares the pipe sees no change', () => {
     const { writer } = pipe();
     const { output } = outputTo(writer);
     for (let i = 0; i < 20; i++) output.write(long);

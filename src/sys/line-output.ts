@@ -14,8 +14,8 @@ import { OwnedFd } from './owned-fd.ts';
 /** The most that waits for a slow reader. */
 const QUEUE_BYTES = 2 ** 20;
 /**
- * `write` waits for a file that answers, so that a line is there when `write` returns. A file that
- * does not answer is left to its thread alone, until it answers.
+ * `write` waits for a file that answers, so a line is there when `write` returns. A file that does
+ * not answer gets its lines from its thread alone, until it answers.
  */
 const FILE_MS = 20;
 /** Between two tries where the kernel cannot be asked for a wake-up. */
@@ -28,7 +28,7 @@ export interface LineOutputOptions {
   readonly missing: (count: number) => string;
   /** Called when the first line is dropped, with the reason. */
   readonly onDropped?: (reason: string) => void;
-  /** Called when lines get through again: how many are missing. */
+  /** Called when lines get through again, with the number of missing ones. */
   readonly onAgain?: (count: number) => void;
 }
 
@@ -40,8 +40,8 @@ interface Entry {
 }
 
 /**
- * socket: each call says that it must not wait. own: opened anew, non-blocking. thread: a file,
- * whose disk may stall, or an open file that other processes have, too, and make blocking or not.
+ * socket: each call says that it must not wait. own: opened anew, non-blocking. thread: a file
+ * whose disk may stall, or an open file that other processes share and may make blocking.
  */
 type Kind = 'socket' | 'own' | 'thread';
 
@@ -52,7 +52,7 @@ export class LineOutput implements Disposable, WorkOwner {
   readonly #kind: Kind;
   readonly #watch: FdWatch;
   readonly #work: FileWork | null;
-  /** The first entry is with the thread. */
+  /** The thread has the first entry. */
   #withThread = false;
   #queue: Entry[] = [];
   /** Bytes of the first entry that are written. */
@@ -109,7 +109,7 @@ export class LineOutput implements Disposable, WorkOwner {
     else this.#fd.disown();
   }
 
-  /** The thread has written so much, or failed. */
+  /** The thread has written so many bytes, or failed. */
   ended(_tag: number, result: number): void {
     this.#withThread = false;
     if (this.#written(result)) this.#flush(0);
@@ -143,7 +143,7 @@ export class LineOutput implements Disposable, WorkOwner {
     this.#work?.waitUntil(() => !this.#withThread || performance.now() >= end, patienceMs);
   }
 
-  /** So many bytes of the first entry were written, or an errno. @returns whether to go on */
+  /** So many bytes of the first entry were written, or an errno. @returns whether to continue */
   #written(result: number): boolean {
     if (result === -Errno.EAGAIN) {
       this.#wait();

@@ -104,7 +104,7 @@ describe('S2-46 MemfdMemory, the real one', () => {
     expect(tail.windows[0]![0]).toBe(42);
   });
 
-  it('S2-46 nobody can resize it: it is sealed', () => {
+  it('S2-46 no process can resize it: it is sealed', () => {
     using memory = MemfdMemory.allocate(8192) as MemfdMemory;
     using fd = memory.duplicateFd();
     expect(addon().ftruncate(fd.number, 4096)).toBe(-1);

@@ -1,4 +1,7 @@
-/** Memory in a memfd, mapped here: any process that is handed the descriptor sees the same bytes, without a copy. */
+/**
+ * Memory in a memfd, mapped here. Any process that gets the descriptor sees the same bytes, without
+ * a copy.
+ */
 
 import { fstatSync, readFileSync, statfsSync } from 'node:fs';
 import { Access, type DirectMemory, WINDOW_BYTES } from '../abi/memory.ts';
@@ -14,10 +17,13 @@ const PAGE = 4096;
 /** statfs(2) of files in huge pages: linux/magic.h */
 const HUGETLBFS_MAGIC = 0x958458f6;
 
-/** One piece of memory is at most this large: 256 windows. Pages that nobody touched take no room. */
+/** One piece of memory is at most this large: 256 windows. Untouched pages take no room. */
 export const MEMFD_MAX_BYTES = 2 ** 40;
 
-/** `size` as whole pages. @throws VfioError EINVAL unless it is a positive integer; ENOMEM above `max` */
+/**
+ * `size` as whole pages.
+ * @throws VfioError EINVAL unless it is a positive integer; ENOMEM above `max`
+ */
 export function wholePages(size: number, max: number): number {
   checkIndex(size, Number.MAX_SAFE_INTEGER, 'the size of the memory');
   if (size === 0) throw new VfioError('EINVAL', 'memory of 0 bytes');
@@ -28,8 +34,9 @@ export function wholePages(size: number, max: number): number {
 let foreignMappings: number | undefined;
 
 /**
- * How many mappings of peers' files this process may have: each can become two when its peer truncates it, and when Linux allows no more
- * mappings at all (vm.max_map_count), it is V8 that aborts the process.
+ * How many mappings of peers' files this process may have. Each can become two when its peer
+ * truncates it. When Linux allows no more mappings at all (vm.max_map_count), V8 aborts the
+ * process.
  */
 export function foreignMappingsMax(): number {
   if (foreignMappings !== undefined) return foreignMappings;
@@ -46,9 +53,12 @@ export function foreignMappingsMax(): number {
 export class MemfdMemory extends Counted implements DirectMemory {
   readonly kind = 'direct';
   readonly size: number;
-  /** Where it starts in the file that `duplicateFd` gives: bytes. */
+  /** Where the memory starts in the file that `duplicateFd` gives: bytes. */
   readonly fileOffset: number;
-  /** Empty once the last reference is gone. A view taken from here before then is detached: it has length 0, and a DataView throws. */
+  /**
+   * Empty after the last reference is gone. A view taken from here is detached then: it has length
+   * 0, and a DataView throws.
+   */
   readonly windows: readonly Uint8Array<ArrayBuffer>[];
   readonly #sys: Addon = addon();
   readonly #fd: OwnedFd;
@@ -71,7 +81,7 @@ export class MemfdMemory extends Counted implements DirectMemory {
       undo.defer(() => this.#sys.munmap(buffer));
       windows.push(new Uint8Array(buffer));
     }
-    // First of all on the way out: whoever looks finds no window rather than an empty one.
+    // The first step of the way out: a reader then finds no window rather than an empty one.
     undo.defer(() => windows.splice(0));
     this.size = size;
     this.fileOffset = offset;
@@ -81,8 +91,8 @@ export class MemfdMemory extends Counted implements DirectMemory {
   }
 
   /**
-   * Zeroed memory of at least `size` bytes, rounded up to whole pages, in a memfd that nobody can resize: a peer that shrank it would make
-   * our loads fault.
+   * Zeroed memory of at least `size` bytes, rounded up to whole pages, in a sealed memfd. No
+   * process can resize it: a peer that shrank it would make our loads fault.
    *
    * @throws VfioError EINVAL, ENOMEM, EMFILE
    */
@@ -91,7 +101,8 @@ export class MemfdMemory extends Counted implements DirectMemory {
     const sys = addon();
     const flags = Sys.MFD_CLOEXEC | Sys.MFD_ALLOW_SEALING;
     let made = sys.memfdCreate('vfio-ts', flags | Sys.MFD_NOEXEC_SEAL);
-    // Linux before 6.3 does not know the flag; after it, memory without it may be forbidden (vm.memfd_noexec).
+    // Linux before 6.3 does not know the flag; Linux after it may forbid memory without it
+    // (vm.memfd_noexec).
     if (made === -Errno.EINVAL) made = sys.memfdCreate('vfio-ts', flags);
     using undo = new Cleanup();
     const fd = undo.use(OwnedFd.own(made, 'creating a memfd'));
@@ -102,16 +113,20 @@ export class MemfdMemory extends Counted implements DirectMemory {
   };
 
   /**
-   * Memory that came as a descriptor: shared memory, or any other file that can be mapped. Takes `fd` over, closing it when it is refused. Whether the
-   * peer's file may be one that can keep us waiting is for the caller to know: `OwnedFd.isMemory`.
+   * Memory that came as a descriptor: shared memory, or any other file that can be mapped. Takes
+   * `fd` over and closes it when it is refused. The caller decides whether a file that can keep
+   * this process waiting is acceptable: `OwnedFd.isMemory`.
    *
-   * The peer keeps its own descriptor, and may shorten the file afterwards. That does not end this process: what is accessed there from then on
-   * is zeroed memory that nobody shares, and `faults` tells that it happened. With Access.READ a store never reaches the peer either (and its
-   * descriptor need not be writable), except in huge pages.
+   * The peer keeps its own descriptor and may shorten the file afterwards. That does not end this
+   * process: later accesses reach zeroed memory that no other process shares, and `faults` counts
+   * them. With Access.READ no store reaches the peer, and the descriptor need not be writable; huge
+   * pages are the exception.
    *
-   * @param offset where it starts in the file, `size` its length: bytes, both multiples of 4096   @param access what the peer allows
-   * @throws VfioError EINVAL when misaligned, past the file's end, or not a file; EACCES or EPERM when the descriptor or a seal does not allow
-   *   `access`; ENOMEM when too large, or this process has too many mappings of peers (`foreignMappingsMax`); ENODEV when it cannot be mapped
+   * @param offset where it starts in the file, `size` its length: bytes, both multiples of 4096
+   * @param access what the peer allows
+   * @throws VfioError EINVAL when misaligned, past the file's end, or not a file; EACCES or EPERM
+   *   when the descriptor or a seal does not allow `access`; ENOMEM when too large, or this process
+   *   has too many mappings of peers (`foreignMappingsMax`); ENODEV when it cannot be mapped
    */
   static fromFd(fd: OwnedFd, offset: number, size: number, access: Access = Access.READ_WRITE): MemfdMemory {
     using undo = new Cleanup();
@@ -124,13 +139,17 @@ export class MemfdMemory extends Counted implements DirectMemory {
     if (!file.isFile()) throw new VfioError('EINVAL', `the descriptor is ${fd.describe()}, not memory`);
     if (offset + size > file.size) throw new VfioError('EINVAL', `bytes ${offset} to ${offset + size} of a file of ${file.size} bytes`);
     const hugePage = file.blksize > PAGE ? hugePageOf(fd) : 0;
-    // A private mapping of a hole in a huge-page file would never see what others store there later.
+    // A private mapping of a hole in a huge-page file would never show what other processes store
+    // there later.
     const how = Sys.MMAP_GUARDED | ((access & Access.WRITE) === 0 && hugePage === 0 ? Sys.MMAP_PRIVATE : 0);
     undo.move();
     return new MemfdMemory(fd, offset, size, hugePage || PAGE, how);
   }
 
-  /** Accesses that found the file shorter than it was, or its pages broken: memory of ours has been put in their place. 0 once it is gone. */
+  /**
+   * Accesses that found the file shorter than before, or its pages broken, and reached memory of
+   * ours instead. 0 once the memory is gone.
+   */
   get faults(): number {
     let sum = 0;
     for (const window of this.windows) sum += this.#sys.mappingFaults(window.buffer);
@@ -138,7 +157,7 @@ export class MemfdMemory extends Counted implements DirectMemory {
   }
 
   /**
-   * The file that holds it, distinct from every other open file.
+   * The file that holds the memory, distinct from every other open file.
    *
    * @throws VfioError EBADF when the memory is gone
    */
@@ -155,8 +174,9 @@ export class MemfdMemory extends Counted implements DirectMemory {
   }
 
   /**
-   * The next stretch at or after byte `from` that the file has pages for: from its first byte to behind its last; null when there is none. All else
-   * reads as zeroes, and reading it would make pages. A file that cannot tell counts as one stretch.
+   * The next stretch at or after byte `from` that the file has pages for: from its first byte to
+   * behind its last; null when there is none. All other bytes read as zeroes, and reading them
+   * would make pages. A file that does not report its holes counts as one stretch.
    *
    * @throws VfioError EBADF when the memory is gone
    */
@@ -170,13 +190,16 @@ export class MemfdMemory extends Counted implements DirectMemory {
     return { first: first - this.fileOffset, end: Math.min(end - this.fileOffset, this.size) };
   }
 
-  /** Another descriptor for the same pages, to hand to someone. @throws VfioError EBADF when the memory is gone */
+  /**
+   * Another descriptor for the same pages; the caller owns it.
+   * @throws VfioError EBADF when the memory is gone
+   */
   duplicateFd(): OwnedFd {
     return this.#fd.duplicate();
   }
 }
 
-/** Bytes of the pages that a file's mappings are made of when those are huge ones; 0 for any other file. */
+/** The page size of a file in huge pages, in bytes; 0 for any other file. */
 function hugePageOf(fd: OwnedFd): number {
   const { type, bsize } = statfsSync(`/proc/self/fd/${fd.number}`);
   return type === HUGETLBFS_MAGIC ? bsize : 0;

@@ -1,4 +1,7 @@
-/** A file descriptor that somebody owns: closed once, by them. Descriptor numbers appear nowhere outside this room. */
+/**
+ * A file descriptor with one owner, which closes it once. Descriptor numbers appear nowhere outside
+ * this room.
+ */
 import { fstatSync, readlinkSync } from 'node:fs';
 import { checkIndex } from '../base/check.ts';
 import { VfioError } from '../base/errno.ts';
@@ -14,17 +17,23 @@ export class OwnedFd implements Disposable {
     this.#foreign = foreign;
   }
 
-  /** Take over a number that a system call has just answered. @throws VfioError the errno that it carries when it is negative */
+  /**
+   * Take over the result of a system call: a number.
+   * @throws VfioError the errno of a negative result
+   */
   static own(result: number, what: string): OwnedFd {
     return new OwnedFd(checked(result, what));
   }
 
-  /** Take over a number that came from a peer: whatever it is, closing it does not wait for the peer. */
+  /** Take over a number that came from a peer: closing it never waits for the peer. */
   static received(number: number): OwnedFd {
     return new OwnedFd(number, true);
   }
 
-  /** A descriptor of our own for the file that `fd`, a number that stays someone else's, refers to. @throws VfioError EBADF when it is not open */
+  /**
+   * A descriptor of our own for the file that `fd` refers to; the number `fd` stays its owner's.
+   * @throws VfioError EBADF when it is not open
+   */
   static duplicate(fd: number): OwnedFd {
     checkIndex(fd, 0x7fff_ffff, 'the descriptor', 'EBADF');
     return OwnedFd.own(addon().fcntl(fd, Sys.F_DUPFD_CLOEXEC, 0), `duplicating descriptor ${fd}`);
@@ -47,14 +56,20 @@ export class OwnedFd implements Disposable {
     return copy;
   }
 
-  /** Hand the descriptor over to a new owner; this one has none any more. @throws VfioError EBADF once closed */
+  /**
+   * Give the descriptor to a new owner; this object has none afterwards.
+   * @throws VfioError EBADF once closed
+   */
   move(): OwnedFd {
     const moved = new OwnedFd(this.number, this.#foreign);
     this.#fd = -1;
     return moved;
   }
 
-  /** The number, whose closing is the caller's now: for a call that closes it. @throws VfioError EBADF once closed */
+  /**
+   * The number, for a call that closes it: from now on the caller closes it.
+   * @throws VfioError EBADF once closed
+   */
   disown(): number {
     const { number } = this;
     this.#fd = -1;
@@ -62,7 +77,7 @@ export class OwnedFd implements Disposable {
   }
 
   /**
-   * Whether no call on it waits for its maker: memory, or an eventfd. Never waits.
+   * True for memory and eventfds: no call on such a file waits for its maker. Never waits.
    *
    * @throws VfioError EBADF once closed
    */
@@ -70,7 +85,10 @@ export class OwnedFd implements Disposable {
     return addon().cannotWait(this.number) === 1;
   }
 
-  /** Whether it is memory: a memfd, or a file of tmpfs or hugetlbfs. Never waits. @throws VfioError EBADF once closed */
+  /**
+   * Whether it is memory: a memfd, or a file of tmpfs or hugetlbfs. Never waits.
+   * @throws VfioError EBADF once closed
+   */
   get isMemory(): boolean {
     return addon().fcntl(this.number, Sys.F_GET_SEALS, 0) >= 0;
   }
@@ -83,12 +101,15 @@ export class OwnedFd implements Disposable {
     return readlinkSync(`/proc/self/fd/${this.number}`);
   }
 
-  /** Bytes of the file, 0 for what has no size. @throws VfioError EBADF once closed */
+  /** Bytes of the file; 0 for a file without a size. @throws VfioError EBADF once closed */
   get size(): number {
     return fstatSync(this.number).size;
   }
 
-  /** Close. Idempotent. The result is not looked at: Linux frees the number even when close answers an error. */
+  /**
+   * Close. Idempotent. The result does not matter: Linux frees the number even when close returns
+   * an error.
+   */
   [Symbol.dispose](): void {
     const fd = this.#fd;
     this.#fd = -1;

@@ -29,7 +29,7 @@ describe('hashes of pages', () => {
     }
   });
 
-  it('tells words apart that changed places, and a page that became zeroes again', () => {
+  it('notices words that changed places, and a page that became zeroes again', () => {
     const memory = new Uint8Array(8 * PAGE_BYTES);
     const words = new Uint32Array(memory.buffer);
     for (let i = 0; i < 1024; i++) words[i] = i;
@@ -71,7 +71,7 @@ describe('hashes of pages', () => {
     expect(() => hashes.take(0, 2, new Uint8Array(PAGE_BYTES))).toThrow(expect.objectContaining({ code: 'EINVAL' }));
   });
 
-  it('memory in a file tells where it has pages', () => {
+  it('memory in a file reports where it has pages', () => {
     using memory = MemfdMemory.allocate(64 * PAGE_BYTES);
     expect(memory.nextData(0)).toBeNull();
     memory.windows[0]!.fill(1, 8 * PAGE_BYTES, 10 * PAGE_BYTES);

@@ -1,13 +1,14 @@
 /**
- * Which pages of memory have changed since they were copied, when nobody notes stores: their hashes tell. A page that was never copied counts as one of
- * zeroes, which is what whoever gets the copies begins with.
+ * Which pages of memory have changed since they were copied, where no log of stores exists: hashes
+ * show it. A page that was never copied counts as a page of zeroes, with which the receiver of
+ * copies begins.
  */
 import { randomBytes } from 'node:crypto';
 import { VfioError } from '../base/errno.ts';
 import { type Addon, addon, checked } from './addon.ts';
 
 export const PAGE_BYTES = 4096;
-/** Of a hash. */
+/** Bytes of a hash. */
 const HASH_BYTES = 16;
 /** `pagesScan`: one key for each word of a page, and four more. */
 const KEY_BYTES = PAGE_BYTES + 16;
@@ -16,7 +17,10 @@ let key: Uint8Array | undefined;
 
 export class PageHashes {
   readonly pages: number;
-  /** One bit for each page that `scan` found changed, or somebody else has set; `take` leaves them to the caller. */
+  /**
+   * One bit for each page that `scan` found changed, or that another part of the program has
+   * marked. The caller of `take` clears bits.
+   */
   readonly changed: Uint8Array<ArrayBuffer>;
   readonly #memory: Uint8Array;
   readonly #start: number;
@@ -25,14 +29,16 @@ export class PageHashes {
   readonly #key: Uint8Array;
 
   /**
-   * @param memory  a window, in which the pages begin at byte `start`   @param pages  at most 2^20: what a window holds
+   * @param memory a window, in which the pages begin at byte `start`
+   * @param pages at most 2^20: what a window holds
    * @throws VfioError EINVAL when they do not lie in it
    */
   constructor(memory: Uint8Array, start: number, pages: number) {
     if (start < 0 || pages <= 0 || start + pages * PAGE_BYTES > memory.length) {
       throw new VfioError('EINVAL', `${pages} pages from byte ${start} on, in ${memory.length} bytes`);
     }
-    // Of this process's own, so that whoever fills pages cannot know which of them look alike.
+    // A random key of this process: the process that fills pages cannot know which of them look
+    // alike.
     key ??= new Uint8Array(randomBytes(KEY_BYTES));
     this.#key = key;
     this.#memory = memory;
@@ -42,7 +48,12 @@ export class PageHashes {
     this.#hashes = new Uint8Array(pages * HASH_BYTES);
   }
 
-  /** Mark those that changed among `count` pages from `first` on, a multiple of 8; how many did. Blocks this thread: about 0.1 ms a MiB. */
+  /**
+   * Mark those that changed among `count` pages from `first` on, a multiple of 8. Blocks this
+   * thread: about 0.1 ms a MiB.
+   *
+   * @returns how many changed
+   */
   scan(first: number, count: number): number {
     const at = this.#start + first * PAGE_BYTES;
     return checked(
@@ -51,7 +62,10 @@ export class PageHashes {
     );
   }
 
-  /** Copy pages: from now on they count as changed when they differ from these copies. @returns how many are not all zeroes */
+  /**
+   * Copy pages. From now on a page counts as changed when it differs from this copy.
+   * @returns how many are not all zeroes
+   */
   take(first: number, count: number, into: Uint8Array): number {
     const at = this.#start + first * PAGE_BYTES;
     return checked(this.#sys.pagesTake(this.#memory, at, this.#hashes, first, count, this.#key, into), `copying ${count} pages of memory`);

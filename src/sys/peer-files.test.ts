@@ -30,7 +30,7 @@ describe('files of a peer', () => {
     expect([first.memory.references, files.identify(fd)]).toEqual([0, 0]);
   });
 
-  it('what nobody took after all is let go by settle', () => {
+  it('settle drops memory that was not taken after all', () => {
     const before = openDescriptors();
     const files = new PeerFiles(2 ** 30);
     using memory = make(0x1000);
@@ -90,7 +90,7 @@ describe('files of a peer', () => {
       files.settle();
     };
     using sparse = make(0x6000);
-    // The file has gone in between, and is known all the same.
+    // The file is unmapped in between, and is recognized all the same.
     for (let i = 0; i < 5; i++) once(sparse, 0, 0x6000);
     using filled = make(0x10000);
     filled.windows[0]!.fill(1);

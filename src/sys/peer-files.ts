@@ -1,6 +1,7 @@
 /**
- * Files that one peer has handed over as memory. Peers map many ranges of few files, each time with another descriptor, and Linux allows a process
- * about 65000 mappings: so a file is mapped once, whole, and its descriptor kept once, for as long as any range of it is in use.
+ * Files that one peer has given as memory. Peers map many ranges of few files, each time with
+ * another descriptor, and Linux allows a process about 65000 mappings. So a file is mapped once,
+ * whole, and its descriptor is kept once, for as long as any range of the file is in use.
  */
 import { fstatSync } from 'node:fs';
 import { Access } from '../abi/memory.ts';
@@ -19,7 +20,7 @@ interface Mapped {
   readonly writable: boolean;
 }
 
-/** A range of a file, as memory that is referenced by nobody yet when it is fresh: map it, then call `settle`. */
+/** A range of a file as memory. A fresh one has no reference yet: map it, then call `settle`. */
 export interface FileRange {
   readonly memory: MemfdMemory;
   readonly offset: number;
@@ -35,13 +36,17 @@ export interface PeerFilesOptions {
    */
   readonly anyFile?: boolean;
   /**
-   * Bytes without pages that the peer's files may bring, over all its time: the first touch of each makes a page that Linux charges to the memory cgroup of this
-   * process, and that stays for as long as the peer keeps the file. Default: no limit.
+   * Bytes without pages that the peer's files may bring in all. The first touch of each makes a
+   * page that Linux charges to the memory cgroup of this process, and that stays for as long as the
+   * peer keeps the file. Default: no limit.
    */
   readonly maxSparseBytes?: number;
 }
 
-/** Holes of so many files are remembered; of more, the first to come are counted again when they come back. */
+/**
+ * The holes of so many files are remembered. Of more, the first to come are counted again when they
+ * return.
+ */
 const SPARSE_FILES_MAX = 4096;
 const STAT_BLOCK_BYTES = 512n;
 
@@ -52,11 +57,14 @@ export class PeerFiles {
   /** Bytes of holes that were counted, by file and in all. */
   readonly #sparse = new Map<string, number>();
   #sparseBytes = 0;
-  /** By device and inode, exactly: filesystems use all 64 bits. Those whose memory is gone are swept out now and then. */
+  /**
+   * By device and inode, exactly: filesystems use all 64 bits. A sweep now and then removes files
+   * whose memory is gone.
+   */
   readonly #files = new Map<string, Mapped[]>();
   #nextFile = 1;
   #sweepAt = 64;
-  /** Mapped at most: what is gone since the last sweep is still in it. */
+  /** At most so many bytes are mapped; memory that has gone since the last sweep still counts. */
   #bytes = 0;
   #fresh: MemfdMemory | null = null;
 
@@ -69,16 +77,18 @@ export class PeerFiles {
     this.#maxSparse = maxSparseBytes;
   }
 
-  /** Files known, also those that are not mapped any more: for tests. */
+  /** Files known, including those that are no longer mapped: for tests. */
   get known(): number {
     return this.#files.size;
   }
 
   /**
-   * Bytes [offset, offset + size) of the file behind `fd`, which is taken over. Call `settle` once whoever maps it holds it, or does not want it.
+   * Bytes [offset, offset + size) of the file behind `fd`, which is taken over. Call `settle` once
+   * the mapper holds the memory, or does not want it.
    *
-   * @throws VfioError EINVAL no memory, misaligned, past the file's end, or no file with a size; EACCES when the descriptor does not allow `access`; ENOMEM over
-   * the limit; ENODEV when it cannot be mapped
+   * @throws VfioError EINVAL no memory, misaligned, past the file's end, or no file with a size;
+   *   EACCES when the descriptor does not allow `access`; ENOMEM over the limit; ENODEV when it
+   *   cannot be mapped
    */
   range(fd: OwnedFd, offset: number, size: number, access: Access): FileRange {
     using undo = new Cleanup();
@@ -113,7 +123,7 @@ export class PeerFiles {
     const whole = Math.floor(Number(length) / PAGE) * PAGE;
     const all = whole <= MEMFD_MAX_BYTES && offset + size <= whole;
     this.#checkLimit(all ? whole : size);
-    // One of our own: whoever brought this one may close it meanwhile.
+    // A descriptor of our own: the peer's may be closed meanwhile.
     const memory = MemfdMemory.fromFd(fd.duplicate(), all ? 0 : offset, all ? whole : size, writable ? Access.READ_WRITE : Access.READ);
     const made: Mapped = { file: first?.file ?? this.#nextFile++, start: all ? 0 : offset, memory, writable };
     const live = known?.filter((each) => each.memory.references > 0) ?? [];
@@ -130,14 +140,20 @@ export class PeerFiles {
     return this.#files.get(`${dev}:${ino}`)?.find(({ memory }) => memory.references > 0)?.file ?? 0;
   }
 
-  /** Let go of what the last `range` made: from now on it is there for as long as somebody has it mapped. */
+  /**
+   * Drop our reference to the last result of `range`: from now on the memory lives for as long as a
+   * mapping holds it.
+   */
   settle(): void {
     const fresh = this.#fresh;
     this.#fresh = null;
     fresh?.[Symbol.dispose]();
   }
 
-  /** Bytes of holes that this range may bring, and that were not counted yet. @throws VfioError ENOMEM when that is too much */
+  /**
+   * Check the bytes of holes that this range may bring and that were not counted yet.
+   * @throws VfioError ENOMEM over the limit
+   */
   #checkSparse(key: string, size: number, holes: number): number {
     if (this.#maxSparse === Number.POSITIVE_INFINITY) return 0;
     const more = Math.max(0, Math.min(size, holes - (this.#sparse.get(key) ?? 0)));
@@ -160,7 +176,7 @@ export class PeerFiles {
     this.#sparse.delete(oldest!);
   }
 
-  /** What was let go is noticed only when it matters, so that the usual map costs one addition. */
+  /** The sweep runs only when the limit matters, so the usual map costs one addition. */
   #checkLimit(bytes: number): void {
     if (this.#files.size >= this.#sweepAt || this.#bytes + bytes > this.#maxBytes) this.#sweep();
     if (this.#bytes + bytes > this.#maxBytes) {

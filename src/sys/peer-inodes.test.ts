@@ -4,7 +4,10 @@ import { Access } from '../abi/memory.ts';
 import { MemfdMemory } from './memfd.ts';
 import { PeerFiles } from './peer-files.ts';
 
-/** A filesystem that numbers its files from 2^62 on, as overlayfs and others do that keep something in the high bits. */
+/**
+ * A filesystem that numbers its files from 2^62 on, as overlayfs and others do that keep something
+ * in the high bits.
+ */
 const HIGH = 2n ** 62n;
 
 vi.mock('node:fs', async (original) => {

@@ -16,7 +16,7 @@ const directory = mkdtempSync(join(tmpdir(), 'vfio-ts-'));
 afterAll(() => rmSync(directory, { recursive: true }));
 const code = (name: string) => expect.objectContaining({ code: name });
 
-/** What a peer would have: a memfd that nobody has sealed. */
+/** A peer's memory: a memfd without seals. */
 function unsealed(pages: number): OwnedFd {
   const fd = OwnedFd.own(addon().memfdCreate('peer', Sys.MFD_CLOEXEC | Sys.MFD_ALLOW_SEALING), 'memfd');
   expect(addon().ftruncate(fd.number, pages * PAGE)).toBe(0);
@@ -26,7 +26,10 @@ function unsealed(pages: number): OwnedFd {
 /** The same file, opened for reading only. */
 const readOnly = (fd: OwnedFd): OwnedFd => OwnedFd.own(openSync(`/proc/self/fd/${fd.number}`, 'r'), 'opening');
 
-/** Runs `script` in a process of its own: `sys`, `map(fd, length, how)` and `truncate(fd, length)` are there. */
+/**
+ * Runs `script` in a process of its own: `sys`, `map(fd, length, how)` and `truncate(fd, length)`
+ * are there.
+ */
 const inProcess = (script: string) =>
   spawnSync(
     process.execPath,
@@ -97,7 +100,8 @@ describe('transport: memory of a peer that truncates it', () => {
     const maps = (): number => readFileSync('/proc/self/maps', 'utf8').split('\n').length;
     const before = maps();
     for (const memory of memories) for (let page = 63; page >= 0; page -= 2) memory.windows[0]![page * PAGE] = 1;
-    // The replaced parts of a mapping are one, about 50 together rather than 1600: a peer cannot make this process run out of them.
+    // The replaced parts of a mapping become one, about 50 together rather than 1600: a peer cannot
+    // exhaust this process's mappings.
     expect(maps() - before).toBeLessThan(400);
     expect(memories.map((memory) => memory.faults)).toEqual(memories.map(() => 32));
     expect(untouched.windows[0]!.every((byte) => byte === 6)).toBe(true);

@@ -1,6 +1,6 @@
 /**
- * Which process is at the other end of a socket, distinct from every other process that has had, or
- * will have, its number.
+ * The process at the other end of a socket, distinct from every other process that has had, or will
+ * have, its number.
  */
 import { fstatSync, readFileSync, statfsSync } from 'node:fs';
 import { VfioError } from '../base/errno.ts';
@@ -17,13 +17,16 @@ export interface PeerProcess {
   readonly found: ProcessIdentity | null;
 }
 
-/** statfs(2) of a pidfd that has an inode of its own, which no other process gets: Linux 6.9, linux/magic.h */
+/**
+ * statfs(2) of a pidfd that has an inode of its own, which no other process gets: Linux 6.9,
+ * linux/magic.h
+ */
 const PID_FS_MAGIC = 0x50494446;
 
 /**
  * @param socket connected
  * @param pid as SO_PEERCRED has it
- * @returns null for a process that cannot be told from others
+ * @returns null for a process that cannot be distinguished from others
  */
 export function peerProcess(socket: OwnedFd, pid: number): PeerProcess | null {
   const number = addon().getsockopt(socket.number, Sys.SO_PEERPIDFD);
@@ -31,8 +34,8 @@ export function peerProcess(socket: OwnedFd, pid: number): PeerProcess | null {
   if (number < 0) return processOf(pid);
   using pidfd = OwnedFd.own(number, 'asking which process the peer is');
   const named = processOf(pid);
-  // A number that the kernel gives out anew names another process. The data of /proc is the peer's
-  // if the peer was there after the read.
+  // A number that the kernel assigns anew names another process. The data of /proc is the peer's if
+  // the peer was there after the read.
   const found = named !== null && isAlive(pidfd) ? named : null;
   if (!hasOwnInode(pidfd)) return found;
   return { key: `pidfd ${fstatSync(pidfd.number, { bigint: true }).ino}`, found: found?.found ?? null };
@@ -50,7 +53,10 @@ export function processOf(pid: number): PeerProcess | null {
   }
 }
 
-/** The kernel shows -1 in place of the number once the process has ended (Documentation/filesystems/proc.rst, 3.8). */
+/**
+ * The kernel shows -1 in place of the number once the process has ended
+ * (Documentation/filesystems/proc.rst, 3.8).
+ */
 function isAlive(pidfd: OwnedFd): boolean {
   try {
     return /^Pid:\t[1-9]/m.test(readFileSync(`/proc/self/fdinfo/${pidfd.number}`, 'latin1'));

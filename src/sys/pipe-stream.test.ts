@@ -36,7 +36,10 @@ function fifo(name: string): [OwnedFd, OwnedFd] {
   return [both, OwnedFd.own(openSync(path, 'w'), 'opening')];
 }
 
-/** A program over its own standard input and output that answers every portion in capitals, and ends with them. */
+/**
+ * A program over its own standard input and output that answers every portion in capitals, and ends
+ * with them.
+ */
 const echo = join(directory, 'echo.ts');
 writeFileSync(
   echo,
@@ -73,13 +76,13 @@ describe('transport: standard input and output', () => {
     child.stdin.write('hello ');
     child.stdin.end('child');
     expect(await text(child.stdout)).toBe('HELLO CHILD');
-    // Our end of its standard input stays open until we hear that it has ended.
+    // Our end of the child's standard input stays open until the child has ended.
     await closed;
   });
 });
 
 describe('transport: a stream over two descriptors', () => {
-  it('transport: bytes through a pipe; a full one takes a part, then nothing; who shares the pipe sees no change', async () => {
+  it('transport: bytes through a pipe; a full one takes a part, then nothing; a process that shares the pipe sees no change', async () => {
     const [reading, writing] = fifo('full');
     using _reading = reading;
     using _writing = writing;

@@ -1,4 +1,7 @@
-/** Standard input and output as one stream, or any two descriptors like them: pipes, files, terminals, sockets. No descriptors travel. */
+/**
+ * Standard input and output as one stream, or any two descriptors like them: pipes, files,
+ * terminals, sockets. No descriptors travel.
+ */
 import { constants, fstatSync, openSync } from 'node:fs';
 import { Cleanup } from '../base/cleanup.ts';
 import { Errno, VfioError } from '../base/errno.ts';
@@ -7,13 +10,16 @@ import { type ByteStream, END_OF_STREAM, type ListenOptions, WOULD_BLOCK } from 
 import { FdWatch, waitFor } from './fd-watch.ts';
 import { OwnedFd } from './owned-fd.ts';
 
-/** Where descriptors that come anyway, over a socket, are put to be closed. */
+/** Descriptors that arrive over a socket all the same; they are closed. */
 const unwanted = new Int32Array(Sys.MESSAGE_FDS_MAX + 1);
 
 interface End {
   readonly fd: OwnedFd;
   readonly watch: FdWatch;
-  /** Sockets are not switched to non-blocking, each call is; and a write to one must not raise a signal. */
+  /**
+   * A socket is not switched to non-blocking: each call says that it must not block. A write to a
+   * socket must not raise a signal.
+   */
   readonly isSocket: boolean;
 }
 
@@ -28,12 +34,19 @@ export class PipeStream implements ByteStream {
     this.#output = output;
   }
 
-  /** What this process was started with. Others that share the terminal or pipe see no change: it is opened anew. @throws VfioError EBADF */
+  /**
+   * Standard input and output of this process, opened anew: processes that share the terminal or
+   * pipe see no change.
+   * @throws VfioError EBADF
+   */
   static stdio(): PipeStream {
     return PipeStream.fromNumbers(0, 1);
   }
 
-  /** The files behind two numbers, which stay their owner's. @throws VfioError EBADF when one is not open */
+  /**
+   * The files behind two numbers, which stay their owner's.
+   * @throws VfioError EBADF when one is not open
+   */
   static fromNumbers(input: number, output: number): PipeStream {
     using undo = new Cleanup();
     const from = undo.use(reopen(input, constants.O_RDONLY));
@@ -90,8 +103,9 @@ function endOf(fd: OwnedFd): End {
 }
 
 /**
- * Being non-blocking is a property of the open file, which others have too (the shell has our terminal): so pipes and terminals are opened
- * once more. A socket cannot be, and need not: its calls say themselves that they must not block. Files never block, and have a position.
+ * Non-blocking is a property of the open file, which other processes share (the shell has our
+ * terminal): so pipes and terminals are opened once more. A socket cannot be opened anew, and need
+ * not: its calls say that they must not block. Files never block, and have a position.
  */
 function reopen(number: number, access: number): OwnedFd {
   const same = OwnedFd.duplicate(number);
@@ -105,7 +119,8 @@ function reopen(number: number, access: number): OwnedFd {
     same[Symbol.dispose]();
     return again;
   } catch {
-    // Another user's pipe (sudo), or one whose other end is gone: then those who share it have to live with it.
+    // A pipe of another user (sudo), or one whose other end is gone: processes that share it see
+    // the change.
     const flags = addon().fcntl(same.number, Sys.F_GETFL, 0);
     addon().fcntl(same.number, Sys.F_SETFL, flags | Sys.O_NONBLOCK);
     return same;

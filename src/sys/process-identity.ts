@@ -1,4 +1,4 @@
-/** Who a process is, as far as locked memory and privileges go: read from /proc. */
+/** A process's identity, as far as locked memory and privileges depend on it: read from /proc. */
 import { readFileSync } from 'node:fs';
 import { checkIndex } from '../base/check.ts';
 import { VfioError } from '../base/errno.ts';
@@ -52,7 +52,7 @@ export type CapabilityName = (typeof capabilityNames)[number];
 
 export interface ProcessIdentity {
   readonly pid: number;
-  /** Its command's, as the process chose it: any characters. */
+  /** The name of its command, as the process chose it: any characters. */
   readonly name: string;
   /** Real user id. */
   readonly uid: number;
@@ -60,13 +60,15 @@ export interface ProcessIdentity {
   readonly memlockLimit: number;
   /** Effective capabilities. */
   readonly capabilities: ReadonlySet<CapabilityName>;
-  /** Memory locked or pinned by now (VmLck), bytes; 0 for a process that has no memory of its own. */
+  /**
+   * Memory locked or pinned by now (VmLck), bytes; 0 for a process that has no memory of its own.
+   */
   readonly lockedBytes: number;
 }
 
 /**
- * @param pid in our own pid namespace; our own process unless told
- * @throws VfioError ESRCH when there is no such process; EINVAL for what cannot be a pid
+ * @param pid in our own pid namespace. Default: our own process.
+ * @throws VfioError ESRCH when there is no such process; EINVAL for a number that cannot be a pid
  */
 export function readProcess(pid: number = process.pid): ProcessIdentity {
   checkIndex(pid, 0x7fff_ffff, 'the pid');
@@ -81,7 +83,10 @@ export function readProcess(pid: number = process.pid): ProcessIdentity {
   return { pid, ...parseIdentity(status, limits) };
 }
 
-/** The fields out of /proc/PID/status and /proc/PID/limits (proc(5)). What is not there counts as nothing: no capability, no limit raised. */
+/**
+ * The fields of /proc/PID/status and /proc/PID/limits (proc(5)). A missing field grants nothing: no
+ * capability, no raised limit.
+ */
 export function parseIdentity(status: string, limits: string): Omit<ProcessIdentity, 'pid'> {
   const field = (name: string): string => new RegExp(`^${name}:\\s*(\\w+)`, 'm').exec(status)?.[1] ?? '0';
   const effective = BigInt(`0x${field('CapEff')}`);
@@ -104,7 +109,8 @@ export function parseIdentity(status: string, limits: string): Omit<ProcessIdent
 export function startTime(pid: number): string {
   checkIndex(pid, 0x7fff_ffff, 'the pid');
   try {
-    // proc(5): field 22. The second, in parentheses, is the name, which may have spaces and parentheses itself.
+    // proc(5): field 22. Field 2, in parentheses, is the name, which may itself have spaces and
+    // parentheses.
     const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
     return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? '';
   } catch (cause) {

@@ -36,7 +36,7 @@ it('what node:fs throws becomes a sentence with file and fix, and no stack', () 
     ).message,
   ).toBe('the machine cannot be read: a part of the path is no directory');
   expect(fromNode(failure(() => writeFileSync(folder, '')))).toMatchObject({ code: 'EISDIR' });
-  // A stream's error says no call.
+  // A stream's error names no call.
   expect(fromNode(Object.assign(new Error('write'), { code: 'ENOSPC' }), 'x cannot be written')).toMatchObject({ code: 'ENOSPC' });
   const bug = new TypeError('a bug');
   expect(fromNode(bug)).toBe(bug);
@@ -86,7 +86,7 @@ it('a path that is too long for a socket is used from the working directory, whe
   });
   const before = process.cwd;
   const spot = join(deep, 'here');
-  // A worker may not change its directory, and node asks this for where it is.
+  // A worker may not change its directory; Node asks this function for it.
   process.cwd = () => spot;
   try {
     expect([socketAddress(path), fitsSocket(path)]).toEqual([relative(spot, path), true]);

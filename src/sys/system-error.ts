@@ -1,5 +1,5 @@
 /**
- * Refusals of the operating system, for reasons of its own and by no rule of VFIO. Each names the
+ * Refusals of the operating system, for its own reasons and by no rule of VFIO. Each names the
  * failed call, the file and the remedy.
  */
 import { Errno, type ErrnoName, VfioError, type VfioErrorOptions } from '../base/errno.ts';
@@ -27,7 +27,7 @@ const meanings: Partial<Record<string, readonly [why: string, fix?: string]>> = 
   EPIPE: ['its reader is gone'],
 };
 
-/** An errno of the operating system by its name. @param fix instead of the general one */
+/** An errno of the operating system by its name. @param fix replaces the general one */
 export function systemError(code: string, what: string, options: VfioErrorOptions = {}): SystemError {
   const [why, fix] = meanings[code] ?? [code];
   const known = Object.hasOwn(Errno, code) ? (code as ErrnoName) : 'EIO';
@@ -66,7 +66,7 @@ const doing: Partial<Record<string, string>> = {
 };
 
 /**
- * The error of Node in our words; the cause itself when it is none of these, such as a bug.
+ * Node's error in our words; the cause itself when it is another error, such as a bug.
  *
  * @param what the part that failed, when the caller knows more than the error says
  */

@@ -9,7 +9,10 @@ import { OwnedFd } from './owned-fd.ts';
 import { SystemError, systemError } from './system-error.ts';
 import { CLOSING_MAX, checkIsSocket, socketAddress, takeOver, UnixSocket } from './unix-socket.ts';
 
-/** Connections that may wait to be accepted; more are answered EAGAIN (a blocking connect waits). */
+/**
+ * Connections that may wait to be accepted. A further connect waits, or gets EAGAIN when it is
+ * non-blocking.
+ */
 const BACKLOG = 64;
 /** Connections accepted in one turn of the event loop. */
 const ACCEPT_MAX = 16;
@@ -31,7 +34,10 @@ export class UnixListener implements Disposable {
   readonly #sys: Addon = addon();
   readonly #watch: FdWatch;
   readonly #file: Stats | null;
-  /** Given up for a moment when no descriptor is left, to accept a connection and close it: a connection that stays would be reported for ever. */
+  /**
+   * Closed for a moment when no descriptor is left, to accept a connection and close it: the event
+   * loop would report a waiting connection for ever.
+   */
   #reserve: OwnedFd | null;
   #refused = 0;
 
@@ -43,27 +49,31 @@ export class UnixListener implements Disposable {
     try {
       this.#file = path === null ? null : lstatSync(path);
     } catch {
-      // Removed already, by somebody else: then it is not ours to remove.
+      // Another process has removed it already.
       this.#file = null;
     }
     if (this.#file !== null) listening.add(this);
   }
 
   /**
-   * Listen at `path`, with mode 0600 from the moment it exists. A socket that a dead process left there is replaced.
+   * Listen at `path`, with mode 0600 from the moment it exists. A socket that a dead process left
+   * there is replaced.
    *
-   * @throws VfioError EADDRINUSE when a process listens there, or something else than a socket is there; EINVAL for a path that is too long;
-   *   ENOENT, ENOTDIR without its directory; EACCES, EROFS where no file can be made; EMFILE
+   * @throws VfioError EADDRINUSE when a process listens there, or something else than a socket is
+   *   there; EINVAL for a path that is too long; ENOENT, ENOTDIR without its directory; EACCES,
+   *   EROFS where no file can be made; EMFILE
    */
   static listen(path: string): UnixListener {
     const address = socketAddress(path);
     const sys = addon();
     using undo = new Cleanup();
     const fd = undo.use(OwnedFd.own(sys.socket(Sys.AF_UNIX, Sys.SOCK_STREAM), 'creating a socket'));
-    // On Linux, bind gives the file the mode of the socket's own inode (unix(7) says only "umask"; net/unix/af_unix.c, unix_bind_bsd()).
+    // On Linux, bind gives the file the mode of the socket's own inode (unix(7) says only "umask";
+    // net/unix/af_unix.c, unix_bind_bsd()).
     fchmodSync(fd.number, 0o600);
     {
-      // Between bind and listen a socket looks as dead as one that was left behind, and two may find the same dead one.
+      // Between bind and listen a socket looks as dead as an abandoned one, and two processes may
+      // find the same dead one.
       using _lock = lockDirectory(dirname(path));
       let bound = sys.bind(fd.number, address);
       if (bound === -Errno.EADDRINUSE) {
@@ -80,9 +90,11 @@ export class UnixListener implements Disposable {
   }
 
   /**
-   * A listening socket that this process was started with. The number is taken over; its path, if it has one, is left to whoever made it.
+   * A listening socket that this process was started with. The number is taken over. Its path, if
+   * it has one, is left to its maker.
    *
-   * @throws VfioError EBADF when it is not open; EINVAL when it is something else, and then it is left as it was
+   * @throws VfioError EBADF when it is not open; EINVAL when it is not a listening socket, which is
+   *   then left as it was
    */
   static fromNumber(fd: number): UnixListener {
     {
@@ -93,20 +105,26 @@ export class UnixListener implements Disposable {
   }
 
   /**
-   * Whether this thread itself accepts connections to `path`: a caller that blocks the thread until
-   * the answer comes waits for ever.
+   * Whether this thread itself accepts connections to `path`. A caller that blocks the thread would
+   * wait for ever for the answer.
    */
   static isOfThisThread(path: string): boolean {
     const there = statSync(path, { throwIfNoEntry: false });
     return there !== undefined && [...listening].some((each) => each.#file?.ino === there.ino && each.#file.dev === there.dev);
   }
 
-  /** Connections closed at once because this process had no descriptor left for them, or hangs in closing too many that peers have sent. */
+  /**
+   * Connections closed at once, because this process had no descriptor left for them, or has too
+   * many peers' descriptors waiting to be closed.
+   */
   get refused(): number {
     return this.#refused;
   }
 
-  /** Call `callback` with every connection, the callback's to dispose. @throws VfioError EBUSY when somebody does already; EBADF once disposed */
+  /**
+   * Call `callback` with every connection, which the callback disposes.
+   * @throws VfioError EBUSY when there is a callback already; EBADF once disposed
+   */
   onConnection(callback: (socket: UnixSocket) => void, options: AcceptOptions = {}): Disposable {
     return this.#watch.listen(() => this.#accept(callback), { keepAlive: options.keepAlive ?? true });
   }
@@ -153,7 +171,10 @@ export class UnixListener implements Disposable {
     }
   }
 
-  /** Stops listening and removes the socket's file, unless another one is at its path by now. Connections stay. Idempotent. */
+  /**
+   * Stops listening and removes the socket's file, unless another one is at its path by now.
+   * Connections stay. Idempotent.
+   */
   [Symbol.dispose](): void {
     if (this.#fd.closed) return;
     listening.delete(this);
@@ -163,7 +184,7 @@ export class UnixListener implements Disposable {
         const there = lstatSync(this.path);
         if (there.ino === this.#file.ino && there.dev === this.#file.dev) unlinkSync(this.path);
       } catch {
-        // Gone, or out of reach: nothing that could be done about it here.
+        // Gone, or out of reach: there is nothing to remove.
       }
     }
     this.#reserve?.[Symbol.dispose]();
@@ -171,7 +192,10 @@ export class UnixListener implements Disposable {
   }
 }
 
-/** What an inherited number of a socket is: `--fd` takes a connection as well as a listening socket. @throws VfioError EBADF, EINVAL */
+/**
+ * The socket behind an inherited number. `--fd` takes a connection as well as a listening socket.
+ * @throws VfioError EBADF, EINVAL
+ */
 export function socketFromNumber(fd: number): UnixListener | UnixSocket {
   let listening: boolean;
   {
@@ -203,7 +227,10 @@ function cannotListen(result: number, path: string): VfioError {
   return sysError(result, `listening at ${path}`);
 }
 
-/** Make way at `path`, where something is. @throws VfioError EADDRINUSE unless it is a socket that nobody listens at */
+/**
+ * Make way at `path`, where a file is.
+ * @throws VfioError EADDRINUSE unless it is a socket at which no process listens
+ */
 function removeStale(path: string): void {
   const there = lstatSync(path, { throwIfNoEntry: false });
   if (there === undefined) return;
@@ -212,7 +239,8 @@ function removeStale(path: string): void {
       fix: 'Choose another path, or move that file away.',
     });
   }
-  // Asked with a socket of another type, the kernel tells whether one is behind the file without connecting to it (af_unix.c, unix_find_bsd()).
+  // The kernel reports, for a connect with a socket of another type, whether a socket is behind the
+  // file, without connecting to it (af_unix.c, unix_find_bsd()).
   using probe = OwnedFd.own(addon().socket(Sys.AF_UNIX, Sys.SOCK_DGRAM), 'creating a socket');
   const answer = addon().connect(probe.number, socketAddress(path));
   if (answer === 0 || answer === -EPROTOTYPE) {
@@ -227,7 +255,10 @@ function removeStale(path: string): void {
   }
 }
 
-/** An exclusive lock of a directory (flock(2)), against others that replace a socket in it right now; nothing where it may not be read. */
+/**
+ * An exclusive lock of a directory (flock(2)), against other processes that replace a socket in it
+ * at the same time. No lock is taken where this user may not read the directory.
+ */
 function lockDirectory(directory: string): Disposable {
   let fd: number;
   try {

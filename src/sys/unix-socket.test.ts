@@ -141,7 +141,7 @@ describe('transport: bytes', () => {
     expect(() => a.send(bytes('x'), 0, 1)).toThrow(code('EPIPE'));
   });
 
-  it('transport: a peer that is gone is EPIPE for who sends and no signal; ECONNRESET when it left bytes unread', () => {
+  it('transport: a peer that is gone is EPIPE for a sender, without a signal; ECONNRESET when it left bytes unread', () => {
     const [a, b] = UnixSocket.pair();
     using _a = a;
     b[Symbol.dispose]();
@@ -188,7 +188,7 @@ describe('transport: bytes', () => {
     }
   });
 
-  it('transport: wait tells readiness without taking anything, times out, and refuses a timeout that is none', () => {
+  it('transport: wait reports readiness without taking anything, times out, and refuses a timeout that is none', () => {
     const [a, b] = UnixSocket.pair();
     using _a = a;
     using _b = b;
@@ -285,7 +285,8 @@ describe('transport: descriptors', () => {
     a.send(bytes('WITH'), 0, 4, [one]);
     a.send(bytes('none'), 0, 4);
     const first = b.receive(into, 0, 100, fds);
-    // Linux merges the message before into the chunk that carries descriptors, and stops after it.
+    // Linux merges the previous message into the chunk that carries descriptors, and stops after
+    // it.
     expect([first, fds.length]).toEqual([8, 1]);
     expect([b.receive(into, 0, 100, fds), fds.length]).toEqual([4, 1]);
     a.send(bytes('WITH'), 0, 4, [one, one]);
@@ -332,7 +333,7 @@ describe('transport: descriptors', () => {
     fds[0]![Symbol.dispose]();
   });
 
-  it('transport: those of a peer that is gone, and those nobody received, leave none open', () => {
+  it('transport: those of a peer that is gone, and those not received, leave none open', () => {
     using one = OwnedFd.own(addon().eventfd(0, Sys.EFD_CLOEXEC), 'eventfd');
     for (let i = 0; i < 100; i++) {
       const [a, b] = UnixSocket.pair();
@@ -370,7 +371,7 @@ describe('transport: descriptors', () => {
     using _a = a;
     using _b = b;
     using one = OwnedFd.own(addon().eventfd(0, Sys.EFD_CLOEXEC), 'eventfd');
-    // The number of the other end, by way of its inode: this test goes around the class.
+    // The number of the other end, found through its inode: this test goes around the class.
     const sys = addon();
     const pair = new Int32Array(2);
     expect(sys.socketpair(pair)).toBe(0);
@@ -384,7 +385,7 @@ describe('transport: descriptors', () => {
   });
 });
 
-describe('transport: who is there', () => {
+describe('transport: the peer’s identity', () => {
   it('transport: the peer of a pair is this process', () => {
     const [a, b] = UnixSocket.pair();
     using _a = a;

@@ -1,4 +1,4 @@
-/** A connected UNIX stream socket: bytes, descriptors with them, and who is at the other end. */
+/** A connected UNIX stream socket: bytes, descriptors with them, and the identity of the peer. */
 import { readFileSync, statSync } from 'node:fs';
 import { basename, dirname, relative } from 'node:path';
 import { checkIndex } from '../base/check.ts';
@@ -10,9 +10,9 @@ import { OwnedFd } from './owned-fd.ts';
 import { peerProcess } from './peer-process.ts';
 
 /**
- * Descriptors of peers that may wait to be closed at one time, of all peers together: a quarter of
- * those that this process may open, since each keeps its number. A client that sends many at once
- * is well below: they wait for their turn, not for a file system.
+ * How many descriptors of peers may wait to be closed at one time, of all peers together: a quarter
+ * of those that this process may open, since each keeps its number. A client that sends many at
+ * once stays well below: its descriptors wait for their turn, not for a file system.
  */
 export const CLOSING_MAX = closingMax();
 
@@ -21,15 +21,18 @@ function closingMax(): number {
   return Math.max(64, Math.min(4096, Math.floor(Number(openFiles) / 4)));
 }
 
-/** Descriptor numbers on their way in or out: how many, then each. One for all sockets of this thread: nothing runs while it is in use. */
+/**
+ * Descriptor numbers that a call takes or returns: their count, then each. One array serves all
+ * sockets of this thread: nothing else runs while it is in use.
+ */
 const passing = new Int32Array(Sys.MESSAGE_FDS_MAX + 1);
 
 /** Longest path of a socket, in bytes: sun_path of unix(7) less its NUL. */
 export const SOCKET_PATH_MAX_BYTES = 107;
 
 /**
- * The path that the kernel gets for the socket at `path`: that, or where it is too long, the way
- * there from the working directory.
+ * The path that the kernel gets for the socket at `path`: `path` itself or, when that is too long,
+ * the way there from the working directory.
  *
  * @throws VfioError EINVAL for a path that no socket can have
  */
@@ -51,7 +54,10 @@ export function fitsSocket(path: string): boolean {
   return Buffer.byteLength(path) <= SOCKET_PATH_MAX_BYTES || Buffer.byteLength(relative(process.cwd(), path)) <= SOCKET_PATH_MAX_BYTES;
 }
 
-/** The kernel answers a path of any other file as one of a socket that nothing listens at. @throws VfioError EINVAL when it is such a file */
+/**
+ * The kernel answers for a file that is no socket as for a socket without a listener.
+ * @throws VfioError EINVAL for such a file
+ */
 export function checkIsSocketFile(path: string): void {
   const found = statSync(path, { throwIfNoEntry: false });
   if (found === undefined || found.isSocket()) return;
@@ -59,7 +65,10 @@ export function checkIsSocketFile(path: string): void {
   throw new VfioError('EINVAL', `${path} is ${what}, not a socket`);
 }
 
-/** @throws VfioError EINVAL unless it is a UNIX stream socket, listening or not as `listening` says; EBADF */
+/**
+ * @throws VfioError EINVAL unless it is a UNIX stream socket, listening or not as `listening` says;
+ *   EBADF
+ */
 export function checkIsSocket(fd: OwnedFd, listening: boolean): void {
   const sys = addon();
   const domain = sys.getsockopt(fd.number, Sys.SO_DOMAIN);
@@ -94,8 +103,9 @@ export class UnixSocket implements ByteStream {
   }
 
   /**
-   * @throws VfioError EINVAL for a path that is too long, or of something else than a socket; ENOENT when nothing is there; ECONNREFUSED when no process listens; EACCES; EAGAIN when
-   *   the listener has as many waiting as it takes: try again
+   * @throws VfioError EINVAL for a path that is too long, or of a file that is no socket; ENOENT
+   *   when nothing is there; ECONNREFUSED when no process listens; EACCES; EAGAIN when the
+   *   listener's queue is full: try again
    */
   static connect(path: string): UnixSocket {
     const address = socketAddress(path);
@@ -119,9 +129,11 @@ export class UnixSocket implements ByteStream {
   }
 
   /**
-   * A connected socket that this process was started with. The number is taken over: it is closed with this object, and children do not get it.
+   * A connected socket that this process was started with. The number is taken over: this object
+   * closes it, and children do not get it.
    *
-   * @throws VfioError EBADF when it is not open; EINVAL when it is something else, and then it is left as it was
+   * @throws VfioError EBADF when it is not open; EINVAL when it is not a connected socket, which is
+   *   then left as it was
    */
   static fromNumber(fd: number): UnixSocket {
     {
@@ -131,7 +143,10 @@ export class UnixSocket implements ByteStream {
     return new UnixSocket(takeOver(fd));
   }
 
-  /** Takes `fd` over, closing it when it is refused. @throws VfioError EINVAL when it is not a connected UNIX stream socket */
+  /**
+   * Takes `fd` over and closes it when it is refused.
+   * @throws VfioError EINVAL when it is not a connected UNIX stream socket
+   */
   static fromFd(fd: OwnedFd): UnixSocket {
     try {
       checkIsSocket(fd, false);
@@ -151,7 +166,10 @@ export class UnixSocket implements ByteStream {
     return new UnixSocket(fd, true);
   }
 
-  /** Who connected, or listened: as it was then. Looked up once. @throws VfioError EBADF once disposed */
+  /**
+   * The process that connected, or listened, as it was then. Looked up once.
+   * @throws VfioError EBADF once disposed
+   */
   get peer(): PeerCredentials {
     if (this.#peer !== undefined) return this.#peer;
     checked(this.#sys.peerCredentials(this.#fd.number, passing), 'asking who the peer is');
@@ -195,7 +213,11 @@ export class UnixSocket implements ByteStream {
     throw sysError(received, `receiving into bytes ${start} to ${end} of ${into.length}`);
   }
 
-  /** So many descriptors hang in being closed that more of that kind would use up this process. @throws VfioError EPROTO when some came */
+  /**
+   * Refuse descriptors when so many wait to be closed that more of that kind would use up this
+   * process.
+   * @throws VfioError EPROTO when some came
+   */
   #refuseStrange(fds: OwnedFd[], count: number): void {
     if (fds.slice(-count).every((fd) => fd.cannotWait)) return;
     for (const fd of fds.splice(-count)) fd[Symbol.dispose]();
@@ -210,9 +232,10 @@ export class UnixSocket implements ByteStream {
   }
 
   /**
-   * Block this thread until this socket (1) or `other` (2) has something to receive, or both (3); 0 when the time passed first, or a little before
-   * that when a signal came. For clients that are spoken to on two sockets.
+   * Block this thread until this socket (1), `other` (2) or both (3) have something to receive. For
+   * clients that are spoken to on two sockets.
    *
+   * @returns 0 when the time passed first, or a little earlier when a signal came
    * @throws VfioError EBADF once disposed
    */
   waitEither(other: UnixSocket, timeoutMs: number): number {
@@ -228,12 +251,18 @@ export class UnixSocket implements ByteStream {
     return this.#watch.onWritable(callback);
   }
 
-  /** Send nothing more: the peer reads the end of the stream after what was sent. @throws VfioError EBADF once disposed */
+  /**
+   * Send nothing more: the peer reads the end of the stream after what was sent.
+   * @throws VfioError EBADF once disposed
+   */
   end(): void {
     checked(this.#sys.shutdown(this.#fd.number, Sys.SHUT_WR), 'ending a stream');
   }
 
-  /** The descriptor itself, to hand to someone, who owns it then. This object is disposed. @throws VfioError EBADF once disposed; EMFILE */
+  /**
+   * The descriptor itself; the caller owns it. This object is disposed.
+   * @throws VfioError EBADF once disposed; EMFILE
+   */
   release(): OwnedFd {
     const fd = this.#fd.duplicate();
     this.#watch[Symbol.dispose]();

@@ -66,7 +66,7 @@ try {
       break;
     case 'end': {
       // Nothing but the write keeps the process alive.
-      const queue = storage.open((tag, result) => say(`told ${tag} ${result}`));
+      const queue = storage.open((tag, result) => say(`ended ${tag} ${result}`));
       queue.write(0, new Uint8Array(4096).fill(9), 1, true);
       queue.submit();
       break;
