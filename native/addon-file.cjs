@@ -24,13 +24,23 @@ function digest() {
   return hash.digest('hex');
 }
 
-/** The C library of this process: musl maps its dynamic linker under a name of its own. @returns {'glibc' | 'musl'} */
+/**
+ * The C library of this process: musl maps its dynamic linker under a name of its own.
+ * @returns {'glibc' | 'musl'}
+ */
 const libc = () => (/\/ld-musl-/.test(readFileSync('/proc/self/maps', 'latin1')) ? 'musl' : 'glibc');
 
-/** The place in the package, by the convention of prebuildify and node-gyp-build. @returns {string} */
+/**
+ * The place in the package, by the convention of prebuildify and node-gyp-build.
+ * @returns {string}
+ */
 const prebuilt = (arch, libcName) => join('prebuilds', `linux-${arch}`, `node.napi.${libcName}.node`);
 
-/** Whether the addon in `file` is made of the sources with this digest. A file that is not there is made of no sources. @returns {boolean} */
+/**
+ * Whether the addon in `file` is made of the sources with this digest. A file that is not there is
+ * made of no sources.
+ * @returns {boolean}
+ */
 function isOf(file, sourceDigest) {
   try {
     return readFileSync(file).includes(MARK + sourceDigest);

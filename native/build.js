@@ -44,7 +44,9 @@ function compilerFor(arch) {
   return [command, `install it ("apt-get install ${debian}")`];
 }
 
-/** Compile into `output`, which appears whole or not at all: several processes may build at once. */
+/**
+ * Compile into `output`, which appears whole or not at all: several processes may build at once.
+ */
 function build(output, arch, headers) {
   const include = headers.find((directory) => existsSync(join(directory, 'node_api.h')));
   if (include === undefined) {

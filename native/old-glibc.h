@@ -1,7 +1,7 @@
 /*
  * glibc 2.32 and 2.34 moved functions of threads from libpthread into libc and gave them new
- * versions. An addon that asks for those versions loads with no older glibc. These lines ask for the
- * first version of each function, which every glibc has under that name; node itself brings
+ * versions. An addon that asks for those versions loads with no older glibc. These lines ask for
+ * the first version of each function, which every glibc has under that name; node itself brings
  * libpthread into the process where it is a library of its own.
  */
 #pragma once

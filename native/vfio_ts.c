@@ -17,7 +17,10 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-/* The sources that this addon is made of. src/sys/addon-file.ts looks for the text before it loads the file. */
+/*
+ * The sources that this addon is made of. src/sys/addon-file.ts looks for the text before it loads
+ * the file.
+ */
 __attribute__((used)) static const char made_of[] = VFIO_TS_SOURCES;
 
 /* close(fd) */

@@ -18,7 +18,10 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)));
 
 const doors = readdirSync(join(root, 'src/doors')).map((file) => [basename(file, '.ts'), `src/doors/${file}`]);
 
-/** Files of dist/ that something outside names: the doors of package.json, the command, and the drivers that the demo starts as processes. */
+/**
+ * Files of dist/ that something outside names: the doors of package.json, the command, and the
+ * drivers that the demo starts as processes.
+ */
 const entryPoints = {
   ...Object.fromEntries(doors),
   cli: 'src/cli/main.ts',

@@ -1,7 +1,7 @@
 /**
  * The common door: the names that devices and drivers usually need. The doors of one subject
- * ('vfio-ts/device', 'vfio-ts/driver', …) have all of their subject; a name that stands at two doors
- * is one and the same.
+ * ('vfio-ts/device', 'vfio-ts/driver', …) have all of their subject; a name that stands at two
+ * doors is one and the same.
  *
  *     import { bar, device, reg } from 'vfio-ts';      // to write a device
  *     import { open, regs, u32 } from 'vfio-ts';       // to write a driver

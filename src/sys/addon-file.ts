@@ -65,8 +65,8 @@ const unusable = (why: string, fix: string) =>
   new VfioError('ENOSYS', `eventfds, sockets and shared memory need the C addon: ${why}`, { fix });
 
 /**
- * The folder for addons that were built here: `vfio-ts` below `XDG_CACHE_HOME`, or below `~/.cache`.
- * Code from it runs in this process, so no other user may be able to put a file there.
+ * The folder for addons that were built here: `vfio-ts` below `XDG_CACHE_HOME`, or below
+ * `~/.cache`. Code from it runs in this process, so no other user may be able to put a file there.
  */
 function cacheFolder(): string {
   const { XDG_CACHE_HOME } = process.env;
@@ -91,7 +91,10 @@ function cacheFolder(): string {
   }
 }
 
-/** How a user other than this one and root could change entries of a directory; null when no such user can. */
+/**
+ * How a user other than this one and root could change entries of a directory; null when no such
+ * user can.
+ */
 function openTo(directory: string, isFolder: boolean): string | null {
   const { uid, mode } = statSync(directory);
   const mine = process.getuid!();

@@ -7,10 +7,16 @@ import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 
-/** Digest of the C sources that dist/ was built with. tools/build.js defines it; sources that run as they are have none. */
+/**
+ * Digest of the C sources that dist/ was built with. tools/build.js defines it; sources that run as
+ * they are have none.
+ */
 declare const NATIVE_SOURCES: string | undefined;
 
-/** Whether this code is compiled JavaScript, as in the installed package; false where a test runner loads the sources. */
+/**
+ * Whether this code is compiled JavaScript, as in the installed package; false where a test runner
+ * loads the sources.
+ */
 export const isCompiled = typeof NATIVE_SOURCES === 'string';
 
 /** Digest of the C sources that this JavaScript belongs to; null where it runs from sources. */
@@ -21,7 +27,10 @@ export const moduleUrl: string = import.meta.url ?? pathToFileURL(__filename).hr
 
 let root: string | undefined;
 
-/** The path of a file of the package. @param name  from the package's folder on, such as `bin/vfio.js` */
+/**
+ * The path of a file of the package.
+ * @param name from the package's folder on, such as `bin/vfio.js`
+ */
 export function packageFile(name: string): string {
   root ??= packageFolder();
   return join(root, name);
@@ -32,7 +41,10 @@ export function packageVersion(): string {
   return (JSON.parse(readFileSync(packageFile('package.json'), 'utf8')) as { version: string }).version;
 }
 
-/** The nearest package of this name above this module; for a bundle, the one that is installed where the bundle is. */
+/**
+ * The nearest package of this name above this module; for a bundle, the one that is installed where
+ * the bundle is.
+ */
 function packageFolder(): string {
   const here = fileURLToPath(moduleUrl);
   for (let at = dirname(here); at !== dirname(at); at = dirname(at)) {

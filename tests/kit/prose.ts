@@ -30,6 +30,7 @@ const LANGUAGES: Readonly<Record<string, Language>> = {
   ts: SCRIPT,
   js: SCRIPT,
   mjs: SCRIPT,
+  cjs: SCRIPT,
   c: C,
   h: C,
   lua: LUA,
