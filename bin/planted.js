@@ -22,7 +22,7 @@ export function refusePlanted(path, specifier, parent) {
   };
   for (let at = path; at !== dirname(at); at = dirname(at)) check(dirname(at), at);
   if (/^\.{0,2}\/|^[a-z]+:/.test(specifier)) return;
-  // A link of a different user's leads anywhere, so the check covers every directory on the way.
+  // A link of a different user can lead anywhere, so the check covers every directory on the way.
   for (let at = dirname(parent); !path.startsWith(at === '/' ? at : `${at}/`); at = dirname(at)) {
     for (const name of ['node_modules', 'package.json']) check(at, join(at, name));
   }

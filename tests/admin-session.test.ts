@@ -1,4 +1,7 @@
-/** docs/admin.md, typed in as it stands: each command prints what the page shows, and the driver at work hears what the page says. */
+/**
+ * docs/admin.md, typed in as it stands: each command prints what the page shows, and the driver at
+ * work hears what the page says.
+ */
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -1,4 +1,7 @@
-/** The administrator of a served machine, while drivers are at work: what sysfs, aer-inject and a hand on the slot would do. */
+/**
+ * The administrator of a served machine, while drivers are at work: what sysfs, aer-inject and a
+ * hand on the slot would do.
+ */
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -176,7 +179,10 @@ describe('what happens to a device in use', () => {
 });
 
 type SysfsRow = readonly [file: string, command: string, given: Record<string, string>, answer: string, prepare?: () => Promise<unknown>];
-/** What writing to the file of sysfs answers: tried on Linux 6.12 with an NVMe controller that has 4 VFs. */
+/**
+ * What writing to the file of sysfs answers: tried on Linux 6.12 with an NVMe controller that has 4
+ * VFs.
+ */
 const sysfs: readonly SysfsRow[] = [
   ['drivers/vfio-pci/bind, of what is bound', 'bind', { bdf: EDU, driver: 'vfio-pci' }, 'EBUSY'],
   ['drivers/vfio-pci/bind, nothing there', 'bind', { bdf: '0000:77:00.0', driver: 'vfio-pci' }, 'ENODEV'],

@@ -1,4 +1,7 @@
-/** The rooms of src/ and the arrows between them (docs/architecture.md). An import against them fails here. */
+/**
+ * The rooms of src/ and the arrows between them (docs/architecture.md). An import against them
+ * fails here.
+ */
 import { readdirSync, readFileSync } from 'node:fs';
 import { basename, dirname, join, normalize, sep } from 'node:path';
 import { expect, it } from 'vitest';

@@ -1,4 +1,6 @@
-/** Tests run the command as a user does: from dist/, which is made of the sources as they are now. */
+/**
+ * Tests run the command as a user does: from dist/, which is made of the sources as they are now.
+ */
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 

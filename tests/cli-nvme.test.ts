@@ -1,4 +1,7 @@
-/** `vfio nvme …` as a user meets it: a disk in the same process, and one behind a socket that keeps its blocks between commands. */
+/**
+ * `vfio nvme …` as a user meets it: a disk in the same process, and one behind a socket that keeps
+ * its blocks between commands.
+ */
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';

@@ -1,4 +1,7 @@
-/** Which code a run of the command may load: its own, and the user's file with what belongs to it. Nothing of the current or the temporary directory. */
+/**
+ * Which code a run of the command may load: its own, and the user's file with what belongs to it.
+ * Nothing of the current or the temporary directory.
+ */
 import { spawnSync } from 'node:child_process';
 import {
   chmodSync,

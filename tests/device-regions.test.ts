@@ -1,4 +1,7 @@
-/** Device-specific regions, and what a mediator narrows, on all doors: in process, through the ioctl door, over a socket. */
+/**
+ * Device-specific regions, and what a mediator narrows, on all doors: in process, through the ioctl
+ * door, over a socket.
+ */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

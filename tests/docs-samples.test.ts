@@ -1,4 +1,7 @@
-/** The samples of docs/mediation.md and docs/vm-references.md, typed in as they stand, print what the pages say. */
+/**
+ * The samples of docs/mediation.md and docs/vm-references.md, typed in as they stand, print what
+ * the pages say.
+ */
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';

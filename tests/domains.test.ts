@@ -1,4 +1,7 @@
-/** Addresses with a domain, and root buses beside 0000:00, through every door: the command, files, sockets, the ioctl door. */
+/**
+ * Addresses with a domain, and root buses beside 0000:00, through every door: the command, files,
+ * sockets, the ioctl door.
+ */
 import { copyFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

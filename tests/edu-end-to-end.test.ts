@@ -1,4 +1,7 @@
-/** The edu driver on the edu model, through the whole engine: the sequence of kernel-answers/linux-7.2/edu-irq-dma.txt as a driver would do it. */
+/**
+ * The edu driver on the edu model, through the whole engine: the sequence of
+ * kernel-answers/linux-7.2/edu-irq-dma.txt as a driver would do it.
+ */
 import { expect, it } from 'vitest';
 import { Feature } from '../src/abi/vfio.ts';
 import { simulate } from '../src/api/simulation.ts';

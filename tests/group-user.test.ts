@@ -169,7 +169,8 @@ describe('another process', () => {
   it('S1-04 waits for a user that is about to go, and then has the group', async () => {
     await start();
     expect(await answers(1, address(GRAPHICS))).toBe('ok');
-    // Its connections end one after the other: whoever comes meanwhile must find neither in the way.
+    // Its connections end one after the other: whoever comes meanwhile must find neither in the
+    // way.
     expect(await answers(2, address(SOUND))).toBe('ok');
     const gone = child!.kill();
     await take(SOUND);

@@ -1,4 +1,7 @@
-/** A client whose descriptors never answer, in every message that can bring one: the server goes on with others, and ends when it is told to. */
+/**
+ * A client whose descriptors never answer, in every message that can bring one: the server goes on
+ * with others, and ends when it is told to.
+ */
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -45,7 +48,10 @@ async function configOf(path: string): Promise<number> {
   return m.viewOf(payload).getUint32(16, true);
 }
 
-/** Of the process. What still closes a descriptor elsewhere has its standard output, too, which ends later. */
+/**
+ * Of the process. What still closes a descriptor elsewhere has its standard output, too, which ends
+ * later.
+ */
 async function exitOf({ child }: VfioProcess): Promise<number | null> {
   const exited = once(child, 'exit');
   child.kill('SIGTERM');

@@ -1,4 +1,7 @@
-/** Commands that others depend on go on whatever becomes of their log, and end in order when the terminal goes. */
+/**
+ * Commands that others depend on go on whatever becomes of their log, and end in order when the
+ * terminal goes.
+ */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import {

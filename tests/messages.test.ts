@@ -55,7 +55,10 @@ function start(...argv: string[]): {
   return { child, said: () => text, says, ended };
 }
 
-/** The commands in what was printed: whole lines behind `fix:` or `or:`, and what is to be done first. */
+/**
+ * The commands in what was printed: whole lines behind `fix:` or `or:`, and what is to be done
+ * first.
+ */
 function printedCommands(text: string): string[][] {
   return [...text.matchAll(/^\s*(?:fix|or): (?:[A-Z][^:\n]*: )?vfio ([^\n]*)$/gm)].map((match) => {
     const words = match[1]!.match(/'[^']*'|\S+/g) ?? [];

@@ -1,4 +1,7 @@
-/** `vfio migrate` as a user meets it: servers in processes of their own, a client that goes along, every way between two ends. */
+/**
+ * `vfio migrate` as a user meets it: servers in processes of their own, a client that goes along,
+ * every way between two ends.
+ */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
@@ -57,7 +60,10 @@ async function idle(path: string): Promise<void> {
   while ((await askDoor(path, 'status')).state !== 'idle') await new Promise((resolve) => setTimeout(resolve, 5));
 }
 
-/** Once a process that was killed has nothing open any more; this thread does nothing else meanwhile. */
+/**
+ * Once a process that was killed has nothing open any more; this thread does nothing else
+ * meanwhile.
+ */
 function dead(pid: number): void {
   const state = () => /^State:\s+(\S)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))![1];
   while (readdirSync(`/proc/${pid}/task`).length > 1 || state() !== 'Z');
@@ -186,7 +192,8 @@ describe('vfio migrate', () => {
       expect([moved.adopted[0]!.bytes[7], moved.bar(0).read32(0x20)]).toEqual([7, 0x80]);
       expect(await vfio('migrate', `unix:${there}`, `unix:${a}`, ...patiently)).toMatchObject({ status: 0 });
     }
-    // One that waits for its client is nobody's to ask for: who unbinds the function gets it at once.
+    // One that waits for its client is nobody's to ask for: who unbinds the function gets it at
+    // once.
     using machine = loadMachine(file('hello.yaml'), { log: silentLogger });
     using server = new MachineServer(machine, join(folder, 'here'), { log: silentLogger, keepAlive: false });
     await moveDevice(a, { kind: 'server', path: server.pathOf(bdf) }, { downtimeMs });

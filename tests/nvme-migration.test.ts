@@ -1,4 +1,7 @@
-/** An NVMe disk moved through the engine, with a driver that sleeps until it is interrupted: what is cut leaves it unharmed. */
+/**
+ * An NVMe disk moved through the engine, with a driver that sleeps until it is interrupted: what is
+ * cut leaves it unharmed.
+ */
 import { expect, it } from 'vitest';
 import { simulate } from '../src/api/simulation.ts';
 import { DriverDevice } from '../src/drivers/kit/driver-device.ts';

@@ -7,7 +7,10 @@ import { typescript } from './kit/typescript.ts';
 
 const index = pathToFileURL(join(import.meta.dirname, '../src/doors/index.ts')).href;
 
-/** What a program prints that opens a disk that takes 50 ms for each command; it fails when it has not ended after a minute. */
+/**
+ * What a program prints that opens a disk that takes 50 ms for each command; it fails when it has
+ * not ended after a minute.
+ */
 function run(interrupts: string, body: string): Promise<string> {
   const program = `import { NvmeDriver, open } from '${index}';
     const driver = await NvmeDriver.start(await open('sim:nvme,size=16M,latencyMs=50'), { interrupts: '${interrupts}' });

@@ -1,4 +1,7 @@
-/** NVMe with virtual functions, as PF driver and tenants meet it: examples/machines/nvme-tenants.yaml behind sockets. */
+/**
+ * NVMe with virtual functions, as PF driver and tenants meet it:
+ * examples/machines/nvme-tenants.yaml behind sockets.
+ */
 import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

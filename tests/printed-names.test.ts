@@ -1,4 +1,7 @@
-/** Names from files, models and peers, as they are printed: nothing in them moves a cursor, changes a colour or begins a line. */
+/**
+ * Names from files, models and peers, as they are printed: nothing in them moves a cursor, changes
+ * a colour or begins a line.
+ */
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -1,4 +1,7 @@
-/** Machines that exist, and the groups that Linux makes on them: tests/real-machines/NAME.yaml and NAME.groups, `number: addresses`. */
+/**
+ * Machines that exist, and the groups that Linux makes on them: tests/real-machines/NAME.yaml and
+ * NAME.groups, `number: addresses`.
+ */
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';

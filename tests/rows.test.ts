@@ -5,7 +5,10 @@ import { expect, it } from 'vitest';
 
 const root = join(import.meta.dirname, '..');
 
-/** Titles as they stand in the sources; a `describe` title that starts with a row id names its tests too. */
+/**
+ * Titles as they stand in the sources; a `describe` title that starts with a row id names its tests
+ * too.
+ */
 const titles = ['src', 'tests']
   .flatMap((folder) => readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' }).map((f) => join(root, folder, f)))
   .filter((f) => f.endsWith('.test.ts') && !f.endsWith('rows.test.ts'))
@@ -16,7 +19,9 @@ const document = readFileSync(join(root, 'docs/rows.md'), 'utf8');
 const [withTests, without] = document.split('## Rows without a test');
 const idsOf = (section: string) => [...section.matchAll(/^\| ((?:S\d|B|C|T\d|E-)[^|]*?) \|/gm)].map((m) => m[1]!);
 const ids = idsOf(document);
-/** A title counts for the longest id that it starts with: 'B.6 MAP VADDR …' says nothing of B.6 MAP. */
+/**
+ * A title counts for the longest id that it starts with: 'B.6 MAP VADDR …' says nothing of B.6 MAP.
+ */
 const tested = new Set(titles.map((title) => ids.filter((id) => startsWith(title, id)).sort((a, b) => b.length - a.length)[0]));
 const hasTest = (id: string) => tested.has(id);
 

@@ -1,4 +1,7 @@
-/** `vfio serve nvme` as a user meets it: an image behind a socket, a driver in this process, and what is left when the server is killed. */
+/**
+ * `vfio serve nvme` as a user meets it: an image behind a socket, a driver in this process, and
+ * what is left when the server is killed.
+ */
 import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

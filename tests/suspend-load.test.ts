@@ -1,4 +1,7 @@
-/** A machine that sleeps and wakes at random moments while its disk is full of commands: each is done once, none fails (S2-42). */
+/**
+ * A machine that sleeps and wakes at random moments while its disk is full of commands: each is
+ * done once, none fails (S2-42).
+ */
 import { describe, expect, it } from 'vitest';
 import { DriverDevice } from '../src/drivers/kit/driver-device.ts';
 import { NvmeDriver } from '../src/drivers/nvme/nvme-driver.ts';

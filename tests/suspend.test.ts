@@ -1,4 +1,7 @@
-/** Suspend and resume under load, through every door, with every driver that ships (S2-42): nothing is lost, nothing complains. */
+/**
+ * Suspend and resume under load, through every door, with every driver that ships (S2-42): nothing
+ * is lost, nothing complains.
+ */
 import { describe, expect, it } from 'vitest';
 import { VfioError } from '../src/base/errno.ts';
 import { EduDriver } from '../src/drivers/edu/edu-driver.ts';

@@ -1,4 +1,7 @@
-/** Who may open which function of an SR-IOV device with which token: the same answers in process, by ioctls and through sockets. */
+/**
+ * Who may open which function of an SR-IOV device with which token: the same answers in process, by
+ * ioctls and through sockets.
+ */
 import { inspect } from 'node:util';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { ContainerIoctl, Extension, Feature, FeatureFlags, GroupIoctl } from '../src/abi/vfio.ts';

@@ -1,4 +1,7 @@
-/** Our client with our server in another process: what needs both, and what one of them does to the other by dying. */
+/**
+ * Our client with our server in another process: what needs both, and what one of them does to the
+ * other by dying.
+ */
 
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { BusError } from '../src/abi/bus-error.ts';
@@ -133,7 +136,9 @@ describe('DMA by messages, while the client waits', () => {
 
   const PLACES = 64;
 
-  /** The result of one control write: how many transfers went well, and the sum of their last bytes. */
+  /**
+   * The result of one control write: how many transfers went well, and the sum of their last bytes.
+   */
   function measure(options: VfioUserOptions, op: number, len: number, count: number, allocate: (size: number) => DirectMemory) {
     using device = VfioUserDevice.connect(server.path, { timeoutMs: TIMEOUT_MS, ...options });
     device.region(7).write16(4, 6);

@@ -1,4 +1,6 @@
-/** A device moved from one process to another, over sockets: our client between two servers of ours. */
+/**
+ * A device moved from one process to another, over sockets: our client between two servers of ours.
+ */
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { Device, MigrationStream } from '../src/abi/device.ts';
@@ -119,7 +121,8 @@ it.each(['shared', 'by messages'])(
     migration.report(0n, length, bitmap);
     const set = () => [...bitmap.keys()].filter((i) => bitmap[i] !== 0).map((i) => 8 * i + 31 - Math.clz32(bitmap[i]!));
     expect(set()).toEqual([0x103, 0x111]);
-    // A write by message is reported for as long as it may be under way: until its reply, which has a socket of its own, has come to the server.
+    // A write by message is reported for as long as it may be under way: until its reply, which has
+    // a socket of its own, has come to the server.
     do {
       bitmap.fill(0);
       migration.report(0n, length, bitmap);

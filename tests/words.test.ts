@@ -1,4 +1,7 @@
-/** CONTRIBUTING.md, "Sentences": the part of the rule that a machine can check, for sources and pages. */
+/**
+ * CONTRIBUTING.md, "Sentences": the part of the rule that a machine can check, for sources and
+ * pages.
+ */
 import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -8,7 +11,10 @@ import { isReadable, type Passage, passages } from './kit/prose.js';
 const root = join(import.meta.dirname, '..');
 const COLUMNS = 100;
 
-/** Folders whose sentences are older than the rule. A folder leaves this list when it has been swept. */
+/**
+ * Folders whose sentences are older than the rule. A folder leaves this list when it has been
+ * swept.
+ */
 const NOT_YET: readonly string[] = [
   'README.md',
   'CHANGELOG.md',
@@ -134,7 +140,10 @@ function joined(found: readonly Passage[]): Passage[] {
   return result;
 }
 
-/** Paragraphs, items and cells of a page, without what stands in a fence. A table's row cannot be wrapped. */
+/**
+ * Paragraphs, items and cells of a page, without what stands in a fence. A table's row cannot be
+ * wrapped.
+ */
 function readPage(file: string): Source {
   const pieces: Piece[] = [];
   const wide: string[] = [];
@@ -155,7 +164,10 @@ function readPage(file: string): Source {
   return { file, pieces: pieces.map((p) => ({ ...p, text: withoutCode(withoutQuotedRule(p.text)) })), wide };
 }
 
-/** The table of sentences before and after, in CONTRIBUTING.md: its first column shows what not to write. */
+/**
+ * The table of sentences before and after, in CONTRIBUTING.md: its first column shows what not to
+ * write.
+ */
 function withoutQuotedRule(text: string): string {
   return text.startsWith('| before | after |') ? text.replace(/^\|[^|]*\|/gm, '|') : text;
 }

@@ -1,4 +1,7 @@
-/** The conformance cases on the engine's own device file: with fakes and a clock that is told the time, and with real eventfds and memfds. */
+/**
+ * The conformance cases on the engine's own device file: with fakes and a clock that is told the
+ * time, and with real eventfds and memfds.
+ */
 import type { MemoryAllocator } from '../../src/abi/memory.ts';
 import { Extension } from '../../src/abi/vfio.ts';
 import { type Clock, ManualClock, SystemClock } from '../../src/base/clock.ts';

@@ -1,4 +1,7 @@
-/** Moving a device, DMA logging, and dirty pages (B.11, B.6): the same answers through whatever door. */
+/**
+ * Moving a device, DMA logging, and dirty pages (B.11, B.6): the same answers through whatever
+ * door.
+ */
 import { describe, expect, it } from 'vitest';
 import type { MigrationStream } from '../../src/abi/device.ts';
 import { Feature } from '../../src/abi/vfio.ts';

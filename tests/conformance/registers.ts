@@ -1,4 +1,7 @@
-/** Info, regions, registers, config space, errors: what pread, pwrite and mmap of the device file do. */
+/**
+ * Info, regions, registers, config space, errors: what pread, pwrite and mmap of the device file
+ * do.
+ */
 import { describe, expect, it } from 'vitest';
 import { BusError } from '../../src/abi/bus-error.ts';
 import { RegionFlags, RegionIndex } from '../../src/abi/vfio.ts';
@@ -165,7 +168,8 @@ export function configCases(open: () => Promise<ConformanceSubject>): void {
     it('S2-05 what may be written and what may not, as Linux 7.2 answered', async () => {
       await using subject = await open();
       const c = config(subject.device);
-      // The last column is what a VF answers, where it answers otherwise: it has no I/O, SERR and INTx, and smaller registers.
+      // The last column is what a VF answers, where it answers otherwise: it has no I/O, SERR and
+      // INTx, and smaller registers.
       const answers: [offset: number, width: 1 | 2 | 4, write: number, after: number, ofVf?: number][] = [
         [0x00, 2, 0x1234, 0x1234],
         [0x02, 2, 0x1234, 0x11e8],

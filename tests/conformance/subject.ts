@@ -1,4 +1,7 @@
-/** What a conformance case works on: an edu device, whole or a virtual function, behind any implementation of `Device`, and what a test needs beside it. */
+/**
+ * What a conformance case works on: an edu device, whole or a virtual function, behind any
+ * implementation of `Device`, and what a test needs beside it.
+ */
 import { BusError } from '../../src/abi/bus-error.ts';
 import type { Device, InterruptSink, InterruptSource, RegisterAccess, SetIrqs } from '../../src/abi/device.ts';
 import type { DirectMemory } from '../../src/abi/memory.ts';
@@ -16,18 +19,23 @@ export type ConformanceEventFd = InterruptSink &
 /** One edu device, freshly opened by the only user, in an IOMMU domain without mappings. */
 export interface ConformanceSubject extends AsyncDisposable {
   readonly device: Device;
-  /** It is a virtual function of an edu that is a PCI Express device: behind a port, with a reset, 4 KiB of registers and no INTx. Each VF is alike. */
+  /**
+   * It is a virtual function of an edu that is a PCI Express device: behind a port, with a reset, 4
+   * KiB of registers and no INTx. Each VF is alike.
+   */
   readonly virtual?: boolean;
   /**
-   * Reached by vfio-user: it knows no reset of a bus; and a VF's BARs have no address, as on Linux, so the client does for it what it does for a bare device
-   * (platform.ts): MSI is switched on where its user can see it.
+   * Reached by vfio-user: it knows no reset of a bus; and a VF's BARs have no address, as on Linux,
+   * so the client does for it what it does for a bare device (platform.ts): MSI is switched on
+   * where its user can see it.
    */
   readonly remote?: boolean;
   /** A sink and source that this device takes. */
   eventfd(): ConformanceEventFd;
   /**
-   * Let time pass, for the device and for what is on its way, until `done` says yes (it is not asked again then), however long that takes. False where
-   * time is told, and nothing more can be expected of it.
+   * Let time pass, for the device and for what is on its way, until `done` says yes (it is not
+   * asked again then), however long that takes. False where time is told, and nothing more can be
+   * expected of it.
    */
   until(done: () => boolean): Promise<boolean>;
   /** Let some time pass, in which what must not happen would, most likely. */
@@ -73,7 +81,10 @@ export const MEMORY = 0x2;
 export const MASTER = 0x4;
 export const INTX_DISABLE = 0x400;
 
-/** The errno that `call` throws, 'none' when it does not; `BusError` where a C program would get SIGBUS. */
+/**
+ * The errno that `call` throws, 'none' when it does not; `BusError` where a C program would get
+ * SIGBUS.
+ */
 export function errnoFrom(call: () => unknown): ErrnoName | 'BusError' | 'none' {
   try {
     call();

@@ -1,4 +1,7 @@
-/** The conformance cases over a socket: our client, and our server in another process with the engine behind it. */
+/**
+ * The conformance cases over a socket: our client, and our server in another process with the
+ * engine behind it.
+ */
 import { afterAll, beforeAll } from 'vitest';
 import { EventFd } from '../../src/sys/eventfd.ts';
 import { VfioUserDevice } from '../../src/vfio-user/client.ts';
@@ -9,7 +12,10 @@ import { tokenMachine } from '../kit/token-doors.ts';
 import { deviceConformance } from './device-conformance.ts';
 import type { ConformanceSubject } from './subject.ts';
 
-/** Each turn lets the model's next step happen, and what it causes arrive, unless a machine has much else to do; nothing of edu takes more. */
+/**
+ * Each turn lets the model's next step happen, and what it causes arrive, unless a machine has much
+ * else to do; nothing of edu takes more.
+ */
 const TURNS = 10;
 const TIMEOUT_MS = 120_000;
 

@@ -1,4 +1,4 @@
-/** What a guest must see of the device of card.ts. */
+/** The facts that a guest must print of the device of card.ts. */
 import { type Check, type Expected, tells } from './checks.ts';
 
 const MEMORY: Expected = {
@@ -9,7 +9,7 @@ const MEMORY: Expected = {
   'memory.pread.bytes': '0x77 .. 0x77',
 };
 
-/** Told twice a round: before and after a reset. */
+/** Printed twice a round: before and after a reset. */
 const MESSAGES: Expected = {
   'msix.enable': '0',
   'msix.each': '1 0 0 0\n0 1 0 0\n0 0 1 0\n0 0 0 1',

@@ -1,6 +1,7 @@
 /**
- * What `edu` does not have: PCI Express with a function-level reset, MSI-X, memory behind a BAR that a guest maps, and a 64-bit BAR. Served to a guest
- * as a user would serve a device of their own.
+ * A device with everything that `edu` lacks: PCI Express with a function-level reset, MSI-X, memory
+ * behind a BAR that a guest maps, and a 64-bit BAR. The test serves it to a guest as a user would
+ * serve a device of their own.
  */
 import { bar, device, memory, reg } from 'vfio-ts';
 
@@ -13,9 +14,9 @@ export default device({
   bar0: bar('4K', {
     /** Interrupt by this vector. */
     ring: reg(0x00),
-    /** Add so many bytes of the memory up; then, the sum. */
+    /** Add up so many bytes of the memory; afterwards, the sum. */
     sum: reg(0x04),
-    /** Fill so many bytes of the memory with what was written here, from the start. */
+    /** Fill so many bytes of the memory, from the start, with the written value. */
     fill: reg(0x08),
   }),
   bar2: memory('64K', { type: 'mem64', prefetchable: true }),

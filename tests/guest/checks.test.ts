@@ -8,14 +8,14 @@ function factsOf(...lines: string[]): Facts {
   return facts;
 }
 
-it('a fact that was not told or is another fails its check', () => {
+it('a missing fact, or a wrong one, fails its check', () => {
   const facts = factsOf('served a 1', 'served b 2');
   tells('', 'served', { a: '1', b: '2' }).run(facts);
   expect(() => tells('', 'served', { a: '1', b: '3' }).run(facts)).toThrow("b is '2', should be '3'");
   expect(() => tells('', 'served', { c: '' }).run(facts)).toThrow('did not tell c');
 });
 
-it('two subjects must tell the same, both all of it', () => {
+it('two subjects must have the same facts, each all of them', () => {
   const facts = factsOf('qemu x.a 1', 'served x.a 1', 'qemu x.b at 7', 'served x.b at 9', 'qemu y.c 1');
   expect(() => sameAs('', 'served', 'qemu', 'x.').run(facts)).toThrow("x.b is 'at 9', should be 'at 7'");
   sameAs('', 'served', 'qemu', 'x.', { normalize: (value) => value.replace(/at \d/, 'at N') }).run(facts);

@@ -1,4 +1,4 @@
-/** One thing that must hold of what a guest told. */
+/** One condition on the facts that a guest printed. */
 import type { Facts } from './facts.ts';
 
 export interface Check {
@@ -23,7 +23,7 @@ export function tells(title: string, subject: string, expected: Expected): Check
   };
 }
 
-/** A check of what the host knows by itself. */
+/** A check of a value that the host knows by itself. */
 export function mustBe(title: string, is: unknown, should: unknown): Check {
   return {
     title,
@@ -34,10 +34,10 @@ export function mustBe(title: string, is: unknown, should: unknown): Check {
 }
 
 /**
- * A check that `subject` and `like` told the same under every key with `prefix`, and some.
+ * A check that `subject` and `like` have the same values, and some, under every key with `prefix`.
  *
- * @param normalize what may differ (addresses), taken out of a value
- * @param except    keys that differ for a reason that is written down where they are listed
+ * @param normalize takes out of a value what may differ (addresses)
+ * @param except keys that differ for a reason, which stands where they are listed
  */
 export function sameAs(
   title: string,
@@ -50,7 +50,7 @@ export function sameAs(
     title,
     run(facts) {
       const keys = [...new Set([...facts.keys(like, prefix), ...facts.keys(subject, prefix)])];
-      if (keys.length === 0) throw new Error(`nothing was told of ${like} under ${prefix}`);
+      if (keys.length === 0) throw new Error(`there is no fact of ${like} under ${prefix}`);
       const wrong: string[] = [];
       for (const key of keys) {
         const told = normalize(facts.get(subject, key), key);
@@ -62,7 +62,7 @@ export function sameAs(
   };
 }
 
-/** Long values by their first differing lines only would need both; short enough to read is what people want. */
+/** The whole value when it is short enough to read, otherwise its beginning. */
 function quote(value: string): string {
   return value.includes('\n') ? `\n${value.replace(/^/gm, '      ')}\n     ` : `'${value}'`;
 }

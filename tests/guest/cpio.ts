@@ -1,4 +1,7 @@
-/** Archives in cpio's "newc" form, which is what Linux unpacks as its first root file system. @see linux/Documentation/driver-api/early-userspace/buffer-format.rst */
+/**
+ * Archives in cpio's "newc" form, which is what Linux unpacks as its first root file system.
+ * @see linux/Documentation/driver-api/early-userspace/buffer-format.rst
+ */
 
 export type CpioEntry =
   | { readonly kind: 'directory'; readonly path: string }
@@ -11,7 +14,8 @@ const Mode = { DIRECTORY: 0o040755, PROGRAM: 0o100755, FILE: 0o100644, LINK: 0o1
 const TRAILER = 'TRAILER!!!';
 
 /**
- * An archive of `entries` in the order given, with every missing parent directory before its first child: Linux makes none by itself.
+ * An archive of `entries` in the given order, with every missing parent directory before its first
+ * child: Linux makes none by itself.
  *
  * @param entries paths without a leading slash
  */
@@ -39,7 +43,10 @@ export function cpioArchive(entries: readonly CpioEntry[]): Buffer {
   return Buffer.concat(parts);
 }
 
-/** Magic, thirteen numbers in eight hex digits each, then the name with its NUL, filled up to four bytes. */
+/**
+ * Magic, thirteen numbers in eight hex digits each, then the name with its NUL, filled up to four
+ * bytes.
+ */
 function header(path: string, mode: number, inode: number, size: number): Buffer {
   const name = Buffer.from(`${path}\0`);
   const links = 1;

@@ -1,8 +1,11 @@
 /**
- * Debian packages for use from a folder: nothing is installed, the machine's own packages and lists are not touched.
+ * Debian packages for use from a folder: nothing is installed, and the machine's own packages and
+ * lists stay as they are.
  *
- * apt does the work with a state of its own that knows no installed package, so that it names everything a program needs down to the C library, checks
- * the signature of the lists and the hash of every file. Where to ask comes from the machine's apt configuration (sources, proxies, keys).
+ * apt does the work with a state of its own that knows no installed package. So apt names
+ * everything that a program needs, down to the C library, and checks the signature of the lists and
+ * the hash of every file. The machine's apt configuration says where to ask (sources, proxies,
+ * keys).
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
@@ -21,17 +24,18 @@ export class DebianPackages {
   readonly #folder: string;
   #isUpdated = false;
 
-  /** @param folder for apt's lists and what it downloads */
+  /** @param folder for apt's lists and downloads */
   constructor(folder: string) {
     this.#folder = folder;
     this.#configFile = join(folder, 'apt.conf');
   }
 
   /**
-   * The packages `names` and all that they depend on, unpacked to `into`. Does nothing when that is there already; a folder that is there is whole.
+   * The packages `names` and all their dependencies, unpacked to `into`. Does nothing when `into`
+   * is there already: a folder that is there is whole.
    *
    * @param only which of them to fetch; by package name
-   * @throws Unavailable when apt cannot give them
+   * @throws Unavailable when apt cannot get them
    */
   unpack(into: string, names: readonly string[], suite: Suite, only: (name: string) => boolean = () => true): void {
     if (existsSync(into)) return;
@@ -73,7 +77,7 @@ export class DebianPackages {
     const suites = [RELEASE, `${RELEASE}-backports`];
     writeFileSync(at('etc/sources.list'), suites.map((suite) => `deb [signed-by=${KEYRING}] ${mirror} ${suite} main\n`).join(''));
     writeFileSync(at('status'), '');
-    // Read after the machine's own configuration, so that its proxies and sign-ins stay and its hooks do not.
+    // apt reads this after the machine's own configuration: proxies and sign-ins stay, hooks go.
     writeFileSync(
       this.#configFile,
       `#clear APT::Update::Pre-Invoke;
@@ -107,7 +111,7 @@ ${process.getuid?.() === 0 ? 'APT::Sandbox::User "root";' : ''}
   }
 }
 
-/** The package archive that this machine's apt is set up to use. */
+/** The package archive in this machine's apt configuration. */
 function debianMirror(): string {
   const repositories = run('apt-get', ['indextargets', '--format', '$(REPO_URI)', 'Created-By: Packages'])
     .toString()
@@ -118,7 +122,7 @@ function debianMirror(): string {
   return mirror;
 }
 
-/** What a program wrote. Programs here either do their part or the packages cannot be had. */
+/** The output of a program. When a program fails the packages are not available. */
 function run(program: string, args: readonly string[], options: { cwd?: string | undefined; input?: Buffer } = {}): Buffer {
   const env = { ...process.env, LC_ALL: 'C', DEBIAN_FRONTEND: 'noninteractive' };
   const result = spawnSync(program, args, { env, maxBuffer: 2 ** 30, timeout: 600_000, ...options });

@@ -1,4 +1,7 @@
-/** An image file on the host that a guest has as a disk: how much of it is held, what is in its partitions and their files. */
+/**
+ * An image file on the host that a guest has as a disk: how much of it is allocated, and the files
+ * in its partitions.
+ */
 import { createHash } from 'node:crypto';
 import { closeSync, ftruncateSync, openSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
@@ -27,12 +30,16 @@ export class DiskImage {
     writeFileSync(this.path, bytes, { flag: 'r+' });
   }
 
-  /** Bytes that the host's file system really holds. */
+  /** Bytes that the host's file system has allocated. */
   allocated(): number {
     return statSync(this.path).blocks * 512;
   }
 
-  /** Bytes from the start of the image to partition `number`, counted from 1. @throws Error with what sfdisk said */
+  /**
+   * Bytes from the start of the image to partition `number`, counted from 1.
+   *
+   * @throws Error with sfdisk's output
+   */
   partition(number: number): number {
     const { output, complaints } = this.#tools.run('sfdisk', ['--json', this.path]);
     if (output.length === 0) throw new Error(`sfdisk: ${complaints}`);
@@ -43,13 +50,19 @@ export class DiskImage {
     return partitiontable.partitions[number - 1]!.start * partitiontable.sectorsize;
   }
 
-  /** What is wrong with the ext4 file system at `offset`, empty when nothing is: a full check that changes nothing. */
+  /**
+   * Faults of the ext4 file system at `offset`; empty when there are none. A full check that
+   * changes nothing.
+   */
   fileSystemTrouble(offset: number): string {
     const { status, output, complaints } = this.#tools.run('e2fsck', ['-fn', `${this.path}?offset=${offset}`]);
     return status === 0 ? '' : `status ${status}: ${output}${complaints}`;
   }
 
-  /** SHA-256, in hex, of each file in a directory of the ext4 file system at `offset`. @param into a folder that exists, for copies of them */
+  /**
+   * SHA-256, in hex, of each file in a directory of the ext4 file system at `offset`.
+   * @param into a folder that exists, for copies of them
+   */
   checksums(offset: number, directory: string, into: string): ReadonlyMap<string, string> {
     this.#tools.run('debugfs', ['-R', `rdump ${directory} ${into}`, `${this.path}?offset=${offset}`]);
     const folder = join(into, basename(directory));

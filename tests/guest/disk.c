@@ -1,10 +1,13 @@
 /*
- * Runs inside the guest: reads and writes a block device past the page cache, many at a time, and tells what came of it as facts, one a line:
- * "@ SUBJECT KEY VALUE". It judges nothing: the host does.
+ * Runs inside the guest. Reads and writes a block device past the page cache, many commands at a
+ * time, and prints the results as facts, one a line: "@ SUBJECT KEY VALUE". The host judges them.
  *
- *   disk churn SUBJECT KEY DEVICE OFFSET SIZE UNIT DEPTH COMMANDS    random reads and writes of random lengths and buffer alignments in [OFFSET,
- *                      + SIZE); every unit read is compared with what was written last, at the end all of them. Ends after COMMANDS, 0: at SIGTERM, and not before LEAST
- *   disk load SUBJECT KEY DEVICE read|write random|sequential BYTES DEPTH SECONDS    how many such commands end within the time
+ *   disk churn SUBJECT KEY DEVICE OFFSET SIZE UNIT DEPTH COMMANDS
+ *       Random reads and writes of random lengths and buffer alignments in [OFFSET, + SIZE). Compares
+ *       every unit that it reads with the last write, and all of them at the end. Ends after COMMANDS;
+ *       0: at SIGTERM, and not before LEAST.
+ *   disk load SUBJECT KEY DEVICE read|write random|sequential BYTES DEPTH SECONDS
+ *       Prints how many such commands end within the time.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -24,7 +27,7 @@
 
 #define DEPTH_MAX 128
 #define LENGTH_MAX (256 * 1024) /* the longest command of churn: longer than one PRP list entry and than many disks' transfers */
-#define LEAST 300 /* commands of churn, told to stop or not: on a slow machine a moment of work is next to nothing */
+#define LEAST 300 /* commands of churn at least: a slow machine does few in a moment */
 #define PAGE 4096
 
 static const char *subject, *key;
@@ -34,7 +37,7 @@ static uint64_t random_state = 0x9e3779b97f4a7c15;
 struct slot {
     struct iocb control;
     uint8_t *buffer, *data; /* data: where in the buffer the transfer begins */
-    uint32_t unit, units;   /* churn: what it covers */
+    uint32_t unit, units;   /* churn: the units that it covers */
     int is_write;
 };
 
@@ -100,7 +103,7 @@ static void prepare(struct slot *slot, int file, int is_write, uint64_t offset, 
                                    .aio_offset = offset };
 }
 
-/* How many were taken: not all when the device is gone. */
+/* How many the kernel took: not all when the device is gone. */
 static int submit(struct iocb **list, int count)
 {
     int taken = 0;
@@ -124,7 +127,10 @@ static int wait_for(struct io_event *events, int most)
     }
 }
 
-/* What each unit holds follows from its number and from how many times it was written; never written units are not compared. */
+/*
+ * The content of a unit follows from its number and from how many times it was written; units that
+ * were never written are not compared.
+ */
 static uint32_t *generations;
 static uint8_t *busy;
 enum { UNKNOWN = UINT32_MAX };
@@ -163,7 +169,7 @@ static void ended(struct slot *slot, int64_t result, int unit_size)
     }
 }
 
-/* A range of units that no command under way has; 0 when the place that was tried is taken. */
+/* A range of units that no command under way covers; 0 when the tried place is taken. */
 static int choose(struct slot *slot, uint32_t units, uint32_t most)
 {
     slot->unit = next_random() % units;
@@ -231,7 +237,7 @@ static int churn(char **words)
         }
         int taken = submit(batch, count);
         in_flight += taken;
-        if (taken < count) { /* nobody is there any more */
+        if (taken < count) { /* the device is gone */
             if (errors++ == 0)
                 snprintf(first_error, sizeof first_error, "%s", strerrorname_np(errno));
             is_gone = 1;

@@ -1,6 +1,6 @@
 /**
- * What a guest must see of an educational device, whoever provides it: QEMU's own `-device edu`, which shows that the test itself is right, or ours
- * through `vfio-user-pci`.
+ * The facts that a guest must print of an educational device, from any provider: QEMU's own
+ * `-device edu`, which shows that the test itself is right, or ours through `vfio-user-pci`.
  *
  * @see QEMU docs/specs/edu.rst
  */
@@ -32,7 +32,7 @@ const REGISTERS: Expected = {
   'irq-status': '0',
 };
 
-/** As it is just switched on: nothing is left of who had it before. */
+/** As after power-on: no trace of the previous user is left. */
 const FOUND: Expected = { 'found.liveness': '0', 'found.dma-source': '0' };
 
 const VFIO_INFO: Expected = {
@@ -100,12 +100,15 @@ const PIN: Expected = {
   'intx.disable': '0',
 };
 
-/** Facts of rounds of `guest drive`; unless told, of the two of edu.sh: the second user of a device finds it as the first did. */
+/**
+ * Facts of rounds of `guest drive`. The second user of a device finds it as the first did. Default:
+ * the two rounds of edu.sh.
+ */
 function rounds(expected: Expected, names: readonly string[] = ['first', 'second']): Expected {
   return Object.fromEntries(names.flatMap((round) => Object.entries(expected).map(([key, value]) => [`${round}.${key}`, value])));
 }
 
-/** What the guest of edu.sh must have told of `subject`. */
+/** The facts that the guest of edu.sh must print of `subject`. */
 export function eduChecks(subject: string): Check[] {
   const bar = Object.fromEntries(Object.entries({ ...FOUND, ...REGISTERS }).map(([key, value]) => [`bar.${key}`, value]));
   return [
@@ -125,7 +128,7 @@ export function eduChecks(subject: string): Check[] {
   ];
 }
 
-/** What the guest of edu-physical.sh must have told of `subject`. */
+/** The facts that the guest of edu-physical.sh must print of `subject`. */
 export function physicalChecks(subject: string): Check[] {
   const lines = Array.from({ length: 5 }, () => 'arrived, command 0x2');
   return [
@@ -143,7 +146,7 @@ export function physicalChecks(subject: string): Check[] {
   ];
 }
 
-/** What the guest of edu-reboot.sh must have told of `subject`. */
+/** The facts that the guest of edu-reboot.sh must print of `subject`. */
 export function rebootChecks(subject: string): Check[] {
   const again = (expected: Expected) => rounds(expected, ['again']);
   return [
@@ -161,10 +164,10 @@ export function rebootChecks(subject: string): Check[] {
   ];
 }
 
-/** Accesses that are not of the register's width: QEMU's bus reads 0, hardware and our model all ones. */
+/** Accesses narrower than the register: QEMU's bus reads 0, hardware and our model all ones. */
 const NARROW: Expected = { 'id.8-bit': '0xff', 'id.16-bit': '0xffff' };
 
-/** That the guest cannot tell `subject` from `like` but by its place. */
+/** Checks that the guest sees no difference between `subject` and `like` but their places. */
 export function likenessChecks(subject: string, like: string): Check[] {
   const narrow = { ...rounds(NARROW), ...Object.fromEntries(Object.entries(NARROW).map(([key, value]) => [`bar.${key}`, value])) };
   const same = (what: string, prefix: string, options = {}) => sameAs(`${what} is what QEMU's has`, subject, like, prefix, options);
@@ -179,7 +182,10 @@ export function likenessChecks(subject: string, like: string): Check[] {
   ];
 }
 
-/** Lines of 16 bytes in hex, without the address of BAR 0 (0x10..0x13) and the interrupt line (0x3c). */
+/**
+ * Lines of 16 bytes in hex, without the address of BAR 0 (0x10..0x13) and the interrupt line
+ * (0x3c).
+ */
 function withoutPlace(config: string): string {
   const lines = config.split('\n');
   if (lines.length < 4) return config;

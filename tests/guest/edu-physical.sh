@@ -1,4 +1,5 @@
-# Drives each educational device that the kernel command line names as edu.NAME=BDF by physical addresses, in a guest without an IOMMU.
+# Drives each educational device that the kernel command line names as edu.NAME=BDF by physical
+# addresses, in a guest without an IOMMU.
 for word in $(cat /proc/cmdline); do
   case $word in
     edu.*=*) word=${word#edu.} ;;

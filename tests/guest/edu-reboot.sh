@@ -1,5 +1,6 @@
-# Restarts the machine while a user-level driver holds each educational device with memory mapped, then drives the device anew. The host says which of
-# the two is to be done, for the guest remembers nothing.
+# Restarts the machine while a user-level driver holds each educational device with memory mapped,
+# then drives the device anew. The host says which of the two is to be done, for the guest remembers
+# nothing.
 sys=/sys/bus/pci/devices
 echo "@ guest asks which-boot"
 read -r which </dev/ttyS1

@@ -17,5 +17,5 @@ it('keeps facts by subject and key, lines of one key together, other words apart
   expect(facts.keys('served', 'l')).toEqual(['lspci']);
   expect([...facts][0]).toEqual(['served', 'id', '0x10000ed']);
   expect(facts.words).toBe('insmod: no such file');
-  expect(() => facts.get('qemu', 'lspci')).toThrow('the guest did not tell lspci of qemu');
+  expect(() => facts.get('qemu', 'lspci')).toThrow('the guest printed no lspci of qemu');
 });

@@ -1,15 +1,16 @@
 /**
- * What a guest tells us. It prints facts, one a line, and judges nothing:
+ * Facts that a guest prints, one a line, without judging them:
  *
  *     @ SUBJECT KEY VALUE...
  *
- * The same key again adds a line to its value. Everything else that a guest prints is kept as its words, for people.
+ * The same key again adds a line to its value. Everything else that a guest prints is kept as its
+ * words, for people.
  */
 export class Facts {
   readonly #values = new Map<string, string>();
   readonly #words: string[] = [];
 
-  /** Take one line, without its end. Returns the fact it told, or null for words. */
+  /** Take one line, without its end. Returns the fact in it, or null for words. */
   add(line: string): { readonly subject: string; readonly key: string; readonly value: string } | null {
     const match = /^@ (\S+) (\S+)(?: (.*))?$/.exec(line);
     if (match === null) {
@@ -23,10 +24,13 @@ export class Facts {
     return { subject, key, value };
   }
 
-  /** The value of a fact. A fact that was not told is an error: a check must not pass because the guest said nothing. */
+  /**
+   * The value of a fact. A missing fact is an error: a check must not pass because the guest
+   * printed nothing.
+   */
   get(subject: string, key: string): string {
     const value = this.#values.get(`${subject} ${key}`);
-    if (value === undefined) throw new Error(`the guest did not tell ${key} of ${subject}`);
+    if (value === undefined) throw new Error(`the guest printed no ${key} of ${subject}`);
     return value;
   }
 
@@ -34,7 +38,7 @@ export class Facts {
     return this.#values.has(`${subject} ${key}`);
   }
 
-  /** The keys that begin with `prefix`, in the order told. */
+  /** The keys that begin with `prefix`, in the order of printing. */
   keys(subject: string, prefix: string): string[] {
     const start = `${subject} ${prefix}`;
     return [...this.#values.keys()].filter((name) => name.startsWith(start)).map((name) => name.slice(subject.length + 1));
@@ -48,7 +52,7 @@ export class Facts {
     }
   }
 
-  /** What the guest printed besides facts. */
+  /** The guest's output without its facts. */
   get words(): string {
     return this.#words.join('\n');
   }

@@ -1,4 +1,7 @@
-/** What a boot needs, from Debian packages in the cache: QEMU and its libraries, a kernel with its modules, busybox, lspci; and our own program. */
+/**
+ * The needs of a boot, from Debian packages in the cache: QEMU and its libraries, a kernel with its
+ * modules, busybox, lspci; and our own program.
+ */
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -34,7 +37,7 @@ export class GuestTools {
   }
 
   /**
-   * Fetches what is not in `cache` yet and builds the guest's program.
+   * Fetches what `cache` lacks and builds the guest's program.
    *
    * @throws Unavailable with the reason when this machine cannot run the guest tests
    */
@@ -58,7 +61,11 @@ export class GuestTools {
     return qemuCommand(this.#programs, args);
   }
 
-  /** A first root file system whose init runs `scenario`, a shell script. @param further what else is in it */
+  /**
+   * A first root file system whose init runs `scenario`, a shell script.
+   *
+   * @param further files that it holds besides
+   */
   initramfs(scenario: string, further: readonly CpioEntry[] = []): Buffer {
     return cpioArchive([...this.#base, ...further, { kind: 'file', path: 'scenario', bytes: Buffer.from(scenario), executable: true }]);
   }

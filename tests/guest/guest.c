@@ -1,12 +1,13 @@
 /*
- * Runs inside the guest and tells facts about an educational device (docs/specs/edu.rst of QEMU), one a line: "@ SUBJECT KEY VALUE".
- * It judges nothing: the host does.
+ * Runs inside the guest and prints facts about an educational device (docs/specs/edu.rst of QEMU),
+ * one a line: "@ SUBJECT KEY VALUE". The host judges them.
  *
  *   guest bar SUBJECT BDF                loads and stores through sysfs' mapping of BAR 0
  *   guest physical SUBJECT BDF           DMA to physical addresses: for a guest without an IOMMU
- *   guest hold SUBJECT BDF GROUP ROUND   opens the device, maps memory, sets an interrupt up, lets it write, and stays
- *   guest card SUBJECT BDF GROUP ROUND   drives the device of card.ts: MSI-X, memory behind a BAR, function-level reset
- *   guest drive SUBJECT BDF GROUP ROUND  a user-level driver on the guest kernel's vfio-pci; keys begin with ROUND
+ *   guest hold SUBJECT BDF GROUP ROUND   opens the device, maps memory, enables an interrupt, and stays
+ *   guest card SUBJECT BDF GROUP ROUND   drives the device of card.ts: MSI-X, BAR memory, FLR
+ *   guest drive SUBJECT BDF GROUP ROUND  a user-level driver on the guest kernel's vfio-pci; keys begin
+ *                                        with ROUND
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -91,7 +92,7 @@ static uint32_t factorial(uint32_t n)
     return load(FACTORIAL);
 }
 
-/* The registers, by loads and stores: the same words for any way BAR 0 came to be mapped. */
+/* The registers, by loads and stores: the same facts for each way of mapping BAR 0. */
 static void registers(void)
 {
     fact("id", "%#x", load(ID));
@@ -257,7 +258,7 @@ static void unmap(const char *key, uint64_t iova, uint64_t size)
     result(key, status < 0 ? status : (long)unmap.size);
 }
 
-/* One transfer; tells how often it interrupted and what is left in the registers. */
+/* One transfer; prints how often it interrupted and the registers afterwards. */
 static void transfer(const char *key, uint64_t source, uint64_t destination, uint64_t count, int flags)
 {
     run_transfer(source, destination, count, INTERRUPT | flags);
@@ -352,7 +353,7 @@ static void messages(void)
     fact("msi.signalled-by-hand", "%u interrupts", signalled(SOON));
 }
 
-/* Runs with MSI on: the device tells by it that a transfer is done. */
+/* Runs with MSI on: the device signals the end of a transfer. */
 static void dma(void)
 {
     const int rw = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE;
@@ -450,7 +451,9 @@ static int drive_command(const char *bdf, const char *group_number)
 
 enum { RING = 0x00, SUM = 0x04, FILL = 0x08, VECTORS = 4, MEMORY_SIZE = 0x10000 };
 
-/* How often each vector's eventfd was signalled; waits for `expected`, and a little for the others. */
+/*
+ * How often each vector's eventfd was signalled. Waits for `expected`, and a little for the others.
+ */
 static void vectors_fact(const char *key, const int *events, int expected)
 {
     char text[128] = "";
@@ -507,10 +510,10 @@ static void msix(void)
     }
     fact("msix.many", "%llu vectors were heard", (unsigned long long)total);
     result("msix.disable", set_vectors(0, NULL, 0));
-    for (int i = 0; i < VECTORS; i++) { /* what came after they were heard; from here on nothing does */
+    for (int i = 0; i < VECTORS; i++) { /* signals after those; no more come from here on */
         uint64_t rest;
         if (read(events[i], &rest, sizeof rest) < 0)
-            continue; /* nothing was left */
+            continue; /* no signal was left */
     }
     store(RING, 1);
     vectors_fact("msix.disabled", events, -1);
@@ -532,7 +535,7 @@ static void bar_memory(void)
     store(SUM, MEMORY_SIZE);
     fact("memory.written-by-us", "%s", load(SUM) == sum ? "the device saw it" : "differs");
     store(FILL, 0x77);
-    load(FILL); /* the store has arrived when this is answered */
+    load(FILL); /* the store has arrived when the device answers this load */
     fact("memory.written-by-it", "%s", memory[0] == 0x77 && memory[MEMORY_SIZE - 1] == 0x77 ? "we saw it" : "differs");
     uint8_t bytes[256];
     result("memory.pread", pread(device, bytes, sizeof bytes, region_offset(VFIO_PCI_BAR2_REGION_INDEX) + MEMORY_SIZE - sizeof bytes));
@@ -570,8 +573,8 @@ static int hold_command(const char *bdf, const char *group_number)
     memset(memory, 0x55, 4 * PAGE);
     map("dma.map", memory, 0x100000, 4 * PAGE, VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE);
     transfer("dma.to-ram", BUFFER, 0x101000, 64, TO_RAM);
-    fact("dma.landed", "%s", memory[PAGE] == 0 && memory[PAGE + 63] == 0 ? "yes" : "no"); /* a device just switched on has zeros */
-    store(LIVENESS, 0); /* what a reset must undo */
+    fact("dma.landed", "%s", memory[PAGE] == 0 && memory[PAGE + 63] == 0 ? "yes" : "no"); /* a device after power-on has zeros */
+    store(LIVENESS, 0); /* a reset must undo this */
     fact("holding", "liveness %#x", load(LIVENESS));
     for (;;)
         pause();

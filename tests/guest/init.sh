@@ -1,5 +1,6 @@
 #!/bin/sh
-# The guest's init: mounts what is needed, runs /scenario with its output on the second serial port, and switches the machine off.
+# The guest's init: mounts file systems, runs /scenario with its output on the second serial port,
+# and switches the machine off.
 /bin/busybox --install -s /bin
 export PATH=/bin HOME=/root
 mount -t devtmpfs dev /dev 2>/dev/null
@@ -17,6 +18,7 @@ exec </dev/ttyS1 >/dev/ttyS1 2>&1
 echo "@ guest kernel $(uname -r)"
 . /scenario
 echo "@ guest exit $?"
-# What is still in the serial port is lost when the machine goes: the host says when it has heard all.
+# Bytes still in the serial port are lost when the machine goes: the host says when it has read all
+# of them.
 read -r -t 300 heard </dev/ttyS1
 poweroff -f

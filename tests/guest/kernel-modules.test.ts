@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path';
 import { expect, it } from 'vitest';
 import { dependencies, kernelModules } from './kernel-modules.ts';
 
-/** A module as far as it matters: strings that end in NUL, somewhere in a file. */
+/** The part of a module that matters: strings that end in NUL, somewhere in a file. */
 const moduleBytes = (depends: string) => Buffer.from(`\x7fELF...\0license=GPL\0depends=${depends}\0name=x\0...`);
 
 it('reads what a module needs', () => {
@@ -13,7 +13,7 @@ it('reads what a module needs', () => {
   expect(dependencies(Buffer.from('no module'))).toEqual([]);
 });
 
-it('gives modules once, what they need before them; what is not there is built in', () => {
+it('lists each module once, after those that it needs; a missing one is built in', () => {
   const folder = mkdtempSync(join(tmpdir(), 'vfio-ts-'));
   try {
     const files = {

@@ -1,4 +1,7 @@
-/** Modules of a guest kernel with what they need, in load order, without depmod: each module says what it depends on. */
+/**
+ * Modules of a guest kernel with their dependencies, in load order, without depmod: each module
+ * names its dependencies.
+ */
 import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
@@ -10,8 +13,8 @@ export interface KernelModule {
 }
 
 /**
- * @param folder  lib/modules/VERSION of the kernel
- * @param names   modules wanted; one that is not there is taken to be built in
+ * @param folder lib/modules/VERSION of the kernel
+ * @param names modules wanted; one that is not there is taken to be built in
  * @param busybox a static busybox that runs here: it unpacks .xz
  */
 export function kernelModules(folder: string, names: readonly string[], busybox: string): KernelModule[] {

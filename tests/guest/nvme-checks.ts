@@ -1,4 +1,4 @@
-/** What a guest must have told of its NVMe disk, and what of the image on the host. */
+/** The facts that a guest must print of its NVMe disk, and those of the image on the host. */
 import { createHash } from 'node:crypto';
 import { type Check, type Expected, tells } from './checks.ts';
 import type { DiskImage } from './disk-image.ts';
@@ -6,7 +6,7 @@ import type { Facts } from './facts.ts';
 
 const MIB = 2 ** 20;
 
-/** What `seq FIRST LAST` prints. */
+/** The output of `seq FIRST LAST`. */
 function lines(first: number, last: number): string {
   let text = '';
   for (let n = first; n <= last; n++) text += `${n}\n`;
@@ -22,7 +22,7 @@ function filesMade(): ReadonlyMap<string, string> {
   return files;
 }
 
-/** What is wrong with files found, told by name and SHA-256; null is nothing. */
+/** Faults of the found files, by name and SHA-256; null: none. */
 function fileTrouble(found: ReadonlyMap<string, string>): string | null {
   const made = filesMade();
   const wrong = [...made].filter(([name, sum]) => found.get(name) !== sum).map(([name]) => name);
@@ -37,7 +37,7 @@ function filesAreWhole(title: string, subject: string): Check {
   });
 }
 
-/** Fails with what `problem` says; null is well. */
+/** Fails with the result of `problem`; null: no fault. */
 function holds(title: string, problem: (facts: Facts) => string | null): Check {
   return {
     title,
@@ -48,7 +48,7 @@ function holds(title: string, problem: (facts: Facts) => string | null): Check {
   };
 }
 
-/** That work of `disk churn` under `keys` read what it had written, and had no error. */
+/** Checks that the work of `disk churn` under `keys` read what it had written, without an error. */
 function worked(title: string, subject: string, keys: readonly string[]): Check {
   return holds(title, (facts) => {
     for (const key of keys) {
@@ -61,11 +61,14 @@ function worked(title: string, subject: string, keys: readonly string[]): Check 
   });
 }
 
-/** Warnings and worse, and whatever speaks of trouble on any level. */
+/** Warnings and worse, and texts of trouble on any level. */
 const TROUBLE =
   /^[0-4] |timeout|timed out|\breset|abort|I\/O error|\bfault|failed|controller is down|not ready|BUG|WARNING|Call Trace|Oops/i;
 
-/** That the kernel said nothing bad in any of its `phases`. @param allowed what was asked for */
+/**
+ * Checks that the kernel logged nothing bad in any of its `phases`.
+ * @param allowed messages that the scenario provokes
+ */
 function kernelIsQuiet(phases: readonly string[], allowed = /^$/): Check {
   return holds("the guest's kernel says nothing of warnings, timeouts or resets", (facts) => {
     const said = phases.flatMap((phase) => (facts.has('guest', `log.${phase}`) ? facts.get('guest', `log.${phase}`).split('\n') : []));
@@ -75,12 +78,12 @@ function kernelIsQuiet(phases: readonly string[], allowed = /^$/): Check {
   });
 }
 
-/** What nvme-cli printed under a key, decoded. */
+/** The output of nvme-cli under a key, decoded. */
 function decoded(facts: Facts, subject: string, key: string): Record<string, unknown> {
   return JSON.parse(facts.get(subject, `cli.${key}`)) as Record<string, unknown>;
 }
 
-/** `key` of what nvme-cli decoded has these values, among others. */
+/** Checks that nvme-cli decoded `key` with these values, among others. */
 function decodes(title: string, subject: string, key: string, expected: Readonly<Record<string, unknown>>): Check {
   return holds(title, (facts) => {
     const values = decoded(facts, subject, key);
@@ -95,7 +98,10 @@ const COMMANDS = [
   ...['error-log', 'fw-log', 'changed-ns-list-log', 'effects-log', 'format', ...FEATURES],
 ];
 
-/** Statuses as Linux traces them: done, and Invalid Field for data structures that came after NVMe 1.4 (with Do Not Retry and More, or either). */
+/**
+ * Statuses as Linux traces them: done, and Invalid Field for data structures that came after NVMe
+ * 1.4 (with Do Not Retry and More, or either).
+ */
 const KNOWN_STATUSES = new Set(['0x0', '0x2', '0x4002', '0x6002']);
 
 export interface Disk {
@@ -153,7 +159,7 @@ export function newDiskChecks(subject: string, { model, sizes }: Disk): Check[] 
       const millis = Number(/timestamp is : (\d+)/.exec(told(14))?.[1]);
       return Math.abs(millis - Date.now()) < 3_600_000 ? null : `the timestamp is ${millis}`; // Linux sets it
     }),
-    holds('what is not there is refused, as the specification says', (facts) => {
+    holds('features and blocks that do not exist are refused, as the specification says', (facts) => {
       const told = (key: string) => facts.get(subject, `cli.${key}.complaint`);
       if (!told('no-such-feature').includes('Invalid Field in Command')) return told('no-such-feature');
       return told('past-the-end').includes('LBA Out of Range') ? null : told('past-the-end');
@@ -175,7 +181,7 @@ export function newDiskChecks(subject: string, { model, sizes }: Disk): Check[] 
       const still = queues.filter((queue) => Number(after.get(queue)) <= Number(before.get(queue)));
       return queues.length === 2 && still.length === 0 ? null : `of ${queues.join(', ')}: none for ${still.join(', ')}`;
     }),
-    tells('a controller reset, asked for amid the work', subject, { 'reset.written': '0', 'reset.state': 'live' }),
+    tells('a controller reset during the work', subject, { 'reset.written': '0', 'reset.state': 'live' }),
     worked('no command is lost in the reset', subject, ['reset']),
     holds("Linux's own admin commands succeed, doorbell buffers among them", (facts) => {
       if (!facts.get(subject, 'reset.admin').split('\n').includes('nvme_admin_dbbuf')) return 'no Doorbell Buffer Config';
@@ -187,7 +193,7 @@ export function newDiskChecks(subject: string, { model, sizes }: Disk): Check[] 
     }),
     tells('is partitioned, gets a file system, is filled and made bootable', subject, { mount: '0', umount: '0', 'install.status': '0' }),
     tells('write zeroes leaves zeroes', subject, { 'zeroes.status': '0', 'zeroes.left': '0' }),
-    tells('what was discarded reads as zeroes', subject, { 'discard.status': '0', 'discard.left': '0' }),
+    tells('discarded blocks read as zeroes', subject, { 'discard.status': '0', 'discard.left': '0' }),
     holds('the image on the host shrinks by what fstrim and blkdiscard give back', (facts) => {
       const held = (when: string) => Number(facts.get('host', `allocated.${when}`));
       const trimmed = held('with-passing') - held('after-fstrim');
@@ -199,10 +205,10 @@ export function newDiskChecks(subject: string, { model, sizes }: Disk): Check[] 
   ];
 }
 
-/** Of the guest of nvme-disk.sh, which has no other disk than the one that was made bootable. */
+/** Of the guest of nvme-disk.sh, whose only disk is the bootable one. */
 export function startedFromChecks(subject: string): Check[] {
   return [
-    tells('is what the firmware loads boot loader and kernel from, and the root file system', subject, {
+    tells('holds the boot loader and kernel that the firmware loads, and the root file system', subject, {
       root: '/dev/root ext4',
       'smart-log.status': '0',
       remount: '0',
@@ -214,7 +220,7 @@ export function startedFromChecks(subject: string): Check[] {
 
 /** Of the guest of nvme-unplug.sh. */
 export function unpluggedChecks(subject: string): Check[] {
-  // Commands under way end with an error; those that ended well before had told the truth.
+  // Commands under way end with an error; results of earlier commands were right.
   const gone = (key: string) => (facts: Facts) => {
     if (facts.get(subject, `${key}.gone`) !== '0') return 'it is still there';
     if (facts.get(subject, `${key}.error`) === 'none') return 'no work was under way';
@@ -233,7 +239,11 @@ export function unpluggedChecks(subject: string): Check[] {
   ];
 }
 
-/** Of the image, from the host, when no guest has it. @param folder one that exists, for copies of files */
+/**
+ * Of the image, from the host, when no guest has it.
+ *
+ * @param folder one that exists, for copies of files
+ */
 export function imageChecks(image: DiskImage, folder: string): Check[] {
   return [
     holds('e2fsck finds nothing wrong with the file system', () => image.fileSystemTrouble(image.partition(1)) || null),

@@ -1,11 +1,12 @@
-# What the scenarios with NVMe disks share. The kernel command line names each controller as nvme.NAME=BDF.
+# Shared by the scenarios with NVMe disks. The kernel command line names each controller as
+# nvme.NAME=BDF.
 
 # lines SUBJECT KEY: standard input as facts
 lines() {
   while IFS= read -r line; do echo "@ $1 $2 $line"; done
 }
 
-# ask WORDS: has the host do something, or tells it something, and waits until it has
+# ask WORDS: sends the host a request, or a message, and waits until the host has done it
 ask() {
   echo "@ guest asks $*"
   read -r -t 600 answer </dev/ttyS1
@@ -35,7 +36,8 @@ controller() {
   done
 }
 
-# namespace CONTROLLER NSID: the name of its disk, such as nvme0n1, once it is there. Linux counts disks in the order in which it finds them
+# namespace CONTROLLER NSID: the name of its disk, such as nvme0n1, once it is there. Linux counts
+# disks in the order in which it finds them
 namespace() {
   local tries=0 path
   while [ "$tries" -lt 6000 ]; do
@@ -50,13 +52,13 @@ namespace() {
   done
 }
 
-# kernel_says PHASE: the kernel's log since the last time, with levels, as far as it is of disks
+# kernel_says PHASE: the kernel's log since the last call, with levels, of disks only
 kernel_says() {
   dmesg -r -c | grep -E 'nvme|I/O error|EXT4|JBD2|BUG:|WARNING:|Call Trace|Oops|blocked for more|DMAR:.*[Ff]ault' | grep -v 'ommand line' |
     sed 's/^<\([0-9]*\)>\[ *[0-9.]*\] /\1 /' | lines guest "log.$1"
 }
 
-# gone PATH: waits until it is
+# gone PATH: waits until it is gone
 gone() {
   local tries=0
   while [ -e "$1" ] && [ $tries -lt 6000 ]; do
@@ -75,7 +77,7 @@ at_work() {
   done
 }
 
-# interrupts CONTROLLER: how many each of its queues has had, all processors together
+# interrupts CONTROLLER: the number of interrupts of each of its queues, all processors together
 interrupts() {
   awk -v name="$1" '$NF ~ "^" name "q" { sum = 0; for (i = 2; i <= NF && $i ~ /^[0-9]+$/; i++) sum += $i; print $NF, sum }' /proc/interrupts
 }

@@ -1,7 +1,8 @@
-# A disk goes while it is at work, its driver and then itself, and comes again. Appended to nvme-common.sh.
+# A disk goes while it is at work: first its driver, then the disk itself. Each comes back. Appended
+# to nvme-common.sh.
 at=/sys/bus/pci/devices
 
-begin() { # KEY: work that goes on
+begin() { # KEY: work in the background
   second=$(namespace "$nvme" 2)
   disk churn "$name" "$1" "/dev/$second" 0 $((8 << 20)) "$(cat "/sys/block/$second/queue/logical_block_size")" 16 0 >/tmp/work &
   worker=$!
@@ -9,7 +10,7 @@ begin() { # KEY: work that goes on
   sleep 0.4
 }
 
-# What the work came to once the disk had gone, and what the kernel said.
+# The results of the work once the disk has gone, and the kernel's messages.
 end() { # KEY
   gone "/sys/block/$second"
   echo "@ $name $1.gone $?"

@@ -1,10 +1,11 @@
-# A machine gets new disks: looks at them, works them, partitions, makes file systems, fills them, and installs itself on the first. Appended to
-# nvme-common.sh. Facts only: what they should be is for the host to say.
+# A machine gets new disks. It inspects them, works on them, makes partitions and file systems,
+# fills them, and installs itself on the first. Appended to nvme-common.sh. It prints facts only:
+# the host checks them.
 mount -t tracefs tracing /sys/kernel/tracing
 tracing=/sys/kernel/tracing
 root=0d15c000-0000-4000-8000-000000000001 # the partition that the machine starts from
 
-cli() { # KEY WORDS: what nvme-cli wrote, and its complaints
+cli() { # KEY WORDS: the output of nvme-cli, and its complaints
   local key=$1
   shift
   nvme "$@" >/tmp/out 2>/tmp/complaints
@@ -51,7 +52,7 @@ ask_with_nvme_cli() {
   cli effects-log effects-log "/dev/$nvme" --csi=0 -o json
   for feature in 1 2 4 6 7 8 9 10 11 14; do cli "feature.$feature" get-feature "/dev/$nvme" -f "$feature" -H; done
   cli feature.5 get-feature "/dev/$nvme" -f 5 -n 1 -H
-  # What is not there is refused: the status that the specification names.
+  # A missing feature is refused with the status that the specification names.
   cli no-such-feature get-feature "/dev/$nvme" -f 0xbf
   cli past-the-end read "/dev/$first" -s 0x7fffffff -z 512 -d /dev/null
 }
@@ -81,14 +82,15 @@ work() {
   echo 0 >"$tracing/events/nvme/enable"
   cat /tmp/reset
   echo "@ $name reset.state $(cat "/sys/class/nvme/$nvme/state")"
-  # The reset's own commands: what was asked on the admin queue, and how each ended.
+  # The reset's own commands: those on the admin queue, and the end of each.
   sed -n 's/.*nvme_setup_cmd: .*qid=0, .*cmd=(\([a-z0-9_]*\) .*/\1/p' $tracing/trace | sort -u | lines "$name" reset.admin
   sed -n 's/.*nvme_complete_rq: .*status=\(0x[0-9a-f]*\).*/\1/p' $tracing/trace | sort | uniq -c | sed 's/^ *//' | lines "$name" reset.statuses
   echo >$tracing/trace
   kernel_says "$name.reset"
 }
 
-# files FOLDER: many small ones and a few long, of lines that are all different; the host knows what is in them
+# files FOLDER: many small ones and a few long, of lines that are all different; the host knows
+# their contents
 files() {
   local i=1
   mkdir -p "$1"
@@ -103,7 +105,7 @@ partition() {
   printf 'label: gpt\nsize=96MiB, uuid=%s, attrs=LegacyBIOSBootable\nsize=24MiB\n' "$root" | sfdisk -q "/dev/$first" 2>&1 | lines "$name" sfdisk
   sync
   echo "@ $name partitions $(cd "/sys/block/$first" && echo "$first"p* | sed "s/$first//g")"
-  # What the boot loader understands of ext4.
+  # The features of ext4 that the boot loader knows.
   /bin/mke2fs -q -t ext4 -O '^64bit,^metadata_csum,^metadata_csum_seed,^orphan_file' "/dev/${first}p1" 2>&1 | lines "$name" mkfs
 }
 
@@ -131,7 +133,7 @@ fill() {
   echo "@ $name mount $?"
   files /mnt/files
   install /mnt
-  # A file that goes, and whose room is given back to the host.
+  # A file that is removed, and whose room is given back to the host.
   dd if=/dev/urandom of=/mnt/passing bs=1M count=16 2>/dev/null
   sync
   ask allocated with-passing
@@ -159,7 +161,7 @@ zero() {
   echo "@ $name discard.left $(dd if="$part" bs=1M iflag=direct 2>/dev/null | tr -d '\0' | wc -c)"
 }
 
-phase() { # NAME: runs it, and tells how long it took
+phase() { # NAME: runs it, and prints how long it took
   local before=$(cut -d' ' -f1 /proc/uptime)
   "$1"
   echo "@ $name took.$1 $(cut -d' ' -f1 /proc/uptime | awk -v b="$before" '{ print $1 - b }')"

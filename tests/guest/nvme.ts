@@ -57,7 +57,8 @@ async function visitDisk(visits: Visits, tools: DiskTools, folder: string): Prom
       { served: newDiskChecks('served', { model: 'vfio-ts NVMe', sizes: SIZES }) },
     );
     if (made === null) return;
-    // Memory by messages: emulation keeps code that it has translated, and does not hear of what others write to memory that is shared.
+    // Memory by messages: emulation keeps code that it has translated, and does not notice when
+    // other processes write to shared memory.
     await visits.visit(
       'a guest that starts from the NVMe disk, whose memory is reached by messages',
       { scenario: 'disk', iommu: false, sharedMemory: false, ...machine },
@@ -73,11 +74,15 @@ async function visitDisk(visits: Visits, tools: DiskTools, folder: string): Prom
   visits.judge({ image: imageChecks(disk, folder) }, new Facts());
 }
 
-/** Commands a second of ours and of QEMU's own controller, on images that are alike, in one boot. Figures only: a machine that does other things has others. */
+/**
+ * Commands a second of ours and of QEMU's own controller, on equal images, in one boot. Figures
+ * only: a machine with other work has others.
+ */
 async function compareSpeed(visits: Visits, tools: DiskTools, folder: string): Promise<void> {
   const [filled, ours, theirs] = ['filled.img', 'ours.img', 'theirs.img'].map((name) => join(folder, name)) as [string, string, string];
   DiskImage.create(filled, SIZES[0], tools).fill();
-  // A copy has no holes. Writing into a hole costs the host ten times what it costs to write again, and what is compared is not the host's filesystem.
+  // A copy has no holes. Writing into a hole costs the host ten times a second write, and this test
+  // does not compare filesystems.
   for (const copy of [ours, theirs]) copyFileSync(filled, copy);
   await visits.withServed(['nvme', '--image', ours], async (served) => {
     const qemu = ['-drive', `file=${theirs},if=none,id=drive,format=raw`, '-device', 'nvme,serial=QEMU,drive=drive,addr=4'];

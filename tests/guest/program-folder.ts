@@ -1,4 +1,7 @@
-/** Programs of unpacked Debian packages, run with the packages' own loader and libraries, or carried into a guest with them. */
+/**
+ * Programs of unpacked Debian packages. They run with the packages' own loader and libraries, or a
+ * guest gets them together with those.
+ */
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
@@ -11,7 +14,7 @@ export class ProgramFolder {
   readonly path: string;
   readonly libraries: string;
 
-  /** @param path where packages were unpacked, the C library among them */
+  /** @param path of unpacked packages, the C library among them */
   constructor(path: string) {
     this.path = path;
     this.libraries = join(path, 'usr/lib/x86_64-linux-gnu');
@@ -23,7 +26,9 @@ export class ProgramFolder {
     return { file, args: [...head, '--argv0', basename(program), join(this.path, program), ...args] };
   }
 
-  /** `programs` as /bin/NAME, and the shared libraries that their loader finds for them, once each. */
+  /**
+   * `programs` as /bin/NAME, and the shared libraries that their loader finds for them, once each.
+   */
   entries(...programs: string[]): CpioEntry[] {
     const found = new Set<string>();
     for (const program of programs) {

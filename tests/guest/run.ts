@@ -1,7 +1,9 @@
 /**
- * `npm run test:guest [-- --only edu|nvme] [--kernel stable|backports] [--speed] [--require] [--verbose]`: boots Linux in QEMU and checks from inside the
- * guest that served devices are what they should be. Needs no installed package: QEMU, the kernel and tools are fetched as Debian packages into a cache
- * ($XDG_CACHE_HOME/vfio-ts, else .cache/guest of the checkout). Where that is not possible it says why and ends well, or with --require badly.
+ * `npm run test:guest [-- --only edu|nvme] [--kernel stable|backports] [--speed] [--require]
+ * [--verbose]`: boots Linux in QEMU and checks served devices from inside the guest. It needs no
+ * installed package: apt fetches QEMU, the kernel and tools as Debian packages into a cache
+ * ($XDG_CACHE_HOME/vfio-ts, or .cache/guest of the checkout). Where that is not possible it prints
+ * the reason and exits with 0, or with --require as a failure.
  */
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';

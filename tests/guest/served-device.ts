@@ -8,7 +8,7 @@ import { openDescriptorsAndFiles } from '../kit/open-descriptors.ts';
 
 const VFIO = join(import.meta.dirname, '../../bin/vfio.js');
 
-/** What hangs is ended after so long; a machine may have much else to do. */
+/** A server that hangs is ended after so long; a machine may have much other work. */
 const PATIENCE_MS = 600_000;
 
 const servers = new Map<ChildProcess, string>();
@@ -46,7 +46,7 @@ export class ServedDevice {
   /**
    * Starts `vfio serve WORDS` and waits until it listens.
    *
-   * @throws Error with what it said when it ended or took longer than `timeoutMs`
+   * @throws Error with its output when it ended or took longer than `timeoutMs`
    */
   static async start(words: readonly string[], timeoutMs = PATIENCE_MS): Promise<ServedDevice> {
     const folder = mkdtempSync(join(tmpdir(), 'vfio-ts-served-'));
@@ -65,7 +65,7 @@ export class ServedDevice {
     return served;
   }
 
-  /** What it printed, both streams. */
+  /** Its output, both streams. */
   get said(): string {
     return this.#said;
   }
@@ -75,7 +75,11 @@ export class ServedDevice {
     return openDescriptorsAndFiles(this.#child.pid);
   }
 
-  /** Waits until the process has no more than `count` descriptors open, or `timeoutMs`; gives how many it has. */
+  /**
+   * Waits until the process has no more than `count` descriptors open, or `timeoutMs`.
+   *
+   * @returns how many it has
+   */
   async settledDescriptors(count: number, timeoutMs = 120_000): Promise<number> {
     const deadline = performance.now() + timeoutMs;
     while (this.descriptors() > count && performance.now() < deadline) await sleep(20);
@@ -87,7 +91,11 @@ export class ServedDevice {
     return ['-device', JSON.stringify({ driver: 'vfio-user-pci', socket: { type: 'unix', path: this.socketPath }, ...place })];
   }
 
-  /** SIGTERM, and SIGKILL when that does not end it. Gives how it ended, and whether its socket is gone. */
+  /**
+   * SIGTERM, and SIGKILL when that does not end it.
+   *
+   * @returns its status or signal, and whether its socket is gone
+   */
   async stop(timeoutMs = PATIENCE_MS): Promise<{ readonly end: string; readonly leftSocket: boolean }> {
     this.#child.kill('SIGTERM');
     const timer = setTimeout(() => this.#child.kill('SIGKILL'), timeoutMs);

@@ -1,2 +1,4 @@
-/** What the guest tests need cannot be had on this machine: they are skipped, with this reason. */
+/**
+ * A need of the guest tests that this machine cannot provide: they are skipped, with this reason.
+ */
 export class Unavailable extends Error {}

@@ -1,4 +1,7 @@
-/** One boot of a guest: QEMU without acceleration, an emulated IOMMU if wanted, facts on the second serial port, the kernel's log on the first. */
+/**
+ * One boot of a guest: QEMU without acceleration, an optional emulated IOMMU, facts on the second
+ * serial port, the kernel's log on the first.
+ */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -8,23 +11,29 @@ import type { CpioEntry } from './cpio.ts';
 import { Facts } from './facts.ts';
 import type { GuestTools } from './guest-tools.ts';
 
-/** The guest, for whoever hears its facts. */
+/** The guest, for code that reads its facts. */
 export interface Guest {
   /** A line to its standard input. */
   send(line: string): void;
-  /** A fact of ours, among its own. */
+  /** Adds a fact of the host's to the guest's. */
   note(subject: string, key: string, value: string | number): void;
 }
 
 export interface BootOptions {
-  /** Shell script that the guest's init runs; `disk`: the firmware finds a disk to boot from, and all else is on that. */
+  /**
+   * Shell script that the guest's init runs. `disk`: the firmware finds a disk to boot from, and
+   * that disk holds everything else.
+   */
   readonly scenario: string | 'disk';
   /** Further files of the first root file system. */
   readonly entries?: readonly CpioEntry[];
   readonly processors?: number;
-  /** Whether the machine has an IOMMU, which the guest's kernel then uses. */
+  /** Whether the machine has an IOMMU that the guest's kernel uses. */
   readonly iommu: boolean;
-  /** Whether the guest's memory is a memfd that devices get as a descriptor (default); otherwise they reach it by messages only. */
+  /**
+   * Whether the guest's memory is a memfd that devices get as a descriptor; otherwise they reach it
+   * by messages only. Default: true.
+   */
   readonly sharedMemory?: boolean;
   /** Whether a reset of the machine boots it again; otherwise it ends the run. */
   readonly reboots?: boolean;
@@ -34,15 +43,15 @@ export interface BootOptions {
   readonly kernel?: readonly string[];
   /** Called at each fact as it comes. */
   readonly onFact?: (subject: string, key: string, value: string, guest: Guest) => void;
-  /** After so long it hangs; far more than it takes, on any machine. */
+  /** A guest that takes so long hangs: far more than it takes on any machine. */
   readonly timeoutMs?: number;
 }
 
 export interface Boot {
   readonly facts: Facts;
-  /** What QEMU itself complained about. */
+  /** QEMU's own complaints. */
   readonly complaints: string;
-  /** The end of the kernel's log: for people, when something went wrong. */
+  /** The end of the kernel's log: for people, after a failure. */
   readonly log: string;
   readonly milliseconds: number;
 }
@@ -50,15 +59,15 @@ export interface Boot {
 const MEMORY = '256M';
 
 /**
- * An emulated processor that has to wait for a real one is no trouble of the kernel's; and whether the timer interrupts is not found out by waiting for
- * ten ticks of it, without which the kernel panics.
+ * An emulated processor that has to wait for a real one is no fault of the kernel, and a slow timer
+ * must not make the kernel panic after ten missing ticks.
  */
 const patience = ['no_timer_check', 'nowatchdog', 'rcupdate.rcu_cpu_stall_suppress=1'];
 
 /** Characters. QEMU says a line at each access to a device whose server is gone. */
 const COMPLAINTS_MAX = 20_000;
 
-/** Guests under way and their folders: whoever ends this program ends them first. */
+/** Running guests and their folders: the end of this program ends them first. */
 const running = new Map<ChildProcess, string>();
 
 /** Ends every guest that is still running. */
@@ -72,7 +81,7 @@ export function endGuests(): void {
 /**
  * Runs a guest to its end.
  *
- * @throws Error when the guest ended without reaching the end of its scenario, with what was seen
+ * @throws Error with its output when the guest ended before the end of its scenario
  */
 export async function boot(tools: GuestTools, options: BootOptions): Promise<Boot> {
   const { scenario, onFact, timeoutMs = 1_800_000 } = options;
@@ -92,7 +101,7 @@ export async function boot(tools: GuestTools, options: BootOptions): Promise<Boo
     child.stderr.setEncoding('utf8').on('data', (text: string) => {
       complaints = (complaints + text).slice(-COMPLAINTS_MAX);
     });
-    child.stdin.on('error', () => {}); // QEMU is gone: its exit tells
+    child.stdin.on('error', () => {}); // QEMU is gone: its exit reports it
     const guest: Guest = {
       send: (line) => void child.stdin.write(`${line}\n`),
       note: (subject, key, value) => void facts.add(`@ ${subject} ${key} ${value}`),
@@ -118,7 +127,7 @@ export async function boot(tools: GuestTools, options: BootOptions): Promise<Boo
     const log = readLog(logFile);
     const result = { facts, complaints: complaints.trim(), log, milliseconds: performance.now() - started };
     if (!facts.has('guest', 'exit')) {
-      const why = `${isLate ? `nothing after ${timeoutMs} ms` : `QEMU ended with ${status}`}; the last fact it told: ${lastFact}`;
+      const why = `${isLate ? `nothing after ${timeoutMs} ms` : `QEMU ended with ${status}`}; the last fact: ${lastFact}`;
       const seen = [result.complaints, facts.words, log]
         .map(lastLines)
         .filter((text) => text !== '')
@@ -137,7 +146,10 @@ interface Files {
   readonly logFile: string;
 }
 
-/** The IOMMU is told of every mapping that the guest makes (caching-mode): without, a vfio-user device would not hear of them. */
+/**
+ * The IOMMU hears of every mapping that the guest makes (caching-mode): without that, a vfio-user
+ * device would miss them.
+ */
 function qemuArguments(options: BootOptions, { kernel, initrd, logFile }: Files): string[] {
   const { iommu, sharedMemory = true, reboots = false, processors = 1 } = options;
   const words = [

@@ -1,4 +1,4 @@
-/** Boots of guests and what is judged of them; counts, and tells as it goes. */
+/** Boots of guests and their verdicts; counts and prints them. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Check, mustBe } from './checks.ts';
@@ -7,11 +7,11 @@ import type { GuestTools } from './guest-tools.ts';
 import { ServedDevice } from './served-device.ts';
 import { type BootOptions, boot } from './virtual-machine.ts';
 
-/** Checks by who they are about. */
+/** Checks by their subject. */
 export type Verdicts = Readonly<Record<string, readonly Check[]>>;
 
 const kernelIsWell: Check = {
-  title: 'the kernel had no trouble, the scenario came to its end',
+  title: 'the kernel logged no trouble, the scenario came to its end',
   run(facts) {
     if (facts.has('guest', 'kernel.trouble')) throw new Error(facts.get('guest', 'kernel.trouble'));
     if (facts.get('guest', 'exit') !== '0') throw new Error(`the scenario ended with ${facts.get('guest', 'exit')}: ${facts.words}`);
@@ -49,7 +49,12 @@ export class Visits {
     }
   }
 
-  /** One boot and its verdicts. A guest that gives none is a failure too, and the next one gets its turn. @returns the facts, or null without a verdict */
+  /**
+   * One boot and its verdicts. A guest without a verdict is a failure too, and the next one gets
+   * its turn.
+   *
+   * @returns the facts, or null without a verdict
+   */
   async visit(title: string, how: BootOptions, verdicts: Verdicts): Promise<Facts | null> {
     console.log(`\n# ${title}`);
     try {
@@ -68,7 +73,11 @@ export class Visits {
     }
   }
 
-  /** Serve a device while `visits` are made, and see that nothing is left of them. @param words what `vfio serve` is told */
+  /**
+   * Serve a device while `visits` are made, and check that nothing is left of them.
+   *
+   * @param words the arguments of `vfio serve`
+   */
   async withServed(words: readonly string[], visits: (served: ServedDevice) => Promise<void>): Promise<void> {
     const served = await ServedDevice.start(words);
     try {
@@ -79,8 +88,8 @@ export class Visits {
       console.log(`\n# the server of these guests`);
       if (this.#isVerbose) console.log(served.said);
       const checks = [
-        mustBe('has no descriptor left of them', left, 0),
-        mustBe('ends well at SIGTERM', end, 'status 0'),
+        mustBe('has no descriptor left of the guests', left, 0),
+        mustBe('exits with 0 at SIGTERM', end, 'status 0'),
         mustBe('leaves no socket file', leftSocket, false),
       ];
       this.judge({ server: checks }, new Facts());

@@ -1,4 +1,6 @@
-/** Config space: what is read, and what becomes of writes to it: config-edu.txt, config-nvme.txt. */
+/**
+ * Config space: what is read, and what becomes of writes to it: config-edu.txt, config-nvme.txt.
+ */
 import { RegionIndex } from '../../src/abi/vfio.ts';
 import { errnoName } from '../../src/base/errno.ts';
 import { Asker, CONFIG, hex } from './asker.ts';

@@ -1,4 +1,7 @@
-/** edu at work: registers through a mapping, MSI, DMA both ways and to nowhere, INTx: edu-irq-dma.txt. */
+/**
+ * edu at work: registers through a mapping, MSI, DMA both ways and to nowhere, INTx:
+ * edu-irq-dma.txt.
+ */
 import { DeviceIoctl, IrqSetFlags } from '../../src/abi/vfio.ts';
 import { MapFlags, PollEvents, Prot } from '../../src/ioctl/posix.ts';
 import { cString } from '../../src/ioctl/user-buffer.ts';

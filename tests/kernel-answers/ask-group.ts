@@ -1,4 +1,7 @@
-/** Group, container, IOMMU type, IOMMU info, and the names by which a device can be had: group-edu.txt. */
+/**
+ * Group, container, IOMMU type, IOMMU info, and the names by which a device can be had:
+ * group-edu.txt.
+ */
 import { ContainerIoctl, Extension, GroupIoctl } from '../../src/abi/vfio.ts';
 import {
   InfoCapHeader,

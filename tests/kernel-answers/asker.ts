@@ -1,6 +1,7 @@
 /**
- * Somebody who asks the questions whose answers of a real kernel are in linux-7.2/: through the ioctl door, in the same order, with the answers
- * printed in the same form, `question -> return value [ERRNO(number)]`.
+ * Somebody who asks the questions whose answers of a real kernel are in linux-7.2/: through the
+ * ioctl door, in the same order, with the answers printed in the same form, `question -> return
+ * value [ERRNO(number)]`.
  */
 import { ContainerIoctl, DeviceIoctl, Extension, GroupIoctl, REGION_OFFSET_STEP, RegionIndex } from '../../src/abi/vfio.ts';
 import { IommuType1DmaMap, IommuType1DmaUnmap, IrqSet, RegionInfo } from '../../src/abi/vfio-structs.ts';

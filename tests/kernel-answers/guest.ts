@@ -1,4 +1,7 @@
-/** The guest whose kernel was asked, as a machine of ours: q35 with an Intel IOMMU, edu on the root bus, an NVMe function behind a root port. */
+/**
+ * The guest whose kernel was asked, as a machine of ours: q35 with an Intel IOMMU, edu on the root
+ * bus, an NVMe function behind a root port.
+ */
 import { ContainerIoctl, Extension, GroupIoctl } from '../../src/abi/vfio.ts';
 import { ManualClock } from '../../src/base/clock.ts';
 import type { Logger } from '../../src/base/log.ts';

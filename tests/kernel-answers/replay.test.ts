@@ -1,6 +1,8 @@
 /**
- * A real kernel's answers against ours: the same questions through the ioctl door, compared line by line. What may differ is in `allowed`, which
- * mirrors the first table of docs/kernel-differences.md; a difference that is not there fails, and so does one there that is gone.
+ * A real kernel's answers against ours: the same questions through the ioctl door, compared line by
+ * line. What may differ is in `allowed`, which mirrors the first table of
+ * docs/kernel-differences.md; a difference that is not there fails, and so does one there that is
+ * gone.
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -44,7 +46,9 @@ function kernelLines(file: string): string[] {
     .split('\n');
 }
 
-/** Ask, let the process exit, and see that nothing was left behind and nothing went wrong inside. */
+/**
+ * Ask, let the process exit, and see that nothing was left behind and nothing went wrong inside.
+ */
 function answers(guest: Guest, { bdf, Questions }: Pick<Replay, 'bdf' | 'Questions'>): string[] {
   const subject = guest.subject(bdf);
   const questions = new Questions(subject);

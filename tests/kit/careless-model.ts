@@ -1,4 +1,5 @@
-// A device whose code makes the mistakes that code makes: each register is one. None of them may end the process that serves it.
+// A device with the usual mistakes of a model's code, one in each register. None of them may end
+// the process that serves it.
 import { bar, device, reg } from 'vfio-ts';
 
 async function work(): Promise<void> {

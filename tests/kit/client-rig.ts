@@ -9,11 +9,11 @@ export interface Connected {
   readonly device: VfioUserDevice;
   readonly report: Promise<PeerReport>;
   /**
-   * For a peer that says nothing more: time that the client waits is over much sooner from now on. Until then its patience is that of a slow machine, on
-   * which a peer may take long to say something.
+   * For a peer that sends no more: from now on the client's waits end much sooner. Until then the
+   * client is as patient as a slow machine needs.
    */
   readonly hurry: () => void;
-  /** How long the client has meant to wait each time, since then, in milliseconds. */
+  /** How long the client has meant to wait each time since `hurry`, in milliseconds. */
   readonly waits: readonly number[];
 }
 
@@ -49,7 +49,10 @@ export class ClientRig implements AsyncDisposable {
   }
 }
 
-/** The errno that `call` throws, 'none' when it does not; `BusError` where a C program would get SIGBUS. */
+/**
+ * The errno that `call` throws, 'none' when it throws nothing; `BusError` where a C program would
+ * get SIGBUS.
+ */
 export function codeOf(call: () => unknown): string {
   try {
     call();
@@ -60,7 +63,7 @@ export function codeOf(call: () => unknown): string {
   return 'none';
 }
 
-/** What the peer saw of `command`, once the client has closed. */
+/** The messages of `command` that the peer has seen, once the client has closed. */
 export async function seen({ device, report }: Connected, command: number): Promise<readonly SeenMessage[]> {
   device.close();
   const { seen: all, failed } = await report;

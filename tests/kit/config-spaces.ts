@@ -1,4 +1,7 @@
-/** Config spaces to try the decoder with: random registers under every capability, and flipped bits in real ones. */
+/**
+ * Config spaces for tests of the decoder: random registers under every capability, and flipped bits
+ * in real ones.
+ */
 import fc from 'fast-check';
 import { CapId, ExtCapId } from '../../src/abi/pci.ts';
 import { walkCapabilities, walkExtendedCapabilities } from '../../src/pci/capabilities/walk.ts';
@@ -30,7 +33,8 @@ export const randomDevice = fc
     bytes[0x3d] = bytes[0x3d]! % 6;
     if (bridge) view.setUint16(0x0a, 0x0604, true);
     if (kind === 'cardbus') view.setUint16(0x0a, 0x0607, true);
-    // Where lspci -F prints the upper half of an address as a region of its own, only -vvv tells which one it is.
+    // lspci -F prints the upper half of an address as a region of its own; only -vvv shows which
+    // one it is.
     for (let i = 0; i < { endpoint: 6, bridge: 2, cardbus: 0 }[kind]; i++) {
       if ((bytes[0x10 + 4 * i]! & 7) === 4) view.setUint32(0x10 + 4 * ++i, 0);
     }
@@ -40,7 +44,7 @@ export const randomDevice = fc
     bytes[kind === 'cardbus' ? 0x14 : 0x34] = at;
     for (const [id, registers] of some) {
       bytes.set(registers, at);
-      // lspci prints half a line for PCI-X of a CardBus bridge, which there is not.
+      // For PCI-X of a CardBus bridge, which does not exist, lspci prints half a line.
       const other = id === CapId.EXP || (id === CapId.PCIX && kind === 'cardbus');
       bytes.set([other ? CapId.PM : id, at + 0x28], at);
       at += 0x28;
@@ -55,7 +59,7 @@ export const randomDevice = fc
         view.setUint16(from + 8, dvsec[0], true);
       }
       if (id === ExtCapId.MRBL) view.setUint16(from + 4, 8 + 8 * (registers[4]! % 8), true);
-      // One with hundreds of entries says no more than one with a few.
+      // Hundreds of entries test no more than a few.
       if (id === ExtCapId.IDE) bytes[from + 6] = bytes[from + 6]! & 3;
       if (id === ExtCapId.RCLD) bytes[from + 5] = bytes[from + 5]! & 7;
       view.setUint32(from, (id | (version << 16) | ((i + 1 < more.length ? from + 0x80 : 0) << 20)) >>> 0, true);
@@ -65,7 +69,10 @@ export const randomDevice = fc
     return bytes;
   });
 
-/** Flips bits in the bodies of capabilities: not in headers, whose pointers lspci follows into the header. */
+/**
+ * Flips bits in the bodies of capabilities: not in headers, whose pointers lspci follows into the
+ * header.
+ */
 export function mutate(bytes: Uint8Array, flips: readonly (readonly [number, number])[]): Uint8Array {
   const bodies = [
     ...walkCapabilities(bytes).steps.map(({ offset }, _, all) => [offset + 2, nextAfter(offset, all, 0x100)]),

@@ -1,4 +1,7 @@
-/** Declarations of devices that real kernels were asked about, and config space made as firmware leaves it. */
+/**
+ * Declarations of devices whose answers were recorded from real kernels, and config space as
+ * firmware leaves it.
+ */
 import { Command, Config } from '../../src/abi/pci.ts';
 import { ari, msi, msix, pcie, pm, sriov } from '../../src/pci/capabilities.ts';
 import { ConfigSpace } from '../../src/pci/config-space.ts';
@@ -33,7 +36,10 @@ export const nvmeDeclaration: PciDeclaration = {
   extendedCapabilities: [ari({ at: 0x100 }), sriov({ totalVfs: 4, vfDevice: 0x0010, at: 0x120 })],
 };
 
-/** What firmware and the kernel's probe do before VFIO comes: addresses in BARs, decoding on, an interrupt line. */
+/**
+ * The state that firmware and the kernel's probe leave for VFIO: addresses in BARs, decoding on, an
+ * interrupt line.
+ */
 export function bootedConfig(
   declaration: PciDeclaration,
   addresses: readonly (readonly [bar: number, address: bigint])[] = [],

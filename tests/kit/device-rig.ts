@@ -1,4 +1,7 @@
-/** A machine with one scripted device and everything a user needs to open it: for tests of device files. */
+/**
+ * A machine with one scripted device, and everything that a user needs to open it: for tests of
+ * device files.
+ */
 import { BusError } from '../../src/abi/bus-error.ts';
 import type { DeviceHost, Model, Width } from '../../src/abi/device-host.ts';
 import type { MemoryAllocator } from '../../src/abi/memory.ts';
@@ -26,7 +29,7 @@ export class ScriptedModel implements Model {
   readonly powers: string[] = [];
   resets = 0;
   disposed = 0;
-  /** Called in the middle of things, when set. */
+  /** When set: called in the middle of an access. */
   onRead: ((bar: number, offset: number, width: Width) => number | undefined) | null = null;
   onWrite: ((bar: number, offset: number, width: Width, value: number) => void) | null = null;
   onReset: (() => void) | null = null;
@@ -91,7 +94,7 @@ export interface DeviceRigOptions {
   /** More of the port of `behindPort`. */
   readonly port?: Partial<FunctionSpec>;
   readonly models?: (host: DeviceHost) => ScriptedModel;
-  /** Where BARs of plain memory get it; buffers of this process by default. */
+  /** Where BARs of plain memory get their memory. Default: buffers of this process. */
   readonly allocate?: MemoryAllocator;
 }
 

@@ -1,4 +1,7 @@
-/* cachestat(2), Linux 6.5: dirty-pages FILE says how many pages of it the disk has not got yet, or nothing where the kernel does not tell. */
+/*
+ * cachestat(2), Linux 6.5. dirty-pages FILE prints how many pages of the file the disk has not got
+ * yet, or nothing on a kernel without the call.
+ */
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>

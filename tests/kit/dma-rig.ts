@@ -1,4 +1,7 @@
-/** What tests of containers and DMA start from: a context with a manual clock and a log that can be read, groups, processes. */
+/**
+ * The start of tests of containers and DMA: a context with a manual clock and a readable log,
+ * groups, processes.
+ */
 import type { DirectMemory, RemoteMemory } from '../../src/abi/memory.ts';
 import { ManualClock } from '../../src/base/clock.ts';
 import { RateLimitedLogger } from '../../src/base/log.ts';
@@ -40,7 +43,10 @@ export function testContext(params: Partial<EngineParams> = {}, pageSize = 4096)
 
 const q35 = {};
 
-/** The IOMMU of the machine whose kernel was asked (kernel-answers): Intel's in QEMU, 48 bits, an MSI window, no snoop control. */
+/**
+ * The IOMMU of the machine on which the kernel's answers were recorded (kernel-answers): Intel's in
+ * QEMU, 48 bits, an MSI window, no snoop control.
+ */
 export const q35Iommu: IommuProperties = {
   unit: q35,
   kind: 'full',
@@ -56,7 +62,7 @@ export function testGroup(id: number, iommu: Partial<IommuProperties> = {}): Att
   return { id, iommu: { ...q35Iommu, ...iommu }, domain: null };
 }
 
-/** A container with the groups in it and a type set: TYPE1v2 unless told. */
+/** A container with the groups in it and a type set. Default: TYPE1v2. */
 export function testContainer(context: EngineContext, groups: readonly AttachableGroup[], type = 3): Container {
   const container = new Container(context);
   for (const group of groups) container.attachGroup(group);
@@ -64,7 +70,10 @@ export function testContainer(context: EngineContext, groups: readonly Attachabl
   return container;
 }
 
-/** Direct memory of any size, of which only the first pages exist: what a sparse memfd is. Nothing may be read beyond. */
+/**
+ * Direct memory of any size of which only the first pages exist, like a sparse memfd. A test must
+ * not read beyond them.
+ */
 export class SparseMemory implements DirectMemory {
   readonly kind = 'direct';
   readonly size: number;
@@ -89,7 +98,7 @@ export class SparseMemory implements DirectMemory {
   }
 }
 
-/** Memory that answers when the test says so. */
+/** Memory that answers when the test calls `answer`. */
 export class SlowMemory implements RemoteMemory {
   readonly kind = 'remote';
   readonly bytes: Uint8Array;
@@ -153,7 +162,7 @@ export class SlowMemory implements RemoteMemory {
   }
 }
 
-/** The errno of what `action` throws; 'none' when it returns. */
+/** The errno that `action` throws; 'none' when it returns. */
 export function errnoThrown(action: () => unknown): string {
   try {
     action();

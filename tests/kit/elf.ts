@@ -1,4 +1,7 @@
-/** Reads what a 64-bit little-endian ELF file needs of its libraries (System V ABI, "Sections"; LSB Core, "Symbol Versioning"). */
+/**
+ * Reads which libraries and versions a 64-bit little-endian ELF file needs (System V ABI,
+ * "Sections"; LSB Core, "Symbol Versioning").
+ */
 
 /** Section header types: the string table of names, and the versions that the file needs. */
 const SHT_GNU_VERNEED = 0x6fff_fffe;

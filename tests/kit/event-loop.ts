@@ -1,4 +1,7 @@
-/** Waiting for what the event loop brings. No bound but the test's own: a machine may be slow, and other processes and threads have their own time. */
+/**
+ * Waiting for effects of the event loop. The test's own limit is the only bound: a machine may be
+ * slow, and other processes and threads run at their own speed.
+ */
 
 export const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 

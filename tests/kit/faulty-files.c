@@ -1,7 +1,11 @@
 /*
- * Loaded before the C library (LD_PRELOAD): system calls on files that fail as they do on a full, broken or simple filesystem.
- * FILE_FAULTS is a list of CALL:ERRNO:FROM:COUNT with spaces between; CALL is fallocate, fdatasync, preadv2, pwritev2, nowait (preadv2 with
- * RWF_NOWAIT) or dsync (pwritev2 with RWF_DSYNC), FROM the number of its first call that fails, 1 the first. CALL:0:FROM:COUNT of a transfer moves a part only.
+ * Loaded before the C library (LD_PRELOAD): system calls on files fail as on a full, broken or
+ * simple filesystem.
+ *
+ * FILE_FAULTS is a list of CALL:ERRNO:FROM:COUNT, separated by spaces. CALL is fallocate,
+ * fdatasync, preadv2, pwritev2, nowait (preadv2 with RWF_NOWAIT) or dsync (pwritev2 with
+ * RWF_DSYNC). FROM is the number of the first call that fails, counted from 1. CALL:0:FROM:COUNT
+ * makes a transfer move a part only.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -18,7 +22,7 @@ enum call { FALLOCATE, FDATASYNC, PREADV2, PWRITEV2, NOWAIT, DSYNC, CALLS };
 static const char *const names[CALLS] = {"fallocate", "fdatasync", "preadv2", "pwritev2", "nowait", "dsync"};
 static int calls[CALLS];
 
-/* -1: as always; 0: a part only; else the errno. */
+/* -1: as always; 0: a part only; otherwise the errno. */
 static int fault(enum call call) {
   int number = __atomic_add_fetch(&calls[call], 1, __ATOMIC_RELAXED);
   const char *each = getenv("FILE_FAULTS");

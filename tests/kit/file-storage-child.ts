@@ -1,6 +1,6 @@
 /**
- * A process that has an image open: file-storage-child.ts WHAT PATH. It says `open` when it has it, or `refused CODE MESSAGE`, and then
- * waits to be ended.
+ * A process that has an image open: file-storage-child.ts WHAT PATH. It prints `open` when it has
+ * the image, or `refused CODE MESSAGE`, and then waits until it is ended.
  */
 import { VfioError } from '../../src/base/errno.ts';
 import { FileStorage } from '../../src/sys/file-storage.ts';
@@ -8,7 +8,7 @@ import { FileStorage } from '../../src/sys/file-storage.ts';
 const [what, path] = process.argv.slice(2) as [string, string];
 const say = (line: string) => process.stdout.write(`${line}\n`);
 
-/** As many writes as it takes to be in the middle of something. */
+/** So many writes that some are under way at any time. */
 function writeMuch(storage: FileStorage): void {
   const queue = storage.open(() => {});
   const bytes = new Uint8Array(1 << 20).fill(1);
@@ -16,7 +16,7 @@ function writeMuch(storage: FileStorage): void {
   queue.submit();
 }
 
-/** Past the limit on the size of files that it was started with. */
+/** Past the limit on the size of files that the process was started with. */
 function writePastLimit(storage: FileStorage): void {
   const queue = storage.open((tag, result) => say(`${tag} ${result}`));
   queue.write(0, new Uint8Array(4096).fill(1), 1, false);
@@ -29,7 +29,10 @@ function writePastLimit(storage: FileStorage): void {
   queue.drain();
 }
 
-/** One operation after the other, and what each answered; `now` is what can be read at once. */
+/**
+ * One operation after the other, with the result of each; `now` is the bytes that can be read at
+ * once.
+ */
 function oneByOne(storage: FileStorage): void {
   const queue = storage.open((tag, result) => say(`${tag} ${result}`));
   const page = (value: number) => new Uint8Array(8192).fill(value);
@@ -65,14 +68,14 @@ try {
       process.exit(7);
       break;
     case 'end': {
-      // Nothing but the write keeps the process alive.
+      // The write alone keeps the process alive.
       const queue = storage.open((tag, result) => say(`ended ${tag} ${result}`));
       queue.write(0, new Uint8Array(4096).fill(9), 1, true);
       queue.submit();
       break;
     }
     case 'leave':
-      // Ends with an open storage, and nothing under way.
+      // Ends with an open storage and no operation under way.
       writeMuch(storage);
       storage.open(() => {}).drain();
       break;

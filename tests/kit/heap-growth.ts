@@ -1,7 +1,8 @@
 /**
- * How much a run leaves on the heap, for what must leave nothing: the least of a few looks, since the compiler takes memory when it likes, and what is not
- * compiled yet may take some that is not the run's own. It compiles in threads that a busy machine may keep waiting for long: one look that finds less than
- * `limit` is enough, and there are many before it is said that there was none.
+ * How much heap a run leaves behind, for code that must leave nothing: the least of a few looks,
+ * since the compiler takes memory at any time, and code that is not compiled yet may take some that
+ * is not the run's own. The compiler runs in threads that a busy machine may delay for long. One
+ * look that finds less than `limit` is enough; many looks come before the test fails.
  */
 const LOOKS = 40;
 /** For the compiler, between looks that found too much. */
@@ -16,7 +17,7 @@ export function heapGrowth(run: () => void, limit: number): number {
     const before = process.memoryUsage().heapUsed;
     run();
     const now = process.memoryUsage().heapUsed - before;
-    // Less than nothing: garbage was collected meanwhile, which tells nothing.
+    // A negative growth proves nothing: the collector ran meanwhile.
     if (now >= 0) grown = Math.min(grown, now);
   }
   return grown;

@@ -1,4 +1,4 @@
-/** Disk images for tests, in a directory of their own that goes with them. */
+/** Disk images for tests, in a directory that is removed with them. */
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -11,7 +11,7 @@ import type { FileStorage } from '../../src/sys/file-storage.ts';
 export const directory = mkdtempSync(join(tmpdir(), 'vfio-ts-storage-'));
 afterAll(() => rmSync(directory, { recursive: true }));
 
-/** What does to an image, in a process of its own, what it is told. */
+/** The program that works on an image in a process of its own, as its arguments say. */
 export const childFile = fileURLToPath(new URL('./file-storage-child.ts', import.meta.url));
 
 let files = 0;
@@ -32,7 +32,7 @@ export function opened(storage: FileStorage): { readonly queue: StorageQueue; re
   return { queue: storage.open((tag, result) => told.push([tag, result])), told };
 }
 
-/** When `count` operations have been told of, from the event loop. */
+/** Resolves when `count` operations have been reported from the event loop. */
 export async function ended(told: readonly unknown[], count: number): Promise<void> {
   await vi.waitFor(() => expect(told.length).toBeGreaterThanOrEqual(count), { timeout: 120_000, interval: 1 });
 }
@@ -47,5 +47,5 @@ export function refusal(open: () => unknown): VfioError {
   throw new Error('it was not refused');
 }
 
-/** How many this process has. */
+/** The number of descriptors that this process has. */
 export const descriptors = () => readdirSync('/proc/self/fd').length;

@@ -1,6 +1,6 @@
 /**
- * A model of SET_IRQS's matrix (B.9) that is a few sets and flags, and random sequences for it: requests good and bad, with interrupts flowing between.
- * Written from the matrix, not from the engine.
+ * A model of SET_IRQS's matrix (B.9) as a few sets and flags, and random sequences for it: good and
+ * bad requests, with interrupts between them. It is written from the matrix, not from the engine.
  */
 import fc from 'fast-check';
 import { Command, Config } from '../../src/abi/pci.ts';
@@ -13,7 +13,7 @@ export const SOURCES = 2;
 const COUNTS = [1, 4, 8, 1, 1];
 const TYPES = ['intx', 'msi', 'msix'] as const;
 
-/** An element of `sinks`: the number of an eventfd, null, or something that is none. */
+/** An element of `sinks`: the number of an eventfd, null, or a value that is neither. */
 type Element = number | null | 'junk';
 
 export interface Call {
@@ -44,7 +44,7 @@ export class Model {
   masked = false;
   virtuallyDisabled = false;
   busMaster = true;
-  /** Sinks by vector, of whatever type is on. */
+  /** Sinks by vector, of the enabled type. */
   sinks = new Map<number, number>();
   allocated = new Set<number>();
   initial = 0;
@@ -70,7 +70,7 @@ export class Model {
     return [this.type, this.type === 'intx' && this.masked, ...sinks, ...sources];
   }
 
-  /** What SET_IRQS returns, or the errno's name. */
+  /** The result of SET_IRQS, or the errno's name. */
   answer(call: Call): string | number {
     try {
       return this.set(call);
@@ -282,7 +282,7 @@ const element: fc.Arbitrary<Element> = fc.oneof(
 const oddNumber = fc.constantFrom(-1, 1.5, Number.NaN, 9, 0x7fff_ffff, 0xffff_ffff, 2 ** 32, 2 ** 53, Number.POSITIVE_INFINITY);
 const elements = fc.array(element, { minLength: 8, maxLength: 8 });
 const bools = fc.array(fc.boolean(), { minLength: 8, maxLength: 8 });
-/** Any fields together: mostly refused. */
+/** Any fields together: the engine refuses most of them. */
 const anyCall: fc.Arbitrary<Call> = fc.record({
   index: fc.oneof({ weight: 30, arbitrary: fc.constantFrom(0, 1, 2, 2, 3, 4) }, { weight: 1, arbitrary: oddNumber }),
   action: fc.constantFrom('trigger', 'trigger', 'trigger', 'mask', 'unmask', 'both'),
@@ -301,7 +301,7 @@ const anyCall: fc.Arbitrary<Call> = fc.record({
   elements: fc.oneof({ weight: 10, arbitrary: elements }, { weight: 1, arbitrary: fc.array(element, { maxLength: 3 }) }),
   bools: fc.oneof({ weight: 10, arbitrary: bools }, { weight: 1, arbitrary: fc.array(fc.boolean(), { maxLength: 3 }) }),
 });
-/** What a driver would ask, of one index: arm, fire, disable; for INTx masks too. */
+/** Requests of a driver for one index: arm, fire, disable; for INTx masks too. */
 const sensibleCall = (index: number, actions: readonly string[], count: fc.Arbitrary<number>): fc.Arbitrary<Call> =>
   fc
     .record({

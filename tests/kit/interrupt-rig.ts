@@ -1,4 +1,7 @@
-/** One function with its interrupt hardware and VFIO's side of it, without a machine around: for tests of interrupts. */
+/**
+ * One function with its interrupt hardware and VFIO's side of it, without a machine: for tests of
+ * interrupts.
+ */
 import type { InterruptSink, SetIrqs } from '../../src/abi/device.ts';
 import { Command, Config, Status } from '../../src/abi/pci.ts';
 import { IrqIndex } from '../../src/abi/vfio.ts';
@@ -90,7 +93,7 @@ export class InterruptRig {
   }
 }
 
-/** A SET_IRQS request as loosely as a test needs it; start 0 and count 1 unless told. */
+/** A SET_IRQS request with the fields that a test cares about. Defaults: start 0, count 1. */
 export type Part = {
   readonly action: string;
   readonly data: string;
@@ -105,7 +108,10 @@ export function eventfds(count: number): FakeEventFd[] {
   return Array.from({ length: count }, () => new FakeEventFd());
 }
 
-/** The errno that `call` throws with; 'none' when it does not throw. Anything that is not a VfioError is a bug and is thrown on. */
+/**
+ * The errno that `call` throws; 'none' when it throws nothing. Any other error is a bug and is
+ * thrown on.
+ */
 export function errnoFrom(call: () => unknown): ErrnoName | 'none' {
   try {
     call();

@@ -6,7 +6,7 @@ interface Encoder<V> {
   encode(view: DataView, base: number, values: V): void;
 }
 
-/** The structure with `values`, and what follows it. */
+/** The structure with `values`, and the bytes after it. */
 export function bytesOf<V>(layout: Encoder<V>, values: V, behind: ArrayLike<number> = []): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(layout.structSize + behind.length);
   layout.encode(new DataView(bytes.buffer), 0, values);

@@ -1,7 +1,8 @@
 /**
- * The real lspci, to compare with: LSPCI names another than the one in PATH. The decoder prints what lspci 3.14 prints; for older ones a table says how
- * they print the same lines, and which capabilities they do not decode, which then are not compared. Another table holds where the decoder differs
- * on purpose.
+ * The real lspci for comparisons; LSPCI names another one than that in PATH. The decoder prints the
+ * text of lspci 3.14. For older versions a table says how they print the same lines, and which
+ * capabilities they do not decode; those are not compared. Another table holds the intended
+ * differences of the decoder.
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -27,7 +28,7 @@ export const lspciWhy =
 
 const hex = (digits: number) => (_: string, number: string) => Number(number).toString(16).padStart(digits, '0');
 
-/** How versions before `since` print what is the same. */
+/** How versions before `since` print the same content. */
 const olderForms: readonly { readonly since: Version; readonly older: (text: string) => string }[] = [
   {
     since: [3, 14],
@@ -65,7 +66,9 @@ const olderForms: readonly { readonly since: Version; readonly older: (text: str
   },
 ];
 
-/** Capabilities that versions before `since` print otherwise: by a pattern of their first line. */
+/**
+ * Capabilities that versions before `since` print differently: by a pattern of their first line.
+ */
 const decodedSince: readonly { readonly since: Version; readonly title: RegExp }[] = [
   { since: [3, 11], title: /Lane Margining/ },
   { since: [3, 12], title: /Integrity & Data Encryption/ },
@@ -79,7 +82,9 @@ interface Difference {
   readonly same: (text: string) => string;
 }
 
-/** Where a value that lspci prints is not the register's: both texts are compared without it. */
+/**
+ * Places where lspci prints a value that is not the register's: both texts are compared without it.
+ */
 export const onPurpose: readonly Difference[] = [
   { why: 'HyperTransport frequencies have 16 bits, it reads 8', same: (t) => t.replaceAll(/ 1\.4GHz[+-] 1\.6GHz[+-] Vend[+-]/g, '') },
   {
@@ -118,7 +123,10 @@ export const onPurpose: readonly Difference[] = [
   { why: 'DOE’s error bit is bit 2; 3.9 reads another', same: (t) => t.replaceAll(/(DOESta: .*) Error[+-]/g, '$1') },
 ];
 
-/** A version of lspci against the decoder: `mine` as that version would print it, and `theirs`, both without what is not compared. */
+/**
+ * A version of lspci against the decoder: `mine` as that version would print it, and `theirs`, both
+ * without the parts that are not compared.
+ */
 export function likewise(mine: string, theirs: string): { readonly mine: string; readonly theirs: string } {
   const version = lspciVersion ?? OLDEST;
   const left = decodedSince.filter(({ since }) => before(version, since)).map(({ title }) => title);
@@ -162,7 +170,10 @@ process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
 /** Debian's place for names: both read it. */
 export const database = '/usr/share/misc/pci.ids';
 
-/** lspci's text for each sample, in their order; null where it gave up (it ends at a register that a dump does not hold). */
+/**
+ * lspci's text for each sample, in their order; null where it gave up, since it ends at a register
+ * that a dump does not hold.
+ */
 export function lspci(samples: readonly Sample[], level: 0 | 1 | 2 | 3, numeric: boolean): (string | null)[] {
   const file = join(folder, `dump-${process.pid}.txt`);
   const args = [

@@ -27,7 +27,7 @@ process.on('message', (order: Order) => {
     void running.machine.suspend().then(() => report(order.number));
     return;
   } else if (order.ask === 'suspend-again') {
-    // Before anybody has had the time to hear of the first.
+    // The second request comes before any client can hear of the first.
     void running.machine.suspend();
     running.machine.resume();
     void running.machine.suspend().then(() => report(order.number));

@@ -1,6 +1,6 @@
 /**
- * A machine of a file behind sockets, in a process of its own: for clients, which block their own thread while they wait for it. It lives no longer than
- * `seconds`, whatever happens to its parent.
+ * A machine of a file behind sockets, in a process of its own: for clients, which block their own
+ * thread while they wait for it. The process ends after `seconds`, even when its parent is gone.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';

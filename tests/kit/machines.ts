@@ -1,4 +1,4 @@
-/** Small machines for tests, and a model whose insides can be looked at. */
+/** Small machines for tests, and a model whose state tests can read. */
 import type { DeviceHost, Model, Width } from '../../src/abi/device-host.ts';
 import { Dma } from '../../src/abi/device-host.ts';
 import type { DirectMemory } from '../../src/abi/memory.ts';
@@ -17,8 +17,8 @@ import type { DeviceModel, PciDeclaration } from '../../src/pci/declaration.ts';
 import { HeapMemory } from '../../src/sys/fake.ts';
 
 /**
- * A device with registers at BAR 0: 0x00 reads 0x600df00d, 0x04 is storage, 0x08 an I/O address, and a write to 0x0c sends its value there
- * by DMA.
+ * A device with registers at BAR 0: 0x00 reads 0x600df00d, 0x04 is storage, 0x08 is an I/O address,
+ * and a write to 0x0c sends its value there by DMA.
  */
 export class ProbeModel implements Model {
   static readonly declaration: PciDeclaration = {
@@ -42,7 +42,7 @@ export class ProbeModel implements Model {
     log.models.push(this);
   }
 
-  /** Sends `value` to `iova`: what a device may try at any time. */
+  /** Sends `value` to `iova`, as a device may try at any time. */
   send(iova: number, value: number): Dma {
     const bytes = new Uint8Array(4);
     new DataView(bytes.buffer).setUint32(0, value, true);
@@ -76,7 +76,7 @@ export class ProbeModel implements Model {
   }
 }
 
-/** What the models of one machine have seen. */
+/** Events that the models of one machine have seen. */
 export class ProbeLog {
   readonly models: ProbeModel[] = [];
   readonly dma: Dma[] = [];
@@ -130,7 +130,10 @@ export const hostDrivers = [
   { name: 'snd', ids: ['class:0403'] },
 ] as const;
 
-/** One device of three functions without access control: `probe`, a network card and a sound card, one group. */
+/**
+ * One device of three functions without access control: `probe`, a network card and a sound card,
+ * one group.
+ */
 export const trio: FunctionSpec = {
   at: '01.0',
   kind: 'root-port',
@@ -147,7 +150,7 @@ export interface OpenSet {
   readonly device: DeviceFile;
 }
 
-/** Everything a driver opens, in order: group, container, IOMMU, device. */
+/** Everything that a driver opens, in order: group, container, IOMMU, device. */
 export function openAll(machine: Machine, bdf: string, process: Process = machine.process): OpenSet {
   const group = machine.openGroup(machine.function(bdf).group!.id, process);
   const container = machine.openContainer(process);

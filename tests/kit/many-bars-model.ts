@@ -1,4 +1,7 @@
-/** A device with every kind of region, for comparing ways to reach it: nothing of it changes by itself. */
+/**
+ * A device with every kind of region, for comparing ways to reach it. No register changes by
+ * itself.
+ */
 import { bar, memory } from '../../src/models/kit/bar.ts';
 import { device } from '../../src/models/kit/device.ts';
 import { reg } from '../../src/models/kit/register.ts';

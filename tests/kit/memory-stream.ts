@@ -1,13 +1,13 @@
 /**
- * Two ends of a byte stream without a kernel: what UNIX sockets do with bytes and descriptors, deterministically, with limits that a test sets. Listeners
- * are called from microtasks.
+ * Two ends of a byte stream without a kernel. They treat bytes and descriptors as UNIX sockets do,
+ * deterministically, with limits that a test sets. Listeners are called from microtasks.
  */
 import { VfioError } from '../../src/base/errno.ts';
 import { type ByteStream, END_OF_STREAM, type ListenOptions, WOULD_BLOCK } from '../../src/sys/byte-stream.ts';
 import type { OwnedFd } from '../../src/sys/owned-fd.ts';
 
 export interface MemoryStreamOptions {
-  /** Bytes that one direction holds. Default 212992, as Linux's sockets do. */
+  /** Bytes that one direction holds. Default: 212992, as Linux's sockets do. */
   readonly capacity?: number;
   /** Bytes taken by one `send`, given by one `receive`, at most. */
   readonly maxSend?: number;
@@ -32,7 +32,7 @@ export class MemoryStream implements ByteStream {
   #listener: (() => boolean) | null = null;
   #scheduled = false;
   #writable: (() => void)[] = [];
-  /** Calls of `send` that took something. */
+  /** Calls of `send` that took bytes. */
   sends = 0;
 
   private constructor(options: MemoryStreamOptions) {

@@ -47,7 +47,9 @@ export class MigrationSide implements Disposable {
   }
 }
 
-/** Everything that `stream` has now: until its end, or until nothing is left while the device runs. */
+/**
+ * Everything that `stream` holds now: until its end, or until it is empty while the device runs.
+ */
 export function readAll(stream: MigrationStream, pieceBytes = 100_000): Uint8Array {
   const pieces: Uint8Array[] = [];
   const into = new Uint8Array(pieceBytes);
@@ -71,7 +73,7 @@ export function save({ migration }: { readonly migration: Migration }): Uint8Arr
   return readAll(stream);
 }
 
-/** Give it to another device, and let that one run. */
+/** Load it into another device, and let that device run. */
 export function load({ migration }: { readonly migration: Migration }, data: Uint8Array): void {
   using stream = migration.go('RESUMING')!;
   stream.write(data);

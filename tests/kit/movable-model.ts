@@ -1,4 +1,7 @@
-/** A model that can be moved, with whatever optional states a test wants, and a store whose blocks a test writes. */
+/**
+ * A model that can be moved, with the optional states that a test chooses, and a store whose blocks
+ * a test writes.
+ */
 import type { DeviceHost, Model, ModelBulk, ModelMigration, ModelPeerToPeer, Width } from '../../src/abi/device-host.ts';
 import { VfioError } from '../../src/base/errno.ts';
 import { msix, pcie } from '../../src/pci/capabilities.ts';
@@ -27,11 +30,11 @@ const declaration: PciDeclaration = {
 
 /** Registers that do something; the others below 0x100 keep what is written. */
 export const Movable = {
-  /** A block's number << 8, and what its bytes are to be. */
+  /** A block's number << 8, and the value of its bytes. */
   FILL: 0xf0,
-  /** Where 64 bytes are to be sent by DMA: of the number of the page. */
+  /** The target of a DMA of 64 bytes: the number of a page. */
   SEND: 0xf4,
-  /** Of which block to show the first byte. */
+  /** The block whose first byte this register shows. */
   LOOK: 0xf8,
 } as const;
 
@@ -90,7 +93,7 @@ export class MovableModel implements Model, ModelMigration {
   readonly host: DeviceHost;
   readonly words = new Uint32Array(64);
   readonly store: TestStore;
-  /** What was asked of it, in order. */
+  /** The calls that it got, in order. */
   readonly calls: string[] = [];
   /** The next call of this name throws this. */
   readonly failures = new Map<string, unknown>();

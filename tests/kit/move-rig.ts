@@ -1,4 +1,7 @@
-/** A move within one process: a device that is used, one that waits, and a link between them that can break. */
+/**
+ * A move within one process: a device in use, a device that waits, and a link between them that can
+ * break.
+ */
 import type { Device } from '../../src/abi/device.ts';
 import { RegionIndex } from '../../src/abi/vfio.ts';
 import { type Arrived, arrive } from '../../src/api/migrate/arrival.ts';
@@ -11,7 +14,7 @@ import type { ByteStream, ListenOptions } from '../../src/sys/byte-stream.ts';
 import type { OwnedFd } from '../../src/sys/owned-fd.ts';
 import { UnixSocket } from '../../src/sys/unix-socket.ts';
 
-/** Ends after so many bytes were sent, either way together: what was sent before may still arrive. */
+/** Cuts the link after so many bytes, both ways together. Bytes sent before may still arrive. */
 export class Breaker {
   left: number;
 
@@ -62,19 +65,19 @@ class BreakingStream implements ByteStream {
   }
 }
 
-/** A downtime that a slow machine does not exceed either: whoever wants less says so. */
+/** A downtime that a slow machine does not exceed. A test that needs less says so. */
 const PATIENT_MS = 60_000;
 
 export interface MoveOutcome {
   readonly figures: Figures | null;
-  /** Why it is not done, of either side. */
+  /** Why either side gave up. */
   readonly sourceError: unknown;
   readonly destinationError: unknown;
   readonly arrived: Arrived | null;
-  /** Whoever uses the source was told that it is gone; is made to wait. */
+  /** Whether the source's client was disconnected; whether it had to wait. */
   readonly gone: boolean;
   readonly paused: boolean;
-  /** Sent, both ways together. */
+  /** Bytes sent, both ways together. */
   readonly bytes: number;
 }
 

@@ -1,4 +1,5 @@
-// A mediator that lets its user map one page of BAR 2, forbids writes to BAR 0, and adds two regions.
+// A mediator that lets its user map one page of BAR 2, forbids writes to BAR 0, and adds two
+// regions.
 import type { DirectMemory, MediatedDevice, Mediator } from '../../src/doors/machine.ts';
 import { RegionFlags } from '../../src/doors/machine.ts';
 

@@ -1,4 +1,4 @@
-/** Another process of Node with a TypeScript file, and what it says line by line. */
+/** Another Node process with a TypeScript file, and its output line by line. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { typescript } from './typescript.ts';
 
@@ -9,7 +9,10 @@ export class NodeChild {
   readonly ended: Promise<number | string>;
   #wake = (): void => {};
 
-  /** @param fileSizeKiB RLIMIT_FSIZE   @param env beside our own environment */
+  /**
+   * @param fileSizeKiB RLIMIT_FSIZE
+   * @param env added to our own environment
+   */
   constructor(
     file: string,
     args: readonly string[],

@@ -1,11 +1,17 @@
-/** What a process has open. What the loader (tsx), in a thread of its own, opens and closes when it likes is not counted. */
+/**
+ * The descriptors of a process, without those that the loader (tsx) opens and closes at any time in
+ * its own thread.
+ */
 import { readdirSync, readlinkSync } from 'node:fs';
 import { addon } from '../../src/sys/addon.ts';
 
-/** Sources, what they were compiled to, and the loader's folder of those; and the file whose reads signal eventfds (native/signal.c), open from the first on. */
+/**
+ * Sources, compiled files, the loader's folder of those, and the file whose reads signal eventfds
+ * (native/signal.c), which stays open after the first signal.
+ */
 const OURS = /\.([cm]?[jt]s|json)( \(deleted\))?$|\/tsx-\d+(\/|$)|^\/dev\/null$/;
 
-/** Descriptors that a peer sent are closed elsewhere (native/foreign.c), a moment later. */
+/** A closing process closes peers' descriptors (native/foreign.c), a moment later. */
 function waitForForeignCloses(): void {
   const still = new Int32Array(new SharedArrayBuffer(4));
   for (let i = 0; i < 30_000 && addon().closing(1) > 0; i++) Atomics.wait(still, 0, 0, 1);

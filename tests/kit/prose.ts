@@ -8,11 +8,16 @@ export interface Passage {
   /** Where it stands in the file, delimiters included. */
   readonly start: number;
   readonly end: number;
-  /** Its words, without delimiters and without the stars of a block comment; its lines stay lines. */
+  /**
+   * Its words, without delimiters and without the stars of a block comment; its lines stay lines.
+   */
   readonly text: string;
 }
 
-/** How a language marks comments and texts. `block` is C's; a regular expression literal is TypeScript's. */
+/**
+ * How a language marks comments and texts. `block` is C's; a regular expression literal is
+ * TypeScript's.
+ */
 interface Language {
   readonly line: RegExp;
   readonly block: boolean;
@@ -23,7 +28,7 @@ interface Language {
 const C: Language = { line: /\/\//y, block: true, quotes: '"\'', expressions: false };
 const SCRIPT: Language = { line: /\/\//y, block: true, quotes: '\'"`', expressions: true };
 const LUA: Language = { line: /--/y, block: false, quotes: '\'"', expressions: false };
-/** YAML and shell: `#` begins a comment where a word may begin. Their texts are not looked at. */
+/** YAML and shell: `#` begins a comment where a word may begin. Texts are not read. */
 const HASH: Language = { line: /(?<=^|\s)#/my, block: false, quotes: '', expressions: false };
 
 const LANGUAGES: Readonly<Record<string, Language>> = {
@@ -48,13 +53,16 @@ function extension(file: string): string {
   return file.slice(file.lastIndexOf('.') + 1);
 }
 
-/** A slash begins a regular expression where a value may begin: after an operator, a bracket or one of these words. */
+/**
+ * A slash begins a regular expression where a value may begin: after an operator, a bracket or one
+ * of these words.
+ */
 const BEFORE_VALUE = /(?:^|[(,=:[!&|?{};+\-*%~^<>]|\b(?:return|typeof|case|in|of|do|else|void|yield|await))\s*$/;
 const EXPRESSION = /\/(?![/*])(?:\\.|\[(?:\\.|[^\]\\\n])*\]|[^/\\[\n])+\/[a-z]*/y;
 
 /**
- * The passages of a file in their order. The parts of a template between its values are passages of their own; a value's code
- * is read as code.
+ * The passages of a file in their order. The parts of a template between its values are passages of
+ * their own; a value's code is read as code.
  */
 export function passages(file: string, source: string): Passage[] {
   const language = LANGUAGES[extension(file)]!;

@@ -1,4 +1,4 @@
-// A device with regions that are no BARs: memory, registers by functions, and one that can only be read.
+// A device with regions that are no BARs: memory, registers by functions, and a read-only one.
 import { bar, device, reg } from '../../src/doors/index.ts';
 
 export default device({

@@ -42,7 +42,7 @@ class Peer {
   readonly #shared = new Map<number, MemfdMemory>();
   readonly #eventfds = new Map<string, EventFd>();
   #askId = 0x8000;
-  /** Commands that came before the answer to one of ours. */
+  /** Commands that came before the answer to one of the peer's. */
   readonly #early: [Omit<SeenMessage, 'fds'>, OwnedFd[]][] = [];
 
   constructor(fd: number, script: PeerScript) {
@@ -167,7 +167,10 @@ class Peer {
     if ((action.flags ?? 0) === 0) this.#hear();
   }
 
-  /** What the client answers to a command of ours. It may have sent one of its own before it saw that. */
+  /**
+   * The client's answer to a command of the peer. The client may have sent a command of its own
+   * before it saw that command.
+   */
   #hear(): void {
     const reader = this.#twinReader ?? this.#reader;
     for (let message = this.#receive(reader); message !== null; message = this.#receive(reader)) {
@@ -187,7 +190,7 @@ class Peer {
     }
   }
 
-  /** What a small device answers. */
+  /** The answer of a small device. */
   #answer(message: Omit<SeenMessage, 'fds'>, fds: OwnedFd[]): { reply: Uint8Array; fds: OwnedFd[] } {
     try {
       const { payload, fds: replyFds } = this.#do(message, fds);
@@ -306,7 +309,7 @@ parentPort!.on('message', ({ connection, fd, script }: { connection: number; fd:
   try {
     peer.run();
   } catch (error) {
-    // The client may go at any time.
+    // The client may disconnect at any time.
     if (!(error instanceof VfioError) || (error.code !== 'EPIPE' && error.code !== 'ECONNRESET')) failed = String((error as Error).stack);
   } finally {
     peer.close();

@@ -1,6 +1,6 @@
 /**
- * A vfio-user server in another thread that does what it is told: answers as a small device would, and wrongly where its script says so. For tests of
- * a client, which blocks its own thread.
+ * A vfio-user server in another thread that follows a script: it answers as a small device would,
+ * and wrongly where its script says so. For tests of a client, which blocks its own thread.
  */
 import { Worker } from 'node:worker_threads';
 import { UnixSocket } from '../../src/sys/unix-socket.ts';
@@ -9,12 +9,15 @@ import { typescript } from './typescript.ts';
 export interface PeerRegion {
   readonly flags: number;
   readonly size: number;
-  /** Backed by a memfd that goes along with its info. */
+  /** Backed by a memfd that goes to the client with the region's info. */
   readonly shared?: boolean;
   readonly sparse?: readonly (readonly [offset: number, size: number])[];
 }
 
-/** What to do instead of, or beside, the usual answer. `next` are done one after the other, one for each message of that command. */
+/**
+ * An action instead of, or beside, the usual answer. The actions of `next` follow one another, one
+ * for each message of that command.
+ */
 export type PeerAction =
   /** The usual answer. */
   | { readonly do: 'answer' }
@@ -24,13 +27,13 @@ export type PeerAction =
   | { readonly do: 'error'; readonly errno: number; readonly size?: number }
   /** The usual answer with some of its bytes changed, `at` counted from the header. */
   | { readonly do: 'patch'; readonly at: number; readonly bytes: readonly number[] }
-  /** The usual answer, this many bytes longer or shorter, its header says so. */
+  /** The usual answer, this many bytes longer or shorter; its header says so. */
   | { readonly do: 'resize'; readonly by: number }
-  /** These bytes instead of an answer; `die`: and nothing more. */
+  /** These bytes instead of an answer; `die`: and no more. */
   | { readonly do: 'send'; readonly bytes: readonly number[]; readonly die?: boolean }
   /** The usual answer in pieces of this many bytes. */
   | { readonly do: 'dribble'; readonly bytes: number }
-  /** Ask the client, and look at its answer, before or after the usual answer. */
+  /** Send a command to the client and read its answer, before or after the usual answer. */
   | {
       readonly do: 'ask';
       readonly when: 'before' | 'after' | 'behind';
@@ -42,7 +45,7 @@ export type PeerAction =
   | { readonly do: 'signal'; readonly index: number; readonly vector: number };
 
 export interface PeerScript {
-  /** Null: no JSON. `undefined`: what our own server would say. */
+  /** Null: no JSON. `undefined`: the JSON of our own server. */
   readonly json?: string | null;
   readonly version?: readonly [major: number, minor: number];
   readonly twin?: boolean;
@@ -55,7 +58,7 @@ export interface PeerScript {
   readonly on?: Readonly<Record<number, readonly PeerAction[]>>;
 }
 
-/** A message as the peer saw it: what the client sent, or how it answered. */
+/** A message as the peer saw it: a command or an answer of the client. */
 export interface SeenMessage {
   readonly id: number;
   readonly command: number;
@@ -67,18 +70,18 @@ export interface SeenMessage {
 
 export interface PeerReport {
   readonly seen: readonly SeenMessage[];
-  /** What went wrong in the peer itself. */
+  /** An error in the peer itself. */
   readonly failed: string | null;
 }
 
 export class ScriptedPeer implements AsyncDisposable {
   readonly #worker: Worker;
-  /** Connections that are not at their end, by number. */
+  /** Connections that have not ended, by number. */
   readonly #open = new Map<number, { readonly done: Promise<PeerReport>; readonly resolve: (report: PeerReport) => void }>();
   #connections = 0;
 
   private constructor() {
-    // The worker is TypeScript, and its thread knows of no loader before it is told.
+    // The worker is TypeScript, and a new thread has no loader.
     this.#worker = new Worker(
       'const { loader, file } = require("node:worker_threads").workerData; import(loader).then(() => import(file));',
       {
@@ -104,7 +107,10 @@ export class ScriptedPeer implements AsyncDisposable {
     return peer;
   }
 
-  /** A stream to a peer that follows `script`; `report` is what it has seen when the connection has ended. One after the other. */
+  /**
+   * A stream to a peer that follows `script`. `report` resolves to the messages that the peer has
+   * seen when the connection has ended. Streams follow one another.
+   */
   serve(script: PeerScript = {}): { readonly stream: UnixSocket; readonly report: Promise<PeerReport> } {
     const [ours, theirs] = UnixSocket.pair();
     const connection = this.#connections++;
@@ -117,7 +123,7 @@ export class ScriptedPeer implements AsyncDisposable {
     return { stream: ours, report: done };
   }
 
-  /** When every connection so far is at its end. */
+  /** Resolves when every connection has ended. */
   async idle(): Promise<void> {
     await Promise.all([...this.#open.values()].map(({ done }) => done));
   }

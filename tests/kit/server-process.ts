@@ -1,6 +1,7 @@
 /**
- * A vfio-user server in a process of its own, with a model in a machine behind it: for clients, which block their own thread while they wait for it.
- * It lives no longer than `seconds`, whatever happens to its parent.
+ * A vfio-user server in a process of its own, with a model in a machine behind it: for clients,
+ * which block their own thread while they wait for it. The process ends after `seconds`, even when
+ * its parent is gone.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -10,12 +11,17 @@ import { fileURLToPath } from 'node:url';
 import { typescript } from './typescript.ts';
 
 export interface ServerProcessOptions {
-  /** A model of the package, `edu` unless told; or the path of a module whose default export makes one. */
+  /**
+   * A model of the package, or the path of a module whose default export makes one. Default: `edu`.
+   */
   readonly model?: string;
   readonly seconds?: number;
 }
 
-/** What the child is told, and what it answers: the number of the question, and its descriptors when it was asked for them. */
+/**
+ * A question to the child and its answer: the number of the question, and the child's descriptors
+ * when the question asks for them.
+ */
 export interface Question {
   readonly number: number;
   readonly ask: 'fresh' | 'descriptors' | 'stop';
@@ -45,7 +51,7 @@ export class ServerProcess implements AsyncDisposable {
     });
   }
 
-  /** When it listens. */
+  /** Resolves when the child listens. */
   static async start(options: ServerProcessOptions = {}): Promise<ServerProcess> {
     const directory = mkdtempSync(join(tmpdir(), 'vfio-ts-server-'));
     const file = fileURLToPath(new URL('./server-process-child.ts', import.meta.url));
@@ -64,17 +70,20 @@ export class ServerProcess implements AsyncDisposable {
     return this.#child.pid!;
   }
 
-  /** Another machine, with its device as after power-on; whoever uses the old one is disconnected. */
+  /**
+   * Another machine, with its device as after power-on. The server disconnects the client of the
+   * old one.
+   */
   async fresh(): Promise<void> {
     await this.#ask('fresh');
   }
 
-  /** What it has open: descriptors of the process, and clients. */
+  /** Open descriptors of the process, and its clients. */
   async look(): Promise<{ readonly descriptors: number; readonly sessions: number }> {
     return this.#ask('descriptors');
   }
 
-  /** Stop it in the middle of whatever it does: it answers nothing from now on. */
+  /** Stop the process at any point: it answers nothing from now on. */
   freeze(): void {
     this.#child.kill('SIGSTOP');
   }

@@ -1,4 +1,7 @@
-/** A storage that answers nothing at once: for whoever must also work over a disk. What is queued ends in an order of the test's choice. */
+/**
+ * A storage that answers nothing at once, for code that must also work over a disk. Queued
+ * operations end in an order of the test's choice.
+ */
 import { type Storage, type StorageCompleted, type StorageQueue, WOULD_BLOCK } from '../../src/abi/storage.ts';
 import type { MemoryStorage } from '../../src/models/storage/memory-storage.ts';
 
@@ -10,9 +13,9 @@ export class SlowStorage implements Storage {
   readonly readOnly: boolean;
   readonly volatile = true;
   readonly name = 'slow storage';
-  /** Under way: each ends when it is called. */
+  /** Operations under way: each ends when the test calls it. */
   readonly underWay: Step[] = [];
-  /** What reads answer, when it is not 0. */
+  /** The result of reads, when it is not 0. */
   readError = 0;
 
   constructor(memory: MemoryStorage, readOnly = false) {
@@ -21,7 +24,7 @@ export class SlowStorage implements Storage {
     this.readOnly = readOnly;
   }
 
-  /** End one that is under way. @param pick which, by a number that may be anything */
+  /** End one operation. @param pick which, by any number */
   end(pick = 0): void {
     this.underWay.splice(pick % this.underWay.length, 1)[0]?.();
   }

@@ -3,7 +3,7 @@ import { ExtCapId } from '../../src/abi/pci.ts';
 import type { Machine } from '../../src/engine/machine/machine.ts';
 import { Sriov } from '../../src/pci/capabilities/single-root-virtualization.ts';
 
-/** What is no number of VFs. */
+/** Values that are no number of VFs. */
 export const ERROR_VALUES: readonly number[] = [
   -1,
   1.5,

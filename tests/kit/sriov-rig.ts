@@ -1,4 +1,7 @@
-/** Machines with SR-IOV for tests: a PF with four VFs behind a root port, everything on plain buffers. */
+/**
+ * Machines with SR-IOV for tests: a PF with four VFs behind a root port, everything on plain
+ * buffers.
+ */
 import type { DeviceHost, Model, Width } from '../../src/abi/device-host.ts';
 import { Extension } from '../../src/abi/vfio.ts';
 import type { ErrnoName } from '../../src/base/errno.ts';
@@ -19,7 +22,7 @@ export const VF1 = '0000:01:00.2';
 export const TOKEN = '83d8f4f2-509f-382f-3c1e-e6bfe0fa1001';
 export const OTHER_TOKEN = '83d8f4f2-509f-382f-3c1e-e6bfe0fa1002';
 
-/** One register of four bytes at BAR 0, which keeps what is written until a reset. */
+/** One register of four bytes at BAR 0, which keeps its value until a reset. */
 export class CardModel implements Model {
   readonly host: DeviceHost;
   /** Of a VF: its number, and its PF's model. */
@@ -78,7 +81,7 @@ export interface SriovRig extends TestMachine {
   readonly models: CardModel[];
 }
 
-/** The PF is bound to `driver`, vfio-pci unless told, with enable_sriov; no VF is enabled. */
+/** The PF is bound to `driver` with enable_sriov; no VF is enabled. Default: vfio-pci. */
 export function sriovRig(
   options: {
     driver?: string | null;
@@ -120,7 +123,7 @@ export function sriovRig(
   return { ...test, models };
 }
 
-/** A group with a container that has an IOMMU: all but the device. */
+/** A group with a container that has an IOMMU: everything but the device. */
 export function openGroup(machine: Machine, bdf: string, process: Process = machine.process): { group: GroupFile; container: Container } {
   const group = machine.openGroup(machine.function(bdf).group!.id, process);
   const container = machine.openContainer(process);
@@ -144,7 +147,7 @@ export class Tenant implements Disposable {
     return this.group.openDevice(token === undefined ? this.bdf : `${this.bdf} vf_token=${token}`);
   }
 
-  /** The errno, or 'ok'; what was opened is closed. */
+  /** Opens and closes the function. Returns the errno, or 'ok'. */
   try(token?: string): ErrnoName | 'ok' {
     return outcome(() => this.open(token).close());
   }

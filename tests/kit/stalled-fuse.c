@@ -1,11 +1,13 @@
 /*
- * A file system whose file never answers some requests, as one of a peer's that holds up whoever touches it.
+ * A file system whose file never answers some requests, like one of a peer that wants to delay its
+ * readers.
  *
  *     stalled-fuse DIRECTORY OPCODE...
  *
- * DIRECTORY/file has 1 MiB of zeroes. Requests about it with one of the numbers (enum fuse_opcode: 3 GETATTR, 15 READ, 17 STATFS, 25 FLUSH) stay without an
- * answer until this process ends, which is when its standard input does. Says "ready" on standard output when it is mounted, and the number of each request that
- * it does not answer. Needs /dev/fuse and the right to mount.
+ * DIRECTORY/file has 1 MiB of zeroes. Requests about it with one of the numbers (enum fuse_opcode:
+ * 3 GETATTR, 15 READ, 17 STATFS, 25 FLUSH) get no answer until this process ends, which is when its
+ * standard input ends. The process prints "ready" when the file system is mounted, and the number
+ * of each request that it does not answer. It needs /dev/fuse and the right to mount.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -10,7 +10,7 @@ import { until } from './event-loop.ts';
 /** enum fuse_opcode */
 export const Fuse = { GETATTR: 3, READ: 15, WRITE: 16, STATFS: 17, FLUSH: 25 } as const;
 
-/** Why there can be none here; null when there can. */
+/** Why this computer can have none; null when it can. */
 export function whyNoFuse(): string | null {
   try {
     accessSync('/dev/fuse', constants.R_OK | constants.W_OK);
@@ -36,7 +36,11 @@ export class StalledFile implements AsyncDisposable {
     });
   }
 
-  /** @param directory  is made   @param opcodes  requests that are not answered   @throws Error when it cannot be mounted */
+  /**
+   * @param directory is made by this function
+   * @param opcodes requests that get no answer
+   * @throws Error when it cannot be mounted
+   */
   static async mount(directory: string, opcodes: readonly number[]): Promise<StalledFile> {
     const program = join(directory, 'stalled-fuse');
     const mnt = join(directory, 'mnt');
@@ -51,19 +55,19 @@ export class StalledFile implements AsyncDisposable {
     return file;
   }
 
-  /** A descriptor, for as long as this is here: closing it before would stall, too. */
+  /** A descriptor, open for as long as this object: closing it earlier would stall, too. */
   open(): OwnedFd {
     const number = openSync(this.#path, 'r+');
     this.#opened.push(number);
     return { number } as OwnedFd;
   }
 
-  /** Requests that have come and are not answered. */
+  /** Requests that came and have no answer. */
   get stalled(): number {
     return this.#said.split('\n').length - 2;
   }
 
-  /** Whoever waits for it gets an error, and goes on. */
+  /** A process that waits for an answer gets an error, and goes on. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#child.stdin!.end();
     await this.#ended;
@@ -71,7 +75,7 @@ export class StalledFile implements AsyncDisposable {
       try {
         closeSync(number);
       } catch {
-        // It is closed all the same.
+        // The descriptor is closed all the same.
       }
     }
   }

@@ -1,4 +1,7 @@
-/** One machine with functions of every kind, and the three ways to open them: in process, by ioctls, through sockets. */
+/**
+ * One machine with functions of every kind, and the three ways to open them: in process, by ioctls,
+ * through sockets.
+ */
 
 import type { Device } from '../../src/abi/device.ts';
 import { parseVfToken } from '../../src/abi/vf-token.ts';
@@ -19,7 +22,9 @@ import { VfioUserDevice } from '../../src/vfio-user/client.ts';
 import { bytesOf, fdBytes } from './ioctl-bytes.ts';
 import type { MachineProcess } from './machine-process.ts';
 
-/** 01:00.0 is a PF under vfio-pci; 02:00.0 one of the host, whose VF a user may have; 04.0 neither. */
+/**
+ * 01:00.0 is a PF under vfio-pci; 02:00.0 one of the host, whose VF a user may have; 04.0 neither.
+ */
 export const tokenMachine = `
 enableSriov: true
 devices:
@@ -33,7 +38,7 @@ export const NEITHER = '0000:00:04.0';
 export interface TokenHandle {
   /** VFIO_DEVICE_FEATURE with `flags` and `data`: 'ok', or the errno. */
   feature(flags: number, data: Uint8Array): string;
-  /** Resolves when it is closed for whoever looks from elsewhere. */
+  /** Resolves when the server has closed the device. */
   close(): Promise<void>;
 }
 
@@ -43,7 +48,7 @@ export interface TokenDoor extends AsyncDisposable {
   setNumVfs(bdf: string, count: number): Promise<unknown>;
   /** Unbind and bind again. */
   rebind(bdf: string): Promise<unknown>;
-  /** What was told to anybody so far: logs, and every error. */
+  /** All texts that any reader has got so far: logs, and every error. */
   readonly told: readonly string[];
 }
 
@@ -63,7 +68,7 @@ function told(error: unknown, lines: string[]): string {
   return error.code;
 }
 
-/** `flags` as VFIO_DEVICE_FEATURE has them: which, and what to do with it. */
+/** `flags` of VFIO_DEVICE_FEATURE: the feature, and the operation. */
 function featureOf(device: Device, flags: number, data: Uint8Array, lines: string[]): string {
   try {
     device.feature({
@@ -162,7 +167,7 @@ export async function byIoctl(): Promise<TokenDoor> {
   };
 }
 
-/** Over one process, in which the machine is switched off and on for each door. */
+/** In one process; each door switches the machine off and on. */
 export async function bySocket(process: MachineProcess): Promise<TokenDoor> {
   const { lines } = await process.ask({ ask: 'fresh' });
   const all = [...lines];
@@ -180,7 +185,8 @@ export async function bySocket(process: MachineProcess): Promise<TokenDoor> {
         feature: (flags, data) => featureOf(device, flags, data, all),
         close: async () => {
           device.close();
-          // The next client is let in, here to be refused, when the server has closed the device of this one. No token is a valid question everywhere.
+          // The server lets the next client in, here to refuse it, when it has closed the device of
+          // this one. No token is a valid request everywhere.
           try {
             connect(bdf).close();
           } catch (error) {

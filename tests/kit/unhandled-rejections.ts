@@ -1,7 +1,7 @@
-/** Rejections that nothing in the test handles: in a process without a listener each would be its end. */
+/** Rejections that nothing in the test handles: each would end a process without a listener. */
 import { afterEach, beforeEach } from 'vitest';
 
-/** Those of the test that runs: call it once, at the top of a file of tests. */
+/** The rejections of the current test: call it once, at the top of a test file. */
 export function unhandledRejections(): readonly unknown[] {
   const seen: unknown[] = [];
   const note = (error: unknown) => void seen.push(error);

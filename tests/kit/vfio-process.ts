@@ -1,9 +1,12 @@
-/** The command in a process of its own, as a user starts it. Bounded in time, and ended by its pid whatever happens. */
+/**
+ * The command in a process of its own, as a user starts it. It is bounded in time, and the test
+ * ends it by its pid.
+ */
 import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process';
 import { join } from 'node:path';
 
 const VFIO = join(import.meta.dirname, '../../bin/vfio.js');
-/** What never takes a second takes this long on a machine that does much else. */
+/** An operation that never takes a second takes this long on a machine with much other work. */
 const PATIENCE_MS = 170_000;
 
 export class VfioProcess implements AsyncDisposable {
@@ -50,7 +53,11 @@ export class VfioProcess implements AsyncDisposable {
     return Object.assign(running, { status });
   }
 
-  /** Wait until it has said `text`, on stderr. @throws Error with all it said when it ends, or takes too long, before */
+  /**
+   * Wait until it has printed `text` on stderr.
+   *
+   * @throws Error with all its output when it ends, or takes too long, before
+   */
   async says(text: string | RegExp): Promise<void> {
     const said = () => (typeof text === 'string' ? this.stderr.includes(text) : text.test(this.stderr));
     if (said()) return;
@@ -68,7 +75,7 @@ export class VfioProcess implements AsyncDisposable {
     });
   }
 
-  /** @returns what it ended with */
+  /** @returns the exit status or signal */
   async end(signal: NodeJS.Signals = 'SIGTERM'): Promise<number | NodeJS.Signals> {
     this.child.kill(signal);
     const timer = setTimeout(() => this.child.kill('SIGKILL'), PATIENCE_MS);

@@ -1,4 +1,6 @@
-/** A server over a scripted device, and a client that speaks in single messages: for tests of what goes over the wire. */
+/**
+ * A server over a scripted device, and a client that sends single messages: for tests of the wire.
+ */
 import { Command, HEADER_BYTES, Header, HeaderFlags } from '../../src/abi/vfio-user.ts';
 import { errnoName } from '../../src/base/errno.ts';
 import type { DeviceFile } from '../../src/engine/device/device-file.ts';
@@ -18,7 +20,7 @@ export interface Message {
   readonly id: number;
   readonly command: number;
   readonly flags: number;
-  /** Name of the errno, null for a success. */
+  /** The errno's name, null for a success. */
   readonly error: string | null;
   readonly payload: Uint8Array;
   readonly fds: OwnedFd[];
@@ -27,7 +29,7 @@ export interface Message {
 export class RawClient implements Disposable {
   readonly stream: ByteStream;
   readonly #reader: FrameReader;
-  /** Messages that came and that nobody took yet. */
+  /** Messages that came and that no test took yet. */
   readonly inbox: Message[] = [];
   /** The server closed the connection. */
   ended = false;
@@ -57,7 +59,7 @@ export class RawClient implements Disposable {
     }
   }
 
-  /** Take in what has come. */
+  /** Read the messages that came. */
   receive(): void {
     for (;;) {
       const got = this.#reader.fill();
@@ -80,7 +82,7 @@ export class RawClient implements Disposable {
     };
   }
 
-  /** The next message, once it is there: without a bound but the test's own. */
+  /** The next message, once it is there. The test's own limit is the only bound. */
   async next(): Promise<Message> {
     for (let turns = 0; ; turns++) {
       const message = this.inbox.shift();
@@ -107,7 +109,9 @@ export class RawClient implements Disposable {
     return reply;
   }
 
-  /** The errno that a command is answered with, null for a success. Descriptors of the reply are closed. */
+  /**
+   * The errno of the reply to a command, null for a success. Descriptors of the reply are closed.
+   */
   async errnoOf(command: number, payload?: Uint8Array, options: { fds?: readonly OwnedFd[]; flags?: number } = {}): Promise<string | null> {
     const { error, payload: rest, fds } = await this.request(command, payload, options);
     closeAll(fds);
@@ -115,7 +119,7 @@ export class RawClient implements Disposable {
     return error;
   }
 
-  /** Nothing comes, for as long as anything is going on. */
+  /** No message comes until all work has ended. */
   async silence(): Promise<void> {
     await settle();
     this.receive();
@@ -127,7 +131,7 @@ export class RawClient implements Disposable {
     this.raw(encodeMessage(id, command as Command, payload, flags, error));
   }
 
-  /** VERSION as the tests of libvfio-user send it, unless told otherwise. */
+  /** VERSION as the tests of libvfio-user send it, unless `capabilities` differ. */
   async hello(capabilities: Partial<Capabilities> = { maxMsgFds: 8 }, minor = 1): Promise<Message> {
     const reply = await this.request(Command.VERSION, encodeVersion(0, minor, capabilities));
     if (reply.error !== null) throw new Error(`VERSION: ${reply.error}`);
@@ -147,7 +151,7 @@ async function turn(count: number): Promise<void> {
   else await Promise.resolve();
 }
 
-/** Until everything that was going on is done. */
+/** Until all work has ended. */
 export async function settle(turns = 60): Promise<void> {
   for (let i = 0; i < turns; i++) await turn(i);
 }
@@ -187,7 +191,7 @@ export class ServerRig implements Disposable {
     return { client: new RawClient(theirs), session: this.server.serve(ours) };
   }
 
-  /** A connection that has said VERSION, with memory decoding and bus mastering on. */
+  /** A connection that has sent VERSION, with memory decoding and bus mastering on. */
   async attach(capabilities?: Partial<Capabilities>): Promise<{ readonly client: RawClient; readonly session: Session }> {
     const made = this.connect();
     await made.client.hello(capabilities);

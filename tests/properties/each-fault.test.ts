@@ -1,6 +1,7 @@
 /**
- * Each step that can fail, failed once in turn: one long story passes all of them, with every kind of file, PF, VFs, tokens, mediators and virtual machines.
- * An act that fails has changed nothing, so it works when it is done again; and at the end nothing is counted that is not there.
+ * Each step that can fail fails once, in turn. One long story passes all of them, with every kind
+ * of file, PF, VFs, tokens, mediators and virtual machines. A failed act has changed nothing, so it
+ * works when it is repeated; and at the end no count is left.
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
@@ -26,7 +27,7 @@ const PLUGGED = '0000:03:00.0';
 const PAGE = 4096n;
 const driver = 'vfio-pci';
 
-/** What the acts make, for the acts after them. */
+/** Things that acts make, for later acts. */
 class Story {
   readonly mediators = new Mediators();
   readonly handles = new Set<object>();
@@ -108,7 +109,7 @@ class Story {
 const withToken = ` vf_token=${TOKEN}`;
 const bitmap = () => ({ pageSize: PAGE, data: new Uint8Array(8) });
 
-/** In this order. A VF whose bind failed stays without driver: whoever asks again (`probe`) gets it. */
+/** In this order. A VF whose bind failed stays without driver until a `probe`. */
 const acts: Readonly<Record<string, (s: Story) => unknown>> = {
   'bind the PF': (s) => s.machine.bind(PF, driver),
   'bind another device': (s) => s.machine.bind(OTHER, driver),
@@ -135,7 +136,7 @@ const acts: Readonly<Record<string, (s: Story) => unknown>> = {
   },
   'set its container': (s) => s.groups.get(PF)!.setContainer(s.container),
   'set the IOMMU': (s) => s.container.setIommu(Extension.TYPE1v2_IOMMU),
-  // First in the domain, so that a replay that fails half-way has it already.
+  // The first act in the domain: a replay that fails half-way has it already.
   'map memory': (s) => s.container.mapMemory({ process: s.process, iova: 0n, memory: s.memory }),
   map: (s) => s.map(1n),
   'map more': (s) => s.map(2n),
@@ -192,7 +193,11 @@ const acts: Readonly<Record<string, (s: Story) => unknown>> = {
   'unload the hypervisor': (s) => s.provider.unload(),
 };
 
-/** The whole story with `step` failing the `skip + 1`th time that it is reached; what is left of it, and what was reached. */
+/**
+ * The whole story, with `step` failing when it is reached for the `skip + 1`th time.
+ *
+ * @returns what is left of the story, and the steps that it reached
+ */
 async function tell(step?: string, skip = 0) {
   const story = new Story();
   const { faults } = story.rig;
@@ -218,7 +223,7 @@ async function tell(step?: string, skip = 0) {
     locked: story.process.lockedBytes + story.heir.lockedBytes,
     timers: clock.pendingTimers,
     functions: [...machine.functions.keys()].filter((bdf) => bdf === VF0 || bdf === VF1 || bdf === PLUGGED).length,
-    // The lowest free one is given: one that was lost shows as a gap.
+    // The engine assigns the lowest free index: a lost one shows as a gap.
     indexes: Math.max(...[...machine.functions.values()].map((fn) => fn.vfioIndex ?? 0)) - 1,
     held: [...machine.groups.values()].filter((g) => g.owner !== null || g.file !== null || g.domain !== null).length,
     open: [...machine.functions.values()].filter((fn) => (fn.vfio?.openCount ?? 0) > 0 || (fn.vfio?.token?.users ?? 0) > 0).length,
@@ -242,7 +247,7 @@ it('E-07 the story passes every step of the engine that can fail', async () => {
   expect([...reached.keys()].sort()).toEqual([...new Set(named)].sort());
 });
 
-it('E-07 S0-15 S3-23 S4-03 each step fails once, wherever it is passed: done again it works, and in the end nothing is left', async () => {
+it('E-07 S0-15 S3-23 S4-03 each step fails once at each place: the repeated act works, and in the end nothing is left', async () => {
   const { reached } = await tell();
   for (const [step, count] of reached) {
     for (let skip = 0; skip < count; skip++) {

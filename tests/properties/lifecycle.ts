@@ -1,9 +1,10 @@
 /**
- * Random users of one machine, against a reference that knows nothing of the engine's insides: they open, map, drive DMA, close in any order, and
- * any step of the engine may be made to fail.
+ * Random users of one machine, against a reference that knows nothing of the engine's inside. Users
+ * open, map, drive DMA and close in any order, and any step of the engine may be made to fail.
  *
- * Held after every step: a group has one user at most; each process is charged for exactly the pages it has mapped; no byte of memory changes but those
- * that a device may write. Held after everything is closed: nothing is left, of memory, interrupt sinks, owners and timers.
+ * After every step: a group has one user at most; each process is charged for exactly the pages
+ * that it has mapped; no byte of memory changes but those that a device may write. After everything
+ * is closed: no memory, interrupt sink, owner or timer is left.
  */
 import fc from 'fast-check';
 import type { RegionMapping } from '../../src/abi/device.ts';
@@ -33,7 +34,7 @@ interface Mapped {
   readonly access: Access;
 }
 
-/** One random step: what to do, and four numbers that it makes of what it needs. */
+/** One random step: an operation, and four numbers for its arguments. */
 export type Step = readonly [op: number, a: number, b: number, c: number, d: number];
 
 export const steps = (maxLength: number) =>
@@ -46,7 +47,7 @@ export class World {
   readonly clock = new ManualClock();
   readonly machine: Machine;
   readonly memories = [HeapMemory.allocate(MEMORY_PAGES * PAGE), HeapMemory.allocate(MEMORY_PAGES * PAGE)];
-  /** What the memories must hold. */
+  /** The right contents of the memories. */
   readonly expected = this.memories.map(() => new Uint8Array(MEMORY_PAGES * PAGE));
   readonly processes = [Process.user({ pid: 100, memlockLimit: 10 * PAGE }), Process.user({ pid: 200, memlockLimit: 1000 * PAGE })];
   readonly sinks = [new FakeEventFd(), new FakeEventFd()];
@@ -57,7 +58,7 @@ export class World {
   mapped: Mapped[] = [];
   readonly #steps: string[] = [];
   #fill = 0;
-  /** What happened, so that a test can see that enough did. */
+  /** Counts of events, so that a test can see that enough happened. */
   readonly seen = { opened: 0, mapped: 0, landed: 0, stopped: 0, failed: 0 };
 
   constructor() {
@@ -73,7 +74,10 @@ export class World {
     );
   }
 
-  /** Runs one step. `VfioError`s are the engine's good right; anything else is a bug and gets out. */
+  /**
+   * Runs one step. A `VfioError` is a refusal; the engine may refuse. Any other error is a bug and
+   * gets out.
+   */
   run([op, a, b, c, d]: Step): void {
     const action = this.#actions[op % this.#actions.length]!;
     try {
@@ -138,7 +142,10 @@ export class World {
     },
   ];
 
-  /** All that a user does before the work begins, in one step: random single steps get there too seldom. */
+  /**
+   * Everything that a user does before the work begins, in one step: random single steps seldom get
+   * there.
+   */
   #ready(a: number, b: number, c: number): void {
     const process = pick(this.processes, b)!;
     const group = this.machine.openGroup(a % 2, process);
@@ -189,7 +196,8 @@ export class World {
     const pages = 1 + (c % 4);
     const done = container.unmapDma({ iova: iovaOf(slot), size: BigInt(pages * PAGE) });
     const before = this.mapped;
-    // TYPE1 takes whole mappings by their first page, TYPE1v2 never cuts: either way what went is what begins inside.
+    // TYPE1 unmaps whole mappings by their first page, TYPE1v2 never cuts: either way a mapping
+    // that begins inside is gone.
     if (done > 0n) this.mapped = before.filter((m) => m.container !== container || m.slot < slot || m.slot >= slot + pages);
     const gone = before.filter((m) => !this.mapped.includes(m)).reduce((sum, m) => sum + m.pages * PAGE, 0);
     if (BigInt(gone) !== done) throw new Error(`unmapped ${done} bytes, the reference ${gone}`);
@@ -204,17 +212,21 @@ export class World {
     );
   }
 
-  /** The device writes to memory, if it may: the reference decides by itself what must have changed. */
+  /**
+   * The device writes to memory, if it may. The reference decides by itself which bytes must have
+   * changed.
+   */
   #dma(a: number, b: number, c: number, d: number): void {
     const device = pick(this.devices, a);
     if (device === undefined || device.closed) return;
     const fn = this.machine.function(device.info.name);
     const fill = ++this.#fill & 0xff;
     const command = device.region(7).read16(4);
-    // The device's buffer is filled from memory it can read only by DMA; so let it write what it holds, after a read of a page of our choice.
+    // The device's buffer is filled from memory that it can only read by DMA. The device then
+    // writes its buffer, after a read of a page of our choice.
     const registers = device.region(0);
     const toRam = d % 4 !== 0;
-    // Where something is mapped, mostly: blind shots seldom hit.
+    // Mostly a mapped address: random ones seldom hit.
     const slot = (b % 4 === 0 ? undefined : pick(this.mapped, b)?.slot) ?? b % SLOTS;
     const within = c % 3 === 0 ? 0 : c % PAGE;
     const iova = iovaOf(slot) + BigInt(within);
@@ -240,7 +252,7 @@ export class World {
       if (toRam) this.expected[memory]![offset] = buffer[i]!;
       else buffer[i] = this.expected[memory]![offset]!;
     }
-    // Make pages differ, so that a byte that lands in the wrong place shows.
+    // Make pages differ, so that a byte in the wrong place shows.
     const [memory, offset] = bytes[0]!;
     this.memories[memory]!.windows[0]![offset] = fill;
     this.expected[memory]![offset] = fill;
@@ -248,7 +260,10 @@ export class World {
 
   readonly #buffers = new Map<string, Uint8Array>();
 
-  /** What edu's own buffer must hold; a reset or the last close clears nothing of it here, because these devices have no reset. */
+  /**
+   * The expected content of edu's own buffer. Neither a reset nor the last close clears it here,
+   * because these devices have no reset.
+   */
   #bufferOf(bdf: string): Uint8Array {
     const buffer = this.#buffers.get(bdf) ?? new Uint8Array(PAGE);
     this.#buffers.set(bdf, buffer);
@@ -284,7 +299,9 @@ export class World {
     }
   }
 
-  /** Close all that is open, in the order that `seed` makes, then look whether anything is left. */
+  /**
+   * Close everything that is open, in the order that `seed` makes, then check that nothing is left.
+   */
   end(seed: number): void {
     this.machine.context.faults.clear();
     const files: { close(): void }[] = [
@@ -312,7 +329,7 @@ export class World {
       count(`files of ${fn.bdf}`, fn.vfio?.openCount ?? 0);
       count(`bus mastering of ${fn.bdf}`, fn.config.bytes[4]! & 4);
     }
-    // The log waits to say how often it was asked.
+    // The log waits to print how often it suppressed a line.
     this.machine.context.log[Symbol.dispose]();
     count('timers', this.clock.pendingTimers);
     if (Object.keys(left).length > 0) throw new Error(`left over: ${JSON.stringify(left)}`);

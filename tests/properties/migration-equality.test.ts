@@ -1,4 +1,7 @@
-/** What is asked of a device about moving it is answered over a socket as in this process: every feature, with data of every length, and ranges of every kind. */
+/**
+ * What is asked of a device about moving it is answered over a socket as in this process: every
+ * feature, with data of every length, and ranges of every kind.
+ */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Device, FeatureRequest } from '../../src/abi/device.ts';
 import { Extension, Feature, MigrationState } from '../../src/abi/vfio.ts';
@@ -60,7 +63,8 @@ function* requests(): Generator<FeatureRequest> {
   for (let feature = 0; feature <= 13; feature++) {
     for (let flags = 0; flags < 8; flags++) {
       const [probe, get, set] = [1, 2, 4].map((bit) => (flags & bit) !== 0);
-      // The sinks of LOW_POWER, and the buffer of DMA_BUF, are compared elsewhere; whom data of a token sets is no matter here.
+      // The sinks of LOW_POWER, and the buffer of DMA_BUF, are compared elsewhere; whom data of a
+      // token sets is no matter here.
       if (feature === Feature.DMA_BUF && get && !probe) continue;
       for (const bytes of [0, 1, 7, 8, 15, 16, 23, 24, 31, 32, 100]) yield { feature, probe, get, set, data: new Uint8Array(bytes) };
     }

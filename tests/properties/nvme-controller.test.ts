@@ -1,4 +1,7 @@
-/** A whole controller, driven through its registers by a host that mostly behaves, against what its blocks may hold. */
+/**
+ * A whole controller, driven through its registers by a host that mostly behaves, against what its
+ * blocks may hold.
+ */
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import fc from 'fast-check';

@@ -1,6 +1,7 @@
 /**
- * For tests: a host that uses a whole controller through its registers, knows what each block may hold, and can misbehave. Every stretch of 4 KiB of
- * a disk is written as one value, so that a set of values says what it may hold: the last one written, and those of commands whose end was lost.
+ * For tests: a host that uses a whole controller through its registers, knows what each block may
+ * hold, and can misbehave. Every stretch of 4 KiB of a disk is written as one value, so that a set
+ * of values says what it may hold: the last one written, and those of commands whose end was lost.
  */
 import { expect } from 'vitest';
 import {
@@ -27,7 +28,9 @@ export const PAIRS = 2;
 const SQ_SIZE = 8;
 const CQ_SIZE = 4;
 const ADMIN_SIZE = 16;
-/** Data of commands: 8 pages each, the last for PRP lists. Behind them pages that nobody cares for. */
+/**
+ * Data of commands: 8 pages each, the last for PRP lists. Behind them pages that nobody cares for.
+ */
 const SLOTS = 12;
 const FIRST_SLOT = BASE + 32 * PAGE;
 const NOWHERE = BASE + 200 * PAGE;
@@ -111,7 +114,10 @@ export class NvmeHost {
     this.wild = false;
   }
 
-  /** An I/O command of stretches [zone, + zones), valid unless `change` makes it otherwise. @param offset  of the first PRP, in dwords */
+  /**
+   * An I/O command of stretches [zone, + zones), valid unless `change` makes it otherwise.
+   * @param offset of the first PRP, in dwords
+   */
   io(
     queue: number,
     kind: IoKind,
@@ -238,7 +244,10 @@ export class NvmeHost {
     this.admin({ opcode: AdminOpcode.ABORT, cdw10: (cid << 16) | queue });
   }
 
-  /** From here on the controller may do anything but harm: old commands in the rings are made harmless first. */
+  /**
+   * From here on the controller may do anything but harm: old commands in the rings are made
+   * harmless first.
+   */
   goWild(): void {
     this.wild = true;
     this.wildSteps = 0;
@@ -256,7 +265,10 @@ export class NvmeHost {
     if (this.#mustRing(2 * queue, tail)) this.c.w(sqDoorbell(queue, 0), tail);
   }
 
-  /** 7.13, as Linux does it: the admin queue has no shadows; the others' registers are written where a value passes the event index. */
+  /**
+   * 7.13, as Linux does it: the admin queue has no shadows; the others' registers are written where
+   * a value passes the event index.
+   */
   #mustRing(doorbell: number, value: number): boolean {
     if (this.#shadow === 0 || doorbell < 2) return true;
     const old = this.c.u32(this.#shadow + 4 * doorbell);
@@ -278,7 +290,10 @@ export class NvmeHost {
     return seen;
   }
 
-  /** Storage, memory, time and the host have their turns, until nothing happens any more. @param all  whether all commands must have ended then */
+  /**
+   * Storage, memory, time and the host have their turns, until nothing happens any more.
+   * @param all whether all commands must have ended then
+   */
   async finish(all = true): Promise<void> {
     for (let idle = 0; idle < 4; ) {
       const seen = this.look();

@@ -1,9 +1,11 @@
 /**
- * Random users of what functions share: a PF's VFs and tokens, mediators, virtual machines, migration. They enable and disable VFs, bind and unbind, come
- * and go as mediators and hypervisors, set machines on groups, open with the token or without, move devices from state to state, and any step of the
- * engine may be made to fail.
+ * Random users of what functions share: a PF's VFs and tokens, mediators, virtual machines,
+ * migration. They enable and disable VFs, bind and unbind, come and go as mediators and
+ * hypervisors, set machines on groups, open with the token or without, move devices from state to
+ * state, and any step of the engine may be made to fail.
  *
- * Held after every step: what is counted is what is open. Held after everything is closed: nothing is counted, nothing was released twice.
+ * Held after every step: what is counted is what is open. Held after everything is closed: nothing
+ * is counted, nothing was released twice.
  */
 import fc from 'fast-check';
 import type { MigrationStream } from '../../src/abi/device.ts';

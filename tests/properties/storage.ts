@@ -1,4 +1,7 @@
-/** Every storage is an array of bytes that remembers: random operations, at once and queued, from several queues, beside the array itself. */
+/**
+ * Every storage is an array of bytes that remembers: random operations, at once and queued, from
+ * several queues, beside the array itself.
+ */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -1,8 +1,10 @@
 /**
- * A device over a socket answers as it does in this process: any sequence of calls, with the same values and the same errno, call by call.
+ * A device over a socket answers as it does in this process: any sequence of calls, with the same
+ * values and the same errno, call by call.
  *
- * Not compared, because the protocol does not carry it: a device's name, IOVA ranges, who a bus reset would hit, that the MSI-X table's pages may be
- * mapped, and the table itself through a mapping (the server shows it as pread does: ones).
+ * Not compared, because the protocol does not carry it: a device's name, IOVA ranges, who a bus
+ * reset would hit, that the MSI-X table's pages may be mapped, and the table itself through a
+ * mapping (the server shows it as pread does: ones).
  */
 
 import fc from 'fast-check';
@@ -214,7 +216,8 @@ function irqCalls(): fc.Arbitrary<Call> {
       what: `SET_IRQS ${JSON.stringify({ ...request, choice })}`,
       run: (user: User) => {
         const sinks: (InterruptSink | null)[] = choice.map((i) => user.fds[i] ?? null);
-        // A source that is signalled already unmasks when the event loop comes by: not now, and not at the same moment here and there.
+        // A source that is signalled already unmasks when the event loop comes by: not now, and not
+        // at the same moment here and there.
         const sources = choice.map(() => null);
         const set = user.device.setIrqs({ ...request, sinks, sources, values: choice.map((i) => i > 0) } as unknown as SetIrqs);
         return [set, user.signals];
@@ -230,7 +233,8 @@ function dmaCalls(): fc.Arbitrary<Call> {
   const size = fc.constantFrom(0, 4096, 8192, 0x8000, 100, 0x10_0000);
   const map = fc
     .tuple(iova, fc.integer({ min: 0, max: 1 }), fc.constantFrom(0, 4096, 10), fc.option(size), fc.constantFrom(1, 2, 3, 0))
-    // Where the server alone knows that it cannot be mapped, nothing else may be wrong: which comes first is not seen from here.
+    // Where the server alone knows that it cannot be mapped, nothing else may be wrong: which comes
+    // first is not seen from here.
     .map(([at, which, offset, n, rights]) =>
       at === RESERVED
         ? ([at, which, 0, 4096, 3] as const)

@@ -1,19 +1,24 @@
 /**
- * What a process that is going to be killed did with a disk, and what the disk must hold then. The process says each step before it takes it, and what
- * ended after it has been told; the journal knows from that which contents of each sector are allowed.
+ * The steps of a process that will be killed, and the disk content that they allow. The process
+ * writes a line before each step, and a line when the step has ended. From these lines the journal
+ * knows which contents of each sector are allowed.
  */
 
 export const SECTOR_BYTES = 512;
 
 /**
- * The lines of a journal, of what happened in the order in which it did:
- *   w NUMBER FIRST COUNT   sectors are about to be written, with the pattern of NUMBER     z NUMBER FIRST COUNT   the same, with zeroes
- *   c NUMBER               that has ended                                                  d NUMBER               that has ended, and is on the disk
- *   F NUMBER               a flush is about to be asked for                                f NUMBER               it has ended
+ * The lines of a journal, in the order of the steps:
+ *
+ *   w NUMBER FIRST COUNT   a write of sectors begins, with the pattern of NUMBER
+ *   z NUMBER FIRST COUNT   the same, with zeroes
+ *   c NUMBER               it has ended
+ *   d NUMBER               it has ended, and is on the disk
+ *   F NUMBER               a flush begins
+ *   f NUMBER               the flush has ended
  */
 export type JournalLine = `${'w' | 'z'} ${number} ${number} ${number}` | `${'c' | 'd' | 'F' | 'f'} ${number}`;
 
-/** The contents of a sector that write `number` leaves there; zeroes for 0. No two are the same. */
+/** The contents of a sector after write `number`; zeroes for 0. No two are the same. */
 export function fillSector(into: Uint8Array, number: number, sector: number): void {
   if (number === 0) {
     into.fill(0);
@@ -37,7 +42,7 @@ interface Write {
 }
 
 export class DiskJournal {
-  /** By sector: the write that is known to be on the disk, and all that came later. */
+  /** By sector: the write that is known to be on the disk, and all later ones. */
   readonly #safe: Uint32Array;
   readonly #later = new Map<number, Write[]>();
   readonly #writes = new Map<number, Write>();
@@ -70,7 +75,7 @@ export class DiskJournal {
         this.#ended = [];
         break;
       case 'f':
-        // Flushes that were asked for before are not told of by this one, but what ended before them is safe too.
+        // This flush reports no earlier flush, but writes that ended before those are safe too.
         for (const [asked, writes] of this.#flushes) {
           if (asked > id) continue;
           for (const write of writes) this.#settle(write);
@@ -83,7 +88,11 @@ export class DiskJournal {
     }
   }
 
-  /** By sector, the write that it holds. @throws what the disk has lost, or never was written there */
+  /**
+   * By sector, the write that it holds.
+   *
+   * @throws Error when the disk has lost a write, or holds bytes that were never written there
+   */
   check(disk: Uint8Array): Uint32Array<ArrayBuffer> {
     const holds = new Uint32Array(this.#safe.length);
     const expected = new Uint8Array(SECTOR_BYTES);
@@ -115,7 +124,7 @@ export class DiskJournal {
     }
   }
 
-  /** Nothing from before it may be there any more. */
+  /** No earlier content may be there any more. */
   #settle(write: Write): void {
     for (let sector = write.first; sector < write.first + write.count; sector++) {
       const later = this.#later.get(sector)!;

@@ -1,6 +1,7 @@
 /**
- * One connection that no client would make. Of each kind of mistake there is one kind of stream; where all that a server must do is answer with an
- * errno, it is held to that: every message is answered once, in order.
+ * One connection that no client would make. Each kind of mistake has its kind of stream. Where a
+ * server must answer every message with an errno, the stream checks that: every message gets one
+ * answer, in order.
  */
 import { Command, HEADER_BYTES, HeaderFlags } from '../../src/abi/vfio-user.ts';
 import { VfioError } from '../../src/base/errno.ts';
@@ -15,7 +16,7 @@ import { type SoundMessage, soundMessage } from './sound-messages.ts';
 export const streamKinds = ['random', 'cut', 'flipped', 'descriptors', 'sound', 'twin'] as const;
 export type StreamKind = (typeof streamKinds)[number];
 
-/** Files of all kinds, to send along. The first two are what a message may ask for. */
+/** Files of all kinds, to send with messages. A message may ask for the first two. */
 export interface Files {
   readonly memory: OwnedFd;
   readonly eventfd: OwnedFd;
@@ -33,7 +34,7 @@ export class FuzzedStream implements Disposable {
   readonly #files: Files;
   readonly #stream: UnixSocket;
   readonly #reader: FrameReader;
-  /** Ids that replies must have next; null where the mistakes leave none that could be told. */
+  /** Ids of the next replies; null where the mistakes leave no order. */
   #expected: number[] | null = null;
   #twin: UnixSocket | null = null;
   /** Answers to the server's own commands, to go between two messages. */
@@ -50,7 +51,10 @@ export class FuzzedStream implements Disposable {
     this.#reader = new FrameReader(this.#stream, { maxMessageBytes: MAX_REPLY_BYTES });
   }
 
-  /** @throws when the server does what it must not: answers what nobody asked, leaves something unanswered, or hangs */
+  /**
+   * @throws Error when the server breaks a rule: an answer without a request, a request without an
+   *   answer, or silence
+   */
   run(kind: StreamKind, frames: number): void {
     const random = this.#random;
     if (kind !== 'random' || random.once(2)) this.#hello(kind === 'twin');
@@ -102,7 +106,10 @@ export class FuzzedStream implements Disposable {
     return takes === 'nothing' ? [] : [takes === 'memory' ? this.#files.memory : this.#files.eventfd];
   }
 
-  /** With the wrong files, or the right ones in the wrong place: too many, in another order, with the middle of a message, with the next message. */
+  /**
+   * With the wrong files, or the right ones in the wrong place: too many, in another order, with
+   * the middle of a message, with the next message.
+   */
   #misplaced(message: SoundMessage): void {
     const random = this.#random;
     const { memory, eventfd, others } = this.#files;
@@ -150,7 +157,10 @@ export class FuzzedStream implements Disposable {
     }
   }
 
-  /** Take what comes until something did, or, for 'writable', until there is room: a server that takes no more waits for us to take what it said. */
+  /**
+   * Read until a message came or, for 'writable', until there is room: a server that takes no more
+   * waits until this client reads.
+   */
   #wait(what: string, event: 'readable' | 'writable' = 'readable'): void {
     const deadline = performance.now() + HANG_MS;
     while (!this.#drain() && !this.#ended) {
@@ -159,7 +169,11 @@ export class FuzzedStream implements Disposable {
     }
   }
 
-  /** Take what is there; whether anything was. Answers to DMA wait until no message is half sent. */
+  /**
+   * Read what is there. Answers to DMA wait until no message is half sent.
+   *
+   * @returns whether anything was there
+   */
   #drain(): boolean {
     for (let any = false; ; any = true) {
       const got = this.#ended ? 0 : this.#try(() => this.#reader.fill());
@@ -204,7 +218,7 @@ export class FuzzedStream implements Disposable {
     const payload = new Uint8Array(16 + count);
     payload.set(bytes.subarray(start + HEADER_BYTES, start + Math.min(size, HEADER_BYTES + 16)));
     const reply = encodeMessage(id, command as Command, payload, HeaderFlags.REPLY);
-    // With mistakes where nobody counts answers: a reply to nothing is answered too.
+    // With mistakes in streams that do not count answers: a reply to nothing is answered too.
     if (this.#expected === null && random.once(4)) reply[random.below(32)]! ^= 1 << random.below(8);
     this.#replies.push(reply);
   }

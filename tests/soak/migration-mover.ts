@@ -1,6 +1,6 @@
 /**
- * The process that moves: it carries devices between servers, and cuts the way when it is told to. The driver is in another process, which stands still
- * whenever the device does.
+ * The process that moves: it carries devices between servers, and cuts the link on command. The
+ * driver is in another process, which stands still whenever the device does.
  */
 import { PassThrough, Writable } from 'node:stream';
 import type { Pipe } from '../../src/api/migrate/endpoints.ts';
@@ -10,13 +10,13 @@ import { relay } from '../../src/api/migrate/relay.ts';
 export interface Order {
   readonly source: string;
   readonly destination: string;
-  /** Bytes that may go one way; null: it is not cut. */
+  /** Bytes that may go one way; null: the link is not cut. */
   readonly cut: { readonly after: number; readonly way: 'there' | 'back' } | null;
 }
 
 export interface Report {
   readonly moved: boolean;
-  /** Why not. */
+  /** Why the move failed. */
   readonly error: string;
   /** Bytes that went there. */
   readonly bytes: number;

@@ -1,6 +1,7 @@
 /**
- * A disk that works is moved back and forth between two servers: 32 commands under way, and a driver that rewrites memory. Half of the moves are cut first, at a
- * random byte. What has to be on the disk and in memory is there at the end, and all the time.
+ * A working disk is moved back and forth between two servers: 32 commands under way, and a driver
+ * that rewrites memory. Half of the moves are cut first, at a random byte. Disk and memory hold the
+ * right bytes all the time, and at the end.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -15,10 +16,10 @@ import { Random } from './random.ts';
 import type { SoakOptions } from './run.ts';
 
 const MOVES = 200;
-/** What a destination says in all. */
+/** Size of all messages of a destination. */
 const BACK_BYTES = 150;
 
-/** @param moves that are to be done; with `minutes`, as many as fit into that time */
+/** @param moves how many; with `minutes`, as many as fit into that time */
 export async function migration({ minutes, seed }: SoakOptions, moves = MOVES): Promise<string> {
   const random = new Random(seed);
   const folder = mkdtempSync(join(tmpdir(), 'vfio-ts-soak-'));
@@ -47,7 +48,7 @@ export async function migration({ minutes, seed }: SoakOptions, moves = MOVES): 
             : { after: random.once(4) ? Math.max(0, bytes - random.below(40_000)) : random.below(bytes), way: 'there' as const };
       const { report, gone } = await whileItWorks(disk, mover, { source, destination, cut });
       if (gone !== report.moved)
-        throw new Error(`the client was ${gone ? '' : 'not '}told that it moved: ${JSON.stringify({ cut, report })}`);
+        throw new Error(`the client was ${gone ? '' : 'not '}the server reports a move: ${JSON.stringify({ cut, report })}`);
       if (cut === null && !report.moved) throw new Error(`the move failed: ${report.error}`);
       if (cut !== null) counts.cuts++;
       if (cut !== null && report.moved) counts.movedAllTheSame++;
@@ -92,7 +93,7 @@ async function whileItWorks(
     await new Promise<void>((resolve) => setImmediate(resolve));
   }
   await told;
-  // It was told last, or goes on now.
+  // The client hears of the move last, or continues now.
   for (let i = 0; i < 20 && !gone; i++) {
     gone = !disk.step();
     await new Promise<void>((resolve) => setTimeout(resolve, 1));

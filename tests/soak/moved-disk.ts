@@ -1,7 +1,8 @@
 /**
- * The driver of an NVMe disk that is moved while it works: rings of its own, 32 commands under way, and memory besides that only it writes. It knows what has to
- * be on the disk and in memory, and goes on where the device has gone. What it wrote after its last answered access may have been left behind (docs/moving.md):
- * that it writes again.
+ * The driver of an NVMe disk that is moved while it works: rings of its own, 32 commands under way,
+ * and memory that only the driver writes. It knows the right content of disk and memory, and
+ * continues where the device has gone. Writes after its last answered access may be left behind
+ * (docs/moving.md): it repeats them.
  */
 import type { RegisterAccess } from '../../src/abi/device.ts';
 import { VfioError } from '../../src/base/errno.ts';
@@ -11,7 +12,7 @@ import type { Random } from './random.ts';
 const PAGE = 4096;
 const SLOTS = 32;
 const ENTRIES = 64;
-/** 4 KiB each, of one slot's own: commands that overlap have no order. */
+/** 4 KiB each, for one slot alone: commands that overlap have no order. */
 const UNITS = 96;
 const SCRATCH_PAGES = 512;
 const BLOCKS_PER_UNIT = 8;
@@ -25,9 +26,9 @@ interface Command {
   readonly slot: number;
   readonly write: boolean;
   readonly unit: number;
-  /** What is written, or has to be read. */
+  /** The stamp that is written, or that a read must find. */
   readonly stamp: number;
-  /** Where its entry is. */
+  /** The index of its entry. */
   readonly index: number;
   readonly entry: Uint8Array;
 }
@@ -48,7 +49,7 @@ export class MovedDisk {
   #underWay: Command[] = [];
   readonly #disk = new Uint32Array(SLOTS * UNITS);
   readonly #scratch = new Uint32Array(SCRATCH_PAGES);
-  /** Pages that were written since something was answered. */
+  /** Pages that were written since the last answer. */
   readonly #unsure = new Set<number>();
 
   constructor(random: Random) {
@@ -66,12 +67,13 @@ export class MovedDisk {
     bar.write64(Reg.ACQ, this.#at(Place.ADMIN_CQ));
     bar.write32(Reg.CC, (4 << 20) | (6 << 16) | 1);
     while ((bar.read32(Reg.CSTS) & 1) === 0) await turn();
-    // Create I/O Completion Queue, Create I/O Submission Queue: NVMe 1.4, 5.3 and 5.4. Physically contiguous, no interrupts.
+    // Create I/O Completion Queue, Create I/O Submission Queue: NVMe 1.4, 5.3 and 5.4. Physically
+    // contiguous, no interrupts.
     await this.#admin(0, 5, this.#at(Place.CQ), 1 | ((ENTRIES - 1) << 16), 1);
     await this.#admin(1, 1, this.#at(Place.SQ), 1 | ((ENTRIES - 1) << 16), 1 | (1 << 16));
   }
 
-  /** The device is there now, with the memory. */
+  /** Continue with the device at `path`, where its memory is now. */
   async follow(path: string): Promise<void> {
     this.#dev.close();
     this.#dev = await open(`unix:${path}`, { adopt: true });
@@ -89,7 +91,7 @@ export class MovedDisk {
     this.#iova = iova;
     this.#bytes = bytes;
     this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    // Not mapped: an access that cannot be made says ENODEV, where a mapping has a bus error.
+    // Not mapped: a failed access then reports ENODEV, where a mapping has a bus error.
     this.#bar = this.#dev.device.region(0);
   }
 
@@ -117,7 +119,7 @@ export class MovedDisk {
       while (this.#underWay.length < SLOTS) this.#submit();
       for (let i = 0; i < 8; i++) this.#fillScratch(this.#random.below(SCRATCH_PAGES));
       this.#ring();
-      // All that was stored before an answered access goes along.
+      // The move takes along everything that was stored before an answered access.
       this.#unsure.clear();
       if (this.#complete() > 0) this.#bar.write32(Reg.DOORBELLS + 12, this.#head);
       return true;
@@ -204,10 +206,10 @@ export class MovedDisk {
   }
 
   #checkScratch(page: number): void {
-    this.#check(Place.SCRATCH + page, page, this.#scratch[page]!, 'memory that came along');
+    this.#check(Place.SCRATCH + page, page, this.#scratch[page]!, 'memory that moved with the device');
   }
 
-  /** Everything that is under way is done; then all of the disk, and all memory, is looked at. */
+  /** Waits for all commands, then checks all of the disk and all memory. */
   async finish(): Promise<void> {
     const drain = async (): Promise<void> => {
       while (this.#underWay.length > 0) {

@@ -1,4 +1,7 @@
-/** Numbers that look random and are the same for the same seed, cheaply enough for millions of messages. */
+/**
+ * Numbers that look random and are the same for the same seed, cheap enough for millions of
+ * messages.
+ */
 export class Random {
   #state: number;
 

@@ -1,6 +1,7 @@
 /**
- * `npm run soak [-- lifecycle|wire|storage|migration] [--minutes N] [--seed N]`: long runs of random users. Without a name every suite runs, one after the other.
- * A suite throws what went wrong, and how to see it again; else it says what was done.
+ * `npm run soak [-- lifecycle|wire|storage|migration] [--minutes N] [--seed N]`: long runs of
+ * random users. Without a name all suites run, one after the other. A suite throws the fault and
+ * how to see it again; otherwise it returns a summary.
  */
 import { parseArgs } from 'node:util';
 import { lifecycle } from './lifecycle.ts';
@@ -9,7 +10,7 @@ import { storage } from './storage.ts';
 import { wire } from './wire.ts';
 
 export interface SoakOptions {
-  /** How long; each suite has a length of its own unless told. */
+  /** The length. Default: each suite has its own. */
   readonly minutes?: number;
   /** 31 bits. */
   readonly seed: number;
@@ -20,7 +21,7 @@ const suites: Readonly<Record<string, (options: SoakOptions) => Promise<string>>
 const { values, positionals } = parseArgs({
   options: { minutes: { type: 'string' }, seed: { type: 'string' } },
   allowPositionals: true,
-  // What is not known gets the usage below, not a stack trace.
+  // An unknown option gets the usage below, not a stack trace.
   strict: false,
 });
 const number = (value: unknown): number => (typeof value === 'string' && value !== '' ? Number(value) : Number.NaN);

@@ -15,7 +15,7 @@ const SIZES = [0x1000n, 0x1000n, 0x2000n, 0x10000n, 0n, 1n, 2n ** 40n, 2n ** 63n
 const OFFSETS = [0n, 4n, 8n, 0x20n, 0x24n, 0x60n, 0x64n, 0x80n, 0xffcn, 0x1000n, 0xfffffn, 2n ** 63n] as const;
 const WIDTHS = [1, 2, 4, 4, 4, 8, 16, 64, 4096] as const;
 
-/** Most messages go where something is; a few anywhere. */
+/** Most messages go to addresses in use; a few anywhere. */
 const region = (random: Random): number => (random.once(12) ? random.below(300) : random.below(9));
 const offset = (random: Random): bigint => (random.once(3) ? BigInt(random.below(0x10000)) : random.pick(OFFSETS));
 
@@ -38,9 +38,9 @@ const makes: readonly Make[] = [
     const count = random.pick([1, 2, 4]);
     return [Command.REGION_WRITE, m.encodeRegionAccess(BigInt(random.below(256)), 7, count, random.bytes(count))];
   },
-  // Memory decoding and bus mastering on: else nothing but refusals comes.
+  // Memory decoding and bus mastering on: otherwise every answer is a refusal.
   () => [Command.REGION_WRITE, m.encodeRegionAccess(4n, 7, 2, Uint8Array.of(6, 0))],
-  // The educational device's DMA: to or from what may be mapped there.
+  // The educational device's DMA, to or from addresses that may be mapped there.
   (random) => write(0x80, random.pick([0, 0x1000, 0x8000, 0x4_0000])),
   (random) => write(0x88, random.pick([0, 0x1000, 0x8000, 0x4_0000])),
   (random) => write(0x90, random.pick([1, 4, 64, 4096, 5000])),

@@ -1,6 +1,8 @@
 /**
- * The process that is killed: storage-child.ts DOOR IMAGE JOURNAL SEED NUMBER. It writes to the image until then, and what it does to the
- * journal, as lines of a `DiskJournal`; it says `ready` before, and `at work` once a flush and a durable write have ended. NUMBER is that of its first write. DOOR is `storage`, or `nvme`: the driver over the model.
+ * The process that is killed: storage-child.ts DOOR IMAGE JOURNAL SEED NUMBER. It writes to the
+ * image until then, and its steps to the journal, as lines of a `DiskJournal`. It prints `ready`
+ * before, and `at work` once a flush and a durable write have ended. NUMBER is that of its first
+ * write. DOOR is `storage`, or `nvme`: the driver over the model.
  */
 import { openSync, writeSync } from 'node:fs';
 import { fillSector, type JournalLine, SECTOR_BYTES } from './disk-journal.ts';
@@ -15,7 +17,7 @@ const random = new Random(Number(seed));
 let number = Number(firstNumber);
 
 const file = openSync(journal, 'a');
-/** What is in the file stays there when we are killed. */
+/** Lines in the file stay there when this process is killed. */
 function say(line: JournalLine): void {
   writeSync(file, `${line}\n`);
 }
@@ -30,7 +32,7 @@ async function write(disk: Disk, busy: Uint8Array): Promise<void> {
   for (;;) {
     const count = 1 + random.below(random.once(3) ? SECTORS_MAX : 8);
     const first = random.below(sectors - count + 1);
-    // Writes that overlap and are under way together have no order.
+    // Overlapping writes under way at the same time have no order.
     if (busy.subarray(first, first + count).includes(1)) {
       await new Promise<void>((resolve) => setImmediate(resolve));
       continue;

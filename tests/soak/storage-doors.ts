@@ -1,4 +1,4 @@
-/** Ways to an image: straight to the storage, or through everything that is in front of one. */
+/** Ways to an image: straight to the storage, or through driver and controller. */
 import { openNvme } from '../../src/cli/nvme/open-nvme.ts';
 import type { NvmeNamespace } from '../../src/drivers/nvme/namespace.ts';
 import { FileStorage } from '../../src/sys/file-storage.ts';
@@ -60,7 +60,7 @@ class StorageDisk implements Disk {
     });
   }
 
-  /** What is asked for together goes together. */
+  /** Operations of one turn are submitted together. */
   #submitSoon(): void {
     if (this.#submitting) return;
     this.#submitting = true;

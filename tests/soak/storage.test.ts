@@ -1,14 +1,17 @@
-/** A short run of the soak of disks, so that the long one is known to work, and to find what is lost. */
+/**
+ * A short run of the soak of disks: it checks that the long run works, and that it notices lost
+ * writes.
+ */
 import { expect, it } from 'vitest';
 import { DiskJournal, fillSector, SECTOR_BYTES } from './disk-journal.ts';
 import { storage } from './storage.ts';
 import { doorNames } from './storage-doors.ts';
 
-it('what a killed process was told to be on the disk is there', async () => {
+it('writes that were reported to be on the disk before the process was killed are there', async () => {
   expect(await storage({ seed: 5 }, 4)).toMatch(new RegExp(`^${4 * doorNames.length} processes killed`));
 });
 
-it('a journal allows what may be there, and nothing else', () => {
+it('a journal allows the possible contents, and no others', () => {
   const holding = (...writes: readonly number[]) => {
     const disk = new Uint8Array(writes.length * SECTOR_BYTES);
     for (const [sector, number] of writes.entries())

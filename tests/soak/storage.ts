@@ -1,6 +1,7 @@
 /**
- * A process with a disk image is killed in the middle of random writes, zeroes, discards, durable writes and flushes, again and again: what it was told
- * to be on the disk is there, and what is there was written there. The next one finds the image unlocked, as the last one left it.
+ * A process with a disk image is killed in the middle of random writes, zeroes, discards, durable
+ * writes and flushes, again and again. Writes that were reported to be on the disk are there, and
+ * no sector holds other bytes. The next process finds the image unlocked, as the last one left it.
  */
 import { spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
@@ -15,7 +16,7 @@ import { doorNames } from './storage-doors.ts';
 const KILLS = 120;
 const IMAGE_BYTES = 2 * 2 ** 20;
 const LIFE_MS = 150;
-/** Every so many processes one is killed whether it has got to work or not. */
+/** One in so many processes is killed before it has begun its work. */
 const EARLY_EVERY = 4;
 
 /** @param kills of each door; with `minutes`, as many as fit into that time */
@@ -64,7 +65,7 @@ class Image {
   async killOnce(random: Random, early: boolean): Promise<DiskJournal['counts']> {
     writeFileSync(this.#journal, '');
     const ended = await this.#live(random.next(), early ? 'ready' : 'at work', random.below(LIFE_MS));
-    // What comes after the last newline is a line that it was killed in.
+    // The process was killed in the line after the last newline.
     const lines = readFileSync(this.#journal, 'utf8').split('\n').slice(0, -1);
     if (ended !== 'SIGKILL') throw new Error(`the process ended with ${ended} after ${lines.length} lines`);
     const journal = new DiskJournal(this.#holds);

@@ -1,9 +1,10 @@
 /*
- * Clients that are killed: victims SOCKET SCRIPT COUNT SEED. Each connects, says the first part of the script, repeats the second one until it is
- * killed (SIGKILL): at any moment, or at any moment after the first part was answered. Prints how many got that far.
+ * Clients that are killed: victims SOCKET SCRIPT COUNT SEED. Each connects, sends the first part of
+ * the script, and repeats the second one until it is killed (SIGKILL): at any moment, or at any
+ * moment after the answers to the first part. Prints how many got that far.
  *
- * SCRIPT: u32 messages of the first part, u32 of the second; then for each message u32 length, u32 descriptor (0: none, 1: memory, 2: an eventfd),
- * and its bytes.
+ * SCRIPT: u32 messages of the first part, u32 of the second; then for each message u32 length, u32
+ * descriptor (0: none, 1: memory, 2: an eventfd), and its bytes.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -25,7 +26,7 @@
 
 #define MEMORY_BYTES 0x100000
 #define MESSAGES_MAX 1024
-#define READY_MS 120000 /* the server may be busy with the one before */
+#define READY_MS 120000 /* the server may still serve the previous client */
 #define RUN_SECONDS 900
 
 static struct { uint32_t length, descriptor; const uint8_t *bytes; } messages[MESSAGES_MAX];
@@ -87,7 +88,10 @@ static void say(int fd, uint32_t i, const int *descriptors)
         die("send");
 }
 
-/* The rest of a message that the server sent, its own commands too. Descriptors with it are dropped. Whether it was a reply. */
+/*
+ * The rest of a message of the server, its own commands too. Its descriptors are dropped. Returns
+ * whether it was a reply.
+ */
 static int hear(int fd)
 {
     uint32_t header[4];

@@ -1,4 +1,4 @@
-/** Clients that are killed: the C program beside this file, and what they say. */
+/** Clients that are killed: the C program beside this file, and its messages. */
 import { spawn, spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -13,7 +13,7 @@ interface Said {
 }
 
 const NUMBERS = { memory: 1, eventfd: 2 } as const;
-/** Mapped without a descriptor: the server asks for what is there, and the client never answers. */
+/** Mapped without a descriptor: the server sends DMA messages, and the client never answers. */
 const UNSHARED = 0x200000n;
 
 function write(region: number, offset: number, value: number): Said {
@@ -50,7 +50,10 @@ const dma = (from: number, to: number, command: number): Said[] => [
   write(0, 0x98, command),
 ];
 
-/** Accesses, mappings that come and go, interrupts, DMA to shared memory, and DMA by messages, which is under way from then on. */
+/**
+ * Accesses, mappings that come and go, interrupts, DMA to shared memory, and DMA by messages, which
+ * stays under way.
+ */
 const again: readonly Said[] = [
   { command: Command.REGION_READ, payload: m.encodeRegionAccess(0n, 0, 4) },
   { command: Command.REGION_READ, payload: m.encodeRegionAccess(0n, 7, 256) },
@@ -92,7 +95,12 @@ export class Victims {
     writeFileSync(this.#script, script());
   }
 
-  /** Connect and kill `count` of them, one after the other. How many had everything set up by then. @throws when one was not served */
+  /**
+   * Connect and kill `count` of them, one after the other.
+   *
+   * @returns how many had everything set up by then
+   * @throws Error when one was not served
+   */
   async kill(path: string, count: number, seed: number): Promise<number> {
     const child = spawn(this.#program, [path, this.#script, String(count), String(seed)], { stdio: ['ignore', 'pipe', 'inherit'] });
     let said = '';

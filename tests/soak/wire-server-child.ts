@@ -1,4 +1,7 @@
-/** The process of `WireServer`: wire-server-child.ts DIRECTORY SECONDS. One device of each kind, as `vfio serve` has them. */
+/**
+ * The process of `WireServer`: wire-server-child.ts DIRECTORY SECONDS. One device of each kind, as
+ * `vfio serve` serves it.
+ */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DeviceServer } from '../../src/api/serve.ts';
@@ -42,7 +45,7 @@ for (const [name, model] of Object.entries({ edu: edu(), card: manyBars() })) {
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 
 async function figures(): Promise<Figures> {
-  // Objects with finalizers go in one collection, what they held in the next.
+  // One collection takes objects with finalizers, the next the memory that they held.
   for (let i = 0; i < 4; i++) {
     globalThis.gc!();
     await turn();
@@ -54,7 +57,8 @@ async function figures(): Promise<Figures> {
     clients,
     messages,
     descriptors: openDescriptorsAndFiles(),
-    // Of files: how many pieces V8's heap has is its own affair, and its size is counted.
+    // Mappings of files only: V8 decides how many pieces its heap has, and the heap's size is
+    // measured.
     mappings: maps.filter((line) => line.split(/\s+/)[4] !== '0').length,
     sharedMappings: maps.filter((line) => line.includes('/memfd:')).length,
     rss,

@@ -1,4 +1,7 @@
-/** Served devices in a process of their own, and what that process holds. It lives no longer than `seconds`, whatever happens to its parent. */
+/**
+ * Served devices in a process of their own, and the resources of that process. It ends after
+ * `seconds`, even when its parent is gone.
+ */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -11,12 +14,12 @@ import { typescript } from '../kit/typescript.ts';
 export interface Figures {
   /** Clients that are connected. */
   readonly open: number;
-  /** Clients that were. */
+  /** Clients so far. */
   readonly clients: number;
-  /** Messages that those sent, as the server counted them. */
+  /** Messages of those clients, as the server counted them. */
   readonly messages: number;
   readonly descriptors: number;
-  /** Lines of /proc/self/maps; of those, files in memory: what clients share, and what is shared with them. */
+  /** Lines of /proc/self/maps; of those, files in memory: memory that clients share. */
   readonly mappings: number;
   readonly sharedMappings: number;
   /** Bytes, after garbage collection. */
@@ -27,7 +30,10 @@ export interface Figures {
   readonly errors: readonly string[];
 }
 
-/** A client that ended is noticed within a moment; this, two minutes and more, is for a machine that does other things too. */
+/**
+ * A server notices the end of a client within a moment; two minutes and more are for a machine with
+ * other work.
+ */
 const IDLE_TRIES = 6000;
 
 export class WireServer implements AsyncDisposable {
@@ -59,7 +65,11 @@ export class WireServer implements AsyncDisposable {
     return [join(this.directory, 'edu'), join(this.directory, 'card')];
   }
 
-  /** What it holds when nobody is connected. @throws when it crashed, or somebody stays connected */
+  /**
+   * Its resources when no client is connected.
+   *
+   * @throws Error when it crashed, or a client stays connected
+   */
   async figures(): Promise<Figures> {
     for (let i = 0; i < IDLE_TRIES; i++) {
       if (this.#how !== null) throw new Error(this.#how);

@@ -1,6 +1,7 @@
 /**
- * Served devices against streams that no client would send, clients that come and go, and clients that are killed: the server lives on, serves the next
- * one, and holds afterwards what it held before. Without a time one round of a million frames; with one, rounds until it is up.
+ * Served devices against streams that no client would send, clients that come and go, and clients
+ * that are killed. The server lives on, serves the next client, and holds no more resources than
+ * before. Without a time: one round of a million frames. With one: rounds until it is up.
  */
 import { closeSync, openSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -28,12 +29,15 @@ export interface Round {
 const ROUND: Round = { frames: 1_000_000, cycles: 1000, kills: 1000 };
 /** Work is done in parts, so that all kinds of clients take turns. */
 const PARTS = 20;
-/** Code is compiled, caches are filled, the allocator has its arenas: what is held after that must not grow. */
+/**
+ * By then code is compiled, caches are filled and the allocator has its arenas: from here on
+ * resources must not grow.
+ */
 const WARM_UP: Round = { frames: 50_000, cycles: 60, kills: 60 };
 const MAX_FRAMES_OF_A_STREAM = 200;
 const ROUND_MINUTES = 20;
 
-/** What may come and go without being a leak: bytes. Mappings of files may not. */
+/** Growth in bytes that is no leak. Mappings of files may not grow. */
 const MAY_GROW = { heap: 4 * 2 ** 20, rss: 32 * 2 ** 20, mappings: 0 } as const;
 
 interface Done {
@@ -41,7 +45,7 @@ interface Done {
   streams: number;
   cycles: number;
   kills: number;
-  /** Of the killed: those that had everything set up. */
+  /** Of the killed clients: those that had everything set up. */
   ready: number;
 }
 
@@ -61,7 +65,7 @@ export async function wire({ minutes, seed }: SoakOptions, round: Round = ROUND,
     const after = { server: await server.figures(), descriptors: openDescriptorsAndFiles() };
     const { frames, streams, cycles, kills, ready } = clients.done;
     const lines = [
-      `${frames} frames in ${streams} streams (of all it heard the server made ${after.server.messages - before.server.messages} messages), ` +
+      `${frames} frames in ${streams} streams (of all messages the server made ${after.server.messages - before.server.messages} messages), ` +
         `${cycles} attach/detach cycles, ${kills} clients killed (${ready} of them all set up), in ${Math.round((performance.now() - started) / 1000)} s`,
       ...rows(cold, before.server, after.server),
       `  descriptors of the clients' process: ${before.descriptors} before, ${after.descriptors} after`,
@@ -122,7 +126,7 @@ class Clients implements Disposable {
     this.#files = { memory: this.#memory.duplicateFd(), eventfd: this.#event.duplicateFd(), others };
   }
 
-  /** Until it is all done, or the time is up. @throws what went wrong */
+  /** Until the round is done, or the time is up. @throws Error with the fault */
   async play(round: Round, end: number): Promise<void> {
     const started = { ...this.done };
     for (let part = 1; part <= PARTS && performance.now() < end; part++) {
@@ -133,7 +137,7 @@ class Clients implements Disposable {
       }
       while (this.done.cycles - started.cycles < until(round.cycles)) await this.#cycle();
       await this.#kill(until(round.kills) - (this.done.kills - started.kills));
-      // What crashed it is in this part.
+      // The crash is in this part.
       await this.#server.figures();
     }
   }
@@ -153,7 +157,7 @@ class Clients implements Disposable {
     this.done.frames += stream.sent;
   }
 
-  /** What a driver does: memory, an interrupt, a mapped BAR; and the device must answer. */
+  /** The steps of a driver: memory, an interrupt, a mapped BAR. The device must answer. */
   async #cycle(): Promise<void> {
     const [edu, card] = this.#server.paths;
     const path = this.#random.once(2) ? edu! : card!;

@@ -1,4 +1,7 @@
-/** What the controller tells of itself, and what it can be told: Identify, logs, features, events, Format. */
+/**
+ * What the controller tells of itself, and what it can be told: Identify, logs, features, events,
+ * Format.
+ */
 import { expect, it } from 'vitest';
 import {
   AdminOpcode,

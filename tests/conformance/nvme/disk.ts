@@ -1,4 +1,7 @@
-/** The disk that every case is about, in this process or served by another: small transfers, so that large ones are split, and a slow namespace. */
+/**
+ * The disk that every case is about, in this process or served by another: small transfers, so that
+ * large ones are split, and a slow namespace.
+ */
 import { nvme } from '../../../src/models/nvme/nvme.ts';
 import { MemoryStorage } from '../../../src/models/storage/memory-storage.ts';
 import type { DeviceModel } from '../../../src/pci/declaration.ts';

@@ -1,4 +1,7 @@
-/** Ends and new beginnings: aborts, resets under load, function resets, devices that go, users one after another. */
+/**
+ * Ends and new beginnings: aborts, resets under load, function resets, devices that go, users one
+ * after another.
+ */
 import { describe, expect, it } from 'vitest';
 import { Csts, NvmeReg, regField } from '../../../src/abi/nvme.ts';
 import { Status } from '../../../src/abi/nvme-status.ts';
@@ -8,7 +11,9 @@ import type { NvmeDriver } from '../../../src/drivers/nvme/nvme-driver.ts';
 import { LARGE, SLOW, SMALL } from './disk.ts';
 import { begin, drive, failure, type OpenNvme, pattern, same } from './subject.ts';
 
-/** For a driver that is to see that a command is late: long for any other command, on any machine. */
+/**
+ * For a driver that is to see that a command is late: long for any other command, on any machine.
+ */
 const SHORT_MS = 5000;
 
 /** Writes and reads without end, until told; how many succeeded, and the errors of the others. */

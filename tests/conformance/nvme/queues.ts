@@ -4,7 +4,9 @@ import type { NvmeDriver } from '../../../src/drivers/nvme/nvme-driver.ts';
 import { LARGE, SMALL } from './disk.ts';
 import { begin, type OpenNvme, pattern, same } from './subject.ts';
 
-/** Reads the whole ring's worth of blocks, in flight at once on every queue, until `count` are done. */
+/**
+ * Reads the whole ring's worth of blocks, in flight at once on every queue, until `count` are done.
+ */
 async function ringLoad(driver: NvmeDriver, count: number): Promise<number> {
   const ns = driver.namespace(LARGE);
   const queues = Array.from({ length: driver.queueCount }, (_, i) => driver.queue(i));

@@ -1,4 +1,7 @@
-/** What the cases of the NVMe driver work on: a controller behind any implementation of `Device`, reached any number of times, one after another. */
+/**
+ * What the cases of the NVMe driver work on: a controller behind any implementation of `Device`,
+ * reached any number of times, one after another.
+ */
 import { onTestFinished } from 'vitest';
 import { VfioError } from '../../../src/base/errno.ts';
 import type { DriverDevice } from '../../../src/drivers/kit/driver-device.ts';

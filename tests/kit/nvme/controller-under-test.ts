@@ -1,6 +1,6 @@
 /**
- * A host that drives a controller through its registers and memory, for tests: admin queue at its base, data pages behind. Nothing here knows how the
- * controller works inside.
+ * A host that drives a controller through its registers and memory, for tests: admin queue at its
+ * base, data pages behind. It knows nothing of the controller's inside.
  */
 import type { Model } from '../../../src/abi/device-host.ts';
 import { AdminOpcode, Cc, CQES, Csts, cqDoorbell, NvmeReg, regBits, regField, SQES, sqDoorbell } from '../../../src/abi/nvme.ts';
@@ -26,7 +26,7 @@ export interface Completion {
   readonly result: number;
 }
 
-/** What a command says; all else is 0. */
+/** The fields of a command; all others are 0. */
 export interface CommandFields {
   readonly opcode: number;
   readonly cid?: number;
@@ -85,7 +85,7 @@ export class ControllerUnderTest {
     };
   }
 
-  /** The I/O address of a zeroed page nobody has. */
+  /** The I/O address of a zeroed page that is not in use. */
   page(count = 1): number {
     const iova = BASE + this.#page * PAGE;
     this.#page += count;
@@ -93,7 +93,7 @@ export class ControllerUnderTest {
     return iova;
   }
 
-  /** Pages are given out from the beginning again. */
+  /** Later pages are taken from the beginning again. */
   reuse(): void {
     this.#page = 0;
   }
@@ -131,7 +131,7 @@ export class ControllerUnderTest {
     this.w(NvmeReg.CC, regBits(Cc.EN, 1) | regBits(Cc.IOSQES, SQES) | regBits(Cc.IOCQES, CQES) | cc);
   }
 
-  /** I/O queue pair `id`: its vector is its id. Gives the statuses of both commands. */
+  /** I/O queue pair `id`, whose vector is its id. Returns the statuses of both commands. */
   createPair(id: number, size = 16, options: { cqSize?: number; interrupts?: boolean; vector?: number } = {}): number[] {
     const { cqSize = size, interrupts = true, vector = id } = options;
     const pair = { sq: this.page(Math.ceil(size / 64)), cq: this.page(Math.ceil(cqSize / 256)), size, cqSize, tail: 0, head: 0, phase: 1 };
@@ -147,7 +147,7 @@ export class ControllerUnderTest {
     return [cq.code, sq.code];
   }
 
-  /** Writes a command to the queue without ringing; gives its identifier. */
+  /** Writes a command to the queue without ringing; returns its identifier. */
   put(queue: number, fields: CommandFields): number {
     const pair = this.pairs.get(queue)!;
     const at = pair.sq + pair.tail * 64;
@@ -172,7 +172,11 @@ export class ControllerUnderTest {
     return cid;
   }
 
-  /** All completions that are there, consumed; the head doorbell is rung once. @param ring  false: it is not */
+  /**
+   * All completions that are there, consumed. The head doorbell is rung once.
+   *
+   * @param ring false: no doorbell is rung
+   */
   completions(queue: number, ring = true): Completion[] {
     const pair = this.pairs.get(queue)!;
     const found: Completion[] = [];
@@ -205,7 +209,7 @@ export class ControllerUnderTest {
     this.w(cqDoorbell(queue, 0), this.pairs.get(queue)!.head);
   }
 
-  /** A command that ends at once. @throws Error when it does not, or others end besides */
+  /** A command that ends at once. @throws Error when it does not, or other commands end too */
   run(queue: number, fields: CommandFields): Completion {
     const cid = this.submit(queue, fields);
     const ended = this.completions(queue);

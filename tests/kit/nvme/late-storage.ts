@@ -2,7 +2,7 @@ import type { ModelBulk } from '../../../src/abi/device-host.ts';
 import { type Storage, type StorageCompleted, type StorageQueue, WOULD_BLOCK } from '../../../src/abi/storage.ts';
 import { MemoryStorage } from '../../../src/models/storage/memory-storage.ts';
 
-/** For tests: a disk in memory whose operations end when told. */
+/** For tests: a disk in memory whose operations end when the test says so. */
 export class LateStorage implements Storage {
   readonly inner: MemoryStorage;
   readonly size: number;
@@ -59,7 +59,7 @@ export class LateStorage implements Storage {
     return queue;
   }
 
-  /** The oldest `count` end, and what that leads to. */
+  /** End the oldest `count` operations, and those that they lead to. */
   end(count = Number.POSITIVE_INFINITY): void {
     for (let i = 0; i < count && this.underWay.length > 0; i++) this.underWay.shift()!();
   }

@@ -1,6 +1,7 @@
 /**
- * For tests: a host with a driver, and the disk that it uses, which moves from one server to another while it works. The host keeps a reference of every
- * block, and checks each completion against it. A controller that does anything after it was stopped is caught.
+ * For tests: a host with a driver, and its disk, which moves from one server to another while it
+ * works. The host keeps a reference of every block and checks each completion against it. The test
+ * fails when a controller acts after its stop.
  */
 import { type DeviceHost, Dma, type DmaPort, type Model, type ModelBulk } from '../../../src/abi/device-host.ts';
 import { AdminOpcode, Cc, CQES, cqDoorbell, NvmeReg, NvmOpcode, regBits, SQES, sqDoorbell } from '../../../src/abi/nvme.ts';
@@ -16,13 +17,15 @@ const ENTRIES = 64;
 /** Pages of memory: queues below, a buffer for each command that can be in flight above. */
 export const Pages = { ASQ: 0, ACQ: 1, SHADOW: 2, EVENTS: 3, SQ: 4, CQ: 8, BUFFERS: 16 } as const;
 
-/** One server: its disk, the controller, and what the controller may reach while it may. */
+/**
+ * One server: its disk, the controller, and the memory that the controller may reach while it runs.
+ */
 export class Server {
   readonly storage: LateStorage;
   readonly model: Model;
-  /** What it did while it was to stand still. */
+  /** Actions of the controller while it had to stand still. */
   readonly violations: string[] = [];
-  /** Vectors that were triggered and the host has not looked at. */
+  /** Vectors that were triggered and that the host has not read. */
   readonly vectors: Set<number>;
   stopped = false;
 
@@ -87,7 +90,7 @@ export class Server {
     this.model = nvme({ ...options, namespaces }).create(host);
   }
 
-  /** Stop, and let what was sent before land. Gives the state. */
+  /** Stop, and let earlier DMA land. Returns the state. */
   async leave(memory: TestMemory): Promise<Uint8Array> {
     this.model.migration!.stop();
     this.stopped = true;
@@ -102,13 +105,13 @@ export class Server {
     }
   }
 
-  /** Go on after a stop. */
+  /** Continue after a stop. */
   stay(): void {
     this.stopped = false;
     this.model.migration!.start();
   }
 
-  /** Become what was saved, as the engine does it. */
+  /** Load a saved state, as the engine does. */
   arrive(state: Uint8Array): void {
     this.model.migration!.stop();
     this.model.reset();
@@ -121,12 +124,12 @@ export function turn(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
 }
 
-/** Copies all that is there. */
+/** Copies all blocks that are there. */
 export function copyBulk(from: ModelBulk, to: ModelBulk): void {
   for (let block = 0; block < from.size / from.blockSize; block++) copyBlock(from, to, block);
 }
 
-/** Copies what was written since it was asked last. */
+/** Copies blocks that were written since the last call. */
 export function copyDirty(from: ModelBulk, to: ModelBulk): number {
   let count = 0;
   for (let block = from.takeDirty(0); block >= 0; block = from.takeDirty(block + 1)) {
@@ -168,7 +171,7 @@ interface Pair {
 /** The host: one admin queue, and I/O queues 1 and 2. */
 export class Driver {
   readonly memory: TestMemory;
-  /** What the disk has to hold. */
+  /** The expected content of the disk. */
   readonly reference: Uint8Array;
   readonly pairs: Pair[];
   /** By command identifier. */
@@ -217,7 +220,7 @@ export class Driver {
     }
   }
 
-  /** An admin command, and how it ended. */
+  /** An admin command, and its result. */
   run(fields: Record<string, number>): Promise<{ status: number; result: number }> {
     const ended = new Promise<{ status: number; result: number }>((resolve) =>
       this.start(fields, (status, result) => resolve({ status, result })),
@@ -244,7 +247,7 @@ export class Driver {
     return cid;
   }
 
-  /** Submits if nothing in flight touches these blocks and there is a slot. */
+  /** Submits if no command in flight touches these blocks and a slot is free. */
   submit(io: Io): boolean {
     const { kind, lba, blocks, seed } = io;
     const touched = (other: Io) => other.kind !== 'flush' && kind !== 'flush' && other.lba < lba + blocks && lba < other.lba + other.blocks;
@@ -305,7 +308,10 @@ export class Driver {
     return this.memory.bytes.subarray(at, at + TEST_PAGE);
   }
 
-  /** Take the completions of the queues that interrupted. @throws Error for one that should not have come, or ended wrong */
+  /**
+   * Take the completions of the queues that interrupted.
+   * @throws Error for an unexpected completion, or a wrong result
+   */
   consume(): void {
     for (const pair of this.pairs) if (this.#vectors.delete(pair.id)) this.#consumeQueue(pair);
   }

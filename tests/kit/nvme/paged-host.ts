@@ -1,4 +1,7 @@
-/** For tests of the whole controller: a host whose memory is direct, remote, read-only or not there, page by page. */
+/**
+ * For tests of the whole controller: a host whose memory is direct, remote, read-only or absent,
+ * page by page.
+ */
 import { TestHost } from '../../../src/models/kit/test-host.ts';
 import { type PageKind, TEST_PAGE, TestMemory } from './test-memory.ts';
 
@@ -15,7 +18,7 @@ export class PagedHost extends TestHost {
     this.paged = paged;
   }
 
-  /** What the pages from `iova` on are from now on. */
+  /** The kind of the pages from `iova` on, from now on. */
   make(kind: PageKind, iova = BASE, pages = PAGES): void {
     const first = (iova - BASE) / TEST_PAGE;
     this.paged.kinds.fill(kind, first, first + pages);
@@ -23,7 +26,7 @@ export class PagedHost extends TestHost {
   }
 }
 
-/** Promises have their turn. */
+/** Give promises their turn. */
 export async function settle(turns = 100): Promise<void> {
   for (let i = 0; i < turns; i++) await Promise.resolve();
 }

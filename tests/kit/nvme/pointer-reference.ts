@@ -1,4 +1,7 @@
-/** What the specification says of a data pointer (NVMe 1.4, 4.3, 4.4), said again as plainly as it goes: the pieces, or null for a malformed one. */
+/**
+ * The rules of a data pointer (NVMe 1.4, 4.3, 4.4) in the plainest form: the pieces, or null for a
+ * malformed one.
+ */
 import type { Command } from '../../../src/models/nvme/command.ts';
 import type { TestIo } from './test-io.ts';
 import { TEST_PAGE } from './test-memory.ts';
@@ -11,7 +14,7 @@ export class PointerReference {
     this.io = io;
   }
 
-  /** [at, + size) of the host's memory; null when not all of it can be reached. */
+  /** Bytes [at, at + size) of the host's memory; null when the host lacks some of them. */
   bytes(at: bigint, size: number): Uint8Array | null {
     const from = at - this.io.memory.base;
     if (from < 0n || from + BigInt(size) > BigInt(this.io.memory.bytes.length)) return null;

@@ -1,4 +1,7 @@
-/** For tests: the I/O half of a controller by itself: memory, namespaces, commands, and what was completed, in order. */
+/**
+ * For tests: the I/O half of a controller by itself, with memory, namespaces, commands, and a list
+ * of completions in order.
+ */
 import type { DeviceHost } from '../../../src/abi/device-host.ts';
 import { NvmOpcode, Psdt } from '../../../src/abi/nvme.ts';
 import { ManualClock } from '../../../src/base/clock.ts';
@@ -86,7 +89,7 @@ export class TestIo implements Disposable {
     return command;
   }
 
-  /** Start commands as one batch. Their ids. */
+  /** Start commands as one batch. Returns their ids. */
   start(...tests: TestCommand[]): number[] {
     const made = tests.map((test) => this.make(test));
     for (const command of made) this.commands.start(command);
@@ -94,7 +97,7 @@ export class TestIo implements Disposable {
     return made.map((command) => command.id);
   }
 
-  /** Start one that ends at once: its status. */
+  /** Start a command that ends at once. Returns its status. */
   status(test: TestCommand): number {
     const [id] = this.start(test);
     const last = this.completed.at(-1);
@@ -131,7 +134,7 @@ export class TestIo implements Disposable {
     for (let i = 0; i < 50; i++) await Promise.resolve();
   }
 
-  /** Everything has ended: no command pending, every operation and buffer back. */
+  /** Everything has ended: no command is pending, every operation and buffer is back. */
   get idle(): boolean {
     const { inUse, pending } = this.commands;
     return pending === 0 && inUse.bounceBytes === 0 && inUse.operations === 0;
@@ -143,7 +146,7 @@ export class TestIo implements Disposable {
   }
 }
 
-/** `count` bytes that tell where they are. */
+/** `count` bytes that show their position. */
 export function pattern(count: number, seed: number): Uint8Array {
   return Uint8Array.from({ length: count }, (_, i) => (seed * 31 + i * 7 + (i >> 8)) & 0xff);
 }

@@ -1,4 +1,7 @@
-/** For tests: memory of a host that is direct, remote or not there, page by page, and whose asynchronous answers come when told. */
+/**
+ * For tests: memory of a host that is direct, remote or absent, page by page. Its asynchronous
+ * answers come when the test says so.
+ */
 import { Dma, DmaFault, type DmaPort, type Iova } from '../../../src/abi/device-host.ts';
 
 export const TEST_PAGE = 4096;
@@ -11,10 +14,10 @@ export class TestMemory implements DmaPort {
   readonly kinds: PageKind[];
   /** Set: asynchronous DMA waits for `answer`. */
   hold = false;
-  /** DMAs that landed in memory or came from it, the asynchronous included. */
+  /** DMAs that have ended, asynchronous ones included. */
   writes = 0;
   reads = 0;
-  /** Change it with `kinds`: views that were handed out end. */
+  /** Change it together with `kinds`: views that were taken before end. */
   epoch = 0;
   readonly #held: (() => void)[] = [];
 
@@ -35,7 +38,7 @@ export class TestMemory implements DmaPort {
     return this.#held.length;
   }
 
-  /** Let all that are held go on. */
+  /** Answer all asynchronous DMAs that wait. */
   answer(): void {
     for (const go of this.#held.splice(0)) go();
   }

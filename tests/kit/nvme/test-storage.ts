@@ -1,4 +1,7 @@
-/** For tests: a storage that would block, and ends its operations when told and in the order told, or fails them. */
+/**
+ * For tests: a storage that would block. It ends its operations when the test says so, in the
+ * test's order, or fails them.
+ */
 import { type Storage, type StorageCompleted, type StorageQueue, WOULD_BLOCK } from '../../../src/abi/storage.ts';
 import { Errno } from '../../../src/base/errno.ts';
 
@@ -8,7 +11,7 @@ export interface TestOperation {
   readonly size: number;
   readonly durable: boolean;
   readonly discard: boolean;
-  /** Do it and tell. */
+  /** Do it and report the result. */
   end(result?: number): void;
 }
 
@@ -18,15 +21,15 @@ export class TestStorage implements Storage {
   readonly name = 'a storage of a test';
   readOnly = false;
   volatile = true;
-  /** What `tryRead` and `tryWrite` answer, unless they do it. */
+  /** The result of `tryRead` and `tryWrite` when they do not carry the operation out. */
   blocks: { read: boolean; write: boolean } = { read: true, write: true };
-  /** What they and all that is submitted from here on fail with: -errno; 0: they do not. */
+  /** The error of all operations that are submitted from here on: -errno; 0: none. */
   error = 0;
-  /** Set: what is submitted ends at once, within `submit`. */
+  /** When set: operations end at once, within `submit`. */
   immediate = false;
-  /** Submitted and not ended, in the order they were queued. */
+  /** Operations that have not ended, in the order of submission. */
   readonly underWay: TestOperation[] = [];
-  /** How often `submit` found something to start. */
+  /** How many calls of `submit` started an operation. */
   batches = 0;
   queues = 0;
 
@@ -44,7 +47,7 @@ export class TestStorage implements Storage {
     return new TestStorageQueue(this, completed, () => this.queues--);
   }
 
-  /** End everything that is under way, and what that leads to. */
+  /** End all operations under way, and those that they lead to. */
   endAll(): void {
     while (this.underWay.length > 0) this.underWay[0]!.end();
   }
