@@ -12,8 +12,7 @@ import { recordingTerminal } from '../src/cli/terminal.ts';
 import { EventFd } from '../src/sys/eventfd.ts';
 import { UnixSocket } from '../src/sys/unix-socket.ts';
 import { VfioUserDevice } from '../src/vfio-user/client.ts';
-import { encodeDmaMap, encodeMessage } from '../src/vfio-user/messages.ts';
-import { encodeVersion } from '../src/vfio-user/version.ts';
+import { encodeDmaMap, encodeMessage, encodeVersion } from '../src/vfio-user/messages.ts';
 import { typescript } from './kit/typescript.ts';
 import { VfioProcess } from './kit/vfio-process.ts';
 

@@ -5,7 +5,6 @@
 import { inspect } from 'node:util';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { ContainerIoctl, Extension, Feature, FeatureFlags, GroupIoctl } from '../src/abi/vfio.ts';
-import { Command } from '../src/abi/vfio-user.ts';
 import { machineDocument } from '../src/api/machine-document.ts';
 import { parseMachine } from '../src/api/machine-file.ts';
 import { open } from '../src/api/open.ts';
@@ -18,7 +17,7 @@ import { cString } from '../src/ioctl/user-buffer.ts';
 import { models } from '../src/models/registry.ts';
 import { HeapMemory } from '../src/sys/fake.ts';
 import { VfioUserDevice } from '../src/vfio-user/client.ts';
-import { encodeVersion } from '../src/vfio-user/version.ts';
+import { Command, encodeVersion } from '../src/vfio-user/messages.ts';
 import { fdBytes } from './kit/ioctl-bytes.ts';
 import { MachineProcess } from './kit/machine-process.ts';
 import { OTHER_TOKEN, PF, TOKEN, VF0, VF1 } from './kit/sriov-rig.ts';

@@ -3,9 +3,10 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ClientRig, codeOf, dmaAccess, seen, words } from '../../tests/kit/client-rig.ts';
 import { until } from '../../tests/kit/event-loop.ts';
 import type { RemoteMemory } from '../abi/memory.ts';
-import { Command, HeaderFlags } from '../abi/vfio-user.ts';
+import { HeaderFlags } from '../abi/vfio-user.ts';
 import { HeapMemory } from '../sys/fake.ts';
 import { MemfdMemory } from '../sys/memfd.ts';
+import { Command } from './messages.ts';
 
 let rig: ClientRig;
 beforeAll(async () => {

@@ -7,10 +7,10 @@ import { openDescriptors } from '../../tests/kit/open-descriptors.ts';
 import type { PeerAction, PeerScript } from '../../tests/kit/scripted-peer.ts';
 import type { DeviceEvent } from '../abi/device.ts';
 import { RegionIndex } from '../abi/vfio.ts';
-import { Command } from '../abi/vfio-user.ts';
 import { EventFd } from '../sys/eventfd.ts';
 import { HeapMemory } from '../sys/fake.ts';
 import { VfioUserDevice } from './client.ts';
+import { Command } from './messages.ts';
 
 let rig: ClientRig;
 beforeAll(async () => {

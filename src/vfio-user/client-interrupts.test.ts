@@ -4,10 +4,10 @@ import { ClientRig, codeOf, seen, words } from '../../tests/kit/client-rig.ts';
 import { until } from '../../tests/kit/event-loop.ts';
 import { openDescriptors } from '../../tests/kit/open-descriptors.ts';
 import { IrqIndex } from '../abi/vfio.ts';
-import { Command } from '../abi/vfio-user.ts';
 import { VfioError } from '../base/errno.ts';
 import { EventFd } from '../sys/eventfd.ts';
 import { FakeEventFd } from '../sys/fake.ts';
+import { Command } from './messages.ts';
 
 let rig: ClientRig;
 beforeAll(async () => {

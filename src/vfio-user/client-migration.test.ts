@@ -4,11 +4,11 @@ import { ClientRig, codeOf, dmaAccess, seen } from '../../tests/kit/client-rig.t
 import { until } from '../../tests/kit/event-loop.ts';
 import type { PeerAction } from '../../tests/kit/scripted-peer.ts';
 import { FeatureFlags, MigrationState } from '../abi/vfio.ts';
-import { Command, HeaderFlags } from '../abi/vfio-user.ts';
+import { HeaderFlags } from '../abi/vfio-user.ts';
 import { Errno } from '../base/errno.ts';
 import { bitmapBytes, Migration } from '../drivers/kit/migration.ts';
 import { HeapMemory } from '../sys/fake.ts';
-import { encodeFeature, encodeMessage, encodeMigData } from './messages.ts';
+import { Command, encodeFeature, encodeMessage, encodeMigData } from './messages.ts';
 
 let rig: ClientRig;
 beforeAll(async () => {

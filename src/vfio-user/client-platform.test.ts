@@ -3,9 +3,9 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ClientRig, seen, words } from '../../tests/kit/client-rig.ts';
 import type { PeerScript, SeenMessage } from '../../tests/kit/scripted-peer.ts';
 import { IrqIndex, RegionFlags, RegionIndex } from '../abi/vfio.ts';
-import { Command } from '../abi/vfio-user.ts';
 import { DriverDevice } from '../drivers/kit/driver-device.ts';
 import { FakeEventFd } from '../sys/fake.ts';
+import { Command } from './messages.ts';
 
 let rig: ClientRig;
 beforeAll(async () => {

@@ -2,7 +2,8 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ClientRig, codeOf, seen, words } from '../../tests/kit/client-rig.ts';
 import { RegionFlags, RegionIndex } from '../abi/vfio.ts';
-import { Command, HeaderFlags } from '../abi/vfio-user.ts';
+import { HeaderFlags } from '../abi/vfio-user.ts';
+import { Command } from './messages.ts';
 
 const { READ, WRITE, MMAP, CAPS } = RegionFlags;
 

@@ -3,8 +3,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ClientRig, codeOf, seen, words } from '../../tests/kit/client-rig.ts';
 import { openDescriptors } from '../../tests/kit/open-descriptors.ts';
 import type { PeerScript } from '../../tests/kit/scripted-peer.ts';
-import { Command } from '../abi/vfio-user.ts';
 import { VfioUserDevice } from './client.ts';
+import { Command } from './messages.ts';
 
 let rig: ClientRig;
 beforeAll(async () => {

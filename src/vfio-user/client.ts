@@ -25,7 +25,7 @@ import type { Access, DirectMemory } from '../abi/memory.ts';
 import { parseVfToken } from '../abi/vf-token.ts';
 import { Feature, FeatureFlags, IrqIndex, RegionIndex } from '../abi/vfio.ts';
 import { DeviceFeature } from '../abi/vfio-structs.ts';
-import { CapabilityDefaults, Command, HEADER_BYTES } from '../abi/vfio-user.ts';
+import { CapabilityDefaults, HEADER_BYTES } from '../abi/vfio-user.ts';
 import { checkIndex } from '../base/check.ts';
 import { Cleanup } from '../base/cleanup.ts';
 import { VfioError } from '../base/errno.ts';
@@ -53,6 +53,7 @@ import type { RegionMemory } from './client/region-memory.ts';
 import { ClientServing } from './client/serving.ts';
 import { type Adopted, type Agreed, agreeOnVersion, askDeviceInfo } from './client/start.ts';
 import { closeAll } from './frames.ts';
+import { Command } from './messages.ts';
 
 export interface VfioUserOptions {
   /** What the device is called; `unix:PATH` unless told. */

@@ -2,12 +2,11 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { MemoryStream } from '../../tests/kit/memory-stream.ts';
 import { openDescriptors } from '../../tests/kit/open-descriptors.ts';
-import { Command } from '../abi/vfio-user.ts';
 import { EventFd } from '../sys/eventfd.ts';
 import type { OwnedFd } from '../sys/owned-fd.ts';
 import { FrameWriter } from './frame-writer.ts';
 import { closeAll, FrameReader } from './frames.ts';
-import { encodeMessage } from './messages.ts';
+import { Command, encodeMessage } from './messages.ts';
 
 function put(writer: FrameWriter, id: number, length: number, fds?: readonly OwnedFd[]): void {
   const bytes = encodeMessage(id, Command.REGION_READ, new Uint8Array(length).fill(id));

@@ -2,11 +2,11 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { MemoryStream } from '../../tests/kit/memory-stream.ts';
 import { openDescriptors } from '../../tests/kit/open-descriptors.ts';
-import { Command, HEADER_BYTES } from '../abi/vfio-user.ts';
+import { HEADER_BYTES } from '../abi/vfio-user.ts';
 import { EventFd } from '../sys/eventfd.ts';
 import type { OwnedFd } from '../sys/owned-fd.ts';
 import { closeAll, FrameReader } from './frames.ts';
-import { encodeMessage } from './messages.ts';
+import { Command, encodeMessage } from './messages.ts';
 
 /** A message whose payload is `length` times its id. */
 const message = (id: number, length: number) => encodeMessage(id, Command.REGION_WRITE, new Uint8Array(length).fill(id));

@@ -1,8 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { Command, DmaMap, Header, HeaderFlags, IoFd, RegionIoFds, ShadowIoFd } from '../abi/vfio-user.ts';
+import { Header, HeaderFlags } from '../abi/vfio-user.ts';
 import { VfioError } from '../base/errno.ts';
 import * as messages from './messages.ts';
+import { Command, DmaMap, IoFd, RegionIoFds, ShadowIoFd } from './messages.ts';
 
 const u64 = fc.bigInt({ min: 0n, max: 2n ** 64n - 1n });
 const u32 = fc.integer({ min: 0, max: 2 ** 32 - 1 });

@@ -1,18 +1,30 @@
 /**
- * Every message of the protocol, encoded and decoded. Decoders look at lengths and at everything that can be said without a device, and throw
- * the errno to answer; they never read past the payload. Register accesses and DMA by message do not come through here but are read and written in
- * place, with `RegionAccess` and `DmaAccess` of abi/vfio-user.ts; VERSION is in version.ts.
+ * The messages of the protocol: their table, encoders and decoders. Decoders look at lengths and at
+ * everything that can be said without a device, and throw the errno to answer; they never read past
+ * the payload. Register accesses and DMA by message do not come through the encoders here: both ends
+ * read and write them in place.
  *
- * A payload is what follows the header: `encode…` makes a fresh one. To add a message: its number and layout go into abi/vfio-user.ts, encoder and
- * decoder into the file of its subject here, what a server does about it into `Attachment.answer` of server/, and how it is shown into cli/trace.
+ * A payload is what follows the header; `encode…` makes a fresh one. How to add a message:
+ * messages/table.ts.
  */
 export * from './messages/adoption.ts';
 export * from './messages/device-info.ts';
-export * from './messages/dma.ts';
-export * from './messages/features.ts';
-export * from './messages/irqs.ts';
-export * from './messages/message.ts';
+export * from './messages/dirty-pages.ts';
+export * from './messages/dma-access.ts';
+export * from './messages/dma-map.ts';
+export * from './messages/dma-unmap.ts';
+export * from './messages/feature.ts';
+export { UserDmaLoggingControl, UserDmaLoggingReport } from './messages/feature-shapes.ts';
+export * from './messages/header.ts';
+export * from './messages/irq-info.ts';
+export * from './messages/mig-data.ts';
 export { viewOf } from './messages/payload.ts';
+export * from './messages/precopy-info.ts';
 export * from './messages/reason.ts';
 export * from './messages/region-access.ts';
 export * from './messages/region-info.ts';
+export * from './messages/region-io-fds.ts';
+export * from './messages/set-irqs.ts';
+export { Command, commandName, messageOf, messages } from './messages/table.ts';
+export * from './messages/version.ts';
+export * from './messages/write-multi.ts';

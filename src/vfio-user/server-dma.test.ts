@@ -3,10 +3,11 @@ import type { ScriptedModel } from '../../tests/kit/device-rig.ts';
 import { openDescriptors } from '../../tests/kit/open-descriptors.ts';
 import { clientMemory, type RawClient, ServerRig, type ServerRigOptions, settle } from '../../tests/kit/vfio-user-rig.ts';
 import { Dma } from '../abi/device-host.ts';
-import { Command, HeaderFlags } from '../abi/vfio-user.ts';
+import { HeaderFlags } from '../abi/vfio-user.ts';
 import { EventFd } from '../sys/eventfd.ts';
 import type { MemfdMemory } from '../sys/memfd.ts';
 import * as m from './messages.ts';
+import { Command } from './messages.ts';
 
 const IOVA = 0x10_0000n;
 

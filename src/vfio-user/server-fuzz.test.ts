@@ -6,12 +6,12 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { openDescriptors } from '../../tests/kit/open-descriptors.ts';
 import { clientMemory, RawClient, ServerRig, settle } from '../../tests/kit/vfio-user-rig.ts';
-import { Command, HEADER_BYTES } from '../abi/vfio-user.ts';
+import { HEADER_BYTES } from '../abi/vfio-user.ts';
 import { EventFd } from '../sys/eventfd.ts';
 import type { OwnedFd } from '../sys/owned-fd.ts';
 import { UnixSocket } from '../sys/unix-socket.ts';
 import * as m from './messages.ts';
-import { encodeVersion } from './version.ts';
+import { Command, encodeVersion } from './messages.ts';
 
 setFlagsFromString('--expose-gc');
 const gc = runInNewContext('gc') as () => void;

@@ -1,10 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import { heapGrowth } from '../../tests/kit/heap-growth.ts';
 import { ServerRig } from '../../tests/kit/vfio-user-rig.ts';
-import { Command, HeaderFlags } from '../abi/vfio-user.ts';
+import { HeaderFlags } from '../abi/vfio-user.ts';
 import { type ByteStream, WOULD_BLOCK } from '../sys/byte-stream.ts';
-import { encodeMessage, encodeRegionAccess } from './messages.ts';
-import { encodeVersion } from './version.ts';
+import { Command, encodeMessage, encodeRegionAccess, encodeVersion } from './messages.ts';
 
 /** A stream that gives the same bytes as often as it is asked, and takes everything: it allocates nothing itself. */
 class Loop implements ByteStream {

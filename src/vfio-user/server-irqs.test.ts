@@ -2,13 +2,12 @@ import { describe, expect, it } from 'vitest';
 import { plain } from '../../tests/kit/device-rig.ts';
 import { openDescriptors } from '../../tests/kit/open-descriptors.ts';
 import { clientMemory, type RawClient, ServerRig, settle } from '../../tests/kit/vfio-user-rig.ts';
-import { Command } from '../abi/vfio-user.ts';
 import { msi, msix, pm } from '../pci/capabilities.ts';
 import type { PciDeclaration } from '../pci/declaration.ts';
 import { EventFd } from '../sys/eventfd.ts';
 import { closeAll } from './frames.ts';
-import type { SetIrqsRequest } from './messages.ts';
 import * as m from './messages.ts';
+import { Command, type SetIrqsRequest } from './messages.ts';
 
 const declaration: PciDeclaration = {
   ...plain,

@@ -7,11 +7,10 @@ import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { openDescriptors } from '../../tests/kit/open-descriptors.ts';
 import { ServerRig, settle } from '../../tests/kit/vfio-user-rig.ts';
-import { Command, HeaderFlags } from '../abi/vfio-user.ts';
+import { HeaderFlags } from '../abi/vfio-user.ts';
 import { UnixListener } from '../sys/unix-listener.ts';
-import { encodeDmaMap, encodeMessage, encodeRegionAccess } from './messages.ts';
+import { Command, encodeDmaMap, encodeMessage, encodeRegionAccess, encodeVersion } from './messages.ts';
 import type { Session } from './session.ts';
-import { encodeVersion } from './version.ts';
 
 /** Sends what it is given, and then neither reads nor ends. */
 const client = `

@@ -1,14 +1,14 @@
 import { describe, expect, it } from 'vitest';
 import { openDescriptors } from '../../tests/kit/open-descriptors.ts';
 import { clientMemory, ServerRig, settle } from '../../tests/kit/vfio-user-rig.ts';
-import { Command, HeaderFlags } from '../abi/vfio-user.ts';
+import { HeaderFlags } from '../abi/vfio-user.ts';
 import { ManualClock } from '../base/clock.ts';
 import { VfioError } from '../base/errno.ts';
 import { UnixSocket } from '../sys/unix-socket.ts';
 import { closeAll, FrameReader } from './frames.ts';
 import * as m from './messages.ts';
+import { Command, decodeVersion, encodeVersion } from './messages.ts';
 import { VfioUserServer } from './server.ts';
-import { decodeVersion, encodeVersion } from './version.ts';
 
 const read = m.encodeRegionAccess(0n, 7, 4);
 

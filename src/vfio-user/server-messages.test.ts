@@ -2,10 +2,11 @@
 import { describe, expect, it } from 'vitest';
 import { plain, resettable } from '../../tests/kit/device-rig.ts';
 import { type RawClient, ServerRig } from '../../tests/kit/vfio-user-rig.ts';
-import { Command, HEADER_BYTES, HeaderFlags } from '../abi/vfio-user.ts';
+import { HEADER_BYTES, HeaderFlags } from '../abi/vfio-user.ts';
 import { EventFd } from '../sys/eventfd.ts';
 import { closeAll } from './frames.ts';
 import * as m from './messages.ts';
+import { Command } from './messages.ts';
 
 /** `payload` with a little-endian value of `size` bytes at `at`. */
 function patched(payload: Uint8Array, at: number, size: 4 | 8, value: number | bigint): Uint8Array {

@@ -5,8 +5,8 @@ import { Command, type RawClient, ServerRig, settle, viewOf } from '../../tests/
 import type { DeviceHost } from '../abi/device-host.ts';
 import { Feature, FeatureFlags, MigrationState } from '../abi/vfio.ts';
 import { FeatureDmaLoggingRange, FeatureMigState, PrecopyInfo } from '../abi/vfio-structs.ts';
-import { HeaderFlags, MigData, QEMU_MAX_CAPABILITY_CHARS, UserDmaLoggingControl, UserDmaLoggingReport, Version } from '../abi/vfio-user.ts';
-import { encodeDmaMap, encodeFeature, encodeMigData } from './messages.ts';
+import { HeaderFlags, QEMU_MAX_CAPABILITY_CHARS } from '../abi/vfio-user.ts';
+import { encodeDmaMap, encodeFeature, encodeMigData, MigData, UserDmaLoggingControl, UserDmaLoggingReport, Version } from './messages.ts';
 
 function rig(options: MovableOptions = { bulk: true, p2p: true }): ServerRig & { readonly model: MovableModel } {
   const { declaration, create } = movable(options);

@@ -3,14 +3,17 @@ import { plain, ScriptedModel } from '../../tests/kit/device-rig.ts';
 import { type RawClient, ServerRig, type ServerRigOptions, settle } from '../../tests/kit/vfio-user-rig.ts';
 import type { Device, MappableArea, Region } from '../abi/device.ts';
 import type { DeviceHost } from '../abi/device-host.ts';
-import { Command, HeaderFlags } from '../abi/vfio-user.ts';
+import { HeaderFlags } from '../abi/vfio-user.ts';
 import { msix } from '../pci/capabilities.ts';
 import type { PciDeclaration } from '../pci/declaration.ts';
 import { EventFd } from '../sys/eventfd.ts';
 import { MemfdMemory } from '../sys/memfd.ts';
 import { closeAll } from './frames.ts';
+import type { AnswerContext } from './messages/message.ts';
+import { regionInfo } from './messages/region-info.ts';
 import * as m from './messages.ts';
-import { DeviceMessages } from './server/device-messages.ts';
+import { Command } from './messages.ts';
+import { RegionFiles } from './server/region-files.ts';
 
 const bytes = (length: number, seed = 1) => Uint8Array.from({ length }, (_, i) => (i * 7 + seed) & 0xff);
 
@@ -236,14 +239,13 @@ describe('regions that are memory', () => {
         info: { index: 0, flags: 15, size: 0x4000, sparseAreas },
         map: (offset: number) => ({ memory: { memory, offset }, [Symbol.dispose]: () => {} }),
       } as unknown as Region;
-      const messages = new DeviceMessages({
+      const regionFiles = new RegionFiles({
         device: { info: { numRegions: 9 } } as Device,
         region: () => region,
         maxFds: 8,
-        maxReplyBytes: 4096,
         onBug: () => {},
       });
-      const { payload, fds = [] } = messages.regionInfo(m.encodeRegionInfoRequest(0, argsz));
+      const { payload, fds = [] } = regionInfo.answer!({ regionFiles } as unknown as AnswerContext, { argsz: argsz ?? 32, index: 0 }, []);
       closeAll(fds);
       const { argsz: needed, info } = m.decodeRegionInfo(payload);
       return { needed, flags: info.flags, areas: info.sparseAreas, fds: fds.length };

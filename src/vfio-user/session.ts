@@ -4,7 +4,7 @@
  * client that is silent in the middle of a message or does not take its replies, a first message that is not VERSION.
  */
 import type { Device } from '../abi/device.ts';
-import { Command, commandName, HEADER_BYTES, HeaderFlags } from '../abi/vfio-user.ts';
+import { HEADER_BYTES, HeaderFlags } from '../abi/vfio-user.ts';
 import { type Clock, PausableClock } from '../base/clock.ts';
 import { Errno, errnoOf, VfioError } from '../base/errno.ts';
 import { textOf } from '../base/foreign.ts';
@@ -14,14 +14,14 @@ import type { OwnedFd } from '../sys/owned-fd.ts';
 import { UnixSocket } from '../sys/unix-socket.ts';
 import { closeAll } from './frames.ts';
 import type { ServerLimits } from './limits.ts';
-import { encodeReason, putHeader } from './messages.ts';
+import type { Answer, Message } from './messages/message.ts';
+import { Command, commandName, decodeVersion, encodeReason, encodeVersion, messageOf, putHeader, type VersionMessage } from './messages.ts';
 import { Attachment } from './server/attachment.ts';
 import { ServerChannel } from './server/channel.ts';
-import type { Answer } from './server/device-messages.ts';
 import { canMigrate } from './server/migration-messages.ts';
 import { handOver, isMoved, type MovedDevice } from './server/moved-device.ts';
+import { checkMajor, negotiate } from './server/negotiation.ts';
 import { Watchdog } from './server/watchdog.ts';
-import { checkMajor, decodeVersion, encodeVersion, negotiate, type VersionMessage } from './version.ts';
 
 const EMPTY = new Uint8Array(0);
 /** More bytes of replies than any limit: nothing is read while they wait. */
@@ -205,9 +205,9 @@ export class Session implements Disposable {
       else if ((flags & HeaderFlags.TYPE_MASK) === HeaderFlags.REPLY) this.#reply(attachment, flags);
       else {
         this.#checkWhole(flags);
-        if (command === Command.REGION_READ || command === Command.REGION_WRITE || command === Command.REGION_WRITE_MULTI) {
-          this.#region(attachment, command, flags);
-        } else this.#control(attachment, command, flags);
+        const row = messageOf(command);
+        if (row?.inPlace !== undefined) this.#region(attachment, row, flags);
+        else this.#control(attachment, command, row, flags);
       }
     } catch (error) {
       this.#failed(view.getUint16(start, true), command, flags, error);
@@ -228,14 +228,12 @@ export class Session implements Disposable {
     if ((flags & HeaderFlags.TYPE_MASK) !== HeaderFlags.COMMAND) throw new VfioError('EINVAL', `a message of type ${flags & 15}`);
   }
 
-  #region(attachment: Attachment, command: number, flags: number): void {
+  /** A register access. Allocates nothing. */
+  #region(attachment: Attachment, row: Message, flags: number): void {
     const { reader, writer } = this.#channel;
     const { regions, device } = attachment;
-    if (reader.hasFds) throw unexpectedFds(command);
-    let size: number;
-    if (command === Command.REGION_READ) size = regions.read(reader, writer);
-    else if (command === Command.REGION_WRITE) size = regions.write(reader, writer);
-    else size = regions.writeMulti(reader, writer);
+    if (reader.hasFds) throw unexpectedFds(row.number);
+    const size = row.inPlace!(regions, reader, writer);
     const held = device.heldAnswer === undefined ? null : device.heldAnswer();
     if ((flags & HeaderFlags.NO_REPLY) !== 0) return;
     if (held === null) writer.commit(size);
@@ -266,11 +264,12 @@ export class Session implements Disposable {
       .catch((error: unknown) => this.#lost(error));
   }
 
-  #control(attachment: Attachment, command: number, flags: number): void {
+  /** Any other command of the client, by its row. */
+  #control(attachment: Attachment, command: number, row: Message | undefined, flags: number): void {
     const { reader } = this.#channel;
     if (reader.tooManyFds) throw new VfioError('EINVAL', `${commandName(command)}: too many descriptors`);
-    const takesFds = command === Command.DMA_MAP || command === Command.DEVICE_SET_IRQS || command === Command.DEVICE_FEATURE;
-    if (!takesFds && reader.hasFds) throw unexpectedFds(command);
+    const maxFds = row?.fds ?? 0;
+    if (maxFds === 0 && reader.hasFds) throw unexpectedFds(command);
     const { start, size } = reader;
     const payload = reader.bytes.subarray(start + HEADER_BYTES, start + size);
     const fds = reader.takeFds();
@@ -278,7 +277,9 @@ export class Session implements Disposable {
     try {
       let answer: Answer;
       try {
-        answer = attachment.answer(command, payload, fds);
+        if (row?.answer === undefined) throw new VfioError('EINVAL', `${commandName(command)} is not a command for a server`);
+        if (fds.length > maxFds) throw new VfioError('EINVAL', `${row.name} with ${fds.length} descriptors; at most ${maxFds}`);
+        answer = row.answer(attachment, row.decode?.(payload, this.#options.limits.maxDataBytes), fds);
       } finally {
         // Asked also where it failed: what nobody asks for would hold up the next access.
         held = attachment.device.heldAnswer?.() ?? null;

@@ -1,8 +1,8 @@
 /** A client and the scripted peer that it talks to. One peer for a test file. */
 import { BusError } from '../../src/abi/bus-error.ts';
-import { DmaAccess } from '../../src/abi/vfio-user.ts';
 import { VfioError } from '../../src/base/errno.ts';
 import { VfioUserDevice, type VfioUserOptions } from '../../src/vfio-user/client.ts';
+import { DmaAccess } from '../../src/vfio-user/messages.ts';
 import { type PeerReport, type PeerScript, ScriptedPeer, type SeenMessage } from './scripted-peer.ts';
 
 export interface Connected {

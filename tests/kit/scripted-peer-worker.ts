@@ -1,7 +1,7 @@
 /** The thread of `ScriptedPeer`: one connection at a time, in a loop that blocks. */
 import { parentPort } from 'node:worker_threads';
 import { RegionFlags, RegionIndex } from '../../src/abi/vfio.ts';
-import { Command, HEADER_BYTES, HeaderFlags } from '../../src/abi/vfio-user.ts';
+import { HEADER_BYTES, HeaderFlags } from '../../src/abi/vfio-user.ts';
 import { Errno, errnoOf, VfioError } from '../../src/base/errno.ts';
 import { EventFd } from '../../src/sys/eventfd.ts';
 import { MemfdMemory } from '../../src/sys/memfd.ts';
@@ -9,6 +9,7 @@ import type { OwnedFd } from '../../src/sys/owned-fd.ts';
 import { UnixSocket } from '../../src/sys/unix-socket.ts';
 import { closeAll, FrameReader } from '../../src/vfio-user/frames.ts';
 import * as messages from '../../src/vfio-user/messages.ts';
+import { Command } from '../../src/vfio-user/messages.ts';
 import type { PeerAction, PeerRegion, PeerReport, PeerScript, SeenMessage } from './scripted-peer.ts';
 
 const { READ, WRITE, MMAP } = RegionFlags;

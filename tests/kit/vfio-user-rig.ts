@@ -1,7 +1,7 @@
 /**
  * A server over a scripted device, and a client that sends single messages: for tests of the wire.
  */
-import { Command, HEADER_BYTES, Header, HeaderFlags } from '../../src/abi/vfio-user.ts';
+import { HEADER_BYTES, Header, HeaderFlags } from '../../src/abi/vfio-user.ts';
 import { errnoName } from '../../src/base/errno.ts';
 import type { DeviceFile } from '../../src/engine/device/device-file.ts';
 import type { PciDeclaration } from '../../src/pci/declaration.ts';
@@ -9,10 +9,9 @@ import type { ByteStream } from '../../src/sys/byte-stream.ts';
 import { MemfdMemory } from '../../src/sys/memfd.ts';
 import type { OwnedFd } from '../../src/sys/owned-fd.ts';
 import { closeAll, FrameReader } from '../../src/vfio-user/frames.ts';
-import { encodeMessage, viewOf } from '../../src/vfio-user/messages.ts';
+import { type Capabilities, Command, encodeMessage, encodeVersion, viewOf } from '../../src/vfio-user/messages.ts';
 import { VfioUserServer, type VfioUserServerOptions } from '../../src/vfio-user/server.ts';
 import type { Session } from '../../src/vfio-user/session.ts';
-import { type Capabilities, encodeVersion } from '../../src/vfio-user/version.ts';
 import { DeviceRig, type DeviceRigOptions } from './device-rig.ts';
 import { MemoryStream, type MemoryStreamOptions } from './memory-stream.ts';
 

@@ -3,13 +3,12 @@
  * server must answer every message with an errno, the stream checks that: every message gets one
  * answer, in order.
  */
-import { Command, HEADER_BYTES, HeaderFlags } from '../../src/abi/vfio-user.ts';
+import { HEADER_BYTES, HeaderFlags } from '../../src/abi/vfio-user.ts';
 import { VfioError } from '../../src/base/errno.ts';
 import type { OwnedFd } from '../../src/sys/owned-fd.ts';
 import { UnixSocket } from '../../src/sys/unix-socket.ts';
 import { closeAll, FrameReader } from '../../src/vfio-user/frames.ts';
-import { encodeMessage, viewOf } from '../../src/vfio-user/messages.ts';
-import { encodeVersion } from '../../src/vfio-user/version.ts';
+import { Command, encodeMessage, encodeVersion, viewOf } from '../../src/vfio-user/messages.ts';
 import type { Random } from './random.ts';
 import { type SoundMessage, soundMessage } from './sound-messages.ts';
 

@@ -1,6 +1,7 @@
 /** Messages that a client might send: sound in their layout, and often in their meaning. */
-import { Command, HeaderFlags } from '../../src/abi/vfio-user.ts';
+import { HeaderFlags } from '../../src/abi/vfio-user.ts';
 import * as m from '../../src/vfio-user/messages.ts';
+import { Command } from '../../src/vfio-user/messages.ts';
 import type { Random } from './random.ts';
 
 export interface SoundMessage {

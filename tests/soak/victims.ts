@@ -2,9 +2,8 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { Command } from '../../src/abi/vfio-user.ts';
 import * as m from '../../src/vfio-user/messages.ts';
-import { encodeVersion } from '../../src/vfio-user/version.ts';
+import { Command, encodeVersion } from '../../src/vfio-user/messages.ts';
 
 interface Said {
   readonly command: Command;

@@ -2,14 +2,14 @@
  * A proxy between a vfio-user client and its server: every message goes on as it came, bytes and descriptors, and is shown on its way. A twin
  * socket that the server gives the client is replaced by one of ours, so that what goes over it is seen too.
  */
-import { Command, HEADER_BYTES, Header, HeaderFlags } from '../../abi/vfio-user.ts';
+import { HEADER_BYTES, Header, HeaderFlags } from '../../abi/vfio-user.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import type { ByteStream } from '../../sys/byte-stream.ts';
 import type { OwnedFd } from '../../sys/owned-fd.ts';
 import { UnixSocket } from '../../sys/unix-socket.ts';
 import { FrameWriter } from '../../vfio-user/frame-writer.ts';
 import { closeAll, FrameReader } from '../../vfio-user/frames.ts';
-import { decodeVersion } from '../../vfio-user/version.ts';
+import { Command, decodeVersion } from '../../vfio-user/messages.ts';
 import type { Direction } from './pcapng.ts';
 
 /** Longer messages end the connection: nobody allows them, and they would be kept in whole. */

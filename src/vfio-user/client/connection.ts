@@ -5,13 +5,13 @@
  * What cannot be continued ends the connection: a reply that does not come in time (a late one would be taken for the answer to something else), or
  * one that is not what was asked for. From then on every call throws ENODEV.
  */
-import { commandName, HEADER_BYTES, HeaderFlags } from '../../abi/vfio-user.ts';
+import { HEADER_BYTES, HeaderFlags } from '../../abi/vfio-user.ts';
 import { checkIndex } from '../../base/check.ts';
 import { Errno, type ErrnoName, errnoName, VfioError } from '../../base/errno.ts';
 import { type ByteStream, END_OF_STREAM, WOULD_BLOCK } from '../../sys/byte-stream.ts';
 import type { OwnedFd } from '../../sys/owned-fd.ts';
 import { closeAll, OVERHEAD_BYTES } from '../frames.ts';
-import { decodeReason } from '../messages.ts';
+import { commandName, decodeReason } from '../messages.ts';
 import { ClientChannel } from './channel.ts';
 
 /**

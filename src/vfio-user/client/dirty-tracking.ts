@@ -4,9 +4,10 @@
  */
 import type { DirtyTracking } from '../../abi/device.ts';
 import { DirtyFlags, DmaUnmapFlags } from '../../abi/vfio.ts';
-import { Command, DirtyBitmap, DirtyPages, DirtyRange, DmaUnmap, HEADER_BYTES } from '../../abi/vfio-user.ts';
+import { HEADER_BYTES } from '../../abi/vfio-user.ts';
 import { checkU64, hex, U64_MAX } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
+import { Command, DirtyBitmap, DirtyPages, DirtyRange, DmaUnmap } from '../messages.ts';
 import type { ClientConnection } from './connection.ts';
 import type { MappedMemory } from './mapped-memory.ts';
 

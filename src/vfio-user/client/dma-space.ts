@@ -8,11 +8,12 @@
 import type { DirtyTracking, DmaSpace, IovaRange } from '../../abi/device.ts';
 import { Access, type DirectMemory, type Memory } from '../../abi/memory.ts';
 import { DmaUnmapFlags } from '../../abi/vfio.ts';
-import { Command, DmaMap, DmaUnmap, HEADER_BYTES } from '../../abi/vfio-user.ts';
+import { HEADER_BYTES } from '../../abi/vfio-user.ts';
 import { checkIndex, checkU64, hex, U64_MAX } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
 import { MemfdMemory } from '../../sys/memfd.ts';
 import type { OwnedFd } from '../../sys/owned-fd.ts';
+import { Command, DmaMap, DmaUnmap } from '../messages.ts';
 import type { ClientConnection } from './connection.ts';
 import { ClientDirtyTracking } from './dirty-tracking.ts';
 import type { MappedMemory } from './mapped-memory.ts';

@@ -7,12 +7,12 @@
 import type { InterruptSink, InterruptSource, IrqInfo, SetIrqs } from '../../abi/device.ts';
 import { IrqIndex, IrqInfoFlags, IrqSetFlags } from '../../abi/vfio.ts';
 import { IrqSet } from '../../abi/vfio-structs.ts';
-import { Command, HEADER_BYTES } from '../../abi/vfio-user.ts';
+import { HEADER_BYTES } from '../../abi/vfio-user.ts';
 import { checkIndex, checkU32 } from '../../base/check.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
 import { closeAll } from '../frames.ts';
-import { decodeIrqInfo, encodeIrqInfo } from '../messages.ts';
+import { Command, decodeIrqInfo, encodeIrqInfo } from '../messages.ts';
 import type { ClientConnection } from './connection.ts';
 import { type EventFdLine, sinkLine, sourceLine } from './event-fd-line.ts';
 import { ClientNotify } from './notify.ts';

@@ -11,10 +11,18 @@ import {
   FeatureDmaLoggingReport,
   FeatureMigState,
 } from '../../abi/vfio-structs.ts';
-import { Command, HEADER_BYTES, MigData, UserDmaLoggingControl, UserDmaLoggingReport } from '../../abi/vfio-user.ts';
+import { HEADER_BYTES } from '../../abi/vfio-user.ts';
 import { hex, U64_MAX } from '../../base/check.ts';
 import { Errno, VfioError } from '../../base/errno.ts';
-import { decodePrecopyInfo, encodePrecopyInfo, viewOf } from '../messages.ts';
+import {
+  Command,
+  decodePrecopyInfo,
+  encodePrecopyInfo,
+  MigData,
+  UserDmaLoggingControl,
+  UserDmaLoggingReport,
+  viewOf,
+} from '../messages.ts';
 import { type ClientConnection, REQUEST_DATA_BYTES } from './connection.ts';
 import type { MappedMemory } from './mapped-memory.ts';
 

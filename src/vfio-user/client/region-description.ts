@@ -2,11 +2,11 @@
 import type { RegionInfo } from '../../abi/device.ts';
 import { Bar, Config } from '../../abi/pci.ts';
 import { RegionFlags, RegionIndex } from '../../abi/vfio.ts';
-import { Command, HEADER_BYTES } from '../../abi/vfio-user.ts';
+import { HEADER_BYTES } from '../../abi/vfio-user.ts';
 import { VfioError } from '../../base/errno.ts';
 import type { OwnedFd } from '../../sys/owned-fd.ts';
 import { closeAll } from '../frames.ts';
-import { decodeRegionInfo, encodeRegionInfoRequest, type RegionInfoReply } from '../messages.ts';
+import { Command, decodeRegionInfo, encodeRegionInfoRequest, type RegionInfoReply } from '../messages.ts';
 import type { ClientConnection } from './connection.ts';
 import type { ClientRegionIo } from './region-io.ts';
 import { RegionMemory } from './region-memory.ts';

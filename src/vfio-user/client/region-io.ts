@@ -1,10 +1,11 @@
 /** Reads and writes of one region by messages; a client's regions and mappings use them. */
 import type { Width } from '../../abi/device-host.ts';
 import { RegionIndex } from '../../abi/vfio.ts';
-import { Command, HEADER_BYTES, RegionAccess } from '../../abi/vfio-user.ts';
+import { HEADER_BYTES } from '../../abi/vfio-user.ts';
 import { hex } from '../../base/check.ts';
 import type { VfioError } from '../../base/errno.ts';
 import { regionName } from '../../device/file-window.ts';
+import { Command, RegionAccess } from '../messages.ts';
 import type { ClientConnection } from './connection.ts';
 
 const FIXED = RegionAccess.structSize;

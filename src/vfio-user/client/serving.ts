@@ -1,8 +1,8 @@
 /** The server's own commands, DMA_READ and DMA_WRITE, answered out of the memory that was mapped for it. */
 import { Access } from '../../abi/memory.ts';
-import { Command, DmaAccess, HEADER_BYTES, HeaderFlags } from '../../abi/vfio-user.ts';
+import { HEADER_BYTES, HeaderFlags } from '../../abi/vfio-user.ts';
 import { Errno, VfioError } from '../../base/errno.ts';
-import { putHeader, viewOf } from '../messages.ts';
+import { Command, DmaAccess, putHeader, viewOf } from '../messages.ts';
 import type { ClientChannel } from './channel.ts';
 import type { ClientConnection } from './connection.ts';
 import { Found, type MappedMemory } from './mapped-memory.ts';

@@ -1,13 +1,23 @@
 /** How a connection begins: both say what they can do, and the server what device it has. */
-import { CapabilityDefaults, Command, HEADER_BYTES, VERSION_MAJOR, VERSION_MINOR } from '../../abi/vfio-user.ts';
+import { CapabilityDefaults, HEADER_BYTES, VERSION_MAJOR, VERSION_MINOR } from '../../abi/vfio-user.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
 import { MemfdMemory } from '../../sys/memfd.ts';
 import type { OwnedFd } from '../../sys/owned-fd.ts';
 import { UnixSocket } from '../../sys/unix-socket.ts';
 import { closeAll } from '../frames.ts';
-import { type AdoptedCapability, type AdoptedMapping, decodeAdopted, decodeDeviceInfo, encodeDeviceInfo } from '../messages.ts';
-import { type Capabilities, decodeVersion, encodeVersion, type VersionMessage } from '../version.ts';
+import {
+  type AdoptedCapability,
+  type AdoptedMapping,
+  type Capabilities,
+  Command,
+  decodeAdopted,
+  decodeDeviceInfo,
+  decodeVersion,
+  encodeDeviceInfo,
+  encodeVersion,
+  type VersionMessage,
+} from '../messages.ts';
 import type { ClientConnection } from './connection.ts';
 
 /** Descriptors that we take in one message. A device has no more doorbells. */

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { Access } from '../../abi/memory.ts';
-import { decodeVersion, encodeVersion } from '../version.ts';
+import { decodeVersion, encodeVersion } from '../messages.ts';
 import { type AdoptedMapping, AdoptedRow, decodeAdopted, encodeAdopted } from './adoption.ts';
 
 const rows: readonly AdoptedMapping[] = [

@@ -1,6 +1,11 @@
 /** DEVICE_GET_INFO: how many regions and IRQ indexes there are. */
-import { Command, UserDeviceInfo } from '../../abi/vfio-user.ts';
+import { DeviceFlags } from '../../abi/vfio.ts';
+import { struct } from '../../base/struct.ts';
+import { message } from './message.ts';
 import { check, checkArgsz, made } from './payload.ts';
+import { dec, flags as flagWords } from './shape.ts';
+
+export const UserDeviceInfo = struct('vfio_user_device_info', 16, { argsz: 'u32', flags: 'u32', num_regions: 'u32', num_irqs: 'u32' });
 
 export interface DeviceInfoReply {
   /** `DeviceFlags` */
@@ -9,6 +14,7 @@ export interface DeviceInfoReply {
   readonly numIrqs: number;
 }
 
+/** A reply; without `info` its request. */
 export function encodeDeviceInfo(info?: DeviceInfoReply): Uint8Array<ArrayBuffer> {
   const { payload, view } = made(UserDeviceInfo.structSize);
   const { flags = 0, numRegions = 0, numIrqs = 0 } = info ?? {};
@@ -18,8 +24,28 @@ export function encodeDeviceInfo(info?: DeviceInfoReply): Uint8Array<ArrayBuffer
 
 /** The same for request and reply. @throws VfioError EINVAL too short */
 export function decodeDeviceInfo(payload: Uint8Array): DeviceInfoReply {
-  const view = check(Command.DEVICE_GET_INFO, payload, UserDeviceInfo.structSize);
-  checkArgsz(Command.DEVICE_GET_INFO, view, UserDeviceInfo.structSize);
+  const view = check('DEVICE_GET_INFO', payload, UserDeviceInfo.structSize);
+  checkArgsz('DEVICE_GET_INFO', view, UserDeviceInfo.structSize);
   const { flags, num_regions: numRegions, num_irqs: numIrqs } = UserDeviceInfo.decode(view);
   return { flags, numRegions, numIrqs };
 }
+
+export const deviceInfo = message({
+  name: 'DEVICE_GET_INFO',
+  number: 4,
+  from: 'client',
+  size: { fixed: UserDeviceInfo.structSize, argsz: true },
+  decode: decodeDeviceInfo,
+  answer: ({ device }) => ({ payload: encodeDeviceInfo(device.info) }),
+  command: { structs: [UserDeviceInfo], words: [] },
+  reply: {
+    structs: [UserDeviceInfo],
+    words: [
+      dec(UserDeviceInfo.num_regions),
+      ' regions, ',
+      dec(UserDeviceInfo.num_irqs),
+      ' interrupt indexes, ',
+      flagWords(UserDeviceInfo.flags, DeviceFlags),
+    ],
+  },
+});

@@ -1,8 +1,15 @@
-/** What reaches a region: REGION_READ, REGION_WRITE, REGION_WRITE_MULTI, and the descriptors of REGION_IO_FDS that stand for writes. */
-import { Command, IoFd, RegionAccess, RegionIoFds, ShadowIoFd, WriteMulti, WriteMultiEntry } from '../../abi/vfio-user.ts';
-import { hex } from '../../base/check.ts';
-import { VfioError } from '../../base/errno.ts';
-import { check, checkArgsz, made, NOTHING } from './payload.ts';
+/**
+ * REGION_READ and REGION_WRITE: register accesses. Server and client read and build them in place
+ * (server/region-messages.ts, client/region-io.ts); the encoder here is for everything else.
+ */
+import { RegionIndex } from '../../abi/vfio.ts';
+import { struct } from '../../base/struct.ts';
+import { message } from './message.ts';
+import { made, NOTHING } from './payload.ts';
+import { dec, hex, name, otherwise, pick, ref, type Shape, value, type Word } from './shape.ts';
+
+/** Requests and replies: followed by `count` bytes where there is data. */
+export const RegionAccess = struct('vfio_user_region_access', 16, { offset: 'u64', region: 'u32', count: 'u32' });
 
 /** REGION_READ's request, or a reply to REGION_WRITE; with `data`, REGION_WRITE's request, or a reply to REGION_READ. */
 export function encodeRegionAccess(offset: bigint, region: number, count: number, data: Uint8Array = NOTHING): Uint8Array<ArrayBuffer> {
@@ -12,98 +19,33 @@ export function encodeRegionAccess(offset: bigint, region: number, count: number
   return payload;
 }
 
-export interface WriteMultiWrite {
-  readonly offset: bigint;
-  readonly region: number;
-  /** 1 to 8 bytes. */
-  readonly data: Uint8Array;
+const where: readonly Word[] = [name(RegionAccess.region, RegionIndex, 'region'), '+', hex(RegionAccess.offset)];
+
+/** Servers answer an access of no bytes with the header alone. */
+function shape(...words: Word[]): Shape {
+  const access = { test: { kind: 'longer', than: 0 } as const, shape: { structs: [RegionAccess], words: [...where, ...words] } };
+  return { words: [pick(access, otherwise('ok'))] };
 }
 
-export function encodeWriteMulti(writes: readonly WriteMultiWrite[]): Uint8Array<ArrayBuffer> {
-  const { payload, view } = made(WriteMulti.structSize + writes.length * WriteMultiEntry.structSize);
-  WriteMulti.count.set(view, 0, BigInt(writes.length));
-  writes.forEach(({ offset, region, data }, i) => {
-    const at = WriteMulti.structSize + i * WriteMultiEntry.structSize;
-    WriteMultiEntry.encode(view, at, { offset, region, count: data.length });
-    payload.set(data.subarray(0, 8), at + WriteMultiEntry.data.offset);
-  });
-  return payload;
-}
+const withData = shape(' = ', value(RegionAccess.structSize));
+const withoutData = shape(', ', dec(RegionAccess.count), ' bytes');
 
-/** How many writes: each is a WriteMultiEntry. @throws VfioError EINVAL when the payload does not hold that many, or a count is above 8 */
-export function checkWriteMulti(payload: Uint8Array): number {
-  const view = check(Command.REGION_WRITE_MULTI, payload, WriteMulti.structSize);
-  const count = WriteMulti.count.get(view, 0);
-  const bytes = payload.length - WriteMulti.structSize;
-  if (count * BigInt(WriteMultiEntry.structSize) !== BigInt(bytes)) {
-    throw new VfioError('EINVAL', `REGION_WRITE_MULTI: ${count} writes in ${bytes} bytes`);
-  }
-  for (let at: number = WriteMulti.structSize; at < payload.length; at += WriteMultiEntry.structSize) {
-    const size = WriteMultiEntry.count.get(view, at);
-    if (size > 8) throw new VfioError('EINVAL', `REGION_WRITE_MULTI: a write of ${size} bytes; at most 8`);
-  }
-  return Number(count);
-}
+export const regionRead = message({
+  name: 'REGION_READ',
+  number: 9,
+  from: 'client',
+  size: { fixed: RegionAccess.structSize },
+  inPlace: (regions, reader, writer) => regions.read(reader, writer),
+  command: withoutData,
+  reply: withData,
+});
 
-export interface IoFdEntry {
-  readonly offset: bigint;
-  readonly size: bigint;
-  /** Which of the descriptors that come along. */
-  readonly fdIndex: number;
-  /** `IoFdType` */
-  readonly type: number;
-  /** `IoFdFlags` */
-  readonly flags: number;
-  readonly datamatch: bigint;
-}
-
-export function encodeIoFdsRequest(index: number, argsz: number = RegionIoFds.structSize): Uint8Array<ArrayBuffer> {
-  const { payload, view } = made(RegionIoFds.structSize);
-  RegionIoFds.encode(view, 0, { argsz, index });
-  return payload;
-}
-
-/** @throws VfioError EINVAL too short, or flags or count not 0 */
-export function decodeIoFdsRequest(payload: Uint8Array): { readonly argsz: number; readonly index: number } {
-  const view = check(Command.DEVICE_GET_REGION_IO_FDS, payload, RegionIoFds.structSize);
-  const argsz = checkArgsz(Command.DEVICE_GET_REGION_IO_FDS, view, RegionIoFds.structSize);
-  const { flags, index, count } = RegionIoFds.decode(view);
-  if (flags !== 0 || count !== 0)
-    throw new VfioError('EINVAL', `DEVICE_GET_REGION_IO_FDS: flags ${hex(flags)}, count ${count}; both must be 0`);
-  return { argsz, index };
-}
-
-/** The bytes that the whole answer takes, and `entries` when `argsz` has room for them. */
-export function encodeIoFds(index: number, entries: readonly IoFdEntry[], argsz: number): Uint8Array<ArrayBuffer> {
-  const whole = RegionIoFds.structSize + entries.length * IoFd.structSize;
-  const { payload, view } = made(argsz >= whole ? whole : RegionIoFds.structSize);
-  RegionIoFds.encode(view, 0, { argsz: whole, index, count: entries.length });
-  if (argsz < whole) return payload;
-  entries.forEach(({ offset, size, fdIndex, type, flags, datamatch }, i) => {
-    IoFd.encode(view, RegionIoFds.structSize + i * IoFd.structSize, { offset, size, fd_index: fdIndex, type, flags, datamatch });
-  });
-  return payload;
-}
-
-/** Entries of 40 bytes, or libvfio-user's of 48. None when argsz was too small: ask again with the `argsz` told. @throws VfioError EPROTO */
-export function decodeIoFds(payload: Uint8Array): {
-  readonly argsz: number;
-  readonly count: number;
-  readonly entries: readonly IoFdEntry[];
-} {
-  const view = check(Command.DEVICE_GET_REGION_IO_FDS, payload, RegionIoFds.structSize);
-  const { argsz, count } = RegionIoFds.decode(view);
-  const bytes = payload.length - RegionIoFds.structSize;
-  if (bytes === 0) return { argsz, count, entries: [] };
-  const stride = bytes / count;
-  if (stride !== IoFd.structSize && stride !== ShadowIoFd.structSize) {
-    throw new VfioError('EPROTO', `DEVICE_GET_REGION_IO_FDS: ${bytes} bytes for ${count} entries`);
-  }
-  const layout = stride === IoFd.structSize ? IoFd : ShadowIoFd;
-  const entries = Array.from({ length: count }, (_, i) => {
-    const { fd_index: fdIndex, ...rest } = layout.decode(view, RegionIoFds.structSize + i * stride);
-    const { offset, size, type, flags, datamatch } = rest;
-    return { offset, size, fdIndex, type, flags, datamatch };
-  });
-  return { argsz, count, entries };
-}
+export const regionWrite = message({
+  name: 'REGION_WRITE',
+  number: 10,
+  from: 'client',
+  size: { fixed: RegionAccess.structSize, data: 'negotiated', counted: { ref: ref(RegionAccess.count), unit: 1 } },
+  inPlace: (regions, reader, writer) => regions.write(reader, writer),
+  command: withData,
+  reply: withoutData,
+});

@@ -1,11 +1,23 @@
-/** DEVICE_GET_REGION_INFO: a region, and its chain of capabilities. */
+/** DEVICE_GET_REGION_INFO: a region, its chain of capabilities, and the file behind it. */
 import type { MappableArea, RegionInfo as RegionDescription } from '../../abi/device.ts';
-import { RegionCap, RegionFlags } from '../../abi/vfio.ts';
+import { RegionCap, RegionFlags, RegionIndex } from '../../abi/vfio.ts';
 import { InfoCapHeader, RegionInfo, RegionInfoCapSparseMmap, RegionInfoCapType, SparseMmapArea } from '../../abi/vfio-structs.ts';
-import { Command } from '../../abi/vfio-user.ts';
 import { hex } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
+import { message } from './message.ts';
 import { check, checkArgsz, made } from './payload.ts';
+import {
+  bits,
+  capabilities as capabilityWords,
+  dec,
+  flags as flagWords,
+  name,
+  otherwise,
+  pick,
+  ref,
+  hex as shownHex,
+  zero,
+} from './shape.ts';
 
 export function encodeRegionInfoRequest(index: number, argsz: number = RegionInfo.structSize): Uint8Array<ArrayBuffer> {
   const { payload, view } = made(RegionInfo.structSize);
@@ -15,8 +27,8 @@ export function encodeRegionInfoRequest(index: number, argsz: number = RegionInf
 
 /** @throws VfioError EINVAL too short */
 export function decodeRegionInfoRequest(payload: Uint8Array): { readonly argsz: number; readonly index: number } {
-  const view = check(Command.DEVICE_GET_REGION_INFO, payload, RegionInfo.structSize);
-  const argsz = checkArgsz(Command.DEVICE_GET_REGION_INFO, view, RegionInfo.structSize);
+  const view = check('DEVICE_GET_REGION_INFO', payload, RegionInfo.structSize);
+  const argsz = checkArgsz('DEVICE_GET_REGION_INFO', view, RegionInfo.structSize);
   return { argsz, index: RegionInfo.index.get(view, 0) };
 }
 
@@ -81,12 +93,12 @@ function regionCapabilities(info: RegionDescription, at: number): Uint8Array<Arr
 }
 
 const TYPE_CAP_BYTES = RegionInfoCapType.structSize;
-/** A chain of a peer's is followed this far. */
+/** The chain of a peer is followed so far. */
 const MAX_CAPS = 64;
 
 /** @throws VfioError EINVAL too short; EPROTO a capability chain or a size that cannot be */
 export function decodeRegionInfo(payload: Uint8Array): RegionInfoReply {
-  const view = check(Command.DEVICE_GET_REGION_INFO, payload, RegionInfo.structSize);
+  const view = check('DEVICE_GET_REGION_INFO', payload, RegionInfo.structSize);
   const { argsz, flags, index, cap_offset: capOffset, size, offset } = RegionInfo.decode(view);
   const base = { index, flags, size: exact(size, 'size') };
   if ((flags & RegionFlags.CAPS) === 0 || capOffset === 0) return { argsz, info: base, offset };
@@ -120,7 +132,7 @@ function decodeSparseAreas(view: DataView, at: number, regionSize: number): Mapp
   const start = at + RegionInfoCapSparseMmap.structSize;
   if (start > view.byteLength) throw badChain('is cut short');
   const count = RegionInfoCapSparseMmap.nr_areas.get(view, at);
-  if (count > (view.byteLength - start) / SparseMmapArea.structSize) throw badChain(`tells of ${count} areas and does not hold them`);
+  if (count > (view.byteLength - start) / SparseMmapArea.structSize) throw badChain(`announces ${count} areas and does not hold them`);
   return Array.from({ length: count }, (_, i) => {
     const { offset, size } = SparseMmapArea.decode(view, start + i * SparseMmapArea.structSize);
     if (offset + size > BigInt(regionSize)) throw badChain(`has an area past the region's end (${hex(offset)}+${hex(size)})`);
@@ -133,6 +145,41 @@ function badChain(what: string): VfioError {
 }
 
 function exact(value: bigint, what: string): number {
-  if (value > BigInt(Number.MAX_SAFE_INTEGER)) throw new VfioError('EPROTO', `${what} ${hex(value)} is beyond what we can count`);
+  if (value > BigInt(Number.MAX_SAFE_INTEGER)) throw new VfioError('EPROTO', `${what} ${hex(value)} is more than 2^53 - 1`);
   return Number(value);
 }
+
+const index = name(RegionInfo.index, RegionIndex, 'region');
+
+export const regionInfo = message({
+  name: 'DEVICE_GET_REGION_INFO',
+  number: 5,
+  from: 'client',
+  size: { fixed: RegionInfo.structSize, argsz: true },
+  decode: decodeRegionInfoRequest,
+  answer({ regionFiles }, { argsz, index }) {
+    const { info, file } = regionFiles.region(index);
+    const payload = encodeRegionInfo(info, argsz, BigInt(file?.offset ?? 0));
+    // A client that left no room for the capabilities asks again, and gets the descriptor then.
+    const whole = argsz >= RegionInfo.argsz.get(new DataView(payload.buffer), 0);
+    return file !== null && whole ? { payload, fds: [file.duplicateFd()] } : { payload };
+  },
+  command: { structs: [RegionInfo], words: [index, ', room for ', dec(RegionInfo.argsz), ' bytes'] },
+  reply: {
+    structs: [RegionInfo],
+    words: [
+      index,
+      ': ',
+      pick(
+        zero(ref(RegionInfo.size), 'none'),
+        otherwise(
+          shownHex(RegionInfo.size),
+          ' bytes ',
+          flagWords(RegionInfo.flags, RegionFlags),
+          pick(bits(ref(RegionInfo.flags), RegionFlags.MMAP, RegionFlags.MMAP, ', offset ', shownHex(RegionInfo.offset))),
+          pick(bits(ref(RegionInfo.flags), RegionFlags.CAPS, RegionFlags.CAPS, capabilityWords(RegionInfo.cap_offset))),
+        ),
+      ),
+    ],
+  },
+});

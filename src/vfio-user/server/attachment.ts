@@ -1,18 +1,18 @@
 /** A client and the device it uses, from VERSION to the end: everything that its commands need, and that must be let go with it. */
 import type { Device } from '../../abi/device.ts';
-import { Command, commandName } from '../../abi/vfio-user.ts';
 import type { Clock } from '../../base/clock.ts';
 import { VfioError } from '../../base/errno.ts';
-import type { OwnedFd } from '../../sys/owned-fd.ts';
 import type { FrameWriter } from '../frame-writer.ts';
 import type { ServerLimits } from '../limits.ts';
-import type { VersionMessage } from '../version.ts';
-import { type Answer, DeviceMessages } from './device-messages.ts';
+import type { AnswerContext } from '../messages/message.ts';
+import type { VersionMessage } from '../messages/version.ts';
 import { DmaCommands } from './dma-commands.ts';
 import { mayBeQemu } from './dma-layout.ts';
 import { DmaMappings } from './dma-mappings.ts';
-import { IrqMessages } from './irq-messages.ts';
+import { Features } from './features.ts';
+import { IrqLines } from './irq-lines.ts';
 import { MigrationMessages } from './migration-messages.ts';
+import { RegionFiles } from './region-files.ts';
 import { RegionMessages } from './region-messages.ts';
 
 export interface AttachmentOptions {
@@ -38,16 +38,15 @@ export interface AttachmentOptions {
   readonly onBug: (what: string, error: unknown) => void;
 }
 
-const EMPTY = new Uint8Array(0);
-
-export class Attachment {
+export class Attachment implements AnswerContext {
   readonly device: Device;
   readonly regions: RegionMessages;
   readonly dma: DmaCommands;
   readonly mappings: DmaMappings;
-  readonly #irqs: IrqMessages;
-  readonly #messages: DeviceMessages;
-  readonly #migration: MigrationMessages;
+  readonly irqs: IrqLines;
+  readonly regionFiles: RegionFiles;
+  readonly stream: MigrationMessages;
+  readonly features: Features;
   readonly #events: Disposable;
   readonly #onBug: (what: string, error: unknown) => void;
 
@@ -61,72 +60,28 @@ export class Attachment {
     this.regions = new RegionMessages(device, limits.maxDataBytes);
     const readBytes = client.dmaReadBytes ?? null;
     this.dma = new DmaCommands({ writer, clock, maxDataBytes, readBytes, askLayout: mayBeQemu(client), onQueued });
-    this.mappings = new DmaMappings(device, this.dma, { ...limits, maxReplyBytes: limits.maxDataBytes });
-    this.#irqs = new IrqMessages(device);
-    this.#messages = new DeviceMessages({
+    this.mappings = new DmaMappings(device, this.dma, limits);
+    this.irqs = new IrqLines(device);
+    this.regionFiles = new RegionFiles({
       device,
       region: (index) => this.regions.region(index),
       maxFds: carriesFds ? Math.min(maxMsgFds, limits.maxMsgFds) : 0,
-      maxReplyBytes: limits.maxDataBytes,
       onBug,
     });
-    this.#migration = new MigrationMessages(device, limits.maxDataBytes);
+    this.stream = new MigrationMessages(device, limits.maxDataBytes);
+    this.features = new Features(device, this.stream, limits.maxDataBytes);
     this.#events = device.on(
       (event) => {
         if (event.kind === 'suspend') {
-          this.#messages.knowsOfSleep = false;
+          this.features.knowsOfSleep = false;
           event.acknowledge();
         } else if (event.kind === 'gone') onGone(event.reason);
         // The protocol has no message for a sleep. A client that has not acknowledged by a feature
         // of ours is frozen as programs are: the server answers its requests after the sleep.
-        else onSleep(event.kind === 'asleep', !this.#messages.knowsOfSleep);
+        else onSleep(event.kind === 'asleep', !this.features.knowsOfSleep);
       },
       ['suspend', 'asleep', 'resume', 'gone'],
     );
-  }
-
-  /**
-   * One call of the device each, and its answer.
-   *
-   * @param fds those that came along; the caller closes those that are still open afterwards
-   * @throws VfioError the errno to answer; EINVAL for a command that does not exist, or is not a client's
-   */
-  answer(command: number, payload: Uint8Array, fds: readonly OwnedFd[]): Answer {
-    switch (command) {
-      case Command.DMA_MAP:
-        this.mappings.map(payload, fds);
-        return { payload: EMPTY };
-      case Command.DMA_UNMAP:
-        return { payload: this.mappings.unmap(payload) };
-      case Command.DIRTY_PAGES:
-        return { payload: this.mappings.dirtyPages(payload) };
-      case Command.DEVICE_GET_INFO:
-        return this.#messages.info(payload);
-      case Command.DEVICE_GET_REGION_INFO:
-        return this.#messages.regionInfo(payload);
-      case Command.DEVICE_GET_REGION_IO_FDS:
-        return this.#messages.ioFds(payload);
-      case Command.DEVICE_GET_IRQ_INFO:
-        return { payload: this.#irqs.info(payload) };
-      case Command.DEVICE_SET_IRQS:
-        this.#irqs.set(payload, fds);
-        return { payload: EMPTY };
-      case Command.DEVICE_RESET:
-        this.device.reset();
-        return { payload: EMPTY };
-      case Command.DEVICE_FEATURE:
-        return this.#migration.feature(payload) ?? this.#messages.feature(payload, fds);
-      case Command.MIG_DATA_READ:
-        return this.#migration.read(payload);
-      case Command.MIG_DATA_WRITE:
-        return this.#migration.write(payload);
-      case Command.MIG_GET_PRECOPY_INFO:
-        return this.#migration.precopyInfo(payload);
-      case Command.VERSION:
-        throw new VfioError('EINVAL', 'VERSION comes once');
-      default:
-        throw new VfioError('EINVAL', `${commandName(command)} is not one for a server`);
-    }
   }
 
   /**
@@ -137,9 +92,9 @@ export class Attachment {
     const steps: [string, () => void][] = [
       ['ending DMA', () => this.dma.fail(new VfioError('ENODEV', `the client is gone: ${reason}`))],
       ['leaving the events', () => this.#events[Symbol.dispose]()],
-      ['letting go of doorbells', () => this.#messages[Symbol.dispose]()],
-      ['ending its migration', () => this.#migration[Symbol.dispose]()],
-      ['letting go of interrupts', () => this.#irqs[Symbol.dispose]()],
+      ['letting go of doorbells', () => this.regionFiles[Symbol.dispose]()],
+      ['ending its migration', () => this.stream[Symbol.dispose]()],
+      ['letting go of interrupts', () => this.irqs[Symbol.dispose]()],
       ['unmapping', () => this.mappings[Symbol.dispose]()],
       ['closing the device', () => this.device[Symbol.dispose]()],
     ];

@@ -2,13 +2,12 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { MemoryStream } from '../../../tests/kit/memory-stream.ts';
-import { Command, HEADER_BYTES } from '../../abi/vfio-user.ts';
+import { HEADER_BYTES } from '../../abi/vfio-user.ts';
 import { ManualClock } from '../../base/clock.ts';
 import { VfioError } from '../../base/errno.ts';
 import { FrameWriter } from '../frame-writer.ts';
 import { FrameReader } from '../frames.ts';
-import { encodeError, encodeMessage } from '../messages.ts';
-import { defaultCapabilities } from '../version.ts';
+import { Command, defaultCapabilities, encodeError, encodeMessage } from '../messages.ts';
 import { DmaCommands } from './dma-commands.ts';
 import type { DmaLayout } from './dma-layout.ts';
 import { mayBeQemu } from './dma-layout.ts';

@@ -7,13 +7,13 @@
  * vfio_user_send_qio(): nothing is left of a message that went in part). So a client that does not say how much it can send is asked for little at a
  * time, in small pieces, and reads take turns: a short one does not wait for a long one.
  */
-import { Command, DmaAccess, HEADER_BYTES, Header, HeaderFlags } from '../../abi/vfio-user.ts';
+import { HEADER_BYTES, Header, HeaderFlags } from '../../abi/vfio-user.ts';
 import { hex, U64_MAX } from '../../base/check.ts';
 import type { Clock } from '../../base/clock.ts';
 import { VfioError } from '../../base/errno.ts';
 import type { FrameWriter } from '../frame-writer.ts';
 import type { FrameReader } from '../frames.ts';
-import { putHeader, replyError } from '../messages.ts';
+import { Command, DmaAccess, putHeader, replyError } from '../messages.ts';
 import { DMA_FIXED_BYTES, type DmaLayout, dataAt, layoutOfReadReply } from './dma-layout.ts';
 
 /** Messages under way at one time, and bytes of data in those that were not sent yet. */

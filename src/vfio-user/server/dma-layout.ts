@@ -5,8 +5,8 @@
  *
  * @see qemu/hw/vfio-user/protocol.h, VFIOUserDMARW; qemu/hw/vfio-user/pci.c, vfio_user_dma_read(), vfio_user_dma_write()
  */
-import { DmaAccess, HEADER_BYTES, QEMU_MAX_MSG_FDS } from '../../abi/vfio-user.ts';
-import type { VersionMessage } from '../version.ts';
+import { HEADER_BYTES, QEMU_MAX_MSG_FDS } from '../../abi/vfio-user.ts';
+import { DmaAccess, type VersionMessage } from '../messages.ts';
 
 export type DmaLayout = 'spec' | 'qemu';
 

@@ -5,23 +5,13 @@
 import type { Device } from '../../abi/device.ts';
 import type { Access } from '../../abi/memory.ts';
 import { DirtyFlags, DmaUnmapFlags } from '../../abi/vfio.ts';
-import { UserDmaMapFlags } from '../../abi/vfio-user.ts';
 import { hex, U64_MAX } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
 import { IntervalMap } from '../../base/interval-map.ts';
 import { Slots } from '../../base/slots.ts';
 import type { OwnedFd } from '../../sys/owned-fd.ts';
 import { PeerFiles } from '../../sys/peer-files.ts';
-import {
-  type DirtyPagesRequest,
-  type DmaMapRequest,
-  type DmaUnmapRequest,
-  decodeDirtyPages,
-  decodeDmaMap,
-  decodeDmaUnmap,
-  encodeDirtyPages,
-  encodeDmaUnmapReply,
-} from '../messages.ts';
+import { type DirtyPagesRequest, type DmaMapRequest, type DmaUnmapRequest, UserDmaMapFlags } from '../messages.ts';
 import type { DmaCommands } from './dma-commands.ts';
 import { RemoteRanges } from './remote-memory.ts';
 
@@ -38,8 +28,6 @@ export interface DmaMappingLimits {
   readonly maxFileBytes: number;
   readonly anyFile: boolean;
   readonly maxSparseBytes: number;
-  /** The largest payload of a reply. */
-  readonly maxReplyBytes: number;
 }
 
 export class DmaMappings implements Disposable {
@@ -69,14 +57,12 @@ export class DmaMappings implements Disposable {
   }
 
   /**
-   * @param fds those that came along; the caller closes those that are still open afterwards
-   * @throws VfioError EINVAL malformed, no access, more than one descriptor, MMAP or FILE_IO without one; EOVERFLOW past 2^64; EEXIST over another
+   * @param fds one at most; the caller closes it if it is still open afterwards
+   * @throws VfioError EINVAL no access, MMAP or FILE_IO without a descriptor; EOVERFLOW past 2^64; EEXIST over another
    * mapping; ENOSPC over the limits; what mapping the file throws; what the DMA space throws
    */
-  map(payload: Uint8Array, fds: readonly OwnedFd[]): void {
-    const request = decodeDmaMap(payload);
+  map(request: DmaMapRequest, fds: readonly OwnedFd[]): void {
     const { flags, address, size } = request;
-    if (fds.length > 1) throw new VfioError('EINVAL', `DMA_MAP with ${fds.length} descriptors; at most one`);
     if ((flags & NEEDS_FD) !== 0 && fds.length === 0) throw new VfioError('EINVAL', 'DMA_MAP: MMAP and FILE_IO need a descriptor');
     if ((flags & ACCESS) === 0) throw new VfioError('EINVAL', 'DMA_MAP: neither READ nor WRITE');
     checkRange('DMA_MAP', address, size);
@@ -142,15 +128,14 @@ export class DmaMappings implements Disposable {
    * domain of its IOMMU, and at every restart of the guest, whatever is mapped there: what stayed would let the device reach memory that the
    * guest uses for something else by now, and refuse the next mapping.
    *
-   * @returns the reply's payload
-   * @throws VfioError EINVAL malformed; ENOENT when nothing is mapped there, or it would cut a mapping in two; EOPNOTSUPP a bitmap where nobody
+   * @returns the bitmap, where the request asks for one
+   * @throws VfioError ENOENT when nothing is mapped there, or it would cut a mapping in two; EOPNOTSUPP a bitmap where nobody
    * tracks; what the DMA space throws
    */
-  unmap(payload: Uint8Array): Uint8Array<ArrayBuffer> {
-    const request = decodeDmaUnmap(payload, this.#limits.maxReplyBytes);
+  unmap(request: DmaUnmapRequest): Uint8Array | undefined {
     if ((request.flags & DmaUnmapFlags.ALL) !== 0) {
       this.unmapAll();
-      return encodeDmaUnmapReply(request);
+      return undefined;
     }
     const { address, size, bitmap } = request;
     checkRange('DMA_UNMAP', address, size);
@@ -161,7 +146,7 @@ export class DmaMappings implements Disposable {
     }
     const dirty = bitmap === undefined ? undefined : this.#unmapDirty(request, bitmap);
     this.#unmapWithin(first, last, dirty !== undefined);
-    return encodeDmaUnmapReply(request, dirty);
+    return dirty;
   }
 
   /** Whether there are mappings in [first, last], and none that goes beyond. */
@@ -203,9 +188,8 @@ export class DmaMappings implements Disposable {
     this.#resize();
   }
 
-  /** @returns the reply's payload   @throws VfioError EINVAL malformed; EOPNOTSUPP where nobody tracks; what the DMA space throws */
-  dirtyPages(payload: Uint8Array): Uint8Array<ArrayBuffer> {
-    const request: DirtyPagesRequest = decodeDirtyPages(payload, this.#limits.maxReplyBytes);
+  /** @returns the bitmap, where the request asks for one   @throws VfioError EOPNOTSUPP where pages are not tracked; what the DMA space throws */
+  dirtyPages(request: DirtyPagesRequest): Uint8Array | undefined {
     const { dirty } = this.#device.dma;
     if (dirty === undefined) throw new VfioError('EOPNOTSUPP', 'DIRTY_PAGES: nobody knows which pages the device has written');
     if (request.range === undefined) {
@@ -213,12 +197,12 @@ export class DmaMappings implements Disposable {
       if (start) dirty.start();
       else dirty.stop();
       this.#tracking = start;
-      return encodeDirtyPages(request);
+      return undefined;
     }
     const { iova, size, pgsize, bitmapSize } = request.range;
     const into = new Uint8Array(Number(bitmapSize));
     dirty.report(iova, size, pgsize, into);
-    return encodeDirtyPages(request, into);
+    return into;
   }
 
   /** Unmap everything, also when the device is gone. Idempotent. */

@@ -4,26 +4,20 @@
  *
  * A device that stands still is not shut up here: registers answer, and memory can be mapped, as with the kernel's. libvfio-user refuses both.
  */
-import type { Device, MigrationStream } from '../../abi/device.ts';
-import { Feature, FeatureFlags } from '../../abi/vfio.ts';
+import type { Device, MigrationStream, PrecopyInfo } from '../../abi/device.ts';
+import { Feature } from '../../abi/vfio.ts';
 import { DeviceFeature, FeatureDmaLoggingControl, FeatureDmaLoggingRange, FeatureDmaLoggingReport } from '../../abi/vfio-structs.ts';
-import { UserDmaLoggingControl, UserDmaLoggingReport } from '../../abi/vfio-user.ts';
 import { U64_MAX } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
+import type { Answer } from '../messages/message.ts';
 import {
-  decodeFeatureRequest,
-  decodeMigDataRead,
-  decodeMigDataWrite,
-  decodePrecopyInfo,
   encodeFeature,
   encodeFeatureReply,
-  encodeMigData,
-  encodePrecopyInfo,
   type FeatureMessage,
+  UserDmaLoggingControl,
+  UserDmaLoggingReport,
   viewOf,
 } from '../messages.ts';
-
-import type { Answer } from './device-messages.ts';
 
 const EMPTY = new Uint8Array(0);
 const PAGE = 4096n;
@@ -51,16 +45,14 @@ export class MigrationMessages implements Disposable {
   /**
    * Null for a feature, or an operation, whose data is the same as the ioctl's.
    *
-   * @throws VfioError EINVAL malformed, or argsz that leaves no room for the bitmap; what the device throws
+   * @throws VfioError EINVAL argsz that leaves no room for the bitmap; what the device throws
    */
-  feature(payload: Uint8Array): Answer | null {
-    const flags = payload.length < DeviceFeature.structSize ? 0 : DeviceFeature.flags.get(viewOf(payload), 0);
-    const id = flags & FeatureFlags.MASK;
-    const set = (flags & (FeatureFlags.SET | FeatureFlags.GET | FeatureFlags.PROBE)) === FeatureFlags.SET;
-    const get = (flags & (FeatureFlags.SET | FeatureFlags.GET | FeatureFlags.PROBE)) === FeatureFlags.GET;
-    if (id === Feature.MIG_DEVICE_STATE && set) return this.#setState(decodeFeatureRequest(payload));
-    if (id === Feature.DMA_LOGGING_START && set) return this.#startLogging(decodeFeatureRequest(payload));
-    if (id === Feature.DMA_LOGGING_REPORT && get) return this.#report(decodeFeatureRequest(payload));
+  feature(message: FeatureMessage): Answer | null {
+    const { feature, get, set, probe } = message;
+    if (probe || get === set) return null;
+    if (feature === Feature.MIG_DEVICE_STATE && set) return this.#setState(message);
+    if (feature === Feature.DMA_LOGGING_START && set) return this.#startLogging(message);
+    if (feature === Feature.DMA_LOGGING_REPORT && get) return this.#report(message);
     return null;
   }
 
@@ -143,41 +135,35 @@ export class MigrationMessages implements Disposable {
   }
 
   /**
-   * No bytes: there are none, now or for good; in which state the device is tells.
+   * At most `size` bytes. No bytes: there are none now, or none any more; the device's state says which.
    *
-   * @throws VfioError EINVAL malformed, or in a state in which nothing is to be read; ENOTTY
+   * @throws VfioError EINVAL in a state in which nothing is to be read; ENOTTY
    */
-  read(payload: Uint8Array): Answer {
-    const { size } = decodeMigDataRead(payload, this.#maxBytes);
+  read(size: number): Uint8Array {
     const data = new Uint8Array(size);
-    let got = 0;
     try {
-      got = this.#open('MIG_DATA_READ').read(data);
+      return data.subarray(0, this.#open('MIG_DATA_READ').read(data));
     } catch (error) {
       if (!(error instanceof VfioError)) throw error;
       if (error.code === 'ENODEV') throw new VfioError('EINVAL', error.message, { cause: error });
       if (error.code !== 'ENOMSG') throw error;
+      return EMPTY;
     }
-    return { payload: encodeMigData(got, data.subarray(0, got)) };
   }
 
-  /** @throws VfioError EINVAL malformed, what is no data of such a device, or in a state in which nothing is to be written; ENOTTY */
-  write(payload: Uint8Array): Answer {
-    const { data } = decodeMigDataWrite(payload);
+  /** @throws VfioError EINVAL for data that is not of such a device, or in a state in which nothing is to be written; ENOTTY */
+  write(data: Uint8Array): void {
     try {
       this.#open('MIG_DATA_WRITE').write(data);
     } catch (error) {
       if (error instanceof VfioError && error.code === 'ENODEV') throw new VfioError('EINVAL', error.message, { cause: error });
       throw error;
     }
-    return { payload: EMPTY };
   }
 
-  /** @throws VfioError EINVAL malformed, or outside of PRE_COPY; ENOTTY */
-  precopyInfo(payload: Uint8Array): Answer {
-    decodePrecopyInfo(payload);
-    const { initialBytes, dirtyBytes } = this.#open('MIG_GET_PRECOPY_INFO').precopyInfo();
-    return { payload: encodePrecopyInfo({ initialBytes, dirtyBytes }) };
+  /** @throws VfioError EINVAL outside of PRE_COPY; ENOTTY */
+  precopyInfo(): PrecopyInfo {
+    return this.#open('MIG_GET_PRECOPY_INFO').precopyInfo();
   }
 
   [Symbol.dispose](): void {

@@ -3,17 +3,18 @@
  * reply is built where it is sent from.
  */
 import type { Device, Region } from '../../abi/device.ts';
-import { HEADER_BYTES, HeaderFlags, RegionAccess, WriteMulti, WriteMultiEntry } from '../../abi/vfio-user.ts';
+import { HEADER_BYTES, HeaderFlags } from '../../abi/vfio-user.ts';
 import { VfioError } from '../../base/errno.ts';
 import type { FrameWriter } from '../frame-writer.ts';
 import type { FrameReader } from '../frames.ts';
-import { checkWriteMulti, putHeader } from '../messages.ts';
+import type { InPlace } from '../messages/message.ts';
+import { checkWriteMulti, putHeader, RegionAccess, WriteMulti, WriteMultiEntry } from '../messages.ts';
 
 /** Header and fields: where the data is. */
 const DATA_AT = HEADER_BYTES + RegionAccess.structSize;
 const WORD = 2 ** 32;
 
-export class RegionMessages {
+export class RegionMessages implements InPlace {
   readonly #maxData: number;
   readonly #regions: (Region | null)[];
   readonly #sizes: Float64Array;

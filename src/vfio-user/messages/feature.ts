@@ -1,10 +1,12 @@
-/** DEVICE_FEATURE, MIG_DATA_READ, MIG_DATA_WRITE and MIG_GET_PRECOPY_INFO. */
+/** DEVICE_FEATURE: the features of linux/vfio.h and ours. Their data reads as feature-shapes.ts says. */
 import { Feature, FeatureFlags } from '../../abi/vfio.ts';
-import { DeviceFeature, FeatureMigState, PrecopyInfo } from '../../abi/vfio-structs.ts';
-import { CapabilityDefaults, Command, MigData } from '../../abi/vfio-user.ts';
+import { DeviceFeature, FeatureMigState } from '../../abi/vfio-structs.ts';
 import { hex } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
-import { check, checkArgsz, made, NOTHING } from './payload.ts';
+import { featureWords } from './feature-shapes.ts';
+import { message } from './message.ts';
+import { check, checkArgsz, made, viewOf } from './payload.ts';
+import { bits, name, pick, ref, type Shape } from './shape.ts';
 
 export interface FeatureMessage {
   readonly argsz: number;
@@ -30,8 +32,8 @@ export function encodeFeature(message: Omit<FeatureMessage, 'argsz'> & { readonl
 
 /** The same for request and reply; `data` is part of `payload`. @throws VfioError EINVAL too short, or unknown flags */
 export function decodeFeature(payload: Uint8Array): FeatureMessage {
-  const view = check(Command.DEVICE_FEATURE, payload, DeviceFeature.structSize);
-  const argsz = checkArgsz(Command.DEVICE_FEATURE, view, DeviceFeature.structSize);
+  const view = check('DEVICE_FEATURE', payload, DeviceFeature.structSize);
+  const argsz = checkArgsz('DEVICE_FEATURE', view, DeviceFeature.structSize);
   const flags = DeviceFeature.flags.get(view, 0);
   if ((flags & ~FEATURE_FLAGS) !== 0) throw new VfioError('EINVAL', `DEVICE_FEATURE: unknown flags ${hex(flags)}`);
   return {
@@ -75,54 +77,39 @@ export function encodeFeatureReply({ argsz: _, ...request }: FeatureMessage): Ui
   return encodeFeature({ ...request, data: request.data.subarray(0, used) });
 }
 
-/** MIG_DATA_READ's request, or with `data` its reply; MIG_DATA_WRITE's request. */
-export function encodeMigData(size: number, data: Uint8Array = NOTHING): Uint8Array<ArrayBuffer> {
-  const { payload, view } = made(MigData.structSize + data.length);
-  MigData.encode(view, 0, { argsz: MigData.structSize + size, size });
-  payload.set(data, MigData.structSize);
-  return payload;
+/** The largest is DMA_LOGGING_START. A request with too many ranges still gets its error. */
+const DATA_MAX = 8192;
+const ASTERISK = 0x2a;
+
+function shape(reply: boolean): Shape {
+  const op = (flag: number, word: string) => pick(bits(ref(DeviceFeature.flags), flag, flag, word));
+  return {
+    structs: [DeviceFeature],
+    words: [
+      name(DeviceFeature.flags, Feature, 'feature', FeatureFlags.MASK),
+      op(FeatureFlags.GET, ' get'),
+      op(FeatureFlags.SET, ' set'),
+      op(FeatureFlags.PROBE, ' probe'),
+      featureWords(reply),
+    ],
+  };
 }
 
-/** @throws VfioError EINVAL too short, argsz that leaves no room for the data, or more than one message may carry */
-export function decodeMigDataRead(payload: Uint8Array, max: number = CapabilityDefaults.MAX_DATA_XFER_SIZE): { readonly size: number } {
-  const view = check(Command.MIG_DATA_READ, payload, MigData.structSize);
-  const { argsz, size } = MigData.decode(view);
-  if (argsz < MigData.structSize + size) throw new VfioError('EINVAL', `MIG_DATA_READ: argsz ${argsz} leaves no room for ${size} bytes`);
-  if (size > max) throw new VfioError('EINVAL', `MIG_DATA_READ: ${size} bytes, at most ${max}`);
-  return { size };
-}
-
-/** @throws VfioError EINVAL too short, or not `size` bytes of data */
-export function decodeMigDataWrite(payload: Uint8Array): { readonly data: Uint8Array } {
-  const view = check(Command.MIG_DATA_WRITE, payload, MigData.structSize);
-  const { argsz, size } = MigData.decode(view);
-  if (size !== payload.length - MigData.structSize || argsz < payload.length) {
-    throw new VfioError(
-      'EINVAL',
-      `MIG_DATA_WRITE: size ${size}, argsz ${argsz}, with ${payload.length - MigData.structSize} bytes of data`,
-    );
-  }
-  return { data: payload.subarray(MigData.structSize) };
-}
-
-/** MIG_GET_PRECOPY_INFO's reply; without `info` its request. */
-export function encodePrecopyInfo(
-  info: { readonly initialBytes: number; readonly dirtyBytes: number } = { initialBytes: 0, dirtyBytes: 0 },
-) {
-  const { payload, view } = made(PrecopyInfo.structSize);
-  PrecopyInfo.encode(view, 0, {
-    argsz: PrecopyInfo.structSize,
-    flags: 0,
-    initial_bytes: BigInt(info.initialBytes),
-    dirty_bytes: BigInt(info.dirtyBytes),
-  });
-  return payload;
-}
-
-/** The same for request and reply. @throws VfioError EINVAL too short */
-export function decodePrecopyInfo(payload: Uint8Array): { readonly initialBytes: number; readonly dirtyBytes: number } {
-  const view = check(Command.MIG_GET_PRECOPY_INFO, payload, PrecopyInfo.structSize);
-  checkArgsz(Command.MIG_GET_PRECOPY_INFO, view, PrecopyInfo.structSize);
-  const { initial_bytes, dirty_bytes } = PrecopyInfo.decode(view);
-  return { initialBytes: Number(initial_bytes), dirtyBytes: Number(dirty_bytes) };
-}
+export const deviceFeature = message({
+  name: 'DEVICE_FEATURE',
+  number: 16,
+  from: 'client',
+  // SYSTEM_SLEEP's; the others take one at most.
+  fds: 2,
+  size: { fixed: DeviceFeature.structSize, data: DATA_MAX, argsz: true },
+  decode: decodeFeatureRequest,
+  answer: ({ features }, request, fds) => features.feature(request, fds),
+  command: shape(false),
+  reply: shape(true),
+  /** The driver of a physical function sets the VF token. */
+  masked(payload) {
+    if (payload.length <= DeviceFeature.structSize) return payload;
+    const feature = DeviceFeature.flags.get(viewOf(payload), 0) & FeatureFlags.MASK;
+    return feature === Feature.PCI_VF_TOKEN ? payload.slice().fill(ASTERISK, DeviceFeature.structSize) : payload;
+  },
+});

@@ -1,31 +1,12 @@
-/** DEVICE_GET_IRQ_INFO and DEVICE_SET_IRQS. The eventfds travel beside the message. */
-import { IrqSetFlags } from '../../abi/vfio.ts';
-import { IrqInfo, IrqSet } from '../../abi/vfio-structs.ts';
-import { Command } from '../../abi/vfio-user.ts';
+/** DEVICE_SET_IRQS: who is signalled by interrupts, and masks. The eventfds travel beside the message. */
+import { IrqIndex, IrqSetFlags } from '../../abi/vfio.ts';
+import { IrqSet } from '../../abi/vfio-structs.ts';
+import { MAX_FDS } from '../../abi/vfio-user.ts';
 import { hex } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
+import { EMPTY_ANSWER, message } from './message.ts';
 import { check, checkArgsz, made, NOTHING } from './payload.ts';
-
-export interface IrqInfoReply {
-  readonly index: number;
-  /** `IrqInfoFlags` */
-  readonly flags: number;
-  readonly count: number;
-}
-
-export function encodeIrqInfo(info: { readonly index: number; readonly flags?: number; readonly count?: number }): Uint8Array<ArrayBuffer> {
-  const { payload, view } = made(IrqInfo.structSize);
-  IrqInfo.encode(view, 0, { argsz: IrqInfo.structSize, flags: 0, count: 0, ...info });
-  return payload;
-}
-
-/** The same for request and reply. @throws VfioError EINVAL too short */
-export function decodeIrqInfo(payload: Uint8Array): IrqInfoReply {
-  const view = check(Command.DEVICE_GET_IRQ_INFO, payload, IrqInfo.structSize);
-  checkArgsz(Command.DEVICE_GET_IRQ_INFO, view, IrqInfo.structSize);
-  const { index, flags, count } = IrqInfo.decode(view);
-  return { index, flags, count };
-}
+import { bytes, DONE, longer, name, pick, vectors } from './shape.ts';
 
 export interface SetIrqsRequest {
   readonly index: number;
@@ -39,6 +20,8 @@ export interface SetIrqsRequest {
 
 const actionFlags = { mask: IrqSetFlags.ACTION_MASK, unmask: IrqSetFlags.ACTION_UNMASK, trigger: IrqSetFlags.ACTION_TRIGGER } as const;
 const dataFlags = { none: IrqSetFlags.DATA_NONE, bool: IrqSetFlags.DATA_BOOL, eventfd: IrqSetFlags.DATA_EVENTFD } as const;
+/** MSI-X has no more vectors, so a message has no more bools. */
+const VECTORS_MAX = 2048;
 const SET_IRQS_FLAGS = IrqSetFlags.DATA_TYPE_MASK | IrqSetFlags.ACTION_TYPE_MASK;
 
 export function encodeSetIrqs(request: SetIrqsRequest): Uint8Array<ArrayBuffer> {
@@ -51,8 +34,8 @@ export function encodeSetIrqs(request: SetIrqsRequest): Uint8Array<ArrayBuffer> 
 
 /** @throws VfioError EINVAL too short, unknown flags, not exactly one DATA and one ACTION, or not `count` bytes of DATA_BOOL */
 export function decodeSetIrqs(payload: Uint8Array): SetIrqsRequest {
-  const view = check(Command.DEVICE_SET_IRQS, payload, IrqSet.structSize);
-  const argsz = checkArgsz(Command.DEVICE_SET_IRQS, view, IrqSet.structSize);
+  const view = check('DEVICE_SET_IRQS', payload, IrqSet.structSize);
+  const argsz = checkArgsz('DEVICE_SET_IRQS', view, IrqSet.structSize);
   const { flags, index, start, count } = IrqSet.decode(view);
   const data = nameOf(dataFlags, flags & IrqSetFlags.DATA_TYPE_MASK);
   const action = nameOf(actionFlags, flags & IrqSetFlags.ACTION_TYPE_MASK);
@@ -70,3 +53,30 @@ function nameOf<K extends string>(table: Readonly<Record<K, number>>, flag: numb
   for (const name in table) if (table[name] === flag) return name;
   return undefined;
 }
+
+export const setIrqs = message({
+  name: 'DEVICE_SET_IRQS',
+  number: 8,
+  from: 'client',
+  fds: MAX_FDS,
+  size: { fixed: IrqSet.structSize, data: VECTORS_MAX, argsz: true },
+  decode: decodeSetIrqs,
+  answer({ irqs }, request, fds) {
+    irqs.set(request, fds);
+    return EMPTY_ANSWER;
+  },
+  command: {
+    structs: [IrqSet],
+    words: [
+      name(IrqSet.index, IrqIndex, 'interrupt index'),
+      ' ',
+      name(IrqSet.flags, actionFlags, 'action', IrqSetFlags.ACTION_TYPE_MASK),
+      ' ',
+      vectors(IrqSet.start, IrqSet.count),
+      ', ',
+      name(IrqSet.flags, dataFlags, 'data', IrqSetFlags.DATA_TYPE_MASK),
+      pick(longer(IrqSet.structSize, ' ', bytes(IrqSet.structSize))),
+    ],
+  },
+  reply: DONE,
+});

@@ -1,14 +1,21 @@
 /**
- * VERSION: what two peers can do, as JSON, both ways. The server's answer is never more than the client asked for, and short enough for QEMU.
+ * VERSION, the first message: what two peers can do, as JSON, both ways. server/negotiation.ts makes the server's answer.
  *
  * @see qemu/docs/interop/vfio-user.rst, "VFIO_USER_VERSION"
  */
 
-import { formatVfToken, parseVfToken } from '../abi/vf-token.ts';
-import { CapabilityDefaults, MAX_FDS, QEMU_MAX_MSG_FDS, VERSION_MAJOR, VERSION_MINOR, Version } from '../abi/vfio-user.ts';
-import { VfioError } from '../base/errno.ts';
-import { MAX_JSON_BYTES } from './message-sizes.ts';
-import { ADOPT_CAPABILITY, ADOPTED_CAPABILITY, type AdoptedCapability } from './messages/adoption.ts';
+import { formatVfToken, parseVfToken, withoutVfTokens } from '../../abi/vf-token.ts';
+import { CapabilityDefaults } from '../../abi/vfio-user.ts';
+import { VfioError } from '../../base/errno.ts';
+import { struct } from '../../base/struct.ts';
+import { ADOPT_CAPABILITY, ADOPTED_CAPABILITY, type AdoptedCapability } from './adoption.ts';
+import { message } from './message.ts';
+import { dec, text } from './shape.ts';
+
+/** Followed by the capabilities: JSON in UTF-8 with a NUL at its end, or nothing. */
+export const Version = struct('vfio_user_version', 4, { major: 'u16', minor: 'u16' });
+/** A server does not read more JSON than this. */
+export const MAX_JSON_BYTES = 65536;
 
 export interface MigrationCapability {
   readonly pgsize: number;
@@ -196,51 +203,6 @@ function token(from: Record<string, unknown>): Uint8Array | null {
   return bytes;
 }
 
-/** What a server has to offer a client, before it knows what the client asks for. */
-export interface Offer {
-  /** Descriptors we take in one message. */
-  readonly maxMsgFds: number;
-  readonly maxDataXferSize: number;
-  readonly maxDmaMaps: number;
-  readonly pgsizes: bigint;
-  /** Null until the device can be migrated. */
-  readonly migration: MigrationCapability | null;
-  /** The stream carries descriptors, so that there can be one. */
-  readonly twinSocket: boolean;
-}
-
-/**
- * A server's reply to `client`: a minor version and capabilities that it can accept. QEMU refuses more than 16 descriptors, more than 65535
- * mappings, and page sizes below 4096.
- *
- * @throws VfioError EINVAL for another major version, or page sizes of which the device has none
- */
-export function negotiate(client: VersionMessage, offer: Offer): VersionMessage {
-  checkMajor(client);
-  const asked = client.capabilities;
-  const pgsizes = offer.pgsizes & asked.pgsizes & ~4095n;
-  if (pgsizes === 0n) throw invalid(`page sizes 0x${asked.pgsizes.toString(16)}: the device has 0x${offer.pgsizes.toString(16)}`);
-  const twin = offer.twinSocket && asked.twinSocket?.supported === true && asked.maxMsgFds > 0;
-  return {
-    major: VERSION_MAJOR,
-    minor: Math.min(client.minor, VERSION_MINOR),
-    capabilities: {
-      maxMsgFds: Math.min(offer.maxMsgFds, MAX_FDS, Math.max(asked.maxMsgFds, QEMU_MAX_MSG_FDS)),
-      maxDataXferSize: offer.maxDataXferSize,
-      maxDmaMaps: Math.min(offer.maxDmaMaps, asked.maxDmaMaps),
-      pgsizes,
-      migration: asked.migration === null ? null : offer.migration,
-      twinSocket: twin ? { supported: true, fdIndex: 0 } : null,
-      writeMultiple: asked.writeMultiple,
-    },
-  };
-}
-
-/** Before the device is touched for such a client. @throws VfioError EINVAL for another major version */
-export function checkMajor({ major, minor }: VersionMessage): void {
-  if (major !== VERSION_MAJOR) throw invalid(`version ${major}.${minor} is not one we speak, which is ${VERSION_MAJOR}.${VERSION_MINOR}`);
-}
-
 function invalid(what: string, cause?: unknown): VfioError {
   return new VfioError('EINVAL', `VERSION: ${what}`, { cause });
 }
@@ -278,3 +240,30 @@ function shown(value: unknown): string {
   const text = JSON.stringify(value);
   return text.length > SHOWN_CHARS ? `${text.slice(0, SHOWN_CHARS)}…` : text;
 }
+
+const ASTERISK = 0x2a;
+const shape = { structs: [Version], words: [dec(Version.major), '.', dec(Version.minor), ' ', text(Version.structSize)] };
+
+export const version = message({
+  name: 'VERSION',
+  number: 1,
+  from: 'client',
+  size: { fixed: Version.structSize, data: MAX_JSON_BYTES },
+  answer() {
+    throw new VfioError('EINVAL', 'VERSION comes once');
+  },
+  command: shape,
+  reply: shape,
+  masked(payload) {
+    const at = Version.structSize;
+    if (payload.length - at > MAX_JSON_BYTES) return payload.slice().fill(ASTERISK, at);
+    const json = new TextDecoder('latin1').decode(payload.subarray(at));
+    // Escaped characters could hide a token from the search and not from the server. No peer writes
+    // them: JSON with one is masked as a whole.
+    const shown = json.includes('\\') ? '*'.repeat(json.length) : withoutVfTokens(json);
+    if (shown === json) return payload;
+    const copy = payload.slice();
+    for (let i = 0; i < shown.length; i++) copy[at + i] = shown.charCodeAt(i);
+    return copy;
+  },
+});

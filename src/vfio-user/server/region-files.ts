@@ -1,39 +1,20 @@
-/** Messages about the device as a whole and its regions' descriptors: GET_INFO, GET_REGION_INFO, GET_REGION_IO_FDS, FEATURE. */
+/** Files that a client gets for a region: the memory behind it, and eventfds for its doorbells. */
 import type { Device, Doorbell, Region, RegionInfo } from '../../abi/device.ts';
-import { Feature, RegionFlags } from '../../abi/vfio.ts';
-import { DeviceFeature } from '../../abi/vfio-structs.ts';
-import { IoFdFlags, IoFdType } from '../../abi/vfio-user.ts';
+import { RegionFlags } from '../../abi/vfio.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
 import { EventFd } from '../../sys/eventfd.ts';
 import { MemfdMemory } from '../../sys/memfd.ts';
 import type { OwnedFd } from '../../sys/owned-fd.ts';
-import {
-  decodeDeviceInfo,
-  decodeFeatureRequest,
-  decodeIoFdsRequest,
-  decodeRegionInfoRequest,
-  encodeDeviceInfo,
-  encodeFeature,
-  encodeFeatureReply,
-  encodeIoFds,
-  encodeRegionInfo,
-} from '../messages.ts';
+import type { RegionFile } from '../messages/message.ts';
 
-/** A reply: its payload and the descriptors that go with it. */
-export interface Answer {
-  readonly payload: Uint8Array;
-  readonly fds?: readonly OwnedFd[];
-}
-
-export interface DeviceMessagesOptions {
+export interface RegionFilesOptions {
   readonly device: Device;
-  /** Null for an index the device does not have. */
+  /** Null for an index that the device does not have. */
   readonly region: (index: number) => Region | null;
-  /** The stream carries descriptors, and the client takes so many in a message. */
+  /** Descriptors that the client takes in one message; 0 when the stream carries none. */
   readonly maxFds: number;
-  readonly maxReplyBytes: number;
-  /** A bug of the device, with nobody there to answer: it is told, and ends nothing. */
+  /** An error of the device that is no answer to any request: it is logged, and ends nothing. */
   readonly onBug: (what: string, error: unknown) => void;
 }
 
@@ -43,39 +24,28 @@ interface Shared {
   readonly offset: number;
 }
 
-export class DeviceMessages implements Disposable {
+export class RegionFiles implements Disposable {
   readonly #device: Device;
-  readonly #options: DeviceMessagesOptions;
+  readonly #options: RegionFilesOptions;
   readonly #numRegions: number;
   readonly #shared = new Map<number, Shared | null>();
   readonly #bells = new Map<number, readonly EventFd[]>();
   /** Doorbells, by their data, that were rung while the machine slept. */
   readonly #late = new Set<Uint8Array>();
-  /** The client knows that the machine sleeps: it has acknowledged. */
-  knowsOfSleep = false;
   readonly #undo = new Cleanup();
 
-  constructor(options: DeviceMessagesOptions) {
+  constructor(options: RegionFilesOptions) {
     this.#device = options.device;
     this.#options = options;
     this.#numRegions = options.device.info.numRegions;
   }
 
-  info(payload: Uint8Array): Answer {
-    decodeDeviceInfo(payload);
-    return { payload: encodeDeviceInfo(this.#device.info) };
-  }
-
-  /** @throws VfioError EINVAL malformed, or an index past the last; EMFILE when this process has no descriptor left */
-  regionInfo(payload: Uint8Array): Answer {
-    const { argsz, index } = decodeRegionInfoRequest(payload);
+  /** @throws VfioError EINVAL an index past the last; EMFILE when this process has no descriptor left */
+  region(index: number): { readonly info: RegionInfo; readonly file: RegionFile | null } {
     const info = this.#infoOf(index);
     const shared = this.#sharedOf(index, info);
-    const told: RegionInfo = shared === null ? withoutMapping(info) : withAreas(info);
-    const reply = encodeRegionInfo(told, argsz, BigInt(shared?.offset ?? 0));
-    // A client that left no room for the capabilities asks again, and gets the descriptor then.
-    const whole = shared !== null && argsz >= new DataView(reply.buffer).getUint32(0, true);
-    return whole ? { payload: reply, fds: [shared.memory.duplicateFd()] } : { payload: reply };
+    if (shared === null) return { info: withoutMapping(info), file: null };
+    return { info: withAreas(info), file: { offset: shared.offset, duplicateFd: () => shared.memory.duplicateFd() } };
   }
 
   /** A region the device lacks is one of size 0, which clients skip; only what is past the last index is an error. */
@@ -110,28 +80,21 @@ export class DeviceMessages implements Disposable {
     return shared;
   }
 
-  /** @throws VfioError EINVAL malformed, or a region that can be neither read nor written; EMFILE */
-  ioFds(payload: Uint8Array): Answer {
-    const { argsz, index } = decodeIoFdsRequest(payload);
+  /** @throws VfioError EINVAL an index past the last, or a region that can be neither read nor written; EMFILE from `open` */
+  doorbells(index: number): { readonly bells: readonly Doorbell[]; open(): readonly OwnedFd[] } {
     const { flags, doorbells = [] } = this.#infoOf(index);
     if ((flags & (RegionFlags.READ | RegionFlags.WRITE)) === 0)
       throw new VfioError('EINVAL', `region ${index} can be neither read nor written`);
     const bells = doorbells.slice(0, this.#options.maxFds);
-    const entries = bells.map(({ offset, size, value }, fdIndex) => ({
-      offset: BigInt(offset),
-      size: BigInt(size),
-      fdIndex,
-      type: IoFdType.IOEVENTFD,
-      flags: value === null ? 0 : IoFdFlags.DATAMATCH,
-      datamatch: value ?? 0n,
-    }));
-    const reply = encodeIoFds(index, entries, argsz);
-    const whole = argsz >= new DataView(reply.buffer).getUint32(0, true);
-    if (!whole || bells.length === 0) return { payload: reply };
-    using undo = new Cleanup();
-    const fds = this.#listenTo(index, bells).map((event) => undo.use(event.duplicateFd()));
-    undo.move();
-    return { payload: reply, fds };
+    return {
+      bells,
+      open: () => {
+        using undo = new Cleanup();
+        const fds = this.#listenTo(index, bells).map((event) => undo.use(event.duplicateFd()));
+        undo.move();
+        return fds;
+      },
+    };
   }
 
   /** One eventfd for each, made when first asked for, until the client is gone. */
@@ -171,38 +134,6 @@ export class DeviceMessages implements Disposable {
     }
   }
 
-  /**
-   * FEATURE: the device's own answer.
-   *
-   * @param fds an eventfd that the feature's data speaks of
-   * @throws VfioError EINVAL malformed, argsz without room for the feature's data or beyond the message, or more than one descriptor; what the device throws
-   */
-  feature(payload: Uint8Array, fds: readonly OwnedFd[]): Answer {
-    const request = decodeFeatureRequest(payload);
-    const { feature, get, set, probe, argsz } = request;
-    const room = argsz - DeviceFeature.structSize;
-    if (room > this.#options.maxReplyBytes) throw new VfioError('EINVAL', `DEVICE_FEATURE: argsz ${argsz} is more than a message holds`);
-    if (fds.length > (feature === Feature.SYSTEM_SLEEP ? 2 : 1)) {
-      throw new VfioError('EINVAL', `DEVICE_FEATURE with ${fds.length} descriptors`);
-    }
-    using events = new Cleanup();
-    const sinks = fds.map((fd) => events.use(EventFd.fromFd(fd)));
-    const data = new Uint8Array(room);
-    data.set(request.data);
-    // Before the call, during which the machine may go to sleep.
-    const knew = this.knowsOfSleep;
-    if (feature === Feature.SYSTEM_SLEEP_ACK && set && !probe) this.knowsOfSleep = true;
-    let used: number;
-    try {
-      used = this.#device.feature({ feature, get, set, probe, data, ...(sinks.length === 0 ? {} : { sinks }) });
-    } catch (error) {
-      this.knowsOfSleep = knew;
-      throw error;
-    }
-    if (get && !probe) return { payload: encodeFeature({ feature, get, set, probe, data: data.subarray(0, used) }) };
-    return { payload: encodeFeatureReply(request) };
-  }
-
   [Symbol.dispose](): void {
     this.#late.clear();
     this.#undo[Symbol.dispose]();
@@ -210,8 +141,9 @@ export class DeviceMessages implements Disposable {
 }
 
 /**
- * What can be mapped is always told as areas, be it one that is everything: a client of libvfio-user takes a descriptor only with them, and gives
- * up when one comes with the answer to its first, short question.
+ * The reply always names the areas that can be mapped, also a single area that is everything. A client of
+ * libvfio-user takes a descriptor only with areas, and gives up when a descriptor comes with the
+ * answer to its first, short request.
  */
 function withAreas(info: RegionInfo): RegionInfo {
   return info.sparseAreas === undefined ? { ...info, sparseAreas: [{ offset: 0, size: info.size }] } : info;

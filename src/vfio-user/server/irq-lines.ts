@@ -1,15 +1,15 @@
-/** DEVICE_GET_IRQ_INFO and DEVICE_SET_IRQS on a device. The eventfds travel beside the message. */
+/** The interrupts of a client's device: which eventfds of the client they signal. */
 import type { Device, InterruptSink } from '../../abi/device.ts';
 import { IrqIndex, IrqInfoFlags } from '../../abi/vfio.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
 import { EventFd } from '../../sys/eventfd.ts';
 import type { OwnedFd } from '../../sys/owned-fd.ts';
-import { decodeIrqInfo, decodeSetIrqs, encodeIrqInfo, type SetIrqsRequest } from '../messages.ts';
+import type { IrqInfoReply, SetIrqsRequest } from '../messages.ts';
 
 type Sinks = readonly (EventFd | null)[];
 
-export class IrqMessages implements Disposable {
+export class IrqLines implements Disposable {
   readonly #device: Device;
   readonly #numIrqs: number;
   /** The sinks of an index whose number of vectors is fixed when it is enabled, with a reference each: see `#grow`. */
@@ -21,28 +21,27 @@ export class IrqMessages implements Disposable {
   }
 
   /**
-   * As the device tells it. An index that it lacks, as ERR on conventional PCI, has count 0: clients ask for each and take an error for the end.
+   * The device's description of an index. An index that the device lacks, as ERR on conventional
+   * PCI, has count 0: clients ask for each index and take an error for the end.
    *
-   * @throws VfioError EINVAL malformed, or an index past the last
+   * @throws VfioError EINVAL an index past the last
    */
-  info(payload: Uint8Array): Uint8Array<ArrayBuffer> {
-    const { index } = decodeIrqInfo(payload);
+  info(index: number): IrqInfoReply {
     if (index >= this.#numIrqs) throw new VfioError('EINVAL', `DEVICE_GET_IRQ_INFO: there is no IRQ index ${index}`);
     try {
-      return encodeIrqInfo(this.#device.irq(index));
+      return this.#device.irq(index);
     } catch (error) {
-      if (error instanceof VfioError && error.code === 'EINVAL') return encodeIrqInfo({ index });
+      if (error instanceof VfioError && error.code === 'EINVAL') return { index, flags: 0, count: 0 };
       throw error;
     }
   }
 
   /**
    * @param fds those that came along; the caller closes those that are still open afterwards
-   * @throws VfioError EINVAL malformed, interrupts that the index does not have, descriptors without EVENTFD, another number of them than
+   * @throws VfioError EINVAL interrupts that the index does not have, descriptors without EVENTFD, another number of them than
    * interrupts, or one that is no eventfd; ENOSPC when fewer vectors can be had; what the device throws
    */
-  set(payload: Uint8Array, fds: readonly OwnedFd[]): void {
-    const request = decodeSetIrqs(payload);
+  set(request: SetIrqsRequest, fds: readonly OwnedFd[]): void {
     const { index, start, count } = request;
     const have = this.#device.irq(index).count;
     if (start >= have || start + count > have) {
