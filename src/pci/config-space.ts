@@ -11,7 +11,7 @@ import { VfioError } from '../base/errno.ts';
 import { barRegisters, romBarSize } from './bars.ts';
 import { layOutCapabilities, writeCapabilityHeader } from './capabilities/chain.ts';
 import { Vpd } from './capabilities/vpd.ts';
-import { walkCapabilities, walkExtendedCapabilities } from './capabilities/walk.ts';
+import { ConfigBytes, capabilityPointerAt, findCapability, findExtendedCapability } from './capabilities/walk.ts';
 import type { VpdCapability } from './capabilities.ts';
 import type { BarDeclaration, PciDeclaration } from './declaration.ts';
 
@@ -187,12 +187,12 @@ export class ConfigSpace {
 
   /** Offset of the first capability `id`, 0 when there is none. A bounded walk: look up once and keep it. */
   findCapability(id: number): number {
-    return walkCapabilities(this.bytes).steps.find((step) => step.id === id)?.offset ?? 0;
+    return findCapability(new ConfigBytes(this.bytes), id, capabilityPointerAt(this.bytes));
   }
 
   /** Offset of the first extended capability `id`, 0 when there is none. */
   findExtendedCapability(id: number): number {
-    return walkExtendedCapabilities(this.bytes).steps.find((step) => step.id === id)?.offset ?? 0;
+    return findExtendedCapability(new ConfigBytes(this.bytes), id);
   }
 
   onWrite(listener: ConfigListener): Disposable {

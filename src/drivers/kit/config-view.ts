@@ -1,14 +1,11 @@
 /** Config space as a driver uses it: through VFIO's config region, so what it may change is the kernel's decision. */
 
 import type { Region } from '../../abi/device.ts';
-import { Command, Config, Status } from '../../abi/pci.ts';
+import { Command, Config } from '../../abi/pci.ts';
 import { INSPECT } from '../../base/inspect.ts';
+import { type ConfigReader, findCapability, findExtendedCapability } from '../../pci/capabilities/walk.ts';
 
-/** Capabilities start behind the header and are at least 4 bytes: no chain is longer, whatever its pointers say. */
-const CAPABILITIES_MAX = 48;
-const EXTENDED_MAX = 960;
-
-export class ConfigView {
+export class ConfigView implements ConfigReader {
   readonly region: Region;
 
   constructor(region: Region) {
@@ -18,6 +15,10 @@ export class ConfigView {
   /** Without a look at the device. */
   [INSPECT](): string {
     return `ConfigView of ${this.region.info.size} bytes`;
+  }
+
+  get size(): number {
+    return this.region.info.size;
   }
 
   read8(offset: number): number {
@@ -82,25 +83,11 @@ export class ConfigView {
 
   /** Offset of a capability, 0 when it is not there. */
   findCapability(id: number): number {
-    if ((this.read16(Config.STATUS) & Status.CAP_LIST) === 0) return 0;
-    let at = this.read8(Config.CAPABILITY_LIST) & 0xfc;
-    for (let hops = 0; at >= 0x40 && hops < CAPABILITIES_MAX; hops++) {
-      if (this.read8(at) === id) return at;
-      at = this.read8(at + 1) & 0xfc;
-    }
-    return 0;
+    return findCapability(this, id);
   }
 
   /** Offset of an extended capability, 0 when it is not there. */
   findExtendedCapability(id: number): number {
-    if (this.region.info.size <= 0x100) return 0;
-    let at = 0x100;
-    for (let hops = 0; at >= 0x100 && hops < EXTENDED_MAX; hops++) {
-      const header = this.read32(at);
-      if (header === 0 || header === 0xffff_ffff) return 0;
-      if ((header & 0xffff) === id) return at;
-      at = (header >>> 20) & 0xffc;
-    }
-    return 0;
+    return findExtendedCapability(this, id);
   }
 }

@@ -1,6 +1,8 @@
 /**
- * Walks over capability chains that a device made, so that nothing in them is believed (S2-45): a walk ends after as many hops as there
- * is room for headers (48 and 960), whatever the pointers say. Loops, overlaps and pointers to nowhere are told as warnings, never thrown.
+ * Walks over capability chains that a device made. Nothing in a chain is believed (S2-45): a walk
+ * ends after as many hops as there is room for headers (48 and 960), whatever the pointers say. A
+ * walk reports loops, overlaps and pointers to nowhere as warnings, and never throws. A walk reads as
+ * it goes, so that one over a connection asks for no more than it needs.
  */
 
 import {
@@ -36,12 +38,33 @@ export interface Walk {
   readonly warnings: readonly string[];
 }
 
-function word(bytes: Uint8Array, at: number): number {
-  return bytes[at]! | (bytes[at + 1]! << 8);
+/** Config space as a walk reads it, by whatever way. */
+export interface ConfigReader {
+  readonly size: number;
+  read8(offset: number): number;
+  read16(offset: number): number;
+  read32(offset: number): number;
 }
 
-function dword(bytes: Uint8Array, at: number): number {
-  return (word(bytes, at) | (word(bytes, at + 2) << 16)) >>> 0;
+/** Config space that is bytes. */
+export class ConfigBytes implements ConfigReader {
+  readonly size: number;
+  readonly #view: DataView;
+
+  constructor(bytes: Uint8Array) {
+    this.size = bytes.length;
+    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  }
+
+  read8(offset: number): number {
+    return this.#view.getUint8(offset);
+  }
+  read16(offset: number): number {
+    return this.#view.getUint16(offset, true);
+  }
+  read32(offset: number): number {
+    return this.#view.getUint32(offset, true);
+  }
 }
 
 /** The place of the pointer to the first capability, which is another one in CardBus bridges. */
@@ -49,78 +72,93 @@ export function capabilityPointerAt(bytes: Uint8Array): number {
   return (bytes[Config.HEADER_TYPE]! & HeaderType.MASK) === HeaderType.CARDBUS ? Cardbus.CAPABILITY_LIST : Config.CAPABILITY_LIST;
 }
 
-/**
- * The standard capabilities of a config space of at least 256 bytes, in the order of their chain, each once. An empty walk when
- * STATUS.CapList is clear. A pointer's two low bits are reserved and ignored.
- */
-export function walkCapabilities(bytes: Uint8Array, pointerAt: number = capabilityPointerAt(bytes)): Walk {
-  const steps: WalkStep[] = [];
-  const warnings: string[] = [];
-  if (bytes.length < CFG_SPACE_SIZE || (word(bytes, Config.STATUS) & Status.CAP_LIST) === 0) return { steps, warnings };
-  const seen = new Uint8Array(CFG_SPACE_SIZE);
-  let offset = bytes[pointerAt]! & ~3;
-  for (let hops = 0; offset !== 0; hops++) {
-    if (offset < HEADER_SIZE) {
-      warnings.push(`capability pointer ${hex(offset)} points into the header; the chain ends there`);
-      break;
-    }
-    if (seen[offset] === 1) {
-      warnings.push(`capability chain loops back to ${hex(offset)} after ${hops} capabilities; the walk ends there`);
-      break;
-    }
-    if (hops >= MAX_CAPABILITIES) {
-      warnings.push(`capability chain is longer than ${MAX_CAPABILITIES}; the walk ends there`);
-      break;
-    }
-    seen[offset] = 1;
-    const id = bytes[offset + CapHeader.ID]!;
-    const raw = bytes[offset + CapHeader.NEXT]!;
-    if (id === 0xff) {
-      warnings.push(`no capability answers at ${hex(offset)} (all ones); the chain ends there`);
-      break;
-    }
-    steps.push({ id, offset, next: raw & ~3, version: 0 });
-    offset = raw & ~3;
-  }
-  return { steps, warnings };
+/** Ends a walk: false when a pointer leads nowhere, with the reason to `warn`. */
+function checkHop(what: string, offset: number, first: number, hops: number, max: number, seen: Set<number>, warn: Warn): boolean {
+  let wrong: string | null = null;
+  if (offset < first)
+    wrong = `${what} pointer ${hex(offset)} points ${first === HEADER_SIZE ? 'into the header' : `below ${hex(first)}`}; the chain ends there`;
+  else if (seen.has(offset)) wrong = `${what} chain loops back to ${hex(offset)} after ${hops} capabilities; the walk ends there`;
+  else if (hops >= max) wrong = `${what} chain is longer than ${max}; the walk ends there`;
+  if (wrong !== null) warn(wrong);
+  seen.add(offset);
+  return wrong === null;
 }
 
-/** The extended capabilities of a config space of 4096 bytes, likewise. Empty when the dword at 0x100 is 0 or all ones. */
-export function walkExtendedCapabilities(bytes: Uint8Array): Walk {
-  const steps: WalkStep[] = [];
-  const warnings: string[] = [];
-  if (bytes.length < CFG_SPACE_EXP_SIZE) return { steps, warnings };
-  const first = dword(bytes, CFG_SPACE_SIZE);
-  if (first === 0 || first === 0xffff_ffff) return { steps, warnings };
-  const seen = new Uint8Array(CFG_SPACE_EXP_SIZE);
-  let offset: number = CFG_SPACE_SIZE;
+type Warn = (warning: string) => void;
+
+function* standard(config: ConfigReader, pointerAt: number, warn: Warn): Generator<WalkStep> {
+  if (config.size < CFG_SPACE_SIZE || (config.read16(Config.STATUS) & Status.CAP_LIST) === 0) return;
+  const seen = new Set<number>();
+  let offset = config.read8(pointerAt) & ~3;
   for (let hops = 0; offset !== 0; hops++) {
-    if (offset < CFG_SPACE_SIZE) {
-      warnings.push(`extended capability pointer ${hex(offset)} points below ${hex(CFG_SPACE_SIZE)}; the chain ends there`);
-      break;
+    if (!checkHop('capability', offset, HEADER_SIZE, hops, MAX_CAPABILITIES, seen, warn)) return;
+    const header = config.read16(offset);
+    const id = header & 0xff;
+    const next = (header >>> 8) & ~3;
+    if (id === 0xff) {
+      warn(`no capability answers at ${hex(offset)} (all ones); the chain ends there`);
+      return;
     }
-    if (seen[offset] === 1) {
-      warnings.push(`extended capability chain loops back to ${hex(offset)} after ${hops} capabilities; the walk ends there`);
-      break;
-    }
-    if (hops >= MAX_EXTENDED_CAPABILITIES) {
-      warnings.push(`extended capability chain is longer than ${MAX_EXTENDED_CAPABILITIES}; the walk ends there`);
-      break;
-    }
-    seen[offset] = 1;
-    const header = dword(bytes, offset);
-    if (header === 0xffff_ffff) {
-      warnings.push(`no extended capability answers at ${hex(offset)} (all ones); the chain ends there`);
-      break;
-    }
-    const next = (header >>> ExtCapHeader.NEXT_SHIFT) & ExtCapHeader.NEXT_MASK;
-    steps.push({
-      id: header & ExtCapHeader.ID_MASK,
-      offset,
-      next,
-      version: (header >>> ExtCapHeader.VERSION_SHIFT) & ExtCapHeader.VERSION_MASK,
-    });
+    yield { id, offset, next, version: 0 };
     offset = next;
   }
-  return { steps, warnings };
+}
+
+function* extended(config: ConfigReader, warn: Warn): Generator<WalkStep> {
+  if (config.size < CFG_SPACE_EXP_SIZE) return;
+  const seen = new Set<number>();
+  let offset: number = CFG_SPACE_SIZE;
+  for (let hops = 0; offset !== 0; hops++) {
+    if (!checkHop('extended capability', offset, CFG_SPACE_SIZE, hops, MAX_EXTENDED_CAPABILITIES, seen, warn)) return;
+    const header = config.read32(offset);
+    if (hops === 0 && header === 0) return;
+    if (header === 0xffff_ffff) {
+      if (hops > 0) warn(`no extended capability answers at ${hex(offset)} (all ones); the chain ends there`);
+      return;
+    }
+    const next = (header >>> ExtCapHeader.NEXT_SHIFT) & ExtCapHeader.NEXT_MASK;
+    const version = (header >>> ExtCapHeader.VERSION_SHIFT) & ExtCapHeader.VERSION_MASK;
+    yield { id: header & ExtCapHeader.ID_MASK, offset, next, version };
+    offset = next;
+  }
+}
+
+/**
+ * The standard capabilities of a config space of at least 256 bytes, in the order of their chain,
+ * each once. An empty walk when STATUS.CapList is clear. A pointer's two low bits are reserved and
+ * ignored.
+ */
+export function walkCapabilities(bytes: Uint8Array, pointerAt: number = capabilityPointerAt(bytes)): Walk {
+  const warnings: string[] = [];
+  return { steps: [...standard(new ConfigBytes(bytes), pointerAt, (warning) => warnings.push(warning))], warnings };
+}
+
+/**
+ * The extended capabilities of a config space of 4096 bytes, likewise. Empty when the dword at 0x100
+ * is 0 or all ones.
+ */
+export function walkExtendedCapabilities(bytes: Uint8Array): Walk {
+  const warnings: string[] = [];
+  return { steps: [...extended(new ConfigBytes(bytes), (warning) => warnings.push(warning))], warnings };
+}
+
+const noWarning: Warn = () => {};
+
+function offsetOf(steps: Iterable<WalkStep>, id: number): number {
+  for (const step of steps) if (step.id === id) return step.offset;
+  return 0;
+}
+
+/**
+ * Offset of the first capability `id` of a function, 0 when there is none.
+ *
+ * @param pointerAt the place of the pointer to the first capability
+ */
+export function findCapability(config: ConfigReader, id: number, pointerAt: number = Config.CAPABILITY_LIST): number {
+  return offsetOf(standard(config, pointerAt, noWarning), id);
+}
+
+/** Offset of the first extended capability `id`, 0 when there is none. */
+export function findExtendedCapability(config: ConfigReader, id: number): number {
+  return offsetOf(extended(config, noWarning), id);
 }

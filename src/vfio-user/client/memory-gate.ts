@@ -1,15 +1,21 @@
 /**
- * Whether a device answers to its memory BARs now: memory decoding is on, and it is awake in D0. A mapping that is plain memory would answer
- * always; this is asked before each of its accesses, and is wrong only when the device changes it of its own accord.
+ * Whether a device answers to its memory BARs now: memory decoding is on, and the device is awake in
+ * D0. A mapping of plain memory would always answer, so it asks the gate before each of its accesses.
+ * The gate is wrong only when the device closes it of its own accord.
  */
-import { CapId, Command, Config, Pm, PowerState, Status } from '../../abi/pci.ts';
+import type { Width } from '../../abi/device-host.ts';
+import { CapId, CFG_SPACE_SIZE, Command, Config, Pm, PowerState } from '../../abi/pci.ts';
+import { type ConfigReader, findCapability } from '../../pci/capabilities/walk.ts';
 import type { ClientRegionIo } from './region-io.ts';
-
-/** Capabilities start behind the header and are at least 4 bytes: no chain is longer, whatever its pointers say. */
-const CAPABILITIES_MAX = 48;
 
 export class MemoryGate {
   readonly #config: ClientRegionIo;
+  readonly #reader: ConfigReader = {
+    size: CFG_SPACE_SIZE,
+    read8: (offset) => this.#read(offset, 1),
+    read16: (offset) => this.#read(offset, 2),
+    read32: (offset) => this.#read(offset, 4),
+  };
   #known = false;
   #open = false;
   /** Where capabilities that were looked for are: 0 for those that the device lacks. */
@@ -45,27 +51,15 @@ export class MemoryGate {
   findCapability(id: number): number {
     let at = this.#capabilities.get(id);
     if (at === undefined) {
-      at = this.#find(id);
+      at = findCapability(this.#reader, id);
       this.#capabilities.set(id, at);
     }
     return at;
   }
 
-  #find(id: number): number {
-    if ((this.#read(Config.STATUS, 2) & Status.CAP_LIST) === 0) return 0;
-    let at = this.#read(Config.CAPABILITY_LIST, 1) & 0xfc;
-    for (let hops = 0; at >= 0x40 && hops < CAPABILITIES_MAX; hops++) {
-      const header = this.#read(at, 2);
-      if ((header & 0xff) === id) return at;
-      at = (header >>> 8) & 0xfc;
-    }
-    return 0;
-  }
-
-  #read(offset: number, width: 1 | 2): number {
+  #read(offset: number, width: Width): number {
     const errno = this.#config.load(offset, width);
     if (errno !== 0) throw this.#config.failure(errno, 'reading', offset, width);
-    const { reply } = this.#config.connection;
-    return width === 1 ? reply.getUint8(this.#config.loaded) : reply.getUint16(this.#config.loaded, true);
+    return this.#config.loadedRegister(width);
   }
 }

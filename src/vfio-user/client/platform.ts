@@ -135,14 +135,11 @@ export class ClientPlatform {
   #read(offset: number, width: 2 | 4): number {
     const errno = this.#config.load(offset, width);
     if (errno !== 0) throw this.#config.failure(errno, 'reading', offset, width);
-    const { reply } = this.#config.connection;
-    return width === 2 ? reply.getUint16(this.#config.loaded, true) : reply.getUint32(this.#config.loaded, true);
+    return this.#config.loadedRegister(width);
   }
 
   #write(offset: number, width: 2 | 4, value: number): void {
-    const { out } = this.#config.connection;
-    if (width === 2) out.setUint16(OUT_DATA, value, true);
-    else out.setUint32(OUT_DATA, value, true);
+    this.#config.putRegister(width, value);
     const errno = this.#config.store(offset, width);
     if (errno !== 0) throw this.#config.failure(errno, 'writing', offset, width);
   }
