@@ -17,7 +17,7 @@ const arrows: Record<string, readonly string[]> = {
   device: ['base', 'abi'],
   hardware: ['base', 'abi', 'pci'],
   engine: ['base', 'abi', 'device', 'pci', 'hardware'],
-  ioctl: ['base', 'abi', 'pci', 'hardware', 'engine'],
+  ioctl: ['base', 'abi', 'device', 'pci', 'hardware', 'engine'],
   models: ['base', 'abi', 'pci'],
   drivers: ['base', 'abi', 'pci'],
   mediators: ['base', 'abi'],

@@ -4,14 +4,14 @@
  * @see linux/drivers/vfio/vfio_main.c, vfio_set_irqs_validate_and_prepare()
  */
 import type { InterruptSink, SetIrqs } from '../abi/device.ts';
-import { IrqIndex, IrqSetFlags, NUM_IRQS } from '../abi/vfio.ts';
+import { IrqIndex, IrqSetFlags } from '../abi/vfio.ts';
 import { IrqSet, MinSize } from '../abi/vfio-structs.ts';
 import { VfioError } from '../base/errno.ts';
+import { checkIrqIndex, checkIrqRange } from '../device/set-irqs.ts';
 import type { DeviceFile } from '../engine/device/device-file.ts';
 import { type Caller, checkArgsz, checkFlags, eventCounter, lazySource } from './caller.ts';
 import type { UserBuffer } from './user-buffer.ts';
 
-const U32_MAX = 0xffff_ffff;
 const actions = new Map<number, 'mask' | 'unmask' | 'trigger'>([
   [IrqSetFlags.ACTION_MASK, 'mask'],
   [IrqSetFlags.ACTION_UNMASK, 'unmask'],
@@ -29,12 +29,8 @@ export function decodeIrqSet(device: DeviceFile, caller: Caller, user: UserBuffe
   const { argsz, flags, index, start, count } = IrqSet.decode(user.viewIn(0, MinSize.IRQ_SET));
   checkArgsz(argsz, MinSize.IRQ_SET, 'SET_IRQS');
   checkFlags(flags, IrqSetFlags.DATA_TYPE_MASK | IrqSetFlags.ACTION_TYPE_MASK, 'SET_IRQS');
-  if (index >= NUM_IRQS) throw new VfioError('EINVAL', `SET_IRQS: there is no IRQ index ${index}`);
-  if (count >= U32_MAX - start) throw new VfioError('EINVAL', `SET_IRQS: ${count} from ${start} do not fit 32 bits`);
-  const max = device.irq(index).count;
-  if (start >= max || start + count > max) {
-    throw new VfioError('EINVAL', `SET_IRQS: ${count} from ${start} of IRQ index ${index}, which has ${max}`);
-  }
+  checkIrqIndex('SET_IRQS', index);
+  checkIrqRange('SET_IRQS', index, start, count, () => device.irq(index).count);
   const elementSize = elementSizes.get(flags & IrqSetFlags.DATA_TYPE_MASK);
   if (elementSize === undefined) throw new VfioError('EINVAL', 'SET_IRQS: exactly one DATA flag must be set');
   const dataSize = count * elementSize;

@@ -12,12 +12,13 @@ import { Command, Config } from '../../abi/pci.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
 import type { RateLimitedLogger } from '../../base/log.ts';
+import { asksFor } from '../../device/set-irqs.ts';
 import type { HostIrq, IrqListener } from '../../hardware/host-irq.ts';
 import type { InterruptLine } from '../../hardware/interrupt-line.ts';
 import type { ConfigSpace } from '../../pci/config-space.ts';
 import type { FaultPlan } from '../fault-plan.ts';
 import { listenGuarded } from './guarded-sink.ts';
-import { asksFor, sinkAt, sourceAt } from './interrupt-request.ts';
+import { sinkAt, sourceAt } from './interrupt-request.ts';
 
 export interface IntxOptions {
   readonly bdf: string;

@@ -8,12 +8,13 @@ import type { InterruptSink, SetIrqs } from '../../abi/device.ts';
 import { CapId, Command, Config, Msi, Msix } from '../../abi/pci.ts';
 import { VfioError } from '../../base/errno.ts';
 import type { RateLimitedLogger } from '../../base/log.ts';
+import { asksFor } from '../../device/set-irqs.ts';
 import type { HostIrq, IrqListener } from '../../hardware/host-irq.ts';
 import type { MsixTable } from '../../hardware/msix-table.ts';
 import type { ConfigSpace } from '../../pci/config-space.ts';
 import type { FaultPlan } from '../fault-plan.ts';
 import type { IntxInterrupt } from './interrupt-intx.ts';
-import { asksFor, sinkAt } from './interrupt-request.ts';
+import { sinkAt } from './interrupt-request.ts';
 
 export type MessageKind = 'msi' | 'msix';
 

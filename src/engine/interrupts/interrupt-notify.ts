@@ -4,27 +4,25 @@
  * @see linux/drivers/vfio/pci/vfio_pci_intrs.c, vfio_pci_set_ctx_trigger_single()
  */
 import type { InterruptSink, SetIrqs } from '../../abi/device.ts';
-import { VfioError } from '../../base/errno.ts';
 import type { RateLimitedLogger } from '../../base/log.ts';
+import { notifyAct } from '../../device/set-irqs.ts';
 import type { EngineContext } from '../context.ts';
 import type { FaultPlan } from '../fault-plan.ts';
-import { asksFor, sinkAt } from './interrupt-request.ts';
+import { sinkAt } from './interrupt-request.ts';
 
 export class NotifyInterrupt {
   readonly #bdf: string;
-  readonly #name: string;
   readonly #faults: FaultPlan;
   readonly #log: RateLimitedLogger;
   #sink: InterruptSink | null = null;
 
-  constructor(bdf: string, name: string, { faults, log }: Pick<EngineContext, 'faults' | 'log'>) {
+  constructor(bdf: string, { faults, log }: Pick<EngineContext, 'faults' | 'log'>) {
     this.#bdf = bdf;
-    this.#name = name;
     this.#faults = faults;
     this.#log = log;
   }
 
-  /** False when nobody listens. */
+  /** False when the index has no sink. */
   signal(): boolean {
     if (this.#sink === null) return false;
     this.#sink.signal();
@@ -39,22 +37,22 @@ export class NotifyInterrupt {
 
   /** @throws VfioError ENOTTY for masks; EINVAL as the matrix says (B.9) */
   set(request: SetIrqs): void {
-    if (request.action !== 'trigger') {
-      throw new VfioError('ENOTTY', `${this.#bdf}: ${this.#name} cannot be ${request.action}ed; only trigger exists`);
+    const act = notifyAct(this.#bdf, request, this.#sink !== null);
+    switch (act.act) {
+      case 'signal':
+        this.signal();
+        return;
+      case 'release':
+        this.release();
+        return;
+      case 'assign':
+        this.#assign(sinkAt(this.#bdf, this.#log, act.sinks, 0));
+        return;
+      default:
     }
-    const { count } = request;
-    if (request.data === 'none') {
-      if (this.#sink === null) throw new VfioError('EINVAL', `${this.#bdf}: ${this.#name} has no eventfd to signal or release`);
-      if (count === 0) this.release();
-      else this.signal();
-      return;
-    }
-    if (count === 0) throw new VfioError('EINVAL', `${this.#bdf}: ${this.#name}: no data given; DATA_NONE with count 0 releases`);
-    if (request.data === 'bool') {
-      if (asksFor(request, 0)) this.signal();
-      return;
-    }
-    const sink = sinkAt(this.#bdf, this.#log, request.sinks, 0);
+  }
+
+  #assign(sink: InterruptSink | null): void {
     if (sink !== null) {
       this.#faults.step('irq.notify.set');
       sink.get();

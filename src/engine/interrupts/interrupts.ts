@@ -8,6 +8,7 @@ import type { IrqInfo, SetIrqs } from '../../abi/device.ts';
 import { CapId, Config } from '../../abi/pci.ts';
 import { IrqIndex, IrqInfoFlags } from '../../abi/vfio.ts';
 import { VfioError } from '../../base/errno.ts';
+import { checkAction, checkIndexAction, checkIrqIndex, validateSetIrqs } from '../../device/set-irqs.ts';
 import type { HostIrq } from '../../hardware/host-irq.ts';
 import { InterruptLine } from '../../hardware/interrupt-line.ts';
 import type { MsixTable } from '../../hardware/msix-table.ts';
@@ -16,7 +17,6 @@ import type { EngineContext } from '../context.ts';
 import { IntxInterrupt } from './interrupt-intx.ts';
 import { MessageInterrupts, type MessageKind } from './interrupt-messages.ts';
 import { NotifyInterrupt } from './interrupt-notify.ts';
-import { checkIrqIndex, irqNames, validateSetIrqs } from './interrupt-request.ts';
 
 export interface InterruptsOptions {
   readonly bdf: string;
@@ -73,8 +73,8 @@ export class Interrupts {
       maxVectors: options.maxVectors ?? (() => Number.POSITIVE_INFINITY),
       dynamicMsix: this.#dynamicMsix,
     });
-    this.#error = new NotifyInterrupt(bdf, irqNames[IrqIndex.ERR], ctx);
-    this.#request = new NotifyInterrupt(bdf, irqNames[IrqIndex.REQ], ctx);
+    this.#error = new NotifyInterrupt(bdf, ctx);
+    this.#request = new NotifyInterrupt(bdf, ctx);
   }
 
   get type(): 'none' | 'intx' | MessageKind {
@@ -129,9 +129,7 @@ export class Interrupts {
     validateSetIrqs(this.#bdf, request, this.#count);
     const { index, action } = request;
     const idle = this.type === 'none';
-    if (action !== 'trigger' && action !== 'mask' && action !== 'unmask') {
-      throw new VfioError('ENOTTY', `${this.#bdf}: ${irqNames[index]!}: not exactly one action`);
-    }
+    checkAction(this.#bdf, request);
     switch (index) {
       case IrqIndex.INTX:
         if (action === 'trigger') this.#intx.setTrigger(request, idle);
@@ -140,12 +138,7 @@ export class Interrupts {
         return 0;
       case IrqIndex.MSI:
       case IrqIndex.MSIX:
-        if (action !== 'trigger') {
-          throw new VfioError(
-            'ENOTTY',
-            `${this.#bdf}: ${irqNames[index]!} has no masks in VFIO; mask in the device, or take the eventfd away`,
-          );
-        }
+        checkIndexAction(this.#bdf, request);
         return this.#messages.setTrigger(index === IrqIndex.MSI ? 'msi' : 'msix', request, idle);
       default:
         (index === IrqIndex.ERR ? this.#error : this.#request).set(request);

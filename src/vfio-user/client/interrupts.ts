@@ -8,17 +8,15 @@ import type { InterruptSink, InterruptSource, IrqInfo, SetIrqs } from '../../abi
 import { IrqIndex, IrqInfoFlags, IrqSetFlags } from '../../abi/vfio.ts';
 import { IrqSet } from '../../abi/vfio-structs.ts';
 import { HEADER_BYTES } from '../../abi/vfio-user.ts';
-import { checkIndex, checkU32 } from '../../base/check.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
+import { checkAction, checkIrqIndex, irqName, validateSetIrqs } from '../../device/set-irqs.ts';
 import { closeAll } from '../frames.ts';
 import { Command, decodeIrqInfo, encodeIrqInfo } from '../messages.ts';
 import type { ClientConnection } from './connection.ts';
 import { type EventFdLine, sinkLine, sourceLine } from './event-fd-line.ts';
 import { ClientNotify } from './notify.ts';
 
-const U32_MAX = 0xffff_ffff;
-const indexNames = ['INTx', 'MSI', 'MSI-X', 'ERR', 'REQ'];
 const actions = { mask: IrqSetFlags.ACTION_MASK, unmask: IrqSetFlags.ACTION_UNMASK, trigger: IrqSetFlags.ACTION_TRIGGER } as const;
 
 /** The eventfds of one IRQ index by vector, as long as the server has them. */
@@ -41,6 +39,7 @@ export class ClientInterrupts implements Disposable {
   onEnabled: (index: number, vectors: number) => void = () => {};
   /** Messages of the last SET_IRQS with eventfds that the server has carried out. */
   #partsDone = 0;
+  readonly #available = (index: number): number => this.#count(index);
 
   /** @param onNotify  called when the server signals ERR or REQ */
   constructor(connection: ClientConnection, numIrqs: number, maxFds: number, onNotify: (index: number) => void) {
@@ -50,7 +49,7 @@ export class ClientInterrupts implements Disposable {
     const notify = (index: number): [number, ClientNotify] => [
       index,
       new ClientNotify(
-        `${connection.name}: ${name(index)}`,
+        connection.name,
         (line) => this.#setNotify(index, line),
         () => onNotify(index),
       ),
@@ -60,7 +59,7 @@ export class ClientInterrupts implements Disposable {
 
   /** @throws VfioError EINVAL for an index that the device does not have */
   info(index: number): IrqInfo {
-    checkIndex(index, this.#numIrqs - 1, `${this.#connection.name}: IRQ index`);
+    checkIrqIndex(this.#connection.name, index, this.#numIrqs);
     let info = this.#infos.get(index);
     if (info === undefined) {
       info = this.#ask(index);
@@ -74,14 +73,14 @@ export class ClientInterrupts implements Disposable {
     const payload = encodeIrqInfo({ index });
     connection.outBytes.set(payload, HEADER_BYTES);
     const errno = connection.request(Command.DEVICE_GET_IRQ_INFO, payload.length);
-    if (errno !== 0) throw connection.failure(errno, `GET_IRQ_INFO of ${name(index)}`);
+    if (errno !== 0) throw connection.failure(errno, `GET_IRQ_INFO of ${irqName(index)}`);
     connection.checkStructure(Command.DEVICE_GET_IRQ_INFO, payload.length);
     const { replyAt, replySize } = connection;
     const { flags, count, index: got } = decodeIrqInfo(connection.replyBytes.subarray(replyAt, replyAt + replySize));
     if (got !== index) throw connection.badReply(Command.DEVICE_GET_IRQ_INFO, `index ${got} instead of ${index}`);
     // Clients take an error for the end of the list, so servers tell of nothing where the kernel says that there is nothing to tell of.
     if (count === 0 && (flags === 0 || index === IrqIndex.ERR)) {
-      throw new VfioError('EINVAL', `${connection.name} has no ${name(index)} interrupt`);
+      throw new VfioError('EINVAL', `${connection.name} has no ${irqName(index)} interrupt`);
     }
     return { index, flags, count };
   }
@@ -111,7 +110,9 @@ export class ClientInterrupts implements Disposable {
    * @see linux/drivers/vfio/vfio_main.c, vfio_set_irqs_validate_and_prepare()
    */
   set(request: SetIrqs): number {
-    this.#validate(request);
+    const { name: device } = this.#connection;
+    validateSetIrqs(device, request, this.#available, this.#numIrqs);
+    checkAction(device, request);
     const { index, action, data } = request;
     const notify = this.#notify.get(index);
     if (notify !== undefined) {
@@ -133,23 +134,6 @@ export class ClientInterrupts implements Disposable {
     } catch (error) {
       if (!(error instanceof VfioError) || this.#connection.lost !== null) throw error;
     }
-  }
-
-  #validate(request: SetIrqs): void {
-    const { name: device } = this.#connection;
-    if (typeof request !== 'object' || request === null) throw new VfioError('EINVAL', `${device}: SET_IRQS without a request`);
-    const { start, count } = request;
-    const index = checkIndex(request.index, this.#numIrqs - 1, `${device}: IRQ index`);
-    checkU32(start, `${device}: ${name(index)} start`);
-    checkU32(count, `${device}: ${name(index)} count`);
-    const have = this.#count(index);
-    if (count >= U32_MAX - start || start >= have || start + count > have) {
-      throw new VfioError('EINVAL', `${device}: ${name(index)} interrupts [${start}, ${start + count}) were named, but it has ${have}`);
-    }
-    const given = dataLength(request);
-    if (given === null) throw new VfioError('EINVAL', `${device}: ${name(index)}: not exactly one type of data`);
-    if (given < count) throw new VfioError('EINVAL', `${device}: ${name(index)}: data for ${given} interrupts, ${count} were named`);
-    if (actions[request.action] === undefined) throw new VfioError('ENOTTY', `${device}: ${name(index)}: not exactly one action`);
   }
 
   #setNone(request: SetIrqs): void {
@@ -194,7 +178,7 @@ export class ClientInterrupts implements Disposable {
       if ((sinks[i] ?? null) === null || start + i < lines.vectors) continue;
       throw new VfioError(
         'EINVAL',
-        `${this.#connection.name}: ${name(index)} vector ${start + i} was not allocated; ${lines.vectors} were`,
+        `${this.#connection.name}: ${irqName(index)} vector ${start + i} was not allocated; ${lines.vectors} were`,
         {
           fix: 'Disable, then enable with as many vectors as will ever be used.',
         },
@@ -226,7 +210,7 @@ export class ClientInterrupts implements Disposable {
     for (let i = 0; i < count; i++) {
       if ((sources[i] ?? null) === null || held?.has(start + i) !== true) continue;
       // Servers may take it in place of the old one, for clients that know the kernel to forget those that were closed.
-      throw new VfioError('EBUSY', `${this.#connection.name}: ${name(index)} has an unmask eventfd already`, {
+      throw new VfioError('EBUSY', `${this.#connection.name}: ${irqName(index)} has an unmask eventfd already`, {
         fix: 'Take it away first, with fd -1.',
       });
     }
@@ -284,7 +268,7 @@ export class ClientInterrupts implements Disposable {
     const size = IrqSet.structSize + dataBytes;
     IrqSet.encode(connection.out, HEADER_BYTES, { argsz: size, flags, index, start, count });
     const errno = connection.request(Command.DEVICE_SET_IRQS, size, fds);
-    if (errno !== 0) throw connection.failure(errno, `SET_IRQS of ${name(index)} [${start}, ${start + count})`);
+    if (errno !== 0) throw connection.failure(errno, `SET_IRQS of ${irqName(index)} [${start}, ${start + count})`);
   }
 
   /** @param vectors  how many it has, when it is enabled by this */
@@ -334,17 +318,4 @@ class LineSet implements Disposable {
   [Symbol.dispose](): void {
     for (const line of this.all) line?.[Symbol.dispose]();
   }
-}
-
-function name(index: number): string {
-  return indexNames[index] ?? `IRQ index ${index}`;
-}
-
-/** Elements the request carries, Infinity when its type needs none, null when the type is not one. */
-function dataLength(request: SetIrqs): number | null {
-  let data: unknown;
-  if (request.data === 'none') return Number.POSITIVE_INFINITY;
-  if (request.data === 'bool') data = request.values;
-  else if (request.data === 'sinks') data = request.action === 'unmask' ? request.sources : request.sinks;
-  return Array.isArray(data) || data instanceof Uint8Array ? data.length : null;
 }

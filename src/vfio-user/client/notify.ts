@@ -5,7 +5,7 @@
  * @see linux/drivers/vfio/pci/vfio_pci_intrs.c, vfio_pci_set_ctx_trigger_single()
  */
 import type { InterruptSink, SetIrqs } from '../../abi/device.ts';
-import { VfioError } from '../../base/errno.ts';
+import { checkedSink, notifyAct } from '../../device/set-irqs.ts';
 import { EventFd } from '../../sys/eventfd.ts';
 import { EventFdLine } from './event-fd-line.ts';
 
@@ -31,24 +31,19 @@ export class ClientNotify implements Disposable {
 
   /** @throws VfioError ENOTTY for masks; EINVAL as the matrix says (B.9) */
   set(request: SetIrqs): void {
-    if (request.action !== 'trigger') throw new VfioError('ENOTTY', `${this.#name} cannot be ${request.action}ed; only trigger exists`);
-    const { count } = request;
-    if (request.data === 'none') {
-      if (this.#sink === null) throw new VfioError('EINVAL', `${this.#name} has no eventfd to signal or release`);
-      if (count === 0) this.#update(null, this.#events);
-      else this.#sink.signal();
-      return;
+    const act = notifyAct(this.#name, request, this.#sink !== null);
+    switch (act.act) {
+      case 'signal':
+        this.#sink?.signal();
+        return;
+      case 'release':
+        this.#update(null, this.#events);
+        return;
+      case 'assign':
+        this.#update(checkedSink(this.#name, act.sinks, 0), this.#events);
+        return;
+      default:
     }
-    if (count === 0) throw new VfioError('EINVAL', `${this.#name}: no data given; DATA_NONE with count 0 releases`);
-    if (request.data === 'bool') {
-      if (request.values[0]) this.#sink?.signal();
-      return;
-    }
-    const sink = request.sinks[0] ?? null;
-    if (sink !== null && (typeof sink.signal !== 'function' || typeof sink.get !== 'function' || typeof sink.put !== 'function')) {
-      throw new VfioError('EINVAL', `${this.#name}: SET_IRQS element 0 cannot be signalled`);
-    }
-    this.#update(sink, this.#events);
   }
 
   /** All of it or, when the server refuses, none. */

@@ -3,6 +3,7 @@ import type { Device, InterruptSink } from '../../abi/device.ts';
 import { IrqIndex, IrqInfoFlags } from '../../abi/vfio.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
+import { checkIrqRange } from '../../device/set-irqs.ts';
 import { EventFd } from '../../sys/eventfd.ts';
 import type { OwnedFd } from '../../sys/owned-fd.ts';
 import type { IrqInfoReply, SetIrqsRequest } from '../messages.ts';
@@ -43,10 +44,7 @@ export class IrqLines implements Disposable {
    */
   set(request: SetIrqsRequest, fds: readonly OwnedFd[]): void {
     const { index, start, count } = request;
-    const have = this.#device.irq(index).count;
-    if (start >= have || start + count > have) {
-      throw new VfioError('EINVAL', `DEVICE_SET_IRQS: ${count} from ${start} of IRQ index ${index}, which has ${have}`);
-    }
+    checkIrqRange('DEVICE_SET_IRQS', index, start, count, () => this.#device.irq(index).count);
     if (fds.length > 0 && request.data !== 'eventfd') throw new VfioError('EINVAL', 'DEVICE_SET_IRQS: descriptors without DATA_EVENTFD');
     if (fds.length > 0 && fds.length !== count) {
       throw new VfioError('EINVAL', `DEVICE_SET_IRQS: ${fds.length} descriptors for ${count} interrupts`);
