@@ -70,3 +70,13 @@ export function guardedClock(clock: Clock, failed: Failed): Clock {
     after: (delayMs, callback) => clock.after(delayMs, () => void callForeign('a timer', callback, failed)),
   };
 }
+
+/**
+ * The failure of a listener or callback whose author runs this process, as the user of a driver does:
+ * an uncaught error, like that of a timer's callback.
+ */
+export function surface(error: unknown): void {
+  queueMicrotask(() => {
+    throw error;
+  });
+}

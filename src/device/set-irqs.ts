@@ -82,7 +82,7 @@ export function validateSetIrqs(name: string, request: SetIrqs, available: (inde
   if (given < count) throw new VfioError('EINVAL', `${name}: ${irq}: data for ${given} interrupts, ${count} were named`);
 }
 
-/** Elements of the data: Infinity for a type that needs none, null for a type that does not exist. */
+/** Elements of the data: Infinity for a type that needs none, null for a type that is none. */
 function dataLength(request: SetIrqs): number | null {
   let data: unknown;
   if (request.data === 'none') return Number.POSITIVE_INFINITY;
@@ -105,7 +105,7 @@ export function checkedSink(name: string, sinks: readonly (InterruptSink | null)
   return sink;
 }
 
-/** An act on ERR or REQ: signal its sink, release the sink, take another one in its place, or nothing. */
+/** An act on ERR or REQ: signal its sink, release it, take another one in its place, or nothing. */
 export type NotifyAct =
   | { readonly act: 'signal' | 'release' | 'nothing' }
   | { readonly act: 'assign'; readonly sinks: readonly (InterruptSink | null)[] };

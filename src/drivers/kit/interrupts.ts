@@ -4,7 +4,9 @@ import type { Device, InterruptSink } from '../../abi/device.ts';
 import { IrqIndex } from '../../abi/vfio.ts';
 import { checkIndex } from '../../base/check.ts';
 import type { Clock } from '../../base/clock.ts';
+import { Emitter } from '../../base/emitter.ts';
 import { VfioError } from '../../base/errno.ts';
+import { surface } from '../../base/foreign.ts';
 import { INSPECT } from '../../base/inspect.ts';
 import { keepAlive } from '../../base/keep-alive.ts';
 
@@ -31,7 +33,8 @@ export class InterruptWaiter implements InterruptSink {
   #total = 0;
   #failure: VfioError | null = null;
   readonly #waiters: Waiter[] = [];
-  readonly #listeners = new Set<() => void>();
+  /** A sink never throws: a listener that fails surfaces as an uncaught error. */
+  readonly #signals = new Emitter<void>((_event, error) => surface(error));
   readonly #clock: Clock;
 
   constructor(clock: Clock) {
@@ -44,16 +47,7 @@ export class InterruptWaiter implements InterruptSink {
     const waiter = this.#waiters.shift();
     if (waiter === undefined) this.#pending++;
     else waiter.resolve();
-    for (const listener of this.#listeners) {
-      try {
-        listener();
-      } catch (error) {
-        // A sink never throws: whoever signals is the device. The listener's error surfaces as an uncaught one, like a timer callback's.
-        queueMicrotask(() => {
-          throw error;
-        });
-      }
-    }
+    this.#signals.emit();
   }
 
   get(): this {
@@ -90,8 +84,7 @@ export class InterruptWaiter implements InterruptSink {
 
   /** Called at every signal, besides what `next` sees: for drivers that do not want to wait for a promise. */
   listen(listener: () => void): Disposable {
-    this.#listeners.add(listener);
-    return { [Symbol.dispose]: () => void this.#listeners.delete(listener) };
+    return this.#signals.on(listener);
   }
 
   /** Take one signal, now or when it comes. @param describe makes the error of a timeout   @throws VfioError ETIMEDOUT; what `fail` was given */

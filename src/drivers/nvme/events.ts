@@ -1,5 +1,7 @@
 /** What happens to a controller besides its commands, as `driver.on` tells it. */
 import type { SmartLog } from '../../abi/nvme-structs.ts';
+import { Emitter } from '../../base/emitter.ts';
+import { surface } from '../../base/foreign.ts';
 import type { NvmeNamespace } from './namespace.ts';
 
 export type NvmeEvent =
@@ -30,26 +32,9 @@ export type NvmeEvent =
 
 export type NvmeListener = (event: NvmeEvent) => void;
 
-export class EventListeners {
-  readonly #listeners = new Set<NvmeListener>();
-
-  on(listener: NvmeListener): Disposable {
-    // A function of our own, so that the same listener may be there twice.
-    const entry: NvmeListener = (event) => listener(event);
-    this.#listeners.add(entry);
-    return { [Symbol.dispose]: () => void this.#listeners.delete(entry) };
-  }
-
-  /** Tells all of them. What one throws surfaces as an uncaught error, and stops nobody. */
-  emit(event: NvmeEvent): void {
-    for (const listener of [...this.#listeners]) {
-      try {
-        listener(event);
-      } catch (error) {
-        queueMicrotask(() => {
-          throw error;
-        });
-      }
-    }
+/** A listener that fails surfaces as an uncaught error, and keeps no other from the event. */
+export class EventListeners extends Emitter<NvmeEvent> {
+  constructor() {
+    super((_event, error) => surface(error));
   }
 }

@@ -21,8 +21,9 @@ import {
 } from '../../abi/device.ts';
 import { DeviceFlags, NUM_IRQS, NUM_REGIONS, RegionIndex } from '../../abi/vfio.ts';
 import { VfioError } from '../../base/errno.ts';
-import { callForeign, textOf } from '../../base/foreign.ts';
+import { textOf } from '../../base/foreign.ts';
 import { INSPECT } from '../../base/inspect.ts';
+import { DeviceEvents } from '../../device/device-events.ts';
 import type { Container } from '../dma/container.ts';
 import { ContainerDmaSpace } from '../dma/container-dma-space.ts';
 import type { Process } from '../dma/process.ts';
@@ -31,7 +32,7 @@ import { MediatedRegion } from '../mediation/mediated-region.ts';
 import type { VfioFile } from '../vm/vfio-file-set.ts';
 import { MemoryRegion, RegisterRegion } from './device-region.ts';
 import { deviceFeature } from './features.ts';
-import type { DeviceFileHolder, Listener, OpenFile } from './hosted-function.ts';
+import type { DeviceFileHolder, OpenFile } from './hosted-function.ts';
 import { checkHotReset, hotReset, hotResetInfo, type OwnedGroup } from './hot-reset.ts';
 import type { IoeventfdRequest } from './ioeventfd.ts';
 import type { VfioPciDevice } from './pci-device.ts';
@@ -53,7 +54,7 @@ export class DeviceFile implements Device, OpenFile, RegionFile, VfioFile {
   closed = false;
   readonly #regions: (FileRegion | undefined)[] = [];
   readonly #mappings = new Set<Disposable>();
-  readonly #listeners = new Set<Listener>();
+  readonly events: DeviceEvents;
   readonly #onExit: Disposable;
   #dma: ContainerDmaSpace | null = null;
   #released = false;
@@ -64,6 +65,10 @@ export class DeviceFile implements Device, OpenFile, RegionFile, VfioFile {
     this.holder = holder;
     this.container = container;
     this.process = process;
+    const { bdf, ctx } = device;
+    this.events = new DeviceEvents(({ kind }, error) =>
+      ctx.log.log('error', `${bdf} event listener`, `${bdf}: a listener failed on '${kind}': ${textOf(error)}`),
+    );
     this.#onExit = process.onExit(() => this.#exit());
   }
 
@@ -241,44 +246,13 @@ export class DeviceFile implements Device, OpenFile, RegionFile, VfioFile {
 
   on(listener: (event: DeviceEvent) => void, kinds: readonly DeviceEventKind[] = deviceEventKinds): Disposable {
     this.checkLive();
-    const strange = kinds.find((kind) => !deviceEventKinds.includes(kind));
-    if (strange !== undefined) {
-      throw new VfioError('EINVAL', `there are no events '${String(strange)}'`, { fix: `Kinds: ${deviceEventKinds.join(', ')}.` });
-    }
-    const entry = { call: listener, kinds: new Set(kinds) };
-    this.#listeners.add(entry);
-    return {
-      [Symbol.dispose]: () => {
-        if (this.#listeners.delete(entry)) this.device.listenerGone(entry);
-      },
-    };
-  }
-
-  /** Those that hear of events of this kind. */
-  listeners(kind: DeviceEventKind): readonly Listener[] {
-    return [...this.#listeners].filter((entry) => entry.kinds.has(kind));
-  }
-
-  emit(event: DeviceEvent): void {
-    for (const entry of this.listeners(event.kind)) this.tell(entry, event);
-  }
-
-  /** A listener that throws or rejects keeps no other from the event. */
-  tell(entry: Listener, event: DeviceEvent): void {
-    const { bdf, ctx } = this.device;
-    callForeign(
-      'event listener',
-      () => entry.call(event),
-      (what, error) => ctx.log.log('error', `${bdf} ${what}`, `${bdf}: a listener failed on '${event.kind}': ${textOf(error)}`),
-    );
+    return this.events.on(listener, kinds);
   }
 
   close(): void {
     if (this.closed) return;
     this.closed = true;
-    const listeners = [...this.#listeners];
-    this.#listeners.clear();
-    for (const entry of listeners) this.device.listenerGone(entry);
+    this.events.close();
     this.#sleepNotice?.[Symbol.dispose]();
     this.#releaseWhenUnused();
   }

@@ -4,7 +4,7 @@
  * file through which a user opens one. `PciFunction`, `VfioPciDevice`, `DeviceFile` and `GroupFile`
  * are these; tests make small ones.
  */
-import type { DeviceEvent, DeviceEventKind } from '../../abi/device.ts';
+import type { DeviceEvents } from '../../device/device-events.ts';
 import type { FunctionHost } from '../../hardware/function-host.ts';
 import type { InterruptLine } from '../../hardware/interrupt-line.ts';
 import type { ConfigSpace } from '../../pci/config-space.ts';
@@ -68,21 +68,11 @@ export interface BoundDevice {
   endReset(): void;
 }
 
-/** One `on` of a device file. */
-export interface Listener {
-  readonly call: (event: DeviceEvent) => void;
-  readonly kinds: ReadonlySet<DeviceEventKind>;
-}
-
 /** A file of a device, as the device that all its files share sees it. */
 export interface OpenFile {
   readonly holder: DeviceFileHolder;
-  /** The listeners that hear of events of this kind. */
-  listeners(kind: DeviceEventKind): readonly Listener[];
-  /** Call one listener. A listener that throws or rejects keeps no other from the event. */
-  tell(listener: Listener, event: DeviceEvent): void;
-  /** Call all listeners of the event's kind. */
-  emit(event: DeviceEvent): void;
+  /** The listeners of the file. */
+  readonly events: DeviceEvents;
 }
 
 /**

@@ -19,7 +19,7 @@ import type { VmFile } from '../vm/vm-provider.ts';
 import { VmReference } from '../vm/vm-reference.ts';
 import { parseDeviceName } from './device-name.ts';
 import { checkBindable } from './device-policy.ts';
-import type { BoundDevice, HostedFunction, Listener, OpenFile } from './hosted-function.ts';
+import type { BoundDevice, HostedFunction, OpenFile } from './hosted-function.ts';
 import { tryResetSet } from './hot-reset.ts';
 import type { IoeventfdTarget } from './ioeventfd.ts';
 import { enable, migrationOf, type OpenState } from './open-state.ts';
@@ -434,8 +434,8 @@ export class VfioPciDevice implements BoundDevice, IoeventfdTarget, ReleaseTarge
   request(): boolean {
     let told = this.#open?.interrupts.signalRequest() ?? false;
     for (const file of this.files) {
-      if (file.listeners('request').length > 0) told = true;
-      file.emit({ kind: 'request' });
+      if (file.events.hears('request')) told = true;
+      file.events.emit({ kind: 'request' });
     }
     return told;
   }
@@ -460,7 +460,7 @@ export class VfioPciDevice implements BoundDevice, IoeventfdTarget, ReleaseTarge
   }
 
   #tell(event: DeviceEvent): void {
-    for (const file of this.files) file.emit(event);
+    for (const file of this.files) file.events.emit(event);
   }
 
   // ---- What the machine tells it
@@ -476,11 +476,6 @@ export class VfioPciDevice implements BoundDevice, IoeventfdTarget, ReleaseTarge
 
   awake(): Promise<void> | null {
     return this.#suspension.awake();
-  }
-
-  /** A listener of one of its files hears nothing any more. */
-  listenerGone(listener: Listener): void {
-    this.#suspension.forget(listener);
   }
 
   /** Hold the device lock, as a sysfs reset or another driver would: opens and resets give EAGAIN meanwhile (S2-32). @throws VfioError EAGAIN */

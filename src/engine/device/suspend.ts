@@ -1,10 +1,12 @@
 /**
- * The machine goes to sleep (S2-42). Linux tells nobody; we do what the thread asked for: users hear of it and may save their device's state, then
- * the device stands still and is powered down; at resume its configuration is back, it goes on where it stood, and they hear of that.
+ * The machine goes to sleep (S2-42). Linux does not say so to users of a device. Here users hear of it
+ * and may save their device's state; then the device stands still and is powered down. At resume its
+ * configuration is back, the device goes on where it stood, and the users hear of that.
  */
 import { Latch } from '../../base/latch.ts';
+import { SuspendRound } from '../../device/device-events.ts';
 import type { EngineContext } from '../context.ts';
-import type { Listener, OpenFile } from './hosted-function.ts';
+import type { OpenFile } from './hosted-function.ts';
 
 /** The device that goes to sleep; `VfioPciDevice` is one. */
 interface SleepingDevice {
@@ -21,8 +23,6 @@ interface SleepingDevice {
 
 export class Suspension {
   readonly #device: SleepingDevice;
-  /** Listeners whose acknowledgement is missing. */
-  #waiting = new Set<Listener>();
   #pending: Promise<void> | null = null;
   #finish: ((sleep: boolean) => void) | null = null;
   #asleep = false;
@@ -38,12 +38,12 @@ export class Suspension {
     return this.#asleep;
   }
 
-  /** Settles when it is awake again; null while it is. */
+  /** Settles when the machine is awake again; null while it is. */
   awake(): Promise<void> | null {
     return this.#asleep ? this.#awake.promise : null;
   }
 
-  /** To be woken from low power, once the machine is awake. */
+  /** Wake the device from low power once the machine is awake. */
   wakeLater(): void {
     this.#wakeLater = true;
   }
@@ -61,35 +61,20 @@ export class Suspension {
     const { bdf, ctx } = this.#device;
     const timeoutMs = ctx.params.suspendTimeoutMs;
     const timer = ctx.clock.after(timeoutMs, () => {
-      const text = `${bdf}: ${this.#waiting.size} of its users did not acknowledge suspend within ${timeoutMs} ms`;
+      const text = `${bdf}: ${round.missing} of its users did not acknowledge suspend within ${timeoutMs} ms`;
       ctx.log.log('warn', `${bdf} suspend`, text);
       this.#finish?.(true);
     });
+    const round = new SuspendRound(() => this.#finish?.(true));
     this.#finish = (sleep) => {
       this.#finish = null;
       this.#pending = null;
-      this.#waiting = new Set();
+      round.end();
       timer[Symbol.dispose]();
       if (sleep) this.#sleep();
       resolve();
     };
-    const asked = this.#device.files.flatMap((file) => file.listeners('suspend').map((listener): [OpenFile, Listener] => [file, listener]));
-    // An acknowledgement of a suspend that is over does nothing.
-    const round = new Set(asked.map(([, listener]) => listener));
-    this.#waiting = round;
-    for (const [file, listener] of asked) {
-      if (this.#waiting !== round) break;
-      file.tell(listener, { kind: 'suspend', acknowledge: () => this.#waiting === round && this.forget(listener) });
-    }
-    if (this.#waiting.size === 0) this.#finish?.(true);
-  }
-
-  /**
-   * The suspend does not wait for this listener any longer: the listener has acknowledged, or is
-   * gone.
-   */
-  forget(listener: Listener): void {
-    if (this.#waiting.delete(listener) && this.#waiting.size === 0) this.#finish?.(true);
+    round.ask(this.#device.files.map(({ events }) => events));
   }
 
   #sleep(): void {
@@ -98,23 +83,23 @@ export class Suspension {
     this.#asleep = true;
     device.host.stand(true);
     device.power.suspend();
-    for (const file of device.files) file.emit({ kind: 'asleep' });
+    for (const file of device.files) file.events.emit({ kind: 'asleep' });
   }
 
   resume(): void {
     const device = this.#device;
     if (!this.#asleep) {
-      // Woken before everybody acknowledged: those who were asked hear that it is over.
+      // Woken before every listener acknowledged: the listeners hear that the suspend is over.
       if (this.#finish === null) return;
       this.#finish(false);
-      for (const file of device.files) file.emit({ kind: 'resume' });
+      for (const file of device.files) file.events.emit({ kind: 'resume' });
       return;
     }
     this.#asleep = false;
     device.power.resume();
     device.host.stand(false);
     this.#awake.settle();
-    for (const file of device.files) file.emit({ kind: 'resume' });
+    for (const file of device.files) file.events.emit({ kind: 'resume' });
     const wake = this.#wakeLater;
     this.#wakeLater = false;
     if (wake) device.wake();

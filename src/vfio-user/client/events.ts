@@ -3,19 +3,15 @@
  * 'request' and 'error' come as the interrupts REQ and ERR, when the server has them; 'suspend',
  * 'asleep' and 'resume' by a feature of our servers (sleep.ts).
  */
-import { type DeviceEvent, type DeviceEventKind, deviceEventKinds } from '../../abi/device.ts';
+import type { DeviceEvent, DeviceEventKind } from '../../abi/device.ts';
 import { Feature, IrqIndex } from '../../abi/vfio.ts';
 import { VfioError } from '../../base/errno.ts';
-import { callForeign, textOf } from '../../base/foreign.ts';
+import { textOf } from '../../base/foreign.ts';
 import type { Logger } from '../../base/log.ts';
+import { DeviceEvents, SuspendRound } from '../../device/device-events.ts';
 import type { EventFd } from '../../sys/eventfd.ts';
 import type { ClientConnection } from './connection.ts';
 import { ClientSleep } from './sleep.ts';
-
-interface Listener {
-  readonly call: (event: DeviceEvent) => void;
-  readonly kinds: ReadonlySet<DeviceEventKind>;
-}
 
 export interface ClientEventsOptions {
   /** The device's. */
@@ -30,17 +26,15 @@ export interface ClientEventsOptions {
 
 export class ClientEvents implements Disposable {
   readonly #options: ClientEventsOptions;
-  readonly #listeners = new Set<Listener>();
+  readonly #events: DeviceEvents;
   readonly #sleep: ClientSleep;
-  /**
-   * Listeners whose acknowledgement of a suspend is missing, and the callback after the last one.
-   */
-  #unacknowledged = new Set<Listener>();
-  #acknowledged: () => void = () => {};
+  #round: SuspendRound | null = null;
   #closed = false;
 
   constructor(options: ClientEventsOptions) {
     this.#options = options;
+    const { name, log } = options;
+    this.#events = new DeviceEvents(({ kind }, error) => log.log('error', `${name}: a listener failed on '${kind}': ${textOf(error)}`));
     this.#sleep = new ClientSleep({
       arm: (fds) => this.#armSleep(fds),
       acknowledge: (count) => {
@@ -61,40 +55,37 @@ export class ClientEvents implements Disposable {
 
   /** @throws VfioError EINVAL for a kind that does not exist */
   on(listener: (event: DeviceEvent) => void, kinds: readonly DeviceEventKind[]): Disposable {
-    const strange = kinds.find((kind) => !deviceEventKinds.includes(kind));
-    if (strange !== undefined) throw new VfioError('EINVAL', `there are no events '${String(strange)}'`);
-    const entry = { call: listener, kinds: new Set(kinds) };
-    this.#listeners.add(entry);
+    const listening = this.#events.on(listener, kinds);
     this.#listen();
     return {
       [Symbol.dispose]: () => {
-        if (!this.#listeners.delete(entry)) return;
-        this.#acknowledge(entry);
+        listening[Symbol.dispose]();
         if (!this.#closed) this.#listen();
       },
     };
   }
 
   emit(event: DeviceEvent): void {
-    for (const entry of [...this.#listeners]) if (entry.kinds.has(event.kind)) this.#tell(entry, event);
+    this.#events.emit(event);
   }
 
   /** No listener hears of anything more. */
   close(): void {
     this.#closed = true;
-    this.#listeners.clear();
+    this.#round?.end();
+    this.#events.close();
   }
 
   /** A server without ERR, REQ or sleep, or one that refuses the request, makes no such events. */
   #listen(): void {
     const { name, connection, setInterrupts } = this.#options;
-    const wanted = new Set([...this.#listeners].flatMap(({ kinds }) => [...kinds]));
+    const events = this.#events;
     const indexes = new Set<number>();
-    if (wanted.has('error')) indexes.add(IrqIndex.ERR);
-    if (wanted.has('request')) indexes.add(IrqIndex.REQ);
+    if (events.hears('error')) indexes.add(IrqIndex.ERR);
+    if (events.hears('request')) indexes.add(IrqIndex.REQ);
     this.#ask(`${name}: no events 'error' and 'request'`, () => setInterrupts(indexes));
     if (!connection.carriesFds) return;
-    const sleep = wanted.has('suspend') || wanted.has('asleep') || wanted.has('resume');
+    const sleep = events.hears('suspend') || events.hears('asleep') || events.hears('resume');
     this.#ask(`${name}: no events 'suspend' and 'resume'`, () => this.#sleep.setWanted(sleep));
   }
 
@@ -116,28 +107,9 @@ export class ClientEvents implements Disposable {
   }
 
   #suspending(done: () => void): void {
-    const asked = [...this.#listeners].filter(({ kinds }) => kinds.has('suspend'));
-    this.#acknowledged = done;
-    // An acknowledgement of a suspend that is over does nothing.
-    const round = new Set(asked);
-    this.#unacknowledged = round;
-    for (const entry of asked) {
-      this.#tell(entry, { kind: 'suspend', acknowledge: () => this.#unacknowledged === round && this.#acknowledge(entry) });
-    }
-    if (asked.length === 0) done();
-  }
-
-  #acknowledge(entry: Listener): void {
-    if (this.#unacknowledged.delete(entry) && this.#unacknowledged.size === 0) this.#acknowledged();
-  }
-
-  #tell(entry: Listener, event: DeviceEvent): void {
-    const { name, log } = this.#options;
-    callForeign(
-      event.kind,
-      () => entry.call(event),
-      (kind, error) => log.log('error', `${name}: a listener failed on '${kind}': ${textOf(error)}`),
-    );
+    this.#round?.end();
+    this.#round = new SuspendRound(done);
+    this.#round.ask([this.#events]);
   }
 
   /** The connection has ended. Idempotent. */
