@@ -56,7 +56,10 @@ export class UserProcess implements Caller, Disposable {
   readonly #door: Kernel;
   readonly #atExit: Disposable;
 
-  /** Made by `KernelDoor.process`. Descriptors 0, 1 and 2 are open, as a shell leaves them, and are none of VFIO's. */
+  /**
+   * Made by `KernelDoor.process`. Descriptors 0, 1 and 2 are open, as a shell leaves them; they are
+   * /dev/null.
+   */
   constructor(door: Kernel, process: Process, descriptorLimit = DESCRIPTOR_LIMIT) {
     this.#door = door;
     this.process = process;

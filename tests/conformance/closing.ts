@@ -1,4 +1,4 @@
-/** What closing ends, what it lets go, and what the next user finds. */
+/** Closing a device: what it ends and releases, and the state that the next user finds. */
 import { describe, expect, it } from 'vitest';
 import type { Device } from '../../src/abi/device.ts';
 import { IrqIndex, RegionIndex } from '../../src/abi/vfio.ts';
@@ -98,7 +98,7 @@ export function closingCases(open: () => Promise<ConformanceSubject>): void {
       expect(await quiet(subject, fd)).toBeNull();
     });
 
-    it('B.6 mappings that are left at the end let their memory go', async () => {
+    it('B.6 mappings that are left at the end release their memory', async () => {
       let left: { readonly references: number } & Disposable;
       {
         await using subject = await open();

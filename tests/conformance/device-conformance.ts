@@ -1,7 +1,7 @@
 /**
  * The cases that every implementation of `Device` has to pass, call by call, on an edu device: the
- * engine's in this process, and whatever reaches a device by other ways. They know nothing but
- * `Device`; the answers are those of Linux 7.2.
+ * engine's in this process, and implementations that reach a device by other ways. The cases know
+ * nothing but `Device`; the answers are those of Linux 7.2.
  */
 import { describe } from 'vitest';
 import { closingCases } from './closing.ts';
@@ -12,8 +12,8 @@ import { configCases, controlCases, infoCases, registerCases } from './registers
 import type { ConformanceSubject } from './subject.ts';
 
 /**
- * @param open a device of its own for each case; disposing the subject closes everything that was
- *   opened for it
+ * @param open opens a device of its own for each case; disposing the subject closes everything that
+ *   was opened for it
  */
 export function deviceConformance(name: string, open: () => Promise<ConformanceSubject>): void {
   describe(name, () => {

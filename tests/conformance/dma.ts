@@ -10,7 +10,7 @@ const BUFFER = BigInt(Edu.BUFFER);
 
 export function mapCases(open: () => Promise<ConformanceSubject>): void {
   describe('DMA mappings', () => {
-    it('B.6 MAP: 4 KiB pages; EINVAL for what is misaligned, empty or outside, EOVERFLOW past the end, EEXIST over a mapping', async () => {
+    it('B.6 MAP: 4 KiB pages; EINVAL for a misaligned or empty range, or one outside, EOVERFLOW past the end, EEXIST over a mapping', async () => {
       await using subject = await open();
       const space = subject.device.dma;
       expect(space.pageSizes & -space.pageSizes).toBe(PAGE);
@@ -45,7 +45,7 @@ export function mapCases(open: () => Promise<ConformanceSubject>): void {
       expect([space.unmap(0x90_0000n, PAGE), space.unmap(0x10_0000n, 8n * PAGE), space.unmapAll()]).toEqual([0n, 0x8000n, 0n]);
     });
 
-    it('B.6 dma_entry_limit: what is available goes down with each mapping and up again', async () => {
+    it('B.6 dma_entry_limit: the count of available entries goes down with each mapping and up again', async () => {
       await using subject = await open();
       const space = subject.device.dma;
       const before = space.available;
@@ -56,7 +56,7 @@ export function mapCases(open: () => Promise<ConformanceSubject>): void {
       expect(space.available).toBe(before);
     });
 
-    it('S2-46 memory is held while it is mapped, and let go once', async () => {
+    it('S2-46 memory is held while it is mapped, and released once', async () => {
       await using subject = await open();
       const space = subject.device.dma;
       const memory = space.allocate(4096);
@@ -90,7 +90,7 @@ export function dmaCases(open: () => Promise<ConformanceSubject>): void {
       expect(device.dma.unmap(0x10_0000n, 2n * PAGE)).toBe(0x2000n);
     });
 
-    it('S2-30 DMA to what is unmapped does not land; the device goes on', async () => {
+    it('S2-30 DMA to an unmapped address does not land; the device goes on', async () => {
       await using subject = await open();
       const { device } = subject;
       enable(device);

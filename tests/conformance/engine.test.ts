@@ -1,6 +1,6 @@
 /**
- * The conformance cases on the engine's own device file: with fakes and a clock that is told the
- * time, and with real eventfds and memfds.
+ * The conformance cases on the engine's own device file: with fakes and a manual clock, and with
+ * real eventfds and memfds.
  */
 import type { MemoryAllocator } from '../../src/abi/memory.ts';
 import { Extension } from '../../src/abi/vfio.ts';
@@ -19,14 +19,16 @@ interface Kind {
   readonly clock: Clock;
   readonly allocate: MemoryAllocator;
   readonly eventfd: () => ConformanceEventFd;
-  /** Let some time pass: enough for one step of the model, unless a machine has much else to do. */
+  /**
+   * Let some time pass: enough for one step of the model, unless the machine has much other work.
+   */
   readonly wait: () => Promise<void>;
 }
 
-/** Nothing of edu takes more steps. */
+/** No work of edu takes more steps. */
 const TURNS = 5;
 
-/** @param virtual  the second VF of a PF whose driver has set the token and gone */
+/** @param virtual the second VF of a PF whose driver has set the token and closed the PF */
 async function subject({ clock, allocate, eventfd, wait }: Kind, virtual = false): Promise<ConformanceSubject> {
   const driver = 'vfio-pci';
   const card = { at: '01.0', kind: 'root-port' as const, devices: [{ at: '00.0', model: edu({ vfs: 2 }), driver, numVfs: 2 }] };

@@ -60,7 +60,7 @@ export function setIrqsCases(open: () => Promise<ConformanceSubject>): void {
         expect([request, errnoFrom(() => setIrqs(device, index, request))]).toEqual([request, errno]);
     });
 
-    it('S2-09 MSI: enable, others refused, loopback, de-assign, disable, as Linux 7.2 answered', async () => {
+    it('S2-09 MSI: enable, others refused, loopback, de-assign, disable, as on Linux 7.2', async () => {
       await using subject = await open();
       const { device } = subject;
       using fd = subject.eventfd();
@@ -182,7 +182,7 @@ export function interruptCases(open: () => Promise<ConformanceSubject>): void {
       expect(await taken(subject, fd)).toBe(1n);
     });
 
-    it('B.9 INTX UNMASK by eventfd: unmasks, and signals what is still asserted', async ({ skip }) => {
+    it('B.9 INTX UNMASK by eventfd: unmasks, and signals an interrupt that is still asserted', async ({ skip }) => {
       await using subject = await open();
       needsIntx(subject, skip);
       const { device } = subject;

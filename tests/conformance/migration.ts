@@ -1,6 +1,5 @@
 /**
- * Moving a device, DMA logging, and dirty pages (B.11, B.6): the same answers through whatever
- * door.
+ * Moving a device, DMA logging, and dirty pages (B.11, B.6): the same answers through every door.
  */
 import { describe, expect, it } from 'vitest';
 import type { MigrationStream } from '../../src/abi/device.ts';
@@ -31,7 +30,7 @@ const write = (subject: ConformanceSubject, to: bigint, count = 100) => dma(subj
 
 export function migrationCases(open: () => Promise<ConformanceSubject>): void {
   describe('migration', () => {
-    it('B.11 what edu can do, in which state it is, and which states lead where', async () => {
+    it('B.11 edu’s abilities, its state, and the arcs between states', async () => {
       await using subject = await open();
       const migration = new Migration(subject.device);
       expect([migration.flags, migration.state]).toEqual([1, 'RUNNING']);
@@ -57,7 +56,7 @@ export function migrationCases(open: () => Promise<ConformanceSubject>): void {
       expect(errnoFrom(() => migration.go('RUNNING'))).toBe('EINVAL');
     });
 
-    it('B.11 what it is goes through its stream: registers, buffer, configuration', async () => {
+    it('B.11 the stream carries registers, buffer and configuration', async () => {
       await using subject = await open();
       const { device } = subject;
       const migration = new Migration(device);
@@ -94,7 +93,7 @@ export function migrationCases(open: () => Promise<ConformanceSubject>): void {
       expect(bytes.every((byte) => byte === 0x5a)).toBe(true);
     });
 
-    it('B.11 what was changed on the way is EINVAL, and the device is in ERROR', async () => {
+    it('B.11 a stream that was changed on the way is EINVAL, and the device is in ERROR', async () => {
       await using subject = await open();
       const migration = new Migration(subject.device);
       const data = readAll(migration.go('STOP_COPY')!);
@@ -105,7 +104,7 @@ export function migrationCases(open: () => Promise<ConformanceSubject>): void {
       expect(migration.state).toBe('ERROR');
     });
 
-    it('B.11 a device that stands still answers, and does no DMA until it goes on', async () => {
+    it('B.11 a stopped device answers, and does no DMA until it runs again', async () => {
       await using subject = await open();
       const { device } = subject;
       const migration = new Migration(device);
@@ -125,7 +124,7 @@ export function migrationCases(open: () => Promise<ConformanceSubject>): void {
     });
   });
 
-  describe('what the device writes', () => {
+  describe('writes of the device', () => {
     it('B.11 DMA_LOGGING_START and its errnos', async () => {
       await using subject = await open();
       const migration = new Migration(subject.device);
@@ -169,7 +168,7 @@ export function migrationCases(open: () => Promise<ConformanceSubject>): void {
       expect(report(0n, 2n ** 40n, PAGE, 2 ** 25)).toBe('none');
     });
 
-    it.each([true, false])('B.11 DMA_LOGGING: pages are told once, in memory that is shared (%s) and that is not', async (shared) => {
+    it.each([true, false])('B.11 DMA_LOGGING: pages are reported once, in memory that is shared (%s) and that is not', async (shared) => {
       await using subject = await open();
       const { device } = subject;
       const migration = new Migration(device);
@@ -201,7 +200,7 @@ export function migrationCases(open: () => Promise<ConformanceSubject>): void {
       expect(errnoFrom(told)).toBe('EINVAL');
     });
 
-    it('B.6 dirty pages: tracked by the DMA space, told once, and told with an unmap', async () => {
+    it('B.6 dirty pages: tracked by the DMA space, reported once, and reported with an unmap', async () => {
       await using subject = await open();
       const { device } = subject;
       const { dirty } = device.dma;
@@ -239,7 +238,7 @@ export function migrationCases(open: () => Promise<ConformanceSubject>): void {
   });
 }
 
-/** Memory that is reached asynchronously, as another process's. */
+/** Memory that is reached asynchronously, like another process's. */
 class Remote {
   readonly kind = 'remote';
   readonly size: number;

@@ -1,7 +1,4 @@
-/**
- * Info, regions, registers, config space, errors: what pread, pwrite and mmap of the device file
- * do.
- */
+/** Info, regions, registers, config space and errors: pread, pwrite and mmap of the device file. */
 import { describe, expect, it } from 'vitest';
 import { BusError } from '../../src/abi/bus-error.ts';
 import { RegionFlags, RegionIndex } from '../../src/abi/vfio.ts';
@@ -165,11 +162,11 @@ export function configCases(open: () => Promise<ConformanceSubject>): void {
       expect(errnoFrom(() => region.write(4096, new Uint8Array(4)))).toBe('EFAULT');
     });
 
-    it('S2-05 what may be written and what may not, as Linux 7.2 answered', async () => {
+    it('S2-05 writable bits and others, as on Linux 7.2', async () => {
       await using subject = await open();
       const c = config(subject.device);
-      // The last column is what a VF answers, where it answers otherwise: it has no I/O, SERR and
-      // INTx, and smaller registers.
+      // The last column is the answer of a VF, where it differs: a VF has no I/O, SERR and INTx,
+      // and smaller registers.
       const answers: [offset: number, width: 1 | 2 | 4, write: number, after: number, ofVf?: number][] = [
         [0x00, 2, 0x1234, 0x1234],
         [0x02, 2, 0x1234, 0x11e8],
@@ -222,7 +219,7 @@ export function controlCases(open: () => Promise<ConformanceSubject>): void {
       expect(bar0(device).read32(Edu.LIVENESS)).toBe(resets ? 0 : 0xffff_ffff);
     });
 
-    it('B.7 feature ids: probes as Linux 7.2 answered, and for a device that can be moved, without side effects', async () => {
+    it('B.7 feature ids: probes as on Linux 7.2, and for a device that can be moved, without side effects', async () => {
       await using subject = await open();
       const probe = (feature: number, op: object) =>
         errnoFrom(() => subject.device.feature({ feature, probe: true, ...op, data: new Uint8Array(0) }));

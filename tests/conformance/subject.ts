@@ -1,6 +1,6 @@
 /**
- * What a conformance case works on: an edu device, whole or a virtual function, behind any
- * implementation of `Device`, and what a test needs beside it.
+ * The subject of a conformance case: an edu device, whole or a virtual function, behind any
+ * implementation of `Device`, and a test's tools beside it.
  */
 import { BusError } from '../../src/abi/bus-error.ts';
 import type { Device, InterruptSink, InterruptSource, RegisterAccess, SetIrqs } from '../../src/abi/device.ts';
@@ -20,27 +20,26 @@ export type ConformanceEventFd = InterruptSink &
 export interface ConformanceSubject extends AsyncDisposable {
   readonly device: Device;
   /**
-   * It is a virtual function of an edu that is a PCI Express device: behind a port, with a reset, 4
-   * KiB of registers and no INTx. Each VF is alike.
+   * The subject is a virtual function of an edu that is a PCI Express device: behind a port, with a
+   * reset, 4 KiB of registers and no INTx. All VFs are alike.
    */
   readonly virtual?: boolean;
   /**
-   * Reached by vfio-user: it knows no reset of a bus; and a VF's BARs have no address, as on Linux,
-   * so the client does for it what it does for a bare device (platform.ts): MSI is switched on
-   * where its user can see it.
+   * The subject is reached by vfio-user, which knows no reset of a bus. A VF's BARs have no
+   * address, as on Linux, so the client does the same as for a bare device (platform.ts): it
+   * enables MSI where its user can see it.
    */
   readonly remote?: boolean;
   /** A sink and source that this device takes. */
   eventfd(): ConformanceEventFd;
   /**
-   * Let time pass, for the device and for what is on its way, until `done` says yes (it is not
-   * asked again then), however long that takes. False where time is told, and nothing more can be
-   * expected of it.
+   * Let time pass, for the device and for messages under way, until `done` returns true; `done` is
+   * not called again then. False for a manual clock when nothing more can be expected.
    */
   until(done: () => boolean): Promise<boolean>;
-  /** Let some time pass, in which what must not happen would, most likely. */
+  /** Let some time pass, in which an unwanted event would most likely come. */
   pass(): Promise<void>;
-  /** Open the device again after `device` was closed. Absent where there is no way to. */
+  /** Open the device again after `device` was closed. Absent where the subject cannot. */
   reopen?(): Device;
 }
 
@@ -60,7 +59,7 @@ export const Edu = {
   BUFFER: 0x40000,
 } as const;
 export const EDU_ID = 0x0100_00ed;
-/** What a whole edu on the root bus has, and what a virtual function has. */
+/** The shapes of a whole edu on the root bus, and of a virtual function. */
 const shapes = {
   whole: { barSize: 0x10_0000, configSize: 256, pin: 1, resets: false },
   virtual: { barSize: 0x1000, configSize: 4096, pin: 0, resets: true },
@@ -82,8 +81,8 @@ export const MASTER = 0x4;
 export const INTX_DISABLE = 0x400;
 
 /**
- * The errno that `call` throws, 'none' when it does not; `BusError` where a C program would get
- * SIGBUS.
+ * The errno that `call` throws, 'none' when it throws nothing; `BusError` where a C program would
+ * get SIGBUS.
  */
 export function errnoFrom(call: () => unknown): ErrnoName | 'BusError' | 'none' {
   try {
@@ -108,7 +107,7 @@ export function enable(device: Device): void {
   config(device).write16(COMMAND, MEMORY | MASTER);
 }
 
-/** SET_IRQS with start 0 and count 1 unless told, as loosely as a wrong request needs it. */
+/** SET_IRQS with any fields, even wrong ones. Defaults: start 0, count 1. */
 export function setIrqs(device: Device, index: number, request: object): number {
   return device.setIrqs({ index, start: 0, count: 1, ...request } as SetIrqs);
 }
@@ -121,13 +120,13 @@ export function disable(device: Device, index: number): number {
   return setIrqs(device, index, { action: 'trigger', data: 'none', count: 0 });
 }
 
-/** That no interrupt comes: null, or how often it was signalled. */
+/** Check that no interrupt comes: null, or how often it was signalled. */
 export async function quiet(subject: ConformanceSubject, fd: ConformanceEventFd): Promise<bigint | null> {
   await subject.pass();
   return fd.read();
 }
 
-/** Wait for an interrupt and take it: how often it was signalled. */
+/** Wait for an interrupt and take it. Returns how often it was signalled. */
 export async function taken(subject: ConformanceSubject, fd: ConformanceEventFd): Promise<bigint | null> {
   let count: bigint | null = null;
   await subject.until(() => {

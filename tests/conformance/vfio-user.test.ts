@@ -13,8 +13,8 @@ import { deviceConformance } from './device-conformance.ts';
 import type { ConformanceSubject } from './subject.ts';
 
 /**
- * Each turn lets the model's next step happen, and what it causes arrive, unless a machine has much
- * else to do; nothing of edu takes more.
+ * Each turn lets the model's next step and its effects happen, unless the machine has much other
+ * work; edu needs no more turns.
  */
 const TURNS = 10;
 const TIMEOUT_MS = 120_000;
@@ -33,7 +33,7 @@ async function subject(twinSocket: boolean): Promise<ConformanceSubject> {
   return subjectOf(() => VfioUserDevice.connect(server.path, { timeoutMs: TIMEOUT_MS, twinSocket }), false);
 }
 
-/** The second VF of the PF of `tokenMachine`, whose driver has set the token and gone. */
+/** The second VF of the PF of `tokenMachine`, whose driver has set the token and closed the PF. */
 async function virtualFunction(): Promise<ConformanceSubject> {
   await machine.ask({ ask: 'fresh' });
   const connect = (bdf: string) => VfioUserDevice.connect(machine.pathOf(bdf), { timeoutMs: TIMEOUT_MS, token: TOKEN });

@@ -1,6 +1,6 @@
 # Restarts the machine while a user-level driver holds each educational device with memory mapped,
-# then drives the device anew. The host says which of the two is to be done, for the guest remembers
-# nothing.
+# then drives the device anew. The guest remembers nothing, so the host says which of the two steps
+# is next.
 sys=/sys/bus/pci/devices
 echo "@ guest asks which-boot"
 read -r which </dev/ttyS1
@@ -17,7 +17,7 @@ for word in $(cat /proc/cmdline); do
   if [ "$which" = first ]; then
     mkfifo "/tmp/$name"
     guest hold "$name" "$bdf" "$group" held >"/tmp/$name" &
-    # It goes on holding once it has said so.
+    # The driver prints this and holds on.
     while read -r line; do
       echo "$line"
       case $line in *" held.holding "*) break ;; esac
@@ -27,7 +27,7 @@ for word in $(cat /proc/cmdline); do
   fi
 done
 if [ "$which" = first ]; then
-  # Not before the host has heard all: the serial port is reset too.
+  # The guest waits until the host has read all: the restart resets the serial port too.
   echo "@ guest asks may-restart"
   read -r answer </dev/ttyS1
   reboot -f

@@ -1,6 +1,6 @@
-# Tells everything about each educational device that the kernel command line names as edu.NAME=BDF,
-# then drives it through the guest's own vfio-pci. Facts only: what they should be is for the host
-# to say. Appended to init.
+# Prints everything about each educational device that the kernel command line names as
+# edu.NAME=BDF, then drives it through the guest's own vfio-pci. It prints facts only: the host
+# checks them. Appended to init.
 
 sys=/sys/bus/pci/devices
 

@@ -1,6 +1,4 @@
-/**
- * Config space: what is read, and what becomes of writes to it: config-edu.txt, config-nvme.txt.
- */
+/** Config space: reads, and the effects of writes: config-edu.txt, config-nvme.txt. */
 import { RegionIndex } from '../../src/abi/vfio.ts';
 import { errnoName } from '../../src/base/errno.ts';
 import { Asker, CONFIG, hex } from './asker.ts';

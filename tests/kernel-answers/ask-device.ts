@@ -1,4 +1,4 @@
-/** Info, interrupts, resets, features, and what reads and mappings are refused: device-edu.txt. */
+/** Info, interrupts, resets, features, and refused reads and mappings: device-edu.txt. */
 import { DeviceIoctl, IrqSetFlags, REGION_OFFSET_STEP } from '../../src/abi/vfio.ts';
 import { DeviceInfo, IrqInfo, PciDependentDevice, PciHotReset, PciHotResetInfo, RegionInfo } from '../../src/abi/vfio-structs.ts';
 import { MapFlags, Prot } from '../../src/ioctl/posix.ts';

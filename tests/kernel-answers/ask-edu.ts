@@ -1,5 +1,5 @@
 /**
- * edu at work: registers through a mapping, MSI, DMA both ways and to nowhere, INTx:
+ * edu at work: registers through a mapping, MSI, DMA both ways and to an unmapped address, INTx:
  * edu-irq-dma.txt.
  */
 import { DeviceIoctl, IrqSetFlags } from '../../src/abi/vfio.ts';

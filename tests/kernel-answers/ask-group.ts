@@ -1,7 +1,4 @@
-/**
- * Group, container, IOMMU type, IOMMU info, and the names by which a device can be had:
- * group-edu.txt.
- */
+/** Group, container, IOMMU type, IOMMU info, and the names that open a device: group-edu.txt. */
 import { ContainerIoctl, Extension, GroupIoctl } from '../../src/abi/vfio.ts';
 import {
   InfoCapHeader,

@@ -1,7 +1,7 @@
 /**
- * Somebody who asks the questions whose answers of a real kernel are in linux-7.2/: through the
- * ioctl door, in the same order, with the answers printed in the same form, `question -> return
- * value [ERRNO(number)]`.
+ * Asks the questions whose answers of a real kernel are in linux-7.2/. It uses the ioctl door, in
+ * the same order, and prints the answers in the same form: `question -> return value
+ * [ERRNO(number)]`.
  */
 import { ContainerIoctl, DeviceIoctl, Extension, GroupIoctl, REGION_OFFSET_STEP, RegionIndex } from '../../src/abi/vfio.ts';
 import { IommuType1DmaMap, IommuType1DmaUnmap, IrqSet, RegionInfo } from '../../src/abi/vfio-structs.ts';
@@ -138,7 +138,7 @@ export abstract class Asker {
     return Math.min(address, 0);
   }
 
-  /** Print a question with its answer; gives the answer back. */
+  /** Print a question with its answer; returns the answer. */
   protected t(result: number, question: string): number {
     this.say(result < 0 ? `${question} -> -1 ${errnoName(result)}(${-result})` : `${question} -> ${result}`);
     return result;

@@ -1,6 +1,6 @@
 /**
- * The guest whose kernel was asked, as a machine of ours: q35 with an Intel IOMMU, edu on the root
- * bus, an NVMe function behind a root port.
+ * The guest whose kernel gave the answers, as a machine of ours: q35 with an Intel IOMMU, edu on
+ * the root bus, an NVMe function behind a root port.
  */
 import { ContainerIoctl, Extension, GroupIoctl } from '../../src/abi/vfio.ts';
 import { ManualClock } from '../../src/base/clock.ts';
@@ -21,7 +21,7 @@ export const EDU = '0000:00:04.0';
 export const NVME = '0000:02:00.0';
 export const CARD = '0000:00:05.0';
 
-/** What config space of QEMU's nvme shows: registers that do nothing. */
+/** The registers of QEMU's nvme that its config space needs; they have no function. */
 const nvme: DeviceModel = {
   declaration: {
     name: 'nvme-shape',
@@ -67,7 +67,7 @@ export class Guest implements Disposable {
   readonly machine: Machine;
   readonly clock = new ManualClock();
   readonly door: KernelDoor;
-  /** Everything logged as an error: bugs of ours. */
+  /** Everything that was logged as an error: bugs of ours. */
   readonly errors: string[] = [];
 
   constructor(params: Partial<EngineParams> = {}, onRefusal?: KernelDoorOptions['onRefusal']) {
@@ -84,7 +84,7 @@ export class Guest implements Disposable {
       },
       { allocate: HeapMemory.allocate, clock: this.clock, log, params },
     );
-    // What QEMU's firmware chose, before anybody opened anything.
+    // QEMU's firmware chose these values before any driver opened the device.
     const eduConfig = this.machine.function(EDU).config;
     eduConfig.setBarAddress(0, 0xfe20_0000n);
     const nvmeConfig = this.machine.function(NVME).config;
@@ -93,7 +93,7 @@ export class Guest implements Disposable {
     this.door = new KernelDoor(this.machine, { onRefusal });
   }
 
-  /** A process as the asking program was: root, every capability, 8 MiB of locked memory. */
+  /** A process like the asking program's: root, every capability, 8 MiB of locked memory. */
   subject(bdf: string): Subject {
     const process = Process.root({ pid: 100, memlockLimit: 8 * 1024 * 1024, allocate: HeapMemory.allocate });
     const group = this.machine.function(bdf).group!;

@@ -1,8 +1,8 @@
 /**
  * A real kernel's answers against ours: the same questions through the ioctl door, compared line by
- * line. What may differ is in `allowed`, which mirrors the first table of
- * docs/kernel-differences.md; a difference that is not there fails, and so does one there that is
- * gone.
+ * line. `allowed` lists the permitted differences and mirrors the first table of
+ * docs/kernel-differences.md. The test fails for a difference that is not listed, and for a listed
+ * one that is gone.
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -16,9 +16,9 @@ import { GroupQuestions } from './ask-group.ts';
 import type { Asker, Subject } from './asker.ts';
 import { EDU, Guest, NVME } from './guest.ts';
 
-/** Line of a file of the kernel's -> our line there, null for none. */
+/** A line of a file of the kernel's, and our line there; null for none. */
 const allowed: Readonly<Record<string, string | null>> = {
-  // The guest's kernel log; the fault it tells of is compared as a fault, below.
+  // The guest's kernel log. The fault that it reports is compared as a fault, below.
   'edu-irq-dma.txt:42': null,
   'edu-irq-dma.txt:43': null,
   'edu-irq-dma.txt:44': null,
@@ -46,9 +46,7 @@ function kernelLines(file: string): string[] {
     .split('\n');
 }
 
-/**
- * Ask, let the process exit, and see that nothing was left behind and nothing went wrong inside.
- */
+/** Ask, let the process exit, and check that nothing is left and no bug was logged. */
 function answers(guest: Guest, { bdf, Questions }: Pick<Replay, 'bdf' | 'Questions'>): string[] {
   const subject = guest.subject(bdf);
   const questions = new Questions(subject);
@@ -70,7 +68,7 @@ function answers(guest: Guest, { bdf, Questions }: Pick<Replay, 'bdf' | 'Questio
 
 const count = { compared: 0, equal: 0, allowed: 0 };
 
-/** The lines that differ, as `file:line`, with both sides; counts on the way. */
+/** The lines that differ, as `file:line`, with both sides. Counts the lines. */
 function compare(file: string, theirs: readonly string[], ours: readonly string[]): string[] {
   const differences: string[] = [];
   for (let i = 0; i < Math.max(theirs.length, ours.length); i++) {

@@ -1,5 +1,5 @@
 /**
- * What is asked of a device about moving it is answered over a socket as in this process: every
+ * Migration features of a device have the same answers over a socket as in this process: every
  * feature, with data of every length, and ranges of every kind.
  */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -26,7 +26,7 @@ function here(name: keyof typeof models): Device & Disposable {
   return group.openDevice(BDF);
 }
 
-/** The errno, or what was returned, and the data afterwards. */
+/** The errno or the result, and the data afterwards. */
 function answer(device: Device, request: FeatureRequest): unknown {
   const data = request.data.slice();
   try {
@@ -63,8 +63,8 @@ function* requests(): Generator<FeatureRequest> {
   for (let feature = 0; feature <= 13; feature++) {
     for (let flags = 0; flags < 8; flags++) {
       const [probe, get, set] = [1, 2, 4].map((bit) => (flags & bit) !== 0);
-      // The sinks of LOW_POWER, and the buffer of DMA_BUF, are compared elsewhere; whom data of a
-      // token sets is no matter here.
+      // Other tests compare the sinks of LOW_POWER and the buffer of DMA_BUF. A set of a token is
+      // tested elsewhere.
       if (feature === Feature.DMA_BUF && get && !probe) continue;
       for (const bytes of [0, 1, 7, 8, 15, 16, 23, 24, 31, 32, 100]) yield { feature, probe, get, set, data: new Uint8Array(bytes) };
     }
@@ -81,7 +81,8 @@ function* requests(): Generator<FeatureRequest> {
     yield start(pageSize, 2 ** 32 - 1, [[0n, PAGE]]);
     yield stop;
   }
-  // Fewer ranges than it says: which of them is wrong besides is not seen over a socket.
+  // Fewer ranges than the count says. Over a socket it does not show which of them is wrong
+  // besides.
   yield start(PAGE, 2, [[0n, PAGE]]);
   yield start(PAGE, 2, []);
   yield stop;

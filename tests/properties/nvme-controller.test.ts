@@ -1,6 +1,6 @@
 /**
- * A whole controller, driven through its registers by a host that mostly behaves, against what its
- * blocks may hold.
+ * A whole controller, driven through its registers by a host that behaves most of the time, against
+ * the contents that its blocks may hold.
  */
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
@@ -12,7 +12,7 @@ import { settle } from '../kit/nvme/paged-host.ts';
 import { TestStorage } from '../kit/nvme/test-storage.ts';
 import { NvmeHost, PAIRS, ZONES } from './nvme-host.ts';
 
-/** How long the project's soak runs make these; 1 in a normal run. */
+/** How long the project's soak runs make these tests. Default: 1. */
 const FACTOR = Number(process.env.VFIO_FUZZ_FACTOR ?? '1');
 
 setFlagsFromString('--expose-gc');
@@ -30,7 +30,7 @@ const queue = fc.integer({ min: 1, max: PAIRS });
 const nsid = fc.constantFrom(1, 2);
 const zone = fc.nat(ZONES - 1);
 
-/** What is wrong with a command that is wrong in one place, and what is told of it. */
+/** A command with one wrong field, and the expected report of it. */
 const wrongs: readonly [fields: Record<string, number>, status: number][] = [
   [{ nsid: 0 }, Status.INVALID_NAMESPACE],
   [{ nsid: 3 }, Status.INVALID_NAMESPACE],
@@ -179,7 +179,7 @@ async function take(h: NvmeHost, s: Step): Promise<void> {
       if (s.opcode === AdminOpcode.FORMAT_NVM) break;
       h.goWild();
       const [cdw10 = 0, cdw11 = 0, cdw12 = 0, ns = 0, flags = 0, page = 0] = s.words;
-      // It writes no block: an address beyond all for commands that do.
+      // It writes no block: commands with an address get one past the end.
       const lba = s.queue === 0 ? {} : { cdw11: cdw11 | 1 };
       c.put(s.queue, {
         opcode: s.opcode,
@@ -215,7 +215,7 @@ async function take(h: NvmeHost, s: Step): Promise<void> {
 }
 
 it(
-  'whatever a host does: blocks hold what they may, what is well-formed ends as it must, and a reset helps always',
+  'whatever a host does: blocks hold allowed contents, well-formed commands end as they must, and a reset always helps',
   async () => {
     let ended = 0;
     await fc.assert(
@@ -248,13 +248,13 @@ it(
       ),
       { numRuns: 120 * FACTOR },
     );
-    // Commands do end, or this says little.
+    // Without ended commands the test says little.
     expect(ended).toBeGreaterThan(1000);
   },
   180_000 * FACTOR,
 );
 
-it('whatever a host does: no memory is kept of it', async () => {
+it('whatever a host does: the controller keeps no memory of it', async () => {
   const storages = [new TestStorage(ZONES * 4096), new TestStorage(ZONES * 4096)];
   const h = new NvmeHost(storages, 'msix');
   await h.begin();
@@ -272,6 +272,6 @@ it('whatever a host does: no memory is kept of it', async () => {
   await least(3);
   const before = await least(3);
   await least(6);
-  // What is compiled meanwhile stays below this; a buffer or a table kept of each life does not.
+  // Compiled code stays below this; a buffer or a table kept for each life does not.
   expect((await least(3)) - before).toBeLessThan(500_000);
 });

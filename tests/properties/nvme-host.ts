@@ -1,7 +1,8 @@
 /**
- * For tests: a host that uses a whole controller through its registers, knows what each block may
- * hold, and can misbehave. Every stretch of 4 KiB of a disk is written as one value, so that a set
- * of values says what it may hold: the last one written, and those of commands whose end was lost.
+ * For tests: a host that uses a whole controller through its registers, knows the contents that
+ * each block may hold, and can misbehave. Every stretch of 4 KiB of a disk is written as one value.
+ * So a set of values describes its allowed contents: the last value written, and those of commands
+ * whose end was lost.
  */
 import { expect } from 'vitest';
 import {
@@ -28,9 +29,7 @@ export const PAIRS = 2;
 const SQ_SIZE = 8;
 const CQ_SIZE = 4;
 const ADMIN_SIZE = 16;
-/**
- * Data of commands: 8 pages each, the last for PRP lists. Behind them pages that nobody cares for.
- */
+/** Data of commands: 8 pages each, the last for PRP lists. Behind them lie unused pages. */
 const SLOTS = 12;
 const FIRST_SLOT = BASE + 32 * PAGE;
 const NOWHERE = BASE + 200 * PAGE;
@@ -47,7 +46,7 @@ interface UnderWay {
   /** Of its data; -1: none. */
   readonly slot: number;
   readonly start: number;
-  /** Null: however it ends. */
+  /** Null: any status. */
   readonly status: number | null;
 }
 
@@ -55,7 +54,7 @@ export class NvmeHost {
   readonly host: PagedHost;
   readonly c: ControllerUnderTest;
   readonly storages: readonly TestStorage[];
-  /** By namespace and stretch: what it may hold. */
+  /** By namespace and stretch: the allowed values. */
   readonly may: Set<number>[][];
   readonly blockSizes = [512, 512];
   /** From a misbehaviour to the next reset: commands may never end, or be done twice. */
@@ -81,7 +80,7 @@ export class NvmeHost {
     });
   }
 
-  /** A reset of whatever kind, and a new life. It must work, whatever was before. */
+  /** A reset of the given kind, and a new life. It must work after anything. */
   async begin(how: 'controller' | 'subsystem' | 'function' | 'shutdown' = 'controller'): Promise<void> {
     const { c, host } = this;
     if (how === 'shutdown') {
@@ -115,7 +114,8 @@ export class NvmeHost {
   }
 
   /**
-   * An I/O command of stretches [zone, + zones), valid unless `change` makes it otherwise.
+   * An I/O command of stretches [zone, + zones), valid unless `change` breaks it.
+   *
    * @param offset of the first PRP, in dwords
    */
   io(
@@ -145,7 +145,8 @@ export class NvmeHost {
     const start = at + 4 * (kind === 'deallocate' ? Math.min(offset, 1020) : offset);
     const bytes = zones * PAGE;
     const blockSize = this.blockSizes[nsid - 1]!;
-    // An unsupported opcode as the first byte: what is taken for a command by mistake does nothing.
+    // An unsupported opcode as the first byte: data that the controller takes for a command does
+    // nothing.
     const value = ((++this.#value << 8) | 0xee) >>> 0;
     const words = new Uint32Array(this.host.memory.buffer, start - BASE, bytes / 4);
     if (kind === 'write') words.fill(value);
@@ -196,7 +197,7 @@ export class NvmeHost {
     return true;
   }
 
-  /** An admin command. @param status  null: however it ends, or not */
+  /** An admin command. @param status null: any end, or none */
   admin(fields: CommandFields, status: number | null = Status.SUCCESS): void {
     if ([...this.#underWay.values()].filter((u) => u.queue === 0).length >= ADMIN_SIZE - 1) return;
     const cid = this.#add({ queue: 0, kind: 'other', nsid: 0, zone: 0, zones: 0, value: 0, slot: -1, start: 0, status });
@@ -222,7 +223,7 @@ export class NvmeHost {
     this.ring(0);
   }
 
-  /** Doorbell Buffer Config, and the shadows are used from then on. */
+  /** Doorbell Buffer Config; the host uses the shadows from then on. */
   async shadows(): Promise<void> {
     await this.finish();
     if (this.wild || this.#shadow !== 0) return;
@@ -235,7 +236,7 @@ export class NvmeHost {
     this.#shadow = at;
   }
 
-  /** Abort: one that has not begun ends, and has done nothing. */
+  /** Abort: a command that has not begun ends without an effect. */
   abort(queue: number, back: number): void {
     const cid = this.#cid - (back % 4);
     const command = this.#underWay.get(cid);
@@ -291,7 +292,8 @@ export class NvmeHost {
   }
 
   /**
-   * Storage, memory, time and the host have their turns, until nothing happens any more.
+   * Storage, memory, time and the host take turns until nothing more happens.
+   *
    * @param all whether all commands must have ended then
    */
   async finish(all = true): Promise<void> {
@@ -313,7 +315,7 @@ export class NvmeHost {
     expect([...this.#underWay.values()].filter((u) => u.status !== null)).toEqual([]);
   }
 
-  /** Everything that is on the disks is something that may be there. */
+  /** Every stretch of the disks holds an allowed value. */
   check(): void {
     for (const [i, storage] of this.storages.entries()) {
       const words = new Uint32Array(storage.bytes.buffer);
@@ -321,7 +323,7 @@ export class NvmeHost {
     }
   }
 
-  /** What a test keeps of what happened. */
+  /** Drop the records of a test. */
   forget(): void {
     this.host.logged.length = 0;
     this.host.irqEvents.length = 0;
@@ -334,7 +336,7 @@ export class NvmeHost {
 
   /** What the pages of a command's data are. */
   slotPages(kind: 'direct' | 'remote' | 'none' | 'read-only', page: number, count: number): void {
-    // What is under way was told what to expect.
+    // Commands under way have their expectations.
     if (this.#freeSlots.length < SLOTS) return;
     this.host.make(kind, FIRST_SLOT + (page % (SLOTS * 8)) * PAGE, Math.min(count, SLOTS * 8 - (page % (SLOTS * 8))));
   }
@@ -351,7 +353,7 @@ export class NvmeHost {
     return this.#cid;
   }
 
-  /** It may have been done, or be done yet. */
+  /** It may have been done, or still be done later. */
   #lose({ kind, nsid, zone, zones, value }: UnderWay): void {
     if (kind !== 'write' && kind !== 'zero' && kind !== 'deallocate' && kind !== 'format') return;
     for (let i = zone; i < zone + zones; i++) this.may[nsid - 1]![i]!.add(value);

@@ -1,11 +1,11 @@
 /**
- * Random users of what functions share: a PF's VFs and tokens, mediators, virtual machines,
- * migration. They enable and disable VFs, bind and unbind, come and go as mediators and
- * hypervisors, set machines on groups, open with the token or without, move devices from state to
- * state, and any step of the engine may be made to fail.
+ * Random users of shared parts of functions: a PF's VFs and tokens, mediators, virtual machines,
+ * migration. They enable and disable VFs, bind and unbind, register and remove mediators and
+ * hypervisors, set machines on groups, open with the token or without, and move devices from state
+ * to state. Any step of the engine may be made to fail.
  *
- * Held after every step: what is counted is what is open. Held after everything is closed: nothing
- * is counted, nothing was released twice.
+ * After every step: counts match the open files. After everything is closed: every count is 0, and
+ * nothing was released twice.
  */
 import fc from 'fast-check';
 import type { MigrationStream } from '../../src/abi/device.ts';
@@ -33,7 +33,7 @@ const TOKENS = ['83d8f4f2-509f-382f-3c1e-e6bfe0fa1001', '83d8f4f2-509f-382f-3c1e
 
 const pick = <T>(from: readonly T[], n: number): T | undefined => (from.length === 0 ? undefined : from[n % from.length]);
 
-/** One mediator, which counts for itself what it was given and what it gave back. */
+/** One mediator, which counts its opens and its closes. */
 class Counting {
   readonly handles = new Set<object>();
   opened = 0;
@@ -54,7 +54,7 @@ export class SharedWorld {
   devices: DeviceFile[] = [];
   streams: MigrationStream[] = [];
   readonly sink = new FakeEventFd();
-  /** Holds of file sets that have not been given back. */
+  /** Holds of file sets that are not returned yet. */
   holds = 0;
   ended = 0;
   made = 0;
@@ -206,7 +206,7 @@ export class SharedWorld {
     }
   }
 
-  /** A VF that is open with its token: random single steps get there too seldom. */
+  /** A VF that is open with its token, in one step: random single steps seldom get there. */
   #ready(a: number): void {
     const pf = this.machine.function(PF);
     if (pf.sriov!.numVfs === 0) this.#waiting.push(this.machine.setNumVfs(PF, 3));
@@ -239,7 +239,7 @@ export class SharedWorld {
     this.seen.moved++;
   }
 
-  /** Read one stream, and give what it has to another. */
+  /** Read one stream, and write its data to another. */
   #stream(a: number, b: number): void {
     const [from, to] = [pick(this.streams, a), pick(this.streams, b)];
     if (from === undefined || to === undefined) return;
@@ -291,7 +291,9 @@ export class SharedWorld {
     if (vfs.length > pf.sriov!.numVfs) throw new Error('more VFs than are enabled');
   }
 
-  /** Close all that is open, in the order that `seed` makes, then look whether anything is left. */
+  /**
+   * Close everything that is open, in the order that `seed` makes, then check that nothing is left.
+   */
   async end(seed: number): Promise<void> {
     this.machine.context.faults.clear();
     const files: (() => void)[] = [
@@ -318,7 +320,7 @@ export class SharedWorld {
     count('machines', this.made - this.ended);
     count('holds', this.holds);
     count('references to the sink', this.sink.references - 1);
-    // The log waits to say how often it was asked.
+    // The log waits to print how often it suppressed a line.
     this.machine.context.log[Symbol.dispose]();
     count('timers', this.clock.pendingTimers);
     count('functions', this.machine.functions.size - 2);

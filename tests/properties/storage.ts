@@ -12,7 +12,7 @@ import { MemoryStorage } from '../../src/models/storage/memory-storage.ts';
 import { OverlayStorage } from '../../src/models/storage/overlay-storage.ts';
 import { FileStorage } from '../../src/sys/file-storage.ts';
 
-/** Neither a multiple of a page nor of what storages divide theirs into. */
+/** Neither a multiple of a page nor of the pieces of a storage. */
 const SIZE = 3 * 0x1_0000 + 5 * 512;
 
 /** A storage that holds `contents` before anything is done to it. */
@@ -30,7 +30,7 @@ export function storageKinds(): StorageKind[] {
     inFiles('a file', tmpdir(), (path) => FileStorage.open(path)),
     inFiles('an overlay over a file', tmpdir(), (path) => new OverlayStorage(FileStorage.open(path, { readOnly: true }))),
   ];
-  // Another filesystem than most: it has holes, and cannot mark zeroes.
+  // An unusual filesystem: it has holes, and cannot mark zeroes.
   try {
     kinds.push(inFiles('a file in shared memory', '/dev/shm', (path) => FileStorage.open(path)));
   } catch {
@@ -85,7 +85,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 4, arbitrary: fc.record({ what: fc.constantFrom('flush', 'submit', 'submit', 'drain', 'turn', 'renew'), queue }) },
 );
 
-/** Throws when it is something else than an array. */
+/** Throws when the storage differs from an array. */
 export function storageProperty(make: MakeStorage, steps: number): fc.IAsyncProperty<[Step[]]> {
   return fc.asyncProperty(fc.array(step, { maxLength: steps }), async (all) => {
     const run = new Run(make);
@@ -102,7 +102,7 @@ interface UnderWay {
   readonly from: number;
   readonly to: number;
   readonly queue: StorageQueue;
-  /** Compares, or does to the array what it has done to the storage. */
+  /** Compares, or does to the array what the operation has done to the storage. */
   readonly ended: () => void;
 }
 
@@ -151,7 +151,7 @@ class Run {
   }
 
   finish(): void {
-    // First both: what one reads, the other may be writing.
+    // First both: one queue may write what the other reads.
     for (const queue of this.#queues) {
       queue.submit();
       queue.drain();
@@ -179,7 +179,7 @@ class Run {
     size: number,
     { value, flag }: { readonly value: number; readonly flag: boolean },
   ): void {
-    // What overlaps and is under way together has no order that one could rely on.
+    // Overlapping operations under way at the same time have no order.
     for (const { from, to } of this.#underWay.values()) if (from < at + size && at < to) return;
     const bytes = new Uint8Array(size).fill(value);
     const landed = () => (what === 'read' ? this.#same(bytes, at) : void this.#expected.set(bytes, at));
@@ -208,9 +208,9 @@ class Run {
 
   #open(): StorageQueue {
     return this.storage.open((tag, result) => {
-      if (this.#calling) throw new Error('told from the call that queued it');
+      if (this.#calling) throw new Error('reported from the call that queued it');
       const operation = this.#underWay.get(tag);
-      if (operation === undefined) throw new Error(`${tag} was told twice`);
+      if (operation === undefined) throw new Error(`${tag} was reported twice`);
       this.#underWay.delete(tag);
       if (result !== 0) throw new Error(`operation ${tag}: ${result}`);
       operation.ended();
@@ -227,6 +227,6 @@ class Run {
   #nothingLeft(queue: StorageQueue): void {
     const left = [...this.#underWay.values()].filter((operation) => operation.queue === queue).length;
     if (left !== 0 || queue.pending !== 0)
-      throw new Error(`${left} operations were never told of, ${queue.pending} are pending after drain`);
+      throw new Error(`${left} operations were never reported, ${queue.pending} are pending after drain`);
   }
 }

@@ -2,9 +2,9 @@
  * A device over a socket answers as it does in this process: any sequence of calls, with the same
  * values and the same errno, call by call.
  *
- * Not compared, because the protocol does not carry it: a device's name, IOVA ranges, who a bus
- * reset would hit, that the MSI-X table's pages may be mapped, and the table itself through a
- * mapping (the server shows it as pread does: ones).
+ * Not compared, because the protocol does not carry it: a device's name, IOVA ranges, the devices
+ * that a bus reset would hit, that the MSI-X table's pages may be mapped, and the table itself
+ * through a mapping (the server shows it as pread does: ones).
  */
 
 import fc from 'fast-check';
@@ -22,7 +22,7 @@ import manyBars from '../kit/many-bars-model.ts';
 import { ServerProcess } from '../kit/server-process.ts';
 
 const RUNS = 60;
-/** Where x86 takes messages of interrupts: no IOVA. */
+/** The addresses to which x86 sends interrupt messages: no IOVA. */
 const RESERVED = 0xfee0_0000n;
 const LAST_PAGE = 2n ** 64n - 4096n;
 
@@ -32,7 +32,7 @@ beforeAll(async () => {
 });
 afterAll(() => server[Symbol.asyncDispose]());
 
-/** A device and what its user holds. */
+/** A device and its user's things. */
 class User implements Disposable {
   readonly device: Device;
   readonly fds: readonly EventFd[];
@@ -56,7 +56,7 @@ class User implements Disposable {
     return mapping;
   }
 
-  /** What has been signalled since this was asked last. */
+  /** Signals since the last look. */
   get signals(): (bigint | null)[] {
     return this.fds.map((fd) => fd.read());
   }
@@ -110,7 +110,7 @@ function access(
   return 'written';
 }
 
-/** Offsets where something is, near the ends, and anywhere. */
+/** Offsets in use, near the ends, and anywhere. */
 const barOffset = fc.oneof(
   fc.constantFrom(0, 4, 8, 0x10, 0x1000, 0xffc, 0x1ffc, 0x2000, 0x3000, 0x3ffc, 0xfffc, 0x1_0000, 2 ** 40, -1, 0.5, 2 ** 53),
   fc.integer({ min: 0, max: 0x1_0010 }),
@@ -181,7 +181,7 @@ const calls: fc.Arbitrary<Call> = fc.oneof(
       .tuple(fc.integer({ min: 0, max: 12 }), fc.boolean(), fc.boolean(), fc.boolean(), fc.constantFrom(0, 8))
       .map(([feature, probe, get, set, n]) => ({
         what: `feature ${feature} ${JSON.stringify({ probe, get, set, n })}`,
-        // What makes a DMA_BUF has to be taken, and no message carries one.
+        // A DMA_BUF has to be taken, and no message carries one.
         run: ({ device }: User) =>
           feature === 11 && get && !probe ? null : device.feature({ feature, probe, get, set, data: new Uint8Array(n) }),
       })),
@@ -216,8 +216,8 @@ function irqCalls(): fc.Arbitrary<Call> {
       what: `SET_IRQS ${JSON.stringify({ ...request, choice })}`,
       run: (user: User) => {
         const sinks: (InterruptSink | null)[] = choice.map((i) => user.fds[i] ?? null);
-        // A source that is signalled already unmasks when the event loop comes by: not now, and not
-        // at the same moment here and there.
+        // A source that is signalled already unmasks in a later turn of the event loop, which is
+        // not the same moment on both sides.
         const sources = choice.map(() => null);
         const set = user.device.setIrqs({ ...request, sinks, sources, values: choice.map((i) => i > 0) } as unknown as SetIrqs);
         return [set, user.signals];
@@ -233,8 +233,8 @@ function dmaCalls(): fc.Arbitrary<Call> {
   const size = fc.constantFrom(0, 4096, 8192, 0x8000, 100, 0x10_0000);
   const map = fc
     .tuple(iova, fc.integer({ min: 0, max: 1 }), fc.constantFrom(0, 4096, 10), fc.option(size), fc.constantFrom(1, 2, 3, 0))
-    // Where the server alone knows that it cannot be mapped, nothing else may be wrong: which comes
-    // first is not seen from here.
+    // Where the server alone knows that it cannot be mapped, no other argument may be wrong: the
+    // client cannot see which error comes first.
     .map(([at, which, offset, n, rights]) =>
       at === RESERVED
         ? ([at, which, 0, 4096, 3] as const)

@@ -1,7 +1,4 @@
-/**
- * What the controller tells of itself, and what it can be told: Identify, logs, features, events,
- * Format.
- */
+/** Admin commands: Identify, logs, features, events, Format. */
 import { expect, it } from 'vitest';
 import {
   AdminOpcode,
@@ -23,7 +20,7 @@ import type { NvmeDriver } from '../../../src/drivers/nvme/nvme-driver.ts';
 import { LARGE, LARGE_BYTES, SLOW, SMALL, SMALL_BYTES } from './disk.ts';
 import { begin, failure, type OpenNvme, pattern, same } from './subject.ts';
 
-/** Of what must be the controller's answer. */
+/** The code of an error that must be the controller's answer. */
 function code(error: VfioError): number {
   if (error instanceof NvmeError) return error.status & StatusBit.CODE;
   throw error;
@@ -40,7 +37,7 @@ function nextEvent<K extends NvmeEvent['kind']>(driver: NvmeDriver, kind: K): Pr
 }
 
 export function adminCases(open: OpenNvme): void {
-  it('5.15.2.2 Identify Controller: who it is, and what it can', async () => {
+  it('5.15.2.2 Identify Controller: identity and abilities', async () => {
     const { driver } = await begin(open);
     expect([driver.version, driver.controller.serial, driver.controller.mdtsBytes, driver.maxTransfer]).toEqual([
       '1.4.0',
@@ -78,7 +75,7 @@ export function adminCases(open: OpenNvme): void {
     expect(code(await failure(driver.identify(Cns.ACTIVE_NAMESPACES, NSID_ALL)))).toBe(Status.INVALID_NAMESPACE);
   });
 
-  it('5.15.2.4 a namespace has descriptors; one that is not there, and what cannot be identified (5.15.1), is refused', async () => {
+  it('5.15.2.4 a namespace has descriptors; a namespace that is not there, and an unknown CNS (5.15.1), is refused', async () => {
     const { driver } = await begin(open);
     const descriptors = await driver.identify(Cns.NAMESPACE_DESCRIPTORS, SMALL);
     expect([1, 2, 3]).toContain(descriptors[0]);
@@ -98,7 +95,7 @@ export function adminCases(open: OpenNvme): void {
     expect([after.criticalWarning, after.compositeTemperature > 273]).toEqual([0, true]);
   });
 
-  it('5.14.1.1 the error log tells what went wrong, newest first', async () => {
+  it('5.14.1.1 the error log lists errors, newest first', async () => {
     const { driver } = await begin(open);
     const had = await driver.errorLog();
     await failure(driver.io({ opcode: NvmOpcode.READ, nsid: SMALL, cdw10: SMALL_BYTES / 512, read: new Uint8Array(512) }));
@@ -122,7 +119,7 @@ export function adminCases(open: OpenNvme): void {
     expect([log.afi & 7, log.frs1.trim()]).toEqual([1, driver.controller.firmware]);
   });
 
-  it('5.14.1.5 commands that it says it supports it does know', async () => {
+  it('5.14.1.5 the controller knows the commands that it lists as supported', async () => {
     const { driver } = await begin(open);
     const { admin, io } = await driver.commandsSupported();
     const knows = (dwords: Uint32Array, opcode: number) => regField(dwords[opcode]!, CommandEffects.CSUPP) === 1;
@@ -147,7 +144,7 @@ export function adminCases(open: OpenNvme): void {
     expect((await failure(driver.log(0x02, 511))).code).toBe('EINVAL');
   });
 
-  it('5.21.1 features: set, get, default, what can be done with them', async () => {
+  it('5.21.1 features: set, get, default, capabilities', async () => {
     const { driver } = await begin(open);
     const id = FeatureId.ERROR_RECOVERY;
     const standard = (await driver.getFeature(id, { select: FeatureSelect.DEFAULT, nsid: SMALL })).value;
@@ -174,7 +171,7 @@ export function adminCases(open: OpenNvme): void {
     expect((value & 0xffff_ffff_ffffn) - 1_700_000_000_000n).toBeLessThan(3_600_000n);
   });
 
-  it('5.2 an asynchronous event: a temperature over its threshold is told, and told again once it is answered', async () => {
+  it('5.2 an asynchronous event: a temperature over its threshold is reported, and reported again after the answer', async () => {
     const { driver } = await begin(open);
     for (let i = 0; i < 6; i++) {
       const event = nextEvent(driver, 'smart');
@@ -189,7 +186,7 @@ export function adminCases(open: OpenNvme): void {
     expect((await driver.smart()).criticalWarning).toBe(0);
   });
 
-  it('5.23 Format NVM: other blocks, nothing on them; the driver knows at once', async () => {
+  it('5.23 Format NVM: other blocks, all empty; the driver knows at once', async () => {
     const { driver } = await begin(open);
     const ns = driver.namespace(SMALL);
     await ns.write(0, pattern(4096, 3));
@@ -204,7 +201,7 @@ export function adminCases(open: OpenNvme): void {
     expect(ns.blockSize).toBe(512);
   });
 
-  it('4.6.1 an error says what was asked for and what the answer was', async () => {
+  it('4.6.1 an error states the request and the answer', async () => {
     const { driver } = await begin(open);
     const error = await failure(
       driver.io({ opcode: NvmOpcode.READ, nsid: SMALL, cdw10: 0x7fff_fff0, cdw12: 7, read: new Uint8Array(4096) }),

@@ -1,12 +1,14 @@
 /**
- * The disk that every case is about, in this process or served by another: small transfers, so that
- * large ones are split, and a slow namespace.
+ * The disk of every case, in this process or served by another: small transfers, so that large ones
+ * are split, and a slow namespace.
  */
 import { nvme } from '../../../src/models/nvme/nvme.ts';
 import { MemoryStorage } from '../../../src/models/storage/memory-storage.ts';
 import type { DeviceModel } from '../../../src/pci/declaration.ts';
 
-/** Blocks of 512 bytes, of 4096, and of 4096 that nobody lives to see the end of a command on. */
+/**
+ * Namespaces with blocks of 512 bytes, of 4096, and of 4096 whose commands never end within a test.
+ */
 export const SMALL = 1;
 export const LARGE = 2;
 export const SLOW = 3;

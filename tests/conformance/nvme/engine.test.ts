@@ -12,7 +12,7 @@ import type { NvmeSubject } from './subject.ts';
 
 async function subject(allocate: MemoryAllocator): Promise<NvmeSubject> {
   const around = machineAround(disk());
-  // Who does not let go of the device when it is unplugged loses it at once.
+  // A user that keeps the device open when it is unplugged loses it at once.
   const { machine, owns } = startMachine(around, { allocate, log: silentLogger, params: { forceRevokeAfterMs: 0 } });
   const opened: DriverDevice[] = [];
   return {

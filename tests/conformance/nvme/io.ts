@@ -9,7 +9,7 @@ import { begin, failure, type OpenNvme, pattern, same } from './subject.ts';
 
 export function ioCases(open: OpenNvme): void {
   describe('NVM commands', () => {
-    it.each([SMALL, LARGE])('6.9 and 6.15 what is written is read: namespace %i', async (id) => {
+    it.each([SMALL, LARGE])('6.9 and 6.15 a read returns what was written: namespace %i', async (id) => {
       const { driver } = await begin(open);
       const ns = driver.namespace(id);
       expect(same(await ns.read(5, 3), new Uint8Array(3 * ns.blockSize))).toBe(true);
@@ -23,7 +23,7 @@ export function ioCases(open: OpenNvme): void {
       }
     });
 
-    it('4.3 in place: at any offset that PRPs can say, over pages and lists, and nothing beside it', async () => {
+    it('4.3 in place: at any offset that PRPs can express, over pages and lists, and no byte beside it', async () => {
       const { driver } = await begin(open);
       const ns = driver.namespace(SMALL);
       using out = driver.dev.dma.alloc(256 * 1024);
@@ -67,7 +67,7 @@ export function ioCases(open: OpenNvme): void {
       expect(same(into.subarray(10), data)).toBe(true);
     });
 
-    it('6.6 Compare tells equal from not, over several commands', async () => {
+    it('6.6 Compare distinguishes equal from different, over several commands', async () => {
       const { driver } = await begin(open);
       const ns = driver.namespace(SMALL);
       const data = pattern(300 * 1024, 2);
@@ -85,7 +85,7 @@ export function ioCases(open: OpenNvme): void {
       await driver.namespace(SMALL).flush();
     });
 
-    it('6.17 Write Zeroes and 6.7 Dataset Management: what is there no more reads as zeroes, its neighbours as before', async () => {
+    it('6.17 Write Zeroes and 6.7 Dataset Management: zeroed blocks read as zeroes, their neighbours as before', async () => {
       const { driver } = await begin(open);
       const ns = driver.namespace(SMALL);
       const data = pattern(512 * 1000, 5);
@@ -103,7 +103,7 @@ export function ioCases(open: OpenNvme): void {
       for (let lba = 700; lba < 1000; lba++) {
         const block = back.subarray(lba * 512, lba * 512 + 512);
         const given = (lba >= 700 && lba < 750) || lba === 900;
-        // Deallocated: as before, or zeroes; which is the controller's to choose (6.7.1.1).
+        // A deallocated block reads as before, or as zeroes: the controller may choose (6.7.1.1).
         const as = same(block, data.subarray(lba * 512, lba * 512 + 512)) || (given && block.every((b) => b === 0));
         expect([lba, as]).toEqual([lba, true]);
       }

@@ -11,12 +11,10 @@ import type { NvmeDriver } from '../../../src/drivers/nvme/nvme-driver.ts';
 import { LARGE, SLOW, SMALL } from './disk.ts';
 import { begin, drive, failure, type OpenNvme, pattern, same } from './subject.ts';
 
-/**
- * For a driver that is to see that a command is late: long for any other command, on any machine.
- */
+/** For a driver that has to notice a late command: long for any other command, on any machine. */
 const SHORT_MS = 5000;
 
-/** Writes and reads without end, until told; how many succeeded, and the errors of the others. */
+/** Endless writes and reads: how many succeeded, and the errors of the others. */
 function load(driver: NvmeDriver) {
   let stop = false;
   const codes = new Set<string>();
@@ -42,7 +40,7 @@ function load(driver: NvmeDriver) {
     get succeeded() {
       return succeeded;
     },
-    /** Once so many more succeeded. */
+    /** Resolves when so many more have succeeded. */
     async more(count: number) {
       const goal = succeeded + count;
       while (succeeded < goal) await new Promise((resolve) => setTimeout(resolve, 1));
@@ -70,7 +68,7 @@ export function lifeCases(open: OpenNvme): void {
       expect(kinds).toEqual(aborted ? ['abort'] : ['abort', 'reset', 'recovered']);
     });
 
-    it('7.3.2 a controller reset under load: what was in flight fails with a reason, what comes after works', async () => {
+    it('7.3.2 a controller reset under load: commands in flight fail with a reason, later ones work', async () => {
       const { driver } = await begin(open, { queues: 4, depth: 16 });
       const under = load(driver);
       for (let i = 0; i < 3; i++) {
@@ -99,7 +97,7 @@ export function lifeCases(open: OpenNvme): void {
       expect([...under.codes].filter((code) => code !== 'EIO')).toEqual([]);
     });
 
-    it('7.3.2 a reset ends a command that nothing else would end', async () => {
+    it('7.3.2 a reset ends a command that would never end', async () => {
       const { driver } = await begin(open);
       const slow = failure(driver.namespace(SLOW).read(0, 1));
       await driver.namespace(SMALL).flush();
@@ -117,7 +115,7 @@ export function lifeCases(open: OpenNvme): void {
           if (kind === 'recovered') resolve();
         });
       });
-      // The driver has seen it fail, and is about to start it anew.
+      // The driver has seen the failure, and is about to start the controller anew.
       const failed: boolean[] = [];
       driver.on(({ kind }) => {
         if (kind !== 'reset') return;
@@ -134,7 +132,7 @@ export function lifeCases(open: OpenNvme): void {
       expect(same(await driver.namespace(SMALL).read(3, 1), pattern(512, 3))).toBe(true);
     });
 
-    it('2.2.3 PMCS: from D3hot back to D0, and the controller is where it was', async ({ skip }) => {
+    it('2.2.3 PMCS: from D3hot back to D0, and the controller continues', async ({ skip }) => {
       const { driver } = await begin(open);
       const { config } = driver.dev;
       const pm = config.findCapability(CapId.PM);

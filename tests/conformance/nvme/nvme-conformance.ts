@@ -1,4 +1,4 @@
-/** The cases of the NVMe driver, on any controller that is `disk.ts`, however it is reached. */
+/** The cases of the NVMe driver, on any controller with the disk of `disk.ts`. */
 import { describe } from 'vitest';
 import { adminCases } from './admin.ts';
 import { ioCases } from './io.ts';

@@ -1,11 +1,12 @@
-/** Queues: depths, numbers, many commands in flight, and each way of hearing of completions. */
+/** Queues: depths, numbers, many commands in flight, and each way to learn of completions. */
 import { describe, expect, it } from 'vitest';
 import type { NvmeDriver } from '../../../src/drivers/nvme/nvme-driver.ts';
 import { LARGE, SMALL } from './disk.ts';
 import { begin, type OpenNvme, pattern, same } from './subject.ts';
 
 /**
- * Reads the whole ring's worth of blocks, in flight at once on every queue, until `count` are done.
+ * Reads as many blocks as the ring has entries, in flight at once on every queue, until `count` are
+ * done.
  */
 async function ringLoad(driver: NvmeDriver, count: number): Promise<number> {
   const ns = driver.namespace(LARGE);
@@ -31,7 +32,7 @@ async function ringLoad(driver: NvmeDriver, count: number): Promise<number> {
         done++;
         if (put < count) send(tag);
         if (done === count) resolve();
-        // What is put during a poll goes with one doorbell after it.
+        // Commands that are submitted during a poll go with one doorbell after it.
         if (queue.inFlight > 0) queueMicrotask(() => queue.ring());
       };
       for (let tag = 0; tag < depth && put < count; tag++) send(tag);

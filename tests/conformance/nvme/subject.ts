@@ -1,6 +1,6 @@
 /**
- * What the cases of the NVMe driver work on: a controller behind any implementation of `Device`,
- * reached any number of times, one after another.
+ * The subject of the NVMe driver's cases: a controller behind any implementation of `Device`,
+ * opened any number of times, one after another.
  */
 import { onTestFinished } from 'vitest';
 import { VfioError } from '../../../src/base/errno.ts';
@@ -10,7 +10,7 @@ import { NvmeDriver, type NvmeDriverOptions } from '../../../src/drivers/nvme/nv
 export interface NvmeSubject extends AsyncDisposable {
   /** The device of `disk.ts`, as after power-on or as the last user left it. */
   open(): DriverDevice;
-  /** Take the device away from whoever uses it. Absent where that cannot be done. */
+  /** Take the device away from its user. Absent where the subject cannot. */
   unplug?(): Promise<void>;
 }
 
@@ -24,7 +24,7 @@ export async function begin(open: OpenNvme, options: NvmeDriverOptions = {}): Pr
 }
 
 export async function drive(subject: NvmeSubject, options: NvmeDriverOptions = {}): Promise<NvmeDriver> {
-  // A command takes as long as the machine wants, where that is not the subject.
+  // Where a timeout is not the subject, a command may take as long as the machine needs.
   const driver = await NvmeDriver.start(subject.open(), { timeoutMs: 120_000, ...options });
   onTestFinished(() => driver.close());
   return driver;
@@ -42,7 +42,7 @@ export function failure(work: Promise<unknown>): Promise<VfioError> {
   );
 }
 
-/** Bytes that tell where they belong. */
+/** Bytes that show their position. */
 export function pattern(size: number, seed: number): Uint8Array {
   const words = new Uint32Array(Math.ceil(size / 4));
   let state = (seed * 0x9e37_79b9) >>> 0;
@@ -53,7 +53,7 @@ export function pattern(size: number, seed: number): Uint8Array {
   return new Uint8Array(words.buffer, 0, size);
 }
 
-/** Megabytes are compared as buffers: told apart by `toEqual` they take seconds. */
+/** Megabytes are compared as buffers: `toEqual` takes seconds for them. */
 export function same(a: Uint8Array, b: Uint8Array): boolean {
   return Buffer.compare(a, b) === 0;
 }
