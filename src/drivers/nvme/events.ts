@@ -1,8 +1,11 @@
-/** What happens to a controller besides its commands, as `driver.on` tells it. */
+/** The states of a controller, and the events that `driver.on` reports. */
 import type { SmartLog } from '../../abi/nvme-structs.ts';
 import { Emitter } from '../../base/emitter.ts';
 import { surface } from '../../base/foreign.ts';
 import type { NvmeNamespace } from './namespace.ts';
+
+/** starting and resetting: only the session itself uses the controller. */
+export type SessionState = 'starting' | 'live' | 'resetting' | 'failed' | 'closing' | 'closed' | 'gone';
 
 export type NvmeEvent =
   /** A health warning (5.2.1, type SMART): `info` is one of `EventSmart`. The log was read, which answers the event. */

@@ -1,10 +1,12 @@
 /** The namespaces that the controller has active (NVMe 1.4, 5.15.2.3 and 6.1). */
 import { Cns } from '../../abi/nvme.ts';
 import { Status } from '../../abi/nvme-status.ts';
+import type { LogLevel } from '../../base/log.ts';
+import type { CommandPort } from './command-port.ts';
+import type { Controller } from './controller.ts';
 import { isStatus, isUnsupported, NvmeError } from './errors.ts';
 import { NvmeNamespace } from './namespace.ts';
 import { withRetries } from './retry.ts';
-import type { Session } from './session.ts';
 
 /** NSIDs in one list. */
 const LIST = 1024;
@@ -22,14 +24,20 @@ export interface NamespaceChanges {
   readonly changed: readonly NvmeNamespace[];
 }
 
+/** Beside a command port, the facts that say how the controller lists its namespaces. */
+export interface ScanPort extends CommandPort {
+  readonly controller: Pick<Controller, 'vs' | 'capabilities'>;
+  log(level: LogLevel, message: string): void;
+}
+
 export class NamespaceList {
-  readonly #session: Session;
+  readonly #port: ScanPort;
   #byId = new Map<number, NvmeNamespace>();
   #all: readonly NvmeNamespace[] = [];
   #scanning: Promise<NamespaceChanges> | null = null;
 
-  constructor(session: Session) {
-    this.#session = session;
+  constructor(port: ScanPort) {
+    this.#port = port;
   }
 
   /** By identifier, in order. */
@@ -57,20 +65,20 @@ export class NamespaceList {
     const added: NvmeNamespace[] = [];
     const changed: NvmeNamespace[] = [];
     const found = new Map<number, NvmeNamespace>();
-    if (this.#session.controller.capabilities.adminOnly) return { added, removed: [], changed };
+    if (this.#port.controller.capabilities.adminOnly) return { added, removed: [], changed };
     const failures: string[] = [];
     for (const id of await this.#identifiers()) {
       const known = this.#byId.get(id);
       const raw = await this.#identify(id, known, failures);
       if (raw === null) continue;
-      const ns = known ?? new NvmeNamespace(id, raw, this.#session);
+      const ns = known ?? new NvmeNamespace(id, raw, this.#port);
       if (known === undefined) added.push(ns);
       else if (known.update(raw)) changed.push(ns);
       found.set(id, ns);
     }
     if (failures.length > 0) {
       const others = failures.length === 1 ? '' : ` (and ${failures.length - 1} more that cannot be identified)`;
-      this.#session.log('warn', `${failures[0]!}: the namespace is left alone${others}`);
+      this.#port.log('warn', `${failures[0]!}: the namespace is left alone${others}`);
     }
     const removed = this.#all.filter(({ id }) => !found.has(id));
     for (const ns of removed) ns.remove();
@@ -82,14 +90,14 @@ export class NamespaceList {
   /** Null for one that is not active (any more). One that was, and of which nothing can be told just now, is as it was. */
   async #identify(id: number, known: NvmeNamespace | undefined, failures: string[]): Promise<Uint8Array | null> {
     try {
-      const raw = await withRetries(this.#session, () => this.#session.admin.identify(Cns.NAMESPACE, id));
+      const raw = await withRetries(this.#port, () => this.#port.admin.identify(Cns.NAMESPACE, id));
       // Inactive: all of it is zero (5.15.2.1).
       return raw.some((byte) => byte !== 0) ? raw : null;
     } catch (error) {
       if (!(error instanceof NvmeError)) throw error;
       const { message, retryable } = error;
       const absent = isUnsupported(error) || isStatus(error, Status.INVALID_NAMESPACE);
-      if (absent) this.#session.log('debug', message);
+      if (absent) this.#port.log('debug', message);
       else failures.push(message);
       return absent || !retryable || known === undefined ? null : known.raw;
     }
@@ -100,13 +108,13 @@ export class NamespaceList {
    * fails, or is not what it should be, identifiers are tried one by one as well.
    */
   async #identifiers(): Promise<readonly number[]> {
-    const { info, controller, deviceName } = this.#session;
+    const { info, controller, deviceName } = this.#port;
     const tried = Array.from({ length: Math.min(info.nn, TRIES_MAX) }, (_, i) => i + 1);
     if (controller.vs < VS_1_1) return tried;
     const listed = new Set<number>();
     const wrong = await this.#readList(listed);
     if (wrong === null) return [...listed];
-    this.#session.log('warn', `${deviceName}: namespaces 1 to ${tried.length} are tried one by one: ${wrong}`);
+    this.#port.log('warn', `${deviceName}: namespaces 1 to ${tried.length} are tried one by one: ${wrong}`);
     return [...new Set([...listed, ...tried])].sort((a, b) => a - b);
   }
 
@@ -116,7 +124,7 @@ export class NamespaceList {
    * @returns the fault of the list; null: none
    */
   async #readList(listed: Set<number>): Promise<string | null> {
-    const { info, admin, deviceName } = this.#session;
+    const { info, admin, deviceName } = this.#port;
     // Of a list that is in order, identifiers above NN are believed, which some controllers have. Of one that is not, these are.
     const highest = Math.min(NSID_LAST, Math.max(info.nn, TRIES_MAX));
     for (let from = 0; listed.size < NAMESPACES_MAX; ) {
@@ -139,7 +147,7 @@ export class NamespaceList {
       if (end >= 0) return null;
       from = ids.at(-1)!;
     }
-    this.#session.log('warn', `${deviceName} lists more than ${NAMESPACES_MAX} namespaces; the others are left alone`);
+    this.#port.log('warn', `${deviceName} lists more than ${NAMESPACES_MAX} namespaces; the others are left alone`);
     return null;
   }
 }

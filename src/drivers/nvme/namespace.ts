@@ -5,11 +5,11 @@ import { DsmRange, IdentifyNamespace, Lbaf } from '../../abi/nvme-structs.ts';
 import { checkIndex } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
 import type { DmaBuffer } from '../kit/dma.ts';
+import type { CommandPort } from './command-port.ts';
 import { iovaOf } from './dma-range.ts';
 import { NvmeError } from './errors.ts';
 import { checkAddress } from './prp.ts';
 import { retry } from './retry.ts';
-import type { Session } from './session.ts';
 import { Submission } from './submission.ts';
 
 const HIGH = 2 ** 32;
@@ -31,7 +31,7 @@ export interface BlockRange {
 export class NvmeNamespace {
   /** NSID. */
   readonly id: number;
-  readonly #session: Session;
+  readonly #port: CommandPort;
   #raw!: Uint8Array;
   #identify!: IdentifyNamespace;
   #unusable: VfioError | null = null;
@@ -44,9 +44,9 @@ export class NvmeNamespace {
   /** Blocks that one command moves: MDTS, what the lists of a queue describe, and 16 bits. 0: it cannot be used. */
   maxBlocks = 0;
 
-  constructor(id: number, raw: Uint8Array, session: Session) {
+  constructor(id: number, raw: Uint8Array, port: CommandPort) {
     this.id = id;
-    this.#session = session;
+    this.#port = port;
     this.update(raw);
   }
 
@@ -65,19 +65,19 @@ export class NvmeNamespace {
   }
 
   get canWriteZeroes(): boolean {
-    return this.#session.info.has.writeZeroes;
+    return this.#port.info.has.writeZeroes;
   }
 
   get canDeallocate(): boolean {
-    return this.#session.info.has.datasetManagement;
+    return this.#port.info.has.datasetManagement;
   }
 
   get canCompare(): boolean {
-    return this.#session.info.has.compare;
+    return this.#port.info.has.compare;
   }
 
   get canVerify(): boolean {
-    return this.#session.info.has.verify;
+    return this.#port.info.has.verify;
   }
 
   /** The driver's own: what Identify says now. True when something of it has changed. */
@@ -93,7 +93,7 @@ export class NvmeNamespace {
     this.blockSize = shift >= 9 && shift <= 31 ? 2 ** shift : 0;
     // Above 2^53 blocks there is nothing that anybody could name.
     this.blocks = identify.nsze > 2n ** 53n - 1n ? Number.MAX_SAFE_INTEGER : Number(identify.nsze);
-    this.maxBlocks = this.blockSize === 0 ? 0 : Math.min(NLB_MAX, Math.floor(this.#session.maxTransfer / this.blockSize));
+    this.maxBlocks = this.blockSize === 0 ? 0 : Math.min(NLB_MAX, Math.floor(this.#port.maxTransfer / this.blockSize));
     this.#unusable = this.#whyUnusable(shift);
     if (this.#unusable !== null) this.maxBlocks = 0;
     return !same;
@@ -103,7 +103,7 @@ export class NvmeNamespace {
   remove(): void {
     this.maxBlocks = 0;
     this.blocks = 0;
-    this.#unusable = new VfioError('ENODEV', `namespace ${this.id} of ${this.#session.deviceName} is not there any more`);
+    this.#unusable = new VfioError('ENODEV', `namespace ${this.id} of ${this.#port.deviceName} is not there any more`);
   }
 
   /** @throws VfioError EOPNOTSUPP for a format that the driver does not do; ENODEV once the namespace is gone */
@@ -147,7 +147,7 @@ export class NvmeNamespace {
   /** Everything written is on the medium (6.8). Without a volatile write cache there is nothing to do, and the controller does that. */
   async flush(): Promise<void> {
     this.checkUsable();
-    await this.#command(new Submission(false, NvmOpcode.FLUSH, this.id, 0, 0, this.#session.ticks()));
+    await this.#command(new Submission(false, NvmOpcode.FLUSH, this.id, 0, 0, this.#port.ticks()));
   }
 
   /** Zeroes, without data (6.17). @param options deallocate: the space may be given back   @throws VfioError EOPNOTSUPP; NvmeError */
@@ -179,7 +179,7 @@ export class NvmeNamespace {
         DsmRange.encode(view, i * DsmRange.structSize, { length: blocks, slba: BigInt(lba) });
       }
       const fields = { opcode: NvmOpcode.DATASET_MANAGEMENT, nsid: this.id, cdw10: some.length - 1, cdw11: DsmAttribute.DEALLOCATE };
-      await this.#session.admin.execute({ ...fields, write }, this.#session.pick() ?? (await this.#session.live()));
+      await this.#port.admin.execute({ ...fields, write }, this.#port.pick() ?? (await this.#port.live()));
     }
   }
 
@@ -213,14 +213,10 @@ export class NvmeNamespace {
     checkIndex(offset, has, 'offset');
     if (size > has - offset) throw new VfioError('EINVAL', `${size} bytes from byte ${offset} of a buffer of ${has} on`);
     if (data instanceof Uint8Array) return this.#copied(opcode, lba, blocks, data.subarray(offset, offset + size), flags);
-    if (!this.#session.dev.dma.owns(data)) {
-      throw new VfioError(
-        'EINVAL',
-        `the buffer at IOVA 0x${data.iova.toString(16)} is not of ${this.#session.deviceName}, or was disposed`,
-        {
-          fix: 'Use one from dev.dma.alloc of the same device, or a Uint8Array.',
-        },
-      );
+    if (!this.#port.dev.dma.owns(data)) {
+      throw new VfioError('EINVAL', `the buffer at IOVA 0x${data.iova.toString(16)} is not of ${this.#port.deviceName}, or was disposed`, {
+        fix: 'Use one from dev.dma.alloc of the same device, or a Uint8Array.',
+      });
     }
     const iova = iovaOf(data) + offset;
     checkAddress(iova, size);
@@ -241,7 +237,7 @@ export class NvmeNamespace {
   }
 
   async #bounced(opcode: number, lba: number, blocks: number, bytes: Uint8Array, flags: number): Promise<void> {
-    const { pool } = this.#session;
+    const { pool } = this.#port;
     const lent = pool.take(bytes.length);
     const bounce = lent instanceof Promise ? await lent : lent;
     try {
@@ -269,7 +265,7 @@ export class NvmeNamespace {
   }
 
   #ranged(opcode: number, lba: number, blocks: number, iova: number, size: number, flags: number): Submission {
-    const submission = new Submission(false, opcode, this.id, iova, size, this.#session.ticks());
+    const submission = new Submission(false, opcode, this.id, iova, size, this.#port.ticks());
     submission.cdw10 = lba >>> 0;
     submission.cdw11 = Math.floor(lba / HIGH);
     submission.cdw12 = (blocks - 1) | flags;
@@ -277,13 +273,13 @@ export class NvmeNamespace {
   }
 
   #command(submission: Submission): Promise<number> {
-    const queue = this.#session.pick();
-    const first = queue === null ? this.#session.live().then((q) => q.run(submission)) : queue.run(submission);
-    return first.catch((error: unknown) => retry(this.#session, error, () => this.#afresh(submission)));
+    const queue = this.#port.pick();
+    const first = queue === null ? this.#port.live().then((q) => q.run(submission)) : queue.run(submission);
+    return first.catch((error: unknown) => retry(this.#port, error, () => this.#afresh(submission)));
   }
 
   async #afresh(ended: Submission): Promise<number> {
-    const queue = this.#session.pick() ?? (await this.#session.live());
+    const queue = this.#port.pick() ?? (await this.#port.live());
     return queue.run(ended.copy());
   }
 
@@ -299,11 +295,11 @@ export class NvmeNamespace {
 
   #supports(has: boolean, command: string): void {
     this.checkUsable();
-    if (!has) throw new VfioError('EOPNOTSUPP', `${this.#session.deviceName} does not have ${command}`);
+    if (!has) throw new VfioError('EOPNOTSUPP', `${this.#port.deviceName} does not have ${command}`);
   }
 
   #whyUnusable(shift: number): VfioError | null {
-    const name = `namespace ${this.id} of ${this.#session.deviceName}`;
+    const name = `namespace ${this.id} of ${this.#port.deviceName}`;
     if (this.#identify.nlbaf > 15 && (this.#identify.flbas & 0x60) !== 0) {
       return new VfioError(
         'EOPNOTSUPP',
@@ -321,7 +317,7 @@ export class NvmeNamespace {
       );
     }
     if (this.maxBlocks === 0) {
-      return new VfioError('EOPNOTSUPP', `${name} has blocks of ${this.blockSize} bytes, and a command moves ${this.#session.maxTransfer}`);
+      return new VfioError('EOPNOTSUPP', `${name} has blocks of ${this.blockSize} bytes, and a command moves ${this.#port.maxTransfer}`);
     }
     return null;
   }

@@ -20,11 +20,11 @@ import { AsyncEvents } from './async-events.ts';
 import { QUEUE_ENTRIES_MAX } from './command-slots.ts';
 import type { SignalKind } from './completion-signals.ts';
 import type { ControllerInfo } from './controller-info.ts';
-import { EventListeners, type NvmeListener } from './events.ts';
+import { EventListeners, type NvmeListener, type SessionState } from './events.ts';
 import type { IoQueue } from './io-queue.ts';
 import type { NvmeNamespace } from './namespace.ts';
 import { type NamespaceChanges, NamespaceList } from './namespace-list.ts';
-import { Session, type SessionState } from './session.ts';
+import { Session } from './session.ts';
 
 export interface NvmeDriverOptions {
   /** The best that the device has unless told; 'poll' uses none and looks, as long as something is in flight. */
@@ -170,12 +170,12 @@ export class NvmeDriver implements AsyncDisposable, Disposable {
 
   /** I/O queues that were granted. 0: the controller can be administered only, and `io` says why. */
   get queueCount(): number {
-    return this.#session.hasQueues ? this.#session.queues.length : 0;
+    return this.#session.ioQueues.usable ? this.#session.queues.length : 0;
   }
 
   /** An I/O queue as a ring, 0 being the first; it stays the same over resets. @throws VfioError EINVAL; EIO when the controller refuses all */
   queue(index = 0): IoQueue {
-    if (!this.#session.hasQueues) throw this.#session.withoutQueues;
+    if (!this.#session.ioQueues.usable) throw this.#session.ioQueues.whyNone;
     return this.#session.queues[checkIndex(index, this.#session.queues.length - 1, 'queue')]!;
   }
 

@@ -14,7 +14,6 @@ import { NvmeError } from './errors.ts';
 import { IoQueue } from './io-queue.ts';
 import { listBytes, longestTransfer, PrpLists } from './prp.ts';
 import { type QueueOwner, QueuePair } from './queue-pair.ts';
-import type { SessionOptions } from './session.ts';
 
 const ADMIN_ENTRIES = 32;
 /** What an admin command moves at most by PRPs of its own. */
@@ -23,6 +22,16 @@ const ADMIN_TRANSFER = 2 ** 17;
 const PIECE_MAX = 2 ** 28;
 /** A register read that takes longer has left the process, or the guest: a doorbell does too. */
 const SLOW_REGISTER_NS = 4000;
+
+export interface QueueOptions {
+  /** I/O queues wanted. */
+  readonly queues: number;
+  /** Commands in flight per I/O queue. */
+  readonly depth: number;
+  /** Bytes per command, at most. */
+  readonly maxTransfer: number;
+  readonly doorbells: 'auto' | 'shadow' | 'registers';
+}
 
 /** What one queue pair takes. */
 interface Rings {
@@ -39,7 +48,7 @@ export class QueueMemory implements Disposable {
   readonly transferMax: number;
   readonly #dev: DriverDevice;
   readonly #capabilities: Capabilities;
-  readonly #options: SessionOptions;
+  readonly #options: QueueOptions;
   readonly #rings = new Map<QueuePair, Rings>();
   readonly #mapping: RegionMapping | null;
   readonly #access: RegisterAccess;
@@ -49,7 +58,7 @@ export class QueueMemory implements Disposable {
   readonly #spare: Rings[] = [];
 
   /** @throws VfioError EIO when there is no room for doorbells */
-  constructor(dev: DriverDevice, capabilities: Capabilities, options: SessionOptions) {
+  constructor(dev: DriverDevice, capabilities: Capabilities, options: QueueOptions) {
     this.#dev = dev;
     this.#capabilities = capabilities;
     this.#options = options;

@@ -3,15 +3,40 @@
  * each tick of the watchdog.
  */
 import { VfioError } from '../../base/errno.ts';
+import type { LogLevel } from '../../base/log.ts';
+import type { AdminCommands } from './admin.ts';
+import type { Controller } from './controller.ts';
+import type { ControllerInfo } from './controller-info.ts';
+import type { EventListeners, SessionState } from './events.ts';
 import type { QueuePair } from './queue-pair.ts';
-import type { Session } from './session.ts';
+import type { Watchdog } from './watchdog.ts';
+
+/** The session, as far as a rescue needs it. */
+export interface RescuedController {
+  readonly deviceName: string;
+  readonly state: SessionState;
+  /** A command is in flight, or waits. */
+  readonly active: boolean;
+  readonly tick: number;
+  readonly options: { readonly timeoutMs: number };
+  readonly info: Pick<ControllerInfo, 'aborts'>;
+  readonly controller: Pick<Controller, 'fatal'>;
+  readonly watchdog: Pick<Watchdog, 'wake'>;
+  readonly admin: Pick<AdminCommands, 'abort'>;
+  readonly adminQueue: QueuePair;
+  readonly queues: readonly QueuePair[];
+  readonly listeners: Pick<EventListeners, 'emit'>;
+  log(level: LogLevel, message: string): void;
+  recover(reason: string): Promise<void>;
+  lost(error: unknown): void;
+}
 
 export class Rescue {
-  readonly #session: Session;
+  readonly #session: RescuedController;
   /** Aborts that the controller has. */
   #aborts = 0;
 
-  constructor(session: Session) {
+  constructor(session: RescuedController) {
     this.#session = session;
   }
 

@@ -2,42 +2,32 @@
  * Everything between a controller that is there and one that works: queues and their interrupts, enable, recovery, shutdown. One session lasts from
  * start to close, over all resets; the queue objects stay the same.
  */
-import { FeatureId } from '../../abi/nvme.ts';
 import { VfioError } from '../../base/errno.ts';
 import { KeepAlive, keepAlive } from '../../base/keep-alive.ts';
 import type { Logger, LogLevel } from '../../base/log.ts';
 import type { DriverDevice } from '../kit/driver-device.ts';
 import { AdminCommands } from './admin.ts';
 import { BouncePool } from './bounce-pool.ts';
+import type { CommandPort } from './command-port.ts';
 import { CompletionSignals, type SignalKind } from './completion-signals.ts';
 import { Controller } from './controller.ts';
 import { type ControllerInfo, decodeController } from './controller-info.ts';
-import { NvmeError } from './errors.ts';
-import type { EventListeners } from './events.ts';
+import type { EventListeners, SessionState } from './events.ts';
 import type { IoQueue } from './io-queue.ts';
-import { QueueMemory } from './queue-memory.ts';
-import type { QueueOwner, QueuePair } from './queue-pair.ts';
-import { Rescue } from './rescue.ts';
+import { IoQueues, type QueueHome } from './io-queues.ts';
+import { QueueMemory, type QueueOptions } from './queue-memory.ts';
+import type { QueuePair } from './queue-pair.ts';
+import { Rescue, type RescuedController } from './rescue.ts';
 import { ResetLimit } from './reset-limit.ts';
 import { Watchdog } from './watchdog.ts';
 
-/** starting and resetting: nobody but the session itself may use the controller. */
-export type SessionState = 'starting' | 'live' | 'resetting' | 'failed' | 'closing' | 'closed' | 'gone';
-
-export interface SessionOptions {
+export interface SessionOptions extends QueueOptions {
   readonly interrupts: SignalKind | undefined;
-  /** I/O queues wanted. */
-  readonly queues: number;
-  /** Commands in flight per I/O queue. */
-  readonly depth: number;
   readonly timeoutMs: number;
-  /** Bytes per command, at most. */
-  readonly maxTransfer: number;
-  readonly doorbells: 'auto' | 'shadow' | 'registers';
   readonly log: Logger;
 }
 
-export class Session implements QueueOwner {
+export class Session implements CommandPort, QueueHome, RescuedController {
   readonly dev: DriverDevice;
   readonly deviceName: string;
   readonly controller: Controller;
@@ -46,8 +36,7 @@ export class Session implements QueueOwner {
   readonly admin: AdminCommands;
   readonly options: SessionOptions;
   readonly watchdog: Watchdog;
-  /** All there ever were; those that the controller did not grant after a reset are closed. */
-  readonly queues: IoQueue[] = [];
+  readonly ioQueues: IoQueues;
   readonly listeners: EventListeners;
   readonly signals: CompletionSignals;
   info!: ControllerInfo;
@@ -60,11 +49,8 @@ export class Session implements QueueOwner {
   #state: SessionState = 'starting';
   /** Why it is not live. */
   #reason: VfioError | null = null;
-  /** Why the controller has no I/O queues, when it should have. */
-  #refused: VfioError | null = null;
   #recovering: Promise<void> | null = null;
   #closing: Promise<void> | null = null;
-  #nextQueue = 0;
   readonly #resets = new ResetLimit();
   readonly #memory: QueueMemory;
   readonly #alive = new KeepAlive();
@@ -83,6 +69,7 @@ export class Session implements QueueOwner {
     this.#rescue = new Rescue(this);
     this.pool = new BouncePool(dev, this.controller.capabilities.pageSize);
     const queues = Math.min(options.queues, this.#memory.queuesMax);
+    this.ioQueues = new IoQueues(this, this.#memory, queues);
     const { registers } = this.controller;
     this.signals = CompletionSignals.enable(dev, options.interrupts, queues, {
       mask() {
@@ -129,16 +116,14 @@ export class Session implements QueueOwner {
     this.options.log.log(level, message);
   }
 
-  /** The queue for the next command; null while the controller is not live: then `live` waits, or says why not. */
+  /** Every I/O queue since the start. */
+  get queues(): readonly IoQueue[] {
+    return this.ioQueues.all;
+  }
+
+  /** The queue for the next command; null while the controller is not live: `live` then waits, or says why not. */
   pick(): IoQueue | null {
-    if (this.#state !== 'live') return null;
-    const { queues } = this;
-    for (let i = 0; i < queues.length; i++) {
-      this.#nextQueue = this.#nextQueue + 1 < queues.length ? this.#nextQueue + 1 : 0;
-      const queue = queues[this.#nextQueue]!;
-      if (queue.isOpen) return queue;
-    }
-    return null;
+    return this.#state === 'live' ? this.ioQueues.pick() : null;
   }
 
   /** A queue, once the controller works again. @throws VfioError ENODEV when it is gone or closed; EIO when it did not come back, or has no I/O queues */
@@ -146,17 +131,7 @@ export class Session implements QueueOwner {
     await this.ready();
     const queue = this.pick();
     if (queue !== null) return queue;
-    throw this.withoutQueues;
-  }
-
-  /** The controller has I/O queues to work with, when it works. */
-  get hasQueues(): boolean {
-    return this.queues.length > 0 && this.#refused === null;
-  }
-
-  /** Why nothing can be read or written, though the controller is live. */
-  get withoutQueues(): VfioError {
-    return this.#refused ?? new VfioError('EOPNOTSUPP', `${this.deviceName} has no I/O queues: it is there for administration alone`);
+    throw this.ioQueues.whyNone;
   }
 
   /** Doorbells ring now for the commands that were put while the machine slept. */
@@ -314,73 +289,8 @@ export class Session implements QueueOwner {
     this.admin.maxTransfer = Math.max(4096, this.maxTransfer);
     this.admin.logAttributes = this.info.identify.lpa;
     this.admin.optionalCommands = this.info.oncs;
-    if (!this.controller.capabilities.adminOnly) await this.#createQueues();
+    if (!this.controller.capabilities.adminOnly) await this.ioQueues.create(this.info.has.doorbellBuffers);
     await this.onEnabled();
-  }
-
-  /**
-   * The driver can still administer a controller that refuses all I/O queues, because its logs may
-   * name its fault.
-   */
-  async #createQueues(): Promise<void> {
-    this.#refused = null;
-    try {
-      await this.#createGranted();
-    } catch (error) {
-      if (!(error instanceof NvmeError)) throw error;
-      this.#refused = new VfioError(
-        'EIO',
-        `${this.deviceName} has no I/O queues, so that nothing can be read or written: ${error.message}`,
-        {
-          cause: error,
-          fix: 'Its identity, health and logs can be had: vfio nvme id, vfio nvme smart.',
-        },
-      );
-      this.log('error', this.#refused.message);
-    }
-    const missing = this.#refused ?? new VfioError('EIO', `${this.deviceName} grants fewer I/O queues than before the reset`);
-    for (const queue of this.queues) if (!queue.isOpen) queue.close(missing, true);
-  }
-
-  /** @throws NvmeError when not even one can be had */
-  async #createGranted(): Promise<void> {
-    await this.#memory.useShadows(this.info.has.doorbellBuffers, this.admin);
-    const wanted = Math.min(this.options.queues, this.#memory.queuesMax);
-    // Zero-based, submission queues in 15:0 and completion queues in 31:16, both ways (5.21.1.7).
-    const granted = await this.admin.setFeature(FeatureId.NUMBER_OF_QUEUES, (wanted - 1) | ((wanted - 1) << 16));
-    const count = Math.min(wanted, (granted & 0xffff) + 1, (granted >>> 16) + 1);
-    for (let i = 0; i < count; i++) {
-      let queue = this.queues[i];
-      if (queue === undefined) {
-        queue = this.#memory.ioQueue(i + 1, this.maxTransfer, count - 1 - i, this);
-        this.queues.push(queue);
-        this.signals.attach(queue);
-      }
-      try {
-        await this.#create(queue);
-      } catch (error) {
-        // One will do.
-        if (i === 0 || !(error instanceof NvmeError)) throw error;
-        this.log('warn', `${this.deviceName} works with ${i} I/O queues: ${error.message}`);
-        break;
-      }
-    }
-  }
-
-  async #create(queue: IoQueue): Promise<void> {
-    const { sqIova, cqIova } = this.#memory.addressesOf(queue);
-    const vector = this.signals.kind === 'poll' ? null : this.signals.vectorOf(queue.id);
-    await this.admin.createCompletionQueue(queue.id, queue.entries, cqIova, vector);
-    // The controller may look at it from the moment it is created.
-    this.#memory.clear(queue);
-    try {
-      await this.admin.createSubmissionQueue(queue.id, queue.entries, sqIova);
-    } catch (error) {
-      if (error instanceof NvmeError) await this.admin.deleteCompletionQueue(queue.id).catch(() => {});
-      throw error;
-    }
-    queue.ringLimit = this.ticks();
-    queue.open();
   }
 
   async #recover(reason: string, asked: boolean): Promise<void> {
@@ -441,8 +351,7 @@ export class Session implements QueueOwner {
     const { timeoutMs } = this.options;
     if (this.active) await this.dev.until(() => !this.active, { timeoutMs }).catch(() => {});
     if (this.#state !== 'closing') return;
-    for (const queue of this.queues) if (queue.isOpen) await this.admin.deleteSubmissionQueue(queue.id);
-    for (const queue of this.queues) if (queue.isOpen) await this.admin.deleteCompletionQueue(queue.id);
+    await this.ioQueues.delete();
     // RTD3E is how long it may take, in microseconds (5.15.2.2); one that says an hour is not waited for.
     const within = Math.min(60_000, Math.max(timeoutMs, this.info.identify.rtd3e / 1000));
     if (!(await this.controller.shutdown(within))) this.log('warn', `${this.deviceName} did not shut down within ${within} ms`);
