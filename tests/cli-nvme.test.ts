@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { main } from '../src/cli/main.ts';
-import { recordingTerminal } from '../src/cli/terminal.ts';
+import { recordingTerminal } from './kit/recording-terminal.ts';
 import { VfioProcess } from './kit/vfio-process.ts';
 
 const bin = join(import.meta.dirname, '../bin/vfio.js');

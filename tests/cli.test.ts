@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { adminCommands } from '../src/api/admin/commands.ts';
 import { main } from '../src/cli/main.ts';
-import { recordingTerminal } from '../src/cli/terminal.ts';
+import { recordingTerminal } from './kit/recording-terminal.ts';
 
 const desktop = join(import.meta.dirname, '../examples/machines/desktop.yaml');
 const folders: string[] = [];

@@ -10,9 +10,9 @@ import { DeviceIoctl } from '../src/abi/vfio.ts';
 import { PciDependentDevice, PciHotResetInfo } from '../src/abi/vfio-structs.ts';
 import { open } from '../src/api/open.ts';
 import { main } from '../src/cli/main.ts';
-import { recordingTerminal } from '../src/cli/terminal.ts';
 import { KernelDoor, loadMachine, Process } from '../src/doors/machine.ts';
 import { bytesOf, viewOf } from './kit/ioctl-bytes.ts';
+import { recordingTerminal } from './kit/recording-terminal.ts';
 import { VfioProcess } from './kit/vfio-process.ts';
 
 const example = join(import.meta.dirname, '../examples/machines/domains.yaml');

@@ -4,10 +4,10 @@ import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { main } from '../src/cli/main.ts';
-import { recordingTerminal } from '../src/cli/terminal.ts';
 import { importMediators, loadMachine } from '../src/doors/machine.ts';
 import { VfioUserDevice } from '../src/vfio-user/client.ts';
 import { openAll } from './kit/machines.ts';
+import { recordingTerminal } from './kit/recording-terminal.ts';
 import { VfioProcess } from './kit/vfio-process.ts';
 
 const kit = join(import.meta.dirname, 'kit');

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { main } from '../src/cli/main.ts';
-import { recordingTerminal } from '../src/cli/terminal.ts';
+import { recordingTerminal } from './kit/recording-terminal.ts';
 
 const examples = join(import.meta.dirname, '../examples/machines');
 const desktop = join(examples, 'desktop.yaml');

@@ -15,10 +15,10 @@ import { Link } from '../src/api/migrate/link.ts';
 import { moveDevice } from '../src/api/migrate/move.ts';
 import { silentLogger } from '../src/base/log.ts';
 import { main } from '../src/cli/main.ts';
-import { recordingTerminal } from '../src/cli/terminal.ts';
 import { EduDriver, open } from '../src/doors/driver.ts';
 import { loadMachine } from '../src/doors/machine.ts';
 import { UnixSocket } from '../src/sys/unix-socket.ts';
+import { recordingTerminal } from './kit/recording-terminal.ts';
 import { typescript } from './kit/typescript.ts';
 import { VfioProcess } from './kit/vfio-process.ts';
 

@@ -10,10 +10,10 @@ import { modelsWithImages } from '../src/api/disk-image.ts';
 import { open } from '../src/api/open.ts';
 import { openThrough } from '../src/api/simulation.ts';
 import { main } from '../src/cli/main.ts';
-import { recordingTerminal } from '../src/cli/terminal.ts';
 import { loadMachine } from '../src/doors/machine.ts';
 import { DriverDevice } from '../src/drivers/kit/driver-device.ts';
 import { NvmeDriver } from '../src/drivers/nvme/nvme-driver.ts';
+import { recordingTerminal } from './kit/recording-terminal.ts';
 import { PF, TOKEN, VF0, VF1 } from './kit/sriov-rig.ts';
 import { VfioProcess } from './kit/vfio-process.ts';
 

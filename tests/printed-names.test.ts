@@ -8,8 +8,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { main } from '../src/cli/main.ts';
-import { recordingTerminal, wantsColour } from '../src/cli/terminal.ts';
+import { wantsColour } from '../src/cli/terminal.ts';
 import { capturedPacket, captureHeader } from '../src/cli/trace/pcapng.ts';
+import { recordingTerminal } from './kit/recording-terminal.ts';
 
 const hostile = 'dev\u001b]0;OWNED\u0007\u001b[31m\nforged line\u009b2J\u202etxt';
 const shown = 'dev\\x1b]0;OWNED\\x07\\x1b[31m\\nforged line\\x9b2J\\u202etxt';

@@ -8,8 +8,8 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { main } from '../src/cli/main.ts';
 import { openNvme } from '../src/cli/nvme/open-nvme.ts';
-import { recordingTerminal } from '../src/cli/terminal.ts';
 import { FileStorage } from '../src/sys/file-storage.ts';
+import { recordingTerminal } from './kit/recording-terminal.ts';
 import { VfioProcess } from './kit/vfio-process.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'vfio-ts-serve-'));

@@ -8,11 +8,11 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { DeviceFlags, RegionIndex } from '../src/abi/vfio.ts';
 import { socketPathOf } from '../src/api/serve.ts';
 import { main } from '../src/cli/main.ts';
-import { recordingTerminal } from '../src/cli/terminal.ts';
 import { EventFd } from '../src/sys/eventfd.ts';
 import { UnixSocket } from '../src/sys/unix-socket.ts';
 import { VfioUserDevice } from '../src/vfio-user/client.ts';
 import { encodeDmaMap, encodeMessage, encodeVersion } from '../src/vfio-user/messages.ts';
+import { recordingTerminal } from './kit/recording-terminal.ts';
 import { typescript } from './kit/typescript.ts';
 import { VfioProcess } from './kit/vfio-process.ts';
 

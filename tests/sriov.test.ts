@@ -7,10 +7,10 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { MachineServer } from '../src/api/machine-server.ts';
 import { open } from '../src/api/open.ts';
 import { main } from '../src/cli/main.ts';
-import { recordingTerminal } from '../src/cli/terminal.ts';
 import { readVfTokenFile } from '../src/cli/vf-token-file.ts';
 import { loadMachine } from '../src/doors/machine.ts';
 import { VfioUserDevice } from '../src/vfio-user/client.ts';
+import { recordingTerminal } from './kit/recording-terminal.ts';
 import { outcome, PF, TOKEN, VF0, VF1 } from './kit/sriov-rig.ts';
 import { VfioProcess } from './kit/vfio-process.ts';
 

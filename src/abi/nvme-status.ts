@@ -17,9 +17,6 @@ export const StatusBit = {
   CODE: 0x07ff,
 } as const;
 
-/** Status Code Types. */
-export const StatusType = { GENERIC: 0, COMMAND_SPECIFIC: 1, MEDIA: 2, PATH: 3, VENDOR: 7 } as const;
-
 export const Status = {
   // Generic (figures 127 and 128)
   SUCCESS: 0x000,

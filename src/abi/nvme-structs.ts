@@ -249,16 +249,6 @@ checkFields('Commands Supported and Effects', 32, CommandEffects);
 /** Dataset Management range (6.7.1, figure 368). */
 export const DsmRange = struct('Dataset Management Range', 16, { contextAttributes: 'u32', length: 'u32', slba: 'u64' });
 
-/** SGL descriptor (4.4, figure 113 on). Type in bits 7:4 of `identifier`, subtype in 3:0. */
-export const SglDescriptor = struct('SGL descriptor', 16, {
-  address: 'u64',
-  length: 'u32',
-  reserved0: 'u8',
-  reserved1: 'u8',
-  reserved2: 'u8',
-  identifier: 'u8',
-});
-
 /** Namespace Identification Descriptor (5.15.2.4, figure 249): this head, then `nidl` bytes. An NIDT of 0 ends the list. */
 export const NamespaceDescriptor = struct('Namespace Identification Descriptor', 4, { nidt: 'u8', nidl: 'u8', reserved: 'u16' });
 

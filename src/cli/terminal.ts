@@ -135,20 +135,6 @@ function leaveDeadTerminal(): void {
   }
 }
 
-/** Keeps what was said: for tests. */
-export function recordingTerminal(): Terminal & { readonly stdout: string[]; readonly stderr: string[] } {
-  const stdout: string[] = [];
-  const stderr: string[] = [];
-  return {
-    stdout,
-    stderr,
-    out: (line) => void stdout.push(printable(line)),
-    err: (line) => void stderr.push(printable(line)),
-    paint: pc.createColors(false),
-    serve: () => ({ [Symbol.dispose]: () => {} }),
-  };
-}
-
 /** A text of several lines, such as a help page. */
 export function say(lines: string, speak: (line: string) => void): void {
   for (const line of lines.split('\n')) speak(line);

@@ -1,10 +1,10 @@
 import { inspect } from 'node:util';
 import { expect, expectTypeOf, it } from 'vitest';
+import { FakeDevice } from '../../../tests/kit/fake-device.ts';
 import { bit, bits } from '../../base/bit-fields.ts';
 import { ManualClock } from '../../base/clock.ts';
 import { VfioError } from '../../base/errno.ts';
 import { DriverDevice } from './driver-device.ts';
-import { FakeDevice } from './fake-device.ts';
 import { InterruptWaiter } from './interrupts.ts';
 import { regs, u8, u16, u32, u64 } from './registers.ts';
 

@@ -12,7 +12,6 @@ import {
   Oncs,
   regBits,
 } from '../../abi/nvme.ts';
-import { Status, StatusBit } from '../../abi/nvme-status.ts';
 import { checkIndex, checkU32 } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
 import type { BouncePool } from './bounce-pool.ts';
@@ -228,9 +227,4 @@ export class AdminCommands {
     submission.cdw11 = cdw11;
     return this.#queue.run(submission);
   }
-}
-
-/** What ends an Asynchronous Event Request that was one too many (5.2). */
-export function isTooManyEvents(status: number): boolean {
-  return (status & StatusBit.CODE) === Status.AER_LIMIT_EXCEEDED;
 }

@@ -1,11 +1,11 @@
 /** Controllers of all kinds, met for the first time. */
 import { afterEach, describe, expect, it } from 'vitest';
+import { bytes, clock, closeAll, failsWith, pass, start } from '../../../tests/kit/nvme/driver-under-test.ts';
+import { type FakeCommand, FakeController } from '../../../tests/kit/nvme/fake-controller.ts';
 import type { Region, RegionMapping } from '../../abi/device.ts';
 import { AdminOpcode, Cc, Csts, FeatureId, NvmOpcode, regBits, regField } from '../../abi/nvme.ts';
 import { RegionFlags } from '../../abi/vfio.ts';
 import { VfioError } from '../../base/errno.ts';
-import { bytes, clock, closeAll, failsWith, pass, start } from './driver-under-test.ts';
-import { type FakeCommand, FakeController } from './fake-controller.ts';
 import type { NvmeDriver } from './nvme-driver.ts';
 
 afterEach(closeAll);

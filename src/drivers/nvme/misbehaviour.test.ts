@@ -1,10 +1,10 @@
 /** Controllers that do what none may, and devices that go. */
 import { afterEach, describe, expect, it } from 'vitest';
+import { bytes, closeAll, failsWith, pass, start, within } from '../../../tests/kit/nvme/driver-under-test.ts';
+import { FakeController } from '../../../tests/kit/nvme/fake-controller.ts';
 import { AdminOpcode, Csts, NvmOpcode, regBits } from '../../abi/nvme.ts';
 import type { VfioError } from '../../base/errno.ts';
-import { bytes, closeAll, failsWith, pass, start, within } from './driver-under-test.ts';
 import type { NvmeEvent } from './events.ts';
-import { FakeController } from './fake-controller.ts';
 import type { NvmeDriverOptions } from './nvme-driver.ts';
 
 afterEach(closeAll);

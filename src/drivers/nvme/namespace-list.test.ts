@@ -1,9 +1,9 @@
 /** Which namespaces a controller has, by lists of all kinds. */
 import { afterEach, describe, expect, it } from 'vitest';
+import { closeAll, start } from '../../../tests/kit/nvme/driver-under-test.ts';
+import { type FakeCommand, FakeController } from '../../../tests/kit/nvme/fake-controller.ts';
 import { AdminOpcode, Cns } from '../../abi/nvme.ts';
 import { IdentifyController } from '../../abi/nvme-structs.ts';
-import { closeAll, start } from './driver-under-test.ts';
-import { type FakeCommand, FakeController } from './fake-controller.ts';
 
 afterEach(closeAll);
 

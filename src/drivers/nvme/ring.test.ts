@@ -1,14 +1,14 @@
 /** The ring and what it stands on: slots, PRPs, doorbells and their shadows, bounce buffers. */
 import fc from 'fast-check';
 import { afterEach, describe, expect, it } from 'vitest';
+import { bytes, clock, closeAll, failsWith, pass, start, within } from '../../../tests/kit/nvme/driver-under-test.ts';
+import { FakeController } from '../../../tests/kit/nvme/fake-controller.ts';
 import { NvmOpcode } from '../../abi/nvme.ts';
 import { VfioError } from '../../base/errno.ts';
 import { DriverDevice } from '../kit/driver-device.ts';
 import { BouncePool } from './bounce-pool.ts';
 import { DmaRange } from './dma-range.ts';
 import { Doorbells } from './doorbells.ts';
-import { bytes, clock, closeAll, failsWith, pass, start, within } from './driver-under-test.ts';
-import { FakeController } from './fake-controller.ts';
 import { listBytes, longestTransfer, PrpLists } from './prp.ts';
 
 afterEach(closeAll);

@@ -1,9 +1,9 @@
 /** How the driver ends, and how it hears of completions. */
 import { afterEach, describe, expect, it } from 'vitest';
+import { bytes, closeAll, failsWith, pass, start, within } from '../../../tests/kit/nvme/driver-under-test.ts';
+import { FakeController } from '../../../tests/kit/nvme/fake-controller.ts';
 import { AdminOpcode, Cc, regField } from '../../abi/nvme.ts';
-import { bytes, closeAll, failsWith, pass, start, within } from './driver-under-test.ts';
 import type { NvmeEvent } from './events.ts';
-import { FakeController } from './fake-controller.ts';
 
 afterEach(closeAll);
 

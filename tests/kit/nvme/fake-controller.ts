@@ -2,12 +2,12 @@
  * A scripted NVMe controller for trying the driver by itself: it does what it is told to do, odd and wrong things included. It is no model: it checks
  * that the driver keeps the rules of the interface, and throws where it does not.
  */
-import type { Region, RegionInfo } from '../../abi/device.ts';
-import { AdminOpcode, Cap, Cc, Cns, Csts, FeatureId, NSSR_VALUE, NvmeReg, regBits, regField } from '../../abi/nvme.ts';
-import { IdentifyController, IdentifyNamespace } from '../../abi/nvme-structs.ts';
-import { RegionFlags } from '../../abi/vfio.ts';
-import { VfioError } from '../../base/errno.ts';
-import { FakeDevice } from '../kit/fake-device.ts';
+import type { Region, RegionInfo } from '../../../src/abi/device.ts';
+import { AdminOpcode, Cap, Cc, Cns, Csts, FeatureId, NSSR_VALUE, NvmeReg, regBits, regField } from '../../../src/abi/nvme.ts';
+import { IdentifyController, IdentifyNamespace } from '../../../src/abi/nvme-structs.ts';
+import { RegionFlags } from '../../../src/abi/vfio.ts';
+import { VfioError } from '../../../src/base/errno.ts';
+import { FakeDevice } from '../fake-device.ts';
 import { runIo } from './fake-disk.ts';
 
 export interface FakeCommand {

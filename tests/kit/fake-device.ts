@@ -9,10 +9,10 @@ import type {
   RegionMapping,
   RegisterAccess,
   SetIrqs,
-} from '../../abi/device.ts';
-import type { DirectMemory } from '../../abi/memory.ts';
-import { RegionFlags } from '../../abi/vfio.ts';
-import { VfioError } from '../../base/errno.ts';
+} from '../../src/abi/device.ts';
+import type { DirectMemory } from '../../src/abi/memory.ts';
+import { RegionFlags } from '../../src/abi/vfio.ts';
+import { VfioError } from '../../src/base/errno.ts';
 
 function accessTo(view: DataView): RegisterAccess {
   return {

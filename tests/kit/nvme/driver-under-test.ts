@@ -1,9 +1,9 @@
 /** A driver on a scripted controller, and a clock that is told the time. */
-import { ManualClock } from '../../base/clock.ts';
-import { VfioError } from '../../base/errno.ts';
-import { DriverDevice } from '../kit/driver-device.ts';
+import { ManualClock } from '../../../src/base/clock.ts';
+import { VfioError } from '../../../src/base/errno.ts';
+import { DriverDevice } from '../../../src/drivers/kit/driver-device.ts';
+import { NvmeDriver, type NvmeDriverOptions } from '../../../src/drivers/nvme/nvme-driver.ts';
 import type { FakeController } from './fake-controller.ts';
-import { NvmeDriver, type NvmeDriverOptions } from './nvme-driver.ts';
 
 export const clock = new ManualClock();
 const opened: NvmeDriver[] = [];

@@ -1,5 +1,5 @@
 /** The scripted controller's I/O commands. */
-import { NvmOpcode } from '../../abi/nvme.ts';
+import { NvmOpcode } from '../../../src/abi/nvme.ts';
 import type { FakeCommand, FakeController } from './fake-controller.ts';
 
 /** Does it, and gives its status. */
