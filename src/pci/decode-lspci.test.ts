@@ -9,7 +9,8 @@ import { CapId } from '../abi/pci.ts';
 import * as caps from './capabilities.ts';
 import { ConfigSpace } from './config-space.ts';
 import type { Capability, PciDeclaration } from './declaration.ts';
-import { decodeConfig, formatLspci } from './decode.ts';
+import { decodeConfig } from './decode.ts';
+import { formatLspci } from './format-lspci.ts';
 import { parseHex, toHex } from './hex-dump.ts';
 import { PciIds } from './pci-ids.ts';
 

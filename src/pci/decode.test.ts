@@ -6,7 +6,8 @@ import * as caps from './capabilities.ts';
 import { classNames } from './class-names.ts';
 import { ConfigSpace } from './config-space.ts';
 import { sizeText } from './decode/text.ts';
-import { decodeConfig, formatLspci } from './decode.ts';
+import { decodeConfig } from './decode.ts';
+import { formatLspci } from './format-lspci.ts';
 import { parseHex, toHex } from './hex-dump.ts';
 
 const levels = [0, 1, 2, 3] as const;

@@ -15,7 +15,6 @@ import type { KnownRegion } from './user-view.ts';
 export type { DecodedBridge, DecodedWindow } from './decode/bridge.ts';
 export type { DecodedCapability } from './decode/capability.ts';
 export type { DecodedCardbus, DecodedCardbusWindow } from './decode/cardbus.ts';
-export { formatLspci } from './format-lspci.ts';
 
 export interface DecodedRegion {
   readonly index: number;

@@ -1,6 +1,7 @@
 import { Command, Option } from 'commander';
 import { VfioError } from '../../base/errno.ts';
-import { decodeConfig, formatLspci } from '../../pci/decode.ts';
+import { decodeConfig } from '../../pci/decode.ts';
+import { formatLspci } from '../../pci/format-lspci.ts';
 import { toHex } from '../../pci/hex-dump.ts';
 import { headerPermissions } from '../../pci/permissions/header.ts';
 import { formatPermissions, permissionsOf } from '../../pci/permissions/tables.ts';

@@ -1,7 +1,8 @@
 /** Registers that lspci prints wrongly, as the specifications have them, and the bounds of capabilities that say how long they are. */
 import { expect, it } from 'vitest';
 import { CapId, Config, ExtCapId } from '../../abi/pci.ts';
-import { decodeConfig, formatLspci } from '../decode.ts';
+import { decodeConfig } from '../decode.ts';
+import { formatLspci } from '../format-lspci.ts';
 
 const AT = 0x80;
 
