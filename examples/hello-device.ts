@@ -1,15 +1,17 @@
 // hello-device.ts
 // A PCI card that shouts: it takes text from your memory, makes it upper case, puts it back, and interrupts.
-import { bar, device, reg } from 'vfio-ts';
+import { bar, device, registers, u32, u64 } from 'vfio-ts';
+
+export const Card = registers({
+  address: u64(0x00), // where the text is
+  length: u32(0x08), // how long it is, in bytes
+  shout: u32(0x0c), // writing here starts the work
+});
 
 export default device({
   id: '1234:cafe', // vendor:device
   msi: 1, // one message-signalled interrupt
-  bar0: bar('4K', {
-    address: reg(0x00).u64(), // where the text is
-    length: reg(0x08), // how long it is, in bytes
-    shout: reg(0x0c), // writing here starts the work
-  }),
+  bars: { bar0: bar('4K', Card) },
   on: {
     async 'bar0.shout'({ bar0, dma, irq }) {
       const text = await dma.read(bar0.address, bar0.length); // registers keep answering meanwhile

@@ -1,8 +1,7 @@
 // hello-driver.ts
 // Its driver. Run it: npx vfio run examples/hello-driver.ts sim:./examples/hello-device.ts
-import { open, regs, u32, u64 } from 'vfio-ts';
-
-const Card = regs({ address: u64(0x00), length: u32(0x08), shout: u32(0x0c) });
+import { open } from 'vfio-ts';
+import { Card } from './hello-device.ts'; // the registers, by the same names
 
 export async function main(address: string) {
   using dev = await open(address, { match: '1234:cafe' }); // quieted, unmapped and closed at the end of the block

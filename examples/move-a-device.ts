@@ -1,8 +1,8 @@
 // move-a-device.ts
 // An edu that computes goes to another place, and computes on there. Run it: npx tsx examples/move-a-device.ts
-import { Migration, open, regs, u32 } from 'vfio-ts/driver';
+import { bit, Migration, open, registers, u32 } from 'vfio-ts/driver';
 
-const Edu = regs({ factorial: u32(0x08), status: u32(0x20) });
+const Edu = registers({ factorial: u32(0x08), status: u32(0x20, { computing: bit(0, 'ro') }) });
 const address = process.argv[2] ?? 'sim:edu,factorialMs=50';
 using source = await open(address);
 using target = await open(process.argv[3] ?? address);
@@ -17,5 +17,5 @@ for (let got = data.read(piece); got > 0; got = data.read(piece)) bytes += into.
 to.go('RUNNING'); // here it goes on
 
 const there = target.bar(0, Edu);
-while ((there.status & 1) !== 0) await new Promise((resolve) => setTimeout(resolve, 5));
+while (there.status.computing) await new Promise((resolve) => setTimeout(resolve, 5));
 console.log(`${bytes} bytes moved; the factorial of 5 is ${there.factorial} there, and ${from.state} is what the source does`);

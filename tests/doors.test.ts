@@ -1,6 +1,6 @@
 /** What a user of the package finds at its doors is enough to do what README says can be done. */
 
-import { BusError, bar, capabilities, device, extendedCapabilities, reg } from 'vfio-ts';
+import { BusError, bar, capabilities, device, extendedCapabilities, u32 } from 'vfio-ts';
 import {
   DmaMapFlags,
   Extension,
@@ -16,7 +16,7 @@ import { expect, it } from 'vitest';
 
 const card = device({
   id: '1234:cafe',
-  bar0: bar('4K', { scratch: reg(0x10) }),
+  bars: { bar0: bar('4K', { scratch: u32(0x10) }) },
   capabilities: [capabilities.vpd(new TextEncoder().encode('the card'))],
   extendedCapabilities: [extendedCapabilities.dsn(42n)],
 });

@@ -3,16 +3,16 @@
  * kernel-answers/linux-7.2/edu-irq-dma.txt as a driver would do it.
  */
 import { expect, it } from 'vitest';
+import { EduCommand } from '../src/abi/edu.ts';
 import { Feature } from '../src/abi/vfio.ts';
 import { simulate } from '../src/api/simulation.ts';
 import { ManualClock, SystemClock } from '../src/base/clock.ts';
-import { EduCommand, EduDriver } from '../src/drivers/edu/edu-driver.ts';
+import { registers, u32 } from '../src/base/registers.ts';
+import { EduDriver } from '../src/drivers/edu/edu-driver.ts';
 import { DriverDevice } from '../src/drivers/kit/driver-device.ts';
-import { regs, u32 } from '../src/drivers/kit/registers.ts';
 import { edu } from '../src/models/edu/edu.ts';
 import { bar, memory } from '../src/models/kit/bar.ts';
 import { device } from '../src/models/kit/device.ts';
-import { reg } from '../src/models/kit/register.ts';
 import type { DeviceModel } from '../src/pci/declaration.ts';
 
 function attach(model: DeviceModel = edu(), clock: ManualClock | SystemClock = new SystemClock()) {
@@ -83,12 +83,12 @@ it('edu has no reset of its own: EINVAL', () => {
 
 it('a kit device is reset by FLR: registers, handlers and interrupts start afresh', async () => {
   const clock = new ManualClock();
-  const Registers = regs({ a: u32(0), go: u32(4) });
+  const Registers = registers({ a: u32(0), go: u32(4) });
   const { dev, logged } = attach(
     device({
       id: '1234:0001',
       msi: 2,
-      bar0: bar('4K', { a: reg(0).reset(5), go: reg(4) }),
+      bars: { bar0: bar('4K', Registers, { a: { reset: 5 } }) },
       on: {
         async 'bar0.go'({ sleep, irq }, vector) {
           await sleep(10);
@@ -120,7 +120,7 @@ it('MSI-X: messages by vector, the table out of the model’s sight', async () =
     device({
       id: '1234:0001',
       msix: 4,
-      bar0: bar('4K', { go: reg(0) }),
+      bars: { bar0: bar('4K', { go: u32(0) }) },
       on: { 'bar0.go': ({ irq }, vector) => irq.trigger(vector) },
     }),
   ).dev;
@@ -137,8 +137,7 @@ it('memory BARs are shared between driver and model without copies', () => {
   using dev = attach(
     device({
       id: '1234:0001',
-      bar0: bar('4K', { fill: reg(0) }),
-      bar2: memory('1M', { type: 'mem64', prefetchable: true }),
+      bars: { bar0: bar('4K', { fill: u32(0) }), bar2: memory('1M', { type: 'mem64', prefetchable: true }) },
       on: { 'bar0.fill': ({ bar2 }, value) => bar2.fill(value) },
     }),
   ).dev;

@@ -124,8 +124,8 @@ describe('vfio serve', () => {
   ])('what a device prints by %s neither ends it nor keeps it waiting', async (_, talk) => {
     writeFileSync(
       join(folder, 'chatty.ts'),
-      `import { bar, device, reg } from 'vfio-ts';
-      export default device({ id: '1234:cafe', bar0: bar('4K', { talk: reg(0x0c) }),
+      `import { bar, device, u32 } from 'vfio-ts';
+      export default device({ id: '1234:cafe', bars: { bar0: bar('4K', { talk: u32(0x0c) }) },
         on: { 'bar0.talk'() { ${talk} } } });`,
     );
     const socket = join(folder, 's');

@@ -224,8 +224,8 @@ describe('vfio run', () => {
     const path = join(folder, 'dies.sock');
     const dies = file(
       'dies.ts',
-      `import { bar, device, reg } from 'vfio-ts';
-export default device({ id: '1234:0001', bar0: bar('4K', { die: reg(0) }), on: { 'bar0.die': () => process.kill(process.pid, 'SIGKILL') } });`,
+      `import { bar, device, u32 } from 'vfio-ts';
+export default device({ id: '1234:0001', bars: { bar0: bar('4K', { die: u32(0) }) }, on: { 'bar0.die': () => process.kill(process.pid, 'SIGKILL') } });`,
     );
     const server = start('serve', dies, '--socket-path', path);
     await server.says('listening at');

@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { bar, device, reg } from 'vfio-ts';
+import { bar, device, registers, u32 } from 'vfio-ts';
 import { expect, it } from 'vitest';
 import { load, MigrationSide, save } from './kit/migration-rig.ts';
 import { VfioProcess } from './kit/vfio-process.ts';
@@ -40,13 +40,14 @@ it('B.11 the declared device of the page is moved with its job', () => {
   const make = new Function(
     'device',
     'bar',
-    'reg',
+    'registers',
+    'u32',
     `return ${sample
       .replace(/\/\/.*$/gm, '')
       .trim()
       .replace(/;$/, '')}`,
   );
-  const model = make(device, bar, reg) as ReturnType<typeof device>;
+  const model = make(device, bar, registers, u32) as ReturnType<typeof device>;
   using source = new MigrationSide(model);
   using target = new MigrationSide(model);
   source.device.region(7).write16(4, 2);

@@ -95,7 +95,7 @@ describe('vfio serve', () => {
     const file = join(folder(), 'memory.ts');
     writeFileSync(
       file,
-      `import { device, memory } from 'vfio-ts';\nexport default device({ id: '1234:0001', pcie: false, bar0: memory('4K') });\n`,
+      `import { device, memory } from 'vfio-ts';\nexport default device({ id: '1234:0001', pcie: false, bars: { bar0: memory('4K') } });\n`,
     );
     await using _one = await VfioProcess.serve('edu', edu);
     await using _other = await VfioProcess.serve(file, memory);
@@ -230,9 +230,9 @@ describe('vfio serve', () => {
     const src = join(import.meta.dirname, '../src');
     writeFileSync(
       file,
-      `import { bar } from '${src}/models/kit/bar.ts'; import { device } from '${src}/models/kit/device.ts'; import { reg } from '${src}/models/kit/register.ts';
+      `import { bar } from '${src}/models/kit/bar.ts'; import { device } from '${src}/models/kit/device.ts'; import { u32 } from '${src}/base/registers.ts';
        import { IDENT } from './ids.ts';
-       export default device({ id: '1234:0001', bar0: bar('4K', { a: reg(0).ro(IDENT) }) });`,
+       export default device({ id: '1234:0001', bars: { bar0: bar('4K', { a: u32(0, 'ro') }, { a: { reset: IDENT } }) } });`,
     );
     writeFileSync(ids, 'export const IDENT: number = 1;');
     await using served = await VfioProcess.serve(file, path, '--watch');

@@ -91,6 +91,8 @@ export interface DeviceHost {
    * @returns whether a message was sent: not from a power state that the capability does not name, or while PME is not enabled
    */
   wake(): boolean;
+  /** The hardware's config space, little-endian and aligned. */
+  readConfig(offset: number, width: Width): number;
   /** The memory behind BAR `index`, or from 9 on behind that region, when it was declared with `backing: 'memory'`. */
   barMemory(index: number): DirectMemory;
 }
@@ -109,6 +111,13 @@ export interface Model {
   write64?(bar: number, offset: number, value: bigint): void;
   /** Back to the power-on state: registers, queues, everything. Pending work must not touch DMA or interrupts afterwards. */
   reset(): void;
+  /**
+   * A read of a register in config space that the declaration's `registers` name, all of it. With
+   * `configWrite` the model answers these registers; without, config space keeps their bits.
+   */
+  configRead?(offset: number, width: Width): number;
+  /** A write to config space that touches such registers, before `configWritten`. It may touch bytes beside them too. */
+  configWrite?(offset: number, width: Width, value: number): void;
   /** Config bytes [offset, offset+width) of hardware were written (vendor capabilities, for example). */
   configWritten?(offset: number, width: number): void;
   /** D0 or D3hot was entered. */

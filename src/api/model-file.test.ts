@@ -21,12 +21,12 @@ function file(name: string, text: string): string {
 }
 
 const imports = `import { bar } from '${src}/models/kit/bar.ts'; import { device } from '${src}/models/kit/device.ts';
-import { reg } from '${src}/models/kit/register.ts';`;
+import { u32 } from '${src}/base/registers.ts';`;
 const uart = file(
   'uart.ts',
   `${imports}
 export default ({ baud = 9600, name = 'a uart' } = {}) =>
-  device({ id: '1234:0016', name, class: 'serial', bar0: bar('4K', { baud: reg(0).ro(baud) }) });`,
+  device({ id: '1234:0016', name, class: 'serial', bars: { bar0: bar('4K', { baud: u32(0, 'ro') }, { baud: { reset: baud } }) } });`,
 );
 const plain = file('plain.ts', `${imports}\nexport default device({ id: '1234:0001' });`);
 const all = file('all.ts', `${imports}\nexport default ({ ...options }) => device({ id: '1234:0001', name: JSON.stringify(options) });`);

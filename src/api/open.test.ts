@@ -3,10 +3,10 @@ import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
 import { afterAll, expect, it } from 'vitest';
 import type { LogLevel } from '../base/log.ts';
+import { u32 } from '../base/registers.ts';
 import { edu } from '../models/edu/edu.ts';
 import { bar } from '../models/kit/bar.ts';
 import { device } from '../models/kit/device.ts';
-import { reg } from '../models/kit/register.ts';
 import { parseAddress } from './address.ts';
 import { open } from './open.ts';
 import { runDriver } from './run-driver.ts';
@@ -65,8 +65,8 @@ it('opens a model in a file, and says what is wrong with one', async () => {
   const src = join(import.meta.dirname, '..');
   const good = file(
     'good.ts',
-    `import { bar } from '${src}/models/kit/bar.ts'; import { device } from '${src}/models/kit/device.ts'; import { reg } from '${src}/models/kit/register.ts';
-     export default device({ id: '1234:0001', bar0: bar('4K', { a: reg(0).ro(7) }) });`,
+    `import { bar } from '${src}/models/kit/bar.ts'; import { device } from '${src}/models/kit/device.ts'; import { u32 } from '${src}/base/registers.ts';
+     export default device({ id: '1234:0001', bars: { bar0: bar('4K', { a: u32(0, 'ro') }, { a: { reset: 7 } }) } });`,
   );
   using dev = await open(`sim:${good}`);
   expect([dev.name, dev.bar(0).read32(0)]).toEqual(['0000:01:00.0', 7]);
@@ -91,7 +91,7 @@ it('puts PCI Express endpoints behind a root port and others on the root bus', (
 
 it('leaves nothing behind, and warns only of what is wrong', async () => {
   const logged: [LogLevel, string][] = [];
-  const model = device({ id: '1234:0001', msi: 1, bar0: bar('4K', { a: reg(0) }) });
+  const model = device({ id: '1234:0001', msi: 1, bars: { bar0: bar('4K', { a: u32(0) }) } });
   const { machine, bdf, device: file, owns } = simulate(model, { log: { log: (level, message) => logged.push([level, message]) } });
   const { group } = machine.function(bdf);
   expect(group!.file).not.toBeNull();

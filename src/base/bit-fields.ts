@@ -7,11 +7,11 @@ import { VfioError } from './errno.ts';
 
 export type BitAccess = 'rw' | 'ro' | 'w1c';
 
-export interface BitField {
+export interface BitField<A extends BitAccess = BitAccess> {
   readonly msb: number;
   readonly lsb: number;
   /** 'w1c': software clears the field by writing ones. */
-  readonly access: BitAccess;
+  readonly access: A;
   /** Value after power-on and reset. */
   readonly reset: number;
 }
@@ -20,14 +20,14 @@ const accesses: readonly unknown[] = ['rw', 'ro', 'w1c'] satisfies readonly BitA
 
 export type BitFields = Readonly<Record<string, BitField>>;
 
-/** One bit. */
-export function bit(at: number, access: BitAccess = 'rw', reset: 0 | 1 = 0): BitField {
-  return { msb: at, lsb: at, access, reset };
+/** One bit. Default: software reads and writes it, and it is 0 after a reset. */
+export function bit<A extends BitAccess = 'rw'>(at: number, access?: A, reset: 0 | 1 = 0): BitField<A> {
+  return { msb: at, lsb: at, access: access ?? ('rw' as A), reset };
 }
 
 /** Bits `msb` to `lsb`, both included; at most 32 of them. */
-export function bits(msb: number, lsb: number, access: BitAccess = 'rw', reset = 0): BitField {
-  return { msb, lsb, access, reset };
+export function bits<A extends BitAccess = 'rw'>(msb: number, lsb: number, access?: A, reset = 0): BitField<A> {
+  return { msb, lsb, access: access ?? ('rw' as A), reset };
 }
 
 /** The field's bits within the 32-bit half that holds it (see `checkFields`), unshifted. */
@@ -58,6 +58,7 @@ export function checkFields(register: string, width: number, fields: BitFields):
         `${what}: bits ${msb}:${lsb} do not lie in a register of ${width} bits (write the most significant bit first)`,
       );
     }
+    if (name === 'value' || name === 'constructor') throw new VfioError('EINVAL', `${register}: a field cannot be called '${name}'`);
     if (lsb < 32 && msb >= 32) throw new VfioError('EINVAL', `${what}: bits ${msb}:${lsb} straddle bit 32; declare two fields`);
     if (!Number.isInteger(reset) || reset < 0 || reset > fieldMask(field)) {
       throw new VfioError('EINVAL', `${what}: reset value ${reset} does not fit in ${msb - lsb + 1} bits`);

@@ -125,7 +125,7 @@ interface Pending {
   readonly callback: () => void;
 }
 
-/** A clock that moves only when told to: for tests and for deterministic runs. */
+/** A clock that only its owner moves: for tests and for deterministic runs. */
 export class ManualClock implements Clock {
   #nowNs = 0;
   #order = 0;
@@ -149,16 +149,33 @@ export class ManualClock implements Clock {
   /** Move time forward by `ms`, running every timer that falls due, in order, also those that the callbacks start. */
   advance(ms: number): void {
     const end = this.#nowNs + ms * 1e6;
-    for (;;) {
-      let next: Pending | undefined;
-      for (const p of this.#pending) {
-        if (p.atNs <= end && (next === undefined || p.atNs < next.atNs || (p.atNs === next.atNs && p.order < next.order))) next = p;
-      }
-      if (next === undefined) break;
-      this.#pending.delete(next);
-      this.#nowNs = Math.max(this.#nowNs, next.atNs);
-      next.callback();
-    }
+    while (this.#runNext(end));
     this.#nowNs = end;
+  }
+
+  /**
+   * The same, with a pause after each timer, in which the code that it woke goes on and may start
+   * others.
+   *
+   * @param pause default: a turn of the event loop
+   */
+  async pass(ms: number, pause: () => Promise<void> = () => new Promise((resolve) => setImmediate(resolve))): Promise<void> {
+    const end = this.#nowNs + ms * 1e6;
+    do await pause();
+    while (this.#runNext(end));
+    this.#nowNs = end;
+  }
+
+  /** Runs the first timer that falls due by `end`. False: none does. */
+  #runNext(end: number): boolean {
+    let next: Pending | undefined;
+    for (const p of this.#pending) {
+      if (p.atNs <= end && (next === undefined || p.atNs < next.atNs || (p.atNs === next.atNs && p.order < next.order))) next = p;
+    }
+    if (next === undefined) return false;
+    this.#pending.delete(next);
+    this.#nowNs = Math.max(this.#nowNs, next.atNs);
+    next.callback();
+    return true;
   }
 }

@@ -2,7 +2,7 @@
  * The door to writing devices: the kit, the contract between a model and its host, capabilities, a
  * host for tests, and the models that come with the package.
  *
- *     import { bar, device, reg, TestHost } from 'vfio-ts/device';
+ *     import { bar, device, registers, TestHost, u32 } from 'vfio-ts/device';
  *
  * @module
  */
@@ -21,12 +21,16 @@ export { type BitAccess, bit, bits } from '../base/bit-fields.ts';
 export { type Clock, ManualClock, SystemClock } from '../base/clock.ts';
 export { type ErrnoName, VfioError } from '../base/errno.ts';
 export type { Logger } from '../base/log.ts';
+export { type DriverView, type ModelView, type Register, type Registers, registers, type SoftwareAccess, u8, u16, u32, u64 } from '../base/registers.ts';
 export { BenchControl, BenchOp, bench } from '../models/bench/bench.ts';
 export { type EduOptions, edu } from '../models/edu/edu.ts';
-export { bar, memory } from '../models/kit/bar.ts';
-export { type Dev, type DeviceSpec, device } from '../models/kit/device.ts';
+export { type BarOptions, bar, type MemoryBar, memory, type RegisterBar } from '../models/kit/bar.ts';
+export { type ConfigRegisters, configRegisters } from '../models/kit/config-registers.ts';
+export { type Bars, type Dev, type DeviceSpec, device, type KitDevice } from '../models/kit/device.ts';
+export type { Instance } from '../models/kit/instance.ts';
 export { DeviceReset } from '../models/kit/life.ts';
-export { reg } from '../models/kit/register.ts';
+export type { Behaviour, Behaviours } from '../models/kit/register.ts';
+export { serial } from '../models/kit/serial.ts';
 export { TestHost } from '../models/kit/test-host.ts';
 export { type ModelFactory, models } from '../models/registry.ts';
 export * as capabilities from '../pci/capabilities.ts';

@@ -3,8 +3,9 @@
  * ('vfio-ts/device', 'vfio-ts/driver', …) have all of their subject; a name that stands at two
  * doors is one and the same.
  *
- *     import { bar, device, reg } from 'vfio-ts';      // to write a device
- *     import { open, regs, u32 } from 'vfio-ts';       // to write a driver
+ *     import { registers, u32 } from 'vfio-ts';        // to name registers, once for both sides
+ *     import { bar, device } from 'vfio-ts';           // to write a device
+ *     import { open } from 'vfio-ts';                  // to write a driver
  *
  * @module
  */
@@ -21,14 +22,17 @@ export { type BitAccess, bit, bits } from '../base/bit-fields.ts';
 export { type Clock, ManualClock, SystemClock } from '../base/clock.ts';
 export { type ErrnoName, VfioError } from '../base/errno.ts';
 export type { Logger } from '../base/log.ts';
+export { type DriverView, type ModelView, type Register, type Registers, registers, type SoftwareAccess, u8, u16, u32, u64 } from '../base/registers.ts';
 export type { AllocOptions, DmaBuffer } from '../drivers/kit/dma.ts';
 export { type AttachOptions, DriverDevice } from '../drivers/kit/driver-device.ts';
 export type { Interrupts, WaitOptions } from '../drivers/kit/interrupts.ts';
-export { type RegisterView, regs, u8, u16, u32, u64 } from '../drivers/kit/registers.ts';
-export { bar, memory } from '../models/kit/bar.ts';
-export { type Dev, type DeviceSpec, device } from '../models/kit/device.ts';
+export { type BarOptions, bar, type MemoryBar, memory, type RegisterBar } from '../models/kit/bar.ts';
+export { type ConfigRegisters, configRegisters } from '../models/kit/config-registers.ts';
+export { type Bars, type Dev, type DeviceSpec, device, type KitDevice } from '../models/kit/device.ts';
+export type { Instance } from '../models/kit/instance.ts';
 export { DeviceReset } from '../models/kit/life.ts';
-export { reg } from '../models/kit/register.ts';
+export type { Behaviour, Behaviours } from '../models/kit/register.ts';
+export { serial } from '../models/kit/serial.ts';
 export { TestHost } from '../models/kit/test-host.ts';
 export * as capabilities from '../pci/capabilities.ts';
 export type { DeviceModel } from '../pci/declaration.ts';

@@ -144,6 +144,12 @@ export class FunctionHost implements DeviceHost {
       );
     }
     this.#model = model;
+    if (typeof model.configRead === 'function' && (this.declaration.registers ?? []).length > 0) {
+      this.config.answer({
+        read: (offset, width) => this.#readOwn(offset, width),
+        write: (offset, width, value) => this.#call('configWrite', () => this.#model.configWrite?.(offset, width, value)),
+      });
+    }
   }
 
   /** The function is removed for good: the model is disposed, BAR memory let go. Idempotent. */
@@ -161,6 +167,10 @@ export class FunctionHost implements DeviceHost {
 
   bar(index: number): BarDeclaration | undefined {
     return this.declaration.bars?.find((bar) => bar.index === index);
+  }
+
+  readConfig(offset: number, width: Width): number {
+    return this.config.read(offset, width);
   }
 
   barMemory(index: number): DirectMemory {
@@ -379,6 +389,17 @@ export class FunctionHost implements DeviceHost {
       this.#modelFailed('read', error);
     }
     return width === 4 ? 0xffff_ffff : width === 2 ? 0xffff : 0xff;
+  }
+
+  #readOwn(offset: number, width: Width): number {
+    try {
+      const value: unknown = this.#model.configRead?.(offset, width) ?? 0xffff_ffff;
+      if (typeof value === 'number') return value;
+      this.#noValue('configRead', value);
+    } catch (error) {
+      this.#modelFailed('configRead', error);
+    }
+    return 0xffff_ffff;
   }
 
   #writeModel(bar: number, offset: number, width: Width, value: number): void {

@@ -10,29 +10,29 @@
 
 import type { Region } from '../abi/device.ts';
 import type { ModelMigration } from '../abi/device-host.ts';
+import { EDU_BUFFER, EDU_IDS, EduCommand, EduRegisters } from '../abi/edu.ts';
 import { type MediatedDevice, type Mediator, PASS_THROUGH, type PassThrough } from '../abi/mediator.ts';
 import { RegionFlags } from '../abi/vfio.ts';
 import { VfioError } from '../base/errno.ts';
 import { struct } from '../base/struct.ts';
 
-const IDS = { vendor: 0x1234, device: 0x11e8 } as const;
 const BAR = 0;
 
+/** Offsets of the registers that a transfer or a result depends on. */
 const Reg = {
-  LIVE: 0x04,
-  FACTORIAL: 0x08,
-  STATUS: 0x20,
-  IRQ_STATUS: 0x24,
-  IRQ_RAISE: 0x60,
-  SOURCE: 0x80,
-  DESTINATION: 0x88,
-  COUNT: 0x90,
-  COMMAND: 0x98,
+  LIVE: EduRegisters.liveness.offset,
+  FACTORIAL: EduRegisters.factorial.offset,
+  STATUS: EduRegisters.status.offset,
+  IRQ_STATUS: EduRegisters.irqStatus.offset,
+  IRQ_RAISE: EduRegisters.irqRaise.offset,
+  SOURCE: EduRegisters.dmaSource.offset,
+  DESTINATION: EduRegisters.dmaDestination.offset,
+  COUNT: EduRegisters.dmaCount.offset,
+  COMMAND: EduRegisters.dmaCommand.offset,
 } as const;
 const Status = { COMPUTING: 0x01, INTERRUPT: 0x80 } as const;
-const Command = { RUN: 1n, TO_RAM: 2n } as const;
-const BUFFER_START = 0x4_0000n;
-const BUFFER_SIZE = 4096;
+const BUFFER_START = BigInt(EDU_BUFFER.start);
+const BUFFER_SIZE = EDU_BUFFER.size;
 
 const State = struct('edu-mover state', 56, {
   live: 'u32',
@@ -65,7 +65,7 @@ export function eduMover({ dmaMask = 0xfff_ffffn }: EduMoverOptions = {}): Media
   return {
     name: 'edu-mover',
     open(device) {
-      if (device.vendor !== IDS.vendor || device.device !== IDS.device) return null;
+      if (device.vendor !== EDU_IDS.vendor || device.device !== EDU_IDS.device) return null;
       const edu = new MovedEdu(device, dmaMask);
       return {
         handle: edu,
@@ -147,7 +147,7 @@ class MovedEdu implements ModelMigration {
     if (offset !== Reg.COMMAND || (from.length !== 4 && from.length !== 8)) return PASS_THROUGH;
     let command = 0n;
     for (let i = from.length - 1; i >= 0; i--) command = (command << 8n) | BigInt(from[i]!);
-    if ((command & Command.RUN) === 0n || this.#busy()) return PASS_THROUGH;
+    if ((command & EduCommand.RUN) === 0n || this.#busy()) return PASS_THROUGH;
     this.#begin({ ...this.#registers(), command });
     return from.length;
   }
@@ -179,7 +179,7 @@ class MovedEdu implements ModelMigration {
     const device = this.#device;
     const bytes = new Uint8Array(State.structSize + BUFFER_SIZE);
     const register = (offset: number) => Number(this.#shown.get(offset) ?? device.read(BAR, offset, 4));
-    const transfer = this.#running ?? { ...this.#registers(), command: device.read64(BAR, Reg.COMMAND) & ~Command.RUN };
+    const transfer = this.#running ?? { ...this.#registers(), command: device.read64(BAR, Reg.COMMAND) & ~EduCommand.RUN };
     State.encode(new DataView(bytes.buffer), 0, {
       live: register(Reg.LIVE),
       factorial: register(Reg.FACTORIAL),
@@ -208,7 +208,7 @@ class MovedEdu implements ModelMigration {
     else this.#shown.set(Reg.FACTORIAL, state.factorial);
     if (state.irqStatus !== 0) device.write(BAR, Reg.IRQ_RAISE, 4, state.irqStatus);
     const { source, destination, count, command } = state;
-    this.#running = (command & Command.RUN) === 0n ? null : { source, destination, count, command };
+    this.#running = (command & EduCommand.RUN) === 0n ? null : { source, destination, count, command };
     this.#set({ source, destination, count });
     if (this.#running === null) this.#shown.set(Reg.COMMAND, command);
   }
@@ -227,14 +227,14 @@ class MovedEdu implements ModelMigration {
   }
 
   #busy(): boolean {
-    return (this.#device.read64(BAR, Reg.COMMAND) & Command.RUN) !== 0n;
+    return (this.#device.read64(BAR, Reg.COMMAND) & EduCommand.RUN) !== 0n;
   }
 
   #begin(transfer: Transfer): void {
     const device = this.#device;
     this.look();
     this.#running = transfer;
-    if ((transfer.command & Command.TO_RAM) === 0n) this.#fill(transfer);
+    if ((transfer.command & EduCommand.TO_RAM) === 0n) this.#fill(transfer);
     else if (this.#serves) this.#serve(transfer);
     this.#note(transfer);
     device.write64(BAR, Reg.COMMAND, transfer.command);
@@ -242,7 +242,7 @@ class MovedEdu implements ModelMigration {
 
   /** Where in the buffer it reads or writes; null when it is none that moves anything. */
   #inside({ source, destination, count, command }: Transfer): { readonly at: number; readonly size: number; readonly iova: bigint } | null {
-    const [inside, outside] = (command & Command.TO_RAM) !== 0n ? [source, destination] : [destination, source];
+    const [inside, outside] = (command & EduCommand.TO_RAM) !== 0n ? [source, destination] : [destination, source];
     const at = inside - BUFFER_START;
     if (at < 0n || count === 0n || at + count > BigInt(BUFFER_SIZE)) return null;
     return { at: Number(at), size: Number(count), iova: outside & this.#dmaMask };
@@ -273,7 +273,7 @@ class MovedEdu implements ModelMigration {
   }
 
   #note(transfer: Transfer): void {
-    const inside = (transfer.command & Command.TO_RAM) === 0n ? null : this.#inside(transfer);
+    const inside = (transfer.command & EduCommand.TO_RAM) === 0n ? null : this.#inside(transfer);
     if (inside !== null) this.#device.wrote(inside.iova, inside.size);
   }
 }

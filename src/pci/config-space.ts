@@ -5,15 +5,15 @@
  */
 
 import type { Width } from '../abi/device-host.ts';
-import { Bar, CapId, CFG_SPACE_EXP_SIZE, CFG_SPACE_SIZE, Command, Config, HeaderType, Pm, PowerState, Status } from '../abi/pci.ts';
+import { Bar, CapId, CFG_SPACE_EXP_SIZE, CFG_SPACE_SIZE, Command, Config, HEADER_SIZE, HeaderType, Pm, PowerState, Status } from '../abi/pci.ts';
 import { checkIndex, checkU64, hex } from '../base/check.ts';
 import { VfioError } from '../base/errno.ts';
 import { barRegisters, romBarSize } from './bars.ts';
-import { layOutCapabilities, writeCapabilityHeader } from './capabilities/chain.ts';
+import { layOutCapabilities, type PlacedCapability, writeCapabilityHeader } from './capabilities/chain.ts';
 import { Vpd } from './capabilities/vpd.ts';
 import { ConfigBytes, capabilityPointerAt, findCapability, findExtendedCapability } from './capabilities/walk.ts';
 import type { VpdCapability } from './capabilities.ts';
-import type { BarDeclaration, PciDeclaration } from './declaration.ts';
+import type { BarDeclaration, ConfigRegister, PciDeclaration } from './declaration.ts';
 
 /** What `save` gives and `restore` takes. */
 export interface SavedConfig {
@@ -26,11 +26,22 @@ export type ConfigListener = (offset: number, width: number) => void;
 /** COMMAND bits of the hardware that can be set, like those of QEMU's devices: I/O, memory, bus master, SERR#, INTx disable. */
 const COMMAND_WRITABLE = Command.IO | Command.MEMORY | Command.MASTER | Command.SERR | Command.INTX_DISABLE;
 
+/** The device's own registers of `PciDeclaration.registers`, where a model answers them. */
+export interface OwnRegisters {
+  /** All of one register. */
+  read(offset: number, width: Width): number;
+  /** Bytes beside registers are to be ignored. */
+  write(offset: number, width: Width, value: number): void;
+}
+
 export class ConfigSpace {
   readonly declaration: PciDeclaration;
   /** 4096 with a PCI Express capability, else 256. */
   readonly size: typeof CFG_SPACE_SIZE | typeof CFG_SPACE_EXP_SIZE;
-  /** What reads answer. The hardware side (status bits, link state) may change bytes directly; software goes through `write`. */
+  /**
+   * What reads answer. The hardware side (status bits, link state) may change bytes directly;
+   * software goes through `write`. A reader that does not come through `read` calls `refresh` first.
+   */
   readonly bytes: Uint8Array;
   readonly #powerOn: Uint8Array;
   readonly #writable: Uint8Array;
@@ -39,6 +50,8 @@ export class ConfigSpace {
   readonly #pm: number;
   readonly #vpd: number;
   readonly #vpdImage: Uint8Array;
+  readonly #registers: readonly ConfigRegister[];
+  #own: OwnRegisters | null = null;
   /** Where the BARs of a virtual function lie, which has no registers for it. */
   readonly #vfBars: bigint[] = [0n, 0n, 0n, 0n, 0n, 0n];
 
@@ -66,6 +79,8 @@ export class ConfigSpace {
       this.bytes[Config.STATUS] = this.bytes[Config.STATUS]! | Status.CAP_LIST;
       this.bytes[Config.CAPABILITY_LIST] = layout.standard[0]!.offset;
     }
+    this.#registers = declaration.registers ?? [];
+    for (const register of this.#registers) this.#declareOwn(register, [...layout.standard, ...layout.extended]);
     this.#powerOn = this.bytes.slice();
     this.#pm = this.findCapability(CapId.PM);
     const vpd = layout.standard.find((placed) => 'image' in placed.capability);
@@ -79,6 +94,36 @@ export class ConfigSpace {
       this.#writable[offset + i] = (writable >>> (8 * i)) & 0xff;
       this.#writeOneClears[offset + i] = (writeOneClears >>> (8 * i)) & 0xff;
     }
+  }
+
+  #declareOwn({ name, offset, bytes, reset, writable, writeOneClears }: ConfigRegister, capabilities: readonly PlacedCapability[]): void {
+    const what = `${this.declaration.name}: register ${name} at ${hex(offset)} of config space`;
+    if (offset < HEADER_SIZE || offset + bytes > this.size || offset % bytes !== 0) {
+      throw new VfioError('EINVAL', `${what} cannot be: it must be aligned, from ${hex(HEADER_SIZE)}, ending by ${hex(this.size)}`);
+    }
+    const header = capabilities.find((c) => offset < c.offset + (c.capability.extended ? 4 : 2) && offset + bytes > c.offset);
+    if (header !== undefined) throw new VfioError('EINVAL', `${what} lies in the header of ${header.capability.name}`);
+    this.#declare(offset, bytes, reset, writable | writeOneClears, writeOneClears);
+  }
+
+  /** From now on `own` answers the declaration's `registers`. */
+  answer(own: OwnRegisters): void {
+    this.#own = own;
+    this.refresh(0, this.size);
+  }
+
+  /** Brings the device's own registers in [offset, offset + count) into `bytes`: each is read. */
+  refresh(offset: number, count: number): void {
+    if (this.#own === null) return;
+    for (const register of this.#registers) {
+      if (register.offset >= offset + count || register.offset + register.bytes <= offset) continue;
+      const value = this.#own.read(register.offset, register.bytes);
+      for (let i = 0; i < register.bytes; i++) this.bytes[register.offset + i] = (value >>> (8 * i)) & 0xff;
+    }
+  }
+
+  #touches(offset: number, count: number): boolean {
+    return this.#registers.some((r) => r.offset < offset + count && r.offset + r.bytes > offset);
   }
 
   #declareHeader(d: PciDeclaration): void {
@@ -131,6 +176,7 @@ export class ConfigSpace {
   /** Little-endian, naturally aligned. @throws VfioError EFAULT outside or misaligned */
   read(offset: number, width: Width): number {
     this.#check(offset, width);
+    if (this.#own !== null) this.refresh(offset, width);
     const b = this.bytes;
     if (width === 1) return b[offset]!;
     if (width === 2) return b[offset]! | (b[offset + 1]! << 8);
@@ -158,7 +204,15 @@ export class ConfigSpace {
       this.bytes[at] = ((this.bytes[at]! & ~writable) | (byte & writable)) & ~clears;
     }
     if (this.#vpd !== 0 && offset <= this.#vpd + Vpd.ADDR + 1 && offset + width > this.#vpd + Vpd.ADDR + 1) this.#vpdAccess();
+    if (this.#own !== null && this.#touches(offset, width)) this.#writeOwn(this.#own, offset, width, value, mask);
     for (const listener of this.#listeners) listener(offset, width);
+  }
+
+  /** Bytes of which the mask has not all bits do not reach the device. */
+  #writeOwn(own: OwnRegisters, offset: number, width: Width, value: number, mask: number): void {
+    const all = width === 4 ? 0xffff_ffff : 2 ** (8 * width) - 1;
+    if ((mask & all) >>> 0 === all) own.write(offset, width, (value & all) >>> 0);
+    else for (let i = 0; i < width; i++) if (((mask >>> (8 * i)) & 0xff) === 0xff) own.write(offset + i, 1, (value >>> (8 * i)) & 0xff);
   }
 
   /** The F bit was written: 0 asks for four bytes of the image, 1 stores them. Its toggling says done; a store past the image never is. */

@@ -49,6 +49,21 @@ export interface RegionDeclaration {
   readonly access?: 'read-write' | 'read-only' | 'write-only';
 }
 
+/**
+ * A register of the device's own in config space, from 0x40 on: outside of capabilities, or in the
+ * body of one.
+ */
+export interface ConfigRegister {
+  readonly name: string;
+  readonly offset: number;
+  readonly bytes: 1 | 2 | 4;
+  /** Value after power-on and reset. */
+  readonly reset: number;
+  /** Bits that hardware lets software write, without those that ones clear. */
+  readonly writable: number;
+  readonly writeOneClears: number;
+}
+
 export interface PciDeclaration {
   readonly name: string;
   readonly vendor: number;
@@ -68,6 +83,8 @@ export interface PciDeclaration {
   readonly capabilities?: readonly Capability[];
   /** Extended capabilities need a PCI Express capability: config space has 4096 bytes then. */
   readonly extendedCapabilities?: readonly Capability[];
+  /** A model with `configRead` and `configWrite` answers them; without, they keep their bits. */
+  readonly registers?: readonly ConfigRegister[];
   /** False: a device older than PCI 2.3 whose COMMAND.InterruptDisable cannot be set (S2-12). Default true. */
   readonly interruptDisable?: boolean;
   /** 'always': COMMAND.BusMaster is wired to one, as in some chipset functions. Default: software switches it. */

@@ -3,7 +3,16 @@
  * behind a BAR that a guest maps, and a 64-bit BAR. The test serves it to a guest as a user would
  * serve a device of their own.
  */
-import { bar, device, memory, reg } from 'vfio-ts';
+import { bar, device, memory, registers, u32 } from 'vfio-ts';
+
+const Card = registers({
+  /** Interrupts by this vector. */
+  ring: u32(0x00),
+  /** Adds so many bytes of the memory up; then, the sum. */
+  sum: u32(0x04),
+  /** Fills the memory with this byte. */
+  fill: u32(0x08),
+});
 
 export default device({
   id: '1234:cafd',
@@ -11,15 +20,7 @@ export default device({
   class: 'unclassified',
   msix: 4,
   intx: 'A',
-  bar0: bar('4K', {
-    /** Interrupt by this vector. */
-    ring: reg(0x00),
-    /** Add up so many bytes of the memory; afterwards, the sum. */
-    sum: reg(0x04),
-    /** Fill so many bytes of the memory, from the start, with the written value. */
-    fill: reg(0x08),
-  }),
-  bar2: memory('64K', { type: 'mem64', prefetchable: true }),
+  bars: { bar0: bar('4K', Card), bar2: memory('64K', { type: 'mem64', prefetchable: true }) },
   on: {
     'bar0.ring': ({ irq }, vector) => void irq.trigger(vector),
     'bar0.sum'({ bar0, bar2 }, count) {

@@ -2,9 +2,10 @@
  * A device with every kind of region, for comparing ways to reach it. No register changes by
  * itself.
  */
+
+import { registers, u32, u64 } from '../../src/base/registers.ts';
 import { bar, memory } from '../../src/models/kit/bar.ts';
 import { device } from '../../src/models/kit/device.ts';
-import { reg } from '../../src/models/kit/register.ts';
 import type { DeviceModel } from '../../src/pci/declaration.ts';
 
 export default function manyBars(): DeviceModel {
@@ -18,10 +19,14 @@ export default function manyBars(): DeviceModel {
     msi: 4,
     msix: { vectors: 8, bar: 3 },
     rom,
-    bar0: bar('8K', { scratch: reg(0x00), wide: reg(0x08).u64(), high: reg(0x1000), fixed: reg(0x10).ro(0x1234_5678) }),
-    bar1: memory('64K'),
-    bar2: bar('256', { port: reg(0x00), other: reg(0x04) }, { type: 'io' }),
-    bar3: bar('16K', { beside: reg(0x3000) }),
-    bar4: memory('64K', { type: 'mem64', prefetchable: true }),
+    bars: {
+      bar0: bar('8K', registers({ scratch: u32(0x00), wide: u64(0x08), high: u32(0x1000), fixed: u32(0x10, 'ro') }), {
+        fixed: { reset: 0x1234_5678 },
+      }),
+      bar1: memory('64K'),
+      bar2: bar('256', registers({ port: u32(0x00), other: u32(0x04) }), {}, { type: 'io' }),
+      bar3: bar('16K', registers({ beside: u32(0x3000) })),
+      bar4: memory('64K', { type: 'mem64', prefetchable: true }),
+    },
   });
 }

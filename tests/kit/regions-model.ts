@@ -1,10 +1,10 @@
 // A device with regions that are no BARs: memory, registers by functions, and a read-only one.
-import { bar, device, reg } from '../../src/doors/index.ts';
+import { bar, device, u32 } from '../../src/doors/index.ts';
 
 export default device({
   id: '1234:7e91',
   name: 'regions',
-  bar0: bar('4K', { fill: reg(0) }),
+  bars: { bar0: bar('4K', { fill: u32(0) }) },
   state: () => ({ words: [0, 0, 0, 0] }),
   regions: [
     { type: 0x8000_1234, subtype: 1, size: '8K' },

@@ -1,51 +1,38 @@
 /** Driver of the educational device, QEMU's or ours. It stands on `Device` alone. @see QEMU docs/specs/edu.rst */
-import { bit } from '../../base/bit-fields.ts';
+import { EDU_BUFFER, EduCause, EduCommand, EduRegisters } from '../../abi/edu.ts';
 import { checkIndex, checkU32 } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
+import type { DriverView } from '../../base/registers.ts';
 import type { DmaBuffer } from '../kit/dma.ts';
 import type { DriverDevice } from '../kit/driver-device.ts';
 import type { Interrupts, IrqKind } from '../kit/interrupts.ts';
-import { type RegisterView, regs, u32, u64 } from '../kit/registers.ts';
-
-export const EduRegisters = regs({
-  identification: u32(0x00),
-  liveness: u32(0x04),
-  factorial: u32(0x08),
-  status: u32(0x20, { computing: bit(0, 'ro'), interrupt: bit(7) }),
-  irqStatus: u32(0x24),
-  irqRaise: u32(0x60),
-  irqAcknowledge: u32(0x64),
-  dmaSource: u64(0x80),
-  dmaDestination: u64(0x88),
-  dmaCount: u64(0x90),
-  dmaCommand: u64(0x98),
-});
-
-export const EduCause = { FACTORIAL: 0x1, DMA: 0x100 } as const;
-export const EduCommand = { RUN: 1n, TO_RAM: 2n, INTERRUPT: 4n } as const;
-
-/** The device's own buffer. */
-export const EDU_BUFFER = { start: 0x4_0000, size: 4096 } as const;
 
 export interface EduDriverOptions {
-  /** MSI unless told: 'poll' uses no interrupt at all. */
+  /** Default: 'msi'. 'poll' uses no interrupt. */
   readonly interrupts?: Extract<IrqKind, 'msi' | 'intx'> | 'poll';
   /** How long the device may take for anything. */
   readonly timeoutMs?: number;
-  /** Address bits the device drives: 28 unless QEMU's dma_mask was set. */
+  /** Address bits that the device drives. Default: 28, as QEMU's without `dma_mask`. */
   readonly addressBits?: number;
 }
 
-/** One request at a time: the device has one set of registers for each, and interrupts for all of them alike. */
+/**
+ * One request at a time: the device has one set of registers for each kind of request, and one
+ * interrupt for all of them.
+ */
 export class EduDriver implements Disposable {
   static readonly ids = '1234:11e8';
   readonly dev: DriverDevice;
-  readonly registers: RegisterView<typeof EduRegisters>;
+  readonly registers: DriverView<typeof EduRegisters>;
   readonly #irq: Interrupts | null;
   readonly #timeoutMs: number;
   readonly #addressBits: number;
 
-  /** Checks that the device is alive, enables bus mastering and interrupts. @throws VfioError EIO when it is not an edu device */
+  /**
+   * Checks that the device is alive, then enables bus mastering and interrupts.
+   *
+   * @throws VfioError EIO when it is not an edu device
+   */
   constructor(dev: DriverDevice, options: EduDriverOptions = {}) {
     const { interrupts = 'msi', timeoutMs = 2000, addressBits = 28 } = options;
     this.dev = dev;
@@ -67,7 +54,7 @@ export class EduDriver implements Disposable {
     return { major: identification >>> 24, minor: (identification >>> 16) & 0xff };
   }
 
-  /** @throws VfioError EIO when the device does not invert what it is told */
+  /** @throws VfioError EIO when the device does not invert the value that it is given */
   checkAlive(): void {
     const asked = 0x1234_5678;
     this.registers.liveness = asked;
@@ -94,7 +81,10 @@ export class EduDriver implements Disposable {
     return this.dev.dma.alloc(size, { addressBits: this.#addressBits });
   }
 
-  /** Memory at `iova` to the device's buffer at `offset`. What does not land is not told: the device has no bit for it. */
+  /**
+   * Memory at `iova` to the device's buffer at `offset`. The device has no bit that reports a
+   * transfer that does not land.
+   */
   copyToDevice(iova: bigint, size: number, offset = 0): Promise<void> {
     return this.#copy(iova, BigInt(this.#inBuffer(offset, size)), size, 0n);
   }
@@ -104,7 +94,12 @@ export class EduDriver implements Disposable {
     return this.#copy(BigInt(this.#inBuffer(offset, size)), iova, size, EduCommand.TO_RAM);
   }
 
-  /** Makes the device interrupt, waits for it and acknowledges; gives the causes it told. @throws VfioError EINVAL when polling, or without a cause */
+  /**
+   * Makes the device interrupt, waits for the interrupt and acknowledges it.
+   *
+   * @returns the causes that the device reports
+   * @throws VfioError EINVAL when polling, or without a cause
+   */
   async interrupt(causes: number): Promise<number> {
     if (this.#irq === null) throw new VfioError('EINVAL', 'the driver polls: there is no interrupt to wait for');
     if (checkU32(causes, 'causes') === 0) throw new VfioError('EINVAL', 'the device interrupts only for a cause');
@@ -129,7 +124,7 @@ export class EduDriver implements Disposable {
     else await this.#cause(EduCause.DMA);
   }
 
-  /** Waits until the device has interrupted for `cause`; what it interrupts for besides is acknowledged on the way. */
+  /** Waits until the device has interrupted for `cause`. Other causes are acknowledged on the way. */
   async #cause(cause: number): Promise<void> {
     do await this.#next();
     while ((this.#acknowledge() & cause) === 0);

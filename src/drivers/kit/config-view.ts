@@ -1,9 +1,14 @@
-/** Config space as a driver uses it: through VFIO's config region, so what it may change is the kernel's decision. */
+/**
+ * Config space as a driver uses it: through VFIO's config region, where the kernel decides which
+ * bits a driver changes.
+ */
 
 import type { Region } from '../../abi/device.ts';
 import { Command, Config } from '../../abi/pci.ts';
+import { driverView } from '../../base/driver-view.ts';
 import { INSPECT } from '../../base/inspect.ts';
-import { type ConfigReader, findCapability, findExtendedCapability } from '../../pci/capabilities/walk.ts';
+import type { DriverView, Registers } from '../../base/registers.ts';
+import { type ConfigReader, findCapabilities, findCapability, findExtendedCapability } from '../../pci/capabilities/walk.ts';
 
 export class ConfigView implements ConfigReader {
   readonly region: Region;
@@ -12,7 +17,7 @@ export class ConfigView implements ConfigReader {
     this.region = region;
   }
 
-  /** Without a look at the device. */
+  /** Reads nothing of the device. */
   [INSPECT](): string {
     return `ConfigView of ${this.region.info.size} bytes`;
   }
@@ -38,6 +43,15 @@ export class ConfigView implements ConfigReader {
   }
   write32(offset: number, value: number): void {
     this.region.write32(offset, value);
+  }
+
+  /**
+   * Registers of config space by name, for example those of a capability.
+   *
+   * @param at where the map begins: the offset of the capability. Default: 0.
+   */
+  registers<R extends Registers>(map: R, at = 0): DriverView<R> {
+    return driverView(map, this.region, at);
   }
 
   get vendor(): number {
@@ -73,6 +87,14 @@ export class ConfigView implements ConfigReader {
     this.command = on ? this.command | Command.MASTER : this.command & ~Command.MASTER;
   }
 
+  /** COMMAND.IOSpace: without it I/O BARs do not answer. */
+  get ioEnabled(): boolean {
+    return (this.command & Command.IO) !== 0;
+  }
+  set ioEnabled(on: boolean) {
+    this.command = on ? this.command | Command.IO : this.command & ~Command.IO;
+  }
+
   /** COMMAND.MemorySpace: without it memory BARs do not answer. */
   get memoryEnabled(): boolean {
     return (this.command & Command.MEMORY) !== 0;
@@ -81,12 +103,17 @@ export class ConfigView implements ConfigReader {
     this.command = on ? this.command | Command.MEMORY : this.command & ~Command.MEMORY;
   }
 
-  /** Offset of a capability, 0 when it is not there. */
+  /** Offset of the first capability `id`; 0 when there is none. */
   findCapability(id: number): number {
     return findCapability(this, id);
   }
 
-  /** Offset of an extended capability, 0 when it is not there. */
+  /** Offsets of all capabilities `id`: a device may have several vendor-specific ones. */
+  findCapabilities(id: number): readonly number[] {
+    return findCapabilities(this, id);
+  }
+
+  /** Offset of an extended capability; 0 when there is none. */
   findExtendedCapability(id: number): number {
     return findExtendedCapability(this, id);
   }

@@ -5,15 +5,17 @@
 import type { Device, DeviceEvent, DeviceEventKind, RegionMapping, RegisterAccess } from '../../abi/device.ts';
 import type { DirectMemory } from '../../abi/memory.ts';
 import { RegionFlags, RegionIndex } from '../../abi/vfio.ts';
+import { hex } from '../../base/check.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { type Clock, PausableClock, SystemClock } from '../../base/clock.ts';
+import { driverView, spanOf } from '../../base/driver-view.ts';
 import { VfioError } from '../../base/errno.ts';
 import { INSPECT } from '../../base/inspect.ts';
 import { keepAlive } from '../../base/keep-alive.ts';
+import type { DriverView, Registers } from '../../base/registers.ts';
 import { ConfigView } from './config-view.ts';
 import { type DmaBuffer, DriverDma } from './dma.ts';
 import { checkTimeout, Interrupts, type IrqContext, type IrqKind, type WaitOptions } from './interrupts.ts';
-import type { DriverRegisters, RegisterMap, RegisterView } from './registers.ts';
 
 export interface AttachOptions {
   /** The clock of timeouts; the machine's unless told. */
@@ -124,15 +126,26 @@ export class DriverDevice implements Disposable {
   }
 
   /**
-   * BAR `index`, mapped where it can be: loads and stores by offset, or by name when `registers` tells the names.
+   * BAR `index`, mapped where it can be: loads and stores by offset, or by name where `map` has the
+   * names.
    *
-   * @throws VfioError EINVAL for a BAR that the device does not have
+   * @param options.at where the map begins in the BAR, in bytes. Default: 0.
+   * @throws VfioError EINVAL for a BAR that the device does not have, and for a map that does not
+   * lie in the BAR
    */
   bar(index: number): RegisterAccess;
-  bar<R extends DriverRegisters>(index: number, registers: RegisterMap<R>): RegisterView<RegisterMap<R>>;
-  bar(index: number, registers?: RegisterMap<DriverRegisters>): unknown {
+  bar<R extends Registers>(index: number, map: R, options?: { readonly at?: number }): DriverView<R>;
+  bar(index: number, map?: Registers, { at = 0 }: { readonly at?: number } = {}): unknown {
     const access = this.#access(index);
-    return registers === undefined ? access : registers.over(access);
+    if (map === undefined) return access;
+    const view = driverView(map, access, at);
+    const { size } = this.device.region(index).info;
+    if (!Number.isInteger(at) || at < 0 || at + spanOf(map) > size) {
+      throw new VfioError('EINVAL', `${this.name}: registers from ${String(at)} to ${hex(at + spanOf(map))} do not lie in BAR ${index}`, {
+        fix: `The BAR has ${hex(size)} bytes.`,
+      });
+    }
+    return view;
   }
 
   /** Function-level or other reset of the device alone. Interrupts stay enabled here; the device forgets its registers. @throws VfioError EINVAL when it has none */

@@ -1,10 +1,10 @@
 /** The controller's registers as the driver names them, and what CAP says, decoded (NVMe 1.4, 3.1). */
 import { Cap, Cc, Crto, Csts, capField, NvmeReg, regField } from '../../abi/nvme.ts';
 import { VfioError } from '../../base/errno.ts';
-import { regs, u32 } from '../kit/registers.ts';
+import { registers, u32 } from '../../base/registers.ts';
 
 /** Registers of 64 bits in halves: some controllers take no wider access (3.1 asks for no more than 32). */
-export const ControllerRegisters = regs({
+export const ControllerRegisters = registers({
   capLow: u32(NvmeReg.CAP),
   capHigh: u32(NvmeReg.CAP_HIGH),
   vs: u32(NvmeReg.VS),

@@ -2,8 +2,8 @@
 
 import { Cc, CQES, Csts, NSSR_VALUE, regBits, regField, Shn, Shst, SQES, versionText } from '../../abi/nvme.ts';
 import { VfioError } from '../../base/errno.ts';
+import type { DriverView } from '../../base/registers.ts';
 import type { DriverDevice } from '../kit/driver-device.ts';
-import type { RegisterView } from '../kit/registers.ts';
 import { ALL_ONES, type Capabilities, ControllerRegisters, decodeCapabilities } from './controller-registers.ts';
 
 export interface AdminQueueAddresses {
@@ -16,7 +16,7 @@ const HIGH = 2 ** 32;
 const CC_EN = regBits(Cc.EN, 1);
 
 export class Controller {
-  readonly registers: RegisterView<typeof ControllerRegisters>;
+  readonly registers: DriverView<typeof ControllerRegisters>;
   readonly capabilities: Capabilities;
   /** `1.4.0`. */
   readonly version: string;

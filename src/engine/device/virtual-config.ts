@@ -148,6 +148,7 @@ export class VirtualConfig {
     if (count === 0) return 0;
     this.#checkRange(offset, count);
     if (this.#barsDirty && offset < Config.ROM_ADDRESS + 4 && offset + count > Config.BASE_ADDRESS_0) this.#fixBars();
+    this.config.refresh(offset, count);
     const { virt } = this.map;
     const hardware = this.config.bytes;
     for (let i = 0; i < count; i++) {

@@ -14,11 +14,11 @@
  */
 import { Dma, DmaFault } from '../../abi/device-host.ts';
 import { Access } from '../../abi/memory.ts';
+import { registers, u32, u64 } from '../../base/registers.ts';
 import type { DeviceModel } from '../../pci/declaration.ts';
 import { bar, memory } from '../kit/bar.ts';
 import { type Dev, device } from '../kit/device.ts';
 import { DMA_READ_MAX } from '../kit/life.ts';
-import { reg } from '../kit/register.ts';
 
 /** What `op` may be; anything else does nothing, and `ok` is 0. */
 export const BenchOp = {
@@ -46,19 +46,23 @@ const SPIN_MAX_US = 1_000_000;
 /** Work goes on this long before others get a turn: a `count` comes from outside, and may have no end. */
 const SLICE_NS = 200e6;
 
-const bar0 = bar('4K', { value: reg(0x00) });
-const bar1 = memory('1M', { mappable: false });
-const bar2 = bar('4K', {
-  op: reg(0x00),
-  len: reg(0x04),
-  iova: reg(0x08).u64(),
-  count: reg(0x10).u64(),
-  arg: reg(0x18).u64().widths(8),
-  t0: reg(0x40).u64().ro(),
-  t1: reg(0x48).u64().ro(),
-  ok: reg(0x50).u64().ro(),
-  sum: reg(0x58).u64().ro(),
+const Scratch = registers({ value: u32(0x00) });
+
+const Control = registers({
+  op: u32(0x00),
+  len: u32(0x04),
+  iova: u64(0x08),
+  count: u64(0x10),
+  arg: u64(0x18),
+  t0: u64(0x40, 'ro'),
+  t1: u64(0x48, 'ro'),
+  ok: u64(0x50, 'ro'),
+  sum: u64(0x58, 'ro'),
 });
+
+const bar0 = bar('4K', Scratch);
+const bar1 = memory('1M', { mappable: false });
+const bar2 = bar('4K', Control, { arg: { widths: [8] } });
 
 type Bench = Dev<{ bar2: typeof bar2 }, { queue: Promise<void> | null }>;
 
@@ -102,9 +106,7 @@ export function bench(): DeviceModel {
     class: 'unclassified',
     busMaster: 'always',
     intx: 'A',
-    bar0,
-    bar1,
-    bar2,
+    bars: { bar0, bar1, bar2 },
     state: () => ({ queue: null as Promise<void> | null }),
     on: {
       // The last eight bytes of the control write: all else is there.

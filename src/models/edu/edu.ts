@@ -1,61 +1,59 @@
 /**
- * QEMU's educational device: it computes factorials, copies between memory and a buffer of its own, and interrupts, by INTx or MSI.
- * A driver written for QEMU's runs on this one.
+ * QEMU's educational device: it computes factorials, copies between memory and a buffer of its own,
+ * and interrupts, by INTx or MSI. A driver written for QEMU's device drives this one.
  *
- * Where QEMU's own would misbehave we do what hardware can: a transfer that does not lie in the buffer moves nothing (QEMU logs it and copies past
- * its buffer), and an acknowledged interrupt lowers the INTx pin also when MSI was enabled meanwhile.
+ * Where QEMU's device misbehaves, this one does what hardware can: a transfer that does not lie in
+ * the buffer moves nothing (QEMU logs it and copies past its buffer), and an acknowledged interrupt
+ * lowers the INTx pin also when a driver has enabled MSI meanwhile.
  *
  * @see QEMU docs/specs/edu.rst
  */
 import { Dma, DmaFault } from '../../abi/device-host.ts';
-import { bit } from '../../base/bit-fields.ts';
+import { EDU_BUFFER, EduCause, EduCommand, EduRegisters } from '../../abi/edu.ts';
 import { hex } from '../../base/check.ts';
 import type { DeviceModel } from '../../pci/declaration.ts';
 import { bar } from '../kit/bar.ts';
 import { type Dev, device } from '../kit/device.ts';
-import { reg } from '../kit/register.ts';
 
 export interface EduOptions {
-  /** Address bits that its DMA drives; others are dropped. QEMU's `dma_mask`; 28 bits unless told. */
+  /** Address bits that its DMA drives; others are dropped. QEMU's `dma_mask`. Default: 28 bits. */
   readonly dmaMask?: bigint;
   /** How long a factorial takes. */
   readonly factorialMs?: number;
   /** How long a transfer takes: 100 in QEMU. */
   readonly dmaMs?: number;
-  /** Virtual functions that it can have, 0 unless told. With some it is a PCI Express device with function-level reset; each VF is a small edu. */
+  /**
+   * Virtual functions that it can have. With some it is a PCI Express device with function-level
+   * reset; each VF is a small edu. Default: 0.
+   */
   readonly vfs?: number;
-  /** False: it cannot be moved while it runs, as a device that Linux's own vfio-pci drives. It can unless told. */
+  /**
+   * False: it cannot be moved while it runs, as a device that Linux's own vfio-pci drives. Default:
+   * true.
+   */
   readonly migration?: boolean;
 }
 
-/** Interrupt causes in `irqStatus`; a driver may raise any other. */
-const Cause = { FACTORIAL: 0x1, DMA: 0x100 } as const;
+const BUFFER_START = BigInt(EDU_BUFFER.start);
 
-/** Bits of `dmaCommand`. */
-const Command = { RUN: 1n, TO_RAM: 2n, INTERRUPT: 4n } as const;
+const word = { widths: [4] } as const;
+const quad = { widths: [4, 8], zeroExtend: true } as const;
 
-/** The device's buffer, as the DMA registers name it. It cannot be reached by loads and stores. */
-const BUFFER_START = 0x4_0000n;
-const BUFFER_SIZE = 4096;
-
-const word = (offset: number) => reg(offset).widths(4);
-const quad = (offset: number) => reg(offset).u64().widths(4, 8).zeroExtend();
-
-const registers = {
-  identification: word(0x00).ro(0x0100_00ed),
-  liveness: word(0x04).onWrite((written) => ~written),
-  factorial: word(0x08),
-  status: reg(0x20, { computing: bit(0, 'ro'), interrupt: bit(7) }).widths(4),
-  irqStatus: word(0x24).ro(),
-  irqRaise: word(0x60).wo(),
-  irqAcknowledge: word(0x64).wo(),
-  dmaSource: quad(0x80),
-  dmaDestination: quad(0x88),
-  dmaCount: quad(0x90),
-  dmaCommand: quad(0x98),
+const behaviours = {
+  identification: { ...word, reset: 0x0100_00ed },
+  liveness: { ...word, store: (written: number) => ~written },
+  factorial: word,
+  status: word,
+  irqStatus: word,
+  irqRaise: word,
+  irqAcknowledge: word,
+  dmaSource: quad,
+  dmaDestination: quad,
+  dmaCount: quad,
+  dmaCommand: quad,
 };
-const bar0 = bar('1M', registers, { holes: 'ones' });
-const vfBar0 = bar('4K', registers, { holes: 'ones' });
+const bar0 = bar('1M', EduRegisters, behaviours, { holes: 'ones' });
+const vfBar0 = bar('4K', EduRegisters, behaviours, { holes: 'ones' });
 
 type Edu = Dev<{ bar0: typeof bar0 }, { readonly buffer: Uint8Array }>;
 
@@ -78,8 +76,8 @@ function make(options: EduOptions, kind: 'conventional' | 'physical' | 'virtual'
     pcie: kind !== 'conventional',
     msi: 1,
     ...(kind === 'virtual' ? {} : { intx: 'A' as const }),
-    bar0: kind === 'virtual' ? vfBar0 : bar0,
-    state: () => ({ buffer: new Uint8Array(BUFFER_SIZE) }),
+    bars: { bar0: kind === 'virtual' ? vfBar0 : bar0 },
+    state: () => ({ buffer: new Uint8Array(EDU_BUFFER.size) }),
     on: {
       'bar0.factorial'(dev, _, before) {
         const { bar0 } = dev;
@@ -115,7 +113,7 @@ function make(options: EduOptions, kind: 'conventional' | 'physical' | 'virtual'
         const { bar0 } = dev;
         bar0.factorial = factorial(bar0.factorial);
         bar0.status.computing = 0;
-        if (bar0.status.interrupt) raise(dev, Cause.FACTORIAL);
+        if (bar0.status.interrupt) raise(dev, EduCause.FACTORIAL);
       },
       dma(dev) {
         const remote = transfer(dev, dmaMask);
@@ -127,7 +125,7 @@ function make(options: EduOptions, kind: 'conventional' | 'physical' | 'virtual'
 }
 
 function isRunning(command: bigint): boolean {
-  return (command & Command.RUN) !== 0n;
+  return (command & EduCommand.RUN) !== 0n;
 }
 
 function raise({ bar0, irq }: Edu, causes: number): void {
@@ -143,15 +141,16 @@ function acknowledge({ bar0, irq }: Edu, causes: number): void {
 }
 
 /**
- * Moves the bytes now, or gives a promise when the memory is remote. A transfer that faults moves nothing and completes all the same, interrupt
- * included: the device has no bit to tell it by. The host counts the fault.
+ * Moves the bytes now, or gives a promise when the memory is remote. A transfer that faults moves
+ * nothing and completes all the same, interrupt included: the device has no bit that reports the
+ * fault. The host counts it.
  */
 function transfer({ bar0, dma, state, log }: Edu, dmaMask: bigint): Promise<unknown> | null {
-  const toRam = (bar0.dmaCommand & Command.TO_RAM) !== 0n;
+  const toRam = (bar0.dmaCommand & EduCommand.TO_RAM) !== 0n;
   const [inside, outside] = toRam ? [bar0.dmaSource, bar0.dmaDestination] : [bar0.dmaDestination, bar0.dmaSource];
   const count = bar0.dmaCount;
   const offset = inside - BUFFER_START;
-  if (offset < 0n || offset + count > BigInt(BUFFER_SIZE)) {
+  if (offset < 0n || offset + count > BigInt(EDU_BUFFER.size)) {
     log.log('warn', `a DMA of ${hex(count)} bytes at ${hex(inside)} does not lie in the buffer at ${hex(BUFFER_START)}; nothing was moved`);
     return null;
   }
@@ -163,8 +162,8 @@ function transfer({ bar0, dma, state, log }: Edu, dmaMask: bigint): Promise<unkn
 }
 
 function transferred(dev: Edu): void {
-  dev.bar0.dmaCommand &= ~Command.RUN;
-  if ((dev.bar0.dmaCommand & Command.INTERRUPT) !== 0n) raise(dev, Cause.DMA);
+  dev.bar0.dmaCommand &= ~EduCommand.RUN;
+  if ((dev.bar0.dmaCommand & EduCommand.INTERRUPT) !== 0n) raise(dev, EduCause.DMA);
 }
 
 function ignoreFault(error: unknown): void {

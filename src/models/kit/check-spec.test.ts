@@ -1,16 +1,29 @@
 /** The errors of declarations that cannot be: JavaScript has no compiler that would find them. */
 import { describe, expect, it } from 'vitest';
 import { VfioError } from '../../base/errno.ts';
+import { u32 } from '../../base/registers.ts';
 import { bar, memory } from './bar.ts';
+import { configRegisters } from './config-registers.ts';
 import { device } from './device.ts';
-import { reg } from './register.ts';
 import { TestHost } from './test-host.ts';
 
 // biome-ignore lint/suspicious/noExplicitAny: JavaScript
 type Any = any;
-const { device: make, bar: barOf, memory: memoryOf, reg: regOf } = { device, bar, memory, reg } as Record<string, Any>;
+const {
+  device: make,
+  bar: barOf,
+  memory: memoryOf,
+  u32: wordOf,
+  config: configOf,
+} = {
+  device,
+  bar,
+  memory,
+  u32,
+  config: configRegisters,
+} as Record<string, Any>;
 const id = '1234:0001';
-const bar0 = bar('4K', { go: reg(0), text: reg(8).ro(1) });
+const bar0 = bar('4K', { go: u32(0), text: u32(8, 'ro') }, { text: { reset: 1 } });
 
 function failure(act: () => unknown): VfioError {
   try {
@@ -38,8 +51,20 @@ describe('device()', () => {
     ['a pin by number', { id, intx: 1 }, "intx of device() is 1; it takes 'A', 'B', 'C' or 'D'"],
     ['a misspelt key', { id, msxi: 2 }, "device() has no 'msxi'", "Did you mean 'msi'?"],
     ['a key that nothing is like', { id, interrupts: 2 }, "device() has no 'interrupts'", 'It has id, subsystem'],
-    ['a BAR 6', { id, bar6: bar0 }, "device() has no 'bar6'", "Did you mean 'bar0'?"],
-    ['a BAR that is none', { id, bar0: '4K' }, "bar0 of device() is '4K'; it takes what bar('4K', { … }) or memory('1M') gives"],
+    ['a BAR beside `bars`', { id, bar0 }, "device() has no 'bar0'", "Did you mean 'bars'?"],
+    ['a BAR 6', { id, bars: { bar6: bar0 } }, "bars of device() has no 'bar6'", "Did you mean 'bar0'?"],
+    [
+      'registers of config space that are none',
+      { id, config: { a: u32(0x60) } },
+      'config of device() is an object; it takes what configRegisters({ … }) gives',
+    ],
+    ['an output that is no function', { id, outputs: { transmit: 1 } }, "outputs of device()['transmit'] is 1; it takes a function"],
+    ['an input that is no function', { id, inputs: { receive: 1 } }, "inputs of device()['receive'] is 1; it takes a function"],
+    [
+      'a BAR that is none',
+      { id, bars: { bar0: '4K' } },
+      "bar0 of bars of device() is '4K'; it takes what bar('4K', { … }) or memory('1M') gives",
+    ],
     ['MSI as text', { id, msi: '1' }, "msi of device() is '1'; it takes an integer from 1 to 32"],
     ['MSI without vectors', { id, msi: { is64: true } }, "msi of device() lacks 'vectors'"],
     ['MSI-X with a misspelt key', { id, msix: { vectors: 2, table: 0 } }, "msix of device() has no 'table'"],
@@ -50,10 +75,10 @@ describe('device()', () => {
     ['a ROM that is no bytes', { id, rom: [1, 2] }, 'rom of device() is an array; it takes a Uint8Array'],
     ['capabilities that are none', { id, capabilities: ['vpd'] }, "capabilities of device()[0] is 'vpd'; it takes an object"],
     ['state that is no function', { id, state: {} }, 'state of device() is an object; it takes a function'],
-    ['a handler that is no function', { id, bar0, on: { 'bar0.go': 1 } }, "on of device()['bar0.go'] is 1; it takes a function"],
+    ['a handler that is no function', { id, bars: { bar0 }, on: { 'bar0.go': 1 } }, "on of device()['bar0.go'] is 1; it takes a function"],
     [
       'a handler of no register',
-      { id, bar0, on: { 'bar0.og': () => {} } },
+      { id, bars: { bar0 }, on: { 'bar0.og': () => {} } },
       '1234:0001: there is no register bar0.og',
       "Did you mean 'bar0.go'?",
     ],
@@ -79,23 +104,44 @@ describe('device()', () => {
   });
 });
 
-describe('bar(), memory() and reg()', () => {
+describe('bar(), memory(), configRegisters() and registers', () => {
   it.each<[string, () => unknown, string]>([
-    ['a register that is none', () => barOf('4K', { go: 4 }), "registers of bar()['go'] is 4; it takes a register: reg(offset)"],
-    ['an option that is none', () => barOf('4K', {}, { prefetch: true }), "options of bar() has no 'prefetch'"],
-    ['holes of another kind', () => barOf('4K', {}, { holes: 'one' }), "holes of options of bar() is 'one'; it takes 'zeros' or 'ones'"],
+    ['a register that is none', () => barOf('4K', { go: 4 }), "bar(): 'go' is no register"],
+    ['an option that is none', () => barOf('4K', {}, {}, { prefetch: true }), "options of bar() has no 'prefetch'"],
+    [
+      'holes of another kind',
+      () => barOf('4K', {}, {}, { holes: 'one' }),
+      "holes of options of bar() is 'one'; it takes 'zeros' or 'ones'",
+    ],
     [
       'a type that is none',
       () => memoryOf('1M', { type: 'mem' }),
       "type of options of memory() is 'mem'; it takes 'mem32', 'mem64' or 'io'",
     ],
     ['a size that is none', () => barOf(null, {}), 'BAR size null: give a power of two'],
-    ['an offset that is none', () => regOf('0'), 'register offset 0 is not in the first 4 GiB'],
-    ['a field that is none', () => regOf(0, { run: 1 }), 'register at 0x0.run is no field'],
-    ['an access that is none', () => regOf(0, { run: { msb: 0, lsb: 0, access: 'wo', reset: 0 } }), "register at 0x0.run: access is 'wo'"],
-    ['a value that is none', () => regOf(0).ro('1'), 'register at 0x0: 1 does not fit in 32 bits'],
-    ['a width that is none', () => regOf(0).widths(3), 'a width of the register at 0x0 is 3; it takes 1, 2, 4 or 8'],
-    ['a hook that is none', () => regOf(0).onWrite(5), 'onWrite of the register at 0x0 is 5; it takes a function'],
+    ['an offset that is none', () => wordOf('0'), 'u32(0): the offset must be a multiple of 4'],
+    ['a field that is none', () => wordOf(0, { run: 1 }), 'u32(0x0).run is no field'],
+    ['an access that is none', () => wordOf(0, { run: { msb: 0, lsb: 0, access: 'wo', reset: 0 } }), "u32(0x0).run: access is 'wo'"],
+    ['a value that is none', () => barOf('4K', { a: u32(0) }, { a: { reset: '1' } }), 'register a: 1 does not fit in 32 bits'],
+    [
+      'a width that is none',
+      () => barOf('4K', { a: u32(0) }, { a: { widths: [3] } }),
+      'widths of the behaviour of register a[0] is 3; it takes 1, 2, 4 or 8',
+    ],
+    [
+      'a hook that is none',
+      () => barOf('4K', { a: u32(0) }, { a: { store: 5 } }),
+      'store of the behaviour of register a is 5; it takes a function',
+    ],
+    ['behaviour of no register', () => barOf('4K', { length: u32(0) }, { lenght: {} }), "there is no register 'lenght' for its behaviour"],
+    ['behaviour that is none', () => barOf('4K', { a: u32(0) }, { a: { ro: 1 } }), "the behaviour of register a has no 'ro'"],
+    ['a register of 64 bits in config space', () => configOf({ a: { ...u32(0x40), bytes: 8 } }), 'has at most 32 bits'],
+    [
+      'options in place of behaviour',
+      () => barOf('4K', { a: u32(0) }, { holes: 'ones' }),
+      "the behaviour of registers['holes'] is 'ones'; it takes an object",
+    ],
+    ['an access of a register that is none', () => wordOf(0, 'r'), "u32(0x0) is given 'r'; it takes 'rw', 'ro', 'wo', 'w1c', or fields"],
   ])('%s', (_, act, message) => {
     expect(failure(act)).toMatchObject({ code: 'EINVAL', message: expect.stringContaining(message) });
   });
@@ -106,7 +152,7 @@ describe("a handler's device", () => {
     const seen: string[] = [];
     const model = make({
       id,
-      bar0,
+      bars: { bar0 },
       on: {
         'bar0.go': ({ bar0: b }: Any) => {
           for (const act of [() => b.tetx, () => (b.tetx = 1), () => (b.text = 1.5), () => (b.text = undefined)])

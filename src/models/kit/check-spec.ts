@@ -5,9 +5,11 @@ import type { PmOptions } from '../../pci/capabilities.ts';
 import { parseClass } from '../../pci/class-codes.ts';
 import type { DeviceModel } from '../../pci/declaration.ts';
 import { MemoryBar, RegisterBar } from './bar.ts';
-import type { DeviceMigration, DeviceSpec, MsixPlacement, RegionSpec } from './device.ts';
+import { ConfigRegisters } from './config-registers.ts';
+import type { Bars, DeviceMigration, DeviceSpec, MsixPlacement, RegionSpec } from './device.ts';
+import type { Outputs } from './instance.ts';
 
-type AnySpec = DeviceSpec<never, never, never, never, never, never, never, never>;
+type AnySpec = DeviceSpec<Bars, unknown, unknown, Outputs, unknown>;
 
 const bar = made([RegisterBar, MemoryBar], "what bar('4K', { … }) or memory('1M') gives");
 const capabilities = listOf((value, what) => mapOf(() => {})(value, what));
@@ -75,17 +77,15 @@ const checks = {
   extendedCapabilities: capabilities,
   rom: bytes,
   sriov: keys({ totalVfs: integer(1, 0xffff), vf: model, firstOffset: integer(1, 0xffff), stride: integer(1, 0xffff) }, ['totalVfs', 'vf']),
-  bar0: bar,
-  bar1: bar,
-  bar2: bar,
-  bar3: bar,
-  bar4: bar,
-  bar5: bar,
+  bars: keys({ bar0: bar, bar1: bar, bar2: bar, bar3: bar, bar4: bar, bar5: bar } satisfies Record<keyof Bars, Check>),
+  config: made([ConfigRegisters], 'what configRegisters({ … }) gives'),
   regions: listOf(keys(region, ['type', 'subtype', 'size'])),
   state: callable,
   on: mapOf(callable),
   read: mapOf(callable),
   timers: mapOf(callable),
+  inputs: mapOf(callable),
+  outputs: mapOf(callable),
   migration: either(keys(migration), oneOf(true)),
 } satisfies Record<keyof AnySpec, Check>;
 

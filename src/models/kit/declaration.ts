@@ -4,8 +4,9 @@ import { VfioError } from '../../base/errno.ts';
 import { msi, msix, pcie, pm } from '../../pci/capabilities.ts';
 import { parseClass } from '../../pci/class-codes.ts';
 import type { BarDeclaration, Capability, PciDeclaration, RegionDeclaration } from '../../pci/declaration.ts';
-import { regionSize } from './bar.ts';
-import type { AnyBar, DeviceFeatures, DeviceIds, MsixPlacement, RegionSpec } from './device.ts';
+import { type AnyBar, regionSize } from './bar.ts';
+import type { ConfigRegisters } from './config-registers.ts';
+import type { DeviceFeatures, DeviceIds, MsixPlacement, RegionSpec } from './device.ts';
 
 const pins = { A: 1, B: 2, C: 3, D: 4 } as const;
 
@@ -13,6 +14,7 @@ export function makeDeclaration(
   spec: DeviceIds & DeviceFeatures,
   bars: readonly (AnyBar | undefined)[],
   regions: readonly RegionSpec<never>[] = [],
+  config?: ConfigRegisters | undefined,
 ): PciDeclaration {
   const [vendor, deviceId] = parseIds(spec.id, 'id');
   const subsystem = spec.subsystem === undefined ? undefined : parseIds(spec.subsystem, 'subsystem');
@@ -45,6 +47,7 @@ export function makeDeclaration(
     ...(spec.busMaster === undefined ? {} : { busMaster: spec.busMaster }),
     capabilities,
     extendedCapabilities: spec.extendedCapabilities ?? [],
+    ...(config === undefined ? {} : { registers: config.declared }),
   };
 }
 

@@ -2,11 +2,11 @@ import fc from 'fast-check';
 import { expect, expectTypeOf, it } from 'vitest';
 import type { Width } from '../../abi/device-host.ts';
 import { bit, bits } from '../../base/bit-fields.ts';
+import { u8, u16, u32, u64 } from '../../base/registers.ts';
 import { aer } from '../../pci/capabilities.ts';
 import { bar, memory } from './bar.ts';
 import { device } from './device.ts';
-import { PENDING_MAX } from './model.ts';
-import { reg } from './register.ts';
+import { PENDING_MAX } from './handlers.ts';
 import { TestHost } from './test-host.ts';
 
 const settle = async () => {
@@ -23,8 +23,7 @@ it('declares ids, class, BARs and capabilities', () => {
     intx: 'B',
     pm: true,
     msi: 4,
-    bar0: bar('4K', { a: reg(0) }),
-    bar2: memory('16M', { type: 'mem64', prefetchable: true }),
+    bars: { bar0: bar('4K', { a: u32(0) }), bar2: memory('16M', { type: 'mem64', prefetchable: true }) },
   });
   expect(declaration).toMatchObject({
     name: 'a card',
@@ -43,42 +42,44 @@ it('declares ids, class, BARs and capabilities', () => {
   expect(declaration.capabilities!.map((c) => c.name)).toEqual(['Power Management', 'MSI', 'PCI Express']);
 });
 
-it('puts an MSI-X table in a BAR of its own, or where told', () => {
-  expect(device({ id: '1234:0001', msix: 100, bar0: bar('4K', {}) }).declaration.bars!.map((b) => [b.index, b.size])).toEqual([
+it('puts an MSI-X table in a BAR of its own, or in the BAR that the declaration names', () => {
+  expect(device({ id: '1234:0001', msix: 100, bars: { bar0: bar('4K', {}) } }).declaration.bars!.map((b) => [b.index, b.size])).toEqual([
     [0, 4096],
     [5, 8192],
   ]);
-  const own = device({ id: '1234:0001', msix: { vectors: 2, bar: 0, tableOffset: 0x2000, pbaOffset: 0x3000 }, bar0: bar('16K', {}) });
+  const own = device({
+    id: '1234:0001',
+    msix: { vectors: 2, bar: 0, tableOffset: 0x2000, pbaOffset: 0x3000 },
+    bars: { bar0: bar('16K', {}) },
+  });
   expect(own.declaration.bars).toHaveLength(1);
-  expect(() => device({ id: '1234:0001', msix: { vectors: 2, bar: 0, tableOffset: 0xff0 }, bar0: bar('4K', {}) })).toThrow(
+  expect(() => device({ id: '1234:0001', msix: { vectors: 2, bar: 0, tableOffset: 0xff0 }, bars: { bar0: bar('4K', {}) } })).toThrow(
     'past the end of BAR 0',
   );
 });
 
-it('tells wrong declarations at load', () => {
+it('refuses wrong declarations at load', () => {
   expect(() => device({ id: 'edu' })).toThrow("write it as 'vendor:device'");
   expect(() => bar('5K', {})).toThrow('power of two');
-  expect(() => bar('4K', { a: reg(0x10).u64(), b: reg(0x14) })).toThrow('overlaps a');
-  expect(() => bar('4K', { a: reg(0x1000) })).toThrow('past the end');
-  expect(() => bar('4K', { a: reg(0x2) })).toThrow('not aligned');
-  expect(() => reg(0, { a: bits(3, 0), b: bit(3) })).toThrow('belong to another field');
-  expect(() => reg(0, { a: bits(0, 3) })).toThrow('most significant bit first');
-  expect(() => reg(0).u64({ a: bits(33, 31) })).toThrow('straddle');
-  expect(() => reg(0).ro(5).u8()).toThrow('size first');
-  expect(() => reg(0).u8().ro(256)).toThrow('does not fit in 8 bits');
-  const bar0 = bar('4K', { a: reg(0).ro(1), b: reg(4).wo() });
+  expect(() => bar('4K', { a: u64(0x10), b: u32(0x14) })).toThrow('overlaps a');
+  expect(() => bar('4K', { a: u32(0x1000) })).toThrow('past the end');
+  expect(() => bar('4K', { a: u32(0x2) })).toThrow('multiple of 4');
+  expect(() => u32(0, { a: bits(3, 0), b: bit(3) })).toThrow('belong to another field');
+  expect(() => u32(0, { a: bits(0, 3) })).toThrow('most significant bit first');
+  expect(() => u64(0, { a: bits(33, 31) })).toThrow('straddle');
+  expect(() => bar('4K', { a: u8(0) }, { a: { reset: 256 } })).toThrow('does not fit in 8 bits');
+  const bar0 = bar('4K', { a: u32(0, 'ro'), b: u32(4, 'wo') }, { a: { reset: 1 } });
   // biome-ignore lint/suspicious/noExplicitAny: names that the types would not let through
   const any = (handlers: object) => handlers as any;
-  expect(() => device({ id: '1234:0001', bar0, on: any({ 'bar0.a': () => {} }) })).toThrow('read-only');
-  expect(() => device({ id: '1234:0001', bar0, read: any({ 'bar0.b': () => 0 }) })).toThrow('write-only');
-  expect(() => device({ id: '1234:0001', bar0, on: any({ 'bar0.c': () => {} }) })).toThrow('no register bar0.c');
+  expect(() => device({ id: '1234:0001', bars: { bar0 }, on: any({ 'bar0.a': () => {} }) })).toThrow('read-only');
+  expect(() => device({ id: '1234:0001', bars: { bar0 }, read: any({ 'bar0.b': () => 0 }) })).toThrow('write-only');
+  expect(() => device({ id: '1234:0001', bars: { bar0 }, on: any({ 'bar0.c': () => {} }) })).toThrow('no register bar0.c');
 });
 
 it('infers what handlers see from the declaration', () => {
   device({
     id: '1234:0001',
-    bar0: bar('4K', { a: reg(0), b: reg(8).u64(), s: reg(0x10, { run: bit(0), level: bits(7, 4) }) }),
-    bar1: memory('4K'),
+    bars: { bar0: bar('4K', { a: u32(0), b: u64(8), s: u32(0x10, { run: bit(0), level: bits(7, 4) }) }), bar1: memory('4K') },
     state: () => ({ n: 0 }),
     on: {
       'bar0.a'(dev, written, before) {
@@ -102,20 +103,31 @@ it('infers what handlers see from the declaration', () => {
   });
 });
 
-it('keeps what software may write and only that', () => {
+it('a write changes the bits that software may write, and no others', () => {
   const model = device({
     id: '1234:0001',
-    bar0: bar('4K', {
-      ident: reg(0x00).ro(0x1234_5678),
-      all: reg(0x04),
-      some: reg(0x08).writable(0x00ff_0000).reset(0x1),
-      clear: reg(0x0c).w1c(0xf),
-      fields: reg(0x10, { ro: bits(3, 0, 'ro', 5), rw: bits(7, 4, 'rw', 1), w1c: bits(11, 8, 'w1c', 0xf) }),
-      secret: reg(0x14).wo(),
-      not: reg(0x18).onWrite((v) => ~v),
-      plus: reg(0x1c).onRead((v) => v + 1),
-      wide: reg(0x20).u64(),
-    }),
+    bars: {
+      bar0: bar(
+        '4K',
+        {
+          ident: u32(0x00, 'ro'),
+          all: u32(0x04),
+          some: u32(0x08),
+          clear: u32(0x0c, 'w1c'),
+          fields: u32(0x10, { ro: bits(3, 0, 'ro', 5), rw: bits(7, 4, 'rw', 1), w1c: bits(11, 8, 'w1c', 0xf) }),
+          secret: u32(0x14, 'wo'),
+          not: u32(0x18),
+          plus: u32(0x1c),
+          wide: u64(0x20),
+        },
+        {
+          ident: { reset: 0x1234_5678 },
+          some: { writable: 0x00ff_0000, reset: 0x1 },
+          not: { store: (v) => ~v },
+          plus: { show: (v) => v + 1 },
+        },
+      ),
+    },
   }).create(new TestHost());
   const afterWriting = (offset: number, value: number) => {
     model.write(0, offset, 4, value);
@@ -137,12 +149,7 @@ it('keeps what software may write and only that', () => {
 });
 
 it('reads and writes by parts as bytes in memory would', () => {
-  const bar0 = bar('4K', {
-    a: reg(0x00),
-    b: reg(0x04).u16(),
-    c: reg(0x06).u8(),
-    d: reg(0x08).u64(),
-  });
+  const bar0 = bar('4K', { a: u32(0x00), b: u16(0x04), c: u8(0x06), d: u64(0x08) });
   fc.assert(
     fc.property(
       fc.array(
@@ -150,7 +157,7 @@ it('reads and writes by parts as bytes in memory would', () => {
         { maxLength: 30 },
       ),
       (accesses) => {
-        const model = device({ id: '1234:0001', bar0 }).create(new TestHost());
+        const model = device({ id: '1234:0001', bars: { bar0 } }).create(new TestHost());
         const bytes = new DataView(new ArrayBuffer(16));
         for (const { width, index, value, write } of accesses) {
           const offset = (index * width) % 16;
@@ -169,9 +176,14 @@ it('reads and writes by parts as bytes in memory would', () => {
   );
 });
 
-it('answers only the widths a register takes, and holes as told', () => {
-  const bar0 = bar('1M', { a: reg(0x00).widths(4).reset(1), q: reg(0x80).u64().widths(4, 8).zeroExtend() }, { holes: 'ones' });
-  const model = device({ id: '1234:0001', bar0 }).create(new TestHost());
+it('answers only the widths a register takes, and holes as declared', () => {
+  const bar0 = bar(
+    '1M',
+    { a: u32(0x00), q: u64(0x80) },
+    { a: { widths: [4], reset: 1 }, q: { widths: [4, 8], zeroExtend: true } },
+    { holes: 'ones' },
+  );
+  const model = device({ id: '1234:0001', bars: { bar0 } }).create(new TestHost());
   expect([model.read(0, 0, 1), model.read(0, 0, 2), model.read(0, 0, 4), model.read64!(0, 0)]).toEqual([0xff, 0xffff, 1, 2n ** 64n - 1n]);
   model.write(0, 0, 2, 7);
   model.write64!(0, 0, 7n);
@@ -186,11 +198,11 @@ it('answers only the widths a register takes, and holes as told', () => {
   expect(model.read(3, 0, 4)).toBe(0xffff_ffff);
 });
 
-it('tells handlers what was written and what was there', () => {
+it('handlers get the value written and the value before', () => {
   const seen: unknown[] = [];
   const model = device({
     id: '1234:0001',
-    bar0: bar('4K', { a: reg(0).writable(0xff).reset(1), q: reg(8).u64(), f: reg(0x10, { go: bit(0) }) }),
+    bars: { bar0: bar('4K', { a: u32(0), q: u64(8), f: u32(0x10, { go: bit(0) }) }, { a: { writable: 0xff, reset: 1 } }) },
     on: {
       'bar0.a': (dev, written, before) => void seen.push(['a', written, before, dev.bar0.a]),
       'bar0.q': (_, written, before) => void seen.push(['q', written, before]),
@@ -215,11 +227,11 @@ it('tells handlers what was written and what was there', () => {
   expect(model.read(0, 0x10, 4)).toBe(0);
 });
 
-it('asks the device for what it makes up at a read', () => {
+it('a handler in `read` makes up the value that a read shows', () => {
   const host = new TestHost();
   const model = device({
     id: '1234:0001',
-    bar0: bar('4K', { ns: reg(0).u64().ro(), events: reg(8).ro() }),
+    bars: { bar0: bar('4K', { ns: u64(0, 'ro'), events: u32(8, 'ro') }) },
     state: () => ({ events: 3 }),
     read: {
       'bar0.ns': (dev) => BigInt(dev.clock.nowNs()),
@@ -237,7 +249,7 @@ it('registers keep answering while a handler waits', async () => {
   const model = device({
     id: '1234:0001',
     msi: 1,
-    bar0: bar('4K', { go: reg(0), busy: reg(4) }),
+    bars: { bar0: bar('4K', { go: u32(0), busy: u32(4) }) },
     on: {
       async 'bar0.go'(dev) {
         dev.bar0.busy = 1;
@@ -261,7 +273,7 @@ it('a handler started before a reset reaches neither DMA nor interrupts nor regi
   const model = device({
     id: '1234:0001',
     msi: 1,
-    bar0: bar('4K', { sleep: reg(0), dma: reg(4), own: reg(8), timer: reg(12), mark: reg(16) }),
+    bars: { bar0: bar('4K', { sleep: u32(0), dma: u32(4), own: u32(8), timer: u32(12), mark: u32(16) }) },
     state: () => ({ lives: 1 }),
     on: {
       async 'bar0.sleep'(dev) {
@@ -302,20 +314,24 @@ it('a handler started before a reset reaches neither DMA nor interrupts nor regi
   expect(host.logged).toEqual([]);
 });
 
-it('what handlers throw is logged and goes no further', async () => {
+it('errors of handlers are logged and go no further', async () => {
   const host = new TestHost();
   const model = device({
     id: '1234:0001',
     name: 'broken',
-    bar0: bar('4K', {
-      sync: reg(0),
-      async: reg(4),
-      dma: reg(8),
-      read: reg(12),
-      map: reg(16).onRead(() => {
-        throw new Error('map');
-      }),
-    }),
+    bars: {
+      bar0: bar(
+        '4K',
+        { sync: u32(0), async: u32(4), dma: u32(8), read: u32(12), map: u32(16) },
+        {
+          map: {
+            show: () => {
+              throw new Error('map');
+            },
+          },
+        },
+      ),
+    },
     on: {
       'bar0.sync'() {
         throw new Error('sync');
@@ -352,7 +368,7 @@ it('S0-08 a register written in a loop neither floods the log nor piles up work'
   let acks = 0;
   const model = device({
     id: '1234:0001',
-    bar0: bar('4K', { go: reg(0), ack: reg(4), bad: reg(8) }),
+    bars: { bar0: bar('4K', { go: u32(0), ack: u32(4), bad: u32(8) }) },
     on: {
       async 'bar0.go'(dev) {
         started++;
@@ -384,7 +400,7 @@ it('a size read from a register does not decide how much is allocated', async ()
   const host = new TestHost();
   const model = device({
     id: '1234:0001',
-    bar0: bar('4K', { size: reg(0).u64(), go: reg(8) }),
+    bars: { bar0: bar('4K', { size: u64(0), go: u32(8) }) },
     on: {
       async 'bar0.go'(dev) {
         await dev.dma.read(host.base, dev.bar0.size);
@@ -401,8 +417,7 @@ it('memory BARs are bytes to the model, and survive a reset', () => {
   const host = new TestHost();
   const model = device({
     id: '1234:0001',
-    bar0: bar('4K', { fill: reg(0) }),
-    bar1: memory('64K'),
+    bars: { bar0: bar('4K', { fill: u32(0) }), bar1: memory('64K') },
     on: {
       'bar0.fill'(dev, value) {
         dev.bar1.fill(value);
@@ -414,11 +429,11 @@ it('memory BARs are bytes to the model, and survive a reset', () => {
   expect(host.barMemory(1).windows[0]![100]).toBe(9);
 });
 
-it('start, power and config are told', () => {
+it('start, power and config run', () => {
   const seen: unknown[] = [];
   const model = device({
     id: '1234:0001',
-    bar0: bar('4K', { a: reg(0) }),
+    bars: { bar0: bar('4K', { a: u32(0) }) },
     on: {
       start: (dev) => {
         dev.bar0.a = 5;
@@ -440,7 +455,7 @@ it('a delay from a register is a delay, whatever it says', async () => {
   let woken = 0;
   const model = device({
     id: '1234:0001',
-    bar0: bar('4K', { delay: reg(0) }),
+    bars: { bar0: bar('4K', { delay: u32(0) }) },
     on: {
       async 'bar0.delay'(dev, ms) {
         await dev.sleep(ms === 1 ? Number.NaN : ms);
@@ -462,7 +477,7 @@ it('handlers report errors and wake their host; one of before a reset does neith
     id: '1234:0001',
     pm: { pme: true, dsi: true },
     extendedCapabilities: [aer()],
-    bar0: bar('4K', { fail: reg(0), wake: reg(4) }),
+    bars: { bar0: bar('4K', { fail: u32(0), wake: u32(4) }) },
     on: {
       'bar0.fail'(dev, status) {
         stale = dev;

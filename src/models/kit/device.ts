@@ -1,10 +1,12 @@
 /**
- * A PCI device as one declaration: ids, BARs, interrupts, and what happens when a register is written.
+ * A PCI device as one declaration: ids, BARs, interrupts, and the effect of writing a register.
+ *
+ *     const Card = registers({ ident: u32(0x00, 'ro'), go: u32(0x08) });
  *
  *     export default device({
  *       id: '1234:11e8',
  *       msi: 1,
- *       bar0: bar('4K', { ident: reg(0x00).ro(1), go: reg(0x08) }),
+ *       bars: { bar0: bar('4K', Card, { ident: { reset: 1 } }) },
  *       on: {
  *         async 'bar0.go'(dev, value) {
  *           await dev.sleep(1);            // registers keep answering meanwhile
@@ -13,35 +15,40 @@
  *       },
  *     });
  */
-import type { DeviceHost, ErrorKind, Model, Width } from '../../abi/device-host.ts';
+import type { DeviceHost, ErrorKind, Width } from '../../abi/device-host.ts';
 import type { Clock } from '../../base/clock.ts';
 import type { Logger } from '../../base/log.ts';
+import type { RawOf } from '../../base/registers.ts';
 import type { PmOptions } from '../../pci/capabilities.ts';
 import type { ClassName } from '../../pci/class-codes.ts';
 import type { Capability, DeviceModel, SriovDeclaration } from '../../pci/declaration.ts';
-import type { BarSize, MemoryBar, RegisterBar, Registers, RegistersView } from './bar.ts';
+import type { AnyBar, BarSize, BarView, RegisterBar } from './bar.ts';
 import { checkSpec } from './check-spec.ts';
+import type { ConfigRegisters, ConfigView } from './config-registers.ts';
 import { makeDeclaration } from './declaration.ts';
+import type { Inputs, Instance, Outputs } from './instance.ts';
+import { compileKind } from './kind.ts';
 import type { ModelDma, ModelIrq } from './life.ts';
 import { KitModel } from './model.ts';
-import type { Reg } from './register.ts';
 
-export type AnyBar = RegisterBar<Registers> | MemoryBar;
+/** The BARs of a device. A 64-bit BAR takes the next index too. */
+export interface Bars {
+  readonly bar0?: AnyBar;
+  readonly bar1?: AnyBar;
+  readonly bar2?: AnyBar;
+  readonly bar3?: AnyBar;
+  readonly bar4?: AnyBar;
+  readonly bar5?: AnyBar;
+}
 
-/** The type of a BAR that is not declared. */
-// biome-ignore lint/complexity/noBannedTypes: it has no members on purpose
-export type NoBar = {};
-
-type BarView<B> = B extends RegisterBar<infer R> ? RegistersView<R> : B extends MemoryBar ? Uint8Array : never;
-
-/** What a handler gets: its device. It is good until the next reset; a stale one reaches nothing. */
-export type Dev<Bars, State = unknown> = {
-  readonly [K in keyof Bars as Bars[K] extends AnyBar ? K : never]: BarView<Bars[K]>;
-} & {
+/** What each device has, whatever its BARs. */
+interface DevBase<State, O> {
   /** What `state()` of the declaration made at power-on or the last reset. */
   readonly state: State;
   /** The bytes of `regions` that are plain memory, by their place there. */
   readonly regions: readonly Uint8Array[];
+  /** What the device does to the world: the functions of `outputs`, and the listeners of each. */
+  readonly outputs: O;
   readonly dma: ModelDma;
   readonly irq: ModelIrq;
   readonly clock: Pick<Clock, 'nowNs'>;
@@ -50,8 +57,9 @@ export type Dev<Bars, State = unknown> = {
   /** Resolves after `delayMs` of the device's clock; rejects with `DeviceReset` when a reset comes first. */
   sleep(delayMs: number): Promise<void>;
   /**
-   * Whoever made the access that is being handled gets its answer when `work` is done, where the way to it can wait (a vfio-user reply). Call it
-   * before the handler's first `await`. Everything else goes on meanwhile; a driver in this process is not held up.
+   * The access that is being handled is answered when `work` is done, where the way to the driver
+   * can wait (a vfio-user reply). Call it before the handler's first `await`. Everything else goes
+   * on meanwhile; a driver in this process is not held up.
    */
   answerAfter(work: Promise<unknown>): void;
   /**
@@ -71,22 +79,49 @@ export type Dev<Bars, State = unknown> = {
   schedule(timer: string, delayMs: number): void;
   /** The timer of that name does not run. */
   cancel(timer: string): void;
-};
+  /** An access to a BAR of the device's own, as one from the bus: handlers run. For windows onto a BAR. */
+  readBar(bar: number, offset: number, width: Width): number;
+  writeBar(bar: number, offset: number, width: Width, value: number): void;
+  /**
+   * A reset that the device itself does, for example because its driver has written a reset bit:
+   * BAR registers, `state` and timers are as after power-on, and `start` runs. Config space, with
+   * the device's own registers there, and memory BARs stay. This `dev` reaches nothing afterwards.
+   */
+  reset(): void;
+}
 
-type RawOf<R> = R extends Reg<infer _, infer N> ? N : never;
-type RegistersOf<B> = B extends RegisterBar<infer R> ? R : NoBar;
+/**
+ * A device as its handlers have it, until its next reset; then it reaches nothing.
+ *
+ * @typeParam B its BARs: `{ bar0: typeof bar0 }`   @typeParam State of `state()`
+ * @typeParam C of `config`   @typeParam O of `outputs`
+ */
+export type Dev<B, State = unknown, C = unknown, O = unknown> = DevBase<State, O> & {
+  readonly [K in keyof B as B[K] extends AnyBar ? K : never]: BarView<B[K]>;
+} & { readonly config: ConfigView<C> };
 
-type WriteHandlers<D, Name extends string, B> = {
-  [K in keyof RegistersOf<B> & string as `${Name}.${K}`]?: (
-    dev: D,
-    written: RawOf<RegistersOf<B>[K]>,
-    before: RawOf<RegistersOf<B>[K]>,
-  ) => unknown;
-};
+/** `bar0.name` of each register of the BARs, and `config.name`. */
+type Path<B> = {
+  [K in keyof B & string]: B[K] extends RegisterBar<infer R> | ConfigRegisters<infer R> ? `${K}.${keyof R & string}` : never;
+}[keyof B & string];
 
-type ReadHandlers<D, Name extends string, B> = {
-  [K in keyof RegistersOf<B> & string as `${Name}.${K}`]?: (dev: D) => RawOf<RegistersOf<B>[K]>;
-};
+type RawAt<B, P> = P extends `${infer K}.${infer N}`
+  ? K extends keyof B
+    ? B[K] extends RegisterBar<infer R> | ConfigRegisters<infer R>
+      ? N extends keyof R
+        ? RawOf<R[N]>
+        : never
+      : never
+    : never
+  : never;
+
+/** Handlers of writes, by register, and of the device's life. */
+export type WriteHandlers<B, D> = {
+  readonly [P in Path<B>]?: (dev: D, written: RawAt<B, P>, before: RawAt<B, P>) => unknown;
+} & LifeHandlers<D>;
+
+/** The values that reads show, by register. */
+export type ReadHandlers<B, D> = { readonly [P in Path<B>]?: (dev: D, stored: RawAt<B, P>) => RawAt<B, P> };
 
 interface LifeHandlers<D> {
   /** At power-on and after every reset. */
@@ -96,33 +131,16 @@ interface LifeHandlers<D> {
   power?(dev: D, state: 'D0' | 'D3hot'): unknown;
 }
 
-// Conditional, though always true: the compiler resolves a conditional type once the BARs are inferred, and only then can it type the handlers'
-// parameters from it.
-type AllWriteHandlers<D, B0, B1, B2, B3, B4, B5> = [B0] extends [infer _]
-  ? LifeHandlers<D> &
-      WriteHandlers<D, 'bar0', B0> &
-      WriteHandlers<D, 'bar1', B1> &
-      WriteHandlers<D, 'bar2', B2> &
-      WriteHandlers<D, 'bar3', B3> &
-      WriteHandlers<D, 'bar4', B4> &
-      WriteHandlers<D, 'bar5', B5>
-  : never;
-
-type AllReadHandlers<D, B0, B1, B2, B3, B4, B5> = [B0] extends [infer _]
-  ? ReadHandlers<D, 'bar0', B0> &
-      ReadHandlers<D, 'bar1', B1> &
-      ReadHandlers<D, 'bar2', B2> &
-      ReadHandlers<D, 'bar3', B3> &
-      ReadHandlers<D, 'bar4', B4> &
-      ReadHandlers<D, 'bar5', B5>
-  : never;
+// Conditional, though always true: the compiler resolves a conditional type once the other types are
+// inferred, and only then can it type the handlers' parameters from them.
+type Once<B, T> = [B] extends [infer _] ? T : never;
 
 export interface DeviceIds {
   /** `vendor:device` in hexadecimal, as lspci -n prints it. */
   readonly id: string;
   /** `vendor:device` of the subsystem. */
   readonly subsystem?: string;
-  /** For people; the id unless told. */
+  /** For people. Default: the id. */
   readonly name?: string;
   readonly revision?: number;
   /** A name, or base class, sub-class and programming interface: 24 bits, or six hexadecimal digits as lspci -n prints them. */
@@ -131,14 +149,17 @@ export interface DeviceIds {
 
 export interface MsixPlacement {
   readonly vectors: number;
-  /** The BAR that holds table and pending bits; one is added for them unless told. Bytes of both reach the host, not the model. */
+  /**
+   * The BAR that holds table and pending bits. Their bytes reach the host, not the model. Default:
+   * one that is added for them.
+   */
   readonly bar?: number;
   readonly tableOffset?: number;
   readonly pbaOffset?: number;
 }
 
 export interface DeviceFeatures {
-  /** MSI messages (a power of two up to 32), 64-bit addresses, without mask bits unless told. */
+  /** MSI messages, a power of two up to 32. Default: 64-bit addresses, no mask bits. */
   readonly msi?: number | { readonly vectors: number; readonly is64?: boolean; readonly maskable?: boolean };
   /** MSI-X vectors, up to 2048. */
   readonly msix?: number | MsixPlacement;
@@ -148,7 +169,7 @@ export interface DeviceFeatures {
   readonly interruptDisable?: boolean;
   /** PCI Express with function-level reset (default), without it, or `false` for a conventional PCI device, which cannot be reset. */
   readonly pcie?: boolean | { readonly flr: boolean };
-  /** 'always': it may do DMA without being told to. Default: when software has set COMMAND.BusMaster. */
+  /** 'always': its DMA needs no COMMAND.BusMaster. Default: it does. */
   readonly busMaster?: 'always';
   /** Power management: D0 and D3hot; more by options. */
   readonly pm?: boolean | PmOptions;
@@ -173,71 +194,91 @@ export interface RegionSpec<D> {
   readonly write?: (dev: D, offset: number, width: Width, value: number) => unknown;
 }
 
-/** How a device tells what it remembers, when its `state` is not plain data as it stands. */
+/** How a device saves what it remembers, when its `state` is not plain data as it stands. */
 export interface DeviceMigration<D> {
-  /** Of what `save` gives, or of registers and state; 1 unless told. Give it a higher number when something is added. */
+  /**
+   * Of the data that `save` gives, or of registers and state. Give it a higher number when something
+   * is added. Default: 1.
+   */
   readonly version?: number;
-  /** What is to be remembered in place of `state`: plain data. */
+  /** The data to remember in place of `state`: plain data. */
   save?(dev: D): unknown;
-  /** Take it back, after a reset. @param version  of whoever saved it, never higher than ours   @throws for what it cannot be */
+  /**
+   * Takes it back, after a reset.
+   *
+   * @param version of the device that saved it, never higher than ours
+   * @throws for what it cannot be
+   */
   load?(dev: D, saved: unknown, version: number): void;
 }
 
-// Conditional as AllWriteHandlers.
-type Timers<D, B0> = [B0] extends [infer _] ? { readonly [name: string]: (dev: D) => unknown } : never;
-type Regions<D, B0> = [B0] extends [infer _] ? readonly RegionSpec<D>[] : never;
-type Migration<D, B0> = [B0] extends [infer _] ? DeviceMigration<D> : never;
-
-export interface DeviceSpec<B0, B1, B2, B3, B4, B5, S, D> extends DeviceIds, DeviceFeatures {
-  readonly bar0?: B0;
-  readonly bar1?: B1;
-  readonly bar2?: B2;
-  readonly bar3?: B3;
-  readonly bar4?: B4;
-  readonly bar5?: B5;
+export interface DeviceSpec<B extends Bars, S, C, O, I> extends DeviceIds, DeviceFeatures {
+  readonly bars?: B;
+  /** Registers of the device's own in config space: see `configRegisters`. */
+  readonly config?: C;
   /** Makes what the device remembers besides its registers; called at power-on and at every reset. */
   readonly state?: () => S;
   /**
-   * What writes do, by register: called once the value is stored, with what was written and what was there before. A handler may be async: registers
-   * keep answering while it waits. What it gives back otherwise is ignored; what it throws is logged, a DMA fault that it does not catch too.
+   * The effects of writes, by register: `'bar0.go'(dev, written, before)`. A handler is called once
+   * the value is stored, with the value written and the value before. It may be async: registers
+   * keep answering while it waits. Its result is ignored otherwise. An error that it throws is
+   * logged, a DMA fault that it does not catch too.
    */
-  readonly on?: AllWriteHandlers<D, B0, B1, B2, B3, B4, B5>;
-  /** What reads show, for registers whose value the device makes up at that moment. */
-  readonly read?: AllReadHandlers<D, B0, B1, B2, B3, B4, B5>;
+  readonly on?: Once<B, WriteHandlers<B & { readonly config: C }, Dev<B, S, C, O>>>;
+  /** The values that reads show, for registers whose value the device makes up at that moment. */
+  readonly read?: Once<B, ReadHandlers<B & { readonly config: C }, Dev<B, S, C, O>>>;
+  /**
+   * What the device does to the world, by name: a UART's `transmit`. The functions run first, then
+   * the listeners that a program has given to the instance (`instance.on('transmit', …)`).
+   */
+  readonly outputs?: O;
+  /**
+   * What the world does to the device, by name: a UART's `receive`. A program calls them on one
+   * instance: `instance.inputs.receive(bytes)`.
+   */
+  readonly inputs?: Inputs<I, Dev<B, S, C, O>>;
   /** Regions besides BARs, from index 9 on. */
-  readonly regions?: Regions<D, B0>;
-  /** What happens when a timer of `dev.schedule` runs out. */
-  readonly timers?: Timers<D, B0>;
+  readonly regions?: Once<B, readonly RegionSpec<Dev<B, S, C, O>>[]>;
+  /** The effect of a timer of `dev.schedule` that runs out. */
+  readonly timers?: Once<B, { readonly [name: string]: (dev: Dev<B, S, C, O>) => unknown }>;
   /**
    * The device can be moved to another process while it runs: its registers, its `state` and its timers go along. All that it waits for must be a timer
    * then; with a handler that is at work in another way it cannot be moved at that moment (EBUSY).
    */
-  readonly migration?: true | Migration<D, B0>;
+  readonly migration?: true | Once<B, DeviceMigration<Dev<B, S, C, O>>>;
+}
+
+/** A kind of device that `device()` declared. */
+export interface KitDevice<I = unknown, O = unknown> extends DeviceModel {
+  /** One device of this kind, on a host. */
+  create(host: DeviceHost): Instance<I, O>;
 }
 
 /**
  * Declare a device.
  *
- * @throws VfioError EINVAL for a declaration that cannot be: keys that do not exist, values of the wrong kind, registers that overlap, a handler of a
- * register that is not there
+ * @throws VfioError EINVAL for a declaration that cannot be: keys that do not exist, values of the
+ * wrong kind, registers that overlap, a handler of a register that is not there
  */
 export function device<
-  const B0 extends AnyBar | NoBar = NoBar,
-  const B1 extends AnyBar | NoBar = NoBar,
-  const B2 extends AnyBar | NoBar = NoBar,
-  const B3 extends AnyBar | NoBar = NoBar,
-  const B4 extends AnyBar | NoBar = NoBar,
-  const B5 extends AnyBar | NoBar = NoBar,
+  // biome-ignore lint/complexity/noBannedTypes: a device without BARs
+  const B extends Bars = {},
   S = undefined,
->(spec: DeviceSpec<B0, B1, B2, B3, B4, B5, S, Dev<{ bar0: B0; bar1: B1; bar2: B2; bar3: B3; bar4: B4; bar5: B5 }, S>>): DeviceModel {
+  const C extends ConfigRegisters | undefined = undefined,
+  // biome-ignore lint/complexity/noBannedTypes: a device without outputs
+  O extends Outputs = {},
+  // biome-ignore lint/complexity/noBannedTypes: a device without inputs
+  I = {},
+>(spec: DeviceSpec<B, S, C, O, I>): KitDevice<I, O> {
   checkSpec(spec);
-  const bars = [spec.bar0, spec.bar1, spec.bar2, spec.bar3, spec.bar4, spec.bar5] as readonly (AnyBar | undefined)[];
+  const { bar0, bar1, bar2, bar3, bar4, bar5 } = (spec.bars ?? {}) as Bars;
+  const bars = [bar0, bar1, bar2, bar3, bar4, bar5];
   const regions = (spec.regions ?? []) as readonly RegionSpec<never>[];
-  const declaration = makeDeclaration(spec, bars, regions);
-  const kind = KitModel.compile(declaration.name, bars, spec);
+  const declaration = makeDeclaration(spec, bars, regions, spec.config);
+  const kind = compileKind(declaration.name, bars, spec);
   return {
     declaration,
-    create: (host: DeviceHost): Model => new KitModel(kind, host),
+    create: (host: DeviceHost) => new KitModel(kind, host) as unknown as Instance<I, O>,
     ...(spec.sriov === undefined ? {} : { sriov: spec.sriov }),
   };
 }

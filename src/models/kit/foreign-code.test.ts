@@ -2,11 +2,11 @@
 import { expect, it } from 'vitest';
 import { turn } from '../../../tests/kit/event-loop.ts';
 import { unhandledRejections } from '../../../tests/kit/unhandled-rejections.ts';
+import { u32, u64 } from '../../base/registers.ts';
 import { bar } from './bar.ts';
 import { device } from './device.ts';
 import type { ModelDma, ModelIrq } from './life.ts';
 import { decodePlain } from './plain-data.ts';
-import { reg } from './register.ts';
 import { TestHost } from './test-host.ts';
 
 const unhandled = unhandledRejections();
@@ -22,9 +22,12 @@ function cardThat(
   }) => unknown,
 ) {
   const host = new TestHost();
-  const card = device({ id: '1234:cafe', name: 'card', bar0: bar('4K', { go: reg(0), other: reg(4) }), on: { 'bar0.go': go } }).create(
-    host,
-  );
+  const card = device({
+    id: '1234:cafe',
+    name: 'card',
+    bars: { bar0: bar('4K', { go: u32(0), other: u32(4) }) },
+    on: { 'bar0.go': go },
+  }).create(host);
   const logged = () => host.logged.map(({ level, message }) => `${level}: ${message.split('\n')[0]}`);
   return { host, card, logged };
 }
@@ -92,7 +95,7 @@ it('house: `state` and handlers in `read` that are async are bugs of the model, 
   const card = device({
     id: '1234:cafe',
     name: 'card',
-    bar0: bar('4K', { a: reg(0), b: reg(8).u64() }),
+    bars: { bar0: bar('4K', { a: u32(0), b: u64(8) }) },
     state: async () => {
       throw new Error('in state');
     },
@@ -113,7 +116,8 @@ it('house: `state` and handlers in `read` that are async are bugs of the model, 
 
 it.each(['save', 'load'] as const)('house: a declaration whose migration.%s is async cannot be moved', async (name) => {
   const make = (own: object) =>
-    device({ id: '1234:cafe', name: 'card', bar0: bar('4K', { a: reg(0) }), migration: own as never }).create(new TestHost()).migration!;
+    device({ id: '1234:cafe', name: 'card', bars: { bar0: bar('4K', { a: u32(0) }) }, migration: own as never }).create(new TestHost())
+      .migration!;
   const bad = make({ [name]: async () => Promise.reject(new Error('later')) });
   bad.stop();
   if (name === 'save') expect(() => bad.save()).toThrow('migration.save of card is async');

@@ -58,6 +58,13 @@ export class Life {
     return this.#waits.size;
   }
 
+  /** How many of them are a `sleep`. */
+  get sleeping(): number {
+    let count = 0;
+    for (const { reject } of this.#waits) if (reject !== null) count++;
+    return count;
+  }
+
   end(): void {
     this.#ended = true;
     const waits = [...this.#waits];

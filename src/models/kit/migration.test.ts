@@ -3,12 +3,12 @@ import { describe, expect, it } from 'vitest';
 import { load, MigrationSide, save } from '../../../tests/kit/migration-rig.ts';
 import { bit } from '../../base/bit-fields.ts';
 import { type ErrnoName, VfioError } from '../../base/errno.ts';
+import { u32, u64 } from '../../base/registers.ts';
 import { HeapMemory } from '../../sys/fake.ts';
 import { edu } from '../edu/edu.ts';
 import { bar, memory } from './bar.ts';
 import { device } from './device.ts';
 import { encodePlain } from './plain-data.ts';
-import { reg } from './register.ts';
 
 function errnoOf(act: () => unknown): ErrnoName | null {
   try {
@@ -20,15 +20,17 @@ function errnoOf(act: () => unknown): ErrnoName | null {
   }
 }
 
-const registers = {
-  plain: reg(0x00),
-  wide: reg(0x08).u64(),
-  fields: reg(0x10, { low: bit(0), high: bit(31, 'ro') }),
-  fixed: reg(0x14).ro(5),
-  go: reg(0x18),
-  later: reg(0x1c),
-  asleep: reg(0x20),
+const map = {
+  plain: u32(0x00),
+  wide: u64(0x08),
+  fields: u32(0x10, { low: bit(0), high: bit(31, 'ro') }),
+  fixed: u32(0x14, 'ro'),
+  go: u32(0x18),
+  later: u32(0x1c),
+  asleep: u32(0x20),
 };
+const bar0 = bar('4K', map, { fixed: { reset: 5 } });
+const more = bar('4K', { ...map, added: u32(0x30) }, { fixed: { reset: 5 }, added: { reset: 9 } });
 
 interface Options {
   readonly version?: number;
@@ -39,8 +41,7 @@ function counter({ version, extra = false }: Options = {}) {
   return device({
     id: '1234:5678',
     name: 'counter',
-    bar0: bar('4K', extra ? { ...registers, added: reg(0x30).reset(9) } : registers),
-    bar1: memory('8K'),
+    bars: { bar0: (extra ? more : bar0) as typeof bar0, bar1: memory('8K') },
     state: () => ({ bytes: new Uint8Array(16), count: 0, list: [] as bigint[], ...(extra ? { more: 'fresh' } : {}) }),
     on: {
       'bar0.go'(dev, value) {
@@ -171,7 +172,7 @@ describe('a declared device', () => {
   it('B.11 its own words: save and load of the declaration, which may refuse', () => {
     const own = device({
       id: '1234:5678',
-      bar0: bar('4K', { value: reg(0) }),
+      bars: { bar0: bar('4K', { value: u32(0) }) },
       state: () => ({ map: new Map<string, number>() }),
       on: { 'bar0.value': (dev, value) => void dev.state.map.set('last', value) },
       read: { 'bar0.value': (dev) => (dev.state.map.get('last') ?? 0) + 1 },
@@ -196,7 +197,7 @@ describe('a declared device', () => {
   });
 
   it('B.11 without a word of it a device cannot be moved', () => {
-    using side = new MigrationSide(device({ id: '1234:5678', bar0: bar('4K', { value: reg(0) }) }));
+    using side = new MigrationSide(device({ id: '1234:5678', bars: { bar0: bar('4K', { value: u32(0) }) } }));
     expect(errnoOf(() => side.migration.go('STOP'))).toBe('ENOTTY');
   });
 });

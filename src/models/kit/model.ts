@@ -1,68 +1,23 @@
-/** The run-time half of `device()`: dispatches accesses to register files, runs handlers, and starts afresh at every reset. */
+/**
+ * The run-time half of `device()`: it leads accesses to register files, runs handlers, and starts
+ * afresh at every reset.
+ */
 import type { DeviceHost, ErrorKind, Model, ModelMigration, Width } from '../../abi/device-host.ts';
-import { DmaFault } from '../../abi/device-host.ts';
 import { VfioError } from '../../base/errno.ts';
-import { isThenable, settle, textOf } from '../../base/foreign.ts';
+import { callForeign, isThenable, settle } from '../../base/foreign.ts';
 import type { Logger } from '../../base/log.ts';
-import { nearest } from '../../base/nearest.ts';
 import { WatchedPromise } from '../../base/watched-promise.ts';
 import { RegisterBar } from './bar.ts';
-import type { AnyBar } from './device.ts';
-import { DeviceReset, Life, ModelDma, ModelIrq, type Wait } from './life.ts';
-import { type KindMigration, KitMigration, type MovedDevice } from './migration.ts';
+import { type Handler, Handlers } from './handlers.ts';
+import { CONFIG_SPACE, type Kind, type Space } from './kind.ts';
+import { Life, ModelDma, ModelIrq, type Wait } from './life.ts';
+import { KitMigration, type MovedDevice } from './migration.ts';
 import { allOnes } from './register.ts';
 import { RegisterFile } from './register-file.ts';
-
-/** Handlers that may wait at once, besides one per register: a register written in a loop must not pile up work without end. */
-export const PENDING_MAX = 1024;
-
-type Handler = (dev: object, written: never, before: never) => unknown;
-type ReadHandler = (dev: object) => number | bigint;
-
-interface Hooks {
-  /** `bar0.name`, by slot. */
-  readonly paths: readonly string[];
-  readonly handlers: readonly (Handler | undefined)[];
-  readonly readers: readonly (ReadHandler | undefined)[];
-  readonly handled: Uint8Array;
-  readonly computed: Uint8Array;
-}
-
-/** Of `regions` of the declaration; its index is its place there and `FIRST_REGION`. */
-interface Region {
-  readonly read?: (dev: object, offset: number, width: Width) => number;
-  readonly write?: (dev: object, offset: number, width: Width, value: number) => unknown;
-}
-
-interface KindSpec {
-  readonly state?: () => unknown;
-  readonly on?: object;
-  readonly read?: object;
-  readonly timers?: object;
-  readonly regions?: readonly object[] | undefined;
-  readonly migration?: true | object;
-}
-
-/** What all devices of one declaration share. */
-export interface Kind {
-  readonly name: string;
-  readonly bars: readonly (AnyBar | undefined)[];
-  /** By BAR. */
-  readonly hooks: readonly (Hooks | null)[];
-  readonly state: () => unknown;
-  readonly start: Handler | undefined;
-  readonly config: Handler | undefined;
-  readonly power: Handler | undefined;
-  readonly timers: Readonly<Record<string, Handler>>;
-  readonly regions: readonly Region[];
-  /** Null: it cannot be moved. */
-  readonly migration: KindMigration | null;
-}
 
 /** VFIO_PCI_NUM_REGIONS: where device-specific regions begin. */
 const FIRST_REGION = 9;
 
-const lifeHandlers = ['start', 'config', 'power'];
 const ones = [0, 0xff, 0xffff, 0, 0xffff_ffff] as const;
 
 export class KitModel implements Model, MovedDevice {
@@ -73,62 +28,17 @@ export class KitModel implements Model, MovedDevice {
   /** Which the host limits in rate. */
   readonly #log: Logger;
   readonly #devLog: Logger;
+  readonly #handlers: Handlers;
+  /** By BAR; of config space, where the device has registers there, at `CONFIG_SPACE`. */
   #files: (RegisterFile | null)[] = [];
   #life: Life;
   #dev: object = {};
-  /** Handlers that wait, all together and by name; both start afresh with each life. */
-  #pending = 0;
-  #pendingOf = new Map<string, number>();
+  readonly #outputs: Outputs;
+  /** What the world does to the device. */
+  readonly inputs: Readonly<Record<string, (...args: unknown[]) => void>>;
   /** Timers that run, by name. */
   readonly #timers = new Map<string, Wait>();
   #stopped = false;
-
-  static compile(name: string, bars: readonly (AnyBar | undefined)[], spec: KindSpec): Kind {
-    const on = { ...spec.on } as Record<string, Handler | undefined>;
-    const read = { ...spec.read } as Record<string, ReadHandler | undefined>;
-    const known = new Set(lifeHandlers);
-    const hooks = bars.map((bar, index): Hooks | null => {
-      if (!(bar instanceof RegisterBar)) return null;
-      const { names, declarations, readable } = bar.layout;
-      const paths = names.map((register) => `bar${index}.${register}`);
-      const path = (slot: number) => paths[slot]!;
-      for (let slot = 1; slot < names.length; slot++) {
-        const d = declarations[slot]!;
-        known.add(path(slot));
-        if (on[path(slot)] !== undefined && d.writable === 0n && d.writeOneClears === 0n) {
-          throw new VfioError('EINVAL', `${name}: ${path(slot)} is read-only, so its handler in 'on' would never run`);
-        }
-        if (read[path(slot)] !== undefined && readable[slot] === 0) {
-          throw new VfioError('EINVAL', `${name}: ${path(slot)} is write-only, so its handler in 'read' would never run`);
-        }
-      }
-      const handlers = names.map((_, slot) => (slot === 0 ? undefined : on[path(slot)]));
-      const readers = names.map((_, slot) => (slot === 0 ? undefined : read[path(slot)]));
-      const flags = (list: readonly unknown[]) => Uint8Array.from(list, (f) => Number(f !== undefined));
-      return { paths, handlers, readers, handled: flags(handlers), computed: flags(readers) };
-    });
-    for (const key of [...Object.keys(on), ...Object.keys(read)]) {
-      if (known.has(key)) continue;
-      const near = nearest(key, known);
-      throw new VfioError(
-        'EINVAL',
-        `${name}: there is no register ${key} for its handler`,
-        near === null ? {} : { fix: `Did you mean '${near}'?` },
-      );
-    }
-    return {
-      name,
-      bars,
-      hooks,
-      state: spec.state ?? (() => undefined),
-      start: on.start,
-      config: on.config,
-      power: on.power,
-      timers: { ...spec.timers } as Record<string, Handler>,
-      regions: (spec.regions ?? []) as readonly Region[],
-      migration: spec.migration === undefined ? null : spec.migration === true ? {} : (spec.migration as KindMigration),
-    };
-  }
 
   constructor(kind: Kind, host: DeviceHost) {
     this.#kind = kind;
@@ -136,12 +46,22 @@ export class KitModel implements Model, MovedDevice {
     this.#log = host.log;
     this.#devLog = { log: (level, message) => this.#log.log(level, `${kind.name}: ${message}`) };
     this.#life = new Life(host);
+    this.#handlers = new Handlers(kind.name, host.log, this.#life);
+    this.#outputs = new Outputs(kind.outputs, (what, error) => this.#handlers.failed(what, error));
+    this.inputs = Object.freeze(
+      Object.fromEntries(
+        Object.entries(kind.inputs).map(([name, handler]) => [
+          name,
+          (...args: unknown[]) => this.#run(`input ${name}`, (dev: object) => handler(dev, ...(args as never))),
+        ]),
+      ),
+    );
     if (kind.migration !== null) this.migration = new KitMigration(kind.name, kind.migration, this);
-    this.#begin();
+    this.#begin(true);
   }
 
   read(bar: number, offset: number, width: Width): number {
-    const file = this.#files[bar];
+    const file = bar < CONFIG_SPACE ? this.#files[bar] : null;
     if (file === null || file === undefined) return bar >= FIRST_REGION ? this.#readRegion(bar, offset, width) : ones[width];
     try {
       return file.read(offset, width);
@@ -152,7 +72,7 @@ export class KitModel implements Model, MovedDevice {
   }
 
   read64(bar: number, offset: number): bigint {
-    const file = this.#files[bar];
+    const file = bar < CONFIG_SPACE ? this.#files[bar] : null;
     if (file === null || file === undefined) {
       return bar < FIRST_REGION ? allOnes(8) : BigInt(this.read(bar, offset, 4)) | (BigInt(this.read(bar, offset + 4, 4)) << 32n);
     }
@@ -180,11 +100,11 @@ export class KitModel implements Model, MovedDevice {
   write(bar: number, offset: number, width: Width, value: number): void {
     if (bar >= FIRST_REGION) {
       const write = this.#kind.regions[bar - FIRST_REGION]?.write;
-      if (write !== undefined) this.#run(`region ${bar}`, (dev: object) => write(dev, offset, width, value), undefined, undefined);
+      if (write !== undefined) this.#run(`region ${bar}`, (dev: object) => write(dev, offset, width, value));
       return;
     }
     try {
-      this.#files[bar]?.write(offset, width, value);
+      if (bar < CONFIG_SPACE) this.#files[bar]?.write(offset, width, value);
     } catch (error) {
       this.#failed(`a write to BAR ${bar} at 0x${offset.toString(16)}`, error);
     }
@@ -197,18 +117,53 @@ export class KitModel implements Model, MovedDevice {
       return;
     }
     try {
-      this.#files[bar]?.write64(offset, value);
+      if (bar < CONFIG_SPACE) this.#files[bar]?.write64(offset, value);
     } catch (error) {
       this.#failed(`a write to BAR ${bar} at 0x${offset.toString(16)}`, error);
     }
   }
 
+  /** Config bytes [offset, offset + width), all of them of one register of the device's own. */
+  configRead(offset: number, width: Width): number {
+    try {
+      return this.#files[CONFIG_SPACE]!.read(offset, width);
+    } catch (error) {
+      this.#failed(`a read of config space at 0x${offset.toString(16)}`, error);
+      return ones[width];
+    }
+  }
+
+  configWrite(offset: number, width: Width, value: number): void {
+    try {
+      this.#files[CONFIG_SPACE]?.write(offset, width, value);
+    } catch (error) {
+      this.#failed(`a write to config space at 0x${offset.toString(16)}`, error);
+    }
+  }
+
   reset(): void {
+    this.#newLife(true);
+  }
+
+  #newLife(everything: boolean): void {
     this.#life.end();
     this.#host.irq.lower();
     this.#life = new Life(this.#host, this.#stopped);
     this.#timers.clear();
-    this.#begin();
+    this.#handlers.begin(this.#life);
+    this.#begin(everything);
+  }
+
+  // ---- Instance
+
+  /** Calls `listener` at each output of that name. @throws VfioError EINVAL for an output that the device does not have */
+  on(output: string, listener: (...args: never) => unknown): Disposable {
+    return this.#outputs.on(output, listener);
+  }
+
+  /** Handlers that wait, and how many of them wait for the device's clock. */
+  get waiting(): { readonly handlers: number; readonly clock: number } {
+    return { handlers: this.#handlers.atWork, clock: this.#life.sleeping };
   }
 
   // ---- MovedDevice
@@ -221,9 +176,9 @@ export class KitModel implements Model, MovedDevice {
     return this.#files;
   }
 
-  /** What no timer by name stands for: it cannot be told to anybody else. */
+  /** Work that no timer by name stands for: it cannot go to another process. */
   get atWork(): number {
-    return this.#pending + this.#life.waiting - this.#timers.size;
+    return this.#handlers.atWork + this.#life.waiting - this.#timers.size;
   }
 
   get timersLeft(): Readonly<Record<string, number>> {
@@ -258,7 +213,7 @@ export class KitModel implements Model, MovedDevice {
       name,
       life.after(delayMs, () => {
         this.#timers.delete(name);
-        this.#run(`timer ${name}`, handler, undefined, undefined);
+        this.#run(`timer ${name}`, handler);
       }),
     );
   }
@@ -280,11 +235,16 @@ export class KitModel implements Model, MovedDevice {
     this.#life.end();
   }
 
-  /** Fresh registers, fresh state, and a `dev` that knows only them. */
-  #begin(): void {
+  /**
+   * Fresh registers, fresh state, and a `dev` that knows only them.
+   *
+   * @param everything also registers of config space
+   */
+  #begin(everything: boolean): void {
     const kind = this.#kind;
     const life = this.#life;
     const host = this.#host;
+    const handlers = this.#handlers;
     const dev: Record<string, unknown> = {
       bar0: undefined,
       bar1: undefined,
@@ -292,49 +252,38 @@ export class KitModel implements Model, MovedDevice {
       bar3: undefined,
       bar4: undefined,
       bar5: undefined,
+      config: undefined,
       state: undefined,
       regions: kind.regions.map(({ read, write }, i) =>
         read === undefined && write === undefined ? host.barMemory(FIRST_REGION + i).windows[0] : new Uint8Array(),
       ),
-      dma: new ModelDma(life, host, (what, error) => this.#forgotten(what, error, life)),
+      outputs: this.#outputs.of(life),
+      dma: new ModelDma(life, host, (what, error) => handlers.forgotten(what, error, life)),
       irq: new ModelIrq(life, host),
       clock: host.clock,
       log: this.#devLog,
       answerAfter: (work: Promise<unknown>) => host.answerAfter(work),
       reportError: (kind: ErrorKind, status?: number) => !life.ended && host.reportError(kind, status),
       wake: () => !life.ended && host.wake(),
-      sleep: (delayMs: number) => WatchedPromise.of(life.sleep(delayMs), (error) => this.#forgotten('sleep', error, life)),
-      after: (delayMs: number, callback: () => unknown) => life.after(delayMs, () => this.#run('a timer', callback, undefined, undefined)),
+      sleep: (delayMs: number) => WatchedPromise.of(life.sleep(delayMs), (error) => handlers.forgotten('sleep', error, life)),
+      after: (delayMs: number, callback: () => unknown) => life.after(delayMs, () => this.#run('a timer', callback)),
       schedule: (timer: string, delayMs: number) => life.ended || this.#schedule(timer, delayMs),
       cancel: (timer: string) => life.ended || this.#cancel(timer),
+      readBar: (bar: number, offset: number, width: Width) => (life.ended ? ones[width] : this.read(bar, offset, width)),
+      writeBar: (bar: number, offset: number, width: Width, value: number) => life.ended || this.write(bar, offset, width, value),
+      reset: () => life.ended || this.#newLife(false),
     };
     this.#dev = dev;
-    this.#pending = 0;
-    this.#pendingOf = new Map();
-    this.#files = kind.bars.map((bar, index) => {
-      const hooks = kind.hooks[index];
-      if (bar === undefined) return null;
-      if (!(bar instanceof RegisterBar) || hooks === null || hooks === undefined) {
+    const configFile = everything ? null : this.#files[CONFIG_SPACE];
+    this.#files = kind.spaces.map((space, index) => {
+      const file = space === null ? null : ((index === CONFIG_SPACE ? configFile : null) ?? this.#makeFile(space));
+      if (index === CONFIG_SPACE) return file;
+      if (file !== null) dev[`bar${index}`] = file.view;
+      else if (kind.bars[index] !== undefined && !(kind.bars[index] instanceof RegisterBar))
         dev[`bar${index}`] = host.barMemory(index).windows[0];
-        return null;
-      }
-      const { View } = bar.layout;
-      const file: RegisterFile = new RegisterFile(bar.layout, {
-        handled: hooks.handled,
-        computed: hooks.computed,
-        afterWrite: (slot, written, before) => this.#run(hooks.paths[slot]!, hooks.handlers[slot]!, written, before),
-        beforeRead: (slot) => {
-          const value: unknown = hooks.readers[slot]!(dev);
-          if (typeof value === 'number' || typeof value === 'bigint') return value;
-          settle(hooks.paths[slot]!, value, (what, error) => this.#failed(what, error));
-          throw new Error(
-            `the handler in 'read' of ${hooks.paths[slot]} gave back ${isThenable(value) ? 'a promise' : typeof value} instead of a value`,
-          );
-        },
-      });
-      dev[`bar${index}`] = new View(file.words, file.quads);
       return file;
     });
+    dev.config = configView(host, this.#files[CONFIG_SPACE]?.view ?? {});
     try {
       dev.state = kind.state();
       if (settle('state()', dev.state, (what, error) => this.#failed(what, error))) {
@@ -343,47 +292,73 @@ export class KitModel implements Model, MovedDevice {
     } catch (error) {
       this.#failed('state()', error);
     }
-    if (kind.start !== undefined) this.#run('start', kind.start, undefined, undefined);
+    if (kind.start !== undefined) this.#run('start', kind.start);
   }
 
-  #run(what: string, handler: Handler, a: unknown, b: unknown): void {
-    const life = this.#life;
-    if (this.#pending >= PENDING_MAX && this.#pendingOf.has(what)) {
-      this.#log.log('warn', `${this.#kind.name}: ${this.#pending} handlers are still at work; one for ${what} was not started`);
-      return;
-    }
-    try {
-      const result = handler(this.#dev, a as never, b as never);
-      if (result === undefined || !isThenable(result)) return;
-      const pendingOf = this.#pendingOf;
-      this.#pending++;
-      pendingOf.set(what, (pendingOf.get(what) ?? 0) + 1);
-      const done = () => {
-        if (this.#life !== life) return;
-        this.#pending--;
-        const left = pendingOf.get(what)! - 1;
-        if (left === 0) pendingOf.delete(what);
-        else pendingOf.set(what, left);
-      };
-      Promise.resolve(result).then(done, (error: unknown) => {
-        done();
-        this.#failed(what, error, life);
+  #makeFile({ layout, paths, handlers, readers, handled, computed }: Space): RegisterFile {
+    return new RegisterFile(layout, {
+      handled,
+      computed,
+      afterWrite: (slot, written, before) => this.#run(paths[slot]!, handlers[slot]!, written, before),
+      beforeRead: (slot, stored) => {
+        const value: unknown = readers[slot]!(this.#dev, stored);
+        if (typeof value === 'number' || typeof value === 'bigint') return value;
+        settle(paths[slot]!, value, (what, error) => this.#failed(what, error));
+        throw new Error(
+          `the handler in 'read' of ${paths[slot]} gave back ${isThenable(value) ? 'a promise' : typeof value} instead of a value`,
+        );
+      },
+    });
+  }
+
+  #run(what: string, handler: Handler, a?: unknown, b?: unknown): void {
+    this.#handlers.run(what, handler, this.#dev, a, b);
+  }
+
+  #failed(what: string, error: unknown): void {
+    this.#handlers.failed(what, error);
+  }
+}
+
+/** The registers of the device's own, and reads of all of its config space. */
+function configView(host: DeviceHost, registers: object): object {
+  const read = (width: Width) => ({ value: (offset: number) => host.readConfig(offset, width), configurable: true });
+  return Object.defineProperties(registers, { read8: read(1), read16: read(2), read32: read(4) });
+}
+
+/** The outputs of one device: the declaration's own function of each, and then its listeners. */
+class Outputs {
+  readonly #declared: Kind['outputs'];
+  readonly #failed: (what: string, error: unknown) => void;
+  readonly #listeners = new Map<string, Set<(...args: never) => unknown>>();
+
+  constructor(declared: Kind['outputs'], failed: (what: string, error: unknown) => void) {
+    this.#declared = declared;
+    this.#failed = failed;
+  }
+
+  /** As the handlers of one life call them: those of a life that has ended reach no listener. */
+  of(life: Life): object {
+    return Object.freeze(
+      Object.fromEntries(Object.keys(this.#declared).map((name) => [name, (...args: never[]) => life.ended || this.#put(name, args)])),
+    );
+  }
+
+  on(name: string, listener: (...args: never) => unknown): Disposable {
+    if (!Object.hasOwn(this.#declared, name)) {
+      throw new VfioError('EINVAL', `the device has no output '${name}'`, {
+        fix: `Its outputs are ${Object.keys(this.#declared).join(', ') || 'none'}.`,
       });
-    } catch (error) {
-      this.#failed(what, error, life);
     }
+    const own = (...args: never) => listener(...args);
+    const listeners = this.#listeners.get(name) ?? new Set();
+    this.#listeners.set(name, listeners.add(own));
+    return { [Symbol.dispose]: () => void listeners.delete(own) };
   }
 
-  /** A promise of `dev` that no handler awaited has rejected. */
-  #forgotten(what: string, error: unknown, life: Life): void {
-    this.#failed(`${what}, which no handler awaits,`, error, life);
-  }
-
-  /** A handler threw. A DMA fault is the driver's doing; anything else is a bug of the model; after a reset it is neither. */
-  #failed(what: string, error: unknown, life: Life = this.#life): void {
-    if (error instanceof DeviceReset && life.ended) return;
-    const { name } = this.#kind;
-    if (error instanceof DmaFault) this.#log.log('warn', `${name}: ${what}: ${error.message}`);
-    else this.#log.log('error', `${name}: ${what} failed: ${textOf(error)}`);
+  #put(name: string, args: readonly never[]): void {
+    for (const each of [this.#declared[name]!, ...(this.#listeners.get(name) ?? [])]) {
+      callForeign(`output ${name}`, () => each(...(args as never)), this.#failed);
+    }
   }
 }

@@ -1,12 +1,12 @@
-/** The registers of one BAR at run time: their values, and what an access of any offset and width does to them. */
+/** The registers of one map at run time: their values, and the effect of an access of any offset and width. */
 import type { Width } from '../../abi/device-host.ts';
-import type { RegisterLayout } from './bar.ts';
 import { allOnes } from './register.ts';
+import { CHOICE, type RegisterLayout, type SlotPages } from './register-layout.ts';
 
 /** Called after a write has been stored. `written` is the whole register as the write would have it, before masks; `before` what was stored. */
 export type AfterWrite = (slot: number, written: number | bigint, before: number | bigint) => void;
-/** Gives what a read shows, for registers whose value the device makes up. */
-export type BeforeRead = (slot: number) => number | bigint;
+/** Gives the value that a read shows, for registers whose value the device makes up. `stored` is the value there. */
+export type BeforeRead = (slot: number, stored: number | bigint) => number | bigint;
 
 const ones = [0, 0xff, 0xffff, 0, 0xffff_ffff] as const;
 const ONES_64 = allOnes(8);
@@ -15,6 +15,8 @@ export class RegisterFile {
   readonly layout: RegisterLayout;
   readonly words: Uint32Array;
   readonly quads: BigUint64Array;
+  /** The registers by name, as the model sees them. */
+  readonly view: object;
   /** 1 where `afterWrite` or `beforeRead` is to be called for the slot. */
   readonly #handled: Uint8Array;
   readonly #computed: Uint8Array;
@@ -30,6 +32,7 @@ export class RegisterFile {
     this.layout = layout;
     this.words = layout.reset.slice();
     this.quads = new BigUint64Array(this.words.buffer);
+    this.view = new layout.View(this.words, this.quads);
     this.#handled = hooks.handled;
     this.#computed = hooks.computed;
     this.#plainRead = layout.plainRead.map((bytes, slot) => (hooks.computed[slot] === 0 ? bytes : 0));
@@ -38,56 +41,67 @@ export class RegisterFile {
   }
 
   read(offset: number, width: Width): number {
-    const slot = this.#slotAt(offset);
+    const slot = this.#slotAt(this.layout.readPages, offset);
     if (this.#plainRead[slot] === width && this.layout.offset[slot] === offset) return this.words[2 * slot]!;
     return this.#readParts(offset, width, width);
   }
 
   read64(offset: number): bigint {
-    const slot = this.#slotAt(offset);
+    const slot = this.#slotAt(this.layout.readPages, offset);
     if (this.layout.offset[slot] === offset && this.layout.bytes[slot] === 8) {
       if (this.#plainRead[slot] === 8) return this.quads[slot]!;
       if ((this.layout.widths[slot]! & 8) === 0) return ONES_64;
       return this.layout.readable[slot] === 0 ? this.#hole64() : (this.#shown(slot) as bigint);
     }
-    if (!this.#answers(offset, 8)) return ONES_64;
+    if (!this.#answers(this.layout.readPages, offset, 8)) return ONES_64;
     return BigInt(this.#readParts(offset, 4, 8)) | (BigInt(this.#readParts(offset + 4, 4, 8)) << 32n);
   }
 
   write(offset: number, width: Width, value: number): void {
-    const slot = this.#slotAt(offset);
+    const slot = this.#slotAt(this.layout.writePages, offset);
     const { layout } = this;
     if (layout.offset[slot] === offset && layout.bytes[slot] === width && slot !== 0) {
       if ((layout.widths[slot]! & width) !== 0) this.#store(slot, value >>> 0, ones[width], 0, 0);
       return;
     }
-    if (this.#answers(offset, width)) this.#writeParts(offset, width, value >>> 0);
+    if (this.#answers(this.layout.writePages, offset, width)) this.#writeParts(offset, width, value >>> 0);
   }
 
   write64(offset: number, value: bigint): void {
-    const slot = this.#slotAt(offset);
+    const slot = this.#slotAt(this.layout.writePages, offset);
     const low = Number(value & 0xffff_ffffn);
     const high = Number((value >> 32n) & 0xffff_ffffn);
     if (this.layout.offset[slot] === offset && this.layout.bytes[slot] === 8) {
       if ((this.layout.widths[slot]! & 8) !== 0) this.#store(slot, low, ones[4], high, ones[4]);
       return;
     }
-    if (!this.#answers(offset, 8)) return;
+    if (!this.#answers(this.layout.writePages, offset, 8)) return;
     this.#writeParts(offset, 4, low);
     this.#writeParts(offset + 4, 4, high);
   }
 
   /** The register that byte `offset` belongs to; 0 = none. */
-  #slotAt(offset: number): number {
+  #slotAt(pages: SlotPages, offset: number): number {
     if (offset >= this.layout.end) return 0;
-    const page = this.layout.pages[offset >>> 12];
-    return page === undefined ? 0 : page[offset & 0xfff]!;
+    const page = pages[offset >>> 12];
+    if (page === undefined) return 0;
+    const slot = page[offset & 0xfff]!;
+    return slot < CHOICE ? slot : this.#choose(slot - CHOICE);
+  }
+
+  /** Of registers that share their bytes, the one that is there now. */
+  #choose(choice: number): number {
+    for (const slot of this.layout.choices[choice]!) {
+      const { when } = this.layout.declarations[slot]!;
+      if (when === null || when(this.view as never)) return slot;
+    }
+    return 0;
   }
 
   /** Do all registers that the access touches take its width? */
-  #answers(offset: number, width: number): boolean {
+  #answers(pages: SlotPages, offset: number, width: number): boolean {
     for (let at = offset; at < offset + width; ) {
-      const slot = this.#slotAt(at);
+      const slot = this.#slotAt(pages, at);
       if (slot === 0) {
         at++;
         continue;
@@ -100,11 +114,11 @@ export class RegisterFile {
 
   /** Reads 1, 2 or 4 bytes, gathered from whatever lies there. `width` is that of the whole access. */
   #readParts(offset: number, size: number, width: number): number {
-    if (!this.#answers(offset, width)) return ones[size as Width];
+    if (!this.#answers(this.layout.readPages, offset, width)) return ones[size as Width];
     const { layout } = this;
     let value = 0;
     for (let at = offset; at < offset + size; ) {
-      const slot = this.#slotAt(at);
+      const slot = this.#slotAt(this.layout.readPages, at);
       const start = layout.offset[slot]!;
       const hole = slot === 0 || layout.readable[slot] === 0 || (layout.zeroExtend[slot] === 1 && at === offset && at !== start);
       const end = Math.min(slot === 0 ? at + 1 : start + layout.bytes[slot]!, offset + size);
@@ -126,7 +140,7 @@ export class RegisterFile {
   }
 
   #isPlain(slot: number): boolean {
-    return this.#computed[slot] === 0 && this.layout.declarations[slot]!.onRead === null;
+    return this.#computed[slot] === 0 && this.layout.declarations[slot]!.show === null;
   }
 
   /** The value a read sees, all of the register, cut to its size. */
@@ -134,8 +148,8 @@ export class RegisterFile {
     const declaration = this.layout.declarations[slot]!;
     const eight = declaration.bytes === 8;
     let value: number | bigint = eight ? this.quads[slot]! : this.words[2 * slot]!;
-    if (this.#computed[slot] === 1) value = this.#beforeRead(slot);
-    if (declaration.onRead !== null) value = declaration.onRead(value as never);
+    if (this.#computed[slot] === 1) value = this.#beforeRead(slot, value);
+    if (declaration.show !== null) value = declaration.show(value as never);
     if (eight) return BigInt.asUintN(64, BigInt(value));
     return (Number(value) & ones[declaration.bytes as Width]) >>> 0;
   }
@@ -148,7 +162,7 @@ export class RegisterFile {
   #writeParts(offset: number, size: number, value: number): void {
     const { layout } = this;
     for (let at = offset; at < offset + size; ) {
-      const slot = this.#slotAt(at);
+      const slot = this.#slotAt(layout.writePages, at);
       if (slot === 0) {
         at++;
         continue;
@@ -169,7 +183,7 @@ export class RegisterFile {
     }
   }
 
-  /** Stores the bits that the enables let through and the register's masks allow, then tells. */
+  /** Stores the bits that the enables and the register's masks let through, then calls `afterWrite`. */
   #store(slot: number, low: number, enableLow: number, high: number, enableHigh: number): void {
     const { layout, words, quads } = this;
     const declaration = layout.declarations[slot]!;
@@ -177,20 +191,20 @@ export class RegisterFile {
     const h = l + 1;
     const beforeLow = words[l]!;
     const beforeHigh = words[h]!;
-    const told = this.#handled[slot] === 1;
+    const handled = this.#handled[slot] === 1;
     const eight = declaration.bytes === 8;
-    const before = told || declaration.onWrite !== null ? (eight ? quads[slot]! : beforeLow) : 0;
+    const before = handled || declaration.store !== null ? (eight ? quads[slot]! : beforeLow) : 0;
 
     const writableLow = layout.writable[l]! & enableLow;
     const writableHigh = layout.writable[h]! & enableHigh;
     words[l] = ((beforeLow & ~writableLow) | (low & writableLow)) & ~(low & layout.writeOneClears[l]! & enableLow);
     words[h] = ((beforeHigh & ~writableHigh) | (high & writableHigh)) & ~(high & layout.writeOneClears[h]! & enableHigh);
-    if (declaration.onWrite !== null) {
-      const stored = declaration.onWrite((eight ? quads[slot] : words[l]) as never, before as never);
+    if (declaration.store !== null) {
+      const stored = declaration.store((eight ? quads[slot] : words[l]) as never, before as never);
       if (eight) quads[slot] = BigInt(stored);
       else words[l] = Number(stored) & ones[declaration.bytes as Width];
     }
-    if (!told) return;
+    if (!handled) return;
     const writtenLow = ((beforeLow & ~enableLow) | (low & enableLow)) >>> 0;
     const writtenHigh = ((beforeHigh & ~enableHigh) | (high & enableHigh)) >>> 0;
     this.#afterWrite(slot, eight ? (BigInt(writtenHigh) << 32n) | BigInt(writtenLow) : writtenLow, before);

@@ -1,32 +1,50 @@
 /**
- * A DeviceHost without an engine, for trying a model by itself: memory from `base`, a clock that moves when told, and everything the model
- * did to its interrupts, in order.
+ * A DeviceHost without an engine, for trying a model by itself: memory from `base`, a clock that a
+ * test moves, and everything that the model does to its interrupts, in order.
  *
  *     const host = new TestHost();
- *     const model = edu().create(host);
- *     model.write(0, 0x08, 4, 5);
- *     host.clock.advance(1);
+ *     const uart = host.plug(model());       // the instance: its inputs and outputs
+ *     const registers = host.bar(0, Uart);   // its registers, as a driver has them
+ *     registers.lcr.dlab = 1;
+ *     await host.idle();                     // until no handler is at work
+ *     await host.advance(10);                // 10 ms later
  */
-import { type DeviceHost, Dma, DmaFault, type DmaPort, type ErrorKind, type Iova, type IrqPort } from '../../abi/device-host.ts';
+import {
+  type DeviceHost,
+  Dma,
+  DmaFault,
+  type DmaPort,
+  type ErrorKind,
+  type Iova,
+  type IrqPort,
+  type Model,
+  type Width,
+} from '../../abi/device-host.ts';
 import type { DirectMemory } from '../../abi/memory.ts';
 import { ManualClock } from '../../base/clock.ts';
+import { driverView, type LoadsAndStores } from '../../base/driver-view.ts';
+import { VfioError } from '../../base/errno.ts';
 import { kindOf, type Logger, type LogLevel, RateLimitedLogger } from '../../base/log.ts';
+import type { DriverView, Registers } from '../../base/registers.ts';
+import { ConfigSpace } from '../../pci/config-space.ts';
+import type { DeviceModel } from '../../pci/declaration.ts';
+import type { Instance } from './instance.ts';
 
 export type IrqEvent = 'raise' | 'lower' | `trigger ${number}`;
 
 export class TestHost implements DeviceHost {
   readonly clock = new ManualClock();
   readonly logged: { level: LogLevel; message: string }[] = [];
-  /** Limited in rate, as the engine does it; its time stands still. */
+  /** Limited in rate, as the engine's log is; its time stands still. */
   readonly log: Logger = { log: (level, message) => this.#limited.log(level, kindOf(message), message) };
   readonly #limited = new RateLimitedLogger({ log: (level, message) => void this.logged.push({ level, message }) }, new ManualClock());
-  /** What DMA reaches; `base` is the IOVA of its first byte. */
+  /** The memory that DMA reaches; `base` is the IOVA of its first byte. */
   readonly memory: Uint8Array;
   readonly base: bigint;
   readonly irqEvents: IrqEvent[] = [];
   readonly dma: DmaPort;
   readonly irq: IrqPort & { mode: 'intx' | 'msi' | 'msix'; vectors: number };
-  /** What answers were to wait for, in order. */
+  /** The work of each `answerAfter`, in order. */
   readonly held: Promise<unknown>[] = [];
   /** Errors that were reported, in order, and how often PME was signalled. */
   readonly errors: { readonly kind: ErrorKind; readonly status: number | undefined }[] = [];
@@ -37,6 +55,9 @@ export class TestHost implements DeviceHost {
   dmaDelayMs = 0;
   readonly #bars = new Map<number, DirectMemory>();
   readonly #barSize: number;
+  #plugged: { readonly model: Model; readonly config: ConfigSpace } | null = null;
+  /** DMA that waits for the clock. */
+  #delayed = 0;
 
   constructor(
     options: {
@@ -45,7 +66,7 @@ export class TestHost implements DeviceHost {
       mode?: 'intx' | 'msi' | 'msix';
       vectors?: number;
       barSize?: number;
-      /** In place of memory that is all there: what it holds, and how it is reached. */
+      /** In place of memory that is all there: its bytes, and the way to them. */
       memory?: Uint8Array;
       dma?: DmaPort;
     } = {},
@@ -78,6 +99,86 @@ export class TestHost implements DeviceHost {
       write: (iova, from) => this.#later(iova, () => this.dma.tryWrite(iova, from)),
       view: (iova, size) => this.#at(iova, size),
     };
+  }
+
+  /**
+   * Makes a device of the model on this host, with a config space. A host has one device.
+   *
+   * @returns what `create` of the model gives: of a device that `device()` declared, the instance
+   * @throws VfioError EBUSY when the host has a device already; EINVAL for a declaration that is none
+   */
+  plug<M extends DeviceModel>(model: M): ReturnType<M['create']> {
+    if (this.#plugged !== null) throw new VfioError('EBUSY', 'this TestHost has a device already', { fix: 'Make another TestHost.' });
+    const config = new ConfigSpace(model.declaration);
+    // A model may read config space while it is made.
+    this.#plugged = { config, model: { read: () => 0, write: () => {}, reset: () => {} } };
+    const created = model.create(this);
+    this.#plugged = { config, model: created };
+    if (created.configRead !== undefined) {
+      config.answer({
+        read: (offset, width) => created.configRead!(offset, width),
+        write: (offset, width, value) => created.configWrite?.(offset, width, value),
+      });
+    }
+    config.onWrite((offset, width) => created.configWritten?.(offset, width));
+    return created as ReturnType<M['create']>;
+  }
+
+  /**
+   * BAR `index` of the plugged device, as a driver has it: loads and stores by offset, or registers
+   * by name.
+   */
+  bar(index: number): LoadsAndStores;
+  bar<R extends Registers>(index: number, map: R, options?: { readonly at?: number }): DriverView<R>;
+  bar(index: number, map?: Registers, { at = 0 }: { readonly at?: number } = {}): unknown {
+    const access = barAccess(this.#device.model, index);
+    return map === undefined ? access : driverView(map, access, at);
+  }
+
+  /** The hardware's config space of the plugged device: software reads and writes it. */
+  get config(): ConfigSpace {
+    return this.#device.config;
+  }
+
+  /** Resets the plugged device, as a function-level reset does: config space too. */
+  reset(): void {
+    const { config, model } = this.#device;
+    config.reset();
+    model.reset();
+    config.refresh(0, config.size);
+  }
+
+  /**
+   * Resolves when no handler of the plugged device is at work.
+   *
+   * @throws VfioError (rejects) EBUSY when handlers wait for the clock alone, which stands still
+   */
+  async idle(): Promise<void> {
+    for (;;) {
+      // A promise chain of a handler goes on between turns of the event loop.
+      await turn();
+      const { handlers, clock } = (this.#device.model as Partial<Instance>).waiting ?? { handlers: 0, clock: 0 };
+      if (handlers === 0) return;
+      if (clock + this.#delayed >= handlers) {
+        throw new VfioError('EBUSY', `${handlers} handlers are at work, and wait for the clock`, {
+          fix: 'Move it first: await host.advance(ms).',
+        });
+      }
+    }
+  }
+
+  /** Moves the clock by `ms`. Handlers that a timer wakes go on before the next timer comes. */
+  async advance(ms: number): Promise<void> {
+    await this.clock.pass(ms);
+  }
+
+  get #device(): { readonly model: Model; readonly config: ConfigSpace } {
+    if (this.#plugged !== null) return this.#plugged;
+    throw new VfioError('ENODEV', 'this TestHost has no device', { fix: 'Plug one: host.plug(model).' });
+  }
+
+  readConfig(offset: number, width: Width): number {
+    return this.#device.config.read(offset, width);
   }
 
   reportError(kind: ErrorKind, status?: number): boolean {
@@ -130,7 +231,33 @@ export class TestHost implements DeviceHost {
   }
 
   async #later(iova: Iova, copy: () => Dma): Promise<void> {
-    if (this.dmaDelayMs > 0) await new Promise<void>((resolve) => this.clock.after(this.dmaDelayMs, resolve));
+    if (this.dmaDelayMs > 0) {
+      this.#delayed++;
+      await new Promise<void>((resolve) => this.clock.after(this.dmaDelayMs, resolve));
+      this.#delayed--;
+    }
     if (copy() !== Dma.DONE) throw new DmaFault('not-mapped', BigInt(iova));
   }
+}
+
+/** A turn of the event loop: work that waits for promises alone is done then. */
+function turn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}
+
+function barAccess(model: Model, bar: number): LoadsAndStores {
+  return {
+    read8: (offset) => model.read(bar, offset, 1),
+    read16: (offset) => model.read(bar, offset, 2),
+    read32: (offset) => model.read(bar, offset, 4),
+    read64: (offset) => model.read64?.(bar, offset) ?? BigInt(model.read(bar, offset, 4)) | (BigInt(model.read(bar, offset + 4, 4)) << 32n),
+    write8: (offset, value) => model.write(bar, offset, 1, value),
+    write16: (offset, value) => model.write(bar, offset, 2, value),
+    write32: (offset, value) => model.write(bar, offset, 4, value),
+    write64(offset, value) {
+      if (model.write64 !== undefined) return model.write64(bar, offset, value);
+      model.write(bar, offset, 4, Number(value & 0xffff_ffffn));
+      model.write(bar, offset + 4, 4, Number(value >> 32n));
+    },
+  };
 }

@@ -158,6 +158,11 @@ export function findCapability(config: ConfigReader, id: number, pointerAt: numb
   return offsetOf(standard(config, pointerAt, noWarning), id);
 }
 
+/** Offsets of all capabilities `id` of a function, in the order of their chain. */
+export function findCapabilities(config: ConfigReader, id: number): readonly number[] {
+  return [...standard(config, Config.CAPABILITY_LIST, noWarning)].filter((step) => step.id === id).map((step) => step.offset);
+}
+
 /** Offset of the first extended capability `id`, 0 when there is none. */
 export function findExtendedCapability(config: ConfigReader, id: number): number {
   return offsetOf(extended(config, noWarning), id);

@@ -82,6 +82,7 @@ export class Server {
       answerAfter: () => {},
       reportError: () => false,
       wake: () => false,
+      readConfig: () => 0,
       barMemory: () => {
         throw new Error('there is none');
       },

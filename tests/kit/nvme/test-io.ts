@@ -56,6 +56,7 @@ export class TestIo implements Disposable {
       clock: this.clock,
       log: silentLogger,
       answerAfter: unused,
+      readConfig: unused,
       barMemory: unused,
       reportError: unused,
       wake: unused,

@@ -1,0 +1,189 @@
+/**
+ * Registers as a driver names them, over loads and stores:
+ *
+ *     const card = driverView(Card, access);
+ *     card.status.interrupt = 1;
+ *     card.length = 10;
+ *
+ * A property is one load or store of the register's width; a field is a load, or a load and a
+ * store. Nothing is cached. A name that the map lacks, a value that does not fit, and a write to
+ * what software only reads are errors.
+ */
+import { type BitFields, fieldMask } from './bit-fields.ts';
+import { hex } from './check.ts';
+import { VfioError } from './errno.ts';
+import { INSPECT } from './inspect.ts';
+import { bitsOf, fitted, fitted64, strictNames } from './register-view.ts';
+import { checkRegisters, type DriverView, type Register, type RegisterBytes, type Registers } from './registers.ts';
+
+/** Loads and stores by offset. */
+export interface LoadsAndStores {
+  read8(offset: number): number;
+  read16(offset: number): number;
+  read32(offset: number): number;
+  read64(offset: number): bigint;
+  write8(offset: number, value: number): void;
+  write16(offset: number, value: number): void;
+  write32(offset: number, value: number): void;
+  write64(offset: number, value: bigint): void;
+}
+
+/** Symbols: each name is free for a register. */
+const ACCESS: unique symbol = Symbol('access');
+const BASE: unique symbol = Symbol('base');
+
+interface View {
+  readonly [ACCESS]: LoadsAndStores;
+  /** Added to the offsets of the map. */
+  readonly [BASE]: number;
+}
+
+type ViewClass = new (access: LoadsAndStores, base: number) => object;
+
+/** A map has one class, so that all devices with these registers share a hidden class. */
+const classes = new WeakMap<Registers, ViewClass>();
+
+/**
+ * The registers of `map` over `access`.
+ *
+ * @param at where the map begins, in bytes   @throws VfioError EINVAL for what is no register map
+ */
+export function driverView<R extends Registers>(map: R, access: LoadsAndStores, at = 0): DriverView<R> {
+  let View = classes.get(map);
+  if (View === undefined) {
+    checkRegisters('a register map', map);
+    View = makeView(map);
+    classes.set(map, View);
+  }
+  return new View(access, at) as DriverView<R>;
+}
+
+/** Bytes that the map's registers span, from its start. */
+export function spanOf(map: Registers): number {
+  return Object.values(map).reduce((end, { offset, bytes }) => Math.max(end, offset + bytes), 0);
+}
+
+function makeView(map: Registers): ViewClass {
+  const entries = Object.entries(map);
+  const grouped = entries.flatMap(([name, r]) => (r.fields === null ? [] : [{ name, Fields: makeFieldsView(name, r, r.fields) }]));
+  class RegistersView {
+    readonly [ACCESS]: LoadsAndStores;
+    readonly [BASE]: number;
+    constructor(access: LoadsAndStores, base: number) {
+      this[ACCESS] = access;
+      this[BASE] = base;
+      for (const { name, Fields } of grouped) Object.defineProperty(this, name, { value: new Fields(access, base), enumerable: true });
+    }
+    /** Names alone: to look at a register may change it. */
+    [INSPECT](): string {
+      return `registers ${entries.map(([name, r]) => `${name} (${place(r)})`).join(', ')}`;
+    }
+  }
+  for (const [name, register] of entries) {
+    if (register.fields === null)
+      define(RegistersView.prototype, name, accessor(name, register.bytes, register.offset), register.access === 'ro');
+  }
+  Object.setPrototypeOf(RegistersView.prototype, strictNames('register', Object.keys(map)));
+  return RegistersView;
+}
+
+function place({ bytes, offset }: Register): string {
+  return `u${8 * bytes} at ${hex(offset)}`;
+}
+
+function makeFieldsView(register: string, declared: Register, fields: BitFields): ViewClass {
+  const { bytes, offset } = declared;
+  class FieldsView {
+    readonly [ACCESS]: LoadsAndStores;
+    readonly [BASE]: number;
+    constructor(access: LoadsAndStores, base: number) {
+      this[ACCESS] = access;
+      this[BASE] = base;
+    }
+    [INSPECT](): string {
+      return `register ${register} (${place(declared)}) with ${Object.keys(fields).join(', ')}`;
+    }
+  }
+  define(FieldsView.prototype, 'value', accessor(register, bytes, offset), false);
+  Object.setPrototypeOf(FieldsView.prototype, strictNames(`field of register ${register}:`, ['value', ...Object.keys(fields)]));
+  for (const [name, field] of Object.entries(fields)) {
+    const into = bitsOf(`${register}.${name}`, field.msb - field.lsb + 1);
+    const half = accessor(into.name, bytes === 8 ? 4 : bytes, field.lsb >= 32 ? offset + 4 : offset);
+    const shift = field.lsb % 32;
+    const { mask } = into;
+    // Writing back a one to a field that ones clear would clear it: such fields are written as zero
+    // unless they are meant.
+    const others = Object.values(fields).filter((f) => f.access === 'w1c' && f.lsb >= 32 === field.lsb >= 32);
+    const keep = others.reduce((all, f) => all & ~(fieldMask(f) << (f.lsb % 32)), ~(mask << shift));
+    const get = function (this: View): number {
+      return ((half.get.call(this) as number) >>> shift) & mask;
+    };
+    const set = function (this: View, value: number): void {
+      const fits = fitted(into, value) << shift;
+      half.set.call(this, (((half.get.call(this) as number) & keep) | fits) >>> 0);
+    };
+    define(FieldsView.prototype, name, { name: into.name, get, set }, field.access === 'ro');
+  }
+  return FieldsView;
+}
+
+interface Accessor {
+  /** For messages. */
+  readonly name: string;
+  get(this: View): number | bigint;
+  // biome-ignore lint/suspicious/noExplicitAny: number or bigint, as `bytes` says
+  set(this: View, value: any): void;
+}
+
+function define(prototype: object, property: string, { name, get, set }: Accessor, readOnly: boolean): void {
+  const refuse = () => {
+    throw new VfioError('EINVAL', `${name} is read-only: a driver cannot write it`);
+  };
+  Object.defineProperty(prototype, property, { enumerable: true, get, set: readOnly ? refuse : set });
+}
+
+function accessor(name: string, bytes: RegisterBytes, offset: number): Accessor {
+  const into = bitsOf(name, 8 * bytes);
+  switch (bytes) {
+    case 1:
+      return {
+        name,
+        get() {
+          return this[ACCESS].read8(this[BASE] + offset);
+        },
+        set(value) {
+          this[ACCESS].write8(this[BASE] + offset, fitted(into, value));
+        },
+      };
+    case 2:
+      return {
+        name,
+        get() {
+          return this[ACCESS].read16(this[BASE] + offset);
+        },
+        set(value) {
+          this[ACCESS].write16(this[BASE] + offset, fitted(into, value));
+        },
+      };
+    case 4:
+      return {
+        name,
+        get() {
+          return this[ACCESS].read32(this[BASE] + offset);
+        },
+        set(value) {
+          this[ACCESS].write32(this[BASE] + offset, fitted(into, value));
+        },
+      };
+    case 8:
+      return {
+        name,
+        get() {
+          return this[ACCESS].read64(this[BASE] + offset);
+        },
+        set(value) {
+          this[ACCESS].write64(this[BASE] + offset, fitted64(name, value));
+        },
+      };
+  }
+}

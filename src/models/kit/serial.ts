@@ -1,0 +1,56 @@
+/** Handlers that run one at a time. */
+import { isThenable } from '../../base/foreign.ts';
+
+interface Turn {
+  /** Called once more when the one that runs is done. */
+  again: (() => unknown) | null;
+}
+
+/**
+ * A handler that runs one at a time on each device. Calls that come while it runs are one more call
+ * afterwards, with the arguments of the last: for doorbells, whose handler takes all work that is
+ * there.
+ *
+ *     on: { 'bar0.doorbell': serial(async (dev) => { … }) }
+ *
+ * A reset ends a run together with its device's life.
+ */
+export function serial<D extends object, A extends readonly unknown[]>(
+  handler: (dev: D, ...args: A) => unknown,
+): (dev: D, ...args: A) => unknown {
+  // A device has another `dev` after each reset.
+  const running = new WeakMap<D, Turn>();
+  return (dev, ...args) => {
+    const turn = running.get(dev);
+    if (turn !== undefined) {
+      turn.again = () => handler(dev, ...args);
+      return undefined;
+    }
+    const result = handler(dev, ...args);
+    if (!isThenable(result)) return result;
+    const own: Turn = { again: null };
+    running.set(dev, own);
+    return drain(own, result).finally(() => running.delete(dev));
+  };
+}
+
+async function drain(turn: Turn, first: PromiseLike<unknown>): Promise<void> {
+  let failure: { readonly error: unknown } | null = null;
+  for (let result: unknown = first; ; ) {
+    try {
+      await result;
+    } catch (error) {
+      failure ??= { error };
+    }
+    const { again } = turn;
+    if (again === null) break;
+    turn.again = null;
+    try {
+      result = again();
+    } catch (error) {
+      failure ??= { error };
+      result = undefined;
+    }
+  }
+  if (failure !== null) throw failure.error;
+}
