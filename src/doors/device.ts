@@ -21,7 +21,18 @@ export { type BitAccess, bit, bits } from '../base/bit-fields.ts';
 export { type Clock, ManualClock, SystemClock } from '../base/clock.ts';
 export { type ErrnoName, VfioError } from '../base/errno.ts';
 export type { Logger } from '../base/log.ts';
-export { type DriverView, type ModelView, type Register, type Registers, registers, type SoftwareAccess, u8, u16, u32, u64 } from '../base/registers.ts';
+export {
+  type DriverView,
+  type ModelView,
+  type Register,
+  type Registers,
+  registers,
+  type SoftwareAccess,
+  u8,
+  u16,
+  u32,
+  u64,
+} from '../base/registers.ts';
 export { BenchControl, BenchOp, bench } from '../models/bench/bench.ts';
 export { type EduOptions, edu } from '../models/edu/edu.ts';
 export { type BarOptions, bar, type MemoryBar, memory, type RegisterBar } from '../models/kit/bar.ts';

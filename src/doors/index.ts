@@ -22,7 +22,18 @@ export { type BitAccess, bit, bits } from '../base/bit-fields.ts';
 export { type Clock, ManualClock, SystemClock } from '../base/clock.ts';
 export { type ErrnoName, VfioError } from '../base/errno.ts';
 export type { Logger } from '../base/log.ts';
-export { type DriverView, type ModelView, type Register, type Registers, registers, type SoftwareAccess, u8, u16, u32, u64 } from '../base/registers.ts';
+export {
+  type DriverView,
+  type ModelView,
+  type Register,
+  type Registers,
+  registers,
+  type SoftwareAccess,
+  u8,
+  u16,
+  u32,
+  u64,
+} from '../base/registers.ts';
 export type { AllocOptions, DmaBuffer } from '../drivers/kit/dma.ts';
 export { type AttachOptions, DriverDevice } from '../drivers/kit/driver-device.ts';
 export type { Interrupts, WaitOptions } from '../drivers/kit/interrupts.ts';

@@ -5,7 +5,19 @@
  */
 
 import type { Width } from '../abi/device-host.ts';
-import { Bar, CapId, CFG_SPACE_EXP_SIZE, CFG_SPACE_SIZE, Command, Config, HEADER_SIZE, HeaderType, Pm, PowerState, Status } from '../abi/pci.ts';
+import {
+  Bar,
+  CapId,
+  CFG_SPACE_EXP_SIZE,
+  CFG_SPACE_SIZE,
+  Command,
+  Config,
+  HEADER_SIZE,
+  HeaderType,
+  Pm,
+  PowerState,
+  Status,
+} from '../abi/pci.ts';
 import { checkIndex, checkU64, hex } from '../base/check.ts';
 import { VfioError } from '../base/errno.ts';
 import { barRegisters, romBarSize } from './bars.ts';
