@@ -14,7 +14,7 @@ export default defineConfig({
   },
   test: {
     globalSetup: ['tests/build.ts'],
-    include: ['src/**/*.test.ts', 'tests/**/*.test.ts'],
+    include: ['src/**/*.test.ts', 'tests/**/*.test.ts', 'examples/**/*.test.ts'],
     setupFiles: ['tests/setup.ts'],
     // A few tests count this process's descriptors and heap, so test files do not share a process.
     pool: 'forks',

@@ -31,6 +31,9 @@ export interface OpenOptions {
  * @throws VfioError EINVAL for what is no address; ENOENT when there is no such model, file or socket; ECONNREFUSED when nobody serves the
  * socket; ENXIO, EOPNOTSUPP for `adopt` where no device waits; EACCES for a VF token that is missing or wrong, EINVAL for one that is of no use; ENXIO when `match` names another device; EOPNOTSUPP for addresses that cannot be opened yet
  */
+export function open(address: string, options?: OpenOptions): Promise<DriverDevice>;
+export function open<M extends DeviceModel>(model: M, options?: OpenOptions): Promise<DriverDevice<ReturnType<M['create']>>>;
+export function open(address: string | DeviceModel, options?: OpenOptions): Promise<DriverDevice>;
 export async function open(address: string | DeviceModel, options: OpenOptions = {}): Promise<DriverDevice> {
   if (typeof address !== 'string' && isModel(address)) return await openModel(address, options);
   const parsed = parseAddress(address as string);
@@ -62,8 +65,8 @@ export async function open(address: string | DeviceModel, options: OpenOptions =
 async function openModel(model: DeviceModel, options: OpenOptions): Promise<DriverDevice> {
   // Only now: a file that declares a device imports this package too, and needs no engine.
   const { simulate } = await import('./simulation.ts');
-  const { device, owns } = simulate(model, options);
-  return DriverDevice.attach(device, { owns, ...forDriver(options) });
+  const { device, owns, machine, bdf } = simulate(model, options);
+  return DriverDevice.attach(device, { owns, instance: machine.function(bdf).host.model, ...forDriver(options) });
 }
 
 function forDriver({ match, clock, signal = runSignal() ?? undefined }: OpenOptions): Pick<OpenOptions, 'match' | 'clock' | 'signal'> {

@@ -8,7 +8,7 @@ import { dirname, join, relative } from 'node:path';
 import { Cleanup } from '../base/cleanup.ts';
 import type { Clock } from '../base/clock.ts';
 import { VfioError } from '../base/errno.ts';
-import { ownedBy } from '../base/foreign.ts';
+import { callForeign, ownedBy } from '../base/foreign.ts';
 import { INSPECT } from '../base/inspect.ts';
 import type { Logger } from '../base/log.ts';
 import type { Machine } from '../engine/machine/machine.ts';
@@ -50,19 +50,22 @@ export interface ServeOptions {
 interface Running extends Disposable {
   /** The model's. */
   readonly name: string;
+  readonly bdf: string;
   readonly server: FunctionServer;
   readonly machines: MachinePerClient;
 }
 
-export class DeviceServer implements Disposable {
+/** @typeParam M the model that it serves */
+export class DeviceServer<M extends DeviceModel = DeviceModel> implements Disposable {
   readonly #options: ServeOptions;
   readonly #processes: PeerProcesses;
   readonly #listeners = new Set<UnixListener>();
+  readonly #instanceListeners = new Set<(instance: ReturnType<M['create']>) => void>();
   #running: Running;
   #disposed = false;
 
   /** Takes over what the model owns, also when it throws. @throws VfioError EINVAL for a declaration that is no device */
-  constructor(model: DeviceModel, options: ServeOptions = {}) {
+  constructor(model: M, options: ServeOptions = {}) {
     this.#options = options;
     this.#processes = options.processes ?? new PeerProcesses(options.memlockLimit);
     this.#running = this.#start(model);
@@ -81,6 +84,29 @@ export class DeviceServer implements Disposable {
   /** Clients that are served now. */
   get sessions(): readonly Session[] {
     return this.#running.server.sessions;
+  }
+
+  /**
+   * The device that is served now, as `create` of the model made it: of one that `device()`
+   * declared, its inputs and outputs. Another one for each client, and after `replace`.
+   */
+  get instance(): ReturnType<M['create']> {
+    return instanceIn(this.#running) as ReturnType<M['create']>;
+  }
+
+  /** Calls `listener` with the instance of now, and with each later one. */
+  onInstance(listener: (instance: ReturnType<M['create']>) => void): Disposable {
+    const own = (instance: ReturnType<M['create']>) => listener(instance);
+    this.#instanceListeners.add(own);
+    own(this.instance);
+    return { [Symbol.dispose]: () => void this.#instanceListeners.delete(own) };
+  }
+
+  #announce(instance: unknown): void {
+    const log = this.#options.log ?? stderrLogger;
+    for (const listener of [...this.#instanceListeners]) {
+      callForeign('a listener of onInstance', () => listener(instance as ReturnType<M['create']>), failedTo(log));
+    }
   }
 
   /**
@@ -122,10 +148,11 @@ export class DeviceServer implements Disposable {
    *
    * @throws VfioError EINVAL for a declaration that is no device; then nothing has changed
    */
-  replace(model: DeviceModel): void {
+  replace(model: M): void {
     const old = this.#running;
     this.#running = this.#start(model);
     old[Symbol.dispose]();
+    this.#announce(this.instance);
   }
 
   /** Stops listening, disconnects everybody and switches the machine off. Idempotent. */
@@ -137,7 +164,7 @@ export class DeviceServer implements Disposable {
     for (const listener of this.#listeners) undo.use(listener);
   }
 
-  #start(model: DeviceModel): Running {
+  #start(model: M): Running {
     const { clock, limits, keepAlive } = this.#options;
     const log = this.#options.log ?? stderrLogger;
     const mediated = this.#options.mediators === undefined ? {} : { mediators: this.#options.mediators };
@@ -146,7 +173,10 @@ export class DeviceServer implements Disposable {
     undo.use(ownedBy(model.declaration.name, model.owns, failedTo(log)));
     const around = machineAround(model, anyAddress);
     const machines = undo.use(
-      new MachinePerClient(() => startMachine(around, { ...given, ...mediated, params: { dmaEntryLimit: MAPPINGS_MAX } })),
+      new MachinePerClient(
+        () => startMachine(around, { ...given, ...mediated, params: { dmaEntryLimit: MAPPINGS_MAX } }),
+        (machine) => this.#announce(machine.function(around.bdf).host.model),
+      ),
     );
     const server = undo.use(
       new FunctionServer({
@@ -160,7 +190,7 @@ export class DeviceServer implements Disposable {
       }),
     );
     const owns = undo.move();
-    return { name: model.declaration.name, server, machines, [Symbol.dispose]: () => owns[Symbol.dispose]() };
+    return { name: model.declaration.name, bdf: around.bdf, server, machines, [Symbol.dispose]: () => owns[Symbol.dispose]() };
   }
 }
 
@@ -170,12 +200,14 @@ export class DeviceServer implements Disposable {
  */
 class MachinePerClient implements Disposable {
   readonly #start: () => ReturnType<typeof startMachine>;
+  readonly #started: (machine: Machine) => void;
   #running: ReturnType<typeof startMachine>;
   #isUsed = false;
 
   /** @throws VfioError EINVAL for a declaration that is no device */
-  constructor(start: () => ReturnType<typeof startMachine>) {
+  constructor(start: () => ReturnType<typeof startMachine>, started: (machine: Machine) => void) {
     this.#start = start;
+    this.#started = started;
     this.#running = start();
   }
 
@@ -189,6 +221,7 @@ class MachinePerClient implements Disposable {
       const before = this.#running;
       this.#running = this.#start();
       before.owns[Symbol.dispose]();
+      this.#started(this.#running.machine);
     }
     this.#isUsed = true;
     return this.#running.machine;
@@ -197,6 +230,11 @@ class MachinePerClient implements Disposable {
   [Symbol.dispose](): void {
     this.#running.owns[Symbol.dispose]();
   }
+}
+
+/** The model's device in the machine of now. */
+function instanceIn({ bdf, machines }: Running): unknown {
+  return machines.current.function(bdf).host.model;
 }
 
 /**
@@ -212,6 +250,8 @@ const anyAddress = { aperture: { first: 0n, last: 2n ** 64n - 1n }, reserved: []
  * @param address `sim:edu`, `sim:./my-device.ts`, or the model itself, which is taken over   @param path default: `socketPathOf(name)`
  * @throws VfioError ENOENT for a model or file that is not there; EINVAL for what is no model; EADDRINUSE when somebody listens at `path`
  */
+export function serve<M extends DeviceModel>(model: M, options: ServeOptions & { readonly path: string }): Promise<DeviceServer<M>>;
+export function serve(address: string | DeviceModel, options: ServeOptions & { readonly path: string }): Promise<DeviceServer>;
 export async function serve(address: string | DeviceModel, options: ServeOptions & { readonly path: string }): Promise<DeviceServer> {
   using undo = new Cleanup();
   const server = undo.use(new DeviceServer(await modelAt(address), options));

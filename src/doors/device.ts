@@ -41,7 +41,6 @@ export { type Bars, type Dev, type DeviceSpec, device, type KitDevice } from '..
 export type { Instance } from '../models/kit/instance.ts';
 export { DeviceReset } from '../models/kit/life.ts';
 export type { Behaviour, Behaviours } from '../models/kit/register.ts';
-export { serial } from '../models/kit/serial.ts';
 export { TestHost } from '../models/kit/test-host.ts';
 export { type ModelFactory, models } from '../models/registry.ts';
 export * as capabilities from '../pci/capabilities.ts';

@@ -4,6 +4,7 @@
  */
 import type { Device, DeviceEvent, DeviceEventKind, RegionMapping, RegisterAccess } from '../../abi/device.ts';
 import type { DirectMemory } from '../../abi/memory.ts';
+import { Bar, Command, Config } from '../../abi/pci.ts';
 import { RegionFlags, RegionIndex } from '../../abi/vfio.ts';
 import { hex } from '../../base/check.ts';
 import { Cleanup } from '../../base/cleanup.ts';
@@ -17,7 +18,9 @@ import { ConfigView } from './config-view.ts';
 import { type DmaBuffer, DriverDma } from './dma.ts';
 import { checkTimeout, Interrupts, type IrqContext, type IrqKind, type WaitOptions } from './interrupts.ts';
 
-export interface AttachOptions {
+export interface AttachOptions<Instance = unknown> {
+  /** The device as its model made it, for `instance`. */
+  readonly instance?: Instance;
   /** The clock of timeouts; the machine's unless told. */
   readonly clock?: Clock;
   /** `vendor:device` that the driver is for, or several: any other is refused. */
@@ -45,8 +48,14 @@ export interface IrqSource {
   enable(count?: number): Interrupts;
 }
 
-export class DriverDevice implements Disposable {
-  /** What it stands on, for whatever is not here. */
+/** @typeParam Instance of a model that `open` was given: the object that its `create` makes */
+export class DriverDevice<Instance = unknown> implements Disposable {
+  /**
+   * The device's other side, where it is a model in this process that `open(model)` was given: a
+   * UART's line. Undefined elsewhere.
+   */
+  readonly instance: Instance;
+  /** The `Device` below, for everything that is not here. */
   readonly device: Device;
   /** Where it sits, e.g. `0000:00:04.0`. Known also once it is gone. */
   readonly name: string;
@@ -71,8 +80,9 @@ export class DriverDevice implements Disposable {
   };
   #closed = false;
 
-  private constructor(device: Device, options: AttachOptions) {
+  private constructor(device: Device, options: AttachOptions<Instance>) {
     this.device = device;
+    this.instance = options.instance as Instance;
     this.name = device.info.name;
     this.clock = new PausableClock(options.clock ?? new SystemClock());
     this.config = new ConfigView(device.region(RegionIndex.CONFIG));
@@ -90,15 +100,16 @@ export class DriverDevice implements Disposable {
   }
 
   /**
-   * Take over an open device; it is closed with the driver. Memory decoding is switched on, bus mastering is not: that is the driver's decision.
+   * Take over an open device; it is closed with the driver. The device's BARs answer from now on;
+   * bus mastering stays off, because that is the driver's decision.
    *
    * @throws VfioError ENXIO when `match` names another device, which is closed then
    */
-  static attach(device: Device, options: AttachOptions = {}): DriverDevice {
+  static attach<Instance = undefined>(device: Device, options: AttachOptions<Instance> = {}): DriverDevice<Instance> {
     using undo = new Cleanup();
     if (options.owns !== undefined) undo.use(options.owns);
     undo.use(device);
-    const dev = new DriverDevice(device, options);
+    const dev = new DriverDevice<Instance>(device, options);
     const { ids } = dev;
     const wanted = typeof options.match === 'string' ? [options.match] : options.match;
     if (wanted !== undefined && !wanted.some((w) => w.toLowerCase() === ids)) {
@@ -106,7 +117,8 @@ export class DriverDevice implements Disposable {
         fix: 'Give the address of a device that the driver is for.',
       });
     }
-    if (!dev.config.memoryEnabled) dev.config.memoryEnabled = true;
+    const decoding = Command.MEMORY | (dev.#hasPorts() ? Command.IO : 0);
+    if ((dev.config.command & decoding) !== decoding) dev.config.command |= decoding;
     undo.move();
     return dev;
   }
@@ -259,6 +271,13 @@ export class DriverDevice implements Disposable {
     const mapping = region.map();
     this.#mappings.set(index, mapping);
     return mapping;
+  }
+
+  /** One of its BARs is an I/O BAR. */
+  #hasPorts(): boolean {
+    return [0, 1, 2, 3, 4, 5].some(
+      (i) => this.device.region(i).info.size > 0 && (this.config.read32(Config.BASE_ADDRESS_0 + 4 * i) & Bar.SPACE_IO) !== 0,
+    );
   }
 
   #barsPresent(): string {

@@ -81,7 +81,7 @@ const checks = {
   config: made([ConfigRegisters], 'what configRegisters({ … }) gives'),
   regions: listOf(keys(region, ['type', 'subtype', 'size'])),
   state: callable,
-  on: mapOf(callable),
+  on: mapOf(either(keys({ serial: callable }, ['serial']), callable)),
   read: mapOf(callable),
   timers: mapOf(callable),
   inputs: mapOf(callable),

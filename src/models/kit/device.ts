@@ -115,9 +115,20 @@ type RawAt<B, P> = P extends `${infer K}.${infer N}`
     : never
   : never;
 
+/** A handler of writes: the value written, and the value before. */
+type WriteHandler<D, N> = (dev: D, written: N, before: N) => unknown;
+
+/**
+ * A handler that runs one at a time. Writes that come while it runs are one more run afterwards,
+ * with the values of the last: for doorbells, whose handler takes all work that is there.
+ */
+interface SerialHandler<D, N> {
+  readonly serial: WriteHandler<D, N>;
+}
+
 /** Handlers of writes, by register, and of the device's life. */
 export type WriteHandlers<B, D> = {
-  readonly [P in Path<B>]?: (dev: D, written: RawAt<B, P>, before: RawAt<B, P>) => unknown;
+  readonly [P in Path<B>]?: WriteHandler<D, RawAt<B, P>> | SerialHandler<D, RawAt<B, P>>;
 } & LifeHandlers<D>;
 
 /** The values that reads show, by register. */
@@ -222,7 +233,7 @@ export interface DeviceSpec<B extends Bars, S, C, O, I> extends DeviceIds, Devic
    * The effects of writes, by register: `'bar0.go'(dev, written, before)`. A handler is called once
    * the value is stored, with the value written and the value before. It may be async: registers
    * keep answering while it waits. Its result is ignored otherwise. An error that it throws is
-   * logged, a DMA fault that it does not catch too.
+   * logged, a DMA fault that it does not catch too. `{ serial: handler }` runs one at a time.
    */
   readonly on?: Once<B, WriteHandlers<B & { readonly config: C }, Dev<B, S, C, O>>>;
   /** The values that reads show, for registers whose value the device makes up at that moment. */

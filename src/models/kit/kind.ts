@@ -7,6 +7,7 @@ import type { ConfigRegisters } from './config-registers.ts';
 import type { Handler } from './handlers.ts';
 import type { KindMigration } from './migration.ts';
 import type { RegisterLayout } from './register-layout.ts';
+import { serial } from './serial.ts';
 
 export type ReadHandler = (dev: object, stored: number | bigint) => number | bigint;
 
@@ -64,7 +65,7 @@ const lifeHandlers = ['start', 'config', 'power'];
 
 /** @throws VfioError EINVAL for a handler of a register that is not there, or that would never run */
 export function compileKind(name: string, bars: readonly (AnyBar | undefined)[], spec: KindSpec): Kind {
-  const on = { ...spec.on } as Record<string, Handler | undefined>;
+  const on = Object.fromEntries(Object.entries(spec.on ?? {}).map(([path, handler]) => [path, handlerOf(handler)]));
   const read = { ...spec.read } as Record<string, ReadHandler | undefined>;
   const layouts = bars.map((bar) => (bar instanceof RegisterBar ? bar.layout : null));
   if (spec.config !== undefined) layouts[CONFIG_SPACE] = spec.config.layout;
@@ -95,6 +96,11 @@ export function compileKind(name: string, bars: readonly (AnyBar | undefined)[],
     regions: (spec.regions ?? []) as readonly Region[],
     migration: spec.migration === undefined ? null : spec.migration === true ? {} : (spec.migration as KindMigration),
   };
+}
+
+/** `{ serial: handler }` is a handler too. */
+function handlerOf(declared: Handler | { readonly serial: Handler } | undefined): Handler | undefined {
+  return typeof declared === 'object' ? serial(declared.serial) : declared;
 }
 
 function compileSpace(

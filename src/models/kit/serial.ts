@@ -1,5 +1,6 @@
 /** Handlers that run one at a time. */
 import { isThenable } from '../../base/foreign.ts';
+import type { Handler } from './handlers.ts';
 
 interface Turn {
   /** Called once more when the one that runs is done. */
@@ -7,26 +8,19 @@ interface Turn {
 }
 
 /**
- * A handler that runs one at a time on each device. Calls that come while it runs are one more call
- * afterwards, with the arguments of the last: for doorbells, whose handler takes all work that is
- * there.
- *
- *     on: { 'bar0.doorbell': serial(async (dev) => { … }) }
- *
- * A reset ends a run together with its device's life.
+ * The handler, one at a time on each device. Calls that come while it runs are one more call
+ * afterwards, with the arguments of the last. A reset ends a run together with its device's life.
  */
-export function serial<D extends object, A extends readonly unknown[]>(
-  handler: (dev: D, ...args: A) => unknown,
-): (dev: D, ...args: A) => unknown {
+export function serial(handler: Handler): Handler {
   // A device has another `dev` after each reset.
-  const running = new WeakMap<D, Turn>();
-  return (dev, ...args) => {
+  const running = new WeakMap<object, Turn>();
+  return (dev, written, before) => {
     const turn = running.get(dev);
     if (turn !== undefined) {
-      turn.again = () => handler(dev, ...args);
+      turn.again = () => handler(dev, written, before);
       return undefined;
     }
-    const result = handler(dev, ...args);
+    const result = handler(dev, written, before);
     if (!isThenable(result)) return result;
     const own: Turn = { again: null };
     running.set(dev, own);
