@@ -312,13 +312,13 @@ describe('the command', () => {
     const bound = await VfioProcess.run('admin', served.directory, 'unbind', '--wait', '00:04.0');
     expect([bound.status, bound.stdout]).toEqual([0, `${EDU} is unbound from vfio-pci\n`]);
     const refused = await VfioProcess.run('admin', served.directory, 'bind', EDU, 'vfio-pci', 'more');
-    expect([refused.status, refused.stderr]).toEqual([2, expect.stringContaining("bind takes no 'more'")]);
+    expect([refused.status, refused.stderr]).toEqual([2, expect.stringContaining('too many arguments. Expected 2 arguments but got 3')]);
     const unknown = await VfioProcess.run('admin', served.directory, 'explode');
     expect([unknown.status, unknown.stderr]).toEqual([2, expect.stringContaining("there is no command 'explode'")]);
     const valued = await VfioProcess.run('admin', served.directory, 'bind', EDU, 'vfio-pci', '--wait=1');
-    expect([valued.status, valued.stderr]).toEqual([2, expect.stringContaining('bind has no option --wait')]);
+    expect([valued.status, valued.stderr]).toEqual([2, expect.stringContaining("unknown option '--wait=1'")]);
     const flag = await VfioProcess.run('admin', served.directory, 'unplug', EDU, '--surprise=no');
-    expect([flag.status, flag.stderr]).toEqual([2, expect.stringContaining('--surprise of unplug takes no value')]);
+    expect([flag.status, flag.stderr]).toEqual([2, expect.stringContaining("unknown option '--surprise=no'")]);
     const gone = await VfioProcess.run('admin', address(EDU), 'reset');
     expect([gone.status, gone.stderr]).toEqual([
       1,

@@ -1,11 +1,10 @@
 /** The command as a user meets it: exit status, what is on stdout, what on stderr. */
-import { spawn, spawnSync } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
-import { adminCommands } from '../src/api/admin/commands.ts';
 import { main } from '../src/cli/main.ts';
 import { recordingTerminal } from './kit/recording-terminal.ts';
 
@@ -31,7 +30,7 @@ function copyOfDesktop(): string {
 }
 
 describe('vfio', () => {
-  it('tells usage, examples and exit codes', async () => {
+  it('--help prints usage, commands and exit statuses', async () => {
     const { status, out } = await vfio('--help');
     expect(status).toBe(0);
     for (const word of [
@@ -272,45 +271,6 @@ describe('vfio explain-write', () => {
     ] as const) {
       const { status, err } = await vfio('explain-write', ...argv);
       expect([status, err.includes(errno)], argv.join(' ')).toEqual([1, true]);
-    }
-  });
-});
-
-describe('vfio completion', () => {
-  it.each(['bash', 'zsh', 'fish'])('%s knows every command', async (shell) => {
-    const { status, out } = await vfio('completion', shell);
-    expect(status).toBe(0);
-    for (const word of ['demo', 'explain-write', 'config', 'nvme', 'smart', shell === 'fish' ? 'block-size' : '--block-size'])
-      expect(out).toContain(word);
-    for (const row of Object.keys(adminCommands)) expect(out).toMatch(new RegExp(`\\b${row}\\b`));
-  });
-
-  it('bash offers the commands of an administrator, their options, and the addresses of the machine', async () => {
-    const directory = mkdtempSync(join(tmpdir(), 'vfio-ts-completion-'));
-    for (const bdf of ['0000:00:04.0', '0000:01:00.0', '0000:01:00.1']) {
-      for (const name of [`${bdf}.sock`, `${bdf}.sock.manage`]) writeFileSync(join(directory, name), '');
-    }
-    const { out } = await vfio('completion', 'bash');
-    const offered = (line: string): string[] => {
-      // As bash has it: words are cut at colons, and the one that is completed is the last.
-      const words = line.split(/\s+|(?<=:)|(?=:)/);
-      const script = `${out}\nCOMP_LINE=$1 COMP_POINT=\${#1} COMP_CWORD=$3; _vfio vfio "$2" ""; printf '%s\\n' "\${COMPREPLY[@]}"`;
-      const current = words.at(-1)!;
-      const { stdout, stderr } = spawnSync('bash', ['-c', script, 'bash', line, current === ':' ? '' : current, String(words.length - 1)], {
-        encoding: 'utf8',
-      });
-      expect(stderr).toBe('');
-      return stdout.split('\n').filter((word) => word !== '');
-    };
-    try {
-      expect(offered(`vfio admin ${directory} un`)).toEqual(['unbind', 'unplug']);
-      expect(offered('vfio admin unix:/tmp/edu.sock res')).toEqual(['reset', 'resume']);
-      expect(offered(`vfio admin ${directory} unbind `)).toEqual(['0000:00:04.0', '0000:01:00.0', '0000:01:00.1']);
-      expect(offered(`vfio admin ${directory} unbind 0000:01:`)).toEqual(['00.0', '00.1']);
-      expect(offered(`vfio admin ${directory} unplug 0000:00:04.0 --`)).toEqual(['--wait', '--surprise', '--json', '--help']);
-      expect(offered(`vfio admin ${directory} params --w`)).toEqual([]);
-    } finally {
-      rmSync(directory, { recursive: true });
     }
   });
 });

@@ -128,7 +128,7 @@ describe('vfio bind and explain', () => {
 describe('--help', () => {
   it('fits 80 columns, in groups', async () => {
     const { out } = await vfio('--help');
-    expect(out).toMatch(/^Machines:\n {2}show .*\n[\s\S]*^Config spaces:\n[\s\S]*^Devices at work:\n {2}run/m);
+    expect(out).toMatch(/^Devices at work:\n {2}serve .*\n[\s\S]*^Machines:\n {2}show [\s\S]*^Config spaces:\n {2}config/m);
     const names = [...out.matchAll(/^ {2}([a-z-]{3,}) {2,}\S/gm)].map((match) => match[1]!).filter((name) => name !== 'help');
     expect(names).toContain('explain-write');
     for (const words of [[], ...names.map((name) => [name]), ['nvme', 'read'], ['nvme', 'bench']]) {

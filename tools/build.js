@@ -1,5 +1,5 @@
-// Makes dist/ of src/: JavaScript and its maps by esbuild, declarations by tsc. Makes the addon for
-// this computer of native/, too, unless it is there.
+// Makes dist/ of src/: JavaScript and its maps by esbuild, declarations by tsc, man pages of the
+// table of commands. Makes the addon for this computer of native/, too, unless it is there.
 //
 //   node tools/build.js [--no-types]
 //
@@ -13,18 +13,20 @@ import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { build } from 'esbuild';
+import { writeManPages } from './man.js';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 
 const doors = readdirSync(join(root, 'src/doors')).map((file) => [basename(file, '.ts'), `src/doors/${file}`]);
 
 /**
- * Files of dist/ that something outside names: the doors of package.json, the command, and the
- * drivers that the demo starts as processes.
+ * Files of dist/ that something outside names: the doors of package.json, the command, the maker
+ * of its man pages, and the drivers that the demo starts as processes.
  */
 const entryPoints = {
   ...Object.fromEntries(doors),
   cli: 'src/cli/main.ts',
+  'man-pages': 'src/cli/man-pages.ts',
   'demo/disk-worker': 'src/cli/demo/disk-worker.ts',
   'demo/edu-worker': 'src/cli/demo/edu-worker.ts',
   'demo/moving-worker': 'src/cli/demo/moving-worker.ts',
@@ -74,6 +76,7 @@ function declarations() {
 const { values } = parseArgs({ options: { 'no-types': { type: 'boolean', default: false } } });
 try {
   await javascript();
+  await writeManPages(unfinished);
   if (!values['no-types']) declarations();
   const before = `${unfinished}.old`;
   try {

@@ -2,7 +2,6 @@
 import { resolve } from 'node:path';
 import { VfioError } from '../base/errno.ts';
 import { parseBdf } from '../pci/bdf.ts';
-import { namesFile } from './model-file.ts';
 
 export type Address =
   /** A model that comes with the package, with its options (`sim:edu,dmaMs=100`). */
@@ -53,6 +52,11 @@ export function withFullPaths(device: string): string {
     .split(',')
     .map((option) => option.replace(fileOptions, (_, name, path) => `${name}=${resolve(path)}`))
     .join(',');
+}
+
+/** Whether a model's name is that of a file, in an address as in a machine file. */
+export function namesFile(name: string): boolean {
+  return /[/.]/.test(name.split(',', 1)[0]!);
 }
 
 export function looksLikeFile(address: string): boolean {

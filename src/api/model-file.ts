@@ -6,11 +6,7 @@ import { VfioError } from '../base/errno.ts';
 import type { FunctionSpec, MachineSpec } from '../engine/machine/machine-spec.ts';
 import type { ModelFactory, ModelOptions } from '../models/registry.ts';
 import type { DeviceModel } from '../pci/declaration.ts';
-
-/** Whether a model's name is that of a file, in an address as in a machine file. */
-export function namesFile(name: string): boolean {
-  return /[/.]/.test(name.split(',', 1)[0]!);
-}
+import { namesFile } from './address.ts';
 
 /**
  * The factory of the models in a module that was loaded from `path`: of the default export, which

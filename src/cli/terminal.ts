@@ -1,13 +1,11 @@
 /** The output of a command: data on `out`, messages on `err`. */
 import { randomUUID } from 'node:crypto';
 import { closeSync, fstatSync, openSync } from 'node:fs';
-import { Writable } from 'node:stream';
 import { isatty } from 'node:tty';
 import pc from 'picocolors';
-import { Cleanup } from '../base/cleanup.ts';
 import { printable, printableJson } from '../base/printable.ts';
-import { LineOutput } from '../sys/line-output.ts';
 import { Exit } from './exit-codes.ts';
+import type { Outputs } from './served-output.ts';
 
 export type Paint = ReturnType<typeof pc.createColors>;
 
@@ -25,7 +23,7 @@ export interface Terminal {
    * keeps it waiting. The same holds for output of models and drivers by `console` and
    * `process.stdout`, and for Node's own warnings.
    */
-  serve(): Disposable;
+  serve(): Promise<Disposable>;
 }
 
 /** Stands for the escape character in painted text: a name that is not ours cannot contain it. */
@@ -49,7 +47,8 @@ export function processTerminal(): Terminal {
     out: (line) => void (serving?.out ?? process.stdout).write(shown(line)),
     err: (line) => void (serving?.err ?? process.stderr).write(shown(line)),
     paint: paintFor(wantsColour(process.env, isatty(1))),
-    serve: () => {
+    serve: async () => {
+      const { Outputs } = await import('./served-output.ts');
       const outputs = new Outputs();
       serving = outputs;
       return {
@@ -76,50 +75,6 @@ function paintFor(colour: boolean): Paint {
     typeof painter === 'function' ? (text: string) => painter(printable(String(text))).replaceAll('\u001b', ESCAPE) : painter,
   ]);
   return Object.fromEntries(painters) as Paint;
-}
-
-/** Standard output and standard error of a server, for all code of the process. */
-class Outputs implements Disposable {
-  readonly #cleanup = new Cleanup();
-  readonly out: LineOutput;
-  readonly err: LineOutput;
-
-  constructor() {
-    const missing = (count: number) => `(${count} ${count === 1 ? 'line is' : 'lines are'} missing here)`;
-    this.out = this.#cleanup.use(new LineOutput(1, { missing }));
-    this.err = this.#cleanup.use(new LineOutput(2, { missing }));
-    const streams = { stdout: streamTo(this.out), stderr: streamTo(this.err) };
-    this.#replace(globalThis, 'console', new globalThis.console.Console(streams));
-    this.#replace(process, 'stdout', streams.stdout);
-    this.#replace(process, 'stderr', streams.stderr);
-    // Node itself writes them to the descriptor.
-    const before = process.listeners('warning');
-    process.removeAllListeners('warning').on('warning', (warning) => this.err.write(`${printable(String(warning))}\n`));
-    this.#cleanup.defer(() => {
-      process.removeAllListeners('warning');
-      for (const listener of before) process.on('warning', listener);
-    });
-  }
-
-  [Symbol.dispose](): void {
-    this.#cleanup[Symbol.dispose]();
-  }
-
-  #replace(owner: object, name: string, value: unknown): void {
-    const before = Object.getOwnPropertyDescriptor(owner, name)!;
-    Object.defineProperty(owner, name, { configurable: true, enumerable: true, writable: true, value });
-    this.#cleanup.defer(() => void Object.defineProperty(owner, name, before));
-  }
-}
-
-function streamTo(output: LineOutput): Writable {
-  return new Writable({
-    decodeStrings: false,
-    write(text: string, _encoding, done) {
-      output.write(text);
-      done();
-    },
-  });
 }
 
 /** Node restores the settings of the terminals that it was started on, and crashes when one is gone (ssh that was cut off). They are /dev/null then. */

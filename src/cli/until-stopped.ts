@@ -7,7 +7,7 @@ import { Exit } from './exit-codes.ts';
 
 export interface Stop extends Disposable {
   /** The exit status to end with. */
-  readonly told: Promise<number>;
+  readonly status: Promise<number>;
 }
 
 /** Signals that end a command, and its exit status then. */
@@ -20,7 +20,7 @@ export const endingSignals: readonly (readonly [NodeJS.Signals, number])[] = [
 /** From now on signals end the command instead of the process; until disposed. A second one ends the process, in case the end takes too long. */
 export function untilStopped(): Stop {
   const listeners: (() => void)[] = [];
-  const told = new Promise<number>((resolve) => {
+  const stopped = new Promise<number>((resolve) => {
     for (const [signal, status] of endingSignals) {
       const listener = () => resolve(status);
       process.once(signal, listener);
@@ -29,7 +29,7 @@ export function untilStopped(): Stop {
     listeners.push(onLauncherGone(() => resolve(Exit.OK)));
   });
   return {
-    told,
+    status: stopped,
     [Symbol.dispose]: () => {
       for (const off of listeners) off();
     },

@@ -2,19 +2,12 @@
  * A VF token for a command comes from a file, never from the command line, which every user of the computer can read (`ps`).
  */
 import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs';
-import { Option } from 'commander';
 import { parseVfToken } from '../abi/vf-token.ts';
 import { VfioError } from '../base/errno.ts';
 
 /** Longer files are no tokens, and are not read. */
 const MAX_BYTES = 256;
 const MAKE = (path: string) => `Make one: (umask 077; cat /proc/sys/kernel/random/uuid > ${path})`;
-
-export const vfTokenOption = () =>
-  new Option(
-    '--vf-token-file <file>',
-    'the VF token (a UUID) of an SR-IOV device, in a file that only you can read; - for standard input',
-  ).env('VFIO_VF_TOKEN_FILE');
 
 export interface VfTokenOptions {
   readonly vfTokenFile?: string | undefined;

@@ -12,6 +12,6 @@ export function recordingTerminal(): Terminal & { readonly stdout: string[]; rea
     out: (line) => void stdout.push(printable(line)),
     err: (line) => void stderr.push(printable(line)),
     paint: pc.createColors(false),
-    serve: () => ({ [Symbol.dispose]: () => {} }),
+    serve: async () => ({ [Symbol.dispose]: () => {} }),
   };
 }

@@ -1,61 +1,20 @@
-import { Command } from 'commander';
-import { bdf, machineOption } from '../arguments.ts';
-import type { CommandContext } from '../command.ts';
-import { groupLines } from '../machine-tree.ts';
+import type { CommandSpec } from '../command.ts';
+import { machineOption } from '../options.ts';
+import { bdf, driver } from '../values.ts';
 
-interface BindOptions {
-  readonly machine: string;
-  readonly group?: boolean;
-  readonly write?: boolean;
-}
-
-export function bindCommand({ terminal }: CommandContext): Command {
-  return new Command('bind')
-    .description('bind a device, or with --group all of its group, to a driver; tell what it takes, and with --write keep it')
-    .argument('<bdf>', 'the device', bdf)
-    .argument('[driver]', 'the driver; none to unbind', 'vfio-pci')
-    .addOption(machineOption().makeOptionMandatory())
-    .option('-g, --group', 'do what the whole group needs so that a user can have it')
-    .option('-w, --write', 'write the new drivers into the machine file')
-    .addHelpText(
-      'after',
-      `
-Nothing is written without --write: the command tells what it would do and whether it would work.
-
-Examples:
-  vfio bind 01:00.0 --group -m examples/machines/desktop.yaml
-  vfio bind 01:00.0 none -m my-machine.yaml --write`,
-    )
-    .action(async (at: string, driver: string, options: BindOptions, command: Command) => {
-      if (options.group === true && driver !== 'vfio-pci') {
-        command.error(`error: --group gives each device the driver that it needs: leave out '${driver}'`);
-      }
-      const { importMachine } = await import('../../api/machine.ts');
-      using machine = await importMachine(options.machine);
-      const fn = machine.function(at);
-      const before = new Map([...machine.functions].map(([of, f]) => [of, f.driver]));
-      if (options.group === true) {
-        if (fn.group === null) machine.bind(fn.bdf, driver);
-        else machine.bindGroup(fn.group.id);
-      } else {
-        if (driver !== 'none') machine.drivers.checkKnown(driver);
-        if (fn.driver !== null && fn.driver !== driver) await machine.unbind(fn.bdf);
-        if (driver !== 'none') machine.bind(fn.bdf, driver);
-      }
-      const changed = [...machine.functions.values()].filter((f) => f.driver !== before.get(f.bdf));
-      for (const f of changed) terminal.out(`${f.bdf}  ${f.name}: ${before.get(f.bdf) ?? 'no driver'} -> ${f.driver ?? 'no driver'}`);
-      if (changed.length === 0) terminal.out('nothing to do');
-      if (fn.group !== null) {
-        const { functionDocument, groupDocument } = await import('../../api/machine-document.ts');
-        for (const line of groupLines(groupDocument(fn.group), fn.group.functions.map(functionDocument), terminal)) terminal.out(line);
-      }
-      if (options.write === true) {
-        const { writeDrivers } = await import('../../api/machine-file-drivers.ts');
-        // VFs are not declared one by one: they follow from numVfs of their PF.
-        const declared = changed.filter((f) => f.physical === null);
-        writeDrivers(options.machine, machine, declared);
-        for (const f of changed)
-          if (f.physical !== null) terminal.err(`(${f.bdf} is a virtual function: the file has no place for its driver)`);
-      } else if (changed.length > 0) terminal.err(`(not written; --write keeps it in ${options.machine})`);
-    });
-}
+export const bind: CommandSpec = {
+  name: 'bind',
+  summary: 'plan the bind of a device, or of its whole group, to a driver; --write keeps it',
+  arguments: [
+    { name: '<bdf>', help: 'the device', kind: bdf },
+    { name: '[driver]', help: 'the driver; none unbinds', kind: driver, default: 'vfio-pci' },
+  ],
+  options: [
+    { ...machineOption, required: true },
+    { flags: '-g, --group', help: 'make every bind that the group needs, so that a user can have it' },
+    { flags: '-w, --write', help: 'write the new drivers into the machine file' },
+  ],
+  notes: ['Without --write the command prints the changes and whether they work, and leaves the machine file as it is.'],
+  examples: ['vfio bind 01:00.0 --group -m examples/machines/desktop.yaml', 'vfio bind 01:00.0 none -m my-machine.yaml --write'],
+  run: async () => (await import('../bind.ts')).bind,
+};

@@ -1,19 +1,20 @@
-import { Command } from 'commander';
-import type { CommandContext } from '../command.ts';
+import type { CommandContext, CommandSpec } from '../command.ts';
 import { Exit } from '../exit-codes.ts';
 import { endingSignals } from '../until-stopped.ts';
 
-export function demoCommand({ terminal }: CommandContext): Command {
-  return new Command('demo')
-    .description(
-      'a machine, drivers at work in processes of their own, three attacks refused, what it costs, a disk, tenants of virtual functions, a live migration; needs no root, no hardware, no kernel module',
-    )
-    .addHelpText('after', '\nThis is what npm start runs.')
-    .action(async () => {
-      // The folders go with the process, and the drivers end when the process that directs them is
-      // gone.
-      for (const [signal] of endingSignals) process.once(signal, () => process.exit(Exit.INTERRUPTED));
-      const { demo } = await import('../demo/demo.ts');
-      await demo(terminal);
-    });
+export const demo: CommandSpec = {
+  name: 'demo',
+  summary: 'show devices, drivers, refused attacks, a disk, tenants and a live migration at work; needs no root and no hardware',
+  notes: [
+    'The demo builds a machine, runs drivers in processes of their own without privileges, shows three attacks that the rules refuse and the price of those rules, lends virtual functions to tenants, and moves a disk that is in use. npm start runs the same.',
+  ],
+  run: async () => runDemo,
+};
+
+async function runDemo({ terminal }: CommandContext): Promise<undefined> {
+  // The process deletes its folders at its end, and the drivers end with the process that directs
+  // them.
+  for (const [signal] of endingSignals) process.once(signal, () => process.exit(Exit.INTERRUPTED));
+  const { demo } = await import('../demo/demo.ts');
+  await demo(terminal);
 }

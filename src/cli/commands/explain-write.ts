@@ -1,66 +1,23 @@
-import { Command, Option } from 'commander';
-import { addressOrDump, machineOption, numeral, selectOption } from '../arguments.ts';
-import type { CommandContext } from '../command.ts';
-import type { ConfigTarget } from '../config-target.ts';
-import { json, type Terminal } from '../terminal.ts';
-import { tokenOf, type VfTokenOptions, vfTokenOption } from '../vf-token-file.ts';
+import type { CommandSpec } from '../command.ts';
+import { jsonOption, machineOption, selectOption, vfTokenOption } from '../options.ts';
+import { addressOrDump, numeral, oneOf } from '../values.ts';
 
-type Explanation = ReturnType<ConfigTarget['explain']>;
-
-interface Options extends VfTokenOptions {
-  readonly machine?: string;
-  readonly width?: '1' | '2' | '4';
-  readonly json?: boolean;
-  readonly select?: string;
-}
-
-export function explainWriteCommand({ terminal }: CommandContext): Command {
-  return new Command('explain-write')
-    .description('tell what a write to config space through VFIO does: which bits land, which do not, and why')
-    .argument('<address>', 'the device: a BDF, sim:MODEL, unix:PATH, or a file made by lspci -xxxx', addressOrDump)
-    .argument('<offset>', 'first byte, e.g. 0x04', numeral)
-    .argument('<value>', 'what is written, e.g. 0x0407', numeral)
-    .addOption(machineOption())
-    .addOption(vfTokenOption())
-    .addOption(selectOption())
-    .addOption(new Option('--width <bytes>', 'from the digits of VALUE unless told').choices(['1', '2', '4']))
-    .option('--json', 'one JSON document for programs')
-    .addHelpText('after', '\nNothing is written.\n\nExample:\n  vfio explain-write sim:edu 0x04 0x0407')
-    .action(async (address: string, offsetText: string, valueText: string, options: Options) => {
-      const value = Number(valueText);
-      const width = options.width === undefined ? widthOf(valueText, value) : (Number(options.width) as 1 | 2 | 4);
-      const { configTarget } = await import('../config-target.ts');
-      const { machine, select } = options;
-      const target = await configTarget(address, { machine, select, token: tokenOf(options, terminal) });
-      const explanation = target.explain(Number(offsetText), width, value);
-      for (const warning of target.warnings()) terminal.err(`${target.bdf}: ${warning}`);
-      if (options.json === true) json(terminal, 'vfio-ts/explain-write/1', { bdf: target.bdf, ...explanation });
-      else print(target.bdf, explanation, terminal);
-    });
-}
-
-/** 0x04 is a byte, 0x0004 a word, 0x00000004 a doubleword; decimal numbers take what they need. */
-function widthOf(text: string, value: number): 1 | 2 | 4 {
-  const digits = /^0x/i.test(text) ? text.length - 2 : value.toString(16).length;
-  return digits <= 2 ? 1 : digits <= 4 ? 2 : 4;
-}
-
-const x = (value: number, width: number) => `0x${value.toString(16).padStart(width * 2, '0')}`;
-
-function print(bdf: string, e: Explanation, { out, paint }: Terminal): void {
-  const colours = { virtual: paint.cyan, hardware: paint.green, 'hardware read-only': paint.yellow, dropped: paint.red };
-  out(paint.bold(`${bdf}: write ${x(e.value, e.width)} to ${x(e.offset, 1)}, ${e.width} byte${e.width === 1 ? '' : 's'}, ${e.where}`));
-  const names = e.bits.map((b) => `${b.register}[${b.msb === b.lsb ? b.msb : `${b.msb}:${b.lsb}`}]`);
-  const width = Math.max(...names.map((n) => n.length));
-  e.bits.forEach((b, i) => {
-    const digits = Math.ceil((b.msb - b.lsb + 1) / 4);
-    const h = (value: number) => value.toString(16).padStart(digits, '0');
-    const change = `${h(b.before)} -> ${h(b.after)}`.padEnd(20);
-    out(`  ${names[i]!.padEnd(width)}  ${change}  ${colours[b.landing](b.landing.padEnd(18))}  ${paint.dim(b.why)}`);
-  });
-  for (const t of e.triggers) out(`  ${paint.yellow(t.trigger)}: ${t.meaning}`);
-  if ('effects' in e) {
-    for (const effect of e.effects) out(`  effect: ${effect}`);
-    out(`reads back ${x(e.readsBack, e.width)}`);
-  }
-}
+export const explainWrite: CommandSpec = {
+  name: 'explain-write',
+  summary: 'explain a write to config space through VFIO: the bits that land, those that do not, and why',
+  arguments: [
+    { name: '<address>', help: 'the device: a BDF, sim:MODEL, unix:PATH, or a file made by lspci -xxxx', kind: addressOrDump },
+    { name: '<offset>', help: 'the first byte, such as 0x04', kind: numeral },
+    { name: '<value>', help: 'the value to write, such as 0x0407', kind: numeral },
+  ],
+  options: [
+    machineOption,
+    vfTokenOption,
+    selectOption,
+    { flags: '--width <bytes>', help: 'bytes of the write. Default: as many as the digits of VALUE', kind: oneOf(['1', '2', '4']) },
+    jsonOption,
+  ],
+  notes: ['The command only explains: nothing is written.'],
+  examples: ['vfio explain-write sim:edu 0x04 0x0407'],
+  run: async () => (await import('../config/explain-write.ts')).explainWrite,
+};

@@ -1,200 +1,54 @@
-import { Command, Option } from 'commander';
-import { parseAddress } from '../../api/address.ts';
-import { askDoor } from '../../api/migrate/door.ts';
-import { type Pipe, parseEndpoint, readKey, receiveTcp, stdioPipe } from '../../api/migrate/endpoints.ts';
-import type { Figures, Progress as MoveProgress } from '../../api/migrate/figures.ts';
-import { moveDevice, receiveDevice } from '../../api/migrate/move.ts';
-import type { RelayOptions } from '../../api/migrate/relay.ts';
-import { VfioError } from '../../base/errno.ts';
-import type { CommandContext } from '../command.ts';
-import { Exit } from '../exit-codes.ts';
-import { interruptible } from '../interruptible.ts';
-import { progressLine } from '../progress.ts';
-import { formatBytes, formatRate } from '../quantities.ts';
-import { json, type Terminal } from '../terminal.ts';
+import type { CommandSpec } from '../command.ts';
+import { jsonOption } from '../options.ts';
+import { file, integer, orUnlimited, socket } from '../values.ts';
 
-interface Options {
-  readonly downtimeMs?: number;
-  readonly keyFile?: string;
-  readonly receive?: string | true;
-  readonly stdio?: boolean;
-  readonly status?: boolean;
-  readonly resume?: boolean;
-  readonly letGo?: boolean;
-  readonly json?: boolean;
-}
+/** Questions to one server. */
+const asks = ['status', 'resume', 'letGo'];
+const apart = (name: string) => [...asks.filter((other) => other !== name), 'receive', 'downtimeMs'];
 
-export function migrateCommand({ terminal, exit }: CommandContext): Command {
-  const asks = ['status', 'resume', 'letGo'];
-  const apart = (option: Option, name: string) => option.conflicts([...asks.filter((other) => other !== name), 'receive', 'downtimeMs']);
-  return new Command('migrate')
-    .description('move a served device, with the memory that it may touch, to another server while it is used')
-    .argument('<source>', 'unix:PATH, the server that has it; with --receive the one that gets it, with --status the one that is asked')
-    .argument('[destination]', 'unix:PATH, tcp:HOST:PORT or exec:COMMAND')
-    .addOption(
-      new Option('-d, --downtime-ms <ms>', 'stop the device for no longer than that, or unlimited; 300 unless told').argParser(downtime),
-    )
-    .option('-k, --key-file <file>', 'for tcp: the key that both ends have')
-    .addOption(new Option('-r, --receive [address]', 'wait at tcp:HOST:PORT for a device, or take it with --stdio').conflicts('downtimeMs'))
-    .addOption(new Option('--stdio', 'with --receive: from standard input and output, for exec:'))
-    .addOption(apart(new Option('--status', 'what the server is doing'), 'status'))
-    .addOption(apart(new Option('--resume', 'a move in doubt did not arrive: the device goes on here'), 'resume'))
-    .addOption(apart(new Option('--let-go', 'a move in doubt has arrived, or a moved device is not wanted: it is given up here'), 'letGo'))
-    .option('--json', 'print figures, or the status, as JSON')
-    .addHelpText(
-      'after',
-      `
-The device goes on at the source until the destination has all of it; whatever fails before leaves it there. Its client is then disconnected, and takes it
-up at the destination with open(address, { adopt: true }).
-
-Examples:
-  vfio migrate unix:/tmp/a.sock unix:/tmp/b.sock
-  # there, then here:
-  vfio migrate --receive tcp:0.0.0.0:4321 --key-file key unix:/tmp/b.sock
-  vfio migrate unix:/tmp/a.sock tcp:there:4321 --key-file key
-  vfio migrate unix:/tmp/a.sock \\
-      "exec:ssh there vfio migrate --receive --stdio unix:/tmp/b.sock"
-  vfio migrate --status unix:/tmp/b.sock`,
-    )
-    .action(async (source: string, destination: string | undefined, options: Options) => {
-      const path = socketOf(source);
-      if (options.receive !== undefined) exit(await receive(path, destination, options, terminal));
-      else if (options.status === true || options.resume === true || options.letGo === true) {
-        if (destination !== undefined) throw new VfioError('EINVAL', `one server is asked at a time, not ${destination} too`);
-        await ask(path, options, terminal);
-      } else exit(await move(path, destination, options, terminal));
-    });
-}
-
-async function move(path: string, destination: string | undefined, options: Options, terminal: Terminal): Promise<number> {
-  if (options.stdio === true) throw new VfioError('EINVAL', '--stdio is for --receive');
-  if (destination === undefined) {
-    throw new VfioError('EINVAL', 'where to is missing', { fix: 'Give unix:PATH, tcp:HOST:PORT or exec:COMMAND after the source.' });
-  }
-  const endpoint = parseEndpoint(destination);
-  const { keyFile, downtimeMs } = options;
-  if (keyFile !== undefined && endpoint.kind !== 'tcp')
-    throw new VfioError('EINVAL', `${destination} takes no key`, { fix: 'Leave --key-file out.' });
-  const key = keyFile === undefined ? {} : { key: readKey(keyFile) };
-  return await interruptible(async (signal) => {
-    using line = new Line(process.stderr);
-    const figures = await moveDevice(path, endpoint, {
-      ...key,
-      ...(downtimeMs === undefined ? {} : { downtimeMs }),
-      ...line.hooks,
-      signal,
-    });
-    line[Symbol.dispose]();
-    tell(figures, `unix:${path} is at ${destination} now`, options, terminal);
-    return Exit.OK;
-  });
-}
-
-async function receive(path: string, extra: string | undefined, options: Options, terminal: Terminal): Promise<number> {
-  const { receive: where, stdio, keyFile } = options;
-  // Standard output carries the device's data: take it before any other code that prints gets
-  // another stream in its place.
-  const carrier = stdio === true ? stdioPipe() : null;
-  using _log = terminal.serve();
-  if (extra !== undefined) throw new VfioError('EINVAL', `--receive takes one server, not ${extra} too`);
-  if ((where === true) !== (carrier !== null)) {
-    throw new VfioError('EINVAL', 'it is not said from where', { fix: 'Give --receive tcp:HOST:PORT, or --receive --stdio.' });
-  }
-  if (carrier !== null) {
-    await receiveDevice(path, carrier);
-    terminal.err(`a device has arrived at unix:${path}`);
-    return Exit.OK;
-  }
-  const endpoint = parseEndpoint(where as string);
-  if (endpoint.kind !== 'tcp') throw new VfioError('EINVAL', `${where} cannot be waited at`, { fix: 'Give tcp:HOST:PORT.' });
-  return await interruptible(async (signal) => {
-    const key = keyFile === undefined ? null : readKey(keyFile);
-    using receiver = await receiveTcp(endpoint.host, endpoint.port, key, () => terminal.err('somebody came without the key'));
-    terminal.err(`waiting at tcp:${endpoint.host}:${receiver.port}`);
-    const told = new Promise<null>((resolve) => signal.addEventListener('abort', () => resolve(null)));
-    const from: Pipe | null = await Promise.race([receiver.connected, told]);
-    if (from === null) return Exit.INTERRUPTED;
-    using line = new Line(process.stderr);
-    const figures = await receiveDevice(path, from, { ...line.hooks, signal });
-    line[Symbol.dispose]();
-    tell(figures, `a device from ${from.name} is at unix:${path} now`, options, terminal);
-    return Exit.OK;
-  });
-}
-
-async function ask(path: string, options: Options, terminal: Terminal): Promise<void> {
-  const status = await askDoor(path, options.resume === true ? 'resume' : options.letGo === true ? 'let-go' : 'status');
-  if (options.json === true) {
-    json(terminal, 'vfio-migrate-status/1', status);
-    return;
-  }
-  terminal.out(`${status.name}: ${status.state}`);
-  if (status.inDoubt !== undefined) terminal.out(`move in doubt: ${status.inDoubt}`);
-  if (status.movedIn !== null) terminal.out(`last that came: ${status.movedIn}`);
-  if (status.movedOut !== null) terminal.out(`last that went: ${status.movedOut}`);
-}
-
-function tell(figures: Figures | null, what: string, options: Options, terminal: Terminal): void {
-  if (options.json === true) {
-    json(terminal, 'vfio-migrate/1', figures ?? {});
-    return;
-  }
-  terminal.out(what);
-  if (figures === null) return;
-  const { id, rounds, memoryBytes, deviceBytes, downtimeMs, totalMs } = figures;
-  const seconds = totalMs / 1000;
-  terminal.out(`  ${'downtime'.padEnd(10)}${downtimeMs.toFixed(1)} ms`);
-  terminal.out(`  ${'rounds'.padEnd(10)}${rounds} while it ran`);
-  terminal.out(`  ${'memory'.padEnd(10)}${formatBytes(memoryBytes)}`);
-  terminal.out(`  ${'device'.padEnd(10)}${formatBytes(deviceBytes)}`);
-  terminal.out(`  ${'in all'.padEnd(10)}${seconds.toFixed(2)} s, ${formatRate((memoryBytes + deviceBytes) / Math.max(seconds, 0.001))}`);
-  terminal.out(`  ${'move'.padEnd(10)}${id}`);
-}
-
-/** How far it is, written over, on a terminal only. */
-class Line implements Disposable {
-  readonly #output: NodeJS.WriteStream;
-  readonly #begun = performance.now();
-  #shown = false;
-
-  constructor(output: NodeJS.WriteStream) {
-    this.#output = output;
-  }
-
-  get hooks(): Pick<RelayOptions, 'onProgress' | 'onStopped'> {
-    return {
-      onProgress: (progress: MoveProgress) => this.#show(progress),
-      onStopped: () => this.#write('the device stands still'),
-    };
-  }
-
-  #show({ round, sent, left }: MoveProgress): void {
-    const words = `round ${round} `;
-    const columns = (this.#output.columns ?? 80) - words.length;
-    this.#write(words + progressLine(sent, sent + left, performance.now() - this.#begun, columns));
-  }
-
-  #write(text: string): void {
-    if (this.#output.isTTY !== true) return;
-    this.#output.write(`\r${text}\u001b[K`);
-    this.#shown = true;
-  }
-
-  /** The line goes away. */
-  [Symbol.dispose](): void {
-    if (this.#shown) this.#output.write('\r\u001b[K');
-    this.#shown = false;
-  }
-}
-
-function socketOf(address: string): string {
-  const parsed = parseAddress(address);
-  if (parsed.kind === 'socket') return parsed.path;
-  throw new VfioError('EINVAL', `${address} is not a served device`, { fix: "Give it as 'unix:PATH', the socket of vfio serve." });
-}
-
-function downtime(text: string): number {
-  if (text === 'unlimited') return Number.POSITIVE_INFINITY;
-  if (/^\d{1,7}$/.test(text) && Number(text) > 0) return Number(text);
-  throw new VfioError('EINVAL', `--downtime-ms is '${text}'; give milliseconds, or unlimited`);
-}
+export const migrate: CommandSpec = {
+  name: 'migrate',
+  summary: 'move a served device, with the memory that it may touch, to another server while it is used',
+  arguments: [
+    {
+      name: '<source>',
+      help: 'unix:PATH, the server that has the device; with --receive the one that gets it, with --status the one that is asked',
+      kind: socket,
+    },
+    { name: '[destination]', help: 'unix:PATH, tcp:HOST:PORT or exec:COMMAND', kind: socket },
+  ],
+  options: [
+    {
+      flags: '-d, --downtime-ms <ms>',
+      help: 'stop the device for at most so many milliseconds, or unlimited. Default: 300',
+      kind: orUnlimited(integer(1, 9_999_999)),
+    },
+    { flags: '-k, --key-file <file>', help: 'for tcp: the key that both ends have', kind: file() },
+    {
+      flags: '-r, --receive [address]',
+      help: 'wait at tcp:HOST:PORT for a device, or take it with --stdio',
+      conflicts: ['downtimeMs'],
+    },
+    { flags: '--stdio', help: 'with --receive: from standard input and output, for exec:' },
+    { flags: '--status', help: 'print the state of the server', conflicts: apart('status') },
+    { flags: '--resume', help: 'a move in doubt did not arrive: the device goes on here', conflicts: apart('resume') },
+    {
+      flags: '--let-go',
+      help: 'a move in doubt has arrived, or a moved device is not wanted: this server gives it up',
+      conflicts: apart('letGo'),
+    },
+    { ...jsonOption, help: 'print the figures, or the status, as JSON' },
+  ],
+  notes: [
+    'The device runs at the source until the destination has all of it; a failure before that leaves it there. Its client is then disconnected, and takes the device up at the destination with open(address, { adopt: true }).',
+  ],
+  examples: [
+    'vfio migrate unix:/tmp/a.sock unix:/tmp/b.sock',
+    '# there, then here:',
+    'vfio migrate --receive tcp:0.0.0.0:4321 --key-file key unix:/tmp/b.sock',
+    'vfio migrate unix:/tmp/a.sock tcp:there:4321 --key-file key',
+    'vfio migrate unix:/tmp/a.sock \\\n    "exec:ssh there vfio migrate --receive --stdio unix:/tmp/b.sock"',
+    'vfio migrate --status unix:/tmp/b.sock',
+  ],
+  run: async () => (await import('../migrate/migrate.ts')).migrate,
+};

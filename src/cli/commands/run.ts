@@ -1,29 +1,38 @@
-import { Command } from 'commander';
-import { runDriver } from '../../api/run-driver.ts';
-import { address } from '../arguments.ts';
-import type { CommandContext } from '../command.ts';
-import { interruptible } from '../interruptible.ts';
-import { tokenOf, type VfTokenOptions, vfTokenOption } from '../vf-token-file.ts';
+import type { CommandContext, CommandSpec } from '../command.ts';
+import { vfTokenOption } from '../options.ts';
+import { address, codeFile } from '../values.ts';
+import type { VfTokenOptions } from '../vf-token-file.ts';
 
-export function runCommand({ exit, terminal }: CommandContext): Command {
-  return new Command('run')
-    .description('run a driver on a device')
-    .argument('<driver.ts>', 'a file that exports main(address, { args, signal, token })')
-    .argument('<address>', 'the device', address)
-    .argument('[args...]', 'given to the driver')
-    .addOption(vfTokenOption())
-    .addHelpText(
-      'after',
-      `
-Ctrl-C aborts the signal: waits on the driver's devices end, so that its blocks close them. A second one ends the process at once.
-The driver gets the token for open(address, { token }).
+export const run: CommandSpec = {
+  name: 'run',
+  summary: 'run a driver on a device',
+  arguments: [
+    { name: '<driver.ts>', help: 'a file that exports main(address, { args, signal, token })', kind: codeFile },
+    { name: '<address>', help: 'the device', kind: address },
+    { name: '[args...]', help: 'arguments for the driver' },
+  ],
+  options: [vfTokenOption],
+  notes: [
+    "Ctrl-C aborts the signal. Waits on the driver's devices then end, so that the driver's blocks close them. A second Ctrl-C ends the process at once.",
+    'The driver hands the token on with open(address, { token }).',
+  ],
+  examples: [
+    'vfio run examples/hello-driver.ts sim:examples/hello-device.ts',
+    'vfio run --vf-token-file ~/token driver.ts unix:/tmp/card/0000:01:00.1.sock',
+  ],
+  run: async () => runDriverFile,
+};
 
-Examples:
-  vfio run examples/hello-driver.ts sim:examples/hello-device.ts
-  vfio run --vf-token-file ~/token driver.ts unix:/tmp/card/0000:01:00.1.sock`,
-    )
-    .action(async (file: string, at: string, args: string[], options: VfTokenOptions) => {
-      const token = tokenOf(options, terminal);
-      exit(await interruptible((signal) => runDriver(file, at, { args, signal, ...(token === undefined ? {} : { token }) })));
-    });
+async function runDriverFile(
+  { terminal }: CommandContext,
+  options: VfTokenOptions,
+  file: string,
+  at: string,
+  args: string[],
+): Promise<number> {
+  const { tokenOf } = await import('../vf-token-file.ts');
+  const { runDriver } = await import('../../api/run-driver.ts');
+  const { interruptible } = await import('../interruptible.ts');
+  const token = tokenOf(options, terminal);
+  return await interruptible((signal) => runDriver(file, at, { args, signal, ...(token === undefined ? {} : { token }) }));
 }

@@ -1,42 +1,14 @@
-import { statSync } from 'node:fs';
-import { dirname } from 'node:path';
-import { Command } from 'commander';
-import type { MachineDocument } from '../../api/machine-document.ts';
-import { shellQuoted } from '../../api/shell-quoted.ts';
-import { VfioError } from '../../base/errno.ts';
-import type { CommandContext } from '../command.ts';
-import { machineLines } from '../machine-tree.ts';
-import { json } from '../terminal.ts';
+import type { CommandSpec } from '../command.ts';
+import { jsonOption } from '../options.ts';
+import { machine } from '../values.ts';
 
-export function showCommand({ terminal }: CommandContext): Command {
-  return new Command('show')
-    .description('draw a machine: buses, devices, drivers, who uses them, and the isolation groups that follow')
-    .argument('<machine>', 'a machine file; or the directory where one is served, to see it as it is now')
-    .option('--json', 'one JSON document for programs')
-    .addHelpText('after', '\nExamples:\n  vfio show examples/machines/desktop.yaml\n  vfio show /tmp/card')
-    .action(async (where: string, options: { json?: boolean }) => {
-      const machine = await documentOf(where);
-      if (options.json === true) {
-        json(terminal, 'vfio-ts/show/1', machine);
-        return;
-      }
-      for (const line of machineLines(machine, terminal)) terminal.out(line);
-    });
-}
-
-async function documentOf(where: string): Promise<MachineDocument> {
-  const found = statSync(where, { throwIfNoEntry: false });
-  if (found?.isSocket() === true) {
-    throw new VfioError('EINVAL', `${where} is the socket of one device, not a machine`, {
-      fix: `vfio show ${shellQuoted(dirname(where))}`,
-    });
-  }
-  if (found?.isDirectory() === true) {
-    const { askMachine } = await import('../../api/machine-server.ts');
-    return await askMachine(where);
-  }
-  const { importMachine } = await import('../../api/machine.ts');
-  const { machineDocument } = await import('../../api/machine-document.ts');
-  using machine = await importMachine(where);
-  return machineDocument(machine);
-}
+export const show: CommandSpec = {
+  name: 'show',
+  summary: 'draw a machine: buses, devices, drivers, users, and the isolation groups that follow',
+  arguments: [
+    { name: '<machine>', help: 'a machine file, or the directory where a machine is served, to see it as it is now', kind: machine },
+  ],
+  options: [jsonOption],
+  examples: ['vfio show examples/machines/desktop.yaml', 'vfio show /tmp/card'],
+  run: async () => (await import('../show.ts')).show,
+};

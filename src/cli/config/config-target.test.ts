@@ -6,10 +6,10 @@ import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { Command, Config } from '../abi/pci.ts';
-import { decodeConfig } from '../pci/decode.ts';
-import { formatLspci } from '../pci/format-lspci.ts';
-import { toHex } from '../pci/hex-dump.ts';
+import { Command, Config } from '../../abi/pci.ts';
+import { decodeConfig } from '../../pci/decode.ts';
+import { formatLspci } from '../../pci/format-lspci.ts';
+import { toHex } from '../../pci/hex-dump.ts';
 import { type ConfigTarget, configTarget, configTargets } from './config-target.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'vfio-ts-config-'));

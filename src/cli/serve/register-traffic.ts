@@ -1,10 +1,10 @@
 /** Register traffic of served devices in a file: one line of JSON per access, in order. */
 import { closeSync } from 'node:fs';
-import { printableJson } from '../base/printable.ts';
-import { Mediators } from '../engine/mediation/mediators.ts';
-import { type RegisterRecord, registerRecorder } from '../mediators/register-recorder.ts';
-import { LineOutput } from '../sys/line-output.ts';
-import { openPrivate } from '../sys/private-file.ts';
+import { printableJson } from '../../base/printable.ts';
+import { Mediators } from '../../engine/mediation/mediators.ts';
+import { type RegisterRecord, registerRecorder } from '../../mediators/register-recorder.ts';
+import { LineOutput } from '../../sys/line-output.ts';
+import { openPrivate } from '../../sys/private-file.ts';
 
 const LINES_AT_ONCE = 500;
 

@@ -1,23 +1,23 @@
 /** Config spaces to look at: of a model, of a device behind a socket, of a function in a machine file, of this computer, or of dumps that lspci -xxx made. */
 import { readFileSync } from 'node:fs';
-import { Config, HeaderType } from '../abi/pci.ts';
-import { RegionIndex } from '../abi/vfio.ts';
-import { looksLikeFile, parseAddress } from '../api/address.ts';
-import { connect } from '../api/connect.ts';
-import { loadModel, machineAround } from '../api/simulation.ts';
-import { VfioError } from '../base/errno.ts';
-import { type TriedWrite, VirtualConfig, type VirtualConfigHooks } from '../engine/device/virtual-config.ts';
-import { Machine } from '../engine/machine/machine.ts';
-import { parseBdf } from '../pci/bdf.ts';
-import { bridgeKind, bridgeRegisterAt } from '../pci/decode/header-registers.ts';
-import type { HostFacts, KnownIdentity } from '../pci/decode.ts';
-import { explainConfigWrite } from '../pci/explain-write.ts';
-import { parseHex } from '../pci/hex-dump.ts';
-import { PermissionMap } from '../pci/permission-map.ts';
-import { type KnownRegion, userCopy, userView } from '../pci/user-view.ts';
-import { MemfdMemory } from '../sys/memfd.ts';
-import { type PciResource, ResourceFlag, readPciDevice } from '../sys/pci-device.ts';
-import { fromNode } from '../sys/system-error.ts';
+import { Config, HeaderType } from '../../abi/pci.ts';
+import { RegionIndex } from '../../abi/vfio.ts';
+import { looksLikeFile, parseAddress } from '../../api/address.ts';
+import { connect } from '../../api/connect.ts';
+import { loadModel, machineAround } from '../../api/simulation.ts';
+import { VfioError } from '../../base/errno.ts';
+import { type TriedWrite, VirtualConfig, type VirtualConfigHooks } from '../../engine/device/virtual-config.ts';
+import { Machine } from '../../engine/machine/machine.ts';
+import { parseBdf } from '../../pci/bdf.ts';
+import { bridgeKind, bridgeRegisterAt } from '../../pci/decode/header-registers.ts';
+import type { HostFacts, KnownIdentity } from '../../pci/decode.ts';
+import { explainConfigWrite } from '../../pci/explain-write.ts';
+import { parseHex } from '../../pci/hex-dump.ts';
+import { PermissionMap } from '../../pci/permission-map.ts';
+import { type KnownRegion, userCopy, userView } from '../../pci/user-view.ts';
+import { MemfdMemory } from '../../sys/memfd.ts';
+import { type PciResource, ResourceFlag, readPciDevice } from '../../sys/pci-device.ts';
+import { fromNode } from '../../sys/system-error.ts';
 
 export interface ConfigTarget {
   readonly bdf: string;
@@ -79,7 +79,7 @@ export async function configTargets(address: string, options: ConfigTargetOption
     throw new VfioError('EINVAL', `${address} is one function: there is nothing to select`, { fix: 'Leave --select out.' });
   }
   if (options.machine !== undefined) {
-    const { importMachine } = await import('../api/machine.ts');
+    const { importMachine } = await import('../../api/machine.ts');
     using machine = await importMachine(options.machine);
     return [ofFunction(machine, address)];
   }

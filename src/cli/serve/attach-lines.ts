@@ -1,5 +1,5 @@
 /** What to type to give a served device to a virtual machine, or to a driver. */
-import { shellQuoted } from '../api/shell-quoted.ts';
+import { shellQuoted } from '../../api/shell-quoted.ts';
 
 export interface AttachLine {
   readonly title: string;

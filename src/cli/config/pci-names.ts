@@ -1,7 +1,7 @@
 /** The names of PCI vendors, devices and classes, where a distribution has installed them (package pci.ids or hwdata). */
 import { readFileSync } from 'node:fs';
-import { classNames } from '../pci/class-names.ts';
-import { PciIds, type PciNames } from '../pci/pci-ids.ts';
+import { classNames } from '../../pci/class-names.ts';
+import { PciIds, type PciNames } from '../../pci/pci-ids.ts';
 
 const places = ['/usr/share/misc/pci.ids', '/usr/share/hwdata/pci.ids', '/usr/share/pci.ids'];
 

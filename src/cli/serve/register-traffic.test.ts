@@ -2,8 +2,8 @@ import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { alone, openAll, testMachine } from '../../tests/kit/machines.ts';
-import { VFIO_PCI } from '../engine/machine/binding.ts';
+import { alone, openAll, testMachine } from '../../../tests/kit/machines.ts';
+import { VFIO_PCI } from '../../engine/machine/binding.ts';
 import { RegisterTraffic } from './register-traffic.ts';
 
 let folder: string;

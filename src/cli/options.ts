@@ -1,0 +1,21 @@
+/** Options that several commands have. */
+import type { OptionSpec } from './command.ts';
+import { bdf, file, machineFile } from './values.ts';
+
+export const machineOption: OptionSpec = {
+  flags: '-m, --machine <file>',
+  help: 'the machine file that has the device',
+  kind: machineFile,
+  env: 'VFIO_MACHINE',
+};
+
+export const selectOption: OptionSpec = { flags: '-s, --select <bdf>', help: 'one function of a dump that holds several', kind: bdf };
+
+export const jsonOption: OptionSpec = { flags: '--json', help: 'print one JSON document, for programs' };
+
+export const vfTokenOption: OptionSpec = {
+  flags: '--vf-token-file <file>',
+  help: 'the VF token (a UUID) of an SR-IOV device, in a file that only you can read; - is standard input',
+  kind: file(),
+  env: 'VFIO_VF_TOKEN_FILE',
+};

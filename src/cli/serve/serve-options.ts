@@ -1,0 +1,63 @@
+/** Options of `vfio serve`, as the servers of a device and of a machine use them. */
+import { importMediators } from '../../api/import-mediator.ts';
+import { VfioError } from '../../base/errno.ts';
+import type { Logger } from '../../base/log.ts';
+import { printableLines } from '../../base/printable.ts';
+import type { Mediators } from '../../engine/mediation/mediators.ts';
+import type { ServerLimits } from '../../vfio-user/limits.ts';
+import { longName, type OptionSpec } from '../command.ts';
+import type { Terminal } from '../terminal.ts';
+import { deviceOptions } from './device-options.ts';
+import type { RegisterTraffic } from './register-traffic.ts';
+
+export interface ServeOptions {
+  readonly socketPath?: string;
+  readonly fd?: number;
+  readonly stdio?: boolean;
+  readonly watch?: boolean;
+  readonly memlock?: number;
+  readonly record?: string;
+  readonly mediator?: readonly string[];
+  readonly manage?: boolean;
+  readonly allowAnyFile?: boolean;
+  readonly maxSparse?: number;
+  /** Those of `deviceOptions`, under the names that models have for them. */
+  readonly [name: string]: unknown;
+}
+
+/** The name that commander and models have for an option: `blockSize`. */
+const camelCase = (option: OptionSpec) => longName(option).replace(/-(.)/g, (_, letter: string) => letter.toUpperCase());
+
+/** Options of the device that the command line gives, by the names that models have for them. */
+export function givenDeviceOptions(options: ServeOptions): Readonly<Record<string, unknown>> {
+  const names = deviceOptions.map(camelCase).filter((name) => options[name] !== undefined);
+  return Object.fromEntries(names.map((name) => [name, options[name]]));
+}
+
+/** @throws VfioError EINVAL when an option of a device of the package is given */
+export function refuseDeviceOptions(options: ServeOptions, why: string): void {
+  const first = deviceOptions.find((option) => options[camelCase(option)] !== undefined);
+  if (first === undefined) return;
+  throw new VfioError('EINVAL', `--${longName(first)} is for devices that come with the package: ${why}`);
+}
+
+export async function mediatorsOf(
+  { mediator }: ServeOptions,
+  traffic: RegisterTraffic | null,
+): Promise<{ readonly mediators?: Mediators }> {
+  if (traffic !== null) return { mediators: traffic.mediators };
+  return mediator === undefined ? {} : { mediators: await importMediators(mediator) };
+}
+
+export function clientLimits({ allowAnyFile, maxSparse }: ServeOptions): Partial<ServerLimits> {
+  return { anyFile: allowAnyFile ?? false, ...(maxSparse === undefined ? {} : { maxSparseBytes: maxSparse }) };
+}
+
+/** Log lines of level info appear, too: they report clients that come and go. */
+export function logTo({ err }: Terminal): Logger {
+  return {
+    log: (level, message) => {
+      if (level !== 'debug') for (const line of printableLines(level === 'info' ? message : `${level}: ${message}`)) err(line);
+    },
+  };
+}

@@ -1,0 +1,92 @@
+/** `vfio serve`: a device behind a socket until a signal. */
+import { basename, extname, resolve } from 'node:path';
+import { type AddressOptions, parseAddress } from '../../api/address.ts';
+import { surviveForeignCode } from '../../api/foreign-context.ts';
+import { DeviceServer, socketPathOf } from '../../api/serve.ts';
+import { Cleanup } from '../../base/cleanup.ts';
+import { VfioError } from '../../base/errno.ts';
+import { PipeStream } from '../../sys/pipe-stream.ts';
+import { socketFromNumber, UnixListener } from '../../sys/unix-listener.ts';
+import { socketAddress } from '../../sys/unix-socket.ts';
+import type { Session } from '../../vfio-user/session.ts';
+import type { CommandContext } from '../command.ts';
+import { Exit } from '../exit-codes.ts';
+import type { Terminal } from '../terminal.ts';
+import { untilStopped } from '../until-stopped.ts';
+import { attachLines } from './attach-lines.ts';
+import { DeviceCode, type ModelAddress } from './device-code.ts';
+import { RegisterTraffic } from './register-traffic.ts';
+import { clientLimits, givenDeviceOptions, logTo, mediatorsOf, refuseDeviceOptions, type ServeOptions } from './serve-options.ts';
+
+export async function serve({ terminal }: CommandContext, options: ServeOptions, device: string): Promise<number> {
+  if (!/\.ya?ml$/.test(device)) return await serveDevice(device, options, terminal);
+  const { serveMachine } = await import('./serve-machine.ts');
+  return await serveMachine(device, options, terminal);
+}
+
+async function serveDevice(text: string, options: ServeOptions, terminal: Terminal): Promise<number> {
+  const address = withDeviceOptions(modelAddress(text), options);
+  const name = address.kind === 'model' ? address.name : basename(address.path, extname(address.path));
+  const path = options.fd === undefined && options.stdio !== true ? resolve(options.socketPath ?? socketPathOf(name)) : null;
+  // Before the socket exists: a signal may come as soon as it does.
+  using stop = untilStopped();
+  using _output = await terminal.serve();
+  using _survive = surviveForeignCode(logTo(terminal));
+  using undo = new Cleanup();
+  const code = undo.use(new DeviceCode(address, terminal));
+  const traffic = options.record === undefined ? null : undo.use(new RegisterTraffic(options.record, terminal.err));
+  const server = undo.use(
+    new DeviceServer(await code.load(options.watch === true), {
+      name,
+      log: logTo(terminal),
+      manage: options.manage ?? true,
+      limits: clientLimits(options),
+      ...(options.memlock === undefined ? {} : { memlockLimit: options.memlock }),
+      ...(await mediatorsOf(options, traffic)),
+    }),
+  );
+  code.onReload = (model) => server.replace(model);
+  let only: Session | null = null;
+  if (path !== null) {
+    server.listen(path);
+    announce(path, terminal);
+  } else if (options.fd !== undefined) {
+    const socket = socketFromNumber(options.fd);
+    if (socket instanceof UnixListener) server.accept(socket);
+    else only = server.serve(socket);
+  } else only = server.serve(PipeStream.stdio());
+  if (only === null) return await stop.status;
+  return await Promise.race([stop.status, only.ended.then(() => Exit.OK)]);
+}
+
+function modelAddress(text: string): ModelAddress {
+  const address = parseAddress(/^(sim|unix):/.test(text) ? text : `sim:${text}`);
+  if (address.kind === 'model' || address.kind === 'file') return address;
+  throw new VfioError('EINVAL', `${text} is not a device to serve`, {
+    fix: "Give 'nvme', 'edu', 'bench', or a file such as './my-device.ts'.",
+  });
+}
+
+function withDeviceOptions(address: ModelAddress, options: ServeOptions): ModelAddress {
+  if (address.kind === 'file') {
+    refuseDeviceOptions(options, `${address.path} is a device of your own`);
+    return address;
+  }
+  return { ...address, options: { ...address.options, ...(givenDeviceOptions(options) as AddressOptions) } };
+}
+
+function announce(path: string, { out, err, paint }: Terminal): void {
+  // In the form that clients must write: for a path that is too long for a socket, the way from
+  // this directory.
+  const address = socketAddress(path);
+  for (const { title, command } of attachLines(address)) {
+    out(paint.dim(`# ${title}`));
+    out(command);
+    out('');
+  }
+  err(
+    address === path
+      ? `listening at ${path}`
+      : `listening at ${path}, which is too long for others: they connect to ${address} from ${process.cwd()}`,
+  );
+}
