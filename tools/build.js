@@ -65,11 +65,14 @@ function declarations() {
     stdio: 'inherit',
   });
   if (status !== 0) throw new Error('tsc could not make the declarations');
+  // A project may have neither lib.dom nor @types/node, and a target without Symbol.dispose.
+  writeFileSync(join(unfinished, 'types', 'globals.d.ts'), '/// <reference lib="esnext.disposable" />\ninterface AbortSignal {}\n');
   // tsc leaves the endings of sources; a reader of declarations looks for .js, and finds .d.ts.
   for (const file of readdirSync(join(unfinished, 'types'), { recursive: true, encoding: 'utf8' })) {
     if (!file.endsWith('.d.ts')) continue;
     const path = join(unfinished, 'types', file);
-    writeFileSync(path, readFileSync(path, 'utf8').replace(/((?:from|import\()\s*'\.[^']*)\.ts'/g, "$1.js'"));
+    const globals = dirname(file) === 'doors' ? '/// <reference path="../globals.d.ts" />\n' : '';
+    writeFileSync(path, globals + readFileSync(path, 'utf8').replace(/((?:from|import\()\s*'\.[^']*)\.ts'/g, "$1.js'"));
   }
 }
 

@@ -229,6 +229,7 @@ const device = z
   })
   .meta({ id: 'device' });
 
+/** @internal The form of a machine file; zod is no part of the declarations. */
 export const machineSchema = z
   .strictObject({
     name: text.optional(),

@@ -7,7 +7,7 @@
  * @module
  */
 export { administerMachine, MachineServer, type MachineServerOptions } from '../api/machine-server.ts';
-export type { Endpoint } from '../api/migrate/endpoints.ts';
+export type { Endpoint } from '../api/migrate/endpoint.ts';
 export type { Figures } from '../api/migrate/figures.ts';
 export { type MoveOptions, moveDevice } from '../api/migrate/move.ts';
 export { DeviceServer, type ServeOptions, serve } from '../api/serve.ts';

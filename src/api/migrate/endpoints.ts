@@ -1,4 +1,7 @@
-/** Between which ends a move is carried: the door of a server, a TCP connection that both ends' key protects, the standard streams of a command. */
+/**
+ * Opens the ends of a move: the door of a server, a TCP connection that both ends' key protects, the
+ * standard streams of a command.
+ */
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs';
@@ -9,12 +12,8 @@ import { type Clock, SystemClock } from '../../base/clock.ts';
 import { Errno, type ErrnoName, VfioError } from '../../base/errno.ts';
 import { socketAddress } from '../../sys/unix-socket.ts';
 import { managePathOf, noDoor } from './door.ts';
+import type { Endpoint } from './endpoint.ts';
 import { Strangers } from './strangers.ts';
-
-export type Endpoint =
-  | { readonly kind: 'server'; readonly path: string }
-  | { readonly kind: 'tcp'; readonly host: string; readonly port: number }
-  | { readonly kind: 'exec'; readonly command: string };
 
 /** Bytes both ways. */
 export interface Pipe {
@@ -24,19 +23,6 @@ export interface Pipe {
   readonly output: Writable;
   /** At once, whatever is under way. */
   close(): void;
-}
-
-const forms =
-  "'unix:/path.sock' (a server of this machine), 'tcp:HOST:PORT', or 'exec:ssh host vfio migrate --receive --stdio unix:/path.sock'";
-
-/** @throws VfioError EINVAL for what is no such address */
-export function parseEndpoint(text: string): Endpoint {
-  if (text.startsWith('unix:') && text.length > 5) return { kind: 'server', path: text.slice(5) };
-  if (text.startsWith('exec:') && text.length > 5) return { kind: 'exec', command: text.slice(5) };
-  const tcp = /^tcp:(?:\[([0-9a-fA-F:.]+)\]|([^:[\]]+)):(\d{1,5})$/.exec(text);
-  const port = Number(tcp?.[3]);
-  if (tcp !== null && port <= 65_535) return { kind: 'tcp', host: (tcp[1] ?? tcp[2])!, port };
-  throw new VfioError('EINVAL', `${JSON.stringify(text.slice(0, 80))} is no end of a move; give ${forms}`);
 }
 
 /** TLS 1.2, whose pre-shared keys Node.js knows; ephemeral, so that a key that leaks later opens nothing that was sent before. */
@@ -53,7 +39,7 @@ const STRANGERS_MAX = 256;
  *
  * @throws VfioError ENOENT, EACCES, EINVAL
  */
-export function readKey(file: string): Buffer {
+export function readKey(file: string): Uint8Array {
   let text: string;
   let fd = -1;
   try {
@@ -86,7 +72,7 @@ export function readKey(file: string): Buffer {
 }
 
 /** @param key for TCP   @throws VfioError (rejects) ENOENT, ECONNREFUSED, ETIMEDOUT when nobody is there; EACCES for another key; EINVAL for TCP without one */
-export async function connectEndpoint(endpoint: Endpoint, key: Buffer | null): Promise<Pipe> {
+export async function connectEndpoint(endpoint: Endpoint, key: Uint8Array | null): Promise<Pipe> {
   switch (endpoint.kind) {
     case 'server':
       return await connectDoorPipe(endpoint.path);
@@ -97,7 +83,7 @@ export async function connectEndpoint(endpoint: Endpoint, key: Buffer | null): P
   }
 }
 
-function needed(key: Buffer | null): Buffer {
+function needed(key: Uint8Array | null): Uint8Array {
   if (key !== null) return key;
   throw new VfioError('EINVAL', 'a device moves over TCP only with a key that both ends have', {
     fix: 'Give --key-file FILE on both sides: (umask 077; openssl rand -hex 32 > FILE)',
@@ -118,7 +104,7 @@ function pipeOf(name: string, socket: Readable & Writable): Pipe {
   return { name, input: socket, output: socket, close: () => socket.destroy() };
 }
 
-async function connectTcp(host: string, port: number, key: Buffer): Promise<Pipe> {
+async function connectTcp(host: string, port: number, key: Uint8Array): Promise<Pipe> {
   const name = `tcp:${host}:${port}`;
   const socket = connectTls({
     host,
@@ -189,7 +175,7 @@ export interface TcpReceiver extends Disposable {
 export async function receiveTcp(
   host: string,
   port: number,
-  key: Buffer | null,
+  key: Uint8Array | null,
   onRefused: () => void,
   clock: Clock = new SystemClock(),
 ): Promise<TcpReceiver> {

@@ -2,7 +2,8 @@
 import { resolve } from 'node:path';
 import { VfioError } from '../../base/errno.ts';
 import { askDoor, type DoorStatus } from './door.ts';
-import { connectEndpoint, type Endpoint, type Pipe } from './endpoints.ts';
+import type { Endpoint } from './endpoint.ts';
+import { connectEndpoint, type Pipe } from './endpoints.ts';
 import type { Figures } from './figures.ts';
 import { encodeJson, HEAD_BYTES, Kind, sealFrame } from './frames.ts';
 import { type RelayOptions, relay } from './relay.ts';
@@ -11,7 +12,7 @@ export interface MoveOptions extends RelayOptions {
   /** The device may stand still for so long, in milliseconds, or not move; Infinity for any time. Default 300. */
   readonly downtimeMs?: number;
   /** For a destination behind TCP. */
-  readonly key?: Buffer;
+  readonly key?: Uint8Array;
 }
 
 /**
@@ -32,7 +33,12 @@ export async function moveDevice(source: string, destination: Endpoint, options:
   }
 }
 
-/** Both ends of a move that has begun: carry it between them. @throws VfioError (rejects) when one is not there */
+/**
+ * Begin a move, and return its ends, between which the caller carries it.
+ *
+ * @internal
+ * @throws VfioError (rejects) when an end is not there
+ */
 export async function startMove(
   source: string,
   destination: Endpoint,
@@ -56,7 +62,12 @@ export async function startMove(
   return { from, to };
 }
 
-/** Let a device come from `from` to the server at `path`. @throws VfioError (rejects) as `moveDevice` */
+/**
+ * Receive a device from `from` into the server at `path`.
+ *
+ * @internal
+ * @throws VfioError (rejects) as `moveDevice`
+ */
 export async function receiveDevice(path: string, from: Pipe, options: RelayOptions = {}): Promise<Figures | null> {
   let to: Pipe;
   try {

@@ -29,6 +29,7 @@ const STALL_MS = 20_000;
 /**
  * Carry a move to its end.
  *
+ * @internal
  * @returns its figures; null when the source did not tell them
  * @throws VfioError (rejects) what either end refused with; ECONNRESET when one was lost, ETIMEDOUT when one takes nothing any more, EIO when that was in the moment of the hand-over; EINTR when told to give up
  */
