@@ -1,5 +1,5 @@
 // Loads TypeScript in this process and in the workers that it starts: `node --import
-// ./bin/typescript.js file.ts`. The command begins with it.
+// ./bin/typescript.js file.ts`. The command loads it before it loads a user's file.
 import Module, { register } from 'node:module';
 import { isAbsolute } from 'node:path';
 import { refusePlanted } from './planted.js';
@@ -13,7 +13,7 @@ try {
 }
 
 process.setSourceMapsEnabled(true);
-register('./typescript-hooks.js', import.meta.url);
+register(`./typescript-hooks.js${new URL(import.meta.url).search}`, import.meta.url);
 
 // `require` in CommonJS does not call the hooks.
 const { _resolveFilename: resolveFilename } = Module;

@@ -29,7 +29,7 @@ const arrows: Record<string, readonly string[]> = {
 
 /** Packages that a room may use: what runs in a model, a driver or the engine has none. */
 const packages: Record<string, readonly string[]> = {
-  api: ['yaml', 'zod', 'tsx'],
+  api: ['yaml', 'zod'],
   cli: ['commander', 'picocolors'],
 };
 

@@ -8,6 +8,7 @@
 // is lowered, since Node 20 and 22 do not know it.
 import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -39,8 +40,29 @@ const entryPoints = {
  */
 const unfinished = join(root, `dist.${process.pid}.tmp`);
 
+/** commander is CommonJS, and output of ES modules has no `require`. */
+const builtinsOfCommonJs = {
+  name: 'builtins of CommonJS',
+  setup({ onLoad }) {
+    onLoad({ filter: /\/node_modules\/commander\/.*\.js$/ }, async ({ path }) => ({
+      contents: (await readFile(path, 'utf8')).replace(/\brequire\('(node:\w+)'\)/g, "globalThis.process.getBuiltinModule('$1')"),
+    }));
+  },
+};
+
+/** The licences of the packages in the output ask for their text. */
+function licences(inputs) {
+  const packages = new Set(inputs.flatMap((path) => /^node_modules\/((?:@[^/]+\/)?[^/]+)/.exec(path)?.[1] ?? []));
+  const texts = [...packages].sort().map((name) => {
+    const folder = join(root, 'node_modules', name);
+    const file = readdirSync(folder).find((each) => /^licen[cs]e/i.test(each));
+    return `${name}\n\n${readFileSync(join(folder, file), 'utf8').trim()}\n`;
+  });
+  writeFileSync(join(unfinished, 'LICENSES.txt'), `dist/ contains code of these packages.\n\n${texts.join('\n---\n\n')}`);
+}
+
 async function javascript() {
-  await build({
+  const { metafile } = await build({
     absWorkingDir: root,
     entryPoints,
     outdir: unfinished,
@@ -49,7 +71,12 @@ async function javascript() {
     format: 'esm',
     platform: 'node',
     target: 'node20.19',
-    packages: 'external',
+    // Dependencies are part of the output: a bundled command starts faster, and projects install less.
+    // yaml's build for browsers is ES modules, which need no `require` of Node.
+    alias: { yaml: join(root, 'node_modules/yaml/browser/index.js') },
+    plugins: [builtinsOfCommonJs],
+    legalComments: 'none',
+    metafile: true,
     sourcemap: true,
     sourcesContent: false,
     chunkNames: 'chunks/[name]-[hash]',
@@ -57,6 +84,7 @@ async function javascript() {
     define: { NATIVE_SOURCES: JSON.stringify(createRequire(import.meta.url)('../native/addon-file.cjs').digest()) },
     logLevel: 'warning',
   });
+  licences(Object.keys(metafile.inputs));
 }
 
 function declarations() {

@@ -20,7 +20,7 @@ export function importFileAnew(path: string, onFile: (path: string) => void): Pr
 async function importWith(path: string, load: (url: URL) => Promise<object>): Promise<object> {
   const file = resolve(path);
   if (!existsSync(file)) throw new VfioError('ENOENT', `there is no file ${path}`, { fix: `It would be ${file}.` });
-  await loadTypeScript();
+  await loadTypeScript(file);
   resolveOwnName();
   const slow = setTimeout(
     () => console.error(`vfio: ${path} is still being loaded: what it awaits at its top level has not come yet`),
@@ -52,11 +52,17 @@ function neverLoaded(path: string): NeverLoaded {
   );
 }
 
+/** An error of bin/typescript-hooks.js. */
+const NEEDS_TSX = 'ERR_VFIO_NEEDS_TSX';
+
 /** With the place in the user's code, and the text of an error of ours. */
 function cannotLoad(path: string, cause: unknown): VfioError {
   const place = placeOf(cause);
   const [first, ...more] = (cause instanceof Error ? cause.message : String(cause)).split('\n');
   const text = `${path} cannot be loaded: ${first}`;
+  if (cause instanceof Error && 'code' in cause && cause.code === NEEDS_TSX) {
+    return new VfioError('EINVAL', text, { cause, fix: 'Type "npm install --save-dev tsx" in its project, or use Node 24 or newer.' });
+  }
   const details = [...more.filter((line) => line.trim() !== ''), ...(place === null ? [] : [`at ${place}`])];
   if (!(cause instanceof VfioError)) return new VfioError('EINVAL', text, { cause, details });
   return new VfioError(cause.code, text, { cause, details, ...(cause.fix === undefined ? {} : { fix: cause.fix }) });

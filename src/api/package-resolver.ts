@@ -52,12 +52,20 @@ export async function resolve(specifier, context, next) {
 let messages: MessagePort | null = null;
 let round = 0;
 
+let typescript: Promise<unknown> | undefined;
+
 /**
  * Idempotent: from now on files of a user's may be TypeScript. Where the sources run as they are,
  * the loader that runs them has done this.
+ *
+ * @param near the first of these files: tsx may be installed in its project
  */
-export async function loadTypeScript(): Promise<void> {
-  if (isCompiled) await import(pathToFileURL(packageFile('bin/typescript.js')).href);
+export async function loadTypeScript(near: string): Promise<void> {
+  if (!isCompiled) return;
+  const url = pathToFileURL(packageFile('bin/typescript.js'));
+  url.searchParams.set('near', near);
+  typescript ??= import(url.href);
+  await typescript;
 }
 
 /** Idempotent. Does nothing for modules that are loaded by other means (a bundler, a test runner). */

@@ -1,7 +1,8 @@
 /** `vfio migrate`: moves a served device, receives one, asks a server about a move. */
 import { parseAddress } from '../../api/address.ts';
 import { askDoor } from '../../api/migrate/door.ts';
-import { type Pipe, parseEndpoint, readKey, receiveTcp, stdioPipe } from '../../api/migrate/endpoints.ts';
+import { parseEndpoint } from '../../api/migrate/endpoint.ts';
+import { type Pipe, readKey, receiveTcp, stdioPipe } from '../../api/migrate/endpoints.ts';
 import type { Figures, Progress as MoveProgress } from '../../api/migrate/figures.ts';
 import { moveDevice, receiveDevice } from '../../api/migrate/move.ts';
 import type { RelayOptions } from '../../api/migrate/relay.ts';
