@@ -1,6 +1,6 @@
 /**
- * docs/admin.md, typed in as it stands: each command prints what the page shows, and the driver at
- * work hears what the page says.
+ * docs/admin.md, typed in as it stands: each command prints what the page shows, and the working
+ * driver notices what the page describes.
  */
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -10,10 +10,10 @@ import { VfioProcess } from './kit/vfio-process.ts';
 
 const root = join(import.meta.dirname, '..');
 const page = readFileSync(join(root, 'docs/admin.md'), 'utf8');
-/** Who is at work differs from run to run. */
+/** The name of the working process differs from run to run. */
 const alike = (text: string) => text.replace(/process \d+ \([\w.-]+, uid \d+\)/g, 'process PID');
 
-it('S3-15 S3-18 S3-20 S2-41 S2-42 docs/admin.md: each command does what is shown, while a driver is at work', async () => {
+it('S3-15 S3-18 S3-20 S2-41 S2-42 docs/admin.md: each command does what the page shows, while a driver is at work', async () => {
   const [, session = ''] = /^```console\n([\s\S]*?)^```$/m.exec(page)!;
   const [, heard = ''] = /^```\n(at work[\s\S]*?)^```$/m.exec(page)!;
   const steps = [...session.matchAll(/^\$ npx vfio (.*?)( &)?\n((?:(?!\$ ).*\n)*)/gm)];

@@ -1,6 +1,6 @@
 /**
- * The administrator of a served machine, while drivers are at work: what sysfs, aer-inject and a
- * hand on the slot would do.
+ * The administrator of a served machine, while drivers are at work: the effects of sysfs,
+ * aer-inject and a hand on the slot.
  */
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, statSync } from 'node:fs';
@@ -60,7 +60,7 @@ const address = (bdf: string) => `unix:${served.pathOf(bdf)}`;
 const functionAt = async (bdf: string) => (await askMachine(served.directory)).functions.find((fn) => fn.bdf === bdf);
 
 describe('drivers and functions', () => {
-  it('S1-09 unbind takes the socket away, bind puts it back, and what sysfs refuses is refused', async () => {
+  it('S1-09 unbind takes the socket away, bind puts it back, and requests that sysfs refuses are refused', async () => {
     expect(await admin('unbind', { bdf: EDU })).toBe(`${EDU} is unbound from vfio-pci`);
     await expect(open(address(EDU))).rejects.toMatchObject({ code: 'ENOENT' });
     expect(await refusal('unbind', { bdf: EDU })).toMatch(/^ENODEV: /);
@@ -70,7 +70,7 @@ describe('drivers and functions', () => {
     (await open(address(EDU))).close();
   });
 
-  it('S2-41 unbind and unplug ask the driver at work to let go, and wait for it', async () => {
+  it('S2-41 unbind and unplug ask the working driver to close the device, and wait for it', async () => {
     const device = await open(address(EDU));
     const asked = new Promise<void>((resolve) => {
       device.on((event) => {
@@ -122,7 +122,7 @@ describe('drivers and functions', () => {
   });
 });
 
-describe('what happens to a device in use', () => {
+describe('a device in use', () => {
   it('S3-20 reset: the driver finds the registers as after power-on', async () => {
     const device = await open(address(DISK));
     device.config.memoryEnabled = true;
@@ -171,7 +171,7 @@ describe('what happens to a device in use', () => {
     device.close();
   });
 
-  it('B.7 runtime pm: wake of what is awake changes nothing; power is refused where there is none to manage', async () => {
+  it('B.7 runtime pm: wake of an awake function changes nothing; power is refused for a function without power management', async () => {
     expect(await admin('wake', { bdf: EDU })).toBe(`${EDU} was awake`);
     expect(await refusal('power', { bdf: EDU, state: 'D3hot' })).toMatch(/^EOPNOTSUPP: 0000:00:04\.0 has no power management/);
     expect(await refusal('power', { bdf: EDU, state: 'D7' })).toMatch(/^EINVAL: the state is "D7"/);
@@ -179,12 +179,9 @@ describe('what happens to a device in use', () => {
 });
 
 type SysfsRow = readonly [file: string, command: string, given: Record<string, string>, answer: string, prepare?: () => Promise<unknown>];
-/**
- * What writing to the file of sysfs answers: tried on Linux 6.12 with an NVMe controller that has 4
- * VFs.
- */
+/** The answers of sysfs' files: tried on Linux 6.12 with an NVMe controller that has 4 VFs. */
 const sysfs: readonly SysfsRow[] = [
-  ['drivers/vfio-pci/bind, of what is bound', 'bind', { bdf: EDU, driver: 'vfio-pci' }, 'EBUSY'],
+  ['drivers/vfio-pci/bind, of a bound function', 'bind', { bdf: EDU, driver: 'vfio-pci' }, 'EBUSY'],
   ['drivers/vfio-pci/bind, nothing there', 'bind', { bdf: '0000:77:00.0', driver: 'vfio-pci' }, 'ENODEV'],
   [
     'drivers/vfio-pci/bind, overridden',
@@ -200,7 +197,7 @@ const sysfs: readonly SysfsRow[] = [
   ['drivers_probe, nothing there', 'probe', { bdf: '0000:77:00.0' }, 'ENODEV'],
   ['drivers_probe, bound already', 'probe', { bdf: EDU }, 'done'],
   ['drivers_probe, no driver matches', 'probe', { bdf: EDU }, 'done', () => admin('unbind', { bdf: EDU })],
-  ['driver_override, of what is bound', 'override', { bdf: EDU, driver: 'pci-stub' }, 'done'],
+  ['driver_override, of a bound function', 'override', { bdf: EDU, driver: 'pci-stub' }, 'done'],
   ['sriov_numvfs, more than sriov_totalvfs', 'numvfs', { bdf: DISK, count: '3' }, 'ERANGE'],
   ['sriov_numvfs, no number', 'numvfs', { bdf: DISK, count: 'two' }, 'EINVAL'],
   ['sriov_numvfs, negative', 'numvfs', { bdf: DISK, count: '-1' }, 'EINVAL'],
@@ -225,7 +222,7 @@ describe('answers as sysfs', () => {
 });
 
 describe('what is asked', () => {
-  it('of 48 administrators at the same time each is answered, and what they do comes one after the other', async () => {
+  it('of 48 administrators at the same time each gets an answer, and their acts follow one another', async () => {
     const asked = Array.from({ length: 48 }, (_, i) =>
       i % 2 === 0 ? refusal('unbind', { bdf: EDU, wait: true }) : refusal('bind', { bdf: EDU, driver: 'vfio-pci' }),
     );
@@ -237,7 +234,7 @@ describe('what is asked', () => {
     expect([0, 1]).toContain(unbound - bound);
   });
 
-  it('what is no request is refused with a word at both doors, and the machine goes on', async () => {
+  it('a malformed request is refused with a message at both doors, and the machine goes on', async () => {
     for (const door of [join(served.directory, 'machine'), served.pathOf(EDU)]) {
       for (const [kind, body] of [
         [Kind.ADMIN, 'nothing'],
@@ -254,7 +251,7 @@ describe('what is asked', () => {
     expect(await admin('wake', { bdf: EDU })).toBe(`${EDU} was awake`);
   });
 
-  it('too many connections that ask for nothing: the oldest is told so', async () => {
+  it('of too many connections without a request, the oldest is closed with a message', async () => {
     const path = managePathOf(join(served.directory, 'machine'));
     using first = new Link(UnixSocket.connect(path));
     await first.expect(Kind.STATUS, 10_000);
@@ -272,7 +269,7 @@ describe('what is asked', () => {
     }
   });
 
-  it('E-01 explain is of the machine as it is now', async () => {
+  it('E-01 explain shows the machine as it is now', async () => {
     const { value } = await administerMachine(served.directory, 'explain', { bdf: EDU });
     expect(value).toMatchObject({ bdf: EDU, usable: true });
     await admin('unbind', { bdf: EDU });
@@ -287,7 +284,7 @@ describe('what is asked', () => {
     expect((await admin('params')).split('\n').length).toBeGreaterThan(8);
   });
 
-  it('a request that is none changes nothing and is refused: unknown commands, arguments, versions, control characters', async () => {
+  it('a malformed request changes nothing and is refused: unknown commands, arguments, versions, control characters', async () => {
     expect(await refusal('explode')).toMatch(/^EINVAL: there is no command 'explode'/);
     expect(await refusal('constructor')).toMatch(/^EINVAL: there is no command/);
     expect(await refusal('reset', { bdf: EDU, force: true })).toBe('EINVAL: reset takes no force');
@@ -308,7 +305,7 @@ describe('what is asked', () => {
 });
 
 describe('the command', () => {
-  it('does one thing, with its arguments, and says what came of it', async () => {
+  it('does one thing, with its arguments, and prints the result', async () => {
     const bound = await VfioProcess.run('admin', served.directory, 'unbind', '--wait', '00:04.0');
     expect([bound.status, bound.stdout]).toEqual([0, `${EDU} is unbound from vfio-pci\n`]);
     const refused = await VfioProcess.run('admin', served.directory, 'bind', EDU, 'vfio-pci', 'more');
@@ -328,7 +325,7 @@ describe('the command', () => {
     expect(JSON.parse(json.stdout)).toMatchObject({ params: [{ name: 'maxVectors', value: null }] });
   });
 
-  it('takes the files that it is given from the directory of the shell', async () => {
+  it('resolves files in the directory of the shell', async () => {
     const image = join(served.directory, 'plugged.img');
     const child = spawnSync(process.execPath, [VFIO, 'admin', '.', 'plug', 'nvme,image=plugged.img,size=1M', '--at', '06.0'], {
       cwd: served.directory,
@@ -338,7 +335,7 @@ describe('the command', () => {
     expect(statSync(image).size).toBe(1 << 20);
   });
 
-  it('on the socket of one device needs no address, and refuses what takes a machine', async () => {
+  it('on the socket of one device needs no address, and refuses commands that need a machine', async () => {
     const directory = mkdtempSync(join(tmpdir(), 'vfio-ts-admin-'));
     const path = join(directory, 'disk.sock');
     await using one = await VfioProcess.serve('nvme,size=1M', path);

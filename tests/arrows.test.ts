@@ -8,7 +8,7 @@ import { expect, it } from 'vitest';
 
 const root = join(import.meta.dirname, '..');
 
-/** What a room may import besides itself. A room that is missing here may not exist. */
+/** The rooms that a room may import besides itself. A room that is missing here may not exist. */
 const arrows: Record<string, readonly string[]> = {
   base: [],
   abi: ['base'],
@@ -27,7 +27,7 @@ const arrows: Record<string, readonly string[]> = {
   doors: ['base', 'abi', 'pci', 'sys', 'hardware', 'engine', 'ioctl', 'models', 'drivers', 'mediators', 'vfio-user', 'api'],
 };
 
-/** Packages that a room may use: what runs in a model, a driver or the engine has none. */
+/** Packages that a room may use. Code that runs in a model, a driver or the engine uses none. */
 const packages: Record<string, readonly string[]> = {
   api: ['yaml', 'zod'],
   cli: ['commander', 'picocolors'],

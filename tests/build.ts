@@ -1,6 +1,4 @@
-/**
- * Tests run the command as a user does: from dist/, which is made of the sources as they are now.
- */
+/** Tests run the command as a user does: from dist/, which is built of the current sources. */
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 

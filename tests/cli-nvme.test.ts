@@ -1,5 +1,5 @@
 /**
- * `vfio nvme …` as a user meets it: a disk in the same process, and one behind a socket that keeps
+ * `vfio nvme …` as a user runs it: a disk in the same process, and one behind a socket that keeps
  * its blocks between commands.
  */
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
@@ -25,7 +25,7 @@ let folder: string;
 let served: VfioProcess;
 let address: string;
 
-/** Bytes that are no zeroes, and no two blocks of them the same. */
+/** Bytes other than zero, and no two blocks of them equal. */
 function noise(size: number): Buffer {
   const bytes = Buffer.alloc(size);
   for (let at = 0, i = 0; at < size; at += 32, i++) createHash('sha256').update(String(i)).digest().copy(bytes, at);
@@ -71,7 +71,7 @@ describe('vfio nvme list, id, smart', () => {
     expect(smart.availableSpare).toBeGreaterThan(0);
   });
 
-  it('tells Identify and SMART in words', async () => {
+  it('prints Identify and SMART in words', async () => {
     const id = await vfio('nvme', 'id', disk);
     expect(id.status).toBe(0);
     expect(id.out).toMatch(/^ {2}ver +0x010400 +NVM Express 1\.4\.0$/m);
@@ -118,7 +118,7 @@ describe('vfio nvme read and write', () => {
     expect(back.equals(image)).toBe(true);
   });
 
-  it.skipIf(!existsSync('/dev/full'))('tells of standard output on a full disk', () => {
+  it.skipIf(!existsSync('/dev/full'))('reports standard output on a full disk', () => {
     const full = openSync('/dev/full', 'w');
     for (const args of [
       ['read', disk],
@@ -144,14 +144,14 @@ describe('vfio nvme read and write', () => {
     expect(readFileSync(file('padded.img'))).toEqual(Buffer.concat([Buffer.alloc(4196, 0xee), Buffer.alloc(8192 - 4196)]));
   });
 
-  it('refuses what does not fit, blocks that are not there, and files that are not there', async () => {
+  it('refuses too many bytes, missing blocks and missing files', async () => {
     const large = await vfio('nvme', 'write', address, '-i', file('large.img', noise(8192)), '-s', '16383');
     expect(large.status).toBe(1);
     expect(large.err).toMatch(/ENOSPC[\s\S]*large\.img has 8192 bytes; from LBA 16383 on/);
     const past = await vfio('nvme', 'read', address, '-s', '16384', '-o', file('none.img'));
     expect(past.status).toBe(1);
     expect(past.err).toContain('has no block 16384: its last is 16383');
-    // A file that is there keeps what it has until there is something to put into it.
+    // A file that exists keeps its content until there is data to put into it.
     const kept = file('kept.img', noise(4096));
     const mistyped = [[address, '-n', '9'], [address, '-s', '20000'], [`${address}x`]];
     for (const args of mistyped) expect((await vfio('nvme', 'read', ...args, '-o', kept)).status).toBe(1);
@@ -165,7 +165,7 @@ describe('vfio nvme read and write', () => {
 
   it('ends with 130 at Ctrl-C, and leaves the device to the next', async () => {
     const child = spawn(process.execPath, [bin, 'nvme', 'write', address], { stdio: ['pipe', 'pipe', 'pipe'] });
-    // It may be gone before it has read all of this.
+    // The child may be gone before it has read all of this.
     child.stdin.on('error', () => {});
     child.stdin.write(Buffer.alloc(2 ** 20));
     await served.says(new RegExp(`pid ${child.pid},`));
@@ -184,11 +184,11 @@ describe('vfio nvme bench', () => {
     expect(out).toMatch(/^ {2}latency +p50 .* p95 .* p99 .* p99\.9 .* max /m);
   });
 
-  it('writes only when it is told that this is meant, on several queues', async () => {
+  it('writes only with --overwrite, on several queues', async () => {
     const refused = await vfio('nvme', 'bench', disk, '--rw', 'randrw');
     expect(refused.status).toBe(2);
     expect(refused.err).toContain('--overwrite');
-    // Long enough for some of both, whatever else the machine does.
+    // Long enough for some of both, even on a busy machine.
     const options = ['--rw', 'randrw', '--overwrite', '-t', '2', '-q', '2', '-b', '16K', '-d', '4', '--json'];
     const document = JSON.parse((await vfio('nvme', 'bench', disk, ...options)).out);
     expect(document).toMatchObject({ schema: 'vfio-ts/nvme-bench/1', rw: 'randrw', blockSize: 16_384, depth: 4, queues: 2 });
@@ -197,7 +197,7 @@ describe('vfio nvme bench', () => {
     expect([p50, p95, p99, p999, max]).toEqual([p50, p95, p99, p999, max].sort((a, b) => a - b));
   });
 
-  it('refuses commands that are no whole blocks, and usage that it does not understand', async () => {
+  it('refuses commands of a part of a block, and usage that it does not understand', async () => {
     const { status, err } = await vfio('nvme', 'bench', disk, '-b', '6K');
     expect(status).toBe(1);
     expect(err).toContain('whole blocks of 4096');

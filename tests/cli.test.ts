@@ -73,7 +73,7 @@ describe('vfio', () => {
     }
   });
 
-  it('ends quietly when whoever reads has seen enough', async () => {
+  it('ends quietly when its reader has seen enough', async () => {
     const child = spawn(process.execPath, [join(import.meta.dirname, '../bin/vfio.js'), 'demo'], { stdio: ['ignore', 'pipe', 'pipe'] });
     const said: string[] = [];
     child.stderr.on('data', (data: Buffer) => said.push(data.toString()));
@@ -93,7 +93,7 @@ describe('vfio demo', () => {
   it('drives devices from other processes without privileges, has attacks refused, lends VFs, moves a disk, and exits 0', async () => {
     const { status, out } = await vfio('demo');
     expect(status).toBe(0);
-    // Root hands the driver to somebody who may do nothing.
+    // Root runs the driver as a user without rights.
     const uid = process.getuid!() === 0 ? 65534 : process.getuid!();
     expect(out.match(new RegExp(`process \\d+, uid ${uid}, over a socket`, 'g'))).toHaveLength(2);
     expect(out).not.toContain(`process ${process.pid},`);
@@ -104,7 +104,7 @@ describe('vfio demo', () => {
     expect(out).toContain('EPERM');
     expect(out).toContain('67.1 MB written, flushed, read back and compared');
     expect(out.match(/[\d,]+ IOPS, +[\d.]+ MB\/s, p50 .*, p99 /g)).toHaveLength(3);
-    // A tenant: refused without the token, let in with it; neither says what it is.
+    // A tenant: refused without the token, admitted with it; neither message shows the token.
     expect(out).toMatch(/0000:03:00\.1 .*NVMe card VF 0 .*VF 0 of 0000:03:00\.0/);
     expect(out).toMatch(new RegExp(`refused  process \\d+, uid ${uid}, without the token\\n +EACCES: .* needs a VF token`));
     expect(out).toMatch(/let in {3}with the token: its disk \S+V1 has 16\.8 MB/);
@@ -191,7 +191,7 @@ describe('vfio config', () => {
     const { out } = await vfio('config', 'sim:edu', '--hex');
     const file = join(folder, 'edu.txt');
     (await import('node:fs')).writeFileSync(file, out);
-    // A dump holds what the registers say; of a model more is known.
+    // A dump holds the registers alone; of a model more is known.
     const known = / \[size=1M\]|\n\tIOMMU group: 0|\n\tKernel driver in use: vfio-pci/g;
     expect((await vfio('config', file, '--numeric')).out).toBe((await vfio('config', 'sim:edu', '--numeric')).out.replace(known, ''));
     expect((await vfio('config', 'sim:edu', '--user', '--hex')).status).toBe(0);
@@ -255,7 +255,7 @@ describe('vfio config of dumps', () => {
 });
 
 describe('vfio explain-write', () => {
-  it('S2-44 tells which bits land, which do not, and why', async () => {
+  it('S2-44 prints which bits land, which do not, and why', async () => {
     const { status, out } = await vfio('explain-write', 'sim:edu', '0x04', '0x0407');
     expect(status).toBe(0);
     expect(out).toMatch(/COMMAND\[10\] +0 -> 1 +virtual/);

@@ -1,6 +1,6 @@
 /**
- * Which code a run of the command may load: its own, and the user's file with what belongs to it.
- * Nothing of the current or the temporary directory.
+ * The code that a run of the command may load: its own, and the user's file with its project. It
+ * loads nothing from the current or the temporary directory.
  */
 import { spawnSync } from 'node:child_process';
 import {
@@ -59,7 +59,7 @@ describe('the current directory', () => {
     expect(vfio(['--version'])).toEqual({ status: 0, stdout: `${version}\n`, stderr: '' });
   });
 
-  it('a FIFO called tsconfig.json keeps no command waiting', () => {
+  it('no command waits for a FIFO called tsconfig.json', () => {
     spawnSync('mkfifo', [join(folder, 'tsconfig.json')]);
     expect(vfio(['--version']).stdout).toBe(`${version}\n`);
     put('driver.ts', 'export const main = (address: string) => console.log(address);');
@@ -67,7 +67,7 @@ describe('the current directory', () => {
   });
 });
 
-it('a current directory that is gone is said at once', () => {
+it('a missing current directory is reported at once', () => {
   const { status, stderr } = spawnSync(
     'sh',
     [
@@ -87,7 +87,7 @@ describe('the temporary directory', () => {
   it('gets no file, and none is read from it', () => {
     const kept = join(folder, 'kept');
     mkdirSync(kept);
-    // What the loader would keep by itself, with other code put into it.
+    // A cache that the loader would keep by itself, with other code put into it.
     const main = `const { main } = await import(${JSON.stringify(join(root, 'src/cli/main.ts'))}); process.exitCode = await main(['--version']);`;
     const loader = ['--import', import.meta.resolve('tsx'), '--input-type=module', '-e', main];
     spawnSync(process.execPath, loader, { env: { ...process.env, TMPDIR: kept, TSX_DISABLE_CACHE: '' } });
@@ -153,7 +153,7 @@ describe("a user's file", () => {
     expect(stderr).toContain('nowhere.json');
   });
 
-  describe.runIf(isRoot)('in a directory that everybody can write', () => {
+  describe.runIf(isRoot)('in a directory that every user can write', () => {
     const strangers = (...names: string[]) => {
       for (const name of names) chownSync(join(folder, name), 65534, 65534);
       chmodSync(folder, 0o1777);
@@ -221,7 +221,7 @@ describe("a user's file", () => {
       expect(stderr).toContain(`is found by ${join(folder, 'node_modules')}: another user`);
     });
 
-    it('settings of the own project that extend what a different user has put there lead to no code of theirs', () => {
+    it('settings of the own project that extend a different user’s file lead to no code of that user', () => {
       put('node_modules/base/tsconfig.json', paths({ helper: ['../../evil.ts'] }));
       put('evil.ts', strange);
       put('mine/tsconfig.json', '{ "extends": "base/tsconfig.json" }');

@@ -1,6 +1,6 @@
 /**
- * Device-specific regions, and what a mediator narrows, on all doors: in process, through the ioctl
- * door, over a socket.
+ * Device-specific regions, and regions that a mediator narrows, through all doors: in process, by
+ * ioctls, over a socket.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -49,7 +49,7 @@ function machineOf(model: DeviceModel, mediators = new Mediators()): Machine {
   return new Machine({ devices }, { allocate: HeapMemory.allocate, mediators });
 }
 
-/** The device in process, and behind the socket of a server in another. */
+/** The device in process, and behind the socket of a server in another process. */
 const doors: readonly [string, (model: DeviceModel, file: string, mediated: boolean) => Promise<{ device: Device } & AsyncDisposable>][] = [
   [
     'in process',
@@ -122,7 +122,7 @@ it.each(doors)('B.8 device-specific regions of a model %s: info with their type,
   expect(mapping.read8(100)).toBe(0x55);
 });
 
-it.each(doors)('S0-05 what a mediator narrows holds %s, and the regions that it adds are there', async (_, open) => {
+it.each(doors)('S0-05 a mediator’s restrictions hold %s, and the regions that it adds are there', async (_, open) => {
   await using opened = await open(mappedModel, 'mapped-model.ts', true);
   const { device } = opened;
   device.region(7).write16(4, 2);
@@ -202,7 +202,7 @@ it('B.8 the ioctl door: index << 40, the TYPE capability, pread, pwrite and mmap
   }
 });
 
-it('B.8 regions that cannot be are EINVAL, and a mediator whose added regions cannot be has not accepted', () => {
+it('B.8 impossible regions are EINVAL, and a mediator that adds an impossible one has not accepted', () => {
   const model = (region: object) => ({ ...regionsModel, declaration: { ...regionsModel.declaration, regions: [region] } }) as DeviceModel;
   for (const wrong of [
     { size: 0 },

@@ -1,6 +1,6 @@
 /**
- * The samples of docs/mediation.md and docs/vm-references.md, typed in as they stand, print what
- * the pages say.
+ * The samples of docs/mediation.md and docs/vm-references.md, typed in as they stand, print the
+ * output that the pages show.
  */
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -9,7 +9,7 @@ import { expect, it } from 'vitest';
 
 const root = join(import.meta.dirname, '..');
 
-it.each(['mediation.md', 'vm-references.md'])('docs/%s: each sample runs, and prints what is shown', (page) => {
+it.each(['mediation.md', 'vm-references.md'])('docs/%s: each sample runs, and prints the output that the page shows', (page) => {
   const document = readFileSync(join(root, 'docs', page), 'utf8');
   // Inside the package: samples import it by its name.
   mkdirSync(join(root, '.cache'), { recursive: true });

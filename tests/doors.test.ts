@@ -1,4 +1,4 @@
-/** What a user of the package finds at its doors is enough to do what README says can be done. */
+/** The doors of the package are enough for everything that README says. */
 
 import { BusError, bar, capabilities, device, extendedCapabilities, u32 } from 'vfio-ts';
 import {

@@ -1,6 +1,6 @@
 /**
  * The edu driver on the edu model, through the whole engine: the sequence of
- * kernel-answers/linux-7.2/edu-irq-dma.txt as a driver would do it.
+ * kernel-answers/linux-7.2/edu-irq-dma.txt as a driver runs it.
  */
 import { expect, it } from 'vitest';
 import { EduCommand } from '../src/abi/edu.ts';
@@ -115,7 +115,7 @@ it('a kit device is reset by FLR: registers, handlers and interrupts start afres
   expect(logged.filter((l) => l.startsWith('error'))).toEqual([]);
 });
 
-it('MSI-X: messages by vector, the table out of the model’s sight', async () => {
+it('MSI-X: messages by vector, the model does not see the table', async () => {
   using dev = attach(
     device({
       id: '1234:0001',
@@ -166,7 +166,7 @@ it('features the device has are probed through the raw device', () => {
   );
 });
 
-it('what no device has is refused with an errno, and nothing changes', () => {
+it('impossible requests are refused with an errno, and nothing changes', () => {
   using dev = attach().dev;
   const bad = [Number.NaN, -1, 1.5, 2 ** 53, Number.POSITIVE_INFINITY, 6, 9, 40];
   for (const value of bad) {

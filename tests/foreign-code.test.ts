@@ -1,4 +1,4 @@
-/** `vfio serve` with code that is not ours: what a guest provokes in it ends no server. */
+/** `vfio serve` with a user's code: faults that a guest provokes in it end no server. */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -1,4 +1,4 @@
-/** A group has one user, and through sockets that is a process: all its connections together. */
+/** A group has one user. Over sockets that is a process, with all its connections. */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -19,7 +19,7 @@ const GRAPHICS = '0000:02:01.0';
 const SOUND = '0000:02:02.0';
 const ALONE = '0000:00:04.0';
 
-/** Two functions behind a bridge that forwards for both, and one that is alone. */
+/** Two functions behind a bridge that forwards DMA of both under one id, and one that is alone. */
 const machine = `name: one-group
 devices:
   - at: 01.0
@@ -62,7 +62,7 @@ afterAll(async () => {
 const opened: DriverDevice[] = [];
 afterEach(async () => {
   for (const device of opened.splice(0)) device.close();
-  // The server has noticed when nobody has a group any more.
+  // The server has noticed when no group has a user any more.
   while ((await askMachine(served.directory)).groups.some((group) => group.owned)) await new Promise((resolve) => setImmediate(resolve));
 });
 
@@ -113,7 +113,7 @@ describe('a process with several functions of one group', () => {
     expect(buffer.bytes[8]).toBe(9);
   });
 
-  it('S1-06 memory that both have mapped is there until the second lets it go; other memory over it is EEXIST', async () => {
+  it('S1-06 memory that both have mapped is there until the second unmaps it; other memory over it is EEXIST', async () => {
     const [graphics, sound] = [await take(GRAPHICS), await take(SOUND)];
     using driver = new EduDriver(sound, { interrupts: 'poll', timeoutMs: 120_000 });
     const { memory } = graphics.dma.alloc(4096, { iova: 0x40_0000n });
@@ -155,7 +155,7 @@ describe('another process', () => {
     child = null;
   });
 
-  it('S1-04 is EBUSY on every function of the group, with who has it, and is free to have other groups', async () => {
+  it('S1-04 is EBUSY on every function of the group, with its user, and may open other groups', async () => {
     await start();
     await take(GRAPHICS);
     expect(await answers(1, address(SOUND))).toMatch(
@@ -169,8 +169,7 @@ describe('another process', () => {
   it('S1-04 waits for a user that is about to go, and then has the group', async () => {
     await start();
     expect(await answers(1, address(GRAPHICS))).toBe('ok');
-    // Its connections end one after the other: whoever comes meanwhile must find neither in the
-    // way.
+    // Its connections end one after the other: the next user must find none of them in the way.
     expect(await answers(2, address(SOUND))).toBe('ok');
     const gone = child!.kill();
     await take(SOUND);
@@ -178,7 +177,7 @@ describe('another process', () => {
     await gone;
   });
 
-  it('S1-04 a refusal says who holds it, and leaves the group to whom it belongs', async () => {
+  it('S1-04 a refusal names the holder and leaves the group to it', async () => {
     await start();
     expect(await answers(1, address(GRAPHICS))).toBe('ok');
     const error = await refusal(open(address(SOUND)));

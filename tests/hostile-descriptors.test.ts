@@ -1,6 +1,6 @@
 /**
- * A client whose descriptors never answer, in every message that can bring one: the server goes on
- * with others, and ends when it is told to.
+ * A client whose descriptors never answer, in every message that can carry one: the server goes on
+ * with other clients, and ends at SIGTERM.
  */
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -27,7 +27,10 @@ const map = m.encodeDmaMap({ flags: 3, offset: 0n, address: 0x10_0000n, size: 0x
 const irqs = m.encodeSetIrqs({ index: 0, start: 0, count: 1, action: 'trigger', data: 'eventfd' });
 const feature = m.encodeFeature({ feature: 4, get: false, set: true, probe: false, data: new Uint8Array(8) });
 
-/** What it is sent with; where there is none, behind a message that has not come whole. */
+/**
+ * The message that carries it; without one, the descriptor follows a message that has not come
+ * whole.
+ */
 const messages: readonly (readonly [string, number, Uint8Array | null])[] = [
   ['DMA_MAP', Command.DMA_MAP, map],
   ['SET_IRQS', Command.DEVICE_SET_IRQS, irqs],
@@ -48,10 +51,7 @@ async function configOf(path: string): Promise<number> {
   return m.viewOf(payload).getUint32(16, true);
 }
 
-/**
- * Of the process. What still closes a descriptor elsewhere has its standard output, too, which ends
- * later.
- */
+/** Of the process. A closing process has its standard output, too, which ends later. */
 async function exitOf({ child }: VfioProcess): Promise<number | null> {
   const exited = once(child, 'exit');
   child.kill('SIGTERM');
@@ -59,7 +59,7 @@ async function exitOf({ child }: VfioProcess): Promise<number | null> {
 }
 
 describe.skipIf(reason !== null)('a file that never answers', () => {
-  it.each(stalls)('%s: in whatever message it comes, others are served and SIGTERM ends the server', async (what, opcodes) => {
+  it.each(stalls)('%s: in any message, the server serves others and SIGTERM ends the server', async (what, opcodes) => {
     const here = join(directory, what.replaceAll(' ', '-'));
     await using file = await StalledFile.mount(here, opcodes);
     const path = join(here, 'edu.sock');
@@ -85,7 +85,7 @@ describe.skipIf(reason !== null)('a file that never answers', () => {
     expect(await exitOf(served)).toBe(0);
   });
 
-  it('many of them: whoever sends more is disconnected, and the server goes on with its client', async () => {
+  it('many of them: the server disconnects a client that sends more, and the server goes on with its client', async () => {
     const here = join(directory, 'many');
     await using file = await StalledFile.mount(here, [Fuse.FLUSH]);
     const path = join(here, 'edu.sock');

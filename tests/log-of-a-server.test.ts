@@ -1,5 +1,5 @@
 /**
- * Commands that others depend on go on whatever becomes of their log, and end in order when the
+ * Commands on which others depend go on without a reader of their log, and end in order when the
  * terminal goes.
  */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
@@ -49,7 +49,7 @@ async function start(args: readonly string[], socket: string, output: readonly [
   return child;
 }
 
-/** A socket is there before it listens. */
+/** The socket's file exists before the server listens. */
 async function listening(socket: string, child: ChildProcess): Promise<void> {
   for (;;) {
     try {
@@ -91,12 +91,12 @@ describe('vfio serve', () => {
     expect(existsSync(socket)).toBe(false);
   });
 
-  it('a log that is not read keeps no client waiting', async () => {
+  it('no client waits for a log that is not read', async () => {
     const fifo = join(folder, 'log');
     spawnSync('mkfifo', [fifo]);
     const reader = openSync(fifo, constants.O_RDONLY | constants.O_NONBLOCK);
     const log = openSync(fifo, constants.O_WRONLY);
-    // Full before it begins.
+    // The pipe is full from the start.
     const filler = openSync(fifo, constants.O_WRONLY | constants.O_NONBLOCK);
     expect(() => {
       for (;;) writeFileSync(filler, 'x'.repeat(4096));
@@ -121,7 +121,7 @@ describe('vfio serve', () => {
     ['console', `console.log('y'.repeat(100_000)); console.error('z'.repeat(100_000));`],
     ['its streams', `process.stdout.write('y'.repeat(100_000)); process.stderr.write('z'.repeat(100_000));`],
     ['warnings', `process.emitWarning('w'.repeat(100_000));`],
-  ])('what a device prints by %s neither ends it nor keeps it waiting', async (_, talk) => {
+  ])('a server goes on when its device prints by %s', async (_, talk) => {
     writeFileSync(
       join(folder, 'chatty.ts'),
       `import { bar, device, u32 } from 'vfio-ts';
@@ -147,7 +147,7 @@ describe('vfio serve', () => {
     using device = VfioUserDevice.connect(socket, { timeoutMs: PATIENCE_MS });
     const before = readFileSync(record, 'utf8').split('\n').length;
     for (let i = 0; i < 300; i++) device.region(0).read32(0);
-    // As they happen: the last of them may be on its way.
+    // The record has every line as it happens; the last one may still be missing.
     while (readFileSync(record, 'utf8').split('\n').length < before + 299) await new Promise((resolve) => setTimeout(resolve, 5));
     expect(await end(child, signal)).toBe(signal === 'SIGINT' ? 130 : 0);
     const reads = readFileSync(record, 'utf8')
@@ -240,7 +240,7 @@ it.each(['the shell', 'npx'])('a server that npx started ends when %s is gone', 
 });
 
 describe('temporary folders', () => {
-  it.each(['SIGINT', 'SIGTERM', 'SIGHUP', 'a reader that has seen enough'])('vfio demo leaves none behind: %s', async (what) => {
+  it.each(['SIGINT', 'SIGTERM', 'SIGHUP', 'a reader that has seen enough'])('vfio demo leaves no process behind: %s', async (what) => {
     const temporary = join(folder, 'tmp');
     mkdirSync(temporary);
     const child = spawn(process.execPath, [command, 'demo'], {

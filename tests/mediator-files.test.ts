@@ -41,7 +41,7 @@ it('S0-05 a machine file names mediators relative to itself, and its devices are
   expect(await served.end('SIGTERM')).toBe(0);
 });
 
-it('house: a machine whose mediators were not loaded is looked at, and nothing of it is opened past them', async () => {
+it('house: a machine whose mediators were not loaded can be shown, and none of its devices can be opened without them', async () => {
   const file = machineFile(mediator);
   using machine = loadMachine(file);
   expect(() => openAll(machine, '0000:00:04.0')).toThrow(

@@ -1,4 +1,4 @@
-/** What is typed, and what comes: the command's small behaviours that cost people time. */
+/** Typed commands and their answers: small behaviours that cost people time. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
@@ -55,10 +55,7 @@ function start(...argv: string[]): {
   return { child, said: () => text, says, ended };
 }
 
-/**
- * The commands in what was printed: whole lines behind `fix:` or `or:`, and what is to be done
- * first.
- */
+/** The commands in a printed text: whole lines behind `fix:` or `or:`, in the order of doing. */
 function printedCommands(text: string): string[][] {
   return [...text.matchAll(/^\s*(?:fix|or): (?:[A-Z][^:\n]*: )?vfio ([^\n]*)$/gm)].map((match) => {
     const words = match[1]!.match(/'[^']*'|\S+/g) ?? [];
@@ -70,7 +67,7 @@ describe('fixes that are commands', () => {
   it('work as they are typed: those of every device of every example machine', async () => {
     let tried = 0;
     for (const name of readdirSync(examples).filter((each) => each.endsWith('.yaml'))) {
-      // A name that a shell would take apart.
+      // A name that a shell would split.
       const machine = join(folder, `a copy of ${name}`);
       copyFileSync(join(examples, name), machine);
       const { out } = await vfio('show', machine, '--json');
@@ -95,7 +92,7 @@ describe('fixes that are commands', () => {
 });
 
 describe('vfio bind and explain', () => {
-  it('bind knows the drivers of the machine, and says how another is declared', async () => {
+  it('bind knows the drivers of the machine, and says how to declare another', async () => {
     const unknown = await vfio('bind', '01:00.0', 'nvidia', '-m', desktop);
     expect([unknown.status, unknown.out]).toEqual([1, '']);
     expect(unknown.err).toMatch(/ENOENT: this machine has no driver 'nvidia'; it has vfio-pci, .*nouveau/);
@@ -114,7 +111,7 @@ describe('vfio bind and explain', () => {
   it('a machine file that cannot be written is named, without a stack', async () => {
     const machine = join(folder, 'ro.yaml');
     copyFileSync(desktop, machine);
-    // Root writes where it may not; nothing writes a directory.
+    // Root may write everywhere; but no user can write to a directory as to a file.
     const gone = join(folder, 'gone');
     const { status, err } = await vfio('bind', '01:00.0', 'none', '-m', gone, '--write');
     expect([status, err]).toEqual([
@@ -190,26 +187,23 @@ describe('vfio run', () => {
     const run = start('run', waits, 'sim:edu', 'a', 'b');
     await run.says('waiting a,b');
     run.child.kill('SIGINT');
-    expect([(await run.ended)[0], run.said()]).toEqual([
-      130,
-      'waiting a,b\nEINTR: 0000:00:04.0: the driver was told to end true\nfinally\n',
-    ]);
+    expect([(await run.ended)[0], run.said()]).toEqual([130, 'waiting a,b\nEINTR: 0000:00:04.0: the driver has to end true\nfinally\n']);
   });
 
   it('a second Ctrl-C ends a driver that does not listen', async () => {
     const deaf = driver(
       'deaf.ts',
-      "  signal.addEventListener('abort', () => console.log('told'));\n  console.log('deaf');\n  await new Promise((r) => setTimeout(r, 1e9));",
+      "  signal.addEventListener('abort', () => console.log('aborted'));\n  console.log('deaf');\n  await new Promise((r) => setTimeout(r, 1e9));",
     );
     const run = start('run', deaf, 'sim:edu');
     await run.says('deaf');
     run.child.kill('SIGINT');
-    await run.says('told');
+    await run.says('aborted');
     run.child.kill('SIGINT');
     expect((await run.ended)[1]).toBe('SIGINT');
   });
 
-  it('a module, or a main, that waits for what never comes is named', async () => {
+  it('a module, or a main, that never settles is named', async () => {
     const never = file('never.ts', 'await new Promise(() => {});\nexport const main = () => {};');
     const loads = start('run', never, 'sim:edu');
     expect([(await loads.ended)[0], loads.said()]).toEqual([1, expect.stringContaining(`${never} never finished loading`)]);
@@ -235,7 +229,7 @@ export default device({ id: '1234:0001', bars: { bar0: bar('4K', { die: u32(0) }
   });
 });
 
-it('nothing is left of what this file tried', () => {
+it('this file’s tests leave nothing behind', () => {
   mkdirSync(join(folder, 'empty'));
   expect(readdirSync(folder).filter((name) => name.endsWith('.sock') && name !== 'dies.sock' && name !== 'dies.sock.manage')).toEqual([]);
 });

@@ -1,6 +1,6 @@
 /**
- * `vfio migrate` as a user meets it: servers in processes of their own, a client that goes along,
- * every way between two ends.
+ * `vfio migrate` as a user runs it: servers in processes of their own, a client that moves with its
+ * device, every way between two ends.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -24,7 +24,7 @@ import { VfioProcess } from './kit/vfio-process.ts';
 
 const VFIO = join(import.meta.dirname, '../bin/vfio.js');
 const folders: string[] = [];
-/** How long a device may stand still here: a machine may have much else to do. */
+/** How long a device may stand still here: a machine may have much other work. */
 const downtimeMs = 60_000;
 const patiently = ['--downtime-ms', String(downtimeMs)];
 
@@ -55,14 +55,13 @@ async function servers(device = 'edu', other = device): Promise<Servers> {
   };
 }
 
-/** Once nothing goes on there. */
+/** Resolves when nothing is under way there. */
 async function idle(path: string): Promise<void> {
   while ((await askDoor(path, 'status')).state !== 'idle') await new Promise((resolve) => setTimeout(resolve, 5));
 }
 
 /**
- * Once a process that was killed has nothing open any more; this thread does nothing else
- * meanwhile.
+ * Returns when a killed process has no file open any more; this thread does nothing else meanwhile.
  */
 function dead(pid: number): void {
   const state = () => /^State:\s+(\S)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))![1];
@@ -76,7 +75,7 @@ async function vfio(...argv: string[]) {
 }
 
 describe('vfio migrate', () => {
-  it('S0-19 between two servers: the client takes its device up there, with its memory, and the device reaches that', async () => {
+  it('S0-19 between two servers: the client continues there with its device and its memory, which the device reaches', async () => {
     await using served = await servers();
     const { a, b } = served;
     const here = new EduDriver(await open(`unix:${a}`), { interrupts: 'poll', timeoutMs: 120_000 });
@@ -96,22 +95,22 @@ describe('vfio migrate', () => {
     const there = new EduDriver(await open(`unix:${b}`, { adopt: true }), { interrupts: 'poll', timeoutMs: 120_000 });
     const [adopted] = there.dev.adopted;
     expect(adopted).toMatchObject({ iova: buffer.iova, size: 8192 });
-    // What was in the device's own buffer goes to the memory that came along.
+    // The device's own buffer is written to the memory that moved.
     await there.copyFromDevice(adopted!.iova, 64);
     expect(Buffer.from(adopted!.bytes.subarray(0, 64)).equals(Buffer.alloc(64, 0x5a))).toBe(true);
-    // Addresses of its own do not run into what came along, and what came along can be unmapped.
+    // New addresses do not overlap the moved mappings, and moved mappings can be unmapped.
     const other = there.alloc(4096);
     expect(other.iova < adopted!.iova || other.iova >= adopted!.iova + 8192n).toBe(true);
     const before = there.dev.device.dma.available;
     adopted![Symbol.dispose]();
     expect(there.dev.device.dma.available).toBe(before + 1);
     there.dev.close();
-    // The next client gets what it would have without all this.
+    // The next client gets the device as after any other client.
     using fresh = await open(`unix:${b}`);
     expect(fresh.adopted).toEqual([]);
   });
 
-  it('over TCP with a key that both have, and with no other', async () => {
+  it('over TCP with a key that both have, and with no other key', async () => {
     await using served = await servers();
     const { a, b, folder } = served;
     const [key, other, open_] = ['key', 'other', 'open'].map((name) => join(folder, name)) as [string, string, string];
@@ -136,7 +135,7 @@ describe('vfio migrate', () => {
     expect(there.adopted[0]!.bytes[0]).toBe(9);
   });
 
-  it('through a command, as ssh is one', async () => {
+  it('through a command such as ssh', async () => {
     await using served = await servers();
     const { a, b } = served;
     using client = await open(`unix:${a}`);
@@ -145,15 +144,15 @@ describe('vfio migrate', () => {
     expect(await vfio('migrate', `unix:${a}`, command, ...patiently)).toMatchObject({ status: 0 });
     using there = await open(`unix:${b}`, { adopt: true });
     expect(there.adopted[0]!.bytes[4095]).toBe(3);
-    // One that is no such command.
+    // A wrong command.
     expect(await vfio('migrate', `unix:${b}`, 'exec:exit 3')).toMatchObject({
       status: 1,
-      err: expect.stringContaining('goes on where it was'),
+      err: expect.stringContaining('continues where it was'),
     });
     expect(there.bar(0).read32(0)).toBe(0x0100_00ed);
   });
 
-  it('a moved device waits for a client that asks for it; another is told so; it can move on, or be let go', async () => {
+  it('a moved device waits for its client; other clients get an error; it can move on, or be dropped', async () => {
     await using served = await servers();
     const { a, b } = served;
     await expect(open(`unix:${b}`, { adopt: true })).rejects.toMatchObject({ code: 'ENXIO' });
@@ -175,7 +174,7 @@ describe('vfio migrate', () => {
     expect(fresh.adopted).toEqual([]);
   });
 
-  it('a function of a machine moves as any other device, but not one whose virtual functions would stay behind', async () => {
+  it('a function of a machine moves like any other device, but not one whose virtual functions would stay behind', async () => {
     await using served = await servers();
     const { a, folder } = served;
     const file = (name: string) => join(import.meta.dirname, '../examples/machines', name);
@@ -192,8 +191,8 @@ describe('vfio migrate', () => {
       expect([moved.adopted[0]!.bytes[7], moved.bar(0).read32(0x20)]).toEqual([7, 0x80]);
       expect(await vfio('migrate', `unix:${there}`, `unix:${a}`, ...patiently)).toMatchObject({ status: 0 });
     }
-    // One that waits for its client is nobody's to ask for: who unbinds the function gets it at
-    // once.
+    // An administrator needs no client's consent for a waiting one: unbinding the function gets it
+    // at once.
     using machine = loadMachine(file('hello.yaml'), { log: silentLogger });
     using server = new MachineServer(machine, join(folder, 'here'), { log: silentLogger, keepAlive: false });
     await moveDevice(a, { kind: 'server', path: server.pathOf(bdf) }, { downtimeMs });
@@ -212,7 +211,7 @@ describe('vfio migrate', () => {
     expect(user.name).toBe(`unix:${physical}`);
   });
 
-  it('a client that goes away while its device is copied: that is what is said, and both servers are free again', async () => {
+  it('a client that goes away while its device is copied: the error says so, and both servers are free again', async () => {
     await using served = await servers();
     const { a, b } = served;
     const index = JSON.stringify(join(import.meta.dirname, '../src/doors/driver.ts'));
@@ -221,7 +220,7 @@ describe('vfio migrate', () => {
     const args = [...typescript, '--input-type=module', '-e', script];
     const client = spawn(process.execPath, args, { cwd: join(import.meta.dirname, '..'), stdio: ['ignore', 'pipe', 'inherit'] });
     await once(client.stdout, 'data');
-    // What is copied goes through this thread: it is not done before its client is gone.
+    // The copy passes through this thread: it cannot finish before its client is gone.
     const onProgress = (): void => {
       if (client.killed) return;
       client.kill('SIGKILL');
@@ -234,7 +233,7 @@ describe('vfio migrate', () => {
     for (const path of [a, b]) await idle(path);
   });
 
-  it('what cannot be moved stays: nobody uses it, the destination is used, or another device, or not there', async () => {
+  it('a device stays when it has no client, or the destination is in use, has another device, or is missing', async () => {
     await using served = await servers('edu', 'bench');
     const { a, b } = served;
     expect(await vfio('migrate', `unix:${a}`, `unix:${b}`)).toMatchObject({ status: 5, err: expect.stringContaining('nothing to move') });
@@ -262,7 +261,7 @@ describe('vfio migrate', () => {
     expect(client.bar(0).read32(0)).toBe(0x0100_00ed);
   });
 
-  it('the door is its owner’s, and whoever says nonsense at it is sent away', async () => {
+  it('the door belongs to its owner, and a connection that sends nonsense is closed', async () => {
     await using served = await servers();
     const { a, b } = served;
     using client = await open(`unix:${a}`);

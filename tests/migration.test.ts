@@ -1,4 +1,4 @@
-/** What docs/migration.md tells, step by step. */
+/** The steps of docs/migration.md. */
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -16,7 +16,7 @@ function move(...addresses: string[]): { readonly status: number | null; readonl
   return { status, stdout };
 }
 
-it('B.11 the example of the page says what the page says', () => {
+it('B.11 the example prints the output that the page shows', () => {
   const { status, stdout } = move();
   expect(status).toBe(0);
   expect(page).toContain(`$ npx tsx examples/move-a-device.ts\n${stdout}`);

@@ -1,6 +1,6 @@
 /**
- * An NVMe disk moved through the engine, with a driver that sleeps until it is interrupted: what is
- * cut leaves it unharmed.
+ * An NVMe disk moved through the engine, with a driver that sleeps until it is interrupted: a cut
+ * leaves the disk unharmed.
  */
 import { expect, it } from 'vitest';
 import { simulate } from '../src/api/simulation.ts';
@@ -25,7 +25,7 @@ function disk(options: { serial: string; size?: number; latencyMs?: number }) {
 const start = ({ device, owns }: ReturnType<typeof disk>) =>
   NvmeDriver.start(DriverDevice.attach(device, { owns }), { timeoutMs: 120_000 });
 
-it('B.11 S0-19 a move that is cut anywhere: the disk goes on at the source, with 32 commands in flight and every interrupt', async () => {
+it('B.11 S0-19 a move that is cut at any byte: the disk goes on at the source, with 32 commands in flight and every interrupt', async () => {
   const source = disk({ serial: 'SOURCE', latencyMs: 0.2 });
   await using driver = await start(source);
   const ns = driver.namespace(1);
@@ -50,7 +50,7 @@ it('B.11 S0-19 a move that is cut anywhere: the disk goes on at the source, with
     cut++;
     destination.device.close();
     destination.owns[Symbol.dispose]();
-    // It works still.
+    // The disk still works.
     while (rounds < before + 64) await Promise.race([workers, new Promise((resolve) => setImmediate(resolve))]);
   }
   ended = true;

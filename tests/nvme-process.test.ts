@@ -1,4 +1,6 @@
-/** The NVMe driver and the life of its process: waits keep it, idleness does not. */
+/**
+ * The NVMe driver and the life of its process: waits keep the process alive, idle drivers do not.
+ */
 import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -8,8 +10,8 @@ import { typescript } from './kit/typescript.ts';
 const index = pathToFileURL(join(import.meta.dirname, '../src/doors/index.ts')).href;
 
 /**
- * What a program prints that opens a disk that takes 50 ms for each command; it fails when it has
- * not ended after a minute.
+ * The output of a program that opens a disk with 50 ms for each command. It fails when it has not
+ * ended after a minute.
  */
 function run(interrupts: string, body: string): Promise<string> {
   const program = `import { NvmeDriver, open } from '${index}';

@@ -1,6 +1,6 @@
 /**
- * NVMe with virtual functions, as PF driver and tenants meet it:
- * examples/machines/nvme-tenants.yaml behind sockets.
+ * NVMe with virtual functions, as PF driver and tenants see it: examples/machines/nvme-tenants.yaml
+ * behind sockets.
  */
 import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -41,7 +41,7 @@ function tenantsHere() {
 }
 
 describe('S3 an NVMe controller with virtual functions', () => {
-  it('S3-14 a tenant gets a disk of its own with the token, and none without; what it writes nobody else reads', async () => {
+  it('S3-14 a tenant gets a disk of its own with the token, and none without; no other tenant reads its data', async () => {
     const directory = folder();
     await using served = new VfioProcess(['serve', yaml, '--socket-path', directory]);
     await served.says('listening at');
@@ -91,11 +91,11 @@ describe('S3 an NVMe controller with virtual functions', () => {
     expect(terminal.stdout.join('\n')).toMatch(/0000:01:00\.2 .* NVMe card VF 1 .* VF 1 of 0000:01:00\.0/);
   });
 
-  it('its VFs have images where they are given, one each, and no more or less', () => {
+  it('its VFs take images from a list, one each, no more and no fewer', () => {
     const images = ['a', 'b'].map((name) => join(folder(), name));
     const model = modelsWithImages.nvme({ size: '1M', vfs: 2, vfSize: '64K', vfImage: images });
     expect(images.map((image) => statSync(image).size)).toEqual([65536, 65536]);
-    // Whoever has an image open has it alone.
+    // An open image belongs to one process.
     expect(() => modelsWithImages.nvme({ image: images[0] })).toThrow(expect.objectContaining({ code: 'EBUSY' }));
     model.owns![Symbol.dispose]();
     modelsWithImages.nvme({ image: images[0] }).owns![Symbol.dispose]();

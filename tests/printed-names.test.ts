@@ -1,6 +1,6 @@
 /**
- * Names from files, models and peers, as they are printed: nothing in them moves a cursor, changes
- * a colour or begins a line.
+ * Printed names from files, models and peers: no character of a name moves a cursor, changes a
+ * colour or begins a line.
  */
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -41,7 +41,7 @@ describe('a hostile name', () => {
     expect(out.join('\n')).not.toMatch(CONTROLS);
   });
 
-  it('--json is the same document, in characters that do nothing', async () => {
+  it('--json is the same document, in harmless characters', async () => {
     const text = (await vfio('show', machine, '--json')).out.join('\n');
     expect(text).not.toMatch(CONTROLS);
     expect(JSON.parse(text).functions[0].name).toBe(hostile);

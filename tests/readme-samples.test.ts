@@ -22,7 +22,7 @@ it('each sample is the file in examples/ word for word, and shorter than 30 line
   }
 });
 
-/** As a newcomer would; `where` is the folder it is typed in. */
+/** As a newcomer runs it; `where` is the folder in which it is typed. */
 function vfio(where: string, ...args: string[]) {
   const { status, stdout, stderr } = spawnSync(process.execPath, [join(root, 'bin', 'vfio.js'), ...args], {
     cwd: where,

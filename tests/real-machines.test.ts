@@ -1,5 +1,5 @@
 /**
- * Machines that exist, and the groups that Linux makes on them: tests/real-machines/NAME.yaml and
+ * Real machines, and the groups that Linux makes on them: tests/real-machines/NAME.yaml and
  * NAME.groups, `number: addresses`.
  */
 import { readdirSync, readFileSync } from 'node:fs';

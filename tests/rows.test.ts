@@ -1,4 +1,4 @@
-/** docs/rows.md lists VFIO's behaviours by id; here it is held against the titles of the tests. */
+/** Every row of docs/rows.md, VFIO's behaviours by id, has a test with its id in the title. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
@@ -20,7 +20,8 @@ const [withTests, without] = document.split('## Rows without a test');
 const idsOf = (section: string) => [...section.matchAll(/^\| ((?:S\d|B|C|T\d|E-)[^|]*?) \|/gm)].map((m) => m[1]!);
 const ids = idsOf(document);
 /**
- * A title counts for the longest id that it starts with: 'B.6 MAP VADDR …' says nothing of B.6 MAP.
+ * A title counts for the longest id that it starts with: 'B.6 MAP VADDR …' proves nothing of B.6
+ * MAP.
  */
 const tested = new Set(titles.map((title) => ids.filter((id) => startsWith(title, id)).sort((a, b) => b.length - a.length)[0]));
 const hasTest = (id: string) => tested.has(id);

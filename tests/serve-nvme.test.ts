@@ -1,6 +1,6 @@
 /**
- * `vfio serve nvme` as a user meets it: an image behind a socket, a driver in this process, and
- * what is left when the server is killed.
+ * `vfio serve nvme` as a user runs it: an image behind a socket, a driver in this process, and the
+ * image after the server is killed.
  */
 import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -24,7 +24,7 @@ async function vfio(...argv: string[]) {
 }
 
 describe('vfio serve nvme', () => {
-  it('has a disk in an image: made with --size, there for each client, and all that was flushed after the server was killed', async () => {
+  it('has a disk in an image: made with --size, the same for each client, and with all flushed data after the server was killed', async () => {
     const [image, path] = [newPath('disk.img'), newPath('socket')];
     await using served = await VfioProcess.serve('nvme', path, '--image', image, '--size', '64M', '--block-size', '4096');
     expect(statSync(image).size).toBe(64 * 2 ** 20);
@@ -46,7 +46,7 @@ describe('vfio serve nvme', () => {
     await second.close().catch(() => {});
   });
 
-  it('does not share an image with a second server, and says who has it and what to do', async () => {
+  it('does not share an image with a second server, and names its user and the remedy', async () => {
     const [image, path] = [newPath('disk.img'), newPath('socket')];
     await using served = await VfioProcess.serve('nvme', path, '--image', image, '--size', '1M');
     const { status, err } = await vfio('serve', 'nvme', '--image', image, '--socket-path', newPath('socket'));
@@ -74,7 +74,7 @@ describe('vfio serve nvme', () => {
     await writer.close();
   });
 
-  it('tells what is wrong on the command line', async () => {
+  it('reports errors of the command line', async () => {
     const socket = ['--socket-path', newPath('socket')];
     expect((await vfio('serve', 'nvme', '--image', newPath('none'), ...socket)).err).toMatch(/is not there\n.*--size 10G/);
     expect((await vfio('serve', 'nvme', '--readonly', ...socket)).err).toMatch(/Give an image/);

@@ -1,4 +1,4 @@
-/** `vfio serve` as a user meets it: a process of its own, and clients that come and go. */
+/** `vfio serve` as a user runs it: a process of its own, and clients that come and go. */
 import { spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
@@ -18,7 +18,7 @@ import { VfioProcess } from './kit/vfio-process.ts';
 
 const examples = join(import.meta.dirname, '../examples');
 const folders: string[] = [];
-/** What hangs is given up after so long. */
+/** A test gives up after so long. */
 const PATIENCE_MS = 120_000;
 
 function folder(): string {
@@ -37,18 +37,18 @@ async function vfio(...argv: string[]) {
   return { status, out: terminal.stdout.join('\n'), err: terminal.stderr.join('\n') };
 }
 
-/** Wait for `condition`; the event loop goes round meanwhile. */
+/** Wait for `condition`; the event loop runs meanwhile. */
 async function until(condition: () => boolean): Promise<void> {
   while (!condition()) await new Promise((resolve) => setTimeout(resolve, 5));
 }
 
 describe('vfio serve', () => {
-  it('prints what attaches it to QEMU, Cloud Hypervisor and a driver; SIGTERM ends it with 0, the socket gone', async () => {
+  it('prints the lines that attach it to QEMU, Cloud Hypervisor and a driver; SIGTERM ends it with 0, the socket gone', async () => {
     const path = join(folder(), "it's here.sock");
     await using served = await VfioProcess.serve('edu', path);
     await until(() => served.stdout.includes('vfio run'));
     expect(statSync(path).mode & 0o777).toBe(0o600);
-    // As a shell would read it.
+    // As a shell reads it.
     const device = /-device ('.*')$/m.exec(served.stdout)![1]!.replaceAll(`'\\''`, '\0').slice(1, -1).replaceAll('\0', "'");
     expect(JSON.parse(device)).toEqual({ driver: 'vfio-user-pci', socket: { type: 'unix', path } });
     expect(served.stdout).toContain('memory-backend-memfd,id=ram,size=1G,share=on');
@@ -58,7 +58,7 @@ describe('vfio serve', () => {
     expect(existsSync(path)).toBe(false);
   });
 
-  it('SIGINT ends it with 130, a client at work or not, and the client is told', async () => {
+  it('SIGINT ends it with 130, a client at work or not, and the client learns it', async () => {
     const path = join(folder(), 'a.sock');
     await using served = await VfioProcess.serve('edu', path);
     using device = VfioUserDevice.connect(path, { timeoutMs: PATIENCE_MS });
@@ -72,7 +72,7 @@ describe('vfio serve', () => {
     expect(existsSync(path)).toBe(false);
   });
 
-  it('gives every client the device as it is after power-on, also after one was killed', async () => {
+  it('gives every client the device as after power-on, also after a client was killed', async () => {
     const path = join(folder(), 'a.sock');
     await using served = await VfioProcess.serve('bench', path);
     {
@@ -122,7 +122,7 @@ describe('vfio serve', () => {
     expect((await vfio('explain-write', `unix:${path}`, '0x04', '0x0406')).out).toMatch(/COMMAND\[10\]/);
   });
 
-  it('a socket that somebody listens at is refused, one that a dead process left is replaced', async () => {
+  it('a socket with a listener is refused, one that a dead process left is replaced', async () => {
     const path = join(folder(), 'a.sock');
     await using served = await VfioProcess.serve('edu', path);
     const second = await VfioProcess.run('serve', 'bench', '--socket-path', path);
@@ -136,7 +136,7 @@ describe('vfio serve', () => {
     void again;
   });
 
-  it('listens in the run-time directory of the user unless told', async () => {
+  it('listens in the run-time directory of the user by default', async () => {
     const runtime = folder();
     await using served = new VfioProcess(['serve', 'edu'], { env: { XDG_RUNTIME_DIR: runtime } });
     await served.says('listening at');
@@ -145,14 +145,14 @@ describe('vfio serve', () => {
     expect(() => socketPathOf('edu', '')).toThrow(expect.objectContaining({ fix: expect.stringContaining('--socket-path') }));
   });
 
-  it('--fd takes a listening socket, and leaves its file to whoever made it', async () => {
+  it('--fd takes a listening socket, and leaves its file to its maker', async () => {
     const path = join(folder(), 'a.sock');
     const listener = createServer().listen(path);
     await new Promise((resolve) => listener.on('listening', resolve));
     const { fd } = (listener as unknown as { _handle: { fd: number } })._handle;
     await using served = new VfioProcess(['serve', 'edu', '--fd', '3'], { extraFds: [fd] });
     listener.unref();
-    // It takes its time to start.
+    // The server takes its time to start.
     using device = VfioUserDevice.connect(path, { timeoutMs: PATIENCE_MS });
     expect(device.region(0).read32(0)).toBe(0x0100_00ed);
     device.close();
@@ -187,13 +187,13 @@ describe('vfio serve', () => {
     expect(await served.ended).toBe(0);
   });
 
-  it('--memlock bounds what a client may map, and the refusal says what would be needed', async () => {
+  it('--memlock bounds what a client may map, and the refusal names the limit that is needed', async () => {
     const path = join(folder(), 'a.sock');
     await using served = await VfioProcess.serve('edu', path, '--memlock', '64K');
     using device = VfioUserDevice.connect(path, { timeoutMs: PATIENCE_MS });
     using memory = device.dma.allocate(2 ** 20);
     const map = () => device.dma.map({ iova: 0n, memory });
-    // Root may lock what it wants: that is what CAP_IPC_LOCK means.
+    // Root may lock any amount: CAP_IPC_LOCK.
     if (process.getuid!() === 0) expect(map).not.toThrow();
     else expect(map).toThrow(expect.objectContaining({ code: 'ENOMEM' }));
     void served;
@@ -259,7 +259,7 @@ describe('vfio serve', () => {
     expect(await served.end()).toBe(0);
   });
 
-  it('is wrong usage without a place for the socket, with two, or with what is no device', async () => {
+  it('is wrong usage without a place for the socket, with two, or without a device', async () => {
     expect((await vfio('serve', 'edu', '--fd', '3', '--stdio')).status).toBe(2);
     expect((await vfio('serve', 'edu', '--fd', 'x')).status).not.toBe(0);
     expect((await vfio('serve', 'edu', '--memlock', '5Q')).status).not.toBe(0);
@@ -273,7 +273,7 @@ describe('vfio serve', () => {
 });
 
 describe('vfio trace', () => {
-  it('tells what a client and its server say, passes descriptors on, and keeps it for Wireshark', async () => {
+  it('prints the messages of a client and its server, passes descriptors on, and keeps it for Wireshark', async () => {
     const home = folder();
     const [path, seen, file] = [join(home, 'a.sock'), join(home, 'seen.sock'), join(home, 'a.pcapng')];
     await using _served = await VfioProcess.serve('edu', path);
@@ -301,7 +301,7 @@ describe('vfio trace', () => {
     expect(existsSync(path)).toBe(true);
   });
 
-  it('is refused for what is no socket', async () => {
+  it('is refused for a file that is no socket', async () => {
     const { status, err } = await vfio('trace', 'sim:edu', '--listen', join(folder(), 'a'));
     expect([status, err]).toEqual([expect.any(Number), expect.stringContaining('unix:PATH')]);
     expect(status).toBeGreaterThan(0);
@@ -320,7 +320,7 @@ describe('the bench model behind a socket', () => {
     return bytes;
   };
 
-  it('its control write is answered when the work is done: by messages, by lookup, and by what is mapped', async () => {
+  it('its control write is answered when the work is done: by messages, by lookup, and in mapped memory', async () => {
     const path = join(folder(), 'a.sock');
     await using _served = await VfioProcess.serve('bench', path);
     using device = VfioUserDevice.connect(path, { timeoutMs: PATIENCE_MS });

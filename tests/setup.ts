@@ -1,6 +1,6 @@
 /**
- * CI tries the same random sequences each time, so that a change is judged by itself; everybody
- * else, and the soak, tries new ones.
+ * CI tries the same random sequences each time, so that a change is judged by itself. Other runs,
+ * and the soak, try new ones.
  */
 import fc from 'fast-check';
 

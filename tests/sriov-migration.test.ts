@@ -1,4 +1,4 @@
-/** SR-IOV and migration: what of a PF goes along, and what stays with its machine. */
+/** SR-IOV and migration: the parts of a PF that move, and those that stay with its machine. */
 import { describe, expect, it } from 'vitest';
 import type { DeviceHost } from '../src/abi/device-host.ts';
 import { CapId, Pm } from '../src/abi/pci.ts';
@@ -34,7 +34,7 @@ function side(numVfs: number, token: string, model: DeviceModel = edu({ vfs: 4 }
 }
 
 describe('a PF with VFs that is moved', () => {
-  it('B.11 S3-15 goes alone: how many VFs there are, and where, is the machine’s business on either side', () => {
+  it('B.11 S3-15 moves alone: the number and place of VFs belong to the machine on either side', () => {
     for (const [had, has] of [
       [2, 0],
       [2, 1],
@@ -76,12 +76,13 @@ describe('a PF with VFs that is moved', () => {
     expect(from.fn.vfio!.token!.users).toBe(1);
     using other = new Tenant(to.machine, VF0);
     expect([other.try(TOKEN), other.try(OTHER_TOKEN)]).toEqual(['EACCES', 'ok']);
-    // The PF's driver goes where its device went. Nobody takes its place while the tenant is there.
+    // The PF's driver follows its device. No other driver takes its place while the tenant is
+    // there.
     from.device.close();
     expect([from.owner.try(), from.owner.try(TOKEN)]).toEqual(['EACCES', 'ok']);
   });
 
-  it('B.11 a VF is moved by itself, to any VF that is alike, with its own token there', () => {
+  it('B.11 a VF is moved by itself, to any equal VF, with its own token there', () => {
     const [from, to] = [side(1, TOKEN), side(3, OTHER_TOKEN)];
     using source = new Tenant(from.machine, VF0);
     using target = new Tenant(to.machine, '0000:01:00.3');

@@ -1,4 +1,4 @@
-/** SR-IOV as a user of the command meets it: what docs/sriov.md tells, step by step. */
+/** SR-IOV as a user of the command sees it: docs/sriov.md, step by step. */
 import { spawnSync } from 'node:child_process';
 import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -36,7 +36,7 @@ afterEach(() => {
   for (const path of folders.splice(0)) rmSync(path, { recursive: true });
 });
 
-/** What it prints may be heard after what it says on stderr. */
+/** Its standard output may arrive after its standard error. */
 async function printed(served: VfioProcess, text: string): Promise<void> {
   while (!served.stdout.includes(text)) await new Promise((resolve) => setTimeout(resolve, 5));
 }
@@ -48,7 +48,7 @@ async function vfio(...argv: string[]) {
 }
 
 describe('vfio show and explain', () => {
-  it('S3-15 draw PFs with their VFs, whoever drives them', async () => {
+  it('S3-15 draw PFs with their VFs, under any driver', async () => {
     const { status, out } = await vfio('show', machine);
     expect(status).toBe(0);
     expect(out).toMatch(/0000:01:00\.0 .* vfio-pci .* PF, 2 of 4 VFs$/m);
@@ -64,7 +64,7 @@ describe('vfio show and explain', () => {
     expect(of('0000:02:10.0')).toMatchObject({ physicalFunction: '0000:02:00.0', vfIndex: 0, tokenNeeded: false });
   });
 
-  it('S3-15 with a machine that is served: who has which function open, now', async () => {
+  it('S3-15 with a served machine: the users of each function, now', async () => {
     const directory = join(folder(), 'card');
     const nobody = await vfio('show', folder());
     expect([nobody.status, nobody.err]).toEqual([
@@ -78,7 +78,7 @@ describe('vfio show and explain', () => {
     const vf = await open(at(VF0), { token: TOKEN });
     try {
       let out: string;
-      // The server hears of the end of a client when it hears of it.
+      // The server notices the end of a client a moment later.
       do ({ out } = await vfio('show', directory));
       while (/0000:01:00\.0 .*open by/.test(out));
       const user = `open by process ${process.pid} \\(.*\\)`;
@@ -116,7 +116,7 @@ describe('vfio show and explain', () => {
     expect((await vfio('show', directory)).err).toContain(`no machine is served in ${directory}`);
   });
 
-  it('E-11 whether a token is needed is told before anybody tries', async () => {
+  it('E-11 vfio explain says whether a token is needed before a client opens the device', async () => {
     const vf = await vfio('explain', machine, VF0);
     expect([vf.status, vf.out]).toEqual([
       0,
@@ -166,11 +166,11 @@ describe('a machine behind sockets', () => {
     on.bind(PF, 'vfio-pci');
     expect(server.functions).toEqual([PF]);
     server[Symbol.dispose]();
-    // It made the directory, and takes it along.
+    // The server made the directory, and removes it.
     expect(existsSync(directory)).toBe(false);
   });
 
-  it('S3-14 E-11 a tenant is refused without the token and let in with it; the machine remembers what the PF driver said', async () => {
+  it('S3-14 E-11 a tenant is refused without the token and admitted with it; the machine keeps the PF driver’s token', async () => {
     const directory = folder();
     await using served = new VfioProcess(['serve', machine, '--socket-path', directory]);
     await served.says('listening at');
@@ -197,7 +197,7 @@ describe('a machine behind sockets', () => {
     expect(served.stdout + served.stderr).not.toMatch(/83d8f4f2|e6bfe0fa/);
   });
 
-  it('S3-05 what vfio trace shows and keeps of it has asterisks in place of the token', async () => {
+  it('S3-05 vfio trace shows and records asterisks in place of the token', async () => {
     const directory = folder();
     await using served = new VfioProcess(['serve', machine, '--socket-path', directory]);
     await served.says('listening at');
@@ -217,11 +217,11 @@ describe('a machine behind sockets', () => {
     for (const secret of [TOKEN.slice(0, 8), TOKEN.slice(24), Buffer.from(TOKEN.slice(24), 'hex')])
       expect(kept.includes(secret)).toBe(false);
     expect(traced.stdout + traced.stderr).not.toMatch(/83d8f4f2|e6bfe0fa|83 d8 f4/);
-    // And it went through as it was.
+    // And the message went through unchanged.
     (await open(`unix:${join(directory, `${VF0}.sock`)}`, { token: TOKEN }))[Symbol.dispose]();
   });
 
-  it('refuses what a machine cannot have', async () => {
+  it('refuses impossible machines', async () => {
     for (const more of [['--watch'], ['--fd', '0'], ['--stdio']]) {
       const { status, err } = await vfio('serve', machine, ...more);
       expect([status, err.includes('EINVAL')]).toEqual([1, true]);
@@ -230,7 +230,7 @@ describe('a machine behind sockets', () => {
 });
 
 describe('docs/sriov.md', () => {
-  /** What is typed, and what is promised after it. */
+  /** The typed commands, and the output that the page promises. */
   const document = readFileSync(join(import.meta.dirname, '../docs/sriov.md'), 'utf8');
   const steps = [...document.matchAll(/^```console\n\$ (.*)\n([\s\S]*?)^```$/gm)].map((m) => ({ typed: m[1]!, shown: m[2]!.split('\n') }));
 
@@ -275,7 +275,7 @@ describe('tokens for commands', () => {
     expect((await vfio('run', driver, 'sim:edu', TOKEN)).status).toBe(1);
   });
 
-  it('S3-05 a file that others can read is warned of; what holds no token is EINVAL, and nothing of it is told', () => {
+  it('S3-05 a file that others can read gets a warning; a file without a token is EINVAL, and its text is not printed', () => {
     const warnings: string[] = [];
     const read = (path: string) => readVfTokenFile(path, (text) => warnings.push(text));
     expect([read(tokenFile()), warnings]).toEqual([TOKEN, []]);

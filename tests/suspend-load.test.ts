@@ -22,7 +22,10 @@ interface Sleeper {
   resume(): Promise<unknown>;
 }
 
-/** 32 writers, each with its own blocks, until `ROUNDS` sleeps are over; then all is read back. */
+/**
+ * 32 writers, each with its own blocks, until `ROUNDS` sleeps are over; then all blocks are read
+ * back.
+ */
 async function workThroughSleeps(driver: NvmeDriver, { suspend, resume }: Sleeper, random: Random): Promise<void> {
   const [disk] = driver.namespaces;
   let over = false;

@@ -1,6 +1,6 @@
 /**
  * Suspend and resume under load, through every door, with every driver that ships (S2-42): nothing
- * is lost, nothing complains.
+ * is lost, and no driver complains.
  */
 import { describe, expect, it } from 'vitest';
 import { VfioError } from '../src/base/errno.ts';
@@ -16,7 +16,7 @@ import { VfioUserDevice } from '../src/vfio-user/client.ts';
 import { MachineProcess } from './kit/machine-process.ts';
 import { openAll } from './kit/machines.ts';
 
-/** The one before may not be gone yet. */
+/** The previous client may not be gone yet. */
 async function connected(path: string): Promise<VfioUserDevice> {
   for (;;) {
     try {
@@ -62,7 +62,7 @@ describe('in process', () => {
         await machine.suspend();
         for (let i = 16; i < 32; i++) writes.push(disk!.write(8 * (32 * round + i), block(1 + 32 * round + i)));
         const smart = driver.smart();
-        // Longer than the driver gives a command.
+        // Longer than the driver allows for a command.
         if (round === 0) await turns(2000);
         else await turns(20);
         machine.resume();
@@ -101,7 +101,7 @@ describe('in process', () => {
     expect(log).toEqual([]);
   });
 
-  it('S2-42 a user who saves its state is waited for, and the kit with it', async () => {
+  it('S2-42 the machine waits for a user who saves its state, and so does the kit', async () => {
     const { machine } = machineOf('edu');
     using _off = machine;
     const { device } = openAll(machine, '0000:00:04.0');
@@ -138,7 +138,7 @@ describe('ioctl door', () => {
     return { user, fd, ready, feature };
   }
 
-  it('S2-42 a program hears of suspend by REQ, and is not waited for', async () => {
+  it('S2-42 a program hears of suspend by REQ, and the machine does not wait for it', async () => {
     const { machine, log } = machineOf('edu');
     using _off = machine;
     const { user, fd, ready } = opened(machine);
@@ -151,7 +151,7 @@ describe('ioctl door', () => {
     user.exit();
   });
 
-  it('S2-42 SYSTEM_SLEEP: two eventfds, and an acknowledgement that is waited for; REQ is quiet then', async () => {
+  it('S2-42 SYSTEM_SLEEP: two eventfds, and an acknowledgement for which the machine waits; REQ is quiet then', async () => {
     const { machine, log } = machineOf('edu');
     using _off = machine;
     const { user, fd, ready, feature } = opened(machine);
@@ -238,7 +238,7 @@ describe('socket', () => {
   });
 
   it.each(['suspend', 'suspend-again'] as const)(
-    'S2-42 our clients know how things stand after %s, also where one of them is slow',
+    'S2-42 our clients know the machine’s state after %s, also with a slow one among them',
     async (ask) => {
       await using server = await serving('nvme, options: { size: 64M, latencyMs: 5 }', 500);
       const log: string[] = [];
@@ -246,7 +246,7 @@ describe('socket', () => {
       const driver = await NvmeDriver.start(dev, { log: { log: (level, message) => void log.push(`${level}: ${message}`) } });
       const [disk] = driver.namespaces;
       for (const slow of [false, true]) {
-        // One that acknowledges when it is too late.
+        // A client that acknowledges too late.
         using _slow = slow ? dev.on((event) => event.kind === 'suspend' && setTimeout(event.acknowledge, 700), ['suspend']) : undefined;
         const writes = Array.from({ length: 32 }, (_, i) => disk!.write(8 * i, new Uint8Array(4096).fill(1 + i)));
         await server.ask({ ask });
@@ -264,13 +264,13 @@ describe('socket', () => {
     },
   );
 
-  it('S2-42 a client that goes while the machine sleeps is gone, at the latest when it wakes', async () => {
+  it('S2-42 a client that disconnects while the machine sleeps is gone, at the latest when it wakes', async () => {
     await using server = await serving('edu');
     for (const kinds of [[], ['suspend'] as const]) {
       const device = VfioUserDevice.connect(server.pathOf(bdf));
       using _on = device.on((event) => event.kind === 'suspend' && event.acknowledge(), kinds);
       await server.ask({ ask: 'suspend' });
-      // A client that has acknowledged is answered.
+      // The server answers a client that has acknowledged.
       if (kinds.length > 0) {
         while (device.awake() === null) await turns(1);
         expect(device.region(7).read16(0)).toBe(0x1234);
@@ -282,12 +282,12 @@ describe('socket', () => {
     }
   });
 
-  it('S2-42 a client who knows nothing of it is not waited for: its accesses are answered at resume', async () => {
+  it('S2-42 the machine does not wait for a client that does not know suspend: its accesses are answered at resume', async () => {
     await using server = await serving('edu');
     using device = VfioUserDevice.connect(server.pathOf(bdf));
     device.region(7).write16(4, 6);
     await server.ask({ ask: 'suspend' });
-    // The thread blocks until the answer comes: the other side is told to resume in advance.
+    // The thread blocks until the answer comes, so the request to resume goes out in advance.
     const resumed = server.ask({ ask: 'resume-later' });
     expect(device.region(0).read32(0)).toBe(0x0100_00ed);
     await resumed;

@@ -1,6 +1,6 @@
 /**
- * Who may open which function of an SR-IOV device with which token: the same answers in process, by
- * ioctls and through sockets.
+ * Opening functions of an SR-IOV device with tokens: the same answers in process, by ioctls and
+ * through sockets.
  */
 import { inspect } from 'node:util';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
@@ -43,7 +43,7 @@ afterAll(() => sockets[Symbol.asyncDispose]());
 
 const THIRD_TOKEN = 'ffffffff-ffff-ffff-ffff-ffffffffffff';
 const ZERO_TOKEN = '00000000-0000-0000-0000-000000000000';
-/** Any eight digits of one that was used. */
+/** Any eight digits of a token of these tests. */
 const SECRET = /83d8f4f2|509f-?382f|e6bfe0fa100|ffffffff-ffff|131.?216.?244|83 d8 f4|0x83d8/i;
 
 describe.each<[string, () => Promise<TokenDoor>]>([
@@ -55,7 +55,7 @@ describe.each<[string, () => Promise<TokenDoor>]>([
   beforeEach(async () => {
     door = await make();
   });
-  /** S3-05: whatever a test did, nothing of a token was told to anybody. */
+  /** S3-05: no text that any reader got during a test holds a part of a token. */
   afterEach(async () => {
     await door[Symbol.asyncDispose]();
     for (const line of door.told) expect(line).not.toMatch(SECRET);
@@ -66,14 +66,14 @@ describe.each<[string, () => Promise<TokenDoor>]>([
     if (typeof opened === 'string') throw new Error(`${bdf} cannot be opened: ${opened}`);
     return opened;
   };
-  /** 'ok', or the errno; what was opened is closed. */
+  /** 'ok', or the errno. The device is closed again. */
   const attempt = async (bdf: string, token?: string): Promise<string> => {
     const opened = door.open(bdf, token);
     if (typeof opened === 'string') return opened;
     await opened.close();
     return 'ok';
   };
-  /** The PF's driver has set it and has gone. */
+  /** The PF's driver has set the token and closed the PF. */
   const setToken = (token: string) => attempt(PF, token);
 
   it('T1 a VF whose PF has a driver of the host opens without a token', async () => {
@@ -150,7 +150,7 @@ describe.each<[string, () => Promise<TokenDoor>]>([
     expect(await attempt(NEITHER, TOKEN)).toBe('EINVAL');
   });
 
-  it('S3-02 what is no UUID is EINVAL, whatever the device', async () => {
+  it('S3-02 a text that is no UUID is EINVAL, for every device', async () => {
     for (const bdf of [PF, VF0, NEITHER]) {
       for (const token of [TOKEN.slice(1), `${TOKEN}0`, TOKEN.replace('f', 'g'), '']) expect(await attempt(bdf, token)).toBe('EINVAL');
     }
@@ -168,7 +168,7 @@ describe.each<[string, () => Promise<TokenDoor>]>([
     expect(await attempt(VF0, TOKEN)).toBe('EACCES');
   });
 
-  it('S3-08 with VFs in use nobody takes the place of a PF driver that is gone', async () => {
+  it('S3-08 with VFs in use no driver takes the place of a PF driver that is gone', async () => {
     const pf = held(PF, TOKEN);
     const vf = held(VF0, TOKEN);
     await pf.close();
@@ -177,7 +177,7 @@ describe.each<[string, () => Promise<TokenDoor>]>([
     expect(await attempt(PF, OTHER_TOKEN)).toBe('ok');
   });
 
-  it('S3-10 a PF opened without a token: its VFs are of no use to anybody, and nobody is warned', async () => {
+  it('S3-10 a PF opened without a token: its VFs cannot be used, and no warning is logged', async () => {
     const before = door.told.length;
     const pf = held(PF);
     expect(door.told.length).toBe(before);
@@ -216,7 +216,7 @@ describe.each<[string, () => Promise<TokenDoor>]>([
     await pf.close();
   });
 
-  it('S3-21 a token is what its user wants it to be, a well-known one too', async () => {
+  it('S3-21 the user chooses the token, even a well-known one', async () => {
     expect([await setToken(ZERO_TOKEN), await attempt(VF0, ZERO_TOKEN)]).toEqual(['ok', 'ok']);
   });
 
@@ -233,7 +233,7 @@ describe.each<[string, () => Promise<TokenDoor>]>([
   });
 });
 
-it('S3-05 nothing that a device was opened with shows the token when it is printed: client, driver, process, machine', async () => {
+it('S3-05 no printed object shows the token that a device was opened with: client, driver, process, machine', async () => {
   const all = { depth: 12, showHidden: true, maxArrayLength: null, maxStringLength: null } as const;
   await sockets.ask({ ask: 'fresh' });
   using client = VfioUserDevice.connect(sockets.pathOf(PF), { timeoutMs: 120_000, token: TOKEN });
@@ -252,7 +252,7 @@ it('S3-05 nothing that a device was opened with shows the token when it is print
   }
 });
 
-it('S3-05 a server has forgotten the token when the client has its answer, whatever that is', async () => {
+it('S3-05 a server has forgotten the token when the client has its answer, a refusal too', async () => {
   for (const refuse of [false, true]) {
     const seen: { shown: Uint8Array; kept: Uint8Array }[] = [];
     using rig = new ServerRig({
@@ -271,7 +271,7 @@ it('S3-05 a server has forgotten the token when the client has its answer, whate
   }
 });
 
-it('E-11 through a socket, a client that needs a token is told so, and where to give it', () => {
+it('E-11 through a socket, the error for a client without a token says that it needs one, and where to give it', () => {
   const told: string[] = [];
   return bySocket(sockets).then(async (door) => {
     expect(door.open(VF0)).toBe('EACCES');

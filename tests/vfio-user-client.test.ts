@@ -1,6 +1,6 @@
 /**
- * Our client with our server in another process: what needs both, and what one of them does to the
- * other by dying.
+ * Our client with our server in another process: behaviour that needs both, and the effect of
+ * either's death on the other.
  */
 
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
@@ -45,7 +45,7 @@ describe('a driver over a socket', () => {
     expect(await driver.factorial(10)).toBe(3_628_800);
   });
 
-  it('B.9 MSI: an interrupt that came in time is not late, though this thread had no time to look', async () => {
+  it('B.9 MSI: an interrupt that came in time is not late, though this thread had no time to check', async () => {
     await server.fresh();
     using dev = DriverDevice.attach(VfioUserDevice.connect(server.path, { timeoutMs: TIMEOUT_MS }), { match: EduDriver.ids });
     using driver = new EduDriver(dev, { interrupts: 'poll', timeoutMs: TIMEOUT_MS });
@@ -108,7 +108,7 @@ describe('memory', () => {
     expect(memory.read32(8)).toBe(0x1234_5678);
   });
 
-  it('large transfers arrive whole, whatever their length and place', () => {
+  it('large transfers arrive whole, of any length, at any place', () => {
     using device = VfioUserDevice.connect(server.path, { timeoutMs: TIMEOUT_MS });
     device.region(7).write16(4, 2);
     const region = device.region(1);
@@ -137,7 +137,7 @@ describe('DMA by messages, while the client waits', () => {
   const PLACES = 64;
 
   /**
-   * The result of one control write: how many transfers went well, and the sum of their last bytes.
+   * The result of one control write: how many transfers succeeded, and the sum of their last bytes.
    */
   function measure(options: VfioUserOptions, op: number, len: number, count: number, allocate: (size: number) => DirectMemory) {
     using device = VfioUserDevice.connect(server.path, { timeoutMs: TIMEOUT_MS, ...options });
@@ -174,19 +174,19 @@ describe('DMA by messages, while the client waits', () => {
     expect([done.ok, done.sum]).toEqual([64n, 2016n]);
   });
 
-  it('shared memory is read without asking', () => {
+  it('shared memory is read without a message', () => {
     const done = measure({}, BenchOp.COPY, 4096, 64, MemfdMemory.allocate);
     expect([done.ok, done.sum]).toEqual([64n, 2016n]);
   });
 
-  it('a second client waits for the first to go, and is told that it is busy', () => {
+  it('a second client waits for the first to go, and gets EBUSY', () => {
     using _device = VfioUserDevice.connect(server.path, { timeoutMs: TIMEOUT_MS });
     expect(codeOf(() => VfioUserDevice.connect(server.path, { timeoutMs: TIMEOUT_MS }))).toBe('EBUSY');
     expect(codeOf(() => VfioUserDevice.connect(server.path, { timeoutMs: 100 }))).toBe('ETIMEDOUT');
   });
 });
 
-/** Clocks run on by ten seconds at each look, for who waits in vain. */
+/** The clock runs on by ten seconds at each look, for a client that waits in vain. */
 function hurry(): Disposable {
   const now = performance.now.bind(performance);
   let ahead = 0;
@@ -197,7 +197,7 @@ function hurry(): Disposable {
 }
 
 describe('a server that dies', () => {
-  it('whoever waits for an interrupt is told, and so is every call after', async () => {
+  it('a wait for an interrupt ends with an error, and so does every later call', async () => {
     await using server = await ServerProcess.start();
     const device = VfioUserDevice.connect(server.path, { timeoutMs: TIMEOUT_MS });
     const dev = DriverDevice.attach(device);
@@ -224,7 +224,7 @@ describe('a server that dies', () => {
     using device = VfioUserDevice.connect(server.path, { timeoutMs: TIMEOUT_MS });
     const registers = device.region(7);
     server.freeze();
-    // Runs while this thread waits: the signal was sent by then.
+    // Runs while this thread waits: the signal has been sent by then.
     const killed = server.kill();
     expect(codeOf(() => registers.read32(0))).toBe('ENODEV');
     await killed;
@@ -241,7 +241,7 @@ describe('a server that dies', () => {
     expect(codeOf(() => registers.read32(0))).toBe('ENODEV');
   });
 
-  it('one that does not take what is sent is ETIMEDOUT too', async () => {
+  it('one that does not read messages is ETIMEDOUT too', async () => {
     await using server = await ServerProcess.start({ model: new URL('./kit/many-bars-model.ts', import.meta.url).pathname });
     using device = VfioUserDevice.connect(server.path, { timeoutMs: TIMEOUT_MS, postedWrites: true });
     device.region(7).write16(4, 2);

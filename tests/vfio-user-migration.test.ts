@@ -32,7 +32,7 @@ async function both(): Promise<{ from: VfioUserDevice; to: VfioUserDevice }> {
   return { from: open(source.path), to: open(target.path) };
 }
 
-/** All that is there now. @returns bytes moved */
+/** Copies everything that is there now. @returns bytes moved */
 function pump(from: MigrationStream, to: MigrationStream, most = Number.POSITIVE_INFINITY): number {
   const piece = new Uint8Array(100_000);
   let moved = 0;
@@ -53,7 +53,7 @@ const look = (device: Device, block: number) => {
   return device.region(0).read32(Movable.LOOK);
 };
 
-it('B.11 while it runs: rounds of what changed, then the end; every block and register arrives', async () => {
+it('B.11 while it runs: rounds of changes, then the end; every block and register arrives', async () => {
   const { from, to } = await both();
   const [there, here] = [new Migration(from), new Migration(to)];
   expect([there.flags, there.state]).toEqual([7, 'RUNNING']);
@@ -100,7 +100,7 @@ it('B.11 cut off in the middle, by either side, the source runs on', async () =>
 });
 
 it.each(['shared', 'by messages'])(
-  'B.11 DMA_LOGGING tells what the server wrote in memory that is %s, more than one message holds',
+  'B.11 DMA_LOGGING reports the server’s writes to memory that is %s, more than one message holds',
   async (how) => {
     const { from, to } = await both();
     to.close();
@@ -121,8 +121,8 @@ it.each(['shared', 'by messages'])(
     migration.report(0n, length, bitmap);
     const set = () => [...bitmap.keys()].filter((i) => bitmap[i] !== 0).map((i) => 8 * i + 31 - Math.clz32(bitmap[i]!));
     expect(set()).toEqual([0x103, 0x111]);
-    // A write by message is reported for as long as it may be under way: until its reply, which has
-    // a socket of its own, has come to the server.
+    // A write by message is reported until it has ended: until its reply, which has a socket of its
+    // own, has come to the server.
     do {
       bitmap.fill(0);
       migration.report(0n, length, bitmap);
@@ -133,7 +133,7 @@ it.each(['shared', 'by messages'])(
   },
 );
 
-/** Memory of this process alone, which no descriptor stands for. */
+/** Memory of this process alone, without a descriptor. */
 class Local {
   readonly kind = 'direct';
   readonly size: number;

@@ -1,7 +1,4 @@
-/**
- * A program that waits for what we promised it is not done: nothing that we hand out ends it
- * silently.
- */
+/** A program that waits for an object of ours is not done: no wait ends it silently. */
 import { spawnSync } from 'node:child_process';
 import { describe, expect, it } from 'vitest';
 import { typescript } from './kit/typescript.ts';

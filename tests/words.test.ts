@@ -12,15 +12,14 @@ const root = join(import.meta.dirname, '..');
 const COLUMNS = 100;
 
 /**
- * Folders whose sentences are older than the rule. A folder leaves this list when it has been
- * swept.
+ * Folders whose sentences are older than the rule. A folder leaves this list when its sweep is
+ * done.
  */
 const NOT_YET: readonly string[] = [
   'README.md',
   'CHANGELOG.md',
   'docs',
   'examples',
-  'tests',
   'src/abi',
   'src/api',
   'src/base',
@@ -43,7 +42,7 @@ const BANNED: ReadonlyArray<readonly [RegExp, string]> = [
   [/\b(?:tells|told)\b/i, 'reports, prints, says'],
 ];
 
-/** Every file but the two that quote what they forbid. */
+/** Every file but the two that quote forbidden words. */
 const files = execFileSync('git', ['ls-files', '-co', '--exclude-standard'], { cwd: root, encoding: 'utf8' })
   .split('\n')
   .filter((file) => file !== '' && existsSync(join(root, file)))
@@ -165,8 +164,8 @@ function readPage(file: string): Source {
 }
 
 /**
- * The table of sentences before and after, in CONTRIBUTING.md: its first column shows what not to
- * write.
+ * The table of sentences before and after, in CONTRIBUTING.md: its first column shows bad
+ * sentences.
  */
 function withoutQuotedRule(text: string): string {
   return text.startsWith('| before | after |') ? text.replace(/^\|[^|]*\|/gm, '|') : text;

@@ -3,9 +3,9 @@
  * time, and prints the results as facts, one a line: "@ SUBJECT KEY VALUE". The host judges them.
  *
  *   disk churn SUBJECT KEY DEVICE OFFSET SIZE UNIT DEPTH COMMANDS
- *       Random reads and writes of random lengths and buffer alignments in [OFFSET, + SIZE). Compares
- *       every unit that it reads with the last write, and all of them at the end. Ends after COMMANDS;
- *       0: at SIGTERM, and not before LEAST.
+ *       Random reads and writes of random lengths and buffer alignments in [OFFSET, + SIZE).
+ *       Compares every unit that it reads with the last write, and all of them at the end. Ends
+ *       after COMMANDS; 0: at SIGTERM, and not before LEAST.
  *   disk load SUBJECT KEY DEVICE read|write random|sequential BYTES DEPTH SECONDS
  *       Prints how many such commands end within the time.
  */
@@ -26,7 +26,7 @@
 #include <unistd.h>
 
 #define DEPTH_MAX 128
-#define LENGTH_MAX (256 * 1024) /* the longest command of churn: longer than one PRP list entry and than many disks' transfers */
+#define LENGTH_MAX (256 * 1024) /* of a command of churn: longer than a PRP page */
 #define LEAST 300 /* commands of churn at least: a slow machine does few in a moment */
 #define PAGE 4096
 

@@ -4,10 +4,10 @@
  *
  *   guest bar SUBJECT BDF                loads and stores through sysfs' mapping of BAR 0
  *   guest physical SUBJECT BDF           DMA to physical addresses: for a guest without an IOMMU
- *   guest hold SUBJECT BDF GROUP ROUND   opens the device, maps memory, enables an interrupt, and stays
+ *   guest hold SUBJECT BDF GROUP ROUND   opens the device, maps memory, enables an interrupt, stays
  *   guest card SUBJECT BDF GROUP ROUND   drives the device of card.ts: MSI-X, BAR memory, FLR
- *   guest drive SUBJECT BDF GROUP ROUND  a user-level driver on the guest kernel's vfio-pci; keys begin
- *                                        with ROUND
+ *   guest drive SUBJECT BDF GROUP ROUND  a user-level driver on the guest kernel's vfio-pci; keys
+ *                                        begin with ROUND
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -262,7 +262,8 @@ static void unmap(const char *key, uint64_t iova, uint64_t size)
 static void transfer(const char *key, uint64_t source, uint64_t destination, uint64_t count, int flags)
 {
     run_transfer(source, destination, count, INTERRUPT | flags);
-    unsigned times = signalled(config_read(0x04, 2) & 4 ? SOON : NEVER); /* without bus mastering no message gets out */
+    /* Without bus mastering no message gets out. */
+    unsigned times = signalled(config_read(0x04, 2) & 4 ? SOON : NEVER);
     uint32_t status = load(IRQ_STATUS);
     store(IRQ_ACK, status);
     fact(key, "%u interrupts, status %#x, command %#x", times, status, load(DMA_COMMAND));
@@ -573,7 +574,8 @@ static int hold_command(const char *bdf, const char *group_number)
     memset(memory, 0x55, 4 * PAGE);
     map("dma.map", memory, 0x100000, 4 * PAGE, VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE);
     transfer("dma.to-ram", BUFFER, 0x101000, 64, TO_RAM);
-    fact("dma.landed", "%s", memory[PAGE] == 0 && memory[PAGE + 63] == 0 ? "yes" : "no"); /* a device after power-on has zeros */
+    /* A device after power-on has zeros. */
+    fact("dma.landed", "%s", memory[PAGE] == 0 && memory[PAGE + 63] == 0 ? "yes" : "no");
     store(LIVENESS, 0); /* a reset must undo this */
     fact("holding", "liveness %#x", load(LIVENESS));
     for (;;)

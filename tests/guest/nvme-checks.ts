@@ -157,7 +157,7 @@ export function newDiskChecks(subject: string, { model, sizes }: Disk): Check[] 
       if (!/Volatile Write Cache Enable \(WCE\): Enabled/.test(told(6))) return told(6);
       if (!/\(NCQA\): 2\n.*\(NSQA\): 2/.test(told(7))) return told(7);
       const millis = Number(/timestamp is : (\d+)/.exec(told(14))?.[1]);
-      return Math.abs(millis - Date.now()) < 3_600_000 ? null : `the timestamp is ${millis}`; // Linux sets it
+      return Math.abs(millis - Date.now()) < 3_600_000 ? null : `Linux has set the timestamp ${millis}`;
     }),
     holds('features and blocks that do not exist are refused, as the specification says', (facts) => {
       const told = (key: string) => facts.get(subject, `cli.${key}.complaint`);

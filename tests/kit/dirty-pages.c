@@ -10,7 +10,8 @@
 enum { VT_CACHESTAT = 451 }; /* the same on all architectures */
 
 int main(int argc, char **argv) {
-  uint64_t all[2] = {0, 0}, pages[5] = {0}; /* cached, dirty, under writeback, evicted, recently evicted */
+  /* pages: cached, dirty, under writeback, evicted, recently evicted */
+  uint64_t all[2] = {0, 0}, pages[5] = {0};
   int fd = argc == 2 ? open(argv[1], O_RDONLY) : -1;
   if (fd < 0) return 1;
   if (syscall(VT_CACHESTAT, fd, all, pages, 0) == 0) printf("%llu", (unsigned long long)(pages[1] + pages[2]));

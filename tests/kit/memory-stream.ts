@@ -103,7 +103,7 @@ export class MemoryStream implements ByteStream {
 
   listen(onReadable: () => boolean, _options?: ListenOptions): Disposable {
     this.#checkOpen();
-    if (this.#listener !== null) throw new VfioError('EBUSY', 'somebody listens already');
+    if (this.#listener !== null) throw new VfioError('EBUSY', 'the stream has a listener already');
     this.#listener = onReadable;
     this.#schedule();
     return {

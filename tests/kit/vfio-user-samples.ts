@@ -1,6 +1,6 @@
 /**
- * Messages of vfio-user, at least one command and one reply of each, and the words that `vfio trace`
- * and the dissector for Wireshark print for them.
+ * Messages of vfio-user, at least one command and one reply of each, and the words that `vfio
+ * trace` and the dissector for Wireshark print for them.
  */
 import { DirtyFlags, DmaUnmapFlags, Feature, MigrationFlags, MigrationState } from '../../src/abi/vfio.ts';
 import {

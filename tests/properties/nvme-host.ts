@@ -334,7 +334,7 @@ export class NvmeHost {
     return NOWHERE + (page % 50) * PAGE;
   }
 
-  /** What the pages of a command's data are. */
+  /** The kind of memory behind the pages of a command's data. */
   slotPages(kind: 'direct' | 'remote' | 'none' | 'read-only', page: number, count: number): void {
     // Commands under way have their expectations.
     if (this.#freeSlots.length < SLOTS) return;

@@ -247,7 +247,7 @@ export class DriverDevice<Instance = unknown> implements Disposable {
   }
 
   #interrupted(): VfioError {
-    return new VfioError('EINTR', `${this.name}: the driver was told to end`);
+    return new VfioError('EINTR', `${this.name}: the driver has to end`);
   }
 
   /** No DMA from here on: buffers are about to be unmapped. */
