@@ -1,4 +1,7 @@
-/** A Device for trying the driver kit by itself: a BAR and a config space of plain bytes, a DMA space that only keeps its books. */
+/**
+ * A Device for trying the driver kit by itself: a BAR and a config space of plain bytes, a DMA
+ * space that only keeps its books.
+ */
 import type {
   Device,
   DeviceEvent,
@@ -32,7 +35,7 @@ export class FakeDevice implements Device {
   readonly bar0 = new DataView(new ArrayBuffer(4096));
   readonly config = new DataView(new ArrayBuffer(256));
   readonly dma: DmaSpace;
-  /** What happened, in order: names of calls that matter to the order of closing. */
+  /** Events, in order: names of calls that matter to the order of closing. */
   readonly trace: string[] = [];
   readonly mappings = new Map<bigint, DirectMemory>();
   readonly sinks = new Map<number, (InterruptSink | null)[]>();

@@ -1,4 +1,4 @@
-/** A driver on a scripted controller, and a clock that is told the time. */
+/** A driver on a scripted controller, and a manual clock. */
 import { ManualClock } from '../../../src/base/clock.ts';
 import { VfioError } from '../../../src/base/errno.ts';
 import { DriverDevice } from '../../../src/drivers/kit/driver-device.ts';

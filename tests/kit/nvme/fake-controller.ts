@@ -1,6 +1,7 @@
 /**
- * A scripted NVMe controller for trying the driver by itself: it does what it is told to do, odd and wrong things included. It is no model: it checks
- * that the driver keeps the rules of the interface, and throws where it does not.
+ * A scripted NVMe controller for trying the driver by itself: it follows the test, odd and wrong
+ * orders included. It is no model: it checks that the driver keeps the rules of the interface, and
+ * throws where it does not.
  */
 import type { Region, RegionInfo } from '../../../src/abi/device.ts';
 import { AdminOpcode, Cap, Cc, Cns, Csts, FeatureId, NSSR_VALUE, NvmeReg, regBits, regField } from '../../../src/abi/nvme.ts';
@@ -30,7 +31,10 @@ interface FakeQueue {
   phase: number;
 }
 
-/** Bits of CAP beyond those that a field names: MQES 63, DSTRD 0, TO 2, NVM command set, 4 KiB pages. */
+/**
+ * Bits of CAP beyond those that a field names: MQES 63, DSTRD 0, TO 2, NVM command set, 4 KiB
+ * pages.
+ */
 export interface FakeCap {
   mqes: number;
   to: number;
@@ -48,7 +52,7 @@ export class FakeController extends FakeDevice {
   override mappable = false;
   readonly cap: FakeCap = { mqes: 63, to: 2, dstrd: 0, nssrs: 0, css: 1, mpsmin: 0, mpsmax: 4, crms: 0 };
   readonly commands: FakeCommand[] = [];
-  /** What happens to a command: a status it ends with, 'hold' for never; undefined: as it should be. */
+  /** The fate of a command: a status it ends with, 'hold' for never; undefined: as it should be. */
   script: (command: FakeCommand) => number | 'hold' | undefined = () => undefined;
   /** Change a completion queue entry before it is written. */
   mangle: (entry: Uint32Array) => void = () => {};
