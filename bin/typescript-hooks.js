@@ -18,7 +18,10 @@ import { isPlanted, refusePlanted } from './planted.js';
 const OWN = new URL('../', import.meta.url).href;
 const OWN_DIRECTORY = dirname(dirname(fileURLToPath(import.meta.url)));
 const TYPESCRIPT = /\.m?tsx?$/;
-/** Errors of Node's own resolution that tsx may do better: './card' for card.ts, `paths` of tsconfig.json. */
+/**
+ * Errors of Node's own resolution that tsx may do better: './card' for card.ts, `paths` of
+ * tsconfig.json.
+ */
 const NOT_FOUND = new Set(['ERR_MODULE_NOT_FOUND', 'ERR_UNSUPPORTED_DIR_IMPORT', 'ERR_PACKAGE_PATH_NOT_EXPORTED', 'MODULE_NOT_FOUND']);
 
 /** Whether Node 22.13 or newer strips types. */
@@ -35,8 +38,8 @@ let tsxUrl;
 /** One tsx is loaded at a time, for the environment's sake. */
 let lastStart = Promise.resolve();
 
-// Node 20 loads tsx here or never: a hook that imports it waits for itself. `?near=FILE` names a file
-// of the user's: tsx may be installed in its project.
+// Node 20 loads tsx here or never: a hook that imports it waits for itself. `?near=FILE` names a
+// file of the user's: tsx may be installed in its project.
 const near = new URL(import.meta.url).searchParams.get('near') ?? fileURLToPath(import.meta.url);
 if (!strips && findTsx(near) !== null) await transformer(null);
 

@@ -71,8 +71,8 @@ async function javascript() {
     format: 'esm',
     platform: 'node',
     target: 'node20.19',
-    // Dependencies are part of the output: a bundled command starts faster, and projects install less.
-    // yaml's build for browsers is ES modules, which need no `require` of Node.
+    // Dependencies are part of the output: a bundled command starts faster, and projects install
+    // less. yaml's build for browsers is ES modules, which need no `require` of Node.
     alias: { yaml: join(root, 'node_modules/yaml/browser/index.js') },
     plugins: [builtinsOfCommonJs],
     legalComments: 'none',

@@ -13,7 +13,9 @@ import { MemoryStorage } from './storage/memory-storage.ts';
 /** Options as YAML or a command line gives them. */
 export type ModelOptions = Readonly<Record<string, unknown>>;
 
-/** @throws VfioError EINVAL for an option that the model does not have, or a value it cannot take */
+/**
+ * @throws VfioError EINVAL for an option that the model does not have, or a value it cannot take
+ */
 export type ModelFactory = (options?: ModelOptions) => DeviceModel;
 
 export const models = {
@@ -93,7 +95,10 @@ export interface NvmeModelOptions {
   readonly latencyMs?: number;
 }
 
-/** The nvme of the registry over whatever `open` opens. @throws VfioError EINVAL for its options; what `open` throws */
+/**
+ * The nvme of the registry over whatever `open` opens.
+ * @throws VfioError EINVAL for its options; what `open` throws
+ */
 export function nvmeOver(open: (disk: DiskOptions) => OpenedDisks, options: ModelOptions): DeviceModel {
   const {
     image,
@@ -141,7 +146,11 @@ export function nvmeOver(open: (disk: DiskOptions) => OpenedDisks, options: Mode
   return model;
 }
 
-/** The disks of virtual functions: images are opened now, so that what is wrong with one is told now. @throws VfioError EINVAL for too few images */
+/**
+ * The disks of virtual functions: images are opened now, so that what is wrong with one is told
+ * now.
+ * @throws VfioError EINVAL for too few images
+ */
 function vfDisks(open: (disk: DiskOptions) => OpenedDisks, total: number, disk: DiskOptions, undo: Cleanup) {
   const { images, blockSize } = disk;
   if (images !== undefined && images.length !== total) {

@@ -1,4 +1,7 @@
-/** Loads the addon for arm64 in an arm64 Node under qemu-user, where this computer has the programs for it. */
+/**
+ * Loads the addon for arm64 in an arm64 Node under qemu-user, where this computer has the programs
+ * for it.
+ */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Checks, run } from './checks.ts';

@@ -1,4 +1,6 @@
-/** The versions of Node that the package is for, from the npm packages that hold Node's binaries. */
+/**
+ * The versions of Node that the package is for, from the npm packages that hold Node's binaries.
+ */
 import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { run } from './checks.ts';

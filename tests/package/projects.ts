@@ -1,4 +1,7 @@
-/** Fresh projects outside of the repository that have the tarball installed, and the programs in them. */
+/**
+ * Fresh projects outside of the repository that have the tarball installed, and the programs in
+ * them.
+ */
 import { cpSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Checks, type Result, run } from './checks.ts';

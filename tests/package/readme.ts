@@ -1,4 +1,7 @@
-/** README's samples, typed into a project that has the package installed, and the commands that README shows for them. */
+/**
+ * README's samples, typed into a project that has the package installed, and the commands that
+ * README shows for them.
+ */
 import { cpSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Checks } from './checks.ts';
@@ -10,7 +13,9 @@ const readme = readFileSync(join(root, 'README.md'), 'utf8');
 /** Fenced blocks whose first line is a comment that names their file. */
 const samples = [...readme.matchAll(/^```ts\n(\/\/ ([\w-]+\.ts)\b[\s\S]*?)^```$/gm)].map((m) => ({ text: m[1]!, file: m[2]! }));
 
-/** `vfio run` of a console block that needs no server, and the lines that README prints below it. */
+/**
+ * `vfio run` of a console block that needs no server, and the lines that README prints below it.
+ */
 const commands = [...readme.matchAll(/^\$ npx vfio (run [^\n]*)\n([\s\S]*?)^(?:\$|```)/gm)]
   .map((m) => ({ args: m[1]!.split(' '), output: m[2]! }))
   .filter(({ args }) => !args.some((each) => each.startsWith('unix:')));
@@ -23,7 +28,11 @@ export function typeSamples(project: Project): void {
   cpSync(join(project.folder, 'node_modules/vfio-ts/examples/machines'), join(project.folder, folder, 'machines'), { recursive: true });
 }
 
-/** Each runs as typed. @param loader of TypeScript for programs that README starts by themselves: `--import tsx`, or none */
+/**
+ * Each runs as typed.
+ * @param loader of TypeScript for programs that README starts by themselves: `--import tsx`, or
+ *   none
+ */
 export function checkSamples(project: Project, node: Node, loader: readonly string[], checks: Checks): void {
   checks.note('README has samples, and commands for them', samples.length >= 3 && commands.length > 0 ? null : 'none');
   for (const { args, output } of commands) {

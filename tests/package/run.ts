@@ -1,7 +1,7 @@
 /**
- * `npm run test:package`: packs the package, installs the tarball without install scripts into fresh
- * projects outside of the repository, and uses it there as its users do, on every version of Node
- * that it is for and without a C compiler. Ends with status 1 when a check fails.
+ * `npm run test:package`: packs the package, installs the tarball without install scripts into
+ * fresh projects outside of the repository, and uses it there as its users do, on every version of
+ * Node that it is for and without a C compiler. Ends with status 1 when a check fails.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -20,7 +20,8 @@ try {
   const tarball = pack(place, checks);
   checkContents(tarball, checks);
   checks.runs('publint has no complaint', run('npx', ['publint', 'run', tarball, '--strict'], root), 'All good!');
-  // Of one kind, ES modules: require() loads them on each Node, and TypeScript before 5.8 does not know that.
+  // Of one kind, ES modules: require() loads them on each Node, and TypeScript before 5.8 does not
+  // know that.
   checks.runs('arethetypeswrong has no complaint', run('npx', ['attw', tarball, '--profile', 'esm-only'], root), '"vfio-ts"');
   checkArm64(checks);
 

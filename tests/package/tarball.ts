@@ -31,7 +31,7 @@ export function listed(tarball: string): string[] {
     .map((line) => line.replace(/^package\//, ''));
 }
 
-/** What must be in it, and what must not. */
+/** Files that the tarball must hold, and files that it must not. */
 export function checkContents(tarball: string, checks: Checks): void {
   const files = listed(tarball);
   const strange = files.filter(

@@ -46,7 +46,10 @@ function alone() {
   };
 }
 
-/** What the last bytes of `count` transfers of `len` bytes sum up to, over memory that holds i mod 251. */
+/**
+ * What the last bytes of `count` transfers of `len` bytes sum up to, over memory that holds i mod
+ * 251.
+ */
 function sumOf(count: number, len: number): bigint {
   let sum = 0;
   for (let i = 0; i < count; i++) sum += ((i % 64) * len + len - 1) % 251;

@@ -1,16 +1,17 @@
 /**
- * A device for measuring: a register, a megabyte, and a control block that makes it do one kind of work many times over and take the time.
- * Any vfio-user client may rely on what is written here.
+ * A device for measuring: a register, a megabyte, and a control block that makes it do one kind of
+ * work many times over and take the time. Any vfio-user client may rely on what is written here.
  *
- * BAR 0: four bytes at 0 that read back what was written last.
- * BAR 1: 1 MiB of plain bytes, which cannot be mapped.
- * BAR 2: the control block. One write of 32 bytes at 0, { op u32, len u32, iova u64, count u64, arg u64 }, starts the work, and is answered when it is
+ * BAR 0: four bytes at 0 that read back what was written last. BAR 1: 1 MiB of plain bytes, which
+ * cannot be mapped. BAR 2: the control block. One write of 32 bytes at 0, { op u32, len u32, iova
+ * u64, count u64, arg u64 }, starts the work, and is answered when it is
  *        done. 32 bytes at 0x40 tell how it went: { t0 u64, t1 u64 (CLOCK_MONOTONIC, ns), ok u64 (how often it succeeded), sum u64 (of the last
  *        byte of each transfer) }. Little-endian, as all of PCI.
- * INTx:  one. It is a pulse: the pin does not stay asserted, so there is nothing to acknowledge; a driver unmasks it as any other.
+ * INTx: one. It is a pulse: the pin does not stay asserted, so there is nothing to acknowledge; a
+ * driver unmasks it as any other.
  *
- * Transfer i is of `len` bytes (16 MiB at most) at iova + (i mod 64) · len. Its bus mastering cannot be switched off: clients that know nothing of
- * PCI can measure it.
+ * Transfer i is of `len` bytes (16 MiB at most) at iova + (i mod 64) · len. Its bus mastering
+ * cannot be switched off: clients that know nothing of PCI can measure it.
  */
 import { Dma, DmaFault } from '../../abi/device-host.ts';
 import { Access } from '../../abi/memory.ts';
@@ -43,7 +44,10 @@ export const BenchControl = { BAR: 2, SIZE: 32, RESULT: 0x40 } as const;
 const PLACES = 64;
 const SPIN_MAX_US = 1_000_000;
 
-/** Work goes on this long before others get a turn: a `count` comes from outside, and may have no end. */
+/**
+ * Work goes on this long before others get a turn: a `count` comes from outside, and may have no
+ * end.
+ */
 const SLICE_NS = 200e6;
 
 const Scratch = registers({ value: u32(0x00) });
@@ -140,7 +144,10 @@ function run(dev: Bench, job: Job): Promise<void> | null {
   return null;
 }
 
-/** All transfers at once (null), unless there is something to wait for: an answer, or the turn of others. */
+/**
+ * All transfers at once (null), unless there is something to wait for: an answer, or the turn of
+ * others.
+ */
 function transfer(dev: Bench, job: Job, batch: Batch): Promise<void> | null {
   const until = dev.clock.nowNs() + SLICE_NS;
   for (let at = 0; at < job.count; ) {

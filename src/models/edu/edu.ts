@@ -64,7 +64,9 @@ export function edu(options: EduOptions = {}): DeviceModel {
   return { ...make(options, 'physical'), sriov: { totalVfs: vfs, vf: make(options, 'virtual') } };
 }
 
-/** All compute, copy and interrupt alike. A virtual function has registers of 4 KiB, and MSI alone. */
+/**
+ * All compute, copy and interrupt alike. A virtual function has registers of 4 KiB, and MSI alone.
+ */
 function make(options: EduOptions, kind: 'conventional' | 'physical' | 'virtual'): DeviceModel {
   const { dmaMask = 0xfff_ffffn, factorialMs = 0, dmaMs = 0, migration = true } = options;
   return device({

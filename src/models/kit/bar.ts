@@ -25,7 +25,9 @@ interface BarPlacement {
 }
 
 export interface BarOptions extends BarPlacement {
-  /** The bits that a read finds where no register is; writes there are dropped. Default: 'zeros'. */
+  /**
+   * The bits that a read finds where no register is; writes there are dropped. Default: 'zeros'.
+   */
   readonly holes?: 'zeros' | 'ones';
   /** Registers whose writes may come as signals: see `Doorbell`. */
   readonly doorbells?: readonly Doorbell[];
@@ -97,7 +99,10 @@ export function bar<R extends Registers>(size: BarSize, map: R, behaviours: Beha
   return new RegisterBar(barSize(size), map, behaviours, options);
 }
 
-/** A BAR of plain memory, which drivers and peers may map. Its bytes survive a reset, as those of a card do. */
+/**
+ * A BAR of plain memory, which drivers and peers may map. Its bytes survive a reset, as those of a
+ * card do.
+ */
 export function memory(size: BarSize, options: BarPlacement = {}): MemoryBar {
   keys(placement)(options, 'options of memory()');
   return new MemoryBar(barSize(size), options);

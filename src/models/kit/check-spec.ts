@@ -1,4 +1,7 @@
-/** `device({ … })` key by key: a key that does not exist, or a value of the wrong kind, is an error instead of a device that lacks something. */
+/**
+ * `device({ … })` key by key: a key that does not exist, or a value of the wrong kind, is an error
+ * instead of a device that lacks something.
+ */
 import { bytes, type Check, callable, either, flag, integer, keys, listOf, made, mapOf, oneOf, text } from '../../base/declared.ts';
 import { VfioError } from '../../base/errno.ts';
 import type { PmOptions } from '../../pci/capabilities.ts';

@@ -45,7 +45,9 @@ export class ConfigRegisters<R extends Registers = Registers> {
   }
 }
 
-/** Config space as its device reads it: any of its bytes, and the device's own registers by name. */
+/**
+ * Config space as its device reads it: any of its bytes, and the device's own registers by name.
+ */
 export type ConfigView<C> = ModelConfig & (C extends ConfigRegisters<infer R> ? ModelView<R> : unknown);
 
 /** Reads of the hardware's config space, little-endian and aligned. */

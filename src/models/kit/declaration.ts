@@ -77,7 +77,10 @@ export function parseIds(text: string, what: string): readonly [number, number] 
 const ENTRY = 16;
 const PAGE = 4096;
 
-/** Table first, pending bits on the next page; in the BAR named, or in one added at the first free index from the top. */
+/**
+ * Table first, pending bits on the next page; in the BAR named, or in one added at the first free
+ * index from the top.
+ */
 function placeMsix(want: MsixPlacement, declared: readonly BarDeclaration[]): { capability: Capability; added: BarDeclaration | null } {
   const { vectors } = want;
   const taken = new Set(declared.flatMap((b) => (b.type === 'mem64' ? [b.index, b.index + 1] : [b.index])));

@@ -52,9 +52,15 @@ interface DevBase<State, O> {
   readonly dma: ModelDma;
   readonly irq: ModelIrq;
   readonly clock: Pick<Clock, 'nowNs'>;
-  /** Lines that differ in numbers only are one to the log's rate limit: a driver must not be able to flood it. */
+  /**
+   * Lines that differ in numbers only are one to the log's rate limit: a driver must not be able to
+   * flood it.
+   */
   readonly log: Logger;
-  /** Resolves after `delayMs` of the device's clock; rejects with `DeviceReset` when a reset comes first. */
+  /**
+   * Resolves after `delayMs` of the device's clock; rejects with `DeviceReset` when a reset comes
+   * first.
+   */
   sleep(delayMs: number): Promise<void>;
   /**
    * The access that is being handled is answered when `work` is done, where the way to the driver
@@ -68,18 +74,25 @@ interface DevBase<State, O> {
    * error is masked or its reporting is off.
    */
   reportError(kind: ErrorKind, status?: number): boolean;
-  /** Signals PME, from a state that `pm: { pme }` names: wakes a device whose user has asked for low power. False: it is not armed. */
+  /**
+   * Signals PME, from a state that `pm: { pme }` names: wakes a device whose user has asked for low
+   * power. False: it is not armed.
+   */
   wake(): boolean;
   /** Runs `callback` after `delayMs`, unless disposed or reset before. */
   after(delayMs: number, callback: () => unknown): Disposable;
   /**
-   * Runs the timer of that name (`timers` of the declaration) after `delayMs`; anew when it is running. Unlike the other ways to wait it goes along when
-   * the device is moved to another process.
+   * Runs the timer of that name (`timers` of the declaration) after `delayMs`; anew when it is
+   * running. Unlike the other ways to wait it goes along when the device is moved to another
+   * process.
    */
   schedule(timer: string, delayMs: number): void;
   /** The timer of that name does not run. */
   cancel(timer: string): void;
-  /** An access to a BAR of the device's own, as one from the bus: handlers run. For windows onto a BAR. */
+  /**
+   * An access to a BAR of the device's own, as one from the bus: handlers run. For windows onto a
+   * BAR.
+   */
   readBar(bar: number, offset: number, width: Width): number;
   writeBar(bar: number, offset: number, width: Width, value: number): void;
   /**
@@ -142,8 +155,8 @@ interface LifeHandlers<D> {
   power?(dev: D, state: 'D0' | 'D3hot'): unknown;
 }
 
-// Conditional, though always true: the compiler resolves a conditional type once the other types are
-// inferred, and only then can it type the handlers' parameters from them.
+// Conditional, though always true: the compiler resolves a conditional type once the other types
+// are inferred, and only then can it type the handlers' parameters from them.
 type Once<B, T> = [B] extends [infer _] ? T : never;
 
 export interface DeviceIds {
@@ -154,7 +167,10 @@ export interface DeviceIds {
   /** For people. Default: the id. */
   readonly name?: string;
   readonly revision?: number;
-  /** A name, or base class, sub-class and programming interface: 24 bits, or six hexadecimal digits as lspci -n prints them. */
+  /**
+   * A name, or base class, sub-class and programming interface: 24 bits, or six hexadecimal digits
+   * as lspci -n prints them.
+   */
   readonly class?: ClassName | number | `0x${string}` | `${number}`;
 }
 
@@ -176,23 +192,37 @@ export interface DeviceFeatures {
   readonly msix?: number | MsixPlacement;
   /** The INTx pin. */
   readonly intx?: 'A' | 'B' | 'C' | 'D';
-  /** False: a device older than PCI 2.3, whose COMMAND.InterruptDisable cannot be set. Default: true. */
+  /**
+   * False: a device older than PCI 2.3, whose COMMAND.InterruptDisable cannot be set. Default:
+   * true.
+   */
   readonly interruptDisable?: boolean;
-  /** PCI Express with function-level reset (default), without it, or `false` for a conventional PCI device, which cannot be reset. */
+  /**
+   * PCI Express with function-level reset (default), without it, or `false` for a conventional PCI
+   * device, which cannot be reset.
+   */
   readonly pcie?: boolean | { readonly flr: boolean };
   /** 'always': its DMA needs no COMMAND.BusMaster. Default: it does. */
   readonly busMaster?: 'always';
   /** Power management: D0 and D3hot; more by options. */
   readonly pm?: boolean | PmOptions;
-  /** More capabilities, made with `capabilities` and `extendedCapabilities` of the package: `[capabilities.vpd(image)]`. */
+  /**
+   * More capabilities, made with `capabilities` and `extendedCapabilities` of the package:
+   * `[capabilities.vpd(image)]`.
+   */
   readonly capabilities?: readonly Capability[];
   readonly extendedCapabilities?: readonly Capability[];
   readonly rom?: Uint8Array;
-  /** Virtual functions: `{ totalVfs: 4, vf: device({ … }) }`. The SR-IOV capability follows from it. */
+  /**
+   * Virtual functions: `{ totalVfs: 4, vf: device({ … }) }`. The SR-IOV capability follows from it.
+   */
   readonly sriov?: SriovDeclaration;
 }
 
-/** A region that is no BAR (VFIO's device-specific regions): registers by functions, or without any plain memory. */
+/**
+ * A region that is no BAR (VFIO's device-specific regions): registers by functions, or without any
+ * plain memory.
+ */
 export interface RegionSpec<D> {
   /** VFIO_REGION_INFO_CAP_TYPE, 32 bits each; a vendor's own type is 0x80000000 | vendor. */
   readonly type: number;
@@ -208,8 +238,8 @@ export interface RegionSpec<D> {
 /** How a device saves what it remembers, when its `state` is not plain data as it stands. */
 export interface DeviceMigration<D> {
   /**
-   * Of the data that `save` gives, or of registers and state. Give it a higher number when something
-   * is added. Default: 1.
+   * Of the data that `save` gives, or of registers and state. Give it a higher number when
+   * something is added. Default: 1.
    */
   readonly version?: number;
   /** The data to remember in place of `state`: plain data. */
@@ -227,7 +257,9 @@ export interface DeviceSpec<B extends Bars, S, C, O, I> extends DeviceIds, Devic
   readonly bars?: B;
   /** Registers of the device's own in config space: see `configRegisters`. */
   readonly config?: C;
-  /** Makes what the device remembers besides its registers; called at power-on and at every reset. */
+  /**
+   * Makes what the device remembers besides its registers; called at power-on and at every reset.
+   */
   readonly state?: () => S;
   /**
    * The effects of writes, by register: `'bar0.go'(dev, written, before)`. A handler is called once
@@ -253,8 +285,9 @@ export interface DeviceSpec<B extends Bars, S, C, O, I> extends DeviceIds, Devic
   /** The effect of a timer of `dev.schedule` that runs out. */
   readonly timers?: Once<B, { readonly [name: string]: (dev: Dev<B, S, C, O>) => unknown }>;
   /**
-   * The device can be moved to another process while it runs: its registers, its `state` and its timers go along. All that it waits for must be a timer
-   * then; with a handler that is at work in another way it cannot be moved at that moment (EBUSY).
+   * The device can be moved to another process while it runs: its registers, its `state` and its
+   * timers go along. All that it waits for must be a timer then; with a handler that is at work in
+   * another way it cannot be moved at that moment (EBUSY).
    */
   readonly migration?: true | Once<B, DeviceMigration<Dev<B, S, C, O>>>;
 }

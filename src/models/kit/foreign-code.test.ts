@@ -1,4 +1,7 @@
-/** Handlers that forget an `await`, or are async where they must not be: what a driver can provoke must not be an unhandled rejection. */
+/**
+ * Handlers that forget an `await`, or are async where they must not be: what a driver can provoke
+ * must not be an unhandled rejection.
+ */
 import { expect, it } from 'vitest';
 import { turn } from '../../../tests/kit/event-loop.ts';
 import { unhandledRejections } from '../../../tests/kit/unhandled-rejections.ts';

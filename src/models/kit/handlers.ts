@@ -81,7 +81,10 @@ export class Handlers {
     this.failed(`${what}, which no handler awaits,`, error, life);
   }
 
-  /** A handler threw. A DMA fault is the driver's doing; anything else is a bug of the model; after a reset it is neither. */
+  /**
+   * A handler threw. A DMA fault is the driver's doing; anything else is a bug of the model; after
+   * a reset it is neither.
+   */
   failed(what: string, error: unknown, life: Life = this.#life): void {
     if (error instanceof DeviceReset && life.ended) return;
     if (error instanceof DmaFault) this.#log.log('warn', `${this.#name}: ${what}: ${error.message}`);

@@ -6,18 +6,24 @@ export type Outputs = Readonly<Record<string, (...args: never) => unknown>>;
 
 type ArgumentsOf<A> = A extends readonly unknown[] ? A : never;
 
-/** Functions of `inputs`, whose first parameter is the device. @typeParam I the other parameters of each, by name */
+/**
+ * Functions of `inputs`, whose first parameter is the device. @typeParam I the other parameters of
+ * each, by name
+ */
 export type Inputs<I, D> = { readonly [K in keyof I]: (dev: D, ...args: ArgumentsOf<I[K]>) => unknown };
 
 /**
  * One device that `device()` declared. Its `Model` half is for the bus; a program reaches the other
- * half: `open(model)`, `serve(model)` and `TestHost` hand the instance out. It stays the same through
- * resets.
+ * half: `open(model)`, `serve(model)` and `TestHost` hand the instance out. It stays the same
+ * through resets.
  */
 export interface Instance<I = unknown, O = unknown> extends Model {
   /** What the world does to the device. */
   readonly inputs: { readonly [K in keyof I]: (...args: ArgumentsOf<I[K]>) => void };
-  /** Calls `listener` at each output of that name. @throws VfioError EINVAL for an output that the device does not have */
+  /**
+   * Calls `listener` at each output of that name.
+   * @throws VfioError EINVAL for an output that the device does not have
+   */
   on<K extends keyof O & string>(
     output: K,
     listener: (...args: O[K] extends (...args: infer A) => unknown ? A : never) => unknown,

@@ -63,7 +63,9 @@ export const CONFIG_SPACE = 6;
 
 const lifeHandlers = ['start', 'config', 'power'];
 
-/** @throws VfioError EINVAL for a handler of a register that is not there, or that would never run */
+/**
+ * @throws VfioError EINVAL for a handler of a register that is not there, or that would never run
+ */
 export function compileKind(name: string, bars: readonly (AnyBar | undefined)[], spec: KindSpec): Kind {
   const on = Object.fromEntries(Object.entries(spec.on ?? {}).map(([path, handler]) => [path, handlerOf(handler)]));
   const read = { ...spec.read } as Record<string, ReadHandler | undefined>;

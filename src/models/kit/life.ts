@@ -1,6 +1,7 @@
 /**
- * What a model's handlers may do between one reset and the next. A reset ends a life: its timers are gone, its waits are rejected, and whatever
- * a handler of before still holds reaches neither DMA nor interrupts.
+ * What a model's handlers may do between one reset and the next. A reset ends a life: its timers
+ * are gone, its waits are rejected, and whatever a handler of before still holds reaches neither
+ * DMA nor interrupts.
  */
 import type { DeviceHost, Iova } from '../../abi/device-host.ts';
 import { Dma } from '../../abi/device-host.ts';
@@ -8,13 +9,19 @@ import type { Access } from '../../abi/memory.ts';
 import type { Failed } from '../../base/foreign.ts';
 import { WatchedPromise } from '../../base/watched-promise.ts';
 
-/** Largest buffer that `dma.read(iova, size)` makes by itself: sizes come from registers, so from whoever writes them. */
+/**
+ * Largest buffer that `dma.read(iova, size)` makes by itself: sizes come from registers, so from
+ * whoever writes them.
+ */
 export const DMA_READ_MAX = 2 ** 24;
 
 /** Longest delay, 24 days: timers take no more, and a delay may come from a register. */
 const DELAY_MAX_MS = 2 ** 31 - 1;
 
-/** Rejects whatever a handler awaits when the device is reset or removed meanwhile. Handlers need not catch it. */
+/**
+ * Rejects whatever a handler awaits when the device is reset or removed meanwhile. Handlers need
+ * not catch it.
+ */
 export class DeviceReset extends Error {
   constructor() {
     super('the device was reset while a handler was at work');
@@ -157,9 +164,11 @@ export class ModelDma {
   }
 
   /**
-   * Read memory at `iova`: `size` bytes into a new buffer (at most `DMA_READ_MAX`), or as many as `into` holds.
+   * Read memory at `iova`: `size` bytes into a new buffer (at most `DMA_READ_MAX`), or as many as
+   * `into` holds.
    *
-   * @throws DmaFault when it does not land   @throws DeviceReset when the device was reset meanwhile
+   * @throws DmaFault when it does not land
+   * @throws DeviceReset when the device was reset meanwhile
    */
   read(iova: Iova, size: number | bigint): Promise<Uint8Array>;
   read(iova: Iova, into: Uint8Array): Promise<Uint8Array>;
@@ -195,7 +204,10 @@ export class ModelDma {
     return this.#life.ended ? Dma.FAULT : this.#host.dma.tryWrite(iova, from);
   }
 
-  /** The bytes themselves where they are directly mapped in one piece, else null. Good while `epoch` stays what it was when the view was taken. */
+  /**
+   * The bytes themselves where they are directly mapped in one piece, else null. Good while `epoch`
+   * stays what it was when the view was taken.
+   */
   view(iova: Iova, size: number, access: Access): Uint8Array | null {
     return this.#life.ended ? null : this.#host.dma.view(iova, size, access);
   }
@@ -219,7 +231,10 @@ export class ModelIrq {
     this.#host = host;
   }
 
-  /** Send message `vector` (MSI or MSI-X). False when it could not be sent now: not enabled, masked, or no bus mastering. */
+  /**
+   * Send message `vector` (MSI or MSI-X). False when it could not be sent now: not enabled, masked,
+   * or no bus mastering.
+   */
   trigger(vector = 0): boolean {
     return !this.#life.ended && this.#host.irq.trigger(vector);
   }

@@ -1,6 +1,7 @@
 /**
- * How a declared device is moved: its registers by name, its state, and what is left of its timers. Nothing of it has to be written for a device whose
- * state is plain data and that waits by timers only.
+ * How a declared device is moved: its registers by name, its state, and what is left of its timers.
+ * Nothing of it has to be written for a device whose state is plain data and that waits by timers
+ * only.
  */
 import type { ModelMigration } from '../../abi/device-host.ts';
 import { VfioError } from '../../base/errno.ts';
@@ -136,8 +137,9 @@ function setRegisters({ layout, words, quads }: RegisterFile, values: Readonly<R
 }
 
 /**
- * The state made at reset, with the values that were saved. Arrays of numbers keep their place, in case something else points to them; what the state
- * has and the saved one has not, stays: it was added since.
+ * The state made at reset, with the values that were saved. Arrays of numbers keep their place, in
+ * case something else points to them; what the state has and the saved one has not, stays: it was
+ * added since.
  */
 function setState(dev: { state?: unknown }, saved: unknown): void {
   const fresh = dev.state;

@@ -156,7 +156,10 @@ export class KitModel implements Model, MovedDevice {
 
   // ---- Instance
 
-  /** Calls `listener` at each output of that name. @throws VfioError EINVAL for an output that the device does not have */
+  /**
+   * Calls `listener` at each output of that name.
+   * @throws VfioError EINVAL for an output that the device does not have
+   */
   on(output: string, listener: (...args: never) => unknown): Disposable {
     return this.#outputs.on(output, listener);
   }

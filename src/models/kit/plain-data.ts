@@ -1,6 +1,7 @@
 /**
- * Plain data as bytes and back: undefined, null, booleans, numbers, bigints, strings, byte and number arrays, arrays, and objects without a class.
- * For what a device remembers, on its way to another process: bytes come from outside, so every length is checked against what is there.
+ * Plain data as bytes and back: undefined, null, booleans, numbers, bigints, strings, byte and
+ * number arrays, arrays, and objects without a class. For what a device remembers, on its way to
+ * another process: bytes come from outside, so every length is checked against what is there.
  */
 import { VfioError } from '../../base/errno.ts';
 

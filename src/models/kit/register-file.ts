@@ -1,11 +1,20 @@
-/** The registers of one map at run time: their values, and the effect of an access of any offset and width. */
+/**
+ * The registers of one map at run time: their values, and the effect of an access of any offset and
+ * width.
+ */
 import type { Width } from '../../abi/device-host.ts';
 import { allOnes } from './register.ts';
 import { CHOICE, type RegisterLayout, type SlotPages } from './register-layout.ts';
 
-/** Called after a write has been stored. `written` is the whole register as the write would have it, before masks; `before` what was stored. */
+/**
+ * Called after a write has been stored. `written` is the whole register as the write would have it,
+ * before masks; `before` what was stored.
+ */
 export type AfterWrite = (slot: number, written: number | bigint, before: number | bigint) => void;
-/** Gives the value that a read shows, for registers whose value the device makes up. `stored` is the value there. */
+/**
+ * Gives the value that a read shows, for registers whose value the device makes up. `stored` is the
+ * value there.
+ */
 export type BeforeRead = (slot: number, stored: number | bigint) => number | bigint;
 
 const ones = [0, 0xff, 0xffff, 0, 0xffff_ffff] as const;
@@ -112,7 +121,9 @@ export class RegisterFile {
     return true;
   }
 
-  /** Reads 1, 2 or 4 bytes, gathered from whatever lies there. `width` is that of the whole access. */
+  /**
+   * Reads 1, 2 or 4 bytes, gathered from whatever lies there. `width` is that of the whole access.
+   */
   #readParts(offset: number, size: number, width: number): number {
     if (!this.#answers(this.layout.readPages, offset, width)) return ones[size as Width];
     const { layout } = this;
@@ -183,7 +194,9 @@ export class RegisterFile {
     }
   }
 
-  /** Stores the bits that the enables and the register's masks let through, then calls `afterWrite`. */
+  /**
+   * Stores the bits that the enables and the register's masks let through, then calls `afterWrite`.
+   */
   #store(slot: number, low: number, enableLow: number, high: number, enableHigh: number): void {
     const { layout, words, quads } = this;
     const declaration = layout.declarations[slot]!;

@@ -33,7 +33,9 @@ interface Room {
 export class RegisterLayout {
   readonly names: readonly string[];
   readonly declarations: readonly (RegisterDeclaration | null)[];
-  /** The slot that a read or a write finds at a byte. They differ where registers share their bytes. */
+  /**
+   * The slot that a read or a write finds at a byte. They differ where registers share their bytes.
+   */
   readonly readPages: SlotPages;
   readonly writePages: SlotPages;
   /** Slots of one byte of which the first that is there now answers. */
@@ -116,7 +118,10 @@ export class RegisterLayout {
     return `register ${this.names[slot]} at 0x${this.declarations[slot]!.offset.toString(16)}`;
   }
 
-  /** @param answers whether a register is there for accesses of this direction, where it shares its bytes */
+  /**
+   * @param answers whether a register is there for accesses of this direction, where it shares its
+   *   bytes
+   */
   #pages(choices: (readonly number[])[], answers: (declaration: RegisterDeclaration) => boolean): SlotPages {
     const present = new Map<number, number[]>();
     for (let slot = 1; slot < this.names.length; slot++) {
@@ -166,8 +171,8 @@ const QUADS: unique symbol = Symbol('quads');
 type Storage = { readonly [WORDS]: Uint32Array; readonly [QUADS]: BigUint64Array };
 
 /**
- * The class whose instances are `dev.bar0`: one per declaration, accessors on its prototype, so that all devices of a kind (and all their
- * resets) share one hidden class.
+ * The class whose instances are `dev.bar0`: one per declaration, accessors on its prototype, so
+ * that all devices of a kind (and all their resets) share one hidden class.
  */
 function makeView(registers: readonly (readonly [string, RegisterDeclaration])[]): RegisterLayout['View'] {
   const grouped = registers.flatMap(([name, d], i) =>

@@ -105,7 +105,8 @@ export class TestHost implements DeviceHost {
    * Makes a device of the model on this host, with a config space. A host has one device.
    *
    * @returns what `create` of the model gives: of a device that `device()` declared, the instance
-   * @throws VfioError EBUSY when the host has a device already; EINVAL for a declaration that is none
+   * @throws VfioError EBUSY when the host has a device already; EINVAL for a declaration that is
+   *   none
    */
   plug<M extends DeviceModel>(model: M): ReturnType<M['create']> {
     if (this.#plugged !== null) throw new VfioError('EBUSY', 'this TestHost has a device already', { fix: 'Make another TestHost.' });

@@ -36,7 +36,10 @@ export class AsyncEvents {
     this.#deliver();
   }
 
-  /** Something happened. @param log  the page that tells more, and whose reading lets the next event of this type come */
+  /**
+   * Something happened.
+   * @param log the page that tells more, and whose reading lets the next event of this type come
+   */
   post(type: number, info: number, log: number): void {
     const event = type | (info << 8) | (log << 16);
     if (this.#pending.length === PENDING_MAX || this.#pending.includes(event)) return;
@@ -64,7 +67,10 @@ export class AsyncEvents {
     return true;
   }
 
-  /** Requests that wait, in order; events that wait, as dword 0 tells them; and by type, 1 where the log has not been read since one was told. */
+  /**
+   * Requests that wait, in order; events that wait, as dword 0 tells them; and by type, 1 where the
+   * log has not been read since one was told.
+   */
   get state(): { readonly requests: readonly Command[]; readonly pending: readonly number[]; readonly masked: Uint8Array } {
     return { requests: this.#requests, pending: this.#pending, masked: this.#masked };
   }

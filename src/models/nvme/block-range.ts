@@ -1,10 +1,15 @@
-/** The blocks that a command names: SLBA in CDW10 and CDW11, NLB in CDW12 (NVMe 1.4, 6.6 to 6.17). */
+/**
+ * The blocks that a command names: SLBA in CDW10 and CDW11, NLB in CDW12 (NVMe 1.4, 6.6 to 6.17).
+ */
 import { NvmCdw12, NvmOpcode } from '../../abi/nvme.ts';
 import { Status } from '../../abi/nvme-status.ts';
 import type { Command } from './command.ts';
 import type { Namespace } from './namespace.ts';
 
-/** Whether they lie in the namespace: a status. @param maxBytes  MDTS in bytes, for commands that transfer data */
+/**
+ * Whether they lie in the namespace: a status.
+ * @param maxBytes MDTS in bytes, for commands that transfer data
+ */
 export function rangeStatus({ dw }: Command, namespace: Namespace, maxBytes: number): number {
   const blocks = (dw[12]! & NvmCdw12.NLB) + 1;
   if (blocks * namespace.blockSize > maxBytes) return Status.INVALID_FIELD;

@@ -1,4 +1,7 @@
-/** Buffers for data that cannot go straight between a storage and memory. Bounded: when it is empty, commands wait. */
+/**
+ * Buffers for data that cannot go straight between a storage and memory. Bounded: when it is empty,
+ * commands wait.
+ */
 
 /** The smallest buffer; all are powers of two. */
 const SMALLEST = 4096;

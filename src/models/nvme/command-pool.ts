@@ -1,4 +1,6 @@
-/** The commands of one life of the controller: made when they are needed, and used again and again. */
+/**
+ * The commands of one life of the controller: made when they are needed, and used again and again.
+ */
 import { Command } from './command.ts';
 
 export class CommandPool {

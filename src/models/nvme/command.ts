@@ -1,6 +1,7 @@
 /**
- * One command from its fetch to its completion, and the seam between the two halves of the controller: queues and admin commands on one side, data
- * and I/O commands on the other. Commands come from a pool: nothing is allocated for one.
+ * One command from its fetch to its completion, and the seam between the two halves of the
+ * controller: queues and admin commands on one side, data and I/O commands on the other. Commands
+ * come from a pool: nothing is allocated for one.
  */
 
 /** 64 bytes as they were fetched (NVMe 1.4, figure 105), and where they came from. */
@@ -11,9 +12,15 @@ export class Command {
   readonly slot: number;
   /** Of the submission queue it came from; 0 is the admin queue. */
   queueId = 0;
-  /** The controller's life (enable to reset) it belongs to: what ends later than that is dropped. Negative: it is under way no more. */
+  /**
+   * The controller's life (enable to reset) it belongs to: what ends later than that is dropped.
+   * Negative: it is under way no more.
+   */
   life = -1;
-  /** Of queues and admin commands: how it ended, while its completion waits for room; and the next that waits in the same completion queue. */
+  /**
+   * Of queues and admin commands: how it ended, while its completion waits for room; and the next
+   * that waits in the same completion queue.
+   */
   status = 0;
   result = 0;
   next: Command | null = null;
@@ -46,19 +53,27 @@ export class Command {
 }
 
 /**
- * Ends a command, exactly once. `status` is the status field without the phase: SC in bits 7:0, SCT in 10:8, More in 13, DNR in 14 (`Status` of
- * abi/nvme.ts has them whole). `result` is dword 0 of the completion.
+ * Ends a command, exactly once. `status` is the status field without the phase: SC in bits 7:0, SCT
+ * in 10:8, More in 13, DNR in 14 (`Status` of abi/nvme.ts has them whole). `result` is dword 0 of
+ * the completion.
  */
 export type Complete = (command: Command, status: number, result?: number) => void;
 
-/** Does commands of one kind. `start` ends the command through `Complete`, maybe before it returns. */
+/**
+ * Does commands of one kind. `start` ends the command through `Complete`, maybe before it returns.
+ */
 export interface CommandSet {
   start(command: Command): void;
-  /** Abort `command` (NVMe 1.4, 5.1): true when it has not begun, and has ended now with Command Abort Requested. */
+  /**
+   * Abort `command` (NVMe 1.4, 5.1): true when it has not begun, and has ended now with Command
+   * Abort Requested.
+   */
   abort(command: Command): boolean;
   /** Commands that are fetched together have all been started: begin what was only queued. */
   submit(): void;
-  /** Forget everything: nothing is completed, no memory touched, from here on (controller reset). */
+  /**
+   * Forget everything: nothing is completed, no memory touched, from here on (controller reset).
+   */
   reset(): void;
   /** Commands started and not yet ended. */
   readonly pending: number;

@@ -59,7 +59,10 @@ export class CompletionQueue {
     return (this.tail + 1 === this.size ? 0 : this.tail + 1) === this.head;
   }
 
-  /** Whether the host may move the head to `head`: within the queue, by one entry or more, not past the tail (5.2.1). */
+  /**
+   * Whether the host may move the head to `head`: within the queue, by one entry or more, not past
+   * the tail (5.2.1).
+   */
   takesHead(head: number): boolean {
     if (head >= this.size || head === this.head) return false;
     const consumed = head - this.head;
@@ -84,7 +87,7 @@ export class CompletionQueue {
     return first;
   }
 
-  /** Post the completion of `command`; there must be room. @param sqHead  of its submission queue */
+  /** Post the completion of `command`; there must be room. @param sqHead of its submission queue */
   post(command: Command, sqHead: number): Dma {
     const words = this.ring.words();
     const dw3 = ((command.status << 17) | (this.phase << 16) | command.id) >>> 0;
@@ -111,10 +114,11 @@ export class CompletionQueue {
   }
 
   /**
-   * Post the oldest that wait, as many as one message carries, to remote memory; there must be room. They are taken from the list at once, and count as
-   * posted: the host may have consumed them before we hear that they arrived.
+   * Post the oldest that wait, as many as one message carries, to remote memory; there must be
+   * room. They are taken from the list at once, and count as posted: the host may have consumed
+   * them before we hear that they arrived.
    *
-   * @param sqHead  of the submission queue that a command came from
+   * @param sqHead of the submission queue that a command came from
    * @throws DmaFault
    */
   async postRemote(sqHead: (command: Command) => number): Promise<readonly Command[]> {

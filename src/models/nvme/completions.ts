@@ -1,4 +1,7 @@
-/** Telling the host how commands ended (NVMe 1.4, 4.6): entries are posted as soon as there is room, and one interrupt is for all that end together. */
+/**
+ * Telling the host how commands ended (NVMe 1.4, 4.6): entries are posted as soon as there is room,
+ * and one interrupt is for all that end together.
+ */
 import { Dma } from '../../abi/device-host.ts';
 import { Status } from '../../abi/nvme-status.ts';
 import type { Command } from './command.ts';
@@ -8,7 +11,9 @@ import type { Interrupts } from './interrupts.ts';
 import type { RemoteWork } from './remote-work.ts';
 import type { SubmissionQueue } from './submission-queue.ts';
 
-/** The queues of the controller, as far as the end of a command concerns them; `Queues` is these. */
+/**
+ * The queues of the controller, as far as the end of a command concerns them; `Queues` is these.
+ */
 export interface CompletingQueues {
   /** By queue identifier; null: not created. */
   readonly sq: readonly (SubmissionQueue | null)[];
@@ -73,7 +78,10 @@ export class Completions {
     this.touch(cq);
   }
 
-  /** `cq` has something to tell: completions that wait, or that the host has not been interrupted for. */
+  /**
+   * `cq` has something to tell: completions that wait, or that the host has not been interrupted
+   * for.
+   */
   touch(cq: CompletionQueue): void {
     if (!cq.touched) {
       cq.touched = true;
@@ -132,7 +140,8 @@ export class Completions {
         return;
       }
     }
-    // Queues that found completions waiting here go on, or the host learns that it has to ring for them.
+    // Queues that found completions waiting here go on, or the host learns that it has to ring for
+    // them.
     if (cq.first !== null || !cq.blocked || cq.posting) return;
     if (!cq.full) queues.consumed(cq);
     else if (doorbells.shadowed) doorbells.pollHead(cq);

@@ -1,4 +1,7 @@
-/** What an NVMe controller is made of, and what its parts know of each other. When they do what is the controller's business. */
+/**
+ * What an NVMe controller is made of, and what its parts know of each other. When they do what is
+ * the controller's business.
+ */
 import type { DeviceHost, DmaPort } from '../../abi/device-host.ts';
 import { Cc, EventNotice, EventType, LogId, NvmeReg, Oaes, regField } from '../../abi/nvme.ts';
 import { Status, StatusBit } from '../../abi/nvme-status.ts';
@@ -117,7 +120,8 @@ export class ControllerParts {
       complete,
       queues: this.queues,
       queueCommands: new QueueCommands(host.dma, this.queues, this.interrupts, this.#queueLimits()),
-      // What holds for the admin queue's memory holds for all that a host has, as far as hosts are known.
+      // What holds for the admin queue's memory holds for all that a host has, as far as hosts are
+      // known.
       identify: new Identify(identity, this.namespaces, () => (this.queues.cq[0]?.ring.words() ?? null) !== null),
       features: this.features,
       logs: this.#logPages(),
@@ -148,7 +152,9 @@ export class ControllerParts {
     this.transfer.pageSize = this.registers.pageSize;
   }
 
-  /** What is under way is not told any more, and touches no memory but what has been sent already. */
+  /**
+   * What is under way is not told any more, and touches no memory but what has been sent already.
+   */
   forgetCommands(): void {
     this.admin.reset();
     this.io.reset();

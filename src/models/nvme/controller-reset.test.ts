@@ -1,4 +1,7 @@
-/** Resets and shutdowns while data are on their way: nothing of the old life lands in the host's memory once the host was told that it is over. */
+/**
+ * Resets and shutdowns while data are on their way: nothing of the old life lands in the host's
+ * memory once the host was told that it is over.
+ */
 import { describe, expect, it } from 'vitest';
 import { ControllerUnderTest } from '../../../tests/kit/nvme/controller-under-test.ts';
 import { PagedHost, settle } from '../../../tests/kit/nvme/paged-host.ts';

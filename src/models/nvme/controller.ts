@@ -1,5 +1,6 @@
 /**
- * An NVMe controller (NVMe 1.4): its registers and its life: enabled, reset, shut down, failed. Queues, interrupts and commands are in the files beside.
+ * An NVMe controller (NVMe 1.4): its registers and its life: enabled, reset, shut down, failed.
+ * Queues, interrupts and commands are in the files beside.
  */
 import type { DeviceHost, Model, Width } from '../../abi/device-host.ts';
 import { Aqa, Cc, Csts, NSID_ALL, NSSR_VALUE, NvmeReg, NvmOpcode, regBits, regField, Shn, Shst } from '../../abi/nvme.ts';
@@ -31,7 +32,10 @@ export class NvmeController implements Model {
   readonly #queues: Queues;
   readonly #doorbells: Doorbells;
   readonly migration?: NvmeMigration;
-  /** The last life was reset, but something it sent to remote memory has not landed: until then it is not over. */
+  /**
+   * The last life was reset, but something it sent to remote memory has not landed: until then it
+   * is not over.
+   */
   #landing: Promise<void> | null = null;
   #disposed = false;
 
@@ -170,7 +174,10 @@ export class NvmeController implements Model {
     this.#changeCsts(SHST, RDY);
   }
 
-  /** EN from 1 to 0 (7.3.2): everything but AQA, ASQ and ACQ, and what outlives it (saved features, logs). */
+  /**
+   * EN from 1 to 0 (7.3.2): everything but AQA, ASQ and ACQ, and what outlives it (saved features,
+   * logs).
+   */
   #controllerReset(): void {
     const { shadow, interrupts, features, effects, changed, shutdownFlush } = this.#parts;
     this.#queues.reset();
@@ -213,7 +220,10 @@ export class NvmeController implements Model {
     this.#changeCsts(0, NSSRO);
   }
 
-  /** CC.SHN (7.6.2): no more commands; what is cached goes to the disk, in an abrupt shutdown as well. */
+  /**
+   * CC.SHN (7.6.2): no more commands; what is cached goes to the disk, in an abrupt shutdown as
+   * well.
+   */
   #shutdown(): void {
     this.#stop();
     this.#changeCsts(SHST, regBits(Csts.SHST, Shst.OCCURRING));

@@ -1,8 +1,10 @@
 /**
- * From a command's data pointer to the pieces of memory it names: PRP entries and lists (NVMe 1.4, 4.3), Scatter Gather Lists (4.4).
+ * From a command's data pointer to the pieces of memory it names: PRP entries and lists (NVMe 1.4,
+ * 4.3), Scatter Gather Lists (4.4).
  *
- * The walk reads every entry once, allocates nothing, and can stop where a list lies in memory that answers only later: then `Walk.REMOTE` says so,
- * whoever called fetches `wanted` into `list`, and resumes.
+ * The walk reads every entry once, allocates nothing, and can stop where a list lies in memory that
+ * answers only later: then `Walk.REMOTE` says so, whoever called fetches `wanted` into `list`, and
+ * resumes.
  */
 import { Dma, type DmaPort, type Iova } from '../../abi/device-host.ts';
 import { Psdt, SglType } from '../../abi/nvme.ts';
@@ -20,7 +22,10 @@ export const Walk = {
 } as const;
 export type Walk = (typeof Walk)[keyof typeof Walk];
 
-/** Descriptors of one SGL, those without bytes included: segments that point at each other must end somewhere. */
+/**
+ * Descriptors of one SGL, those without bytes included: segments that point at each other must end
+ * somewhere.
+ */
 const DESCRIPTORS_MAX = 65_536;
 /** Read of a list at once: 512 PRP entries or 256 SGL descriptors. */
 const LIST_BYTES = 4096;
@@ -95,7 +100,10 @@ export class DataPointer {
     return this.#sgl ? this.#segments(true) : this.#prpList(true);
   }
 
-  /** 4.3: only PRP1 may have an offset, a multiple of 4. PRP2 is the second page, or the list of all others. */
+  /**
+   * 4.3: only PRP1 may have an offset, a multiple of 4. PRP2 is the second page, or the list of all
+   * others.
+   */
   #prp(low1: number, high1: number, low2: number, high2: number): Walk {
     const page = this.pageSize;
     if ((low1 & 3) !== 0) return this.#fail(Status.PRP_OFFSET_INVALID);
@@ -248,7 +256,11 @@ export class DataPointer {
   }
 }
 
-/** Finish a walk whose list lies in remote memory: reads it piece by piece until the walk is done or has failed. @throws DmaFault */
+/**
+ * Finish a walk whose list lies in remote memory: reads it piece by piece until the walk is done or
+ * has failed.
+ * @throws DmaFault
+ */
 export async function walkRemote(pointer: DataPointer, dma: DmaPort, alive: () => boolean): Promise<Walk> {
   for (;;) {
     await dma.read(pointer.wanted, pointer.list);

@@ -1,4 +1,7 @@
-/** Data of admin commands: from and to the controller's own buffers. They are described by PRPs only (NVMe 1.4, 4.4: no SGLs on PCIe). */
+/**
+ * Data of admin commands: from and to the controller's own buffers. They are described by PRPs only
+ * (NVMe 1.4, 4.4: no SGLs on PCIe).
+ */
 import { type DeviceHost, Dma } from '../../abi/device-host.ts';
 import { Status, StatusBit } from '../../abi/nvme-status.ts';
 import type { Command } from './command.ts';
@@ -33,20 +36,27 @@ export class DataTransfer {
   }
 
   /**
-   * Write the first `length` of `bytes` to the memory that `command` points to. What is remote is copied first: `bytes` may be used again on return.
+   * Write the first `length` of `bytes` to the memory that `command` points to. What is remote is
+   * copied first: `bytes` may be used again on return.
    *
-   * @param done  called before this returns, or later where memory is remote; never after `reset`
+   * @param done called before this returns, or later where memory is remote; never after `reset`
    */
   toHost(command: Command, bytes: Uint8Array, length: number, done: TransferDone): void {
     this.#move(command, bytes, length, true, done);
   }
 
-  /** Read `length` bytes of the memory that `command` points to into `into`, which is kept until `done`. */
+  /**
+   * Read `length` bytes of the memory that `command` points to into `into`, which is kept until
+   * `done`.
+   */
   fromHost(command: Command, into: Uint8Array, length: number, done: TransferDone): void {
     this.#move(command, into, length, false, done);
   }
 
-  /** Settles when what had been sent to remote memory before a reset has landed; null: nothing is under way. */
+  /**
+   * Settles when what had been sent to remote memory before a reset has landed; null: nothing is
+   * under way.
+   */
   quiet(): Promise<void> | null {
     return this.#copy.quiet();
   }

@@ -5,14 +5,20 @@ import type { Namespace } from './namespace.ts';
 export const RANGE_BYTES = 16;
 
 export class DeallocateRanges {
-  /** What all of them span, in bytes of the storage: [first, end); 0 and 0 when they are empty. Set by `read`. */
+  /**
+   * What all of them span, in bytes of the storage: [first, end); 0 and 0 when they are empty. Set
+   * by `read`.
+   */
   first = 0.5;
   end = 0.5;
   count = 0;
   readonly #offsets = new Float64Array(256);
   readonly #sizes = new Float64Array(256);
 
-  /** Take up to 256 from `data`. False: one of them does not lie in the namespace. Those without blocks are left out. */
+  /**
+   * Take up to 256 from `data`. False: one of them does not lie in the namespace. Those without
+   * blocks are left out.
+   */
   read(data: Uint8Array, namespace: Namespace): boolean {
     this.count = 0;
     this.first = Number.POSITIVE_INFINITY;

@@ -4,7 +4,10 @@ import { Access } from '../../abi/memory.ts';
 import type { Namespace } from './namespace.ts';
 import type { Pieces } from './pieces.ts';
 
-/** Beside what a storage answers (0, -errno, WOULD_BLOCK): memory is not all directly mapped, or a block lies in pieces. */
+/**
+ * Beside what a storage answers (0, -errno, WOULD_BLOCK): memory is not all directly mapped, or a
+ * block lies in pieces.
+ */
 export const NO_VIEW = 2;
 
 export class DirectCopy {
@@ -15,7 +18,10 @@ export class DirectCopy {
     this.#dma = dma;
   }
 
-  /** Between the storage at `offset` and all of `pieces`: 0, -errno, WOULD_BLOCK, or NO_VIEW. Nothing is written unless all of memory is there. */
+  /**
+   * Between the storage at `offset` and all of `pieces`: 0, -errno, WOULD_BLOCK, or NO_VIEW.
+   * Nothing is written unless all of memory is there.
+   */
   copy(namespace: Namespace, offset: number, pieces: Pieces, toHost: boolean): number {
     const { queue } = namespace;
     const access = toHost ? Access.WRITE : Access.READ;

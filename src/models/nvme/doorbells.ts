@@ -1,4 +1,7 @@
-/** What the host tells of its queues: by the doorbell registers (NVMe 1.4, 3.1.24, 3.1.25), or by values in memory that it has set up for that (7.13). */
+/**
+ * What the host tells of its queues: by the doorbell registers (NVMe 1.4, 3.1.24, 3.1.25), or by
+ * values in memory that it has set up for that (7.13).
+ */
 import { EventError } from '../../abi/nvme.ts';
 import type { CompletionQueue } from './completion-queue.ts';
 import type { ShadowDoorbells } from './shadow-doorbells.ts';
@@ -37,12 +40,18 @@ export class Doorbells {
     this.#hooks = hooks;
   }
 
-  /** Values are in memory: to be looked at with `pollTail` and `pollHead`, as the host rings only where it was asked to. */
+  /**
+   * Values are in memory: to be looked at with `pollTail` and `pollHead`, as the host rings only
+   * where it was asked to.
+   */
   get shadowed(): boolean {
     return this.#shadow.enabled;
   }
 
-  /** A write to doorbell `index`: even ones are tails of submission queues, odd ones heads of completion queues. */
+  /**
+   * A write to doorbell `index`: even ones are tails of submission queues, odd ones heads of
+   * completion queues.
+   */
   ring(index: number, value: number): void {
     if (!this.#queues.running) return;
     if ((index & 1) === 0) this.#ringTail(index >>> 1, value);
@@ -79,7 +88,10 @@ export class Doorbells {
     else this.pollHead(cq);
   }
 
-  /** What the shadow doorbell says of the tail, once the host knows that it has to ring from there on. True: there is news. */
+  /**
+   * What the shadow doorbell says of the tail, once the host knows that it has to ring from there
+   * on. True: there is news.
+   */
   pollTail(sq: SubmissionQueue): boolean {
     const index = 2 * sq.id;
     this.#shadow.writeEvent(index, sq.tail);
@@ -118,12 +130,14 @@ export class Doorbells {
     if (sq === undefined || sq === null || sq.deleting !== null) {
       this.#hooks.invalidDoorbell(EventError.INVALID_DOORBELL_REGISTER);
     } else if (this.#shadow.enabled && queueId !== 0) {
-      // The register says only that there is news: the value may be older than what the shadow has told already.
+      // The register says only that there is news: the value may be older than what the shadow has
+      // told already.
       if (value >= sq.size) this.#hooks.invalidDoorbell(EventError.INVALID_DOORBELL_VALUE);
       else if (!queues.halted && (sq.waiting > 0 || this.pollTail(sq))) queues.makeReady(sq);
     } else if (sq.takesTail(value)) {
       sq.tail = value;
-      // Hosts that keep their admin queue out of the shadows are many; others find there what they wrote.
+      // Hosts that keep their admin queue out of the shadows are many; others find there what they
+      // wrote.
       if (this.#shadow.enabled && !queues.halted) this.#setShadow(0, value);
       queues.makeReady(sq);
     } else this.#hooks.invalidDoorbell(EventError.INVALID_DOORBELL_VALUE);

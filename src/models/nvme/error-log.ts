@@ -1,4 +1,7 @@
-/** The Error Information log (NVMe 1.4, 5.14.1.1): the newest errors, of commands and of the controller itself. */
+/**
+ * The Error Information log (NVMe 1.4, 5.14.1.1): the newest errors, of commands and of the
+ * controller itself.
+ */
 import { NvmOpcode } from '../../abi/nvme.ts';
 import { ErrorLogEntry } from '../../abi/nvme-structs.ts';
 import type { Command } from './command.ts';

@@ -1,4 +1,7 @@
-/** I/O commands over a real file: what is in page cache is done at once, the rest by threads, in any order. */
+/**
+ * I/O commands over a real file: what is in page cache is done at once, the rest by threads, in any
+ * order.
+ */
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -30,7 +33,8 @@ it('writes of all kinds, zeroes and reads of a file, many at once: its bytes are
     };
     for (let round = 0; round < 40; round++) {
       io.memory.bytes.set(pattern(65 * BLOCK, round));
-      // 32 areas of the disk, so that no two of one round overlap: no order is promised between those.
+      // 32 areas of the disk, so that no two of one round overlap: no order is promised between
+      // those.
       for (let area = 0; area < 32; area++) {
         const blocks = 1 + random(2);
         const lba = area * 32 + random(31);

@@ -1,6 +1,6 @@
 /**
- * What the SMART / Health Information log tells (NVMe 1.4, 5.14.1.2). A disk's health outlives the controllers that come and go over it: each takes
- * its counts along when it ends.
+ * What the SMART / Health Information log tells (NVMe 1.4, 5.14.1.2). A disk's health outlives the
+ * controllers that come and go over it: each takes its counts along when it ends.
  */
 import { CriticalWarning } from '../../abi/nvme.ts';
 import { SmartLog } from '../../abi/nvme-structs.ts';
@@ -35,7 +35,10 @@ export class Health {
     this.#poweredNs += poweredNs;
   }
 
-  /** Of controllers that ended: their counts, in the order of `HEALTH_COUNTS`, and how long they were there in nanoseconds. */
+  /**
+   * Of controllers that ended: their counts, in the order of `HEALTH_COUNTS`, and how long they
+   * were there in nanoseconds.
+   */
   get past(): readonly number[] {
     return [...HEALTH_COUNTS.map((name) => this.#past[name]), this.#poweredNs];
   }
@@ -50,7 +53,9 @@ export class Health {
   /**
    * The log page, for the controller that is there now.
    *
-   * @param warnings  Critical Warning   @param errors  in its error log   @param poweredNs  since it came
+   * @param warnings Critical Warning
+   * @param errors in its error log
+   * @param poweredNs since it came
    */
   page(counters: NvmCounters, warnings: number, errors: number, poweredNs: number): Uint8Array {
     const page = new Uint8Array(SmartLog.layoutSize);
@@ -73,7 +78,10 @@ export class Health {
     return page;
   }
 
-  /** Critical Warning for the thresholds that the host set: at or above `over`, at or below `under` (5.21.1.4). */
+  /**
+   * Critical Warning for the thresholds that the host set: at or above `over`, at or below `under`
+   * (5.21.1.4).
+   */
   warnings(over: number, under: number): number {
     return this.temperature >= over || this.temperature <= under ? CriticalWarning.TEMPERATURE : 0;
   }

@@ -1,4 +1,7 @@
-/** Between a buffer of the controller and the memory that a command's data pointer names: at once, or where memory is remote, later. */
+/**
+ * Between a buffer of the controller and the memory that a command's data pointer names: at once,
+ * or where memory is remote, later.
+ */
 import { Dma, type DmaPort } from '../../abi/device-host.ts';
 import { Status } from '../../abi/nvme-status.ts';
 import type { Command } from './command.ts';
@@ -49,7 +52,10 @@ export class HostCopy {
     return this.#remote.quiet();
   }
 
-  /** A status. `bytes` are kept until it settles; the command is not. Once not `alive` nothing more is begun, and the status means nothing. */
+  /**
+   * A status. `bytes` are kept until it settles; the command is not. Once not `alive` nothing more
+   * is begun, and the status means nothing.
+   */
   async copyRemote(command: Command, bytes: Uint8Array, toHost: boolean, alive: () => boolean): Promise<number> {
     const dma = this.#dma;
     const pointer = new DataPointer(dma);

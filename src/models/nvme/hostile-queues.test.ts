@@ -1,4 +1,7 @@
-/** Queues of hosts that mean no good: memory that changes under them, at the edges of the address space, or that never answers. */
+/**
+ * Queues of hosts that mean no good: memory that changes under them, at the edges of the address
+ * space, or that never answers.
+ */
 import { expect, it } from 'vitest';
 import { ControllerUnderTest } from '../../../tests/kit/nvme/controller-under-test.ts';
 import { PagedHost, settle } from '../../../tests/kit/nvme/paged-host.ts';

@@ -1,4 +1,7 @@
-/** Names and numbers that make a disk one of its own: all derived from its serial number, so that they are the same in each of its lives. */
+/**
+ * Names and numbers that make a disk one of its own: all derived from its serial number, so that
+ * they are the same in each of its lives.
+ */
 import { VfioError } from '../../base/errno.ts';
 import type { Identity } from './admin/identify.ts';
 import type { NamespaceOptions } from './namespace.ts';

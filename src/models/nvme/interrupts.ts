@@ -1,6 +1,6 @@
 /**
- * The controller's interrupts (NVMe 1.4, 7.5): one vector for each completion queue that wants one, coalesced as the host asks, or the pin, which is a
- * level.
+ * The controller's interrupts (NVMe 1.4, 7.5): one vector for each completion queue that wants one,
+ * coalesced as the host asks, or the pin, which is a level.
  */
 import type { DeviceHost } from '../../abi/device-host.ts';
 import type { CompletionQueue } from './completion-queue.ts';
@@ -131,7 +131,10 @@ export class Interrupts {
     else this.#host.irq.lower();
   }
 
-  /** While it stands still, by vector: completions held back, in how many nanoseconds they are told, and 1 where an interrupt is to be sent. */
+  /**
+   * While it stands still, by vector: completions held back, in how many nanoseconds they are told,
+   * and 1 where an interrupt is to be sent.
+   */
   get standing(): { readonly held: Uint32Array; readonly leftNs: Float64Array; readonly unsent: Uint8Array } {
     return { held: this.#held, leftNs: this.#due, unsent: this.#unsent };
   }

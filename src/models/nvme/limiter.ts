@@ -1,6 +1,7 @@
 /**
- * Makes a namespace as slow as it is told to be, for testing drivers: so many commands and bytes per second, so long for each command. Commands
- * wait in order, on the host's clock; other namespaces go on.
+ * Makes a namespace as slow as it is told to be, for testing drivers: so many commands and bytes
+ * per second, so long for each command. Commands wait in order, on the host's clock; other
+ * namespaces go on.
  */
 import type { Clock } from '../../base/clock.ts';
 import { VfioError } from '../../base/errno.ts';
@@ -14,7 +15,10 @@ export interface NamespaceLimits {
   readonly latencyMs?: number;
 }
 
-/** What may be made up for later: a timer that fires late, or a short pause of the driver, costs no throughput. */
+/**
+ * What may be made up for later: a timer that fires late, or a short pause of the driver, costs no
+ * throughput.
+ */
 const BURST_NS = 10e6;
 
 /** @throws VfioError EINVAL for a limit that is no positive number */
@@ -91,7 +95,9 @@ export class Limiter {
     return true;
   }
 
-  /** How far ahead of now the two buckets are, in nanoseconds; below zero: what may be made up for. */
+  /**
+   * How far ahead of now the two buckets are, in nanoseconds; below zero: what may be made up for.
+   */
   get ahead(): readonly [commands: number, bytes: number] {
     const now = this.#clock.nowNs();
     return [Math.max(this.#commandsAt - now, -BURST_NS), Math.max(this.#bytesAt - now, -BURST_NS)];

@@ -1,4 +1,6 @@
-/** One namespace: a storage seen as logical blocks (NVMe 1.4, 1.6.21), and what Identify says of it. */
+/**
+ * One namespace: a storage seen as logical blocks (NVMe 1.4, 1.6.21), and what Identify says of it.
+ */
 import { Dlfeat, NidType, Nsfeat } from '../../abi/nvme.ts';
 import { Status, StatusBit } from '../../abi/nvme-status.ts';
 import { IdentifyNamespace, NamespaceDescriptor } from '../../abi/nvme-structs.ts';
@@ -11,11 +13,17 @@ export type BlockSize = 512 | 4096;
 
 export interface NamespaceOptions {
   readonly storage: Storage;
-  /** Bytes of a logical block; 512 unless told. Format NVM changes it here, too: whoever gets these options next finds the disk as it was left. */
+  /**
+   * Bytes of a logical block; 512 unless told. Format NVM changes it here, too: whoever gets these
+   * options next finds the disk as it was left.
+   */
   blockSize?: BlockSize;
   /** For testing drivers. */
   readonly limits?: NamespaceLimits;
-  /** 16 bytes, as Identify shows them (big endian); the same for every life of this disk and for no other. */
+  /**
+   * 16 bytes, as Identify shows them (big endian); the same for every life of this disk and for no
+   * other.
+   */
   readonly nguid?: Uint8Array;
   /** 8 bytes, as Identify shows them. */
   readonly eui64?: Uint8Array;
@@ -136,9 +144,10 @@ export class Namespace {
   }
 
   /**
-   * Format NVM (5.23): contents become zeroes, blocks those of LBA format `index`. From here until `done` commands end with Format In Progress.
+   * Format NVM (5.23): contents become zeroes, blocks those of LBA format `index`. From here until
+   * `done` commands end with Format In Progress.
    *
-   * @param formatted  told when it has changed, before `done`
+   * @param formatted told when it has changed, before `done`
    */
   format(index: number, formatted: () => void, done: (status: number) => void): void {
     const refused = this.#refuseFormat(index);
@@ -162,13 +171,18 @@ export class Namespace {
     return this.formatting ? Status.FORMAT_IN_PROGRESS : Status.SUCCESS;
   }
 
-  /** Nobody waits for the format any more. One that has begun goes on to its end, one that has not is forgotten. */
+  /**
+   * Nobody waits for the format any more. One that has begun goes on to its end, one that has not
+   * is forgotten.
+   */
   reset(): void {
     this.#formatDone = null;
     if (!this.#formatBegun) this.formatting = false;
   }
 
-  /** Nothing of commands touches the storage any more: a format that waited for that is done now. */
+  /**
+   * Nothing of commands touches the storage any more: a format that waited for that is done now.
+   */
   finishFormat(): void {
     if (this.formatting && !this.#formatBegun) this.#beginFormat();
     while (this.queue.pending > 0) {

@@ -1,4 +1,7 @@
-/** The namespaces of a controller: which there are, what Identify says of them, formatting, and which have changed. */
+/**
+ * The namespaces of a controller: which there are, what Identify says of them, formatting, and
+ * which have changed.
+ */
 import { NSID_ALL, Vwc } from '../../abi/nvme.ts';
 import { Status, StatusBit } from '../../abi/nvme-status.ts';
 import { VfioError } from '../../base/errno.ts';
@@ -10,7 +13,10 @@ const NAMESPACES_MAX = 1024;
 export class Namespaces implements Disposable {
   /** By NSID - 1. All are active and stay. */
   readonly list: readonly Namespace[];
-  /** A namespace's Identify data have changed: the place for an asynchronous event (5.2.1, Namespace Attribute Changed). */
+  /**
+   * A namespace's Identify data have changed: the place for an asynchronous event (5.2.1, Namespace
+   * Attribute Changed).
+   */
   onChanged: ((nsid: number) => void) | null = null;
   /** An operation that a command queued on a namespace's storage has ended: 0 or -errno. */
   onOperation: (namespace: Namespace, tag: number, result: number) => void = () => {};
@@ -56,7 +62,10 @@ export class Namespaces implements Disposable {
     return this.list.reduce((sum, n) => sum + BigInt(n.storage.size), 0n);
   }
 
-  /** Active Namespace ID list (5.15.2.3, CNS 02h): those above `after`, in order. @param into  4096 bytes, zeroed */
+  /**
+   * Active Namespace ID list (5.15.2.3, CNS 02h): those above `after`, in order.
+   * @param into 4096 bytes, zeroed
+   */
   active(after: number, into: Uint8Array): void {
     const view = new DataView(into.buffer, into.byteOffset, into.length);
     let at = 0;
@@ -67,7 +76,10 @@ export class Namespaces implements Disposable {
     }
   }
 
-  /** NSIDs whose Identify data changed since the last time this was asked (log page 04h), in order; they are forgotten with this. */
+  /**
+   * NSIDs whose Identify data changed since the last time this was asked (log page 04h), in order;
+   * they are forgotten with this.
+   */
   takeChanged(): number[] {
     const changed = [...this.#changed].sort((a, b) => a - b);
     this.#changed.clear();
@@ -75,9 +87,11 @@ export class Namespaces implements Disposable {
   }
 
   /**
-   * Format NVM (5.23) of one namespace, or of all with FFFFFFFFh: contents become zeroes. I/O commands meanwhile end with Format In Progress.
+   * Format NVM (5.23) of one namespace, or of all with FFFFFFFFh: contents become zeroes. I/O
+   * commands meanwhile end with Format In Progress.
    *
-   * @param index  of the LBA format: 0 is 512, 1 is 4096 bytes   @param done  called once, maybe before this returns; never after `reset`
+   * @param index of the LBA format: 0 is 512, 1 is 4096 bytes
+   * @param done called once, maybe before this returns; never after `reset`
    */
   format(nsid: number, index: number, done: (status: number) => void): void {
     const chosen = nsid === NSID_ALL ? this.list : this.list.slice(nsid - 1, nsid);
@@ -113,7 +127,9 @@ export class Namespaces implements Disposable {
     for (const namespace of this.list) namespace.reset();
   }
 
-  /** Closes what was opened of the storages; they themselves live on. Waits for what is under way. */
+  /**
+   * Closes what was opened of the storages; they themselves live on. Waits for what is under way.
+   */
   [Symbol.dispose](): void {
     for (const namespace of this.list) namespace[Symbol.dispose]();
   }

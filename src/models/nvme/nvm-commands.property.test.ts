@@ -1,4 +1,7 @@
-/** Random I/O commands, valid and malformed, against an array: contents always equal, nothing pending at the end, every buffer back. */
+/**
+ * Random I/O commands, valid and malformed, against an array: contents always equal, nothing
+ * pending at the end, every buffer back.
+ */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { PointerReference } from '../../../tests/kit/nvme/pointer-reference.ts';
@@ -29,7 +32,10 @@ interface Step {
   readonly lba: number;
   readonly blocks: number;
   readonly pointer: Pointer;
-  /** Dwords of the command that are changed afterwards, and bytes of memory: what makes it malformed. */
+  /**
+   * Dwords of the command that are changed afterwards, and bytes of memory: what makes it
+   * malformed.
+   */
   readonly corrupt: readonly (readonly [dword: number, xor: number])[];
   readonly scribble: readonly (readonly [at: number, value: number])[];
   readonly ranges: readonly (readonly [lba: number, blocks: number])[];
@@ -154,7 +160,10 @@ function build(io: TestIo, { opcode, lba, blocks, pointer: p, corrupt, scribble,
   return command;
 }
 
-/** What the disk is to hold after `command`, and what the host reads; null: it must fail, and change nothing on the disk. */
+/**
+ * What the disk is to hold after `command`, and what the host reads; null: it must fail, and change
+ * nothing on the disk.
+ */
 function expected(
   io: TestIo,
   command: Command,
@@ -304,7 +313,10 @@ describe('random I/O commands against an array', () => {
           storage.blocks = { read: !now, write: true };
           const io = new TestIo([{ storage }], { pages: 4 * SLOTS, operations: 5, bounceBytes: 2 * MDTS });
           for (const [slot, is] of remote.entries()) if (is) io.memory.kinds.fill('remote', 4 * slot, 4 * slot + 4);
-          /** What each slot's blocks may hold: what was there, and what commands without an end would have put there. */
+          /**
+           * What each slot's blocks may hold: what was there, and what commands without an end
+           * would have put there.
+           */
           const may = Array.from({ length: SLOTS }, () => new Set([0]));
           const busy = new Map<number, { slot: number; value: number; kind: string }>();
           let value = 0;

@@ -1,6 +1,7 @@
 /**
- * The NVM command set (NVMe 1.4, 6): what the commands of I/O queues do. Reads and writes go straight between storage and the host's memory where both
- * allow it; all else is for the slow path.
+ * The NVM command set (NVMe 1.4, 6): what the commands of I/O queues do. Reads and writes go
+ * straight between storage and the host's memory where both allow it; all else is for the slow
+ * path.
  */
 import type { DeviceHost } from '../../abi/device-host.ts';
 import { DsmAttribute, NSID_ALL, NvmCdw12, NvmOpcode, Oncs, Sgls } from '../../abi/nvme.ts';
@@ -33,7 +34,9 @@ export const NVM_ATOMIC_WRITE_UNIT = 0;
 export interface NvmCommandsOptions {
   /** MDTS in bytes: a power of two from 4096 to 32 MiB. */
   readonly maxTransferBytes: number;
-  /** Bytes of all bounce buffers together: 16 MiB unless told, at least twice `maxTransferBytes`. */
+  /**
+   * Bytes of all bounce buffers together: 16 MiB unless told, at least twice `maxTransferBytes`.
+   */
   readonly bounceBytes?: number;
   /** Commands on the slow path at once: 1024 unless told. */
   readonly operations?: number;
@@ -54,7 +57,10 @@ const refused = (status: number): number => status | StatusBit.DO_NOT_RETRY;
 const DTYPE = 0x00f0_0000;
 
 export class NvmCommands implements CommandSet, Disposable {
-  /** Feature 06h, WCE: false, and all that is written is on the disk when its command ends (5.21.1.6). */
+  /**
+   * Feature 06h, WCE: false, and all that is written is on the disk when its command ends
+   * (5.21.1.6).
+   */
   writeCache = true;
   readonly #namespaces: Namespaces;
   readonly #complete: Complete;
@@ -112,7 +118,10 @@ export class NvmCommands implements CommandSet, Disposable {
     return this.#counters;
   }
 
-  /** Bytes of bounce buffers and operations in use, those of lives gone included: 0 and 0 when everything has ended. */
+  /**
+   * Bytes of bounce buffers and operations in use, those of lives gone included: 0 and 0 when
+   * everything has ended.
+   */
   get inUse(): { readonly bounceBytes: number; readonly operations: number } {
     return { bounceBytes: this.#pool.used, operations: this.#slow.active };
   }
@@ -169,14 +178,17 @@ export class NvmCommands implements CommandSet, Disposable {
   }
 
   /**
-   * After `reset`: settles when what had been sent to remote memory before it has landed; until then the reset is not complete (CSTS.RDY). Null: all
-   * has.
+   * After `reset`: settles when what had been sent to remote memory before it has landed; until
+   * then the reset is not complete (CSTS.RDY). Null: all has.
    */
   quiet(): Promise<void> | null {
     return this.#slow.quiet();
   }
 
-  /** Until everything on the storages has ended, and what that leads to: only what needs remote memory, or has to wait for its turn, is left. */
+  /**
+   * Until everything on the storages has ended, and what that leads to: only what needs remote
+   * memory, or has to wait for its turn, is left.
+   */
   settle(): void {
     const { list } = this.#namespaces;
     do {
@@ -186,7 +198,10 @@ export class NvmCommands implements CommandSet, Disposable {
     } while (this.#slow.queued || list.some(({ queue }) => queue.pending > 0));
   }
 
-  /** After `settle`: nothing is under way any more. Gives the commands that are to be done again, and those that wait for a limit. */
+  /**
+   * After `settle`: nothing is under way any more. Gives the commands that are to be done again,
+   * and those that wait for a limit.
+   */
   suspend(): SuspendedCommands {
     const again = [...this.#slow.suspend(), ...this.#waiting.take()];
     const limited = this.#limiters.flatMap((limiter) => limiter?.take() ?? []);
@@ -326,7 +341,10 @@ export class NvmCommands implements CommandSet, Disposable {
     return this.#slow.beginDeallocate(command, namespace, (dw[10]! & 0xff) + 1, !this.writeCache);
   }
 
-  /** 6.8: of one namespace, or with FFFFFFFFh of all. Everything that had ended when the command was fetched is on the disk when it ends. */
+  /**
+   * 6.8: of one namespace, or with FFFFFFFFh of all. Everything that had ended when the command was
+   * fetched is on the disk when it ends.
+   */
   #flush(command: Command): boolean {
     const { nsid } = command;
     const { list } = this.#namespaces;

@@ -1,5 +1,6 @@
 /**
- * An NVMe disk: a PCI function with a controller of NVM Express 1.4 over any number of storages, each of them a namespace.
+ * An NVMe disk: a PCI function with a controller of NVM Express 1.4 over any number of storages,
+ * each of them a namespace.
  *
  *     nvme({ namespaces: [{ storage: new MemoryStorage(2 ** 30), blockSize: 4096 }] })
  */
@@ -29,7 +30,10 @@ export interface NvmeOptions extends IdentityOptions {
   readonly mdts?: number;
   /** With some it is a physical function. */
   readonly vfs?: NvmeVirtualFunctions;
-  /** What outlives each controller, such as an image: disposed by whoever disposes of the model's `owns`. */
+  /**
+   * What outlives each controller, such as an image: disposed by whoever disposes of the model's
+   * `owns`.
+   */
   readonly owns?: Disposable;
 }
 
@@ -46,13 +50,17 @@ const VF_DEVICE = 0x4e57;
 const MSIX_BAR = 4;
 const PAGE = 4096;
 
-/** Virtual functions: each is a controller of its own, with a subsystem, namespaces and a serial number of its own. */
+/**
+ * Virtual functions: each is a controller of its own, with a subsystem, namespaces and a serial
+ * number of its own.
+ */
 export interface NvmeVirtualFunctions {
   /** That it can have: 1 to 255. */
   readonly total: number;
   /**
-   * Of VF `index`, from 0, for as long as the device exists: asked once, when the VF is there for the first time. Not the same storage twice, nor the
-   * physical function's: two controllers know nothing of each other's writes.
+   * Of VF `index`, from 0, for as long as the device exists: asked once, when the VF is there for
+   * the first time. Not the same storage twice, nor the physical function's: two controllers know
+   * nothing of each other's writes.
    */
   readonly namespaces: (index: number) => readonly NamespaceOptions[];
   /** I/O queues of each VF: 8 unless told. */
@@ -119,7 +127,10 @@ function vfSerial(serial: string, index: number): string {
   return serial.slice(0, 20 - suffix.length) + suffix;
 }
 
-/** @param vectors  one for each completion queue   @param kind  a virtual function has no pin, and MSI-X alone */
+/**
+ * @param vectors one for each completion queue
+ * @param kind a virtual function has no pin, and MSI-X alone
+ */
 function declare(vectors: number, kind: 'physical' | 'virtual'): PciDeclaration {
   const registers = NvmeReg.DOORBELLS + 8 * vectors;
   const pbaOffset = Math.ceil((16 * vectors) / 8) * 8;

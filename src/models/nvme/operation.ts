@@ -1,4 +1,7 @@
-/** Commands that cannot be done at once: what is known of each while it is under way, and which of them touch the same blocks. */
+/**
+ * Commands that cannot be done at once: what is known of each while it is under way, and which of
+ * them touch the same blocks.
+ */
 import type { BouncePool } from './bounce-pool.ts';
 import type { Command } from './command.ts';
 import type { Namespace } from './namespace.ts';
@@ -117,8 +120,9 @@ export class OperationTable {
   }
 
   /**
-   * Whether [first, end) of `namespace` is touched by one under way, and either of the two writes. The specification promises no order, but no block
-   * may be torn between two commands (6.4: AWUN is one block), and nothing of a controller's last life may land over what a new one wrote.
+   * Whether [first, end) of `namespace` is touched by one under way, and either of the two writes.
+   * The specification promises no order, but no block may be torn between two commands (6.4: AWUN
+   * is one block), and nothing of a controller's last life may land over what a new one wrote.
    */
   conflicts(namespace: Namespace, first: number, end: number, writes: boolean): boolean {
     for (let i = 0; i < this.#used.length; i++) {
@@ -129,7 +133,10 @@ export class OperationTable {
   }
 }
 
-/** Bytes of buffer that an operation of `kind` needs for `bytes` of the storage; Compare has the host's and the disk's. */
+/**
+ * Bytes of buffer that an operation of `kind` needs for `bytes` of the storage; Compare has the
+ * host's and the disk's.
+ */
 export function bufferSize(kind: OperationKind, bytes: number): number {
   switch (kind) {
     case OperationKind.COMPARE:

@@ -1,7 +1,13 @@
-/** Where the data of one command lies in memory: pieces (I/O address, bytes) in order, in arrays that are used again and again. */
+/**
+ * Where the data of one command lies in memory: pieces (I/O address, bytes) in order, in arrays
+ * that are used again and again.
+ */
 import type { Iova } from '../../abi/device-host.ts';
 
-/** More than any PRP list within MDTS has; an SGL of more pieces is refused (`Invalid Number of SGL Descriptors`). */
+/**
+ * More than any PRP list within MDTS has; an SGL of more pieces is refused (`Invalid Number of SGL
+ * Descriptors`).
+ */
 export const PIECES_MAX = 16_384;
 /** 128 KiB in pages of 4 KiB, not aligned: what most drivers send at most. */
 const USUAL = 33;
@@ -23,7 +29,10 @@ export class Pieces {
     this.bytes = 0;
   }
 
-  /** Append `size` bytes, at least 1, at the address high:low. What goes on where the last piece ends joins it. False: there are too many. */
+  /**
+   * Append `size` bytes, at least 1, at the address high:low. What goes on where the last piece
+   * ends joins it. False: there are too many.
+   */
   add(low: number, high: number, size: number): boolean {
     const last = this.count - 1;
     if (last >= 0 && this.#bucket[last] === 0) {

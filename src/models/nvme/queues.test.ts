@@ -79,7 +79,8 @@ describe('submission and completion', () => {
       c.pairs.set(id, { ...shared, sq, cq: page, cqSize: 64, tail: 0, head: 0, phase: 1 });
     }
     c.admin({ opcode: AdminOpcode.SET_FEATURES, cdw10: FeatureId.ARBITRATION, cdw11: 1 });
-    // What is rung while the controller is at work has to wait: ring both from within the other's interrupt.
+    // What is rung while the controller is at work has to wait: ring both from within the other's
+    // interrupt.
     for (let i = 0; i < 4; i++) {
       c.put(3, FLUSH);
       c.put(4, FLUSH);

@@ -1,6 +1,7 @@
 /**
- * All queues of a controller: which there are, arbitration between them (round robin, NVMe 1.4, 4.13), and fetching. A doorbell starts the work, which goes
- * on until there is none, or others have their turn.
+ * All queues of a controller: which there are, arbitration between them (round robin, NVMe 1.4,
+ * 4.13), and fetching. A doorbell starts the work, which goes on until there is none, or others
+ * have their turn.
  */
 import { type DeviceHost, Dma } from '../../abi/device-host.ts';
 import { Status, StatusBit } from '../../abi/nvme-status.ts';
@@ -88,7 +89,9 @@ export class Queues implements CompletingQueues, RungQueues {
     this.#running = true;
   }
 
-  /** Nothing is fetched, completed or told from here on; the queues stay as they are until `reset`. */
+  /**
+   * Nothing is fetched, completed or told from here on; the queues stay as they are until `reset`.
+   */
   stop(): void {
     this.#running = false;
     this.#life++;
@@ -253,7 +256,9 @@ export class Queues implements CompletingQueues, RungQueues {
     } while (this.#ready.count > 0 && left > 0 && !this.#halted);
   }
 
-  /** Fetches and starts up to `max` commands of `sq`. Gives how many: at least 1, for the budget. */
+  /**
+   * Fetches and starts up to `max` commands of `sq`. Gives how many: at least 1, for the budget.
+   */
   #serve(sq: SubmissionQueue, max: number): number {
     const { cq } = sq;
     const set = sq.id === 0 ? this.admin : this.io;
@@ -282,7 +287,8 @@ export class Queues implements CompletingQueues, RungQueues {
       }
       count++;
       this.#start(sq, set, command);
-      // A host that is interrupted may have reset the controller, and enabled it again, before we hear of it.
+      // A host that is interrupted may have reset the controller, and enabled it again, before we
+      // hear of it.
       if (this.#life !== life || this.#halted || sq.deleting !== null) break;
     }
     return Math.max(count, 1);
@@ -353,7 +359,10 @@ export class Queues implements CompletingQueues, RungQueues {
     });
   }
 
-  /** Whether a command may be fetched that completes in `cq`, which is full or has completions waiting. False: the queue goes on when there is room. */
+  /**
+   * Whether a command may be fetched that completes in `cq`, which is full or has completions
+   * waiting. False: the queue goes on when there is room.
+   */
   #hasRoom(cq: CompletionQueue): boolean {
     if (this.doorbells.shadowed && cq.full) this.doorbells.pollHead(cq);
     if (cq.first === null && !cq.posting && !cq.full) return true;

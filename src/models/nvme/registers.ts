@@ -1,4 +1,6 @@
-/** The controller's registers (NVMe 1.4, 3.1): what reads show. What writes do is the controller's. */
+/**
+ * The controller's registers (NVMe 1.4, 3.1): what reads show. What writes do is the controller's.
+ */
 import type { Width } from '../../abi/device-host.ts';
 import { Aqa, Cap, Cc, NvmeReg, regBits, regField, VERSION_1_4 } from '../../abi/nvme.ts';
 
@@ -34,7 +36,9 @@ export class Registers {
     return 4096 << regField(this.get(NvmeReg.CC), Cc.MPS);
   }
 
-  /** Why the controller cannot be enabled with these values of CC, AQA, ASQ and ACQ; null: it can. */
+  /**
+   * Why the controller cannot be enabled with these values of CC, AQA, ASQ and ACQ; null: it can.
+   */
   whyNotEnabled(): string | null {
     const cc = this.get(NvmeReg.CC);
     if (regField(cc, Cc.MPS) > MPS_MAX) return 'CC.MPS is above CAP.MPSMAX';

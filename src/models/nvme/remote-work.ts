@@ -1,4 +1,7 @@
-/** What is under way in memory that answers only later. What has been sent cannot be called back: a reset waits for it. */
+/**
+ * What is under way in memory that answers only later. What has been sent cannot be called back: a
+ * reset waits for it.
+ */
 export class RemoteWork {
   #count = 0;
   #whenQuiet: (() => void)[] = [];
@@ -12,7 +15,9 @@ export class RemoteWork {
     if (--this.#count === 0) for (const resolve of this.#whenQuiet.splice(0)) resolve();
   }
 
-  /** Settles when nothing is under way, what nobody waits for any more included. Null: nothing is. */
+  /**
+   * Settles when nothing is under way, what nobody waits for any more included. Null: nothing is.
+   */
   quiet(): Promise<void> | null {
     return this.#count === 0 ? null : new Promise((resolve) => this.#whenQuiet.push(resolve));
   }

@@ -1,4 +1,7 @@
-/** The memory of one queue: a ring of entries at an I/O address, physically contiguous (NVMe 1.4, CAP.CQR). */
+/**
+ * The memory of one queue: a ring of entries at an I/O address, physically contiguous (NVMe 1.4,
+ * CAP.CQR).
+ */
 import type { DmaPort, Iova } from '../../abi/device-host.ts';
 import type { Access } from '../../abi/memory.ts';
 
@@ -21,7 +24,10 @@ export class Ring {
     this.#access = access;
   }
 
-  /** The whole ring as dwords, when it is directly mapped in one piece; else null, and it is reached by copies. Not to be kept. */
+  /**
+   * The whole ring as dwords, when it is directly mapped in one piece; else null, and it is reached
+   * by copies. Not to be kept.
+   */
   words(): Uint32Array | null {
     if (this.#words !== null && this.#epoch === this.#dma.epoch) return this.#words;
     return this.#look();

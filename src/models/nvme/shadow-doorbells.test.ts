@@ -13,7 +13,10 @@ function make(options: ConstructorParameters<typeof ControllerUnderTest>[0] = {}
   const shadow = c.page();
   const events = c.page();
   const configure = () => c.admin({ opcode: AdminOpcode.DOORBELL_BUFFER_CONFIG, prp1: shadow, prp2: events });
-  /** What a host does that moves doorbell `index` from `old` to `value`: rings when the event index is passed (7.13). */
+  /**
+   * What a host does that moves doorbell `index` from `old` to `value`: rings when the event index
+   * is passed (7.13).
+   */
   const move = (index: number, old: number, value: number): boolean => {
     c.setU32(shadow + 4 * index, value);
     const event = c.u32(events + 4 * index);
@@ -58,7 +61,8 @@ describe('NVMe 1.4 7.13 shadow doorbells', () => {
     configure();
     c.createPair(1, 64);
     c.put(1, FLUSH);
-    // The host adds two more when it sees the first completion, before the controller has left its event index.
+    // The host adds two more when it sees the first completion, before the controller has left its
+    // event index.
     let once = true;
     const view = c.host.dma.view;
     c.host.dma.view = (iova, size, access) => {

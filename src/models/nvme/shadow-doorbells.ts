@@ -1,6 +1,7 @@
 /**
- * Shadow doorbells (NVMe 1.4, 5.7 and 7.13): the host writes doorbell values to memory, and rings the register only when a value passes the event index
- * that the controller left beside it. Offsets in both buffers are those of the doorbells from 1000h on.
+ * Shadow doorbells (NVMe 1.4, 5.7 and 7.13): the host writes doorbell values to memory, and rings
+ * the register only when a value passes the event index that the controller left beside it. Offsets
+ * in both buffers are those of the doorbells from 1000h on.
  */
 import { Dma, type DmaPort, type Iova } from '../../abi/device-host.ts';
 import { Access } from '../../abi/memory.ts';
@@ -46,7 +47,10 @@ export class ShadowDoorbells {
     return this.#values === null ? null : { values: this.#values.iova, events: this.#events!.iova };
   }
 
-  /** As `configure`, for buffers that were in use where the controller came from: they are looked at when it goes on. */
+  /**
+   * As `configure`, for buffers that were in use where the controller came from: they are looked at
+   * when it goes on.
+   */
   take(values: Iova, events: Iova, doorbells: number): void {
     this.#values = new Ring(this.#dma, values, doorbells, 4, Access.READ_WRITE);
     this.#events = new Ring(this.#dma, events, doorbells, 4, Access.WRITE);
@@ -59,7 +63,10 @@ export class ShadowDoorbells {
     this.failed = false;
   }
 
-  /** The value of doorbell `index`: 2y the tail of submission queue y, 2y + 1 the head of completion queue y. */
+  /**
+   * The value of doorbell `index`: 2y the tail of submission queue y, 2y + 1 the head of completion
+   * queue y.
+   */
   read(index: number): number {
     const ring = this.#values!;
     const words = ring.words();
@@ -80,7 +87,8 @@ export class ShadowDoorbells {
   #store(ring: Ring, index: number, value: number): void {
     const words = ring.words();
     if (words !== null) {
-      // Ordered before the value is read again: the host writes its value, then looks at the event index.
+      // Ordered before the value is read again: the host writes its value, then looks at the event
+      // index.
       Atomics.store(words, index, value);
       return;
     }

@@ -1,6 +1,7 @@
 /**
- * Commands that cannot be done at once: the storage would block, the memory is remote, or there is more to do than one copy. Data go through buffers
- * of a bounded pool. Each step is tried at once; what has to wait goes on from the storage's completion or from asynchronous DMA.
+ * Commands that cannot be done at once: the storage would block, the memory is remote, or there is
+ * more to do than one copy. Data go through buffers of a bounded pool. Each step is tried at once;
+ * what has to wait goes on from the storage's completion or from asynchronous DMA.
  */
 import { type DeviceHost, Dma } from '../../abi/device-host.ts';
 import { DSM_RANGES_MAX, NvmCdw12 } from '../../abi/nvme.ts';
@@ -55,8 +56,9 @@ export class SlowPath {
   /**
    * Begin a command that touches `bytes` at `offset`. False: it has to wait, nothing has happened.
    *
-   * @param durable  Read, Compare: what is cached goes to the disk first; others: they end when it is there
-   * @param blocked  the storage has said WOULD_BLOCK
+   * @param durable Read, Compare: what is cached goes to the disk first; others: they end when it
+   *   is there
+   * @param blocked the storage has said WOULD_BLOCK
    */
   begin(
     kind: OperationKind,
@@ -86,7 +88,10 @@ export class SlowPath {
     return true;
   }
 
-  /** Begin Dataset Management with AD: `ranges` of 16 bytes lie in the host's memory. False: it has to wait. */
+  /**
+   * Begin Dataset Management with AD: `ranges` of 16 bytes lie in the host's memory. False: it has
+   * to wait.
+   */
   beginDeallocate(command: Command, namespace: Namespace, ranges: number, durable: boolean): boolean {
     const bytes = Math.min(ranges, DSM_RANGES_MAX) * RANGE_BYTES;
     const operation = this.#table.take(bytes);
@@ -121,7 +126,10 @@ export class SlowPath {
     return true;
   }
 
-  /** Begin Flush of those of `namespaces` whose storage is volatile: at least one. False: it has to wait. */
+  /**
+   * Begin Flush of those of `namespaces` whose storage is volatile: at least one. False: it has to
+   * wait.
+   */
   beginFlush(command: Command, namespaces: readonly Namespace[]): boolean {
     const operation = this.#table.take(0);
     if (operation === null) return false;
@@ -163,8 +171,9 @@ export class SlowPath {
   }
 
   /**
-   * The storage has ended everything: what is under way still waits for remote memory, or its turn. As `reset`, and it gives the commands, which have done
-   * nothing that doing them again would show.
+   * The storage has ended everything: what is under way still waits for remote memory, or its turn.
+   * As `reset`, and it gives the commands, which have done nothing that doing them again would
+   * show.
    */
   suspend(): Command[] {
     const commands: Command[] = [];

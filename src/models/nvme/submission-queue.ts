@@ -26,7 +26,10 @@ export class SubmissionQueue {
   fetching = false;
   /** The Delete I/O Submission Queue command that waits for `outstanding` to become 0. */
   deleting: Command | null = null;
-  /** Identifiers of commands that are under way, a bit each; null before the first that did not end at once. */
+  /**
+   * Identifiers of commands that are under way, a bit each; null before the first that did not end
+   * at once.
+   */
   #ids: Uint8Array | null = null;
   /** Entries [head, aheadEnd) that were fetched by a message; dropped once used. */
   #ahead: Uint32Array | null = null;
@@ -50,14 +53,20 @@ export class SubmissionQueue {
     return n < 0 ? n + this.size : n;
   }
 
-  /** Whether the host may move the tail to `tail`: within the queue, by one entry or more, not past the head (5.2.1, Invalid Doorbell Write Value). */
+  /**
+   * Whether the host may move the tail to `tail`: within the queue, by one entry or more, not past
+   * the head (5.2.1, Invalid Doorbell Write Value).
+   */
   takesTail(tail: number): boolean {
     if (tail >= this.size || tail === this.tail) return false;
     const added = tail - this.tail;
     return this.waiting + (added < 0 ? added + this.size : added) < this.size;
   }
 
-  /** Copy the entry at the head into `command`, and move on. Anything but DONE: nothing has happened. */
+  /**
+   * Copy the entry at the head into `command`, and move on. Anything but DONE: nothing has
+   * happened.
+   */
   fetch(command: Command): Dma {
     const words = this.ring.words();
     if (words !== null) {

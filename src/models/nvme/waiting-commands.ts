@@ -18,7 +18,11 @@ export class WaitingCommands {
     this.#commands.push(command);
   }
 
-  /** Do the oldest, one after the other, until one has to wait on, or none of them is wanted any more. @param execute  false: it waits on */
+  /**
+   * Do the oldest, one after the other, until one has to wait on, or none of them is wanted any
+   * more.
+   * @param execute false: it waits on
+   */
   retry(execute: (command: Command) => boolean): void {
     const era = this.#era;
     while (this.any) {

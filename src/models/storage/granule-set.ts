@@ -1,4 +1,7 @@
-/** A set of small numbers in a large space, as bits that exist only around members; whole stretches that are members cost nothing. */
+/**
+ * A set of small numbers in a large space, as bits that exist only around members; whole stretches
+ * that are members cost nothing.
+ */
 
 export const NUMBERS_OF_TABLE = 0x8000;
 const WORDS_OF_TABLE = NUMBERS_OF_TABLE / 32;
@@ -32,7 +35,10 @@ export class GranuleSet {
     }
   }
 
-  /** The first number from `from` on that is a member when `from` is none, or none when it is one; `end` when there is none before it. */
+  /**
+   * The first number from `from` on that is a member when `from` is none, or none when it is one;
+   * `end` when there is none before it.
+   */
   runEnd(from: number, end: number): number {
     const member = this.has(from);
     let at = from + 1;
@@ -40,12 +46,18 @@ export class GranuleSet {
     return Math.min(at, end);
   }
 
-  /** Whether any of the numbers of table `index` is a member: those from `index * NUMBERS_OF_TABLE` on. */
+  /**
+   * Whether any of the numbers of table `index` is a member: those from `index * NUMBERS_OF_TABLE`
+   * on.
+   */
   holds(index: number): boolean {
     return this.#tables[index] !== undefined;
   }
 
-  /** The members among the numbers of table `index`, a bit each, lowest first. @param into  4096 bytes */
+  /**
+   * The members among the numbers of table `index`, a bit each, lowest first.
+   * @param into 4096 bytes
+   */
   readTable(index: number, into: Uint8Array): void {
     const table = this.#tables[index];
     if (table === undefined || table === FULL) into.fill(table === undefined ? 0 : 0xff);

@@ -1,4 +1,7 @@
-/** A disk in this process's memory. It is sparse: what nobody wrote takes no room, whatever the size. */
+/**
+ * A disk in this process's memory. It is sparse: what nobody wrote takes no room, whatever the
+ * size.
+ */
 import type { ModelBulk } from '../../abi/device-host.ts';
 import type { Storage, StorageCompleted, StorageQueue } from '../../abi/storage.ts';
 import { Bitmap } from '../../base/bitmap.ts';
@@ -28,7 +31,10 @@ class Chunk {
   }
 }
 
-/** Everything is done at once: `tryRead` and `tryWrite` never answer WOULD_BLOCK, and nothing is volatile that a flush would save. */
+/**
+ * Everything is done at once: `tryRead` and `tryWrite` never answer WOULD_BLOCK, and nothing is
+ * volatile that a flush would save.
+ */
 export class MemoryStorage implements Storage {
   readonly size: number;
   readonly readOnly = false;
@@ -39,12 +45,18 @@ export class MemoryStorage implements Storage {
   noted: Bitmap | null = null;
   /** By the number of the chunk: table, then place in it. Both have holes. */
   readonly #tables: ((Chunk | undefined)[] | undefined)[] = [];
-  /** How many chunks each table has; those without are given back, so that zeroing what holds nothing walks over nothing. */
+  /**
+   * How many chunks each table has; those without are given back, so that zeroing what holds
+   * nothing walks over nothing.
+   */
   readonly #used = new Map<number, number>();
   #chunks = 0;
   #disposed = false;
 
-  /** @param size bytes, up to 2^53 - 1: only what is written takes room   @throws VfioError EINVAL unless it is a positive integer */
+  /**
+   * @param size bytes, up to 2^53 - 1: only what is written takes room
+   * @throws VfioError EINVAL unless it is a positive integer
+   */
   constructor(size: number) {
     checkIndex(size, Number.MAX_SAFE_INTEGER, 'the size of the storage');
     if (size === 0) throw new VfioError('EINVAL', 'storage of 0 bytes');
@@ -78,7 +90,10 @@ export class MemoryStorage implements Storage {
     return 0;
   }
 
-  /** Copy in: 0; -EINVAL outside, -EBADF once disposed, -ENOMEM when this process gets no more memory. */
+  /**
+   * Copy in: 0; -EINVAL outside, -EBADF once disposed, -ENOMEM when this process gets no more
+   * memory.
+   */
   write(offset: number, from: Uint8Array): number {
     const { length } = from;
     const wrong = this.#check(offset, length);
@@ -96,7 +111,10 @@ export class MemoryStorage implements Storage {
     return 0;
   }
 
-  /** [offset, + size) reads as zeroes from here on; chunks that lie in it whole take no room any more. */
+  /**
+   * [offset, + size) reads as zeroes from here on; chunks that lie in it whole take no room any
+   * more.
+   */
   zero(offset: number, size: number): number {
     const wrong = this.#check(offset, size);
     if (wrong !== 0) return wrong;
@@ -191,7 +209,10 @@ export class MemoryStorage implements Storage {
   }
 }
 
-/** The pages of a disk in memory, on their way to another process; behind the end of the last one it reads as zeroes. */
+/**
+ * The pages of a disk in memory, on their way to another process; behind the end of the last one it
+ * reads as zeroes.
+ */
 class MemoryBulk implements ModelBulk {
   readonly blockSize = PAGE_BYTES;
   readonly #storage: MemoryStorage;

@@ -1,4 +1,7 @@
-/** What the queues of storages in this process share: a ring of operations that are kept until `submit`, without an object made for each. */
+/**
+ * What the queues of storages in this process share: a ring of operations that are kept until
+ * `submit`, without an object made for each.
+ */
 import type { StorageCompleted, StorageQueue } from '../../abi/storage.ts';
 import { Errno } from '../../base/errno.ts';
 
@@ -21,7 +24,10 @@ export class Operation {
   result = 0;
 }
 
-/** Whether [offset, offset + size) lies within a storage: -EINVAL for anything else, NaN and fractions too. */
+/**
+ * Whether [offset, offset + size) lies within a storage: -EINVAL for anything else, NaN and
+ * fractions too.
+ */
 export function rangeError(offset: number, size: number, end: number): number {
   return offset >= 0 && size >= 0 && offset + size <= end && Number.isSafeInteger(offset) && Number.isSafeInteger(size) ? 0 : -Errno.EINVAL;
 }
@@ -75,7 +81,8 @@ export abstract class OperationQueue implements StorageQueue {
 
   submit(): void {
     this.#submitted = this.#queued.length;
-    // From within `completed`: the run that is going on takes these too, so that no depth of calls builds up.
+    // From within `completed`: the run that is going on takes these too, so that no depth of calls
+    // builds up.
     if (!this.#running) this.#run();
   }
 

@@ -1,4 +1,7 @@
-/** What an overlay holds, on its way to another process: the blocks in memory, and behind them which of those hide the base. The base stays where it is. */
+/**
+ * What an overlay holds, on its way to another process: the blocks in memory, and behind them which
+ * of those hide the base. The base stays where it is.
+ */
 import type { ModelBulk } from '../../abi/device-host.ts';
 import { type GranuleSet, NUMBERS_OF_TABLE } from './granule-set.ts';
 

@@ -1,4 +1,7 @@
-/** What is written stays in memory, over a storage that is only read: a disk image that a virtual machine may do anything with, and keeps. */
+/**
+ * What is written stays in memory, over a storage that is only read: a disk image that a virtual
+ * machine may do anything with, and keeps.
+ */
 import type { ModelBulk } from '../../abi/device-host.ts';
 import { type Storage, type StorageCompleted, type StorageQueue, WOULD_BLOCK } from '../../abi/storage.ts';
 import { Errno } from '../../base/errno.ts';
@@ -49,7 +52,10 @@ export class OverlayStorage implements Storage {
 /** What waits for the base; its place in a table is the tag there. */
 interface Waiting {
   readonly operation: Operation;
-  /** The base's granules in which a write begins and ends, while they are fetched; null when they need not be. */
+  /**
+   * The base's granules in which a write begins and ends, while they are fetched; null when they
+   * need not be.
+   */
   readonly head: Uint8Array | null;
   readonly tail: Uint8Array | null;
 }
@@ -116,8 +122,8 @@ class OverlayQueue extends OperationQueue {
   }
 
   /**
-   * Read each stretch from where it is. With `waiting` null now, or WOULD_BLOCK; else what is in the base is queued there with that tag, once for
-   * each stretch.
+   * Read each stretch from where it is. With `waiting` null now, or WOULD_BLOCK; else what is in
+   * the base is queued there with that tag, once for each stretch.
    */
   #readPieces(offset: number, into: Uint8Array, waiting: { readonly tag: number; readonly operation: Operation } | null): number {
     const { written, memory } = this.#storage;
@@ -147,7 +153,10 @@ class OverlayQueue extends OperationQueue {
     if (operation.steps === 0) this.#finish(tag, operation);
   }
 
-  /** The granules of which a write covers a part, when they are the base's: taken over as they are, now or not at all. */
+  /**
+   * The granules of which a write covers a part, when they are the base's: taken over as they are,
+   * now or not at all.
+   */
   #fetchEdges(offset: number, size: number): number {
     const head = this.#edgeAt(offset);
     const tail = this.#edgeAt(offset + size);
@@ -158,7 +167,9 @@ class OverlayQueue extends OperationQueue {
     return tail >= 0 && tail !== head ? this.#takeOver(tail) : 0;
   }
 
-  /** The granule that `offset` cuts in two, if it is in the base; -1 when there is nothing to fetch. */
+  /**
+   * The granule that `offset` cuts in two, if it is in the base; -1 when there is nothing to fetch.
+   */
   #edgeAt(offset: number): number {
     if (offset % GRANULE_BYTES === 0 || offset === this.#storage.size) return -1;
     const granule = Math.floor(offset / GRANULE_BYTES);

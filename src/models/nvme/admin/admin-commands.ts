@@ -1,4 +1,7 @@
-/** Commands of the admin queue (NVMe 1.4, 5): a table by opcode. What each does is in the files beside. */
+/**
+ * Commands of the admin queue (NVMe 1.4, 5): a table by opcode. What each does is in the files
+ * beside.
+ */
 import { AdminOpcode, Cns, FeatureSelect, FormatCdw10, IDENTIFY_SIZE, regField } from '../../../abi/nvme.ts';
 import { Status, StatusBit } from '../../../abi/nvme-status.ts';
 import { CommandEffects } from '../../../abi/nvme-structs.ts';
@@ -100,7 +103,9 @@ export class AdminCommands implements CommandSet {
   /** Nothing is queued. */
   submit(): void {}
 
-  /** Nothing is under way any more: what was moving data is to be done again. Formats have ended. */
+  /**
+   * Nothing is under way any more: what was moving data is to be done again. Formats have ended.
+   */
   suspend(): void {
     this.#pending = 0;
     this.#parts.transfer.reset();

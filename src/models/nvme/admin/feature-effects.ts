@@ -1,4 +1,7 @@
-/** What features do: each change of a value, by the host or because of a reset, reaches the part of the controller that it is about (NVMe 1.4, 5.21.1). */
+/**
+ * What features do: each change of a value, by the host or because of a reset, reaches the part of
+ * the controller that it is about (NVMe 1.4, 5.21.1).
+ */
 import { CriticalWarning, EventSmart, EventType, FeatureId, LogId } from '../../../abi/nvme.ts';
 import type { AsyncEvents } from '../async-events.ts';
 import type { Health } from '../health.ts';
@@ -84,7 +87,9 @@ export class FeatureEffects implements FeatureTarget {
     return this.#parts.health.warnings(this.features.over, this.features.under);
   }
 
-  /** Temperature against its thresholds: an event for what is new, if the host wants to hear of it. */
+  /**
+   * Temperature against its thresholds: an event for what is new, if the host wants to hear of it.
+   */
   #checkHealth(): void {
     const { events } = this.#parts;
     const warnings = this.criticalWarning;

@@ -55,7 +55,10 @@ const table: Readonly<Record<number, Feature>> = {
 
 /** Power states: NPSS is 0. */
 const POWER_STATES = 1;
-/** Temperature Threshold, CDW11: TMPSEL in 19:16 (0 composite, 15 all), THSEL in 21:20 (0 over, 1 under). */
+/**
+ * Temperature Threshold, CDW11: TMPSEL in 19:16 (0 composite, 15 all), THSEL in 21:20 (0 over, 1
+ * under).
+ */
 const ALL_SENSORS = 15;
 /** Error Recovery, DULBE: errors for deallocated blocks, which NSFEAT does not offer. */
 const DULBE = 0x1_0000;
@@ -154,7 +157,11 @@ export class Features {
     }
   }
 
-  /** Sets a feature that `check` let pass. @param data  what it brings   @returns dword 0 of the completion */
+  /**
+   * Sets a feature that `check` let pass.
+   * @param data what it brings
+   * @returns dword 0 of the completion
+   */
   set(command: Command, data: Uint8Array): number {
     const { dw, nsid } = command;
     const id = dw[10]! & 0xff;
@@ -221,7 +228,8 @@ export class Features {
   /** The data of Get Features beside dword 0. @param select not CAPABILITIES, which gives none */
   data(id: number, select: number): Uint8Array {
     const bytes = new Uint8Array(this.dataSize(id));
-    // Its default is what a reset leaves, 0 and not set by the host; it is not saveable, so what is saved is the default (5.13.1).
+    // Its default is what a reset leaves, 0 and not set by the host; it is not saveable, so what is
+    // saved is the default (5.13.1).
     if (id === FeatureId.TIMESTAMP && select === FeatureSelect.CURRENT) {
       const ms = this.#stamp + Math.floor((this.#clock.nowNs() - this.#stampNs) / 1e6);
       new DataView(bytes.buffer).setBigUint64(0, (BigInt(ms) & Timestamp.VALUE_MASK) | this.#stampOrigin, true);
@@ -318,7 +326,10 @@ export interface FeatureState {
   readonly stampByHost: boolean;
 }
 
-/** Whether a value is kept by `at`: of a feature, or of one of `namespaces` namespaces. @param saved  among those that outlive a reset */
+/**
+ * Whether a value is kept by `at`: of a feature, or of one of `namespaces` namespaces.
+ * @param saved among those that outlive a reset
+ */
 export function isFeatureKey(at: number, namespaces: number, saved: boolean): boolean {
   if (saved && (at === TEMPERATURE_OVER || at === TEMPERATURE_UNDER)) return true;
   const id = at % 0x200;

@@ -38,7 +38,10 @@ export class Identify {
   readonly #namespaces: Namespaces;
   readonly #hasDirectMemory: () => boolean;
 
-  /** @param hasDirectMemory whether the host's memory is reached without asking anybody: only then can doorbells be in it */
+  /**
+   * @param hasDirectMemory whether the host's memory is reached without asking anybody: only then
+   *   can doorbells be in it
+   */
   constructor(identity: Identity, namespaces: Namespaces, hasDirectMemory: () => boolean) {
     this.#identity = identity;
     this.#namespaces = namespaces;

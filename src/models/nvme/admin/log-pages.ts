@@ -54,7 +54,10 @@ export class LogPages {
     return { status: Status.SUCCESS, bytes };
   }
 
-  /** The page of `command` has reached the host: the next event that points to it may come, unless it is to be retained. */
+  /**
+   * The page of `command` has reached the host: the next event that points to it may come, unless
+   * it is to be retained.
+   */
   wasRead({ dw }: Command): void {
     if ((dw[10]! & RAE) !== 0) return;
     switch (dw[10]! & 0xff) {

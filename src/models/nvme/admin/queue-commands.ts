@@ -81,7 +81,10 @@ export class QueueCommands {
     return Status.SUCCESS;
   }
 
-  /** Delete I/O Submission Queue (5.6). SUCCESS: `command` ends when what was fetched from the queue has. */
+  /**
+   * Delete I/O Submission Queue (5.6). SUCCESS: `command` ends when what was fetched from the queue
+   * has.
+   */
   deleteSq(command: Command): number {
     const id = command.dw[10]! & 0xffff;
     const sq = id === 0 ? null : (this.#queues.sq[id] ?? null);

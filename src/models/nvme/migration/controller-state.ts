@@ -117,7 +117,10 @@ function saveCommands({ queues, events }: ControllerParts, { again, limited, adm
   return saved;
 }
 
-/** The controller has just been reset, and stands still: it becomes what `state` says. Gives the commands that wait for it to go on. */
+/**
+ * The controller has just been reset, and stands still: it becomes what `state` says. Gives the
+ * commands that wait for it to go on.
+ */
 export function loadController(parts: ControllerParts, state: SavedState): KeptCommands {
   const { registers, interrupts, effects, features, events, keepAlive, shadow, queues } = parts;
   loadDisk(parts, state);
@@ -144,7 +147,10 @@ export function loadController(parts: ControllerParts, state: SavedState): KeptC
   return kept;
 }
 
-/** What outlives the controller: who the disk is, what it has been through, and how its namespaces are formatted. */
+/**
+ * What outlives the controller: who the disk is, what it has been through, and how its namespaces
+ * are formatted.
+ */
 function loadDisk(parts: ControllerParts, state: SavedState): void {
   const { namespaces, io, errors, changed } = parts;
   const { identity, health, namespaces: options } = parts.options;

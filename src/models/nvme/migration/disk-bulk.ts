@@ -1,4 +1,7 @@
-/** The contents of a disk that are sent when it is moved: those of its namespaces' storages, one after the other. */
+/**
+ * The contents of a disk that are sent when it is moved: those of its namespaces' storages, one
+ * after the other.
+ */
 import type { ModelBulk } from '../../../abi/device-host.ts';
 import type { Storage } from '../../../abi/storage.ts';
 
@@ -72,7 +75,10 @@ export class DiskBulk implements ModelBulk {
   }
 }
 
-/** Whether a disk over these can be moved: what is written would stay behind in those that are not sent. */
+/**
+ * Whether a disk over these can be moved: what is written would stay behind in those that are not
+ * sent.
+ */
 export function canBeMoved(storages: readonly Storage[]): boolean {
   return storages.every(({ bulk, readOnly }) => bulk !== undefined || readOnly);
 }

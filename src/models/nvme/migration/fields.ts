@@ -1,5 +1,6 @@
 /**
- * A record of a state that came from outside, field by field: each is asked for once, by its kind and bounds, and what nobody asked for is refused.
+ * A record of a state that came from outside, field by field: each is asked for once, by its kind
+ * and bounds, and what nobody asked for is refused.
  */
 import { VfioError } from '../../../base/errno.ts';
 
@@ -8,7 +9,7 @@ export class Fields {
   readonly #path: string;
   readonly #asked = new Set<string>();
 
-  /** @param path  for messages; empty at the top   @throws VfioError EINVAL unless it is a record */
+  /** @param path for messages; empty at the top @throws VfioError EINVAL unless it is a record */
   constructor(value: unknown, path = '') {
     if (typeof value !== 'object' || value === null || Array.isArray(value) || ArrayBuffer.isView(value)) {
       throw wrong(`${path === '' ? 'it' : path} is no record`);

@@ -10,7 +10,10 @@ import { MemoryStorage } from '../../storage/memory-storage.ts';
 import { OverlayStorage } from '../../storage/overlay-storage.ts';
 import type { NvmeOptions } from '../nvme.ts';
 
-/** A controller, and how to move it to another one on the same host: the same object drives that one from then on. */
+/**
+ * A controller, and how to move it to another one on the same host: the same object drives that one
+ * from then on.
+ */
 function make(options: Partial<NvmeOptions> = {}, mode: 'msix' | 'intx' = 'msix') {
   const c = new ControllerUnderTest({ queues: 4, queueEntries: 64, mode, ...options });
   const other = (changed: Partial<NvmeOptions> = {}) => {

@@ -1,7 +1,8 @@
 /**
- * How an NVMe controller is moved while it works (B.11). It stops within one call: what its storages have begun is waited for and told to the host; what
- * waits for remote memory, or for a limit, is kept and begun again, here or where the controller arrives. No command is lost, and none that was told
- * to have ended is done again.
+ * How an NVMe controller is moved while it works (B.11). It stops within one call: what its
+ * storages have begun is waited for and told to the host; what waits for remote memory, or for a
+ * limit, is kept and begun again, here or where the controller arrives. No command is lost, and
+ * none that was told to have ended is done again.
  */
 import type { ModelBulk, ModelMigration, ModelPeerToPeer } from '../../../abi/device-host.ts';
 import { VfioError } from '../../../base/errno.ts';
@@ -14,7 +15,10 @@ import { STATE_VERSION } from './saved-state.ts';
 
 /** What only the controller can say, and do. */
 export interface ControllerLife {
-  /** Settles when what was sent to remote memory has landed, that of lives gone included; null: all has. */
+  /**
+   * Settles when what was sent to remote memory has landed, that of lives gone included; null: all
+   * has.
+   */
   quiet(): Promise<unknown> | null;
   /** A shutdown that is under way flushes the disk. */
   flushAgain(): void;

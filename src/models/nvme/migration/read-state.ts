@@ -1,4 +1,7 @@
-/** Saved state as it arrives: what is not known here is refused, and so is what could not have been saved by a controller like this one. */
+/**
+ * Saved state as it arrives: what is not known here is refused, and so is what could not have been
+ * saved by a controller like this one.
+ */
 import { ADMIN_QUEUE_MAX, AdminOpcode, Cc, Csts, NvmeReg, regBits, SQE_SIZE } from '../../../abi/nvme.ts';
 import { decodePlain } from '../../kit/plain-data.ts';
 import { type FeatureState, isFeatureKey } from '../admin/features.ts';

@@ -1,4 +1,7 @@
-/** What an NVMe controller is made of when it is moved, as plain data: version 1. A later version adds fields, and takes those of before. */
+/**
+ * What an NVMe controller is made of when it is moved, as plain data: version 1. A later version
+ * adds fields, and takes those of before.
+ */
 import { NvmeReg } from '../../../abi/nvme.ts';
 import type { FeatureState } from '../admin/features.ts';
 
