@@ -1,6 +1,7 @@
 /**
  * DeviceHost: everything a model can reach. Model: what a software device implements. They know no groups, no sockets, no VFIO.
  */
+import { acrossCopies } from '../base/across-copies.ts';
 import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/log.ts';
 import type { Access, DirectMemory } from './memory.ts';
@@ -29,6 +30,7 @@ export class DmaFault extends Error {
     this.iova = iova;
   }
 }
+acrossCopies(DmaFault, 'DmaFault');
 
 /** An I/O virtual address: a bigint, or a number where the model knows that it is below 2^53. */
 export type Iova = bigint | number;

@@ -3,19 +3,22 @@
  * end.
  */
 
-let signal: AbortSignal | null = null;
+/** The driver may have a copy of this package of its own, and asks there: so the signal is no variable of this module. */
+const RUNNING = Symbol.for('vfio-ts.running-driver');
+const running = globalThis as { [RUNNING]?: AbortSignal | null };
 
 /** The signal of the driver that runs; null when none does. */
 export function runSignal(): AbortSignal | null {
-  return signal;
+  return running[RUNNING] ?? null;
 }
 
+/** Run `work` as the driver that `of` ends. */
 export async function duringRun<T>(of: AbortSignal, work: () => Promise<T>): Promise<T> {
-  const before = signal;
-  signal = of;
+  const before = runSignal();
+  running[RUNNING] = of;
   try {
     return await work();
   } finally {
-    signal = before;
+    running[RUNNING] = before;
   }
 }

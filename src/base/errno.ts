@@ -2,6 +2,7 @@
  * Errors that carry an errno. The number is what Linux would answer; the sentence is for the person who has to act on it.
  * Numbers are those of x86-64 and arm64 Linux (asm-generic/errno-base.h, asm-generic/errno.h).
  */
+import { acrossCopies } from './across-copies.ts';
 import { INSPECT } from './inspect.ts';
 import { printable } from './printable.ts';
 
@@ -118,6 +119,7 @@ export class VfioError extends Error {
     return lines.map(printable).join('\n');
   }
 }
+acrossCopies(VfioError, 'VfioError');
 
 /** The errno to answer a peer with: a `VfioError`'s own, `EIO` for anything that is a bug of ours. */
 export function errnoOf(error: unknown): ErrnoName {

@@ -2,9 +2,11 @@
  * Refusals of the operating system, for its own reasons and by no rule of VFIO. Each names the
  * failed call, the file and the remedy.
  */
+import { acrossCopies } from '../base/across-copies.ts';
 import { Errno, type ErrnoName, VfioError, type VfioErrorOptions } from '../base/errno.ts';
 
 export class SystemError extends VfioError {}
+acrossCopies(SystemError, 'SystemError');
 
 /** The meaning of a code for the user of a command, and the remedy. */
 const meanings: Partial<Record<string, readonly [why: string, fix?: string]>> = {

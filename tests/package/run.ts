@@ -6,6 +6,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { checkArm64 } from './arm64.ts';
 import { Checks, run } from './checks.ts';
 import { nodes, root } from './nodes.ts';
@@ -13,6 +14,15 @@ import { Project } from './projects.ts';
 import { checkRefusal, checkSamples, typeSamples } from './readme.ts';
 import { checkContents, pack } from './tarball.ts';
 import { checkTypes } from './types.ts';
+
+/** The installed copy, and the one of this repository. */
+const twoCopies = `
+  import { VfioError } from 'vfio-ts';
+  import { NvmeError } from 'vfio-ts/nvme';
+  const other = await import(${JSON.stringify(pathToFileURL(join(root, 'dist/index.js')).href)});
+  const error = new other.VfioError('EBUSY', 'text');
+  console.log(other.VfioError !== VfioError, error instanceof VfioError, !(error instanceof NvmeError));
+`;
 
 const checks = new Checks();
 const place = mkdtempSync(join(tmpdir(), 'vfio-ts-package-'));
@@ -23,11 +33,13 @@ try {
   // Of one kind, ES modules: require() loads them on each Node, and TypeScript before 5.8 does not
   // know that.
   checks.runs('arethetypeswrong has no complaint', run('npx', ['attw', tarball, '--profile', 'esm-only'], root), '"vfio-ts"');
+  checks.runs('the public API is the reported one', run('node', ['tools/api.js', '--check'], root));
   checkArm64(checks);
 
   const plain = new Project(place, 'plain', tarball, ['esbuild'], checks).copy('esm').copy('cjs');
   const bundled = bundles(plain);
   typeSamples(plain);
+  plain.write('copies.mjs', twoCopies);
   const tools = new Project(place, 'tools', tarball, ['typescript', '@types/node', 'tsx', 'vitest'], checks)
     .copy('typescript')
     .copy('vitest');
@@ -38,6 +50,7 @@ try {
     checks.runs(on(plain, 'ES modules'), plain.node(node, 'main.js'), '42 1n true true true EBUSY');
     checks.runs(on(plain, 'require()'), plain.node(node, 'main.cjs'), '7n EBUSY', 'ERR_PACKAGE_PATH_NOT_EXPORTED');
     for (const file of bundled) checks.runs(on(plain, `esbuild's ${file}`), plain.node(node, file), '42 1n true true true EBUSY');
+    checks.runs(on(plain, 'two copies of the package'), plain.node(node, 'copies.mjs'), 'true true true');
     checks.runs(on(plain, 'vfio --version'), plain.vfio(node, '--version'), '.');
     if (node.strips && node.knowsUsing) checkSamples(plain, node, [], checks);
     else checkRefusal(plain, node, checks);

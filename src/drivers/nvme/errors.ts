@@ -1,6 +1,8 @@
 /** What a command ends with when it does not succeed, in words. */
+
 import { AdminOpcode, NSID_ALL, NvmOpcode, opcodeName } from '../../abi/nvme.ts';
 import { Status, StatusBit, statusName } from '../../abi/nvme-status.ts';
+import { acrossCopies } from '../../base/across-copies.ts';
 import { VfioError, type VfioErrorOptions } from '../../base/errno.ts';
 
 /** What of a command an error tells. */
@@ -38,6 +40,7 @@ export class NvmeError extends VfioError {
     return (this.status & StatusBit.CODE) === status;
   }
 }
+acrossCopies(NvmeError, 'NvmeError');
 
 /** `LBA Out of Range (0x0080)`. */
 export function statusText(status: number): string {

@@ -3,9 +3,11 @@
  * are gone, its waits are rejected, and whatever a handler of before still holds reaches neither
  * DMA nor interrupts.
  */
+
 import type { DeviceHost, Iova } from '../../abi/device-host.ts';
 import { Dma } from '../../abi/device-host.ts';
 import type { Access } from '../../abi/memory.ts';
+import { acrossCopies } from '../../base/across-copies.ts';
 import type { Failed } from '../../base/foreign.ts';
 import { WatchedPromise } from '../../base/watched-promise.ts';
 
@@ -28,6 +30,7 @@ export class DeviceReset extends Error {
     this.name = 'DeviceReset';
   }
 }
+acrossCopies(DeviceReset, 'DeviceReset');
 
 /** Something that waits for its time. Disposed: it does not happen. */
 export interface Wait extends Disposable {

@@ -1,0 +1,23 @@
+/**
+ * Classes whose objects pass between copies of this package. The command has one copy, and a
+ * `card.ts` may import the one that its project installed; a model then throws errors that the
+ * engine of the other copy has to recognize.
+ */
+
+/**
+ * Make `instanceof` accept objects of the same class of every copy. Subclasses keep the ordinary
+ * `instanceof`, unless they are passed here themselves.
+ *
+ * @param shared the class   @param name its name: the same in every version of the package
+ */
+export function acrossCopies(shared: abstract new (...args: never[]) => object, name: string): void {
+  const brand = Symbol.for(`vfio-ts.${name}`);
+  Object.defineProperty(shared.prototype, brand, { value: true });
+  Object.defineProperty(shared, Symbol.hasInstance, {
+    value(this: unknown, value: unknown): boolean {
+      // A subclass inherits this function.
+      if (this === shared) return typeof value === 'object' && value !== null && brand in value;
+      return Function.prototype[Symbol.hasInstance].call(this as () => void, value);
+    },
+  });
+}
