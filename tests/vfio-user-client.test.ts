@@ -4,11 +4,9 @@
  */
 
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import { BusError } from '../src/abi/bus-error.ts';
 import type { DeviceEvent } from '../src/abi/device.ts';
 import type { DirectMemory } from '../src/abi/memory.ts';
 import { IrqIndex } from '../src/abi/vfio.ts';
-import { VfioError } from '../src/base/errno.ts';
 import { EduDriver } from '../src/drivers/edu/edu-driver.ts';
 import { DriverDevice } from '../src/drivers/kit/driver-device.ts';
 import { BenchControl, BenchOp } from '../src/models/bench/bench.ts';
@@ -16,20 +14,11 @@ import { EventFd } from '../src/sys/eventfd.ts';
 import { HeapMemory } from '../src/sys/fake.ts';
 import { MemfdMemory } from '../src/sys/memfd.ts';
 import { VfioUserDevice, type VfioUserOptions } from '../src/vfio-user/client.ts';
+import { errnoFrom } from './kit/errno.ts';
 import { openDescriptors } from './kit/open-descriptors.ts';
 import { ServerProcess } from './kit/server-process.ts';
 
 const TIMEOUT_MS = 120_000;
-
-function codeOf(call: () => unknown): string {
-  try {
-    call();
-  } catch (error) {
-    if (error instanceof VfioError) return error instanceof BusError ? 'BusError' : error.code;
-    throw error;
-  }
-  return 'none';
-}
 
 describe('a driver over a socket', () => {
   let server: ServerProcess;
@@ -99,7 +88,7 @@ describe('memory', () => {
     device.region(1).write32(0x100c, 7);
     expect(memory.read32(0xc)).toBe(7);
     device.region(7).write16(4, 0);
-    expect([codeOf(() => memory.read32(0)), codeOf(() => registers.read32(0)), codeOf(() => device.region(1).read32(0))]).toEqual([
+    expect([errnoFrom(() => memory.read32(0)), errnoFrom(() => registers.read32(0)), errnoFrom(() => device.region(1).read32(0))]).toEqual([
       'BusError',
       'BusError',
       'EIO',
@@ -181,8 +170,8 @@ describe('DMA by messages, while the client waits', () => {
 
   it('a second client waits for the first to go, and gets EBUSY', () => {
     using _device = VfioUserDevice.connect(server.path, { timeoutMs: TIMEOUT_MS });
-    expect(codeOf(() => VfioUserDevice.connect(server.path, { timeoutMs: TIMEOUT_MS }))).toBe('EBUSY');
-    expect(codeOf(() => VfioUserDevice.connect(server.path, { timeoutMs: 100 }))).toBe('ETIMEDOUT');
+    expect(errnoFrom(() => VfioUserDevice.connect(server.path, { timeoutMs: TIMEOUT_MS }))).toBe('EBUSY');
+    expect(errnoFrom(() => VfioUserDevice.connect(server.path, { timeoutMs: 100 }))).toBe('ETIMEDOUT');
   });
 });
 
@@ -210,7 +199,7 @@ describe('a server that dies', () => {
     await server.kill();
     await told;
     expect(events).toEqual([{ kind: 'gone', reason: expect.any(String) }]);
-    expect([codeOf(() => device.region(0)), codeOf(() => device.dma), codeOf(() => mapping.read32(0))]).toEqual([
+    expect([errnoFrom(() => device.region(0)), errnoFrom(() => device.dma), errnoFrom(() => mapping.read32(0))]).toEqual([
       'ENODEV',
       'ENODEV',
       'BusError',
@@ -226,7 +215,7 @@ describe('a server that dies', () => {
     server.freeze();
     // Runs while this thread waits: the signal has been sent by then.
     const killed = server.kill();
-    expect(codeOf(() => registers.read32(0))).toBe('ENODEV');
+    expect(errnoFrom(() => registers.read32(0))).toBe('ENODEV');
     await killed;
   });
 
@@ -237,8 +226,8 @@ describe('a server that dies', () => {
     expect(registers.read16(0)).toBe(0x1234);
     server.freeze();
     using _hurried = hurry();
-    expect(codeOf(() => registers.read32(0))).toBe('ETIMEDOUT');
-    expect(codeOf(() => registers.read32(0))).toBe('ENODEV');
+    expect(errnoFrom(() => registers.read32(0))).toBe('ETIMEDOUT');
+    expect(errnoFrom(() => registers.read32(0))).toBe('ENODEV');
   });
 
   it('one that does not read messages is ETIMEDOUT too', async () => {
@@ -251,7 +240,7 @@ describe('a server that dies', () => {
     const write = () => {
       for (let i = 0; i < 100_000; i++) registers.write32(0, i);
     };
-    expect(codeOf(write)).toBe('ETIMEDOUT');
-    expect(codeOf(write)).toBe('ENODEV');
+    expect(errnoFrom(write)).toBe('ETIMEDOUT');
+    expect(errnoFrom(write)).toBe('ENODEV');
   });
 });

@@ -2,6 +2,7 @@ import { mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
+import { refusal } from '../../tests/kit/errno.ts';
 import { VfioError } from '../base/errno.ts';
 import { openNvme } from '../cli/nvme/open-nvme.ts';
 import { FileStorage } from '../sys/file-storage.ts';
@@ -17,15 +18,6 @@ function image(bytes = 1 << 20): string {
   const path = newPath();
   writeFileSync(path, new Uint8Array(bytes).fill(7));
   return path;
-}
-function refusal(run: () => unknown): VfioError {
-  try {
-    run();
-  } catch (error) {
-    if (error instanceof VfioError) return error;
-    throw error;
-  }
-  throw new Error('it was not refused');
 }
 const isFree = (path: string) => FileStorage.open(path)[Symbol.dispose]();
 

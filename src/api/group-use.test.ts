@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { errnoFrom } from '../../tests/kit/errno.ts';
 import { ManualClock } from '../base/clock.ts';
 import { VfioError } from '../base/errno.ts';
 import { Process } from '../engine/dma/process.ts';
@@ -30,16 +31,6 @@ function rig() {
   return { machine, groups, group, open, user: (pid: number) => Process.user({ pid, name: 'vm', memlockLimit: 2 ** 20 }) };
 }
 
-const code = (act: () => unknown): string => {
-  try {
-    act();
-    return 'ok';
-  } catch (error) {
-    if (error instanceof VfioError) return error.code;
-    throw error;
-  }
-};
-
 describe('the use of a group', () => {
   it('S1-04 is one process’s for as long as any of its connections is there, and its node stays that process’s', () => {
     const { machine, groups, group, open, user } = rig();
@@ -49,7 +40,7 @@ describe('the use of a group', () => {
     let freed = 0;
     using _listening = groups.onFree(() => void freed++);
     a.close();
-    expect([code(() => open(FIRST, theirs)), groups.heldBy(group, theirs), groups.heldBy(group, mine), freed]).toEqual([
+    expect([errnoFrom(() => open(FIRST, theirs)), groups.heldBy(group, theirs), groups.heldBy(group, mine), freed]).toEqual([
       'EBUSY',
       'process 42 (vm, uid 1000)',
       null,
@@ -64,16 +55,16 @@ describe('the use of a group', () => {
   it('S1-04 an open that is refused leaves the group as it was', () => {
     const { groups, group, open, user } = rig();
     const mine = user(42);
-    expect(code(() => open('0000:01:00.0', mine))).toBe('ENODEV');
+    expect(errnoFrom(() => open('0000:01:00.0', mine))).toBe('ENODEV');
     expect([groups.of(group), group.file]).toEqual([null, null]);
     using kept = open(FIRST, mine);
     const busy = () => {
       throw new VfioError('EBUSY', 'it is being moved');
     };
     using _moving = open(SECOND, mine, busy);
-    expect(code(() => open(SECOND, mine))).toBe('EBUSY');
+    expect(errnoFrom(() => open(SECOND, mine))).toBe('EBUSY');
     expect(kept.use.connections).toBe(2);
-    expect(code(() => kept.use.checkAlone())).toBe('EBUSY');
+    expect(errnoFrom(() => kept.use.checkAlone())).toBe('EBUSY');
   });
 
   it('S1-04 a device that was moved here is its client’s once that has it, and the rest of the group with it', () => {
@@ -83,7 +74,7 @@ describe('the use of a group', () => {
     expect(groups.heldBy(group, client)).toBe('process 1 (vm, uid 1000)');
     arrived.use.user = client;
     using second = open(SECOND, client);
-    expect([second.use === arrived.use, code(() => open(SECOND, user(43)))]).toEqual([true, 'EBUSY']);
+    expect([second.use === arrived.use, errnoFrom(() => open(SECOND, user(43)))]).toEqual([true, 'EBUSY']);
   });
 
   it('S1-04 a group that lost its devices is used anew, also while the old connection is there', async () => {

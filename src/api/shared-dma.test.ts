@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { PAGE, SlowMemory, testContainer, testContext, testGroup } from '../../tests/kit/dma-rig.ts';
+import { errnoFrom } from '../../tests/kit/errno.ts';
 import { Access } from '../abi/memory.ts';
 import { VfioError } from '../base/errno.ts';
 import type { Container } from '../engine/dma/container.ts';
@@ -38,16 +39,6 @@ function rig(iommu: Partial<IommuProperties> = {}) {
   return { container, process, shared, a: side(GRAPHICS), b: side(SOUND) };
 }
 
-const code = (act: () => unknown): string => {
-  try {
-    act();
-    return 'ok';
-  } catch (error) {
-    if (error instanceof VfioError) return error.code;
-    throw error;
-  }
-};
-
 /** The file of `memory` as another connection brings it: mapped here once more. */
 const again = (memory: MemfdMemory, offset = 0): MemfdMemory =>
   MemfdMemory.fromFd(memory.duplicateFd(), offset, memory.size - offset, Access.READ_WRITE);
@@ -76,7 +67,7 @@ describe('mappings of two connections of one process', () => {
     const { a, b, container } = rig();
     using memory = MemfdMemory.allocate(3 * 4096);
     a.view.map({ iova: 0x10000n, memory, size: 8192 });
-    expect(code(() => map(b.view, memory))).toBe('EEXIST');
+    expect(errnoFrom(() => map(b.view, memory))).toBe('EEXIST');
     expect([container.size, b.view.unmapAll()]).toEqual([1, 0n]);
   });
 
@@ -84,7 +75,7 @@ describe('mappings of two connections of one process', () => {
     const { a, b, container } = rig();
     using memory = HeapMemory.allocate(4096);
     a.view.map({ iova: 0x10000n, memory });
-    expect(code(() => a.view.map({ iova: 0x10000n, memory }))).toBe('EEXIST');
+    expect(errnoFrom(() => a.view.map({ iova: 0x10000n, memory }))).toBe('EEXIST');
     expect([b.view.unmap(0x10000n, PAGE), b.view.unmapAll(), container.size]).toEqual([0n, 0n, 1]);
   });
 
@@ -95,7 +86,7 @@ describe('mappings of two connections of one process', () => {
     expect(a.view.unmap(0x10000n, 4n * PAGE)).toBe(3n * PAGE);
     expect([...container.mappings()].map(({ iova }) => iova)).toEqual([0x11000n]);
     b.view.map({ iova: 0x20000n, memory: HeapMemory.allocate(8192) });
-    expect(code(() => b.view.unmap(0x21000n, PAGE))).toBe('EINVAL');
+    expect(errnoFrom(() => b.view.unmap(0x21000n, PAGE))).toBe('EINVAL');
   });
 
   it('S1-06 the end of a connection takes its own counts alone', () => {
@@ -167,7 +158,7 @@ describe('the same memory, cut in other ways', () => {
     expect(layout(container)).toEqual(['0-0:1', '1-2:1', '3-3:1']);
     a.view.unmap(0n, 4n * PAGE);
     b.view.map({ iova: 0n, memory, access: Access.WRITE });
-    expect(code(() => a.view.map({ iova: 0n, memory, access: Access.READ }))).toBe('EEXIST');
+    expect(errnoFrom(() => a.view.map({ iova: 0n, memory, access: Access.READ }))).toBe('EEXIST');
     expect(layout(container)).toEqual(['0-3:2']);
   });
 
@@ -177,10 +168,10 @@ describe('the same memory, cut in other ways', () => {
     a.view.map({ iova: 0x4000n, memory, offset: 4 * 4096, size: 4 * 4096 });
     a.view.map({ iova: 0xa000n, memory: HeapMemory.allocate(4096) });
     const before = layout(container);
-    expect(code(() => b.view.map({ iova: 0n, memory: again(memory) }))).toBe('EEXIST');
-    expect(code(() => b.view.map({ iova: 0n, memory: again(memory), size: 10 * 4096 }))).toBe('ENOMEM');
-    expect(code(() => b.view.map({ iova: 0x4800n, memory: again(memory), offset: 4 * 4096, size: 4096 }))).toBe('EINVAL');
-    expect(code(() => b.view.map({ iova: 0x4000n, memory: again(memory), offset: 4 * 4096, size: 100 }))).toBe('EINVAL');
+    expect(errnoFrom(() => b.view.map({ iova: 0n, memory: again(memory) }))).toBe('EEXIST');
+    expect(errnoFrom(() => b.view.map({ iova: 0n, memory: again(memory), size: 10 * 4096 }))).toBe('ENOMEM');
+    expect(errnoFrom(() => b.view.map({ iova: 0x4800n, memory: again(memory), offset: 4 * 4096, size: 4096 }))).toBe('EINVAL');
+    expect(errnoFrom(() => b.view.map({ iova: 0x4000n, memory: again(memory), offset: 4 * 4096, size: 100 }))).toBe('EINVAL');
     expect([layout(container), b.view.unmapAll(), process.lockedBytes]).toEqual([before, 0n, 5 * 4096]);
   });
 
@@ -278,7 +269,7 @@ describe('dirty pages', () => {
     expect(b.dma.tryWrite(0x13000n, new Uint8Array(1))).toBe(0);
     expect([seen(b.view), seen(b.view), seen(a.view), seen(a.view)]).toEqual([10, 0, 8, 0]);
     a.view.dirty!.stop();
-    expect(code(() => seen(a.view))).toBe('EINVAL');
+    expect(errnoFrom(() => seen(a.view))).toBe('EINVAL');
     expect(container.dirtyTracking).toBe(true);
     b.view[Symbol.dispose]();
     expect(container.dirtyTracking).toBe(false);

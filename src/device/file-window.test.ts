@@ -1,4 +1,5 @@
 import { expect, it } from 'vitest';
+import { errnoFrom } from '../../tests/kit/errno.ts';
 import { NUM_REGIONS, RegionIndex } from '../abi/vfio.ts';
 import { VfioError } from '../base/errno.ts';
 import { FileWindow, regionName } from './file-window.ts';
@@ -33,16 +34,6 @@ class Bytes extends FileWindow {
   }
 }
 
-function codeOf(act: () => unknown): string {
-  try {
-    act();
-  } catch (error) {
-    if (error instanceof VfioError) return error.code;
-    throw error;
-  }
-  return 'none';
-}
-
 it('an access of a register’s width is one transfer of that width', () => {
   const region = new Bytes();
   expect([region.read8(1), region.read16(1), region.read32(2), region.read64(1)]).toEqual([0x11, 0x2211, 0x55443322, 0x8877665544332211n]);
@@ -65,37 +56,41 @@ it('an access within an access has a buffer of its own', () => {
 it('a transfer is cut at the region’s end; past it is EINVAL', () => {
   const region = new Bytes();
   expect([region.read(8, new Uint8Array(4)), region.write(9, new Uint8Array(4)), region.read(0, new Uint8Array(0))]).toEqual([2, 1, 0]);
-  expect([codeOf(() => region.read(10, new Uint8Array(1))), codeOf(() => region.read8(10)), codeOf(() => region.read32(8))]).toEqual(
-    Array(3).fill('EINVAL'),
-  );
+  expect([
+    errnoFrom(() => region.read(10, new Uint8Array(1))),
+    errnoFrom(() => region.read8(10)),
+    errnoFrom(() => region.read32(8)),
+  ]).toEqual(Array(3).fill('EINVAL'));
 });
 
 it('a transfer past the end of config space is EFAULT, whole', () => {
   const region = new Bytes(RegionIndex.CONFIG);
-  expect([codeOf(() => region.read(8, new Uint8Array(4))), codeOf(() => region.read32(8)), codeOf(() => region.write8(10, 0))]).toEqual(
-    Array(3).fill('EFAULT'),
-  );
+  expect([
+    errnoFrom(() => region.read(8, new Uint8Array(4))),
+    errnoFrom(() => region.read32(8)),
+    errnoFrom(() => region.write8(10, 0)),
+  ]).toEqual(Array(3).fill('EFAULT'));
 });
 
 it('an offset or a value that is none is EINVAL, a buffer that is none EFAULT', () => {
   const region = new Bytes();
   for (const offset of [-1, 0.5, Number.NaN, '0' as never])
-    expect([offset, codeOf(() => region.read8(offset))]).toEqual([offset, 'EINVAL']);
-  expect([codeOf(() => region.write8(0, 256)), codeOf(() => region.write32(0, -1)), codeOf(() => region.write64(0, -1n))]).toEqual(
+    expect([offset, errnoFrom(() => region.read8(offset))]).toEqual([offset, 'EINVAL']);
+  expect([errnoFrom(() => region.write8(0, 256)), errnoFrom(() => region.write32(0, -1)), errnoFrom(() => region.write64(0, -1n))]).toEqual(
     Array(3).fill('EINVAL'),
   );
-  expect(codeOf(() => region.read(0, [] as never))).toBe('EFAULT');
+  expect(errnoFrom(() => region.read(0, [] as never))).toBe('EFAULT');
 });
 
 it('a closed device says so before it looks at offset, buffer or value', () => {
   const region = new Bytes();
   region.open = false;
   const acts = [() => region.read8(-1), () => region.read(0, null as never), () => region.write8(0, 256), () => region.map()];
-  expect(acts.map(codeOf)).toEqual(Array(4).fill('ENODEV'));
+  expect(acts.map(errnoFrom)).toEqual(Array(4).fill('ENODEV'));
 });
 
 it('a region that says nothing of mappings cannot be mapped', () => {
-  expect(codeOf(() => new Bytes().map())).toBe('EINVAL');
+  expect(errnoFrom(() => new Bytes().map())).toBe('EINVAL');
 });
 
 it('regions are named as users name them', () => {

@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
+import { errnoFrom } from '../../tests/kit/errno.ts';
 import { BusError } from '../abi/bus-error.ts';
 import type { Width } from '../abi/device-host.ts';
-import { VfioError } from '../base/errno.ts';
 import { MappedWindow } from './mapped-window.ts';
 import { load, store } from './register-value.ts';
 
@@ -46,17 +46,6 @@ class Page extends MappedWindow {
   }
 }
 
-function codeOf(act: () => unknown): string {
-  try {
-    act();
-  } catch (error) {
-    if (error instanceof BusError) return 'bus';
-    if (error instanceof VfioError) return error.code;
-    throw error;
-  }
-  return 'none';
-}
-
 it('an aligned access reaches the registers at once, whole', () => {
   const page = new Page();
   expect([page.read8(1), page.read16(2), page.read32(4), page.read64(0)]).toEqual([0x11, 0x3322, 0x77665544, 0x7766554433221100n]);
@@ -92,21 +81,25 @@ it('behind the region’s end reads give ones and writes are dropped', () => {
 it('an access outside of the mapping is EFAULT', () => {
   const page = new Page();
   for (const offset of [-1, 4094, 4096, 2 ** 53, 0.5, Number.NaN, '4' as never]) {
-    expect([offset, codeOf(() => page.read32(offset)), codeOf(() => page.write64(offset, 0n))]).toEqual([offset, 'EFAULT', 'EFAULT']);
+    expect([offset, errnoFrom(() => page.read32(offset)), errnoFrom(() => page.write64(offset, 0n))]).toEqual([offset, 'EFAULT', 'EFAULT']);
   }
 });
 
 it('a value that does not fit is EINVAL', () => {
   const page = new Page();
   const wrong = [() => page.write8(0, 256), () => page.write16(0, -1), () => page.write32(0, 1.5), () => page.write64(0, 2n ** 64n)];
-  expect(wrong.map(codeOf)).toEqual(Array(4).fill('EINVAL'));
+  expect(wrong.map(errnoFrom)).toEqual(Array(4).fill('EINVAL'));
   expect(page.accesses).toEqual([]);
 });
 
 it('a device that does not answer gives a BusError, in the whole mapping', () => {
   const page = new Page();
   page.refuses = true;
-  expect([codeOf(() => page.read32(0)), codeOf(() => page.read8(100)), codeOf(() => page.write64(0, 1n))]).toEqual(['bus', 'bus', 'bus']);
+  expect([errnoFrom(() => page.read32(0)), errnoFrom(() => page.read8(100)), errnoFrom(() => page.write64(0, 1n))]).toEqual([
+    'BusError',
+    'BusError',
+    'BusError',
+  ]);
   page.refuses = false;
   expect(page.read8(1)).toBe(0x11);
 });

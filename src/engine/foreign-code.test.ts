@@ -3,6 +3,7 @@
  * allows. Its failure is logged with its name, the call goes on as if it had not failed, and no unhandled rejection is left.
  */
 import { expect, it } from 'vitest';
+import { errnoFrom } from '../../tests/kit/errno.ts';
 import { turn } from '../../tests/kit/event-loop.ts';
 import { alone, openAll, testMachine } from '../../tests/kit/machines.ts';
 import { unhandledRejections } from '../../tests/kit/unhandled-rejections.ts';
@@ -12,7 +13,6 @@ import type { MediatedDevice } from '../abi/mediator.ts';
 import { Feature, IrqIndex, MigrationState } from '../abi/vfio.ts';
 import { FeatureMigState } from '../abi/vfio-structs.ts';
 import { ManualClock } from '../base/clock.ts';
-import { VfioError } from '../base/errno.ts';
 import { RateLimitedLogger } from '../base/log.ts';
 import { Mediators } from './mediation/mediators.ts';
 import { SyntheticVm } from './vm/synthetic-vm.ts';
@@ -23,15 +23,6 @@ const BDF = '0000:01:00.0';
 const unhandled = unhandledRejections();
 
 const rejects = (text: string) => (async () => Promise.reject(new Error(text))) as never;
-const code = (act: () => unknown): string => {
-  try {
-    act();
-    return 'ok';
-  } catch (error) {
-    return error instanceof VfioError ? error.code : `threw ${String(error)}`;
-  }
-};
-
 function rig(mediators = new Mediators()) {
   const test = testMachine({ devices: [alone('01.0', { at: '00.0', model: 'probe', driver: 'vfio-pci' })] }, { mediators });
   return { ...test, fn: test.machine.function(BDF), open: () => openAll(test.machine, BDF) };
@@ -149,12 +140,12 @@ it('S0-08 hooks and release that are async: EIO to the user, logged, and the dev
   device.region(7).write16(4, 2);
   const bar = device.region(0);
   expect([
-    code(() => bar.read32(4)),
-    code(() => bar.write32(4, 1)),
-    code(() => bar.map()),
-    code(() => device.irq(1)),
-    code(() => device.setIrqs({ index: 1, start: 0, count: 0, action: 'trigger', data: 'none' })),
-    code(() => device.feature({ feature: Feature.LOW_POWER_EXIT, set: true, data: new Uint8Array() })),
+    errnoFrom(() => bar.read32(4)),
+    errnoFrom(() => bar.write32(4, 1)),
+    errnoFrom(() => bar.map()),
+    errnoFrom(() => device.irq(1)),
+    errnoFrom(() => device.setIrqs({ index: 1, start: 0, count: 0, action: 'trigger', data: 'none' })),
+    errnoFrom(() => device.feature({ feature: Feature.LOW_POWER_EXIT, set: true, data: new Uint8Array() })),
   ]).toEqual(['EIO', 'EIO', 'EIO', 'EIO', 'EIO', 'EIO']);
   device.close();
   await turn();
@@ -206,19 +197,19 @@ it.each([
   const request = { feature: Feature.MIG_DEVICE_STATE, set: true, data };
   const codes: string[] = [];
   codes.push(
-    code(() =>
+    errnoFrom(() =>
       device.feature({
         ...request,
         onDataStream: (stream) =>
           codes.push(
-            code(() => {
+            errnoFrom(() => {
               while (stream.read(new Uint8Array(65536)) > 0);
             }),
           ),
       }),
     ),
   );
-  expect(codes.filter((each) => each !== 'ok')).toEqual(['EIO']);
+  expect(codes.filter((each) => each !== 'none')).toEqual(['EIO']);
   expect(fn.vfio!.openState.migration!.state).toBe(state);
   await turn();
   expect(lines.some((line) => line.includes("mediator 'mover'") && line.includes(`migration.${name} is async`))).toBe(true);

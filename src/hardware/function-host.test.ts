@@ -1,5 +1,6 @@
 import { expect, it } from 'vitest';
-import { DeviceRig, errnoOfCall, plain, resettable } from '../../tests/kit/device-rig.ts';
+import { DeviceRig, plain, resettable } from '../../tests/kit/device-rig.ts';
+import { errnoFrom } from '../../tests/kit/errno.ts';
 import { Command, Config } from '../abi/pci.ts';
 import { Machine } from '../engine/machine/machine.ts';
 import { pm } from '../pci/capabilities.ts';
@@ -41,7 +42,7 @@ it('S2-32 the device lock has one holder, named to the next', () => {
   const { host } = new DeviceRig().fn;
   const held = host.lock('a sysfs reset');
   expect(() => host.lock('somebody else')).toThrow(/locked by a sysfs reset/);
-  expect(errnoOfCall(() => host.lock('somebody else'))).toBe('EAGAIN');
+  expect(errnoFrom(() => host.lock('somebody else'))).toBe('EAGAIN');
   held[Symbol.dispose]();
   using again = host.lock('somebody else');
   held[Symbol.dispose]();

@@ -2,7 +2,8 @@ import { execFileSync } from 'node:child_process';
 import { chmodSync, mkdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { descriptors, directory, filled, image, newPath, opened, refusal } from '../../tests/kit/images.ts';
+import { refusal } from '../../tests/kit/errno.ts';
+import { descriptors, directory, filled, image, newPath, opened } from '../../tests/kit/images.ts';
 import { FileStorage } from './file-storage.ts';
 
 describe('opening an image', () => {

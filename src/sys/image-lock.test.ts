@@ -1,6 +1,7 @@
 import { openSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { childFile, image, refusal } from '../../tests/kit/images.ts';
+import { refusal } from '../../tests/kit/errno.ts';
+import { childFile, image } from '../../tests/kit/images.ts';
 import { NodeChild } from '../../tests/kit/node-child.ts';
 import { addon, Sys } from './addon.ts';
 import { FileStorage } from './file-storage.ts';

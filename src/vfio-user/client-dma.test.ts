@@ -1,6 +1,7 @@
 /** DMA of a client: mappings, and the server’s own commands. Against a peer that follows a script. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { ClientRig, codeOf, dmaAccess, seen, words } from '../../tests/kit/client-rig.ts';
+import { ClientRig, dmaAccess, seen, words } from '../../tests/kit/client-rig.ts';
+import { errnoFrom } from '../../tests/kit/errno.ts';
 import { until } from '../../tests/kit/event-loop.ts';
 import type { RemoteMemory } from '../abi/memory.ts';
 import { HeaderFlags } from '../abi/vfio-user.ts';
@@ -36,7 +37,7 @@ describe('vfio-user client: DMA', () => {
     const connected = rig.connect({ json: '{"capabilities":{"max_dma_maps":2}}' });
     const { dma } = connected.device;
     using memory = dma.allocate(0x4000);
-    const map = (iova: bigint, more: object = {}) => codeOf(() => dma.map({ iova, memory, ...more }));
+    const map = (iova: bigint, more: object = {}) => errnoFrom(() => dma.map({ iova, memory, ...more }));
     expect(map(0x10_0000n)).toBe('none');
     for (const iova of [0x10_0000n, 0x10_3000n, 0xf_d000n]) expect(map(iova)).toBe('EEXIST');
     for (const more of [{ size: 0 }, { size: 100 }, { offset: 8 }, { size: -1 }, { size: Number.NaN }, { access: 0 }, { access: 4 }]) {
@@ -47,24 +48,24 @@ describe('vfio-user client: DMA', () => {
     expect(map(0x20_0000n, { size: 0x5000 })).toBe('EFAULT');
     expect(map(2n ** 64n - 4096n, { size: 4096 })).toBe('none');
     expect(map(0x30_0000n)).toBe('ENOSPC');
-    expect([codeOf(() => dma.unmap(0x10_1000n, 0x1000n)), codeOf(() => dma.unmap(0xf_f000n, 0x2000n))]).toEqual(['EINVAL', 'EINVAL']);
-    expect([codeOf(() => dma.unmap(0n, 0n)), codeOf(() => dma.unmap(8n, 4096n)), codeOf(() => dma.unmap(0n, 8n))]).toEqual([
+    expect([errnoFrom(() => dma.unmap(0x10_1000n, 0x1000n)), errnoFrom(() => dma.unmap(0xf_f000n, 0x2000n))]).toEqual(['EINVAL', 'EINVAL']);
+    expect([errnoFrom(() => dma.unmap(0n, 0n)), errnoFrom(() => dma.unmap(8n, 4096n)), errnoFrom(() => dma.unmap(0n, 8n))]).toEqual([
       'EINVAL',
       'EINVAL',
       'EINVAL',
     ]);
-    expect(codeOf(() => dma.unmap(2n ** 64n - 4096n, 8192n))).toBe('EOVERFLOW');
+    expect(errnoFrom(() => dma.unmap(2n ** 64n - 4096n, 8192n))).toBe('EOVERFLOW');
     expect([dma.unmapAll(), dma.unmapAll()]).toEqual([0x5000n, 0n]);
     const gone = MemfdMemory.allocate(4096);
     gone[Symbol.dispose]();
-    expect(codeOf(() => dma.map({ iova: 0n, memory: gone, size: 4096 }))).toBe('EFAULT');
+    expect(errnoFrom(() => dma.map({ iova: 0n, memory: gone, size: 4096 }))).toBe('EFAULT');
     expect((await seen(connected, Command.DMA_MAP)).length).toBe(2);
   });
 
   it('what the server refuses is not mapped, and its memory is let go', () => {
     using device = rig.connect({ on: { [Command.DMA_MAP]: [{ do: 'error', errno: 12 }] } }).device;
     using memory = device.dma.allocate(4096);
-    expect(codeOf(() => device.dma.map({ iova: 0n, memory }))).toBe('ENOMEM');
+    expect(errnoFrom(() => device.dma.map({ iova: 0n, memory }))).toBe('ENOMEM');
     expect([memory.references, device.dma.available]).toEqual([1, 100]);
     device.dma.map({ iova: 0n, memory });
     expect(memory.references).toBe(2);

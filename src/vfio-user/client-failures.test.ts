@@ -1,7 +1,8 @@
 /** A client whose server is wrong, silent or gone. Against a peer that follows a script. */
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { ClientRig, codeOf, dmaAccess } from '../../tests/kit/client-rig.ts';
+import { ClientRig, dmaAccess } from '../../tests/kit/client-rig.ts';
+import { errnoFrom } from '../../tests/kit/errno.ts';
 import { until } from '../../tests/kit/event-loop.ts';
 import { openDescriptors } from '../../tests/kit/open-descriptors.ts';
 import type { PeerAction, PeerScript } from '../../tests/kit/scripted-peer.ts';
@@ -28,7 +29,7 @@ describe('vfio-user client: when the server is wrong or gone', () => {
   it.each(wrong)('%s is that error, and the connection goes on', (_, on, code) => {
     using device = rig.connect({ on: on! }).device;
     const registers = device.region(RegionIndex.CONFIG);
-    expect([codeOf(() => registers.read16(0)), codeOf(() => registers.read16(0))]).toEqual([code, 'none']);
+    expect([errnoFrom(() => registers.read16(0)), errnoFrom(() => registers.read16(0))]).toEqual([code, 'none']);
   });
 
   const structures: [string, number, number, (device: VfioUserDevice) => unknown][] = [
@@ -43,7 +44,7 @@ describe('vfio-user client: when the server is wrong or gone', () => {
       using device = rig.connect({ on }).device;
       ask(device);
     };
-    expect(codeOf(opened)).toBe('EPROTO');
+    expect(errnoFrom(opened)).toBe('EPROTO');
   });
 
   it('a reply in small pieces is put together', () => {
@@ -89,18 +90,18 @@ describe('vfio-user client: when the server is wrong or gone', () => {
     device.dma.map({ iova: 0n, memory });
     device.setIrqs({ index: 1, start: 0, count: 1, action: 'trigger', data: 'sinks', sinks: [fd] });
     expect(config.read16(0)).toBe(0x1234);
-    expect(codeOf(() => config.read16(0))).toBe(code);
+    expect(errnoFrom(() => config.read16(0))).toBe(code);
     const { dma } = {
       get dma() {
-        return codeOf(() => device.dma);
+        return errnoFrom(() => device.dma);
       },
     };
     expect([
-      codeOf(() => config.read16(0)),
-      codeOf(() => device.region(0)),
-      codeOf(() => device.reset()),
+      errnoFrom(() => config.read16(0)),
+      errnoFrom(() => device.region(0)),
+      errnoFrom(() => device.reset()),
       dma,
-      codeOf(() => mapping.read32(0)),
+      errnoFrom(() => mapping.read32(0)),
     ]).toEqual(['ENODEV', 'ENODEV', 'ENODEV', 'ENODEV', 'BusError']);
     expect([memory.references, fd.references]).toEqual([1, 1]);
     await until(() => events.length > 0);
@@ -119,24 +120,24 @@ describe('vfio-user client: when the server is wrong or gone', () => {
     device.on((event) => events.push(event));
     const config = device.region(RegionIndex.CONFIG);
     hurry();
-    expect([codeOf(() => config.read16(0)), waits]).toEqual(['ETIMEDOUT', [60_000]]);
-    expect(codeOf(() => config.read16(0))).toBe('ENODEV');
+    expect([errnoFrom(() => config.read16(0)), waits]).toEqual(['ETIMEDOUT', [60_000]]);
+    expect(errnoFrom(() => config.read16(0))).toBe('ENODEV');
     await until(() => events.length > 0);
     expect(events[0]).toMatchObject({ kind: 'gone', reason: expect.stringContaining('REGION_READ') });
   });
 
   it('a server that never says VERSION is ETIMEDOUT', () => {
     const { stream } = rig.peer.serve({ on: { [Command.VERSION]: [{ do: 'nothing' }] } });
-    expect(codeOf(() => VfioUserDevice.connect(stream, { timeoutMs: 50 }))).toBe('ETIMEDOUT');
+    expect(errnoFrom(() => VfioUserDevice.connect(stream, { timeoutMs: 50 }))).toBe('ETIMEDOUT');
   });
 
   it('a server that asks and asks does not keep a request from ending', () => {
     const ask = { do: 'ask', when: 'before', command: Command.DMA_READ, payload: dmaAccess(0n, 1) } as const;
     const { device, hurry } = rig.connect({ on: { [Command.REGION_READ]: [ask, ask, ask, { do: 'nothing' }] } });
     const config = device.region(RegionIndex.CONFIG);
-    expect([1, 2, 3].map(() => codeOf(() => config.read16(0)))).toEqual(['none', 'none', 'none']);
+    expect([1, 2, 3].map(() => errnoFrom(() => config.read16(0)))).toEqual(['none', 'none', 'none']);
     hurry();
-    expect(codeOf(() => config.read16(0))).toBe('ETIMEDOUT');
+    expect(errnoFrom(() => config.read16(0))).toBe('ETIMEDOUT');
   });
 
   it('the end is noticed while nobody asks', async () => {
@@ -146,7 +147,7 @@ describe('vfio-user client: when the server is wrong or gone', () => {
     device.region(0).write32(0, 1);
     await until(() => events.length > 0);
     expect(events).toEqual([{ kind: 'gone', reason: 'the server closed the connection' }]);
-    expect(codeOf(() => device.region(0))).toBe('ENODEV');
+    expect(errnoFrom(() => device.region(0))).toBe('ENODEV');
   });
 
   it('a reply to nothing ends it too', async () => {
@@ -167,10 +168,10 @@ describe('vfio-user client: when the server is wrong or gone', () => {
     device.close();
     device.close();
     expect([
-      codeOf(() => device.region(0)),
-      codeOf(() => device.irq(0)),
-      codeOf(() => device.on(() => {})),
-      codeOf(() => device.hotResetInfo()),
+      errnoFrom(() => device.region(0)),
+      errnoFrom(() => device.irq(0)),
+      errnoFrom(() => device.on(() => {})),
+      errnoFrom(() => device.hotResetInfo()),
     ]).toEqual(new Array(4).fill('ENODEV'));
     await report;
     expect(openDescriptors()).toBe(before);
@@ -194,7 +195,7 @@ describe('vfio-user client: when the server is wrong or gone', () => {
         const { device, report } = rig.connect({ twin, on: { [Command.REGION_READ]: [{ do: 'send', bytes, die: true }] } });
         using memory = HeapMemory.allocate(4096);
         device.dma.map({ iova: 0n, memory });
-        expect(['none', 'EIO', 'EPROTO', 'ENODEV', 'EINVAL']).toContain(codeOf(() => device.region(RegionIndex.CONFIG).read16(0)));
+        expect(['none', 'EIO', 'EPROTO', 'ENODEV', 'EINVAL']).toContain(errnoFrom(() => device.region(RegionIndex.CONFIG).read16(0)));
         device.close();
         expect((await report).failed).toBeNull();
         expect(memory.references).toBe(1);

@@ -1,6 +1,7 @@
 /** Interrupts of a client. Against a peer that follows a script. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { ClientRig, codeOf, seen, words } from '../../tests/kit/client-rig.ts';
+import { ClientRig, seen, words } from '../../tests/kit/client-rig.ts';
+import { errnoFrom } from '../../tests/kit/errno.ts';
 import { until } from '../../tests/kit/event-loop.ts';
 import { openDescriptors } from '../../tests/kit/open-descriptors.ts';
 import { IrqIndex } from '../abi/vfio.ts';
@@ -58,12 +59,12 @@ describe('vfio-user client: interrupts', () => {
     const before = openDescriptors();
     for (const sink of [bad, released]) {
       const set = () => device.setIrqs({ index: IrqIndex.MSI, start: 0, count: 2, action: 'trigger', data: 'sinks', sinks: [good, sink] });
-      expect(codeOf(set)).toBe('EMFILE');
+      expect(errnoFrom(set)).toBe('EMFILE');
     }
     const source = { listen: fails };
     const unmask = () =>
       device.setIrqs({ index: IrqIndex.INTX, start: 0, count: 1, action: 'unmask', data: 'sinks', sources: [source as never] });
-    expect(codeOf(unmask)).toBe('EMFILE');
+    expect(errnoFrom(unmask)).toBe('EMFILE');
     expect([good.references, openDescriptors()]).toEqual([1, before]);
     expect(await seen(connected, Command.DEVICE_SET_IRQS)).toEqual([]);
   });
@@ -105,7 +106,7 @@ describe('vfio-user client: interrupts', () => {
     const { device } = connected;
     using fd = EventFd.create();
     const set = (count: number) =>
-      codeOf(() =>
+      errnoFrom(() =>
         device.setIrqs({ index: IrqIndex.MSIX, start: 0, count, action: 'trigger', data: 'sinks', sinks: new Array(count).fill(fd) }),
       );
     expect([set(2), fd.references]).toEqual(['ENOSPC', 1]);
@@ -130,7 +131,7 @@ describe('vfio-user client: interrupts', () => {
     const unmask = (source: EventFd | FakeEventFd | null) =>
       device.setIrqs({ index: IrqIndex.INTX, start: 0, count: 1, action: 'unmask', data: 'sinks', sources: [source] });
     unmask(own);
-    expect([own.references, codeOf(() => unmask(other)), own.references, other.references]).toEqual([2, 'EBUSY', 2, 1]);
+    expect([own.references, errnoFrom(() => unmask(other)), own.references, other.references]).toEqual([2, 'EBUSY', 2, 1]);
     unmask(null);
     unmask(other);
     expect([own.references, other.references]).toEqual([1, 2]);
@@ -160,7 +161,7 @@ describe('vfio-user client: interrupts', () => {
     const events: string[] = [];
     using fd = EventFd.create();
     const request = (data: object) =>
-      codeOf(() => device.setIrqs({ index: IrqIndex.REQ, start: 0, count: 1, action: 'trigger', ...data } as never));
+      errnoFrom(() => device.setIrqs({ index: IrqIndex.REQ, start: 0, count: 1, action: 'trigger', ...data } as never));
     expect(request({ data: 'none' })).toBe('EINVAL');
     expect(request({ action: 'mask', data: 'none' })).toBe('ENOTTY');
     const listening = device.on((event) => events.push(event.kind));
@@ -184,7 +185,7 @@ describe('vfio-user client: interrupts', () => {
   it('a server without ERR and REQ makes no such events; the others come', () => {
     using device = rig.connect({ irqs: [[1, 1]] }).device;
     using _listening = device.on(() => {});
-    expect(codeOf(() => device.irq(4))).toBe('EINVAL');
+    expect(errnoFrom(() => device.irq(4))).toBe('EINVAL');
     expect(device.irq(0)).toEqual({ index: 0, flags: 1, count: 1 });
   });
 });

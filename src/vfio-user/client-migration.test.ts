@@ -1,6 +1,7 @@
 /** How a client moves a device of another maker's server (B.11): what libvfio-user does differently, and answers that cannot be. */
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { ClientRig, codeOf, dmaAccess, seen } from '../../tests/kit/client-rig.ts';
+import { ClientRig, dmaAccess, seen } from '../../tests/kit/client-rig.ts';
+import { errnoFrom } from '../../tests/kit/errno.ts';
 import { until } from '../../tests/kit/event-loop.ts';
 import type { PeerAction } from '../../tests/kit/scripted-peer.ts';
 import { FeatureFlags, MigrationState } from '../abi/vfio.ts';
@@ -50,11 +51,11 @@ it('B.11 data in replies that are longer than it; none at the end, and none for 
   const stream = migration.go('PRE_COPY')!;
   const piece = new Uint8Array(10);
   expect([stream.read(piece), [...piece]]).toEqual([3, [1, 2, 3, 0, 0, 0, 0, 0, 0, 0]]);
-  expect(codeOf(() => stream.read(piece))).toBe('ENOMSG');
-  expect(codeOf(() => stream.precopyInfo())).toBe('EOPNOTSUPP');
+  expect(errnoFrom(() => stream.read(piece))).toBe('ENOMSG');
+  expect(errnoFrom(() => stream.precopyInfo())).toBe('EOPNOTSUPP');
   expect(migration.go('STOP_COPY')).toBeNull();
   expect([stream.read(piece), stream.read(piece)]).toEqual([1, 0]);
-  expect(codeOf(() => stream.precopyInfo())).toBe('EINVAL');
+  expect(errnoFrom(() => stream.precopyInfo())).toBe('EINVAL');
   const messages = await seen(connected, MIG_DATA_READ);
   expect(messages.map(({ payload }) => [...payload])).toEqual(Array(4).fill([18, 0, 0, 0, 10, 0, 0, 0]));
 });
@@ -68,8 +69,8 @@ it.each([
     on: { [DEVICE_FEATURE]: [state(3, MigrationState.RUNNING), state(4, MigrationState.STOP_COPY)], [MIG_DATA_READ]: [action] },
   });
   const stream = new Migration(device).go('STOP_COPY')!;
-  expect(codeOf(() => stream.read(new Uint8Array(10)))).toBe('EPROTO');
-  expect(codeOf(() => stream.read(new Uint8Array(10)))).toBe('ENODEV');
+  expect(errnoFrom(() => stream.read(new Uint8Array(10)))).toBe('EPROTO');
+  expect(errnoFrom(() => stream.read(new Uint8Array(10)))).toBe('ENODEV');
   device.close();
 });
 
@@ -91,10 +92,10 @@ it('B.11 a change that fails leaves a stream as the device says that it is', asy
   });
   const migration = new Migration(connected.device);
   const stream = migration.go('PRE_COPY')!;
-  expect(codeOf(() => migration.go('STOP_COPY'))).toBe('EINVAL');
+  expect(errnoFrom(() => migration.go('STOP_COPY'))).toBe('EINVAL');
   expect(stream.read(new Uint8Array(10))).toBe(1);
-  expect(codeOf(() => migration.go('STOP_COPY'))).toBe('EIO');
-  expect(codeOf(() => stream.read(new Uint8Array(10)))).toBe('ENODEV');
+  expect(errnoFrom(() => migration.go('STOP_COPY'))).toBe('EIO');
+  expect(errnoFrom(() => stream.read(new Uint8Array(10)))).toBe('ENODEV');
   connected.device.close();
 });
 

@@ -1,6 +1,7 @@
 /** Regions and mappings of a client: what is sent for them, and what is not. Against a peer that follows a script. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { ClientRig, codeOf, seen, words } from '../../tests/kit/client-rig.ts';
+import { ClientRig, seen, words } from '../../tests/kit/client-rig.ts';
+import { errnoFrom } from '../../tests/kit/errno.ts';
 import { RegionFlags, RegionIndex } from '../abi/vfio.ts';
 import { HeaderFlags } from '../abi/vfio-user.ts';
 import { Command } from './messages.ts';
@@ -40,15 +41,15 @@ describe('vfio-user client: regions', () => {
     const connected = rig.connect();
     const registers = connected.device.region(0);
     const config = connected.device.region(RegionIndex.CONFIG);
-    for (const bad of [-1, 0.5, Number.NaN, 2 ** 53, 0x2000]) expect(codeOf(() => registers.read32(bad))).toBe('EINVAL');
-    expect(codeOf(() => registers.read32(0x1ffe))).toBe('EINVAL');
-    expect(codeOf(() => config.read32(254))).toBe('EFAULT');
-    expect(codeOf(() => config.read32(-4))).toBe('EINVAL');
-    for (const bad of [256, -1, 0.5, Number.NaN]) expect(codeOf(() => registers.write8(0, bad))).toBe('EINVAL');
-    expect(codeOf(() => registers.write16(0, 0x1_0000))).toBe('EINVAL');
-    expect(codeOf(() => registers.write32(0, 2 ** 32))).toBe('EINVAL');
-    expect(codeOf(() => registers.write64(0, 2n ** 64n))).toBe('EINVAL');
-    expect(codeOf(() => registers.read(0, 'x' as never))).toBe('EFAULT');
+    for (const bad of [-1, 0.5, Number.NaN, 2 ** 53, 0x2000]) expect(errnoFrom(() => registers.read32(bad))).toBe('EINVAL');
+    expect(errnoFrom(() => registers.read32(0x1ffe))).toBe('EINVAL');
+    expect(errnoFrom(() => config.read32(254))).toBe('EFAULT');
+    expect(errnoFrom(() => config.read32(-4))).toBe('EINVAL');
+    for (const bad of [256, -1, 0.5, Number.NaN]) expect(errnoFrom(() => registers.write8(0, bad))).toBe('EINVAL');
+    expect(errnoFrom(() => registers.write16(0, 0x1_0000))).toBe('EINVAL');
+    expect(errnoFrom(() => registers.write32(0, 2 ** 32))).toBe('EINVAL');
+    expect(errnoFrom(() => registers.write64(0, 2n ** 64n))).toBe('EINVAL');
+    expect(errnoFrom(() => registers.read(0, 'x' as never))).toBe('EFAULT');
     expect(await seen(connected, Command.REGION_WRITE)).toEqual([]);
   });
 
@@ -113,10 +114,10 @@ describe('vfio-user client: regions', () => {
       { index: 2, flags: READ, size: 256 },
       { index: 3, flags: 0, size: 0 },
     ]);
-    for (const index of [8, 9, -1, Number.NaN]) expect(codeOf(() => device.region(index))).toBe('EINVAL');
-    expect(codeOf(() => device.region(2).write32(0, 1))).toBe('none');
-    expect(codeOf(() => device.region(2).write(0, new Uint8Array(4)))).toBe('EINVAL');
-    expect(codeOf(() => device.region(2).map())).toBe('EINVAL');
+    for (const index of [8, 9, -1, Number.NaN]) expect(errnoFrom(() => device.region(index))).toBe('EINVAL');
+    expect(errnoFrom(() => device.region(2).write32(0, 1))).toBe('none');
+    expect(errnoFrom(() => device.region(2).write(0, new Uint8Array(4)))).toBe('EINVAL');
+    expect(errnoFrom(() => device.region(2).map())).toBe('EINVAL');
   });
 
   it('asks again with room for the capabilities when there are many', async () => {
@@ -128,8 +129,8 @@ describe('vfio-user client: regions', () => {
     expect([info.flags, info.sparseAreas?.length]).toEqual([READ | WRITE | MMAP | CAPS, 300]);
     using mapping = connected.device.region(0).map(0x2000, 0x1000);
     expect(mapping.memory).not.toBeNull();
-    expect(codeOf(() => connected.device.region(0).map())).toBe('EINVAL');
-    expect(codeOf(() => connected.device.region(0).map(0x1000, 0x1000))).toBe('EINVAL');
+    expect(errnoFrom(() => connected.device.region(0).map())).toBe('EINVAL');
+    expect(errnoFrom(() => connected.device.region(0).map(0x1000, 0x1000))).toBe('EINVAL');
     mapping[Symbol.dispose]();
     const asked = await seen(connected, Command.DEVICE_GET_REGION_INFO);
     expect(asked.map((m) => words(m)[0])).toEqual([4096, 32 + 16 + 4800]);
@@ -164,10 +165,10 @@ describe('vfio-user client: mappings', () => {
     expect([mapping.read32(0), mapping.read8(4), mapping.read16(6), mapping.read64(8), mapping.read32(0x11), mapping.read64(0x1b)]).toEqual(
       [0x89ab_cdef, 0x12, 0x5678, 0x1122_3344_5566_7788n, 0xa1b2_c3d4, 0x0102_0304_0506_0708n],
     );
-    for (const bad of [0x2000, 0x1ffd, -1, 0.5, Number.NaN]) expect(codeOf(() => mapping.read32(bad))).toBe('EFAULT');
+    for (const bad of [0x2000, 0x1ffd, -1, 0.5, Number.NaN]) expect(errnoFrom(() => mapping.read32(bad))).toBe('EFAULT');
     expect(mapping.memory!.memory.windows[0]![mapping.memory!.offset]).toBe(0xef);
     mapping[Symbol.dispose]();
-    expect(codeOf(() => mapping.read32(0))).toBe('EFAULT');
+    expect(errnoFrom(() => mapping.read32(0))).toBe('EFAULT');
     const writes = await seen(connected, Command.REGION_WRITE);
     expect(writes).toEqual([]);
   });
@@ -178,7 +179,7 @@ describe('vfio-user client: mappings', () => {
     const config = device.region(RegionIndex.CONFIG);
     using mapping = device.region(2).map();
     config.write16(4, 0);
-    expect([codeOf(() => mapping.read32(0)), codeOf(() => mapping.write32(0, 1))]).toEqual(['BusError', 'BusError']);
+    expect([errnoFrom(() => mapping.read32(0)), errnoFrom(() => mapping.write32(0, 1))]).toEqual(['BusError', 'BusError']);
     config.write16(4, 2);
     for (let i = 0; i < 10; i++) mapping.read32(0);
     mapping[Symbol.dispose]();
@@ -193,7 +194,7 @@ describe('vfio-user client: mappings', () => {
     expect(mapping.memory).toBeNull();
     mapping.write32(4, 7);
     mapping.write64(8, 9n);
-    expect(codeOf(() => mapping.write16(4, 7))).toBe('BusError');
+    expect(errnoFrom(() => mapping.write16(4, 7))).toBe('BusError');
     expect([mapping.read32(4), mapping.read64(8), mapping.read8(4), device.region(0).read32(0x1004)]).toEqual([7, 9n, 7, 7]);
     mapping[Symbol.dispose]();
     const writes = await seen(connected, Command.REGION_WRITE);
@@ -209,7 +210,7 @@ describe('vfio-user client: mappings', () => {
     const one = device.region(0).map();
     const two = device.region(2).map();
     device.close();
-    expect(codeOf(() => device.region(0))).toBe('ENODEV');
+    expect(errnoFrom(() => device.region(0))).toBe('ENODEV');
     expect([one.read32(0), two.read32(0)]).toEqual([0, 0]);
     one[Symbol.dispose]();
     expect(two.read32(0)).toBe(0);

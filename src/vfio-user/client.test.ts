@@ -1,6 +1,7 @@
 /** What a client says first, and requests about the device as a whole. Against a peer that follows a script. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { ClientRig, codeOf, seen, words } from '../../tests/kit/client-rig.ts';
+import { ClientRig, seen, words } from '../../tests/kit/client-rig.ts';
+import { errnoFrom } from '../../tests/kit/errno.ts';
 import { openDescriptors } from '../../tests/kit/open-descriptors.ts';
 import type { PeerScript } from '../../tests/kit/scripted-peer.ts';
 import { VfioUserDevice } from './client.ts';
@@ -61,13 +62,13 @@ describe('vfio-user client: VERSION and discovery', () => {
     await rig.peer.idle();
     const before = openDescriptors();
     const { stream, report } = rig.peer.serve(script);
-    expect(codeOf(() => VfioUserDevice.connect(stream, { timeoutMs: 60_000 }))).toBe('EPROTO');
+    expect(errnoFrom(() => VfioUserDevice.connect(stream, { timeoutMs: 60_000 }))).toBe('EPROTO');
     await report;
     expect(openDescriptors()).toBe(before);
   });
 
   it('ENOENT where no socket is', () => {
-    expect(codeOf(() => VfioUserDevice.connect('/nonexistent/socket'))).toBe('ENOENT');
+    expect(errnoFrom(() => VfioUserDevice.connect('/nonexistent/socket'))).toBe('ENOENT');
   });
 });
 
@@ -80,11 +81,11 @@ describe('vfio-user client: other requests', () => {
       },
     });
     const { device } = connected;
-    expect([codeOf(() => device.reset()), codeOf(() => device.reset())]).toEqual(['none', 'EINVAL']);
-    expect(codeOf(() => device.hotResetInfo())).toBe('ENODEV');
-    expect(codeOf(() => device.feature({ feature: 5, set: true, data: new Uint8Array(0) }))).toBe('ENOTTY');
-    for (const feature of [-1, 65536, 0.5]) expect(codeOf(() => device.feature({ feature, data: new Uint8Array(0) }))).toBe('EINVAL');
-    expect(codeOf(() => device.feature({ feature: 1, data: null as never }))).toBe('EFAULT');
+    expect([errnoFrom(() => device.reset()), errnoFrom(() => device.reset())]).toEqual(['none', 'EINVAL']);
+    expect(errnoFrom(() => device.hotResetInfo())).toBe('ENODEV');
+    expect(errnoFrom(() => device.feature({ feature: 5, set: true, data: new Uint8Array(0) }))).toBe('ENOTTY');
+    for (const feature of [-1, 65536, 0.5]) expect(errnoFrom(() => device.feature({ feature, data: new Uint8Array(0) }))).toBe('EINVAL');
+    expect(errnoFrom(() => device.feature({ feature: 1, data: null as never }))).toBe('EFAULT');
     const [feature] = await seen(connected, Command.DEVICE_FEATURE);
     expect(words(feature!)).toEqual([8, 0x2_0005]);
   });

@@ -2,21 +2,8 @@
 import { describe, expect, it } from 'vitest';
 import type { Device } from '../../src/abi/device.ts';
 import { IrqIndex, RegionIndex } from '../../src/abi/vfio.ts';
-import {
-  arm,
-  bar0,
-  COMMAND,
-  type ConformanceSubject,
-  config,
-  EDU_ID,
-  Edu,
-  enable,
-  errnoFrom,
-  MASTER,
-  mapped,
-  quiet,
-  setIrqs,
-} from './subject.ts';
+import { errnoFrom } from '../kit/errno.ts';
+import { arm, bar0, COMMAND, type ConformanceSubject, config, EDU_ID, Edu, enable, MASTER, mapped, quiet, setIrqs } from './subject.ts';
 
 /** Every call of a device, by name. */
 const calls: readonly [name: string, call: (device: Device) => unknown][] = [

@@ -2,7 +2,8 @@
 import { describe, expect, it } from 'vitest';
 import { Access } from '../../src/abi/memory.ts';
 import { IrqIndex } from '../../src/abi/vfio.ts';
-import { arm, bar0, COMMAND, type ConformanceSubject, config, dma, Edu, enable, errnoFrom, IrqCause, MEMORY, mapped } from './subject.ts';
+import { errnoFrom } from '../kit/errno.ts';
+import { arm, bar0, COMMAND, type ConformanceSubject, config, dma, Edu, enable, IrqCause, MEMORY, mapped } from './subject.ts';
 
 const PAGE = 4096n;
 const TEXT = new TextEncoder().encode('through the IOMMU\0');

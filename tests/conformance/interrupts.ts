@@ -1,6 +1,7 @@
 /** SET_IRQS, and interrupts that arrive. */
 import { describe, expect, it } from 'vitest';
 import { IrqIndex } from '../../src/abi/vfio.ts';
+import { errnoFrom } from '../kit/errno.ts';
 import {
   arm,
   bar0,
@@ -10,7 +11,6 @@ import {
   disable,
   Edu,
   enable,
-  errnoFrom,
   INTX_DISABLE,
   IrqCause,
   MASTER,

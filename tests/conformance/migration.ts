@@ -5,7 +5,8 @@ import { describe, expect, it } from 'vitest';
 import type { MigrationStream } from '../../src/abi/device.ts';
 import { Feature } from '../../src/abi/vfio.ts';
 import { bitmapBytes, Migration, type MigrationStateName } from '../../src/drivers/kit/migration.ts';
-import { bar0, type ConformanceSubject, config, dma, Edu, enable, errnoFrom, mapped, startDma } from './subject.ts';
+import { errnoFrom } from '../kit/errno.ts';
+import { bar0, type ConformanceSubject, config, dma, Edu, enable, mapped, startDma } from './subject.ts';
 
 const PAGE = 4096n;
 const IOVA = 0x10_0000n;

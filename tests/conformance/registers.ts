@@ -2,20 +2,8 @@
 import { describe, expect, it } from 'vitest';
 import { BusError } from '../../src/abi/bus-error.ts';
 import { RegionFlags, RegionIndex } from '../../src/abi/vfio.ts';
-import {
-  bar0,
-  COMMAND,
-  type ConformanceSubject,
-  config,
-  EDU_ID,
-  Edu,
-  enable,
-  errnoFrom,
-  INTX_DISABLE,
-  MASTER,
-  MEMORY,
-  shapeOf,
-} from './subject.ts';
+import { errnoFrom } from '../kit/errno.ts';
+import { bar0, COMMAND, type ConformanceSubject, config, EDU_ID, Edu, enable, INTX_DISABLE, MASTER, MEMORY, shapeOf } from './subject.ts';
 
 const { READ, WRITE, MMAP } = RegionFlags;
 

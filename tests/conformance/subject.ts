@@ -1,12 +1,6 @@
-/**
- * The subject of a conformance case: an edu device, whole or a virtual function, behind any
- * implementation of `Device`, and a test's tools beside it.
- */
-import { BusError } from '../../src/abi/bus-error.ts';
 import type { Device, InterruptSink, InterruptSource, RegisterAccess, SetIrqs } from '../../src/abi/device.ts';
 import type { DirectMemory } from '../../src/abi/memory.ts';
 import { RegionIndex } from '../../src/abi/vfio.ts';
-import { type ErrnoName, VfioError } from '../../src/base/errno.ts';
 
 export type ConformanceEventFd = InterruptSink &
   InterruptSource &
@@ -79,20 +73,6 @@ export const COMMAND = 0x04;
 export const MEMORY = 0x2;
 export const MASTER = 0x4;
 export const INTX_DISABLE = 0x400;
-
-/**
- * The errno that `call` throws, 'none' when it throws nothing; `BusError` where a C program would
- * get SIGBUS.
- */
-export function errnoFrom(call: () => unknown): ErrnoName | 'BusError' | 'none' {
-  try {
-    call();
-  } catch (error) {
-    if (!(error instanceof VfioError)) throw error;
-    return error instanceof BusError ? 'BusError' : error.code;
-  }
-  return 'none';
-}
 
 export function bar0(device: Device): RegisterAccess {
   return device.region(RegionIndex.BAR0);

@@ -1,6 +1,3 @@
-/** A client and the scripted peer that it talks to. One peer for a test file. */
-import { BusError } from '../../src/abi/bus-error.ts';
-import { VfioError } from '../../src/base/errno.ts';
 import { VfioUserDevice, type VfioUserOptions } from '../../src/vfio-user/client.ts';
 import { DmaAccess } from '../../src/vfio-user/messages.ts';
 import { type PeerReport, type PeerScript, ScriptedPeer, type SeenMessage } from './scripted-peer.ts';
@@ -53,16 +50,6 @@ export class ClientRig implements AsyncDisposable {
  * The errno that `call` throws, 'none' when it throws nothing; `BusError` where a C program would
  * get SIGBUS.
  */
-export function codeOf(call: () => unknown): string {
-  try {
-    call();
-  } catch (error) {
-    if (error instanceof VfioError) return error instanceof BusError ? 'BusError' : error.code;
-    throw error;
-  }
-  return 'none';
-}
-
 /** The messages of `command` that the peer has seen, once the client has closed. */
 export async function seen({ device, report }: Connected, command: number): Promise<readonly SeenMessage[]> {
   device.close();

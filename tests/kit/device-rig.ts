@@ -1,13 +1,7 @@
-/**
- * A machine with one scripted device, and everything that a user needs to open it: for tests of
- * device files.
- */
-import { BusError } from '../../src/abi/bus-error.ts';
 import type { DeviceHost, Model, Width } from '../../src/abi/device-host.ts';
 import type { MemoryAllocator } from '../../src/abi/memory.ts';
 import { Extension } from '../../src/abi/vfio.ts';
 import { ManualClock } from '../../src/base/clock.ts';
-import { type ErrnoName, VfioError } from '../../src/base/errno.ts';
 import type { EngineParams } from '../../src/engine/context.ts';
 import type { DeviceFile } from '../../src/engine/device/device-file.ts';
 import type { VfioPciDevice } from '../../src/engine/device/pci-device.ts';
@@ -165,15 +159,4 @@ export function command(file: DeviceFile): number {
 
 export function setCommand(file: DeviceFile, value: number): void {
   file.region(7).write16(4, value);
-}
-
-/** The errno that `act` throws, null when it does not. */
-export function errnoOfCall(act: () => unknown): ErrnoName | 'BusError' | null {
-  try {
-    act();
-    return null;
-  } catch (error) {
-    if (!(error instanceof VfioError)) throw error;
-    return error instanceof BusError ? 'BusError' : error.code;
-  }
 }

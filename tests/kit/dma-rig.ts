@@ -161,13 +161,3 @@ export class SlowMemory implements RemoteMemory {
     });
   }
 }
-
-/** The errno that `action` throws; 'none' when it returns. */
-export function errnoThrown(action: () => unknown): string {
-  try {
-    action();
-  } catch (error) {
-    return (error as { code?: string }).code ?? `not an errno: ${String(error)}`;
-  }
-  return 'none';
-}

@@ -5,7 +5,6 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, expect, vi } from 'vitest';
 import type { StorageQueue } from '../../src/abi/storage.ts';
-import { VfioError } from '../../src/base/errno.ts';
 import type { FileStorage } from '../../src/sys/file-storage.ts';
 
 export const directory = mkdtempSync(join(tmpdir(), 'vfio-ts-storage-'));
@@ -35,16 +34,6 @@ export function opened(storage: FileStorage): { readonly queue: StorageQueue; re
 /** Resolves when `count` operations have been reported from the event loop. */
 export async function ended(told: readonly unknown[], count: number): Promise<void> {
   await vi.waitFor(() => expect(told.length).toBeGreaterThanOrEqual(count), { timeout: 120_000, interval: 1 });
-}
-
-export function refusal(open: () => unknown): VfioError {
-  try {
-    open();
-  } catch (error) {
-    if (error instanceof VfioError) return error;
-    throw error;
-  }
-  throw new Error('it was not refused');
 }
 
 /** The number of descriptors that this process has. */

@@ -6,7 +6,6 @@ import type { InterruptSink, SetIrqs } from '../../src/abi/device.ts';
 import { Command, Config, Status } from '../../src/abi/pci.ts';
 import { IrqIndex } from '../../src/abi/vfio.ts';
 import { ManualClock } from '../../src/base/clock.ts';
-import { type ErrnoName, VfioError } from '../../src/base/errno.ts';
 import { RateLimitedLogger } from '../../src/base/log.ts';
 import { defaultParams, type EngineContext, type EngineParams } from '../../src/engine/context.ts';
 import { FaultPlan } from '../../src/engine/fault-plan.ts';
@@ -112,12 +111,3 @@ export function eventfds(count: number): FakeEventFd[] {
  * The errno that `call` throws; 'none' when it throws nothing. Any other error is a bug and is
  * thrown on.
  */
-export function errnoFrom(call: () => unknown): ErrnoName | 'none' {
-  try {
-    call();
-  } catch (error) {
-    if (error instanceof VfioError) return error.code;
-    throw error;
-  }
-  return 'none';
-}

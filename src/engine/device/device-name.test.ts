@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { DeviceRig, errnoOfCall } from '../../../tests/kit/device-rig.ts';
+import { DeviceRig } from '../../../tests/kit/device-rig.ts';
+import { errnoFrom } from '../../../tests/kit/errno.ts';
 import { formatVfToken } from '../../abi/vf-token.ts';
 import { VfioError } from '../../base/errno.ts';
 import { parseDeviceName } from './device-name.ts';
@@ -31,13 +32,13 @@ it.each([
   `${bdf} vf_token=${uuid} vf_token=${uuid}`,
   `${bdf} vf_token=${uuid} bogus=1`,
 ])('S3-02 %j is EINVAL', (name) => {
-  expect(errnoOfCall(() => parseDeviceName(bdf, name))).toBe('EINVAL');
+  expect(errnoFrom(() => parseDeviceName(bdf, name))).toBe('EINVAL');
 });
 
 it('S3-03 T12 a well-formed token on a device without SR-IOV is EINVAL: it would not be used', () => {
   for (const name of [`${bdf} vf_token=${uuid}`, `${bdf}   vf_token=${uuid.toUpperCase()}  `]) {
     expect(formatVfToken(parseDeviceName(bdf, name)!.token!)).toBe(uuid);
-    expect(errnoOfCall(() => new DeviceRig().group.openDevice(name))).toBe('EINVAL');
+    expect(errnoFrom(() => new DeviceRig().group.openDevice(name))).toBe('EINVAL');
   }
 });
 

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { command, DeviceRig, errnoOfCall, plain, resettable, ScriptedModel, setCommand } from '../../../tests/kit/device-rig.ts';
+import { command, DeviceRig, plain, resettable, ScriptedModel, setCommand } from '../../../tests/kit/device-rig.ts';
+import { errnoFrom } from '../../../tests/kit/errno.ts';
 import type { InterruptSink, InterruptSource } from '../../abi/device.ts';
 import { Dma } from '../../abi/device-host.ts';
 import { Command } from '../../abi/pci.ts';
@@ -55,7 +56,7 @@ it('S2-14 several files of one device see the same registers; each closes for it
   a.region(0).write32(0, 0x1234);
   expect(b.region(0).read32(0)).toBe(0x1234);
   a.close();
-  expect(errnoOfCall(() => a.region(0))).toBe('ENODEV');
+  expect(errnoFrom(() => a.region(0))).toBe('ENODEV');
   expect(b.region(0).read32(0)).toBe(0x1234);
   expect(rig.device.openCount).toBe(1);
 });
@@ -134,7 +135,7 @@ it('S2-31 a device without reset can be opened; RESET is EINVAL and not in its f
   const file = rig.open();
   expect(rig.model.resets).toBe(0);
   expect(file.info).toEqual({ name: '0000:00:04.0', flags: DeviceFlags.PCI, numRegions: 9, numIrqs: 5 });
-  expect(errnoOfCall(() => file.reset())).toBe('EINVAL');
+  expect(errnoFrom(() => file.reset())).toBe('EINVAL');
   file.close();
   expect(rig.device.needsReset).toBe(true);
 });
@@ -149,15 +150,15 @@ it('S2-31 a reset that fails at open is told as a device without reset', () => {
   rig.faults.failNext('device.reset');
   const file = rig.open();
   expect(file.info.flags).toBe(DeviceFlags.PCI);
-  expect(errnoOfCall(() => file.reset())).toBe('EINVAL');
+  expect(errnoFrom(() => file.reset())).toBe('EINVAL');
   file.close();
   expect(rig.device.needsReset).toBe(true);
 });
 
 it('S2-31 requireReset refuses to bind a device that nobody can reset', () => {
-  expect(errnoOfCall(() => new DeviceRig(plain, { params: { requireReset: true } }))).toBe('ENODEV');
-  expect(errnoOfCall(() => new DeviceRig(plain, { params: { requireReset: true }, behindPort: true }))).toBe(null);
-  expect(errnoOfCall(() => new DeviceRig(resettable, { params: { requireReset: true } }))).toBe(null);
+  expect(errnoFrom(() => new DeviceRig(plain, { params: { requireReset: true } }))).toBe('ENODEV');
+  expect(errnoFrom(() => new DeviceRig(plain, { params: { requireReset: true }, behindPort: true }))).toBe('none');
+  expect(errnoFrom(() => new DeviceRig(resettable, { params: { requireReset: true } }))).toBe('none');
 });
 
 it('S2-31 the bus is reset when the last of its devices is closed and one still needs it', () => {
@@ -183,13 +184,13 @@ it('S2-32 the first open is EAGAIN while somebody holds the device lock; a later
   {
     using _held = rig.device.lock('a sysfs reset');
     const held = { ...before, lockedBy: 'a sysfs reset' };
-    expect(errnoOfCall(() => rig.open())).toBe('EAGAIN');
+    expect(errnoFrom(() => rig.open())).toBe('EAGAIN');
     expect(stateOf(rig)).toEqual(held);
   }
   const file = rig.open();
   using _held = rig.device.lock('a sysfs reset');
-  expect(errnoOfCall(() => rig.open())).toBe(null);
-  expect(errnoOfCall(() => file.reset())).toBe('EAGAIN');
+  expect(errnoFrom(() => rig.open())).toBe('none');
+  expect(errnoFrom(() => file.reset())).toBe('EAGAIN');
 });
 
 it('S2-32 a lock held at the last close means no reset then, not a dead-lock', () => {
@@ -255,7 +256,7 @@ it.each(steps)('S2-13 an open that fails at %s leaves everything as it was', (st
   const rig = new DeviceRig({ ...resettable, capabilities: [...resettable.capabilities!, pm({ noSoftReset: false })] });
   const before = stateOf(rig);
   rig.faults.failNext(step, 'EIO');
-  expect(errnoOfCall(() => rig.open())).toBe('EIO');
+  expect(errnoFrom(() => rig.open())).toBe('EIO');
   expect(stateOf(rig)).toEqual(before);
   const file = rig.open();
   expect(command(file) & MASTER).toBe(0);
@@ -268,7 +269,7 @@ it('S2-13 a process that has exited opens nothing, and the device is as it was',
   const process = Process.root({ pid: 77 });
   process.exit();
   const before = stateOf(rig);
-  expect(errnoOfCall(() => rig.open(process))).toBe('ESRCH');
+  expect(errnoFrom(() => rig.open(process))).toBe('ESRCH');
   expect(stateOf(rig)).toEqual(before);
 });
 
@@ -280,26 +281,26 @@ it('S2-52 the exit of its process closes the file and disposes of its mappings',
   process.exit();
   expect(rig.device.openCount).toBe(0);
   expect(rig.model.resets).toBe(2);
-  expect(errnoOfCall(() => mapping.read32(0))).toBe('EFAULT');
+  expect(errnoFrom(() => mapping.read32(0))).toBe('EFAULT');
 });
 
 it('B.8 header type: only endpoints bind', () => {
   const rig = new DeviceRig(resettable, { behindPort: true });
   const port = rig.machine.function('00:02.0');
   void rig.machine.unbind(port.bdf);
-  expect(errnoOfCall(() => rig.machine.bind(port.bdf, 'vfio-pci'))).toBe('EINVAL');
+  expect(errnoFrom(() => rig.machine.bind(port.bdf, 'vfio-pci'))).toBe('EINVAL');
 });
 
 it('B.7 cache coherency: a device whose IOMMU is not coherent is refused at bind', () => {
-  expect(errnoOfCall(() => new DeviceRig(resettable, { machine: { iommu: { coherent: false } } }))).toBe('EINVAL');
+  expect(errnoFrom(() => new DeviceRig(resettable, { machine: { iommu: { coherent: false } } }))).toBe('EINVAL');
 });
 
 it('B.8 denylist: accelerators that could wedge their host are refused, and with B.8 params disableDenylist bound', () => {
   for (const device of [0x0435, 0x0443, 0x19e2, 0x19e3, 0x37c8, 0x37c9]) {
     const qat = { ...resettable, vendor: 0x8086, device };
-    expect(errnoOfCall(() => new DeviceRig(qat))).toBe('EINVAL');
-    expect(errnoOfCall(() => new DeviceRig({ ...qat, vendor: 0x1234 }))).toBe(null);
-    expect(errnoOfCall(() => new DeviceRig(qat, { params: { disableDenylist: true } }))).toBe(null);
+    expect(errnoFrom(() => new DeviceRig(qat))).toBe('EINVAL');
+    expect(errnoFrom(() => new DeviceRig({ ...qat, vendor: 0x1234 }))).toBe('none');
+    expect(errnoFrom(() => new DeviceRig(qat, { params: { disableDenylist: true } }))).toBe('none');
   }
 });
 

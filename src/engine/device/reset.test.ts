@@ -1,5 +1,6 @@
 import { expect, it } from 'vitest';
-import { command, DeviceRig, errnoOfCall, plain, resettable, setCommand } from '../../../tests/kit/device-rig.ts';
+import { command, DeviceRig, plain, resettable, setCommand } from '../../../tests/kit/device-rig.ts';
+import { errnoFrom } from '../../../tests/kit/errno.ts';
 import { Command } from '../../abi/pci.ts';
 import { IrqIndex } from '../../abi/vfio.ts';
 import { af, msi, msix, pcie, pm } from '../../pci/capabilities.ts';
@@ -90,7 +91,7 @@ it('B.8 RESET: EAGAIN while somebody holds the device lock, and nothing has chan
   const control = rig.fn.config.findCapability(1) + 4;
   file.region(7).write16(control, 3);
   using _held = rig.device.lock('another driver');
-  expect(errnoOfCall(() => file.reset())).toBe('EAGAIN');
+  expect(errnoFrom(() => file.reset())).toBe('EAGAIN');
   expect(rig.device.power.state).toBe('D3hot');
   expect(rig.model.resets).toBe(1);
 });
@@ -110,10 +111,10 @@ it('B.8 RESET: a reset that fails is told, and the configuration is whole', () =
   setCommand(file, MEMORY | MASTER);
   const before = [...rig.fn.config.bytes];
   rig.faults.failNext('device.reset', 'EIO');
-  expect(errnoOfCall(() => file.reset())).toBe('EIO');
+  expect(errnoFrom(() => file.reset())).toBe('EIO');
   expect([...rig.fn.config.bytes]).toEqual(before);
   expect(rig.fn.host.lockedBy).toBe(null);
-  expect(errnoOfCall(() => file.region(0).read32(0))).toBe(null);
+  expect(errnoFrom(() => file.region(0).read32(0))).toBe('none');
 });
 
 it('B.8 RESET: a reset bit written in config space resets once and reads 0; a held lock makes it do nothing', () => {
@@ -137,6 +138,6 @@ it('B.8 RESET: a model that throws while it resets is logged, and the device goe
   rig.model.onReset = () => {
     throw new Error('bug in reset');
   };
-  expect(errnoOfCall(() => file.reset())).toBe(null);
+  expect(errnoFrom(() => file.reset())).toBe('none');
   expect(rig.logged.filter((line) => line.includes('bug in reset'))).toHaveLength(1);
 });

@@ -1,6 +1,7 @@
 /** While the machine sleeps, and after (S2-42): requests that cannot wait, D-states, DMA that outlives its user, acknowledgements that come late. */
 import { describe, expect, it } from 'vitest';
-import { DeviceRig, errnoOfCall, plain, resettable, ScriptedModel, setCommand } from '../../../tests/kit/device-rig.ts';
+import { DeviceRig, plain, resettable, ScriptedModel, setCommand } from '../../../tests/kit/device-rig.ts';
+import { errnoFrom } from '../../../tests/kit/errno.ts';
 import { MigrationSide } from '../../../tests/kit/migration-rig.ts';
 import { movable } from '../../../tests/kit/movable-model.ts';
 import { PF, sriovRig, Tenant, TOKEN, VF0 } from '../../../tests/kit/sriov-rig.ts';
@@ -34,8 +35,8 @@ describe('a machine that sleeps', () => {
     const { rig, file } = opened(declaration);
     using mapping = file.region(RegionIndex.BAR0).map();
     await rig.machine.suspend();
-    expect(errnoOfCall(() => file.region(RegionIndex.BAR0).read32(0))).toBe('EIO');
-    expect(errnoOfCall(() => mapping.read32(0))).toBe('BusError');
+    expect(errnoFrom(() => file.region(RegionIndex.BAR0).read32(0))).toBe('EIO');
+    expect(errnoFrom(() => mapping.read32(0))).toBe('BusError');
     rig.machine.resume();
     expect([file.region(RegionIndex.BAR0).read32(0), mapping.read32(0)]).toEqual([0, 0]);
   });
@@ -50,11 +51,11 @@ describe('a machine that sleeps', () => {
         { size: 4096, ...type, backing: 'memory' },
       ],
     });
-    const read = () => [RegionIndex.ROM, 9, 10].map((index) => errnoOfCall(() => file.region(index).read32(0)));
+    const read = () => [RegionIndex.ROM, 9, 10].map((index) => errnoFrom(() => file.region(index).read32(0)));
     await rig.machine.suspend();
-    expect(read()).toEqual(['EIO', 'EIO', null]);
+    expect(read()).toEqual(['EIO', 'EIO', 'none']);
     rig.machine.resume();
-    expect(read()).toEqual([null, null, null]);
+    expect(read()).toEqual(['none', 'none', 'none']);
   });
 
   it('S2-42 a PF with VFs, which keeps out of idle D3hot, stands still too', async () => {
@@ -63,7 +64,7 @@ describe('a machine that sleeps', () => {
     using user = new Tenant(machine, PF);
     const file = user.open();
     await machine.suspend();
-    expect([machine.function(PF).config.sleeping, errnoOfCall(() => file.region(RegionIndex.BAR0).read32(0))]).toEqual([true, 'EIO']);
+    expect([machine.function(PF).config.sleeping, errnoFrom(() => file.region(RegionIndex.BAR0).read32(0))]).toEqual([true, 'EIO']);
     machine.resume();
     expect([machine.function(PF).config.sleeping, machine.function(VF0).present]).toEqual([false, true]);
   });
@@ -74,7 +75,7 @@ describe('a machine that sleeps', () => {
     const control = rig.fn.config.findCapability(CapId.PM) + Pm.CTRL;
     await rig.machine.suspend();
     config.write16(control, 0);
-    expect([rig.device.power.state, errnoOfCall(() => file.region(RegionIndex.BAR0).read32(0))]).toEqual(['D3hot', 'EIO']);
+    expect([rig.device.power.state, errnoFrom(() => file.region(RegionIndex.BAR0).read32(0))]).toEqual(['D3hot', 'EIO']);
     config.write16(control, 3);
     rig.machine.resume();
     expect(rig.device.power.state).toBe('D3hot');
@@ -100,13 +101,13 @@ describe('a machine that sleeps', () => {
       () => file.feature(lowPower(Feature.LOW_POWER_ENTRY_WITH_WAKEUP, wakeup)),
       () => file.feature(lowPower(Feature.LOW_POWER_EXIT)),
     ];
-    expect(attempts.map(errnoOfCall)).toEqual(attempts.map(() => 'EBUSY'));
+    expect(attempts.map(errnoFrom)).toEqual(attempts.map(() => 'EBUSY'));
     expect([rig.model.resets, wakeup.references, rig.device.power.engaged]).toEqual([resets, 1, false]);
     rig.machine.resume();
-    expect(attempts.slice(3).map(errnoOfCall)).toEqual([null, 'EINVAL', null]);
+    expect(attempts.slice(3).map(errnoFrom)).toEqual(['none', 'EINVAL', 'none']);
     using side = new MigrationSide(movable());
     await side.machine.suspend();
-    expect(errnoOfCall(() => side.migration.go('STOP'))).toBe('EBUSY');
+    expect(errnoFrom(() => side.migration.go('STOP'))).toBe('EBUSY');
     side.machine.resume();
     side.migration.go('STOP');
     expect(side.migration.state).toBe('STOP');
@@ -222,7 +223,7 @@ describe('what the end of a sleep must not bring', () => {
     const acknowledge = (count: bigint) => {
       const data = new Uint8Array(8);
       new DataView(data.buffer).setBigUint64(0, count, true);
-      return errnoOfCall(() => file.feature({ feature: Feature.SYSTEM_SLEEP_ACK, set: true, data }));
+      return errnoFrom(() => file.feature({ feature: Feature.SYSTEM_SLEEP_ACK, set: true, data }));
     };
     const early = rig.machine.suspend();
     file.feature({ feature: Feature.SYSTEM_SLEEP, set: true, data: new Uint8Array(8), sinks: [suspend, resume] });
@@ -234,14 +235,14 @@ describe('what the end of a sleep must not bring', () => {
     await over;
     const next = rig.machine.suspend();
     expect([suspend.count, resume.count, acknowledge(1n), rig.fn.host.dma.asleep]).toEqual([2, 1, 'EAGAIN', false]);
-    expect([acknowledge(2n), rig.fn.host.dma.asleep]).toEqual([null, true]);
+    expect([acknowledge(2n), rig.fn.host.dma.asleep]).toEqual(['none', true]);
     await next;
     rig.machine.resume();
     // Not acknowledged in time: it is signalled once more that the machine sleeps.
     const late = rig.machine.suspend();
     rig.clock.advance(5_000);
     await late;
-    expect([suspend.count, resume.count, acknowledge(3n), acknowledge(4n)]).toEqual([4, 2, 'EAGAIN', null]);
+    expect([suspend.count, resume.count, acknowledge(3n), acknowledge(4n)]).toEqual([4, 2, 'EAGAIN', 'none']);
     rig.machine.resume();
     expect(resume.count).toBe(4);
   });

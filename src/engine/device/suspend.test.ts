@@ -1,5 +1,6 @@
 import { expect, it } from 'vitest';
-import { DeviceRig, errnoOfCall, resettable, setCommand } from '../../../tests/kit/device-rig.ts';
+import { DeviceRig, resettable, setCommand } from '../../../tests/kit/device-rig.ts';
+import { errnoFrom } from '../../../tests/kit/errno.ts';
 import type { DeviceEvent } from '../../abi/device.ts';
 import { Dma } from '../../abi/device-host.ts';
 import { Command } from '../../abi/pci.ts';
@@ -108,7 +109,7 @@ it('S2-42 resume: configuration is back on a device that forgot it, DMA works, t
   for (const event of events) if (event.kind === 'suspend') event.acknowledge();
   await suspending;
   expect(rig.device.power.state).toBe('D3hot');
-  expect(errnoOfCall(() => mapping.read32(0))).toBe('BusError');
+  expect(errnoFrom(() => mapping.read32(0))).toBe('BusError');
   rig.machine.resume();
   expect(events.map((event) => event.kind)).toEqual(['suspend', 'asleep', 'resume']);
   expect([...rig.fn.config.bytes]).toEqual(before);
@@ -196,7 +197,7 @@ it('S2-42 only listeners that hear of suspend are waited for, each of them, and 
   asked[1]!();
   await suspending;
   expect(rig.fn.host.dma.asleep).toBe(true);
-  expect(errnoOfCall(() => file.on(() => {}, ['sleep' as never]))).toBe('EINVAL');
+  expect(errnoFrom(() => file.on(() => {}, ['sleep' as never]))).toBe('EINVAL');
 });
 
 it('S2-42 a file that is closed while a mapping holds it is not waited for', async () => {

@@ -1,5 +1,6 @@
 import { expect, it } from 'vitest';
-import { command, DeviceRig, errnoOfCall, setCommand } from '../../../tests/kit/device-rig.ts';
+import { command, DeviceRig, setCommand } from '../../../tests/kit/device-rig.ts';
+import { errnoFrom } from '../../../tests/kit/errno.ts';
 import type { DeviceEvent } from '../../abi/device.ts';
 import { Dma } from '../../abi/device-host.ts';
 import { Command } from '../../abi/pci.ts';
@@ -44,8 +45,8 @@ it('S2-41 unplug: the device works until it is let go, but is opened no more', (
   const file = rig.open();
   const { device } = rig;
   void device.unregister();
-  expect(errnoOfCall(() => DeviceFile.open(device, rig.group, rig.container, rig.machine.process))).toBe('ENODEV');
-  expect(errnoOfCall(() => rig.open())).toBe('ENODEV');
+  expect(errnoFrom(() => DeviceFile.open(device, rig.group, rig.container, rig.machine.process))).toBe('ENODEV');
+  expect(errnoFrom(() => rig.open())).toBe('ENODEV');
   expect(file.region(0).read32(0)).toBe(0);
   expect(command(file) & MEMORY).toBe(MEMORY);
 });
@@ -94,7 +95,7 @@ it('B.7 unregister: at once without users; the same promise when asked twice', a
   expect(device.unregister()).toBe(promise);
   await promise;
   expect(rig.clock.pendingTimers).toBe(0);
-  expect(errnoOfCall(() => DeviceFile.open(device, rig.group, rig.container, rig.machine.process))).toBe('ENODEV');
+  expect(errnoFrom(() => DeviceFile.open(device, rig.group, rig.container, rig.machine.process))).toBe('ENODEV');
 });
 
 it('B.7 unregister: with several files it waits for the last', async () => {
@@ -150,9 +151,9 @@ it('S2-41 forced revocation (E-08): after the grace period the device is taken a
     () => region.write32(0, 1),
     () => region.map(),
   ];
-  expect(requests.map(errnoOfCall)).toEqual(requests.map(() => 'ENODEV'));
-  expect(errnoOfCall(() => mapping.read32(0))).toBe('BusError');
-  expect(errnoOfCall(() => mapping.write8(0, 1))).toBe('BusError');
+  expect(requests.map(errnoFrom)).toEqual(requests.map(() => 'ENODEV'));
+  expect(errnoFrom(() => mapping.read32(0))).toBe('BusError');
+  expect(errnoFrom(() => mapping.write8(0, 1))).toBe('BusError');
   expect([sink.references, message.references]).toEqual([1, 1]);
   expect(host.dma.tryWrite(0, Uint8Array.of(1))).toBe(Dma.FAULT);
   expect(host.irq.trigger(0)).toBe(false);
@@ -182,7 +183,7 @@ it('S2-41 forced revocation: the device can be bound and used anew while the old
   rig.clock.advance(0);
   await unbinding;
   rig.machine.bind(rig.bdf, 'vfio-pci');
-  expect(errnoOfCall(() => old.info)).toBe('ENODEV');
+  expect(errnoFrom(() => old.info)).toBe('ENODEV');
   old.close();
   expect(rig.device.openCount).toBe(0);
   rig.group.close();

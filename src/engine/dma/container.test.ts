@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { errnoThrown, testContainer, testContext, testGroup } from '../../../tests/kit/dma-rig.ts';
+import { testContainer, testContext, testGroup } from '../../../tests/kit/dma-rig.ts';
+import { errnoFrom } from '../../../tests/kit/errno.ts';
 import { HeapMemory } from '../../sys/fake.ts';
 import { Container } from './container.ts';
 import { ContainerDmaSpace } from './container-dma-space.ts';
@@ -45,17 +46,17 @@ describe('Container', () => {
   test('B.3 SET_IOMMU errnos', () => {
     const { context } = setUp();
     const container = new Container(context);
-    expect(errnoThrown(() => container.setIommu(1))).toBe('EINVAL');
-    expect(errnoThrown(() => container.setIommu(99))).toBe('EINVAL');
+    expect(errnoFrom(() => container.setIommu(1))).toBe('EINVAL');
+    expect(errnoFrom(() => container.setIommu(99))).toBe('EINVAL');
     container.attachGroup(testGroup(1));
     for (const type of [99, 8, 2, 4, 5, 6, 7, 10, 0, -1, Number.NaN, 2 ** 53])
-      expect(errnoThrown(() => container.setIommu(type))).toBe('ENODEV');
-    expect(errnoThrown(() => container.setIommu(9))).toBe('EINVAL');
+      expect(errnoFrom(() => container.setIommu(type))).toBe('ENODEV');
+    expect(errnoFrom(() => container.setIommu(9))).toBe('EINVAL');
     expect(container.iommuType).toBe(null);
     container.setIommu(3);
     expect(container.iommuType).toBe(3);
-    expect(errnoThrown(() => container.setIommu(3))).toBe('EINVAL');
-    expect(errnoThrown(() => container.setIommu(99))).toBe('EINVAL');
+    expect(errnoFrom(() => container.setIommu(3))).toBe('EINVAL');
+    expect(errnoFrom(() => container.setIommu(99))).toBe('EINVAL');
   });
 
   test('B.3 SET_IOMMU takes all groups out again when one cannot be attached', () => {
@@ -63,7 +64,7 @@ describe('Container', () => {
     const groups = [testGroup(1), testGroup(2, { unit: {} }), testGroup(3, { isolatedMsi: false })];
     const container = new Container(context);
     for (const group of groups) container.attachGroup(group);
-    expect(errnoThrown(() => container.setIommu(3))).toBe('EPERM');
+    expect(errnoFrom(() => container.setIommu(3))).toBe('EPERM');
     expect(groups.map((group) => group.domain)).toEqual([null, null, null]);
     expect([container.iommuType, container.groups.length]).toEqual([null, 3]);
     container.detachGroup(groups[2]);
@@ -76,12 +77,12 @@ describe('Container', () => {
     const container = new Container(context);
     const group = testGroup(1);
     container.attachGroup(group);
-    expect(errnoThrown(() => container.attachGroup(group))).toBe('EINVAL');
+    expect(errnoFrom(() => container.attachGroup(group))).toBe('EINVAL');
     expect(group.domain).toBe(null);
-    expect(errnoThrown(() => container.mapDma({ process, vaddr, iova: 0n, size: PAGE, flags: RW }))).toBe('EINVAL');
-    expect(errnoThrown(() => container.unmapDma({ iova: 0n, size: 0n, flags: 2 }))).toBe('EINVAL');
-    expect(errnoThrown(() => container.iommuInfo())).toBe('EINVAL');
-    expect(errnoThrown(() => container.dirtyPages(1))).toBe('EINVAL');
+    expect(errnoFrom(() => container.mapDma({ process, vaddr, iova: 0n, size: PAGE, flags: RW }))).toBe('EINVAL');
+    expect(errnoFrom(() => container.unmapDma({ iova: 0n, size: 0n, flags: 2 }))).toBe('EINVAL');
+    expect(errnoFrom(() => container.iommuInfo())).toBe('EINVAL');
+    expect(errnoFrom(() => container.dirtyPages(1))).toBe('EINVAL');
     expect([...container.mappings()]).toEqual([]);
   });
 
@@ -103,7 +104,7 @@ describe('Container', () => {
       false,
     ]);
     expect(context.memories[0].references).toBe(1);
-    expect(errnoThrown(() => container.iommuInfo())).toBe('EINVAL');
+    expect(errnoFrom(() => container.iommuInfo())).toBe('EINVAL');
     container.attachGroup(one);
     container.setIommu(1);
     expect(container.iommuType).toBe(1);
@@ -120,8 +121,8 @@ describe('Container', () => {
     expect(group.domain!.copyIn(0, 0, new Uint8Array([1]))).toBe(0);
     container.detachGroup(group);
     expect([container.references, process.lockedPages]).toEqual([0, 0]);
-    expect(errnoThrown(() => container.attachGroup(group))).toBe('EBADF');
-    expect(errnoThrown(() => container.get())).toBe('EBADF');
+    expect(errnoFrom(() => container.attachGroup(group))).toBe('EBADF');
+    expect(errnoFrom(() => container.get())).toBe('EBADF');
     expect(() => container.put()).toThrow('too many');
   });
 
@@ -129,19 +130,19 @@ describe('Container', () => {
     const { context } = setUp();
     const group = testGroup(1);
     const container = testContainer(context, [group]);
-    expect(errnoThrown(() => container.detachGroup(testGroup(2)))).toBe('EINVAL');
+    expect(errnoFrom(() => container.detachGroup(testGroup(2)))).toBe('EINVAL');
     const domain = group.domain;
     expect(domain).not.toBe(null);
     container.detachGroup(group);
     expect(group.domain).toBe(null);
-    expect(errnoThrown(() => container.detachGroup(group))).toBe('EINVAL');
+    expect(errnoFrom(() => container.detachGroup(group))).toBe('EINVAL');
   });
 
   test('S1-05 a group without an IOMMU, or with one that only translates, cannot be attached', () => {
     const { context } = setUp();
     const container = new Container(context);
-    expect(errnoThrown(() => container.attachGroup(testGroup(1, { kind: 'none' })))).toBe('EINVAL');
-    expect(errnoThrown(() => container.attachGroup(testGroup(1, { kind: 'translation' })))).toBe('EINVAL');
+    expect(errnoFrom(() => container.attachGroup(testGroup(1, { kind: 'none' })))).toBe('EINVAL');
+    expect(errnoFrom(() => container.attachGroup(testGroup(1, { kind: 'translation' })))).toBe('EINVAL');
     expect([container.groups.length, container.references]).toEqual([0, 1]);
   });
 
@@ -149,7 +150,7 @@ describe('Container', () => {
     const strict = testContext();
     const group = testGroup(7, { isolatedMsi: false });
     const container = testContainer(strict, [testGroup(1)]);
-    expect(errnoThrown(() => container.attachGroup(group))).toBe('EPERM');
+    expect(errnoFrom(() => container.attachGroup(group))).toBe('EPERM');
     expect([container.groups.length, group.domain, container.domains.length, strict.lines.length]).toEqual([1, null, 1, 0]);
     const loose = testContext({ allowUnsafeInterrupts: true });
     testContainer(loose, [group]);
@@ -214,7 +215,7 @@ describe('Container', () => {
       const references = context.memories[0].references;
       const two = testGroup(2, { unit: {} });
       context.faults.failNext(step, 'ENOMEM', skip);
-      expect(errnoThrown(() => container.attachGroup(two))).toBe('ENOMEM');
+      expect(errnoFrom(() => container.attachGroup(two))).toBe('ENOMEM');
       expect([two.domain, container.groups.length, container.references, container.domains.length]).toEqual([null, 1, 2, 1]);
       expect(context.memories[0].references).toBe(references);
       container.attachGroup(two);
@@ -227,13 +228,13 @@ describe('Container', () => {
     const container = testContainer(context, [testGroup(1, { pageSizes: 0x11000n })]);
     container.mapDma({ process, vaddr, iova: 0n, size: PAGE, flags: RW });
     const big = testGroup(2, { unit: {}, pageSizes: 0x10000n });
-    expect(errnoThrown(() => container.attachGroup(big))).toBe('EINVAL');
+    expect(errnoFrom(() => container.attachGroup(big))).toBe('EINVAL');
     expect(container.iommuInfo().pageSizes).toBe(0x11000n);
     expect(context.memories[0].references).toBe(2);
     container.unmapDma({ iova: 0n, size: PAGE });
     container.attachGroup(big);
     expect(container.iommuInfo()).toMatchObject({ pageSizes: 0x10000n, pageSizeBitmap: 0x10000n });
-    expect(errnoThrown(() => container.mapDma({ process, vaddr, iova: 0n, size: PAGE, flags: RW }))).toBe('EINVAL');
+    expect(errnoFrom(() => container.mapDma({ process, vaddr, iova: 0n, size: PAGE, flags: RW }))).toBe('EINVAL');
     container.detachGroup(big);
     expect(container.iommuInfo().pageSizes).toBe(0x11000n);
   });
@@ -248,8 +249,8 @@ describe('Container', () => {
     expect(info([0x4020_1000n, 0x20_1000n])).toMatchObject({ pageSizes: 0x20_1000n });
     expect(info([0x20_0400n])).toMatchObject({ pageSizes: 0x20_1000n, pageSizeBitmap: 0x1000n });
     expect(info([0x4020_1000n], 65536)).toMatchObject({ pageSizes: 0x4021_0000n, pageSizeBitmap: 0x10000n });
-    expect(errnoThrown(() => info([0x1000n, 0x20_0000n]))).toBe('EINVAL');
-    expect(errnoThrown(() => info([0n]))).toBe('EINVAL');
+    expect(errnoFrom(() => info([0x1000n, 0x20_0000n]))).toBe('EINVAL');
+    expect(errnoFrom(() => info([0n]))).toBe('EINVAL');
   });
 
   test('B.6 IOVA ranges are the aperture without what is reserved; relaxable windows may be used', () => {
@@ -288,7 +289,7 @@ describe('Container', () => {
       { reserved: [{ first: 0n, last: 2n ** 64n - 1n, kind: 'reserved' as const }] },
     ];
     for (const iommu of conflicts) {
-      expect(errnoThrown(() => container.attachGroup(testGroup(2, iommu)))).toBe('EINVAL');
+      expect(errnoFrom(() => container.attachGroup(testGroup(2, iommu)))).toBe('EINVAL');
       expect([container.groups.length, container.domains.length]).toEqual([1, 1]);
     }
     const narrow = testGroup(3, { apertureLast: 0x4fff_ffffn, reserved: [{ first: 0n, last: 0xfffn, kind: 'direct' }] });
@@ -302,10 +303,10 @@ describe('Container', () => {
     const { context, process, vaddr } = setUp();
     const container = testContainer(context, [testGroup(1, { reserved: [] })]);
     container.mapDma({ process, vaddr, iova: 0xfee0_0000n, size: PAGE, flags: RW });
-    expect(errnoThrown(() => container.attachGroup(testGroup(2)))).toBe('EINVAL');
+    expect(errnoFrom(() => container.attachGroup(testGroup(2)))).toBe('EINVAL');
     container.unmapDma({ iova: 0xfee0_0000n, size: PAGE });
     container.attachGroup(testGroup(2));
-    expect(errnoThrown(() => container.mapDma({ process, vaddr, iova: 0xfee0_0000n, size: PAGE, flags: RW }))).toBe('EINVAL');
+    expect(errnoFrom(() => container.mapDma({ process, vaddr, iova: 0xfee0_0000n, size: PAGE, flags: RW }))).toBe('EINVAL');
   });
 
   test('B.6 page sizes, ranges and what is available are what a kernel reported for this machine', () => {
@@ -334,7 +335,7 @@ describe('ContainerDmaSpace', () => {
     dma.map({ iova: 0x1000n, memory });
     dma.map({ iova: 0x10000n, memory, offset: 4096, size: 4096, access: 1 });
     expect([process.lockedPages, dma.available, memory.references]).toEqual([3, 65533, 3]);
-    expect(errnoThrown(() => dma.map({ iova: 0x2000n, memory }))).toBe('EEXIST');
+    expect(errnoFrom(() => dma.map({ iova: 0x2000n, memory }))).toBe('EEXIST');
     expect(dma.unmap(0x1000n, 8192n)).toBe(8192n);
     expect(dma.unmapAll()).toBe(4096n);
     expect([process.lockedPages, memory.references]).toEqual([0, 1]);
@@ -344,8 +345,8 @@ describe('ContainerDmaSpace', () => {
   test('S2-21 allocating what is no size is EINVAL, more than an address space ENOMEM, and asks for nothing', () => {
     const context = testContext();
     const dma = new ContainerDmaSpace(testContainer(context, [testGroup(1)]), Process.user(), context);
-    for (const size of [Number.NaN, 0, -1, 1.5, 2 ** 53]) expect(errnoThrown(() => dma.allocate(size))).toBe('EINVAL');
-    expect(errnoThrown(() => dma.allocate(2 ** 50))).toBe('ENOMEM');
+    for (const size of [Number.NaN, 0, -1, 1.5, 2 ** 53]) expect(errnoFrom(() => dma.allocate(size))).toBe('EINVAL');
+    expect(errnoFrom(() => dma.allocate(2 ** 50))).toBe('ENOMEM');
     expect(context.memories).toEqual([]);
   });
 });

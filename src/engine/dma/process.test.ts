@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { errnoThrown, SparseMemory } from '../../../tests/kit/dma-rig.ts';
+import { SparseMemory } from '../../../tests/kit/dma-rig.ts';
+import { errnoFrom } from '../../../tests/kit/errno.ts';
 import { Access } from '../../abi/memory.ts';
 import type { VfioError } from '../../base/errno.ts';
 import { HeapMemory } from '../../sys/fake.ts';
@@ -14,24 +15,24 @@ describe('AddressSpace', () => {
     const process = Process.user({ allocate: HeapMemory.allocate });
     const vaddr = process.addressSpace.anonymous(4096, Access.READ);
     expect(process.addressSpace.resolve(vaddr, 4096n, Access.READ)).toHaveLength(1);
-    expect(errnoThrown(() => process.addressSpace.resolve(vaddr, 4096n, Access.WRITE))).toBe('EFAULT');
-    expect(errnoThrown(() => process.addressSpace.resolve(vaddr, 4096n, Access.READ_WRITE))).toBe('EFAULT');
+    expect(errnoFrom(() => process.addressSpace.resolve(vaddr, 4096n, Access.WRITE))).toBe('EFAULT');
+    expect(errnoFrom(() => process.addressSpace.resolve(vaddr, 4096n, Access.READ_WRITE))).toBe('EFAULT');
   });
 
   test('S2-53 PROT_NONE memory can be given to nobody', () => {
     const process = Process.user({ allocate: HeapMemory.allocate });
     const vaddr = process.addressSpace.anonymous(4096, 0);
-    expect(errnoThrown(() => process.addressSpace.resolve(vaddr, 4096n, Access.READ))).toBe('EFAULT');
+    expect(errnoFrom(() => process.addressSpace.resolve(vaddr, 4096n, Access.READ))).toBe('EFAULT');
   });
 
   test('S2-53 a hole, the page past the end and addresses no process has are EFAULT', () => {
     const process = Process.user({ allocate: HeapMemory.allocate });
     const vaddr = process.addressSpace.anonymous(2 * 4096);
     process.addressSpace.anonymous(4096);
-    expect(errnoThrown(() => process.addressSpace.resolve(vaddr, 3n * 4096n, Access.READ))).toBe('EFAULT');
-    expect(errnoThrown(() => process.addressSpace.resolve(0x10000n, 4096n, Access.READ))).toBe('EFAULT');
-    expect(errnoThrown(() => process.addressSpace.resolve(0n, 2n ** 63n, Access.READ))).toBe('EFAULT');
-    expect(errnoThrown(() => process.addressSpace.resolve(2n ** 64n - 4096n, 4096n, Access.READ))).toBe('EFAULT');
+    expect(errnoFrom(() => process.addressSpace.resolve(vaddr, 3n * 4096n, Access.READ))).toBe('EFAULT');
+    expect(errnoFrom(() => process.addressSpace.resolve(0x10000n, 4096n, Access.READ))).toBe('EFAULT');
+    expect(errnoFrom(() => process.addressSpace.resolve(0n, 2n ** 63n, Access.READ))).toBe('EFAULT');
+    expect(errnoFrom(() => process.addressSpace.resolve(2n ** 64n - 4096n, 4096n, Access.READ))).toBe('EFAULT');
   });
 
   test('S2-53 neighbours of one memory are one segment, others are not', () => {
@@ -60,17 +61,17 @@ describe('AddressSpace', () => {
       { size: 2 ** 53 },
       { at: 0x123n },
     ]) {
-      expect(errnoThrown(() => space.map(memory, options))).toBe('EINVAL');
+      expect(errnoFrom(() => space.map(memory, options))).toBe('EINVAL');
     }
-    expect(errnoThrown(() => space.map(memory, { at: -1n }))).toBe('EINVAL');
-    expect(errnoThrown(() => space.map(memory, { at: 0x11000n }))).toBe('EEXIST');
-    expect(errnoThrown(() => space.map(memory, { at: 2n ** 47n - 4096n }))).toBe('ENOMEM');
-    expect(errnoThrown(() => space.map(memory, { prot: 8 as Access }))).toBe('EINVAL');
+    expect(errnoFrom(() => space.map(memory, { at: -1n }))).toBe('EINVAL');
+    expect(errnoFrom(() => space.map(memory, { at: 0x11000n }))).toBe('EEXIST');
+    expect(errnoFrom(() => space.map(memory, { at: 2n ** 47n - 4096n }))).toBe('ENOMEM');
+    expect(errnoFrom(() => space.map(memory, { prot: 8 as Access }))).toBe('EINVAL');
     expect(memory.references).toBe(2);
     space.unmap(0x10000n);
     expect(memory.references).toBe(1);
-    expect(errnoThrown(() => space.unmap(0x10000n))).toBe('EINVAL');
-    expect(errnoThrown(() => space.unmap(0x10001n))).toBe('EINVAL');
+    expect(errnoFrom(() => space.unmap(0x10000n))).toBe('EINVAL');
+    expect(errnoFrom(() => space.unmap(0x10001n))).toBe('EINVAL');
   });
 
   test('S2-34 with pages of 64 KiB areas are whole pages of 64 KiB', () => {
@@ -78,7 +79,7 @@ describe('AddressSpace', () => {
     const vaddr = process.addressSpace.anonymous(100);
     expect(process.addressSpace.resolve(vaddr, 65536n, Access.READ_WRITE)[0]).toMatchObject({ offset: 0, size: 65536 });
     using small = HeapMemory.allocate(4096);
-    expect(errnoThrown(() => process.addressSpace.map(small))).toBe('EINVAL');
+    expect(errnoFrom(() => process.addressSpace.map(small))).toBe('EINVAL');
   });
 
   test('S2-49 anonymous memory of absurd size is refused before it is asked for', () => {
@@ -88,9 +89,9 @@ describe('AddressSpace', () => {
       return new SparseMemory(size);
     };
     const space = Process.user({ allocate }).addressSpace;
-    for (const size of [Number.NaN, -1, 0, 1.5, 2 ** 53]) expect(errnoThrown(() => space.anonymous(size))).toBe('EINVAL');
-    expect(errnoThrown(() => space.anonymous(2 ** 48))).toBe('ENOMEM');
-    expect(errnoThrown(() => Process.user().addressSpace.anonymous(4096))).toBe('ENOMEM');
+    for (const size of [Number.NaN, -1, 0, 1.5, 2 ** 53]) expect(errnoFrom(() => space.anonymous(size))).toBe('EINVAL');
+    expect(errnoFrom(() => space.anonymous(2 ** 48))).toBe('ENOMEM');
+    expect(errnoFrom(() => Process.user().addressSpace.anonymous(4096))).toBe('ENOMEM');
     expect(asked).toBe(0);
   });
 });
@@ -119,8 +120,8 @@ describe('Process', () => {
     expect(memory.references).toBe(1);
     process.exit();
     expect(closed).toHaveLength(3);
-    expect(errnoThrown(() => process.onExit(() => {}))).toBe('ESRCH');
-    expect(errnoThrown(() => process.addressSpace.map(memory))).toBe('ESRCH');
+    expect(errnoFrom(() => process.onExit(() => {}))).toBe('ESRCH');
+    expect(errnoFrom(() => process.addressSpace.map(memory))).toBe('ESRCH');
   });
 });
 
@@ -128,7 +129,7 @@ describe('locked memory', () => {
   test('S2-46 exactly the limit is allowed, one page more is not, and a refusal counts nothing', () => {
     const process = Process.user({ memlockLimit: 8 * 4096 });
     chargeLocked(process, 8 * 4096);
-    expect(errnoThrown(() => chargeLocked(process, 4096))).toBe('ENOMEM');
+    expect(errnoFrom(() => chargeLocked(process, 4096))).toBe('ENOMEM');
     expect(process.lockedPages).toBe(8);
     process.capabilities.add('CAP_IPC_LOCK');
     chargeLocked(process, 4096);
@@ -139,17 +140,17 @@ describe('locked memory', () => {
   });
 
   test('S2-46 a limit that is no multiple of the page counts whole pages; NaN limits everything', () => {
-    expect(errnoThrown(() => chargeLocked(Process.user({ memlockLimit: 8191 }), 8192))).toBe('ENOMEM');
-    expect(errnoThrown(() => chargeLocked(Process.user({ memlockLimit: 8191 }), 4096))).toBe('none');
-    expect(errnoThrown(() => chargeLocked(Process.user({ memlockLimit: Number.NaN }), 4096))).toBe('ENOMEM');
-    expect(errnoThrown(() => chargeLocked(Process.user({ memlockLimit: Number.POSITIVE_INFINITY }), 2 ** 46))).toBe('none');
+    expect(errnoFrom(() => chargeLocked(Process.user({ memlockLimit: 8191 }), 8192))).toBe('ENOMEM');
+    expect(errnoFrom(() => chargeLocked(Process.user({ memlockLimit: 8191 }), 4096))).toBe('none');
+    expect(errnoFrom(() => chargeLocked(Process.user({ memlockLimit: Number.NaN }), 4096))).toBe('ENOMEM');
+    expect(errnoFrom(() => chargeLocked(Process.user({ memlockLimit: Number.POSITIVE_INFINITY }), 2 ** 46))).toBe('none');
   });
 
   test('S2-52 nobody is charged after exit, and what was charged can be given back', () => {
     const process = Process.user();
     chargeLocked(process, 4096);
     process.exit();
-    expect(errnoThrown(() => chargeLocked(process, 4096))).toBe('ESRCH');
+    expect(errnoFrom(() => chargeLocked(process, 4096))).toBe('ESRCH');
     unchargeLocked(process, 4096);
     expect(process.lockedBytes).toBe(0);
   });
@@ -178,10 +179,10 @@ describe('locked memory', () => {
     expect(needed).toBe(BigInt(3 * MiB + 4096 + 8192));
     const enough = Process.user({ memlockLimit: Number(needed) });
     for (const size of sizes) chargeLocked(enough, Math.ceil(size / 4096) * 4096);
-    expect(errnoThrown(() => chargeLocked(enough, 4096))).toBe('ENOMEM');
+    expect(errnoFrom(() => chargeLocked(enough, 4096))).toBe('ENOMEM');
     expect(estimateMemlock({ mappings: [1n << 40n], containers: 2, alreadyLocked: 4096 })).toBe((1n << 41n) + 4096n);
     expect(estimateMemlock({ mappings: [1], pageSize: 65536 })).toBe(65536n);
-    for (const mappings of [[Number.NaN], [-1], [-1n], [1.5]]) expect(errnoThrown(() => estimateMemlock({ mappings }))).toBe('EINVAL');
-    expect(errnoThrown(() => estimateMemlock({ mappings: [], containers: -1 }))).toBe('EINVAL');
+    for (const mappings of [[Number.NaN], [-1], [-1n], [1.5]]) expect(errnoFrom(() => estimateMemlock({ mappings }))).toBe('EINVAL');
+    expect(errnoFrom(() => estimateMemlock({ mappings: [], containers: -1 }))).toBe('EINVAL');
   });
 });

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { errnoThrown, SlowMemory, SparseMemory, testContainer, testContext, testGroup } from '../../../tests/kit/dma-rig.ts';
+import { SlowMemory, SparseMemory, testContainer, testContext, testGroup } from '../../../tests/kit/dma-rig.ts';
+import { errnoFrom } from '../../../tests/kit/errno.ts';
 import { Access } from '../../abi/memory.ts';
 import type { VfioError } from '../../base/errno.ts';
 import { HeapMemory } from '../../sys/fake.ts';
@@ -59,9 +60,9 @@ describe('MAP_DMA', () => {
     ];
     for (const [what, errno, wrong] of rows) {
       if (errno !== 'none') expect([what, state(container, process)]).toEqual([what, before]);
-      expect([what, errnoThrown(() => container.mapDma({ ...good, ...wrong }))]).toEqual([what, errno]);
+      expect([what, errnoFrom(() => container.mapDma({ ...good, ...wrong }))]).toEqual([what, errno]);
     }
-    expect(errnoThrown(() => container.mapDma({ ...good, vaddr: ro, iova: 0x200000n, flags: 1 }))).toBe('none');
+    expect(errnoFrom(() => container.mapDma({ ...good, vaddr: ro, iova: 0x200000n, flags: 1 }))).toBe('none');
   });
 
   test('B.6 MAP what is no 64-bit number is EINVAL before anything else', () => {
@@ -69,12 +70,12 @@ describe('MAP_DMA', () => {
     const good = { process, vaddr, iova: 0n, size: PAGE, flags: RW };
     const bad = [-1n, TOP, 2n ** 70n, 5 as unknown as bigint, undefined as unknown as bigint, null as unknown as bigint];
     for (const value of bad) {
-      expect(errnoThrown(() => container.mapDma({ ...good, iova: value }))).toBe('EINVAL');
-      expect(errnoThrown(() => container.mapDma({ ...good, vaddr: value }))).toBe('EINVAL');
-      expect(errnoThrown(() => container.mapDma({ ...good, size: value }))).toBe('EINVAL');
+      expect(errnoFrom(() => container.mapDma({ ...good, iova: value }))).toBe('EINVAL');
+      expect(errnoFrom(() => container.mapDma({ ...good, vaddr: value }))).toBe('EINVAL');
+      expect(errnoFrom(() => container.mapDma({ ...good, size: value }))).toBe('EINVAL');
     }
     for (const flags of [Number.NaN, -1, 1.5, 2 ** 32, 2 ** 53, Number.POSITIVE_INFINITY]) {
-      expect(errnoThrown(() => container.mapDma({ ...good, flags }))).toBe('EINVAL');
+      expect(errnoFrom(() => container.mapDma({ ...good, flags }))).toBe('EINVAL');
     }
     expect(container.size).toBe(0);
   });
@@ -99,11 +100,10 @@ describe('MAP_DMA', () => {
       ['EFAULT', { offset: 4096, size: 4 * 4096 }],
       ['EFAULT', { size: 2 ** 40, iova: 2n ** 41n }],
     ];
-    for (const [errno, wrong] of rows)
-      expect([wrong, errnoThrown(() => container.mapMemory({ ...good, ...wrong }))]).toEqual([wrong, errno]);
+    for (const [errno, wrong] of rows) expect([wrong, errnoFrom(() => container.mapMemory({ ...good, ...wrong }))]).toEqual([wrong, errno]);
     const gone = HeapMemory.allocate(4096);
     gone[Symbol.dispose]();
-    expect(errnoThrown(() => container.mapMemory({ ...good, memory: gone }))).toBe('EFAULT');
+    expect(errnoFrom(() => container.mapMemory({ ...good, memory: gone }))).toBe('EFAULT');
     expect(memory.references).toBe(1);
     container.mapMemory(good);
     expect(memory.references).toBe(2);
@@ -113,8 +113,8 @@ describe('MAP_DMA', () => {
   test('S2-03 the same address twice is EEXIST, the engine never picks another', () => {
     const { container, process, vaddr } = setUp();
     container.mapDma({ process, vaddr, iova: 0x100000n, size: 4n * PAGE, flags: RW });
-    expect(errnoThrown(() => container.mapDma({ process, vaddr, iova: 0x100000n, size: 4n * PAGE, flags: RW }))).toBe('EEXIST');
-    expect(errnoThrown(() => container.mapDma({ process, vaddr, iova: 0x103000n, size: PAGE, flags: RW }))).toBe('EEXIST');
+    expect(errnoFrom(() => container.mapDma({ process, vaddr, iova: 0x100000n, size: 4n * PAGE, flags: RW }))).toBe('EEXIST');
+    expect(errnoFrom(() => container.mapDma({ process, vaddr, iova: 0x103000n, size: PAGE, flags: RW }))).toBe('EEXIST');
     container.mapDma({ process, vaddr, iova: 0x104000n, size: 4n * PAGE, flags: RW });
     expect([...container.mappings()].map((m) => m.iova)).toEqual([0x100000n, 0x104000n]);
   });
@@ -124,9 +124,9 @@ describe('MAP_DMA', () => {
     const container = testContainer(context, [testGroup(1, { apertureLast: 2n ** 32n - 1n })]);
     const process = Process.root({ allocate: context.allocate });
     const vaddr = process.addressSpace.anonymous(8192);
-    expect(errnoThrown(() => container.mapDma({ process, vaddr, iova: 2n ** 32n, size: PAGE, flags: RW }))).toBe('EINVAL');
-    expect(errnoThrown(() => container.mapDma({ process, vaddr, iova: 2n ** 32n - PAGE, size: 2n * PAGE, flags: RW }))).toBe('EINVAL');
-    expect(errnoThrown(() => container.mapDma({ process, vaddr, iova: 2n ** 32n - PAGE, size: PAGE, flags: RW }))).toBe('none');
+    expect(errnoFrom(() => container.mapDma({ process, vaddr, iova: 2n ** 32n, size: PAGE, flags: RW }))).toBe('EINVAL');
+    expect(errnoFrom(() => container.mapDma({ process, vaddr, iova: 2n ** 32n - PAGE, size: 2n * PAGE, flags: RW }))).toBe('EINVAL');
+    expect(errnoFrom(() => container.mapDma({ process, vaddr, iova: 2n ** 32n - PAGE, size: PAGE, flags: RW }))).toBe('none');
   });
 
   test('B.6 MAP the last page of a 64-bit aperture can be mapped and unmapped', () => {
@@ -134,8 +134,8 @@ describe('MAP_DMA', () => {
     const container = testContainer(context, [testGroup(1, { apertureLast: TOP - 1n })]);
     const process = Process.root({ allocate: context.allocate });
     const vaddr = process.addressSpace.anonymous(8192);
-    expect(errnoThrown(() => container.mapDma({ process, vaddr, iova: TOP - PAGE, size: 2n * PAGE, flags: RW }))).toBe('EOVERFLOW');
-    expect(errnoThrown(() => container.unmapDma({ iova: TOP - PAGE, size: 2n * PAGE }))).toBe('EOVERFLOW');
+    expect(errnoFrom(() => container.mapDma({ process, vaddr, iova: TOP - PAGE, size: 2n * PAGE, flags: RW }))).toBe('EOVERFLOW');
+    expect(errnoFrom(() => container.unmapDma({ iova: TOP - PAGE, size: 2n * PAGE }))).toBe('EOVERFLOW');
     container.mapDma({ process, vaddr, iova: TOP - PAGE, size: PAGE, flags: RW });
     expect([...container.mappings()]).toMatchObject([{ iova: TOP - PAGE, size: PAGE }]);
     expect(container.unmapDma({ iova: TOP - PAGE, size: PAGE })).toBe(PAGE);
@@ -146,11 +146,11 @@ describe('MAP_DMA', () => {
     expect(container.iommuInfo().pageSizeBitmap).toBe(65536n);
     const good = { process, vaddr, iova: 0x100000n, size: 65536n, flags: RW };
     for (const wrong of [{ vaddr: vaddr + PAGE }, { iova: 0x101000n }, { size: PAGE }, { size: 65536n + PAGE }]) {
-      expect(errnoThrown(() => container.mapDma({ ...good, ...wrong }))).toBe('EINVAL');
+      expect(errnoFrom(() => container.mapDma({ ...good, ...wrong }))).toBe('EINVAL');
     }
     container.mapDma(good);
     expect(process.lockedPages).toBe(1);
-    expect(errnoThrown(() => container.unmapDma({ iova: 0x100000n, size: PAGE }))).toBe('EINVAL');
+    expect(errnoFrom(() => container.unmapDma({ iova: 0x100000n, size: PAGE }))).toBe('EINVAL');
     expect(container.unmapDma({ iova: 0x100000n, size: 65536n })).toBe(65536n);
   });
 
@@ -162,7 +162,7 @@ describe('MAP_DMA', () => {
       map(k);
     }
     expect(container.iommuInfo().available).toBe(0);
-    expect(errnoThrown(() => map(65535))).toBe('ENOSPC');
+    expect(errnoFrom(() => map(65535))).toBe('ENOSPC');
     expect(container.unmapDma({ iova: 0x10000000n, size: PAGE })).toBe(PAGE);
     map(65535);
     expect(container.unmapDma({ iova: 0n, size: 0n, flags: 2 })).toBe(65535n * PAGE);
@@ -172,8 +172,8 @@ describe('MAP_DMA', () => {
   test('B.6 dma_entry_limit counts before the ranges are looked at', () => {
     const { container, process, vaddr } = setUp({ dmaEntryLimit: 16 });
     for (let k = 0; k < 16; k++) container.mapDma({ process, vaddr, iova: BigInt(k) * 2n * PAGE, size: PAGE, flags: RW });
-    expect(errnoThrown(() => container.mapDma({ process, vaddr, iova: 2n ** 60n, size: PAGE, flags: RW }))).toBe('ENOSPC');
-    expect(errnoThrown(() => container.mapDma({ process, vaddr, iova: 0n, size: PAGE, flags: RW }))).toBe('EEXIST');
+    expect(errnoFrom(() => container.mapDma({ process, vaddr, iova: 2n ** 60n, size: PAGE, flags: RW }))).toBe('ENOSPC');
+    expect(errnoFrom(() => container.mapDma({ process, vaddr, iova: 0n, size: PAGE, flags: RW }))).toBe('EEXIST');
   });
 
   test('E-04 a warning comes at 90 % of the entry limit, once, and the refusal names the limit', () => {
@@ -199,7 +199,7 @@ describe('locked memory of mappings', () => {
     const { container, process, vaddr } = setUp();
     process.memlockLimit = 8 * 4096;
     const map = (iova: bigint, pages: bigint, at = vaddr) =>
-      errnoThrown(() => container.mapDma({ process, vaddr: at, iova, size: pages * PAGE, flags: RW }));
+      errnoFrom(() => container.mapDma({ process, vaddr: at, iova, size: pages * PAGE, flags: RW }));
     const unmapAll = () => container.unmapDma({ iova: 0n, size: 0n, flags: 2 });
     process.capabilities.add('CAP_IPC_LOCK');
     expect(map(0x100000n, 16n)).toBe('none');
@@ -224,9 +224,9 @@ describe('locked memory of mappings', () => {
     container.mapDma({ process, vaddr, iova: 0n, size: 4n * PAGE, flags: RW });
     process.capabilities.clear();
     expect(container.size).toBe(1);
-    expect(errnoThrown(() => container.mapDma({ process, vaddr, iova: 0x10000n, size: PAGE, flags: RW }))).toBe('ENOMEM');
+    expect(errnoFrom(() => container.mapDma({ process, vaddr, iova: 0x10000n, size: PAGE, flags: RW }))).toBe('ENOMEM');
     container.unmapDma({ iova: 0n, size: 4n * PAGE });
-    expect(errnoThrown(() => container.mapDma({ process, vaddr, iova: 0x10000n, size: PAGE, flags: RW }))).toBe('none');
+    expect(errnoFrom(() => container.mapDma({ process, vaddr, iova: 0x10000n, size: PAGE, flags: RW }))).toBe('none');
   });
 
   test('S2-46 device memory mapped by the process is not counted, remote memory neither', () => {
@@ -239,16 +239,16 @@ describe('locked memory of mappings', () => {
     container.mapMemory({ process, memory: remote, iova: 0x10000n });
     container.mapMemory({ process, memory: bar, iova: 0x20000n, counted: false });
     expect(process.lockedBytes).toBe(0);
-    expect(errnoThrown(() => container.mapMemory({ process, memory: bar, iova: 0x30000n }))).toBe('ENOMEM');
+    expect(errnoFrom(() => container.mapMemory({ process, memory: bar, iova: 0x30000n }))).toBe('ENOMEM');
   });
 
   test('S2-47 ten thousand failing maps make one line in five seconds', () => {
     const { context, container, process, vaddr } = setUp();
     process.memlockLimit = 0;
-    for (let k = 0; k < 10_000; k++) errnoThrown(() => container.mapDma({ process, vaddr, iova: 0n, size: PAGE, flags: RW }));
+    for (let k = 0; k < 10_000; k++) errnoFrom(() => container.mapDma({ process, vaddr, iova: 0n, size: PAGE, flags: RW }));
     expect(context.lines).toHaveLength(1);
     context.clock.advance(5000);
-    errnoThrown(() => container.mapDma({ process, vaddr, iova: 0n, size: PAGE, flags: RW }));
+    errnoFrom(() => container.mapDma({ process, vaddr, iova: 0n, size: PAGE, flags: RW }));
     expect(context.lines).toHaveLength(2);
     expect(context.lines[1]).toContain('9999 more');
   });
@@ -274,7 +274,7 @@ describe('locked memory of mappings', () => {
     process.exit();
     expect(memory.references).toBe(1);
     expect(process.lockedPages).toBe(1);
-    expect(errnoThrown(() => container.mapDma({ process, vaddr, iova: 0x10000n, size: PAGE, flags: RW }))).toBe('ESRCH');
+    expect(errnoFrom(() => container.mapDma({ process, vaddr, iova: 0x10000n, size: PAGE, flags: RW }))).toBe('ESRCH');
     expect(container.unmapDma({ iova: 0n, size: PAGE })).toBe(PAGE);
     expect([memory.references, process.lockedBytes]).toEqual([0, 0]);
   });
@@ -327,7 +327,7 @@ describe('locked memory of mappings', () => {
         container.mapDma({ process, vaddr, iova: 0x800000n, size: PAGE, flags: RW });
         const before = state(container, process);
         context.faults.failNext(step, 'EIO', skip);
-        const errno = errnoThrown(() => container.mapDma({ process, vaddr: 0x10000n, iova: 0x100000n, size: 2n * PAGE, flags: RW }));
+        const errno = errnoFrom(() => container.mapDma({ process, vaddr: 0x10000n, iova: 0x100000n, size: 2n * PAGE, flags: RW }));
         if (step !== 'type1.map.domain' && skip > 0) expect(errno).toBe('none');
         else {
           expect([step, skip, errno]).toEqual([step, skip, 'EIO']);
@@ -358,15 +358,15 @@ describe('MAP_DMA with VADDR', () => {
     const heir = Process.user({ pid: 2, memlockLimit: 4096 });
     const request = { process: heir, vaddr: 0n, iova: 0x100000n, size: 4n * PAGE, flags: 4 };
     container.mapDma({ process, vaddr, iova: 0x100000n, size: 4n * PAGE, flags: RW });
-    expect(errnoThrown(() => container.mapDma(request))).toBe('EINVAL');
+    expect(errnoFrom(() => container.mapDma(request))).toBe('EINVAL');
     container.unmapDma({ iova: 0x100000n, size: 4n * PAGE, flags: 4 });
-    expect(errnoThrown(() => container.mapDma({ ...request, size: PAGE }))).toBe('EINVAL');
-    expect(errnoThrown(() => container.mapDma({ ...request, iova: 0x101000n, size: 3n * PAGE }))).toBe('EINVAL');
-    expect(errnoThrown(() => container.mapDma({ ...request, iova: 0x900000n }))).toBe('ENOENT');
-    expect(errnoThrown(() => container.mapDma(request))).toBe('ENOMEM');
+    expect(errnoFrom(() => container.mapDma({ ...request, size: PAGE }))).toBe('EINVAL');
+    expect(errnoFrom(() => container.mapDma({ ...request, iova: 0x101000n, size: 3n * PAGE }))).toBe('EINVAL');
+    expect(errnoFrom(() => container.mapDma({ ...request, iova: 0x900000n }))).toBe('ENOENT');
+    expect(errnoFrom(() => container.mapDma(request))).toBe('ENOMEM');
     heir.memlockLimit = 2 ** 30;
     context.faults.failNext('type1.vaddr.charge', 'EIO');
-    expect(errnoThrown(() => container.mapDma(request))).toBe('EIO');
+    expect(errnoFrom(() => container.mapDma(request))).toBe('EIO');
     expect([process.lockedPages, heir.lockedPages]).toEqual([4, 0]);
     expect([...container.mappings()][0].vaddrInvalid).toBe(true);
     container.mapDma(request);

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { errnoThrown, testContainer, testContext, testGroup } from '../../../tests/kit/dma-rig.ts';
+import { testContainer, testContext, testGroup } from '../../../tests/kit/dma-rig.ts';
+import { errnoFrom } from '../../../tests/kit/errno.ts';
 import { Process } from './process.ts';
 
 const PAGE = 4096n;
@@ -47,7 +48,7 @@ describe('UNMAP_DMA', () => {
       ['a number for an address', 'EINVAL', { iova: 0x100000 as unknown as bigint, size: PAGE }],
     ];
     for (const [what, errno, request] of rows) {
-      expect([what, errnoThrown(() => container.unmapDma(request))]).toEqual([what, errno]);
+      expect([what, errnoFrom(() => container.unmapDma(request))]).toEqual([what, errno]);
       expect(container.size).toBe(1);
     }
     expect(container.unmapDma(good)).toBe(4n * PAGE);
@@ -92,7 +93,7 @@ describe('UNMAP_DMA', () => {
       [0x100000n, 0x301000n],
       [0x0n, 0x103000n],
     ]) {
-      expect(errnoThrown(() => unmap(iova, end - iova))).toBe('EINVAL');
+      expect(errnoFrom(() => unmap(iova, end - iova))).toBe('EINVAL');
     }
     expect(container.size).toBe(3);
     expect(unmap(0xff000n, 0x106000n)).toBe(8n * PAGE);
@@ -118,15 +119,15 @@ describe('UNMAP_DMA', () => {
     map(0x100000n, 1n);
     map(0x200000n, 2n);
     expect(unmap(0x200000n, 2n * PAGE, VADDR)).toBe(2n * PAGE);
-    expect(errnoThrown(() => unmap(0x100000n, 0x102000n, VADDR))).toBe('EINVAL');
+    expect(errnoFrom(() => unmap(0x100000n, 0x102000n, VADDR))).toBe('EINVAL');
     expect([...container.mappings()].map((m) => m.vaddrInvalid)).toEqual([false, true]);
     expect(group.domain!.copyIn(0x200, 0, new Uint8Array(1))).toBe(0);
-    expect(errnoThrown(() => container.attachGroup(testGroup(2)))).toBe('EBUSY');
+    expect(errnoFrom(() => container.attachGroup(testGroup(2)))).toBe('EBUSY');
     expect(container.groups).toHaveLength(1);
     expect(unmap(0x200000n, 2n * PAGE)).toBe(2n * PAGE);
     container.attachGroup(testGroup(2));
     expect(unmap(0n, 0n, ALL | VADDR)).toBe(PAGE);
-    expect(errnoThrown(() => unmap(0n, 0n, ALL | VADDR))).toBe('EINVAL');
+    expect(errnoFrom(() => unmap(0n, 0n, ALL | VADDR))).toBe('EINVAL');
   });
 
   test('B.6 UNMAP v2 can cut nothing at the top of the 64-bit space either', () => {
@@ -135,7 +136,7 @@ describe('UNMAP_DMA', () => {
     const process = Process.root({ allocate: context.allocate });
     const vaddr = process.addressSpace.anonymous(8192);
     container.mapDma({ process, vaddr, iova: TOP - 2n * PAGE, size: 2n * PAGE, flags: RW });
-    expect(errnoThrown(() => container.unmapDma({ iova: TOP - PAGE, size: PAGE }))).toBe('EINVAL');
+    expect(errnoFrom(() => container.unmapDma({ iova: TOP - PAGE, size: PAGE }))).toBe('EINVAL');
     expect(container.unmapDma({ iova: 0n, size: 0n, flags: ALL })).toBe(2n * PAGE);
   });
 });
@@ -207,7 +208,7 @@ describe('DIRTY_PAGES', () => {
     write(0x100, 0, 1);
     container.dirtyPages(STOP);
     container.dirtyPages(STOP);
-    expect(errnoThrown(() => get(0x100000n, 64n))).toBe('EINVAL');
+    expect(errnoFrom(() => get(0x100000n, 64n))).toBe('EINVAL');
     container.dirtyPages(START);
     expect(get(0x100000n, 64n)).toEqual([]);
   });
@@ -247,9 +248,9 @@ describe('DIRTY_PAGES', () => {
     const data = new Uint8Array(8);
     const good = { iova: 0x100000n, size: 64n * PAGE, bitmap: { pageSize: PAGE, data } };
     for (const flags of [0, 3, 5, 7, 8, 12, -1, Number.NaN, 2 ** 33]) {
-      expect([flags, errnoThrown(() => container.dirtyPages(flags, good))]).toEqual([flags, 'EINVAL']);
+      expect([flags, errnoFrom(() => container.dirtyPages(flags, good))]).toEqual([flags, 'EINVAL']);
     }
-    expect(errnoThrown(() => container.dirtyPages(GET))).toBe('EINVAL');
+    expect(errnoFrom(() => container.dirtyPages(GET))).toBe('EINVAL');
     const rows: [string, string, object][] = [
       ['bitmap too small', 'EINVAL', { bitmap: { pageSize: PAGE, data: data.subarray(1) } }],
       ['bitmap of nothing', 'EINVAL', { bitmap: { pageSize: PAGE, data, size: 0n } }],
@@ -268,10 +269,10 @@ describe('DIRTY_PAGES', () => {
       ['negative', 'EINVAL', { size: -PAGE }],
     ];
     for (const [what, errno, wrong] of rows) {
-      expect([what, errnoThrown(() => container.dirtyPages(GET, { ...good, ...wrong }))]).toEqual([what, errno]);
+      expect([what, errnoFrom(() => container.dirtyPages(GET, { ...good, ...wrong }))]).toEqual([what, errno]);
     }
     const v1 = setUp(1);
-    for (const flags of [0, 1, 2, 4, 99]) expect(errnoThrown(() => v1.container.dirtyPages(flags))).toBe('EACCES');
+    for (const flags of [0, 1, 2, 4, 99]) expect(errnoFrom(() => v1.container.dirtyPages(flags))).toBe('EACCES');
   });
 
   test('B.6 dirty pages: with a smallest page of 64 KiB one bit stands for 16 pages', () => {
@@ -285,7 +286,7 @@ describe('DIRTY_PAGES', () => {
     group.domain!.copyIn(0x1f, 0, new Uint8Array(1));
     group.domain!.copyIn(0x30, 0, new Uint8Array(1));
     const data = new Uint8Array(8);
-    expect(errnoThrown(() => container.dirtyPages(GET, { iova: 0n, size: 4n * 65536n, bitmap: { pageSize: PAGE, data } }))).toBe('EINVAL');
+    expect(errnoFrom(() => container.dirtyPages(GET, { iova: 0n, size: 4n * 65536n, bitmap: { pageSize: PAGE, data } }))).toBe('EINVAL');
     container.dirtyPages(GET, { iova: 0n, size: 4n * 65536n, bitmap: { pageSize: 65536n, data } });
     expect(data[0]).toBe(0b1010);
   });

@@ -1,14 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import {
-  bdf,
-  conventional,
-  errnoFrom,
-  eventfds,
-  everything,
-  InterruptRig,
-  type Part,
-  type RigOptions,
-} from '../../../tests/kit/interrupt-rig.ts';
+import { errnoFrom } from '../../../tests/kit/errno.ts';
+import { bdf, conventional, eventfds, everything, InterruptRig, type Part, type RigOptions } from '../../../tests/kit/interrupt-rig.ts';
 import { Command, Config } from '../../abi/pci.ts';
 import { IrqIndex } from '../../abi/vfio.ts';
 import { InterruptLine } from '../../hardware/interrupt-line.ts';

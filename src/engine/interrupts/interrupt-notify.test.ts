@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { conventional, errnoFrom, eventfds, InterruptRig, type Part } from '../../../tests/kit/interrupt-rig.ts';
+import { errnoFrom } from '../../../tests/kit/errno.ts';
+import { conventional, eventfds, InterruptRig, type Part } from '../../../tests/kit/interrupt-rig.ts';
 import { IrqIndex } from '../../abi/vfio.ts';
 
 const cases = [

@@ -4,8 +4,9 @@
  */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { errnoFrom } from '../../../tests/kit/errno.ts';
 import { call, Model, part, perform, performOnModel, SINKS, SOURCES, type Step, step } from '../../../tests/kit/interrupt-model.ts';
-import { errnoFrom, eventfds, everything, InterruptRig } from '../../../tests/kit/interrupt-rig.ts';
+import { eventfds, everything, InterruptRig } from '../../../tests/kit/interrupt-rig.ts';
 import type { PciDeclaration } from '../../pci/declaration.ts';
 
 function answerOf(act: () => number): string | number {

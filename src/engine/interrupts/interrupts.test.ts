@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { conventional, errnoFrom, eventfds, everything, InterruptRig, type Part } from '../../../tests/kit/interrupt-rig.ts';
+import { errnoFrom } from '../../../tests/kit/errno.ts';
+import { conventional, eventfds, everything, InterruptRig, type Part } from '../../../tests/kit/interrupt-rig.ts';
 import { CapId, Msi, Msix } from '../../abi/pci.ts';
 import { IrqIndex } from '../../abi/vfio.ts';
 import { msix } from '../../pci/capabilities.ts';

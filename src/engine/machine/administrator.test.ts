@@ -3,7 +3,8 @@
  * errors, wake-up, interrupt wires, vectors.
  */
 import { describe, expect, it } from 'vitest';
-import { DeviceRig, errnoOfCall, plain, resettable } from '../../../tests/kit/device-rig.ts';
+import { DeviceRig, plain, resettable } from '../../../tests/kit/device-rig.ts';
+import { errnoFrom } from '../../../tests/kit/errno.ts';
 import type { InterruptSink } from '../../abi/device.ts';
 import type { ErrorKind } from '../../abi/device-host.ts';
 import { CapId, Config, ExtCapId } from '../../abi/pci.ts';
@@ -84,12 +85,12 @@ describe('errors that functions report', () => {
 
   it('B.8 error handler: conventional devices report none; unknown kinds and empty status are EINVAL', () => {
     const rig = new DeviceRig({ ...plain, capabilities: [] });
-    expect(errnoOfCall(() => rig.machine.reportError(rig.bdf, 'fatal'))).toBe('EOPNOTSUPP');
+    expect(errnoFrom(() => rig.machine.reportError(rig.bdf, 'fatal'))).toBe('EOPNOTSUPP');
     expect(rig.model.host.reportError('fatal')).toBe(false);
     const express = new DeviceRig(reporting);
-    expect(errnoOfCall(() => express.machine.reportError(express.bdf, 'strange' as ErrorKind))).toBe('EINVAL');
-    expect(errnoOfCall(() => express.machine.reportError(express.bdf, 'fatal', 0))).toBe('EINVAL');
-    expect(errnoOfCall(() => express.machine.reportError('09:00.0', 'fatal'))).toBe('ENODEV');
+    expect(errnoFrom(() => express.machine.reportError(express.bdf, 'strange' as ErrorKind))).toBe('EINVAL');
+    expect(errnoFrom(() => express.machine.reportError(express.bdf, 'fatal', 0))).toBe('EINVAL');
+    expect(errnoFrom(() => express.machine.reportError('09:00.0', 'fatal'))).toBe('ENODEV');
   });
 
   it('B.8 error handler: a fatal error on a root bus resets the function itself', () => {
@@ -143,7 +144,7 @@ describe('wake-up', () => {
     expect(sink.count).toBe(1);
     expect(rig.device.power.asleep).toBe(false);
     rig.machine.wake(rig.bdf);
-    expect(errnoOfCall(() => rig.machine.wake('09:00.0'))).toBe('ENODEV');
+    expect(errnoFrom(() => rig.machine.wake('09:00.0'))).toBe('ENODEV');
   });
 });
 
@@ -177,7 +178,7 @@ describe('parameters at run time', () => {
         ['dmaEntryLimit', 'none'],
         ['suspendTimeoutMs', '2.5'],
       ] as const
-    ).map(([name, value]) => errnoOfCall(() => machine.setParam(name, value)));
+    ).map(([name, value]) => errnoFrom(() => machine.setParam(name, value)));
     expect(answers).toEqual(['EACCES', 'EACCES', 'EACCES', 'EACCES', 'ENOENT', 'EINVAL', 'EINVAL', 'EINVAL', 'EINVAL', 'EINVAL']);
     expect(JSON.stringify(machine.params)).toBe(before);
   });
@@ -192,36 +193,36 @@ describe('parameters at run time', () => {
 
 describe('interrupts of a machine', () => {
   const old: PciDeclaration = { ...plain, interruptDisable: false };
-  const intx = (file: DeviceFile) => errnoOfCall(() => trigger(file, IrqIndex.INTX, [new FakeEventFd()]));
+  const intx = (file: DeviceFile) => errnoFrom(() => trigger(file, IrqIndex.INTX, [new FakeEventFd()]));
 
   it('S2-12 two functions without DisINTx on one wire: the second one is EBUSY, naming the first, until that is done', () => {
     const rig = new DeviceRig(old, { others: [twin(old, '04.1')] });
     const [a, b] = [rig.open(), rig.group.openDevice('0000:00:04.1')];
-    expect(intx(a)).toBe(null);
+    expect(intx(a)).toBe('none');
     expect(intx(b)).toBe('EBUSY');
     expect(() => trigger(b, IrqIndex.INTX, [new FakeEventFd()])).toThrow(/0000:00:04\.0/);
     a.close();
-    expect(intx(b)).toBe(null);
+    expect(intx(b)).toBe('none');
   });
 
   it.each([
-    ['another pin', { ...old, interruptPin: 2 as const }, '04.1', null],
+    ['another pin', { ...old, interruptPin: 2 as const }, '04.1', 'none'],
     ['a pin that is swizzled to the same wire', { ...old, interruptPin: 4 as const }, '05.0', 'EBUSY'],
     ['one that can be masked beside one that cannot', plain, '04.1', 'EBUSY'],
-    ['the same pin and device on another root bus', old, '60:04.0', null],
+    ['the same pin and device on another root bus', old, '60:04.0', 'none'],
   ] as const)('S2-12 wires: %s', (_what, declaration, at, errno) => {
     const rig = new DeviceRig(old, { others: [twin(declaration, at)] });
     const { bdf, group } = rig.machine.function(at.includes(':') ? at : `00:${at}`);
     const second = group!.id === rig.group.group!.id ? rig.group : rig.machine.openGroup(group!.id);
     if (second !== rig.group) second.setContainer(rig.container);
     const [a, b] = [rig.open(), second.openDevice(bdf)];
-    expect(intx(a)).toBe(null);
+    expect(intx(a)).toBe('none');
     expect(intx(b)).toBe(errno);
   });
 
   it('S2-12 functions with DisINTx share a wire', () => {
     const rig = new DeviceRig(plain, { others: [twin(plain, '04.1')] });
-    expect([rig.open(), rig.group.openDevice('0000:00:04.1')].map(intx)).toEqual([null, null]);
+    expect([rig.open(), rig.group.openDevice('0000:00:04.1')].map(intx)).toEqual(['none', 'none']);
   });
 
   it('B.9 INTX TRIGGER: a pin that the platform does not route is ENODEV', () => {
@@ -238,7 +239,7 @@ describe('interrupts of a machine', () => {
     expect(trigger(a, IrqIndex.MSIX, sinks(4))).toBe(0);
     expect(trigger(b, IrqIndex.MSI, sinks(4))).toBe(2);
     expect(trigger(b, IrqIndex.MSI, sinks(2))).toBe(0);
-    expect(errnoOfCall(() => trigger(a, IrqIndex.MSIX, sinks(1), 5))).toBe('ENOSPC');
+    expect(errnoFrom(() => trigger(a, IrqIndex.MSIX, sinks(1), 5))).toBe('ENOSPC');
     b.close();
     expect(trigger(a, IrqIndex.MSIX, sinks(1), 5)).toBe(0);
   });
@@ -248,7 +249,7 @@ describe('interrupts of a machine', () => {
     const file = rig.open();
     expect(file.irq(IrqIndex.MSIX).flags & IrqInfoFlags.NORESIZE).toBe(IrqInfoFlags.NORESIZE);
     trigger(file, IrqIndex.MSIX, sinks(2));
-    expect(errnoOfCall(() => trigger(file, IrqIndex.MSIX, sinks(1), 3))).toBe('EINVAL');
+    expect(errnoFrom(() => trigger(file, IrqIndex.MSIX, sinks(1), 3))).toBe('EINVAL');
   });
 });
 

@@ -1,16 +1,7 @@
 import { describe, expect, it } from 'vitest';
+import { errnoFrom } from '../../../tests/kit/errno.ts';
 import { alone, openAll, testMachine, trio } from '../../../tests/kit/machines.ts';
 import { RegionIndex } from '../../abi/vfio.ts';
-import type { VfioError } from '../../base/errno.ts';
-
-const code = (run: () => unknown): string => {
-  try {
-    run();
-    return 'ok';
-  } catch (error) {
-    return (error as VfioError).code;
-  }
-};
 
 const emptyPort = (at: string) => ({ at, kind: 'root-port', slot: true }) as const;
 
@@ -62,7 +53,7 @@ describe('plug in', () => {
   ] as const)('S1-12 a plug-in that cannot be is %s and changes nothing', (errno, spec, behind) => {
     const { machine } = testMachine({ devices: [emptyPort('01.0'), alone('02.0')] });
     const before = JSON.stringify([...machine.functions.values()].map((f) => [f.bdf, f.group!.id, [...f.config.bytes]]));
-    expect(code(() => machine.add(spec, behind))).toBe(errno);
+    expect(errnoFrom(() => machine.add(spec, behind))).toBe(errno);
     expect(JSON.stringify([...machine.functions.values()].map((f) => [f.bdf, f.group!.id, [...f.config.bytes]]))).toBe(before);
     machine.add({ at: '00.0', model: 'probe' }, '00:01.0');
   });
@@ -70,7 +61,7 @@ describe('plug in', () => {
   it.each(['add.config', 'add.model', 'add.group'])('S1-12 a plug-in failing at %s changes nothing', (step) => {
     const { machine, faults, probe } = testMachine({ devices: [emptyPort('01.0')] });
     faults.failNext(step, 'ENOMEM');
-    expect(code(() => machine.add({ at: '00.0', model: 'probe' }, '00:01.0'))).toBe('ENOMEM');
+    expect(errnoFrom(() => machine.add({ at: '00.0', model: 'probe' }, '00:01.0'))).toBe('ENOMEM');
     expect([machine.functions.size, machine.groups.size, probe.models.length - probe.disposed]).toEqual([1, 1, 0]);
     const fn = machine.add({ at: '00.0', model: 'probe' }, '00:01.0');
     const never = testMachine({ devices: [emptyPort('01.0')] }).machine.add({ at: '00.0', model: 'probe' }, '00:01.0');
@@ -84,7 +75,7 @@ describe('plug in', () => {
       devices: [{ at: '01.0', kind: 'root-port', devices: [{ at: '00.0', kind: 'upstream-port', devices: ports }] }],
     });
     const groups = machine.groups.size;
-    expect(code(() => machine.add({ at: '0000:02:02.0', kind: 'downstream-port', acs: false }))).toBe('EINVAL');
+    expect(errnoFrom(() => machine.add({ at: '0000:02:02.0', kind: 'downstream-port', acs: false }))).toBe('EINVAL');
     expect([machine.groups.size, machine.functions.has('0000:02:02.0')]).toEqual([groups, false]);
     expect(machine.add({ at: '0000:02:02.0', kind: 'downstream-port' }).group!.id).toBe(groups);
   });
@@ -106,7 +97,7 @@ describe('unplug', () => {
     const gone = machine.remove('01:00.0');
     expect([machine.functions.has('0000:01:00.0'), machine.groups.has(1), probe.disposed]).toEqual([false, false, 1]);
     await gone;
-    expect(code(() => machine.function('01:00.0'))).toBe('ENODEV');
+    expect(errnoFrom(() => machine.function('01:00.0'))).toBe('ENODEV');
   });
 
   it('S2-41 remove with an open driver: it is asked, opens are ENODEV at once, and it resolves after the close', async () => {
@@ -119,13 +110,13 @@ describe('unplug', () => {
     const removed = machine.remove('01:00.0');
     expect(machine.remove('01:00.0')).toBe(removed);
     expect(events).toEqual(['request']);
-    expect(code(() => group.openDevice('0000:01:00.0'))).toBe('ENODEV');
-    expect(code(() => machine.bind('01:00.0', 'pci-stub'))).toBe('ENODEV');
+    expect(errnoFrom(() => group.openDevice('0000:01:00.0'))).toBe('ENODEV');
+    expect(errnoFrom(() => machine.bind('01:00.0', 'pci-stub'))).toBe('ENODEV');
     device.region(RegionIndex.CONFIG).read32(0);
     device.close();
     await removed;
     expect(events).toEqual(['request', 'unbind 0000:01:00.0', 'remove 0000:01:00.0']);
-    expect([probe.disposed, code(() => group.status())]).toEqual([1, 'ENODEV']);
+    expect([probe.disposed, errnoFrom(() => group.status())]).toEqual([1, 'ENODEV']);
     told[Symbol.dispose]();
   });
 
@@ -136,7 +127,7 @@ describe('unplug', () => {
     const removed = machine.remove('01:00.0');
     clock.advance(500);
     await removed;
-    expect(code(() => device.region(RegionIndex.CONFIG).read32(0))).toBe('ENODEV');
+    expect(errnoFrom(() => device.region(RegionIndex.CONFIG).read32(0))).toBe('ENODEV');
     expect([machine.functions.has('0000:01:00.0'), group.container, clock.pendingTimers]).toEqual([false, null, 0]);
     device.close();
     group.close();
@@ -163,7 +154,7 @@ describe('unplug', () => {
     using __ = second.on((e) => void asked.push(`1 ${e.kind}`));
     const removed = machine.remove('00:01.0');
     expect(asked.toSorted()).toEqual(['0 request', '1 request']);
-    expect(code(() => machine.add({ at: '00.2', id: '1af4:1041' }, '00:01.0'))).toBe('ENODEV');
+    expect(errnoFrom(() => machine.add({ at: '00.2', id: '1af4:1041' }, '00:01.0'))).toBe('ENODEV');
     device.close();
     second.close();
     await removed;

@@ -1,22 +1,13 @@
 import { describe, expect, it } from 'vitest';
+import { refusal } from '../../../tests/kit/errno.ts';
 import { alone, Dma, hostDrivers, openAll, testMachine, trio } from '../../../tests/kit/machines.ts';
 import { Access } from '../../abi/memory.ts';
 import { Command, Config } from '../../abi/pci.ts';
 import { Extension, GroupFlags, RegionIndex } from '../../abi/vfio.ts';
-import { VfioError } from '../../base/errno.ts';
+import type { VfioError } from '../../base/errno.ts';
 import { HeapMemory } from '../../sys/fake.ts';
 import { Process } from '../dma/process.ts';
 import { Machine, type MachineEvent } from './machine.ts';
-
-const thrown = (run: () => unknown): VfioError => {
-  try {
-    run();
-  } catch (error) {
-    if (error instanceof VfioError) return error;
-    throw error;
-  }
-  throw new Error('nothing was thrown');
-};
 
 describe('groups', () => {
   it('S1-01 every function is in exactly one group, numbered in order of discovery', () => {
@@ -67,7 +58,7 @@ describe('groups', () => {
     machine.bind('01:00.0', 'vfio-pci');
     machine.bind('01:00.1', 'vfio-pci');
     const first = machine.openGroup(1, Process.root({ pid: 42 }));
-    const error = thrown(() => machine.openGroup(1, Process.root({ pid: 43 })));
+    const error = refusal(() => machine.openGroup(1, Process.root({ pid: 43 })));
     expect([error.code, error.message]).toEqual(['EBUSY', 'group 1 is open already, by process 42 (uid 0)']);
     first.close();
     machine.openGroup(1, Process.root({ pid: 43 })).close();
@@ -82,7 +73,7 @@ describe('groups', () => {
   it.each(['none', 'translation'] as const)('S1-05 IOMMU of kind %s: no groups, binding vfio-pci is EINVAL', (kind) => {
     const { machine } = testMachine({ iommu: { kind }, devices: [alone('01.0')] });
     expect(machine.groups.size).toBe(0);
-    const error = thrown(() => machine.bind('01:00.0', 'vfio-pci'));
+    const error = refusal(() => machine.bind('01:00.0', 'vfio-pci'));
     expect(error.code).toBe('EINVAL');
     expect(error.message).toContain(kind === 'none' ? 'there is no IOMMU above it' : 'translates but does not isolate');
     expect(machine.function('01:00.0').driver).toBe(null);
@@ -90,7 +81,7 @@ describe('groups', () => {
 
   it('S1-05 IOMMU without coherency: binding vfio-pci is EINVAL', () => {
     const { machine } = testMachine({ iommu: { coherent: false }, devices: [alone('01.0')] });
-    expect(thrown(() => machine.bind('01:00.0', 'vfio-pci')).code).toBe('EINVAL');
+    expect(refusal(() => machine.bind('01:00.0', 'vfio-pci')).code).toBe('EINVAL');
     expect(machine.function('01:00.0').vfio).toBe(null);
   });
 
@@ -100,7 +91,7 @@ describe('groups', () => {
     const group = machine.openGroup(1);
     const container = machine.openContainer();
     group.setContainer(container);
-    expect(thrown(() => container.setIommu(Extension.TYPE1v2_IOMMU)).code).toBe('EPERM');
+    expect(refusal(() => container.setIommu(Extension.TYPE1v2_IOMMU)).code).toBe('EPERM');
     const unsafe = testMachine({ iommu: { isolatedMsi: false }, devices: [alone('01.0')] }, { params: { allowUnsafeInterrupts: true } });
     unsafe.machine.bind('01:00.0', 'vfio-pci');
     openAll(unsafe.machine, '0000:01:00.0');
@@ -178,7 +169,7 @@ describe('viability', () => {
       expect(group.status()).toBe(GroupFlags.VIABLE | GroupFlags.CONTAINER_SET);
       return;
     }
-    const error = thrown(() => group.setContainer(container));
+    const error = refusal(() => group.setContainer(container));
     expect(error.code).toBe((rest as { code: string }).code);
     expect(error.culprits.map((c) => [c.bdf, c.driver])).toEqual([['0000:01:00.1', neighbour]]);
     expect(group.container).toBe(null);
@@ -196,10 +187,10 @@ describe('viability', () => {
     const reserved = [{ first: 0x1000n, last: 0x1fffn, kind: 'direct' as const }];
     const { machine } = testMachine({ devices: [alone('01.0', { at: '00.0', model: 'probe', reserved })] });
     machine.bind('01:00.0', 'vfio-pci');
-    const error = thrown(() => machine.openGroup(1).setContainer(machine.openContainer()));
+    const error = refusal(() => machine.openGroup(1).setContainer(machine.openContainer()));
     expect([error.code, error.culprits[0]!.bdf]).toEqual(['EINVAL', '0000:01:00.0']);
     expect(machine.planBind(1).viable).toBe(false);
-    const refused = thrown(() => machine.bindGroup(1));
+    const refused = refusal(() => machine.bindGroup(1));
     expect([refused.code, refused.culprits[0]!.bdf]).toEqual(['EINVAL', '0000:01:00.0']);
   });
 
@@ -211,7 +202,7 @@ describe('viability', () => {
     const container = machine.openContainer();
     for (let i = 0; i < 10_000; i++) {
       const group = machine.openGroup(1);
-      if (i % 100 === 0) expect(thrown(() => group.setContainer(container)).code).toBe('EPERM');
+      if (i % 100 === 0) expect(refusal(() => group.setContainer(container)).code).toBe('EPERM');
       group.close();
     }
     expect(machine.group(1).functions.map((f) => f.driver)).toEqual(['vfio-pci', 'e1000', 'snd']);
@@ -253,8 +244,8 @@ describe('viability', () => {
     const { group } = openAll(machine, '0000:01:00.0');
     const added = machine.add({ at: '00.1', id: '8086:100e' }, '00:01.0');
     expect([added.driver, added.group, added.probeError?.code]).toEqual([null, machine.group(1), 'EBUSY']);
-    expect(thrown(() => machine.bind(added.bdf, 'e1000')).message).toContain('owned by process 1');
-    expect(thrown(() => machine.bind(added.bdf, 'own')).code).toBe('EBUSY');
+    expect(refusal(() => machine.bind(added.bdf, 'e1000')).message).toContain('owned by process 1');
+    expect(refusal(() => machine.bind(added.bdf, 'own')).code).toBe('EBUSY');
     expect(group.status()).toBe(GroupFlags.VIABLE | GroupFlags.CONTAINER_SET);
     machine.bind(added.bdf, 'vfio-pci');
     expect(machine.group(1).viability().viable).toBe(true);
@@ -297,7 +288,7 @@ describe('viability', () => {
     machine.bind('01:00.0', 'vfio-pci');
     const group = machine.openGroup(1);
     const container = machine.openContainer();
-    expect(thrown(() => group.setContainer(container)).code).toBe('EPERM');
+    expect(refusal(() => group.setContainer(container)).code).toBe('EPERM');
     await machine.unbind('01:00.1');
     group.setContainer(container);
     expect(group.status()).toBe(GroupFlags.VIABLE | GroupFlags.CONTAINER_SET);
@@ -310,7 +301,7 @@ describe('users', () => {
     machine.bind('01:00.0', 'vfio-pci');
     const user = Process.user({ uid: 65534, pid: 99, allocate: HeapMemory.allocate });
     machine.openContainer(user).close();
-    const refused = thrown(() => machine.openGroup(1, user));
+    const refused = refusal(() => machine.openGroup(1, user));
     expect([refused.code, refused.fix]).toEqual(['EACCES', 'chown 65534 /dev/vfio/1']);
     machine.chownGroup(1, 65534);
     const { device } = openAll(machine, '0000:01:00.0', user);
@@ -323,7 +314,7 @@ describe('users', () => {
     machine.bind('01:00.0', 'vfio-pci');
     machine.chownGroup(1, 1000);
     await machine.unbind('01:00.0');
-    expect(thrown(() => machine.chownGroup(1, 1000)).code).toBe('ENOENT');
+    expect(refusal(() => machine.chownGroup(1, 1000)).code).toBe('ENOENT');
     machine.bind('01:00.0', 'vfio-pci');
     expect(machine.node('/dev/vfio/1').uid).toBe(0);
   });
@@ -344,7 +335,7 @@ describe('users', () => {
         expect(`vfio${machine.function(bdf).vfioIndex}`).toBe(vfioDev);
       }
     }
-    expect(thrown(() => machine.node('/dev/vfio/9999')).code).toBe('ENOENT');
+    expect(refusal(() => machine.node('/dev/vfio/9999')).code).toBe('ENOENT');
   });
 
   it('S2-14 through the group several files share one device: enabled and reset at the first, disabled at the last', () => {
@@ -382,7 +373,7 @@ describe('users', () => {
   it('S1-15 a plan that fails half-way has changed nothing', () => {
     const { machine, faults } = testMachine({ hostDrivers: [...hostDrivers], devices: [trio] });
     faults.failNext('bind.register', 'ENOMEM', 2);
-    expect(thrown(() => machine.bindGroup(1)).code).toBe('ENOMEM');
+    expect(refusal(() => machine.bindGroup(1)).code).toBe('ENOMEM');
     expect(machine.group(1).functions.map((f) => f.driver)).toEqual([null, 'e1000', 'snd']);
     expect(machine.group(1).vfioFunctions).toEqual([]);
   });
@@ -393,7 +384,7 @@ describe('users', () => {
     machine.setDriverOverride('01:00.2', 'own');
     machine.bind('01:00.2', 'own');
     faults.failNext('bind.register', 'ENOMEM', 2);
-    expect(thrown(() => machine.bindGroup(1)).code).toBe('ENOMEM');
+    expect(refusal(() => machine.bindGroup(1)).code).toBe('ENOMEM');
     expect(machine.group(1).functions.map((f) => f.driver)).toEqual([null, 'e1000', 'own']);
     expect(machine.group(1).nativeUsers).toBe(2);
   });
@@ -417,7 +408,7 @@ describe('users', () => {
     );
     expect([clock.pendingTimers, probe.disposed, machine.process.lockedBytes]).toEqual([0, 2, 0]);
     mapping[Symbol.dispose]();
-    expect(thrown(() => machine.openContainer()).code).toBe('ENODEV');
+    expect(refusal(() => machine.openContainer()).code).toBe('ENODEV');
   });
 
   it.each<[string, unknown]>([
@@ -427,7 +418,7 @@ describe('users', () => {
     ['model', { devices: [{ at: '04.0', model: { declaration: {} } }] }],
     ['devices behind a port', { devices: [{ at: '04.0', kind: 'root-port', devices: 'none' }] }],
   ])('house: a declaration in code whose %s is of another type is EINVAL', (_what, spec) => {
-    expect(thrown(() => new Machine(spec as never, { allocate: HeapMemory.allocate })).code).toBe('EINVAL');
+    expect(refusal(() => new Machine(spec as never, { allocate: HeapMemory.allocate })).code).toBe('EINVAL');
   });
 
   it.each([
@@ -440,7 +431,7 @@ describe('users', () => {
     { requireReset: 'no' },
     { requireRest: true },
   ])('B.8 params: %o is EINVAL: it would be taken for something else', (params) => {
-    expect(thrown(() => testMachine({ devices: [] }, { params: params as never })).code).toBe('EINVAL');
+    expect(refusal(() => testMachine({ devices: [] }, { params: params as never })).code).toBe('EINVAL');
   });
 
   it('two machines of one declaration behave the same, and share nothing', () => {
@@ -469,9 +460,9 @@ describe('suspend', () => {
     });
     await machine.suspend();
     expect([machine.suspended, probe.models[0]!.send(0, 1)]).toEqual([true, Dma.REMOTE]);
-    expect(thrown(() => machine.bind('02:00.0', 'pci-stub')).code).toBe('EBUSY');
-    expect(thrown(() => machine.add({ at: '06.0', id: '1af4:1041' })).code).toBe('EBUSY');
-    expect(thrown(() => group.openDevice('0000:01:00.0')).code).toBe('EBUSY');
+    expect(refusal(() => machine.bind('02:00.0', 'pci-stub')).code).toBe('EBUSY');
+    expect(refusal(() => machine.add({ at: '06.0', id: '1af4:1041' })).code).toBe('EBUSY');
+    expect(refusal(() => group.openDevice('0000:01:00.0')).code).toBe('EBUSY');
     machine.resume();
     expect([machine.suspended, probe.models[0]!.send(0, 1)]).toEqual([false, Dma.DONE]);
     expect(events).toEqual(['suspend', 'asleep', 'resume']);

@@ -1,11 +1,12 @@
 /** Migration through a device file: states, what a model is asked, streams, failures. */
 import { describe, expect, it } from 'vitest';
 import { SlowMemory } from '../../../tests/kit/dma-rig.ts';
+import { errnoFrom } from '../../../tests/kit/errno.ts';
 import { load, MigrationSide, readAll, save } from '../../../tests/kit/migration-rig.ts';
 import { type MovableModel, type MovableOptions, movable } from '../../../tests/kit/movable-model.ts';
 import type { MigrationStream } from '../../abi/device.ts';
 import { Feature, MigrationFlags, MigrationState } from '../../abi/vfio.ts';
-import { type ErrnoName, VfioError } from '../../base/errno.ts';
+import { VfioError } from '../../base/errno.ts';
 import type { MigrationStateName } from '../../drivers/kit/migration.ts';
 import { hasState, states, wayTo } from './states.ts';
 
@@ -16,16 +17,6 @@ function open(options: MovableOptions = {}): MigrationSide & { model: MovableMod
   const model = side.host.model as MovableModel;
   model.calls.length = 0;
   return Object.assign(side, { model });
-}
-
-function errnoOf(act: () => unknown): ErrnoName | null {
-  try {
-    act();
-    return null;
-  } catch (error) {
-    if (error instanceof VfioError) return error.code;
-    throw error;
-  }
 }
 
 const combinations: MovableOptions[] = [{}, { p2p: true }, { bulk: true }, { p2p: true, bulk: true }];
@@ -60,7 +51,7 @@ describe.each(combinations.map((options) => [title(options), options] as const))
         const way = wayTo(flags, MigrationState[from], MigrationState[to]);
         if (way === null) {
           expect(
-            errnoOf(() => side.migration.go(to)),
+            errnoFrom(() => side.migration.go(to)),
             pair,
           ).toBe('EINVAL');
           expect(side.migration.state, pair).toBe(from);
@@ -73,7 +64,7 @@ describe.each(combinations.map((options) => [title(options), options] as const))
         expect(made !== null, pair).toBe(b.stream !== null && !keeps);
         if (before !== null && !keeps)
           expect(
-            errnoOf(() => before.read(new Uint8Array(1))),
+            errnoFrom(() => before.read(new Uint8Array(1))),
             pair,
           ).toBe('ENODEV');
         // What the model was told last of each kind is what the state says.
@@ -91,7 +82,7 @@ describe.each(combinations.map((options) => [title(options), options] as const))
       const data = new Uint8Array(8);
       new DataView(data.buffer).setUint32(0, state, true);
       const set = () => side.device.feature({ feature: Feature.MIG_DEVICE_STATE, set: true, data, onDataStream: (s) => s.close() });
-      expect(errnoOf(set)).toBe('EINVAL');
+      expect(errnoFrom(set)).toBe('EINVAL');
       expect(new DataView(data.buffer).getInt32(4, true)).toBe(-1);
     }
     expect([side.migration.state, side.model.calls]).toEqual(['RUNNING', []]);
@@ -171,7 +162,7 @@ describe('what goes along', () => {
     expect(info.dirtyBytes).toBe(0);
     into.write(readAll(stream, 1000));
     expect(stream.precopyInfo()).toEqual({ initialBytes: 0, dirtyBytes: 0 });
-    expect(errnoOf(() => stream.read(new Uint8Array(10)))).toBe('ENOMSG');
+    expect(errnoFrom(() => stream.read(new Uint8Array(10)))).toBe('ENOMSG');
     expect(stream.read(new Uint8Array(0))).toBe(0);
     source.model.store.write(5, bytes(100));
     source.model.store.write(6, new Uint8Array(512));
@@ -183,14 +174,14 @@ describe('what goes along', () => {
     expect(source.migration.go('PRE_COPY_P2P')).toBeNull();
     into.write(stream.read(new Uint8Array(0)) === 0 ? new Uint8Array(0) : new Uint8Array(1));
     expect(source.migration.go('STOP_COPY')).toBeNull();
-    expect(errnoOf(() => stream.precopyInfo())).toBe('EINVAL');
+    expect(errnoFrom(() => stream.precopyInfo())).toBe('EINVAL');
     into.write(readAll(stream, 5000));
     expect(stream.read(new Uint8Array(10))).toBe(0);
     target.migration.go('RUNNING');
     expect(target.model.store.contents).toEqual(source.model.store.contents);
     source.migration.go('STOP');
     expect(source.model.store.tracking).toBe(false);
-    expect(errnoOf(() => stream.read(new Uint8Array(10)))).toBe('ENODEV');
+    expect(errnoFrom(() => stream.read(new Uint8Array(10)))).toBe('ENODEV');
   });
 
   it('B.11 PRE_COPY of a store too large to count: what is left is never told too small, and is 0 in the end', () => {
@@ -217,19 +208,19 @@ describe('what goes along', () => {
   it('B.11 the streams: one way each, EBADF when closed, and closing is no change of state', () => {
     using side = open({ bulk: true });
     const saving = side.migration.go('STOP_COPY')!;
-    expect(errnoOf(() => saving.write(new Uint8Array(1)))).toBe('EINVAL');
+    expect(errnoFrom(() => saving.write(new Uint8Array(1)))).toBe('EINVAL');
     saving.close();
-    expect(errnoOf(() => saving.read(new Uint8Array(1)))).toBe('EBADF');
+    expect(errnoFrom(() => saving.read(new Uint8Array(1)))).toBe('EBADF');
     expect(side.migration.state).toBe('STOP_COPY');
     const resuming = side.migration.go('RESUMING')!;
-    expect(errnoOf(() => resuming.read(new Uint8Array(1)))).toBe('EINVAL');
-    expect(errnoOf(() => resuming.precopyInfo())).toBe('EINVAL');
+    expect(errnoFrom(() => resuming.read(new Uint8Array(1)))).toBe('EINVAL');
+    expect(errnoFrom(() => resuming.precopyInfo())).toBe('EINVAL');
     const nobody = () => {
       const data = new Uint8Array(8);
       data[0] = MigrationState.STOP_COPY;
       side.device.feature({ feature: Feature.MIG_DEVICE_STATE, set: true, data });
     };
-    expect(errnoOf(nobody)).toBe('EINVAL');
+    expect(errnoFrom(nobody)).toBe('EINVAL');
     expect(side.migration.state).toBe('RESUMING');
   });
 });
@@ -238,9 +229,9 @@ describe('failures', () => {
   it('B.11 ERROR: nothing leads out of it but a reset, after which the device runs', () => {
     using side = open({ p2p: true });
     side.migration.go('RESUMING');
-    expect(errnoOf(() => side.migration.go('STOP'))).toBe('EINVAL');
+    expect(errnoFrom(() => side.migration.go('STOP'))).toBe('EINVAL');
     expect(side.migration.state).toBe('ERROR');
-    for (const state of ['STOP', 'RUNNING', 'RESUMING', 'ERROR'] as const) expect(errnoOf(() => side.migration.go(state))).toBe('EINVAL');
+    for (const state of ['STOP', 'RUNNING', 'RESUMING', 'ERROR'] as const) expect(errnoFrom(() => side.migration.go(state))).toBe('EINVAL');
     expect(side.model.host.dma.tryWrite(0x1000, new Uint8Array(4))).toBe(1);
     side.device.reset();
     expect(side.migration.state).toBe('RUNNING');
@@ -256,7 +247,7 @@ describe('failures', () => {
         if (reset === 'call') side.device.reset();
         else side.device.region(7).write16(side.host.config.findCapability(0x10) + 8, 0x8000);
         expect([state, side.migration.state]).toEqual([state, 'RUNNING']);
-        if (stream !== null) expect(errnoOf(() => stream.read(new Uint8Array(1)))).toBe('ENODEV');
+        if (stream !== null) expect(errnoFrom(() => stream.read(new Uint8Array(1)))).toBe('ENODEV');
         expect(side.model.store.tracking).toBe(false);
         expect(side.model.calls.filter((call) => call === 'stop').length).toBe(side.model.calls.filter((call) => call === 'start').length);
         expect(side.migration.go('STOP_COPY')).not.toBeNull();
@@ -270,7 +261,7 @@ describe('failures', () => {
     const stream = side.migration.go('PRE_COPY')!;
     side.migration.startLogging([{ iova: 0n, length: 4096n }]);
     side.device.close();
-    expect(errnoOf(() => stream.read(new Uint8Array(1)))).toBe('ENODEV');
+    expect(errnoFrom(() => stream.read(new Uint8Array(1)))).toBe('ENODEV');
     expect([model.store.tracking, side.host.dma.writes, side.host.dma.stopped]).toEqual([false, null, false]);
   });
 
@@ -278,7 +269,7 @@ describe('failures', () => {
     using side = open({ p2p: true });
     if (call === 'start' || call === 'leave') side.migration.go('STOP');
     side.model.failures.set(call, new Error('broken'));
-    expect(errnoOf(() => side.migration.go(call === 'start' || call === 'leave' ? 'RUNNING' : 'STOP'))).toBe('EIO');
+    expect(errnoFrom(() => side.migration.go(call === 'start' || call === 'leave' ? 'RUNNING' : 'STOP'))).toBe('EIO');
     expect(side.migration.state).toBe('ERROR');
     expect(side.logged.join()).toContain('broken');
     // It was running: in ERROR it stands still.
@@ -296,7 +287,7 @@ describe('failures', () => {
     const into = new Uint8Array(1 << 20);
     pieces.push(into.slice(0, stream.read(into)));
     side.model.failures.set('save', new Error('bug'));
-    expect(errnoOf(() => stream.read(into))).toBe('EIO');
+    expect(errnoFrom(() => stream.read(into))).toBe('EIO');
     expect(side.migration.state).toBe('STOP_COPY');
     pieces.push(readAll(stream));
     using target = open();
@@ -311,7 +302,7 @@ describe('failures', () => {
     using target = open();
     const data = save(source);
     target.model.failures.set('load 3', new VfioError('EINVAL', 'no'));
-    expect(errnoOf(() => load(target, data))).toBe('EINVAL');
+    expect(errnoFrom(() => load(target, data))).toBe('EINVAL');
     expect([target.migration.state, target.model.calls]).toEqual(['ERROR', ['stop', 'reset', 'load 3', 'reset']]);
   });
 
@@ -328,7 +319,7 @@ describe('failures', () => {
     using source = open();
     using target = open();
     source.model.version = 4;
-    expect(errnoOf(() => load(target, save(source)))).toBe('EINVAL');
+    expect(errnoFrom(() => load(target, save(source)))).toBe('EINVAL');
     expect(target.model.calls).toEqual(['stop']);
     using older = open();
     using fresh = open();
@@ -370,7 +361,7 @@ describe('failures', () => {
       () => side.migration.stopLogging(),
       () => side.migration.report(0n, 4096n, new Uint8Array(8)),
     ];
-    for (const call of calls) expect(errnoOf(call)).toBe('ENOTTY');
+    for (const call of calls) expect(errnoFrom(call)).toBe('ENOTTY');
   });
 });
 
@@ -389,7 +380,7 @@ describe('nothing is half done', () => {
     using to = open();
     const before = configOf(to);
     to.model.failures.set('load 3', new VfioError('EINVAL', 'no'));
-    expect(errnoOf(() => load(to, data))).toBe('EINVAL');
+    expect(errnoFrom(() => load(to, data))).toBe('EINVAL');
     expect(to.migration.state).toBe('ERROR');
     expect(configOf(to)).toBe(before);
     to.device.reset();
@@ -418,7 +409,7 @@ describe('nothing is half done', () => {
         return got;
       };
       expect(
-        errnoOf(() => {
+        errnoFrom(() => {
           while (take() > 0);
         }),
       ).toBe('EAGAIN');
