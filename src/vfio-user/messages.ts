@@ -8,6 +8,14 @@
  * messages/table.ts.
  */
 export * from './messages/adoption.ts';
+export type {
+  DirtyPagesRequest,
+  DmaMapRequest,
+  DmaUnmapRequest,
+  FeatureMessage,
+  IrqInfoReply,
+  SetIrqsRequest,
+} from './messages/answer-context.ts';
 export * from './messages/device-info.ts';
 export * from './messages/dirty-pages.ts';
 export * from './messages/dma-access.ts';

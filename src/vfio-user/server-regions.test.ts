@@ -9,7 +9,7 @@ import type { PciDeclaration } from '../pci/declaration.ts';
 import { EventFd } from '../sys/eventfd.ts';
 import { MemfdMemory } from '../sys/memfd.ts';
 import { closeAll } from './frames.ts';
-import type { AnswerContext } from './messages/message.ts';
+import type { AnswerContext } from './messages/answer-context.ts';
 import { regionInfo } from './messages/region-info.ts';
 import * as m from './messages.ts';
 import { Command } from './messages.ts';

@@ -6,7 +6,7 @@
 import type { Device } from '../abi/device.ts';
 import { HEADER_BYTES, HeaderFlags } from '../abi/vfio-user.ts';
 import { type Clock, PausableClock } from '../base/clock.ts';
-import { Errno, errnoOf, VfioError } from '../base/errno.ts';
+import { VfioError } from '../base/errno.ts';
 import { textOf } from '../base/foreign.ts';
 import type { RateLimitedLogger } from '../base/log.ts';
 import type { ByteStream, PeerCredentials } from '../sys/byte-stream.ts';
@@ -14,16 +14,16 @@ import type { OwnedFd } from '../sys/owned-fd.ts';
 import { UnixSocket } from '../sys/unix-socket.ts';
 import { closeAll } from './frames.ts';
 import type { ServerLimits } from './limits.ts';
-import type { Answer, Message } from './messages/message.ts';
-import { Command, commandName, decodeVersion, encodeReason, encodeVersion, messageOf, putHeader, type VersionMessage } from './messages.ts';
+import { Command, commandName, decodeVersion, encodeVersion, type VersionMessage } from './messages.ts';
 import { Attachment } from './server/attachment.ts';
 import { ServerChannel } from './server/channel.ts';
+import { Commands, checkWhole, unexpectedFds } from './server/commands.ts';
 import { canMigrate } from './server/migration-messages.ts';
 import { handOver, isMoved, type MovedDevice } from './server/moved-device.ts';
 import { checkMajor, negotiate } from './server/negotiation.ts';
+import { Replies } from './server/replies.ts';
 import { Watchdog } from './server/watchdog.ts';
 
-const EMPTY = new Uint8Array(0);
 /** More bytes of replies than any limit: nothing is read while they wait. */
 const FOR_EVER = 2 ** 50;
 
@@ -49,15 +49,15 @@ export class Session implements Disposable {
   readonly #clock: PausableClock;
   #asleep: Disposable | null = null;
   readonly #channel: ServerChannel;
+  readonly #replies: Replies;
   readonly #watchdog: Watchdog;
   /** The second socket, on which the server commands and the client replies. */
   #twin: ServerChannel | null = null;
   #attachment: Attachment | null = null;
+  #commands: Commands | null = null;
   #version: VersionMessage | null = null;
   #closed: string | null = null;
   #resolveEnded: (reason: string) => void = () => {};
-  /** Of the reason of an error, at most: none, unless the client reads it. */
-  #reasonBytes = 0;
   #pumping = false;
   #startedNs = 0;
   /** Messages that came: for tests and for showing. */
@@ -73,6 +73,12 @@ export class Session implements Disposable {
       this.#resolveEnded = resolve;
     });
     this.#channel = this.#makeChannel('connection', options.stream, keepAlive, () => this.#message());
+    this.#replies = new Replies({
+      channel: this.#channel,
+      isClosed: () => this.#closed !== null,
+      onBug: (what, error) => this.#bug(what, error),
+      onLost: (error) => this.#lost(error),
+    });
     const shortest = Math.min(limits.handshakeTimeoutMs, limits.messageTimeoutMs, limits.stallTimeoutMs, limits.dmaTimeoutMs);
     this.#watchdog = new Watchdog(clock, Math.max(1, Math.ceil(shortest / 4)), () => this.#look());
   }
@@ -204,91 +210,12 @@ export class Session implements Disposable {
       if (attachment === null) this.#handshake(command, flags);
       else if ((flags & HeaderFlags.TYPE_MASK) === HeaderFlags.REPLY) this.#reply(attachment, flags);
       else {
-        this.#checkWhole(flags);
-        const row = messageOf(command);
-        if (row?.inPlace !== undefined) this.#region(attachment, row, flags);
-        else this.#control(attachment, command, row, flags);
+        checkWhole(this.#channel.reader, flags);
+        this.#commands!.carryOut(command, flags);
       }
     } catch (error) {
-      this.#failed(view.getUint16(start, true), command, flags, error);
+      this.#replies.fail(view.getUint16(start, true), command, flags, error);
       if (this.#attachment === null) this.#refused(error);
-    }
-  }
-
-  #checkWhole(flags: number): void {
-    const { reader } = this.#channel;
-    if (reader.oversize || reader.broken) {
-      const size = reader.view.getUint32(reader.start + 4, true);
-      const what = commandName(reader.view.getUint16(reader.start + 2, true));
-      throw new VfioError(
-        'EINVAL',
-        `${what}: a message of ${size} bytes, ${reader.broken ? 'less than a header' : 'more than its structure'}`,
-      );
-    }
-    if ((flags & HeaderFlags.TYPE_MASK) !== HeaderFlags.COMMAND) throw new VfioError('EINVAL', `a message of type ${flags & 15}`);
-  }
-
-  /** A register access. Allocates nothing. */
-  #region(attachment: Attachment, row: Message, flags: number): void {
-    const { reader, writer } = this.#channel;
-    const { regions, device } = attachment;
-    if (reader.hasFds) throw unexpectedFds(row.number);
-    const size = row.inPlace!(regions, reader, writer);
-    const held = device.heldAnswer === undefined ? null : device.heldAnswer();
-    if ((flags & HeaderFlags.NO_REPLY) !== 0) return;
-    if (held === null) writer.commit(size);
-    else this.#hold(held, size);
-  }
-
-  /** The device wants the reply that `begin` has room for to wait: keep it, and go on. */
-  #hold(held: Promise<void>, size: number): void {
-    const channel = this.#channel;
-    const { writer } = channel;
-    const at = writer.begin(size);
-    const reply = writer.bytes.slice(at, at + size);
-    channel.hold(size);
-    const answer = () => {
-      if (this.#closed !== null) return;
-      writer.bytes.set(reply, writer.begin(size));
-      writer.commit(size);
-      channel.send();
-      channel.hold(-size);
-    };
-    // The device promises not to reject. When it rejects all the same, its client still gets an
-    // answer.
-    held
-      .then(answer, (error: unknown) => {
-        this.#bug('an answer that waited', error);
-        answer();
-      })
-      .catch((error: unknown) => this.#lost(error));
-  }
-
-  /** Any other command of the client, by its row. */
-  #control(attachment: Attachment, command: number, row: Message | undefined, flags: number): void {
-    const { reader } = this.#channel;
-    if (reader.tooManyFds) throw new VfioError('EINVAL', `${commandName(command)}: too many descriptors`);
-    const maxFds = row?.fds ?? 0;
-    if (maxFds === 0 && reader.hasFds) throw unexpectedFds(command);
-    const { start, size } = reader;
-    const payload = reader.bytes.subarray(start + HEADER_BYTES, start + size);
-    const fds = reader.takeFds();
-    let held: Promise<void> | null = null;
-    try {
-      let answer: Answer;
-      try {
-        if (row?.answer === undefined) throw new VfioError('EINVAL', `${commandName(command)} is not a command for a server`);
-        if (fds.length > maxFds) throw new VfioError('EINVAL', `${row.name} with ${fds.length} descriptors; at most ${maxFds}`);
-        answer = row.answer(attachment, row.decode?.(payload, this.#options.limits.maxDataBytes), fds);
-      } finally {
-        // Asked also where it failed: what nobody asks for would hold up the next access.
-        held = attachment.device.heldAnswer?.() ?? null;
-      }
-      if ((flags & HeaderFlags.NO_REPLY) !== 0) closeAll(answer.fds ?? []);
-      else if (held === null) this.#put(reader.view.getUint16(start, true), command, answer.payload, answer.fds);
-      else this.#hold(held, this.#fill(reader.view.getUint16(start, true), command, answer.payload));
-    } finally {
-      closeAll(fds);
     }
   }
 
@@ -304,42 +231,13 @@ export class Session implements Disposable {
     throw new VfioError('EINVAL', 'a reply to nothing that was asked');
   }
 
-  /** @param fds  the writer's from here on */
-  #put(id: number, command: number, payload: Uint8Array, fds?: readonly OwnedFd[]): void {
-    this.#channel.writer.commit(this.#fill(id, command, payload), fds);
-  }
-
-  /** A reply where `begin` has room for it. @returns its bytes */
-  #fill(id: number, command: number, payload: Uint8Array): number {
-    const { writer } = this.#channel;
-    const size = HEADER_BYTES + payload.length;
-    const at = writer.begin(size);
-    putHeader(writer.view, at, id, command, size, HeaderFlags.REPLY);
-    writer.bytes.set(payload, at + HEADER_BYTES);
-    return size;
-  }
-
-  /** Answer with the errno: a header alone, and the reason for a client that reads it. With NO_REPLY nothing. */
-  #failed(id: number, command: number, flags: number, error: unknown): void {
-    if (!(error instanceof VfioError)) this.#bug(commandName(command), error);
-    if (this.#closed !== null || (flags & HeaderFlags.NO_REPLY) !== 0) return;
-    const { writer } = this.#channel;
-    let reason = this.#reasonBytes > 0 && error instanceof VfioError ? encodeReason(error) : EMPTY;
-    if (reason.length > this.#reasonBytes) reason = EMPTY;
-    const size = HEADER_BYTES + reason.length;
-    const at = writer.begin(size);
-    putHeader(writer.view, at, id, command, size, HeaderFlags.REPLY | HeaderFlags.ERROR, Errno[errnoOf(error)]);
-    writer.bytes.set(reason, at + HEADER_BYTES);
-    writer.commit(size);
-  }
-
   // --- VERSION
 
   /** The first message. @throws VfioError what is wrong with it: answered, and the connection ends */
   #handshake(command: number, flags: number): void {
     const { reader, stream } = this.#channel;
     const { limits } = this.#options;
-    this.#checkWhole(flags);
+    checkWhole(reader, flags);
     if (command !== Command.VERSION) throw new VfioError('EINVAL', `${commandName(command)} before VERSION`);
     if (reader.hasFds) throw unexpectedFds(command);
     const { start, size } = reader;
@@ -351,7 +249,7 @@ export class Session implements Disposable {
     } = decodeVersion(reader.bytes.subarray(start + HEADER_BYTES, start + size));
     // The token, if there was one, is not to be found in our memory longer than it takes.
     reader.bytes.fill(0, start + HEADER_BYTES, start + size);
-    this.#reasonBytes = reasons ? client.capabilities.maxDataXferSize : 0;
+    this.#replies.reasonBytes = reasons ? client.capabilities.maxDataXferSize : 0;
     checkMajor(client);
     const opened = this.#open(vfToken, adopt);
     const moved = isMoved(opened) ? opened : null;
@@ -374,13 +272,14 @@ export class Session implements Disposable {
       fds.push(...(handed?.fds ?? []));
       if (twin) theirs = this.#makeTwin();
       this.#attachment = this.#attach(device, client);
+      this.#commands = new Commands(this.#channel, this.#replies, this.#attachment, limits.maxDataBytes);
       if (moved !== null) this.#attachment.mappings.adopt(moved.mappings);
       this.#version = agreed;
       const { major, minor, capabilities } = agreed;
       if (theirs !== null) fds.unshift(theirs.release());
       const words = handed === null ? {} : { adopted: handed.capability };
       if ((flags & HeaderFlags.NO_REPLY) !== 0) closeAll(fds);
-      else this.#put(reader.view.getUint16(start, true), command, encodeVersion(major, minor, capabilities, null, words), fds);
+      else this.#replies.put(reader.view.getUint16(start, true), command, encodeVersion(major, minor, capabilities, null, words), fds);
       moved?.taken();
     } catch (error) {
       theirs?.[Symbol.dispose]();
@@ -477,8 +376,4 @@ export class Session implements Disposable {
     if (this.#closed !== null) return false;
     return attachment === null || attachment.dma.underWay > 0 || this.#channel.waiting || this.#twin?.waiting === true;
   }
-}
-
-function unexpectedFds(command: number): VfioError {
-  return new VfioError('EINVAL', `${commandName(command)} brings descriptors, which it does not take`);
 }

@@ -7,12 +7,13 @@
  */
 import { HEADER_BYTES, HeaderFlags } from '../../abi/vfio-user.ts';
 import { checkIndex } from '../../base/check.ts';
-import { Errno, type ErrnoName, errnoName, VfioError } from '../../base/errno.ts';
+import { Errno, type ErrnoName, VfioError } from '../../base/errno.ts';
 import { type ByteStream, END_OF_STREAM, WOULD_BLOCK } from '../../sys/byte-stream.ts';
 import type { OwnedFd } from '../../sys/owned-fd.ts';
 import { closeAll, OVERHEAD_BYTES } from '../frames.ts';
-import { commandName, decodeReason } from '../messages.ts';
+import { commandName } from '../messages.ts';
 import { ClientChannel } from './channel.ts';
+import { refusal } from './refusal.ts';
 
 /**
  * The most data of a request, whatever the server says that it takes. A message of ours is so sent with one call, and libvfio-user's server, which
@@ -113,15 +114,10 @@ export class ClientConnection implements Disposable {
     return new VfioError('ENODEV', `${this.name}: ${this.#lost}`);
   }
 
-  /** The error for an errno that `request` has just returned: with the server's reason, where that gives one. */
+  /** The error for an errno that `request` has just returned: with the server's reason, where the server gives one. */
   failure(errno: number, what: string): VfioError {
-    const name = errnoName(errno);
-    const reason = this.#failed ? decodeReason(this.replyBytes.subarray(this.replyAt, this.replyAt + this.replySize)) : null;
-    if (reason !== null) {
-      const { message, fix } = reason;
-      return new VfioError(name ?? 'EIO', `${this.name}: ${what}: ${message}`, fix === undefined ? {} : { fix });
-    }
-    return new VfioError(name ?? 'EIO', `${this.name}: ${what}: the server answered ${name ?? `errno ${errno}`}`);
+    const { replyBytes, replyAt, replySize } = this;
+    return refusal(`${this.name}: ${what}`, errno, this.#failed ? replyBytes.subarray(replyAt, replyAt + replySize) : null);
   }
 
   // --- requests

@@ -11,8 +11,19 @@ import { VfioError } from '../../base/errno.ts';
 import { regionName } from '../../device/file-window.ts';
 import { MappedWindow } from '../../device/mapped-window.ts';
 import { MemoryWindows } from '../../device/memory-windows.ts';
-import type { RegionOwner } from './region.ts';
+import type { MemoryGate } from './memory-gate.ts';
 import { type ClientRegionIo, OUT_DATA } from './region-io.ts';
+
+/** The device of a region. */
+export interface RegionOwner {
+  /** @throws VfioError ENODEV when the device is closed or gone */
+  checkOpen(): void;
+  readonly closed: boolean;
+  readonly gate: MemoryGate;
+  /** A mapping keeps the connection open after the device is closed, until `dropped`. */
+  held(mapping: ClientMapping): void;
+  dropped(mapping: ClientMapping): void;
+}
 
 export interface MappingPlace {
   readonly owner: RegionOwner;

@@ -11,23 +11,11 @@ import { RegionFlags } from '../../abi/vfio.ts';
 import { VfioError } from '../../base/errno.ts';
 import { FileWindow } from '../../device/file-window.ts';
 import { checkMapRange } from '../../device/map-range.ts';
-import { type ClientMapping, MemoryMapping, MessageMapping } from './mapping.ts';
-import type { MemoryGate } from './memory-gate.ts';
+import { MemoryMapping, MessageMapping, type RegionOwner } from './mapping.ts';
 import { type ClientRegionIo, OUT_DATA } from './region-io.ts';
 import type { RegionMemory } from './region-memory.ts';
 
 const PAGE = 4096;
-
-/** The device of a region. */
-export interface RegionOwner {
-  /** @throws VfioError ENODEV when the device is closed or gone */
-  checkOpen(): void;
-  readonly closed: boolean;
-  readonly gate: MemoryGate;
-  /** A mapping keeps the connection open after the device is closed, until `dropped`. */
-  held(mapping: ClientMapping): void;
-  dropped(mapping: ClientMapping): void;
-}
 
 export class ClientRegion extends FileWindow {
   readonly #owner: RegionOwner;

@@ -3,6 +3,7 @@ import { DirtyFlags } from '../../abi/vfio.ts';
 import { hex } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
 import { struct } from '../../base/struct.ts';
+import type { DirtyPagesRequest } from './answer-context.ts';
 import { checkBitmapRoom } from './bitmap-room.ts';
 import { message } from './message.ts';
 import { check, checkArgsz, made, NOTHING, tooShort } from './payload.ts';
@@ -14,13 +15,6 @@ export const DirtyRange = struct('vfio_user_bitmap_range', 32, { iova: 'u64', si
 
 const RANGE_AT = DirtyPages.structSize;
 const WITH_RANGE = DirtyPages.structSize + DirtyRange.structSize;
-
-export interface DirtyPagesRequest {
-  /** `DirtyFlags`, exactly one. */
-  readonly flags: number;
-  /** With GET_BITMAP; `bitmapSize` in bytes. */
-  readonly range?: { readonly iova: bigint; readonly size: bigint; readonly pgsize: bigint; readonly bitmapSize: bigint };
-}
 
 /** A request, or with `bitmap` its reply. */
 export function encodeDirtyPages(request: DirtyPagesRequest, bitmap: Uint8Array = NOTHING): Uint8Array<ArrayBuffer> {

@@ -2,6 +2,7 @@
 import { hex } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
 import { struct } from '../../base/struct.ts';
+import type { DmaMapRequest } from './answer-context.ts';
 import { EMPTY_ANSWER, message } from './message.ts';
 import { check, checkArgsz, made } from './payload.ts';
 import { DONE, flags, range, hex as shownHex } from './shape.ts';
@@ -12,15 +13,6 @@ export const DmaMap = struct('vfio_user_dma_map', 32, { argsz: 'u32', flags: 'u3
 export const UserDmaMapFlags = { READ: 1, WRITE: 2, MMAP: 4, FILE_IO: 8 } as const;
 
 const KNOWN_FLAGS = UserDmaMapFlags.READ | UserDmaMapFlags.WRITE | UserDmaMapFlags.MMAP | UserDmaMapFlags.FILE_IO;
-
-export interface DmaMapRequest {
-  /** `UserDmaMapFlags` */
-  readonly flags: number;
-  /** In the file that comes along. */
-  readonly offset: bigint;
-  readonly address: bigint;
-  readonly size: bigint;
-}
 
 export function encodeDmaMap(request: DmaMapRequest): Uint8Array<ArrayBuffer> {
   const { payload, view } = made(DmaMap.structSize);

@@ -3,6 +3,7 @@ import { DmaUnmapFlags } from '../../abi/vfio.ts';
 import { hex } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
 import { struct } from '../../base/struct.ts';
+import type { DmaUnmapRequest } from './answer-context.ts';
 import { checkBitmapRoom } from './bitmap-room.ts';
 import { message } from './message.ts';
 import { check, checkArgsz, made, NOTHING, tooShort } from './payload.ts';
@@ -16,15 +17,6 @@ export const DirtyBitmap = struct('vfio_user_bitmap', 16, { pgsize: 'u64', size:
 const KNOWN_FLAGS = DmaUnmapFlags.GET_DIRTY_BITMAP | DmaUnmapFlags.ALL;
 const BITMAP_AT = DmaUnmap.structSize;
 const WITH_BITMAP = DmaUnmap.structSize + DirtyBitmap.structSize;
-
-export interface DmaUnmapRequest {
-  /** `DmaUnmapFlags` */
-  readonly flags: number;
-  readonly address: bigint;
-  readonly size: bigint;
-  /** With GET_DIRTY_BITMAP: bytes that one bit stands for, and bytes of the bitmap. */
-  readonly bitmap?: { readonly pgsize: bigint; readonly size: bigint };
-}
 
 export function encodeDmaUnmap(request: DmaUnmapRequest): Uint8Array<ArrayBuffer> {
   const { flags, address, size, bitmap } = request;

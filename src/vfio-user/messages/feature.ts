@@ -3,20 +3,11 @@ import { Feature, FeatureFlags } from '../../abi/vfio.ts';
 import { DeviceFeature, FeatureMigState } from '../../abi/vfio-structs.ts';
 import { hex } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
+import type { FeatureMessage } from './answer-context.ts';
 import { featureWords } from './feature-shapes.ts';
 import { message } from './message.ts';
 import { check, checkArgsz, made, viewOf } from './payload.ts';
 import { bits, name, pick, ref, type Shape } from './shape.ts';
-
-export interface FeatureMessage {
-  readonly argsz: number;
-  readonly feature: number;
-  readonly get: boolean;
-  readonly set: boolean;
-  readonly probe: boolean;
-  /** In for set and, where a feature says so, for get; out for get. */
-  readonly data: Uint8Array;
-}
 
 const FEATURE_FLAGS = FeatureFlags.MASK | FeatureFlags.GET | FeatureFlags.SET | FeatureFlags.PROBE;
 

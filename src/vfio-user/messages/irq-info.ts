@@ -1,16 +1,10 @@
 /** DEVICE_GET_IRQ_INFO: how many interrupts an index has, and what they can do. */
 import { IrqIndex, IrqInfoFlags } from '../../abi/vfio.ts';
 import { IrqInfo } from '../../abi/vfio-structs.ts';
+import type { IrqInfoReply } from './answer-context.ts';
 import { message } from './message.ts';
 import { check, checkArgsz, made } from './payload.ts';
 import { dec, flags as flagWords, name } from './shape.ts';
-
-export interface IrqInfoReply {
-  readonly index: number;
-  /** `IrqInfoFlags` */
-  readonly flags: number;
-  readonly count: number;
-}
 
 export function encodeIrqInfo(info: { readonly index: number; readonly flags?: number; readonly count?: number }): Uint8Array<ArrayBuffer> {
   const { payload, view } = made(IrqInfo.structSize);

@@ -6,74 +6,15 @@
  * Client and server never import each other. The part of a row that needs a served device is a
  * function on `AnswerContext`, which server/attachment.ts provides.
  */
-import type { Doorbell, PrecopyInfo, RegionInfo } from '../../abi/device.ts';
 import type { OwnedFd } from '../../sys/owned-fd.ts';
 import type { FrameWriter } from '../frame-writer.ts';
 import type { FrameReader } from '../frames.ts';
-import type { DirtyPagesRequest } from './dirty-pages.ts';
-import type { DmaMapRequest } from './dma-map.ts';
-import type { DmaUnmapRequest } from './dma-unmap.ts';
-import type { FeatureMessage } from './feature.ts';
-import type { IrqInfoReply } from './irq-info.ts';
+import type { Answer, AnswerContext, InPlace } from './answer-context.ts';
 import { NOTHING } from './payload.ts';
-import type { SetIrqsRequest } from './set-irqs.ts';
 import type { Ref, Shape } from './shape.ts';
-
-/** A reply: its payload, and the descriptors that go with it. */
-export interface Answer {
-  readonly payload: Uint8Array;
-  readonly fds?: readonly OwnedFd[];
-}
 
 /** A reply that is a header alone. */
 export const EMPTY_ANSWER: Answer = { payload: NOTHING };
-
-/** A client's device, as answers need it. Each method throws the VfioError that is the answer. */
-export interface AnswerContext {
-  readonly device: {
-    readonly info: { readonly flags: number; readonly numRegions: number; readonly numIrqs: number };
-    reset(): void;
-  };
-  readonly mappings: {
-    map(request: DmaMapRequest, fds: readonly OwnedFd[]): void;
-    /** @returns the bitmap, where the request asks for one */
-    unmap(request: DmaUnmapRequest): Uint8Array | undefined;
-    /** As `unmap`. */
-    dirtyPages(request: DirtyPagesRequest): Uint8Array | undefined;
-  };
-  readonly irqs: {
-    info(index: number): IrqInfoReply;
-    set(request: SetIrqsRequest, fds: readonly OwnedFd[]): void;
-  };
-  readonly regionFiles: {
-    /** A region as the client may see it, and the file behind it, where it has one that the client may map. */
-    region(index: number): { readonly info: RegionInfo; readonly file: RegionFile | null };
-    /** Doorbells of a region, and eventfds for them, made by `open`, the caller's. */
-    doorbells(index: number): { readonly bells: readonly Doorbell[]; open(): readonly OwnedFd[] };
-  };
-  readonly stream: {
-    /** At most `size` bytes of the state of a device that is saved; none when there are none now. */
-    read(size: number): Uint8Array;
-    write(data: Uint8Array): void;
-    precopyInfo(): PrecopyInfo;
-  };
-  readonly features: {
-    feature(request: FeatureMessage, fds: readonly OwnedFd[]): Answer;
-  };
-}
-
-export interface RegionFile {
-  /** Where in the file the region starts. */
-  readonly offset: number;
-  duplicateFd(): OwnedFd;
-}
-
-/** Register accesses, as `inPlace` of their rows does them. */
-export interface InPlace {
-  read(reader: FrameReader, writer: FrameWriter): number;
-  write(reader: FrameReader, writer: FrameWriter): number;
-  writeMulti(reader: FrameReader, writer: FrameWriter): number;
-}
 
 /** How long the payload of a message to the server may be (message-sizes.ts). */
 export interface PayloadSize {

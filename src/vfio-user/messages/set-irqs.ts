@@ -4,19 +4,10 @@ import { IrqSet } from '../../abi/vfio-structs.ts';
 import { MAX_FDS } from '../../abi/vfio-user.ts';
 import { hex } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
+import type { SetIrqsRequest } from './answer-context.ts';
 import { EMPTY_ANSWER, message } from './message.ts';
 import { check, checkArgsz, made, NOTHING } from './payload.ts';
 import { bytes, DONE, longer, name, pick, vectors } from './shape.ts';
-
-export interface SetIrqsRequest {
-  readonly index: number;
-  readonly start: number;
-  readonly count: number;
-  readonly action: 'mask' | 'unmask' | 'trigger';
-  readonly data: 'none' | 'bool' | 'eventfd';
-  /** With 'bool': a byte for each. */
-  readonly values?: Uint8Array;
-}
 
 const actionFlags = { mask: IrqSetFlags.ACTION_MASK, unmask: IrqSetFlags.ACTION_UNMASK, trigger: IrqSetFlags.ACTION_TRIGGER } as const;
 const dataFlags = { none: IrqSetFlags.DATA_NONE, bool: IrqSetFlags.DATA_BOOL, eventfd: IrqSetFlags.DATA_EVENTFD } as const;

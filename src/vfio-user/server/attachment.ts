@@ -4,7 +4,7 @@ import type { Clock } from '../../base/clock.ts';
 import { VfioError } from '../../base/errno.ts';
 import type { FrameWriter } from '../frame-writer.ts';
 import type { ServerLimits } from '../limits.ts';
-import type { AnswerContext } from '../messages/message.ts';
+import type { AnswerContext } from '../messages/answer-context.ts';
 import type { VersionMessage } from '../messages/version.ts';
 import { DmaCommands } from './dma-commands.ts';
 import { mayBeQemu } from './dma-layout.ts';

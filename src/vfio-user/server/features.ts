@@ -6,7 +6,7 @@ import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
 import { EventFd } from '../../sys/eventfd.ts';
 import type { OwnedFd } from '../../sys/owned-fd.ts';
-import type { Answer } from '../messages/message.ts';
+import type { Answer } from '../messages/answer-context.ts';
 import { encodeFeature, encodeFeatureReply, type FeatureMessage } from '../messages.ts';
 import type { MigrationMessages } from './migration-messages.ts';
 

@@ -9,7 +9,7 @@ import { Feature } from '../../abi/vfio.ts';
 import { DeviceFeature, FeatureDmaLoggingControl, FeatureDmaLoggingRange, FeatureDmaLoggingReport } from '../../abi/vfio-structs.ts';
 import { U64_MAX } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
-import type { Answer } from '../messages/message.ts';
+import type { Answer } from '../messages/answer-context.ts';
 import {
   encodeFeature,
   encodeFeatureReply,

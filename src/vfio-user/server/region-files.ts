@@ -6,7 +6,7 @@ import { VfioError } from '../../base/errno.ts';
 import { EventFd } from '../../sys/eventfd.ts';
 import { MemfdMemory } from '../../sys/memfd.ts';
 import type { OwnedFd } from '../../sys/owned-fd.ts';
-import type { RegionFile } from '../messages/message.ts';
+import type { RegionFile } from '../messages/answer-context.ts';
 
 export interface RegionFilesOptions {
   readonly device: Device;

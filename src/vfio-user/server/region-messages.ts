@@ -7,7 +7,7 @@ import { HEADER_BYTES, HeaderFlags } from '../../abi/vfio-user.ts';
 import { VfioError } from '../../base/errno.ts';
 import type { FrameWriter } from '../frame-writer.ts';
 import type { FrameReader } from '../frames.ts';
-import type { InPlace } from '../messages/message.ts';
+import type { InPlace } from '../messages/answer-context.ts';
 import { checkWriteMulti, putHeader, RegionAccess, WriteMulti, WriteMultiEntry } from '../messages.ts';
 
 /** Header and fields: where the data is. */
