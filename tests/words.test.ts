@@ -30,8 +30,6 @@ const NOT_YET: readonly string[] = [
   'src/mediators',
   'src/models',
   'src/pci',
-  'src/vfio-user',
-  'tools/vfio-user.lua',
 ];
 
 const BANNED: ReadonlyArray<readonly [RegExp, string]> = [

@@ -1,4 +1,6 @@
-/** DMA of a client: mappings, and the server’s own commands. Against a peer that follows a script. */
+/**
+ * DMA of a client: mappings, and the server’s own commands. Against a peer that follows a script.
+ */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ClientRig, dmaAccess, seen, words } from '../../tests/kit/client-rig.ts';
 import { errnoFrom } from '../../tests/kit/errno.ts';
@@ -33,7 +35,7 @@ describe('vfio-user client: DMA', () => {
     ]);
   });
 
-  it('B.6 MAP: refused here with the errno of the kernel, and nothing is sent', async () => {
+  it('B.6 MAP: the client refuses with the errno of the kernel, and sends nothing', async () => {
     const connected = rig.connect({ json: '{"capabilities":{"max_dma_maps":2}}' });
     const { dma } = connected.device;
     using memory = dma.allocate(0x4000);
@@ -62,7 +64,7 @@ describe('vfio-user client: DMA', () => {
     expect((await seen(connected, Command.DMA_MAP)).length).toBe(2);
   });
 
-  it('what the server refuses is not mapped, and its memory is let go', () => {
+  it('a mapping that the server refuses is not mapped, and its memory is released', () => {
     using device = rig.connect({ on: { [Command.DMA_MAP]: [{ do: 'error', errno: 12 }] } }).device;
     using memory = device.dma.allocate(4096);
     expect(errnoFrom(() => device.dma.map({ iova: 0n, memory }))).toBe('ENOMEM');

@@ -1,4 +1,4 @@
-/** A client whose server is wrong, silent or gone. Against a peer that follows a script. */
+/** A client whose server is wrong, silent or gone, against a peer that follows a script. */
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ClientRig, dmaAccess } from '../../tests/kit/client-rig.ts';
@@ -140,7 +140,7 @@ describe('vfio-user client: when the server is wrong or gone', () => {
     expect(errnoFrom(() => config.read16(0))).toBe('ETIMEDOUT');
   });
 
-  it('the end is noticed while nobody asks', async () => {
+  it('the client notices the end while no request waits', async () => {
     const { device } = rig.connect({ on: { [Command.REGION_WRITE]: [{ do: 'die', bytes: 32 }] } });
     const events: DeviceEvent[] = [];
     device.on((event) => events.push(event));

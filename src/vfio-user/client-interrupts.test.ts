@@ -111,7 +111,8 @@ describe('vfio-user client: interrupts', () => {
       );
     expect([set(2), fd.references]).toEqual(['ENOSPC', 1]);
     expect([set(1), fd.references]).toEqual(['none', 2]);
-    // The second message of the next is answered as usual, so only a single one is refused here: nothing to undo.
+    // The second message of the next is answered as usual, so only a single one is refused here:
+    // nothing to undo.
     expect([set(1), fd.references]).toEqual(['ENOSPC', 2]);
     const sent = await seen(connected, Command.DEVICE_SET_IRQS);
     expect(sent.map((m) => [m.fds, ...words(m).slice(1)])).toEqual([

@@ -1,4 +1,7 @@
-/** How a client moves a device of another maker's server (B.11): what libvfio-user does differently, and answers that cannot be. */
+/**
+ * How a client moves a device of another maker's server (B.11): where libvfio-user differs, and
+ * replies that cannot be right.
+ */
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { ClientRig, dmaAccess, seen } from '../../tests/kit/client-rig.ts';
 import { errnoFrom } from '../../tests/kit/errno.ts';
@@ -27,7 +30,7 @@ const reply = (id: number, command: Command, payload: Uint8Array): PeerAction =>
 const feature = (id: number, data: readonly number[]): PeerAction =>
   reply(id, DEVICE_FEATURE, encodeFeature({ feature: 2, get: true, set: false, probe: false, data: Uint8Array.from(data) }));
 const state = (id: number, of: number): PeerAction => feature(id, [of, 0, 0, 0, 0, 0, 0, 0]);
-/** As many bytes as were asked for, whatever there is of them: libvfio-user's way. */
+/** As many bytes as were asked for, however many of them are data: libvfio-user's way. */
 const padded = (id: number, asked: number, data: readonly number[]): PeerAction => {
   const payload = new Uint8Array(8 + asked);
   payload.set(encodeMigData(data.length, Uint8Array.from(data)));
@@ -99,7 +102,7 @@ it('B.11 a change that fails leaves a stream as the device says that it is', asy
   connected.device.close();
 });
 
-it('B.11 a server that tells whole mappings only is asked for these; what it writes by messages is noted here', async () => {
+it('B.11 a server that reports whole mappings only is asked for these; the client notes its writes by messages', async () => {
   const [address, data] = [0x10_2000n, new Uint8Array(16).fill(7)];
   const bits = (id: number, first: number): PeerAction => feature(id, [...Array(24).fill(0), first, 0, 0, 0, 0, 0, 0, 0]);
   const connected = rig.connect({
@@ -132,7 +135,7 @@ it('B.11 a server that tells whole mappings only is asked for these; what it wri
     migration.report(iova, pages * 4096n, bitmap);
     return [...Array(bitmap.length * 8).keys()].filter((i) => ((bitmap[i >> 3]! >> (i & 7)) & 1) === 1);
   };
-  // Both mappings are in it; of the second one page was not asked for.
+  // The report covers both mappings; one page of the second mapping was not asked for.
   expect(report(0x10_0000n, 0x107n)).toEqual([2, 3, 0x104]);
   expect(report(0x10_0000n, 0x108n)).toEqual([0x107]);
   const features = await seen(connected, DEVICE_FEATURE);

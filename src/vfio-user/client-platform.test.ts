@@ -1,4 +1,7 @@
-/** What a client does for a server that is the bare device: addresses for BARs, messages switched on. Against a peer that follows a script. */
+/**
+ * A client's work for a server that is the bare device: addresses for BARs, and MSI switched on.
+ * The peer follows a script.
+ */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ClientRig, seen, words } from '../../tests/kit/client-rig.ts';
 import type { PeerScript, SeenMessage } from '../../tests/kit/scripted-peer.ts';
@@ -15,13 +18,16 @@ afterAll(() => rig[Symbol.asyncDispose]());
 
 const flags = RegionFlags.READ | RegionFlags.WRITE;
 
-/** COMMAND 0, BARs of every kind without an address, MSI at 0x40, MSI-X at 0x50: as after power-on. */
+/**
+ * COMMAND 0, BARs of every kind without an address, MSI at 0x40, MSI-X at 0x50: as after power-on.
+ */
 function bare(patch: Readonly<Record<number, readonly number[]>> = {}): PeerScript {
   const config = new Uint8Array(256);
   const put = (at: number, bytes: readonly number[]) => config.set(bytes, at);
   put(0, [0x36, 0x1b, 0x10, 0]);
   put(6, [0x10]);
-  // 64-bit memory in BAR 0 and 1, I/O ports in 2, memory in 3, 64-bit in 4 and 5, too large for the space below 4 GiB.
+  // 64-bit memory in BAR 0 and 1, I/O ports in 2, memory in 3, 64-bit in 4 and 5, too large for the
+  // space below 4 GiB.
   put(0x10, [4]);
   put(0x18, [1]);
   put(0x20, [12]);
@@ -54,21 +60,21 @@ describe('vfio-user client: a server that is the bare device', () => {
     const dev = DriverDevice.attach(connected.device);
     dev.busMaster = true;
     expect(writes(await seen(connected, Command.REGION_WRITE)).slice(0, 8)).toEqual([
-      [4, 2],
+      [4, 3],
       [0x10, 0xc000_0000],
       [0x14, 0],
       [0x18, 0x1000],
       [0x1c, 0xc000_4000],
       [0x20, 0],
       [0x24, 0x100],
-      [4, 6],
+      [4, 7],
     ]);
   });
 
   it('BARs that have addresses keep them', async () => {
     const connected = rig.connect(bare({ 16: [4, 0, 0, 0xfe] }));
     DriverDevice.attach(connected.device);
-    expect(writes(await seen(connected, Command.REGION_WRITE))).toEqual([[4, 2]]);
+    expect(writes(await seen(connected, Command.REGION_WRITE))).toEqual([[4, 3]]);
   });
 
   it('a reset that takes them away is made good when memory is enabled again', async () => {

@@ -1,4 +1,6 @@
-/** Regions and mappings of a client: what is sent for them, and what is not. Against a peer that follows a script. */
+/**
+ * Regions and mappings of a client: the messages that it sends for them. The peer follows a script.
+ */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ClientRig, seen, words } from '../../tests/kit/client-rig.ts';
 import { errnoFrom } from '../../tests/kit/errno.ts';
@@ -136,7 +138,7 @@ describe('vfio-user client: regions', () => {
     expect(asked.map((m) => words(m)[0])).toEqual([4096, 32 + 16 + 4800]);
   });
 
-  it('an area that is the whole region is none worth telling', () => {
+  it('an area that is the whole region is not reported', () => {
     using device = rig.connect({
       regions: { 2: { flags: READ | WRITE | MMAP, size: 0x4000, shared: true, sparse: [[0, 0x4000]] }, 7: { flags: 3, size: 256 } },
       config: [0, 0, 0, 0, 2],

@@ -1,4 +1,6 @@
-/** What a client says first, and requests about the device as a whole. Against a peer that follows a script. */
+/**
+ * A client's first message, and requests about the device as a whole. The peer follows a script.
+ */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ClientRig, seen, words } from '../../tests/kit/client-rig.ts';
 import { errnoFrom } from '../../tests/kit/errno.ts';

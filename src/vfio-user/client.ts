@@ -1,11 +1,14 @@
 /**
- * A device at the other end of a vfio-user connection: of a server of ours, or of any other. It is used as any `Device` is; register accesses block
- * this thread until the server has answered, so the server must be in another process or thread.
+ * A device at the other end of a vfio-user connection, of our server or of any other. A program
+ * uses it as any `Device`. A register access blocks this thread until the server has answered, so
+ * the server must be in another process or thread.
  *
- * What the protocol does not carry: a device's name (it is called after its socket), IOVA ranges, who else a bus reset would hit. 'request' and 'error' come
- * as the interrupts REQ and ERR, when the server has them; 'suspend', 'asleep' and 'resume' by a feature of our servers. A BAR that the server does not share is
- * mapped by messages if it is memory of whole pages, whether or not the device itself would let it be mapped; the MSI-X table is then hidden as it is
- * from reads and writes.
+ * The protocol does not carry a device's name (the client names it after its socket), IOVA ranges,
+ * and the devices that a bus reset would reset as well. 'request' and 'error' come as the
+ * interrupts REQ and ERR, when the server has them; 'suspend', 'asleep' and 'resume' by a feature
+ * of our servers. A BAR that the server does not share is mapped by messages if it is memory of
+ * whole pages, whether or not the device itself would let it be mapped. The MSI-X table is hidden
+ * in such a mapping, as in reads and writes.
  *
  * @see qemu/docs/interop/vfio-user.rst
  */
@@ -21,7 +24,6 @@ import {
   type Region,
   type SetIrqs,
 } from '../abi/device.ts';
-import type { Access, DirectMemory } from '../abi/memory.ts';
 import { parseVfToken } from '../abi/vf-token.ts';
 import { Feature, FeatureFlags, IrqIndex, RegionIndex } from '../abi/vfio.ts';
 import { DeviceFeature } from '../abi/vfio-structs.ts';
@@ -34,7 +36,6 @@ import { type Logger, silentLogger } from '../base/log.ts';
 import type { ByteStream } from '../sys/byte-stream.ts';
 import type { EventFd } from '../sys/eventfd.ts';
 import type { OwnedFd } from '../sys/owned-fd.ts';
-import { UnixListener } from '../sys/unix-listener.ts';
 import { UnixSocket } from '../sys/unix-socket.ts';
 import { ClientConnection, REQUEST_DATA_BYTES } from './client/connection.ts';
 import { ClientDmaSpace } from './client/dma-space.ts';
@@ -45,48 +46,24 @@ import { MappedMemory } from './client/mapped-memory.ts';
 import type { ClientMapping, RegionOwner } from './client/mapping.ts';
 import { MemoryGate } from './client/memory-gate.ts';
 import { ClientMigration } from './client/migration.ts';
+import type { AdoptedMemory, VfioUserOptions } from './client/options.ts';
 import { ClientPlatform } from './client/platform.ts';
 import { ClientRegion } from './client/region.ts';
 import { describeRegion } from './client/region-description.ts';
 import { ClientRegionIo } from './client/region-io.ts';
 import type { RegionMemory } from './client/region-memory.ts';
 import { ClientServing } from './client/serving.ts';
-import { type Adopted, type Agreed, agreeOnVersion, askDeviceInfo } from './client/start.ts';
+import { type Agreed, agreeOnVersion, askDeviceInfo, checkNotOurselves, takeOver } from './client/start.ts';
 import { closeAll } from './frames.ts';
 import { Command } from './messages.ts';
 
-export interface VfioUserOptions {
-  /** What the device is called; `unix:PATH` unless told. */
-  readonly name?: string;
-  /**
-   * How long the server may take for a request, in milliseconds; 10000 unless told. After that the request fails with ETIMEDOUT and the connection
-   * is closed: a late answer could not be told from the next one.
-   */
-  readonly timeoutMs?: number;
-  /** Whether the connection keeps the process alive; it does not unless told. */
-  readonly keepAlive?: boolean;
-  /** Writes of registers in BARs do not wait for the server: faster, and errors of theirs are not told. Off unless told. */
-  readonly postedWrites?: boolean;
-  /** Take a second socket for the server's own commands, when it has one; yes unless told. */
-  readonly twinSocket?: boolean;
-  /** VF token, a UUID: for a function of an SR-IOV device that asks for one. It travels in VERSION, under a name of ours. */
-  readonly token?: string;
-  /** Take over the device that was moved to the server, with the memory that is mapped on it; and no other. Off unless told. */
-  readonly adopt?: boolean;
-  readonly log?: Logger;
-}
-
-/** A mapping that came with a device: bytes of a memory that its driver filled where it was before. */
-export interface AdoptedMemory {
-  readonly iova: bigint;
-  readonly size: number;
-  readonly memory: DirectMemory;
-  readonly offset: number;
-  readonly access: Access;
-}
+export type { AdoptedMemory, VfioUserOptions } from './client/options.ts';
 
 export class VfioUserDevice implements Device, RegionOwner {
-  /** What was mapped when it was adopted, in order of addresses; mapped until somebody unmaps it. */
+  /**
+   * The mappings that came with an adopted device, in order of addresses. They stay until they are
+   * unmapped.
+   */
   readonly adopted: readonly AdoptedMemory[];
   readonly gate: MemoryGate;
   readonly #info: DeviceInfo;
@@ -152,11 +129,13 @@ export class VfioUserDevice implements Device, RegionOwner {
   }
 
   /**
-   * Connect to a server and agree with it on what both can do.
+   * Connects to a server and agrees with it on the capabilities of both.
    *
-   * @param target  the path of its socket, or a stream to it, which is taken over
-   * @throws VfioError ENOENT, ECONNREFUSED, EACCES when nobody listens at the path; EBUSY or, from servers that let one wait, ETIMEDOUT when it serves
-   * somebody else; EDEADLK when this thread is the server; EACCES when it wants a VF token; EPROTO when it is no vfio-user server, or speaks another version; ENODEV when it closes the connection
+   * @param target the path of its socket, or a stream to it, which the client takes over
+   * @throws VfioError ENOENT, ECONNREFUSED, EACCES when no server listens at the path; EBUSY or,
+   *   from servers that let a client wait, ETIMEDOUT when it serves a different client; EDEADLK
+   *   when this thread is the server; EACCES when it wants a VF token; EPROTO when it is no
+   *   vfio-user server, or speaks another version; ENODEV when it closes the connection
    */
   static connect(target: string | ByteStream, options: VfioUserOptions = {}): VfioUserDevice {
     const vfToken = options.token === undefined ? null : parseVfToken(options.token);
@@ -209,7 +188,7 @@ export class VfioUserDevice implements Device, RegionOwner {
     return region;
   }
 
-  /** 0 for a BAR that the server does not have, or does not say anything sensible of. */
+  /** 0 for a BAR that the server does not have, or describes in a way that cannot be right. */
   #barSize(index: number): number {
     try {
       return this.region(index).info.size;
@@ -249,7 +228,7 @@ export class VfioUserDevice implements Device, RegionOwner {
     this.#platform.wasReset();
   }
 
-  /** @throws VfioError ENODEV always: the protocol cannot ask, and a bus reset cannot be had through it */
+  /** @throws VfioError ENODEV always: the protocol has no such question, and no reset of a bus */
   hotResetInfo(): readonly HotResetDependent[] {
     this.checkOpen();
     throw new VfioError('ENODEV', `${this.#info.name}: vfio-user knows no reset of a bus`, { fix: 'Use reset().' });
@@ -267,7 +246,7 @@ export class VfioUserDevice implements Device, RegionOwner {
     }
     const moved = this.#migration.feature(request);
     if (moved !== null) {
-      // What arrived may have other registers.
+      // The state that arrived may have other registers.
       this.gate.changed();
       return moved;
     }
@@ -335,7 +314,7 @@ export class VfioUserDevice implements Device, RegionOwner {
   #lost(reason: string): void {
     this.#log.log('warn', `${this.#info.name}: ${reason}`);
     this.#release();
-    // Not from within the call that found out.
+    // Later, because the current call may be the one that found out.
     queueMicrotask(() => {
       this.#events.emit({ kind: 'gone', reason });
       this.#events.close();
@@ -362,7 +341,10 @@ export class VfioUserDevice implements Device, RegionOwner {
     this.close();
   }
 
-  /** The end of the connection: the server closes the device, and all that was lent to it is free. Idempotent. */
+  /**
+   * The end of the connection: the server closes the device, and the memory that the client lent is
+   * free. Idempotent.
+   */
   #release(): void {
     if (this.#released) return;
     this.#released = true;
@@ -374,26 +356,4 @@ export class VfioUserDevice implements Device, RegionOwner {
     this.#memory.clear();
     for (const memory of this.#regionMemories.splice(0)) memory[Symbol.dispose]();
   }
-}
-
-/** A request blocks this thread until it is answered. @throws VfioError EDEADLK */
-function checkNotOurselves(path: string): void {
-  if (!UnixListener.isOfThisThread(path)) return;
-  throw new VfioError('EDEADLK', `${path} is served by this thread, which would wait for its own answer`, {
-    fix: "Serve it in another process or in a worker thread; in one thread, open the device itself, as with open('sim:edu').",
-  });
-}
-
-/** Mapped here as it is there. @throws VfioError EPROTO for mappings that overlap */
-function takeOver(connection: ClientConnection, memory: MappedMemory, { mappings, memories }: Adopted): AdoptedMemory[] {
-  using undo = new Cleanup();
-  // Those that are mapped stay.
-  for (const each of memories) undo.defer(() => each.put());
-  for (const { iova, size, memory: number, offset, access } of mappings) {
-    const first = Number(iova >> 12n);
-    const last = first + size / 4096 - 1;
-    if (memory.overlaps(first, last)) throw connection.badReply(Command.VERSION, 'adopted mappings that overlap');
-    memory.add(first, last, memories[number]!, offset, access);
-  }
-  return mappings.map(({ memory: number, ...rest }) => ({ ...rest, memory: memories[number]! })).sort((a, b) => (a.iova < b.iova ? -1 : 1));
 }

@@ -85,7 +85,7 @@ describe('a writer', () => {
     a[Symbol.dispose]();
   });
 
-  it('tells when all has gone, and keeps no more room than it may', async () => {
+  it('reports when all has gone, and keeps no more room than it may', async () => {
     const [a, b] = MemoryStream.pair({ capacity: 1000 });
     let drained = 0;
     const writer = new FrameWriter(a, { bufferBytes: 100, keepBytes: 200, onDrained: () => drained++ });
@@ -100,7 +100,7 @@ describe('a writer', () => {
     expect([writer.blocked, writer.queued, writer.bytes.length]).toEqual([false, 0, 100]);
   });
 
-  it('a peer that is gone: the error comes out of flush, or to whom it may concern', async () => {
+  it('a peer that is gone: the error comes out of flush, or goes to onError', async () => {
     const [a, b] = MemoryStream.pair({ capacity: 100 });
     const errors: unknown[] = [];
     const writer = new FrameWriter(a, { onError: (error) => errors.push(error) });

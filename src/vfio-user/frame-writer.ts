@@ -1,6 +1,7 @@
 /**
- * Messages into a byte stream. They are built in place, in the buffer they are sent from, and several that are ready go out in one system call.
- * What the kernel has no room for stays queued and goes when there is; the owner looks at `queued` to know when to stop making more.
+ * Messages into a byte stream. They are built in place, in the buffer they are sent from, and
+ * several that are ready go out in one system call. Bytes that the kernel has no room for stay
+ * queued, and go when it has room. The owner looks at `queued` to know when to stop making more.
  *
  *     const at = writer.begin(HEADER_BYTES + 16);
  *     Header.encode(writer.view, at, {...});
@@ -14,9 +15,9 @@ import { closeAll } from './frames.ts';
 export interface FrameWriterOptions {
   /** Called from the event loop when everything that had to wait is gone. */
   readonly onDrained?: () => void;
-  /** Called when the stream failed while nobody was in a call. */
+  /** Called when the stream fails outside of any call. */
   readonly onError?: (error: unknown) => void;
-  /** Default 64 KiB. Grows as needed, and shrinks when drained if it has passed `keepBytes`. */
+  /** Default: 64 KiB. Grows as needed, and shrinks when drained if it has passed `keepBytes`. */
   readonly bufferBytes?: number;
   readonly keepBytes?: number;
 }
@@ -33,7 +34,7 @@ export class FrameWriter implements Disposable {
   readonly #options: FrameWriterOptions;
   readonly #initialBytes: number;
   readonly #keepBytes: number;
-  /** The buffer that `begin` points into. Another one after the next `begin`. */
+  /** The buffer that `begin` points into. A new one after the next `begin`. */
   bytes: Uint8Array<ArrayBuffer>;
   view: DataView<ArrayBuffer>;
   /** [head, tail) is committed and not sent. */
@@ -69,13 +70,19 @@ export class FrameWriter implements Disposable {
     return this.#waiting !== null;
   }
 
-  /** Room for a message of `size` bytes: where in `bytes` it starts. Good until the next `begin`; nothing is sent before `commit`. */
+  /**
+   * Room for a message of `size` bytes: where in `bytes` it starts. Valid until the next `begin`;
+   * nothing is sent before `commit`.
+   */
   begin(size: number): number {
     if (this.bytes.length - this.#tail < size) this.#makeRoom(size);
     return this.#tail;
   }
 
-  /** The message that `begin` made room for is complete, and `size` bytes long. The descriptors become the writer's, which closes them once sent. */
+  /**
+   * Completes the message that `begin` made room for, of `size` bytes. The writer owns the
+   * descriptors, and closes them once they are sent.
+   */
   commit(size: number, fds?: readonly OwnedFd[]): void {
     if (this.#closed) {
       if (fds !== undefined) closeAll(fds);
@@ -86,7 +93,10 @@ export class FrameWriter implements Disposable {
     if (fds !== undefined && fds.length > 0) this.#cargo.push({ at, end: at + size, fds });
   }
 
-  /** Send what is committed. False when some of it has to wait. @throws what `ByteStream.send` throws: the peer is gone */
+  /**
+   * Sends what is committed. False when some of it has to wait.
+   * @throws what `ByteStream.send` throws: the peer is gone
+   */
   flush(): boolean {
     if (this.#waiting !== null) return false;
     while (this.#head < this.#tail) {
@@ -99,7 +109,9 @@ export class FrameWriter implements Disposable {
     return true;
   }
 
-  /** Forget what is queued and close its descriptors. The stream is its owner's. Idempotent. */
+  /**
+   * Forgets what is queued and closes its descriptors. The stream belongs to its owner. Idempotent.
+   */
   [Symbol.dispose](): void {
     this.#closed = true;
     this.#waiting?.[Symbol.dispose]();
@@ -116,7 +128,10 @@ export class FrameWriter implements Disposable {
     return true;
   }
 
-  /** A message with descriptors goes in a call of its own, so that a peer that reads headers first gets them with the right one. */
+  /**
+   * A message with descriptors goes in a call of its own, so that a peer that reads headers first
+   * gets them with the right one.
+   */
   #sendCargo(): boolean {
     const cargo = this.#cargo[0]!;
     if (this.#base + this.#head < cargo.at) return this.#send(cargo.at - this.#base, null);

@@ -141,7 +141,7 @@ describe('frames', () => {
     expect(openDescriptors()).toBe(before);
   });
 
-  it('descriptors nobody takes are closed with the next message, or with the reader', () => {
+  it('descriptors that are not taken are closed with the next message, or with the reader', () => {
     const before = openDescriptors();
     const [a, b] = MemoryStream.pair();
     const reader = new FrameReader(b, { maxMessageBytes: 4096 });

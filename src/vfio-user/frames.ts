@@ -1,10 +1,8 @@
 /**
- * Messages out of a byte stream. Partial reads are put together, a message's size is looked at before a byte of its body is kept, and each
- * descriptor is given to the message it came with.
- *
- * One `fill` is one system call; `next` only looks at what is there:
- *
- *     while (reader.fill() > 0) while (reader.next()) handle(reader);
+ * Messages out of a byte stream. The reader puts partial reads together, checks a message's size
+ * before it keeps a byte of the body, and gives each descriptor to the message it came with. One
+ * `fill` is one system call; `next` only looks at what is there: while (reader.fill() > 0) while
+ * (reader.next()) handle(reader);
  */
 import { HEADER_BYTES } from '../abi/vfio-user.ts';
 import type { ByteStream } from '../sys/byte-stream.ts';
@@ -14,16 +12,22 @@ import type { OwnedFd } from '../sys/owned-fd.ts';
 export const OVERHEAD_BYTES = 4096;
 
 export interface FrameReaderOptions {
-  /** A larger message, header included, is not kept: its header is given (`oversize`), its body dropped as it arrives. */
+  /**
+   * A larger message, header included, is not kept: the reader gives its header (`oversize`) and
+   * drops its body as it arrives.
+   */
   readonly maxMessageBytes: number;
   /**
    * The size that the message whose header is at `head` may have, when that is less: called again
    * as it arrives.
    */
   readonly sizes?: { most(view: DataView, head: number, have: number): number };
-  /** Descriptors that one message may bring; what is more is closed as it arrives (`tooManyFds`). Default 253. */
+  /**
+   * Descriptors that one message may bring; more are closed as they arrive (`tooManyFds`). Default:
+   * 253.
+   */
   readonly maxFds?: number;
-  /** Bytes received at once at most, until a message is larger. Default 64 KiB. */
+  /** Bytes received at once at most, until a message is larger. Default: 64 KiB. */
   readonly bufferBytes?: number;
 }
 
@@ -39,15 +43,21 @@ export class FrameReader implements Disposable {
   readonly #maxMessage: number;
   readonly #sizes: FrameReaderOptions['sizes'];
   readonly #maxFds: number;
-  /** The buffer that `start` and `size` speak of. Another one after a `fill`. */
+  /** The buffer that `start` and `size` speak of. A new one after a `fill`. */
   bytes: Uint8Array<ArrayBuffer>;
   view: DataView<ArrayBuffer>;
-  /** First byte of the current message, and its length: the header alone when `oversize` or `broken`. Good until the next `fill`. */
+  /**
+   * First byte of the current message, and its length: the header alone when `oversize` or
+   * `broken`. Valid until the next `fill`.
+   */
   start = 0;
   size = 0;
   /** The message is larger than allowed: this is its header, the rest is dropped. */
   oversize = false;
-  /** Its size is less than a header's: this is the header, and what follows is taken for the next message. */
+  /**
+   * Its size is less than a header's: this is the header, and what follows is taken for the next
+   * message.
+   */
   broken = false;
   /** [head, tail) is received and not consumed. */
   #head = 0;
@@ -68,12 +78,17 @@ export class FrameReader implements Disposable {
     this.view = new DataView(this.bytes.buffer);
   }
 
-  /** Whether a message has begun to arrive and is not complete. Meaningful after `next` said false. */
+  /**
+   * Whether a message has begun to arrive and is not complete. Meaningful after `next` said false.
+   */
   get partial(): boolean {
     return this.#tail > this.#head || this.#drop > 0;
   }
 
-  /** Where in the stream what is not consumed starts, in bytes: with `partial`, the message that is not complete. */
+  /**
+   * The stream position of the first byte that is not consumed: with `partial`, of the message that
+   * is not complete.
+   */
   get position(): number {
     return this.#base + this.#head;
   }
@@ -82,7 +97,7 @@ export class FrameReader implements Disposable {
   full = false;
 
   /**
-   * Receive once. Ends the current message.
+   * Receives once. Ends the current message.
    *
    * @returns bytes received, 0 at the end of the stream, -1 when there is nothing now
    * @throws what `ByteStream.receive` throws
@@ -104,7 +119,7 @@ export class FrameReader implements Disposable {
     return got;
   }
 
-  /** Go on to the next whole message; false when there is none yet. */
+  /** Goes on to the next whole message; false when there is none yet. */
   next(): boolean {
     this.#consume();
     const have = this.#tail - this.#head;
@@ -127,7 +142,10 @@ export class FrameReader implements Disposable {
     return true;
   }
 
-  /** Descriptors that came with the current message; the caller's from now on. Those that nobody takes are closed. */
+  /**
+   * Descriptors that came with the current message; the caller owns them. Those that are not taken
+   * are closed.
+   */
   takeFds(): OwnedFd[] {
     return this.hasFds ? this.#deliveries.shift()!.fds : [];
   }
@@ -141,7 +159,7 @@ export class FrameReader implements Disposable {
     return this.hasFds && this.#deliveries[0]!.tooMany;
   }
 
-  /** Closes every descriptor that was not taken. The stream is its owner's. Idempotent. */
+  /** Closes every descriptor that was not taken. The stream belongs to its owner. Idempotent. */
   [Symbol.dispose](): void {
     for (const { fds } of this.#deliveries.splice(0)) closeAll(fds);
     closeAll(this.#arrived.splice(0));
@@ -172,7 +190,7 @@ export class FrameReader implements Disposable {
     while (this.#deliveries.length !== 0 && this.#deliveries[0]!.at <= upTo) closeAll(this.#deliveries.shift()!.fds);
   }
 
-  /** Skip what has arrived of an oversize message's body. */
+  /** Skips what has arrived of an oversize message's body. */
   #dropped(): void {
     const gone = Math.min(this.#drop, this.#tail - this.#head);
     this.#drop -= gone;
@@ -180,7 +198,10 @@ export class FrameReader implements Disposable {
     if (this.#head === this.#tail) this.#rewind();
   }
 
-  /** The buffer is full and holds no whole message: move it to the front, or let it grow to the message's size, which is below the maximum. */
+  /**
+   * The buffer is full and holds no whole message: moves it to the front, or grows the buffer to
+   * the message's size, which is below the maximum.
+   */
   #makeRoom(): void {
     const have = this.#tail - this.#head;
     const wanted = have < HEADER_BYTES ? HEADER_BYTES : this.view.getUint32(this.#head + 4, true);
@@ -196,11 +217,15 @@ export class FrameReader implements Disposable {
     this.#tail = have;
   }
 
-  /** Give what has just arrived to the last message that starts in [from, tail), or else to the one that was under way before. */
+  /**
+   * Gives the descriptors that have just arrived to the last message that starts in [from, tail),
+   * or else to the one that was in flight before.
+   */
   #deliver(from: number): void {
     const arrived = this.#arrived.splice(0);
     let start = this.#head;
-    // The rest of what is being dropped belongs to a message that was answered already; a new one may start behind it.
+    // The rest of a dropped message belongs to a message that was answered already; a new message
+    // may start behind it.
     if (this.#drop > 0) {
       start = from + this.#drop;
       if (start >= this.#tail) {

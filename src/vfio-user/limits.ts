@@ -1,4 +1,4 @@
-/** What a client may use of a server, and how long it may keep it waiting. */
+/** Limits of a client of a server: resources, and times. */
 import { CapabilityDefaults, MAX_FDS } from '../abi/vfio-user.ts';
 import { checkIndex } from '../base/check.ts';
 import { VfioError } from '../base/errno.ts';
@@ -8,7 +8,7 @@ export interface ServerLimits {
   readonly maxDataBytes: number;
   /** Descriptors in one message of the client. */
   readonly maxMsgFds: number;
-  /** DMA mappings; what the device's own DMA space takes is a limit besides. */
+  /** DMA mappings. The device's own DMA space has a limit besides. */
   readonly maxMappings: number;
   /** Address space that the client's files may take in this process. */
   readonly maxFileBytes: number;
@@ -18,11 +18,14 @@ export interface ServerLimits {
    */
   readonly anyFile: boolean;
   /**
-   * Bytes without pages that the client's files may bring in the time of its connection: DMA makes the pages, and they are charged to the server's memory cgroup.
-   * Default: no limit.
+   * Bytes without pages that the client's files may bring in the time of its connection: DMA makes
+   * the pages, and they are charged to the server's memory cgroup. Default: no limit.
    */
   readonly maxSparseBytes: number;
-  /** Replies that the client has not taken: with more, nothing is read from it until it has. */
+  /**
+   * Replies that the client has not taken. With more, the server reads nothing from the client
+   * until it has taken them.
+   */
   readonly maxQueuedBytes: number;
   /** From the connection to VERSION. */
   readonly handshakeTimeoutMs: number;
@@ -30,11 +33,17 @@ export interface ServerLimits {
   readonly messageTimeoutMs: number;
   /** Replies that wait must begin to go after so long. */
   readonly stallTimeoutMs: number;
-  /** A DMA by message must be answered after so long. It fails then, for the model; the connection goes on. */
+  /**
+   * A DMA by message must be answered after so long. Otherwise it fails for the model, and the
+   * connection goes on.
+   */
   readonly dmaTimeoutMs: number;
-  /** A client that comes while another is served waits so long for its end, and is refused (EBUSY) then. */
+  /**
+   * A client that comes while another is served waits so long for the other's end. Then it is
+   * refused with EBUSY.
+   */
   readonly waitMs: number;
-  /** Clients that may wait; more are turned away at once. */
+  /** Clients that may wait; more are refused at once. */
   readonly maxWaiting: number;
 }
 
@@ -54,7 +63,7 @@ const defaultLimits: ServerLimits = {
   maxWaiting: 16,
 };
 
-/** @throws VfioError EINVAL for a limit that is none */
+/** @throws VfioError EINVAL for a limit out of range */
 export function checkLimits(given: Partial<ServerLimits>): ServerLimits {
   const limits = { ...defaultLimits, ...given };
   const { anyFile, maxSparseBytes, ...numbers } = limits;

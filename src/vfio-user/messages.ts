@@ -1,8 +1,8 @@
 /**
  * The messages of the protocol: their table, encoders and decoders. Decoders look at lengths and at
  * everything that can be said without a device, and throw the errno to answer; they never read past
- * the payload. Register accesses and DMA by message do not come through the encoders here: both ends
- * read and write them in place.
+ * the payload. Register accesses and DMA by message do not come through the encoders here: both
+ * ends read and write them in place.
  *
  * A payload is what follows the header; `encode…` makes a fresh one. How to add a message:
  * messages/table.ts.

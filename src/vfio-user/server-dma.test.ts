@@ -181,7 +181,7 @@ describe('unmapping', () => {
     expect(openDescriptors()).toBe(before);
   });
 
-  it('of a range takes all that lies in it, as QEMU does it when a guest lets go of an IOMMU domain or restarts', async () => {
+  it('of a range takes all that lies in it, as QEMU does it when a guest takes a device out of an IOMMU domain or restarts', async () => {
     using at = await attached();
     using memory = clientMemory(0x4000);
     const addresses = [0x1000n, IOVA, IOVA + 0x1000n, 0x7fff_f000n, 0x8000_0000n];
@@ -255,7 +255,7 @@ describe('memory that comes without a descriptor', () => {
     expect(await at.client.errnoOf(Command.REGION_READ, m.encodeRegionAccess(0n, 0, 4))).toBeNull();
   });
 
-  it('a client that does not answer: the DMA fails in time, a late answer hurts nobody, and the connection goes on', async () => {
+  it('a client that does not answer: the DMA fails in time, a late answer does no harm, and the connection goes on', async () => {
     using at = await attached({ server: { limits: { dmaTimeoutMs: 1000 } } });
     await map(at.client, {});
     const done = expect(at.dma.read(IOVA, new Uint8Array(4))).rejects.toThrow('remote-failed');
@@ -276,7 +276,7 @@ describe('memory that comes without a descriptor', () => {
     using at = await attached({ server: { limits: { dmaTimeoutMs: 1000 } } });
     await map(at.client, {});
     const ends = Array.from({ length: 200 }, () => at.dma.read(IOVA, new Uint8Array(4)).then(String, () => 'failed'));
-    // So many as may be under way at once fail each time.
+    // As many as may be in flight at once fail each time.
     for (let i = 0; i < 8; i++) {
       await settle();
       at.rig.rig.clock.advance(1500);
@@ -310,7 +310,7 @@ describe('memory that comes without a descriptor', () => {
     expect(await at.client.errnoOf(Command.REGION_READ, m.encodeRegionAccess(0n, 0, 4))).toBeNull();
   });
 
-  it('a client that goes away: what is under way fails, and no mapping stays', async () => {
+  it('a client that goes away: transfers in flight fail, and no mapping stays', async () => {
     using at = await attached();
     await map(at.client, {});
     const done = expect(at.dma.read(IOVA, new Uint8Array(4))).rejects.toThrow('remote-failed');
@@ -369,7 +369,7 @@ describe('as many as clients have', () => {
     }
   });
 
-  it('files that take more address space than the server allows are ENOMEM, until others are let go', async () => {
+  it('files that take more address space than the server allows are ENOMEM, until others are unmapped', async () => {
     using at = await attached({ server: { limits: { maxFileBytes: 0x5000 } } });
     using first = clientMemory(0x4000);
     using second = clientMemory(0x4000);

@@ -1,4 +1,7 @@
-/** Streams of nonsense, and of sense with mistakes in it: no crash, no descriptor left, no memory kept, and the next client is served. */
+/**
+ * Streams of nonsense, and of sense with mistakes in it: no crash, no descriptor left, no memory
+ * kept, and the next client is served.
+ */
 
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
@@ -73,7 +76,7 @@ interface Sent {
   readonly flags: number;
   readonly payload: Uint8Array;
   readonly fds: number;
-  /** What is done to the bytes. */
+  /** The change to the bytes. */
   readonly flip: number;
   readonly size: number | null;
   readonly cut: number | null;

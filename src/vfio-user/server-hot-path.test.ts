@@ -5,7 +5,10 @@ import { HeaderFlags } from '../abi/vfio-user.ts';
 import { type ByteStream, WOULD_BLOCK } from '../sys/byte-stream.ts';
 import { Command, encodeMessage, encodeRegionAccess, encodeVersion } from './messages.ts';
 
-/** A stream that gives the same bytes as often as it is asked, and takes everything: it allocates nothing itself. */
+/**
+ * A stream that gives the same bytes as often as it is asked, and takes everything: it allocates
+ * nothing itself.
+ */
 class Loop implements ByteStream {
   readonly carriesFds = false;
   bytes: Uint8Array;

@@ -198,7 +198,7 @@ describe('what is refused changes nothing and keeps no descriptor', () => {
   });
 });
 
-it('REQ tells the client that the device is wanted back', async () => {
+it('REQ asks the client to give the device back', async () => {
   using at = await attached();
   using event = EventFd.create();
   expect(await set(at.client, { index: 4, events: [event] })).toBeNull();

@@ -169,7 +169,7 @@ describe('several clients', () => {
     rig.rig.clock.advance(1000);
     const reply = await one.client.next();
     expect([reply.error, silent[0]!.session.closed, one.session.version?.major]).toEqual([null, true, 0]);
-    // It has the place now, and what is said meanwhile waits as ever.
+    // It has the place now, and its messages meanwhile wait as ever.
     const other = rig.connect();
     other.client.send(Command.VERSION, encodeVersion(0, 1));
     rig.rig.clock.advance(1000);
@@ -190,7 +190,7 @@ describe('several clients', () => {
     expect(rig.server.sessions).toEqual([first.session]);
   });
 
-  it('who are told that the device is taken do not outlive the server', async () => {
+  it('who are refused because the device is taken do not outlive the server', async () => {
     const rig = new ServerRig({ server: { limits: { waitMs: 500 } } });
     await rig.attach();
     const { session } = rig.connect();
@@ -228,7 +228,7 @@ describe('several clients', () => {
 });
 
 describe('the end', () => {
-  it('of a client: the device is closed and reset, and what it had is let go', async () => {
+  it('of a client: the device is closed and reset, and its resources are released', async () => {
     using rig = new ServerRig();
     const before = openDescriptors();
     for (let i = 0; i < 20; i++) {
@@ -260,7 +260,7 @@ describe('the end', () => {
     expect(rig.rig.clock.pendingTimers).toBe(0);
   });
 
-  it('of the device: the client is told by the end of the connection', async () => {
+  it('of the device: the client learns of it by the end of the connection', async () => {
     using rig = new ServerRig();
     const { client, session } = await rig.attach();
     rig.rig.device.revoke('it burned');

@@ -1,4 +1,7 @@
-/** Each message malformed in each field, with the errno it must get; and that the stream goes on behind it. */
+/**
+ * Each message malformed in each field, with the errno that it must get. The stream goes on behind
+ * it.
+ */
 import { describe, expect, it } from 'vitest';
 import { plain, resettable } from '../../tests/kit/device-rig.ts';
 import { type RawClient, ServerRig } from '../../tests/kit/vfio-user-rig.ts';
@@ -174,7 +177,7 @@ const rows: readonly (readonly [keyof typeof Command, string, Uint8Array, string
   ['DEVICE_FEATURE', 'get and set', patched(feature, 4, 4, 0x3_0005), 'EINVAL'],
   ['DEVICE_FEATURE', 'no operation', patched(feature, 4, 4, 5), 'EINVAL'],
   ['DEVICE_FEATURE', 'an operation it does not have', patched(feature, 4, 4, 0x1_0005), 'EINVAL'],
-  ['DEVICE_FEATURE', 'one that nobody has', patched(feature, 4, 4, 0x2_ffff), 'ENOTTY'],
+  ['DEVICE_FEATURE', 'one that no device has', patched(feature, 4, 4, 0x2_ffff), 'ENOTTY'],
   ['DEVICE_FEATURE', 'migration, which this device lacks', patched(feature, 4, 4, 0x1_0001), 'ENOTTY'],
 
   [
@@ -390,7 +393,7 @@ describe('answers', () => {
     }
   });
 
-  it('DEVICE_GET_IRQ_INFO tells what the device has, ERR of conventional PCI included', async () => {
+  it('DEVICE_GET_IRQ_INFO reports the interrupts of the device, ERR of conventional PCI included', async () => {
     using rig = new ServerRig({ declaration: plain });
     const { client } = await rig.attach();
     const told: [number, number][] = [];

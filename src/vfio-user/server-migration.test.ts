@@ -1,4 +1,7 @@
-/** Moving a served device, message by message (B.11; vfio-user "DEVICE_FEATURE", "MIG_DATA_READ", "MIG_DATA_WRITE"). */
+/**
+ * Moving a served device, message by message (B.11; vfio-user "DEVICE_FEATURE", "MIG_DATA_READ",
+ * "MIG_DATA_WRITE").
+ */
 import { expect, it } from 'vitest';
 import { Movable, type MovableModel, type MovableOptions, movable } from '../../tests/kit/movable-model.ts';
 import { Command, type RawClient, ServerRig, settle, viewOf } from '../../tests/kit/vfio-user-rig.ts';

@@ -22,7 +22,9 @@ const read = (client: RawClient, offset: number, count: number, region = 0) =>
 const write = (client: RawClient, offset: number, data: Uint8Array, region = 0) =>
   client.request(Command.REGION_WRITE, m.encodeRegionAccess(BigInt(offset), region, data.length, data));
 
-/** BAR 0 registers, BAR 2 memory of 64 KiB, BAR 4 a megabyte of memory with the MSI-X table in it. */
+/**
+ * BAR 0 registers, BAR 2 memory of 64 KiB, BAR 4 a megabyte of memory with the MSI-X table in it.
+ */
 const withMemory: PciDeclaration = {
   ...plain,
   bars: [
@@ -169,7 +171,7 @@ describe('an answer that the device holds back', () => {
     expect(await client.next()).toMatchObject({ id, command: Command.REGION_WRITE, error: null });
   });
 
-  it('is not given when nobody wants it, or the client is gone', async () => {
+  it('is not given when the client does not want it, or is gone', async () => {
     using rig = new ServerRig(holding);
     const { client, session } = await rig.attach();
     client.send(Command.REGION_WRITE, m.encodeRegionAccess(0n, 0, 4, bytes(4)), { flags: HeaderFlags.NO_REPLY });
@@ -217,7 +219,7 @@ describe('regions that are memory', () => {
     expect(memory.windows[0]!.subarray(0x8000, 0x8004)).toEqual(bytes(4, 9));
   });
 
-  it('are told as what cannot be mapped when no descriptor can go: plain buffers, registers, the MSI-X table, a pipe, a client that takes none', async () => {
+  it('are reported as not mappable when no descriptor can go: plain buffers, registers, the MSI-X table, a pipe, a client that takes none', async () => {
     const flagsOf = async (options: ServerRigOptions, region: number, maxMsgFds = 8) => {
       using rig = new ServerRig({ declaration: withMemory, ...options });
       const { client } = await rig.attach({ maxMsgFds });

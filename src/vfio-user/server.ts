@@ -1,5 +1,6 @@
 /**
- * Serves a device to vfio-user clients, one after the other. Where connections come from is somebody else's business: hand each stream to `serve`.
+ * Serves a device to vfio-user clients, one after the other. The caller accepts connections and
+ * hands each stream to `serve`.
  *
  *     const server = new VfioUserServer({ name: 'edu', open: (peer) => openDevice(peer) });
  *     listener.onConnection((socket) => server.serve(socket));
@@ -15,8 +16,10 @@ import { Session } from './session.ts';
 
 export interface VfioUserServerOptions {
   /**
-   * Opens the device for a client that has said VERSION; disposed when the client is gone. What it throws is answered. `vfToken` is the token that the
-   * client showed, 16 bytes: not to be kept, nor told to anybody. `adopt`: it wants the device that was moved here, and no other.
+   * Opens the device for a client that has said VERSION; disposed when the client is gone. The
+   * client gets the error that it throws. `vfToken` is the token that the client showed, 16 bytes:
+   * not to be kept, and not to be shown. `adopt`: the client wants the device that was moved here,
+   * and no other.
    */
   readonly open: (peer: PeerCredentials | null, vfToken: Uint8Array | null, adopt: boolean) => Device | MovedDevice;
   /**
@@ -25,14 +28,14 @@ export interface VfioUserServerOptions {
    * the holder is gone. Null: no holder. Default: null.
    */
   readonly heldBy?: (peer: PeerCredentials | null) => string | null;
-  /** For messages. Default 'vfio-user'. */
+  /** The name in messages. Default: 'vfio-user'. */
   readonly name?: string;
   readonly log?: Logger;
   readonly clock?: Clock;
   readonly limits?: Partial<ServerLimits>;
-  /** Clients served at one time. Default 1: others wait. */
+  /** Clients served at one time; others wait. Default: 1. */
   readonly maxClients?: number;
-  /** Whether a client keeps this process alive. Default true. */
+  /** Whether a client keeps this process alive. Default: true. */
   readonly keepAlive?: boolean;
 }
 
@@ -45,11 +48,11 @@ export class VfioUserServer implements Disposable {
   readonly #maxClients: number;
   readonly #active = new Set<Session>();
   readonly #waiting = new Map<Session, Disposable>();
-  /** Clients that were let in only to be told that the device is taken. */
+  /** Clients that are admitted only to learn that the device is taken. */
   readonly #refused = new Set<Session>();
   #disposed = false;
 
-  /** @throws VfioError EINVAL for limits that are none */
+  /** @throws VfioError EINVAL for limits out of range */
   constructor(options: VfioUserServerOptions) {
     this.#options = options;
     this.#limits = checkLimits(options.limits ?? {});
@@ -59,7 +62,7 @@ export class VfioUserServer implements Disposable {
     this.#maxClients = options.maxClients ?? 1;
   }
 
-  /** Those that are served now, without those that wait. */
+  /** The clients that are served now, without those that wait. */
   get sessions(): readonly Session[] {
     return [...this.#active];
   }
@@ -69,9 +72,9 @@ export class VfioUserServer implements Disposable {
   }
 
   /**
-   * Serve the client at the other end of `stream`, which is taken over. While another one is served it waits: a client that was killed and comes back
-   * must not find its own old connection in the way.
-   *
+   * Serves the client at the other end of `stream`, which the server takes over. While another
+   * client is served it waits: a client that was killed and comes back must not find its own old
+   * connection in the way.
    * @param peer who it is; by default what the stream says
    */
   serve(stream: ByteStream, peer: PeerCredentials | null = peerOf(stream)): Session {
@@ -110,7 +113,7 @@ export class VfioUserServer implements Disposable {
     session.start();
   }
 
-  /** The first waiting client that has not sent a word goes. False when all have. */
+  /** Closes the first waiting client that has sent nothing. False when all have sent something. */
   #evictSilent(): boolean {
     for (const waiting of this.#waiting.keys()) {
       if (waiting.hasSpoken) continue;
@@ -155,7 +158,7 @@ export class VfioUserServer implements Disposable {
     if (!this.#refused.has(session)) return this.#options.open(peer, vfToken, adopt);
     const holders = [...this.#active].map((each) => describePeer(each.peer));
     const holder = holders.join(', ') || this.#heldBy(session);
-    // Free since a moment ago.
+    // The holder has gone a moment ago.
     if (holder === null) return this.#options.open(peer, vfToken, adopt);
     throw new VfioError('EBUSY', `${this.#name} is in use by ${holder}`, { fix: 'Disconnect that one first.' });
   }

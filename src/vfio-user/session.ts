@@ -1,7 +1,9 @@
 /**
- * One client of a server: its stream, what it negotiated, and the device it uses. Commands are done strictly in order, each by one call of the device
- * and at most one reply. What can be answered with an errno is, and the stream goes on; what cannot ends the session: a stream that broke, a
- * client that is silent in the middle of a message or does not take its replies, a first message that is not VERSION.
+ * One client of a server: its stream, its capabilities, and the device it uses. Commands are done
+ * strictly in order, each by one call of the device and at most one reply. An errno answers a
+ * mistake where it can, and the stream goes on. Other mistakes end the session: a stream that
+ * broke, a client that is silent in the middle of a message or does not take its replies, a first
+ * message that is not VERSION.
  */
 import type { Device } from '../abi/device.ts';
 import { HEADER_BYTES, HeaderFlags } from '../abi/vfio-user.ts';
@@ -28,7 +30,7 @@ import { Watchdog } from './server/watchdog.ts';
 const FOR_EVER = 2 ** 50;
 
 export interface SessionOptions {
-  /** For messages: whose device it is. */
+  /** The device's name, for messages. */
   readonly name: string;
   readonly stream: ByteStream;
   readonly peer: PeerCredentials | null;
@@ -42,7 +44,7 @@ export interface SessionOptions {
 
 export class Session implements Disposable {
   readonly peer: PeerCredentials | null;
-  /** Why it ended. Never rejects. */
+  /** The reason of its end. Never rejects. */
   readonly ended: Promise<string>;
   readonly #options: SessionOptions;
   /** The clock stands still while the machine sleeps: no request is late then. */
@@ -60,7 +62,7 @@ export class Session implements Disposable {
   #resolveEnded: (reason: string) => void = () => {};
   #pumping = false;
   #startedNs = 0;
-  /** Messages that came: for tests and for showing. */
+  /** Messages that came, for tests and displays. */
   commands = 0;
 
   constructor(options: SessionOptions) {
@@ -83,7 +85,7 @@ export class Session implements Disposable {
     this.#watchdog = new Watchdog(clock, Math.max(1, Math.ceil(shortest / 4)), () => this.#look());
   }
 
-  /** What was agreed on: null until VERSION was answered. */
+  /** The agreed version; null until VERSION was answered. */
   get version(): VersionMessage | null {
     return this.#version;
   }
@@ -107,7 +109,7 @@ export class Session implements Disposable {
     return this.#closed !== null;
   }
 
-  /** Begin to serve. */
+  /** Begins to serve. */
   start(): void {
     if (this.#closed !== null) return;
     this.#startedNs = this.#clock.nowNs();
@@ -116,8 +118,8 @@ export class Session implements Disposable {
   }
 
   /**
-   * End it: the client's mappings, interrupts and descriptors are let go, the device is closed (and so reset), the stream is closed. What waits for a
-   * DMA fails. Idempotent.
+   * Ends it: releases the client's mappings, interrupts and descriptors, closes the device, which
+   * resets it, and closes the stream. DMA that waits fails. Idempotent.
    */
   close(reason = 'closed by the server'): void {
     if (this.#closed !== null) return;
@@ -135,8 +137,9 @@ export class Session implements Disposable {
   }
 
   /**
-   * Do nothing for the client until the result is disposed: what it asks waits, and it is not missed when it goes. For a device that is being moved
-   * away: what was not answered has not been done.
+   * Does nothing for the client until the result is disposed: its requests wait, and its end goes
+   * unnoticed. For a device that is being moved away: a request that was not answered has not been
+   * done.
    */
   pause(): Disposable {
     const channel = this.#channel;
@@ -219,7 +222,7 @@ export class Session implements Disposable {
     }
   }
 
-  /** A reply of the client on the main socket: to a DMA of ours, or to nothing. */
+  /** A reply of the client on the main socket: to a DMA of this server, or to nothing. */
   #reply({ dma }: Attachment, flags: number): void {
     const { reader } = this.#channel;
     if (this.#twin === null && dma.reply(reader)) {
@@ -233,7 +236,7 @@ export class Session implements Disposable {
 
   // --- VERSION
 
-  /** The first message. @throws VfioError what is wrong with it: answered, and the connection ends */
+  /** The first message. @throws VfioError the errno to answer; the connection ends */
   #handshake(command: number, flags: number): void {
     const { reader, stream } = this.#channel;
     const { limits } = this.#options;
@@ -247,7 +250,7 @@ export class Session implements Disposable {
       reasons = false,
       ...client
     } = decodeVersion(reader.bytes.subarray(start + HEADER_BYTES, start + size));
-    // The token, if there was one, is not to be found in our memory longer than it takes.
+    // The token, if there was one, stays in memory no longer than it takes.
     reader.bytes.fill(0, start + HEADER_BYTES, start + size);
     this.#replies.reasonBytes = reasons ? client.capabilities.maxDataXferSize : 0;
     checkMajor(client);
@@ -330,7 +333,10 @@ export class Session implements Disposable {
 
   // --- DMA by message
 
-  /** There is nobody to answer here: commands come on the main socket, and a reply to nothing has no answer. */
+  /**
+   * There is no command here to answer: commands come on the main socket, and a reply to nothing
+   * has no answer.
+   */
   #twinMessage(): void {
     const { reader } = this.#twin!;
     const flags = reader.view.getUint32(reader.start + 8, true);
@@ -339,7 +345,10 @@ export class Session implements Disposable {
     this.#pumpSoon();
   }
 
-  /** When whoever runs now is done: what they do may make more, and nothing may be put into a writer in the middle of a message. */
+  /**
+   * Later, at the end of the current step: the step may make more, and nothing may be put into a
+   * writer in the middle of a message.
+   */
   #pumpSoon(): void {
     if (this.#pumping) return;
     this.#pumping = true;
@@ -359,7 +368,7 @@ export class Session implements Disposable {
 
   // --- time
 
-  /** Whether somebody waits still. */
+  /** Whether anything still waits for the client. */
   #look(): boolean {
     const { limits } = this.#options;
     const now = this.#clock.nowNs();
@@ -369,7 +378,7 @@ export class Session implements Disposable {
     reason ??= this.#twin?.overdue(now) ?? null;
     if (attachment !== null) {
       if (!attachment.dma.expire(now - limits.dmaTimeoutMs * 1e6)) reason ??= 'it does not answer DMA';
-      // What waited for room among those that are under way may go now.
+      // A transfer that waited for room in the window may go now.
       this.#pumpSoon();
     }
     if (reason !== null) this.close(reason);

@@ -93,7 +93,7 @@ describe('VERSION', () => {
   });
 });
 
-it('what is refused is told in a few words, however large or nested it is', () => {
+it('a refused value is shown in a few words, however large or nested it is', () => {
   const deep = `${'['.repeat(30_000)}${']'.repeat(30_000)}`;
   for (const value of [deep, `"${'x'.repeat(60_000)}"`]) {
     for (const key of ['max_msg_fds', 'write_multiple']) {
@@ -163,7 +163,7 @@ describe('the reply', () => {
     }
   });
 
-  it('offers a twin socket to whoever supports it and can receive it', () => {
+  it('offers a twin socket to each client that supports it and can receive it', () => {
     const ask = (text: string, ours = true) =>
       negotiate(decodeVersion(version(`{"capabilities":${text}}`)), { ...offer, twinSocket: ours });
     expect(ask('{"twin_socket":{"supported":true}}').capabilities.twinSocket).toEqual({ supported: true, fdIndex: 0 });
@@ -173,7 +173,7 @@ describe('the reply', () => {
     expect(ask('{"twin_socket":{"supported":true}}', false).capabilities.twinSocket).toBeNull();
   });
 
-  it('tells page sizes as a number that JSON can hold', () => {
+  it('writes page sizes as a number that JSON can hold', () => {
     expect(JSON.parse(formatCapabilities({ pgsizes: 0xffff_ffff_ffff_f000n })).capabilities.pgsizes).toBe(2 ** 53 - 4096);
   });
 });
@@ -199,7 +199,7 @@ describe('VF token', () => {
     expect(decodeVersion(encodeVersion(0, 1, { maxMsgFds: 8 }))).not.toHaveProperty('vfToken');
   });
 
-  it('S3-02 what is no UUID is EINVAL; neither then nor in broken JSON is anything of it told', () => {
+  it('S3-02 a token that is no UUID is EINVAL; neither this error nor that of broken JSON shows any of it', () => {
     const values = [`"${uuid.slice(1)}"`, `"${uuid}0"`, `["${uuid}"]`, `{"a":"${uuid}"}`, '1', 'null', 'true', '""'];
     // The first one is quoted by JSON.parse() itself.
     const broken = [`x${uuid.slice(9)}`, `"${uuid}`, `"${uuid}" x`, `'${uuid}'`, `"${uuid}"}`];

@@ -1,4 +1,7 @@
-/** A pcapng file while it is written. A disk that is full, or a reader that is gone, ends the capture; the connections go on. */
+/**
+ * A pcapng file that is being written. A full disk, or a reader that is gone, ends the capture; the
+ * connections go on.
+ */
 import { closeSync, fstatSync, ftruncateSync, writeSync } from 'node:fs';
 import { openPrivate } from '../../sys/private-file.ts';
 import { capturedPacket, captureHeader } from './pcapng.ts';
@@ -12,7 +15,11 @@ export class CaptureFile implements Disposable {
   #missing = 0;
   #closed = false;
 
-  /** @param name of the interface   @param onEvent  is called when the capture ends early, and at the end   @throws VfioError as `openPrivate` */
+  /**
+   * @param name of the interface
+   * @param onEvent is called when the capture ends early, and at the end
+   * @throws VfioError as `openPrivate`
+   */
   constructor(path: string, name: string, onEvent: (text: string) => void) {
     this.#path = path;
     this.#onEvent = onEvent;

@@ -1,4 +1,7 @@
-/** A vfio-user message as one line of text, by its row in the table of messages. It never throws: a message that does not fit its row is shown as bytes. */
+/**
+ * A vfio-user message as one line of text, by its row in the table of messages. It never throws: a
+ * message that does not fit its row is shown as bytes.
+ */
 import { HEADER_BYTES, Header, HeaderFlags } from '../../abi/vfio-user.ts';
 import { errnoName } from '../../base/errno.ts';
 import { printable, shownBytes, wordsOf } from '../../vfio-user/messages/words.ts';

@@ -1,4 +1,7 @@
-/** tools/vfio-user.lua: up to date, and with the words of `vfio trace` in tshark, where that is installed. */
+/**
+ * tools/vfio-user.lua: up to date, and with the words of `vfio trace` in tshark, where that is
+ * installed.
+ */
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -58,7 +61,7 @@ describe.skipIf(!hasTshark)('tshark with tools/vfio-user.lua', () => {
     ]);
   });
 
-  it('a message that is longer than the capture keeps of it is described by what is there', () => {
+  it('a message that is longer than the capture keeps is described by the part that is there', () => {
     const long = encodeMessage(1, Command.REGION_WRITE, new Uint8Array(SNAP_BYTES + 16));
     expect(tshark([long], ...field('_ws.col.Info'))[0]).toBe(
       `#1 REGION_WRITE BAR0+0x0 = [00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 … ${SNAP_BYTES} bytes]`,

@@ -6,7 +6,10 @@
 import { HEADER_BYTES, Header } from '../../abi/vfio-user.ts';
 import { messageOf, viewOf } from '../../vfio-user/messages.ts';
 
-/** The same bytes when there is no token in them, else a copy of the same length with asterisks. Replies are masked as commands are. */
+/**
+ * The same bytes when there is no token in them, else a copy of the same length with asterisks.
+ * Replies are masked as commands are.
+ */
 export function masked(message: Uint8Array): Uint8Array {
   if (message.length < HEADER_BYTES) return message;
   const row = messageOf(Header.command.get(viewOf(message), 0));

@@ -22,7 +22,7 @@ describe('a capture', () => {
     expect(types).toEqual([0x0a0d0d0a, 1, ...samples.map(() => 6)]);
   });
 
-  it('keeps the beginning of what is longer than Wireshark takes, and says how long it was', () => {
+  it('keeps the beginning of a message that is longer than Wireshark takes, and says how long it was', () => {
     const packet = Buffer.from(capturedPacket(new Uint8Array(2 ** 20), 'to server', 0n));
     expect([packet.readUInt32LE(20), packet.readUInt32LE(24)]).toEqual([SNAP_BYTES, 2 ** 20]);
     expect(packet.length).toBeLessThan(SNAP_BYTES + 100);

@@ -1,5 +1,6 @@
 /**
- * Captures that Wireshark reads: pcapng blocks with one message each, link type USER0. tools/vfio-user.lua takes them apart.
+ * Captures that Wireshark reads: pcapng blocks with one message each, link type USER0.
+ * tools/vfio-user.lua dissects them.
  *
  * @see draft-ietf-opsawg-pcapng: section header, interface description and enhanced packet blocks
  */
@@ -8,7 +9,10 @@ import { printable } from '../../base/printable.ts';
 
 /** LINKTYPE_USER0: for private use. */
 export const LINKTYPE_USER0 = 147;
-/** Longest packet that Wireshark takes (WTAP_MAX_PACKET_SIZE_STANDARD). Of longer messages the beginning is kept. */
+/**
+ * Longest packet that Wireshark takes (WTAP_MAX_PACKET_SIZE_STANDARD). Of longer messages the
+ * beginning is kept.
+ */
 export const SNAP_BYTES = 262_144;
 
 const Block = { SECTION: 0x0a0d0d0a, INTERFACE: 1, PACKET: 6 } as const;
@@ -17,7 +21,10 @@ const Option = { END: 0, COMMENT: 1, PACKET_FLAGS: 2, IF_NAME: 2, IF_TSRESOL: 9,
 /** From the server's side: what a client sends comes in. */
 export type Direction = 'to server' | 'to client';
 
-/** The blocks before the first packet: who wrote it, and one interface whose times are in nanoseconds. */
+/**
+ * The blocks before the first packet: who wrote it, and one interface whose times are in
+ * nanoseconds.
+ */
 export function captureHeader(name: string): Uint8Array {
   const section = new Uint8Array(16);
   const view = new DataView(section.buffer);
@@ -37,7 +44,7 @@ export function captureHeader(name: string): Uint8Array {
 
 /**
  * @param timeNs nanoseconds since 1970
- * @param comment shown beside the packet: what does not travel as bytes, such as descriptors
+ * @param comment shown beside the packet: descriptors, which do not travel as bytes
  */
 export function capturedPacket(message: Uint8Array, direction: Direction, timeNs: bigint, comment = ''): Uint8Array {
   const kept = message.subarray(0, SNAP_BYTES);

@@ -25,7 +25,10 @@ describe('the proxy', () => {
     return { client, server, proxy, seen, ended: () => ended };
   }
 
-  /** Receive until `count` bytes are there; the event loop goes round in between, so that the proxy can work. */
+  /**
+   * Receive until `count` bytes are there; the event loop goes round in between, so that the proxy
+   * can work.
+   */
   async function receive(socket: UnixSocket, count: number): Promise<{ bytes: Uint8Array; fds: OwnedFd[] }> {
     const bytes = new Uint8Array(count);
     const fds: OwnedFd[] = [];
@@ -79,7 +82,7 @@ describe('the proxy', () => {
     for (const socket of [client, server]) socket[Symbol.dispose]();
   });
 
-  it('ends the connection when a message cannot be told, and keeps none of its descriptors', async () => {
+  it('ends the connection when a message cannot be shown, and keeps none of its descriptors', async () => {
     using sent = EventFd.create();
     const before = openDescriptors();
     const [client, nearClient] = UnixSocket.pair();

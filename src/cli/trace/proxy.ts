@@ -1,6 +1,7 @@
 /**
- * A proxy between a vfio-user client and its server: every message goes on as it came, bytes and descriptors, and is shown on its way. A twin
- * socket that the server gives the client is replaced by one of ours, so that what goes over it is seen too.
+ * A proxy between a vfio-user client and its server. The proxy passes every message on as it came,
+ * bytes and descriptors, and shows it. It puts a twin socket of its own in the place of one that
+ * the server gives the client, so that the messages on the twin socket are seen too.
  */
 import { HEADER_BYTES, Header, HeaderFlags } from '../../abi/vfio-user.ts';
 import { Cleanup } from '../../base/cleanup.ts';
@@ -12,16 +13,18 @@ import { closeAll, FrameReader } from '../../vfio-user/frames.ts';
 import { Command, decodeVersion } from '../../vfio-user/messages.ts';
 import type { Direction } from './pcapng.ts';
 
-/** Longer messages end the connection: nobody allows them, and they would be kept in whole. */
+/**
+ * Longer messages end the connection: no peer allows them, and the proxy would keep them in whole.
+ */
 const MESSAGE_MAX = 2 ** 27;
-/** While so much waits for a slow reader, nothing more is taken from the other side. */
+/** While so much waits for a slow reader, the proxy takes nothing more from the other side. */
 const QUEUE_BYTES = 8 * 2 ** 20;
 
 export interface SeenMessage {
   readonly direction: Direction;
-  /** All of it, header included. Good during the call only. */
+  /** All of it, header included. Valid during the call only. */
   readonly bytes: Uint8Array;
-  /** What the kernel calls the descriptors that came with it. */
+  /** The kernel's names of the descriptors that came with it. */
   readonly fds: readonly string[];
   /** It went over the twin socket. */
   readonly twin: boolean;
@@ -29,7 +32,7 @@ export interface SeenMessage {
 
 export interface ProxyOptions {
   readonly onMessage: (message: SeenMessage) => void;
-  /** Called once, when the connection is over: why, in words. */
+  /** Called once, with the reason, when the connection is over. */
   readonly onEnd?: (reason: string) => void;
 }
 
@@ -111,7 +114,7 @@ export class MessageProxy implements Disposable {
       this.#options.onMessage({ direction, bytes, fds: fds.map((fd) => fd.describe()), twin });
       if (direction === 'to client' && fds.length > 0) this.#joinTwin(reader, bytes, fds);
     } catch (error) {
-      // Nobody else has them: a full disk must not cost a descriptor for each message.
+      // No other code has them: a full disk must not cost a descriptor for each message.
       closeAll(fds);
       throw error;
     }
@@ -120,7 +123,10 @@ export class MessageProxy implements Disposable {
     writer.commit(bytes.length, fds);
   }
 
-  /** When `bytes` is the VERSION reply that brings a twin socket: keep it, and put one in its place that leads through us. */
+  /**
+   * When `bytes` is the VERSION reply that brings a twin socket: keeps it, and puts one in its
+   * place that leads through the proxy.
+   */
   #joinTwin(reader: FrameReader, bytes: Uint8Array, fds: OwnedFd[]): void {
     const { start, view } = reader;
     if (Header.command.get(view, start) !== Command.VERSION || (Header.flags.get(view, start) & HeaderFlags.ERROR) !== 0) return;
@@ -128,7 +134,7 @@ export class MessageProxy implements Disposable {
     try {
       index = decodeVersion(bytes.subarray(HEADER_BYTES)).capabilities.twinSocket?.fdIndex;
     } catch {
-      // The client will have its own opinion of it.
+      // The client finds the fault itself.
       return;
     }
     if (index === undefined || index >= fds.length) return;

@@ -1,4 +1,7 @@
-/** `vfio trace`: a proxy at a socket of its own, whose traffic is told line by line, and kept in a file if wanted. */
+/**
+ * `vfio trace`: a proxy at a socket of its own, which prints messages line by line, and keeps them
+ * in a file on request.
+ */
 import { Cleanup } from '../../base/cleanup.ts';
 import { UnixListener } from '../../sys/unix-listener.ts';
 import { checkIsSocketFile, UnixSocket } from '../../sys/unix-socket.ts';
@@ -10,17 +13,20 @@ import { MessageProxy, type SeenMessage } from './proxy.ts';
 export interface TraceOptions {
   /** The server's socket. */
   readonly server: string;
-  /** Where clients are to connect instead. */
+  /** The socket to which clients connect instead. */
   readonly listen: string;
   /** A pcapng file to write. */
   readonly write?: string;
-  /** Gets every message as a line; none to tell nothing. */
+  /** Receives each message as a line. Default: no lines. */
   readonly onLine?: (line: string) => void;
-  /** Gets what happens to connections. */
+  /** Receives events of connections. */
   readonly onEvent: (text: string) => void;
 }
 
-/** Until disposed. @throws VfioError EADDRINUSE, EINVAL, EACCES; ENOENT when the file cannot be written */
+/**
+ * Runs until it is disposed.
+ * @throws VfioError EADDRINUSE, EINVAL, EACCES; ENOENT when the file cannot be written
+ */
 export function trace(options: TraceOptions): Disposable {
   checkIsSocketFile(options.server);
   using undo = new Cleanup();

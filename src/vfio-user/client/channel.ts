@@ -1,17 +1,20 @@
-/** One of a client's sockets: what it receives from, and what is to be sent on it. */
+/** One of a client's sockets: its reader, and the answers to be sent on it. */
 import type { ByteStream } from '../../sys/byte-stream.ts';
 import { UnixSocket } from '../../sys/unix-socket.ts';
 import { FrameReader } from '../frames.ts';
 
-/** How long a wait may last before the thread is looked after: one that is being terminated is let go then. */
+/** The longest wait in one call. Between two calls the thread can be terminated. */
 const WAIT_SLICE_MS = 200;
-/** Answers that wait behind a message that the server does not take: when there are more bytes of them, nothing is received any more. */
+/**
+ * Answers that wait behind a message that the server does not take. With more bytes of them, the
+ * client receives nothing.
+ */
 const QUEUE_BYTES = 4 * 2 ** 20;
 
 export class ClientChannel implements Disposable {
   readonly stream: ByteStream;
   readonly reader: FrameReader;
-  /** A message is being sent on it: others wait. */
+  /** A message is being sent on it; others wait. */
   busy = false;
   /** Answers that wait, oldest first. */
   readonly queued: Uint8Array[] = [];
@@ -29,7 +32,10 @@ export class ClientChannel implements Disposable {
     this.#listening = this.stream.listen(onReadable, { keepAlive });
   }
 
-  /** Block until this one (1) or its twin `other` (2) has something to receive, or both (3); 0 when the time passed first. */
+  /**
+   * Blocks until this channel (1) or its twin `other` (2) has something to receive, or both (3).
+   * Returns 0 when the time passes first.
+   */
   waitWith(other: ClientChannel, timeoutMs: number): number {
     const { stream } = this;
     const twin = other.stream;

@@ -1,9 +1,14 @@
 /**
- * The client's end of a connection: one request at a time, waited for by blocking this thread; the server's own commands are answered whenever they
- * come, while a reply is awaited as much as from the event loop when nothing else goes on.
+ * The client's end of a connection. The client makes one request at a time, and blocks this thread
+ * until the reply. It answers the server's own commands whenever they come: while it waits for a
+ * reply, and from the event loop at other times.
  *
- * What cannot be continued ends the connection: a reply that does not come in time (a late one would be taken for the answer to something else), or
- * one that is not what was asked for. From then on every call throws ENODEV.
+ * A reply that does not come in time ends the connection, because a late reply would be taken for
+ * the answer to another request. A reply that does not fit its request ends it too. From then on
+ * every call throws ENODEV.
+ *
+ * This file is longer than 400 lines because sending and receiving are one state: while a request
+ * is sent, commands come in, and while a reply is awaited, answers go out.
  */
 import { HEADER_BYTES, HeaderFlags } from '../../abi/vfio-user.ts';
 import { checkIndex } from '../../base/check.ts';
@@ -16,19 +21,25 @@ import { ClientChannel } from './channel.ts';
 import { refusal } from './refusal.ts';
 
 /**
- * The most data of a request, whatever the server says that it takes. A message of ours is so sent with one call, and libvfio-user's server, which
- * loses step over pieces of 64 KiB and more, can be written to.
+ * The most data of a request, whatever the server takes. A message of ours so goes with one call,
+ * and libvfio-user's server, which loses its step over pieces of 64 KiB and more, can be written
+ * to.
  */
 export const REQUEST_DATA_BYTES = 32768;
 const OUT_BYTES = HEADER_BYTES + OVERHEAD_BYTES + REQUEST_DATA_BYTES;
-/** While neither side reads because both send: how long to wait before looking at what has come in, milliseconds. */
+/**
+ * Milliseconds between two looks at what has come in, while neither side reads because both send.
+ */
 const BOTH_SEND_MS = 5;
 const NO_FDS: readonly OwnedFd[] = [];
-/** The time that a request may take has not begun to be measured. Not an integer, so that deadlines are stored as doubles in place. */
+/**
+ * The time of the request has not begun. It is no integer, so that deadlines are stored as doubles
+ * in place.
+ */
 const NO_DEADLINE = -0.5;
 
 export interface ConnectionOptions {
-  /** For messages: which device, at which server. */
+  /** The device and its server, for messages. */
   readonly name: string;
   /** How long a request may take. */
   readonly timeoutMs: number;
@@ -37,8 +48,8 @@ export interface ConnectionOptions {
 }
 
 /**
- * Answers a command of the server: the current message of the channel's reader. What the server did wrong is answered with an errno, never thrown.
- * It must not use the connection otherwise.
+ * Answers a command of the server: the current message of the channel's reader. It answers mistakes
+ * of the server with an errno and never throws. It must not use the connection otherwise.
  */
 export type CommandHandler = (channel: ClientChannel, command: number, flags: number) => void;
 
@@ -48,11 +59,14 @@ export class ClientConnection implements Disposable {
   /** The request to be sent: fields from HEADER_BYTES on. */
   readonly out = new DataView(new ArrayBuffer(OUT_BYTES));
   readonly outBytes = new Uint8Array(this.out.buffer);
-  /** Who answers the server. */
+  /** The handler of the server's commands. */
   onCommand: CommandHandler = () => {};
-  /** Called once when the connection is lost; not when it was closed from here. */
+  /** Called once when the connection is lost, and not when this side closes it. */
   onLost: (reason: string) => void = () => {};
-  /** The reply that `request` got: the buffer it is in, where its payload starts, and its length. Good until the next request. */
+  /**
+   * The reply that `request` got: its buffer, where its payload starts, and its length. Valid until
+   * the next request.
+   */
   reply: DataView;
   replyBytes: Uint8Array;
   replyAt = 0;
@@ -61,7 +75,7 @@ export class ClientConnection implements Disposable {
   readonly #main: ClientChannel;
   #twin: ClientChannel | null = null;
   #replyFds: OwnedFd[] | null = null;
-  /** What was received is still needed: nothing may be received over it. */
+  /** The last reply is still needed: the client must not receive over it. */
   #holdsReply = false;
   /** The last reply was an error. */
   #failed = false;
@@ -81,7 +95,7 @@ export class ClientConnection implements Disposable {
     this.replyBytes = this.#main.reader.bytes;
   }
 
-  /** Where the server's commands come from now on. Taken over. */
+  /** The server's commands come on `stream` from now on. Takes it over. */
   useTwin(stream: ByteStream): void {
     this.#twin = new ClientChannel(stream, this.maxDataBytes + OVERHEAD_BYTES);
   }
@@ -94,13 +108,13 @@ export class ClientConnection implements Disposable {
     return this.#main.stream.carriesFds;
   }
 
-  /** Serve the server from the event loop too, and notice there that it is gone. */
+  /** Serves the server from the event loop too, and notices there that it is gone. */
   listen(keepAlive: boolean): void {
     this.#main.listen(() => this.#readable(this.#main), keepAlive);
     this.#twin?.listen(() => this.#readable(this.#twin!), keepAlive);
   }
 
-  /** Why the connection ended, null while it has not. */
+  /** The reason of the connection's end; null while it lives. */
   get lost(): string | null {
     return this.#lost;
   }
@@ -114,7 +128,10 @@ export class ClientConnection implements Disposable {
     return new VfioError('ENODEV', `${this.name}: ${this.#lost}`);
   }
 
-  /** The error for an errno that `request` has just returned: with the server's reason, where the server gives one. */
+  /**
+   * The error for an errno that `request` has just returned: with the server's reason, where the
+   * server gives one.
+   */
   failure(errno: number, what: string): VfioError {
     const { replyBytes, replyAt, replySize } = this;
     return refusal(`${this.name}: ${what}`, errno, this.#failed ? replyBytes.subarray(replyAt, replyAt + replySize) : null);
@@ -123,11 +140,12 @@ export class ClientConnection implements Disposable {
   // --- requests
 
   /**
-   * Send what is in `out`, wait for the reply, and answer the server meanwhile.
+   * Sends the request in `out`, waits for the reply, and answers the server meanwhile.
    *
-   * @param size  bytes of `out` after the header
+   * @param size bytes of `out` after the header
    * @returns 0 when there is a reply, else the positive errno that it carries
-   * @throws VfioError ETIMEDOUT, and the connection has ended; ENODEV when it has ended; EPROTO for a reply that is none, and it has ended
+   * @throws VfioError ETIMEDOUT, and the connection has ended; ENODEV when it has ended; EPROTO for
+   *   a reply that does not fit the request, and the connection has ended
    */
   request(command: number, size: number, fds: readonly OwnedFd[] = NO_FDS): number {
     const id = this.#start(command, size, HeaderFlags.COMMAND);
@@ -135,13 +153,19 @@ export class ClientConnection implements Disposable {
     return this.#await(id, command);
   }
 
-  /** Send what is in `out` and want no answer, not even an error. @throws VfioError ETIMEDOUT when the server takes nothing any more; ENODEV */
+  /**
+   * Sends the request in `out` and wants no answer, not even an error.
+   * @throws VfioError ETIMEDOUT when the server takes nothing any more; ENODEV
+   */
   post(command: number, size: number): void {
     this.#start(command, size, HeaderFlags.COMMAND | HeaderFlags.NO_REPLY);
     this.#sendRequest(size, NO_FDS);
   }
 
-  /** Descriptors that came with the reply, the caller's from now on. Those that nobody takes are closed. */
+  /**
+   * Descriptors that came with the reply; the caller owns them. Those that are not taken are
+   * closed.
+   */
   takeReplyFds(): OwnedFd[] {
     const fds = this.#replyFds;
     this.#replyFds = null;
@@ -161,7 +185,8 @@ export class ClientConnection implements Disposable {
     out.setUint32(4, HEADER_BYTES + payloadBytes, true);
     out.setUint32(8, flags, true);
     out.setUint32(12, 0, true);
-    // The clock is looked at only when the first wait was not the last: most requests need no more.
+    // The client looks at the clock only when the first wait was not the last: most requests need
+    // no more.
     this.#deadline = NO_DEADLINE;
     return id;
   }
@@ -179,12 +204,15 @@ export class ClientConnection implements Disposable {
     if (main.queued.length !== 0) this.#flush(main);
   }
 
-  /** Where to put an answer of `size` bytes: a buffer that is used again, unless that is just being sent. */
+  /** A buffer for an answer of `size` bytes: the same each time, unless that is being sent. */
   answerBuffer(channel: ClientChannel, size: number): Uint8Array<ArrayBuffer> {
     return channel.busy ? new Uint8Array(size) : channel.answerBuffer(size);
   }
 
-  /** Answer a command on the channel it came from. In the middle of another message it waits for the end of that. */
+  /**
+   * Answers a command on the channel it came from. An answer in the middle of another message waits
+   * for the end of that message.
+   */
   answer(channel: ClientChannel, bytes: Uint8Array, size: number): void {
     if (this.#lost !== null) return;
     if (channel.busy) {
@@ -200,7 +228,7 @@ export class ClientConnection implements Disposable {
     if (channel.queued.length !== 0) this.#flush(channel);
   }
 
-  /** From outside of any request: an answer that took its time. */
+  /** Sends an answer that took its time, from outside of any request. */
   answerLater(channel: ClientChannel, bytes: Uint8Array): void {
     this.#deadline = NO_DEADLINE;
     this.answer(channel, bytes, bytes.length);
@@ -216,7 +244,7 @@ export class ClientConnection implements Disposable {
       try {
         sent = channel.stream.send(bytes, at, size, at === 0 ? fds : NO_FDS);
       } catch (cause) {
-        // Nothing of it has gone: a descriptor was closed, or there are too many.
+        // Nothing of the message has gone: a descriptor was closed, or there are too many.
         if (at === 0 && fds.length > 0 && cause instanceof VfioError && cause.code !== 'EPIPE' && cause.code !== 'ECONNRESET') throw cause;
         throw this.lose('the server is gone', 'ENODEV', cause);
       }
@@ -225,7 +253,10 @@ export class ClientConnection implements Disposable {
     }
   }
 
-  /** The server does not read. It may be sending itself, and wait for us to read: take that in and answer it, unless there is too much of it. */
+  /**
+   * The server does not read. The server may be sending itself, and wait for this client to read.
+   * The client takes that in and answers it, unless there is too much of it.
+   */
   #waitWritable(channel: ClientChannel): void {
     const left = this.#left();
     if (left <= 0) throw this.#timedOut();
@@ -255,7 +286,10 @@ export class ClientConnection implements Disposable {
     }
   }
 
-  /** The current message of the main channel is a reply: is it the one? What came behind it is answered now; nobody would look there again. */
+  /**
+   * The current message of the main channel is a reply: is it the one that was awaited? Commands
+   * that came behind it are answered now, because no later call looks for them.
+   */
   #accept(id: number, command: number, flags: number): number {
     const main = this.#main;
     const { view, bytes, start, size, broken, oversize } = main.reader;
@@ -279,12 +313,14 @@ export class ClientConnection implements Disposable {
     try {
       this.#serveAll(main);
     } catch (error) {
-      // This request was answered; that the connection is lost is told by `onLost`, and to whoever calls next.
+      // The server has answered this request. `onLost` reports the end of the connection, and so
+      // does the next call.
       if (!(error instanceof VfioError)) throw error;
     } finally {
       this.#holdsReply = false;
     }
-    // A peer that does not say which error, or says what is none: EINVAL, as libvfio-user reads it.
+    // An error without an errno, or with a number that is no errno, is EINVAL, as libvfio-user
+    // reads it.
     return failed && (errno === 0 || errno > 4095) ? Errno.EINVAL : errno;
   }
 
@@ -292,19 +328,23 @@ export class ClientConnection implements Disposable {
     return this.lose(`the server sent ${what}`, 'EPROTO');
   }
 
-  /** The reply begins with a structure of `least` bytes whose first word, argsz, says at least so much. @throws VfioError EPROTO, and the connection has ended */
+  /**
+   * Checks that the reply begins with a structure of `least` bytes whose first word, argsz, says at
+   * least so much.
+   * @throws VfioError EPROTO, and the connection has ended
+   */
   checkStructure(command: number, least: number): void {
     if (this.replySize < least) throw this.badReply(command, `${this.replySize} bytes`);
     const argsz = this.reply.getUint32(this.replyAt, true);
     if (argsz < least) throw this.badReply(command, `argsz ${argsz}, ${least} at least`);
   }
 
-  /** What the server answered is not what was asked for. Ends the connection; the error to throw. */
+  /** Ends the connection because the reply does not fit the request. @returns the error to throw */
   badReply(command: number, why: string): VfioError {
     return this.#outOfStep(`a bad reply to ${commandName(command)}: ${why}`);
   }
 
-  /** Wait until something has come in, and take it in. Commands on the twin are answered. */
+  /** Waits until something has come in, and takes it in. Answers commands on the twin. */
   #receive(first: boolean): void {
     const twin = this.#twin;
     const main = this.#main;
@@ -317,7 +357,10 @@ export class ClientConnection implements Disposable {
     if ((ready & 1) !== 0) this.#fill(main);
   }
 
-  /** Milliseconds that are left of the time that the request may take. It begins with the first wait that did not end it. */
+  /**
+   * Milliseconds that the request still has. The time begins with the first wait that did not end
+   * the request.
+   */
   #left(): number {
     const now = performance.now();
     if (this.#deadline === NO_DEADLINE) this.#deadline = now + this.#timeoutMs;
@@ -339,7 +382,7 @@ export class ClientConnection implements Disposable {
     if (got === END_OF_STREAM) throw this.lose('the server closed the connection', 'ENODEV');
   }
 
-  /** Receive once, and answer every command that is complete. */
+  /** Receives once, and answers every command that is complete. */
   #takeIn(channel: ClientChannel): void {
     this.#fill(channel);
     this.#serveAll(channel);
@@ -361,14 +404,14 @@ export class ClientConnection implements Disposable {
     this.onCommand(channel, command, flags);
   }
 
-  /** From the event loop: a command, or the end. */
+  /** A command, or the end, from the event loop. */
   #readable(channel: ClientChannel): boolean {
     if (this.#lost !== null) return false;
     this.#deadline = NO_DEADLINE;
     try {
       this.#takeIn(channel);
     } catch (error) {
-      // The connection is lost: `onLost` was told, and whoever calls next will be.
+      // The connection is lost. `onLost` has reported it, and the next call reports it too.
       if (!(error instanceof VfioError)) throw error;
     }
     return this.#lost === null;
@@ -376,7 +419,7 @@ export class ClientConnection implements Disposable {
 
   // --- the end
 
-  /** End the connection because of what the server did. The error to throw. */
+  /** Ends the connection because of a mistake of the server. @returns the error to throw */
   lose(reason: string, code: ErrnoName, cause?: unknown): VfioError {
     const error = new VfioError(code, `${this.name}: ${reason}`, cause === undefined ? {} : { cause });
     if (this.#lost === null) {

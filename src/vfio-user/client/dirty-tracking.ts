@@ -1,6 +1,7 @@
 /**
- * Which pages of what the client has mapped the device has written (VFIO_IOMMU_DIRTY_PAGES), by the message that the protocol once had, and our server
- * still has. Where a server does not know it, DMA logging (features 6 to 8) is what is left.
+ * The pages of the client's memory that the device has written (VFIO_IOMMU_DIRTY_PAGES), by a
+ * message that the specification had once and our server still has. For a server without it there
+ * is DMA logging (features 6 to 8).
  */
 import type { DirtyTracking } from '../../abi/device.ts';
 import { DirtyFlags, DmaUnmapFlags } from '../../abi/vfio.ts';
@@ -35,7 +36,7 @@ export class ClientDirtyTracking implements DirtyTracking {
     this.#options = options;
   }
 
-  /** Whether the server knows of it: stopping what was not started changes nothing. */
+  /** Whether the server has the message: to stop tracking that is off changes nothing. */
   static isKnown(connection: ClientConnection): boolean {
     return sendFlags(connection, DirtyFlags.STOP) === 0;
   }
@@ -59,7 +60,7 @@ export class ClientDirtyTracking implements DirtyTracking {
   report(iova: bigint, size: bigint, pageSize: bigint, into: Uint8Array): void {
     const { first, last } = this.#check('DIRTY_PAGES', iova, size, pageSize, into);
     this.#options.checkNotCut('DIRTY_PAGES', first, last);
-    // The server wants whole mappings, and so much of a bitmap as a message holds.
+    // The server wants whole mappings, and a bitmap that fits a message.
     this.#each(first, last, (from, to) => {
       this.#one(
         from,
@@ -127,7 +128,7 @@ export class ClientDirtyTracking implements DirtyTracking {
     for (let at = memory.next(first); at !== null && at.first <= last; at = memory.next(at.last + 1)) act(at.first, at.last);
   }
 
-  /** Ask for one mapping's bits, and put them where they belong. */
+  /** Asks for one mapping's bits, and puts them where they belong. */
   #one(
     from: number,
     to: number,

@@ -1,9 +1,11 @@
 /**
- * The DMA space of a device at the end of a connection. What the kernel would refuse is refused here, with the same errno and in the same order,
- * before the server is asked. Memory that has a descriptor goes to the server as that and is reached without a copy; other memory it asks for by
- * messages.
+ * The DMA space of a device at the end of a connection. The client refuses what the kernel would
+ * refuse, with the same errno and in the same order, before it asks the server. Memory with a
+ * descriptor goes to the server as that descriptor, and the server reaches it without a copy. The
+ * server asks for other memory by messages.
  *
- * The protocol has no IOVA ranges: all addresses count as usable, and a server that reserves some answers EINVAL to a mapping there.
+ * The protocol has no IOVA ranges: all addresses count as usable, and a server that reserves some
+ * answers EINVAL to a mapping there.
  */
 import type { DirtyTracking, DmaSpace, IovaRange } from '../../abi/device.ts';
 import { Access, type DirectMemory, type Memory } from '../../abi/memory.ts';
@@ -39,7 +41,7 @@ export class ClientDmaSpace implements DmaSpace {
   /** @throws VfioError ENODEV when the device is closed */
   readonly #checkOpen: () => void;
   readonly #maxBytes: number;
-  /** Null until somebody wanted to know. */
+  /** Null until the first use: the server is asked then. */
   #dirty: { readonly tracking: ClientDirtyTracking | undefined } | null = null;
 
   constructor(connection: ClientConnection, memory: MappedMemory, limits: DmaLimits, checkOpen: () => void) {
@@ -53,7 +55,7 @@ export class ClientDmaSpace implements DmaSpace {
     this.#page = this.pageSizes & -this.pageSizes;
   }
 
-  /** Undefined where the server cannot tell: it is asked once. */
+  /** Undefined for a server that does not track pages, which is asked once. */
   get dirty(): DirtyTracking | undefined {
     this.#checkOpen();
     this.#dirty ??= { tracking: ClientDirtyTracking.isKnown(this.#connection) ? this.#makeTracking() : undefined };
@@ -75,7 +77,9 @@ export class ClientDmaSpace implements DmaSpace {
     return Math.max(0, this.#maxMaps - this.#memory.size);
   }
 
-  /** @throws VfioError EINVAL for a size that is none; ENOMEM when there is not that much */
+  /**
+   * @throws VfioError EINVAL for a size that is not positive; ENOMEM when there is not that much
+   */
   allocate(size: number): DirectMemory {
     if (!Number.isSafeInteger(size) || size <= 0) throw new VfioError('EINVAL', `cannot allocate ${String(size)} bytes`);
     const page = Number(this.#page);
@@ -112,7 +116,7 @@ export class ClientDmaSpace implements DmaSpace {
     if (bytes > memory.size - offset) {
       throw new VfioError('EFAULT', `bytes ${offset} to ${offset + bytes} do not lie inside a memory of ${memory.size} bytes`);
     }
-    // Known before the server is: it may ask for it before it answers.
+    // The server may ask for it before it answers.
     this.#memory.add(first, last, memory, offset, access);
     try {
       this.#send(iova, size, memory, offset, access);
@@ -150,7 +154,7 @@ export class ClientDmaSpace implements DmaSpace {
     return this.#unmapRange(first, last);
   }
 
-  /** The protocol unmaps what was mapped, piece by piece. */
+  /** The protocol unmaps whole mappings, one at a time. */
   #unmapRange(first: number, last: number): bigint {
     let pages = 0;
     for (let mapping = this.#memory.next(first); mapping !== null && mapping.first <= last; mapping = this.#memory.next(mapping.last + 1)) {

@@ -1,11 +1,14 @@
-/** An interrupt line between this process and a server: the eventfd that the server has, and whose signals they are here. */
+/**
+ * An interrupt line between this process and a server: the eventfd that the server has, and the end
+ * of its signals here.
+ */
 import type { InterruptSink, InterruptSource } from '../../abi/device.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
 import { EventFd } from '../../sys/eventfd.ts';
 
 export class EventFdLine implements Disposable {
-  /** What the server gets a descriptor of. */
+  /** The server has a descriptor of this one. */
   readonly fd: EventFd;
   #release: (() => void) | null;
 
@@ -22,7 +25,10 @@ export class EventFdLine implements Disposable {
   }
 }
 
-/** A line that ends at `sink`; null for none. Holds the sink until disposed. @throws VfioError EINVAL when it cannot be signalled */
+/**
+ * A line that ends at `sink`; null for none. Holds the sink until disposed.
+ * @throws VfioError EINVAL when it cannot be signalled
+ */
 export function sinkLine(sink: InterruptSink | null, what: string): EventFdLine | null {
   if (sink === null) return null;
   if (sink instanceof EventFd) {
@@ -39,7 +45,7 @@ export function sinkLine(sink: InterruptSink | null, what: string): EventFdLine 
   const listening = fd.listen(() => sink.signal());
   undo.move();
   return new EventFdLine(fd, () => {
-    // What has been signalled and not seen yet is not lost.
+    // A signal that has not been read is not lost.
     if (fd.read() !== null) sink.signal();
     listening[Symbol.dispose]();
     fd[Symbol.dispose]();
@@ -47,7 +53,10 @@ export function sinkLine(sink: InterruptSink | null, what: string): EventFdLine 
   });
 }
 
-/** A line that starts at `source`; null for none. Listens until disposed. @throws VfioError EINVAL when it cannot be listened to */
+/**
+ * A line that starts at `source`; null for none. Listens until disposed.
+ * @throws VfioError EINVAL when it cannot be listened to
+ */
 export function sourceLine(source: InterruptSource | null, what: string): EventFdLine | null {
   if (source === null) return null;
   if (source instanceof EventFd) {

@@ -1,8 +1,11 @@
 /**
- * SET_IRQS from the client's side. Interrupts reach this process by eventfd: the server is given the caller's own where a sink is one, else a private
- * one that is listened to here. What the kernel checks before it looks at a device is checked here, with the same errno; the rest is the server's.
+ * SET_IRQS from the client's side. Interrupts reach this process by eventfd: the server gets the
+ * caller's own eventfd where a sink is one, else a private one that the client listens to. The
+ * client checks what the kernel checks before it looks at a device, with the same errno; the server
+ * checks the rest.
  *
- * ERR and REQ also make events of the device, so for these the server always has a private eventfd, and who may set what is decided here.
+ * ERR and REQ also make events of the device. For these the server always has a private eventfd,
+ * and the client decides who may set them.
  */
 import type { InterruptSink, InterruptSource, IrqInfo, SetIrqs } from '../../abi/device.ts';
 import { IrqIndex, IrqInfoFlags, IrqSetFlags } from '../../abi/vfio.ts';
@@ -35,7 +38,10 @@ export class ClientInterrupts implements Disposable {
   readonly #infos = new Map<number, IrqInfo>();
   readonly #lines = new Map<number, Lines>();
   readonly #notify: ReadonlyMap<number, ClientNotify>;
-  /** Called when the server has eventfds for vectors up to `vectors`, and when it has let go of all of an index: then 0. */
+  /**
+   * Called when the server has eventfds for vectors up to `vectors`, and with 0 when the server has
+   * released all of an index.
+   */
   onEnabled: (index: number, vectors: number) => void = () => {};
   /** Messages of the last SET_IRQS with eventfds that the server has carried out. */
   #partsDone = 0;
@@ -78,7 +84,8 @@ export class ClientInterrupts implements Disposable {
     const { replyAt, replySize } = connection;
     const { flags, count, index: got } = decodeIrqInfo(connection.replyBytes.subarray(replyAt, replyAt + replySize));
     if (got !== index) throw connection.badReply(Command.DEVICE_GET_IRQ_INFO, `index ${got} instead of ${index}`);
-    // Clients take an error for the end of the list, so servers tell of nothing where the kernel says that there is nothing to tell of.
+    // Clients take an error for the end of the list, so servers tell of nothing where the kernel
+    // says that there is nothing to tell of.
     if (count === 0 && (flags === 0 || index === IrqIndex.ERR)) {
       throw new VfioError('EINVAL', `${connection.name} has no ${irqName(index)} interrupt`);
     }
@@ -127,7 +134,10 @@ export class ClientInterrupts implements Disposable {
     return 0;
   }
 
-  /** Vectors 0 to `vectors` - 1, of a server whose device has them masked; one that knows no masks refuses, and has none. */
+  /**
+   * Vectors 0 to `vectors` - 1, of a server whose device has them masked; one that knows no masks
+   * refuses, and has none.
+   */
   unmask(index: number, vectors: number): void {
     try {
       this.#send(index, IrqSetFlags.ACTION_UNMASK | IrqSetFlags.DATA_NONE, 0, vectors);
@@ -170,7 +180,9 @@ export class ClientInterrupts implements Disposable {
     this.onEnabled(index, start + count);
   }
 
-  /** A server may add vectors for those who cannot name all of them at once; the kernel does not. */
+  /**
+   * A server may add vectors for those who cannot name all of them at once; the kernel does not.
+   */
   #checkResize(index: number, start: number, count: number, sinks: readonly (InterruptSink | null)[]): void {
     const lines = this.#lines.get(index);
     if (lines === undefined || (this.info(index).flags & IrqInfoFlags.NORESIZE) === 0) return;
@@ -186,7 +198,10 @@ export class ClientInterrupts implements Disposable {
     }
   }
 
-  /** Some of it was done: vectors that were named have no eventfd then, and an index that was not enabled is not. */
+  /**
+   * Some of it was done: vectors that were named have no eventfd then, and an index that was not
+   * enabled is not.
+   */
   #undo(index: number, start: number, count: number): void {
     const had = this.#lines.has(index);
     try {
@@ -209,7 +224,8 @@ export class ClientInterrupts implements Disposable {
     const held = this.#lines.get(index)?.sources;
     for (let i = 0; i < count; i++) {
       if ((sources[i] ?? null) === null || held?.has(start + i) !== true) continue;
-      // Servers may take it in place of the old one, for clients that know the kernel to forget those that were closed.
+      // Servers may take it in place of the old one, for clients that know the kernel to forget
+      // those that were closed.
       throw new VfioError('EBUSY', `${this.#connection.name}: ${irqName(index)} has an unmask eventfd already`, {
         fix: 'Take it away first, with fd -1.',
       });
@@ -221,8 +237,9 @@ export class ClientInterrupts implements Disposable {
   }
 
   /**
-   * In one message when the server takes so many descriptors; vectors without are messages of their own, since descriptors are not in the data.
-   * The last part goes first: it makes a server that allocates vectors when they are first named allocate all of them.
+   * In one message when the server takes so many descriptors; vectors without are messages of their
+   * own, since descriptors are not in the data. The last part goes first: it makes a server that
+   * allocates vectors when they are first named allocate all of them.
    */
   #sendEventFds(
     index: number,
@@ -281,7 +298,7 @@ export class ClientInterrupts implements Disposable {
     return lines;
   }
 
-  /** The index is disabled: the server has let go of its eventfds. */
+  /** The index is disabled: the server has released its eventfds. */
   #release(index: number): void {
     const lines = this.#lines.get(index);
     if (lines === undefined) return;
@@ -289,14 +306,14 @@ export class ClientInterrupts implements Disposable {
     closeAll([...lines.sinks.values(), ...lines.sources.values()]);
   }
 
-  /** Let go of every eventfd; the connection has ended. Idempotent. */
+  /** Releases every eventfd; the connection has ended. Idempotent. */
   [Symbol.dispose](): void {
     for (const index of [...this.#lines.keys()]) this.#release(index);
     for (const notify of this.#notify.values()) notify[Symbol.dispose]();
   }
 }
 
-/** Lines that are let go unless they are moved. */
+/** Lines that are released unless they are moved. */
 class LineSet implements Disposable {
   all: (EventFdLine | null)[] = [];
 

@@ -1,6 +1,6 @@
 /**
- * What a client has mapped for the server's DMA: which memory each I/O address reaches. The server asks it by message for what it cannot reach, or
- * does not want to reach, itself.
+ * The memory that a client has mapped for the server's DMA, by I/O address. The server asks for it
+ * by message when it cannot, or does not want to, reach it itself.
  *
  * Addresses are page numbers of 4096 bytes, as doubles: exact for all of the 64-bit space.
  */
@@ -9,7 +9,7 @@ import { Bitmap } from '../../base/bitmap.ts';
 import { IntervalMap } from '../../base/interval-map.ts';
 import { Slots } from '../../base/slots.ts';
 
-/** What came of looking for bytes. */
+/** The result of a search for bytes. */
 export const Found = { DIRECT: 0, NOT_MAPPED: 1, PERMISSION: 2, REMOTE: 3 } as const;
 export type Found = (typeof Found)[keyof typeof Found];
 
@@ -27,19 +27,22 @@ export class MappedMemory {
   readonly #index = new IntervalMap();
   #slots = new Slots();
   #entries: (Entry | null)[] = [];
-  /** What `#step` found: the memory, and how many bytes of it are in a row. */
+  /** The result of `#step`: the memory, and how many bytes of it are in a row. */
   #memory: Memory | null = null;
   #offset = 0.5;
   #bytes = 0.5;
-  /** Pages that the server has written by messages, while somebody wants to know. */
+  /** Pages that the server has written by messages; null while they are not logged. */
   #written: Bitmap | null = null;
 
-  /** Note what the server writes by messages from now on, or no more. */
+  /** Logs what the server writes by messages, or stops. */
   logWrites(on: boolean): void {
     this.#written = on ? new Bitmap() : null;
   }
 
-  /** Or what was written in pages first to last into `into`, one bit per `unit` pages, and forget it. */
+  /**
+   * Sets the bits of written pages from first to last in `into`, one bit per `unit` pages, and
+   * forgets them.
+   */
   takeWrites(first: number, last: number, unit: number, into: Uint8Array): void {
     this.#written?.take(first, last, into, 0, unit);
   }
@@ -75,7 +78,10 @@ export class MappedMemory {
     return this.#index.seek(page) < 0 ? null : { first: this.#index.foundFirst, last: this.#index.foundLast };
   }
 
-  /** Holds a reference on `memory` from here on. The caller has looked that the pages are free. @throws VfioError EBADF when the memory is gone */
+  /**
+   * Holds a reference on `memory` from here on. The caller has looked that the pages are free.
+   * @throws VfioError EBADF when the memory is gone
+   */
   add(first: number, last: number, memory: Memory, offset: number, access: Access): void {
     memory.get();
     const slot = this.#slots.take();
@@ -84,7 +90,7 @@ export class MappedMemory {
     this.#index.insert(first, last, slot);
   }
 
-  /** Forget the mapping that starts at `first`, and let its memory go. */
+  /** Forgets the mapping that starts at `first`, and drops its reference on the memory. */
   remove(first: number): void {
     const slot = this.#index.remove(first);
     if (slot < 0) return;
@@ -94,7 +100,7 @@ export class MappedMemory {
     entry.memory.put();
   }
 
-  /** Forget all of them. */
+  /** Forgets all of them. */
   clear(): void {
     const entries = this.#entries;
     this.#entries = [];
@@ -104,8 +110,8 @@ export class MappedMemory {
   }
 
   /**
-   * Whether the device may reach `count` bytes, and whether they are here. `high` and `low` are the halves of the address. REMOTE when any
-   * of it is remote.
+   * Whether the device may reach `count` bytes, and whether they are here. `high` and `low` are the
+   * halves of the address. REMOTE when any of them is remote.
    */
   look(high: number, low: number, count: number, access: Access): Found {
     let page = high * 2 ** 20 + (low >>> 12);
@@ -124,7 +130,7 @@ export class MappedMemory {
     return found;
   }
 
-  /** Copy what `look` has found DIRECT: into `buffer` at `at`, or with `write` out of it. */
+  /** Copies what `look` has found DIRECT into `buffer` at `at`, or with `write` out of it. */
   copy(high: number, low: number, count: number, buffer: Uint8Array, at: number, write: boolean): void {
     for (let done = 0; done < count; ) {
       this.#step(high, low, done);
@@ -142,7 +148,10 @@ export class MappedMemory {
     }
   }
 
-  /** The same where some of it answers only later. The memories are held meanwhile. Rejects with what they reject with. */
+  /**
+   * The same where some of the memory answers later. Holds the memories meanwhile. Rejects as they
+   * reject.
+   */
   async copyLater(high: number, low: number, count: number, buffer: Uint8Array, write: boolean): Promise<void> {
     const parts: { readonly memory: Memory; readonly offset: number; readonly bytes: Uint8Array }[] = [];
     for (let done = 0; done < count; ) {
@@ -152,7 +161,7 @@ export class MappedMemory {
       done += length;
     }
     try {
-      // Not from within a request that waits: whoever reaches the memory may need this thread.
+      // Not from within a request that waits: the memory's code may need this thread.
       await null;
       await Promise.all(parts.map(({ memory, offset, bytes }) => transfer(memory, offset, bytes, write)));
     } finally {
@@ -160,7 +169,7 @@ export class MappedMemory {
     }
   }
 
-  /** Find what is `done` bytes behind an address. */
+  /** Finds the memory that is `done` bytes behind an address. */
   #step(high: number, low: number, done: number): void {
     const within = (low & 0xfff) + done;
     const page = high * 2 ** 20 + (low >>> 12) + Math.floor(within / 4096);

@@ -1,7 +1,7 @@
 /**
  * The mappings of a client: of memory that the server shares, where a load is a load; or of
- * registers, where a load is a message. Either way an access throws `BusError` where a C program gets
- * SIGBUS: the device does not answer now.
+ * registers, where a load is a message. Either way an access throws `BusError` where a C program
+ * gets SIGBUS: the device does not answer now.
  */
 import { BusError } from '../../abi/bus-error.ts';
 import type { Width } from '../../abi/device-host.ts';

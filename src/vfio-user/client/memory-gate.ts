@@ -1,7 +1,7 @@
 /**
- * Whether a device answers to its memory BARs now: memory decoding is on, and the device is awake in
- * D0. A mapping of plain memory would always answer, so it asks the gate before each of its accesses.
- * The gate is wrong only when the device closes it of its own accord.
+ * Whether a device answers to its memory BARs now: memory decoding is on, and the device is awake
+ * in D0. A mapping of plain memory would always answer, so it asks the gate before each of its
+ * accesses. The gate is wrong only when the device closes it of its own accord.
  */
 import type { Width } from '../../abi/device-host.ts';
 import { CapId, CFG_SPACE_SIZE, Command, Config, Pm, PowerState } from '../../abi/pci.ts';
@@ -32,7 +32,10 @@ export class MemoryGate {
     this.#known = false;
   }
 
-  /** Asks the device when something may have changed since. @throws VfioError as config space's reads do */
+  /**
+   * Asks the device when something may have changed since.
+   * @throws VfioError as config space's reads do
+   */
   get open(): boolean {
     if (!this.#known) {
       this.#open = this.#look();
@@ -47,7 +50,10 @@ export class MemoryGate {
     return pm === 0 || (this.#read(pm + Pm.CTRL, 2) & Pm.CTRL_STATE_MASK) === PowerState.D0;
   }
 
-  /** Offset of a capability in config space, 0 when it is not there. @throws VfioError as config space's reads do */
+  /**
+   * Offset of a capability in config space, 0 when it is not there.
+   * @throws VfioError as config space's reads do
+   */
   findCapability(id: number): number {
     let at = this.#capabilities.get(id);
     if (at === undefined) {

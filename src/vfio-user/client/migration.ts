@@ -1,6 +1,7 @@
 /**
- * Moving a device at the other end of a connection: the features whose data the protocol has in another form, and messages where the kernel gives a
- * descriptor. What the server writes by messages this side notes itself: a server need not count it as its own.
+ * Moves a device at the other end of a connection: the features whose data has another form in the
+ * protocol, and messages where the kernel gives a descriptor. The client notes itself what the
+ * server writes by messages, because a server need not count that as its own.
  */
 import type { FeatureRequest, MigrationStream, PrecopyInfo } from '../../abi/device.ts';
 import { DMA_LOGGING_MAX_RANGES, Feature, FeatureFlags, MigrationState } from '../../abi/vfio.ts';
@@ -29,7 +30,7 @@ import type { MappedMemory } from './mapped-memory.ts';
 const PAGE = 4096n;
 const DATA_AT = HEADER_BYTES + DeviceFeature.structSize;
 
-/** States of a stream; going from one to another of the first keeps it. */
+/** States of a stream. A change from one of the first set to another keeps the stream. */
 const saving: ReadonlySet<number> = new Set([MigrationState.STOP_COPY, MigrationState.PRE_COPY, MigrationState.PRE_COPY_P2P]);
 const precopying: ReadonlySet<number> = new Set([MigrationState.PRE_COPY, MigrationState.PRE_COPY_P2P]);
 
@@ -52,7 +53,7 @@ export class ClientMigration {
     this.#maxBytes = maxBytes;
   }
 
-  /** Null for what is said to the server as it is. @throws VfioError as the engine, for what it would be asked */
+  /** Null for a request that goes to the server as it is. @throws VfioError as the engine */
   feature(request: FeatureRequest): number | null {
     const { feature, probe, get, set } = request;
     if (probe === true || (get === true) === (set === true)) return null;
@@ -80,7 +81,10 @@ export class ClientMigration {
     return this.#connection.request(Command.DEVICE_FEATURE, DeviceFeature.structSize + data);
   }
 
-  /** Whether the device has it at all is said before what is wrong with the data. @throws VfioError ENOTTY */
+  /**
+   * Checks whether the device has the feature, before anything is said about the data.
+   * @throws VfioError ENOTTY
+   */
   #probe(feature: number, op: number): void {
     const errno = this.#send(feature, op | FeatureFlags.PROBE, 0);
     if (errno !== 0) throw this.#connection.failure(errno, `feature ${feature}`);
@@ -109,7 +113,7 @@ export class ClientMigration {
     const kind = streamOf(wanted);
     const keeps = kind !== null && kind === streamOf(before);
     if (kind !== null && !keeps && onDataStream === undefined) {
-      throw new VfioError('EINVAL', `${name}: this state makes a stream of data, and nobody is there to take it (onDataStream)`);
+      throw new VfioError('EINVAL', `${name}: this state makes a stream of data, and the request has no onDataStream to take it`);
     }
     FeatureMigState.data_fd.set(viewOf(data), 0, -1);
     FeatureMigState.encode(this.#connection.out, DATA_AT, { device_state: wanted, data_fd: -1 });
@@ -148,12 +152,12 @@ export class ClientMigration {
     }
     const { page_size, num_ranges } = FeatureDmaLoggingControl.decode(viewOf(data));
     if (num_ranges === 0) {
-      // On the wire that is every write there is; here it is what the ioctl has it be.
+      // On the wire that means every write; here it means what the ioctl has it mean.
       this.#probe(Feature.DMA_LOGGING_START, FeatureFlags.SET);
       throw new VfioError('EINVAL', `${name}: DMA_LOGGING_START without ranges`);
     }
     const bytes = num_ranges * FeatureDmaLoggingRange.structSize;
-    // More than it takes goes without, so that the server says that it is too much.
+    // Too many ranges are not sent, so that the server answers that they are too many.
     const sent = num_ranges > DMA_LOGGING_MAX_RANGES ? 0 : Math.min(bytes, ranges.length);
     UserDmaLoggingControl.encode(out, DATA_AT, { page_size, num_ranges, reserved: 0 });
     outBytes.set(ranges.subarray(0, sent), DATA_AT + UserDmaLoggingControl.structSize);
@@ -191,7 +195,7 @@ export class ClientMigration {
     const isPage = pageSize >= PAGE && (pageSize & (pageSize - 1n)) === 0n;
     const known = isPage && iova + length <= U64_MAX && length > 0n && ((iova | length) & (PAGE - 1n)) === 0n;
     if (!known) {
-      // The server says what is wrong with it.
+      // The server's answer says what is wrong with it.
       this.#ask(iova, length, pageSize, new Uint8Array(0));
       throw new VfioError('EINVAL', `${name}: DMA_LOGGING_REPORT of ${hex(iova)}+${hex(length)} in pages of ${pageSize} bytes`);
     }
@@ -222,8 +226,9 @@ export class ClientMigration {
   }
 
   /**
-   * libvfio-user answers for a mapping as it was made, and for nothing else. What it tells and was not asked for is noted here until it is. For memory
-   * that it reaches by messages it has no bitmap: what it wrote there is noted here anyway.
+   * libvfio-user answers for a mapping as it was made, and for no other range. Pages of its answer
+   * that were not asked for are noted here until they are. libvfio-user has no bitmap for memory
+   * that it reaches by messages; its writes there are noted here anyway.
    */
   #askByMapping(first: number, last: number): void {
     const before = this.#memory.at(first);
@@ -241,12 +246,16 @@ export class ClientMigration {
     }
   }
 
-  /** One message. @param into  bits are set there; null: only whether it may be asked. @throws VfioError what the server answers */
+  /**
+   * One message.
+   * @param into bits are set there; null: asks only whether the request is allowed.
+   * @throws VfioError the error that the server answers
+   */
   #ask(iova: bigint, length: bigint, page_size: bigint, into: Uint8Array | null): void {
     const fixed = UserDmaLoggingReport.structSize;
     UserDmaLoggingReport.encode(this.#connection.out, DATA_AT, { iova, length, page_size });
     const op = into === null ? FeatureFlags.GET | FeatureFlags.PROBE : FeatureFlags.GET;
-    // Room for a word at least: a range that cannot be is to be refused for what it is.
+    // Room for at least a word: the server refuses an impossible range for what it is.
     const errno = this.#send(Feature.DMA_LOGGING_REPORT, op, fixed, fixed + Math.max(8, into?.length ?? 8));
     if (errno !== 0) throw this.#connection.failure(errno, `DMA_LOGGING_REPORT of ${hex(iova)}+${hex(length)}`);
     if (into === null || into.length === 0) return;
@@ -264,7 +273,7 @@ export class ClientMigration {
 
 class ClientStream implements MigrationStream {
   readonly kind: 'saving' | 'resuming';
-  /** The device's, as far as we know. */
+  /** The device's state, as far as the client knows. */
   state: number;
   readonly #connection: ClientConnection;
   readonly #maxBytes: number;
@@ -300,7 +309,7 @@ class ClientStream implements MigrationStream {
     connection.checkStructure(Command.MIG_DATA_READ, MigData.structSize);
     const { replyBytes, replyAt, replySize } = connection;
     const got = MigData.size.get(viewOf(replyBytes), replyAt);
-    // libvfio-user's replies have as many bytes as were asked for, whatever there was.
+    // libvfio-user's replies have as many bytes as were asked for, however many of them are data.
     if (got > size || replySize < MigData.structSize + got)
       throw connection.badReply(Command.MIG_DATA_READ, `${got} bytes of data in ${replySize}`);
     if (got === 0 && precopying.has(this.state)) {
@@ -325,7 +334,7 @@ class ClientStream implements MigrationStream {
     return from.length;
   }
 
-  /** @throws VfioError EOPNOTSUPP: most servers cannot tell */
+  /** @throws VfioError EOPNOTSUPP: most servers do not have the message */
   precopyInfo(): PrecopyInfo {
     this.#check('saving');
     const connection = this.#connection;
@@ -334,7 +343,7 @@ class ClientStream implements MigrationStream {
     connection.outBytes.set(payload, HEADER_BYTES);
     const errno = connection.request(Command.MIG_GET_PRECOPY_INFO, payload.length);
     if (errno === Errno.EINVAL || errno === Errno.ENOSYS) {
-      throw new VfioError('EOPNOTSUPP', `${connection.name}: its server does not tell how much is left`);
+      throw new VfioError('EOPNOTSUPP', `${connection.name}: its server does not report how much is left`);
     }
     if (errno !== 0) throw connection.failure(errno, 'MIG_GET_PRECOPY_INFO');
     connection.checkStructure(Command.MIG_GET_PRECOPY_INFO, payload.length);

@@ -1,7 +1,7 @@
 /**
- * ERR or REQ of a device at the end of a connection: an eventfd of ours that the server signals, passed on to the caller's sink and to the device's
- * events. The server has it as long as one of the two wants it.
- *
+ * ERR or REQ of a device at the end of a connection: the server signals an eventfd of the client,
+ * and the client passes the signal on to the caller's sink and to the device's events. The server
+ * has the eventfd as long as one of the two wants it.
  * @see linux/drivers/vfio/pci/vfio_pci_intrs.c, vfio_pci_set_ctx_trigger_single()
  */
 import type { InterruptSink, SetIrqs } from '../../abi/device.ts';
@@ -11,7 +11,10 @@ import { EventFdLine } from './event-fd-line.ts';
 
 export class ClientNotify implements Disposable {
   readonly #name: string;
-  /** Give the server a line, or with null take it away. @throws VfioError what the server answers */
+  /**
+   * Gives the server a line, or with null takes it away.
+   * @throws VfioError the error that the server answers
+   */
   readonly #arm: (line: EventFdLine | null) => void;
   readonly #onEvent: () => void;
   #sink: InterruptSink | null = null;
@@ -46,7 +49,7 @@ export class ClientNotify implements Disposable {
     }
   }
 
-  /** All of it or, when the server refuses, none. */
+  /** Does all of it or, when the server refuses, nothing. */
   #update(sink: InterruptSink | null, events: boolean): void {
     const wanted = sink !== null || events;
     sink?.get();

@@ -1,18 +1,23 @@
 /**
- * What a machine does for a device before its driver sees it. Whoever opens a device file of the kernel finds it done, and so it is with our server. A
- * server that is the bare device leaves it to its client, whose guest has firmware and a kernel for it; QEMU's is one: BARs answer only where they have
- * an address, and no message leaves while MSI-X is off in config space and its vectors are masked.
+ * A machine's work for a device before a driver sees the device. A device file of the kernel shows
+ * a device after that work, and so does our server. A server that is the bare device, as QEMU's,
+ * leaves the work to its client, whose guest has firmware and a kernel for it: BARs answer only
+ * where they have an address, and no message leaves while MSI-X is off in config space and its
+ * vectors are masked.
  *
- * Only what is missing is done, and for such servers only.
+ * The client does the missing part only, and for such servers only.
  */
 import { Bar, CapId, Command, Config, Msi, Msix } from '../../abi/pci.ts';
 import { IrqIndex } from '../../abi/vfio.ts';
 import type { MemoryGate } from './memory-gate.ts';
 import { type ClientRegionIo, OUT_DATA } from './region-io.ts';
 
-/** Where firmware begins to place memory BARs: below 4 GiB, where those of 32 bits must be. */
+/**
+ * The first address that firmware gives to memory BARs: below 4 GiB, where those of 32 bits must
+ * be.
+ */
 const MEMORY_FIRST = 0xc000_0000;
-/** And those that do not fit there. */
+/** And the first address of those that do not fit there. */
 const HIGH_FIRST = 2 ** 40;
 const LOW_END = 0xfec0_0000;
 const IO_FIRST = 0x1000;
@@ -35,9 +40,9 @@ export class ClientPlatform {
   readonly #config: ClientRegionIo;
   readonly #gate: MemoryGate;
   readonly #device: PlatformDevice;
-  /** BARs have addresses, as far as is known. */
+  /** BARs have addresses, as far as the client knows. */
   #placed = false;
-  /** They had none at first: so it is no device file of a kernel that the server shows. */
+  /** They had none at first: the server shows no device file of a kernel. */
   #bare = false;
   /** By IRQ index that is on: vectors, and whether it was switched on here. */
   readonly #messages = new Map<number, { readonly vectors: number; readonly ours: boolean }>();
@@ -49,14 +54,18 @@ export class ClientPlatform {
     config.onWritten = (offset, count) => this.#written(offset, count);
   }
 
-  /** The device was reset: a bare one has forgotten its addresses, and the switch of its messages. */
+  /**
+   * The device was reset: a bare one has forgotten its addresses, and the switch of its messages.
+   */
   wasReset(): void {
     this.#placed = false;
     this.#gate.changed();
     for (const [index, { vectors, ours }] of [...this.#messages]) if (ours) this.messages(index, vectors);
   }
 
-  /** The server has the eventfds of vectors 0 to `vectors` - 1 of an IRQ index; 0: none any more. */
+  /**
+   * The server has the eventfds of vectors 0 to `vectors` - 1 of an IRQ index; 0: none any more.
+   */
   messages(index: number, vectors: number): void {
     const had = this.#messages.get(index);
     if (vectors === 0) this.#messages.delete(index);
@@ -68,7 +77,8 @@ export class ClientPlatform {
       this.#write(at, 2, flags & ~enable);
       return;
     }
-    // The kernel shows of MSI what its user wrote, and the truth of MSI-X (vfio_pci_config.c).
+    // The kernel shows the bits of MSI that its user wrote, and the true state of MSI-X
+    // (vfio_pci_config.c).
     const ours = had?.ours === true || ((flags & enable) === 0 && (this.#bare || index === IrqIndex.MSIX));
     const most = Math.max(vectors, had?.vectors ?? 0);
     this.#messages.set(index, { vectors: most, ours });
@@ -91,7 +101,10 @@ export class ClientPlatform {
     this.#placeBars();
   }
 
-  /** Addresses for BARs that have none, of their size's alignment and beside those that have one. Nobody but the device will ever see them. */
+  /**
+   * Addresses for BARs that have none, of their size's alignment and beside those that have one.
+   * Only the device ever sees them.
+   */
   #placeBars(): void {
     const bars: { readonly at: number; readonly kind: number; readonly size: number }[] = [];
     const next = { memory: MEMORY_FIRST, high: HIGH_FIRST, io: IO_FIRST };
@@ -104,7 +117,7 @@ export class ClientPlatform {
       const wide = !io && (low & Bar.MEM_TYPE_MASK) === Bar.MEM_TYPE_64 && i + 1 < Bar.COUNT;
       const high = wide ? this.#read(at + 4, 4) : 0;
       const address = high * 2 ** 32 + ((low & (io ? Bar.IO_MASK : Bar.MEM_MASK)) >>> 0);
-      // Whoever gave one an address gave all of them one.
+      // Firmware that gave one BAR an address gave all of them one.
       if (address !== 0) return;
       bars.push({ at, kind: io ? Bar.SPACE_IO : low & Bar.MEM_TYPE_MASK, size: 2 ** Math.ceil(Math.log2(size)) });
       if (wide) i++;

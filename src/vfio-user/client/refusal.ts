@@ -2,7 +2,10 @@
 import { errnoName, VfioError } from '../../base/errno.ts';
 import { decodeReason } from '../messages.ts';
 
-/** @param what was asked, and of which server   @param payload of the error, where a reason may be; null when there is none */
+/**
+ * @param what was asked, and of which server
+ * @param payload of the error, where a reason may be; null when there is none
+ */
 export function refusal(what: string, errno: number, payload: Uint8Array | null): VfioError {
   const name = errnoName(errno);
   const reason = payload === null ? null : decodeReason(payload);

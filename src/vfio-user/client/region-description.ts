@@ -1,4 +1,4 @@
-/** What a server says of a region, as a device file of the kernel would say it. */
+/** A server's description of a region, in the form that a device file of the kernel has. */
 import type { RegionInfo } from '../../abi/device.ts';
 import { Bar, Config } from '../../abi/pci.ts';
 import { RegionFlags, RegionIndex } from '../../abi/vfio.ts';
@@ -13,7 +13,7 @@ import { RegionMemory } from './region-memory.ts';
 
 /** Room for the capabilities of most regions: the descriptor comes only when all of them fit. */
 const USUAL_ARGSZ = 4096;
-/** A region of which more is to be told is not believed. */
+/** A server that announces more is not believed. */
 const MAX_ARGSZ = 65536;
 const PAGE = 4096;
 
@@ -25,19 +25,20 @@ export interface RegionDescription {
 }
 
 /**
- * @param config  to look at a BAR's kind
+ * @param config for the kind of a BAR
  * @throws VfioError EINVAL when the server has no such region
  */
 export function describeRegion(connection: ClientConnection, config: ClientRegionIo, index: number): RegionDescription {
   let reply = ask(connection, index, USUAL_ARGSZ);
   if (reply.argsz > USUAL_ARGSZ) {
     closeAll(connection.takeReplyFds());
-    if (reply.argsz > MAX_ARGSZ) throw connection.badReply(Command.DEVICE_GET_REGION_INFO, `${reply.argsz} bytes are to be told`);
+    if (reply.argsz > MAX_ARGSZ) throw connection.badReply(Command.DEVICE_GET_REGION_INFO, `${reply.argsz} bytes are announced`);
     reply = ask(connection, index, reply.argsz);
   }
   const fds = connection.takeReplyFds();
   const { info, offset } = reply;
-  // Clients take an error for the end of the list, so servers tell of nothing where the kernel says that there is nothing to tell of.
+  // Clients take an error for the end of the list, so servers describe an empty region where the
+  // kernel answers an error.
   if (index >= RegionIndex.VGA && info.flags === 0 && info.size === 0) {
     closeAll(fds);
     throw new VfioError('EINVAL', `${connection.name} has no region ${index}`);
@@ -69,7 +70,7 @@ function ask(connection: ClientConnection, index: number, argsz: number): Region
   return reply;
 }
 
-/** Servers tell of one area that is everything; the kernel tells of areas only when they are not. */
+/** Servers name one area that is everything; the kernel names areas only when they are not. */
 function withoutWhole(info: RegionInfo): RegionInfo {
   const [area, more] = info.sparseAreas ?? [];
   if (area === undefined || more !== undefined || area.offset !== 0 || area.size < info.size) return info;
@@ -83,11 +84,11 @@ function withoutCaps(info: RegionInfo): number {
 }
 
 /**
- * Nothing is shared: a mapping is made of messages then, and can be had of every BAR that a device file would let map, which is memory of whole
- * pages.
+ * The server shares nothing. A mapping is made of messages then, and every BAR can be mapped that a
+ * device file would let map, which is memory of whole pages.
  */
 function withoutMemory(connection: ClientConnection, config: ClientRegionIo, info: RegionInfo): RegionInfo {
-  // Areas without MMAP: only parts of the region may be mapped, by whatever way.
+  // Areas without MMAP: only parts of the region may be mapped, in any way.
   const { sparseAreas, ...whole } = info;
   const rest = sparseAreas !== undefined && (info.flags & MMAP) === 0 && info.index < RegionIndex.ROM ? info : whole;
   const flags = withoutCaps(rest);

@@ -75,7 +75,10 @@ export class ClientRegionIo {
     return errno;
   }
 
-  /** Write the `width` bytes that stand in `connection.out` at OUT_DATA. @returns 0, or a positive errno; always 0 when writes are posted */
+  /**
+   * Write the `width` bytes that stand in `connection.out` at OUT_DATA.
+   * @returns 0, or a positive errno; always 0 when writes are posted
+   */
   store(offset: number, width: number): number {
     const { connection } = this;
     this.#address(offset, width);
@@ -112,7 +115,10 @@ export class ClientRegionIo {
     return into.length;
   }
 
-  /** As `read`, for a write. Config space goes in pieces of a register: some servers look at one register at a time. */
+  /**
+   * As `read`, for a write. Config space goes in pieces of a register: some servers look at one
+   * register at a time.
+   */
   write(offset: number, from: Uint8Array): number {
     const { connection } = this;
     for (let done = 0; done < from.length; ) {

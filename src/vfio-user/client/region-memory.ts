@@ -1,4 +1,7 @@
-/** The memory of a region that the server lets its client map: a descriptor, and which parts of the region are in it. */
+/**
+ * The memory of a region that the server lets its client map: a descriptor, and which parts of the
+ * region are in it.
+ */
 
 import type { MappableArea } from '../../abi/device.ts';
 import type { DirectMemory } from '../../abi/memory.ts';
@@ -27,7 +30,10 @@ export class RegionMemory implements Disposable {
     this.#areas = areas;
   }
 
-  /** Bytes [offset, offset + size) of the region, null when they are not all in one area, or the descriptor cannot be mapped. */
+  /**
+   * Bytes [offset, offset + size) of the region, null when they are not all in one area, or the
+   * descriptor cannot be mapped.
+   */
   part(offset: number, size: number): RegionPart | null {
     const area = this.#areas.find((a) => offset >= a.offset && offset + size <= a.offset + a.size);
     if (area === undefined) return null;
@@ -45,13 +51,14 @@ export class RegionMemory implements Disposable {
     try {
       return MemfdMemory.fromFd(this.#fd.duplicate(), Number(start), area.size);
     } catch (error) {
-      // A descriptor that is no memory, or has less of it than the server says. Messages reach the region as well.
+      // The descriptor is no memory, or has less of it than the server says. Messages reach the
+      // region as well.
       if (error instanceof VfioError) return null;
       throw error;
     }
   }
 
-  /** Mappings that are left keep their memory. Idempotent. */
+  /** Mappings that still exist keep their memory. Idempotent. */
   [Symbol.dispose](): void {
     for (const memory of this.#mapped.values()) memory?.[Symbol.dispose]();
     this.#mapped.clear();

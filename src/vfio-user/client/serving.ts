@@ -1,4 +1,7 @@
-/** The server's own commands, DMA_READ and DMA_WRITE, answered out of the memory that was mapped for it. */
+/**
+ * Answers the server's own commands, DMA_READ and DMA_WRITE, out of the memory that was mapped for
+ * it.
+ */
 import { Access } from '../../abi/memory.ts';
 import { HEADER_BYTES, HeaderFlags } from '../../abi/vfio-user.ts';
 import { Errno, VfioError } from '../../base/errno.ts';
@@ -7,7 +10,7 @@ import type { ClientChannel } from './channel.ts';
 import type { ClientConnection } from './connection.ts';
 import { Found, type MappedMemory } from './mapped-memory.ts';
 
-/** Bytes that may be on their way to or from remote memory at once. */
+/** Bytes that may be in flight to or from remote memory at once. */
 const LATER_BYTES = 16 * 2 ** 20;
 const FIXED = HEADER_BYTES + DmaAccess.structSize;
 
@@ -73,7 +76,7 @@ export class ClientServing {
     this.#connection.answer(channel, bytes, HEADER_BYTES);
   }
 
-  /** Memory that answers only later: the server gets its reply then, and others before it. */
+  /** Memory that answers later: the server gets this reply then, and others before it. */
   #later(channel: ClientChannel, id: number, command: number, high: number, low: number, count: number, quiet: boolean): void {
     if (this.#laterBytes + count > LATER_BYTES) {
       if (!quiet) this.#fail(channel, id, command, Errno.ENOMEM);
@@ -93,11 +96,12 @@ export class ClientServing {
       try {
         this.#connection.answerLater(channel, bytes.subarray(0, size));
       } catch (error) {
-        // The connection is lost, which its owner has been told.
+        // The connection is lost; `onLost` has reported it.
         if (!(error instanceof VfioError)) throw error;
       }
     };
-    // Noted before and after: a log read while the bytes are under way may see them too early, never miss them.
+    // Noted before and after: a log that is read meanwhile may see the bytes too early, and never
+    // misses them.
     if (write) this.#memory.wrote(high, low, count);
     this.#memory.copyLater(high, low, count, bytes.subarray(FIXED), write).then(
       () => {

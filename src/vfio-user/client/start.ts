@@ -4,6 +4,7 @@ import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
 import { MemfdMemory } from '../../sys/memfd.ts';
 import type { OwnedFd } from '../../sys/owned-fd.ts';
+import { UnixListener } from '../../sys/unix-listener.ts';
 import { UnixSocket } from '../../sys/unix-socket.ts';
 import { closeAll } from '../frames.ts';
 import {
@@ -19,26 +20,28 @@ import {
   type VersionMessage,
 } from '../messages.ts';
 import type { ClientConnection } from './connection.ts';
+import type { MappedMemory } from './mapped-memory.ts';
+import type { AdoptedMemory } from './options.ts';
 
-/** Descriptors that we take in one message. A device has no more doorbells. */
+/** Descriptors that the client takes in one message. A device has no more doorbells. */
 const MAX_MSG_FDS = 16;
-/** 4 KiB, 2 MiB, 1 GiB: what memory comes in here. */
+/** 4 KiB, 2 MiB, 1 GiB: the page sizes of memory on this computer. */
 const PAGE_SIZES = 0x4020_1000n;
-/** More than any device has; a server that says so is none. */
+/** More than any device has; a server that says so is no server. */
 const MAX_REGIONS = 100;
 const MAX_IRQS = 50;
 /**
- * Our replies that wait do so here, and none is lost: as many bytes as a server of ours asks for at
- * once.
+ * Replies of ours that must wait do so here, and none is lost. So many bytes a server of ours asks
+ * for at once.
  */
 const DMA_READ_BYTES = 4 * 2 ** 20;
 
 export type Agreed = Capabilities;
 
-/** What came with a device that was moved to the server. */
+/** The mappings and memories of a device that was moved to the server. */
 export interface Adopted {
   readonly mappings: readonly AdoptedMapping[];
-  /** Referenced once each, by whoever got them. */
+  /** With one reference each, which the receiver drops. */
   readonly memories: readonly MemfdMemory[];
 }
 
@@ -46,13 +49,15 @@ export interface Wishes {
   readonly twinSocket: boolean;
   /** For a function of an SR-IOV device that asks for one. */
   readonly vfToken: Uint8Array | null;
-  /** The device that was moved there, and no other. */
+  /** Whether to take the device that was moved there, and no other. */
   readonly adopt: boolean;
 }
 
 /**
- * @throws VfioError EPROTO when it is no server that we can talk to; EBUSY when it serves somebody else; EACCES when it wants a VF token that was not given, or
- * another one; EINVAL when it has no use for the one that was; ENXIO, EOPNOTSUPP when there is no moved device to adopt, or never is; what `request` throws
+ * @throws VfioError EPROTO when the client cannot talk to the server; EBUSY when the server serves
+ *   a different client; EACCES when it wants a VF token that was not given, or another one; EINVAL
+ *   when it has no use for the token that was given; ENXIO, EOPNOTSUPP when there is no moved
+ *   device to adopt, or never is; what `request` throws
  */
 export function agreeOnVersion(
   connection: ClientConnection,
@@ -90,7 +95,7 @@ export function agreeOnVersion(
   return { agreed: capabilities, adopted: came };
 }
 
-/** Table and memories, out of the descriptors that came. */
+/** Takes table and memories out of the descriptors that came. */
 function takeAdopted(connection: ClientConnection, capability: AdoptedCapability | undefined, received: OwnedFd[]): Adopted {
   if (capability === undefined) {
     throw new VfioError('EOPNOTSUPP', `${connection.name} does not know of devices that are moved to it`, {
@@ -116,10 +121,10 @@ function takeAdopted(connection: ClientConnection, capability: AdoptedCapability
   }
 }
 
-/** EINVAL is how servers refuse a version; anything else, as EBUSY, says why itself. */
+/** Servers refuse a version with EINVAL; another errno, as EBUSY, says why itself. */
 function refused(cause: VfioError, name: string, gaveToken: boolean, adopts: boolean): VfioError {
   if (cause.code === 'EACCES') {
-    const fix = 'open(address, { token }) in a driver, --vf-token-file in a command; whoever drives the physical function has set it.';
+    const fix = 'open(address, { token }) in a driver, --vf-token-file in a command; the driver of the physical function has set it.';
     const what = gaveToken
       ? `the VF token given for ${name} is not the current one`
       : `${name} needs a VF token: it belongs to an SR-IOV device`;
@@ -140,7 +145,7 @@ function refused(cause: VfioError, name: string, gaveToken: boolean, adopts: boo
   if (cause.code === 'EBUSY')
     return new VfioError('EBUSY', cause.message, {
       cause,
-      fix: cause.fix ?? 'Disconnect whoever else uses the device; one that was moved there is opened with { adopt: true }.',
+      fix: cause.fix ?? 'Disconnect the other user of the device; open a device that was moved there with { adopt: true }.',
     });
   return cause.code === 'EINVAL' ? new VfioError('EPROTO', cause.message, { cause, fix: 'Use a server that speaks this version.' }) : cause;
 }
@@ -166,4 +171,29 @@ export function askDeviceInfo(connection: ClientConnection): { flags: number; nu
     throw connection.badReply(Command.DEVICE_GET_INFO, `${numRegions} regions and ${numIrqs} IRQ indexes`);
   }
   return { flags, numRegions, numIrqs };
+}
+
+/** A request blocks this thread until it is answered. @throws VfioError EDEADLK */
+export function checkNotOurselves(path: string): void {
+  if (!UnixListener.isOfThisThread(path)) return;
+  throw new VfioError('EDEADLK', `${path} is served by this thread, which would wait for its own answer`, {
+    fix: "Serve it in another process or in a worker thread; in one thread, open the device itself, as with open('sim:edu').",
+  });
+}
+
+/**
+ * Maps here the memory that is mapped at the server.
+ * @throws VfioError EPROTO for mappings that overlap
+ */
+export function takeOver(connection: ClientConnection, memory: MappedMemory, { mappings, memories }: Adopted): AdoptedMemory[] {
+  using undo = new Cleanup();
+  // A memory that is mapped has a reference of its own.
+  for (const each of memories) undo.defer(() => each.put());
+  for (const { iova, size, memory: number, offset, access } of mappings) {
+    const first = Number(iova >> 12n);
+    const last = first + size / 4096 - 1;
+    if (memory.overlaps(first, last)) throw connection.badReply(Command.VERSION, 'adopted mappings that overlap');
+    memory.add(first, last, memories[number]!, offset, access);
+  }
+  return mappings.map(({ memory: number, ...rest }) => ({ ...rest, memory: memories[number]! })).sort((a, b) => (a.iova < b.iova ? -1 : 1));
 }

@@ -26,7 +26,7 @@ describe('taking over a moved device', () => {
     const table = new Uint8Array(4096);
     encodeAdopted(rows, table);
     expect(decodeAdopted(table, 2, [4096, 16_384])).toEqual(rows);
-    // Another row than was told, memories that are too small, none at all.
+    // Another row than announced, memories that are too small, none at all.
     for (const [count, sizes] of [
       [3, [4096, 16_384]],
       [2, [4096, 8192]],

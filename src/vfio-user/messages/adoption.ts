@@ -1,6 +1,7 @@
 /**
- * Taking over a device that was moved here (docs/moving.md): names of ours in VERSION, and a table of what is mapped, as a file. Other servers pass the
- * question over, as any name that they do not know, and other clients do not ask.
+ * Taking over a device that was moved here (docs/moving.md): names of ours in VERSION, and a table
+ * of the mappings, as a file. Other servers ignore the names, as any name that they do not know,
+ * and other clients do not use them.
  */
 import { Access } from '../../abi/memory.ts';
 import { hex, U64_MAX } from '../../base/check.ts';
@@ -9,10 +10,13 @@ import { struct } from '../../base/struct.ts';
 
 /** In a client's VERSION: true, when it wants the device that was moved here. */
 export const ADOPT_CAPABILITY = 'vfio_ts_adopt';
-/** In the reply to that: `{"mappings": rows of the table, "fd_index": of the table, "memories": how many descriptors follow it}`. */
+/**
+ * In the reply to that: `{"mappings": rows of the table, "fd_index": of the table, "memories": how
+ * many descriptors follow it}`.
+ */
 export const ADOPTED_CAPABILITY = 'vfio_ts_adopted';
 
-/** Of an answer that is believed. */
+/** The most mappings of an answer that is believed. */
 const MAPPINGS_MAX = 2 ** 20;
 
 export interface AdoptedCapability {
@@ -21,7 +25,10 @@ export interface AdoptedCapability {
   readonly memories: number;
 }
 
-/** A row of the table. `memory` counts the descriptors behind the table's, from 0; `offset` is in bytes of it. */
+/**
+ * A row of the table. `memory` counts the descriptors behind the table's, from 0; `offset` is in
+ * bytes of it.
+ */
 export const AdoptedRow = struct('vfio_ts_adopted_mapping', 32, {
   address: 'u64',
   size: 'u64',
@@ -30,7 +37,7 @@ export const AdoptedRow = struct('vfio_ts_adopted_mapping', 32, {
   memory: 'u32',
 });
 
-/** What is mapped at [iova, iova + size): bytes of one of the memories. */
+/** The mapping of [iova, iova + size): bytes of one of the memories. */
 export interface AdoptedMapping {
   readonly iova: bigint;
   readonly size: number;
@@ -49,8 +56,10 @@ export function encodeAdopted(mappings: readonly AdoptedMapping[], into: Uint8Ar
 }
 
 /**
- * @param table  the file's bytes   @param sizes  of the memories, in bytes
- * @throws VfioError EINVAL for rows that are not all there, not made of whole pages, or do not lie in their memory
+ * @param table the file's bytes
+ * @param sizes of the memories, in bytes
+ * @throws VfioError EINVAL for rows that are not all there, not made of whole pages, or do not lie
+ *   in their memory
  */
 export function decodeAdopted(table: Uint8Array, count: number, sizes: readonly number[]): AdoptedMapping[] {
   if (count > MAPPINGS_MAX || count * AdoptedRow.structSize > table.length) {

@@ -28,13 +28,15 @@ export interface AnswerContext {
     set(request: SetIrqsRequest, fds: readonly OwnedFd[]): void;
   };
   readonly regionFiles: {
-    /** A region as the client may see it, and the file behind it, where it has one that the client may map. */
+    /** A region as the client may see it, and the file behind it, where the client may map one. */
     region(index: number): { readonly info: RegionInfo; readonly file: RegionFile | null };
-    /** Doorbells of a region, and eventfds for them, made by `open`, the caller's. */
+    /** Doorbells of a region. `open` makes eventfds for them, which the caller owns. */
     doorbells(index: number): { readonly bells: readonly Doorbell[]; open(): readonly OwnedFd[] };
   };
   readonly stream: {
-    /** At most `size` bytes of the state of a device that is saved; none when there are none now. */
+    /**
+     * At most `size` bytes of the state of a device that is saved; none when there are none now.
+     */
     read(size: number): Uint8Array;
     write(data: Uint8Array): void;
     precopyInfo(): PrecopyInfo;

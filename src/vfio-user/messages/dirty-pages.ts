@@ -1,4 +1,7 @@
-/** DIRTY_PAGES: which pages of the client's memory the device has written. The specification has it no more, and does not use its number again. */
+/**
+ * DIRTY_PAGES: which pages of the client's memory the device has written. The specification has it
+ * no more, and does not use its number again.
+ */
 import { DirtyFlags } from '../../abi/vfio.ts';
 import { hex } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
@@ -9,7 +12,10 @@ import { message } from './message.ts';
 import { check, checkArgsz, made, NOTHING, tooShort } from './payload.ts';
 import { bits, dec, dirty, flags as flagWords, pick, range, ref, type Word } from './shape.ts';
 
-/** With GET_BITMAP followed by DirtyRange; the reply appends the bitmap's bytes. `DirtyFlags` of vfio.ts. */
+/**
+ * With GET_BITMAP followed by DirtyRange; the reply appends the bitmap's bytes. `DirtyFlags` of
+ * vfio.ts.
+ */
 export const DirtyPages = struct('vfio_user_dirty_pages', 8, { argsz: 'u32', flags: 'u32' });
 export const DirtyRange = struct('vfio_user_bitmap_range', 32, { iova: 'u64', size: 'u64', pgsize: 'u64', bitmap_size: 'u64' });
 
@@ -30,7 +36,10 @@ export function encodeDirtyPages(request: DirtyPagesRequest, bitmap: Uint8Array 
   return payload;
 }
 
-/** @throws VfioError EINVAL too short, not exactly one flag, argsz that leaves no room for the bitmap, or one too large */
+/**
+ * @throws VfioError EINVAL too short, not exactly one flag, argsz that leaves no room for the
+ *   bitmap, or one too large
+ */
 export function decodeDirtyPages(payload: Uint8Array, maxBytes: number): DirtyPagesRequest {
   const view = check('DIRTY_PAGES', payload, DirtyPages.structSize);
   const argsz = checkArgsz('DIRTY_PAGES', view, DirtyPages.structSize);

@@ -7,11 +7,16 @@ import { struct } from '../../base/struct.ts';
 import { message } from './message.ts';
 import { bits, hex, longer, otherwise, pick, type Ref, type Shape, value, type Word } from './shape.ts';
 
-/** Followed by `count` bytes where there is data. Early QEMUs have a u32 `count` and data at 12: server/dma-layout.ts. */
+/**
+ * Followed by `count` bytes where there is data. Early QEMUs have a u32 `count` and data at 12:
+ * server/dma-layout.ts.
+ */
 export const DmaAccess = struct('vfio_user_dma_rw', 16, { address: 'u64', count: 'u64' });
 
 const COUNT: Ref = { at: DmaAccess.count.offset, bytes: 4 };
-/** The upper half of the count. Where an early QEMU has data there, it shows unless the data is 0. */
+/**
+ * The upper half of the count. Where an early QEMU has data there, it shows unless the data is 0.
+ */
 const QEMU_DATA: Ref = { at: COUNT.at + 4, bytes: 4 };
 const U32 = 0xffff_ffff;
 

@@ -1,4 +1,7 @@
-/** DMA_MAP: the client lends memory for DMA. The memory comes as a file; without one the server reaches it by messages. */
+/**
+ * DMA_MAP: the client lends memory for DMA. The memory comes as a file; without one the server
+ * reaches it by messages.
+ */
 import { hex } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
 import { struct } from '../../base/struct.ts';

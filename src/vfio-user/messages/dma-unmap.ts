@@ -1,4 +1,6 @@
-/** DMA_UNMAP: the client takes memory back, and may ask which of its pages the device has written. */
+/**
+ * DMA_UNMAP: the client takes memory back, and may ask which of its pages the device has written.
+ */
 import { DmaUnmapFlags } from '../../abi/vfio.ts';
 import { hex } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
@@ -9,7 +11,10 @@ import { message } from './message.ts';
 import { check, checkArgsz, made, NOTHING, tooShort } from './payload.ts';
 import { bits, dec, dirty, longer, pick, range, ref, type Word } from './shape.ts';
 
-/** With GET_DIRTY_BITMAP followed by a DirtyBitmap; the reply appends the bitmap's bytes. `DmaUnmapFlags` of vfio.ts. */
+/**
+ * With GET_DIRTY_BITMAP followed by a DirtyBitmap; the reply appends the bitmap's bytes.
+ * `DmaUnmapFlags` of vfio.ts.
+ */
 export const DmaUnmap = struct('vfio_user_dma_unmap', 24, { argsz: 'u32', flags: 'u32', address: 'u64', size: 'u64' });
 /** `size` in bytes: of the bitmap. */
 export const DirtyBitmap = struct('vfio_user_bitmap', 16, { pgsize: 'u64', size: 'u64' });
@@ -29,7 +34,8 @@ export function encodeDmaUnmap(request: DmaUnmapRequest): Uint8Array<ArrayBuffer
 
 /**
  * @param maxBytes the most that the reply may take
- * @throws VfioError EINVAL too short, unknown flags, both flags, ALL with a range, argsz that leaves no room for the bitmap, or one too large
+ * @throws VfioError EINVAL too short, unknown flags, both flags, ALL with a range, argsz that
+ *   leaves no room for the bitmap, or one too large
  */
 export function decodeDmaUnmap(payload: Uint8Array, maxBytes: number): DmaUnmapRequest {
   const view = check('DMA_UNMAP', payload, DmaUnmap.structSize);
@@ -47,7 +53,9 @@ export function decodeDmaUnmap(payload: Uint8Array, maxBytes: number): DmaUnmapR
   return { flags, address, size, bitmap };
 }
 
-/** The request's fields again, then the bitmap. Without a bitmap it is the 24 bytes that QEMU reads. */
+/**
+ * The request's fields again, then the bitmap. Without a bitmap it is the 24 bytes that QEMU reads.
+ */
 export function encodeDmaUnmapReply(request: DmaUnmapRequest, bitmap: Uint8Array = NOTHING): Uint8Array<ArrayBuffer> {
   const fixed = encodeDmaUnmap(request);
   if (bitmap.length === 0) return fixed;

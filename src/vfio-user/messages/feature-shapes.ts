@@ -1,4 +1,6 @@
-/** How the data of each device feature reads: a row for each feature and operation that has data. */
+/**
+ * How the data of each device feature reads: a row for each feature and operation that has data.
+ */
 import { Feature, FeatureFlags, MigrationFlags, MigrationState, RegionIndex } from '../../abi/vfio.ts';
 import {
   DeviceFeature,
@@ -31,7 +33,9 @@ import {
   zero,
 } from './shape.ts';
 
-/** Data of DMA_LOGGING_START: followed by `num_ranges` FeatureDmaLoggingRange of vfio-structs.ts. */
+/**
+ * Data of DMA_LOGGING_START: followed by `num_ranges` FeatureDmaLoggingRange of vfio-structs.ts.
+ */
 export const UserDmaLoggingControl = struct('vfio_user_device_feature_dma_logging_control', 16, {
   page_size: 'u64',
   num_ranges: 'u32',
@@ -43,7 +47,10 @@ export const UserDmaLoggingReport = struct('vfio_user_device_feature_dma_logging
   length: 'u64',
   page_size: 'u64',
 });
-/** Data of SYSTEM_SLEEP, ours: -1 for none, else 0, with the eventfds in this order beside the message. */
+/**
+ * Data of SYSTEM_SLEEP, ours: -1 for none, else 0, with the eventfds in this order beside the
+ * message.
+ */
 const SystemSleep = struct('vfio_ts_device_feature_system_sleep', 8, { suspend_eventfd: 's32', resume_eventfd: 's32' });
 
 const AT = DeviceFeature.structSize;
@@ -53,7 +60,10 @@ const U32 = 0xffff_ffff;
 interface Row {
   readonly feature: number;
   readonly op: 'get' | 'set';
-  /** The reply to a set repeats the request. A get has data in its reply, and few have some in the request. */
+  /**
+   * The reply to a set repeats the request. A get has data in its reply, and few have some in the
+   * request.
+   */
   readonly in: 'both' | 'command' | 'reply';
   readonly struct: AnyStruct | null;
   readonly words: readonly Word[];
@@ -158,7 +168,7 @@ const rows: readonly Row[] = [
   },
 ];
 
-/** What follows the name of the feature and the operation. */
+/** The words after the name of the feature and the operation. */
 export function featureWords(reply: boolean): Word {
   const known = rows
     .filter((row) => row.in === 'both' || row.in === (reply ? 'reply' : 'command'))

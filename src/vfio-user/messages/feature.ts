@@ -1,4 +1,7 @@
-/** DEVICE_FEATURE: the features of linux/vfio.h and ours. Their data reads as feature-shapes.ts says. */
+/**
+ * DEVICE_FEATURE: the features of linux/vfio.h and ours. Their data reads as feature-shapes.ts
+ * says.
+ */
 import { Feature, FeatureFlags } from '../../abi/vfio.ts';
 import { DeviceFeature, FeatureMigState } from '../../abi/vfio-structs.ts';
 import { hex } from '../../base/check.ts';
@@ -21,7 +24,10 @@ export function encodeFeature(message: Omit<FeatureMessage, 'argsz'> & { readonl
   return payload;
 }
 
-/** The same for request and reply; `data` is part of `payload`. @throws VfioError EINVAL too short, or unknown flags */
+/**
+ * The same for request and reply; `data` is part of `payload`.
+ * @throws VfioError EINVAL too short, or unknown flags
+ */
 export function decodeFeature(payload: Uint8Array): FeatureMessage {
   const view = check('DEVICE_FEATURE', payload, DeviceFeature.structSize);
   const argsz = checkArgsz('DEVICE_FEATURE', view, DeviceFeature.structSize);
@@ -62,7 +68,7 @@ export function decodeFeatureRequest(payload: Uint8Array): FeatureMessage {
   return { ...message, data: message.data.subarray(0, room) };
 }
 
-/** The reply to a set or a probe: the request again, with argsz as it had to be. */
+/** The reply to a set or a probe: the request again, with the argsz that the feature needs. */
 export function encodeFeatureReply({ argsz: _, ...request }: FeatureMessage): Uint8Array<ArrayBuffer> {
   const used = request.set && !request.probe ? setBytes.get(request.feature) : undefined;
   return encodeFeature({ ...request, data: request.data.subarray(0, used) });

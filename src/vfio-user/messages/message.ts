@@ -60,7 +60,10 @@ export interface Message<Name extends string = string, Num extends number = numb
   /** How it reads: in `vfio trace`, and in Wireshark. */
   readonly command: Shape;
   readonly reply: Shape;
-  /** A payload with asterisks in place of its secrets; the same object when it has none. Default: it has none. */
+  /**
+   * A payload with asterisks in place of its secrets; the same object when it has none. Default: it
+   * has none.
+   */
   masked?(payload: Uint8Array): Uint8Array;
 }
 

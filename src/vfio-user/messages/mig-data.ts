@@ -1,4 +1,7 @@
-/** MIG_DATA_READ and MIG_DATA_WRITE: the state of a device that is moved, in place of the descriptor that the kernel gives. */
+/**
+ * MIG_DATA_READ and MIG_DATA_WRITE: the state of a device that is moved, in place of the descriptor
+ * that the kernel gives.
+ */
 import { CapabilityDefaults } from '../../abi/vfio-user.ts';
 import { VfioError } from '../../base/errno.ts';
 import { struct } from '../../base/struct.ts';
@@ -6,7 +9,10 @@ import { EMPTY_ANSWER, message } from './message.ts';
 import { check, made, NOTHING } from './payload.ts';
 import { bytes, DONE, dec, ref, type Shape } from './shape.ts';
 
-/** MIG_DATA_READ: `size` bytes are asked for, the reply has as many and the bytes. MIG_DATA_WRITE: followed by `size` bytes. */
+/**
+ * MIG_DATA_READ: `size` bytes are asked for, the reply has as many and the bytes. MIG_DATA_WRITE:
+ * followed by `size` bytes.
+ */
 export const MigData = struct('vfio_user_mig_data', 8, { argsz: 'u32', size: 'u32' });
 
 /** MIG_DATA_READ's request, or with `data` its reply; MIG_DATA_WRITE's request. */
@@ -17,7 +23,10 @@ export function encodeMigData(size: number, data: Uint8Array = NOTHING): Uint8Ar
   return payload;
 }
 
-/** @throws VfioError EINVAL too short, argsz that leaves no room for the data, or more than one message may carry */
+/**
+ * @throws VfioError EINVAL too short, argsz that leaves no room for the data, or more than one
+ *   message may carry
+ */
 export function decodeMigDataRead(payload: Uint8Array, max: number = CapabilityDefaults.MAX_DATA_XFER_SIZE): { readonly size: number } {
   const view = check('MIG_DATA_READ', payload, MigData.structSize);
   const { argsz, size } = MigData.decode(view);

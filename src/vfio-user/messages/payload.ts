@@ -1,4 +1,7 @@
-/** Helpers that encoders and decoders of payloads share. A payload is the part of a message after the header. */
+/**
+ * Helpers that encoders and decoders of payloads share. A payload is the part of a message after
+ * the header.
+ */
 import { VfioError } from '../../base/errno.ts';
 
 export const NOTHING = new Uint8Array(0);

@@ -18,7 +18,7 @@ export function encodeReason({ message, fix }: VfioError): Uint8Array {
   return new TextEncoder().encode(JSON.stringify({ message: message.slice(0, MAX_CHARS), fix: fix?.slice(0, MAX_CHARS) }));
 }
 
-/** @returns null where there is none, or it cannot be read: the errno stands for itself */
+/** @returns null where there is none, or it cannot be read: then the errno stands for itself */
 export function decodeReason(payload: Uint8Array): Reason | null {
   if (payload.length === 0 || payload.length > MAX_BYTES) return null;
   try {

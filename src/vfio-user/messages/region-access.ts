@@ -11,7 +11,10 @@ import { dec, hex, name, otherwise, pick, ref, type Shape, value, type Word } fr
 /** Requests and replies: followed by `count` bytes where there is data. */
 export const RegionAccess = struct('vfio_user_region_access', 16, { offset: 'u64', region: 'u32', count: 'u32' });
 
-/** REGION_READ's request, or a reply to REGION_WRITE; with `data`, REGION_WRITE's request, or a reply to REGION_READ. */
+/**
+ * REGION_READ's request, or a reply to REGION_WRITE; with `data`, REGION_WRITE's request, or a
+ * reply to REGION_READ.
+ */
 export function encodeRegionAccess(offset: bigint, region: number, count: number, data: Uint8Array = NOTHING): Uint8Array<ArrayBuffer> {
   const { payload, view } = made(RegionAccess.structSize + data.length);
   RegionAccess.encode(view, 0, { offset, region, count });

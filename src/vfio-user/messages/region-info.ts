@@ -33,7 +33,10 @@ export function decodeRegionInfoRequest(payload: Uint8Array): { readonly argsz: 
 }
 
 export interface RegionInfoReply {
-  /** Bytes that the whole answer takes: when more than the request's argsz, this answer has no capabilities and brings no descriptor. */
+  /**
+   * Bytes that the whole answer takes: when more than the request's argsz, this answer has no
+   * capabilities and brings no descriptor.
+   */
   readonly argsz: number;
   readonly info: RegionDescription;
   /** Where in the descriptor that comes along the region starts. */
@@ -41,7 +44,8 @@ export interface RegionInfoReply {
 }
 
 /**
- * @param argsz what the client has room for; when that is too little for the capabilities, only the structure is sent
+ * @param argsz what the client has room for; when that is too little for the capabilities, only the
+ *   structure is sent
  * @param offset where in the descriptor that goes along the region starts
  */
 export function encodeRegionInfo(info: RegionDescription, argsz: number, offset: bigint): Uint8Array<ArrayBuffer> {
@@ -96,7 +100,7 @@ const TYPE_CAP_BYTES = RegionInfoCapType.structSize;
 /** The chain of a peer is followed so far. */
 const MAX_CAPS = 64;
 
-/** @throws VfioError EINVAL too short; EPROTO a capability chain or a size that cannot be */
+/** @throws VfioError EINVAL too short; EPROTO an impossible capability chain or size */
 export function decodeRegionInfo(payload: Uint8Array): RegionInfoReply {
   const view = check('DEVICE_GET_REGION_INFO', payload, RegionInfo.structSize);
   const { argsz, flags, index, cap_offset: capOffset, size, offset } = RegionInfo.decode(view);

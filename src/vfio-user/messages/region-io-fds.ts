@@ -18,7 +18,9 @@ export const IoFd = struct('vfio_user_sub_region_ioeventfd', 40, {
   reserved: 'u32',
   datamatch: 'u64',
 });
-/** libvfio-user sends these instead. The stride, (argsz - 16) / count, shows which of the two came. */
+/**
+ * libvfio-user sends these instead. The stride, (argsz - 16) / count, shows which of the two came.
+ */
 export const ShadowIoFd = struct('libvfio_user_sub_region_ioeventfd', 48, {
   offset: 'u64',
   size: 'u64',
@@ -73,7 +75,11 @@ export function encodeIoFds(index: number, entries: readonly IoFdEntry[], argsz:
   return payload;
 }
 
-/** Entries of 40 bytes, or libvfio-user's of 48. None when argsz was too small: ask again with the `argsz` of the reply. @throws VfioError EPROTO */
+/**
+ * Entries of 40 bytes, or libvfio-user's of 48. None when argsz was too small: ask again with the
+ * `argsz` of the reply.
+ * @throws VfioError EPROTO
+ */
 export function decodeIoFds(payload: Uint8Array): {
   readonly argsz: number;
   readonly count: number;

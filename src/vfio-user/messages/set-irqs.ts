@@ -1,4 +1,7 @@
-/** DEVICE_SET_IRQS: who is signalled by interrupts, and masks. The eventfds travel beside the message. */
+/**
+ * DEVICE_SET_IRQS: the eventfds that interrupts signal, and masks. The eventfds travel beside the
+ * message.
+ */
 import { IrqIndex, IrqSetFlags } from '../../abi/vfio.ts';
 import { IrqSet } from '../../abi/vfio-structs.ts';
 import { MAX_FDS } from '../../abi/vfio-user.ts';
@@ -23,7 +26,10 @@ export function encodeSetIrqs(request: SetIrqsRequest): Uint8Array<ArrayBuffer> 
   return payload;
 }
 
-/** @throws VfioError EINVAL too short, unknown flags, not exactly one DATA and one ACTION, or not `count` bytes of DATA_BOOL */
+/**
+ * @throws VfioError EINVAL too short, unknown flags, not exactly one DATA and one ACTION, or not
+ *   `count` bytes of DATA_BOOL
+ */
 export function decodeSetIrqs(payload: Uint8Array): SetIrqsRequest {
   const view = check('DEVICE_SET_IRQS', payload, IrqSet.structSize);
   const argsz = checkArgsz('DEVICE_SET_IRQS', view, IrqSet.structSize);

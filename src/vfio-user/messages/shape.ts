@@ -3,7 +3,7 @@
  * that `vfio trace` (words.ts) and the dissector for Wireshark (tools/vfio-user.lua, which holds
  * the shapes of the table as Lua tables) print the same words.
  *
- *     { structs: [RegionAccess], words: [name(RegionAccess.region, RegionIndex, 'region'), '+', hex(RegionAccess.offset)] }
+ *     { structs: [DmaAccess], words: [hex(DmaAccess.address), ', ', dec(DmaAccess.count)] }
  *
  * A shape is more lenient than the decoder of its message: it shows what a server would refuse.
  */
@@ -24,7 +24,10 @@ export interface AnyStruct {
   readonly structSize: number;
 }
 
-/** Structures at byte `at` of the payload, one after the other, which must be there, and the words about them. */
+/**
+ * Structures at byte `at` of the payload, one after the other, which must be there, and the words
+ * about them.
+ */
 export interface Shape {
   /** Default: 0. */
   readonly at?: number;
@@ -33,7 +36,7 @@ export interface Shape {
   readonly words: readonly Word[];
 }
 
-/** A condition on the payload. A mask fits 32 bits. */
+/** A condition on the payload. A mask has 32 bits at most. */
 export type Test =
   | { readonly kind: 'bits'; readonly ref: Ref; readonly mask: number; readonly is: number }
   | { readonly kind: 'zero'; readonly ref: Ref }
@@ -59,13 +62,22 @@ export type Word =
   | { readonly kind: 'value'; readonly at: number; readonly count: Ref | null; readonly most: number }
   /** Data from byte `at` on: its first bytes. */
   | { readonly kind: 'bytes'; readonly at: number; readonly count: Ref | null }
-  /** Text of a peer from byte `at` on, without characters that a terminal acts on, and without VF tokens. */
+  /**
+   * Text of a peer from byte `at` on, without characters that a terminal acts on, and without VF
+   * tokens.
+   */
   | { readonly kind: 'text'; readonly at: number }
   /** `vector 3`, `vectors 0 to 3`, `all` for a count of 0. */
   | { readonly kind: 'vectors'; readonly ref: Ref; readonly count: Ref }
-  /** A bitmap from byte `at` on, one bit a page of `page` bytes, the first at address `ref`: `2 pages dirty: 0x1000-0x2fff`. */
+  /**
+   * A bitmap from byte `at` on, one bit a page of `page` bytes, the first at address `ref`: `2
+   * pages dirty: 0x1000-0x2fff`.
+   */
   | { readonly kind: 'dirty'; readonly at: number; readonly ref: Ref; readonly page: Ref }
-  /** `count` elements from byte `at` on. The layout is the one whose size divides the bytes that are there into so many elements. */
+  /**
+   * `count` elements from byte `at` on. The layout is the one whose size divides the bytes that are
+   * there into so many elements.
+   */
   | { readonly kind: 'each'; readonly at: number; readonly count: Ref; readonly layouts: readonly Element[] }
   /** Capabilities of a region, from the byte that `ref` names on. */
   | { readonly kind: 'capabilities'; readonly ref: Ref }
@@ -106,7 +118,7 @@ export const each = (at: number, count: Ref, ...layouts: Element[]): Word => ({ 
 export const capabilities = (field: Where): Word => ({ kind: 'capabilities', ref: ref(field) });
 export const pick = (...cases: Case[]): Word => ({ kind: 'pick', cases });
 
-/** The bits of `mask` have the value `is`. Default of `is`: all of them are set. */
+/** The bits of `mask` have the value `is`. */
 export function bits(where: Ref, mask: number, is: number, ...words: Word[]): Case {
   return { test: { kind: 'bits', ref: where, mask, is }, shape: { words } };
 }

@@ -1,5 +1,6 @@
 /**
- * VERSION, the first message: what two peers can do, as JSON, both ways. server/negotiation.ts makes the server's answer.
+ * VERSION, the first message: the capabilities of both peers, as JSON. server/negotiation.ts makes
+ * the server's answer.
  *
  * @see qemu/docs/interop/vfio-user.rst, "VFIO_USER_VERSION"
  */
@@ -22,14 +23,16 @@ export interface MigrationCapability {
   readonly maxBitmapSize?: number;
 }
 
-/** What a peer said of itself, defaults filled in. */
+/** A peer's capabilities, with defaults filled in. */
 export interface Capabilities {
   /** Descriptors it can receive in one message. */
   readonly maxMsgFds: number;
   /** Bytes of data that one message to it may carry. */
   readonly maxDataXferSize: number;
   readonly maxDmaMaps: number;
-  /** Page sizes for DMA as a bitmap. JSON has no integers beyond 2^53: larger ones are not told. */
+  /**
+   * Page sizes for DMA as a bitmap. JSON has no integers beyond 2^53, so larger ones are left out.
+   */
   readonly pgsizes: bigint;
   readonly migration: MigrationCapability | null;
   /** A client says that it supports one; a server says which of the reply's descriptors it is. */
@@ -41,7 +44,10 @@ export interface VersionMessage {
   readonly major: number;
   readonly minor: number;
   readonly capabilities: Capabilities;
-  /** What a client that opens a function of an SR-IOV device has to show: no capability, and kept by nobody. Never in a reply. */
+  /**
+   * The token of a client that opens a function of an SR-IOV device. It is no capability, never in
+   * a reply, and kept nowhere.
+   */
   readonly vfToken?: Uint8Array;
   /**
    * Bytes of replies to DMA_READ that a client can have in flight at once. The server keeps few in
@@ -52,14 +58,14 @@ export interface VersionMessage {
   readonly adopt?: boolean;
   /** A client reads the reason of a refusal, behind the header of the error. */
   readonly reasons?: boolean;
-  /** In the reply to such a client: what comes with the device. */
+  /** In the reply to such a client: the mappings and memories that come with the device. */
   readonly adopted?: AdoptedCapability;
 }
 
-/** What a message says besides capabilities, under names of ours. */
+/** The words of a message besides capabilities, under names of ours. */
 export type OwnWords = Pick<VersionMessage, 'vfToken' | 'adopt' | 'adopted' | 'dmaReadBytes' | 'reasons'>;
 
-/** Ours: the client's VF token, as a UUID. Servers that do not know it pass it over, as any other name. */
+/** Ours: the client's VF token, as a UUID. Servers that do not know the name ignore it. */
 export const VF_TOKEN_CAPABILITY = 'vfio_ts_vf_token';
 
 /** Ours: `dmaReadBytes`. */
@@ -80,13 +86,14 @@ export const defaultCapabilities: Capabilities = {
 
 /** JSON's numbers are doubles. */
 const EXACT = 2n ** 53n - 1n;
-/** And of a value that is refused, no more than this is told. */
+/** The most characters of a refused value in a message. */
 const SHOWN_CHARS = 40;
 
 /**
  * The payload of a VERSION message, request or reply.
  *
- * @throws VfioError EINVAL too short, no NUL at the end, not UTF-8, not JSON, or a known capability of the wrong type or out of range
+ * @throws VfioError EINVAL too short, no NUL at the end, not UTF-8, not JSON, or a known capability
+ *   of the wrong type or out of range
  */
 export function decodeVersion(payload: Uint8Array): VersionMessage {
   if (payload.length < Version.structSize) throw invalid(`${payload.length} bytes, ${Version.structSize} at least`);
@@ -96,7 +103,11 @@ export function decodeVersion(payload: Uint8Array): VersionMessage {
   return { major, minor, ...(json.length === 0 ? { capabilities: defaultCapabilities } : parseCapabilities(json)) };
 }
 
-/** @param capabilities those to name; none = no JSON at all   @param vfToken to show, with capabilities   @param words what else to say with them */
+/**
+ * @param capabilities those to name; none = no JSON at all
+ * @param vfToken to show, with capabilities
+ * @param words what else to say with them
+ */
 export function encodeVersion(
   major: number,
   minor: number,
@@ -148,7 +159,7 @@ function parseCapabilities(json: Uint8Array): Pick<VersionMessage, 'capabilities
     text = new TextDecoder('utf-8', { fatal: true }).decode(json.subarray(0, json.length - 1));
     parsed = JSON.parse(text);
   } catch (cause) {
-    // The parser quotes what is around the mistake, which could be a part of a token.
+    // The parser quotes the surroundings of the mistake, which could be a part of a token.
     if (text.includes('token')) throw invalid('its JSON cannot be read');
     throw invalid(`its JSON cannot be read: ${(cause as Error).message}`, cause);
   }
@@ -194,7 +205,7 @@ function parseCapabilities(json: Uint8Array): Pick<VersionMessage, 'capabilities
   };
 }
 
-/** What it is not is not said: it may be a token with a typing error. */
+/** The message does not repeat the value: it may be a token with a typing error. */
 function token(from: Record<string, unknown>): Uint8Array | null {
   const value = from[VF_TOKEN_CAPABILITY];
   if (value === undefined) return null;
@@ -234,7 +245,10 @@ function boolean(from: Record<string, unknown>, key: string): boolean {
   return value;
 }
 
-/** A peer's value in a message for people: what is nested, which may be without end for us, by its kind only. */
+/**
+ * A peer's value in a message for people. A nested value, which may have no end, is named by its
+ * kind only.
+ */
 function shown(value: unknown): string {
   if (typeof value === 'object' && value !== null) return Array.isArray(value) ? 'an array' : 'an object';
   const text = JSON.stringify(value);

@@ -1,4 +1,7 @@
-/** A payload in words, as its shape says (shape.ts). The Lua half of this is in tools/vfio-user.lua; a test compares the two. */
+/**
+ * A payload in words, as its shape says (shape.ts). The Lua half of this is in tools/vfio-user.lua;
+ * a test compares the two.
+ */
 import { withoutVfTokens } from '../../abi/vf-token.ts';
 import { RegionCap } from '../../abi/vfio.ts';
 import { InfoCapHeader, RegionInfoCapSparseMmap, RegionInfoCapType, SparseMmapArea } from '../../abi/vfio-structs.ts';

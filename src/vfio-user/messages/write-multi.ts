@@ -29,7 +29,10 @@ export function encodeWriteMulti(writes: readonly WriteMultiWrite[]): Uint8Array
   return payload;
 }
 
-/** How many writes: each is a WriteMultiEntry. @throws VfioError EINVAL when the payload does not hold that many, or a count is above 8 */
+/**
+ * How many writes: each is a WriteMultiEntry.
+ * @throws VfioError EINVAL when the payload does not hold that many, or a count is above 8
+ */
 export function checkWriteMulti(payload: Uint8Array): number {
   const view = check('REGION_WRITE_MULTI', payload, WriteMulti.structSize);
   const count = WriteMulti.count.get(view, 0);

@@ -1,4 +1,7 @@
-/** A client and the device it uses, from VERSION to the end: everything that its commands need, and that must be let go with it. */
+/**
+ * A client and the device it uses, from VERSION to the end: everything that its commands need, and
+ * that is released with it.
+ */
 import type { Device } from '../../abi/device.ts';
 import type { Clock } from '../../base/clock.ts';
 import { VfioError } from '../../base/errno.ts';
@@ -17,11 +20,11 @@ import { RegionMessages } from './region-messages.ts';
 
 export interface AttachmentOptions {
   readonly device: Device;
-  /** What the client said of itself. */
+  /** The client's VERSION. */
   readonly client: VersionMessage;
   readonly limits: ServerLimits;
   readonly clock: Clock;
-  /** Where the server's own commands go. */
+  /** The writer of the server's own commands. */
   readonly writer: FrameWriter;
   readonly carriesFds: boolean;
   /** A command of the server waits to be sent. */
@@ -34,7 +37,10 @@ export interface AttachmentOptions {
   readonly onSleep: (asleep: boolean, holds: boolean) => void;
   /** The device is gone. */
   readonly onGone: (reason: string) => void;
-  /** What went wrong that is no errno for anybody, and where: it is told, and ends nothing. */
+  /**
+   * A failure that is no answer to any request, and where it happened: it is logged, and ends
+   * nothing.
+   */
   readonly onBug: (what: string, error: unknown) => void;
 }
 
@@ -50,7 +56,7 @@ export class Attachment implements AnswerContext {
   readonly #events: Disposable;
   readonly #onBug: (what: string, error: unknown) => void;
 
-  /** @throws VfioError what the device throws: it is the caller's still */
+  /** @throws VfioError what the device throws; the caller keeps the device then */
   constructor(options: AttachmentOptions) {
     const { device, client, limits, clock, writer, carriesFds, onQueued, onSleep, onGone, onBug } = options;
     const { maxMsgFds, maxDataXferSize } = client.capabilities;
@@ -85,16 +91,17 @@ export class Attachment implements AnswerContext {
   }
 
   /**
-   * Let go of everything: doorbells and interrupts first, so that nothing is signalled any more; the device last, when nothing of the client can be
-   * reached through it. What cannot be done is told, and the rest is done all the same.
+   * Releases everything: doorbells and interrupts first, so that nothing signals any more; the
+   * device last, when the client can reach nothing through it. A step that fails is logged, and the
+   * others are done all the same.
    */
   end(reason: string): void {
     const steps: [string, () => void][] = [
       ['ending DMA', () => this.dma.fail(new VfioError('ENODEV', `the client is gone: ${reason}`))],
       ['leaving the events', () => this.#events[Symbol.dispose]()],
-      ['letting go of doorbells', () => this.regionFiles[Symbol.dispose]()],
+      ['closing doorbells', () => this.regionFiles[Symbol.dispose]()],
       ['ending its migration', () => this.stream[Symbol.dispose]()],
-      ['letting go of interrupts', () => this.irqs[Symbol.dispose]()],
+      ['releasing interrupts', () => this.irqs[Symbol.dispose]()],
       ['unmapping', () => this.mappings[Symbol.dispose]()],
       ['closing the device', () => this.device[Symbol.dispose]()],
     ];

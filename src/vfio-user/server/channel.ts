@@ -1,6 +1,7 @@
 /**
- * The server's end of one socket: messages in, replies out, neither side faster than the other. While more replies wait than allowed nothing is
- * read, and reading goes on, beginning with what had arrived, when they have gone.
+ * The server's end of one socket: messages in, replies out, neither side faster than the other.
+ * While more replies wait than allowed, the server reads nothing. When they have gone it goes on,
+ * beginning with what had arrived.
  */
 import type { Clock } from '../../base/clock.ts';
 import { VfioError } from '../../base/errno.ts';
@@ -10,11 +11,14 @@ import { FrameReader, OVERHEAD_BYTES } from '../frames.ts';
 import type { ServerLimits } from '../limits.ts';
 import { MessageSizes } from '../message-sizes.ts';
 
-/** While a batch of messages is done, replies go out when there are so many bytes of them. */
+/**
+ * While a batch of messages is done, the server sends its replies when there are so many bytes of
+ * them.
+ */
 const FLUSH_BYTES = 256 * 1024;
 
 export interface ServerChannelOptions {
-  /** For messages: which of the client's sockets it is. */
+  /** Which of the client's sockets it is, for messages. */
   readonly what: 'connection' | 'twin socket';
   readonly stream: ByteStream;
   readonly limits: ServerLimits;
@@ -24,9 +28,9 @@ export interface ServerChannelOptions {
   readonly onMessage: () => void;
   /** Everything that waited for the peer to take it has gone. */
   readonly onDrained: () => void;
-  /** Something waits for the peer: ask `overdue` now and then, until it says that nothing does. */
+  /** Something waits for the peer: ask `overdue` now and then, until nothing waits. */
   readonly onWaiting: () => void;
-  /** The stream is at its end (a VfioError), or something failed that is nobody's errno. */
+  /** The stream is at its end (a VfioError), or an error came that is no errno. */
   readonly onLost: (error: unknown) => void;
 }
 
@@ -38,13 +42,13 @@ export class ServerChannel implements Disposable {
   #listening: Disposable | null = null;
   #started = false;
   #closed = false;
-  /** Bytes of replies that wait for something else than the stream. */
+  /** Bytes of replies that wait for something other than the stream. */
   #heldBytes = 0;
   #partialSinceNs = -1;
   /** Where in the stream that message starts. */
   #partialAt = 0;
   #blockedSinceNs = -1;
-  /** `writer.sent` when it was looked at last. */
+  /** The last value of `writer.sent` that `overdue` saw. */
   #sentThen = 0;
 
   constructor(options: ServerChannelOptions) {
@@ -61,13 +65,16 @@ export class ServerChannel implements Disposable {
     this.#listening = this.stream.listen(() => this.#readable(), { keepAlive: this.#options.keepAlive });
   }
 
-  /** A reply of `bytes` waits; negative when it does no more. */
+  /** A reply of `bytes` waits; negative when it waits no longer. */
   hold(bytes: number): void {
     this.#heldBytes += bytes;
     if (bytes < 0) this.#goOn();
   }
 
-  /** Send what is in the writer, from outside of `onMessage`. Whatever is wrong with the stream is told to `onLost`. */
+  /**
+   * Sends what is in the writer, from outside of `onMessage`. Reports a failure of the stream to
+   * `onLost`.
+   */
   send(): void {
     if (this.#closed || this.writer.blocked) return;
     try {
@@ -77,7 +84,7 @@ export class ServerChannel implements Disposable {
     }
   }
 
-  /** What the peer keeps us waiting for, for too long; null when there is nothing of the kind. */
+  /** The peer's delay that is too long, in words; null when there is none. */
   overdue(nowNs: number): string | null {
     const { limits } = this.#options;
     if (this.#blockedSinceNs >= 0 && this.writer.sent !== this.#sentThen) {
@@ -113,15 +120,15 @@ export class ServerChannel implements Disposable {
     return this.#listening !== null;
   }
 
-  /** Do what has arrived, as far as the peer takes what we answer. */
+  /** Does what has arrived, as far as the peer takes the replies. */
   #work(): void {
     // A batch that stopped may go on at once when the stream took everything.
     while (!this.#batch() && !this.#mustWait());
     if (this.#closed) return;
-    // While reading has stopped nothing can be said of the rest of a message: it is we who do not take it.
+    // While the server does not read, the rest of a message is late by the server's doing.
     if (!this.reader.partial || this.#mustWait()) this.#partialSinceNs = -1;
     else if (this.#partialSinceNs < 0 || this.#partialAt !== this.reader.position) {
-      // A client that never pauses leaves a part of a message behind each time, of another one.
+      // A client that never pauses leaves a part of another message behind each time.
       this.#partialSinceNs = this.#options.clock.nowNs();
       this.#partialAt = this.reader.position;
       this.#options.onWaiting();
@@ -164,7 +171,7 @@ export class ServerChannel implements Disposable {
     this.#goOn();
   }
 
-  /** Read again, beginning with what had arrived when reading stopped. */
+  /** Reads again, beginning with what had arrived when reading stopped. */
   #goOn(): void {
     if (this.#closed || !this.#started || this.#listening !== null || this.#mustWait()) return;
     try {

@@ -1,4 +1,7 @@
-/** A client's commands after VERSION, each by its row in the table of messages: one call of the device, and at most one reply. */
+/**
+ * A client's commands after VERSION, each by its row in the table of messages: one call of the
+ * device, and at most one reply.
+ */
 import { HEADER_BYTES, HeaderFlags } from '../../abi/vfio-user.ts';
 import { VfioError } from '../../base/errno.ts';
 import { closeAll, type FrameReader } from '../frames.ts';
@@ -23,7 +26,10 @@ export class Commands {
     this.#maxReplyBytes = maxReplyBytes;
   }
 
-  /** Does the current message of the channel, and puts the reply into its writer. @throws VfioError the errno to answer */
+  /**
+   * Does the current message of the channel, and puts the reply into its writer.
+   * @throws VfioError the errno to answer
+   */
   carryOut(command: number, flags: number): void {
     const row = messageOf(command);
     if (row?.inPlace !== undefined) this.#region(row, flags);
@@ -72,7 +78,10 @@ export class Commands {
   }
 }
 
-/** @throws VfioError EINVAL for the current message when it is too short or too long, or is no command */
+/**
+ * @throws VfioError EINVAL for the current message when it is too short or too long, or is no
+ *   command
+ */
 export function checkWhole(reader: FrameReader, flags: number): void {
   if (reader.oversize || reader.broken) {
     const size = reader.view.getUint32(reader.start + 4, true);

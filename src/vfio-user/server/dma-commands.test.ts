@@ -123,7 +123,8 @@ describe.each(layouts)('a client of layout %s', (layout) => {
             await client.run();
             await done;
             if (write) expected.set(data, address);
-            // A first read whose first four bytes are 0 does not show QEMU's layout, and is known to be wrong: hence the asking.
+            // A first read whose first four bytes are 0 does not show QEMU's layout, and is known
+            // to be wrong: hence the asking.
             if (client.commands.layout === layout) certain = true;
             if (!write && certain) expect(buffer).toEqual(expected.slice(address, address + data.length));
           }
@@ -171,7 +172,7 @@ describe('transfers', () => {
     ]);
   });
 
-  it('of no bytes are done at once, and ask nobody', async () => {
+  it('of no bytes are done at once, without a message', async () => {
     const client = new FakeClient('spec');
     await client.commands.read(0n, new Uint8Array(0));
     await client.run();
@@ -183,7 +184,7 @@ describe('transfers', () => {
     await expect(client.commands.write(2n ** 64n - 1n, new Uint8Array(2))).rejects.toMatchObject({ code: 'EOVERFLOW' });
   });
 
-  it('a window of them is under way, the rest waits', async () => {
+  it('a window of them is in flight, the rest waits', async () => {
     const client = new FakeClient('spec', { maxDataBytes: 1 });
     client.hold = [];
     const done = client.commands.read(0n, new Uint8Array(1000));
@@ -222,7 +223,7 @@ describe('transfers', () => {
     await expect(client.commands.write(0n, new Uint8Array(4))).rejects.toMatchObject({ code: 'ENODEV' });
   });
 
-  it('time out one by one; ids of late replies are not used again, and too many of them are told', async () => {
+  it('time out one by one; ids of late replies are not used again, and too many of them are reported', async () => {
     const client = new FakeClient('spec', { maxDataBytes: 1 });
     client.hold = [];
     for (let round = 0; round < 5; round++) {
@@ -247,7 +248,7 @@ describe('transfers', () => {
   });
 });
 
-describe('a client that does not say how much it can have on its way', () => {
+describe('a client that does not say how much it can have in flight', () => {
   /** As QEMU's socket counts: each reply's data, and what the kernel adds. */
   const SOCKET_BYTES = 212_992;
   const careful = (options: { readBytes?: number | null } = { readBytes: null }) =>
@@ -267,7 +268,7 @@ describe('a client that does not say how much it can have on its way', () => {
   }
 
   it.each([1, 512, 1016, 4096, 65536, 65537, 524_288, 2 ** 20, 2 ** 22])(
-    'a read of %i bytes, many at once: what is under way fits its socket',
+    'a read of %i bytes, many at once: replies in flight fit its socket',
     async (size) => {
       const client = careful();
       for (let i = 0; i < client.memory.length; i++) client.memory[i] = (i * 7) >>> 3;

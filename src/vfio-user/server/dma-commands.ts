@@ -1,11 +1,13 @@
 /**
- * The server's own commands: DMA_READ and DMA_WRITE, by which a model reaches memory that the client has not shared. Nothing here waits: transfers
- * are cut into messages, so many of which are under way at a time, and each transfer's promise settles when its last reply is there. The
- * client's own requests are served meanwhile.
+ * The server's own commands: DMA_READ and DMA_WRITE, by which a model reaches memory that the
+ * client has not shared. Nothing here waits. Transfers are cut into messages, a number of which are
+ * in flight at a time, and each transfer's promise settles when its last reply is there. The server
+ * serves the client's own requests meanwhile.
  *
- * Replies to DMA_READ are the client's to send, and QEMU loses the rest of one that its socket takes only in part (qemu/hw/vfio-user/proxy.c,
- * vfio_user_send_qio(): nothing is left of a message that went in part). So a client that does not say how much it can send is asked for little at a
- * time, in small pieces, and reads take turns: a short one does not wait for a long one.
+ * The client sends the replies to DMA_READ, and QEMU loses the rest of a reply that its socket
+ * takes only in part (qemu/hw/vfio-user/proxy.c, vfio_user_send_qio(): nothing is left of a message
+ * that went in part). So the server asks a client that does not say how much it can send for little
+ * at a time, in small pieces. Reads take turns: a short one does not wait for a long one.
  */
 import { HEADER_BYTES, Header, HeaderFlags } from '../../abi/vfio-user.ts';
 import { hex, U64_MAX } from '../../base/check.ts';
@@ -16,7 +18,7 @@ import type { FrameReader } from '../frames.ts';
 import { Command, DmaAccess, putHeader, replyError } from '../messages.ts';
 import { DMA_FIXED_BYTES, type DmaLayout, dataAt, layoutOfReadReply } from './dma-layout.ts';
 
-/** Messages under way at one time, and bytes of data in those that were not sent yet. */
+/** Messages in flight at one time, and bytes of data in those that were not sent yet. */
 const WINDOW = 64;
 const WINDOW_BYTES = 4 * 2 ** 20;
 /**
@@ -27,7 +29,10 @@ const CAREFUL_BYTES = 128 * 1024;
 const CAREFUL_PIECE_BYTES = 64 * 1024;
 /** Of a reply, besides its data, in that account. */
 const REPLY_COST_BYTES = 4096;
-/** Replies that never came: so many ids are remembered, so that a late reply is not taken for another's. With more, the client is broken. */
+/**
+ * Replies that never came: so many ids are remembered, so that a late reply is not taken for
+ * another's. A client with more of them is broken.
+ */
 const LATE_MAX = 256;
 
 interface Transfer {
@@ -55,11 +60,14 @@ export interface DmaCommandsOptions {
   readonly clock: Clock;
   /** Bytes of data in one message at most: what the client takes. */
   readonly maxDataBytes: number;
-  /** Bytes of replies to DMA_READ that the client can have on their way; null when it does not say. */
+  /** Bytes of replies to DMA_READ that the client can have in flight; null when it does not say. */
   readonly readBytes: number | null;
-  /** Ask by a write of no bytes before the first transfer. Without: the specification's layout, until a reply shows otherwise. */
+  /**
+   * Ask by a write of no bytes before the first transfer. Without: the specification's layout,
+   * until a reply shows the other.
+   */
   readonly askLayout: boolean;
-  /** Something was put into the writer: send it when you are done with what you do. */
+  /** Something was put into the writer: send it at the end of the current step. */
   readonly onQueued: () => void;
 }
 
@@ -67,7 +75,7 @@ export class DmaCommands {
   readonly #writer: FrameWriter;
   readonly #clock: Clock;
   readonly #maxData: number;
-  /** Bytes of data in one DMA_READ, and of all that are under way, with `#readCost` for each. */
+  /** Bytes of data in one DMA_READ, and of all that are in flight, with `#readCost` for each. */
   readonly #maxRead: number;
   readonly #readWindow: number;
   readonly #readCost: number;
@@ -77,7 +85,10 @@ export class DmaCommands {
   /** Transfers that still have messages to make, in order. */
   #queue: Transfer[] = [];
   #layout: DmaLayout = 'spec';
-  /** 'ask' before the first transfer, 'asked' while the answer is awaited; 'guess' while no reply has shown anything. */
+  /**
+   * 'ask' before the first transfer, 'asked' while the answer is awaited; 'guess' while no reply
+   * has shown anything.
+   */
   #state: 'ask' | 'asked' | 'guess' | 'known';
   #askId = -1;
   #askedNs = 0;
@@ -99,7 +110,7 @@ export class DmaCommands {
     this.#onQueued = options.onQueued;
   }
 
-  /** In use now: for tests and logs. */
+  /** The layout now, for tests and logs. */
   get layout(): DmaLayout {
     return this.#layout;
   }
@@ -116,7 +127,10 @@ export class DmaCommands {
     return null;
   }
 
-  /** @throws VfioError (rejects) what the client answered; ETIMEDOUT; ENODEV when it is gone; EPROTO for an answer that is none */
+  /**
+   * @throws VfioError (rejects) the client's error; ETIMEDOUT; ENODEV when it is gone; EPROTO for
+   *   an answer that does not fit
+   */
   read(address: bigint, into: Uint8Array): Promise<void> {
     return this.#start(false, address, into);
   }
@@ -138,7 +152,10 @@ export class DmaCommands {
     });
   }
 
-  /** Make as many messages as may be under way. Call when nobody is building a message in the writer. */
+  /**
+   * Makes as many messages as may be in flight. Call it only while no message is being built in the
+   * writer.
+   */
   pump(): void {
     if (this.#queue.length === 0 || this.#failed !== null || this.#state === 'asked') return;
     if (this.#state === 'ask') {
@@ -210,7 +227,7 @@ export class DmaCommands {
     transfer.started += count;
   }
 
-  /** Under way, or no more. */
+  /** In flight, or no longer. */
   #account({ write }: Transfer, count: number, sign: 1 | -1): void {
     this.#pendingBytes += sign * count;
     if (!write) this.#pendingReadBytes += sign * (count + this.#readCost);
@@ -229,7 +246,9 @@ export class DmaCommands {
     this.#writer.commit(DMA_FIXED_BYTES);
   }
 
-  /** The current message of `reader` is a reply: false when it answers nothing of ours. */
+  /**
+   * The current message of `reader` is a reply: false when it answers no command of this server.
+   */
   reply(reader: FrameReader): boolean {
     const { view, start } = reader;
     const id = Header.id.get(view, start);
@@ -277,7 +296,10 @@ export class DmaCommands {
     }
   }
 
-  /** The peer took the data from four bytes earlier than it was, so what it wrote is wrong: write that part again, as it reads it. */
+  /**
+   * The peer took the data four bytes too early and wrote wrong bytes: writes that part again, in
+   * the layout that the peer reads.
+   */
   #writeAgain(transfer: Transfer, start: number, count: number): void {
     if (transfer.error !== null) return;
     this.#queue.unshift({
@@ -328,14 +350,17 @@ export class DmaCommands {
     if (transfer.error === null && transfer.finished === transfer.buffer.length) transfer.resolve();
   }
 
-  /** What is under way of it may still be answered; nobody looks at that. */
+  /** Replies to what is in flight may still come; they are ignored. */
   #fail(transfer: Transfer, error: VfioError): void {
     if (transfer.error !== null) return;
     transfer.error = error;
     transfer.reject(error);
   }
 
-  /** Give up what was sent at `beforeNs` or earlier. False when the client has so many replies outstanding that it must be broken. */
+  /**
+   * Gives up messages that were sent at `beforeNs` or earlier. False when so many replies are
+   * outstanding that the client must be broken.
+   */
   expire(beforeNs: number): boolean {
     if (this.#state === 'asked' && this.#askedNs <= beforeNs) {
       this.#late.add(this.#askId);

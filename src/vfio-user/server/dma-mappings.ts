@@ -1,6 +1,7 @@
 /**
- * DMA_MAP, DMA_UNMAP and DIRTY_PAGES of one client, on the device's DMA space. What was mapped is remembered, because the protocol differs from a DMA
- * space: an unmap of nothing is an error, and a mapping that is made again as it stands is none.
+ * The DMA mappings of one client, on the device's DMA space, and its tracking of dirty pages. The
+ * mappings are remembered, because the protocol differs from a DMA space: an unmap of nothing is an
+ * error, and a mapping that is made again as it stands is not.
  */
 import type { Device } from '../../abi/device.ts';
 import type { Access } from '../../abi/memory.ts';
@@ -18,7 +19,7 @@ import { RemoteRanges } from './remote-memory.ts';
 const PAGE_BITS = 12n;
 const PAGE_MASK = 4095n;
 const ACCESS = UserDmaMapFlags.READ | UserDmaMapFlags.WRITE;
-/** In place of a file's number: memory that no client has given. */
+/** In place of a file's number: memory that came with the device and not from a client. */
 const ADOPTED = -1;
 const NEEDS_FD = UserDmaMapFlags.MMAP | UserDmaMapFlags.FILE_IO;
 
@@ -58,8 +59,9 @@ export class DmaMappings implements Disposable {
 
   /**
    * @param fds one at most; the caller closes it if it is still open afterwards
-   * @throws VfioError EINVAL no access, MMAP or FILE_IO without a descriptor; EOVERFLOW past 2^64; EEXIST over another
-   * mapping; ENOSPC over the limits; what mapping the file throws; what the DMA space throws
+   * @throws VfioError EINVAL no access, MMAP or FILE_IO without a descriptor; EOVERFLOW past 2^64;
+   *   EEXIST over another mapping; ENOSPC over the limits; what mapping the file throws; what the
+   *   DMA space throws
    */
   map(request: DmaMapRequest, fds: readonly OwnedFd[]): void {
     const { flags, address, size } = request;
@@ -84,7 +86,10 @@ export class DmaMappings implements Disposable {
     else this.#mapFile(request, first, last, fds[0]!);
   }
 
-  /** What came with the device is mapped there already: it counts as this client's from now on. Not yet checked for overlaps: the device did that. */
+  /**
+   * Memory that came with the device is mapped there already, and counts as this client's from now
+   * on. The device has checked it for overlaps.
+   */
   adopt(mappings: readonly { readonly iova: bigint; readonly size: number; readonly access: Access }[]): void {
     for (const { iova, size, access } of mappings) {
       const first = Number(iova >> PAGE_BITS);
@@ -124,13 +129,13 @@ export class DmaMappings implements Disposable {
   }
 
   /**
-   * The mapping, or all mappings, that lie in the range. The protocol speaks of one; QEMU unmaps whole ranges when a guest takes a device out of a
-   * domain of its IOMMU, and at every restart of the guest, whatever is mapped there: what stayed would let the device reach memory that the
-   * guest uses for something else by now, and refuse the next mapping.
-   *
+   * The mapping, or all mappings, that lie in the range. The protocol speaks of one; QEMU unmaps
+   * whole ranges when a guest takes a device out of a domain of its IOMMU, and at every restart of
+   * the guest, whatever is mapped there: a mapping that stayed would let the device reach memory
+   * that the guest uses otherwise by then, and would stand in the way of the next mapping.
    * @returns the bitmap, where the request asks for one
-   * @throws VfioError ENOENT when nothing is mapped there, or it would cut a mapping in two; EOPNOTSUPP a bitmap where nobody
-   * tracks; what the DMA space throws
+   * @throws VfioError ENOENT when nothing is mapped there, or it would cut a mapping in two;
+   *   EOPNOTSUPP a bitmap where pages are not tracked; what the DMA space throws
    */
   unmap(request: DmaUnmapRequest): Uint8Array | undefined {
     if ((request.flags & DmaUnmapFlags.ALL) !== 0) {
@@ -158,7 +163,7 @@ export class DmaMappings implements Disposable {
 
   #unmapDirty({ address, size }: DmaUnmapRequest, bitmap: { readonly pgsize: bigint; readonly size: bigint }): Uint8Array {
     const dirty = this.#device.dma.dirty;
-    if (dirty === undefined) throw new VfioError('EOPNOTSUPP', 'DMA_UNMAP: nobody knows which pages the device has written');
+    if (dirty === undefined) throw new VfioError('EOPNOTSUPP', 'DMA_UNMAP: the device does not track which pages it has written');
     const into = new Uint8Array(Number(bitmap.size));
     dirty.unmap(address, size, bitmap.pgsize, into);
     return into;
@@ -173,7 +178,7 @@ export class DmaMappings implements Disposable {
   #unmapWithin(from: number, to: number, isUnmapped: boolean): void {
     const index = this.#index;
     const { dma } = this.#device;
-    // Neighbours go together: a client that has mapped all its memory in small pieces is unmapped in few steps.
+    // Neighbours go together: memory that was mapped in many small pieces is unmapped in few steps.
     for (let slot = index.seek(from); slot >= 0 && index.foundFirst <= to; ) {
       const first = index.foundFirst;
       let end = first;
@@ -188,10 +193,13 @@ export class DmaMappings implements Disposable {
     this.#resize();
   }
 
-  /** @returns the bitmap, where the request asks for one   @throws VfioError EOPNOTSUPP where pages are not tracked; what the DMA space throws */
+  /**
+   * @returns the bitmap, where the request asks for one
+   * @throws VfioError EOPNOTSUPP where pages are not tracked; what the DMA space throws
+   */
   dirtyPages(request: DirtyPagesRequest): Uint8Array | undefined {
     const { dirty } = this.#device.dma;
-    if (dirty === undefined) throw new VfioError('EOPNOTSUPP', 'DIRTY_PAGES: nobody knows which pages the device has written');
+    if (dirty === undefined) throw new VfioError('EOPNOTSUPP', 'DIRTY_PAGES: the device does not track which pages it has written');
     if (request.range === undefined) {
       const start = request.flags === DirtyFlags.START;
       if (start) dirty.start();
@@ -205,7 +213,7 @@ export class DmaMappings implements Disposable {
     return into;
   }
 
-  /** Unmap everything, also when the device is gone. Idempotent. */
+  /** Unmaps everything, also when the device is gone. Idempotent. */
   [Symbol.dispose](): void {
     try {
       if (this.#tracking) this.#device.dma.dirty?.stop();

@@ -1,4 +1,7 @@
-/** DEVICE_FEATURE on a device: in the ioctl's form as it comes, and in the form of migration-messages.ts where the protocol has another. */
+/**
+ * DEVICE_FEATURE on a device: in the ioctl's form as it comes, and in the form of
+ * migration-messages.ts where the protocol has another.
+ */
 import type { Device } from '../../abi/device.ts';
 import { Feature } from '../../abi/vfio.ts';
 import { DeviceFeature } from '../../abi/vfio-structs.ts';
@@ -27,7 +30,8 @@ export class Features {
    * The device's answer.
    *
    * @param fds an eventfd that the feature's data speaks of
-   * @throws VfioError EINVAL argsz without room for the feature's data or beyond the message, or more than one descriptor; what the device throws
+   * @throws VfioError EINVAL argsz without room for the feature's data or beyond the message, or
+   *   more than one descriptor; what the device throws
    */
   feature(request: FeatureMessage, fds: readonly OwnedFd[]): Answer {
     const moved = this.#migration.feature(request);

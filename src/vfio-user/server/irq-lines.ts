@@ -13,7 +13,10 @@ type Sinks = readonly (EventFd | null)[];
 export class IrqLines implements Disposable {
   readonly #device: Device;
   readonly #numIrqs: number;
-  /** The sinks of an index whose number of vectors is fixed when it is enabled, with a reference each: see `#grow`. */
+  /**
+   * The sinks of an index whose number of vectors is fixed when it is enabled, with a reference
+   * each: see `#grow`.
+   */
   readonly #fixed = new Map<number, (EventFd | null)[]>();
 
   constructor(device: Device) {
@@ -39,8 +42,9 @@ export class IrqLines implements Disposable {
 
   /**
    * @param fds those that came along; the caller closes those that are still open afterwards
-   * @throws VfioError EINVAL interrupts that the index does not have, descriptors without EVENTFD, another number of them than
-   * interrupts, or one that is no eventfd; ENOSPC when fewer vectors can be had; what the device throws
+   * @throws VfioError EINVAL interrupts that the index does not have, descriptors without EVENTFD,
+   *   descriptors and interrupts that differ in number, or one that is no eventfd; ENOSPC when
+   *   fewer vectors can be had; what the device throws
    */
   set(request: SetIrqsRequest, fds: readonly OwnedFd[]): void {
     const { index, start, count } = request;
@@ -60,7 +64,7 @@ export class IrqLines implements Disposable {
     if (action === 'trigger' && data === 'none' && count === 0) this.#forget(index);
   }
 
-  /** No descriptors: take away those that are there. */
+  /** No descriptors: takes away those that are there. */
   #setEventFds({ index, start, count, action }: SetIrqsRequest, fds: readonly OwnedFd[]): void {
     using events = new Cleanup();
     const each: Sinks = fds.length === 0 ? new Array<null>(count).fill(null) : fds.map((fd) => events.use(EventFd.fromFd(fd)));
@@ -71,8 +75,9 @@ export class IrqLines implements Disposable {
   }
 
   /**
-   * In the kernel an unmask eventfd is forgotten when the last of its descriptors is closed, which QEMU relies on. Here ours keeps it open, so that a
-   * new one has to take its place.
+   * The kernel forgets an unmask eventfd when the last of its descriptors is closed, and QEMU
+   * relies on that. Here the server's descriptor keeps it open, so a new eventfd takes the place of
+   * the old one.
    */
   #unmaskBy(range: { readonly index: number; readonly start: number; readonly count: number }, sources: readonly (EventFd | null)[]): void {
     const request = { ...range, action: 'unmask', data: 'sinks' } as const;
@@ -97,8 +102,9 @@ export class IrqLines implements Disposable {
   }
 
   /**
-   * MSI cannot get more vectors than it was enabled with, but a client that may send 16 descriptors at a time cannot name 32 at once. So when it
-   * goes on where it stopped, MSI is switched off and on with all of them.
+   * MSI cannot get more vectors than it was enabled with, and a client that may send 16 descriptors
+   * at a time cannot name 32 at once. When such a client goes on where it stopped, the server
+   * switches MSI off, and on with all vectors.
    */
   #grow(index: number, start: number, sinks: Sinks): boolean {
     const now = this.#fixed.get(index);

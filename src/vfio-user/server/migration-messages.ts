@@ -1,8 +1,9 @@
 /**
- * What of a client's messages is about moving the device: the features whose data is not what the ioctl has, and MIG_DATA_READ and MIG_DATA_WRITE in
- * place of a descriptor.
+ * The part of a client's messages that moves the device: the features whose data differs from the
+ * ioctl's, and MIG_DATA_READ and MIG_DATA_WRITE in place of a descriptor.
  *
- * A device that stands still is not shut up here: registers answer, and memory can be mapped, as with the kernel's. libvfio-user refuses both.
+ * A device that stands still still answers: registers work, and memory can be mapped, as with the
+ * kernel's. libvfio-user refuses both.
  */
 import type { Device, MigrationStream, PrecopyInfo } from '../../abi/device.ts';
 import { Feature } from '../../abi/vfio.ts';
@@ -22,11 +23,14 @@ import {
 const EMPTY = new Uint8Array(0);
 const PAGE = 4096n;
 
-/** All that a range can be: the last page of 64 bits has no end that could be said. */
+/** The largest range: no length reaches the end of the last page of 64 bits. */
 const EVERYWHERE = new Uint8Array(FeatureDmaLoggingRange.structSize);
 FeatureDmaLoggingRange.encode(viewOf(EVERYWHERE), 0, { iova: 0n, length: U64_MAX + 1n - PAGE });
 
-/** A hint that `EVERYWHERE` is made of; what is no page size stays so, to be refused. */
+/**
+ * Pages of the hint that `EVERYWHERE` is made of. A hint that is no page size stays, and is
+ * refused.
+ */
 function wholePages(size: bigint): bigint {
   return size >= PAGE && (size & (size - 1n)) === 0n ? PAGE : size;
 }
@@ -71,7 +75,7 @@ export class MigrationMessages implements Disposable {
   }
 
   #startLogging(message: FeatureMessage): Answer {
-    // Whether the device has it is said before what is wrong with the data.
+    // The device is asked for the feature before the data is checked.
     this.#device.feature({ feature: message.feature, set: true, probe: true, data: EMPTY });
     if (message.data.length < UserDmaLoggingControl.structSize) {
       throw new VfioError('EINVAL', `DMA_LOGGING_START: ${message.data.length} bytes of data`);
@@ -86,7 +90,8 @@ export class MigrationMessages implements Disposable {
     try {
       this.#device.feature({ feature: message.feature, set: true, data, ranges });
     } catch (error) {
-      // What is no memory of the caller's in the kernel is a message that is too short here.
+      // An address that is not in the caller's memory, in the kernel, is a message that is too
+      // short here.
       if (missing && error instanceof VfioError && error.code === 'EFAULT') throw new VfioError('EINVAL', error.message, { cause: error });
       throw error;
     }
@@ -118,7 +123,10 @@ export class MigrationMessages implements Disposable {
     return { payload: encodeFeature({ ...message, argsz: DeviceFeature.structSize + reply.length, data: reply }) };
   }
 
-  /** What is wrong with it but for its bitmap. Nothing is forgotten: there is no room to tell it. */
+  /**
+   * Checks the request but for its bitmap. The device forgets nothing, because the reply has no
+   * room for it.
+   */
   #checkReport(feature: number, data: Uint8Array): void {
     try {
       this.#device.feature({ feature, get: true, data, bitmap: EMPTY });
@@ -127,7 +135,9 @@ export class MigrationMessages implements Disposable {
     }
   }
 
-  /** @throws VfioError ENOTTY for a device that cannot be moved, EINVAL in a state that has no data */
+  /**
+   * @throws VfioError ENOTTY for a device that cannot be moved, EINVAL in a state that has no data
+   */
   #open(what: string): MigrationStream {
     if (this.#stream !== null) return this.#stream;
     this.#device.feature({ feature: Feature.MIG_DEVICE_STATE, probe: true, data: EMPTY });
@@ -135,7 +145,8 @@ export class MigrationMessages implements Disposable {
   }
 
   /**
-   * At most `size` bytes. No bytes: there are none now, or none any more; the device's state says which.
+   * At most `size` bytes. No bytes: there are none now, or none any more; the device's state says
+   * which.
    *
    * @throws VfioError EINVAL in a state in which nothing is to be read; ENOTTY
    */
@@ -151,7 +162,10 @@ export class MigrationMessages implements Disposable {
     }
   }
 
-  /** @throws VfioError EINVAL for data that is not of such a device, or in a state in which nothing is to be written; ENOTTY */
+  /**
+   * @throws VfioError EINVAL for data that is not of such a device, or in a state in which nothing
+   *   is to be written; ENOTTY
+   */
   write(data: Uint8Array): void {
     try {
       this.#open('MIG_DATA_WRITE').write(data);
@@ -172,7 +186,7 @@ export class MigrationMessages implements Disposable {
   }
 }
 
-/** What VERSION's `migration` capability says. */
+/** The value of VERSION's `migration` capability. */
 export function canMigrate(device: Device): boolean {
   try {
     device.feature({ feature: Feature.MIGRATION, probe: true, data: EMPTY });

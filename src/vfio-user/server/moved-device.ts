@@ -1,4 +1,7 @@
-/** A device that was moved here, with the memory that its driver and it share, on its way to a client. */
+/**
+ * A device that was moved here, with the memory that its driver and it share, on its way to a
+ * client.
+ */
 import type { Device } from '../../abi/device.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
@@ -9,12 +12,15 @@ import { type AdoptedCapability, type AdoptedMapping, AdoptedRow, encodeAdopted 
 
 export interface MovedDevice {
   readonly device: Device;
-  /** What is mapped on it. */
+  /** The mappings on it. */
   readonly mappings: readonly AdoptedMapping[];
   readonly memories: readonly MemfdMemory[];
-  /** The client has it, with the descriptors of the memories: they are needed here no longer, except where they are mapped. */
+  /**
+   * The client has the device, with the descriptors of the memories. They are needed here no
+   * longer, except where they are mapped.
+   */
   taken(): void;
-  /** The client could not take it: it waits for another one. */
+  /** The client could not take it: it waits for another client. */
   giveBack(): void;
 }
 
@@ -23,9 +29,10 @@ export function isMoved(opened: Device | MovedDevice): opened is MovedDevice {
 }
 
 /**
- * What goes along with the reply.
+ * The capability and the descriptors that go with the reply.
  *
- * @param before descriptors that go first   @param most that the client takes in one message
+ * @param before descriptors that go first
+ * @param most that the client takes in one message
  * @throws VfioError EINVAL when they are more
  */
 export function handOver(

@@ -1,4 +1,6 @@
-/** The server's answer to VERSION: never more than the client asked for, and short enough for QEMU. */
+/**
+ * The server's answer to VERSION: never more than the client asked for, and short enough for QEMU.
+ */
 import { MAX_FDS, QEMU_MAX_MSG_FDS, VERSION_MAJOR, VERSION_MINOR } from '../../abi/vfio-user.ts';
 import { hex } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
@@ -18,8 +20,8 @@ export interface Offer {
 }
 
 /**
- * A server's reply to `client`: a minor version and capabilities that it can accept. QEMU refuses more than 16 descriptors, more than 65535
- * mappings, and page sizes below 4096.
+ * A server's reply to `client`: a minor version and capabilities that it can accept. QEMU refuses
+ * more than 16 descriptors, more than 65535 mappings, and page sizes below 4096.
  *
  * @throws VfioError EINVAL for another major version, or page sizes of which the device has none
  */
@@ -44,7 +46,10 @@ export function negotiate(client: VersionMessage, offer: Offer): VersionMessage 
   };
 }
 
-/** Before the device is touched for such a client. @throws VfioError EINVAL for another major version */
+/**
+ * Checks the version before the device is touched for such a client.
+ * @throws VfioError EINVAL for another major version
+ */
 export function checkMajor({ major, minor }: VersionMessage): void {
   if (major !== VERSION_MAJOR)
     throw invalid(`version ${major}.${minor} is not one that this server speaks: ${VERSION_MAJOR}.${VERSION_MINOR}`);

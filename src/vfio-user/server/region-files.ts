@@ -40,7 +40,10 @@ export class RegionFiles implements Disposable {
     this.#numRegions = options.device.info.numRegions;
   }
 
-  /** @throws VfioError EINVAL an index past the last; EMFILE when this process has no descriptor left */
+  /**
+   * @throws VfioError EINVAL an index past the last; EMFILE when this process has no descriptor
+   *   left
+   */
   region(index: number): { readonly info: RegionInfo; readonly file: RegionFile | null } {
     const info = this.#infoOf(index);
     const shared = this.#sharedOf(index, info);
@@ -48,13 +51,18 @@ export class RegionFiles implements Disposable {
     return { info: withAreas(info), file: { offset: shared.offset, duplicateFd: () => shared.memory.duplicateFd() } };
   }
 
-  /** A region the device lacks is one of size 0, which clients skip; only what is past the last index is an error. */
+  /**
+   * A region the device lacks is one of size 0, which clients skip; only what is past the last
+   * index is an error.
+   */
   #infoOf(index: number): RegionInfo {
     if (index >= this.#numRegions) throw new VfioError('EINVAL', `there is no region ${index}`);
     return this.#options.region(index)?.info ?? { index, flags: 0, size: 0 };
   }
 
-  /** The file behind a region that can be mapped in another process; null for registers, which trap. */
+  /**
+   * The file behind a region that can be mapped in another process; null for registers, which trap.
+   */
   #sharedOf(index: number, info: RegionInfo): Shared | null {
     const known = this.#shared.get(index);
     if (known !== undefined) return known;
@@ -80,7 +88,10 @@ export class RegionFiles implements Disposable {
     return shared;
   }
 
-  /** @throws VfioError EINVAL an index past the last, or a region that can be neither read nor written; EMFILE from `open` */
+  /**
+   * @throws VfioError EINVAL an index past the last, or a region that can be neither read nor
+   *   written; EMFILE from `open`
+   */
   doorbells(index: number): { readonly bells: readonly Doorbell[]; open(): readonly OwnedFd[] } {
     const { flags, doorbells = [] } = this.#infoOf(index);
     if ((flags & (RegionFlags.READ | RegionFlags.WRITE)) === 0)
@@ -141,9 +152,9 @@ export class RegionFiles implements Disposable {
 }
 
 /**
- * The reply always names the areas that can be mapped, also a single area that is everything. A client of
- * libvfio-user takes a descriptor only with areas, and gives up when a descriptor comes with the
- * answer to its first, short request.
+ * The reply always names the areas that can be mapped, also a single area that is everything. A
+ * client of libvfio-user takes a descriptor only with areas, and gives up when a descriptor comes
+ * with the answer to its first, short request.
  */
 function withAreas(info: RegionInfo): RegionInfo {
   return info.sparseAreas === undefined ? { ...info, sparseAreas: [{ offset: 0, size: info.size }] } : info;

@@ -1,6 +1,6 @@
 /**
- * REGION_READ, REGION_WRITE and REGION_WRITE_MULTI on a device. A register access makes no object: the request is read where it was received, the
- * reply is built where it is sent from.
+ * REGION_READ, REGION_WRITE and REGION_WRITE_MULTI on a device. A register access makes no object:
+ * the request is read where it was received, the reply is built where it is sent from.
  */
 import type { Device, Region } from '../../abi/device.ts';
 import { HEADER_BYTES, HeaderFlags } from '../../abi/vfio-user.ts';
@@ -10,7 +10,7 @@ import type { FrameReader } from '../frames.ts';
 import type { InPlace } from '../messages/answer-context.ts';
 import { checkWriteMulti, putHeader, RegionAccess, WriteMulti, WriteMultiEntry } from '../messages.ts';
 
-/** Header and fields: where the data is. */
+/** Header and fields; the data is behind them. */
 const DATA_AT = HEADER_BYTES + RegionAccess.structSize;
 const WORD = 2 ** 32;
 
@@ -19,7 +19,7 @@ export class RegionMessages implements InPlace {
   readonly #regions: (Region | null)[];
   readonly #sizes: Float64Array;
   readonly #eight = new Uint8Array(8);
-  /** Where `#locate` puts what it read. */
+  /** The results of `#locate`. */
   #offset = 0;
   #count = 0;
 
@@ -36,10 +36,11 @@ export class RegionMessages implements InPlace {
   }
 
   /**
-   * Do the current message of `reader`, and build the reply at `writer.begin()`.
+   * Does the current message of `reader`, and builds the reply at `writer.begin()`.
    *
    * @returns the reply's size: commit it, or do not
-   * @throws VfioError EINVAL malformed, no such region, past its end or more than a message may carry; what the region throws
+   * @throws VfioError EINVAL malformed, no such region, past its end or more than a message may
+   *   carry; what the region throws
    */
   read(reader: FrameReader, writer: FrameWriter): number {
     const { view, start } = reader;
@@ -80,7 +81,10 @@ export class RegionMessages implements InPlace {
     return DATA_AT;
   }
 
-  /** As `read`. Everything is looked at first; a write that the device refuses ends it, and those before it are made. */
+  /**
+   * As `read`. All writes are checked first. A write that the device refuses ends the message, and
+   * those before it are made.
+   */
   writeMulti(reader: FrameReader, writer: FrameWriter): number {
     const { view, start } = reader;
     const base = start + HEADER_BYTES;
@@ -135,7 +139,7 @@ export class RegionMessages implements InPlace {
   }
 }
 
-/** Null where the device says EINVAL: it has no such region. */
+/** Null where the device answers EINVAL: it has no such region. */
 export function regionOf(device: Device, index: number): Region | null {
   try {
     return device.region(index);

@@ -1,7 +1,9 @@
 /**
- * Memory of a client that came without a descriptor: reached by the server's DMA commands, one message and one answer at a time, never at once.
+ * Memory of a client that came without a descriptor: reached by the server's DMA commands, one
+ * message and one answer at a time, never at once.
  *
- * One object stands for 2^52 bytes of I/O addresses, and a mapping is a range of it, so that 70000 mappings cost no memory objects.
+ * One object stands for 2^52 bytes of I/O addresses, and a mapping is a range of it, so that 70000
+ * mappings cost no memory objects.
  */
 import type { RemoteMemory } from '../../abi/memory.ts';
 import { Counted } from '../../base/counted.ts';
@@ -41,7 +43,10 @@ export class RemoteRanges implements Disposable {
     this.#commands = commands;
   }
 
-  /** [address, address + size) as a range of memory. The memory's creator's reference stays here, except for what straddles two spans. */
+  /**
+   * [address, address + size) as a range of memory. The memory's creator's reference stays here,
+   * except for what straddles two spans.
+   */
   range(address: bigint, size: number): { readonly memory: ClientMemory; readonly offset: number; readonly owned: boolean } {
     const span = address >> SPAN_BITS;
     if ((address + BigInt(size) - 1n) >> SPAN_BITS !== span) {

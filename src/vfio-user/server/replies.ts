@@ -31,7 +31,10 @@ export class Replies {
     this.#options.channel.writer.commit(this.fill(id, command, payload), fds);
   }
 
-  /** Builds a reply where the writer's `begin` has room for it. @returns its bytes: commit or hold them */
+  /**
+   * Builds a reply where the writer's `begin` has room for it.
+   * @returns its bytes: commit or hold them
+   */
   fill(id: number, command: number, payload: Uint8Array): number {
     const { writer } = this.#options.channel;
     const size = HEADER_BYTES + payload.length;
@@ -65,7 +68,10 @@ export class Replies {
       .catch(onLost);
   }
 
-  /** Answers with the errno: a header alone, and the reason for a client that reads it. With NO_REPLY nothing. */
+  /**
+   * Answers with the errno: a header alone, and the reason for a client that reads it. With
+   * NO_REPLY nothing.
+   */
   fail(id: number, command: number, flags: number, error: unknown): void {
     const { channel, isClosed, onBug } = this.#options;
     if (!(error instanceof VfioError)) onBug(commandName(command), error);

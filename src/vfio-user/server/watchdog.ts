@@ -1,4 +1,4 @@
-/** Looks, every so often, whether a peer has kept somebody waiting for too long; runs only while there is something to look at. */
+/** Looks at intervals whether a peer is too slow; runs only while something waits for a peer. */
 import type { Clock } from '../../base/clock.ts';
 
 export class Watchdog implements Disposable {

@@ -1,0 +1,52 @@
+/**
+ * How a program opens a device at the other end of a connection, and the memory that may come with
+ * it.
+ */
+import type { Access, DirectMemory } from '../../abi/memory.ts';
+import type { Logger } from '../../base/log.ts';
+
+export interface VfioUserOptions {
+  /** The device's name. Default: `unix:PATH`. */
+  readonly name?: string;
+  /**
+   * How long the server may take for a request, in milliseconds. After that the request fails with
+   * ETIMEDOUT and the client closes the connection, because a late answer would look like the next
+   * one. Default: 10000.
+   */
+  readonly timeoutMs?: number;
+  /** Whether the connection keeps the process alive. Default: false. */
+  readonly keepAlive?: boolean;
+  /**
+   * Writes of registers in BARs do not wait for the server. They are faster, and their errors are
+   * not reported. Default: false.
+   */
+  readonly postedWrites?: boolean;
+  /**
+   * Whether to take a second socket for the server's own commands, when the server has one.
+   * Default: true.
+   */
+  readonly twinSocket?: boolean;
+  /**
+   * VF token, a UUID, for a function of an SR-IOV device that asks for one. It travels in VERSION,
+   * under a name of ours.
+   */
+  readonly token?: string;
+  /**
+   * Take over the device that was moved to the server, with the memory that is mapped on it, and no
+   * other device. Default: false.
+   */
+  readonly adopt?: boolean;
+  readonly log?: Logger;
+}
+
+/**
+ * A mapping that came with a device: bytes of a memory that the device's driver filled before the
+ * move.
+ */
+export interface AdoptedMemory {
+  readonly iova: bigint;
+  readonly size: number;
+  readonly memory: DirectMemory;
+  readonly offset: number;
+  readonly access: Access;
+}
