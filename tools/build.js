@@ -14,6 +14,7 @@ import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { build } from 'esbuild';
+import { declarations } from './declarations.js';
 import { writeManPages } from './man.js';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
@@ -87,28 +88,11 @@ async function javascript() {
   licences(Object.keys(metafile.inputs));
 }
 
-function declarations() {
-  const { status } = spawnSync(join(root, 'node_modules/.bin/tsc'), ['-p', 'tsconfig.types.json', '--outDir', join(unfinished, 'types')], {
-    cwd: root,
-    stdio: 'inherit',
-  });
-  if (status !== 0) throw new Error('tsc could not make the declarations');
-  // A project may have neither lib.dom nor @types/node, and a target without Symbol.dispose.
-  writeFileSync(join(unfinished, 'types', 'globals.d.ts'), '/// <reference lib="esnext.disposable" />\ninterface AbortSignal {}\n');
-  // tsc leaves the endings of sources; a reader of declarations looks for .js, and finds .d.ts.
-  for (const file of readdirSync(join(unfinished, 'types'), { recursive: true, encoding: 'utf8' })) {
-    if (!file.endsWith('.d.ts')) continue;
-    const path = join(unfinished, 'types', file);
-    const globals = dirname(file) === 'doors' ? '/// <reference path="../globals.d.ts" />\n' : '';
-    writeFileSync(path, globals + readFileSync(path, 'utf8').replace(/((?:from|import\()\s*'\.[^']*)\.ts'/g, "$1.js'"));
-  }
-}
-
 const { values } = parseArgs({ options: { 'no-types': { type: 'boolean', default: false } } });
 try {
   await javascript();
   await writeManPages(unfinished);
-  if (!values['no-types']) declarations();
+  if (!values['no-types']) declarations(join(unfinished, 'types'));
   const before = `${unfinished}.old`;
   try {
     renameSync(join(root, 'dist'), before);

@@ -8,6 +8,7 @@ import { demo } from './commands/demo.ts';
 import { explain } from './commands/explain.ts';
 import { explainWrite } from './commands/explain-write.ts';
 import { migrate } from './commands/migrate.ts';
+import { newProject } from './commands/new.ts';
 import { nvme } from './commands/nvme.ts';
 import { run } from './commands/run.ts';
 import { serve } from './commands/serve.ts';
@@ -21,7 +22,7 @@ export interface CommandGroup {
 }
 
 const listed: readonly CommandGroup[] = [
-  { title: 'To begin with', commands: [demo] },
+  { title: 'To begin with', commands: [demo, newProject] },
   { title: 'Devices at work', commands: [serve, run, nvme, migrate, trace] },
   { title: 'Machines', commands: [show, explain, bind, admin] },
   { title: 'Config spaces', commands: [config, explainWrite] },

@@ -1,0 +1,2 @@
+/** Declarations of the package in `folder`. */
+export declare function declarations(folder: string): void;
