@@ -199,7 +199,7 @@ it('S2-34 an MSI-X table lies at any multiple of 8: nothing is rounded to a page
   expect([config.read(0x42, 2), config.read(0x44, 4), config.read(0x48, 4)]).toEqual([4, 0x10a, 0x15a]);
 });
 
-it('C.2 PMCSR tells the power state', () => {
+it('C.2 PMCSR holds the power state', () => {
   const config = new ConfigSpace({ ...card, capabilities: [pm({ at: 0x40 })] });
   expect([config.powerState, config.sleeping]).toEqual([PowerState.D0, false]);
   config.write(0x40 + Pm.CTRL, 2, 3);
@@ -219,7 +219,7 @@ it('C.2 VPD answers four bytes at a time', () => {
   expect(config.read(0x40 + Vpd.DATA, 4)).toBe(0xaabbccdd);
 });
 
-it('tells whoever listens what was written, until disposed', () => {
+it('a listener hears of each write until it is disposed', () => {
   const config = new ConfigSpace(card);
   const heard: [number, number][] = [];
   const listening = config.onWrite((offset, width) => heard.push([offset, width]));

@@ -281,7 +281,7 @@ export class ConfigSpace {
     for (const listener of this.#listeners) listener(0, this.size);
   }
 
-  /** The function shares its device number with others (HEADER_TYPE bit 7): for whoever builds the topology. */
+  /** The function shares its device number with others (HEADER_TYPE bit 7): for the code that builds the topology. */
   markMultifunction(): void {
     this.bytes[Config.HEADER_TYPE] = this.bytes[Config.HEADER_TYPE]! | HeaderType.MULTIFUNCTION;
     this.#powerOn[Config.HEADER_TYPE] = this.#powerOn[Config.HEADER_TYPE]! | HeaderType.MULTIFUNCTION;

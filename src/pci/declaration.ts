@@ -13,7 +13,7 @@ export interface BarDeclaration {
   readonly prefetchable?: boolean;
   /** 'registers' (default): every access reaches the model. 'memory': plain memory, which drivers and peers may map. */
   readonly backing?: 'registers' | 'memory';
-  /** False: it can be read and written, and nobody may map it. Default: a BAR of a page or more can be mapped, as on Linux. */
+  /** False: it can be read and written, and cannot be mapped. Default: a BAR of a page or more can be mapped, as on Linux. */
   readonly mappable?: boolean;
   /** Registers whose writes a transport may carry as signals. They reach the model as ordinary writes; several may come as one. */
   readonly doorbells?: readonly Doorbell[];
@@ -94,7 +94,7 @@ export interface PciDeclaration {
    * `virtualFunctionOf`.
    */
   readonly virtualFunction?: boolean;
-  /** Reset methods the device itself has; by default those its capabilities tell (FLR, AF FLR, PM without NoSoftReset). */
+  /** Reset methods the device itself has; by default those that its capabilities name (FLR, AF FLR, PM without NoSoftReset). */
   readonly resets?: readonly ('flr' | 'af' | 'pm')[];
 }
 
@@ -111,9 +111,9 @@ export interface SriovDeclaration {
   /** TotalVFs and InitialVFs of the capability. */
   readonly totalVfs: number;
   readonly vf: VirtualFunctionModel;
-  /** From the PF's routing id to that of VF 0; 1 unless told. */
+  /** From the PF's routing id to that of VF 0; Default: 1. */
   readonly firstOffset?: number;
-  /** From one VF's routing id to the next one's; 1 unless told. */
+  /** From one VF's routing id to the next one's; Default: 1. */
   readonly stride?: number;
 }
 
@@ -123,6 +123,6 @@ export interface DeviceModel {
   create(host: DeviceHost): Model;
   /** Makes it a physical function: `{ ...edu(), sriov: { totalVfs: 4, vf: edu() } }`. Its SR-IOV capability is added to what `declaration` says. */
   readonly sriov?: SriovDeclaration;
-  /** What was opened for it and outlives each device it creates, as a disk's image: whoever made this model disposes of it. */
+  /** What was opened for it and outlives each device it creates, as a disk's image: the code that made this model disposes of it. */
   readonly owns?: Disposable;
 }

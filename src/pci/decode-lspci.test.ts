@@ -156,7 +156,7 @@ const samples: Record<string, Uint8Array> = {
     caps.vendorSpecific(new Uint8Array([1, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0x10, 0, 0])),
     caps.vendorSpecific(new Uint8Array([2, 4, 0, 0, 0, 0, 0x30, 0, 0, 0, 0x10, 0, 0, 4, 0, 0, 0])),
   ),
-  'capabilities nobody decodes': standard(
+  'capabilities without a decoder': standard(
     caps.otherCapability(0x15, 'FPB', new Uint8Array([1, 2])),
     caps.otherCapability(0x7a, 'x', new Uint8Array(2)),
   ),
@@ -190,7 +190,7 @@ const samples: Record<string, Uint8Array> = {
     caps.powerBudgeting(),
     caps.virtualChannels({ extra: 2 }),
   ),
-  'extended capabilities nobody decodes': extended(
+  'extended capabilities without a decoder': extended(
     {},
     caps.otherExtendedCapability(0x26, '16 GT/s', new Uint8Array(4)),
     caps.otherExtendedCapability(0x777, 'x', new Uint8Array(4)),

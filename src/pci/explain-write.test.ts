@@ -102,7 +102,7 @@ it('S2-44 write-one-to-clear bits read as they will afterwards', () => {
   });
 });
 
-it('S2-44 bytes that no row names are told as one', () => {
+it('S2-44 bytes that no row names are explained as one', () => {
   const { map, target } = setUp();
   expect(explainConfigWrite(map, target, 0x8a, 2, 5).bits).toEqual([
     expect.objectContaining({

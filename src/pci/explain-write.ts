@@ -50,7 +50,7 @@ export interface WriteExplanation {
 }
 
 export interface WriteTarget {
-  /** The user's copy: a VirtualConfig's `bytes`, or a map's `initial` when nobody has opened the device. */
+  /** The user's copy: a VirtualConfig's `bytes`, or a map's `initial` when no user has opened the device. */
   readonly virtual: Uint8Array;
   /** Its bytes, and which of them hardware lets software write. */
   readonly hardware: Pick<ConfigSpace, 'bytes' | 'writableBits' | 'writeOneClearsBits'>;

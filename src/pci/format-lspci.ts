@@ -77,7 +77,7 @@ function ideModes(progIf: number): string | undefined {
     .join(' ');
 }
 
-/** "1af4:1100", or "Red Hat, Inc. Device 1100", or "Device 1234:11e8" where nobody knows the vendor. */
+/** "1af4:1100", or "Red Hat, Inc. Device 1100", or "Device 1234:11e8" where the database does not have the vendor. */
 function idsText(vendor: DecodedId, device: DecodedId, numeric: boolean): string {
   const digits = hexDigits(device.id, 4);
   if (numeric) return `${hexDigits(vendor.id, 4)}:${digits}`;

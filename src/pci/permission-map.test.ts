@@ -120,7 +120,7 @@ it('C.3 the first dword reads 0 when no extended capability is left', () => {
   expect(new DataView(map.initial.buffer).getUint32(0x100, true)).toBe(0);
 });
 
-it('S2-45 overlapping capabilities are told, and the later one wins', () => {
+it('S2-45 an overlap of capabilities is a warning, and the later capability wins', () => {
   const config = new ConfigSpace({
     ...card,
     capabilities: [pm({ at: 0x40 }), otherCapability(CapId.MSIX, 'x', new Uint8Array(10), { at: 0x60 })],

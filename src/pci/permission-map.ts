@@ -1,9 +1,9 @@
 /**
- * PermissionMap: the permission tables laid over one device's config space. For every byte it tells to which capability the byte belongs, which
+ * PermissionMap: the permission tables laid over one device's config space. For every byte it says to which capability the byte belongs, which
  * bits are the user's copy, which can be written, and why. It also holds that copy as it is at open: the edited capability list.
  *
  * Config space comes from a device and is not believed: walks are bounded (capability-walk.ts), lengths are cut at the end of the space,
- * overlaps are told as warnings and the later capability wins, as in Linux. Where the chain loops or points nowhere, the user's chain ends.
+ * overlaps become warnings and the later capability wins, as in Linux. Where the chain loops or points nowhere, the user's chain ends.
  *
  * @see linux/drivers/vfio/pci/vfio_pci_config.c, vfio_cap_init(), vfio_ecap_init()
  */

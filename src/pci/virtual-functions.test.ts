@@ -37,7 +37,7 @@ const model = (declaration: PciDeclaration): VirtualFunctionModel => ({
 });
 const sriov = { totalVfs: 8, vf: model(vf), firstOffset: 0x10, stride: 2 };
 
-it("S3-15 a PF's SR-IOV capability tells how many VFs there can be, what they are and where", () => {
+it("S3-15 a PF's SR-IOV capability says how many VFs there can be, what they are and where", () => {
   const config = new ConfigSpace(physicalFunctionOf(pf, sriov));
   const at = config.findExtendedCapability(ExtCapId.SRIOV);
   expect(config.findExtendedCapability(ExtCapId.ACS)).not.toBe(0);

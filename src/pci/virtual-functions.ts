@@ -1,6 +1,6 @@
 /**
  * Physical and virtual functions (SR-IOV 1.1): what either declares, and where VFs appear. A device that has VFs is a PF; its SR-IOV capability
- * tells how many, their device id, their BARs and their routing ids.
+ * says how many, their device id, their BARs and their routing ids.
  */
 import { CapId, ExtCapId } from '../abi/pci.ts';
 import { checkIndex } from '../base/check.ts';

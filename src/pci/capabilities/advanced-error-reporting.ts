@@ -52,7 +52,10 @@ const CORRECTABLE = 0x0000_f1c1;
 const ECRC = Aer.CAP_ECRC_GENE | Aer.CAP_ECRC_CHKE;
 
 const errors = (offset: number, name: string, mask: number): PermissionRow =>
-  withBits(row(offset, 4, name, 0, mask, 'error policy of this function only'), [~mask >>> 0, 'reserved: nobody knows what it will mean']);
+  withBits(row(offset, 4, name, 0, mask, 'error policy of this function only'), [
+    ~mask >>> 0,
+    'reserved: a later specification may give it a meaning',
+  ]);
 
 const uncorrectableBits = [
   'DLP{4} SDES{5} TLP{12} FCP{13} CmpltTO{14} CmpltAbrt{15} UnxCmplt{16} RxOF{17} MalfTLP{18}',
@@ -109,7 +112,7 @@ export const advancedErrorReporting: CapabilityKind = {
       errors(Aer.UNCOR_SEVER, 'uncorrectable error severity', UNCORRECTABLE),
       errors(Aer.COR_STATUS, 'correctable error status', CORRECTABLE),
       errors(Aer.COR_MASK, 'correctable error mask', CORRECTABLE),
-      withBits(row(Aer.CAP, 4, 'AER capabilities and control', 0, ECRC, 'read-only: tells what error logging can do'), [
+      withBits(row(Aer.CAP, 4, 'AER capabilities and control', 0, ECRC, 'read-only: says what error logging can do'), [
         ECRC,
         'generating and checking ECRC concerns this function only',
       ]),

@@ -41,13 +41,13 @@ function rows(read: RegisterReader): readonly PermissionRow[] {
       'enabling goes through SET_IRQS; what the user writes is checked and then given to hardware',
       'msi-control',
     ),
-    row(Msi.FLAGS + 1, 1, 'message control (upper byte)', 0, 0, 'read-only: tells about per-vector masking, the rest is reserved'),
+    row(Msi.FLAGS + 1, 1, 'message control (upper byte)', 0, 0, 'read-only: says whether vectors have masks; the rest is reserved'),
     row(Msi.ADDRESS_LO, 4, 'message address', ALL, ALL, owner),
   ];
   if (wide) rows.push(row(Msi.ADDRESS_HI, 4, 'message upper address', ALL, ALL, owner));
   rows.push(row(wide ? Msi.DATA_64 : Msi.DATA_32, 2, 'message data', ALL, ALL, owner));
   if ((flags & Msi.FLAGS_MASKBIT) !== 0) {
-    const why = 'masking the device’s own vectors harms nobody else';
+    const why = 'masking the device’s own vectors harms no other function';
     rows.push(row(wide ? Msi.MASK_64 : Msi.MASK_32, 4, 'mask bits', 0, ALL, why));
     rows.push(row(wide ? Msi.PENDING_64 : Msi.PENDING_32, 4, 'pending bits', 0, ALL, `${why}; hardware keeps these read-only`));
   }

@@ -19,7 +19,7 @@ export const powerBudget: CapabilityKind = {
   access: {
     length: fixed(Pwr.SIZE),
     why: 'read-only: what the device needs',
-    rows: [row(Pwr.DSR, 1, 'data select', 0, 0xff, 'only selects what the data register tells')],
+    rows: [row(Pwr.DSR, 1, 'data select', 0, 0xff, 'only selects what the data register reports')],
   },
   decode: titleOnly('Power Budgeting <?>'),
 };

@@ -104,7 +104,7 @@ export const powerManagement: CapabilityKind = {
     rows: [
       withBits(row(Pm.PMC, 2, 'power management capabilities', Pm.PMC_PME_MASK, 0, Why.CAN_DO), [
         Pm.PMC_PME_MASK,
-        'power management events go to the host, so the user is told that there are none',
+        'power management events go to the host, so the user sees none',
       ]),
       withBits(
         row(Pm.CTRL, 2, 'power management control', PME, ~(PME | Pm.CTRL_STATE_MASK), 'power management is per function', 'power-state'),

@@ -14,8 +14,8 @@ export const headerPermissions: CapabilityPermissions = {
   raw: false,
   why: Why.IDENTITY,
   rows: [
-    row(Config.VENDOR_ID, 2, 'vendor id', ALL, 0, 'virtual functions read all ones in hardware; the host knows better'),
-    row(Config.DEVICE_ID, 2, 'device id', ALL, 0, 'virtual functions read all ones in hardware; the host knows better'),
+    row(Config.VENDOR_ID, 2, 'vendor id', ALL, 0, 'virtual functions read all ones in hardware; the host gives the real id'),
+    row(Config.DEVICE_ID, 2, 'device id', ALL, 0, 'virtual functions read all ones in hardware; the host gives the real id'),
     withBits(
       row(
         Config.COMMAND,

@@ -124,5 +124,5 @@ export const Why = {
   BRIDGES: 'only bridges have it',
   ROOT: 'only root complexes have it',
   NOT_SUPPORTED: 'not supported',
-  REACHES_BEYOND: 'not supported: its effect reaches beyond this function, or nobody has looked at it',
+  REACHES_BEYOND: 'not supported: its effect reaches beyond this function, or is not examined yet',
 } as const;

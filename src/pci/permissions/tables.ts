@@ -104,7 +104,7 @@ load([headerPermissions]);
 if (headerPermissions.length.kind !== 'fixed' || headerPermissions.length.bytes !== HEADER_SIZE)
   throw new Error('permission tables: header size');
 
-/** The table of a capability; undefined for an id that nobody knows, which is hidden. */
+/** The table of a capability; undefined for an unknown id, whose capability is hidden. */
 export function permissionsOf(id: number, isExtended: boolean): CapabilityPermissions | undefined {
   return (isExtended ? extended : standard).get(id);
 }
