@@ -23,7 +23,6 @@ const NOT_YET: readonly string[] = [
   'src/abi',
   'src/api',
   'src/base',
-  'src/cli',
   'src/drivers',
   'src/engine',
   'src/hardware',

@@ -15,7 +15,8 @@ export interface CommandSpec {
   /** Commands of a command, such as those of `vfio nvme`. */
   readonly commands?: readonly CommandSpec[];
   /**
-   * Commands behind the first argument, which `run` reads by itself: those of `vfio admin`. Each has
+   * Commands behind the first argument, which `run` reads by itself: those of `vfio admin`. Each
+   * has
    * no `run`.
    */
   readonly rows?: () => Promise<readonly CommandSpec[]>;

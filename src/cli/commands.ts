@@ -1,4 +1,7 @@
-/** The table of commands, in the order of `vfio --help`. A command is one file under commands/, and one word here. */
+/**
+ * The table of commands, in the order of `vfio --help`. A command is one file under commands/, and
+ * one word here.
+ */
 import type { CommandSpec } from './command.ts';
 import { admin } from './commands/admin.ts';
 import { bind } from './commands/bind.ts';

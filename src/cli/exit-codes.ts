@@ -3,7 +3,7 @@ import { textOf } from '../base/foreign.ts';
 import { printableLines } from '../base/printable.ts';
 import { fromNode, isNodeSystemError, SystemError } from '../sys/system-error.ts';
 
-/** What the command's exit status says; the table is in README and `vfio --help`. */
+/** Exit statuses of the command; the table is in README and `vfio --help`. */
 export const Exit = {
   OK: 0,
   FAILURE: 1,

@@ -1,12 +1,15 @@
-/** Commands that end by themselves, and can be told to end before: what they hold is given back in order. */
+/**
+ * Commands that end by themselves, or earlier at a signal: they release what they hold in order.
+ */
 import { Exit } from './exit-codes.ts';
 import { endingSignals } from './until-stopped.ts';
 
 /**
- * Run `run`, whose signal is aborted by Ctrl-C, SIGTERM and SIGHUP. A second one ends the process, in case the orderly end takes too long.
+ * Run `run`, whose signal is aborted by Ctrl-C, SIGTERM and SIGHUP. A second one ends the process,
+ * in case the orderly end takes too long.
  *
- * @returns the exit status: 130 when it was told to end, else what `run` gave
- * @throws what `run` throws, unless it was told to end: then that is why
+ * @returns the exit status: 130 after a signal, else the status that `run` gave
+ * @throws the error of `run`, unless a signal came, which then is its cause
  */
 export async function interruptible(run: (signal: AbortSignal) => Promise<number>): Promise<number> {
   const stop = new AbortController();

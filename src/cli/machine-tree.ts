@@ -1,4 +1,7 @@
-/** A machine as people draw it: buses as a tree, virtual functions below their physical one, then the groups that follow from it. */
+/**
+ * A machine as people draw it: buses as a tree, virtual functions below their physical one, then
+ * the groups that follow from it.
+ */
 
 import type { FunctionDocument, GroupDocument, MachineDocument } from '../api/machine-document.ts';
 import { compareBdf } from '../pci/bdf.ts';
@@ -37,7 +40,10 @@ function usersText({ openBy, mediator, virtualMachine, refused }: FunctionDocume
   ];
 }
 
-/** One line per function: address, ids, name, driver, group, what it has to do with SR-IOV, and who uses it. */
+/**
+ * One line per function: address, ids, name, driver, group, what it has to do with SR-IOV, and who
+ * uses it.
+ */
 export function treeLines({ functions }: MachineDocument, { paint }: Terminal): string[] {
   const rows = rowsOf(functions, null, '');
   const width = Math.max(...rows.map((r) => r.prefix.length + r.fn.bdf.length));

@@ -1,4 +1,7 @@
-/** The man pages: vfio(1), and vfio-COMMAND(1) for each command. They are made of the table of commands. */
+/**
+ * The man pages: vfio(1), and vfio-COMMAND(1) for each command. They are made of the table of
+ * commands.
+ */
 import { type ArgumentSpec, type CommandSpec, longName, type OptionSpec, placeholder, shortFlag } from './command.ts';
 import { addressForms, exitStatuses, groups, vfio } from './commands.ts';
 

@@ -52,7 +52,9 @@ function checkEmpty(folder: string, name: string): void {
   throw new VfioError('EEXIST', `the folder ${name} is not empty`, { fix: 'Give another name, or run the command in another folder.' });
 }
 
-/** All files, or none: they are written into a folder beside `folder`, which then takes its place. */
+/**
+ * All files, or none: they are written into a folder beside `folder`, which then takes its place.
+ */
 function write(folder: string, kind: 'device' | 'driver', name: string): void {
   using undo = new Cleanup();
   try {

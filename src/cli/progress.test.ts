@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import { Progress, progressLine } from './progress.ts';
 
-it('tells bytes, rate and what is left, and fits the terminal', () => {
+it('shows bytes, rate and the time left, and fits the terminal', () => {
   expect(progressLine(750e6, 1e9, 3000)).toBe('[==================>     ]  75 %  750.0 MB of 1.00 GB  250 MB/s  ETA 0:01');
   expect(progressLine(1e9, 1e9, 4000)).toBe('[========================] 100 %  1.00 GB of 1.00 GB  250 MB/s  ETA 0:00');
   expect(progressLine(0, 1e9, 0)).toBe('[>                       ]   0 %  0 B of 1.00 GB  0.0 MB/s');

@@ -1,10 +1,10 @@
 /** How far a long copy is: a line that is written over, on a terminal only. */
 import { formatBytes, formatClock, formatRate } from './quantities.ts';
 
-/** What a progress line is written to: a terminal, or something that is none and gets nothing. */
+/** The output of a progress line: a terminal; any other output gets nothing. */
 export interface ProgressOutput {
   readonly isTTY?: boolean;
-  /** 0 where nobody knows. */
+  /** 0 where it is unknown. */
   readonly columns?: number;
   write(text: string): unknown;
 }
@@ -12,7 +12,12 @@ export interface ProgressOutput {
 const BAR = 24;
 const EVERY_MS = 100;
 
-/** `[=========>              ]  38 %  1.23 GB of 3.21 GB  512 MB/s  ETA 0:04`. @param total  bytes; null when nobody knows   @param columns  of the terminal */
+/**
+ * `[=========>              ]  38 %  1.23 GB of 3.21 GB  512 MB/s  ETA 0:04`.
+ *
+ * @param total  bytes; null when it is unknown
+ * @param columns  of the terminal
+ */
 export function progressLine(done: number, total: number | null, elapsedMs: number, columns = 80): string {
   const rate = elapsedMs > 0 ? (done / elapsedMs) * 1000 : 0;
   const words = [total === null ? formatBytes(done) : `${formatBytes(done)} of ${formatBytes(total)}`, formatRate(rate)];
@@ -34,7 +39,7 @@ export class Progress implements Disposable {
   #shownAt: number;
   #shown = false;
 
-  /** @param total  bytes; null when nobody knows   @param now  milliseconds */
+  /** @param total  bytes; null when it is unknown   @param now  milliseconds */
   constructor(total: number | null, output: ProgressOutput = process.stderr, now: () => number = () => performance.now()) {
     this.#output = output;
     this.#total = total;

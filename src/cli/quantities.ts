@@ -1,4 +1,6 @@
-/** Sizes, rates and times as people read them. Sizes are shown in powers of 1000, as disks are sold. */
+/**
+ * Sizes, rates and times as people read them. Sizes are shown in powers of 1000, as disks are sold.
+ */
 
 const units = ['B', 'kB', 'MB', 'GB', 'TB', 'PB'];
 

@@ -77,7 +77,10 @@ function paintFor(colour: boolean): Paint {
   return Object.fromEntries(painters) as Paint;
 }
 
-/** Node restores the settings of the terminals that it was started on, and crashes when one is gone (ssh that was cut off). They are /dev/null then. */
+/**
+ * Node restores the settings of the terminals that it was started on, and crashes when one is gone
+ * (ssh that was cut off). They are /dev/null then.
+ */
 function leaveDeadTerminal(): void {
   for (const fd of [0, 1, 2]) {
     try {
@@ -95,7 +98,9 @@ export function say(lines: string, speak: (line: string) => void): void {
   for (const line of lines.split('\n')) speak(line);
 }
 
-/** One JSON document, indented; `bigint` as a decimal string would lose its kind, so as `0x…` text. */
+/**
+ * One JSON document, indented; `bigint` as a decimal string would lose its kind, so as `0x…` text.
+ */
 export function json(terminal: Terminal, schema: string, body: object): void {
   const plain = (_key: string, value: unknown) => (typeof value === 'bigint' ? `0x${value.toString(16)}` : value);
   say(printableJson(JSON.stringify({ schema, ...body }, plain, 2)), terminal.out);

@@ -17,7 +17,10 @@ export const endingSignals: readonly (readonly [NodeJS.Signals, number])[] = [
   ['SIGINT', Exit.INTERRUPTED],
 ];
 
-/** From now on signals end the command instead of the process; until disposed. A second one ends the process, in case the end takes too long. */
+/**
+ * From now on signals end the command instead of the process; until disposed. A second one ends the
+ * process, in case the end takes too long.
+ */
 export function untilStopped(): Stop {
   const listeners: (() => void)[] = [];
   const stopped = new Promise<number>((resolve) => {
@@ -39,7 +42,8 @@ export function untilStopped(): Stop {
 const LOOK_MS = 500;
 
 /**
- * npm and npx start a shell that starts us, and no signal that ends either of them reaches us. So a command that they started ends when one of them is gone;
+ * npm and npx start a shell that starts us, and no signal that ends either of them reaches us. So a
+ * command that they started ends when one of them is gone;
  * any other command stays, as it does under nohup or setsid.
  */
 function onLauncherGone(gone: () => void): () => void {

@@ -38,7 +38,10 @@ export function integer(min: number, max: number): ValueKind {
   };
 }
 
-/** Decimal, or hexadecimal with 0x. The value stays text, since its number of digits may mean something. */
+/**
+ * Decimal, or hexadecimal with 0x. The value stays text, since its number of digits may mean
+ * something.
+ */
 export const numeral: ValueKind = {
   parse: (text) =>
     /^(0x[0-9a-f]+|\d+)$/i.test(text) && Number.isSafeInteger(Number(text)) ? text : wrong('Give a number such as 12 or 0x0c.'),

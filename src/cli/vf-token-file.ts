@@ -1,5 +1,6 @@
 /**
- * A VF token for a command comes from a file, never from the command line, which every user of the computer can read (`ps`).
+ * A VF token for a command comes from a file, never from the command line, which every user of the
+ * computer can read (`ps`).
  */
 import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs';
 import { parseVfToken } from '../abi/vf-token.ts';
@@ -13,15 +14,20 @@ export interface VfTokenOptions {
   readonly vfTokenFile?: string | undefined;
 }
 
-/** The token that a command was given; undefined for none. @throws VfioError as `readVfTokenFile` */
+/**
+ * The token that a command was given; undefined for none.
+ *
+ * @throws VfioError as `readVfTokenFile`
+ */
 export function tokenOf({ vfTokenFile }: VfTokenOptions, terminal: { err(text: string): void }): string | undefined {
   return vfTokenFile === undefined ? undefined : readVfTokenFile(vfTokenFile, (text) => terminal.err(`warning: ${text}`));
 }
 
 /**
- * The token in `path`; `warn` is told when others could read it too.
+ * The token in `path`; `warn` gets a message when other users can read it too.
  *
- * @throws VfioError ENOENT, EACCES when it cannot be read; EINVAL when it holds no UUID. Nothing of what it holds is told.
+ * @throws VfioError ENOENT, EACCES when it cannot be read; EINVAL when it holds no UUID. No error
+ * quotes the file.
  */
 export function readVfTokenFile(path: string, warn: (text: string) => void): string {
   let text: string;

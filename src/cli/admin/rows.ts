@@ -13,7 +13,9 @@ function kinds(): Readonly<Record<string, ValueKind>> {
   return { bdf: functions, driver, device: pluggable, kind: oneOf(errorKinds), state: oneOf(['D0', 'D3hot']), behind: functions };
 }
 
-/** The server's table of commands, as commands of this command line. The server checks the values. */
+/**
+ * The server's table of commands, as commands of this command line. The server checks the values.
+ */
 export function adminRows(): readonly CommandSpec[] {
   const kindOf = kinds();
   const suggestive = (name: string): { readonly kind?: ValueKind } => {

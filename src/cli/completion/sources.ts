@@ -37,7 +37,10 @@ export function paths(word: string, endings: readonly string[] = []): Suggestion
   return found;
 }
 
-/** `unix:PATH` of sockets: those of this user's run-time directory, else of the directory that `word` names. */
+/**
+ * `unix:PATH` of sockets: those of this user's run-time directory, else of the directory that
+ * `word` names.
+ */
 export function sockets(word: string): Suggestion[] {
   const path = word.startsWith('unix:') ? word.slice('unix:'.length) : '';
   const own = join(process.env.XDG_RUNTIME_DIR ?? '/nonexistent', 'vfio-ts/');
@@ -106,7 +109,10 @@ function machineIn({ options, words }: Typed): string | undefined {
 
 const isDirectory = (path: string) => attempt(() => statSync(path).isDirectory(), false);
 
-/** A machine whose file names code of its user's is not loaded: a key that asks for suggestions runs no code. */
+/**
+ * A machine whose file names code of its user's is not loaded: a key that asks for suggestions runs
+ * no code.
+ */
 async function loadedMachine(path: string) {
   try {
     const { loadMachine } = await import('../../api/machine.ts');

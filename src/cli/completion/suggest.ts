@@ -1,4 +1,7 @@
-/** Words that can stand in place of the last one of a command line: completion scripts of all shells ask here. */
+/**
+ * Words that can stand in place of the last one of a command line: completion scripts of all shells
+ * ask here.
+ */
 import { type ArgumentSpec, type CommandSpec, longName, type OptionSpec, placeholder, shortFlag } from '../command.ts';
 import type { ValueKind } from '../values.ts';
 import type { Suggestion, Typed } from './suggestion.ts';

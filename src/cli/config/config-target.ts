@@ -1,4 +1,7 @@
-/** Config spaces to look at: of a model, of a device behind a socket, of a function in a machine file, of this computer, or of dumps that lspci -xxx made. */
+/**
+ * Config spaces to look at: of a model, of a device behind a socket, of a function in a machine
+ * file, of this computer, or of dumps that lspci -xxx made.
+ */
 import { readFileSync } from 'node:fs';
 import { Config, HeaderType } from '../../abi/pci.ts';
 import { RegionIndex } from '../../abi/vfio.ts';
@@ -21,7 +24,7 @@ import { fromNode } from '../../sys/system-error.ts';
 
 export interface ConfigTarget {
   readonly bdf: string;
-  /** What the hardware's registers hold. */
+  /** The contents of the hardware's registers. */
   readonly bytes: Uint8Array;
   /** Facts of its BARs and ROM beside the registers. */
   readonly regions: readonly (KnownRegion | undefined)[];
@@ -57,7 +60,7 @@ export interface ConfigTargetOptions {
   readonly sysfs?: string;
 }
 
-/** A device that nobody has open: no interrupt is enabled, and nothing listens. */
+/** A device that no user has open: no interrupt is enabled, and nothing listens. */
 const idle: VirtualConfigHooks = {
   memoryDisabled: () => {},
   intxDisable: () => {},
@@ -70,7 +73,8 @@ const idle: VirtualConfigHooks = {
 /**
  * The functions at an address: one, or all that a dump holds.
  *
- * @param address a BDF (of the machine file when one is given, else of this computer), `sim:…`, `unix:PATH`, or a file with a dump
+ * @param address a BDF (of the machine file when one is given, else of this computer), `sim:…`,
+ * `unix:PATH`, or a file with a dump
  * @throws VfioError EINVAL, ENOENT, ENODEV; EACCES when this computer does not let us read
  */
 export async function configTargets(address: string, options: ConfigTargetOptions = {}): Promise<ConfigTarget[]> {
@@ -101,7 +105,11 @@ export async function configTargets(address: string, options: ConfigTargetOption
   }
 }
 
-/** As configTargets(), of exactly one function. @throws VfioError EINVAL where a dump holds several and none was selected */
+/**
+ * As configTargets(), of exactly one function.
+ *
+ * @throws VfioError EINVAL where a dump holds several and none was selected
+ */
 export async function configTarget(address: string, options: ConfigTargetOptions = {}): Promise<ConfigTarget> {
   const targets = await configTargets(address, options);
   if (targets.length === 1) return targets[0]!;
@@ -146,7 +154,7 @@ function ofFunction(machine: Machine, bdf: string): ConfigTarget {
   const isVirtualFunction = fn.physical !== null;
   const virtual = new VirtualConfig(fn.config, idle, { isVirtualFunction });
   const bytes = fn.config.bytes.slice();
-  // The ids that hardware does not tell come from the PF, as in what lspci prints.
+  // Ids that the VF's hardware lacks come from the PF, as in what lspci prints.
   if (isVirtualFunction) bytes.set(virtual.bytes.subarray(0, 4));
   const regions: (KnownRegion | undefined)[] = [];
   for (const { index, size, type, prefetchable = false } of fn.declaration.bars ?? []) {
@@ -238,7 +246,8 @@ function ofServer(path: string, token?: string): ConfigTarget {
     const size = BigInt(device.region(index).info.size);
     if (size > 0n) regions[index] = { size, kind: 'memory', wide: false, prefetchable: false };
   }
-  // Its ids come from the server, which knows them, so nothing of it is a virtual function's hardware.
+  // Its ids come from the server, which knows them, so nothing of it is a virtual function's
+  // hardware.
   return ofBytes('0000:00:00.0', bytes.subarray(0, read), { regions, isVirtualFunction: false });
 }
 

@@ -1,4 +1,7 @@
-/** `vfio demo`: VFIO in ten seconds. A machine, a driver at work in another process, three attacks refused, what it costs, a disk, tenants, a move. */
+/**
+ * `vfio demo`: VFIO in ten seconds. A machine, a driver at work in another process, three attacks
+ * refused, what it costs, a disk, tenants, a move.
+ */
 
 import { machineDocument } from '../../api/machine-document.ts';
 import { parseMachine } from '../../api/machine-file.ts';
@@ -68,7 +71,7 @@ export async function demo(terminal: Terminal): Promise<void> {
   heading(`2. A driver at work on ${edu.bdf}: process ${driver.pid}, uid ${driver.uid}, over a socket`);
   const { version, factorial, sent, back } = await driver.do('work');
   out(`   identification   edu ${version}, alive`);
-  out(`   interrupt        10! = ${factorial}, told by MSI, through an eventfd`);
+  out(`   interrupt        10! = ${factorial}, signalled by MSI, through an eventfd`);
   out(`   DMA              ${sent.length} bytes to the device and back, in memory that both processes see: "${back}"`);
   if (back !== sent) throw new Error('the demo read back something else than it wrote');
 
@@ -78,7 +81,7 @@ export async function demo(terminal: Terminal): Promise<void> {
   await driver.do('attack');
   const fault = dma.lastFault;
   if (fault === null || dma.faultCount !== faultsBefore + 1) throw new Error('DMA to an unmapped address was not stopped');
-  out(`   ${paint.red('refused')}  the device is told to write where nothing is mapped`);
+  out(`   ${paint.red('refused')}  the driver has the device write where nothing is mapped`);
   out(`            ${fault.access} at 0x${fault.iova.toString(16)} stopped by the IOMMU: ${fault.reason}; not a byte landed`);
 
   const intruder = Process.root({ pid: 666 });
@@ -87,9 +90,9 @@ export async function demo(terminal: Terminal): Promise<void> {
   const graphics = machine.function('01:00.0');
   using other = machine.openContainer(intruder);
   using unsafe = machine.openGroup(graphics.group!.id, intruder);
-  refused(terminal, 'somebody takes the graphics card while the host still drives its sound', () => unsafe.setContainer(other));
+  refused(terminal, 'a user takes the graphics card while the host still drives its sound', () => unsafe.setContainer(other));
 
-  heading('4. What it costs');
+  heading('4. The cost');
   await figures(terminal, driver);
 
   await disk(terminal, machine, machine.function('02:00.0'), '5');

@@ -15,7 +15,7 @@ export interface Figures {
   readonly p99: number;
 }
 
-/** What it can be told to do. */
+/** Requests that the worker takes. */
 export interface DiskTasks {
   identify(): Promise<{ model: string; serial: string; version: string; bytes: number; blockSize: number }>;
   /** All of it: write, flush, read back, compare. */

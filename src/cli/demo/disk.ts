@@ -1,4 +1,7 @@
-/** The demo's disk: an NVMe controller in TypeScript, driven by the driver in TypeScript from another process. */
+/**
+ * The demo's disk: an NVMe controller in TypeScript, driven by the driver in TypeScript from
+ * another process.
+ */
 import type { Machine } from '../../engine/machine/machine.ts';
 import type { PciFunction } from '../../engine/machine/pci-function.ts';
 import { formatBytes, formatNanoseconds, formatRate, grouped } from '../quantities.ts';

@@ -1,4 +1,7 @@
-/** The driver's half of `vfio demo`: a process of its own, without privileges, that knows an address and nothing else. */
+/**
+ * The driver's half of `vfio demo`: a process of its own, without privileges, that knows an address
+ * and nothing else.
+ */
 import { Access } from '../../abi/memory.ts';
 import { open } from '../../api/open.ts';
 import { EduDriver } from '../../drivers/edu/edu-driver.ts';
@@ -18,11 +21,11 @@ export interface Costs {
   readonly map: number;
 }
 
-/** What it can be told to do. */
+/** Requests that the worker takes. */
 export interface EduTasks {
-  /** What a driver does all day. */
+  /** The usual work of a driver. */
   work(): Promise<WorkResult>;
-  /** Tell the device to write where this process has mapped nothing. */
+  /** Have the device write where this process has mapped nothing. */
   attack(): Promise<object>;
   measure(): Promise<Costs>;
 }

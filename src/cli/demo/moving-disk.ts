@@ -1,4 +1,7 @@
-/** The demo's move: a disk goes from one server to another while a driver in another process keeps it busy. */
+/**
+ * The demo's move: a disk goes from one server to another while a driver in another process keeps
+ * it busy.
+ */
 import { join } from 'node:path';
 import type { Figures } from '../../api/migrate/figures.ts';
 import { moveDevice } from '../../api/migrate/move.ts';
@@ -13,7 +16,10 @@ import { startDriver } from './served-function.ts';
 import { temporaryFolder } from './temporary-folder.ts';
 
 const DISK = { size: '64M', blockSize: '4096' } as const;
-/** How long the disk may stand still: what a user would hardly see, and on a machine that is busy, more; at last, however long it takes. */
+/**
+ * How long the disk may stand still: what a user would hardly see, and on a machine that is busy,
+ * more; at last, however long it takes.
+ */
 const DOWNTIMES_MS = [50, 300, 5000, Number.POSITIVE_INFINITY];
 
 export async function movingDisk({ out, paint }: Terminal, number: string): Promise<void> {
@@ -45,7 +51,9 @@ export async function movingDisk({ out, paint }: Terminal, number: string): Prom
   out(`   after            ${grouped(after)} commands there so far: none lost, none done twice, not a byte wrong`);
 }
 
-/** A disk that changes too fast for a short stop stays where it was, and is moved with a longer one. */
+/**
+ * A disk that changes too fast for a short stop stays where it was, and is moved with a longer one.
+ */
 async function move(source: string, destination: string): Promise<Figures | null> {
   for (const downtimeMs of DOWNTIMES_MS) {
     try {

@@ -1,4 +1,7 @@
-/** The user of the disk that the demo moves: a process of its own, without privileges, that never stops reading and writing. */
+/**
+ * The user of the disk that the demo moves: a process of its own, without privileges, that never
+ * stops reading and writing.
+ */
 import { setImmediate as turnOver } from 'node:timers/promises';
 import { open } from '../../api/open.ts';
 import type { DriverContext } from '../../api/run-driver.ts';
@@ -7,9 +10,9 @@ import type { DriverDevice } from '../../drivers/kit/driver-device.ts';
 import { RingLoad } from './ring-load.ts';
 import { doTasks } from './worker-process.ts';
 
-/** What it can be told to do. */
+/** Requests that the worker takes. */
 export interface MovingTasks {
-  /** Begin, and tell when it is at work. */
+  /** Begin, and answer when the load is at work. */
   begin(): Promise<{ completed: number }>;
   /** After the move: what became of it. */
   report(): Promise<{ before: number; after: number; wrong: number; gapMs: number }>;

@@ -1,6 +1,8 @@
 /**
- * A load that a disk keeps while it is moved: commands in its rings, straight, 32 of them all the time. What each block has to hold is known here, so that
- * every read is checked. It can go on with the same rings in the memory that came along with the device.
+ * A load that a disk keeps while it is moved: commands in its rings, straight, 32 of them all the
+ * time. The load knows the contents of each block, so that
+ * every read is checked. It can go on with the same rings in the memory that came along with the
+ * device.
  */
 import { AdminOpcode, Aqa, Cc, CQES, Csts, cqDoorbell, NvmeReg, NvmOpcode, regBits, regField, SQES, sqDoorbell } from '../../abi/nvme.ts';
 import { VfioError } from '../../base/errno.ts';
@@ -20,7 +22,7 @@ const READY_MS = 120_000;
 interface Command {
   readonly block: number;
   readonly write: boolean;
-  /** What the block holds then: written or read. */
+  /** The contents of the block: written or read. */
   readonly version: number;
 }
 
@@ -69,7 +71,11 @@ export class RingLoad {
     await this.#adminCommand(AdminOpcode.CREATE_SQ, Pages.SQ, (1 << 16) | 1);
   }
 
-  /** Take completions, and keep 32 commands in flight. @throws VfioError ENODEV and the like when the device is gone */
+  /**
+   * Take completions, and keep 32 commands in flight.
+   *
+   * @throws VfioError ENODEV and the like when the device is gone
+   */
   turn(): void {
     this.#consume();
     let any = false;
@@ -93,7 +99,8 @@ export class RingLoad {
     const own = dev.adopted.find(({ iova }) => iova === this.#iova);
     if (own === undefined) throw new Error('the memory of the rings did not come along');
     this.#use(dev, own.bytes, own.iova);
-    // The device may have been stopped before it heard of the last commands: they are put there again, with what they write.
+    // The device may have been stopped before it heard of the last commands: they are put there
+    // again, with what they write.
     this.#bytes.set(before.subarray(Pages.SQ * PAGE, (Pages.SQ + 1) * PAGE), Pages.SQ * PAGE);
     this.#inFlight.forEach((command, slot) => {
       if (command?.write === true) this.#fill(slot, command.block, command.version);
@@ -202,7 +209,7 @@ export class RingLoad {
     return this.#random >>> 8;
   }
 
-  /** What a block holds at a version; zeroes before it was written. */
+  /** The contents of a block at a version; zeroes before the first write. */
   #word(block: number, version: number, i: number): number {
     return version === 0 ? 0 : (Math.imul(block + 1, 0x9e37_79b1) + Math.imul(version, 0x85eb_ca6b) + i) >>> 0;
   }

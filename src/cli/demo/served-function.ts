@@ -11,10 +11,13 @@ import { VfioUserServer } from '../../vfio-user/server.ts';
 import { temporaryFolder } from './temporary-folder.ts';
 import { type Tasks, type WorkerOptions, WorkerProcess } from './worker-process.ts';
 
-/** Who the driver is when we are root: nobody. */
+/** The driver's user where the demo runs as root: the unprivileged one. */
 const NOBODY = 65534;
 
-/** A vfio-user socket that leads to the function; whoever connects opens it through group and container, as the process that it is. */
+/**
+ * A vfio-user socket that leads to the function. A client that connects opens the function through
+ * group and container, as its own process.
+ */
 export function putBehindSocket(machine: Machine, fn: PciFunction): { readonly path: string } & Disposable {
   using undo = new Cleanup();
   const folder = undo.use(temporaryFolder('vfio-demo'));
@@ -33,8 +36,8 @@ export function putBehindSocket(machine: Machine, fn: PciFunction): { readonly p
 }
 
 /**
- * The driver in `WORKER-worker.ts` of this folder. It runs as user "nobody" when we are root, and
- * as ourselves when "nobody" may not read this checkout.
+ * The driver in `WORKER-worker.ts` of this folder. Where the demo runs as root, the driver runs
+ * as an unprivileged user if that user may read this checkout.
  *
  * @param options.others files that the driver also gets
  */

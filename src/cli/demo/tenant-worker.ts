@@ -1,4 +1,7 @@
-/** A tenant of the demo: a process of its own, without privileges, that has a virtual function's address and a file with the token. */
+/**
+ * A tenant of the demo: a process of its own, without privileges, that has a virtual function's
+ * address and a file with the token.
+ */
 
 import { open } from '../../api/open.ts';
 import type { DriverContext } from '../../api/run-driver.ts';
@@ -6,9 +9,9 @@ import { VfioError } from '../../base/errno.ts';
 import { NvmeDriver } from '../../drivers/nvme/nvme-driver.ts';
 import { doTasks } from './worker-process.ts';
 
-/** What it can be told to do. */
+/** Requests that the worker takes. */
 export interface TenantTasks {
-  /** Open the function without the token: what it is told. */
+  /** Open the function without the token. Returns the error. */
   knock(): Promise<{ code: string; lines: readonly string[] }>;
   /** With it: which disk it got, and whether it reads what it wrote. */
   enter(): Promise<{ serial: string; bytes: number; same: boolean }>;

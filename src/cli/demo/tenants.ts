@@ -1,4 +1,7 @@
-/** The demo's SR-IOV device: an NVMe card with two virtual functions, and a tenant who needs the token that the PF's driver has set. */
+/**
+ * The demo's SR-IOV device: an NVMe card with two virtual functions, and a tenant who needs the
+ * token that the PF's driver has set.
+ */
 import { randomUUID } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -36,5 +39,5 @@ export async function tenants({ out, paint }: Terminal, machine: Machine, pf: Pc
   for (const line of refused.lines) out(`            ${line}`);
   const { serial, bytes, same } = await tenant.do('enter');
   if (!same) throw new Error('the disk of a tenant read back something else than was written');
-  out(`   ${paint.green('let in')}   with the token: its disk ${serial} has ${formatBytes(bytes)}, and keeps what it is told`);
+  out(`   ${paint.green('let in')}   with the token: its disk ${serial} has ${formatBytes(bytes)}, and keeps what is written`);
 }

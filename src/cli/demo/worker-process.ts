@@ -1,4 +1,7 @@
-/** A driver in another process: started, told by lines on its standard input what to do, ended. It answers each with a line of JSON. */
+/**
+ * A driver in another process. Each line on its standard input is a request, which it answers with
+ * a line of JSON.
+ */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { packageFile } from '../../sys/package-files.ts';
@@ -8,7 +11,7 @@ const command = packageFile('bin/vfio.js');
 /** Everything the demo waits for takes milliseconds; the rest is patience with busy machines. */
 const PATIENCE_MS = 300_000;
 
-/** What a worker can be told to do, by name; the results travel as JSON. */
+/** Requests that a worker takes, by name; the results travel as JSON. */
 export type Tasks<T> = { readonly [K in keyof T]: () => Promise<object> };
 
 export interface WorkerOptions {
@@ -23,7 +26,7 @@ export class WorkerProcess<T extends Tasks<T>> implements AsyncDisposable {
   readonly #child: ChildProcess;
   readonly #answers: AsyncIterator<string>;
   readonly #ended: Promise<unknown>;
-  /** What it has said on its standard error. */
+  /** Its standard error so far. */
   readonly #complaint: () => string;
   readonly #timer: NodeJS.Timeout;
 
@@ -44,9 +47,11 @@ export class WorkerProcess<T extends Tasks<T>> implements AsyncDisposable {
   }
 
   /**
-   * Start the driver in `WORKER-worker.ts` of this folder, which calls `doTasks`, on the device at `address`.
+   * Start the driver in `WORKER-worker.ts` of this folder, which calls `doTasks`, on the device at
+   * `address`.
    *
-   * @param uid  who it is; ourselves unless told   @param more  further arguments of the driver   @param env  what its environment has besides
+   * @param uid  the user that it runs as. Default: this process's user   @param more  further
+   * arguments of the driver   @param env  what its environment has besides
    * @throws Error with what it said when it does not start
    */
   static async start<T extends Tasks<T>>(
@@ -96,7 +101,7 @@ export class WorkerProcess<T extends Tasks<T>> implements AsyncDisposable {
   }
 }
 
-/** The worker's side: says who it is, then does what it is told until nobody tells any more. */
+/** The worker's side: reports its user, then answers requests until standard input ends. */
 export async function doTasks<T extends Tasks<T>>(tasks: T): Promise<void> {
   console.log(JSON.stringify({ pid: process.pid, uid: process.getuid!() }));
   for await (const task of createInterface({ input: process.stdin })) {

@@ -82,7 +82,7 @@ async function receive(path: string, extra: string | undefined, options: Options
   if (endpoint.kind !== 'tcp') throw new VfioError('EINVAL', `${where} cannot be waited at`, { fix: 'Give tcp:HOST:PORT.' });
   return await interruptible(async (signal) => {
     const key = keyFile === undefined ? null : readKey(keyFile);
-    using receiver = await receiveTcp(endpoint.host, endpoint.port, key, () => terminal.err('somebody came without the key'));
+    using receiver = await receiveTcp(endpoint.host, endpoint.port, key, () => terminal.err('a connection without the key was refused'));
     terminal.err(`waiting at tcp:${endpoint.host}:${receiver.port}`);
     const told = new Promise<null>((resolve) => signal.addEventListener('abort', () => resolve(null)));
     const from: Pipe | null = await Promise.race([receiver.connected, told]);

@@ -12,7 +12,7 @@ import { type NvmeAccess, openNvme } from './open-nvme.ts';
 import type { Doorbells, Interrupts, Pattern } from './patterns.ts';
 import { rowLines } from './rows.ts';
 
-/** What `loadNamespace` does, on a driver that is started already. */
+/** As `loadNamespace`, on a driver that is started already. */
 export interface NamespaceLoadOptions {
   readonly rw: Pattern;
   /** Bytes of a command. */
@@ -72,7 +72,8 @@ export class NamespaceLoad implements LoadQueue {
 /**
  * Run the load on a namespace that is open.
  *
- * @throws VfioError EINVAL for a command size that is no whole blocks or more than the controller takes; what `runLoad` throws
+ * @throws VfioError EINVAL for a command size that is no whole blocks or more than the controller
+ * takes; what `runLoad` throws
  */
 export async function loadNamespace(driver: NvmeDriver, options: NamespaceLoadOptions): Promise<LoadResult> {
   const ns = driver.namespace(options.namespace);
@@ -115,7 +116,7 @@ export async function bench(address: string, options: BenchOptions & NvmeAccess)
   const { interrupts, queues, depth, doorbells, token } = options;
   await using driver = await openNvme(address, { interrupts, queues, depth, doorbells, token });
   const result = await loadNamespace(driver, options);
-  // Ended before there was anything to tell.
+  // The load ended before it had a result.
   if (result.reads + result.writes === 0) options.signal?.throwIfAborted();
   return benchReport(driver.dev.name, { ...options, queues: driver.queueCount }, result);
 }

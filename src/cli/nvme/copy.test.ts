@@ -4,7 +4,10 @@ import { type BlockDevice, copyIn, copyOut, type Sink, type Source } from './cop
 
 const BLOCK = 8;
 
-/** A disk in an array. Commands end in an order of their own, and it looks whether anybody touches a slot that is in flight. */
+/**
+ * A disk in an array. Commands end in an order of their own, and it looks whether anybody touches a
+ * slot that is in flight.
+ */
 class ArrayDisk implements BlockDevice {
   readonly name = 'namespace 1';
   readonly blockSize = BLOCK;
@@ -114,7 +117,7 @@ describe('copyOut', () => {
     }
   });
 
-  it('stops when it is told to, with nothing in flight', async () => {
+  it('stops at the signal, with nothing in flight', async () => {
     const disk = new ArrayDisk(33);
     const stop = new AbortController();
     const sink = new Collected();
@@ -148,14 +151,14 @@ describe('copyIn', () => {
     expect(padded.bytes).toEqual(expected);
   });
 
-  it('writes as many blocks as it is told, and refuses a source that has fewer', async () => {
+  it('writes as many blocks as the option says, and refuses a source that has fewer', async () => {
     const disk = new ArrayDisk(40);
     expect(await copyIn(disk, 0, sourceOf(pattern(20)), { count: 3 })).toBe(3);
     expect(disk.bytes.subarray(3 * BLOCK)).toEqual(new ArrayDisk(40).bytes.subarray(3 * BLOCK));
     await expect(copyIn(disk, 0, sourceOf(pattern(2)), { count: 3 })).rejects.toThrow('the input has 2 blocks, not 3');
   });
 
-  it('takes a source that fits exactly, and tells ENOSPC of one that does not', async () => {
+  it('takes a source that fits exactly, and rejects with ENOSPC for one that does not', async () => {
     expect(await copyIn(new ArrayDisk(10), 3, sourceOf(pattern(7)))).toBe(7);
     await expect(copyIn(new ArrayDisk(10), 3, sourceOf(pattern(8)))).rejects.toMatchObject({ code: 'ENOSPC' });
     await expect(copyIn(new ArrayDisk(10), 10, sourceOf(pattern(1)))).rejects.toMatchObject({ code: 'EINVAL' });
@@ -169,7 +172,7 @@ describe('copyIn', () => {
     expect(disk.inFlight).toBe(0);
   });
 
-  it('stops when it is told to: what has begun is written, and the source that was closed for it is no error', async () => {
+  it('stops at the signal: writes that have begun complete, and the closed source is not an error', async () => {
     const disk = new ArrayDisk(40);
     const stop = new AbortController();
     const from = sourceOf(pattern(33));

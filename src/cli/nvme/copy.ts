@@ -1,10 +1,14 @@
 /**
- * Whole images in and out of a namespace: many commands in flight, in order at the file's end, in memory that does not grow with the image.
- * What stands on either side are small interfaces, so that the same code runs on a disk and in a test.
+ * Whole images in and out of a namespace: many commands in flight, in order at the file's end, in
+ * memory that does not grow with the image.
+ * Both sides are small interfaces, so that the same code runs on a disk and in a test.
  */
 import { VfioError } from '../../base/errno.ts';
 
-/** Blocks, and slots of memory that commands move them through. A slot belongs to its command until that has ended. */
+/**
+ * Blocks, and slots of memory that commands move them through. A slot belongs to its command until
+ * that has ended.
+ */
 export interface BlockDevice {
   /** For messages: `namespace 1 on 0000:01:00.0`. */
   readonly name: string;
@@ -30,7 +34,7 @@ export interface Source {
 }
 
 export interface CopyOptions {
-  /** Told the bytes that are through, after each command. */
+  /** Gets the bytes copied so far, after each command. */
   readonly onProgress?: (bytes: number) => void;
   /** Ends the copy early: what is in flight ends, nothing more begins. */
   readonly signal?: AbortSignal;
@@ -42,7 +46,8 @@ export type Copied = number;
 /**
  * Read `count` blocks from `start` on into `sink`.
  *
- * @throws VfioError EINVAL for a range that the device does not have; and what reading and `sink` throw, when everything in flight has ended
+ * @throws VfioError EINVAL for a range that the device does not have; and what reading and `sink`
+ * throw, when everything in flight has ended
  */
 export async function copyOut(from: BlockDevice, start: number, count: number, sink: Sink, options: CopyOptions = {}): Promise<Copied> {
   checkRange(from, start, count);
@@ -72,19 +77,26 @@ export async function copyOut(from: BlockDevice, start: number, count: number, s
 }
 
 export interface CopyInOptions extends CopyOptions {
-  /** Blocks to write at most; else EINVAL when the source has more or fewer. All that the source has unless told. */
+  /**
+   * Blocks to write; EINVAL when the source has more or fewer. Default: all blocks of the source.
+   */
   readonly count?: number;
   /** Fill the last block with zeroes instead of refusing a source that ends within one. */
   readonly pad?: boolean;
-  /** Read back what was written, and compare. Needs twice the slots: the second half is what is read into. */
+  /**
+   * Read back what was written, and compare. Needs twice the slots: the second half is what is read
+   * into.
+   */
   readonly verify?: boolean;
 }
 
 /**
  * Write what `source` has, from block `start` on, and flush.
  *
- * @throws VfioError EINVAL for a source that ends within a block (the whole blocks before are written then) or has another size than `count`; ENOSPC
- * when it does not fit; EIO naming the block that reads back otherwise; and what reading and writing throw. Everything in flight has ended then.
+ * @throws VfioError EINVAL for a source that ends within a block (the whole blocks before are
+ * written then) or has another size than `count`; ENOSPC
+ * when it does not fit; EIO naming the block that reads back otherwise; and what reading and
+ * writing throw. Everything in flight has ended then.
  */
 export async function copyIn(to: BlockDevice, start: number, source: Source, options: CopyInOptions = {}): Promise<Copied> {
   const { count, signal } = options;
@@ -133,7 +145,10 @@ export async function copyIn(to: BlockDevice, start: number, source: Source, opt
   return done;
 }
 
-/** Whoever ends the copy closes the source too, so that nobody waits for it: what it says of that is no error. */
+/**
+ * The end of a copy closes the source, too, so that no read waits for it. The source's complaint
+ * about that is not an error.
+ */
 async function readUnlessStopped(source: Source, into: Uint8Array, signal: AbortSignal | undefined): Promise<number> {
   try {
     return await source.read(into);
@@ -196,7 +211,8 @@ class Flights {
   }
 
   put(slot: number, flight: Promise<void>): void {
-    // Whoever awaits it sees the error; until then it is no unhandled one.
+    // The code that awaits the promise sees the error; until then the error does not count as
+    // unhandled.
     flight.catch(() => {});
     this.#under[slot] = flight;
   }

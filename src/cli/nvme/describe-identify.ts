@@ -1,4 +1,8 @@
-/** Identify data in words, as `nvme id-ctrl -H` and `nvme id-ns -H` tell it. @see NVMe 1.4, 5.15.2 */
+/**
+ * Identify data in words, as `nvme id-ctrl -H` and `nvme id-ns -H` print it.
+ *
+ * @see NVMe 1.4, 5.15.2
+ */
 import { versionText } from '../../abi/nvme.ts';
 import { type IdentifyController, type IdentifyNamespace, Lbaf } from '../../abi/nvme-structs.ts';
 import { type BitField, fieldMask } from '../../base/bit-fields.ts';
@@ -42,7 +46,10 @@ const oaes = {
 const lpa = ['SMART of each namespace', 'Commands Supported and Effects', 'extended Get Log Page', 'Telemetry', 'Persistent Event'];
 const types: Record<number, string> = { 1: 'I/O controller', 2: 'discovery controller', 3: 'administrative controller' };
 
-/** @param mdtsBytes  what MDTS is in bytes: it counts in the smallest memory page of the controller (CAP.MPSMIN) */
+/**
+ * @param mdtsBytes  what MDTS is in bytes: it counts in the smallest memory page of the controller
+ * (CAP.MPSMIN)
+ */
 export function controllerRows(id: IdentifyController, mdtsBytes: number): Row[] {
   return [
     ['vid', x(id.vid, 4), 'PCI vendor'],
@@ -51,9 +58,9 @@ export function controllerRows(id: IdentifyController, mdtsBytes: number): Row[]
     ['mn', id.mn, ''],
     ['fr', id.fr, ''],
     ['subnqn', id.subnqn === '' ? '-' : id.subnqn, ''],
-    ['ver', x(id.ver, 6), id.ver === 0 ? 'not told (older than 1.2)' : `NVM Express ${versionText(id.ver)}`],
+    ['ver', x(id.ver, 6), id.ver === 0 ? 'not reported (older than 1.2)' : `NVM Express ${versionText(id.ver)}`],
     ['cntlid', x(id.cntlid, 4), 'controller'],
-    ['cntrltype', `${id.cntrltype}`, types[id.cntrltype] ?? 'not told (older than 1.4)'],
+    ['cntrltype', `${id.cntrltype}`, types[id.cntrltype] ?? 'not reported (older than 1.4)'],
     ['ieee', hexOf(Uint8Array.from(id.ieee).reverse()), 'vendor (OUI)'],
     ['mdts', `${id.mdts}`, id.mdts === 0 ? 'no limit of a transfer' : `${formatBinary(mdtsBytes)} a transfer at most`],
     ['oaes', x(id.oaes, 8), bitNames(id.oaes, oaes)],
@@ -64,13 +71,13 @@ export function controllerRows(id: IdentifyController, mdtsBytes: number): Row[]
     ['aerl', `${id.aerl}`, `${counted(id.aerl + 1, 'Asynchronous Event Request')} at a time`],
     ['elpe', `${id.elpe}`, counted(id.elpe + 1, 'error log entry').replace('entrys', 'entries')],
     ['npss', `${id.npss}`, counted(id.npss + 1, 'power state')],
-    ['wctemp', `${id.wctemp}`, id.wctemp === 0 ? 'not told' : `warns from ${celsius(id.wctemp)} on`],
-    ['cctemp', `${id.cctemp}`, id.cctemp === 0 ? 'not told' : `critical from ${celsius(id.cctemp)} on`],
-    ['tnvmcap', grouped(id.tnvmcap), id.tnvmcap === 0n ? 'not told' : formatBytes(Number(id.tnvmcap))],
+    ['wctemp', `${id.wctemp}`, id.wctemp === 0 ? 'not reported' : `warns from ${celsius(id.wctemp)} on`],
+    ['cctemp', `${id.cctemp}`, id.cctemp === 0 ? 'not reported' : `critical from ${celsius(id.cctemp)} on`],
+    ['tnvmcap', grouped(id.tnvmcap), id.tnvmcap === 0n ? 'not reported' : formatBytes(Number(id.tnvmcap))],
     ['kas', `${id.kas}`, id.kas === 0 ? 'no Keep Alive' : `Keep Alive in steps of ${id.kas * 100} ms`],
     ['sqes', x(id.sqes, 2), `submission queue entries of ${2 ** (id.sqes & 15)} to ${2 ** (id.sqes >> 4)} bytes`],
     ['cqes', x(id.cqes, 2), `completion queue entries of ${2 ** (id.cqes & 15)} to ${2 ** (id.cqes >> 4)} bytes`],
-    ['maxcmd', `${id.maxcmd}`, id.maxcmd === 0 ? 'not told' : `${grouped(id.maxcmd)} commands at a time`],
+    ['maxcmd', `${id.maxcmd}`, id.maxcmd === 0 ? 'not reported' : `${grouped(id.maxcmd)} commands at a time`],
     ['nn', `${id.nn}`, counted(id.nn, 'namespace') + (id.nn === 1 ? '' : ' at most')],
     ['fuses', x(id.fuses, 4), id.fuses & 1 ? 'Compare and Write' : 'none'],
     ['vwc', x(id.vwc, 2), id.vwc & 1 ? 'volatile write cache: Flush matters' : 'no volatile write cache'],
@@ -120,6 +127,6 @@ export function namespaceRows(ns: IdentifyNamespace): Row[] {
 }
 
 function deallocation(dlfeat: number): string {
-  const reads = ['not told', 'zeroes', 'ones'][dlfeat & 7] ?? 'reserved';
+  const reads = ['not reported', 'zeroes', 'ones'][dlfeat & 7] ?? 'reserved';
   return `deallocated blocks read as ${reads}${dlfeat & 8 ? '; Write Zeroes can deallocate' : ''}`;
 }

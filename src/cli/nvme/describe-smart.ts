@@ -1,4 +1,4 @@
-/** The SMART log with its units, as `nvme smart-log` tells it. @see NVMe 1.4, 5.14.1.2 */
+/** The SMART log with its units, as `nvme smart-log` prints it. @see NVMe 1.4, 5.14.1.2 */
 import type { SmartLog } from '../../abi/nvme-structs.ts';
 import { formatBytes, grouped } from '../quantities.ts';
 import { bitNames, type Row } from './rows.ts';
@@ -12,7 +12,7 @@ const warnings = [
   'the persistent memory region is read only',
 ];
 
-const celsius = (kelvin: number) => (kelvin === 0 ? 'not told' : `${kelvin - 273} °C`);
+const celsius = (kelvin: number) => (kelvin === 0 ? 'not reported' : `${kelvin - 273} °C`);
 /** A data unit is a thousand blocks of 512 bytes. */
 const units = (count: bigint) => formatBytes(Number(count) * 512_000);
 

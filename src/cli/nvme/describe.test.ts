@@ -17,7 +17,7 @@ function decoded<T>(
 
 const meaning = (rows: readonly Row[], field: string) => rows.find(([name]) => name === field)?.slice(1);
 
-it('5.15.2.2 tells Identify Controller in words', () => {
+it('5.15.2.2 prints Identify Controller in words', () => {
   const id = decoded(IdentifyController, {
     vid: 0x1b36,
     sn: 'S1',
@@ -41,13 +41,13 @@ it('5.15.2.2 tells Identify Controller in words', () => {
   expect(meaning(rows, 'oncs')).toEqual(['0x8001', 'Compare, bit 15']);
   expect(meaning(rows, 'sqes')).toEqual(['0x66', 'submission queue entries of 64 to 64 bytes']);
   expect(meaning(rows, 'wctemp')).toEqual(['343', 'warns from 70 °C on']);
-  expect(meaning(rows, 'cctemp')).toEqual(['0', 'not told']);
+  expect(meaning(rows, 'cctemp')).toEqual(['0', 'not reported']);
   expect(meaning(rows, 'ieee')).toEqual(['005254', 'vendor (OUI)']);
   expect(meaning(rows, 'nn')).toEqual(['1', '1 namespace']);
   expect(meaning(rows, 'vwc')).toEqual(['0x01', 'volatile write cache: Flush matters']);
 });
 
-it('5.15.2.1 tells Identify Namespace in words, with the format that is in use', () => {
+it('5.15.2.1 prints Identify Namespace in words, with the format that is in use', () => {
   const ns = decoded(IdentifyNamespace, {
     nsze: 262_144n,
     ncap: 262_144n,
@@ -71,7 +71,7 @@ it('5.15.2.1 tells Identify Namespace in words, with the format that is in use',
   ]);
 });
 
-it('5.14.1.2 tells the SMART log with units', () => {
+it('5.14.1.2 prints the SMART log with units', () => {
   const log = decoded(SmartLog, {
     criticalWarning: CriticalWarning.TEMPERATURE,
     compositeTemperature: 323,

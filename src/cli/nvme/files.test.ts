@@ -71,7 +71,7 @@ it('a stream that fails, at once or later, is an error as any other, and ends no
   await expect(new StreamSink('standard output', atOnce).write(new Uint8Array(4))).rejects.toMatchObject(error);
 });
 
-it('tells in words which file is the trouble', async () => {
+it('names in words the file at fault', async () => {
   await expect(openSource(join(folder, 'none'))).rejects.toMatchObject({
     code: 'ENOENT',
     message: expect.stringContaining('none cannot be opened'),

@@ -193,7 +193,7 @@ export class StreamSink implements OpenedSink {
   constructor(name: string, stream: Writable) {
     this.name = name;
     this.#stream = stream;
-    // `write` tells it to whoever waits; without a listener it would end the process as well.
+    // `write` rejects with the error; without a listener the error would end the process as well.
     stream.on('error', () => {});
   }
 

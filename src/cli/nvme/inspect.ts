@@ -1,11 +1,13 @@
-/** `vfio nvme list`, `id`, `smart`: what a controller says of itself, for people and for programs. */
+/**
+ * `vfio nvme list`, `id`, `smart`: what a controller says of itself, for people and for programs.
+ */
 import { controllerRows, formatOf, namespaceRows } from './describe-identify.ts';
 import { type ListedNamespace, listLines } from './describe-list.ts';
 import { isCritical, smartRows } from './describe-smart.ts';
 import { type NvmeAccess, openNvme } from './open-nvme.ts';
 import { plain, rowLines } from './rows.ts';
 
-/** What there is to say: lines for people, one document for programs. */
+/** A report: lines for people, one document for programs. */
 export interface Report {
   readonly lines: readonly string[];
   readonly document: object;
@@ -34,7 +36,7 @@ export async function list(addresses: readonly string[], access?: NvmeAccess): P
   return { lines: listLines(namespaces), document: { namespaces } };
 }
 
-/** @param namespace  one of them; all unless told */
+/** @param namespace  one namespace. Default: all */
 export async function identify(address: string, namespace?: number, access?: NvmeAccess): Promise<Report> {
   await using driver = await openNvme(address, access);
   const { controller, dev } = driver;

@@ -25,7 +25,7 @@ it('gives percentiles that no true one exceeds, and that exceed it by a step of 
   );
 });
 
-it('tells count, mean, least and most', () => {
+it('reports count, mean, least and most', () => {
   const histogram = of([10, 20, 60]);
   expect([histogram.count, histogram.mean, histogram.min, histogram.max]).toEqual([3, 30, 10, 60]);
 });

@@ -1,5 +1,6 @@
 /**
- * Latencies, counted: 64 steps to each power of two, so that a percentile is within 1.6 % of the truth, whatever its size. Recording allocates nothing.
+ * Latencies, counted: 64 steps to each power of two, so that a percentile is within 1.6 % of the
+ * truth, whatever its size. Recording allocates nothing.
  */
 const STEP_BITS = 6;
 const STEPS = 1 << STEP_BITS;
@@ -42,7 +43,10 @@ export class LatencyHistogram {
     return this.#count === 0 ? 0 : this.#sum / this.#count;
   }
 
-  /** The smallest latency that `percent` of all do not exceed, up to the step's width: never less, never more than `max`. */
+  /**
+   * The smallest latency that `percent` of all do not exceed, up to the step's width: never less,
+   * never more than `max`.
+   */
   percentile(percent: number): number {
     const wanted = Math.ceil((percent / 100) * this.#count);
     let seen = 0;

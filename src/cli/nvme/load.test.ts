@@ -84,7 +84,7 @@ describe('runLoad', () => {
     expect(queues.map((queue) => queue.inFlight)).toEqual([0, 0, 0]);
   });
 
-  it('tells rates and latencies that fit together (Little’s law)', async () => {
+  it('reports rates and latencies that fit together (Little’s law)', async () => {
     const { run } = rig(5000, { seconds: 1e-3 });
     const { iops, seconds, latency, bytesPerSecond, reads, writes } = await run();
     expect(writes).toBe(0);
@@ -136,7 +136,7 @@ describe('runLoad', () => {
     expect(queue.inFlight).toBe(0);
   });
 
-  it('ends when it is told to, with what it has', async () => {
+  it('ends at the signal, with the figures so far', async () => {
     const stop = new AbortController();
     const { queue, run } = rig(100, { seconds: 1e9, signal: stop.signal });
     setImmediate(() => setImmediate(() => stop.abort()));
@@ -144,11 +144,11 @@ describe('runLoad', () => {
     expect(queue.inFlight).toBe(0);
   });
 
-  it('tells ETIMEDOUT when answers stay away', async () => {
+  it('rejects with ETIMEDOUT when answers stay away', async () => {
     await expect(rig(Number.POSITIVE_INFINITY, { patienceSeconds: 1e-7, seconds: 1e9 }).run()).rejects.toMatchObject({ code: 'ETIMEDOUT' });
   });
 
-  it('tells a queue that holds less than the depth, and a namespace smaller than a command', async () => {
+  it('refuses a queue that holds less than the depth, and a namespace smaller than a command', async () => {
     await expect(rig(100, { depth: 65 }).run()).rejects.toMatchObject({ code: 'ENOSPC' });
     await expect(rig(100, { blocks: 7 }).run()).rejects.toMatchObject({ code: 'EINVAL' });
   });

@@ -1,5 +1,6 @@
 /**
- * Load on queues: so many commands in flight, a new one for each that ends, and how long each took. Nothing is allocated for a command, so that what is
+ * Load on queues: so many commands in flight, a new one for each that ends, and how long each took.
+ * Nothing is allocated for a command, so that what is
  * measured is the driver and the device.
  */
 import { statusName } from '../../abi/nvme-status.ts';
@@ -13,7 +14,7 @@ export interface LoadQueue {
   read(lba: number, blocks: number, tag: number): boolean;
   write(lba: number, blocks: number, tag: number): boolean;
   ring(): void;
-  /** Look for completions, and tell each to `onComplete`. How many there were. */
+  /** Look for completions, and hand each to `onComplete`. Returns their number. */
   poll(): number;
   /** @param status 0, or the status field */
   onComplete: (tag: number, status: number) => void;
@@ -29,16 +30,16 @@ export interface LoadOptions {
   /** Commands in flight on each queue. */
   readonly depth: number;
   readonly seconds: number;
-  /** Run before the figures begin, so that the compiler has done its work; 0.3 unless told. */
+  /** Run before the figures begin, so that the compiler has done its work. Default: 0.3. */
   readonly warmupSeconds?: number;
-  /** Completions come by interrupts: nobody polls. */
+  /** Completions come by interrupts: no code polls. */
   readonly interrupts?: boolean;
   readonly seed?: number;
-  /** Nanoseconds; the process's own unless told. */
+  /** Nanoseconds. Default: the clock of the process. */
   readonly now?: () => number;
   /** Ends it early. */
   readonly signal?: AbortSignal;
-  /** Commands that are not answered for so long are ETIMEDOUT; 30 unless told. */
+  /** Seconds after which a command without an answer is ETIMEDOUT. Default: 30. */
   readonly patienceSeconds?: number;
 }
 
@@ -59,7 +60,8 @@ const TURN_NS = 500_000;
 /**
  * Keep `depth` commands in flight on each queue for `seconds`, then let them end.
  *
- * @throws VfioError EINVAL for a namespace smaller than a command; EIO naming the first command that failed; ETIMEDOUT when no more answers come
+ * @throws VfioError EINVAL for a namespace smaller than a command; EIO naming the first command
+ * that failed; ETIMEDOUT when no more answers come
  */
 export async function runLoad(queues: readonly LoadQueue[], options: LoadOptions): Promise<LoadResult> {
   if (options.blocks < options.blocksPerCommand) {
@@ -104,7 +106,7 @@ class Load {
     return { seconds: took, reads, writes, iops, bytesPerSecond: iops * blocksPerCommand * blockSize, latency: measured };
   }
 
-  /** Until then, or nothing is in flight any more, or somebody says stop. */
+  /** Until then, until nothing is in flight any more, or until the signal stops the load. */
   async #until(end: number): Promise<void> {
     const { signal, interrupts, patienceSeconds = 30 } = this.#options;
     let answered = this.now();
@@ -125,7 +127,9 @@ class Load {
     }
   }
 
-  /** As long as there is something to find: a device in this process may need its turn to answer. */
+  /**
+   * As long as there is something to find: a device in this process may need its turn to answer.
+   */
   #pollFor(end: number): void {
     let found = 1;
     while (found > 0 && this.now() < end) {
@@ -141,7 +145,9 @@ class Load {
   }
 }
 
-/** Where commands go: the same for all queues, so that a sequential load is sequential on the disk. */
+/**
+ * Where commands go: the same for all queues, so that a sequential load is sequential on the disk.
+ */
 class Places {
   readonly #slots: number;
   readonly #blocksPerCommand: number;
@@ -204,7 +210,9 @@ class Worker {
   readonly #lba: Float64Array;
   readonly #isWrite: Uint8Array;
   readonly #ring: () => void;
-  /** When this look for completions began; 0: somebody else looks, and each completion asks the clock. */
+  /**
+   * When this look for completions began; 0: other code looks, and each completion asks the clock.
+   */
   #lookedAt = 0;
   #ringing = false;
   #rungAt = 0;
@@ -282,7 +290,10 @@ class Worker {
     if (this.#lookedAt === 0) this.#ringSoon(now);
   }
 
-  /** Once for all that one interrupt tells; and now and then only after everybody else had a turn. */
+  /**
+   * Once for all completions of one interrupt; from time to time only after all other work had a
+   * turn.
+   */
   #ringSoon(now: number): void {
     if (this.#ringing) return;
     this.#ringing = true;

@@ -3,7 +3,10 @@ import type { DriverDevice } from '../../drivers/kit/driver-device.ts';
 import type { NvmeNamespace } from '../../drivers/nvme/namespace.ts';
 import type { BlockDevice } from './copy.ts';
 
-/** Commands in flight, and bytes of each: 2 MiB that the device may reach, whatever the image's size. */
+/**
+ * Commands in flight, and bytes of each: 2 MiB that the device may reach, whatever the image's
+ * size.
+ */
 export const DEPTH = 16;
 const SLOT_BYTES = 128 * 1024;
 

@@ -7,7 +7,11 @@ export interface NvmeAccess {
   readonly token?: string | undefined;
 }
 
-/** The driver on the NVMe controller at `address`; closing it closes the device. @throws VfioError ENXIO for another kind of device; what `open` and `NvmeDriver.start` throw */
+/**
+ * The driver on the NVMe controller at `address`; closing it closes the device.
+ *
+ * @throws VfioError ENXIO for another kind of device; what `open` and `NvmeDriver.start` throw
+ */
 export async function openNvme(address: string, { token, ...options }: NvmeDriverOptions & NvmeAccess = {}): Promise<NvmeDriver> {
   const dev = await open(address, { token });
   const { classCode } = dev.config;

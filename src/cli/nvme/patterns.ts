@@ -1,4 +1,4 @@
-/** What a load on a disk can be, as options say it. */
+/** Loads on a disk, by the names that options have for them. */
 
 /** The names that fio has for what it does. */
 export const patterns = ['randread', 'randwrite', 'read', 'write', 'randrw'] as const;
@@ -11,6 +11,8 @@ export const destroys = (pattern: Pattern): boolean => pattern !== 'randread' &&
 export const interruptKinds = ['msix', 'msi', 'intx', 'poll'] as const;
 export type Interrupts = (typeof interruptKinds)[number];
 
-/** Where the driver rings: in memory that the controller looks at, or in registers; as it sees fit. */
+/**
+ * Where the driver rings: in memory that the controller looks at, or in registers; as it sees fit.
+ */
 export const doorbellKinds = ['auto', 'shadow', 'registers'] as const;
 export type Doorbells = (typeof doorbellKinds)[number];

@@ -1,4 +1,7 @@
-/** What a structure of a controller says, field by field: the field's name in the specification, its value, and what that means. */
+/**
+ * The fields of a controller's structure: the name in the specification, the value, and its
+ * meaning.
+ */
 export type Row = readonly [field: string, value: string, meaning: string];
 
 /** Aligned for people. */
@@ -10,7 +13,10 @@ export function rowLines(rows: readonly Row[], indent = '  '): string[] {
   );
 }
 
-/** The names of the bits that are set: `Format, Doorbell Buffer`. Bits that have no name are told by their number. */
+/**
+ * The names of the bits that are set: `Format, Doorbell Buffer`. Bits without a name appear as
+ * their number.
+ */
 export function bitNames(value: number, names: Readonly<Record<number, string>>): string {
   const set: string[] = [];
   for (let bit = 0; bit < 32; bit++) if ((value >>> bit) & 1) set.push(names[bit] ?? `bit ${bit}`);
@@ -22,7 +28,10 @@ export function hexOf(bytes: Uint8Array): string {
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
 }
 
-/** A decoded structure for a JSON document: whole numbers where JSON can hold them, bytes as hexadecimal. */
+/**
+ * A decoded structure for a JSON document: whole numbers where JSON can hold them, bytes as
+ * hexadecimal.
+ */
 export function plain(decoded: object): Record<string, unknown> {
   const value = (v: unknown): unknown => {
     if (typeof v === 'bigint') return v <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(v) : String(v);

@@ -17,9 +17,14 @@ export interface Range extends NvmeAccess {
   readonly signal?: AbortSignal;
 }
 
-/** Blocks to `output`, a path or `-`. Says at the end how much it was. @throws VfioError naming the block that could not be read */
+/**
+ * Blocks to `output`, a path or `-`. Says at the end how much it was.
+ *
+ * @throws VfioError naming the block that could not be read
+ */
 export async function readImage(address: string, range: Range, output: string): Promise<string> {
-  // First: what goes to a terminal should not disturb a disk. The file is made anew only when there is something to put into it.
+  // First: what goes to a terminal should not disturb a disk. The file is made anew only when there
+  // is something to put into it.
   refuseTerminal(output);
   await using driver = await openNvme(address, { depth: DEPTH, token: range.token });
   const ns = driver.namespace(range.namespace);
@@ -39,7 +44,11 @@ export interface WriteOptions extends Range {
   readonly pad?: boolean;
 }
 
-/** Blocks from `input`, a path or `-`. @throws VfioError before anything is written, when a file is known not to fit */
+/**
+ * Blocks from `input`, a path or `-`.
+ *
+ * @throws VfioError before anything is written, when a file is known not to fit
+ */
 export async function writeImage(address: string, options: WriteOptions, input: string): Promise<string> {
   await using source = await openSource(input);
   await using driver = await openNvme(address, { depth: DEPTH, token: options.token });
@@ -48,7 +57,7 @@ export async function writeImage(address: string, options: WriteOptions, input: 
   using blocks = new NamespaceBlocks(driver.dev, ns, options.verify === true ? 2 * DEPTH : DEPTH, options.fua === true);
   const total = options.count === undefined ? source.size : options.count * ns.blockSize;
   using progress = new Progress(total);
-  // A pipe that nobody writes to would keep us waiting.
+  // A pipe without a writer would keep the command waiting.
   const stop = () => void source[Symbol.asyncDispose]();
   options.signal?.addEventListener('abort', stop);
   try {

@@ -1,4 +1,4 @@
-/** What to type to give a served device to a virtual machine, or to a driver. */
+/** Command lines that give a served device to a virtual machine, or to a driver. */
 import { shellQuoted } from '../../api/shell-quoted.ts';
 
 export interface AttachLine {
@@ -6,7 +6,7 @@ export interface AttachLine {
   readonly command: string;
 }
 
-/** @param path absolute: whoever types it is somewhere else */
+/** @param path absolute: the user types the line in another directory */
 export function attachLines(path: string): AttachLine[] {
   const device = { driver: 'vfio-user-pci', socket: { type: 'unix', path } };
   return [

@@ -3,7 +3,8 @@ import type { OptionSpec } from '../command.ts';
 import { file, oneOf } from '../values.ts';
 
 /**
- * Options of the device itself, with the names that they have in `sim:nvme,image=disk.img`. A device
+ * Options of the device itself, with the names that they have in `sim:nvme,image=disk.img`. A
+ * device
  * that has no such option refuses it.
  */
 export const deviceOptions: readonly OptionSpec[] = [

@@ -41,7 +41,7 @@ it('writes a line of JSON per access, for its owner to read', () => {
   expect(statSync(path).mode & 0o777).toBe(0o600);
 });
 
-it('a device goes on when the file cannot be written, which is told once', () => {
+it('a device goes on when the file cannot be written, and the command reports that once', () => {
   const told: string[] = [];
   const traffic = new RegisterTraffic('/dev/full', (message) => told.push(message));
   const bar = open(traffic).region(0);

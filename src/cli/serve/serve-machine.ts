@@ -58,7 +58,11 @@ function adminBind(directory: string, bdf: string, driver: string, before: strin
   return steps.join(' && ');
 }
 
-/** Mediators of the machine file come first. @throws VfioError EINVAL with --record, whose recorder takes every device */
+/**
+ * Mediators of the machine file come first.
+ *
+ * @throws VfioError EINVAL with --record, whose recorder takes every device
+ */
 function withMediatorsOf(file: string, options: ServeOptions): ServeOptions {
   const named = (readMachineFile(file).mediators ?? []).map((path) => resolve(dirname(file), path));
   if (named.length === 0) return options;

@@ -1,4 +1,4 @@
-/** Files of which one wants to know when any of them changes. */
+/** Files whose changes are reported. */
 import { type FSWatcher, watch } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 
@@ -7,7 +7,10 @@ const SETTLE_MS = 100;
 
 export class WatchedFiles implements Disposable {
   readonly #onChange: (path: string) => void;
-  /** Directories, not files: an editor that saves by renaming leaves the old file to whoever watches it. */
+  /**
+   * Directories, not files: an editor that saves by renaming leaves the watcher of a file with the
+   * old one.
+   */
   readonly #directories = new Map<string, { readonly watcher: FSWatcher; readonly names: Set<string> }>();
   #settling: NodeJS.Timeout | null = null;
 
@@ -23,7 +26,7 @@ export class WatchedFiles implements Disposable {
       const watcher = watch(directory, { persistent: false }, (_event, name) => {
         if (name !== null && names.has(name)) this.#changed(join(directory, name));
       });
-      // Of a directory that is gone there is nothing more to be told.
+      // A directory that is gone has no more changes to report.
       watcher.on('error', () => watcher.close());
       watched = { watcher, names };
       this.#directories.set(directory, watched);
