@@ -1,5 +1,6 @@
 // edu-at-work.ts
-// A driver that works until its device is wanted back, and says what it hears: docs/admin.md runs it.
+// A driver that works until the machine wants its device back, and prints the events that it gets:
+// docs/admin.md runs it.
 import { EduDriver, open } from 'vfio-ts/driver';
 
 export async function main(address: string) {
@@ -12,7 +13,8 @@ export async function main(address: string) {
     over ||= event.kind === 'request' || event.kind === 'gone';
   });
   console.log('at work');
-  // A reset by the administrator takes a round away: its answer is wrong, or its interrupt does not come.
+  // A reset by the administrator takes a round away: its answer is wrong, or its interrupt does not
+  // come.
   for (let lost = 0; !over; await new Promise((resolve) => setTimeout(resolve, 10))) {
     const answer = await edu.factorial(10).catch(() => null);
     lost = answer === 3628800 ? 0 : lost + 1;

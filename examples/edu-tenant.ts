@@ -3,7 +3,8 @@
 import { EduDriver, open } from 'vfio-ts/driver';
 
 export async function main(address: string, { token }: { token?: string }) {
-  using dev = await open(address, { match: EduDriver.ids, token }); // the token that `vfio run --vf-token-file` was given
+  // The token comes from `vfio run --vf-token-file`.
+  using dev = await open(address, { match: EduDriver.ids, token });
   using edu = new EduDriver(dev);
   console.log(`10! is ${await edu.factorial(10)}`);
 }

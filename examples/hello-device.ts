@@ -1,5 +1,6 @@
 // hello-device.ts
-// A PCI card that shouts: it takes text from your memory, makes it upper case, puts it back, and interrupts.
+// A PCI card that shouts: it takes text from memory, makes it upper case, puts it back, and
+// interrupts.
 import { bar, device, registers, u32, u64 } from 'vfio-ts';
 
 export const Card = registers({

@@ -1,13 +1,13 @@
 // hello-driver.ts
-// Its driver. Run it: npx vfio run examples/hello-driver.ts sim:./examples/hello-device.ts
+// Its driver. Run it: npx vfio run hello-driver.ts sim:./hello-device.ts
 import { open } from 'vfio-ts';
 import { Card } from './hello-device.ts'; // the registers, by the same names
 
 export async function main(address: string) {
-  using dev = await open(address, { match: '1234:cafe' }); // quieted, unmapped and closed at the end of the block
+  using dev = await open(address, { match: '1234:cafe' }); // closed at the end of the block
   const card = dev.bar(0, Card);
   const irq = dev.msi.enable(1);
-  const buffer = dev.dma.alloc(4096); // memory that the card may reach, at buffer.iova and nowhere else
+  const buffer = dev.dma.alloc(4096); // memory that the card may reach, at buffer.iova
   dev.busMaster = true; // until now it could reach nothing
 
   const { written } = new TextEncoder().encodeInto('hello from user space', buffer.bytes);

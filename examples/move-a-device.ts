@@ -1,5 +1,6 @@
 // move-a-device.ts
-// An edu that computes goes to another place, and computes on there. Run it: npx tsx examples/move-a-device.ts
+// An edu that computes moves to another machine, and computes on there. Run it:
+// node examples/move-a-device.ts
 import { bit, Migration, open, registers, u32 } from 'vfio-ts/driver';
 
 const Edu = registers({ factorial: u32(0x08), status: u32(0x20, { computing: bit(0, 'ro') }) });

@@ -4,7 +4,8 @@
  *     npx vfio serve ./uart.ts,clockHz=1843200 --socket-path /tmp/uart.sock
  *
  * The wire is the instance's: `instance.inputs.receive(bytes)` puts bytes on it, and the output
- * `transmit` has those that the port sends. A byte takes the time that the driver's divisor gives it.
+ * `transmit` has those that the port sends. A byte takes the time that the driver's divisor gives
+ * it.
  *
  * @see National Semiconductor PC16550D, Universal Asynchronous Receiver/Transmitter with FIFOs
  */
@@ -61,7 +62,10 @@ function powerOn() {
 type Port = Dev<{ bar0: typeof bar0 }, ReturnType<typeof powerOn>, undefined, typeof outputs>;
 
 export interface UartOptions {
-  /** Of the oscillator; the line has 1/16 of it by the divisor. Default: 1843200, for 115200 baud at divisor 1. */
+  /**
+   * Of the oscillator; the line has 1/16 of it by the divisor. Default: 1843200, for 115200 baud at
+   * divisor 1.
+   */
   readonly clockHz?: number;
 }
 

@@ -1,8 +1,9 @@
 /**
- * An entropy device of virtio 1: registers behind capabilities in config space, a split virtqueue in
- * the driver's memory, MSI-X. Linux's virtio_rng drives it.
+ * An entropy device of virtio 1: registers behind capabilities in config space, a split virtqueue
+ * in the driver's memory, MSI-X. Linux's virtio_rng drives it.
  *
- * @see Virtual I/O Device (VIRTIO) Version 1.2: 2.7 split virtqueues, 4.1 virtio over PCI, 5.4 entropy device
+ * @see Virtual I/O Device (VIRTIO) Version 1.2: 2.7 split virtqueues, 4.1 virtio over PCI, 5.4
+ *   entropy device
  */
 import { randomFillSync } from 'node:crypto';
 import { bar, capabilities, configRegisters, type Dev, device, registers, u8, u16, u32, u64 } from 'vfio-ts';
@@ -35,10 +36,15 @@ export const Virtio = registers({
   notify: u16(NOTIFY, 'wo'),
 });
 
-/** Where the capability of the window onto the BARs begins in config space (VIRTIO_PCI_CAP_PCI_CFG). */
+/**
+ * Where the capability of the window onto the BARs begins in config space (VIRTIO_PCI_CAP_PCI_CFG).
+ */
 export const WINDOW = 0x84;
 
-/** The registers of that capability: an access to `data` is one to `length` bytes of BAR `bar` at `offset`. */
+/**
+ * The registers of that capability: an access to `data` is one to `length` bytes of BAR `bar` at
+ * `offset`.
+ */
 export const Window = registers({
   bar: u8(WINDOW + 4),
   offset: u32(WINDOW + 8),
@@ -159,7 +165,8 @@ export default function virtioRng({ source = (into) => void randomFillSync(into)
     bars: { bar4 },
     capabilities: [
       locate(CapType.COMMON, COMMON, 0x38, 0x40),
-      locate(CapType.NOTIFY, NOTIFY, 4, 0x50, [0, 0, 0, 0]), // every queue is notified at the same place
+      // The notification of every queue has the same place.
+      locate(CapType.NOTIFY, NOTIFY, 4, 0x50, [0, 0, 0, 0]),
       locate(CapType.ISR, ISR, 1, 0x64),
       locate(CapType.DEVICE, DEVICE, 4, 0x74),
       locate(CapType.WINDOW, 0, 0, WINDOW, [0, 0, 0, 0]),

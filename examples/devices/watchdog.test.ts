@@ -3,7 +3,9 @@ import { ManualClock, open, TestHost } from 'vfio-ts';
 import { expect, it } from 'vitest';
 import watchdog, { Reload, Unlock, Watchdog, WatchdogConfig } from './watchdog.ts';
 
-/** A watchdog with two counts of about 100 ms, enabled, and how often it has pulled the reset line. */
+/**
+ * A watchdog with two counts of about 100 ms, enabled, and how often it has pulled the reset line.
+ */
 function armed() {
   const host = new TestHost({ mode: 'intx' });
   const instance = host.plug(watchdog);
