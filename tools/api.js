@@ -13,11 +13,17 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const doors = join(root, 'dist/types/doors');
 const reports = join(root, 'tests/package/api');
 
-/** @typedef {{ own: Map<string, string[]>, from: Map<string, { file: string, name: string | null }> }} Module */
+/**
+ * @typedef {{ own: Map<string, string[]>, from: Map<string, { file: string, name: string | null }>
+ *   }} Module
+ */
 /** @type {Map<string, Module>} */
 const modules = new Map();
 
-/** Statements of a declaration file as tsc writes it: a statement begins in the first column, and so does a closing brace. */
+/**
+ * Statements of a declaration file as tsc writes it: a statement begins in the first column, and so
+ * does a closing brace.
+ */
 function statements(text) {
   const bare = text.replace(/\/\*[\s\S]*?\*\//g, '').replace(/^\/\/.*$/gm, '');
   const found = [];

@@ -1,4 +1,6 @@
-/** The outcome of a call as a word: a test lists the outcomes of many calls and compares the lists. */
+/**
+ * The outcome of a call as a word: a test lists the outcomes of many calls and compares the lists.
+ */
 import { BusError } from '../../src/abi/bus-error.ts';
 import { type ErrnoName, VfioError } from '../../src/base/errno.ts';
 
