@@ -8,12 +8,13 @@ import { Bar, CapId, Command, Config, Pm, PowerState } from '../abi/pci.ts';
 import { NUM_REGIONS } from '../abi/vfio.ts';
 import { type Clock, PausableClock } from '../base/clock.ts';
 import { VfioError } from '../base/errno.ts';
-import { callForeign, type Failed, guardedClock, isThenable, settle, textOf } from '../base/foreign.ts';
+import { guardedClock } from '../base/foreign.ts';
 import { kindOf, type Logger, type RateLimitedLogger } from '../base/log.ts';
 import { checkRegions } from '../pci/check-regions.ts';
 import type { ConfigSpace } from '../pci/config-space.ts';
 import type { BarDeclaration, PciDeclaration, RegionDeclaration } from '../pci/declaration.ts';
 import { noteError, notePme } from './event-registers.ts';
+import { GuardedModel } from './guarded-model.ts';
 import { HostDma } from './host-dma.ts';
 import { HostIrq } from './host-irq.ts';
 import type { IommuDomain } from './iommu-domain.ts';
@@ -45,11 +46,6 @@ interface SpecialBar {
   readonly msix: MsixTable | null;
 }
 
-/** What answers before a model is attached and after it is gone: nothing, which reads as all ones. */
-const nobody: Model = { read: () => 0xffff_ffff, write: () => {}, reset: () => {} };
-
-const ALL_ONES_64 = 0xffff_ffff_ffff_ffffn;
-
 export class FunctionHost implements DeviceHost {
   readonly bdf: string;
   readonly declaration: PciDeclaration;
@@ -63,22 +59,17 @@ export class FunctionHost implements DeviceHost {
   powered = true;
   /** Resets the model has seen. */
   resets = 0;
-  /** Exceptions, rejections and values that are none: each is a bug of the model. */
-  modelErrors = 0;
   /** A PF's VFs: what resets it resets them. */
   virtualFunctions: readonly FunctionHost[] = [];
   /** The function was reset, by whatever way. */
   onReset: (() => void) | null = null;
-  #model: Model = nobody;
-  /** A function of its own, which reports the model's failures. */
-  readonly #failed: Failed = (what, error) => this.#modelFailed(what, error);
+  readonly #model: GuardedModel;
   /** What the answer to the access that is being made waits for. */
   #held: Promise<void> | null = null;
   #lockedBy: string | null = null;
   #resetting = false;
   #powerState: number = PowerState.D0;
   readonly #pmControl: number;
-  readonly #rateLimited: RateLimitedLogger;
   readonly #allocate: MemoryAllocator;
   readonly #group: () => { readonly domain: IommuDomain | null } | null;
   readonly #memory: (DirectMemory | null)[] = [null, null, null, null, null, null];
@@ -93,8 +84,8 @@ export class FunctionHost implements DeviceHost {
     this.bdf = options.bdf;
     this.declaration = options.declaration;
     this.config = options.config;
-    this.clock = new PausableClock(guardedClock(options.clock, this.#failed));
-    this.#rateLimited = options.log;
+    this.#model = new GuardedModel(options.bdf, options.declaration.name, options.log);
+    this.clock = new PausableClock(guardedClock(options.clock, this.#model.failed));
     this.#allocate = options.allocate;
     this.#group = options.group;
     this.#messages = options.messages;
@@ -133,31 +124,19 @@ export class FunctionHost implements DeviceHost {
 
   /** Call once the model is made: `host.attach(deviceModel.create(host))`. @throws VfioError EINVAL for what is no model */
   attach(model: Model): void {
-    const has = (method: 'read' | 'write' | 'reset') => typeof (model as Partial<Model> | null | undefined)?.[method] === 'function';
-    if (!has('read') || !has('write') || !has('reset')) {
-      throw new VfioError(
-        'EINVAL',
-        `${this.bdf}: create() of ${this.declaration.name} gave back no model: read, write and reset are needed`,
-        {
-          ...(settle('create', model, this.#failed) ? { fix: 'It is async; a model has to be there at once.' } : {}),
-        },
-      );
-    }
-    this.#model = model;
+    this.#model.attach(model);
     if (typeof model.configRead === 'function' && (this.declaration.registers ?? []).length > 0) {
       this.config.answer({
-        read: (offset, width) => this.#readOwn(offset, width),
-        write: (offset, width, value) => this.#call('configWrite', () => this.#model.configWrite?.(offset, width, value)),
+        read: (offset, width) => this.#model.configRead(offset, width),
+        write: (offset, width, value) => this.#model.configWrite(offset, width, value),
       });
     }
   }
 
   /** The function is removed for good: the model is disposed, BAR memory let go. Idempotent. */
   dispose(): void {
-    const model = this.#model;
-    this.#model = nobody;
     this.#configListener[Symbol.dispose]();
-    this.#call('dispose', () => model.dispose?.());
+    this.#model.dispose();
     for (let i = 0; i < this.#memory.length; i++) {
       this.#memory[i]?.[Symbol.dispose]();
       this.#memory[i] = null;
@@ -209,37 +188,23 @@ export class FunctionHost implements DeviceHost {
   // does not decode the BAR nobody answers, which reads as all ones.
 
   read(bar: number, offset: number, width: Width): number {
-    return this.#straight[bar] === 1 ? this.#readModel(bar, offset, width) : this.#readSpecial(bar, offset, width);
+    return this.#straight[bar] === 1 ? this.#model.read(bar, offset, width) : this.#readSpecial(bar, offset, width);
   }
 
   write(bar: number, offset: number, width: Width, value: number): void {
-    if (this.#straight[bar] === 1) this.#writeModel(bar, offset, width, value);
+    if (this.#straight[bar] === 1) this.#model.write(bar, offset, width, value);
     else this.#writeSpecial(bar, offset, width, value);
   }
 
   read64(bar: number, offset: number): bigint {
-    if (this.#straight[bar] === 1 && this.#model.read64 !== undefined) {
-      try {
-        const value = this.#model.read64(bar, offset);
-        if (typeof value === 'bigint') return BigInt.asUintN(64, value);
-        this.#noValue('read64', value);
-      } catch (error) {
-        this.#modelFailed('read64', error);
-      }
-      return ALL_ONES_64;
-    }
+    if (this.#straight[bar] === 1 && this.#model.reads64) return this.#model.read64(bar, offset);
     const low = this.read(bar, offset, 4);
     return BigInt(low) | (BigInt(this.read(bar, offset + 4, 4)) << 32n);
   }
 
   write64(bar: number, offset: number, value: bigint): void {
-    if (this.#straight[bar] === 1 && this.#model.write64 !== undefined) {
-      try {
-        const result: unknown = this.#model.write64(bar, offset, value);
-        if (result !== undefined) settle('write64', result, this.#failed);
-      } catch (error) {
-        this.#modelFailed('write64', error);
-      }
+    if (this.#straight[bar] === 1 && this.#model.writes64) {
+      this.#model.write64(bar, offset, value);
       return;
     }
     this.write(bar, offset, 4, Number(value & 0xffff_ffffn));
@@ -279,7 +244,7 @@ export class FunctionHost implements DeviceHost {
       this.config.reset();
       this.dma.cut();
       this.irq.reset();
-      this.#call('reset', () => this.#model.reset());
+      this.#model.reset();
     } finally {
       this.#resetting = false;
     }
@@ -292,7 +257,7 @@ export class FunctionHost implements DeviceHost {
     this.resets++;
     this.dma.cut();
     this.irq.loadUnsent(false, []);
-    this.#call('reset', () => this.#model.reset());
+    this.#model.reset();
   }
 
   /** Nothing new leaves the function until `release`: neither DMA nor interrupts. Registers answer. Idempotent, as is `release`. */
@@ -320,19 +285,24 @@ export class FunctionHost implements DeviceHost {
 
   /** A mistake of the model that was found elsewhere. */
   modelFailed(what: string, error: unknown): void {
-    this.#modelFailed(what, error);
+    this.#model.fail(what, error);
   }
 
   /** The model behind the registers; null before it is made, and after it is gone. */
   get model(): Model | null {
-    return this.#model === nobody ? null : this.#model;
+    return this.#model.model;
+  }
+
+  /** Exceptions, rejections and values that are none: each is a bug of the model. */
+  get modelErrors(): number {
+    return this.#model.errors;
   }
 
   #configWritten(offset: number, width: number): void {
     const pm = this.#pmControl;
     if (pm >= offset && pm < offset + width) this.#powerWritten();
     if (offset <= Config.COMMAND) this.#decodingWritten();
-    if (!this.#resetting) this.#call('configWritten', () => this.#model.configWritten?.(offset, width));
+    if (!this.#resetting) this.#model.configWritten(offset, width);
   }
 
   /** COMMAND.Memory or COMMAND.IO may have changed. */
@@ -355,60 +325,8 @@ export class FunctionHost implements DeviceHost {
     this.powered = state === PowerState.D0;
     const wakes = was === PowerState.D3HOT && state === PowerState.D0 && !this.#resetting;
     if (wakes && (this.config.bytes[this.#pmControl]! & Pm.CTRL_NO_SOFT_RESET) === 0) this.functionReset();
-    if (state === PowerState.D3HOT) this.#call('power', () => this.#model.power?.('D3hot'));
-    else if (was === PowerState.D3HOT) this.#call('power', () => this.#model.power?.('D0'));
-  }
-
-  // ---- The model's mistakes
-
-  #call(what: string, call: () => unknown): void {
-    callForeign(what, call, this.#failed);
-  }
-
-  #noValue(what: string, value: unknown): void {
-    settle(what, value, this.#failed);
-    this.#modelFailed(what, `${isThenable(value) ? 'a promise' : typeof value} instead of the register's value`);
-  }
-
-  /** The model's failure hurts no other device. The log reports it at a limited rate. */
-  #modelFailed(what: string, error: unknown): void {
-    this.modelErrors++;
-    this.#rateLimited.log(
-      'error',
-      `${this.bdf} model ${what}`,
-      `${this.bdf}: the model ${this.declaration.name} failed in ${what}: ${textOf(error)}`,
-    );
-  }
-
-  #readModel(bar: number, offset: number, width: Width): number {
-    try {
-      const value = this.#model.read(bar, offset, width);
-      if (typeof value === 'number') return width === 4 ? value >>> 0 : width === 2 ? value & 0xffff : value & 0xff;
-      this.#noValue('read', value);
-    } catch (error) {
-      this.#modelFailed('read', error);
-    }
-    return width === 4 ? 0xffff_ffff : width === 2 ? 0xffff : 0xff;
-  }
-
-  #readOwn(offset: number, width: Width): number {
-    try {
-      const value: unknown = this.#model.configRead?.(offset, width) ?? 0xffff_ffff;
-      if (typeof value === 'number') return value;
-      this.#noValue('configRead', value);
-    } catch (error) {
-      this.#modelFailed('configRead', error);
-    }
-    return 0xffff_ffff;
-  }
-
-  #writeModel(bar: number, offset: number, width: Width, value: number): void {
-    try {
-      const result: unknown = this.#model.write(bar, offset, width, value);
-      if (result !== undefined) settle('write', result, this.#failed);
-    } catch (error) {
-      this.#modelFailed('write', error);
-    }
+    if (state === PowerState.D3HOT) this.#model.power('D3hot');
+    else if (was === PowerState.D3HOT) this.#model.power('D0');
   }
 
   // ---- BARs that are more than registers
@@ -438,7 +356,7 @@ export class FunctionHost implements DeviceHost {
     if (msix !== null && (msix.contains(bar, offset, width) || msix.containsPending(bar, offset, width))) {
       return msix.read(bar, offset, width);
     }
-    if (special.memory === null) return this.#readModel(bar, offset, width);
+    if (special.memory === null) return this.#model.read(bar, offset, width);
     const bytes = special.memory[Math.floor(offset / WINDOW_BYTES)]!;
     const at = offset % WINDOW_BYTES;
     if (width === 1) return bytes[at]!;
@@ -455,7 +373,7 @@ export class FunctionHost implements DeviceHost {
       return;
     }
     if (special.memory === null) {
-      this.#writeModel(bar, offset, width, value);
+      this.#model.write(bar, offset, width, value);
       return;
     }
     const bytes = special.memory[Math.floor(offset / WINDOW_BYTES)]!;

@@ -11,7 +11,8 @@ import { Latch } from '../base/latch.ts';
 import type { RateLimitedLogger } from '../base/log.ts';
 import { WatchedPromise } from '../base/watched-promise.ts';
 import type { DmaLog } from './dma-log.ts';
-import { IOMMU_UNIT, type IommuDomain, Reach, readDirect, Translation, writeDirect } from './iommu-domain.ts';
+import { IOMMU_UNIT, type IommuDomain, Reach } from './iommu-domain.ts';
+import { type RemoteDma, RemoteTransfers } from './remote-transfer.ts';
 
 /** What stands between a device and memory. Getters, read at every access: keep them cheap. */
 export interface DmaGate {
@@ -66,12 +67,36 @@ export class HostDma implements DmaPort {
   /** Transfers to remote memory that are under way. */
   #underWay = 0;
   readonly #idle = new Latch();
+  readonly #remote: RemoteTransfers;
 
   /** @param name  whose DMA it is, for the log and for remote memory: a BDF */
   constructor(gate: DmaGate, log: RateLimitedLogger, name = 'device') {
     this.#gate = gate;
     this.#log = log;
     this.#name = name;
+    this.#remote = new RemoteTransfers(this.#forRemote());
+  }
+
+  #forRemote(): RemoteDma {
+    return {
+      name: this.#name,
+      begin: (iova, direction) => {
+        const blocked = this.#blocked() ?? (this.#split(iova) ? null : 'not-mapped');
+        if (blocked !== null) {
+          this.#fault(blocked, iova, direction);
+          throw this.#thrown();
+        }
+        return { domain: this.#gate.domain!, pfn: this.#at[0], byte: this.#at[1] };
+      },
+      closed: () => this.#closed(),
+      domain: () => this.#gate.domain,
+      fault: (reason, iova, direction) => {
+        this.#fault(reason, iova, direction);
+        return this.#thrown();
+      },
+      awake: (iova, direction) => (this.#asleep ? this.#awake(iova, direction) : null),
+      wrote: (first, last) => this.#writes?.mark(first, last),
+    };
   }
 
   /** DMAs that did not land, by reason. */
@@ -244,7 +269,7 @@ export class HostDma implements DmaPort {
     if (done !== Dma.REMOTE) return;
     this.#underWay++;
     try {
-      await this.#readRemote(iova, into);
+      await this.#remote.read(iova, into);
     } finally {
       this.#ended();
     }
@@ -259,7 +284,7 @@ export class HostDma implements DmaPort {
     if (done !== Dma.REMOTE) return;
     this.#underWay++;
     try {
-      await this.#writeRemote(iova, from);
+      await this.#remote.write(iova, from);
     } finally {
       this.#ended();
     }
@@ -323,138 +348,4 @@ export class HostDma implements DmaPort {
     const { reason, iova } = this.#lastFault!;
     return new DmaFault(reason, iova);
   }
-
-  /**
-   * The pieces that [iova, + size) is made of now, each with a reference on its memory until `release`. Throws what a device sees when any of
-   * it cannot be reached.
-   */
-  #pieces(iova: Iova, size: number, access: Access): Piece[] {
-    const name = access === Access.READ ? 'read' : 'write';
-    const blocked = this.#blocked() ?? (this.#split(iova) ? null : 'not-mapped');
-    if (blocked !== null) {
-      this.#fault(blocked, iova, name);
-      throw this.#thrown();
-    }
-    const domain = this.#gate.domain!;
-    const [pfn, byte] = this.#at;
-    const reach = domain.reach(pfn, byte, size, access);
-    if (reach !== Reach.OK && reach !== Reach.REMOTE) {
-      this.#refused(reach, iova, name);
-      throw this.#thrown();
-    }
-    const out = new Translation();
-    const pieces: Piece[] = [];
-    let at = pfn;
-    let within = byte;
-    for (let done = 0; done < size; ) {
-      domain.translate(at, within, access, out);
-      const piece = Math.min(out.bytes, size - done);
-      pieces.push({ domain, pfn: at, byte: within, start: done, size: piece, memory: out.memory!, offset: out.offset });
-      done += piece;
-      at += (within + out.bytes) / IOMMU_UNIT;
-      within = 0;
-    }
-    for (const piece of pieces) piece.memory.get();
-    return pieces;
-  }
-
-  /** Whether the gates are open and `piece` still is what is mapped there. */
-  #live(piece: Piece, access: Access): boolean {
-    if (this.#closed() !== null || this.#gate.domain !== piece.domain) return false;
-    const out = new Translation();
-    return (
-      piece.domain.translate(piece.pfn, piece.byte, access, out) === Reach.OK &&
-      out.memory === piece.memory &&
-      out.offset === piece.offset &&
-      out.bytes >= piece.size
-    );
-  }
-
-  /** Why `piece` is not live, counted. */
-  #gone(iova: Iova, piece: Piece, access: Access): DmaFault {
-    const at = BigInt(iova) + BigInt(piece.start);
-    this.#fault(this.#closed() ?? 'not-mapped', at, access === Access.READ ? 'read' : 'write');
-    return this.#thrown();
-  }
-
-  #failed(iova: Iova, piece: Piece, access: Access, cause: unknown): DmaFault {
-    this.#fault('remote-failed', BigInt(iova) + BigInt(piece.start), access === Access.READ ? 'read' : 'write');
-    return Object.assign(this.#thrown(), { cause });
-  }
-
-  /** Remote bytes arrive in a buffer of their own; the device gets them only when every mapping they came through is still there. */
-  async #readRemote(iova: Iova, into: Uint8Array): Promise<void> {
-    const pieces = this.#pieces(iova, into.length, Access.READ);
-    try {
-      const arrived = new Uint8Array(into.length);
-      for (const piece of pieces) {
-        if (piece.memory.kind === 'direct') continue;
-        if (this.#asleep) await this.#awake(iova, 'read');
-        if (!this.#live(piece, Access.READ)) throw this.#gone(iova, piece, Access.READ);
-        try {
-          await piece.memory.read(piece.offset, arrived.subarray(piece.start, piece.start + piece.size), this.#name);
-        } catch (cause) {
-          throw this.#failed(iova, piece, Access.READ, cause);
-        }
-      }
-      if (this.#asleep) await this.#awake(iova, 'read');
-      for (const piece of pieces) if (!this.#live(piece, Access.READ)) throw this.#gone(iova, piece, Access.READ);
-      for (const piece of pieces)
-        if (piece.memory.kind === 'direct') readDirect(piece.memory, piece.offset, arrived, piece.start, piece.size);
-      into.set(arrived);
-    } finally {
-      for (const piece of pieces) piece.memory.put();
-    }
-  }
-
-  /**
-   * Remote bytes leave piece by piece, in order; each only while its mapping is there. A mapping that goes while its bytes are under way makes
-   * a fault: nobody can promise that they landed.
-   */
-  async #writeRemote(iova: Iova, from: Uint8Array): Promise<void> {
-    const pieces = this.#pieces(iova, from.length, Access.WRITE);
-    try {
-      // The caller may reuse its buffer as soon as it has called.
-      const bytes = from.slice();
-      for (const piece of pieces) {
-        if (this.#asleep) await this.#awake(iova, 'write');
-        if (!this.#live(piece, Access.WRITE)) throw this.#gone(iova, piece, Access.WRITE);
-        if (piece.memory.kind === 'direct') {
-          writeDirect(piece.memory, piece.offset, bytes, piece.start, piece.size);
-          this.#markWritten(piece);
-        } else {
-          // Marked before and after: a log read while the bytes are under way may see them too early, never miss them. Also what failed may have landed.
-          this.#markWritten(piece);
-          try {
-            await piece.memory.write(piece.offset, bytes.subarray(piece.start, piece.start + piece.size), this.#name);
-          } catch (cause) {
-            throw this.#failed(iova, piece, Access.WRITE, cause);
-          } finally {
-            this.#markWritten(piece);
-          }
-          if (this.#asleep) await this.#awake(iova, 'write');
-          if (!this.#live(piece, Access.WRITE)) throw this.#gone(iova, piece, Access.WRITE);
-        }
-      }
-    } finally {
-      for (const piece of pieces) piece.memory.put();
-    }
-  }
-
-  #markWritten({ domain, pfn, byte, size }: Piece): void {
-    const last = pfn + Math.floor((byte + size - 1) / IOMMU_UNIT);
-    domain.dirty?.mark(pfn, last);
-    this.#writes?.mark(pfn, last);
-  }
-}
-
-interface Piece {
-  readonly domain: IommuDomain;
-  readonly pfn: number;
-  readonly byte: number;
-  /** Where it starts in the device's buffer. */
-  readonly start: number;
-  readonly size: number;
-  readonly memory: NonNullable<Translation['memory']>;
-  readonly offset: number;
 }

@@ -6,10 +6,11 @@
  */
 
 import type { IrqPort } from '../abi/device-host.ts';
-import { CapId, Config, Msi, Msix } from '../abi/pci.ts';
+import { CapId, Config, Msix } from '../abi/pci.ts';
 import { textOf } from '../base/foreign.ts';
 import type { RateLimitedLogger } from '../base/log.ts';
 import type { ConfigSpace } from '../pci/config-space.ts';
+import { MsiRegisters } from './msi-registers.ts';
 import type { MsixTable } from './msix-table.ts';
 
 /** Who handles the function's interrupts. Called synchronously; must not throw. */
@@ -72,27 +73,17 @@ export class HostIrq implements IrqPort {
 
   readonly #config: ConfigSpace;
   readonly #bytes: Uint8Array;
+  readonly #msi: MsiRegisters | null;
   readonly #msix: MsixTable | null;
   readonly #log: RateLimitedLogger;
   readonly #bdf: string;
   readonly #powered: () => boolean;
-  readonly #msiAt: number;
   readonly #msixAt: number;
-  /** Offsets of the MSI data, mask and pending registers; mask 0 = it has none. */
-  readonly #msiDataAt: number;
-  readonly #msiMaskAt: number;
-  readonly #msiPendingAt: number;
-  readonly #msi64: boolean;
   readonly #hasPin: boolean;
   #listener: IrqListener | null = null;
   /** What the device wants of its pin, and what the pin does once config space has had its say. */
   #level = false;
   #pin = false;
-  /** The remapping entries for MSI: this base message, and the vectors after it. */
-  #routedVectors = 0;
-  #routeLow = 0;
-  #routeHigh = 0;
-  #routeData = 0;
   /** Messages that wait while the function stands still; null while it does not. */
   #waiting: Set<number> | null = null;
   readonly #holders = new Set<Holder>();
@@ -100,18 +91,12 @@ export class HostIrq implements IrqPort {
   constructor({ config, msix, log, bdf, powered }: HostIrqOptions) {
     this.#config = config;
     this.#bytes = config.bytes;
+    this.#msi = MsiRegisters.of(config);
     this.#msix = msix;
     this.#log = log;
     this.#bdf = bdf;
     this.#powered = powered ?? (() => !config.sleeping);
-    this.#msiAt = config.findCapability(CapId.MSI);
     this.#msixAt = config.findCapability(CapId.MSIX);
-    const flags = this.#msiAt === 0 ? 0 : config.read(this.#msiAt + Msi.FLAGS, 2);
-    this.#msi64 = (flags & Msi.FLAGS_64BIT) !== 0;
-    this.#msiDataAt = this.#msiAt + (this.#msi64 ? Msi.DATA_64 : Msi.DATA_32);
-    const maskable = (flags & Msi.FLAGS_MASKBIT) !== 0;
-    this.#msiMaskAt = maskable ? this.#msiAt + (this.#msi64 ? Msi.MASK_64 : Msi.MASK_32) : 0;
-    this.#msiPendingAt = maskable ? this.#msiAt + (this.#msi64 ? Msi.PENDING_64 : Msi.PENDING_32) : 0;
     this.#hasPin = config.bytes[Config.INTERRUPT_PIN] !== 0;
     if (msix !== null) msix.onUnmasked = (vector) => this.#sendPendingMsix(vector);
     config.onWrite((offset, width) => {
@@ -122,8 +107,7 @@ export class HostIrq implements IrqPort {
   /** Whether a write to config bytes [first, end) can change which interrupts leave. */
   #concerns(first: number, end: number): boolean {
     if (first < Config.COMMAND + 2 && end > Config.COMMAND) return true;
-    const { SIZE_64_MASKED } = Msi;
-    if (this.#msiAt !== 0 && first < this.#msiAt + SIZE_64_MASKED && end > this.#msiAt) return true;
+    if (this.#msi?.overlaps(first, end) === true) return true;
     return this.#msixAt !== 0 && first < this.#msixAt + Msix.TABLE && end > this.#msixAt;
   }
 
@@ -138,29 +122,16 @@ export class HostIrq implements IrqPort {
   }
 
   get mode(): 'intx' | 'msi' | 'msix' {
-    return this.#msixEnabled ? 'msix' : this.#msiEnabled ? 'msi' : 'intx';
+    return this.#msixEnabled ? 'msix' : this.#msi?.enabled === true ? 'msi' : 'intx';
   }
 
   get vectors(): number {
     if (this.#msixEnabled) return this.#msix === null ? 0 : this.#msix.vectors;
-    return this.#msiEnabled ? this.#msiVectors : 1;
+    return this.#msi?.enabled === true ? this.#msi.vectors : 1;
   }
 
   get #msixEnabled(): boolean {
     return this.#msixAt !== 0 && (this.#bytes[this.#msixAt + Msix.FLAGS + 1]! & MSIX_ENABLE_HIGH) !== 0;
-  }
-
-  get #msiEnabled(): boolean {
-    return this.#msiAt !== 0 && (this.#bytes[this.#msiAt + Msi.FLAGS]! & Msi.FLAGS_ENABLE) !== 0;
-  }
-
-  get #msiVectors(): number {
-    return 1 << ((this.#bytes[this.#msiAt + Msi.FLAGS]! & Msi.FLAGS_QSIZE) >>> Msi.FLAGS_QSIZE_SHIFT);
-  }
-
-  #dword(at: number): number {
-    const b = this.#bytes;
-    return (b[at]! | (b[at + 1]! << 8) | (b[at + 2]! << 16) | (b[at + 3]! << 24)) >>> 0;
   }
 
   /** The level on the wire: what a host without COMMAND.InterruptDisable sees. */
@@ -185,7 +156,7 @@ export class HostIrq implements IrqPort {
   /** Work out again what may leave: called for config writes that matter, and when the function is powered again. */
   update(): void {
     const msixEnabled = this.#msixEnabled;
-    const messages = msixEnabled || this.#msiEnabled;
+    const messages = msixEnabled || this.#msi?.enabled === true;
     const was = this.#pin;
     this.#config.interruptStatus = this.#level;
     // While it stands still the pin may go quiet, and asserts when it goes on.
@@ -195,7 +166,7 @@ export class HostIrq implements IrqPort {
       if (!msixEnabled) this.#msix.clearAllPending();
       else for (let vector = 0; this.#msix.pendingCount > 0 && vector < this.#msix.vectors; vector++) this.#sendPendingMsix(vector);
     }
-    if (this.#msiPendingAt !== 0 && this.#dword(this.#msiPendingAt) !== 0) this.#sendPendingMsi();
+    if (this.#msi !== null && this.#msi.pending !== 0) this.#sendPendingMsi(this.#msi);
   }
 
   #assert(): void {
@@ -215,7 +186,7 @@ export class HostIrq implements IrqPort {
       return false;
     }
     if (this.#msixEnabled) return this.#triggerMsix(vector);
-    if (this.#msiEnabled) return this.#triggerMsi(vector);
+    if (this.#msi?.enabled === true) return this.#triggerMsi(this.#msi, vector);
     this.dropped.notEnabled++;
     return false;
   }
@@ -254,7 +225,7 @@ export class HostIrq implements IrqPort {
     if (table !== null && table.pendingCount > 0) {
       for (let vector = 0; vector < table.vectors; vector++) if (table.isPending(vector)) vectors.add(vector);
     }
-    const pending = this.#msiPendingAt === 0 ? 0 : this.#dword(this.#msiPendingAt);
+    const pending = this.#msi?.pending ?? 0;
     for (let vector = 0; vector < 32; vector++) if ((pending & (1 << vector)) !== 0) vectors.add(vector);
     return { level: this.#level, vectors: [...vectors].sort((a, b) => a - b) };
   }
@@ -314,32 +285,24 @@ export class HostIrq implements IrqPort {
     this.#sendMsix(table, vector);
   }
 
-  #triggerMsi(vector: number): boolean {
-    if (vector >>> 0 !== vector || vector >= this.#msiVectors) {
+  #triggerMsi(msi: MsiRegisters, vector: number): boolean {
+    if (vector >>> 0 !== vector || vector >= msi.vectors) {
       this.dropped.badVector++;
       return false;
     }
-    if (this.#msiMaskAt !== 0 && (this.#dword(this.#msiMaskAt) & (1 << vector)) !== 0) {
-      this.#bytes[this.#msiPendingAt + (vector >>> 3)]! |= 1 << (vector & 7);
+    if (msi.isMasked(vector)) {
+      msi.setPending(vector);
       return false;
     }
     if (!this.#config.busMaster) {
       this.dropped.busMasterOff++;
       return false;
     }
-    return this.#sendMsi(vector);
+    return this.#sendMsi(msi, vector);
   }
 
-  #sendMsi(vector: number): boolean {
-    const b = this.#bytes;
-    const high = this.#msi64 ? this.#dword(this.#msiAt + Msi.ADDRESS_HI) : 0;
-    const data = b[this.#msiDataAt]! | (b[this.#msiDataAt + 1]! << 8);
-    if (
-      vector >= this.#routedVectors ||
-      this.#dword(this.#msiAt + Msi.ADDRESS_LO) !== this.#routeLow ||
-      high !== this.#routeHigh ||
-      data !== this.#routeData
-    ) {
+  #sendMsi(msi: MsiRegisters, vector: number): boolean {
+    if (!msi.matches(vector)) {
       this.dropped.remapped++;
       this.#log.log('warn', `${this.#bdf} remapped`, `${this.#bdf}: MSI vector ${vector} sent a message that was not programmed; dropped`);
       return false;
@@ -347,18 +310,17 @@ export class HostIrq implements IrqPort {
     return this.#deliver(vector);
   }
 
-  #sendPendingMsi(): void {
-    if (!this.#msiEnabled) {
-      this.#bytes.fill(0, this.#msiPendingAt, this.#msiPendingAt + 4);
+  #sendPendingMsi(msi: MsiRegisters): void {
+    if (!msi.enabled) {
+      msi.clearAllPending();
       return;
     }
     if (!this.#mayWrite) return;
-    const vectors = this.#msiVectors;
+    const { vectors } = msi;
     for (let vector = 0; vector < vectors; vector++) {
-      const bit = 1 << vector;
-      if ((this.#dword(this.#msiPendingAt) & bit) === 0 || (this.#dword(this.#msiMaskAt) & bit) !== 0) continue;
-      this.#bytes[this.#msiPendingAt + (vector >>> 3)]! &= ~(1 << (vector & 7));
-      this.#sendMsi(vector);
+      if ((msi.pending & (1 << vector)) === 0 || msi.isMasked(vector)) continue;
+      msi.clearPending(vector);
+      this.#sendMsi(msi, vector);
     }
   }
 
@@ -383,14 +345,11 @@ export class HostIrq implements IrqPort {
 
   /** Remapping entries for MSI: `vectors` messages from this base message on may pass. */
   routeMsi(vectors: number, addressLow: number, addressHigh: number, data: number): void {
-    this.#routedVectors = vectors;
-    this.#routeLow = addressLow;
-    this.#routeHigh = addressHigh;
-    this.#routeData = data;
+    this.#msi?.route(vectors, addressLow, addressHigh, data);
   }
 
   unrouteMsi(): void {
-    this.#routedVectors = 0;
+    this.#msi?.unroute();
   }
 
   /** The function was reset: its pin is quiet and nothing is pending. */
@@ -402,7 +361,7 @@ export class HostIrq implements IrqPort {
 
   #clearPending(): void {
     this.#msix?.clearAllPending();
-    if (this.#msiPendingAt !== 0) this.#bytes.fill(0, this.#msiPendingAt, this.#msiPendingAt + 4);
+    this.#msi?.clearAllPending();
     this.#waiting?.clear();
   }
 }

@@ -18,7 +18,8 @@ import { DeviceMigration } from '../migration/device-migration.ts';
 import { PciTarget } from '../migration/pci-target.ts';
 import { hasBrokenIntx } from './device-policy.ts';
 import type { BoundDevice, HostedFunction } from './hosted-function.ts';
-import { Ioeventfds, type IoeventfdTarget } from './ioeventfd.ts';
+import { Ioeventfds } from './ioeventfd.ts';
+import { IoeventfdRegisters, type WrittenDevice } from './ioeventfd-registers.ts';
 import type { DevicePower } from './power.ts';
 import { mappableBars } from './region-info.ts';
 import { resetFunction } from './reset.ts';
@@ -39,7 +40,7 @@ export interface OpenState {
 }
 
 /** The device that is enabled; `VfioPciDevice` is one. */
-export interface EnabledDevice extends IoeventfdTarget {
+export interface EnabledDevice extends WrittenDevice {
   readonly fn: HostedFunction;
   readonly ctx: EngineContext;
   readonly host: FunctionHost;
@@ -109,7 +110,7 @@ export function enable(device: EnabledDevice, hooks: EnableHooks): OpenState {
   return {
     vconfig,
     interrupts,
-    ioeventfds: new Ioeventfds(device),
+    ioeventfds: new Ioeventfds(new IoeventfdRegisters(device, () => hooks.current()?.vconfig ?? null)),
     mappable: mappableBars(fn, ctx.pageSize),
     resetWorks,
     saved,

@@ -1,14 +1,18 @@
 /**
- * VfioPciDevice: a function while it is bound to vfio-pci, shared by all its open files. Enabled and reset with the first file, quiesced, reset
- * and restored with the last, in the order of S2-30: bus mastering off, interrupts off, reset, configuration back, and only then may the
+ * VfioPciDevice: a function while it is bound to vfio-pci, shared by all its open files. The first
+ * open enables and resets the function. The last close quiesces, resets and restores it, in the
+ * order of S2-30: bus mastering off, interrupts off, reset, configuration back; only then may the
  * IOMMU domain go.
+ *
+ * Longer than 400 lines because open, reset, sleep, revocation and close interrupt each other:
+ * mediators and listeners may start any of them in the middle of another, and the order in which
+ * the shared state changes stands in one file.
  *
  * @see linux/drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_enable(), vfio_pci_core_disable(), vfio_pci_core_register_device()
  */
 import type { DeviceEvent, RegionInfo } from '../../abi/device.ts';
-import type { Width } from '../../abi/device-host.ts';
 import { Command, Config } from '../../abi/pci.ts';
-import { NUM_REGIONS, RegionFlags } from '../../abi/vfio.ts';
+import { NUM_REGIONS } from '../../abi/vfio.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
 import type { FunctionHost } from '../../hardware/function-host.ts';
@@ -21,7 +25,6 @@ import { parseDeviceName } from './device-name.ts';
 import { checkBindable } from './device-policy.ts';
 import type { BoundDevice, HostedFunction, OpenFile } from './hosted-function.ts';
 import { tryResetSet } from './hot-reset.ts';
-import type { IoeventfdTarget } from './ioeventfd.ts';
 import { enable, migrationOf, type OpenState } from './open-state.ts';
 import { DevicePower } from './power.ts';
 import { regionInfo } from './region-info.ts';
@@ -30,7 +33,7 @@ import { Suspension } from './suspend.ts';
 import { ReleaseRequest, type ReleaseTarget } from './unplug.ts';
 import { authorize, type TokenSubject, VfToken } from './vf-token.ts';
 
-export class VfioPciDevice implements BoundDevice, IoeventfdTarget, ReleaseTarget, TokenSubject {
+export class VfioPciDevice implements BoundDevice, ReleaseTarget, TokenSubject {
   readonly fn: HostedFunction;
   readonly ctx: EngineContext;
   readonly bdf: string;
@@ -392,29 +395,6 @@ export class VfioPciDevice implements BoundDevice, IoeventfdTarget, ReleaseTarge
     if (this.power.suspended) {
       throw new VfioError('EBUSY', `${this.bdf}: the machine sleeps`, { fix: 'Await awake() of the device, or resume the machine.' });
     }
-  }
-
-  // ---- IoeventfdTarget
-
-  get msix(): FunctionHost['msix'] {
-    return this.host.msix;
-  }
-
-  barSize(index: number): number {
-    return this.host.bar(index)?.size ?? 0;
-  }
-
-  seesWrites(bar: number): boolean {
-    const hooks = this.#mediation?.region(bar) ?? null;
-    return hooks !== null && (hooks.write !== undefined || (this.regionInfo(bar).flags & RegionFlags.WRITE) === 0);
-  }
-
-  signalled(bar: number, offset: number, size: number, data: bigint): void {
-    if (this.#open === null || this.resetting) return;
-    if (this.host.bar(bar)!.type !== 'io' && !this.#open.vconfig.memoryEnabled) return;
-    const value = Number(BigInt.asUintN(8 * size, data));
-    if (offset % size === 0) this.host.write(bar, offset, size as Width, value);
-    else for (let i = 0; i < size; i++) this.host.write(bar, offset + i, 1, (value >>> (8 * i)) & 0xff);
   }
 
   // ---- Leaving: unbind, unplug (S2-41)

@@ -9,15 +9,15 @@
  *
  * @see linux/drivers/vfio/pci/vfio_pci_config.c, vfio_pci_config_rw()
  */
-import { Bar, CapId, Command, Config, Msi, Pm, PowerState } from '../../abi/pci.ts';
+import { CapId, Command, Config, Msi, Pm, PowerState } from '../../abi/pci.ts';
 import { VfioError } from '../../base/errno.ts';
-import { barAddressMask, barTypeBits } from '../../pci/bars.ts';
 import { Af } from '../../pci/capabilities/advanced-features.ts';
 import { PciExp } from '../../pci/capabilities/pci-express-registers.ts';
 import { Vpd } from '../../pci/capabilities/vpd.ts';
 import { ConfigSpace } from '../../pci/config-space.ts';
 import { explainConfigWrite, type WriteExplanation } from '../../pci/explain-write.ts';
 import { type ConfigRegion, PermissionMap } from '../../pci/permission-map.ts';
+import { VirtualBars } from './virtual-bars.ts';
 
 /** What config writes make happen elsewhere. Hooks must not throw: a guest's write that cannot be honoured has no effect. */
 export interface VirtualConfigHooks {
@@ -56,24 +56,6 @@ export interface TriedWrite extends WriteExplanation {
   readonly readsBack: number;
 }
 
-interface BarFixup {
-  /** Offset of the register. */
-  readonly at: number;
-  readonly keep: number;
-  readonly set: number;
-}
-
-/** BAR 0 to 5, then the ROM BAR. */
-const BAR_OFFSETS = [
-  Config.BASE_ADDRESS_0,
-  Config.BASE_ADDRESS_1,
-  Config.BASE_ADDRESS_2,
-  Config.BASE_ADDRESS_3,
-  Config.BASE_ADDRESS_4,
-  Config.BASE_ADDRESS_5,
-  Config.ROM_ADDRESS,
-] as const;
-
 export class VirtualConfig {
   readonly config: ConfigSpace;
   readonly map: PermissionMap;
@@ -85,10 +67,7 @@ export class VirtualConfig {
   readonly #options: VirtualConfigOptions;
   readonly #isVf: boolean;
   readonly #noIntx: boolean;
-  /** Hardware's BARs and ROM BAR at open, to recognise and repair a reset that went past us. */
-  readonly #realBars: readonly number[];
-  readonly #fixups: readonly BarFixup[];
-  #barsDirty = true;
+  readonly #bars: VirtualBars;
   #intxDisabled = false;
 
   constructor(config: ConfigSpace, hooks: VirtualConfigHooks, options: VirtualConfigOptions = {}) {
@@ -101,8 +80,7 @@ export class VirtualConfig {
     this.#options = options;
     this.#isVf = options.isVirtualFunction === true;
     this.#noIntx = options.noIntx === true;
-    this.#realBars = BAR_OFFSETS.map((at) => config.read(at, 4));
-    this.#fixups = this.#makeFixups();
+    this.#bars = new VirtualBars(config, this.#view, this.#isVf);
     if (this.#isVf) {
       this.#view.setUint16(Config.VENDOR_ID, options.vendor ?? config.declaration.vendor, true);
       this.#view.setUint16(Config.DEVICE_ID, options.device ?? config.declaration.device, true);
@@ -147,7 +125,7 @@ export class VirtualConfig {
     const count = into.length;
     if (count === 0) return 0;
     this.#checkRange(offset, count);
-    if (this.#barsDirty && offset < Config.ROM_ADDRESS + 4 && offset + count > Config.BASE_ADDRESS_0) this.#fixBars();
+    if (this.#bars.dirty && VirtualBars.overlaps(offset, offset + count)) this.#bars.fix();
     this.config.refresh(offset, count);
     const { virt } = this.map;
     const hardware = this.config.bytes;
@@ -191,7 +169,7 @@ export class VirtualConfig {
    * @throws VfioError EFAULT outside of config space; EINVAL for a width or value that is none
    */
   explain(offset: number, width: 1 | 2 | 4, value: number): TriedWrite {
-    if (this.#barsDirty) this.#fixBars();
+    if (this.#bars.dirty) this.#bars.fix();
     const explanation = explainConfigWrite(
       this.map,
       { virtual: this.bytes, hardware: this.config, isVirtualFunction: this.#isVf },
@@ -250,7 +228,7 @@ export class VirtualConfig {
     this.config.restore({ bytes: registers });
     const decoding = Command.MEMORY | Command.IO;
     this.bytes[Config.COMMAND] = (this.bytes[Config.COMMAND]! & ~decoding) | (saved[Config.COMMAND]! & decoding);
-    this.#barsDirty = true;
+    this.#bars.dirty = true;
     const disabled = (this.bytes[Config.COMMAND + 1]! & (Command.INTX_DISABLE >> 8)) !== 0;
     if (disabled === this.#intxDisabled) return;
     this.#intxDisabled = disabled;
@@ -283,7 +261,7 @@ export class VirtualConfig {
       if ((value & Command.MEMORY) === 0) this.#hooks.memoryDisabled();
       // The user turns on what the copy says is on, and hardware has it off: it was reset by a way we did not see.
       const lost = value & this.bytes[Config.COMMAND]! & ~this.config.command & decoding;
-      if (lost !== 0 || this.#barsMoved()) this.#restoreBars();
+      if (lost !== 0 || this.#bars.moved) this.#restoreBars();
     }
     // Kept in the copy too: what the user believes, for the test above.
     if (at === Config.COMMAND) this.bytes[Config.COMMAND] = (this.bytes[Config.COMMAND]! & ~decoding) | (value & decoding);
@@ -295,7 +273,7 @@ export class VirtualConfig {
         this.#hooks.intxDisable(disabled);
       }
     }
-    if (at < Config.ROM_ADDRESS + 4 && at + width > Config.BASE_ADDRESS_0) this.#barsDirty = true;
+    if (VirtualBars.overlaps(at, at + width)) this.#bars.dirty = true;
   }
 
   /** These registers are really there: not cut off at the end of config space, not covered by another capability of a broken device. */
@@ -405,41 +383,10 @@ export class VirtualConfig {
     this.#hooks.functionReset('af');
   }
 
-  /** What hardware would have read-only in each BAR of the copy: BARs that the host left unplaced are not there at all. */
-  #makeFixups(): readonly BarFixup[] {
-    const fixups = new Map<number, BarFixup>();
-    for (let i = 0; i < Bar.COUNT; i++) fixups.set(i, { at: Config.BASE_ADDRESS_0 + 4 * i, keep: 0, set: 0 });
-    for (const bar of this.config.declaration.header === 'bridge' ? [] : (this.config.declaration.bars ?? [])) {
-      if (!this.#isVf && this.config.barAddress(bar.index) === 0n) continue;
-      const at = Config.BASE_ADDRESS_0 + 4 * bar.index;
-      const mask = barAddressMask(bar.size);
-      fixups.set(bar.index, { at, keep: mask.low, set: barTypeBits(bar) });
-      if (bar.type === 'mem64') fixups.set(bar.index + 1, { at: at + 4, keep: mask.high, set: 0 });
-    }
-    const rom = this.config.romSize;
-    const romThere = rom !== 0 && this.config.declaration.header !== 'bridge' && this.config.romAddress !== 0;
-    fixups.set(Bar.COUNT, { at: Config.ROM_ADDRESS, keep: romThere ? (barAddressMask(rom).low | Bar.ROM_ENABLE) >>> 0 : 0, set: 0 });
-    return [...fixups.values()];
-  }
-
-  /** @see vfio_bar_fixup() */
-  #fixBars(): void {
-    for (const { at, keep, set } of this.#fixups) this.#view.setUint32(at, ((this.#view.getUint32(at, true) & keep) | set) >>> 0, true);
-    this.#barsDirty = false;
-  }
-
-  #barsMoved(): boolean {
-    for (let i = 0; i < Bar.COUNT; i++) {
-      const real = this.#realBars[i]!;
-      if (real !== 0 && real !== this.config.read(BAR_OFFSETS[i]!, 4)) return true;
-    }
-    return false;
-  }
-
   /** @see vfio_bar_restore() */
   #restoreBars(): void {
     if (this.#isVf) return;
-    this.#realBars.forEach((bar, i) => void this.config.write(BAR_OFFSETS[i]!, 4, bar));
+    this.#bars.restore();
     if (this.#noIntx) this.#keepIntxDisabled();
   }
 

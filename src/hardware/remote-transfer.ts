@@ -1,0 +1,175 @@
+/**
+ * DMA to and from memory that answers only by messages (a vfio-user client's). A transfer takes
+ * time, in which mappings may go: it lands only through mappings that are there from its beginning
+ * to its end.
+ */
+import type { DmaFault, DmaFaultReason, Iova } from '../abi/device-host.ts';
+import { Access, type RemoteMemory } from '../abi/memory.ts';
+import { IOMMU_UNIT, type IommuDomain, Reach, readDirect, Translation, writeDirect } from './iommu-domain.ts';
+
+type Direction = 'read' | 'write';
+
+/** The DMA port of the device, as its remote transfers see it. */
+export interface RemoteDma {
+  /** The device's name, for the other end of the memory. */
+  readonly name: string;
+  /** The gates of a new transfer, and the place where it begins. @throws DmaFault while a gate is closed */
+  begin(iova: Iova, direction: Direction): { readonly domain: IommuDomain; readonly pfn: number; readonly byte: number };
+  /** The gate that is closed now for a transfer that has begun; null when all are open. */
+  closed(): DmaFaultReason | null;
+  /** The domain that translates for the device now. */
+  domain(): IommuDomain | null;
+  /** Count a fault; returns the error for the model. */
+  fault(reason: DmaFaultReason, iova: Iova, direction: Direction): DmaFault;
+  /** Null while the machine is awake. Rejects when the function was reset or closed during the sleep. */
+  awake(iova: Iova, direction: Direction): Promise<void> | null;
+  /** The device has written pages [first, last]. */
+  wrote(first: number, last: number): void;
+}
+
+/** A part of a transfer that lies in one mapping. */
+interface Piece {
+  readonly domain: IommuDomain;
+  readonly pfn: number;
+  readonly byte: number;
+  /** Where the piece starts in the device's buffer. */
+  readonly start: number;
+  readonly size: number;
+  readonly memory: NonNullable<Translation['memory']>;
+  readonly offset: number;
+}
+
+export class RemoteTransfers {
+  readonly #dma: RemoteDma;
+
+  constructor(dma: RemoteDma) {
+    this.#dma = dma;
+  }
+
+  /**
+   * Bytes arrive in a buffer of their own. The device gets them when every mapping that they came
+   * through is still there.
+   */
+  async read(iova: Iova, into: Uint8Array): Promise<void> {
+    const dma = this.#dma;
+    const pieces = this.#pieces(iova, into.length, 'read');
+    try {
+      const arrived = new Uint8Array(into.length);
+      for (const piece of pieces) {
+        if (piece.memory.kind === 'direct') continue;
+        const sleep = dma.awake(iova, 'read');
+        if (sleep !== null) await sleep;
+        if (!this.#live(piece, Access.READ)) throw this.#gone(iova, piece, 'read');
+        try {
+          await piece.memory.read(piece.offset, arrived.subarray(piece.start, piece.start + piece.size), dma.name);
+        } catch (cause) {
+          throw this.#failed(iova, piece, 'read', cause);
+        }
+      }
+      const sleep = dma.awake(iova, 'read');
+      if (sleep !== null) await sleep;
+      for (const piece of pieces) if (!this.#live(piece, Access.READ)) throw this.#gone(iova, piece, 'read');
+      for (const piece of pieces)
+        if (piece.memory.kind === 'direct') readDirect(piece.memory, piece.offset, arrived, piece.start, piece.size);
+      into.set(arrived);
+    } finally {
+      for (const piece of pieces) piece.memory.put();
+    }
+  }
+
+  /**
+   * Bytes leave piece by piece, in order; each only while its mapping is there. A mapping that goes
+   * while its bytes are under way makes a fault: it is not known whether they landed.
+   */
+  async write(iova: Iova, from: Uint8Array): Promise<void> {
+    const dma = this.#dma;
+    const pieces = this.#pieces(iova, from.length, 'write');
+    try {
+      // The caller may reuse its buffer as soon as it has called.
+      const bytes = from.slice();
+      for (const piece of pieces) {
+        const sleep = dma.awake(iova, 'write');
+        if (sleep !== null) await sleep;
+        if (!this.#live(piece, Access.WRITE)) throw this.#gone(iova, piece, 'write');
+        if (piece.memory.kind === 'direct') {
+          writeDirect(piece.memory, piece.offset, bytes, piece.start, piece.size);
+          this.#markWritten(piece);
+        } else await this.#send(iova, piece, piece.memory, bytes);
+      }
+    } finally {
+      for (const piece of pieces) piece.memory.put();
+    }
+  }
+
+  async #send(iova: Iova, piece: Piece, memory: RemoteMemory, bytes: Uint8Array): Promise<void> {
+    const dma = this.#dma;
+    // Marked before and after: a log that is read while the bytes are under way may see them too
+    // early, and never misses them. A write that failed may have landed, too.
+    this.#markWritten(piece);
+    try {
+      await memory.write(piece.offset, bytes.subarray(piece.start, piece.start + piece.size), dma.name);
+    } catch (cause) {
+      throw this.#failed(iova, piece, 'write', cause);
+    } finally {
+      this.#markWritten(piece);
+    }
+    const sleep = dma.awake(iova, 'write');
+    if (sleep !== null) await sleep;
+    if (!this.#live(piece, Access.WRITE)) throw this.#gone(iova, piece, 'write');
+  }
+
+  /**
+   * The pieces that [iova, + size) is made of now, each with a reference on its memory until `put`.
+   *
+   * @throws DmaFault when any of it cannot be reached
+   */
+  #pieces(iova: Iova, size: number, direction: Direction): Piece[] {
+    const access = direction === 'read' ? Access.READ : Access.WRITE;
+    const { domain, pfn, byte } = this.#dma.begin(iova, direction);
+    const reach = domain.reach(pfn, byte, size, access);
+    if (reach !== Reach.OK && reach !== Reach.REMOTE) {
+      throw this.#dma.fault(reach === Reach.PERMISSION ? 'permission' : 'not-mapped', iova, direction);
+    }
+    const out = new Translation();
+    const pieces: Piece[] = [];
+    let at = pfn;
+    let within = byte;
+    for (let done = 0; done < size; ) {
+      domain.translate(at, within, access, out);
+      const piece = Math.min(out.bytes, size - done);
+      pieces.push({ domain, pfn: at, byte: within, start: done, size: piece, memory: out.memory!, offset: out.offset });
+      done += piece;
+      at += (within + out.bytes) / IOMMU_UNIT;
+      within = 0;
+    }
+    for (const piece of pieces) piece.memory.get();
+    return pieces;
+  }
+
+  /** Whether the gates are open and `piece` still is the mapping at its address. */
+  #live(piece: Piece, access: Access): boolean {
+    if (this.#dma.closed() !== null || this.#dma.domain() !== piece.domain) return false;
+    const out = new Translation();
+    return (
+      piece.domain.translate(piece.pfn, piece.byte, access, out) === Reach.OK &&
+      out.memory === piece.memory &&
+      out.offset === piece.offset &&
+      out.bytes >= piece.size
+    );
+  }
+
+  /** The reason why `piece` is not live, counted. */
+  #gone(iova: Iova, piece: Piece, direction: Direction): DmaFault {
+    return this.#dma.fault(this.#dma.closed() ?? 'not-mapped', BigInt(iova) + BigInt(piece.start), direction);
+  }
+
+  #failed(iova: Iova, piece: Piece, direction: Direction, cause: unknown): DmaFault {
+    return Object.assign(this.#dma.fault('remote-failed', BigInt(iova) + BigInt(piece.start), direction), { cause });
+  }
+
+  #markWritten({ domain, pfn, byte, size }: Piece): void {
+    const last = pfn + Math.floor((byte + size - 1) / IOMMU_UNIT);
+    domain.dirty?.mark(pfn, last);
+    this.#dma.wrote(pfn, last);
+  }
+}
