@@ -1,5 +1,6 @@
 import { expect, it } from 'vitest';
-import { CriticalWarning, Oacs, Oncs } from '../../abi/nvme.ts';
+import { CriticalWarning } from '../../abi/nvme.ts';
+import { Oacs, Oncs } from '../../abi/nvme-identify.ts';
 import { IdentifyController, IdentifyNamespace, SmartLog } from '../../abi/nvme-structs.ts';
 import { controllerRows, formatOf, namespaceRows } from './describe-identify.ts';
 import { listLines } from './describe-list.ts';

@@ -1,17 +1,6 @@
 /** Admin commands with their data (NVMe 1.4, 5). Data goes through the driver's own memory: none of it is on a fast path. */
-import {
-  AdminOpcode,
-  Cns,
-  CreateCq,
-  CreateSq,
-  FEATURE_SAVE,
-  FeatureSelect,
-  featureDataSize,
-  IDENTIFY_SIZE,
-  Lpa,
-  Oncs,
-  regBits,
-} from '../../abi/nvme.ts';
+import { AdminOpcode, CreateCq, CreateSq, FEATURE_SAVE, FeatureSelect, featureDataSize, regBits } from '../../abi/nvme.ts';
+import { Cns, IDENTIFY_SIZE, Lpa, Oncs } from '../../abi/nvme-identify.ts';
 import { checkIndex, checkU32 } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
 import type { BouncePool } from './bounce-pool.ts';

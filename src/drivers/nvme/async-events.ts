@@ -1,5 +1,6 @@
 /** Asynchronous Event Requests (NVMe 1.4, 5.2): kept armed; each event is answered by reading the log it names, and told to listeners. */
-import { AdminOpcode, EventError, EventNotice, EventType, FeatureId, LogId, Oaes } from '../../abi/nvme.ts';
+import { AdminOpcode, EventError, EventNotice, EventType, FeatureId, LogId } from '../../abi/nvme.ts';
+import { Oaes } from '../../abi/nvme-identify.ts';
 import { SmartLog } from '../../abi/nvme-structs.ts';
 import { VfioError } from '../../base/errno.ts';
 import { NvmeError } from './errors.ts';

@@ -2,7 +2,8 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import { closeAll, start } from '../../../tests/kit/nvme/driver-under-test.ts';
 import { type FakeCommand, FakeController } from '../../../tests/kit/nvme/fake-controller.ts';
-import { AdminOpcode, Cns } from '../../abi/nvme.ts';
+import { AdminOpcode } from '../../abi/nvme.ts';
+import { Cns } from '../../abi/nvme-identify.ts';
 import { IdentifyController } from '../../abi/nvme-structs.ts';
 
 afterEach(closeAll);

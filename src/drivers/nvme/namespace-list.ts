@@ -1,5 +1,5 @@
 /** The namespaces that the controller has active (NVMe 1.4, 5.15.2.3 and 6.1). */
-import { Cns } from '../../abi/nvme.ts';
+import { Cns } from '../../abi/nvme-identify.ts';
 import { Status } from '../../abi/nvme-status.ts';
 import type { LogLevel } from '../../base/log.ts';
 import type { CommandPort } from './command-port.ts';

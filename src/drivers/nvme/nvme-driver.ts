@@ -8,7 +8,8 @@
  *
  * @see NVM Express Base Specification, revision 1.4
  */
-import { AdminOpcode, FormatCdw10, LogId, Lpa, NSID_ALL, regBits } from '../../abi/nvme.ts';
+import { AdminOpcode, FormatCdw10, LogId, NSID_ALL, regBits } from '../../abi/nvme.ts';
+import { Lpa } from '../../abi/nvme-identify.ts';
 import { COMMANDS_SUPPORTED_SIZE, ErrorLogEntry, FirmwareSlotLog, SmartLog } from '../../abi/nvme-structs.ts';
 import { checkIndex } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';

@@ -1,7 +1,4 @@
-/**
- * Why a function can or cannot be given to a user, and what would change that (E-01); and the plan of binds that makes its group viable
- * (S1-15).
- */
+/** The reasons why a function can or cannot be given to a user, and what would change that. */
 import type { Culprit } from '../../base/errno.ts';
 import type { IommuProperties } from '../dma/iommu-properties.ts';
 import { VFIO_PCI } from './binding.ts';
@@ -148,50 +145,4 @@ function findBlockers(
     found.push({ at: 'open the group: EBUSY', why: `group ${group.id} is open by ${group.file.holder}`, fix: 'close it there' });
   }
   return found;
-}
-
-export interface BindStep {
-  readonly bdf: string;
-  readonly from: string | null;
-  /** null: only unbind. */
-  readonly to: typeof VFIO_PCI | null;
-  /** A driver_override that names another driver and gives way; null when none does. */
-  readonly override: string | null;
-  /** The group is not viable without it; other steps make a device usable. */
-  readonly needed: boolean;
-  readonly command: string;
-}
-
-export interface BindPlan {
-  readonly groupId: number;
-  readonly steps: readonly BindStep[];
-  /** Members that no driver change can make harmless. */
-  readonly impossible: readonly Culprit[];
-  /** The group will be viable once the steps are done. */
-  readonly viable: boolean;
-}
-
-/** What to bind so that a user can have the group: endpoints to vfio-pci; bridges are only taken from drivers that use DMA. Changes nothing. */
-export function planGroup(group: FunctionGroup): BindPlan {
-  const { culprits } = group.viability();
-  const steps: BindStep[] = [];
-  for (const fn of group.functions) {
-    const blocks = fn.driver !== null && culprits.some((c) => c.bdf === fn.bdf);
-    if (fn.isBridge) {
-      if (blocks) steps.push({ bdf: fn.bdf, from: fn.driver, to: null, override: null, needed: true, command: fn.bindCommand('none') });
-    } else if (blocks || fn.driver === null) {
-      const override = fn.driverOverride === VFIO_PCI ? null : fn.driverOverride;
-      const command = fn.bindCommand(VFIO_PCI);
-      steps.push({ bdf: fn.bdf, from: fn.driver, to: VFIO_PCI, override, needed: blocks, command });
-    }
-  }
-  const impossible = group.functions
-    .filter((fn) => fn.reserved.some((w) => w.kind === 'direct'))
-    .map((fn) => ({
-      bdf: fn.bdf,
-      driver: fn.driver,
-      why: 'firmware demands identity mappings for it',
-      fix: 'use another device: no driver change helps',
-    }));
-  return { groupId: group.id, steps, impossible, viable: impossible.length === 0 };
 }

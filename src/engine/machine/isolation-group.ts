@@ -15,7 +15,7 @@ import type { AttachableGroup, IommuProperties } from '../dma/iommu-properties.t
 import type { DmaUse, ReservedWindow } from './machine-spec.ts';
 
 /** A function of a group; `PciFunction` is one. */
-export interface GroupMember {
+export interface GroupedFunction {
   readonly bdf: string;
   readonly isBridge: boolean;
   /** Windows of I/O addresses that firmware reserves for the function. */
@@ -52,7 +52,7 @@ export interface Viability {
   readonly culprits: readonly Culprit[];
 }
 
-export class IsolationGroup<F extends GroupMember = GroupMember> implements AttachableGroup {
+export class IsolationGroup<F extends GroupedFunction = GroupedFunction> implements AttachableGroup {
   readonly id: number;
   /** The domain that its functions' DMA is translated by; set by the container. */
   domain: IommuDomain | null = null;
@@ -207,7 +207,7 @@ export class IsolationGroup<F extends GroupMember = GroupMember> implements Atta
   }
 }
 
-function describeUser(fn: GroupMember, driver: string, use: DmaUse, alone: boolean): Culprit {
+function describeUser(fn: GroupedFunction, driver: string, use: DmaUse, alone: boolean): Culprit {
   const why =
     use === 'own-domain'
       ? 'its driver has attached an IOMMU domain of its own'

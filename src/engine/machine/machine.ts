@@ -1,59 +1,36 @@
 /**
- * A machine: its PCI functions, the isolation groups that follow from the fabric, who drives what, and the files through which users reach
- * them. Two machines share nothing, and the same declaration gives the same machine every time.
+ * A machine: its PCI functions, the isolation groups that follow from the fabric, the drivers of the
+ * functions, and the files through which users reach them. Two machines share nothing, and the same
+ * declaration gives the same machine every time.
+ *
+ * Longer than 400 lines because it lists everything that a user and an administrator can do with a
+ * machine, each action with its errors; the work is done in the files beside it.
  */
 
 import type { ErrorKind } from '../../abi/device-host.ts';
-import type { MemoryAllocator } from '../../abi/memory.ts';
-import { CapId, Pm, PowerState } from '../../abi/pci.ts';
 import { Cleanup } from '../../base/cleanup.ts';
-import { type Clock, SystemClock } from '../../base/clock.ts';
 import { VfioError } from '../../base/errno.ts';
 import { INSPECT } from '../../base/inspect.ts';
-import { type Logger, RateLimitedLogger, silentLogger } from '../../base/log.ts';
 import { compareBdf, parseBdf } from '../../pci/bdf.ts';
 import type { EngineContext } from '../context.ts';
-import { resetFunction } from '../device/reset.ts';
 import { Container } from '../dma/container.ts';
 import { Process } from '../dma/process.ts';
-import { FaultPlan } from '../fault-plan.ts';
-import type { Mediators } from '../mediation/mediators.ts';
-import { checkParams, type EngineParams, type ParamState, type ParamValue, paramStates, writeParam } from '../params.ts';
+import { type ParamState, type ParamValue, paramStates, writeParam } from '../params.ts';
+import { reportErrorOf, resetByAdministrator, setPower } from './administrator.ts';
+import { type BindPlan, carryOut, planGroup } from './bind-plan.ts';
 import { Binder, checkDriverName, HostDrivers, VFIO_PCI } from './binding.ts';
-import { type BindPlan, type Explanation, explainFunction, planGroup } from './explain.ts';
+import { type Explanation, explainFunction } from './explain.ts';
 import { Fabric, type Placed } from './fabric.ts';
-import type { ModelRegistry } from './function-builder.ts';
 import { GroupFile } from './group-file.ts';
 import { GroupTable, type VfioNode } from './group-table.ts';
 import { Hotplug } from './hotplug.ts';
 import { type MachineEvent, MachineEvents } from './machine-events.ts';
+import { contextOf, type MachineOptions } from './machine-options.ts';
 import { MachineSleep } from './machine-sleep.ts';
 import type { FunctionSpec, MachineSpec } from './machine-spec.ts';
 import type { FunctionGroup, PciFunction } from './pci-function.ts';
 import { SriovControl } from './sriov.ts';
 import { checkGrouping } from './topology.ts';
-
-export interface MachineOptions {
-  /** Where BAR memory and anonymous process memory come from. */
-  readonly allocate: MemoryAllocator;
-  /** Models that the declaration names. */
-  readonly models?: ModelRegistry;
-  readonly clock?: Clock;
-  readonly log?: Logger;
-  readonly params?: Partial<EngineParams>;
-  /** 4096 (default), 16384 or 65536. */
-  readonly pageSize?: number;
-  readonly faults?: FaultPlan;
-  /** Vendors' hands in the devices that vfio-pci drives (S0). */
-  readonly mediators?: Mediators;
-  /**
-   * The command that binds a function to another driver, for the fixes that errors name. Default:
-   * `vfio bind BDF DRIVER`.
-   */
-  readonly bindCommand?: (bdf: string, driver: string) => string;
-  /** uid that owns the nodes of groups as they appear, as a udev rule would give them. Default 0. */
-  readonly nodeOwner?: number;
-}
 
 export class Machine implements Disposable {
   readonly name: string;
@@ -75,32 +52,13 @@ export class Machine implements Disposable {
 
   /** @throws VfioError EINVAL, EEXIST, ENOSPC for a declaration that is no machine */
   constructor(spec: MachineSpec, options: MachineOptions) {
-    const pageSize = options.pageSize ?? spec.pageSize ?? 4096;
-    if (![4096, 16384, 65536].includes(pageSize)) {
-      throw new VfioError('EINVAL', `page size is ${String(pageSize)}; CPUs have 4096, 16384 or 65536`);
-    }
-    const clock = options.clock ?? new SystemClock();
-    this.context = {
-      clock,
-      log: new RateLimitedLogger(options.log ?? silentLogger, clock),
-      params: checkParams({
-        ...(spec.enableSriov === undefined ? {} : { enableSriov: spec.enableSriov }),
-        ...spec.params,
-        ...options.params,
-      }),
-      pageSize,
-      faults: options.faults ?? new FaultPlan(),
-      allocate: options.allocate,
-      vectorsInUse: () => vectorsInUse(this.functions.values()),
-      ...(options.mediators === undefined ? {} : { mediators: options.mediators }),
-      ...(options.bindCommand === undefined ? {} : { bindCommand: options.bindCommand }),
-    };
+    this.context = contextOf(spec, options, () => vectorsInUse(this.functions.values()));
     this.name = spec.name ?? 'machine';
     this.#missing = options.mediators === undefined ? (spec.mediators ?? []) : [];
     this.#events = new MachineEvents(this.context);
     this.drivers = new HostDrivers(spec.hostDrivers);
     this.drivers.noteAll(spec.devices);
-    this.process = Process.root({ pageSize, allocate: options.allocate });
+    this.process = Process.root({ pageSize: this.context.pageSize, allocate: options.allocate });
     this.#fabric = new Fabric(spec, options.models ?? {}, this.context);
     this.#sleep = new MachineSleep(this.name, this.functions);
     this.#groups = new GroupTable(this.#fabric, options.nodeOwner ?? 0, checkGrouping(spec.grouping));
@@ -311,14 +269,7 @@ export class Machine implements Disposable {
   reset(bdf: string): void {
     this.#check();
     this.#sleep.checkAwake();
-    const fn = this.function(bdf);
-    fn.host.checkUnlocked();
-    fn.vfio?.beginReset();
-    try {
-      resetFunction(fn, this.context);
-    } finally {
-      fn.vfio?.endReset();
-    }
+    resetByAdministrator(this.function(bdf), this.context);
   }
 
   // ---- Other actions of an administrator
@@ -349,11 +300,7 @@ export class Machine implements Disposable {
    */
   reportError(bdf: string, kind: ErrorKind, status?: number): boolean {
     this.#check();
-    const fn = this.function(bdf);
-    if (fn.config.findCapability(CapId.EXP) === 0) {
-      throw new VfioError('EOPNOTSUPP', `${fn.bdf} is not a PCI Express device, so it reports no errors`);
-    }
-    return fn.host.reportError(kind, status);
+    return reportErrorOf(this.function(bdf), kind, status);
   }
 
   /** Wake a function from low power (B.10), as writing `on` to power/control does; nothing where it is awake. @throws VfioError ENODEV */
@@ -372,16 +319,7 @@ export class Machine implements Disposable {
   setPower(bdf: string, state: 'D0' | 'D3hot'): void {
     this.#check();
     this.#sleep.checkAwake();
-    const fn = this.function(bdf);
-    const pm = fn.config.findCapability(CapId.PM);
-    if (pm === 0) throw new VfioError('EOPNOTSUPP', `${fn.bdf} has no power management: it is always in D0`);
-    const vfs = fn.sriov?.numVfs ?? 0;
-    if (vfs > 0 && state === 'D3hot') {
-      throw new VfioError('EBUSY', `${fn.bdf} has ${vfs} virtual functions, which would lose their power`, { fix: 'Disable them first.' });
-    }
-    // A function without vfio-pci gets no configuration back here: that is its driver's part.
-    if (fn.vfio !== null) fn.vfio.power.setState(state);
-    else fn.config.writeBits(pm + Pm.CTRL, 2, state === 'D0' ? PowerState.D0 : PowerState.D3HOT, Pm.CTRL_STATE_MASK);
+    setPower(this.function(bdf), state);
   }
 
   // ---- Hotplug
@@ -423,30 +361,10 @@ export class Machine implements Disposable {
     this.#check();
     this.#sleep.checkAwake();
     const plan = this.planBind(groupId);
-    if (!plan.viable) {
-      throw new VfioError('EINVAL', `no driver change makes group ${groupId} viable`, { culprits: plan.impossible });
-    }
-    using undo = new Cleanup();
-    for (const { bdf, from, to, override } of plan.steps) {
-      const fn = this.function(bdf);
-      if (from !== null) {
-        void this.unbind(bdf);
-        undo.defer(() => {
-          this.#binder.restore(fn, from);
-          this.#events.tell({ kind: 'bind', bdf, driver: from, groupId });
-        });
-      }
-      if (to === null) continue;
-      if (override !== null) {
-        fn.driverOverride = to;
-        undo.defer(() => {
-          fn.driverOverride = override;
-        });
-      }
-      this.bind(bdf, to);
-      undo.defer(() => void this.unbind(bdf));
-    }
-    undo.move();
+    carryOut(plan, this, (fn, driver) => {
+      this.#binder.restore(fn, driver);
+      this.#events.tell({ kind: 'bind', bdf: fn.bdf, driver, groupId });
+    });
     return plan;
   }
 
@@ -513,4 +431,4 @@ function vectorsInUse(functions: Iterable<PciFunction>): number {
   return sum;
 }
 
-export { type MachineEvent, VFIO_PCI, type VfioNode };
+export { type MachineEvent, type MachineOptions, VFIO_PCI, type VfioNode };

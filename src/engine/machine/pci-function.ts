@@ -13,7 +13,7 @@ import type { DeviceModel, PciDeclaration } from '../../pci/declaration.ts';
 import type { HostedFunction } from '../device/hosted-function.ts';
 import type { VfioPciDevice } from '../device/pci-device.ts';
 import { isolatesByQuirk } from './hardware-quirks.ts';
-import type { GroupMember, IsolationGroup } from './isolation-group.ts';
+import type { GroupedFunction, IsolationGroup } from './isolation-group.ts';
 import type { FunctionKind, ReservedWindow } from './machine-spec.ts';
 import type { PhysicalFunction } from './physical-function.ts';
 
@@ -111,7 +111,7 @@ const ACS_ISOLATION = Acs.SV | Acs.RR | Acs.CR | Acs.UF;
 /** A group of the machine's functions. */
 export type FunctionGroup = IsolationGroup<PciFunction>;
 
-export class PciFunction implements GroupMember, HostedFunction {
+export class PciFunction implements GroupedFunction, HostedFunction {
   readonly bdf: string;
   readonly address: BdfParts;
   /** Device (7:3) and function (2:0) number. */

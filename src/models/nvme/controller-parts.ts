@@ -3,7 +3,8 @@
  * the controller's business.
  */
 import type { DeviceHost, DmaPort } from '../../abi/device-host.ts';
-import { Cc, EventNotice, EventType, LogId, NvmeReg, Oaes, regField } from '../../abi/nvme.ts';
+import { Cc, EventNotice, EventType, LogId, NvmeReg, regField } from '../../abi/nvme.ts';
+import { Oaes } from '../../abi/nvme-identify.ts';
 import { Status, StatusBit } from '../../abi/nvme-status.ts';
 import { AdminCommands } from './admin/admin-commands.ts';
 import { FeatureEffects } from './admin/feature-effects.ts';

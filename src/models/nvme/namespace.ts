@@ -1,7 +1,7 @@
 /**
  * One namespace: a storage seen as logical blocks (NVMe 1.4, 1.6.21), and what Identify says of it.
  */
-import { Dlfeat, NidType, Nsfeat } from '../../abi/nvme.ts';
+import { Dlfeat, NidType, Nsfeat } from '../../abi/nvme-identify.ts';
 import { Status, StatusBit } from '../../abi/nvme-status.ts';
 import { IdentifyNamespace, NamespaceDescriptor } from '../../abi/nvme-structs.ts';
 import type { Storage, StorageQueue } from '../../abi/storage.ts';

@@ -2,7 +2,8 @@
  * The namespaces of a controller: which there are, what Identify says of them, formatting, and
  * which have changed.
  */
-import { NSID_ALL, Vwc } from '../../abi/nvme.ts';
+import { NSID_ALL } from '../../abi/nvme.ts';
+import { Vwc } from '../../abi/nvme-identify.ts';
 import { Status, StatusBit } from '../../abi/nvme-status.ts';
 import { VfioError } from '../../base/errno.ts';
 import { Namespace, type NamespaceOptions } from './namespace.ts';

@@ -4,7 +4,8 @@
  * path.
  */
 import type { DeviceHost } from '../../abi/device-host.ts';
-import { DsmAttribute, NSID_ALL, NvmCdw12, NvmOpcode, Oncs, Sgls } from '../../abi/nvme.ts';
+import { DsmAttribute, NSID_ALL, NvmCdw12, NvmOpcode } from '../../abi/nvme.ts';
+import { Oncs, Sgls } from '../../abi/nvme-identify.ts';
 import { Status, StatusBit } from '../../abi/nvme-status.ts';
 import { CommandEffects } from '../../abi/nvme-structs.ts';
 import { WOULD_BLOCK } from '../../abi/storage.ts';

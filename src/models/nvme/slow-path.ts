@@ -2,6 +2,9 @@
  * Commands that cannot be done at once: the storage would block, the memory is remote, or there is
  * more to do than one copy. Data go through buffers of a bounded pool. Each step is tried at once;
  * what has to wait goes on from the storage's completion or from asynchronous DMA.
+ *
+ * Longer than 400 lines because the commands share the steps of one state machine: each step names
+ * the steps that follow it.
  */
 import { type DeviceHost, Dma } from '../../abi/device-host.ts';
 import { DSM_RANGES_MAX, NvmCdw12 } from '../../abi/nvme.ts';

@@ -2,7 +2,6 @@
 import { expect, it } from 'vitest';
 import {
   AdminOpcode,
-  Cns,
   CriticalWarning,
   EventSmart,
   FeatureId,
@@ -11,6 +10,7 @@ import {
   NvmOpcode,
   regField,
 } from '../../../src/abi/nvme.ts';
+import { Cns } from '../../../src/abi/nvme-identify.ts';
 import { Status, StatusBit } from '../../../src/abi/nvme-status.ts';
 import { CommandEffects } from '../../../src/abi/nvme-structs.ts';
 import type { VfioError } from '../../../src/base/errno.ts';

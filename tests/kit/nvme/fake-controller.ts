@@ -4,7 +4,8 @@
  * throws where it does not.
  */
 import type { Region, RegionInfo } from '../../../src/abi/device.ts';
-import { AdminOpcode, Cap, Cc, Cns, Csts, FeatureId, NSSR_VALUE, NvmeReg, regBits, regField } from '../../../src/abi/nvme.ts';
+import { AdminOpcode, Cap, Cc, Csts, FeatureId, NSSR_VALUE, NvmeReg, regBits, regField } from '../../../src/abi/nvme.ts';
+import { Cns } from '../../../src/abi/nvme-identify.ts';
 import { IdentifyController, IdentifyNamespace } from '../../../src/abi/nvme-structs.ts';
 import { RegionFlags } from '../../../src/abi/vfio.ts';
 import { VfioError } from '../../../src/base/errno.ts';

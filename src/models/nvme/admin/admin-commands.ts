@@ -2,7 +2,8 @@
  * Commands of the admin queue (NVMe 1.4, 5): a table by opcode. What each does is in the files
  * beside.
  */
-import { AdminOpcode, Cns, FeatureSelect, FormatCdw10, IDENTIFY_SIZE, regField } from '../../../abi/nvme.ts';
+import { AdminOpcode, FeatureSelect, FormatCdw10, regField } from '../../../abi/nvme.ts';
+import { Cns, IDENTIFY_SIZE } from '../../../abi/nvme-identify.ts';
 import { Status, StatusBit } from '../../../abi/nvme-status.ts';
 import { CommandEffects } from '../../../abi/nvme-structs.ts';
 import type { AsyncEvents } from '../async-events.ts';

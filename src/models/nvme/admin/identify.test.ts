@@ -1,6 +1,7 @@
 import { expect, it } from 'vitest';
 import { ControllerUnderTest } from '../../../../tests/kit/nvme/controller-under-test.ts';
-import { AdminOpcode, Cns, NSID_ALL, NvmeReg, Oacs, Oncs } from '../../../abi/nvme.ts';
+import { AdminOpcode, NSID_ALL, NvmeReg } from '../../../abi/nvme.ts';
+import { Cns, Oacs, Oncs } from '../../../abi/nvme-identify.ts';
 import { Status } from '../../../abi/nvme-status.ts';
 import { IdentifyController, IdentifyNamespace, PowerState } from '../../../abi/nvme-structs.ts';
 import { MemoryStorage } from '../../storage/memory-storage.ts';

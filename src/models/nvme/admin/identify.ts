@@ -1,5 +1,6 @@
 /** Identify (NVMe 1.4, 5.15): what the controller and its namespaces are. */
-import { Cns, IDENTIFY_SIZE, Lpa, NSID_ALL, Oacs, Oaes, Oncs, VERSION_1_4 } from '../../../abi/nvme.ts';
+import { NSID_ALL, VERSION_1_4 } from '../../../abi/nvme.ts';
+import { Cns, IDENTIFY_SIZE, Lpa, Oacs, Oaes, Oncs } from '../../../abi/nvme-identify.ts';
 import { Status, StatusBit } from '../../../abi/nvme-status.ts';
 import { IdentifyController, POWER_STATES_OFFSET, PowerState } from '../../../abi/nvme-structs.ts';
 import { EVENT_REQUESTS } from '../async-events.ts';

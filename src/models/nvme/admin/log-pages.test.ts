@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { ControllerUnderTest } from '../../../../tests/kit/nvme/controller-under-test.ts';
-import { AdminOpcode, FeatureId, FormatCdw10, LogId, NvmeReg, NvmOpcode, Oaes, regBits } from '../../../abi/nvme.ts';
+import { AdminOpcode, FeatureId, FormatCdw10, LogId, NvmeReg, NvmOpcode, regBits } from '../../../abi/nvme.ts';
+import { Oaes } from '../../../abi/nvme-identify.ts';
 import { Status } from '../../../abi/nvme-status.ts';
 import { ErrorLogEntry, FirmwareSlotLog, SmartLog } from '../../../abi/nvme-structs.ts';
 import { MemoryStorage } from '../../storage/memory-storage.ts';

@@ -1,0 +1,60 @@
+/** The options of a machine, and the context that its parts share. */
+import type { MemoryAllocator } from '../../abi/memory.ts';
+import { type Clock, SystemClock } from '../../base/clock.ts';
+import { VfioError } from '../../base/errno.ts';
+import { type Logger, RateLimitedLogger, silentLogger } from '../../base/log.ts';
+import type { EngineContext } from '../context.ts';
+import { FaultPlan } from '../fault-plan.ts';
+import type { Mediators } from '../mediation/mediators.ts';
+import { checkParams, type EngineParams } from '../params.ts';
+import type { ModelRegistry } from './function-builder.ts';
+import type { MachineSpec } from './machine-spec.ts';
+
+export interface MachineOptions {
+  /** The source of BAR memory and of anonymous process memory. */
+  readonly allocate: MemoryAllocator;
+  /** Models that the declaration names. */
+  readonly models?: ModelRegistry;
+  readonly clock?: Clock;
+  readonly log?: Logger;
+  readonly params?: Partial<EngineParams>;
+  /** 4096 (default), 16384 or 65536. */
+  readonly pageSize?: number;
+  readonly faults?: FaultPlan;
+  /** Mediators of the devices that vfio-pci drives (S0). */
+  readonly mediators?: Mediators;
+  /**
+   * The command that binds a function to another driver, for the fixes that errors name. Default:
+   * `vfio bind BDF DRIVER`.
+   */
+  readonly bindCommand?: (bdf: string, driver: string) => string;
+  /** uid that owns the nodes of groups as they appear, as a udev rule would give them. Default: 0. */
+  readonly nodeOwner?: number;
+}
+
+/**
+ * @param vectorsInUse counts the MSI and MSI-X vectors that all devices of the machine hold
+ * @throws VfioError EINVAL for a page size or a parameter that does not exist
+ */
+export function contextOf(spec: MachineSpec, options: MachineOptions, vectorsInUse: () => number): EngineContext {
+  const pageSize = options.pageSize ?? spec.pageSize ?? 4096;
+  if (![4096, 16384, 65536].includes(pageSize)) {
+    throw new VfioError('EINVAL', `page size is ${String(pageSize)}; CPUs have 4096, 16384 or 65536`);
+  }
+  const clock = options.clock ?? new SystemClock();
+  return {
+    clock,
+    log: new RateLimitedLogger(options.log ?? silentLogger, clock),
+    params: checkParams({
+      ...(spec.enableSriov === undefined ? {} : { enableSriov: spec.enableSriov }),
+      ...spec.params,
+      ...options.params,
+    }),
+    pageSize,
+    faults: options.faults ?? new FaultPlan(),
+    allocate: options.allocate,
+    vectorsInUse,
+    ...(options.mediators === undefined ? {} : { mediators: options.mediators }),
+    ...(options.bindCommand === undefined ? {} : { bindCommand: options.bindCommand }),
+  };
+}
