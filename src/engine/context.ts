@@ -17,7 +17,9 @@ export interface EngineContext {
   readonly pageSize: number;
   readonly faults: FaultPlan;
   readonly allocate: MemoryAllocator;
-  /** MSI and MSI-X vectors that all devices of the machine hold now; absent: nothing limits them. */
+  /**
+   * MSI and MSI-X vectors that all devices of the machine hold now; absent: nothing limits them.
+   */
   readonly vectorsInUse?: () => number;
   /** Who is asked at the first open of a device (S0); absent: nobody. */
   readonly mediators?: Mediators;

@@ -1,6 +1,7 @@
 /**
- * Fault injection (E-07): every step of the engine that can fail in a kernel asks here first, so that a test or a user can make exactly that
- * step fail. Costs one map look-up on control paths, nothing on data paths.
+ * Fault injection (E-07): every step of the engine that can fail in a kernel asks here first, so
+ * that a test or a user can make exactly that step fail. Costs one map look-up on control paths,
+ * nothing on data paths.
  */
 import { type ErrnoName, VfioError } from '../base/errno.ts';
 

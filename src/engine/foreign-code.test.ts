@@ -1,6 +1,7 @@
 /**
- * Code that is not ours, handed to the engine: it throws, rejects, or is async where a function without result is asked for, which the type checker
- * allows. Its failure is logged with its name, the call goes on as if it had not failed, and no unhandled rejection is left.
+ * Code that is not ours, handed to the engine: it throws, rejects, or is async where a function
+ * without result is asked for, which the type checker allows. Its failure is logged with its name,
+ * the call goes on as if it had not failed, and no unhandled rejection is left.
  */
 import { expect, it } from 'vitest';
 import { errnoFrom } from '../../tests/kit/errno.ts';

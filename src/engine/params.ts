@@ -20,17 +20,27 @@ export interface EngineParams {
   readonly disableIdleD3: boolean;
   /** vfio-pci enable_sriov: let sriov_numvfs of functions under vfio-pci be written. */
   readonly enableSriov: boolean;
-  /** vfio-pci disable_denylist: bind devices that are known to harm their host in a user's hands. */
+  /**
+   * vfio-pci disable_denylist: bind devices that are known to harm their host in a user's hands.
+   */
   readonly disableDenylist: boolean;
   /** Ours (S2-31): refuse to bind a device that cannot be reset. */
   readonly requireReset: boolean;
-  /** Ours (S2-41, E-08): revoke an unplugged device this long after the first request; null = wait for ever, as Linux does. */
+  /**
+   * Ours (S2-41, E-08): revoke an unplugged device this long after the first request; null = wait
+   * for ever, as Linux does.
+   */
   readonly forceRevokeAfterMs: number | null;
   /** Ours (S2-42): how long a suspend waits for drivers to acknowledge. */
   readonly suspendTimeoutMs: number;
-  /** The machine: MSI and MSI-X vectors that all devices share (B.9); null = as many as they want. */
+  /**
+   * The machine: MSI and MSI-X vectors that all devices share (B.9); null = as many as they want.
+   */
   readonly maxVectors: number | null;
-  /** The machine: MSI-X vectors can be added while others are in use, as on Linux 6.4 and newer; without it GET_IRQ_INFO says NORESIZE (B.9). */
+  /**
+   * The machine: MSI-X vectors can be added while others are in use, as on Linux 6.4 and newer;
+   * without it GET_IRQ_INFO says NORESIZE (B.9).
+   */
   readonly dynamicMsix: boolean;
 }
 
@@ -128,7 +138,12 @@ function parsed(name: ParamName, text: string): unknown {
   return /^(?:0x[0-9a-f]{1,8}|\d{1,10})$/.test(word) ? Number(word) : text;
 }
 
-/** The parameter of that name, ours (`enableSriov`) or Linux's (`enable_sriov`, `vfio_pci.enable_sriov`). @throws VfioError ENOENT */
+/**
+ * The parameter of that name, ours (`enableSriov`) or Linux's (`enable_sriov`,
+ * `vfio_pci.enable_sriov`).
+ *
+ * @throws VfioError ENOENT
+ */
 export function paramByName(name: string): ParamName {
   for (const ours of paramNames) {
     const { linux } = parameters[ours];
@@ -140,8 +155,9 @@ export function paramByName(name: string): ParamName {
 /**
  * Write a parameter of a running machine, as to /sys/module/MODULE/parameters.
  *
- * @param value  its value, or text as sysfs takes it: `Y`, `0`, `5000`
- * @throws VfioError ENOENT an unknown name; EACCES one that cannot be set at run time; EINVAL a value that is none. Nothing has changed then.
+ * @param value its value, or text as sysfs takes it: `Y`, `0`, `5000`
+ * @throws VfioError ENOENT an unknown name; EACCES one that cannot be set at run time; EINVAL a
+ * value that is none. Nothing has changed then.
  */
 export function writeParam(params: EngineParams, name: string, value: ParamValue | string): ParamName {
   const ours = paramByName(name);

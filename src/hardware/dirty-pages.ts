@@ -1,9 +1,11 @@
 /**
- * Which pages devices have written since somebody last asked (B.6 dirty pages): one log for all domains of a container.
+ * Pages that devices have written since the last report (B.6 dirty pages): one log for all domains
+ * of a container.
  *
- * Linux reports every page of a mapping as dirty when a group's IOMMU cannot tell, which is always so for PCI devices on type1. This engine sees
- * each write, so it reports exactly the pages written: finer than Linux, never less than what was written. A view for writing counts as a
- * write of all its pages, when it is taken.
+ * Linux reports every page of a mapping as dirty when a group's IOMMU does not track writes, and
+ * for PCI devices on type1 no IOMMU does. This engine sees each write and reports exactly the pages
+ * written: finer than Linux, and never too few. A view for writing counts as a write of all its
+ * pages, when it is taken.
  *
  * @see linux/drivers/vfio/vfio_iommu_type1.c, vfio_iova_dirty_bitmap(), verify_bitmap_size()
  */
@@ -14,16 +16,19 @@ import { VfioError } from '../base/errno.ts';
 
 /** struct vfio_bitmap. */
 export interface DirtyBitmap {
-  /** Bytes that one bit stands for: must be the smallest page size of the container. */
+  /** Bytes that one bit stands for: the smallest page size of the container. */
   readonly pageSize: bigint;
-  /** Bytes that the caller says the bitmap has; `data.length` by default. */
+  /** The size of the bitmap, as the caller gives it. Default: `data.length`. */
   readonly size?: bigint;
-  /** Bits are set here, never cleared: zero it first. Bit 0 of byte 0 is the first page of the range. */
+  /**
+   * The report sets bits and clears none: zero the bitmap first. Bit 0 of byte 0 is the first page
+   * of the range.
+   */
   readonly data: Uint8Array;
 }
 
 /**
- * The look at a bitmap's numbers that comes before any lock: is there room for a bit per page?
+ * Check a bitmap's numbers, before any lock: it needs one bit a page.
  *
  * @throws VfioError EINVAL for no pages, no bitmap, one of more than 256 MiB, or one too small
  */
@@ -32,7 +37,7 @@ export function verifyBitmapSize(rangeSize: bigint, bitmap: DirtyBitmap): void {
   checkU64(bitmap.pageSize, 'bitmap page size');
   const size = checkU64(bitmap.size ?? BigInt(bytesOf(bitmap).length), 'bitmap size');
   if (bitmap.pageSize === 0n) throw new VfioError('EINVAL', "the bitmap's page size is 0");
-  // As __ffs: only the lowest bit counts here; that it is the only one is looked at later.
+  // As __ffs: only the lowest bit counts here; a later check looks at the others.
   const pages = rangeSize / (bitmap.pageSize & -bitmap.pageSize);
   const needed = ((pages + 63n) / 64n) * 8n;
   if (pages === 0n || size === 0n || size > BigInt(DIRTY_BITMAP_SIZE_MAX) || size < needed) {
@@ -40,7 +45,7 @@ export function verifyBitmapSize(rangeSize: bigint, bitmap: DirtyBitmap): void {
   }
 }
 
-/** Looked at late: it may be resolved only then. */
+/** Read late: an accessor may find the memory only then. */
 function bytesOf({ data }: DirtyBitmap): Uint8Array {
   if (data instanceof Uint8Array) return data;
   throw new VfioError('EFAULT', 'the bytes of the dirty bitmap are not a Uint8Array');
@@ -57,7 +62,7 @@ export function checkBitmapData(bitmap: DirtyBitmap): void {
 export class DirtyPages {
   readonly #bitmap = new Bitmap();
 
-  /** Memory it takes, in 4 KiB chunks. */
+  /** Memory of the log, in 4 KiB chunks. */
   get chunks(): number {
     return this.#bitmap.chunks;
   }
@@ -67,7 +72,7 @@ export class DirtyPages {
     this.#bitmap.mark(firstPfn, lastPfn);
   }
 
-  /** Or what is dirty in [firstPfn, lastPfn] into `into`, one bit per `unit` pages. */
+  /** OR the dirty pages of [firstPfn, lastPfn] into `into`, one bit for `unit` pages. */
   report(firstPfn: number, lastPfn: number, unit: number, into: Uint8Array): void {
     this.#bitmap.orInto(firstPfn, lastPfn, into, 0, unit);
   }

@@ -1,8 +1,10 @@
 /**
- * Which pages one device has written (VFIO_DEVICE_FEATURE_DMA_LOGGING): of the ranges that whoever migrates it wants to know of, whatever the
- * container's own dirty tracking says and in whatever state of migration it is (B.11).
+ * Which pages one device has written (VFIO_DEVICE_FEATURE_DMA_LOGGING): of the ranges that whoever
+ * migrates it wants to know of, whatever the container's own dirty tracking says and in whatever
+ * state of migration it is (B.11).
  *
- * @see linux/drivers/vfio/vfio_main.c, vfio_ioctl_device_feature_logging_start(), vfio_ioctl_device_feature_logging_report()
+ * @see linux/drivers/vfio/vfio_main.c, vfio_ioctl_device_feature_logging_start(),
+ * vfio_ioctl_device_feature_logging_report()
  */
 import { Bitmap } from '../base/bitmap.ts';
 
@@ -62,7 +64,10 @@ export class DmaLog {
     }
   }
 
-  /** Or what was written in pages first to last into `into`, one bit per `unit` pages, and forget it. */
+  /**
+   * Or what was written in pages first to last into `into`, one bit per `unit` pages, and forget
+   * it.
+   */
   take(first: number, last: number, unit: number, into: Uint8Array): void {
     this.#bitmap.take(first, last, into, 0, unit);
   }

@@ -1,6 +1,6 @@
 /**
- * FunctionHost: the hardware side of one PCI function. It is the `DeviceHost` that the function's model holds, and the one way through which
- * everybody else reaches that model. Knows nothing of VFIO.
+ * FunctionHost: the hardware side of one PCI function. It is the `DeviceHost` that the function's
+ * model holds, and the only way to that model. Knows nothing of VFIO.
  */
 import type { DeviceHost, ErrorKind, Model, Width } from '../abi/device-host.ts';
 import { type DirectMemory, type MemoryAllocator, WINDOW_BYTES } from '../abi/memory.ts';
@@ -33,7 +33,7 @@ export interface FunctionHostOptions {
   readonly messages?: FunctionMessages;
 }
 
-/** Messages of a function that its host acts on. */
+/** Messages of a function, on which the platform acts. */
 export interface FunctionMessages {
   error(kind: ErrorKind): void;
   /** PME, while it is enabled. */
@@ -57,14 +57,14 @@ export class FunctionHost implements DeviceHost {
   readonly log: Logger;
   /** In D0: DMA and interrupts can leave the function. */
   powered = true;
-  /** Resets the model has seen. */
+  /** Resets that the model has seen. */
   resets = 0;
-  /** A PF's VFs: what resets it resets them. */
+  /** A PF's VFs: a reset of the PF resets them, too. */
   virtualFunctions: readonly FunctionHost[] = [];
-  /** The function was reset, by whatever way. */
+  /** Called after each reset of the function, whatever its cause. */
   onReset: (() => void) | null = null;
   readonly #model: GuardedModel;
-  /** What the answer to the access that is being made waits for. */
+  /** The answer to the present access waits for this promise; null: it does not wait. */
   #held: Promise<void> | null = null;
   #lockedBy: string | null = null;
   #resetting = false;
@@ -74,7 +74,10 @@ export class FunctionHost implements DeviceHost {
   readonly #group: () => { readonly domain: IommuDomain | null } | null;
   readonly #memory: (DirectMemory | null)[] = [null, null, null, null, null, null];
   readonly #special: (SpecialBar | null)[] = [null, null, null, null, null, null];
-  /** By BAR and region: 1 while COMMAND decodes it; and 1 while, besides, an access goes straight to the model. */
+  /**
+   * By BAR and region: 1 while COMMAND decodes it; and 1 while, besides, an access goes straight to
+   * the model.
+   */
   readonly #decoded: Uint8Array;
   readonly #straight: Uint8Array;
   readonly #configListener: Disposable;
@@ -122,7 +125,11 @@ export class FunctionHost implements DeviceHost {
     return this.#group()?.domain ?? null;
   }
 
-  /** Call once the model is made: `host.attach(deviceModel.create(host))`. @throws VfioError EINVAL for what is no model */
+  /**
+   * Called once, when the model is made: `host.attach(deviceModel.create(host))`.
+   *
+   * @throws VfioError EINVAL for a value that is no model
+   */
   attach(model: Model): void {
     this.#model.attach(model);
     if (typeof model.configRead === 'function' && (this.declaration.registers ?? []).length > 0) {
@@ -133,7 +140,9 @@ export class FunctionHost implements DeviceHost {
     }
   }
 
-  /** The function is removed for good: the model is disposed, BAR memory let go. Idempotent. */
+  /**
+   * The function is removed for good: the model is disposed, and BAR memory released. Idempotent.
+   */
   dispose(): void {
     this.#configListener[Symbol.dispose]();
     this.#model.dispose();
@@ -177,7 +186,7 @@ export class FunctionHost implements DeviceHost {
     return sent;
   }
 
-  /** What the last access asked its answer to wait for, once. */
+  /** The promise that the answer to the last access waits for, once; null: it does not wait. */
   takeHeld(): Promise<void> | null {
     const held = this.#held;
     this.#held = null;
@@ -213,7 +222,11 @@ export class FunctionHost implements DeviceHost {
 
   // ---- Reset, power, locking
 
-  /** The device lock: whoever resets the function or its bus holds it. @throws VfioError EAGAIN when somebody does, naming who */
+  /**
+   * Take the device lock: a reset of the function or of its bus holds it.
+   *
+   * @throws VfioError EAGAIN while it is held; the message names the holder
+   */
   lock(who: string): Disposable {
     this.checkUnlocked();
     this.#lockedBy = who;
@@ -230,13 +243,16 @@ export class FunctionHost implements DeviceHost {
     return this.#lockedBy;
   }
 
-  /** @throws VfioError EAGAIN while somebody holds the device lock */
+  /** @throws VfioError EAGAIN while the device lock is held */
   checkUnlocked(): void {
     if (this.#lockedBy === null) return;
     throw new VfioError('EAGAIN', `${this.bdf} is locked by ${this.#lockedBy}`, { fix: 'Try again when that is done.' });
   }
 
-  /** The function's own reset, however it was started: registers, messages and configuration go back to power-on values. */
+  /**
+   * The function's own reset, whatever its cause: registers, messages and configuration go back to
+   * power-on values.
+   */
   functionReset(): void {
     this.#resetting = true;
     try {
@@ -252,7 +268,10 @@ export class FunctionHost implements DeviceHost {
     this.onReset?.();
   }
 
-  /** The model as after power-on and the pin quiet; configuration and what the host programmed stay. */
+  /**
+   * The model is as after power-on, and the pin quiet; the configuration and the host's settings
+   * stay.
+   */
   resetModel(): void {
     this.resets++;
     this.dma.cut();
@@ -260,7 +279,10 @@ export class FunctionHost implements DeviceHost {
     this.#model.reset();
   }
 
-  /** Nothing new leaves the function until `release`: neither DMA nor interrupts. Registers answer. Idempotent, as is `release`. */
+  /**
+   * Nothing new leaves the function until `release`: neither DMA nor interrupts. Registers answer.
+   * Idempotent, as is `release`.
+   */
   hold(): void {
     this.dma.stopped = true;
     this.irq.hold();
@@ -271,7 +293,10 @@ export class FunctionHost implements DeviceHost {
     this.irq.release();
   }
 
-  /** While the machine sleeps (S2-42): no DMA and no interrupt leaves, and time stands still for the model. Then everything goes on. Idempotent. */
+  /**
+   * While the machine sleeps (S2-42): no DMA and no interrupt leaves, and time stands still for the
+   * model. Then everything goes on. Idempotent.
+   */
   stand(still: boolean): void {
     this.dma.asleep = still;
     if (still) {
@@ -283,7 +308,7 @@ export class FunctionHost implements DeviceHost {
     }
   }
 
-  /** A mistake of the model that was found elsewhere. */
+  /** Report a mistake of the model that other code has found. */
   modelFailed(what: string, error: unknown): void {
     this.#model.fail(what, error);
   }
@@ -314,8 +339,9 @@ export class FunctionHost implements DeviceHost {
   }
 
   /**
-   * PMCSR.PowerState may have changed. Leaving D3hot without No_Soft_Reset is an internal reset (PCI PM 1.2, 5.4.1): this is what makes 'pm' a
-   * reset method. The configuration is at power-on values then; who woke the function restores it.
+   * PMCSR.PowerState may have changed. Leaving D3hot without No_Soft_Reset is an internal reset
+   * (PCI PM 1.2, 5.4.1): therefore 'pm' is a reset method. The configuration is at power-on values
+   * then; the code that woke the function restores it.
    */
   #powerWritten(): void {
     const state = this.config.powerState;
@@ -331,7 +357,7 @@ export class FunctionHost implements DeviceHost {
 
   // ---- BARs that are more than registers
 
-  /** No bit of COMMAND gates it. */
+  /** No bit of COMMAND gates a device-specific region. */
   #addRegion(index: number, { backing, size }: RegionDeclaration): void {
     this.#decoded[index] = 1;
     if (backing === 'memory') {

@@ -1,7 +1,7 @@
 /**
  * The model behind a function's registers, called so that no failure of the model reaches the
- * caller: each exception, rejection and value that is none is counted, and logged at a limited rate.
- * A register that a failing model cannot read is all ones.
+ * caller: each exception, rejection and value that is none is counted, and logged at a limited
+ * rate. A register that a failing model cannot read is all ones.
  */
 import type { Model, Width } from '../abi/device-host.ts';
 import { VfioError } from '../base/errno.ts';

@@ -1,6 +1,7 @@
 /**
- * A device's way to memory: the gates a DMA passes (power, bus mastering, a domain), then the domain's translation. What does not pass does not
- * land; it is counted by reason, and the model sees it. Nothing here throws at a model's mistake.
+ * A device's way to memory: the gates a DMA passes (power, bus mastering, a domain), then the
+ * domain's translation. A DMA that does not pass does not land; it is counted by reason, and the
+ * model sees the fault. A model's mistake makes nothing throw here.
  */
 
 import { Dma, DmaFault, type DmaFaultReason, type DmaPort, type Iova } from '../abi/device-host.ts';
@@ -14,7 +15,7 @@ import type { DmaLog } from './dma-log.ts';
 import { IOMMU_UNIT, type IommuDomain, Reach } from './iommu-domain.ts';
 import { type RemoteDma, RemoteTransfers } from './remote-transfer.ts';
 
-/** What stands between a device and memory. Getters, read at every access: keep them cheap. */
+/** The gates between a device and memory. Every access reads these getters: keep them cheap. */
 export interface DmaGate {
   /** COMMAND.BusMaster as the hardware has it (S2-38). */
   readonly busMaster: boolean;
@@ -47,13 +48,16 @@ export class HostDma implements DmaPort {
   #epoch = 0;
   #seenDomain: IommuDomain | null = null;
   #seenEpoch = 0;
-  /** Where this device's writes are noted (DMA_LOGGING), null while nobody wants to know. */
+  /** The log of this device's writes (DMA_LOGGING); null while logging is off. */
   #writesLog: DmaLog | null = null;
-  /** The same, but null also when somebody else notes them: what every write looks at. */
+  /**
+   * The log that every write looks at: as `#writesLog`, and null also while a mediator notes the
+   * writes.
+   */
   #writes: DmaLog | null = null;
-  /** Somebody else notes them, by `noteWrite`: a mediator that watches the device's registers (S0-19). */
+  /** A mediator that watches the device's registers notes the writes, by `noteWrite` (S0-19). */
   #notedElsewhere = false;
-  /** A view for writing was handed out that still counts. */
+  /** A view for writing is in use. */
   #writeViews = false;
   #stopped = false;
   /** The machine sleeps. */
@@ -69,7 +73,7 @@ export class HostDma implements DmaPort {
   readonly #idle = new Latch();
   readonly #remote: RemoteTransfers;
 
-  /** @param name  whose DMA it is, for the log and for remote memory: a BDF */
+  /** @param name the device, for the log and for remote memory: a BDF */
   constructor(gate: DmaGate, log: RateLimitedLogger, name = 'device') {
     this.#gate = gate;
     this.#log = log;
@@ -110,12 +114,15 @@ export class HostDma implements DmaPort {
     return sum;
   }
 
-  /** The newest of them: what an IOMMU's fault register holds. */
+  /** The newest fault: what an IOMMU's fault register holds. */
   get lastFault(): { readonly reason: DmaFaultReason; readonly iova: bigint; readonly access: 'read' | 'write' } | null {
     return this.#lastFault;
   }
 
-  /** The log of this device's writes; views for writing taken before are good no more, so that the next write through them is seen. */
+  /**
+   * The log of this device's writes. Setting it expires the views for writing taken before, so that
+   * the log sees the next write.
+   */
   get writes(): DmaLog | null {
     return this.#writesLog;
   }
@@ -131,21 +138,27 @@ export class HostDma implements DmaPort {
     this.writes = this.#writesLog;
   }
 
-  /** For whoever notes this device's writes in its place. What is no range of the 64-bit space is dropped. */
+  /**
+   * Note a write in the device's place, for a mediator. A range outside the 64-bit space is
+   * dropped.
+   */
   noteWrite(iova: bigint, size: number): void {
     if (this.#writesLog === null || !Number.isSafeInteger(size) || size <= 0) return;
     if (typeof iova !== 'bigint' || iova < 0n || iova + BigInt(size) > U64_MAX + 1n) return;
     this.#writesLog.mark(Number(iova >> 12n), Number((iova + BigInt(size) - 1n) >> 12n));
   }
 
-  /** The log was read: what was written through a view before now is told, what follows must be seen again. */
+  /**
+   * The log was read: writes through a view before now are reported, and the log must see those
+   * that follow.
+   */
   expireWriteViews(): void {
     if (!this.#writeViews) return;
     this.#writeViews = false;
     this.#epoch++;
   }
 
-  /** The device stands still for migration: no new DMA gets through, what is on its way may arrive. */
+  /** The device stands still for migration: no new DMA gets through; DMA in flight may arrive. */
   get stopped(): boolean {
     return this.#stopped;
   }
@@ -189,7 +202,7 @@ export class HostDma implements DmaPort {
     return this.#underWay;
   }
 
-  /** Settles when nothing is under way any more; null when nothing is. */
+  /** Settles when no transfer is under way; null when none is now. */
   drained(): Promise<void> | null {
     return this.#underWay === 0 ? null : this.#idle.promise;
   }
@@ -224,7 +237,10 @@ export class HostDma implements DmaPort {
     return Dma.DONE;
   }
 
-  /** Bytes at `#at` were written. Nearly always within one page, whose number is a small integer: then nothing is allocated. */
+  /**
+   * Bytes at `#at` were written. A write is nearly always within one page, whose number is a small
+   * integer: then nothing is allocated.
+   */
   #note(writes: DmaLog, size: number): void {
     const at = this.#at;
     if (at[1] + size <= IOMMU_UNIT && at[0] < 2 ** 31) {
@@ -240,14 +256,19 @@ export class HostDma implements DmaPort {
     return this.#watched(this.#write(iova, from));
   }
 
-  /** A fault that no model looks at is counted and logged already; only a bug of ours is not. */
+  /**
+   * A fault that no model looks at is counted and logged before; only a bug of the engine is not.
+   */
   #watched(dma: Promise<void>): Promise<void> {
     return WatchedPromise.of(dma, (error) => {
       if (!(error instanceof DmaFault)) this.#log.log('error', `dma ${this.#name} bug`, `${this.#name}: DMA failed: ${textOf(error)}`);
     });
   }
 
-  /** Null is not counted as a fault: a model asks for a view and falls back to `read` or `write`, which tell. */
+  /**
+   * Null is not counted as a fault: a model that gets no view uses `read` or `write`, which report
+   * the fault.
+   */
   view(iova: Iova, size: number, access: Access): Uint8Array | null {
     if (!Number.isSafeInteger(size) || size <= 0 || (access !== 1 && access !== 2 && access !== 3)) return null;
     if (this.#asleep || this.#blocked() !== null || !this.#split(iova)) return null;
@@ -257,7 +278,8 @@ export class HostDma implements DmaPort {
       this.#writeViews = true;
       if (this.#writes !== null) this.#note(this.#writes, size);
     }
-    // Remember the state it was taken in: whatever ends it is a change from here, however the gates stood when the epoch was last asked.
+    // Remember the gates and the domain of the view: each later change counts from here, also when
+    // the epoch was last read in another state.
     if (view !== null) this.#look();
     return view;
   }
@@ -290,7 +312,7 @@ export class HostDma implements DmaPort {
     }
   }
 
-  /** Has anything changed that views depend on? */
+  /** Count an epoch when the gates or the domain, on which views depend, have changed. */
   #look(): void {
     const domain = !this.#asleep && this.#blocked() === null ? this.#gate.domain : null;
     const epoch = domain === null ? 0 : domain.epoch;
@@ -304,7 +326,7 @@ export class HostDma implements DmaPort {
     return this.#stopped ? 'stopped' : this.#closed();
   }
 
-  /** As `#blocked`, for what was let through before the device was stopped. */
+  /** As `#blocked`, for DMA that began before the device was stopped. */
   #closed(): DmaFaultReason | null {
     const gate = this.#gate;
     if (!gate.powered) return 'not-powered';
@@ -313,7 +335,10 @@ export class HostDma implements DmaPort {
     return null;
   }
 
-  /** Into page number and byte. False for what is no 64-bit address: NaN, a fraction, a negative, a number that a double cannot hold exactly. */
+  /**
+   * Into page number and byte. False for a value that is no 64-bit address: NaN, a fraction, a
+   * negative, a number that a double cannot hold exactly.
+   */
   #split(iova: Iova): boolean {
     const at = this.#at;
     if (typeof iova === 'number') {
@@ -338,7 +363,7 @@ export class HostDma implements DmaPort {
     const count = ++this.#faults[reason];
     const address = typeof iova === 'bigint' ? iova : Number.isSafeInteger(iova) ? BigInt(iova) : -1n;
     this.#lastFault = { reason, iova: address, access };
-    // A function: a device that faults for ever must not cost a sentence each time.
+    // A function: a device that faults without end must not cost a sentence each time.
     const text = () => `${this.#name}: DMA ${access} at ${hex(address)} did not land: ${reason} (${count} so far)`;
     this.#log.log('warn', `dma ${this.#name} ${reason} ${access}`, text);
     return Dma.FAULT;

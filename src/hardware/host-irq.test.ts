@@ -18,7 +18,10 @@ class Handler implements IrqListener {
   }
 }
 
-/** A rig whose interrupts arrive at a plain handler, MSI enabled by hand with message 0xfee00000/0x1234. */
+/**
+ * A rig whose interrupts arrive at a plain handler, MSI enabled by hand with message
+ * 0xfee00000/0x1234.
+ */
 function withMsi(declaration = everything) {
   const rig = new InterruptRig(declaration);
   const handler = new Handler();

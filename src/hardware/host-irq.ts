@@ -1,8 +1,10 @@
 /**
- * Interrupts as the function's own hardware makes them: the INTx pin, MSI and MSI-X messages, and everything in config space that holds them
- * back. Nothing a model does here throws; what cannot leave the device is counted.
+ * Interrupts as the function's own hardware makes them: the INTx pin, MSI and MSI-X messages, and
+ * everything in config space that holds them back. No call of a model throws here; interrupts that
+ * cannot leave the device are counted.
  *
- * @see PCI Local Bus 3.0, 6.2.2 (COMMAND bit 10), 6.2.3 (STATUS bit 3), 6.8 (message signalled interrupts)
+ * @see PCI Local Bus 3.0, 6.2.2 (COMMAND bit 10), 6.2.3 (STATUS bit 3), 6.8 (message signalled
+ * interrupts)
  */
 
 import type { IrqPort } from '../abi/device-host.ts';
@@ -13,9 +15,12 @@ import type { ConfigSpace } from '../pci/config-space.ts';
 import { MsiRegisters } from './msi-registers.ts';
 import type { MsixTable } from './msix-table.ts';
 
-/** Who handles the function's interrupts. Called synchronously; must not throw. */
+/** The handler of the function's interrupts. Called synchronously; must not throw. */
 export interface IrqListener {
-  /** The pin went from quiet to asserted, or was asserted already when the listener was attached. Level: ask `pinAsserted` for now. */
+  /**
+   * The pin went from quiet to asserted, or was asserted already when the listener was attached.
+   * The pin is a level: `pinAsserted` gives its present state.
+   */
   intxAsserted(): void;
   /** Message `vector` arrived. */
   message(vector: number): void;
@@ -25,17 +30,17 @@ export interface IrqListener {
 export interface InterruptDrops {
   /** A message while neither MSI nor MSI-X is enabled in hardware. */
   notEnabled: number;
-  /** A vector the device does not have, or that software did not give it. */
+  /** A vector that the device does not have, or that software did not give it. */
   badVector: number;
   /** COMMAND.BusMaster is off: the device may not write messages. */
   busMasterOff: number;
   /** The function sleeps. */
   notPowered: number;
-  /** The message was not the one programmed: stopped by interrupt remapping. */
+  /** The message was not the programmed one: interrupt remapping stopped it. */
   remapped: number;
-  /** INTx raised by a function without a pin. */
+  /** A function without a pin raised INTx. */
   noPin: number;
-  /** It arrived and nobody handles this function's interrupts. */
+  /** It arrived, and this function's interrupts have no handler. */
   noListener: number;
   /** The listener threw: a bug of its own. */
   listenerFailed: number;
@@ -46,7 +51,7 @@ export interface HostIrqOptions {
   readonly msix: MsixTable | null;
   readonly log: RateLimitedLogger;
   readonly bdf: string;
-  /** Whether the function may use the bus now. Default: unless it is in D3hot. */
+  /** Whether the function may use the bus now. Default: true, except in D3hot. */
   readonly powered?: () => boolean;
 }
 
@@ -81,7 +86,7 @@ export class HostIrq implements IrqPort {
   readonly #msixAt: number;
   readonly #hasPin: boolean;
   #listener: IrqListener | null = null;
-  /** What the device wants of its pin, and what the pin does once config space has had its say. */
+  /** The level that the device drives, and the pin's level after the bits of config space. */
   #level = false;
   #pin = false;
   /** Messages that wait while the function stands still; null while it does not. */
@@ -115,7 +120,10 @@ export class HostIrq implements IrqPort {
     return this.#listener;
   }
 
-  /** Attach or detach the handler. INTx is a level: one that is asserted already is told at once. */
+  /**
+   * Attach or detach the handler. INTx is a level: a new handler hears at once of a pin that is
+   * asserted.
+   */
   set listener(listener: IrqListener | null) {
     this.#listener = listener;
     if (listener !== null && this.#pin) this.#assert();
@@ -134,7 +142,7 @@ export class HostIrq implements IrqPort {
     return this.#msixAt !== 0 && (this.#bytes[this.#msixAt + Msix.FLAGS + 1]! & MSIX_ENABLE_HIGH) !== 0;
   }
 
-  /** The level on the wire: what a host without COMMAND.InterruptDisable sees. */
+  /** The level on the wire. */
   get pinAsserted(): boolean {
     return this.#pin;
   }
@@ -153,13 +161,16 @@ export class HostIrq implements IrqPort {
     this.update();
   }
 
-  /** Work out again what may leave: called for config writes that matter, and when the function is powered again. */
+  /**
+   * Send what may leave now: called after config writes that matter, and when the function has
+   * power again.
+   */
   update(): void {
     const msixEnabled = this.#msixEnabled;
     const messages = msixEnabled || this.#msi?.enabled === true;
     const was = this.#pin;
     this.#config.interruptStatus = this.#level;
-    // While it stands still the pin may go quiet, and asserts when it goes on.
+    // While the function stands still, the pin may go quiet, and asserts when the function goes on.
     this.#pin = this.#level && !messages && !this.#config.intxDisabled && (this.#waiting === null || was);
     if (this.#pin && !was) this.#assert();
     if (this.#msix !== null && this.#msix.pendingCount > 0) {
@@ -191,7 +202,7 @@ export class HostIrq implements IrqPort {
     return false;
   }
 
-  /** It goes out when the function goes on. */
+  /** Keep the message until the function goes on. */
   #wait(vector: number): boolean {
     if (vector >>> 0 !== vector || vector >= this.vectors) {
       this.dropped.badVector++;
@@ -201,13 +212,16 @@ export class HostIrq implements IrqPort {
     return true;
   }
 
-  /** Nothing leaves until `release` for everything that holds it: messages wait, and the pin is not asserted anew. Idempotent. */
+  /**
+   * Nothing leaves until every holder has called `release`: messages wait, and the pin is not
+   * asserted anew. Idempotent.
+   */
   hold(holder: Holder = 'migration'): void {
     this.#holders.add(holder);
     this.#waiting ??= new Set();
   }
 
-  /** What has waited goes out now, as if it were sent now. Idempotent. */
+  /** Messages that waited go out, as if the device sent them now. Idempotent. */
   release(holder: Holder = 'migration'): void {
     this.#holders.delete(holder);
     if (this.#holders.size > 0) return;
@@ -218,7 +232,10 @@ export class HostIrq implements IrqPort {
     for (const vector of waiting) this.trigger(vector);
   }
 
-  /** What is not signalled yet: the pin's level as the device drives it, and messages that wait or are masked. */
+  /**
+   * Interrupts that are not signalled yet: the pin's level as the device drives it, and messages
+   * that wait or are masked.
+   */
   saveUnsent(): { readonly level: boolean; readonly vectors: readonly number[] } {
     const vectors = new Set(this.#waiting);
     const table = this.#msix;
@@ -230,7 +247,10 @@ export class HostIrq implements IrqPort {
     return { level: this.#level, vectors: [...vectors].sort((a, b) => a - b) };
   }
 
-  /** While held: have this to be signalled, and nothing else. Vectors that nobody has enabled by then are dropped when they go out. */
+  /**
+   * While held: replace the interrupts that are to be signalled. Vectors that are not enabled when
+   * they go out are dropped.
+   */
   loadUnsent(level: boolean, vectors: readonly number[]): void {
     this.#clearPending();
     this.#waiting = new Set(vectors);

@@ -1,6 +1,7 @@
 /**
- * An interrupt wire with the handlers on it. Functions whose masks are in COMMAND.InterruptDisable can share one; a function without that bit can
- * only be masked at the interrupt controller, so it needs the wire for itself (S2-12).
+ * An interrupt wire with the handlers on it. Functions whose masks are in COMMAND.InterruptDisable
+ * can share one; a function without that bit can only be masked at the interrupt controller, so it
+ * needs the wire for itself (S2-12).
  */
 import { VfioError } from '../base/errno.ts';
 
@@ -17,9 +18,10 @@ export class InterruptLine {
   }
 
   /**
-   * Take the line, alone or together with others who share.
+   * Take the line, alone or together with other handlers that share it.
    *
-   * @throws VfioError EBUSY when somebody on it does not share, or when `shared` is false and somebody is on it
+   * @throws VfioError EBUSY when a handler on the line does not share, or when `shared` is false
+   * and the line has a handler
    * @see request_irq() and IRQF_SHARED
    */
   request(who: string, shared: boolean): Disposable {

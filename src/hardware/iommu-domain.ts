@@ -1,8 +1,10 @@
 /**
- * One IOMMU domain: which memory each I/O address reaches, and with what right. It stands where the IOMMU's page tables stand.
+ * One IOMMU domain: the memory that each I/O address reaches, and the access that is allowed there.
+ * A domain plays the part of the IOMMU's page tables.
  *
- * Addresses are page numbers of 4096 bytes, as doubles: exact for all of the 64-bit space. The domain neither knows where a memory came from nor
- * who asked; type1 decides that. Every entry holds a reference on its memory.
+ * Addresses are page numbers of 4096 bytes, as doubles: exact for all of the 64-bit space. The
+ * domain knows neither the source of a memory nor its user; type1 decides about both. Every entry
+ * holds a reference on its memory.
  */
 import { Access, type DirectMemory, type Memory, WINDOW_BYTES } from '../abi/memory.ts';
 import { hex } from '../base/check.ts';
@@ -16,29 +18,31 @@ export const IOMMU_UNIT = 4096;
 /** The last page number of the 64-bit space. */
 export const LAST_PFN = 2 ** 52 - 1;
 
-/** What came of a translation or a copy. */
+/** The result of a translation or a copy. */
 export const Reach = { OK: 0, NOT_MAPPED: 1, PERMISSION: 2, REMOTE: 3 } as const;
 export type Reach = (typeof Reach)[keyof typeof Reach];
 
-/** Where a translation puts its answer: made once, used for ever, so that translating allocates nothing. */
+/**
+ * The answer of a translation: made once and used again, so that a translation allocates nothing.
+ */
 export class Translation {
   memory: Memory | null = null;
-  // Set to fractions so that the engine stores them as doubles in place from the start.
-  /** Byte of `memory` that the address reaches. */
+  // Fractions make JavaScript's engine store these fields as doubles in place from the start.
+  /** The byte of `memory` that the address reaches. */
   offset = 0.5;
-  /** Bytes from there to the end of the entry. */
+  /** Bytes from `offset` to the end of the entry. */
   bytes = 0.5;
 }
 
 export interface DomainProperties {
-  /** The IOMMU hardware it lives in. */
+  /** The IOMMU hardware whose domain this is. */
   readonly unit: object;
   readonly coherent: boolean;
   readonly enforcesCoherency: boolean;
   readonly pageSizes: bigint;
 }
 
-/** Copies up to this many bytes go byte by byte: making the sub-array for `set` costs more. */
+/** Copies up to this many bytes go byte by byte: the sub-array that `set` needs costs more. */
 const BYTEWISE = 16;
 
 export class IommuDomain {
@@ -46,7 +50,7 @@ export class IommuDomain {
   readonly coherent: boolean;
   readonly enforcesCoherency: boolean;
   readonly pageSizes: bigint;
-  /** Where writes by devices are recorded while dirty tracking is on; set by type1. */
+  /** The log of writes by devices while dirty tracking is on; set by type1. */
   dirty: DirtyPages | null = null;
   /** Groups attached; kept by type1. */
   groups = 0;
@@ -67,7 +71,10 @@ export class IommuDomain {
     this.#granule = Math.max(1, Number(properties.pageSizes & -properties.pageSizes) / IOMMU_UNIT);
   }
 
-  /** Changes whenever a view handed out before may no longer be used: something was unmapped, or a dirty log needs to see the next write. */
+  /**
+   * Changes when views taken before may no longer be used: memory was unmapped, or a dirty log
+   * needs to see the next write.
+   */
   get epoch(): number {
     return this.#epoch;
   }
@@ -80,8 +87,10 @@ export class IommuDomain {
   /**
    * Enter [firstPfn, lastPfn].
    *
-   * @param offset  first byte of the memory, a multiple of 4096; the range lies inside it: the caller has looked
-   * @throws VfioError EEXIST over an entry; EINVAL when it is not a multiple of this IOMMU's smallest page
+   * @param offset first byte of the memory, a multiple of 4096; the caller has checked that the
+   * range lies inside it
+   * @throws VfioError EEXIST over an entry; EINVAL for a range that is no multiple of this IOMMU's
+   * smallest page
    */
   map(firstPfn: number, lastPfn: number, memory: Memory, offset: number, access: Access): void {
     if (!(firstPfn >= 0 && lastPfn >= firstPfn && lastPfn <= LAST_PFN)) throw new VfioError('EINVAL', `pages ${firstPfn} to ${lastPfn}`);
@@ -104,7 +113,10 @@ export class IommuDomain {
     this.#access[slot] = access;
   }
 
-  /** Remove every entry that starts inside [firstPfn, lastPfn]. Entries are never cut: type1 has seen to that. */
+  /**
+   * Remove every entry that starts inside [firstPfn, lastPfn]. Type1 makes sure that no entry is
+   * cut.
+   */
   unmap(firstPfn: number, lastPfn: number): void {
     const index = this.#index;
     let slot = index.seek(firstPfn);
@@ -143,7 +155,7 @@ export class IommuDomain {
   }
 
   /**
-   * What byte `byte` of page `pfn` reaches; the answer is in `out`. Allocates nothing.
+   * Translate byte `byte` of page `pfn`; the answer is in `out`. Allocates nothing.
    *
    * @returns Reach.OK, NOT_MAPPED or PERMISSION
    */
@@ -185,7 +197,10 @@ export class IommuDomain {
     return this.#copyPieces(pfn, byte, into, Access.READ);
   }
 
-  /** Copy into memory, for a device that writes. All or nothing, also across mappings; what was written is in the dirty log. */
+  /**
+   * Copy into memory, for a device that writes. All or nothing, also across mappings; the dirty log
+   * has the write.
+   */
   copyIn(pfn: number, byte: number, from: Uint8Array): Reach {
     const size = from.length;
     const slot = this.#index.find(pfn);
@@ -201,8 +216,9 @@ export class IommuDomain {
   }
 
   /**
-   * The bytes themselves, when the range is direct, mapped with that access, and in one piece of one window; null otherwise. A view for
-   * writing marks all its pages dirty now; once a dirty log is read the epoch changes, so that the next write is seen too.
+   * The bytes themselves, when the range is direct, mapped with that access, and one piece of one
+   * window; null otherwise. A view for writing marks all its pages dirty now; once a dirty log is
+   * read the epoch changes, so that the next write is seen too.
    */
   view(pfn: number, byte: number, size: number, access: Access): Uint8Array | null {
     const index = this.#index;
@@ -228,14 +244,17 @@ export class IommuDomain {
     return memory.windows[window].subarray(from, from + size);
   }
 
-  /** Views for writing taken before are good no more: their writes would pass a dirty log unseen. */
+  /**
+   * Expire the views for writing that were taken before: a dirty log would not see writes through
+   * them.
+   */
   expireWriteViews(): void {
     if (!this.#writeViews) return;
     this.#writeViews = false;
     this.#epoch++;
   }
 
-  /** A copy that one entry does not hold: look at all of it first, then copy piece by piece. */
+  /** A copy over several entries: check all of the range first, then copy piece by piece. */
   #copyPieces(pfn: number, byte: number, bytes: Uint8Array, access: Access): Reach {
     const reach = this.reach(pfn, byte, bytes.length, access);
     if (reach !== Reach.OK) return reach;

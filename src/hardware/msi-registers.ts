@@ -1,6 +1,6 @@
 /**
- * A function's MSI capability, as hardware holds it in config space, and the messages that interrupt
- * remapping lets through (S2-36).
+ * A function's MSI capability, as hardware holds it in config space, and the messages that
+ * interrupt remapping lets through (S2-36).
  *
  * @see PCI Local Bus 3.0, 6.8.1 (MSI capability structure)
  */
@@ -12,7 +12,9 @@ export class MsiRegisters {
   /** Offset of the capability. */
   readonly #at: number;
   readonly #has64: boolean;
-  /** Offsets of the data, mask and pending registers. Mask and pending 0: the function has neither. */
+  /**
+   * Offsets of the data, mask and pending registers. Mask and pending 0: the function has neither.
+   */
   readonly #dataAt: number;
   readonly #maskAt: number;
   readonly #pendingAt: number;

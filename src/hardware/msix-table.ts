@@ -1,8 +1,10 @@
 /**
- * A function's MSI-X table and pending bits, as hardware holds them, and what interrupt remapping lets through (S2-33, S2-36).
+ * A function's MSI-X table and pending bits, as hardware holds them, and the messages that
+ * interrupt remapping lets through (S2-33, S2-36).
  *
- * The table is the device's own memory: whoever maps the BAR may write it (since Linux 4.16), so nothing here trusts an entry. What the engine
- * programmed is remembered beside the table, as an IOMMU's remapping entries are; a message leaves only while the entry still says that.
+ * The table is the device's own memory: a user who maps the BAR may write it (since Linux 4.16), so
+ * nothing here trusts an entry. The messages that the engine programmed stand beside the table, as
+ * an IOMMU's remapping entries do; a message leaves only while the entry holds the same.
  *
  * @see PCI Local Bus 3.0, 6.8.2 (MSI-X structures) and 6.8.2.9 (vector control)
  */
@@ -17,22 +19,25 @@ const MASKED = Msix.ENTRY_CONTROL_MASKBIT;
 export class MsixTable {
   /** Entries: QSIZE + 1, from 1 to 2048. */
   readonly vectors: number;
-  /** The BAR that holds the table, and the bytes [start, end) of it that the table takes: never rounded to pages (S2-34). */
+  /**
+   * The BAR that holds the table, and the bytes [start, end) of it that the table takes: never
+   * rounded to pages (S2-34).
+   */
   readonly bar: number;
   readonly start: number;
   readonly end: number;
-  /** Where the pending bits are. */
+  /** The BAR and the bytes of the pending bits. */
   readonly pbaBar: number;
   readonly pbaStart: number;
   readonly pbaEnd: number;
-  /** Called when a vector with its pending bit set loses its mask: the host sends it then. */
+  /** Called when a pending vector loses its mask: the host sends the message then. */
   onUnmasked: ((vector: number) => void) | null = null;
 
   readonly #config: ConfigSpace;
   readonly #entries: Uint32Array;
   readonly #pending: Uint32Array;
   #pendingCount = 0;
-  /** The message each vector may send, three words each, good where #routed says so. */
+  /** The message that each vector may send, three words each; valid where #routed is 1. */
   readonly #routes: Uint32Array;
   readonly #routed: Uint8Array;
 
@@ -61,17 +66,23 @@ export class MsixTable {
     this.reset();
   }
 
-  /** Whether any of the bytes [offset, offset + size) of BAR `bar` belongs to the table: those are hidden from read and write (S2-07). */
+  /**
+   * Whether any of the bytes [offset, offset + size) of BAR `bar` belongs to the table: those are
+   * hidden from read and write (S2-07).
+   */
   contains(bar: number, offset: number, size: number): boolean {
     return bar === this.bar && size > 0 && offset < this.end && offset + size > this.start;
   }
 
-  /** As `contains`, for the pending bits; they may be read by anyone. */
+  /** As `contains`, for the pending bits, which every user may read. */
   containsPending(bar: number, offset: number, size: number): boolean {
     return bar === this.pbaBar && size > 0 && offset < this.pbaEnd && offset + size > this.pbaStart;
   }
 
-  /** A load that reached the table or the pending bits; all ones elsewhere. `offset` is in the BAR and aligned to `width`. */
+  /**
+   * A load that reached the table or the pending bits; all ones elsewhere. `offset` is in the BAR
+   * and aligned to `width`.
+   */
   read(bar: number, offset: number, width: 1 | 2 | 4): number {
     let word: number;
     if (this.contains(bar, offset, width)) word = this.#entries[(offset - this.start) >>> 2]!;
@@ -80,7 +91,10 @@ export class MsixTable {
     return width === 4 ? word : (word >>> ((offset & 3) * 8)) & (width === 2 ? 0xffff : 0xff);
   }
 
-  /** A store that reached the table. Pending bits are read-only, and so are the reserved bits of an entry. */
+  /**
+   * A store that reached the table. Pending bits are read-only, and so are the reserved bits of an
+   * entry.
+   */
   write(bar: number, offset: number, width: 1 | 2 | 4, value: number): void {
     if (!this.contains(bar, offset, width)) return;
     const word = (offset - this.start) >>> 2;
@@ -134,7 +148,7 @@ export class MsixTable {
     this.#pendingCount = 0;
   }
 
-  /** Whether the entry holds the message that was programmed: anything else is what interrupt remapping throws away. */
+  /** Whether the entry holds the programmed message: interrupt remapping drops every other. */
   matches(vector: number): boolean {
     const entry = vector * WORDS_PER_ENTRY;
     const route = vector * 3;
@@ -146,7 +160,9 @@ export class MsixTable {
     );
   }
 
-  /** Allow `vector` to send this message (an interrupt remapping entry). Does not touch the device. */
+  /**
+   * Allow `vector` to send this message (an interrupt remapping entry). Does not touch the device.
+   */
   route(vector: number, addressLow: number, addressHigh: number, data: number): void {
     const route = vector * 3;
     this.#routes[route] = addressLow;
@@ -164,8 +180,9 @@ export class MsixTable {
   }
 
   /**
-   * Write the routed message into the entry, as the host does before it enables a vector, so that a reset behind its back does no harm (B.9).
-   * These are register accesses: they are lost while memory decoding is off.
+   * Write the routed message into the entry, as the host does before it enables a vector, so that a
+   * reset that the host did not see does no harm (B.9). These are register accesses: they are lost
+   * while memory decoding is off.
    */
   program(vector: number): void {
     if (!this.#decodes) return;
@@ -185,7 +202,10 @@ export class MsixTable {
     return this.#config.memoryEnabled;
   }
 
-  /** Power-on: every entry zero and masked, nothing pending. Routes are not the device's, so they stay. */
+  /**
+   * Power-on: every entry zero and masked, nothing pending. Routes are not the device's, so they
+   * stay.
+   */
   reset(): void {
     this.#entries.fill(0);
     for (let word = CONTROL; word < this.#entries.length; word += WORDS_PER_ENTRY) this.#entries[word] = MASKED;

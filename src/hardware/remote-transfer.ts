@@ -13,7 +13,11 @@ type Direction = 'read' | 'write';
 export interface RemoteDma {
   /** The device's name, for the other end of the memory. */
   readonly name: string;
-  /** The gates of a new transfer, and the place where it begins. @throws DmaFault while a gate is closed */
+  /**
+   * The gates of a new transfer, and the place where it begins.
+   *
+   * @throws DmaFault while a gate is closed
+   */
   begin(iova: Iova, direction: Direction): { readonly domain: IommuDomain; readonly pfn: number; readonly byte: number };
   /** The gate that is closed now for a transfer that has begun; null when all are open. */
   closed(): DmaFaultReason | null;
@@ -21,7 +25,10 @@ export interface RemoteDma {
   domain(): IommuDomain | null;
   /** Count a fault; returns the error for the model. */
   fault(reason: DmaFaultReason, iova: Iova, direction: Direction): DmaFault;
-  /** Null while the machine is awake. Rejects when the function was reset or closed during the sleep. */
+  /**
+   * Null while the machine is awake. Rejects when the function was reset or closed during the
+   * sleep.
+   */
   awake(iova: Iova, direction: Direction): Promise<void> | null;
   /** The device has written pages [first, last]. */
   wrote(first: number, last: number): void;

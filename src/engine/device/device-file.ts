@@ -1,10 +1,12 @@
 /**
- * DeviceFile: one open of a device, the engine's `Device`. Several can be open at once (S2-14); the device is enabled with the first and disabled
- * with the last. A mapping keeps its file open after `close`, as a mapping of the C interface holds the file (S2-37).
+ * DeviceFile: one open of a device, the engine's `Device`. Several can be open at once (S2-14): the
+ * first open enables the device, and the last close disables it. A mapping keeps its file open
+ * after `close`, as a mapping of the C interface holds the file (S2-37).
  *
- * Every request wakes the device first and lets it sleep again after (B.7 runtime pm).
+ * Every request wakes the device first; afterwards the device may sleep again (B.7 runtime pm).
  *
- * @see linux/drivers/vfio/vfio_main.c, vfio_device_fops_unl_ioctl(); vfio_pci_core.c, vfio_pci_core_ioctl()
+ * @see linux/drivers/vfio/vfio_main.c, vfio_device_fops_unl_ioctl(); vfio_pci_core.c,
+ * vfio_pci_core_ioctl()
  */
 import {
   type Device,
@@ -48,7 +50,7 @@ export class DeviceFile implements Device, OpenFile, RegionFile, VfioFile {
   readonly device: VfioPciDevice;
   readonly holder: DeviceFileHolder;
   readonly container: Container;
-  /** Who opened it: its memory is what `dma` maps, its exit closes the file. */
+  /** The process that opened the file: `dma` maps its memory, and its exit closes the file. */
   readonly process: Process;
   /** `close` was called; mappings may still hold the device. */
   closed = false;
@@ -75,8 +77,8 @@ export class DeviceFile implements Device, OpenFile, RegionFile, VfioFile {
   /**
    * Open `device` for `process`, which uses the device's DMA through `container`.
    *
-   * @throws VfioError what `VfioPciDevice.open` throws; ESRCH for a process that has exited. Nothing
-   * has changed then.
+   * @throws VfioError what `VfioPciDevice.open` throws; ESRCH for a process that has exited.
+   * Nothing has changed then.
    */
   static open(device: VfioPciDevice, holder: DeviceFileHolder, container: Container, process: Process): DeviceFile {
     return device.open(holder.vm ?? null, () => new DeviceFile(device, holder, container, process));
@@ -147,7 +149,10 @@ export class DeviceFile implements Device, OpenFile, RegionFile, VfioFile {
     }
   }
 
-  /** Also for mediators, which may have closed the file, or kept this until it is. */
+  /**
+   * Mediators call this, too, and may have closed the file, or have kept the function until it is
+   * closed.
+   */
   #setIrqs(request: SetIrqs): number {
     this.checkLive();
     return this.device.openState.interrupts.setIrqs(request);
@@ -171,7 +176,11 @@ export class DeviceFile implements Device, OpenFile, RegionFile, VfioFile {
     }
   }
 
-  /** PCI_HOT_RESET's first checks, before its descriptors are looked at: `count` = how many were given. @throws VfioError EINVAL, ENODEV */
+  /**
+   * PCI_HOT_RESET's first checks, before its descriptors are looked at: `count` is their number.
+   *
+   * @throws VfioError EINVAL, ENODEV
+   */
   checkHotReset(count: number): void {
     this.checkLive();
     checkHotReset(this.device, count);
@@ -217,7 +226,7 @@ export class DeviceFile implements Device, OpenFile, RegionFile, VfioFile {
     return deviceFeature(this.device, request, this);
   }
 
-  /** SYSTEM_SLEEP and its acknowledgement; made when first asked for. */
+  /** SYSTEM_SLEEP and its acknowledgement; made at the first use. */
   get sleepNotice(): SleepNotice {
     this.#sleepNotice ??= new SleepNotice(this);
     return this.#sleepNotice;
@@ -233,7 +242,10 @@ export class DeviceFile implements Device, OpenFile, RegionFile, VfioFile {
     return this.device.host.takeHeld();
   }
 
-  /** A device that was opened through its group has its machine from there: what a hypervisor says of this file comes too late (S4-14). */
+  /**
+   * A device that was opened through its group has its machine from the group: a hypervisor's call
+   * for this file comes too late (S4-14).
+   */
   setVm(): void {}
 
   get enforcesCoherency(): boolean {
@@ -280,7 +292,7 @@ export class DeviceFile implements Device, OpenFile, RegionFile, VfioFile {
     this.device.power.wake();
   }
 
-  /** The process ended: its mappings go with its memory, its file with its descriptors. */
+  /** The process has ended: mappings go with its memory, and the file with its descriptors. */
   #exit(): void {
     for (const mapping of [...this.#mappings]) mapping[Symbol.dispose]();
     this.close();

@@ -1,5 +1,6 @@
 /**
- * The string of GET_DEVICE_FD: a device's name, then options, `0000:00:04.0 vf_token=…` (S3-01, S3-02).
+ * The string of GET_DEVICE_FD: a device's name, then options, `0000:00:04.0 vf_token=…` (S3-01,
+ * S3-02).
  *
  * @see linux/drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_match()
  */
@@ -14,7 +15,8 @@ export interface DeviceName {
 }
 
 /**
- * What `nameAndOptions` asks of the device `bdf`; null when it names another one. No message repeats an option's value: it may be a token.
+ * What `nameAndOptions` asks of the device `bdf`; null when it names another one. No message
+ * repeats an option's value: it may be a token.
  *
  * @throws VfioError EINVAL for an unknown, repeated or malformed option
  */

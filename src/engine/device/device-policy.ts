@@ -1,4 +1,4 @@
-/** Which functions vfio-pci binds to, and devices it knows to be special. */
+/** The functions that vfio-pci binds to, and the devices that it treats specially. */
 import { CapId, Config, HeaderType } from '../../abi/pci.ts';
 import { VfioError } from '../../base/errno.ts';
 import type { PciDeclaration } from '../../pci/declaration.ts';
@@ -9,7 +9,8 @@ import { resetMethods } from './reset.ts';
 const INTEL = 0x8086;
 
 /**
- * Accelerators that a user could wedge for the whole host: Intel QAT C3xxx, C62x, DH895xCC and their virtual functions.
+ * Accelerators that a user could wedge for the whole host: Intel QAT C3xxx, C62x, DH895xCC and
+ * their virtual functions.
  *
  * @see linux/drivers/vfio/pci/vfio_pci.c, vfio_pci_dev_in_denylist()
  */
@@ -34,7 +35,8 @@ export function hasBrokenIntx({ vendor, device }: PciDeclaration): boolean {
 }
 
 /**
- * @throws VfioError EINVAL a bridge, a function without isolating or coherent IOMMU, a denied id; EBUSY a PF that has VFs (S3-16); ENODEV when `requireReset` asks for a reset it
+ * @throws VfioError EINVAL a bridge, a function without isolating or coherent IOMMU, a denied id;
+ * EBUSY a PF that has VFs (S3-16); ENODEV when `requireReset` asks for a reset that the function
  * does not have
  */
 export function checkBindable(fn: HostedFunction, ctx: EngineContext): void {
@@ -43,13 +45,13 @@ export function checkBindable(fn: HostedFunction, ctx: EngineContext): void {
     throw new VfioError('EINVAL', `${bdf} is a bridge, and vfio-pci drives endpoints only`, { fix: 'Leave bridges to their own driver.' });
   }
   if (declaration.vendor === INTEL && denied.has(declaration.device) && !ctx.params.disableDenylist) {
-    throw new VfioError('EINVAL', `${bdf} is on the list of devices that no user may have`, {
+    throw new VfioError('EINVAL', `${bdf} is on the denylist: devices that can harm the host in a user's hands`, {
       fix: 'If you trust the user, allow it in the machine file: `params: { disableDenylist: true }`.',
     });
   }
   const vfs = fn.sriov?.numVfs ?? 0;
   if (vfs > 0) {
-    throw new VfioError('EBUSY', `${bdf} has ${vfs} virtual function${vfs === 1 ? '' : 's'} already, whose users vfio-pci could not know`, {
+    throw new VfioError('EBUSY', `${bdf} has ${vfs} virtual function${vfs === 1 ? '' : 's'} already, and vfio-pci does not know their users`, {
       fix: `Disable them first: sriov_numvfs of ${bdf} to 0; in a machine file, its numVfs.`,
     });
   }
@@ -62,7 +64,7 @@ export function checkBindable(fn: HostedFunction, ctx: EngineContext): void {
     throw new VfioError('EINVAL', `DMA of ${bdf} is not coherent with the caches`, { fix: 'Use a device behind a coherent IOMMU.' });
   }
   if (ctx.params.requireReset && resetMethods(fn).length === 0) {
-    throw new VfioError('ENODEV', `${bdf} cannot be reset, and requireReset is set: its next user would find what the last one left`, {
+    throw new VfioError('ENODEV', `${bdf} cannot be reset, and requireReset is set: its next user would find the last user's state`, {
       fix: `Give the model ${config.findCapability(CapId.EXP) === 0 ? 'an AF or' : 'FLR in its'} PCI Express capability, or put it alone behind a root port.`,
     });
   }

@@ -1,10 +1,12 @@
 /**
- * VFIO_DEVICE_FEATURE_DMA_BUF: ranges of a BAR as a buffer that other devices and processes can reach (peer-to-peer).
+ * VFIO_DEVICE_FEATURE_DMA_BUF: ranges of a BAR as a buffer that other devices and processes can
+ * reach (peer-to-peer).
  *
- * Only a BAR that is plain memory can be one: registers are code, and there is no memory to hand out. Linux refuses what it cannot export with
- * EOPNOTSUPP, and so do we.
+ * Only a BAR that is plain memory can be one: registers are code, and there is no memory to hand
+ * out. Linux refuses what it cannot export with EOPNOTSUPP, and so do we.
  *
- * @see linux/drivers/vfio/pci/vfio_pci_dmabuf.c, vfio_pci_core_feature_dma_buf(); include/uapi/linux/vfio.h
+ * @see linux/drivers/vfio/pci/vfio_pci_dmabuf.c, vfio_pci_core_feature_dma_buf();
+ * include/uapi/linux/vfio.h
  */
 import type { DmaBuf, DmaBufSegment, FeatureRequest, RegionInfo } from '../../abi/device.ts';
 import { RegionFlags, RegionIndex } from '../../abi/vfio.ts';
@@ -31,8 +33,9 @@ const HEADER_SIZE = 16;
 const RANGE_SIZE = 16;
 
 /**
- * @throws VfioError EINVAL no ranges, flags, ranges that are empty, not of whole pages or past the end; EFAULT data that ends before its ranges;
- * ENODEV not a BAR; EOVERFLOW past 2^64; EOPNOTSUPP a BAR that is not memory
+ * @throws VfioError EINVAL no ranges, flags, ranges that are empty, not of whole pages or past the
+ * end; EFAULT data that ends before its ranges; ENODEV not a BAR; EOVERFLOW past 2^64; EOPNOTSUPP a
+ * BAR that is not memory
  */
 export function exportDmaBuf(device: ExportingDevice, { data, onDmaBuf }: FeatureRequest): number {
   const { bdf, host } = device;

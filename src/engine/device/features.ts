@@ -1,8 +1,10 @@
 /**
- * VFIO_DEVICE_FEATURE: the dispatcher with its order of errnos (B.7), and the features that a software device has: low power (B.10) and DMA_BUF.
- * What a device does not have is ENOTTY, whatever else the request says.
+ * VFIO_DEVICE_FEATURE: the dispatcher with its order of errnos (B.7), and the features that a
+ * software device has: low power (B.10) and DMA_BUF. What a device does not have is ENOTTY,
+ * whatever else the request says.
  *
- * @see linux/drivers/vfio/vfio_main.c, vfio_ioctl_device_feature(); include/linux/vfio.h, vfio_check_feature()
+ * @see linux/drivers/vfio/vfio_main.c, vfio_ioctl_device_feature(); include/linux/vfio.h,
+ * vfio_check_feature()
  */
 import type { FeatureRequest } from '../../abi/device.ts';
 import { VF_TOKEN_BYTES } from '../../abi/vf-token.ts';
@@ -46,7 +48,10 @@ interface FeatureRow {
   run(device: FeatureDevice, request: FeatureRequest, file: FeatureFile): number;
 }
 
-/** As on Linux, where it takes a driver that knows the device: who can be moved can tell what it writes. */
+/**
+ * As on Linux, where it takes a driver that knows the device: who can be moved can tell what it
+ * writes.
+ */
 const migrates = (device: FeatureDevice) => device.openState.migration !== null;
 
 /** BUS_MASTER is for CDX: nobody here has it. */
@@ -128,7 +133,8 @@ const features: ReadonlyMap<number, FeatureRow> = new Map<number, FeatureRow>([
         try {
           return deviceState(openState.migration!, request);
         } finally {
-          // Whoever waits for answers hears that it has stopped when nothing of it is on its way any more.
+          // Whoever waits for answers hears that it has stopped when nothing of it is on its way
+          // any more.
           const drained = request.get === true ? null : host.dma.drained();
           if (drained !== null && openState.migration!.draining) host.answerAfter(drained);
         }
@@ -197,8 +203,9 @@ const features: ReadonlyMap<number, FeatureRow> = new Map<number, FeatureRow>([
 
 /**
  * @returns bytes of `request.data` that a get has filled, 0 otherwise
- * @throws VfioError EINVAL flags that do not exist or exclude each other; ENOTTY a feature the device does not have; EINVAL an operation it does
- * not have, no operation at all, or data too short
+ * @throws VfioError EINVAL flags that do not exist or exclude each other; ENOTTY a feature the
+ * device does not have; EINVAL an operation it does not have, no operation at all, or data too
+ * short
  */
 export function deviceFeature(device: FeatureDevice, request: FeatureRequest, file: FeatureFile): number {
   const { bdf } = device;

@@ -13,7 +13,9 @@ import type { AttachableGroup } from '../dma/iommu-properties.ts';
 import type { VmFile } from '../vm/vm-provider.ts';
 import type { VfToken } from './vf-token.ts';
 
-/** A PCI function as its vfio-pci device sees it, and as its neighbours see it during a bus reset. */
+/**
+ * A PCI function as its vfio-pci device sees it, and as its neighbours see it during a bus reset.
+ */
 export interface HostedFunction {
   /** The command that gives the function to `driver`. */
   bindCommand(driver: string): string;
@@ -40,8 +42,9 @@ export interface HostedFunction {
   /** Every function on the same bus, this one included. */
   onSameBus(): readonly HostedFunction[];
   /**
-   * Every function that a reset of its bus would hit: those on the same bus and behind bridges on it, this one included; null when it sits on
-   * a root bus, which has no bridge above that could reset it.
+   * Every function that a reset of its bus would hit: those on the same bus and behind bridges on
+   * it, this one included; null when it sits on a root bus, which has no bridge above that could
+   * reset it.
    */
   inBusReset(): readonly HostedFunction[] | null;
 }
@@ -77,8 +80,8 @@ export interface OpenFile {
 
 /**
  * The owner of a device file: the group file. A group file takes its references (its own, the
- * container's) before it calls `DeviceFile.open`, and drops them in `deviceReleased`, or when `open`
- * throws.
+ * container's) before it calls `DeviceFile.open`, and drops them in `deviceReleased`, or when
+ * `open` throws.
  */
 export interface DeviceFileHolder {
   /** The virtual machine that uses the device, when there is one (S4-03). */

@@ -1,8 +1,9 @@
 /**
- * Reset of a whole bus or slot: who is hit (HOT_RESET_INFO), who may ask for it (HOT_RESET), and the retry for devices that could not be reset
- * alone when they were closed (S2-31).
+ * Reset of a whole bus or slot: who is hit (HOT_RESET_INFO), who may ask for it (HOT_RESET), and
+ * the retry for devices that could not be reset alone when they were closed (S2-31).
  *
- * @see linux/drivers/vfio/pci/vfio_pci_core.c, vfio_pci_dev_set_hot_reset(), vfio_pci_dev_set_try_reset()
+ * @see linux/drivers/vfio/pci/vfio_pci_core.c, vfio_pci_dev_set_hot_reset(),
+ * vfio_pci_dev_set_try_reset()
  */
 import type { HotResetDependent } from '../../abi/device.ts';
 import { Cleanup } from '../../base/cleanup.ts';
@@ -16,10 +17,14 @@ export interface OwnedGroup {
   readonly group: { readonly id: number } | null;
 }
 
-/** vfio's device set: the devices under vfio-pci whose resets concern each other. On a root bus a device is alone in it. */
+/**
+ * vfio's device set: the devices under vfio-pci whose resets concern each other. On a root bus a
+ * device is alone in it.
+ */
 export function deviceSet(device: BoundDevice): readonly BoundDevice[] {
   const { fn } = device;
-  // A VF is alone in its set even behind a bridge, so that no bus with VFs on it can be reset through vfio.
+  // A VF is alone in its set even behind a bridge, so that no bus with VFs on it can be reset
+  // through vfio.
   if (fn.inBusReset() === null || device.isVirtualFunction) return [device];
   return fn
     .onSameBus()
@@ -44,7 +49,11 @@ export function hotResetInfo(device: BoundDevice): readonly HotResetDependent[] 
   });
 }
 
-/** What PCI_HOT_RESET checks before it looks at a descriptor. @throws VfioError EINVAL none, or more than devices; ENODEV on a root bus */
+/**
+ * What PCI_HOT_RESET checks before it looks at a descriptor.
+ *
+ * @throws VfioError EINVAL none, or more than devices; ENODEV on a root bus
+ */
 export function checkHotReset(device: BoundDevice, count: number): void {
   if (!Number.isInteger(count) || count <= 0) {
     throw new VfioError('EINVAL', `hot reset of ${device.bdf} needs the group files that own its bus; ${String(count)} given`);
@@ -56,8 +65,9 @@ export function checkHotReset(device: BoundDevice, count: number): void {
 }
 
 /**
- * @throws VfioError EINVAL, ENODEV as `checkHotReset`; EINVAL when a device on the bus is not under vfio-pci or its group is not among `groups`;
- * EBUSY when one of the devices is being reset; EAGAIN when the device lock of one is held; ENOTTY from `checkLink`: the reset has happened
+ * @throws VfioError EINVAL, ENODEV as `checkHotReset`; EINVAL when a device on the bus is not under
+ * vfio-pci or its group is not among `groups`; EBUSY when one of the devices is being reset; EAGAIN
+ * when the device lock of one is held; ENOTTY from `checkLink`: the reset has happened
  */
 export function hotReset(device: BoundDevice, groups: readonly OwnedGroup[], ctx: EngineContext): void {
   checkHotReset(device, Array.isArray(groups) ? groups.length : 0);
@@ -106,8 +116,8 @@ export function resetBus(members: readonly HostedFunction[], set: readonly Bound
 }
 
 /**
- * The last device of its set was closed. When one of them still needs a reset, the bus may be reset now that nobody uses it. Failing is no
- * error: they keep needing it.
+ * The last device of its set was closed. When one of them still needs a reset, the bus may be reset
+ * now that nobody uses it. Failing is no error: they keep needing it.
  */
 export function tryResetSet(device: BoundDevice, ctx: EngineContext): void {
   const set = deviceSet(device);

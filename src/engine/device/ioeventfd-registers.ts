@@ -25,7 +25,9 @@ export class IoeventfdRegisters implements IoeventfdTarget {
   readonly #device: WrittenDevice;
   readonly #config: () => { readonly memoryEnabled: boolean } | null;
 
-  /** @param config the user's config space; null before the open is over, and after the last close */
+  /**
+   * @param config the user's config space; null before the open is over, and after the last close
+   */
   constructor(device: WrittenDevice, config: () => { readonly memoryEnabled: boolean } | null) {
     this.bdf = device.bdf;
     this.ctx = device.ctx;

@@ -1,5 +1,6 @@
 /**
- * VFIO_DEVICE_IOEVENTFD: a signal on an eventfd writes a fixed value to a register, without the user taking part (B.8).
+ * VFIO_DEVICE_IOEVENTFD: a signal on an eventfd writes a fixed value to a register, without the
+ * user's part (B.8).
  *
  * @see linux/drivers/vfio/pci/vfio_pci_rdwr.c, vfio_pci_ioeventfd()
  */
@@ -19,14 +20,14 @@ export interface IoeventfdRequest {
   /** Bytes to write: 1, 2 or 4. */
   readonly size: number;
   readonly data: bigint;
-  /** null removes the one with the same region, offset, size and data. */
+  /** Null removes the ioeventfd with the same region, offset, size and data. */
   readonly source: InterruptSource | null;
 }
 
-/** At most this many on one device, as in Linux: an unprivileged user makes them. */
+/** The most on one device, as in Linux: an unprivileged user makes them. */
 export const IOEVENTFD_MAX = 1000;
 
-/** What they need of their device. */
+/** The device of ioeventfds. */
 export interface IoeventfdTarget {
   readonly bdf: string;
   readonly ctx: Pick<EngineContext, 'log'>;
@@ -38,7 +39,7 @@ export interface IoeventfdTarget {
    * show it none of these writes.
    */
   seesWrites(bar: number): boolean;
-  /** Write when the BAR answers now; silently nothing when memory decoding is off. */
+  /** Write when the BAR answers now; no effect while memory decoding is off. */
   signalled(bar: number, offset: number, size: number, data: bigint): void;
 }
 
@@ -63,8 +64,9 @@ export class Ioeventfds {
   }
 
   /**
-   * @throws VfioError EINVAL not a BAR, past its end, over the MSI-X table, past a mediator, or a size other than 1, 2 and 4; EEXIST the same is there already;
-   * ENODEV nothing like it to remove; ENOSPC over `IOEVENTFD_MAX`
+   * @throws VfioError EINVAL not a BAR, past its end, over the MSI-X table, past a mediator, or a
+   * size other than 1, 2 and 4; EEXIST the same is there already; ENODEV nothing like it to remove;
+   * ENOSPC over `IOEVENTFD_MAX`
    */
   set(request: IoeventfdRequest): void {
     const { bdf, msix } = this.#target;
@@ -99,12 +101,12 @@ export class Ioeventfds {
       return;
     }
     if (at >= 0) throw new VfioError('EEXIST', `${bdf}: the same ioeventfd at ${hex(offset)} of BAR ${bar} exists`);
-    if (this.#all.length >= IOEVENTFD_MAX) throw new VfioError('ENOSPC', `${bdf} has ${IOEVENTFD_MAX} ioeventfds, the most there may be`);
+    if (this.#all.length >= IOEVENTFD_MAX) throw new VfioError('ENOSPC', `${bdf} has ${IOEVENTFD_MAX} ioeventfds, which is the limit`);
     const listening = listenGuarded(source, () => this.#target.signalled(bar, offset, size, data), bdf, this.#target.ctx.log);
     this.#all.push({ bar, offset, size, data, listening });
   }
 
-  /** Last close. */
+  /** Remove all ioeventfds, at the last close. */
   clear(): void {
     for (const each of this.#all.splice(0)) each.listening[Symbol.dispose]();
   }

@@ -1,6 +1,6 @@
 /**
- * What of a device exists from its first open to its last close, and how it is made: the function awake, without bus mastering, reset, its configuration
- * kept, nothing of it signalled yet.
+ * The state of a device from its first open to its last close, and its making: the function is
+ * awake, without bus mastering, reset, its configuration saved, and has signalled nothing.
  *
  * @see linux/drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_enable()
  */
@@ -59,15 +59,19 @@ interface MovedDevice {
 
 /** The device's answers while it is enabled. */
 export interface EnableHooks {
-  /** The state as it is when something happens; null before the open is over, and after the last close. */
+  /** The present state; null before the open is over, and after the last close. */
   current(): OpenState | null;
   /** The user wrote a reset bit in config space. */
   userReset(): void;
-  /** Nobody uses it. */
+  /** The device has no user any more. */
   idle(): void;
 }
 
-/** All or nothing. @throws VfioError EAGAIN somebody holds the device lock; what a fault plan makes a step fail with */
+/**
+ * All or nothing.
+ *
+ * @throws VfioError EAGAIN while the device lock is held; what a fault plan makes a step fail with
+ */
 export function enable(device: EnabledDevice, hooks: EnableHooks): OpenState {
   const { fn, ctx, host, power } = device;
   const { config } = fn;
@@ -77,7 +81,7 @@ export function enable(device: EnabledDevice, hooks: EnableHooks): OpenState {
   undo.defer(() => hooks.idle());
   const { command } = config;
   undo.defer(() => config.write(Config.COMMAND, 2, command));
-  // Nothing that is restored later may have bus mastering on (S2-26).
+  // The configuration that is restored later must not have bus mastering on (S2-26).
   config.writeBits(Config.COMMAND, 2, 0, Command.MASTER);
   ctx.faults.step('device.enable.decode');
   config.writeBits(Config.COMMAND, 2, 0xffff, decodeBits(fn));
@@ -126,7 +130,7 @@ function vectorsFor({ params, vectorsInUse }: EngineContext, own: number): numbe
   return params.maxVectors - ((vectorsInUse?.() ?? own) - own);
 }
 
-/** By its model, or else by its mediator. */
+/** Migration by the device's model, or else by its mediator. */
 export function migrationOf({ host, mediation, power }: MovedDevice, vconfig: VirtualConfig): DeviceMigration | null {
   const own = host.model?.migration;
   const model = own ?? mediation?.migration;
@@ -135,7 +139,11 @@ export function migrationOf({ host, mediation, power }: MovedDevice, vconfig: Vi
   return new DeviceMigration(new PciTarget({ host, model: checkedModel(model, failed), vconfig, power }), failed);
 }
 
-/** False when the device has no reset that works (S2-31). @throws VfioError EAGAIN when the lock is held: waiting could dead-lock (S2-32) */
+/**
+ * False when the device has no reset that works (S2-31).
+ *
+ * @throws VfioError EAGAIN when the lock is held: waiting could dead-lock (S2-32)
+ */
 function resetAtOpen({ fn, ctx }: EnabledDevice): boolean {
   try {
     resetFunction(fn, ctx);

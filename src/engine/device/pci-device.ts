@@ -8,7 +8,8 @@
  * mediators and listeners may start any of them in the middle of another, and the order in which
  * the shared state changes stands in one file.
  *
- * @see linux/drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_enable(), vfio_pci_core_disable(), vfio_pci_core_register_device()
+ * @see linux/drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_enable(), vfio_pci_core_disable(),
+ * vfio_pci_core_register_device()
  */
 import type { DeviceEvent, RegionInfo } from '../../abi/device.ts';
 import { Command, Config } from '../../abi/pci.ts';
@@ -41,23 +42,32 @@ export class VfioPciDevice implements BoundDevice, ReleaseTarget, TokenSubject {
   readonly power: DevicePower;
   /** A physical function's; null for every other. */
   readonly token: VfToken | null;
-  /** The device of a virtual function's PF, which made it. It stays as it is: a PF is not unbound before its VFs are gone, nor bound while it has some. */
+  /**
+   * The device of a virtual function's PF, which made it. It never changes: a PF is not unbound
+   * before its VFs are gone, nor bound while it has some.
+   */
   readonly physical: BoundDevice | null;
-  /** True while accesses have to go the long way: gone, in reset, or in low power. One flag, because every register access looks at it. */
+  /**
+   * Accesses have to go the long way: the device is gone, in reset, or in low power. One flag,
+   * because every register access looks at it.
+   */
   slow = false;
-  /** Why it is no longer there for its users; null while it is. */
+  /** The reason why the device is gone for its users; null while it is there. */
   gone: string | null = null;
   resetting = false;
-  /** It was closed without a reset: the next chance is a reset of its bus (S2-31). */
+  /** The device was closed without a reset: the next chance is a reset of its bus (S2-31). */
   needsReset = false;
   readonly #files = new Set<OpenFile>();
   readonly #suspension: Suspension;
   #open: OpenState | null = null;
   #vm: VmReference | null = null;
   #mediation: Mediation | null = null;
-  /** Ends what mediators were shown of it at this open. */
+  /** Ends the view of the device that mediators were shown at this open. */
   #retire: (() => void) | null = null;
-  /** The first open is under way: whoever is asked about it may do anything meanwhile, but open the device. */
+  /**
+   * The first open is under way. Mediators called during the first open must not open the device
+   * again.
+   */
   #opening = false;
   #leaving: ReleaseRequest | null = null;
 
@@ -80,9 +90,11 @@ export class VfioPciDevice implements BoundDevice, ReleaseTarget, TokenSubject {
   }
 
   /**
-   * Bind: check that vfio-pci can drive `fn`, and put it to sleep until somebody opens it. Does not touch `fn.vfio`.
+   * Bind: check that vfio-pci can drive `fn`, and put it to sleep until its first open. Does not
+   * touch `fn.vfio`.
    *
-   * @throws VfioError EINVAL bridge header, no IOMMU or not coherent, denied id; ENODEV with requireReset and no reset method
+   * @throws VfioError EINVAL bridge header, no IOMMU or not coherent, denied id; ENODEV with
+   * requireReset and no reset method
    */
   static probe(fn: HostedFunction, ctx: EngineContext): VfioPciDevice {
     checkBindable(fn, ctx);
@@ -93,7 +105,8 @@ export class VfioPciDevice implements BoundDevice, ReleaseTarget, TokenSubject {
   }
 
   /**
-   * GET_DEVICE_FD's string against this device. False = another device's name. Sets the token of a PF that nobody's VF is in use of (T7, S3-12).
+   * Compare GET_DEVICE_FD's string with this device. False: the string names another device. Sets
+   * the token of a PF whose VFs are not in use (T7, S3-12).
    *
    * @throws VfioError EINVAL bad, unknown or unused option; EACCES token missing or wrong
    */
@@ -108,7 +121,7 @@ export class VfioPciDevice implements BoundDevice, ReleaseTarget, TokenSubject {
     return this.fn.physical != null;
   }
 
-  /** Before VFs are enabled: their PF has to be awake (S3-19). */
+  /** Called before VFs are enabled: their PF has to be awake (S3-19). */
   prepareVfs(): void {
     this.power.wake();
     this.power.setState('D0');
@@ -125,12 +138,12 @@ export class VfioPciDevice implements BoundDevice, ReleaseTarget, TokenSubject {
    *
    * @param vm the virtual machine that uses the device; null for none
    * @throws VfioError ENODEV being unplugged or gone, also when that begins within this open; EBUSY
-   * from within its first open; EAGAIN while the device lock is held; what a fault plan makes a step
-   * fail with; what `make` throws. Nothing has changed then.
+   * from within its first open; EAGAIN while the device lock is held; what a fault plan makes a
+   * step fail with; what `make` throws. Nothing has changed then.
    */
   open<F extends OpenFile>(vm: VmFile | null, make: () => F): F {
     this.#checkStaying();
-    if (this.#opening) throw new VfioError('EBUSY', `${this.bdf} is being opened: who is asked about that cannot open it too`);
+    if (this.#opening) throw new VfioError('EBUSY', `${this.bdf} is being opened: a mediator that is called during the open cannot open it again`);
     if (this.#files.size > 0) return this.#newFile(make);
     this.#opening = true;
     try {
@@ -160,7 +173,10 @@ export class VfioPciDevice implements BoundDevice, ReleaseTarget, TokenSubject {
     if (this.#leaving !== null) throw new VfioError('ENODEV', `${this.bdf} is being unbound or unplugged`);
   }
 
-  /** Files not yet released, and the one that is being opened; 0 once it was taken from them. */
+  /**
+   * Files not yet released, and the one that is being opened; 0 once the device was taken from
+   * them.
+   */
   get openCount(): number {
     return this.gone === null ? this.#files.size + (this.#opening ? 1 : 0) : 0;
   }
@@ -175,7 +191,7 @@ export class VfioPciDevice implements BoundDevice, ReleaseTarget, TokenSubject {
     return this.#open;
   }
 
-  /** MSI or MSI-X vectors that it holds. */
+  /** MSI or MSI-X vectors that the device holds. */
   get vectors(): number {
     return this.#open?.interrupts.vectors ?? 0;
   }
@@ -184,13 +200,20 @@ export class VfioPciDevice implements BoundDevice, ReleaseTarget, TokenSubject {
     return this.#open === state;
   }
 
-  /** As its users are told of it. @throws VfioError what a mediator's hook throws */
+  /**
+   * GET_REGION_INFO, as the device's users see it.
+   *
+   * @throws VfioError what a mediator's hook throws
+   */
   regionInfo(index: number): RegionInfo {
     const info = this.#mediation?.added(index)?.info ?? regionInfo(this.fn, index, this.openState.mappable);
     return this.#mediation?.regionInfo(index, info) ?? info;
   }
 
-  /** BARs, ROM, config space and VGA; then the device-specific ones: its own, and those of its mediator. */
+  /**
+   * BARs, ROM, config space and VGA; then the device-specific regions: the device's own, and those
+   * of its mediator.
+   */
   get numRegions(): number {
     return NUM_REGIONS + (this.fn.declaration.regions?.length ?? 0) + (this.#mediation?.addedRegions.length ?? 0);
   }
@@ -199,7 +222,10 @@ export class VfioPciDevice implements BoundDevice, ReleaseTarget, TokenSubject {
     return new VfioError('ENODEV', `${this.bdf} is gone: ${this.gone ?? 'it is not open'}`);
   }
 
-  /** The reference on the virtual machine is there before the device does anything for it (S4-03). */
+  /**
+   * The engine takes the reference on the virtual machine before the device does anything for it
+   * (S4-03).
+   */
   #firstOpen(file: VmFile | null): void {
     using undo = new Cleanup();
     const vm = VmReference.take(file, this.ctx);
@@ -208,7 +234,7 @@ export class VfioPciDevice implements BoundDevice, ReleaseTarget, TokenSubject {
     undo.defer(() => this.#disableIfOpen());
     this.ctx.faults.step('device.mediate');
     const mediation = this.#mediate();
-    // Whoever was asked may have had it taken away.
+    // A mediator may have revoked the device.
     if (this.gone !== null) {
       mediation?.release();
       throw this.goneError();
@@ -228,17 +254,21 @@ export class VfioPciDevice implements BoundDevice, ReleaseTarget, TokenSubject {
     return mediators.open(shown, log);
   }
 
-  /** Who mediates it, from its first open to its last close (S0). */
+  /** The mediator's part in the device, from the first open to the last close (S0). */
   get mediation(): Mediation | null {
     return this.#mediation;
   }
 
-  /** The virtual machine that it works for, from its first open to its last close. */
+  /** The virtual machine that the device works for, from the first open to the last close. */
   get vm(): VmFile | null {
     return this.#vm?.file ?? null;
   }
 
-  /** VFIO_DEVICE_RESET. @throws VfioError EINVAL without a working reset; EAGAIN when somebody holds the device lock */
+  /**
+   * VFIO_DEVICE_RESET.
+   *
+   * @throws VfioError EINVAL without a working reset; EAGAIN while the device lock is held
+   */
   reset(): void {
     if (!this.openState.resetWorks) {
       throw new VfioError('EINVAL', `${this.bdf} has no reset that works on it alone`, { fix: 'Reset its bus (HOT_RESET), or close it.' });
@@ -257,7 +287,10 @@ export class VfioPciDevice implements BoundDevice, ReleaseTarget, TokenSubject {
     }
   }
 
-  /** The user wrote a reset bit in config space. What cannot be done has no effect, as in hardware. */
+  /**
+   * The user wrote a reset bit in config space. A reset that cannot be done has no effect, as in
+   * hardware.
+   */
   #userReset(): void {
     if (this.host.lockedBy !== null || this.power.suspended) return;
     try {
@@ -267,7 +300,7 @@ export class VfioPciDevice implements BoundDevice, ReleaseTarget, TokenSubject {
     }
   }
 
-  /** A reset is about to hit the function: mappings fault, it is awake and in D0. */
+  /** A reset is about to hit the function: mappings fault, and the function is awake and in D0. */
   beginReset(): void {
     this.resetting = true;
     this.#updateSlow();
@@ -275,7 +308,7 @@ export class VfioPciDevice implements BoundDevice, ReleaseTarget, TokenSubject {
     this.power.setState('D0');
   }
 
-  /** Its configuration is back: what lives in registers beyond that follows. */
+  /** The configuration is back: interrupts, which live in registers beyond it, follow. */
   endReset(): void {
     this.resetting = false;
     this.#open?.interrupts.restore();
@@ -305,7 +338,7 @@ export class VfioPciDevice implements BoundDevice, ReleaseTarget, TokenSubject {
     using _after = new Cleanup();
     _after.defer(() => vm?.[Symbol.dispose]());
     _after.defer(() => retire?.());
-    // Nothing of the device moves any more when its mediator lets go (S0-18).
+    // The mediator releases the device when the device has stopped (S0-18).
     _after.defer(() => mediation?.release());
     this.#vm = null;
     this.#mediation = null;
@@ -330,7 +363,10 @@ export class VfioPciDevice implements BoundDevice, ReleaseTarget, TokenSubject {
     this.#idle();
   }
 
-  /** Without the lock there is no reset: waiting for it could dead-lock, and the next chance is the bus. */
+  /**
+   * Without the lock there is no reset: waiting for the lock could dead-lock, and the next chance
+   * is the bus.
+   */
   #resetAtClose(): void {
     if (this.host.lockedBy !== null) return;
     using _lock = this.host.lock('its last close');
@@ -351,17 +387,23 @@ export class VfioPciDevice implements BoundDevice, ReleaseTarget, TokenSubject {
     this.slow = this.gone !== null || this.resetting || this.power.engaged || this.power.suspended;
   }
 
-  /** No access reaches it, whatever the user has switched on: it is being reset, or the machine sleeps. */
+  /**
+   * No access reaches the device, whatever the user has switched on: the device is being reset, or
+   * the machine sleeps.
+   */
   get standing(): boolean {
     return this.resetting || this.power.suspended;
   }
 
-  /** After an access: low power again when it was asked for. */
+  /** Called after an access: low power again when the user asked for it. */
   settle(): void {
     if (this.slow && this.#open !== null) this.power.settle();
   }
 
-  /** Wake from low power from outside (PME): ends LOW_POWER_ENTRY_WITH_WAKEUP, else the device goes back to sleep. */
+  /**
+   * Wake from low power from outside (PME): ends LOW_POWER_ENTRY_WITH_WAKEUP, else the device goes
+   * back to sleep.
+   */
   wake(): void {
     if (this.#open === null) return;
     if (this.#suspension.asleep) {
@@ -372,9 +414,9 @@ export class VfioPciDevice implements BoundDevice, ReleaseTarget, TokenSubject {
     this.settle();
   }
 
-  // ---- Why an access is refused now
+  // ---- Reasons why an access is refused now
 
-  /** What makes a load from a mapping fault now; null when it does not. */
+  /** The reason why a load from a mapping faults now; null when it does not. */
   mappingFault(): string | null {
     if (this.gone !== null || this.#open === null) return 'the device is gone';
     if (this.resetting) return 'the device is being reset';
@@ -390,7 +432,11 @@ export class VfioPciDevice implements BoundDevice, ReleaseTarget, TokenSubject {
     return new VfioError('EIO', `${what}: ${cause}`, { fix });
   }
 
-  /** For what cannot be put off until the machine is awake (S2-42). @throws VfioError EBUSY */
+  /**
+   * Called before actions that cannot wait for the end of a sleep (S2-42).
+   *
+   * @throws VfioError EBUSY
+   */
   checkAwake(): void {
     if (this.power.suspended) {
       throw new VfioError('EBUSY', `${this.bdf}: the machine sleeps`, { fix: 'Await awake() of the device, or resume the machine.' });
@@ -400,8 +446,8 @@ export class VfioPciDevice implements BoundDevice, ReleaseTarget, TokenSubject {
   // ---- Leaving: unbind, unplug (S2-41)
 
   /**
-   * Unbind or unplug: refuse opens at once, ask users to let go, resolve when the last one did, or was revoked after
-   * `ctx.params.forceRevokeAfterMs`. Idempotent.
+   * Unbind or unplug: refuse opens at once, and ask the users to release the device. Resolves when
+   * the last file is closed, or revoked after `ctx.params.forceRevokeAfterMs`. Idempotent.
    */
   unregister(): Promise<void> {
     if (this.#leaving !== null) return this.#leaving.promise;
@@ -420,7 +466,10 @@ export class VfioPciDevice implements BoundDevice, ReleaseTarget, TokenSubject {
     return told;
   }
 
-  /** Take the device from its users: every call ENODEV, mappings fault, nothing of it reaches memory or a sink any more. */
+  /**
+   * Take the device from its users: every call ENODEV, mappings fault, nothing of it reaches memory
+   * or a sink any more.
+   */
   revoke(reason: string): void {
     if (this.gone !== null) return;
     this.gone = reason;
@@ -443,9 +492,12 @@ export class VfioPciDevice implements BoundDevice, ReleaseTarget, TokenSubject {
     for (const file of this.files) file.events.emit(event);
   }
 
-  // ---- What the machine tells it
+  // ---- Events of the machine
 
-  /** S2-42: tell the users, wait for all acknowledgements or ctx.params.suspendTimeoutMs, then block DMA and power down. */
+  /**
+   * S2-42: notify the users, wait for all acknowledgements or for ctx.params.suspendTimeoutMs, then
+   * block DMA and power down.
+   */
   suspend(): Promise<void> {
     return this.#suspension.suspend();
   }
@@ -458,12 +510,21 @@ export class VfioPciDevice implements BoundDevice, ReleaseTarget, TokenSubject {
     return this.#suspension.awake();
   }
 
-  /** Hold the device lock, as a sysfs reset or another driver would: opens and resets give EAGAIN meanwhile (S2-32). @throws VfioError EAGAIN */
+  /**
+   * Hold the device lock, as a sysfs reset or another driver would: opens and resets give EAGAIN
+   * meanwhile (S2-32).
+   *
+   * @throws VfioError EAGAIN
+   */
   lock(who: string): Disposable {
     return this.host.lock(who);
   }
 
-  /** An uncorrectable error was reported (AER): ERR sink and 'error' event. @see vfio_pci_core_aer_err_detected() */
+  /**
+   * An uncorrectable error was reported (AER): ERR sink and 'error' event.
+   *
+   * @see vfio_pci_core_aer_err_detected()
+   */
   reportError(): void {
     this.#open?.interrupts.signalError();
     this.#tell({ kind: 'error' });

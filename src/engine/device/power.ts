@@ -1,8 +1,10 @@
 /**
- * Power of one device under vfio-pci: D-states that the user asks for through PMCSR, low power that it asks for through FEATURE (B.10), D3hot while
- * it is unused (B.8 idle D3), and D3hot while the machine sleeps (S2-42), which goes before all others.
+ * Power of one device under vfio-pci: D-states that the user asks for through PMCSR, low power that
+ * it asks for through FEATURE (B.10), D3hot while it is unused (B.8 idle D3), and D3hot while the
+ * machine sleeps (S2-42), which goes before all others.
  *
- * @see linux/drivers/vfio/pci/vfio_pci_core.c, vfio_pci_set_power_state(), vfio_pci_runtime_pm_entry(), vfio_pci_core_runtime_suspend()
+ * @see linux/drivers/vfio/pci/vfio_pci_core.c, vfio_pci_set_power_state(),
+ * vfio_pci_runtime_pm_entry(), vfio_pci_core_runtime_suspend()
  * @see PCI Power Management 1.2, 5.4 (D3hot to D0)
  */
 import type { InterruptSink } from '../../abi/device.ts';
@@ -17,7 +19,9 @@ export interface PowerHooks {
   sleep(): void;
   /** Awake and configured again: unmask INTx when `sleep` masked it. */
   wake(): void;
-  /** The hardware lost its configuration and it was put back: messages have to be programmed again. */
+  /**
+   * The hardware lost its configuration and it was put back: messages have to be programmed again.
+   */
   restored(): void;
   /** `engaged` may have changed. */
   changed(): void;
@@ -26,7 +30,10 @@ export interface PowerHooks {
 }
 
 export class DevicePower {
-  /** The user has asked for low power: mappings fault, other accesses wake the device for as long as they take. */
+  /**
+   * The user has asked for low power: mappings fault, other accesses wake the device for as long as
+   * they take.
+   */
   engaged = false;
   /** Asleep now, within `engaged`. */
   asleep = false;
@@ -40,7 +47,10 @@ export class DevicePower {
   readonly #hooks: PowerHooks;
   /** Offset of PMCSR; -1 without a power management capability. */
   readonly #control: number;
-  /** A D3hot to D0 transition loses the configuration, so that it is saved before and restored after. */
+  /**
+   * A D3hot to D0 transition loses the configuration, so that it is saved before and restored
+   * after.
+   */
   readonly #losesConfig: boolean;
   /** The function can signal PME from D3hot. */
   readonly #canWake: boolean;
@@ -57,7 +67,11 @@ export class DevicePower {
     this.#losesConfig = pm !== 0 && (config.read(pm + Pm.CTRL, 2) & Pm.CTRL_NO_SOFT_RESET) === 0;
   }
 
-  /** Let the function wake its host by PME, or no longer. @see linux/drivers/pci/pci.c, pci_enable_wake() */
+  /**
+   * Let the function wake its host by PME, or no longer.
+   *
+   * @see linux/drivers/pci/pci.c, pci_enable_wake()
+   */
   #arm(on: boolean): void {
     if (!this.#canWake) return;
     const { CTRL_PME_ENABLE, CTRL_PME_STATUS } = Pm;
@@ -78,7 +92,10 @@ export class DevicePower {
     return this.#afterSleep ?? this.state;
   }
 
-  /** The machine goes to sleep: D3hot, for a PF with VFs too. A device without power management stands still all the same. */
+  /**
+   * The machine goes to sleep: D3hot, for a PF with VFs too. A device without power management
+   * stands still all the same.
+   */
   suspend(): void {
     if (this.suspended) return;
     if (!this.asleep) this.#hooks.sleep();
@@ -137,9 +154,11 @@ export class DevicePower {
   }
 
   /**
-   * LOW_POWER_ENTRY, with `wakeup` LOW_POWER_ENTRY_WITH_WAKEUP. The device goes to sleep when the call that asked is over: see `settle`.
+   * LOW_POWER_ENTRY, with `wakeup` LOW_POWER_ENTRY_WITH_WAKEUP. The device goes to sleep when the
+   * call that asked is over: see `settle`.
    *
-   * @throws VfioError EINVAL when low power was asked for already; what `wakeup.get` throws, EBADF for one that is closed
+   * @throws VfioError EINVAL when low power was asked for already; what `wakeup.get` throws, EBADF
+   * for one that is closed
    */
   enterLowPower(wakeup: InterruptSink | null): void {
     if (this.engaged) {
@@ -160,7 +179,10 @@ export class DevicePower {
     this.#hooks.changed();
   }
 
-  /** The device is needed now. With a wake-up descriptor this signals it and ends the mode. Nothing while the machine sleeps. */
+  /**
+   * The device is needed now. With a wake-up descriptor this signals it and ends the mode. Nothing
+   * while the machine sleeps.
+   */
   wake(): void {
     if (!this.asleep || this.suspended) return;
     this.asleep = false;
@@ -175,7 +197,8 @@ export class DevicePower {
   /** Whoever needed the device is done: back to sleep when low power is still asked for. */
   settle(): void {
     if (!this.engaged || this.asleep || this.#hooks.pinned?.() === true) return;
-    // A user's own D3hot is left first: the platform decides the state from here on, and waking means D0.
+    // A user's own D3hot is left first: the platform decides the state from here on, and waking
+    // means D0.
     this.setState('D0');
     this.#hooks.sleep();
     this.setState('D3hot');

@@ -1,8 +1,10 @@
 /**
- * A BAR through the device file: the gate, the split into naturally aligned accesses, and the hidden MSI-X table.
+ * A BAR through the device file: the gate, the split into naturally aligned accesses, and the
+ * hidden MSI-X table.
  *
- * The register accesses (`read32` and its like) are the hot path: a few compares, then the model. Whatever is not plain (misaligned, the end of the
- * region, a gate that is not open, the MSI-X table) goes the long way, which also knows the errno.
+ * The register accesses (`read32` and its like) are the hot path: a few compares, then the model.
+ * All other accesses (misaligned, at the end of the region, behind a closed gate, to the MSI-X
+ * table) go the long way, which also knows the errno.
  *
  * @see linux/drivers/vfio/pci/vfio_pci_rdwr.c, vfio_pci_core_do_io_rw()
  */
@@ -24,7 +26,10 @@ export class BarRegion extends FileRegion {
   readonly #gated: boolean;
   /** Widest access: I/O space has no 64-bit cycles. */
   readonly #widest: 4 | 8;
-  /** Bytes [start, end) hold the MSI-X table: reads give ones, writes are dropped. Never rounded to pages (S2-34). */
+  /**
+   * Bytes [start, end) hold the MSI-X table: reads give ones, writes are dropped. Never rounded to
+   * pages (S2-34).
+   */
   readonly #hiddenStart: number;
   readonly #hiddenEnd: number;
   readonly #windows: readonly Uint8Array<ArrayBufferLike>[] | null;
@@ -45,7 +50,10 @@ export class BarRegion extends FileRegion {
     this.#windows = plain ? this.#host.barMemory(info.index).windows : null;
   }
 
-  /** Whether an aligned access of `width` bytes can go straight to the function. False also for offsets that are no integers, or no numbers. */
+  /**
+   * Whether an aligned access of `width` bytes can go straight to the function. False also for
+   * offsets that are no integers or no numbers.
+   */
   #straight(offset: number, width: number): boolean {
     return (
       !this.device.slow &&
@@ -127,7 +135,10 @@ export class BarRegion extends FileRegion {
     return count;
   }
 
-  /** Of `left` bytes from `at` on, how many are in the hidden range before the first that is not. */
+  /**
+   * The number of bytes, of `left` from `at` on, that lie in the hidden range before the first that
+   * does not.
+   */
   #hiddenFor(at: number, left: number): number {
     return at >= this.#hiddenStart && at < this.#hiddenEnd ? Math.min(left, this.#hiddenEnd - at) : 0;
   }
@@ -136,7 +147,7 @@ export class BarRegion extends FileRegion {
     return at < this.#hiddenStart ? Math.min(left, this.#hiddenStart - at) : left;
   }
 
-  /** Asked before each access: when it closes half-way, the whole call fails (B.8). */
+  /** Checked before each access: when the gate closes half-way, the whole call fails (B.8). */
   #gate(): void {
     this.file.checkLive();
     if (this.device.standing || (this.#gated && !this.vconfig.memoryEnabled)) throw this.device.closedGate(this.name);
@@ -166,7 +177,7 @@ export class BarRegion extends FileRegion {
     return width;
   }
 
-  /** Plain memory has no side effects: as much as one window holds, at once. */
+  /** Plain memory has no side effects: copy as much as one window holds at once. */
   #copy(at: number, run: number, buffer: Uint8Array, done: number, write: boolean): number {
     const window = this.#windows![Math.floor(at / WINDOW_BYTES)]!;
     const start = at % WINDOW_BYTES;

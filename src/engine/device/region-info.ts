@@ -1,7 +1,8 @@
 /**
  * What GET_REGION_INFO answers for the regions of a PCI device (B.8).
  *
- * @see linux/drivers/vfio/pci/vfio_pci_core.c, vfio_pci_ioctl_get_region_info(), vfio_pci_probe_mmaps()
+ * @see linux/drivers/vfio/pci/vfio_pci_core.c, vfio_pci_ioctl_get_region_info(),
+ * vfio_pci_probe_mmaps()
  */
 import type { RegionInfo } from '../../abi/device.ts';
 import { Bar } from '../../abi/pci.ts';
@@ -13,14 +14,18 @@ import type { HostedFunction } from './hosted-function.ts';
 
 const { READ, WRITE, MMAP, CAPS } = RegionFlags;
 
-/** The first bytes of every expansion ROM image (PCI 3.0, 6.3.1.1); without them Linux shows no ROM region. */
+/**
+ * The first bytes of every expansion ROM image (PCI 3.0, 6.3.1.1); without them Linux shows no ROM
+ * region.
+ */
 export function romReadable({ rom }: PciDeclaration): boolean {
   return rom !== undefined && rom[0] === 0x55 && rom[1] === 0xaa;
 }
 
 /**
- * Which BARs can be mapped: memory of a page and more, or less when it starts a page that nobody else has a part of (a mapping hands out whole
- * pages). Looked at in hardware, where the BARs really are.
+ * Which BARs can be mapped: memory of a page and more, or less when it starts a page that nobody
+ * else has a part of (a mapping hands out whole pages). Looked at in hardware, where the BARs
+ * really are.
  */
 export function mappableBars(fn: HostedFunction, pageSize: number): readonly boolean[] {
   const mappable = new Array<boolean>(Bar.COUNT).fill(false);
@@ -55,7 +60,8 @@ export function deviceRegionInfo(index: number, { type, subtype, size, backing, 
 
 /**
  * @param mappable from `mappableBars`, as it was at first open
- * @throws VfioError EINVAL for an index the device does not have; the VGA region too: models have no legacy VGA ranges
+ * @throws VfioError EINVAL for an index the device does not have; the VGA region too: models have
+ * no legacy VGA ranges
  */
 export function regionInfo(fn: HostedFunction, index: number, mappable: readonly boolean[]): RegionInfo {
   const { regions = [] } = fn.declaration;

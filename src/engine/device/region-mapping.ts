@@ -2,9 +2,9 @@
  * Mapped regions of the engine. Loads and stores of a BAR reach the function as the bus carries
  * them; loads and stores of a device-specific region reach its memory.
  *
- * A C program gets SIGBUS where an access throws `BusError`. Every access looks at the cause, so there
- * is nothing to zap: the mapping is revoked the moment its cause exists, and back the moment the
- * cause is gone (S2-37).
+ * A C program gets SIGBUS where an access throws `BusError`. Every access looks at the cause, so
+ * there is nothing to zap: the mapping is revoked the moment its cause exists, and back the moment
+ * the cause is gone (S2-37).
  *
  * The MSI-X table is not hidden here (S2-33): interrupt remapping decides what an entry may do, see
  * msix-table.ts.
@@ -92,7 +92,10 @@ export class BarMapping extends MappedWindow {
   }
 }
 
-/** Memory of a device-specific region: `BusError` once the device is gone, and behind the region's end in its last page. */
+/**
+ * Memory of a device-specific region: `BusError` once the device is gone, and behind the region's
+ * end in its last page.
+ */
 export class RegionMemoryMapping extends MappedWindow {
   readonly memory: { readonly memory: DirectMemory; readonly offset: number };
   protected readonly name: string;

@@ -33,7 +33,10 @@ export interface RegionDevice {
   readonly slow: boolean;
   /** The reason why the device is gone; null while it is there. */
   readonly gone: string | null;
-  /** No access reaches the device, whatever the user has switched on: reset, or sleep of the machine. */
+  /**
+   * No access reaches the device, whatever the user has switched on: reset, or sleep of the
+   * machine.
+   */
   readonly standing: boolean;
   /** The reason why a load from a mapping faults now; null when it does not. */
   mappingFault(): string | null;

@@ -1,5 +1,5 @@
 /**
- * Reset of one function: which methods it has, in Linux's order, and how one is carried out around its configuration.
+ * Reset of one function: its methods, in Linux's order, and a reset that keeps the configuration.
  *
  * @see linux/drivers/pci/pci.c, pci_reset_fn_methods[], pci_try_reset_function()
  */
@@ -13,7 +13,7 @@ import type { HostedFunction } from './hosted-function.ts';
 export const ResetMethods = ['flr', 'af_flr', 'pm', 'bus'] as const;
 export type ResetMethod = (typeof ResetMethods)[number];
 
-/** How this function can be reset alone, best first; empty when it cannot. */
+/** The methods that reset this function alone, best first; empty when there is none. */
 export function resetMethods(fn: HostedFunction): readonly ResetMethod[] {
   const declared = fn.declaration.resets;
   const own = (method: 'flr' | 'af' | 'pm', byCapability: boolean) => (declared === undefined ? byCapability : declared.includes(method));
@@ -42,16 +42,20 @@ function hasPmReset({ config }: HostedFunction): boolean {
   return pm !== 0 && (config.read(pm + Pm.CTRL, 2) & Pm.CTRL_NO_SOFT_RESET) === 0;
 }
 
-/** A secondary bus reset hits everybody on the bus, so it is a function's own reset only where nobody else is. Root buses have none. */
+/**
+ * A secondary bus reset hits every function on the bus, so it is a function's own reset only where
+ * the function is alone. Root buses have none.
+ */
 function aloneBehindBridge(fn: HostedFunction): boolean {
   return fn.inBusReset()?.length === 1;
 }
 
 /**
- * Reset the function and put its configuration back, bus mastering included: what was enabled before is enabled after. Hold no references to
- * its registers' state across this.
+ * Reset the function and put its configuration back, bus mastering included. Hold no references to
+ * the state of its registers across this call.
  *
- * @throws VfioError EAGAIN when somebody holds the device lock; ENOTTY when it has no method; what a fault plan makes step 'device.reset' fail with
+ * @throws VfioError EAGAIN while the device lock is held; ENOTTY when the function has no method;
+ * what a fault plan makes step 'device.reset' fail with
  */
 export function resetFunction(fn: HostedFunction, ctx: EngineContext): void {
   if (resetMethods(fn).length === 0) throw noReset(fn);
@@ -65,8 +69,8 @@ export function resetFunction(fn: HostedFunction, ctx: EngineContext): void {
 }
 
 /**
- * The reset alone, for callers that hold the device lock or know that nobody does. Interrupts and DMA are off when it starts; the configuration
- * is at power-on values when it ends.
+ * The reset alone, for callers that hold the device lock or know that it is free. Interrupts and
+ * DMA are off when it starts; the configuration is at power-on values when it ends.
  */
 export function runReset(fn: HostedFunction, ctx: EngineContext): void {
   quiesce(fn);
@@ -127,7 +131,7 @@ function noReset(fn: HostedFunction): VfioError {
   });
 }
 
-/** Nothing leaves the function from here on: no DMA, no messages, no INTx. */
+/** From here on nothing leaves the function: no DMA, no messages, no INTx. */
 export function quiesce(fn: HostedFunction): void {
   fn.config.write(Config.COMMAND, 2, Command.INTX_DISABLE);
 }

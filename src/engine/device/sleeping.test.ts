@@ -1,4 +1,7 @@
-/** While the machine sleeps, and after (S2-42): requests that cannot wait, D-states, DMA that outlives its user, acknowledgements that come late. */
+/**
+ * While the machine sleeps, and after (S2-42): requests that cannot wait, D-states, DMA that
+ * outlives its user, acknowledgements that come late.
+ */
 import { describe, expect, it } from 'vitest';
 import { DeviceRig, plain, resettable, ScriptedModel, setCommand } from '../../../tests/kit/device-rig.ts';
 import { errnoFrom } from '../../../tests/kit/errno.ts';

@@ -1,7 +1,7 @@
 /**
- * The machine goes to sleep (S2-42). Linux does not say so to users of a device. Here users hear of it
- * and may save their device's state; then the device stands still and is powered down. At resume its
- * configuration is back, the device goes on where it stood, and the users hear of that.
+ * The machine goes to sleep (S2-42). Linux does not say so to users of a device. Here users hear of
+ * it and may save their device's state; then the device stands still and is powered down. At resume
+ * its configuration is back, the device goes on where it stood, and the users hear of that.
  */
 import { Latch } from '../../base/latch.ts';
 import { SuspendRound } from '../../device/device-events.ts';
@@ -15,7 +15,9 @@ interface SleepingDevice {
   readonly openCount: number;
   readonly files: readonly OpenFile[];
   readonly power: { suspend(): void; resume(): void };
-  /** `stand`: the model does nothing from now on, or goes on; `cut`: DMA in flight lands nowhere. */
+  /**
+   * `stand`: the model does nothing from now on, or goes on; `cut`: DMA in flight lands nowhere.
+   */
   readonly host: { stand(still: boolean): void; readonly dma: { cut(): void } };
   /** Wake the device from low power. */
   wake(): void;

@@ -1,5 +1,6 @@
 /**
- * Asking users to let a device go (S2-41): at once, then every ten seconds until the last file is released; as an option, taking it away.
+ * The engine asks users to release a device (S2-41): at once, then every ten seconds until the last
+ * file is closed. Where the machine says so, the engine then revokes the device.
  *
  * @see linux/drivers/vfio/vfio_main.c, vfio_unregister_group_dev(); vfio_pci_core_request()
  */
@@ -11,9 +12,9 @@ export const REQUEST_INTERVAL_MS = 10_000;
 
 export interface ReleaseTarget {
   readonly bdf: string;
-  /** Tell all users once more. False when there was nobody to tell. */
+  /** Ask all users once more. False when no user listens. */
   request(): boolean;
-  /** Take it away from its users (E-08). */
+  /** Take the device from its users. */
   revoke(reason: string): void;
 }
 
@@ -38,12 +39,12 @@ export class ReleaseRequest {
   }
 
   start(): void {
-    // Clocks do not keep the process, and one that waits for this is not done.
+    // Timers do not keep the process alive, and a process that waits for the release is not done.
     this.#alive = keepAlive();
     const after = this.#ctx.params.forceRevokeAfterMs;
     if (after !== null) {
       this.#force = this.#ctx.clock.after(after, () => {
-        if (!this.#done) this.#target.revoke(`its user did not let it go within ${after} ms of the request`);
+        if (!this.#done) this.#target.revoke(`its user did not close it within ${after} ms of the request`);
       });
     }
     this.#request();
@@ -60,7 +61,7 @@ export class ReleaseRequest {
     this.#again = this.#ctx.clock.after(REQUEST_INTERVAL_MS, () => this.#request());
   }
 
-  /** Nobody holds the device any more. Idempotent. */
+  /** The last file is closed. Idempotent. */
   released(): void {
     if (this.#done) return;
     this.#done = true;

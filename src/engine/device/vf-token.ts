@@ -1,8 +1,10 @@
 /**
- * The VF token of a physical function under vfio-pci: random until its driver sets it, kept until the function is unbound, and never read back
- * (S3-05, S3-06). Who may open which function with it or without is `authorize`, the matrix T1 to T12.
+ * The VF token of a physical function under vfio-pci: random until its driver sets it, kept until
+ * the function is unbound, and never read back (S3-05, S3-06). Who may open which function with it
+ * or without is `authorize`, the matrix T1 to T12.
  *
- * @see linux/drivers/vfio/pci/vfio_pci_core.c, vfio_pci_validate_vf_token(), vfio_pci_vf_init(), vfio_pci_vf_uninit()
+ * @see linux/drivers/vfio/pci/vfio_pci_core.c, vfio_pci_validate_vf_token(), vfio_pci_vf_init(),
+ * vfio_pci_vf_uninit()
  */
 import { VF_TOKEN_BYTES } from '../../abi/vf-token.ts';
 import { VfioError } from '../../base/errno.ts';
@@ -39,7 +41,10 @@ export class VfToken {
     this.#users--;
   }
 
-  /** The function is unbound: nobody may find the token in memory. Its VFs are gone, so nobody uses it (S3-24). */
+  /**
+   * The function is unbound: nobody may find the token in memory. Its VFs are gone, so nobody uses
+   * it (S3-24).
+   */
   destroy(): void {
     this.#bytes.fill(0);
   }
@@ -56,10 +61,12 @@ export interface TokenSubject {
 }
 
 /**
- * Whether `device` may be opened with `token`, or without one. As in Linux this is part of finding the device by its name, so that a PF's token is
- * set even if the open then fails for another reason (S3-12).
+ * Whether `device` may be opened with `token`, or without one. As in Linux this is part of finding
+ * the device by its name, so that a PF's token is set even if the open then fails for another
+ * reason (S3-12).
  *
- * @throws VfioError EACCES for a token that is missing or wrong; EINVAL for one that would not be used (S3-03)
+ * @throws VfioError EACCES for a token that is missing or wrong; EINVAL for one that would not be
+ * used (S3-03)
  */
 export function authorize(device: TokenSubject, token: Uint8Array | null, log: RateLimitedLogger): void {
   const refused = refusal(device, token);

@@ -34,7 +34,10 @@ export class VirtualBars {
   dirty = true;
   readonly #config: ConfigSpace;
   readonly #copy: DataView;
-  /** Hardware's BARs and ROM BAR at open: these show a reset that the engine did not see, and repair it. */
+  /**
+   * Hardware's BARs and ROM BAR at open: these show a reset that the engine did not see, and repair
+   * it.
+   */
   readonly #real: readonly number[];
   readonly #fixups: readonly BarFixup[];
 
@@ -57,7 +60,10 @@ export class VirtualBars {
     this.dirty = false;
   }
 
-  /** Hardware's BARs are not as they were at open: the function was reset by a way that the engine did not see. */
+  /**
+   * Hardware's BARs are not as they were at open: the function was reset by a way that the engine
+   * did not see.
+   */
   get moved(): boolean {
     for (let i = 0; i < Bar.COUNT; i++) {
       const real = this.#real[i]!;

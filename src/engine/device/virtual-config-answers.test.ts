@@ -1,4 +1,7 @@
-/** What Linux 7.2 answered on config space of an edu and an NVMe device, asked again of VirtualConfig: same bytes, same errnos. */
+/**
+ * What Linux 7.2 answered on config space of an edu and an NVMe device, asked again of
+ * VirtualConfig: same bytes, same errnos.
+ */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';

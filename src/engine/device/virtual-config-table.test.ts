@@ -1,6 +1,7 @@
 /**
- * Part C once more, typed in independently of src/pci/permissions.ts, and held against what VirtualConfig does with hardware that lets
- * everything be written: every bit of every capability is tried and must land where the table below says.
+ * Part C once more, typed in independently of src/pci/permissions.ts, and held against what
+ * VirtualConfig does with hardware that lets everything be written: every bit of every capability
+ * is tried and must land where the table below says.
  */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
@@ -24,7 +25,10 @@ interface Expected {
   readonly start?: readonly number[];
   readonly fields?: readonly Field[];
   readonly raw?: true;
-  /** Bytes where a write has side effects on other bits: only that nothing forbidden lands there is checked elsewhere. */
+  /**
+   * Bytes where a write has side effects on other bits: only that nothing forbidden lands there is
+   * checked elsewhere.
+   */
   readonly effects?: readonly number[];
 }
 
@@ -238,7 +242,10 @@ function masks(e: Expected, offset: number, headerBytes: number): { virt: number
   return { virt: !own && (headerBytes === 4 || offset === 1) ? 0xff : 0, write: own && e.raw === true ? 0xff : 0 };
 }
 
-/** A capability whose every byte hardware lets software write, followed by another one far enough away. */
+/**
+ * A capability whose every byte hardware lets software write, followed by another one far enough
+ * away.
+ */
 function writableCapability(e: Expected, isExtended: boolean): Capability {
   const size = Math.max(e.length, 8) + 4;
   const headerBytes = isExtended ? 4 : 2;
@@ -318,7 +325,10 @@ function fates(
   return { wrong, tried };
 }
 
-/** The gap after a capability, or the whole of a hidden one behind its header, goes straight to hardware. */
+/**
+ * The gap after a capability, or the whole of a hidden one behind its header, goes straight to
+ * hardware.
+ */
 function gapWrong(vconfig: VirtualConfig, from: number, to: number): string[] {
   const wrong: string[] = [];
   for (let at = from; at < to; at++)
@@ -393,7 +403,10 @@ const parts: readonly (readonly [Expected, number, number])[] = [
   [{ ...extended.find((e) => e.name === 'VSEC')!, length: 16 }, 0x148, 4],
 ];
 
-/** Bits of hardware that a user's write may change: those the tables give him, and those that the host changes for him. */
+/**
+ * Bits of hardware that a user's write may change: those the tables give him, and those that the
+ * host changes for him.
+ */
 function mayChange(): { hardware: Uint8Array; seen: Uint8Array } {
   const hardware = new Uint8Array(4096).fill(0xff);
   const seen = new Uint8Array(4096).fill(0xff);

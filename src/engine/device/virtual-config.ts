@@ -1,11 +1,13 @@
 /**
- * VirtualConfig: config space as the user of a device file sees it. Reads and writes go through the permission map: to the user's own copy,
- * to hardware, or nowhere. Side effects (revoking mappings, power states, resets, interrupt masks) are hooks.
+ * VirtualConfig: config space as the user of a device file sees it. Reads and writes go through the
+ * permission map: to the user's own copy, to hardware, or nowhere. Side effects (revoking mappings,
+ * power states, resets, interrupt masks) are hooks.
  *
  * It lives from the first open to the last close: its copy starts from what hardware shows at open.
  *
- * Two things are stricter than in Linux, where a write reads hardware back and writes whole registers: write-one-to-clear bits beside the
- * bits that the user may write keep their value, and writing a capability's id does not write MSI control again.
+ * Two things are stricter than in Linux, where a write reads hardware back and writes whole
+ * registers: write-one-to-clear bits beside the bits that the user may write keep their value, and
+ * writing a capability's id does not write MSI control again.
  *
  * @see linux/drivers/vfio/pci/vfio_pci_config.c, vfio_pci_config_rw()
  */
@@ -19,16 +21,23 @@ import { explainConfigWrite, type WriteExplanation } from '../../pci/explain-wri
 import { type ConfigRegion, PermissionMap } from '../../pci/permission-map.ts';
 import { VirtualBars } from './virtual-bars.ts';
 
-/** What config writes make happen elsewhere. Hooks must not throw: a guest's write that cannot be honoured has no effect. */
+/**
+ * What config writes make happen elsewhere. Hooks must not throw: a guest's write that cannot be
+ * honoured has no effect.
+ */
 export interface VirtualConfigHooks {
   /**
-   * Before memory decoding goes off, the device enters D3hot or is reset: revoke the mappings of its BARs. Called on every such write, also
-   * when nothing changes. Mappings work again when `memoryEnabled` is true.
+   * Before memory decoding goes off, the device enters D3hot or is reset: revoke the mappings of
+   * its BARs. Called on every such write, also when nothing changes. Mappings work again when
+   * `memoryEnabled` is true.
    */
   memoryDisabled(): void;
   /** COMMAND.InterruptDisable as the user sees it has changed. */
   intxDisable(on: boolean): void;
-  /** The user wrote PMCSR. Whether and how the state changes is the host's business; it writes the hardware. */
+  /**
+   * The user wrote PMCSR. Whether and how the state changes is the host's business; it writes the
+   * hardware.
+   */
   setPowerState(state: 'D0' | 'D3hot'): void;
   /** The user set a reset bit that the device really has. Save, reset, restore. */
   functionReset(kind: 'flr' | 'af'): void;
@@ -44,7 +53,10 @@ export interface VirtualConfigOptions {
   /** The ids of a virtual function; by default those of its declaration. */
   readonly vendor?: number;
   readonly device?: number;
-  /** There is no INTx to give: the pin reads 0 and hardware keeps InterruptDisable (B.9 nointx devices). */
+  /**
+   * There is no INTx to give: the pin reads 0 and hardware keeps InterruptDisable (B.9 nointx
+   * devices).
+   */
   readonly noIntx?: boolean;
 }
 
@@ -91,8 +103,9 @@ export class VirtualConfig {
   }
 
   /**
-   * Memory BARs answer: the user has COMMAND.Memory on and the device is not in D3hot. Linux looks at the user's bit, not the hardware's, so
-   * after a reset behind our back this stays true while the device itself answers all ones (`config.memoryEnabled` is false).
+   * Memory BARs answer: the user has COMMAND.Memory on and the device is not in D3hot. Linux looks
+   * at the user's bit, not the hardware's, so after a reset behind our back this stays true while
+   * the device itself answers all ones (`config.memoryEnabled` is false).
    */
   get memoryEnabled(): boolean {
     return (this.#isVf || (this.bytes[Config.COMMAND]! & Command.MEMORY) !== 0) && !this.config.sleeping;
@@ -119,7 +132,8 @@ export class VirtualConfig {
   /**
    * Bytes read: all of `into`, or nothing at all.
    *
-   * @throws VfioError EFAULT when any byte of it is outside of config space (an empty read never is)
+   * @throws VfioError EFAULT when any byte of it is outside of config space (an empty read never
+   * is)
    */
   read(offset: number, into: Uint8Array): number {
     const count = into.length;
@@ -134,7 +148,8 @@ export class VirtualConfig {
       const mask = virt[at]!;
       into[i] = (this.bytes[at]! & mask) | (hardware[at]! & ~mask);
     }
-    // Virtual functions have no COMMAND.Memory in hardware: the user's own is added to what it shows.
+    // Virtual functions have no COMMAND.Memory in hardware: the user's own is added to what it
+    // shows.
     if (this.#isVf && offset <= Config.COMMAND && offset + count > Config.COMMAND) {
       into[Config.COMMAND - offset] = into[Config.COMMAND - offset]! | (this.bytes[Config.COMMAND]! & Command.MEMORY);
     }
@@ -142,7 +157,8 @@ export class VirtualConfig {
   }
 
   /**
-   * Bytes written: all of `from`. What may not be written is dropped in silence, as hardware does with read-only bits; `explain` tells.
+   * Bytes written: all of `from`. What may not be written is dropped in silence, as hardware does
+   * with read-only bits; `explain` tells.
    *
    * @throws VfioError EFAULT when any byte of it is outside of config space
    */
@@ -163,8 +179,9 @@ export class VirtualConfig {
   }
 
   /**
-   * Which bits of such a write would land where and why, what would happen besides, and what would be read back (S2-44). Changes nothing: it
-   * is tried on a copy of the hardware's registers, so what the device itself would do about it is not told.
+   * Which bits of such a write would land where and why, what would happen besides, and what would
+   * be read back (S2-44). Changes nothing: it is tried on a copy of the hardware's registers, so
+   * what the device itself would do about it is not told.
    *
    * @throws VfioError EFAULT outside of config space; EINVAL for a width or value that is none
    */
@@ -210,10 +227,12 @@ export class VirtualConfig {
   }
 
   /**
-   * Take what the user had written elsewhere, and the registers that the device itself had there. Not taken is what belongs to the host here: where the
-   * BARs are, messages and their enable bits (SET_IRQS), the power state.
+   * Take what the user had written elsewhere, and the registers that the device itself had there.
+   * Not taken is what belongs to the host here: where the BARs are, messages and their enable bits
+   * (SET_IRQS), the power state.
    *
-   * @param saved  of `saveUser`   @param hardware  bytes of config space, as long
+   * @param saved of `saveUser`
+   * @param hardware bytes of config space, as long
    */
   loadUser(saved: Uint8Array, hardware: Uint8Array): void {
     const { virt, write } = this.map;
@@ -242,7 +261,10 @@ export class VirtualConfig {
     else this.#land(at, width, value);
   }
 
-  /** The bits themselves: to the copy where they are virtual, to hardware where not, nowhere when they cannot be written. */
+  /**
+   * The bits themselves: to the copy where they are virtual, to hardware where not, nowhere when
+   * they cannot be written.
+   */
   #land(at: number, width: 1 | 2 | 4, value: number): void {
     let hardwareMask = 0;
     for (let i = 0; i < width; i++) {
@@ -259,7 +281,8 @@ export class VirtualConfig {
     const decoding = Command.MEMORY | Command.IO;
     if (at === Config.COMMAND) {
       if ((value & Command.MEMORY) === 0) this.#hooks.memoryDisabled();
-      // The user turns on what the copy says is on, and hardware has it off: it was reset by a way we did not see.
+      // The user turns on what the copy says is on, and hardware has it off: it was reset by a way
+      // we did not see.
       const lost = value & this.bytes[Config.COMMAND]! & ~this.config.command & decoding;
       if (lost !== 0 || this.#bars.moved) this.#restoreBars();
     }
@@ -276,7 +299,10 @@ export class VirtualConfig {
     if (VirtualBars.overlaps(at, at + width)) this.#bars.dirty = true;
   }
 
-  /** These registers are really there: not cut off at the end of config space, not covered by another capability of a broken device. */
+  /**
+   * These registers are really there: not cut off at the end of config space, not covered by
+   * another capability of a broken device.
+   */
   #owns(owner: ConfigRegion, offset: number, count: number): boolean {
     if (owner.start + offset + count > this.size) return false;
     for (let i = 0; i < count; i++) if (this.map.ownerAt(owner.start + offset + i) !== owner) return false;
@@ -319,13 +345,19 @@ export class VirtualConfig {
     } else if (state === PowerState.D0) {
       this.#hooks.setPowerState('D0');
     } else {
-      // D1 and D2 only from a shallower state, and only where the device has them: otherwise the write has no effect.
+      // D1 and D2 only from a shallower state, and only where the device has them: otherwise the
+      // write has no effect.
       const supported = this.config.read(start + Pm.PMC, 2) & (state === PowerState.D1 ? Pm.PMC_D1 : Pm.PMC_D2);
       if (supported !== 0 && this.config.powerState < state) this.config.writeBits(start + Pm.CTRL, 2, state, Pm.CTRL_STATE_MASK);
     }
   }
 
-  /** The host does the access by the hardware's own protocol; without completion the user's flag is not toggled. @see vfio_vpd_config_write() */
+  /**
+   * The host does the access by the hardware's own protocol; without completion the user's flag is
+   * not toggled.
+   *
+   * @see vfio_vpd_config_write()
+   */
   #accessVpd(start: number): void {
     const address = this.#view.getUint16(start + Vpd.ADDR, true);
     const done = () => (this.config.read(start + Vpd.ADDR, 2) & Vpd.ADDR_F) !== (address & Vpd.ADDR_F);

@@ -1,6 +1,7 @@
 /**
- * A process's address space: which memory lies at which virtual address, and what the process may do there. It stands where mmap and the page
- * tables stand in a kernel; MAP_DMA asks it what a vaddr means.
+ * A process's address space: which memory lies at which virtual address, and what the process may
+ * do there. It stands where mmap and the page tables stand in a kernel; MAP_DMA asks it what a
+ * vaddr means.
  */
 import { Access, type Memory, type MemoryAllocator } from '../../abi/memory.ts';
 import { checkU64, hex } from '../../base/check.ts';
@@ -8,9 +9,15 @@ import { VfioError } from '../../base/errno.ts';
 import { IntervalMap } from '../../base/interval-map.ts';
 import { Slots } from '../../base/slots.ts';
 
-/** Addresses are tracked in units of 4096 bytes, whatever the page size: every page size is a multiple. */
+/**
+ * Addresses are tracked in units of 4096 bytes, whatever the page size: every page size is a
+ * multiple.
+ */
 const UNIT = 4096;
-/** Where the first mapping goes when the caller names no address; and the end of what a process can address (47 bits). */
+/**
+ * Where the first mapping goes when the caller names no address; and the end of what a process can
+ * address (47 bits).
+ */
 const FIRST_UNIT = 0x7f00_0000_0000 / UNIT;
 const END_UNIT = 2 ** 47 / UNIT;
 
@@ -23,7 +30,9 @@ export interface Segment {
   readonly offset: number;
   /** Bytes. */
   readonly size: number;
-  /** False for PFN mappings (device BARs): they are not pages, so pinning them locks none (S2-46). */
+  /**
+   * False for PFN mappings (device BARs): they are not pages, so pinning them locks none (S2-46).
+   */
   readonly counted: boolean;
 }
 
@@ -69,8 +78,8 @@ export class AddressSpace {
   /**
    * Map `memory`; the address where it is. A reference on the memory is held until it is unmapped.
    *
-   * @throws VfioError EINVAL misaligned or not inside the memory; EEXIST when `at` overlaps something; ENOMEM when no address is left;
-   * ESRCH once the process has exited
+   * @throws VfioError EINVAL misaligned or not inside the memory; EEXIST when `at` overlaps
+   * something; ENOMEM when no address is left; ESRCH once the process has exited
    */
   map(memory: Memory, options: MapOptions = {}): bigint {
     if (this.#closed) throw new VfioError('ESRCH', 'the process has exited');
@@ -103,12 +112,17 @@ export class AddressSpace {
     const slot = this.#slots.take();
     this.#vmas[slot] = { memory, offset, protection: prot, counted: options.counted ?? true };
     this.#index.insert(first, last, slot);
-    // One page stays free behind each area, so that running past its end is a fault and not the neighbour.
+    // One page stays free behind each area, so that running past its end is a fault and not the
+    // neighbour.
     if (first >= FIRST_UNIT) this.#nextUnit = Math.max(this.#nextUnit, last + 1 + this.#pageSize / UNIT);
     return BigInt(first) * BigInt(UNIT);
   }
 
-  /** Fresh zeroed memory, as mmap(MAP_ANONYMOUS). @throws VfioError ENOMEM when this process was made without an allocator; as `map` */
+  /**
+   * Fresh zeroed memory, as mmap(MAP_ANONYMOUS).
+   *
+   * @throws VfioError ENOMEM when this process was made without an allocator; as `map`
+   */
   anonymous(size: number, prot: Protection = Access.READ_WRITE): bigint {
     if (!Number.isSafeInteger(size) || size <= 0) throw new VfioError('EINVAL', `mmap: size is ${size}`);
     if (this.#closed) throw new VfioError('ESRCH', 'the process has exited');
@@ -119,7 +133,11 @@ export class AddressSpace {
     return this.map(memory, { prot, size });
   }
 
-  /** Unmap the area that starts at `vaddr`. DMA mappings of it live on: they hold its memory. @throws VfioError EINVAL when none starts there */
+  /**
+   * Unmap the area that starts at `vaddr`. DMA mappings of it live on: they hold its memory.
+   *
+   * @throws VfioError EINVAL when none starts there
+   */
   unmap(vaddr: bigint): void {
     const at = checkU64(vaddr, 'address');
     const slot = at % BigInt(UNIT) === 0n ? this.#index.remove(Number(at / BigInt(UNIT))) : -1;
@@ -133,8 +151,8 @@ export class AddressSpace {
   /**
    * The memory behind [vaddr, vaddr+size), in order, neighbours of one memory joined.
    *
-   * @throws VfioError EFAULT when part of it is not mapped, or mapped without that access: a read-only page cannot be given to a device that
-   * writes (S2-53)
+   * @throws VfioError EFAULT when part of it is not mapped, or mapped without that access: a
+   * read-only page cannot be given to a device that writes (S2-53)
    * @see linux/mm/gup.c: FOLL_WRITE only when the device may write
    */
   resolve(vaddr: bigint, size: bigint, access: Access): Segment[] {

@@ -1,7 +1,9 @@
 /**
- * The groups of one container and the domains they are in: which groups can share one, what all of them together can map, and in what pages.
+ * The groups of one container and the domains they are in: which groups can share one, what all of
+ * them together can map, and in what pages.
  *
- * @see linux/drivers/vfio/vfio_iommu_type1.c, vfio_iommu_type1_attach_group(), vfio_iommu_type1_detach_group()
+ * @see linux/drivers/vfio/vfio_iommu_type1.c, vfio_iommu_type1_attach_group(),
+ * vfio_iommu_type1_detach_group()
  */
 import type { IovaRange } from '../../abi/device.ts';
 import { hex, U64_MAX } from '../../base/check.ts';
@@ -37,7 +39,10 @@ export class ContainerDomains {
     return this.#ranges;
   }
 
-  /** Page sizes of all domains, those below the CPU's page hidden; with no domain every size from a page up. */
+  /**
+   * Page sizes of all domains, those below the CPU's page hidden; with no domain every size from a
+   * page up.
+   */
   get pageSizes(): bigint {
     return this.#pageSizes;
   }
@@ -52,12 +57,14 @@ export class ContainerDomains {
   }
 
   /**
-   * Put `group` into a domain: an existing one on the same IOMMU with the same coherency, else a new one with all mappings replayed (S1-07).
-   * Nothing has changed when it throws.
+   * Put `group` into a domain: an existing one on the same IOMMU with the same coherency, else a
+   * new one with all mappings replayed (S1-07). Nothing has changed when it throws.
    *
-   * @param mappedIn  the address of a mapping that has a byte in [first, last], null when there is none
-   * @throws VfioError EINVAL when it is attached already, its IOMMU does not isolate, its aperture or a reserved window conflicts with what is
-   * mapped, or nothing would be left to map; EPERM when its MSIs are not isolated (S2-36)
+   * @param mappedIn the address of a mapping that has a byte in [first, last], null when there is
+   * none
+   * @throws VfioError EINVAL when it is attached already, its IOMMU does not isolate, its aperture
+   * or a reserved window conflicts with what is mapped, or nothing would be left to map; EPERM when
+   * its MSIs are not isolated (S2-36)
    */
   attach(group: AttachableGroup, mappedIn: (first: bigint, last: bigint) => bigint | null): IommuDomain {
     const { iommu } = group;
@@ -87,7 +94,8 @@ export class ContainerDomains {
   /**
    * Take `group` out; its domain goes with the last group in it.
    *
-   * @param beforeLast  called when the last group leaves, while its domain is still there to unmap from
+   * @param beforeLast called when the last group leaves, while its domain is still there to unmap
+   * from
    * @throws VfioError EINVAL when it is not attached
    */
   detach(group: AttachableGroup, beforeLast: () => void): void {
@@ -133,7 +141,9 @@ export class ContainerDomains {
     this.#context.log.log('warn', `unsafe-interrupts ${group.id}`, message);
   }
 
-  /** A new domain for `iommu` with everything in it that the others have: all domains hold the same. */
+  /**
+   * A new domain for `iommu` with everything in it that the others have: all domains hold the same.
+   */
   #replayed(iommu: IommuProperties): IommuDomain {
     const { unit, coherent, pageSizes } = iommu;
     const fresh = new IommuDomain({ unit, coherent, enforcesCoherency: iommu.enforcesCoherency ?? false, pageSizes });
@@ -164,7 +174,10 @@ export class ContainerDomains {
   }
 }
 
-/** @throws VfioError EINVAL for a group whose IOMMU cannot keep its devices apart from the rest (S1-05) */
+/**
+ * @throws VfioError EINVAL for a group whose IOMMU cannot keep its devices apart from the rest
+ * (S1-05)
+ */
 export function requireIsolation(group: AttachableGroup): void {
   if (group.iommu.kind === 'full') return;
   const why = group.iommu.kind === 'none' ? 'no IOMMU stands' : 'the IOMMU translates but does not isolate what stands';

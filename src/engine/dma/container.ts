@@ -1,7 +1,9 @@
 /**
- * The container: /dev/vfio/vfio after open. Groups come in, an IOMMU type is set, and everything the groups' devices may reach by DMA is mapped here.
+ * The container: /dev/vfio/vfio after open. Groups come in, an IOMMU type is set, and everything
+ * the groups' devices may reach by DMA is mapped here.
  *
- * Claiming the group's DMA ownership is the group file's business and was done before a group comes here.
+ * Claiming the group's DMA ownership is the group file's business and was done before a group comes
+ * here.
  *
  * @see linux/drivers/vfio/container.c (Linux 7.2)
  */
@@ -77,7 +79,9 @@ export class Container implements Disposable {
     this.#references--;
   }
 
-  /** Close the file. Groups that are in it keep it, and its mappings, until they leave. Idempotent. */
+  /**
+   * Close the file. Groups that are in it keep it, and its mappings, until they leave. Idempotent.
+   */
   close(): void {
     if (!this.#open) return;
     this.#open = false;
@@ -90,7 +94,8 @@ export class Container implements Disposable {
   }
 
   /**
-   * VFIO_CHECK_EXTENSION: positive when there is such an extension. Some answers depend on the type that is set.
+   * VFIO_CHECK_EXTENSION: positive when there is such an extension. Some answers depend on the type
+   * that is set.
    */
   checkExtension(extension: number): number {
     switch (extension) {
@@ -110,8 +115,8 @@ export class Container implements Disposable {
   /**
    * VFIO_SET_IOMMU: choose the type and attach every group in the container to it.
    *
-   * @throws VfioError EINVAL without a group, or when it is set already; ENODEV for a type nobody offers; else what attaching a group throws, with
-   * all groups taken out again
+   * @throws VfioError EINVAL without a group, or when it is set already; ENODEV for a type nobody
+   * offers; else what attaching a group throws, with all groups taken out again
    */
   setIommu(type: number): void {
     if (this.#groups.length === 0) {
@@ -119,7 +124,8 @@ export class Container implements Disposable {
     }
     if (this.#type1 !== null) throw new VfioError('EINVAL', `SET_IOMMU: the container's IOMMU is set already (type ${this.#type1.kind})`);
     if (this.checkExtension(type) === 0) throw new VfioError('ENODEV', `SET_IOMMU: there is no IOMMU type ${String(type)}`);
-    // UNMAP_ALL shares the number space and is an extension, so Linux gets as far as type1, which does not know it as a type.
+    // UNMAP_ALL shares the number space and is an extension, so Linux gets as far as type1, which
+    // does not know it as a type.
     if (type !== Extension.TYPE1_IOMMU && type !== Extension.TYPE1v2_IOMMU) {
       throw new VfioError('EINVAL', `SET_IOMMU: extension ${type} is no IOMMU type`, { fix: 'Use VFIO_TYPE1v2_IOMMU (3).' });
     }
@@ -135,9 +141,11 @@ export class Container implements Disposable {
   }
 
   /**
-   * Put a group in; at once into a domain when the IOMMU type is set. The container is held until it leaves.
+   * Put a group in; at once into a domain when the IOMMU type is set. The container is held until
+   * it leaves.
    *
-   * @throws VfioError EINVAL when it is in already, or its IOMMU does not isolate; else what Type1.attach throws. Nothing has changed then.
+   * @throws VfioError EINVAL when it is in already, or its IOMMU does not isolate; else what
+   * Type1.attach throws. Nothing has changed then.
    */
   attachGroup(group: AttachableGroup): void {
     if (this.#references === 0) throw new VfioError('EBADF', 'the container is closed');
@@ -168,12 +176,20 @@ export class Container implements Disposable {
     this.#iommu('MAP_DMA').map(request);
   }
 
-  /** Map memory that the request brings. @throws VfioError EINVAL before SET_IOMMU; else as Type1.mapMemory */
+  /**
+   * Map memory that the request brings.
+   *
+   * @throws VfioError EINVAL before SET_IOMMU; else as Type1.mapMemory
+   */
   mapMemory(request: MapMemory): void {
     this.#iommu('map').mapMemory(request);
   }
 
-  /** VFIO_IOMMU_UNMAP_DMA: bytes unmapped. @throws VfioError EINVAL before SET_IOMMU; else as Type1.unmap */
+  /**
+   * VFIO_IOMMU_UNMAP_DMA: bytes unmapped.
+   *
+   * @throws VfioError EINVAL before SET_IOMMU; else as Type1.unmap
+   */
   unmapDma(request: UnmapDma): bigint {
     return this.#iommu('UNMAP_DMA').unmap(request);
   }

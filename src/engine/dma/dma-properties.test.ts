@@ -1,4 +1,7 @@
-/** The whole DMA side against a model so plain that it can be checked by reading: a Map from I/O page to what lies there. */
+/**
+ * The whole DMA side against a model so plain that it can be checked by reading: a Map from I/O
+ * page to what lies there.
+ */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { type TestContext, testContext, testGroup } from '../../../tests/kit/dma-rig.ts';
@@ -46,7 +49,10 @@ interface Mapping {
   invalid: boolean;
 }
 
-/** What each process has at each of its pages: [memory, page, protection]. Process 0 and 1 see the two memories the other way round. */
+/**
+ * What each process has at each of its pages: [memory, page, protection]. Process 0 and 1 see the
+ * two memories the other way round.
+ */
 const areas = [
   [
     { at: VADDR, memory: 0, prot: 3 },

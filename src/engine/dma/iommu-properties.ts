@@ -1,12 +1,13 @@
 /**
- * What the IOMMU in front of a group can do, and what a container needs to know of a group. The machine builds these; the container only reads
- * them, but for `domain`, which it alone sets.
+ * What the IOMMU in front of a group can do, and what a container needs to know of a group. The
+ * machine builds these; the container only reads them, but for `domain`, which it alone sets.
  */
 import type { IommuDomain } from '../../hardware/iommu-domain.ts';
 
 /**
- * Why a window of I/O addresses cannot be mapped: 'direct' = the firmware wants it mapped one to one, 'relaxable' = the same but may be given
- * to a user, 'reserved' = translated by nothing, 'msi' = writes there are interrupts.
+ * Why a window of I/O addresses cannot be mapped: 'direct' = the firmware wants it mapped one to
+ * one, 'relaxable' = the same but may be given to a user, 'reserved' = translated by nothing, 'msi'
+ * = writes there are interrupts.
  *
  * @see include/linux/iommu.h, enum iommu_resv_type
  */
@@ -22,13 +23,25 @@ export interface ReservedRegion {
 export interface IommuProperties {
   /** The same object = the same IOMMU hardware: its groups can share one domain (S1-07). */
   readonly unit: object;
-  /** 'none': no IOMMU. 'translation': it translates but cannot keep devices apart, so it opts out of groups (S1-05). 'full': it isolates. */
+  /**
+   * 'none': no IOMMU. 'translation': it translates but cannot keep devices apart, so it opts out of
+   * groups (S1-05). 'full': it isolates.
+   */
   readonly kind: 'none' | 'translation' | 'full';
-  /** A device's MSIs cannot reach another device's vectors (interrupt remapping). Without it attach is EPERM (S2-36). */
+  /**
+   * A device's MSIs cannot reach another device's vectors (interrupt remapping). Without it attach
+   * is EPERM (S2-36).
+   */
   readonly isolatedMsi: boolean;
-  /** DMA is coherent with the CPU's caches. Without it a device cannot be registered with VFIO at all (S1-05, B.7). */
+  /**
+   * DMA is coherent with the CPU's caches. Without it a device cannot be registered with VFIO at
+   * all (S1-05, B.7).
+   */
   readonly coherent: boolean;
-  /** No-snoop transactions can be blocked, which is what VFIO_DMA_CC_IOMMU reports. Default false, as QEMU's Intel IOMMU. */
+  /**
+   * No-snoop transactions can be blocked, which is what VFIO_DMA_CC_IOMMU reports. Default false,
+   * as QEMU's Intel IOMMU.
+   */
   readonly enforcesCoherency?: boolean;
   /** Page sizes as a bitmap; the lowest bit is the granularity. */
   readonly pageSizes: bigint;

@@ -1,5 +1,6 @@
 /**
- * The I/O addresses that can be mapped: what every attached group's IOMMU can translate, without the windows that are reserved for some group.
+ * The I/O addresses that can be mapped: what every attached group's IOMMU can translate, without
+ * the windows that are reserved for some group.
  *
  * @see linux/drivers/vfio/vfio_iommu_type1.c, vfio_iommu_aper_resize(), vfio_iommu_resv_exclude()
  */
@@ -7,12 +8,18 @@ import type { IovaRange } from '../../abi/device.ts';
 import { U64_MAX } from '../../base/check.ts';
 import type { IommuProperties, ReservedRegion } from './iommu-properties.ts';
 
-/** Windows that cannot be mapped. A direct-mapped one that the firmware calls relaxable may be given to a user, so it does not count. */
+/**
+ * Windows that cannot be mapped. A direct-mapped one that the firmware calls relaxable may be given
+ * to a user, so it does not count.
+ */
 export function blockingRegions(iommu: IommuProperties): readonly ReservedRegion[] {
   return iommu.reserved.filter((region) => region.kind !== 'relaxable');
 }
 
-/** What all of `iommus` can map together, in order; empty when nothing is left, or when there is no IOMMU. */
+/**
+ * What all of `iommus` can map together, in order; empty when nothing is left, or when there is no
+ * IOMMU.
+ */
 export function iovaRanges(iommus: readonly IommuProperties[]): IovaRange[] {
   if (iommus.length === 0) return [];
   let first = 0n;

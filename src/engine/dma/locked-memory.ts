@@ -1,7 +1,9 @@
 /**
- * Locked-memory accounting: who is charged for the pages that DMA mappings pin, and when it is refused.
+ * Locked-memory accounting: who is charged for the pages that DMA mappings pin, and when it is
+ * refused.
  *
- * Pages are counted per process and per mapping: the same page mapped twice counts twice (a kernel says so). A refusal changes nothing.
+ * Pages are counted per process and per mapping: the same page mapped twice counts twice (a kernel
+ * says so). A refusal changes nothing.
  *
  * @see linux/drivers/vfio/vfio_iommu_type1.c, vfio_pin_pages_remote(), vfio_lock_acct()
  */
@@ -31,7 +33,10 @@ export function chargeLocked(process: Process, bytes: number): void {
   process.lockedBytes = needed;
 }
 
-/** Take back a charge. Allowed after the process has exited, when there is nobody left to tell (S2-52). */
+/**
+ * Take back a charge. Allowed after the process has exited, when there is nobody left to tell
+ * (S2-52).
+ */
 export function unchargeLocked(process: Process, bytes: number): void {
   if (bytes > process.lockedBytes) throw new Error(`process ${process.pid}: ${bytes} bytes given back, ${process.lockedBytes} locked`);
   process.lockedBytes -= bytes;
@@ -49,8 +54,9 @@ export interface MemlockEstimateOptions {
 }
 
 /**
- * RLIMIT_MEMLOCK, in bytes, that a set of mappings needs in a process without CAP_IPC_LOCK (E-03): what to write into a unit file
- * (`LimitMEMLOCK=`) before anything fails. Groups in one container share its mappings; containers do not.
+ * RLIMIT_MEMLOCK, in bytes, that a set of mappings needs in a process without CAP_IPC_LOCK (E-03):
+ * what to write into a unit file (`LimitMEMLOCK=`) before anything fails. Groups in one container
+ * share its mappings; containers do not.
  *
  * @throws VfioError EINVAL for a size or count that is none
  */

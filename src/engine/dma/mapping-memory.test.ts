@@ -1,4 +1,7 @@
-/** What mappings cost to keep. The collector runs before each look, so the figures are the same every time. */
+/**
+ * What mappings cost to keep. The collector runs before each look, so the figures are the same
+ * every time.
+ */
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { describe, expect, test } from 'vitest';

@@ -1,6 +1,7 @@
 /**
- * What type1 remembers of each mapping besides where it lies: whose it is, its vaddr, what it was charged. Parallel arrays by slot, 21 bytes each
- * and 4 for the slot: 65535 mappings as objects would take several times that.
+ * What type1 remembers of each mapping besides where it lies: whose it is, its vaddr, what it was
+ * charged. Parallel arrays by slot, 21 bytes each and 4 for the slot: 65535 mappings as objects
+ * would take several times that.
  */
 import type { Access } from '../../abi/memory.ts';
 import { Slots } from '../../base/slots.ts';

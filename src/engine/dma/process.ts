@@ -1,5 +1,6 @@
 /**
- * A process: an identity with its limits, and an address space. Tests make synthetic ones; a server makes them from socket credentials and /proc.
+ * A process: an identity with its limits, and an address space. Tests make synthetic ones; a server
+ * makes them from socket credentials and /proc.
  */
 
 import type { MemoryAllocator } from '../../abi/memory.ts';
@@ -7,7 +8,10 @@ import { VfioError } from '../../base/errno.ts';
 import { INSPECT } from '../../base/inspect.ts';
 import { AddressSpace } from './address-space.ts';
 
-/** A name of linux/capability.h. VFIO asks for CAP_IPC_LOCK (locked memory) and, where it has no IOMMU, CAP_SYS_RAWIO. */
+/**
+ * A name of linux/capability.h. VFIO asks for CAP_IPC_LOCK (locked memory) and, where it has no
+ * IOMMU, CAP_SYS_RAWIO.
+ */
 export type Capability = `CAP_${string}`;
 
 /** What `readProcess` tells of a real process, or a test of a synthetic one. */
@@ -94,7 +98,11 @@ export class Process implements Disposable {
     return this.capabilities.has('CAP_IPC_LOCK');
   }
 
-  /** Run `close` when the process exits: what the kernel does for open files. @throws VfioError ESRCH when it has exited */
+  /**
+   * Run `close` when the process exits: what the kernel does for open files.
+   *
+   * @throws VfioError ESRCH when it has exited
+   */
   onExit(close: () => void): Disposable {
     if (!this.#alive) throw new VfioError('ESRCH', `process ${this.pid} has exited`);
     this.#onExit.add(close);
@@ -102,9 +110,10 @@ export class Process implements Disposable {
   }
 
   /**
-   * The process ends: its address space goes, then its files are closed, newest first. Mappings that live on in a container which another
-   * process holds keep their memory, and their accounting here, until they are unmapped (S2-52). Idempotent; every step runs, the first
-   * error is rethrown.
+   * The process ends: its address space goes, then its files are closed, newest first. Mappings
+   * that live on in a container which another process holds keep their memory, and their accounting
+   * here, until they are unmapped (S2-52). Idempotent; every step runs, the first error is
+   * rethrown.
    */
   exit(): void {
     if (!this.#alive) return;

@@ -1,4 +1,7 @@
-/** The checks of type1 requests that need no more than the request and the smallest page size, in the order programs see them (B.6). */
+/**
+ * The checks of type1 requests that need no more than the request and the smallest page size, in
+ * the order programs see them (B.6).
+ */
 import { DmaUnmapFlags } from '../../abi/vfio.ts';
 import { checkU32, checkU64, hex, U64_MAX } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';

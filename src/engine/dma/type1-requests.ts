@@ -26,7 +26,10 @@ export interface MapMemory {
   /** Bytes; to the memory's end by default. */
   readonly size?: number;
   readonly access?: Access;
-  /** Whether its pages count as locked: true for direct memory, false for remote memory, which pins nothing here, and for BARs. */
+  /**
+   * Whether its pages count as locked: true for direct memory, false for remote memory, which pins
+   * nothing here, and for BARs.
+   */
   readonly counted?: boolean;
 }
 

@@ -1,8 +1,9 @@
 /**
- * The type1 IOMMU driver: the mappings of one container, kept the same in every domain its groups need.
+ * The type1 IOMMU driver: the mappings of one container, kept the same in every domain its groups
+ * need.
  *
- * The order of the checks is part of the interface: programs look at the first errno (B.6). Everything is looked at first, then done, and what was
- * done is undone when a later step fails.
+ * The order of the checks is part of the interface: programs look at the first errno (B.6).
+ * Everything is looked at first, then done, and what was done is undone when a later step fails.
  *
  * @see linux/drivers/vfio/vfio_iommu_type1.c (Linux 7.2)
  */
@@ -95,7 +96,8 @@ export class Type1 {
   /**
    * Attach `group`: see ContainerDomains.attach.
    *
-   * @throws VfioError EBUSY while a mapping's vaddr is invalid: a new domain would have to look them up
+   * @throws VfioError EBUSY while a mapping's vaddr is invalid: a new domain would have to look
+   * them up
    */
   attach(group: AttachableGroup): void {
     if (this.#table.invalid > 0) {
@@ -110,7 +112,11 @@ export class Type1 {
     domain.dirty = this.#dirty;
   }
 
-  /** Take `group` out. With the last one all mappings go. @throws VfioError EINVAL when it is not attached */
+  /**
+   * Take `group` out. With the last one all mappings go.
+   *
+   * @throws VfioError EINVAL when it is not attached
+   */
   detach(group: AttachableGroup): void {
     this.#domains.detach(group, () => this.#unmapRange(0, LAST_PFN));
   }
@@ -118,8 +124,10 @@ export class Type1 {
   /**
    * VFIO_IOMMU_MAP_DMA.
    *
-   * @throws VfioError in this order: EINVAL flags; EINVAL size 0; EOVERFLOW past 2^64; EINVAL access and VADDR together or neither; EINVAL misaligned;
-   * [with VADDR: ENOENT no mapping, EINVAL not invalidated or another range, ENOMEM]; EEXIST; ENOSPC; EINVAL outside the IOVA ranges; EFAULT; ENOMEM
+   * @throws VfioError in this order: EINVAL flags; EINVAL size 0; EOVERFLOW past 2^64; EINVAL
+   * access and VADDR together or neither; EINVAL misaligned; [with VADDR: ENOENT no mapping, EINVAL
+   * not invalidated or another range, ENOMEM]; EEXIST; ENOSPC; EINVAL outside the IOVA ranges;
+   * EFAULT; ENOMEM
    */
   map(request: MapDma): void {
     const { process } = request;
@@ -148,7 +156,8 @@ export class Type1 {
   }
 
   /**
-   * The same for a mapping that brings its memory: no address to resolve, so EFAULT only for memory that is gone or too small.
+   * The same for a mapping that brings its memory: no address to resolve, so EFAULT only for memory
+   * that is gone or too small.
    *
    * @throws VfioError as `map`
    */
@@ -181,9 +190,11 @@ export class Type1 {
   /**
    * VFIO_IOMMU_UNMAP_DMA.
    *
-   * @returns bytes unmapped: 0 when nothing was there; with TYPE1 (v1) possibly more than asked. When it throws nothing has changed.
-   * @throws VfioError EINVAL flags; EINVAL GET_DIRTY with ALL or VADDR, or a bitmap that does not fit; EINVAL misaligned, ALL with a range, size 0;
-   * EOVERFLOW past 2^64; EINVAL tracking off; EINVAL (v2) when a mapping would be cut; EINVAL VADDR of what is invalid already
+   * @returns bytes unmapped: 0 when nothing was there; with TYPE1 (v1) possibly more than asked.
+   * When it throws nothing has changed.
+   * @throws VfioError EINVAL flags; EINVAL GET_DIRTY with ALL or VADDR, or a bitmap that does not
+   * fit; EINVAL misaligned, ALL with a range, size 0; EOVERFLOW past 2^64; EINVAL tracking off;
+   * EINVAL (v2) when a mapping would be cut; EINVAL VADDR of what is invalid already
    */
   unmap(request: UnmapDma): bigint {
     const { first, last, all, vaddrOnly, bitmap } = checkUnmap(request, this.#domains.pageSize);
@@ -201,10 +212,12 @@ export class Type1 {
   }
 
   /**
-   * VFIO_IOMMU_DIRTY_PAGES. Reports exactly the pages that devices wrote: finer than Linux, which reports whole mappings for PCI devices.
+   * VFIO_IOMMU_DIRTY_PAGES. Reports exactly the pages that devices wrote: finer than Linux, which
+   * reports whole mappings for PCI devices.
    *
-   * @throws VfioError EACCES on TYPE1 (v1); EINVAL unless exactly one flag; for GET_BITMAP: EINVAL bitmap size, page size, misaligned, tracking
-   * off or a mapping cut; EOVERFLOW past 2^64; EFAULT when the bitmap is shorter than it was said to be
+   * @throws VfioError EACCES on TYPE1 (v1); EINVAL unless exactly one flag; for GET_BITMAP: EINVAL
+   * bitmap size, page size, misaligned, tracking off or a mapping cut; EOVERFLOW past 2^64; EFAULT
+   * when the bitmap is shorter than it was said to be
    */
   dirtyPages(flags: number, range?: DirtyRange): void {
     if (this.kind !== Extension.TYPE1v2_IOMMU) {

@@ -1,6 +1,8 @@
 /**
- * Sinks and sources as the engine keeps them. They are the caller's, and their contract says that they do not throw; one that does all the same, or is
- * async and rejects, must not stop a close half-way, or keep other sinks from their interrupts. Taking a reference may fail (EBADF), and says so.
+ * Sinks and sources as the engine keeps them. They are the caller's, and their contract says that
+ * they do not throw; one that does all the same, or is async and rejects, must not stop a close
+ * half-way, or keep other sinks from their interrupts. Taking a reference may fail (EBADF), and
+ * says so.
  */
 import type { InterruptSink, InterruptSource } from '../../abi/device.ts';
 import { callForeign, type Failed, settle, textOf } from '../../base/foreign.ts';

@@ -107,7 +107,8 @@ describe('B.9 INTX TRIGGER', () => {
       interrupt();
       const old = fds[i % 2]!;
       const fresh = fds[(i + 1) % 2]!;
-      // Half of the swaps happen while the line is high and masked: that interrupt has gone to the old one.
+      // Half of the swaps happen while the line is high and masked: that interrupt has gone to the
+      // old one.
       if (i % 4 < 2) {
         raised++;
         rig.host.raise();

@@ -1,11 +1,14 @@
 /**
- * INTx as vfio-pci gives it: an edge to the user for a level of the device. When the pin is asserted it is masked first and signalled then
- * (automask); unmasking looks whether it is asserted still, and if so keeps the mask and signals again, without a trip through the wire.
+ * INTx as vfio-pci gives it: an edge to the user for a level of the device. When the pin is
+ * asserted it is masked first and signalled then (automask); unmasking looks whether it is asserted
+ * still, and if so keeps the mask and signals again, without a trip through the wire.
  *
- * The mask is COMMAND.InterruptDisable where the device has a working one (PCI 2.3), else the interrupt controller's, and then the line must not
- * be shared (S2-12). COMMAND.InterruptDisable as the user sees it is virtual, and a second mask over it.
+ * The mask is COMMAND.InterruptDisable where the device has a working one (PCI 2.3), else the
+ * interrupt controller's, and then the line must not be shared (S2-12). COMMAND.InterruptDisable as
+ * the user sees it is virtual, and a second mask over it.
  *
- * @see linux/drivers/vfio/pci/vfio_pci_intrs.c, vfio_intx_enable(), vfio_pci_intx_mask(), vfio_pci_intx_unmask_handler()
+ * @see linux/drivers/vfio/pci/vfio_pci_intrs.c, vfio_intx_enable(), vfio_pci_intx_mask(),
+ * vfio_pci_intx_unmask_handler()
  */
 import type { InterruptSink, InterruptSource, SetIrqs } from '../../abi/device.ts';
 import { Command, Config } from '../../abi/pci.ts';
@@ -77,7 +80,10 @@ export class IntxInterrupt implements IrqListener {
     return this.#maskable === true;
   }
 
-  /** Try whether COMMAND.InterruptDisable can be toggled, and leave it clear (set for ever when INTx is not to be used). */
+  /**
+   * Try whether COMMAND.InterruptDisable can be toggled, and leave it clear (set for ever when INTx
+   * is not to be used).
+   */
   probe(): void {
     if (this.#noIntx) {
       this.#maskable = false;
@@ -99,7 +105,10 @@ export class IntxInterrupt implements IrqListener {
     this.#config.writeBits(Config.COMMAND, 2, on ? INTX_DISABLE : 0, INTX_DISABLE);
   }
 
-  /** A function that uses messages keeps its pin quiet; afterwards the bit says again what the user last asked for. */
+  /**
+   * A function that uses messages keeps its pin quiet; afterwards the bit says again what the user
+   * last asked for.
+   */
   quietForMessages(quiet: boolean): void {
     this.#disableIntx(quiet || this.#noIntx || (this.maskable && this.#virtuallyDisabled));
   }
@@ -150,7 +159,10 @@ export class IntxInterrupt implements IrqListener {
     }
   }
 
-  /** The user wrote COMMAND.InterruptDisable, which is virtual. The hardware's bit follows while INTx is not in use. */
+  /**
+   * The user wrote COMMAND.InterruptDisable, which is virtual. The hardware's bit follows while
+   * INTx is not in use.
+   */
   setVirtuallyDisabled(on: boolean): void {
     if (on === this.#virtuallyDisabled) return;
     this.#virtuallyDisabled = on;
@@ -219,7 +231,9 @@ export class IntxInterrupt implements IrqListener {
     this.#virtuallyDisabled = false;
   }
 
-  /** Replace the sink in one step: every interrupt goes to the old one or to the new one (S2-08). */
+  /**
+   * Replace the sink in one step: every interrupt goes to the old one or to the new one (S2-08).
+   */
   #replace(sink: InterruptSink | null): void {
     sink?.get();
     const old = this.#sink;

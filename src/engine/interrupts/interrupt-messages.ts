@@ -1,8 +1,10 @@
 /**
- * MSI and MSI-X as vfio-pci gives them. The host owns the messages: it writes address, data, mask and enable bits into the hardware, and the
- * user's view of those registers is virtual or hidden. One type at a time; vectors get and lose their sinks one by one.
+ * MSI and MSI-X as vfio-pci gives them. The host owns the messages: it writes address, data, mask
+ * and enable bits into the hardware, and the user's view of those registers is virtual or hidden.
+ * One type at a time; vectors get and lose their sinks one by one.
  *
- * @see linux/drivers/vfio/pci/vfio_pci_intrs.c, vfio_msi_enable(), vfio_msi_set_vector_signal(), vfio_msi_set_block()
+ * @see linux/drivers/vfio/pci/vfio_pci_intrs.c, vfio_msi_enable(), vfio_msi_set_vector_signal(),
+ * vfio_msi_set_block()
  */
 import type { InterruptSink, SetIrqs } from '../../abi/device.ts';
 import { CapId, Command, Config, Msi, Msix } from '../../abi/pci.ts';
@@ -19,8 +21,9 @@ import { sinkAt } from './interrupt-request.ts';
 export type MessageKind = 'msi' | 'msix';
 
 /**
- * Messages in the remappable format of Intel's IOMMU: bits 19:5 of the address are the handle (an index of a remapping table that is the function's
- * own here), bit 4 says that it is one, bit 3 that the low bits of the data are added to it.
+ * Messages in the remappable format of Intel's IOMMU: bits 19:5 of the address are the handle (an
+ * index of a remapping table that is the function's own here), bit 4 says that it is one, bit 3
+ * that the low bits of the data are added to it.
  *
  * @see Intel Virtualization Technology for Directed I/O, 5.1.2.2
  */
@@ -55,7 +58,9 @@ export class MessageInterrupts implements IrqListener {
   readonly #msixAt: number;
   readonly #msiMaskAt: number;
   #kind: MessageKind | null = null;
-  /** Vectors the kind was enabled with; MSI-X may have added others since, see `MsixTable.isRouted`. */
+  /**
+   * Vectors the kind was enabled with; MSI-X may have added others since, see `MsixTable.isRouted`.
+   */
   #initial = 0;
   #allocated = 0;
   #sinks: (InterruptSink | null)[] = [];
@@ -186,7 +191,9 @@ export class MessageInterrupts implements IrqListener {
     for (let i = 0; i < count; i++) sinkAt(this.#bdf, this.#log, sinks, i);
   }
 
-  /** All of the block, or none of it: on an error those vectors it came to have no sink any more. */
+  /**
+   * All of the block, or none of it: on an error those vectors it came to have no sink any more.
+   */
   #setBlock(start: number, count: number, sinks: readonly (InterruptSink | null)[]): void {
     let i = 0;
     try {
@@ -281,7 +288,9 @@ export class MessageInterrupts implements IrqListener {
     this.#config.write(at + Msi.FLAGS, 2, off | queue | Msi.FLAGS_ENABLE);
   }
 
-  /** Every entry masked under the function mask, messages written, then the function mask comes off. */
+  /**
+   * Every entry masked under the function mask, messages written, then the function mask comes off.
+   */
   #enableMsix(): void {
     const table = this.#msix!;
     const { FLAGS, FLAGS_ENABLE, FLAGS_MASKALL } = Msix;
@@ -323,7 +332,10 @@ export class MessageInterrupts implements IrqListener {
     }
   }
 
-  /** The table is in a BAR: memory decoding is switched on around the accesses, whatever the user has set, and put back (B.9). */
+  /**
+   * The table is in a BAR: memory decoding is switched on around the accesses, whatever the user
+   * has set, and put back (B.9).
+   */
   #decoding(access: () => void): void {
     const on = this.#config.memoryEnabled;
     if (!on) this.#config.writeBits(Config.COMMAND, 2, Command.MEMORY, Command.MEMORY);

@@ -1,4 +1,7 @@
-/** The elements of SET_IRQS as the engine keeps them: sinks whose failures end in the log, and sources. */
+/**
+ * The elements of SET_IRQS as the engine keeps them: sinks whose failures end in the log, and
+ * sources.
+ */
 import type { InterruptSink, InterruptSource } from '../../abi/device.ts';
 import { VfioError } from '../../base/errno.ts';
 import type { RateLimitedLogger } from '../../base/log.ts';

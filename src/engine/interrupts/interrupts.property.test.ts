@@ -1,6 +1,7 @@
 /**
- * Random sequences of SET_IRQS, good and bad, with interrupts flowing between them, against a model of the matrix (B.9). After every step: same
- * answer, same errno, every eventfd signalled as often and referenced as often as the model says.
+ * Random sequences of SET_IRQS, good and bad, with interrupts flowing between them, against a model
+ * of the matrix (B.9). After every step: same answer, same errno, every eventfd signalled as often
+ * and referenced as often as the model says.
  */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';

@@ -1,6 +1,7 @@
 /**
- * The interrupts of one device as VFIO gives them to its user: five IRQ indexes, of which INTx, MSI and MSI-X exclude each other, and the matrix of
- * SET_IRQS over them (B.9). The device's own side of it is `HostIrq`.
+ * The interrupts of one device as VFIO gives them to its user: five IRQ indexes, of which INTx, MSI
+ * and MSI-X exclude each other, and the matrix of SET_IRQS over them (B.9). The device's own side
+ * of it is `HostIrq`.
  *
  * @see linux/drivers/vfio/pci/vfio_pci_intrs.c, vfio_pci_set_irqs_ioctl()
  */
@@ -24,7 +25,10 @@ export interface InterruptsOptions {
   readonly config: ConfigSpace;
   readonly host: HostIrq;
   readonly msix: MsixTable | null;
-  /** The pin as the user sees it (virtual config): 0 hides INTx. Default: the hardware's, 0 with `noIntx`. */
+  /**
+   * The pin as the user sees it (virtual config): 0 hides INTx. Default: the hardware's, 0 with
+   * `noIntx`.
+   */
   readonly virtualPin?: () => number;
   /** INTx of this device is known to be broken: never used, COMMAND.InterruptDisable kept set. */
   readonly noIntx?: boolean;
@@ -105,7 +109,8 @@ export class Interrupts {
   /**
    * VFIO_DEVICE_GET_IRQ_INFO.
    *
-   * @throws VfioError EINVAL for an index that does not exist, and for ERR when the device is not PCI Express
+   * @throws VfioError EINVAL for an index that does not exist, and for ERR when the device is not
+   * PCI Express
    */
   info(index: number): IrqInfo {
     checkIrqIndex(this.#bdf, index);
@@ -119,10 +124,12 @@ export class Interrupts {
   }
 
   /**
-   * VFIO_DEVICE_SET_IRQS. A sink is kept with `get` and let go with `put`, once each. Elements of `sinks` and `sources` are looked at after
-   * everything else was checked, so a caller may resolve them then.
+   * VFIO_DEVICE_SET_IRQS. A sink is kept with `get` and let go with `put`, once each. Elements of
+   * `sinks` and `sources` are looked at after everything else was checked, so a caller may resolve
+   * them then.
    *
-   * @returns 0, or how many vectors can be had when that is fewer than asked; nothing has changed then
+   * @returns 0, or how many vectors can be had when that is fewer than asked; nothing has changed
+   * then
    * @throws VfioError EINVAL, ENOTTY, EBUSY, ENODEV, ENOSPC, ERANGE as the matrix has it
    */
   setIrqs(request: SetIrqs): number {
@@ -146,7 +153,10 @@ export class Interrupts {
     }
   }
 
-  /** Last close: every interrupt off, every sink released once, the user's COMMAND.InterruptDisable forgotten. Idempotent. */
+  /**
+   * Last close: every interrupt off, every sink released once, the user's COMMAND.InterruptDisable
+   * forgotten. Idempotent.
+   */
   disableAll(): void {
     this.#intx.disable();
     this.#intx.forget();
@@ -160,12 +170,18 @@ export class Interrupts {
     this.#intx.setVirtuallyDisabled(on);
   }
 
-  /** INTx is enabled and masked: by its own signal, by the user, or by the virtual COMMAND.InterruptDisable. */
+  /**
+   * INTx is enabled and masked: by its own signal, by the user, or by the virtual
+   * COMMAND.InterruptDisable.
+   */
   get intxMasked(): boolean {
     return this.#intx.active && this.#intx.masked;
   }
 
-  /** log2 of the vectors MSI was enabled with: the most the user may write into the capability. 0 when MSI is off. */
+  /**
+   * log2 of the vectors MSI was enabled with: the most the user may write into the capability. 0
+   * when MSI is off.
+   */
   get msiQueueMax(): number {
     return this.#messages.msiQueueMax;
   }
@@ -180,7 +196,10 @@ export class Interrupts {
     return this.#messages.unclaimed;
   }
 
-  /** Write messages, masks and enables into the hardware again after it lost them: a reset, or D3hot to D0. */
+  /**
+   * Write messages, masks and enables into the hardware again after it lost them: a reset, or D3hot
+   * to D0.
+   */
   restore(): void {
     this.#messages.restore();
     this.#intx.restore();

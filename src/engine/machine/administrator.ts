@@ -1,4 +1,7 @@
-/** Actions of an administrator on one function: reset, power and reports of errors. Each may disturb the function's user. */
+/**
+ * Actions of an administrator on one function: reset, power and reports of errors. Each may disturb
+ * the function's user.
+ */
 import type { ErrorKind } from '../../abi/device-host.ts';
 import { CapId, Pm, PowerState } from '../../abi/pci.ts';
 import { VfioError } from '../../base/errno.ts';
@@ -7,8 +10,8 @@ import { resetFunction } from '../device/reset.ts';
 import type { PciFunction } from './pci-function.ts';
 
 /**
- * Reset `fn`, as sysfs `reset` does, also while a user has it. A PF takes its VFs along and asks for
- * no token (S3-20).
+ * Reset `fn`, as sysfs `reset` does, also while a user has it. A PF takes its VFs along and asks
+ * for no token (S3-20).
  *
  * @throws VfioError EAGAIN when the device lock is held; ENOTTY without a way to reset the function
  */

@@ -1,7 +1,9 @@
 /**
- * Who drives a function: matching, binding and unbinding. A bind is all or nothing: whatever step fails, the function is as it was.
+ * Who drives a function: matching, binding and unbinding. A bind is all or nothing: whatever step
+ * fails, the function is as it was.
  *
- * @see linux/drivers/base/dd.c, really_probe(); drivers/pci/pci-driver.c, pci_match_device(), pci_dma_configure()
+ * @see linux/drivers/base/dd.c, really_probe(); drivers/pci/pci-driver.c, pci_match_device(),
+ * pci_dma_configure()
  */
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
@@ -40,8 +42,9 @@ function matcher(id: string, driver: string): Match {
 }
 
 /**
- * The host's drivers. Always there: vfio-pci, pci-stub and pci-pf-stub, which take nothing by themselves (S2-15), and pcieport, which takes ports.
- * pci-pf-stub does nothing but enable VFs (S3-14).
+ * The host's drivers. Always there: vfio-pci, pci-stub and pci-pf-stub, which take nothing by
+ * themselves (S2-15), and pcieport, which takes ports. pci-pf-stub does nothing but enable VFs
+ * (S3-14).
  */
 export class HostDrivers {
   readonly #drivers = new Map<string, HostDriver>();
@@ -62,7 +65,10 @@ export class HostDrivers {
     }
   }
 
-  /** Drivers that a declaration names are drivers that the machine has, whether or not it says more of them. */
+  /**
+   * Drivers that a declaration names are drivers that the machine has, whether or not it says more
+   * of them.
+   */
   noteAll(devices: readonly FunctionSpec[]): void {
     if (!Array.isArray(devices)) return;
     for (const one of devices) {
@@ -73,7 +79,10 @@ export class HostDrivers {
     }
   }
 
-  /** Drivers of this machine: those that are always there, that it declares, and that its devices name. */
+  /**
+   * Drivers of this machine: those that are always there, that it declares, and that its devices
+   * name.
+   */
   get known(): readonly string[] {
     return [...new Set([...this.#drivers.keys(), ...this.#mentioned])];
   }
@@ -106,7 +115,11 @@ export class HostDrivers {
     return this.#drivers.get(name)?.sriov ?? false;
   }
 
-  /** Write to the driver's new_id: it takes matching functions from now on. @throws VfioError ENODEV, EINVAL, EEXIST */
+  /**
+   * Write to the driver's new_id: it takes matching functions from now on.
+   *
+   * @throws VfioError ENODEV, EINVAL, EEXIST
+   */
   newId(driver: string, id: string): void {
     const found = this.#found(driver);
     if (found.dynamic.has(id.toLowerCase())) throw new VfioError('EEXIST', `driver ${driver} has id ${id} already`);
@@ -124,7 +137,10 @@ export class HostDrivers {
     return found;
   }
 
-  /** Whether `name` would take `fn` when asked: an override decides alone; otherwise its ids do, and a driver without any takes what it is told to. */
+  /**
+   * Whether `name` would take `fn` when asked: an override decides alone; otherwise its ids do, and
+   * a driver without any takes what it is told to.
+   */
   accepts(name: string, fn: PciFunction): boolean {
     if (fn.driverOverride !== null) return fn.driverOverride === name;
     const driver = this.#drivers.get(name);
@@ -170,11 +186,13 @@ export class Binder {
   }
 
   /**
-   * Bind `fn` to driver `name`. To name vfio-pci here is the user's explicit act (S1-09), so it needs no id; nothing binds to it by itself.
+   * Bind `fn` to driver `name`. To name vfio-pci here is the user's explicit act (S1-09), so it
+   * needs no id; nothing binds to it by itself.
    *
-   * @throws VfioError ENODEV when the function is gone or an override or the driver's ids rule `name` out; EBUSY when a driver is bound
-   * already, or a native driver asks for a function of a group that a user owns (S1-12); EINVAL for vfio-pci without isolating IOMMU, and
-   * what `VfioPciDevice.probe` throws
+   * @throws VfioError ENODEV when the function is gone or an override or the driver's ids rule
+   * `name` out; EBUSY when a driver is bound already, or a native driver asks for a function of a
+   * group that a user owns (S1-12); EINVAL for vfio-pci without isolating IOMMU, and what
+   * `VfioPciDevice.probe` throws
    */
   bind(fn: PciFunction, name: string): void {
     const { ctx, drivers } = this.#o;
@@ -238,15 +256,19 @@ export class Binder {
     fn.vfioIndex = null;
   }
 
-  /** Put a native driver back where it was bound a moment ago: nothing to match, nothing that could fail. */
+  /**
+   * Put a native driver back where it was bound a moment ago: nothing to match, nothing that could
+   * fail.
+   */
   restore(fn: PciFunction, name: string): void {
     fn.group?.restoreDma(fn, name, this.#o.drivers.dmaUse(name));
     fn.driver = name;
   }
 
   /**
-   * Take the driver away. At once for a native driver, and for vfio-pci without users; otherwise the users are asked to let go, opens are
-   * refused from now on, and the promise waits for the last close (S2-41).
+   * Take the driver away. At once for a native driver, and for vfio-pci without users; otherwise
+   * the users are asked to let go, opens are refused from now on, and the promise waits for the
+   * last close (S2-41).
    *
    * @throws VfioError ENODEV when no driver is bound
    */

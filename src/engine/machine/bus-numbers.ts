@@ -1,6 +1,7 @@
 /**
- * The buses of a machine by domain and number: root buses, buses behind bridges, and buses that only virtual functions are on. Numbers that no
- * bridge declares grow depth-first from each root bus, as the kernel's scan gives them out, and leave room for virtual functions
+ * The buses of a machine by domain and number: root buses, buses behind bridges, and buses that
+ * only virtual functions are on. Numbers that no bridge declares grow depth-first from each root
+ * bus, as the kernel's scan gives them out, and leave room for virtual functions
  * (pci_iov_bus_range()).
  */
 import { checkIndex, hex } from '../../base/check.ts';
@@ -10,7 +11,10 @@ import { virtualFunctionAt } from '../../pci/virtual-functions.ts';
 import { PciBus, type PciFunction } from './pci-function.ts';
 
 const MAX_BUS = 0xff;
-/** Linux gives domains from here to buses that a driver emulates, which appear after those of firmware. */
+/**
+ * Linux gives domains from here to buses that a driver emulates, which appear after those of
+ * firmware.
+ */
 export const FIRST_EMULATED_DOMAIN = 0x1_0000;
 
 const keyOf = (domain: number, number: number) => domain * 0x100 + number;
@@ -70,7 +74,11 @@ export class BusNumbers {
     return behind;
   }
 
-  /** The bus of an address; `device.function` alone is on 0000:00. @throws VfioError EINVAL for a bus that is not there */
+  /**
+   * The bus of an address; `device.function` alone is on 0000:00.
+   *
+   * @throws VfioError EINVAL for a bus that is not there
+   */
   of(at: string): PciBus {
     if (typeof at !== 'string') throw new VfioError('EINVAL', `'${String(at)}' is not the address of a device`);
     const { domain, bus } = at.includes(':') ? bdfParts(at) : { domain: 0, bus: 0 };
@@ -97,7 +105,11 @@ export class BusNumbers {
     return this.#add(bridge, number);
   }
 
-  /** With the machine running: a bus behind `bridge`, with the lowest number that is free. @throws as `open` */
+  /**
+   * With the machine running: a bus behind `bridge`, with the lowest number that is free.
+   *
+   * @throws as `open`
+   */
   plug(bridge: PciFunction, declared: number | undefined): PciBus {
     const kept = (number: number) => {
       const bus = [...this.#buses.values()].find((b) => b.domain === bridge.bus.domain && number > b.number && number <= b.reserved);
@@ -107,7 +119,10 @@ export class BusNumbers {
     return this.#add(bridge, this.#choose(bridge, declared, bridge.bus.number + 1, conflict));
   }
 
-  /** The number that was declared; else `preferred`, or the lowest one that `conflict` has nothing against. */
+  /**
+   * The number that was declared; else `preferred`, or the lowest one that `conflict` has nothing
+   * against.
+   */
   #choose(bridge: PciFunction, declared: number | undefined, preferred: number, conflict: (n: number) => string | null): number {
     if (declared !== undefined) {
       const why = conflict(checkIndex(declared, MAX_BUS, `${bridge.bdf}: bus`));
@@ -124,8 +139,9 @@ export class BusNumbers {
   }
 
   /**
-   * Why bus `number` cannot be behind `bridge`; null when it can. A bridge forwards one range of numbers, from the bus behind it to the last one
-   * below that, and ranges of bridges beside each other do not overlap.
+   * Why bus `number` cannot be behind `bridge`; null when it can. A bridge forwards one range of
+   * numbers, from the bus behind it to the last one below that, and ranges of bridges beside each
+   * other do not overlap.
    */
   #conflict(bridge: PciFunction, number: number): string | null {
     const { bus } = bridge;
@@ -208,7 +224,10 @@ function busesAbove(bus: PciBus): readonly PciBus[] {
   return bus.bridge === null ? [bus] : [bus, ...busesAbove(bus.bridge.bus)];
 }
 
-/** The last bus that is behind the bridge of `bus`; those that are kept for virtual functions do not count. */
+/**
+ * The last bus that is behind the bridge of `bus`; those that are kept for virtual functions do not
+ * count.
+ */
 function lastBehind(bus: PciBus): number {
   return bus.functions.reduce((last, { secondary }) => (secondary === null ? last : Math.max(last, lastBehind(secondary))), bus.number);
 }
@@ -218,7 +237,10 @@ function shrink(bus: PciBus, number: number): number {
   return bus.number < number && bus.reserved >= number ? number - 1 : bus.reserved;
 }
 
-/** The bus number of the last virtual function that the functions of `bus` can have; the bus's own when there is none beyond it. */
+/**
+ * The bus number of the last virtual function that the functions of `bus` can have; the bus's own
+ * when there is none beyond it.
+ */
 function lastForVirtualFunctions(bus: PciBus): number {
   let last = bus.number;
   for (const pf of bus.functions) {

@@ -1,4 +1,7 @@
-/** The buses of a machine and the functions on them: building, placing and taking out hardware. Knows no drivers. */
+/**
+ * The buses of a machine and the functions on them: building, placing and taking out hardware.
+ * Knows no drivers.
+ */
 
 import type { ErrorKind } from '../../abi/device-host.ts';
 import { Cleanup } from '../../base/cleanup.ts';
@@ -51,7 +54,10 @@ export class Fabric {
     return this.#buses.inOrder().flatMap((bus) => bus.functions);
   }
 
-  /** In the order in which the kernel gives them groups: the functions behind one IOMMU, then those behind the next one that it starts. */
+  /**
+   * In the order in which the kernel gives them groups: the functions behind one IOMMU, then those
+   * behind the next one that it starts.
+   */
   inGroupOrder(): readonly PciFunction[] {
     const order = this.#table.order();
     return [...this.inOrder()].sort((a, b) => order.get(this.iommu(a))! - order.get(this.iommu(b))!);
@@ -61,7 +67,11 @@ export class Fabric {
     return this.#iommus.get(fn)!;
   }
 
-  /** Everything that is there at power-on. @throws VfioError EINVAL, EEXIST, ENOSPC; whatever was built is disposed then */
+  /**
+   * Everything that is there at power-on.
+   *
+   * @throws VfioError EINVAL, EEXIST, ENOSPC; whatever was built is disposed then
+   */
   powerOn(specs: readonly FunctionSpec[]): readonly Placed[] {
     using undo = new Cleanup();
     const placed: Placed[] = [];
@@ -92,7 +102,8 @@ export class Fabric {
   }
 
   /**
-   * Plug in a function, and what its declaration has behind it, with the machine running. Steps that undo it go to `undo`.
+   * Plug in a function, and what its declaration has behind it, with the machine running. Steps
+   * that undo it go to `undo`.
    *
    * @param bus where; a port's bus takes device 00 only
    */
@@ -118,16 +129,20 @@ export class Fabric {
     return placed;
   }
 
-  /** Take a function out, which must have nothing behind it and no driver: its model is disposed. */
+  /**
+   * Take a function out, which must have nothing behind it and no driver: its model is disposed.
+   */
   unplug(fn: PciFunction): void {
     this.#firmware.unplug(fn);
     this.#take(fn);
   }
 
   /**
-   * The VFs 0 to `count - 1` of `pf`, where its SR-IOV capability says. Steps that undo it go to `undo`.
+   * The VFs 0 to `count - 1` of `pf`, where its SR-IOV capability says. Steps that undo it go to
+   * `undo`.
    *
-   * @throws VfioError ENOMEM when one would be on a bus that is not kept for them; EEXIST when a place is taken
+   * @throws VfioError ENOMEM when one would be on a bus that is not kept for them; EEXIST when a
+   * place is taken
    */
   addVirtualFunctions(pf: PciFunction, count: number, undo: Cleanup): readonly PciFunction[] {
     const places = Array.from({ length: count }, (_, i) => {
@@ -269,7 +284,10 @@ export class Fabric {
     });
   }
 
-  /** The controller that makes an emulated domain, in the order of discovery; null when the machine has none. */
+  /**
+   * The controller that makes an emulated domain, in the order of discovery; null when the machine
+   * has none.
+   */
   #volumeManager(domain: number): PciFunction | null {
     return this.inOrder().filter(isVolumeManager)[domain - FIRST_EMULATED_DOMAIN] ?? null;
   }
@@ -314,9 +332,11 @@ export class Fabric {
   }
 
   /**
-   * The wire that a pin ends on. Each bridge turns the four pins by the number of the device below it, and so does the host.
+   * The wire that a pin ends on. Each bridge turns the four pins by the number of the device below
+   * it, and so does the host.
    *
-   * @see PCI-to-PCI Bridge Architecture 1.2, 9.1; linux/drivers/pci/irq.c, pci_swizzle_interrupt_pin()
+   * @see PCI-to-PCI Bridge Architecture 1.2, 9.1; linux/drivers/pci/irq.c,
+   * pci_swizzle_interrupt_pin()
    */
   #wireOf(fn: PciFunction): InterruptLine | null {
     let pin = (fn.declaration.interruptPin ?? 0) - 1;
@@ -328,7 +348,11 @@ export class Fabric {
     return wires[pin]!;
   }
 
-  /** More than one function on a device: each says so in its header type. @throws VfioError EINVAL without a function 0 */
+  /**
+   * More than one function on a device: each says so in its header type.
+   *
+   * @throws VfioError EINVAL without a function 0
+   */
   #markMultifunction(placed: readonly Placed[]): void {
     for (const { fn } of placed) {
       // VFs share the number of their PF's device and are none of its functions.
@@ -356,7 +380,11 @@ function checkList(list: readonly FunctionSpec[]): readonly FunctionSpec[] {
   return list;
 }
 
-/** `at`, `device.function` or a full BDF, on `bus`. @throws VfioError EINVAL when it names another bus */
+/**
+ * `at`, `device.function` or a full BDF, on `bus`.
+ *
+ * @throws VfioError EINVAL when it names another bus
+ */
 export function addressOn(at: string, bus: PciBus): string {
   if (typeof at !== 'string') throw new VfioError('EINVAL', `'${String(at)}' is not the address of a device`);
   if (!at.includes(':')) {

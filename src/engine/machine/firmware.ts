@@ -1,6 +1,7 @@
 /**
- * What firmware and the kernel's bus scan leave behind: BARs placed, bridge windows around them, decoding on. Addresses are the same in every
- * run. Ports get room to spare, for what is plugged in later.
+ * What firmware and the kernel's bus scan leave behind: BARs placed, bridge windows around them,
+ * decoding on. Addresses are the same in every run. Ports get room to spare, for what is plugged in
+ * later.
  */
 import { Config } from '../../abi/pci.ts';
 import { hex } from '../../base/check.ts';
@@ -33,14 +34,20 @@ interface Item {
   /** What it cannot do without; the rest of `size` is room for what may be plugged in later. */
   readonly least: number;
   readonly fn: PciFunction;
-  /** null: the window of bridge `fn`; 'rom': its ROM; 'vf': BAR `vfBar` of all its virtual functions together. */
+  /**
+   * null: the window of bridge `fn`; 'rom': its ROM; 'vf': BAR `vfBar` of all its virtual functions
+   * together.
+   */
   readonly bar: BarDeclaration | 'rom' | 'vf' | null;
   readonly vfBar?: number;
 }
 
 const up = (value: number, unit: number) => Math.ceil(value / unit) * unit;
 
-/** 64-bit BARs behind a bridge can only use its prefetchable window, which is the one that reaches above 4 GiB. */
+/**
+ * 64-bit BARs behind a bridge can only use its prefetchable window, which is the one that reaches
+ * above 4 GiB.
+ */
 function spaceOf(bar: BarDeclaration): Space {
   if (bar.type === 'io') return 'io';
   return bar.type === 'mem64' && (bar.prefetchable === true || bar.size > 64 * MIB) ? 'mem64' : 'mem32';
@@ -64,7 +71,8 @@ export class Firmware {
   }
 
   /**
-   * Place everything on the root buses and behind them, and switch decoding on. Addresses are the machine's: no two root buses have the same.
+   * Place everything on the root buses and behind them, and switch decoding on. Addresses are the
+   * machine's: no two root buses have the same.
    *
    * @throws VfioError ENOSPC when it does not fit
    */
@@ -78,7 +86,11 @@ export class Firmware {
     }
   }
 
-  /** Place a function that was plugged in, and what is behind it. @throws VfioError ENOSPC when its bus has no room left */
+  /**
+   * Place a function that was plugged in, and what is behind it.
+   *
+   * @throws VfioError ENOSPC when its bus has no room left
+   */
   plug(fn: PciFunction): void {
     for (const space of spaces) this.#fill(fn.bus, space, [fn]);
     this.#finish(fn);

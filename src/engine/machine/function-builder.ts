@@ -1,4 +1,7 @@
-/** From one entry of a machine's declaration to what the hardware is: kind, declaration, and the model that gives it behaviour. */
+/**
+ * From one entry of a machine's declaration to what the hardware is: kind, declaration, and the
+ * model that gives it behaviour.
+ */
 import { CapId } from '../../abi/pci.ts';
 import { checkIndex } from '../../base/check.ts';
 import { Cleanup } from '../../base/cleanup.ts';
@@ -76,7 +79,8 @@ export function parseIds(text: string, what: string): { readonly vendor: number;
 
 /**
  * @param behind kind of the bridge above, null on the root bus
- * @throws VfioError EINVAL for a model nobody registered, a device that cannot be there, or attributes that do not fit together
+ * @throws VfioError EINVAL for a model nobody registered, a device that cannot be there, or
+ * attributes that do not fit together
  */
 export function buildFunction(spec: FunctionSpec, behind: Place, models: ModelRegistry, failed: Failed): BuiltFunction {
   using undo = new Cleanup();

@@ -1,5 +1,6 @@
 /**
- * /dev/vfio/N: the file through which one user holds a group. One open at a time (S1-04); files of its devices keep it alive after `close`.
+ * /dev/vfio/N: the file through which one user holds a group. One open at a time (S1-04); files of
+ * its devices keep it alive after `close`.
  *
  * @see linux/drivers/vfio/group.c
  */
@@ -43,10 +44,12 @@ export class GroupFile implements Disposable, DeviceFileHolder, OpenGroup, VfioF
   }
 
   /**
-   * Open the group for `process`. Binds and unbinds nothing (S1-09). Whether its node exists and may be opened is the caller's to check.
+   * Open the group for `process`. Binds and unbinds nothing (S1-09). Whether its node exists and
+   * may be opened is the caller's to check.
    *
    * @param asleep whether the machine sleeps: no device is opened then (S2-42)
-   * @throws VfioError EBUSY while it is open, naming the process that has it; ESRCH for a process that has exited
+   * @throws VfioError EBUSY while it is open, naming the process that has it; ESRCH for a process
+   * that has exited
    */
   static open(group: FunctionGroup, process: Process, ctx: EngineContext, asleep: () => boolean = () => false): GroupFile {
     if (group.file !== null) {
@@ -88,7 +91,10 @@ export class GroupFile implements Disposable, DeviceFileHolder, OpenGroup, VfioF
     return this.#vm;
   }
 
-  /** Devices that are open keep theirs (S4-05). What is no VM file is ignored, with a word in the log (S4-02). */
+  /**
+   * Devices that are open keep theirs (S4-05). What is no VM file is ignored, with a word in the
+   * log (S4-02).
+   */
   setVm(vm: VmFile | null): void {
     if (vm !== null && !isVmFile(vm)) {
       this.#ctx.log.log(
@@ -110,7 +116,11 @@ export class GroupFile implements Disposable, DeviceFileHolder, OpenGroup, VfioF
     if (this.#closed) throw new VfioError('EBADF', `the file of group ${this.group.id} is closed`);
   }
 
-  /** VFIO_GROUP_GET_STATUS: `GroupFlags`. @throws VfioError ENODEV when the group's last vfio device has gone */
+  /**
+   * VFIO_GROUP_GET_STATUS: `GroupFlags`.
+   *
+   * @throws VfioError ENODEV when the group's last vfio device has gone
+   */
   status(): number {
     this.#check();
     if (this.#gone) throw this.#goneError();
@@ -119,10 +129,12 @@ export class GroupFile implements Disposable, DeviceFileHolder, OpenGroup, VfioF
   }
 
   /**
-   * VFIO_GROUP_SET_CONTAINER: claim the group's DMA for this file and put the group into `container`.
+   * VFIO_GROUP_SET_CONTAINER: claim the group's DMA for this file and put the group into
+   * `container`.
    *
-   * @throws VfioError EINVAL when it has one; ENODEV gone; EPERM, EBUSY, EINVAL when the group is not viable, naming who is in the way
-   * (E-01); what the container's attach throws. Nothing has changed then.
+   * @throws VfioError EINVAL when it has one; ENODEV gone; EPERM, EBUSY, EINVAL when the group is
+   * not viable, naming who is in the way (E-01); what the container's attach throws. Nothing has
+   * changed then.
    */
   setContainer(container: Container): void {
     this.#check();
@@ -141,7 +153,11 @@ export class GroupFile implements Disposable, DeviceFileHolder, OpenGroup, VfioF
     this.#container = container;
   }
 
-  /** VFIO_GROUP_UNSET_CONTAINER. @throws VfioError EINVAL when none is set; EBUSY while devices are open (S2-04) */
+  /**
+   * VFIO_GROUP_UNSET_CONTAINER.
+   *
+   * @throws VfioError EINVAL when none is set; EBUSY while devices are open (S2-04)
+   */
   unsetContainer(): void {
     this.#check();
     if (this.#container === null) throw new VfioError('EINVAL', `group ${this.group.id} is in no container`);
@@ -158,9 +174,11 @@ export class GroupFile implements Disposable, DeviceFileHolder, OpenGroup, VfioF
    * VFIO_GROUP_GET_DEVICE_FD: open a device by name, `0000:00:04.0`, with options after it.
    *
    * @param process who asks; the process that opened the group unless told
-   * @param reserve called once the device is found, and its token accepted, before it is opened: where the caller makes sure of its descriptor
-   * @throws VfioError ENODEV when no device of the group has that name; EINVAL for a name of a page or more, bad options, or when there is
-   * no container with an IOMMU set (S2-02); EBUSY while the machine sleeps; whatever the device's own open throws
+   * @param reserve called once the device is found, and its token accepted, before it is opened:
+   * where the caller makes sure of its descriptor
+   * @throws VfioError ENODEV when no device of the group has that name; EINVAL for a name of a page
+   * or more, bad options, or when there is no container with an IOMMU set (S2-02); EBUSY while the
+   * machine sleeps; whatever the device's own open throws
    */
   openDevice(nameAndOptions: string, process: Process = this.process, reserve: () => void = () => {}): DeviceFile {
     this.#check();
@@ -197,7 +215,10 @@ export class GroupFile implements Disposable, DeviceFileHolder, OpenGroup, VfioF
     this.#releaseWhenUnused();
   }
 
-  /** The group lost its last vfio device: nothing can be done through this file any more, and the group may be opened anew. */
+  /**
+   * The group lost its last vfio device: nothing can be done through this file any more, and the
+   * group may be opened anew.
+   */
   markGone(): void {
     if (this.#gone) return;
     this.#gone = true;
@@ -205,7 +226,9 @@ export class GroupFile implements Disposable, DeviceFileHolder, OpenGroup, VfioF
     if (this.group.file === this) this.group.file = null;
   }
 
-  /** Idempotent. With device files open the group stays held until the last of them is closed (B.4). */
+  /**
+   * Idempotent. With device files open the group stays held until the last of them is closed (B.4).
+   */
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
@@ -217,7 +240,10 @@ export class GroupFile implements Disposable, DeviceFileHolder, OpenGroup, VfioF
     this.close();
   }
 
-  /** Who is asked within an open (a mediator, a hypervisor) may close it: it goes when that open is over. */
+  /**
+   * Who is asked within an open (a mediator, a hypervisor) may close it: it goes when that open is
+   * over.
+   */
   #releaseWhenUnused(): void {
     if (!this.#closed || this.#devices.size > 0 || this.#opening > 0) return;
     this.#detach();

@@ -43,10 +43,11 @@ export class GroupTable {
   }
 
   /**
-   * Put functions that are new into their groups: an existing one, or a new one with the lowest free number, in the order in which the kernel
-   * finds them.
+   * Put functions that are new into their groups: an existing one, or a new one with the lowest
+   * free number, in the order in which the kernel finds them.
    *
-   * @throws VfioError EINVAL when they would tie existing groups together, which users may hold; nothing has changed then
+   * @throws VfioError EINVAL when they would tie existing groups together, which users may hold;
+   * nothing has changed then
    */
   join(added: readonly PciFunction[]): void {
     const fresh = new Set(added);

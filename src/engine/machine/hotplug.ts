@@ -27,12 +27,14 @@ export class Hotplug {
   }
 
   /**
-   * Plug in a device, with what its declaration has behind it. A native driver that matches is bound, unless a user owns the group it joins:
-   * then it stays without (S1-12).
+   * Plug in a device, with what its declaration has behind it. A native driver that matches is
+   * bound, unless a user owns the group it joins: then it stays without (S1-12).
    *
-   * @param behind the bridge or port above it; otherwise `at` names the bus, or it goes to the root bus
-   * @throws VfioError EEXIST when the place is taken; EINVAL when it cannot be there, or would tie existing groups together; ENODEV behind what is being
-   * unplugged; ENOSPC. Nothing has changed then.
+   * @param behind the bridge or port above it; otherwise `at` names the bus, or it goes to the root
+   * bus
+   * @throws VfioError EEXIST when the place is taken; EINVAL when it cannot be there, or would tie
+   * existing groups together; ENODEV behind what is being unplugged; ENOSPC. Nothing has changed
+   * then.
    */
   add(spec: FunctionSpec, behind: PciFunction | null): PciFunction {
     const { ctx, fabric, groups } = this.#o;

@@ -1,9 +1,12 @@
 /**
- * An isolation group: functions that the IOMMU cannot keep apart, so that they have one owner or none (S1-01).
+ * An isolation group: functions that the IOMMU cannot keep apart, so that they have one owner or
+ * none (S1-01).
  *
- * Ownership of its DMA is the kernel's (any number of native drivers), a user's (one group file), or nobody's; never two of these.
+ * Ownership of its DMA is the kernel's (any number of native drivers), a user's (one group file),
+ * or nobody's; never two of these.
  *
- * @see linux/drivers/iommu/iommu.c, iommu_group_claim_dma_owner(), iommu_device_use_default_domain()
+ * @see linux/drivers/iommu/iommu.c, iommu_group_claim_dma_owner(),
+ * iommu_device_use_default_domain()
  */
 
 import { type Culprit, VfioError } from '../../base/errno.ts';
@@ -120,8 +123,8 @@ export class IsolationGroup<F extends GroupedFunction = GroupedFunction> impleme
   }
 
   /**
-   * A driver that uses DMA is about to be bound: refused while a user owns the group, so that there is no moment at which both have it
-   * (S1-12, S1-13).
+   * A driver that uses DMA is about to be bound: refused while a user owns the group, so that there
+   * is no moment at which both have it (S1-12, S1-13).
    *
    * @throws VfioError EBUSY
    */
@@ -135,7 +138,10 @@ export class IsolationGroup<F extends GroupedFunction = GroupedFunction> impleme
     this.restoreDma(fn, driver, use);
   }
 
-  /** For a driver that had it a moment ago: it was there together with whoever is back already, so nothing is asked. */
+  /**
+   * For a driver that had it a moment ago: it was there together with whoever is back already, so
+   * nothing is asked.
+   */
   restoreDma(fn: F, driver: string, use: DmaUse): void {
     if (use !== 'managed') this.#users.set(fn, { driver, use });
   }
@@ -147,8 +153,9 @@ export class IsolationGroup<F extends GroupedFunction = GroupedFunction> impleme
   /**
    * Take the DMA of the whole group for a user.
    *
-   * @throws VfioError EPERM while a native driver uses DMA in the group or another user has it; EBUSY while a driver has a domain of its
-   * own attached; EINVAL when firmware demands identity mappings for a device. Each names the functions and what to do (E-01).
+   * @throws VfioError EPERM while a native driver uses DMA in the group or another user has it;
+   * EBUSY while a driver has a domain of its own attached; EINVAL when firmware demands identity
+   * mappings for a device. Each names the functions and what to do (E-01).
    */
   claim(owner: object): void {
     const { culprits } = this.viability();

@@ -50,7 +50,10 @@ export function iommuProperties(spec: IommuSpec, name: string): IommuProperties 
   };
 }
 
-/** All IOMMUs of a machine by name, in the order in which the kernel starts them; `''` is the one of devices that name none. */
+/**
+ * All IOMMUs of a machine by name, in the order in which the kernel starts them; `''` is the one of
+ * devices that name none.
+ */
 export class IommuTable {
   readonly #units = new Map<string, IommuProperties>();
 
@@ -59,7 +62,10 @@ export class IommuTable {
     this.#units.set('', iommuProperties(spec.iommu ?? {}, 'iommu'));
   }
 
-  /** Each with its place: the ones that some devices name as they are declared, then the one of all others. */
+  /**
+   * Each with its place: the ones that some devices name as they are declared, then the one of all
+   * others.
+   */
   order(): ReadonlyMap<IommuProperties, number> {
     return new Map([...this.#units.values()].map((unit, i) => [unit, i]));
   }

@@ -28,7 +28,9 @@ export interface MachineOptions {
    * `vfio bind BDF DRIVER`.
    */
   readonly bindCommand?: (bdf: string, driver: string) => string;
-  /** uid that owns the nodes of groups as they appear, as a udev rule would give them. Default: 0. */
+  /**
+   * uid that owns the nodes of groups as they appear, as a udev rule would give them. Default: 0.
+   */
   readonly nodeOwner?: number;
 }
 

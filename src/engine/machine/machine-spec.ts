@@ -1,16 +1,24 @@
 /**
- * A machine as data: what `Machine` is built from. YAML files (src/api/machine-file.ts) are read into the same types.
+ * A machine as data: what `Machine` is built from. YAML files (src/api/machine-file.ts) are read
+ * into the same types.
  *
- * Devices form a tree, as the buses do. At its top are root buses: 0000:00, and each other one that the address of a device there names. Bus
- * numbers are given out depth-first from a root bus's own, unless a bridge names its own.
+ * Devices form a tree, as the buses do. At its top are root buses: 0000:00, and each other one that
+ * the address of a device there names. Bus numbers are given out depth-first from a root bus's own,
+ * unless a bridge names its own.
  */
 import type { BarDeclaration, DeviceModel } from '../../pci/declaration.ts';
 import type { EngineParams } from '../params.ts';
 
-/** What stands between devices and memory. `translation`: remaps addresses but does not isolate, so it makes no groups (S1-05). */
+/**
+ * What stands between devices and memory. `translation`: remaps addresses but does not isolate, so
+ * it makes no groups (S1-05).
+ */
 export type IommuKind = 'none' | 'translation' | 'full';
 
-/** How user DMA must avoid a window of I/O addresses; the kinds of /sys/kernel/iommu_groups/N/reserved_regions. */
+/**
+ * How user DMA must avoid a window of I/O addresses; the kinds of
+ * /sys/kernel/iommu_groups/N/reserved_regions.
+ */
 export type ReservedKind = 'direct' | 'relaxable' | 'reserved' | 'msi';
 
 export interface ReservedWindow {
@@ -20,12 +28,19 @@ export interface ReservedWindow {
   readonly kind: ReservedKind;
 }
 
-/** One IOMMU. Everything left out is as in an Intel IOMMU under QEMU, the machine of the recorded kernel answers. */
+/**
+ * One IOMMU. Everything left out is as in an Intel IOMMU under QEMU, the machine of the recorded
+ * kernel answers.
+ */
 export interface IommuSpec {
   readonly kind?: IommuKind;
-  /** Message interrupts are remapped, so that a device cannot forge another's (S2-36). Default true. */
+  /**
+   * Message interrupts are remapped, so that a device cannot forge another's (S2-36). Default true.
+   */
   readonly isolatedMsi?: boolean;
-  /** DMA can be forced to be cache coherent; vfio-pci refuses devices without (S1-05). Default true. */
+  /**
+   * DMA can be forced to be cache coherent; vfio-pci refuses devices without (S1-05). Default true.
+   */
   readonly coherent?: boolean;
   /** No-snoop DMA can be blocked, which VFIO_DMA_CC_IOMMU reports. Default false. */
   readonly enforcesCoherency?: boolean;
@@ -38,14 +53,17 @@ export interface IommuSpec {
 }
 
 /**
- * Which functions share a group. `linux`: those that Linux 7.3 puts together. `strict`: also everything behind a switch one of whose
- * downstream ports has no access control, since a device behind that port reaches the others.
+ * Which functions share a group. `linux`: those that Linux 7.3 puts together. `strict`: also
+ * everything behind a switch one of whose downstream ports has no access control, since a device
+ * behind that port reaches the others.
  */
 export type Grouping = 'linux' | 'strict';
 
 export const groupings = ['linux', 'strict'] as const satisfies readonly Grouping[];
 
-/** What a function is to the fabric: decides whether ACS, aliasing or a shared bus applies to it. */
+/**
+ * What a function is to the fabric: decides whether ACS, aliasing or a shared bus applies to it.
+ */
 export type FunctionKind =
   | 'endpoint'
   | 'integrated-endpoint'
@@ -85,23 +103,31 @@ export interface LinkSpec {
   /** Lanes. Default: 1. */
   readonly width?: number;
   /**
-   * Data Link Layer Link Active, for a port that reports it (above generation 2 every port does): true when left out there. False: the port says that its link
-   * is down although a device answers behind it, as QEMU's ports do under ACPI hot plug (LNKCAP 00300604, LNKSTA 0204); above generation 2 a reset of its bus is
-   * ENOTTY then.
+   * Data Link Layer Link Active, for a port that reports it (above generation 2 every port does):
+   * true when left out there. False: the port says that its link is down although a device answers
+   * behind it, as QEMU's ports do under ACPI hot plug (LNKCAP 00300604, LNKSTA 0204); above
+   * generation 2 a reset of its bus is ENOTTY then.
    */
   readonly active?: boolean;
 }
 
 export interface FunctionSpec {
   /**
-   * `device.function` on the bus it is in (`04.0`), or a full BDF. On the top level the BDF names the root bus: `60:01.0`, `0001:00:00.0`; without one
-   * it is 0000:00. Behind a bridge it must name the bus there.
+   * `device.function` on the bus it is in (`04.0`), or a full BDF. On the top level the BDF names
+   * the root bus: `60:01.0`, `0001:00:00.0`; without one it is 0000:00. Behind a bridge it must
+   * name the bus there.
    */
   readonly at: string;
-  /** Default: what the model's PCI Express capability says; without a model, `endpoint` behind a port, else `integrated-endpoint`. */
+  /**
+   * Default: what the model's PCI Express capability says; without a model, `endpoint` behind a
+   * port, else `integrated-endpoint`.
+   */
   readonly kind?: FunctionKind;
   readonly name?: string;
-  /** Behaviour. Without one it is a stub: ids, class, BARs and capabilities for topology's sake; nobody answers behind its BARs (all ones). */
+  /**
+   * Behaviour. Without one it is a stub: ids, class, BARs and capabilities for topology's sake;
+   * nobody answers behind its BARs (all ones).
+   */
   readonly model?: ModelReference;
   /** Given to the model's factory. */
   readonly options?: Readonly<Record<string, unknown>>;
@@ -110,7 +136,10 @@ export interface FunctionSpec {
   readonly subsystem?: string;
   /** 24-bit class code of a stub. */
   readonly classCode?: number;
-  /** Access Control Services, which the kernel switches on. Default: what the model declares; for stubs true for ports, false for endpoints. */
+  /**
+   * Access Control Services, which the kernel switches on. Default: what the model declares; for
+   * stubs true for ports, false for endpoints.
+   */
   readonly acs?: boolean;
   /** How a stub can be reset: `flr` (default), or not at all. */
   readonly reset?: 'flr' | 'none';
@@ -121,47 +150,77 @@ export interface FunctionSpec {
   readonly sriov?: SriovSpec;
   /** Virtual functions that are enabled at power-on, once its driver is bound: sriov_numvfs. */
   readonly numVfs?: number;
-  /** driver_override of its virtual functions, unless vfio-pci drives it: then they get vfio-pci (S3-17). Default: whichever driver matches. */
+  /**
+   * driver_override of its virtual functions, unless vfio-pci drives it: then they get vfio-pci
+   * (S3-17). Default: whichever driver matches.
+   */
   readonly vfDriver?: string;
-  /** Driver at power-on: a name; null for none; left out: the native driver whose ids match, as the kernel would. */
+  /**
+   * Driver at power-on: a name; null for none; left out: the native driver whose ids match, as the
+   * kernel would.
+   */
   readonly driver?: string | null;
   readonly driverOverride?: string;
-  /** False, on a stub: it is older than PCI 2.3, and COMMAND.InterruptDisable cannot be set (S2-12). A model says so itself. */
+  /**
+   * False, on a stub: it is older than PCI 2.3, and COMMAND.InterruptDisable cannot be set (S2-12).
+   * A model says so itself.
+   */
   readonly interruptDisable?: boolean;
-  /** False: the platform has no interrupt for its INTx pin, so that enabling INTx is ENODEV. Default: true. */
+  /**
+   * False: the platform has no interrupt for its INTx pin, so that enabling INTx is ENODEV.
+   * Default: true.
+   */
   readonly intxRouted?: boolean;
   /** Of a port that is a stub: its link. */
   readonly link?: LinkSpec;
-  /** Which of `MachineSpec.iommus` is above this device and everything behind it; only on the root bus. */
+  /**
+   * Which of `MachineSpec.iommus` is above this device and everything behind it; only on the root
+   * bus.
+   */
   readonly iommu?: string;
-  /** Windows that firmware reserves for this device (RMRR, IVMD); `direct` ones bar it from users altogether. */
+  /**
+   * Windows that firmware reserves for this device (RMRR, IVMD); `direct` ones bar it from users
+   * altogether.
+   */
   readonly reserved?: readonly ReservedWindow[];
-  /** Other `device.function`s of the same bus whose requester id its DMA carries (quirky devices). */
+  /**
+   * Other `device.function`s of the same bus whose requester id its DMA carries (quirky devices).
+   */
   readonly dmaAliases?: readonly string[];
   /**
-   * The function whose requester id all DMA of this device, and of what is behind it, carries; only on a root bus. Default: for a bus in a domain
-   * from 10000 the Intel VMD controller that makes such domains, when the machine has one: the first makes domain 10000, the next 10001.
+   * The function whose requester id all DMA of this device, and of what is behind it, carries; only
+   * on a root bus. Default: for a bus in a domain from 10000 the Intel VMD controller that makes
+   * such domains, when the machine has one: the first makes domain 10000, the next 10001.
    */
   readonly requester?: string;
   /** A port with a hot-plug slot: its bus is reset through the slot. */
   readonly slot?: boolean;
-  /** Bus number behind this bridge: any that leaves each bridge one range of numbers to itself. Default: the next one, depth-first. */
+  /**
+   * Bus number behind this bridge: any that leaves each bridge one range of numbers to itself.
+   * Default: the next one, depth-first.
+   */
   readonly bus?: number;
   /** What is behind this bridge. */
   readonly devices?: readonly FunctionSpec[];
 }
 
 /**
- * How a host driver uses DMA, which is all that viability asks (S1-08).
- * `kernel`: on the kernel's behalf, so no user may have the group. `managed`: none, or in a way that respects an owner (pci-stub, pcieport).
- * `own-domain`: manages DMA itself and has attached a domain of its own.
+ * How a host driver uses DMA, which is all that viability asks (S1-08). `kernel`: on the kernel's
+ * behalf, so no user may have the group. `managed`: none, or in a way that respects an owner
+ * (pci-stub, pcieport). `own-domain`: manages DMA itself and has attached a domain of its own.
  */
 export type DmaUse = 'kernel' | 'managed' | 'own-domain';
 
-/** A driver of the host besides vfio-pci, pci-stub, pci-pf-stub and pcieport, which are always there. */
+/**
+ * A driver of the host besides vfio-pci, pci-stub, pci-pf-stub and pcieport, which are always
+ * there.
+ */
 export interface HostDriverSpec {
   readonly name: string;
-  /** What it takes at power-on and at probe: `vendor:device`, or `class:cc`, `class:ccss`, `class:ccsspp`; hexadecimal. */
+  /**
+   * What it takes at power-on and at probe: `vendor:device`, or `class:cc`, `class:ccss`,
+   * `class:ccsspp`; hexadecimal.
+   */
   readonly ids?: readonly string[];
   readonly dma?: DmaUse;
   /** It can enable virtual functions (sriov_configure). Default false. */
@@ -178,16 +237,22 @@ export interface MachineSpec {
   readonly hostDrivers?: readonly HostDriverSpec[];
   /** Where firmware puts 32-bit BARs first; default 0xc0000000. */
   readonly memoryBase?: number;
-  /** vfio-pci's parameter enable_sriov, unless `MachineOptions.params` says otherwise. Default false, as in Linux. */
+  /**
+   * vfio-pci's parameter enable_sriov, unless `MachineOptions.params` says otherwise. Default
+   * false, as in Linux.
+   */
   readonly enableSriov?: boolean;
   /**
-   * Files of mediators, which are code: the program that makes the machine loads them (`importMediators`) and gives them as `MachineOptions.mediators`. Until
-   * then nothing can be opened.
+   * Files of mediators, which are code: the program that makes the machine loads them
+   * (`importMediators`) and gives them as `MachineOptions.mediators`. Until then nothing can be
+   * opened.
    */
   readonly mediators?: readonly string[];
   /** Module parameters, and ours; `MachineOptions.params` stands above them. */
   readonly params?: Partial<EngineParams>;
-  /** The CPU's page size: 4096 (default), 16384 or 65536; `MachineOptions.pageSize` stands above it. */
+  /**
+   * The CPU's page size: 4096 (default), 16384 or 65536; `MachineOptions.pageSize` stands above it.
+   */
   readonly pageSize?: number;
   readonly devices: readonly FunctionSpec[];
 }

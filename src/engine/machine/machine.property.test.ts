@@ -1,6 +1,7 @@
 /**
- * Any sequence of what administrators, users and hardware do to a machine, with any step made to fail: the invariants of groups and
- * ownership hold after every step, and at the end everything is given back.
+ * Any sequence of what administrators, users and hardware do to a machine, with any step made to
+ * fail: the invariants of groups and ownership hold after every step, and at the end everything is
+ * given back.
  */
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
@@ -204,7 +205,9 @@ function run(world: World, o: Op): unknown {
   }
 }
 
-/** What must be true at any moment. Looked at so often that `expect` would take most of the time. */
+/**
+ * What must be true at any moment. Looked at so often that `expect` would take most of the time.
+ */
 function check(world: World): void {
   const { machine } = world;
   const seen = new Map<string, number>();

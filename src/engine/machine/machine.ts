@@ -1,7 +1,7 @@
 /**
- * A machine: its PCI functions, the isolation groups that follow from the fabric, the drivers of the
- * functions, and the files through which users reach them. Two machines share nothing, and the same
- * declaration gives the same machine every time.
+ * A machine: its PCI functions, the isolation groups that follow from the fabric, the drivers of
+ * the functions, and the files through which users reach them. Two machines share nothing, and the
+ * same declaration gives the same machine every time.
  *
  * Longer than 400 lines because it lists everything that a user and an administrator can do with a
  * machine, each action with its errors; the work is done in the files beside it.
@@ -158,8 +158,9 @@ export class Machine implements Disposable {
   /**
    * open("/dev/vfio/ID"). Never binds or unbinds anything (S1-09).
    *
-   * @throws VfioError ENOENT for a group without a device bound to vfio-pci; EACCES for a process that does not own the node (S2-01); EBUSY
-   * while another user has it open (S1-04); EINVAL while mediators that the declaration names are not loaded
+   * @throws VfioError ENOENT for a group without a device bound to vfio-pci; EACCES for a process
+   * that does not own the node (S2-01); EBUSY while another user has it open (S1-04); EINVAL while
+   * mediators that the declaration names are not loaded
    */
   openGroup(id: number, process: Process = this.process): GroupFile {
     this.#check();
@@ -178,14 +179,22 @@ export class Machine implements Disposable {
     return GroupFile.open(group, process, this.context, () => this.#sleep.suspended);
   }
 
-  /** chown of a group's node: the one privileged act besides binding (S2-01). Lasts as long as the node. @throws VfioError ENOENT, EINVAL */
+  /**
+   * chown of a group's node: the one privileged act besides binding (S2-01). Lasts as long as the
+   * node.
+   *
+   * @throws VfioError ENOENT, EINVAL
+   */
   chownGroup(id: number, uid: number): void {
     this.#groups.chown(id, uid);
   }
 
   // ---- Drivers
 
-  /** Bind `driver` to the function; see `Binder.bind` for the errors. A failed bind has changed nothing. */
+  /**
+   * Bind `driver` to the function; see `Binder.bind` for the errors. A failed bind has changed
+   * nothing.
+   */
   bind(bdf: string, driver: string): void {
     this.#check();
     this.#sleep.checkAwake();
@@ -196,7 +205,11 @@ export class Machine implements Disposable {
     this.#events.tell({ kind: 'bind', bdf: fn.bdf, driver, groupId: fn.group?.id ?? null });
   }
 
-  /** Take its driver away; resolves when its users have let go (S2-41). At once when there are none. @throws VfioError ENODEV without driver */
+  /**
+   * Take its driver away; resolves when its users have let go (S2-41). At once when there are none.
+   *
+   * @throws VfioError ENODEV without driver
+   */
   unbind(bdf: string): Promise<void> {
     this.#check();
     const fn = this.function(bdf);
@@ -217,13 +230,23 @@ export class Machine implements Disposable {
     return done.then(told);
   }
 
-  /** Only `driver` may take the function from now on; null or '' clears it. What is bound stays bound. @throws VfioError EINVAL, ENODEV */
+  /**
+   * Only `driver` may take the function from now on; null or '' clears it. What is bound stays
+   * bound.
+   *
+   * @throws VfioError EINVAL, ENODEV
+   */
   setDriverOverride(bdf: string, driver: string | null): void {
     this.#check();
     this.function(bdf).driverOverride = driver === null || driver === '' ? null : checkDriverName(driver);
   }
 
-  /** drivers_probe: let the driver that matches take the function; which one it is then, null for none. @throws what `bind` throws */
+  /**
+   * drivers_probe: let the driver that matches take the function; which one it is then, null for
+   * none.
+   *
+   * @throws what `bind` throws
+   */
   probe(bdf: string): string | null {
     this.#check();
     const fn = this.function(bdf);
@@ -232,7 +255,10 @@ export class Machine implements Disposable {
     return fn.driver;
   }
 
-  /** The driver a function gets when it appears. A refusal is kept in `probeError` and logged: the function stays without driver. */
+  /**
+   * The driver a function gets when it appears. A refusal is kept in `probeError` and logged: the
+   * function stays without driver.
+   */
   #firstProbe({ fn, spec }: Placed): void {
     if (spec.driverOverride !== undefined) fn.driverOverride = checkDriverName(spec.driverOverride);
     if (fn.driver !== null || !fn.present || spec.driver === null) return;
@@ -250,8 +276,9 @@ export class Machine implements Disposable {
   // ---- SR-IOV
 
   /**
-   * Write sriov_numvfs: enable `count` virtual functions, or with 0 disable them all. VFs are functions of their own, with their own groups. Those of a PF
-   * under vfio-pci are given to vfio-pci. Resolves when users of VFs that go have let go; at once when there are none.
+   * Write sriov_numvfs: enable `count` virtual functions, or with 0 disable them all. VFs are
+   * functions of their own, with their own groups. Those of a PF under vfio-pci are given to
+   * vfio-pci. Resolves when users of VFs that go have let go; at once when there are none.
    *
    * @throws VfioError see `SriovControl.setNumVfs`; nothing has changed then
    */
@@ -262,9 +289,11 @@ export class Machine implements Disposable {
   }
 
   /**
-   * The administrator's reset of a function (sysfs `reset`), whoever uses it; a PF's takes its VFs along and asks for no token (S3-20).
+   * The administrator's reset of a function (sysfs `reset`), whoever uses it; a PF's takes its VFs
+   * along and asks for no token (S3-20).
    *
-   * @throws VfioError EAGAIN when the device lock is held; ENOTTY without a way to reset it; EBUSY while the machine is suspended
+   * @throws VfioError EAGAIN when the device lock is held; ENOTTY without a way to reset it; EBUSY
+   * while the machine is suspended
    */
   reset(bdf: string): void {
     this.#check();
@@ -296,14 +325,20 @@ export class Machine implements Disposable {
    * Have the function report a PCI Express error, as aer-inject does: see `DeviceHost.reportError`.
    *
    * @returns false: no message was sent, because the error is masked or its reporting is off
-   * @throws VfioError ENODEV; EOPNOTSUPP for a function that is not PCI Express; EINVAL for an unknown kind
+   * @throws VfioError ENODEV; EOPNOTSUPP for a function that is not PCI Express; EINVAL for an
+   * unknown kind
    */
   reportError(bdf: string, kind: ErrorKind, status?: number): boolean {
     this.#check();
     return reportErrorOf(this.function(bdf), kind, status);
   }
 
-  /** Wake a function from low power (B.10), as writing `on` to power/control does; nothing where it is awake. @throws VfioError ENODEV */
+  /**
+   * Wake a function from low power (B.10), as writing `on` to power/control does; nothing where it
+   * is awake.
+   *
+   * @throws VfioError ENODEV
+   */
   wake(bdf: string): void {
     this.#check();
     this.function(bdf).vfio?.wake();
@@ -332,8 +367,8 @@ export class Machine implements Disposable {
   }
 
   /**
-   * Unplug a function and everything behind it. From now on it cannot be opened or bound; users are asked to let go, and the promise
-   * resolves when they have (S2-41). At once when there are none.
+   * Unplug a function and everything behind it. From now on it cannot be opened or bound; users are
+   * asked to let go, and the promise resolves when they have (S2-41). At once when there are none.
    *
    * @param surprise the device was pulled out: no user is asked, and every user finds it gone
    */
@@ -351,12 +386,20 @@ export class Machine implements Disposable {
     return explainFunction(fn, this.#fabric.iommu(fn), this.context.params.allowUnsafeInterrupts);
   }
 
-  /** The binds that make a group viable and its devices usable (S1-15). Changes nothing. @throws VfioError ENOENT */
+  /**
+   * The binds that make a group viable and its devices usable (S1-15). Changes nothing.
+   *
+   * @throws VfioError ENOENT
+   */
   planBind(groupId: number): BindPlan {
     return planGroup(this.group(groupId));
   }
 
-  /** Carry out `planBind`. All or nothing. @throws VfioError EINVAL when no driver change can make the group viable; what `bind` throws */
+  /**
+   * Carry out `planBind`. All or nothing.
+   *
+   * @throws VfioError EINVAL when no driver change can make the group viable; what `bind` throws
+   */
   bindGroup(groupId: number): BindPlan {
     this.#check();
     this.#sleep.checkAwake();
@@ -376,8 +419,9 @@ export class Machine implements Disposable {
   }
 
   /**
-   * Suspend (S2-42): users of devices are told and may save state; each acknowledges or runs into the timeout. Then no device can do DMA until
-   * `resume`. Nothing can be bound, plugged in or opened meanwhile.
+   * Suspend (S2-42): users of devices are told and may save state; each acknowledges or runs into
+   * the timeout. Then no device can do DMA until `resume`. Nothing can be bound, plugged in or
+   * opened meanwhile.
    */
   suspend(): Promise<void> {
     this.#check();

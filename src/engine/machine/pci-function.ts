@@ -23,9 +23,15 @@ export class PciBus {
   readonly number: number;
   /** The bridge it is behind; null for a root bus. */
   readonly bridge: PciFunction | null;
-  /** On a bus number that only virtual functions use: the bus of their physical functions. Null for a bus of its own. */
+  /**
+   * On a bus number that only virtual functions use: the bus of their physical functions. Null for
+   * a bus of its own.
+   */
   readonly continues: PciBus | null;
-  /** The last bus number that is kept for virtual functions of the functions here; its own when they need no other. */
+  /**
+   * The last bus number that is kept for virtual functions of the functions here; its own when they
+   * need no other.
+   */
   reserved: number;
   readonly #functions: PciFunction[] = [];
 
@@ -49,7 +55,10 @@ export class PciBus {
     return `${hex(this.domain, 4)}:${hex(this.number, 2)}`;
   }
 
-  /** The last bus number that its bridge must forward: its own, those kept for virtual functions, and all behind it. */
+  /**
+   * The last bus number that its bridge must forward: its own, those kept for virtual functions,
+   * and all behind it.
+   */
   get subordinate(): number {
     let last = this.reserved;
     for (const fn of this.#functions) if (fn.secondary !== null) last = Math.max(last, fn.secondary.subordinate);
@@ -105,7 +114,10 @@ export interface PciFunctionParts {
   readonly vfIndex?: number;
 }
 
-/** What keeps peer-to-peer requests apart: source validation, request and completion redirect, upstream forwarding. */
+/**
+ * What keeps peer-to-peer requests apart: source validation, request and completion redirect,
+ * upstream forwarding.
+ */
 const ACS_ISOLATION = Acs.SV | Acs.RR | Acs.CR | Acs.UF;
 
 /** A group of the machine's functions. */
@@ -220,8 +232,9 @@ export class PciFunction implements GroupedFunction, HostedFunction {
   }
 
   /**
-   * Access control services are on, or nothing is there that they would have to control: of the bits that isolate, those that the capability
-   * has are enabled. A port must have the capability to be told from one that forwards freely; whoever asks looks at the kind too.
+   * Access control services are on, or nothing is there that they would have to control: of the
+   * bits that isolate, those that the capability has are enabled. A port must have the capability
+   * to be told from one that forwards freely; whoever asks looks at the kind too.
    */
   get acs(): boolean {
     const at = this.config.findExtendedCapability(ExtCapId.ACS);
@@ -235,13 +248,18 @@ export class PciFunction implements GroupedFunction, HostedFunction {
     return isolatesByQuirk(this);
   }
 
-  /** What the kernel does on finding the function when an IOMMU isolates: every isolating bit that the capability has. */
+  /**
+   * What the kernel does on finding the function when an IOMMU isolates: every isolating bit that
+   * the capability has.
+   */
   enableAcs(): void {
     const at = this.config.findExtendedCapability(ExtCapId.ACS);
     if (at !== 0) this.config.write(at + Acs.CTRL, 2, this.config.read(at + Acs.CAP, 2) & ACS_ISOLATION);
   }
 
-  /** What firmware leaves in COMMAND: decoding on, errors reported, bus mastering only for bridges. */
+  /**
+   * What firmware leaves in COMMAND: decoding on, errors reported, bus mastering only for bridges.
+   */
   get commandOfFirmware(): number {
     return Command.IO | Command.MEMORY | Command.SERR | (this.isBridge ? Command.MASTER : 0);
   }
@@ -255,7 +273,10 @@ export class PciFunction implements GroupedFunction, HostedFunction {
     return this.bus.functions;
   }
 
-  /** Everything that a reset of its bus would hit, behind bridges too; null where there is no bridge that could reset it alone. */
+  /**
+   * Everything that a reset of its bus would hit, behind bridges too; null where there is no bridge
+   * that could reset it alone.
+   */
   inBusReset(): readonly PciFunction[] | null {
     return this.bus.isResettable ? [...this.bus.everything()] : null;
   }

@@ -1,6 +1,7 @@
 /**
- * A physical function's side of SR-IOV: how many VFs are enabled, which they are, and the registers that say so. Only the host writes these registers;
- * whatever resets or restores the PF's config space, they say afterwards what they said before.
+ * A physical function's side of SR-IOV: how many VFs are enabled, which they are, and the registers
+ * that say so. Only the host writes these registers; whatever resets or restores the PF's config
+ * space, they say afterwards what they said before.
  *
  * @see linux/drivers/pci/iov.c, sriov_enable(), sriov_disable(), sriov_restore_state()
  */

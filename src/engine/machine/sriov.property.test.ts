@@ -1,6 +1,7 @@
 /**
- * Any sequence of what administrators and users do to an SR-IOV device, with any step made to fail: opens are allowed by the token matrix and by nothing
- * else, users are counted right, and at the end everything is given back.
+ * Any sequence of what administrators and users do to an SR-IOV device, with any step made to fail:
+ * opens are allowed by the token matrix and by nothing else, users are counted right, and at the
+ * end everything is given back.
  */
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
@@ -196,7 +197,10 @@ function world(): World {
   return { ...rig, card, groups: new Map(), files: [], mappings: [], pending: [], known: new Map() };
 }
 
-/** One way to each outcome that the runs must reach: chance finds some of them a few times in 250 runs, or never. All of them run first. */
+/**
+ * One way to each outcome that the runs must reach: chance finds some of them a few times in 250
+ * runs, or never. All of them run first.
+ */
 const arranged: Readonly<Record<string, readonly Op[]>> = {
   'numvfs ok': [{ op: 'numvfs', count: 2 }],
   'numvfs EBUSY': [

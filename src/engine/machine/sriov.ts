@@ -1,8 +1,9 @@
 /**
- * sriov_numvfs: enabling and disabling the virtual functions of a physical one. Only whoever administers the machine does this, never the user who drives
- * the PF (S3-15).
+ * sriov_numvfs: enabling and disabling the virtual functions of a physical one. Only whoever
+ * administers the machine does this, never the user who drives the PF (S3-15).
  *
- * @see linux/drivers/pci/iov.c, sriov_numvfs_store(); linux/drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_sriov_configure(), vfio_pci_bus_notifier()
+ * @see linux/drivers/pci/iov.c, sriov_numvfs_store(); linux/drivers/vfio/pci/vfio_pci_core.c,
+ * vfio_pci_core_sriov_configure(), vfio_pci_bus_notifier()
  */
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
@@ -32,10 +33,13 @@ export class SriovControl {
   }
 
   /**
-   * Write `count` to the function's sriov_numvfs. Enabling is done at once, or not at all. Disabling resolves when the users of VFs have let go.
+   * Write `count` to the function's sriov_numvfs. Enabling is done at once, or not at all.
+   * Disabling resolves when the users of VFs have let go.
    *
-   * @throws VfioError ENOENT for a function without SR-IOV, and when its driver does not do this (vfio-pci does with enable_sriov only); EINVAL for what
-   * is no number of VFs; ERANGE for more than it can have; EBUSY to change a number that is not 0; ENOMEM, EEXIST where VFs have no place
+   * @throws VfioError ENOENT for a function without SR-IOV, and when its driver does not do this
+   * (vfio-pci does with enable_sriov only); EINVAL for what is no number of VFs; ERANGE for more
+   * than it can have; EBUSY to change a number that is not 0; ENOMEM, EEXIST where VFs have no
+   * place
    */
   setNumVfs(fn: PciFunction, count: number): Promise<void> {
     const { sriov } = fn;
@@ -62,7 +66,10 @@ export class SriovControl {
     return Promise.resolve();
   }
 
-  /** What the declaration of a function that has just appeared enables. A refusal is kept and logged, as that of a driver. */
+  /**
+   * What the declaration of a function that has just appeared enables. A refusal is kept and
+   * logged, as that of a driver.
+   */
   first(fn: PciFunction, count: number): void {
     if (count === 0 || !fn.present) return;
     try {
@@ -74,14 +81,20 @@ export class SriovControl {
     }
   }
 
-  /** `fn` has a new driver: nobody is kept from taking a VF for the host, and everybody is told (S3-17). */
+  /**
+   * `fn` has a new driver: nobody is kept from taking a VF for the host, and everybody is told
+   * (S3-17).
+   */
   bound(fn: PciFunction, driver: string): void {
     if (fn.physical?.vfio == null || fn.vfio !== null) return;
     const text = `${fn.bdf} is bound to ${driver}, while its physical function ${fn.physical.bdf} is in a user's hands`;
     this.#o.ctx.log.log('warn', `${fn.bdf} native VF`, text);
   }
 
-  /** VFs go before their PF does (S3-18). Null when none is left; else what waits for their users, and goes on with `unbind`. */
+  /**
+   * VFs go before their PF does (S3-18). Null when none is left; else what waits for their users,
+   * and goes on with `unbind`.
+   */
   beforeUnbind(fn: PciFunction, unbind: () => Promise<void>): Promise<void> | null {
     const { sriov } = fn;
     if (fn.vfio === null || sriov === null || sriov.numVfs === 0) return null;
@@ -130,7 +143,10 @@ export class SriovControl {
     this.#o.added(vfs);
   }
 
-  /** Remove all VFs of `fn`; their users are asked to let go, all at once. At once when there are none. */
+  /**
+   * Remove all VFs of `fn`; their users are asked to let go, all at once. At once when there are
+   * none.
+   */
   disable(fn: PciFunction, sriov: PhysicalFunction): Promise<void> {
     if (sriov.disabling !== null) return sriov.disabling;
     const waits = fn.vfs.map((vf) => this.#o.remove(vf));

@@ -1,10 +1,11 @@
 /**
  * Which functions the IOMMU cannot keep apart, from the fabric alone (S1-01).
  *
- * `linux`: the rule of Linux 7.3 (drivers/iommu/iommu.c, pci_device_group(); drivers/pci/pci.c, pci_acs_enabled()). A device is alone when every
- * port on its own path to the root has access control.
- * `strict`: also, the downstream ports of a switch isolate together or not at all. A port without access control forwards what is sent through
- * it to its neighbours, so a device behind it reaches the devices behind the others.
+ * `linux`: the rule of Linux 7.3 (drivers/iommu/iommu.c, pci_device_group(); drivers/pci/pci.c,
+ * pci_acs_enabled()). A device is alone when every port on its own path to the root has access
+ * control. `strict`: also, the downstream ports of a switch isolate together or not at all. A port
+ * without access control forwards what is sent through it to its neighbours, so a device behind it
+ * reaches the devices behind the others.
  */
 import { VfioError } from '../../base/errno.ts';
 import { type FunctionKind, type Grouping, groupings } from './machine-spec.ts';
@@ -36,7 +37,10 @@ export interface IsolationClass<N extends TopologyNode> {
   readonly reasons: ReadonlyMap<N, string>;
 }
 
-/** Whether requests that a function sends, or that come up through it, cannot turn round below the IOMMU. */
+/**
+ * Whether requests that a function sends, or that come up through it, cannot turn round below the
+ * IOMMU.
+ */
 function isolatesAlone(node: TopologyNode): boolean {
   if (node.isolates) return true;
   switch (node.kind) {
@@ -62,7 +66,9 @@ export function checkGrouping(grouping: Grouping = 'linux'): Grouping {
   throw new VfioError('EINVAL', `unknown grouping '${String(grouping)}'; it is ${groupings.join(' or ')}`);
 }
 
-/** The classes of functions that only the same owner may have, in the order of their first members. */
+/**
+ * The classes of functions that only the same owner may have, in the order of their first members.
+ */
 export function partition<N extends TopologyNode>(nodes: readonly N[], grouping: Grouping): IsolationClass<N>[] {
   const leader = new Map<TopologyNode, TopologyNode>(nodes.map((n) => [n, n]));
   const reasons = new Map<N, string>();
@@ -89,7 +95,10 @@ export function partition<N extends TopologyNode>(nodes: readonly N[], grouping:
     if (!isolatesAlone(node)) return node;
     return node.kind === 'downstream-port' ? (switchPorts.get(node.bus)?.find((p) => !isolatesAlone(p)) ?? null) : null;
   };
-  /** The first function from `node` up to the root that lets requests turn round; null when none does. */
+  /**
+   * The first function from `node` up to the root that lets requests turn round; null when none
+   * does.
+   */
   const leakOnPath = (node: TopologyNode): TopologyNode | null => {
     for (let at: TopologyNode | null = node; at !== null; at = at.parent) {
       const found = leak(at);

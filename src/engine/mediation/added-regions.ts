@@ -1,4 +1,7 @@
-/** Regions that a mediator adds to a device (S0-05): each is a region of hooks over its memory, or over nothing. */
+/**
+ * Regions that a mediator adds to a device (S0-05): each is a region of hooks over its memory, or
+ * over nothing.
+ */
 import type { RegionInfo } from '../../abi/device.ts';
 import { type AddedRegion, PASS_THROUGH, type RegionHooks } from '../../abi/mediator.ts';
 import type { DirectMemory } from '../../abi/memory.ts';

@@ -1,4 +1,7 @@
-/** Mediators and hypervisors that do what they should not: throw, answer nonsense, and come back in while they are asked. */
+/**
+ * Mediators and hypervisors that do what they should not: throw, answer nonsense, and come back in
+ * while they are asked.
+ */
 import { describe, expect, it } from 'vitest';
 import { alone, testMachine } from '../../../tests/kit/machines.ts';
 import type { IrqInfo, SetIrqs } from '../../abi/device.ts';

@@ -18,8 +18,8 @@ export interface ShownDevice {
 }
 
 /**
- * What mediators are shown at a first open. After `retire` it is as if the device were not there: reads give ones, writes go nowhere, and the memory of
- * whoever opens it next is out of reach.
+ * What mediators are shown at a first open. After `retire` it is as if the device were not there:
+ * reads give ones, writes go nowhere, and the memory of whoever opens it next is out of reach.
  */
 export function mediatedDevice(device: ShownDevice): { readonly shown: MediatedDevice; readonly retire: () => void } {
   const { fn, ctx, host } = device;

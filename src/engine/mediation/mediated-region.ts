@@ -1,4 +1,7 @@
-/** A region that a mediator wants to see: each access goes to its hook first, and on to the region itself where it passes. */
+/**
+ * A region that a mediator wants to see: each access goes to its hook first, and on to the region
+ * itself where it passes.
+ */
 import type { RegionInfo, RegionMapping } from '../../abi/device.ts';
 import { PASS_THROUGH, type RegionHooks } from '../../abi/mediator.ts';
 import { RegionFlags } from '../../abi/vfio.ts';

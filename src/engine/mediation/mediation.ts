@@ -30,7 +30,10 @@ export class Mediation {
   readonly failed: Failed = (what, error) =>
     this.#log.log('error', `mediator ${this.name} ${what}`, `${this.#device}: mediator '${this.name}': ${what} failed: ${textOf(error)}`);
 
-  /** @param released  called after the mediator's own release, once   @throws TypeError for hooks that cannot be called: it has not accepted then */
+  /**
+   * @param released called after the mediator's own release, once
+   * @throws TypeError for hooks that cannot be called: it has not accepted then
+   */
   constructor(
     mediator: Mediator,
     accepted: Accepted<unknown>,
@@ -69,7 +72,11 @@ export class Mediation {
     return this.addedRegions[index - this.#firstAdded] ?? null;
   }
 
-  /** What the mediator makes of a region's information. @throws VfioError what the hook throws; EIO for a change of index or size (S0-05) */
+  /**
+   * What the mediator makes of a region's information.
+   *
+   * @throws VfioError what the hook throws; EIO for a change of index or size (S0-05)
+   */
   regionInfo(index: number, info: RegionInfo): RegionInfo {
     const hook = this.#regions[index]?.info;
     if (hook === undefined) return info;

@@ -1,6 +1,7 @@
 /**
- * Who may mediate. A rendezvous and nothing more: mediators may come before any machine and go after it (S0-17). The engine counts who is in use; the
- * vendor has nothing to count (S0-14, S0-16).
+ * Who may mediate. A rendezvous and nothing more: mediators may come before any machine and go
+ * after it (S0-17). The engine counts who is in use; the vendor has nothing to count (S0-14,
+ * S0-16).
  */
 import type { Accepted, MediatedDevice, Mediator } from '../../abi/mediator.ts';
 import { VfioError } from '../../base/errno.ts';
@@ -34,9 +35,11 @@ export class Mediators {
   }
 
   /**
-   * From now on `mediator` is asked at each first open of a device, after those that are there already.
+   * From now on `mediator` is asked at each first open of a device, after those that are there
+   * already.
    *
-   * @throws VfioError EEXIST when it, or another of its name, is registered (S0-12); EINVAL for what is no mediator
+   * @throws VfioError EEXIST when it, or another of its name, is registered (S0-12); EINVAL for
+   * what is no mediator
    */
   // biome-ignore lint/suspicious/noExplicitAny: as above
   register(mediator: Mediator<any>): MediatorRegistration {

@@ -1,4 +1,7 @@
-/** A physical function's driver that mediates its virtual ones, and what a mediator narrows besides mappings. */
+/**
+ * A physical function's driver that mediates its virtual ones, and what a mediator narrows besides
+ * mappings.
+ */
 import { expect, it } from 'vitest';
 import { errnoFrom } from '../../../tests/kit/errno.ts';
 import { alone, openAll, testMachine } from '../../../tests/kit/machines.ts';
@@ -42,7 +45,9 @@ const RATE = 0x10;
 const LIMITS = 0x100;
 const GRANTED = 0x200;
 
-/** The driver `nic` of the PF: a VF's rate is cut to what its PF's table allows, and noted there. */
+/**
+ * The driver `nic` of the PF: a VF's rate is cut to what its PF's table allows, and noted there.
+ */
 const nicDriver: Mediator<{ readonly physical: MediatedPhysical; readonly index: number }> = {
   name: 'nic',
   open: ({ physical, vfIndex }) =>

@@ -1,6 +1,7 @@
 /**
- * Migration of one device (B.11): the state it is in, the stream that goes with it, and what each step to another state does. Where a state leads is
- * in states.ts, as is what a device does in each; here the differences between two states are carried out.
+ * Migration of one device (B.11): the state it is in, the stream that goes with it, and what each
+ * step to another state does. Where a state leads is in states.ts, as is what a device does in
+ * each; here the differences between two states are carried out.
  *
  * @see include/uapi/linux/vfio.h, enum vfio_device_mig_state
  */
@@ -37,17 +38,21 @@ export class DeviceMigration {
     return this.#state;
   }
 
-  /** DMA of before the stop is on its way still: whoever asked for the stop hears of it when it has arrived. */
+  /**
+   * DMA of before the stop is on its way still: whoever asked for the stop hears of it when it has
+   * arrived.
+   */
   get draining(): boolean {
     return !this.#runs && this.#target.draining;
   }
 
   /**
-   * Go to the state of this number, through those between. When a step fails the device stays where it was, or is in ERROR.
+   * Go to the state of this number, through those between. When a step fails the device stays where
+   * it was, or is in ERROR.
    *
-   * @param onStream  takes the stream that a new session has
-   * @throws VfioError EINVAL no such state, none of this device, no way there, or data that cannot be taken; EINVAL without `onStream` where there is
-   * a stream; EIO the model failed
+   * @param onStream takes the stream that a new session has
+   * @throws VfioError EINVAL no such state, none of this device, no way there, or data that cannot
+   * be taken; EINVAL without `onStream` where there is a stream; EIO the model failed
    */
   setState(to: number, onStream?: (stream: MigrationStream) => void): void {
     const { name } = this.#target;
@@ -170,7 +175,11 @@ export class DeviceMigration {
     this.#target.hold();
   }
 
-  /** VFIO_DEVICE_FEATURE_MIG_DATA_SIZE: about how many bytes it has to send while it stands still. @throws VfioError EIO the model failed */
+  /**
+   * VFIO_DEVICE_FEATURE_MIG_DATA_SIZE: about how many bytes it has to send while it stands still.
+   *
+   * @throws VfioError EIO the model failed
+   */
   get stopCopyBytes(): number {
     try {
       return this.#saving?.remainingBytes ?? stopCopyEstimate(this.#target);
@@ -190,7 +199,10 @@ export class DeviceMigration {
     this.#state = MigrationState.RUNNING;
   }
 
-  /** The last user is gone, and there may be no reset: what was half taken must not go on as if it were whole. */
+  /**
+   * The last user is gone, and there may be no reset: what was half taken must not go on as if it
+   * were whole.
+   */
   close(): void {
     const broken = this.#state === MigrationState.ERROR || this.#state === MigrationState.RESUMING;
     if (broken) this.#guard('resetting', () => this.#target.resetModel());

@@ -1,7 +1,9 @@
 /**
- * The features of migration as VFIO_DEVICE_FEATURE carries them: MIGRATION, MIG_DEVICE_STATE, MIG_DATA_SIZE, and DMA_LOGGING (B.11).
+ * The features of migration as VFIO_DEVICE_FEATURE carries them: MIGRATION, MIG_DEVICE_STATE,
+ * MIG_DATA_SIZE, and DMA_LOGGING (B.11).
  *
- * @see linux/drivers/vfio/vfio_main.c, vfio_ioctl_device_feature_mig_device_state(), vfio_ioctl_device_feature_logging_start()
+ * @see linux/drivers/vfio/vfio_main.c, vfio_ioctl_device_feature_mig_device_state(),
+ * vfio_ioctl_device_feature_logging_start()
  */
 import type { FeatureRequest } from '../../abi/device.ts';
 import { DMA_LOGGING_MAX_RANGES } from '../../abi/vfio.ts';
@@ -22,7 +24,9 @@ import { viewOf } from './sections.ts';
 
 const PAGE_BITS = 12n;
 const PAGE = 1n << PAGE_BITS;
-/** Bytes of a bitmap that are written at once: what one covers that is longer than this is nobody's. */
+/**
+ * Bytes of a bitmap that are written at once: what one covers that is longer than this is nobody's.
+ */
 const BITMAP_MAX = 2 ** 31;
 
 export function getFlags(migration: DeviceMigration, { data }: FeatureRequest): number {
@@ -35,7 +39,12 @@ export function getDataSize(migration: DeviceMigration, { data }: FeatureRequest
   return FeatureMigDataSize.structSize;
 }
 
-/** Get: the state now. Set: go to `device_state`; what its data is read or written by comes by `onDataStream`. @throws VfioError as `setState` */
+/**
+ * Get: the state now. Set: go to `device_state`; what its data is read or written by comes by
+ * `onDataStream`.
+ *
+ * @throws VfioError as `setState`
+ */
 export function deviceState(migration: DeviceMigration, { data, get, onDataStream }: FeatureRequest): number {
   const view = viewOf(data);
   const wanted = FeatureMigState.device_state.get(view, 0);
@@ -49,10 +58,12 @@ export function deviceState(migration: DeviceMigration, { data, get, onDataStrea
 }
 
 /**
- * Begin to note this device's writes. The page size is a hint: it notes pages of 4096 bytes, and says so.
+ * Begin to note this device's writes. The page size is a hint: it notes pages of 4096 bytes, and
+ * says so.
  *
- * @throws VfioError EINVAL no ranges; E2BIG more than 256; EFAULT less of them than said; by range, in order: EINVAL not made of pages of that size,
- * EOVERFLOW past 2^64, EINVAL empty or over another one; EINVAL a page size that is none, or when it is on already
+ * @throws VfioError EINVAL no ranges; E2BIG more than 256; EFAULT less of them than said; by range,
+ * in order: EINVAL not made of pages of that size, EOVERFLOW past 2^64, EINVAL empty or over
+ * another one; EINVAL a page size that is none, or when it is on already
  */
 export function startLogging(name: string, dma: HostDma, request: FeatureRequest): number {
   const control = viewOf(request.data);
@@ -106,8 +117,8 @@ export function stopLogging(dma: HostDma): number {
 /**
  * What was written in [iova, iova + length) since this was asked last; asking forgets it.
  *
- * @throws VfioError EINVAL a page size below 4096 or no power of two; EOVERFLOW past 2^64; EINVAL nothing, or not whole pages, to be told, or logging is
- * off; EFAULT a bitmap too small
+ * @throws VfioError EINVAL a page size below 4096 or no power of two; EOVERFLOW past 2^64; EINVAL
+ * nothing, or not whole pages, to be told, or logging is off; EFAULT a bitmap too small
  */
 export function reportLogging(name: string, dma: HostDma, request: FeatureRequest): number {
   const { iova, length, page_size: pageSize } = FeatureDmaLoggingReport.decode(viewOf(request.data));

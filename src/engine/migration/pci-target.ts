@@ -1,6 +1,7 @@
 /**
- * A PCI function that is open through VFIO, as migration sees it. What of its configuration goes along, and what whoever uses it has to set up anew,
- * is decided in docs/decisions/0008-what-a-device-takes-along.md.
+ * A PCI function that is open through VFIO, as migration sees it. What of its configuration goes
+ * along, and what whoever uses it has to set up anew, is decided in
+ * docs/decisions/0008-what-a-device-takes-along.md.
  */
 import type { ModelBulk, ModelMigration } from '../../abi/device-host.ts';
 import { type DirectMemory, WINDOW_BYTES } from '../../abi/memory.ts';

@@ -1,6 +1,7 @@
 /**
- * The data of a device that arrives. Blocks are stored as they come, because they may be more than fits anywhere else; all else is checked as it comes
- * and taken when everything is there. What is wrong with the data is told to whoever writes it, at the first byte that shows it.
+ * The data of a device that arrives. Blocks are stored as they come, because they may be more than
+ * fits anywhere else; all else is checked as it comes and taken when everything is there. What is
+ * wrong with the data is told to whoever writes it, at the first byte that shows it.
  */
 import type { MigrationStream, PrecopyInfo } from '../../abi/device.ts';
 import { VfioError } from '../../base/errno.ts';

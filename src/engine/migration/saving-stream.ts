@@ -1,6 +1,7 @@
 /**
- * The data of a device that leaves: while it runs, everything in its store once and then what changed since; when it stands still, the rest. Sections
- * are made when somebody reads, so that what is sent is what is there then, and nothing piles up.
+ * The data of a device that leaves: while it runs, everything in its store once and then what
+ * changed since; when it stands still, the rest. Sections are made when somebody reads, so that
+ * what is sent is what is there then, and nothing piles up.
  */
 import type { MigrationStream, PrecopyInfo } from '../../abi/device.ts';
 import { Bitmap } from '../../base/bitmap.ts';
@@ -9,7 +10,10 @@ import { BLOCKS_BYTES, Blocks, End, MODEL_STORE, ModelState, Section, Store, ZER
 import { encodePreamble, SECTION_BYTES, SectionWriter } from './stream-format.ts';
 import { blocksOf, type MigrationTarget, type TargetStore } from './target.ts';
 
-/** Blocks of a store that are counted when it begins; of more, all count as present until they are reached. */
+/**
+ * Blocks of a store that are counted when it begins; of more, all count as present until they are
+ * reached.
+ */
 const COUNTED = 2 ** 20;
 /** About what stands beside stores and model state. */
 const REST_BYTES = 12 * 1024;
@@ -38,7 +42,9 @@ export class SavingStream implements MigrationStream {
   /** Blocks of the tracked store that were taken as written and not sent yet. */
   readonly #dirty = new Bitmap();
   #dirtyBlocks = 0;
-  /** Present blocks that the first walk has not reached; of a store too large to count, all of them. */
+  /**
+   * Present blocks that the first walk has not reached; of a store too large to count, all of them.
+   */
   #initialBlocks: number;
   #sentBlocks = 0;
   /** What is left of CONFIG, INTERRUPTS, MODEL, END. */

@@ -1,4 +1,7 @@
-/** The sections of a device's data: their numbers, versions and layouts. Layouts grow at their end only, with a new version. */
+/**
+ * The sections of a device's data: their numbers, versions and layouts. Layouts grow at their end
+ * only, with a new version.
+ */
 import { Bar } from '../../abi/pci.ts';
 import { struct, type Value } from '../../base/struct.ts';
 import type { PciDeclaration } from '../../pci/declaration.ts';
@@ -25,7 +28,10 @@ export type Section = (typeof Section)[keyof typeof Section];
 
 /** Bytes of blocks in one section, unless one block is larger. */
 export const BLOCKS_BYTES = 256 * 1024;
-/** Blocks in one section of zeroes: as many as are looked at before a read comes back, and as a few bytes may ask to be looked at. */
+/**
+ * Blocks in one section of zeroes: as many as are looked at before a read comes back, and as a few
+ * bytes may ask to be looked at.
+ */
 export const ZERO_BLOCKS_MAX = 65536;
 /** Of a model's own state. */
 export const MODEL_STATE_MAX = 2 ** 28;
@@ -127,7 +133,10 @@ export const Store = struct('store', 24, { store: 'u32', block_size: 'u32', size
 /** Followed by `count` blocks. */
 export const Blocks = struct('blocks', 16, { store: 'u32', count: 'u32', first: 'u64' });
 export const ZeroBlocks = struct('zero_blocks', 24, { store: 'u32', reserved: 'u32', first: 'u64', count: 'u64' });
-/** Followed by `size` bytes as the hardware has them, and as many as the user of VFIO has written them. */
+/**
+ * Followed by `size` bytes as the hardware has them, and as many as the user of VFIO has written
+ * them.
+ */
 export const ConfigState = struct('config', 8, { size: 'u32', flags: 'u32' });
 export const ConfigStateFlags = { D3HOT: 1 } as const;
 /** Followed by `count` vectors (u16) of messages that were not sent yet. */

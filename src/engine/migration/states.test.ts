@@ -1,11 +1,17 @@
-/** Every pair of states, for every combination of optional states, against what the kernel's table and its skipping give. */
+/**
+ * Every pair of states, for every combination of optional states, against what the kernel's table
+ * and its skipping give.
+ */
 import { describe, expect, it } from 'vitest';
 import { MigrationFlags, MigrationState as S } from '../../abi/vfio.ts';
 import { hasState, nextState, states, wayTo } from './states.ts';
 
 const { STOP_COPY, P2P, PRE_COPY } = MigrationFlags;
 
-/** linux/vfio.h says: "the shortest path", and no saving state as an interior node. Arcs that devices implement, by what they take. */
+/**
+ * linux/vfio.h says: "the shortest path", and no saving state as an interior node. Arcs that
+ * devices implement, by what they take.
+ */
 const arcs: readonly (readonly [number, number, number])[] = [
   [S.RUNNING, S.RUNNING_P2P, P2P],
   [S.RUNNING_P2P, S.RUNNING, P2P],
@@ -100,7 +106,10 @@ describe.each(combinations.map((flags) => [names(flags), flags] as const))('B.11
   });
 });
 
-/** The table of B.11, row by row: columns STOP, RUNNING, PRE_COPY, PRE_COPY_P2P, STOP_COPY, RESUMING, RUNNING_P2P. */
+/**
+ * The table of B.11, row by row: columns STOP, RUNNING, PRE_COPY, PRE_COPY_P2P, STOP_COPY,
+ * RESUMING, RUNNING_P2P.
+ */
 it.each([
   ['STOP', 'STOP RUNNING_P2P RUNNING_P2P RUNNING_P2P STOP_COPY RESUMING RUNNING_P2P'],
   ['RUNNING', 'RUNNING_P2P RUNNING PRE_COPY RUNNING_P2P RUNNING_P2P RUNNING_P2P RUNNING_P2P'],

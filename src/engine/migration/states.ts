@@ -1,8 +1,10 @@
 /**
- * The states of migration and the way between any two of them (B.11), as data: what a device in each state does, and which state comes next on the
- * way to another. States that a device does not have are passed over.
+ * The states of migration and the way between any two of them (B.11), as data: what a device in
+ * each state does, and which state comes next on the way to another. States that a device does not
+ * have are passed over.
  *
- * @see linux/drivers/vfio/vfio_main.c, vfio_mig_get_next_state(); include/uapi/linux/vfio.h, enum vfio_device_mig_state
+ * @see linux/drivers/vfio/vfio_main.c, vfio_mig_get_next_state(); include/uapi/linux/vfio.h, enum
+ * vfio_device_mig_state
  */
 import { MigrationFlags, MigrationState } from '../../abi/vfio.ts';
 
@@ -55,8 +57,9 @@ export function hasState(flags: number, state: number): boolean {
 }
 
 /**
- * The next state of a device that can do `flags` on its way from `from` to `to`; null when there is no way: one of them it does not have, ERROR, or
- * back from STOP_COPY to a state in which it runs and is copied.
+ * The next state of a device that can do `flags` on its way from `from` to `to`; null when there is
+ * no way: one of them it does not have, ERROR, or back from STOP_COPY to a state in which it runs
+ * and is copied.
  */
 export function nextState(flags: number, from: MigrationState, to: number): MigrationState | null {
   if (!hasState(flags, to) || !hasState(flags, from)) return null;
@@ -66,7 +69,10 @@ export function nextState(flags: number, from: MigrationState, to: number): Migr
   return next === E ? null : next;
 }
 
-/** The states from `from` (not in it) to `to`; null when there is no way. Ends: each arc leads closer. */
+/**
+ * The states from `from` (not in it) to `to`; null when there is no way. Ends: each arc leads
+ * closer.
+ */
 export function wayTo(flags: number, from: MigrationState, to: number): readonly MigrationState[] | null {
   const way: MigrationState[] = [];
   for (let at: MigrationState = from; at !== to; ) {

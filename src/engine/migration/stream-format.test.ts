@@ -91,7 +91,8 @@ describe('B.11 the data of a device', () => {
         else [changed[i], changed[j]] = [changed[j]!, changed[i]!];
         const same = changed.every((section, k) => section === sections[k]) && changed.length === sections.length;
         expect(offer(Buffer.concat([data.slice(0, 16), ...changed]))).toBe(same ? 'taken' : 'EINVAL');
-        // Numbered anew it may be one that could have been sent; it is never anything else than that or EINVAL.
+        // Numbered anew it may be one that could have been sent; it is never anything else than
+        // that or EINVAL.
         expect(['taken', 'EINVAL']).toContain(offer(seal(changed)));
       }),
       { numRuns: 60 },

@@ -1,7 +1,9 @@
 /**
- * How a device's data looks on its way (docs/migration.md): a preamble, then sections. A section says what it is, in which version, the how-manyth
- * it is and how long, under a checksum of its own; its payload has another one. So nothing is believed that was not checked, nothing can be left out,
- * doubled or moved, and a section that a reader does not know can be passed over when whoever wrote it says that it may.
+ * How a device's data looks on its way (docs/migration.md): a preamble, then sections. A section
+ * says what it is, in which version, the how-manyth it is and how long, under a checksum of its
+ * own; its payload has another one. So nothing is believed that was not checked, nothing can be
+ * left out, doubled or moved, and a section that a reader does not know can be passed over when
+ * whoever wrote it says that it may.
  *
  * All numbers are little-endian.
  */
@@ -46,7 +48,10 @@ export function encodePreamble(): Uint8Array<ArrayBuffer> {
 export class SectionWriter {
   #sequence = 0;
 
-  /** @param section  with SECTION_BYTES of room in front of the payload: the header is put there. Given back. */
+  /**
+   * @param section with SECTION_BYTES of room in front of the payload: the header is put there.
+   * Given back.
+   */
   seal(type: number, version: number, section: Uint8Array<ArrayBuffer>, flags = 0): Uint8Array<ArrayBuffer> {
     const view = new DataView(section.buffer, section.byteOffset, SECTION_BYTES);
     SectionHeader.encode(view, 0, {
@@ -89,7 +94,10 @@ export interface SectionReaderOptions {
 /** A payload gets this much room at first, and more only as it arrives. */
 const ROOM_BYTES = 64 * 1024;
 
-/** Takes a stream in pieces of any size. The first thing that is wrong ends it: every later `push` throws the same. */
+/**
+ * Takes a stream in pieces of any size. The first thing that is wrong ends it: every later `push`
+ * throws the same.
+ */
 export class SectionReader {
   readonly #options: SectionReaderOptions;
   readonly #head = new Uint8Array(SECTION_BYTES);

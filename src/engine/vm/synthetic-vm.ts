@@ -1,8 +1,14 @@
-/** A virtual machine that is only its file: for tests, and for hypervisors that have no descriptor to give. */
+/**
+ * A virtual machine that is only its file: for tests, and for hypervisors that have no descriptor
+ * to give.
+ */
 import { Counted } from '../../base/counted.ts';
 import type { VmFile, VmProvider } from './vm-provider.ts';
 
-/** Dispose it to close the creator's descriptor; the machine ends when nobody holds its file any more. */
+/**
+ * Dispose it to close the creator's descriptor; the machine ends when nobody holds its file any
+ * more.
+ */
 export class SyntheticVm extends Counted implements VmFile {
   readonly provider: VmProvider;
   readonly name: string;

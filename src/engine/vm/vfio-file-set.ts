@@ -1,6 +1,6 @@
 /**
- * The VFIO files that a virtual machine uses: KVM's device of type VFIO. While a file is listed it is held, and its devices take a reference on the
- * machine when they are opened.
+ * The VFIO files that a virtual machine uses: KVM's device of type VFIO. While a file is listed it
+ * is held, and its devices take a reference on the machine when they are opened.
  *
  * @see linux/virt/kvm/vfio.c, kvm_vfio_file_add(), kvm_vfio_file_del(), kvm_vfio_release()
  */
@@ -12,7 +12,10 @@ import type { VmFile } from './vm-provider.ts';
 
 /** A group file or a device file. */
 export interface VfioFile {
-  /** Which machine its devices belong to when they are opened; null: none from now on. Devices that are open keep what they have (S4-05). */
+  /**
+   * Which machine its devices belong to when they are opened; null: none from now on. Devices that
+   * are open keep what they have (S4-05).
+   */
   setVm(vm: VmFile | null): void;
   /** All its DMA is cache coherent, whatever a device asks for (vfio_file_enforced_coherent). */
   readonly enforcesCoherency: boolean;
@@ -25,7 +28,10 @@ interface Listed {
 }
 
 export interface VfioFileSetOptions {
-  /** Told when the first file came whose DMA may bypass the caches, and when the last of them went (S4-11): the guest's WBINVD counts meanwhile. */
+  /**
+   * Told when the first file came whose DMA may bypass the caches, and when the last of them went
+   * (S4-11): the guest's WBINVD counts meanwhile.
+   */
   readonly onNoncoherent?: (noncoherent: boolean) => void;
   /** Default: silent. */
   readonly log?: Logger;
@@ -54,7 +60,10 @@ export class VfioFileSet implements Disposable {
     return this.#noncoherent;
   }
 
-  /** @param hold disposed when the file is not listed any more   @throws VfioError EEXIST when it is listed already; `hold` is not taken then */
+  /**
+   * @param hold disposed when the file is not listed any more
+   * @throws VfioError EEXIST when it is listed already; `hold` is not taken then
+   */
   add(file: VfioFile, hold: Disposable): void {
     if (this.#listed.has(file)) throw new VfioError('EEXIST', `the file is in the set of ${this.#vm.name} already`);
     using undo = new Cleanup();

@@ -1,10 +1,13 @@
 /**
- * A hypervisor as VFIO sees it: somebody whose code must stay loaded while anything of it is referenced (S4-06), and open files that stand for
- * its virtual machines (S4-07). The engine imports no hypervisor: whoever has one makes these (S4-01).
+ * A hypervisor as VFIO sees it: somebody whose code must stay loaded while anything of it is
+ * referenced (S4-06), and open files that stand for its virtual machines (S4-07). The engine
+ * imports no hypervisor: whoever has one makes these (S4-01).
  */
 import { VfioError } from '../../base/errno.ts';
 
-/** One hypervisor module. Several can be there side by side (S4-13): each reference carries its own. */
+/**
+ * One hypervisor module. Several can be there side by side (S4-13): each reference carries its own.
+ */
 export class VmProvider {
   readonly name: string;
   #pins = 0;
@@ -51,8 +54,8 @@ export class VmProvider {
 }
 
 /**
- * The open file of a virtual machine. What is counted is the file, not the machine (S4-07): the machine lives as long as its file, whoever closed
- * the descriptor that it came from.
+ * The open file of a virtual machine. What is counted is the file, not the machine (S4-07): the
+ * machine lives as long as its file, whoever closed the descriptor that it came from.
  */
 export interface VmFile {
   readonly provider: VmProvider;

@@ -294,7 +294,10 @@ describe('the files that a virtual machine uses', () => {
   });
 });
 
-/** One open of a device that belongs to a virtual machine, prepared by `arm`, and what is left of it. */
+/**
+ * One open of a device that belongs to a virtual machine, prepared by `arm`, and what is left of
+ * it.
+ */
 function openOnce(arm: (faults: FaultPlan) => void) {
   const { group, vm, provider, fn, faults } = setup();
   const a = vm('a');

@@ -1,9 +1,14 @@
-/** One reference on a virtual machine: from the first open of a device to its last close (S4-03). */
+/**
+ * One reference on a virtual machine: from the first open of a device to its last close (S4-03).
+ */
 import { callForeign, type Failed, textOf } from '../../base/foreign.ts';
 import type { EngineContext } from '../context.ts';
 import type { VmFile } from './vm-provider.ts';
 
-/** Holds the file, and its provider's code: what was taken from is what is given back to, whatever was set since (S4-05). */
+/**
+ * Holds the file, and its provider's code: what was taken from is what is given back to, whatever
+ * was set since (S4-05).
+ */
 export class VmReference implements Disposable {
   readonly file: VmFile;
   readonly #ctx: EngineContext;
@@ -14,7 +19,10 @@ export class VmReference implements Disposable {
     this.#ctx = ctx;
   }
 
-  /** Null when there is none to be had: the machine is dying, or its hypervisor is unloaded (S4-04). The device opens without one then. */
+  /**
+   * Null when there is none to be had: the machine is dying, or its hypervisor is unloaded (S4-04).
+   * The device opens without one then.
+   */
   static take(file: VmFile | null, ctx: EngineContext): VmReference | null {
     if (file === null || !file.provider.tryPin()) return null;
     try {
@@ -28,7 +36,10 @@ export class VmReference implements Disposable {
     return null;
   }
 
-  /** Idempotent. The file first: its code is needed for that. A put that throws or rejects is the hypervisor's bug, and keeps no device open. */
+  /**
+   * Idempotent. The file first: its code is needed for that. A put that throws or rejects is the
+   * hypervisor's bug, and keeps no device open.
+   */
   [Symbol.dispose](): void {
     if (!this.#held) return;
     this.#held = false;
