@@ -1,4 +1,7 @@
-/** What every part of one machine shares. Made once per `Machine`; there is no global state. */
+/**
+ * The objects that all parts of one machine share. Made once for each `Machine`; there is no global
+ * state.
+ */
 import type { MemoryAllocator } from '../abi/memory.ts';
 import type { Clock } from '../base/clock.ts';
 import type { RateLimitedLogger } from '../base/log.ts';
@@ -18,10 +21,11 @@ export interface EngineContext {
   readonly faults: FaultPlan;
   readonly allocate: MemoryAllocator;
   /**
-   * MSI and MSI-X vectors that all devices of the machine hold now; absent: nothing limits them.
+   * MSI and MSI-X vectors that all devices of the machine hold now. Absent: the machine has no
+   * limit.
    */
   readonly vectorsInUse?: () => number;
-  /** Who is asked at the first open of a device (S0); absent: nobody. */
+  /** The mediators that are asked at the first open of a device (S0). Absent: there are none. */
   readonly mediators?: Mediators;
   /**
    * The command that binds a function to another driver, for the fixes that errors name. Default:

@@ -1,7 +1,7 @@
 /**
- * Fault injection (E-07): every step of the engine that can fail in a kernel asks here first, so
- * that a test or a user can make exactly that step fail. Costs one map look-up on control paths,
- * nothing on data paths.
+ * Fault injection: every step of the engine that can fail in a kernel asks here first, so that a
+ * test or a user can make exactly that step fail. Costs one map look-up on control paths, nothing
+ * on data paths.
  */
 import { type ErrnoName, VfioError } from '../base/errno.ts';
 
@@ -24,7 +24,7 @@ export class FaultPlan {
     throw new VfioError(fault.errno, `injected fault at step '${step}'`);
   }
 
-  /** Steps passed so far, with counts: the names a plan may use. */
+  /** Steps passed so far, with counts: the names that a plan may use. */
   get seen(): ReadonlyMap<string, number> {
     return this.#seen;
   }

@@ -1,7 +1,7 @@
 /**
- * Code that is not ours, handed to the engine: it throws, rejects, or is async where a function
- * without result is asked for, which the type checker allows. Its failure is logged with its name,
- * the call goes on as if it had not failed, and no unhandled rejection is left.
+ * Foreign code in the engine's hands: it throws, rejects, or is async where the engine takes a
+ * function without result, which the type checker allows. Its failure is logged with its name, the
+ * call goes on as if it had not failed, and no unhandled rejection is left.
  */
 import { expect, it } from 'vitest';
 import { errnoFrom } from '../../tests/kit/errno.ts';
@@ -29,7 +29,7 @@ function rig(mediators = new Mediators()) {
   return { ...test, fn: test.machine.function(BDF), open: () => openAll(test.machine, BDF) };
 }
 
-/** The lines that name `what`; all else must be quiet. */
+/** The lines that name `what`; no other line may be there. */
 async function expectLogged(lines: readonly string[], ...parts: readonly string[]): Promise<void> {
   await turn();
   for (const part of parts) expect(lines.filter((line) => line.includes(part))).toHaveLength(1);

@@ -1,6 +1,6 @@
 /**
- * The module parameters of vfio, vfio-pci and vfio_iommu_type1 (B.8), and ours. The machine gets
- * them when it is switched on; some can be set again while it runs.
+ * The module parameters of vfio, vfio-pci and vfio_iommu_type1 (B.8), and the engine's own. The
+ * machine gets them when it is switched on; some can be set again while it runs.
  *
  * @see linux/drivers/vfio/pci/vfio_pci.c, linux/drivers/vfio/vfio_iommu_type1.c:
  * module_param_named()
@@ -24,22 +24,20 @@ export interface EngineParams {
    * vfio-pci disable_denylist: bind devices that are known to harm their host in a user's hands.
    */
   readonly disableDenylist: boolean;
-  /** Ours (S2-31): refuse to bind a device that cannot be reset. */
+  /** The engine's own (S2-31): refuse to bind a device that cannot be reset. */
   readonly requireReset: boolean;
   /**
-   * Ours (S2-41, E-08): revoke an unplugged device this long after the first request; null = wait
-   * for ever, as Linux does.
+   * The engine's own (S2-41): revoke an unplugged device this long after the first request; null:
+   * wait without end, as Linux does.
    */
   readonly forceRevokeAfterMs: number | null;
-  /** Ours (S2-42): how long a suspend waits for drivers to acknowledge. */
+  /** The engine's own (S2-42): the time that a suspend waits for the drivers' acknowledgements. */
   readonly suspendTimeoutMs: number;
-  /**
-   * The machine: MSI and MSI-X vectors that all devices share (B.9); null = as many as they want.
-   */
+  /** The machine: MSI and MSI-X vectors that all devices share (B.9); null: no limit. */
   readonly maxVectors: number | null;
   /**
    * The machine: MSI-X vectors can be added while others are in use, as on Linux 6.4 and newer;
-   * without it GET_IRQ_INFO says NORESIZE (B.9).
+   * without it GET_IRQ_INFO reports NORESIZE (B.9).
    */
   readonly dynamicMsix: boolean;
 }
@@ -51,9 +49,9 @@ interface Parameter {
   readonly initial: ParamValue;
   /** Largest number; absent on a flag. */
   readonly max?: number;
-  /** null means: without limit. */
+  /** Null is a value: no limit. */
   readonly nullable?: true;
-  /** The parameter's name in Linux; null for ours. */
+  /** The parameter's name in Linux; null for the engine's own. */
   readonly linux: string | null;
   /** Why it cannot be set while the machine runs; null: it can. */
   readonly fixedBecause: string | null;
@@ -139,7 +137,7 @@ function parsed(name: ParamName, text: string): unknown {
 }
 
 /**
- * The parameter of that name, ours (`enableSriov`) or Linux's (`enable_sriov`,
+ * The parameter of that name, the engine's (`enableSriov`) or Linux's (`enable_sriov`,
  * `vfio_pci.enable_sriov`).
  *
  * @throws VfioError ENOENT
@@ -157,7 +155,7 @@ export function paramByName(name: string): ParamName {
  *
  * @param value its value, or text as sysfs takes it: `Y`, `0`, `5000`
  * @throws VfioError ENOENT an unknown name; EACCES one that cannot be set at run time; EINVAL a
- * value that is none. Nothing has changed then.
+ * value that does not fit. Nothing has changed then.
  */
 export function writeParam(params: EngineParams, name: string, value: ParamValue | string): ParamName {
   const ours = paramByName(name);

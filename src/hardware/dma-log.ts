@@ -1,7 +1,7 @@
 /**
- * Which pages one device has written (VFIO_DEVICE_FEATURE_DMA_LOGGING): of the ranges that whoever
- * migrates it wants to know of, whatever the container's own dirty tracking says and in whatever
- * state of migration it is (B.11).
+ * Pages that one device has written (VFIO_DEVICE_FEATURE_DMA_LOGGING), in the ranges that its user
+ * names. The log is independent of the container's dirty tracking and of the state of the device's
+ * migration (B.11).
  *
  * @see linux/drivers/vfio/vfio_main.c, vfio_ioctl_device_feature_logging_start(),
  * vfio_ioctl_device_feature_logging_report()
@@ -30,18 +30,18 @@ export class DmaLog {
     this.#last = this.#ends[1]!;
   }
 
-  /** Memory it takes, in 4 KiB chunks. */
+  /** Memory of the log, in 4 KiB chunks. */
   get chunks(): number {
     return this.#bitmap.chunks;
   }
 
-  /** The device has written pages first to last. What lies in no range is not noted. */
+  /** The device has written pages first to last. Pages outside the ranges are not noted. */
   mark(first: number, last: number): void {
     if (first >= this.#first && last <= this.#last) this.#bitmap.mark(first, last);
     else this.#markParts(first, last);
   }
 
-  /** As `mark` of one page below 2^31: nearly every write, and so that it costs little. */
+  /** As `mark` of one page below 2^31. Nearly every write is such a page, so it costs little. */
   markPage(page: number): void {
     if (page >= this.#first && page <= this.#last) this.#bitmap.markOne(page);
     else this.#markParts(page, page);
@@ -65,8 +65,8 @@ export class DmaLog {
   }
 
   /**
-   * Or what was written in pages first to last into `into`, one bit per `unit` pages, and forget
-   * it.
+   * OR the written pages of first to last into `into`, one bit for `unit` pages, and clear them in
+   * the log.
    */
   take(first: number, last: number, unit: number, into: Uint8Array): void {
     this.#bitmap.take(first, last, into, 0, unit);

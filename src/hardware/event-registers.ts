@@ -18,7 +18,7 @@ interface ErrorRegisters {
   readonly mask: number;
   /** The error that is reported when the caller names none. */
   readonly usual: number;
-  /** Its bit of DEVSTA, and the bit of DEVCTL that lets it out. */
+  /** The kind's bit of DEVSTA, and the bit of DEVCTL that lets the message out. */
   readonly detected: number;
   readonly enable: number;
 }

@@ -15,8 +15,8 @@ export interface DeviceName {
 }
 
 /**
- * What `nameAndOptions` asks of the device `bdf`; null when it names another one. No message
- * repeats an option's value: it may be a token.
+ * The options that `nameAndOptions` has for the device `bdf`; null when it names another device. No
+ * message repeats an option's value: it may be a token.
  *
  * @throws VfioError EINVAL for an unknown, repeated or malformed option
  */

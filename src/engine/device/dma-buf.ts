@@ -2,8 +2,8 @@
  * VFIO_DEVICE_FEATURE_DMA_BUF: ranges of a BAR as a buffer that other devices and processes can
  * reach (peer-to-peer).
  *
- * Only a BAR that is plain memory can be one: registers are code, and there is no memory to hand
- * out. Linux refuses what it cannot export with EOPNOTSUPP, and so do we.
+ * Only a BAR that is plain memory can be one: registers are code, without memory behind them. Linux
+ * refuses a BAR that it cannot export with EOPNOTSUPP, and so does the engine.
  *
  * @see linux/drivers/vfio/pci/vfio_pci_dmabuf.c, vfio_pci_core_feature_dma_buf();
  * include/uapi/linux/vfio.h
@@ -75,13 +75,13 @@ export function exportDmaBuf(device: ExportingDevice, { data, onDmaBuf }: Featur
   }
   const info = device.regionInfo(index);
   if ((info.flags & RegionFlags.MMAP) === 0) {
-    throw new VfioError('EOPNOTSUPP', `${bdf}: BAR ${index} cannot be mapped, so that its mediator sees each access`);
+    throw new VfioError('EOPNOTSUPP', `${bdf}: BAR ${index} cannot be mapped: its mediator wants to see each access`);
   }
   for (const range of ranges) {
     if (insideArea(info, range.offset, range.size)) continue;
     throw new VfioError('EINVAL', `${bdf}: DMA_BUF range ${hex(range.offset)}+${hex(range.size)} is not inside an area that can be mapped`);
   }
-  if (onDmaBuf === undefined) throw new VfioError('EINVAL', `${bdf}: DMA_BUF makes a buffer, and nobody is there to take it (onDmaBuf)`);
+  if (onDmaBuf === undefined) throw new VfioError('EINVAL', `${bdf}: DMA_BUF makes a buffer, and the caller does not take it (onDmaBuf)`);
   const memory = host.barMemory(index);
   onDmaBuf(
     new BarDmaBuf(
@@ -96,7 +96,7 @@ class BarDmaBuf implements DmaBuf {
   readonly segments: readonly DmaBufSegment[];
   readonly size: number;
   readonly #device: ExportingDevice;
-  /** The open it belongs to: it does not come back with the next one. */
+  /** The open that the buffer belongs to: the buffer does not come back with the next open. */
   readonly #open: object;
   #disposed = false;
 

@@ -18,8 +18,8 @@ export function recoverFrom(fn: HostedFunction, kind: ErrorKind, ctx: EngineCont
   const hit = fn.inBusReset() ?? [fn];
   for (const each of hit) each.vfio?.reportError();
   if (kind !== 'fatal') return;
-  // In a turn of its own: the model that reports the error may be in the middle of an access. The
-  // clock is that of a function that sleeps, if any: the machine recovers after the sleep.
+  // The reset has a turn of its own: the model that reports the error may be in the middle of an
+  // access. Where a function sleeps, its clock counts: the machine recovers after the sleep.
   const { clock } = (hit.find(({ vfio }) => vfio?.power.suspended === true) ?? fn).host;
   clock.after(0, () => resetLink(fn, ctx));
 }

@@ -1,7 +1,7 @@
 /**
  * VFIO_DEVICE_FEATURE: the dispatcher with its order of errnos (B.7), and the features that a
- * software device has: low power (B.10) and DMA_BUF. What a device does not have is ENOTTY,
- * whatever else the request says.
+ * software device has: low power (B.10) and DMA_BUF. A feature that a device does not have is
+ * ENOTTY, whatever else the request says.
  *
  * @see linux/drivers/vfio/vfio_main.c, vfio_ioctl_device_feature(); include/linux/vfio.h,
  * vfio_check_feature()
@@ -40,7 +40,7 @@ interface FeatureRow {
   readonly op: 'get' | 'set' | 'both';
   /** Bytes of the fixed part of its data. */
   readonly minSize: number;
-  /** Which devices have it; all unless told. */
+  /** The devices that have the feature. Default: all. */
   readonly has?: (device: FeatureDevice) => boolean;
   /** A set moves the device: EBUSY while the machine sleeps. */
   readonly awake?: true;
@@ -49,15 +49,15 @@ interface FeatureRow {
 }
 
 /**
- * As on Linux, where it takes a driver that knows the device: who can be moved can tell what it
- * writes.
+ * As on Linux, where a driver that knows the device does this: a device that can be moved can
+ * report its writes.
  */
 const migrates = (device: FeatureDevice) => device.openState.migration !== null;
 
-/** BUS_MASTER is for CDX: nobody here has it. */
+/** BUS_MASTER is for CDX: no device here has it. */
 const features: ReadonlyMap<number, FeatureRow> = new Map<number, FeatureRow>([
   [
-    // Any time, also while VFs are in use: who has one open keeps it (S3-11).
+    // At any time, also while VFs are in use: a user who has a VF open keeps it (S3-11).
     Feature.PCI_VF_TOKEN,
     {
       name: 'PCI_VF_TOKEN',
@@ -133,8 +133,8 @@ const features: ReadonlyMap<number, FeatureRow> = new Map<number, FeatureRow>([
         try {
           return deviceState(openState.migration!, request);
         } finally {
-          // Whoever waits for answers hears that it has stopped when nothing of it is on its way
-          // any more.
+          // A caller that waits for answers hears that the device has stopped once its DMA in
+          // flight has landed.
           const drained = request.get === true ? null : host.dma.drained();
           if (drained !== null && openState.migration!.draining) host.answerAfter(drained);
         }

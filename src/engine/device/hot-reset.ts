@@ -1,6 +1,7 @@
 /**
- * Reset of a whole bus or slot: who is hit (HOT_RESET_INFO), who may ask for it (HOT_RESET), and
- * the retry for devices that could not be reset alone when they were closed (S2-31).
+ * Reset of a whole bus or slot: the devices that it hits (HOT_RESET_INFO), the groups that a caller
+ * must own (HOT_RESET), and the retry for devices that could not be reset alone when they were
+ * closed (S2-31).
  *
  * @see linux/drivers/vfio/pci/vfio_pci_core.c, vfio_pci_dev_set_hot_reset(),
  * vfio_pci_dev_set_try_reset()
@@ -50,9 +51,10 @@ export function hotResetInfo(device: BoundDevice): readonly HotResetDependent[] 
 }
 
 /**
- * What PCI_HOT_RESET checks before it looks at a descriptor.
+ * The checks of PCI_HOT_RESET before it looks at a descriptor.
  *
- * @throws VfioError EINVAL none, or more than devices; ENODEV on a root bus
+ * @throws VfioError EINVAL for no group file, or more group files than devices; ENODEV on a root
+ * bus
  */
 export function checkHotReset(device: BoundDevice, count: number): void {
   if (!Number.isInteger(count) || count <= 0) {
@@ -117,7 +119,7 @@ export function resetBus(members: readonly HostedFunction[], set: readonly Bound
 
 /**
  * The last device of its set was closed. When one of them still needs a reset, the bus may be reset
- * now that nobody uses it. Failing is no error: they keep needing it.
+ * now that it has no user. A failure is no error: the devices still need the reset.
  */
 export function tryResetSet(device: BoundDevice, ctx: EngineContext): void {
   const set = deviceSet(device);

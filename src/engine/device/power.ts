@@ -1,7 +1,7 @@
 /**
- * Power of one device under vfio-pci: D-states that the user asks for through PMCSR, low power that
- * it asks for through FEATURE (B.10), D3hot while it is unused (B.8 idle D3), and D3hot while the
- * machine sleeps (S2-42), which goes before all others.
+ * Power of one device under vfio-pci: D-states that the user sets through PMCSR, low power that the
+ * user asks for through FEATURE (B.10), D3hot while the device is unused (B.8 idle D3), and D3hot
+ * while the machine sleeps (S2-42), which goes before all others.
  *
  * @see linux/drivers/vfio/pci/vfio_pci_core.c, vfio_pci_set_power_state(),
  * vfio_pci_runtime_pm_entry(), vfio_pci_core_runtime_suspend()
@@ -13,14 +13,15 @@ import { VfioError } from '../../base/errno.ts';
 import { canWakeFrom } from '../../hardware/event-registers.ts';
 import type { ConfigSpace, SavedConfig } from '../../pci/config-space.ts';
 
-/** What sleeping and waking do to the rest of the device. */
+/** Effects of sleeping and waking on the rest of the device. */
 export interface PowerHooks {
-  /** About to sleep: mask INTx unless the user had. */
+  /** The device is about to sleep: mask INTx, where the user has not. */
   sleep(): void;
-  /** Awake and configured again: unmask INTx when `sleep` masked it. */
+  /** The device is awake and configured again: unmask INTx when `sleep` masked it. */
   wake(): void;
   /**
-   * The hardware lost its configuration and it was put back: messages have to be programmed again.
+   * The hardware lost its configuration, and `power` restored it: messages have to be programmed
+   * again.
    */
   restored(): void;
   /** `engaged` may have changed. */
@@ -31,8 +32,8 @@ export interface PowerHooks {
 
 export class DevicePower {
   /**
-   * The user has asked for low power: mappings fault, other accesses wake the device for as long as
-   * they take.
+   * The user has asked for low power: mappings fault, and every other access wakes the device while
+   * it lasts.
    */
   engaged = false;
   /** Asleep now, within `engaged`. */
@@ -48,7 +49,7 @@ export class DevicePower {
   /** Offset of PMCSR; -1 without a power management capability. */
   readonly #control: number;
   /**
-   * A D3hot to D0 transition loses the configuration, so that it is saved before and restored
+   * A D3hot to D0 transition loses the configuration, which is therefore saved before and restored
    * after.
    */
   readonly #losesConfig: boolean;
@@ -68,7 +69,7 @@ export class DevicePower {
   }
 
   /**
-   * Let the function wake its host by PME, or no longer.
+   * Switch the function's wake-up by PME on or off.
    *
    * @see linux/drivers/pci/pci.c, pci_enable_wake()
    */
@@ -155,10 +156,10 @@ export class DevicePower {
 
   /**
    * LOW_POWER_ENTRY, with `wakeup` LOW_POWER_ENTRY_WITH_WAKEUP. The device goes to sleep when the
-   * call that asked is over: see `settle`.
+   * call that asks is over: see `settle`.
    *
-   * @throws VfioError EINVAL when low power was asked for already; what `wakeup.get` throws, EBADF
-   * for one that is closed
+   * @throws VfioError EINVAL when the user has asked for low power already; what `wakeup.get`
+   * throws: EBADF for a closed eventfd
    */
   enterLowPower(wakeup: InterruptSink | null): void {
     if (this.engaged) {
@@ -169,7 +170,7 @@ export class DevicePower {
     this.#hooks.changed();
   }
 
-  /** LOW_POWER_EXIT, and the end of a wake-up mode. Idempotent. Call when awake. */
+  /** LOW_POWER_EXIT, and the end of a wake-up mode. Idempotent. Call while the device is awake. */
   exitLowPower(): void {
     if (!this.engaged) return;
     this.engaged = false;
@@ -180,8 +181,8 @@ export class DevicePower {
   }
 
   /**
-   * The device is needed now. With a wake-up descriptor this signals it and ends the mode. Nothing
-   * while the machine sleeps.
+   * The device is needed now. With a wake-up descriptor this signals it and ends the mode. No
+   * effect while the machine sleeps.
    */
   wake(): void {
     if (!this.asleep || this.suspended) return;
@@ -194,7 +195,7 @@ export class DevicePower {
     this.exitLowPower();
   }
 
-  /** Whoever needed the device is done: back to sleep when low power is still asked for. */
+  /** The access is over: the device sleeps again when the user still asks for low power. */
   settle(): void {
     if (!this.engaged || this.asleep || this.#hooks.pinned?.() === true) return;
     // A user's own D3hot is left first: the platform decides the state from here on, and waking
@@ -206,7 +207,7 @@ export class DevicePower {
     this.asleep = true;
   }
 
-  /** The last file is closing: awake, in D0, and no wake-up is owed to anybody. */
+  /** The last file is closing: the device is awake and in D0, and will signal no wake-up. */
   release(): void {
     this.resume();
     const wakeup = this.#wakeup;

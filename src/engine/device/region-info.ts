@@ -1,5 +1,5 @@
 /**
- * What GET_REGION_INFO answers for the regions of a PCI device (B.8).
+ * The answers of GET_REGION_INFO for the regions of a PCI device (B.8).
  *
  * @see linux/drivers/vfio/pci/vfio_pci_core.c, vfio_pci_ioctl_get_region_info(),
  * vfio_pci_probe_mmaps()
@@ -23,9 +23,9 @@ export function romReadable({ rom }: PciDeclaration): boolean {
 }
 
 /**
- * Which BARs can be mapped: memory of a page and more, or less when it starts a page that nobody
- * else has a part of (a mapping hands out whole pages). Looked at in hardware, where the BARs
- * really are.
+ * By BAR, whether it can be mapped: memory of a page and more, or less when it starts a page that
+ * no other BAR has a part of (a mapping is whole pages). The addresses are those of hardware's
+ * BARs.
  */
 export function mappableBars(fn: HostedFunction, pageSize: number): readonly boolean[] {
   const mappable = new Array<boolean>(Bar.COUNT).fill(false);

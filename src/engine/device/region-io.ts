@@ -1,6 +1,6 @@
 /**
- * The engine's regions as pread and pwrite see them: an access wakes the device first and lets it
- * sleep again after. The regions that are no BARs are here.
+ * The engine's regions as pread and pwrite see them: an access wakes the device first, and the
+ * device may sleep again afterwards. The regions that are no BARs are here.
  *
  * @see linux/drivers/vfio/pci/vfio_pci_core.c, vfio_pci_rw(); vfio_pci_rdwr.c, vfio_pci_bar_rw()
  */
@@ -64,7 +64,7 @@ export class ConfigRegion extends FileRegion {
   }
 }
 
-/** The expansion ROM: read-only; what the BAR is larger than the image reads as ones. */
+/** The expansion ROM: read-only. The part of the BAR behind the image reads as ones. */
 export class RomRegion extends FileRegion {
   protected readAwake(offset: number, into: Uint8Array): number {
     const count = this.clip(offset, into.length);

@@ -22,12 +22,12 @@ import type { FunctionHost } from '../../hardware/function-host.ts';
 import type { RegionDevice, RegionFile } from './region-ports.ts';
 import type { VirtualConfig } from './virtual-config.ts';
 
-/** Where a mapping lies in its region. */
+/** The place of a mapping in its region. */
 export interface MappedRange {
   readonly offset: number;
   /** Bytes, whole pages. */
   readonly size: number;
-  /** Bytes of these that are the region's. */
+  /** Bytes of the mapping that belong to the region. */
   readonly backed: number;
 }
 
@@ -38,7 +38,7 @@ export class BarMapping extends MappedWindow {
   readonly #vconfig: VirtualConfig;
   readonly #host: FunctionHost;
   readonly #bar: number;
-  /** Where the mapping starts in the BAR. */
+  /** The start of the mapping in the BAR. */
   readonly #offset: number;
 
   constructor(file: RegionFile, bar: number, { offset, size, backed }: MappedRange, plainMemory: boolean) {

@@ -1,7 +1,7 @@
 /**
- * SYSTEM_SLEEP, a feature of ours, for users who hear by eventfds: programs at the ioctl door and
- * clients of a vfio-user server (S2-42). The machine signals one eventfd when it is about to sleep,
- * and the other when it is awake again; SYSTEM_SLEEP_ACK acknowledges. Without a timely
+ * SYSTEM_SLEEP, a feature of this engine, for users who hear by eventfds: programs at the ioctl
+ * door and clients of a vfio-user server (S2-42). The machine signals one eventfd when it is about
+ * to sleep, and the other when it is awake again; SYSTEM_SLEEP_ACK acknowledges. Without a timely
  * acknowledgement the machine signals the suspend eventfd once more when it sleeps. It signals the
  * resume eventfd as often as the suspend eventfd. A user who counts both knows the state, however
  * late it looks.
@@ -19,7 +19,7 @@ export class SleepNotice implements Disposable {
   #acknowledge: (() => void) | null = null;
   /** Signals of the suspend eventfd since `arm`. */
   #count = 0;
-  /** As many resumes are to follow. */
+  /** The number of resumes that are to follow. */
   #owed = 0;
 
   constructor(file: NoticedFile) {

@@ -28,7 +28,7 @@ export class Suspension {
   #pending: Promise<void> | null = null;
   #finish: ((sleep: boolean) => void) | null = null;
   #asleep = false;
-  /** PME, or the administrator, while it slept. */
+  /** A PME or the administrator woke the device while it slept. */
   #wakeLater = false;
   readonly #awake = new Latch();
 

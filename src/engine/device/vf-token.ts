@@ -1,7 +1,7 @@
 /**
  * The VF token of a physical function under vfio-pci: random until its driver sets it, kept until
- * the function is unbound, and never read back (S3-05, S3-06). Who may open which function with it
- * or without is `authorize`, the matrix T1 to T12.
+ * the function is unbound, and never read back (S3-05, S3-06). `authorize` decides who may open a
+ * function with the token or without, by the matrix T1 to T12.
  *
  * @see linux/drivers/vfio/pci/vfio_pci_core.c, vfio_pci_validate_vf_token(), vfio_pci_vf_init(),
  * vfio_pci_vf_uninit()
@@ -10,7 +10,7 @@ import { VF_TOKEN_BYTES } from '../../abi/vf-token.ts';
 import { VfioError } from '../../base/errno.ts';
 import type { RateLimitedLogger } from '../../base/log.ts';
 
-/** Private fields only: nothing that prints or serializes objects sees the bytes. */
+/** Private fields only: code that prints or serializes objects does not see the bytes. */
 export class VfToken {
   readonly #bytes = crypto.getRandomValues(new Uint8Array(VF_TOKEN_BYTES));
   #users = 0;
@@ -20,7 +20,10 @@ export class VfToken {
     return this.#users;
   }
 
-  /** Takes as long for any two tokens, so that nobody learns how much of a guess was right. */
+  /**
+   * Takes the same time for any two tokens, so that a caller does not learn how much of a guess was
+   * right.
+   */
   equals(candidate: Uint8Array): boolean {
     let different = candidate.length ^ VF_TOKEN_BYTES;
     for (let i = 0; i < VF_TOKEN_BYTES; i++) different |= this.#bytes[i]! ^ (candidate[i] ?? 0);
@@ -42,8 +45,8 @@ export class VfToken {
   }
 
   /**
-   * The function is unbound: nobody may find the token in memory. Its VFs are gone, so nobody uses
-   * it (S3-24).
+   * The function is unbound: the token leaves memory. Its VFs are gone, so no open needs the token
+   * (S3-24).
    */
   destroy(): void {
     this.#bytes.fill(0);
@@ -71,7 +74,7 @@ export interface TokenSubject {
 export function authorize(device: TokenSubject, token: Uint8Array | null, log: RateLimitedLogger): void {
   const refused = refusal(device, token);
   if (refused === null) return;
-  // S3-25: who administers the machine hears of it too, now and then, and never of the token.
+  // S3-25: the administrator's log has the refusal, too, at a limited rate and without the token.
   log.log('info', `${device.bdf} vf token ${refused.message}`, refused.message);
   throw refused;
 }
@@ -93,7 +96,7 @@ function refusal(device: TokenSubject, given: Uint8Array | null): VfioError | nu
 }
 
 function unused(bdf: string, why: string): VfioError {
-  return new VfioError('EINVAL', `error: a VF token was given for ${bdf}, which takes none: ${why}`, { fix: 'Open it without a token.' });
+  return new VfioError('EINVAL', `error: a VF token was given for ${bdf}, which does not take one: ${why}`, { fix: 'Open it without a token.' });
 }
 
 function missing(bdf: string, why: string): VfioError {
@@ -104,6 +107,6 @@ function missing(bdf: string, why: string): VfioError {
 
 function wrong(bdf: string, physical: string): VfioError {
   return new VfioError('EACCES', `error: the VF token given for ${bdf} is not the current one`, {
-    fix: `Ask whoever drives ${physical} for it.`,
+    fix: `Ask the driver of ${physical} for it.`,
   });
 }

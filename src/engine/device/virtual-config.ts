@@ -3,7 +3,8 @@
  * permission map: to the user's own copy, to hardware, or nowhere. Side effects (revoking mappings,
  * power states, resets, interrupt masks) are hooks.
  *
- * It lives from the first open to the last close: its copy starts from what hardware shows at open.
+ * It lives from the first open to the last close. Its copy starts with the values that hardware
+ * shows at open.
  *
  * Two things are stricter than in Linux, where a write reads hardware back and writes whole
  * registers: write-one-to-clear bits beside the bits that the user may write keep their value, and
@@ -22,8 +23,8 @@ import { type ConfigRegion, PermissionMap } from '../../pci/permission-map.ts';
 import { VirtualBars } from './virtual-bars.ts';
 
 /**
- * What config writes make happen elsewhere. Hooks must not throw: a guest's write that cannot be
- * honoured has no effect.
+ * Effects of config writes elsewhere. Hooks must not throw: a guest's write that cannot be done has
+ * no effect.
  */
 export interface VirtualConfigHooks {
   /**
@@ -35,7 +36,7 @@ export interface VirtualConfigHooks {
   /** COMMAND.InterruptDisable as the user sees it has changed. */
   intxDisable(on: boolean): void;
   /**
-   * The user wrote PMCSR. Whether and how the state changes is the host's business; it writes the
+   * The user wrote PMCSR. The host decides whether and how the state changes, and writes the
    * hardware.
    */
   setPowerState(state: 'D0' | 'D3hot'): void;
@@ -43,28 +44,28 @@ export interface VirtualConfigHooks {
   functionReset(kind: 'flr' | 'af'): void;
   /** MSI was enabled through SET_IRQS. */
   msiEnabled(): boolean;
-  /** log2 of the MSI vectors asked for there; 0 before the first time. */
+  /** log2 of the MSI vectors that SET_IRQS enabled; 0 before the first time. */
   msiQueueMax(): number;
 }
 
 export interface VirtualConfigOptions {
-  /** Hardware does not tell its ids and has no COMMAND.Memory: both come from the copy. */
+  /** A VF's hardware shows no ids and has no COMMAND.Memory: both come from the copy. */
   readonly isVirtualFunction?: boolean;
-  /** The ids of a virtual function; by default those of its declaration. */
+  /** The ids of a virtual function. Default: those of its declaration. */
   readonly vendor?: number;
   readonly device?: number;
   /**
-   * There is no INTx to give: the pin reads 0 and hardware keeps InterruptDisable (B.9 nointx
+   * The user gets no INTx: the pin reads 0 and hardware keeps InterruptDisable (B.9 nointx
    * devices).
    */
   readonly noIntx?: boolean;
 }
 
-/** An explanation with what a trial showed. */
+/** An explanation, with the outcome of a trial. */
 export interface TriedWrite extends WriteExplanation {
-  /** What would happen elsewhere, a phrase each. */
+  /** Effects elsewhere, a phrase each. */
   readonly effects: readonly string[];
-  /** What the same bytes read afterwards. */
+  /** The value of the same bytes afterwards. */
   readonly readsBack: number;
 }
 
@@ -104,8 +105,8 @@ export class VirtualConfig {
 
   /**
    * Memory BARs answer: the user has COMMAND.Memory on and the device is not in D3hot. Linux looks
-   * at the user's bit, not the hardware's, so after a reset behind our back this stays true while
-   * the device itself answers all ones (`config.memoryEnabled` is false).
+   * at the user's bit, not the hardware's. After a reset that the engine did not see this stays
+   * true, while the device answers all ones (`config.memoryEnabled` is false).
    */
   get memoryEnabled(): boolean {
     return (this.#isVf || (this.bytes[Config.COMMAND]! & Command.MEMORY) !== 0) && !this.config.sleeping;
@@ -116,7 +117,7 @@ export class VirtualConfig {
     return this.#intxDisabled;
   }
 
-  /** The pin that the user sees: 0 = no INTx to give. */
+  /** The pin that the user sees; 0: no INTx. */
   get interruptPin(): number {
     return this.bytes[Config.INTERRUPT_PIN]!;
   }
@@ -148,8 +149,7 @@ export class VirtualConfig {
       const mask = virt[at]!;
       into[i] = (this.bytes[at]! & mask) | (hardware[at]! & ~mask);
     }
-    // Virtual functions have no COMMAND.Memory in hardware: the user's own is added to what it
-    // shows.
+    // Virtual functions have no COMMAND.Memory in hardware: the user's own bit is added.
     if (this.#isVf && offset <= Config.COMMAND && offset + count > Config.COMMAND) {
       into[Config.COMMAND - offset] = into[Config.COMMAND - offset]! | (this.bytes[Config.COMMAND]! & Command.MEMORY);
     }
@@ -157,8 +157,8 @@ export class VirtualConfig {
   }
 
   /**
-   * Bytes written: all of `from`. What may not be written is dropped in silence, as hardware does
-   * with read-only bits; `explain` tells.
+   * Bytes written: all of `from`. Bits that the user may not write are dropped in silence, as
+   * hardware does with read-only bits; `explain` reports them.
    *
    * @throws VfioError EFAULT when any byte of it is outside of config space
    */
@@ -179,9 +179,9 @@ export class VirtualConfig {
   }
 
   /**
-   * Which bits of such a write would land where and why, what would happen besides, and what would
-   * be read back (S2-44). Changes nothing: it is tried on a copy of the hardware's registers, so
-   * what the device itself would do about it is not told.
+   * The effects of such a write (S2-44): the place where each bit lands and why, effects elsewhere,
+   * and the value that reads back. Changes nothing: the trial runs on a copy of the hardware's
+   * registers, so it does not show the device's own reaction.
    *
    * @throws VfioError EFAULT outside of config space; EINVAL for a width or value that is none
    */
@@ -221,15 +221,15 @@ export class VirtualConfig {
     return { ...explanation, effects, readsBack };
   }
 
-  /** What the user has written: for `loadUser` of the same device elsewhere. */
+  /** The user's writes, for `loadUser` of the same device elsewhere. */
   saveUser(): Uint8Array<ArrayBuffer> {
     return this.bytes.slice();
   }
 
   /**
-   * Take what the user had written elsewhere, and the registers that the device itself had there.
-   * Not taken is what belongs to the host here: where the BARs are, messages and their enable bits
-   * (SET_IRQS), the power state.
+   * Take the user's writes from elsewhere, and the registers that the device had there. The host
+   * here keeps its own: the BARs' addresses, messages and their enable bits (SET_IRQS), and the
+   * power state.
    *
    * @param saved of `saveUser`
    * @param hardware bytes of config space, as long
@@ -262,8 +262,8 @@ export class VirtualConfig {
   }
 
   /**
-   * The bits themselves: to the copy where they are virtual, to hardware where not, nowhere when
-   * they cannot be written.
+   * Write the bits: to the copy where they are virtual, to hardware where not, nowhere where the
+   * user may not write.
    */
   #land(at: number, width: 1 | 2 | 4, value: number): void {
     let hardwareMask = 0;
@@ -281,12 +281,12 @@ export class VirtualConfig {
     const decoding = Command.MEMORY | Command.IO;
     if (at === Config.COMMAND) {
       if ((value & Command.MEMORY) === 0) this.#hooks.memoryDisabled();
-      // The user turns on what the copy says is on, and hardware has it off: it was reset by a way
-      // we did not see.
+      // The user turns decoding on, the copy has it on, and hardware has it off: the function was
+      // reset by a way that the engine did not see.
       const lost = value & this.bytes[Config.COMMAND]! & ~this.config.command & decoding;
       if (lost !== 0 || this.#bars.moved) this.#restoreBars();
     }
-    // Kept in the copy too: what the user believes, for the test above.
+    // The copy keeps the user's bits, for the test above.
     if (at === Config.COMMAND) this.bytes[Config.COMMAND] = (this.bytes[Config.COMMAND]! & ~decoding) | (value & decoding);
     this.#land(at, width, value);
     if (at <= Config.COMMAND + 1 && at + width > Config.COMMAND) {
@@ -300,8 +300,8 @@ export class VirtualConfig {
   }
 
   /**
-   * These registers are really there: not cut off at the end of config space, not covered by
-   * another capability of a broken device.
+   * Whether these registers are there: inside config space, and not covered by another capability
+   * of a broken device.
    */
   #owns(owner: ConfigRegion, offset: number, count: number): boolean {
     if (owner.start + offset + count > this.size) return false;
@@ -345,8 +345,8 @@ export class VirtualConfig {
     } else if (state === PowerState.D0) {
       this.#hooks.setPowerState('D0');
     } else {
-      // D1 and D2 only from a shallower state, and only where the device has them: otherwise the
-      // write has no effect.
+      // A device enters D1 and D2 from a shallower state only, and only where it has them:
+      // otherwise the write has no effect.
       const supported = this.config.read(start + Pm.PMC, 2) & (state === PowerState.D1 ? Pm.PMC_D1 : Pm.PMC_D2);
       if (supported !== 0 && this.config.powerState < state) this.config.writeBits(start + Pm.CTRL, 2, state, Pm.CTRL_STATE_MASK);
     }
@@ -398,7 +398,7 @@ export class VirtualConfig {
     }
     const wanted = (now & PciExp.DEVCTL_READRQ) >> PciExp.DEVCTL_READRQ_SHIFT;
     if (wanted === before >> PciExp.DEVCTL_READRQ_SHIFT) return;
-    // Smaller than the payload would only cost speed: the user does not know what the fabric uses.
+    // A size below the payload only costs speed: the user does not know the fabric's payload size.
     const payload = (this.config.read(control, 2) & PciExp.DEVCTL_PAYLOAD) >> PciExp.DEVCTL_PAYLOAD_SHIFT;
     const size = Math.max(wanted, payload);
     if (size <= 5) this.config.writeBits(control, 2, size << PciExp.DEVCTL_READRQ_SHIFT, PciExp.DEVCTL_READRQ);

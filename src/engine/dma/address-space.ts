@@ -1,7 +1,7 @@
 /**
- * A process's address space: which memory lies at which virtual address, and what the process may
- * do there. It stands where mmap and the page tables stand in a kernel; MAP_DMA asks it what a
- * vaddr means.
+ * A process's address space: the memory at each virtual address, and the access that the process
+ * has there. It plays the part of mmap and of the page tables in a kernel; MAP_DMA resolves a vaddr
+ * here.
  */
 import { Access, type Memory, type MemoryAllocator } from '../../abi/memory.ts';
 import { checkU64, hex } from '../../base/check.ts';
@@ -15,13 +15,13 @@ import { Slots } from '../../base/slots.ts';
  */
 const UNIT = 4096;
 /**
- * Where the first mapping goes when the caller names no address; and the end of what a process can
- * address (47 bits).
+ * The address of the first mapping for which the caller names none; and the end of a process's
+ * addresses (47 bits).
  */
 const FIRST_UNIT = 0x7f00_0000_0000 / UNIT;
 const END_UNIT = 2 ** 47 / UNIT;
 
-/** 1 = readable, 2 = writable, 3 = both; 0 = PROT_NONE. The bits are those of `Access`. */
+/** 1: readable, 2: writable, 3: both; 0: PROT_NONE. The bits are those of `Access`. */
 export type Protection = 0 | Access;
 
 export interface Segment {
@@ -30,9 +30,7 @@ export interface Segment {
   readonly offset: number;
   /** Bytes. */
   readonly size: number;
-  /**
-   * False for PFN mappings (device BARs): they are not pages, so pinning them locks none (S2-46).
-   */
+  /** False for PFN mappings (device BARs): they are not pages, so a pin locks none (S2-46). */
   readonly counted: boolean;
 }
 
@@ -44,13 +42,13 @@ interface Vma {
 }
 
 export interface MapOptions {
-  /** What the process may do there; reading and writing by default. */
+  /** The process's access there. Default: reading and writing. */
   readonly prot?: Protection;
-  /** Where to put it, page-aligned; the next free place by default. */
+  /** The address, page-aligned. Default: the next free place. */
   readonly at?: bigint;
-  /** First byte of the memory, a multiple of the page size; 0 by default. */
+  /** First byte of the memory, a multiple of the page size. Default: 0. */
   readonly offset?: number;
-  /** Bytes, rounded up to whole pages; to the memory's end by default. */
+  /** Bytes, rounded up to whole pages. Default: to the memory's end. */
   readonly size?: number;
   /** False for a device's BAR. */
   readonly counted?: boolean;
@@ -76,10 +74,10 @@ export class AddressSpace {
   }
 
   /**
-   * Map `memory`; the address where it is. A reference on the memory is held until it is unmapped.
+   * Map `memory`; returns its address. A reference on the memory is held until it is unmapped.
    *
-   * @throws VfioError EINVAL misaligned or not inside the memory; EEXIST when `at` overlaps
-   * something; ENOMEM when no address is left; ESRCH once the process has exited
+   * @throws VfioError EINVAL misaligned or not inside the memory; EEXIST when `at` overlaps an
+   * area; ENOMEM when no address is left; ESRCH once the process has exited
    */
   map(memory: Memory, options: MapOptions = {}): bigint {
     if (this.#closed) throw new VfioError('ESRCH', 'the process has exited');
@@ -112,8 +110,8 @@ export class AddressSpace {
     const slot = this.#slots.take();
     this.#vmas[slot] = { memory, offset, protection: prot, counted: options.counted ?? true };
     this.#index.insert(first, last, slot);
-    // One page stays free behind each area, so that running past its end is a fault and not the
-    // neighbour.
+    // One page stays free behind each area, so that an access past its end faults and does not
+    // reach the neighbour.
     if (first >= FIRST_UNIT) this.#nextUnit = Math.max(this.#nextUnit, last + 1 + this.#pageSize / UNIT);
     return BigInt(first) * BigInt(UNIT);
   }
@@ -128,15 +126,15 @@ export class AddressSpace {
     if (this.#closed) throw new VfioError('ESRCH', 'the process has exited');
     if (size > END_UNIT * UNIT) throw new VfioError('ENOMEM', `mmap: ${size} bytes are more than an address space holds`);
     if (this.#allocate === null) throw new VfioError('ENOMEM', 'mmap: this process was made without an allocator for anonymous memory');
-    // The address space's own reference is the one that keeps it.
+    // The address space's own reference keeps the memory.
     using memory = this.#allocate(Math.ceil(size / this.#pageSize) * this.#pageSize);
     return this.map(memory, { prot, size });
   }
 
   /**
-   * Unmap the area that starts at `vaddr`. DMA mappings of it live on: they hold its memory.
+   * Unmap the area that starts at `vaddr`. DMA mappings of the area stay: they hold its memory.
    *
-   * @throws VfioError EINVAL when none starts there
+   * @throws VfioError EINVAL when no area starts there
    */
   unmap(vaddr: bigint): void {
     const at = checkU64(vaddr, 'address');
@@ -149,7 +147,7 @@ export class AddressSpace {
   }
 
   /**
-   * The memory behind [vaddr, vaddr+size), in order, neighbours of one memory joined.
+   * The memory behind [vaddr, vaddr+size), in order; neighbouring pieces of one memory are joined.
    *
    * @throws VfioError EFAULT when part of it is not mapped, or mapped without that access: a
    * read-only page cannot be given to a device that writes (S2-53)
@@ -194,7 +192,7 @@ export class AddressSpace {
     return segments;
   }
 
-  /** The process exits: every area goes. */
+  /** Called when the process exits: every area goes. */
   clear(): void {
     this.#closed = true;
     for (let slot = this.#index.seek(0); slot >= 0; slot = this.#index.seek(0)) {

@@ -12,7 +12,7 @@ export class ContainerDmaSpace implements DmaSpace {
   readonly #process: Process;
   readonly #context: EngineContext;
 
-  /** @param process  charged for what it maps */
+  /** @param process charged for its mappings */
   constructor(container: Container, process: Process, context: EngineContext) {
     this.#container = container;
     this.#process = process;
@@ -31,7 +31,7 @@ export class ContainerDmaSpace implements DmaSpace {
     return this.#container.iommuInfo().available;
   }
 
-  /** @throws VfioError EINVAL for a size that is none; ENOMEM when there is not that much */
+  /** @throws VfioError EINVAL for a bad size; ENOMEM when there is not enough memory */
   allocate(size: number): DirectMemory {
     if (!Number.isSafeInteger(size) || size <= 0) throw new VfioError('EINVAL', `cannot allocate ${String(size)} bytes`);
     const { pageSize, allocate } = this.#context;

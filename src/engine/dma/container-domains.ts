@@ -1,6 +1,6 @@
 /**
- * The groups of one container and the domains they are in: which groups can share one, what all of
- * them together can map, and in what pages.
+ * The groups of one container and the domains they are in: which groups can share a domain, the
+ * ranges that all groups can map, and their page sizes.
  *
  * @see linux/drivers/vfio/vfio_iommu_type1.c, vfio_iommu_type1_attach_group(),
  * vfio_iommu_type1_detach_group()
@@ -34,7 +34,7 @@ export class ContainerDomains {
     return this.#groups;
   }
 
-  /** What all groups together can map. */
+  /** The ranges that all groups can map. */
   get ranges(): readonly IovaRange[] {
     return this.#ranges;
   }
@@ -47,7 +47,7 @@ export class ContainerDomains {
     return this.#pageSizes;
   }
 
-  /** The smallest of them: what mappings must be aligned to. */
+  /** The smallest of them: the alignment of mappings. */
   get pageSize(): bigint {
     return this.#pageSize;
   }
@@ -58,13 +58,13 @@ export class ContainerDomains {
 
   /**
    * Put `group` into a domain: an existing one on the same IOMMU with the same coherency, else a
-   * new one with all mappings replayed (S1-07). Nothing has changed when it throws.
+   * new one with all mappings replayed (S1-07). When `attach` throws, nothing has changed.
    *
    * @param mappedIn the address of a mapping that has a byte in [first, last], null when there is
    * none
    * @throws VfioError EINVAL when it is attached already, its IOMMU does not isolate, its aperture
-   * or a reserved window conflicts with what is mapped, or nothing would be left to map; EPERM when
-   * its MSIs are not isolated (S2-36)
+   * or a reserved window conflicts with a mapping, or no range would be left to map; EPERM when its
+   * MSIs are not isolated (S2-36)
    */
   attach(group: AttachableGroup, mappedIn: (first: bigint, last: bigint) => bigint | null): IommuDomain {
     const { iommu } = group;
@@ -142,7 +142,7 @@ export class ContainerDomains {
   }
 
   /**
-   * A new domain for `iommu` with everything in it that the others have: all domains hold the same.
+   * A new domain for `iommu`, with all mappings of the other domains: all domains hold the same.
    */
   #replayed(iommu: IommuProperties): IommuDomain {
     const { unit, coherent, pageSizes } = iommu;
@@ -163,7 +163,7 @@ export class ContainerDomains {
     const page = BigInt(this.#context.pageSize);
     const common = pageSizes.reduce((sizes, more) => sizes & more, U64_MAX);
     if ((common & (page - 1n)) === 0n) return common;
-    // The IOMMU can map less than a page, so it can map a page.
+    // An IOMMU that can map less than a page can map a page.
     return (common & ~(page - 1n)) | page;
   }
 

@@ -1,9 +1,8 @@
 /**
- * The container: /dev/vfio/vfio after open. Groups come in, an IOMMU type is set, and everything
- * the groups' devices may reach by DMA is mapped here.
+ * The container: /dev/vfio/vfio after open. Groups come in, the user sets an IOMMU type, and maps
+ * the memory that the groups' devices may reach by DMA.
  *
- * Claiming the group's DMA ownership is the group file's business and was done before a group comes
- * here.
+ * The group file claims a group's DMA before the group comes here.
  *
  * @see linux/drivers/vfio/container.c (Linux 7.2)
  */
@@ -30,7 +29,7 @@ export class Container implements Disposable {
   #open = true;
   readonly #closed: () => void;
 
-  /** @param closed told once when the file is closed: for whoever keeps a list of open ones */
+  /** @param closed called once, when the file is closed: for a list of open containers */
   constructor(context: EngineContext, closed: () => void = () => {}) {
     this.#context = context;
     this.#closed = closed;
@@ -40,12 +39,12 @@ export class Container implements Disposable {
     return this.#groups;
   }
 
-  /** What SET_IOMMU chose; null before, and again after the last group has left. */
+  /** The type that SET_IOMMU chose; null before, and again after the last group has left. */
   get iommuType(): Type1Kind | null {
     return this.#type1?.kind ?? null;
   }
 
-  /** The domains its groups are in: for tests and for showing. */
+  /** The domains that its groups are in, for tests and for display. */
   get domains(): readonly IommuDomain[] {
     return this.#type1?.domains ?? [];
   }
@@ -67,7 +66,7 @@ export class Container implements Disposable {
     return `Container with ${this.#groups.length} groups${this.#open ? '' : ', closed'}`;
   }
 
-  /** Hold it open: what a group does while it is in it. */
+  /** Hold the container open, as a group in it does. */
   get(): this {
     if (this.#references === 0) throw new VfioError('EBADF', 'the container is closed');
     this.#references++;
@@ -115,8 +114,8 @@ export class Container implements Disposable {
   /**
    * VFIO_SET_IOMMU: choose the type and attach every group in the container to it.
    *
-   * @throws VfioError EINVAL without a group, or when it is set already; ENODEV for a type nobody
-   * offers; else what attaching a group throws, with all groups taken out again
+   * @throws VfioError EINVAL without a group, or when it is set already; ENODEV for a type that
+   * does not exist; else what attaching a group throws, with all groups taken out again
    */
   setIommu(type: number): void {
     if (this.#groups.length === 0) {
@@ -124,8 +123,8 @@ export class Container implements Disposable {
     }
     if (this.#type1 !== null) throw new VfioError('EINVAL', `SET_IOMMU: the container's IOMMU is set already (type ${this.#type1.kind})`);
     if (this.checkExtension(type) === 0) throw new VfioError('ENODEV', `SET_IOMMU: there is no IOMMU type ${String(type)}`);
-    // UNMAP_ALL shares the number space and is an extension, so Linux gets as far as type1, which
-    // does not know it as a type.
+    // UNMAP_ALL is an extension in the same number space, so Linux asks type1, which does not know
+    // it as a type.
     if (type !== Extension.TYPE1_IOMMU && type !== Extension.TYPE1v2_IOMMU) {
       throw new VfioError('EINVAL', `SET_IOMMU: extension ${type} is no IOMMU type`, { fix: 'Use VFIO_TYPE1v2_IOMMU (3).' });
     }
@@ -141,8 +140,8 @@ export class Container implements Disposable {
   }
 
   /**
-   * Put a group in; at once into a domain when the IOMMU type is set. The container is held until
-   * it leaves.
+   * Put a group in; at once into a domain when the IOMMU type is set. The group holds the container
+   * until it leaves.
    *
    * @throws VfioError EINVAL when it is in already, or its IOMMU does not isolate; else what
    * Type1.attach throws. Nothing has changed then.
@@ -158,7 +157,8 @@ export class Container implements Disposable {
   }
 
   /**
-   * Take a group out. With the last one all mappings go and the container is as after open (B.3).
+   * Take a group out. With the last group all mappings go, and the container is as after open
+   * (B.3).
    *
    * @throws VfioError EINVAL when it is not in
    */
@@ -204,7 +204,7 @@ export class Container implements Disposable {
     this.#iommu('DIRTY_PAGES').dirtyPages(flags, range);
   }
 
-  /** Every mapping in order of its address. Do not map or unmap while walking. */
+  /** Every mapping in order of its address. Do not map or unmap during the walk. */
   mappings(): Iterable<MappingInfo> {
     return this.#type1?.mappings() ?? [];
   }

@@ -1,13 +1,13 @@
 /**
- * What the IOMMU in front of a group can do, and what a container needs to know of a group. The
- * machine builds these; the container only reads them, but for `domain`, which it alone sets.
+ * The properties of the IOMMU in front of a group, and a group as a container sees it. The machine
+ * builds these; the container only reads them, except `domain`, which it alone sets.
  */
 import type { IommuDomain } from '../../hardware/iommu-domain.ts';
 
 /**
- * Why a window of I/O addresses cannot be mapped: 'direct' = the firmware wants it mapped one to
- * one, 'relaxable' = the same but may be given to a user, 'reserved' = translated by nothing, 'msi'
- * = writes there are interrupts.
+ * The reason why a window of I/O addresses cannot be mapped. 'direct': the firmware wants it mapped
+ * one to one; 'relaxable': the same, but a user may have it; 'reserved': the IOMMU does not
+ * translate it; 'msi': writes there are interrupts.
  *
  * @see include/linux/iommu.h, enum iommu_resv_type
  */
@@ -21,11 +21,11 @@ export interface ReservedRegion {
 }
 
 export interface IommuProperties {
-  /** The same object = the same IOMMU hardware: its groups can share one domain (S1-07). */
+  /** The same object is the same IOMMU hardware: its groups can share one domain (S1-07). */
   readonly unit: object;
   /**
-   * 'none': no IOMMU. 'translation': it translates but cannot keep devices apart, so it opts out of
-   * groups (S1-05). 'full': it isolates.
+   * 'none': no IOMMU. 'translation': it translates but cannot keep devices apart, so its devices
+   * have no groups (S1-05). 'full': it isolates.
    */
   readonly kind: 'none' | 'translation' | 'full';
   /**
@@ -39,8 +39,8 @@ export interface IommuProperties {
    */
   readonly coherent: boolean;
   /**
-   * No-snoop transactions can be blocked, which is what VFIO_DMA_CC_IOMMU reports. Default false,
-   * as QEMU's Intel IOMMU.
+   * No-snoop transactions can be blocked, which VFIO_DMA_CC_IOMMU reports. Default: false, as in
+   * QEMU's Intel IOMMU.
    */
   readonly enforcesCoherency?: boolean;
   /** Page sizes as a bitmap; the lowest bit is the granularity. */
@@ -51,10 +51,10 @@ export interface IommuProperties {
   readonly reserved: readonly ReservedRegion[];
 }
 
-/** A group as the container sees it. Its DMA ownership was claimed before it comes here. */
+/** A group as the container sees it. The group file claims its DMA before it comes here. */
 export interface AttachableGroup {
   readonly id: number;
   readonly iommu: IommuProperties;
-  /** The domain all its devices are in; set by the container, null while there is none. */
+  /** The domain that all its devices are in; set by the container, null while there is none. */
   domain: IommuDomain | null;
 }

@@ -1,6 +1,6 @@
 /**
- * The I/O addresses that can be mapped: what every attached group's IOMMU can translate, without
- * the windows that are reserved for some group.
+ * The I/O addresses that can be mapped: those that every attached group's IOMMU can translate,
+ * without the windows that are reserved for a group.
  *
  * @see linux/drivers/vfio/vfio_iommu_type1.c, vfio_iommu_aper_resize(), vfio_iommu_resv_exclude()
  */
@@ -9,16 +9,16 @@ import { U64_MAX } from '../../base/check.ts';
 import type { IommuProperties, ReservedRegion } from './iommu-properties.ts';
 
 /**
- * Windows that cannot be mapped. A direct-mapped one that the firmware calls relaxable may be given
- * to a user, so it does not count.
+ * Windows that cannot be mapped. A user may have a direct-mapped window that the firmware calls
+ * relaxable, so such a window does not count.
  */
 export function blockingRegions(iommu: IommuProperties): readonly ReservedRegion[] {
   return iommu.reserved.filter((region) => region.kind !== 'relaxable');
 }
 
 /**
- * What all of `iommus` can map together, in order; empty when nothing is left, or when there is no
- * IOMMU.
+ * The ranges that all of `iommus` can map, in order; empty when no range is left, or when there is
+ * no IOMMU.
  */
 export function iovaRanges(iommus: readonly IommuProperties[]): IovaRange[] {
   if (iommus.length === 0) return [];
@@ -43,7 +43,9 @@ function without(range: IovaRange, hole: IovaRange): IovaRange[] {
   return parts;
 }
 
-/** Whether [first, last] lies inside one of `ranges`: two neighbours do not help each other. */
+/**
+ * Whether [first, last] lies inside one of `ranges`: two neighbouring ranges do not count as one.
+ */
 export function withinRanges(ranges: readonly IovaRange[], first: bigint, last: bigint): boolean {
   for (const range of ranges) if (first >= range.first && last <= range.last) return true;
   return false;

@@ -1,9 +1,8 @@
 /**
- * Locked-memory accounting: who is charged for the pages that DMA mappings pin, and when it is
- * refused.
+ * Locked-memory accounting: charges for the pages that DMA mappings pin, and their limit.
  *
- * Pages are counted per process and per mapping: the same page mapped twice counts twice (a kernel
- * says so). A refusal changes nothing.
+ * Pages are counted per process and per mapping: the same page mapped twice counts twice, as in the
+ * kernel. A refusal changes nothing.
  *
  * @see linux/drivers/vfio/vfio_iommu_type1.c, vfio_pin_pages_remote(), vfio_lock_acct()
  */
@@ -33,10 +32,7 @@ export function chargeLocked(process: Process, bytes: number): void {
   process.lockedBytes = needed;
 }
 
-/**
- * Take back a charge. Allowed after the process has exited, when there is nobody left to tell
- * (S2-52).
- */
+/** Take back a charge, also after the process has exited (S2-52). */
 export function unchargeLocked(process: Process, bytes: number): void {
   if (bytes > process.lockedBytes) throw new Error(`process ${process.pid}: ${bytes} bytes given back, ${process.lockedBytes} locked`);
   process.lockedBytes -= bytes;
@@ -45,20 +41,20 @@ export function unchargeLocked(process: Process, bytes: number): void {
 export interface MemlockEstimateOptions {
   /** Bytes of each mapping that will exist at one time. */
   readonly mappings: Iterable<number | bigint>;
-  /** Containers that will each map all of it: every one counts for itself. Default 1. */
+  /** Containers that each map all of it: every container counts. Default: 1. */
   readonly containers?: number;
-  /** Locked by the process for other reasons. Default 0. */
+  /** Bytes that the process locks for other reasons. Default: 0. */
   readonly alreadyLocked?: number;
-  /** Default 4096. */
+  /** Default: 4096. */
   readonly pageSize?: number;
 }
 
 /**
- * RLIMIT_MEMLOCK, in bytes, that a set of mappings needs in a process without CAP_IPC_LOCK (E-03):
- * what to write into a unit file (`LimitMEMLOCK=`) before anything fails. Groups in one container
- * share its mappings; containers do not.
+ * RLIMIT_MEMLOCK, in bytes, that a set of mappings needs in a process without CAP_IPC_LOCK: the
+ * value of `LimitMEMLOCK=` in a unit file. Groups in one container share its mappings; containers
+ * do not.
  *
- * @throws VfioError EINVAL for a size or count that is none
+ * @throws VfioError EINVAL for a bad size or count
  */
 export function estimateMemlock(options: MemlockEstimateOptions): bigint {
   const pageSize = BigInt(options.pageSize ?? 4096);

@@ -1,13 +1,13 @@
 /**
- * What type1 remembers of each mapping besides where it lies: whose it is, its vaddr, what it was
- * charged. Parallel arrays by slot, 21 bytes each and 4 for the slot: 65535 mappings as objects
- * would take several times that.
+ * The data that type1 keeps for each mapping besides its place: its process, its vaddr and its
+ * charge. Parallel arrays by slot, 21 bytes for each mapping and 4 for the slot: 65535 objects
+ * would take several times as much.
  */
 import type { Access } from '../../abi/memory.ts';
 import { Slots } from '../../base/slots.ts';
 import type { Process } from './process.ts';
 
-/** CAP_IPC_LOCK as it was when the mapping was made. */
+/** CAP_IPC_LOCK at the time when the mapping was made. */
 const VADDR_INVALID = 8;
 
 export class MappingTable {
@@ -15,9 +15,9 @@ export class MappingTable {
   #flags = new Uint8Array(Slots.initialCapacity);
   #owner = new Uint32Array(Slots.initialCapacity);
   #lockedBytes = new Float64Array(Slots.initialCapacity);
-  /** vaddr in pages of 4096 bytes; -1 = it came as memory, without an address. */
+  /** vaddr in pages of 4096 bytes; -1: the mapping came as memory, without an address. */
   #vaddrPage = new Float64Array(Slots.initialCapacity);
-  /** Processes with mappings here. Few: an index each. */
+  /** Processes with mappings here. They are few, so each has an index. */
   readonly #owners: { process: Process | null; mappings: number }[] = [];
   #invalid = 0;
 
@@ -75,7 +75,7 @@ export class MappingTable {
     this.#invalid += invalid ? 1 : -1;
   }
 
-  /** The mapping changes hands (MAP with FLAG_VADDR). The accounting was moved by the caller. */
+  /** The mapping changes hands (MAP with FLAG_VADDR). The caller has moved the accounting. */
   setOwner(slot: number, process: Process): void {
     const before = this.#owner[slot];
     this.#owner[slot] = this.#join(process);

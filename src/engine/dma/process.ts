@@ -9,25 +9,25 @@ import { INSPECT } from '../../base/inspect.ts';
 import { AddressSpace } from './address-space.ts';
 
 /**
- * A name of linux/capability.h. VFIO asks for CAP_IPC_LOCK (locked memory) and, where it has no
- * IOMMU, CAP_SYS_RAWIO.
+ * A name of linux/capability.h. VFIO looks at CAP_IPC_LOCK (locked memory) and, where there is no
+ * IOMMU, at CAP_SYS_RAWIO.
  */
 export type Capability = `CAP_${string}`;
 
-/** What `readProcess` tells of a real process, or a test of a synthetic one. */
+/** The properties of a process: `readProcess` reads them from a real one; tests make them up. */
 export interface ProcessOptions {
   readonly pid: number;
   readonly uid: number;
-  /** Its command's, for messages. */
+  /** The command's name, for messages. */
   readonly name?: string;
   readonly capabilities?: Iterable<Capability>;
-  /** RLIMIT_MEMLOCK in bytes; Infinity = unlimited. Default 8 MiB, as Linux gives since 5.16. */
+  /** RLIMIT_MEMLOCK in bytes; Infinity: unlimited. Default: 8 MiB, as in Linux since 5.16. */
   readonly memlockLimit?: number;
-  /** Bytes locked already, by mlock or by somebody else's accounting. */
+  /** Bytes locked already, by mlock or in the accounting of other subsystems. */
   readonly lockedBytes?: number;
   /** Bytes per page: 4096 (default), 16384 or 65536. */
   readonly pageSize?: number;
-  /** Where `addressSpace.anonymous` gets its memory from. */
+  /** The source of memory for `addressSpace.anonymous`. */
   readonly allocate?: MemoryAllocator;
 }
 
@@ -37,7 +37,7 @@ export class Process implements Disposable {
   readonly pid: number;
   readonly uid: number;
   readonly name: string;
-  /** May change while it runs; type1 looks when a mapping is made (S2-46). */
+  /** May change while the process runs; type1 looks when a mapping is made (S2-46). */
   readonly capabilities: Set<Capability>;
   /** RLIMIT_MEMLOCK in bytes; may be changed at any time, as by setrlimit. */
   memlockLimit: number;
@@ -99,7 +99,7 @@ export class Process implements Disposable {
   }
 
   /**
-   * Run `close` when the process exits: what the kernel does for open files.
+   * Run `close` when the process exits, as the kernel closes open files.
    *
    * @throws VfioError ESRCH when it has exited
    */
@@ -110,10 +110,9 @@ export class Process implements Disposable {
   }
 
   /**
-   * The process ends: its address space goes, then its files are closed, newest first. Mappings
-   * that live on in a container which another process holds keep their memory, and their accounting
-   * here, until they are unmapped (S2-52). Idempotent; every step runs, the first error is
-   * rethrown.
+   * The process ends: its address space goes, then its files are closed, newest first. Mappings in
+   * a container that another process holds keep their memory, and their accounting here, until they
+   * are unmapped (S2-52). Idempotent; every step runs, the first error is rethrown.
    */
   exit(): void {
     if (!this.#alive) return;

@@ -1,6 +1,6 @@
 /**
- * The checks of type1 requests that need no more than the request and the smallest page size, in
- * the order programs see them (B.6).
+ * The checks of type1 requests that need only the request and the smallest page size, in the order
+ * that programs see (B.6).
  */
 import { DmaUnmapFlags } from '../../abi/vfio.ts';
 import { checkU32, checkU64, hex, U64_MAX } from '../../base/check.ts';
@@ -45,7 +45,7 @@ export interface UnmapRange {
   readonly last: number;
   readonly all: boolean;
   readonly vaddrOnly: boolean;
-  /** Null unless the dirty pages are asked for. */
+  /** Null for a request that does not ask for the dirty pages. */
   readonly bitmap: DirtyBitmap | null;
 }
 

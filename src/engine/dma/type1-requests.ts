@@ -1,4 +1,4 @@
-/** What a container is asked and what it answers: the type1 ioctls as values. */
+/** Requests to a container and their answers: the type1 ioctls as values. */
 import type { IovaRange } from '../../abi/device.ts';
 import type { Access, Memory } from '../../abi/memory.ts';
 import type { DirtyBitmap } from '../../hardware/dirty-pages.ts';
@@ -6,7 +6,7 @@ import type { Process } from './process.ts';
 
 /** VFIO_IOMMU_MAP_DMA. */
 export interface MapDma {
-  /** Who maps: its address space resolves `vaddr`, and it is charged. */
+  /** The process that maps: its address space resolves `vaddr`, and its account is charged. */
   readonly process: Process;
   readonly vaddr: bigint;
   readonly iova: bigint;
@@ -17,18 +17,18 @@ export interface MapDma {
 
 /** A mapping that brings its memory with it, as a vfio-user client's does. */
 export interface MapMemory {
-  /** Who is charged. */
+  /** The process that is charged. */
   readonly process: Process;
   readonly iova: bigint;
   readonly memory: Memory;
-  /** First byte of the memory, 0 by default. */
+  /** First byte of the memory. Default: 0. */
   readonly offset?: number;
-  /** Bytes; to the memory's end by default. */
+  /** Bytes. Default: to the memory's end. */
   readonly size?: number;
   readonly access?: Access;
   /**
-   * Whether its pages count as locked: true for direct memory, false for remote memory, which pins
-   * nothing here, and for BARs.
+   * Whether its pages count as locked. True for direct memory; false for BARs, and for remote
+   * memory, of which nothing is pinned here.
    */
   readonly counted?: boolean;
 }
@@ -37,7 +37,7 @@ export interface MapMemory {
 export interface UnmapDma {
   readonly iova: bigint;
   readonly size: bigint;
-  /** `DmaUnmapFlags`; 0 by default. */
+  /** `DmaUnmapFlags`. Default: 0. */
   readonly flags?: number;
   /** With GET_DIRTY_BITMAP. */
   readonly dirtyBitmap?: DirtyBitmap;
@@ -57,7 +57,7 @@ export interface IommuInfo {
   readonly ranges: readonly IovaRange[];
   /** Mappings that still fit. */
   readonly available: number;
-  /** The page size a dirty bitmap must use, as a bitmap of one bit. */
+  /** The page size that a dirty bitmap must use, as a bitmap of one bit. */
   readonly pageSizeBitmap: bigint;
   readonly maxDirtyBitmapSize: number;
 }

@@ -1,9 +1,9 @@
 /**
- * The type1 IOMMU driver: the mappings of one container, kept the same in every domain its groups
+ * The type1 IOMMU driver: the mappings of one container, the same in every domain that its groups
  * need.
  *
- * The order of the checks is part of the interface: programs look at the first errno (B.6).
- * Everything is looked at first, then done, and what was done is undone when a later step fails.
+ * The order of the checks is part of the interface: programs look at the first errno (B.6). Type1
+ * checks a whole request first, then carries it out, and undoes its steps when a later one fails.
  *
  * @see linux/drivers/vfio/vfio_iommu_type1.c (Linux 7.2)
  */
@@ -55,7 +55,7 @@ export class Type1 {
     return this.#domains.list;
   }
 
-  /** What CHECK_EXTENSION says to DMA_CC_IOMMU. */
+  /** The answer of CHECK_EXTENSION to DMA_CC_IOMMU. */
   get enforcesCoherency(): boolean {
     return this.#domains.enforcesCoherency;
   }
@@ -74,7 +74,7 @@ export class Type1 {
     };
   }
 
-  /** Every mapping in order of its address (E-03). Do not map or unmap while walking. */
+  /** Every mapping in order of its address. Do not map or unmap during the walk. */
   *mappings(): Generator<MappingInfo> {
     for (let slot = this.#index.seek(0); slot >= 0; ) {
       const first = this.#index.foundFirst;
@@ -96,8 +96,8 @@ export class Type1 {
   /**
    * Attach `group`: see ContainerDomains.attach.
    *
-   * @throws VfioError EBUSY while a mapping's vaddr is invalid: a new domain would have to look
-   * them up
+   * @throws VfioError EBUSY while a mapping's vaddr is invalid: a new domain would need the
+   * addresses
    */
   attach(group: AttachableGroup): void {
     if (this.#table.invalid > 0) {
@@ -217,7 +217,7 @@ export class Type1 {
    *
    * @throws VfioError EACCES on TYPE1 (v1); EINVAL unless exactly one flag; for GET_BITMAP: EINVAL
    * bitmap size, page size, misaligned, tracking off or a mapping cut; EOVERFLOW past 2^64; EFAULT
-   * when the bitmap is shorter than it was said to be
+   * when the bitmap is shorter than the caller says
    */
   dirtyPages(flags: number, range?: DirtyRange): void {
     if (this.kind !== Extension.TYPE1v2_IOMMU) {
@@ -236,7 +236,7 @@ export class Type1 {
     return Math.max(0, this.#limit - this.#index.size);
   }
 
-  /** Overlap, entry limit, ranges: in that order. */
+  /** Check overlap, entry limit and ranges, in that order. */
   #checkFree(iova: bigint, size: bigint, first: number, last: number): void {
     if (this.#index.overlaps(first, last)) {
       const at = BigInt(this.#index.foundFirst) << 12n;
@@ -254,7 +254,7 @@ export class Type1 {
     }
   }
 
-  /** Charge, map in every domain, record; all of it or nothing. */
+  /** Charge, map in every domain, and record: all of it, or nothing. */
   #insert(process: Process, first: number, last: number, vaddrPage: number, segments: readonly Segment[], access: Access): void {
     const { faults } = this.#context;
     let lockedBytes = 0;
@@ -286,7 +286,7 @@ export class Type1 {
     this.#warnNearLimit();
   }
 
-  /** Linux says nothing before ENOSPC (E-04). */
+  /** Linux logs nothing before ENOSPC; the engine warns. */
   #warnNearLimit(): void {
     const limit = this.#limit;
     const used = this.#index.size;
@@ -336,13 +336,13 @@ export class Type1 {
     return BigInt(pages) << 12n;
   }
 
-  /** Where a walk from `first` starts. v1 stops at once at a mapping that began before it. */
+  /** The start of a walk from `first`. v1 stops at once at a mapping that begins before `first`. */
   #firstIn(first: number): number {
     const slot = this.#index.seek(first);
     return this.kind === Extension.TYPE1_IOMMU && slot >= 0 && this.#index.foundFirst < first ? -1 : slot;
   }
 
-  /** Unmap what starts in [first, last]; pages unmapped. Cannot fail. */
+  /** Unmap the mappings that start in [first, last]; returns the pages unmapped. Cannot fail. */
   #unmapRange(first: number, last: number): number {
     const index = this.#index;
     let pages = 0;
@@ -399,7 +399,7 @@ export class Type1 {
     checkBitmapData(range.bitmap);
     this.#dirty!.report(first, last, Number(this.#domains.pageSize) / 4096, range.bitmap.data);
     this.#dirty!.forget(first, last);
-    // What is written through a view taken before now would not be marked again.
+    // Writes through a view taken before now would not be marked again.
     for (const domain of this.#domains.list) domain.expireWriteViews();
   }
 }

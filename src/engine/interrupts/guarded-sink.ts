@@ -1,8 +1,7 @@
 /**
- * Sinks and sources as the engine keeps them. They are the caller's, and their contract says that
- * they do not throw; one that does all the same, or is async and rejects, must not stop a close
- * half-way, or keep other sinks from their interrupts. Taking a reference may fail (EBADF), and
- * says so.
+ * Sinks and sources as the engine keeps them. They are the caller's, and their contract forbids
+ * that they throw. A sink that throws all the same, or is async and rejects, must not stop a close
+ * half-way, or keep other sinks from their interrupts. `get` may fail (EBADF), and throws then.
  */
 import type { InterruptSink, InterruptSource } from '../../abi/device.ts';
 import { callForeign, type Failed, settle, textOf } from '../../base/foreign.ts';
@@ -17,7 +16,7 @@ export class GuardedSink implements InterruptSink {
     this.#failed = reporter(bdf, log);
   }
 
-  /** One per interrupt: no closure is made here. */
+  /** Called for each interrupt: it makes no closure. */
   signal(): void {
     try {
       const result: unknown = this.#sink.signal();
@@ -37,7 +36,7 @@ export class GuardedSink implements InterruptSink {
   }
 }
 
-/** `source.listen`, with a registration whose end cannot fail. */
+/** `source.listen`, with a registration whose disposal cannot fail. */
 export function listenGuarded(source: InterruptSource, listener: () => void, bdf: string, log: RateLimitedLogger): Disposable {
   const listening = source.listen(listener);
   return {

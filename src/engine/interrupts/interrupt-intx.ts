@@ -1,11 +1,12 @@
 /**
  * INTx as vfio-pci gives it: an edge to the user for a level of the device. When the pin is
- * asserted it is masked first and signalled then (automask); unmasking looks whether it is asserted
- * still, and if so keeps the mask and signals again, without a trip through the wire.
+ * asserted, the engine masks it first and signals then (automask). An unmask looks whether the pin
+ * is still asserted; if so the engine keeps the mask and signals again, without a trip through the
+ * wire.
  *
  * The mask is COMMAND.InterruptDisable where the device has a working one (PCI 2.3), else the
- * interrupt controller's, and then the line must not be shared (S2-12). COMMAND.InterruptDisable as
- * the user sees it is virtual, and a second mask over it.
+ * interrupt controller's; then the line must not be shared (S2-12). COMMAND.InterruptDisable as the
+ * user sees it is virtual, and a second mask over it.
  *
  * @see linux/drivers/vfio/pci/vfio_pci_intrs.c, vfio_intx_enable(), vfio_pci_intx_mask(),
  * vfio_pci_intx_unmask_handler()
@@ -44,7 +45,7 @@ export class IntxInterrupt implements IrqListener {
   readonly #line: InterruptLine | null;
   readonly #noIntx: boolean;
   readonly #noIntxMask: boolean;
-  /** COMMAND.InterruptDisable can be used: null before it was tried. */
+  /** COMMAND.InterruptDisable works; null before the trial. */
   #maskable: boolean | null = null;
   /** The user's own COMMAND.InterruptDisable. */
   #virtuallyDisabled = false;
@@ -81,8 +82,8 @@ export class IntxInterrupt implements IrqListener {
   }
 
   /**
-   * Try whether COMMAND.InterruptDisable can be toggled, and leave it clear (set for ever when INTx
-   * is not to be used).
+   * Try whether COMMAND.InterruptDisable can be toggled, and leave it clear (or set, when INTx is
+   * not to be used).
    */
   probe(): void {
     if (this.#noIntx) {
@@ -106,8 +107,8 @@ export class IntxInterrupt implements IrqListener {
   }
 
   /**
-   * A function that uses messages keeps its pin quiet; afterwards the bit says again what the user
-   * last asked for.
+   * A function that uses messages keeps its pin quiet; afterwards the bit has the user's last value
+   * again.
    */
   quietForMessages(quiet: boolean): void {
     this.#disableIntx(quiet || this.#noIntx || (this.maskable && this.#virtuallyDisabled));
@@ -128,7 +129,7 @@ export class IntxInterrupt implements IrqListener {
     if (!this.#virtuallyDisabled) this.#sink?.signal();
   }
 
-  /** True when this changed something. */
+  /** True when the mask changed. */
   mask(): boolean {
     if (!this.#active) {
       if (this.maskable) this.#disableIntx(true);
@@ -170,7 +171,7 @@ export class IntxInterrupt implements IrqListener {
     else this.unmask();
   }
 
-  /** After the hardware lost its registers: its mask as it has to be now. */
+  /** Set the mask again after the hardware lost its registers. */
   restore(): void {
     if (this.#noIntx) this.#disableIntx(true);
     else if (this.#active && this.maskable) this.#disableIntx(this.#masked);
@@ -210,7 +211,7 @@ export class IntxInterrupt implements IrqListener {
     this.#host.listener = this;
   }
 
-  /** The device stays quiet towards us from here on; each thing held is let go once. */
+  /** From here on the device is quiet towards the engine; each reference is released once. */
   disable(): void {
     if (!this.#active) return;
     this.#host.listener = null;
@@ -226,13 +227,13 @@ export class IntxInterrupt implements IrqListener {
     sink?.put();
   }
 
-  /** The device's last user is gone: so is what it wrote to COMMAND. */
+  /** The device's last user is gone, and the user's write to COMMAND with it. */
   forget(): void {
     this.#virtuallyDisabled = false;
   }
 
   /**
-   * Replace the sink in one step: every interrupt goes to the old one or to the new one (S2-08).
+   * Replace the sink in one step: every interrupt goes to the old sink or to the new one (S2-08).
    */
   #replace(sink: InterruptSink | null): void {
     sink?.get();

@@ -22,8 +22,8 @@ export type MessageKind = 'msi' | 'msix';
 
 /**
  * Messages in the remappable format of Intel's IOMMU: bits 19:5 of the address are the handle (an
- * index of a remapping table that is the function's own here), bit 4 says that it is one, bit 3
- * that the low bits of the data are added to it.
+ * index of a remapping table that is the function's own here), bit 4 marks it as a handle, and bit
+ * 3 adds the low bits of the data to it.
  *
  * @see Intel Virtualization Technology for Directed I/O, 5.1.2.2
  */
@@ -59,7 +59,8 @@ export class MessageInterrupts implements IrqListener {
   readonly #msiMaskAt: number;
   #kind: MessageKind | null = null;
   /**
-   * Vectors the kind was enabled with; MSI-X may have added others since, see `MsixTable.isRouted`.
+   * Vectors that the kind was enabled with; MSI-X may have added others since, see
+   * `MsixTable.isRouted`.
    */
   #initial = 0;
   #allocated = 0;
@@ -94,14 +95,14 @@ export class MessageInterrupts implements IrqListener {
     return this.#allocated;
   }
 
-  /** Vectors the hardware has. */
+  /** Vectors that the hardware has. */
   count(kind: MessageKind): number {
     if (kind === 'msix') return this.#msix === null ? 0 : this.#msix.vectors;
     if (this.#msiAt === 0) return 0;
     return 1 << ((this.#config.read(this.#msiAt + Msi.FLAGS, 2) & Msi.FLAGS_QMASK) >>> Msi.FLAGS_QMASK_SHIFT);
   }
 
-  /** log2 of the messages MSI was enabled with, rounded up. */
+  /** log2 of the messages that MSI was enabled with, rounded up. */
   get msiQueueMax(): number {
     return this.#kind === 'msi' ? log2Up(this.#initial) : 0;
   }
@@ -167,7 +168,10 @@ export class MessageInterrupts implements IrqListener {
     return 0;
   }
 
-  /** A block of an enabled type. What can be known to fail is refused before anything changes. */
+  /**
+   * A block of an enabled type. Requests that are known to fail are refused before anything
+   * changes.
+   */
   #setActive(start: number, count: number, sinks: readonly (InterruptSink | null)[]): number {
     let added = 0;
     for (let i = 0; i < count; i++) {
@@ -192,7 +196,8 @@ export class MessageInterrupts implements IrqListener {
   }
 
   /**
-   * All of the block, or none of it: on an error those vectors it came to have no sink any more.
+   * All of the block, or none of it: after an error the vectors that the request came to have no
+   * sink any more.
    */
   #setBlock(start: number, count: number, sinks: readonly (InterruptSink | null)[]): void {
     let i = 0;
@@ -224,7 +229,7 @@ export class MessageInterrupts implements IrqListener {
     this.#mask(vector, true);
     this.#program(vector);
     this.#swap(vector, sink);
-    // Last, because a message that came meanwhile is sent by this.
+    // Last, because this sends a message that came meanwhile.
     this.#mask(vector, false);
   }
 
@@ -235,7 +240,7 @@ export class MessageInterrupts implements IrqListener {
     old?.put();
   }
 
-  /** Quiet first, then let go of every sink once. */
+  /** Quiet first, then release every sink once. */
   disable(): void {
     if (this.#kind === null) return;
     this.#disableHardware(this.#kind);
@@ -250,7 +255,7 @@ export class MessageInterrupts implements IrqListener {
 
   // --- the hardware
 
-  /** Write everything into the hardware again: a reset took it. */
+  /** Write everything into the hardware again, after a reset took it. */
   restore(): void {
     if (this.#kind === null) return;
     this.#enableHardware();
@@ -271,7 +276,7 @@ export class MessageInterrupts implements IrqListener {
     else this.#enableMsix();
   }
 
-  /** The message goes in while MSI is off; vectors start masked where they can be. */
+  /** The message is written while MSI is off; vectors start masked where they can be. */
   #enableMsi(): void {
     const at = this.#msiAt;
     const flags = this.#config.read(at + Msi.FLAGS, 2);
@@ -288,9 +293,7 @@ export class MessageInterrupts implements IrqListener {
     this.#config.write(at + Msi.FLAGS, 2, off | queue | Msi.FLAGS_ENABLE);
   }
 
-  /**
-   * Every entry masked under the function mask, messages written, then the function mask comes off.
-   */
+  /** Mask every entry under the function mask, write the messages, then clear the function mask. */
   #enableMsix(): void {
     const table = this.#msix!;
     const { FLAGS, FLAGS_ENABLE, FLAGS_MASKALL } = Msix;
@@ -333,8 +336,8 @@ export class MessageInterrupts implements IrqListener {
   }
 
   /**
-   * The table is in a BAR: memory decoding is switched on around the accesses, whatever the user
-   * has set, and put back (B.9).
+   * The table is in a BAR: the engine switches memory decoding on around the accesses, whatever the
+   * user has set, and restores it (B.9).
    */
   #decoding(access: () => void): void {
     const on = this.#config.memoryEnabled;

@@ -35,7 +35,7 @@ export class NotifyInterrupt {
     sink?.put();
   }
 
-  /** @throws VfioError ENOTTY for masks; EINVAL as the matrix says (B.9) */
+  /** @throws VfioError ENOTTY for masks; EINVAL as in the matrix (B.9) */
   set(request: SetIrqs): void {
     const act = notifyAct(this.#bdf, request, this.#sink !== null);
     switch (act.act) {

@@ -1,7 +1,7 @@
 /**
  * The interrupts of one device as VFIO gives them to its user: five IRQ indexes, of which INTx, MSI
- * and MSI-X exclude each other, and the matrix of SET_IRQS over them (B.9). The device's own side
- * of it is `HostIrq`.
+ * and MSI-X exclude each other, and the matrix of SET_IRQS over them (B.9). `HostIrq` is the
+ * device's own side.
  *
  * @see linux/drivers/vfio/pci/vfio_pci_intrs.c, vfio_pci_set_irqs_ioctl()
  */
@@ -26,17 +26,20 @@ export interface InterruptsOptions {
   readonly host: HostIrq;
   readonly msix: MsixTable | null;
   /**
-   * The pin as the user sees it (virtual config): 0 hides INTx. Default: the hardware's, 0 with
+   * The pin as the user sees it (virtual config): 0 hides INTx. Default: the hardware's; 0 with
    * `noIntx`.
    */
   readonly virtualPin?: () => number;
-  /** INTx of this device is known to be broken: never used, COMMAND.InterruptDisable kept set. */
+  /**
+   * INTx of this device is known to be broken: the engine never uses it, and keeps
+   * COMMAND.InterruptDisable set.
+   */
   readonly noIntx?: boolean;
-  /** The wire the pin is on; one of its own by default, null = not connected. */
+  /** The wire of the pin; null: not connected. Default: a wire of its own. */
   readonly line?: InterruptLine | null;
-  /** Vectors the machine has for this device. Default: no limit. */
+  /** Vectors that the machine has for this device. Default: no limit. */
   readonly maxVectors?: () => number;
-  /** Whether MSI-X vectors can be added while others are in use. Default: yes. */
+  /** Whether MSI-X vectors can be added while others are in use. Default: true. */
   readonly dynamicMsix?: boolean;
 }
 
@@ -85,12 +88,15 @@ export class Interrupts {
     return this.#intx.active ? 'intx' : (this.#messages.kind ?? 'none');
   }
 
-  /** First open, after the reset: find out whether COMMAND.InterruptDisable works, and clear it. */
+  /**
+   * Called at the first open, after the reset: find out whether COMMAND.InterruptDisable works, and
+   * clear it.
+   */
   open(): void {
     this.#intx.probe();
   }
 
-  /** Interrupts of an index: 0 when the device lacks it. */
+  /** The number of interrupts of an index: 0 when the device lacks it. */
   count(index: number): number {
     switch (index) {
       case IrqIndex.INTX:
@@ -124,12 +130,12 @@ export class Interrupts {
   }
 
   /**
-   * VFIO_DEVICE_SET_IRQS. A sink is kept with `get` and let go with `put`, once each. Elements of
-   * `sinks` and `sources` are looked at after everything else was checked, so a caller may resolve
+   * VFIO_DEVICE_SET_IRQS. The engine takes a sink with `get` and releases it with `put`, once each.
+   * It reads the elements of `sinks` and `sources` after all other checks, so a caller may resolve
    * them then.
    *
-   * @returns 0, or how many vectors can be had when that is fewer than asked; nothing has changed
-   * then
+   * @returns 0, or the number of vectors that the device can have when that is fewer than asked;
+   * nothing has changed then
    * @throws VfioError EINVAL, ENOTTY, EBUSY, ENODEV, ENOSPC, ERANGE as the matrix has it
    */
   setIrqs(request: SetIrqs): number {
@@ -154,8 +160,8 @@ export class Interrupts {
   }
 
   /**
-   * Last close: every interrupt off, every sink released once, the user's COMMAND.InterruptDisable
-   * forgotten. Idempotent.
+   * Called at the last close: every interrupt is off, every sink released once, and the user's
+   * COMMAND.InterruptDisable forgotten. Idempotent.
    */
   disableAll(): void {
     this.#intx.disable();
@@ -171,7 +177,7 @@ export class Interrupts {
   }
 
   /**
-   * INTx is enabled and masked: by its own signal, by the user, or by the virtual
+   * INTx is enabled, and masked by its own signal, by the user, or by the virtual
    * COMMAND.InterruptDisable.
    */
   get intxMasked(): boolean {
@@ -179,49 +185,48 @@ export class Interrupts {
   }
 
   /**
-   * log2 of the vectors MSI was enabled with: the most the user may write into the capability. 0
-   * when MSI is off.
+   * log2 of the vectors that MSI was enabled with: the most that the user may write into the
+   * capability. 0 when MSI is off.
    */
   get msiQueueMax(): number {
     return this.#messages.msiQueueMax;
   }
 
-  /** MSI or MSI-X vectors that it holds. */
+  /** MSI or MSI-X vectors that the device holds. */
   get vectors(): number {
     return this.#messages.allocated;
   }
 
-  /** Messages that arrived for a vector nobody has given a sink. */
+  /** Messages that arrived for a vector without a sink. */
   get unclaimed(): number {
     return this.#messages.unclaimed;
   }
 
   /**
-   * Write messages, masks and enables into the hardware again after it lost them: a reset, or D3hot
-   * to D0.
+   * Write messages, masks and enables into the hardware again, after a reset or D3hot took them.
    */
   restore(): void {
     this.#messages.restore();
     this.#intx.restore();
   }
 
-  /** Before low power: mask INTx, unless the user has. */
+  /** Called before low power: mask INTx, where the user has not. */
   sleep(): void {
     this.#intx.sleep();
   }
 
-  /** After low power: undo `sleep`, and let pending messages go. */
+  /** Called after low power: undo `sleep`, and send pending messages. */
   wake(): void {
     this.#intx.wake();
     this.#host.update();
   }
 
-  /** An uncorrectable error was reported. False when nobody listens. */
+  /** The device reported an uncorrectable error. False when no sink is there. */
   signalError(): boolean {
     return this.#error.signal();
   }
 
-  /** Ask the user to let go of the device (S2-41). False when nobody listens. */
+  /** Ask the user to release the device (S2-41). False when no sink is there. */
   signalRequest(): boolean {
     return this.#request.signal();
   }

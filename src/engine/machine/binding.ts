@@ -1,6 +1,6 @@
 /**
- * Who drives a function: matching, binding and unbinding. A bind is all or nothing: whatever step
- * fails, the function is as it was.
+ * The drivers of functions: matching, binding and unbinding. A bind is all or nothing: when a step
+ * fails, the function is as before.
  *
  * @see linux/drivers/base/dd.c, really_probe(); drivers/pci/pci-driver.c, pci_match_device(),
  * pci_dma_configure()
@@ -24,7 +24,7 @@ interface HostDriver {
   /** Has a sriov_configure of its own. */
   readonly sriov: boolean;
   readonly static: readonly Match[];
-  /** Added while running (new_id). */
+  /** Ids that were added while the machine runs (new_id). */
   readonly dynamic: Map<string, Match>;
 }
 
@@ -42,15 +42,14 @@ function matcher(id: string, driver: string): Match {
 }
 
 /**
- * The host's drivers. Always there: vfio-pci, pci-stub and pci-pf-stub, which take nothing by
- * themselves (S2-15), and pcieport, which takes ports. pci-pf-stub does nothing but enable VFs
- * (S3-14).
+ * The host's drivers. Always there: vfio-pci, pci-stub and pci-pf-stub, which take no function by
+ * themselves (S2-15), and pcieport, which takes ports. pci-pf-stub only enables VFs (S3-14).
  */
 export class HostDrivers {
   readonly #drivers = new Map<string, HostDriver>();
   readonly #mentioned = new Set<string>();
 
-  /** @throws VfioError EINVAL for a name or id that is none, EEXIST for a driver declared twice */
+  /** @throws VfioError EINVAL for a bad name or id, EEXIST for a driver declared twice */
   constructor(specs: readonly HostDriverSpec[] = []) {
     for (const name of [VFIO_PCI, 'pci-stub', 'pci-pf-stub', 'pcieport']) {
       const dma = name === 'pci-pf-stub' ? 'kernel' : 'managed';
@@ -66,13 +65,12 @@ export class HostDrivers {
   }
 
   /**
-   * Drivers that a declaration names are drivers that the machine has, whether or not it says more
-   * of them.
+   * The machine has every driver that a declaration names, also those that it does not describe.
    */
   noteAll(devices: readonly FunctionSpec[]): void {
     if (!Array.isArray(devices)) return;
     for (const one of devices) {
-      // The machine refuses a value that is no declaration where it builds the function.
+      // A value that is no declaration is refused where the machine builds the function.
       const { driver, driverOverride, vfDriver, devices: behind = [] } = (one ?? {}) as FunctionSpec;
       for (const name of [driver, driverOverride, vfDriver]) if (typeof name === 'string') this.#mentioned.add(name);
       this.noteAll(behind);
@@ -80,7 +78,7 @@ export class HostDrivers {
   }
 
   /**
-   * Drivers of this machine: those that are always there, that it declares, and that its devices
+   * Drivers of this machine: the built-in ones, those that it declares, and those that its devices
    * name.
    */
   get known(): readonly string[] {
@@ -105,12 +103,14 @@ export class HostDrivers {
     return [...this.#drivers.keys()];
   }
 
-  /** How `name` uses DMA. A driver nobody declared is taken for a native one. */
+  /** The use of DMA by `name`. A driver that is not declared counts as a native one. */
   dmaUse(name: string): DmaUse {
     return this.#drivers.get(name)?.dma ?? 'kernel';
   }
 
-  /** Whether `name` can enable virtual functions of what it drives. vfio-pci is asked elsewhere. */
+  /**
+   * Whether `name` can enable virtual functions. For vfio-pci a parameter decides that elsewhere.
+   */
   doesSriov(name: string): boolean {
     return this.#drivers.get(name)?.sriov ?? false;
   }
@@ -126,7 +126,7 @@ export class HostDrivers {
     found.dynamic.set(id.toLowerCase(), matcher(id, driver));
   }
 
-  /** Write to remove_id. What is bound stays bound. @throws VfioError ENODEV */
+  /** Write to remove_id. Bound functions stay bound. @throws VfioError ENODEV */
   removeId(driver: string, id: string): void {
     if (!this.#found(driver).dynamic.delete(id.toLowerCase())) throw new VfioError('ENODEV', `driver ${driver} was not given id ${id}`);
   }
@@ -138,8 +138,8 @@ export class HostDrivers {
   }
 
   /**
-   * Whether `name` would take `fn` when asked: an override decides alone; otherwise its ids do, and
-   * a driver without any takes what it is told to.
+   * Whether `name` would take `fn` at a bind: an override decides alone; otherwise the driver's ids
+   * do, and a driver without ids takes every function.
    */
   accepts(name: string, fn: PciFunction): boolean {
     if (fn.driverOverride !== null) return fn.driverOverride === name;
@@ -148,7 +148,7 @@ export class HostDrivers {
     return name === VFIO_PCI || this.#matches(driver, fn);
   }
 
-  /** Which driver takes `fn` by itself; null for none. An override decides alone. */
+  /** The driver that takes `fn` by itself; null for none. An override decides alone. */
   candidate(fn: PciFunction): string | null {
     if (fn.driverOverride !== null) return fn.driverOverride;
     for (const driver of this.#drivers.values()) if (this.#matches(driver, fn)) return driver.name;
@@ -187,7 +187,7 @@ export class Binder {
 
   /**
    * Bind `fn` to driver `name`. To name vfio-pci here is the user's explicit act (S1-09), so it
-   * needs no id; nothing binds to it by itself.
+   * needs no id; vfio-pci takes no function by itself.
    *
    * @throws VfioError ENODEV when the function is gone or an override or the driver's ids rule
    * `name` out; EBUSY when a driver is bound already, or a native driver asks for a function of a
@@ -257,7 +257,7 @@ export class Binder {
   }
 
   /**
-   * Put a native driver back where it was bound a moment ago: nothing to match, nothing that could
+   * Bind a native driver again that was bound a moment ago: no match is needed, and no step can
    * fail.
    */
   restore(fn: PciFunction, name: string): void {
@@ -266,9 +266,9 @@ export class Binder {
   }
 
   /**
-   * Take the driver away. At once for a native driver, and for vfio-pci without users; otherwise
-   * the users are asked to let go, opens are refused from now on, and the promise waits for the
-   * last close (S2-41).
+   * Unbind the driver. At once for a native driver, and for vfio-pci without users; otherwise the
+   * engine asks the users to close the device and refuses opens from now on, and the promise waits
+   * for the last close (S2-41).
    *
    * @throws VfioError ENODEV when no driver is bound
    */
@@ -291,7 +291,7 @@ export class Binder {
     return done;
   }
 
-  /** `device` has no users any more: finish its unbind. Idempotent. */
+  /** `device` has no user any more: finish its unbind. Idempotent. */
   unbound(fn: PciFunction, device: VfioPciDevice): void {
     if (fn.vfio !== device) return;
     fn.unbinding = null;

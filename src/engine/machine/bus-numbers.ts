@@ -1,7 +1,7 @@
 /**
  * The buses of a machine by domain and number: root buses, buses behind bridges, and buses that
  * only virtual functions are on. Numbers that no bridge declares grow depth-first from each root
- * bus, as the kernel's scan gives them out, and leave room for virtual functions
+ * bus, as the kernel's scan assigns them, and leave room for virtual functions
  * (pci_iov_bus_range()).
  */
 import { checkIndex, hex } from '../../base/check.ts';
@@ -23,7 +23,7 @@ export class BusNumbers {
   /** In the order of discovery. */
   #roots: readonly PciBus[] = [];
   readonly #buses = new Map<number, PciBus>();
-  /** The lowest number that a bridge may still get at power-on, by root bus. */
+  /** The lowest number that is still free for a bridge at power-on, by root bus. */
   readonly #next = new Map<PciBus, number>();
 
   /**
@@ -93,8 +93,8 @@ export class BusNumbers {
 
   /**
    * At power-on: a bus behind `bridge`. Its number is the declared one, in any order, as firmware
-   * may have given numbers, or the next one of its root bus. Bridges come before virtual functions:
-   * a number that a bridge declares, or cannot do without, is no longer kept for virtual functions.
+   * may assign numbers, or the next one of its root bus. Bridges come before virtual functions: a
+   * number that a bridge declares or needs is no longer kept for virtual functions.
    *
    * @throws VfioError EINVAL when the number cannot be there, or none is left
    */
@@ -120,8 +120,8 @@ export class BusNumbers {
   }
 
   /**
-   * The number that was declared; else `preferred`, or the lowest one that `conflict` has nothing
-   * against.
+   * The declared number; else `preferred`, or the lowest number for which `conflict` finds no
+   * reason.
    */
   #choose(bridge: PciFunction, declared: number | undefined, preferred: number, conflict: (n: number) => string | null): number {
     if (declared !== undefined) {
@@ -139,9 +139,9 @@ export class BusNumbers {
   }
 
   /**
-   * Why bus `number` cannot be behind `bridge`; null when it can. A bridge forwards one range of
-   * numbers, from the bus behind it to the last one below that, and ranges of bridges beside each
-   * other do not overlap.
+   * The reason why bus `number` cannot be behind `bridge`; null when it can. A bridge forwards one
+   * range of numbers, from the bus behind it to the last one below that, and ranges of bridges
+   * beside each other do not overlap.
    */
   #conflict(bridge: PciFunction, number: number): string | null {
     const { bus } = bridge;

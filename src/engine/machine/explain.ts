@@ -5,9 +5,9 @@ import { VFIO_PCI } from './binding.ts';
 import type { FunctionKind, IommuKind } from './machine-spec.ts';
 import type { FunctionGroup, PciFunction } from './pci-function.ts';
 
-/** One thing in the way, in the order in which a user would meet them. */
+/** One obstacle; obstacles are in the order in which a user would meet them. */
 export interface Blocker {
-  /** The call that would fail, and with what. */
+  /** The call that would fail, and its errno. */
   readonly at: string;
   readonly why: string;
   readonly fix: string;
@@ -18,9 +18,9 @@ export interface GroupMember {
   readonly name: string;
   readonly kind: FunctionKind;
   readonly driver: string | null;
-  /** Why it shares the group; null for the first. */
+  /** The reason why the function shares the group; null for the first. */
   readonly because: string | null;
-  /** It keeps the group from being viable. */
+  /** The function keeps the group from being viable. */
   readonly blocks: boolean;
 }
 
@@ -37,16 +37,18 @@ export interface Explanation {
     readonly members: readonly GroupMember[];
     readonly isolation: { readonly dma: boolean; readonly msi: boolean; readonly coherent: boolean };
     readonly viable: boolean;
-    /** Who holds it, when somebody does. */
+    /** The process that holds the group; null: none does. */
     readonly holder: string | null;
   };
   /** A virtual function's PF; null for others. */
   readonly physicalFunction: string | null;
   /** A physical function's VFs that are enabled; null for others. */
   readonly virtualFunctions: readonly string[] | null;
-  /** It opens with the VF token alone that the driver of the PF has set, to be asked from there. */
+  /**
+   * The VF opens only with the token that the driver of its PF has set; that driver has the token.
+   */
   readonly tokenNeeded: boolean;
-  /** Who keeps the group from being viable. */
+  /** The functions that keep the group from being viable. */
   readonly culprits: readonly Culprit[];
   readonly blockers: readonly Blocker[];
   /** A user could open it now. */

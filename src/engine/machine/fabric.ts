@@ -25,7 +25,7 @@ import { bridgeKinds, type FunctionSpec, type MachineSpec } from './machine-spec
 import { type PciBus, PciFunction } from './pci-function.ts';
 import { PhysicalFunction } from './physical-function.ts';
 
-/** A function that was put in, with the declaration it came from. */
+/** A new function, and its declaration. */
 export interface Placed {
   readonly fn: PciFunction;
   readonly spec: FunctionSpec;
@@ -37,7 +37,7 @@ export class Fabric {
   readonly #iommus = new Map<PciFunction, IommuProperties>();
   readonly #table: IommuTable;
   readonly #firmware: Firmware;
-  /** The four of each root bus. */
+  /** The four interrupt lines of each root bus. */
   readonly #wires = new Map<PciBus, readonly InterruptLine[]>();
   readonly #models: ModelRegistry;
   readonly #ctx: EngineContext;
@@ -68,9 +68,9 @@ export class Fabric {
   }
 
   /**
-   * Everything that is there at power-on.
+   * Build all hardware that is there at power-on.
    *
-   * @throws VfioError EINVAL, EEXIST, ENOSPC; whatever was built is disposed then
+   * @throws VfioError EINVAL, EEXIST, ENOSPC; the functions built before are disposed of then
    */
   powerOn(specs: readonly FunctionSpec[]): readonly Placed[] {
     using undo = new Cleanup();
@@ -102,10 +102,10 @@ export class Fabric {
   }
 
   /**
-   * Plug in a function, and what its declaration has behind it, with the machine running. Steps
-   * that undo it go to `undo`.
+   * Plug in a function, and the functions that its declaration has behind it, while the machine
+   * runs. Steps that undo it go to `undo`.
    *
-   * @param bus where; a port's bus takes device 00 only
+   * @param bus the function's bus; a port's bus takes device 00 only
    */
   plug(spec: FunctionSpec, bus: PciBus, undo: Cleanup): readonly Placed[] {
     const placed: Placed[] = [];
@@ -130,7 +130,8 @@ export class Fabric {
   }
 
   /**
-   * Take a function out, which must have nothing behind it and no driver: its model is disposed.
+   * Take a function out, which must have no function behind it and no driver: its model is disposed
+   * of.
    */
   unplug(fn: PciFunction): void {
     this.#firmware.unplug(fn);
@@ -138,8 +139,8 @@ export class Fabric {
   }
 
   /**
-   * The VFs 0 to `count - 1` of `pf`, where its SR-IOV capability says. Steps that undo it go to
-   * `undo`.
+   * Make the VFs 0 to `count - 1` of `pf`, at the places that its SR-IOV capability gives. Steps
+   * that undo it go to `undo`.
    *
    * @throws VfioError ENOMEM when one would be on a bus that is not kept for them; EEXIST when a
    * place is taken
@@ -332,8 +333,8 @@ export class Fabric {
   }
 
   /**
-   * The wire that a pin ends on. Each bridge turns the four pins by the number of the device below
-   * it, and so does the host.
+   * The wire of a pin. Each bridge turns the four pins by the number of the device below it, and so
+   * does the host.
    *
    * @see PCI-to-PCI Bridge Architecture 1.2, 9.1; linux/drivers/pci/irq.c,
    * pci_swizzle_interrupt_pin()
@@ -355,7 +356,7 @@ export class Fabric {
    */
   #markMultifunction(placed: readonly Placed[]): void {
     for (const { fn } of placed) {
-      // VFs share the number of their PF's device and are none of its functions.
+      // VFs share the number of their PF's device, but are not functions of that device.
       const device = fn.functionsOfDevice.filter((f) => f.physical === null);
       if (device[0]!.address.fn !== 0) {
         throw new VfioError('EINVAL', `${fn.bdf}: a device is found by its function 0, and this one has none`);

@@ -1,7 +1,7 @@
 /**
- * What firmware and the kernel's bus scan leave behind: BARs placed, bridge windows around them,
- * decoding on. Addresses are the same in every run. Ports get room to spare, for what is plugged in
- * later.
+ * The work of firmware and of the kernel's bus scan: BARs are placed, bridge windows stand around
+ * them, and decoding is on. Addresses are the same in every run. Ports get spare room for devices
+ * that are plugged in later.
  */
 import { Config } from '../../abi/pci.ts';
 import { hex } from '../../base/check.ts';
@@ -17,25 +17,27 @@ const MIB = 2 ** 20;
 const windowUnit: Record<Space, number> = { io: 0x1000, mem32: MIB, mem64: MIB };
 const headroom: Record<Space, number> = { io: 0, mem32: 2 * MIB, mem64: 256 * MIB };
 
-/** Where PCI starts and ends in each space; 32-bit memory ends below the I/O APIC. */
+/** First and last address of PCI in each space; 32-bit memory ends below the I/O APIC. */
 const rootFirst: Record<Space, number> = { io: 0x1000, mem32: 0xc000_0000, mem64: 0x8_0000_0000 };
 const rootEnd: Record<Space, number> = { io: 0x1_0000, mem32: 0xfec0_0000, mem64: 2 ** 46 };
 
 interface Window {
   readonly first: number;
   readonly end: number;
-  /** What is taken in it, by who took it. */
+  /** The ranges that are taken, by their owner. */
   readonly taken: Map<PciFunction, { first: number; end: number }[]>;
 }
 
 interface Item {
   readonly size: number;
   readonly align: number;
-  /** What it cannot do without; the rest of `size` is room for what may be plugged in later. */
+  /**
+   * Bytes that are needed now; the rest of `size` is room for devices that are plugged in later.
+   */
   readonly least: number;
   readonly fn: PciFunction;
   /**
-   * null: the window of bridge `fn`; 'rom': its ROM; 'vf': BAR `vfBar` of all its virtual functions
+   * Null: the window of bridge `fn`; 'rom': its ROM; 'vf': BAR `vfBar` of all its virtual functions
    * together.
    */
   readonly bar: BarDeclaration | 'rom' | 'vf' | null;
@@ -57,7 +59,7 @@ export class Firmware {
   readonly #windows = new Map<PciBus, Record<Space, Window>>();
   readonly #roots: Record<Space, number>;
 
-  /** @param memoryBase where 32-bit memory BARs start */
+  /** @param memoryBase the first address of 32-bit memory BARs */
   constructor(memoryBase?: number) {
     this.#roots = { ...rootFirst, mem32: memoryBase ?? rootFirst.mem32 };
     if (
@@ -71,8 +73,8 @@ export class Firmware {
   }
 
   /**
-   * Place everything on the root buses and behind them, and switch decoding on. Addresses are the
-   * machine's: no two root buses have the same.
+   * Place all functions on the root buses and behind them, and switch decoding on. Addresses are
+   * the machine's: no two root buses have the same.
    *
    * @throws VfioError ENOSPC when it does not fit
    */
@@ -87,7 +89,7 @@ export class Firmware {
   }
 
   /**
-   * Place a function that was plugged in, and what is behind it.
+   * Place a function that was plugged in, and the functions behind it.
    *
    * @throws VfioError ENOSPC when its bus has no room left
    */
@@ -104,7 +106,9 @@ export class Firmware {
     if (fn.secondary !== null) this.#windows.delete(fn.secondary);
   }
 
-  /** What `fn` needs on its own bus: its BARs, and the window for what is behind it. */
+  /**
+   * The space that `fn` needs on its own bus: its BARs, and the window for the functions behind it.
+   */
   #items(fn: PciFunction, space: Space): Item[] {
     const items: Item[] = (fn.declaration.bars ?? [])
       .filter((bar) => spaceOf(bar) === space)

@@ -1,5 +1,5 @@
 /**
- * From one entry of a machine's declaration to what the hardware is: kind, declaration, and the
+ * Builds hardware from one entry of a machine's declaration: its kind, its PCI declaration, and the
  * model that gives it behaviour.
  */
 import { CapId } from '../../abi/pci.ts';
@@ -22,11 +22,11 @@ export interface BuiltFunction {
   readonly model: DeviceModel | null;
   /** Null: it has no virtual functions. */
   readonly sriov: SriovDeclaration | null;
-  /** What the model opened, when it was made here, by its name: goes with the function. */
+  /** The resources of a model that was made here by its name: they go with the function. */
   readonly owns: Disposable;
 }
 
-/** Where the function is to be: the kind of bridge above it, null on the root bus. */
+/** The function's place: the kind of the bridge above it, null on the root bus. */
 type Place = FunctionKind | null;
 
 const kindOfPort: Readonly<Record<number, FunctionKind>> = {
@@ -48,11 +48,14 @@ const portTypes: Partial<Record<FunctionKind, PciePortType>> = {
   'pcie-to-pci-bridge': 'pcie-to-pci',
 };
 
-/** What may be behind what: a wrong fabric would give groups that mean nothing. */
+/**
+ * The kinds of functions that may be behind each kind: a wrong fabric would give meaningless
+ * groups.
+ */
 const mayBeBehind: Record<FunctionKind, readonly Place[]> = {
   endpoint: [null, 'root-port', 'downstream-port'],
   'integrated-endpoint': [null],
-  // Conventional devices answer on an Express port in emulated machines, so they do here.
+  // In emulated machines conventional devices answer on an Express port, so they do here.
   conventional: [null, 'root-port', 'downstream-port', 'pcie-to-pci-bridge', 'pci-bridge'],
   'root-port': [null],
   'upstream-port': ['root-port', 'downstream-port'],
@@ -79,7 +82,7 @@ export function parseIds(text: string, what: string): { readonly vendor: number;
 
 /**
  * @param behind kind of the bridge above, null on the root bus
- * @throws VfioError EINVAL for a model nobody registered, a device that cannot be there, or
+ * @throws VfioError EINVAL for a model that is not registered, a device that cannot be there, or
  * attributes that do not fit together
  */
 export function buildFunction(spec: FunctionSpec, behind: Place, models: ModelRegistry, failed: Failed): BuiltFunction {
@@ -126,7 +129,7 @@ function sriovOf(spec: FunctionSpec, kind: FunctionKind, model: DeviceModel | nu
   );
   return {
     totalVfs,
-    // Nobody answers behind its BARs, as behind those of its PF.
+    // Its BARs read as all ones, as those of its PF do.
     vf: { declaration: vf, create: () => ({ read: () => 0xffff_ffff, write: () => {}, reset: () => {} }) },
     ...(firstOffset === undefined ? {} : { firstOffset }),
     ...(stride === undefined ? {} : { stride }),

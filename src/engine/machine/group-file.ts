@@ -1,6 +1,6 @@
 /**
- * /dev/vfio/N: the file through which one user holds a group. One open at a time (S1-04); files of
- * its devices keep it alive after `close`.
+ * /dev/vfio/N: the file through which one user holds a group. A group has one open file at a time
+ * (S1-04); files of its devices keep it alive after `close`.
  *
  * @see linux/drivers/vfio/group.c
  */
@@ -30,7 +30,7 @@ export class GroupFile implements Disposable, DeviceFileHolder, OpenGroup, VfioF
   #opening = 0;
   #vm: VmFile | null = null;
   #closed = false;
-  /** The group has no vfio device any more; the file answers ENODEV for ever. */
+  /** The group has no vfio device any more; the file answers ENODEV from now on. */
   #gone = false;
 
   readonly #asleep: () => boolean;
@@ -44,12 +44,12 @@ export class GroupFile implements Disposable, DeviceFileHolder, OpenGroup, VfioF
   }
 
   /**
-   * Open the group for `process`. Binds and unbinds nothing (S1-09). Whether its node exists and
-   * may be opened is the caller's to check.
+   * Open the group for `process`. Binds and unbinds nothing (S1-09). The caller checks whether the
+   * group's node exists and may be opened.
    *
    * @param asleep whether the machine sleeps: no device is opened then (S2-42)
-   * @throws VfioError EBUSY while it is open, naming the process that has it; ESRCH for a process
-   * that has exited
+   * @throws VfioError EBUSY while the group is open, with the name of the process that has it;
+   * ESRCH for a process that has exited
    */
   static open(group: FunctionGroup, process: Process, ctx: EngineContext, asleep: () => boolean = () => false): GroupFile {
     if (group.file !== null) {
@@ -63,7 +63,7 @@ export class GroupFile implements Disposable, DeviceFileHolder, OpenGroup, VfioF
     return file;
   }
 
-  /** Who has it, for messages. */
+  /** The process that has the file, for messages. */
   [INSPECT](): string {
     return `GroupFile of group ${this.group.id}, ${this.#closed ? 'closed' : `open by ${this.holder}`}`;
   }
@@ -92,8 +92,8 @@ export class GroupFile implements Disposable, DeviceFileHolder, OpenGroup, VfioF
   }
 
   /**
-   * Devices that are open keep theirs (S4-05). What is no VM file is ignored, with a word in the
-   * log (S4-02).
+   * Devices that are open keep their machine (S4-05). A value that is no VM file is ignored, with a
+   * line in the log (S4-02).
    */
   setVm(vm: VmFile | null): void {
     if (vm !== null && !isVmFile(vm)) {
@@ -133,8 +133,8 @@ export class GroupFile implements Disposable, DeviceFileHolder, OpenGroup, VfioF
    * `container`.
    *
    * @throws VfioError EINVAL when it has one; ENODEV gone; EPERM, EBUSY, EINVAL when the group is
-   * not viable, naming who is in the way (E-01); what the container's attach throws. Nothing has
-   * changed then.
+   * not viable, with the functions that are in the way; what the container's attach throws. Nothing
+   * has changed then.
    */
   setContainer(container: Container): void {
     this.#check();
@@ -173,12 +173,12 @@ export class GroupFile implements Disposable, DeviceFileHolder, OpenGroup, VfioF
   /**
    * VFIO_GROUP_GET_DEVICE_FD: open a device by name, `0000:00:04.0`, with options after it.
    *
-   * @param process who asks; the process that opened the group unless told
-   * @param reserve called once the device is found, and its token accepted, before it is opened:
-   * where the caller makes sure of its descriptor
+   * @param process the process that opens the device. Default: the process that opened the group
+   * @param reserve called when the device is found and its token accepted, before the open: here
+   * the caller reserves its descriptor
    * @throws VfioError ENODEV when no device of the group has that name; EINVAL for a name of a page
    * or more, bad options, or when there is no container with an IOMMU set (S2-02); EBUSY while the
-   * machine sleeps; whatever the device's own open throws
+   * machine sleeps; what the device's own open throws
    */
   openDevice(nameAndOptions: string, process: Process = this.process, reserve: () => void = () => {}): DeviceFile {
     this.#check();
@@ -216,8 +216,8 @@ export class GroupFile implements Disposable, DeviceFileHolder, OpenGroup, VfioF
   }
 
   /**
-   * The group lost its last vfio device: nothing can be done through this file any more, and the
-   * group may be opened anew.
+   * The group has lost its last vfio device: this file is of no more use, and the group may be
+   * opened anew.
    */
   markGone(): void {
     if (this.#gone) return;
@@ -241,8 +241,8 @@ export class GroupFile implements Disposable, DeviceFileHolder, OpenGroup, VfioF
   }
 
   /**
-   * Who is asked within an open (a mediator, a hypervisor) may close it: it goes when that open is
-   * over.
+   * A mediator or a hypervisor that is called within an open may close the file: the file then goes
+   * when that open is over.
    */
   #releaseWhenUnused(): void {
     if (!this.#closed || this.#devices.size > 0 || this.#opening > 0) return;
@@ -265,7 +265,7 @@ export class GroupFile implements Disposable, DeviceFileHolder, OpenGroup, VfioF
   }
 
   #noDevice(name: string): VfioError {
-    // A token that was not separated from the name is none of the reader's business.
+    // The name may hold a token that was not separated from it, which no message may show.
     const wanted = withoutVfTokens(name.split(' ', 1)[0]!).slice(0, 40);
     const fn = this.group.functions.find((f) => f.bdf === wanted || f.bdf.slice(5) === wanted);
     const devices = this.group.vfioFunctions.map((f) => f.bdf);

@@ -12,9 +12,9 @@ export interface VfioNode {
   readonly path: string;
   readonly mode: number;
   readonly uid: number;
-  /** null: the container node. */
+  /** Null: the container node. */
   readonly groupId: number | null;
-  /** Devices of the group that vfio-pci drives, and `vfio-dev/vfioN` of each. */
+  /** The group's devices under vfio-pci, and `vfio-dev/vfioN` of each. */
   readonly devices: readonly { readonly bdf: string; readonly vfioDev: string }[];
 }
 
@@ -43,11 +43,11 @@ export class GroupTable {
   }
 
   /**
-   * Put functions that are new into their groups: an existing one, or a new one with the lowest
-   * free number, in the order in which the kernel finds them.
+   * Put new functions into their groups, in the order in which the kernel finds them: an existing
+   * group, or a new one with the lowest free number.
    *
-   * @throws VfioError EINVAL when they would tie existing groups together, which users may hold;
-   * nothing has changed then
+   * @throws VfioError EINVAL when they would join existing groups, which users may hold; nothing
+   * has changed then
    */
   join(added: readonly PciFunction[]): void {
     const fresh = new Set(added);
@@ -79,7 +79,7 @@ export class GroupTable {
     }
   }
 
-  /** The function is taken out; its group goes with its last one. */
+  /** Take the function out; a group goes with its last function. */
   leave(fn: PciFunction): void {
     const { group } = fn;
     if (group === null) return;
@@ -106,7 +106,7 @@ export class GroupTable {
     return node;
   }
 
-  /** @throws VfioError ENOENT while the group has no node; EINVAL for what is no uid */
+  /** @throws VfioError ENOENT while the group has no node; EINVAL for a value that is no uid */
   chown(id: number, uid: number): void {
     this.node(`/dev/vfio/${id}`);
     if (!Number.isInteger(uid) || uid < 0 || uid > 0xffff_fffe) throw new VfioError('EINVAL', `${String(uid)} is no uid`);
@@ -126,7 +126,7 @@ export class GroupTable {
     });
   }
 
-  /** `group` lost its last vfio device: its node goes, and an open file of it is dead. */
+  /** `group` has lost its last vfio device: its node goes, and its open file is of no more use. */
   lastVfioGone(group: FunctionGroup): void {
     group.file?.markGone();
     this.#uids.delete(group.id);

@@ -1,5 +1,5 @@
 /**
- * Devices that Linux knows by their ids, because their registers do not describe the hardware:
+ * Devices that Linux knows from their ids, because their registers do not describe the hardware:
  * functions that isolate without an ACS capability that says so, and the controllers behind which a
  * PCI domain of its own appears.
  *
@@ -84,7 +84,7 @@ const isolationQuirks: readonly IsolationQuirk[] = [
   { vendor: 0x1957, devices: ids('8d80-8d83 8d88-8d8b 8d90-8d93 8d98-8d9b 8da0-8da1 8da8-8da9 8db0-8db1 8db8-8db9'), kinds: null },
 ];
 
-/** Whether a function isolates, though its registers may not say so. */
+/** Whether a function isolates, although its registers may not say so. */
 export function isolatesByQuirk(fn: Hardware): boolean {
   const { vendor, device } = fn.declaration;
   return isolationQuirks.some(

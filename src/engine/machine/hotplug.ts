@@ -13,7 +13,7 @@ export interface HotplugOptions {
   readonly fabric: Fabric;
   readonly groups: GroupTable;
   readonly events: MachineEvents;
-  /** Functions that are in their groups: tell of them, and let drivers have them. */
+  /** Announce functions that are in their groups, and offer them to drivers. */
   added(placed: readonly Placed[]): void;
   unbind(fn: PciFunction): Promise<void>;
 }
@@ -28,12 +28,13 @@ export class Hotplug {
 
   /**
    * Plug in a device, with what its declaration has behind it. A native driver that matches is
-   * bound, unless a user owns the group it joins: then it stays without (S1-12).
+   * bound. Where a user owns the group that the device joins, the device stays without a driver
+   * (S1-12).
    *
    * @param behind the bridge or port above it; otherwise `at` names the bus, or it goes to the root
    * bus
-   * @throws VfioError EEXIST when the place is taken; EINVAL when it cannot be there, or would tie
-   * existing groups together; ENODEV behind what is being unplugged; ENOSPC. Nothing has changed
+   * @throws VfioError EEXIST when the place is taken; EINVAL when it cannot be there, or would join
+   * existing groups; ENODEV behind a function that is being unplugged; ENOSPC. Nothing has changed
    * then.
    */
   add(spec: FunctionSpec, behind: PciFunction | null): PciFunction {
@@ -50,9 +51,10 @@ export class Hotplug {
   }
 
   /**
-   * Unplug `top`, its VFs and everything behind it: see `Machine.remove`.
+   * Unplug `top`, its VFs and all functions behind it: see `Machine.remove`.
    *
-   * @param surprise the reason, when its users find it gone at once; null: the machine asks them
+   * @param surprise the reason, when users find the function gone at once; null: the machine asks
+   * them
    */
   remove(top: PciFunction, surprise: string | null = null): Promise<void> {
     const pending = this.#removals.get(top);

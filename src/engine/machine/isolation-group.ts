@@ -2,8 +2,8 @@
  * An isolation group: functions that the IOMMU cannot keep apart, so that they have one owner or
  * none (S1-01).
  *
- * Ownership of its DMA is the kernel's (any number of native drivers), a user's (one group file),
- * or nobody's; never two of these.
+ * The kernel owns its DMA (any number of native drivers), or a user does (one group file), or it
+ * has no owner; never two of these at a time.
  *
  * @see linux/drivers/iommu/iommu.c, iommu_group_claim_dma_owner(),
  * iommu_device_use_default_domain()
@@ -51,13 +51,13 @@ export interface OpenGroup {
 export interface Viability {
   /** Whether a user could take the group's DMA, or has it already. */
   readonly viable: boolean;
-  /** Who stands in the way, in bus order. */
+  /** The functions that stand in the way, in bus order. */
   readonly culprits: readonly Culprit[];
 }
 
 export class IsolationGroup<F extends GroupedFunction = GroupedFunction> implements AttachableGroup {
   readonly id: number;
-  /** The domain that its functions' DMA is translated by; set by the container. */
+  /** The domain that translates DMA of the group's functions; set by the container. */
   domain: IommuDomain | null = null;
   /** The open group file; a second open is refused (S1-04). */
   file: OpenGroup | null = null;
@@ -89,12 +89,12 @@ export class IsolationGroup<F extends GroupedFunction = GroupedFunction> impleme
     return this.#functions;
   }
 
-  /** Those that vfio-pci drives: what GET_DEVICE_FD looks through. */
+  /** The functions under vfio-pci, among which GET_DEVICE_FD finds its device. */
   get vfioFunctions(): readonly F[] {
     return this.#functions.filter((f) => f.vfio !== null);
   }
 
-  /** Whoever holds the DMA of the group on a user's behalf. */
+  /** The group file that holds the DMA of the group for a user; null for none. */
   get owner(): object | null {
     return this.#owner;
   }
@@ -139,8 +139,8 @@ export class IsolationGroup<F extends GroupedFunction = GroupedFunction> impleme
   }
 
   /**
-   * For a driver that had it a moment ago: it was there together with whoever is back already, so
-   * nothing is asked.
+   * As `useDma` without its check, for a driver that was bound a moment ago, beside the drivers
+   * that are back already.
    */
   restoreDma(fn: F, driver: string, use: DmaUse): void {
     if (use !== 'managed') this.#users.set(fn, { driver, use });
@@ -155,7 +155,7 @@ export class IsolationGroup<F extends GroupedFunction = GroupedFunction> impleme
    *
    * @throws VfioError EPERM while a native driver uses DMA in the group or another user has it;
    * EBUSY while a driver has a domain of its own attached; EINVAL when firmware demands identity
-   * mappings for a device. Each names the functions and what to do (E-01).
+   * mappings for a device. Each error names the functions and the fix.
    */
   claim(owner: object): void {
     const { culprits } = this.viability();
@@ -176,12 +176,14 @@ export class IsolationGroup<F extends GroupedFunction = GroupedFunction> impleme
     this.#owner = owner;
   }
 
-  /** Give the DMA back; nothing when `owner` does not have it. */
+  /** Give the DMA back; no effect when `owner` does not have it. */
   release(owner: object): void {
     if (this.#owner === owner) this.#owner = null;
   }
 
-  /** Whether a user could have the group, and who is in the way. Changes nothing. */
+  /**
+   * Whether a user could have the group, and the functions that are in the way. Changes nothing.
+   */
   viability(): Viability {
     const culprits: Culprit[] = [];
     for (const fn of this.#functions) {
@@ -209,7 +211,7 @@ export class IsolationGroup<F extends GroupedFunction = GroupedFunction> impleme
   }
 
   #ownedBy(): string {
-    if (this.#owner === null) return `attached to a domain of ${this.#foreignDomain() ?? 'nobody'}`;
+    if (this.#owner === null) return `attached to a domain of ${this.#foreignDomain() ?? 'no driver'}`;
     return this.file !== null && this.#owner === this.file ? `owned by ${this.file.holder}` : 'owned by a user';
   }
 }

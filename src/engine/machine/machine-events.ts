@@ -4,8 +4,8 @@ import { textOf } from '../../base/foreign.ts';
 import type { EngineContext } from '../context.ts';
 
 /**
- * In the order in which things happen. At `add` the group is known, and no driver has been asked
- * yet (S1-03).
+ * Events come in the order in which things happen. At `add` the group is known, and no driver has
+ * been asked yet (S1-03).
  */
 export type MachineEvent =
   | { readonly kind: 'add' | 'remove'; readonly bdf: string; readonly groupId: number | null }

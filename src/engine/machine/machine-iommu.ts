@@ -1,4 +1,6 @@
-/** The IOMMUs of a machine: from declaration to what groups and containers are told. */
+/**
+ * The IOMMUs of a machine: from their declaration to the properties that groups and containers see.
+ */
 import { checkU64, hex } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
 import type { IommuProperties } from '../dma/iommu-properties.ts';
@@ -63,8 +65,8 @@ export class IommuTable {
   }
 
   /**
-   * Each with its place: the ones that some devices name as they are declared, then the one of all
-   * others.
+   * Each IOMMU with its place: those that devices name, in the order of their declaration, then the
+   * one of all other devices.
    */
   order(): ReadonlyMap<IommuProperties, number> {
     return new Map([...this.#units.values()].map((unit, i) => [unit, i]));

@@ -14,7 +14,7 @@ export class MachineSleep {
     this.#functions = functions;
   }
 
-  /** It sleeps, or is about to. */
+  /** The machine sleeps, or is about to. */
   get suspended(): boolean {
     return this.#sleep !== null;
   }
@@ -23,7 +23,7 @@ export class MachineSleep {
   suspend(): Promise<void> {
     if (this.#sleep === null) {
       const bound = [...this.#functions.values()].flatMap((fn) => (fn.vfio === null ? [] : [fn.vfio]));
-      // Clocks do not keep the process, and one that waits for this is not done.
+      // Timers do not keep the process alive, and a process that waits for the sleep is not done.
       const alive = keepAlive();
       this.#sleep = Promise.all(bound.map((device) => device.suspend())).then(() => alive[Symbol.dispose]());
     }

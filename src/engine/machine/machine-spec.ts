@@ -1,22 +1,22 @@
 /**
- * A machine as data: what `Machine` is built from. YAML files (src/api/machine-file.ts) are read
+ * A machine as data, from which `Machine` is built. YAML files (src/api/machine-file.ts) are read
  * into the same types.
  *
  * Devices form a tree, as the buses do. At its top are root buses: 0000:00, and each other one that
- * the address of a device there names. Bus numbers are given out depth-first from a root bus's own,
- * unless a bridge names its own.
+ * the address of a device there names. Bus numbers grow depth-first from the root bus's own, where
+ * a bridge names no other.
  */
 import type { BarDeclaration, DeviceModel } from '../../pci/declaration.ts';
 import type { EngineParams } from '../params.ts';
 
 /**
- * What stands between devices and memory. `translation`: remaps addresses but does not isolate, so
- * it makes no groups (S1-05).
+ * The kind of IOMMU between devices and memory. `translation`: it remaps addresses but does not
+ * isolate, so it makes no groups (S1-05).
  */
 export type IommuKind = 'none' | 'translation' | 'full';
 
 /**
- * How user DMA must avoid a window of I/O addresses; the kinds of
+ * The reason why user DMA must avoid a window of I/O addresses; the kinds of
  * /sys/kernel/iommu_groups/N/reserved_regions.
  */
 export type ReservedKind = 'direct' | 'relaxable' | 'reserved' | 'msi';
@@ -29,8 +29,8 @@ export interface ReservedWindow {
 }
 
 /**
- * One IOMMU. Everything left out is as in an Intel IOMMU under QEMU, the machine of the recorded
- * kernel answers.
+ * One IOMMU. Members that are left out are as in an Intel IOMMU under QEMU, the machine of the
+ * recorded kernel answers.
  */
 export interface IommuSpec {
   readonly kind?: IommuKind;
@@ -53,7 +53,7 @@ export interface IommuSpec {
 }
 
 /**
- * Which functions share a group. `linux`: those that Linux 7.3 puts together. `strict`: also
+ * The rule by which functions share a group. `linux`: the groups of Linux 7.3. `strict`: also
  * everything behind a switch one of whose downstream ports has no access control, since a device
  * behind that port reaches the others.
  */
@@ -62,7 +62,8 @@ export type Grouping = 'linux' | 'strict';
 export const groupings = ['linux', 'strict'] as const satisfies readonly Grouping[];
 
 /**
- * What a function is to the fabric: decides whether ACS, aliasing or a shared bus applies to it.
+ * The part of a function in the fabric: decides whether ACS, aliasing or a shared bus applies to
+ * it.
  */
 export type FunctionKind =
   | 'endpoint'
@@ -88,7 +89,7 @@ export type ModelReference = string | DeviceModel;
 /** SR-IOV of a stub. Its VFs are stubs too. */
 export interface SriovSpec {
   readonly totalVfs: number;
-  /** Device id of the VFs, four hexadecimal digits; the PF's unless told. */
+  /** Device id of the VFs, four hexadecimal digits. Default: the PF's. */
   readonly device?: string;
   /** Of each VF: memory, 4 KiB at least. */
   readonly bars?: readonly BarDeclaration[];
@@ -103,10 +104,10 @@ export interface LinkSpec {
   /** Lanes. Default: 1. */
   readonly width?: number;
   /**
-   * Data Link Layer Link Active, for a port that reports it (above generation 2 every port does):
-   * true when left out there. False: the port says that its link is down although a device answers
-   * behind it, as QEMU's ports do under ACPI hot plug (LNKCAP 00300604, LNKSTA 0204); above
-   * generation 2 a reset of its bus is ENOTTY then.
+   * Data Link Layer Link Active, for a port that reports it (above generation 2 every port does).
+   * Default there: true. False: the port reports its link down although a device answers behind it,
+   * as QEMU's ports do under ACPI hot plug (LNKCAP 00300604, LNKSTA 0204); above generation 2 a
+   * reset of its bus is ENOTTY then.
    */
   readonly active?: boolean;
 }
@@ -114,22 +115,22 @@ export interface LinkSpec {
 export interface FunctionSpec {
   /**
    * `device.function` on the bus it is in (`04.0`), or a full BDF. On the top level the BDF names
-   * the root bus: `60:01.0`, `0001:00:00.0`; without one it is 0000:00. Behind a bridge it must
-   * name the bus there.
+   * the root bus: `60:01.0`, `0001:00:00.0`. Default: 0000:00. Behind a bridge it must name the bus
+   * there.
    */
   readonly at: string;
   /**
-   * Default: what the model's PCI Express capability says; without a model, `endpoint` behind a
+   * Default: the kind of the model's PCI Express capability; without a model, `endpoint` behind a
    * port, else `integrated-endpoint`.
    */
   readonly kind?: FunctionKind;
   readonly name?: string;
   /**
-   * Behaviour. Without one it is a stub: ids, class, BARs and capabilities for topology's sake;
-   * nobody answers behind its BARs (all ones).
+   * Behaviour. Without a model the function is a stub: ids, class, BARs and capabilities for the
+   * topology; its BARs read as all ones.
    */
   readonly model?: ModelReference;
-  /** Given to the model's factory. */
+  /** Options for the model's factory. */
   readonly options?: Readonly<Record<string, unknown>>;
   /** `vendor:device` of a stub, hexadecimal. */
   readonly id?: string;
@@ -137,7 +138,7 @@ export interface FunctionSpec {
   /** 24-bit class code of a stub. */
   readonly classCode?: number;
   /**
-   * Access Control Services, which the kernel switches on. Default: what the model declares; for
+   * Access Control Services, which the kernel switches on. Default: as the model declares; for
    * stubs true for ports, false for endpoints.
    */
   readonly acs?: boolean;
@@ -152,12 +153,12 @@ export interface FunctionSpec {
   readonly numVfs?: number;
   /**
    * driver_override of its virtual functions, unless vfio-pci drives it: then they get vfio-pci
-   * (S3-17). Default: whichever driver matches.
+   * (S3-17). Default: the driver that matches.
    */
   readonly vfDriver?: string;
   /**
-   * Driver at power-on: a name; null for none; left out: the native driver whose ids match, as the
-   * kernel would.
+   * Driver at power-on: a name, or null for none. Default: the native driver whose ids match, as in
+   * the kernel.
    */
   readonly driver?: string | null;
   readonly driverOverride?: string;
@@ -174,8 +175,8 @@ export interface FunctionSpec {
   /** Of a port that is a stub: its link. */
   readonly link?: LinkSpec;
   /**
-   * Which of `MachineSpec.iommus` is above this device and everything behind it; only on the root
-   * bus.
+   * The one of `MachineSpec.iommus` that is above this device and everything behind it; only on the
+   * root bus.
    */
   readonly iommu?: string;
   /**
@@ -188,26 +189,27 @@ export interface FunctionSpec {
    */
   readonly dmaAliases?: readonly string[];
   /**
-   * The function whose requester id all DMA of this device, and of what is behind it, carries; only
-   * on a root bus. Default: for a bus in a domain from 10000 the Intel VMD controller that makes
-   * such domains, when the machine has one: the first makes domain 10000, the next 10001.
+   * The function whose requester id all DMA of this device, and of the devices behind it, carries;
+   * only on a root bus. Default: for a bus in a domain from 10000 the Intel VMD controller that
+   * makes such domains, when the machine has one: the first makes domain 10000, the next 10001.
    */
   readonly requester?: string;
   /** A port with a hot-plug slot: its bus is reset through the slot. */
   readonly slot?: boolean;
   /**
-   * Bus number behind this bridge: any that leaves each bridge one range of numbers to itself.
-   * Default: the next one, depth-first.
+   * Bus number behind this bridge: any number that leaves each bridge a range of its own. Default:
+   * the next one, depth-first.
    */
   readonly bus?: number;
-  /** What is behind this bridge. */
+  /** The devices behind this bridge. */
   readonly devices?: readonly FunctionSpec[];
 }
 
 /**
- * How a host driver uses DMA, which is all that viability asks (S1-08). `kernel`: on the kernel's
- * behalf, so no user may have the group. `managed`: none, or in a way that respects an owner
- * (pci-stub, pcieport). `own-domain`: manages DMA itself and has attached a domain of its own.
+ * A host driver's use of DMA, on which viability depends (S1-08). `kernel`: DMA on the kernel's
+ * behalf, so no user may have the group. `managed`: no DMA, or DMA that respects an owner
+ * (pci-stub, pcieport). `own-domain`: the driver manages DMA itself and has attached a domain of
+ * its own.
  */
 export type DmaUse = 'kernel' | 'managed' | 'own-domain';
 
@@ -218,8 +220,8 @@ export type DmaUse = 'kernel' | 'managed' | 'own-domain';
 export interface HostDriverSpec {
   readonly name: string;
   /**
-   * What it takes at power-on and at probe: `vendor:device`, or `class:cc`, `class:ccss`,
-   * `class:ccsspp`; hexadecimal.
+   * The functions that the driver takes at power-on and at probe: `vendor:device`, or `class:cc`,
+   * `class:ccss`, `class:ccsspp`; hexadecimal.
    */
   readonly ids?: readonly string[];
   readonly dma?: DmaUse;
@@ -229,22 +231,22 @@ export interface HostDriverSpec {
 
 export interface MachineSpec {
   readonly name?: string;
-  /** The IOMMU of everything that names no other. Default: `full`. */
+  /** The IOMMU of all devices that name no other. Default: `full`. */
   readonly iommu?: IommuSpec;
   readonly iommus?: Readonly<Record<string, IommuSpec>>;
   /** Default: `linux`. */
   readonly grouping?: Grouping;
   readonly hostDrivers?: readonly HostDriverSpec[];
-  /** Where firmware puts 32-bit BARs first; default 0xc0000000. */
+  /** The first address that firmware gives to a 32-bit BAR. Default: 0xc0000000. */
   readonly memoryBase?: number;
   /**
-   * vfio-pci's parameter enable_sriov, unless `MachineOptions.params` says otherwise. Default
-   * false, as in Linux.
+   * vfio-pci's parameter enable_sriov; `MachineOptions.params` stands above it. Default: false, as
+   * in Linux.
    */
   readonly enableSriov?: boolean;
   /**
    * Files of mediators, which are code: the program that makes the machine loads them
-   * (`importMediators`) and gives them as `MachineOptions.mediators`. Until then nothing can be
+   * (`importMediators`) and gives them as `MachineOptions.mediators`. Until then no group can be
    * opened.
    */
   readonly mediators?: readonly string[];

@@ -36,7 +36,7 @@ export class Machine implements Disposable {
   readonly name: string;
   readonly context: EngineContext;
   readonly drivers: HostDrivers;
-  /** Who asks when nobody is named: uid 0, every capability, no limits. */
+  /** The process of calls that name none: uid 0, every capability, no limits. */
   readonly process: Process;
   readonly #fabric: Fabric;
   readonly #groups: GroupTable;
@@ -126,7 +126,7 @@ export class Machine implements Disposable {
     return this.#groups.get(id);
   }
 
-  /** What /dev/vfio holds now (S2-22). */
+  /** The nodes that /dev/vfio holds now (S2-22). */
   get nodes(): readonly VfioNode[] {
     return this.#groups.nodes;
   }
@@ -142,7 +142,7 @@ export class Machine implements Disposable {
 
   // ---- What a user opens
 
-  /** open("/dev/vfio/vfio"): anybody may. */
+  /** open("/dev/vfio/vfio"): every process may. */
   openContainer(process: Process = this.process): Container {
     this.#check();
     this.context.faults.step('container.open');
@@ -156,7 +156,7 @@ export class Machine implements Disposable {
   }
 
   /**
-   * open("/dev/vfio/ID"). Never binds or unbinds anything (S1-09).
+   * open("/dev/vfio/ID"). Binds and unbinds no function (S1-09).
    *
    * @throws VfioError ENOENT for a group without a device bound to vfio-pci; EACCES for a process
    * that does not own the node (S2-01); EBUSY while another user has it open (S1-04); EINVAL while
@@ -206,7 +206,8 @@ export class Machine implements Disposable {
   }
 
   /**
-   * Take its driver away; resolves when its users have let go (S2-41). At once when there are none.
+   * Unbind the function's driver. Resolves when the last user has closed the device (S2-41), at
+   * once when there is none.
    *
    * @throws VfioError ENODEV without driver
    */
@@ -231,8 +232,8 @@ export class Machine implements Disposable {
   }
 
   /**
-   * Only `driver` may take the function from now on; null or '' clears it. What is bound stays
-   * bound.
+   * Only `driver` may take the function from now on; null or '' clears the override. A bound driver
+   * stays bound.
    *
    * @throws VfioError EINVAL, ENODEV
    */
@@ -242,8 +243,8 @@ export class Machine implements Disposable {
   }
 
   /**
-   * drivers_probe: let the driver that matches take the function; which one it is then, null for
-   * none.
+   * drivers_probe: the driver that matches takes the function. Returns the function's driver, null
+   * for none.
    *
    * @throws what `bind` throws
    */
@@ -256,8 +257,8 @@ export class Machine implements Disposable {
   }
 
   /**
-   * The driver a function gets when it appears. A refusal is kept in `probeError` and logged: the
-   * function stays without driver.
+   * Bind the driver of a function that has just appeared. A refusal is kept in `probeError` and
+   * logged: the function stays without a driver.
    */
   #firstProbe({ fn, spec }: Placed): void {
     if (spec.driverOverride !== undefined) fn.driverOverride = checkDriverName(spec.driverOverride);
@@ -277,8 +278,8 @@ export class Machine implements Disposable {
 
   /**
    * Write sriov_numvfs: enable `count` virtual functions, or with 0 disable them all. VFs are
-   * functions of their own, with their own groups. Those of a PF under vfio-pci are given to
-   * vfio-pci. Resolves when users of VFs that go have let go; at once when there are none.
+   * functions of their own, with their own groups. vfio-pci gets the VFs of a PF under vfio-pci.
+   * Resolves when the users of VFs that go have closed them, at once when there are none.
    *
    * @throws VfioError see `SriovControl.setNumVfs`; nothing has changed then
    */
@@ -289,8 +290,8 @@ export class Machine implements Disposable {
   }
 
   /**
-   * The administrator's reset of a function (sysfs `reset`), whoever uses it; a PF's takes its VFs
-   * along and asks for no token (S3-20).
+   * The administrator's reset of a function (sysfs `reset`), also while a user has it. A PF takes
+   * its VFs along and asks for no token (S3-20).
    *
    * @throws VfioError EAGAIN when the device lock is held; ENOTTY without a way to reset it; EBUSY
    * while the machine is suspended
@@ -303,13 +304,13 @@ export class Machine implements Disposable {
 
   // ---- Other actions of an administrator
 
-  /** /sys/module/…/parameters, and ours. */
+  /** /sys/module/…/parameters, and the engine's own. */
   get params(): readonly ParamState[] {
     return paramStates(this.context.params);
   }
 
   /**
-   * Set a parameter while the machine runs: by our name (`enableSriov`) or Linux's
+   * Set a parameter while the machine runs: by the engine's name (`enableSriov`) or Linux's
    * (`vfio_pci.enable_sriov`), to a value or to text as sysfs takes it (`Y`, `5000`). Files that
    * are open already keep the limits that they began with.
    *
@@ -334,8 +335,8 @@ export class Machine implements Disposable {
   }
 
   /**
-   * Wake a function from low power (B.10), as writing `on` to power/control does; nothing where it
-   * is awake.
+   * Wake a function from low power (B.10), as writing `on` to power/control does. No effect on a
+   * function that is awake.
    *
    * @throws VfioError ENODEV
    */
@@ -367,8 +368,9 @@ export class Machine implements Disposable {
   }
 
   /**
-   * Unplug a function and everything behind it. From now on it cannot be opened or bound; users are
-   * asked to let go, and the promise resolves when they have (S2-41). At once when there are none.
+   * Unplug a function and everything behind it. From now on it cannot be opened or bound. The
+   * engine asks its users to close it, and the promise resolves when the last one has (S2-41), at
+   * once when there is none.
    *
    * @param surprise the device was pulled out: no user is asked, and every user finds it gone
    */
@@ -380,7 +382,11 @@ export class Machine implements Disposable {
 
   // ---- Groups
 
-  /** Group, viability, who blocks, what to do about it (E-01). @throws VfioError ENODEV */
+  /**
+   * The function's group, its viability, the functions that block it, and the fixes.
+   *
+   * @throws VfioError ENODEV
+   */
   explain(bdf: string): Explanation {
     const fn = this.function(bdf);
     return explainFunction(fn, this.#fabric.iommu(fn), this.context.params.allowUnsafeInterrupts);
@@ -419,9 +425,9 @@ export class Machine implements Disposable {
   }
 
   /**
-   * Suspend (S2-42): users of devices are told and may save state; each acknowledges or runs into
-   * the timeout. Then no device can do DMA until `resume`. Nothing can be bound, plugged in or
-   * opened meanwhile.
+   * Suspend (S2-42): users of devices hear of it and may save state; each acknowledges or runs into
+   * the timeout. Then no device can do DMA until `resume`. Meanwhile nothing can be bound, plugged
+   * in or opened.
    */
   suspend(): Promise<void> {
     this.#check();
@@ -438,7 +444,7 @@ export class Machine implements Disposable {
     if (this.#disposed) throw new VfioError('ENODEV', `${this.name} is switched off`);
   }
 
-  /** Take it from its users and its driver, whoever waits. */
+  /** Take the function from its users and its driver, also while an unbind waits. */
   #letGo(fn: PciFunction): void {
     const { vfio } = fn;
     vfio?.revoke(`${this.name} is switched off`);

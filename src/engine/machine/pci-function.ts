@@ -1,4 +1,4 @@
-/** One PCI function of a machine: its hardware (config space, host, model) and who drives it. */
+/** One PCI function of a machine: its hardware (config space, host, model) and its driver. */
 
 import type { Model } from '../../abi/device-host.ts';
 import { Command, Config, ExtCapId, HeaderType } from '../../abi/pci.ts';
@@ -17,11 +17,13 @@ import type { GroupedFunction, IsolationGroup } from './isolation-group.ts';
 import type { FunctionKind, ReservedWindow } from './machine-spec.ts';
 import type { PhysicalFunction } from './physical-function.ts';
 
-/** One bus: what shares a bus reset. Functions are in order of device and function number. */
+/**
+ * One bus: its functions share a bus reset. Functions are in order of device and function number.
+ */
 export class PciBus {
   readonly domain: number;
   readonly number: number;
-  /** The bridge it is behind; null for a root bus. */
+  /** The bridge above the bus; null for a root bus. */
   readonly bridge: PciFunction | null;
   /**
    * On a bus number that only virtual functions use: the bus of their physical functions. Null for
@@ -43,7 +45,7 @@ export class PciBus {
     this.reserved = number;
   }
 
-  /** The root bus that it hangs on; itself when it is one. */
+  /** The root bus above the bus; a root bus's own is itself. */
   get root(): PciBus {
     if (this.continues !== null) return this.continues.root;
     return this.bridge === null ? this : this.bridge.bus.root;
@@ -73,7 +75,7 @@ export class PciBus {
     return this.bridge === null && this.continues === null;
   }
 
-  /** A reset can hit it alone: it is behind a bridge. */
+  /** A reset can hit the bus alone: the bus is behind a bridge. */
   get isResettable(): boolean {
     return this.bridge !== null && this.continues === null;
   }
@@ -115,8 +117,8 @@ export interface PciFunctionParts {
 }
 
 /**
- * What keeps peer-to-peer requests apart: source validation, request and completion redirect,
- * upstream forwarding.
+ * The bits that keep peer-to-peer requests apart: source validation, request and completion
+ * redirect, upstream forwarding.
  */
 const ACS_ISOLATION = Acs.SV | Acs.RR | Acs.CR | Acs.UF;
 
@@ -128,7 +130,7 @@ export class PciFunction implements GroupedFunction, HostedFunction {
   readonly address: BdfParts;
   /** Device (7:3) and function (2:0) number. */
   readonly devfn: number;
-  /** What people call it: the spec's name, else the declaration's. */
+  /** The name for people: the spec's, else the declaration's. */
   readonly name: string;
   readonly kind: FunctionKind;
   readonly declaration: PciDeclaration;
@@ -157,15 +159,15 @@ export class PciFunction implements GroupedFunction, HostedFunction {
   secondary: PciBus | null = null;
   /** Set right after construction, before anything can reach the function. */
   host!: FunctionHost;
-  /** What makes its behaviour; null for bridges and stubs. */
+  /** The maker of its behaviour; null for bridges and stubs. */
   deviceModel: DeviceModel | null = null;
-  /** What that opened, when the machine made it: disposed of after the function's own model. */
+  /** The resources of a model that the machine made: disposed of after the function's own model. */
   owns: Disposable | null = null;
-  /** null: no behaviour behind the registers (bridges, stubs). */
+  /** Null: no behaviour behind the registers (bridges, stubs). */
   model: Model | null = null;
-  /** Null while no isolating IOMMU is above it. Set before the add event is told (S1-03). */
+  /** Null while no isolating IOMMU is above it. Set before the add event (S1-03). */
   group: FunctionGroup | null = null;
-  /** Why it is in that group with others; null when it is alone there by itself. */
+  /** The reason why the function shares its group; null when nothing ties it to others. */
   groupedBecause: string | null = null;
   /** Name of the driver bound to it. */
   driver: string | null = null;
@@ -175,9 +177,9 @@ export class PciFunction implements GroupedFunction, HostedFunction {
   vfio: VfioPciDevice | null = null;
   /** Number N of `vfio-dev/vfioN` while bound to vfio-pci (S2-22). */
   vfioIndex: number | null = null;
-  /** The unbind that waits for its users to let go (S2-41). */
+  /** The unbind that waits for the last user to close the device (S2-41); null for none. */
   unbinding: Promise<void> | null = null;
-  /** Why the driver that it should have had at power-on or plug-in was refused. */
+  /** The error of the bind at power-on or plug-in; null when that worked. */
   probeError: VfioError | null = null;
   /** False once it is unplugged, also while unplugging waits for its users. */
   present = true;
@@ -232,9 +234,9 @@ export class PciFunction implements GroupedFunction, HostedFunction {
   }
 
   /**
-   * Access control services are on, or nothing is there that they would have to control: of the
-   * bits that isolate, those that the capability has are enabled. A port must have the capability
-   * to be told from one that forwards freely; whoever asks looks at the kind too.
+   * Access control services are on, or there is nothing for them to control: all isolating bits
+   * that the capability has are enabled. A port without the capability forwards freely, so callers
+   * look at the kind, too.
    */
   get acs(): boolean {
     const at = this.config.findExtendedCapability(ExtCapId.ACS);
@@ -243,14 +245,14 @@ export class PciFunction implements GroupedFunction, HostedFunction {
     return (this.config.read(at + Acs.CTRL, 2) & needed) === needed;
   }
 
-  /** The kernel knows by the function's ids that it isolates, whatever its registers say. */
+  /** The kernel knows from the function's ids that it isolates, whatever its registers say. */
   get isolates(): boolean {
     return isolatesByQuirk(this);
   }
 
   /**
-   * What the kernel does on finding the function when an IOMMU isolates: every isolating bit that
-   * the capability has.
+   * Enable every isolating bit that the capability has, as the kernel does when it finds the
+   * function behind an isolating IOMMU.
    */
   enableAcs(): void {
     const at = this.config.findExtendedCapability(ExtCapId.ACS);
@@ -258,7 +260,7 @@ export class PciFunction implements GroupedFunction, HostedFunction {
   }
 
   /**
-   * What firmware leaves in COMMAND: decoding on, errors reported, bus mastering only for bridges.
+   * COMMAND as firmware leaves it: decoding on, errors reported, bus mastering only for bridges.
    */
   get commandOfFirmware(): number {
     return Command.IO | Command.MEMORY | Command.SERR | (this.isBridge ? Command.MASTER : 0);
@@ -274,8 +276,8 @@ export class PciFunction implements GroupedFunction, HostedFunction {
   }
 
   /**
-   * Everything that a reset of its bus would hit, behind bridges too; null where there is no bridge
-   * that could reset it alone.
+   * All functions that a reset of its bus would hit, behind bridges too; null where no bridge can
+   * reset the bus alone.
    */
   inBusReset(): readonly PciFunction[] | null {
     return this.bus.isResettable ? [...this.bus.everything()] : null;

@@ -1,7 +1,7 @@
 /**
- * A physical function's side of SR-IOV: how many VFs are enabled, which they are, and the registers
- * that say so. Only the host writes these registers; whatever resets or restores the PF's config
- * space, they say afterwards what they said before.
+ * A physical function's side of SR-IOV: the number of enabled VFs, and the registers that hold it.
+ * Only the host writes these registers; a reset or restore of the PF's config space does not change
+ * them.
  *
  * @see linux/drivers/pci/iov.c, sriov_enable(), sriov_disable(), sriov_restore_state()
  */
@@ -12,12 +12,12 @@ import type { BarDeclaration, PciDeclaration, SriovDeclaration } from '../../pci
 import { virtualFunctionOf } from '../../pci/virtual-functions.ts';
 
 export class PhysicalFunction {
-  /** What each VF is as hardware. */
+  /** The declaration of each VF. */
   readonly vfDeclaration: PciDeclaration;
   readonly declared: SriovDeclaration;
   /** driver_override of VFs while a driver of the host has the PF; null for none. */
   readonly vfDriver: string | null;
-  /** The disabling that waits for users of VFs to let go. */
+  /** The disabling that waits for the users of VFs to close them; null for none. */
   disabling: Promise<void> | null = null;
   readonly #config: ConfigSpace;
   /** Of the capability. */
@@ -45,7 +45,7 @@ export class PhysicalFunction {
     return this.declared.totalVfs;
   }
 
-  /** VFs that are enabled; while they are being disabled, as many as there were. */
+  /** The number of enabled VFs; while they are being disabled, the number before. */
   get numVfs(): number {
     return this.#numVfs;
   }
@@ -61,13 +61,13 @@ export class PhysicalFunction {
     return this.#bars[index]! + BigInt(bar.size) * BigInt(vf);
   }
 
-  /** What firmware does: BAR `index` of VF 0 is at `address`, those of the others follow. */
+  /** Firmware places BAR `index` of VF 0 at `address`; the BARs of the other VFs follow. */
   setBarAddress(index: number, address: bigint): void {
     this.#bars[index] = address;
     this.#keep();
   }
 
-  /** The registers say `count` from now on; 0: there is no VF. */
+  /** From now on the registers hold `count`; 0: there is no VF. */
   set(count: number): void {
     this.#numVfs = count;
     this.#keep();

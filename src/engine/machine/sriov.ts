@@ -1,6 +1,6 @@
 /**
- * sriov_numvfs: enabling and disabling the virtual functions of a physical one. Only whoever
- * administers the machine does this, never the user who drives the PF (S3-15).
+ * sriov_numvfs: enabling and disabling the virtual functions of a physical one. Only the
+ * administrator of the machine does this, never the user who drives the PF (S3-15).
  *
  * @see linux/drivers/pci/iov.c, sriov_numvfs_store(); linux/drivers/vfio/pci/vfio_pci_core.c,
  * vfio_pci_core_sriov_configure(), vfio_pci_bus_notifier()
@@ -19,9 +19,9 @@ export interface SriovOptions {
   readonly fabric: Fabric;
   readonly groups: GroupTable;
   readonly drivers: HostDrivers;
-  /** VFs that are in their groups: tell of them, and let their driver have them. */
+  /** Announce VFs that are in their groups, and offer them to their driver. */
   added(vfs: readonly PciFunction[]): void;
-  /** Unplug a VF: its users are asked to let go. */
+  /** Unplug a VF: the engine asks its users to close it. */
   remove(vf: PciFunction): Promise<void>;
 }
 
@@ -33,12 +33,12 @@ export class SriovControl {
   }
 
   /**
-   * Write `count` to the function's sriov_numvfs. Enabling is done at once, or not at all.
-   * Disabling resolves when the users of VFs have let go.
+   * Write `count` to the function's sriov_numvfs. Enabling happens at once, or not at all.
+   * Disabling resolves when the users of VFs have closed them.
    *
    * @throws VfioError ENOENT for a function without SR-IOV, and when its driver does not do this
-   * (vfio-pci does with enable_sriov only); EINVAL for what is no number of VFs; ERANGE for more
-   * than it can have; EBUSY to change a number that is not 0; ENOMEM, EEXIST where VFs have no
+   * (vfio-pci only with enable_sriov); EINVAL for a value that is no number of VFs; ERANGE for more
+   * than the PF can have; EBUSY to change a number that is not 0; ENOMEM, EEXIST where VFs have no
    * place
    */
   setNumVfs(fn: PciFunction, count: number): Promise<void> {
@@ -67,8 +67,8 @@ export class SriovControl {
   }
 
   /**
-   * What the declaration of a function that has just appeared enables. A refusal is kept and
-   * logged, as that of a driver.
+   * Enable the VFs that the declaration of a new function asks for. A refusal is kept and logged,
+   * as that of a driver.
    */
   first(fn: PciFunction, count: number): void {
     if (count === 0 || !fn.present) return;
@@ -81,10 +81,7 @@ export class SriovControl {
     }
   }
 
-  /**
-   * `fn` has a new driver: nobody is kept from taking a VF for the host, and everybody is told
-   * (S3-17).
-   */
+  /** `fn` has a new driver: drivers of the host may take its VFs, and the log says so (S3-17). */
   bound(fn: PciFunction, driver: string): void {
     if (fn.physical?.vfio == null || fn.vfio !== null) return;
     const text = `${fn.bdf} is bound to ${driver}, while its physical function ${fn.physical.bdf} is in a user's hands`;
@@ -92,8 +89,8 @@ export class SriovControl {
   }
 
   /**
-   * VFs go before their PF does (S3-18). Null when none is left; else what waits for their users,
-   * and goes on with `unbind`.
+   * VFs go before their PF (S3-18). Null when none is left; else a promise that waits for their
+   * users, then runs `unbind`.
    */
   beforeUnbind(fn: PciFunction, unbind: () => Promise<void>): Promise<void> | null {
     const { sriov } = fn;
@@ -137,15 +134,15 @@ export class SriovControl {
     ctx.faults.step('sriov.group');
     groups.join(vfs);
     undo.move();
-    // S3-17: no driver of the host's takes a VF of a user's PF by itself.
+    // S3-17: no driver of the host takes a VF of a user's PF by itself.
     const override = fn.vfio !== null ? VFIO_PCI : sriov.vfDriver;
     if (override !== null) for (const vf of vfs) vf.driverOverride = override;
     this.#o.added(vfs);
   }
 
   /**
-   * Remove all VFs of `fn`; their users are asked to let go, all at once. At once when there are
-   * none.
+   * Remove all VFs of `fn`. The engine asks all their users at once to close them. Resolves at once
+   * when there are none.
    */
   disable(fn: PciFunction, sriov: PhysicalFunction): Promise<void> {
     if (sriov.disabling !== null) return sriov.disabling;

@@ -1,5 +1,5 @@
 /**
- * Which functions the IOMMU cannot keep apart, from the fabric alone (S1-01).
+ * The functions that the IOMMU cannot keep apart, found from the fabric alone (S1-01).
  *
  * `linux`: the rule of Linux 7.3 (drivers/iommu/iommu.c, pci_device_group(); drivers/pci/pci.c,
  * pci_acs_enabled()). A device is alone when every port on its own path to the root has access
@@ -10,7 +10,7 @@
 import { VfioError } from '../../base/errno.ts';
 import { type FunctionKind, type Grouping, groupings } from './machine-spec.ts';
 
-/** A function as far as grouping is concerned. `PciFunction` is one. */
+/** A function, as grouping sees it; `PciFunction` is one. */
 export interface TopologyNode {
   readonly bdf: string;
   readonly kind: FunctionKind;
@@ -33,13 +33,12 @@ export interface TopologyNode {
 export interface IsolationClass<N extends TopologyNode> {
   /** In the order given. */
   readonly members: readonly N[];
-  /** Why each member is together with another one; the first has none. */
+  /** The reason why each member is in the class; the first has none. */
   readonly reasons: ReadonlyMap<N, string>;
 }
 
 /**
- * Whether requests that a function sends, or that come up through it, cannot turn round below the
- * IOMMU.
+ * Whether requests that a function sends or forwards upstream cannot turn round below the IOMMU.
  */
 function isolatesAlone(node: TopologyNode): boolean {
   if (node.isolates) return true;
@@ -66,9 +65,7 @@ export function checkGrouping(grouping: Grouping = 'linux'): Grouping {
   throw new VfioError('EINVAL', `unknown grouping '${String(grouping)}'; it is ${groupings.join(' or ')}`);
 }
 
-/**
- * The classes of functions that only the same owner may have, in the order of their first members.
- */
+/** The classes of functions that need one owner, in the order of their first members. */
 export function partition<N extends TopologyNode>(nodes: readonly N[], grouping: Grouping): IsolationClass<N>[] {
   const leader = new Map<TopologyNode, TopologyNode>(nodes.map((n) => [n, n]));
   const reasons = new Map<N, string>();
