@@ -51,9 +51,13 @@ export function checkBindable(fn: HostedFunction, ctx: EngineContext): void {
   }
   const vfs = fn.sriov?.numVfs ?? 0;
   if (vfs > 0) {
-    throw new VfioError('EBUSY', `${bdf} has ${vfs} virtual function${vfs === 1 ? '' : 's'} already, and vfio-pci does not know their users`, {
-      fix: `Disable them first: sriov_numvfs of ${bdf} to 0; in a machine file, its numVfs.`,
-    });
+    throw new VfioError(
+      'EBUSY',
+      `${bdf} has ${vfs} virtual function${vfs === 1 ? '' : 's'} already, and vfio-pci does not know their users`,
+      {
+        fix: `Disable them first: sriov_numvfs of ${bdf} to 0; in a machine file, its numVfs.`,
+      },
+    );
   }
   if (group === null || group.iommu.kind === 'none') {
     throw new VfioError('EINVAL', `${bdf} has no IOMMU in front of it that isolates it`, {

@@ -143,7 +143,8 @@ export class VfioPciDevice implements BoundDevice, ReleaseTarget, TokenSubject {
    */
   open<F extends OpenFile>(vm: VmFile | null, make: () => F): F {
     this.#checkStaying();
-    if (this.#opening) throw new VfioError('EBUSY', `${this.bdf} is being opened: a mediator that is called during the open cannot open it again`);
+    if (this.#opening)
+      throw new VfioError('EBUSY', `${this.bdf} is being opened: a mediator that is called during the open cannot open it again`);
     if (this.#files.size > 0) return this.#newFile(make);
     this.#opening = true;
     try {

@@ -96,7 +96,9 @@ function refusal(device: TokenSubject, given: Uint8Array | null): VfioError | nu
 }
 
 function unused(bdf: string, why: string): VfioError {
-  return new VfioError('EINVAL', `error: a VF token was given for ${bdf}, which does not take one: ${why}`, { fix: 'Open it without a token.' });
+  return new VfioError('EINVAL', `error: a VF token was given for ${bdf}, which does not take one: ${why}`, {
+    fix: 'Open it without a token.',
+  });
 }
 
 function missing(bdf: string, why: string): VfioError {
