@@ -11,14 +11,14 @@ import { deviceRegionInfo } from '../device/region-info.ts';
 
 export interface MediatorRegion {
   readonly info: RegionInfo;
-  /** Null: the region is memory and nothing else. */
+  /** Null: the region is plain memory. */
   readonly hooks: RegionHooks<unknown> | null;
   readonly memory: DirectMemory | null;
 }
 
 /**
- * @throws TypeError, VfioError EINVAL for a value that is no region: the mediator has not accepted
- * then
+ * @throws TypeError, VfioError EINVAL for a value that is no region: the mediator has then not
+ * accepted
  */
 export function addedRegions(
   mediator: string,

@@ -5,8 +5,8 @@ import { RegionFlags } from '../../abi/vfio.ts';
 const { READ, WRITE, MMAP } = RegionFlags;
 
 /**
- * A mediator's change of a region's information, as it holds. A mapping reads and writes, so a
- * region that lost either cannot be mapped.
+ * Check a mediator's change of a region's information, and apply its consequences. A mapping reads
+ * and writes, so a region that lost either cannot be mapped.
  *
  * @throws Error flags that do not exist, areas that are not inside the region
  */

@@ -1,4 +1,6 @@
-/** A device as its mediator sees it: made at each first open, of no use after the last close. */
+/**
+ * A device as its mediator sees it: made at each first open, without effect after the last close.
+ */
 import type { FunctionRegisters, MediatedDevice, MediatedPhysical } from '../../abi/mediator.ts';
 import { hex, U64_MAX } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
@@ -18,8 +20,8 @@ export interface ShownDevice {
 }
 
 /**
- * What mediators are shown at a first open. After `retire` it is as if the device were not there:
- * reads give ones, writes go nowhere, and the memory of whoever opens it next is out of reach.
+ * The view of the device that mediators get at a first open. After `retire` the view has no device:
+ * reads give ones, writes go nowhere, and the memory of the device's next user is out of reach.
  */
 export function mediatedDevice(device: ShownDevice): { readonly shown: MediatedDevice; readonly retire: () => void } {
   const { fn, ctx, host } = device;
@@ -77,7 +79,7 @@ function registersOf(host: FunctionHost, there: () => boolean): FunctionRegister
   };
 }
 
-/** A PF outlives its VFs, so a view of the PF is good as long as the VF exists. */
+/** A PF outlives its VFs, so a view of the PF is valid as long as the VF exists. */
 function physicalOf(physical: HostedFunction | null, there: () => boolean): MediatedPhysical | null {
   if (physical === null) return null;
   const { bdf, declaration, host } = physical;

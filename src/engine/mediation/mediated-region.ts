@@ -1,6 +1,6 @@
 /**
- * A region that a mediator wants to see: each access goes to its hook first, and on to the region
- * itself where it passes.
+ * A region that a mediator wants to see: each access goes to the mediator's hook first, and to the
+ * region itself where the hook passes.
  */
 import type { RegionInfo, RegionMapping } from '../../abi/device.ts';
 import { PASS_THROUGH, type RegionHooks } from '../../abi/mediator.ts';
@@ -42,7 +42,7 @@ export class MediatedRegion extends FileRegion {
 
   override map(offset = 0, size: number = this.info.size - offset): RegionMapping {
     this.file.checkLive();
-    // A mediator that took the flag away, or left areas out, wants to see each access.
+    // A mediator that clears the flag, or leaves areas out, wants to see each access.
     checkMapRange(this.name, this.info, offset, size, this.device.ctx.pageSize);
     const hook = this.#hooks.map;
     const done = hook === undefined ? PASS_THROUGH : this.#mediation.run('map', (handle) => hook(handle, offset, size, this.#direct));

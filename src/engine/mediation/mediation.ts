@@ -1,4 +1,4 @@
-/** One device in one mediator's hands, from its first open to its last close. */
+/** A mediator's part in one device, from the first open to the last close. */
 import type { FeatureRequest, IrqInfo, RegionInfo, RegionMapping, SetIrqs } from '../../abi/device.ts';
 import type { ModelMigration } from '../../abi/device-host.ts';
 import { type Accepted, type IrqHooks, type Mediator, PASS_THROUGH, type PassThrough, type RegionHooks } from '../../abi/mediator.ts';
@@ -18,7 +18,7 @@ export class Mediation {
   readonly #firstAdded: number;
   readonly #mediator: Mediator;
   readonly #handle: unknown;
-  /** By index, copied at open: frozen until release (S0-09). */
+  /** Hooks by index, copied at open and frozen until release (S0-09). */
   readonly #regions: readonly (RegionHooks<unknown> | null)[];
   readonly #irqs: readonly (IrqHooks<unknown> | null)[];
   readonly #feature: Accepted<unknown>['feature'];
@@ -26,7 +26,7 @@ export class Mediation {
   readonly #log: RateLimitedLogger;
   readonly #released: () => void;
   #isReleased = false;
-  /** Reports a failure of the mediator that is no answer to its user. */
+  /** Reports a failure of the mediator that its user gets no errno for. */
   readonly failed: Failed = (what, error) =>
     this.#log.log('error', `mediator ${this.name} ${what}`, `${this.#device}: mediator '${this.name}': ${what} failed: ${textOf(error)}`);
 
@@ -62,18 +62,18 @@ export class Mediation {
     this.#released = released;
   }
 
-  /** Null where the region is not mediated: it is used as it is, at no cost. */
+  /** Null where the region is not mediated: accesses then cost nothing more. */
   region(index: number): RegionHooks<unknown> | null {
     return this.#regions[index] ?? null;
   }
 
-  /** Null for a region that the device has itself. */
+  /** Null for a region of the device's own. */
   added(index: number): MediatorRegion | null {
     return this.addedRegions[index - this.#firstAdded] ?? null;
   }
 
   /**
-   * What the mediator makes of a region's information.
+   * A region's information, as the mediator changes it.
    *
    * @throws VfioError what the hook throws; EIO for a change of index or size (S0-05)
    */
@@ -125,7 +125,7 @@ export class Mediation {
     return done === PASS_THROUGH ? direct(request) : this.#number('SET_IRQS', done, Number.MAX_SAFE_INTEGER);
   }
 
-  /** A VF token is shown to nobody, mediators included (S3-05). */
+  /** Mediators do not see VF tokens (S3-05). */
   feature(request: FeatureRequest, direct: (request: FeatureRequest) => number): number {
     const hook = this.#feature;
     if (hook === undefined || request?.feature === Feature.PCI_VF_TOKEN) return direct(request);
@@ -138,15 +138,15 @@ export class Mediation {
     throw this.#bug(what, new Error(`it answered ${String(done)}`));
   }
 
-  /** @throws VfioError EIO when it is none */
+  /** @throws VfioError EIO for a value that is no mapping */
   mapping(done: RegionMapping): RegionMapping {
     if (typeof done?.[Symbol.dispose] === 'function') return done;
     throw this.#bug('map', new Error(`it answered ${String(done)}, which is no mapping`));
   }
 
   /**
-   * @throws VfioError the error of the hook; EIO when that is no VfioError, or the hook is async: a
-   * bug of the vendor's, which is logged and hurts no other device
+   * @throws VfioError the error of the hook; EIO for every other error, and for an async hook: a
+   * bug of the mediator, which is logged and hurts no other device
    */
   run<T>(what: string, hook: (handle: unknown) => T): T {
     let done: T;
@@ -160,7 +160,7 @@ export class Mediation {
     return done;
   }
 
-  /** Exactly once, whatever path led here (S0-15). */
+  /** Releases once, whatever path leads here (S0-15). */
   release(): void {
     if (this.#isReleased) return;
     this.#isReleased = true;

@@ -1,7 +1,6 @@
 /**
- * Who may mediate. A rendezvous and nothing more: mediators may come before any machine and go
- * after it (S0-17). The engine counts who is in use; the vendor has nothing to count (S0-14,
- * S0-16).
+ * The registry of mediators. Mediators may come before any machine and go after it (S0-17). The
+ * engine counts the uses of each; a mediator has nothing to count (S0-14, S0-16).
  */
 import type { Accepted, MediatedDevice, Mediator } from '../../abi/mediator.ts';
 import { VfioError } from '../../base/errno.ts';
@@ -10,15 +9,15 @@ import type { RateLimitedLogger } from '../../base/log.ts';
 import { Mediation } from './mediation.ts';
 
 interface Registered {
-  // biome-ignore lint/suspicious/noExplicitAny: whatever handle it has is its own business
+  // biome-ignore lint/suspicious/noExplicitAny: the mediator chooses the type of its handle
   readonly mediator: Mediator<any>;
-  /** What it was called when it came. */
+  /** Its name at registration. */
   readonly name: string;
-  /** Devices open with it. */
+  /** Open devices that it mediates. */
   users: number;
 }
 
-/** A mediator's place in the registry: dispose it to leave. */
+/** A mediator's registration: dispose it to leave. */
 export interface MediatorRegistration extends Disposable {
   /** Devices that are open with it. */
   readonly users: number;
@@ -35,11 +34,11 @@ export class Mediators {
   }
 
   /**
-   * From now on `mediator` is asked at each first open of a device, after those that are there
-   * already.
+   * From now on the engine asks `mediator` at each first open of a device, after those that
+   * registered before.
    *
-   * @throws VfioError EEXIST when it, or another of its name, is registered (S0-12); EINVAL for
-   * what is no mediator
+   * @throws VfioError EEXIST when it, or another of its name, is registered (S0-12); EINVAL for a
+   * value that is no mediator
    */
   // biome-ignore lint/suspicious/noExplicitAny: as above
   register(mediator: Mediator<any>): MediatorRegistration {
@@ -61,11 +60,11 @@ export class Mediators {
     };
   }
 
-  /** The mediation of the first one that accepts; null when none does. */
+  /** The mediation of the first mediator that accepts; null when none does. */
   open(device: MediatedDevice, log: RateLimitedLogger): Mediation | null {
     for (const entry of [...this.#registered]) {
       if (!this.#registered.includes(entry)) continue;
-      // It cannot leave while it is asked.
+      // A mediator cannot leave while it is asked.
       entry.users++;
       const mediation = ask(entry, device, log);
       if (mediation !== null) return mediation;
@@ -93,7 +92,7 @@ export class Mediators {
 function ask(entry: Registered, device: MediatedDevice, log: RateLimitedLogger): Mediation | null {
   const { mediator } = entry;
   const refused = (error: unknown) => {
-    // A VfioError is a refusal with a reason; all else is a bug of the vendor's.
+    // A VfioError is a refusal with a reason; every other error is a bug of the mediator.
     const level = error instanceof VfioError ? 'info' : 'error';
     log.log(level, `mediator ${entry.name} open`, `${device.name}: mediator '${entry.name}' did not take it: ${textOf(error)}`);
     return null;

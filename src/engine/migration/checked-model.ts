@@ -1,7 +1,7 @@
 /**
- * A model's migration as the engine calls it: code that is not ours, which may be async where it
- * must not be, or answer nonsense. An async method has not done its work when it returns, so it has
- * failed; `failed` also gets the error that it rejects with later.
+ * A model's migration as the engine calls it: foreign code, which may be async where it must not
+ * be, or answer nonsense. An async method has not done its work when it returns, so it has failed;
+ * `failed` also gets the error that it rejects with later.
  */
 import type { ModelBulk, ModelMigration, ModelPeerToPeer } from '../../abi/device-host.ts';
 import { type Failed, isThenable, settle } from '../../base/foreign.ts';

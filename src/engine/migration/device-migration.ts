@@ -1,7 +1,7 @@
 /**
- * Migration of one device (B.11): the state it is in, the stream that goes with it, and what each
- * step to another state does. Where a state leads is in states.ts, as is what a device does in
- * each; here the differences between two states are carried out.
+ * Migration of one device (B.11): its state, the stream of the state, and the steps to other
+ * states. states.ts has the way between states, and a device's activity in each; this file carries
+ * out the difference between two states.
  *
  * @see include/uapi/linux/vfio.h, enum vfio_device_mig_state
  */
@@ -17,12 +17,12 @@ export class DeviceMigration {
   /** `MigrationFlags` */
   readonly flags: number;
   readonly #target: MigrationTarget;
-  /** What went wrong that is the model's bug, and nobody's errno. */
+  /** Reports the model's bugs that have no errno. */
   readonly #onBug: (what: string, error: unknown) => void;
   #state: MigrationState = MigrationState.RUNNING;
   #saving: SavingStream | null = null;
   #resuming: ResumingStream | null = null;
-  /** As the model was told last. */
+  /** The states that the model heard last. */
   #runs = true;
   #quiet = false;
 
@@ -39,20 +39,20 @@ export class DeviceMigration {
   }
 
   /**
-   * DMA of before the stop is on its way still: whoever asked for the stop hears of it when it has
-   * arrived.
+   * DMA issued before the stop is still in flight. The caller that stops the device gets its answer
+   * when that DMA has arrived.
    */
   get draining(): boolean {
     return !this.#runs && this.#target.draining;
   }
 
   /**
-   * Go to the state of this number, through those between. When a step fails the device stays where
-   * it was, or is in ERROR.
+   * Go to the state of this number, through the states between. When a step fails, the device keeps
+   * the state that it has reached, or is in ERROR.
    *
-   * @param onStream takes the stream that a new session has
-   * @throws VfioError EINVAL no such state, none of this device, no way there, or data that cannot
-   * be taken; EINVAL without `onStream` where there is a stream; EIO the model failed
+   * @param onStream takes the stream of a new session
+   * @throws VfioError EINVAL a state that does not exist, or that the device does not have, no way
+   * there, or bad data; EINVAL without `onStream` where there is a stream; EIO the model failed
    */
   setState(to: number, onStream?: (stream: MigrationStream) => void): void {
     const { name } = this.#target;
@@ -76,7 +76,7 @@ export class DeviceMigration {
     return states[this.#state]!;
   }
 
-  /** One arc. @returns the stream that it made */
+  /** One arc. @returns the stream of the new state; null for none */
   #step(to: StateRow, state: MigrationState): MigrationStream | null {
     const from = this.#row;
     try {
@@ -134,7 +134,7 @@ export class DeviceMigration {
     return null;
   }
 
-  /** Everything is there: the device becomes what was sent. */
+  /** All data is there: the device takes the state that was sent. */
   #arrive(left: string): void {
     const target = this.#target;
     const stream = this.#resuming!;
@@ -150,7 +150,7 @@ export class DeviceMigration {
       throw error;
     }
     target.loadInterrupts(interrupts);
-    // What was loaded does not know that it is to be quiet.
+    // The loaded model does not know that it is to be quiet.
     if (this.#quiet) target.model.p2p?.enter();
     this.#resuming = null;
     stream.end(left);
@@ -161,7 +161,7 @@ export class DeviceMigration {
     this.#saving = null;
   }
 
-  /** To ERROR: it stands still, and nothing that it does counts. */
+  /** Go to ERROR: the device stands still, and its actions have no effect. */
   #fail(what: string): void {
     this.#state = MigrationState.ERROR;
     const reason = `${what} failed`;
@@ -176,7 +176,8 @@ export class DeviceMigration {
   }
 
   /**
-   * VFIO_DEVICE_FEATURE_MIG_DATA_SIZE: about how many bytes it has to send while it stands still.
+   * VFIO_DEVICE_FEATURE_MIG_DATA_SIZE: an estimate of the bytes that the device sends while it
+   * stands still.
    *
    * @throws VfioError EIO the model failed
    */
@@ -190,7 +191,7 @@ export class DeviceMigration {
     }
   }
 
-  /** The function has been reset: it runs, whatever it was about. */
+  /** The function has been reset: it runs, and an open session is over. */
   deviceReset(): void {
     this.#guard('ending its stream', () => this.#endSaving('the device was reset'));
     this.#resuming?.end('the device was reset');
@@ -200,8 +201,8 @@ export class DeviceMigration {
   }
 
   /**
-   * The last user is gone, and there may be no reset: what was half taken must not go on as if it
-   * were whole.
+   * The last user is gone, and there may be no reset: a device with half of its data must not run
+   * on.
    */
   close(): void {
     const broken = this.#state === MigrationState.ERROR || this.#state === MigrationState.RESUMING;

@@ -25,7 +25,7 @@ import { viewOf } from './sections.ts';
 const PAGE_BITS = 12n;
 const PAGE = 1n << PAGE_BITS;
 /**
- * Bytes of a bitmap that are written at once: what one covers that is longer than this is nobody's.
+ * Bytes of a bitmap that are written at once: a longer bitmap covers addresses that do not exist.
  */
 const BITMAP_MAX = 2 ** 31;
 
@@ -40,8 +40,8 @@ export function getDataSize(migration: DeviceMigration, { data }: FeatureRequest
 }
 
 /**
- * Get: the state now. Set: go to `device_state`; what its data is read or written by comes by
- * `onDataStream`.
+ * Get: the state now. Set: go to `device_state`; `onDataStream` gets the stream that reads or
+ * writes the device's data.
  *
  * @throws VfioError as `setState`
  */
@@ -58,12 +58,12 @@ export function deviceState(migration: DeviceMigration, { data, get, onDataStrea
 }
 
 /**
- * Begin to note this device's writes. The page size is a hint: it notes pages of 4096 bytes, and
- * says so.
+ * Begin to note this device's writes. The page size is a hint: the engine notes pages of 4096
+ * bytes, and reports that size.
  *
- * @throws VfioError EINVAL no ranges; E2BIG more than 256; EFAULT less of them than said; by range,
- * in order: EINVAL not made of pages of that size, EOVERFLOW past 2^64, EINVAL empty or over
- * another one; EINVAL a page size that is none, or when it is on already
+ * @throws VfioError EINVAL no ranges; E2BIG more than 256; EFAULT fewer ranges than the request
+ * says; by range, in order: EINVAL not made of pages of that size, EOVERFLOW past 2^64, EINVAL
+ * empty or over another one; EINVAL a bad page size, or when logging is on already
  */
 export function startLogging(name: string, dma: HostDma, request: FeatureRequest): number {
   const control = viewOf(request.data);
@@ -108,17 +108,18 @@ function decodeRanges(name: string, count: number, pageSize: bigint, ranges: Uin
   return pages;
 }
 
-/** The log is let go. Fine when there is none. */
+/** Drop the log. No error when there is none. */
 export function stopLogging(dma: HostDma): number {
   dma.writes = null;
   return 0;
 }
 
 /**
- * What was written in [iova, iova + length) since this was asked last; asking forgets it.
+ * Report the pages of [iova, iova + length) that were written since the last report, and clear
+ * them.
  *
  * @throws VfioError EINVAL a page size below 4096 or no power of two; EOVERFLOW past 2^64; EINVAL
- * nothing, or not whole pages, to be told, or logging is off; EFAULT a bitmap too small
+ * an empty range, one that is not whole pages, or logging is off; EFAULT a bitmap too small
  */
 export function reportLogging(name: string, dma: HostDma, request: FeatureRequest): number {
   const { iova, length, page_size: pageSize } = FeatureDmaLoggingReport.decode(viewOf(request.data));
@@ -131,13 +132,13 @@ export function reportLogging(name: string, dma: HostDma, request: FeatureReques
   const log = dma.writes;
   if (log === null) throw new VfioError('EINVAL', `${what}: its DMA is not logged`, { fix: 'DMA_LOGGING_START first.' });
   const needed = bitmapBytes(length, pageSize);
-  // Looked at last: it may be resolved only then.
+  // Read last: an accessor may find the memory only then.
   const bitmap = needed > BITMAP_MAX ? undefined : request.bitmap;
   if (bitmap === undefined || bitmap.length < needed) {
     throw new VfioError('EFAULT', `${what} takes a bitmap of ${needed} bytes; ${bitmap?.length ?? 0} are there`);
   }
   log.take(Number(iova >> PAGE_BITS), Number((iova + length - 1n) >> PAGE_BITS), Number(pageSize / PAGE), bitmap);
-  // What is written through a view that was taken before now would not be seen again.
+  // The log would not see writes through a view that was taken before now.
   dma.expireWriteViews();
   return FeatureDmaLoggingReport.structSize;
 }

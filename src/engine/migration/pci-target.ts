@@ -1,7 +1,7 @@
 /**
- * A PCI function that is open through VFIO, as migration sees it. What of its configuration goes
- * along, and what whoever uses it has to set up anew, is decided in
- * docs/decisions/0008-what-a-device-takes-along.md.
+ * A PCI function that is open through VFIO, as migration sees it.
+ * docs/decisions/0008-what-a-device-takes-along.md lists the configuration that goes along, and the
+ * settings that the next user makes anew.
  */
 import type { ModelBulk, ModelMigration } from '../../abi/device-host.ts';
 import { type DirectMemory, WINDOW_BYTES } from '../../abi/memory.ts';
@@ -14,10 +14,12 @@ import { invalid } from './stream-format.ts';
 import type { MigrationTarget, TargetStore } from './target.ts';
 
 const BAR_BLOCK = 4096;
-/** MSI-X has no more. */
+/** The most vectors of MSI-X. */
 const VECTORS_MAX = 2048;
 
-/** A BAR or region of plain memory as a store. No log records writes to it: drivers map it. */
+/**
+ * A BAR or region of plain memory as a store. No log records writes to it, because drivers map it.
+ */
 class BarStore implements ModelBulk {
   readonly size: number;
   readonly blockSize: number;

@@ -1,7 +1,7 @@
 /**
- * The data of a device that arrives. Blocks are stored as they come, because they may be more than
- * fits anywhere else; all else is checked as it comes and taken when everything is there. What is
- * wrong with the data is told to whoever writes it, at the first byte that shows it.
+ * The data of a device that arrives. Blocks are stored as they come, because no other place may
+ * have room for them. All other sections are checked as they come, and taken when all of them are
+ * there. The writer gets an error at the first byte that shows one.
  */
 import type { MigrationStream, PrecopyInfo } from '../../abi/device.ts';
 import { VfioError } from '../../base/errno.ts';
@@ -13,7 +13,7 @@ import { blocksOf, type MigrationTarget, type TargetStore } from './target.ts';
 const ONCE: ReadonlySet<number> = new Set([Section.IDENTITY, Section.CONFIG, Section.INTERRUPTS, Section.MODEL, Section.END]);
 const NEEDED = [Section.CONFIG, Section.INTERRUPTS, Section.MODEL] as const;
 
-/** What is taken at the end. */
+/** Sections that are taken at the end. */
 export interface Arrived {
   readonly config: Uint8Array;
   readonly interrupts: Uint8Array;
@@ -26,13 +26,13 @@ export class ResumingStream implements MigrationStream {
   readonly #reader: SectionReader;
   readonly #onBroken: (error: VfioError) => void;
   readonly #seen = new Map<number, Uint8Array>();
-  /** Stores whose size was told. */
+  /** Stores whose size is known. */
   readonly #stores = new Map<number, TargetStore>();
   #zeroes = new Uint8Array(0);
   #over: string | null = null;
   #closed = false;
 
-  /** @param onBroken  what was written cannot be the data of this device: called once */
+  /** @param onBroken called once, when the stream cannot be the data of this device */
   constructor(target: MigrationTarget, onBroken: (error: VfioError) => void) {
     this.#target = target;
     this.#onBroken = onBroken;
@@ -80,11 +80,15 @@ export class ResumingStream implements MigrationStream {
   #check(): void {
     const { name } = this.#target;
     if (this.#closed) throw new VfioError('EBADF', `${name}: this stream is closed`);
-    // A stream that showed itself wrong says so as long as somebody writes to it.
+    // A stream that is wrong throws the same error at each further write.
     if (this.#over !== null && this.#reader.failed === null) throw new VfioError('ENODEV', `${name}: this stream is over: ${this.#over}`);
   }
 
-  /** All that has to be there. @throws VfioError EINVAL when it is not, or was wrong */
+  /**
+   * Check that all required sections have arrived.
+   *
+   * @throws VfioError EINVAL when one is missing, or when the stream was wrong
+   */
   finish(): Arrived {
     if (this.#reader.failed !== null) throw this.#reader.failed;
     if (!this.#seen.has(Section.END) || !this.#reader.atBoundary) throw invalid('it ended too early, or goes on after its end');

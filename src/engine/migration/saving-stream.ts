@@ -1,7 +1,7 @@
 /**
- * The data of a device that leaves: while it runs, everything in its store once and then what
- * changed since; when it stands still, the rest. Sections are made when somebody reads, so that
- * what is sent is what is there then, and nothing piles up.
+ * The data of a device that leaves: while it runs, everything in its store once, then the blocks
+ * that have changed since; when it stands still, the rest. A read makes the sections, so the stream
+ * has the newest bytes, and no data piles up.
  */
 import type { MigrationStream, PrecopyInfo } from '../../abi/device.ts';
 import { Bitmap } from '../../base/bitmap.ts';
@@ -11,14 +11,14 @@ import { encodePreamble, SECTION_BYTES, SectionWriter } from './stream-format.ts
 import { blocksOf, type MigrationTarget, type TargetStore } from './target.ts';
 
 /**
- * Blocks of a store that are counted when it begins; of more, all count as present until they are
- * reached.
+ * The most blocks of a store that are counted at the start; in a larger store all blocks count as
+ * present until the walk reaches them.
  */
 const COUNTED = 2 ** 20;
-/** About what stands beside stores and model state. */
+/** Estimated bytes beside stores and model state. */
 const REST_BYTES = 12 * 1024;
 
-/** Where the walk over the stores is. */
+/** The place of the walk over the stores. */
 interface Walk {
   readonly stores: readonly TargetStore[];
   store: number;
@@ -33,13 +33,15 @@ export class SavingStream implements MigrationStream {
   #at = 0;
   readonly #onBug: (what: string, error: unknown) => void;
   #running: boolean;
-  /** Why it is over, null while it is not. */
+  /** The reason why the stream is over; null while it is not. */
   #over: string | null = null;
   #closed = false;
-  /** First over what is tracked; over the others when the device stands still. */
+  /** First over the tracked store; over the others when the device stands still. */
   #walk: Walk;
   #untracked: Walk;
-  /** Blocks of the tracked store that were taken as written and not sent yet. */
+  /**
+   * Blocks of the tracked store that the model has reported as written, and that are not sent yet.
+   */
   readonly #dirty = new Bitmap();
   #dirtyBlocks = 0;
   /**
@@ -47,11 +49,11 @@ export class SavingStream implements MigrationStream {
    */
   #initialBlocks: number;
   #sentBlocks = 0;
-  /** What is left of CONFIG, INTERRUPTS, MODEL, END. */
+  /** The sections among CONFIG, INTERRUPTS, MODEL, END that are left. */
   #tail: (() => Uint8Array<ArrayBuffer>)[];
   #tracking = false;
 
-  /** @param running  it goes on meanwhile: its writes are noted from now on */
+  /** @param running the device runs meanwhile: the model notes writes from now on */
   constructor(target: MigrationTarget, running: boolean, onBug: (what: string, error: unknown) => void) {
     this.#target = target;
     this.#onBug = onBug;
@@ -74,7 +76,7 @@ export class SavingStream implements MigrationStream {
     ];
   }
 
-  /** The device has been stopped: what follows is the end. */
+  /** The device has stopped: the last sections follow. */
   stopped(): void {
     this.#running = false;
   }
@@ -96,7 +98,7 @@ export class SavingStream implements MigrationStream {
       try {
         bytes = this.#ready[0] ?? this.#next();
       } catch (error) {
-        // What was copied counts; whoever asks again hears why there is no more.
+        // The bytes that were copied count; the next read gets the error.
         if (got > 0) break;
         if (error instanceof VfioError) throw error;
         this.#onBug('telling its state', error);
@@ -132,7 +134,7 @@ export class SavingStream implements MigrationStream {
     return { initialBytes: this.#readyBytes + this.#initialBlocks * blockSize, dirtyBytes: this.#dirtyBlocks * blockSize };
   }
 
-  /** About how many bytes are still to come. */
+  /** An estimate of the bytes that are still to come. */
   get remainingBytes(): number {
     if (this.#tracking) this.#collect();
     const blockSize = this.#walk.stores[0]?.bulk.blockSize ?? 0;
@@ -162,7 +164,7 @@ export class SavingStream implements MigrationStream {
 
   /** The next section; null when there is none now. */
   #next(): Uint8Array<ArrayBuffer> | null {
-    // What still arrives may change what is walked over, and nobody would note it.
+    // DMA that still arrives may change the blocks of the walk, and no log would note it.
     if (!this.#running && !this.#tracking) this.#checkArrived();
     const first = this.#walkOn(this.#walk);
     if (first !== null) return first;
@@ -182,7 +184,7 @@ export class SavingStream implements MigrationStream {
     if (this.#target.draining) throw new VfioError('EAGAIN', `${this.#target.name}: DMA of before the stop is still under way`);
   }
 
-  /** A section of blocks or of none, from where the walk is on; null at its end. */
+  /** A section of blocks or of zeroes, from the walk's place on; null at its end. */
   #walkOn(walk: Walk): Uint8Array<ArrayBuffer> | null {
     const store = walk.stores[walk.store];
     if (store === undefined) return null;
@@ -203,7 +205,7 @@ export class SavingStream implements MigrationStream {
     return present ? this.#blocksSection(store, first, end - first) : this.#zeroSection(store, first, end - first);
   }
 
-  /** Take over what the model has noted. */
+  /** Take over the blocks that the model has noted. */
   #collect(): void {
     const bulk = this.#target.model.bulk;
     if (!this.#tracking || bulk === undefined) return;
@@ -289,7 +291,7 @@ function presentBlocks({ bulk }: TargetStore): number {
   return count;
 }
 
-/** About how much a device that is not on the move would have to send when it stood still. */
+/** An estimate of the bytes that a device would send while it stands still, made outside a move. */
 export function stopCopyEstimate(target: MigrationTarget): number {
   let bytes = REST_BYTES + (target.model.stateSize ?? 4096);
   for (const store of target.stores) bytes += store.id === MODEL_STORE ? presentBlocks(store) * store.bulk.blockSize : store.bulk.size;

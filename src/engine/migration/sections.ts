@@ -8,34 +8,34 @@ import type { PciDeclaration } from '../../pci/declaration.ts';
 import { invalid, type SectionKind } from './stream-format.ts';
 
 export const Section = {
-  /** Which device it is; the first. */
+  /** The identity of the device; the first section. */
   IDENTITY: 1,
-  /** How large one of its stores is, and its blocks; before its blocks. */
+  /** The size of a store and of its blocks; before the blocks. */
   STORE: 2,
   BLOCKS: 3,
   /** Blocks that read as zeroes. */
   ZERO_BLOCKS: 4,
   /** Configuration space. */
   CONFIG: 5,
-  /** What waits to be signalled. */
+  /** Interrupts that wait to be signalled. */
   INTERRUPTS: 6,
-  /** What the model says of itself. */
+  /** The model's own state. */
   MODEL: 7,
-  /** The last. */
+  /** The last section. */
   END: 8,
 } as const;
 export type Section = (typeof Section)[keyof typeof Section];
 
-/** Bytes of blocks in one section, unless one block is larger. */
+/** Bytes of blocks in one section; a larger block has a section of its own. */
 export const BLOCKS_BYTES = 256 * 1024;
 /**
- * Blocks in one section of zeroes: as many as are looked at before a read comes back, and as a few
- * bytes may ask to be looked at.
+ * Blocks in one section of zeroes. The number bounds the work of one read, and of a few bytes that
+ * arrive.
  */
 export const ZERO_BLOCKS_MAX = 65536;
-/** Of a model's own state. */
+/** The most bytes of a model's own state. */
 export const MODEL_STATE_MAX = 2 ** 28;
-/** Blocks larger than this are not sent: no model here has such. */
+/** The largest block: no model here has larger ones. */
 export const BLOCK_SIZE_MAX = 2 ** 24;
 
 export const sectionKinds: ReadonlyMap<number, SectionKind> = new Map<Section, SectionKind>([
@@ -100,7 +100,7 @@ export function encodeIdentity(declaration: PciDeclaration, configBytes: number,
   return bytes;
 }
 
-/** @throws VfioError EINVAL saying in what the device that sent it differs */
+/** @throws VfioError EINVAL with the difference between the two devices */
 export function checkIdentity(theirs: Uint8Array, ours: Uint8Array): void {
   if (theirs.length < Identity.structSize) throw invalid('it does not say whose it is');
   const a = Identity.decode(viewOf(theirs));
@@ -125,7 +125,7 @@ export function checkIdentity(theirs: Uint8Array, ours: Uint8Array): void {
   if (name(theirs) !== name(ours)) throw invalid(`it is of the device '${name(theirs)}'; this one is '${name(ours)}'`);
 }
 
-/** A store: 0 is the model's own bulk, 1 + n is BAR n where it is plain memory. */
+/** A store: 0 is the model's own bulk; 1 + n is BAR n, where that is plain memory. */
 export const MODEL_STORE = 0;
 export const STORES = 1 + Bar.COUNT;
 
@@ -133,17 +133,14 @@ export const Store = struct('store', 24, { store: 'u32', block_size: 'u32', size
 /** Followed by `count` blocks. */
 export const Blocks = struct('blocks', 16, { store: 'u32', count: 'u32', first: 'u64' });
 export const ZeroBlocks = struct('zero_blocks', 24, { store: 'u32', reserved: 'u32', first: 'u64', count: 'u64' });
-/**
- * Followed by `size` bytes as the hardware has them, and as many as the user of VFIO has written
- * them.
- */
+/** Followed by `size` bytes of the hardware's config space, and as many of the user's copy. */
 export const ConfigState = struct('config', 8, { size: 'u32', flags: 'u32' });
 export const ConfigStateFlags = { D3HOT: 1 } as const;
-/** Followed by `count` vectors (u16) of messages that were not sent yet. */
+/** Followed by `count` vectors (u16) of messages that the device has not sent yet. */
 export const InterruptState = struct('interrupts', 8, { level: 'u32', count: 'u32' });
-/** Followed by what `ModelMigration.save` gave. */
+/** Followed by the result of `ModelMigration.save`. */
 export const ModelState = struct('model', 4, { version: 'u32' });
-/** For whoever reads: how many blocks were sent. */
+/** The number of blocks that were sent, for the reader's check. */
 export const End = struct('end', 16, { blocks: 'u64', reserved: 'u64' });
 
 export type Store = Value<typeof Store>;

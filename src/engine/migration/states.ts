@@ -1,7 +1,7 @@
 /**
- * The states of migration and the way between any two of them (B.11), as data: what a device in
- * each state does, and which state comes next on the way to another. States that a device does not
- * have are passed over.
+ * The states of migration and the way between any two of them (B.11), as data: a device's activity
+ * in each state, and the next state on the way to another. States that a device does not have are
+ * passed over.
  *
  * @see linux/drivers/vfio/vfio_main.c, vfio_mig_get_next_state(); include/uapi/linux/vfio.h, enum
  * vfio_device_mig_state
@@ -12,13 +12,13 @@ const { STOP_COPY: C, P2P, PRE_COPY: PRE } = MigrationFlags;
 
 export interface StateRow {
   readonly name: keyof typeof MigrationState;
-  /** What a device must be able to do to have it. */
+  /** The flags that a device needs for the state. */
   readonly flags: number;
   /** The device works: it changes by itself, interrupts, does DMA. */
   readonly runs: boolean;
-  /** It sends no DMA. */
+  /** The device sends no DMA. */
   readonly quiet: boolean;
-  /** The stream that is open. */
+  /** The stream that is open in the state. */
   readonly stream: 'saving' | 'resuming' | null;
 }
 
@@ -38,7 +38,7 @@ type Target = Exclude<keyof typeof MigrationState, 'ERROR'>;
 
 const { ERROR: E, STOP: S, RUNNING: R, STOP_COPY: SC, RESUMING: RE, RUNNING_P2P: RP, PRE_COPY: P, PRE_COPY_P2P: PP } = MigrationState;
 
-/** From a state: the next one on the way to each. ERROR = there is no way. */
+/** From a state: the next one on the way to each other. ERROR: there is no way. */
 export const nextStates: Readonly<Record<keyof typeof MigrationState, Readonly<Record<Target, MigrationState>>>> = {
   STOP: { STOP: S, RUNNING: RP, PRE_COPY: RP, PRE_COPY_P2P: RP, STOP_COPY: SC, RESUMING: RE, RUNNING_P2P: RP },
   RUNNING: { STOP: RP, RUNNING: R, PRE_COPY: P, PRE_COPY_P2P: RP, STOP_COPY: RP, RESUMING: RP, RUNNING_P2P: RP },
@@ -58,8 +58,8 @@ export function hasState(flags: number, state: number): boolean {
 
 /**
  * The next state of a device that can do `flags` on its way from `from` to `to`; null when there is
- * no way: one of them it does not have, ERROR, or back from STOP_COPY to a state in which it runs
- * and is copied.
+ * no way: from or to ERROR or a state that the device does not have, or back from STOP_COPY to a
+ * state in which the device runs and is copied.
  */
 export function nextState(flags: number, from: MigrationState, to: number): MigrationState | null {
   if (!hasState(flags, to) || !hasState(flags, from)) return null;
@@ -70,8 +70,8 @@ export function nextState(flags: number, from: MigrationState, to: number): Migr
 }
 
 /**
- * The states from `from` (not in it) to `to`; null when there is no way. Ends: each arc leads
- * closer.
+ * The states from `from` (not in it) to `to`; null when there is no way. The loop ends, because
+ * each arc leads closer.
  */
 export function wayTo(flags: number, from: MigrationState, to: number): readonly MigrationState[] | null {
   const way: MigrationState[] = [];

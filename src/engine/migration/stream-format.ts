@@ -1,9 +1,9 @@
 /**
- * How a device's data looks on its way (docs/migration.md): a preamble, then sections. A section
- * says what it is, in which version, the how-manyth it is and how long, under a checksum of its
- * own; its payload has another one. So nothing is believed that was not checked, nothing can be
- * left out, doubled or moved, and a section that a reader does not know can be passed over when
- * whoever wrote it says that it may.
+ * The format of a device's data in a stream (docs/migration.md): a preamble, then sections. A
+ * section's header has its kind, version, number and length, under a checksum of its own; the
+ * payload has another one. A reader believes only checked data, and finds sections that are
+ * missing, doubled or moved. A reader passes over a section of an unknown kind when the section's
+ * writer has marked it as optional.
  *
  * All numbers are little-endian.
  */
@@ -12,13 +12,13 @@ import { VfioError } from '../../base/errno.ts';
 import { textOf } from '../../base/foreign.ts';
 import { struct } from '../../base/struct.ts';
 
-/** 'vfio-ts\0' as a little-endian number, and `check` = CRC32C of what stands before it. */
+/** 'vfio-ts\0' as a little-endian number, and `check` = CRC32C of the bytes before it. */
 export const Preamble = struct('preamble', 16, { magic: 'u64', format: 'u32', check: 'u32' });
 export const MAGIC = 0x0073_742d_6f69_6676n;
-/** Of everything that is said here. Sections have versions of their own. */
+/** The version of this format. Sections have versions of their own. */
 export const FORMAT = 1;
 
-/** `check` = CRC32C of what stands before it; `payload_check` that of the payload. */
+/** `check`: CRC32C of the bytes before it; `payload_check`: CRC32C of the payload. */
 export const SectionHeader = struct('section', 24, {
   type: 'u16',
   version: 'u16',
@@ -30,7 +30,7 @@ export const SectionHeader = struct('section', 24, {
   check: 'u32',
 });
 export const SECTION_BYTES = SectionHeader.structSize;
-/** OPTIONAL: a reader that does not know it goes on without. */
+/** OPTIONAL: a reader that does not know the section goes on without it. */
 export const SectionFlags = { OPTIONAL: 1 } as const;
 
 const PREAMBLE_CHECKED = Preamble.check.offset;
@@ -49,8 +49,8 @@ export class SectionWriter {
   #sequence = 0;
 
   /**
-   * @param section with SECTION_BYTES of room in front of the payload: the header is put there.
-   * Given back.
+   * @param section with SECTION_BYTES of room in front of the payload, for the header @returns
+   * `section`
    */
   seal(type: number, version: number, section: Uint8Array<ArrayBuffer>, flags = 0): Uint8Array<ArrayBuffer> {
     const view = new DataView(section.buffer, section.byteOffset, SECTION_BYTES);
@@ -75,34 +75,34 @@ export class SectionWriter {
   }
 }
 
-/** What a reader knows of a kind of section. */
+/** A reader's knowledge of a kind of section. */
 export interface SectionKind {
   readonly name: string;
-  /** The newest version that is understood. */
+  /** The newest version that the reader understands. */
   readonly version: number;
   /** Longest payload, bytes. */
   readonly max: number;
 }
 
 export interface SectionReaderOptions {
-  /** Null for what is not known. */
+  /** Null for an unknown kind. */
   readonly kind: (type: number) => SectionKind | null;
-  /** A whole section, checked. What it throws ends the stream. */
+  /** Takes a whole section, checked. An error that it throws ends the stream. */
   readonly onSection: (type: number, version: number, payload: Uint8Array<ArrayBuffer>) => void;
 }
 
-/** A payload gets this much room at first, and more only as it arrives. */
+/** The first buffer of a payload; it grows as the payload arrives. */
 const ROOM_BYTES = 64 * 1024;
 
 /**
- * Takes a stream in pieces of any size. The first thing that is wrong ends it: every later `push`
- * throws the same.
+ * Takes a stream in pieces of any size. The first error ends the stream: every later `push` throws
+ * the same.
  */
 export class SectionReader {
   readonly #options: SectionReaderOptions;
   readonly #head = new Uint8Array(SECTION_BYTES);
   readonly #view = new DataView(this.#head.buffer);
-  /** Bytes of the preamble or header that are there. */
+  /** Bytes of the preamble or header that have arrived. */
   #have = 0;
   #sequence = -1;
   #kind: SectionKind | null = null;
@@ -123,12 +123,12 @@ export class SectionReader {
     return this.#failed;
   }
 
-  /** In the middle of nothing: every section that began has ended. */
+  /** Every section that began has ended. */
   get atBoundary(): boolean {
     return this.#sequence >= 0 && this.#have === 0 && !this.#inPayload;
   }
 
-  /** @throws VfioError EINVAL for what is no such stream; what `onSection` throws */
+  /** @throws VfioError EINVAL for bytes that are no such stream; what `onSection` throws */
   push(bytes: Uint8Array): void {
     if (this.#failed !== null) throw this.#failed;
     try {
@@ -196,7 +196,7 @@ export class SectionReader {
     return at + piece;
   }
 
-  /** Twice as much each time, and never more than the section says that it has. */
+  /** Doubles each time, up to the length in the section's header. */
   #makeRoom(bytes: number): void {
     if (bytes <= this.#room.length) return;
     const room = new Uint8Array(Math.min(this.#length, Math.max(bytes, 2 * this.#room.length)));

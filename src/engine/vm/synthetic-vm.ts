@@ -6,7 +6,7 @@ import { Counted } from '../../base/counted.ts';
 import type { VmFile, VmProvider } from './vm-provider.ts';
 
 /**
- * Dispose it to close the creator's descriptor; the machine ends when nobody holds its file any
+ * Dispose it to close the creator's descriptor; the machine ends when its file has no reference any
  * more.
  */
 export class SyntheticVm extends Counted implements VmFile {

@@ -1,6 +1,6 @@
 /**
- * The VFIO files that a virtual machine uses: KVM's device of type VFIO. While a file is listed it
- * is held, and its devices take a reference on the machine when they are opened.
+ * The VFIO files that a virtual machine uses: KVM's device of type VFIO. The set holds each file in
+ * it, and the devices of such a file take a reference on the machine when they are opened.
  *
  * @see linux/virt/kvm/vfio.c, kvm_vfio_file_add(), kvm_vfio_file_del(), kvm_vfio_release()
  */
@@ -13,11 +13,14 @@ import type { VmFile } from './vm-provider.ts';
 /** A group file or a device file. */
 export interface VfioFile {
   /**
-   * Which machine its devices belong to when they are opened; null: none from now on. Devices that
-   * are open keep what they have (S4-05).
+   * The machine of devices that are opened from now on; null for none. Devices that are open keep
+   * their machine (S4-05).
    */
   setVm(vm: VmFile | null): void;
-  /** All its DMA is cache coherent, whatever a device asks for (vfio_file_enforced_coherent). */
+  /**
+   * All DMA of the file is cache coherent, whatever a device asks for
+   * (vfio_file_enforced_coherent).
+   */
   readonly enforcesCoherency: boolean;
 }
 
@@ -29,8 +32,8 @@ interface Listed {
 
 export interface VfioFileSetOptions {
   /**
-   * Told when the first file came whose DMA may bypass the caches, and when the last of them went
-   * (S4-11): the guest's WBINVD counts meanwhile.
+   * Called when the first file comes whose DMA may bypass the caches, and when the last such file
+   * goes (S4-11): meanwhile the guest's WBINVD has an effect.
    */
   readonly onNoncoherent?: (noncoherent: boolean) => void;
   /** Default: silent. */
@@ -61,7 +64,7 @@ export class VfioFileSet implements Disposable {
   }
 
   /**
-   * @param hold disposed when the file is not listed any more
+   * @param hold disposed of when the file leaves the set
    * @throws VfioError EEXIST when it is listed already; `hold` is not taken then
    */
   add(file: VfioFile, hold: Disposable): void {
@@ -82,12 +85,12 @@ export class VfioFileSet implements Disposable {
     this.#letGo([listed]);
   }
 
-  /** The machine is gone, or its set closed (S4-12). Idempotent. */
+  /** The machine is gone, or its set is closed (S4-12). Idempotent. */
   [Symbol.dispose](): void {
     this.#letGo([...this.#listed.values()]);
   }
 
-  /** Each of them, whatever another one throws. */
+  /** Every step runs, whatever another one throws. */
   #letGo(all: readonly Listed[]): void {
     using steps = new Cleanup();
     steps.defer(() => this.#updateCoherency());

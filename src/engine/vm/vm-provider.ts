@@ -1,7 +1,7 @@
 /**
- * A hypervisor as VFIO sees it: somebody whose code must stay loaded while anything of it is
- * referenced (S4-06), and open files that stand for its virtual machines (S4-07). The engine
- * imports no hypervisor: whoever has one makes these (S4-01).
+ * A hypervisor as VFIO sees it: a module whose code must stay loaded while its objects are
+ * referenced (S4-06), and open files of its virtual machines (S4-07). The engine imports no
+ * hypervisor: the program that has one makes these (S4-01).
  */
 import { VfioError } from '../../base/errno.ts';
 
@@ -17,7 +17,7 @@ export class VmProvider {
     this.name = name;
   }
 
-  /** References that need its code. */
+  /** References that need the module's code. */
   get pins(): number {
     return this.#pins;
   }
@@ -26,7 +26,7 @@ export class VmProvider {
     return this.#unloaded;
   }
 
-  /** False when it is unloaded: there is nothing to pin any more (try_module_get). */
+  /** False when the module is unloaded (try_module_get). */
   tryPin(): boolean {
     if (this.#unloaded) return false;
     this.#pins++;
@@ -34,7 +34,7 @@ export class VmProvider {
   }
 
   unpin(): void {
-    if (this.#pins === 0) throw new Error(`unpin of ${this.name}, which nobody has pinned`);
+    if (this.#pins === 0) throw new Error(`unpin of ${this.name}, which has no pins`);
     this.#pins--;
   }
 
@@ -54,19 +54,19 @@ export class VmProvider {
 }
 
 /**
- * The open file of a virtual machine. What is counted is the file, not the machine (S4-07): the
- * machine lives as long as its file, whoever closed the descriptor that it came from.
+ * The open file of a virtual machine. References count the file, not the machine (S4-07): the
+ * machine lives as long as its file, also after its first descriptor is closed.
  */
 export interface VmFile {
   readonly provider: VmProvider;
   /** For messages: `vm 42`. */
   readonly name: string;
-  /** One more reference; false when the machine is on its way out and gives none (S4-04). */
+  /** Take a reference; false when the machine is being destroyed (S4-04). */
   tryGet(): boolean;
   put(): void;
 }
 
-/** Whether `value` has all that a VM file needs: half of it is of no use, and dangerous (S4-02). */
+/** Whether `value` has all members of a VM file: half of them are dangerous (S4-02). */
 export function isVmFile(value: unknown): value is VmFile {
   const file = value as Partial<VmFile> | null;
   return (

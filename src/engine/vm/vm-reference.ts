@@ -6,8 +6,8 @@ import type { EngineContext } from '../context.ts';
 import type { VmFile } from './vm-provider.ts';
 
 /**
- * Holds the file, and its provider's code: what was taken from is what is given back to, whatever
- * was set since (S4-05).
+ * Holds the file, and its provider's code. The reference goes back to the file that it was taken
+ * from, also when the group has another machine since (S4-05).
  */
 export class VmReference implements Disposable {
   readonly file: VmFile;
@@ -20,8 +20,8 @@ export class VmReference implements Disposable {
   }
 
   /**
-   * Null when there is none to be had: the machine is dying, or its hypervisor is unloaded (S4-04).
-   * The device opens without one then.
+   * Null when the machine gives no reference: it is being destroyed, or its hypervisor is unloaded
+   * (S4-04). The device then opens without one.
    */
   static take(file: VmFile | null, ctx: EngineContext): VmReference | null {
     if (file === null || !file.provider.tryPin()) return null;
@@ -37,8 +37,8 @@ export class VmReference implements Disposable {
   }
 
   /**
-   * Idempotent. The file first: its code is needed for that. A put that throws or rejects is the
-   * hypervisor's bug, and keeps no device open.
+   * Idempotent. The file goes first, because that needs its provider's code. A put that throws or
+   * rejects is the hypervisor's bug, and keeps no device open.
    */
   [Symbol.dispose](): void {
     if (!this.#held) return;
@@ -49,7 +49,7 @@ export class VmReference implements Disposable {
 }
 
 /**
- * A get that throws, or is async, is the hypervisor's bug too: the device then has no reference.
+ * A get that throws, or is async, is the hypervisor's bug, too: the device then has no reference.
  */
 function tryGet(file: VmFile, ctx: EngineContext): boolean {
   return callForeign('get', () => file.tryGet(), reporter(file, ctx)) === true;
