@@ -22,8 +22,6 @@ const NOT_YET: readonly string[] = [
   'src/api',
   'src/base',
   'src/drivers',
-  'src/engine',
-  'src/hardware',
   'src/mediators',
   'src/models',
   'src/pci',

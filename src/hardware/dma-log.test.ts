@@ -102,7 +102,7 @@ describe('B.11 DMA_LOGGING_REPORT', () => {
     expect(report(0n, PAGE)).toBe('EINVAL');
   });
 
-  it('tells what the device wrote, sets bits only, and forgets what it told', () => {
+  it('reports the writes of the device, sets bits only, and clears the reported pages', () => {
     using side = open();
     side.dma.tryWrite(side.iova, some);
     side.migration.startLogging(all(side));
@@ -116,12 +116,12 @@ describe('B.11 DMA_LOGGING_REPORT', () => {
     side.migration.report(side.iova, BigInt(PAGES) * PAGE, bitmap);
     expect([...bitmap]).toEqual([0xa0, 0x81, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80]);
     expect(side.pages()).toEqual([]);
-    // What the CPU writes is no DMA.
+    // A write of the CPU is no DMA.
     (side.memory as DirectMemory).windows[0]!.fill(1);
     expect(side.pages()).toEqual([]);
   });
 
-  it('tells part of a range at a time, in pages of any size', () => {
+  it('reports part of a range at a time, in pages of any size', () => {
     using side = open();
     side.migration.startLogging(all(side));
     for (const page of [0n, 3n, 17n, 40n]) side.dma.tryWrite(side.iova + page * PAGE, some);
@@ -155,7 +155,7 @@ describe('B.11 DMA_LOGGING_REPORT', () => {
     expect(remote.pages()).toEqual([6, 7]);
     await memory.answer();
     await written;
-    // Told too early perhaps, so told again.
+    // Perhaps reported too early, so reported again.
     expect(remote.pages()).toEqual([6, 7]);
   });
 
@@ -261,7 +261,7 @@ it('B.11 no dirty page is missed: whatever a device writes by whatever way, memo
           const bytes = side.dma.view(side.iova + BigInt(each.page) * PAGE, Number(size(each.page, each.pages)), Access.WRITE);
           if (bytes !== null) views.push({ bytes, epoch: side.dma.epoch });
         } else if (each.do === 'use view') {
-          // As a model does it: a view is good as long as the epoch is what it was.
+          // As a model does it: a view is valid while the epoch is the same.
           views = views.filter(({ epoch }) => epoch === side.dma.epoch);
           for (const { bytes } of views) bytes[each.at % bytes.length] = value;
         } else if (each.do === 'report') take(each.page, each.pages);

@@ -41,17 +41,17 @@ it('S1-10 leaving D3hot without No_Soft_Reset resets the model and its configura
 it('S2-32 the device lock has one holder, named to the next', () => {
   const { host } = new DeviceRig().fn;
   const held = host.lock('a sysfs reset');
-  expect(() => host.lock('somebody else')).toThrow(/locked by a sysfs reset/);
-  expect(errnoFrom(() => host.lock('somebody else'))).toBe('EAGAIN');
+  expect(() => host.lock('a driver')).toThrow(/locked by a sysfs reset/);
+  expect(errnoFrom(() => host.lock('a driver'))).toBe('EAGAIN');
   held[Symbol.dispose]();
-  using again = host.lock('somebody else');
+  using again = host.lock('a driver');
   held[Symbol.dispose]();
-  expect(host.lockedBy).toBe('somebody else');
+  expect(host.lockedBy).toBe('a driver');
   again[Symbol.dispose]();
   expect(host.lockedBy).toBe(null);
 });
 
-it('S2-30 a removed function lets go of its BAR memory and its model, once', async () => {
+it('S2-30 a removed function releases its BAR memory and its model, once', async () => {
   const made: ReturnType<typeof HeapMemory.allocate>[] = [];
   const rig = new DeviceRig({ ...resettable, bars: [{ index: 0, size: 0x1000, type: 'mem32', backing: 'memory' }] });
   made.push(rig.model.host.barMemory(0));
@@ -62,7 +62,7 @@ it('S2-30 a removed function lets go of its BAR memory and its model, once', asy
   expect(fn.host.read(0, 0, 4)).toBe(0xffff_ffff);
 });
 
-it('S0-08 what a model logs is told at most once in five seconds for the same message', () => {
+it('S0-08 the same message of a model is logged at most once in five seconds', () => {
   const rig = new DeviceRig();
   for (let i = 0; i < 1000; i++) rig.model.host.log.log('warn', 'ring is full');
   expect(rig.logged).toEqual(['warn: 0000:00:04.0: ring is full']);
@@ -113,7 +113,7 @@ it.each(asked.flatMap(([method, ask, answer]) => mistakes.map(([what, make]) => 
   },
 );
 
-it('house: what a timer of a model throws does not reach whoever turns the clock', async () => {
+it('house: a timer of a model that throws does not reach the code that turns the clock', async () => {
   const rig = new DeviceRig();
   const { clock } = rig.model.host;
   clock.after(1, () => {

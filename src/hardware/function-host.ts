@@ -193,8 +193,8 @@ export class FunctionHost implements DeviceHost {
     return held;
   }
 
-  // ---- Accesses to the function's BARs, as they arrive from the bus. The caller has checked that they are aligned and inside. While COMMAND
-  // does not decode the BAR nobody answers, which reads as all ones.
+  // ---- Accesses to the function's BARs, as they arrive from the bus. The caller has checked that
+  // they are aligned and inside. A BAR that COMMAND does not decode reads as all ones.
 
   read(bar: number, offset: number, width: Width): number {
     return this.#straight[bar] === 1 ? this.#model.read(bar, offset, width) : this.#readSpecial(bar, offset, width);

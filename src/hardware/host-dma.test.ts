@@ -30,7 +30,7 @@ function setUp() {
 
 const bytes = (...values: number[]) => new Uint8Array(values);
 
-/** What became of a DMA: 'done', the reason of its fault, or 'pending'. */
+/** The outcome of a DMA: 'done', the reason of its fault, or 'pending'. */
 async function outcome(promise: Promise<void>): Promise<string> {
   return Promise.race([
     promise.then(

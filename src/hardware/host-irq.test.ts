@@ -6,7 +6,7 @@ import type { IrqListener } from './host-irq.ts';
 
 const { INTX_DISABLE, MASTER, MEMORY } = Command;
 
-/** A handler that only notes what reached it. */
+/** A handler that notes the interrupts that reach it. */
 class Handler implements IrqListener {
   asserted = 0;
   readonly messages: number[] = [];
@@ -64,7 +64,7 @@ describe('B.9 INTx automask: the pin', () => {
     expect([rig.statusBit, rig.host.pinAsserted]).toEqual([false, false]);
   });
 
-  it('B.9 INTx automask: a handler that comes late is told of a level that is high', () => {
+  it('B.9 INTx automask: a handler that comes late hears of a level that is high', () => {
     const rig = new InterruptRig();
     rig.host.raise();
     const handler = new Handler();
@@ -214,7 +214,7 @@ describe('B.9 MSIX: what lets a message out', () => {
     expect(handler.messages).toEqual([0]);
   });
 
-  it('S2-36 whoever rewrites an entry through a mapping reaches nobody with it', () => {
+  it('S2-36 a user who rewrites an entry through a mapping reaches no other vector', () => {
     const { rig, handler } = withMsix();
     rig.msix!.write(0, 0x2000, 4, 0xfee0_0030);
     expect([rig.host.trigger(0), rig.host.dropped.remapped, handler.messages]).toEqual([false, 1, []]);
@@ -243,7 +243,7 @@ describe('B.9 MSIX: what lets a message out', () => {
   });
 });
 
-describe('B.9 close: nobody listens', () => {
+describe('B.9 close: no handler is there', () => {
   it('B.9 close: a message without a handler is counted', () => {
     const { rig } = withMsi();
     rig.host.listener = null;

@@ -57,7 +57,7 @@ describe('IommuDomain', () => {
       }
       return sum;
     };
-    // Before it is compiled the loop itself boxes its sum, so the quietest of several rounds
+    // Before V8 compiles the loop, the loop itself boxes its sum, so the quietest of several rounds
     // counts: a translation that boxed even one number would cost 12 MB in every one of them.
     let sum = 0;
     const grown = heapGrowth(() => {

@@ -45,7 +45,7 @@ it('S2-22 info and errors name the device', () => {
   expect(() => file.region(99)).toThrow(/^0000:00:04\.0/);
 });
 
-/** Numbers that no caller should give, and a few that it may. */
+/** Numbers that no caller should give, and a few that a caller may. */
 const number = fc.oneof(
   fc.constantFrom(Number.NaN, Number.POSITIVE_INFINITY, -1, -0.5, 0.5, 2 ** 31, 2 ** 32, 2 ** 32 - 1, 2 ** 53, -(2 ** 53), 2 ** 63, 1e300),
   fc.nat(12),

@@ -30,7 +30,7 @@ it('B.7 FEATURE: the order of its errnos', () => {
   const rig = new DeviceRig(plain);
   const none = new Uint8Array(0);
   const { LOW_POWER_ENTRY, LOW_POWER_ENTRY_WITH_WAKEUP, DMA_BUF } = Feature;
-  // Both operations at once come before the feature is looked at, and are fine when only probed.
+  // The check for both operations at once comes before the feature, and allows a probe.
   expect(ask(rig, { feature: 999, get: true, set: true })).toBe('EINVAL');
   expect(ask(rig, { feature: 999, get: true, set: true, probe: true })).toBe('ENOTTY');
   // The operation comes before probe, probe before "none", "none" before the size of the data.

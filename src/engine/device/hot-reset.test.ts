@@ -63,7 +63,7 @@ it('B.8 HOT_RESET: resets every device of the bus once and gives back their conf
   expect(mapping.read32(0)).toBe(0);
 });
 
-it('B.8 HOT_RESET: a device of a group that was not given is EINVAL, naming it, and nobody is reset', () => {
+it('B.8 HOT_RESET: a device of a group that was not given is EINVAL, naming it, and no device is reset', () => {
   const rig = twins();
   const file = rig.open();
   const stranger = { group: { id: 99 } };
@@ -79,7 +79,7 @@ it('B.8 HOT_RESET: a function of the bus that is not under vfio-pci is EINVAL', 
   expect(errnoFrom(() => rig.open().hotReset([rig.group]))).toBe('EINVAL');
 });
 
-it('B.8 HOT_RESET: EAGAIN while somebody holds the lock of one device, EBUSY while one is being reset', () => {
+it('B.8 HOT_RESET: EAGAIN while the lock of one device is held, EBUSY while one is being reset', () => {
   const rig = twins();
   const file = rig.open();
   const other = rig.machine.function('01:00.1');
@@ -152,7 +152,7 @@ it.each([
   const before = [...rig.fn.config.bytes];
   const resets = rig.model.resets;
   expect(errnoFrom(() => file.hotReset(ourGroup(rig)))).toBe(errno);
-  // The reset has happened, whatever the port says of it.
+  // The reset has happened, whatever the port reports.
   expect(rig.model.resets).toBe(resets + 1);
   expect([...rig.fn.config.bytes]).toEqual(before);
   expect(rig.device.resetting).toBe(false);

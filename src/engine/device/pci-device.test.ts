@@ -15,7 +15,7 @@ import { DeviceFile } from './device-file.ts';
 
 const { IO, MEMORY, MASTER, SERR, INTX_DISABLE } = Command;
 
-/** Everything of a function that a failing open must leave as it was. */
+/** The state of a function that a failing open must not change. */
 function stateOf(rig: DeviceRig) {
   const { device, fn } = rig;
   return {
@@ -145,7 +145,7 @@ it('S2-31 a device with reset says so', () => {
   expect(rig.open().info.flags).toBe(DeviceFlags.PCI | DeviceFlags.RESET);
 });
 
-it('S2-31 a reset that fails at open is told as a device without reset', () => {
+it('S2-31 a reset that fails at open makes a device without reset', () => {
   const rig = new DeviceRig();
   rig.faults.failNext('device.reset');
   const file = rig.open();
@@ -155,7 +155,7 @@ it('S2-31 a reset that fails at open is told as a device without reset', () => {
   expect(rig.device.needsReset).toBe(true);
 });
 
-it('S2-31 requireReset refuses to bind a device that nobody can reset', () => {
+it('S2-31 requireReset refuses to bind a device that cannot be reset', () => {
   expect(errnoFrom(() => new DeviceRig(plain, { params: { requireReset: true } }))).toBe('ENODEV');
   expect(errnoFrom(() => new DeviceRig(plain, { params: { requireReset: true }, behindPort: true }))).toBe('none');
   expect(errnoFrom(() => new DeviceRig(resettable, { params: { requireReset: true } }))).toBe('none');
@@ -178,7 +178,7 @@ it('S2-31 the bus is reset when the last of its devices is closed and one still 
   expect(rig.machine.function('0000:01:00.1').vfio!.needsReset).toBe(false);
 });
 
-it('S2-32 the first open is EAGAIN while somebody holds the device lock; a later file needs no reset', () => {
+it('S2-32 the first open is EAGAIN while the device lock is held; a later file needs no reset', () => {
   const rig = new DeviceRig();
   const before = stateOf(rig);
   {
@@ -375,7 +375,7 @@ const badSink = (told: string[], name: string): InterruptSink & InterruptSource 
   }),
 });
 
-it('S2-30 sinks and sources that throw stop neither each other nor a close: each is let go once, and the device is reset', () => {
+it('S2-30 sinks and sources that throw stop neither each other nor a close: each is released once, and the device is reset', () => {
   const told: string[] = [];
   const rig = new DeviceRig({ ...resettable, capabilities: [pcie({ flr: true }), msi({ vectors: 2 })] });
   const file = rig.open();
@@ -412,7 +412,7 @@ it('S2-41 a REQ sink that throws stops no unplug', async () => {
   expect(rig.fn.driver).toBe(null);
 });
 
-it('S2-30 what a listener throws stops nobody', () => {
+it('S2-30 a listener that throws stops no other', () => {
   const rig = new DeviceRig();
   const file = rig.open();
   const events: string[] = [];

@@ -85,7 +85,7 @@ it.each([
   expect(sink.count).toBe(1);
 });
 
-it('B.8 RESET: EAGAIN while somebody holds the device lock, and nothing has changed', () => {
+it('B.8 RESET: EAGAIN while the device lock is held, and nothing has changed', () => {
   const rig = new DeviceRig({ ...resettable, capabilities: [pcie({ flr: true }), pm()] });
   const file = rig.open();
   const control = rig.fn.config.findCapability(1) + 4;
@@ -105,7 +105,7 @@ it('B.8 RESET: moves the device to D0 first', () => {
   expect(file.region(0).read32(0)).toBe(0);
 });
 
-it('B.8 RESET: a reset that fails is told, and the configuration is whole', () => {
+it('B.8 RESET: a reset that fails is reported, and the configuration is whole', () => {
   const rig = new DeviceRig();
   const file = rig.open();
   setCommand(file, MEMORY | MASTER);

@@ -93,7 +93,7 @@ describe('a machine that sleeps', () => {
     const wakeup = new FakeEventFd();
     await rig.machine.suspend();
     const { resets } = rig.model;
-    // The reset bit has no effect, as where a device cannot be reset.
+    // The reset bit has no effect, as on a device that cannot be reset.
     const control = rig.fn.config.findCapability(CapId.EXP) + PciExp.DEVCTL;
     file.region(RegionIndex.CONFIG).write16(control, PciExp.DEVCTL_BCR_FLR);
     const attempts = [
@@ -205,7 +205,7 @@ describe('what the end of a sleep must not bring', () => {
     expect([await outcome, memory.windows[0]![8]]).toEqual(['not-mapped', 0]);
   });
 
-  it('S2-42 an acknowledgement of a suspend that is over is none of the next', async () => {
+  it('S2-42 an acknowledgement of a suspend that is over does not acknowledge the next', async () => {
     const { rig, file } = opened();
     const acknowledge: (() => void)[] = [];
     file.on((event) => event.kind === 'suspend' && acknowledge.push(event.acknowledge), ['suspend']);
@@ -241,7 +241,7 @@ describe('what the end of a sleep must not bring', () => {
     expect([acknowledge(2n), rig.fn.host.dma.asleep]).toEqual(['none', true]);
     await next;
     rig.machine.resume();
-    // Not acknowledged in time: it is signalled once more that the machine sleeps.
+    // Not acknowledged in time: the suspend eventfd is signalled once more when the machine sleeps.
     const late = rig.machine.suspend();
     rig.clock.advance(5_000);
     await late;

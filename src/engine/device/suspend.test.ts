@@ -26,7 +26,7 @@ function busyRig(declaration = resettable) {
   return { rig, file, memory, events, dma };
 }
 
-it('S2-42 suspend: the user is told, DMA goes on until it acknowledges, and is blocked then', async () => {
+it('S2-42 suspend: the user hears of it, DMA goes on until the user acknowledges, and is blocked then', async () => {
   const { rig, events, dma } = busyRig();
   let asleep = false;
   const suspending = rig.machine.suspend().then(() => {
@@ -76,7 +76,7 @@ it('S2-42 suspend: acknowledging twice, or late, does nothing', async () => {
   expect(rig.fn.host.dma.asleep).toBe(true);
 });
 
-it('S2-42 suspend: nobody who listens, or who closes instead of answering, is waited for', async () => {
+it('S2-42 suspend: without a listener, or when the user closes instead of answering, there is no wait', async () => {
   const quiet = new DeviceRig();
   quiet.open();
   await quiet.machine.suspend();
@@ -101,7 +101,7 @@ it('S2-42 suspend: with several files, every one that listens acknowledges', asy
   await suspending;
 });
 
-it('S2-42 resume: configuration is back on a device that forgot it, DMA works, the user is told', async () => {
+it('S2-42 resume: configuration is back on a device that forgot it, DMA works, and the user hears of it', async () => {
   const { rig, file, events, dma } = busyRig(sleepy);
   const before = [...rig.fn.config.bytes];
   const mapping = file.region(0).map();

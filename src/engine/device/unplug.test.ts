@@ -16,7 +16,7 @@ function requestSink(file: DeviceFile): FakeEventFd {
   return sink;
 }
 
-it('S2-41 unplug: users are asked at once and every ten seconds until they let go', async () => {
+it('S2-41 unplug: users are asked at once and every ten seconds until they close the device', async () => {
   const rig = new DeviceRig();
   const file = rig.open();
   const sink = requestSink(file);
@@ -40,7 +40,7 @@ it('S2-41 unplug: users are asked at once and every ten seconds until they let g
   expect(sink.count).toBe(5);
 });
 
-it('S2-41 unplug: the device works until it is let go, but is opened no more', () => {
+it('S2-41 unplug: the device works until its users close it, but is opened no more', () => {
   const rig = new DeviceRig();
   const file = rig.open();
   const { device } = rig;
@@ -74,7 +74,7 @@ it('S2-41 unplug: a listener is asked like a sink, and no warning is due', async
   await removing;
 });
 
-it('S2-41 unplug: a user who lets go when asked is never asked again', async () => {
+it('S2-41 unplug: a user who closes the device when asked is not asked again', async () => {
   const rig = new DeviceRig();
   const file = rig.open();
   let asked = 0;
@@ -165,7 +165,7 @@ it('S2-41 forced revocation (E-08): after the grace period the device is taken a
   expect(model.resets).toBe(2);
 });
 
-it('S2-41 forced revocation: a user who lets go in time is not revoked', async () => {
+it('S2-41 forced revocation: a user who closes in time is not revoked', async () => {
   const rig = new DeviceRig(undefined, { params: { forceRevokeAfterMs: 25_000 } });
   const file = rig.open();
   const removing = rig.machine.remove(rig.bdf);

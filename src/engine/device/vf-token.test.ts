@@ -79,7 +79,7 @@ describe('the token itself', () => {
     expect(outcome(() => device.feature({ feature: Feature.PCI_VF_TOKEN, get: true, data: new Uint8Array(16) }))).toBe('EINVAL');
   });
 
-  it('S3-05 texts with a token in them are told with asterisks', () => {
+  it('S3-05 texts with a token in them are shown with asterisks', () => {
     expect(withoutVfTokens(`0000:01:00.0 vf_token=${TOKEN} x`)).toBe(`0000:01:00.0 vf_token=${'*'.repeat(36)} x`);
     expect(withoutVfTokens(`it is ${TOKEN.toUpperCase()}.`)).toBe(`it is ${'*'.repeat(36)}.`);
     expect(withoutVfTokens('vf_token=83d8f4')).toBe('vf_token=******');
@@ -215,7 +215,7 @@ describe('order', () => {
   });
 });
 
-describe('what is told', () => {
+describe('messages', () => {
   it('S3-25 each kind of refusal is logged, and none more often than every five seconds', () => {
     const clock = new ManualClock();
     const { machine, lines } = shared({ machine: { clock, params: { enableSriov: true } } });
@@ -345,7 +345,7 @@ describe('S3-23 failures', () => {
     }
   });
 
-  it('S3-23 an open of a VF that fails at any step counts nobody as its user', () => {
+  it('S3-23 an open of a VF that fails at any step counts no user', () => {
     const all = shared();
     const seen = new Map(all.faults.seen);
     using first = new Tenant(all.machine, VF0);

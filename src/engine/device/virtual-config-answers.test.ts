@@ -1,6 +1,6 @@
 /**
- * What Linux 7.2 answered on config space of an edu and an NVMe device, asked again of
- * VirtualConfig: same bytes, same errnos.
+ * Answers of Linux 7.2 on config space of an edu and an NVMe device, compared with VirtualConfig's:
+ * same bytes, same errnos.
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';

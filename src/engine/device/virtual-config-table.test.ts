@@ -1,7 +1,7 @@
 /**
- * Part C once more, typed in independently of src/pci/permissions.ts, and held against what
- * VirtualConfig does with hardware that lets everything be written: every bit of every capability
- * is tried and must land where the table below says.
+ * Part C once more, typed in independently of src/pci/permissions.ts, and compared with
+ * VirtualConfig over hardware that lets everything be written: the test tries every bit of every
+ * capability, which must land where the table below says.
  */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
@@ -19,15 +19,15 @@ type Field = readonly [number, number, number, number];
 interface Expected {
   readonly id: number;
   readonly name: string;
-  /** 0 = hidden */
+  /** 0: hidden */
   readonly length: number;
   /** First bytes after the header, where the length depends on them. */
   readonly start?: readonly number[];
   readonly fields?: readonly Field[];
   readonly raw?: true;
   /**
-   * Bytes where a write has side effects on other bits: only that nothing forbidden lands there is
-   * checked elsewhere.
+   * Bytes where a write has side effects on other bits: other tests check that nothing forbidden
+   * lands there.
    */
   readonly effects?: readonly number[];
 }
@@ -404,8 +404,8 @@ const parts: readonly (readonly [Expected, number, number])[] = [
 ];
 
 /**
- * Bits of hardware that a user's write may change: those the tables give him, and those that the
- * host changes for him.
+ * Bits of hardware that a user's write may change: those that the tables give the user, and those
+ * that the host changes for the user.
  */
 function mayChange(): { hardware: Uint8Array; seen: Uint8Array } {
   const hardware = new Uint8Array(4096).fill(0xff);

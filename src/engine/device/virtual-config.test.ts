@@ -149,7 +149,7 @@ describe('header', () => {
     expect(config.busMaster).toBe(false);
   });
 
-  it('C.1 COMMAND: InterruptDisable stays in the copy and tells the interrupt side, once per change', () => {
+  it('C.1 COMMAND: InterruptDisable stays in the copy, and the interrupt side hears of it once per change', () => {
     const config = boot();
     const vconfig = open(config);
     put(vconfig, Config.COMMAND, 2, Command.MEMORY | Command.INTX_DISABLE);
@@ -397,7 +397,7 @@ describe('capabilities', () => {
     expect([get(vconfig, 0x48, 2), config.read(0x48, 2)]).toEqual([0x3040, 0x3020]);
     put(vconfig, 0x48, 2, 0);
     expect([get(vconfig, 0x48, 2), config.read(0x48, 2)]).toEqual([0x0000, 0x1020]);
-    // 6 and 7 are no sizes: the copy has them, hardware keeps what it had.
+    // 6 and 7 are no sizes: the copy has them, and hardware keeps its value.
     put(vconfig, 0x48, 2, 7 << PciExp.DEVCTL_READRQ_SHIFT);
     expect([get(vconfig, 0x48, 2), config.read(0x48, 2)]).toEqual([0x7000, 0x1020]);
   });
@@ -463,7 +463,7 @@ describe('capabilities', () => {
 });
 
 describe('explain', () => {
-  it('S2-44 tells what would land, what would happen and what would be read back, and changes nothing', () => {
+  it('S2-44 explains the bits that would land, the effects and the value that would read back, and changes nothing', () => {
     const config = bootedConfig(nvmeDeclaration, [[0, 0xfde0_0000n]]);
     const vconfig = open(config);
     const [hardware, copy] = [config.bytes.slice(), vconfig.bytes.slice()];
@@ -483,7 +483,7 @@ describe('explain', () => {
     expect([config.bytes, vconfig.bytes, happened]).toEqual([hardware, copy, []]);
   });
 
-  it('S2-44 tells it of this device as it is given away, here without an interrupt pin', () => {
+  it('S2-44 explains the device as its user has it, here without an interrupt pin', () => {
     const vconfig = open(bootedConfig(card, [[0, 0xfe00_0000n]]), { noIntx: true });
     expect(vconfig.explain(Config.INTERRUPT_LINE, 2, 0x010b).readsBack).toBe(0x000b);
   });

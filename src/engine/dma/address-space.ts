@@ -95,7 +95,7 @@ export class AddressSpace {
     }
     const prot = options.prot ?? Access.READ_WRITE;
     if (prot !== 0 && prot !== Access.READ && prot !== Access.WRITE && prot !== Access.READ_WRITE) {
-      throw new VfioError('EINVAL', `mmap: protection ${String(prot)} is none of 0 to 3`);
+      throw new VfioError('EINVAL', `mmap: protection ${String(prot)} is not from 0 to 3`);
     }
     let first: number;
     if (options.at !== undefined) {

@@ -146,7 +146,7 @@ describe('Container', () => {
     expect([container.groups.length, container.references]).toEqual([0, 1]);
   });
 
-  test('S2-36 a group whose MSIs are not isolated is EPERM, unless told to accept it, with a warning', () => {
+  test('S2-36 a group whose MSIs are not isolated is EPERM; allowUnsafeInterrupts accepts it, with a warning', () => {
     const strict = testContext();
     const group = testGroup(7, { isolatedMsi: false });
     const container = testContainer(strict, [testGroup(1)]);

@@ -1,6 +1,6 @@
 /**
  * The whole DMA side against a model so plain that it can be checked by reading: a Map from I/O
- * page to what lies there.
+ * page to its target.
  */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
@@ -42,7 +42,7 @@ interface Target {
 interface Mapping {
   readonly first: number;
   readonly last: number;
-  /** Pieces of memory: what the domains make of it. */
+  /** Pieces of memory, as the domains have them. */
   readonly pieces: number[];
   owner: number;
   locked: number;
@@ -50,8 +50,8 @@ interface Mapping {
 }
 
 /**
- * What each process has at each of its pages: [memory, page, protection]. Process 0 and 1 see the
- * two memories the other way round.
+ * The target of each page of each process: [memory, page, protection]. Process 0 and 1 see the two
+ * memories the other way round.
  */
 const areas = [
   [
@@ -131,7 +131,7 @@ class World {
     return true;
   }
 
-  /** The target of each page from `vaddr`, or null where MAP_DMA must say EFAULT. */
+  /** The target of each page from `vaddr`, or null where MAP_DMA must be EFAULT. */
   resolve(owner: number, vaddr: number, count: number, access: number): Target[] | null {
     const targets: Target[] = [];
     for (let page = vaddr; page < vaddr + count; page++) {
@@ -142,7 +142,7 @@ class World {
     return targets;
   }
 
-  /** What mapping must answer, and do in the model when it answers well. */
+  /** The answer that MAP_DMA must give, and its effect on the model when that is no error. */
   expectMap(owner: number, first: number, count: number, resolve: () => Target[] | null): string {
     const last = first + count - 1;
     if (this.type === 0) return 'EINVAL';
@@ -204,7 +204,7 @@ class World {
       const lived = this.processes.reduce((sum, p, owner) => sum + (p.alive ? areas[owner].filter((a) => a.memory === i).length : 0), 0);
       if (memory.references !== 1 + lived + mapped)
         throw new Error(`memory ${i} has ${memory.references} references, not ${1 + lived + mapped}`);
-      if (Buffer.compare(memory.windows[0], this.shadows[i]) !== 0) throw new Error(`memory ${i} holds what nobody may have written`);
+      if (Buffer.compare(memory.windows[0], this.shadows[i]) !== 0) throw new Error(`memory ${i} holds bytes that no device wrote`);
     });
     if (this.container.size !== this.mappings.length) throw new Error(`${this.container.size} mappings, not ${this.mappings.length}`);
     if (this.container.domains.length !== this.domains) throw new Error(`${this.container.domains.length} domains, not ${this.domains}`);
@@ -316,7 +316,7 @@ function step(world: World, op: Op): void {
       break;
     }
     case 'revive': {
-      // At a mapping there is, when there is one: a random place would seldom meet it.
+      // At an existing mapping, when there is one: a random place would seldom meet it.
       const target = world.mappings[op.at % Math.max(1, world.mappings.length)];
       const first = target?.first ?? op.at;
       const count = op.skip === 2 || target === undefined ? op.count : target.last - target.first + 1;
@@ -486,7 +486,7 @@ function run(ops: readonly Op[], start: readonly number[]): void {
     step(world, next);
     world.check();
   }
-  // However it went: when all have left, nothing is left.
+  // In every case: when all groups have left, nothing is left.
   for (const who of [...world.attached]) world.container.detachGroup(world.groups[who]);
   for (const process of world.processes) process.exit();
   expect(world.processes.map((p) => p.lockedBytes)).toEqual([0, 0]);

@@ -16,7 +16,7 @@ import type { Process } from './process.ts';
  * @throws VfioError ENOMEM over RLIMIT_MEMLOCK, with the numbers; ESRCH when the process has exited
  */
 export function chargeLocked(process: Process, bytes: number): void {
-  if (!process.alive) throw new VfioError('ESRCH', `process ${process.pid} has exited: nobody can be charged for locked memory`);
+  if (!process.alive) throw new VfioError('ESRCH', `process ${process.pid} has exited, and cannot be charged for locked memory`);
   const needed = process.lockedBytes + bytes;
   if (!process.mayLockFreely && !(needed <= process.memlockLimit)) {
     const kib = (n: number) => `${Math.ceil(n / 1024)} KiB`;

@@ -1,5 +1,5 @@
 /**
- * What mappings cost to keep. The collector runs before each look, so the figures are the same
+ * The memory that mappings need. The collector runs before each look, so the figures are the same
  * every time.
  */
 import { setFlagsFromString } from 'node:v8';
@@ -27,7 +27,7 @@ function setUp() {
     const iova = 2n ** 33n + BigInt(k) * 2n * BigInt(size);
     container.mapDma({ process: owner, vaddr: vaddr + BigInt(k) * BigInt(size), iova, size: BigInt(size), flags: 3 });
   };
-  // Once round, so that code and caches are there before anything is measured.
+  // A first round, so that code and caches are there before the measurement.
   for (let k = 0; k < 5000; k++) map(k, 4096);
   container.unmapDma({ iova: 0n, size: 0n, flags: 2 });
   return { container, owner, vaddr, map };

@@ -19,7 +19,7 @@ describe('AddressSpace', () => {
     expect(errnoFrom(() => process.addressSpace.resolve(vaddr, 4096n, Access.READ_WRITE))).toBe('EFAULT');
   });
 
-  test('S2-53 PROT_NONE memory can be given to nobody', () => {
+  test('S2-53 PROT_NONE memory can be given to no device', () => {
     const process = Process.user({ allocate: HeapMemory.allocate });
     const vaddr = process.addressSpace.anonymous(4096, 0);
     expect(errnoFrom(() => process.addressSpace.resolve(vaddr, 4096n, Access.READ))).toBe('EFAULT');
@@ -146,7 +146,7 @@ describe('locked memory', () => {
     expect(errnoFrom(() => chargeLocked(Process.user({ memlockLimit: Number.POSITIVE_INFINITY }), 2 ** 46))).toBe('none');
   });
 
-  test('S2-52 nobody is charged after exit, and what was charged can be given back', () => {
+  test('S2-52 a process is not charged after its exit, and its charges can be given back', () => {
     const process = Process.user();
     chargeLocked(process, 4096);
     process.exit();

@@ -34,7 +34,7 @@ describe('MAP_DMA', () => {
     const ro = process.addressSpace.anonymous(4096, Access.READ);
     container.mapDma({ process, vaddr, iova: 0x500000n, size: PAGE, flags: RW });
     const before = state(container, process);
-    // [what, errno, request]: each later row is right in what an earlier one got wrong.
+    // [name, errno, request]: each row corrects the mistakes of the rows before it.
     const good = { process, vaddr, iova: 0x100000n, size: PAGE, flags: RW };
     const rows: [string, string, Partial<typeof good>][] = [
       ['unknown flag, before size', 'EINVAL', { flags: 0x80 | RW, size: 0n }],

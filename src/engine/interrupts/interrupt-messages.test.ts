@@ -40,7 +40,7 @@ describe('B.9 MSI and B.9 MSIX: TRIGGER', () => {
       expect(rig.set(index, bool([], 0))).toBe(0);
       expect(rig.arm(index, [])).toBe(0);
       expect(rig.interrupts.type).toBe(name);
-      // The start of a disabling request is not looked at, as long as the index has it.
+      // The engine ignores the start of a disabling request, as long as the index has that vector.
       expect(rig.set(index, none(0, 3))).toBe(0);
       expect([rig.interrupts.type, ...fds.map((fd) => fd.references)]).toEqual(['none', 1, 1, 1]);
     }

@@ -10,9 +10,9 @@ const cases = [
 const none = (count: number): Part => ({ action: 'trigger', data: 'none', count });
 const bool = (value: boolean, count = 1): Part => ({ action: 'trigger', data: 'bool', count, values: [value] });
 
-/** Their titles are looked up in the sources by row. */
+/** A check of the rows finds these titles in the source. */
 describe('B.9 ERR and REQ', () => {
-  it('B.9 ERR and B.9 REQ reach the eventfd; without one the host is told that nobody listens', () => {
+  it('B.9 ERR and B.9 REQ reach the eventfd; without one the host hears that there is no listener', () => {
     for (const { index, fire } of cases) {
       const rig = new InterruptRig();
       const [fd] = eventfds(1);

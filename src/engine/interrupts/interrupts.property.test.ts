@@ -84,7 +84,7 @@ describe('B.9 properties', () => {
         for (const s of steps) {
           if (s.kind === 'set') errnoFrom(() => rig.set(s.call.index, part(s.call, sinks, sources)));
           else perform(rig, s, sources);
-          // The hardware is enabled exactly while VFIO says that a type is.
+          // The hardware is enabled exactly while VFIO has a type enabled.
           expect(rig.host.mode).toBe(rig.interrupts.type === 'none' ? 'intx' : rig.interrupts.type);
           expect(rig.host.listener === null).toBe(rig.interrupts.type === 'none');
         }

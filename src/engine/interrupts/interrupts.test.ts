@@ -98,7 +98,7 @@ describe('B.7 SET_IRQS generic validation', () => {
     expect([rig.interrupts.type, sink!.references]).toEqual(['none', 1]);
   });
 
-  it('B.7 SET_IRQS no action, or two, is ENOTTY; a bad range is told first', () => {
+  it('B.7 SET_IRQS no action, or two, is ENOTTY; a bad range comes first', () => {
     const rig = new InterruptRig();
     expect(errnoFrom(() => rig.set(MSI, { action: '', data: 'none' }))).toBe('ENOTTY');
     expect(errnoFrom(() => rig.set(MSI, { action: 'trigger|mask', data: 'none' }))).toBe('ENOTTY');

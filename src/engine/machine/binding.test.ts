@@ -6,7 +6,7 @@ import type { FunctionSpec } from './machine-spec.ts';
 const NIC: FunctionSpec = { at: '04.0', id: '8086:100e', classCode: 0x020000 };
 
 describe('matching', () => {
-  it('S2-15 a new device of a model is taken by nobody: vfio-pci grabs nothing by itself', () => {
+  it('S2-15 no driver takes a new device of a model: vfio-pci takes none by itself', () => {
     const { machine } = testMachine({ devices: [alone('01.0')] });
     expect(machine.function('01:00.0').driver).toBe(null);
     expect(machine.probe('01:00.0')).toBe(null);
@@ -50,7 +50,7 @@ describe('matching', () => {
     expect(errnoFrom(() => machine.bind('00:04.0', 'e1000'))).toBe('none');
   });
 
-  it('S1-08 a declared driver at power-on is bound; a refusal is kept and told, and the machine goes on', () => {
+  it('S1-08 a declared driver at power-on is bound; a refusal is kept and logged, and the machine goes on', () => {
     const { machine, lines } = testMachine({ iommu: { kind: 'none' }, devices: [{ ...NIC, driver: 'vfio-pci' }] });
     const fn = machine.function('00:04.0');
     expect([fn.driver, fn.probeError?.code]).toEqual([null, 'EINVAL']);

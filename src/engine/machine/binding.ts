@@ -205,7 +205,8 @@ export class Binder {
       });
     }
     if (!drivers.accepts(name, fn)) {
-      const why = fn.driverOverride !== null ? `its driver_override says ${fn.driverOverride}` : `its id ${fn.id} is none of the driver's`;
+      const why =
+        fn.driverOverride !== null ? `its driver_override says ${fn.driverOverride}` : `its id ${fn.id} is not among the driver's`;
       throw new VfioError('ENODEV', `${name} does not take ${fn.bdf}: ${why}`, {
         fix: fn.driverOverride !== null ? `Set its driver_override to ${name}, or clear it.` : `Set its driver_override to ${name}.`,
       });

@@ -56,7 +56,7 @@ function windows(bridge: PciFunction): { io: boolean; first: number; end: number
 }
 
 describe('firmware', () => {
-  it('places a device alone where the recorded machine had it, when told to start there', () => {
+  it('places a device alone where the recorded machine had it, when memoryBase says so', () => {
     const edu: FunctionSpec = { at: '04.0', id: '1234:11e8', kind: 'conventional', bars: [{ index: 0, size: 0x100000, type: 'mem32' }] };
     const { config } = testMachine({ memoryBase: 0xfe200000, devices: [edu] }).machine.function('00:04.0');
     expect([config.read(Config.BASE_ADDRESS_0, 4), config.read(Config.COMMAND, 2), config.read(Config.INTERRUPT_LINE, 1)]).toEqual([

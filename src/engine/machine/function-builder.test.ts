@@ -85,7 +85,7 @@ describe('stubs', () => {
     expect([conventional.kind, conventional.declaration.capabilities!.map((c) => c.id)]).toEqual(['conventional', [CapId.PM, CapId.AF]]);
   });
 
-  it('ports have access control unless told otherwise; endpoints the other way round', () => {
+  it('ports have access control by default, and endpoints do not', () => {
     const has = (spec: Omit<FunctionSpec, 'at'>, behind: 'root-port' | null) =>
       buildFunction({ at: '00.0', ...spec }, behind, {}).declaration.extendedCapabilities?.some((c) => c.id === ExtCapId.ACS) ?? false;
     expect([has({ kind: 'root-port' }, null), has({ kind: 'root-port', acs: false }, null)]).toEqual([true, false]);

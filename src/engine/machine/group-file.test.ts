@@ -226,7 +226,7 @@ describe('GROUP_GET_DEVICE_FD', () => {
 });
 
 describe('close', () => {
-  it('B.4 close: device files keep group and container; the last one lets go of both', () => {
+  it('B.4 close: device files keep group and container; the last one releases both', () => {
     const { machine } = bound();
     const { group, container, device } = openAll(machine, BDF);
     const second = group.openDevice(BDF);

@@ -80,7 +80,7 @@ describe('plug in', () => {
     expect(machine.add({ at: '0000:02:02.0', kind: 'downstream-port' }).group!.id).toBe(groups);
   });
 
-  it('S1-03 a listener that throws hurts nobody', () => {
+  it('S1-03 a listener that throws hurts no other', () => {
     const { machine, lines } = testMachine({ devices: [emptyPort('01.0')] });
     using _ = machine.on(() => {
       throw new Error('a bug of the listener');

@@ -1,7 +1,7 @@
 /**
  * Any sequence of what administrators, users and hardware do to a machine, with any step made to
- * fail: the invariants of groups and ownership hold after every step, and at the end everything is
- * given back.
+ * fail: the invariants of groups and ownership hold after every step, and at the end every
+ * reference is given back.
  */
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
@@ -32,7 +32,7 @@ const devices: readonly FunctionSpec[] = [
   { at: '04.0', kind: 'root-port', slot: true },
 ];
 
-/** Where functions are, or can be plugged in. */
+/** The places where functions are, or can be plugged in. */
 const places: readonly (readonly [bdf: string, spec: FunctionSpec, behind: string])[] = [
   ['0000:01:00.0', probe('00.0'), '00:01.0'],
   ['0000:01:00.1', nic('00.1'), '00:01.0'],
@@ -63,7 +63,7 @@ const steps = [
 type Op =
   | { op: 'bind'; place: number; driver: number }
   | { op: 'unbind' | 'add' | 'remove' | 'openGroup' | 'explain' | 'plan'; place: number }
-  /** All that a driver does to get a device, up to the first refusal. */
+  /** The steps by which a driver gets a device, up to the first refusal. */
   | { op: 'take'; place: number }
   | { op: 'override'; place: number; driver: number | null }
   | {
@@ -206,7 +206,7 @@ function run(world: World, o: Op): unknown {
 }
 
 /**
- * What must be true at any moment. Looked at so often that `expect` would take most of the time.
+ * The invariants of any moment. The checks run so often that `expect` would take most of the time.
  */
 function check(world: World): void {
   const { machine } = world;
@@ -273,7 +273,7 @@ it('S1-04 S1-12 property: no sequence of binds, plugs, opens, closes and failure
         outcomes.set(`${o.op} ${outcome}`, (outcomes.get(`${o.op} ${outcome}`) ?? 0) + 1);
         check(w);
       }
-      // Everybody closes: what was asked to go, goes.
+      // All users close: devices that were asked for go.
       w.faults.clear();
       w.machine.resume();
       for (const m of w.mappings) m[Symbol.dispose]();

@@ -445,7 +445,7 @@ describe('users', () => {
 });
 
 describe('suspend', () => {
-  it('S2-42 users are told and acknowledge; then DMA is blocked until resume', async () => {
+  it('S2-42 users hear of a suspend and acknowledge; then DMA is blocked until resume', async () => {
     const { machine, probe } = testMachine({ devices: [alone('01.0'), alone('02.0')] });
     machine.bind('01:00.0', 'vfio-pci');
     machine.bind('02:00.0', 'vfio-pci');

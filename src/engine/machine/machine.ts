@@ -100,7 +100,7 @@ export class Machine implements Disposable {
     return `Machine ${this.name}: ${this.functions.size} functions, ${this.groups.size} groups${this.#disposed ? ', switched off' : ''}`;
   }
 
-  // ---- What there is
+  // ---- Functions, groups and nodes
 
   /** By BDF, in bus order at power-on. */
   get functions(): ReadonlyMap<string, PciFunction> {
@@ -140,7 +140,7 @@ export class Machine implements Disposable {
     return this.#events.on(listener);
   }
 
-  // ---- What a user opens
+  // ---- Files that users open
 
   /** open("/dev/vfio/vfio"): every process may. */
   openContainer(process: Process = this.process): Container {

@@ -5,7 +5,7 @@ import { HeapMemory } from '../../sys/fake.ts';
 import { Machine } from './machine.ts';
 import type { FunctionSpec } from './machine-spec.ts';
 
-/** Models that opened something; `open` is what of that is still open. */
+/** Models that opened resources; `open` lists those that are still open. */
 function owning() {
   const open = new Set<unknown>();
   const log: string[] = [];
@@ -64,7 +64,7 @@ describe('what a model opened', () => {
     }
   });
 
-  it('stays open when somebody else made the model', () => {
+  it('stays open when the machine did not make the model', () => {
     const { open, make, start } = owning();
     start([{ at: '04.0', model: make('mine') }])[Symbol.dispose]();
     expect([...open]).toEqual(['mine']);

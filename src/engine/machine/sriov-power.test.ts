@@ -23,7 +23,7 @@ describe('reset and power', () => {
     expect(owner.try()).toBe('EACCES');
   });
 
-  it('S3-20 while somebody has the PF locked it is EAGAIN, and nothing is woken or reset', () => {
+  it('S3-20 while the PF is locked a reset is EAGAIN, and no function is woken or reset', () => {
     const { machine, models } = sriovRig();
     const { host, config } = machine.function(PF);
     const resets = models.map((m) => m.resets);
@@ -109,7 +109,7 @@ describe('reset and power', () => {
     expect([vfio!.power.asleep, config.sleeping]).toEqual([true, true]);
   });
 
-  it('S3-19 B.10 WITH_WAKEUP: enabling VFs wakes a PF in low power, and tells who asked to be woken', async () => {
+  it('S3-19 B.10 WITH_WAKEUP: enabling VFs wakes a PF in low power, and signals its wake-up eventfd', async () => {
     const { machine } = sriovRig();
     const { config, vfio } = machine.function(PF);
     using owner = new Tenant(machine, PF);

@@ -1,7 +1,7 @@
 /**
  * Any sequence of what administrators and users do to an SR-IOV device, with any step made to fail:
  * opens are allowed by the token matrix and by nothing else, users are counted right, and at the
- * end everything is given back.
+ * end every reference is given back.
  */
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
@@ -71,11 +71,11 @@ interface World extends SriovRig {
   readonly files: DeviceFile[];
   readonly mappings: Disposable[];
   readonly pending: Promise<unknown>[];
-  /** What the oracle knows of each token: its text, null while it is random. */
+  /** The oracle's knowledge of each token: its text, null while it is random. */
   readonly known: Map<VfToken, string | null>;
 }
 
-/** What the matrix says to `given`, without a look at how the engine decides. */
+/** The matrix's answer to `given`, found without the engine's code. */
 function matrix(world: World, bdf: string, given: string | undefined): 'ok' | 'EACCES' | 'EINVAL' {
   const fn = world.machine.function(bdf);
   const openVfs = world.machine.function(PF).vfs.filter((vf) => (vf.vfio?.files.length ?? 0) > 0 && vf.vfio!.gone === null).length;
@@ -240,7 +240,7 @@ it('S3-07 S3-24 property: whatever is done, tokens decide as the matrix says, us
           outcome = error.code;
         }
         outcomes.set(`${o.op} ${outcome}`, (outcomes.get(`${o.op} ${outcome}`) ?? 0) + 1);
-        // What waits goes on when nothing is in its way any more.
+        // Waiting actions go on when nothing is in their way any more.
         for (let i = 0; i < 8; i++) await Promise.resolve();
         check(w);
       }

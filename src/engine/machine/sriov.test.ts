@@ -74,7 +74,7 @@ describe('S3-15 sriov_numvfs', () => {
     expect(registers()).toEqual(on);
     machine.reset(PF);
     expect(registers()).toEqual(on);
-    // What was saved at open, before there were VFs, is restored at close.
+    // The close restores the configuration of the open, when there were no VFs.
     await machine.setNumVfs(PF, 0);
     const user = new Tenant(machine, PF);
     user.open(TOKEN);
@@ -231,7 +231,7 @@ describe('drivers', () => {
     expect(machine.function(PF).driver).toBe('vfio-pci');
   });
 
-  it("S3-18 unbinding a PF removes its VFs first; whoever holds one is asked to let go, then the PF's user", async () => {
+  it("S3-18 unbinding a PF removes its VFs first; the users of VFs are asked to close them, then the PF's user", async () => {
     const { machine, clock } = sriovRig();
     void machine.setNumVfs(PF, 2);
     using owner = new Tenant(machine, PF);
@@ -248,7 +248,7 @@ describe('drivers', () => {
       done = true;
     });
     expect(machine.unbind(PF)).toBeInstanceOf(Promise);
-    // The VF that nobody held is gone at once.
+    // The VF without a user is gone at once.
     expect([machine.functions.has(VF0), machine.functions.has(VF1)]).toEqual([true, false]);
     expect(asked).toEqual(['VF request']);
     clock.advance(10_000);
@@ -303,7 +303,7 @@ describe('drivers', () => {
     expect(machine.functions.has(VF1)).toBe(false);
   });
 
-  it('S3-26 nobody looks after a PF driver that knows nothing of SR-IOV: VFs come and go under it', async () => {
+  it('S3-26 VFs come and go under a PF driver that knows nothing of SR-IOV', async () => {
     const { machine } = sriovRig();
     using owner = new Tenant(machine, PF);
     const pf = owner.open();
@@ -348,7 +348,7 @@ describe('declared', () => {
     expect(outcome(() => sriovRig({ spec: { devices: [alone] } }))).toBe('EINVAL');
   });
 
-  it('S3-15 switching off with VFs in use lets go of everything; taken away is told of what is still mapped alone', () => {
+  it('S3-15 switching off with VFs in use releases everything; only a mapped device is reported as taken away', () => {
     const { machine, models, clock, lines } = sriovRig({ device: { numVfs: 2 } });
     const owner = new Tenant(machine, PF);
     owner.open(TOKEN);
@@ -360,7 +360,7 @@ describe('declared', () => {
     expect(lines).toEqual([expect.stringContaining(`${VF0} was taken from its users`)]);
   });
 
-  it('S2-01 a VF is somebody else than its PF: each node has its own owner', () => {
+  it('S2-01 a VF is not its PF: each node has its own owner', () => {
     const { machine } = sriovRig({ device: { numVfs: 1 } });
     const tenant = Process.user({ allocate: machine.context.allocate });
     const group = machine.function(VF0).group!.id;

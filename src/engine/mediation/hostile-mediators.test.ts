@@ -1,6 +1,6 @@
 /**
- * Mediators and hypervisors that do what they should not: throw, answer nonsense, and come back in
- * while they are asked.
+ * Mediators and hypervisors that break their contract: they throw, answer nonsense, and call the
+ * engine while it asks them.
  */
 import { describe, expect, it } from 'vitest';
 import { alone, testMachine } from '../../../tests/kit/machines.ts';
@@ -74,7 +74,7 @@ interface Rig {
   code(act: () => unknown): string;
 }
 
-/** Nobody holds anything any more. */
+/** No reference is left. */
 function expectNothingLeft({ fn, vm, registration, trace }: ReturnType<typeof setup>): void {
   const device = fn.vfio;
   expect({
@@ -236,7 +236,7 @@ describe('a mediator that comes back while it is asked', () => {
     }
   });
 
-  it('S0-10 what a hook kept of its call is of no use when the file is closed', () => {
+  it('S0-10 a function that a hook kept from its call is refused when the file is closed', () => {
     const sink = new FakeEventFd();
     let kept: ((request: SetIrqs) => number) | null = null;
     const rig = setup(() => ({
@@ -293,7 +293,7 @@ describe('a mediator that comes back while it is asked', () => {
     expectNothingLeft(rig);
   });
 
-  it('S0-18 what a mediator was shown is of no use after the last close: not to the next user’s memory', () => {
+  it('S0-18 a mediator’s view has no effect after the last close, and does not reach the next user’s memory', () => {
     let shown: MediatedDevice | null = null;
     const rig = setup((r) => ({
       open: (device: MediatedDevice) => {
@@ -317,7 +317,7 @@ describe('a mediator that comes back while it is asked', () => {
 });
 
 describe('a mediator that answers nonsense', () => {
-  it('S0-15 what it accepts with is none, or cannot be looked at: not accepted, nothing counted, released if it had accepted', () => {
+  it('S0-15 an acceptance that is none, or that throws: not accepted, nothing counted, released if the mediator had accepted', () => {
     const accepts: unknown[] = [
       undefined,
       7,
@@ -371,7 +371,7 @@ describe('a mediator that answers nonsense', () => {
         rig.code(() => bar.write32(0, 1)),
         rig.code(() => bar.map()),
         rig.code(() => file.irq(0)),
-        // SET_IRQS may tell of as many vectors as there are.
+        // SET_IRQS may report as many vectors as there are.
         nonsense === 2 ** 40 ? 'EIO' : rig.code(() => file.setIrqs(mask)),
         rig.code(() => file.feature({ feature: Feature.MIGRATION, get: true, data: new Uint8Array(8) })),
       ]).toEqual([String(nonsense), 'EIO', 'EIO', 'EIO', 'EIO', 'EIO', 'EIO', 'EIO']);

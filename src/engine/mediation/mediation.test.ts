@@ -21,7 +21,7 @@ function machineWith(mediators: Mediators, options: Partial<MachineOptions> = {}
   return { ...rig, fn: rig.machine.function(BDF) };
 }
 
-/** A mediator that says in `trace` what is done with it. */
+/** A mediator that records its calls in `trace`. */
 function mediator<H>(name: string, accepted: Accepted<H> | null | Error, trace: string[]): Mediator<H> {
   return {
     name,
@@ -39,7 +39,7 @@ const bytes = (value: number) => new Uint8Array(new Uint32Array([value]).buffer)
 const word = (b: Uint8Array) => new DataView(b.buffer, b.byteOffset).getUint32(0, true);
 
 describe('who mediates', () => {
-  it('S0-01 the first that accepts wins, in the order of registration, and nobody is asked after it', () => {
+  it('S0-01 the first that accepts wins, in the order of registration, and no other is asked after it', () => {
     const mediators = new Mediators();
     const trace: string[] = [];
     for (const [name, accepted] of [
@@ -58,7 +58,7 @@ describe('who mediates', () => {
     expect([trace.at(-1), fn.vfio!.mediation]).toEqual(['wins release', null]);
   });
 
-  it('S0-02 the handle is the mediator’s own: every hook and release get it, nobody looks inside', () => {
+  it('S0-02 the handle is the mediator’s own: every hook and release get it, and the engine does not look inside', () => {
     const handle = new Proxy(
       {},
       {
@@ -346,7 +346,7 @@ describe('what it may do', () => {
     expect([third.region(0).constructor.name, third.region(RegionIndex.CONFIG).constructor.name]).toEqual(['BarRegion', 'MediatedRegion']);
   });
 
-  it('S0-09 whoever takes the mapping away sees each access; a map hook may give another', () => {
+  it('S0-09 a mediator that forbids the mapping sees each access; a map hook may give another', () => {
     const mediators = new Mediators();
     const maps: [number, number][] = [];
     let mappable = false;
@@ -443,7 +443,7 @@ describe('what it may do', () => {
 });
 
 it.each([true, false])(
-  'S0-19 what a mediator tells is logged, and what the device writes itself unless the mediator notes it: %s',
+  'S0-19 the log has the writes that a mediator reports, and the own writes of the device where the mediator notes none: %s',
   (notesWrites) => {
     const mediators = new Mediators();
     let shown!: MediatedDevice;
@@ -480,7 +480,7 @@ it.each([true, false])(
     shown.dmaWrite(0x2fffn, Uint8Array.of(1, 2));
     shown.wrote(0x4000n, 1);
     expect([dirty(device), dirty(device)]).toEqual([0b1110, 0]);
-    // What it was shown is of no use any more: not to what the next open finds logged either.
+    // Its view of the device has no effect any more, also not on the log of the next open.
     const before = shown;
     device.close();
     const next = group.openDevice(BDF);

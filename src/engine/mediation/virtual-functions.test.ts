@@ -1,6 +1,6 @@
 /**
- * A physical function's driver that mediates its virtual ones, and what a mediator narrows besides
- * mappings.
+ * A physical function's driver that mediates its virtual ones, and the narrowing of information
+ * besides mappings.
  */
 import { expect, it } from 'vitest';
 import { errnoFrom } from '../../../tests/kit/errno.ts';
@@ -46,7 +46,7 @@ const LIMITS = 0x100;
 const GRANTED = 0x200;
 
 /**
- * The driver `nic` of the PF: a VF's rate is cut to what its PF's table allows, and noted there.
+ * The driver `nic` of the PF: a VF's rate is cut to the limit in its PF's table, and noted there.
  */
 const nicDriver: Mediator<{ readonly physical: MediatedPhysical; readonly index: number }> = {
   name: 'nic',

@@ -1,4 +1,4 @@
-/** Migration through a device file: states, what a model is asked, streams, failures. */
+/** Migration through a device file: states, calls of the model, streams, failures. */
 import { describe, expect, it } from 'vitest';
 import { SlowMemory } from '../../../tests/kit/dma-rig.ts';
 import { errnoFrom } from '../../../tests/kit/errno.ts';
@@ -67,7 +67,7 @@ describe.each(combinations.map((options) => [title(options), options] as const))
             errnoFrom(() => before.read(new Uint8Array(1))),
             pair,
           ).toBe('ENODEV');
-        // What the model was told last of each kind is what the state says.
+        // The model's last call of each kind agrees with the state.
         const last = (...of: string[]) => side.model.calls.filter((call) => of.includes(call)).at(-1);
         expect(last('stop', 'start') !== 'stop', pair).toBe(b.runs);
         if (options.p2p) expect(last('enter', 'leave') === 'enter', pair).toBe(b.quiet);
@@ -105,7 +105,7 @@ describe('what goes along', () => {
     target.device.region(2).write32(0x1000, 0x9999);
     source.model.store.write(3, bytes(3));
     source.model.store.write(63, bytes(63));
-    // Not there at the source: gone at the target.
+    // A block that is not at the source is gone at the target.
     target.model.store.write(7, bytes(7));
     target.device.region(7).write32(0x10, bar);
     load(target, save(source));
@@ -133,7 +133,7 @@ describe('what goes along', () => {
     const there = arm(target, 2, 4);
     source.model.host.irq.trigger(1);
     source.migration.go('STOP');
-    // A register that is written meanwhile may make one.
+    // A write to a register may make one meanwhile.
     expect(source.model.host.irq.trigger(2)).toBe(true);
     expect(source.model.host.irq.trigger(99)).toBe(false);
     load(target, save(source));
@@ -184,7 +184,7 @@ describe('what goes along', () => {
     expect(errnoFrom(() => stream.read(new Uint8Array(10)))).toBe('ENODEV');
   });
 
-  it('B.11 PRE_COPY of a store too large to count: what is left is never told too small, and is 0 in the end', () => {
+  it('B.11 PRE_COPY of a store too large to count: the estimate of the rest is never too small, and is 0 in the end', () => {
     using source = open({ bulk: true, blocks: 2 ** 21, blockSize: 512 });
     source.model.store.write(2 ** 20, bytes(1));
     using stream = source.migration.go('PRE_COPY')!;
@@ -265,14 +265,14 @@ describe('failures', () => {
     expect([model.store.tracking, side.host.dma.writes, side.host.dma.stopped]).toEqual([false, null, false]);
   });
 
-  it.each(['stop', 'start', 'enter', 'leave'])('B.11 a model that fails in %s: EIO, ERROR, and told', (call) => {
+  it.each(['stop', 'start', 'enter', 'leave'])('B.11 a model that fails in %s: EIO, ERROR, and reported', (call) => {
     using side = open({ p2p: true });
     if (call === 'start' || call === 'leave') side.migration.go('STOP');
     side.model.failures.set(call, new Error('broken'));
     expect(errnoFrom(() => side.migration.go(call === 'start' || call === 'leave' ? 'RUNNING' : 'STOP'))).toBe('EIO');
     expect(side.migration.state).toBe('ERROR');
     expect(side.logged.join()).toContain('broken');
-    // It was running: in ERROR it stands still.
+    // The device ran before: in ERROR it stands still.
     if (call === 'enter' || call === 'leave') expect(side.model.calls.at(-1)).toBe('stop');
     side.device.reset();
     expect(side.migration.state).toBe('RUNNING');
@@ -306,7 +306,7 @@ describe('failures', () => {
     expect([target.migration.state, target.model.calls]).toEqual(['ERROR', ['stop', 'reset', 'load 3', 'reset']]);
   });
 
-  it('B.11 RESUMING to RUNNING_P2P: what was loaded is told to be quiet before it starts', () => {
+  it('B.11 RESUMING to RUNNING_P2P: the loaded model becomes quiet before it starts', () => {
     using source = open({ p2p: true });
     using target = open({ p2p: true });
     using stream = target.migration.go('RESUMING')!;

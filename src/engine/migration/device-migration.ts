@@ -65,7 +65,7 @@ export class DeviceMigration {
     }
     const end = states[to]!.stream;
     if (end !== null && (end !== this.#row.stream || way.some((at) => states[at]!.stream !== end)) && onStream === undefined) {
-      throw new VfioError('EINVAL', `${name}: ${states[to]!.name} makes a stream of data, and nobody is there to take it (onDataStream)`);
+      throw new VfioError('EINVAL', `${name}: ${states[to]!.name} makes a stream of data, and the caller does not take it (onDataStream)`);
     }
     let made: MigrationStream | null = null;
     for (const next of way) made = this.#step(states[next]!, next);

@@ -141,7 +141,7 @@ export class ResumingStream implements MigrationStream {
     const { store, block_size: blockSize, size } = Store.decode(viewOf(payload));
     const own = this.#target.stores.find(({ id }) => id === store);
     if (own === undefined) throw invalid(`it has a store ${store}, and this device has none`);
-    if (this.#stores.has(store)) throw invalid(`store ${store} is told twice`);
+    if (this.#stores.has(store)) throw invalid(`store ${store} is described twice`);
     if (own.bulk.blockSize !== blockSize || BigInt(own.bulk.size) !== size) {
       throw invalid(
         `its store ${store} has ${size} bytes in blocks of ${blockSize}; here it has ${own.bulk.size} in blocks of ${own.bulk.blockSize}`,

@@ -1,6 +1,6 @@
 /**
- * Every pair of states, for every combination of optional states, against what the kernel's table
- * and its skipping give.
+ * Every pair of states, for every combination of optional states, against the kernel's table and
+ * its skipping.
  */
 import { describe, expect, it } from 'vitest';
 import { MigrationFlags, MigrationState as S } from '../../abi/vfio.ts';
@@ -10,7 +10,7 @@ const { STOP_COPY, P2P, PRE_COPY } = MigrationFlags;
 
 /**
  * linux/vfio.h says: "the shortest path", and no saving state as an interior node. Arcs that
- * devices implement, by what they take.
+ * devices implement, by the flags that they need.
  */
 const arcs: readonly (readonly [number, number, number])[] = [
   [S.RUNNING, S.RUNNING_P2P, P2P],

@@ -1,4 +1,4 @@
-/** What of a stream that was changed on the way is taken: nothing. */
+/** A device takes nothing of a stream that was changed on the way. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { load, MigrationSide, readAll, save } from '../../../tests/kit/migration-rig.ts';
@@ -28,7 +28,7 @@ function sectionsOf(bytes: Uint8Array): Uint8Array[] {
 
 const sections = sectionsOf(data);
 
-/** Number the sections anew and check them again: what somebody makes who knows the format. */
+/** Number the sections anew and check them again, as a writer who knows the format can. */
 function seal(changed: readonly Uint8Array[]): Uint8Array {
   const writer = new SectionWriter();
   const made = changed.map((section) => {
@@ -91,8 +91,8 @@ describe('B.11 the data of a device', () => {
         else [changed[i], changed[j]] = [changed[j]!, changed[i]!];
         const same = changed.every((section, k) => section === sections[k]) && changed.length === sections.length;
         expect(offer(Buffer.concat([data.slice(0, 16), ...changed]))).toBe(same ? 'taken' : 'EINVAL');
-        // Numbered anew it may be one that could have been sent; it is never anything else than
-        // that or EINVAL.
+        // Numbered anew it may be a stream that a device could have sent; every other one is
+        // EINVAL.
         expect(['taken', 'EINVAL']).toContain(offer(seal(changed)));
       }),
       { numRuns: 60 },
@@ -118,7 +118,7 @@ describe('B.11 the data of a device', () => {
     );
   });
 
-  it('whose payloads are anything, under good checksums, harms nobody', () => {
+  it('whose payloads are anything, under good checksums, does no harm', () => {
     fc.assert(
       fc.property(fc.nat(sections.length - 1), fc.uint8Array({ maxLength: 80 }), fc.nat(100), (i, payload, at) => {
         const changed = [...sections];

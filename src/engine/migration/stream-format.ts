@@ -170,7 +170,7 @@ export class SectionReader {
     const understood =
       known !== null && version >= 1 && version <= known.version && (flags & ~SectionFlags.OPTIONAL) === 0 && reserved === 0;
     if (!understood && !optional) {
-      if (known === null) throw invalid(`it has a section of kind ${type}, which nobody here understands`);
+      if (known === null) throw invalid(`it has a section of kind ${type}, which this version does not know`);
       throw invalid(`its section ${known.name} has version ${version}; 1 to ${known.version} are understood`);
     }
     this.#kind = understood ? known : null;

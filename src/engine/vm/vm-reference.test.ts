@@ -225,7 +225,7 @@ describe('references of devices on virtual machines', () => {
 });
 
 describe('the files that a virtual machine uses', () => {
-  it('S4-10 a file is listed once, held while it is, and told of the machine', () => {
+  it('S4-10 a file is listed once, held while it is listed, and gets the machine', () => {
     const { group, vm } = setup();
     const a = vm('a');
     const set = new VfioFileSet(a);
@@ -241,7 +241,7 @@ describe('the files that a virtual machine uses', () => {
     expect(held).toEqual(['first']);
   });
 
-  it('S4-11 coherency is told when the first file without comes and when the last goes', () => {
+  it('S4-11 the set reports the first file without coherency, and the end of the last', () => {
     const told: boolean[] = [];
     const { vm } = setup();
     const set = new VfioFileSet(vm('a'), { onNoncoherent: (on) => told.push(on) });
@@ -270,7 +270,7 @@ describe('the files that a virtual machine uses', () => {
     expect([group.enforcesCoherency, device.enforcesCoherency]).toEqual([enforcesCoherency, enforcesCoherency]);
   });
 
-  it('S4-12 the machine goes: every file is told and let go, open devices keep their reference', () => {
+  it('S4-12 the machine goes: every file hears of it and is released, and open devices keep their reference', () => {
     const { group, vm } = setup();
     const a = vm('a');
     const set = new VfioFileSet(a);
@@ -295,8 +295,8 @@ describe('the files that a virtual machine uses', () => {
 });
 
 /**
- * One open of a device that belongs to a virtual machine, prepared by `arm`, and what is left of
- * it.
+ * One open of a device that belongs to a virtual machine, prepared by `arm`, and the state
+ * afterwards.
  */
 function openOnce(arm: (faults: FaultPlan) => void) {
   const { group, vm, provider, fn, faults } = setup();
@@ -325,7 +325,7 @@ function stepsOf(run: (arm: (faults: FaultPlan) => void) => unknown): string[] {
   return passed.filter((step) => step === 'vm.get' || step.startsWith('device.enable') || step === 'device.open');
 }
 
-it('S4-12 a file that throws when it is told, or when it is let go, keeps no other listed', () => {
+it('S4-12 a file that throws when it hears of the end, or when it is released, keeps no other listed', () => {
   const { vm } = setup();
   const told: string[] = [];
   const file = (name: string, throws: boolean) => ({
@@ -337,7 +337,7 @@ it('S4-12 a file that throws when it is told, or when it is let go, keeps no oth
   });
   const hold = (name: string, throws: boolean) => ({
     [Symbol.dispose]: () => {
-      told.push(`${name} let go`);
+      told.push(`${name} released`);
       if (throws) throw new Error('oops');
     },
   });
@@ -349,14 +349,14 @@ it('S4-12 a file that throws when it is told, or when it is let go, keeps no oth
   told.length = 0;
   expect(() => set[Symbol.dispose]()).toThrow('oops');
   expect([told.sort(), set.size, coherency]).toEqual([
-    ['a let go', 'a unset', 'b let go', 'b unset', 'c let go', 'c unset'],
+    ['a released', 'a unset', 'b released', 'b unset', 'c released', 'c unset'],
     0,
     [true, false],
   ]);
   set[Symbol.dispose]();
 });
 
-it('S4-10 a file that cannot be told is not listed, and its hold stays the caller’s', () => {
+it('S4-10 a file that takes no machine is not listed, and its hold stays the caller’s', () => {
   const { vm } = setup();
   let held = true;
   const hold = {
