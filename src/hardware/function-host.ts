@@ -1,6 +1,9 @@
 /**
  * FunctionHost: the hardware side of one PCI function. It is the `DeviceHost` that the function's
  * model holds, and the only way to that model. Knows nothing of VFIO.
+ *
+ * Longer than 400 lines because it is the list of all that the bus, the host and the model ask of
+ * one function; the work is done in the files beside it.
  */
 import type { DeviceHost, ErrorKind, Model, Width } from '../abi/device-host.ts';
 import { type DirectMemory, type MemoryAllocator, WINDOW_BYTES } from '../abi/memory.ts';

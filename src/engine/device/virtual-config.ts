@@ -10,6 +10,9 @@
  * registers: write-one-to-clear bits beside the bits that the user may write keep their value, and
  * writing a capability's id does not write MSI control again.
  *
+ * Longer than 400 lines because the writes of all capabilities act on one copy and one set of
+ * hooks, as in vfio_pci_config.c.
+ *
  * @see linux/drivers/vfio/pci/vfio_pci_config.c, vfio_pci_config_rw()
  */
 import { CapId, Command, Config, Msi, Pm, PowerState } from '../../abi/pci.ts';

@@ -5,6 +5,9 @@
  * The order of the checks is part of the interface: programs look at the first errno (B.6). Type1
  * checks a whole request first, then carries it out, and undoes its steps when a later one fails.
  *
+ * Longer than 400 lines because map, unmap and dirty tracking share the order of their checks and
+ * the undoing of their steps.
+ *
  * @see linux/drivers/vfio/vfio_iommu_type1.c (Linux 7.2)
  */
 import { Access } from '../../abi/memory.ts';

@@ -1,8 +1,4 @@
-/**
- * The buses of a machine and the functions on them: building, placing and taking out hardware.
- * Knows no drivers.
- */
-
+/** The buses of a machine and the functions on them: hardware, without drivers. */
 import type { ErrorKind } from '../../abi/device-host.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
