@@ -67,8 +67,10 @@ export interface IrqPort {
 
 /** Errors that a PCI Express function reports (PCIe 6.2.2). */
 export const errorKinds = ['correctable', 'nonfatal', 'fatal'] as const;
+/** How severe an error that a function reports is (PCIe, "Error Classification"). */
 export type ErrorKind = (typeof errorKinds)[number];
 
+/** Everything that a model can reach: DMA, interrupts, the clock, the log, errors and wake-up. */
 export interface DeviceHost {
   readonly dma: DmaPort;
   readonly irq: IrqPort;
@@ -99,6 +101,7 @@ export interface DeviceHost {
   barMemory(index: number): DirectMemory;
 }
 
+/** The bytes of one register access. */
 export type Width = 1 | 2 | 4;
 
 /**

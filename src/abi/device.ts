@@ -7,6 +7,7 @@
  */
 import type { Access, DirectMemory, Memory } from './memory.ts';
 
+/** The result of VFIO_DEVICE_GET_INFO. */
 export interface DeviceInfo {
   /** Where it sits, e.g. `0000:00:04.0`. */
   readonly name: string;
@@ -30,6 +31,7 @@ export interface Doorbell {
   readonly value: bigint | null;
 }
 
+/** The result of VFIO_DEVICE_GET_REGION_INFO for one region. Sizes are in bytes. */
 export interface RegionInfo {
   readonly index: number;
   /** `RegionFlags`; 0 with size 0 = no such region on this device. */
@@ -45,6 +47,7 @@ export interface RegionInfo {
   readonly doorbells?: readonly Doorbell[];
 }
 
+/** The result of VFIO_DEVICE_GET_IRQ_INFO for one index. */
 export interface IrqInfo {
   readonly index: number;
   /** `IrqInfoFlags` */
@@ -167,6 +170,7 @@ export interface DmaSpace {
   readonly dirty?: DirtyTracking | undefined;
 }
 
+/** An event that a device reports to its user. */
 export type DeviceEvent =
   /** Please let go: the device is to be unplugged or rebound (S2-41). Repeated until released. */
   | { readonly kind: 'request' }
@@ -264,6 +268,7 @@ export interface FeatureRequest {
   readonly bitmap?: Uint8Array;
 }
 
+/** A device as VFIO has it: regions, interrupt indexes, features, reset and events. */
 export interface Device extends Disposable {
   readonly info: DeviceInfo;
   /** @throws VfioError EINVAL for an index the device does not have */

@@ -10,6 +10,7 @@ import type { DirectMemory } from './memory.ts';
 
 /** What a hook answers when the device is to do it as always. */
 export const PASS_THROUGH = Symbol('pass through');
+/** The answer of a hook that leaves an access to the device. */
 export type PassThrough = typeof PASS_THROUGH;
 
 /**
@@ -125,6 +126,7 @@ export interface Accepted<H> {
   readonly feature?: (handle: H, request: FeatureRequest, direct: (request: FeatureRequest) => number) => number | PassThrough;
 }
 
+/** Code of a vendor that takes part in each open of the devices that it accepts. */
 export interface Mediator<H = unknown> {
   /** Unique in a registry. */
   readonly name: string;

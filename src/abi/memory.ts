@@ -40,6 +40,7 @@ export interface RemoteMemory extends MemoryBase {
   write(offset: number, from: Uint8Array, requester?: string): Promise<void>;
 }
 
+/** Memory that the engine can read and write, directly or through calls. */
 export type Memory = DirectMemory | RemoteMemory;
 
 /** Makes zeroed direct memory of at least `size` bytes, rounded up to whole pages. Injected into the engine: memfds in production, plain buffers in fakes. */

@@ -35,6 +35,7 @@ export interface StorageQueue extends Disposable {
 /** What is told of a queued operation: 0 or -errno. Called from `submit`, `drain` or later, never from the call that queued it. */
 export type StorageCompleted = (tag: number, result: number) => void;
 
+/** Where a disk keeps its blocks. */
 export interface Storage extends Disposable {
   /** Bytes. */
   readonly size: number;

@@ -64,10 +64,13 @@ export type Type1Kind = typeof Extension.TYPE1_IOMMU | typeof Extension.TYPE1v2_
 
 export const GroupFlags = { VIABLE: 1, CONTAINER_SET: 2 } as const;
 
+/** Flags of VFIO_DEVICE_GET_INFO (linux/vfio.h). */
 export const DeviceFlags = { RESET: 1, PCI: 2, PLATFORM: 4, CAPS: 128 } as const;
 
+/** Flags of VFIO_DEVICE_GET_REGION_INFO (linux/vfio.h). */
 export const RegionFlags = { READ: 1, WRITE: 2, MMAP: 4, CAPS: 8 } as const;
 
+/** Region indexes of vfio-pci (linux/vfio.h). */
 export const RegionIndex = {
   BAR0: 0,
   BAR1: 1,
@@ -86,9 +89,11 @@ export const REGION_OFFSET_STEP = 2 ** 40;
 
 export const RegionCap = { SPARSE_MMAP: 1, TYPE: 2, MSIX_MAPPABLE: 3 } as const;
 
+/** Interrupt indexes of vfio-pci (linux/vfio.h). */
 export const IrqIndex = { INTX: 0, MSI: 1, MSIX: 2, ERR: 3, REQ: 4 } as const;
 export const NUM_IRQS = 5;
 
+/** Flags of VFIO_DEVICE_GET_IRQ_INFO (linux/vfio.h). */
 export const IrqInfoFlags = { EVENTFD: 1, MASKABLE: 2, AUTOMASKED: 4, NORESIZE: 8 } as const;
 
 export const IrqSetFlags = {
@@ -106,6 +111,7 @@ export const HotResetInfoFlags = { DEV_ID: 1, DEV_ID_OWNED: 2 } as const;
 
 export const FeatureFlags = { MASK: 0xffff, GET: 1 << 16, SET: 1 << 17, PROBE: 1 << 18 } as const;
 
+/** Features of VFIO_DEVICE_FEATURE (linux/vfio.h). */
 export const Feature = {
   PCI_VF_TOKEN: 0,
   MIGRATION: 1,
@@ -150,8 +156,11 @@ export const DMA_LOGGING_MAX_RANGES = 256;
 export const IommuInfoFlags = { PGSIZES: 1, CAPS: 2 } as const;
 export const IommuInfoCap = { IOVA_RANGE: 1, MIGRATION: 2, DMA_AVAIL: 3 } as const;
 
+/** Flags of VFIO_IOMMU_MAP_DMA (linux/vfio.h). */
 export const DmaMapFlags = { READ: 1, WRITE: 2, VADDR: 4 } as const;
+/** Flags of VFIO_IOMMU_UNMAP_DMA (linux/vfio.h). */
 export const DmaUnmapFlags = { GET_DIRTY_BITMAP: 1, ALL: 2, VADDR: 4 } as const;
+/** Flags of VFIO_IOMMU_DIRTY_PAGES (linux/vfio.h). */
 export const DirtyFlags = { START: 1, STOP: 2, GET_BITMAP: 4 } as const;
 
 /** Largest bitmap that GET_DIRTY takes: 256 MiB, one bit for each of 2^31 pages. */

@@ -29,6 +29,7 @@ import { makeSocketDirectory } from './serve.ts';
 import { shellQuoted } from './shell-quoted.ts';
 import { stderrLogger } from './simulation.ts';
 
+/** Where and how a machine is served. */
 export interface MachineServerOptions {
   readonly log?: Logger;
   readonly clock?: Clock;
@@ -41,6 +42,7 @@ export interface MachineServerOptions {
   readonly manage?: boolean;
 }
 
+/** A machine whose functions stand behind sockets, and the conversation that administers it. */
 export class MachineServer implements Disposable {
   readonly #machine: Machine;
   readonly #directory: string;

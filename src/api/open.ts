@@ -8,6 +8,7 @@ import { parseAddress } from './address.ts';
 import { isModel } from './model-file.ts';
 import { runSignal } from './running-driver.ts';
 
+/** How `open` looks for a device and prepares it. */
 export interface OpenOptions {
   /** `vendor:device` that the driver is for, or several; any other device is refused. */
   readonly match?: string | readonly string[];

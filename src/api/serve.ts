@@ -28,6 +28,7 @@ import { failedTo, loadModel, machineAround, startMachine, stderrLogger } from '
 /** Mappings of one client, in the engine's accounting (dma_entry_limit): twice what Linux gives, since a client may be a whole computer. */
 const MAPPINGS_MAX = 131_072;
 
+/** Where and how `serve` offers a device. */
 export interface ServeOptions {
   /** For messages; the model's name unless told. */
   readonly name?: string;

@@ -5,6 +5,7 @@
  */
 import { VfioError } from './errno.ts';
 
+/** How a register stores a field: read and write, read only, or write 1 to clear. */
 export type BitAccess = 'rw' | 'ro' | 'w1c';
 
 export interface BitField<A extends BitAccess = BitAccess> {

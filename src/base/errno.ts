@@ -51,6 +51,7 @@ export const Errno = {
   EDQUOT: 122,
 } as const;
 
+/** The name of an errno that a `VfioError` can have. */
 export type ErrnoName = keyof typeof Errno;
 
 const nameOf = new Map<number, ErrnoName>(Object.entries(Errno).map(([name, value]) => [value, name as ErrnoName]));

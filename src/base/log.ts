@@ -6,6 +6,7 @@ import { callForeign } from './foreign.ts';
 
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
 
+/** Where an engine, a server or a model writes lines about faults that nothing throws. */
 export interface Logger {
   log(level: LogLevel, message: string): void;
 }

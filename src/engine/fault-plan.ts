@@ -5,6 +5,7 @@
  */
 import { type ErrnoName, VfioError } from '../base/errno.ts';
 
+/** Faults that a test asks the engine for. */
 export class FaultPlan {
   readonly #armed = new Map<string, { errno: ErrnoName; skip: number }>();
   readonly #seen = new Map<string, number>();

@@ -9,6 +9,7 @@ import { DMA_ENTRY_LIMIT } from '../abi/vfio.ts';
 import { checkIndex } from '../base/check.ts';
 import { VfioError } from '../base/errno.ts';
 
+/** The module parameters of vfio, vfio-pci and vfio_iommu_type1 that the engine has. */
 export interface EngineParams {
   /** type1 dma_entry_limit: mappings per container. A container keeps the limit it began with. */
   readonly dmaEntryLimit: number;
@@ -43,6 +44,7 @@ export interface EngineParams {
 }
 
 export type ParamName = keyof EngineParams;
+/** The value of a parameter. */
 export type ParamValue = EngineParams[ParamName];
 
 interface Parameter {
@@ -78,6 +80,7 @@ const parameters: Readonly<Record<ParamName, Parameter>> = {
 
 export const paramNames = Object.keys(parameters) as readonly ParamName[];
 
+/** The parameters of a machine that sets none. */
 export const defaultParams = Object.fromEntries(paramNames.map((name) => [name, parameters[name].initial])) as unknown as EngineParams;
 
 /** One parameter as an administrator sees it. */

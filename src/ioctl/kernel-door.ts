@@ -23,6 +23,7 @@ export interface KernelDoorOptions {
 
 const GROUP_NODE = /^\/dev\/vfio\/(0|[1-9][0-9]{0,9})$/;
 
+/** The ioctl door of a machine: it opens /dev/vfio for simulated processes. */
 export class KernelDoor implements Kernel {
   readonly machine: Machine;
   readonly #kvm: VmProvider | undefined;

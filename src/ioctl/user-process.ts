@@ -49,6 +49,7 @@ const U32_MAX = 0xffff_ffff;
 /** linux/fs.h: longer reads and writes are cut to this. */
 const MAX_RW_COUNT = 0x7fff_f000;
 
+/** A process at the ioctl door. Calls return the result of the system call, or -errno. */
 export class UserProcess implements Caller, Disposable {
   readonly process: Process;
   readonly files: FileTable;

@@ -9,6 +9,7 @@ import type { Clock } from '../base/clock.ts';
 import { settle, textOf } from '../base/foreign.ts';
 import type { Logger } from '../base/log.ts';
 
+/** One recorded register access. */
 export interface RegisterRecord {
   /** Nanoseconds of the machine's clock, when the access was done. */
   readonly timeNs: number;

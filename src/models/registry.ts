@@ -18,6 +18,7 @@ export type ModelOptions = Readonly<Record<string, unknown>>;
  */
 export type ModelFactory = (options?: ModelOptions) => DeviceModel;
 
+/** The models that ship, by the name that addresses and machine files use. */
 export const models = {
   edu: (options = {}) =>
     edu(read<EduOptions>('edu', options, { dmaMask: u64, factorialMs: duration, dmaMs: duration, vfs: vfCount, migration: flag })),

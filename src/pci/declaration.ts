@@ -4,6 +4,7 @@
 import type { Doorbell } from '../abi/device.ts';
 import type { DeviceHost, Model } from '../abi/device-host.ts';
 
+/** One BAR: its size in bytes and its kind. */
 export interface BarDeclaration {
   /** 0 to 5; a 64-bit BAR takes the next index too. */
   readonly index: number;
@@ -64,6 +65,7 @@ export interface ConfigRegister {
   readonly writeOneClears: number;
 }
 
+/** The PCI identity of a function: ids, class, BARs, interrupts and capabilities. */
 export interface PciDeclaration {
   readonly name: string;
   readonly vendor: number;

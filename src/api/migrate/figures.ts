@@ -7,6 +7,7 @@ export interface Progress {
   readonly left: number;
 }
 
+/** How a move went: bytes, rounds, and times in milliseconds. */
 export interface Figures {
   /** The same on both sides. */
   readonly id: string;

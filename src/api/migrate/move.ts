@@ -8,6 +8,7 @@ import type { Figures } from './figures.ts';
 import { encodeJson, HEAD_BYTES, Kind, sealFrame } from './frames.ts';
 import { type RelayOptions, relay } from './relay.ts';
 
+/** Limits of a move, and the listeners of its progress. */
 export interface MoveOptions extends RelayOptions {
   /** The device may stand still for so long, in milliseconds, or not move; Infinity for any time. Default 300. */
   readonly downtimeMs?: number;

@@ -7,6 +7,7 @@ import type { DmaBuffer } from '../kit/dma.ts';
 import type { DriverDevice } from '../kit/driver-device.ts';
 import type { Interrupts, IrqKind } from '../kit/interrupts.ts';
 
+/** How long the driver of edu waits, and for which interrupt. */
 export interface EduDriverOptions {
   /** Default: 'msi'. 'poll' uses no interrupt. */
   readonly interrupts?: Extract<IrqKind, 'msi' | 'intx'> | 'poll';

@@ -6,6 +6,7 @@ import { hex } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
 import { INSPECT } from '../../base/inspect.ts';
 
+/** Where a DMA buffer lies, and how the device may reach it. */
 export interface AllocOptions {
   /** What the device may do with it; both unless told. */
   readonly access?: Access;

@@ -18,6 +18,7 @@ import { ConfigView } from './config-view.ts';
 import { type DmaBuffer, DriverDma } from './dma.ts';
 import { checkTimeout, Interrupts, type IrqContext, type IrqKind, type WaitOptions } from './interrupts.ts';
 
+/** How a `DriverDevice` takes over a `Device`. */
 export interface AttachOptions<Instance = unknown> {
   /** The device as its model made it, for `instance`. */
   readonly instance?: Instance;

@@ -10,6 +10,7 @@ import { surface } from '../../base/foreign.ts';
 import { INSPECT } from '../../base/inspect.ts';
 import { keepAlive } from '../../base/keep-alive.ts';
 
+/** How long a driver waits for an interrupt. */
 export interface WaitOptions {
   /** Give up with ETIMEDOUT after this long, at most 24 days; wait for ever unless told. */
   readonly timeoutMs?: number;

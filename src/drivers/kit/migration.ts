@@ -17,8 +17,10 @@ import {
 } from '../../abi/vfio-structs.ts';
 import { VfioError } from '../../base/errno.ts';
 
+/** The name of a migration state (linux/vfio.h, vfio_device_mig_state). */
 export type MigrationStateName = keyof typeof MigrationState;
 
+/** A range of I/O addresses whose writes are logged, in bytes. */
 export interface LoggedRange {
   readonly iova: bigint;
   readonly length: bigint;
@@ -28,6 +30,7 @@ const names = new Map<number, MigrationStateName>(
   Object.entries(MigrationState).map(([name, state]) => [state, name as MigrationStateName]),
 );
 
+/** The migration features of a device, for a program that moves it. */
 export class Migration {
   readonly device: Device;
 

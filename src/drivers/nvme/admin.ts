@@ -7,6 +7,7 @@ import type { BouncePool } from './bounce-pool.ts';
 import type { QueuePair } from './queue-pair.ts';
 import { type CommandFields, Submission } from './submission.ts';
 
+/** A command that the caller builds: opcode, dwords and data. */
 export interface CommandRequest extends CommandFields {
   /** Data to the controller. */
   readonly write?: Uint8Array;
@@ -16,6 +17,7 @@ export interface CommandRequest extends CommandFields {
   readonly timeoutMs?: number;
 }
 
+/** Fields of Get Log Page (NVMe base spec 5.16). */
 export interface LogOptions {
   /** Every namespace, or the controller, unless told. */
   readonly nsid?: number;
@@ -27,6 +29,7 @@ export interface LogOptions {
   readonly retain?: boolean;
 }
 
+/** Fields of Get Features (NVMe base spec 5.15). */
 export interface GetFeatureOptions {
   readonly nsid?: number;
   /** `FeatureSelect`; the current value unless told. */
@@ -36,6 +39,7 @@ export interface GetFeatureOptions {
   readonly size?: number;
 }
 
+/** Fields of Set Features (NVMe base spec 5.27). */
 export interface SetFeatureOptions {
   readonly nsid?: number;
   readonly save?: boolean;

@@ -5,6 +5,7 @@ import { IdentifyController } from '../../abi/nvme-structs.ts';
 import { VfioError } from '../../base/errno.ts';
 import type { Capabilities } from './controller-registers.ts';
 
+/** Identify Controller, decoded. Sizes are in bytes. */
 export interface ControllerInfo {
   readonly serial: string;
   readonly model: string;

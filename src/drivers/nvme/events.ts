@@ -7,6 +7,7 @@ import type { NvmeNamespace } from './namespace.ts';
 /** starting and resetting: only the session itself uses the controller. */
 export type SessionState = 'starting' | 'live' | 'resetting' | 'failed' | 'closing' | 'closed' | 'gone';
 
+/** An event that the controller or its driver reports. */
 export type NvmeEvent =
   /** A health warning (5.2.1, type SMART): `info` is one of `EventSmart`. The log was read, which answers the event. */
   | { readonly kind: 'smart'; readonly info: number; readonly smart: SmartLog }

@@ -16,6 +16,7 @@ import { QueuePair } from './queue-pair.ts';
 
 const HIGH = 2 ** 32;
 
+/** A pair of submission and completion queues for I/O. */
 export class IoQueue extends QueuePair {
   /**
    * Read `blocks` blocks from `lba` on to memory at `iova`.

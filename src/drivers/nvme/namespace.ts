@@ -18,16 +18,19 @@ const NLB_MAX = 0x1_0000;
 /** What one call reads into fresh memory, at most: 4 GiB - 1, as long as an array is in every version of Node. */
 const READ_MAX = HIGH - 1;
 
+/** How a write is carried out. */
 export interface WriteOptions {
   /** Force Unit Access: complete only when it is on the medium. */
   readonly fua?: boolean;
 }
 
+/** A range of logical blocks. */
 export interface BlockRange {
   readonly lba: number;
   readonly blocks: number;
 }
 
+/** A namespace: reads, writes and discards of logical blocks. */
 export class NvmeNamespace {
   /** NSID. */
   readonly id: number;

@@ -27,6 +27,7 @@ import type { NvmeNamespace } from './namespace.ts';
 import { type NamespaceChanges, NamespaceList } from './namespace-list.ts';
 import { Session } from './session.ts';
 
+/** How the driver starts a controller and waits for it. */
 export interface NvmeDriverOptions {
   /** The best that the device has unless told; 'poll' uses none and looks, as long as something is in flight. */
   readonly interrupts?: SignalKind;
@@ -44,6 +45,7 @@ export interface NvmeDriverOptions {
   readonly log?: Logger;
 }
 
+/** Fields of Format NVM. */
 export interface FormatOptions {
   /** The index of an LBA format of the namespace; the one it has unless told. */
   readonly format?: number;
@@ -55,6 +57,7 @@ export interface FormatOptions {
 
 const FORMAT_MS = 600_000;
 
+/** A driver for NVMe controllers, of models and of hardware alike. */
 export class NvmeDriver implements AsyncDisposable, Disposable {
   /** Class code of every NVMe controller, `dev.config.classCode`: mass storage, non-volatile memory, NVM Express. */
   static readonly classCode = 0x01_0802;

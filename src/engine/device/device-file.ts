@@ -46,6 +46,7 @@ import { SleepNotice } from './sleep-notice.ts';
 
 export type { IoeventfdRequest };
 
+/** An open device: what a descriptor of VFIO_GROUP_GET_DEVICE_FD stands for. */
 export class DeviceFile implements Device, OpenFile, RegionFile, VfioFile {
   readonly device: VfioPciDevice;
   readonly holder: DeviceFileHolder;

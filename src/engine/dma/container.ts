@@ -20,6 +20,7 @@ import type { DirtyRange, IommuInfo, MapDma, MapMemory, MappingInfo, UnmapDma } 
 
 export type { DirtyRange, IommuInfo, MapDma, MapMemory, MappingInfo, UnmapDma } from './type1-requests.ts';
 
+/** A container (/dev/vfio/vfio): the groups of a user, and the DMA mappings that they share. */
 export class Container implements Disposable {
   readonly #context: EngineContext;
   readonly #groups: AttachableGroup[] = [];

@@ -33,6 +33,7 @@ export interface ProcessOptions {
 
 export const DEFAULT_MEMLOCK = 8 * 1024 * 1024;
 
+/** A user of a machine: an identity, limits and an address space. */
 export class Process implements Disposable {
   readonly pid: number;
   readonly uid: number;

@@ -24,6 +24,7 @@ export interface GroupMember {
   readonly blocks: boolean;
 }
 
+/** Whether a user could open a function, and the devices or users in the way. */
 export interface Explanation {
   readonly bdf: string;
   readonly name: string;

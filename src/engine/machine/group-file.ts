@@ -19,6 +19,7 @@ import { isVmFile, type VmFile } from '../vm/vm-provider.ts';
 import type { OpenGroup } from './isolation-group.ts';
 import type { FunctionGroup } from './pci-function.ts';
 
+/** An open isolation group (/dev/vfio/N). */
 export class GroupFile implements Disposable, DeviceFileHolder, OpenGroup, VfioFile {
   readonly group: FunctionGroup;
   readonly process: Process;

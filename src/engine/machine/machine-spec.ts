@@ -112,6 +112,7 @@ export interface LinkSpec {
   readonly active?: boolean;
 }
 
+/** A PCI function of a machine, as data. */
 export interface FunctionSpec {
   /**
    * `device.function` on the bus it is in (`04.0`), or a full BDF. On the top level the BDF names
@@ -229,6 +230,7 @@ export interface HostDriverSpec {
   readonly sriov?: boolean;
 }
 
+/** A machine as data: buses, functions and IOMMUs. */
 export interface MachineSpec {
   readonly name?: string;
   /** The IOMMU of all devices that name no other. Default: `full`. */

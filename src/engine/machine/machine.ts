@@ -32,6 +32,7 @@ import type { FunctionGroup, PciFunction } from './pci-function.ts';
 import { SriovControl } from './sriov.ts';
 import { checkGrouping } from './topology.ts';
 
+/** A computer with PCI functions, IOMMUs and the VFIO drivers of a kernel. */
 export class Machine implements Disposable {
   readonly name: string;
   readonly context: EngineContext;

@@ -25,6 +25,7 @@ export interface MediatorRegistration extends Disposable {
   unregister(): void;
 }
 
+/** The mediators of a machine, in the order in which a first open calls them. */
 export class Mediators {
   readonly #registered: Registered[] = [];
 

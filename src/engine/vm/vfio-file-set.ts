@@ -40,6 +40,7 @@ export interface VfioFileSetOptions {
   readonly log?: Logger;
 }
 
+/** The VFIO files that a virtual machine uses (KVM's kvm-vfio device). */
 export class VfioFileSet implements Disposable {
   readonly #vm: VmFile;
   readonly #onNoncoherent: (noncoherent: boolean) => void;

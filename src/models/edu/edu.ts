@@ -15,6 +15,7 @@ import type { DeviceModel } from '../../pci/declaration.ts';
 import { bar } from '../kit/bar.ts';
 import { type Dev, device } from '../kit/device.ts';
 
+/** Options of the edu model. Times are in milliseconds of the host's clock. */
 export interface EduOptions {
   /** Address bits that its DMA drives; others are dropped. QEMU's `dma_mask`. Default: 28 bits. */
   readonly dmaMask?: bigint;

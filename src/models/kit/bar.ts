@@ -24,6 +24,7 @@ interface BarPlacement {
   readonly mappable?: boolean;
 }
 
+/** Where a BAR lies and what accesses between its registers do. */
 export interface BarOptions extends BarPlacement {
   /**
    * The bits that a read finds where no register is; writes there are dropped. Default: 'zeros'.

@@ -253,6 +253,7 @@ export interface DeviceMigration<D> {
   load?(dev: D, saved: unknown, version: number): void;
 }
 
+/** A device as `device()` takes it: ids, BARs, interrupts, and the behaviour of its registers. */
 export interface DeviceSpec<B extends Bars, S, C, O, I> extends DeviceIds, DeviceFeatures {
   readonly bars?: B;
   /** Registers of the device's own in config space: see `configRegisters`. */

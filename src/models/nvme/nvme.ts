@@ -19,6 +19,7 @@ import { type IdentityOptions, makeIdentity, withIdentifiers } from './identity.
 import { checkLimits } from './limiter.ts';
 import type { NamespaceOptions } from './namespace.ts';
 
+/** A controller: its identity, its namespaces and its limits. */
 export interface NvmeOptions extends IdentityOptions {
   /** Namespace 1, 2, …: none is fine, though nobody can store anything then. */
   readonly namespaces: readonly NamespaceOptions[];

@@ -12,6 +12,7 @@ import type { CapabilityKind } from './kind.ts';
 import { PciExp, PciExpType } from './pci-express-registers.ts';
 import { decodeExpress, expressChoices } from './pci-express-text.ts';
 
+/** The device/port type of a PCI Express capability. */
 export type PciePortType =
   | 'endpoint'
   | 'legacy-endpoint'
@@ -33,6 +34,7 @@ const portTypes = {
   'pci-to-pcie': PciExpType.PCIE_BRIDGE,
 } as const satisfies Record<PciePortType, number>;
 
+/** The registers of a PCI Express capability that a model chooses. */
 export interface PcieOptions extends Placed {
   readonly portType?: PciePortType;
   /** 1 or 2 (default). */

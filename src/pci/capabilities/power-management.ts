@@ -12,6 +12,7 @@ import type { CapabilityDecoder, CapabilityKind } from './kind.ts';
 const AUX_CURRENTS_MA = [0, 55, 100, 160, 220, 270, 320, 375] as const;
 const pmeStates = ['D0', 'D1', 'D2', 'D3hot', 'D3cold'] as const;
 
+/** The registers of a power management capability that a model chooses. */
 export interface PmOptions extends Placed {
   /** Default: 3. */
   readonly version?: number;
