@@ -90,7 +90,7 @@ export function explainFunction(fn: PciFunction, iommu: IommuProperties, allowUn
             holder: group.file?.holder ?? null,
           },
     physicalFunction: fn.physical?.bdf ?? null,
-    virtualFunctions: fn.vfs.map((vf) => vf.bdf) ?? null,
+    virtualFunctions: fn.sriov === null ? null : fn.vfs.map((vf) => vf.bdf),
     tokenNeeded: fn.physical === null ? (fn.vfio?.token?.users ?? 0) > 0 : fn.physical.vfio !== null,
     culprits: viability.culprits,
     blockers,
