@@ -2,7 +2,9 @@ import { describe, expect, it } from 'vitest';
 import { samples } from '../../../tests/kit/vfio-user-samples.ts';
 import { parseVfToken } from '../../abi/vf-token.ts';
 import { Feature } from '../../abi/vfio.ts';
-import { Command, encodeFeature, encodeMessage, encodeVersion } from '../../vfio-user/messages.ts';
+import { HeaderFlags } from '../../abi/vfio-user.ts';
+import { Errno, VfioError } from '../../base/errno.ts';
+import { Command, encodeFeature, encodeMessage, encodeReason, encodeVersion } from '../../vfio-user/messages.ts';
 import { describeMessage } from './describe-message.ts';
 import { masked } from './masked.ts';
 
@@ -13,6 +15,10 @@ describe('S3-05 VF tokens in traces', () => {
     const text = new TextEncoder().encode(`${json}\0`);
     return encodeMessage(1, Command.VERSION, Uint8Array.of(0, 0, 1, 0, ...text));
   };
+  const refusal = (message: string) => {
+    const payload = encodeReason(new VfioError('EINVAL', message, { fix: 'Use C:\\token.' }));
+    return encodeMessage(1, Command.VERSION, payload, HeaderFlags.REPLY | HeaderFlags.ERROR, Errno.EINVAL);
+  };
   const contains = (bytes: Uint8Array) => {
     const text = Buffer.from(bytes).toString('latin1').toLowerCase();
     return text.includes('509f') || text.includes('0fa1001') || Buffer.from(bytes).includes(Buffer.from(token.subarray(4, 12)));
@@ -22,6 +28,9 @@ describe('S3-05 VF tokens in traces', () => {
     ['VERSION, a typing error in the token', version(`{"capabilities":{"vfio_ts_vf_token":"${uuid.slice(1)}"}}`)],
     ['VERSION, under another name', version(`{"capabilities":{"token":"${uuid.toUpperCase()}"}}`)],
     ['VERSION, escaped', version(`{"capabilities":{"vfio_ts_vf_tok\\u0065n":"${uuid.replaceAll('-', '\\u002d')}"}}`)],
+    ['VERSION, behind an escaped quote', version(`{"capabilities":{"vfio_ts_vf_token":"\\"${uuid.slice(1)}"}}`)],
+    ['VERSION, behind an escape that is none', version(`{"comment":"\\x","capabilities":{"vfio_ts_vf_token":"${uuid}"}}`)],
+    ['VERSION, the reason of an error', refusal(`token: ${JSON.stringify({ vf_token: uuid.slice(1) })} is no "UUID"`)],
     [
       'DEVICE_FEATURE',
       encodeMessage(
@@ -49,6 +58,17 @@ describe('S3-05 VF tokens in traces', () => {
       false,
       new Uint8Array(4).fill(0x2a),
     ]);
+  });
+
+  it('S3-05 JSON with escapes is kept but for the token', () => {
+    const json = (mark: string) => version(`{"comment":"a \\"b\\u0041\\n","capabilities":{"vfio_ts_vf_token":"${mark}","max_msg_fds":8}}`);
+    expect(masked(json(uuid))).toEqual(json('*'.repeat(36)));
+  });
+
+  it('S3-05 a reason with quotes and backslashes is shown', () => {
+    const message = refusal('pgsizes is "4k"');
+    expect(masked(message)).toBe(message);
+    expect(describeMessage(message).text).toMatch(/^EINVAL: .*pgsizes is "4k" \(Use C:\\token\.\)$/);
   });
 
   it('S3-05 messages without a token are kept as they are', () => {

@@ -8,7 +8,7 @@ import { messageOf, viewOf } from '../../vfio-user/messages.ts';
 
 /**
  * The same bytes when there is no token in them, else a copy of the same length with asterisks.
- * Replies are masked as commands are.
+ * Replies are masked as commands are, and so are errors, whose reasons may quote a command.
  */
 export function masked(message: Uint8Array): Uint8Array {
   if (message.length < HEADER_BYTES) return message;

@@ -5,7 +5,7 @@
  * @see qemu/docs/interop/vfio-user.rst, "VFIO_USER_VERSION"
  */
 
-import { formatVfToken, parseVfToken, withoutVfTokens } from '../../abi/vf-token.ts';
+import { formatVfToken, jsonWithoutVfTokens, parseVfToken } from '../../abi/vf-token.ts';
 import { CapabilityDefaults } from '../../abi/vfio-user.ts';
 import { VfioError } from '../../base/errno.ts';
 import { struct } from '../../base/struct.ts';
@@ -272,9 +272,7 @@ export const version = message({
     const at = Version.structSize;
     if (payload.length - at > MAX_JSON_BYTES) return payload.slice().fill(ASTERISK, at);
     const json = new TextDecoder('latin1').decode(payload.subarray(at));
-    // Escaped characters could hide a token from the search and not from the server. No peer writes
-    // them: JSON with one is masked as a whole.
-    const shown = json.includes('\\') ? '*'.repeat(json.length) : withoutVfTokens(json);
+    const shown = jsonWithoutVfTokens(json);
     if (shown === json) return payload;
     const copy = payload.slice();
     for (let i = 0; i < shown.length; i++) copy[at + i] = shown.charCodeAt(i);
