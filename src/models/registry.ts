@@ -30,11 +30,11 @@ export const models = {
   nvme: (options = {}) => nvmeOver(inMemory, options),
 } as const satisfies Record<string, ModelFactory>;
 
-/** What is told of where the blocks of a disk are. */
+/** Options for the place of a disk's blocks. */
 export interface DiskOptions {
   /** Files or block devices, a namespace each; none: memory. */
   readonly images?: readonly string[];
-  /** Bytes of each; 1 GiB in memory unless told. */
+  /** Bytes of each; default in memory: 1 GiB. */
   readonly size?: number;
   readonly blockSize: 512 | 4096;
   /**
@@ -51,12 +51,12 @@ export interface DiskOptions {
 /** A storage for each namespace. */
 export interface OpenedDisks {
   readonly storages: readonly Storage[];
-  /** Of the disk, when it is not told: the same each time these are opened. */
+  /** Of the disk, by default: the same each time these are opened. */
   readonly serial?: string;
   readonly owns: Disposable;
 }
 
-/** In memory a disk has this size unless told: only what is written takes room. */
+/** Default size of a disk in memory; only written pages take room. */
 const MEMORY_BYTES = 2 ** 30;
 
 /** Models know no files. @throws VfioError EINVAL for what needs an image */
@@ -70,7 +70,7 @@ export function inMemory({ images, size = MEMORY_BYTES, format, readonly, overla
   return { storages: [storage], owns: storage };
 }
 
-/** What can be told of a disk. */
+/** Options of a disk. */
 export interface NvmeModelOptions {
   readonly image?: readonly string[];
   readonly size?: number;
@@ -84,7 +84,7 @@ export interface NvmeModelOptions {
   readonly mdts?: number;
   readonly serial?: string;
   readonly model?: string;
-  /** Virtual functions that it can have, 0 unless told: each a disk of its own. */
+  /** Virtual functions that it can have, each with a disk of its own. Default: 0. */
   readonly vfs?: number;
   /** Bytes of the disk of each VF, as `size`. */
   readonly vfSize?: number;
@@ -148,7 +148,7 @@ export function nvmeOver(open: (disk: DiskOptions) => OpenedDisks, options: Mode
 }
 
 /**
- * The disks of virtual functions: images are opened now, so that what is wrong with one is told
+ * The disks of virtual functions: images are opened now, so that an error in one is reported
  * now.
  * @throws VfioError EINVAL for too few images
  */

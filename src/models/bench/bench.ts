@@ -174,7 +174,7 @@ function interrupt(dev: Bench, job: Job): void {
   let t0 = dev.clock.nowNs();
   if (job.arg <= SPIN_MAX_US) {
     const end = t0 + Number(job.arg) * 1e3;
-    // A clock that only moves when it is told to would never get there.
+    // A manual clock would never get there.
     for (let still = 0; t0 < end && still < 1000; ) {
       const now = dev.clock.nowNs();
       still = now === t0 ? still + 1 : 0;
@@ -245,7 +245,7 @@ const batches: Readonly<Record<number, (dev: Bench, job: Job) => Batch>> = {
     let views: readonly (Uint8Array | null)[] = [];
     let epoch = -1;
     return (from, end) => {
-      // Nobody can unmap anything while a batch runs.
+      // No driver can unmap anything while a batch runs.
       if (epoch !== dma.epoch) {
         views = addresses.map((iova) => dma.view(iova, job.len, Access.READ));
         epoch = dma.epoch;

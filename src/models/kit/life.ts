@@ -13,7 +13,7 @@ import { WatchedPromise } from '../../base/watched-promise.ts';
 
 /**
  * Largest buffer that `dma.read(iova, size)` makes by itself: sizes come from registers, so from
- * whoever writes them.
+ * their writer.
  */
 export const DMA_READ_MAX = 2 ** 24;
 

@@ -15,7 +15,7 @@ export class AsyncEvents {
   readonly #requests: Command[] = [];
   /** As dword 0 of the completion, each once. */
   readonly #pending: number[] = [];
-  /** By type: told, and its log not read since. */
+  /** By type: reported, and its log not read since. */
   readonly #masked = new Uint8Array(8);
 
   constructor(complete: Complete) {
@@ -38,7 +38,7 @@ export class AsyncEvents {
 
   /**
    * Something happened.
-   * @param log the page that tells more, and whose reading lets the next event of this type come
+   * @param log the page with the details, and whose reading lets the next event of this type come
    */
   post(type: number, info: number, log: number): void {
     const event = type | (info << 8) | (log << 16);
@@ -68,8 +68,8 @@ export class AsyncEvents {
   }
 
   /**
-   * Requests that wait, in order; events that wait, as dword 0 tells them; and by type, 1 where the
-   * log has not been read since one was told.
+   * Requests that wait, in order; events that wait, as dword 0 reports them; and by type, 1 where
+   * the log has not been read since one was reported.
    */
   get state(): { readonly requests: readonly Command[]; readonly pending: readonly number[]; readonly masked: Uint8Array } {
     return { requests: this.#requests, pending: this.#pending, masked: this.#masked };

@@ -51,7 +51,7 @@ export class BouncePool {
     list.push(buffer);
   }
 
-  /** Let go of the buffers that are free. */
+  /** Release the free buffers. */
   trim(): void {
     this.#free.length = 0;
     this.#held = this.#used;

@@ -35,7 +35,7 @@ export class CommandPool {
     return null;
   }
 
-  /** A new life: whoever still holds a command of before holds one of its own. */
+  /** A new life: a holder of an earlier command keeps it for itself. */
   clear(): void {
     this.#all = [];
     this.#free = [];

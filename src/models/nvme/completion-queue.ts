@@ -16,7 +16,7 @@ export class CompletionQueue {
   readonly vector: number;
   readonly interrupts: boolean;
   readonly ring: Ring;
-  /** Next entry that the host consumes, as it told; next to post. */
+  /** Next entry that the host consumes, by its doorbell; next to post. */
   head = 0;
   tail = 0;
   /** Phase tag of the current pass. */

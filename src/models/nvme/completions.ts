@@ -48,7 +48,7 @@ export class Completions {
   readonly #hooks: CompletionHooks;
   /** Queues that have something to tell. */
   readonly #touched: CompletionQueue[] = [];
-  /** It is told from the end of what runs now. */
+  /** The report comes at the end of the current work. */
   #soon = false;
 
   constructor(queues: CompletingQueues, hooks: CompletionHooks) {
@@ -87,7 +87,8 @@ export class Completions {
       cq.touched = true;
       this.#touched.push(cq);
     }
-    // Within work it ends with telling; else what ends together now is told together.
+    // Within work it ends with a report; otherwise commands that end together are reported
+    // together.
     if (this.#queues.busy || this.#soon) return;
     this.#soon = true;
     queueMicrotask(this.#later);
@@ -111,7 +112,7 @@ export class Completions {
     touched.length = 0;
   }
 
-  /** Nothing is told any more. */
+  /** No completion is reported any more. */
   clear(): void {
     this.#touched.length = 0;
   }

@@ -36,7 +36,7 @@ export interface ControllerOptions {
   readonly health: Health;
 }
 
-/** What the controller is told by its parts. */
+/** Reports of the parts to the controller. */
 export interface ControllerHooks {
   /** 3.1.6, CFS: nothing but a reset helps. */
   fatal(reason: string): void;
@@ -154,7 +154,7 @@ export class ControllerParts {
   }
 
   /**
-   * What is under way is not told any more, and touches no memory but what has been sent already.
+   * Commands under way are not reported any more, and touch no memory but by DMA already sent.
    */
   forgetCommands(): void {
     this.admin.reset();

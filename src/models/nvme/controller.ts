@@ -240,7 +240,7 @@ export class NvmeController implements Model {
     io.submit();
   }
 
-  /** What could not be flushed cannot be told but by the log. */
+  /** Only the log can report data that could not be flushed. */
   #flushed(status: number): void {
     const { shutdownFlush, errors } = this.#parts;
     const { life } = shutdownFlush;

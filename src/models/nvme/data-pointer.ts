@@ -3,7 +3,7 @@
  * 4.3), Scatter Gather Lists (4.4).
  *
  * The walk reads every entry once, allocates nothing, and can stop where a list lies in memory that
- * answers only later: then `Walk.REMOTE` says so, whoever called fetches `wanted` into `list`, and
+ * answers only later: then `Walk.REMOTE` says so, the caller fetches `wanted` into `list`, and
  * resumes.
  */
 import { Dma, type DmaPort, type Iova } from '../../abi/device-host.ts';

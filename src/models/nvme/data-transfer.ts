@@ -8,7 +8,7 @@ import type { Command } from './command.ts';
 import { DataPointer } from './data-pointer.ts';
 import { HostCopy } from './host-copy.ts';
 
-/** Told once how a transfer ended: a status field. */
+/** Called once at the end of a transfer, with its status field. */
 export type TransferDone = (status: number) => void;
 
 export class DataTransfer {
@@ -61,7 +61,7 @@ export class DataTransfer {
     return this.#copy.quiet();
   }
 
-  /** Nothing that is under way is told any more. */
+  /** No transfer under way is reported any more. */
   reset(): void {
     this.#life++;
     this.#pending = 0;

@@ -1,5 +1,5 @@
 /**
- * What the host tells of its queues: by the doorbell registers (NVMe 1.4, 3.1.24, 3.1.25), or by
+ * The host's reports about its queues: by the doorbell registers (NVMe 1.4, 3.1.24, 3.1.25), or by
  * values in memory that it has set up for that (7.13).
  */
 import { EventError } from '../../abi/nvme.ts';
@@ -75,7 +75,10 @@ export class Doorbells {
     if (this.#shadow.enabled) this.#setShadow(2 * id + 1, 0);
   }
 
-  /** The tail as doorbells said while nobody looked; those of the admin queue are registers. */
+  /**
+   * The tail as doorbells said while the controller stood still; those of the admin queue are
+   * registers.
+   */
   catchUpTail(sq: SubmissionQueue): void {
     if (!this.#shadow.enabled) return;
     if (sq.id === 0) this.#setShadow(0, sq.tail);
@@ -131,7 +134,7 @@ export class Doorbells {
       this.#hooks.invalidDoorbell(EventError.INVALID_DOORBELL_REGISTER);
     } else if (this.#shadow.enabled && queueId !== 0) {
       // The register says only that there is news: the value may be older than what the shadow has
-      // told already.
+      // reported already.
       if (value >= sq.size) this.#hooks.invalidDoorbell(EventError.INVALID_DOORBELL_VALUE);
       else if (!queues.halted && (sq.waiting > 0 || this.pollTail(sq))) queues.makeReady(sq);
     } else if (sq.takesTail(value)) {

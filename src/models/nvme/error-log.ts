@@ -14,7 +14,7 @@ export const ERROR_LOG_BYTES = ERROR_LOG_ENTRIES * SIZE;
 const NONE = 0xffff;
 
 export class ErrorLog {
-  /** Errors since the beginning: each entry tells which it is. */
+  /** Errors since the beginning: each entry has its number. */
   count = 0;
   readonly #entries = new Uint8Array(ERROR_LOG_BYTES);
   readonly #view = new DataView(this.#entries.buffer);

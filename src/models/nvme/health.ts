@@ -1,5 +1,5 @@
 /**
- * What the SMART / Health Information log tells (NVMe 1.4, 5.14.1.2). A disk's health outlives the
+ * The data of the SMART / Health Information log (NVMe 1.4, 5.14.1.2). A disk's health outlives the
  * controllers that come and go over it: each takes its counts along when it ends.
  */
 import { CriticalWarning } from '../../abi/nvme.ts';

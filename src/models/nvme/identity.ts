@@ -6,11 +6,11 @@ import { VfioError } from '../../base/errno.ts';
 import type { Identity } from './admin/identify.ts';
 import type { NamespaceOptions } from './namespace.ts';
 
-/** An OUI for addresses that are administered locally: nobody's own. */
+/** An OUI for addresses that are administered locally, which no vendor owns. */
 const OUI = 0x52_54_00;
 
 export interface IdentityOptions {
-  /** ASCII, 1 to 20 characters; one that nobody else has unless told. */
+  /** ASCII, 1 to 20 characters; Default: a unique one. */
   readonly serial?: string;
   /** ASCII, 1 to 40 characters. */
   readonly model?: string;

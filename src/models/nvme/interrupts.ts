@@ -18,7 +18,7 @@ export class Interrupts {
   readonly uncoalesced: Uint8Array;
   readonly #host: DeviceHost;
   readonly #queues: readonly (CompletionQueue | null)[];
-  /** Completions not told yet, by vector, and the timer that will. */
+  /** Completions not reported yet, by vector, and the timer that will. */
   readonly #held: Uint32Array;
   readonly #timers: (Disposable | null)[];
   /** When each of the timers fires; while all stands still: in how long. */
@@ -78,7 +78,7 @@ export class Interrupts {
     if (this.#host.irq.mode === 'intx') this.updateLevel();
   }
 
-  /** INTMC: clear bits (3.1.4). What was held back is told now. */
+  /** INTMC: clear bits (3.1.4). Completions that were held back are reported now. */
   clearMask(bits: number): void {
     const cleared = (this.mask & bits) >>> 0;
     this.mask = (this.mask & ~bits) >>> 0;
@@ -105,7 +105,7 @@ export class Interrupts {
     for (let vector = 0; vector < this.#held.length; vector++) if (this.#held[vector]! > 0) this.#fire(vector);
   }
 
-  /** Nothing is told from here on: what is held back, and what comes, is told when it goes on. */
+  /** No completion is reported from here on: held back and new ones wait until it continues. */
   pause(): void {
     if (this.#paused) return;
     this.#paused = true;
@@ -125,15 +125,15 @@ export class Interrupts {
       this.#unsent[vector] = 0;
       this.#send(vector);
     }
-    // The pin is as whoever holds the other end says; it may have come from elsewhere.
+    // The host decides the level of the pin; it may have come from elsewhere.
     this.#level = this.#host.irq.mode === 'intx' && (this.mask & 1) === 0 && this.#unacknowledged(-1);
     if (this.#level) this.#host.irq.raise();
     else this.#host.irq.lower();
   }
 
   /**
-   * While it stands still, by vector: completions held back, in how many nanoseconds they are told,
-   * and 1 where an interrupt is to be sent.
+   * While it stands still, by vector: completions held back, in how many nanoseconds they are
+   * reported, and 1 where an interrupt is to be sent.
    */
   get standing(): { readonly held: Uint32Array; readonly leftNs: Float64Array; readonly unsent: Uint8Array } {
     return { held: this.#held, leftNs: this.#due, unsent: this.#unsent };

@@ -1,5 +1,5 @@
 /**
- * Makes a namespace as slow as it is told to be, for testing drivers: so many commands and bytes
+ * Makes a namespace as slow as its options say, for testing drivers: so many commands and bytes
  * per second, so long for each command. Commands wait in order, on the host's clock; other
  * namespaces go on.
  */

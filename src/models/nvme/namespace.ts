@@ -14,7 +14,7 @@ export type BlockSize = 512 | 4096;
 export interface NamespaceOptions {
   readonly storage: Storage;
   /**
-   * Bytes of a logical block; 512 unless told. Format NVM changes it here, too: whoever gets these
+   * Bytes of a logical block; default: 512. Format NVM changes it here, too: the next user of these
    * options next finds the disk as it was left.
    */
   blockSize?: BlockSize;
@@ -147,7 +147,7 @@ export class Namespace {
    * Format NVM (5.23): contents become zeroes, blocks those of LBA format `index`. From here until
    * `done` commands end with Format In Progress.
    *
-   * @param formatted told when it has changed, before `done`
+   * @param formatted called when it has changed, before `done`
    */
   format(index: number, formatted: () => void, done: (status: number) => void): void {
     const refused = this.#refuseFormat(index);
@@ -172,8 +172,8 @@ export class Namespace {
   }
 
   /**
-   * Nobody waits for the format any more. One that has begun goes on to its end, one that has not
-   * is forgotten.
+   * No command waits for the format any more. One that has begun goes on to its end, one that has
+   * not is forgotten.
    */
   reset(): void {
     this.#formatDone = null;
@@ -191,7 +191,7 @@ export class Namespace {
     }
   }
 
-  /** Blocks of 2^shift bytes. False: that is none of the formats, or they do not fit. */
+  /** Blocks of 2^shift bytes. False: it is not one of the formats, or they do not fit. */
   takeFormat(shift: number): boolean {
     const format = FORMATS.find((f) => f.shift === shift);
     if (format === undefined || this.#blocksOf(shift) === 0) return false;

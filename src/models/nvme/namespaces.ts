@@ -122,7 +122,7 @@ export class Namespaces implements Disposable {
     return this.#changed;
   }
 
-  /** Controller reset: the changed list stays empty, nobody waits for a format. */
+  /** Controller reset: the changed list stays empty, no command waits for a format. */
   reset(): void {
     this.#changed.clear();
     for (const namespace of this.list) namespace.reset();

@@ -36,10 +36,10 @@ export interface NvmCommandsOptions {
   /** MDTS in bytes: a power of two from 4096 to 32 MiB. */
   readonly maxTransferBytes: number;
   /**
-   * Bytes of all bounce buffers together: 16 MiB unless told, at least twice `maxTransferBytes`.
+   * Bytes of all bounce buffers together: at least twice `maxTransferBytes`. Default: 16 MiB.
    */
   readonly bounceBytes?: number;
-  /** Commands on the slow path at once: 1024 unless told. */
+  /** Commands on the slow path at once. Default: 1024. */
   readonly operations?: number;
 }
 
@@ -228,7 +228,7 @@ export class NvmCommands implements CommandSet, Disposable {
     this.#counters.clear();
   }
 
-  /** For good. The namespaces are disposed by whoever made them. */
+  /** For good. Their maker disposes the namespaces. */
   [Symbol.dispose](): void {
     this.reset();
   }
@@ -371,7 +371,7 @@ export class NvmCommands implements CommandSet, Disposable {
     return this.#slow.begin(kind, command, namespace, offsetOf(command, namespace), bytesOf(command, namespace), durable, blocked);
   }
 
-  /** Others wait already: nobody passes them. */
+  /** Others wait already: no command passes them. */
   #mustQueue(): boolean {
     return !this.#retrying && this.#waiting.any;
   }

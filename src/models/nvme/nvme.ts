@@ -21,18 +21,18 @@ import type { NamespaceOptions } from './namespace.ts';
 
 /** A controller: its identity, its namespaces and its limits. */
 export interface NvmeOptions extends IdentityOptions {
-  /** Namespace 1, 2, …: none is fine, though nobody can store anything then. */
+  /** Namespace 1, 2, …: none is fine, though no host can store anything then. */
   readonly namespaces: readonly NamespaceOptions[];
-  /** I/O queues of each kind: 1 to 64, 64 unless told. */
+  /** I/O queues of each kind: 1 to 64. Default: 64. */
   readonly queues?: number;
-  /** Entries of an I/O queue at most: 2 to 1024, 1024 unless told. */
+  /** Entries of an I/O queue at most: 2 to 1024. Default: 1024. */
   readonly queueEntries?: number;
-  /** Maximum Data Transfer Size, 4096 · 2^mdts bytes: 1 to 13, 7 (512 KiB) unless told. */
+  /** Maximum Data Transfer Size, 4096 · 2^mdts bytes: 1 to 13. Default: 7 (512 KiB). */
   readonly mdts?: number;
   /** With some it is a physical function. */
   readonly vfs?: NvmeVirtualFunctions;
   /**
-   * What outlives each controller, such as an image: disposed by whoever disposes of the model's
+   * What outlives each controller, such as an image: disposed together with the model's
    * `owns`.
    */
   readonly owns?: Disposable;
@@ -64,7 +64,7 @@ export interface NvmeVirtualFunctions {
    * nothing of each other's writes.
    */
   readonly namespaces: (index: number) => readonly NamespaceOptions[];
-  /** I/O queues of each VF: 8 unless told. */
+  /** I/O queues of each VF: default: 8. */
   readonly queues?: number;
 }
 

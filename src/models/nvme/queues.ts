@@ -80,7 +80,7 @@ export class Queues implements CompletingQueues, RungQueues {
     return this.#busy;
   }
 
-  /** Nothing is fetched or told: it stands still. */
+  /** The queue stands still: it fetches and reports nothing. */
   get halted(): boolean {
     return this.#halted;
   }
@@ -90,7 +90,8 @@ export class Queues implements CompletingQueues, RungQueues {
   }
 
   /**
-   * Nothing is fetched, completed or told from here on; the queues stay as they are until `reset`.
+   * Nothing is fetched, completed or reported from here on; the queues stay as they are until
+   * `reset`.
    */
   stop(): void {
     this.#running = false;
@@ -111,7 +112,7 @@ export class Queues implements CompletingQueues, RungQueues {
     this.burst = Number.POSITIVE_INFINITY;
   }
 
-  /** Nothing more is fetched. What ends now is still told, by `settle`. */
+  /** Nothing more is fetched. `settle` still reports commands that end now. */
   halt(): void {
     this.#halted = true;
     this.#timer?.[Symbol.dispose]();
@@ -331,7 +332,7 @@ export class Queues implements CompletingQueues, RungQueues {
     this.completions.complete(command, Status.SUCCESS);
   }
 
-  /** Nobody above catches what is thrown here. */
+  /** No caller catches an error of this function. */
   guarded(work: () => void): void {
     try {
       work();

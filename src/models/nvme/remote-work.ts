@@ -16,7 +16,7 @@ export class RemoteWork {
   }
 
   /**
-   * Settles when nothing is under way, what nobody waits for any more included. Null: nothing is.
+   * Settles when nothing is under way, work without a waiter included. Null: nothing is.
    */
   quiet(): Promise<void> | null {
     return this.#count === 0 ? null : new Promise((resolve) => this.#whenQuiet.push(resolve));

@@ -13,7 +13,7 @@ export class ShadowDoorbells {
   #events: Ring | null = null;
   readonly #word = new Uint32Array(1);
   readonly #wordBytes = new Uint8Array(this.#word.buffer);
-  /** The buffers could not be reached: whoever used them last has to stop. */
+  /** The buffers could not be reached: their last user has to stop. */
   failed = false;
 
   constructor(dma: DmaPort) {

@@ -161,7 +161,7 @@ export class SlowPath {
     return this.#copy.quiet();
   }
 
-  /** Nothing of what is under way is told any more, or begins to touch memory. */
+  /** No command under way is reported any more, or begins to touch memory. */
   reset(): void {
     for (let i = this.#table.used - 1; i >= 0; i--) {
       const operation = this.#table.at(i);

@@ -15,7 +15,7 @@ export class SubmissionQueue {
   readonly size: number;
   readonly cq: CompletionQueue;
   readonly ring: Ring;
-  /** Next entry to fetch, and the tail that the host told. */
+  /** Next entry to fetch, and the tail of the host's doorbell. */
   head = 0;
   tail = 0;
   /** Commands fetched whose completion has not been posted. */

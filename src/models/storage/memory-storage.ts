@@ -1,5 +1,5 @@
 /**
- * A disk in this process's memory. It is sparse: what nobody wrote takes no room, whatever the
+ * A disk in this process's memory. It is sparse: unwritten pages take no room, whatever the
  * size.
  */
 import type { ModelBulk } from '../../abi/device-host.ts';
@@ -41,7 +41,7 @@ export class MemoryStorage implements Storage {
   readonly volatile = false;
   readonly name: string;
   readonly bulk: ModelBulk = new MemoryBulk(this);
-  /** Pages written since somebody asked; null while nobody wants to know. */
+  /** Pages written since the last request; null without a log. */
   noted: Bitmap | null = null;
   /** By the number of the chunk: table, then place in it. Both have holes. */
   readonly #tables: ((Chunk | undefined)[] | undefined)[] = [];
@@ -122,7 +122,7 @@ export class MemoryStorage implements Storage {
     const end = offset + size;
     const first = Math.floor(offset / TABLE_BYTES);
     const last = Math.floor((end - 1) / TABLE_BYTES);
-    // Nobody walks over more tables than there are.
+    // No loop walks over more tables than there are.
     if (last - first < this.#used.size) for (let table = first; table <= last; table++) this.#zeroTable(table, offset, end);
     else for (const table of this.#used.keys()) if (table >= first && table <= last) this.#zeroTable(table, offset, end);
     return 0;

@@ -10,7 +10,7 @@ export type OperationKind = (typeof OperationKind)[keyof typeof OperationKind];
 
 const NO_BYTES = new Uint8Array(0);
 
-/** One queued operation. They are pooled: whoever does one gives it back with `end`. */
+/** One queued operation. They are pooled: the storage gives one back with `end`. */
 export class Operation {
   kind: OperationKind = OperationKind.READ;
   tag = 0;
@@ -19,7 +19,7 @@ export class Operation {
   size = 0;
   bytes: Uint8Array = NO_BYTES;
   durable = false;
-  /** For whoever does it in several steps: how many are under way, and the first error. */
+  /** For a storage with several steps: how many are under way, and the first error. */
   steps = 0;
   result = 0;
 }
@@ -101,7 +101,7 @@ export abstract class OperationQueue implements StorageQueue {
     else if (!this.#running) this.submit();
   }
 
-  /** Gives the operation back, and tells of it. */
+  /** Gives the operation back, and reports it. */
   protected end(operation: Operation, result: number): void {
     const { tag } = operation;
     operation.bytes = NO_BYTES;

@@ -1,6 +1,6 @@
 /**
  * A record of a state that came from outside, field by field: each is asked for once, by its kind
- * and bounds, and what nobody asked for is refused.
+ * and bounds, and unknown fields are refused.
  */
 import { VfioError } from '../../../base/errno.ts';
 

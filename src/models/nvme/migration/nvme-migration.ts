@@ -1,8 +1,8 @@
 /**
  * How an NVMe controller is moved while it works (B.11). It stops within one call: what its
- * storages have begun is waited for and told to the host; what waits for remote memory, or for a
- * limit, is kept and begun again, here or where the controller arrives. No command is lost, and
- * none that was told to have ended is done again.
+ * storages have begun is waited for and reported to the host; what waits for remote memory, or for
+ * a limit, is kept and begun again, here or where the controller arrives. No command is lost, and
+ * none that was reported as ended is done again.
  */
 import type { ModelBulk, ModelMigration, ModelPeerToPeer } from '../../../abi/device-host.ts';
 import { VfioError } from '../../../base/errno.ts';
@@ -33,7 +33,7 @@ export class NvmeMigration implements ModelMigration {
   readonly p2p: ModelPeerToPeer = { enter: () => this.#set('quiet', true), leave: () => this.#set('quiet', false) };
   readonly #parts: ControllerParts;
   readonly #life: ControllerLife;
-  /** Whoever asked for the halt: nothing moves while either is set. */
+  /** The requesters of the halt: nothing moves while either is set. */
   readonly #reasons = { stopped: false, quiet: false };
   #halted = false;
   #kept: KeptCommands = NONE;
