@@ -21,7 +21,6 @@ const NOT_YET: readonly string[] = [
   'src/base',
   'src/drivers',
   'src/mediators',
-  'src/models',
   'src/pci',
 ];
 

@@ -44,7 +44,7 @@ export interface DiskOptions {
   readonly format?: 'raw';
   /** It refuses writes. */
   readonly readonly?: boolean;
-  /** What is written stays in memory, and the image as it is. */
+  /** Written data stays in memory, and the image as it is. */
   readonly overlay?: boolean;
 }
 

@@ -10,7 +10,7 @@ import { checkParams, type EngineParams } from '../params.ts';
 import type { ModelRegistry } from './function-builder.ts';
 import type { MachineSpec } from './machine-spec.ts';
 
-/** What a machine needs beside its declaration. */
+/** A machine’s needs beside its declaration. */
 export interface MachineOptions {
   /** The source of BAR memory and of anonymous process memory. */
   readonly allocate: MemoryAllocator;

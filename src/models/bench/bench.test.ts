@@ -47,7 +47,7 @@ function alone() {
 }
 
 /**
- * What the last bytes of `count` transfers of `len` bytes sum up to, over memory that holds i mod
+ * The sum of the last bytes of `count` transfers of `len` bytes, over memory that holds i mod
  * 251.
  */
 function sumOf(count: number, len: number): bigint {
@@ -148,7 +148,7 @@ describe('opened through VFIO', () => {
     owns[Symbol.dispose]();
   });
 
-  it('does DMA though nobody switched bus mastering on, and tells the time of CLOCK_MONOTONIC', async () => {
+  it('does DMA without bus mastering, and reports the time of CLOCK_MONOTONIC', async () => {
     const { device, owns } = simulate(bench(), { log: silentLogger, clock: new SystemClock() });
     const memory = device.dma.allocate(2 ** 20);
     memory.windows[0]!.fill(3);

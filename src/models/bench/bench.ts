@@ -2,13 +2,14 @@
  * A device for measuring: a register, a megabyte, and a control block that makes it do one kind of
  * work many times over and take the time. Any vfio-user client may rely on what is written here.
  *
- * BAR 0: four bytes at 0 that read back what was written last. BAR 1: 1 MiB of plain bytes, which
- * cannot be mapped. BAR 2: the control block. One write of 32 bytes at 0, { op u32, len u32, iova
- * u64, count u64, arg u64 }, starts the work, and is answered when it is
- *        done. 32 bytes at 0x40 tell how it went: { t0 u64, t1 u64 (CLOCK_MONOTONIC, ns), ok u64 (how often it succeeded), sum u64 (of the last
- *        byte of each transfer) }. Little-endian, as all of PCI.
- * INTx: one. It is a pulse: the pin does not stay asserted, so there is nothing to acknowledge; a
- * driver unmasks it as any other.
+ * - BAR 0: four bytes at 0, which read back the last write.
+ * - BAR 1: 1 MiB of plain bytes, which cannot be mapped.
+ * - BAR 2: the control block. One write of 32 bytes at 0, { op u32, len u32, iova u64, count u64, arg
+ *   u64 }, starts the work, and is answered when the work is done. 32 bytes at 0x40 hold the result:
+ *   { t0 u64, t1 u64 (CLOCK_MONOTONIC, ns), ok u64 (transfers that succeeded), sum u64 (of the last
+ *   byte of each transfer) }. Little-endian, as all of PCI.
+ * - INTx: one. It is a pulse: the pin does not stay asserted, so a driver need not acknowledge it; a
+ *   driver unmasks it like any other.
  *
  * Transfer i is of `len` bytes (16 MiB at most) at iova + (i mod 64) · len. Its bus mastering
  * cannot be switched off: clients that know nothing of PCI can measure it.
@@ -21,7 +22,7 @@ import { bar, memory } from '../kit/bar.ts';
 import { type Dev, device } from '../kit/device.ts';
 import { DMA_READ_MAX } from '../kit/life.ts';
 
-/** What `op` may be; anything else does nothing, and `ok` is 0. */
+/** The allowed values of `op` may be; anything else does nothing, and `ok` is 0. */
 export const BenchOp = {
   /** Read, waiting for each answer: by messages where the client did not share the memory. */
   READ: 1,
@@ -70,7 +71,7 @@ const bar2 = bar('4K', Control, { arg: { widths: [8] } });
 
 type Bench = Dev<{ bar2: typeof bar2 }, { queue: Promise<void> | null }>;
 
-/** What one control write asked for, and what came of it. */
+/** The request of one control write, and its result. */
 class Job {
   readonly op: number;
   readonly len: number;

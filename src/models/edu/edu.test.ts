@@ -49,7 +49,7 @@ it('has the config space that Linux 7.2 saw', () => {
   expect(config.read(0x10, 4)).toBe(0xfff0_0000);
 });
 
-it('identifies itself and inverts what it is told', () => {
+it('identifies itself and inverts the written value', () => {
   const { r, w } = make();
   expect(r(Reg.ID)).toBe(0x0100_00ed);
   w(Reg.ID, 0);

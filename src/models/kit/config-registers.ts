@@ -11,7 +11,7 @@ import { RegisterLayout } from './register-layout.ts';
 /** Bytes of a config space with PCI Express. */
 const CONFIG_BYTES = 4096;
 
-/** What `configRegisters` gives. */
+/** The result of `configRegisters` gives. */
 export class ConfigRegisters<R extends Registers = Registers> {
   readonly registers: R;
   readonly layout: RegisterLayout;

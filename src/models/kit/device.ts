@@ -41,13 +41,13 @@ export interface Bars {
   readonly bar5?: AnyBar;
 }
 
-/** What each device has, whatever its BARs. */
+/** Parts of every device, with any BARs. */
 interface DevBase<State, O> {
-  /** What `state()` of the declaration made at power-on or the last reset. */
+  /** The value that `state()` of the declaration made at power-on or the last reset. */
   readonly state: State;
   /** The bytes of `regions` that are plain memory, by their place there. */
   readonly regions: readonly Uint8Array[];
-  /** What the device does to the world: the functions of `outputs`, and the listeners of each. */
+  /** The device's effects on the world: the functions of `outputs`, and the listeners of each. */
   readonly outputs: O;
   readonly dma: ModelDma;
   readonly irq: ModelIrq;
@@ -272,12 +272,12 @@ export interface DeviceSpec<B extends Bars, S, C, O, I> extends DeviceIds, Devic
   /** The values that reads show, for registers whose value the device makes up at that moment. */
   readonly read?: Once<B, ReadHandlers<B & { readonly config: C }, Dev<B, S, C, O>>>;
   /**
-   * What the device does to the world, by name: a UART's `transmit`. The functions run first, then
+   * The device's effects on the world, by name: a UART's `transmit`. The functions run first, then
    * the listeners that a program has given to the instance (`instance.on('transmit', …)`).
    */
   readonly outputs?: O;
   /**
-   * What the world does to the device, by name: a UART's `receive`. A program calls them on one
+   * The world's effects on the device, by name: a UART's `receive`. A program calls them on one
    * instance: `instance.inputs.receive(bytes)`.
    */
   readonly inputs?: Inputs<I, Dev<B, S, C, O>>;

@@ -18,7 +18,7 @@ export type Inputs<I, D> = { readonly [K in keyof I]: (dev: D, ...args: Argument
  * through resets.
  */
 export interface Instance<I = unknown, O = unknown> extends Model {
-  /** What the world does to the device. */
+  /** The world's effects on the device. */
   readonly inputs: { readonly [K in keyof I]: (...args: ArgumentsOf<I[K]>) => void };
   /**
    * Calls `listener` at each output of that name.

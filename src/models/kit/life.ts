@@ -1,7 +1,7 @@
 /**
- * What a model's handlers may do between one reset and the next. A reset ends a life: its timers
- * are gone, its waits are rejected, and whatever a handler of before still holds reaches neither
- * DMA nor interrupts.
+ * The calls that a model's handlers may make between one reset and the next. A reset ends a life:
+ * its timers are gone, its waits are rejected, and whatever a handler of before still holds reaches
+ * neither DMA nor interrupts.
  */
 
 import type { DeviceHost, Iova } from '../../abi/device-host.ts';
@@ -251,7 +251,7 @@ export class ModelIrq {
     if (!this.#life.ended) this.#host.irq.lower();
   }
 
-  /** What the driver has enabled. */
+  /** The interrupt that the driver has enabled. */
   get mode(): 'intx' | 'msi' | 'msix' {
     return this.#host.irq.mode;
   }

@@ -246,7 +246,7 @@ describe('edu', () => {
     expect([target.seen.length, target.registers.read32(Reg.IRQ), target.registers.read32(Reg.FACT)]).toEqual([2, 0x101, 120]);
   });
 
-  it('B.11 a move that failed harms nobody: the source goes on', () => {
+  it('B.11 a failed move harms neither side: the source goes on', () => {
     using source = open();
     using target = open();
     source.registers.write32(Reg.FACT, 5);

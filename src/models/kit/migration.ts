@@ -94,7 +94,7 @@ export class KitMigration implements ModelMigration {
     return result;
   }
 
-  /** What the declaration's own `load` cannot take is no bug of it. */
+  /** State that the declaration's own `load` refuses is no bug of it. */
   #load(state: unknown, version: number): void {
     try {
       this.#sync('load', this.#kind.load!(this.#device.dev as never, state, version));

@@ -34,7 +34,7 @@ export class KitModel implements Model, MovedDevice {
   #life: Life;
   #dev: object = {};
   readonly #outputs: Outputs;
-  /** What the world does to the device. */
+  /** The world's effects on the device. */
   readonly inputs: Readonly<Record<string, (...args: unknown[]) => void>>;
   /** Timers that run, by name. */
   readonly #timers = new Map<string, Wait>();

@@ -24,7 +24,7 @@ type NumberArray = InstanceType<(typeof arrays)[number]>;
 
 const DEPTH_MAX = 32;
 const DATA_MAX = 2 ** 28;
-/** Arrays of numbers count once. What takes a byte or two here takes a hundred as a value. */
+/** Arrays of numbers count once. Data of a byte or two here takes a hundred as a value. */
 const VALUES_MAX = 2 ** 20;
 
 /** @throws Error for what is no plain data, naming where it stands */

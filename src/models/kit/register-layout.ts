@@ -186,7 +186,7 @@ function makeView(registers: readonly (readonly [string, RegisterDeclaration])[]
       this[QUADS] = quads;
       for (const { name, View } of grouped) Object.defineProperty(this, name, { value: new View(words, quads), enumerable: true });
     }
-    /** What console.log shows of it. */
+    /** The form that console.log shows. */
     [INSPECT](): object {
       return Object.fromEntries(registers.map(([name]) => [name, (this as unknown as Record<string, unknown>)[name]]));
     }

@@ -31,7 +31,7 @@ export class BouncePool {
     this.#used += size;
     const free = this.#free[power]?.pop();
     if (free !== undefined) return free;
-    // What lies free in other sizes makes room.
+    // Free memory in other sizes makes room.
     for (let other = this.#free.length - 1; other >= 0 && this.#held + size > this.capacity; other--) {
       const list = this.#free[other];
       while (list !== undefined && list.length > 0 && this.#held + size > this.capacity) this.#held -= list.pop()!.length;

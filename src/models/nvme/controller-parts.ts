@@ -1,6 +1,6 @@
 /**
- * What an NVMe controller is made of, and what its parts know of each other. When they do what is
- * the controller's business.
+ * The parts of an NVMe controller, and the knowledge that parts have of each other. When they do
+ * what is the controller's business.
  */
 import type { DeviceHost, DmaPort } from '../../abi/device-host.ts';
 import { Cc, EventNotice, EventType, LogId, NvmeReg, regField } from '../../abi/nvme.ts';
@@ -121,7 +121,7 @@ export class ControllerParts {
       complete,
       queues: this.queues,
       queueCommands: new QueueCommands(host.dma, this.queues, this.interrupts, this.#queueLimits()),
-      // What holds for the admin queue's memory holds for all that a host has, as far as hosts are
+      // The rule for the admin queue's memory holds for all that a host has, as far as hosts are
       // known.
       identify: new Identify(identity, this.namespaces, () => (this.queues.cq[0]?.ring.words() ?? null) !== null),
       features: this.features,

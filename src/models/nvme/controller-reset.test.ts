@@ -1,6 +1,6 @@
 /**
  * Resets and shutdowns while data are on their way: nothing of the old life lands in the host's
- * memory once the host was told that it is over.
+ * memory once the host knows that it is over.
  */
 import { describe, expect, it } from 'vitest';
 import { ControllerUnderTest } from '../../../tests/kit/nvme/controller-under-test.ts';
@@ -18,7 +18,7 @@ const READ = { opcode: NvmOpcode.READ, nsid: 1, cdw12: 7 };
 
 type Begin = (c: ControllerUnderTest, host: PagedHost) => void;
 
-/** What may be on its way to remote memory. */
+/** Data that may be on its way to remote memory. */
 const underWay: [string, Begin][] = [
   [
     'data of an I/O command',
@@ -210,7 +210,7 @@ it('NVMe 1.4 7.6.2 shutdown: asked for together with EN while data are on their 
   expect(c.csts.cfs).toBe(0);
 });
 
-it('NVMe 1.4 7.6.2 shutdown: what could not be written is told by the error log', () => {
+it('NVMe 1.4 7.6.2 shutdown: the error log reports data that could not be written', () => {
   const storage = new TestStorage(2 ** 20);
   const c = new ControllerUnderTest({ namespaces: [{ storage }] });
   c.enable();
@@ -224,7 +224,7 @@ it('NVMe 1.4 7.6.2 shutdown: what could not be written is told by the error log'
   expect([c.u32(page), (c.u32(page + 12) & 0xffff) >>> 1]).toEqual([1, Status.WRITE_FAULT]);
 });
 
-it('NVMe 1.4 7.6.2 shutdown: told twice, abrupt after normal: the second flush counts', () => {
+it('NVMe 1.4 7.6.2 shutdown: requested twice, abrupt after normal: the second flush counts', () => {
   const storage = new TestStorage(2 ** 20);
   const c = new ControllerUnderTest({ namespaces: [{ storage }] });
   c.enable();

@@ -96,7 +96,7 @@ describe('registers', () => {
     expect(c.r(NvmeReg.CSTS)).toBe(1);
   });
 
-  it('NVMe 1.4 3.1.7 NSSR: "NVMe" resets everything and is told by NSSRO, which a one clears', () => {
+  it('NVMe 1.4 3.1.7 NSSR: "NVMe" resets everything and NSSRO reports it, which a one clears', () => {
     const c = new ControllerUnderTest();
     c.enable();
     c.w(NvmeReg.NSSR, NSSR_VALUE - 1);

@@ -198,7 +198,7 @@ export class NvmeController implements Model {
     this.#registers.set(NvmeReg.CSTS, this.#registers.get(NvmeReg.CSTS) & (this.#landing === null ? NSSRO : NSSRO | RDY));
   }
 
-  /** The life that was reset is over. What the host has asked for since begins now. */
+  /** The life that was reset is over. Requests of the host since then begin now. */
   #landed(): void {
     this.#landing = null;
     this.#changeCsts(RDY, 0);

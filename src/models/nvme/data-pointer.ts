@@ -64,7 +64,7 @@ export class DataPointer {
     return iovaOf(this.#low, this.#high);
   }
 
-  /** What is to be filled from there. */
+  /** The part to be filled from there. */
   get list(): Uint8Array {
     return this.#list.subarray(0, this.#fetched);
   }

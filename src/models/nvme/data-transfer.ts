@@ -36,7 +36,7 @@ export class DataTransfer {
   }
 
   /**
-   * Write the first `length` of `bytes` to the memory that `command` points to. What is remote is
+   * Write the first `length` of `bytes` to the memory that `command` points to. Remote data is
    * copied first: `bytes` may be used again on return.
    *
    * @param done called before this returns, or later where memory is remote; never after `reset`

@@ -6,8 +6,8 @@ export const RANGE_BYTES = 16;
 
 export class DeallocateRanges {
   /**
-   * What all of them span, in bytes of the storage: [first, end); 0 and 0 when they are empty. Set
-   * by `read`.
+   * The span of all of them, in bytes of the storage: [first, end); 0 and 0 when they are empty.
+   * Set by `read`.
    */
   first = 0.5;
   end = 0.5;

@@ -92,7 +92,7 @@ export class Doorbells {
   }
 
   /**
-   * What the shadow doorbell says of the tail, once the host knows that it has to ring from there
+   * The tail in the shadow doorbell, once the host knows that it has to ring from there
    * on. True: there is news.
    */
   pollTail(sq: SubmissionQueue): boolean {

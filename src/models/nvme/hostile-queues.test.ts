@@ -86,7 +86,7 @@ it.each([0, 5])('NVMe 1.4 4.1.2: completions for remote memory wait for room as 
   expect(seen).toEqual(ids);
 });
 
-it('NVMe 1.4 5.6 Delete I/O Submission Queue: while completions are on their way to a queue that nobody reads', async () => {
+it('NVMe 1.4 5.6 Delete I/O Submission Queue: while completions are on their way to a queue that the host does not read', async () => {
   const { c, host } = made();
   c.createPair(1, 64, { cqSize: 4 });
   host.make('remote', c.pairs.get(1)!.cq, 1);

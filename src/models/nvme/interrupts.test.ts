@@ -116,7 +116,7 @@ describe('NVMe 1.4 5.21.1.8 Interrupt Coalescing', () => {
     expect(c.host.irqEvents).toHaveLength(2);
   });
 
-  it('no TIME is no delay, the admin queue is never coalesced, and switching it off lets go what was held', () => {
+  it('no TIME is no delay, the admin queue is never coalesced, and switching it off sends held interrupts', () => {
     const c = enabled('msix');
     c.createPair(1);
     set(c, 9, 0);

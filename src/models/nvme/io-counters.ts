@@ -1,4 +1,4 @@
-/** What the SMART log counts of I/O commands (NVMe 1.4, 5.14.1.2), since power on. */
+/** The SMART log's counts of I/O commands (NVMe 1.4, 5.14.1.2), since power on. */
 import { NvmOpcode } from '../../abi/nvme.ts';
 import { Status } from '../../abi/nvme-status.ts';
 

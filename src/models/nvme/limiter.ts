@@ -16,8 +16,8 @@ export interface NamespaceLimits {
 }
 
 /**
- * What may be made up for later: a timer that fires late, or a short pause of the driver, costs no
- * throughput.
+ * Commands that may be made up for later: a timer that fires late, or a short pause of the driver,
+ * costs no throughput.
  */
 const BURST_NS = 10e6;
 

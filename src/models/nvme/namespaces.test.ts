@@ -113,7 +113,7 @@ describe('NVMe 1.4 5.23 Format NVM', () => {
     expect(io.idle).toBe(true);
   });
 
-  it('of all with FFFFFFFFh: told when the last is done, with the first error', () => {
+  it('of all with FFFFFFFFh: reported when the last is done, with the first error', () => {
     const storages = [new TestStorage(MIB), new TestStorage(MIB)];
     using io = new TestIo(storages.map((storage) => ({ storage })));
     const statuses: number[] = [];
@@ -126,7 +126,7 @@ describe('NVMe 1.4 5.23 Format NVM', () => {
     expect(io.namespaces.takeChanged()).toEqual([2]);
   });
 
-  it('an error of the storage is told as one of a write: a full disk, Capacity Exceeded', () => {
+  it('an error of the storage is reported as one of a write: a full disk, Capacity Exceeded', () => {
     const storage = new TestStorage(MIB);
     using io = new TestIo([{ storage }]);
     const statuses: number[] = [];
@@ -157,7 +157,7 @@ describe('NVMe 1.4 5.23 Format NVM', () => {
     expect(namespaces.takeChanged()).toEqual([]);
   });
 
-  it('reset: one that has begun goes on and is not told, one that waits is forgotten', () => {
+  it('reset: one that has begun goes on and is not reported, one that waits is forgotten', () => {
     const storage = new TestStorage(MIB);
     using io = new TestIo([{ storage }]);
     const told: number[] = [];

@@ -161,8 +161,8 @@ function build(io: TestIo, { opcode, lba, blocks, pointer: p, corrupt, scribble,
 }
 
 /**
- * What the disk is to hold after `command`, and what the host reads; null: it must fail, and change
- * nothing on the disk.
+ * The content that the disk must have after `command`, and what the host reads; null: it must fail,
+ * and change nothing on the disk.
  */
 function expected(
   io: TestIo,
@@ -314,8 +314,8 @@ describe('random I/O commands against an array', () => {
           const io = new TestIo([{ storage }], { pages: 4 * SLOTS, operations: 5, bounceBytes: 2 * MDTS });
           for (const [slot, is] of remote.entries()) if (is) io.memory.kinds.fill('remote', 4 * slot, 4 * slot + 4);
           /**
-           * What each slot's blocks may hold: what was there, and what commands without an end
-           * would have put there.
+           * The contents that each slot's blocks may have: what was there, and what commands
+           * without an end would have put there.
            */
           const may = Array.from({ length: SLOTS }, () => new Set([0]));
           const busy = new Map<number, { slot: number; value: number; kind: string }>();

@@ -305,7 +305,7 @@ describe('durability', () => {
   });
 });
 
-it('NVMe 1.4 6.14 Verify: the blocks are read, and no memory is touched; one that cannot be read is told', () => {
+it('NVMe 1.4 6.14 Verify: the blocks are read, and no memory is touched; one that cannot be read is reported', () => {
   const storage = over(new TestStorage(MIB));
   storage.immediate = true;
   using io = new TestIo([{ storage }]);
@@ -328,7 +328,7 @@ describe('NVMe 1.4 4.6.1.2, 9.2 errors of the storage', () => {
     [Errno.ENOMEM, Status.INTERNAL_ERROR, Status.INTERNAL_ERROR],
   ] as const;
 
-  it.each(cases)('errno %i, told at once or later', (errno, read, write) => {
+  it.each(cases)('errno %i, reported at once or later', (errno, read, write) => {
     for (const blocks of [true, false]) {
       const storage = new TestStorage(MIB);
       storage.blocks = { read: blocks, write: blocks };

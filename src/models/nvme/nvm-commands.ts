@@ -173,7 +173,7 @@ export class NvmCommands implements CommandSet, Disposable {
     for (const limiter of this.#limiters) limiter?.reset();
     this.#slow.reset();
     this.writeCache = true;
-    // What was queued has to end for its buffers to come back.
+    // Queued operations have to end for its buffers to come back.
     this.submit();
     if (this.#slow.active === 0) this.#pool.trim();
   }
@@ -223,7 +223,7 @@ export class NvmCommands implements CommandSet, Disposable {
     return this.#limiters;
   }
 
-  /** What was counted goes on elsewhere. */
+  /** The counts continue elsewhere. */
   clearCounters(): void {
     this.#counters.clear();
   }

@@ -32,7 +32,7 @@ export interface NvmeOptions extends IdentityOptions {
   /** With some it is a physical function. */
   readonly vfs?: NvmeVirtualFunctions;
   /**
-   * What outlives each controller, such as an image: disposed together with the model's
+   * A thing that outlives each controller, such as an image: disposed together with the model's
    * `owns`.
    */
   readonly owns?: Disposable;

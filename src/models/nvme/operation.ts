@@ -15,7 +15,7 @@ export const VERIFY_CHUNK = 0x4_0000;
 const NO_BYTES = new Uint8Array(0);
 
 export class Operation {
-  /** What the storage knows it by. */
+  /** The storage's name for it. */
   readonly tag: number;
   kind: OperationKind = OperationKind.READ;
   /** Not to be looked at once it is not alive: it belongs to another by then. */
@@ -27,7 +27,7 @@ export class Operation {
   /** Of the first byte on the storage, and how many. */
   offset = 0.5;
   bytes = 0;
-  /** What is done when it is on the disk: FUA, or the write cache is off. */
+  /** The work after it is on the disk: FUA, or the write cache is off. */
   durable = false;
   /** The storage has said WOULD_BLOCK. */
   blocked = false;
@@ -40,9 +40,9 @@ export class Operation {
   /** Verify: bytes done. */
   progress = 0.5;
   buffer: Uint8Array | null = null;
-  /** What goes to or comes from the storage: the first bytes of `buffer`. */
+  /** Data to or from the storage: the first bytes of `buffer`. */
   data: Uint8Array = NO_BYTES;
-  /** What goes to or comes from the host: `data`, or for a comparison the bytes behind it. */
+  /** Data to or from the host: `data`, or for a comparison the bytes behind it. */
   host: Uint8Array = NO_BYTES;
   timer: Disposable | null = null;
   /** Bytes [first, end) of the storage that it touches, and whether it changes them. */

@@ -30,8 +30,8 @@ export class Pieces {
   }
 
   /**
-   * Append `size` bytes, at least 1, at the address high:low. What goes on where the last piece
-   * ends joins it. False: there are too many.
+   * Append `size` bytes, at least 1, at the address high:low. A piece that begins where the last
+   * one ends joins it. False: there are too many.
    */
   add(low: number, high: number, size: number): boolean {
     const last = this.count - 1;

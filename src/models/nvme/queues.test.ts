@@ -15,7 +15,7 @@ function enabled(options: ConstructorParameters<typeof ControllerUnderTest>[0] =
 }
 
 describe('submission and completion', () => {
-  it('NVMe 1.4 4.1: entries are taken in order, and a completion tells how far', () => {
+  it('NVMe 1.4 4.1: entries are taken in order, and a completion says how far', () => {
     const c = enabled();
     c.createPair(1);
     const ids = [c.put(1, FLUSH), c.put(1, FLUSH), c.put(1, FLUSH)];
@@ -79,8 +79,8 @@ describe('submission and completion', () => {
       c.pairs.set(id, { ...shared, sq, cq: page, cqSize: 64, tail: 0, head: 0, phase: 1 });
     }
     c.admin({ opcode: AdminOpcode.SET_FEATURES, cdw10: FeatureId.ARBITRATION, cdw11: 1 });
-    // What is rung while the controller is at work has to wait: ring both from within the other's
-    // interrupt.
+    // Doorbells that ring while the controller works have to wait: ring both from within the
+    // other's interrupt.
     for (let i = 0; i < 4; i++) {
       c.put(3, FLUSH);
       c.put(4, FLUSH);
@@ -117,7 +117,7 @@ describe('submission and completion', () => {
     });
   });
 
-  it('commands that end together later are told by one interrupt', async () => {
+  it('commands that end together later are reported by one interrupt', async () => {
     const c = enabled({ namespaces: [{ storage: new MemoryStorage(2 ** 20), limits: { latencyMs: 5 } }] });
     c.createPair(1);
     for (let i = 0; i < 5; i++) c.put(1, FLUSH);
@@ -157,7 +157,7 @@ describe('submission and completion', () => {
 });
 
 describe('doorbells', () => {
-  /** The event that an outstanding request tells of: [error, count of log entries]. */
+  /** The event in the answer to an outstanding request: [error, count of log entries]. */
   function invalid(c: ControllerUnderTest, write: () => void): number {
     c.submit(0, { opcode: AdminOpcode.ASYNC_EVENT_REQUEST });
     expect(c.completions(0)).toEqual([]);

@@ -37,7 +37,7 @@ export class Queues implements CompletingQueues, RungQueues {
   io!: CommandSet;
   readonly doorbells: Doorbells;
   readonly completions: Completions;
-  /** What is on its way from and to queues in remote memory. */
+  /** Entries on their way from and to queues in remote memory. */
   readonly remote = new RemoteWork();
   readonly #host: DeviceHost;
   readonly #hooks: QueuesHooks;
@@ -157,7 +157,7 @@ export class Queues implements CompletingQueues, RungQueues {
     });
   }
 
-  /** What doorbells said meanwhile, and what had waited for something. */
+  /** Doorbells that rang meanwhile, and work that had waited for something. */
   #catchUp(): void {
     for (const cq of this.cq) {
       if (cq === null) continue;

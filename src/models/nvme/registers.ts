@@ -1,5 +1,5 @@
 /**
- * The controller's registers (NVMe 1.4, 3.1): what reads show. What writes do is the controller's.
+ * The controller's registers (NVMe 1.4, 3.1): what reads show. The controller carries writes out.
  */
 import type { Width } from '../../abi/device-host.ts';
 import { Aqa, Cap, Cc, NvmeReg, regBits, regField, VERSION_1_4 } from '../../abi/nvme.ts';
@@ -55,7 +55,9 @@ export class Registers {
     for (const register of [NvmeReg.AQA, NvmeReg.ASQ, NvmeReg.ASQ_HIGH, NvmeReg.ACQ, NvmeReg.ACQ_HIGH]) this.set(register, 0);
   }
 
-  /** What the host reads: reserved ones are 0, doorbells too (3.1.24: vendor specific). */
+  /**
+   * The value that the host reads: reserved ones are 0, doorbells too (3.1.24: vendor specific).
+   */
   read(offset: number, width: Width): number {
     if (offset >= SIZE) return 0;
     const word = this.#words[offset >>> 2]!;

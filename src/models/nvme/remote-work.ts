@@ -1,5 +1,5 @@
 /**
- * What is under way in memory that answers only later. What has been sent cannot be called back: a
+ * Accesses under way to memory that answers only later. A sent access cannot be called back: a
  * reset waits for it.
  */
 export class RemoteWork {

@@ -14,8 +14,8 @@ function make(options: ConstructorParameters<typeof ControllerUnderTest>[0] = {}
   const events = c.page();
   const configure = () => c.admin({ opcode: AdminOpcode.DOORBELL_BUFFER_CONFIG, prp1: shadow, prp2: events });
   /**
-   * What a host does that moves doorbell `index` from `old` to `value`: rings when the event index
-   * is passed (7.13).
+   * The work of a host that moves doorbell `index` from `old` to `value`: rings when the event
+   * index is passed (7.13).
    */
   const move = (index: number, old: number, value: number): boolean => {
     c.setU32(shadow + 4 * index, value);
@@ -81,7 +81,7 @@ describe('NVMe 1.4 7.13 shadow doorbells', () => {
     expect(c.completions(1, false)).toHaveLength(1);
   });
 
-  it('a long run through small queues: nothing is lost, and heads are rung only when somebody waits', () => {
+  it('a long run through small queues: nothing is lost, and heads are rung only when a waiter needs it', () => {
     const { c, configure, move } = make();
     configure();
     c.createPair(1, 8, { cqSize: 4 });
@@ -157,7 +157,7 @@ describe('NVMe 1.4 7.13 shadow doorbells', () => {
     expect(c.u32(shadow)).toBe(c.pairs.get(0)!.tail);
   });
 
-  it('with the pin, the host tells of every head: it falls when all is consumed', () => {
+  it('with the pin, the host reports every head: it falls when all is consumed', () => {
     const { c, configure, move } = make({ mode: 'intx' });
     configure();
     c.createPair(1, 16, { vector: 0 });

@@ -323,7 +323,7 @@ describe('reset', () => {
     expect(io.idle).toBe(true);
   });
 
-  it('what was sent to remote memory before cannot be called back: quiet tells when it has landed', async () => {
+  it('what was sent to remote memory before cannot be called back: `quiet` resolves when it has landed', async () => {
     const { storage, io } = stalling();
     storage.blocks = { read: false, write: false };
     io.memory.kinds.fill('remote', 0, 16);

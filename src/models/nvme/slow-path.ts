@@ -106,7 +106,7 @@ export class SlowPath {
     operation.durable = durable && namespace.storage.volatile;
     operation.data = operation.host = operation.buffer!.subarray(0, bytes);
     operation.writes = true;
-    // What it touches is known when the ranges are.
+    // The blocks that it touches are known when the ranges are.
     operation.first = operation.end = 0;
     const gathered = this.#copy.copy(command, operation.host, false);
     if (

@@ -1,4 +1,4 @@
-/** What a storage's errors become: NVMe status codes (NVMe 1.4, 4.6.1.2). */
+/** The statuses of a storage's errors: NVMe status codes (NVMe 1.4, 4.6.1.2). */
 import { Status, StatusBit } from '../../abi/nvme-status.ts';
 import { Errno } from '../../base/errno.ts';
 

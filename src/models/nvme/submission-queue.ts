@@ -71,7 +71,7 @@ export class SubmissionQueue {
     const words = this.ring.words();
     if (words !== null) {
       this.#take(words, this.head * WORDS, command.dw);
-      // What a message brought before is not what comes after this.
+      // An earlier message does not bring the entries that come after this.
       this.#aheadCount = 0;
     } else if (this.#aheadCount > 0) {
       this.#take(this.#ahead!, this.#aheadFrom * WORDS, command.dw);

@@ -30,7 +30,7 @@ function copy(from: ModelBulk, to: ModelBulk, block: number): void {
 const change = fc.record({ at: fc.nat(SIZE / 512 - 1), blocks: fc.integer({ min: 0, max: 40 }), fill: fc.nat(3), zero: fc.boolean() });
 
 it.each(['memory', 'overlay'] as const)(
-  'B.11 a disk in memory (%s): what is written while it is copied is told, and nothing is missed',
+  'B.11 a disk in memory (%s): what is written while it is copied is reported, and nothing is missed',
   (kind) => {
     fc.assert(
       fc.property(fc.array(change), fc.array(change), fc.array(fc.array(change), { maxLength: 4 }), (before, there, rounds) => {
@@ -50,7 +50,7 @@ it.each(['memory', 'overlay'] as const)(
           } else expect(queue.tryWrite(at * 512, new Uint8Array(size).fill(fill))).toBe(0);
         };
         for (const each of before) apply(from, each);
-        // What was there before does not shine through.
+        // Old content does not shine through.
         for (const each of there) apply(to, each);
         expect(from.bulk.takeDirty(0)).toBe(-1);
         from.bulk.startTracking();

@@ -71,7 +71,7 @@ describe('storage in memory', () => {
     expect(into).toEqual(one);
   });
 
-  it('starts and tells only what was submitted, in order, and never from the call that queued it', () => {
+  it('starts and reports only submitted operations, in order, and never from the call that queued it', () => {
     using storage = new MemoryStorage(CHUNK_BYTES);
     const { queue, told } = opened(storage);
     const into = new Uint8Array(4);
@@ -112,7 +112,7 @@ describe('storage in memory', () => {
     expect(left).toBe(-1);
   });
 
-  it('tells nothing after its queue is disposed, and does not start what was not submitted', () => {
+  it('reports nothing after its queue is disposed, and does not start what was not submitted', () => {
     using storage = new MemoryStorage(CHUNK_BYTES);
     const told: number[] = [];
     const queue = storage.open((tag) => {

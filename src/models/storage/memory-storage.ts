@@ -9,7 +9,7 @@ import { checkIndex } from '../../base/check.ts';
 import { Errno, VfioError } from '../../base/errno.ts';
 import { type Operation, OperationKind, OperationQueue, rangeError } from './operation-queue.ts';
 
-/** What is allocated by the first write, and given back when all of it is zeroed. */
+/** Tables that the first write allocates, and given back when all of it is zeroed. */
 export const CHUNK_BYTES = 0x1_0000;
 /** Reads of one aligned page make no object: the views of its pages are kept with a chunk. */
 const PAGE_BYTES = 0x1000;
@@ -128,7 +128,7 @@ export class MemoryStorage implements Storage {
     return 0;
   }
 
-  /** What of [offset, end) lies in a table. */
+  /** The part of [offset, end) in a table. */
   #zeroTable(index: number, offset: number, end: number): void {
     const table = this.#tables[index];
     if (table === undefined) return;
@@ -236,7 +236,7 @@ class MemoryBulk implements ModelBulk {
   }
 
   write(block: number, from: Uint8Array): void {
-    // What is zero anyway takes no room.
+    // Zeroes take no room.
     if (!this.present(block) && from.every((byte) => byte === 0)) return;
     succeeded(this.#storage.write(block * PAGE_BYTES, from.subarray(0, this.#within(block))));
   }

@@ -1,6 +1,6 @@
 /**
- * What the queues of storages in this process share: a ring of operations that are kept until
- * `submit`, without an object made for each.
+ * The common part of the queues of storages in this process: a ring of operations that are kept
+ * until `submit`, without an object made for each.
  */
 import type { StorageCompleted, StorageQueue } from '../../abi/storage.ts';
 import { Errno } from '../../base/errno.ts';
@@ -52,7 +52,9 @@ export abstract class OperationQueue implements StorageQueue {
   abstract tryWrite(offset: number, from: Uint8Array): number;
   /** Do it, and `end` it now or later. */
   protected abstract start(operation: Operation): void;
-  /** What was started together has been: begin what was only queued further down. */
+  /**
+   * The operations that were started together have been: begin what was only queued further down.
+   */
   protected batchStarted(): void {}
   /** Block until what is under way further down has ended; nothing where all ends at once. */
   protected drainBelow(): void {}
@@ -94,7 +96,7 @@ export abstract class OperationQueue implements StorageQueue {
   [Symbol.dispose](): void {
     if (this.disposed) return;
     this.disposed = true;
-    // What was never submitted never happens.
+    // An operation that was never submitted never happens.
     this.#pending -= this.#queued.length - this.#submitted;
     this.#queued.length = this.#submitted;
     if (this.#pending === 0) this.released();

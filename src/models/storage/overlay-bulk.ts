@@ -1,6 +1,6 @@
 /**
- * What an overlay holds, on its way to another process: the blocks in memory, and behind them which
- * of those hide the base. The base stays where it is.
+ * The content of an overlay, on its way to another process: the blocks in memory, and behind them
+ * which of those hide the base. The base stays where it is.
  */
 import type { ModelBulk } from '../../abi/device-host.ts';
 import { type GranuleSet, NUMBERS_OF_TABLE } from './granule-set.ts';

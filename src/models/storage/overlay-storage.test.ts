@@ -67,7 +67,7 @@ describe('an overlay in memory', () => {
     }
   });
 
-  it('tells an error of its base, and the write has not happened', () => {
+  it('reports an error of its base, and the write has not happened', () => {
     const slow = new SlowStorage(filled(), true);
     using overlay = new OverlayStorage(slow);
     const told: number[] = [];
@@ -145,7 +145,7 @@ describe('an overlay in memory', () => {
           const { offset } = each.range;
           const size = Math.min(each.range.size, SIZE - offset);
           const range = { from: offset, to: offset + size };
-          // What overlaps and is under way together has no order that one could rely on.
+          // Overlapping operations under way together has no order that one could rely on.
           if (ranges.some(({ from, to }) => from < range.to && range.from < to)) continue;
           const bytes = new Uint8Array(size).fill(each.what === 'zero' ? 0 : each.value);
           const landed = () => each.what !== 'read' && expected.set(bytes, offset);

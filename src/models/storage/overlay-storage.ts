@@ -1,5 +1,5 @@
 /**
- * What is written stays in memory, over a storage that is only read: a disk image that a virtual
+ * Written data stays in memory, over a storage that is only read: a disk image that a virtual
  * machine may do anything with, and keeps.
  */
 import type { ModelBulk } from '../../abi/device-host.ts';
@@ -10,7 +10,7 @@ import { MemoryStorage } from './memory-storage.ts';
 import { type Operation, OperationKind, OperationQueue, rangeError } from './operation-queue.ts';
 import { OverlayBulk } from './overlay-bulk.ts';
 
-/** What is either in memory as a whole, or in the base as a whole. */
+/** The unit that is either in memory or in the base as a whole. */
 const GRANULE_BYTES = 0x1000;
 
 export class OverlayStorage implements Storage {
@@ -33,7 +33,7 @@ export class OverlayStorage implements Storage {
     this.name = `${base.name} with an overlay in memory`;
   }
 
-  /** The base's and our own. What hides a part of the base does not make that smaller. */
+  /** The base's and our own. Hiding a part of the base does not make the base smaller. */
   allocated(): number {
     return Math.min(this.size, this.base.allocated() + this.memory.allocated());
   }
@@ -49,7 +49,7 @@ export class OverlayStorage implements Storage {
   }
 }
 
-/** What waits for the base; its place in a table is the tag there. */
+/** Operations that wait for the base; its place in a table is the tag there. */
 interface Waiting {
   readonly operation: Operation;
   /**
@@ -181,7 +181,7 @@ class OverlayQueue extends OperationQueue {
     return this.#base.tryRead(granule * GRANULE_BYTES, piece) || this.#keep(granule, piece);
   }
 
-  /** What it reads as is not changed by this. */
+  /** Reads see the same content as before. */
   #keep(granule: number, bytes: Uint8Array): number {
     const result = this.#storage.memory.write(granule * GRANULE_BYTES, bytes);
     if (result === 0) this.#storage.written.add(granule, granule + 1);

@@ -64,7 +64,7 @@ describe('NVMe 1.4 5.2 Asynchronous Event Request', () => {
     expect(c.admin({ opcode: AdminOpcode.ASYNC_EVENT_REQUEST })).toMatchObject({ code: Status.AER_LIMIT_EXCEEDED, doNotRetry: true });
   });
 
-  it('an event that came before the request is told with it; the next of its type when the log was read', () => {
+  it('an event that came before the request is reported with it; the next of its type when the log was read', () => {
     const c = enabled();
     c.w(sqDoorbell(9, 0), 1);
     const first = c.admin({ opcode: AdminOpcode.ASYNC_EVENT_REQUEST });
@@ -79,7 +79,7 @@ describe('NVMe 1.4 5.2 Asynchronous Event Request', () => {
     expect(c.completions(0).find((e) => e.cid === 900)?.result).toBe((LogId.ERROR_INFORMATION << 16) | (1 << 8));
   });
 
-  it('a flood of events is told once', () => {
+  it('a flood of events is reported once', () => {
     const c = enabled();
     for (let i = 0; i < 1000; i++) c.w(sqDoorbell(9, 0), 1);
     c.admin({ opcode: AdminOpcode.ASYNC_EVENT_REQUEST });

@@ -1,6 +1,5 @@
 /**
- * Commands of the admin queue (NVMe 1.4, 5): a table by opcode. What each does is in the files
- * beside.
+ * Commands of the admin queue (NVMe 1.4, 5): a table by opcode. The files beside carry them out.
  */
 import { AdminOpcode, FeatureSelect, FormatCdw10, regField } from '../../../abi/nvme.ts';
 import { Cns, IDENTIFY_SIZE } from '../../../abi/nvme-identify.ts';

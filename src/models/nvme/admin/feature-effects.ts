@@ -1,6 +1,6 @@
 /**
- * What features do: each change of a value, by the host or because of a reset, reaches the part of
- * the controller that it is about (NVMe 1.4, 5.21.1).
+ * The effects of features: each change of a value, by the host or because of a reset, reaches the
+ * part of the controller that it is about (NVMe 1.4, 5.21.1).
  */
 import { CriticalWarning, EventSmart, EventType, FeatureId, LogId } from '../../../abi/nvme.ts';
 import type { AsyncEvents } from '../async-events.ts';
@@ -72,7 +72,7 @@ export class FeatureEffects implements FeatureTarget {
         break;
       case FeatureId.ASYNC_EVENT_CONFIGURATION:
         events.config = value;
-        // What is so already is new to who asks only now.
+        // A condition that holds already is news to a host that asks only now.
         this.warnings = 0;
         this.#checkHealth();
         break;

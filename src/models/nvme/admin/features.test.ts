@@ -117,7 +117,7 @@ describe('NVMe 1.4 5.21.1.4 Temperature Threshold', () => {
     expect(get(FeatureId.TEMPERATURE_THRESHOLD, 0, 0, cdw11).code).toBe(Status.INVALID_FIELD);
   });
 
-  it('passed: a critical warning, and an event for whoever asked', () => {
+  it('passed: a critical warning, and an event when the host asked for it', () => {
     const { c, set } = make();
     c.submit(0, { opcode: AdminOpcode.ASYNC_EVENT_REQUEST, cid: 900 });
     set(FeatureId.TEMPERATURE_THRESHOLD, 300);

@@ -8,7 +8,7 @@ import type { Command } from '../command.ts';
 import { WARNING_TEMPERATURE } from '../health.ts';
 import { roundKeepAlive } from '../keep-alive.ts';
 
-/** What features act on. */
+/** The parts that features act on. */
 export interface FeatureTarget {
   /** I/O queues of each kind that there are. */
   readonly ioQueues: number;
@@ -202,7 +202,7 @@ export class Features {
     return result;
   }
 
-  /** Get Features: a status, and dword 0 in `result`. What has data is read with `data`. */
+  /** Get Features: a status, and dword 0 in `result`. A feature with data is read with `data`. */
   get(command: Command): { status: number; result: number } {
     const { dw, nsid } = command;
     const id = dw[10]! & 0xff;
@@ -237,7 +237,7 @@ export class Features {
     return bytes;
   }
 
-  /** What the host has set. Values by key, in pairs. */
+  /** The values that the host has set. Values by key, in pairs. */
   get state(): FeatureState {
     const stamp = this.#stamp + Math.floor((this.#clock.nowNs() - this.#stampNs) / 1e6);
     return {
@@ -306,7 +306,7 @@ export class Features {
     if (save) this.#saved.set(at, value);
   }
 
-  /** What a reset makes current. */
+  /** The values that a reset makes current. */
   #fallback(id: number, nsid: number): number {
     return this.#saved.get(key(id, nsid)) ?? table[id]!.initial;
   }

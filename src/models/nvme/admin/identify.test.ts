@@ -86,7 +86,7 @@ it('NVMe 1.4 5.15.2.2 Identify Controller: no doorbell buffers where memory is r
   expect(IdentifyController.decode(view).oacs & (Oacs.FORMAT | Oacs.DOORBELL_BUFFER)).toBe(Oacs.FORMAT);
 });
 
-it('NVMe 1.4 5.15.2.2 Identify Controller: whoever gives no serial number gets one of its own', () => {
+it('NVMe 1.4 5.15.2.2 Identify Controller: a disk without a serial number gets one of its own', () => {
   const of = () => {
     const c = new ControllerUnderTest({ serial: undefined as never });
     c.enable();

@@ -163,7 +163,7 @@ it('NVMe 1.4 5.14.1.3 Firmware Slot Information: one slot', () => {
   expect(FirmwareSlotLog.decode(view)).toMatchObject({ afi: 1, frs1: '7.1' });
 });
 
-it('NVMe 1.4 5.14.1.4 Changed Namespace List: what a format changed, until it is read; an event for whoever asked', () => {
+it('NVMe 1.4 5.14.1.4 Changed Namespace List: what a format changed, until it is read; an event when the host asked for it', () => {
   const { c, log, view } = make({ namespaces: [1, 2].map(() => ({ storage: new MemoryStorage(2 ** 20) })) });
   c.admin({ opcode: AdminOpcode.SET_FEATURES, cdw10: FeatureId.ASYNC_EVENT_CONFIGURATION, cdw11: Oaes.NAMESPACE_CHANGED });
   c.submit(0, { opcode: AdminOpcode.ASYNC_EVENT_REQUEST, cid: 900 });

@@ -39,7 +39,7 @@ export class LogPages {
     this.#sources = sources;
   }
 
-  /** What Get Log Page answers. */
+  /** The answer of Get Log Page. */
   read(command: Command): LogData {
     const { dw, nsid } = command;
     const lid = dw[10]! & 0xff;

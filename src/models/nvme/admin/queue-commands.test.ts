@@ -139,7 +139,7 @@ describe('NVMe 1.4 5.6 Delete I/O Submission Queue', () => {
     expect(c.completions(0)).toMatchObject([{ code: 0 }]);
   });
 
-  it('does not wait for room in a completion queue that nobody reads', () => {
+  it('does not wait for room in a completion queue that the host does not read', () => {
     const c = enabled();
     c.createPair(1, 16, { cqSize: 2 });
     for (let i = 0; i < 10; i++) c.put(1, FLUSH);

@@ -9,7 +9,7 @@ import { iovaOf } from '../pieces.ts';
 import type { Queues } from '../queues.ts';
 import { SubmissionQueue } from '../submission-queue.ts';
 
-/** What the registers and features say of I/O queues. */
+/** The registers' and features' limits of I/O queues. */
 export interface QueueLimits {
   /** I/O queues of each kind that the host was given (5.21.1.7). */
   readonly submissionQueues: number;

@@ -81,7 +81,7 @@ export function saveController(parts: ControllerParts, kept: KeptCommands): Uint
   });
 }
 
-/** What this disk has been through, the controller that is there now included. */
+/** The history of this disk, the controller that is there now included. */
 function saveHealth({ options, io, poweredNs, effects }: ControllerParts): unknown {
   const { health } = options;
   const past = [...health.past];
@@ -148,8 +148,8 @@ export function loadController(parts: ControllerParts, state: SavedState): KeptC
 }
 
 /**
- * What outlives the controller: who the disk is, what it has been through, and how its namespaces
- * are formatted.
+ * State that outlives the controller: who the disk is, what it has been through, and how its
+ * namespaces are formatted.
  */
 function loadDisk(parts: ControllerParts, state: SavedState): void {
   const { namespaces, io, errors, changed } = parts;

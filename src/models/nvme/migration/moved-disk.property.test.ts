@@ -30,7 +30,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 9, arbitrary: fc.record({ do: fc.constantFrom('answer', 'consume', 'consume', 'turn', 'precopy', 'move', 'stay', 'quiet') }) },
 );
 
-/** What the world is like. */
+/** The state of the world. */
 const setting = fc.record({
   late: fc.boolean(),
   remoteBuffers: fc.boolean(),
@@ -139,10 +139,10 @@ class World {
     if (tracked) copyDirty(bulk, target.model.migration!.bulk!);
     else copyBulk(bulk, target.model.migration!.bulk!);
     if (tracked) bulk.stopTracking();
-    // Doorbells that the host rings meanwhile reach nobody's memory.
+    // Doorbells that the host rings meanwhile reach no memory.
     driver.server = target;
     target.arrive(state);
-    // Where it came from nothing happens any more, whoever waits there.
+    // Where it came from nothing happens any more, for any waiter.
     source.storage.end();
     this.memory.answer();
     await turn();
@@ -200,7 +200,7 @@ describe('B.11 an NVMe disk is moved while it works', () => {
         const disk = new Uint8Array(SIZE);
         driver.server.storage.inner.read(0, disk);
         expect(Buffer.compare(disk, driver.reference)).toBe(0);
-        // Pages that nobody was told of.
+        // Pages that no message named.
         expect(memory.bytes.subarray((Pages.CQ + 2) * TEST_PAGE, Pages.BUFFERS * TEST_PAGE).every((byte) => byte === 0)).toBe(true);
       }),
       { numRuns: 250 },

@@ -73,7 +73,7 @@ describe('B.11 what goes along with an NVMe controller', () => {
     expect(serialOf(again)).toBe('SOURCE');
   });
 
-  it('B.11 requests for events: one that comes after the move is told by the other controller, once', () => {
+  it('B.11 requests for events: one that comes after the move is reported by the other controller, once', () => {
     const { c, other } = make();
     c.enable();
     c.submit(0, { ...AER, cid: 900 });

@@ -13,7 +13,7 @@ import { canBeMoved, DiskBulk } from './disk-bulk.ts';
 import { readState } from './read-state.ts';
 import { STATE_VERSION } from './saved-state.ts';
 
-/** What only the controller can say, and do. */
+/** Calls that only the controller can answer. */
 export interface ControllerLife {
   /**
    * Settles when what was sent to remote memory has landed, that of lives gone included; null: all
@@ -112,7 +112,7 @@ export class NvmeMigration implements ModelMigration {
 
   #goOn(): void {
     const { queues, io, admin, interrupts, keepAlive } = this.#parts;
-    // What was sent before may not land over what is sent now.
+    // Earlier data must not land over data that is sent now.
     const landing = this.#life.quiet();
     if (landing !== null) {
       void landing.then(() => {

@@ -1,5 +1,5 @@
 /**
- * What an NVMe controller is made of when it is moved, as plain data: version 1. A later version
+ * The state of an NVMe controller when it is moved, as plain data: version 1. A later version
  * adds fields, and takes those of before.
  */
 import { NvmeReg } from '../../../abi/nvme.ts';
@@ -7,7 +7,7 @@ import type { FeatureState } from '../admin/features.ts';
 
 export const STATE_VERSION = 1;
 
-/** What two controllers have to have in common. */
+/** Properties that two controllers must share. */
 export interface ControllerShape {
   readonly ioQueues: number;
   /** Entries of an I/O queue at most. */
