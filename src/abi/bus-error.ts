@@ -1,4 +1,7 @@
-/** What SIGBUS is to a C program: an access through a mapping whose device does not answer now. Caught by the ioctl door, which reports the signal. */
+/**
+ * What SIGBUS is to a C program: an access through a mapping whose device does not answer now.
+ * Caught by the ioctl door, which reports the signal.
+ */
 import { acrossCopies } from '../base/across-copies.ts';
 import { type ErrnoName, VfioError } from '../base/errno.ts';
 

@@ -1,9 +1,11 @@
 /**
- * Device: how a PCI device behind VFIO is used. A driver, the vfio-user server and every test hold one of these, and nothing else.
- * Implementations: the engine's device file, the vfio-user client, the client of /dev/vfio. One conformance suite runs on all of them.
+ * Device: how a PCI device behind VFIO is used. A driver, the vfio-user server and every test hold
+ * one of these, and nothing else. Implementations: the engine's device file, the vfio-user client,
+ * the client of /dev/vfio. One conformance suite runs on all of them.
  *
- * Register access is synchronous and allocates nothing (64-bit reads give a bigint). Waiting for interrupts is asynchronous. Every method
- * throws `VfioError` with the errno Linux gives, ENODEV once the device is gone or the file is closed.
+ * Register access is synchronous and allocates nothing (64-bit reads give a bigint). Waiting for
+ * interrupts is asynchronous. Every method throws `VfioError` with the errno Linux gives, ENODEV
+ * once the device is gone or the file is closed.
  */
 import type { Access, DirectMemory, Memory } from './memory.ts';
 
@@ -22,12 +24,18 @@ export interface MappableArea {
   readonly size: number;
 }
 
-/** A register that a write to is worth an eventfd: whoever signals it makes this write, without a trip through the transport. */
+/**
+ * A register that a write to is worth an eventfd: whoever signals it makes this write, without a
+ * trip through the transport.
+ */
 export interface Doorbell {
   readonly offset: number;
   /** Bytes written. */
   readonly size: 1 | 2 | 4 | 8;
-  /** What is written: only a write of this value may be replaced by a signal. Null: any value may, and the device sees 0. */
+  /**
+   * What is written: only a write of this value may be replaced by a signal. Null: any value may,
+   * and the device sees 0.
+   */
   readonly value: bigint | null;
 }
 
@@ -70,7 +78,8 @@ export interface RegisterAccess {
 /**
  * A region through the file: pread and pwrite.
  *
- * @throws VfioError EIO while memory decoding is off or the device sleeps in D3hot; EINVAL at or past the end; EFAULT past the end of config space
+ * @throws VfioError EIO while memory decoding is off or the device sleeps in D3hot; EINVAL at or
+ *   past the end; EFAULT past the end of config space
  */
 export interface Region extends RegisterAccess {
   readonly info: RegionInfo;
@@ -79,26 +88,32 @@ export interface Region extends RegisterAccess {
   /** Bytes written, fewer than given at the region's end. */
   write(offset: number, from: Uint8Array): number;
   /**
-   * Map part of the region. The mapping keeps the device open after `close()` until it is disposed (S2-37).
+   * Map part of the region. The mapping keeps the device open after `close()` until it is disposed
+   * (S2-37).
    *
-   * @throws VfioError EINVAL when the region cannot be mapped, or past its end (rounded up to a page)
+   * @throws VfioError EINVAL when the region cannot be mapped, or past its end (rounded up to a
+   *   page)
    */
   map(offset?: number, size?: number): RegionMapping;
 }
 
 /**
- * A mapped region: loads and stores. An access throws `BusError` (what SIGBUS is to a C program) while memory decoding is off, the device is
- * in low power or it is gone; it works again once the cause is.
+ * A mapped region: loads and stores. An access throws `BusError` (what SIGBUS is to a C program)
+ * while memory decoding is off, the device is in low power or it is gone; it works again once the
+ * cause is.
  */
 export interface RegionMapping extends RegisterAccess, Disposable {
   readonly size: number;
-  /** The memory behind it, when it is plain memory that can be mapped elsewhere too; null for registers that trap. */
+  /**
+   * The memory behind it, when it is plain memory that can be mapped elsewhere too; null for
+   * registers that trap.
+   */
   readonly memory: { readonly memory: DirectMemory; readonly offset: number } | null;
 }
 
 /**
- * Where an interrupt is delivered: an eventfd, or a waiter in this process. Whoever keeps one calls `get` for it and `put` when done:
- * the eventfd's own counting.
+ * Where an interrupt is delivered: an eventfd, or a waiter in this process. Whoever keeps one calls
+ * `get` for it and `put` when done: the eventfd's own counting.
  */
 export interface InterruptSink {
   /** Never throws, never blocks. */
@@ -107,7 +122,10 @@ export interface InterruptSink {
   put(): void;
 }
 
-/** A source of "unmask now": the eventfd that SET_IRQS UNMASK/DATA_EVENTFD takes (irqfd's resample half). */
+/**
+ * A source of "unmask now": the eventfd that SET_IRQS UNMASK/DATA_EVENTFD takes (irqfd's resample
+ * half).
+ */
 export interface InterruptSource {
   /** Call `listener` whenever it is signalled, until disposed. */
   listen(listener: () => void): Disposable;
@@ -132,8 +150,8 @@ export interface IovaRange {
 }
 
 /**
- * Which pages devices have written (VFIO_IOMMU_DIRTY_PAGES). A bitmap has one bit per page of `pageSize`, which must be the space's smallest; bits
- * are set in it, never cleared.
+ * Which pages devices have written (VFIO_IOMMU_DIRTY_PAGES). A bitmap has one bit per page of
+ * `pageSize`, which must be the space's smallest; bits are set in it, never cleared.
  */
 export interface DirtyTracking {
   start(): void;
@@ -141,8 +159,8 @@ export interface DirtyTracking {
   /**
    * What was written in [iova, iova + size) since this was asked last.
    *
-   * @throws VfioError EINVAL while tracking is off, for another page size, a bitmap too small, or a range that is misaligned or cuts a mapping;
-   * EOVERFLOW past 2^64
+   * @throws VfioError EINVAL while tracking is off, for another page size, a bitmap too small, or a
+   *   range that is misaligned or cuts a mapping; EOVERFLOW past 2^64
    */
   report(iova: bigint, size: bigint, pageSize: bigint, into: Uint8Array): void;
   /** Unmap, and report what was written there. Bytes unmapped. @throws VfioError as `report` */
@@ -156,14 +174,21 @@ export interface DmaSpace {
   readonly ranges: readonly IovaRange[];
   /** How many more mappings fit (VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL). */
   readonly available: number;
-  /** Memory that every transport can share without copying; zeroed. `size` is rounded up to whole pages. */
+  /**
+   * Memory that every transport can share without copying; zeroed. `size` is rounded up to whole
+   * pages.
+   */
   allocate(size: number): DirectMemory;
   /**
-   * @throws VfioError EEXIST over an existing mapping; EINVAL misaligned or outside `ranges`; EOVERFLOW past 2^64; ENOSPC at the mapping limit;
-   * ENOMEM over RLIMIT_MEMLOCK, with the numbers that would be needed
+   * @throws VfioError EEXIST over an existing mapping; EINVAL misaligned or outside `ranges`;
+   *   EOVERFLOW past 2^64; ENOSPC at the mapping limit; ENOMEM over RLIMIT_MEMLOCK, with the
+   *   numbers that would be needed
    */
   map(request: { iova: bigint; memory: Memory; offset?: number; size?: number; access?: Access }): void;
-  /** Bytes unmapped; 0 when nothing was there. @throws VfioError EINVAL when it would cut a mapping in two. */
+  /**
+   * Bytes unmapped; 0 when nothing was there.
+   * @throws VfioError EINVAL when it would cut a mapping in two.
+   */
   unmap(iova: bigint, size: bigint): bigint;
   unmapAll(): bigint;
   /** Absent where nobody can tell. */
@@ -202,15 +227,24 @@ export interface DmaBufSegment {
   readonly size: number;
 }
 
-/** Ranges of a BAR as memory that others may reach (VFIO_DEVICE_FEATURE_DMA_BUF). Holds the memory until disposed. */
+/**
+ * Ranges of a BAR as memory that others may reach (VFIO_DEVICE_FEATURE_DMA_BUF). Holds the memory
+ * until disposed.
+ */
 export interface DmaBuf extends Disposable {
   readonly size: number;
   readonly segments: readonly DmaBufSegment[];
-  /** May not be used now: memory decoding is off, low power, reset; for good once the device is closed or gone. */
+  /**
+   * May not be used now: memory decoding is off, low power, reset; for good once the device is
+   * closed or gone.
+   */
   readonly revoked: boolean;
 }
 
-/** What a device in PRE_COPY has to send (VFIO_MIG_GET_PRECOPY_INFO), in bytes; both may grow while it runs. */
+/**
+ * What a device in PRE_COPY has to send (VFIO_MIG_GET_PRECOPY_INFO), in bytes; both may grow while
+ * it runs.
+ */
 export interface PrecopyInfo {
   /** Until everything has been sent once. */
   readonly initialBytes: number;
@@ -219,21 +253,24 @@ export interface PrecopyInfo {
 }
 
 /**
- * The data of a device that is on the move (B.11): what a change of its state to PRE_COPY, PRE_COPY_P2P, STOP_COPY or RESUMING makes. One way only:
- * read in the first three, written in RESUMING. A change to a state outside of these ends it.
+ * The data of a device that is on the move (B.11): what a change of its state to PRE_COPY,
+ * PRE_COPY_P2P, STOP_COPY or RESUMING makes. One way only: read in the first three, written in
+ * RESUMING. A change to a state outside of these ends it.
  */
 export interface MigrationStream extends Disposable {
   /**
    * Bytes read; 0: that was all, in STOP_COPY.
    *
-   * @throws VfioError ENOMSG nothing is left to send while the device runs on; EAGAIN while DMA of before the stop is under way; EINVAL of a stream to
-   * be written; ENODEV once the device has left these states; EBADF when it is closed
+   * @throws VfioError ENOMSG nothing is left to send while the device runs on; EAGAIN while DMA of
+   *   before the stop is under way; EINVAL of a stream to be written; ENODEV once the device has
+   *   left these states; EBADF when it is closed
    */
   read(into: Uint8Array): number;
   /**
    * Bytes written: all.
    *
-   * @throws VfioError EINVAL of a stream to be read, or for what no device like this has sent: the device is in ERROR then; ENODEV, EBADF as `read`
+   * @throws VfioError EINVAL of a stream to be read, or for what no device like this has sent: the
+   *   device is in ERROR then; ENODEV, EBADF as `read`
    */
   write(from: Uint8Array): number;
   /** @throws VfioError EINVAL outside of PRE_COPY and PRE_COPY_P2P; ENODEV, EBADF as `read` */
@@ -249,8 +286,9 @@ export interface FeatureRequest {
   readonly get?: boolean;
   readonly set?: boolean;
   /**
-   * In for set, out for get; its length is argsz - 8. A set of MIG_DEVICE_STATE or DMA_LOGGING_START writes back into it, as Linux does: `data_fd` (-1;
-   * what stands for it comes by `onDataStream`), and the page size that is used.
+   * In for set, out for get; its length is argsz - 8. A set of MIG_DEVICE_STATE or
+   * DMA_LOGGING_START writes back into it, as Linux does: `data_fd` (-1; what stands for it comes
+   * by `onDataStream`), and the page size that is used.
    */
   readonly data: Uint8Array;
   /** Descriptors named in `data` (wakeup eventfd), already resolved to sinks. */
@@ -259,11 +297,14 @@ export interface FeatureRequest {
   readonly onDmaBuf?: (buffer: DmaBuf) => void;
   /** Takes the stream that a set of MIG_DEVICE_STATE may make; whoever takes it closes it. */
   readonly onDataStream?: (stream: MigrationStream) => void;
-  /** What `data` of DMA_LOGGING_START points to: struct vfio_device_feature_dma_logging_range, `num_ranges` times. */
+  /**
+   * What `data` of DMA_LOGGING_START points to: struct vfio_device_feature_dma_logging_range,
+   * `num_ranges` times.
+   */
   readonly ranges?: Uint8Array;
   /**
-   * What `data` of DMA_LOGGING_REPORT points to: one bit per page of its `page_size`, from its `iova` on, bit 0 of byte 0 first; whole words of 64
-   * bits. Bits are set, never cleared.
+   * What `data` of DMA_LOGGING_REPORT points to: one bit per page of its `page_size`, from its
+   * `iova` on, bit 0 of byte 0 first; whole words of 64 bits. Bits are set, never cleared.
    */
   readonly bitmap?: Uint8Array;
 }
@@ -273,20 +314,30 @@ export interface Device extends Disposable {
   readonly info: DeviceInfo;
   /** @throws VfioError EINVAL for an index the device does not have */
   region(index: number): Region;
-  /** @throws VfioError EINVAL for an index the device does not have, or ERR on a device that is not PCI Express */
+  /**
+   * @throws VfioError EINVAL for an index the device does not have, or ERR on a device that is not
+   *   PCI Express
+   */
   irq(index: number): IrqInfo;
   /** 0, or how many vectors could be had when fewer than asked (nothing has changed then). */
   setIrqs(request: SetIrqs): number;
   /** @throws VfioError EINVAL when the device has no reset; EAGAIN while somebody else holds it */
   reset(): void;
-  /** Devices that a bus reset would hit. @throws VfioError ENODEV when there is no slot or bus reset */
+  /**
+   * Devices that a bus reset would hit.
+   * @throws VfioError ENODEV when there is no slot or bus reset
+   */
   hotResetInfo(): readonly HotResetDependent[];
-  /** Bytes of `data` used by a get. @throws VfioError ENOTTY for a feature the device does not have */
+  /**
+   * Bytes of `data` used by a get.
+   * @throws VfioError ENOTTY for a feature the device does not have
+   */
   feature(request: FeatureRequest): number;
   readonly dma: DmaSpace;
   /**
-   * What the device wants done before whoever made the last access is answered; null nearly always. Asked once, right after the access: a second
-   * call gives null. Never rejects. For transports that answer and can wait, as a vfio-user server; others need not look.
+   * What the device wants done before whoever made the last access is answered; null nearly always.
+   * Asked once, right after the access: a second call gives null. Never rejects. For transports
+   * that answer and can wait, as a vfio-user server; others need not look.
    */
   heldAnswer?(): Promise<void> | null;
   /**
@@ -300,6 +351,9 @@ export interface Device extends Disposable {
    * limit. A listener for 'request' promises to close the device.
    */
   on(listener: (event: DeviceEvent) => void, kinds?: readonly DeviceEventKind[]): Disposable;
-  /** Idempotent; the same as dispose. The device is closed for good once its mappings are disposed too. */
+  /**
+   * Idempotent; the same as dispose. The device is closed for good once its mappings are disposed
+   * too.
+   */
   close(): void;
 }

@@ -1,6 +1,7 @@
 /**
- * Mediator: a vendor's hand in devices that vfio-pci drives (S0). It is asked when a device is opened first; the one that accepts says which regions and
- * interrupt indexes it wants to see, and everything else goes on as if it were not there.
+ * Mediator: a vendor's hand in devices that vfio-pci drives (S0). It is asked when a device is
+ * opened first; the one that accepts says which regions and interrupt indexes it wants to see, and
+ * everything else goes on as if it were not there.
  */
 import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/log.ts';
@@ -37,7 +38,10 @@ export interface MediatedPhysical extends FunctionRegisters {
   readonly numVfs: number;
 }
 
-/** The device as its mediator sees it, from open to release. Afterwards reads give ones, writes go nowhere, and memory is ENODEV. */
+/**
+ * The device as its mediator sees it, from open to release. Afterwards reads give ones, writes go
+ * nowhere, and memory is ENODEV.
+ */
 export interface MediatedDevice extends FunctionRegisters {
   /** `0000:00:04.0` */
   readonly name: string;
@@ -50,26 +54,39 @@ export interface MediatedDevice extends FunctionRegisters {
   readonly log: Logger;
   /** Of a virtual function: the physical one that it is a part of. Null on every other function. */
   readonly physical: MediatedPhysical | null;
-  /** Of a virtual function: its number among those of `physical`, from 0. Null on every other function. */
+  /**
+   * Of a virtual function: its number among those of `physical`, from 0. Null on every other
+   * function.
+   */
   readonly vfIndex: number | null;
   /** Of a physical function: how many virtual ones it can have. 0 on every other function. */
   readonly totalVfs: number;
-  /** Regions without a mediator; those that the mediator adds (`addedRegions`) get the indexes from here on. */
+  /**
+   * Regions without a mediator; those that the mediator adds (`addedRegions`) get the indexes from
+   * here on.
+   */
   readonly numRegions: number;
   /** Memory for a region to add, zeroed, of whole pages. The mediator disposes of it in release. */
   allocate(size: number): DirectMemory;
   /**
    * Memory as the device's user has mapped it, without the device taking part (vfio_dma_rw).
    *
-   * @throws VfioError EINVAL nothing is mapped there; EPERM the mapping forbids it; EAGAIN it answers only by messages
+   * @throws VfioError EINVAL nothing is mapped there; EPERM the mapping forbids it; EAGAIN it
+   *   answers only by messages
    */
   dmaRead(iova: bigint, into: Uint8Array): void;
   dmaWrite(iova: bigint, from: Uint8Array): void;
-  /** The device has written, or may yet write, [iova, iova + size): for a mediator that notes it (`notesWrites`). Dropped while nobody wants to know. */
+  /**
+   * The device has written, or may yet write, [iova, iova + size): for a mediator that notes it
+   * (`notesWrites`). Dropped while nobody wants to know.
+   */
   wrote(iova: bigint, size: number): void;
 }
 
-/** Hooks of one region. One that is absent costs nothing; `direct` is the region as it is without the mediator, to be called by whoever wants to (S0-10). */
+/**
+ * Hooks of one region. One that is absent costs nothing; `direct` is the region as it is without
+ * the mediator, to be called by whoever wants to (S0-10).
+ */
 export interface RegionHooks<H> {
   /**
    * May change flags and capabilities; index and size stay (S0-05). Its answer holds: users can map
@@ -82,14 +99,18 @@ export interface RegionHooks<H> {
   map?(handle: H, offset: number, size: number, direct: Region): RegionMapping | PassThrough;
 }
 
-/** A region that the device itself does not have (S0-05): the last ones, in the order of the table. */
+/**
+ * A region that the device itself does not have (S0-05): the last ones, in the order of the table.
+ */
 export interface AddedRegion<H> {
   /** VFIO_REGION_INFO_CAP_TYPE, 32 bits each; a vendor's own type is 0x80000000 | vendor. */
   readonly type: number;
   readonly subtype: number;
   /** Bytes; with `memory`: whole pages of 4096. */
   readonly size: number;
-  /** Without it, and without `memory`, the region cannot be read. Accesses are inside the region. */
+  /**
+   * Without it, and without `memory`, the region cannot be read. Accesses are inside the region.
+   */
   read?(handle: H, offset: number, into: Uint8Array): number;
   /** Without it, and without `memory`, the region cannot be written. */
   write?(handle: H, offset: number, from: Uint8Array): number;
@@ -107,7 +128,10 @@ export interface IrqHooks<H> {
   set?(handle: H, request: SetIrqs, direct: (request: SetIrqs) => number): number | PassThrough;
 }
 
-/** What a mediator that accepts a device wants of it. Looked at once: later changes of the tables have no effect until the next open (S0-09). */
+/**
+ * What a mediator that accepts a device wants of it. Looked at once: later changes of the tables
+ * have no effect until the next open (S0-09).
+ */
 export interface Accepted<H> {
   /** The mediator's own; the engine never looks inside (S0-02). */
   readonly handle: H;
@@ -117,11 +141,14 @@ export interface Accepted<H> {
   /** By IRQ index. */
   readonly irqs?: Readonly<Record<number, IrqHooks<H>>>;
   /**
-   * How to move a device whose model cannot move itself (S0-19). While it is stopped the device's DMA does not land: what was under way is the mediator's to
-   * start again.
+   * How to move a device whose model cannot move itself (S0-19). While it is stopped the device's
+   * DMA does not land: what was under way is the mediator's to start again.
    */
   readonly migration?: ModelMigration;
-  /** What the device writes is told by `MediatedDevice.wrote`, and noted by nobody else: as for hardware that keeps no log. */
+  /**
+   * What the device writes is told by `MediatedDevice.wrote`, and noted by nobody else: as for
+   * hardware that keeps no log.
+   */
   readonly notesWrites?: boolean;
   readonly feature?: (handle: H, request: FeatureRequest, direct: (request: FeatureRequest) => number) => number | PassThrough;
 }

@@ -50,8 +50,8 @@ export const Oncs = {
 } as const;
 export const Oaes = { NAMESPACE_CHANGED: 0x100, FIRMWARE_ACTIVATION: 0x200 } as const;
 /**
- * LPA: SMART per namespace, commands supported and effects, extended data (offset) for Get Log Page,
- * telemetry.
+ * LPA: SMART per namespace, commands supported and effects, extended data (offset) for Get Log
+ * Page, telemetry.
  */
 export const Lpa = { NAMESPACE_SMART: 1, COMMANDS_SUPPORTED: 2, EXTENDED_DATA: 4, TELEMETRY: 8, PERSISTENT_EVENT: 16 } as const;
 /** SGLS: supported (1 byte aligned, 2 dword aligned), bit bucket, and more. */

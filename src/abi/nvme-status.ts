@@ -1,6 +1,6 @@
 /**
- * NVMe status codes, whole: Status Code in bits 7:0, Status Code Type in bits 10:8. In a completion's dword 3 they stand from bit 17 on; `More` and
- * `Do Not Retry` are added to them.
+ * NVMe status codes, whole: Status Code in bits 7:0, Status Code Type in bits 10:8. In a
+ * completion's dword 3 they stand from bit 17 on; `More` and `Do Not Retry` are added to them.
  *
  * @see NVMe 1.4, 4.6.1 (figures 125 to 132)
  */
@@ -219,7 +219,10 @@ const names: Readonly<Record<keyof typeof Status, string>> = {
 
 const nameOf = new Map(Object.entries(Status).map(([key, code]) => [code as number, names[key as keyof typeof Status]]));
 
-/** `LBA Out of Range`, from a status with or without its More and Do Not Retry bits; a code we do not know as its type and number. */
+/**
+ * `LBA Out of Range`, from a status with or without its More and Do Not Retry bits; a code we do
+ * not know as its type and number.
+ */
 export function statusName(status: number): string {
   const code = status & StatusBit.CODE;
   return nameOf.get(code) ?? `status type ${code >> 8}, code 0x${(code & 0xff).toString(16).padStart(2, '0')}`;

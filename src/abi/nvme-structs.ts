@@ -1,11 +1,15 @@
 /**
- * Data structures of NVM Express 1.4 that commands carry: Identify data, log pages, descriptors. Field names are the specification's, in lower case.
+ * Data structures of NVM Express 1.4 that commands carry: Identify data, log pages, descriptors.
+ * Field names are the specification's, in lower case.
  */
 import { bit, bits, checkFields } from '../base/bit-fields.ts';
 import { arrayOf, byteArray, cString, type LayoutValue, layout, text, u8, u16, u32, u64, u128 } from '../base/layout.ts';
 import { struct } from '../base/struct.ts';
 
-/** Identify Controller (5.15.2.2, figure 247). `psd` and what is vendor specific are not among the fields: see `PowerState`. */
+/**
+ * Identify Controller (5.15.2.2, figure 247). `psd` and what is vendor specific are not among the
+ * fields: see `PowerState`.
+ */
 export const IdentifyController = layout('Identify Controller', 4096, {
   vid: u16(0),
   ssvid: u16(2),
@@ -154,7 +158,10 @@ export const IdentifyNamespace = layout('Identify Namespace', 4096, {
 });
 export type IdentifyNamespace = LayoutValue<typeof IdentifyNamespace>;
 
-/** LBA Format (figure 246): metadata bytes, data size as a power of two, relative performance (0 best). */
+/**
+ * LBA Format (figure 246): metadata bytes, data size as a power of two, relative performance (0
+ * best).
+ */
 export const Lbaf = { MS: bits(15, 0), LBADS: bits(23, 16), RP: bits(25, 24) } as const;
 checkFields('LBA Format', 32, Lbaf);
 
@@ -235,7 +242,10 @@ export const COMMANDS_SUPPORTED_IO = 1024;
 export const CommandEffects = {
   /** Supported. */
   CSUPP: bit(0),
-  /** Logical Block Content Change, Namespace Capability, Namespace Inventory, Controller Capability Change. */
+  /**
+   * Logical Block Content Change, Namespace Capability, Namespace Inventory, Controller Capability
+   * Change.
+   */
   LBCC: bit(1),
   NCC: bit(2),
   NIC: bit(3),
@@ -249,10 +259,16 @@ checkFields('Commands Supported and Effects', 32, CommandEffects);
 /** Dataset Management range (6.7.1, figure 368). */
 export const DsmRange = struct('Dataset Management Range', 16, { contextAttributes: 'u32', length: 'u32', slba: 'u64' });
 
-/** Namespace Identification Descriptor (5.15.2.4, figure 249): this head, then `nidl` bytes. An NIDT of 0 ends the list. */
+/**
+ * Namespace Identification Descriptor (5.15.2.4, figure 249): this head, then `nidl` bytes. An NIDT
+ * of 0 ends the list.
+ */
 export const NamespaceDescriptor = struct('Namespace Identification Descriptor', 4, { nidt: 'u8', nidl: 'u8', reserved: 'u16' });
 
-/** Timestamp feature's data (5.21.1.14): milliseconds since 1970 or since the last reset in 47:0, how it was set in 51:49. */
+/**
+ * Timestamp feature's data (5.21.1.14): milliseconds since 1970 or since the last reset in 47:0,
+ * how it was set in 51:49.
+ */
 export const Timestamp = {
   SIZE: 8,
   VALUE_MASK: 0xffff_ffff_ffffn,

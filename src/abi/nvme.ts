@@ -151,13 +151,19 @@ export function cqDoorbell(y: number, dstrd: number): number {
   return NvmeReg.DOORBELLS + (2 * y + 1) * (4 << dstrd);
 }
 
-/** Bytes of a submission queue entry and a completion queue entry; their powers of two are IOSQES and IOCQES. */
+/**
+ * Bytes of a submission queue entry and a completion queue entry; their powers of two are IOSQES
+ * and IOCQES.
+ */
 export const SQE_SIZE = 64;
 export const CQE_SIZE = 16;
 export const SQES = 6;
 export const CQES = 4;
 
-/** Zero-based in registers; these are entries. The admin queues have at most 4096 (3.1.8), I/O queues 65536 (3.1.1). */
+/**
+ * Zero-based in registers; these are entries. The admin queues have at most 4096 (3.1.8), I/O
+ * queues 65536 (3.1.1).
+ */
 export const ADMIN_QUEUE_MAX = 4096;
 
 export const Psdt = { PRP: 0, SGL: 1, SGL_MPTR_SGL: 2 } as const;
@@ -232,7 +238,10 @@ export function opcodeName(opcode: number, admin: boolean): string {
   return (admin ? adminNames : nvmNames).get(opcode) ?? `opcode 0x${opcode.toString(16).padStart(2, '0')}`;
 }
 
-/** CDW12 of Read, Write, Compare, Write Zeroes, Verify (6.6 to 6.17). The lower 16 bits are NLB, zero-based. */
+/**
+ * CDW12 of Read, Write, Compare, Write Zeroes, Verify (6.6 to 6.17). The lower 16 bits are NLB,
+ * zero-based.
+ */
 export const NvmCdw12 = {
   NLB: 0xffff,
   /** Write Zeroes: deallocate. */
@@ -285,7 +294,10 @@ export const FeatureId = {
   NAMESPACE_WRITE_PROTECTION: 0x84,
 } as const;
 
-/** Bytes of data that Get and Set Features move for a feature, beside dword 0 (5.21.1). @param cdw11 Host Identifier: bit 0, EXHID */
+/**
+ * Bytes of data that Get and Set Features move for a feature, beside dword 0 (5.21.1).
+ * @param cdw11 Host Identifier: bit 0, EXHID
+ */
 export function featureDataSize(id: number, cdw11: number): number {
   if (id === FeatureId.HOST_IDENTIFIER) return (cdw11 & 1) === 0 ? 8 : 16;
   return featureData[id] ?? 0;
@@ -342,7 +354,10 @@ export const EventError = {
 export const EventSmart = { RELIABILITY: 0, TEMPERATURE_THRESHOLD: 1, SPARE_BELOW_THRESHOLD: 2 } as const;
 export const EventNotice = { NAMESPACE_CHANGED: 0, FIRMWARE_ACTIVATION: 1, TELEMETRY_CHANGED: 2 } as const;
 
-/** SMART log, Critical Warning; the lower bits of Async Event Configuration choose among them (figure 194, 5.21.1.11). */
+/**
+ * SMART log, Critical Warning; the lower bits of Async Event Configuration choose among them
+ * (figure 194, 5.21.1.11).
+ */
 export const CriticalWarning = { SPARE: 1, TEMPERATURE: 2, RELIABILITY: 4, READ_ONLY: 8, VOLATILE_BACKUP: 16, PMR_READ_ONLY: 32 } as const;
 
 /** Format NVM, CDW10 (5.23). */

@@ -1,13 +1,15 @@
 /**
- * Numbers of PCI and PCI Express configuration space (S2-20): the header, the ids of capabilities, and
- * the capabilities that clients of vfio-user program themselves. The registers of the others stand in
- * pci/capabilities/, with all else that is known of them. Names follow linux/pci_regs.h without its
- * prefixes, so that either can be found from the other.
+ * Numbers of PCI and PCI Express configuration space (S2-20): the header, the ids of capabilities,
+ * and the capabilities that clients of vfio-user program themselves. The registers of the others
+ * stand in pci/capabilities/, with all else that is known of them. Names follow linux/pci_regs.h
+ * without its prefixes, so that either can be found from the other.
  *
  * @see PCI Local Bus 3.0 chapter 6 and appendix H/I, PCI Express Base 6.0 chapter 7
  */
 
-/** Bytes of conventional and of PCI Express configuration space, and of the header both start with. */
+/**
+ * Bytes of conventional and of PCI Express configuration space, and of the header both start with.
+ */
 export const CFG_SPACE_SIZE = 256;
 export const CFG_SPACE_EXP_SIZE = 4096;
 export const HEADER_SIZE = 64;
@@ -59,7 +61,9 @@ export const Config = {
   BRIDGE_CONTROL: 0x3e,
 } as const;
 
-/** Where header type 2, a CardBus bridge, differs from type 1 (PC Card Standard 8.0, vol. 2, 5.4). */
+/**
+ * Where header type 2, a CardBus bridge, differs from type 1 (PC Card Standard 8.0, vol. 2, 5.4).
+ */
 export const Cardbus = {
   CAPABILITY_LIST: 0x14,
   SEC_STATUS: 0x16,
@@ -207,7 +211,10 @@ export const ExtCapId = {
   MRBL: 0x36,
 } as const;
 
-/** Header of an extended capability: a dword of id (15:0), version (19:16) and next (31:20, dword-aligned). */
+/**
+ * Header of an extended capability: a dword of id (15:0), version (19:16) and next (31:20,
+ * dword-aligned).
+ */
 export const ExtCapHeader = { ID_MASK: 0xffff, VERSION_SHIFT: 16, VERSION_MASK: 0xf, NEXT_SHIFT: 20, NEXT_MASK: 0xffc, SIZE: 4 } as const;
 
 /** Power management (PCI PM 1.2). */

@@ -4,7 +4,8 @@
  * VFIO_DEVICE_FEATURE_PCI_VF_TOKEN a token is the UUID's 16 bytes, in the order in which people
  * write them.
  *
- * @see linux/include/uapi/linux/vfio.h, VFIO_DEVICE_FEATURE_PCI_VF_TOKEN; linux/lib/uuid.c, uuid_parse()
+ * @see linux/include/uapi/linux/vfio.h, VFIO_DEVICE_FEATURE_PCI_VF_TOKEN; linux/lib/uuid.c,
+ *   uuid_parse()
  */
 
 export const VF_TOKEN_BYTES = 16;

@@ -1,16 +1,22 @@
 /**
- * Layouts of linux/vfio.h. Each size is what a C compiler gives the structure, checked at load; holes are declared as `reserved…` fields.
+ * Layouts of linux/vfio.h. Each size is what a C compiler gives the structure, checked at load;
+ * holes are declared as `reserved…` fields.
  *
- * A structure may grow at its end from one kernel to the next. What a request must hold at least, `minsz`, is therefore the end of the last
- * field that its first version had, and never the structure's size: `MinSize` below.
+ * A structure may grow at its end from one kernel to the next. What a request must hold at least,
+ * `minsz`, is therefore the end of the last field that its first version had, and never the
+ * structure's size: `MinSize` below.
  *
  * @see include/uapi/linux/vfio.h (Linux 7.2)
  */
 import { struct, type Value } from '../base/struct.ts';
 
-// Capability chains ---------------------------------------------------------------------------------------------------------------------
+// Capability chains
+// ---------------------------------------------------------------------------------------------------------------------
 
-/** At the head of every capability. `next` is an offset from the start of the info structure; 0 ends the chain. Aligned to 8. */
+/**
+ * At the head of every capability. `next` is an offset from the start of the info structure; 0 ends
+ * the chain. Aligned to 8.
+ */
 export const InfoCapHeader = struct('vfio_info_cap_header', 8, { id: 'u16', version: 'u16', next: 'u32' });
 
 /** RegionCap.SPARSE_MMAP, version 1: followed by `nr_areas` SparseMmapArea. */
@@ -32,7 +38,9 @@ export const RegionInfoCapType = struct('vfio_region_info_cap_type', 16, {
   subtype: 'u32',
 });
 
-/** DeviceInfoCap.PCI_ATOMIC_COMP, version 1. `flags`: completer of 32 (1), 64 (2) and 128 bits (4). */
+/**
+ * DeviceInfoCap.PCI_ATOMIC_COMP, version 1. `flags`: completer of 32 (1), 64 (2) and 128 bits (4).
+ */
 export const DeviceInfoCapPciAtomicComp = struct('vfio_device_info_cap_pci_atomic_comp', 16, {
   id: 'u16',
   version: 'u16',
@@ -63,14 +71,19 @@ export const IommuInfoCapMigration = struct('vfio_iommu_type1_info_cap_migration
   max_dirty_bitmap_size: 'u64',
 });
 
-/** IommuInfoCap.DMA_AVAIL, version 1. In a chain it takes 16 bytes: the next capability starts at a multiple of 8. */
+/**
+ * IommuInfoCap.DMA_AVAIL, version 1. In a chain it takes 16 bytes: the next capability starts at a
+ * multiple of 8.
+ */
 export const IommuInfoCapDmaAvail = struct('vfio_iommu_type1_info_dma_avail', 12, { id: 'u16', version: 'u16', next: 'u32', avail: 'u32' });
 
-// Group ---------------------------------------------------------------------------------------------------------------------------------
+// Group
+// ---------------------------------------------------------------------------------------------------------------------------------
 
 export const GroupStatus = struct('vfio_group_status', 8, { argsz: 'u32', flags: 'u32' });
 
-// Device --------------------------------------------------------------------------------------------------------------------------------
+// Device
+// --------------------------------------------------------------------------------------------------------------------------------
 
 /** 20 bytes until `pad` was added after Linux 6.1. */
 export const DeviceInfo = struct('vfio_device_info', 24, {
@@ -96,7 +109,9 @@ export const IrqInfo = struct('vfio_irq_info', 16, { argsz: 'u32', flags: 'u32',
 /** Followed by `count` elements: nothing, bytes, or descriptors (s32), as the flags say. */
 export const IrqSet = struct('vfio_irq_set', 20, { argsz: 'u32', flags: 'u32', index: 'u32', start: 'u32', count: 'u32' });
 
-/** `id` is the group's number for a device opened through its group, an iommufd device id otherwise. */
+/**
+ * `id` is the group's number for a device opened through its group, an iommufd device id otherwise.
+ */
 export const PciDependentDevice = struct('vfio_pci_dependent_device', 8, { id: 'u32', segment: 'u16', bus: 'u8', devfn: 'u8' });
 /** Followed by `count` PciDependentDevice. */
 export const PciHotResetInfo = struct('vfio_pci_hot_reset_info', 12, { argsz: 'u32', flags: 'u32', count: 'u32' });
@@ -152,7 +167,8 @@ export const DeviceAttachIommufdPt = struct('vfio_device_attach_iommufd_pt', 16,
 /** 8 bytes until `pasid` was added. */
 export const DeviceDetachIommufdPt = struct('vfio_device_detach_iommufd_pt', 12, { argsz: 'u32', flags: 'u32', pasid: 'u32' });
 
-// Data of device features ---------------------------------------------------------------------------------------------------------------
+// Data of device features
+// ---------------------------------------------------------------------------------------------------------------
 
 export const FeatureMigration = struct('vfio_device_feature_migration', 8, { flags: 'u64' });
 export const FeatureMigState = struct('vfio_device_feature_mig_state', 8, { device_state: 'u32', data_fd: 's32' });
@@ -182,7 +198,8 @@ export const FeatureDmaBuf = struct('vfio_device_feature_dma_buf', 16, {
 });
 export const DmaBufRange = struct('vfio_region_dma_range', 16, { offset: 'u64', length: 'u64' });
 
-// Type 1 IOMMU --------------------------------------------------------------------------------------------------------------------------
+// Type 1 IOMMU
+// --------------------------------------------------------------------------------------------------------------------------
 
 export const IommuType1Info = struct('vfio_iommu_type1_info', 24, {
   argsz: 'u32',

@@ -1,6 +1,6 @@
 /**
- * The vfio-user protocol, as far as all of its messages share it: the header, and numbers that peers
- * agree on. Each message's own number and layout is in its row, in src/vfio-user/messages/.
+ * The vfio-user protocol, as far as all of its messages share it: the header, and numbers that
+ * peers agree on. Each message's own number and layout is in its row, in src/vfio-user/messages/.
  *
  * @see qemu/docs/interop/vfio-user.rst
  */
@@ -28,7 +28,10 @@ export const VERSION_MINOR = 2;
 export const CapabilityDefaults = { MAX_MSG_FDS: 1, MAX_DATA_XFER_SIZE: 2 ** 20, MAX_DMA_MAPS: 65535, PGSIZES: 4096 } as const;
 /** QEMU takes no reply that allows more descriptors per message. */
 export const QEMU_MAX_MSG_FDS = 16;
-/** QEMU reads the VERSION reply into a buffer as large as its own request: capabilities longer than this do not fit. */
+/**
+ * QEMU reads the VERSION reply into a buffer as large as its own request: capabilities longer than
+ * this do not fit.
+ */
 export const QEMU_MAX_CAPABILITY_CHARS = 193;
 /** Linux puts no more descriptors into one message (SCM_MAX_FD). */
 export const MAX_FDS = 253;

@@ -4,7 +4,10 @@
  * @see include/uapi/linux/vfio.h (Linux 7.2)
  */
 
-/** ioctl numbers: `_IO(';', 100 + n)`. One number means different things per kind of file, so a dispatcher looks at the file first. */
+/**
+ * ioctl numbers: `_IO(';', 100 + n)`. One number means different things per kind of file, so a
+ * dispatcher looks at the file first.
+ */
 const io = (n: number) => 0x3b64 + n;
 
 export const ContainerIoctl = {

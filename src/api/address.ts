@@ -1,4 +1,7 @@
-/** Addresses of devices as people write them: `sim:edu`, `sim:./my-device.ts`, `unix:/path.sock`, `0000:03:00.0`. */
+/**
+ * Addresses of devices as people write them: `sim:edu`, `sim:./my-device.ts`, `unix:/path.sock`,
+ * `0000:03:00.0`.
+ */
 import { resolve } from 'node:path';
 import { VfioError } from '../base/errno.ts';
 import { parseBdf } from '../pci/bdf.ts';
@@ -15,7 +18,10 @@ export type Address =
 /** Options of models that name files. */
 const fileOptions = /^(image|vfImage)=(.+)$/s;
 
-/** As they are written: `size=1G` as text, `readonly` as 'true', what is given more than once as a list. */
+/**
+ * As they are written: `size=1G` as text, `readonly` as 'true', what is given more than once as a
+ * list.
+ */
 export type AddressOptions = Readonly<Record<string, string | readonly string[]>>;
 
 const forms = "'sim:edu', 'sim:./my-device.ts,option=value', 'unix:/path.sock' or '0000:03:00.0'";

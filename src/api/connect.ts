@@ -4,7 +4,10 @@ import { VfioError } from '../base/errno.ts';
 import { VfioUserDevice, type VfioUserOptions } from '../vfio-user/client.ts';
 import { shellQuoted } from './shell-quoted.ts';
 
-/** @throws VfioError ENOENT, ECONNREFUSED when nobody serves the socket, with what to do; else what `VfioUserDevice.connect` throws */
+/**
+ * @throws VfioError ENOENT, ECONNREFUSED when nobody serves the socket, with what to do; else what
+ *   `VfioUserDevice.connect` throws
+ */
 export function connect(path: string, options: VfioUserOptions = {}): VfioUserDevice {
   try {
     return VfioUserDevice.connect(path, options);

@@ -1,4 +1,7 @@
-/** From what people say of a disk to where its blocks are: memory, an image, an image that is only read, one with an overlay in memory. */
+/**
+ * From what people say of a disk to where its blocks are: memory, an image, an image that is only
+ * read, one with an overlay in memory.
+ */
 import { createHash } from 'node:crypto';
 import { realpathSync } from 'node:fs';
 import type { Storage } from '../abi/storage.ts';
@@ -9,9 +12,11 @@ import { OverlayStorage } from '../models/storage/overlay-storage.ts';
 import { FileStorage } from '../sys/file-storage.ts';
 
 /**
- * All images of a disk, or none. An image that is missing is made when `size` is given; one that is there must have it.
+ * All images of a disk, or none. An image that is missing is made when `size` is given; one that is
+ * there must have it.
  *
- * @throws VfioError EINVAL for what does not go together, or a size that is no whole number of blocks; what `FileStorage.open` throws
+ * @throws VfioError EINVAL for what does not go together, or a size that is no whole number of
+ *   blocks; what `FileStorage.open` throws
  */
 export function openDisks(options: DiskOptions): OpenedDisks {
   const { images, size, blockSize, readonly = false, overlay = false } = options;
@@ -43,7 +48,10 @@ function checkBlocks(size: number, blockSize: number, what: string): void {
   throw new VfioError('EINVAL', `${what} has ${size} bytes, which is no whole number of blocks of ${blockSize} bytes`, { fix });
 }
 
-/** The same for the same image each time, so that a guest finds its disk again: what it is called by is made of the serial number. */
+/**
+ * The same for the same image each time, so that a guest finds its disk again: what it is called by
+ * is made of the serial number.
+ */
 function serialOf(image: string): string {
   return `VT${createHash('sha256').update(realpathSync(image)).digest('hex').slice(0, 14).toUpperCase()}`;
 }

@@ -1,4 +1,7 @@
-/** A function of a machine behind a socket: whoever connects gets it; and through a door beside that socket it is moved away, and others are moved in (docs/moving.md). */
+/**
+ * A function of a machine behind a socket: whoever connects gets it; and through a door beside that
+ * socket it is moved away, and others are moved in (docs/moving.md).
+ */
 import type { Device } from '../abi/device.ts';
 import { Cleanup } from '../base/cleanup.ts';
 import type { Clock } from '../base/clock.ts';
@@ -168,7 +171,10 @@ export class FunctionServer implements Disposable {
   }
 }
 
-/** The door beside the socket at `path`; null where its own would be too long for a socket. @throws VfioError EADDRINUSE, EACCES */
+/**
+ * The door beside the socket at `path`; null where its own would be too long for a socket.
+ * @throws VfioError EADDRINUSE, EACCES
+ */
 export function openDoor(path: string, serve: (stream: ByteStream) => void, keepAlive: boolean): UnixListener | null {
   const door = managePathOf(path);
   if (!fitsSocket(door)) return null;

@@ -123,7 +123,10 @@ export class GroupUse implements Disposable {
     return this.#user;
   }
 
-  /** A device that was moved here is taken over by its client: what that opens besides belongs to it. */
+  /**
+   * A device that was moved here is taken over by its client: what that opens besides belongs to
+   * it.
+   */
   set user(process: Process) {
     this.#user = process;
   }

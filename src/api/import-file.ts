@@ -7,12 +7,18 @@ import { packageFile } from '../sys/package-files.ts';
 import { importAnew, loadTypeScript, resolveOwnName } from './package-resolver.ts';
 import { orNever } from './unsettled.ts';
 
-/** The module in a file of the user's. @throws VfioError ENOENT when it is not there; EINVAL when it cannot be loaded, with the cause */
+/**
+ * The module in a file of the user's.
+ * @throws VfioError ENOENT when it is not there; EINVAL when it cannot be loaded, with the cause
+ */
 export function importFile(path: string): Promise<object> {
   return importWith(path, (url) => import(url.href) as Promise<object>);
 }
 
-/** The same, as the file is now, however often it was loaded before. `onFile` is told the files that it is made of. */
+/**
+ * The same, as the file is now, however often it was loaded before. `onFile` is told the files that
+ * it is made of.
+ */
 export function importFileAnew(path: string, onFile: (path: string) => void): Promise<object> {
   return importWith(path, (url) => importAnew(url, onFile));
 }
@@ -70,7 +76,10 @@ function cannotLoad(path: string, cause: unknown): VfioError {
 
 const ownFolders = ['src/', 'dist/', 'bin/'].map(packageFile);
 
-/** `/path/file.ts:3:7`: the first line of the user's own code that the error's stack names; null when it names none. */
+/**
+ * `/path/file.ts:3:7`: the first line of the user's own code that the error's stack names; null
+ * when it names none.
+ */
 function placeOf(error: unknown): string | null {
   const stack = error instanceof Error ? (error.stack ?? '') : '';
   for (const line of stack.split('\n')) {

@@ -1,4 +1,7 @@
-/** A machine as it is now, in plain values: what `vfio show --json` prints, and what a served machine tells whoever manages it. Never a token. */
+/**
+ * A machine as it is now, in plain values: what `vfio show --json` prints, and what a served
+ * machine tells whoever manages it. Never a token.
+ */
 import type { Culprit } from '../base/errno.ts';
 import type { Machine } from '../engine/machine/machine.ts';
 import type { FunctionGroup, PciFunction } from '../engine/machine/pci-function.ts';
@@ -24,7 +27,10 @@ export interface FunctionDocument {
   readonly vfIndex: number | null;
   /** Opens with the token alone that its PF's driver has set; a PF while VFs are in use. */
   readonly tokenNeeded: boolean;
-  /** Of a physical function; `inUse` VFs are open, null while another driver than vfio-pci has the PF. */
+  /**
+   * Of a physical function; `inUse` VFs are open, null while another driver than vfio-pci has the
+   * PF.
+   */
   readonly sriov: {
     readonly totalVfs: number;
     readonly numVfs: number;

@@ -7,11 +7,15 @@ import type { PciFunction } from '../engine/machine/pci-function.ts';
 import { parseBdf } from '../pci/bdf.ts';
 import { fromNode } from '../sys/system-error.ts';
 
-/** Set `driver:` of the functions in the machine file. Only these words change: layout and comments are the author's. */
+/**
+ * Set `driver:` of the functions in the machine file. Only these words change: layout and comments
+ * are the author's.
+ */
 export function writeDrivers(file: string, machine: Machine, changed: readonly PciFunction[]): void {
   let text = readFileSync(file, 'utf8');
   for (const fn of changed) {
-    // Read anew each time: an edit moves what comes after it. As text, as machine-file.ts reads it: 060000 and 00.0 are no numbers.
+    // Read anew each time: an edit moves what comes after it. As text, as machine-file.ts reads it:
+    // 060000 and 00.0 are no numbers.
     const node = nodeOf(parseDocument(text, { schema: 'failsafe' }), machine, fn, file);
     const driver = fn.driver ?? 'none';
     const now = node.get('driver', true) as Scalar | undefined;
@@ -45,7 +49,10 @@ function nodeOf(document: Document, machine: Machine, fn: PciFunction, file: str
   return node;
 }
 
-/** Whether an entry declares `fn`. One without a bus is on the bus that it is in, or on 0000:00. A virtual function has no entry. */
+/**
+ * Whether an entry declares `fn`. One without a bus is on the bus that it is in, or on 0000:00. A
+ * virtual function has no entry.
+ */
 function names(item: YAMLMap, { bdf, bus, physical }: PciFunction): boolean {
   const at = String(item.get('at'));
   if (physical !== null) return false;

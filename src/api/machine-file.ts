@@ -1,6 +1,7 @@
 /**
- * Machines as YAML. Every scalar is read as text and given its meaning here, so that `at: 04.0` is an address and never a number. What is
- * wrong is told with file, line and column, all of it at once.
+ * Machines as YAML. Every scalar is read as text and given its meaning here, so that `at: 04.0` is
+ * an address and never a number. What is wrong is told with file, line and column, all of it at
+ * once.
  */
 import { readFileSync } from 'node:fs';
 import { type Document, isMap, isNode, LineCounter, parseDocument } from 'yaml';

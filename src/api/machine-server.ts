@@ -1,6 +1,7 @@
 /**
- * A whole machine behind sockets: each function that vfio-pci drives has one, called after its address, for as long as it is bound. Clients come and go,
- * the machine stays: what a physical function's driver did, its VF token above all, holds for those who use its virtual functions.
+ * A whole machine behind sockets: each function that vfio-pci drives has one, called after its
+ * address, for as long as it is bound. Clients come and go, the machine stays: what a physical
+ * function's driver did, its VF token above all, holds for those who use its virtual functions.
  */
 
 import { existsSync, mkdirSync, rmdirSync } from 'node:fs';
@@ -34,11 +35,17 @@ export interface MachineServerOptions {
   readonly log?: Logger;
   readonly clock?: Clock;
   readonly limits?: Partial<ServerLimits>;
-  /** Bytes that a client may have mapped for DMA, instead of its own RLIMIT_MEMLOCK; Infinity for no limit. */
+  /**
+   * Bytes that a client may have mapped for DMA, instead of its own RLIMIT_MEMLOCK; Infinity for no
+   * limit.
+   */
   readonly memlockLimit?: number;
   /** Whether clients, and waiting for them, keep this process alive. Default true. */
   readonly keepAlive?: boolean;
-  /** A second socket beside each, through which the function can be moved (docs/moving.md). Default true. */
+  /**
+   * A second socket beside each, through which the function can be moved (docs/moving.md). Default
+   * true.
+   */
   readonly manage?: boolean;
 }
 
@@ -59,7 +66,8 @@ export class MachineServer implements Disposable {
   /**
    * Listen in `directory`, which is made if it alone is missing. The machine stays the caller's.
    *
-   * @throws VfioError EADDRINUSE when a process listens at one of the sockets; ENOENT without the directory above; EINVAL, EACCES, EROFS
+   * @throws VfioError EADDRINUSE when a process listens at one of the sockets; ENOENT without the
+   *   directory above; EINVAL, EACCES, EROFS
    */
   constructor(machine: Machine, directory: string, options: MachineServerOptions = {}) {
     this.#machine = machine;
@@ -175,7 +183,10 @@ function madeDirectory(path: string): boolean {
 
 const ANSWER_MS = 10_000;
 
-/** The machine that is served in `directory`, as it is now. @throws VfioError (rejects) ENOENT when none is; EACCES; as `Link.expect` */
+/**
+ * The machine that is served in `directory`, as it is now.
+ * @throws VfioError (rejects) ENOENT when none is; EACCES; as `Link.expect`
+ */
 export async function askMachine(directory: string): Promise<MachineDocument> {
   using link = connectMachine(directory);
   return (await link.expect(Kind.STATUS, ANSWER_MS)) as unknown as MachineDocument;

@@ -12,10 +12,11 @@ import { factoryIn, modelFilesOf } from './model-file.ts';
 import { shellQuoted } from './shell-quoted.ts';
 
 /**
- * The machine in a file, with the models that ship and memory that other processes can share. For one that names models in files of its own there is
- * `importMachine`.
+ * The machine in a file, with the models that ship and memory that other processes can share. For
+ * one that names models in files of its own there is `importMachine`.
  *
- * @throws VfioError ENOENT; EINVAL with file, line and column for what is no machine file; what `new Machine` throws for what is no machine
+ * @throws VfioError ENOENT; EINVAL with file, line and column for what is no machine file; what
+ *   `new Machine` throws for what is no machine
  */
 export function loadMachine(file: string, options: Partial<MachineOptions> = {}): Machine {
   const spec = readMachineFile(file);

@@ -1,4 +1,7 @@
-/** Models that are given as they are, and models in files: with options, in addresses and in machine files; and files that do not load. */
+/**
+ * Models that are given as they are, and models in files: with options, in addresses and in machine
+ * files; and files that do not load.
+ */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -1,4 +1,7 @@
-/** `open(address)`: what a driver's first line calls. It gives the same `DriverDevice` wherever the device is. */
+/**
+ * `open(address)`: what a driver's first line calls. It gives the same `DriverDevice` wherever the
+ * device is.
+ */
 import type { Clock } from '../base/clock.ts';
 import { VfioError } from '../base/errno.ts';
 import type { Logger } from '../base/log.ts';
@@ -12,25 +15,38 @@ import { runSignal } from './running-driver.ts';
 export interface OpenOptions {
   /** `vendor:device` that the driver is for, or several; any other device is refused. */
   readonly match?: string | readonly string[];
-  /** VF token, a UUID: for a function of an SR-IOV device that asks for one. A physical function whose VFs nobody uses takes it as its new one. */
+  /**
+   * VF token, a UUID: for a function of an SR-IOV device that asks for one. A physical function
+   * whose VFs nobody uses takes it as its new one.
+   */
   readonly token?: string | undefined;
-  /** Of a server (`unix:`): the device that was moved there (docs/moving.md), as it was, with its memory in `adopted`; no other. */
+  /**
+   * Of a server (`unix:`): the device that was moved there (docs/moving.md), as it was, with its
+   * memory in `adopted`; no other.
+   */
   readonly adopt?: boolean;
   /** The clock of timeouts, and of the model for `sim:` addresses. */
   readonly clock?: Clock;
-  /** Once it is aborted, waits on the device fail with EINTR. Default: the signal of the driver that `vfio run` runs. */
+  /**
+   * Once it is aborted, waits on the device fail with EINTR. Default: the signal of the driver that
+   * `vfio run` runs.
+   */
   readonly signal?: AbortSignal;
   /** What models and the engine have to say; warnings and errors go to stderr unless told. */
   readonly log?: Logger;
 }
 
 /**
- * Open the device at `address`: `sim:edu` and the other models that come with the package, or `sim:./my-device.ts`, a model in a file, relative
- * to the working directory: the model gets a machine of its own, with an IOMMU, in this process. So does a model itself, `open(edu())`, together with
- * what it owns. Or `unix:/path.sock`: a device behind the socket of a vfio-user server, `vfio serve` or any other.
+ * Open the device at `address`: `sim:edu` and the other models that come with the package, or
+ * `sim:./my-device.ts`, a model in a file, relative to the working directory: the model gets a
+ * machine of its own, with an IOMMU, in this process. So does a model itself, `open(edu())`,
+ * together with what it owns. Or `unix:/path.sock`: a device behind the socket of a vfio-user
+ * server, `vfio serve` or any other.
  *
- * @throws VfioError EINVAL for what is no address; ENOENT when there is no such model, file or socket; ECONNREFUSED when nobody serves the
- * socket; ENXIO, EOPNOTSUPP for `adopt` where no device waits; EACCES for a VF token that is missing or wrong, EINVAL for one that is of no use; ENXIO when `match` names another device; EOPNOTSUPP for addresses that cannot be opened yet
+ * @throws VfioError EINVAL for what is no address; ENOENT when there is no such model, file or
+ *   socket; ECONNREFUSED when nobody serves the socket; ENXIO, EOPNOTSUPP for `adopt` where no
+ *   device waits; EACCES for a VF token that is missing or wrong, EINVAL for one that is of no use;
+ *   ENXIO when `match` names another device; EOPNOTSUPP for addresses that cannot be opened yet
  */
 export function open(address: string, options?: OpenOptions): Promise<DriverDevice>;
 export function open<M extends DeviceModel>(model: M, options?: OpenOptions): Promise<DriverDevice<ReturnType<M['create']>>>;

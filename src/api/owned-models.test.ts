@@ -8,7 +8,10 @@ import { HeapMemory } from '../sys/fake.ts';
 import { DeviceServer } from './serve.ts';
 import { simulate } from './simulation.ts';
 
-/** A model that opened something: `log` says when that was closed, and when a device of the model went. */
+/**
+ * A model that opened something: `log` says when that was closed, and when a device of the model
+ * went.
+ */
 function owning(log: string[], name: string, declaration = ProbeModel.declaration): DeviceModel {
   let open = true;
   const owns = {

@@ -1,10 +1,11 @@
 /**
- * Lets a file outside of this package, and of any that has it installed, say `import … from 'vfio-ts'`: someone's first device or driver is
- * rarely inside our checkout. Where the name resolves by itself, that is what counts. TypeScript is loaded as ES modules, whatever the
+ * Lets a file outside of this package, and of any that has it installed, say `import … from
+ * 'vfio-ts'`: someone's first device or driver is rarely inside our checkout. Where the name
+ * resolves by itself, that is what counts. TypeScript is loaded as ES modules, whatever the
  * `package.json` around it says or does not say.
  *
- * Files can be loaded anew: node keeps modules for good, by URL, so a new round of loading is another URL, and the hook hands it on to whatever the
- * file imports, except packages and this one.
+ * Files can be loaded anew: node keeps modules for good, by URL, so a new round of loading is
+ * another URL, and the hook hands it on to whatever the file imports, except packages and this one.
  */
 import { readFileSync } from 'node:fs';
 import { register } from 'node:module';
@@ -14,7 +15,10 @@ import { isCompiled, packageFile } from '../sys/package-files.ts';
 
 const folder = pathToFileURL(packageFile(isCompiled ? 'dist/' : 'src/')).href;
 
-/** By the name that a program imports: the URL of a door of package.json. Sources of doors have the names of dist/. */
+/**
+ * By the name that a program imports: the URL of a door of package.json. Sources of doors have the
+ * names of dist/.
+ */
 function doors(): Readonly<Record<string, string>> {
   const { exports } = JSON.parse(readFileSync(packageFile('package.json'), 'utf8')) as { exports: Record<string, { default?: string }> };
   const named = Object.entries(exports).flatMap(([name, { default: file }]) => {
@@ -68,7 +72,9 @@ export async function loadTypeScript(near: string): Promise<void> {
   await typescript;
 }
 
-/** Idempotent. Does nothing for modules that are loaded by other means (a bundler, a test runner). */
+/**
+ * Idempotent. Does nothing for modules that are loaded by other means (a bundler, a test runner).
+ */
 export function resolveOwnName(): void {
   if (messages !== null) return;
   const { port1, port2 } = new MessageChannel();
@@ -77,7 +83,10 @@ export function resolveOwnName(): void {
   register(`data:text/javascript,${encodeURIComponent(hook())}`, { data: { port: port2 }, transferList: [port2] });
 }
 
-/** The module at `url` as it is now. `onFile` is told the path of every file that it is made of, some of them a moment later. */
+/**
+ * The module at `url` as it is now. `onFile` is told the path of every file that it is made of,
+ * some of them a moment later.
+ */
 export async function importAnew(url: URL, onFile: (path: string) => void): Promise<object> {
   resolveOwnName();
   const mine = ++round;

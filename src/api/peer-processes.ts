@@ -17,7 +17,10 @@ interface Held {
 /** In place of a key, for connections whose peer is unknown: they count as ourselves. */
 const OURSELVES = 'ourselves';
 
-/** All connections of one process share its locked-memory account, whichever device they are to, and are one user of a group. */
+/**
+ * All connections of one process share its locked-memory account, whichever device they are to, and
+ * are one user of a group.
+ */
 export class PeerProcesses {
   /** The processes' use of the machine's groups. */
   readonly groups = new GroupUses();
@@ -32,7 +35,10 @@ export class PeerProcesses {
     this.#memlockLimit = memlockLimit;
   }
 
-  /** @param peer null: nobody knows, so it is taken for ourselves. Dispose the result when the connection is over. */
+  /**
+   * @param peer null: nobody knows, so it is taken for ourselves. Dispose the result when the
+   *   connection is over.
+   */
   acquire(peer: PeerCredentials | null): { readonly process: Process } & Disposable {
     const known = knownAs(peer);
     const key = keyOf(peer, known);

@@ -22,10 +22,11 @@ export interface DriverContext {
 export type DriverMain = (address: string, context: DriverContext) => unknown;
 
 /**
- * Run the driver in `file` on the device at `address`. Resolves to the exit status: what `main` gave when that is a number from 0 to 255, else 0.
+ * Run the driver in `file` on the device at `address`. Resolves to the exit status: what `main`
+ * gave when that is a number from 0 to 255, else 0.
  *
- * @throws VfioError EINVAL for what is no address or no driver, and for a `main` that never ends; ENOENT when there is no such file; and what the
- * driver throws
+ * @throws VfioError EINVAL for what is no address or no driver, and for a `main` that never ends;
+ *   ENOENT when there is no such file; and what the driver throws
  */
 export async function runDriver(file: string, address: string, context: Partial<DriverContext> = {}): Promise<number> {
   parseAddress(address);

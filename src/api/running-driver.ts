@@ -3,7 +3,10 @@
  * end.
  */
 
-/** The driver may have a copy of this package of its own, and asks there: so the signal is no variable of this module. */
+/**
+ * The driver may have a copy of this package of its own, and asks there: so the signal is no
+ * variable of this module.
+ */
 const RUNNING = Symbol.for('vfio-ts.running-driver');
 const running = globalThis as { [RUNNING]?: AbortSignal | null };
 

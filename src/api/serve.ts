@@ -1,6 +1,7 @@
 /**
- * A model behind a socket: `serve('sim:edu', { path })`. The model sits in a machine of its own; every client that connects gets the device as it
- * is after power-on and a fresh DMA space, through the same steps and rules as a program that opens /dev/vfio. Several can be served in one process.
+ * A model behind a socket: `serve('sim:edu', { path })`. The model sits in a machine of its own;
+ * every client that connects gets the device as it is after power-on and a fresh DMA space, through
+ * the same steps and rules as a program that opens /dev/vfio. Several can be served in one process.
  */
 
 import { chmodSync, existsSync, mkdirSync } from 'node:fs';
@@ -25,7 +26,10 @@ import { isModel } from './model-file.ts';
 import { PeerProcesses } from './peer-processes.ts';
 import { failedTo, loadModel, machineAround, startMachine, stderrLogger } from './simulation.ts';
 
-/** Mappings of one client, in the engine's accounting (dma_entry_limit): twice what Linux gives, since a client may be a whole computer. */
+/**
+ * Mappings of one client, in the engine's accounting (dma_entry_limit): twice what Linux gives,
+ * since a client may be a whole computer.
+ */
 const MAPPINGS_MAX = 131_072;
 
 /** Where and how `serve` offers a device. */
@@ -35,7 +39,10 @@ export interface ServeOptions {
   readonly clock?: Clock;
   readonly log?: Logger;
   readonly limits?: Partial<ServerLimits>;
-  /** Bytes that a client may have mapped for DMA, instead of its own RLIMIT_MEMLOCK; Infinity for no limit. */
+  /**
+   * Bytes that a client may have mapped for DMA, instead of its own RLIMIT_MEMLOCK; Infinity for no
+   * limit.
+   */
   readonly memlockLimit?: number;
   /** Accounts of locked memory, when several servers share their clients. */
   readonly processes?: PeerProcesses;
@@ -43,7 +50,10 @@ export interface ServeOptions {
   readonly mediators?: Mediators;
   /** Whether clients, and waiting for them, keep this process alive. Default true. */
   readonly keepAlive?: boolean;
-  /** A second socket beside each path, PATH.manage, through which the device can be moved (docs/moving.md). Default true. */
+  /**
+   * A second socket beside each path, PATH.manage, through which the device can be moved
+   * (docs/moving.md). Default true.
+   */
   readonly manage?: boolean;
 }
 
@@ -65,7 +75,10 @@ export class DeviceServer<M extends DeviceModel = DeviceModel> implements Dispos
   #running: Running;
   #disposed = false;
 
-  /** Takes over what the model owns, also when it throws. @throws VfioError EINVAL for a declaration that is no device */
+  /**
+   * Takes over what the model owns, also when it throws.
+   * @throws VfioError EINVAL for a declaration that is no device
+   */
   constructor(model: M, options: ServeOptions = {}) {
     this.#options = options;
     this.#processes = options.processes ?? new PeerProcesses(options.memlockLimit);
@@ -111,9 +124,11 @@ export class DeviceServer<M extends DeviceModel = DeviceModel> implements Dispos
   }
 
   /**
-   * Listen at `path`, with mode 0600. A directory that is missing is made in $XDG_RUNTIME_DIR alone.
+   * Listen at `path`, with mode 0600. A directory that is missing is made in $XDG_RUNTIME_DIR
+   * alone.
    *
-   * @throws VfioError EADDRINUSE when a process listens there, or it is no socket; ENOENT without its directory; EINVAL, EACCES, EROFS
+   * @throws VfioError EADDRINUSE when a process listens there, or it is no socket; ENOENT without
+   *   its directory; EINVAL, EACCES, EROFS
    */
   listen(path: string): UnixListener {
     makeSocketDirectory(dirname(path));
@@ -144,8 +159,8 @@ export class DeviceServer<M extends DeviceModel = DeviceModel> implements Dispos
   }
 
   /**
-   * Another device from now on: clients of the old one are disconnected, the next one gets the new. Takes over what the model owns, and disposes of what
-   * the old one owned.
+   * Another device from now on: clients of the old one are disconnected, the next one gets the new.
+   * Takes over what the model owns, and disposes of what the old one owned.
    *
    * @throws VfioError EINVAL for a declaration that is no device; then nothing has changed
    */
@@ -196,8 +211,9 @@ export class DeviceServer<M extends DeviceModel = DeviceModel> implements Dispos
 }
 
 /**
- * Switches the machine off and on between clients. A reset of the device is not enough: one that has none keeps its registers, and none clears the
- * memory behind its BARs. The next client may be somebody else, whom that is none of the business of.
+ * Switches the machine off and on between clients. A reset of the device is not enough: one that
+ * has none keeps its registers, and none clears the memory behind its BARs. The next client may be
+ * somebody else, whom that is none of the business of.
  */
 class MachinePerClient implements Disposable {
   readonly #start: () => ReturnType<typeof startMachine>;
@@ -239,17 +255,19 @@ function instanceIn({ bdf, machines }: Running): unknown {
 }
 
 /**
- * I/O addresses are the client's own (a guest's physical addresses, for a virtual machine), and its interrupts are not messages on a bus: no
- * address is special.
+ * I/O addresses are the client's own (a guest's physical addresses, for a virtual machine), and its
+ * interrupts are not messages on a bus: no address is special.
  */
 const anyAddress = { aperture: { first: 0n, last: 2n ** 64n - 1n }, reserved: [] };
 
 /**
- * Serve a model at `path`. Handlers of the process are the program's: a promise or a timer of the model's own that fails is unhandled, as in any program,
- * where `vfio serve` logs it.
+ * Serve a model at `path`. Handlers of the process are the program's: a promise or a timer of the
+ * model's own that fails is unhandled, as in any program, where `vfio serve` logs it.
  *
- * @param address `sim:edu`, `sim:./my-device.ts`, or the model itself, which is taken over   @param path default: `socketPathOf(name)`
- * @throws VfioError ENOENT for a model or file that is not there; EINVAL for what is no model; EADDRINUSE when somebody listens at `path`
+ * @param address `sim:edu`, `sim:./my-device.ts`, or the model itself, which is taken over
+ * @param path default: `socketPathOf(name)`
+ * @throws VfioError ENOENT for a model or file that is not there; EINVAL for what is no model;
+ *   EADDRINUSE when somebody listens at `path`
  */
 export function serve<M extends DeviceModel>(model: M, options: ServeOptions & { readonly path: string }): Promise<DeviceServer<M>>;
 export function serve(address: string | DeviceModel, options: ServeOptions & { readonly path: string }): Promise<DeviceServer>;
@@ -268,7 +286,10 @@ async function modelAt(address: string | DeviceModel): Promise<DeviceModel> {
   throw new VfioError('EINVAL', `${String(address)} is not a model`, { fix: "Give 'sim:edu', or 'sim:./my-device.ts' for one in a file." });
 }
 
-/** Where the socket of a device called `name` is unless told: in the user's own run-time directory. @throws VfioError ENOENT when there is none */
+/**
+ * Where the socket of a device called `name` is unless told: in the user's own run-time directory.
+ * @throws VfioError ENOENT when there is none
+ */
 export function socketPathOf(name: string, runtimeDirectory = process.env.XDG_RUNTIME_DIR): string {
   if (runtimeDirectory === undefined || runtimeDirectory === '') {
     throw new VfioError('ENOENT', 'there is no place for the socket: XDG_RUNTIME_DIR is not set', {

@@ -112,7 +112,11 @@ export class SharedDma {
    */
   readonly #tracking = new Map<DmaView, DirtyPages>();
 
-  /** The space as one connection sees it. @param space  the container's, charged to the connection's process   @param requester  the BDF of its device */
+  /**
+   * The space as one connection sees it.
+   * @param space the container's, charged to the connection's process
+   * @param requester the BDF of its device
+   */
   view(space: DmaSpace, requester: string): DmaView {
     const view = new DmaView(this, space, requester);
     this.#views.add(view);

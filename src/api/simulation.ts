@@ -1,4 +1,6 @@
-/** A machine around one model, and the model's device opened through every step that VFIO asks for. */
+/**
+ * A machine around one model, and the model's device opened through every step that VFIO asks for.
+ */
 import type { Device } from '../abi/device.ts';
 import type { MemoryAllocator } from '../abi/memory.ts';
 import { CapId } from '../abi/pci.ts';
@@ -50,7 +52,10 @@ export interface Simulation {
   readonly owns: Disposable;
 }
 
-/** @throws VfioError ENOENT for a model or file that is not there; EINVAL for a file that is no model */
+/**
+ * @throws VfioError ENOENT for a model or file that is not there; EINVAL for a file that is no
+ *   model
+ */
 export async function loadModel(
   address: Extract<Address, { kind: 'model' | 'file' }>,
   load: (path: string) => Promise<object> = importFile,
@@ -67,7 +72,10 @@ export async function loadModel(
   return factoryIn(await load(address.path), address.path)(typed(address.options));
 }
 
-/** Options of a file, as YAML would read them: `baud=9600` is the same number in an address and in a machine file. */
+/**
+ * Options of a file, as YAML would read them: `baud=9600` is the same number in an address and in a
+ * machine file.
+ */
 function typed(options: AddressOptions): Record<string, unknown> {
   return Object.fromEntries(
     Object.entries(options).map(([name, value]) => [name, typeof value === 'string' ? parseScalar(value) : value.map(parseScalar)]),
@@ -80,7 +88,10 @@ function parseScalar(text: string): unknown {
   return /^-?\d+\.\d+$/.test(text) ? Number(text) : text;
 }
 
-/** PCI Express endpoints sit behind a root port at 0000:01:00.0, everything else on the root bus at 0000:00:04.0. */
+/**
+ * PCI Express endpoints sit behind a root port at 0000:01:00.0, everything else on the root bus at
+ * 0000:00:04.0.
+ */
 export function machineAround(model: DeviceModel, iommu?: IommuSpec): { readonly spec: MachineSpec; readonly bdf: string } {
   const express = model.declaration.capabilities?.find((c) => c.id === CapId.EXP);
   const portType = express === undefined ? null : (express.bytes[PciExp.FLAGS]! & PciExp.FLAGS_TYPE) >> PciExp.FLAGS_TYPE_SHIFT;
@@ -95,7 +106,11 @@ export function machineAround(model: DeviceModel, iommu?: IommuSpec): { readonly
   };
 }
 
-/** A machine around `model`, with the model's device bound to vfio-pci. Dispose `owns` to switch it off. @throws VfioError EINVAL for a declaration that is no device */
+/**
+ * A machine around `model`, with the model's device bound to vfio-pci. Dispose `owns` to switch it
+ * off.
+ * @throws VfioError EINVAL for a declaration that is no device
+ */
 export function startMachine(
   { spec, bdf }: ReturnType<typeof machineAround>,
   options: SimulationOptions & Pick<MachineOptions, 'params'>,
@@ -119,9 +134,11 @@ export function startMachine(
 }
 
 /**
- * Container, group and device, opened as a program on Linux opens them; dispose `owns` after the device.
+ * Container, group and device, opened as a program on Linux opens them; dispose `owns` after the
+ * device.
  *
- * @param token a VF token, as a UUID   @throws VfioError what opening throws
+ * @param token a VF token, as a UUID
+ * @throws VfioError what opening throws
  */
 export function openThrough(
   machine: Machine,
@@ -144,7 +161,11 @@ export function failedTo(log: Logger): Failed {
   return (what, error) => log.log('error', `${what} failed: ${textOf(error)}`);
 }
 
-/** Takes over what the model owns. @throws VfioError EINVAL for a declaration that is no device, and whatever binding and opening throw */
+/**
+ * Takes over what the model owns.
+ * @throws VfioError EINVAL for a declaration that is no device, and whatever binding and opening
+ *   throw
+ */
 export function simulate(model: DeviceModel, options: SimulationOptions = {}): Simulation {
   using undo = new Cleanup();
   undo.use(ownedBy(model.declaration.name, model.owns, failedTo(options.log ?? stderrLogger)));

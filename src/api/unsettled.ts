@@ -1,4 +1,7 @@
-/** Work that can never be done: a promise that nothing will settle leaves node with nothing to do, and node then ends without a word. */
+/**
+ * Work that can never be done: a promise that nothing will settle leaves node with nothing to do,
+ * and node then ends without a word.
+ */
 
 /**
  * `work`, or the error that `error` makes, once nothing is left in this process that could settle

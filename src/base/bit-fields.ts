@@ -1,5 +1,6 @@
 /**
- * Fields of a register, written the way specifications print them: most significant bit first, then the access.
+ * Fields of a register, written the way specifications print them: most significant bit first, then
+ * the access.
  *
  *     { rdy: bit(0, 'ro'), shst: bits(3, 2, 'ro'), nssro: bit(4, 'w1c') }
  */
@@ -38,7 +39,8 @@ export function fieldMask(field: BitField): number {
 }
 
 /**
- * Checks a declaration at load: fields lie within the register, do not overlap, and do not straddle bit 32, so that each is a plain number.
+ * Checks a declaration at load: fields lie within the register, do not overlap, and do not straddle
+ * bit 32, so that each is a plain number.
  *
  * @throws Error naming the register and the field
  */

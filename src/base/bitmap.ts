@@ -1,7 +1,8 @@
 /**
- * A bitmap over the numbers 0 to 2^53, kept in chunks that exist only where a bit was ever set: it costs memory for what was touched, not for
- * what could be. Each chunk says besides which of its words are not zero, so that walking costs what is set, not what is touched. Marking in
- * the chunk marked last is a comparison or two and a store.
+ * A bitmap over the numbers 0 to 2^53, kept in chunks that exist only where a bit was ever set: it
+ * costs memory for what was touched, not for what could be. Each chunk says besides which of its
+ * words are not zero, so that walking costs what is set, not what is touched. Marking in the chunk
+ * marked last is a comparison or two and a store.
  */
 const CHUNK_BITS = 32768;
 const WORDS = CHUNK_BITS / 32;
@@ -78,8 +79,9 @@ export class Bitmap {
   }
 
   /**
-   * Or the bits first to last into `bytes`, little-endian: bit `first` becomes bit `bitOffset` of byte 0 and on. Each output bit stands for
-   * `unit` bits here and is set when any of them is; `first` must be a multiple of `unit` then, or is the first bit of the first unit. Only sets,
+   * Or the bits first to last into `bytes`, little-endian: bit `first` becomes bit `bitOffset` of
+   * byte 0 and on. Each output bit stands for `unit` bits here and is set when any of them is;
+   * `first` must be a multiple of `unit` then, or is the first bit of the first unit. Only sets,
    * never clears.
    */
   orInto(first: number, last: number, bytes: Uint8Array, bitOffset = 0, unit = 1): void {
@@ -125,7 +127,10 @@ export class Bitmap {
     return -1;
   }
 
-  /** Each word that has bits among first to last, cut to them, with the number of its bit 0; not in order where chunks are far apart. */
+  /**
+   * Each word that has bits among first to last, cut to them, with the number of its bit 0; not in
+   * order where chunks are far apart.
+   */
   #walk(first: number, last: number, empty: boolean, visit: (word: number, bit: number) => void): void {
     this.#eachChunk(first, last, (key, words) => {
       const base = key * CHUNK_BITS;
@@ -186,7 +191,10 @@ export class Bitmap {
     return least;
   }
 
-  /** The chunks that exist and touch [first, last]: by number when the range is short, else by what exists. */
+  /**
+   * The chunks that exist and touch [first, last]: by number when the range is short, else by what
+   * exists.
+   */
   #eachChunk(first: number, last: number, visit: (key: number, words: Chunk) => void): void {
     const from = Math.floor(first / CHUNK_BITS);
     const to = Math.floor(last / CHUNK_BITS);
@@ -204,7 +212,10 @@ function lowest(word: number): number {
   return 31 - Math.clz32(word & -word);
 }
 
-/** The summary, which lies elsewhere in memory, is looked at only when it does not say so yet: a word that is not zero it knows. */
+/**
+ * The summary, which lies elsewhere in memory, is looked at only when it does not say so yet: a
+ * word that is not zero it knows.
+ */
 function setOne(words: Chunk, at: number): void {
   const w = at >>> 5;
   const before = words[w]!;
@@ -235,7 +246,10 @@ function maskOf(w: number, from: number, to: number): number {
   return mask;
 }
 
-/** `at` = how far bit 0 of `word` is behind the first bit that is told; below zero when the word's bits down there are clear. */
+/**
+ * `at` = how far bit 0 of `word` is behind the first bit that is told; below zero when the word's
+ * bits down there are clear.
+ */
 function orBits(word: number, at: number, bytes: Uint8Array, bitOffset: number, unit: number): void {
   if (unit === 1) {
     orWord(word, at + bitOffset, bytes);
@@ -247,7 +261,10 @@ function orBits(word: number, at: number, bytes: Uint8Array, bitOffset: number, 
   }
 }
 
-/** Or `word` into `bytes` at bit `at`. `at` may be up to 31 below zero when the word's bits down there are clear. */
+/**
+ * Or `word` into `bytes` at bit `at`. `at` may be up to 31 below zero when the word's bits down
+ * there are clear.
+ */
 function orWord(word: number, at: number, bytes: Uint8Array): void {
   if (at < 0) {
     word >>>= -at;

@@ -1,11 +1,15 @@
 /**
- * Numbers that come from outside, checked once at the door. NaN, fractions, negatives and 2^53 and above never get past these.
+ * Numbers that come from outside, checked once at the door. NaN, fractions, negatives and 2^53 and
+ * above never get past these.
  */
 import { type ErrnoName, VfioError } from './errno.ts';
 
 export const U64_MAX = 0xffff_ffff_ffff_ffffn;
 
-/** `value` when it is an integer in [0, max]; otherwise throws `code` (EINVAL unless told) and names the argument. */
+/**
+ * `value` when it is an integer in [0, max]; otherwise throws `code` (EINVAL unless told) and names
+ * the argument.
+ */
 export function checkIndex(value: number, max: number, what: string, code: ErrnoName = 'EINVAL'): number {
   if (!Number.isInteger(value) || value < 0 || value > max) {
     throw new VfioError(code, `${what} is ${String(value)}; it must be ${max === 0 ? '0' : `an integer from 0 to ${max}`}`);

@@ -1,5 +1,6 @@
 /**
- * Undo steps, run newest first. Node 20 knows `using` only through a transpiler and has no `DisposableStack`; this is the part of it we need.
+ * Undo steps, run newest first. Node 20 knows `using` only through a transpiler and has no
+ * `DisposableStack`; this is the part of it we need.
  *
  *     using undo = new Cleanup();
  *     const fd = undo.use(openIt());

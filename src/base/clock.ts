@@ -1,15 +1,21 @@
 /**
- * Time as the engine and the models see it. Injected, so that two runs give the same trace (design, decision 5).
- * Units are in the names: `nowNs` is monotonic nanoseconds, delays are milliseconds.
+ * Time as the engine and the models see it. Injected, so that two runs give the same trace (design,
+ * decision 5). Units are in the names: `nowNs` is monotonic nanoseconds, delays are milliseconds.
  */
 export interface Clock {
   /** Monotonic nanoseconds as a double (exact up to 104 days of uptime). */
   nowNs(): number;
-  /** Run `callback` once after `delayMs`; disposing the timer before then cancels it. Never keeps the process alive, but for the turn that a delay of 0 waits for. */
+  /**
+   * Run `callback` once after `delayMs`; disposing the timer before then cancels it. Never keeps
+   * the process alive, but for the turn that a delay of 0 waits for.
+   */
   after(delayMs: number, callback: () => void): Disposable;
 }
 
-/** CLOCK_MONOTONIC at the moment that `performance.now` counts from: it is the same clock, but starts with the process. */
+/**
+ * CLOCK_MONOTONIC at the moment that `performance.now` counts from: it is the same clock, but
+ * starts with the process.
+ */
 const startNs = beginning();
 
 /** The first call of each takes long: of a few tries, the quickest is the truest. */
@@ -27,7 +33,9 @@ function beginning(): number {
   return best;
 }
 
-/** The machine's own monotonic clock: CLOCK_MONOTONIC, so that processes can compare what they read. */
+/**
+ * The machine's own monotonic clock: CLOCK_MONOTONIC, so that processes can compare what they read.
+ */
 export class SystemClock implements Clock {
   nowNs(): number {
     return startNs + performance.now() * 1e6;
@@ -35,8 +43,9 @@ export class SystemClock implements Clock {
 
   after(delayMs: number, callback: () => void): Disposable {
     if (delayMs <= 0) {
-      // Others have their turn, no more: a timer of 0 would wait for a millisecond. Not unref'd, which would leave it until something else wakes the
-      // loop; the process stays alive for this one turn.
+      // Others have their turn, no more: a timer of 0 would wait for a millisecond. Not unref'd,
+      // which would leave it until something else wakes the loop; the process stays alive for this
+      // one turn.
       const immediate = setImmediate(callback);
       return { [Symbol.dispose]: () => clearImmediate(immediate) };
     }
@@ -146,7 +155,10 @@ export class ManualClock implements Clock {
     return this.#pending.size;
   }
 
-  /** Move time forward by `ms`, running every timer that falls due, in order, also those that the callbacks start. */
+  /**
+   * Move time forward by `ms`, running every timer that falls due, in order, also those that the
+   * callbacks start.
+   */
   advance(ms: number): void {
     const end = this.#nowNs + ms * 1e6;
     while (this.#runNext(end));

@@ -1,6 +1,6 @@
 /**
- * Counted references, the field's get and put: whoever keeps a thing holds one, and the last to let go releases what it is made of. The creator's
- * goes with dispose.
+ * Counted references, the field's get and put: whoever keeps a thing holds one, and the last to let
+ * go releases what it is made of. The creator's goes with dispose.
  */
 import { VfioError } from './errno.ts';
 
@@ -14,7 +14,10 @@ export abstract class Counted implements Disposable {
     this.#what = what;
   }
 
-  /** Called once, when the last reference is gone. Its result goes to the caller of `put`: that of a hypervisor's own code may be a promise. */
+  /**
+   * Called once, when the last reference is gone. Its result goes to the caller of `put`: that of a
+   * hypervisor's own code may be a promise.
+   */
   protected released(): unknown {
     return undefined;
   }

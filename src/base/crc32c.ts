@@ -1,5 +1,6 @@
 /**
- * CRC32C (Castagnoli), as iSCSI and NVMe use it: finds all burst errors of up to 32 bits. Eight bytes a step.
+ * CRC32C (Castagnoli), as iSCSI and NVMe use it: finds all burst errors of up to 32 bits. Eight
+ * bytes a step.
  *
  * @see RFC 3720, 12.1
  */

@@ -1,7 +1,7 @@
 /**
- * Listeners, with one rule for all of them. A listener that throws or rejects keeps no other from the
- * event; its failure goes to `failed`. A listener that is disposed during an emission hears nothing
- * more; a listener that is added during one hears the next event.
+ * Listeners, with one rule for all of them. A listener that throws or rejects keeps no other from
+ * the event; its failure goes to `failed`. A listener that is disposed during an emission hears
+ * nothing more; a listener that is added during one hears the next event.
  *
  * An emission allocates nothing.
  */

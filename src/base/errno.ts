@@ -1,6 +1,7 @@
 /**
- * Errors that carry an errno. The number is what Linux would answer; the sentence is for the person who has to act on it.
- * Numbers are those of x86-64 and arm64 Linux (asm-generic/errno-base.h, asm-generic/errno.h).
+ * Errors that carry an errno. The number is what Linux would answer; the sentence is for the person
+ * who has to act on it. Numbers are those of x86-64 and arm64 Linux (asm-generic/errno-base.h,
+ * asm-generic/errno.h).
  */
 import { acrossCopies } from './across-copies.ts';
 import { INSPECT } from './inspect.ts';
@@ -56,7 +57,10 @@ export type ErrnoName = keyof typeof Errno;
 
 const nameOf = new Map<number, ErrnoName>(Object.entries(Errno).map(([name, value]) => [value, name as ErrnoName]));
 
-/** The name of an errno value, positive or negative; `undefined` for a number this table does not hold. */
+/**
+ * The name of an errno value, positive or negative; `undefined` for a number this table does not
+ * hold.
+ */
 export function errnoName(value: number): ErrnoName | undefined {
   return nameOf.get(Math.abs(value));
 }
@@ -78,8 +82,8 @@ export interface VfioErrorOptions extends ErrorOptions {
 }
 
 /**
- * The caller's fault. `code` is the errno's name and `errno` its negative value, as in Node's own system errors.
- * A guest's or a device's fault never throws; our own faults are plain `Error`s.
+ * The caller's fault. `code` is the errno's name and `errno` its negative value, as in Node's own
+ * system errors. A guest's or a device's fault never throws; our own faults are plain `Error`s.
  */
 export class VfioError extends Error {
   readonly code: ErrnoName;
@@ -99,7 +103,10 @@ export class VfioError extends Error {
     this.culprits = options.culprits ?? [];
   }
 
-  /** The code: an error that is printed, as text, with its stack or uncaught, begins with it (`EBUSY: group 12 is …`). `message` has none. */
+  /**
+   * The code: an error that is printed, as text, with its stack or uncaught, begins with it
+   * (`EBUSY: group 12 is …`). `message` has none.
+   */
   override get name(): string {
     return this.code;
   }
@@ -122,7 +129,9 @@ export class VfioError extends Error {
 }
 acrossCopies(VfioError, 'VfioError');
 
-/** The errno to answer a peer with: a `VfioError`'s own, `EIO` for anything that is a bug of ours. */
+/**
+ * The errno to answer a peer with: a `VfioError`'s own, `EIO` for anything that is a bug of ours.
+ */
 export function errnoOf(error: unknown): ErrnoName {
   return error instanceof VfioError ? error.code : 'EIO';
 }

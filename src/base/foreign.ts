@@ -13,7 +13,10 @@ import type { Clock } from './clock.ts';
 /** Reports a failure of code that is not ours. Must not throw. */
 export type Failed = (what: string, error: unknown) => void;
 
-/** The stack of an error, or the value as text. Never throws, whatever was thrown: objects without prototype, getters that throw. */
+/**
+ * The stack of an error, or the value as text. Never throws, whatever was thrown: objects without
+ * prototype, getters that throw.
+ */
 export function textOf(error: unknown): string {
   try {
     return error instanceof Error ? String(error.stack ?? error.message) : String(error);
@@ -63,7 +66,10 @@ export function ownedBy(name: string, owns: Disposable | undefined, failed: Fail
   return { [Symbol.dispose]: () => void callForeign(`dispose of what ${name} owns`, () => owns?.[Symbol.dispose](), failed) };
 }
 
-/** `clock` for code that is not ours: its callbacks run in the event loop, where their failures would end the process. */
+/**
+ * `clock` for code that is not ours: its callbacks run in the event loop, where their failures
+ * would end the process.
+ */
 export function guardedClock(clock: Clock, failed: Failed): Clock {
   return {
     nowNs: () => clock.nowNs(),
@@ -72,8 +78,8 @@ export function guardedClock(clock: Clock, failed: Failed): Clock {
 }
 
 /**
- * The failure of a listener or callback whose author runs this process, as the user of a driver does:
- * an uncaught error, like that of a timer's callback.
+ * The failure of a listener or callback whose author runs this process, as the user of a driver
+ * does: an uncaught error, like that of a timer's callback.
  */
 export function surface(error: unknown): void {
   queueMicrotask(() => {

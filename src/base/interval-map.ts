@@ -1,12 +1,17 @@
 /**
- * Ordered, non-overlapping intervals of integers, each with a 32-bit number ("slot") that says whose it is.
+ * Ordered, non-overlapping intervals of integers, each with a 32-bit number ("slot") that says
+ * whose it is.
  *
- * Keys are doubles, so an interval may lie anywhere in [0, 2^53). Two levels: a directory of blocks of up to 256 intervals, each block three
- * arrays in one buffer (20 bytes per interval). A look-up is a binary search in the directory and one in the block, or one comparison when the
- * interval found last is hit again. Nothing is allocated but whole blocks, and no look-up allocates at all.
+ * Keys are doubles, so an interval may lie anywhere in [0, 2^53). Two levels: a directory of blocks
+ * of up to 256 intervals, each block three arrays in one buffer (20 bytes per interval). A look-up
+ * is a binary search in the directory and one in the block, or one comparison when the interval
+ * found last is hit again. Nothing is allocated but whole blocks, and no look-up allocates at all.
  */
 const BLOCK = 256;
-/** Below this many intervals a block tries to join its neighbour, so that memory follows the number of intervals down as well as up. */
+/**
+ * Below this many intervals a block tries to join its neighbour, so that memory follows the number
+ * of intervals down as well as up.
+ */
 const SPARSE = 64;
 
 /** `keys[0..BLOCK)` are the first points, `keys[BLOCK..2·BLOCK)` the last ones. */
@@ -35,12 +40,18 @@ function lastAtMost(values: Float64Array, count: number, point: number): number 
 
 export class IntervalMap {
   readonly #blocks: Block[] = [];
-  /** The block that emptied last: a map that goes back and forth between nothing and one interval makes none. */
+  /**
+   * The block that emptied last: a map that goes back and forth between nothing and one interval
+   * makes none.
+   */
   #spare: Block | null = null;
   /** First point of each block: the directory that is searched. */
   #starts = new Float64Array(16);
   #size = 0;
-  /** First and last point of the interval found last; first > last when there is none. In an array, so that storing them allocates nothing. */
+  /**
+   * First and last point of the interval found last; first > last when there is none. In an array,
+   * so that storing them allocates nothing.
+   */
   readonly #found = new Float64Array([1, 0]);
   #foundSlot = -1;
   /** Where it stands: its block in the directory, its place in the block. */
@@ -52,7 +63,10 @@ export class IntervalMap {
     return this.#size;
   }
 
-  /** First point of the interval that `find` or `seek` returned last. Meaningless after `insert`, `remove` or `clear`, or after a -1. */
+  /**
+   * First point of the interval that `find` or `seek` returned last. Meaningless after `insert`,
+   * `remove` or `clear`, or after a -1.
+   */
   get foundFirst(): number {
     return this.#found[0];
   }
@@ -62,7 +76,9 @@ export class IntervalMap {
     return this.#found[1];
   }
 
-  /** Slot of the interval that holds `point`, or -1. Its bounds are in `foundFirst` and `foundLast`. */
+  /**
+   * Slot of the interval that holds `point`, or -1. Its bounds are in `foundFirst` and `foundLast`.
+   */
   find(point: number): number {
     const found = this.#found;
     if (point >= found[0] && point <= found[1]) return this.#foundSlot;
@@ -77,8 +93,8 @@ export class IntervalMap {
   }
 
   /**
-   * Slot of the first interval that ends at `point` or after, or -1: where an ordered walk starts. Go on with `seek(foundLast + 1)`.
-   * Intervals may be removed between the steps.
+   * Slot of the first interval that ends at `point` or after, or -1: where an ordered walk starts.
+   * Go on with `seek(foundLast + 1)`. Intervals may be removed between the steps.
    */
   seek(point: number): number {
     if (point >= this.#found[0] && point <= this.#found[1]) return this.#foundSlot;
@@ -199,8 +215,9 @@ export class IntervalMap {
   }
 
   /**
-   * Make room in full block `b` for an insert at `i`; the block that takes it. Appending after everything opens an empty block instead of
-   * halving the full one, so that maps made in ascending order fill their blocks.
+   * Make room in full block `b` for an insert at `i`; the block that takes it. Appending after
+   * everything opens an empty block instead of halving the full one, so that maps made in ascending
+   * order fill their blocks.
    */
   #split(b: number, i: number): Block {
     const full = this.#blocks[b];

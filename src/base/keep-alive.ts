@@ -1,13 +1,19 @@
 /** Longer than any program runs; what it does when it fires is nothing. */
 const EVER_MS = 2 ** 30;
 
-/** A wait keeps the process alive: clocks and in-process interrupts do not, and a driver that waits for one is not done. */
+/**
+ * A wait keeps the process alive: clocks and in-process interrupts do not, and a driver that waits
+ * for one is not done.
+ */
 export function keepAlive(): Disposable {
   const timer = setInterval(() => {}, EVER_MS);
   return { [Symbol.dispose]: () => clearInterval(timer) };
 }
 
-/** The same for waits that come and go by the hundred thousand: counted, and nothing is allocated for one. */
+/**
+ * The same for waits that come and go by the hundred thousand: counted, and nothing is allocated
+ * for one.
+ */
 export class KeepAlive implements Disposable {
   #timer: NodeJS.Timeout | null = null;
   #holds = 0;

@@ -1,10 +1,12 @@
 /**
- * Data structures as specifications print them: fields at stated offsets, with room between them that is reserved.
+ * Data structures as specifications print them: fields at stated offsets, with room between them
+ * that is reserved.
  *
  *     const Slot = layout('Firmware Slot Information', 512, { afi: u8(0), frs1: text(8, 8) });
  *     Slot.frs1.get(view)              // '1.0'
  *
- * For structures without holes, laid out by a C compiler, there is struct.ts. Little-endian. What a specification does not align is read all the same.
+ * For structures without holes, laid out by a C compiler, there is struct.ts. Little-endian. What a
+ * specification does not align is read all the same.
  */
 
 /** One field. `base` is where its structure starts in the view. */
@@ -104,7 +106,10 @@ export function u128(offset: number): LayoutField<bigint> {
   };
 }
 
-/** ASCII without its padding at the end. Set: padded with spaces, cut to `size`; what is not printable becomes `?`. */
+/**
+ * ASCII without its padding at the end. Set: padded with spaces, cut to `size`; what is not
+ * printable becomes `?`.
+ */
 export function text(offset: number, size: number): LayoutField<string> {
   return characters(offset, size, 0x20);
 }
@@ -155,7 +160,10 @@ export function byteArray(offset: number, size: number): LayoutField<Uint8Array>
   };
 }
 
-/** `count` numbers one behind the other, each made by `element` (offsets count from the array's start). */
+/**
+ * `count` numbers one behind the other, each made by `element` (offsets count from the array's
+ * start).
+ */
 export function arrayOf(offset: number, count: number, element: (offset: number) => LayoutField<number>): LayoutField<number[]> {
   const elements = Array.from({ length: count }, (_, i) => element(offset + i * element(0).size));
   return {

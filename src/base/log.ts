@@ -1,5 +1,6 @@
 /**
- * The library's only way to speak: a `Logger` that whoever composes the rooms passes in. It is silent by default.
+ * The library's only way to speak: a `Logger` that whoever composes the rooms passes in. It is
+ * silent by default.
  */
 import type { Clock } from './clock.ts';
 import { callForeign } from './foreign.ts';
@@ -36,9 +37,11 @@ interface Seen {
 }
 
 /**
- * At most one line per `key` and kind of message in `intervalMs`, however often it is asked to speak: no log line that an unprivileged request can reach may
- * flood the log (S0-08, S2-47). A message of another kind is written although one with the same key was; of more than a few kinds, the others count as one. What
- * was swallowed is counted, and the count is written when the interval is over, or when this is disposed.
+ * At most one line per `key` and kind of message in `intervalMs`, however often it is asked to
+ * speak: no log line that an unprivileged request can reach may flood the log (S0-08, S2-47). A
+ * message of another kind is written although one with the same key was; of more than a few kinds,
+ * the others count as one. What was swallowed is counted, and the count is written when the
+ * interval is over, or when this is disposed.
  */
 export class RateLimitedLogger implements Disposable {
   readonly #keys = new Map<string, Map<string, Seen>>();
@@ -54,7 +57,10 @@ export class RateLimitedLogger implements Disposable {
     this.#intervalMs = intervalMs;
   }
 
-  /** @param message  a function, where building it costs more than the caller wants to pay each time: `key` then stands for one kind */
+  /**
+   * @param message a function, where building it costs more than the caller wants to pay each time:
+   *   `key` then stands for one kind
+   */
   log(level: LogLevel, key: string, message: string | (() => string)): void {
     const now = this.#clock.nowNs();
     const kinds = this.#kindsOf(key);

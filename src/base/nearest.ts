@@ -14,7 +14,9 @@ export function nearest(name: string, names: Iterable<string>): string | null {
   return found;
 }
 
-/** Letters to change, add, leave out or swap with the next; `most` when there are that many or more. */
+/**
+ * Letters to change, add, leave out or swap with the next; `most` when there are that many or more.
+ */
 function editDistance(a: string, b: string, most: number): number {
   if (Math.abs(a.length - b.length) >= most || a.length > 100) return most;
   let before: number[] = [];

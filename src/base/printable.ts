@@ -4,7 +4,10 @@
  * literal would have.
  */
 
-/** C0 except the tab, DEL, C1; line and paragraph separators; marks, embeddings, overrides and isolates of direction; halves of a surrogate pair. */
+/**
+ * C0 except the tab, DEL, C1; line and paragraph separators; marks, embeddings, overrides and
+ * isolates of direction; halves of a surrogate pair.
+ */
 const CONTROLS =
   // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
   /[\0-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]|[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g;
@@ -21,12 +24,18 @@ export function printable(text: string): string {
   return text.replace(CONTROLS, escaped);
 }
 
-/** A text of several lines, such as a stack. Lines after the first are indented, so that none passes for a message of its own. */
+/**
+ * A text of several lines, such as a stack. Lines after the first are indented, so that none passes
+ * for a message of its own.
+ */
 export function printableLines(text: string): string[] {
   return text.split('\n').map((line, i) => (i === 0 ? '' : '    ') + printable(line));
 }
 
-/** JSON text: escapes that JSON has, where JSON.stringify leaves such characters as they are. Line breaks of its layout stay. */
+/**
+ * JSON text: escapes that JSON has, where JSON.stringify leaves such characters as they are. Line
+ * breaks of its layout stay.
+ */
 export function printableJson(json: string): string {
   return json.replace(CONTROLS, (character) => (character === '\n' ? '\n' : `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`));
 }

@@ -41,7 +41,11 @@ export function bitsOf(name: string, bits: number): Bits {
   return { name, bits, mask: bits === 32 ? 0xffff_ffff : 2 ** bits - 1 };
 }
 
-/** The value to store: an unsigned integer of so many bits, or a negative one in two's complement, as `~mask` gives. @throws VfioError EINVAL for any other */
+/**
+ * The value to store: an unsigned integer of so many bits, or a negative one in two's complement,
+ * as `~mask` gives.
+ * @throws VfioError EINVAL for any other
+ */
 export function fitted(into: Bits, value: unknown): number {
   if (typeof value === 'number') {
     const low = (value & into.mask) >>> 0;

@@ -60,7 +60,9 @@ export interface U64 extends Register<bigint> {
 /** A register that software does not write. */
 export type ReadOnly<T extends Register> = T & { readonly access: 'ro' };
 
-/** A register with fields: the names of those that software writes, and of those that it only reads. */
+/**
+ * A register with fields: the names of those that software writes, and of those that it only reads.
+ */
 export type WithFields<T extends Register, Written extends string, Read extends string = never> = T & {
   readonly fields: BitFields;
   /** Never set; carries the names. */
@@ -128,21 +130,30 @@ function declare(bytes: RegisterBytes, offset: number, given: SoftwareAccess | B
   return Object.freeze({ bytes, offset, access: 'rw', fields: given }) as never;
 }
 
-/** A register of 8 bits. @param access what software may do with it, or its fields. Default: 'rw'. */
+/**
+ * A register of 8 bits.
+ * @param access what software may do with it, or its fields. Default: 'rw'.
+ */
 export function u8<const A extends SoftwareAccess = 'rw'>(offset: number, access?: A): Given<U8, A>;
 export function u8<const F extends BitFields>(offset: number, fields: F): Declared<U8, F>;
 export function u8(offset: number, given?: SoftwareAccess | BitFields): U8 {
   return declare(1, offset, given);
 }
 
-/** A register of 16 bits. @param access what software may do with it, or its fields. Default: 'rw'. */
+/**
+ * A register of 16 bits.
+ * @param access what software may do with it, or its fields. Default: 'rw'.
+ */
 export function u16<const A extends SoftwareAccess = 'rw'>(offset: number, access?: A): Given<U16, A>;
 export function u16<const F extends BitFields>(offset: number, fields: F): Declared<U16, F>;
 export function u16(offset: number, given?: SoftwareAccess | BitFields): U16 {
   return declare(2, offset, given);
 }
 
-/** A register of 32 bits. @param access what software may do with it, or its fields. Default: 'rw'. */
+/**
+ * A register of 32 bits.
+ * @param access what software may do with it, or its fields. Default: 'rw'.
+ */
 export function u32<const A extends SoftwareAccess = 'rw'>(offset: number, access?: A): Given<U32, A>;
 export function u32<const F extends BitFields>(offset: number, fields: F): Declared<U32, F>;
 export function u32(offset: number, given?: SoftwareAccess | BitFields): U32 {

@@ -1,6 +1,7 @@
 /**
- * Small numbers to hand out and take back: indexes into parallel arrays, so that a table of many entries is a few typed arrays instead of many
- * objects. Four bytes per slot. The lowest free ones are not preferred: the one freed last is handed out next.
+ * Small numbers to hand out and take back: indexes into parallel arrays, so that a table of many
+ * entries is a few typed arrays instead of many objects. Four bytes per slot. The lowest free ones
+ * are not preferred: the one freed last is handed out next.
  */
 export class Slots {
   static readonly initialCapacity = 16;
@@ -15,7 +16,10 @@ export class Slots {
     return this.#used;
   }
 
-  /** Every slot handed out is below this: the length parallel arrays need. Doubles when full; back to the initial one when all are free. */
+  /**
+   * Every slot handed out is below this: the length parallel arrays need. Doubles when full; back
+   * to the initial one when all are free.
+   */
   get capacity(): number {
     return this.#next.length;
   }

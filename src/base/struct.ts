@@ -1,8 +1,9 @@
 /**
  * C structures as declarations: `struct('vfio_group_status', 8, { argsz: 'u32', flags: 'u32' })`.
  *
- * Layout is the C ABI's natural alignment, but holes must be declared as fields: a declaration that would leave one, or whose size is not the
- * one stated, fails at load. Each field is an accessor closed over a constant offset: it allocates nothing on `get` (u64 gives a bigint).
+ * Layout is the C ABI's natural alignment, but holes must be declared as fields: a declaration that
+ * would leave one, or whose size is not the one stated, fails at load. Each field is an accessor
+ * closed over a constant offset: it allocates nothing on `get` (u64 gives a bigint).
  */
 export type FieldType = 'u8' | 'u16' | 'u32' | 's32' | 'u64';
 

@@ -1,9 +1,11 @@
 /**
- * A mediator that makes edu movable while it runs, for an edu that is not (QEMU's, or ours with `migration: false`): it watches the registers that make
- * the device do DMA, so it knows what the device writes, and it remembers what the registers do not tell (S0-19).
+ * A mediator that makes edu movable while it runs, for an edu that is not (QEMU's, or ours with
+ * `migration: false`): it watches the registers that make the device do DMA, so it knows what the
+ * device writes, and it remembers what the registers do not tell (S0-19).
  *
- * What cannot be put back by writing registers is shown instead: a result that was there when the device was moved is read from here until the driver
- * overwrites it, and the device's hidden buffer is ours to serve from then on.
+ * What cannot be put back by writing registers is shown instead: a result that was there when the
+ * device was moved is read from here until the driver overwrites it, and the device's hidden buffer
+ * is ours to serve from then on.
  *
  * @see QEMU docs/specs/edu.rst
  */
@@ -96,7 +98,10 @@ export function eduMover({ dmaMask = 0xfff_ffffn }: EduMoverOptions = {}): Media
   };
 }
 
-/** A long or misaligned access reaches the device as naturally aligned ones: so it is looked at, or a transfer would begin unseen. */
+/**
+ * A long or misaligned access reaches the device as naturally aligned ones: so it is looked at, or
+ * a transfer would begin unseen.
+ */
 function eachRegister(
   offset: number,
   bytes: Uint8Array,
@@ -248,7 +253,10 @@ class MovedEdu implements ModelMigration {
     return { at: Number(at), size: Number(count), iova: outside & this.#dmaMask };
   }
 
-  /** The driver leaves memory alone while the device reads it: what is there now is what the device gets. */
+  /**
+   * The driver leaves memory alone while the device reads it: what is there now is what the device
+   * gets.
+   */
   #fill(transfer: Transfer): void {
     const inside = this.#inside(transfer);
     if (inside === null) return;
@@ -259,7 +267,10 @@ class MovedEdu implements ModelMigration {
     }
   }
 
-  /** From our buffer. The device is told to move nothing, and does the rest: it completes, and interrupts. */
+  /**
+   * From our buffer. The device is told to move nothing, and does the rest: it completes, and
+   * interrupts.
+   */
   #serve(transfer: Transfer): void {
     const inside = this.#inside(transfer);
     if (inside === null) return;

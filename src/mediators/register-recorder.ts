@@ -1,6 +1,7 @@
 /**
- * A mediator that records the register traffic of devices: what was read and written where, in order, with times. The device works on as always; it
- * only cannot be mapped, so that nothing goes past the record.
+ * A mediator that records the register traffic of devices: what was read and written where, in
+ * order, with times. The device works on as always; it only cannot be mapped, so that nothing goes
+ * past the record.
  */
 import type { Region, RegionInfo } from '../abi/device.ts';
 import type { MediatedDevice, Mediator, RegionHooks } from '../abi/mediator.ts';
@@ -26,7 +27,10 @@ export interface RegisterRecord {
 }
 
 export interface RegisterRecorderOptions {
-  /** Told of each access. It is called in the middle of it: keep it short. What it throws fails the access. */
+  /**
+   * Told of each access. It is called in the middle of it: keep it short. What it throws fails the
+   * access.
+   */
   readonly onRecord: (record: RegisterRecord) => void;
   /** `vendor:device` of the devices to record; all unless told. */
   readonly match?: string;

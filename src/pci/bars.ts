@@ -1,6 +1,6 @@
 /**
- * Base address registers: what a declaration may say, and the masks that hardware then has (PCI 3.0, 6.2.5). Sizing works because the
- * address bits below a BAR's size are wired to zero.
+ * Base address registers: what a declaration may say, and the masks that hardware then has (PCI
+ * 3.0, 6.2.5). Sizing works because the address bits below a BAR's size are wired to zero.
  */
 
 import { Bar, Config } from '../abi/pci.ts';
@@ -18,7 +18,10 @@ export interface BarRegister {
   readonly writable: number;
 }
 
-/** Bytes: the smallest memory BAR keeps 4 type bits, the smallest I/O BAR 2; a 32-bit BAR ends at 2 GiB, an I/O BAR at 256 (PCI 3.0, 6.2.5.1). */
+/**
+ * Bytes: the smallest memory BAR keeps 4 type bits, the smallest I/O BAR 2; a 32-bit BAR ends at 2
+ * GiB, an I/O BAR at 256 (PCI 3.0, 6.2.5.1).
+ */
 const limits = {
   mem32: { least: 16, most: 2 ** 31 },
   mem64: { least: 16, most: 2 ** 52 },
@@ -42,8 +45,8 @@ function barCount(declaration: PciDeclaration): number {
 }
 
 /**
- * Refuse BARs that no hardware could have: index out of range or used twice (a 64-bit BAR takes two), size not a power of two or out of
- * range, an I/O BAR that is prefetchable or plain memory.
+ * Refuse BARs that no hardware could have: index out of range or used twice (a 64-bit BAR takes
+ * two), size not a power of two or out of range, an I/O BAR that is prefetchable or plain memory.
  *
  * @throws VfioError EINVAL naming the BAR
  */
@@ -106,7 +109,10 @@ export function barAddressMask(size: number): { readonly low: number; readonly h
   return { low: Number(BigInt.asUintN(32, mask)), high: Number(BigInt.asUintN(32, mask >> 32n)) };
 }
 
-/** The registers that a declaration gives, ROM BAR included. @throws VfioError EINVAL as `validateBars` */
+/**
+ * The registers that a declaration gives, ROM BAR included.
+ * @throws VfioError EINVAL as `validateBars`
+ */
 export function barRegisters(declaration: PciDeclaration): readonly BarRegister[] {
   validateBars(declaration);
   if (declaration.virtualFunction === true) return [];

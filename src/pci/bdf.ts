@@ -1,4 +1,6 @@
-/** BDF: where a PCI function sits, written `domain:bus:device.function` as lspci and sysfs write it. */
+/**
+ * BDF: where a PCI function sits, written `domain:bus:device.function` as lspci and sysfs write it.
+ */
 import { checkIndex } from '../base/check.ts';
 import { VfioError } from '../base/errno.ts';
 

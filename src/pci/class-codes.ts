@@ -1,4 +1,7 @@
-/** Names for class codes: base class, sub-class, programming interface. Any other can be given as a number. */
+/**
+ * Names for class codes: base class, sub-class, programming interface. Any other can be given as a
+ * number.
+ */
 import { shownValue } from '../base/declared.ts';
 import { VfioError } from '../base/errno.ts';
 
@@ -28,7 +31,8 @@ export const classCodes = {
 export type ClassName = keyof typeof classCodes;
 
 /**
- * A class as people write it, in code and in machine files: a name of the table, six hexadecimal digits (`020000`, `0x020000`), or a number of 24 bits.
+ * A class as people write it, in code and in machine files: a name of the table, six hexadecimal
+ * digits (`020000`, `0x020000`), or a number of 24 bits.
  *
  * @throws VfioError EINVAL with the names there are
  */

@@ -1,7 +1,7 @@
 /**
- * ConfigSpace: the configuration space of the hardware itself, before anybody virtualizes it. A native driver, the engine and the gate of
- * VFIO all end here. Writes follow the hardware's rules: read-only bits stay, address bits below a BAR's size stay 0, write-one-to-clear
- * bits clear.
+ * ConfigSpace: the configuration space of the hardware itself, before anybody virtualizes it. A
+ * native driver, the engine and the gate of VFIO all end here. Writes follow the hardware's rules:
+ * read-only bits stay, address bits below a BAR's size stay 0, write-one-to-clear bits clear.
  */
 
 import type { Width } from '../abi/device-host.ts';
@@ -32,10 +32,16 @@ export interface SavedConfig {
   readonly bytes: Uint8Array;
 }
 
-/** Called after hardware bytes [offset, offset+width) were written. After `restore` and `reset`, once with (0, size). */
+/**
+ * Called after hardware bytes [offset, offset+width) were written. After `restore` and `reset`,
+ * once with (0, size).
+ */
 export type ConfigListener = (offset: number, width: number) => void;
 
-/** COMMAND bits of the hardware that can be set, like those of QEMU's devices: I/O, memory, bus master, SERR#, INTx disable. */
+/**
+ * COMMAND bits of the hardware that can be set, like those of QEMU's devices: I/O, memory, bus
+ * master, SERR#, INTx disable.
+ */
 const COMMAND_WRITABLE = Command.IO | Command.MEMORY | Command.MASTER | Command.SERR | Command.INTX_DISABLE;
 
 /** The device's own registers of `PciDeclaration.registers`, where a model answers them. */
@@ -52,7 +58,8 @@ export class ConfigSpace {
   readonly size: typeof CFG_SPACE_SIZE | typeof CFG_SPACE_EXP_SIZE;
   /**
    * What reads answer. The hardware side (status bits, link state) may change bytes directly;
-   * software goes through `write`. A reader that does not come through `read` calls `refresh` first.
+   * software goes through `write`. A reader that does not come through `read` calls `refresh`
+   * first.
    */
   readonly bytes: Uint8Array;
   readonly #powerOn: Uint8Array;
@@ -195,13 +202,17 @@ export class ConfigSpace {
     return (b[offset]! | (b[offset + 1]! << 8) | (b[offset + 2]! << 16) | (b[offset + 3]! << 24)) >>> 0;
   }
 
-  /** By the hardware's rules; bits that software cannot change are ignored. @throws VfioError EFAULT outside or misaligned */
+  /**
+   * By the hardware's rules; bits that software cannot change are ignored.
+   * @throws VfioError EFAULT outside or misaligned
+   */
   write(offset: number, width: Width, value: number): void {
     this.writeBits(offset, width, value, 0xffff_ffff);
   }
 
   /**
-   * The same, but only the bits of `mask` are touched. Not a read-modify-write: write-one-to-clear bits outside of `mask` stay as they are.
+   * The same, but only the bits of `mask` are touched. Not a read-modify-write: write-one-to-clear
+   * bits outside of `mask` stay as they are.
    *
    * @throws VfioError EFAULT outside or misaligned
    */
@@ -227,7 +238,10 @@ export class ConfigSpace {
     else for (let i = 0; i < width; i++) if (((mask >>> (8 * i)) & 0xff) === 0xff) own.write(offset + i, 1, (value >>> (8 * i)) & 0xff);
   }
 
-  /** The F bit was written: 0 asks for four bytes of the image, 1 stores them. Its toggling says done; a store past the image never is. */
+  /**
+   * The F bit was written: 0 asks for four bytes of the image, 1 stores them. Its toggling says
+   * done; a store past the image never is.
+   */
   #vpdAccess(): void {
     const register = this.#vpd + Vpd.ADDR;
     const address = this.read(register, 2) & Vpd.ADDR_MASK & ~3;
@@ -251,7 +265,10 @@ export class ConfigSpace {
     return this.#writeOneClears[offset] ?? 0;
   }
 
-  /** Offset of the first capability `id`, 0 when there is none. A bounded walk: look up once and keep it. */
+  /**
+   * Offset of the first capability `id`, 0 when there is none. A bounded walk: look up once and
+   * keep it.
+   */
   findCapability(id: number): number {
     return findCapability(new ConfigBytes(this.bytes), id, capabilityPointerAt(this.bytes));
   }
@@ -272,7 +289,10 @@ export class ConfigSpace {
     return { bytes: this.bytes.slice() };
   }
 
-  /** Put back what software had set. Write-one-to-clear and read-only bits stay as the hardware has them now. */
+  /**
+   * Put back what software had set. Write-one-to-clear and read-only bits stay as the hardware has
+   * them now.
+   */
   restore(saved: SavedConfig): void {
     for (let at = 0; at < this.size; at++) {
       const writable = this.#writable[at]! & ~this.#writeOneClears[at]!;
@@ -281,7 +301,10 @@ export class ConfigSpace {
     for (const listener of this.#listeners) listener(0, this.size);
   }
 
-  /** The function shares its device number with others (HEADER_TYPE bit 7): for the code that builds the topology. */
+  /**
+   * The function shares its device number with others (HEADER_TYPE bit 7): for the code that builds
+   * the topology.
+   */
   markMultifunction(): void {
     this.bytes[Config.HEADER_TYPE] = this.bytes[Config.HEADER_TYPE]! | HeaderType.MULTIFUNCTION;
     this.#powerOn[Config.HEADER_TYPE] = this.#powerOn[Config.HEADER_TYPE]! | HeaderType.MULTIFUNCTION;
@@ -297,7 +320,10 @@ export class ConfigSpace {
     return this.bytes[Config.COMMAND]! | (this.bytes[Config.COMMAND + 1]! << 8);
   }
 
-  /** Memory BARs answer. A virtual function has no bit for it: it is there as long as the PF's VF Memory Space Enable is on. */
+  /**
+   * Memory BARs answer. A virtual function has no bit for it: it is there as long as the PF's VF
+   * Memory Space Enable is on.
+   */
   get memoryEnabled(): boolean {
     if (this.declaration.virtualFunction === true) return true;
     return (this.bytes[Config.COMMAND]! & Command.MEMORY) !== 0;
@@ -316,7 +342,10 @@ export class ConfigSpace {
     return (this.bytes[Config.COMMAND + 1]! & (Command.INTX_DISABLE >> 8)) !== 0;
   }
 
-  /** STATUS.InterruptStatus, driven by the device: read-only for software, so no listener hears of it. */
+  /**
+   * STATUS.InterruptStatus, driven by the device: read-only for software, so no listener hears of
+   * it.
+   */
   get interruptStatus(): boolean {
     return (this.bytes[Config.STATUS]! & Status.INTERRUPT) !== 0;
   }
@@ -351,7 +380,10 @@ export class ConfigSpace {
     return bar.type === 'mem64' ? low | (BigInt(this.read(at + 4, 4)) << 32n) : low;
   }
 
-  /** What firmware does: place BAR `index`. @throws VfioError EINVAL when not declared, misaligned, or above what the BAR can hold */
+  /**
+   * What firmware does: place BAR `index`.
+   * @throws VfioError EINVAL when not declared, misaligned, or above what the BAR can hold
+   */
   setBarAddress(index: number, address: bigint): void {
     const bar = this.#bar(index);
     checkU64(address, `address of BAR ${index}`);

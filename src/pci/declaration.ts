@@ -1,5 +1,6 @@
 /**
- * What a PCI function looks like before it does anything: ids, BARs, capabilities. Models declare it; the engine builds config space from it.
+ * What a PCI function looks like before it does anything: ids, BARs, capabilities. Models declare
+ * it; the engine builds config space from it.
  */
 import type { Doorbell } from '../abi/device.ts';
 import type { DeviceHost, Model } from '../abi/device-host.ts';
@@ -12,15 +13,27 @@ export interface BarDeclaration {
   readonly size: number;
   readonly type: 'mem32' | 'mem64' | 'io';
   readonly prefetchable?: boolean;
-  /** 'registers' (default): every access reaches the model. 'memory': plain memory, which drivers and peers may map. */
+  /**
+   * 'registers' (default): every access reaches the model. 'memory': plain memory, which drivers
+   * and peers may map.
+   */
   readonly backing?: 'registers' | 'memory';
-  /** False: it can be read and written, and cannot be mapped. Default: a BAR of a page or more can be mapped, as on Linux. */
+  /**
+   * False: it can be read and written, and cannot be mapped. Default: a BAR of a page or more can
+   * be mapped, as on Linux.
+   */
   readonly mappable?: boolean;
-  /** Registers whose writes a transport may carry as signals. They reach the model as ordinary writes; several may come as one. */
+  /**
+   * Registers whose writes a transport may carry as signals. They reach the model as ordinary
+   * writes; several may come as one.
+   */
   readonly doorbells?: readonly Doorbell[];
 }
 
-/** One capability as bytes and masks, made by the builders of capabilities.ts. Byte 0 (and 1) of the header are filled in by the chain builder. */
+/**
+ * One capability as bytes and masks, made by the builders of capabilities.ts. Byte 0 (and 1) of the
+ * header are filled in by the chain builder.
+ */
 export interface Capability {
   readonly id: number;
   readonly name: string;
@@ -37,14 +50,20 @@ export interface Capability {
   readonly at?: number;
 }
 
-/** A region that is no BAR: VFIO's device-specific regions, from index 9 on in the order of their declaration. */
+/**
+ * A region that is no BAR: VFIO's device-specific regions, from index 9 on in the order of their
+ * declaration.
+ */
 export interface RegionDeclaration {
   /** VFIO_REGION_INFO_CAP_TYPE, 32 bits each; a vendor's own type is 0x80000000 | vendor. */
   readonly type: number;
   readonly subtype: number;
   /** Bytes; of memory: whole pages of 4096. */
   readonly size: number;
-  /** 'registers' (default): every access reaches the model, with the region's index in place of the BAR's. 'memory': plain memory. */
+  /**
+   * 'registers' (default): every access reaches the model, with the region's index in place of the
+   * BAR's. 'memory': plain memory.
+   */
   readonly backing?: 'registers' | 'memory';
   /** Default: 'read-write'. */
   readonly access?: 'read-write' | 'read-only' | 'write-only';
@@ -87,22 +106,34 @@ export interface PciDeclaration {
   readonly extendedCapabilities?: readonly Capability[];
   /** A model with `configRead` and `configWrite` answers them; without, they keep their bits. */
   readonly registers?: readonly ConfigRegister[];
-  /** False: a device older than PCI 2.3 whose COMMAND.InterruptDisable cannot be set (S2-12). Default true. */
+  /**
+   * False: a device older than PCI 2.3 whose COMMAND.InterruptDisable cannot be set (S2-12).
+   * Default true.
+   */
   readonly interruptDisable?: boolean;
-  /** 'always': COMMAND.BusMaster is wired to one, as in some chipset functions. Default: software switches it. */
+  /**
+   * 'always': COMMAND.BusMaster is wired to one, as in some chipset functions. Default: software
+   * switches it.
+   */
   readonly busMaster?: 'always';
   /**
-   * A VF's hardware (SR-IOV 1.1, 3.4.1): ids read FFFF, there are no BAR registers and no COMMAND.Memory; all of that follows from the PF. Set by
-   * `virtualFunctionOf`.
+   * A VF's hardware (SR-IOV 1.1, 3.4.1): ids read FFFF, there are no BAR registers and no
+   * COMMAND.Memory; all of that follows from the PF. Set by `virtualFunctionOf`.
    */
   readonly virtualFunction?: boolean;
-  /** Reset methods the device itself has; by default those that its capabilities name (FLR, AF FLR, PM without NoSoftReset). */
+  /**
+   * Reset methods the device itself has; by default those that its capabilities name (FLR, AF FLR,
+   * PM without NoSoftReset).
+   */
   readonly resets?: readonly ('flr' | 'af' | 'pm')[];
 }
 
 /** What each virtual function of a device is. Any `DeviceModel` is one. */
 export interface VirtualFunctionModel {
-  /** Vendor and subsystem vendor are those of the PF. BARs are memory, of 4 KiB at least; they lie in the PF's VF BARs. */
+  /**
+   * Vendor and subsystem vendor are those of the PF. BARs are memory, of 4 KiB at least; they lie
+   * in the PF's VF BARs.
+   */
   readonly declaration: PciDeclaration;
   /** @param index from 0   @param physical the PF's model; null when the PF is a stub */
   create(host: DeviceHost, index: number, physical: Model | null): Model;
@@ -123,8 +154,14 @@ export interface SriovDeclaration {
 export interface DeviceModel {
   readonly declaration: PciDeclaration;
   create(host: DeviceHost): Model;
-  /** Makes it a physical function: `{ ...edu(), sriov: { totalVfs: 4, vf: edu() } }`. Its SR-IOV capability is added to what `declaration` says. */
+  /**
+   * Makes it a physical function: `{ ...edu(), sriov: { totalVfs: 4, vf: edu() } }`. Its SR-IOV
+   * capability is added to what `declaration` says.
+   */
   readonly sriov?: SriovDeclaration;
-  /** What was opened for it and outlives each device it creates, as a disk's image: the code that made this model disposes of it. */
+  /**
+   * What was opened for it and outlives each device it creates, as a disk's image: the code that
+   * made this model disposes of it.
+   */
   readonly owns?: Disposable;
 }

@@ -226,7 +226,10 @@ const listed: readonly (Sample & { readonly name: string })[] = Object.entries(s
   bdf: bdfAt(i + 1),
 }));
 
-/** Compares all at one level; what lspci gave up on is left out. @returns how many were compared, and the lines of the first that differ */
+/**
+ * Compares all at one level; what lspci gave up on is left out.
+ * @returns how many were compared, and the lines of the first that differ
+ */
 function compare(all: readonly (Sample & { readonly name?: string })[], level: 0 | 1 | 2 | 3, numeric: boolean) {
   const different: { readonly name: string; readonly mine: readonly string[]; readonly theirs: readonly string[] }[] = [];
   let compared = 0;

@@ -1,4 +1,7 @@
-/** A config space, decoded: plain data for programs (it goes through JSON) and, by format-lspci.ts, the text that lspci prints. */
+/**
+ * A config space, decoded: plain data for programs (it goes through JSON) and, by format-lspci.ts,
+ * the text that lspci prints.
+ */
 import { Bar, CapId, Cardbus, CFG_SPACE_EXP_SIZE, CFG_SPACE_SIZE, Command, Config, HEADER_SIZE, HeaderType, Status } from '../abi/pci.ts';
 import { VfioError } from '../base/errno.ts';
 import { bdfParts, parseBdf } from './bdf.ts';
@@ -122,8 +125,8 @@ export interface DecodeOptions {
 }
 
 /**
- * Decode `bytes`: 64, 256 or 4096 of them (others count as the next smaller of these). No bytes make it throw otherwise, and it looks at each
- * a bounded number of times.
+ * Decode `bytes`: 64, 256 or 4096 of them (others count as the next smaller of these). No bytes
+ * make it throw otherwise, and it looks at each a bounded number of times.
  *
  * @throws VfioError EINVAL for fewer than 64 bytes or a malformed BDF
  */
@@ -249,7 +252,8 @@ function decodeRegions(r: CapabilityReader, count: number, resources: DecodeOpti
       continue;
     }
     const size = optional('size', sizeOf(known));
-    // A host bridge may translate: processors reach a region where the kernel says, not where its registers do.
+    // A host bridge may translate: processors reach a region where the kernel says, not where its
+    // registers do.
     const placed = typeof known === 'object' ? known.address : undefined;
     if ((value & Bar.SPACE_IO) !== 0) {
       const disabled = (command & Command.IO) === 0;

@@ -29,7 +29,10 @@ export interface BitOutcome {
   readonly msb: number;
   readonly lsb: number;
   readonly landing: Landing;
-  /** What these bits read now, what was written, and what they read afterwards if no side effect says otherwise. */
+  /**
+   * What these bits read now, what was written, and what they read afterwards if no side effect
+   * says otherwise.
+   */
   readonly before: number;
   readonly written: number;
   readonly after: number;
@@ -50,7 +53,10 @@ export interface WriteExplanation {
 }
 
 export interface WriteTarget {
-  /** The user's copy: a VirtualConfig's `bytes`, or a map's `initial` when no user has opened the device. */
+  /**
+   * The user's copy: a VirtualConfig's `bytes`, or a map's `initial` when no user has opened the
+   * device.
+   */
   readonly virtual: Uint8Array;
   /** Its bytes, and which of them hardware lets software write. */
   readonly hardware: Pick<ConfigSpace, 'bytes' | 'writableBits' | 'writeOneClearsBits'>;
@@ -71,7 +77,7 @@ function isVfMemory(target: WriteTarget, at: number, mask: number): boolean {
 }
 
 /**
- * @param offset  in config space; it need not be aligned, the write is then made in several accesses
+ * @param offset in config space; it need not be aligned, the write is then made in several accesses
  * @throws VfioError EFAULT outside of config space; EINVAL for a width or a value that is none
  */
 export function explainConfigWrite(

@@ -1,6 +1,6 @@
 /**
- * The text of lspci (pciutils 3.14) for a decoded config space. Where lspci prints a wrong value this prints the right one; the list, each with
- * its reason, is a table of decode-lspci.test.ts.
+ * The text of lspci (pciutils 3.14) for a decoded config space. Where lspci prints a wrong value
+ * this prints the right one; the list, each with its reason, is a table of decode-lspci.test.ts.
  */
 import { Command, HEADER_SIZE, Status } from '../abi/pci.ts';
 import { choice, Decoding, hexDigits, sizeText } from './decode/text.ts';
@@ -8,7 +8,10 @@ import type { DecodedCardbus, DecodedConfig, DecodedRegion, DecodedWindow } from
 import type { DecodedId } from './pci-ids.ts';
 
 export interface FormatOptions {
-  /** Numbers instead of names, like lspci -n (programming interfaces keep theirs). The default when there are no names. */
+  /**
+   * Numbers instead of names, like lspci -n (programming interfaces keep theirs). The default when
+   * there are no names.
+   */
   readonly numeric?: boolean;
   /** Write domain 0 too, as lspci does where others are about. Default: only other domains. */
   readonly domain?: boolean;
@@ -33,8 +36,8 @@ const bridgeControlLines = [
 const cardbusControlLine = '\tBridgeCtl: Parity{0} SERR{1} ISA{2} VGA{3} MAbort{5} >Reset{6} 16bInt{7} PostWrite{10}';
 
 /**
- * Lines as lspci prints them: 0 the device's one line, 1 as `lspci -v`, 2 as `-vv`, 3 as `-vvv`. Ends with a newline; at 1 and above with an
- * empty line.
+ * Lines as lspci prints them: 0 the device's one line, 1 as `lspci -v`, 2 as `-vv`, 3 as `-vvv`.
+ * Ends with a newline; at 1 and above with an empty line.
  */
 export function formatLspci(decoded: DecodedConfig, verbosity: 0 | 1 | 2 | 3 = 0, options: FormatOptions = {}): string {
   const numeric = options.numeric ?? decoded.class.baseName === undefined;
@@ -77,7 +80,10 @@ function ideModes(progIf: number): string | undefined {
     .join(' ');
 }
 
-/** "1af4:1100", or "Red Hat, Inc. Device 1100", or "Device 1234:11e8" where the database does not have the vendor. */
+/**
+ * "1af4:1100", or "Red Hat, Inc. Device 1100", or "Device 1234:11e8" where the database does not
+ * have the vendor.
+ */
 function idsText(vendor: DecodedId, device: DecodedId, numeric: boolean): string {
   const digits = hexDigits(device.id, 4);
   if (numeric) return `${hexDigits(vendor.id, 4)}:${digits}`;
@@ -92,7 +98,8 @@ function headerLines(d: DecodedConfig, verbosity: number, numeric: boolean): str
   if (d.subsystem !== null) {
     lines.push(`\tSubsystem: ${idsText(d.subsystem.vendor, d.subsystem.device, numeric)}`);
   }
-  // A bridge's header belongs to bridges, and the one kind of bridge that has a header of its own cannot have another.
+  // A bridge's header belongs to bridges, and the one kind of bridge that has a header of its own
+  // cannot have another.
   if (kind === 'unknown') lines.push(`\t!!! Unknown header type ${hexDigits(type, 2)}`);
   else if (kind === 'endpoint' ? code === 0x0604 : d.class.base !== 0x06) {
     lines.push(`\t!!! Invalid class ${hexDigits(code, 4)} for header type ${hexDigits(type, 2)}`);

@@ -1,4 +1,7 @@
-/** Config space as hexadecimal text: what `lspci -x`, `-xxx` and `-xxxx` print and what `lspci -F` reads. */
+/**
+ * Config space as hexadecimal text: what `lspci -x`, `-xxx` and `-xxxx` print and what `lspci -F`
+ * reads.
+ */
 import { CFG_SPACE_EXP_SIZE, CFG_SPACE_SIZE, HEADER_SIZE } from '../abi/pci.ts';
 import { VfioError } from '../base/errno.ts';
 import { bdfParts, parseBdf } from './bdf.ts';
@@ -30,9 +33,11 @@ export function toHex(bytes: Uint8Array, bdf: string, title = 'config space'): s
 }
 
 /**
- * The functions in the output of `lspci -x`, `-xxx` or `-xxxx`, with or without `-v`. Lines that are neither an address nor bytes are skipped.
+ * The functions in the output of `lspci -x`, `-xxx` or `-xxxx`, with or without `-v`. Lines that
+ * are neither an address nor bytes are skipped.
  *
- * @throws VfioError EINVAL for a row that is malformed or outside of config space, bytes before any address, a function with no bytes, or no function
+ * @throws VfioError EINVAL for a row that is malformed or outside of config space, bytes before any
+ *   address, a function with no bytes, or no function
  */
 export function parseHex(text: string): ConfigDump[] {
   if (text.length > MAX_TEXT) throw new VfioError('EINVAL', `a dump of ${text.length} characters; at most ${MAX_TEXT}`);

@@ -1,4 +1,7 @@
-/** Names of vendors, devices, subsystems and classes: out of the pci.ids database, as lspci does (pci.ids(5)). */
+/**
+ * Names of vendors, devices, subsystems and classes: out of the pci.ids database, as lspci does
+ * (pci.ids(5)).
+ */
 export interface DecodedId {
   readonly id: number;
   readonly name?: string;
@@ -16,8 +19,9 @@ export interface PciNames {
 const key = (...numbers: readonly number[]): string => numbers.map((n) => n.toString(16)).join(' ');
 
 /**
- * The database's text, parsed. Lines are `vendor  name`, a tab and `device  name`, two tabs and `subvendor subdevice  name`; classes start
- * with `C base`, and have sub-classes and programming interfaces below them. What is none of these is skipped.
+ * The database's text, parsed. Lines are `vendor name`, a tab and `device name`, two tabs and
+ * `subvendor subdevice name`; classes start with `C base`, and have sub-classes and programming
+ * interfaces below them. What is none of these is skipped.
  */
 export class PciIds implements PciNames {
   readonly #names = new Map<string, string>();

@@ -1,9 +1,11 @@
 /**
- * PermissionMap: the permission tables laid over one device's config space. For every byte it says to which capability the byte belongs, which
- * bits are the user's copy, which can be written, and why. It also holds that copy as it is at open: the edited capability list.
+ * PermissionMap: the permission tables laid over one device's config space. For every byte it says
+ * to which capability the byte belongs, which bits are the user's copy, which can be written, and
+ * why. It also holds that copy as it is at open: the edited capability list.
  *
- * Config space comes from a device and is not believed: walks are bounded (capability-walk.ts), lengths are cut at the end of the space,
- * overlaps become warnings and the later capability wins, as in Linux. Where the chain loops or points nowhere, the user's chain ends.
+ * Config space comes from a device and is not believed: walks are bounded (capability-walk.ts),
+ * lengths are cut at the end of the space, overlaps become warnings and the later capability wins,
+ * as in Linux. Where the chain loops or points nowhere, the user's chain ends.
  *
  * @see linux/drivers/vfio/pci/vfio_pci_config.c, vfio_cap_init(), vfio_ecap_init()
  */
@@ -31,7 +33,9 @@ export type RegionKind =
   | 'header'
   | 'capability'
   | 'extended'
-  /** A hidden first extended capability: it cannot leave the chain, so its id and version read 0. */
+  /**
+   * A hidden first extended capability: it cannot leave the chain, so its id and version read 0.
+   */
   | 'placeholder'
   /** Between capabilities, or a hidden one: straight to hardware. */
   | 'gap';
@@ -166,7 +170,8 @@ export class PermissionMap {
   }
 
   /**
-   * Bytes of the first access that [offset, offset+count) is made in: 4, 2 or 1, aligned, within a dword and within one capability.
+   * Bytes of the first access that [offset, offset+count) is made in: 4, 2 or 1, aligned, within a
+   * dword and within one capability.
    *
    * @see linux/drivers/vfio/pci/vfio_pci_config.c, vfio_pci_cap_remaining_dword()
    */

@@ -31,7 +31,8 @@ function typeBits(region: KnownRegion): number {
 }
 
 /**
- * The user's copy as it is at open: the map's, with what vfio_config_init() adds for a virtual function.
+ * The user's copy as it is at open: the map's, with what vfio_config_init() adds for a virtual
+ * function.
  *
  * @param regions BAR 0 to 5, where known
  */

@@ -1,6 +1,7 @@
 /**
- * Physical and virtual functions (SR-IOV 1.1): what either declares, and where VFs appear. A device that has VFs is a PF; its SR-IOV capability
- * says how many, their device id, their BARs and their routing ids.
+ * Physical and virtual functions (SR-IOV 1.1): what either declares, and where VFs appear. A device
+ * that has VFs is a PF; its SR-IOV capability says how many, their device id, their BARs and their
+ * routing ids.
  */
 import { CapId, ExtCapId } from '../abi/pci.ts';
 import { checkIndex } from '../base/check.ts';
@@ -44,8 +45,8 @@ function vfBar({ index, size, type, prefetchable }: BarDeclaration, name: string
 }
 
 /**
- * What a VF of `pf` is as hardware. Vendors are the PF's, there is no INTx and no ROM; a PCI Express capability with FLR, which every VF has, is
- * added when `vf` has none.
+ * What a VF of `pf` is as hardware. Vendors are the PF's, there is no INTx and no ROM; a PCI
+ * Express capability with FLR, which every VF has, is added when `vf` has none.
  */
 export function virtualFunctionOf(pf: PciDeclaration, vf: PciDeclaration): PciDeclaration {
   const { rom: _, ...rest } = vf;
@@ -62,7 +63,10 @@ export function virtualFunctionOf(pf: PciDeclaration, vf: PciDeclaration): PciDe
   };
 }
 
-/** Where VF `index` of the PF at `pf` appears: its routing id is the PF's + First VF Offset + index · VF Stride. Null past the last bus. */
+/**
+ * Where VF `index` of the PF at `pf` appears: its routing id is the PF's + First VF Offset + index
+ * · VF Stride. Null past the last bus.
+ */
 export function virtualFunctionAt(pf: BdfParts, config: ConfigSpace, index: number): BdfParts | null {
   const at = config.findExtendedCapability(ExtCapId.SRIOV);
   const first = config.read(at + Sriov.VF_OFFSET, 2);

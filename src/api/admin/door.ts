@@ -1,6 +1,7 @@
 /**
- * Requests of an administrator, at the owner-only socket beside what is served: an ADMIN frame `{version, command, given}`, then PROGRESS frames and DONE, or
- * ABORT with the errno that sysfs would give.
+ * Requests of an administrator, at the owner-only socket beside what is served: an ADMIN frame
+ * `{version, command, given}`, then PROGRESS frames and DONE, or ABORT with the errno that sysfs
+ * would give.
  */
 import { VfioError } from '../../base/errno.ts';
 import type { Logger } from '../../base/log.ts';

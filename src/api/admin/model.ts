@@ -1,4 +1,7 @@
-/** The device that an administrator names: a model of the package with its options, or the file of one. */
+/**
+ * The device that an administrator names: a model of the package with its options, or the file of
+ * one.
+ */
 import type { DeviceModel } from '../../pci/declaration.ts';
 import { parseAddress } from '../address.ts';
 import { loadModel } from '../simulation.ts';

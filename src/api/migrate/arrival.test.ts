@@ -1,4 +1,7 @@
-/** What comes over a link is somebody else's: whatever it is, nothing arrives but what is whole, and nothing throws that is no errno. */
+/**
+ * What comes over a link is somebody else's: whatever it is, nothing arrives but what is whole, and
+ * nothing throws that is no errno.
+ */
 import { afterEach, describe, expect, it } from 'vitest';
 import { MigrationSide } from '../../../tests/kit/migration-rig.ts';
 import { movable } from '../../../tests/kit/movable-model.ts';

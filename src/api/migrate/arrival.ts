@@ -1,6 +1,6 @@
 /**
- * A device arrives: into a fresh one of ours, with memory of ours. It stands still until the source has said that it is ours, and is forgotten when that
- * does not come.
+ * A device arrives: into a fresh one of ours, with memory of ours. It stands still until the source
+ * has said that it is ours, and is forgotten when that does not come.
  */
 import type { Device, MigrationStream } from '../../abi/device.ts';
 import { RegionIndex } from '../../abi/vfio.ts';

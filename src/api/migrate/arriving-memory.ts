@@ -22,7 +22,10 @@ export class ArrivingMemory implements Disposable {
   /** Of the last file: bytes that are given away. */
   #used = 0;
 
-  /** @throws VfioError EPROTO for extents out of order; ENOMEM; EAGAIN when new ones come again and again */
+  /**
+   * @throws VfioError EPROTO for extents out of order; ENOMEM; EAGAIN when new ones come again and
+   *   again
+   */
   add(extents: readonly ExtentInfo[]): void {
     let total = 0;
     for (const [i, { number, pages }] of extents.entries()) {
@@ -73,7 +76,10 @@ export class ArrivingMemory implements Disposable {
     return { window: this.files[place.file]!.windows[Math.floor(at / WINDOW_BYTES)]!, at: at % WINDOW_BYTES };
   }
 
-  /** Where in the files a mapping is. @throws VfioError EPROTO for one of memory that did not come */
+  /**
+   * Where in the files a mapping is.
+   * @throws VfioError EPROTO for one of memory that did not come
+   */
   locate({ iova, size, extent, page, access }: Mapping): AdoptedMapping {
     this.#at(extent, page, size / PAGE);
     const place = this.#places[extent]!;

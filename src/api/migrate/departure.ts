@@ -1,6 +1,7 @@
 /**
- * A device leaves: rounds of copying while it runs, a short stop in which the rest goes, and then it belongs to the other side. Until then any failure
- * puts everything back, and the client has noticed a pause at most.
+ * A device leaves: rounds of copying while it runs, a short stop in which the rest goes, and then
+ * it belongs to the other side. Until then any failure puts everything back, and the client has
+ * noticed a pause at most.
  */
 import { randomBytes } from 'node:crypto';
 import type { Device, MigrationStream } from '../../abi/device.ts';

@@ -1,4 +1,7 @@
-/** The door of a server through which its device moves, from outside: where it is, and what can be asked there. */
+/**
+ * The door of a server through which its device moves, from outside: where it is, and what can be
+ * asked there.
+ */
 import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { type ErrnoName, VfioError } from '../../base/errno.ts';
@@ -13,7 +16,10 @@ export const managePathOf = (path: string): string => `${path}.manage`;
 /** The name of a whole machine in place of a socket, in the directory where it is served. */
 export const machinePathOf = (directory: string): string => join(directory, 'machine');
 
-/** A connection to the door of the server at `path`. @throws VfioError ENOENT, ECONNREFUSED, EACCES, with what to do */
+/**
+ * A connection to the door of the server at `path`.
+ * @throws VfioError ENOENT, ECONNREFUSED, EACCES, with what to do
+ */
 export function connectDoor(path: string): UnixSocket {
   try {
     return UnixSocket.connect(managePathOf(path));
@@ -48,7 +54,8 @@ const ANSWER_MS = 10_000;
 /**
  * Ask, or tell, the server at `path`.
  *
- * @throws VfioError (rejects) ENOENT where there is nothing to resume or to let go; what `connectDoor` throws
+ * @throws VfioError (rejects) ENOENT where there is nothing to resume or to let go; what
+ *   `connectDoor` throws
  */
 export async function askDoor(path: string, command: 'status' | 'resume' | 'let-go'): Promise<DoorStatus> {
   using link = new Link(connectDoor(path));

@@ -1,6 +1,6 @@
 /**
- * Opens the ends of a move: the door of a server, a TCP connection that both ends' key protects, the
- * standard streams of a command.
+ * Opens the ends of a move: the door of a server, a TCP connection that both ends' key protects,
+ * the standard streams of a command.
  */
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -25,7 +25,10 @@ export interface Pipe {
   close(): void;
 }
 
-/** TLS 1.2, whose pre-shared keys Node.js knows; ephemeral, so that a key that leaks later opens nothing that was sent before. */
+/**
+ * TLS 1.2, whose pre-shared keys Node.js knows; ephemeral, so that a key that leaks later opens
+ * nothing that was sent before.
+ */
 const CIPHERS = 'ECDHE-PSK-CHACHA20-POLY1305';
 const IDENTITY = 'vfio-ts-move';
 const KEY_LEAST_BYTES = 32;
@@ -35,7 +38,8 @@ const CONNECT_MS = 20_000;
 const STRANGERS_MAX = 256;
 
 /**
- * The key in a file that only its owner may read: at least 32 characters, as `openssl rand -hex 32` makes them.
+ * The key in a file that only its owner may read: at least 32 characters, as `openssl rand -hex 32`
+ * makes them.
  *
  * @throws VfioError ENOENT, EACCES, EINVAL
  */
@@ -71,7 +75,11 @@ export function readKey(file: string): Uint8Array {
   return createHash('sha256').update(text).digest();
 }
 
-/** @param key for TCP   @throws VfioError (rejects) ENOENT, ECONNREFUSED, ETIMEDOUT when nobody is there; EACCES for another key; EINVAL for TCP without one */
+/**
+ * @param key for TCP
+ * @throws VfioError (rejects) ENOENT, ECONNREFUSED, ETIMEDOUT when nobody is there; EACCES for
+ *   another key; EINVAL for TCP without one
+ */
 export async function connectEndpoint(endpoint: Endpoint, key: Uint8Array | null): Promise<Pipe> {
   switch (endpoint.kind) {
     case 'server':
@@ -171,7 +179,11 @@ export interface TcpReceiver extends Disposable {
   readonly connected: Promise<Pipe>;
 }
 
-/** Wait for a source. @param onRefused somebody came without the key   @throws VfioError (rejects) EADDRINUSE, EACCES, EINVAL */
+/**
+ * Wait for a source.
+ * @param onRefused somebody came without the key
+ * @throws VfioError (rejects) EADDRINUSE, EACCES, EINVAL
+ */
 export async function receiveTcp(
   host: string,
   port: number,

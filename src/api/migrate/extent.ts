@@ -7,7 +7,9 @@ import { PAGE, PAGES_MAX } from './wire.ts';
 /** Pages that are looked at in a row: about two milliseconds. */
 const SLICE_PAGES = 4096;
 
-/** Send the page; tell that it is all zeroes again; say nothing, since it never was anything else. */
+/**
+ * Send the page; tell that it is all zeroes again; say nothing, since it never was anything else.
+ */
 export type Taken = 'filled' | 'zeroes' | 'nothing';
 
 export class Extent {
@@ -40,7 +42,10 @@ export class Extent {
     return this.#hashes;
   }
 
-  /** Mark what differs from what the other side has, in slices: each turn does one. What the file has no pages for is not read. */
+  /**
+   * Mark what differs from what the other side has, in slices: each turn does one. What the file
+   * has no pages for is not read.
+   */
   *scan(slicePages = SLICE_PAGES): Generator<number> {
     let page = 0;
     while (page < this.pages) {
@@ -119,7 +124,10 @@ export class Extent {
     return { first, count: at - first };
   }
 
-  /** Copy pages to where they are sent from: they are the other side's from now on. @returns what to do about each */
+  /**
+   * Copy pages to where they are sent from: they are the other side's from now on.
+   * @returns what to do about each
+   */
   take(first: number, count: number, into: Uint8Array): readonly Taken[] {
     this.#tracked.take(first, count, into);
     return Array.from({ length: count }, (_, i) => this.#kindOf(first + i));

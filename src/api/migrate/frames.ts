@@ -1,6 +1,7 @@
 /**
- * What is said while a device moves, in frames: a head of 12 bytes {payload size u32, kind u32, CRC32C u32}, little-endian, then the payload. The checksum is
- * that of the head's first 8 bytes and the payload. docs/moving.md has the whole conversation.
+ * What is said while a device moves, in frames: a head of 12 bytes {payload size u32, kind u32,
+ * CRC32C u32}, little-endian, then the payload. The checksum is that of the head's first 8 bytes
+ * and the payload. docs/moving.md has the whole conversation.
  */
 
 import { VfioError } from '../../base/errno.ts';
@@ -75,7 +76,10 @@ export function sealFrame(frame: Uint8Array, kind: number, size: number): number
   return HEAD_BYTES + size;
 }
 
-/** Bytes of the frame that begins at `at`; 0 while its head is not there. @throws VfioError EPROTO for a head that is none */
+/**
+ * Bytes of the frame that begins at `at`; 0 while its head is not there.
+ * @throws VfioError EPROTO for a head that is none
+ */
 export function frameSize(bytes: Uint8Array, at: number, end: number): number {
   if (end - at < HEAD_BYTES) return 0;
   const view = new DataView(bytes.buffer, bytes.byteOffset + at, HEAD_BYTES);

@@ -1,4 +1,7 @@
-/** Frames over a stream, both ways, for code that waits: what is not taken is not made, what is not there is waited for, and neither for ever. */
+/**
+ * Frames over a stream, both ways, for code that waits: what is not taken is not made, what is not
+ * there is waited for, and neither for ever.
+ */
 import { Errno, type ErrnoName, errnoName, VfioError } from '../../base/errno.ts';
 import { type ByteStream, END_OF_STREAM, WOULD_BLOCK } from '../../sys/byte-stream.ts';
 import type { OwnedFd } from '../../sys/owned-fd.ts';
@@ -7,7 +10,9 @@ import { decodeJson, encodeJson, type Frame, frameSize, HEAD_BYTES, Kind, kindNa
 
 /** A peer that takes nothing for so long is gone. */
 const STALL_MS = 30_000;
-/** Whoever else is served in this thread gets a turn after so long, however fast the other side is. */
+/**
+ * Whoever else is served in this thread gets a turn after so long, however fast the other side is.
+ */
 const TURN_MS = 5;
 /** So long may hearing of an end take. */
 const HEARD_MS = 2000;
@@ -40,9 +45,11 @@ export class Link implements Disposable {
   }
 
   /**
-   * Send a frame: the parts one after the other. When it throws, the peer has not got the whole of it.
+   * Send a frame: the parts one after the other. When it throws, the peer has not got the whole of
+   * it.
    *
-   * @throws VfioError (rejects) EPIPE, ECONNRESET when the peer is gone; ETIMEDOUT when it takes nothing; what `fail` was told
+   * @throws VfioError (rejects) EPIPE, ECONNRESET when the peer is gone; ETIMEDOUT when it takes
+   *   nothing; what `fail` was told
    */
   async send(kind: Kind, ...parts: readonly Uint8Array[]): Promise<void> {
     if (performance.now() - this.#turnMs > TURN_MS) await this.#turn();
@@ -79,7 +86,8 @@ export class Link implements Disposable {
   /**
    * The next frame, once it is there. One that says ABORT is thrown as what it says.
    *
-   * @throws VfioError (rejects) ECONNRESET at the end of the stream; ETIMEDOUT; EPROTO; what `fail` was told
+   * @throws VfioError (rejects) ECONNRESET at the end of the stream; ETIMEDOUT; EPROTO; what `fail`
+   *   was told
    */
   async receive(timeoutMs: number): Promise<Frame> {
     if (performance.now() - this.#turnMs > TURN_MS) await this.#turn();
@@ -154,7 +162,8 @@ export class Link implements Disposable {
     const timer = setTimeout(() => this.fail(new VfioError('ETIMEDOUT', 'the other side does not end')), HEARD_MS);
     try {
       await this.sendJson(Kind.ABORT, { code: error.code, message: error.message, ...(error.fix === undefined ? {} : { fix: error.fix }) });
-      // Not closed before it was heard: what the other side sends meanwhile would be answered with a reset, which overtakes it.
+      // Not closed before it was heard: what the other side sends meanwhile would be answered with
+      // a reset, which overtakes it.
       const end = performance.now() + HEARD_MS;
       for (let left = HEARD_MS; left > 0; left = end - performance.now()) await this.receive(left);
     } catch {

@@ -1,6 +1,7 @@
 /**
- * The memory that a device may touch, as its client has mapped it now: which memories, which pages of them, and what changed since it was sent. Memory
- * that is mapped at several addresses is one, here and where it arrives.
+ * The memory that a device may touch, as its client has mapped it now: which memories, which pages
+ * of them, and what changed since it was sent. Memory that is mapped at several addresses is one,
+ * here and where it arrives.
  */
 import type { Access, DirectMemory, Memory } from '../../abi/memory.ts';
 import { WINDOW_BYTES } from '../../abi/memory.ts';
@@ -32,7 +33,10 @@ export class MemoryImage implements Disposable {
   /** As it is now, in order of addresses. */
   mappings: readonly Mapping[] = [];
   readonly #domain: IommuDomain;
-  /** Of each memory, in order of pages. Each is held until the end: the client may unmap it meanwhile. */
+  /**
+   * Of each memory, in order of pages. Each is held until the end: the client may unmap it
+   * meanwhile.
+   */
   readonly #byMemory = new Map<Memory, Extent[]>();
   /** Of the domain, when it was looked at: an unmap changes the first, a map the second. */
   #epoch = -1;
@@ -45,7 +49,8 @@ export class MemoryImage implements Disposable {
   /**
    * Look again at what is mapped.
    *
-   * @returns extents that were not there before   @throws VfioError EOPNOTSUPP for memory that is reached by messages
+   * @returns extents that were not there before
+   * @throws VfioError EOPNOTSUPP for memory that is reached by messages
    */
   refresh(): readonly Extent[] {
     if (this.#isCurrent) return [];
@@ -135,7 +140,10 @@ export class MemoryImage implements Disposable {
     return pieces;
   }
 
-  /** What the device has written since this was asked last, by its own log. @throws VfioError when it is not logged */
+  /**
+   * What the device has written since this was asked last, by its own log.
+   * @throws VfioError when it is not logged
+   */
   noteDeviceWrites(migration: Migration): void {
     const current = this.#isCurrent;
     for (const { iova, size, extent, page } of this.mappings) {
@@ -149,7 +157,11 @@ export class MemoryImage implements Disposable {
     if (current) this.#epoch = this.#domain.epoch;
   }
 
-  /** Mark all pages that differ from what was sent. @param between  run now and then, unless the rest has to wait   @returns ms of work */
+  /**
+   * Mark all pages that differ from what was sent.
+   * @param between run now and then, unless the rest has to wait
+   * @returns ms of work
+   */
   async scan(between: (() => Promise<void>) | null): Promise<number> {
     let spent = 0;
     for (const extent of this.extents) {
@@ -187,7 +199,10 @@ function joined(spans: readonly Span[]): Span[] {
   return all;
 }
 
-/** The mappings as ranges for DMA_LOGGING_START, of which there may be 256: those that lie closest together become one. */
+/**
+ * The mappings as ranges for DMA_LOGGING_START, of which there may be 256: those that lie closest
+ * together become one.
+ */
 export function rangesToLog(mappings: readonly Mapping[], most = DMA_LOGGING_MAX_RANGES): LoggedRange[] {
   const all: { first: bigint; end: bigint }[] = [];
   for (const { iova, size } of mappings) {

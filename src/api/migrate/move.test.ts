@@ -1,4 +1,7 @@
-/** Moves within one process: nothing that was written is missed, and nothing runs twice, wherever the link breaks. */
+/**
+ * Moves within one process: nothing that was written is missed, and nothing runs twice, wherever
+ * the link breaks.
+ */
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { MigrationSide } from '../../../tests/kit/migration-rig.ts';
 import { type MovableModel, movable } from '../../../tests/kit/movable-model.ts';
@@ -133,7 +136,10 @@ describe('a move', () => {
       return { from, to, outcome };
     };
 
-    /** How many bytes a move takes that tells nothing of its progress on the way, as one does that takes long. */
+    /**
+     * How many bytes a move takes that tells nothing of its progress on the way, as one does that
+     * takes long.
+     */
     let bytes = 0;
     beforeAll(async () => {
       for (let before = -1; bytes !== before; ) {
@@ -170,7 +176,8 @@ describe('a move', () => {
       opened.splice(0);
     }
 
-    // The last hundred bytes are those of the hand-over, in which the source says GO and the destination RUNNING.
+    // The last hundred bytes are those of the hand-over, in which the source says GO and the
+    // destination RUNNING.
     const back = (from: number) => Array.from({ length: 30 }, (_, i) => bytes - from - 5 * i);
     it.each<[string, () => number[]]>([
       ['at its beginning, or not at all', () => [0, 1, 11, 12, 100, 2 * bytes]],

@@ -10,19 +10,23 @@ import { type RelayOptions, relay } from './relay.ts';
 
 /** Limits of a move, and the listeners of its progress. */
 export interface MoveOptions extends RelayOptions {
-  /** The device may stand still for so long, in milliseconds, or not move; Infinity for any time. Default 300. */
+  /**
+   * The device may stand still for so long, in milliseconds, or not move; Infinity for any time.
+   * Default 300.
+   */
   readonly downtimeMs?: number;
   /** For a destination behind TCP. */
   readonly key?: Uint8Array;
 }
 
 /**
- * Move the device of the server at `source`, with the memory that it may touch, to another server. Until the moment in which it is handed over, whatever
- * fails leaves it where it was.
+ * Move the device of the server at `source`, with the memory that it may touch, to another server.
+ * Until the moment in which it is handed over, whatever fails leaves it where it was.
  *
- * @param source  path of its socket
- * @throws VfioError (rejects) ENODEV when nobody uses it; EBUSY, EINVAL, EOPNOTSUPP when either end cannot, or both are one; ETIMEDOUT when it changes too fast; ECONNRESET when
- * an end is lost; EIO when that was in the moment of the hand-over, and it is not known which end has it
+ * @param source path of its socket
+ * @throws VfioError (rejects) ENODEV when nobody uses it; EBUSY, EINVAL, EOPNOTSUPP when either end
+ *   cannot, or both are one; ETIMEDOUT when it changes too fast; ECONNRESET when an end is lost;
+ *   EIO when that was in the moment of the hand-over, and it is not known which end has it
  */
 export async function moveDevice(source: string, destination: Endpoint, options: MoveOptions = {}): Promise<Figures | null> {
   const { from, to } = await startMove(source, destination, options);
@@ -91,8 +95,8 @@ function hello(pipe: Pipe, body: object): void {
 const SETTLE_TRIES = 100;
 
 /**
- * A source that gave its device away without hearing of it is told what became of it, where both ends can be asked. What cannot be found out stays
- * as it is, for a person.
+ * A source that gave its device away without hearing of it is told what became of it, where both
+ * ends can be asked. What cannot be found out stays as it is, for a person.
  *
  * @returns whether it is at the destination
  */

@@ -1,4 +1,7 @@
-/** What a server has to do with moves: one at a time, in or out; the device that came and waits for its client; the one of which nobody knows whether it arrived. */
+/**
+ * What a server has to do with moves: one at a time, in or out; the device that came and waits for
+ * its client; the one of which nobody knows whether it arrived.
+ */
 import type { Device } from '../../abi/device.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { type Clock, SystemClock } from '../../base/clock.ts';
@@ -71,7 +74,8 @@ export class Moves implements Disposable {
   /**
    * The device for a client: null, unless one that came waits for it.
    *
-   * @throws VfioError EBUSY while one arrives, or one waits and the client does not ask for it; ENXIO when it asks, and none waits
+   * @throws VfioError EBUSY while one arrives, or one waits and the client does not ask for it;
+   *   ENXIO when it asks, and none waits
    */
   takeWaiting(adopt: boolean): MovedDevice | null {
     const { name } = this.#options;
@@ -263,7 +267,10 @@ export class Moves implements Disposable {
     this.#doubt = null;
   }
 
-  /** Give up the device here: one that is in doubt, or that waits for its client. @throws VfioError ENOENT when there is none */
+  /**
+   * Give up the device here: one that is in doubt, or that waits for its client.
+   * @throws VfioError ENOENT when there is none
+   */
   #letGo(): void {
     const { name, log } = this.#options;
     if (this.#doubt !== null) {

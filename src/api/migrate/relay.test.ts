@@ -1,4 +1,7 @@
-/** Carrying a move between two ends, one of which takes nothing any more, or says what a terminal would obey. */
+/**
+ * Carrying a move between two ends, one of which takes nothing any more, or says what a terminal
+ * would obey.
+ */
 import { once } from 'node:events';
 import { PassThrough, Writable } from 'node:stream';
 import { afterEach, expect, it, vi } from 'vitest';

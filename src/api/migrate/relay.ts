@@ -1,4 +1,7 @@
-/** Between a source and a destination: bytes go through as they come, and who carries them looks at the heads of the frames, to tell how far they are. */
+/**
+ * Between a source and a destination: bytes go through as they come, and who carries them looks at
+ * the heads of the frames, to tell how far they are.
+ */
 import { VfioError } from '../../base/errno.ts';
 import type { Pipe } from './endpoints.ts';
 import { type Figures, figuresOf, type Progress, progressOf } from './figures.ts';
@@ -21,7 +24,10 @@ const READ: ReadonlySet<number> = new Set([Kind.PROGRESS, Kind.STOPPED, Kind.GO,
 const AHEAD_BYTES = 2 ** 20;
 /** After a refusal both ends are given so long to hear of it. */
 const GRACE_MS = 2000;
-/** After the destination has said that it runs there: for the source's figures, which come once it has put its device away. */
+/**
+ * After the destination has said that it runs there: for the source's figures, which come once it
+ * has put its device away.
+ */
 const FIGURES_MS = 60_000;
 /** Less than a source waits, which waits for us meanwhile. */
 const STALL_MS = 20_000;
@@ -31,7 +37,9 @@ const STALL_MS = 20_000;
  *
  * @internal
  * @returns its figures; null when the source did not tell them
- * @throws VfioError (rejects) what either end refused with; ECONNRESET when one was lost, ETIMEDOUT when one takes nothing any more, EIO when that was in the moment of the hand-over; EINTR when told to give up
+ * @throws VfioError (rejects) what either end refused with; ECONNRESET when one was lost, ETIMEDOUT
+ *   when one takes nothing any more, EIO when that was in the moment of the hand-over; EINTR when
+ *   told to give up
  */
 export async function relay(source: Pipe, destination: Pipe, options: RelayOptions = {}): Promise<Figures | null> {
   return await new Relay(source, destination, options).run();

@@ -17,7 +17,10 @@ export const PAGES_MAX = 64;
 /** Of extents and of mappings, in all. */
 export const ROWS_MAX = 2 ** 20;
 
-/** A row of EXTENTS: extents are numbered from 0, in the order in which they come; each begins with zeroes. */
+/**
+ * A row of EXTENTS: extents are numbered from 0, in the order in which they come; each begins with
+ * zeroes.
+ */
 export const ExtentRow = struct('move_extent', 8, { number: 'u32', pages: 'u32' });
 /** PAGES: followed by `count` pages of 4096 bytes. ZEROES: by nothing. */
 export const PagesHead = struct('move_pages', 12, { extent: 'u32', first: 'u32', count: 'u32' });

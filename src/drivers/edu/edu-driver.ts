@@ -1,4 +1,7 @@
-/** Driver of the educational device, QEMU's or ours. It stands on `Device` alone. @see QEMU docs/specs/edu.rst */
+/**
+ * Driver of the educational device, QEMU's or ours. It stands on `Device` alone.
+ * @see QEMU docs/specs/edu.rst
+ */
 import { EDU_BUFFER, EduCause, EduCommand, EduRegisters } from '../../abi/edu.ts';
 import { checkIndex, checkU32 } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
@@ -125,7 +128,9 @@ export class EduDriver implements Disposable {
     else await this.#cause(EduCause.DMA);
   }
 
-  /** Waits until the device has interrupted for `cause`. Other causes are acknowledged on the way. */
+  /**
+   * Waits until the device has interrupted for `cause`. Other causes are acknowledged on the way.
+   */
   async #cause(cause: number): Promise<void> {
     do await this.#next();
     while ((this.#acknowledge() & cause) === 0);

@@ -67,7 +67,10 @@ export class ConfigView implements ConfigReader {
     return `${this.vendor.toString(16).padStart(4, '0')}:${this.device.toString(16).padStart(4, '0')}`;
   }
 
-  /** Base class, subclass and programming interface, as PCI Code and ID Assignment writes them: 0x010802 is NVM Express. */
+  /**
+   * Base class, subclass and programming interface, as PCI Code and ID Assignment writes them:
+   * 0x010802 is NVM Express.
+   */
   get classCode(): number {
     return this.read32(Config.REVISION_ID) >>> 8;
   }

@@ -1,4 +1,6 @@
-/** Memory for the device: `using buffer = dev.dma.alloc(4096)` gives bytes here and an IOVA there. */
+/**
+ * Memory for the device: `using buffer = dev.dma.alloc(4096)` gives bytes here and an IOVA there.
+ */
 
 import type { DmaSpace } from '../../abi/device.ts';
 import { Access, type DirectMemory, WINDOW_BYTES } from '../../abi/memory.ts';
@@ -10,7 +12,10 @@ import { INSPECT } from '../../base/inspect.ts';
 export interface AllocOptions {
   /** What the device may do with it; both unless told. */
   readonly access?: Access;
-  /** Address bits that the device can drive: the whole buffer lies below 2^addressBits. 64 unless told. */
+  /**
+   * Address bits that the device can drive: the whole buffer lies below 2^addressBits. 64 unless
+   * told.
+   */
   readonly addressBits?: number;
   /** Where to map it, instead of at the first place that is free. */
   readonly iova?: bigint;
@@ -57,7 +62,9 @@ interface Held {
   readonly last: bigint;
 }
 
-/** The DMA side of a driver's device: the IOVAs it uses are its own choice, as VFIO has it (S2-03). */
+/**
+ * The DMA side of a driver's device: the IOVAs it uses are its own choice, as VFIO has it (S2-03).
+ */
 export class DriverDma implements Disposable {
   /** The container's own interface. */
   readonly space: DmaSpace;
@@ -73,7 +80,8 @@ export class DriverDma implements Disposable {
   /**
    * Zeroed memory, mapped for the device.
    *
-   * @throws VfioError ENODEV once the device is closed; EINVAL size 0 or above 4 GiB; ENOSPC when no place is left below `addressBits`; and what `DmaSpace.map` throws
+   * @throws VfioError ENODEV once the device is closed; EINVAL size 0 or above 4 GiB; ENOSPC when
+   *   no place is left below `addressBits`; and what `DmaSpace.map` throws
    */
   alloc(size: number, options: AllocOptions = {}): DmaBuffer {
     if (this.#closed) throw new VfioError('ENODEV', 'no DMA buffer can be had: the device is closed');
@@ -96,9 +104,10 @@ export class DriverDma implements Disposable {
   }
 
   /**
-   * Memory that is mapped already, because it came with the device, as a buffer like those of `alloc`.
+   * Memory that is mapped already, because it came with the device, as a buffer like those of
+   * `alloc`.
    *
-   * @param mapping  whole pages within one window of the memory
+   * @param mapping whole pages within one window of the memory
    */
   adopt({ iova, size, memory, offset }: { iova: bigint; size: number; memory: DirectMemory; offset: number }): DmaBuffer {
     const held = { first: iova, last: iova + BigInt(size) - 1n };
@@ -115,7 +124,10 @@ export class DriverDma implements Disposable {
     return `DriverDma with ${this.buffers} buffers`;
   }
 
-  /** Whether `buffer` is from here, and not yet disposed: only then does the device reach it at its IOVA. */
+  /**
+   * Whether `buffer` is from here, and not yet disposed: only then does the device reach it at its
+   * IOVA.
+   */
   owns(buffer: DmaBuffer): boolean {
     return this.#buffers.has(buffer);
   }

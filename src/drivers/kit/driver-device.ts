@@ -1,6 +1,7 @@
 /**
- * A device in the hands of its driver: registers by name, config space, interrupts, DMA buffers, and a clean end.
- * It stands on `Device` alone, so a driver runs unchanged on a model, a socket and hardware.
+ * A device in the hands of its driver: registers by name, config space, interrupts, DMA buffers,
+ * and a clean end. It stands on `Device` alone, so a driver runs unchanged on a model, a socket and
+ * hardware.
  */
 import type { Device, DeviceEvent, DeviceEventKind, RegionMapping, RegisterAccess } from '../../abi/device.ts';
 import type { DirectMemory } from '../../abi/memory.ts';
@@ -30,7 +31,10 @@ export interface AttachOptions<Instance = unknown> {
   readonly signal?: AbortSignal;
   /** Memory that came with the device, mapped already. */
   readonly adopted?: readonly { readonly iova: bigint; readonly size: number; readonly memory: DirectMemory; readonly offset: number }[];
-  /** Disposed when the driver is done, after the device is closed: what was opened to get at the device. */
+  /**
+   * Disposed when the driver is done, after the device is closed: what was opened to get at the
+   * device.
+   */
   readonly owns?: Disposable;
 }
 
@@ -45,7 +49,10 @@ export interface UntilOptions {
 export interface IrqSource {
   /** Vectors there are. */
   readonly count: number;
-  /** @throws VfioError EBUSY while it is enabled already; ENOSPC for more than there are; EINVAL while another kind is enabled */
+  /**
+   * @throws VfioError EBUSY while it is enabled already; ENOSPC for more than there are; EINVAL
+   *   while another kind is enabled
+   */
   enable(count?: number): Interrupts;
 }
 
@@ -64,7 +71,10 @@ export class DriverDevice<Instance = unknown> implements Disposable {
   readonly ids: string;
   readonly config: ConfigView;
   readonly dma: DriverDma;
-  /** Memory that came with a device that was moved (docs/moving.md), in order of addresses; a buffer as those of `dma.alloc`. Nearly always none. */
+  /**
+   * Memory that came with a device that was moved (docs/moving.md), in order of addresses; a buffer
+   * as those of `dma.alloc`. Nearly always none.
+   */
   readonly adopted: readonly DmaBuffer[];
   /** Stands still while the machine sleeps, and so do the timeouts that count on it. */
   readonly clock: PausableClock;
@@ -161,7 +171,11 @@ export class DriverDevice<Instance = unknown> implements Disposable {
     return view;
   }
 
-  /** Function-level or other reset of the device alone. Interrupts stay enabled here; the device forgets its registers. @throws VfioError EINVAL when it has none */
+  /**
+   * Function-level or other reset of the device alone. Interrupts stay enabled here; the device
+   * forgets its registers.
+   * @throws VfioError EINVAL when it has none
+   */
   reset(): void {
     this.device.reset();
   }
@@ -226,8 +240,8 @@ export class DriverDevice<Instance = unknown> implements Disposable {
   }
 
   /**
-   * Quiet the device, then let go of everything: bus mastering off, interrupts off, DMA buffers unmapped, mappings gone, device closed (which
-   * resets it, when it can be). Idempotent.
+   * Quiet the device, then let go of everything: bus mastering off, interrupts off, DMA buffers
+   * unmapped, mappings gone, device closed (which resets it, when it can be). Idempotent.
    */
   close(): void {
     if (this.#closed) return;

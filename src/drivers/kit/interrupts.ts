@@ -1,4 +1,7 @@
-/** Interrupts as a driver waits for them: `using irq = dev.msi.enable(1); await irq.next(0, { timeoutMs: 1000 })`. */
+/**
+ * Interrupts as a driver waits for them: `using irq = dev.msi.enable(1); await irq.next(0, {
+ * timeoutMs: 1000 })`.
+ */
 
 import type { Device, InterruptSink } from '../../abi/device.ts';
 import { IrqIndex } from '../../abi/vfio.ts';
@@ -27,7 +30,10 @@ interface Waiter {
   readonly reject: (error: VfioError) => void;
 }
 
-/** An interrupt sink in this process: counts signals, and wakes whoever waits. Each `next` takes one signal. */
+/**
+ * An interrupt sink in this process: counts signals, and wakes whoever waits. Each `next` takes one
+ * signal.
+ */
 export class InterruptWaiter implements InterruptSink {
   #references = 1;
   #pending = 0;
@@ -83,12 +89,19 @@ export class InterruptWaiter implements InterruptSink {
     return drained;
   }
 
-  /** Called at every signal, besides what `next` sees: for drivers that do not want to wait for a promise. */
+  /**
+   * Called at every signal, besides what `next` sees: for drivers that do not want to wait for a
+   * promise.
+   */
   listen(listener: () => void): Disposable {
     return this.#signals.on(listener);
   }
 
-  /** Take one signal, now or when it comes. @param describe makes the error of a timeout   @throws VfioError ETIMEDOUT; what `fail` was given */
+  /**
+   * Take one signal, now or when it comes.
+   * @param describe makes the error of a timeout
+   * @throws VfioError ETIMEDOUT; what `fail` was given
+   */
   next(options: WaitOptions, describe: () => VfioError): Promise<void> {
     if (this.#pending > 0) {
       this.#pending--;
@@ -115,7 +128,8 @@ export class InterruptWaiter implements InterruptSink {
       this.#waiters.push(waiter);
       if (options.timeoutMs === undefined) return;
       timer = this.#clock.after(options.timeoutMs, () => {
-        // It may have come while this thread did something else: timers go first, descriptors are looked at within a turn of the event loop.
+        // It may have come while this thread did something else: timers go first, descriptors are
+        // looked at within a turn of the event loop.
         timer = this.#clock.after(0, () => {
           this.#waiters.splice(this.#waiters.indexOf(waiter), 1);
           waiter.reject(describe());
@@ -141,7 +155,10 @@ export interface IrqContext {
   readonly clock: Clock;
   /** Why no message may have arrived, for the error of a timeout. */
   hint(kind: IrqKind): string | undefined;
-  /** @throws VfioError EBUSY while interrupts of this kind are enabled: the device has one set of each */
+  /**
+   * @throws VfioError EBUSY while interrupts of this kind are enabled: the device has one set of
+   *   each
+   */
   checkFree(kind: IrqKind, name: string): void;
   /** Called when it is disabled. */
   released(interrupts: Interrupts): void;
@@ -164,8 +181,8 @@ export class Interrupts implements Disposable {
   }
 
   /**
-   * @throws VfioError EBUSY while interrupts of this kind are enabled; ENOSPC when the device has, or the host can give, fewer vectors; EINVAL while
-   * another kind is enabled
+   * @throws VfioError EBUSY while interrupts of this kind are enabled; ENOSPC when the device has,
+   *   or the host can give, fewer vectors; EINVAL while another kind is enabled
    */
   static enable(kind: IrqKind, count: number, context: IrqContext): Interrupts {
     const { device, clock } = context;
@@ -206,7 +223,8 @@ export class Interrupts implements Disposable {
   /**
    * Wait for the next interrupt on `vector`; one that came before and was not waited for counts.
    *
-   * @throws VfioError EINVAL for a vector that is not enabled; ETIMEDOUT after `timeoutMs`; ENODEV when they are disabled, or the device goes, meanwhile
+   * @throws VfioError EINVAL for a vector that is not enabled; ETIMEDOUT after `timeoutMs`; ENODEV
+   *   when they are disabled, or the device goes, meanwhile
    */
   next(vector = 0, options: WaitOptions = {}): Promise<void> {
     if (options.timeoutMs !== undefined) checkTimeout(options.timeoutMs);
@@ -233,7 +251,8 @@ export class Interrupts implements Disposable {
   }
 
   /**
-   * INTx masks itself at every interrupt. Unmask it once the device is acknowledged; while it still asserts the line, it interrupts again.
+   * INTx masks itself at every interrupt. Unmask it once the device is acknowledged; while it still
+   * asserts the line, it interrupts again.
    */
   unmask(): void {
     this.#set('unmask');

@@ -1,5 +1,6 @@
 /**
- * Moving a device, by hand: the features of migration v2 and DMA logging of any `Device` as calls and numbers (docs/migration.md).
+ * Moving a device, by hand: the features of migration v2 and DMA logging of any `Device` as calls
+ * and numbers (docs/migration.md).
  *
  *     const from = new Migration(source);
  *     const stream = from.go('PRE_COPY');          // then read it until it says that nothing is left
@@ -70,7 +71,8 @@ export class Migration {
    * Go to another state.
    *
    * @returns the stream of its data when one begins with this: yours to close
-   * @throws VfioError EINVAL when there is no way, or the data that was written is not that of such a device; the device may be in ERROR then
+   * @throws VfioError EINVAL when there is no way, or the data that was written is not that of such
+   *   a device; the device may be in ERROR then
    */
   go(state: MigrationStateName): MigrationStream | null {
     const data = new Uint8Array(FeatureMigState.structSize);
@@ -83,7 +85,10 @@ export class Migration {
     return made;
   }
 
-  /** About how many bytes it has to send while it stands still. @throws VfioError ENOTTY, of servers of other makers EINVAL */
+  /**
+   * About how many bytes it has to send while it stands still.
+   * @throws VfioError ENOTTY, of servers of other makers EINVAL
+   */
   get stopCopyBytes(): number {
     const data = new Uint8Array(FeatureMigDataSize.structSize);
     this.device.feature({ feature: Feature.MIG_DATA_SIZE, get: true, data });
@@ -93,9 +98,10 @@ export class Migration {
   /**
    * Have the device's writes noted, in these ranges.
    *
-   * @param pageSize  a hint
+   * @param pageSize a hint
    * @returns bytes that it tells apart
-   * @throws VfioError EINVAL, E2BIG more than 256 ranges, EOVERFLOW; EINVAL when they are noted already
+   * @throws VfioError EINVAL, E2BIG more than 256 ranges, EOVERFLOW; EINVAL when they are noted
+   *   already
    */
   startLogging(ranges: readonly LoggedRange[], pageSize = 4096n): bigint {
     const data = new Uint8Array(FeatureDmaLoggingControl.structSize);
@@ -116,8 +122,10 @@ export class Migration {
   /**
    * What was written in [iova, iova + length) since this was asked last.
    *
-   * @param bitmap  a bit per page, in whole words of 64; bits are set, none is cleared   @see bitmapBytes
-   * @throws VfioError EINVAL a page size that is none, or when nothing is noted; EOVERFLOW; EFAULT a bitmap too small
+   * @param bitmap a bit per page, in whole words of 64; bits are set, none is cleared
+   * @see bitmapBytes
+   * @throws VfioError EINVAL a page size that is none, or when nothing is noted; EOVERFLOW; EFAULT
+   *   a bitmap too small
    */
   report(iova: bigint, length: bigint, bitmap: Uint8Array, pageSize = 4096n): void {
     const data = new Uint8Array(FeatureDmaLoggingReport.structSize);

@@ -1,4 +1,7 @@
-/** Admin commands with their data (NVMe 1.4, 5). Data goes through the driver's own memory: none of it is on a fast path. */
+/**
+ * Admin commands with their data (NVMe 1.4, 5). Data goes through the driver's own memory: none of
+ * it is on a fast path.
+ */
 import { AdminOpcode, CreateCq, CreateSq, FEATURE_SAVE, FeatureSelect, featureDataSize, regBits } from '../../abi/nvme.ts';
 import { Cns, IDENTIFY_SIZE, Lpa, Oncs } from '../../abi/nvme-identify.ts';
 import { checkIndex, checkU32 } from '../../base/check.ts';
@@ -11,7 +14,10 @@ import { type CommandFields, Submission } from './submission.ts';
 export interface CommandRequest extends CommandFields {
   /** Data to the controller. */
   readonly write?: Uint8Array;
-  /** Data from the controller: filled when the command has succeeded. Not both; a command with data both ways does not exist. */
+  /**
+   * Data from the controller: filled when the command has succeeded. Not both; a command with data
+   * both ways does not exist.
+   */
   readonly read?: Uint8Array;
   /** How long it may take; the driver's `timeoutMs` unless told. */
   readonly timeoutMs?: number;
@@ -49,7 +55,10 @@ export interface SetFeatureOptions {
 
 /** Bytes of a log asked for at a time: a page is what every controller moves. */
 const LOG_PIECE = 4096;
-/** Without extended data NUMD has 12 bits and there is no offset: one command is all there is (figure 187). */
+/**
+ * Without extended data NUMD has 12 bits and there is no offset: one command is all there is
+ * (figure 187).
+ */
 const LOG_UNEXTENDED = 0x4000;
 /** Of a log: more than any has, and little enough to allocate. */
 const LOG_MAX = 64 * 2 ** 20;
@@ -72,7 +81,10 @@ export class AdminCommands {
     this.#ticks = ticks;
   }
 
-  /** Any command, on the admin queue unless told. Dword 0 of its completion. @throws VfioError EINVAL for more data than a command moves; NvmeError */
+  /**
+   * Any command, on the admin queue unless told. Dword 0 of its completion.
+   * @throws VfioError EINVAL for more data than a command moves; NvmeError
+   */
   async execute(request: CommandRequest, queue = this.#queue): Promise<number> {
     const { read, write } = request;
     if (read !== undefined && write !== undefined) throw new VfioError('EINVAL', 'a command has data to read or to write, not both');
@@ -97,7 +109,11 @@ export class AdminCommands {
     }
   }
 
-  /** Identify (5.15). 4096 bytes, raw. @param cns one of `Cns`   @param cntid and what else CDW10 has in 31:16 */
+  /**
+   * Identify (5.15). 4096 bytes, raw.
+   * @param cns one of `Cns`
+   * @param cntid and what else CDW10 has in 31:16
+   */
   async identify(cns: number, nsid = 0, cntid = 0): Promise<Uint8Array> {
     const read = new Uint8Array(IDENTIFY_SIZE);
     await this.execute({
@@ -118,7 +134,10 @@ export class AdminCommands {
     return (this.logAttributes & Lpa.EXTENDED_DATA) !== 0 ? LOG_MAX : Math.min(this.maxTransfer, LOG_UNEXTENDED);
   }
 
-  /** Get Log Page (5.14), in as many commands as it takes. @throws VfioError EOPNOTSUPP for an offset, or a length, that needs what it does not have */
+  /**
+   * Get Log Page (5.14), in as many commands as it takes.
+   * @throws VfioError EOPNOTSUPP for an offset, or a length, that needs what it does not have
+   */
   async log(id: number, size: number, options: LogOptions = {}): Promise<Uint8Array> {
     checkIndex(id, 0xff, 'log page');
     checkIndex(size, LOG_MAX, 'size of the log page');
@@ -152,7 +171,11 @@ export class AdminCommands {
     return out;
   }
 
-  /** Get Features (5.13). @throws VfioError EOPNOTSUPP for another value than the current one, of a controller that would give the current one */
+  /**
+   * Get Features (5.13).
+   * @throws VfioError EOPNOTSUPP for another value than the current one, of a controller that would
+   *   give the current one
+   */
   async getFeature(id: number, options: GetFeatureOptions = {}): Promise<{ readonly value: number; readonly data: Uint8Array }> {
     const select = checkIndex(options.select ?? FeatureSelect.CURRENT, 7, 'select');
     // Before SEL existed, its bits were reserved (ONCS, Save and Select).
@@ -190,7 +213,9 @@ export class AdminCommands {
     return this.#create(AdminOpcode.CREATE_CQ, id, entries, iova, CreateCq.PC | interrupts);
   }
 
-  /** Create I/O Submission Queue (5.4), in one piece, for the completion queue of the same number. */
+  /**
+   * Create I/O Submission Queue (5.4), in one piece, for the completion queue of the same number.
+   */
   createSubmissionQueue(id: number, entries: number, iova: number): Promise<number> {
     return this.#create(AdminOpcode.CREATE_SQ, id, entries, iova, CreateSq.PC | regBits(CreateSq.CQID, id));
   }
@@ -208,7 +233,10 @@ export class AdminCommands {
     return ((await this.execute({ opcode: AdminOpcode.ABORT, cdw10: (queueId | (commandId << 16)) >>> 0 })) & 1) === 0;
   }
 
-  /** Doorbell Buffer Config (5.7). @param iova of two pages: the shadows, and after them the event indexes */
+  /**
+   * Doorbell Buffer Config (5.7).
+   * @param iova of two pages: the shadows, and after them the event indexes
+   */
   configureDoorbells(iova: number, pageSize: number): Promise<number> {
     // PRP1 and PRP2 are the two buffers: what PRPs of two pages in a row are too.
     return this.#queue.run(new Submission(true, AdminOpcode.DOORBELL_BUFFER_CONFIG, 0, iova, 2 * pageSize, this.#ticks(undefined)));

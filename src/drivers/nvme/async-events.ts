@@ -1,4 +1,7 @@
-/** Asynchronous Event Requests (NVMe 1.4, 5.2): kept armed; each event is answered by reading the log it names, and told to listeners. */
+/**
+ * Asynchronous Event Requests (NVMe 1.4, 5.2): kept armed; each event is answered by reading the
+ * log it names, and told to listeners.
+ */
 import { AdminOpcode, EventError, EventNotice, EventType, FeatureId, LogId } from '../../abi/nvme.ts';
 import { Oaes } from '../../abi/nvme-identify.ts';
 import { SmartLog } from '../../abi/nvme-structs.ts';
@@ -44,7 +47,10 @@ export class AsyncEvents {
     return this.#armed;
   }
 
-  /** After each enable: say which events are wanted, and hand over the requests. What the controller does not know of it, it does without. */
+  /**
+   * After each enable: say which events are wanted, and hand over the requests. What the controller
+   * does not know of it, it does without.
+   */
   async arm(): Promise<void> {
     const { info, admin } = this.#session;
     const notices = info.identify.oaes & (Oaes.NAMESPACE_CHANGED | Oaes.FIRMWARE_ACTIVATION);
@@ -70,7 +76,8 @@ export class AsyncEvents {
       },
       (error: unknown) => {
         this.#armed--;
-        // One too many, or none at all; otherwise the queue is gone, and whoever starts it again arms anew.
+        // One too many, or none at all; otherwise the queue is gone, and whoever starts it again
+        // arms anew.
         if (error instanceof NvmeError) this.#session.log('debug', error.message);
       },
     );
@@ -106,7 +113,8 @@ export class AsyncEvents {
       if (info === EventError.PERSISTENT_INTERNAL) void this.#session.recover(`it reports ${message}`);
       else await admin.log(LogId.ERROR_INFORMATION, 64);
     } else if (type === EventType.NOTICE && info === EventNotice.NAMESPACE_CHANGED) {
-      // Read to answer the event. Which ones have changed a scan finds, also for a controller without the log.
+      // Read to answer the event. Which ones have changed a scan finds, also for a controller
+      // without the log.
       const answered = admin.log(LogId.CHANGED_NAMESPACES, 4096);
       await answered.catch(() => {});
       const changes = await this.#namespaces.scan();

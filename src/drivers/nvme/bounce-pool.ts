@@ -1,11 +1,17 @@
-/** Memory that the device reaches, lent for one command to data that lies elsewhere. Grows as it is needed, and is kept. */
+/**
+ * Memory that the device reaches, lent for one command to data that lies elsewhere. Grows as it is
+ * needed, and is kept.
+ */
 import { VfioError } from '../../base/errno.ts';
 import type { DriverDevice } from '../kit/driver-device.ts';
 import { DmaRange } from './dma-range.ts';
 
 /** Lent at a time, all together: who asks for more waits. */
 const LENT_MAX = 32 * 2 ** 20;
-/** Allocated first; then each time as much as there is already, because some servers take few mappings. */
+/**
+ * Allocated first; then each time as much as there is already, because some servers take few
+ * mappings.
+ */
 const SLAB = 2 ** 18;
 
 export class Bounce {
@@ -49,7 +55,8 @@ export class BouncePool {
   }
 
   /**
-   * A page-aligned buffer of at least `size` bytes, which holds whatever it held. Give it back once.
+   * A page-aligned buffer of at least `size` bytes, which holds whatever it held. Give it back
+   * once.
    *
    * @param size up to the largest transfer
    * @throws VfioError what `DriverDma.alloc` throws

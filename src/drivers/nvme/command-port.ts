@@ -19,8 +19,14 @@ export interface CommandPort extends Pauses {
   readonly maxTransfer: number;
   /** The driver's timeout for a command, in ticks of the watchdog. */
   ticks(): number;
-  /** The queue for the next command; null while the controller is not live: `live` then waits, or says why not. */
+  /**
+   * The queue for the next command; null while the controller is not live: `live` then waits, or
+   * says why not.
+   */
   pick(): QueuePair | null;
-  /** @throws VfioError ENODEV when the controller is gone or closed; EIO when it did not come back, or has no I/O queues */
+  /**
+   * @throws VfioError ENODEV when the controller is gone or closed; EIO when it did not come back,
+   *   or has no I/O queues
+   */
   live(): Promise<QueuePair>;
 }

@@ -1,6 +1,8 @@
 /**
- * The commands of a queue that are in flight: whose each is, since when, and by which identifier the controller knows it. A slot's number stands in the
- * lower bits of the identifier, a count above them: a completion that comes twice or late is noticed. Typed arrays: nothing is allocated for a command.
+ * The commands of a queue that are in flight: whose each is, since when, and by which identifier
+ * the controller knows it. A slot's number stands in the lower bits of the identifier, a count
+ * above them: a completion that comes twice or late is noticed. Typed arrays: nothing is allocated
+ * for a command.
  */
 import type { Submission } from './submission.ts';
 
@@ -89,7 +91,10 @@ export class CommandSlots {
     return slot;
   }
 
-  /** A command that has taken longer than it may, counted from its last reminder; -1: there is none. @param from the first slot to look at */
+  /**
+   * A command that has taken longer than it may, counted from its last reminder; -1: there is none.
+   * @param from the first slot to look at
+   */
   overdue(tick: number, from: number): number {
     for (let slot = from; slot < this.count; slot++) {
       const limit = this.limits[slot]!;
@@ -98,7 +103,10 @@ export class CommandSlots {
     return -1;
   }
 
-  /** Note that an abort is sent for the command in `slot`, which has as long again. False when one was sent before. */
+  /**
+   * Note that an abort is sent for the command in `slot`, which has as long again. False when one
+   * was sent before.
+   */
   remind(slot: number, tick: number): boolean {
     if (this.#state[slot] !== SlotState.IN_FLIGHT) return false;
     this.#state[slot] = SlotState.ABORT_SENT;

@@ -1,4 +1,7 @@
-/** How the driver hears of completions: MSI-X, MSI, INTx, or by looking. Whatever the kind, queues are polled soon after, never within the signal. */
+/**
+ * How the driver hears of completions: MSI-X, MSI, INTx, or by looking. Whatever the kind, queues
+ * are polled soon after, never within the signal.
+ */
 import { VfioError } from '../../base/errno.ts';
 import type { DriverDevice } from '../kit/driver-device.ts';
 import type { Interrupts } from '../kit/interrupts.ts';
@@ -7,8 +10,8 @@ import type { QueuePair } from './queue-pair.ts';
 export type SignalKind = 'msix' | 'msi' | 'intx' | 'poll';
 
 /**
- * Polls in a row that may happen before the event loop gets its turn: a controller in this process answers at once, and its driver's next command
- * would go before every timer and socket for ever.
+ * Polls in a row that may happen before the event loop gets its turn: a controller in this process
+ * answers at once, and its driver's next command would go before every timer and socket for ever.
  */
 const ROUNDS_MAX = 64;
 
@@ -120,7 +123,10 @@ export class CompletionSignals implements Disposable {
     }
   }
 
-  /** Level-triggered: quiet the controller, take everything, let it assert again if more has come, and only then listen to the line again. */
+  /**
+   * Level-triggered: quiet the controller, take everything, let it assert again if more has come,
+   * and only then listen to the line again.
+   */
   #runPin(): void {
     if (this.#dev.asleep) {
       // No register answers now. Without this code the line would stay masked.

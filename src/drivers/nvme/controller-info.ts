@@ -1,4 +1,7 @@
-/** What Identify tells of the controller, in the units that people and the driver use (NVMe 1.4, 5.15.2.2). */
+/**
+ * What Identify tells of the controller, in the units that people and the driver use (NVMe 1.4,
+ * 5.15.2.2).
+ */
 import { CQES, SQES } from '../../abi/nvme.ts';
 import { Oacs, Oncs, Vwc } from '../../abi/nvme-identify.ts';
 import { IdentifyController } from '../../abi/nvme-structs.ts';

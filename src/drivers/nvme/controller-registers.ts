@@ -1,9 +1,14 @@
-/** The controller's registers as the driver names them, and what CAP says, decoded (NVMe 1.4, 3.1). */
+/**
+ * The controller's registers as the driver names them, and what CAP says, decoded (NVMe 1.4, 3.1).
+ */
 import { Cap, Cc, Crto, Csts, capField, NvmeReg, regField } from '../../abi/nvme.ts';
 import { VfioError } from '../../base/errno.ts';
 import { registers, u32 } from '../../base/registers.ts';
 
-/** Registers of 64 bits in halves: some controllers take no wider access (3.1 asks for no more than 32). */
+/**
+ * Registers of 64 bits in halves: some controllers take no wider access (3.1 asks for no more than
+ * 32).
+ */
 export const ControllerRegisters = registers({
   capLow: u32(NvmeReg.CAP),
   capHigh: u32(NvmeReg.CAP_HIGH),
@@ -54,7 +59,8 @@ export interface Capabilities {
 
 /**
  * @param readyTimeouts reads CRTO, where there is one
- * @throws VfioError ENODEV when all of it reads as ones: nothing is there; EIO for what no controller can be
+ * @throws VfioError ENODEV when all of it reads as ones: nothing is there; EIO for what no
+ *   controller can be
  */
 export function decodeCapabilities(low: number, high: number, device: string, readyTimeouts: () => number): Capabilities {
   if (low === ALL_ONES && high === ALL_ONES) throw new VfioError('ENODEV', `${device} does not answer: CAP reads as all ones`);

@@ -1,4 +1,7 @@
-/** The controller's own life: enable, disable, shut down, and what to do when it does not follow (NVMe 1.4, 3.1.5, 3.1.6, 7.6). */
+/**
+ * The controller's own life: enable, disable, shut down, and what to do when it does not follow
+ * (NVMe 1.4, 3.1.5, 3.1.6, 7.6).
+ */
 
 import { Cc, CQES, Csts, NSSR_VALUE, regBits, regField, Shn, Shst, SQES, versionText } from '../../abi/nvme.ts';
 import { VfioError } from '../../base/errno.ts';
@@ -46,8 +49,8 @@ export class Controller {
   }
 
   /**
-   * Until RDY is 0: from then on it reaches no memory. One that does not follow, or that reports Controller Fatal Status all the same, is reset, as a
-   * function and then as a subsystem.
+   * Until RDY is 0: from then on it reaches no memory. One that does not follow, or that reports
+   * Controller Fatal Status all the same, is reset, as a function and then as a subsystem.
    *
    * @throws VfioError EIO when it stays enabled; ENODEV
    */
@@ -67,7 +70,8 @@ export class Controller {
   /**
    * Set up the admin queues and enable, until RDY is 1 (7.6.1). It must be disabled.
    *
-   * @throws VfioError EIO when it reports Controller Fatal Status; ETIMEDOUT when it is not ready in the time that CAP.TO gives it
+   * @throws VfioError EIO when it reports Controller Fatal Status; ETIMEDOUT when it is not ready
+   *   in the time that CAP.TO gives it
    */
   async enable(admin: AdminQueueAddresses): Promise<void> {
     const { registers, capabilities } = this;
@@ -89,7 +93,10 @@ export class Controller {
       throw new VfioError('ETIMEDOUT', `${this.#dev.name} did not become ready within ${capabilities.readyMs} ms, which CAP.TO gives it`);
   }
 
-  /** Normal shutdown (7.6.2), after the last command. False when it did not end within `timeoutMs`. @throws VfioError ENODEV */
+  /**
+   * Normal shutdown (7.6.2), after the last command. False when it did not end within `timeoutMs`.
+   * @throws VfioError ENODEV
+   */
   async shutdown(timeoutMs: number): Promise<boolean> {
     this.registers.cc.shn = Shn.NORMAL;
     return this.#until((csts) => regField(csts, Csts.SHST) === Shst.COMPLETE, timeoutMs);
@@ -106,7 +113,8 @@ export class Controller {
     const cc = registers.cc.value;
     const ended = (csts: number) => regField(csts, Csts.RDY) === 0;
     if ((cc & CC_EN) !== 0) {
-      // EN may be cleared only once RDY has followed it (3.1.5): somebody may have enabled it a moment ago.
+      // EN may be cleared only once RDY has followed it (3.1.5): somebody may have enabled it a
+      // moment ago.
       const csts = this.status;
       const settled = (c: number) => regField(c, Csts.RDY) === 1 || regField(c, Csts.CFS) === 1;
       if (!settled(csts) && regField(csts, Csts.SHST) === Shst.NORMAL) await this.#until(settled, capabilities.readyMs);

@@ -1,4 +1,7 @@
-/** Memory of the driver's own that the controller reaches: queues, lists, bounce buffers. Addresses are plain numbers, below 2^53. */
+/**
+ * Memory of the driver's own that the controller reaches: queues, lists, bounce buffers. Addresses
+ * are plain numbers, below 2^53.
+ */
 import { VfioError } from '../../base/errno.ts';
 import type { DmaBuffer } from '../kit/dma.ts';
 import type { DriverDevice } from '../kit/driver-device.ts';
@@ -17,7 +20,8 @@ export class DmaRange implements Disposable {
   /**
    * Zeroed memory.
    *
-   * @param align a power of two that `iova` is a multiple of: a page of the controller's may be larger than one of the IOMMU's
+   * @param align a power of two that `iova` is a multiple of: a page of the controller's may be
+   *   larger than one of the IOMMU's
    * @throws VfioError what `DriverDma.alloc` throws
    */
   static alloc(dev: DriverDevice, size: number, align: number): DmaRange {
@@ -32,7 +36,9 @@ export class DmaRange implements Disposable {
     return new DmaRange(this.#buffer, this.iova - Number(this.#buffer.iova) + from, size);
   }
 
-  /** The same bytes as dwords. NVMe is little-endian, as everything is that this package runs on. */
+  /**
+   * The same bytes as dwords. NVMe is little-endian, as everything is that this package runs on.
+   */
   words(from = 0, count = (this.bytes.length - from) >>> 2): Uint32Array {
     return new Uint32Array(this.bytes.buffer, this.bytes.byteOffset + from, count);
   }
@@ -42,7 +48,10 @@ export class DmaRange implements Disposable {
   }
 }
 
-/** A buffer's IOVA as a number. @throws VfioError EINVAL for one at or above 2^53, which only a caller can have asked for */
+/**
+ * A buffer's IOVA as a number.
+ * @throws VfioError EINVAL for one at or above 2^53, which only a caller can have asked for
+ */
 export function iovaOf(buffer: DmaBuffer): number {
   if (buffer.iova < 2n ** 53n) return Number(buffer.iova);
   throw new VfioError('EINVAL', `the buffer is at IOVA 0x${buffer.iova.toString(16)}; the NVMe driver takes those below 2^53`);

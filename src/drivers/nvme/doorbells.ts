@@ -1,9 +1,11 @@
 /**
- * Doorbells (NVMe 1.4, 3.1.24), and their shadows in memory (5.7, Doorbell Buffer Config): where a register write leaves the guest or the process, the
- * controller looks at the shadow by itself and says by its event index when it wants to be woken.
+ * Doorbells (NVMe 1.4, 3.1.24), and their shadows in memory (5.7, Doorbell Buffer Config): where a
+ * register write leaves the guest or the process, the controller looks at the shadow by itself and
+ * says by its event index when it wants to be woken.
  *
- * Order of stores: entries must be seen before the doorbell that tells of them. x86 keeps stores in order, and JavaScript engines do not move typed
- * array stores over calls; arm64 may reorder, which the atomic operations here stop: they are full fences there and cost some nanoseconds a batch.
+ * Order of stores: entries must be seen before the doorbell that tells of them. x86 keeps stores in
+ * order, and JavaScript engines do not move typed array stores over calls; arm64 may reorder, which
+ * the atomic operations here stop: they are full fences there and cost some nanoseconds a batch.
  */
 import type { RegisterAccess } from '../../abi/device.ts';
 import { NvmeReg } from '../../abi/nvme.ts';
@@ -25,7 +27,10 @@ export class Doorbells {
     this.stride = stride;
   }
 
-  /** Use shadows from now on, for I/O queues; null: no more. @param range zeroed: a page of shadows, and one of event indexes */
+  /**
+   * Use shadows from now on, for I/O queues; null: no more.
+   * @param range zeroed: a page of shadows, and one of event indexes
+   */
   shadow(range: DmaRange | null, pageSize: number): void {
     const half = (from: number) =>
       range === null ? null : new Int32Array(range.bytes.buffer, range.bytes.byteOffset + from, pageSize >>> 2);
@@ -46,16 +51,19 @@ export class Doorbells {
     const shadow = this.#shadow;
     const at = (index * this.stride) >>> 2;
     if (shadow === null || index < 2 || at >= shadow.length) {
-      // The admin queue has a shadow too, and its register is written all the same: few controllers look at it.
+      // The admin queue has a shadow too, and its register is written all the same: few controllers
+      // look at it.
       if (shadow !== null && index < 2) Atomics.store(shadow, at, value);
       Atomics.exchange(this.#fence, 0, value);
       this.write(index, value);
       return true;
     }
-    // The shadow must be visible before the event index is read: the controller does the same the other way round, so one of the two sees the other.
+    // The shadow must be visible before the event index is read: the controller does the same the
+    // other way round, so one of the two sees the other.
     Atomics.store(shadow, at, value);
     const event = Atomics.load(this.#events!, at);
-    // The event index lies in (old, value], modulo 2^16: it asked to be woken at a value that is passed now.
+    // The event index lies in (old, value], modulo 2^16: it asked to be woken at a value that is
+    // passed now.
     if (((value - event - 1) & 0xffff) >= ((value - old) & 0xffff)) return false;
     this.write(index, value);
     return true;

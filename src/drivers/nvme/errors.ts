@@ -18,7 +18,10 @@ export interface CommandNames {
 
 /** The controller ended a command with a status that is not success. */
 export class NvmeError extends VfioError {
-  /** The status field without the phase, as it came: compare `status & StatusBit.CODE` with `Status`. */
+  /**
+   * The status field without the phase, as it came: compare `status & StatusBit.CODE` with
+   * `Status`.
+   */
   readonly status: number;
   readonly opcode: number;
   readonly nsid: number;

@@ -9,7 +9,10 @@ export type SessionState = 'starting' | 'live' | 'resetting' | 'failed' | 'closi
 
 /** An event that the controller or its driver reports. */
 export type NvmeEvent =
-  /** A health warning (5.2.1, type SMART): `info` is one of `EventSmart`. The log was read, which answers the event. */
+  /**
+   * A health warning (5.2.1, type SMART): `info` is one of `EventSmart`. The log was read, which
+   * answers the event.
+   */
   | { readonly kind: 'smart'; readonly info: number; readonly smart: SmartLog }
   /** The controller met an error (type Error): `info` is one of `EventError`. */
   | { readonly kind: 'error'; readonly info: number; readonly message: string }

@@ -1,12 +1,14 @@
 /**
- * An I/O queue as a ring: for thousands of commands in flight, without an object or a promise for any.
+ * An I/O queue as a ring: for thousands of commands in flight, without an object or a promise for
+ * any.
  *
  *     queue.onComplete = (tag, status) => { … };
  *     while (queue.submitRead(ns, lba, 1, buffer + tag * 4096, tag)) …   // until it is full
  *     queue.ring();                                                     // one doorbell for all of them
  *     queue.poll();                                                     // or leave it to the interrupt
  *
- * The data lies in memory that the device reaches (`dev.dma.alloc`), which stays the caller's to keep until the command has completed.
+ * The data lies in memory that the device reaches (`dev.dma.alloc`), which stays the caller's to
+ * keep until the command has completed.
  */
 import { NvmCdw12, NvmOpcode } from '../../abi/nvme.ts';
 import { VfioError } from '../../base/errno.ts';
@@ -21,25 +23,37 @@ export class IoQueue extends QueuePair {
   /**
    * Read `blocks` blocks from `lba` on to memory at `iova`.
    *
-   * @param iova below 2^53, a multiple of 4   @param tag 32-bit signed integer, given back to `onComplete`
+   * @param iova below 2^53, a multiple of 4
+   * @param tag 32-bit signed integer, given back to `onComplete`
    * @returns false when the queue is full, or the controller is being reset: nothing was put
-   * @throws VfioError EINVAL for blocks that the namespace does not have, or more than `ns.maxBlocks`
+   * @throws VfioError EINVAL for blocks that the namespace does not have, or more than
+   *   `ns.maxBlocks`
    */
   submitRead(ns: NvmeNamespace, lba: number, blocks: number, iova: number, tag: number): boolean {
     return this.#submit(NvmOpcode.READ, ns, lba, blocks, iova, blocks * ns.blockSize, 0, tag);
   }
 
-  /** Write them. @param fua Force Unit Access: complete only when it is on the medium. @see submitRead */
+  /**
+   * Write them.
+   * @param fua Force Unit Access: complete only when it is on the medium.
+   * @see submitRead
+   */
   submitWrite(ns: NvmeNamespace, lba: number, blocks: number, iova: number, tag: number, fua = false): boolean {
     return this.#submit(NvmOpcode.WRITE, ns, lba, blocks, iova, blocks * ns.blockSize, fua ? NvmCdw12.FUA : 0, tag);
   }
 
-  /** Write Zeroes, without data (NVMe 1.4, 6.17); check `ns.canWriteZeroes` once before. @see submitRead */
+  /**
+   * Write Zeroes, without data (NVMe 1.4, 6.17); check `ns.canWriteZeroes` once before.
+   * @see submitRead
+   */
   submitWriteZeroes(ns: NvmeNamespace, lba: number, blocks: number, tag: number, deallocate = false): boolean {
     return this.#submit(NvmOpcode.WRITE_ZEROES, ns, lba, blocks, 0, 0, deallocate ? NvmCdw12.DEAC : 0, tag);
   }
 
-  /** Flush (NVMe 1.4, 6.8): what had completed before is on the medium when it completes. False when the queue is full. */
+  /**
+   * Flush (NVMe 1.4, 6.8): what had completed before is on the medium when it completes. False when
+   * the queue is full.
+   */
   submitFlush(ns: NvmeNamespace, tag: number): boolean {
     return this.put(NvmOpcode.FLUSH, ns.id, 0, 0, 0, 0, 0, 0, 0, 0, tag) >= 0;
   }

@@ -23,7 +23,9 @@ export interface QueueHome extends QueueOwner {
 }
 
 export class IoQueues {
-  /** Every queue since the start; those that the controller did not grant after a reset are closed. */
+  /**
+   * Every queue since the start; those that the controller did not grant after a reset are closed.
+   */
   readonly all: IoQueue[] = [];
   readonly #home: QueueHome;
   readonly #memory: QueueMemory;

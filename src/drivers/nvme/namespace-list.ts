@@ -87,7 +87,10 @@ export class NamespaceList {
     return { added, removed, changed };
   }
 
-  /** Null for one that is not active (any more). One that was, and of which nothing can be told just now, is as it was. */
+  /**
+   * Null for one that is not active (any more). One that was, and of which nothing can be told just
+   * now, is as it was.
+   */
   async #identify(id: number, known: NvmeNamespace | undefined, failures: string[]): Promise<Uint8Array | null> {
     try {
       const raw = await withRetries(this.#port, () => this.#port.admin.identify(Cns.NAMESPACE, id));
@@ -104,8 +107,9 @@ export class NamespaceList {
   }
 
   /**
-   * Those that may be active, in order. CNS 2 came with NVMe 1.1: before, CNS is one bit, and a controller takes 2 for something else. Where the list
-   * fails, or is not what it should be, identifiers are tried one by one as well.
+   * Those that may be active, in order. CNS 2 came with NVMe 1.1: before, CNS is one bit, and a
+   * controller takes 2 for something else. Where the list fails, or is not what it should be,
+   * identifiers are tried one by one as well.
    */
   async #identifiers(): Promise<readonly number[]> {
     const { info, controller, deviceName } = this.#port;
@@ -125,7 +129,8 @@ export class NamespaceList {
    */
   async #readList(listed: Set<number>): Promise<string | null> {
     const { info, admin, deviceName } = this.#port;
-    // Of a list that is in order, identifiers above NN are believed, which some controllers have. Of one that is not, these are.
+    // Of a list that is in order, identifiers above NN are believed, which some controllers have.
+    // Of one that is not, these are.
     const highest = Math.min(NSID_LAST, Math.max(info.nn, TRIES_MAX));
     for (let from = 0; listed.size < NAMESPACES_MAX; ) {
       let raw: Uint8Array;

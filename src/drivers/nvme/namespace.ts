@@ -1,4 +1,7 @@
-/** A namespace: blocks to read and write (NVMe 1.4, 6). Each call is as many commands as the controller's limits make of it. */
+/**
+ * A namespace: blocks to read and write (NVMe 1.4, 6). Each call is as many commands as the
+ * controller's limits make of it.
+ */
 import { DSM_RANGES_MAX, DsmAttribute, NvmCdw12, NvmOpcode, regField } from '../../abi/nvme.ts';
 import { Status } from '../../abi/nvme-status.ts';
 import { DsmRange, IdentifyNamespace, Lbaf } from '../../abi/nvme-structs.ts';
@@ -15,7 +18,10 @@ import { Submission } from './submission.ts';
 const HIGH = 2 ** 32;
 /** NLB has 16 bits and is zero-based. */
 const NLB_MAX = 0x1_0000;
-/** What one call reads into fresh memory, at most: 4 GiB - 1, as long as an array is in every version of Node. */
+/**
+ * What one call reads into fresh memory, at most: 4 GiB - 1, as long as an array is in every
+ * version of Node.
+ */
 const READ_MAX = HIGH - 1;
 
 /** How a write is carried out. */
@@ -44,7 +50,10 @@ export class NvmeNamespace {
   metadataSize = 0;
   /** NSZE. */
   blocks = 0;
-  /** Blocks that one command moves: MDTS, what the lists of a queue describe, and 16 bits. 0: it cannot be used. */
+  /**
+   * Blocks that one command moves: MDTS, what the lists of a queue describe, and 16 bits. 0: it
+   * cannot be used.
+   */
   maxBlocks = 0;
 
   constructor(id: number, raw: Uint8Array, port: CommandPort) {
@@ -109,12 +118,18 @@ export class NvmeNamespace {
     this.#unusable = new VfioError('ENODEV', `namespace ${this.id} of ${this.#port.deviceName} is not there any more`);
   }
 
-  /** @throws VfioError EOPNOTSUPP for a format that the driver does not do; ENODEV once the namespace is gone */
+  /**
+   * @throws VfioError EOPNOTSUPP for a format that the driver does not do; ENODEV once the
+   *   namespace is gone
+   */
   checkUsable(): void {
     if (this.#unusable !== null) throw this.#unusable;
   }
 
-  /** `blocks` blocks from `lba` on, in fresh memory. @throws VfioError EINVAL past the end, or 4 GiB and more at once; NvmeError */
+  /**
+   * `blocks` blocks from `lba` on, in fresh memory.
+   * @throws VfioError EINVAL past the end, or 4 GiB and more at once; NvmeError
+   */
   async read(lba: number, blocks: number): Promise<Uint8Array> {
     this.#check(lba, blocks);
     if (blocks * this.blockSize > READ_MAX) {
@@ -126,10 +141,12 @@ export class NvmeNamespace {
   }
 
   /**
-   * Read into memory of the caller's: in place when it is a `DmaBuffer` of this device, which the caller keeps until then; copied otherwise.
+   * Read into memory of the caller's: in place when it is a `DmaBuffer` of this device, which the
+   * caller keeps until then; copied otherwise.
    *
    * @param offset first byte in `buffer`; a multiple of 4 in a `DmaBuffer`
-   * @throws VfioError EINVAL past the end of namespace or buffer, or for a buffer of another device; NvmeError
+   * @throws VfioError EINVAL past the end of namespace or buffer, or for a buffer of another
+   *   device; NvmeError
    */
   async readInto(lba: number, blocks: number, buffer: DmaBuffer | Uint8Array, offset = 0): Promise<void> {
     this.#check(lba, blocks);
@@ -141,19 +158,30 @@ export class NvmeNamespace {
     await this.writeFrom(lba, this.#blocksOf(data), data, 0, options);
   }
 
-  /** Write `blocks` blocks from `offset` of `data` on: in place from a `DmaBuffer`, which must keep until then. @see readInto */
+  /**
+   * Write `blocks` blocks from `offset` of `data` on: in place from a `DmaBuffer`, which must keep
+   * until then.
+   * @see readInto
+   */
   async writeFrom(lba: number, blocks: number, data: Uint8Array | DmaBuffer, offset = 0, options: WriteOptions = {}): Promise<void> {
     this.#check(lba, blocks);
     await this.#transfer(NvmOpcode.WRITE, lba, blocks, data, offset, options.fua === true ? NvmCdw12.FUA : 0);
   }
 
-  /** Everything written is on the medium (6.8). Without a volatile write cache there is nothing to do, and the controller does that. */
+  /**
+   * Everything written is on the medium (6.8). Without a volatile write cache there is nothing to
+   * do, and the controller does that.
+   */
   async flush(): Promise<void> {
     this.checkUsable();
     await this.#command(new Submission(false, NvmOpcode.FLUSH, this.id, 0, 0, this.#port.ticks()));
   }
 
-  /** Zeroes, without data (6.17). @param options deallocate: the space may be given back   @throws VfioError EOPNOTSUPP; NvmeError */
+  /**
+   * Zeroes, without data (6.17).
+   * @param options deallocate: the space may be given back
+   * @throws VfioError EOPNOTSUPP; NvmeError
+   */
   async writeZeroes(lba: number, blocks: number, options: { readonly deallocate?: boolean } & WriteOptions = {}): Promise<void> {
     this.#supports(this.canWriteZeroes, 'Write Zeroes');
     const flags = (options.deallocate === true ? NvmCdw12.DEAC : 0) | (options.fua === true ? NvmCdw12.FUA : 0);
@@ -166,7 +194,10 @@ export class NvmeNamespace {
     await this.#withoutData(NvmOpcode.VERIFY, lba, blocks, 0);
   }
 
-  /** These blocks are not needed any more: Dataset Management, deallocate (6.7). @throws VfioError EOPNOTSUPP; EINVAL; NvmeError */
+  /**
+   * These blocks are not needed any more: Dataset Management, deallocate (6.7).
+   * @throws VfioError EOPNOTSUPP; EINVAL; NvmeError
+   */
   async deallocate(ranges: readonly BlockRange[]): Promise<void> {
     this.#supports(this.canDeallocate, 'Dataset Management');
     const pieces: BlockRange[] = [];
@@ -186,7 +217,10 @@ export class NvmeNamespace {
     }
   }
 
-  /** Whether the blocks from `lba` on hold `data` (6.6). @throws VfioError EOPNOTSUPP; EINVAL; NvmeError for any other trouble */
+  /**
+   * Whether the blocks from `lba` on hold `data` (6.6).
+   * @throws VfioError EOPNOTSUPP; EINVAL; NvmeError for any other trouble
+   */
   async compare(lba: number, data: Uint8Array | DmaBuffer): Promise<boolean> {
     this.#supports(this.canCompare, 'Compare');
     const blocks = this.#blocksOf(data);
@@ -252,7 +286,9 @@ export class NvmeNamespace {
     }
   }
 
-  /** All parts end before the whole does, also when one has failed: the buffer is in use until then. */
+  /**
+   * All parts end before the whole does, also when one has failed: the buffer is in use until then.
+   */
   async #inParts(blocks: number, move: (at: number, part: number) => Promise<unknown>): Promise<void> {
     const parts: Promise<unknown>[] = [];
     const step = this.maxBlocks;

@@ -29,17 +29,27 @@ import { Session } from './session.ts';
 
 /** How the driver starts a controller and waits for it. */
 export interface NvmeDriverOptions {
-  /** The best that the device has unless told; 'poll' uses none and looks, as long as something is in flight. */
+  /**
+   * The best that the device has unless told; 'poll' uses none and looks, as long as something is
+   * in flight.
+   */
   readonly interrupts?: SignalKind;
   /** I/O queues to ask for; 1 unless told. The controller may grant fewer. */
   readonly queues?: number;
   /** Commands in flight on each; 255 unless told. The controller may take fewer. */
   readonly depth?: number;
-  /** How long a command may take before it is aborted, and an abort before the controller is reset; 10000 unless told. */
+  /**
+   * How long a command may take before it is aborted, and an abort before the controller is reset;
+   * 10000 unless told.
+   */
   readonly timeoutMs?: number;
-  /** Bytes that one command moves, at most; 1 MiB unless told, and as the controller's MDTS says. */
+  /**
+   * Bytes that one command moves, at most; 1 MiB unless told, and as the controller's MDTS says.
+   */
   readonly maxTransfer?: number;
-  /** Shadow doorbells: where the controller has them and registers are slow to reach, unless told. */
+  /**
+   * Shadow doorbells: where the controller has them and registers are slow to reach, unless told.
+   */
   readonly doorbells?: 'auto' | 'shadow' | 'registers';
   /** What a driver has to say of a controller that misbehaves. */
   readonly log?: Logger;
@@ -59,7 +69,10 @@ const FORMAT_MS = 600_000;
 
 /** A driver for NVMe controllers, of models and of hardware alike. */
 export class NvmeDriver implements AsyncDisposable, Disposable {
-  /** Class code of every NVMe controller, `dev.config.classCode`: mass storage, non-volatile memory, NVM Express. */
+  /**
+   * Class code of every NVMe controller, `dev.config.classCode`: mass storage, non-volatile memory,
+   * NVM Express.
+   */
   static readonly classCode = 0x01_0802;
   readonly #session: Session;
   readonly #namespaces: NamespaceList;
@@ -72,11 +85,12 @@ export class NvmeDriver implements AsyncDisposable, Disposable {
   }
 
   /**
-   * Take over a controller, in whatever state it is: disable it, enable it, identify it and its namespaces. The device is closed with the driver, and
-   * when this fails.
+   * Take over a controller, in whatever state it is: disable it, enable it, identify it and its
+   * namespaces. The device is closed with the driver, and when this fails.
    *
-   * @throws VfioError EINVAL for an option; ENODEV when nothing answers; EIO for a controller that fails, or is none; ETIMEDOUT for one that does
-   * not become ready; ENOSPC without the interrupts that were asked for
+   * @throws VfioError EINVAL for an option; ENODEV when nothing answers; EIO for a controller that
+   *   fails, or is none; ETIMEDOUT for one that does not become ready; ENOSPC without the
+   *   interrupts that were asked for
    */
   static async start(dev: DriverDevice, options: NvmeDriverOptions = {}): Promise<NvmeDriver> {
     let session: Session | null = null;
@@ -172,12 +186,17 @@ export class NvmeDriver implements AsyncDisposable, Disposable {
     throw new VfioError('ENXIO', `${this.dev.name} has no namespace ${String(id)}`, { fix: `${has}${hidden}.` });
   }
 
-  /** I/O queues that were granted. 0: the controller can be administered only, and `io` says why. */
+  /**
+   * I/O queues that were granted. 0: the controller can be administered only, and `io` says why.
+   */
   get queueCount(): number {
     return this.#session.ioQueues.usable ? this.#session.queues.length : 0;
   }
 
-  /** An I/O queue as a ring, 0 being the first; it stays the same over resets. @throws VfioError EINVAL; EIO when the controller refuses all */
+  /**
+   * An I/O queue as a ring, 0 being the first; it stays the same over resets.
+   * @throws VfioError EINVAL; EIO when the controller refuses all
+   */
   queue(index = 0): IoQueue {
     if (!this.#session.ioQueues.usable) throw this.#session.ioQueues.whyNone;
     return this.#session.queues[checkIndex(index, this.#session.queues.length - 1, 'queue')]!;
@@ -199,7 +218,10 @@ export class NvmeDriver implements AsyncDisposable, Disposable {
     return SmartLog.decode(viewOf(await this.log(LogId.SMART, SmartLog.layoutSize, { nsid })));
   }
 
-  /** Error Information (5.14.1.1), newest first, without entries that hold no error. @param count as many as there are and can be had, unless told */
+  /**
+   * Error Information (5.14.1.1), newest first, without entries that hold no error.
+   * @param count as many as there are and can be had, unless told
+   */
   async errorLog(count?: number): Promise<ErrorLogEntry[]> {
     const has = this.controller.errorLogEntries;
     const most = Math.floor(this.#session.admin.logMax / ErrorLogEntry.layoutSize);
@@ -214,7 +236,10 @@ export class NvmeDriver implements AsyncDisposable, Disposable {
     return FirmwareSlotLog.decode(viewOf(await this.log(LogId.FIRMWARE_SLOT, FirmwareSlotLog.layoutSize)));
   }
 
-  /** Commands Supported and Effects (5.14.1.5): 256 dwords for admin opcodes, 256 for I/O opcodes. @throws VfioError EOPNOTSUPP */
+  /**
+   * Commands Supported and Effects (5.14.1.5): 256 dwords for admin opcodes, 256 for I/O opcodes.
+   * @throws VfioError EOPNOTSUPP
+   */
   async commandsSupported(): Promise<{ readonly admin: Uint32Array; readonly io: Uint32Array }> {
     if ((this.controller.identify.lpa & Lpa.COMMANDS_SUPPORTED) === 0) {
       throw new VfioError('EOPNOTSUPP', `${this.dev.name} does not have the Commands Supported and Effects log`);
@@ -238,7 +263,9 @@ export class NvmeDriver implements AsyncDisposable, Disposable {
   /**
    * Get Features (5.13): dword 0 of the answer, and the data of those that have any.
    *
-   * @param id one of `FeatureId`   @throws VfioError EOPNOTSUPP for another value than the current one of a controller that keeps no others
+   * @param id one of `FeatureId`
+   * @throws VfioError EOPNOTSUPP for another value than the current one of a controller that keeps
+   *   no others
    */
   async getFeature(id: number, options: GetFeatureOptions = {}): Promise<{ readonly value: number; readonly data: Uint8Array }> {
     await this.#session.ready();
@@ -251,19 +278,29 @@ export class NvmeDriver implements AsyncDisposable, Disposable {
     return this.#session.admin.setFeature(id, value, options);
   }
 
-  /** Any admin command. Dword 0 of its completion. Queues and doorbell buffers are the driver's: what changes those breaks it. @throws NvmeError */
+  /**
+   * Any admin command. Dword 0 of its completion. Queues and doorbell buffers are the driver's:
+   * what changes those breaks it.
+   * @throws NvmeError
+   */
   async admin(request: CommandRequest): Promise<number> {
     await this.#session.ready();
     return this.#session.admin.execute(request);
   }
 
-  /** Any I/O command, without a check of what it means. Dword 0 of its completion. @throws NvmeError */
+  /**
+   * Any I/O command, without a check of what it means. Dword 0 of its completion.
+   * @throws NvmeError
+   */
   async io(request: CommandRequest): Promise<number> {
     const queue = await this.#session.live();
     return this.#session.admin.execute(request, queue);
   }
 
-  /** Format NVM (5.23): everything on the namespace is lost. @throws VfioError EOPNOTSUPP; NvmeError */
+  /**
+   * Format NVM (5.23): everything on the namespace is lost.
+   * @throws VfioError EOPNOTSUPP; NvmeError
+   */
   async format(nsid: number, options: FormatOptions = {}): Promise<void> {
     const ns = this.namespace(nsid);
     if (!this.controller.has.format) throw new VfioError('EOPNOTSUPP', `${this.dev.name} does not have Format NVM`);
@@ -274,13 +311,19 @@ export class NvmeDriver implements AsyncDisposable, Disposable {
     await this.rescan();
   }
 
-  /** Reset the controller and start it again: what is in flight fails. @throws VfioError when it does not come back */
+  /**
+   * Reset the controller and start it again: what is in flight fails.
+   * @throws VfioError when it does not come back
+   */
   async reset(): Promise<void> {
     await this.#session.recover('it was asked for', true);
     await this.#session.ready();
   }
 
-  /** Let what is in flight end, shut the controller down and close the device. Called again it waits for the same. */
+  /**
+   * Let what is in flight end, shut the controller down and close the device. Called again it waits
+   * for the same.
+   */
   close(): Promise<void> {
     return this.#session.close();
   }

@@ -1,6 +1,7 @@
 /**
- * Physical Region Pages (NVMe 1.4, 4.3): where a command's data is, as one or two page addresses, or one and a list of the others. Every command slot
- * of a queue has room for its list from the start, so that nothing is allocated for a command.
+ * Physical Region Pages (NVMe 1.4, 4.3): where a command's data is, as one or two page addresses,
+ * or one and a list of the others. Every command slot of a queue has room for its list from the
+ * start, so that nothing is allocated for a command.
  */
 import { VfioError } from '../../base/errno.ts';
 import type { DmaRange } from './dma-range.ts';
@@ -8,19 +9,29 @@ import type { DmaRange } from './dma-range.ts';
 /** 2^32, for the upper half of an address. */
 const HIGH = 2 ** 32;
 
-/** Bytes that one list of one page can describe: a longer one would have to be chained, which many controllers have never seen. */
+/**
+ * Bytes that one list of one page can describe: a longer one would have to be chained, which many
+ * controllers have never seen.
+ */
 export function longestTransfer(pageSize: number): number {
   return (pageSize / 8) * pageSize;
 }
 
-/** Bytes of list that each slot needs for `maxBytes` at any alignment: a power of two, so that no list crosses a page. */
+/**
+ * Bytes of list that each slot needs for `maxBytes` at any alignment: a power of two, so that no
+ * list crosses a page.
+ */
 export function listBytes(maxBytes: number, pageSize: number): number {
-  // The first page has its entry in the command; of the rest there is one more when the data begins within a page.
+  // The first page has its entry in the command; of the rest there is one more when the data begins
+  // within a page.
   const entries = Math.max(1, Math.ceil(maxBytes / pageSize));
   return 2 ** Math.ceil(Math.log2(8 * entries));
 }
 
-/** Where the data of a command may be: below 2^53, so that addresses are plain numbers. @throws VfioError EINVAL */
+/**
+ * Where the data of a command may be: below 2^53, so that addresses are plain numbers.
+ * @throws VfioError EINVAL
+ */
 export function checkAddress(iova: number, size: number): void {
   if (!(iova >= 0 && iova + size <= Number.MAX_SAFE_INTEGER)) {
     throw new VfioError('EINVAL', `the IOVA ${String(iova)} is not from 0 to 2^53 - 1`);
@@ -55,7 +66,8 @@ export class PrpLists {
    * Writes PRP1 and PRP2 of a command, and the list of `slot` when it takes one.
    *
    * @param sqe dwords of the submission queue, the command's first at `at`
-   * @param iova checked by `checkAddress`   @param size bytes, at most what the lists were made for; 0: no data
+   * @param iova checked by `checkAddress`
+   * @param size bytes, at most what the lists were made for; 0: no data
    */
   write(slot: number, sqe: Uint32Array, at: number, iova: number, size: number): void {
     if (size === 0) {

@@ -73,7 +73,8 @@ export class QueueMemory implements Disposable {
   }
 
   adminQueue(owner: QueueOwner): QueuePair {
-    // Whatever MQES says: that is about I/O queues (3.1.1), and the admin queues have up to 4096 (3.1.8).
+    // Whatever MQES says: that is about I/O queues (3.1.1), and the admin queues have up to 4096
+    // (3.1.8).
     const { pageSize } = this.#capabilities;
     const transfer = Math.min(ADMIN_TRANSFER, longestTransfer(pageSize));
     const rings = this.#allocate(1, ADMIN_ENTRIES, transfer)[0]!;
@@ -114,8 +115,9 @@ export class QueueMemory implements Disposable {
   }
 
   /**
-   * Shadow doorbells, when they are wanted: by default where a register is slow to reach. One that is a store into mapped memory is not, and one that
-   * is a call within this process is faster than keeping a shadow.
+   * Shadow doorbells, when they are wanted: by default where a register is slow to reach. One that
+   * is a store into mapped memory is not, and one that is a call within this process is faster than
+   * keeping a shadow.
    */
   async useShadows(offered: boolean, admin: AdminCommands): Promise<void> {
     const { doorbells: wanted } = this.#options;
@@ -153,7 +155,10 @@ export class QueueMemory implements Disposable {
     return best > SLOW_REGISTER_NS;
   }
 
-  /** For `count` queue pairs, or as many as one piece of memory is for. In one mapping: some servers take as few as 16 (libvfio-user of 2022). */
+  /**
+   * For `count` queue pairs, or as many as one piece of memory is for. In one mapping: some servers
+   * take as few as 16 (libvfio-user of 2022).
+   */
   #allocate(count: number, entries: number, maxTransfer: number): Rings[] {
     const { pageSize } = this.#capabilities;
     const sizes = [entries * SQE_SIZE, entries * CQE_SIZE, (entries - 1) * listBytes(maxTransfer, pageSize)];
@@ -170,7 +175,10 @@ export class QueueMemory implements Disposable {
   }
 }
 
-/** The doorbells' part of a BAR of which only parts can be mapped; null when it cannot be, or the whole BAR is mapped anyway. */
+/**
+ * The doorbells' part of a BAR of which only parts can be mapped; null when it cannot be, or the
+ * whole BAR is mapped anyway.
+ */
 function mapDoorbells(dev: DriverDevice, queues: number, stride: number): RegionMapping | null {
   const region = dev.device.region(RegionIndex.BAR0);
   const { flags, sparseAreas } = region.info;
@@ -181,7 +189,10 @@ function mapDoorbells(dev: DriverDevice, queues: number, stride: number): Region
   return region.map(NvmeReg.DOORBELLS, area.offset + area.size - NvmeReg.DOORBELLS);
 }
 
-/** A mapping that begins at the doorbells, by the BAR's offsets: writes of 32 bits are all that doorbells take. */
+/**
+ * A mapping that begins at the doorbells, by the BAR's offsets: writes of 32 bits are all that
+ * doorbells take.
+ */
 function shifted(mapping: RegionMapping): Pick<RegisterAccess, 'write32'> {
   return { write32: (offset, value) => mapping.write32(offset - NvmeReg.DOORBELLS, value) };
 }

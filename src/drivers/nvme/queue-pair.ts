@@ -1,6 +1,7 @@
 /**
- * A submission queue and its completion queue (NVMe 1.4, 4.1). Two ways in: `run` gives a promise and waits for room; `put` is the ring itself, for
- * thousands of commands in flight, and allocates nothing. One doorbell write tells of everything put since the last.
+ * A submission queue and its completion queue (NVMe 1.4, 4.1). Two ways in: `run` gives a promise
+ * and waits for room; `put` is the ring itself, for thousands of commands in flight, and allocates
+ * nothing. One doorbell write tells of everything put since the last.
  */
 import { CQE_SIZE, SQE_SIZE } from '../../abi/nvme.ts';
 import { Status } from '../../abi/nvme-status.ts';
@@ -44,7 +45,10 @@ export class QueuePair {
   #head = 0;
   #phase = 1;
 
-  /** A slot for each entry but one: the tail never reaches an entry that the controller has not fetched. */
+  /**
+   * A slot for each entry but one: the tail never reaches an entry that the controller has not
+   * fetched.
+   */
   readonly #slots: CommandSlots;
   /** For room. */
   readonly #waiting = new SubmissionList();
@@ -62,8 +66,9 @@ export class QueuePair {
   /** Ticks that a command of the ring may take, 0 for ever. */
   ringLimit = 0;
   /**
-   * Told of each command that was put with a tag: its status (0, or as in `Status`, with More and Do Not Retry), and dword 0. It may put more.
-   * `Status.ABORTED_BY_HOST` when the controller was reset, or is gone, before it ended.
+   * Told of each command that was put with a tag: its status (0, or as in `Status`, with More and
+   * Do Not Retry), and dword 0. It may put more. `Status.ABORTED_BY_HOST` when the controller was
+   * reset, or is gone, before it ended.
    */
   onComplete: (tag: number, status: number, result: number) => void = () => {};
 
@@ -99,7 +104,9 @@ export class QueuePair {
     return this.#open ? this.depth - this.#slots.room : 0;
   }
 
-  /** Something is in flight, or waits for room, that ends by itself: not only requests for events. */
+  /**
+   * Something is in flight, or waits for room, that ends by itself: not only requests for events.
+   */
   get awaited(): boolean {
     return this.#open && this.#foreground > 0;
   }
@@ -133,8 +140,9 @@ export class QueuePair {
   }
 
   /**
-   * The controller has let go of the queue: what was in flight ends with `error`, and what waits for room too if `waitingToo`. Not to be called
-   * while the controller could still reach the data: whoever is told may use it again.
+   * The controller has let go of the queue: what was in flight ends with `error`, and what waits
+   * for room too if `waitingToo`. Not to be called while the controller could still reach the data:
+   * whoever is told may use it again.
    */
   close(error: Error, waitingToo: boolean): void {
     this.pause();
@@ -153,7 +161,10 @@ export class QueuePair {
     }
   }
 
-  /** Put it, now or when there is room, and ring soon: what is run in one go is told with one doorbell write. */
+  /**
+   * Put it, now or when there is room, and ring soon: what is run in one go is told with one
+   * doorbell write.
+   */
   run(submission: Submission): Promise<number> {
     if (!submission.background) this.#more();
     if (!this.#waiting.empty || this.#slots.room === 0) this.#waiting.add(submission);
@@ -203,7 +214,10 @@ export class QueuePair {
     this.#owner.rung(this);
   }
 
-  /** With shadow doorbells: write the register too, if it has another value. For a controller that seems not to have looked. */
+  /**
+   * With shadow doorbells: write the register too, if it has another value. For a controller that
+   * seems not to have looked.
+   */
   ringAgain(): void {
     if (!this.#open || this.#written === this.#rung) return;
     this.#written = this.#rung;
@@ -346,7 +360,8 @@ export class QueuePair {
     try {
       this.onComplete(tag, status, result);
     } catch (error) {
-      // The other completions are not to be lost for it: it surfaces as an uncaught one, like a timer callback's.
+      // The other completions are not to be lost for it: it surfaces as an uncaught one, like a
+      // timer callback's.
       queueMicrotask(() => {
         throw error;
       });

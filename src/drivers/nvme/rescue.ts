@@ -1,6 +1,6 @@
 /**
- * What is done about commands that take too long: look whether they have completed after all, abort them, and at last reset the controller. Called at
- * each tick of the watchdog.
+ * What is done about commands that take too long: look whether they have completed after all, abort
+ * them, and at last reset the controller. Called at each tick of the watchdog.
  */
 import { VfioError } from '../../base/errno.ts';
 import type { LogLevel } from '../../base/log.ts';
@@ -75,7 +75,8 @@ export class Rescue {
     const session = this.#session;
     const within = `within ${session.options.timeoutMs} ms`;
     if (session.state !== 'live') {
-      // The data of I/O commands may still be reached, until the controller is disabled: their end is told then.
+      // The data of I/O commands may still be reached, until the controller is disabled: their end
+      // is told then.
       if (queue.id !== 0) return false;
       // Whoever enables or shuts down the controller deals with it.
       queue.close(new VfioError('ETIMEDOUT', `${session.deviceName} did not complete an admin command ${within}`), true);

@@ -1,6 +1,7 @@
 /**
- * Everything between a controller that is there and one that works: queues and their interrupts, enable, recovery, shutdown. One session lasts from
- * start to close, over all resets; the queue objects stay the same.
+ * Everything between a controller that is there and one that works: queues and their interrupts,
+ * enable, recovery, shutdown. One session lasts from start to close, over all resets; the queue
+ * objects stay the same.
  */
 import { VfioError } from '../../base/errno.ts';
 import { KeepAlive, keepAlive } from '../../base/keep-alive.ts';
@@ -57,7 +58,10 @@ export class Session implements CommandPort, QueueHome, RescuedController {
   readonly #rescue: Rescue;
   readonly #listening: Disposable;
 
-  /** Touches nothing yet but read-only registers. @throws VfioError ENODEV, EIO: no controller; ENOSPC: not the interrupts that were asked for */
+  /**
+   * Touches nothing yet but read-only registers.
+   * @throws VfioError ENODEV, EIO: no controller; ENOSPC: not the interrupts that were asked for
+   */
   constructor(dev: DriverDevice, options: SessionOptions, listeners: EventListeners) {
     this.dev = dev;
     this.deviceName = dev.name;
@@ -121,12 +125,19 @@ export class Session implements CommandPort, QueueHome, RescuedController {
     return this.ioQueues.all;
   }
 
-  /** The queue for the next command; null while the controller is not live: `live` then waits, or says why not. */
+  /**
+   * The queue for the next command; null while the controller is not live: `live` then waits, or
+   * says why not.
+   */
   pick(): IoQueue | null {
     return this.#state === 'live' ? this.ioQueues.pick() : null;
   }
 
-  /** A queue, once the controller works again. @throws VfioError ENODEV when it is gone or closed; EIO when it did not come back, or has no I/O queues */
+  /**
+   * A queue, once the controller works again.
+   * @throws VfioError ENODEV when it is gone or closed; EIO when it did not come back, or has no
+   *   I/O queues
+   */
   async live(): Promise<IoQueue> {
     await this.ready();
     const queue = this.pick();
@@ -161,7 +172,10 @@ export class Session implements CommandPort, QueueHome, RescuedController {
     return new Promise((resolve) => this.dev.clock.after(ms, resolve));
   }
 
-  /** Enable for the first time. @throws VfioError when it does not work; the controller is disabled then, if it can be */
+  /**
+   * Enable for the first time.
+   * @throws VfioError when it does not work; the controller is disabled then, if it can be
+   */
   async start(): Promise<void> {
     this.dev.busMaster = true;
     try {
@@ -207,7 +221,10 @@ export class Session implements CommandPort, QueueHome, RescuedController {
     else void this.recover(error.message);
   }
 
-  /** Reset the controller and start it again: what is in flight fails, what comes meanwhile waits. Never rejects: see `state`, and the events. */
+  /**
+   * Reset the controller and start it again: what is in flight fails, what comes meanwhile waits.
+   * Never rejects: see `state`, and the events.
+   */
   recover(reason: string, asked = false): Promise<void> {
     if (this.#state === 'live' || this.#state === 'failed') {
       this.#state = 'resetting';
@@ -228,7 +245,10 @@ export class Session implements CommandPort, QueueHome, RescuedController {
     this.listeners.emit({ kind: 'gone', reason });
   }
 
-  /** Let what is in flight end, shut the controller down, each within the timeout, and close the device. Idempotent; never rejects for the device's fault. */
+  /**
+   * Let what is in flight end, shut the controller down, each within the timeout, and close the
+   * device. Idempotent; never rejects for the device's fault.
+   */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
@@ -335,7 +355,10 @@ export class Session implements CommandPort, QueueHome, RescuedController {
     this.listeners.emit({ kind: 'failed', error });
   }
 
-  /** It reaches no memory from here on: disabled, or cut off. @throws VfioError when it could only be cut off, or not even that */
+  /**
+   * It reaches no memory from here on: disabled, or cut off.
+   * @throws VfioError when it could only be cut off, or not even that
+   */
   async #quiesce(): Promise<void> {
     try {
       await this.controller.disable();
@@ -352,7 +375,8 @@ export class Session implements CommandPort, QueueHome, RescuedController {
     if (this.active) await this.dev.until(() => !this.active, { timeoutMs }).catch(() => {});
     if (this.#state !== 'closing') return;
     await this.ioQueues.delete();
-    // RTD3E is how long it may take, in microseconds (5.15.2.2); one that says an hour is not waited for.
+    // RTD3E is how long it may take, in microseconds (5.15.2.2); one that says an hour is not
+    // waited for.
     const within = Math.min(60_000, Math.max(timeoutMs, this.info.identify.rtd3e / 1000));
     if (!(await this.controller.shutdown(within))) this.log('warn', `${this.deviceName} did not shut down within ${within} ms`);
   }

@@ -1,4 +1,7 @@
-/** A command of which somebody awaits the end: one object and one promise; the queue's slots are typed arrays. */
+/**
+ * A command of which somebody awaits the end: one object and one promise; the queue's slots are
+ * typed arrays.
+ */
 import type { CommandNames } from './errors.ts';
 
 export interface CommandFields {
@@ -27,7 +30,9 @@ export class Submission implements CommandNames {
   cdw15 = 0;
   /** Ticks of the watchdog that it may take, 0 for ever. */
   limit: number;
-  /** It waits for the controller's pleasure (Asynchronous Event Request): it keeps no process alive. */
+  /**
+   * It waits for the controller's pleasure (Asynchronous Event Request): it keeps no process alive.
+   */
   background = false;
   /** The next one that waits for a slot. */
   next: Submission | null = null;

@@ -1,5 +1,6 @@
 /**
- * Time for commands, in ticks: a command notes the tick it began at and no clock is read for it. Ticks come while something is in flight.
+ * Time for commands, in ticks: a command notes the tick it began at and no clock is read for it.
+ * Ticks come while something is in flight.
  */
 import type { Clock } from '../../base/clock.ts';
 

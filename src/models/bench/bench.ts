@@ -4,12 +4,12 @@
  *
  * - BAR 0: four bytes at 0, which read back the last write.
  * - BAR 1: 1 MiB of plain bytes, which cannot be mapped.
- * - BAR 2: the control block. One write of 32 bytes at 0, { op u32, len u32, iova u64, count u64, arg
- *   u64 }, starts the work, and is answered when the work is done. 32 bytes at 0x40 hold the result:
- *   { t0 u64, t1 u64 (CLOCK_MONOTONIC, ns), ok u64 (transfers that succeeded), sum u64 (of the last
- *   byte of each transfer) }. Little-endian, as all of PCI.
- * - INTx: one. It is a pulse: the pin does not stay asserted, so a driver need not acknowledge it; a
- *   driver unmasks it like any other.
+ * - BAR 2: the control block. One write of 32 bytes at 0, { op u32, len u32, iova u64, count u64,
+ *   arg u64 }, starts the work, and is answered when the work is done. 32 bytes at 0x40 hold the
+ *   result: { t0 u64, t1 u64 (CLOCK_MONOTONIC, ns), ok u64 (transfers that succeeded), sum u64 (of
+ *   the last byte of each transfer) }. Little-endian, as all of PCI.
+ * - INTx: one. It is a pulse: the pin does not stay asserted, so a driver need not acknowledge it;
+ *   a driver unmasks it like any other.
  *
  * Transfer i is of `len` bytes (16 MiB at most) at iova + (i mod 64) · len. Its bus mastering
  * cannot be switched off: clients that know nothing of PCI can measure it.

@@ -1,4 +1,7 @@
-/** Access control services: the transactions that a port keeps apart, so that groups are isolated (PCI Express Base 6.0, 7.7.11). */
+/**
+ * Access control services: the transactions that a port keeps apart, so that groups are isolated
+ * (PCI Express Base 6.0, 7.7.11).
+ */
 import { ExtCapId } from '../../abi/pci.ts';
 import { checkIndex } from '../../base/check.ts';
 import type { Capability } from '../declaration.ts';
@@ -23,8 +26,9 @@ export const Acs = {
 } as const;
 
 /**
- * Access control services: what the port can keep apart. `enabled` are the bits of the control register at power-on (the host sets them
- * later as a rule); the default capabilities are those that make a group of its own: SV, RR, CR, UF.
+ * Access control services: what the port can keep apart. `enabled` are the bits of the control
+ * register at power-on (the host sets them later as a rule); the default capabilities are those
+ * that make a group of its own: SV, RR, CR, UF.
  */
 export function acs(options: { capabilities?: number; enabled?: number; egressVectorBits?: number } & Placed = {}): Capability {
   const bits = checkIndex(options.egressVectorBits ?? 0, 255, 'egress control vector bits');

@@ -1,4 +1,7 @@
-/** Services with which a device takes part in address translation: ATS, page requests (PRI), address spaces of processes (PASID). */
+/**
+ * Services with which a device takes part in address translation: ATS, page requests (PRI), address
+ * spaces of processes (PASID).
+ */
 import { ExtCapId } from '../../abi/pci.ts';
 import type { Capability } from '../declaration.ts';
 import { registers } from '../decode/registers.ts';

@@ -45,7 +45,10 @@ export class CapabilityBuilder {
     };
   }
 
-  /** Bytes from `offset` on, of which `writable` says which bits software can write: none by default. */
+  /**
+   * Bytes from `offset` on, of which `writable` says which bits software can write: none by
+   * default.
+   */
   body(offset: number, body: Uint8Array, writable?: Uint8Array | true, writeOneClears?: Uint8Array): this {
     this.bytes.set(body, offset);
     if (writable === true) this.writable.fill(0xff, offset);
@@ -55,7 +58,10 @@ export class CapabilityBuilder {
   }
 }
 
-/** Bytes of a vendor's extended capability: whole dwords. @throws VfioError EINVAL when there is no room for them */
+/**
+ * Bytes of a vendor's extended capability: whole dwords.
+ * @throws VfioError EINVAL when there is no room for them
+ */
 export function roundedSize(headers: number, body: Uint8Array, kind: string): number {
   const size = Math.ceil((headers + body.length) / 4) * 4;
   if (size > 0xf00) throw new VfioError('EINVAL', `a ${kind} cannot have ${size} bytes; there is room for ${0xf00}`);

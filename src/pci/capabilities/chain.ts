@@ -1,4 +1,7 @@
-/** From declared capabilities to places in config space: fixed offsets are kept, the others go to the first gap, and the chain is linked in the order of declaration. */
+/**
+ * From declared capabilities to places in config space: fixed offsets are kept, the others go to
+ * the first gap, and the chain is linked in the order of declaration.
+ */
 
 import { CapHeader, CapId, CFG_SPACE_EXP_SIZE, CFG_SPACE_SIZE, ExtCapHeader, HEADER_SIZE } from '../../abi/pci.ts';
 import { checkU32, hex } from '../../base/check.ts';
@@ -67,7 +70,8 @@ function place(name: string, capabilities: readonly Capability[], from: number, 
 /**
  * Where every capability goes.
  *
- * @throws VfioError EINVAL for capabilities that overlap, do not fit, are in the wrong list, or whose chain cannot start where it must (0x100)
+ * @throws VfioError EINVAL for capabilities that overlap, do not fit, are in the wrong list, or
+ *   whose chain cannot start where it must (0x100)
  */
 export function layOutCapabilities(declaration: PciDeclaration): CapabilityLayout {
   const { name } = declaration;

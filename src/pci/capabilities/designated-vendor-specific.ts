@@ -1,4 +1,6 @@
-/** Designated vendor-specific: any vendor's registers in any device (PCI Express Base 6.0, 7.9.6). */
+/**
+ * Designated vendor-specific: any vendor's registers in any device (PCI Express Base 6.0, 7.9.6).
+ */
 import { ExtCapId } from '../../abi/pci.ts';
 import { checkIndex } from '../../base/check.ts';
 import type { Capability } from '../declaration.ts';

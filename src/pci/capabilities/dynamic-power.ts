@@ -1,4 +1,6 @@
-/** Dynamic power allocation: substates of D0 that take less power (PCI Express Base 6.0, 7.9.12). */
+/**
+ * Dynamic power allocation: substates of D0 that take less power (PCI Express Base 6.0, 7.9.12).
+ */
 import { ExtCapId } from '../../abi/pci.ts';
 import { type CapabilityKind, titleOnly } from './kind.ts';
 

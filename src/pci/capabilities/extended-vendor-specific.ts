@@ -1,4 +1,7 @@
-/** The vendor-specific capability among the extended ones: the vendor's id and length follow the header (PCI Express Base 6.0, 7.9.5). */
+/**
+ * The vendor-specific capability among the extended ones: the vendor's id and length follow the
+ * header (PCI Express Base 6.0, 7.9.5).
+ */
 import { ExtCapId } from '../../abi/pci.ts';
 import { checkIndex } from '../../base/check.ts';
 import type { Capability } from '../declaration.ts';

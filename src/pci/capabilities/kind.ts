@@ -26,14 +26,20 @@ export interface CapabilityContext {
   /** PCI Express port type; null without that capability. */
   readonly portType: number | null;
   readonly hasMemoryBar: boolean;
-  /** A virtio device: virtio defines its vendor-specific capabilities (Virtual I/O Device 1.2, 4.1.4). */
+  /**
+   * A virtio device: virtio defines its vendor-specific capabilities (Virtual I/O Device 1.2,
+   * 4.1.4).
+   */
   readonly virtio: boolean;
   /** A device of Intel, whose vendor-specific capabilities have a form of their own. */
   readonly intel: boolean;
   readonly bridge: boolean;
 }
 
-/** The text behind the offset on a capability's first line; `full` when `lspci -vv` prints another one. */
+/**
+ * The text behind the offset on a capability's first line; `full` when `lspci -vv` prints another
+ * one.
+ */
 export interface Titles {
   readonly title: string;
   readonly full?: string;

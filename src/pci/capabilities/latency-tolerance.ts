@@ -1,4 +1,7 @@
-/** Latency tolerance reporting: the largest latencies that the platform gives a device (PCI Express Base 6.0, 7.8.2). */
+/**
+ * Latency tolerance reporting: the largest latencies that the platform gives a device (PCI Express
+ * Base 6.0, 7.8.2).
+ */
 import { ExtCapId } from '../../abi/pci.ts';
 import type { Capability } from '../declaration.ts';
 import { extract } from '../decode/text.ts';

@@ -7,7 +7,10 @@ import { ALL, type PermissionRow, type RegisterReader, row } from '../permission
 import { CapabilityBuilder, type Placed } from './builder.ts';
 import type { CapabilityDecoder, CapabilityKind } from './kind.ts';
 
-/** MSI with `vectors` messages: 1, 2, 4, 8, 16 or 32. @throws VfioError EINVAL for another number */
+/**
+ * MSI with `vectors` messages: 1, 2, 4, 8, 16 or 32.
+ * @throws VfioError EINVAL for another number
+ */
 export function msi(options: { vectors?: number; is64?: boolean; maskable?: boolean } & Placed = {}): Capability {
   const vectors = options.vectors ?? 1;
   const log2 = Math.log2(vectors);

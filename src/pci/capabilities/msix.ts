@@ -8,7 +8,10 @@ import { fixed } from '../permissions/rows.ts';
 import { CapabilityBuilder, type Placed } from './builder.ts';
 import type { CapabilityDecoder, CapabilityKind } from './kind.ts';
 
-/** MSI-X with 1 to 2048 vectors, its table and pending bits in memory BARs at multiples of 8. @throws VfioError EINVAL */
+/**
+ * MSI-X with 1 to 2048 vectors, its table and pending bits in memory BARs at multiples of 8.
+ * @throws VfioError EINVAL
+ */
 export function msix(
   options: { vectors: number; tableBar?: number; tableOffset?: number; pbaBar?: number; pbaOffset?: number } & Placed,
 ): Capability {

@@ -3,7 +3,10 @@ import { checkIndex } from '../../base/check.ts';
 import type { Capability } from '../declaration.ts';
 import { CapabilityBuilder, type Placed } from './builder.ts';
 
-/** Any other capability: `bytes` from the third byte on (the header comes from the chain). Read-only unless masks are given. */
+/**
+ * Any other capability: `bytes` from the third byte on (the header comes from the chain). Read-only
+ * unless masks are given.
+ */
 export function otherCapability(
   id: number,
   name: string,
@@ -15,7 +18,9 @@ export function otherCapability(
     .build({ id: checkIndex(id, 0xff, 'capability id'), name }, options);
 }
 
-/** Any other extended capability: `bytes` from the fifth byte on. Read-only unless masks are given. */
+/**
+ * Any other extended capability: `bytes` from the fifth byte on. Read-only unless masks are given.
+ */
 export function otherExtendedCapability(
   id: number,
   name: string,

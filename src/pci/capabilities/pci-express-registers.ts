@@ -1,4 +1,6 @@
-/** Registers of the PCI Express capability, by the names of linux/pci_regs.h without its prefixes. */
+/**
+ * Registers of the PCI Express capability, by the names of linux/pci_regs.h without its prefixes.
+ */
 /** PCI Express capability. */
 export const PciExp = {
   FLAGS: 2,
@@ -56,7 +58,9 @@ export const PciExp = {
   SLTCAP2: 0x34,
   SLTCTL2: 0x38,
   SLTSTA2: 0x3a,
-  /** Sizes by version and by whether there is a link (a root-complex integrated endpoint has none). */
+  /**
+   * Sizes by version and by whether there is a link (a root-complex integrated endpoint has none).
+   */
   SIZE_V1: 0x14,
   SIZE_V1_NO_LINK: 0x0c,
   SIZE_V2: 0x34,

@@ -88,7 +88,10 @@ export const expressChoices = {
   presence: choice(componentPresence, 'Reserved'),
 };
 
-/** Watts as value and scale give them; values above 0xef mean fixed steps at scale 1.0 (PCI Express Base 6.0, 7.5.3.3). */
+/**
+ * Watts as value and scale give them; values above 0xef mean fixed steps at scale 1.0 (PCI Express
+ * Base 6.0, 7.5.3.3).
+ */
 export function powerLimit(value: number, scale: number): string {
   if (scale === 0 && value >= 0xf0)
     return (
@@ -155,7 +158,10 @@ function device(r: CapabilityReader, d: Decoding, type: number): void {
   d.line('DevSta', r.u16(PciExp.DEVSTA), '\t\tDevSta:\tCorrErr{0} NonFatalErr{1} FatalErr{2} UnsupReq{3} AuxPwr{4} TransPend{5}');
 }
 
-/** How what was negotiated compares with what could be; below it is worth a word only where the port is the one that is plugged in. */
+/**
+ * How what was negotiated compares with what could be; below it is worth a word only where the port
+ * is the one that is plugged in.
+ */
 function comparison(status: number, capability: number, type: number): string {
   if (status > capability) return ' (overdriven)';
   if (status === capability || type === ROOT_PORT || type === DOWNSTREAM || type === PCIE_BRIDGE) return '';

@@ -43,7 +43,10 @@ export interface PcieOptions extends Placed {
   readonly flr?: boolean;
   /** Largest payload the device takes: 128 (default) to 4096 bytes. */
   readonly maxPayload?: number;
-  /** Link speed 1 (2.5 GT/s, default) to 6, and width in lanes (1). Not for root-complex integrated endpoints. */
+  /**
+   * Link speed 1 (2.5 GT/s, default) to 6, and width in lanes (1). Not for root-complex integrated
+   * endpoints.
+   */
   readonly linkSpeed?: number;
   readonly linkWidth?: number;
   /**
@@ -54,7 +57,10 @@ export interface PcieOptions extends Placed {
   /** Port number, of ports. */
   readonly port?: number;
   readonly slot?: boolean;
-  /** DEVCTL bits that the hardware implements. Default: the four error reporting enables, as QEMU's devices. FLR is a command, never stored. */
+  /**
+   * DEVCTL bits that the hardware implements. Default: the four error reporting enables, as QEMU's
+   * devices. FLR is a command, never stored.
+   */
   readonly deviceControl?: number;
   /** Interrupt message number. */
   readonly interruptMessage?: number;

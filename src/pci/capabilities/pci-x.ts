@@ -1,4 +1,7 @@
-/** PCI-X (PCI-X Addendum 2.0, 7.2 and 8.6): functions and bridges have different registers under one id. */
+/**
+ * PCI-X (PCI-X Addendum 2.0, 7.2 and 8.6): functions and bridges have different registers under one
+ * id.
+ */
 import { CapId } from '../../abi/pci.ts';
 import type { Capability } from '../declaration.ts';
 import { choice } from '../decode/text.ts';

@@ -1,4 +1,7 @@
-/** Downstream port containment: the port turns its link off at an error (PCI Express Base 6.0, 7.9.14). */
+/**
+ * Downstream port containment: the port turns its link off at an error (PCI Express Base 6.0,
+ * 7.9.14).
+ */
 import { ExtCapId } from '../../abi/pci.ts';
 import { hidden, Why } from '../permissions/rows.ts';
 import type { CapabilityDecoder, CapabilityKind } from './kind.ts';

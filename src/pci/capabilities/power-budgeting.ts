@@ -1,4 +1,7 @@
-/** Power budgeting: the power that the device needs, behind a register that selects the state (PCI Express Base 6.0, 7.8.1). */
+/**
+ * Power budgeting: the power that the device needs, behind a register that selects the state (PCI
+ * Express Base 6.0, 7.8.1).
+ */
 import { ExtCapId } from '../../abi/pci.ts';
 import type { Capability } from '../declaration.ts';
 import { fixed, row } from '../permissions/rows.ts';

@@ -24,7 +24,9 @@ export interface PmOptions extends Placed {
   readonly pme?: boolean | readonly (typeof pmeStates)[number][];
   /** PME needs the PCI clock. */
   readonly pmeClock?: boolean;
-  /** The function has to be set up by its driver before it works (Device Specific Initialization). */
+  /**
+   * The function has to be set up by its driver before it works (Device Specific Initialization).
+   */
   readonly dsi?: boolean;
   /** Immediate_Readiness_on_Return_to_D0. */
   readonly immediateReadiness?: boolean;

@@ -1,4 +1,7 @@
-/** Transaction processing hints: steering tags say which processor's cache a write is for (PCI Express Base 6.0, 7.9.13). */
+/**
+ * Transaction processing hints: steering tags say which processor's cache a write is for (PCI
+ * Express Base 6.0, 7.9.13).
+ */
 import { ExtCapId } from '../../abi/pci.ts';
 import { extract } from '../decode/text.ts';
 import type { RegisterReader } from '../permissions/rows.ts';

@@ -1,4 +1,6 @@
-/** Resizable BARs, of functions and of virtual functions (PCI Express Base 6.0, 7.8.6 and 7.8.7). */
+/**
+ * Resizable BARs, of functions and of virtual functions (PCI Express Base 6.0, 7.8.6 and 7.8.7).
+ */
 import { ExtCapId } from '../../abi/pci.ts';
 import { checkIndex } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
@@ -9,7 +11,10 @@ import type { CapabilityKind } from './kind.ts';
 
 export const Rebar = { CAP: 4, CTRL: 8, CTRL_NBAR_MASK: 0xe0, CTRL_NBAR_SHIFT: 5, HEADER_SIZE: 4, PER_BAR_SIZE: 8 } as const;
 
-/** Resizable BARs: for each, which sizes it can have (log2 of bytes, 20 to 39) and which it has now. @throws VfioError EINVAL */
+/**
+ * Resizable BARs: for each, which sizes it can have (log2 of bytes, 20 to 39) and which it has now.
+ * @throws VfioError EINVAL
+ */
 export function resizableBar(
   bars: readonly { index: number; sizes: readonly number[]; current: number }[],
   options: Placed = {},

@@ -1,4 +1,7 @@
-/** Serial ATA: where the index and data registers of an AHCI controller are (Serial ATA AHCI 1.3, 2.4). */
+/**
+ * Serial ATA: where the index and data registers of an AHCI controller are (Serial ATA AHCI 1.3,
+ * 2.4).
+ */
 import { CapId } from '../../abi/pci.ts';
 import { extract, hexDigits } from '../decode/text.ts';
 import type { CapabilityDecoder, CapabilityKind } from './kind.ts';

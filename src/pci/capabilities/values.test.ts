@@ -1,4 +1,7 @@
-/** Registers that lspci prints wrongly, as the specifications have them, and the bounds of capabilities that say how long they are. */
+/**
+ * Registers that lspci prints wrongly, as the specifications have them, and the bounds of
+ * capabilities that say how long they are.
+ */
 import { expect, it } from 'vitest';
 import { CapId, Config, ExtCapId } from '../../abi/pci.ts';
 import { decodeConfig } from '../decode.ts';
@@ -6,7 +9,9 @@ import { formatLspci } from '../format-lspci.ts';
 
 const AT = 0x80;
 
-/** A function with one capability behind Express; `fill` writes into the capability from its start. */
+/**
+ * A function with one capability behind Express; `fill` writes into the capability from its start.
+ */
 function withCapability(extended: boolean, id: number, fill: (view: DataView) => void, version = 1): string {
   const bytes = new Uint8Array(4096);
   const view = new DataView(bytes.buffer);

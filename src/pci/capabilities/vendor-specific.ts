@@ -12,7 +12,10 @@ import type { CapabilityDecoder, CapabilityKind, Titles } from './kind.ts';
 
 const Vndr = { LENGTH: 2, BODY: 3 } as const;
 
-/** Vendor-specific: `body` follows the length byte. Read-only in hardware unless `writable` says which bits are not. */
+/**
+ * Vendor-specific: `body` follows the length byte. Read-only in hardware unless `writable` says
+ * which bits are not.
+ */
 export function vendorSpecific(body: Uint8Array, options: { writable?: Uint8Array | true } & Placed = {}): Capability {
   const size = Vndr.BODY + body.length;
   if (size > 0xc0) throw new VfioError('EINVAL', `a vendor-specific capability cannot have ${size} bytes; there is room for 192`);

@@ -1,8 +1,8 @@
 /**
  * Walks over capability chains that a device made. Nothing in a chain is believed (S2-45): a walk
  * ends after as many hops as there is room for headers (48 and 960), whatever the pointers say. A
- * walk reports loops, overlaps and pointers to nowhere as warnings, and never throws. A walk reads as
- * it goes, so that one over a connection asks for no more than it needs.
+ * walk reports loops, overlaps and pointers to nowhere as warnings, and never throws. A walk reads
+ * as it goes, so that one over a connection asks for no more than it needs.
  */
 
 import {
@@ -134,8 +134,8 @@ export function walkCapabilities(bytes: Uint8Array, pointerAt: number = capabili
 }
 
 /**
- * The extended capabilities of a config space of 4096 bytes, likewise. Empty when the dword at 0x100
- * is 0 or all ones.
+ * The extended capabilities of a config space of 4096 bytes, likewise. Empty when the dword at
+ * 0x100 is 0 or all ones.
  */
 export function walkExtendedCapabilities(bytes: Uint8Array): Walk {
   const warnings: string[] = [];

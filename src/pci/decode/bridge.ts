@@ -1,4 +1,7 @@
-/** The registers of a bridge (header type 1): its buses, and the windows through which it passes accesses down (PCI-to-PCI Bridge 1.2, 3.2.5). */
+/**
+ * The registers of a bridge (header type 1): its buses, and the windows through which it passes
+ * accesses down (PCI-to-PCI Bridge 1.2, 3.2.5).
+ */
 import { Config } from '../../abi/pci.ts';
 import { type CapabilityReader, sizeText } from './text.ts';
 
@@ -27,7 +30,10 @@ export interface DecodedBridge {
 }
 
 interface WindowRegisters {
-  /** Bytes of the base and limit registers: their low four bits are the type, the others the top of a 16- or 32-bit address. */
+  /**
+   * Bytes of the base and limit registers: their low four bits are the type, the others the top of
+   * a 16- or 32-bit address.
+   */
   readonly width: 1 | 2;
   readonly base: number;
   readonly limit: number;

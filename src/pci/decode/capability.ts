@@ -1,4 +1,6 @@
-/** One capability decoded by its kind: the text behind its offset, the lines below, and its fields. */
+/**
+ * One capability decoded by its kind: the text behind its offset, the lines below, and its fields.
+ */
 
 import type { CapabilityContext } from '../capabilities/kind.ts';
 import { kindOf } from '../capabilities/registry.ts';

@@ -69,7 +69,10 @@ const registers: Readonly<Record<number, Names>> = {
   ],
 };
 
-/** The register that a byte of a bridge's header belongs to; undefined outside of the header, and for other header types. */
+/**
+ * The register that a byte of a bridge's header belongs to; undefined outside of the header, and
+ * for other header types.
+ */
 export function bridgeRegisterAt(headerType: number, offset: number): string | undefined {
   if (offset < 0 || offset >= HEADER_SIZE) return undefined;
   return registers[headerType]?.findLast(([at]) => at <= offset)?.[1];

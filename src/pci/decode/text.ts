@@ -1,10 +1,12 @@
 /**
- * Registers as text and as fields, from one declaration: a line is written as it is printed, with its bit fields in braces.
+ * Registers as text and as fields, from one declaration: a line is written as it is printed, with
+ * its bit fields in braces.
  *
  *     line('DevSta', value, 'DevSta:\tCorrErr{0} AuxPwr{4} Payload {7:5 size}, {key=31:24 hex2}')
  *
- * `{bit}` prints + or - and is a boolean; `{msb:lsb}` prints a decimal number; `{msb:lsb NAME}` what the renderer NAME says, which is a number
- * for the numeric renderers and its text for the others. The field's key is the word before the brace, or `key=`.
+ * `{bit}` prints + or - and is a boolean; `{msb:lsb}` prints a decimal number; `{msb:lsb NAME}`
+ * what the renderer NAME says, which is a number for the numeric renderers and its text for the
+ * others. The field's key is the word before the brace, or `key=`.
  */
 export type FieldValue = boolean | number | string | readonly (number | string)[];
 export type Fields = Record<string, FieldValue>;
@@ -79,7 +81,10 @@ function parse(text: string): Template {
   return template;
 }
 
-/** Registers of one capability, relative to its start. Reads outside of the bytes there are give 0; look with `has` first. */
+/**
+ * Registers of one capability, relative to its start. Reads outside of the bytes there are give 0;
+ * look with `has` first.
+ */
 export class CapabilityReader {
   readonly #view: DataView;
   readonly offset: number;
@@ -163,7 +168,10 @@ export class Decoding {
   }
 }
 
-/** Bytes with the largest unit that leaves it whole: 4K, 72K, 1M, 4098M, 1G. Sizes below 1 KiB have none. */
+/**
+ * Bytes with the largest unit that leaves it whole: 4K, 72K, 1M, 4098M, 1G. Sizes below 1 KiB have
+ * none.
+ */
 export function sizeText(size: bigint): string {
   const units = ['', 'K', 'M', 'G', 'T'];
   let unit = 0;

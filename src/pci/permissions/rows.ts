@@ -74,7 +74,10 @@ export interface CapabilityAccess {
   readonly rows?: readonly PermissionRow[] | ((read: RegisterReader) => readonly PermissionRow[]);
 }
 
-/** The same as a table that stands by itself: with the capability's id and name, and the row of its header. */
+/**
+ * The same as a table that stands by itself: with the capability's id and name, and the row of its
+ * header.
+ */
 export interface CapabilityPermissions extends Required<CapabilityAccess> {
   readonly id: number;
   readonly extended: boolean;

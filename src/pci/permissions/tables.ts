@@ -1,4 +1,6 @@
-/** The permission tables, put to the test once when they are loaded, looked up by id, and printed. */
+/**
+ * The permission tables, put to the test once when they are loaded, looked up by id, and printed.
+ */
 
 import { CapHeader, CFG_SPACE_EXP_SIZE, CFG_SPACE_SIZE, HEADER_SIZE } from '../../abi/pci.ts';
 import { hex } from '../../base/check.ts';
@@ -19,7 +21,9 @@ import {
 /** Why an id without a row is hidden. */
 export const unknownCapabilityWhy = 'not known: it may reach beyond this function';
 
-/** Register values under which a table shows all its rows: every optional part is there, or none is. */
+/**
+ * Register values under which a table shows all its rows: every optional part is there, or none is.
+ */
 const readers: readonly RegisterReader[] = [0, 0xffff_ffff, 0x80, 0x100].map(
   (value) => (_offset, width) => (width === 4 ? value : value % 2 ** (8 * width)),
 );
@@ -33,8 +37,8 @@ export function allRows(table: CapabilityPermissions): readonly PermissionRow[] 
 }
 
 /**
- * What is wrong with a table: rows that overlap, are out of order or misaligned, lie beyond the length, have bits beyond their width, or
- * lack a reason. Empty for a good one.
+ * What is wrong with a table: rows that overlap, are out of order or misaligned, lie beyond the
+ * length, have bits beyond their width, or lack a reason. Empty for a good one.
  */
 export function problemsOf(table: CapabilityPermissions): readonly string[] {
   const problems: string[] = [];
@@ -94,7 +98,9 @@ function tableOf(kind: CapabilityKind): readonly CapabilityPermissions[] {
   return [{ id, extended, name, length, raw, why, rows: length.kind === 'hidden' ? [] : all }];
 }
 
-/** The tables of the standard capabilities in the order of their ids. VFIO hides an id without one. */
+/**
+ * The tables of the standard capabilities in the order of their ids. VFIO hides an id without one.
+ */
 export const standardPermissions: readonly CapabilityPermissions[] = standardKinds.flatMap(tableOf);
 export const extendedPermissions: readonly CapabilityPermissions[] = extendedKinds.flatMap(tableOf);
 
