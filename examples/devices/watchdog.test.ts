@@ -47,6 +47,13 @@ it('a wrong sequence unlocks nothing', () => {
   expect(registers.timer1).toBe(100);
 });
 
+it('an unlock sequence begins anew at its first value', () => {
+  const { registers, unlock, set } = armed();
+  unlock();
+  set('timer1', 8);
+  expect(registers.timer1).toBe(8);
+});
+
 it('interrupts after the first count, and pulls the reset line after the second', async () => {
   const { host, registers, seen } = armed();
   await host.advance(101);

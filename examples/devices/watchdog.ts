@@ -94,12 +94,11 @@ export default device({
     'bar0.reload'(dev, written) {
       const { bar0, state } = dev;
       bar0.reload.reload = 0;
-      if (state.unlock !== 2) {
-        if (written === Unlock.FIRST) state.unlock = 1;
-        else state.unlock = state.unlock === 1 && written === Unlock.SECOND ? 2 : 0;
+      if (written === Unlock.FIRST || (written === Unlock.SECOND && state.unlock === 1)) {
+        state.unlock = written === Unlock.FIRST ? 1 : 2;
         return;
       }
-      state.unlock = 0;
+      if (!takeUnlocked(dev)) return;
       if ((written & Reload.TIMED_OUT) !== 0) bar0.reload.timedOut = 0;
       if ((written & Reload.RELOAD) !== 0) restart(dev);
     },

@@ -61,7 +61,7 @@ export async function open(address: string | DeviceModel, options: OpenOptions =
     case 'model':
     case 'file': {
       const { loadModel } = await import('./simulation.ts');
-      return await openModel(await loadModel(parsed), options);
+      return await openModel(await loadModel(parsed), options, false);
     }
     case 'socket': {
       const { connect } = await import('./connect.ts');
@@ -79,11 +79,13 @@ export async function open(address: string | DeviceModel, options: OpenOptions =
   }
 }
 
-async function openModel(model: DeviceModel, options: OpenOptions): Promise<DriverDevice> {
+/** @param mine the program gave the model itself, and so knows its instances */
+async function openModel(model: DeviceModel, options: OpenOptions, mine = true): Promise<DriverDevice> {
   // Only now: a file that declares a device imports this package too, and needs no engine.
   const { simulate } = await import('./simulation.ts');
   const { device, owns, machine, bdf } = simulate(model, options);
-  return DriverDevice.attach(device, { owns, instance: machine.function(bdf).host.model, ...forDriver(options) });
+  const instance = mine ? machine.function(bdf).host.model : undefined;
+  return DriverDevice.attach<unknown>(device, { owns, instance, ...forDriver(options) });
 }
 
 function forDriver({ match, clock, signal = runSignal() ?? undefined }: OpenOptions): Pick<OpenOptions, 'match' | 'clock' | 'signal'> {

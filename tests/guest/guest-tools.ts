@@ -7,7 +7,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type CpioEntry, cpioArchive } from './cpio.ts';
 import { DebianPackages, type Suite } from './debian-packages.ts';
-import { kernelModules } from './kernel-modules.ts';
+import { type KernelModule, kernelModules } from './kernel-modules.ts';
 import { ProgramFolder } from './program-folder.ts';
 import { Unavailable } from './unavailable.ts';
 
@@ -22,17 +22,19 @@ export class GuestTools {
   readonly kernel: string;
   readonly #programs: ProgramFolder;
   readonly #base: readonly CpioEntry[];
+  readonly #modules: string;
 
   private constructor(
     programs: ProgramFolder,
     qemuVersion: string,
-    kernel: { version: string; image: string },
+    kernel: { version: string; image: string; modules: string },
     base: readonly CpioEntry[],
   ) {
     this.#programs = programs;
     this.qemuVersion = qemuVersion;
     this.kernelVersion = kernel.version;
     this.kernel = kernel.image;
+    this.#modules = kernel.modules;
     this.#base = base;
   }
 
@@ -59,6 +61,15 @@ export class GuestTools {
   /** The command line that starts QEMU: its own loader and libraries, from the cache. */
   qemuCommand(args: readonly string[]): { readonly file: string; readonly args: string[]; readonly env: Record<string, string> } {
     return qemuCommand(this.#programs, args);
+  }
+
+  /**
+   * Modules of the guest's kernel with those that they need, and their order in /modules/`list`.
+   *
+   * @param names modules wanted; one that is not there is taken to be built in
+   */
+  modules(list: string, names: readonly string[]): CpioEntry[] {
+    return moduleEntries(list, kernelModules(this.#modules, names, join(this.#programs.path, 'usr/bin/busybox')));
   }
 
   /**
@@ -131,7 +142,13 @@ function baseEntries(programs: ProgramFolder, modulesFolder: string, guest: Uint
     { kind: 'link', path: 'bin/sh', target: 'busybox' },
     program('bin/guest', guest),
     ...programs.entries('usr/bin/lspci'),
+    ...moduleEntries('order', modules),
+  ];
+}
+
+function moduleEntries(list: string, modules: readonly KernelModule[]): CpioEntry[] {
+  return [
     ...modules.map((m): CpioEntry => ({ kind: 'file', path: `modules/${m.name}.ko`, bytes: m.bytes })),
-    { kind: 'file', path: 'modules/order', bytes: Buffer.from(modules.map((m) => `${m.name}\n`).join('')) },
+    { kind: 'file', path: `modules/${list}`, bytes: Buffer.from(modules.map((m) => `${m.name}\n`).join('')) },
   ];
 }

@@ -1,12 +1,14 @@
 /**
- * `npm run test:guest [-- --only edu|nvme] [--kernel stable|backports] [--speed] [--require]
- * [--verbose]`: boots Linux in QEMU and checks served devices from inside the guest. It needs no
- * installed package: apt fetches QEMU, the kernel and tools as Debian packages into a cache
- * ($XDG_CACHE_HOME/vfio-ts, or .cache/guest of the checkout). Where that is not possible it prints
- * the reason and exits with 0, or with --require as a failure.
+ * `npm run test:guest [-- --only edu|nvme|devices] [--kernel stable|backports] [--speed]
+ * [--require] [--verbose]`: boots Linux in QEMU and checks served devices from inside the guest.
+ *
+ * It needs no installed package: apt fetches QEMU, the kernel and tools as Debian packages into a
+ * cache ($XDG_CACHE_HOME/vfio-ts, or .cache/guest of the checkout). Where that is not possible it
+ * prints the reason and exits with 0, or with --require as a failure.
  */
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { visitDevices } from './devices.ts';
 import { DiskTools } from './disk-tools.ts';
 import { visitCard, visitEdu } from './edu.ts';
 import { GuestTools } from './guest-tools.ts';
@@ -34,25 +36,29 @@ function parsed() {
   }
 }
 
+const subjects = ['edu', 'nvme', 'devices'];
+
 function usage(what: string): never {
   console.error(what);
-  console.error('usage: npm run test:guest -- [--only edu|nvme] [--kernel stable|backports] [--speed] [--require] [--verbose]');
+  console.error('usage: npm run test:guest -- [--only edu|nvme|devices] [--kernel stable|backports] [--speed] [--require] [--verbose]');
   process.exit(2);
 }
 
 async function main(): Promise<Visits> {
   const { kernel, only } = options;
   if (kernel !== 'stable' && kernel !== 'backports') return usage(`--kernel is ${kernel}; it must be stable or backports`);
-  if (only !== undefined && only !== 'edu' && only !== 'nvme') return usage(`--only is ${only}; it must be edu or nvme`);
+  if (only !== undefined && !subjects.includes(only)) return usage(`--only is ${only}; it must be ${subjects.join(' or ')}`);
   const { XDG_CACHE_HOME } = process.env;
   const cache = XDG_CACHE_HOME ? join(XDG_CACHE_HOME, 'vfio-ts') : join(import.meta.dirname, '../../.cache/guest');
   const visits = new Visits(GuestTools.prepare(cache, kernel), options);
   console.log(`guest tests: QEMU ${visits.tools.qemuVersion}, Linux ${visits.tools.kernelVersion}`);
-  if (only !== 'nvme') {
+  const wanted = (subject: string) => only === undefined || only === subject;
+  if (wanted('edu')) {
     await visits.withServed(['edu'], (served) => visitEdu(visits, served));
     await visits.withServed([join(import.meta.dirname, 'card.ts')], (served) => visitCard(visits, served));
   }
-  if (only !== 'edu') await visitNvme(visits, DiskTools.prepare(cache), { speed: options.speed });
+  if (wanted('devices')) await visitDevices(visits);
+  if (wanted('nvme')) await visitNvme(visits, DiskTools.prepare(cache), { speed: options.speed });
   return visits;
 }
 

@@ -100,6 +100,30 @@ it('a register map is made of registers', () => {
   expect(failure(() => u32(2)).message).toBe('u32(0x2): the offset must be a multiple of 4');
 });
 
+it('a map lies at any offset of a BAR, and within the BAR', () => {
+  const { fake, dev } = make();
+  const there = dev.bar(0, registers({ a: u32(0), f: u32(4, { top: bit(31) }) }), { at: 0x100 });
+  there.a = 5;
+  there.f.top = 1;
+  expect([fake.bar0.getUint32(0x100, true), fake.bar0.getUint32(0x104, true)]).toEqual([5, 0x8000_0000]);
+  const { size } = dev.device.region(0).info;
+  expect(failure(() => dev.bar(0, Layout, { at: size - 16 }))).toMatchObject({
+    code: 'EINVAL',
+    fix: `The BAR has 0x${size.toString(16)} bytes.`,
+  });
+});
+
+it('a driver writes no register and no field that software only reads', () => {
+  const { dev } = make();
+  const r = dev.bar(0, registers({ id: u32(0, 'ro'), s: u32(4, { done: bit(0, 'ro'), go: bit(1) }) }));
+  // @ts-expect-error it is read-only
+  expect(failure(() => (r.id = 1)).message).toBe('id is read-only: a driver cannot write it');
+  // @ts-expect-error it is read-only
+  expect(failure(() => (r.s.done = 1)).message).toBe('s.done is read-only: a driver cannot write it');
+  r.s.go = 1;
+  expect([r.id, r.s.value]).toEqual([0, 2]);
+});
+
 it('writing a field does not clear its neighbours that ones clear', () => {
   const { fake, dev } = make();
   const r = dev.bar(0, Layout);

@@ -176,6 +176,41 @@ it('reads and writes by parts as bytes in memory would', () => {
   );
 });
 
+it('registers share bytes where one is read and the other written, or where a bank says which is there', () => {
+  const model = device({
+    id: '1234:0001',
+    bars: {
+      bar0: bar(
+        8,
+        { rx: u8(0, 'ro'), tx: u8(0, 'wo'), mode: u8(1), low: u8(2), high: u8(2), wide: u16(4), lower: u8(4), upper: u8(5) },
+        { rx: { reset: 7 }, high: { when: (r) => r.mode === 1, reset: 0x55 }, wide: { when: (r) => r.mode !== 2 } },
+        { type: 'io' },
+      ),
+    },
+    on: {
+      'bar0.tx'({ bar0 }, byte) {
+        bar0.rx = byte + 1;
+      },
+    },
+  }).create(new TestHost());
+  model.write(0, 0, 1, 0x20);
+  expect([model.read(0, 0, 1), model.read(0, 2, 1)]).toEqual([0x21, 0]);
+  model.write(0, 2, 1, 3);
+  model.write(0, 1, 1, 1);
+  expect([model.read(0, 2, 1), model.read(0, 0, 4)]).toEqual([0x55, 0x0055_0121]);
+  model.write(0, 2, 1, 4);
+  model.write(0, 4, 2, 0xabcd);
+  model.write(0, 1, 1, 2);
+  expect([model.read(0, 2, 1), model.read(0, 4, 2)]).toEqual([3, 0]);
+  model.write(0, 4, 2, 0xeeff);
+  expect(model.read(0, 5, 1)).toBe(0xee);
+  model.write(0, 1, 1, 1);
+  expect([model.read(0, 2, 1), model.read(0, 4, 2)]).toEqual([4, 0xabcd]);
+  expect(() => bar(8, { a: u8(0), b: u8(0) })).toThrow('register b at 0x0 overlaps a');
+  expect(() => bar(8, { a: u8(0, 'ro'), b: u8(0, 'ro') })).toThrow('overlaps');
+  expect(() => bar(8, { a: u16(0), b: u8(1) }, { b: { when: () => true } })).toThrow('would take a part of a');
+});
+
 it('answers only the widths a register takes, and holes as declared', () => {
   const bar0 = bar(
     '1M',

@@ -145,6 +145,13 @@ export class RegisterLayout {
         page[at % PAGE] = shared[0] ?? 0;
         continue;
       }
+      const [whole] = always;
+      const part = shared.find((slot) => whole !== undefined && this.offset[slot]! > this.offset[whole]!);
+      if (whole !== undefined && part !== undefined) {
+        throw new VfioError('EINVAL', `${this.#at(part)} would take a part of ${this.names[whole]}`, {
+          fix: `Declare ${this.names[whole]} in parts, or give it a \`when\`.`,
+        });
+      }
       const inOrder = [...shared.filter((slot) => !always.includes(slot)), ...always];
       if (String(inOrder) !== String(choice)) choices.push(inOrder);
       choice = inOrder;
