@@ -1,7 +1,10 @@
 /**
- * ConfigSpace: the configuration space of the hardware itself, before anybody virtualizes it. A
- * native driver, the engine and the gate of VFIO all end here. Writes follow the hardware's rules:
+ * ConfigSpace: the configuration space of the hardware itself, before VFIO virtualizes it. A native
+ * driver, the engine and the gate of VFIO all end here. Writes follow the hardware's rules:
  * read-only bits stay, address bits below a BAR's size stay 0, write-one-to-clear bits clear.
+ *
+ * The file is longer than 400 lines because one class owns the bytes of a function's registers, and
+ * each kind of register has its rule there.
  */
 
 import type { Width } from '../abi/device-host.ts';
