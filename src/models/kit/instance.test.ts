@@ -1,4 +1,7 @@
-/** The other side of a device: its inputs and outputs, resets of its own, handlers that run one at a time. */
+/**
+ * The other side of a device: its inputs and outputs, resets of its own, handlers that run one at a
+ * time.
+ */
 import { expect, expectTypeOf, it } from 'vitest';
 import { registers, u8, u32 } from '../../base/registers.ts';
 import { bar } from './bar.ts';
