@@ -8,6 +8,7 @@ import { MachineServer } from '../src/api/machine-server.ts';
 import { open } from '../src/api/open.ts';
 import { main } from '../src/cli/main.ts';
 import { readVfTokenFile } from '../src/cli/vf-token-file.ts';
+import { featureBytes } from '../src/device/feature-bytes.ts';
 import { loadMachine } from '../src/doors/machine.ts';
 import { VfioUserDevice } from '../src/vfio-user/client.ts';
 import { recordingTerminal } from './kit/recording-terminal.ts';
@@ -207,7 +208,7 @@ describe('a machine behind sockets', () => {
     await traced.says('listening at');
     {
       using device = VfioUserDevice.connect(seen, { token: TOKEN });
-      device.feature({ feature: 0, set: true, data: Uint8Array.from(Buffer.from(TOKEN.replaceAll('-', ''), 'hex')) });
+      featureBytes(device, { feature: 0, set: true, data: Uint8Array.from(Buffer.from(TOKEN.replaceAll('-', ''), 'hex')) });
     }
     await traced.end('SIGTERM');
     expect(traced.stdout).toContain('vfio_ts_vf_token');

@@ -192,7 +192,7 @@ export interface ModelMigration {
    * Without it there is no PRE_COPY.
    */
   readonly bulk?: ModelBulk | undefined;
-  /** About how many bytes `save` gives, for whoever plans a move. 4096 unless told. */
+  /** About how many bytes `save` gives, for planning a move. Default: 4096. */
   readonly stateSize?: number;
   /** With it the device has the states RUNNING_P2P and PRE_COPY_P2P. */
   readonly p2p?: ModelPeerToPeer | undefined;

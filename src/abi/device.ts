@@ -1,17 +1,35 @@
 /**
  * Device: how a PCI device behind VFIO is used. A driver, the vfio-user server and every test hold
  * one of these, and nothing else. Implementations: the engine's device file, the vfio-user client,
- * the client of /dev/vfio. One conformance suite runs on all of them.
+ * the client of /dev/vfio. One conformance suite runs on all of them. src/device has what all of
+ * them share.
  *
  * Register access is synchronous and allocates nothing (64-bit reads give a bigint). Waiting for
  * interrupts is asynchronous. Every method throws `VfioError` with the errno Linux gives, ENODEV
  * once the device is gone or the file is closed.
  */
+import type { DmaBuf, DmaBufRequest, DmaLogging, LowPower, MigrationControl, SleepNotice } from './device-features.ts';
+import type { InterruptSink, InterruptSource } from './interrupt-sink.ts';
 import type { Access, DirectMemory, Memory } from './memory.ts';
+
+export type {
+  DmaBuf,
+  DmaBufRequest,
+  DmaBufSegment,
+  DmaLogging,
+  DmaLogReport,
+  DmaRange,
+  LowPower,
+  MigrationControl,
+  MigrationStream,
+  PrecopyInfo,
+  SleepNotice,
+} from './device-features.ts';
+export type { InterruptSink, InterruptSource } from './interrupt-sink.ts';
 
 /** The result of VFIO_DEVICE_GET_INFO. */
 export interface DeviceInfo {
-  /** Where it sits, e.g. `0000:00:04.0`. */
+  /** The device's address, e.g. `0000:00:04.0`. */
   readonly name: string;
   /** `DeviceFlags` */
   readonly flags: number;
@@ -25,16 +43,15 @@ export interface MappableArea {
 }
 
 /**
- * A register that a write to is worth an eventfd: whoever signals it makes this write, without a
- * trip through the transport.
+ * A register whose writes may come by an eventfd: a signal of it is this write, without a message.
  */
 export interface Doorbell {
   readonly offset: number;
   /** Bytes written. */
   readonly size: 1 | 2 | 4 | 8;
   /**
-   * What is written: only a write of this value may be replaced by a signal. Null: any value may,
-   * and the device sees 0.
+   * Only a write of this value may be replaced by a signal. Null: a write of any value may, and
+   * the device sees 0.
    */
   readonly value: bigint | null;
 }
@@ -79,7 +96,7 @@ export interface RegisterAccess {
  * A region through the file: pread and pwrite.
  *
  * @throws VfioError EIO while memory decoding is off or the device sleeps in D3hot; EINVAL at or
- *   past the end; EFAULT past the end of config space
+ * past the end; EFAULT past the end of config space
  */
 export interface Region extends RegisterAccess {
   readonly info: RegionInfo;
@@ -92,7 +109,7 @@ export interface Region extends RegisterAccess {
    * (S2-37).
    *
    * @throws VfioError EINVAL when the region cannot be mapped, or past its end (rounded up to a
-   *   page)
+   * page)
    */
   map(offset?: number, size?: number): RegionMapping;
 }
@@ -109,26 +126,6 @@ export interface RegionMapping extends RegisterAccess, Disposable {
    * registers that trap.
    */
   readonly memory: { readonly memory: DirectMemory; readonly offset: number } | null;
-}
-
-/**
- * Where an interrupt is delivered: an eventfd, or a waiter in this process. Whoever keeps one calls
- * `get` for it and `put` when done: the eventfd's own counting.
- */
-export interface InterruptSink {
-  /** Never throws, never blocks. */
-  signal(): void;
-  get(): this;
-  put(): void;
-}
-
-/**
- * A source of "unmask now": the eventfd that SET_IRQS UNMASK/DATA_EVENTFD takes (irqfd's resample
- * half).
- */
-export interface InterruptSource {
-  /** Call `listener` whenever it is signalled, until disposed. */
-  listen(listener: () => void): Disposable;
 }
 
 /** VFIO_DEVICE_SET_IRQS. Which combinations exist is in the SET_IRQS matrix (B.9). */
@@ -150,20 +147,24 @@ export interface IovaRange {
 }
 
 /**
- * Which pages devices have written (VFIO_IOMMU_DIRTY_PAGES). A bitmap has one bit per page of
+ * The pages that devices have written (VFIO_IOMMU_DIRTY_PAGES). A bitmap has one bit per page of
  * `pageSize`, which must be the space's smallest; bits are set in it, never cleared.
  */
 export interface DirtyTracking {
   start(): void;
   stop(): void;
   /**
-   * What was written in [iova, iova + size) since this was asked last.
+   * The pages of [iova, iova + size) that were written since the last report.
    *
-   * @throws VfioError EINVAL while tracking is off, for another page size, a bitmap too small, or a
-   *   range that is misaligned or cuts a mapping; EOVERFLOW past 2^64
+   * @throws VfioError EINVAL while tracking is off, for another page size, a bitmap too small, or
+   * a range that is misaligned or cuts a mapping; EOVERFLOW past 2^64
    */
   report(iova: bigint, size: bigint, pageSize: bigint, into: Uint8Array): void;
-  /** Unmap, and report what was written there. Bytes unmapped. @throws VfioError as `report` */
+  /**
+   * Unmap, and report the pages that were written there. Bytes unmapped.
+   *
+   * @throws VfioError as `report`
+   */
   unmap(iova: bigint, size: bigint, pageSize: bigint, into: Uint8Array): bigint;
 }
 
@@ -181,29 +182,30 @@ export interface DmaSpace {
   allocate(size: number): DirectMemory;
   /**
    * @throws VfioError EEXIST over an existing mapping; EINVAL misaligned or outside `ranges`;
-   *   EOVERFLOW past 2^64; ENOSPC at the mapping limit; ENOMEM over RLIMIT_MEMLOCK, with the
-   *   numbers that would be needed
+   * EOVERFLOW past 2^64; ENOSPC at the mapping limit; ENOMEM over RLIMIT_MEMLOCK, with the numbers
+   * that would be needed
    */
   map(request: { iova: bigint; memory: Memory; offset?: number; size?: number; access?: Access }): void;
   /**
    * Bytes unmapped; 0 when nothing was there.
+   *
    * @throws VfioError EINVAL when it would cut a mapping in two.
    */
   unmap(iova: bigint, size: bigint): bigint;
   unmapAll(): bigint;
-  /** Absent where nobody can tell. */
+  /** Absent where no log is kept. */
   readonly dirty?: DirtyTracking | undefined;
 }
 
 /** An event that a device reports to its user. */
 export type DeviceEvent =
-  /** Please let go: the device is to be unplugged or rebound (S2-41). Repeated until released. */
+  /** The device is to be unplugged or rebound: close it (S2-41). Repeated until it is released. */
   | { readonly kind: 'request' }
   /** The machine is about to sleep; save state and call `acknowledge` (S2-42). */
   | { readonly kind: 'suspend'; acknowledge(): void }
   /**
-   * The device stands still now: no DMA, no interrupt, no register. Nothing is lost: all of it goes
-   * on at 'resume'.
+   * The device stands still now: no DMA, no interrupt, no register. Nothing is lost: all of it
+   * goes on at 'resume'.
    */
   | { readonly kind: 'asleep' }
   | { readonly kind: 'resume' }
@@ -221,92 +223,19 @@ export interface HotResetDependent {
   readonly groupId: number;
 }
 
-export interface DmaBufSegment {
-  readonly memory: DirectMemory;
-  readonly offset: number;
-  readonly size: number;
-}
-
-/**
- * Ranges of a BAR as memory that others may reach (VFIO_DEVICE_FEATURE_DMA_BUF). Holds the memory
- * until disposed.
- */
-export interface DmaBuf extends Disposable {
-  readonly size: number;
-  readonly segments: readonly DmaBufSegment[];
-  /**
-   * May not be used now: memory decoding is off, low power, reset; for good once the device is
-   * closed or gone.
-   */
-  readonly revoked: boolean;
-}
-
-/**
- * What a device in PRE_COPY has to send (VFIO_MIG_GET_PRECOPY_INFO), in bytes; both may grow while
- * it runs.
- */
-export interface PrecopyInfo {
-  /** Until everything has been sent once. */
-  readonly initialBytes: number;
-  /** That changed since it was sent. */
-  readonly dirtyBytes: number;
-}
-
-/**
- * The data of a device that is on the move (B.11): what a change of its state to PRE_COPY,
- * PRE_COPY_P2P, STOP_COPY or RESUMING makes. One way only: read in the first three, written in
- * RESUMING. A change to a state outside of these ends it.
- */
-export interface MigrationStream extends Disposable {
-  /**
-   * Bytes read; 0: that was all, in STOP_COPY.
-   *
-   * @throws VfioError ENOMSG nothing is left to send while the device runs on; EAGAIN while DMA of
-   *   before the stop is under way; EINVAL of a stream to be written; ENODEV once the device has
-   *   left these states; EBADF when it is closed
-   */
-  read(into: Uint8Array): number;
-  /**
-   * Bytes written: all.
-   *
-   * @throws VfioError EINVAL of a stream to be read, or for what no device like this has sent: the
-   *   device is in ERROR then; ENODEV, EBADF as `read`
-   */
-  write(from: Uint8Array): number;
-  /** @throws VfioError EINVAL outside of PRE_COPY and PRE_COPY_P2P; ENODEV, EBADF as `read` */
-  precopyInfo(): PrecopyInfo;
-  /** Idempotent. The device's state stays as it is. */
-  close(): void;
-}
-
-/** VFIO_DEVICE_FEATURE: `op` as in the flags. */
+/** VFIO_DEVICE_FEATURE as it is: for probing, and for features that have no member of `Device`. */
 export interface FeatureRequest {
+  /** `Feature` */
   readonly feature: number;
+  /**
+   * Ask whether the device has the feature, and the operations `get` and `set` of it; nothing else
+   * is done.
+   */
   readonly probe?: boolean;
   readonly get?: boolean;
   readonly set?: boolean;
-  /**
-   * In for set, out for get; its length is argsz - 8. A set of MIG_DEVICE_STATE or
-   * DMA_LOGGING_START writes back into it, as Linux does: `data_fd` (-1; what stands for it comes
-   * by `onDataStream`), and the page size that is used.
-   */
-  readonly data: Uint8Array;
-  /** Descriptors named in `data` (wakeup eventfd), already resolved to sinks. */
-  readonly sinks?: readonly (InterruptSink | null)[];
-  /** Takes the buffer that a get of DMA_BUF makes; whoever takes it disposes of it. */
-  readonly onDmaBuf?: (buffer: DmaBuf) => void;
-  /** Takes the stream that a set of MIG_DEVICE_STATE may make; whoever takes it closes it. */
-  readonly onDataStream?: (stream: MigrationStream) => void;
-  /**
-   * What `data` of DMA_LOGGING_START points to: struct vfio_device_feature_dma_logging_range,
-   * `num_ranges` times.
-   */
-  readonly ranges?: Uint8Array;
-  /**
-   * What `data` of DMA_LOGGING_REPORT points to: one bit per page of its `page_size`, from its
-   * `iova` on, bit 0 of byte 0 first; whole words of 64 bits. Bits are set, never cleared.
-   */
-  readonly bitmap?: Uint8Array;
+  /** In for set, out for get. Default: none. */
+  readonly data?: Uint8Array;
 }
 
 /** A device as VFIO has it: regions, interrupt indexes, features, reset and events. */
@@ -316,28 +245,50 @@ export interface Device extends Disposable {
   region(index: number): Region;
   /**
    * @throws VfioError EINVAL for an index the device does not have, or ERR on a device that is not
-   *   PCI Express
+   * PCI Express
    */
   irq(index: number): IrqInfo;
   /** 0, or how many vectors could be had when fewer than asked (nothing has changed then). */
   setIrqs(request: SetIrqs): number;
-  /** @throws VfioError EINVAL when the device has no reset; EAGAIN while somebody else holds it */
+  /**
+   * @throws VfioError EINVAL when the device has no reset; EAGAIN while a different user holds it
+   */
   reset(): void;
   /**
    * Devices that a bus reset would hit.
+   *
    * @throws VfioError ENODEV when there is no slot or bus reset
    */
   hotResetInfo(): readonly HotResetDependent[];
   /**
-   * Bytes of `data` used by a get.
-   * @throws VfioError ENOTTY for a feature the device does not have
+   * Probe a feature, or use one that has no member here.
+   *
+   * @returns bytes of `data` used by a get
+   * @throws VfioError ENOTTY for a feature the device does not have; EINVAL for an operation that
+   * the feature does not have, and for a get or set of a feature that has a member
    */
   feature(request: FeatureRequest): number;
+  /*
+   * Features by name. A member that is absent: no device of this kind has the feature. A device that
+   * lacks a feature throws ENOTTY when the feature is used.
+   */
+  readonly migration?: MigrationControl;
+  readonly dmaLogging?: DmaLogging;
+  readonly lowPower?: LowPower;
+  readonly sleepNotice?: SleepNotice;
+  /** The buffer is yours to dispose of. @throws VfioError as `DmaBufRequest` says; ENOTTY */
+  exportDmaBuf?(request: DmaBufRequest): DmaBuf;
+  /**
+   * Set the VF token of a physical function (S3-11), 16 bytes, at any time.
+   *
+   * @throws VfioError EINVAL for fewer bytes; ENOTTY
+   */
+  setVfToken?(token: Uint8Array): void;
   readonly dma: DmaSpace;
   /**
-   * What the device wants done before whoever made the last access is answered; null nearly always.
-   * Asked once, right after the access: a second call gives null. Never rejects. For transports
-   * that answer and can wait, as a vfio-user server; others need not look.
+   * Work that the device wants done before the last access is answered; null nearly always. A
+   * transport that answers and can wait, as a vfio-user server, asks once, right after the access:
+   * a second call gives null. Never rejects.
    */
   heldAnswer?(): Promise<void> | null;
   /**

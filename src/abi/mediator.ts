@@ -1,7 +1,7 @@
 /**
- * Mediator: a vendor's hand in devices that vfio-pci drives (S0). It is asked when a device is
- * opened first; the one that accepts says which regions and interrupt indexes it wants to see, and
- * everything else goes on as if it were not there.
+ * Mediator: a vendor's hand in devices that vfio-pci drives (S0). The engine asks it when a device
+ * is opened first. A mediator that accepts says which regions and interrupt indexes it wants to
+ * see; everything else goes on as without it.
  */
 import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/log.ts';
@@ -9,7 +9,7 @@ import type { FeatureRequest, IrqInfo, Region, RegionInfo, RegionMapping, SetIrq
 import type { ModelMigration, Width } from './device-host.ts';
 import type { DirectMemory } from './memory.ts';
 
-/** What a hook answers when the device is to do it as always. */
+/** A hook's answer where the device is to act as without a mediator. */
 export const PASS_THROUGH = Symbol('pass through');
 /** The answer of a hook that leaves an access to the device. */
 export type PassThrough = typeof PASS_THROUGH;
@@ -25,7 +25,9 @@ export interface FunctionRegisters {
   write64(bar: number, offset: number, value: bigint): void;
 }
 
-/** The physical function of a mediated virtual one, for the PF's driver, which mediates its VFs. */
+/**
+ * The physical function of a mediated virtual one, for the PF's driver, which mediates its VFs.
+ */
 export interface MediatedPhysical extends FunctionRegisters {
   /** `0000:01:00.0` */
   readonly name: string;
@@ -52,7 +54,9 @@ export interface MediatedDevice extends FunctionRegisters {
   readonly classCode: number;
   readonly clock: Clock;
   readonly log: Logger;
-  /** Of a virtual function: the physical one that it is a part of. Null on every other function. */
+  /**
+   * Of a virtual function: the physical one that it is a part of. Null on every other function.
+   */
   readonly physical: MediatedPhysical | null;
   /**
    * Of a virtual function: its number among those of `physical`, from 0. Null on every other
@@ -66,32 +70,34 @@ export interface MediatedDevice extends FunctionRegisters {
    * here on.
    */
   readonly numRegions: number;
-  /** Memory for a region to add, zeroed, of whole pages. The mediator disposes of it in release. */
+  /**
+   * Memory for a region to add, zeroed, of whole pages. The mediator disposes of it in release.
+   */
   allocate(size: number): DirectMemory;
   /**
    * Memory as the device's user has mapped it, without the device taking part (vfio_dma_rw).
    *
    * @throws VfioError EINVAL nothing is mapped there; EPERM the mapping forbids it; EAGAIN it
-   *   answers only by messages
+   * answers only by messages
    */
   dmaRead(iova: bigint, into: Uint8Array): void;
   dmaWrite(iova: bigint, from: Uint8Array): void;
   /**
    * The device has written, or may yet write, [iova, iova + size): for a mediator that notes it
-   * (`notesWrites`). Dropped while nobody wants to know.
+   * (`notesWrites`). Dropped while no log is kept.
    */
   wrote(iova: bigint, size: number): void;
 }
 
 /**
- * Hooks of one region. One that is absent costs nothing; `direct` is the region as it is without
- * the mediator, to be called by whoever wants to (S0-10).
+ * Hooks of one region. A hook that is absent costs nothing; `direct` is the region without the
+ * mediator, for hooks to call (S0-10).
  */
 export interface RegionHooks<H> {
   /**
-   * May change flags and capabilities; index and size stay (S0-05). Its answer holds: users can map
-   * only its areas, and nothing of a region without RegionFlags.MMAP, READ or WRITE; reads need
-   * READ, writes WRITE. Without MMAP no user gets around the other hooks.
+   * May change flags and capabilities; index and size stay (S0-05). Its answer holds: users can
+   * map only its areas, and nothing of a region without RegionFlags.MMAP, READ or WRITE; reads
+   * need READ, writes WRITE. Without MMAP no user gets around the other hooks.
    */
   info?(handle: H, info: RegionInfo): RegionInfo;
   read?(handle: H, offset: number, into: Uint8Array, direct: Region): number | PassThrough;
@@ -129,8 +135,8 @@ export interface IrqHooks<H> {
 }
 
 /**
- * What a mediator that accepts a device wants of it. Looked at once: later changes of the tables
- * have no effect until the next open (S0-09).
+ * Answer of a mediator that accepts a device. The engine reads it once: later changes of the
+ * tables have no effect until the next open (S0-09).
  */
 export interface Accepted<H> {
   /** The mediator's own; the engine never looks inside (S0-02). */
@@ -141,16 +147,21 @@ export interface Accepted<H> {
   /** By IRQ index. */
   readonly irqs?: Readonly<Record<number, IrqHooks<H>>>;
   /**
-   * How to move a device whose model cannot move itself (S0-19). While it is stopped the device's
-   * DMA does not land: what was under way is the mediator's to start again.
+   * How to move a device whose model cannot move itself (S0-19). While the device is stopped its
+   * DMA does not land; the mediator starts DMA that was in flight again.
    */
   readonly migration?: ModelMigration;
   /**
-   * What the device writes is told by `MediatedDevice.wrote`, and noted by nobody else: as for
-   * hardware that keeps no log.
+   * The mediator reports the device's writes by `MediatedDevice.wrote`; the engine notes none
+   * itself, as for hardware that keeps no log.
    */
   readonly notesWrites?: boolean;
-  readonly feature?: (handle: H, request: FeatureRequest, direct: (request: FeatureRequest) => number) => number | PassThrough;
+  /**
+   * Before each use of a feature: pass it on, refuse it with a `VfioError`, or answer with the
+   * answer of `direct`. Of a feature that the device does not have, the mediator may answer with
+   * bytes of its own: how many of `request.data` it has filled.
+   */
+  readonly feature?: (handle: H, request: FeatureRequest, direct: () => unknown) => unknown;
 }
 
 /** Code of a vendor that takes part in each open of the devices that it accepts. */

@@ -1,7 +1,8 @@
 /** A device together with what was opened to get at it: closing one closes all. */
-import type { Device, DeviceEvent, DeviceEventKind, FeatureRequest, SetIrqs } from '../abi/device.ts';
+import type { Device, DeviceEvent, DeviceEventKind, DmaBufRequest, FeatureRequest, SetIrqs } from '../abi/device.ts';
 import { formatVfToken } from '../abi/vf-token.ts';
 import { Cleanup } from '../base/cleanup.ts';
+import type { DeviceFile } from '../engine/device/device-file.ts';
 import type { Container } from '../engine/dma/container.ts';
 import type { Process } from '../engine/dma/process.ts';
 import type { Machine } from '../engine/machine/machine.ts';
@@ -52,7 +53,7 @@ export function openForProcess(
 }
 
 export class OpenedDevice implements Device {
-  readonly #device: Device;
+  readonly #device: DeviceFile;
   readonly #owns: Disposable;
   readonly #kept = new Cleanup();
 
@@ -62,7 +63,7 @@ export class OpenedDevice implements Device {
   readonly use: GroupUse;
 
   /** @param owns disposed after the device */
-  constructor(device: Device, dma: DmaView, use: GroupUse, owns: Disposable) {
+  constructor(device: DeviceFile, dma: DmaView, use: GroupUse, owns: Disposable) {
     this.dma = dma;
     this.use = use;
     this.#device = device;
@@ -107,12 +108,36 @@ export class OpenedDevice implements Device {
     return this.#device.feature(request);
   }
 
+  get migration() {
+    return this.#device.migration;
+  }
+
+  get dmaLogging() {
+    return this.#device.dmaLogging;
+  }
+
+  get lowPower() {
+    return this.#device.lowPower;
+  }
+
+  get sleepNotice() {
+    return this.#device.sleepNotice;
+  }
+
+  exportDmaBuf(request: DmaBufRequest) {
+    return this.#device.exportDmaBuf(request);
+  }
+
+  setVfToken(token: Uint8Array): void {
+    this.#device.setVfToken(token);
+  }
+
   heldAnswer() {
-    return this.#device.heldAnswer?.() ?? null;
+    return this.#device.heldAnswer();
   }
 
   awake() {
-    return this.#device.awake?.() ?? null;
+    return this.#device.awake();
   }
 
   on(listener: (event: DeviceEvent) => void, kinds?: readonly DeviceEventKind[]) {

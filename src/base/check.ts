@@ -7,8 +7,8 @@ import { type ErrnoName, VfioError } from './errno.ts';
 export const U64_MAX = 0xffff_ffff_ffff_ffffn;
 
 /**
- * `value` when it is an integer in [0, max]; otherwise throws `code` (EINVAL unless told) and names
- * the argument.
+ * `value` when it is an integer in [0, max]; otherwise throws `code` and names the argument.
+ * Default: EINVAL.
  */
 export function checkIndex(value: number, max: number, what: string, code: ErrnoName = 'EINVAL'): number {
   if (!Number.isInteger(value) || value < 0 || value > max) {

@@ -3,6 +3,7 @@
  * function without result, which the type checker allows. Its failure is logged with its name, the
  * call goes on as if it had not failed, and no unhandled rejection is left.
  */
+
 import { expect, it } from 'vitest';
 import { errnoFrom } from '../../tests/kit/errno.ts';
 import { turn } from '../../tests/kit/event-loop.ts';
@@ -15,6 +16,7 @@ import { Feature, IrqIndex, MigrationState } from '../abi/vfio.ts';
 import { FeatureMigState } from '../abi/vfio-structs.ts';
 import { ManualClock } from '../base/clock.ts';
 import { RateLimitedLogger } from '../base/log.ts';
+import { featureBytes } from '../device/feature-bytes.ts';
 import { Mediators } from './mediation/mediators.ts';
 import { SyntheticVm } from './vm/synthetic-vm.ts';
 import { VfioFileSet } from './vm/vfio-file-set.ts';
@@ -146,7 +148,7 @@ it('S0-08 hooks and release that are async: EIO to the user, logged, and the dev
     errnoFrom(() => bar.map()),
     errnoFrom(() => device.irq(1)),
     errnoFrom(() => device.setIrqs({ index: 1, start: 0, count: 0, action: 'trigger', data: 'none' })),
-    errnoFrom(() => device.feature({ feature: Feature.LOW_POWER_EXIT, set: true, data: new Uint8Array() })),
+    errnoFrom(() => device.lowPower.exit()),
   ]).toEqual(['EIO', 'EIO', 'EIO', 'EIO', 'EIO', 'EIO']);
   device.close();
   await turn();
@@ -199,7 +201,7 @@ it.each([
   const codes: string[] = [];
   codes.push(
     errnoFrom(() =>
-      device.feature({
+      featureBytes(device, {
         ...request,
         onDataStream: (stream) =>
           codes.push(

@@ -1,4 +1,5 @@
 /** DMA logging of a device (B.11), through the device's own file. */
+
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { SlowMemory } from '../../tests/kit/dma-rig.ts';
@@ -7,6 +8,7 @@ import { MigrationSide } from '../../tests/kit/migration-rig.ts';
 import { type MovableModel, movable } from '../../tests/kit/movable-model.ts';
 import { Access, type DirectMemory } from '../abi/memory.ts';
 import { Feature } from '../abi/vfio.ts';
+import { featureBytes } from '../device/feature-bytes.ts';
 import { bitmapBytes } from '../drivers/kit/migration.ts';
 import { HeapMemory } from '../sys/fake.ts';
 import { DmaLog } from './dma-log.ts';
@@ -67,8 +69,8 @@ describe('B.11 DMA_LOGGING_START', () => {
     data[8] = 2;
     const request = { feature: Feature.DMA_LOGGING_START, set: true, data, ranges: new Uint8Array(31).fill(0) };
     new DataView(request.ranges.buffer).setBigUint64(8, PAGE, true);
-    expect(errnoFrom(() => side.device.feature(request))).toBe('EFAULT');
-    expect(errnoFrom(() => side.device.feature({ feature: Feature.DMA_LOGGING_START, set: true, data }))).toBe('EFAULT');
+    expect(errnoFrom(() => featureBytes(side.device, request))).toBe('EFAULT');
+    expect(errnoFrom(() => featureBytes(side.device, { feature: Feature.DMA_LOGGING_START, set: true, data }))).toBe('EFAULT');
   });
 
   it('the page size is a hint: what is used is said; what is none is EINVAL; twice is EINVAL', () => {

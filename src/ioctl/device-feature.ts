@@ -1,12 +1,14 @@
 /**
- * VFIO_DEVICE_FEATURE: flags and data to a `FeatureRequest` (B.7 FEATURE dispatcher).
+ * VFIO_DEVICE_FEATURE: the caller's memory and descriptors to a `FeatureBytes` (B.7 FEATURE
+ * dispatcher).
  *
  * @see linux/drivers/vfio/vfio_main.c, vfio_ioctl_device_feature(), vfio_check_feature()
  */
-import type { FeatureRequest, InterruptSink } from '../abi/device.ts';
+import type { InterruptSink } from '../abi/device.ts';
 import { Feature, FeatureFlags } from '../abi/vfio.ts';
 import { DeviceFeature, DmaBufRange, FeatureDmaBuf, LowPowerEntryWithWakeup, MinSize } from '../abi/vfio-structs.ts';
 import { VfioError } from '../base/errno.ts';
+import { type FeatureBytes, featureBytes } from '../device/feature-bytes.ts';
 import type { DeviceFile } from '../engine/device/device-file.ts';
 import { type Caller, checkArgsz, checkFlags, eventCounter, type Handler } from './caller.ts';
 import { OpenFile } from './file-table.ts';
@@ -51,13 +53,13 @@ export const feature: Handler<DeviceFile> = (device, caller, user) => {
   const probe = (flags & FeatureFlags.PROBE) !== 0;
   const id = flags & FeatureFlags.MASK;
   const data = new Uint8Array(Math.min(argsz - MinSize.DEVICE_FEATURE, DATA_MAX));
-  let request: FeatureRequest = { feature: id, probe, get, set, data };
+  let request: FeatureBytes = { feature: id, probe, get, set, data };
   if (!probe && get !== set) {
     const needed = inputSizes[get ? 'get' : 'set'].get(id) ?? 0;
     if (needed > 0 && data.length >= needed) {
       // Whether the device has the feature, and this operation of it, is said before the data is
       // looked at.
-      device.feature({ ...request, probe: true });
+      device.feature({ feature: id, probe: true, get, set });
       data.set(user.copyIn(MinSize.DEVICE_FEATURE, needed));
       const special = migrationFeatures.get(id);
       if (special !== undefined) return special(device, caller, user, request);
@@ -66,20 +68,20 @@ export const feature: Handler<DeviceFile> = (device, caller, user) => {
     }
   }
   if (id === Feature.DMA_BUF && get && !probe && data.length >= MinSize.FEATURE_DMA_BUF) return exportDmaBuf(device, caller, user, request);
-  const used = device.feature(request);
+  const used = featureBytes(device, request);
   if (get && !probe) user.copyOut(MinSize.DEVICE_FEATURE, data.subarray(0, used));
   return 0;
 };
 
 /** The ranges follow the fixed part, argsz or not; the new descriptor is what ioctl returns. */
-function exportDmaBuf(device: DeviceFile, caller: Caller, user: UserBuffer, request: FeatureRequest): number {
+function exportDmaBuf(device: DeviceFile, caller: Caller, user: UserBuffer, request: FeatureBytes): number {
   const fixed = new DataView(request.data.buffer);
   const ranges = FeatureDmaBuf.nr_ranges.get(fixed, 0) * DmaBufRange.structSize;
   const bytes = Math.min(FeatureDmaBuf.structSize + ranges, user.mapped - MinSize.DEVICE_FEATURE);
   const data = user.copyIn(MinSize.DEVICE_FEATURE, bytes);
   caller.files.reserve();
   let fd = -1;
-  device.feature({
+  featureBytes(device, {
     ...request,
     data,
     onDmaBuf: (buffer) => {

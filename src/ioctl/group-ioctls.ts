@@ -50,7 +50,7 @@ function hearOfSleep(device: DeviceFile): void {
   device.on(
     (event) => {
       if (event.kind !== 'suspend') return;
-      if (!device.sleepNotice.armed) device.device.openState.interrupts.signalRequest();
+      if (!device.hearsOfSleep) device.device.openState.interrupts.signalRequest();
       event.acknowledge();
     },
     ['suspend'],

@@ -5,7 +5,7 @@
  * @see linux/drivers/vfio/vfio_main.c, vfio_ioctl_device_feature_mig_device_state(),
  *   vfio_ioctl_device_feature_logging_report()
  */
-import type { FeatureRequest, MigrationStream } from '../abi/device.ts';
+import type { MigrationStream } from '../abi/device.ts';
 import { DMA_LOGGING_MAX_RANGES, Feature, MigrationIoctl } from '../abi/vfio.ts';
 import {
   FeatureDmaLoggingControl,
@@ -16,24 +16,25 @@ import {
   PrecopyInfo,
 } from '../abi/vfio-structs.ts';
 import { VfioError } from '../base/errno.ts';
+import { type FeatureBytes, featureBytes } from '../device/feature-bytes.ts';
 import type { DeviceFile } from '../engine/device/device-file.ts';
 import { type Caller, checkArgsz, type Handler } from './caller.ts';
 import { OpenFile } from './file-table.ts';
 import type { UserMemoryWindow } from './process-memory.ts';
 import type { UserBuffer } from './user-buffer.ts';
 
-type FeatureHandler = (device: DeviceFile, caller: Caller, user: UserBuffer, request: FeatureRequest) => number;
+type FeatureHandler = (device: DeviceFile, caller: Caller, user: UserBuffer, request: FeatureBytes) => number;
 
 const AT = MinSize.DEVICE_FEATURE;
 
 /** The descriptor goes back in `data_fd`; -1 when there is none, also with an error. */
-function deviceState(device: DeviceFile, caller: Caller, user: UserBuffer, request: FeatureRequest): number {
+function deviceState(device: DeviceFile, caller: Caller, user: UserBuffer, request: FeatureBytes): number {
   const { data } = request;
   const view = new DataView(data.buffer, data.byteOffset);
   let failure: unknown = null;
   let fd = -1;
   try {
-    device.feature({
+    featureBytes(device, {
       ...request,
       onDataStream: (stream) => {
         const file = new OpenFile({ kind: 'migration', stream }, () => stream.close());
@@ -63,10 +64,10 @@ function deviceState(device: DeviceFile, caller: Caller, user: UserBuffer, reque
  * The ranges that can be read. For the first that cannot, the engine throws EFAULT, after the
  * errors of those before it.
  */
-function startLogging(device: DeviceFile, caller: Caller, user: UserBuffer, request: FeatureRequest): number {
+function startLogging(device: DeviceFile, caller: Caller, user: UserBuffer, request: FeatureBytes): number {
   const { data } = request;
   const control = FeatureDmaLoggingControl.decode(new DataView(data.buffer, data.byteOffset));
-  device.feature({
+  featureBytes(device, {
     ...request,
     get ranges() {
       return readRanges(caller, control.ranges, Math.min(control.num_ranges, DMA_LOGGING_MAX_RANGES));
@@ -91,14 +92,14 @@ function readRanges(caller: Caller, address: bigint, count: number): Uint8Array 
 }
 
 /** The bitmap is looked up after all other checks of the engine. */
-function reportLogging(device: DeviceFile, caller: Caller, _user: UserBuffer, request: FeatureRequest): number {
+function reportLogging(device: DeviceFile, caller: Caller, _user: UserBuffer, request: FeatureBytes): number {
   const {
     length,
     page_size: pageSize,
     bitmap: address,
   } = FeatureDmaLoggingReport.decode(new DataView(request.data.buffer, request.data.byteOffset));
   let window: UserMemoryWindow | null = null;
-  device.feature({
+  featureBytes(device, {
     ...request,
     get bitmap() {
       const pages = (length + pageSize - 1n) / pageSize;

@@ -3,6 +3,7 @@ import { alone, openAll, testMachine } from '../../tests/kit/machines.ts';
 import type { MigrationStream } from '../abi/device.ts';
 import { Feature, MigrationState, RegionIndex } from '../abi/vfio.ts';
 import { FeatureDmaLoggingControl, FeatureDmaLoggingRange, FeatureDmaLoggingReport, FeatureMigState } from '../abi/vfio-structs.ts';
+import { featureBytes } from '../device/feature-bytes.ts';
 import { VFIO_PCI } from '../engine/machine/binding.ts';
 import { Mediators } from '../engine/mediation/mediators.ts';
 import { edu } from '../models/edu/edu.ts';
@@ -30,7 +31,7 @@ function setup(mediated = true) {
     bar.write64(Reg.CNT, count);
     bar.write64(Reg.CMD, command);
   };
-  const feature = (number: number, data: Uint8Array, more: object = {}) => device.feature({ feature: number, data, ...more });
+  const feature = (number: number, data: Uint8Array, more: object = {}) => featureBytes(device, { feature: number, data, ...more });
   const setState = (state: number) => {
     const data = new Uint8Array(8);
     FeatureMigState.encode(new DataView(data.buffer), 0, { device_state: state, data_fd: -1 });

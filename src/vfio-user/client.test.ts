@@ -85,7 +85,7 @@ describe('vfio-user client: other requests', () => {
     const { device } = connected;
     expect([errnoFrom(() => device.reset()), errnoFrom(() => device.reset())]).toEqual(['none', 'EINVAL']);
     expect(errnoFrom(() => device.hotResetInfo())).toBe('ENODEV');
-    expect(errnoFrom(() => device.feature({ feature: 5, set: true, data: new Uint8Array(0) }))).toBe('ENOTTY');
+    expect(errnoFrom(() => device.lowPower.exit())).toBe('ENOTTY');
     for (const feature of [-1, 65536, 0.5]) expect(errnoFrom(() => device.feature({ feature, data: new Uint8Array(0) }))).toBe('EINVAL');
     expect(errnoFrom(() => device.feature({ feature: 1, data: null as never }))).toBe('EFAULT');
     const [feature] = await seen(connected, Command.DEVICE_FEATURE);

@@ -25,23 +25,22 @@ import {
   type SetIrqs,
 } from '../abi/device.ts';
 import { parseVfToken } from '../abi/vf-token.ts';
-import { Feature, FeatureFlags, IrqIndex, RegionIndex } from '../abi/vfio.ts';
-import { DeviceFeature } from '../abi/vfio-structs.ts';
-import { CapabilityDefaults, HEADER_BYTES } from '../abi/vfio-user.ts';
+import { Feature, IrqIndex, RegionIndex } from '../abi/vfio.ts';
+import { CapabilityDefaults } from '../abi/vfio-user.ts';
 import { checkIndex } from '../base/check.ts';
 import { Cleanup } from '../base/cleanup.ts';
 import { VfioError } from '../base/errno.ts';
 import { INSPECT } from '../base/inspect.ts';
 import { type Logger, silentLogger } from '../base/log.ts';
 import type { ByteStream } from '../sys/byte-stream.ts';
-import type { EventFd } from '../sys/eventfd.ts';
-import type { OwnedFd } from '../sys/owned-fd.ts';
 import { UnixSocket } from '../sys/unix-socket.ts';
 import { ClientConnection, REQUEST_DATA_BYTES } from './client/connection.ts';
+import { ClientDmaLogging } from './client/dma-logging.ts';
 import { ClientDmaSpace } from './client/dma-space.ts';
-import { type EventFdLine, sinkLine } from './client/event-fd-line.ts';
 import { ClientEvents } from './client/events.ts';
+import { ClientFeatures } from './client/features.ts';
 import { ClientInterrupts } from './client/interrupts.ts';
+import { ClientLowPower } from './client/low-power.ts';
 import { MappedMemory } from './client/mapped-memory.ts';
 import type { ClientMapping, RegionOwner } from './client/mapping.ts';
 import { MemoryGate } from './client/memory-gate.ts';
@@ -54,7 +53,6 @@ import { ClientRegionIo } from './client/region-io.ts';
 import type { RegionMemory } from './client/region-memory.ts';
 import { ClientServing } from './client/serving.ts';
 import { type Agreed, agreeOnVersion, askDeviceInfo, checkNotOurselves, takeOver } from './client/start.ts';
-import { closeAll } from './frames.ts';
 import { Command } from './messages.ts';
 
 export type { AdoptedMemory, VfioUserOptions } from './client/options.ts';
@@ -72,7 +70,10 @@ export class VfioUserDevice implements Device, RegionOwner {
   readonly #memory: MappedMemory;
   readonly #dma: ClientDmaSpace;
   readonly #interrupts: ClientInterrupts;
+  readonly #features: ClientFeatures;
   readonly #migration: ClientMigration;
+  readonly #dmaLogging: ClientDmaLogging;
+  readonly #lowPower: ClientLowPower;
   readonly #platform: ClientPlatform;
   readonly #posted: boolean;
   readonly #log: Logger;
@@ -81,8 +82,6 @@ export class VfioUserDevice implements Device, RegionOwner {
   readonly #regionMemories: RegionMemory[] = [];
   readonly #mappings = new Set<ClientMapping>();
   readonly #events: ClientEvents;
-  /** Where LOW_POWER_ENTRY_WITH_WAKEUP signals. */
-  #wakeup: EventFdLine | null = null;
   /** `close` was called; mappings may still hold the connection. */
   closed = false;
   #released = false;
@@ -108,11 +107,15 @@ export class VfioUserDevice implements Device, RegionOwner {
       { pageSizes: agreed.pgsizes, maxMaps: agreed.maxDmaMaps, maxBytes: Math.min(agreed.maxDataXferSize, connection.maxDataBytes) },
       () => this.checkOpen(),
     );
-    this.#migration = new ClientMigration(connection, memory, Math.min(agreed.maxDataXferSize, connection.maxDataBytes));
+    const maxBytes = Math.min(agreed.maxDataXferSize, connection.maxDataBytes);
+    this.#features = new ClientFeatures(connection);
+    this.#migration = new ClientMigration(this.#features, maxBytes, () => this.gate.changed());
+    this.#dmaLogging = new ClientDmaLogging(this.#features, memory, maxBytes);
     this.#interrupts = new ClientInterrupts(connection, info.numIrqs, agreed.maxMsgFds, (index) =>
       this.#events.emit({ kind: index === IrqIndex.ERR ? 'error' : 'request' }),
     );
     this.gate = new MemoryGate(this.#io(RegionIndex.CONFIG));
+    this.#lowPower = new ClientLowPower(this.#features, this.gate);
     this.#platform = new ClientPlatform(this.#io(RegionIndex.CONFIG), this.gate, {
       barSize: (index) => this.#barSize(index),
       unmask: (index, vectors) => this.#interrupts.unmask(index, vectors),
@@ -122,7 +125,7 @@ export class VfioUserDevice implements Device, RegionOwner {
       log: this.#log,
       connection,
       setInterrupts: (indexes) => this.#interrupts.setEvents(indexes),
-      setFeature: (feature, data, eventFds) => this.#sendFeature({ feature, set: true, data }, eventFds),
+      setFeature: (feature, data, eventFds) => this.#features.set(feature, data, eventFds),
     });
     this.#interrupts.onEnabled = (index, vectors) => this.#platform.messages(index, vectors);
     connection.onLost = (reason) => this.#lost(reason);
@@ -236,65 +239,27 @@ export class VfioUserDevice implements Device, RegionOwner {
 
   feature(request: FeatureRequest): number {
     this.checkOpen();
-    const { feature, data, probe = false, get = false, set = false } = request;
-    if (!Number.isInteger(feature) || feature < 0 || feature > FeatureFlags.MASK) {
-      throw new VfioError('EINVAL', `${this.#info.name}: feature number ${String(feature)} does not fit 16 bits`);
-    }
-    if (!(data instanceof Uint8Array)) throw new VfioError('EFAULT', `data of feature ${feature} is not a Uint8Array`);
-    if (data.length > REQUEST_DATA_BYTES) {
-      throw new VfioError('EINVAL', `feature ${feature}: ${data.length} bytes of data; a message carries ${REQUEST_DATA_BYTES}`);
-    }
-    const moved = this.#migration.feature(request);
-    if (moved !== null) {
-      // The state that arrived may have other registers.
-      this.gate.changed();
-      return moved;
-    }
-    const wakeup = set ? sinkLine(request.sinks?.[0] ?? null, `the sink of feature ${feature}`) : null;
-    try {
-      this.#sendFeature(request, wakeup === null ? [] : [wakeup.fd]);
-    } catch (error) {
-      wakeup?.[Symbol.dispose]();
-      throw error;
-    }
-    if (set && !probe) this.#featureSet(feature, wakeup);
-    return get && !probe ? this.#featureData(data) : 0;
+    return this.#features.raw(request);
   }
 
-  /** @throws VfioError the error that the server answers */
-  #sendFeature({ feature, data, probe = false, get = false, set = false }: FeatureRequest, eventFds: readonly EventFd[]): void {
-    const connection = this.#connection;
-    const size = DeviceFeature.structSize + data.length;
-    const flags = feature | (get ? FeatureFlags.GET : 0) | (set ? FeatureFlags.SET : 0) | (probe ? FeatureFlags.PROBE : 0);
-    const fds: OwnedFd[] = [];
-    try {
-      for (const eventFd of eventFds) fds.push(eventFd.duplicateFd());
-      DeviceFeature.encode(connection.out, HEADER_BYTES, { argsz: size, flags });
-      connection.outBytes.set(data, HEADER_BYTES + DeviceFeature.structSize);
-      const errno = connection.request(Command.DEVICE_FEATURE, size, fds);
-      if (errno !== 0) throw connection.failure(errno, `feature ${feature}`);
-    } finally {
-      closeAll(fds);
-    }
+  get migration(): ClientMigration {
+    this.checkOpen();
+    return this.#migration;
   }
 
-  #featureSet(feature: number, wakeup: EventFdLine | null): void {
-    if (feature === Feature.LOW_POWER_ENTRY) this.gate.lowPower = true;
-    else if (feature === Feature.LOW_POWER_EXIT) this.gate.lowPower = false;
-    this.gate.changed();
-    if (wakeup === null) return;
-    this.#wakeup?.[Symbol.dispose]();
-    this.#wakeup = wakeup;
+  get dmaLogging(): ClientDmaLogging {
+    this.checkOpen();
+    return this.#dmaLogging;
   }
 
-  #featureData(into: Uint8Array): number {
-    const { replyBytes, replyAt, replySize } = this.#connection;
-    const got = replySize - DeviceFeature.structSize;
-    if (got < 0 || got > into.length)
-      throw this.#connection.badReply(Command.DEVICE_FEATURE, `${replySize} bytes for ${into.length} of data`);
-    const start = replyAt + DeviceFeature.structSize;
-    into.set(replyBytes.subarray(start, start + got));
-    return got;
+  get lowPower(): ClientLowPower {
+    this.checkOpen();
+    return this.#lowPower;
+  }
+
+  setVfToken(token: Uint8Array): void {
+    this.checkOpen();
+    this.#features.set(Feature.PCI_VF_TOKEN, token);
   }
 
   get dma(): ClientDmaSpace {
@@ -350,9 +315,10 @@ export class VfioUserDevice implements Device, RegionOwner {
     this.#released = true;
     this.#connection[Symbol.dispose]();
     this.#migration.end('the connection has ended');
+    this.#dmaLogging.end();
     this.#interrupts[Symbol.dispose]();
     this.#events[Symbol.dispose]();
-    this.#wakeup?.[Symbol.dispose]();
+    this.#lowPower[Symbol.dispose]();
     this.#memory.clear();
     for (const memory of this.#regionMemories.splice(0)) memory[Symbol.dispose]();
   }

@@ -1,9 +1,11 @@
 /**
  * Moving a device, DMA logging, and dirty pages (B.11, B.6): the same answers through every door.
  */
+
 import { describe, expect, it } from 'vitest';
 import type { MigrationStream } from '../../src/abi/device.ts';
 import { Feature } from '../../src/abi/vfio.ts';
+import { featureBytes } from '../../src/device/feature-bytes.ts';
 import { bitmapBytes, Migration, type MigrationStateName } from '../../src/drivers/kit/migration.ts';
 import { errnoFrom } from '../kit/errno.ts';
 import { bar0, type ConformanceSubject, config, dma, Edu, enable, mapped, startDma } from './subject.ts';
@@ -146,7 +148,7 @@ export function migrationCases(open: () => Promise<ConformanceSubject>): void {
       new DataView(data.buffer).setBigUint64(0, PAGE, true);
       data[8] = 1;
       const short = { feature: Feature.DMA_LOGGING_START, set: true, data, ranges: new Uint8Array(15) };
-      expect(errnoFrom(() => subject.device.feature(short))).toBe('EFAULT');
+      expect(errnoFrom(() => featureBytes(subject.device, short))).toBe('EFAULT');
       expect(start(PAGE, ...many(256))).toBe('none');
       expect(start(PAGE, [0n, PAGE])).toBe('EINVAL');
       migration.stopLogging();

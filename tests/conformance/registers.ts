@@ -1,7 +1,9 @@
 /** Info, regions, registers, config space and errors: pread, pwrite and mmap of the device file. */
+
 import { describe, expect, it } from 'vitest';
 import { BusError } from '../../src/abi/bus-error.ts';
 import { RegionFlags, RegionIndex } from '../../src/abi/vfio.ts';
+import { featureBytes } from '../../src/device/feature-bytes.ts';
 import { errnoFrom } from '../kit/errno.ts';
 import { bar0, COMMAND, type ConformanceSubject, config, EDU_ID, Edu, enable, INTX_DISABLE, MASTER, MEMORY, shapeOf } from './subject.ts';
 
@@ -229,7 +231,7 @@ export function controlCases(open: () => Promise<ConformanceSubject>): void {
       device.region(7).write16(4, 2);
       const region = device.region(0);
       using mapping = region.map();
-      const set = (feature: number) => device.feature({ feature, set: true, data: new Uint8Array(0) });
+      const set = (feature: number) => featureBytes(device, { feature, set: true, data: new Uint8Array(0) });
       set(3);
       expect(() => mapping.read32(0)).toThrow(BusError);
       expect(region.read32(0)).toBe(0x0100_00ed);

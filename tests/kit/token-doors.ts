@@ -9,6 +9,7 @@ import { ContainerIoctl, DeviceIoctl, Extension, Feature, FeatureFlags, GroupIoc
 import { DeviceFeature } from '../../src/abi/vfio-structs.ts';
 import { parseMachine } from '../../src/api/machine-file.ts';
 import { errnoName, VfioError } from '../../src/base/errno.ts';
+import { featureBytes } from '../../src/device/feature-bytes.ts';
 import type { DeviceFile } from '../../src/engine/device/device-file.ts';
 import { Process } from '../../src/engine/dma/process.ts';
 import type { GroupFile } from '../../src/engine/machine/group-file.ts';
@@ -71,7 +72,7 @@ function told(error: unknown, lines: string[]): string {
 /** `flags` of VFIO_DEVICE_FEATURE: the feature, and the operation. */
 function featureOf(device: Device, flags: number, data: Uint8Array, lines: string[]): string {
   try {
-    device.feature({
+    featureBytes(device, {
       feature: flags & FeatureFlags.MASK,
       get: (flags & FeatureFlags.GET) !== 0,
       set: (flags & FeatureFlags.SET) !== 0,

@@ -2,11 +2,13 @@
  * Migration features of a device have the same answers over a socket as in this process: every
  * feature, with data of every length, and ranges of every kind.
  */
+
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { Device, FeatureRequest } from '../../src/abi/device.ts';
+import type { Device } from '../../src/abi/device.ts';
 import { Extension, Feature, MigrationState } from '../../src/abi/vfio.ts';
 import { FeatureDmaLoggingControl, FeatureDmaLoggingRange, FeatureDmaLoggingReport } from '../../src/abi/vfio-structs.ts';
 import { VfioError } from '../../src/base/errno.ts';
+import { type FeatureBytes, featureBytes } from '../../src/device/feature-bytes.ts';
 import { Machine } from '../../src/engine/machine/machine.ts';
 import { MemfdMemory } from '../../src/sys/memfd.ts';
 import { VfioUserDevice } from '../../src/vfio-user/client.ts';
@@ -27,10 +29,10 @@ function here(name: keyof typeof models): Device & Disposable {
 }
 
 /** The errno or the result, and the data afterwards. */
-function answer(device: Device, request: FeatureRequest): unknown {
+function answer(device: Device, request: FeatureBytes): unknown {
   const data = request.data.slice();
   try {
-    return [device.feature({ ...request, data }), [...data]];
+    return [featureBytes(device, { ...request, data }), [...data]];
   } catch (error) {
     if (!(error instanceof VfioError)) throw error;
     return error.code;
@@ -41,7 +43,7 @@ const PAGE = 4096n;
 const edges = [0n, 1n, PAGE, 3n * PAGE, 2n ** 52n, 2n ** 63n, 2n ** 64n - PAGE, 2n ** 64n - 2n * PAGE, 2n ** 64n - 1n];
 const pageSizes = [0n, 1n, 2048n, 4095n, PAGE, 2n * PAGE, 3n * PAGE, 2n ** 30n, 2n ** 63n, 2n ** 64n - 1n];
 
-function start(pageSize: bigint, count: number, ranges: readonly (readonly [bigint, bigint])[]): FeatureRequest {
+function start(pageSize: bigint, count: number, ranges: readonly (readonly [bigint, bigint])[]): FeatureBytes {
   const data = new Uint8Array(FeatureDmaLoggingControl.structSize);
   FeatureDmaLoggingControl.encode(new DataView(data.buffer), 0, { page_size: pageSize, num_ranges: count });
   const bytes = new Uint8Array(ranges.length * FeatureDmaLoggingRange.structSize);
@@ -51,15 +53,15 @@ function start(pageSize: bigint, count: number, ranges: readonly (readonly [bigi
   return { feature: Feature.DMA_LOGGING_START, set: true, data, ranges: bytes };
 }
 
-function report(iova: bigint, length: bigint, pageSize: bigint, bitmap: number): FeatureRequest {
+function report(iova: bigint, length: bigint, pageSize: bigint, bitmap: number): FeatureBytes {
   const data = new Uint8Array(FeatureDmaLoggingReport.structSize);
   FeatureDmaLoggingReport.encode(new DataView(data.buffer), 0, { iova, length, page_size: pageSize, bitmap: 0n });
   return { feature: Feature.DMA_LOGGING_REPORT, get: true, data, bitmap: new Uint8Array(bitmap) };
 }
 
-const stop: FeatureRequest = { feature: Feature.DMA_LOGGING_STOP, set: true, data: new Uint8Array(0) };
+const stop: FeatureBytes = { feature: Feature.DMA_LOGGING_STOP, set: true, data: new Uint8Array(0) };
 
-function* requests(): Generator<FeatureRequest> {
+function* requests(): Generator<FeatureBytes> {
   for (let feature = 0; feature <= 13; feature++) {
     for (let flags = 0; flags < 8; flags++) {
       const [probe, get, set] = [1, 2, 4].map((bit) => (flags & bit) !== 0);
@@ -93,7 +95,7 @@ function* requests(): Generator<FeatureRequest> {
   }
 }
 
-function shown({ feature, probe, get, set, data, bitmap }: FeatureRequest, expected: unknown, got: unknown): string {
+function shown({ feature, probe, get, set, data, bitmap }: FeatureBytes, expected: unknown, got: unknown): string {
   const ops = [probe && 'probe', get && 'get', set && 'set'].filter(Boolean).join('+');
   const hexData = Buffer.from(data).toString('hex');
   return `${feature} ${ops} ${hexData} (${data.length}), bitmap ${bitmap?.length}: ${JSON.stringify(expected)}, over a socket ${JSON.stringify(got)}`;

@@ -7,6 +7,7 @@
  * After every step: counts match the open files. After everything is closed: every count is 0, and
  * nothing was released twice.
  */
+
 import fc from 'fast-check';
 import type { MigrationStream } from '../../src/abi/device.ts';
 import type { DeviceHost } from '../../src/abi/device-host.ts';
@@ -15,6 +16,7 @@ import { Extension, Feature } from '../../src/abi/vfio.ts';
 import { FeatureMigState } from '../../src/abi/vfio-structs.ts';
 import { ManualClock } from '../../src/base/clock.ts';
 import { VfioError } from '../../src/base/errno.ts';
+import { featureBytes } from '../../src/device/feature-bytes.ts';
 import type { DeviceFile } from '../../src/engine/device/device-file.ts';
 import type { VfioPciDevice } from '../../src/engine/device/pci-device.ts';
 import { Process } from '../../src/engine/dma/process.ts';
@@ -235,7 +237,7 @@ export class SharedWorld {
     if (file === undefined) return;
     const data = new Uint8Array(FeatureMigState.structSize);
     FeatureMigState.device_state.set(new DataView(data.buffer), 0, b % 9);
-    file.feature({ feature: Feature.MIG_DEVICE_STATE, set: true, data, onDataStream: (stream) => void this.streams.push(stream) });
+    featureBytes(file, { feature: Feature.MIG_DEVICE_STATE, set: true, data, onDataStream: (stream) => void this.streams.push(stream) });
     this.seen.moved++;
   }
 

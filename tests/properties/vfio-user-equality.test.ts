@@ -14,6 +14,7 @@ import type { Device, InterruptSink, RegionMapping, SetIrqs } from '../../src/ab
 import type { Access } from '../../src/abi/memory.ts';
 import { Extension } from '../../src/abi/vfio.ts';
 import { VfioError } from '../../src/base/errno.ts';
+import { featureBytes } from '../../src/device/feature-bytes.ts';
 import { Machine } from '../../src/engine/machine/machine.ts';
 import { EventFd } from '../../src/sys/eventfd.ts';
 import { MemfdMemory } from '../../src/sys/memfd.ts';
@@ -183,7 +184,7 @@ const calls: fc.Arbitrary<Call> = fc.oneof(
         what: `feature ${feature} ${JSON.stringify({ probe, get, set, n })}`,
         // A DMA_BUF has to be taken, and no message carries one.
         run: ({ device }: User) =>
-          feature === 11 && get && !probe ? null : device.feature({ feature, probe, get, set, data: new Uint8Array(n) }),
+          feature === 11 && get && !probe ? null : featureBytes(device, { feature, probe, get, set, data: new Uint8Array(n) }),
       })),
   },
   {

@@ -1,31 +1,20 @@
 /**
- * Moving a device, by hand: the features of migration v2 and DMA logging of any `Device` as calls
- * and numbers (docs/migration.md).
+ * Moving a device, by hand: migration v2 and DMA logging of any `Device`, with names for states
+ * (docs/migration.md).
  *
  *     const from = new Migration(source);
  *     const stream = from.go('PRE_COPY');          // then read it until it says that nothing is left
  *     from.go('STOP_COPY');                        // the same stream goes on, to its end
  */
-import type { Device, MigrationStream } from '../../abi/device.ts';
-import { Feature, MigrationFlags, MigrationState } from '../../abi/vfio.ts';
-import {
-  FeatureDmaLoggingControl,
-  FeatureDmaLoggingRange,
-  FeatureDmaLoggingReport,
-  FeatureMigDataSize,
-  FeatureMigration,
-  FeatureMigState,
-} from '../../abi/vfio-structs.ts';
+import type { Device, DmaLogging, DmaRange, MigrationControl, MigrationStream } from '../../abi/device.ts';
+import { MigrationFlags, MigrationState } from '../../abi/vfio.ts';
 import { VfioError } from '../../base/errno.ts';
 
 /** The name of a migration state (linux/vfio.h, vfio_device_mig_state). */
 export type MigrationStateName = keyof typeof MigrationState;
 
 /** A range of I/O addresses whose writes are logged, in bytes. */
-export interface LoggedRange {
-  readonly iova: bigint;
-  readonly length: bigint;
-}
+export type LoggedRange = DmaRange;
 
 const names = new Map<number, MigrationStateName>(
   Object.entries(MigrationState).map(([name, state]) => [state, name as MigrationStateName]),
@@ -41,27 +30,23 @@ export class Migration {
 
   /** `MigrationFlags`; 0 for a device that cannot be moved. */
   get flags(): number {
-    const data = new Uint8Array(FeatureMigration.structSize);
     try {
-      this.device.feature({ feature: Feature.MIGRATION, get: true, data });
+      return this.device.migration?.flags ?? 0;
     } catch (error) {
       // Servers of other makers answer EINVAL.
       if (error instanceof VfioError && (error.code === 'ENOTTY' || error.code === 'EINVAL')) return 0;
       throw error;
     }
-    return Number(FeatureMigration.flags.get(new DataView(data.buffer), 0) & 0xffff_ffffn);
   }
 
-  /** It has the states in which it is copied while it runs. */
+  /** The device has the states in which it is copied while it runs. */
   get precopies(): boolean {
     return (this.flags & MigrationFlags.PRE_COPY) !== 0;
   }
 
   /** @throws VfioError ENOTTY for a device that cannot be moved */
   get state(): MigrationStateName {
-    const data = new Uint8Array(FeatureMigState.structSize);
-    this.device.feature({ feature: Feature.MIG_DEVICE_STATE, get: true, data });
-    const state = FeatureMigState.device_state.get(new DataView(data.buffer), 0);
+    const { state } = this.#control;
     const name = names.get(state);
     if (name === undefined) throw new VfioError('EPROTO', `${this.device.info.name} says that it is in state ${state}`);
     return name;
@@ -70,67 +55,60 @@ export class Migration {
   /**
    * Go to another state.
    *
-   * @returns the stream of its data when one begins with this: yours to close
-   * @throws VfioError EINVAL when there is no way, or the data that was written is not that of such
-   *   a device; the device may be in ERROR then
+   * @returns the stream of its data when one begins with this state: yours to close
+   * @throws VfioError EINVAL when there is no way, or the data that was written is not that of such a
+   * device; the device may be in ERROR then
    */
   go(state: MigrationStateName): MigrationStream | null {
-    const data = new Uint8Array(FeatureMigState.structSize);
-    FeatureMigState.encode(new DataView(data.buffer), 0, { device_state: MigrationState[state], data_fd: -1 });
-    let made: MigrationStream | null = null;
-    const onDataStream = (stream: MigrationStream): void => {
-      made = stream;
-    };
-    this.device.feature({ feature: Feature.MIG_DEVICE_STATE, set: true, data, onDataStream });
-    return made;
+    return this.#control.setState(MigrationState[state]);
   }
 
   /**
-   * About how many bytes it has to send while it stands still.
+   * About how many bytes the device has to send while it stands still.
+   *
    * @throws VfioError ENOTTY, of servers of other makers EINVAL
    */
   get stopCopyBytes(): number {
-    const data = new Uint8Array(FeatureMigDataSize.structSize);
-    this.device.feature({ feature: Feature.MIG_DATA_SIZE, get: true, data });
-    return Number(FeatureMigDataSize.stop_copy_length.get(new DataView(data.buffer), 0));
+    return Number(this.#control.stopCopyBytes);
   }
 
   /**
-   * Have the device's writes noted, in these ranges.
+   * Log the device's writes to these ranges.
    *
-   * @param pageSize a hint
-   * @returns bytes that it tells apart
-   * @throws VfioError EINVAL, E2BIG more than 256 ranges, EOVERFLOW; EINVAL when they are noted
-   *   already
+   * @param pageSize  a hint
+   * @returns bytes of the pages that the log tells apart
+   * @throws VfioError EINVAL, E2BIG more than 256 ranges, EOVERFLOW; EINVAL when writes are logged
+   * already
    */
   startLogging(ranges: readonly LoggedRange[], pageSize = 4096n): bigint {
-    const data = new Uint8Array(FeatureDmaLoggingControl.structSize);
-    const control = new DataView(data.buffer);
-    FeatureDmaLoggingControl.encode(control, 0, { page_size: pageSize, num_ranges: ranges.length, reserved: 0, ranges: 0n });
-    const list = new Uint8Array(ranges.length * FeatureDmaLoggingRange.structSize);
-    ranges.forEach((range, i) => {
-      FeatureDmaLoggingRange.encode(new DataView(list.buffer), i * FeatureDmaLoggingRange.structSize, range);
-    });
-    this.device.feature({ feature: Feature.DMA_LOGGING_START, set: true, data, ranges: list });
-    return FeatureDmaLoggingControl.page_size.get(control, 0);
+    return this.#logging.start(ranges, pageSize);
   }
 
   stopLogging(): void {
-    this.device.feature({ feature: Feature.DMA_LOGGING_STOP, set: true, data: new Uint8Array(0) });
+    this.#logging.stop();
   }
 
   /**
-   * What was written in [iova, iova + length) since this was asked last.
+   * The writes to [iova, iova + length) since the last report.
    *
-   * @param bitmap a bit per page, in whole words of 64; bits are set, none is cleared
-   * @see bitmapBytes
-   * @throws VfioError EINVAL a page size that is none, or when nothing is noted; EOVERFLOW; EFAULT
-   *   a bitmap too small
+   * @param bitmap  a bit per page, in whole words of 64; bits are set, none is cleared   @see bitmapBytes
+   * @throws VfioError EINVAL a page size that is none, or when nothing is logged; EOVERFLOW; EFAULT a
+   * bitmap too small
    */
   report(iova: bigint, length: bigint, bitmap: Uint8Array, pageSize = 4096n): void {
-    const data = new Uint8Array(FeatureDmaLoggingReport.structSize);
-    FeatureDmaLoggingReport.encode(new DataView(data.buffer), 0, { iova, length, page_size: pageSize, bitmap: 0n });
-    this.device.feature({ feature: Feature.DMA_LOGGING_REPORT, get: true, data, bitmap });
+    this.#logging.report({ iova, length, pageSize, bitmap });
+  }
+
+  get #control(): MigrationControl {
+    return this.device.migration ?? this.#lacks('be moved');
+  }
+
+  get #logging(): DmaLogging {
+    return this.device.dmaLogging ?? this.#lacks('log its writes');
+  }
+
+  #lacks(what: string): never {
+    throw new VfioError('ENOTTY', `${this.device.info.name} cannot ${what}`);
   }
 }
 

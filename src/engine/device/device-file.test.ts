@@ -2,8 +2,9 @@ import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { DeviceRig, plain, resettable } from '../../../tests/kit/device-rig.ts';
 import { errnoFrom } from '../../../tests/kit/errno.ts';
-import type { FeatureRequest, SetIrqs } from '../../abi/device.ts';
+import type { SetIrqs } from '../../abi/device.ts';
 import { VfioError } from '../../base/errno.ts';
+import { type FeatureBytes, featureBytes } from '../../device/feature-bytes.ts';
 import { msi, pcie, pm } from '../../pci/capabilities.ts';
 import { FakeEventFd } from '../../sys/fake.ts';
 import type { DeviceFile, IoeventfdRequest } from './device-file.ts';
@@ -85,7 +86,7 @@ it('S2-21 whatever numbers come in, the answer is an errno or a result; an errno
     (a, b, c) => file.setIrqs({ index: a, start: b, count: c, action: 'trigger', data: 'none' }),
     (a, b, c) => file.setIrqs({ index: a, start: b, count: c, action: 'mask', data: 'bool', values: [true] }),
     (a, b, c) => file.setIrqs({ index: a, start: b, count: c, action: 'trigger', data: 'sinks', sinks: [sink] } as SetIrqs),
-    (a, b, c) => file.feature({ feature: a, probe: b > 3, get: c > 3, set: c < 3, data: new Uint8Array(16) } as FeatureRequest),
+    (a, b, c) => featureBytes(file, { feature: a, probe: b > 3, get: c > 3, set: c < 3, data: new Uint8Array(16) } as FeatureBytes),
     (a, b, c) => file.ioeventfd({ region: a, offset: b, size: c, data: 1n, source: sink } as IoeventfdRequest),
     (a) => file.checkHotReset(a),
     () => file.hotResetInfo(),
@@ -121,9 +122,9 @@ it('S2-21 values of no sensible type get an errno too, at every door of a Device
     (wrong) => file.setIrqs(wrong),
     (wrong) => file.setIrqs({ index: 1, start: 0, count: 1, action: 'trigger', data: wrong }),
     (wrong) => file.setIrqs({ index: 1, start: 0, count: 1, action: 'trigger', data: 'sinks', sinks: wrong }),
-    (wrong) => file.feature(wrong),
-    (wrong) => file.feature({ feature: 3, set: true, data: wrong }),
-    (wrong) => file.feature({ feature: 4, set: true, data: bytes, sinks: [wrong] }),
+    (wrong) => featureBytes(file, wrong),
+    (wrong) => featureBytes(file, { feature: 3, set: true, data: wrong }),
+    (wrong) => featureBytes(file, { feature: 4, set: true, data: bytes, sinks: [wrong] }),
     (wrong) => file.hotReset(wrong),
     (wrong) => file.hotReset([wrong]),
     (wrong) => file.ioeventfd(wrong),

@@ -13,15 +13,21 @@ import {
   type DeviceEvent,
   type DeviceEventKind,
   type DeviceInfo,
+  type DmaBuf,
+  type DmaBufRequest,
+  type DmaLogging,
   deviceEventKinds,
   type FeatureRequest,
   type HotResetDependent,
   type IrqInfo,
+  type LowPower,
+  type MigrationControl,
   type Region,
   type RegionInfo,
   type SetIrqs,
 } from '../../abi/device.ts';
-import { DeviceFlags, NUM_IRQS, NUM_REGIONS, RegionIndex } from '../../abi/vfio.ts';
+import { VF_TOKEN_BYTES } from '../../abi/vf-token.ts';
+import { DeviceFlags, Feature, NUM_IRQS, NUM_REGIONS, RegionIndex } from '../../abi/vfio.ts';
 import { VfioError } from '../../base/errno.ts';
 import { textOf } from '../../base/foreign.ts';
 import { INSPECT } from '../../base/inspect.ts';
@@ -33,7 +39,9 @@ import type { MediatorRegion } from '../mediation/added-regions.ts';
 import { MediatedRegion } from '../mediation/mediated-region.ts';
 import type { VfioFile } from '../vm/vfio-file-set.ts';
 import { MemoryRegion, RegisterRegion } from './device-region.ts';
-import { deviceFeature } from './features.ts';
+import { exportDmaBuf } from './dma-buf.ts';
+import { checkFeature, type FeatureOp, probeFeature } from './features.ts';
+import { FileDmaLogging, FileLowPower, FileMigration, FileSleepNotice, type UseFeature } from './file-features.ts';
 import type { DeviceFileHolder, OpenFile } from './hosted-function.ts';
 import { checkHotReset, hotReset, hotResetInfo, type OwnedGroup } from './hot-reset.ts';
 import type { IoeventfdRequest } from './ioeventfd.ts';
@@ -61,7 +69,11 @@ export class DeviceFile implements Device, OpenFile, RegionFile, VfioFile {
   readonly #onExit: Disposable;
   #dma: ContainerDmaSpace | null = null;
   #released = false;
-  #sleepNotice: SleepNotice | null = null;
+  #notice: SleepNotice | null = null;
+  readonly migration: MigrationControl;
+  readonly dmaLogging: DmaLogging;
+  readonly lowPower: LowPower;
+  readonly sleepNotice: FileSleepNotice;
 
   private constructor(device: VfioPciDevice, holder: DeviceFileHolder, container: Container, process: Process) {
     this.device = device;
@@ -72,6 +84,11 @@ export class DeviceFile implements Device, OpenFile, RegionFile, VfioFile {
     this.events = new DeviceEvents(({ kind }, error) =>
       ctx.log.log('error', `${bdf} event listener`, `${bdf}: a listener failed on '${kind}': ${textOf(error)}`),
     );
+    const use: UseFeature = (feature, op, run) => this.#use(feature, op, run);
+    this.migration = new FileMigration(device, use);
+    this.dmaLogging = new FileDmaLogging(device, use);
+    this.lowPower = new FileLowPower(device, use);
+    this.sleepNotice = new FileSleepNotice(device, use, () => (this.#notice ??= new SleepNotice(this)));
     this.#onExit = process.onExit(() => this.#exit());
   }
 
@@ -214,23 +231,50 @@ export class DeviceFile implements Device, OpenFile, RegionFile, VfioFile {
   }
 
   feature(request: FeatureRequest): number {
+    const most = request?.data?.length ?? 0;
+    const own = (done: unknown): done is number => Number.isSafeInteger(done) && (done as number) >= 0 && (done as number) <= most;
+    return this.#feature(request, () => probeFeature(this.device, request), own);
+  }
+
+  exportDmaBuf(request: DmaBufRequest): DmaBuf {
+    return this.#use(Feature.DMA_BUF, 'get', () => exportDmaBuf(this.device, request));
+  }
+
+  setVfToken(token: Uint8Array): void {
+    this.#use(Feature.PCI_VF_TOKEN, 'set', () => {
+      if (!(token instanceof Uint8Array) || token.length < VF_TOKEN_BYTES)
+        throw new VfioError('EINVAL', `${this.device.bdf}: a VF token has ${VF_TOKEN_BYTES} bytes`);
+      this.device.token!.set(token);
+    });
+  }
+
+  /** For `FileMigration` and its like, which are made once for each file. */
+  #use<T>(feature: number, op: FeatureOp, run: () => T): T {
+    const request = { feature, get: op === 'get', set: op === 'set' };
+    const direct = () => {
+      checkFeature(this.device, feature, op);
+      return run();
+    };
+    return this.#feature(request, direct, (_done): _done is T => false);
+  }
+
+  /** @param own whether an answer that is the mediator's own may be one */
+  #feature<T>(request: FeatureRequest, direct: () => T, own: (done: unknown) => done is T): T {
     this.#begin();
     try {
-      return this.device.mediation?.feature(request, (r) => this.#feature(r)) ?? this.#feature(request);
+      const live = () => {
+        this.checkLive();
+        return direct();
+      };
+      return (this.device.mediation?.feature(request, live, own) ?? { answer: live() }).answer;
     } finally {
       this.device.settle();
     }
   }
 
-  #feature(request: FeatureRequest): number {
-    this.checkLive();
-    return deviceFeature(this.device, request, this);
-  }
-
-  /** SYSTEM_SLEEP and its acknowledgement; made at the first use. */
-  get sleepNotice(): SleepNotice {
-    this.#sleepNotice ??= new SleepNotice(this);
-    return this.#sleepNotice;
+  /** Whether the user hears of the machine's sleep by eventfds. */
+  get hearsOfSleep(): boolean {
+    return this.#notice?.armed === true;
   }
 
   get dma(): ContainerDmaSpace {
@@ -266,7 +310,7 @@ export class DeviceFile implements Device, OpenFile, RegionFile, VfioFile {
     if (this.closed) return;
     this.closed = true;
     this.events.close();
-    this.#sleepNotice?.[Symbol.dispose]();
+    this.#notice?.[Symbol.dispose]();
     this.#releaseWhenUnused();
   }
 

@@ -8,7 +8,7 @@
  * @see linux/drivers/vfio/pci/vfio_pci_dmabuf.c, vfio_pci_core_feature_dma_buf();
  * include/uapi/linux/vfio.h
  */
-import type { DmaBuf, DmaBufSegment, FeatureRequest, RegionInfo } from '../../abi/device.ts';
+import type { DmaBuf, DmaBufRequest, DmaBufSegment, RegionInfo } from '../../abi/device.ts';
 import { RegionFlags, RegionIndex } from '../../abi/vfio.ts';
 import { hex, U64_MAX } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
@@ -28,37 +28,18 @@ export interface ExportingDevice {
   mappingFault(): string | null;
 }
 
-/** struct vfio_device_feature_dma_buf: four u32, then nr_ranges times two u64. */
-const HEADER_SIZE = 16;
-const RANGE_SIZE = 16;
-
-/**
- * @throws VfioError EINVAL no ranges, flags, ranges that are empty, not of whole pages or past the
- * end; EFAULT data that ends before its ranges; ENODEV not a BAR; EOVERFLOW past 2^64; EOPNOTSUPP a
- * BAR that is not memory
- */
-export function exportDmaBuf(device: ExportingDevice, { data, onDmaBuf }: FeatureRequest): number {
+/** @throws VfioError as `DmaBufRequest` says */
+export function exportDmaBuf(device: ExportingDevice, request: DmaBufRequest): DmaBuf {
   const { bdf, host } = device;
-  const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
-  const index = view.getUint32(0, true);
-  const count = view.getUint32(12, true);
-  if (count === 0 || view.getUint32(8, true) !== 0) {
-    throw new VfioError('EINVAL', `${bdf}: DMA_BUF needs at least one range, and has no flags`);
-  }
+  const { region: index } = request;
   if (index >= RegionIndex.ROM) throw new VfioError('ENODEV', `${bdf}: DMA_BUF is for BARs; region ${index} is none`);
-  if (HEADER_SIZE + count * RANGE_SIZE > data.length) {
-    throw new VfioError(
-      'EFAULT',
-      `${bdf}: DMA_BUF: ${count} ranges need ${count * RANGE_SIZE} bytes, ${data.length - HEADER_SIZE} were given`,
-    );
-  }
+  const asked = request.ranges;
+  if (asked.length === 0) throw new VfioError('EINVAL', `${bdf}: DMA_BUF needs at least one range`);
   const bar = host.bar(index);
   const size = BigInt(bar?.size ?? 0);
   const page = BigInt(device.ctx.pageSize);
   const ranges: { readonly offset: number; readonly size: number }[] = [];
-  for (let i = 0; i < count; i++) {
-    const offset = view.getBigUint64(HEADER_SIZE + i * RANGE_SIZE, true);
-    const length = view.getBigUint64(HEADER_SIZE + i * RANGE_SIZE + 8, true);
+  for (const { offset, length } of asked) {
     if (length === 0n || offset % page !== 0n || length % page !== 0n) {
       throw new VfioError('EINVAL', `${bdf}: DMA_BUF range ${hex(offset)}+${hex(length)} is not made of whole pages`);
     }
@@ -81,15 +62,11 @@ export function exportDmaBuf(device: ExportingDevice, { data, onDmaBuf }: Featur
     if (insideArea(info, range.offset, range.size)) continue;
     throw new VfioError('EINVAL', `${bdf}: DMA_BUF range ${hex(range.offset)}+${hex(range.size)} is not inside an area that can be mapped`);
   }
-  if (onDmaBuf === undefined) throw new VfioError('EINVAL', `${bdf}: DMA_BUF makes a buffer, and the caller does not take it (onDmaBuf)`);
   const memory = host.barMemory(index);
-  onDmaBuf(
-    new BarDmaBuf(
-      device,
-      ranges.map((range) => ({ memory: memory.get(), ...range })),
-    ),
+  return new BarDmaBuf(
+    device,
+    ranges.map((range) => ({ memory: memory.get(), ...range })),
   );
-  return 0;
 }
 
 class BarDmaBuf implements DmaBuf {

@@ -4,12 +4,13 @@ import { errnoFrom } from '../../../tests/kit/errno.ts';
 import type { DmaBuf, FeatureRequest } from '../../abi/device.ts';
 import { Command } from '../../abi/pci.ts';
 import { Feature } from '../../abi/vfio.ts';
+import { featureBytes } from '../../device/feature-bytes.ts';
 import type { PciDeclaration } from '../../pci/declaration.ts';
 
 const data = new Uint8Array(64);
 const ask = (rig: DeviceRig, request: Partial<FeatureRequest> & { feature: number }) => {
   using file = rig.open();
-  return errnoFrom(() => file.feature({ data, ...request }));
+  return errnoFrom(() => featureBytes(file, { data, ...request }));
 };
 
 it('B.7 feature ids: what a device without SR-IOV and migration has, as Linux 7.2 answers for edu', () => {
@@ -78,7 +79,7 @@ it('B.7 feature ids: DMA_BUF gives the memory of a memory BAR, until it is revok
     [0n, 0x1000n],
     [0x4000n, 0x2000n],
   ]);
-  expect(file.feature({ feature: Feature.DMA_BUF, get: true, data: request, onDmaBuf })).toBe(0);
+  expect(featureBytes(file, { feature: Feature.DMA_BUF, get: true, data: request, onDmaBuf })).toBe(0);
   const [buffer] = made;
   const memory = rig.model.host.barMemory(2);
   expect(buffer!.segments).toEqual([

@@ -2,7 +2,7 @@ import { expect, it } from 'vitest';
 import { DeviceRig, plain, ScriptedModel, setCommand } from '../../../tests/kit/device-rig.ts';
 import { errnoFrom } from '../../../tests/kit/errno.ts';
 import { Command } from '../../abi/pci.ts';
-import { DeviceFlags, Feature } from '../../abi/vfio.ts';
+import { DeviceFlags } from '../../abi/vfio.ts';
 import { pm } from '../../pci/capabilities.ts';
 import type { PciDeclaration } from '../../pci/declaration.ts';
 import type { FunctionSpec } from '../machine/machine-spec.ts';
@@ -111,7 +111,7 @@ it('B.8 HOT_RESET: a device in low power is woken for the reset and sleeps again
   const sleepy = { ...plain, capabilities: [pm()] };
   const rig = new DeviceRig(sleepy, { behindPort: true, others: [sibling('00.1', sleepy)] });
   const other = rig.group.openDevice('0000:01:00.1');
-  other.feature({ feature: Feature.LOW_POWER_ENTRY, set: true, data: new Uint8Array(0) });
+  other.lowPower.enter();
   let during: unknown;
   (rig.machine.function('01:00.1').model as ScriptedModel).onReset = () => {
     during = other.device.power.asleep;

@@ -11,6 +11,7 @@ import { PF, sriovRig, Tenant, TOKEN, VF0 } from '../../../tests/kit/sriov-rig.t
 import type { DeviceHost } from '../../abi/device-host.ts';
 import { CapId, Command, Pm } from '../../abi/pci.ts';
 import { Feature, IrqIndex, RegionIndex } from '../../abi/vfio.ts';
+import { featureBytes } from '../../device/feature-bytes.ts';
 import { PciExp } from '../../pci/capabilities/pci-express-registers.ts';
 import { pcie, pm } from '../../pci/capabilities.ts';
 import type { PciDeclaration } from '../../pci/declaration.ts';
@@ -100,9 +101,9 @@ describe('a machine that sleeps', () => {
       () => file.reset(),
       () => rig.machine.reset(rig.bdf),
       () => file.hotReset([rig.group]),
-      () => file.feature(lowPower(Feature.LOW_POWER_ENTRY)),
-      () => file.feature(lowPower(Feature.LOW_POWER_ENTRY_WITH_WAKEUP, wakeup)),
-      () => file.feature(lowPower(Feature.LOW_POWER_EXIT)),
+      () => featureBytes(file, lowPower(Feature.LOW_POWER_ENTRY)),
+      () => featureBytes(file, lowPower(Feature.LOW_POWER_ENTRY_WITH_WAKEUP, wakeup)),
+      () => featureBytes(file, lowPower(Feature.LOW_POWER_EXIT)),
     ];
     expect(attempts.map(errnoFrom)).toEqual(attempts.map(() => 'EBUSY'));
     expect([rig.model.resets, wakeup.references, rig.device.power.engaged]).toEqual([resets, 1, false]);
@@ -120,7 +121,7 @@ describe('a machine that sleeps', () => {
     const { rig, file } = opened();
     const [wakeup, interrupt] = [new FakeEventFd(), new FakeEventFd()];
     file.setIrqs({ index: IrqIndex.INTX, start: 0, count: 1, action: 'trigger', data: 'sinks', sinks: [interrupt] });
-    file.feature(lowPower(Feature.LOW_POWER_ENTRY_WITH_WAKEUP, wakeup));
+    featureBytes(file, lowPower(Feature.LOW_POWER_ENTRY_WITH_WAKEUP, wakeup));
     await rig.machine.suspend();
     expect([file.info.name, file.irq(0).count]).toEqual([rig.bdf, 1]);
     rig.machine.resume();
@@ -226,10 +227,10 @@ describe('what the end of a sleep must not bring', () => {
     const acknowledge = (count: bigint) => {
       const data = new Uint8Array(8);
       new DataView(data.buffer).setBigUint64(0, count, true);
-      return errnoFrom(() => file.feature({ feature: Feature.SYSTEM_SLEEP_ACK, set: true, data }));
+      return errnoFrom(() => featureBytes(file, { feature: Feature.SYSTEM_SLEEP_ACK, set: true, data }));
     };
     const early = rig.machine.suspend();
-    file.feature({ feature: Feature.SYSTEM_SLEEP, set: true, data: new Uint8Array(8), sinks: [suspend, resume] });
+    featureBytes(file, { feature: Feature.SYSTEM_SLEEP, set: true, data: new Uint8Array(8), sinks: [suspend, resume] });
     await early;
     rig.machine.resume();
     expect([suspend.count, resume.count]).toEqual([0, 0]);

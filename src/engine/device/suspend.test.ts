@@ -4,7 +4,7 @@ import { errnoFrom } from '../../../tests/kit/errno.ts';
 import type { DeviceEvent } from '../../abi/device.ts';
 import { Dma } from '../../abi/device-host.ts';
 import { Command } from '../../abi/pci.ts';
-import { Feature, IrqIndex } from '../../abi/vfio.ts';
+import { IrqIndex } from '../../abi/vfio.ts';
 import type { VfioError } from '../../base/errno.ts';
 import { DriverDevice } from '../../drivers/kit/driver-device.ts';
 import { msi, pcie, pm } from '../../pci/capabilities.ts';
@@ -228,7 +228,7 @@ it('S2-42 awake() settles at resume, and when the device is closed', async () =>
 it('S2-42 B.10 WITH_WAKEUP: a wake-up while the machine sleeps is heard of at resume', async () => {
   const rig = new DeviceRig({ ...resettable, capabilities: [pcie({ flr: true }), pm({ pme: true })] });
   const sink = new FakeEventFd();
-  rig.open().feature({ feature: Feature.LOW_POWER_ENTRY_WITH_WAKEUP, set: true, data: new Uint8Array(8), sinks: [sink] });
+  rig.open().lowPower.enterWithWakeup(sink);
   await rig.machine.suspend();
   expect(rig.model.host.wake()).toBe(true);
   expect(sink.count).toBe(0);

@@ -4,7 +4,7 @@ import { errnoFrom } from '../../../tests/kit/errno.ts';
 import type { DeviceEvent } from '../../abi/device.ts';
 import { Dma } from '../../abi/device-host.ts';
 import { Command } from '../../abi/pci.ts';
-import { Feature, IrqIndex } from '../../abi/vfio.ts';
+import { IrqIndex } from '../../abi/vfio.ts';
 import { FakeEventFd, HeapMemory } from '../../sys/fake.ts';
 import { DeviceFile } from './device-file.ts';
 
@@ -142,7 +142,7 @@ it('S2-41 forced revocation (E-08): after the grace period the device is taken a
     () => file.setIrqs({ index: 0, start: 0, count: 0, action: 'trigger', data: 'none' }),
     () => file.reset(),
     () => file.hotResetInfo(),
-    () => file.feature({ feature: Feature.LOW_POWER_EXIT, set: true, data: new Uint8Array(0) }),
+    () => file.lowPower.exit(),
     () => file.ioeventfd({ region: 0, offset: 0, size: 4, data: 0n, source: null }),
     () => file.dma,
     () => file.on(() => {}),

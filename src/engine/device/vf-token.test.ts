@@ -8,6 +8,7 @@ import { ContainerIoctl, DeviceIoctl, Extension, Feature, GroupIoctl } from '../
 import { DeviceBindIommufd } from '../../abi/vfio-structs.ts';
 import { ManualClock } from '../../base/clock.ts';
 import type { VfioError } from '../../base/errno.ts';
+import { featureBytes } from '../../device/feature-bytes.ts';
 import { KernelDoor } from '../../ioctl/kernel-door.ts';
 import { cString } from '../../ioctl/user-buffer.ts';
 import { Process } from '../dma/process.ts';
@@ -76,7 +77,7 @@ describe('the token itself', () => {
       if (all.length > 0) region.read(0, all);
       expect(all.includes(token)).toBe(false);
     }
-    expect(outcome(() => device.feature({ feature: Feature.PCI_VF_TOKEN, get: true, data: new Uint8Array(16) }))).toBe('EINVAL');
+    expect(outcome(() => featureBytes(device, { feature: Feature.PCI_VF_TOKEN, get: true, data: new Uint8Array(16) }))).toBe('EINVAL');
   });
 
   it('S3-05 texts with a token in them are shown with asterisks', () => {

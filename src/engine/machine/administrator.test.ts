@@ -8,7 +8,7 @@ import { errnoFrom } from '../../../tests/kit/errno.ts';
 import type { InterruptSink } from '../../abi/device.ts';
 import type { ErrorKind } from '../../abi/device-host.ts';
 import { CapId, Config, ExtCapId } from '../../abi/pci.ts';
-import { Feature, IrqIndex, IrqInfoFlags } from '../../abi/vfio.ts';
+import { IrqIndex, IrqInfoFlags } from '../../abi/vfio.ts';
 import { Aer } from '../../pci/capabilities/advanced-error-reporting.ts';
 import { PciExp } from '../../pci/capabilities/pci-express-registers.ts';
 import { aer, msi, msix, pcie, pm } from '../../pci/capabilities.ts';
@@ -116,7 +116,7 @@ describe('wake-up', () => {
   const sleepy: PciDeclaration = { ...resettable, capabilities: [pcie({ flr: true }), pm({ pme: true })] };
   function enter(file: DeviceFile): FakeEventFd {
     const sink = new FakeEventFd();
-    file.feature({ feature: Feature.LOW_POWER_ENTRY_WITH_WAKEUP, set: true, data: new Uint8Array(8), sinks: [sink] });
+    file.lowPower.enterWithWakeup(sink);
     return sink;
   }
 

@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { outcome, PF, sriovRig, Tenant, TOKEN, VF0, VF1 } from '../../../tests/kit/sriov-rig.ts';
 import { CapId, Command, Config, Pm } from '../../abi/pci.ts';
 import { Feature, RegionIndex } from '../../abi/vfio.ts';
+import { featureBytes } from '../../device/feature-bytes.ts';
 import { FakeEventFd } from '../../sys/fake.ts';
 
 describe('reset and power', () => {
@@ -101,7 +102,7 @@ describe('reset and power', () => {
     using owner = new Tenant(machine, PF);
     const pf = owner.open(TOKEN);
     await machine.setNumVfs(PF, 1);
-    pf.feature({ feature: Feature.LOW_POWER_ENTRY, set: true, data: new Uint8Array(0) });
+    pf.lowPower.enter();
     expect([vfio!.power.engaged, vfio!.power.asleep, config.sleeping]).toEqual([true, false, false]);
     using mapping = pf.region(0).map();
     expect(() => mapping.read32(0)).toThrow();
@@ -116,14 +117,14 @@ describe('reset and power', () => {
     const pf = owner.open(TOKEN);
     const state = () => [vfio!.power.engaged, vfio!.power.asleep, config.sleeping];
     const enter = (feature: number, sinks: FakeEventFd[]) =>
-      pf.feature({ feature, set: true, data: new Uint8Array(8), ...(sinks.length === 0 ? {} : { sinks }) });
+      featureBytes(pf, { feature, set: true, data: new Uint8Array(8), ...(sinks.length === 0 ? {} : { sinks }) });
     enter(Feature.LOW_POWER_ENTRY, []);
     expect(state()).toEqual([true, true, true]);
     await machine.setNumVfs(PF, 1);
     expect(state()).toEqual([true, false, false]);
     await machine.setNumVfs(PF, 0);
     expect(state()).toEqual([true, true, true]);
-    pf.feature({ feature: Feature.LOW_POWER_EXIT, set: true, data: new Uint8Array(0) });
+    pf.lowPower.exit();
     const wakeup = new FakeEventFd();
     enter(Feature.LOW_POWER_ENTRY_WITH_WAKEUP, [wakeup]);
     expect([state(), wakeup.read()]).toEqual([[true, true, true], null]);

@@ -3,6 +3,7 @@
  * opens are allowed by the token matrix and by nothing else, users are counted right, and at the
  * end every reference is given back.
  */
+
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
@@ -11,6 +12,7 @@ import { OTHER_TOKEN, PF, type SriovRig, sriovRig, TOKEN } from '../../../tests/
 import { parseVfToken } from '../../abi/vf-token.ts';
 import { Extension, Feature } from '../../abi/vfio.ts';
 import { VfioError } from '../../base/errno.ts';
+import { featureBytes } from '../../device/feature-bytes.ts';
 import type { DeviceModel } from '../../pci/declaration.ts';
 import type { DeviceFile } from '../device/device-file.ts';
 import type { VfToken } from '../device/vf-token.ts';
@@ -146,7 +148,7 @@ function run(world: World, o: Op): unknown {
       return open(world, bdf, tokens[o.token]);
     case 'set': {
       const file = any(world.files, o.n);
-      file.feature({ feature: Feature.PCI_VF_TOKEN, set: true, data: parseVfToken(tokens[o.token]!)! });
+      featureBytes(file, { feature: Feature.PCI_VF_TOKEN, set: true, data: parseVfToken(tokens[o.token]!)! });
       return world.known.set(file.device.token!, tokens[o.token]!);
     }
     case 'close':

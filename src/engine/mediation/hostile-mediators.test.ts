@@ -8,6 +8,7 @@ import type { IrqInfo, SetIrqs } from '../../abi/device.ts';
 import { type Accepted, type MediatedDevice, type Mediator, PASS_THROUGH } from '../../abi/mediator.ts';
 import { Feature, IrqIndex, RegionFlags, RegionIndex } from '../../abi/vfio.ts';
 import { VfioError } from '../../base/errno.ts';
+import { featureBytes } from '../../device/feature-bytes.ts';
 import { FakeEventFd, HeapMemory } from '../../sys/fake.ts';
 import type { DeviceFile } from '../device/device-file.ts';
 import type { GroupFile } from '../machine/group-file.ts';
@@ -225,7 +226,7 @@ describe('a mediator that comes back while it is asked', () => {
       write: (device) => device.region(0).write32(4, 1),
       map: (device) => device.region(0).map(),
       setIrqs: (device) => device.setIrqs(msi),
-      feature: (device) => device.feature({ feature: Feature.LOW_POWER_ENTRY, set: true, data: new Uint8Array(0) }),
+      feature: (device) => device.lowPower.enter(),
     };
     for (const [name, act] of Object.entries(acts)) {
       rig.device = rig.group.openDevice(BDF);
@@ -373,7 +374,7 @@ describe('a mediator that answers nonsense', () => {
         rig.code(() => file.irq(0)),
         // SET_IRQS may report as many vectors as there are.
         nonsense === 2 ** 40 ? 'EIO' : rig.code(() => file.setIrqs(mask)),
-        rig.code(() => file.feature({ feature: Feature.MIGRATION, get: true, data: new Uint8Array(8) })),
+        rig.code(() => featureBytes(file, { feature: Feature.MIGRATION, get: true, data: new Uint8Array(8) })),
       ]).toEqual([String(nonsense), 'EIO', 'EIO', 'EIO', 'EIO', 'EIO', 'EIO', 'EIO']);
       file.close();
       expectNothingLeft(rig);
@@ -409,7 +410,7 @@ describe('a mediator that answers nonsense', () => {
     const file = rig.group.openDevice(BDF);
     const state = new Uint8Array(8);
     state[0] = 1;
-    const get = (feature: number) => file.feature({ feature, get: true, data: new Uint8Array(8) });
+    const get = (feature: number) => featureBytes(file, { feature, get: true, data: new Uint8Array(8) });
     expect([
       rig.code(() => file.region(1)),
       rig.code(() => file.region(0).read32(0)),
@@ -418,7 +419,7 @@ describe('a mediator that answers nonsense', () => {
       rig.code(() => file.irq(0)),
       rig.code(() => file.setIrqs({ index: 0, start: 0, count: 1, action: 'mask', data: 'none' })),
       rig.code(() => get(Feature.MIG_DATA_SIZE)),
-      rig.code(() => file.feature({ feature: Feature.MIG_DEVICE_STATE, set: true, data: state })),
+      rig.code(() => featureBytes(file, { feature: Feature.MIG_DEVICE_STATE, set: true, data: state })),
     ]).toEqual(Array(8).fill('EIO'));
     file.reset();
     file.close();
@@ -472,8 +473,8 @@ describe('what goes past a mediator', () => {
       },
     }));
     const file = rig.group.openDevice(BDF);
-    expect(rig.code(() => file.feature({ feature: Feature.PCI_VF_TOKEN, set: true, data: new Uint8Array(16) }))).toBe('ENOTTY');
-    expect(rig.code(() => file.feature({ feature: Feature.LOW_POWER_EXIT, set: true, data: new Uint8Array(0) }))).toBe('ok');
+    expect(rig.code(() => featureBytes(file, { feature: Feature.PCI_VF_TOKEN, set: true, data: new Uint8Array(16) }))).toBe('ENOTTY');
+    expect(rig.code(() => file.lowPower.exit())).toBe('ok');
     expect(asked).toEqual([Feature.LOW_POWER_EXIT]);
     file.close();
   });

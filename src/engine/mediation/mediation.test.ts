@@ -7,6 +7,7 @@ import { Access } from '../../abi/memory.ts';
 import { Feature, RegionFlags, RegionIndex } from '../../abi/vfio.ts';
 import { FeatureDmaLoggingControl, FeatureDmaLoggingRange, FeatureDmaLoggingReport } from '../../abi/vfio-structs.ts';
 import { VfioError } from '../../base/errno.ts';
+import { featureBytes } from '../../device/feature-bytes.ts';
 import { HeapMemory } from '../../sys/fake.ts';
 import type { DeviceFile } from '../device/device-file.ts';
 import { VFIO_PCI } from '../machine/binding.ts';
@@ -464,13 +465,13 @@ it.each([true, false])(
       FeatureDmaLoggingControl.encode(new DataView(data.buffer), 0, { page_size: 4096n, num_ranges: 1 });
       const ranges = new Uint8Array(16);
       FeatureDmaLoggingRange.encode(new DataView(ranges.buffer), 0, { iova: 0x1000n, length: 0x4000n });
-      file.feature({ feature: Feature.DMA_LOGGING_START, set: true, data, ranges });
+      featureBytes(file, { feature: Feature.DMA_LOGGING_START, set: true, data, ranges });
     };
     const dirty = (file: DeviceFile) => {
       const data = new Uint8Array(32);
       FeatureDmaLoggingReport.encode(new DataView(data.buffer), 0, { iova: 0x1000n, length: 0x4000n, page_size: 4096n });
       const bitmap = new Uint8Array(8);
-      file.feature({ feature: Feature.DMA_LOGGING_REPORT, get: true, data, bitmap });
+      featureBytes(file, { feature: Feature.DMA_LOGGING_REPORT, get: true, data, bitmap });
       return bitmap[0];
     };
     device.dma.map({ iova: 0x1000n, memory: HeapMemory.allocate(0x4000) });

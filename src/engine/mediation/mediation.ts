@@ -1,7 +1,7 @@
 /** A mediator's part in one device, from the first open to the last close. */
 import type { FeatureRequest, IrqInfo, RegionInfo, RegionMapping, SetIrqs } from '../../abi/device.ts';
 import type { ModelMigration } from '../../abi/device-host.ts';
-import { type Accepted, type IrqHooks, type Mediator, PASS_THROUGH, type PassThrough, type RegionHooks } from '../../abi/mediator.ts';
+import { type Accepted, type IrqHooks, type Mediator, PASS_THROUGH, type RegionHooks } from '../../abi/mediator.ts';
 import { Feature, IrqInfoFlags, NUM_IRQS, NUM_REGIONS } from '../../abi/vfio.ts';
 import { VfioError } from '../../base/errno.ts';
 import { callForeign, type Failed, settle, textOf } from '../../base/foreign.ts';
@@ -125,12 +125,25 @@ export class Mediation {
     return done === PASS_THROUGH ? direct(request) : this.#number('SET_IRQS', done, Number.MAX_SAFE_INTEGER);
   }
 
-  /** Mediators do not see VF tokens (S3-05). */
-  feature(request: FeatureRequest, direct: (request: FeatureRequest) => number): number {
+  /**
+   * Ask the hook, which never sees a VF token (S3-05).
+   *
+   * @param own whether an answer that is not `direct`'s may be one
+   * @throws VfioError what the hook throws; EIO for an answer that is none
+   */
+  feature<T>(request: FeatureRequest, direct: () => T, own: (done: unknown) => done is T): { readonly answer: T } {
     const hook = this.#feature;
-    if (hook === undefined || request?.feature === Feature.PCI_VF_TOKEN) return direct(request);
-    const done: number | PassThrough = this.run('FEATURE', (handle) => hook(handle, request, direct));
-    return done === PASS_THROUGH ? direct(request) : this.#number('FEATURE', done, request.data.length);
+    if (hook === undefined || request?.feature === Feature.PCI_VF_TOKEN) return { answer: direct() };
+    const answers: T[] = [];
+    const noted = () => {
+      answers.push(direct());
+      return answers.at(-1);
+    };
+    const done: unknown = this.run('FEATURE', (handle) => hook(handle, request, noted));
+    if (done === PASS_THROUGH) return { answer: direct() };
+    if (answers.length > 0 && answers.at(-1) === done) return { answer: done as T };
+    if (own(done)) return { answer: done };
+    throw this.#bug('FEATURE', new Error(`it answered ${String(done)}`));
   }
 
   #number(what: string, done: number, most: number): number {

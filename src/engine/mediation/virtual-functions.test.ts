@@ -8,6 +8,7 @@ import { alone, openAll, testMachine } from '../../../tests/kit/machines.ts';
 import type { Model } from '../../abi/device-host.ts';
 import { type MediatedDevice, type MediatedPhysical, type Mediator, PASS_THROUGH } from '../../abi/mediator.ts';
 import { Feature, IrqIndex, IrqInfoFlags, RegionFlags } from '../../abi/vfio.ts';
+import { featureBytes } from '../../device/feature-bytes.ts';
 import { pcie } from '../../pci/capabilities.ts';
 import type { DeviceModel } from '../../pci/declaration.ts';
 import { FakeEventFd, HeapMemory } from '../../sys/fake.ts';
@@ -232,7 +233,7 @@ it('S0-05 a DMA buffer keeps to the areas that can be mapped', () => {
     view.setUint32(12, 1, true);
     view.setBigUint64(16, BigInt(offset), true);
     view.setBigUint64(24, BigInt(size), true);
-    return errnoFrom(() => device.feature({ feature: Feature.DMA_BUF, get: true, data, onDmaBuf: (made) => made[Symbol.dispose]() }));
+    return errnoFrom(() => featureBytes(device, { feature: Feature.DMA_BUF, get: true, data, onDmaBuf: (made) => made[Symbol.dispose]() }));
   };
   expect([buffer(4096, 4096), buffer(0, 4096), buffer(4096, 8192)]).toEqual(['none', 'EINVAL', 'EINVAL']);
 });

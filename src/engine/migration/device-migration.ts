@@ -54,7 +54,7 @@ export class DeviceMigration {
    * @throws VfioError EINVAL a state that does not exist, or that the device does not have, no way
    * there, or bad data; EINVAL without `onStream` where there is a stream; EIO the model failed
    */
-  setState(to: number, onStream?: (stream: MigrationStream) => void): void {
+  setState(to: number): MigrationStream | null {
     const { name } = this.#target;
     const way = wayTo(this.flags, this.#state, to);
     if (way === null) {
@@ -63,13 +63,9 @@ export class DeviceMigration {
         ...(this.#state === MigrationState.ERROR ? { fix: 'Reset the device: it runs afresh then.' } : {}),
       });
     }
-    const end = states[to]!.stream;
-    if (end !== null && (end !== this.#row.stream || way.some((at) => states[at]!.stream !== end)) && onStream === undefined) {
-      throw new VfioError('EINVAL', `${name}: ${states[to]!.name} makes a stream of data, and the caller does not take it (onDataStream)`);
-    }
     let made: MigrationStream | null = null;
     for (const next of way) made = this.#step(states[next]!, next);
-    if (made !== null) onStream!(made);
+    return made;
   }
 
   get #row(): StateRow {

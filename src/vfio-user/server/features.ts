@@ -7,6 +7,7 @@ import { Feature } from '../../abi/vfio.ts';
 import { DeviceFeature } from '../../abi/vfio-structs.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
+import { featureBytes } from '../../device/feature-bytes.ts';
 import { EventFd } from '../../sys/eventfd.ts';
 import type { OwnedFd } from '../../sys/owned-fd.ts';
 import type { Answer } from '../messages/answer-context.ts';
@@ -51,7 +52,7 @@ export class Features {
     if (feature === Feature.SYSTEM_SLEEP_ACK && set && !probe) this.knowsOfSleep = true;
     let used: number;
     try {
-      used = this.#device.feature({ feature, get, set, probe, data, ...(sinks.length === 0 ? {} : { sinks }) });
+      used = featureBytes(this.#device, { feature, get, set, probe, data, ...(sinks.length === 0 ? {} : { sinks }) });
     } catch (error) {
       this.knowsOfSleep = knew;
       throw error;

@@ -1,15 +1,16 @@
 /**
- * The part of a client's messages that moves the device: the features whose data differs from the
- * ioctl's, and MIG_DATA_READ and MIG_DATA_WRITE in place of a descriptor.
+ * Messages that move the device: the features whose data differs from the ioctl's, and
+ * MIG_DATA_READ and MIG_DATA_WRITE in place of a descriptor.
  *
  * A device that stands still still answers: registers work, and memory can be mapped, as with the
  * kernel's. libvfio-user refuses both.
  */
-import type { Device, MigrationStream, PrecopyInfo } from '../../abi/device.ts';
+import type { Device, DmaLogging, DmaLogReport, DmaRange, MigrationStream, PrecopyInfo } from '../../abi/device.ts';
 import { Feature } from '../../abi/vfio.ts';
-import { DeviceFeature, FeatureDmaLoggingControl, FeatureDmaLoggingRange, FeatureDmaLoggingReport } from '../../abi/vfio-structs.ts';
+import { DeviceFeature, FeatureDmaLoggingRange } from '../../abi/vfio-structs.ts';
 import { U64_MAX } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
+import { dmaRanges, featureBytes } from '../../device/feature-bytes.ts';
 import type { Answer } from '../messages/answer-context.ts';
 import {
   encodeFeature,
@@ -23,16 +24,21 @@ import {
 const EMPTY = new Uint8Array(0);
 const PAGE = 4096n;
 
-/** The largest range: no length reaches the end of the last page of 64 bits. */
-const EVERYWHERE = new Uint8Array(FeatureDmaLoggingRange.structSize);
-FeatureDmaLoggingRange.encode(viewOf(EVERYWHERE), 0, { iova: 0n, length: U64_MAX + 1n - PAGE });
+/** The largest range: a range that ends with the last page of 64 bits has no end. */
+const EVERYWHERE: DmaRange = { iova: 0n, length: U64_MAX + 1n - PAGE };
 
-/**
- * Pages of the hint that `EVERYWHERE` is made of. A hint that is no page size stays, and is
- * refused.
- */
+/** A hint that divides `EVERYWHERE`. A size that is no page size stays as it is, to be refused. */
 function wholePages(size: bigint): bigint {
   return size >= PAGE && (size & (size - 1n)) === 0n ? PAGE : size;
+}
+
+/** Throws the error of a report, except for the error of its bitmap. The log forgets nothing. */
+function checkReport(logging: DmaLogging, request: DmaLogReport): void {
+  try {
+    logging.report(request);
+  } catch (error) {
+    if (!(error instanceof VfioError) || error.code !== 'EFAULT') throw error;
+  }
 }
 
 export class MigrationMessages implements Disposable {
@@ -62,7 +68,7 @@ export class MigrationMessages implements Disposable {
 
   #setState(message: FeatureMessage): Answer {
     const data = message.data.slice();
-    this.#device.feature({
+    featureBytes(this.#device, {
       feature: message.feature,
       set: true,
       data,
@@ -74,44 +80,44 @@ export class MigrationMessages implements Disposable {
     return { payload: encodeFeatureReply({ ...message, data }) };
   }
 
+  /** The member, of a device that has the feature. @throws VfioError ENOTTY */
+  #logging(feature: number, op: 'get' | 'set'): DmaLogging {
+    const device = this.#device;
+    device.feature({ feature, probe: true, [op]: true });
+    if (device.dmaLogging === undefined) throw new VfioError('ENOTTY', `${device.info.name} does not log its DMA`);
+    return device.dmaLogging;
+  }
+
   #startLogging(message: FeatureMessage): Answer {
-    // The device is asked for the feature before the data is checked.
-    this.#device.feature({ feature: message.feature, set: true, probe: true, data: EMPTY });
+    // A device that lacks the feature says so before the data is looked at.
+    const logging = this.#logging(message.feature, 'set');
     if (message.data.length < UserDmaLoggingControl.structSize) {
       throw new VfioError('EINVAL', `DMA_LOGGING_START: ${message.data.length} bytes of data`);
     }
-    const control = UserDmaLoggingControl.decode(viewOf(message.data));
+    const { page_size: pageSize, num_ranges: count } = UserDmaLoggingControl.decode(viewOf(message.data));
     // The specification: without ranges, every write is logged. With the ioctl that is EINVAL.
-    const { page_size, num_ranges } = control.num_ranges === 0 ? { page_size: wholePages(control.page_size), num_ranges: 1 } : control;
-    const ranges = control.num_ranges === 0 ? EVERYWHERE : message.data.slice(UserDmaLoggingControl.structSize);
-    const data = new Uint8Array(FeatureDmaLoggingControl.structSize);
-    FeatureDmaLoggingControl.encode(viewOf(data), 0, { page_size, num_ranges });
-    const missing = num_ranges * FeatureDmaLoggingRange.structSize > ranges.length;
-    try {
-      this.#device.feature({ feature: message.feature, set: true, data, ranges });
-    } catch (error) {
-      // An address that is not in the caller's memory, in the kernel, is a message that is too
-      // short here.
-      if (missing && error instanceof VfioError && error.code === 'EFAULT') throw new VfioError('EINVAL', error.message, { cause: error });
-      throw error;
-    }
-    const reply = message.data.slice(0, UserDmaLoggingControl.structSize + control.num_ranges * FeatureDmaLoggingRange.structSize);
-    UserDmaLoggingControl.page_size.set(viewOf(reply), 0, FeatureDmaLoggingControl.page_size.get(viewOf(data), 0));
+    const used =
+      count === 0
+        ? logging.start([EVERYWHERE], wholePages(pageSize))
+        : logging.start(
+            dmaRanges(count, () => message.data.subarray(UserDmaLoggingControl.structSize), 'EINVAL'),
+            pageSize,
+          );
+    const reply = message.data.slice(0, UserDmaLoggingControl.structSize + count * FeatureDmaLoggingRange.structSize);
+    UserDmaLoggingControl.page_size.set(viewOf(reply), 0, used);
     return { payload: encodeFeatureReply({ ...message, data: reply }) };
   }
 
   #report(message: FeatureMessage): Answer {
     const { argsz, feature } = message;
-    this.#device.feature({ feature, get: true, probe: true, data: EMPTY });
+    const logging = this.#logging(feature, 'get');
     const fixed = UserDmaLoggingReport.structSize;
     if (message.data.length < fixed) throw new VfioError('EINVAL', `DMA_LOGGING_REPORT: ${message.data.length} bytes of data`);
-    const asked = UserDmaLoggingReport.decode(viewOf(message.data));
+    const { iova, length, page_size: pageSize } = UserDmaLoggingReport.decode(viewOf(message.data));
     const room = argsz - DeviceFeature.structSize - fixed;
-    const data = new Uint8Array(FeatureDmaLoggingReport.structSize);
-    FeatureDmaLoggingReport.encode(viewOf(data), 0, { ...asked, bitmap: 0n });
-    const needed = asked.page_size === 0n ? 0n : (((asked.length + asked.page_size - 1n) / asked.page_size + 63n) / 64n) * 8n;
+    const needed = pageSize === 0n ? 0n : (((length + pageSize - 1n) / pageSize + 63n) / 64n) * 8n;
     if (needed > BigInt(Math.max(0, Math.min(room, this.#maxBytes - fixed)))) {
-      this.#checkReport(feature, data);
+      checkReport(logging, { iova, length, pageSize, bitmap: EMPTY });
       throw new VfioError(
         'EINVAL',
         `DMA_LOGGING_REPORT: a bitmap of ${needed} bytes; argsz ${argsz}, and what a message holds, leave ${room}`,
@@ -119,20 +125,8 @@ export class MigrationMessages implements Disposable {
     }
     const reply = new Uint8Array(fixed + Number(needed));
     reply.set(message.data.subarray(0, fixed));
-    this.#device.feature({ feature, get: true, data, bitmap: reply.subarray(fixed) });
+    logging.report({ iova, length, pageSize, bitmap: reply.subarray(fixed) });
     return { payload: encodeFeature({ ...message, argsz: DeviceFeature.structSize + reply.length, data: reply }) };
-  }
-
-  /**
-   * Checks the request but for its bitmap. The device forgets nothing, because the reply has no
-   * room for it.
-   */
-  #checkReport(feature: number, data: Uint8Array): void {
-    try {
-      this.#device.feature({ feature, get: true, data, bitmap: EMPTY });
-    } catch (error) {
-      if (!(error instanceof VfioError) || error.code !== 'EFAULT') throw error;
-    }
   }
 
   /**
@@ -140,7 +134,7 @@ export class MigrationMessages implements Disposable {
    */
   #open(what: string): MigrationStream {
     if (this.#stream !== null) return this.#stream;
-    this.#device.feature({ feature: Feature.MIG_DEVICE_STATE, probe: true, data: EMPTY });
+    this.#device.feature({ feature: Feature.MIG_DEVICE_STATE, probe: true });
     throw new VfioError('EINVAL', `${what}: ${this.#device.info.name} is in no state that has data`);
   }
 
@@ -189,7 +183,7 @@ export class MigrationMessages implements Disposable {
 /** The value of VERSION's `migration` capability. */
 export function canMigrate(device: Device): boolean {
   try {
-    device.feature({ feature: Feature.MIGRATION, probe: true, data: EMPTY });
+    device.feature({ feature: Feature.MIGRATION, probe: true });
     return true;
   } catch (error) {
     if (error instanceof VfioError) return false;
