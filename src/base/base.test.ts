@@ -13,11 +13,11 @@ describe('VfioError', () => {
     expect([error.code, error.errno, errnoName(error.errno), errnoOf(error)]).toEqual(['EBUSY', -16, 'EBUSY', 'EBUSY']);
   });
 
-  it('our own faults answer EIO', () => {
+  it('an error without a code answers EIO', () => {
     expect(errnoOf(new TypeError('x is undefined'))).toBe('EIO');
   });
 
-  it('explains who is in the way and what to do', () => {
+  it('describe() names each culprit and its remedy', () => {
     const error = new VfioError('EPERM', 'group 3 is not viable', {
       culprits: [{ bdf: '0000:00:02.1', driver: 'snd', why: 'bound to a native driver', fix: 'unbind it' }],
       fix: 'bind the whole group',
@@ -91,7 +91,7 @@ describe('Counted', () => {
     }
   }
 
-  it('is released once, when creator and keepers have let go, in any order', () => {
+  it('is released once, after the put of its creator and of every keeper, in any order', () => {
     const thing = new Thing();
     thing.get();
     thing[Symbol.dispose]();
@@ -101,7 +101,7 @@ describe('Counted', () => {
     expect([thing.references, thing.releases]).toEqual([0, 1]);
   });
 
-  it('cannot be had once it is gone, and a put too many is a bug', () => {
+  it('get after the release is EBADF, and a put too many is a bug', () => {
     const thing = new Thing();
     thing.put();
     expect(() => thing.get()).toThrowError(expect.objectContaining({ code: 'EBADF', message: 'the thing is closed' }));
@@ -110,7 +110,7 @@ describe('Counted', () => {
 });
 
 describe('ManualClock', () => {
-  it('runs timers in order of time, also those started meanwhile, and none that was cancelled', () => {
+  it('runs timers in order of time, those that a callback starts too, and no cancelled one', () => {
     const clock = new ManualClock();
     const seen: string[] = [];
     clock.after(20, () => seen.push(`b${clock.nowNs()}`));
@@ -126,7 +126,7 @@ describe('ManualClock', () => {
 });
 
 describe('RateLimitedLogger', () => {
-  it('S2-47 a flood gives one line per key and interval, and tells how many it swallowed', () => {
+  it('S2-47 a flood gives one line per key and interval, with the count of dropped messages', () => {
     const clock = new ManualClock();
     const lines: string[] = [];
     const log = new RateLimitedLogger({ log: (_level, message) => lines.push(message) }, clock);
@@ -137,7 +137,7 @@ describe('RateLimitedLogger', () => {
     expect(lines[1]).toBe('over the limit (9999 more since)');
   });
 
-  it('a different message is written although a like one with its key came before', () => {
+  it('a message of another kind is written although its key was used before', () => {
     const clock = new ManualClock();
     const lines: string[] = [];
     const log = new RateLimitedLogger({ log: (_level, message) => lines.push(message) }, clock);
@@ -146,7 +146,7 @@ describe('RateLimitedLogger', () => {
     expect(lines).toEqual(['DMA at 0x10: not-mapped', 'DMA at 0x11: bus mastering is off']);
   });
 
-  it('S2-47 the count is written when the interval is over, also when nothing more comes; a flood is a line in each interval', () => {
+  it('S2-47 the count is written at the end of the interval, without another message too; a flood is one line in each interval', () => {
     const clock = new ManualClock();
     const lines: string[] = [];
     const log = new RateLimitedLogger({ log: (_level, message) => lines.push(message) }, clock);
@@ -165,7 +165,7 @@ describe('RateLimitedLogger', () => {
     expect(lines.slice(2)).toEqual(['at 9', 'at 9 (49 more since)', 'at 9 (50 more since)']);
   });
 
-  it('the count is written when it is disposed', () => {
+  it('dispose writes the count', () => {
     const clock = new ManualClock();
     const lines: string[] = [];
     const log = new RateLimitedLogger({ log: (level, message) => lines.push(`${level}: ${message}`) }, clock);
@@ -176,7 +176,7 @@ describe('RateLimitedLogger', () => {
     expect(clock.pendingTimers).toBe(0);
   });
 
-  it('S0-08 words that a peer chooses make no flood: a few kinds of a key, then one line for all others', () => {
+  it('S0-08 text from a peer makes no flood: a few kinds of a key, then one line for all others', () => {
     const clock = new ManualClock();
     const lines: string[] = [];
     const log = new RateLimitedLogger({ log: (_level, message) => lines.push(message) }, clock);
@@ -186,14 +186,14 @@ describe('RateLimitedLogger', () => {
     clock.advance(5000);
     expect(lines[9]).toMatch(/ \(991 more since\)$/);
     expect(lines).toHaveLength(10);
-    // They were long ago: there is room for others.
+    // These kinds are older than an interval, so the new kind has room.
     clock.advance(5000);
     log.log('warn', 'x', 'something else');
     log.log('warn', 'x', 'and something else again');
     expect(lines.slice(10)).toEqual(['something else', 'and something else again']);
   });
 
-  it('S0-08 remembers a bounded number of keys', () => {
+  it('S0-08 the log limit remembers a bounded number of keys', () => {
     let lines = 0;
     const log = new RateLimitedLogger({ log: () => lines++ }, new ManualClock());
     for (let i = 0; i < 10_000; i++) log.log('warn', `key ${i}`, 'x');
@@ -212,7 +212,7 @@ describe('struct', () => {
     expect([view.getUint8(4), view.getUint8(12), Status.structSize, Status.size.offset]).toEqual([16, 0x88, 16, 8]);
   });
 
-  it('refuses a declaration with a hole or another size than stated, at load', () => {
+  it('refuses at load a declaration with a hole, or with a size that differs from the stated one', () => {
     expect(() => struct('holed', 16, { a: 'u32', b: 'u64' })).toThrowError(/holed\.b: offset 4/);
     expect(() => struct('short', 12, { a: 'u32', b: 'u32' })).toThrowError(/take 8 bytes, declared 12/);
     expect(() => struct('named', 4, { structSize: 'u32' })).toThrowError(/structSize: this name is taken/);

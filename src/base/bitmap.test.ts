@@ -4,7 +4,7 @@ import { Bitmap } from './bitmap.ts';
 import { Slots } from './slots.ts';
 
 describe('Bitmap', () => {
-  test('B.6 dirty pages: bits of any range are found at any offset, and cleared', () => {
+  test('B.6 dirty pages: bits of any range are found at any offset, and can be cleared', () => {
     const range = fc.record({ first: fc.nat({ max: 70_000 }), length: fc.integer({ min: 1, max: 40_000 }) });
     fc.assert(
       fc.property(fc.array(range, { maxLength: 5 }), range, range, fc.nat({ max: 63 }), (marks, cleared, asked, bitOffset) => {
@@ -28,7 +28,7 @@ describe('Bitmap', () => {
     );
   });
 
-  test('B.11 DMA_LOGGING report: taking tells and clears exactly the bits of a range; next and count walk what is left', () => {
+  test('B.11 DMA_LOGGING report: take reports and clears exactly the bits of a range; next and count walk the bits that are left', () => {
     const range = fc.record({ first: fc.nat({ max: 70_000 }), length: fc.integer({ min: 1, max: 40_000 }) });
     const shift = fc.constantFrom(0, 32768 * 65530, 2 ** 51);
     fc.assert(
@@ -58,7 +58,7 @@ describe('Bitmap', () => {
     );
   });
 
-  test('B.6 dirty pages: one bit out for every 16 in, when any is set', () => {
+  test('B.6 dirty pages: one output bit stands for 16 bits, and is set when any of them is', () => {
     const bitmap = new Bitmap();
     bitmap.mark(160, 160);
     bitmap.mark(191, 192);
@@ -67,7 +67,7 @@ describe('Bitmap', () => {
     expect([...bytes]).toEqual([0b0001_1100, 0]);
   });
 
-  test('B.6 dirty pages: what was set before stays set', () => {
+  test('B.6 dirty pages: bits that the output has already stay set', () => {
     const bitmap = new Bitmap();
     bitmap.mark(1, 1);
     const bytes = new Uint8Array([0x81]);
@@ -75,7 +75,7 @@ describe('Bitmap', () => {
     expect(bytes[0]).toBe(0x83);
   });
 
-  test('S2-49 a bit anywhere in 64 bits of address costs one chunk, and clearing gives it back', () => {
+  test('S2-49 a bit anywhere in 64 bits of address costs one chunk, and clearing frees the chunk', () => {
     const bitmap = new Bitmap();
     bitmap.mark(2 ** 52 - 1, 2 ** 52 - 1);
     bitmap.mark(5, 5);
@@ -89,7 +89,7 @@ describe('Bitmap', () => {
 });
 
 describe('Slots', () => {
-  test('S2-49 hands out each slot once, below the capacity, and shrinks when all are back', () => {
+  test('S2-49 hands out each slot once, below the capacity, and shrinks when all slots are free', () => {
     fc.assert(
       fc.property(fc.array(fc.boolean(), { maxLength: 300, size: 'max' }), (steps) => {
         const slots = new Slots();

@@ -1,32 +1,32 @@
 /**
- * A bitmap over the numbers 0 to 2^53, kept in chunks that exist only where a bit was ever set: it
- * costs memory for what was touched, not for what could be. Each chunk says besides which of its
- * words are not zero, so that walking costs what is set, not what is touched. Marking in the chunk
- * marked last is a comparison or two and a store.
+ * A bitmap over the numbers 0 to 2^53, in chunks. A chunk exists only where a bit was set once, so
+ * memory follows the bits that were touched, not the range that they may lie in. Each chunk has a
+ * summary of its words that are not zero, so a walk costs as much as the set bits, not as the
+ * touched ones. Marking a bit in the chunk marked last is a comparison or two and a store.
  */
 const CHUNK_BITS = 32768;
 const WORDS = CHUNK_BITS / 32;
-/** Behind the words: one bit for each of them that is not zero. */
+/** The summary stands behind the words: one bit for each word that is not zero. */
 const SUMMARY_WORDS = WORDS / 32;
-/** Chunks up to this one are found by index, the others by key. */
+/** Chunks with keys up to this one are found by index, the others by key. */
 const INDEXED = 65536;
 
 type Chunk = Uint32Array<ArrayBuffer>;
 
 export class Bitmap {
-  /** Of low numbers, which nearly all are; grown as needed. */
+  /** Chunks of low numbers, as nearly all are; grown as needed. */
   #indexed: (Chunk | undefined)[] = [];
   readonly #keyed = new Map<number, Chunk>();
   #count = 0;
   #lastKey = -1;
   #last: Chunk = new Uint32Array(0);
 
-  /** Chunks allocated, 4 KiB each. */
+  /** Number of allocated chunks, 4 KiB each. */
   get chunks(): number {
     return this.#count;
   }
 
-  /** Set the bits first to last (inclusive). Integers, first <= last: the caller's promise. */
+  /** Set the bits first to last (inclusive). The caller passes integers with first <= last. */
   mark(first: number, last: number): void {
     let key = Math.floor(first / CHUNK_BITS);
     for (let at = first; at <= last; key++) {
@@ -41,7 +41,7 @@ export class Bitmap {
     }
   }
 
-  /** As `mark` of one bit below 2^31: passed as a small integer, it costs no number on the heap. */
+  /** Like `mark` of one bit below 2^31. A small integer costs no number on the heap. */
   markOne(bit: number): void {
     const words = this.#indexed[bit >>> 15];
     if (words === undefined) {
@@ -59,7 +59,7 @@ export class Bitmap {
     return ((words[at >>> 5] >>> (at & 31)) & 1) === 1;
   }
 
-  /** Clear the bits first to last (inclusive); chunks that lie wholly inside are freed. */
+  /** Clear the bits first to last (inclusive), and free the chunks that lie wholly inside. */
   clear(first: number, last: number): void {
     this.#eachChunk(first, last, (key, words) => {
       const base = key * CHUNK_BITS;
@@ -80,20 +80,20 @@ export class Bitmap {
 
   /**
    * Or the bits first to last into `bytes`, little-endian: bit `first` becomes bit `bitOffset` of
-   * byte 0 and on. Each output bit stands for `unit` bits here and is set when any of them is;
-   * `first` must be a multiple of `unit` then, or is the first bit of the first unit. Only sets,
-   * never clears.
+   * byte 0, and so on. Each output bit stands for `unit` bits of the bitmap and is set when any of
+   * them is. When `unit` is more than 1, `first` is a multiple of `unit`, or the first bit of the
+   * first unit. Bits of `bytes` are only set, never cleared.
    */
   orInto(first: number, last: number, bytes: Uint8Array, bitOffset = 0, unit = 1): void {
     this.#walk(first, last, false, (word, bit) => orBits(word, bit - first, bytes, bitOffset, unit));
   }
 
-  /** As `orInto`, and clear what was told. The chunks stay, for the next marks. */
+  /** Like `orInto`, and clear the reported bits. The chunks stay, for the next marks. */
   take(first: number, last: number, bytes: Uint8Array, bitOffset = 0, unit = 1): void {
     this.#walk(first, last, true, (word, bit) => orBits(word, bit - first, bytes, bitOffset, unit));
   }
 
-  /** How many of the bits first to last are set. */
+  /** The number of set bits among first to last. */
   countSet(first: number, last: number): number {
     let sum = 0;
     this.#walk(first, last, false, (word) => {
@@ -102,7 +102,7 @@ export class Bitmap {
     return sum;
   }
 
-  /** The first bit that is set among `first` to `last`; -1 when none is. */
+  /** The first set bit among `first` to `last`; -1 when none is set. */
   next(first: number, last: number): number {
     const end = Math.floor(last / CHUNK_BITS);
     for (let key = this.#nextKey(Math.floor(first / CHUNK_BITS)); key >= 0 && key <= end; key = this.#nextKey(key + 1)) {
@@ -116,7 +116,7 @@ export class Bitmap {
           const bit = (w << 5) + lowest(word);
           return bit <= to ? base + bit : -1;
         }
-        // The next word that has a bit, by the summary.
+        // The summary has the next word that is not zero.
         let s = (w + 1) >>> 5;
         let summary = w + 1 < WORDS ? words[WORDS + s] & (-1 << ((w + 1) & 31)) : 0;
         while (summary === 0 && ++s < SUMMARY_WORDS) summary = words[WORDS + s];
@@ -128,8 +128,8 @@ export class Bitmap {
   }
 
   /**
-   * Each word that has bits among first to last, cut to them, with the number of its bit 0; not in
-   * order where chunks are far apart.
+   * Visit each word that has bits among first to last, cut to them, with the number of its bit 0.
+   * Chunks that are far apart come in no particular order.
    */
   #walk(first: number, last: number, empty: boolean, visit: (word: number, bit: number) => void): void {
     this.#eachChunk(first, last, (key, words) => {
@@ -182,7 +182,7 @@ export class Bitmap {
     this.#lastKey = -1;
   }
 
-  /** The first chunk that exists at `key` or after; -1 when there is none. */
+  /** The first chunk with a key of `key` or more; -1 when there is none. */
   #nextKey(key: number): number {
     const { length } = this.#indexed;
     for (let k = key; k < length; k++) if (this.#indexed[k] !== undefined) return k;
@@ -192,8 +192,8 @@ export class Bitmap {
   }
 
   /**
-   * The chunks that exist and touch [first, last]: by number when the range is short, else by what
-   * exists.
+   * The chunks that touch [first, last]. A short range is walked by number, a long one by the
+   * existing chunks.
    */
   #eachChunk(first: number, last: number, visit: (key: number, words: Chunk) => void): void {
     const from = Math.floor(first / CHUNK_BITS);
@@ -207,14 +207,14 @@ export class Bitmap {
   }
 }
 
-/** Number of the lowest bit that is set; `word` is not 0. */
+/** Number of the lowest set bit of `word`, which is not 0. */
 function lowest(word: number): number {
   return 31 - Math.clz32(word & -word);
 }
 
 /**
- * The summary, which lies elsewhere in memory, is looked at only when it does not say so yet: a
- * word that is not zero it knows.
+ * The summary lies elsewhere in memory. It is read only when the word was zero before: the summary
+ * has the bit of any other word already.
  */
 function setOne(words: Chunk, at: number): void {
   const w = at >>> 5;
@@ -223,7 +223,7 @@ function setOne(words: Chunk, at: number): void {
   words[w] = before | (1 << (at & 31));
 }
 
-/** Set the bits from to to (inclusive) of one chunk. */
+/** Set the bits `from` to `to` (inclusive) of one chunk. */
 function set(words: Chunk, from: number, to: number): void {
   for (let w = from >>> 5; w <= to >>> 5; w++) {
     words[w] |= maskOf(w, from, to);
@@ -238,7 +238,7 @@ function unset(words: Chunk, from: number, to: number): void {
   }
 }
 
-/** The bits of word `w` that lie among from to to. */
+/** The bits of word `w` that lie among `from` to `to`. */
 function maskOf(w: number, from: number, to: number): number {
   let mask = -1;
   if (w === from >>> 5) mask &= -1 << (from & 31);
@@ -247,8 +247,8 @@ function maskOf(w: number, from: number, to: number): number {
 }
 
 /**
- * `at` = how far bit 0 of `word` is behind the first bit that is told; below zero when the word's
- * bits down there are clear.
+ * `at` is the distance of bit 0 of `word` from the first reported bit. It is below zero when the
+ * word begins before that bit; the bits before it are clear.
  */
 function orBits(word: number, at: number, bytes: Uint8Array, bitOffset: number, unit: number): void {
   if (unit === 1) {
@@ -262,8 +262,8 @@ function orBits(word: number, at: number, bytes: Uint8Array, bitOffset: number, 
 }
 
 /**
- * Or `word` into `bytes` at bit `at`. `at` may be up to 31 below zero when the word's bits down
- * there are clear.
+ * Or `word` into `bytes` at bit `at`. `at` is 31 below zero at the lowest; the word's bits before
+ * bit 0 of `bytes` are clear.
  */
 function orWord(word: number, at: number, bytes: Uint8Array): void {
   if (at < 0) {

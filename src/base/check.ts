@@ -1,6 +1,6 @@
 /**
- * Numbers that come from outside, checked once at the door. NaN, fractions, negatives and 2^53 and
- * above never get past these.
+ * Numbers from outside, checked once where they come in. NaN, fractions, negatives and 2^53 and
+ * above do not pass.
  */
 import { type ErrnoName, VfioError } from './errno.ts';
 
@@ -17,12 +17,12 @@ export function checkIndex(value: number, max: number, what: string, code: Errno
   return value;
 }
 
-/** `value` when it is a 32-bit unsigned integer, else EINVAL. */
+/** `value` when it is a 32-bit unsigned integer. @throws VfioError EINVAL otherwise */
 export function checkU32(value: number, what: string): number {
   return checkIndex(value, 0xffff_ffff, what);
 }
 
-/** `value` when it is a bigint in [0, 2^64-1], else EINVAL. */
+/** `value` when it is a bigint in [0, 2^64-1]. @throws VfioError EINVAL otherwise */
 export function checkU64(value: bigint, what: string): bigint {
   if (typeof value !== 'bigint' || value < 0n || value > U64_MAX) {
     throw new VfioError('EINVAL', `${what} is ${String(value)}; it must be a bigint from 0 to 2^64-1`);

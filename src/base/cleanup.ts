@@ -1,6 +1,6 @@
 /**
- * Undo steps, run newest first. Node 20 knows `using` only through a transpiler and has no
- * `DisposableStack`; this is the part of it we need.
+ * Undo steps, run newest first. Node 20 has no `DisposableStack`, and knows `using` only through a
+ * transpiler. This class is the part of `DisposableStack` that the package needs.
  *
  *     using undo = new Cleanup();
  *     const fd = undo.use(openIt());
@@ -10,18 +10,18 @@
 export class Cleanup implements Disposable {
   #steps: (() => void)[] = [];
 
-  /** Run `step` at dispose. */
+  /** Have dispose run `step`. */
   defer(step: () => void): void {
     this.#steps.push(step);
   }
 
-  /** Dispose `resource` at dispose; returns it. */
+  /** Have dispose release `resource`. @returns `resource` */
   use<T extends Disposable>(resource: T): T {
     this.#steps.push(() => resource[Symbol.dispose]());
     return resource;
   }
 
-  /** Hand all steps over to a new Cleanup; this one has nothing left to do. */
+  /** Hand all steps over to a new Cleanup. This one has no steps any more. */
   move(): Cleanup {
     const to = new Cleanup();
     to.#steps = this.#steps;
@@ -33,7 +33,7 @@ export class Cleanup implements Disposable {
     return this.#steps.length;
   }
 
-  /** Runs every step even when some throw; the first error is rethrown at the end. Idempotent. */
+  /** Runs every step, even when some throw, and rethrows the first error at the end. Idempotent. */
   [Symbol.dispose](): void {
     let failed = false;
     let first: unknown;

@@ -4,21 +4,21 @@ import { expect, it } from 'vitest';
 import { typescript } from '../../tests/kit/typescript.ts';
 import { ManualClock, PausableClock } from './clock.ts';
 
-/** The status that a process of its own ends with: here something always wakes the event loop. */
+/** The exit status of a separate process. In this one, other work always wakes the event loop. */
 function statusOf(code: string): number | null {
   const text = `import { SystemClock } from ${JSON.stringify(join(import.meta.dirname, 'clock.ts'))}; const clock = new SystemClock(); ${code}`;
   return spawnSync(process.execPath, [...typescript, '--input-type=module', '-e', text], { timeout: 180_000 }).status;
 }
 
-it('SystemClock: a delay of 0 is over before anything else has to wake a process that sleeps', () => {
+it('SystemClock: a delay of 0 ends without another event that wakes the process', () => {
   expect(statusOf('setTimeout(() => process.exit(1), 100_000); clock.after(0, () => process.exit(0));')).toBe(0);
 });
 
-it('SystemClock: a process does not stay for a delay, nor for one that was cancelled', () => {
+it('SystemClock: a delay does not keep a process alive, and a cancelled one does not run', () => {
   expect(statusOf('clock.after(100_000, () => process.exit(1)); clock.after(0, () => process.exit(1))[Symbol.dispose]();')).toBe(0);
 });
 
-it('a paused clock keeps what is left of every timer, and tells no time that passed meanwhile', () => {
+it('a paused clock keeps the rest of every timer, and its time stands still', () => {
   const inner = new ManualClock();
   const clock = new PausableClock(inner);
   const fired: string[] = [];

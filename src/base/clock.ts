@@ -1,24 +1,25 @@
 /**
- * Time as the engine and the models see it. Injected, so that two runs give the same trace (design,
- * decision 5). Units are in the names: `nowNs` is monotonic nanoseconds, delays are milliseconds.
+ * Time as the engine and the models see it. A program passes the clock in, so two runs can give the
+ * same trace (design, decision 5). Units are in the names: `nowNs` is monotonic nanoseconds, delays
+ * are milliseconds.
  */
 export interface Clock {
   /** Monotonic nanoseconds as a double (exact up to 104 days of uptime). */
   nowNs(): number;
   /**
-   * Run `callback` once after `delayMs`; disposing the timer before then cancels it. Never keeps
-   * the process alive, but for the turn that a delay of 0 waits for.
+   * Run `callback` once after `delayMs`. Disposing the timer before then cancels it. A timer does
+   * not keep the process alive, except for the one turn of the event loop that a delay of 0 takes.
    */
   after(delayMs: number, callback: () => void): Disposable;
 }
 
 /**
- * CLOCK_MONOTONIC at the moment that `performance.now` counts from: it is the same clock, but
- * starts with the process.
+ * CLOCK_MONOTONIC at the moment that `performance.now` counts from. Both are the same clock, but
+ * `performance.now` starts with the process.
  */
 const startNs = beginning();
 
-/** The first call of each takes long: of a few tries, the quickest is the truest. */
+/** The first call of each function takes long. The quickest of a few tries is the most exact. */
 function beginning(): number {
   let best = 0;
   let shortest = Number.POSITIVE_INFINITY;
@@ -33,9 +34,7 @@ function beginning(): number {
   return best;
 }
 
-/**
- * The machine's own monotonic clock: CLOCK_MONOTONIC, so that processes can compare what they read.
- */
+/** The machine's monotonic clock: CLOCK_MONOTONIC, so that processes can compare their readings. */
 export class SystemClock implements Clock {
   nowNs(): number {
     return startNs + performance.now() * 1e6;
@@ -43,9 +42,9 @@ export class SystemClock implements Clock {
 
   after(delayMs: number, callback: () => void): Disposable {
     if (delayMs <= 0) {
-      // Others have their turn, no more: a timer of 0 would wait for a millisecond. Not unref'd,
-      // which would leave it until something else wakes the loop; the process stays alive for this
-      // one turn.
+      // A timer of 0 would wait for a millisecond; `setImmediate` waits for one turn. It is not
+      // unref'd, because then it would wait until another event wakes the loop. The process stays
+      // alive for this one turn.
       const immediate = setImmediate(callback);
       return { [Symbol.dispose]: () => clearImmediate(immediate) };
     }
@@ -64,14 +63,14 @@ interface Timer {
 }
 
 /**
- * Time that stands still while the machine sleeps, as CLOCK_MONOTONIC does: for a device, and for
- * its driver. A timer keeps the rest of its time.
+ * Time that stands still while the machine sleeps, as CLOCK_MONOTONIC does. A device and its driver
+ * use it. A timer keeps the rest of its delay over the sleep.
  */
 export class PausableClock implements Clock {
   readonly #inner: Clock;
   readonly #timers = new Set<Timer>();
   #pausedNs = 0;
-  /** When it was paused; null while it runs. */
+  /** When the clock was paused; null while it runs. */
   #sinceNs: number | null = null;
 
   constructor(inner: Clock) {
@@ -102,12 +101,12 @@ export class PausableClock implements Clock {
     timer.dueNs = this.nowNs() + timer.leftNs;
     timer.running = this.#inner.after(timer.leftNs / 1e6, () => {
       this.#timers.delete(timer);
-      // An async callback has a result: the clock below may look at how it ends.
+      // The clock below gets the promise of an async callback, and can report its rejection.
       return timer.callback();
     });
   }
 
-  /** Idempotent, as is `goOn`. */
+  /** Stop the time. Idempotent, as `goOn` is. */
   pause(): void {
     if (this.#sinceNs !== null) return;
     const now = this.nowNs();
@@ -134,7 +133,7 @@ interface Pending {
   readonly callback: () => void;
 }
 
-/** A clock that only its owner moves: for tests and for deterministic runs. */
+/** A clock that only its owner moves, for tests and deterministic runs. */
 export class ManualClock implements Clock {
   #nowNs = 0;
   #order = 0;
@@ -150,14 +149,14 @@ export class ManualClock implements Clock {
     return { [Symbol.dispose]: () => void this.#pending.delete(entry) };
   }
 
-  /** How many timers wait: a test can see that nothing was left behind. */
+  /** Number of waiting timers. A test checks with it that none is left behind. */
   get pendingTimers(): number {
     return this.#pending.size;
   }
 
   /**
-   * Move time forward by `ms`, running every timer that falls due, in order, also those that the
-   * callbacks start.
+   * Move time forward by `ms`. Runs every timer that falls due, in order of time, also those that
+   * the callbacks start.
    */
   advance(ms: number): void {
     const end = this.#nowNs + ms * 1e6;
@@ -166,8 +165,8 @@ export class ManualClock implements Clock {
   }
 
   /**
-   * The same, with a pause after each timer, in which the code that it woke goes on and may start
-   * others.
+   * Like `advance`, with a pause after each timer. In the pause, the code that the timer woke goes
+   * on and may start other timers.
    *
    * @param pause default: a turn of the event loop
    */
@@ -178,7 +177,7 @@ export class ManualClock implements Clock {
     this.#nowNs = end;
   }
 
-  /** Runs the first timer that falls due by `end`. False: none does. */
+  /** Runs the first timer that falls due by `end`. @returns false when there is none */
   #runNext(end: number): boolean {
     let next: Pending | undefined;
     for (const p of this.#pending) {

@@ -1,6 +1,7 @@
 /**
- * Counted references, the field's get and put: whoever keeps a thing holds one, and the last to let
- * go releases what it is made of. The creator's goes with dispose.
+ * A counted reference, with the field's get and put. Each holder of a thing has one reference. When
+ * the last holder drops it, the resources behind the thing are released. The creator's reference
+ * ends with dispose.
  */
 import { VfioError } from './errno.ts';
 
@@ -15,19 +16,19 @@ export abstract class Counted implements Disposable {
   }
 
   /**
-   * Called once, when the last reference is gone. Its result goes to the caller of `put`: that of a
-   * hypervisor's own code may be a promise.
+   * Called once, when the last reference is gone. `put` returns its result, which is a promise
+   * where a hypervisor's own code releases the resource.
    */
   protected released(): unknown {
     return undefined;
   }
 
-  /** Holders, the creator included; 0 = gone. */
+  /** Number of holders, the creator included; 0 after the release. */
   get references(): number {
     return this.#references;
   }
 
-  /** @throws VfioError EBADF when it is gone */
+  /** Take a reference. @throws VfioError EBADF after the release */
   get(): this {
     if (this.#references === 0) throw new VfioError('EBADF', `${this.#what} is closed`);
     this.#references++;

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { crc32c } from './crc32c.ts';
 
-test('the check values of the catalogue and of RFC 3720, B.4', () => {
+test('crc32c gives the check values of the CRC catalogue and of RFC 3720, B.4', () => {
   expect(crc32c(new TextEncoder().encode('123456789'))).toBe(0xe306_9283);
   expect(crc32c(new Uint8Array(32))).toBe(0x8a91_36aa);
   expect(crc32c(new Uint8Array(32).fill(0xff))).toBe(0x62a8_ab43);
@@ -10,7 +10,7 @@ test('the check values of the catalogue and of RFC 3720, B.4', () => {
   expect(crc32c(new Uint8Array(0))).toBe(0);
 });
 
-test('in pieces as in one', () => {
+test('crc32c of pieces, one after another, is that of the whole', () => {
   fc.assert(
     fc.property(fc.uint8Array({ maxLength: 100 }), fc.nat(100), (bytes, cut) => {
       const at = Math.min(cut, bytes.length);

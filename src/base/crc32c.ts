@@ -1,12 +1,12 @@
 /**
- * CRC32C (Castagnoli), as iSCSI and NVMe use it: finds all burst errors of up to 32 bits. Eight
- * bytes a step.
+ * CRC32C (Castagnoli), as iSCSI and NVMe use it. It finds every burst error of up to 32 bits. A
+ * step of the loop takes eight bytes.
  *
  * @see RFC 3720, 12.1
  */
 const POLYNOMIAL = 0x82f6_3b78;
 
-/** Table k at 256·k: what a byte that has k zero bytes behind it does. */
+/** Table k begins at 256·k. It has the checksum of each byte that k zero bytes follow. */
 const tables = makeTables();
 
 function makeTables(): Uint32Array<ArrayBuffer> {
@@ -23,7 +23,7 @@ function makeTables(): Uint32Array<ArrayBuffer> {
 /**
  * Checksum of bytes[from, to).
  *
- * @param crc  that of what came before
+ * @param crc  the checksum of the bytes before. Default: 0.
  */
 export function crc32c(bytes: Uint8Array, from = 0, to = bytes.length, crc = 0): number {
   const t = tables;

@@ -1,6 +1,6 @@
 /**
- * Declarations that people write in JavaScript, where no compiler checks them. Every key is known
- * and every value is of its kind, or an error names the key or value.
+ * Declarations that people write in JavaScript, where no compiler checks them. An unknown key, or a
+ * value of the wrong kind, is an error that names it.
  */
 import { VfioError } from './errno.ts';
 import { nearest } from './nearest.ts';
@@ -12,7 +12,7 @@ function refuse(value: unknown, what: string, takes: string): never {
   throw new VfioError('EINVAL', `${what} is ${shownValue(value)}; it takes ${takes}`);
 }
 
-/** As people write it in code, short. */
+/** `value` as people write it in code, short. */
 export function shownValue(value: unknown): string {
   if (typeof value === 'string') return `'${value.slice(0, 40)}'`;
   if (typeof value === 'bigint') return `${value}n`;
@@ -46,7 +46,7 @@ export function oneOf(...choices: readonly (string | number | boolean)[]): Check
   };
 }
 
-/** An instance of a class. @param takes how to make one */
+/** An instance of a class. @param takes how to make an instance, for the error */
 export function made(classes: readonly (abstract new (...args: never) => unknown)[], takes: string): Check {
   return (value, what) => void (classes.some((each) => value instanceof each) || refuse(value, what, takes));
 }
@@ -83,7 +83,7 @@ export function keys(checks: Readonly<Record<string, Check>>, required: readonly
   };
 }
 
-/** An object is checked by `object`, anything else by `other`. */
+/** Checks an object by `object`, and any other value by `other`. */
 export function either(object: Check, other: Check): Check {
   return (value, what) => (typeof value === 'object' && value !== null ? object : other)(value, what);
 }

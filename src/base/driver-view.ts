@@ -5,9 +5,9 @@
  *     card.status.interrupt = 1;
  *     card.length = 10;
  *
- * A property is one load or store of the register's width; a field is a load, or a load and a
- * store. Nothing is cached. A name that the map lacks, a value that does not fit, and a write to
- * what software only reads are errors.
+ * Access to a property is one load or store of the register's width. Reading a field is a load;
+ * writing a field is a load and a store. Nothing is cached. A name that the map lacks, a value that
+ * does not fit, and a write to a read-only register are errors.
  */
 import { type BitFields, fieldMask } from './bit-fields.ts';
 import { hex } from './check.ts';
@@ -28,25 +28,27 @@ export interface LoadsAndStores {
   write64(offset: number, value: bigint): void;
 }
 
-/** Symbols: each name is free for a register. */
+/** Symbols, so that every name is free for a register. */
 const ACCESS: unique symbol = Symbol('access');
 const BASE: unique symbol = Symbol('base');
 
 interface View {
   readonly [ACCESS]: LoadsAndStores;
-  /** Added to the offsets of the map. */
+  /** The view adds this to the offsets of the map. */
   readonly [BASE]: number;
 }
 
 type ViewClass = new (access: LoadsAndStores, base: number) => object;
 
-/** A map has one class, so that all devices with these registers share a hidden class. */
+/**
+ * A map has one class, so that the views of all devices with these registers share a hidden class.
+ */
 const classes = new WeakMap<Registers, ViewClass>();
 
 /**
  * The registers of `map` over `access`.
  *
- * @param at where the map begins, in bytes   @throws VfioError EINVAL for what is no register map
+ * @param at where the map begins, in bytes @throws VfioError EINVAL when `map` is no register map
  */
 export function driverView<R extends Registers>(map: R, access: LoadsAndStores, at = 0): DriverView<R> {
   let View = classes.get(map);
@@ -74,7 +76,7 @@ function makeView(map: Registers): ViewClass {
       this[BASE] = base;
       for (const { name, Fields } of grouped) Object.defineProperty(this, name, { value: new Fields(access, base), enumerable: true });
     }
-    /** Names alone: to look at a register may change it. */
+    /** Prints names alone, because a read may change a register. */
     [INSPECT](): string {
       return `registers ${entries.map(([name, r]) => `${name} (${place(r)})`).join(', ')}`;
     }
@@ -111,8 +113,8 @@ function makeFieldsView(register: string, declared: Register, fields: BitFields)
     const half = accessor(into.name, bytes === 8 ? 4 : bytes, field.lsb >= 32 ? offset + 4 : offset);
     const shift = field.lsb % 32;
     const { mask } = into;
-    // Writing back a one to a field that ones clear would clear it: such fields are written as zero
-    // unless they are meant.
+    // A field that ones clear would be cleared by writing back the one that was read. The driver
+    // writes zero to such fields, except to the one that it assigns.
     const others = Object.values(fields).filter((f) => f.access === 'w1c' && f.lsb >= 32 === field.lsb >= 32);
     const keep = others.reduce((all, f) => all & ~(fieldMask(f) << (f.lsb % 32)), ~(mask << shift));
     const get = function (this: View): number {
@@ -128,7 +130,7 @@ function makeFieldsView(register: string, declared: Register, fields: BitFields)
 }
 
 interface Accessor {
-  /** For messages. */
+  /** Name for messages. */
   readonly name: string;
   get(this: View): number | bigint;
   // biome-ignore lint/suspicious/noExplicitAny: number or bigint, as `bytes` says

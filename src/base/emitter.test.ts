@@ -8,7 +8,7 @@ function setup() {
   return { emitter, failures, heard };
 }
 
-it('listeners hear of an event in the order in which they came', () => {
+it('an event reaches listeners in the order of their registration', () => {
   const { emitter, heard } = setup();
   emitter.on((event) => heard.push(`a ${event}`));
   emitter.on((event) => heard.push(`b ${event}`));
@@ -16,7 +16,7 @@ it('listeners hear of an event in the order in which they came', () => {
   expect(heard).toEqual(['a x', 'b x']);
 });
 
-it('a listener that throws, or rejects, keeps no other from the event, and is reported', async () => {
+it('a listener that throws, or rejects, is reported, and the event still reaches the others', async () => {
   const { emitter, heard, failures } = setup();
   emitter.on(() => {
     throw 'thrown';
@@ -34,7 +34,7 @@ it('a listener that throws, or rejects, keeps no other from the event, and is re
   ]);
 });
 
-it('the same function may listen twice, and each is disposed by itself', () => {
+it('the same function may listen twice, and each registration is disposed by itself', () => {
   const { emitter, heard } = setup();
   const listener = (event: string) => void heard.push(event);
   const first = emitter.on(listener);

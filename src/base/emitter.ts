@@ -1,13 +1,13 @@
 /**
- * Listeners, with one rule for all of them. A listener that throws or rejects keeps no other from
- * the event; its failure goes to `failed`. A listener that is disposed during an emission hears
- * nothing more; a listener that is added during one hears the next event.
+ * Listeners, with one rule for all of them. A listener that throws or rejects does not keep the
+ * event from the others; its failure goes to `failed`. A listener that is disposed during an
+ * emission hears nothing more; a listener that is added during one hears the next event.
  *
  * An emission allocates nothing.
  */
 import { settle } from './foreign.ts';
 
-/** One `on`. The same function may listen twice. */
+/** One registration by `on`. The same function may be registered twice. */
 export class Listening<E> {
   readonly call: (event: E) => unknown;
   active = true;
@@ -18,11 +18,13 @@ export class Listening<E> {
 }
 
 export class Emitter<E> {
-  /** Replaced when it changes: an emission goes on over the listeners that it began with. */
+  /**
+   * A change makes a new array, so that an emission goes on over the listeners that it began with.
+   */
   #listeners: readonly Listening<E>[] = [];
   readonly #failed: (event: E, error: unknown) => void;
 
-  /** @param failed reports the failure of a listener. Must not throw */
+  /** @param failed reports the failure of a listener. It must not throw */
   constructor(failed: (event: E, error: unknown) => void) {
     this.#failed = failed;
   }
@@ -66,7 +68,7 @@ export class Emitter<E> {
     }
   }
 
-  /** No listener is left. An emission under way goes on to its end. */
+  /** Remove all listeners. An emission under way goes on to its end. */
   clear(): void {
     this.#listeners = [];
   }

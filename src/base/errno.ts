@@ -1,7 +1,7 @@
 /**
- * Errors that carry an errno. The number is what Linux would answer; the sentence is for the person
- * who has to act on it. Numbers are those of x86-64 and arm64 Linux (asm-generic/errno-base.h,
- * asm-generic/errno.h).
+ * Errors that carry an errno. The number is the one that Linux answers; the message is for the
+ * person who has to act on it. Numbers are those of x86-64 and arm64 Linux
+ * (asm-generic/errno-base.h, asm-generic/errno.h).
  */
 import { acrossCopies } from './across-copies.ts';
 import { INSPECT } from './inspect.ts';
@@ -58,14 +58,14 @@ export type ErrnoName = keyof typeof Errno;
 const nameOf = new Map<number, ErrnoName>(Object.entries(Errno).map(([name, value]) => [value, name as ErrnoName]));
 
 /**
- * The name of an errno value, positive or negative; `undefined` for a number this table does not
- * hold.
+ * The name of an errno value, positive or negative; `undefined` for a number that the table does
+ * not have.
  */
 export function errnoName(value: number): ErrnoName | undefined {
   return nameOf.get(Math.abs(value));
 }
 
-/** One device that stands in the way, why it does, and what would remove it (E-01). */
+/** One device that stands in the way, with the reason and the remedy (E-01). */
 export interface Culprit {
   readonly bdf: string;
   readonly driver: string | null;
@@ -74,16 +74,20 @@ export interface Culprit {
 }
 
 export interface VfioErrorOptions extends ErrorOptions {
-  /** What the caller can do about it, as a full sentence. */
+  /** The remedy that the caller has, as a full sentence. */
   readonly fix?: string;
   readonly culprits?: readonly Culprit[];
-  /** Several faults, a line each behind the message: the text of a line begins no other line. */
+  /**
+   * Several faults, each on a line of its own behind the message. Line breaks within a fault are
+   * escaped, so a fault cannot forge another line.
+   */
   readonly details?: readonly string[];
 }
 
 /**
  * The caller's fault. `code` is the errno's name and `errno` its negative value, as in Node's own
- * system errors. A guest's or a device's fault never throws; our own faults are plain `Error`s.
+ * system errors. A guest's or a device's fault does not throw; a bug of this package is a plain
+ * `Error`.
  */
 export class VfioError extends Error {
   readonly code: ErrnoName;
@@ -104,21 +108,21 @@ export class VfioError extends Error {
   }
 
   /**
-   * The code: an error that is printed, as text, with its stack or uncaught, begins with it
-   * (`EBUSY: group 12 is …`). `message` has none.
+   * The code. A printed error begins with it, be it as text, with its stack or uncaught (`EBUSY:
+   * group 12 is …`). `message` does not contain it.
    */
   override get name(): string {
     return this.code;
   }
 
-  /** The text that console.log prints: the fault and the remedy, then the place. */
+  /** The text that console.log prints: first the fault and the remedy, then the stack. */
   [INSPECT](): string {
     const frames = /\n {4}at [\s\S]*$/.exec(this.stack ?? '')?.[0] ?? '';
     const cause = this.cause instanceof Error ? `\n  cause: ${String(this.cause)}` : '';
     return this.explain() + frames + cause;
   }
 
-  /** The whole story on several lines: what failed, who is in the way, what to do. */
+  /** The error on several lines: the message, the culprits and the remedy. */
   explain(): string {
     const [first, ...more] = this.#lines;
     const lines = [`${this.code}: ${first}`, ...more];
@@ -130,7 +134,8 @@ export class VfioError extends Error {
 acrossCopies(VfioError, 'VfioError');
 
 /**
- * The errno to answer a peer with: a `VfioError`'s own, `EIO` for anything that is a bug of ours.
+ * The errno to answer a peer with: a `VfioError`'s own; `EIO` for any other error, which is a bug
+ * of this package.
  */
 export function errnoOf(error: unknown): ErrnoName {
   return error instanceof VfioError ? error.code : 'EIO';

@@ -40,7 +40,7 @@ describe('callForeign', () => {
       }),
       'in then',
     ],
-  ])('what %s is reported once, and goes nowhere else', async (_, call, text) => {
+  ])('foreign code that %s is reported once, and its failure goes nowhere else', async (_, call, text) => {
     const failed: string[] = [];
     expect(callForeign('it', call, (what, error) => failed.push(`${what}: ${textOf(error)}`))).toBeUndefined();
     await turn();
@@ -48,7 +48,7 @@ describe('callForeign', () => {
     expect(failed[0]).toContain(text);
   });
 
-  it('gives back what is no promise, and undefined in place of a promise', () => {
+  it('gives back a result that is no promise, and undefined in place of a promise', () => {
     expect(
       callForeign(
         'it',
@@ -86,13 +86,13 @@ describe('WatchedPromise', () => {
     return { forgotten, promise: WatchedPromise.of<void>(rejected(), (error) => void forgotten.push((error as Error).message)) };
   };
 
-  it('one that is not looked at is reported', async () => {
+  it('a rejection of a promise that is not looked at is reported', async () => {
     const { forgotten } = watched();
     await turn();
     expect([forgotten, unhandled]).toEqual([['no'], []]);
   });
 
-  it('one that is awaited rejects there, and is not reported', async () => {
+  it('an awaited promise rejects at its await, and is not reported', async () => {
     const { forgotten, promise } = watched();
     await expect((async () => await promise)()).rejects.toThrow('no');
     await turn();
@@ -103,14 +103,14 @@ describe('WatchedPromise', () => {
     ['then', (p) => p.then(() => {})],
     ['finally', (p) => p.finally(() => {})],
     ['a chain', (p) => p.then(() => {}).then(() => {})],
-  ])('what %s makes of it is reported once when that is not looked at', async (_, use) => {
+  ])('a rejection that passes through %s is reported once when it is not looked at', async (_, use) => {
     const { forgotten, promise } = watched();
     use(promise);
     await turn();
     expect([forgotten, unhandled]).toEqual([['no'], []]);
   });
 
-  it('a handler that throws is reported too, and catch is enough', async () => {
+  it('a handler that throws is reported too, and a catch silences the report', async () => {
     const { forgotten, promise } = watched();
     promise.catch(() => {
       throw new Error('in catch');

@@ -1,11 +1,10 @@
 /**
  * Code that is not ours: models, mediators, listeners, sinks, hypervisors, storage, timers'
- * callbacks. It may throw, reject or never return. `failed` gets its failure, with a name. The
- * failure ends there: it reaches neither the caller nor the process as an unhandled rejection,
- * which would end the process.
+ * callbacks. Such code may throw, reject or never return. `failed` gets the failure, with a name.
+ * The failure reaches neither the caller nor the process, which an unhandled rejection would end.
  *
- * A function without a result may be `async` as far as the type checker goes, so this module checks
- * each result.
+ * The type checker accepts an `async` function where one without a result is asked for, so this
+ * module checks each result.
  */
 
 import type { Clock } from './clock.ts';
@@ -14,8 +13,8 @@ import type { Clock } from './clock.ts';
 export type Failed = (what: string, error: unknown) => void;
 
 /**
- * The stack of an error, or the value as text. Never throws, whatever was thrown: objects without
- * prototype, getters that throw.
+ * The stack of an error, or the value as text. Never throws, also for objects without prototype and
+ * getters that throw.
  */
 export function textOf(error: unknown): string {
   try {
@@ -35,10 +34,10 @@ export function isThenable(value: unknown): value is PromiseLike<unknown> {
   }
 }
 
-/** Report what `result` rejects with, when it is a promise. @returns whether it is one */
+/** Report what `result` rejects with, when it is a promise. @returns whether it is a promise */
 export function settle(what: string, result: unknown, failed: Failed): boolean {
   if (!isThenable(result)) return false;
-  // Through a promise of ours: a foreign `then` may throw, or call back twice.
+  // A promise of this package calls the foreign `then`, which may throw or call back twice.
   Promise.resolve(result).then(undefined, (error: unknown) => failed(what, error));
   return true;
 }
@@ -59,16 +58,16 @@ export function callForeign<T>(what: string, call: () => T, failed: Failed): T |
 }
 
 /**
- * The resources that the model `name` owns, if any. Their dispose is code that is not ours: it
- * never throws, and is not waited for.
+ * The resources that the model `name` owns, if any. Their dispose is code that is not ours, so this
+ * dispose never throws, and does not wait for theirs.
  */
 export function ownedBy(name: string, owns: Disposable | undefined, failed: Failed): Disposable {
   return { [Symbol.dispose]: () => void callForeign(`dispose of what ${name} owns`, () => owns?.[Symbol.dispose](), failed) };
 }
 
 /**
- * `clock` for code that is not ours: its callbacks run in the event loop, where their failures
- * would end the process.
+ * `clock` for code that is not ours: its callbacks run in the event loop, where a failure would end
+ * the process.
  */
 export function guardedClock(clock: Clock, failed: Failed): Clock {
   return {

@@ -1,5 +1,6 @@
 /**
- * The text that `console.log` prints of an object (util.inspect.custom of Node, by its registered
- * name, so that every room can have it): one line, instead of all that the object holds.
+ * The method whose text `console.log` prints of an object: one line, instead of all that the object
+ * holds. It is Node's util.inspect.custom, by its registered name, so that every room can use it
+ * without an import of Node's modules.
  */
 export const INSPECT: unique symbol = Symbol.for('nodejs.util.inspect.custom') as never;

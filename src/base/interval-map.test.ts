@@ -16,7 +16,7 @@ describe('IntervalMap', () => {
     expect(map.find(4 * 65535)).toBe(-1);
   });
 
-  test('S2-03 refuses an overlap at either end, inside and around, and changes nothing', () => {
+  test('S2-03 refuses an interval that overlaps at either end, inside or around, and changes nothing', () => {
     const map = new IntervalMap();
     map.insert(100, 199, 1);
     for (const [first, last] of [
@@ -42,7 +42,7 @@ describe('IntervalMap', () => {
     expect(map.size).toBe(0);
   });
 
-  test('B.6 UNMAP a walk may remove what it stands on', () => {
+  test('B.6 UNMAP a walk may remove the interval that it stands on', () => {
     const map = new IntervalMap();
     for (let i = 0; i < 1000; i++) map.insert(10 * i, 10 * i + 4, i);
     let walked = 0;
@@ -56,7 +56,7 @@ describe('IntervalMap', () => {
     expect(map.overlaps(2000, 4999)).toBe(false);
   });
 
-  test('S2-49 behaves as a plain list does, whatever the order of inserts and removes', () => {
+  test('S2-49 behaves as a plain list does, for any order of inserts and removes', () => {
     const key = fc.nat({ max: 4000 });
     const step = fc.oneof(
       { weight: 6, arbitrary: fc.record({ op: fc.constant('insert' as const), at: key, length: fc.integer({ min: 1, max: 3 }) }) },
@@ -68,7 +68,7 @@ describe('IntervalMap', () => {
         const map = new IntervalMap();
         const model = new Map<number, { last: number; slot: number }>();
         const owner = new Int32Array(5000).fill(-1);
-        // A deterministic pre-fill, so that blocks split and join.
+        // A deterministic pre-fill makes blocks split and join.
         let x = seed >>> 0;
         for (let i = 0; i < 900; i++) {
           x = (Math.imul(x, 1664525) + 1013904223) >>> 0;

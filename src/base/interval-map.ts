@@ -1,16 +1,16 @@
 /**
- * Ordered, non-overlapping intervals of integers, each with a 32-bit number ("slot") that says
- * whose it is.
+ * Ordered, non-overlapping intervals of integers, each with a 32-bit number ("slot") that names its
+ * owner.
  *
  * Keys are doubles, so an interval may lie anywhere in [0, 2^53). Two levels: a directory of blocks
  * of up to 256 intervals, each block three arrays in one buffer (20 bytes per interval). A look-up
  * is a binary search in the directory and one in the block, or one comparison when the interval
- * found last is hit again. Nothing is allocated but whole blocks, and no look-up allocates at all.
+ * found last is hit again. An insert allocates whole blocks only, and a look-up allocates nothing.
  */
 const BLOCK = 256;
 /**
- * Below this many intervals a block tries to join its neighbour, so that memory follows the number
- * of intervals down as well as up.
+ * A block with fewer intervals tries to join its neighbour, so that memory also shrinks with the
+ * number of intervals.
  */
 const SPARSE = 64;
 
@@ -26,7 +26,7 @@ function makeBlock(): Block {
   return { count: 0, keys: new Float64Array(buffer, 0, 2 * BLOCK), slots: new Uint32Array(buffer, 16 * BLOCK, BLOCK) };
 }
 
-/** Index of the last of the first `count` values that is <= point, -1 when none is. */
+/** Index of the last value <= point among the first `count`; -1 when there is none. */
 function lastAtMost(values: Float64Array, count: number, point: number): number {
   let low = 0;
   let high = count;
@@ -41,20 +41,20 @@ function lastAtMost(values: Float64Array, count: number, point: number): number 
 export class IntervalMap {
   readonly #blocks: Block[] = [];
   /**
-   * The block that emptied last: a map that goes back and forth between nothing and one interval
-   * makes none.
+   * The block that emptied last. A map that goes back and forth between no and one interval
+   * allocates none.
    */
   #spare: Block | null = null;
-  /** First point of each block: the directory that is searched. */
+  /** First point of each block. A look-up searches this directory. */
   #starts = new Float64Array(16);
   #size = 0;
   /**
-   * First and last point of the interval found last; first > last when there is none. In an array,
-   * so that storing them allocates nothing.
+   * First and last point of the interval found last; first > last when there is none. They stand in
+   * an array, so that storing them allocates nothing.
    */
   readonly #found = new Float64Array([1, 0]);
   #foundSlot = -1;
-  /** Where it stands: its block in the directory, its place in the block. */
+  /** Where that interval stands: its block in the directory, its place in the block. */
   #foundBlock = 0;
   #foundAt = 0;
 
@@ -93,8 +93,8 @@ export class IntervalMap {
   }
 
   /**
-   * Slot of the first interval that ends at `point` or after, or -1: where an ordered walk starts.
-   * Go on with `seek(foundLast + 1)`. Intervals may be removed between the steps.
+   * Slot of the first interval that ends at `point` or after, or -1. An ordered walk starts there,
+   * and goes on with `seek(foundLast + 1)`. The caller may remove intervals between the steps.
    */
   seek(point: number): number {
     if (point >= this.#found[0] && point <= this.#found[1]) return this.#foundSlot;
@@ -117,9 +117,9 @@ export class IntervalMap {
   /**
    * Add [first, last].
    *
-   * @param first,last  integers in [0, 2^53), first <= last: checked by the caller, at the door
-   * @param slot  an unsigned 32-bit number
-   * @returns false, with nothing changed, when it would overlap
+   * @param first,last integers in [0, 2^53), first <= last; the caller has checked that
+   * @param slot an unsigned 32-bit number
+   * @returns false, with nothing changed, when the interval would overlap another
    */
   insert(first: number, last: number, slot: number): boolean {
     const blocks = this.#blocks;
@@ -165,7 +165,8 @@ export class IntervalMap {
 
   /** Remove the interval that starts at `first`. Its slot, or -1 when none starts there. */
   remove(first: number): number {
-    // Found just before, as a rule: whoever removes has looked.
+    // A caller usually looks the interval up before it removes it, so the last look-up is the right
+    // one.
     const known = this.#found[0] === first && this.#foundSlot >= 0;
     const b = known ? this.#foundBlock : lastAtMost(this.#starts, this.#blocks.length, first);
     if (b < 0) return -1;
@@ -215,9 +216,9 @@ export class IntervalMap {
   }
 
   /**
-   * Make room in full block `b` for an insert at `i`; the block that takes it. Appending after
-   * everything opens an empty block instead of halving the full one, so that maps made in ascending
-   * order fill their blocks.
+   * Make room in the full block `b` for an insert at `i`. Appending after all intervals opens an
+   * empty block instead of halving the full one, so that maps made in ascending order fill their
+   * blocks. @returns the block that takes the interval
    */
   #split(b: number, i: number): Block {
     const full = this.#blocks[b];
@@ -232,7 +233,7 @@ export class IntervalMap {
     return i > keep || keep === BLOCK ? fresh : full;
   }
 
-  /** Join block `b` with a neighbour when both fit well into one. */
+  /** Join block `b` with a neighbour when one block has ample room for both. */
   #join(b: number): void {
     const blocks = this.#blocks;
     const fits = (n: number) => n >= 0 && n < blocks.length && blocks[n].count + blocks[b].count <= BLOCK - SPARSE;

@@ -1,9 +1,9 @@
-/** Longer than any program runs; what it does when it fires is nothing. */
+/** A timeout longer than any program runs. Its callback does nothing. */
 const EVER_MS = 2 ** 30;
 
 /**
- * A wait keeps the process alive: clocks and in-process interrupts do not, and a driver that waits
- * for one is not done.
+ * A wait that keeps the process alive. Clocks and in-process interrupts do not, but a driver that
+ * waits for one is not done yet.
  */
 export function keepAlive(): Disposable {
   const timer = setInterval(() => {}, EVER_MS);
@@ -11,14 +11,14 @@ export function keepAlive(): Disposable {
 }
 
 /**
- * The same for waits that come and go by the hundred thousand: counted, and nothing is allocated
- * for one.
+ * The same for waits that come and go by the hundred thousand. They are counted, and none allocates
+ * anything.
  */
 export class KeepAlive implements Disposable {
   #timer: NodeJS.Timeout | null = null;
   #holds = 0;
 
-  /** How many waits there are. */
+  /** Number of waits. */
   get holds(): number {
     return this.#holds;
   }
@@ -29,7 +29,7 @@ export class KeepAlive implements Disposable {
     else this.#timer.ref();
   }
 
-  /** Once for each `hold`. */
+  /** End one wait: once for each `hold`. */
   release(): void {
     if (--this.#holds === 0) this.#timer?.unref();
   }

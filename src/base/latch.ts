@@ -1,6 +1,6 @@
 /**
- * An event that several callers wait for: one promise, made for the first caller. After `settle`
- * the next caller waits for the next event.
+ * An event that several callers wait for: one promise, made for the first caller. A caller after
+ * `settle` waits for the next event.
  */
 export class Latch {
   #waiting: { readonly promise: Promise<void>; readonly resolve: () => void } | null = null;
@@ -16,7 +16,7 @@ export class Latch {
     return this.#waiting.promise;
   }
 
-  /** The event has happened. No effect where no caller waits. */
+  /** The event has happened: wake the callers. Without callers it has no effect. */
   settle(): void {
     const waiting = this.#waiting;
     this.#waiting = null;

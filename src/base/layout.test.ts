@@ -13,7 +13,7 @@ const Sample = layout('sample', 80, {
   lbaf: arrayOf(56, 3, u32),
 });
 
-it('layout: what encode writes decode gives back, also where fields are not aligned', () => {
+it('layout: decode gives the values that encode wrote, also where fields are not aligned', () => {
   const view = new DataView(new ArrayBuffer(88));
   const values = {
     a: 0xff,
@@ -33,14 +33,14 @@ it('layout: what encode writes decode gives back, also where fields are not alig
   expect(view.getUint32(0)).toBe(0);
 });
 
-it('layout: encode leaves all else as it was', () => {
+it('layout: encode leaves all other bytes as they were', () => {
   const view = new DataView(new ArrayBuffer(80));
   new Uint8Array(view.buffer).fill(0xee);
   Sample.encode(view, { b: 0 });
   expect([3, 4, 7, 8].map((i) => view.getUint8(i))).toEqual([0xee, 0, 0, 0xee]);
 });
 
-it('layout: text is padded with spaces, strings end with NUL, and neither takes what cannot be printed', () => {
+it('layout: text is padded with spaces, a string ends with NUL, and both replace unprintable characters', () => {
   const view = new DataView(new ArrayBuffer(80));
   Sample.model.set(view, 'a\nbcdefghij');
   expect(Sample.model.get(view)).toBe('a?bcdefg');
@@ -51,7 +51,7 @@ it('layout: text is padded with spaces, strings end with NUL, and neither takes 
   expect(view.getUint8(47)).toBe(0);
 });
 
-it('layout: fields that overlap or pass the end are told at load', () => {
+it('layout: a field that overlaps another or passes the end is an error at load', () => {
   expect(() => layout('x', 8, { a: u32(0), b: u16(2) })).toThrow('x.b');
   expect(() => layout('x', 8, { a: u64(1) })).toThrow('x.a');
 });

@@ -5,11 +5,11 @@
  *     const Slot = layout('Firmware Slot Information', 512, { afi: u8(0), frs1: text(8, 8) });
  *     Slot.frs1.get(view)              // '1.0'
  *
- * For structures without holes, laid out by a C compiler, there is struct.ts. Little-endian. What a
- * specification does not align is read all the same.
+ * struct.ts is for structures without holes, laid out by a C compiler. Fields are little-endian.
+ * They need not be aligned.
  */
 
-/** One field. `base` is where its structure starts in the view. */
+/** One field. `base` is the offset of its structure in the view. */
 export interface LayoutField<T> {
   readonly offset: number;
   readonly size: number;
@@ -24,16 +24,16 @@ export type Layout<F> = F & {
   readonly layoutName: string;
   /** Bytes. */
   readonly layoutSize: number;
-  /** Every field, in a fresh object: for control paths. */
+  /** Every field, in a fresh object. Only control paths use it. */
   decode(view: DataView, base?: number): { -readonly [K in keyof F]: ValueOf<F[K]> };
-  /** Writes the fields given; all else keeps its bytes. */
+  /** Writes the given fields. All other bytes stay. */
   encode(view: DataView, values: { readonly [K in keyof F]?: ValueOf<F[K]> }, base?: number): void;
 };
 
-/** What `decode` of a layout gives. */
+/** The result of a layout's `decode`. */
 export type LayoutValue<L> = L extends { decode(view: DataView): infer V } ? V : never;
 
-/** @throws Error naming the field when one does not lie in `size`, or lies on another */
+/** @throws Error naming a field that does not lie within `size`, or that overlaps another */
 export function layout<const F extends Record<string, LayoutField<unknown>>>(layoutName: string, layoutSize: number, fields: F): Layout<F> {
   const sorted = Object.entries(fields as Fields).sort(([, a], [, b]) => a.offset - b.offset);
   let end = 0;
@@ -93,7 +93,7 @@ export function u64(offset: number): LayoutField<bigint> {
   };
 }
 
-/** 16 bytes: counters and capacities that 64 bits would not hold. */
+/** 16 bytes, for counters and capacities that may need more than 64 bits. */
 export function u128(offset: number): LayoutField<bigint> {
   return {
     offset,
@@ -107,14 +107,14 @@ export function u128(offset: number): LayoutField<bigint> {
 }
 
 /**
- * ASCII without its padding at the end. Set: padded with spaces, cut to `size`; what is not
- * printable becomes `?`.
+ * ASCII text. `get` leaves out the padding at the end. `set` pads with spaces, cuts to `size`, and
+ * writes `?` for characters that are not printable.
  */
 export function text(offset: number, size: number): LayoutField<string> {
   return characters(offset, size, 0x20);
 }
 
-/** As `text`, ended and padded with NUL. */
+/** Like `text`, but ended and padded with NUL. */
 export function cString(offset: number, size: number): LayoutField<string> {
   return characters(offset, size, 0);
 }
@@ -161,8 +161,8 @@ export function byteArray(offset: number, size: number): LayoutField<Uint8Array>
 }
 
 /**
- * `count` numbers one behind the other, each made by `element` (offsets count from the array's
- * start).
+ * `count` numbers, one after another, each made by `element`, whose offsets count from the array's
+ * start.
  */
 export function arrayOf(offset: number, count: number, element: (offset: number) => LayoutField<number>): LayoutField<number[]> {
   const elements = Array.from({ length: count }, (_, i) => element(offset + i * element(0).size));

@@ -1,6 +1,6 @@
 /**
- * The library's only way to speak: a `Logger` that whoever composes the rooms passes in. It is
- * silent by default.
+ * The log of the library. A room writes to the `Logger` that its caller passes in, and to nothing
+ * else. The default is silent.
  */
 import type { Clock } from './clock.ts';
 import { callForeign } from './foreign.ts';
@@ -14,21 +14,21 @@ export interface Logger {
 
 export const silentLogger: Logger = { log: () => {} };
 
-/** Keys that are remembered. */
+/** Number of remembered keys. */
 const KEYS_MAX = 256;
 /**
- * Distinct kinds of one key: text that a peer can put into a message must not make a flood of
+ * Number of kinds of one key. Messages may hold text from a peer, which must not make a flood of
  * kinds.
  */
 const KINDS_MAX = 8;
 const OTHER = '';
 
-/** The common part of messages of one kind: all but the numbers. */
+/** The kind of a message: its text without the numbers. */
 export function kindOf(message: string): string {
   return message.replace(/0x[0-9a-f]+|\d+/gi, '#');
 }
 
-/** A message of one kind: when it was last written, and how many were not since. */
+/** Messages of one kind: when one was last written, and how many were dropped since. */
 interface Seen {
   atNs: number;
   swallowed: number;
@@ -37,11 +37,10 @@ interface Seen {
 }
 
 /**
- * At most one line per `key` and kind of message in `intervalMs`, however often it is asked to
- * speak: no log line that an unprivileged request can reach may flood the log (S0-08, S2-47). A
- * message of another kind is written although one with the same key was; of more than a few kinds,
- * the others count as one. What was swallowed is counted, and the count is written when the
- * interval is over, or when this is disposed.
+ * Writes at most one line per `key` and kind of message in `intervalMs`, so that requests of an
+ * unprivileged user cannot flood the log (S0-08, S2-47). Messages with one key may be of several
+ * kinds; beyond a few kinds, all others count as one. Dropped messages are counted, and the count
+ * is written at the end of the interval, or at dispose.
  */
 export class RateLimitedLogger implements Disposable {
   readonly #keys = new Map<string, Map<string, Seen>>();
@@ -78,8 +77,8 @@ export class RateLimitedLogger implements Disposable {
   }
 
   /**
-   * Writes the counts that are due. Later messages are limited, too, but no timer waits to count
-   * them.
+   * Writes the counts that are due. Later messages are limited too, but no timer waits to write
+   * their counts.
    */
   [Symbol.dispose](): void {
     this.#disposed = true;
@@ -105,7 +104,7 @@ export class RateLimitedLogger implements Disposable {
     return kinds;
   }
 
-  /** `kind`, or the kind that stands for all kinds without room. */
+  /** `kind`, or the kind that stands for all others when there is no room for more. */
   #roomFor(kinds: Map<string, Seen>, kind: string, now: number): string {
     if (kinds.has(kind) || kinds.size < KINDS_MAX) return kind;
     for (const [name, { atNs, swallowed }] of kinds) {
@@ -127,13 +126,13 @@ export class RateLimitedLogger implements Disposable {
     if (next < Number.POSITIVE_INFINITY) this.#wake(next, now);
   }
 
-  /** When the interval that began at `atNs` is over. */
+  /** Called at the end of the interval that began at `atNs`. */
   #wake(atNs: number, now: number): void {
     if (this.#disposed) return;
     this.#timer ??= this.#clock.after(this.#intervalMs - (now - atNs) / 1e6, () => this.#intervalOver());
   }
 
-  /** @param now  when it is a line of the next interval */
+  /** @param now  the time, when the line belongs to the next interval */
   #writeCount(seen: Seen, now = seen.atNs): void {
     if (seen.swallowed === 0) return;
     const { swallowed, level, message } = seen;
@@ -143,7 +142,8 @@ export class RateLimitedLogger implements Disposable {
   }
 
   #write(level: LogLevel, line: string): void {
-    // A logger that fails loses its line: there is no other place for either.
+    // A line is lost when the logger fails, and so is the failure: there is no other place to write
+    // them to.
     callForeign(
       'log',
       () => this.#logger.log(level, line),

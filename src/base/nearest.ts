@@ -1,6 +1,6 @@
 /**
- * The one of `names` that the writer of `name` may have meant: two letters at most are wrong. Null
- * when none is near.
+ * The entry of `names` that differs from `name` by two letters at most, as a typing error does.
+ * Null when there is none.
  */
 export function nearest(name: string, names: Iterable<string>): string | null {
   let found: string | null = null;
@@ -15,7 +15,8 @@ export function nearest(name: string, names: Iterable<string>): string | null {
 }
 
 /**
- * Letters to change, add, leave out or swap with the next; `most` when there are that many or more.
+ * Number of letters to change, add, leave out or swap with the next one; `most` when there are as
+ * many or more.
  */
 function editDistance(a: string, b: string, most: number): number {
   if (Math.abs(a.length - b.length) >= most || a.length > 100) return most;

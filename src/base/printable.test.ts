@@ -2,7 +2,7 @@ import { expect, it } from 'vitest';
 import { VfioError } from './errno.ts';
 import { printable, printableJson, printableLines } from './printable.ts';
 
-it('printable: escapes what a terminal would act on, and leaves text alone', () => {
+it('printable: escapes characters that a terminal acts on, and leaves text unchanged', () => {
   for (const [text, shown] of [
     ['x\u001b]0;OWNED\u0007\u001b[2J', 'x\\x1b]0;OWNED\\x07\\x1b[2J'],
     ['a\nb\rc\0', 'a\\nb\\rc\\x00'],
@@ -18,18 +18,18 @@ it('printable: escapes what a terminal would act on, and leaves text alone', () 
   }
 });
 
-it('printableLines: no line of a text passes for a message of its own', () => {
+it('printableLines: a line of a text cannot pass for a message of its own', () => {
   expect(printableLines('Error: \u001b[1m\nerror: forged\n    at x')).toEqual(['Error: \\x1b[1m', '    error: forged', '        at x']);
 });
 
-it('printableJson: is the same document', () => {
+it('printableJson: parses to the same document', () => {
   const document = { name: 'a\u001b\u007f\u009b\u202e\u2028\ud800', list: [1, 'ü\n'] };
   const text = printableJson(JSON.stringify(document, null, 2));
   expect(text).toMatch(/^[\n\x20-\x7e\u00fc]*$/);
   expect(JSON.parse(text)).toEqual(document);
 });
 
-it('VfioError: a name in it begins no line', () => {
+it('VfioError: a line break in a name begins no line of the error', () => {
   const culprits = [{ bdf: '0000:00:01.0', driver: 'd\n', why: 'w\nfix: rm', fix: 'f\u001b' }];
   const { length } = new VfioError('EBUSY', 'a\nb', { culprits, fix: 'c\nd' }).explain().split('\n');
   expect(length).toBe(4);

@@ -1,12 +1,12 @@
 /**
  * The common part of views of registers, a driver's and a model's. A name that no register has is
  * an error instead of `undefined`, and so is a value that no register can hold. Names that exist
- * cost nothing: only names that the view itself lacks come here.
+ * cost nothing, because a look-up gets here only for names that the view itself lacks.
  */
 import { VfioError } from './errno.ts';
 import { nearest } from './nearest.ts';
 
-/** Names by which the language and common tools look at any object. */
+/** Names that the language and common tools look up on any object. */
 const probed = new Set(['then', 'toJSON', 'constructor', 'asymmetricMatch', 'nodeType', 'tagName', '$$typeof']);
 
 /** The end of a view's prototype chain. @param what for messages: `register`, `field of status` */
@@ -42,8 +42,8 @@ export function bitsOf(name: string, bits: number): Bits {
 }
 
 /**
- * The value to store: an unsigned integer of so many bits, or a negative one in two's complement,
- * as `~mask` gives.
+ * The value to store: an unsigned integer of `bits` bits, or a negative one in two's complement, as
+ * `~mask` gives.
  * @throws VfioError EINVAL for any other
  */
 export function fitted(into: Bits, value: unknown): number {
@@ -56,7 +56,7 @@ export function fitted(into: Bits, value: unknown): number {
 }
 
 /**
- * The low bits of an integer, as hardware keeps them that counts past its last value.
+ * The low bits of an integer: hardware that counts past its last value keeps these.
  *
  * @throws VfioError EINVAL for a value that is no integer
  */
@@ -71,7 +71,7 @@ export function wrapped(into: Bits, value: unknown): number {
 const LOWEST = -(2n ** 63n);
 
 /**
- * The same of a register of 64 bits.
+ * The same for a register of 64 bits.
  *
  * @throws VfioError EINVAL for a value that is no bigint of 64 bits
  */

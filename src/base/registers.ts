@@ -18,18 +18,18 @@ import { shownValue } from './declared.ts';
 import { VfioError } from './errno.ts';
 
 /**
- * What software may do with a register: read and write it, read it, write it, or clear its bits by
- * writing ones.
+ * The access that software has to a register: read and write, read, write, or clear bits by writing
+ * ones.
  */
 export type SoftwareAccess = 'rw' | 'ro' | 'wo' | 'w1c';
 
 /** Bytes of a register. */
 export type RegisterBytes = 1 | 2 | 4 | 8;
 
-/** @typeParam N its value: a number, or a bigint where the register has 64 bits */
+/** @typeParam N the type of its value: a number; a bigint for a register of 64 bits */
 export interface Register<N extends number | bigint = number | bigint> {
   readonly bytes: RegisterBytes;
-  /** From the start of the map. */
+  /** Offset from the start of the map. */
   readonly offset: number;
   readonly access: SoftwareAccess;
   readonly fields: BitFields | null;
@@ -83,7 +83,7 @@ type FieldsOf<R> = R extends { readonly names?: { readonly written: infer W exte
   ? readonly [W, O]
   : null;
 
-/** The registers as a driver sees them. What software does not write is `readonly`. */
+/** The registers as a driver sees them. Registers that software does not write are `readonly`. */
 export type DriverView<R extends Registers> = {
   -readonly [K in keyof R as Writable<R[K]> extends true ? K : never]: RawOf<R[K]>;
 } & {
@@ -100,7 +100,9 @@ export type DriverFields<W extends string, O extends string, N> = { [K in W]: nu
 
 type Writable<R> = FieldsOf<R> extends null ? (R extends { readonly access: 'ro' } ? false : true) : false;
 
-/** The registers as their model sees them: it writes also what software cannot. */
+/**
+ * The registers as their model sees them. A model also writes the registers that software cannot.
+ */
 export type ModelView<R extends Registers> = {
   -readonly [K in keyof R as FieldsOf<R[K]> extends null ? K : never]: RawOf<R[K]>;
 } & {
@@ -173,17 +175,20 @@ export function u64(offset: number, given?: SoftwareAccess | BitFields): U64 {
 }
 
 /**
- * A register map. Registers may share bytes: one that software reads and one that it writes, or
- * registers that a bank selects.
+ * A register map. Registers may share bytes: a read-only and a write-only one, or registers that a
+ * bank selects.
  *
- * @throws VfioError EINVAL naming what is no register
+ * @throws VfioError EINVAL naming a value that is no register
  */
 export function registers<const R extends Registers>(declared: R): R {
   checkRegisters('registers()', declared);
   return Object.freeze({ ...declared }) as R;
 }
 
-/** For maps that no compiler has checked. @throws VfioError EINVAL naming what is no register */
+/**
+ * Checks a map that no compiler has checked. @throws VfioError EINVAL naming a value that is no
+ * register
+ */
 export function checkRegisters(what: string, declared: unknown): asserts declared is Registers {
   if (typeof declared !== 'object' || declared === null || Array.isArray(declared)) {
     throw new VfioError('EINVAL', `${what} is given ${shownValue(declared)}; it takes an object of registers`);

@@ -21,7 +21,7 @@ describe('sizeOf', () => {
   it.each(others)("'%s' is not a size", (text) => expect(sizeOf(text)).toBeNaN());
 });
 
-it('the pattern of the schema takes what sizeOf takes', () => {
+it('the pattern of the schema accepts the same texts as sizeOf', () => {
   for (const [text] of sizes) expect(text).toMatch(new RegExp(SIZE_PATTERN));
   for (const text of ['', 'K', '-1', '4KB', '4iB', '0x', '0x10K', '1e3', ' 1']) expect(text).not.toMatch(new RegExp(SIZE_PATTERN));
 });

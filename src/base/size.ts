@@ -11,15 +11,15 @@ export const SIZE_PATTERN = '^(0[xX][0-9a-fA-F]+|[0-9]+([.][0-9]+)?([kKmMgGtT]([
 
 type Unit = 'K' | 'M' | 'G' | 'T';
 
-/** Sizes as TypeScript knows them: '4096', '4K', '4k', '4KiB'. */
+/** Sizes as a type: '4096', '4K', '4k', '4KiB'. */
 export type SizeText = `${number}${'' | Unit | Lowercase<Unit> | `${Unit}iB`}`;
 
-/** Follows "give" in an error. */
+/** The word "give" precedes this text in an error. */
 export const SIZE_FORMS = 'a size such as 4096, 4K, 1.5G or 0x1000';
 
 /**
- * Bytes of a size in text: decimal or hexadecimal; behind a decimal number K, M, G and T (or KiB …
- * TiB, in either case) are powers of 1024.
+ * The number of bytes that a text names, decimal or hexadecimal. Behind a decimal number, K, M, G
+ * and T (or KiB … TiB, in either case) are powers of 1024.
  *
  * @returns NaN for text that is not a size, is not a whole number of bytes, or is 2^53 or more
  */
@@ -32,7 +32,7 @@ export function sizeOf(text: string): number {
 }
 
 /**
- * As `sizeOf`, for input that must be a size.
+ * Like `sizeOf`, for input that must be a size.
  *
  * @param name the option or argument, for the error
  * @throws VfioError EINVAL

@@ -1,7 +1,7 @@
 /**
- * Small numbers to hand out and take back: indexes into parallel arrays, so that a table of many
- * entries is a few typed arrays instead of many objects. Four bytes per slot. The lowest free ones
- * are not preferred: the one freed last is handed out next.
+ * Small numbers to hand out and take back, which serve as indexes into parallel arrays: a table of
+ * many entries is a few typed arrays instead of many objects. A slot costs four bytes. The slot
+ * freed last is handed out next; low numbers are not preferred.
  */
 export class Slots {
   static readonly initialCapacity = 16;
@@ -11,14 +11,14 @@ export class Slots {
   #fresh = 0;
   #used = 0;
 
-  /** Slots handed out now. */
+  /** Number of slots handed out now. */
   get used(): number {
     return this.#used;
   }
 
   /**
-   * Every slot handed out is below this: the length parallel arrays need. Doubles when full; back
-   * to the initial one when all are free.
+   * Every handed-out slot is below this number, which is the length that parallel arrays need. It
+   * doubles when all slots are taken, and returns to its first value when all are free.
    */
   get capacity(): number {
     return this.#next.length;
@@ -39,7 +39,7 @@ export class Slots {
     return this.#fresh++;
   }
 
-  /** Take `slot` back. The caller gives back each one once. */
+  /** Take `slot` back. The caller gives each slot back once. */
   give(slot: number): void {
     if (--this.#used === 0) {
       this.#free = 0;

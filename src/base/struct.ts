@@ -1,9 +1,9 @@
 /**
  * C structures as declarations: `struct('vfio_group_status', 8, { argsz: 'u32', flags: 'u32' })`.
  *
- * Layout is the C ABI's natural alignment, but holes must be declared as fields: a declaration that
- * would leave one, or whose size is not the one stated, fails at load. Each field is an accessor
- * closed over a constant offset: it allocates nothing on `get` (u64 gives a bigint).
+ * The layout is the C ABI's natural alignment, but holes must be declared as fields. A declaration
+ * that leaves a hole, or whose size differs from the stated one, fails at load. Each field is an
+ * accessor closed over a constant offset. `get` allocates nothing, except the bigint of a u64.
  */
 export type FieldType = 'u8' | 'u16' | 'u32' | 's32' | 'u64';
 
@@ -13,7 +13,7 @@ export interface Field<T extends FieldType = FieldType> {
   readonly type: T;
   readonly offset: number;
   readonly size: number;
-  /** First byte after the field: Linux's `offsetofend`, from which minsz is made. */
+  /** First byte after the field: Linux's `offsetofend`, which defines a minsz. */
   readonly end: number;
   get(view: DataView, base: number): FieldValue<T>;
   set(view: DataView, base: number, value: FieldValue<T>): void;
@@ -27,11 +27,11 @@ export type Struct<F extends Fields> = {
   readonly [K in keyof F]: Field<F[K]>;
 } & {
   readonly structName: string;
-  /** Bytes. Not `size`: many of the structures have a field of that name. */
+  /** Bytes. The name is not `size`, because many of the structures have a field of that name. */
   readonly structSize: number;
-  /** Decode every field into a fresh object: for control paths. */
+  /** Decode every field into a fresh object. Only control paths use it. */
   decode(view: DataView, base?: number): { -readonly [K in keyof F]: FieldValue<F[K]> };
-  /** Write the fields given; the others keep their bytes. */
+  /** Write the given fields; the others keep their bytes. */
   encode(view: DataView, base: number, values: Partial<{ [K in keyof F]: FieldValue<F[K]> }>): void;
 };
 
@@ -60,7 +60,7 @@ function makeField(type: FieldType, offset: number): Field {
   }
 }
 
-/** @param size the size the header file gives it, checked at load */
+/** @param size the structure's size in the header file, checked at load */
 export function struct<const F extends Fields>(structName: string, size: number, fields: F): Struct<F> {
   const made: Record<string, Field> = {};
   let at = 0;

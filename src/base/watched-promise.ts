@@ -1,13 +1,13 @@
 /**
- * A promise for code that is not ours. When the promise rejects and that code has not looked at it
- * (a forgotten `await`), the rejection is reported instead of ending the process as unhandled. The
- * same holds for every promise made from it by `then`, `catch` and `finally`.
+ * A promise to hand to code that is not ours. When the promise rejects and that code has not looked
+ * at it (a forgotten `await`), the rejection is reported instead of ending the process as
+ * unhandled. The same holds for every promise that `then`, `catch` and `finally` make from it.
  */
 export class WatchedPromise<T> extends Promise<T> {
   #looked = false;
   #forgotten: ((error: unknown) => void) | null = null;
 
-  /** @param forgotten reports a rejection of `work` that no code looked at. Must not throw */
+  /** @param forgotten reports a rejection of `work` that no code looked at. It must not throw */
   static of<T>(work: Promise<T>, forgotten: (error: unknown) => void): WatchedPromise<T> {
     const watched = new WatchedPromise<T>((resolve, reject) => void work.then(resolve, reject));
     watched.#watch(forgotten);

@@ -71,7 +71,7 @@ function dirtyPages({ feature }: Edu): number {
   return new DataView(bitmap.buffer).getUint16(0, true);
 }
 
-it('S0-19 an edu that cannot be moved is ENOTTY without its mediator, and can be with it', () => {
+it('S0-19 migration of an edu without its own support is ENOTTY alone, and works with the mediator', () => {
   const without = setup(false);
   expect(() => without.setState(MigrationState.STOP_COPY)).toThrow(expect.objectContaining({ code: 'ENOTTY' }));
   expect(() => startLog(without)).toThrow(expect.objectContaining({ code: 'ENOTTY' }));
@@ -81,7 +81,7 @@ it('S0-19 an edu that cannot be moved is ENOTTY without its mediator, and can be
   edu.setState(MigrationState.RUNNING);
 });
 
-it('S0-19 every page that the device writes is told, whenever it is asked; what it reads is not', () => {
+it('S0-19 a report has every page that the device has written so far, and no page that it only read', () => {
   const edu = setup();
   startLog(edu);
   edu.transfer(BUFFER, BigInt(IOVA + 0x1ff0), 0x20n, 3n);
@@ -101,9 +101,9 @@ it('S0-19 every page that the device writes is told, whenever it is asked; what 
   expect(dirtyPages(edu)).toBe(0x21);
 });
 
-it('S0-19 all that a driver can see goes along: registers, results, causes, the hidden buffer', () => {
+it('S0-19 registers, results, causes and the hidden buffer move along', () => {
   const [from, to] = [setup(), setup()];
-  const text = new TextEncoder().encode('what nobody can read');
+  const text = new TextEncoder().encode('what no CPU can read');
   from.bytes.set(text, 0x100);
   from.transfer(BigInt(IOVA + 0x100), BUFFER + 16n, BigInt(text.length), 1n);
   from.clock.advance(100);
@@ -129,7 +129,7 @@ it('S0-19 all that a driver can see goes along: registers, results, causes, the 
   expect(to.bar.read32(Reg.FACT)).toBe(24);
 });
 
-it('S0-19 a transfer and a factorial that are under way end at the other side', () => {
+it('S0-19 a transfer and a factorial that are under way end at the destination', () => {
   const [from, to] = [setup(), setup()];
   const text = new TextEncoder().encode('under way');
   from.bytes.set(text);
@@ -147,7 +147,7 @@ it('S0-19 a transfer and a factorial that are under way end at the other side', 
   expect(from.bytes.subarray(0x3000, 0x3009)).toEqual(new Uint8Array(9));
 });
 
-it('S0-19 a source that goes on after a stop has lost no transfer', () => {
+it('S0-19 a source that resumes after a stop has lost no transfer', () => {
   const edu = setup();
   edu.bytes.set([1, 2, 3]);
   edu.transfer(BigInt(IOVA), BUFFER, 3n, 1n);
@@ -161,7 +161,7 @@ it('S0-19 a source that goes on after a stop has lost no transfer', () => {
   expect([...edu.bytes.subarray(0x4000, 0x4003)]).toEqual([1, 2, 3]);
 });
 
-it('S0-19 what was moved can be moved on, and a state of another length is refused', () => {
+it('S0-19 a moved device can move again, and a state of another length is refused', () => {
   const machines = [setup(), setup(), setup()] as const;
   machines[0].bytes.set([7, 8, 9], 0x800);
   machines[0].transfer(BigInt(IOVA + 0x800), BUFFER, 3n, 1n);
@@ -177,7 +177,7 @@ it('S0-19 what was moved can be moved on, and a state of another length is refus
   expect(() => accepted.migration!.load(new Uint8Array(5), 1)).toThrow(expect.objectContaining({ code: 'EINVAL' }));
 });
 
-it('S0-19 a transfer that is started by one long write, or by its upper half, is seen: no page is missed', () => {
+it('S0-19 a transfer that one long write or its upper half starts is logged, and no page is missed', () => {
   const bytes = (...values: bigint[]) => new Uint8Array(BigUint64Array.from(values).buffer);
   const wide = setup();
   startLog(wide);
@@ -196,7 +196,7 @@ it('S0-19 a transfer that is started by one long write, or by its upper half, is
   expect(() => past.bar.write(size, new Uint8Array(16))).toThrow(expect.objectContaining({ code: 'EINVAL' }));
 });
 
-it('S0-19 what was moved is seen by long reads too', () => {
+it('S0-19 long reads too see the moved values', () => {
   const [from, to] = [setup(), setup()];
   from.bar.write32(Reg.FACT, 5);
   from.clock.advance(5);

@@ -1,11 +1,10 @@
 /**
- * A mediator that makes edu movable while it runs, for an edu that is not (QEMU's, or ours with
- * `migration: false`): it watches the registers that make the device do DMA, so it knows what the
- * device writes, and it remembers what the registers do not tell (S0-19).
+ * A mediator that gives live migration to an edu without it (QEMU's, or ours with `migration:
+ * false`). The mediator watches the registers that start DMA, so it knows which pages the device
+ * writes. It remembers the state that no register shows (S0-19).
  *
- * What cannot be put back by writing registers is shown instead: a result that was there when the
- * device was moved is read from here until the driver overwrites it, and the device's hidden buffer
- * is ours to serve from then on.
+ * Some state cannot be restored by writing registers. The mediator answers reads of a moved result
+ * itself until the driver overwrites it, and serves the device's hidden buffer itself after a move.
  *
  * @see QEMU docs/specs/edu.rst
  */
@@ -20,7 +19,7 @@ import { struct } from '../base/struct.ts';
 
 const BAR = 0;
 
-/** Offsets of the registers that a transfer or a result depends on. */
+/** Offsets of the registers on which a transfer or a result depends. */
 const Reg = {
   LIVE: EduRegisters.liveness.offset,
   FACTORIAL: EduRegisters.factorial.offset,
@@ -49,7 +48,7 @@ const State = struct('edu-mover state', 56, {
   reserved: 'u32',
 });
 
-/** A transfer that the device has begun, and that nobody has seen the end of. */
+/** A transfer that the device has begun, and whose end the mediator has not seen yet. */
 interface Transfer {
   readonly source: bigint;
   readonly destination: bigint;
@@ -57,9 +56,9 @@ interface Transfer {
   readonly command: bigint;
 }
 
-/** Address bits that the device drives: what it writes, it writes there. */
+/** Address bits that the device drives: the device cuts DMA addresses to them. */
 export interface EduMoverOptions {
-  /** QEMU's `dma_mask`; 28 bits unless told. */
+  /** QEMU's `dma_mask`. Default: 28 bits. */
   readonly dmaMask?: bigint;
 }
 
@@ -99,8 +98,8 @@ export function eduMover({ dmaMask = 0xfff_ffffn }: EduMoverOptions = {}): Media
 }
 
 /**
- * A long or misaligned access reaches the device as naturally aligned ones: so it is looked at, or
- * a transfer would begin unseen.
+ * The device sees a long or misaligned access as several aligned ones. The mediator splits it the
+ * same way, because otherwise it would miss the start of a transfer.
  */
 function eachRegister(
   offset: number,
@@ -120,17 +119,23 @@ function eachRegister(
   return count;
 }
 
-/** One edu, as far as it can be known from outside. */
+/** One edu, as far as its registers show it. */
 class MovedEdu implements ModelMigration {
   readonly version = 1;
   readonly #device: MediatedDevice;
   readonly #dmaMask: bigint;
-  /** What the device's buffer holds. */
+  /** The contents of the device's buffer. */
   readonly #buffer = new Uint8Array(BUFFER_SIZE);
-  /** The device itself has another buffer since it was moved: transfers from it are made here. */
+  /**
+   * True after a move: the device's own buffer has other contents, and the mediator makes the
+   * transfers from it.
+   */
   #serves = false;
   #running: Transfer | null = null;
-  /** Registers that are shown as they were, by offset, until the driver writes them. */
+  /**
+   * Values of registers before the move, by offset. Reads return these until the driver writes the
+   * register.
+   */
   readonly #shown = new Map<number, number | bigint>();
   #stopped = false;
 
@@ -157,7 +162,10 @@ class MovedEdu implements ModelMigration {
     return from.length;
   }
 
-  /** Whatever the device may have written until now is told. Before anybody asks what it was. */
+  /**
+   * Report every page that the device may have written until now. The host calls this before it
+   * answers a request for the log.
+   */
   look(): void {
     if (this.#running === null) return;
     const done = !this.#stopped && !this.#busy();
@@ -170,7 +178,7 @@ class MovedEdu implements ModelMigration {
     this.#stopped = true;
   }
 
-  /** What was under way did not land while it was stopped: once more, from the start. */
+  /** A transfer that was under way at the stop did not land. Start it again from the beginning. */
   start(): void {
     this.#stopped = false;
     const again = this.#running;
@@ -245,7 +253,7 @@ class MovedEdu implements ModelMigration {
     device.write64(BAR, Reg.COMMAND, transfer.command);
   }
 
-  /** Where in the buffer it reads or writes; null when it is none that moves anything. */
+  /** The offset in the buffer where the transfer reads or writes; null when it moves nothing. */
   #inside({ source, destination, count, command }: Transfer): { readonly at: number; readonly size: number; readonly iova: bigint } | null {
     const [inside, outside] = (command & EduCommand.TO_RAM) !== 0n ? [source, destination] : [destination, source];
     const at = inside - BUFFER_START;
@@ -254,8 +262,8 @@ class MovedEdu implements ModelMigration {
   }
 
   /**
-   * The driver leaves memory alone while the device reads it: what is there now is what the device
-   * gets.
+   * The driver does not change memory while the device reads it, so the device gets what memory
+   * holds now.
    */
   #fill(transfer: Transfer): void {
     const inside = this.#inside(transfer);
@@ -268,8 +276,8 @@ class MovedEdu implements ModelMigration {
   }
 
   /**
-   * From our buffer. The device is told to move nothing, and does the rest: it completes, and
-   * interrupts.
+   * Transfer from the mediator's buffer. The command that the device gets moves nothing; the device
+   * completes it and interrupts.
    */
   #serve(transfer: Transfer): void {
     const inside = this.#inside(transfer);

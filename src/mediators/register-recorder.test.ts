@@ -15,7 +15,7 @@ function open(match?: string) {
   return { ...rig, records, ...openAll(rig.machine, BDF) };
 }
 
-it('S0-10 the recorder sees every access to every region, and the device works on as always', () => {
+it('S0-10 the recorder sees every access to every region, and the device works as without it', () => {
   const { device, records, clock } = open('CAFE:0001');
   const bar = device.region(0);
   clock.advance(1);
@@ -35,14 +35,14 @@ it('S0-10 the recorder sees every access to every region, and the device works o
   expect(records[4]!.bytes.length).toBe(64);
 });
 
-it('S0-10 nobody gets around the recorder by a mapping, and failed accesses are none', () => {
+it('S0-10 no mapping gets around the recorder, and failed accesses are not recorded', () => {
   const { device, records } = open();
   expect(() => device.region(0).map()).toThrow(expect.objectContaining({ code: 'EINVAL' }));
   expect(() => device.region(0).read32(0x2000)).toThrow();
   expect(records).toEqual([]);
 });
 
-it('S0-01 devices that do not match are left alone', () => {
+it('S0-01 the recorder does not touch devices that do not match', () => {
   const { device, machine, records } = open('8086:100e');
   expect(device.region(0).read32(0)).toBe(0x600df00d);
   expect([records.length, machine.function(BDF).vfio!.mediation]).toEqual([0, null]);

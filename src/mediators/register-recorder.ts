@@ -1,7 +1,7 @@
 /**
- * A mediator that records the register traffic of devices: what was read and written where, in
- * order, with times. The device works on as always; it only cannot be mapped, so that nothing goes
- * past the record.
+ * A mediator that records the register traffic of devices: each read and write in order, with its
+ * time. The device works as without the mediator, but its regions cannot be mapped, so that no
+ * access bypasses the record.
  */
 import type { Region, RegionInfo } from '../abi/device.ts';
 import type { MediatedDevice, Mediator, RegionHooks } from '../abi/mediator.ts';
@@ -12,7 +12,7 @@ import type { Logger } from '../base/log.ts';
 
 /** One recorded register access. */
 export interface RegisterRecord {
-  /** Nanoseconds of the machine's clock, when the access was done. */
+  /** Time at the end of the access, in nanoseconds of the machine's clock. */
   readonly timeNs: number;
   /** `0000:00:04.0` */
   readonly device: string;
@@ -20,19 +20,19 @@ export interface RegisterRecord {
   readonly region: number;
   readonly access: 'read' | 'write';
   readonly offset: number;
-  /** What was moved, the first 64 bytes of it; a copy. */
+  /** A copy of the first 64 bytes that were moved. */
   readonly bytes: Uint8Array;
-  /** Bytes moved. */
+  /** Number of bytes moved. */
   readonly size: number;
 }
 
 export interface RegisterRecorderOptions {
   /**
-   * Told of each access. It is called in the middle of it: keep it short. What it throws fails the
-   * access.
+   * Called at each access, in the middle of the access, so it should be short. An error that it
+   * throws fails the access.
    */
   readonly onRecord: (record: RegisterRecord) => void;
-  /** `vendor:device` of the devices to record; all unless told. */
+  /** `vendor:device` of the devices to record. Default: all. */
   readonly match?: string;
   readonly name?: string;
 }
@@ -64,7 +64,7 @@ export function registerRecorder(options: RegisterRecorderOptions): Mediator<Rec
       bytes: bytes.slice(0, Math.min(size, RECORDED_BYTES)),
       size,
     });
-    // An async hook has not failed yet: the access is done, and only the log can report the
+    // An async hook fails later, when the access is done already. Only the log can report that
     // failure.
     settle('onRecord', result, (what, error) => log.log('error', `${what} of ${name} failed: ${textOf(error)}`));
   };
