@@ -11,6 +11,9 @@ async function anotherCopy() {
     ...(await import('../abi/device-host.ts')),
     ...(await import('../drivers/nvme/errors.ts')),
     ...(await import('../models/kit/life.ts')),
+    ...(await import('../sys/eventfd.ts')),
+    ...(await import('../sys/memfd.ts')),
+    ...(await import('../vfio-user/client/event-fd-line.ts')),
   };
 }
 
@@ -45,4 +48,21 @@ it('a fault of DMA and a reset are recognized by the other copy', async () => {
   expect(new there.DeviceReset()).toBeInstanceOf(here.DeviceReset);
   expect(new Error('text')).not.toBeInstanceOf(here.DmaFault);
   for (const value of [null, undefined, 'text', {}]) expect(value instanceof here.VfioError).toBe(false);
+});
+
+it("an eventfd of the other copy is the line's own, without one between them", async () => {
+  const [here, there] = [await anotherCopy(), await anotherCopy()];
+  using event = there.EventFd.create();
+  using into = here.sinkLine(event, 'the interrupt');
+  using from = here.sourceLine(event, 'the doorbell');
+  expect([into?.fd, from?.fd]).toEqual([event, event]);
+});
+
+it('memory of the other copy is shared by its descriptor', async () => {
+  const [here, there] = [await anotherCopy(), await anotherCopy()];
+  using memory = there.MemfdMemory.allocate(4096);
+  expect(memory).toBeInstanceOf(here.MemfdMemory);
+  using same = here.MemfdMemory.fromFd(memory.duplicateFd() as never, 0, 4096);
+  memory.windows[0]![0] = 7;
+  expect(same.windows[0]![0]).toBe(7);
 });

@@ -3,6 +3,7 @@
  * wait for.
  */
 import type { InterruptSink, InterruptSource } from '../abi/device.ts';
+import { acrossCopies } from '../base/across-copies.ts';
 import { checkIndex } from '../base/check.ts';
 import { Cleanup } from '../base/cleanup.ts';
 import { Counted } from '../base/counted.ts';
@@ -161,3 +162,5 @@ export class EventFd extends Counted implements InterruptSink, InterruptSource {
     this.#sys.watchRef(this.#fd.number, keepAlive);
   }
 }
+
+acrossCopies(EventFd, 'EventFd');

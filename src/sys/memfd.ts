@@ -5,6 +5,7 @@
 
 import { fstatSync, readFileSync, statfsSync } from 'node:fs';
 import { Access, type DirectMemory, WINDOW_BYTES } from '../abi/memory.ts';
+import { acrossCopies } from '../base/across-copies.ts';
 import { checkIndex } from '../base/check.ts';
 import { Cleanup } from '../base/cleanup.ts';
 import { Counted } from '../base/counted.ts';
@@ -198,6 +199,8 @@ export class MemfdMemory extends Counted implements DirectMemory {
     return this.#fd.duplicate();
   }
 }
+
+acrossCopies(MemfdMemory, 'MemfdMemory');
 
 /** The page size of a file in huge pages, in bytes; 0 for any other file. */
 function hugePageOf(fd: OwnedFd): number {
