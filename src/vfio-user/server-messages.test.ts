@@ -4,6 +4,7 @@
  */
 import { describe, expect, it } from 'vitest';
 import { plain, resettable } from '../../tests/kit/device-rig.ts';
+import { openDescriptors } from '../../tests/kit/open-descriptors.ts';
 import { type RawClient, ServerRig } from '../../tests/kit/vfio-user-rig.ts';
 import { HEADER_BYTES, HeaderFlags } from '../abi/vfio-user.ts';
 import { EventFd } from '../sys/eventfd.ts';
@@ -230,24 +231,20 @@ describe('each message, malformed in each field', () => {
     await inStep(client);
   });
 
-  it('descriptors that a message does not take are closed and EINVAL', async () => {
-    using rig = new ServerRig();
-    const { client } = await rig.attach();
-    using event = EventFd.create();
-    using fd = event.duplicateFd();
-    for (const [name, payload] of [
-      ['REGION_READ', read],
-      ['REGION_WRITE', write],
-      ['REGION_WRITE_MULTI', multi],
-      ['DMA_UNMAP', unmap],
-      ['DEVICE_GET_INFO', m.encodeDeviceInfo()],
-      ['DEVICE_RESET', new Uint8Array(0)],
-      ['DEVICE_SET_IRQS', trigger],
-    ] as const) {
-      expect([name, await client.errnoOf(Command[name], payload, { fds: [fd] })]).toEqual([name, 'EINVAL']);
-    }
-    await inStep(client);
-  });
+  it.each(m.messages.map(({ name, number, fds = 0 }) => [name, fds + 1, number] as const))(
+    '%s with %i descriptors, more than it takes: EINVAL, and the server closes them',
+    async (name, count, number) => {
+      using rig = new ServerRig();
+      const { client } = await rig.attach();
+      using event = EventFd.create();
+      using fd = event.duplicateFd();
+      const [, , valid = new Uint8Array(8)] = rows.find(([row, , , errno]) => row === name && errno === null) ?? [];
+      const before = openDescriptors();
+      expect(await client.errnoOf(number, valid, { fds: Array.from({ length: count }, () => fd) })).toBe('EINVAL');
+      await inStep(client);
+      expect(openDescriptors()).toBe(before);
+    },
+  );
 });
 
 describe('headers', () => {
