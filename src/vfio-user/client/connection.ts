@@ -16,6 +16,7 @@ import { Errno, type ErrnoName, VfioError } from '../../base/errno.ts';
 import { type ByteStream, END_OF_STREAM, WOULD_BLOCK } from '../../sys/byte-stream.ts';
 import type { OwnedFd } from '../../sys/owned-fd.ts';
 import { closeAll, OVERHEAD_BYTES } from '../frames.ts';
+import type { Question } from '../messages/message.ts';
 import { commandName } from '../messages.ts';
 import { ClientChannel } from './channel.ts';
 import { refusal } from './refusal.ts';
@@ -151,6 +152,35 @@ export class ClientConnection implements Disposable {
     const id = this.#start(command, size, HeaderFlags.COMMAND);
     this.#sendRequest(size, fds);
     return this.#await(id, command);
+  }
+
+  /**
+   * Sends a control message, and reads the reply as the row of the message says. Register accesses,
+   * interrupts and mappings do not come this way, because `ask` allocates.
+   *
+   * @param what names the request in an error
+   * @returns what the row decodes; bytes in it are valid until the next request
+   * @throws VfioError the errno that the server answers; EPROTO for a reply that does not fit the
+   *   row, and the connection has ended; as `request`
+   */
+  ask<Request, Reply>(row: Question<Request, Reply>, request: Request, what: string, fds: readonly OwnedFd[] = NO_FDS): Reply {
+    const payload = row.encode(request);
+    this.outBytes.set(payload, HEADER_BYTES);
+    let errno: number;
+    try {
+      errno = this.request(row.number, payload.length, fds);
+    } finally {
+      // The buffer stays, and a secret must not stay with it.
+      if (row.masked !== undefined) this.outBytes.fill(0, HEADER_BYTES, HEADER_BYTES + payload.length);
+    }
+    if (errno !== 0) throw this.failure(errno, what);
+    const { replyBytes, replyAt, replySize } = this;
+    try {
+      return row.decodeReply(replyBytes.subarray(replyAt, replyAt + replySize));
+    } catch (error) {
+      if (error instanceof VfioError) throw this.badReply(row.number, error.message);
+      throw error;
+    }
   }
 
   /**
@@ -326,17 +356,6 @@ export class ClientConnection implements Disposable {
 
   #outOfStep(what: string): VfioError {
     return this.lose(`the server sent ${what}`, 'EPROTO');
-  }
-
-  /**
-   * Checks that the reply begins with a structure of `least` bytes whose first word, argsz, says at
-   * least so much.
-   * @throws VfioError EPROTO, and the connection has ended
-   */
-  checkStructure(command: number, least: number): void {
-    if (this.replySize < least) throw this.badReply(command, `${this.replySize} bytes`);
-    const argsz = this.reply.getUint32(this.replyAt, true);
-    if (argsz < least) throw this.badReply(command, `argsz ${argsz}, ${least} at least`);
   }
 
   /** Ends the connection because the reply does not fit the request. @returns the error to throw */

@@ -38,8 +38,12 @@ export class ClientFeatures {
 
   /** The data of the last reply. @throws VfioError EPROTO when it has fewer bytes than `least` */
   reply(least: number): Uint8Array {
-    this.connection.checkStructure(Command.DEVICE_FEATURE, DeviceFeature.structSize + least);
-    const { replyBytes, replyAt, replySize } = this.connection;
+    const { reply, replyBytes, replyAt, replySize } = this.connection;
+    const size = DeviceFeature.structSize + least;
+    const argsz = replySize < DeviceFeature.argsz.end ? 0 : DeviceFeature.argsz.get(reply, replyAt);
+    if (replySize < size || argsz < size) {
+      throw this.connection.badReply(Command.DEVICE_FEATURE, `${replySize} bytes, argsz ${argsz}; ${size} at least`);
+    }
     return replyBytes.subarray(replyAt + DeviceFeature.structSize, replyAt + replySize);
   }
 
@@ -62,6 +66,8 @@ export class ClientFeatures {
       const errno = this.send(feature, SET, data.length, data.length, fds);
       if (errno !== 0) throw this.#failure(errno, feature);
     } finally {
+      // A VF token must not stay in the buffer.
+      this.connection.outBytes.fill(0, DATA_AT, DATA_AT + data.length);
       closeAll(fds);
     }
   }

@@ -15,7 +15,7 @@ import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
 import { checkAction, checkIrqIndex, irqName, validateSetIrqs } from '../../device/set-irqs.ts';
 import { closeAll } from '../frames.ts';
-import { Command, decodeIrqInfo, encodeIrqInfo } from '../messages.ts';
+import { Command, irqInfo } from '../messages.ts';
 import type { ClientConnection } from './connection.ts';
 import { type EventFdLine, sinkLine, sourceLine } from './event-fd-line.ts';
 import { ClientNotify } from './notify.ts';
@@ -76,16 +76,10 @@ export class ClientInterrupts implements Disposable {
 
   #ask(index: number): IrqInfo {
     const connection = this.#connection;
-    const payload = encodeIrqInfo({ index });
-    connection.outBytes.set(payload, HEADER_BYTES);
-    const errno = connection.request(Command.DEVICE_GET_IRQ_INFO, payload.length);
-    if (errno !== 0) throw connection.failure(errno, `GET_IRQ_INFO of ${irqName(index)}`);
-    connection.checkStructure(Command.DEVICE_GET_IRQ_INFO, payload.length);
-    const { replyAt, replySize } = connection;
-    const { flags, count, index: got } = decodeIrqInfo(connection.replyBytes.subarray(replyAt, replyAt + replySize));
+    const { flags, count, index: got } = connection.ask(irqInfo, { index }, `GET_IRQ_INFO of ${irqName(index)}`);
     if (got !== index) throw connection.badReply(Command.DEVICE_GET_IRQ_INFO, `index ${got} instead of ${index}`);
-    // Clients take an error for the end of the list, so servers tell of nothing where the kernel
-    // says that there is nothing to tell of.
+    // Clients take an error for the end of the list, so servers describe an index without
+    // interrupts where the kernel answers an error.
     if (count === 0 && (flags === 0 || index === IrqIndex.ERR)) {
       throw new VfioError('EINVAL', `${connection.name} has no ${irqName(index)} interrupt`);
     }

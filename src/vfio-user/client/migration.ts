@@ -6,8 +6,8 @@ import type { MigrationControl, MigrationStream, PrecopyInfo } from '../../abi/d
 import { Feature, FeatureFlags, MigrationState } from '../../abi/vfio.ts';
 import { FeatureMigDataSize, FeatureMigration, FeatureMigState } from '../../abi/vfio-structs.ts';
 import { HEADER_BYTES } from '../../abi/vfio-user.ts';
-import { Errno, VfioError } from '../../base/errno.ts';
-import { Command, decodePrecopyInfo, encodePrecopyInfo, MigData, viewOf } from '../messages.ts';
+import { VfioError } from '../../base/errno.ts';
+import { Command, MigData, migDataRead, precopyInfo, viewOf } from '../messages.ts';
 import { type ClientConnection, REQUEST_DATA_BYTES } from './connection.ts';
 import { type ClientFeatures, DATA_AT } from './features.ts';
 
@@ -129,21 +129,14 @@ class ClientStream implements MigrationStream {
     if (into.length === 0) return 0;
     const connection = this.#connection;
     const size = Math.min(into.length, this.#maxBytes - MigData.structSize);
-    MigData.encode(connection.out, HEADER_BYTES, { argsz: MigData.structSize + size, size });
-    const errno = connection.request(Command.MIG_DATA_READ, MigData.structSize);
-    if (errno !== 0) throw connection.failure(errno, 'MIG_DATA_READ');
-    connection.checkStructure(Command.MIG_DATA_READ, MigData.structSize);
-    const { replyBytes, replyAt, replySize } = connection;
-    const got = MigData.size.get(viewOf(replyBytes), replyAt);
-    // libvfio-user's replies have as many bytes as were asked for, however many of them are data.
-    if (got > size || replySize < MigData.structSize + got)
-      throw connection.badReply(Command.MIG_DATA_READ, `${got} bytes of data in ${replySize}`);
-    if (got === 0 && precopying.has(this.state)) {
+    const data = connection.ask(migDataRead, { size }, 'MIG_DATA_READ');
+    if (data.length > size)
+      throw connection.badReply(Command.MIG_DATA_READ, `${data.length} bytes of data, at most ${size} were asked for`);
+    if (data.length === 0 && precopying.has(this.state)) {
       throw new VfioError('ENOMSG', `${connection.name}: nothing is left to send while the device runs`);
     }
-    const start = replyAt + MigData.structSize;
-    into.set(replyBytes.subarray(start, start + got));
-    return got;
+    into.set(data);
+    return data.length;
   }
 
   write(from: Uint8Array): number {
@@ -152,6 +145,7 @@ class ClientStream implements MigrationStream {
     const most = Math.min(REQUEST_DATA_BYTES, this.#maxBytes);
     for (let at = 0; at < from.length; at += most) {
       const piece = from.subarray(at, at + most);
+      // In place: `ask` would copy the data once more.
       MigData.encode(connection.out, HEADER_BYTES, { argsz: MigData.structSize + piece.length, size: piece.length });
       connection.outBytes.set(piece, HEADER_BYTES + MigData.structSize);
       const errno = connection.request(Command.MIG_DATA_WRITE, MigData.structSize + piece.length);
@@ -165,15 +159,12 @@ class ClientStream implements MigrationStream {
     this.#check('saving');
     const connection = this.#connection;
     if (!precopying.has(this.state)) throw new VfioError('EINVAL', `${connection.name} stands still: there is no PRECOPY_INFO`);
-    const payload = encodePrecopyInfo();
-    connection.outBytes.set(payload, HEADER_BYTES);
-    const errno = connection.request(Command.MIG_GET_PRECOPY_INFO, payload.length);
-    if (errno === Errno.EINVAL || errno === Errno.ENOSYS) {
-      throw new VfioError('EOPNOTSUPP', `${connection.name}: its server does not report how much is left`);
+    try {
+      return connection.ask(precopyInfo, undefined, 'MIG_GET_PRECOPY_INFO');
+    } catch (error) {
+      if (!(error instanceof VfioError) || (error.code !== 'EINVAL' && error.code !== 'ENOSYS')) throw error;
+      throw new VfioError('EOPNOTSUPP', `${connection.name}: its server does not report how much is left`, { cause: error });
     }
-    if (errno !== 0) throw connection.failure(errno, 'MIG_GET_PRECOPY_INFO');
-    connection.checkStructure(Command.MIG_GET_PRECOPY_INFO, payload.length);
-    return decodePrecopyInfo(connection.replyBytes.subarray(connection.replyAt, connection.replyAt + connection.replySize));
   }
 
   close(): void {

@@ -2,11 +2,10 @@
 import type { RegionInfo } from '../../abi/device.ts';
 import { Bar, Config } from '../../abi/pci.ts';
 import { RegionFlags, RegionIndex } from '../../abi/vfio.ts';
-import { HEADER_BYTES } from '../../abi/vfio-user.ts';
 import { VfioError } from '../../base/errno.ts';
 import type { OwnedFd } from '../../sys/owned-fd.ts';
 import { closeAll } from '../frames.ts';
-import { Command, decodeRegionInfo, encodeRegionInfoRequest, type RegionInfoReply } from '../messages.ts';
+import { Command, type RegionInfoReply, regionInfo } from '../messages.ts';
 import type { ClientConnection } from './connection.ts';
 import type { ClientRegionIo } from './region-io.ts';
 import { RegionMemory } from './region-memory.ts';
@@ -52,19 +51,7 @@ export function describeRegion(connection: ClientConnection, config: ClientRegio
 }
 
 function ask(connection: ClientConnection, index: number, argsz: number): RegionInfoReply {
-  const payload = encodeRegionInfoRequest(index, argsz);
-  connection.outBytes.set(payload, HEADER_BYTES);
-  const errno = connection.request(Command.DEVICE_GET_REGION_INFO, payload.length);
-  if (errno !== 0) throw connection.failure(errno, `GET_REGION_INFO of region ${index}`);
-  connection.checkStructure(Command.DEVICE_GET_REGION_INFO, payload.length);
-  const { replyAt, replySize } = connection;
-  let reply: RegionInfoReply;
-  try {
-    reply = decodeRegionInfo(connection.replyBytes.subarray(replyAt, replyAt + replySize));
-  } catch (error) {
-    if (error instanceof VfioError) throw connection.badReply(Command.DEVICE_GET_REGION_INFO, error.message);
-    throw error;
-  }
+  const reply = connection.ask(regionInfo, { argsz, index }, `GET_REGION_INFO of region ${index}`);
   if (reply.info.index !== index)
     throw connection.badReply(Command.DEVICE_GET_REGION_INFO, `index ${reply.info.index} instead of ${index}`);
   return reply;

@@ -1,5 +1,5 @@
 /** How a connection begins: both say what they can do, and the server what device it has. */
-import { CapabilityDefaults, HEADER_BYTES, VERSION_MAJOR, VERSION_MINOR } from '../../abi/vfio-user.ts';
+import { CapabilityDefaults, VERSION_MAJOR, VERSION_MINOR } from '../../abi/vfio-user.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
 import { MemfdMemory } from '../../sys/memfd.ts';
@@ -12,12 +12,12 @@ import {
   type AdoptedMapping,
   type Capabilities,
   Command,
+  type DeviceInfoReply,
   decodeAdopted,
-  decodeDeviceInfo,
-  decodeVersion,
-  encodeDeviceInfo,
-  encodeVersion,
+  deviceInfo,
   type VersionMessage,
+  type VersionRequest,
+  version,
 } from '../messages.ts';
 import type { ClientConnection } from './connection.ts';
 import type { MappedMemory } from './mapped-memory.ts';
@@ -57,7 +57,7 @@ export interface Wishes {
  * @throws VfioError EPROTO when the client cannot talk to the server; EBUSY when the server serves
  *   a different client; EACCES when it wants a VF token that was not given, or another one; EINVAL
  *   when it has no use for the token that was given; ENXIO, EOPNOTSUPP when there is no moved
- *   device to adopt, or never is; what `request` throws
+ *   device to adopt, or never is; what `ask` throws
  */
 export function agreeOnVersion(
   connection: ClientConnection,
@@ -72,16 +72,26 @@ export function agreeOnVersion(
     migration: { pgsize: 4096 },
     writeMultiple: true,
   };
-  const payload = encodeVersion(VERSION_MAJOR, VERSION_MINOR, asked, vfToken, { adopt, dmaReadBytes: DMA_READ_BYTES, reasons: true });
-  connection.outBytes.set(payload, HEADER_BYTES);
-  const errno = connection.request(Command.VERSION, payload.length);
-  if (vfToken !== null) connection.outBytes.fill(0, HEADER_BYTES, HEADER_BYTES + payload.length);
-  if (errno !== 0)
-    throw refused(connection.failure(errno, `VERSION ${VERSION_MAJOR}.${VERSION_MINOR}`), connection.name, vfToken !== null, adopt);
+  const request: VersionRequest = {
+    major: VERSION_MAJOR,
+    minor: VERSION_MINOR,
+    capabilities: asked,
+    adopt,
+    dmaReadBytes: DMA_READ_BYTES,
+    reasons: true,
+    ...(vfToken === null ? {} : { vfToken }),
+  };
+  let reply: VersionMessage;
+  try {
+    reply = connection.ask(version, request, `VERSION ${VERSION_MAJOR}.${VERSION_MINOR}`);
+  } catch (error) {
+    if (!(error instanceof VfioError)) throw error;
+    throw refused(error, connection.name, vfToken !== null, adopt);
+  }
   using fds = new Cleanup();
   const received = connection.takeReplyFds();
   fds.defer(() => closeAll(received));
-  const { major, minor, capabilities, adopted } = decodeReply(connection);
+  const { major, minor, capabilities, adopted } = reply;
   if (major !== VERSION_MAJOR || minor > VERSION_MINOR) {
     throw connection.badReply(Command.VERSION, `version ${major}.${minor} was not offered`);
   }
@@ -150,27 +160,15 @@ function refused(cause: VfioError, name: string, gaveToken: boolean, adopts: boo
   return cause.code === 'EINVAL' ? new VfioError('EPROTO', cause.message, { cause, fix: 'Use a server that speaks this version.' }) : cause;
 }
 
-function decodeReply(connection: ClientConnection): VersionMessage {
-  try {
-    return decodeVersion(connection.replyBytes.subarray(connection.replyAt, connection.replyAt + connection.replySize));
-  } catch (error) {
-    if (error instanceof VfioError) throw connection.badReply(Command.VERSION, error.message);
-    throw error;
+/**
+ * @throws VfioError EPROTO for more regions or IRQ indexes than any device has; what `ask` throws
+ */
+export function askDeviceInfo(connection: ClientConnection): DeviceInfoReply {
+  const info = connection.ask(deviceInfo, undefined, 'DEVICE_GET_INFO');
+  if (info.numRegions > MAX_REGIONS || info.numIrqs > MAX_IRQS) {
+    throw connection.badReply(Command.DEVICE_GET_INFO, `${info.numRegions} regions and ${info.numIrqs} IRQ indexes`);
   }
-}
-
-export function askDeviceInfo(connection: ClientConnection): { flags: number; numRegions: number; numIrqs: number } {
-  const payload = encodeDeviceInfo();
-  connection.outBytes.set(payload, HEADER_BYTES);
-  const errno = connection.request(Command.DEVICE_GET_INFO, payload.length);
-  if (errno !== 0) throw connection.failure(errno, 'DEVICE_GET_INFO');
-  connection.checkStructure(Command.DEVICE_GET_INFO, payload.length);
-  const { replyAt, replySize } = connection;
-  const { flags, numRegions, numIrqs } = decodeDeviceInfo(connection.replyBytes.subarray(replyAt, replyAt + replySize));
-  if (numRegions > MAX_REGIONS || numIrqs > MAX_IRQS) {
-    throw connection.badReply(Command.DEVICE_GET_INFO, `${numRegions} regions and ${numIrqs} IRQ indexes`);
-  }
-  return { flags, numRegions, numIrqs };
+  return info;
 }
 
 /** A request blocks this thread until it is answered. @throws VfioError EDEADLK */

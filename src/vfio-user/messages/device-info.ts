@@ -35,8 +35,12 @@ export const deviceInfo = message({
   number: 4,
   from: 'client',
   size: { fixed: UserDeviceInfo.structSize, argsz: true },
-  decode: decodeDeviceInfo,
+  decode(payload): void {
+    decodeDeviceInfo(payload);
+  },
   answer: ({ device }) => ({ payload: encodeDeviceInfo(device.info) }),
+  encode: () => encodeDeviceInfo(),
+  decodeReply: decodeDeviceInfo,
   command: { structs: [UserDeviceInfo], words: [] },
   reply: {
     structs: [UserDeviceInfo],

@@ -25,8 +25,10 @@ export const irqInfo = message({
   number: 7,
   from: 'client',
   size: { fixed: IrqInfo.structSize, argsz: true },
-  decode: decodeIrqInfo,
+  decode: (payload): { readonly index: number } => decodeIrqInfo(payload),
   answer: ({ irqs }, { index }) => ({ payload: encodeIrqInfo(irqs.info(index)) }),
+  encode: ({ index }) => encodeIrqInfo({ index }),
+  decodeReply: decodeIrqInfo,
   command: { structs: [IrqInfo], words: [name(IrqInfo.index, IrqIndex, 'interrupt index')] },
   reply: {
     structs: [IrqInfo],

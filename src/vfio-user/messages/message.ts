@@ -57,6 +57,13 @@ export interface Message<Name extends string = string, Num extends number = numb
    * @returns the reply's size   @throws VfioError the errno to answer
    */
   inPlace?(regions: InPlace, reader: FrameReader, writer: FrameWriter): number;
+  /** A client's command. Default: the client writes it in place, as client/region-io.ts does. */
+  encode?(request: Request): Uint8Array<ArrayBuffer>;
+  /**
+   * The reply to it, for a client.
+   * @throws VfioError EINVAL: no server answers so
+   */
+  decodeReply?(payload: Uint8Array): unknown;
   /** How it reads: in `vfio trace`, and in Wireshark. */
   readonly command: Shape;
   readonly reply: Shape;
@@ -67,7 +74,19 @@ export interface Message<Name extends string = string, Num extends number = numb
   masked?(payload: Uint8Array): Uint8Array;
 }
 
+/** A row whose command a client sends with `connection.ask`. */
+export interface Question<Request, Reply, Name extends string = string, Num extends number = number> extends Message<Name, Num, Request> {
+  encode(request: Request): Uint8Array<ArrayBuffer>;
+  decodeReply(payload: Uint8Array): Reply;
+}
+
 /** A row, with its types. */
+export function message<const Name extends string, const Num extends number, Request, Reply>(
+  row: Question<Request, Reply, Name, Num>,
+): Question<Request, Reply, Name, Num>;
+export function message<const Name extends string, const Num extends number, Request = unknown>(
+  row: Message<Name, Num, Request>,
+): Message<Name, Num, Request>;
 export function message<const Name extends string, const Num extends number, Request = unknown>(
   row: Message<Name, Num, Request>,
 ): Message<Name, Num, Request> {

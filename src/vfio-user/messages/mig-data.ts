@@ -6,7 +6,7 @@ import { CapabilityDefaults } from '../../abi/vfio-user.ts';
 import { VfioError } from '../../base/errno.ts';
 import { struct } from '../../base/struct.ts';
 import { EMPTY_ANSWER, message } from './message.ts';
-import { check, made, NOTHING } from './payload.ts';
+import { check, checkArgsz, made, NOTHING } from './payload.ts';
 import { bytes, DONE, dec, ref, type Shape } from './shape.ts';
 
 /**
@@ -33,6 +33,22 @@ export function decodeMigDataRead(payload: Uint8Array, max: number = CapabilityD
   if (argsz < MigData.structSize + size) throw new VfioError('EINVAL', `MIG_DATA_READ: argsz ${argsz} leaves no room for ${size} bytes`);
   if (size > max) throw new VfioError('EINVAL', `MIG_DATA_READ: ${size} bytes, at most ${max}`);
   return { size };
+}
+
+/**
+ * MIG_DATA_READ's reply. libvfio-user's replies have as many bytes as were asked for, however many
+ * of them are data.
+ *
+ * @throws VfioError EINVAL too short, or fewer bytes than it says
+ */
+export function decodeMigDataReply(payload: Uint8Array): Uint8Array {
+  const view = check('MIG_DATA_READ', payload, MigData.structSize);
+  checkArgsz('MIG_DATA_READ', view, MigData.structSize);
+  const size = MigData.size.get(view, 0);
+  if (MigData.structSize + size > payload.length) {
+    throw new VfioError('EINVAL', `MIG_DATA_READ: ${size} bytes of data in ${payload.length}`);
+  }
+  return payload.subarray(MigData.structSize, MigData.structSize + size);
 }
 
 /** @throws VfioError EINVAL too short, or not `size` bytes of data */
@@ -63,6 +79,8 @@ export const migDataRead = message({
     const data = stream.read(size);
     return { payload: encodeMigData(data.length, data) };
   },
+  encode: ({ size }) => encodeMigData(size),
+  decodeReply: decodeMigDataReply,
   command: { structs: [MigData], words: ['at most ', dec(MigData.size), ' bytes'] },
   reply: withData,
 });

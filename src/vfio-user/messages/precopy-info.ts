@@ -34,11 +34,15 @@ export const precopyInfo = message({
   number: 19,
   from: 'client',
   size: { fixed: PrecopyInfo.structSize, argsz: true },
-  decode: decodePrecopyInfo,
+  decode(payload): void {
+    decodePrecopyInfo(payload);
+  },
   answer({ stream }) {
     const { initialBytes, dirtyBytes } = stream.precopyInfo();
     return { payload: encodePrecopyInfo({ initialBytes, dirtyBytes }) };
   },
+  encode: () => encodePrecopyInfo(),
+  decodeReply: decodePrecopyInfo,
   command: { structs: [PrecopyInfo], words: [] },
   reply: {
     structs: [PrecopyInfo],

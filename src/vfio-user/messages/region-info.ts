@@ -103,6 +103,7 @@ const MAX_CAPS = 64;
 /** @throws VfioError EINVAL too short; EPROTO an impossible capability chain or size */
 export function decodeRegionInfo(payload: Uint8Array): RegionInfoReply {
   const view = check('DEVICE_GET_REGION_INFO', payload, RegionInfo.structSize);
+  checkArgsz('DEVICE_GET_REGION_INFO', view, RegionInfo.structSize);
   const { argsz, flags, index, cap_offset: capOffset, size, offset } = RegionInfo.decode(view);
   const base = { index, flags, size: exact(size, 'size') };
   if ((flags & RegionFlags.CAPS) === 0 || capOffset === 0) return { argsz, info: base, offset };
@@ -168,6 +169,8 @@ export const regionInfo = message({
     const whole = argsz >= RegionInfo.argsz.get(new DataView(payload.buffer), 0);
     return file !== null && whole ? { payload, fds: [file.duplicateFd()] } : { payload };
   },
+  encode: ({ index, argsz }) => encodeRegionInfoRequest(index, argsz),
+  decodeReply: decodeRegionInfo,
   command: { structs: [RegionInfo], words: [index, ', room for ', dec(RegionInfo.argsz), ' bytes'] },
   reply: {
     structs: [RegionInfo],

@@ -65,6 +65,13 @@ export interface VersionMessage {
 /** The words of a message besides capabilities, under names of ours. */
 export type OwnWords = Pick<VersionMessage, 'vfToken' | 'adopt' | 'adopted' | 'dmaReadBytes' | 'reasons'>;
 
+/** A client's first message. */
+export interface VersionRequest extends OwnWords {
+  readonly major: number;
+  readonly minor: number;
+  readonly capabilities: Partial<Capabilities>;
+}
+
 /** Ours: the client's VF token, as a UUID. Servers that do not know the name ignore it. */
 export const VF_TOKEN_CAPABILITY = 'vfio_ts_vf_token';
 
@@ -266,6 +273,9 @@ export const version = message({
   answer() {
     throw new VfioError('EINVAL', 'VERSION comes once');
   },
+  encode: ({ major, minor, capabilities, vfToken, ...words }: VersionRequest) =>
+    encodeVersion(major, minor, capabilities, vfToken ?? null, words),
+  decodeReply: decodeVersion,
   command: shape,
   reply: shape,
   masked(payload) {
