@@ -2,8 +2,8 @@
  * Features of a `Device` (VFIO_DEVICE_FEATURE) by name. Their bytes exist in the ioctl door and in
  * vfio-user's messages only; device/feature-bytes.ts reads and writes them.
  *
- * A request's lists and buffers are looked at after everything else was checked, so that a caller
- * may resolve them then.
+ * An implementation checks everything else before it looks at a request's lists and buffers, so
+ * that a caller may resolve them late.
  */
 import type { InterruptSink } from './interrupt-sink.ts';
 import type { DirectMemory } from './memory.ts';
@@ -20,8 +20,8 @@ export interface PrecopyInfo {
 }
 
 /**
- * The data of a device that is on the move (B.11): a change of its state to PRE_COPY,
- * PRE_COPY_P2P, STOP_COPY or RESUMING makes one. One way only: read in the first three, written in
+ * The data of a device that is on the move (B.11): a change of its state to PRE_COPY, PRE_COPY_P2P,
+ * STOP_COPY or RESUMING makes one. The user reads it in the first three states and writes it in
  * RESUMING. A change to a state outside of these ends it.
  */
 export interface MigrationStream extends Disposable {
@@ -40,7 +40,10 @@ export interface MigrationStream extends Disposable {
    * sent: the device is in ERROR then; ENODEV, EBADF as `read`
    */
   write(from: Uint8Array): number;
-  /** @throws VfioError EINVAL outside of PRE_COPY and PRE_COPY_P2P; ENODEV, EBADF as `read` */
+  /**
+   * How much is left to send. @throws VfioError EINVAL outside of PRE_COPY and PRE_COPY_P2P;
+   * ENODEV, EBADF as `read`
+   */
   precopyInfo(): PrecopyInfo;
   /** Idempotent. The device's state stays as it is. */
   close(): void;
@@ -57,11 +60,11 @@ export interface MigrationControl {
   /** `MigrationState` */
   readonly state: number;
   /**
-   * Go to a state, through those between.
+   * Go to a state, through the states between.
    *
    * @returns the stream that begins with this state, yours to close; null when none begins
-   * @throws VfioError EINVAL when there is no way, or the data that was written is not that of
-   * such a device, which may be in ERROR then; EBUSY while the machine sleeps
+   * @throws VfioError EINVAL when there is no way, or the data that was written is not that of such
+   * a device, which may be in ERROR then; EBUSY while the machine sleeps
    */
   setState(state: number): MigrationStream | null;
   /** About how many bytes the device has to send while it stands still. */
@@ -79,8 +82,8 @@ export interface DmaLogReport extends DmaRange {
   /** Bytes that a bit stands for: a power of two from 4096. */
   readonly pageSize: bigint;
   /**
-   * One bit per page from `iova` on, bit 0 of byte 0 first, in whole words of 64 bits. Bits are
-   * set, never cleared.
+   * One bit per page from `iova` on, bit 0 of byte 0 first, in whole words of 64 bits. A report
+   * sets bits and clears none.
    */
   readonly bitmap: Uint8Array;
 }
@@ -88,7 +91,7 @@ export interface DmaLogReport extends DmaRange {
 /**
  * The log of a device's own writes: DMA_LOGGING_START, _STOP and _REPORT (B.11).
  *
- * @throws VfioError ENOTTY for a device that keeps none, from each member
+ * @throws VfioError ENOTTY for a device without a log, from each member
  */
 export interface DmaLogging {
   /**
@@ -97,15 +100,15 @@ export interface DmaLogging {
    * @param pageSize a hint
    * @returns bytes of the pages that the log tells apart
    * @throws VfioError EINVAL for no ranges, ranges that overlap or are not made of such pages, and
-   * when writes are logged already; E2BIG for more than 256 ranges; EOVERFLOW past 2^64
+   * while a log is running; E2BIG for more than 256 ranges; EOVERFLOW past 2^64
    */
   start(ranges: ArrayLike<DmaRange>, pageSize: bigint): bigint;
-  /** No effect when nothing is logged. */
+  /** Stop the log. No effect when none is running. */
   stop(): void;
   /**
    * The writes since the last report, which the log forgets.
    *
-   * @throws VfioError EINVAL for a page size that is none, a range that is empty or not made of
+   * @throws VfioError EINVAL for an invalid page size, for a range that is empty or not made of
    * pages, and when nothing is logged; EOVERFLOW past 2^64; EFAULT for a bitmap that is too small
    */
   report(request: DmaLogReport): void;
@@ -120,7 +123,7 @@ export interface DmaLogging {
 export interface LowPower {
   /** @throws VfioError EINVAL when the device is in low power already */
   enter(): void;
-  /** As `enter`. The first access that wakes the device signals `wakeup`, and ends low power. */
+  /** Like `enter`. The first access that wakes the device signals `wakeup`, and ends low power. */
   enterWithWakeup(wakeup: InterruptSink): void;
   /** Idempotent. */
   exit(): void;
@@ -157,8 +160,8 @@ export interface DmaBuf extends Disposable {
   readonly size: number;
   readonly segments: readonly DmaBufSegment[];
   /**
-   * May not be used now: memory decoding is off, low power, reset; for good once the device is
-   * closed or gone.
+   * True while the memory may not be used: memory decoding is off, the device is in low power or in
+   * reset. It stays true once the device is closed or gone.
    */
   readonly revoked: boolean;
 }

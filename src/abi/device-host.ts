@@ -1,6 +1,6 @@
 /**
- * DeviceHost: everything a model can reach. Model: what a software device implements. They know no
- * groups, no sockets, no VFIO.
+ * DeviceHost is everything that a model can reach. Model is the interface that a software device
+ * implements. Neither knows groups, sockets or VFIO.
  */
 import { acrossCopies } from '../base/across-copies.ts';
 import type { Clock } from '../base/clock.ts';
@@ -11,8 +11,8 @@ import type { Access, DirectMemory } from './memory.ts';
 export const Dma = {
   DONE: 0,
   /**
-   * It did not land: bus mastering is off, nothing is mapped there, or the mapping forbids it.
-   * Counted by the host.
+   * The DMA did not land: bus mastering is off, the range is not mapped, or the mapping forbids the
+   * access. The host counts it.
    */
   FAULT: 1,
   /** The memory answers only asynchronously: use `read` or `write`. */
@@ -20,12 +20,12 @@ export const Dma = {
 } as const;
 export type Dma = (typeof Dma)[keyof typeof Dma];
 
-/** 'stopped': for migration; a model has broken its promise. */
+/** 'stopped': the device is stopped for migration, and its model has broken its promise. */
 export type DmaFaultReason = 'bus-master-off' | 'not-powered' | 'stopped' | 'no-domain' | 'not-mapped' | 'permission' | 'remote-failed';
 
 /**
- * What the asynchronous forms reject with: a device sees its own faults (an unsupported request
- * comes back), the host never crashes on one.
+ * The error with which the asynchronous forms reject. A device sees its own faults, as an
+ * unsupported request comes back to hardware. The host survives each of them.
  */
 export class DmaFault extends Error {
   readonly reason: DmaFaultReason;
@@ -53,24 +53,25 @@ export interface DmaPort {
   write(iova: Iova, from: Uint8Array): Promise<void>;
   /**
    * The bytes themselves, when [iova, iova+size) is directly mapped in one piece with that access;
-   * null otherwise. Good until `epoch` changes: a model may keep a view as long as it compares. A
-   * view taken for writing marks its pages dirty once, when it is taken.
+   * null otherwise. A view is valid until `epoch` changes. A model may keep a view if it compares
+   * the epoch before each use. A view taken for writing marks its pages dirty once, when it is
+   * taken.
    */
   view(iova: Iova, size: number, access: Access): Uint8Array | null;
-  /** Changes whenever a view handed out before may no longer be used. */
+  /** Changes when views that were handed out before become invalid. */
   readonly epoch: number;
 }
 
 export interface IrqPort {
-  /** Drive the INTx pin. Level: stays until lowered. */
+  /** Drive the INTx pin. The pin is a level: it stays until the model lowers it. */
   raise(): void;
   lower(): void;
   /**
-   * Send message `vector` (MSI or MSI-X, whichever is enabled). False when it could not be sent:
-   * not enabled, masked (then pending), or no bus mastering.
+   * Send message `vector` (MSI or MSI-X, whichever is enabled). @returns false when it could not be
+   * sent: messages are disabled, the vector is masked (then pending), or bus mastering is off
    */
   trigger(vector: number): boolean;
-  /** What the driver has enabled. */
+  /** The kind of interrupt that the driver has enabled. */
   readonly mode: 'intx' | 'msi' | 'msix';
   /** Messages allocated in that mode; 1 for INTx. */
   readonly vectors: number;
@@ -88,14 +89,15 @@ export interface DeviceHost {
   readonly clock: Clock;
   readonly log: Logger;
   /**
-   * The access that is being made is to be answered only when `work` settles, whichever way: see
-   * `Device.heldAnswer`. Everything else goes on meanwhile. Call it before the access returns.
+   * Hold the answer to the current access until `work` resolves or rejects: see
+   * `Device.heldAnswer`. Everything else goes on meanwhile. The model calls it before the access
+   * returns.
    */
   answerAfter(work: Promise<unknown>): void;
   /**
-   * Report an error (PCIe 6.2). The AER capability's status registers are set where the function
-   * has one. An uncorrectable error reaches the user of every function below the port above (ERR);
-   * after a fatal one the host resets that link, in the next turn.
+   * Report an error (PCIe 6.2). The host sets the status registers of the AER capability where the
+   * function has one. An uncorrectable error reaches the user of every function below the port
+   * above (ERR); after a fatal one the host resets that link, in the next turn.
    *
    * @param status bits of the status register that the error sets; default: an internal error, or a
    *   receiver error where it is correctable
@@ -104,17 +106,17 @@ export interface DeviceHost {
    */
   reportError(kind: ErrorKind, status?: number): boolean;
   /**
-   * Signal PME: sets PME_Status, and wakes the function when its host has armed that (B.10).
+   * Signal PME. Sets PME_Status, and wakes the function when the host has armed the wake-up (B.10).
    *
    * @returns whether a message was sent: not from a power state that the capability does not name,
    *   or while PME is not enabled
    */
   wake(): boolean;
-  /** The hardware's config space, little-endian and aligned. */
+  /** The hardware's config space, little-endian. Accesses are aligned. */
   readConfig(offset: number, width: Width): number;
   /**
-   * The memory behind BAR `index`, or from 9 on behind that region, when it was declared with
-   * `backing: 'memory'`.
+   * The memory behind BAR `index`, or behind region `index` from 9 on. The declaration has
+   * `backing: 'memory'` for it.
    */
   barMemory(index: number): DirectMemory;
 }
@@ -124,14 +126,14 @@ export type Width = 1 | 2 | 4;
 
 /**
  * A software device's behaviour. `bar` is 0 to 5, and from 9 on a region of the declaration's
- * `regions`. Offsets and widths are checked before they get here: an access never crosses the BAR's
- * end and is naturally aligned. What it throws is a bug of the model: the host logs it, answers all
- * ones and goes on.
+ * `regions`. The host checks offsets and widths first: an access never crosses the BAR's end and is
+ * naturally aligned. An error that a model throws is a bug of the model: the host logs it, answers
+ * all ones and goes on.
  */
 export interface Model {
   read(bar: number, offset: number, width: Width): number;
   write(bar: number, offset: number, width: Width, value: number): void;
-  /** 64-bit accesses; without these the host makes two of 32 bits, low half first. */
+  /** 64-bit accesses. Default: the host makes two accesses of 32 bits, low half first. */
   read64?(bar: number, offset: number): bigint;
   write64?(bar: number, offset: number, value: bigint): void;
   /**
@@ -140,13 +142,14 @@ export interface Model {
    */
   reset(): void;
   /**
-   * A read of a register in config space that the declaration's `registers` name, all of it. With
-   * `configWrite` the model answers these registers; without, config space keeps their bits.
+   * A read of a whole config space register that the declaration's `registers` name. With
+   * `configWrite` the model answers reads of these registers; without it, config space keeps their
+   * bits.
    */
   configRead?(offset: number, width: Width): number;
   /**
-   * A write to config space that touches such registers, before `configWritten`. It may touch bytes
-   * beside them too.
+   * A write to config space that touches such registers. The host calls it before `configWritten`.
+   * The write may also touch bytes beside the registers.
    */
   configWrite?(offset: number, width: Width, value: number): void;
   /**
@@ -158,38 +161,40 @@ export interface Model {
   power?(state: 'D0' | 'D3hot'): void;
   /** The device is removed for good. */
   dispose?(): void;
-  /** Absent: the device cannot be moved while it runs. */
+  /** Default: the device has no live migration. */
   readonly migration?: ModelMigration;
 }
 
 /**
  * A model's part in live migration (B.11). The states and their arcs, the stream with its sections
- * and checksums, and the errno are the host's; a model stops, tells what it is made of, and takes
- * it back.
+ * and checksums, and the errno belong to the host. A model stops, saves its state, and loads it.
  */
 export interface ModelMigration {
   /**
-   * Of what `save` gives. A higher one adds to the end only; `load` takes all up to its own, and
-   * refuses what it does not know.
+   * Version of the data that `save` gives. A higher version only adds to the end. `load` takes
+   * every version up to its own, and refuses others.
    */
   readonly version: number;
   /**
-   * From its return on nothing leaves the device: no DMA, no interrupt. Work under way is ended or
-   * kept as state. Registers still answer.
+   * After its return no DMA and no interrupt leaves the device. The model ends the work under way
+   * or keeps it as state. Registers still answer.
    */
   stop(): void;
-  /** Go on from where it stopped, or from what was loaded. */
+  /** Go on from the stop, or from the loaded state. */
   start(): void;
-  /** Everything a reset would clear, and all else the driver could miss. Only while stopped. */
+  /**
+   * The state that a reset clears, and all other state that a driver can notice. Called only while
+   * stopped.
+   */
   save(): Uint8Array;
   /**
-   * Only while stopped, right after `reset`.
-   * @throws VfioError EINVAL for what it cannot take; then reset follows
+   * Called only while stopped, right after `reset`.
+   * @throws VfioError EINVAL for data that it cannot take; the host calls `reset` then
    */
   load(state: Uint8Array, version: number): void;
   /**
-   * Contents too large for `save`, such as a disk in memory: sent ahead while the device runs.
-   * Without it there is no PRE_COPY.
+   * Contents too large for `save`, such as a disk in memory. The host sends them ahead while the
+   * device runs. Without it the device has no PRE_COPY.
    */
   readonly bulk?: ModelBulk | undefined;
   /** About how many bytes `save` gives, for planning a move. Default: 4096. */
@@ -199,15 +204,16 @@ export interface ModelMigration {
 }
 
 /**
- * The halt before the stop, in which devices that reach each other are stopped one after the other.
+ * The halt before the stop. While all devices are halted, those that reach each other can be
+ * stopped one after another.
  */
 export interface ModelPeerToPeer {
   /**
-   * From its return on no DMA leaves the device; else it works. Also called while stopped: then it
-   * holds after the next `start`.
+   * After its return no DMA leaves the device; everything else works. The host also calls it while
+   * the device is stopped: the halt then holds after the next `start`.
    */
   enter(): void;
-  /** DMA may leave again, and what was held back goes on. */
+  /** DMA may leave again, and transfers that were held back go on. */
   leave(): void;
 }
 
@@ -220,12 +226,12 @@ export interface ModelBulk {
   present(block: number): boolean;
   read(block: number, into: Uint8Array): void;
   write(block: number, from: Uint8Array): void;
-  /** From now on writes are noted; nothing is noted yet. */
+  /** Note writes from now on. No block is noted yet. */
   startTracking(): void;
   stopTracking(): void;
   /**
-   * The next block at or after `from` that was written since it was taken; it counts as unwritten
-   * then. -1: none.
+   * Take the next block at or after `from` that was written since it was last taken. It counts as
+   * unwritten then. @returns -1 when there is none
    */
   takeDirty(from: number): number;
 }

@@ -1,8 +1,8 @@
 /**
- * Device: how a PCI device behind VFIO is used. A driver, the vfio-user server and every test hold
- * one of these, and nothing else. Implementations: the engine's device file, the vfio-user client,
- * the client of /dev/vfio. One conformance suite runs on all of them. src/device has what all of
- * them share.
+ * Device is the interface to a PCI device behind VFIO. A driver, the vfio-user server and every
+ * test use a device through it alone. Implementations: the engine's device file, the vfio-user
+ * client, the client of /dev/vfio. One conformance suite runs on all of them. src/device has the
+ * code that all of them share.
  *
  * Register access is synchronous and allocates nothing (64-bit reads give a bigint). Waiting for
  * interrupts is asynchronous. Every method throws `VfioError` with the errno Linux gives, ENODEV
@@ -43,7 +43,8 @@ export interface MappableArea {
 }
 
 /**
- * A register whose writes may come by an eventfd: a signal of it is this write, without a message.
+ * A register whose writes may come by an eventfd: a signal of the eventfd stands for this write,
+ * without a message.
  */
 export interface Doorbell {
   readonly offset: number;
@@ -116,13 +117,13 @@ export interface Region extends RegisterAccess {
 
 /**
  * A mapped region: loads and stores. An access throws `BusError` (what SIGBUS is to a C program)
- * while memory decoding is off, the device is in low power or it is gone; it works again once the
- * cause is.
+ * while memory decoding is off, and while the device is in low power or gone. It works again when
+ * the cause has ended.
  */
 export interface RegionMapping extends RegisterAccess, Disposable {
   readonly size: number;
   /**
-   * The memory behind it, when it is plain memory that can be mapped elsewhere too; null for
+   * The memory behind the mapping, when it is plain memory that others can map too; null for
    * registers that trap.
    */
   readonly memory: { readonly memory: DirectMemory; readonly offset: number } | null;
@@ -156,12 +157,12 @@ export interface DirtyTracking {
   /**
    * The pages of [iova, iova + size) that were written since the last report.
    *
-   * @throws VfioError EINVAL while tracking is off, for another page size, a bitmap too small, or
-   * a range that is misaligned or cuts a mapping; EOVERFLOW past 2^64
+   * @throws VfioError EINVAL while tracking is off, for another page size, for a bitmap that is too
+   * small, and for a range that is misaligned or cuts a mapping; EOVERFLOW past 2^64
    */
   report(iova: bigint, size: bigint, pageSize: bigint, into: Uint8Array): void;
   /**
-   * Unmap, and report the pages that were written there. Bytes unmapped.
+   * Unmap, and report the pages that were written there. @returns bytes unmapped
    *
    * @throws VfioError as `report`
    */
@@ -187,7 +188,7 @@ export interface DmaSpace {
    */
   map(request: { iova: bigint; memory: Memory; offset?: number; size?: number; access?: Access }): void;
   /**
-   * Bytes unmapped; 0 when nothing was there.
+   * @returns bytes unmapped; 0 when nothing was mapped there
    *
    * @throws VfioError EINVAL when it would cut a mapping in two.
    */
@@ -227,14 +228,11 @@ export interface HotResetDependent {
 export interface FeatureRequest {
   /** `Feature` */
   readonly feature: number;
-  /**
-   * Ask whether the device has the feature, and the operations `get` and `set` of it; nothing else
-   * is done.
-   */
+  /** Only ask whether the device has the feature, and its operations `get` and `set`. */
   readonly probe?: boolean;
   readonly get?: boolean;
   readonly set?: boolean;
-  /** In for set, out for get. Default: none. */
+  /** The device reads it in a set and writes it in a get. Default: none. */
   readonly data?: Uint8Array;
 }
 
@@ -248,7 +246,10 @@ export interface Device extends Disposable {
    * PCI Express
    */
   irq(index: number): IrqInfo;
-  /** 0, or how many vectors could be had when fewer than asked (nothing has changed then). */
+  /**
+   * @returns 0; or, when fewer vectors are available than asked for, their number, and nothing has
+   * changed
+   */
   setIrqs(request: SetIrqs): number;
   /**
    * @throws VfioError EINVAL when the device has no reset; EAGAIN while a different user holds it
@@ -269,8 +270,8 @@ export interface Device extends Disposable {
    */
   feature(request: FeatureRequest): number;
   /*
-   * Features by name. A member that is absent: no device of this kind has the feature. A device that
-   * lacks a feature throws ENOTTY when the feature is used.
+   * Features by name. An absent member means that no device of this kind has the feature. A device
+   * that lacks a feature throws ENOTTY when the feature is used.
    */
   readonly migration?: MigrationControl;
   readonly dmaLogging?: DmaLogging;
@@ -279,7 +280,7 @@ export interface Device extends Disposable {
   /** The buffer is yours to dispose of. @throws VfioError as `DmaBufRequest` says; ENOTTY */
   exportDmaBuf?(request: DmaBufRequest): DmaBuf;
   /**
-   * Set the VF token of a physical function (S3-11), 16 bytes, at any time.
+   * Set the VF token of a physical function (S3-11), 16 bytes. The user may set it at any time.
    *
    * @throws VfioError EINVAL for fewer bytes; ENOTTY
    */

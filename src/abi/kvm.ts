@@ -6,7 +6,7 @@ const io = (number: number): number => (KVMIO << 8) | number;
 const iow = (number: number, size: number): number => (0x4000_0000 | (size << 16) | io(number)) >>> 0;
 const iowr = (number: number, size: number): number => (0xc000_0000 | (size << 16) | io(number)) >>> 0;
 
-/** 16 bytes would be wrong: the kernel's has no hole. */
+/** The kernel's structure has no hole, so it does not have 16 bytes. */
 export const KvmCreateDevice = struct('kvm_create_device', 12, { type: 'u32', fd: 'u32', flags: 'u32' });
 
 export const KvmDeviceAttr = struct('kvm_device_attr', 24, { flags: 'u32', group: 'u32', attr: 'u64', addr: 'u64' });
@@ -21,7 +21,7 @@ export const KvmIoctl = {
 
 export const KVM_API_VERSION = 12;
 
-/** kvm_create_device.flags: only say whether there is such a device. */
+/** kvm_create_device.flags: only report whether KVM has such a device. */
 export const KVM_CREATE_DEVICE_TEST = 1;
 export const KVM_DEV_TYPE_VFIO = 4;
 

@@ -9,14 +9,14 @@ import type { FeatureRequest, IrqInfo, Region, RegionInfo, RegionMapping, SetIrq
 import type { ModelMigration, Width } from './device-host.ts';
 import type { DirectMemory } from './memory.ts';
 
-/** A hook's answer where the device is to act as without a mediator. */
+/** The answer of a hook that lets the device act as without a mediator. */
 export const PASS_THROUGH = Symbol('pass through');
 /** The answer of a hook that leaves an access to the device. */
 export type PassThrough = typeof PASS_THROUGH;
 
 /**
  * Registers of a function's BARs as the hardware has them, past every hook and gate: for the
- * mediator's own use, also while the device is stopped.
+ * mediator's own use, also while the device is stopped
  */
 export interface FunctionRegisters {
   read(bar: number, offset: number, width: Width): number;
@@ -33,7 +33,7 @@ export interface MediatedPhysical extends FunctionRegisters {
   readonly name: string;
   readonly vendor: number;
   readonly device: number;
-  /** The driver that has it now; null for none. */
+  /** The driver that is bound to it now; null for none. */
   readonly driver: string | null;
   readonly totalVfs: number;
   /** Virtual functions that are enabled now. */
@@ -41,8 +41,8 @@ export interface MediatedPhysical extends FunctionRegisters {
 }
 
 /**
- * The device as its mediator sees it, from open to release. Afterwards reads give ones, writes go
- * nowhere, and memory is ENODEV.
+ * The device as its mediator sees it, from open to release. After the release, reads give ones,
+ * writes have no effect, and memory is ENODEV.
  */
 export interface MediatedDevice extends FunctionRegisters {
   /** `0000:00:04.0` */
@@ -54,9 +54,7 @@ export interface MediatedDevice extends FunctionRegisters {
   readonly classCode: number;
   readonly clock: Clock;
   readonly log: Logger;
-  /**
-   * Of a virtual function: the physical one that it is a part of. Null on every other function.
-   */
+  /** Of a virtual function: its physical function. Null on every other function. */
   readonly physical: MediatedPhysical | null;
   /**
    * Of a virtual function: its number among those of `physical`, from 0. Null on every other
@@ -66,19 +64,20 @@ export interface MediatedDevice extends FunctionRegisters {
   /** Of a physical function: how many virtual ones it can have. 0 on every other function. */
   readonly totalVfs: number;
   /**
-   * Regions without a mediator; those that the mediator adds (`addedRegions`) get the indexes from
-   * here on.
+   * Number of regions without a mediator. The regions that the mediator adds (`addedRegions`) get
+   * the indexes from here on.
    */
   readonly numRegions: number;
   /**
-   * Memory for a region to add, zeroed, of whole pages. The mediator disposes of it in release.
+   * Allocate memory for a region to add: whole pages, zeroed. The mediator disposes of it in
+   * release.
    */
   allocate(size: number): DirectMemory;
   /**
-   * Memory as the device's user has mapped it, without the device taking part (vfio_dma_rw).
+   * Read or write memory that the device's user has mapped. The device takes no part (vfio_dma_rw).
    *
-   * @throws VfioError EINVAL nothing is mapped there; EPERM the mapping forbids it; EAGAIN it
-   * answers only by messages
+   * @throws VfioError EINVAL when nothing is mapped there; EPERM when the mapping forbids it;
+   * EAGAIN for memory that answers only by messages
    */
   dmaRead(iova: bigint, into: Uint8Array): void;
   dmaWrite(iova: bigint, from: Uint8Array): void;
@@ -106,7 +105,8 @@ export interface RegionHooks<H> {
 }
 
 /**
- * A region that the device itself does not have (S0-05): the last ones, in the order of the table.
+ * A region that the device itself does not have (S0-05). Added regions come last, in the order of
+ * the table.
  */
 export interface AddedRegion<H> {
   /** VFIO_REGION_INFO_CAP_TYPE, 32 bits each; a vendor's own type is 0x80000000 | vendor. */
@@ -114,11 +114,9 @@ export interface AddedRegion<H> {
   readonly subtype: number;
   /** Bytes; with `memory`: whole pages of 4096. */
   readonly size: number;
-  /**
-   * Without it, and without `memory`, the region cannot be read. Accesses are inside the region.
-   */
+  /** Without `read` and `memory`, the region cannot be read. Accesses are inside the region. */
   read?(handle: H, offset: number, into: Uint8Array): number;
-  /** Without it, and without `memory`, the region cannot be written. */
+  /** Without `write` and `memory`, the region cannot be written. */
   write?(handle: H, offset: number, from: Uint8Array): number;
   /**
    * The memory that accesses without a hook reach. Without any hook users may map it, and keep it
@@ -129,7 +127,7 @@ export interface AddedRegion<H> {
 
 /** Hooks of one interrupt index. */
 export interface IrqHooks<H> {
-  /** Its answer holds: more interrupts than it counts are EINVAL. */
+  /** The engine holds users to its answer: more interrupts than it counts are EINVAL. */
   info?(handle: H, info: IrqInfo): IrqInfo;
   set?(handle: H, request: SetIrqs, direct: (request: SetIrqs) => number): number | PassThrough;
 }
@@ -139,7 +137,7 @@ export interface IrqHooks<H> {
  * tables have no effect until the next open (S0-09).
  */
 export interface Accepted<H> {
-  /** The mediator's own; the engine never looks inside (S0-02). */
+  /** The mediator's own data; the engine does not look inside (S0-02). */
   readonly handle: H;
   /** By region index. */
   readonly regions?: Readonly<Record<number, RegionHooks<H>>>;
@@ -168,8 +166,8 @@ export interface Accepted<H> {
 export interface Mediator<H = unknown> {
   /** Unique in a registry. */
   readonly name: string;
-  /** Null: not mine, ask the next one. What it throws is a refusal too. */
+  /** Null: the engine asks the next mediator. An error that it throws is a refusal too. */
   open(device: MediatedDevice): Accepted<H> | null;
-  /** Once for each open that accepted: the device is disabled by then (S0-18). */
+  /** Called once for each accepted open. The device is disabled by then (S0-18). */
   release(handle: H): void;
 }

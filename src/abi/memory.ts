@@ -1,6 +1,6 @@
 /**
- * Memory: what DMA reaches. Where it came from (a memfd here, a peer's fd, messages) is its own
- * business; an IOMMU domain only maps ranges of it.
+ * Memory that DMA reaches. It may be a memfd, a peer's fd, or memory that answers by messages; an
+ * IOMMU domain maps ranges of any of them.
  */
 
 /**
@@ -20,8 +20,9 @@ interface MemoryBase extends Disposable {
   /** Bytes, a multiple of 4096. */
   readonly size: number;
   /**
-   * Counted reference: whoever maps this memory holds one from map to unmap. Disposing drops the
-   * creator's reference; pages stay as long as one is held, as pinned pages do.
+   * Take or drop a counted reference. Each mapping of this memory holds one from map to unmap.
+   * Disposing drops the creator's reference. Pages stay while a reference is held, as pinned pages
+   * do.
    */
   get(): this;
   put(): void;
@@ -33,15 +34,15 @@ interface MemoryBase extends Disposable {
 export interface DirectMemory extends MemoryBase {
   readonly kind: 'direct';
   /**
-   * Window i covers bytes [i·WINDOW_BYTES, …). Each is the whole window, so an offset within it
-   * indexes it.
+   * Window i covers bytes [i·WINDOW_BYTES, …). An offset within the window is an index of its
+   * bytes.
    */
   readonly windows: readonly Uint8Array<ArrayBufferLike>[];
 }
 
 /**
- * Memory that answers only asynchronously: in another process and reached by messages. Rejects with
- * `VfioError` when the peer is gone.
+ * Memory in another process that is reached by messages, and answers only asynchronously. Calls
+ * reject with `VfioError` when the peer is gone.
  */
 export interface RemoteMemory extends MemoryBase {
   readonly kind: 'remote';
@@ -57,7 +58,7 @@ export interface RemoteMemory extends MemoryBase {
 export type Memory = DirectMemory | RemoteMemory;
 
 /**
- * Makes zeroed direct memory of at least `size` bytes, rounded up to whole pages. Injected into the
- * engine: memfds in production, plain buffers in fakes.
+ * Makes zeroed direct memory of at least `size` bytes, rounded up to whole pages. The engine gets
+ * one from its caller: it makes memfds in production, and plain buffers in fakes.
  */
 export type MemoryAllocator = (size: number) => DirectMemory;

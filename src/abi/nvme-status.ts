@@ -1,6 +1,6 @@
 /**
- * NVMe status codes, whole: Status Code in bits 7:0, Status Code Type in bits 10:8. In a
- * completion's dword 3 they stand from bit 17 on; `More` and `Do Not Retry` are added to them.
+ * NVMe status codes, whole: Status Code in bits 7:0, Status Code Type in bits 10:8. In dword 3 of a
+ * completion they stand from bit 17 on, together with `More` and `Do Not Retry`.
  *
  * @see NVMe 1.4, 4.6.1 (figures 125 to 132)
  */
@@ -220,8 +220,8 @@ const names: Readonly<Record<keyof typeof Status, string>> = {
 const nameOf = new Map(Object.entries(Status).map(([key, code]) => [code as number, names[key as keyof typeof Status]]));
 
 /**
- * `LBA Out of Range`, from a status with or without its More and Do Not Retry bits; a code we do
- * not know as its type and number.
+ * The name of a status, such as `LBA Out of Range`; More and Do Not Retry are ignored. An unknown
+ * code is shown as its type and number.
  */
 export function statusName(status: number): string {
   const code = status & StatusBit.CODE;

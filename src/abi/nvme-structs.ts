@@ -7,8 +7,8 @@ import { arrayOf, byteArray, cString, type LayoutValue, layout, text, u8, u16, u
 import { struct } from '../base/struct.ts';
 
 /**
- * Identify Controller (5.15.2.2, figure 247). `psd` and what is vendor specific are not among the
- * fields: see `PowerState`.
+ * Identify Controller (5.15.2.2, figure 247). `psd` (see `PowerState`) and vendor-specific bytes
+ * are not among the fields.
  */
 export const IdentifyController = layout('Identify Controller', 4096, {
   vid: u16(0),
@@ -167,14 +167,14 @@ checkFields('LBA Format', 32, Lbaf);
 
 /** Error Information log entry (5.14.1.1, figure 193). */
 export const ErrorLogEntry = layout('Error Information Log Entry', 64, {
-  /** Which error this is since the beginning; 0: no entry. */
+  /** Number of this error since the first one; 0: no entry. */
   errorCount: u64(0),
-  /** FFFFh: not about a command. */
+  /** FFFFh: the error concerns no command. */
   sqid: u16(8),
   cid: u16(10),
   /** Status field as in the completion, with the phase tag in bit 0. */
   status: u16(12),
-  /** Byte in 7:0, bit in 10:8; FFFFh: about no field in particular. */
+  /** Byte in 7:0, bit in 10:8; FFFFh: the error concerns no particular field. */
   parameterErrorLocation: u16(14),
   lba: u64(16),
   nsid: u32(24),
@@ -233,7 +233,10 @@ export const FirmwareSlotLog = layout('Firmware Slot Information', 512, {
 });
 export type FirmwareSlotLog = LayoutValue<typeof FirmwareSlotLog>;
 
-/** Changed Namespace List log (5.14.1.4): so many NSIDs, in order; one of FFFFFFFFh for more. */
+/**
+ * Changed Namespace List log (5.14.1.4): NSIDs in order, at most 1024; the one entry FFFFFFFFh says
+ * that there are more.
+ */
 export const CHANGED_NAMESPACES_MAX = 1024;
 
 /** Commands Supported and Effects log (5.14.1.5): 256 admin dwords, then 256 I/O dwords. */

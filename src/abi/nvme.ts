@@ -29,7 +29,7 @@ export const NvmeReg = {
   BPMBL: 0x48,
   CMBMSC: 0x50,
   CMBSTS: 0x58,
-  /** Controller Ready Timeouts (NVMe 2.0, 3.1.3.20): there where CAP.CRMS says so. */
+  /** Controller Ready Timeouts (NVMe 2.0, 3.1.3.20): present where CAP.CRMS says so. */
   CRTO: 0x68,
   PMRCAP: 0xe00,
   PMRCTL: 0xe04,
@@ -130,7 +130,7 @@ export function capField(low: number, high: number, field: BitField): number {
   return ((field.lsb < 32 ? low >>> field.lsb : high >>> (field.lsb - 32)) & fieldMask(field)) >>> 0;
 }
 
-/** NSSR: what written to it resets the NVM subsystem, "NVMe" (3.1.7). */
+/** The value that resets the NVM subsystem when it is written to NSSR: "NVMe" (3.1.7). */
 export const NSSR_VALUE = 0x4e56_4d65;
 
 /** VS of this revision (3.1.2). */
@@ -161,8 +161,8 @@ export const SQES = 6;
 export const CQES = 4;
 
 /**
- * Zero-based in registers; these are entries. The admin queues have at most 4096 (3.1.8), I/O
- * queues 65536 (3.1.1).
+ * Registers have zero-based sizes; this constant counts entries. The admin queues have at most 4096
+ * (3.1.8), I/O queues 65536 (3.1.1).
  */
 export const ADMIN_QUEUE_MAX = 4096;
 
@@ -314,7 +314,7 @@ const featureData: Readonly<Record<number, number>> = {
 
 /** Get Features, SEL (figure 178). */
 export const FeatureSelect = { CURRENT: 0, DEFAULT: 1, SAVED: 2, CAPABILITIES: 3 } as const;
-/** What SEL = 3 answers in dword 0 (figure 179). */
+/** The bits that Get Features with SEL = 3 answers in dword 0 (figure 179). */
 export const FeatureCapability = { SAVEABLE: 1, NAMESPACE_SPECIFIC: 2, CHANGEABLE: 4 } as const;
 /** Set Features, CDW10: save the value (figure 270). */
 export const FEATURE_SAVE = 0x8000_0000;

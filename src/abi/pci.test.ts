@@ -5,7 +5,7 @@ import * as pci from './pci.ts';
 
 const src = join(import.meta.dirname, '..');
 
-it('S2-20 rooms name a config register where they use it, and never spell its number', () => {
+it('S2-20 rooms use a config register by name, and never by number', () => {
   const bare = /\b(?:config|hardware|vconfig)\.(?:read|write|writeBits)\(\s*(?:0x[\da-f]+|\d+)\b/;
   const wrong = ['engine', 'pci', 'ioctl', 'models'].flatMap((room) =>
     readdirSync(join(src, room), { recursive: true, encoding: 'utf8' })

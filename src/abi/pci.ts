@@ -1,8 +1,8 @@
 /**
  * Numbers of PCI and PCI Express configuration space (S2-20): the header, the ids of capabilities,
- * and the capabilities that clients of vfio-user program themselves. The registers of the others
- * stand in pci/capabilities/, with all else that is known of them. Names follow linux/pci_regs.h
- * without its prefixes, so that either can be found from the other.
+ * and the capabilities that clients of vfio-user program themselves. The registers of other
+ * capabilities stand in pci/capabilities/, beside their builders and decoders. Names follow
+ * linux/pci_regs.h without its prefixes, so that a reader can search for one by the other.
  *
  * @see PCI Local Bus 3.0 chapter 6 and appendix H/I, PCI Express Base 6.0 chapter 7
  */

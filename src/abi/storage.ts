@@ -1,17 +1,17 @@
 /**
- * Storage: bytes that outlive a device, which a disk keeps its blocks in: memory, a file, an
- * overlay over either. Models get one and know nothing of where it is. Offsets and sizes are bytes;
- * results are 0 or a negative errno (`Errno` of base/errno.ts gives the names).
+ * Storage: bytes that outlive a device, in which a disk keeps its blocks. A storage is memory, a
+ * file, or an overlay over either. Models get one and do not know its kind. Offsets and sizes are
+ * bytes; results are 0 or a negative errno (`Errno` of base/errno.ts gives the names).
  */
 import type { ModelBulk } from './device-host.ts';
 
-/** Not now without waiting: use the queued form. */
+/** The operation cannot be done without waiting: use the queued form. */
 export const WOULD_BLOCK = 1;
 
 /**
- * One user's queue of a storage: a controller opens one for each of its lives. Everything is tried
- * at once where that needs no waiting; what does is queued, started together by `submit`, and told
- * to `completed` later.
+ * One user's queue of a storage. A controller opens one at each start. An operation that needs no
+ * waiting is done at once. Others are queued; `submit` starts them together, and `completed`
+ * reports each end later.
  */
 export interface StorageQueue extends Disposable {
   /** Copy out now. 0, -errno or WOULD_BLOCK; `into` is not kept. */
@@ -29,26 +29,26 @@ export interface StorageQueue extends Disposable {
    */
   write(offset: number, from: Uint8Array, tag: number, durable: boolean): void;
   /**
-   * Queue: everything that had completed when this was called is on the disk when it completes
-   * (fdatasync).
+   * Queue a flush. When it completes, every operation that had completed before this call is on the
+   * disk (fdatasync).
    */
   flush(tag: number): void;
   /**
-   * Queue: [offset, + size) reads as zeroes once it completed. `discard`: its space may be given
-   * back (a hole).
+   * Queue zeroes: once completed, [offset, offset + size) reads as zeroes. `discard`: the storage
+   * may give the space back (a hole).
    */
   zero(offset: number, size: number, tag: number, discard: boolean): void;
-  /** Start what was queued since the last time, as one batch. */
+  /** Start the operations queued since the last call, as one batch. */
   submit(): void;
-  /** Block until everything submitted has ended, telling `completed` on the way. */
+  /** Block until every submitted operation has ended, and call `completed` for each. */
   drain(): void;
   /** Operations queued or under way. */
   readonly pending: number;
 }
 
 /**
- * What is told of a queued operation: 0 or -errno. Called from `submit`, `drain` or later, never
- * from the call that queued it.
+ * Reports the end of a queued operation: 0 or -errno. Called from `submit`, `drain` or later, never
+ * from the call that queued the operation.
  */
 export type StorageCompleted = (tag: number, result: number) => void;
 
@@ -56,25 +56,26 @@ export type StorageCompleted = (tag: number, result: number) => void;
 export interface Storage extends Disposable {
   /** Bytes. */
   readonly size: number;
-  /** Writes and zeroes are refused with -EROFS. */
+  /** The storage refuses writes and zeroes with -EROFS. */
   readonly readOnly: boolean;
   /**
-   * Whether a power cut loses what was written and not flushed: a disk says it has a volatile write
-   * cache.
+   * Whether a power cut loses writes that were not flushed. A disk reports a volatile write cache
+   * then.
    */
   readonly volatile: boolean;
   /** For messages: `disk.img`, `64 MiB of memory`. */
   readonly name: string;
   /**
-   * What has to be sent when the device is moved to another process, in blocks of 4096 bytes; one
-   * user at a time. Without it the contents stay where they are: a device that writes to such a
-   * storage cannot be moved.
+   * Contents to send when the device moves to another process, in blocks of 4096 bytes; one user at
+   * a time. Without it the contents stay in place, and a device that writes to the storage cannot
+   * be moved.
    */
   readonly bulk?: ModelBulk;
-  /** Bytes that are really held; what has never been written, or was discarded, is not. */
+  /** Bytes that take space. Bytes that were never written, or were discarded, take none. */
   allocated(): number;
   /**
-   * After dispose of the queue `completed` is not called any more; what was submitted still ends.
+   * After dispose of the queue, submitted operations still end, but `completed` is not called any
+   * more.
    */
   open(completed: StorageCompleted): StorageQueue;
 }

@@ -9,19 +9,21 @@
  */
 
 export const VF_TOKEN_BYTES = 16;
-/** Characters of one that is written out. */
+/** Characters of a token's text. */
 export const VF_TOKEN_LENGTH = 36;
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 
-/** The 16 bytes; null for what is no UUID. Upper and lower case are the same. */
+/**
+ * The 16 bytes of a token's text; null for text that is no UUID. Upper and lower case are the same.
+ */
 export function parseVfToken(text: string): Uint8Array<ArrayBuffer> | null {
   if (typeof text !== 'string' || text.length !== VF_TOKEN_LENGTH || !UUID.test(text)) return null;
   const digits = text.replaceAll('-', '');
   return Uint8Array.from({ length: VF_TOKEN_BYTES }, (_, i) => Number.parseInt(digits.slice(2 * i, 2 * i + 2), 16));
 }
 
-/** As `parseVfToken` reads it. */
+/** The text that `parseVfToken` reads. */
 export function formatVfToken(bytes: Uint8Array): string {
   const digits = Array.from(bytes.subarray(0, VF_TOKEN_BYTES), (byte) => byte.toString(16).padStart(2, '0')).join('');
   return [digits.slice(0, 8), digits.slice(8, 12), digits.slice(12, 16), digits.slice(16, 20), digits.slice(20)].join('-');

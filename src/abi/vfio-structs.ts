@@ -2,9 +2,9 @@
  * Layouts of linux/vfio.h. Each size is what a C compiler gives the structure, checked at load;
  * holes are declared as `reserved…` fields.
  *
- * A structure may grow at its end from one kernel to the next. What a request must hold at least,
- * `minsz`, is therefore the end of the last field that its first version had, and never the
- * structure's size: `MinSize` below.
+ * A structure may grow at its end from one kernel to the next. The least size of a request,
+ * `minsz`, is therefore the end of the last field in its first version, and not the structure's
+ * size: see `MinSize` below.
  *
  * @see include/uapi/linux/vfio.h (Linux 7.2)
  */
@@ -36,17 +36,6 @@ export const RegionInfoCapType = struct('vfio_region_info_cap_type', 16, {
   next: 'u32',
   type: 'u32',
   subtype: 'u32',
-});
-
-/**
- * DeviceInfoCap.PCI_ATOMIC_COMP, version 1. `flags`: completer of 32 (1), 64 (2) and 128 bits (4).
- */
-export const DeviceInfoCapPciAtomicComp = struct('vfio_device_info_cap_pci_atomic_comp', 16, {
-  id: 'u16',
-  version: 'u16',
-  next: 'u32',
-  flags: 'u32',
-  reserved: 'u32',
 });
 
 /** IommuInfoCap.IOVA_RANGE, version 1: followed by `nr_iovas` IovaRangeEntry. */
@@ -117,25 +106,6 @@ export const PciDependentDevice = struct('vfio_pci_dependent_device', 8, { id: '
 export const PciHotResetInfo = struct('vfio_pci_hot_reset_info', 12, { argsz: 'u32', flags: 'u32', count: 'u32' });
 /** Followed by `count` group descriptors (s32). */
 export const PciHotReset = struct('vfio_pci_hot_reset', 12, { argsz: 'u32', flags: 'u32', count: 'u32' });
-
-/** `region_index` is `dmabuf_id` when the plane is a dma-buf. */
-export const DeviceGfxPlaneInfo = struct('vfio_device_gfx_plane_info', 64, {
-  argsz: 'u32',
-  flags: 'u32',
-  drm_plane_type: 'u32',
-  drm_format: 'u32',
-  drm_format_mod: 'u64',
-  width: 'u32',
-  height: 'u32',
-  stride: 'u32',
-  size: 'u32',
-  x_pos: 'u32',
-  y_pos: 'u32',
-  x_hot: 'u32',
-  y_hot: 'u32',
-  region_index: 'u32',
-  reserved: 'u32',
-});
 
 export const DeviceIoeventfd = struct('vfio_device_ioeventfd', 32, {
   argsz: 'u32',
@@ -235,7 +205,10 @@ export const IommuType1DirtyBitmapGet = struct('vfio_iommu_type1_dirty_bitmap_ge
   bitmap_data: 'u64',
 });
 
-/** What `argsz` must be at least, and what is copied in before anything is looked at. */
+/**
+ * The least `argsz` of each structure. The kernel copies that many bytes in before it looks at any
+ * of them.
+ */
 export const MinSize = {
   GROUP_STATUS: GroupStatus.flags.end,
   DEVICE_INFO: DeviceInfo.num_irqs.end,

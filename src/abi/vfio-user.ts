@@ -6,7 +6,7 @@
  */
 import { struct, type Value } from '../base/struct.ts';
 
-/** Every message begins with this. A reply has the id and command of what it answers. */
+/** Every message begins with this. A reply has the id and the command of its request. */
 export const Header = struct('vfio_user_header', 16, { id: 'u16', command: 'u16', size: 'u32', flags: 'u32', error: 'u32' });
 export const HEADER_BYTES = Header.structSize;
 
@@ -24,15 +24,10 @@ export const VERSION_MAJOR = 0;
 /** The newest minor version that we speak. */
 export const VERSION_MINOR = 2;
 
-/** What a capability is when a peer does not name it. */
+/** The value of a capability that a peer does not name. */
 export const CapabilityDefaults = { MAX_MSG_FDS: 1, MAX_DATA_XFER_SIZE: 2 ** 20, MAX_DMA_MAPS: 65535, PGSIZES: 4096 } as const;
-/** QEMU takes no reply that allows more descriptors per message. */
+/** QEMU refuses a reply that allows more descriptors per message. */
 export const QEMU_MAX_MSG_FDS = 16;
-/**
- * QEMU reads the VERSION reply into a buffer as large as its own request: capabilities longer than
- * this do not fit.
- */
-export const QEMU_MAX_CAPABILITY_CHARS = 193;
 /** Linux puts no more descriptors into one message (SCM_MAX_FD). */
 export const MAX_FDS = 253;
 

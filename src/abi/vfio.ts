@@ -44,7 +44,7 @@ export const DeviceIoctl = {
   DETACH_IOMMUFD_PT: io(20),
 } as const;
 
-/** Of the descriptor that a migration state change gives. */
+/** ioctl of the descriptor that a change of the migration state gives. */
 export const MigrationIoctl = { GET_PRECOPY_INFO: io(21) } as const;
 
 export const API_VERSION = 0;
@@ -87,7 +87,9 @@ export const RegionIndex = {
 } as const;
 /** Of a PCI device; its device-specific regions have the indexes from here on. */
 export const NUM_REGIONS = 9;
-/** A region's offset in the device file is `index << 40`: too wide for `<<`, so multiply. */
+/**
+ * A region's offset in the device file is `index << 40`: too wide for `<<`, so the code multiplies.
+ */
 export const REGION_OFFSET_STEP = 2 ** 40;
 
 export const RegionCap = { SPARSE_MMAP: 1, TYPE: 2, MSIX_MAPPABLE: 3 } as const;
@@ -109,8 +111,6 @@ export const IrqSetFlags = {
   DATA_TYPE_MASK: 7,
   ACTION_TYPE_MASK: 56,
 } as const;
-
-export const HotResetInfoFlags = { DEV_ID: 1, DEV_ID_OWNED: 2 } as const;
 
 export const FeatureFlags = { MASK: 0xffff, GET: 1 << 16, SET: 1 << 17, PROBE: 1 << 18 } as const;
 
@@ -137,7 +137,7 @@ export const Feature = {
   SYSTEM_SLEEP_ACK: 0xfe01,
 } as const;
 
-/** What a device can do of migration (Feature.MIGRATION). The other two go with STOP_COPY only. */
+/** The migration that a device supports (Feature.MIGRATION). The other two flags need STOP_COPY. */
 export const MigrationFlags = { STOP_COPY: 1, P2P: 2, PRE_COPY: 4 } as const;
 
 /** enum vfio_device_mig_state. */
@@ -153,7 +153,7 @@ export const MigrationState = {
 } as const;
 export type MigrationState = (typeof MigrationState)[keyof typeof MigrationState];
 
-/** Ranges that one DMA_LOGGING_START takes: what fits a page. */
+/** The ranges that one DMA_LOGGING_START takes: as many as fit a page. */
 export const DMA_LOGGING_MAX_RANGES = 256;
 
 export const IommuInfoFlags = { PGSIZES: 1, CAPS: 2 } as const;

@@ -4,11 +4,12 @@
  */
 import { expect, it } from 'vitest';
 import { Movable, type MovableModel, type MovableOptions, movable } from '../../tests/kit/movable-model.ts';
+import { QEMU_MAX_CAPABILITY_CHARS } from '../../tests/kit/qemu.ts';
 import { Command, type RawClient, ServerRig, settle, viewOf } from '../../tests/kit/vfio-user-rig.ts';
 import type { DeviceHost } from '../abi/device-host.ts';
 import { Feature, FeatureFlags, MigrationState } from '../abi/vfio.ts';
 import { FeatureDmaLoggingRange, FeatureMigState, PrecopyInfo } from '../abi/vfio-structs.ts';
-import { HeaderFlags, QEMU_MAX_CAPABILITY_CHARS } from '../abi/vfio-user.ts';
+import { HeaderFlags } from '../abi/vfio-user.ts';
 import { encodeDmaMap, encodeFeature, encodeMigData, MigData, UserDmaLoggingControl, UserDmaLoggingReport, Version } from './messages.ts';
 
 function rig(options: MovableOptions = { bulk: true, p2p: true }): ServerRig & { readonly model: MovableModel } {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
+import { QEMU_MAX_CAPABILITY_CHARS } from '../../tests/kit/qemu.ts';
 import { parseVfToken } from '../abi/vf-token.ts';
-import { QEMU_MAX_CAPABILITY_CHARS } from '../abi/vfio-user.ts';
 import type { VfioError } from '../base/errno.ts';
 import { decodeVersion, defaultCapabilities, encodeVersion, formatCapabilities, VF_TOKEN_CAPABILITY } from './messages.ts';
 import { negotiate, type Offer } from './server/negotiation.ts';

@@ -2,7 +2,6 @@
  * The sections of a device's data: their numbers, versions and layouts. Layouts grow at their end
  * only, with a new version.
  */
-import { Bar } from '../../abi/pci.ts';
 import { struct, type Value } from '../../base/struct.ts';
 import type { PciDeclaration } from '../../pci/declaration.ts';
 import { invalid, type SectionKind } from './stream-format.ts';
@@ -127,7 +126,6 @@ export function checkIdentity(theirs: Uint8Array, ours: Uint8Array): void {
 
 /** A store: 0 is the model's own bulk; 1 + n is BAR n, where that is plain memory. */
 export const MODEL_STORE = 0;
-export const STORES = 1 + Bar.COUNT;
 
 export const Store = struct('store', 24, { store: 'u32', block_size: 'u32', size: 'u64', reserved: 'u64' });
 /** Followed by `count` blocks. */
