@@ -116,7 +116,7 @@ export class ClientDmaSpace implements DmaSpace {
     if (bytes > memory.size - offset) {
       throw new VfioError('EFAULT', `bytes ${offset} to ${offset + bytes} do not lie inside a memory of ${memory.size} bytes`);
     }
-    // The server may ask for it before it answers.
+    // The server may access the memory before it answers DMA_MAP.
     this.#memory.add(first, last, memory, offset, access);
     try {
       this.#send(iova, size, memory, offset, access);

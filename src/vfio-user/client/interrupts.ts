@@ -97,8 +97,8 @@ export class ClientInterrupts implements Disposable {
   }
 
   /**
-   * Which of ERR and REQ go to `onNotify`. An interrupt that the device lacks is left out, and no
-   * harm is done.
+   * Selects the interrupts, of ERR and REQ, that call `onNotify`. An interrupt that the device
+   * lacks is ignored.
    */
   setEvents(wanted: ReadonlySet<number>): void {
     for (const [index, notify] of this.#notify) {
@@ -218,8 +218,8 @@ export class ClientInterrupts implements Disposable {
     const held = this.#lines.get(index)?.sources;
     for (let i = 0; i < count; i++) {
       if ((sources[i] ?? null) === null || held?.has(start + i) !== true) continue;
-      // Servers may take it in place of the old one, for clients that know the kernel to forget
-      // those that were closed.
+      // The kernel forgets an eventfd when its user closes it, and some clients rely on that. A
+      // server may therefore replace the old eventfd, so the client checks here.
       throw new VfioError('EBUSY', `${this.#connection.name}: ${irqName(index)} has an unmask eventfd already`, {
         fix: 'Take it away first, with fd -1.',
       });
@@ -315,7 +315,7 @@ class LineSet implements Disposable {
     this.all.push(line);
   }
 
-  /** In place of those that were there from `start` on. */
+  /** Moves the lines to `held`, from vector `start` on. They replace, and close, older lines. */
   moveTo(held: Map<number, EventFdLine>, start: number): void {
     this.all.forEach((line, i) => {
       const old = held.get(start + i);

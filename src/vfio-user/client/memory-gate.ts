@@ -18,7 +18,7 @@ export class MemoryGate {
   };
   #known = false;
   #open = false;
-  /** Where capabilities that were looked for are: 0 for those that the device lacks. */
+  /** The offset of each capability that was looked up; 0 for one that the device lacks. */
   readonly #capabilities = new Map<number, number>();
   /** VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY was granted, and not left again. */
   lowPower = false;

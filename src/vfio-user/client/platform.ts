@@ -12,12 +12,9 @@ import { IrqIndex } from '../../abi/vfio.ts';
 import type { MemoryGate } from './memory-gate.ts';
 import { type ClientRegionIo, OUT_DATA } from './region-io.ts';
 
-/**
- * The first address that firmware gives to memory BARs: below 4 GiB, where those of 32 bits must
- * be.
- */
+/** The first address that firmware gives to memory BARs: below 4 GiB, as 32-bit BARs must be. */
 const MEMORY_FIRST = 0xc000_0000;
-/** And the first address of those that do not fit there. */
+/** The first address of 64-bit BARs that do not fit below 4 GiB. */
 const HIGH_FIRST = 2 ** 40;
 const LOW_END = 0xfec0_0000;
 const IO_FIRST = 0x1000;
@@ -30,9 +27,9 @@ const switches: Readonly<Record<number, { readonly capability: number; readonly 
 };
 
 export interface PlatformDevice {
-  /** Bytes of a BAR, 0 when there is none. */
+  /** The size of a BAR; 0 for a BAR that the device lacks. */
   barSize(index: number): number;
-  /** Vectors 0 to `vectors` - 1, if they are masked. */
+  /** Unmasks vectors 0 to `vectors` - 1 that are masked. */
   unmask(index: number, vectors: number): void;
 }
 
@@ -102,8 +99,8 @@ export class ClientPlatform {
   }
 
   /**
-   * Addresses for BARs that have none, of their size's alignment and beside those that have one.
-   * Only the device ever sees them.
+   * Gives an address to each BAR that has none: aligned to the BAR's size, and clear of the other
+   * BARs. Only the device sees these addresses.
    */
   #placeBars(): void {
     const bars: { readonly at: number; readonly kind: number; readonly size: number }[] = [];

@@ -130,7 +130,7 @@ export function encodeVersion(
   return payload;
 }
 
-/** The JSON, without white space: those that are given and not null. */
+/** The capabilities as JSON without white space; those that are null are left out. */
 export function formatCapabilities(
   capabilities: Partial<Capabilities>,
   vfToken: Uint8Array | null = null,

@@ -18,7 +18,7 @@ import type { FrameReader } from '../frames.ts';
 import { Command, DmaAccess, putHeader, replyError } from '../messages.ts';
 import { DMA_FIXED_BYTES, type DmaLayout, dataAt, layoutOfReadReply } from './dma-layout.ts';
 
-/** Messages in flight at one time, and bytes of data in those that were not sent yet. */
+/** The most messages in flight, and the most bytes of data in messages that wait to be sent. */
 const WINDOW = 64;
 const WINDOW_BYTES = 4 * 2 ** 20;
 /**
@@ -120,7 +120,7 @@ export class DmaCommands {
     return this.#pending.size + (this.#state === 'asked' ? 1 : 0);
   }
 
-  /** When the oldest of them was sent, null when there is none. */
+  /** When the oldest message in flight was sent; null when no message is in flight. */
   get oldestNs(): number | null {
     if (this.#state === 'asked') return this.#askedNs;
     for (const { sentNs } of this.#pending.values()) return sentNs;

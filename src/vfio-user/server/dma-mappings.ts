@@ -118,7 +118,7 @@ export class DmaMappings implements Disposable {
     }
   }
 
-  /** Overlaps: fine when it is the same mapping once more. */
+  /** Accepts a mapping that exists already. @throws VfioError EEXIST for any other overlap */
   #mapAgain({ flags, address, size, offset }: DmaMapRequest, first: number, last: number, fd: OwnedFd | undefined): void {
     const slot = this.#index.find(first);
     if (slot >= 0 && this.#index.foundFirst === first && this.#index.foundLast === last && this.#flags[slot] === flags) {

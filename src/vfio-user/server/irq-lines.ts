@@ -64,7 +64,7 @@ export class IrqLines implements Disposable {
     if (action === 'trigger' && data === 'none' && count === 0) this.#forget(index);
   }
 
-  /** No descriptors: takes away those that are there. */
+  /** Without descriptors, removes the eventfds of the vectors. */
   #setEventFds({ index, start, count, action }: SetIrqsRequest, fds: readonly OwnedFd[]): void {
     using events = new Cleanup();
     const each: Sinks = fds.length === 0 ? new Array<null>(count).fill(null) : fds.map((fd) => events.use(EventFd.fromFd(fd)));
