@@ -98,7 +98,7 @@ export interface DmaLogging {
    * Log writes to these ranges.
    *
    * @param pageSize a hint
-   * @returns bytes of the pages that the log tells apart
+   * @returns bytes of a page of the log
    * @throws VfioError EINVAL for no ranges, ranges that overlap or are not made of such pages, and
    * while a log is running; E2BIG for more than 256 ranges; EOVERFLOW past 2^64
    */
