@@ -93,7 +93,7 @@ describe('vfio show and explain', () => {
         '--socket-path',
         directory,
       ]);
-      await second.says(`vfio show ${directory} is of that one`);
+      await second.says(`vfio show ${directory} shows that one`);
       await second.says('listening at');
       const socket = await vfio('show', join(directory, `${VF0}.sock`));
       expect([socket.status, socket.err]).toEqual([1, expect.stringContaining(`fix: vfio show ${directory}`)]);

@@ -15,18 +15,18 @@ export type Address =
   | { readonly kind: 'socket'; readonly path: string }
   | { readonly kind: 'pci'; readonly bdf: string };
 
-/** Options of models that name files. */
+/** Options of models whose value names a file. */
 const fileOptions = /^(image|vfImage)=(.+)$/s;
 
 /**
- * As they are written: `size=1G` as text, `readonly` as 'true', what is given more than once as a
- * list.
+ * Options as the user writes them: `size=1G` is text, `readonly` is 'true', and an option that is
+ * given more than once is a list.
  */
 export type AddressOptions = Readonly<Record<string, string | readonly string[]>>;
 
 const forms = "'sim:edu', 'sim:./my-device.ts,option=value', 'unix:/path.sock' or '0000:03:00.0'";
 
-/** @throws VfioError EINVAL for what is no address */
+/** @throws VfioError EINVAL for a text that is not an address */
 export function parseAddress(text: string): Address {
   if (typeof text !== 'string' || text === '')
     throw new VfioError('EINVAL', `an address is missing; give ${forms}, or a model that device() made`);
@@ -46,9 +46,7 @@ export function parseAddress(text: string): Address {
   }
 }
 
-/**
- * The text behind `sim:`, for a process with another working directory: files by their full paths.
- */
+/** The text after `sim:` with full paths, for a process with another working directory. */
 export function withFullPaths(device: string): string {
   if (namesFile(device)) {
     const path = pathIn(device);
@@ -60,7 +58,7 @@ export function withFullPaths(device: string): string {
     .join(',');
 }
 
-/** Whether a model's name is that of a file, in an address as in a machine file. */
+/** Whether a model's name is the name of a file. Addresses and machine files have the same rule. */
 export function namesFile(name: string): boolean {
   return /[/.]/.test(name.split(',', 1)[0]!);
 }
@@ -70,7 +68,8 @@ export function looksLikeFile(address: string): boolean {
 }
 
 /**
- * The path may hold commas: it ends where options can begin, after the ending of a file with code.
+ * The path in `sim:PATH,OPTION=VALUE`. A path may hold commas: the path ends where options can
+ * begin, after the ending of a file with code.
  */
 function pathIn(text: string): string {
   return /^.*?\.[cm]?[jt]s(?=,|$)/.exec(text)?.[0] ?? text.split(',', 1)[0]!;

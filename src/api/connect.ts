@@ -1,12 +1,12 @@
-/** Connecting to a vfio-user server, for whoever typed its path. */
+/** Connects to a vfio-user server. Errors say how to start a server at the path. */
 import { statSync } from 'node:fs';
 import { VfioError } from '../base/errno.ts';
 import { VfioUserDevice, type VfioUserOptions } from '../vfio-user/client.ts';
 import { shellQuoted } from './shell-quoted.ts';
 
 /**
- * @throws VfioError ENOENT, ECONNREFUSED when nobody serves the socket, with what to do; else what
- *   `VfioUserDevice.connect` throws
+ * @throws VfioError ENOENT, ECONNREFUSED when no server listens at the socket, with a command that
+ *   starts one; else the errors of `VfioUserDevice.connect`
  */
 export function connect(path: string, options: VfioUserOptions = {}): VfioUserDevice {
   try {

@@ -51,7 +51,7 @@ describe('the disks that are asked for', () => {
     ['VHD', (1 << 20) - 512, text('conectix')],
     ['VDI', 0x40, Uint8Array.of(0x7f, 0x10, 0xda, 0xbe)],
     ['Parallels', 0, text('WithoutFreeSpace')],
-  ])('are no %s images, read-only and under an overlay neither, unless they are said to be raw', (format, offset, bytes) => {
+  ])('refuse %s images, also read-only and under an overlay, unless the user says format=raw', (format, offset, bytes) => {
     const path = newPath();
     const content = new Uint8Array(1 << 20);
     content.set(bytes, offset);
@@ -66,7 +66,7 @@ describe('the disks that are asked for', () => {
     raw.owns[Symbol.dispose]();
   });
 
-  it('are raw ones that begin as anything else: a boot sector, LUKS, text, less than a header', () => {
+  it('accept raw images that begin with anything else: a boot sector, LUKS, text, less than a header', () => {
     for (const bytes of [Uint8Array.of(0xeb, 0x63, 0x90), text('LUKS\xba\xbe'), text('QFI'), text('vhdx'), new Uint8Array(512)]) {
       const path = newPath();
       const content = new Uint8Array(512);
@@ -77,7 +77,7 @@ describe('the disks that are asked for', () => {
     expect(refusal(() => openDisks({ blockSize: 512, format: 'raw' })).code).toBe('EINVAL');
   });
 
-  it('say so in an address and in a machine file: format=raw', async () => {
+  it('take format=raw in an address and in a machine file', async () => {
     const path = newPath();
     writeFileSync(path, Buffer.concat([text('QFI\xfb'), new Uint8Array(8188)]));
     await expect(openNvme(`sim:nvme,image=${path}`)).rejects.toMatchObject({ code: 'EINVAL', message: expect.stringContaining('qcow2') });
@@ -97,7 +97,7 @@ describe('the disks that are asked for', () => {
     using _ = loadMachine(file(`image: ${path}, format: raw`));
   });
 
-  it('have whole blocks, and nothing is made otherwise', () => {
+  it('have whole blocks; otherwise no image is made', () => {
     const path = newPath();
     const wrong = refusal(() => openDisks({ images: [path], blockSize: 4096, size: 4096 + 512 }));
     expect(wrong.explain()).toMatch(/4608 bytes.*\n.*blocks of 512 bytes/);
@@ -107,19 +107,19 @@ describe('the disks that are asked for', () => {
     isFree(odd);
   });
 
-  it('have a directory that is there', () => {
+  it('need a directory that exists', () => {
     const error = refusal(() => openDisks({ blockSize: 512, size: 1 << 20, images: [join(directory, 'none', 'disk.img')] }));
     expect([error.code, error.message]).toEqual(['ENOENT', expect.stringContaining(`there is no directory ${join(directory, 'none')}`)]);
   });
 
-  it('are all opened, or none', () => {
+  it('are opened all, or none', () => {
     const [one, two] = [image(), image()];
     expect(refusal(() => openDisks({ images: [one, two, one], blockSize: 512 })).code).toBe('EBUSY');
     isFree(one);
     isFree(two);
   });
 
-  it('can be read by several, and written over in memory', () => {
+  it('can be read by several disks, and written over in memory', () => {
     const path = image();
     const readers = [
       openDisks({ images: [path], blockSize: 512, readonly: true }),
@@ -132,7 +132,7 @@ describe('the disks that are asked for', () => {
     isFree(path);
   });
 
-  it('have the serial number of their image, by whatever name that is opened', () => {
+  it('have the serial number of their image, for any name of the image', () => {
     const path = image();
     const link = newPath();
     symlinkSync(path, link);
@@ -147,7 +147,7 @@ describe('the disks that are asked for', () => {
 });
 
 describe('an NVMe disk in an image', () => {
-  it('is what its address says, and lets go of the image when the driver closes it', async () => {
+  it('is the disk that its address names, and closes the image when the driver closes the disk', async () => {
     const path = newPath();
     const driver = await openNvme(`sim:nvme,image=${path},size=1M,blockSize=4096`);
     const namespace = driver.namespace(1);
@@ -167,7 +167,7 @@ describe('an NVMe disk in an image', () => {
     await driver.close();
   });
 
-  it('keeps its image as it is under an overlay', async () => {
+  it('does not change its image under an overlay', async () => {
     const path = image();
     const driver = await openNvme(`sim:nvme,image=${path},overlay`);
     await driver.namespace(1).write(1, new Uint8Array(512).fill(1));
@@ -177,7 +177,7 @@ describe('an NVMe disk in an image', () => {
     expect(readFileSync(path).every((byte) => byte === 7)).toBe(true);
   });
 
-  it('says what is wrong with its options, and keeps nothing open', async () => {
+  it('names the fault in its options, and keeps nothing open', async () => {
     const path = image();
     for (const [options, what] of [
       ['readonly=maybe', /readonly is maybe/],
@@ -192,7 +192,7 @@ describe('an NVMe disk in an image', () => {
     }
   });
 
-  it('goes with the machine of a file that has it', () => {
+  it('closes with the machine whose file names it', () => {
     const [path, other] = [image(), image()];
     const file = join(directory, 'machine.yaml');
     writeFileSync(

@@ -1,6 +1,6 @@
 /**
- * From what people say of a disk to where its blocks are: memory, an image, an image that is only
- * read, one with an overlay in memory.
+ * Opens the storage that a disk's options name: memory, an image, a read-only image, or an image
+ * under an overlay in memory.
  */
 import { createHash } from 'node:crypto';
 import { realpathSync } from 'node:fs';
@@ -12,18 +12,18 @@ import { OverlayStorage } from '../models/storage/overlay-storage.ts';
 import { FileStorage } from '../sys/file-storage.ts';
 
 /**
- * All images of a disk, or none. An image that is missing is made when `size` is given; one that is
- * there must have it.
+ * Opens all images of a disk, or none of them. An image that is missing is made when `size` is
+ * given. An image that exists must have that size.
  *
- * @throws VfioError EINVAL for what does not go together, or a size that is no whole number of
- *   blocks; what `FileStorage.open` throws
+ * @throws VfioError EINVAL for options that exclude each other, or a size that is not a whole
+ *   number of blocks; the errors of `FileStorage.open`
  */
 export function openDisks(options: DiskOptions): OpenedDisks {
   const { images, size, blockSize, readonly = false, overlay = false } = options;
   if (readonly && overlay) {
-    throw new VfioError('EINVAL', 'a disk is either read-only or has an overlay', { fix: 'An overlay leaves the image as it is, too.' });
+    throw new VfioError('EINVAL', 'a disk is either read-only or has an overlay', { fix: 'An overlay does not change the image either.' });
   }
-  // Before anything is made.
+  // The check comes before any image is made.
   if (size !== undefined) checkBlocks(size, blockSize, 'the disk');
   if (images === undefined) return inMemory(options);
   using undo = new Cleanup();
@@ -49,12 +49,12 @@ function checkBlocks(size: number, blockSize: number, what: string): void {
 }
 
 /**
- * The same for the same image each time, so that a guest finds its disk again: what it is called by
- * is made of the serial number.
+ * The serial number of an image, the same each time. A guest names its disk after the serial number
+ * and so finds the disk again.
  */
 function serialOf(image: string): string {
   return `VT${createHash('sha256').update(realpathSync(image)).digest('hex').slice(0, 14).toUpperCase()}`;
 }
 
-/** The models that come with the package, with files and block devices for those that are disks. */
+/** The models that come with the package. Disks can use files and block devices. */
 export const modelsWithImages = { ...models, nvme: (options: ModelOptions = {}) => nvmeOver(openDisks, options) } as const;

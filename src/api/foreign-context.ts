@@ -1,7 +1,7 @@
 /**
- * Which device or mediator the running code belongs to. The server enters models and mediators from
- * a user's files through this module. A promise or a timer of their own making that fails is then
- * that device's failure, and not the server's end.
+ * Attributes running code to the device or mediator that it belongs to. The server enters models
+ * and mediators from a user's files through this module. When a promise or a timer of a model
+ * fails, the device of the model has failed, and the server goes on.
  */
 import { AsyncLocalStorage } from 'node:async_hooks';
 import type { DeviceHost, Model, ModelMigration } from '../abi/device-host.ts';
@@ -16,12 +16,15 @@ import type { DeviceModel, SriovDeclaration } from '../pci/declaration.ts';
 const running = new AsyncLocalStorage<Failed>();
 
 /**
- * From an entered model to the model that its file made: a VF's model looks into the model of its
- * PF.
+ * From an entered model to the model that the user's file made. The model of a VF gets the latter
+ * as the model of its PF.
  */
 const originals = new WeakMap<Model, Model>();
 
-/** All of them, as the compiler checks: a method that is missing here would never be called. */
+/**
+ * All methods of a model. The compiler checks the list: the server would never call a method that
+ * is missing here.
+ */
 const modelMethods = Object.keys({
   read: true,
   write: true,
@@ -44,7 +47,7 @@ function enter(target: object, call: Method, failed: Failed): Method {
   return (...args) => running.run(failed, () => call.apply(target, args as unknown[]));
 }
 
-/** Those of `names` that `target` has. */
+/** The methods of `target` that `names` has. */
 function enterMethods<T extends object>(target: T, names: readonly string[], failed: Failed): Partial<T> {
   const entered: Record<string, Method> = {};
   for (const name of names) {
@@ -84,7 +87,7 @@ function enterModel(create: () => Model, host: DeviceHost): Model {
   return entered;
 }
 
-/** `model`, so that its code runs as that of its device. */
+/** `model`, wrapped so that its code runs as code of its device. */
 export function attributeModel(model: DeviceModel): DeviceModel {
   const { declaration, sriov, owns } = model;
   return {
@@ -113,7 +116,7 @@ interface Held {
   readonly failed: Failed;
 }
 
-/** `mediator`, so that its code runs as that of the mediator. */
+/** `mediator`, wrapped so that its code runs as code of the mediator. */
 export function attributeMediator(mediator: Mediator): Mediator<Held> {
   const { name } = mediator;
   return {
@@ -149,7 +152,8 @@ function enterTables(tables: object, handle: unknown, failed: Failed): object {
 }
 
 /**
- * Every function of `hooks`; any other value stays, and the engine refuses it when it looks at it.
+ * Wraps every function of `hooks`. Other values stay as they are: the engine refuses them when it
+ * reads them.
  */
 function enterHooks(hooks: unknown, handle: unknown, failed: Failed): unknown {
   if (typeof hooks !== 'object' || hooks === null) return hooks;
@@ -161,9 +165,10 @@ function enterHooks(hooks: unknown, handle: unknown, failed: Failed): unknown {
 }
 
 /**
- * From now on a promise that rejects unhandled, or an error that no code catches, does not end the
- * process. The device or mediator that the code belongs to has failed; the log reports failures of
- * unknown code. For a command that serves devices; a program of the user's decides for itself.
+ * From this call on, a promise that rejects unhandled, or an error that no code catches, does not
+ * end the process. The device or mediator that the code belongs to has failed. The log reports
+ * failures of unknown code. The commands that serve devices call this; a user's program decides for
+ * itself.
  */
 export function surviveForeignCode(log: Logger): Disposable {
   const limited = new RateLimitedLogger(log, new SystemClock());

@@ -1,6 +1,7 @@
 /**
- * A function of a machine behind a socket: whoever connects gets it; and through a door beside that
- * socket it is moved away, and others are moved in (docs/moving.md).
+ * Serves one function of a machine behind a socket. Each client that connects gets the function.
+ * Through a door beside the socket the device moves to other servers, and devices of other servers
+ * move in (docs/moving.md).
  */
 import type { Device } from '../abi/device.ts';
 import { Cleanup } from '../base/cleanup.ts';
@@ -25,17 +26,17 @@ import { type OpenedDevice, openForPeer, openForProcess } from './opened-device.
 import { PeerProcesses } from './peer-processes.ts';
 
 export interface FunctionServerOptions {
-  /** For messages. */
+  /** The name in messages. */
   readonly name: string;
   readonly bdf: string;
-  /** `next`: the one for another client, or for a device that arrives. */
+  /** `next` gives the machine for another client, or for a device that arrives. */
   readonly machines: { readonly current: Machine; next(): Machine };
   readonly processes: PeerProcesses;
   readonly log: Logger;
   readonly clock?: Clock;
   readonly limits?: Partial<ServerLimits>;
   readonly keepAlive?: boolean;
-  /** The machine stays from one client to the next. Default: each client gets another one. */
+  /** The machine stays from one client to the next. Default: each client gets a new machine. */
   readonly stays?: boolean;
 }
 
@@ -44,7 +45,7 @@ export class FunctionServer implements Disposable {
   readonly #server: VfioUserServer;
   readonly #moves: Moves;
   readonly #owns: Disposable;
-  /** Who pays for the memory of devices that were moved here. */
+  /** The process whose account holds the memory of devices that were moved here. */
   readonly #arrivals = new WeakMap<Device, Process>();
 
   constructor(options: FunctionServerOptions) {
@@ -89,12 +90,12 @@ export class FunctionServer implements Disposable {
     return this.#server.sessions;
   }
 
-  /** Serve the client at the other end of `stream`, which is taken over. */
+  /** Serve the client at the other end of `stream`. The server takes the stream over. */
   serve(stream: ByteStream): Session {
     return this.#server.serve(stream);
   }
 
-  /** Serve whoever came to the door. */
+  /** Serve a client of the door. */
   manage(stream: ByteStream): void {
     void this.#moves.serve(stream);
   }
@@ -106,16 +107,19 @@ export class FunctionServer implements Disposable {
     return group === null ? null : processes.groups.of(group);
   }
 
-  /** The process that keeps `peer` from using the function, because it has the group. */
+  /** The process that has the group and so keeps `peer` from using the function. */
   #heldBy(peer: PeerCredentials | null): string | null {
     const { machines, bdf, processes } = this.#options;
-    // Where a device waits for its client, or is on its way, that decides.
+    // A device that waits for its client, or that is being moved, decides before the group does.
     if (this.#moves.state !== 'idle' && this.#moves.state !== 'in use') return null;
     const group = machines.current.functions.get(bdf)?.group ?? null;
     return group === null ? null : processes.groups.heldBy(group, processes.find(peer));
   }
 
-  /** While the function is being moved away, its mappings are, too: no connection adds to them. */
+  /**
+   * While the function is being moved away, its mappings move as well: no other connection may add
+   * mappings.
+   */
   #mayShare(): void {
     if (this.#moves.state === 'idle' || this.#moves.state === 'in use') return;
     const { name } = this.#options;
@@ -135,7 +139,10 @@ export class FunctionServer implements Disposable {
     return device;
   }
 
-  /** For a device that arrives: its memory is ours, and whoever may move it here may fill it. */
+  /**
+   * The process of a device that arrives. The memory is the server's, and every user who may move a
+   * device here may fill it.
+   */
   #openForNobody(): Device {
     const { bdf, machines, processes } = this.#options;
     using undo = new Cleanup();
@@ -146,14 +153,17 @@ export class FunctionServer implements Disposable {
     return device;
   }
 
-  /** What came may stay mapped; for what it maps besides, the client has its own limit. */
+  /**
+   * Memory that arrived with the device may stay mapped. Further mappings count against the
+   * client's own limit.
+   */
   #adopt(moved: MovedDevice | null, peer: PeerCredentials | null): MovedDevice | null {
     const process = moved === null ? undefined : this.#arrivals.get(moved.device);
     if (process === undefined) return moved;
     const theirs = this.#options.processes.acquire(peer);
     const device = moved!.device as OpenedDevice;
     device.keep(theirs);
-    // Other resources of the group that it opens are its own as well.
+    // Other resources of the group that the client opens are the client's as well.
     device.use.user = theirs.process;
     process.memlockLimit = Math.max(theirs.process.memlockLimit, process.lockedBytes);
     if (!theirs.process.mayLockFreely) process.capabilities.delete('CAP_IPC_LOCK');
@@ -165,14 +175,16 @@ export class FunctionServer implements Disposable {
     this.#options.log.log(level, `${this.#options.name}: ${text}`);
   }
 
-  /** Disconnects everybody, and ends all moves. */
+  /** Disconnects every client and ends all moves. */
   [Symbol.dispose](): void {
     this.#owns[Symbol.dispose]();
   }
 }
 
 /**
- * The door beside the socket at `path`; null where its own would be too long for a socket.
+ * The door beside the socket at `path`; null where the door's own path would be too long for a
+ * socket.
+ *
  * @throws VfioError EADDRINUSE, EACCES
  */
 export function openDoor(path: string, serve: (stream: ByteStream) => void, keepAlive: boolean): UnixListener | null {

@@ -32,7 +32,7 @@ function rig() {
 }
 
 describe('the use of a group', () => {
-  it('S1-04 is one process’s for as long as any of its connections is there, and its node stays that process’s', () => {
+  it('S1-04 belongs to one process while any of its connections is open, and so does the group’s node', () => {
     const { machine, groups, group, open, user } = rig();
     const [mine, theirs] = [user(42), user(43)];
     const [a, b] = [open(FIRST, mine), open(SECOND, mine)];
@@ -52,7 +52,7 @@ describe('the use of a group', () => {
     expect(machine.groups.get(group.id)!.file).toBeNull();
   });
 
-  it('S1-04 an open that is refused leaves the group as it was', () => {
+  it('S1-04 a refused open does not change the group', () => {
     const { groups, group, open, user } = rig();
     const mine = user(42);
     expect(errnoFrom(() => open('0000:01:00.0', mine))).toBe('ENODEV');
@@ -67,7 +67,7 @@ describe('the use of a group', () => {
     expect(errnoFrom(() => kept.use.checkAlone())).toBe('EBUSY');
   });
 
-  it('S1-04 a device that was moved here is its client’s once that has it, and the rest of the group with it', () => {
+  it('S1-04 a client that takes over a device that was moved here gets the rest of the group as well', () => {
     const { groups, group, open, user } = rig();
     const [nobody, client] = [user(1), user(42)];
     using arrived = open(FIRST, nobody);
@@ -77,7 +77,7 @@ describe('the use of a group', () => {
     expect([second.use === arrived.use, errnoFrom(() => open(SECOND, user(43)))]).toEqual([true, 'EBUSY']);
   });
 
-  it('S1-04 a group that lost its devices is used anew, also while the old connection is there', async () => {
+  it('S1-04 a group that lost its devices gets a new use, also while the old connection is open', async () => {
     const { machine, groups, group, open, user } = rig();
     const mine = user(42);
     const old = open(FIRST, mine);

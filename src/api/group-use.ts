@@ -32,23 +32,23 @@ export class GroupUses {
   readonly #listeners = new Set<() => void>();
 
   /**
-   * The use of `group`, null when no connection has the group. The use of a group that has lost its
-   * devices is over, though connections may be left.
+   * The use of `group`; null when no connection has the group. When a group has lost its devices,
+   * its use is over, although connections may remain.
    */
   of(group: IsolationGroup): GroupUse | null {
     const use = this.#uses.get(group);
     return use?.isOver === false ? use : null;
   }
 
-  /** Call `listener` whenever a group has become free. */
+  /** Call `listener` each time a group has become free. */
   onFree(listener: () => void): Disposable {
     this.#listeners.add(listener);
     return { [Symbol.dispose]: () => void this.#listeners.delete(listener) };
   }
 
   /**
-   * The holder that keeps `process` from using the group; null when none does. `process` null: a
-   * process not seen before.
+   * The holder that keeps `process` from using the group; null when there is none. Null as
+   * `process` means a process that the server has not seen before.
    */
   heldBy(group: IsolationGroup, process: Process | null): string | null {
     const { file } = group;
@@ -58,12 +58,13 @@ export class GroupUses {
   }
 
   /**
-   * Open a function for a connection of `process`, in the group as that process has it, or anew.
+   * Open a function for a connection of `process`. Connections of one process share its use of the
+   * group.
    *
    * @param token a VF token, as a UUID
    * @param mayShare is called before another connection joins this one
    * @throws VfioError EBUSY while another process has the group; errors of opening group, container
-   * and device
+   *   and device
    */
   open(machine: Machine, bdf: string, process: Process, token: string | undefined, mayShare: () => void): GroupShare {
     const group = machine.function(bdf).group!;
@@ -124,14 +125,13 @@ export class GroupUse implements Disposable {
   }
 
   /**
-   * A device that was moved here is taken over by its client: what that opens besides belongs to
-   * it.
+   * A client takes over the device that was moved here. Further devices that it opens belong to it.
    */
   set user(process: Process) {
     this.#user = process;
   }
 
-  /** The group has no device for vfio-pci any more, or others have it. */
+  /** The group has no device for vfio-pci any more, or other processes have its devices. */
   get isOver(): boolean {
     return this.#group.group.file !== this.#group;
   }
@@ -171,7 +171,7 @@ export class GroupUse implements Disposable {
     if (this.connections < 2) return;
     const others = this.#group.deviceFiles.map((file) => file.device.bdf).join(', ');
     throw new VfioError('EBUSY', `group ${this.#group.group.id} is used through several connections of ${this.#user} (${others})`, {
-      fix: 'Disconnect the other functions of the group first: what is mapped belongs to all of them.',
+      fix: 'Disconnect the other functions of the group first: all of them share the mappings.',
     });
   }
 

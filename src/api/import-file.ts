@@ -1,4 +1,4 @@
-/** Code of the user's: devices and drivers, by the file they are in. */
+/** Loads a user's code, devices and drivers, by file name. */
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -8,16 +8,18 @@ import { importAnew, loadTypeScript, resolveOwnName } from './package-resolver.t
 import { orNever } from './unsettled.ts';
 
 /**
- * The module in a file of the user's.
- * @throws VfioError ENOENT when it is not there; EINVAL when it cannot be loaded, with the cause
+ * The module in a user's file.
+ *
+ * @throws VfioError ENOENT when the file does not exist; EINVAL when it cannot be loaded, with the
+ *   cause
  */
 export function importFile(path: string): Promise<object> {
   return importWith(path, (url) => import(url.href) as Promise<object>);
 }
 
 /**
- * The same, as the file is now, however often it was loaded before. `onFile` is told the files that
- * it is made of.
+ * The module in a user's file as the file is now, however often it was loaded before. `onFile` gets
+ * the path of each file that the module consists of.
  */
 export function importFileAnew(path: string, onFile: (path: string) => void): Promise<object> {
   return importWith(path, (url) => importAnew(url, onFile));
@@ -29,7 +31,7 @@ async function importWith(path: string, load: (url: URL) => Promise<object>): Pr
   await loadTypeScript(file);
   resolveOwnName();
   const slow = setTimeout(
-    () => console.error(`vfio: ${path} is still being loaded: what it awaits at its top level has not come yet`),
+    () => console.error(`vfio: ${path} is still being loaded: a promise that it awaits at its top level has not settled`),
     SLOW_MS,
   );
   slow.unref();
@@ -43,7 +45,7 @@ async function importWith(path: string, load: (url: URL) => Promise<object>): Pr
   }
 }
 
-/** The time after which a load that goes on is reported. */
+/** The time after which the log reports that a load still runs. */
 const SLOW_MS = 5000;
 
 class NeverLoaded extends VfioError {}
@@ -51,9 +53,9 @@ class NeverLoaded extends VfioError {}
 function neverLoaded(path: string): NeverLoaded {
   return new NeverLoaded(
     'EINVAL',
-    `${path} never finished loading: it, or a module that it imports, awaits at its top level what never comes`,
+    `${path} never finished loading: it, or a module that it imports, awaits at its top level a promise that never settles`,
     {
-      fix: 'Await there only what is sure to end.',
+      fix: 'At the top level await only promises that settle.',
     },
   );
 }
@@ -61,7 +63,7 @@ function neverLoaded(path: string): NeverLoaded {
 /** An error of bin/typescript-hooks.js. */
 const NEEDS_TSX = 'ERR_VFIO_NEEDS_TSX';
 
-/** With the place in the user's code, and the text of an error of ours. */
+/** Adds the place in the user's code. An error of this package keeps its text. */
 function cannotLoad(path: string, cause: unknown): VfioError {
   const place = placeOf(cause);
   const [first, ...more] = (cause instanceof Error ? cause.message : String(cause)).split('\n');
@@ -77,8 +79,8 @@ function cannotLoad(path: string, cause: unknown): VfioError {
 const ownFolders = ['src/', 'dist/', 'bin/'].map(packageFile);
 
 /**
- * `/path/file.ts:3:7`: the first line of the user's own code that the error's stack names; null
- * when it names none.
+ * `/path/file.ts:3:7`: the first line of the user's code in the error's stack; null when the stack
+ * names none.
  */
 function placeOf(error: unknown): string | null {
   const stack = error instanceof Error ? (error.stack ?? '') : '';

@@ -1,11 +1,11 @@
-/** Mediators in files of the user's, for `vfio serve --mediator` and machine files. */
+/** Loads mediators from a user's files, for `vfio serve --mediator` and machine files. */
 import type { Mediator } from '../abi/mediator.ts';
 import { VfioError } from '../base/errno.ts';
 import { Mediators } from '../engine/mediation/mediators.ts';
 import { attributeMediator } from './foreign-context.ts';
 import { importFile } from './import-file.ts';
 
-/** @throws VfioError (rejects) ENOENT, EINVAL for a file that is no mediator */
+/** @throws VfioError (rejects) ENOENT; EINVAL for a file that does not declare a mediator */
 async function importMediator(path: string): Promise<Mediator> {
   const { default: mediator } = (await importFile(path)) as { default?: Partial<Mediator> };
   const { name, open, release } = mediator ?? {};
@@ -16,9 +16,10 @@ async function importMediator(path: string): Promise<Mediator> {
 }
 
 /**
- * The mediators in `paths`; the machine asks them in that order at each first open of a device.
+ * The mediators in `paths`. At each first open of a device the machine calls them in that order.
  *
- * @throws VfioError (rejects) ENOENT, EINVAL as a file says; EEXIST for two of one name
+ * @throws VfioError (rejects) ENOENT, EINVAL as `importMediator`; EEXIST for two mediators of one
+ *   name
  */
 export async function importMediators(paths: readonly string[], mediators = new Mediators()): Promise<Mediators> {
   for (const path of paths) mediators.register(attributeMediator(await importMediator(path)));

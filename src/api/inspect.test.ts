@@ -1,4 +1,4 @@
-/** The text of console.log of our objects: a line, and no access to the device. */
+/** console.log prints an object of this package as one line, without an access to the device. */
 import { inspect } from 'node:util';
 import { expect, it } from 'vitest';
 import { VfioError } from '../base/errno.ts';
@@ -7,7 +7,7 @@ import { edu } from '../models/edu/edu.ts';
 import { HeapMemory } from '../sys/fake.ts';
 import { open } from './open.ts';
 
-it('a driver’s objects are a line each', async () => {
+it('each object of a driver prints as one line', async () => {
   using dev = await open('sim:edu');
   const irq = dev.msi.enable(1);
   const buffer = dev.dma.alloc(4096);
@@ -24,7 +24,7 @@ it('a driver’s objects are a line each', async () => {
   expect(inspect(dev)).toBe('DriverDevice 0000:00:04.0 (1234:11e8): closed');
 });
 
-it('a machine and its parts are a line each', () => {
+it('a machine and each of its parts print as one line', () => {
   using machine = new Machine(
     { name: 'desk', devices: [{ at: '04.0', model: edu(), driver: 'vfio-pci' }] },
     { allocate: HeapMemory.allocate },
@@ -41,7 +41,7 @@ it('a machine and its parts are a line each', () => {
   ]);
 });
 
-it('an error begins with its code wherever it is printed, and its message has none', () => {
+it('an error prints with its code first, and its message has no code', () => {
   const error = new VfioError('EBUSY', 'group 12 is open', { fix: 'Close it.', cause: new Error('below') });
   expect(error.message).toBe('group 12 is open');
   expect([String(error), error.stack!.split('\n')[0]]).toEqual(['EBUSY: group 12 is open', 'EBUSY: group 12 is open']);

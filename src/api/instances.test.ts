@@ -34,7 +34,7 @@ it('open(model) hands out the instance, with the types of its declaration', asyn
   expect([seen, registers.pressed]).toEqual([[true], 3]);
 });
 
-it('of a model that is a class, the instance is the object that create made', async () => {
+it('the instance of a model that is a class is the object that create returned', async () => {
   class Counter implements Model {
     presses = 0;
     read(): number {
@@ -49,12 +49,12 @@ it('of a model that is a class, the instance is the object that create made', as
   expect(dev.bar(0, Lamp).pressed).toBe(5);
 });
 
-it('a device at an address has none', async () => {
+it('a device at an address has no instance', async () => {
   using dev = await open('sim:edu');
   expect(dev.instance).toBe(undefined);
 });
 
-it('a served model has another instance for each client, and after replace', () => {
+it('a served model has a new instance for each client, and after replace', () => {
   using server = new DeviceServer(lamp(), { keepAlive: false, manage: false });
   const seen: string[] = [];
   let instances = 0;

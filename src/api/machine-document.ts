@@ -1,6 +1,6 @@
 /**
- * A machine as it is now, in plain values: what `vfio show --json` prints, and what a served
- * machine tells whoever manages it. Never a token.
+ * A machine as it is now, in plain values: the output of `vfio show --json`, and the status that a
+ * served machine sends to its administrator. A document never holds a token.
  */
 import type { Culprit } from '../base/errno.ts';
 import type { Machine } from '../engine/machine/machine.ts';
@@ -14,22 +14,25 @@ export interface FunctionDocument {
   readonly device: string;
   readonly class: string;
   readonly kind: string;
-  /** The bridge above; null on the root bus. */
+  /** The bridge above the bus; null on the root bus. */
   readonly parent: string | null;
   readonly driver: string | null;
   readonly driverOverride: string | null;
-  /** Why the driver that it was to have at first was not bound. */
+  /** The reason why the driver of the machine file was not bound. */
   readonly refused: string | null;
   readonly group: number | null;
   readonly groupedBecause: string | null;
-  /** Of a virtual function. */
+  /** For a virtual function. */
   readonly physicalFunction: string | null;
   readonly vfIndex: number | null;
-  /** Opens with the token alone that its PF's driver has set; a PF while VFs are in use. */
+  /**
+   * True when the function opens only with the token that the driver of its PF has set; for a PF,
+   * while VFs are in use.
+   */
   readonly tokenNeeded: boolean;
   /**
-   * Of a physical function; `inUse` VFs are open, null while another driver than vfio-pci has the
-   * PF.
+   * For a physical function. `inUse`: the VFs that are open; null while a driver other than
+   * vfio-pci has the PF.
    */
   readonly sriov: {
     readonly totalVfs: number;
@@ -38,7 +41,7 @@ export interface FunctionDocument {
     readonly vfs: readonly string[];
   } | null;
   readonly open: boolean;
-  /** Who has it open: `process 42`. */
+  /** The user who has the function open: `process 42`. */
   readonly openBy: string | null;
   readonly mediator: string | null;
   readonly virtualMachine: string | null;

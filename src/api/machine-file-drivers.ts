@@ -1,4 +1,4 @@
-/** Writing drivers into a machine file, for `vfio bind --write`. */
+/** Writes drivers into a machine file, for `vfio bind --write`. */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { type Document, isMap, isSeq, parseDocument, type Scalar, type YAMLMap, type YAMLSeq } from 'yaml';
 import { VfioError } from '../base/errno.ts';
@@ -8,14 +8,14 @@ import { parseBdf } from '../pci/bdf.ts';
 import { fromNode } from '../sys/system-error.ts';
 
 /**
- * Set `driver:` of the functions in the machine file. Only these words change: layout and comments
- * are the author's.
+ * Set `driver:` of the functions in the machine file. Only these words change: the author's layout
+ * and comments stay.
  */
 export function writeDrivers(file: string, machine: Machine, changed: readonly PciFunction[]): void {
   let text = readFileSync(file, 'utf8');
   for (const fn of changed) {
-    // Read anew each time: an edit moves what comes after it. As text, as machine-file.ts reads it:
-    // 060000 and 00.0 are no numbers.
+    // Parsed again for each function, because an edit moves the text after it. Scalars are text, as
+    // in machine-file.ts: 060000 and 00.0 are not numbers.
     const node = nodeOf(parseDocument(text, { schema: 'failsafe' }), machine, fn, file);
     const driver = fn.driver ?? 'none';
     const now = node.get('driver', true) as Scalar | undefined;
@@ -35,7 +35,7 @@ export function writeDrivers(file: string, machine: Machine, changed: readonly P
   }
 }
 
-/** The declaration of `fn`: down the buses from the root, by device and function number. */
+/** The declaration of `fn`, found from the root down the buses by device and function number. */
 function nodeOf(document: Document, machine: Machine, fn: PciFunction, file: string): YAMLMap {
   const path: PciFunction[] = [];
   for (let at: PciFunction | null = fn; at !== null; at = at.parent) path.unshift(at);
@@ -50,8 +50,8 @@ function nodeOf(document: Document, machine: Machine, fn: PciFunction, file: str
 }
 
 /**
- * Whether an entry declares `fn`. One without a bus is on the bus that it is in, or on 0000:00. A
- * virtual function has no entry.
+ * Whether an entry declares `fn`. An entry without a bus number is on the bus of the bridge above
+ * it, or on 0000:00. A virtual function has no entry.
  */
 function names(item: YAMLMap, { bdf, bus, physical }: PciFunction): boolean {
   const at = String(item.get('at'));

@@ -1,7 +1,7 @@
 /**
- * A whole machine behind sockets: each function that vfio-pci drives has one, called after its
- * address, for as long as it is bound. Clients come and go, the machine stays: what a physical
- * function's driver did, its VF token above all, holds for those who use its virtual functions.
+ * Serves a whole machine behind sockets. Each function that vfio-pci drives has a socket with its
+ * address as name, for as long as it is bound. Clients come and go, and the machine stays: the VF
+ * token that the driver of a physical function sets holds for the users of its virtual functions.
  */
 
 import { existsSync, mkdirSync, rmdirSync } from 'node:fs';
@@ -36,15 +36,14 @@ export interface MachineServerOptions {
   readonly clock?: Clock;
   readonly limits?: Partial<ServerLimits>;
   /**
-   * Bytes that a client may have mapped for DMA, instead of its own RLIMIT_MEMLOCK; Infinity for no
-   * limit.
+   * Bytes that a client may map for DMA, in place of its own RLIMIT_MEMLOCK. Infinity: no limit.
    */
   readonly memlockLimit?: number;
-  /** Whether clients, and waiting for them, keep this process alive. Default true. */
+  /** Whether clients, and listening for clients, keep this process alive. Default: true. */
   readonly keepAlive?: boolean;
   /**
-   * A second socket beside each, through which the function can be moved (docs/moving.md). Default
-   * true.
+   * Listen at a second socket beside each, through which the function can be moved
+   * (docs/moving.md). Default: true.
    */
   readonly manage?: boolean;
 }
@@ -57,14 +56,15 @@ export class MachineServer implements Disposable {
   readonly #processes: PeerProcesses;
   readonly #served = new Map<string, Disposable>();
   readonly #events: Disposable;
-  /** Through which it tells how it is. */
+  /** Clients read the status of the machine through this door. */
   readonly #door: Disposable | null;
-  /** The directory was missing, and goes again when it is empty. */
+  /** True when the constructor made the directory. Dispose then removes it, if it is empty. */
   readonly #madeDirectory: boolean;
   #disposed = false;
 
   /**
-   * Listen in `directory`, which is made if it alone is missing. The machine stays the caller's.
+   * Listen in `directory`. The constructor makes the directory when the directory above exists. The
+   * machine stays the caller's.
    *
    * @throws VfioError EADDRINUSE when a process listens at one of the sockets; ENOENT without the
    *   directory above; EINVAL, EACCES, EROFS
@@ -87,7 +87,7 @@ export class MachineServer implements Disposable {
     undo.move();
   }
 
-  /** Null where another machine, served in the same directory, was first. */
+  /** Null when another machine that is served in the same directory came first. */
   #openDoor(): Disposable | null {
     const { log = stderrLogger, keepAlive = true } = this.#options;
     using undo = new Cleanup();
@@ -100,7 +100,7 @@ export class MachineServer implements Disposable {
       return undo.move();
     } catch (error) {
       if (!(error instanceof VfioError) || error.code !== 'EADDRINUSE') throw error;
-      log.log('info', `another machine is served in ${this.#directory}: vfio show ${this.#directory} is of that one`);
+      log.log('info', `another machine is served in ${this.#directory}, and vfio show ${this.#directory} shows that one`);
       return null;
     }
   }
@@ -109,12 +109,12 @@ export class MachineServer implements Disposable {
     return `MachineServer of ${this.#machine.name} in ${this.#directory}${this.#disposed ? ', closed' : `: ${this.functions.join(', ')}`}`;
   }
 
-  /** Functions that are served now. */
+  /** The functions that are served now. */
   get functions(): readonly string[] {
     return [...this.#served.keys()].sort();
   }
 
-  /** Where the socket of `bdf` is, or would be. */
+  /** The path of the socket of `bdf`, whether the function is served or not. */
   pathOf(bdf: string): string {
     return join(this.#directory, `${bdf}.sock`);
   }
@@ -149,7 +149,7 @@ export class MachineServer implements Disposable {
     this.#served.delete(bdf);
   }
 
-  /** Stops listening and disconnects everybody. Idempotent. */
+  /** Stops listening and disconnects every client. Idempotent. */
   [Symbol.dispose](): void {
     if (this.#disposed) return;
     this.#disposed = true;
@@ -160,12 +160,16 @@ export class MachineServer implements Disposable {
     try {
       rmdirSync(this.#directory);
     } catch {
-      // Other files are in the directory by now: a record, a token.
+      // The directory holds other files by now: a record, a token.
     }
   }
 }
 
-/** Whether it had to be made. */
+/**
+ * Make `path` when it is missing.
+ *
+ * @returns whether the directory was made
+ */
 function madeDirectory(path: string): boolean {
   if (existsSync(path)) return false;
   try {
@@ -176,7 +180,7 @@ function madeDirectory(path: string): boolean {
     if (!existsSync(above))
       throw fromNode(cause, `the directory ${path} cannot be made in ${above}`, { fix: `Make it first: mkdir -p ${above}` });
     throw fromNode(cause, `the directory ${path} cannot be made`, {
-      fix: 'Say where with --socket-path DIRECTORY, in a directory that is there.',
+      fix: 'Give --socket-path DIRECTORY, in a directory that exists.',
     });
   }
 }
@@ -185,7 +189,8 @@ const ANSWER_MS = 10_000;
 
 /**
  * The machine that is served in `directory`, as it is now.
- * @throws VfioError (rejects) ENOENT when none is; EACCES; as `Link.expect`
+ *
+ * @throws VfioError (rejects) ENOENT when no machine is served there; EACCES; as `Link.expect`
  */
 export async function askMachine(directory: string): Promise<MachineDocument> {
   using link = connectMachine(directory);
@@ -193,10 +198,10 @@ export async function askMachine(directory: string): Promise<MachineDocument> {
 }
 
 /**
- * Have the machine that is served in `directory` carry out a row of `adminCommands`.
+ * Ask the machine that is served in `directory` to carry out a row of `adminCommands`.
  *
  * @param progress gets the users that the machine waits for
- * @throws VfioError (rejects) as `askMachine`, and the error that the machine answers
+ * @throws VfioError (rejects) as `askMachine`, and the error in the machine's answer
  */
 export async function administerMachine(
   directory: string,

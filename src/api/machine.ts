@@ -1,4 +1,7 @@
-/** Machines from files, with the models that ship and memory that other processes can share. */
+/**
+ * Machines from files, with the models that come with the package and memory that other processes
+ * can share.
+ */
 import { dirname, resolve } from 'node:path';
 import { VfioError } from '../base/errno.ts';
 import { Machine, type MachineOptions } from '../engine/machine/machine.ts';
@@ -12,11 +15,11 @@ import { factoryIn, modelFilesOf } from './model-file.ts';
 import { shellQuoted } from './shell-quoted.ts';
 
 /**
- * The machine in a file, with the models that ship and memory that other processes can share. For
- * one that names models in files of its own there is `importMachine`.
+ * The machine in a file, with the models that come with the package and memory that other processes
+ * can share. A machine file that names models in files needs `importMachine`.
  *
- * @throws VfioError ENOENT; EINVAL with file, line and column for what is no machine file; what
- *   `new Machine` throws for what is no machine
+ * @throws VfioError ENOENT; EINVAL with file, line and column for a file that is not a machine
+ *   file; the errors of `new Machine`
  */
 export function loadMachine(file: string, options: Partial<MachineOptions> = {}): Machine {
   const spec = readMachineFile(file);
@@ -30,8 +33,8 @@ export function loadMachine(file: string, options: Partial<MachineOptions> = {})
 }
 
 /**
- * The same, also for a machine that names models in files: their names are relative to the machine
- * file, and their code is run.
+ * As `loadMachine`, also for a machine that names models in files. The names are relative to the
+ * machine file, and the call runs the code of these files.
  *
  * @throws VfioError (rejects) as `loadMachine`, and errors of loading a file
  */

@@ -1,6 +1,6 @@
 /**
- * Models that are given as they are, and models in files: with options, in addresses and in machine
- * files; and files that do not load.
+ * Models as objects, and models in files: with options, in addresses and in machine files; and
+ * files that do not load.
  */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -36,7 +36,7 @@ const all = file('all.ts', `${imports}\nexport default ({ ...options }) => devic
 
 async function failure(work: Promise<unknown>): Promise<VfioError> {
   const error = await work.then(
-    () => expect.unreachable('it did not fail'),
+    () => expect.unreachable('the call succeeded'),
     (cause: unknown) => cause,
   );
   if (error instanceof VfioError) return error;
@@ -44,7 +44,7 @@ async function failure(work: Promise<unknown>): Promise<VfioError> {
 }
 
 describe('open() and serve()', () => {
-  it('take a model as it is', async () => {
+  it('take a model object', async () => {
     using dev = await open(edu(), { match: '1234:11e8' });
     expect(dev.bar(0).read32(0)).toBe(0x0100_00ed);
     const path = join(folder, 'edu.sock');
@@ -55,7 +55,7 @@ describe('open() and serve()', () => {
     }
   });
 
-  it('give options to the function that a file exports, with the types that YAML gives them', async () => {
+  it('pass options to the function that a file exports, with the types that YAML gives them', async () => {
     expect(parseAddress('sim:./a,b/uart.ts,baud=1,x')).toEqual({ kind: 'file', path: './a,b/uart.ts', options: { baud: '1', x: 'true' } });
     using dev = await open(`sim:${uart},baud=0x4b00`);
     expect(dev.bar(0).read32(0)).toBe(19200);
@@ -65,7 +65,7 @@ describe('open() and serve()', () => {
     expect(any.config.vendor).toBe(0x1234);
   });
 
-  it('refuse an option that the file does not look at, and name those it has', async () => {
+  it('refuse an option that the file does not read, and name the options that it has', async () => {
     expect(await failure(open(`sim:${uart},bard=1`))).toMatchObject({
       code: 'EINVAL',
       message: `${uart} has no option 'bard'`,
@@ -82,10 +82,10 @@ describe('open() and serve()', () => {
     });
     expect(await failure(open(`sim:${file('late.ts', 'export default async () => ({});')}`))).toMatchObject({
       code: 'EINVAL',
-      message: expect.stringContaining('gave a promise'),
+      message: expect.stringContaining('returned a promise'),
     });
     expect(await failure(open(`sim:${file('five.ts', 'export default () => 5;')}`))).toMatchObject({
-      message: expect.stringContaining('gave no device'),
+      message: expect.stringContaining('returned no device'),
     });
   });
 });
@@ -107,13 +107,13 @@ devices:
     expect(second!.declaration.classCode).toBe(0x070002);
   });
 
-  it('that names files cannot be loaded at once, and says how it can', () => {
+  it('that names files cannot be loaded synchronously, and the error names the call that can load it', () => {
     expect(() => loadMachine(machine)).toThrow(
       expect.objectContaining({ code: 'EINVAL', fix: "Use 'await importMachine(file)' in place of loadMachine(file)." }),
     );
   });
 
-  it('with a wrong option, or a file that is not there, says which', async () => {
+  it('with a wrong option or a missing file is refused with the name of either', async () => {
     const of = (device: string) => file('bad.yaml', `devices: [{ at: 04.0, ${device} }]`);
     expect((await failure(importMachine(of('model: ./uart.ts, options: { bard: 1 }')))).message).toBe(`${uart} has no option 'bard'`);
     expect(await failure(importMachine(of('model: ./uatr.ts')))).toMatchObject({
@@ -124,7 +124,7 @@ devices:
 });
 
 describe('a file that cannot be loaded', () => {
-  it('says where: in itself, in one that it imports, and for an error of ours with its code and fix', async () => {
+  it('names the place: in the file, in a file that it imports, and for an error of this package with code and fix', async () => {
     const broken = file('broken.ts', '// a line\n\nthrow new Error("as I load");');
     const first = await failure(open(`sim:${broken}`));
     expect([first.code, first.message]).toEqual(['EINVAL', `${broken} cannot be loaded: as I load:\n  at ${broken}:3:7`]);

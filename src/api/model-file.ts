@@ -1,6 +1,6 @@
 /**
- * A model in a file of the user's: the export of the file, and the options that the user gives to
- * it.
+ * A model in a user's file: the export of the file, and the options that the user gives to the
+ * model.
  */
 import { VfioError } from '../base/errno.ts';
 import type { FunctionSpec, MachineSpec } from '../engine/machine/machine-spec.ts';
@@ -9,11 +9,11 @@ import type { DeviceModel } from '../pci/declaration.ts';
 import { namesFile } from './address.ts';
 
 /**
- * The factory of the models in a module that was loaded from `path`: of the default export, which
- * is a device, or a function that makes a device of its options.
+ * The factory for the models in a module that was loaded from `path`. The module's default export
+ * is a device, or a function that takes options and returns a device.
  *
- * @throws VfioError EINVAL for a module that exports neither; the factory: for options that the
- * function does not take
+ * @throws VfioError EINVAL for a module that exports neither. The factory throws EINVAL for options
+ *   that the function does not take.
  */
 export function factoryIn(module: object, path: string): ModelFactory {
   const exported = (module as { default?: unknown }).default;
@@ -28,13 +28,13 @@ export function factoryIn(module: object, path: string): ModelFactory {
   }
   if (typeof exported === 'function') return (options = {}) => make(exported as (options: ModelOptions) => unknown, options, path);
   throw new VfioError('EINVAL', `${path} does not declare a device`, {
-    fix: 'It must say "export default device({ … })", or export a function of its options that gives one.',
+    fix: 'It must say "export default device({ … })", or export a function that takes options and returns a device.',
   });
 }
 
 /**
- * An option that the function does not read while it runs is an option that the function does not
- * have.
+ * Call the function of a user's file. An option that the function does not read while it runs is an
+ * option that the function does not have.
  */
 function make(factory: (options: ModelOptions) => unknown, options: ModelOptions, path: string): DeviceModel {
   const seen = new Set<string>();
@@ -58,8 +58,8 @@ function make(factory: (options: ModelOptions) => unknown, options: ModelOptions
   );
   const made = factory(watched);
   if (!isModel(made)) {
-    throw new VfioError('EINVAL', `the function that ${path} exports gave ${made instanceof Promise ? 'a promise' : 'no device'}`, {
-      fix: 'It must give what device() made, at once. A file may await at its top level.',
+    throw new VfioError('EINVAL', `the function that ${path} exports returned ${made instanceof Promise ? 'a promise' : 'no device'}`, {
+      fix: 'It must return the result of device(), not a promise. A file may await at its top level.',
     });
   }
   const unknown = takesAll ? undefined : Object.keys(options).find((name) => !seen.has(name));
@@ -75,7 +75,7 @@ export function isModel(value: unknown): value is DeviceModel {
   return typeof model === 'object' && typeof model?.create === 'function' && typeof model.declaration === 'object';
 }
 
-/** The files that a machine names for models, in the words of the machine file. */
+/** The model files that a machine names, as the machine file writes them. */
 export function modelFilesOf(spec: MachineSpec): readonly string[] {
   const files = new Set<string>();
   const visit = ({ model, devices = [] }: FunctionSpec): void => {

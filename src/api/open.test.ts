@@ -49,7 +49,7 @@ it('opens a model by name, through group, container and IOMMU', async () => {
   expect(dev.busMaster).toBe(false);
 });
 
-it('says what it cannot open, and what it can', async () => {
+it('names the address that it cannot open, and the forms that it can', async () => {
   await expect(open('0000:03:00.0')).rejects.toMatchObject({ code: 'EOPNOTSUPP', fix: expect.stringContaining('sim:edu') });
   await expect(open('unix:/run/a.sock')).rejects.toMatchObject({ code: 'ENOENT', fix: expect.stringContaining('vfio serve') });
   await expect(open('sim:toString')).rejects.toMatchObject({ code: 'ENOENT', fix: expect.stringContaining('Models are edu') });
@@ -61,7 +61,7 @@ it('says what it cannot open, and what it can', async () => {
   await expect(open('sim:edu', { match: '8086:0001' })).rejects.toMatchObject({ code: 'ENXIO' });
 });
 
-it('opens a model in a file, and says what is wrong with one', async () => {
+it('opens a model in a file, and names the fault of a file that is wrong', async () => {
   const src = join(import.meta.dirname, '..');
   const good = file(
     'good.ts',
@@ -89,7 +89,7 @@ it('puts PCI Express endpoints behind a root port and others on the root bus', (
   expect(place(device({ id: '1234:0001', pcie: false }))).toBe('0000:00:04.0');
 });
 
-it('leaves nothing behind, and warns only of what is wrong', async () => {
+it('leaves nothing behind, and warns only of faults', async () => {
   const logged: [LogLevel, string][] = [];
   const model = device({ id: '1234:0001', msi: 1, bars: { bar0: bar('4K', { a: u32(0) }) } });
   const { machine, bdf, device: file, owns } = simulate(model, { log: { log: (level, message) => logged.push([level, message]) } });

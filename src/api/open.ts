@@ -1,6 +1,6 @@
 /**
- * `open(address)`: what a driver's first line calls. It gives the same `DriverDevice` wherever the
- * device is.
+ * `open(address)`: the call in a driver's first line. It returns the same `DriverDevice` for every
+ * kind of address.
  */
 import type { Clock } from '../base/clock.ts';
 import { VfioError } from '../base/errno.ts';
@@ -13,40 +13,44 @@ import { runSignal } from './running-driver.ts';
 
 /** How `open` looks for a device and prepares it. */
 export interface OpenOptions {
-  /** `vendor:device` that the driver is for, or several; any other device is refused. */
+  /** The `vendor:device` that the driver is for, or several. `open` refuses any other device. */
   readonly match?: string | readonly string[];
   /**
-   * VF token, a UUID: for a function of an SR-IOV device that asks for one. A physical function
-   * whose VFs nobody uses takes it as its new one.
+   * VF token, a UUID, for a function of an SR-IOV device that requires one. A physical function
+   * whose VFs have no user takes the token as its new one.
    */
   readonly token?: string | undefined;
   /**
-   * Of a server (`unix:`): the device that was moved there (docs/moving.md), as it was, with its
-   * memory in `adopted`; no other.
+   * For a server (`unix:`): take over the device that was moved there (docs/moving.md), as it was,
+   * with its memory in `adopted`. `open` then refuses any other device.
    */
   readonly adopt?: boolean;
   /** The clock of timeouts, and of the model for `sim:` addresses. */
   readonly clock?: Clock;
   /**
-   * Once it is aborted, waits on the device fail with EINTR. Default: the signal of the driver that
+   * After an abort, waits on the device fail with EINTR. Default: the signal of the driver that
    * `vfio run` runs.
    */
   readonly signal?: AbortSignal;
-  /** What models and the engine have to say; warnings and errors go to stderr unless told. */
+  /** Receives messages of models and the engine. Default: warnings and errors go to stderr. */
   readonly log?: Logger;
 }
 
 /**
- * Open the device at `address`: `sim:edu` and the other models that come with the package, or
- * `sim:./my-device.ts`, a model in a file, relative to the working directory: the model gets a
- * machine of its own, with an IOMMU, in this process. So does a model itself, `open(edu())`,
- * together with what it owns. Or `unix:/path.sock`: a device behind the socket of a vfio-user
- * server, `vfio serve` or any other.
+ * Open the device at `address`.
  *
- * @throws VfioError EINVAL for what is no address; ENOENT when there is no such model, file or
- *   socket; ECONNREFUSED when nobody serves the socket; ENXIO, EOPNOTSUPP for `adopt` where no
- *   device waits; EACCES for a VF token that is missing or wrong, EINVAL for one that is of no use;
- *   ENXIO when `match` names another device; EOPNOTSUPP for addresses that cannot be opened yet
+ * - `sim:edu` and the other models of the package, or `sim:./my-device.ts`, a model in a file,
+ *   relative to the working directory: the model gets a machine of its own, with an IOMMU, in this
+ *   process.
+ * - A model itself, `open(edu())`, gets such a machine as well. `open` takes over the resources of
+ *   the model.
+ * - `unix:/path.sock`: a device behind the socket of a vfio-user server, `vfio serve` or any other.
+ *
+ * @throws VfioError EINVAL for a text that is not an address; ENOENT when there is no such model,
+ *   file or socket; ECONNREFUSED when no server listens at the socket; ENXIO, EOPNOTSUPP for
+ *   `adopt` where no device waits; EACCES for a VF token that is missing or wrong, EINVAL for one
+ *   that is of no use; ENXIO when `match` names another device; EOPNOTSUPP for addresses that
+ *   cannot be opened yet
  */
 export function open(address: string, options?: OpenOptions): Promise<DriverDevice>;
 export function open<M extends DeviceModel>(model: M, options?: OpenOptions): Promise<DriverDevice<ReturnType<M['create']>>>;
@@ -79,9 +83,12 @@ export async function open(address: string | DeviceModel, options: OpenOptions =
   }
 }
 
-/** @param mine the program gave the model itself, and so knows its instances */
+/**
+ * @param mine true when the program passed the model itself and so knows the type of its instances
+ */
 async function openModel(model: DeviceModel, options: OpenOptions, mine = true): Promise<DriverDevice> {
-  // Only now: a file that declares a device imports this package too, and needs no engine.
+  // The engine is imported only here: a file that declares a device imports this package too, and
+  // needs no engine.
   const { simulate } = await import('./simulation.ts');
   const { device, owns, machine, bdf } = simulate(model, options);
   const instance = mine ? machine.function(bdf).host.model : undefined;

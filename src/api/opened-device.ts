@@ -1,4 +1,6 @@
-/** A device together with what was opened to get at it: closing one closes all. */
+/**
+ * A device together with the resources that were opened to reach it. Closing the device closes all.
+ */
 import type { Device, DeviceEvent, DeviceEventKind, DmaBufRequest, FeatureRequest, SetIrqs } from '../abi/device.ts';
 import { formatVfToken } from '../abi/vf-token.ts';
 import { Cleanup } from '../base/cleanup.ts';
@@ -12,14 +14,14 @@ import type { PeerProcesses } from './peer-processes.ts';
 import type { DmaView } from './shared-dma.ts';
 
 /**
- * Open a device for the client of a socket, as the process that the client is. The socket's mode
- * decided which users may connect: a client that connected gets the group, unless another process
- * has the group.
+ * Open a device for the client of a socket, on the account of the client's process. The socket's
+ * mode decided which users may connect: a client that connected gets the group, unless another
+ * process has the group.
  *
  * @param mayShare is called before another connection of the process opens a device of the group;
- * throws the reason of a refusal
+ *   throws the reason of a refusal
  * @throws VfioError EBUSY while another process has the group; errors of opening group, container
- * and device
+ *   and device
  */
 export function openForPeer(
   machine: Machine,
@@ -37,7 +39,11 @@ export function openForPeer(
   return { device, process: held.process };
 }
 
-/** The same for a process that is known. @throws VfioError as `openForPeer` */
+/**
+ * The same for a process that the caller knows.
+ *
+ * @throws VfioError as `openForPeer`
+ */
 export function openForProcess(
   machine: Machine,
   bdf: string,
@@ -57,9 +63,11 @@ export class OpenedDevice implements Device {
   readonly #owns: Disposable;
   readonly #kept = new Cleanup();
 
-  /** Its mappings of the container, without those of other connections of the process. */
+  /**
+   * The device's mappings of the container, without mappings of the process's other connections.
+   */
   readonly dma: DmaView;
-  /** The process's use of the group, of which this device is a part. */
+  /** The process's use of the group that the device is in. */
   readonly use: GroupUse;
 
   /** @param owns disposed after the device */
@@ -70,12 +78,12 @@ export class OpenedDevice implements Device {
     this.#owns = owns;
   }
 
-  /** Dispose `resource` after everything else. */
+  /** Dispose `resource` after all other resources. */
   keep(resource: Disposable): void {
     this.#kept.use(resource);
   }
 
-  /** The target of its DMA. */
+  /** The container that the device's DMA reaches. */
   get container(): Container {
     return this.use.container;
   }

@@ -9,8 +9,8 @@ import { DeviceServer } from './serve.ts';
 import { simulate } from './simulation.ts';
 
 /**
- * A model that opened something: `log` says when that was closed, and when a device of the model
- * went.
+ * A model that owns a resource: `log` records when the resource is closed, and when a device of the
+ * model goes.
  */
 function owning(log: string[], name: string, declaration = ProbeModel.declaration): DeviceModel {
   let open = true;
@@ -25,8 +25,8 @@ function owning(log: string[], name: string, declaration = ProbeModel.declaratio
 }
 const noDevice = { ...ProbeModel.declaration, bars: [{ index: 9, size: 16, type: 'mem32' }] } as const;
 
-describe('what a model opened', () => {
-  it('goes with the simulation, after the device', () => {
+describe('a resource that a model owns', () => {
+  it('is closed with the simulation, after the device', () => {
     const log: string[] = [];
     const { device, owns } = simulate(owning(log, 'a'), { log: silentLogger });
     device.close();
@@ -37,7 +37,7 @@ describe('what a model opened', () => {
     expect(log.slice(2)).toEqual(['b closed']);
   });
 
-  it('goes with the server, or when another device takes its place', () => {
+  it('is closed with the server, or when another device takes the model’s place', () => {
     const log: string[] = [];
     const server = new DeviceServer(owning(log, 'a'), { log: silentLogger });
     expect(() => server.replace(owning(log, 'b', noDevice))).toThrow();
@@ -66,7 +66,7 @@ describe('what a model opened', () => {
       },
       /^dispose of what \S+ owns failed: Error: vendor bug/,
     ],
-  ])('whose dispose %s: that is logged, and the rest goes all the same', async (_, dispose, line) => {
+  ])('whose dispose %s: the log has the error, and all other resources are closed', async (_, dispose, line) => {
     const log: string[] = [];
     const logger = { log: (_level: string, text: string) => void log.push(text) };
     const careless = (): DeviceModel => ({ ...owning([], 'a'), owns: { [Symbol.dispose]: dispose as () => void } });

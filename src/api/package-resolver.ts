@@ -1,11 +1,12 @@
 /**
- * Lets a file outside of this package, and of any that has it installed, say `import … from
- * 'vfio-ts'`: someone's first device or driver is rarely inside our checkout. Where the name
- * resolves by itself, that is what counts. TypeScript is loaded as ES modules, whatever the
- * `package.json` around it says or does not say.
+ * Resolves `import … from 'vfio-ts'` for files outside of this package and of any project that has
+ * it installed: a user's first device or driver is rarely inside a checkout. Where the name
+ * resolves without help, that result stands. TypeScript is loaded as ES modules, whether the
+ * `package.json` around it says so or not.
  *
- * Files can be loaded anew: node keeps modules for good, by URL, so a new round of loading is
- * another URL, and the hook hands it on to whatever the file imports, except packages and this one.
+ * Files can be loaded again. Node keeps modules for good, by URL: a new round of loading needs new
+ * URLs. The hook adds the round to the URL of each file that the first file imports, except
+ * packages and this one.
  */
 import { readFileSync } from 'node:fs';
 import { register } from 'node:module';
@@ -16,8 +17,8 @@ import { isCompiled, packageFile } from '../sys/package-files.ts';
 const folder = pathToFileURL(packageFile(isCompiled ? 'dist/' : 'src/')).href;
 
 /**
- * By the name that a program imports: the URL of a door of package.json. Sources of doors have the
- * names of dist/.
+ * From the name that a program imports to the URL of a door of package.json. The sources of doors
+ * have the names of files in dist/.
  */
 function doors(): Readonly<Record<string, string>> {
   const { exports } = JSON.parse(readFileSync(packageFile('package.json'), 'utf8')) as { exports: Record<string, { default?: string }> };
@@ -28,7 +29,8 @@ function doors(): Readonly<Record<string, string>> {
   return Object.fromEntries(named) as Record<string, string>;
 }
 
-// Runs in the loader's own thread, which shares no modules with this one: hence as text.
+// The hook runs in the loader's own thread, which shares no modules with this one. The hook is
+// therefore text.
 const hook = () => `
 const DOORS = ${JSON.stringify(doors())};
 const OWN = ${JSON.stringify(folder)};
@@ -59,8 +61,8 @@ let round = 0;
 let typescript: Promise<unknown> | undefined;
 
 /**
- * Idempotent: from now on files of a user's may be TypeScript. Where the sources run as they are,
- * the loader that runs them has done this.
+ * Load the TypeScript loader: from then on a user's files may be TypeScript. Where the sources run
+ * without a build, the loader that runs them has done this. Idempotent.
  *
  * @param near the first of these files: tsx may be installed in its project
  */
@@ -73,7 +75,8 @@ export async function loadTypeScript(near: string): Promise<void> {
 }
 
 /**
- * Idempotent. Does nothing for modules that are loaded by other means (a bundler, a test runner).
+ * Register the hook. Idempotent. The hook does not reach modules that a bundler or a test runner
+ * loads.
  */
 export function resolveOwnName(): void {
   if (messages !== null) return;
@@ -84,14 +87,14 @@ export function resolveOwnName(): void {
 }
 
 /**
- * The module at `url` as it is now. `onFile` is told the path of every file that it is made of,
- * some of them a moment later.
+ * The module at `url` as it is now. `onFile` gets the path of each file that the module consists
+ * of; some paths come a moment after the import.
  */
 export async function importAnew(url: URL, onFile: (path: string) => void): Promise<object> {
   resolveOwnName();
   const mine = ++round;
   const listener = ([from, file]: [number, string]) => {
-    // The TypeScript loader has queries of its own, encoded or not.
+    // The TypeScript loader adds queries of its own, encoded or not.
     if (from === mine) onFile(fileURLToPath(file).split('?', 1)[0]!);
   };
   messages!.on('message', listener);
@@ -101,7 +104,7 @@ export async function importAnew(url: URL, onFile: (path: string) => void): Prom
   try {
     return (await import(fresh.href)) as object;
   } finally {
-    // What the hook told is on its way still.
+    // Messages of the hook may still be in flight.
     setTimeout(() => messages!.off('message', listener), 1000).unref();
   }
 }

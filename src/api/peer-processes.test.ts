@@ -10,7 +10,7 @@ describe('a peer', () => {
   let child: ChildProcess | null = null;
   afterEach(() => child?.kill('SIGKILL'));
 
-  /** Somebody with a limit of 64 KiB, and no privilege to pass it. */
+  /** A process with a limit of 64 KiB, and no privilege to exceed it. */
   async function limited(): Promise<typeof me> {
     const unprivileged = me.uid === 0 ? ['setpriv', '--bounding-set', '-ipc_lock', '--inh-caps', '-all'] : [];
     const [command, ...args] = [...unprivileged, 'prlimit', '--memlock=65536:65536', 'sleep', '600'];
@@ -20,19 +20,19 @@ describe('a peer', () => {
     return { ...me, pid: started.pid! };
   }
 
-  it('may lock what its own RLIMIT_MEMLOCK and capabilities say', async () => {
+  it('may lock as much as its own RLIMIT_MEMLOCK and capabilities allow', async () => {
     const peers = new PeerProcesses();
     using theirs = peers.acquire(await limited());
     expect([theirs.process.memlockLimit, theirs.process.mayLockFreely]).toEqual([65536, false]);
   });
 
-  it('may lock what whoever serves it says instead', async () => {
+  it('may lock as much as the server’s limit allows, when the server has one', async () => {
     const peers = new PeerProcesses(2 ** 20);
     using theirs = peers.acquire(await limited());
     expect(theirs.process.memlockLimit).toBe(2 ** 20);
   });
 
-  it('has one account, however many connections it has, until the last is over', () => {
+  it('has one account for all its connections, until the last ends', () => {
     const peers = new PeerProcesses();
     const first = peers.acquire(me);
     const second = peers.acquire(me);
@@ -44,14 +44,14 @@ describe('a peer', () => {
     second[Symbol.dispose]();
   });
 
-  it('with the number of one that is gone, and another user, is somebody else', () => {
+  it('with the pid of a process that ended, and another user, is a different process', () => {
     const peers = new PeerProcesses();
     using old = peers.acquire(me);
     using other = peers.acquire({ ...me, uid: me.uid + 1 });
     expect([other.process === old.process, other.process.uid]).toEqual([false, me.uid + 1]);
   });
 
-  it('that /proc does not know gets no more than Linux gives anybody', () => {
+  it('that /proc does not know gets Linux’s default limit', () => {
     using theirs = new PeerProcesses().acquire({ ...me, pid: 0x7fff_fff0 });
     expect([theirs.process.memlockLimit, theirs.process.mayLockFreely]).toEqual([DEFAULT_MEMLOCK, false]);
   });

@@ -1,6 +1,6 @@
 /**
- * Clients of a socket as the engine knows them: processes, by the kernel's and /proc's data about
- * the peer; and the groups that each uses.
+ * Clients of a socket as the engine knows them: processes, by the data that the kernel and /proc
+ * have of the peer, and the groups that each process uses.
  */
 import { VfioError } from '../base/errno.ts';
 import { DEFAULT_MEMLOCK, Process, type ProcessOptions } from '../engine/dma/process.ts';
@@ -14,29 +14,30 @@ interface Held {
   holders: number;
 }
 
-/** In place of a key, for connections whose peer is unknown: they count as ourselves. */
+/** Stands in place of a key for connections whose peer is unknown: they count as this process. */
 const OURSELVES = 'ourselves';
 
 /**
- * All connections of one process share its locked-memory account, whichever device they are to, and
- * are one user of a group.
+ * All connections of one process share its locked-memory account, for any device, and count as one
+ * user of a group.
  */
 export class PeerProcesses {
   /** The processes' use of the machine's groups. */
   readonly groups = new GroupUses();
   /**
-   * By the identity of the process, its user included: a process that changes its user starts anew.
+   * The key is the identity of the process, its user included: a process that changes its user gets
+   * a new entry.
    */
   readonly #held = new Map<string, Held>();
   readonly #memlockLimit: number | undefined;
 
-  /** @param memlockLimit bytes that every client may lock, whatever its own limit is */
+  /** @param memlockLimit bytes that every client may lock, in place of the client's own limit */
   constructor(memlockLimit?: number) {
     this.#memlockLimit = memlockLimit;
   }
 
   /**
-   * @param peer null: nobody knows, so it is taken for ourselves. Dispose the result when the
+   * @param peer null: the peer is unknown and counts as this process. Dispose the result when the
    *   connection is over.
    */
   acquire(peer: PeerCredentials | null): { readonly process: Process } & Disposable {
@@ -82,7 +83,7 @@ function knownAs(peer: PeerCredentials | null): PeerProcess | null {
   return peer.process === undefined ? processOf(peer.pid) : peer.process;
 }
 
-/** Null: every connection counts as a different user's, for lack of an identity. */
+/** Null: the connection has no identity and counts as a different user's. */
 function keyOf(peer: PeerCredentials | null, known: PeerProcess | null): string | null {
   if (peer === null) return OURSELVES;
   return known === null ? null : `${known.key}, uid ${peer.uid}`;
@@ -90,9 +91,11 @@ function keyOf(peer: PeerCredentials | null, known: PeerProcess | null): string 
 
 function identify(peer: PeerCredentials | null, known: PeerProcess | null): ProcessOptions {
   if (peer === null) return ourselves();
-  // The kernel wrote the peer's credentials down when it connected; /proc shows the present state.
+  // The kernel stored the peer's credentials when the peer connected; /proc shows the present
+  // state.
   if (known?.found != null) return { ...known.found, uid: peer.uid };
-  // In another pid namespace, hidden, or gone: the limit that Linux gives every process.
+  // The process is in another pid namespace, hidden, or gone: it gets the limit that Linux gives
+  // every process.
   return { pid: peer.pid, uid: peer.uid, memlockLimit: DEFAULT_MEMLOCK };
 }
 

@@ -1,4 +1,4 @@
-/** `vfio run driver.ts ADDRESS`: loads a driver and calls what it exports as `main`. */
+/** `vfio run driver.ts ADDRESS`: loads a driver and calls its `main`. */
 import { VfioError } from '../base/errno.ts';
 import { parseAddress } from './address.ts';
 import { importFile } from './import-file.ts';
@@ -10,23 +10,25 @@ export interface DriverContext {
   /** The arguments behind the address on the command line. */
   readonly args: readonly string[];
   /**
-   * Aborted by the first Ctrl-C and by SIGTERM: then waits of the driver on its devices fail with
-   * EINTR, and its blocks end in order.
+   * The first Ctrl-C and SIGTERM abort this signal: then waits of the driver on its devices fail
+   * with EINTR, and its blocks end in order.
    */
   readonly signal: AbortSignal;
-  /** The VF token, when one was given: for `open(address, { token })`. */
+  /** The VF token, when the user gave one: for `open(address, { token })`. */
   readonly token?: string | undefined;
 }
 
-/** What a driver file exports. What it resolves to is the exit status when it is a number. */
+/**
+ * The exports of a driver file. When `main` resolves to a number, the number is the exit status.
+ */
 export type DriverMain = (address: string, context: DriverContext) => unknown;
 
 /**
- * Run the driver in `file` on the device at `address`. Resolves to the exit status: what `main`
- * gave when that is a number from 0 to 255, else 0.
+ * Run the driver in `file` on the device at `address`. Resolves to the exit status: the result of
+ * `main` when that is a number from 0 to 255, else 0.
  *
- * @throws VfioError EINVAL for what is no address or no driver, and for a `main` that never ends;
- *   ENOENT when there is no such file; and what the driver throws
+ * @throws VfioError EINVAL for a text that is not an address, for a file without a driver, and for
+ *   a `main` that never ends; ENOENT when there is no such file; the errors of the driver
  */
 export async function runDriver(file: string, address: string, context: Partial<DriverContext> = {}): Promise<number> {
   parseAddress(address);
@@ -43,7 +45,7 @@ export async function runDriver(file: string, address: string, context: Partial<
 }
 
 function neverEnds(file: string): VfioError {
-  return new VfioError('EINVAL', `main of ${file} never ends: it awaits what never comes`, {
-    fix: 'Await there only what is sure to end.',
+  return new VfioError('EINVAL', `main of ${file} never ends: it awaits a promise that never settles`, {
+    fix: 'In main await only promises that settle.',
   });
 }

@@ -4,8 +4,8 @@
  */
 
 /**
- * The driver may have a copy of this package of its own, and asks there: so the signal is no
- * variable of this module.
+ * A driver may import a copy of the package of its own, which reads the signal here: a variable of
+ * this module would not reach that copy.
  */
 const RUNNING = Symbol.for('vfio-ts.running-driver');
 const running = globalThis as { [RUNNING]?: AbortSignal | null };
@@ -15,7 +15,7 @@ export function runSignal(): AbortSignal | null {
   return running[RUNNING] ?? null;
 }
 
-/** Run `work` as the driver that `of` ends. */
+/** Run `work` as the driver that the abort of `of` ends. */
 export async function duringRun<T>(of: AbortSignal, work: () => Promise<T>): Promise<T> {
   const before = runSignal();
   running[RUNNING] = of;

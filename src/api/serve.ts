@@ -1,7 +1,8 @@
 /**
- * A model behind a socket: `serve('sim:edu', { path })`. The model sits in a machine of its own;
- * every client that connects gets the device as it is after power-on and a fresh DMA space, through
- * the same steps and rules as a program that opens /dev/vfio. Several can be served in one process.
+ * A model behind a socket: `serve('sim:edu', { path })`. The model sits in a machine of its own.
+ * Each client that connects gets the device in its state after power-on and a fresh DMA space,
+ * through the same steps and rules as a program that opens /dev/vfio. One process can serve several
+ * models.
  */
 
 import { chmodSync, existsSync, mkdirSync } from 'node:fs';
@@ -27,46 +28,45 @@ import { PeerProcesses } from './peer-processes.ts';
 import { failedTo, loadModel, machineAround, startMachine, stderrLogger } from './simulation.ts';
 
 /**
- * Mappings of one client, in the engine's accounting (dma_entry_limit): twice what Linux gives,
- * since a client may be a whole computer.
+ * Mappings of one client, in the engine's accounting (dma_entry_limit): twice Linux's number,
+ * because a client may be a whole computer.
  */
 const MAPPINGS_MAX = 131_072;
 
 /** Where and how `serve` offers a device. */
 export interface ServeOptions {
-  /** For messages; the model's name unless told. */
+  /** The name in messages. Default: the model's name. */
   readonly name?: string;
   readonly clock?: Clock;
   readonly log?: Logger;
   readonly limits?: Partial<ServerLimits>;
   /**
-   * Bytes that a client may have mapped for DMA, instead of its own RLIMIT_MEMLOCK; Infinity for no
-   * limit.
+   * Bytes that a client may map for DMA, in place of its own RLIMIT_MEMLOCK. Infinity: no limit.
    */
   readonly memlockLimit?: number;
-  /** Accounts of locked memory, when several servers share their clients. */
+  /** Accounts of locked memory, for several servers that share their clients. */
   readonly processes?: PeerProcesses;
-  /** Who is asked when a client opens the device (docs/mediation.md). */
+  /** The mediators that the machine asks when a client opens the device (docs/mediation.md). */
   readonly mediators?: Mediators;
-  /** Whether clients, and waiting for them, keep this process alive. Default true. */
+  /** Whether clients, and listening for clients, keep this process alive. Default: true. */
   readonly keepAlive?: boolean;
   /**
-   * A second socket beside each path, PATH.manage, through which the device can be moved
-   * (docs/moving.md). Default true.
+   * Listen at a second socket beside each path, PATH.manage, through which the device can be moved
+   * (docs/moving.md). Default: true.
    */
   readonly manage?: boolean;
 }
 
 /** The model behind the socket until `replace`. */
 interface Running extends Disposable {
-  /** The model's. */
+  /** The name of the model. */
   readonly name: string;
   readonly bdf: string;
   readonly server: FunctionServer;
   readonly machines: MachinePerClient;
 }
 
-/** @typeParam M the model that it serves */
+/** @typeParam M the model that the server serves */
 export class DeviceServer<M extends DeviceModel = DeviceModel> implements Disposable {
   readonly #options: ServeOptions;
   readonly #processes: PeerProcesses;
@@ -76,8 +76,9 @@ export class DeviceServer<M extends DeviceModel = DeviceModel> implements Dispos
   #disposed = false;
 
   /**
-   * Takes over what the model owns, also when it throws.
-   * @throws VfioError EINVAL for a declaration that is no device
+   * Takes over the resources of the model, also when the constructor throws.
+   *
+   * @throws VfioError EINVAL for a declaration that is not a device
    */
   constructor(model: M, options: ServeOptions = {}) {
     this.#options = options;
@@ -90,25 +91,29 @@ export class DeviceServer<M extends DeviceModel = DeviceModel> implements Dispos
     return `DeviceServer of ${this.#options.name ?? this.#running.name}${this.#disposed ? ', closed' : ` at ${at || 'no path'}, ${this.sessions.length} clients`}`;
   }
 
-  /** The machine around the model: another one for each client, and after `replace`. */
+  /**
+   * The machine around the model. Each client gets a new machine, and so does the client after
+   * `replace`.
+   */
   get machine(): Machine {
     return this.#running.machines.current;
   }
 
-  /** Clients that are served now. */
+  /** The clients that are served now. */
   get sessions(): readonly Session[] {
     return this.#running.server.sessions;
   }
 
   /**
-   * The device that is served now, as `create` of the model made it: of one that `device()`
-   * declared, its inputs and outputs. Another one for each client, and after `replace`.
+   * The device that is served now, as the model's `create` returned it: for a model of `device()`,
+   * its inputs and outputs. Each client gets a new instance, and so does the client after
+   * `replace`.
    */
   get instance(): ReturnType<M['create']> {
     return instanceIn(this.#running) as ReturnType<M['create']>;
   }
 
-  /** Calls `listener` with the instance of now, and with each later one. */
+  /** Calls `listener` with the present instance, and with each later one. */
   onInstance(listener: (instance: ReturnType<M['create']>) => void): Disposable {
     const own = (instance: ReturnType<M['create']>) => listener(instance);
     this.#instanceListeners.add(own);
@@ -127,8 +132,8 @@ export class DeviceServer<M extends DeviceModel = DeviceModel> implements Dispos
    * Listen at `path`, with mode 0600. A directory that is missing is made in $XDG_RUNTIME_DIR
    * alone.
    *
-   * @throws VfioError EADDRINUSE when a process listens there, or it is no socket; ENOENT without
-   *   its directory; EINVAL, EACCES, EROFS
+   * @throws VfioError EADDRINUSE when a process listens there, or when the file is not a socket;
+   *   ENOENT without its directory; EINVAL, EACCES, EROFS
    */
   listen(path: string): UnixListener {
     makeSocketDirectory(dirname(path));
@@ -146,23 +151,24 @@ export class DeviceServer<M extends DeviceModel = DeviceModel> implements Dispos
     else this.#listeners.add(door);
   }
 
-  /** Serve whoever connects to `listener`, which is taken over. */
+  /** Serve each client that connects to `listener`. The server takes the listener over. */
   accept(listener: UnixListener): UnixListener {
     this.#listeners.add(listener);
     listener.onConnection((socket) => void this.serve(socket), { keepAlive: this.#options.keepAlive ?? true });
     return listener;
   }
 
-  /** Serve the client at the other end of `stream`, which is taken over. */
+  /** Serve the client at the other end of `stream`. The server takes the stream over. */
   serve(stream: ByteStream): Session {
     return this.#running.server.serve(stream);
   }
 
   /**
-   * Another device from now on: clients of the old one are disconnected, the next one gets the new.
-   * Takes over what the model owns, and disposes of what the old one owned.
+   * Serve another device from now on: clients of the old device are disconnected, and the next
+   * client gets the new one. The server takes over the resources of the new model and disposes of
+   * those of the old one.
    *
-   * @throws VfioError EINVAL for a declaration that is no device; then nothing has changed
+   * @throws VfioError EINVAL for a declaration that is not a device; then nothing has changed
    */
   replace(model: M): void {
     const old = this.#running;
@@ -171,7 +177,7 @@ export class DeviceServer<M extends DeviceModel = DeviceModel> implements Dispos
     this.#announce(this.instance);
   }
 
-  /** Stops listening, disconnects everybody and switches the machine off. Idempotent. */
+  /** Stops listening, disconnects every client and switches the machine off. Idempotent. */
   [Symbol.dispose](): void {
     if (this.#disposed) return;
     this.#disposed = true;
@@ -211,9 +217,9 @@ export class DeviceServer<M extends DeviceModel = DeviceModel> implements Dispos
 }
 
 /**
- * Switches the machine off and on between clients. A reset of the device is not enough: one that
- * has none keeps its registers, and none clears the memory behind its BARs. The next client may be
- * somebody else, whom that is none of the business of.
+ * Switches the machine off and on between clients. A reset of the device is not enough: a device
+ * without a reset keeps its registers, and no reset clears the memory behind the BARs. The next
+ * client may be a different user, who must not see the previous client's state.
  */
 class MachinePerClient implements Disposable {
   readonly #start: () => ReturnType<typeof startMachine>;
@@ -221,7 +227,7 @@ class MachinePerClient implements Disposable {
   #running: ReturnType<typeof startMachine>;
   #isUsed = false;
 
-  /** @throws VfioError EINVAL for a declaration that is no device */
+  /** @throws VfioError EINVAL for a declaration that is not a device */
   constructor(start: () => ReturnType<typeof startMachine>, started: (machine: Machine) => void) {
     this.#start = start;
     this.#started = started;
@@ -232,7 +238,7 @@ class MachinePerClient implements Disposable {
     return this.#running.machine;
   }
 
-  /** A machine that no client has used. Nobody uses the one before any more. */
+  /** A machine that no client has used. The previous machine has no user any more. */
   next(): Machine {
     if (this.#isUsed) {
       const before = this.#running;
@@ -249,25 +255,24 @@ class MachinePerClient implements Disposable {
   }
 }
 
-/** The model's device in the machine of now. */
+/** The model's device in the present machine. */
 function instanceIn({ bdf, machines }: Running): unknown {
   return machines.current.function(bdf).host.model;
 }
 
 /**
- * I/O addresses are the client's own (a guest's physical addresses, for a virtual machine), and its
+ * The client chooses its I/O addresses (for a virtual machine, they are guest-physical), and its
  * interrupts are not messages on a bus: no address is special.
  */
 const anyAddress = { aperture: { first: 0n, last: 2n ** 64n - 1n }, reserved: [] };
 
 /**
- * Serve a model at `path`. Handlers of the process are the program's: a promise or a timer of the
- * model's own that fails is unhandled, as in any program, where `vfio serve` logs it.
+ * Serve a model at `path`. The program owns the handlers of its process: when a promise or a timer
+ * of the model fails, the failure is unhandled, as in any program. `vfio serve` logs it instead.
  *
- * @param address `sim:edu`, `sim:./my-device.ts`, or the model itself, which is taken over
- * @param path default: `socketPathOf(name)`
- * @throws VfioError ENOENT for a model or file that is not there; EINVAL for what is no model;
- *   EADDRINUSE when somebody listens at `path`
+ * @param address `sim:edu`, `sim:./my-device.ts`, or the model itself, which the server takes over
+ * @throws VfioError ENOENT for a model or file that does not exist; EINVAL for an address that is
+ *   not a model's; EADDRINUSE when a process listens at `path`
  */
 export function serve<M extends DeviceModel>(model: M, options: ServeOptions & { readonly path: string }): Promise<DeviceServer<M>>;
 export function serve(address: string | DeviceModel, options: ServeOptions & { readonly path: string }): Promise<DeviceServer>;
@@ -287,23 +292,24 @@ async function modelAt(address: string | DeviceModel): Promise<DeviceModel> {
 }
 
 /**
- * Where the socket of a device called `name` is unless told: in the user's own run-time directory.
- * @throws VfioError ENOENT when there is none
+ * The default path of the socket of a device called `name`: in the user's own run-time directory.
+ *
+ * @throws VfioError ENOENT when there is no such directory
  */
 export function socketPathOf(name: string, runtimeDirectory = process.env.XDG_RUNTIME_DIR): string {
   if (runtimeDirectory === undefined || runtimeDirectory === '') {
     throw new VfioError('ENOENT', 'there is no place for the socket: XDG_RUNTIME_DIR is not set', {
-      fix: 'Say where with --socket-path PATH.',
+      fix: 'Give --socket-path PATH.',
     });
   }
   return join(runtimeDirectory, 'vfio-ts', `${name}.sock`);
 }
 
 /**
- * The directory of a socket. It is made, with mode 0700, in the user's own run-time directory
- * alone: elsewhere a mistyped name would leave directories behind.
+ * Make the directory of a socket, with mode 0700, if it lies in the user's own run-time directory.
+ * Elsewhere a mistyped name would leave directories behind.
  *
- * @throws VfioError EACCES, EROFS and others when it cannot be made
+ * @throws VfioError EACCES, EROFS and others when the directory cannot be made
  */
 export function makeSocketDirectory(path: string, runtimeDirectory = process.env.XDG_RUNTIME_DIR ?? ''): void {
   const way = runtimeDirectory === '' ? '..' : relative(runtimeDirectory, path);
@@ -311,6 +317,6 @@ export function makeSocketDirectory(path: string, runtimeDirectory = process.env
   try {
     if (mkdirSync(path, { recursive: true, mode: 0o700 }) !== undefined) chmodSync(path, 0o700);
   } catch (cause) {
-    throw fromNode(cause, `the directory ${path} cannot be made`, { fix: 'Say where the socket is to be with --socket-path PATH.' });
+    throw fromNode(cause, `the directory ${path} cannot be made`, { fix: 'Give another path with --socket-path PATH.' });
   }
 }

@@ -15,7 +15,7 @@ import { type DmaView, SharedDma } from './shared-dma.ts';
 const GRAPHICS = '0000:01:00.0';
 const SOUND = '0000:01:00.1';
 
-/** Two connections of one process in one container, and the DMA of a device of each. */
+/** Two connections of one process in one container, and DMA of a device of each connection. */
 function rig(iommu: Partial<IommuProperties> = {}) {
   const context = testContext();
   const group = testGroup(1, iommu);
@@ -39,12 +39,12 @@ function rig(iommu: Partial<IommuProperties> = {}) {
   return { container, process, shared, a: side(GRAPHICS), b: side(SOUND) };
 }
 
-/** The file of `memory` as another connection brings it: mapped here once more. */
+/** The file of `memory`, as another connection sends it: mapped into this process a second time. */
 const again = (memory: MemfdMemory, offset = 0): MemfdMemory =>
   MemfdMemory.fromFd(memory.duplicateFd(), offset, memory.size - offset, Access.READ_WRITE);
 
 describe('mappings of two connections of one process', () => {
-  it('S1-06 an equal one is one mapping, charged once, and goes with the last that made it', () => {
+  it('S1-06 equal ones are one mapping, charged once, which ends with the last of them', () => {
     const { a, b, container, process } = rig();
     using memory = MemfdMemory.allocate(2 * Number(PAGE));
     using same = again(memory);
@@ -71,7 +71,7 @@ describe('mappings of two connections of one process', () => {
     expect([container.size, b.view.unmapAll()]).toEqual([1, 0n]);
   });
 
-  it('S1-06 a connection does not map twice what it has, nor unmap what the other has', () => {
+  it('S1-06 a connection cannot map its own range twice, nor unmap the other’s mapping', () => {
     const { a, b, container } = rig();
     using memory = HeapMemory.allocate(4096);
     a.view.map({ iova: 0x10000n, memory });
@@ -79,7 +79,7 @@ describe('mappings of two connections of one process', () => {
     expect([b.view.unmap(0x10000n, PAGE), b.view.unmapAll(), container.size]).toEqual([0n, 0n, 1]);
   });
 
-  it('S1-06 neighbours of both are told apart when one side unmaps a range, and nothing is cut', () => {
+  it('S1-06 an unmap takes the connection’s own mappings from among the other’s, and cuts none', () => {
     const { a, b, container } = rig();
     const iovas = [0x10000n, 0x11000n, 0x12000n, 0x13000n];
     for (const [i, iova] of iovas.entries()) (i === 1 ? b : a).view.map({ iova, memory: HeapMemory.allocate(4096) });
@@ -89,7 +89,7 @@ describe('mappings of two connections of one process', () => {
     expect(errnoFrom(() => b.view.unmap(0x21000n, PAGE))).toBe('EINVAL');
   });
 
-  it('S1-06 the end of a connection takes its own counts alone', () => {
+  it('S1-06 the end of a connection takes only its own counts', () => {
     const { a, b, container, process } = rig();
     using memory = HeapMemory.allocate(4096);
     a.view.map({ iova: 0x10000n, memory });
@@ -108,7 +108,7 @@ const layout = (container: Container): string[] =>
   [...container.mappings()].map(({ iova, size, access }) => `${iova >> 12n}-${(iova + size) / PAGE - 1n}:${access}`);
 
 describe('the same memory, cut in other ways', () => {
-  it('S1-06 a new layout comes for one connection after the other, and nothing is lost or left', () => {
+  it('S1-06 a new layout comes for one connection after the other, and no mapping is lost or left', () => {
     const { a, b, container, process } = rig();
     process.memlockLimit = Number.POSITIVE_INFINITY;
     using memory = MemfdMemory.allocate(16 * 4096);
@@ -136,7 +136,7 @@ describe('the same memory, cut in other ways', () => {
     expect([container.size, process.lockedBytes, memory.references, same.references]).toEqual([0, 0, 1, 1]);
   });
 
-  it('S1-06 what goes beyond the other one’s is added, and comes and goes with its own', () => {
+  it('S1-06 the part beyond the other’s mapping is added, and ends with its own mapping', () => {
     const { a, b, container, process } = rig();
     using memory = MemfdMemory.allocate(8 * 4096);
     a.view.map({ iova: 0x2000n, memory, offset: 8192, size: 8192 });
@@ -162,7 +162,7 @@ describe('the same memory, cut in other ways', () => {
     expect(layout(container)).toEqual(['0-3:2']);
   });
 
-  it('S1-06 what does not fit changes nothing: over the account, other memory in one page, misaligned', () => {
+  it('S1-06 a mapping that does not fit changes nothing: over the account, other memory in one page, misaligned', () => {
     const { a, b, container, process } = rig();
     using memory = MemfdMemory.allocate(16 * 4096);
     a.view.map({ iova: 0x4000n, memory, offset: 4 * 4096, size: 4 * 4096 });
@@ -175,7 +175,7 @@ describe('the same memory, cut in other ways', () => {
     expect([layout(container), b.view.unmapAll(), process.lockedBytes]).toEqual([before, 0n, 5 * 4096]);
   });
 
-  it('S1-06 pages that were written are told also when their mapping is cut anew', () => {
+  it('S1-06 written pages are reported also after their mapping is cut in another way', () => {
     const { a, b } = rig();
     using memory = MemfdMemory.allocate(4 * 4096);
     a.view.map({ iova: 0n, memory });
@@ -189,8 +189,8 @@ describe('the same memory, cut in other ways', () => {
   });
 });
 
-describe('memory that only messages reach', () => {
-  it('S1-06 each device asks on its own connection, and on the other where its own has not mapped it', async () => {
+describe('memory that the server reaches by messages', () => {
+  it('S1-06 each device uses its own connection, and the other where its own has not mapped the memory', async () => {
     const { a, b } = rig();
     const [mine, theirs, alone] = [new SlowMemory(4096), new SlowMemory(4096), new SlowMemory(4096)];
     a.view.map({ iova: 0x10000n, memory: mine });
@@ -210,7 +210,7 @@ describe('memory that only messages reach', () => {
     expect(alone.bytes[0x30]).toBe(3);
   });
 
-  it('S1-06 a connection that goes in the middle of a DMA leaves it to the other', async () => {
+  it('S1-06 when a connection ends in the middle of a DMA, the other finishes the DMA', async () => {
     const { a, b } = rig();
     const [mine, theirs] = [new SlowMemory(4096), new SlowMemory(4096)];
     theirs.bytes[5] = 55;
@@ -226,7 +226,7 @@ describe('memory that only messages reach', () => {
     expect(into[0]).toBe(55);
   });
 
-  it('S1-06 what the process refuses is not asked of it again', async () => {
+  it('S1-06 an access that the process refuses is not sent to it again', async () => {
     const { a, b } = rig();
     const [mine, theirs] = [new SlowMemory(4096), new SlowMemory(4096)];
     a.view.map({ iova: 0x10000n, memory: mine });
@@ -238,7 +238,7 @@ describe('memory that only messages reach', () => {
     expect(theirs.pending).toBe(0);
   });
 
-  it('S1-06 across the seam of two spans', async () => {
+  it('S1-06 DMA crosses the border of two spans', async () => {
     const { a } = rig({ apertureLast: 2n ** 64n - 1n, reserved: [] });
     const memory = new SlowMemory(8192);
     a.view.map({ iova: 2n ** 52n - PAGE, memory });
@@ -259,7 +259,7 @@ describe('dirty pages', () => {
     return data[0]!;
   };
 
-  it('S1-06 what one connection has read is still to be read by the other', () => {
+  it('S1-06 pages that one connection has read are still unread for the other', () => {
     const { a, b, container } = rig();
     a.view.map({ iova: 0x10000n, memory: HeapMemory.allocate(4 * 4096) });
     a.view.dirty!.start();
@@ -275,7 +275,7 @@ describe('dirty pages', () => {
     expect(container.dirtyTracking).toBe(false);
   });
 
-  it('S1-06 an unmap tells what was written, also where the other keeps the mapping', () => {
+  it('S1-06 an unmap reports written pages, also where the other connection keeps the mapping', () => {
     const { a, b, container } = rig();
     using memory = HeapMemory.allocate(4 * 4096);
     a.view.map({ iova: 0x10000n, memory });

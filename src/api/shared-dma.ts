@@ -4,26 +4,17 @@
  * unmapped it. A second connection that maps an address must map the same memory, byte for byte. It
  * may cut the memory into mappings differently, because a hypervisor changes the layout of its
  * guest's memory for one device after the other. Other memory over the same addresses is EEXIST.
- * For memory without a descriptor the server sends messages on the connection of the device that
- * asks, where that connection has mapped the memory, else on another connection.
  */
 import type { DirtyTracking, DmaSpace, IovaRange } from '../abi/device.ts';
-import { Access, type DirectMemory, type Memory, type RemoteMemory } from '../abi/memory.ts';
+import { Access, type DirectMemory, type Memory } from '../abi/memory.ts';
 import { DIRTY_BITMAP_SIZE_MAX } from '../abi/vfio.ts';
 import { hex } from '../base/check.ts';
 import { Cleanup } from '../base/cleanup.ts';
-import { Counted } from '../base/counted.ts';
 import { VfioError } from '../base/errno.ts';
-import { IntervalMap } from '../base/interval-map.ts';
-import { Slots } from '../base/slots.ts';
 import { DirtyPages } from '../hardware/dirty-pages.ts';
 import { MemfdMemory } from '../sys/memfd.ts';
-
-/** Pages of 4096 bytes, `last` inclusive. */
-interface Range {
-  readonly first: number;
-  readonly last: number;
-}
+import { common, outside, type Range, RangeTable } from './range-table.ts';
+import { SharedRemoteMemory, type Way, type Ways } from './shared-remote-memory.ts';
 
 /** A mapping of one connection. */
 interface Mapping extends Range {
@@ -40,72 +31,16 @@ interface Piece extends Range {
 
 type MapRequest = Parameters<DmaSpace['map']>[0];
 
-/** One object stands for so many bytes of I/O addresses: 70000 mappings cost no memory objects. */
+/**
+ * One memory object stands for 2⁵² bytes of I/O addresses: 70000 mappings cost no memory objects.
+ */
 const SPAN_BITS = 52n;
 const PAGE = 4096;
-
-/** Ranges that do not overlap, each with what belongs to it. */
-class RangeTable<T extends Range> {
-  readonly #index = new IntervalMap();
-  readonly #slots = new Slots();
-  readonly #entries: (T | undefined)[] = [];
-
-  get size(): number {
-    return this.#index.size;
-  }
-
-  add(entry: T): void {
-    const slot = this.#slots.take();
-    this.#entries[slot] = entry;
-    this.#index.insert(entry.first, entry.last, slot);
-  }
-
-  remove({ first }: T): void {
-    const slot = this.#index.remove(first);
-    this.#entries[slot] = undefined;
-    this.#slots.give(slot);
-  }
-
-  at(page: number): T | null {
-    const slot = this.#index.find(page);
-    return slot < 0 ? null : this.#entries[slot]!;
-  }
-
-  overlaps({ first, last }: Range): boolean {
-    return this.#index.overlaps(first, last);
-  }
-
-  /** Those that have a page in the range, in order. */
-  within({ first, last }: Range): T[] {
-    const found: T[] = [];
-    const before = this.at(first);
-    if (before !== null) found.push(before);
-    for (let from = before === null ? first : before.last + 1; from <= last; ) {
-      const slot = this.#index.seek(from);
-      if (slot < 0 || this.#index.foundFirst > last) break;
-      found.push(this.#entries[slot]!);
-      from = this.#index.foundLast + 1;
-    }
-    return found;
-  }
-
-  /** The parts of the range that no entry covers. */
-  gaps(range: Range): Range[] {
-    const gaps: Range[] = [];
-    let from = range.first;
-    for (const { first, last } of this.within(range)) {
-      if (first > from) gaps.push({ first: from, last: first - 1 });
-      from = last + 1;
-    }
-    if (from <= range.last) gaps.push({ first: from, last: range.last });
-    return gaps;
-  }
-}
 
 export class SharedDma {
   readonly #pieces = new RangeTable<Piece>();
   readonly #views = new Set<DmaView>();
-  readonly #spans = new Map<bigint, AnyHoldersMemory>();
+  readonly #spans = new Map<bigint, SharedRemoteMemory>();
   /**
    * Connections that read a log of writes. Reading the container's log clears it, so each
    * connection has a copy of its unread part.
@@ -113,9 +48,10 @@ export class SharedDma {
   readonly #tracking = new Map<DmaView, DirtyPages>();
 
   /**
-   * The space as one connection sees it.
-   * @param space the container's, charged to the connection's process
-   * @param requester the BDF of its device
+   * The container as one connection sees it.
+   *
+   * @param space the container's space, charged to the connection's process
+   * @param requester the BDF of the connection's device
    */
   view(space: DmaSpace, requester: string): DmaView {
     const view = new DmaView(this, space, requester);
@@ -123,7 +59,7 @@ export class SharedDma {
     return view;
   }
 
-  // --- for the views
+  // --- called by views
 
   leave(view: DmaView): void {
     this.stopTracking(view);
@@ -148,7 +84,7 @@ export class SharedDma {
     undo.move();
   }
 
-  /** Other connections have mapped some of the range. Nothing has changed when it throws. */
+  /** Other connections have mapped some of the range. When the call throws, nothing has changed. */
   #mapBeside(mapping: Mapping, request: MapRequest, undo: Cleanup): void {
     const { view, access } = mapping;
     const there = this.#pieces.within(mapping);
@@ -160,8 +96,8 @@ export class SharedDma {
     }
     for (const piece of there) {
       if ((piece.of.access | access) === piece.of.access) continue;
-      // The new mapping allows more: the mappings of other connections give way, and come back when
-      // this one ends.
+      // The new mapping allows more. The mappings of other connections make room, and return when
+      // the new mapping ends.
       this.#uninstall([piece]);
       undo.defer(() => this.#install(piece.of, piece));
       for (const rest of outside(piece, mapping)) {
@@ -203,10 +139,10 @@ export class SharedDma {
     return pages * PAGE;
   }
 
-  /** The range has lost its mapping: map it again for the other connections that have it mapped. */
+  /** The range has lost its mapping: map it again for the other connections that have mapped it. */
   #fill(range: Range): void {
     const others = [...this.#views].flatMap((view) => view.own.within(range));
-    // Mappings that allow more go first: where they are, those that allow less need nothing.
+    // Mappings that allow more come first: they make room for no other.
     for (const mapping of others.sort((a, b) => b.access - a.access)) {
       for (const gap of this.#pieces.gaps(common(range, mapping))) this.#install(mapping, gap);
     }
@@ -222,7 +158,7 @@ export class SharedDma {
     this.#pieces.add({ of, first, last });
   }
 
-  /** Neighbours go together: the usual client has mapped all its memory in small pieces. */
+  /** Unmap neighbours in one call, because clients often map all their memory in small pieces. */
   #uninstall(pieces: readonly Piece[]): void {
     for (let i = 0; i < pieces.length; ) {
       const { first, of } = pieces[i]!;
@@ -236,34 +172,31 @@ export class SharedDma {
     }
   }
 
-  /** [iova, + size) is reached by messages. */
+  /** Map [iova, iova + size), which the server reaches by messages. */
   #installRemote(view: DmaView, iova: bigint, size: number, access: Access): void {
     const span = iova >> SPAN_BITS;
     if ((iova + BigInt(size) - 1n) >> SPAN_BITS !== span) {
-      using memory = new AnyHoldersMemory(this, iova, size);
+      using memory = new SharedRemoteMemory(this.#waysTo, iova, size);
       view.space.map({ iova, memory, size, access });
       return;
     }
     let memory = this.#spans.get(span);
     if (memory === undefined) {
-      memory = new AnyHoldersMemory(this, span << SPAN_BITS, 2 ** Number(SPAN_BITS));
+      memory = new SharedRemoteMemory(this.#waysTo, span << SPAN_BITS, 2 ** Number(SPAN_BITS));
       this.#spans.set(span, memory);
     }
     view.space.map({ iova, memory, offset: Number(iova - memory.base), size, access });
   }
 
-  /** Ways to the byte at `iova`: the requester's own first. */
-  waysTo(
-    iova: bigint,
-    requester: string | undefined,
-  ): readonly { readonly memory: RemoteMemory; readonly at: number; readonly view: DmaView }[] {
-    const ways = [...this.#views].flatMap((view) => {
+  /** The mappings through which the byte at `iova` can be reached, the requester's own first. */
+  readonly #waysTo: Ways = (iova, requester) => {
+    const ways = [...this.#views].flatMap((view): (Way & { readonly connection: DmaView })[] => {
       const mapping = view.own.at(Number(iova >> 12n));
       if (mapping === null || mapping.memory.kind !== 'remote') return [];
-      return [{ memory: mapping.memory, at: mapping.offset + Number(iova - (BigInt(mapping.first) << 12n)), view }];
+      return [{ memory: mapping.memory, at: mapping.offset + Number(iova - (BigInt(mapping.first) << 12n)), connection: view }];
     });
-    return ways.sort((a, b) => Number(b.view.requester === requester) - Number(a.view.requester === requester));
-  }
+    return ways.sort((a, b) => Number(b.connection.requester === requester) - Number(a.connection.requester === requester));
+  };
 
   // --- dirty pages
 
@@ -282,7 +215,7 @@ export class SharedDma {
    */
   #keepDirty({ first, last }: Range, { dirty, pageSizes }: DmaSpace): void {
     if (this.#tracking.size === 0 || this.#views.size < 2) return;
-    // More than a bitmap holds: no client can ask for this range either.
+    // The range is larger than a bitmap covers: no client can ask for it either.
     if (last - first >= 8 * DIRTY_BITMAP_SIZE_MAX) return;
     const pageSize = pageSizes & -pageSizes;
     const unit = Number(pageSize) / PAGE;
@@ -319,7 +252,10 @@ export class DmaView implements DmaSpace, Disposable {
   readonly space: DmaSpace;
   readonly requester: string;
   readonly dirty: DirtyTracking | undefined;
-  /** The mappings of this connection, whichever connection put them into the container. */
+  /**
+   * The mappings of this connection, whether this or another connection put them into the
+   * container.
+   */
   readonly own = new RangeTable<Mapping>();
   readonly #shared: SharedDma;
 
@@ -366,60 +302,14 @@ export class DmaView implements DmaSpace, Disposable {
     return BigInt(this.#shared.unmap(this, { first: Number(iova >> 12n), last: Number((iova + size - 1n) >> 12n) }));
   }
 
-  /** Of this connection. */
+  /** Unmap all mappings of this connection. */
   unmapAll(): bigint {
     return BigInt(this.#shared.unmap(this, { first: 0, last: Number.MAX_SAFE_INTEGER }));
   }
 
-  /** The connection is over. */
+  /** The connection has ended. */
   [Symbol.dispose](): void {
     this.#shared.leave(this);
-  }
-}
-
-/** Memory of the process, on any of its connections that has the memory mapped. */
-class AnyHoldersMemory extends Counted implements RemoteMemory {
-  readonly kind = 'remote';
-  readonly size: number;
-  /** I/O address of byte 0. */
-  readonly base: bigint;
-  readonly #shared: SharedDma;
-
-  constructor(shared: SharedDma, base: bigint, size: number) {
-    super('the memory');
-    this.#shared = shared;
-    this.base = base;
-    this.size = size;
-  }
-
-  read(offset: number, into: Uint8Array, requester?: string): Promise<void> {
-    return this.#try(offset, requester, (memory, at) => memory.read(at, into));
-  }
-
-  write(offset: number, from: Uint8Array, requester?: string): Promise<void> {
-    return this.#try(offset, requester, (memory, at) => memory.write(at, from));
-  }
-
-  /**
-   * A connection may end in the middle, and the others remain: then the same bytes are read or
-   * written once more.
-   */
-  async #try(offset: number, requester: string | undefined, act: (memory: RemoteMemory, at: number) => Promise<void>): Promise<void> {
-    const iova = this.base + BigInt(offset);
-    const tried = new Set<DmaView>();
-    let failure: unknown = new VfioError('EFAULT', `nothing is mapped at ${hex(iova)} any more`);
-    for (;;) {
-      const way = this.#shared.waysTo(iova, requester).find(({ view }) => !tried.has(view));
-      if (way === undefined) throw failure;
-      tried.add(way.view);
-      try {
-        await act(way.memory, way.at);
-        return;
-      } catch (error) {
-        if (!(error instanceof VfioError) || error.code !== 'ENODEV') throw error;
-        failure = error;
-      }
-    }
   }
 }
 
@@ -436,13 +326,14 @@ function sameBytes(a: Mapping, b: Mapping): boolean {
 }
 
 /**
- * The container names the fault of the request: EEXIST over an existing mapping.
+ * Make the container refuse the request with its own error, such as EEXIST over an existing
+ * mapping.
  *
  * @throws VfioError
  */
 function refuse({ space }: DmaView, request: MapRequest): never {
   space.map(request);
-  throw new Error('a mapping that cannot be was made');
+  throw new Error('the container accepted a mapping that it must refuse');
 }
 
 /**
@@ -452,16 +343,6 @@ function refuse({ space }: DmaView, request: MapRequest): never {
 function isWhole({ iova, memory }: MapRequest, size: number, offset: number): boolean {
   const wholePages = [size, offset, Number(iova & 4095n)].every((value) => Number.isSafeInteger(value) && value >= 0 && value % PAGE === 0);
   return wholePages && size > 0 && offset + size <= memory.size && memory.references > 0;
-}
-
-const common = (a: Range, b: Range): Range => ({ first: Math.max(a.first, b.first), last: Math.min(a.last, b.last) });
-
-/** The parts of `range` that are not in `other`, with which it overlaps. */
-function outside(range: Range, other: Range): Range[] {
-  const rest: Range[] = [];
-  if (range.first < other.first) rest.push({ first: range.first, last: other.first - 1 });
-  if (range.last > other.last) rest.push({ first: other.last + 1, last: range.last });
-  return rest;
 }
 
 function forEachPage(bitmap: Uint8Array, first: number, unit: number, visit: (page: number) => void): void {

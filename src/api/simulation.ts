@@ -1,5 +1,5 @@
 /**
- * A machine around one model, and the model's device opened through every step that VFIO asks for.
+ * A machine around one model. The model's device is opened through every step that VFIO requires.
  */
 import type { Device } from '../abi/device.ts';
 import type { MemoryAllocator } from '../abi/memory.ts';
@@ -27,7 +27,7 @@ import { modelsWithImages } from './disk-image.ts';
 import { importFile } from './import-file.ts';
 import { factoryIn } from './model-file.ts';
 
-/** Warnings and errors, on stderr: data alone goes to stdout. */
+/** Prints warnings and errors on stderr: only data goes to stdout. */
 export const stderrLogger: Logger = {
   log: (level, message) => {
     if (level === 'warn' || level === 'error') console.error(printableLines(`${level}: ${message}`).join('\n'));
@@ -38,7 +38,7 @@ export interface SimulationOptions {
   readonly clock?: Clock;
   readonly log?: Logger;
   readonly allocate?: MemoryAllocator;
-  /** Who is asked when the device is opened (docs/mediation.md). */
+  /** The mediators that the machine asks when the device is opened (docs/mediation.md). */
   readonly mediators?: Mediators;
   /** VF token, a UUID, for a model that is an SR-IOV device. */
   readonly token?: string | undefined;
@@ -53,8 +53,8 @@ export interface Simulation {
 }
 
 /**
- * @throws VfioError ENOENT for a model or file that is not there; EINVAL for a file that is no
- *   model
+ * @throws VfioError ENOENT for a model or file that does not exist; EINVAL for a file that does not
+ *   declare a model
  */
 export async function loadModel(
   address: Extract<Address, { kind: 'model' | 'file' }>,
@@ -66,15 +66,15 @@ export async function loadModel(
       : undefined;
     if (factory !== undefined) return factory(address.options);
     throw new VfioError('ENOENT', `there is no model '${address.name}'`, {
-      fix: `Models are ${Object.keys(modelsWithImages).join(', ')}; for one of your own give its file, 'sim:./${address.name}.ts'.`,
+      fix: `Models are ${Object.keys(modelsWithImages).join(', ')}; for a model of your own give its file, 'sim:./${address.name}.ts'.`,
     });
   }
   return factoryIn(await load(address.path), address.path)(typed(address.options));
 }
 
 /**
- * Options of a file, as YAML would read them: `baud=9600` is the same number in an address and in a
- * machine file.
+ * The options of a model in a file, with the types that YAML gives them: `baud=9600` is the same
+ * number in an address and in a machine file.
  */
 function typed(options: AddressOptions): Record<string, unknown> {
   return Object.fromEntries(
@@ -89,8 +89,8 @@ function parseScalar(text: string): unknown {
 }
 
 /**
- * PCI Express endpoints sit behind a root port at 0000:01:00.0, everything else on the root bus at
- * 0000:00:04.0.
+ * The machine around `model`: a PCI Express endpoint sits behind a root port at 0000:01:00.0, any
+ * other function on the root bus at 0000:00:04.0.
  */
 export function machineAround(model: DeviceModel, iommu?: IommuSpec): { readonly spec: MachineSpec; readonly bdf: string } {
   const express = model.declaration.capabilities?.find((c) => c.id === CapId.EXP);
@@ -107,9 +107,10 @@ export function machineAround(model: DeviceModel, iommu?: IommuSpec): { readonly
 }
 
 /**
- * A machine around `model`, with the model's device bound to vfio-pci. Dispose `owns` to switch it
- * off.
- * @throws VfioError EINVAL for a declaration that is no device
+ * Start a machine around `model`, with the model's device bound to vfio-pci. Dispose `owns` to
+ * switch the machine off.
+ *
+ * @throws VfioError EINVAL for a declaration that is not a device
  */
 export function startMachine(
   { spec, bdf }: ReturnType<typeof machineAround>,
@@ -127,18 +128,18 @@ export function startMachine(
     }),
   );
   const fn = machine.function(bdf);
-  // Before the machine is switched off: a device that nobody holds goes quietly.
+  // The device is unbound before the machine is switched off, so that a device without a user goes
+  // without a warning.
   undo.defer(() => void (fn.driver !== null && machine.unbind(bdf)));
   if (fn.probeError !== null) throw fn.probeError;
   return { machine, owns: undo.move() };
 }
 
 /**
- * Container, group and device, opened as a program on Linux opens them; dispose `owns` after the
- * device.
+ * Open container, group and device as a program on Linux does. Dispose `owns` after the device.
  *
  * @param token a VF token, as a UUID
- * @throws VfioError what opening throws
+ * @throws VfioError errors of opening
  */
 export function openThrough(
   machine: Machine,
@@ -156,15 +157,16 @@ export function openThrough(
   return { device, owns: undo.move() };
 }
 
-/** Failures of code that is not ours, for the log. */
+/** Logs failures of a user's code. */
 export function failedTo(log: Logger): Failed {
   return (what, error) => log.log('error', `${what} failed: ${textOf(error)}`);
 }
 
 /**
- * Takes over what the model owns.
- * @throws VfioError EINVAL for a declaration that is no device, and whatever binding and opening
- *   throw
+ * A machine around `model`, with the model's device open. The call takes over the resources of the
+ * model.
+ *
+ * @throws VfioError EINVAL for a declaration that is not a device; errors of binding and opening
  */
 export function simulate(model: DeviceModel, options: SimulationOptions = {}): Simulation {
   using undo = new Cleanup();
@@ -177,7 +179,7 @@ export function simulate(model: DeviceModel, options: SimulationOptions = {}): S
   return { machine, bdf: around.bdf, device: opened.device, owns: undo.move() };
 }
 
-/** Memory that a later transport can share; plain memory where the addon cannot be built. */
+/** Memory that another process can share; plain memory where the addon cannot be built. */
 function allocator(log: Logger): MemoryAllocator {
   try {
     addon();

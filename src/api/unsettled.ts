@@ -1,14 +1,13 @@
 /**
- * Work that can never be done: a promise that nothing will settle leaves node with nothing to do,
- * and node then ends without a word.
+ * Detects work that can never end. When a promise that no code will settle is all that remains,
+ * node has nothing left to do and ends without a message.
  */
 
 /**
- * `work`, or the error that `error` makes, once nothing is left in this process that could settle
- * `work`.
+ * `work`, or the error that `error` makes when nothing in this process can settle `work` any more.
  *
- * @param rank of several waits, those of the lowest rank fail first; the others learn of the
- * failure from them
+ * @param rank among several waits those of the lowest rank fail first; the others learn of the
+ *   failure from them
  */
 export function orNever<T>(work: Promise<T>, error: () => Error, rank: 0 | 1 = 0): Promise<T> {
   return new Promise((resolve, reject) => {

@@ -1,7 +1,7 @@
 /**
  * Commands of an administrator on a served machine: one row each, with its arguments as they are
  * typed. The command line, its help and the server read the same table. Each row answers as Linux's
- * sysfs or aer-inject does, or as a hand on the slot finds it.
+ * sysfs or aer-inject does, or acts as a hand on the slot does.
  */
 import { errorKinds } from '../../abi/device-host.ts';
 import { VfioError } from '../../base/errno.ts';
@@ -15,11 +15,11 @@ import { machineDocument } from '../machine-document.ts';
 export interface AdminContext {
   readonly machine: Machine;
   /**
-   * The function that a command means when it names none: that of the socket beside which the
-   * request came.
+   * The function of a command that names none: the function of the socket beside which the request
+   * came.
    */
   readonly own: string | null;
-  /** A machine that stays, not one that each client gets anew. */
+  /** The machine stays. False: each client gets a new machine. */
   readonly stays: boolean;
   /** The device that `plug` names. @throws VfioError (rejects) ENOENT, EINVAL */
   readonly model: (device: string) => Promise<DeviceModel>;
@@ -36,9 +36,11 @@ export interface AdminAnswer {
 export type AdminArguments = Readonly<Record<string, string | boolean>>;
 
 export interface AdminCommand {
-  /** As they are typed, in order; a name that ends in `?` may be left out. */
+  /**
+   * The arguments in the order in which the user types them. A name that ends in `?` is optional.
+   */
   readonly positional: readonly string[];
-  /** Name to effect; the name of an option that takes a value ends in `=VALUE`. */
+  /** From name to effect. The name of an option that takes a value ends in `=VALUE`. */
   readonly options?: Readonly<Record<string, string>>;
   readonly help: string;
   readonly run: (context: AdminContext, given: AdminArguments) => AdminAnswer | Promise<AdminAnswer>;
@@ -54,7 +56,7 @@ export const adminCommands: Readonly<Record<string, AdminCommand>> = {
   },
   explain: {
     positional: ['bdf'],
-    help: 'whether a user could have a function, and who is in the way',
+    help: 'whether a user could have a function, and which user or device is in the way',
     run: (context, given) => {
       const explanation = context.machine.explain(functionOf(context, given).bdf);
       return { lines: [explanation.summary], value: explanation };
@@ -82,7 +84,7 @@ export const adminCommands: Readonly<Record<string, AdminCommand>> = {
   },
   override: {
     positional: ['bdf', 'driver'],
-    help: 'only this driver may take the function from now on (driver_override); none: any may',
+    help: 'only this driver may take the function from now on (driver_override); none: any driver may',
     run: (context, given) => {
       const fn = functionOf(context, given);
       const driver = text(given, 'driver');
@@ -160,7 +162,7 @@ export const adminCommands: Readonly<Record<string, AdminCommand>> = {
   },
   suspend: {
     positional: [],
-    help: 'put the machine to sleep; users of its devices are told first',
+    help: 'put the machine to sleep; users of its devices hear of it first',
     run: async ({ machine }) => {
       await machine.suspend();
       return said(`${machine.name} sleeps`);
@@ -234,8 +236,8 @@ export const adminCommands: Readonly<Record<string, AdminCommand>> = {
 const said = (line: string): AdminAnswer => ({ lines: [line] });
 
 /**
- * `done` once the users of `functions` have released them; the progress first says which users the
- * server waits for.
+ * The answer `done` once the users of `functions` have released them; the progress first says which
+ * users the server waits for.
  */
 async function leaving(
   { progress, machine }: AdminContext,
@@ -249,7 +251,7 @@ async function leaving(
     await gone;
     return said(done);
   }
-  // The work goes on when the administrator does not wait for it, or is gone.
+  // The work goes on when the administrator does not wait for it, or has left.
   gone.catch((error: unknown) => machine.context.log.log('warn', `admin ${done}`, `not done: ${done}: ${textOf(error)}`));
   const who = waiting.map((fn) => `${fn.bdf} is used by ${fn.group?.file?.holder ?? 'a user'}, which is asked to release it`);
   if (given.wait === true) {
@@ -260,7 +262,7 @@ async function leaving(
   return { lines: [...who, `once it is released: ${done}`] };
 }
 
-/** @throws VfioError EOPNOTSUPP where each client gets another machine */
+/** @throws VfioError EOPNOTSUPP where each client gets a new machine */
 function needsMachine({ stays }: AdminContext): void {
   if (stays) return;
   throw new VfioError('EOPNOTSUPP', 'one device is served here, in a machine of its own', {

@@ -1,7 +1,7 @@
 /**
- * Requests of an administrator, at the owner-only socket beside what is served: an ADMIN frame
- * `{version, command, given}`, then PROGRESS frames and DONE, or ABORT with the errno that sysfs
- * would give.
+ * Requests of an administrator, at the owner-only socket beside a served device or machine: an
+ * ADMIN frame `{version, command, given}`, then PROGRESS frames and DONE, or ABORT with the errno
+ * that sysfs would give.
  */
 import { VfioError } from '../../base/errno.ts';
 import type { Logger } from '../../base/log.ts';
@@ -10,12 +10,16 @@ import type { Link } from '../migrate/link.ts';
 import { type AdminAnswer, type AdminArguments, type AdminCommand, type AdminContext, adminCommands } from './commands.ts';
 
 export const ADMIN_VERSION = 1;
-/** Of an argument. */
+/** The longest argument. */
 const MAX_CHARS = 4096;
 /** Longer than any user takes to release a device. */
 const PATIENCE_MS = 2 ** 31 - 1;
 
-/** A row, by its name. @throws VfioError EINVAL for no command */
+/**
+ * A row, by its name.
+ *
+ * @throws VfioError EINVAL for a name that is not a command's
+ */
 export function adminCommand(name: string): AdminCommand {
   if (Object.hasOwn(adminCommands, name)) return adminCommands[name]!;
   throw new VfioError('EINVAL', `there is no command '${name.slice(0, 40)}'`, {
@@ -23,15 +27,15 @@ export function adminCommand(name: string): AdminCommand {
   });
 }
 
-/** The names that a row takes, without the rest of the table's text. */
+/** The name of an argument in a row of the table, without its marks. */
 export const positionalName = (entry: string): string => entry.replace(/\?$/, '');
 export const optionName = (entry: string): string => entry.replace(/=.*$/, '');
 
 /**
  * Answer one request.
  *
- * @throws VfioError (rejects) the fault of the request, or the error of the command; the caller
- * sends it
+ * @throws VfioError (rejects) the fault of the request, or the error of the command. The caller
+ *   sends it.
  */
 export async function serveAdmin(
   link: Link,
@@ -57,7 +61,7 @@ export async function serveAdmin(
 
 function checkArguments(row: AdminCommand, command: string, given: unknown): AdminArguments {
   if (typeof given !== 'object' || given === null || Array.isArray(given))
-    throw new VfioError('EINVAL', `${command}: its arguments are no object`);
+    throw new VfioError('EINVAL', `${command}: its arguments are not an object`);
   const flags = new Map(Object.keys(row.options ?? {}).map((entry) => [optionName(entry), entry.includes('=')]));
   const texts = new Set(row.positional.map(positionalName));
   for (const [name, value] of Object.entries(given)) {
@@ -73,10 +77,10 @@ function checkArguments(row: AdminCommand, command: string, given: unknown): Adm
 }
 
 /**
- * Ask at a door that `link` leads to.
+ * Send a request to the door at the other end of `link`.
  *
  * @param progress gets the server's progress texts
- * @throws VfioError (rejects) the error that the server answers
+ * @throws VfioError (rejects) the error in the server's answer
  */
 export async function askAdmin(
   link: Link,

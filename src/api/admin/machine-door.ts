@@ -13,9 +13,9 @@ import { Strangers } from '../migrate/strangers.ts';
 import type { AdminContext } from './commands.ts';
 import { serveAdmin } from './door.ts';
 
-/** To ask for something, after which the connection is over. */
+/** The time that a connection has for its request, before it ends. */
 const ASK_MS = 10_000;
-/** Connections that have not asked for anything. */
+/** The most connections that have not sent a request. */
 const STRANGERS_MAX = 64;
 
 export interface MachineDoorOptions extends Pick<AdminContext, 'machine' | 'model'> {
@@ -58,7 +58,7 @@ export class MachineDoor implements Disposable {
       await serveAdmin(link, request, { machine, model, own: null, stays: true }, log);
     } catch (error) {
       if (!(error instanceof VfioError)) log.log('error', `administrator: ${textOf(error)}`);
-      // Most clients come for the status alone: they are gone, and do not read the error.
+      // Most clients come only for the status. They have left by now and do not read the error.
       await link.abort(error instanceof VfioError ? error : new VfioError('EIO', 'an error of the server'));
     } finally {
       this.#strangers.remove(link);

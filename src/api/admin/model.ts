@@ -1,12 +1,15 @@
 /**
- * The device that an administrator names: a model of the package with its options, or the file of
- * one.
+ * The device that an administrator names: a model of the package with its options, or a model's
+ * file.
  */
 import type { DeviceModel } from '../../pci/declaration.ts';
 import { parseAddress } from '../address.ts';
 import { loadModel } from '../simulation.ts';
 
-/** @param device as after `sim:`   @throws VfioError (rejects) ENOENT, EINVAL */
+/**
+ * @param device the text after `sim:`
+ * @throws VfioError (rejects) ENOENT, EINVAL
+ */
 export async function modelOf(device: string): Promise<DeviceModel> {
   return await loadModel(parseAddress(`sim:${device}`) as Parameters<typeof loadModel>[0]);
 }

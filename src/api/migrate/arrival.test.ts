@@ -1,6 +1,6 @@
 /**
- * What comes over a link is somebody else's: whatever it is, nothing arrives but what is whole, and
- * nothing throws that is no errno.
+ * A link carries a stranger's bytes. For any bytes, only a whole device arrives, and every error
+ * has an errno.
  */
 import { afterEach, describe, expect, it } from 'vitest';
 import { MigrationSide } from '../../../tests/kit/migration-rig.ts';
@@ -24,7 +24,7 @@ afterEach(() => {
   for (const each of opened.splice(0).reverse()) each[Symbol.dispose]();
 });
 
-/** Nothing comes, and nothing is taken. */
+/** A stream that gives nothing and takes nothing. */
 const mute: ByteStream = {
   carriesFds: false,
   send: () => WOULD_BLOCK,
@@ -45,7 +45,7 @@ function frame(kind: number, payload: Uint8Array): Uint8Array {
 const offer = (change: object = {}): Uint8Array =>
   frame(Kind.OFFER, encodeJson({ format: FORMAT, version: 1, id: '0123456789abcdef', name: 'x', ids: 0, page: PAGE, ...change }));
 
-/** @returns why it did not arrive */
+/** @returns the code of the error with which the device did not arrive */
 async function send(...frames: readonly Uint8Array[]): Promise<string> {
   const side = new MigrationSide(movable({ bulk: true }));
   opened.push(side);
@@ -56,7 +56,7 @@ async function send(...frames: readonly Uint8Array[]): Promise<string> {
   const waiting = arrive(link, { name: 'here', open: () => side.device, arrived: () => (arrived = true) });
   const first = frames[0] ?? offer({ ids });
   for (const each of [first, ...frames.slice(1)]) here.send(each, 0, each.length);
-  // The end of the stream, once all was read.
+  // The destination sees the end of the stream after it has read all frames.
   here.end();
   const error = await waiting.then(
     () => null,
@@ -68,7 +68,7 @@ async function send(...frames: readonly Uint8Array[]): Promise<string> {
   return error.code;
 }
 
-/** With an offer that fits. */
+/** The same, after an offer that fits. */
 async function sendAfterOffer(...frames: readonly Uint8Array[]): Promise<string> {
   const side = new MigrationSide(movable({ bulk: true }));
   opened.push(side);
@@ -83,8 +83,8 @@ const pages = (extent: number, first: number, count: number, bytes = count * PAG
 const extents = (...rows: readonly (readonly [number, number])[]): Uint8Array =>
   [...encodeExtents(rows.map(([number, pages]) => ({ number, pages })))][0] ?? new Uint8Array(0);
 
-describe('what comes', () => {
-  it('is refused when it is no offer, or one of something else', async () => {
+describe('a stream', () => {
+  it('is refused when it begins with no offer, or with the offer of another device', async () => {
     for (const change of [{ format: 'x' }, { version: 2 }, { version: 0.5 }, { version: 'x' }, { id: '' }, { page: 8192 }]) {
       expect([change, await send(offer(change))]).toEqual([change, 'EPROTO']);
     }
@@ -96,13 +96,13 @@ describe('what comes', () => {
     expect(await send(changed)).toBe('EPROTO');
   });
 
-  it('is refused where it lies nowhere, or is not all there', async () => {
+  it('is refused when its data lies outside of an extent, or is incomplete', async () => {
     const one = frame(Kind.EXTENTS, extents([0, 4]));
     const cases: Readonly<Record<string, readonly Uint8Array[]>> = {
       'pages of no extent': [frame(Kind.PAGES, pages(0, 0, 1))],
       'pages past its end': [one, frame(Kind.PAGES, pages(0, 3, 2))],
       'fewer bytes than pages': [one, frame(Kind.PAGES, pages(0, 0, 2, PAGE))],
-      'more zeroes than a sender says at once': [frame(Kind.EXTENTS, extents([0, 2 ** 20])), frame(Kind.ZEROES, pages(0, 0, 65, 0))],
+      'more zeroes than a frame may hold': [frame(Kind.EXTENTS, extents([0, 2 ** 20])), frame(Kind.ZEROES, pages(0, 0, 65, 0))],
       'no pages': [one, frame(Kind.ZEROES, pages(0, 0, 0))],
       'an extent out of order': [frame(Kind.EXTENTS, extents([1, 4]))],
       'an extent too large': [frame(Kind.EXTENTS, extents([0, 2 ** 20 + 1]))],
@@ -119,7 +119,7 @@ describe('what comes', () => {
     expect(await sendAfterOffer(one, frame(Kind.MAPPINGS, rows), end)).toBe('EPROTO');
   });
 
-  it.each([0, 50, 100])('may be anything: what is no errno is never thrown (from seed %i)', async (first) => {
+  it.each([0, 50, 100])('may hold anything: every error has an errno (from seed %i)', async (first) => {
     for (let seed = first + 1; seed <= first + 50; seed++) {
       const random = new Random(seed);
       const frames = Array.from({ length: 1 + random.below(5) }, () => frame(1 + random.below(17), random.bytes(random.below(80))));
@@ -128,7 +128,7 @@ describe('what comes', () => {
   });
 });
 
-it('a source that never pauses: whoever else is served here gets turns meanwhile', async () => {
+it('a source that never pauses leaves turns to other clients of the thread', async () => {
   const side = new MigrationSide(movable({ bulk: true }));
   opened.push(side);
   const begin = offer({ ids: side.device.region(7).read32(0) >>> 0 });
@@ -145,13 +145,13 @@ it('a source that never pauses: whoever else is served here gets turns meanwhile
     },
   };
   using link = new Link(endless);
-  setImmediate(() => link.fail(new VfioError('EINTR', 'somebody else had a turn')));
+  setImmediate(() => link.fail(new VfioError('EINTR', 'another client had a turn')));
   await expect(arrive(link, { name: 'here', open: () => side.device, arrived: () => {} })).rejects.toMatchObject({ code: 'EINTR' });
 });
 
-it('a destination that takes everything at once: whoever else is served here gets turns meanwhile', async () => {
+it('a destination that takes everything at once leaves turns to other clients of the thread', async () => {
   using link = new Link({ ...mute, send: (_bytes, start, end) => end - start });
-  setImmediate(() => link.fail(new VfioError('EINTR', 'somebody else had a turn')));
+  setImmediate(() => link.fail(new VfioError('EINTR', 'another client had a turn')));
   const chunk = new Uint8Array(16);
   const all = async (): Promise<void> => {
     for (let i = 0; i < 1_000_000; i++) await link.send(Kind.DEVICE, chunk);
@@ -160,7 +160,7 @@ it('a destination that takes everything at once: whoever else is served here get
 });
 
 describe('memory', () => {
-  it('whose pages were given back to the system after they had been copied is copied again, as zeroes', () => {
+  it('whose pages the client returned to the system after the copy is copied again, as zeroes', () => {
     using one = MemfdMemory.allocate(64 * PAGE);
     one.windows[0]!.fill(1, 9 * PAGE, 11 * PAGE);
     const extent = new Extent(0, one, 0, 64);
@@ -177,7 +177,7 @@ describe('memory', () => {
     expect(extent.take(9, 2, into)).toEqual(['zeroes', 'zeroes']);
   });
 
-  it('of an extent lies in one window, and new ones find room', () => {
+  it('of an extent lies in one window, and further extents find room', () => {
     using memory = new ArrivingMemory();
     memory.add([
       { number: 0, pages: 3 },
@@ -193,7 +193,7 @@ describe('memory', () => {
     }).toThrow(expect.objectContaining({ code: 'EAGAIN' }));
   });
 
-  it('is logged in at most so many ranges: those closest together become one', () => {
+  it('is logged in a limited number of ranges: those closest together become one', () => {
     const mapping = (page: number, pages: number) => ({
       iova: BigInt(page * PAGE),
       size: pages * PAGE,
@@ -216,7 +216,7 @@ describe('memory', () => {
       [1000, 1],
     ]);
     expect(pagesOf(1)).toEqual([[0, 1001]]);
-    // The last page of all has no end that has a number.
+    // No number can express the end of the last page.
     expect(rangesToLog([{ iova: 2n ** 64n - 8192n, size: 8192, extent: 0, page: 0, access: 3 }])).toEqual([
       { iova: 2n ** 64n - 8192n, length: 4096n },
     ]);

@@ -1,6 +1,7 @@
 /**
- * A device arrives: into a fresh one of ours, with memory of ours. It stands still until the source
- * has said that it is ours, and is forgotten when that does not come.
+ * A device arrives: the destination loads its state into a fresh device and its memory into files
+ * of the destination. The device stands still until the source says GO. Without GO the destination
+ * drops the device.
  */
 import type { Device, MigrationStream } from '../../abi/device.ts';
 import { RegionIndex } from '../../abi/vfio.ts';
@@ -15,7 +16,7 @@ import { decodeJson, type Frame, Kind, kindName } from './frames.ts';
 import type { Link } from './link.ts';
 import { decodeExtents, decodeMappings, decodePages, FORMAT, type Mapping, PAGE, ROWS_MAX, VERSION } from './wire.ts';
 
-/** It is here, and runs. */
+/** A device that arrived and runs here. */
 export interface Arrived extends Disposable {
   readonly id: string;
   readonly device: Device;
@@ -24,19 +25,22 @@ export interface Arrived extends Disposable {
 }
 
 export interface ArrivalOptions {
-  /** For messages: what is here. */
+  /** The name of the server in messages. */
   readonly name: string;
-  /** A device as after power-on, for nobody yet. */
+  /** Opens a device in its state after power-on, which no client uses. */
   readonly open: () => Device;
-  /** It runs here from now on. Called before the source is told. */
+  /** Called when the device runs here, before the source hears of it. */
   readonly arrived: (device: Arrived) => void;
 }
 
 const OFFER_MS = 30_000;
-/** A source says something all the time. */
+/** A source sends a frame at least this often. */
 const SILENCE_MS = 60_000;
 
-/** @throws VfioError (rejects) when it has not arrived: nothing is left of it here */
+/**
+ * @throws VfioError (rejects) when the device has not arrived. The destination then keeps nothing
+ *   of it.
+ */
 export async function arrive(link: Link, options: ArrivalOptions): Promise<Arrived> {
   return await new Arrival(link, options).run();
 }
@@ -67,7 +71,7 @@ class Arrival {
         'EINVAL',
         `${this.#options.name} is another device: ${text(ids)} here, ${text(offer.ids)} there (device and vendor)`,
         {
-          fix: 'Serve the same model, with the same options, where it is to go.',
+          fix: 'Serve the same model, with the same options, at the destination.',
         },
       );
     }
@@ -77,7 +81,8 @@ class Arrival {
     await this.#link.sendJson(Kind.READY, { id });
     await this.#takeAll(stream);
     const mappings = this.#map(device);
-    // From here on it is what it was there; what its data lacked or had too much of shows now.
+    // From here on the device is in the state that it had at the source. A fault in its data shows
+    // now.
     migration.go('STOP');
     await this.#link.sendJson(Kind.LOADED, { id });
     await this.#next(Kind.GO, SILENCE_MS);
@@ -89,14 +94,14 @@ class Arrival {
     try {
       await this.#link.sendJson(Kind.RUNNING, { id });
     } catch {
-      // It runs here, whether the source hears of it or not.
+      // The device runs here, even when the source does not hear of it.
     }
     return arrived;
   }
 
   #checkOffer({ format, version, id, page }: Record<string, unknown>): string {
     if (format !== FORMAT || typeof version !== 'number' || !(version >= 1) || !isMoveId(id)) {
-      throw new VfioError('EPROTO', 'what came is no offer of a device');
+      throw new VfioError('EPROTO', 'the first frame is not an offer of a device');
     }
     if (version > VERSION || page !== PAGE) {
       throw new VfioError(

@@ -1,13 +1,16 @@
-/** The memory of a device that arrives: files of ours, which its next client gets. */
+/**
+ * The memory of a device that arrives: files of the destination, which the device's next client
+ * gets.
+ */
 import { WINDOW_BYTES } from '../../abi/memory.ts';
 import { VfioError } from '../../base/errno.ts';
 import { MEMFD_MAX_BYTES, MemfdMemory } from '../../sys/memfd.ts';
 import type { AdoptedMapping } from '../../vfio-user/messages.ts';
 import { type ExtentInfo, type Mapping, PAGE, ROWS_MAX } from './wire.ts';
 
-/** Files, at most: a reply carries 16 descriptors, and other things besides. */
+/** The most files: a reply carries 16 descriptors, and other descriptors besides these. */
 const FILES_MAX = 8;
-/** Room for what the client maps meanwhile. What is not written takes no memory. */
+/** Room for memory that the client maps during the move. Pages without data take no memory. */
 const SPARE_BYTES = 256 * 2 ** 20;
 
 interface Place {
@@ -19,12 +22,11 @@ interface Place {
 export class ArrivingMemory implements Disposable {
   readonly files: MemfdMemory[] = [];
   readonly #places: Place[] = [];
-  /** Of the last file: bytes that are given away. */
+  /** The bytes of the last file that extents have taken. */
   #used = 0;
 
   /**
-   * @throws VfioError EPROTO for extents out of order; ENOMEM; EAGAIN when new ones come again and
-   *   again
+   * @throws VfioError EPROTO for extents out of order; ENOMEM; EAGAIN when new extents keep coming
    */
   add(extents: readonly ExtentInfo[]): void {
     let total = 0;
@@ -48,15 +50,15 @@ export class ArrivingMemory implements Disposable {
 
   #newFile(bytes: number): void {
     if (this.files.length >= FILES_MAX) {
-      throw new VfioError('EAGAIN', 'the client maps other memory all the time', { fix: 'Try again when it is calmer.' });
+      throw new VfioError('EAGAIN', 'the client keeps mapping new memory', { fix: 'Try again when the client maps less.' });
     }
-    // Twice, since none lies across the border of a window.
+    // Twice the size, since no extent crosses the border of a window.
     const size = Math.min(MEMFD_MAX_BYTES, bytes * 2 + SPARE_BYTES);
     if (size < bytes) throw new VfioError('ENOMEM', `${bytes} bytes of memory; a file holds ${MEMFD_MAX_BYTES}`);
     this.files.push(MemfdMemory.allocate(size));
   }
 
-  /** @throws VfioError EPROTO for pages that are none */
+  /** @throws VfioError EPROTO for pages outside of an extent */
   write(extent: number, first: number, count: number, bytes: Uint8Array): void {
     const { window, at } = this.#at(extent, first, count);
     window.set(bytes, at);
@@ -77,8 +79,9 @@ export class ArrivingMemory implements Disposable {
   }
 
   /**
-   * Where in the files a mapping is.
-   * @throws VfioError EPROTO for one of memory that did not come
+   * The place of a mapping in the files.
+   *
+   * @throws VfioError EPROTO for a mapping of memory that did not come
    */
   locate({ iova, size, extent, page, access }: Mapping): AdoptedMapping {
     this.#at(extent, page, size / PAGE);

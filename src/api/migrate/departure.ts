@@ -1,7 +1,7 @@
 /**
  * A device leaves: rounds of copying while it runs, a short stop in which the rest goes, and then
- * it belongs to the other side. Until then any failure puts everything back, and the client has
- * noticed a pause at most.
+ * the device belongs to the destination. A failure before that restores everything, and the client
+ * has noticed a pause at most.
  */
 import { randomBytes } from 'node:crypto';
 import type { Device, MigrationStream } from '../../abi/device.ts';
@@ -16,27 +16,30 @@ import { type Link, Refused } from './link.ts';
 import { MemoryImage, rangesToLog } from './memory-image.ts';
 import { encodeExtents, encodeMappings, encodePagesHead, FORMAT, PAGE, PAGES_MAX, PagesHead, VERSION } from './wire.ts';
 
-/** What is to move, with what can be done about whoever uses it. */
+/** The device to move, and what the server can do about its users. */
 export interface Subject {
   readonly name: string;
   readonly device: Device;
   readonly domain: IommuDomain;
-  /** Its client, if it has one, has not gone away with it. */
+  /** False when the device's client has left and taken the device along. */
   isThere(): boolean;
-  /** Whoever uses it has to wait. */
+  /** Make the users of the device wait. */
   pause(): Disposable;
-  /** It is somewhere else: whoever uses it is told, and it is closed here. */
+  /** The device is at the destination: disconnect its users and close it here. */
   gone(reason: string): void;
 }
 
 export interface DepartureOptions {
-  /** It may stand still for so long; Infinity for any time. */
+  /** The longest time that the device may stand still; Infinity: any time. */
   readonly downtimeMs: number;
-  /** For messages: where it goes. */
+  /** The destination's name in messages. */
   readonly to: string;
 }
 
-/** It was given away, and nobody knows whether it arrived: somebody has to say. */
+/**
+ * The device was handed over, and the source does not know whether it arrived. A person has to
+ * decide.
+ */
 export class InDoubt extends VfioError {
   readonly id: string;
   readonly resume: () => void;
@@ -46,7 +49,7 @@ export class InDoubt extends VfioError {
     const text = `the connection was lost in the moment in which the device was handed over (move ${id})`;
     super('EIO', text, {
       cause,
-      fix: 'Ask the destination with "vfio migrate --status ADDRESS": where it has this move, --let-go of the source; else --resume it.',
+      fix: 'Ask the destination with "vfio migrate --status ADDRESS": where the destination has this move, run --let-go on the source; else --resume.',
     });
     this.id = id;
     this.resume = resume;
@@ -57,19 +60,22 @@ export class InDoubt extends VfioError {
 const READY_MS = 30_000;
 const LOADED_MS = 60_000;
 const GO_MS = 30_000;
-/** Longest stop, whatever the limit: clients give up a request after ten seconds. */
+/** The longest stop, for any limit: clients give up a request after ten seconds. */
 const STOP_LEAST_MS = 5000;
 const STOP_MOST_MS = 60_000;
-/** Rounds in which no less is left than before. */
+/** The rounds after which a move fails when each leaves as much as the one before. */
 const STALLED_MAX = 3;
 const ROUNDS_MAX = 50;
-/** What a hand-over costs besides: state, round trips. */
+/** The time that a hand-over takes besides copying: state and round trips. */
 const FIXED_MS = 10;
-/** Bytes a millisecond, until a round of at least RATE_BYTES has told: a fast network's. */
+/**
+ * Bytes a millisecond, a fast network's, until a round of at least RATE_BYTES has measured the
+ * rate.
+ */
 const RATE = 100_000;
 const RATE_BYTES = 256 * 1024;
 const PROGRESS_MS = 100;
-/** The client is served in between, after so long. */
+/** The time after which copying pauses so that the client is served. */
 const TURN_MS = 2;
 const DEVICE_BYTES = 256 * 1024;
 
@@ -128,16 +134,16 @@ class Departure {
 
   async #offer(): Promise<void> {
     const { device, name } = this.#subject;
-    if (this.#migration.flags === 0) throw new VfioError('EOPNOTSUPP', `${name} cannot be moved: its model has no part in migration`);
+    if (this.#migration.flags === 0) throw new VfioError('EOPNOTSUPP', `${name} cannot be moved: its model does not support migration`);
     if (this.#migration.state !== 'RUNNING')
-      throw new VfioError('EBUSY', `${name} is on the move already: it is in ${this.#migration.state}`);
+      throw new VfioError('EBUSY', `${name} is already being moved: it is in ${this.#migration.state}`);
     this.#image.refresh();
     const ids = device.region(RegionIndex.CONFIG).read32(0) >>> 0;
     await this.#link.sendJson(Kind.OFFER, { format: FORMAT, version: VERSION, id: this.#id, name, ids, page: PAGE });
     await this.#link.expect(Kind.READY, READY_MS);
   }
 
-  // --- while it runs
+  // --- while the device runs
 
   async #copyRounds(): Promise<void> {
     const { downtimeMs } = this.#options;
@@ -163,8 +169,8 @@ class Departure {
           if (downtimeMs === Number.POSITIVE_INFINITY) return;
           throw new VfioError(
             'ETIMEDOUT',
-            `${this.#subject.name} changes as fast as it is copied: after ${round - 1} rounds a stop would take about ${Math.ceil(predictedMs)} ms`,
-            { fix: `Allow it with --downtime-ms ${Math.ceil(predictedMs * 1.5)}, or try again when there is less to do.` },
+            `${this.#subject.name} changes as fast as the server copies it: after ${round - 1} rounds a stop would take about ${Math.ceil(predictedMs)} ms`,
+            { fix: `Allow it with --downtime-ms ${Math.ceil(predictedMs * 1.5)}, or try again when the device has less to do.` },
           );
         }
       }
@@ -175,7 +181,7 @@ class Departure {
       await this.#sendDevice(device);
       await this.#sendPages();
       const bytes = this.#link.bytesSent - sent;
-      // A round with little in it says little.
+      // A short round measures the rate badly.
       if (bytes >= RATE_BYTES) rate = Math.max(1, bytes / (performance.now() - begun));
     }
   }
@@ -187,7 +193,7 @@ class Departure {
       this.#migration.startLogging(ranges);
       this.#logged = true;
     } catch (error) {
-      // A device that keeps no log: hashes tell what it has written, too.
+      // Of a device that keeps no log, the hashes show the writes as well.
       if (!(error instanceof VfioError) || error.code !== 'ENOTTY') throw error;
     }
   }
@@ -201,13 +207,13 @@ class Departure {
     }
   }
 
-  /** @param all also those that are known already */
+  /** @param all also the pages that are already marked */
   async #sendExtents(all = false): Promise<void> {
     const fresh = this.#image.refresh();
     for (const payload of encodeExtents(all ? this.#image.extents : fresh)) await this.#link.send(Kind.EXTENTS, payload);
   }
 
-  /** What the device has to send while it runs, `most` bytes and a little more. */
+  /** Send the data that the device has while it runs, `most` bytes and a little more. */
   async #sendDevice(most: number): Promise<void> {
     const stream = this.#stream;
     if (stream === null) return;
@@ -229,7 +235,7 @@ class Departure {
     await this.#link.send(Kind.DEVICE, this.#chunk.subarray(0, bytes));
   }
 
-  /** All pages that are marked. */
+  /** Send all marked pages. */
   async #sendPages(): Promise<void> {
     for (const extent of this.#image.extents) {
       if (!extent.live) continue;
@@ -258,9 +264,9 @@ class Departure {
     await this.#link.send(Kind.PAGES, this.#head, bytes);
   }
 
-  /** Let others have this thread now and then; whoever uses the device is served meanwhile. */
+  /** Yield the thread from time to time, so that the users of the device are served. */
   async #turn(): Promise<void> {
-    // What the other side says before it is asked is that it gives up: thrown here.
+    // The other side speaks at this point only to give up: `poll` throws its reason.
     if (this.#link.poll() !== null) throw new VfioError('EPROTO', 'the destination speaks before it is asked');
     if (performance.now() - this.#turnMs < TURN_MS) return;
     await new Promise<void>((resolve) => setImmediate(resolve));
@@ -276,13 +282,13 @@ class Departure {
     await this.#link.sendJson(Kind.PROGRESS, progressBody(progress));
   }
 
-  // --- while it stands still
+  // --- while the device stands still
 
   async #stopAndCopy(): Promise<void> {
     const { downtimeMs } = this.#options;
     const most = Math.min(Math.max(STOP_LEAST_MS, downtimeMs * 4), STOP_MOST_MS);
     const timer = setTimeout(() => {
-      this.#link.fail(new VfioError('ETIMEDOUT', `${this.#subject.name} stood still for ${most} ms, and was not done`));
+      this.#link.fail(new VfioError('ETIMEDOUT', `${this.#subject.name} stood still for ${most} ms, and the hand-over was not done`));
     }, most);
     try {
       this.#paused = this.#subject.pause();
@@ -308,7 +314,7 @@ class Departure {
         if (got === 0) return;
         await this.#sendChunk(got);
       } catch (error) {
-        // DMA of before the stop is on its way still.
+        // DMA issued before the stop is still in flight.
         if (!(error instanceof VfioError) || error.code !== 'EAGAIN') throw error;
         await new Promise<void>((resolve) => setTimeout(resolve, 1));
         this.#link.poll();
@@ -316,12 +322,15 @@ class Departure {
     }
   }
 
-  /** From here on it does not run here, unless the other side says that it does not run there. */
+  /**
+   * From here on the device does not run here, unless the other side says that it does not run
+   * there.
+   */
   async #giveAway(): Promise<void> {
     try {
       await this.#link.sendJson(Kind.GO, { id: this.#id });
     } catch (error) {
-      // It has not got the whole of it, and will not run it.
+      // The other side has not received the whole frame and will not run the device.
       this.#putBack();
       throw error;
     }
@@ -333,19 +342,19 @@ class Departure {
         throw error;
       }
       const letGo = (): void => {
-        this.#subject.gone('moved, as somebody said who looked');
+        this.#subject.gone('moved: its administrator has looked at the destination');
         this.#paused?.[Symbol.dispose]();
       };
       throw new InDoubt(this.#id, error, () => this.#putBack(), letGo);
     }
   }
 
-  /** As if nothing had been. */
+  /** Restore the device as if no move had begun. */
   #putBack(): void {
     this.#stream?.close();
     const steps = [
       () => {
-        // A reset by the client made it run already.
+        // A reset by the client has started the device already.
         if (this.#migration.state !== 'RUNNING') this.#migration.go('RUNNING');
       },
       () => {
@@ -356,7 +365,7 @@ class Departure {
       try {
         step();
       } catch (error) {
-        // The client, and its device with it, may be gone.
+        // The client may have left, and its device with it.
         if (!(error instanceof VfioError)) throw error;
       }
     }

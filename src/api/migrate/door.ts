@@ -1,6 +1,6 @@
 /**
- * The door of a server through which its device moves, from outside: where it is, and what can be
- * asked there.
+ * The door of a server: the socket through which the device moves and an administrator asks. This
+ * file says where the door is and how to ask.
  */
 import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -10,15 +10,16 @@ import { shellQuoted } from '../shell-quoted.ts';
 import { Kind } from './frames.ts';
 import { Link } from './link.ts';
 
-/** Beside the socket of the device. */
+/** The door's path beside the socket of the device. */
 export const managePathOf = (path: string): string => `${path}.manage`;
 
-/** The name of a whole machine in place of a socket, in the directory where it is served. */
+/** In the directory where a whole machine is served, this name stands in place of a socket's. */
 export const machinePathOf = (directory: string): string => join(directory, 'machine');
 
 /**
  * A connection to the door of the server at `path`.
- * @throws VfioError ENOENT, ECONNREFUSED, EACCES, with what to do
+ *
+ * @throws VfioError ENOENT, ECONNREFUSED, EACCES, with a fix
  */
 export function connectDoor(path: string): UnixSocket {
   try {
@@ -38,12 +39,12 @@ export function noDoor(path: string, code: ErrnoName, cause: Error): VfioError {
   return new VfioError(code, `no server listens at ${managePathOf(path)}`, { cause, fix });
 }
 
-/** What a server says of itself. */
+/** The server's status. */
 export interface DoorStatus {
   readonly name: string;
   readonly state: string;
   readonly clients: number;
-  /** The last move that came, and the last that went: their numbers, null when there was none. */
+  /** The number of the last move in, and of the last move out; null when there was none. */
   readonly movedIn: string | null;
   readonly movedOut: string | null;
   readonly inDoubt?: string;
@@ -52,10 +53,10 @@ export interface DoorStatus {
 const ANSWER_MS = 10_000;
 
 /**
- * Ask, or tell, the server at `path`.
+ * Send a command to the server at `path`.
  *
- * @throws VfioError (rejects) ENOENT where there is nothing to resume or to let go; what
- *   `connectDoor` throws
+ * @throws VfioError (rejects) ENOENT when there is nothing to resume or to release; the errors of
+ *   `connectDoor`
  */
 export async function askDoor(path: string, command: 'status' | 'resume' | 'let-go'): Promise<DoorStatus> {
   using link = new Link(connectDoor(path));

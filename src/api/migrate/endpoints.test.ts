@@ -1,4 +1,7 @@
-/** Who waits for a device at a TCP port is found by everybody there, with the key and without. */
+/**
+ * A destination at a TCP port, which every process on the network can reach, with the key and
+ * without.
+ */
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -11,19 +14,19 @@ const key = Buffer.alloc(32, 7);
 
 const ended = (socket: Socket): Promise<void> =>
   new Promise((resolve) => {
-    // It may have been sent away before anybody asked.
+    // The destination may have ended the connection before the test reads.
     if (socket.destroyed) resolve();
     else socket.once('close', () => resolve()).resume();
   });
 
-it('one source is let in: another that has the key too is sent away, and so is who says nothing', async () => {
+it('one source gets in: the destination ends another that has the key too, and one that stays silent', async () => {
   using receiver = await receiveTcp('127.0.0.1', 0, key, () => {});
   const { port } = receiver;
   const silent = connect(port, '127.0.0.1');
   await new Promise((resolve) => silent.once('connect', resolve));
   const silentEnds = ended(silent);
   const endpoint = { kind: 'tcp', host: '127.0.0.1', port } as const;
-  // Both begin before either is let in.
+  // Both begin before the destination accepts either.
   const both = await Promise.allSettled([connectEndpoint(endpoint, key), connectEndpoint(endpoint, key)]);
   const here = await receiver.connected;
   const pipes = both.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []));
@@ -37,7 +40,7 @@ it('one source is let in: another that has the key too is sent away, and so is w
   here.close();
 });
 
-it('silent connections, however many, do not keep out who has the key, and go in time', async () => {
+it('many silent connections do not keep out a source that has the key, and end in time', async () => {
   const clock = new ManualClock();
   using receiver = await receiveTcp('127.0.0.1', 0, key, () => {}, clock);
   const silent: Socket[] = [];
@@ -45,7 +48,7 @@ it('silent connections, however many, do not keep out who has the key, and go in
     const socket = connect(receiver.port, '127.0.0.1');
     socket.on('error', () => {});
     await new Promise((resolve) => socket.once('connect', resolve));
-    // Some begin to say something, and stop.
+    // Some send the beginning of a handshake, and stop.
     if (i % 3 === 0) socket.write(Uint8Array.of(22, 3, 1));
     silent.push(socket);
   }
@@ -63,7 +66,7 @@ it('silent connections, however many, do not keep out who has the key, and go in
   for (const socket of silent) socket.destroy();
 });
 
-it('a key is a short file of its owner’s', () => {
+it('a key is a short file that only its owner may read', () => {
   const folder = mkdtempSync(join(tmpdir(), 'vfio-key-'));
   try {
     const file = join(folder, 'key');

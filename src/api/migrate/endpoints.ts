@@ -1,5 +1,5 @@
 /**
- * Opens the ends of a move: the door of a server, a TCP connection that both ends' key protects,
+ * Opens the ends of a move: the door of a server, a TCP connection that the shared key protects,
  * the standard streams of a command.
  */
 import { spawn } from 'node:child_process';
@@ -15,26 +15,26 @@ import { managePathOf, noDoor } from './door.ts';
 import type { Endpoint } from './endpoint.ts';
 import { Strangers } from './strangers.ts';
 
-/** Bytes both ways. */
+/** Bytes in both directions. */
 export interface Pipe {
-  /** For messages. */
+  /** The name in messages. */
   readonly name: string;
   readonly input: Readable;
   readonly output: Writable;
-  /** At once, whatever is under way. */
+  /** Close at once, even in the middle of a transfer. */
   close(): void;
 }
 
 /**
- * TLS 1.2, whose pre-shared keys Node.js knows; ephemeral, so that a key that leaks later opens
- * nothing that was sent before.
+ * TLS 1.2 has the pre-shared keys that Node.js supports. The cipher is ephemeral, so that a key
+ * that leaks later opens no traffic that was sent before.
  */
 const CIPHERS = 'ECDHE-PSK-CHACHA20-POLY1305';
 const IDENTITY = 'vfio-ts-move';
 const KEY_LEAST_BYTES = 32;
 const KEY_FILE_MAX_BYTES = 4096;
 const CONNECT_MS = 20_000;
-/** Connections that have not shown the key, at one time. */
+/** The most connections at one time that have not shown the key. */
 const STRANGERS_MAX = 256;
 
 /**
@@ -48,15 +48,15 @@ export function readKey(file: string): Uint8Array {
   let fd = -1;
   try {
     fd = openSync(file, 'r');
-    // Of what was opened: what is at the path may be another file by then.
+    // The check reads the open file: another file may be at the path by now.
     const { mode, size, uid } = fstatSync(fd);
     if ((mode & 0o077) !== 0) {
       throw new VfioError('EACCES', `others may read the key in ${file}`, { fix: `chmod 600 ${file}` });
     }
     const own = process.geteuid!();
     if (uid !== own && uid !== 0)
-      throw new VfioError('EACCES', `the key in ${file} is user ${uid}'s, who knows it`, { fix: 'Use one of your own.' });
-    if (size > KEY_FILE_MAX_BYTES) throw new VfioError('EINVAL', `${file} has ${size} bytes: it is no key`);
+      throw new VfioError('EACCES', `the key in ${file} is user ${uid}'s, who knows the key`, { fix: 'Use one of your own.' });
+    if (size > KEY_FILE_MAX_BYTES) throw new VfioError('EINVAL', `${file} has ${size} bytes, too many for a key`);
     text = readFileSync(fd, 'utf8').trim();
   } catch (cause) {
     if (cause instanceof VfioError) throw cause;
@@ -77,8 +77,8 @@ export function readKey(file: string): Uint8Array {
 
 /**
  * @param key for TCP
- * @throws VfioError (rejects) ENOENT, ECONNREFUSED, ETIMEDOUT when nobody is there; EACCES for
- *   another key; EINVAL for TCP without one
+ * @throws VfioError (rejects) ENOENT; ECONNREFUSED, ETIMEDOUT when no command waits there; EACCES
+ *   for another key; EINVAL for TCP without a key
  */
 export async function connectEndpoint(endpoint: Endpoint, key: Uint8Array | null): Promise<Pipe> {
   switch (endpoint.kind) {
@@ -121,7 +121,7 @@ async function connectTcp(host: string, port: number, key: Uint8Array): Promise<
     minVersion: 'TLSv1.2',
     maxVersion: 'TLSv1.2',
     pskCallback: () => ({ psk: key, identity: IDENTITY }),
-    // Who has the key is who it is.
+    // The key proves the identity: there is no certificate whose name could be checked.
     checkServerIdentity: () => undefined,
   });
   const timer = setTimeout(() => socket.destroy(Object.assign(new Error('too late'), { code: 'ETIMEDOUT' })), CONNECT_MS);
@@ -134,7 +134,7 @@ async function connectTcp(host: string, port: number, key: Uint8Array): Promise<
   if (failed === null) return pipeOf(name, socket.setNoDelay(true));
   const known = codeOf(failed);
   if (known === 'ECONNREFUSED' || known === 'ETIMEDOUT') {
-    throw new VfioError(known, `nobody waits for a device at ${name}`, {
+    throw new VfioError(known, `no command waits for a device at ${name}`, {
       cause: failed,
       fix: `Start there: vfio migrate --receive tcp:0.0.0.0:${port} --key-file FILE unix:/path.sock`,
     });
@@ -142,10 +142,10 @@ async function connectTcp(host: string, port: number, key: Uint8Array): Promise<
   if (known === 'ECONNRESET' || known === 'EPIPE') {
     throw new VfioError(known, `${name} closed the connection before any key was compared`, {
       cause: failed,
-      fix: 'Another source was first, or too many connect there at once. Try again; let only those reach the port who need it.',
+      fix: 'Another source was first, or too many connect there at once. Try again, and open the port only to the source.',
     });
   }
-  throw new VfioError('EACCES', `${name} has another key, or is no vfio migrate --receive`, {
+  throw new VfioError('EACCES', `${name} has another key, or is not vfio migrate --receive`, {
     cause: failed,
     fix: 'Use the same key file on both sides.',
   });
@@ -155,7 +155,7 @@ function codeOf(error: NodeJS.ErrnoException): ErrnoName {
   return error.code !== undefined && Object.hasOwn(Errno, error.code) ? (error.code as ErrnoName) : 'EIO';
 }
 
-/** A command of the shell: what it says on its standard error goes to ours. */
+/** A command of the shell. Its standard error goes to this process's standard error. */
 function run(command: string): Pipe {
   const child = spawn('/bin/sh', ['-c', command], { stdio: ['pipe', 'pipe', 'inherit'] });
   const close = (): void => {
@@ -175,13 +175,14 @@ export function stdioPipe(): Pipe {
 
 export interface TcpReceiver extends Disposable {
   readonly port: number;
-  /** The first connection that has the key. Nobody else is let in afterwards. */
+  /** The first connection that shows the key. Later connections are refused. */
   readonly connected: Promise<Pipe>;
 }
 
 /**
  * Wait for a source.
- * @param onRefused somebody came without the key
+ *
+ * @param onRefused called for each connection that does not show the key
  * @throws VfioError (rejects) EADDRINUSE, EACCES, EINVAL
  */
 export async function receiveTcp(
@@ -236,7 +237,7 @@ export async function receiveTcp(
   };
 }
 
-/** A connection, and what is said over it. */
+/** A connection, and the frames that it carries. */
 function isSame(a: Socket, b: Socket): boolean {
   return a.remotePort === b.remotePort && a.remoteAddress === b.remoteAddress;
 }

@@ -1,29 +1,30 @@
-/** Pages in a row of one memory, and what the other side has of them. */
+/** Consecutive pages of one memory, and which of their contents the other side has. */
 import { type DirectMemory, WINDOW_BYTES } from '../../abi/memory.ts';
 import { MemfdMemory } from '../../sys/memfd.ts';
 import { PageHashes } from '../../sys/page-hashes.ts';
 import { PAGE, PAGES_MAX } from './wire.ts';
 
-/** Pages that are looked at in a row: about two milliseconds. */
+/** The number of pages that one turn of a scan compares: about two milliseconds. */
 const SLICE_PAGES = 4096;
 
 /**
- * Send the page; tell that it is all zeroes again; say nothing, since it never was anything else.
+ * Send the page; report that the page is all zeroes again; or skip a page that was never anything
+ * else.
  */
 export type Taken = 'filled' | 'zeroes' | 'nothing';
 
 export class Extent {
   readonly number: number;
   readonly memory: DirectMemory;
-  /** Of the memory. They lie in one window. */
+  /** The offset in the memory. The pages lie in one window. */
   readonly firstPage: number;
   readonly pages: number;
-  /** Something is mapped there now. */
+  /** A mapping covers the extent now. */
   live = true;
   #hashes: PageHashes | null = null;
   /** Pages that the other side has, and that are not all zeroes there. */
   #filled: Uint8Array<ArrayBuffer> | null = null;
-  /** Where `nextRun` goes on. */
+  /** The page at which `nextRun` continues. */
   #cursor = 0;
 
   constructor(number: number, memory: DirectMemory, firstPage: number, pages: number) {
@@ -43,8 +44,8 @@ export class Extent {
   }
 
   /**
-   * Mark what differs from what the other side has, in slices: each turn does one. What the file
-   * has no pages for is not read.
+   * Mark the pages that differ from the other side's copy, in slices, one each turn. Pages that the
+   * file does not store are not read.
    */
   *scan(slicePages = SLICE_PAGES): Generator<number> {
     let page = 0;
@@ -66,7 +67,7 @@ export class Extent {
     return { first: Math.max(page, Math.floor(data.first / PAGE) - this.firstPage), end: Math.ceil(data.end / PAGE) - this.firstPage };
   }
 
-  /** Pages that were given back to the system after they had been copied. */
+  /** Pages that the client returned to the system after they had been copied. */
   *#scanHole(first: number, end: number): Generator<number> {
     const filled = this.#filled;
     if (filled === null) return;
@@ -75,14 +76,14 @@ export class Extent {
     }
   }
 
-  /** @returns milliseconds that it took */
+  /** @returns the milliseconds that the slice took */
   #scanPages(first: number, count: number): number {
     const begun = performance.now();
     this.#tracked.scan(first, count);
     return performance.now() - begun;
   }
 
-  /** Somebody says which pages were written: bit i of `bitmap` stands for page `page` + i. */
+  /** Mark the pages that a log reports as written: bit i of `bitmap` stands for page `page` + i. */
   note(bitmap: Uint8Array, page: number, count: number): void {
     for (let byte = 0; byte < Math.ceil(count / 8); byte++) {
       const bits = bitmap[byte]!;
@@ -102,12 +103,12 @@ export class Extent {
     return sum;
   }
 
-  /** Nothing is left of what was marked. */
+  /** Clear all marks. */
   forgetMarks(): void {
     this.#hashes?.changed.fill(0);
   }
 
-  /** Marked pages in a row, which are marked no longer; null when none is left. */
+  /** The next marked pages in a row, whose marks are cleared; null when none is left. */
   nextRun(): { readonly first: number; readonly count: number } | null {
     const changed = this.#hashes?.changed;
     if (changed === undefined) return null;
@@ -125,8 +126,9 @@ export class Extent {
   }
 
   /**
-   * Copy pages to where they are sent from: they are the other side's from now on.
-   * @returns what to do about each
+   * Copy pages to the buffer that is sent: from now on the other side counts as having them.
+   *
+   * @returns what to do about each page
    */
   take(first: number, count: number, into: Uint8Array): readonly Taken[] {
     this.#tracked.take(first, count, into);

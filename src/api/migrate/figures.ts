@@ -1,6 +1,6 @@
-/** How far a move is, and what it took. */
+/** The progress and the figures of a move. */
 
-/** In bytes; those left are an estimate, and may grow. */
+/** In bytes. The bytes that are left are an estimate, and may grow. */
 export interface Progress {
   readonly round: number;
   readonly sent: number;
@@ -9,13 +9,13 @@ export interface Progress {
 
 /** How a move went: bytes, rounds, and times in milliseconds. */
 export interface Figures {
-  /** The same on both sides. */
+  /** The number of the move, the same on both sides. */
   readonly id: string;
-  /** Copied while it ran. */
+  /** Rounds of copying while the device ran. */
   readonly rounds: number;
   readonly memoryBytes: number;
   readonly deviceBytes: number;
-  /** From its stop to the word that it runs. */
+  /** From the device's stop to the message that it runs. */
   readonly downtimeMs: number;
   readonly totalMs: number;
 }
@@ -27,7 +27,7 @@ export const progressBody = (progress: Progress): object => ({ ...progress });
 
 const count = (value: unknown): number => (typeof value === 'number' && Number.isFinite(value) && value >= 0 ? value : 0);
 
-/** As a peer says it: what is no number counts as 0. */
+/** A number in a peer's message. Any other value counts as 0. */
 export function progressOf(body: Record<string, unknown>): Progress {
   return { round: count(body.round), sent: count(body.sent), left: count(body.left) };
 }

@@ -1,50 +1,50 @@
 /**
- * What is said while a device moves, in frames: a head of 12 bytes {payload size u32, kind u32,
- * CRC32C u32}, little-endian, then the payload. The checksum is that of the head's first 8 bytes
- * and the payload. docs/moving.md has the whole conversation.
+ * The frames of a move: a head of 12 bytes {payload size u32, kind u32, CRC32C u32}, little-endian,
+ * then the payload. The checksum covers the head's first 8 bytes and the payload. docs/moving.md
+ * has the whole conversation.
  */
 
 import { VfioError } from '../../base/errno.ts';
 import { crc32c } from '../../sys/crc32c.ts';
 
 export const Kind = {
-  /** What whoever connects to a server's door wants: JSON. */
+  /** Client of the door: its request. JSON. */
   HELLO: 1,
-  /** The answer to a question: JSON. */
+  /** Server: the answer to a request. JSON. */
   STATUS: 2,
-  /** Source: what is to move. JSON. */
+  /** Source: the device to move. JSON. */
   OFFER: 3,
-  /** Destination: it may come. JSON. */
+  /** Destination: ready for the device. JSON. */
   READY: 4,
-  /** Source: pieces of memory from now on, by number. */
+  /** Source: further pieces of memory, by number. */
   EXTENTS: 5,
   /** Source: contents of pages. */
   PAGES: 6,
   /** Source: pages that are all zeroes again. */
   ZEROES: 7,
-  /** Source: the device's own data, as its migration stream has it. */
+  /** Source: the device's own data, as its migration stream gives it. */
   DEVICE: 8,
-  /** Source: how far it is. JSON. */
+  /** Source: progress. JSON. */
   PROGRESS: 9,
   /** Source: the device stands still. JSON. */
   STOPPED: 10,
-  /** Source: which addresses of the device reach which memory. */
+  /** Source: the I/O addresses at which the device reaches each memory. */
   MAPPINGS: 11,
-  /** Source: that was all. JSON. */
+  /** Source: the end of the data. JSON. */
   END: 12,
-  /** Destination: everything is there and the device has taken it; it stands still. JSON. */
+  /** Destination: all data has arrived, and the device has loaded it and stands still. JSON. */
   LOADED: 13,
-  /** Source: it is yours. From here on it does not run here. JSON. */
+  /** Source: the device is the destination's, and from here on does not run at the source. JSON. */
   GO: 14,
-  /** Destination: it runs. JSON. */
+  /** Destination: the device runs. JSON. */
   RUNNING: 15,
   /** Source, at the very end: figures. JSON. */
   FIGURES: 16,
-  /** Either: no. JSON {code, message, fix}. */
+  /** Either side: refusal. JSON {code, message, fix}. */
   ABORT: 17,
-  /** The request of an administrator: JSON, docs/admin.md. */
+  /** Administrator: a request. JSON, docs/admin.md. */
   ADMIN: 18,
-  /** The result of the request. JSON. */
+  /** Server: the result of the request. JSON. */
   DONE: 19,
 } as const;
 export type Kind = (typeof Kind)[keyof typeof Kind];
@@ -54,20 +54,24 @@ const names = new Map<number, string>(Object.entries(Kind).map(([name, kind]) =>
 export const kindName = (kind: number): string => names.get(kind) ?? `kind ${kind}`;
 
 export const HEAD_BYTES = 12;
-/** Of a frame's payload. */
+/** The largest payload. */
 export const PAYLOAD_MAX = 1 << 20;
-/** JSON in one is shorter. */
+/** The largest JSON payload of most kinds. */
 const JSON_MAX = 65_536;
-/** Of a whole machine, which may have hundreds of functions, it is not. */
+/** The largest status of a whole machine, which may have hundreds of functions. */
 const whole = new Set<number>([Kind.STATUS, Kind.DONE]);
 
 export interface Frame {
   readonly kind: number;
-  /** Good until the next frame is asked for. */
+  /** Valid until the next frame is received. */
   readonly payload: Uint8Array;
 }
 
-/** Put the head before a payload that is in `frame` from byte 12 on. @returns bytes of the frame */
+/**
+ * Put the head before a payload that is in `frame` from byte 12 on.
+ *
+ * @returns bytes of the frame
+ */
 export function sealFrame(frame: Uint8Array, kind: number, size: number): number {
   const view = new DataView(frame.buffer, frame.byteOffset, HEAD_BYTES);
   view.setUint32(0, size, true);
@@ -77,24 +81,30 @@ export function sealFrame(frame: Uint8Array, kind: number, size: number): number
 }
 
 /**
- * Bytes of the frame that begins at `at`; 0 while its head is not there.
- * @throws VfioError EPROTO for a head that is none
+ * Bytes of the frame that begins at `at`; 0 while its head is incomplete.
+ *
+ * @throws VfioError EPROTO for a head that is not a frame's
  */
 export function frameSize(bytes: Uint8Array, at: number, end: number): number {
   if (end - at < HEAD_BYTES) return 0;
   const view = new DataView(bytes.buffer, bytes.byteOffset + at, HEAD_BYTES);
   const size = view.getUint32(0, true);
   const kind = view.getUint32(4, true);
-  if (size > PAYLOAD_MAX || !names.has(kind)) throw new VfioError('EPROTO', `a frame of kind ${kind} with ${size} bytes is none of a move`);
+  if (size > PAYLOAD_MAX || !names.has(kind))
+    throw new VfioError('EPROTO', `a frame of kind ${kind} with ${size} bytes is not part of a move`);
   return HEAD_BYTES + size;
 }
 
-/** A whole frame. @throws VfioError EPROTO when its checksum is wrong */
+/**
+ * A whole frame.
+ *
+ * @throws VfioError EPROTO when the checksum is wrong
+ */
 export function openFrame(bytes: Uint8Array, at: number, size: number): Frame {
   const view = new DataView(bytes.buffer, bytes.byteOffset + at, HEAD_BYTES);
   const kind = view.getUint32(4, true);
   if (crc32c(bytes, at + HEAD_BYTES, at + size, crc32c(bytes, at, at + 8)) !== view.getUint32(8, true)) {
-    throw new VfioError('EPROTO', `a frame ${kindName(kind)} was changed on its way: its checksum is wrong`);
+    throw new VfioError('EPROTO', `a frame ${kindName(kind)} was changed in transit: its checksum is wrong`);
   }
   return { kind, payload: bytes.subarray(at + HEAD_BYTES, at + size) };
 }
@@ -106,7 +116,7 @@ export function encodeJson(body: object): Uint8Array {
   return bytes;
 }
 
-/** @throws VfioError EPROTO for what is no object in JSON */
+/** @throws VfioError EPROTO for a payload that is not a JSON object */
 export function decodeJson({ kind, payload }: Frame): Record<string, unknown> {
   const what = `a frame ${kindName(kind)}`;
   if (payload.length > JSON_MAX && !whole.has(kind)) throw new VfioError('EPROTO', `${what} of ${payload.length} bytes`);
@@ -116,6 +126,6 @@ export function decodeJson({ kind, payload }: Frame): Record<string, unknown> {
   } catch (cause) {
     throw new VfioError('EPROTO', `${what} cannot be read`, { cause });
   }
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new VfioError('EPROTO', `${what} is no object`);
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new VfioError('EPROTO', `${what} is not an object`);
   return value as Record<string, unknown>;
 }

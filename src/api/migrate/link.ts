@@ -1,6 +1,6 @@
 /**
- * Frames over a stream, both ways, for code that waits: what is not taken is not made, what is not
- * there is waited for, and neither for ever.
+ * Frames over a stream, in both directions. A sender waits while the peer takes nothing, a receiver
+ * waits while nothing comes, and neither waits for ever.
  */
 import { Errno, type ErrnoName, errnoName, VfioError } from '../../base/errno.ts';
 import { type ByteStream, END_OF_STREAM, WOULD_BLOCK } from '../../sys/byte-stream.ts';
@@ -8,16 +8,14 @@ import type { OwnedFd } from '../../sys/owned-fd.ts';
 import { closeAll } from '../../vfio-user/frames.ts';
 import { decodeJson, encodeJson, type Frame, frameSize, HEAD_BYTES, Kind, kindName, openFrame, PAYLOAD_MAX, sealFrame } from './frames.ts';
 
-/** A peer that takes nothing for so long is gone. */
+/** A peer that takes nothing for this time is gone. */
 const STALL_MS = 30_000;
-/**
- * Whoever else is served in this thread gets a turn after so long, however fast the other side is.
- */
+/** The time after which other clients of this thread get a turn, however fast the peer is. */
 const TURN_MS = 5;
-/** So long may hearing of an end take. */
+/** The time that the peer has to read the reason of an end. */
 const HEARD_MS = 2000;
 const BUFFER_BYTES = 2 * (HEAD_BYTES + PAYLOAD_MAX);
-/** Of a peer's words in a message of ours. */
+/** The most characters of a peer's text in a message. */
 const TOLD_CHARS = 500;
 
 export class Link implements Disposable {
@@ -38,18 +36,18 @@ export class Link implements Disposable {
     this.#stream = stream;
   }
 
-  /** From now on everything fails with this, also what waits. */
+  /** From now on every call fails with this error, also calls that wait. */
   fail(error: VfioError): void {
     this.#failed ??= error;
     this.#wake?.();
   }
 
   /**
-   * Send a frame: the parts one after the other. When it throws, the peer has not got the whole of
-   * it.
+   * Send a frame: the parts one after the other. When the call throws, the peer has not received
+   * the whole frame.
    *
-   * @throws VfioError (rejects) EPIPE, ECONNRESET when the peer is gone; ETIMEDOUT when it takes
-   *   nothing; what `fail` was told
+   * @throws VfioError (rejects) EPIPE, ECONNRESET when the peer is gone; ETIMEDOUT when the peer
+   *   takes nothing; the error that `fail` got
    */
   async send(kind: Kind, ...parts: readonly Uint8Array[]): Promise<void> {
     if (performance.now() - this.#turnMs > TURN_MS) await this.#turn();
@@ -84,10 +82,10 @@ export class Link implements Disposable {
   }
 
   /**
-   * The next frame, once it is there. One that says ABORT is thrown as what it says.
+   * The next frame, once it has arrived. An ABORT is thrown as the error that it carries.
    *
-   * @throws VfioError (rejects) ECONNRESET at the end of the stream; ETIMEDOUT; EPROTO; what `fail`
-   *   was told
+   * @throws VfioError (rejects) ECONNRESET at the end of the stream; ETIMEDOUT; EPROTO; the error
+   *   that `fail` got
    */
   async receive(timeoutMs: number): Promise<Frame> {
     if (performance.now() - this.#turnMs > TURN_MS) await this.#turn();
@@ -98,14 +96,22 @@ export class Link implements Disposable {
     }
   }
 
-  /** One of this kind. @throws VfioError (rejects) EPROTO for any other; as `receive` */
+  /**
+   * The next frame, which must be of this kind.
+   *
+   * @throws VfioError (rejects) EPROTO for any other kind; as `receive`
+   */
   async expect(kind: Kind, timeoutMs: number): Promise<Record<string, unknown>> {
     const frame = await this.receive(timeoutMs);
     if (frame.kind !== kind) throw new VfioError('EPROTO', `${kindName(frame.kind)} came in place of ${kindName(kind)}`);
     return decodeJson(frame);
   }
 
-  /** The next frame if it is there already. @throws VfioError as `receive` */
+  /**
+   * The next frame if it has arrived already.
+   *
+   * @throws VfioError as `receive`
+   */
   poll(): Frame | null {
     for (;;) {
       if (this.#failed !== null) throw this.#failed;
@@ -154,26 +160,26 @@ export class Link implements Disposable {
     this.#turnMs = performance.now();
   }
 
-  /** Tell the other side, if it still listens, why this is over. */
+  /** Send the reason of the end to the other side, if it still listens. */
   async abort(error: VfioError): Promise<void> {
     this.#failed = null;
-    // The limit is for the whole: a peer that sends a byte now and then does not hold the
-    // connection for ever.
+    // The limit is for the whole wait: a peer that sends a byte from time to time cannot keep the
+    // connection open.
     const timer = setTimeout(() => this.fail(new VfioError('ETIMEDOUT', 'the other side does not end')), HEARD_MS);
     try {
       await this.sendJson(Kind.ABORT, { code: error.code, message: error.message, ...(error.fix === undefined ? {} : { fix: error.fix }) });
-      // Not closed before it was heard: what the other side sends meanwhile would be answered with
-      // a reset, which overtakes it.
+      // The stream stays open until the peer has read the reason. Closed earlier, it would answer
+      // data of the peer with a reset, and the reset overtakes the reason.
       const end = performance.now() + HEARD_MS;
       for (let left = HEARD_MS; left > 0; left = end - performance.now()) await this.receive(left);
     } catch {
-      // It does not, or is gone now.
+      // The peer does not listen, or is gone by now.
     } finally {
       clearTimeout(timer);
     }
   }
 
-  /** The stream is closed; whatever waits fails. Idempotent. */
+  /** The stream is closed, and every call that waits fails. Idempotent. */
   [Symbol.dispose](): void {
     if (this.#closed) return;
     this.#closed = true;
@@ -182,10 +188,10 @@ export class Link implements Disposable {
   }
 }
 
-/** The other side has said ABORT: it has nothing, and does nothing. */
+/** The other side has sent ABORT: it holds nothing of the device. */
 export class Refused extends VfioError {}
 
-/** What an ABORT says, as the error that it was. */
+/** The content of an ABORT, as an error. */
 export function refusal(frame: Frame): Refused {
   const { code, message, fix } = decodeJson(frame);
   const known = typeof code === 'string' && Object.hasOwn(Errno, code) ? (code as ErrnoName) : (errnoName(Errno.EIO) ?? 'EIO');

@@ -1,7 +1,7 @@
 /**
- * The memory that a device may touch, as its client has mapped it now: which memories, which pages
- * of them, and what changed since it was sent. Memory that is mapped at several addresses is one,
- * here and where it arrives.
+ * The memory that a device may touch, as its client has mapped it now: the memories, their pages,
+ * and the changes since the pages were sent. Memory that is mapped at several addresses is one
+ * memory, at the source and at the destination.
  */
 import type { Access, DirectMemory, Memory } from '../../abi/memory.ts';
 import { WINDOW_BYTES } from '../../abi/memory.ts';
@@ -16,7 +16,7 @@ import { type Mapping, PAGE } from './wire.ts';
 const LAST_PFN = 2 ** 52 - 1;
 const WINDOW_PAGES = WINDOW_BYTES / PAGE;
 
-/** Pages of a memory, `end` not among them. */
+/** Pages of a memory, without the page `end`. */
 interface Span {
   readonly first: number;
   readonly end: number;
@@ -30,15 +30,15 @@ interface Entry extends Span {
 
 export class MemoryImage implements Disposable {
   readonly extents: Extent[] = [];
-  /** As it is now, in order of addresses. */
+  /** The present mappings, in order of addresses. */
   mappings: readonly Mapping[] = [];
   readonly #domain: IommuDomain;
   /**
-   * Of each memory, in order of pages. Each is held until the end: the client may unmap it
-   * meanwhile.
+   * The extents of each memory, in order of pages. Each is held until the end, because the client
+   * may unmap its memory during the move.
    */
   readonly #byMemory = new Map<Memory, Extent[]>();
-  /** Of the domain, when it was looked at: an unmap changes the first, a map the second. */
+  /** Counts of the domain at the last look: an unmap changes the first, a map the second. */
   #epoch = -1;
   #size = -1;
 
@@ -47,9 +47,9 @@ export class MemoryImage implements Disposable {
   }
 
   /**
-   * Look again at what is mapped.
+   * Look at the mappings again.
    *
-   * @returns extents that were not there before
+   * @returns the extents that are new
    * @throws VfioError EOPNOTSUPP for memory that is reached by messages
    */
   refresh(): readonly Extent[] {
@@ -90,7 +90,7 @@ export class MemoryImage implements Disposable {
     return entries;
   }
 
-  /** Extents for what has none. */
+  /** Make extents for memory that has none. */
   #cover(memory: DirectMemory, spans: readonly Span[]): void {
     let known = this.#byMemory.get(memory);
     if (known === undefined) {
@@ -120,7 +120,7 @@ export class MemoryImage implements Disposable {
     }
   }
 
-  /** A mapping, cut where its memory goes from one extent to the next. */
+  /** A mapping, cut where its memory passes from one extent to the next. */
   #pieces({ iova, memory, access, first, end }: Entry): Mapping[] {
     const extents = this.#byMemory.get(memory)!;
     let low = 0;
@@ -141,25 +141,27 @@ export class MemoryImage implements Disposable {
   }
 
   /**
-   * What the device has written since this was asked last, by its own log.
-   * @throws VfioError when it is not logged
+   * Mark the pages that the device has written since the last call, by the device's own log.
+   *
+   * @throws VfioError when the writes are not logged
    */
   noteDeviceWrites(migration: Migration): void {
     const current = this.#isCurrent;
     for (const { iova, size, extent, page } of this.mappings) {
-      // The log has no number for what is behind the last byte of all.
+      // No number can express a length that ends after the last byte of the address space.
       if (iova + BigInt(size) > LAST_BYTE) continue;
       const bitmap = new Uint8Array(bitmapBytes(BigInt(size)));
       migration.report(iova, BigInt(size), bitmap);
       this.extents[extent]!.note(bitmap, page, size / PAGE);
     }
-    // Reports end what the device may have cached, which looks like another set of mappings.
+    // A report ends the device's cached translations. The domain counts that as an unmap.
     if (current) this.#epoch = this.#domain.epoch;
   }
 
   /**
-   * Mark all pages that differ from what was sent.
-   * @param between run now and then, unless the rest has to wait
+   * Mark all pages that differ from the copy that was sent.
+   *
+   * @param between runs from time to time, unless the other work has to wait
    * @returns ms of work
    */
   async scan(between: (() => Promise<void>) | null): Promise<number> {
@@ -181,14 +183,14 @@ export class MemoryImage implements Disposable {
     return this.extents.reduce((sum, extent) => sum + (extent.live ? extent.changedPages : 0), 0);
   }
 
-  /** Lets go of all memories. */
+  /** Releases all memories. */
   [Symbol.dispose](): void {
     for (const memory of this.#byMemory.keys()) memory.put();
     this.#byMemory.clear();
   }
 }
 
-/** In order, those that touch made one. */
+/** The ranges in order; ranges that touch become one. */
 function joined(spans: readonly Span[]): Span[] {
   const all: { first: number; end: number }[] = [];
   for (const { first, end } of [...spans].sort((a, b) => a.first - b.first)) {
@@ -200,8 +202,8 @@ function joined(spans: readonly Span[]): Span[] {
 }
 
 /**
- * The mappings as ranges for DMA_LOGGING_START, of which there may be 256: those that lie closest
- * together become one.
+ * The mappings as ranges for DMA_LOGGING_START, which takes at most 256: the ranges that lie
+ * closest together become one.
  */
 export function rangesToLog(mappings: readonly Mapping[], most = DMA_LOGGING_MAX_RANGES): LoggedRange[] {
   const all: { first: bigint; end: bigint }[] = [];
@@ -225,7 +227,7 @@ export function rangesToLog(mappings: readonly Mapping[], most = DMA_LOGGING_MAX
     });
     all.splice(0, all.length, ...ranges);
   }
-  // The last page of all cannot be told, as above: its hash tells.
+  // The log cannot cover the last page, as above. The hash of the page shows its changes.
   return all
     .map(({ first, end }) => ({ iova: first, length: (end > LAST_BYTE ? LAST_BYTE - 4095n : end) - first }))
     .filter(({ length }) => length > 0n);

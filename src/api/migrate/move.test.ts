@@ -1,6 +1,6 @@
 /**
- * Moves within one process: nothing that was written is missed, and nothing runs twice, wherever
- * the link breaks.
+ * Moves within one process: no written page is missed, and no device runs twice, wherever the link
+ * breaks.
  */
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { MigrationSide } from '../../../tests/kit/migration-rig.ts';
@@ -34,7 +34,7 @@ function memory(bytes: number): MemfdMemory {
   return one;
 }
 
-/** What is mapped at the destination, by address. */
+/** The mappings at the destination, by address. */
 function bytesAt({ arrived }: MoveOutcome, iova: bigint, size: number): Uint8Array {
   const parts: Uint8Array[] = [];
   for (let at = iova; at < iova + BigInt(size); ) {
@@ -57,7 +57,7 @@ describe('a move', () => {
     const one = memory(64 * PAGE);
     one.windows[0]!.fill(0xaa, 3 * PAGE, 5 * PAGE);
     from.device.dma.map({ iova: 0x10_0000n, memory: one });
-    // Twice the same: one memory there, too.
+    // The same memory at two addresses: one memory at the destination, too.
     from.device.dma.map({ iova: 0x20_0000n, memory: one, offset: 2 * PAGE, size: 4 * PAGE, access: Access.READ });
     const outcome = await moveBetween(from.device, to.device);
     expect(outcome).toMatchObject({ sourceError: null, destinationError: null, gone: true });
@@ -65,7 +65,7 @@ describe('a move', () => {
     expect(to.migration.state).toBe('RUNNING');
     expect(to.device.region(0).read32(0x20)).toBe(0x80);
     const moved = outcome.arrived!.mappings.find(({ iova }) => iova === 0x10_0000n)!;
-    // Before anybody reads it, which makes pages.
+    // The check comes before any read, because a read makes pages.
     expect(outcome.arrived!.files[0]!.nextData(0)).toEqual({ first: moved.offset + 3 * PAGE, end: moved.offset + 5 * PAGE });
     expect(Buffer.compare(bytesAt(outcome, 0x10_0000n, 64 * PAGE), one.windows[0]!)).toBe(0);
     const shared = outcome.arrived!.mappings.find(({ iova }) => iova === 0x20_0000n)!;
@@ -73,7 +73,7 @@ describe('a move', () => {
   });
 
   it.each(Array.from({ length: 12 }, (_, i) => i + 1))(
-    'S0-19 misses no page, whoever writes it and however often the mappings change meanwhile (%i)',
+    'S0-19 misses no page that driver or device writes, while the mappings change (%i)',
     async (seed) => {
       const random = new Random(seed);
       const [from, to] = [side(movable({ bulk: true })), side(movable({ bulk: true }))];
@@ -136,10 +136,7 @@ describe('a move', () => {
       return { from, to, outcome };
     };
 
-    /**
-     * How many bytes a move takes that tells nothing of its progress on the way, as one does that
-     * takes long.
-     */
+    /** The number of bytes of a move that reports no progress; a longer move reports it. */
     let bytes = 0;
     beforeAll(async () => {
       for (let before = -1; bytes !== before; ) {
@@ -158,7 +155,7 @@ describe('a move', () => {
       if (outcome.figures === null && !doubt) {
         expect([point, here, there, outcome.gone]).toEqual([point, true, false, false]);
         expect(from.device.region(0).read32(8)).toBe(77);
-        // Nothing is left of the attempt: its log, its stream.
+        // The source keeps nothing of the attempt: no log, no stream.
         from.migration.startLogging([{ iova: 0n, length: 4096n }]);
         from.migration.stopLogging();
         expect(outcome.sourceError).toBeInstanceOf(VfioError);
@@ -176,8 +173,8 @@ describe('a move', () => {
       opened.splice(0);
     }
 
-    // The last hundred bytes are those of the hand-over, in which the source says GO and the
-    // destination RUNNING.
+    // The hand-over is in the last hundred bytes: GO from the source, RUNNING from the
+    // destination.
     const back = (from: number) => Array.from({ length: 30 }, (_, i) => bytes - from - 5 * i);
     it.each<[string, () => number[]]>([
       ['at its beginning, or not at all', () => [0, 1, 11, 12, 100, 2 * bytes]],
@@ -186,7 +183,7 @@ describe('a move', () => {
       ['after its end', () => back(-250)],
       ['at its end', () => back(-100)],
       ['before its end', () => back(50)],
-    ])('S0-19 %s: the source goes on, or the destination, and never both', async (_, points) => {
+    ])('S0-19 %s: the device runs at the source or at the destination, and never at both', async (_, points) => {
       for (const point of points()) await cut(point);
     });
 
@@ -195,7 +192,7 @@ describe('a move', () => {
     });
   });
 
-  it('S0-19 gives up, and runs on, when it changes as fast as it is copied', async () => {
+  it('S0-19 fails and goes on at the source when the device changes as fast as it is copied', async () => {
     const [from, to] = [side(), side()];
     const one = memory(4096 * PAGE);
     from.device.dma.map({ iova: 0n, memory: one });
@@ -217,14 +214,14 @@ describe('a move', () => {
     expect([from.migration.state, outcome.paused, outcome.gone, outcome.arrived]).toEqual(['RUNNING', false, false, null]);
   });
 
-  it('S0-19 a destination that cannot take it says why, and the source runs on', async () => {
+  it('S0-19 a destination that cannot take the device sends the reason, and the device goes on at the source', async () => {
     const [from, to] = [side(), side(movable())];
     const outcome = await moveBetween(from.device, to.device);
     expect(outcome.sourceError).toMatchObject({ code: 'EINVAL', message: expect.stringContaining('another device') });
     expect(from.migration.state).toBe('RUNNING');
   });
 
-  it('S0-19 a model that fails to take what came leaves the source running', async () => {
+  it('S0-19 a model that fails to load the state leaves the device running at the source', async () => {
     const [from, to] = [side(movable()), side(movable())];
     (to.machine.function('0000:00:04.0').model as unknown as MovableModel).failures.set('load 3', new VfioError('EINVAL', 'not like this'));
     const outcome = await moveBetween(from.device, to.device);
@@ -232,7 +229,7 @@ describe('a move', () => {
     expect([from.migration.state, outcome.paused, outcome.arrived]).toEqual(['RUNNING', false, null]);
   });
 
-  it('S0-19 a destination whose model does not start, after it was given the device, says so: the source runs on', async () => {
+  it('S0-19 a destination whose model does not start after the hand-over reports it, and the source runs the device', async () => {
     const [from, to] = [side(movable()), side(movable())];
     (to.machine.function('0000:00:04.0').model as unknown as MovableModel).failures.set('start', new Error('broken'));
     const outcome = await moveBetween(from.device, to.device);
@@ -241,13 +238,13 @@ describe('a move', () => {
     expect([from.migration.state, outcome.paused, outcome.gone, outcome.arrived]).toEqual(['RUNNING', false, false, null]);
   });
 
-  it('S0-19 a model that cannot be moved is not: EOPNOTSUPP', async () => {
+  it('S0-19 a model without migration is not moved: EOPNOTSUPP', async () => {
     const [from, to] = [side(edu({ migration: false })), side()];
     const outcome = await moveBetween(from.device, to.device);
     expect(outcome.sourceError).toMatchObject({ code: 'EOPNOTSUPP' });
   });
 
-  it('S0-19 a client that resets its device meanwhile keeps it', async () => {
+  it('S0-19 a client that resets its device during the move keeps it', async () => {
     const [from, to] = [side(movable({ bulk: true })), side(movable({ bulk: true }))];
     from.device.dma.map({ iova: 0n, memory: memory(16 * PAGE) });
     const outcome = await moveBetween(from.device, to.device, { onPause: () => queueMicrotask(() => from.device.reset()) });

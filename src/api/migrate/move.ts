@@ -1,4 +1,4 @@
-/** Moving a served device: what `vfio migrate` does, for programs. */
+/** Moving a served device: the work of `vfio migrate`, for programs. */
 import { resolve } from 'node:path';
 import { VfioError } from '../../base/errno.ts';
 import { askDoor, type DoorStatus } from './door.ts';
@@ -11,22 +11,23 @@ import { type RelayOptions, relay } from './relay.ts';
 /** Limits of a move, and the listeners of its progress. */
 export interface MoveOptions extends RelayOptions {
   /**
-   * The device may stand still for so long, in milliseconds, or not move; Infinity for any time.
-   * Default 300.
+   * The longest time in milliseconds that the device may stand still; Infinity: any time. Default:
+   * 300.
    */
   readonly downtimeMs?: number;
-  /** For a destination behind TCP. */
+  /** The key, for a destination behind TCP. */
   readonly key?: Uint8Array;
 }
 
 /**
  * Move the device of the server at `source`, with the memory that it may touch, to another server.
- * Until the moment in which it is handed over, whatever fails leaves it where it was.
+ * A failure before the hand-over leaves the device where it was.
  *
- * @param source path of its socket
- * @throws VfioError (rejects) ENODEV when nobody uses it; EBUSY, EINVAL, EOPNOTSUPP when either end
- *   cannot, or both are one; ETIMEDOUT when it changes too fast; ECONNRESET when an end is lost;
- *   EIO when that was in the moment of the hand-over, and it is not known which end has it
+ * @param source path of the server's socket
+ * @throws VfioError (rejects) ENODEV when the device has no user; EBUSY, EINVAL, EOPNOTSUPP when
+ *   either end cannot move it, or both ends are one; ETIMEDOUT when the device changes too fast;
+ *   ECONNRESET when an end is lost; EIO when an end is lost during the hand-over, so that the
+ *   device may be at either end
  */
 export async function moveDevice(source: string, destination: Endpoint, options: MoveOptions = {}): Promise<Figures | null> {
   const { from, to } = await startMove(source, destination, options);
@@ -39,10 +40,11 @@ export async function moveDevice(source: string, destination: Endpoint, options:
 }
 
 /**
- * Begin a move, and return its ends, between which the caller carries it.
+ * Begin a move.
  *
  * @internal
- * @throws VfioError (rejects) when an end is not there
+ * @returns the ends of the move, between which the caller carries the bytes
+ * @throws VfioError (rejects) when an end does not exist
  */
 export async function startMove(
   source: string,
@@ -95,10 +97,10 @@ function hello(pipe: Pipe, body: object): void {
 const SETTLE_TRIES = 100;
 
 /**
- * A source that gave its device away without hearing of it is told what became of it, where both
- * ends can be asked. What cannot be found out stays as it is, for a person.
+ * Resolve a move in doubt: report to the source whether its device has arrived, where both ends can
+ * be asked. A doubt that cannot be resolved stays for a person.
  *
- * @returns whether it is at the destination
+ * @returns whether the device is at the destination
  */
 export async function arrivedAfterAll(source: string, destination: string): Promise<boolean> {
   try {
@@ -114,7 +116,7 @@ export async function arrivedAfterAll(source: string, destination: string): Prom
   }
 }
 
-/** What a server says once nothing moves there. */
+/** The states of a server in which no move is under way. */
 async function calm(path: string): Promise<DoorStatus> {
   for (let tries = 0; ; tries++) {
     const status = await askDoor(path, 'status');

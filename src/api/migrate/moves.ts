@@ -1,6 +1,6 @@
 /**
- * What a server has to do with moves: one at a time, in or out; the device that came and waits for
- * its client; the one of which nobody knows whether it arrived.
+ * The moves of one server: one move at a time, in or out; the device that came and waits for its
+ * client; the device in doubt, of which the server does not know whether it arrived.
  */
 import type { Device } from '../../abi/device.ts';
 import { Cleanup } from '../../base/cleanup.ts';
@@ -21,25 +21,29 @@ export interface MovesOptions {
   readonly name: string;
   readonly clock?: Clock;
   readonly log: (level: LogLevel, text: string) => void;
-  /** Clients that are served now. */
+  /** The clients that are served now. */
   readonly sessions: () => readonly Session[];
-  /** @throws VfioError why what is here has to stay */
+  /** @throws VfioError the reason why the device has to stay here */
   readonly mayLeave: () => void;
-  /** A device as after power-on, which no client has. */
+  /** Opens a device in its state after power-on, which no client has. */
   readonly open: () => Device;
-  /** A client sends a request that is no move. @throws VfioError (rejects) the error to answer */
+  /**
+   * Carries out a request that is not a move.
+   *
+   * @throws VfioError (rejects) the error to answer
+   */
   readonly administer: (link: Link, request: Record<string, unknown>) => Promise<void>;
-  /** Where the DMA of such a device, or of a client's, goes. */
+  /** The target of the DMA of such a device, or of a client's device. */
   readonly domainOf: (device: Device) => IommuDomain;
 }
 
-/** Of the status, for programs. */
+/** The states in a status, for programs. */
 export type MoveState = 'idle' | 'in use' | 'moving out' | 'moving in' | 'waits for its client' | 'in doubt';
 
 const HELLO_MS = 10_000;
 const DOWNTIME_MS = 300;
 const DOWNTIME_MAX_MS = 3_600_000;
-/** Connections to the door that have not asked anything, at one time. */
+/** The most connections to the door that have not sent a request. */
 const LINKS_MAX = 16;
 
 export class Moves implements Disposable {
@@ -50,7 +54,7 @@ export class Moves implements Disposable {
   #busy: 'moving out' | 'moving in' | null = null;
   #waiting: Arrived | null = null;
   #doubt: InDoubt | null = null;
-  /** The last device that came, and the last that went: what an administrator compares. */
+  /** The last device that came, and the last that went: an administrator compares their numbers. */
   #lastIn: string | null = null;
   #lastOut: string | null = null;
 
@@ -72,10 +76,10 @@ export class Moves implements Disposable {
   }
 
   /**
-   * The device for a client: null, unless one that came waits for it.
+   * The device for a client: null, unless a device that was moved here waits for the client.
    *
-   * @throws VfioError EBUSY while one arrives, or one waits and the client does not ask for it;
-   *   ENXIO when it asks, and none waits
+   * @throws VfioError EBUSY while a device arrives, or when one waits and the client does not ask
+   *   for it; ENXIO when the client asks for one, and none waits
    */
   takeWaiting(adopt: boolean): MovedDevice | null {
     const { name } = this.#options;
@@ -88,7 +92,7 @@ export class Moves implements Disposable {
     }
     const fix = "Adopt it: open(address, { adopt: true }); or give it up: 'vfio migrate --let-go ADDRESS'.";
     if (!adopt) throw new VfioError('EBUSY', `${name} has a device that was moved here and waits for its client`, { fix });
-    if (this.#busy !== null) throw new VfioError('EBUSY', `${name} is being moved away`, { fix: 'Connect where it goes.' });
+    if (this.#busy !== null) throw new VfioError('EBUSY', `${name} is being moved away`, { fix: 'Connect at the destination.' });
     this.#waiting = null;
     return {
       device: waiting.device,
@@ -104,7 +108,10 @@ export class Moves implements Disposable {
     };
   }
 
-  /** Serve who is at the other end of `stream`, which is taken over: one question, or one move. */
+  /**
+   * Serve the client at the other end of `stream`: one question, or one move. The call takes the
+   * stream over.
+   */
   async serve(stream: ByteStream): Promise<void> {
     using link = new Link(stream);
     this.#links.add(link);
@@ -162,7 +169,7 @@ export class Moves implements Disposable {
     const { name } = this.#options;
     if (this.#busy !== null) throw new VfioError('EBUSY', `${name} is ${this.#busy}`, { fix: 'Wait until that is done.' });
     if (this.#doubt === null) return;
-    throw new VfioError('EBUSY', `nobody has said yet what became of move ${this.#doubt.id} of ${name}`, { fix: this.#doubt.fix ?? '' });
+    throw new VfioError('EBUSY', `it is not known yet what became of move ${this.#doubt.id} of ${name}`, { fix: this.#doubt.fix ?? '' });
   }
 
   async #out(link: Link, downtimeMs: number, to: string): Promise<void> {
@@ -177,7 +184,7 @@ export class Moves implements Disposable {
       this.#lastOut = figures.id;
       log('info', `it was moved to ${to} after ${figures.rounds} rounds, and stood still for ${figures.downtimeMs.toFixed(1)} ms`);
       this.#busy = null;
-      // It is done; whether anybody still listens does not matter.
+      // The move is done, whether the other end still listens or not.
       await link.sendJson(Kind.FIGURES, figures).catch(() => {});
     } catch (error) {
       if (error instanceof InDoubt) this.#doubt = error;
@@ -187,7 +194,11 @@ export class Moves implements Disposable {
         : error;
       const why = told instanceof VfioError ? told.message : 'an error of the server';
       const runs =
-        error instanceof InDoubt ? ', and it stands still until somebody says what became of it' : isGone ? '' : ', and it goes on here';
+        error instanceof InDoubt
+          ? ', and it stands still until an administrator says what became of it'
+          : isGone
+            ? ''
+            : ', and it goes on here';
       log('warn', `the move to ${to} failed${runs}: ${why}`);
       throw told;
     } finally {
@@ -195,7 +206,7 @@ export class Moves implements Disposable {
     }
   }
 
-  /** The device of the client, or the one that waits for its own. */
+  /** The device of the client, or the one that waits for its client. */
   #subject(): Subject {
     const { name, sessions, domainOf } = this.#options;
     const waiting = this.#waiting;
@@ -210,7 +221,7 @@ export class Moves implements Disposable {
     }
     const session = sessions().find(({ device }) => device !== null);
     if (session === undefined) {
-      throw new VfioError('ENODEV', `nobody uses ${name}: there is nothing to move`, {
+      throw new VfioError('ENODEV', `no client uses ${name}: there is nothing to move`, {
         fix: 'A device is moved with its client’s memory, while it is used.',
       });
     }
@@ -228,7 +239,7 @@ export class Moves implements Disposable {
   async #in(link: Link): Promise<void> {
     this.#checkFree();
     const { name, sessions, open, log } = this.#options;
-    if (sessions().length > 0) throw new VfioError('EBUSY', `${name} is in use by a client`, { fix: 'Move to a server that nobody uses.' });
+    if (sessions().length > 0) throw new VfioError('EBUSY', `${name} is in use by a client`, { fix: 'Move to a server without a client.' });
     if (this.#waiting !== null) {
       const fix = "Adopt that one, or give it up: 'vfio migrate --let-go ADDRESS'.";
       throw new VfioError('EBUSY', `${name} has a device that was moved here and waits for its client`, { fix });
@@ -240,7 +251,7 @@ export class Moves implements Disposable {
         this.#waiting = device;
         this.#lastIn = device.id;
         this.#busy = null;
-        // Nobody else is there whom the machine could ask for it.
+        // The machine has no user here whom it could ask to release the device.
         device.device.on(() => {
           if (this.#waiting === device && this.#busy === null) this.drop();
         }, ['request']);
@@ -248,7 +259,7 @@ export class Moves implements Disposable {
       };
       await arrive(link, { name, open, arrived });
     } catch (error) {
-      const by = error instanceof Refused ? 'the source gave up' : 'it failed';
+      const by = error instanceof Refused ? 'the source gave up' : 'the move failed';
       log(
         'warn',
         `the device that was being moved here is dropped, ${by}: ${error instanceof VfioError ? error.message : 'an error of the server'}`,
@@ -259,16 +270,21 @@ export class Moves implements Disposable {
     }
   }
 
-  /** Where a move is in doubt: it did not arrive. @throws VfioError ENOENT when none is */
+  /**
+   * Resolve a move in doubt: the device did not arrive.
+   *
+   * @throws VfioError ENOENT when none is in doubt
+   */
   #resume(): void {
     if (this.#doubt === null) throw new VfioError('ENOENT', `no move of ${this.#options.name} is in doubt`);
     this.#doubt.resume();
-    this.#options.log('info', `move ${this.#doubt.id} did not arrive, as somebody said: it goes on here`);
+    this.#options.log('info', `move ${this.#doubt.id} did not arrive, says its administrator: it goes on here`);
     this.#doubt = null;
   }
 
   /**
-   * Give up the device here: one that is in doubt, or that waits for its client.
+   * Give up the device here: the one that is in doubt, or that waits for its client.
+   *
    * @throws VfioError ENOENT when there is none
    */
   #letGo(): void {
@@ -278,8 +294,8 @@ export class Moves implements Disposable {
       this.#doubt.letGo();
       this.#doubt = null;
     } else if (this.#waiting !== null && this.#busy === null) this.drop();
-    else throw new VfioError('ENOENT', `${name} has no device to let go: none is in doubt, none waits for its client`);
-    log('info', 'the device was let go, as somebody said');
+    else throw new VfioError('ENOENT', `${name} has no device to give up: none is in doubt, and none waits for its client`);
+    log('info', 'its administrator gave the device up');
   }
 
   /** The device that waits is switched off. */

@@ -1,6 +1,6 @@
 /**
- * Carrying a move between two ends, one of which takes nothing any more, or says what a terminal
- * would obey.
+ * Carrying a move between two ends, one of which takes nothing any more, or sends terminal
+ * controls.
  */
 import { once } from 'node:events';
 import { PassThrough, Writable } from 'node:stream';
@@ -15,7 +15,7 @@ function frame(kind: Kind, payload: Uint8Array): Uint8Array {
   return bytes.subarray(0, sealFrame(bytes, kind, payload.length));
 }
 
-/** @param takes  what is written to it */
+/** @param takes receives the bytes that are written to the end */
 function end(name: string, output: Writable = new PassThrough().resume()): Pipe & { readonly input: PassThrough; closed: boolean } {
   const input = new PassThrough();
   const one = {
@@ -33,7 +33,7 @@ function end(name: string, output: Writable = new PassThrough().resume()): Pipe 
 
 afterEach(() => void vi.useRealTimers());
 
-it('S0-19 an end that takes nothing any more is given up, and both hear of it', async () => {
+it('S0-19 an end that takes nothing any more ends the move, and both ends hear of it', async () => {
   const source = end('unix:/a');
   const destination = end('unix:/b', new Writable({ write: () => {} }));
   for (let i = 0; i < 8; i++) source.input.write(frame(Kind.DEVICE, new Uint8Array(2 ** 19)));
@@ -44,13 +44,13 @@ it('S0-19 an end that takes nothing any more is given up, and both hear of it', 
   expect([source.closed, destination.closed]).toEqual([true, true]);
 });
 
-it('what an end says in its refusal is told without what a terminal would obey', async () => {
+it('the text of a refusal is reported without terminal controls', async () => {
   const [source, destination] = [end('unix:/a'), end('unix:/b')];
   destination.input.end(frame(Kind.ABORT, encodeJson({ code: 'EBUSY', message: 'in\u001b[2J\nuse', fix: 'wait\u0007' })));
   await expect(relay(source, destination)).rejects.toMatchObject({ code: 'EBUSY', message: 'in [2J use', fix: 'wait ' });
 });
 
-it('S0-19 a source that takes its time to put its device away still tells its figures', async () => {
+it('S0-19 a source that takes long to close its device still sends its figures', async () => {
   vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
   const [source, destination] = [end('unix:/a'), end('unix:/b')];
   const figures = { id: '0123456789abcdef', rounds: 1, memoryBytes: 2, deviceBytes: 3, downtimeMs: 4, totalMs: 5 };

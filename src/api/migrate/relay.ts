@@ -1,6 +1,6 @@
 /**
- * Between a source and a destination: bytes go through as they come, and who carries them looks at
- * the heads of the frames, to tell how far they are.
+ * Carries the bytes of a move between source and destination. The relay reads the heads of the
+ * frames to report the progress.
  */
 import { VfioError } from '../../base/errno.ts';
 import type { Pipe } from './endpoints.ts';
@@ -10,36 +10,33 @@ import { refusal } from './link.ts';
 
 export interface RelayOptions {
   readonly onProgress?: (progress: Progress) => void;
-  /** The device stands still. */
+  /** Called when the device stands still. */
   readonly onStopped?: () => void;
-  /** Give it up; without effect once the device was given away. */
+  /** Gives the move up. Without effect after the hand-over. */
   readonly signal?: AbortSignal;
-  /** An end that takes nothing for so long is gone: milliseconds, 20 000 unless told. */
+  /** The time in milliseconds after which an end that takes nothing is gone. Default: 20 000. */
   readonly stallMs?: number;
 }
 
-/** Frames that are looked into; the others are only counted. */
+/** Frames that are read; the others are only counted. */
 const READ: ReadonlySet<number> = new Set([Kind.PROGRESS, Kind.STOPPED, Kind.GO, Kind.RUNNING, Kind.FIGURES, Kind.ABORT]);
-/** What may wait here for the other end: less would have the two take turns. */
+/** Bytes that may wait here for the other end: with fewer, the two ends would take turns. */
 const AHEAD_BYTES = 2 ** 20;
-/** After a refusal both ends are given so long to hear of it. */
+/** The time that both ends have to hear of a refusal. */
 const GRACE_MS = 2000;
-/**
- * After the destination has said that it runs there: for the source's figures, which come once it
- * has put its device away.
- */
+/** The time after RUNNING in which the source closes its device and sends its figures. */
 const FIGURES_MS = 60_000;
-/** Less than a source waits, which waits for us meanwhile. */
+/** Shorter than the wait of a source, which waits for the relay meanwhile. */
 const STALL_MS = 20_000;
 
 /**
  * Carry a move to its end.
  *
  * @internal
- * @returns its figures; null when the source did not tell them
- * @throws VfioError (rejects) what either end refused with; ECONNRESET when one was lost, ETIMEDOUT
- *   when one takes nothing any more, EIO when that was in the moment of the hand-over; EINTR when
- *   told to give up
+ * @returns its figures; null when the source did not send them
+ * @throws VfioError (rejects) the refusal of either end; ECONNRESET when an end was lost; ETIMEDOUT
+ *   when an end takes nothing any more; EIO when an end was lost during the hand-over; EINTR when
+ *   `signal` gave the move up
  */
 export async function relay(source: Pipe, destination: Pipe, options: RelayOptions = {}): Promise<Figures | null> {
   return await new Relay(source, destination, options).run();
@@ -64,14 +61,14 @@ class Relay {
     const { signal } = this.#options;
     const giveUp = (): void => {
       if (this.#given) return;
-      this.#refused ??= new VfioError('EINTR', 'told to give up: the device goes on where it was');
+      this.#refused ??= new VfioError('EINTR', 'the move was given up: the device goes on where it was');
       this.#close();
     };
     if (signal?.aborted === true) giveUp();
     signal?.addEventListener('abort', giveUp);
     try {
       const pumps = [this.#pump(this.#source, this.#destination), this.#pump(this.#destination, this.#source)];
-      // The one that ends first ends the other, by the end of its stream.
+      // The pump that ends first ends the other, by the end of its stream.
       await Promise.race(pumps);
       const timer = setTimeout(() => this.#close(), this.#running ? FIGURES_MS : GRACE_MS);
       await Promise.all(pumps);
@@ -82,7 +79,7 @@ class Relay {
     }
     if (this.#running) return this.#figures;
     const refused = this.#refused;
-    // An end that lost the other says so; between which two it was is known here.
+    // An end that lost the other says so. Only the relay knows which two ends these are.
     const lost = refused === null || refused.code === 'ECONNRESET' || refused.code === 'EPIPE';
     if (!lost) throw refused;
     if (!this.#given) {
@@ -90,7 +87,7 @@ class Relay {
       throw new VfioError('ECONNRESET', `the connection between ${ends} was lost: the device goes on where it was`, { cause: refused });
     }
     throw new VfioError('EIO', 'the connection was lost in the moment in which the device was handed over', {
-      fix: 'Ask the destination with --status. Where the device is there, --let-go of the source; else --resume it.',
+      fix: 'Ask the destination with --status. Where the device is there, run --let-go on the source; else --resume.',
     });
   }
 
@@ -101,14 +98,14 @@ class Relay {
 
   async #pump(from: Pipe, to: Pipe): Promise<void> {
     const tap = new FrameTap((frame) => this.#saw(frame));
-    // What cannot be written is known when the other pump ends.
+    // The other pump reports the error when it ends.
     to.output.on('error', () => {});
     try {
       for await (const chunk of from.input as AsyncIterable<Buffer>) {
         tap.push(chunk);
         if (to.output.destroyed || to.output.writableEnded) break;
         if (!to.output.write(chunk) && to.output.writableLength > AHEAD_BYTES) await this.#drained(to);
-        // Whoever gave up waits until it was heard.
+        // After a refusal the end that gave up stays until both have heard of it.
         if (this.#refused !== null) break;
       }
     } catch (error) {
@@ -158,7 +155,7 @@ class Relay {
   }
 }
 
-/** Finds frames in what goes by. */
+/** Finds frames in the bytes that pass. */
 class FrameTap {
   readonly #onFrame: (frame: Frame) => void;
   readonly #head = new Uint8Array(HEAD_BYTES);
@@ -171,7 +168,7 @@ class FrameTap {
     this.#onFrame = onFrame;
   }
 
-  /** @throws VfioError EPROTO for what is no frame */
+  /** @throws VfioError EPROTO for bytes that are not a frame */
   push(chunk: Uint8Array): void {
     for (let at = 0; at < chunk.length; ) {
       if (this.#left === 0) {

@@ -9,7 +9,7 @@ function made(max: number) {
   return { clock, dropped, strangers };
 }
 
-it('who says nothing has a time of its own, counted from when it came', () => {
+it('each silent connection has its own time limit, counted from its arrival', () => {
   const { clock, dropped, strangers } = made(4);
   strangers.add('a');
   clock.advance(600);
@@ -21,7 +21,7 @@ it('who says nothing has a time of its own, counted from when it came', () => {
   expect([dropped, strangers.size, clock.pendingTimers]).toEqual([['a: late'], 0, 0]);
 });
 
-it('with too many the oldest goes, of the address that has most', () => {
+it('of too many connections the oldest one of the address that has most ends', () => {
   const { dropped, strangers } = made(3);
   strangers.add('holder', 'here');
   for (let i = 0; i < 10; i++) strangers.add(`silent ${i}`, 'there');

@@ -1,7 +1,7 @@
 /**
  * Connections that have not identified themselves yet. Each has a limited time to do so. When there
- * are too many, the oldest connection of the address that has most ends. So silent connections,
- * however many, do not keep out a client that has the key.
+ * are too many, the oldest connection of the address that has most ends. In this way many silent
+ * connections cannot keep out a client that has the key.
  */
 import type { Clock } from '../../base/clock.ts';
 
@@ -12,7 +12,7 @@ interface Stranger {
 
 export interface StrangersOptions<T> {
   readonly clock: Clock;
-  /** At one time. */
+  /** The most connections at one time. */
   readonly max: number;
   readonly timeoutMs: number;
   /** End the connection. */
@@ -21,7 +21,7 @@ export interface StrangersOptions<T> {
 
 export class Strangers<T> implements Disposable {
   readonly #options: StrangersOptions<T>;
-  /** In the order in which they came. */
+  /** In the order of arrival. */
   readonly #all = new Map<T, Stranger>();
 
   constructor(options: StrangersOptions<T>) {
@@ -39,7 +39,7 @@ export class Strangers<T> implements Disposable {
     if (this.#all.size > max) this.#drop(this.#oldest(), 'too many');
   }
 
-  /** The connection has identified itself, or is gone. */
+  /** The connection has identified itself, or has ended. */
   remove(connection: T): void {
     this.#all.get(connection)?.timer[Symbol.dispose]();
     this.#all.delete(connection);
@@ -66,7 +66,7 @@ export class Strangers<T> implements Disposable {
     this.#options.drop(connection, why);
   }
 
-  /** All of them end. */
+  /** All connections end. */
   [Symbol.dispose](): void {
     for (const connection of [...this.#all.keys()]) this.#drop(connection, 'late');
   }

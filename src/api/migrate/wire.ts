@@ -1,4 +1,4 @@
-/** Payloads that are no JSON: pieces of memory, their pages, and what is mapped. */
+/** Payloads that are not JSON: pieces of memory, their pages, and the mappings. */
 import { Access } from '../../abi/memory.ts';
 import { U64_MAX } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
@@ -6,25 +6,25 @@ import { struct } from '../../base/struct.ts';
 import { PAYLOAD_MAX } from './frames.ts';
 
 export const FORMAT = 'vfio-ts-move';
-/** Of the whole conversation: a destination refuses one that is higher than its own. */
+/** The version of the whole conversation. A destination refuses a version higher than its own. */
 export const VERSION = 1;
 
 export const PAGE = 4096;
-/** Of one extent: what a window of memory holds. */
+/** The most pages of one extent, as many as a window of memory holds. */
 export const EXTENT_PAGES_MAX = 2 ** 20;
-/** A frame carries at most so many. */
+/** The most pages in one frame. */
 export const PAGES_MAX = 64;
-/** Of extents and of mappings, in all. */
+/** The most extents, and the most mappings, of a move. */
 export const ROWS_MAX = 2 ** 20;
 
 /**
- * A row of EXTENTS: extents are numbered from 0, in the order in which they come; each begins with
+ * A row of EXTENTS. Extents are numbered from 0, in the order in which they come. Each begins with
  * zeroes.
  */
 export const ExtentRow = struct('move_extent', 8, { number: 'u32', pages: 'u32' });
-/** PAGES: followed by `count` pages of 4096 bytes. ZEROES: by nothing. */
+/** PAGES: `count` pages of 4096 bytes follow. ZEROES: nothing follows. */
 export const PagesHead = struct('move_pages', 12, { extent: 'u32', first: 'u32', count: 'u32' });
-/** A row of MAPPINGS: [address, address + size) is the extent from `page` on. */
+/** A row of MAPPINGS: [address, address + size) maps the extent from `page` on. */
 export const MappingRow = struct('move_mapping', 32, {
   address: 'u64',
   size: 'u64',
@@ -38,7 +38,7 @@ export interface Mapping {
   readonly iova: bigint;
   readonly size: number;
   readonly extent: number;
-  /** Of the extent. */
+  /** The first page in the extent. */
   readonly page: number;
   readonly access: Access;
 }
@@ -80,7 +80,7 @@ export function encodeMappings(mappings: readonly Mapping[]): Generator<Uint8Arr
   );
 }
 
-/** @throws VfioError EPROTO for what is not made of whole pages */
+/** @throws VfioError EPROTO for mappings that are not whole pages */
 export function decodeMappings(payload: Uint8Array): Mapping[] {
   return rows(payload, MappingRow.structSize, 'MAPPINGS', (view, at) => {
     const { address, size, extent, page, access } = MappingRow.decode(view, at);
@@ -102,7 +102,7 @@ export function encodePagesHead(extent: number, first: number, count: number, in
   PagesHead.encode(viewOf(into), 0, { extent, first, count });
 }
 
-/** @throws VfioError EPROTO when the pages are not all there */
+/** @throws VfioError EPROTO when pages are missing */
 export function decodePages(
   payload: Uint8Array,
   withBytes: boolean,
@@ -110,7 +110,7 @@ export function decodePages(
   const bytes = payload.subarray(PagesHead.structSize);
   if (payload.length < PagesHead.structSize) throw new VfioError('EPROTO', `pages in ${payload.length} bytes`);
   const head = PagesHead.decode(viewOf(payload));
-  // Of zeroes too: each page of them takes room here, and few bytes on the way.
+  // The limit is for zeroes too: each page of zeroes takes room here, and few bytes in transit.
   if (head.count > PAGES_MAX) throw new VfioError('EPROTO', `${head.count} pages in a frame; at most ${PAGES_MAX}`);
   if (head.count === 0 || bytes.length !== (withBytes ? head.count * PAGE : 0)) {
     throw new VfioError('EPROTO', `${head.count} pages in ${bytes.length} bytes`);

@@ -19,7 +19,7 @@ export async function serveMachine(file: string, options: ServeOptions, terminal
   const { fd, stdio, watch, memlock, record, manage = true } = options;
   refuseDeviceOptions(options, `${file} is a machine, which declares its devices itself`);
   if (fd !== undefined || stdio === true || watch === true) {
-    throw new VfioError('EINVAL', `${file} is a machine, which has sockets of its own`, { fix: 'Say where with --socket-path DIRECTORY.' });
+    throw new VfioError('EINVAL', `${file} is a machine, which has sockets of its own`, { fix: 'Give --socket-path DIRECTORY.' });
   }
   const directory = resolve(options.socketPath ?? socketPathOf(basename(file, extname(file))).replace(/\.sock$/, ''));
   using stop = untilStopped();
