@@ -14,7 +14,7 @@ import type { Interrupts, IrqKind } from '../kit/interrupts.ts';
 export interface EduDriverOptions {
   /** Default: 'msi'. 'poll' uses no interrupt. */
   readonly interrupts?: Extract<IrqKind, 'msi' | 'intx'> | 'poll';
-  /** How long the device may take for anything. */
+  /** The longest time that the device may take for a request. */
   readonly timeoutMs?: number;
   /** Address bits that the device drives. Default: 28, as QEMU's without `dma_mask`. */
   readonly addressBits?: number;
@@ -58,7 +58,7 @@ export class EduDriver implements Disposable {
     return { major: identification >>> 24, minor: (identification >>> 16) & 0xff };
   }
 
-  /** @throws VfioError EIO when the device does not invert the value that it is given */
+  /** @throws VfioError EIO when the device does not invert a value that the driver writes */
   checkAlive(): void {
     const asked = 0x1234_5678;
     this.registers.liveness = asked;
@@ -86,8 +86,8 @@ export class EduDriver implements Disposable {
   }
 
   /**
-   * Memory at `iova` to the device's buffer at `offset`. The device has no bit that reports a
-   * transfer that does not land.
+   * Memory at `iova` to the device's buffer at `offset`. No bit of the device reports a transfer
+   * that does not land.
    */
   copyToDevice(iova: bigint, size: number, offset = 0): Promise<void> {
     return this.#copy(iova, BigInt(this.#inBuffer(offset, size)), size, 0n);
@@ -136,7 +136,7 @@ export class EduDriver implements Disposable {
     while ((this.#acknowledge() & cause) === 0);
   }
 
-  /** The next interrupt, and the machine awake to see why it came. */
+  /** Wait for the next interrupt, and for the machine to be awake, so that registers answer. */
   async #next(): Promise<void> {
     await this.#irq!.next(0, { timeoutMs: this.#timeoutMs });
     if (this.dev.asleep) await this.dev.awake();

@@ -17,7 +17,7 @@ export class ConfigView implements ConfigReader {
     this.region = region;
   }
 
-  /** Reads nothing of the device. */
+  /** Reads no register of the device. */
   [INSPECT](): string {
     return `ConfigView of ${this.region.info.size} bytes`;
   }
@@ -82,7 +82,10 @@ export class ConfigView implements ConfigReader {
     this.write16(Config.COMMAND, value);
   }
 
-  /** COMMAND.BusMaster: off after open. Without it the device can do no DMA and send no message. */
+  /**
+   * COMMAND.BusMaster: off after open. While it is off, the device can do no DMA and send no
+   * message.
+   */
   get busMaster(): boolean {
     return (this.command & Command.MASTER) !== 0;
   }
@@ -90,7 +93,7 @@ export class ConfigView implements ConfigReader {
     this.command = on ? this.command | Command.MASTER : this.command & ~Command.MASTER;
   }
 
-  /** COMMAND.IOSpace: without it I/O BARs do not answer. */
+  /** COMMAND.IOSpace: while it is off, I/O BARs do not answer. */
   get ioEnabled(): boolean {
     return (this.command & Command.IO) !== 0;
   }
@@ -98,7 +101,7 @@ export class ConfigView implements ConfigReader {
     this.command = on ? this.command | Command.IO : this.command & ~Command.IO;
   }
 
-  /** COMMAND.MemorySpace: without it memory BARs do not answer. */
+  /** COMMAND.MemorySpace: while it is off, memory BARs do not answer. */
   get memoryEnabled(): boolean {
     return (this.command & Command.MEMORY) !== 0;
   }

@@ -10,25 +10,24 @@ import { INSPECT } from '../../base/inspect.ts';
 
 /** Where a DMA buffer lies, and how the device may reach it. */
 export interface AllocOptions {
-  /** What the device may do with it; both unless told. */
+  /** The accesses that the device may make. Default: reads and writes. */
   readonly access?: Access;
   /**
-   * Address bits that the device can drive: the whole buffer lies below 2^addressBits. 64 unless
-   * told.
+   * Address bits that the device can drive: the whole buffer lies below 2^addressBits. Default: 64.
    */
   readonly addressBits?: number;
-  /** Where to map it, instead of at the first place that is free. */
+  /** IOVA of the buffer. Default: the first free range. */
   readonly iova?: bigint;
 }
 
-/** Memory that the device reaches at `iova`. Disposing unmaps it first, then lets the memory go. */
+/** Memory that the device reaches at `iova`. Dispose unmaps it first, then frees the memory. */
 export class DmaBuffer implements Disposable {
   readonly iova: bigint;
-  /** As it was asked for; whole pages are mapped. */
+  /** The requested size; the mapping has whole pages. */
   readonly size: number;
   readonly bytes: Uint8Array;
   readonly memory: DirectMemory;
-  /** Where in the memory it begins. */
+  /** Offset of the buffer in the memory. */
   readonly offset: number;
   readonly #release: () => void;
 
@@ -51,10 +50,10 @@ export class DmaBuffer implements Disposable {
   }
 }
 
-/** Below this nothing is allocated: a device that is told address 0 by mistake should fault. */
+/** The lowest IOVA that is allocated. A device that gets address 0 by mistake faults. */
 const FLOOR = 0x10_0000n;
 
-/** Places that somebody else's mapping may turn out to hold, before we give up. */
+/** The number of ranges to try. Another user of the container may hold some of them. */
 const ATTEMPTS = 4096;
 
 interface Held {
@@ -62,14 +61,12 @@ interface Held {
   readonly last: bigint;
 }
 
-/**
- * The DMA side of a driver's device: the IOVAs it uses are its own choice, as VFIO has it (S2-03).
- */
+/** The DMA side of a driver's device. The driver chooses the IOVAs, as VFIO has it (S2-03). */
 export class DriverDma implements Disposable {
   /** The container's own interface. */
   readonly space: DmaSpace;
   readonly #buffers = new Set<DmaBuffer>();
-  /** Ranges in use, in order. */
+  /** Ranges in use, in order of addresses. */
   readonly #held: Held[] = [];
   #closed = false;
 
@@ -125,14 +122,14 @@ export class DriverDma implements Disposable {
   }
 
   /**
-   * Whether `buffer` is from here, and not yet disposed: only then does the device reach it at its
-   * IOVA.
+   * Whether `buffer` belongs to this device and is not disposed yet. Only then does the device
+   * reach it at its IOVA.
    */
   owns(buffer: DmaBuffer): boolean {
     return this.#buffers.has(buffer);
   }
 
-  /** Buffers not yet disposed. */
+  /** Number of buffers that are not disposed yet. */
   get buffers(): number {
     return this.#buffers.size;
   }
@@ -151,7 +148,7 @@ export class DriverDma implements Disposable {
       try {
         this.space.map({ iova: first, memory, access });
       } catch (error) {
-        // Another user of the container has something there.
+        // Another user of the container has a mapping there.
         if (fixed !== undefined || !(error instanceof VfioError) || error.code !== 'EEXIST') throw error;
         from = first + size;
         continue;
@@ -165,7 +162,7 @@ export class DriverDma implements Disposable {
     });
   }
 
-  /** The first free address from `from` on where `size` bytes fit, at or below `limit`. */
+  /** The first address from `from` on with `size` free bytes, all at or below `limit`. */
   #firstFit(from: bigint, size: bigint, limit: bigint): bigint | null {
     const granule = this.space.pageSizes & -this.space.pageSizes;
     const align = (address: bigint) => ((address + granule - 1n) / granule) * granule;
@@ -186,7 +183,7 @@ export class DriverDma implements Disposable {
     this.#held.splice(at === -1 ? this.#held.length : at, 0, held);
   }
 
-  /** False when it was forgotten before. */
+  /** @returns false when the buffer was forgotten before */
   #forget(buffer: DmaBuffer, held: Held): boolean {
     if (!this.#buffers.delete(buffer)) return false;
     this.#held.splice(this.#held.indexOf(held), 1);
@@ -203,7 +200,7 @@ export class DriverDma implements Disposable {
     try {
       this.space.unmap(first, last - first + 1n);
     } catch (error) {
-      // The device is gone, and its mappings with it.
+      // The device is gone, and so are its mappings.
       if (!(error instanceof VfioError)) throw error;
     }
   }

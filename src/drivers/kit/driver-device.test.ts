@@ -45,7 +45,7 @@ it('reads and writes registers by name, each as one access of its width', () => 
   expectTypeOf(r.status.level).toEqualTypeOf<number>();
   expectTypeOf(r.cap.value).toEqualTypeOf<bigint>();
   r.byte = 0xff;
-  // The value of `~mask`: a negative number stands for its low bits.
+  // A negative number, such as `~mask`, stands for its low bits.
   r.half = -1;
   r.wide = -1n;
   expect([r.byte, r.half, r.wide]).toEqual([0xff, 0xffff, 2n ** 64n - 1n]);
@@ -87,14 +87,14 @@ it('a register that is not declared, and a value that does not fit, are errors t
   }
   expect(() => (r.status = 1)).toThrow(TypeError);
   expect(new Uint8Array(fake.bar0.buffer).every((byte) => byte === 0)).toBe(true);
-  // Tools may look at it as at any object; they read no register.
+  // Tools may inspect the view as any object. They read no register.
   fake.bar0.getUint32 = () => expect.unreachable('a register was read');
   expect([r.then, 'nothing' in r, 'half' in r]).toEqual([undefined, false, true]);
   expect(inspect(r)).toContain('half (u16 at 0x2)');
   expect(inspect(r.status)).toBe('register status (u32 at 0x4) with run, level, error, late');
 });
 
-it('a register map is made of registers', () => {
+it('a register map with other values than registers is refused', () => {
   const registersOf = registers as (declared: Record<string, unknown>) => unknown;
   expect(failure(() => registersOf({ a: 4 }))).toMatchObject({ code: 'EINVAL', message: "registers(): 'a' is no register" });
   expect(failure(() => u32(2)).message).toBe('u32(0x2): the offset must be a multiple of 4');
@@ -135,12 +135,12 @@ it('writing a field does not clear its neighbours that ones clear', () => {
   expect(fake.bar0.getUint32(4, true)).toBe(0x101);
 });
 
-it('refuses wrong declarations at load', () => {
+it('refuses wrong register declarations at load', () => {
   expect(() => u32(2)).toThrow('multiple of 4');
   expect(() => u8(0, { a: bit(8) })).toThrow('do not lie in a register of 8 bits');
 });
 
-it('maps a BAR once where it can be mapped, and says which BARs there are', () => {
+it('maps a BAR once where it can be mapped, and names the existing BARs in the error for others', () => {
   const { fake, dev } = make();
   dev.bar(0);
   dev.bar(0);
@@ -153,7 +153,7 @@ it('maps a BAR once where it can be mapped, and says which BARs there are', () =
   expect([unmappable.bar0.getUint32(0, true), unmappable.trace.includes('map')]).toEqual([5, false]);
 });
 
-it('refuses a device that the driver is not for, and closes it', () => {
+it('refuses a device that does not match, and closes it', () => {
   const fake = new FakeDevice();
   const error = failure(() => DriverDevice.attach(fake, { match: ['8086:0001', '8086:0002'] }));
   expect(error).toMatchObject({ code: 'ENXIO', message: '0000:00:04.0 is 1234:11e8, and this driver is for 8086:0001 or 8086:0002' });
@@ -169,7 +169,7 @@ it('S2-38 switches memory decoding on and leaves bus mastering to the driver', (
   expect(dev.config.command).toBe(6);
 });
 
-it('finds capabilities, and comes back from chains that loop', () => {
+it('finds capabilities, and ends on chains that loop', () => {
   const { fake, dev } = make();
   expect(dev.config.findCapability(5)).toBe(0);
   fake.config.setUint16(6, 0x10, true);
@@ -180,7 +180,7 @@ it('finds capabilities, and comes back from chains that loop', () => {
   expect(dev.config.findExtendedCapability(1)).toBe(0);
 });
 
-it('an interrupt is waited for, or counted until somebody does', async () => {
+it('an interrupt ends a wait, or counts for the next one', async () => {
   const { fake, dev } = make();
   using irq = dev.msi.enable(2);
   fake.signal(1, 0);
@@ -207,7 +207,7 @@ it('an interrupt is waited for, or counted until somebody does', async () => {
   expect(failure(() => irq.next(2)).code).toBe('EINVAL');
 });
 
-it('a wait ends after its timeout and says what may be missing', async () => {
+it('a wait ends after its timeout, and the error names a likely cause', async () => {
   const { clock, dev } = make();
   using irq = dev.msi.enable();
   const wait = irq.next(0, { timeoutMs: 1000 });
@@ -235,7 +235,7 @@ it('an interrupt that comes in time leaves no timer behind', async () => {
   expect(fake.trace.at(-1)).toBe('unmask');
 });
 
-it('asks for vectors that there are', () => {
+it('enable takes as many vectors as the device has, and no more', () => {
   const { fake, dev } = make();
   expect(dev.msi.count).toBe(4);
   expect(failure(() => dev.msi.enable(5))).toMatchObject({
@@ -270,13 +270,13 @@ it('interrupts of a kind are enabled once: a second enable() is EBUSY and leaves
   expect(again.count).toBe(1);
 });
 
-it('after its own close everything says that the device is closed', () => {
+it('after close every call says that the device is closed', () => {
   const { dev } = make();
   dev.close();
   expect(failure(() => dev.dma.alloc(4096))).toMatchObject({ code: 'ENODEV', message: 'no DMA buffer can be had: the device is closed' });
 });
 
-it('whoever waits is told that the device is gone, or that interrupts were disabled', async () => {
+it('a wait fails when the device goes, and when its interrupts are disabled', async () => {
   const { fake, dev } = make();
   const irq = dev.msi.enable();
   const gone = irq.next();
@@ -290,7 +290,7 @@ it('whoever waits is told that the device is gone, or that interrupts were disab
   await expect(wait).rejects.toMatchObject({ code: 'ENODEV', message: '0000:00:04.0: MSI was disabled' });
 });
 
-it('a sink keeps its count and hears nothing once let go', () => {
+it('a sink keeps its count, and takes no signal after its last put', () => {
   const sink = new InterruptWaiter(new ManualClock());
   expect(sink.get().references).toBe(2);
   sink.put();
@@ -300,7 +300,7 @@ it('a sink keeps its count and hears nothing once let go', () => {
   expect([sink.references, sink.total]).toEqual([0, 1]);
 });
 
-it('allocates IOVAs first fit, within ranges and what the device can drive', () => {
+it('allocates IOVAs first fit, within the ranges and the device’s address bits', () => {
   const { fake, dev } = make();
   const a = dev.dma.alloc(5000);
   const b = dev.dma.alloc(1);
@@ -319,7 +319,7 @@ it('allocates IOVAs first fit, within ranges and what the device can drive', () 
   for (const bad of [0, -1, 1.5, Number.NaN, 2 ** 53, 2 ** 32 + 1]) expect(failure(() => dev.dma.alloc(bad)).code).toBe('EINVAL');
 });
 
-it('S1-07 steps over what others have mapped in the same container', () => {
+it('S1-07 steps over mappings of others in the same container', () => {
   const { fake, dev } = make();
   const other = fake.dma.allocate(3 * 4096);
   fake.dma.map({ iova: 0x10_0000n, memory: other });

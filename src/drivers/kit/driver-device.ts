@@ -1,6 +1,6 @@
 /**
- * A device in the hands of its driver: registers by name, config space, interrupts, DMA buffers,
- * and a clean end. It stands on `Device` alone, so a driver runs unchanged on a model, a socket and
+ * A device as its driver uses it: registers by name, config space, interrupts, DMA buffers, and a
+ * clean end. It stands on `Device` alone, so a driver runs unchanged on a model, a socket and
  * hardware.
  */
 import type { Device, DeviceEvent, DeviceEventKind, RegionMapping, RegisterAccess } from '../../abi/device.ts';
@@ -23,31 +23,34 @@ import { checkTimeout, Interrupts, type IrqContext, type IrqKind, type WaitOptio
 export interface AttachOptions<Instance = unknown> {
   /** The device as its model made it, for `instance`. */
   readonly instance?: Instance;
-  /** The clock of timeouts; the machine's unless told. */
+  /** The clock of timeouts. Default: the machine's. */
   readonly clock?: Clock;
-  /** `vendor:device` that the driver is for, or several: any other is refused. */
+  /** `vendor:device` that the driver supports, or several. Other devices are refused. */
   readonly match?: string | readonly string[];
-  /** Once it is aborted, waits on the device fail with EINTR. */
+  /** After its abort, waits on the device fail with EINTR. */
   readonly signal?: AbortSignal;
   /** Memory that came with the device, mapped already. */
   readonly adopted?: readonly { readonly iova: bigint; readonly size: number; readonly memory: DirectMemory; readonly offset: number }[];
   /**
-   * Disposed when the driver is done, after the device is closed: what was opened to get at the
-   * device.
+   * Resources that were opened to reach the device. The driver disposes of them after it has closed
+   * the device.
    */
   readonly owns?: Disposable;
 }
 
 export interface UntilOptions {
-  /** Give up with ETIMEDOUT after this long; 1000 unless told. */
+  /** Fail with ETIMEDOUT after this time. Default: 1000. */
   readonly timeoutMs?: number;
-  /** Between two looks; 1 unless told. */
+  /** Time between two polls. Default: 1. */
   readonly everyMs?: number;
 }
 
-/** Enables interrupts of one kind; one kind at a time. Disposing the result disables them. */
+/**
+ * Enables interrupts of one kind. One kind can be enabled at a time. Dispose of the result disables
+ * them.
+ */
 export interface IrqSource {
-  /** Vectors there are. */
+  /** Number of vectors that the device has. */
   readonly count: number;
   /**
    * @throws VfioError EBUSY while it is enabled already; ENOSPC for more than there are; EINVAL
@@ -56,27 +59,29 @@ export interface IrqSource {
   enable(count?: number): Interrupts;
 }
 
-/** @typeParam Instance of a model that `open` was given: the object that its `create` makes */
+/**
+ * @typeParam Instance the object that the model's `create` makes, where `open` was given a model
+ */
 export class DriverDevice<Instance = unknown> implements Disposable {
   /**
    * The device's other side, where it is a model in this process that `open(model)` was given: a
    * UART's line. Undefined elsewhere.
    */
   readonly instance: Instance;
-  /** The `Device` below, for everything that is not here. */
+  /** The `Device` below, for everything that this class lacks. */
   readonly device: Device;
-  /** Where it sits, e.g. `0000:00:04.0`. Known also once it is gone. */
+  /** The device's address, e.g. `0000:00:04.0`. Known also after the device is gone. */
   readonly name: string;
   /** `vendor:device`, as lspci -n prints it. */
   readonly ids: string;
   readonly config: ConfigView;
   readonly dma: DriverDma;
   /**
-   * Memory that came with a device that was moved (docs/moving.md), in order of addresses; a buffer
-   * as those of `dma.alloc`. Nearly always none.
+   * Memory that came with a moved device (docs/moving.md), in order of addresses, as buffers like
+   * those of `dma.alloc`. Nearly always there is none.
    */
   readonly adopted: readonly DmaBuffer[];
-  /** Stands still while the machine sleeps, and so do the timeouts that count on it. */
+  /** The clock stands still while the machine sleeps, and so do the timeouts that it measures. */
   readonly clock: PausableClock;
   readonly intx: IrqSource;
   readonly msi: IrqSource;
@@ -111,8 +116,8 @@ export class DriverDevice<Instance = unknown> implements Disposable {
   }
 
   /**
-   * Take over an open device; it is closed with the driver. The device's BARs answer from now on;
-   * bus mastering stays off, because that is the driver's decision.
+   * Take over an open device, which is closed together with the driver. The device's BARs answer
+   * from now on. Bus mastering stays off, because the driver decides about it.
    *
    * @throws VfioError ENXIO when `match` names another device, which is closed then
    */
@@ -134,13 +139,15 @@ export class DriverDevice<Instance = unknown> implements Disposable {
     return dev;
   }
 
-  /** Without asking the device, which would be an access. */
+  /**
+   * A question to the device would be an access, so the text has facts that the driver has already.
+   */
   [INSPECT](): string {
     const irqs = [...this.#interrupts].map((each) => `${each.count} ${each.title}`).join(', ') || 'no';
     return `DriverDevice ${this.name} (${this.ids}): ${this.#closed ? 'closed' : `${irqs} interrupts, ${this.dma.buffers} DMA buffers`}`;
   }
 
-  /** May the device do DMA and send messages? Off after open. */
+  /** Whether the device may do DMA and send messages. Off after open. */
   get busMaster(): boolean {
     return this.config.busMaster;
   }
@@ -172,8 +179,8 @@ export class DriverDevice<Instance = unknown> implements Disposable {
   }
 
   /**
-   * Function-level or other reset of the device alone. Interrupts stay enabled here; the device
-   * forgets its registers.
+   * Reset the device alone, at function level or otherwise. Interrupts stay enabled in VFIO; the
+   * device loses its register values.
    * @throws VfioError EINVAL when it has none
    */
   reset(): void {
@@ -181,19 +188,19 @@ export class DriverDevice<Instance = unknown> implements Disposable {
   }
 
   /**
-   * @param kinds the events that it hears of. Default: every event. A listener for 'suspend'
-   * promises to call the event's `acknowledge`; see `Device.on`
+   * @param kinds the events that the listener hears of. Default: every event. A listener for
+   * 'suspend' promises to call the event's `acknowledge`; see `Device.on`
    */
   on(listener: (event: DeviceEvent) => void, kinds?: readonly DeviceEventKind[]): Disposable {
     return this.device.on(listener, kinds);
   }
 
-  /** The machine sleeps: registers do not answer (EIO), and everything else waits. */
+  /** The machine sleeps. Registers do not answer (EIO), and other calls wait. */
   get asleep(): boolean {
     return this.device.awake !== undefined && this.device.awake() !== null;
   }
 
-  /** Resolves when the machine is awake, which it nearly always is. */
+  /** Resolves when the machine is awake. It nearly always is. */
   async awake(): Promise<void> {
     if (!this.asleep) return;
     using _alive = keepAlive();
@@ -203,7 +210,7 @@ export class DriverDevice<Instance = unknown> implements Disposable {
   #heard(event: DeviceEvent): void {
     switch (event.kind) {
       case 'suspend':
-        // Nothing of it is lost: what is under way goes on afterwards.
+        // Work under way is not lost. It goes on after the sleep.
         event.acknowledge();
         break;
       case 'asleep':
@@ -221,7 +228,7 @@ export class DriverDevice<Instance = unknown> implements Disposable {
   }
 
   /**
-   * Poll until `condition` holds, for conditions for which the device sends no interrupt.
+   * Poll until `condition` holds. It is for conditions without an interrupt.
    *
    * @throws VfioError ETIMEDOUT; EINTR once the signal of `open` is aborted
    */
@@ -240,8 +247,8 @@ export class DriverDevice<Instance = unknown> implements Disposable {
   }
 
   /**
-   * Quiet the device, then let go of everything: bus mastering off, interrupts off, DMA buffers
-   * unmapped, mappings gone, device closed (which resets it, when it can be). Idempotent.
+   * Quiet the device, then release everything: bus mastering off, interrupts off, DMA buffers and
+   * mappings released, device closed (which resets it, where it has a reset). Idempotent.
    */
   close(): void {
     if (this.#closed) return;
@@ -265,12 +272,12 @@ export class DriverDevice<Instance = unknown> implements Disposable {
     return new VfioError('EINTR', `${this.name}: the driver has to end`);
   }
 
-  /** No DMA from here on: buffers are about to be unmapped. */
+  /** End DMA before buffers are unmapped. */
   #quiet(): void {
     try {
       if (this.busMaster) this.busMaster = false;
     } catch (error) {
-      // A device that is gone does none either.
+      // A device that is gone does no DMA either.
       if (!(error instanceof VfioError)) throw error;
     }
   }
@@ -288,7 +295,7 @@ export class DriverDevice<Instance = unknown> implements Disposable {
     return mapping;
   }
 
-  /** One of its BARs is an I/O BAR. */
+  /** Whether one of its BARs is an I/O BAR. */
   #hasPorts(): boolean {
     return [0, 1, 2, 3, 4, 5].some(
       (i) => this.device.region(i).info.size > 0 && (this.config.read32(Config.BASE_ADDRESS_0 + 4 * i) & Bar.SPACE_IO) !== 0,

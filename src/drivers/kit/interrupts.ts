@@ -15,11 +15,11 @@ import { keepAlive } from '../../base/keep-alive.ts';
 
 /** How long a driver waits for an interrupt. */
 export interface WaitOptions {
-  /** Give up with ETIMEDOUT after this long, at most 24 days; wait for ever unless told. */
+  /** Fail with ETIMEDOUT after this time, at most 24 days. Default: no timeout. */
   readonly timeoutMs?: number;
 }
 
-/** @throws VfioError EINVAL for what no timer can wait */
+/** @throws VfioError EINVAL for a time that no timer can wait */
 export function checkTimeout(timeoutMs: number): number {
   if (timeoutMs >= 0 && timeoutMs < 2 ** 31) return timeoutMs;
   throw new VfioError('EINVAL', `timeoutMs is ${String(timeoutMs)}; it must be from 0 to 2147483647`);
@@ -31,8 +31,8 @@ interface Waiter {
 }
 
 /**
- * An interrupt sink in this process: counts signals, and wakes whoever waits. Each `next` takes one
- * signal.
+ * An interrupt sink in this process. It counts signals and wakes waiting callers. Each `next` takes
+ * one signal.
  */
 export class InterruptWaiter implements InterruptSink {
   #references = 1;
@@ -40,7 +40,7 @@ export class InterruptWaiter implements InterruptSink {
   #total = 0;
   #failure: VfioError | null = null;
   readonly #waiters: Waiter[] = [];
-  /** A sink never throws: a listener that fails surfaces as an uncaught error. */
+  /** A sink never throws, so a failure of a listener surfaces as an uncaught error. */
   readonly #signals = new Emitter<void>((_event, error) => surface(error));
   readonly #clock: Clock;
 
@@ -67,22 +67,22 @@ export class InterruptWaiter implements InterruptSink {
     this.#references--;
   }
 
-  /** Holders, the creator included. */
+  /** Number of holders, the creator included. */
   get references(): number {
     return this.#references;
   }
 
-  /** Signals not yet taken by `next`. */
+  /** Number of signals that `next` has not taken yet. */
   get pending(): number {
     return this.#pending;
   }
 
-  /** Signals since it was made. */
+  /** Number of signals since the sink was made. */
   get total(): number {
     return this.#total;
   }
 
-  /** Forget the signals not yet taken; gives their number. */
+  /** Forget the signals that are not taken yet. @returns their number */
   drain(): number {
     const drained = this.#pending;
     this.#pending = 0;
@@ -90,17 +90,17 @@ export class InterruptWaiter implements InterruptSink {
   }
 
   /**
-   * Called at every signal, besides what `next` sees: for drivers that do not want to wait for a
-   * promise.
+   * Call `listener` at every signal, for drivers that do not wait for a promise. `next` sees the
+   * signal too.
    */
   listen(listener: () => void): Disposable {
     return this.#signals.on(listener);
   }
 
   /**
-   * Take one signal, now or when it comes.
+   * Take one signal, or wait for it.
    * @param describe makes the error of a timeout
-   * @throws VfioError ETIMEDOUT; what `fail` was given
+   * @throws VfioError ETIMEDOUT; the error that `fail` was given
    */
   next(options: WaitOptions, describe: () => VfioError): Promise<void> {
     if (this.#pending > 0) {
@@ -128,8 +128,8 @@ export class InterruptWaiter implements InterruptSink {
       this.#waiters.push(waiter);
       if (options.timeoutMs === undefined) return;
       timer = this.#clock.after(options.timeoutMs, () => {
-        // It may have come while this thread did something else: timers go first, descriptors are
-        // looked at within a turn of the event loop.
+        // The interrupt may have come while this thread was busy. The event loop runs timers first
+        // and looks at descriptors within a turn.
         timer = this.#clock.after(0, () => {
           this.#waiters.splice(this.#waiters.indexOf(waiter), 1);
           waiter.reject(describe());
@@ -138,7 +138,7 @@ export class InterruptWaiter implements InterruptSink {
     });
   }
 
-  /** No signal will come any more: everybody who waits, now or later, gets `error`. */
+  /** No signal will come any more. Present and later waits fail with `error`. */
   fail(error: VfioError): void {
     this.#failure = error;
     for (const waiter of this.#waiters.splice(0)) waiter.reject(error);
@@ -149,27 +149,27 @@ const kinds = { intx: IrqIndex.INTX, msi: IrqIndex.MSI, msix: IrqIndex.MSIX } as
 const titles = { intx: 'INTx', msi: 'MSI', msix: 'MSI-X' } as const;
 export type IrqKind = keyof typeof kinds;
 
-/** What enabling needs of the device's surroundings. */
+/** The surroundings of the device that enabling needs. */
 export interface IrqContext {
   readonly device: Device;
   readonly clock: Clock;
-  /** Why no message may have arrived, for the error of a timeout. */
+  /** A reason why no message may have arrived, for the error of a timeout. */
   hint(kind: IrqKind): string | undefined;
   /**
    * @throws VfioError EBUSY while interrupts of this kind are enabled: the device has one set of
    *   each
    */
   checkFree(kind: IrqKind, name: string): void;
-  /** Called when it is disabled. */
+  /** Called when the interrupts are disabled. */
   released(interrupts: Interrupts): void;
 }
 
-/** Enabled interrupts of one kind. Disposing disables them. */
+/** Enabled interrupts of one kind. Dispose disables them. */
 export class Interrupts implements Disposable {
   readonly kind: IrqKind;
   readonly #context: IrqContext;
   readonly #waiters: readonly InterruptWaiter[];
-  /** The device's, which it does not tell any more once it is gone. */
+  /** The device's address, kept because a device that is gone does not report it any more. */
   readonly #name: string;
   #enabled = true;
 
@@ -215,16 +215,16 @@ export class Interrupts implements Disposable {
     return `Interrupts of ${this.#name}: ${this.count} ${this.title}${this.#enabled ? '' : ', disabled'}`;
   }
 
-  /** As people write the kind: `MSI-X`. */
+  /** The kind in its usual spelling: `MSI-X`. */
   get title(): string {
     return titles[this.kind];
   }
 
   /**
-   * Wait for the next interrupt on `vector`; one that came before and was not waited for counts.
+   * Wait for the next interrupt on `vector`. An earlier one that no wait has taken counts.
    *
    * @throws VfioError EINVAL for a vector that is not enabled; ETIMEDOUT after `timeoutMs`; ENODEV
-   *   when they are disabled, or the device goes, meanwhile
+   * when meanwhile the interrupts are disabled or the device goes
    */
   next(vector = 0, options: WaitOptions = {}): Promise<void> {
     if (options.timeoutMs !== undefined) checkTimeout(options.timeoutMs);
@@ -240,19 +240,19 @@ export class Interrupts implements Disposable {
     return this.#at(vector).listen(listener);
   }
 
-  /** Interrupts on `vector` not yet waited for. */
+  /** Number of interrupts on `vector` that no wait has taken yet. */
   pending(vector = 0): number {
     return this.#at(vector).pending;
   }
 
-  /** Forget those not yet waited for; gives their number. */
+  /** Forget the interrupts that no wait has taken yet. @returns their number */
   drain(vector = 0): number {
     return this.#at(vector).drain();
   }
 
   /**
-   * INTx masks itself at every interrupt. Unmask it once the device is acknowledged; while it still
-   * asserts the line, it interrupts again.
+   * INTx masks itself at every interrupt. Unmask it after the driver has acknowledged the device. A
+   * device that still asserts the line interrupts again.
    */
   unmask(): void {
     this.#set('unmask');
@@ -262,7 +262,7 @@ export class Interrupts implements Disposable {
     this.#set('mask');
   }
 
-  /** No more interrupts will come: whoever waits gets `error`. */
+  /** No more interrupts will come. Waits fail with `error`. */
   fail(error: VfioError): void {
     for (const waiter of this.#waiters) waiter.fail(error);
   }
@@ -274,7 +274,7 @@ export class Interrupts implements Disposable {
     try {
       device.setIrqs({ index: kinds[this.kind], start: 0, count: 0, action: 'trigger', data: 'none' });
     } catch (error) {
-      // Gone, or disabled by other means: nothing is left to disable.
+      // The device is gone, or other means disabled the interrupts: nothing is left to disable.
       if (!(error instanceof VfioError)) throw error;
     }
     this.fail(new VfioError('ENODEV', `${this.#name}: ${titles[this.kind]} was disabled`));

@@ -1,9 +1,9 @@
 /**
- * Moving a device, by hand: migration v2 and DMA logging of any `Device`, with names for states
- * (docs/migration.md).
+ * Migration of a device by hand: migration v2 and DMA logging of any `Device`, with names for
+ * states (docs/migration.md).
  *
  *     const from = new Migration(source);
- *     const stream = from.go('PRE_COPY');          // then read it until it says that nothing is left
+ *     const stream = from.go('PRE_COPY');          // read until nothing is left
  *     from.go('STOP_COPY');                        // the same stream goes on, to its end
  */
 import type { Device, DmaLogging, DmaRange, MigrationControl, MigrationStream } from '../../abi/device.ts';
@@ -33,18 +33,18 @@ export class Migration {
     try {
       return this.device.migration?.flags ?? 0;
     } catch (error) {
-      // Servers of other makers answer EINVAL.
+      // Servers other than ours answer EINVAL.
       if (error instanceof VfioError && (error.code === 'ENOTTY' || error.code === 'EINVAL')) return 0;
       throw error;
     }
   }
 
-  /** The device has the states in which it is copied while it runs. */
+  /** Whether the device has the states in which it is copied while it runs. */
   get precopies(): boolean {
     return (this.flags & MigrationFlags.PRE_COPY) !== 0;
   }
 
-  /** @throws VfioError ENOTTY for a device that cannot be moved */
+  /** The state of the device. @throws VfioError ENOTTY for a device that cannot be moved */
   get state(): MigrationStateName {
     const { state } = this.#control;
     const name = names.get(state);
@@ -55,18 +55,18 @@ export class Migration {
   /**
    * Go to another state.
    *
-   * @returns the stream of its data when one begins with this state: yours to close
-   * @throws VfioError EINVAL when there is no way, or the data that was written is not that of such a
-   * device; the device may be in ERROR then
+   * @returns the data stream, when one begins with this state; the caller closes it
+   * @throws VfioError EINVAL when no path leads to the state, or when the written data is not from
+   * such a device; the device may be in ERROR then
    */
   go(state: MigrationStateName): MigrationStream | null {
     return this.#control.setState(MigrationState[state]);
   }
 
   /**
-   * About how many bytes the device has to send while it stands still.
+   * The approximate number of bytes to send while the device stands still.
    *
-   * @throws VfioError ENOTTY, of servers of other makers EINVAL
+   * @throws VfioError ENOTTY; servers other than ours answer EINVAL
    */
   get stopCopyBytes(): number {
     return Number(this.#control.stopCopyBytes);
@@ -75,10 +75,9 @@ export class Migration {
   /**
    * Log the device's writes to these ranges.
    *
-   * @param pageSize  a hint
-   * @returns bytes of the pages that the log tells apart
-   * @throws VfioError EINVAL, E2BIG more than 256 ranges, EOVERFLOW; EINVAL when writes are logged
-   * already
+   * @param pageSize a hint
+   * @returns bytes of a page of the log
+   * @throws VfioError EINVAL, also when a log is running; E2BIG for more than 256 ranges; EOVERFLOW
    */
   startLogging(ranges: readonly LoggedRange[], pageSize = 4096n): bigint {
     return this.#logging.start(ranges, pageSize);
@@ -91,9 +90,10 @@ export class Migration {
   /**
    * The writes to [iova, iova + length) since the last report.
    *
-   * @param bitmap  a bit per page, in whole words of 64; bits are set, none is cleared   @see bitmapBytes
-   * @throws VfioError EINVAL a page size that is none, or when nothing is logged; EOVERFLOW; EFAULT a
-   * bitmap too small
+   * @param bitmap a bit per page, in whole words of 64; a report sets bits and clears none
+   * @see bitmapBytes
+   * @throws VfioError EINVAL for an invalid page size, or while no log is running; EOVERFLOW;
+   * EFAULT for a bitmap that is too small
    */
   report(iova: bigint, length: bigint, bitmap: Uint8Array, pageSize = 4096n): void {
     this.#logging.report({ iova, length, pageSize, bitmap });
@@ -112,7 +112,7 @@ export class Migration {
   }
 }
 
-/** Bytes of a bitmap of `length` bytes of memory. */
+/** Bytes of a bitmap for `length` bytes of memory. */
 export function bitmapBytes(length: bigint, pageSize = 4096n): number {
   const pages = (length + pageSize - 1n) / pageSize;
   return Number((pages + 63n) / 64n) * 8;

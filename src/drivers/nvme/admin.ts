@@ -1,6 +1,6 @@
 /**
- * Admin commands with their data (NVMe 1.4, 5). Data goes through the driver's own memory: none of
- * it is on a fast path.
+ * Admin commands with their data (NVMe 1.4, 5). Data goes through the driver's own memory, because
+ * no admin command is on a fast path.
  */
 import { AdminOpcode, CreateCq, CreateSq, FEATURE_SAVE, FeatureSelect, featureDataSize, regBits } from '../../abi/nvme.ts';
 import { Cns, IDENTIFY_SIZE, Lpa, Oncs } from '../../abi/nvme-identify.ts';
@@ -15,33 +15,33 @@ export interface CommandRequest extends CommandFields {
   /** Data to the controller. */
   readonly write?: Uint8Array;
   /**
-   * Data from the controller: filled when the command has succeeded. Not both; a command with data
-   * both ways does not exist.
+   * Data from the controller, filled when the command succeeds. A command has `write` or `read`,
+   * not both: NVMe has none with data both ways.
    */
   readonly read?: Uint8Array;
-  /** How long it may take; the driver's `timeoutMs` unless told. */
+  /** How long the command may take. Default: the driver's `timeoutMs`. */
   readonly timeoutMs?: number;
 }
 
 /** Fields of Get Log Page (NVMe base spec 5.16). */
 export interface LogOptions {
-  /** Every namespace, or the controller, unless told. */
+  /** Default: every namespace, or the controller. */
   readonly nsid?: number;
   /** First byte, a multiple of 4; needs Log Page Attributes, extended data. */
   readonly offset?: number;
   /** Log Specific Field, bits 11:8. */
   readonly lsp?: number;
-  /** Retain Asynchronous Event: do not take the event of this log as answered. */
+  /** Retain Asynchronous Event: the event of this log does not count as answered. */
   readonly retain?: boolean;
 }
 
 /** Fields of Get Features (NVMe base spec 5.15). */
 export interface GetFeatureOptions {
   readonly nsid?: number;
-  /** `FeatureSelect`; the current value unless told. */
+  /** `FeatureSelect`. Default: the current value. */
   readonly select?: number;
   readonly cdw11?: number;
-  /** Bytes of data that come with it. Default: what the feature has in NVMe 1.4. */
+  /** Bytes of data that come with the feature. Default: the size in NVMe 1.4. */
   readonly size?: number;
 }
 
@@ -53,14 +53,14 @@ export interface SetFeatureOptions {
   readonly data?: Uint8Array;
 }
 
-/** Bytes of a log asked for at a time: a page is what every controller moves. */
+/** Bytes of a log that one command asks for. Every controller can move a page. */
 const LOG_PIECE = 4096;
 /**
- * Without extended data NUMD has 12 bits and there is no offset: one command is all there is
- * (figure 187).
+ * Without extended data NUMD has 12 bits and there is no offset: one command gives all that can be
+ * had (figure 187).
  */
 const LOG_UNEXTENDED = 0x4000;
-/** Of a log: more than any has, and little enough to allocate. */
+/** Largest size of a log, which no real log reaches, and which is small enough to allocate. */
 const LOG_MAX = 64 * 2 ** 20;
 
 export class AdminCommands {
@@ -74,7 +74,7 @@ export class AdminCommands {
   /** ONCS, as soon as it is known. */
   optionalCommands = 0;
 
-  /** @param ticks of the watchdog that so many milliseconds are */
+  /** @param ticks converts milliseconds to ticks of the watchdog */
   constructor(queue: QueuePair, pool: BouncePool, ticks: (ms: number | undefined) => number) {
     this.#queue = queue;
     this.#pool = pool;
@@ -82,7 +82,8 @@ export class AdminCommands {
   }
 
   /**
-   * Any command, on the admin queue unless told. Dword 0 of its completion.
+   * Run any command. Default: on the admin queue.
+   * @returns dword 0 of its completion
    * @throws VfioError EINVAL for more data than a command moves; NvmeError
    */
   async execute(request: CommandRequest, queue = this.#queue): Promise<number> {
@@ -99,7 +100,7 @@ export class AdminCommands {
     const bounce = lent instanceof Promise ? await lent : lent;
     try {
       if (write !== undefined) bounce.bytes.set(write);
-      // What the controller leaves out reads as zeroes, not as what somebody else had there.
+      // Bytes that the controller does not write read as zeroes, not as data of an earlier command.
       else bounce.bytes.fill(0, 0, size);
       const result = await queue.run(Submission.of(admin, request, bounce.iova, size, limit));
       read?.set(bounce.bytes.subarray(0, size));
@@ -112,7 +113,7 @@ export class AdminCommands {
   /**
    * Identify (5.15). 4096 bytes, raw.
    * @param cns one of `Cns`
-   * @param cntid and what else CDW10 has in 31:16
+   * @param cntid bits 31:16 of CDW10
    */
   async identify(cns: number, nsid = 0, cntid = 0): Promise<Uint8Array> {
     const read = new Uint8Array(IDENTIFY_SIZE);
@@ -129,14 +130,14 @@ export class AdminCommands {
     return this.identify(Cns.CONTROLLER);
   }
 
-  /** Bytes of a log that can be had. */
+  /** Number of bytes of a log that the controller can give. */
   get logMax(): number {
     return (this.logAttributes & Lpa.EXTENDED_DATA) !== 0 ? LOG_MAX : Math.min(this.maxTransfer, LOG_UNEXTENDED);
   }
 
   /**
    * Get Log Page (5.14), in as many commands as it takes.
-   * @throws VfioError EOPNOTSUPP for an offset, or a length, that needs what it does not have
+   * @throws VfioError EOPNOTSUPP for an offset or length that the controller does not support
    */
   async log(id: number, size: number, options: LogOptions = {}): Promise<Uint8Array> {
     checkIndex(id, 0xff, 'log page');
@@ -173,8 +174,8 @@ export class AdminCommands {
 
   /**
    * Get Features (5.13).
-   * @throws VfioError EOPNOTSUPP for another value than the current one, of a controller that would
-   *   give the current one
+   * @throws VfioError EOPNOTSUPP for a value other than the current one, when the controller knows
+   * only that one
    */
   async getFeature(id: number, options: GetFeatureOptions = {}): Promise<{ readonly value: number; readonly data: Uint8Array }> {
     const select = checkIndex(options.select ?? FeatureSelect.CURRENT, 7, 'select');
@@ -195,7 +196,7 @@ export class AdminCommands {
     return { value, data };
   }
 
-  /** Set Features (5.21). Dword 0 of the completion. */
+  /** Set Features (5.21). @returns dword 0 of the completion */
   setFeature(id: number, value: number, options: SetFeatureOptions = {}): Promise<number> {
     return this.execute({
       opcode: AdminOpcode.SET_FEATURES,
@@ -207,14 +208,18 @@ export class AdminCommands {
     });
   }
 
-  /** Create I/O Completion Queue (5.3), in one piece. @param vector null: without interrupts */
+  /**
+   * Create I/O Completion Queue (5.3), physically contiguous.
+   * @param vector null: without interrupts
+   */
   createCompletionQueue(id: number, entries: number, iova: number, vector: number | null): Promise<number> {
     const interrupts = vector === null ? 0 : CreateCq.IEN | regBits(CreateCq.IV, vector);
     return this.#create(AdminOpcode.CREATE_CQ, id, entries, iova, CreateCq.PC | interrupts);
   }
 
   /**
-   * Create I/O Submission Queue (5.4), in one piece, for the completion queue of the same number.
+   * Create I/O Submission Queue (5.4), physically contiguous, for the completion queue of the same
+   * number.
    */
   createSubmissionQueue(id: number, entries: number, iova: number): Promise<number> {
     return this.#create(AdminOpcode.CREATE_SQ, id, entries, iova, CreateSq.PC | regBits(CreateSq.CQID, id));
@@ -228,7 +233,7 @@ export class AdminCommands {
     return this.execute({ opcode: AdminOpcode.DELETE_CQ, cdw10: id });
   }
 
-  /** Abort (5.1). Whether it was aborted; a controller may always say no. */
+  /** Abort (5.1). @returns whether the command was aborted; a controller may always refuse */
   async abort(queueId: number, commandId: number): Promise<boolean> {
     return ((await this.execute({ opcode: AdminOpcode.ABORT, cdw10: (queueId | (commandId << 16)) >>> 0 })) & 1) === 0;
   }
@@ -238,7 +243,8 @@ export class AdminCommands {
    * @param iova of two pages: the shadows, and after them the event indexes
    */
   configureDoorbells(iova: number, pageSize: number): Promise<number> {
-    // PRP1 and PRP2 are the two buffers: what PRPs of two pages in a row are too.
+    // PRP1 and PRP2 are the addresses of the two buffers, as they are for data of two adjacent
+    // pages.
     return this.#queue.run(new Submission(true, AdminOpcode.DOORBELL_BUFFER_CONFIG, 0, iova, 2 * pageSize, this.#ticks(undefined)));
   }
 

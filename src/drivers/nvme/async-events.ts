@@ -1,6 +1,6 @@
 /**
- * Asynchronous Event Requests (NVMe 1.4, 5.2): kept armed; each event is answered by reading the
- * log it names, and told to listeners.
+ * Asynchronous Event Requests (NVMe 1.4, 5.2): The driver keeps them armed. It answers each event
+ * by reading the log that the event names, and reports it to listeners.
  */
 import { AdminOpcode, EventError, EventNotice, EventType, FeatureId, LogId } from '../../abi/nvme.ts';
 import { Oaes } from '../../abi/nvme-identify.ts';
@@ -12,11 +12,11 @@ import type { NamespaceList } from './namespace-list.ts';
 import type { Session } from './session.ts';
 import { Submission } from './submission.ts';
 
-/** More are of no use: events wait in the controller. */
+/** More are of no use, because events wait in the controller. */
 const ARMED_MAX = 4;
-/** Every SMART warning there is (5.21.1.11, bits 7:0). */
+/** All SMART warnings (5.21.1.11, bits 7:0). */
 const SMART_WARNINGS = 0x3f;
-/** Events in a row that are answered at once; a controller that has more is given pauses. */
+/** Events in a row that the driver answers without a pause. After them it pauses. */
 const BURST = 32;
 const PAUSE_MS = 1000;
 
@@ -42,14 +42,14 @@ export class AsyncEvents {
     this.#listeners = listeners;
   }
 
-  /** Requests that the controller has. */
+  /** Number of requests that the controller holds. */
   get armed(): number {
     return this.#armed;
   }
 
   /**
-   * After each enable: say which events are wanted, and hand over the requests. What the controller
-   * does not know of it, it does without.
+   * After each enable: name the wanted events, and hand over the requests. Kinds that the
+   * controller does not know are left out.
    */
   async arm(): Promise<void> {
     const { info, admin } = this.#session;
@@ -76,8 +76,8 @@ export class AsyncEvents {
       },
       (error: unknown) => {
         this.#armed--;
-        // One too many, or none at all; otherwise the queue is gone, and whoever starts it again
-        // arms anew.
+        // The controller takes fewer requests, or none. Otherwise the queue is gone, and the next
+        // start arms anew.
         if (error instanceof NvmeError) this.#session.log('debug', error.message);
       },
     );
@@ -87,7 +87,7 @@ export class AsyncEvents {
     try {
       await this.#answer(result & 7, (result >>> 8) & 0xff, (result >>> 16) & 0xff);
     } catch (error) {
-      // A log that cannot be read: the event is told all the same, by whoever got that far.
+      // The log cannot be read. The event is reported all the same.
       if (!(error instanceof VfioError)) throw error;
       if (life === this.#session.life)
         this.#session.log('warn', `an asynchronous event (0x${result.toString(16)}) could not be answered: ${error.message}`);
@@ -113,8 +113,8 @@ export class AsyncEvents {
       if (info === EventError.PERSISTENT_INTERNAL) void this.#session.recover(`it reports ${message}`);
       else await admin.log(LogId.ERROR_INFORMATION, 64);
     } else if (type === EventType.NOTICE && info === EventNotice.NAMESPACE_CHANGED) {
-      // Read to answer the event. Which ones have changed a scan finds, also for a controller
-      // without the log.
+      // The driver reads the log only to answer the event. A scan finds the changes, also on a
+      // controller without the log.
       const answered = admin.log(LogId.CHANGED_NAMESPACES, 4096);
       await answered.catch(() => {});
       const changes = await this.#namespaces.scan();
@@ -122,7 +122,7 @@ export class AsyncEvents {
       await answered;
     } else {
       this.#listeners.emit({ kind: 'notice', type, info, log });
-      // Events of a kind come again only once their log was read.
+      // The controller sends the next event of a kind only after its log was read.
       if (log !== 0) await admin.log(log, 512);
     }
   }

@@ -1,15 +1,15 @@
 /**
- * Memory that the device reaches, lent for one command to data that lies elsewhere. Grows as it is
- * needed, and is kept.
+ * Memory that the device reaches, lent for one command to data that lies elsewhere. The pool grows
+ * on demand and keeps its memory.
  */
 import { VfioError } from '../../base/errno.ts';
 import type { DriverDevice } from '../kit/driver-device.ts';
 import { DmaRange } from './dma-range.ts';
 
-/** Lent at a time, all together: who asks for more waits. */
+/** Bytes lent at a time, in all. Requests for more wait. */
 const LENT_MAX = 32 * 2 ** 20;
 /**
- * Allocated first; then each time as much as there is already, because some servers take few
+ * Bytes of the first allocation. Each later one doubles the pool, because some servers take few
  * mappings.
  */
 const SLAB = 2 ** 18;
@@ -34,14 +34,14 @@ interface Waiter {
 export class BouncePool {
   readonly #dev: DriverDevice;
   readonly #pageSize: number;
-  /** By power of two of their size. */
+  /** Free buffers, by the power of two of their size. */
   readonly #free: (Bounce | null)[] = new Array<null>(33).fill(null);
   readonly #waiters: Waiter[] = [];
   #lent = 0;
   /** Bytes allocated in all. */
   #allocated = 0;
   #slab: DmaRange | null = null;
-  /** Bytes of the slab that no buffer is made of. */
+  /** Bytes of the slab that are not made into buffers yet. */
   #left = 0;
 
   constructor(dev: DriverDevice, pageSize: number) {
@@ -55,20 +55,19 @@ export class BouncePool {
   }
 
   /**
-   * A page-aligned buffer of at least `size` bytes, which holds whatever it held. Give it back
-   * once.
+   * A page-aligned buffer of at least `size` bytes, with its old contents. Give it back once.
    *
    * @param size up to the largest transfer
    * @throws VfioError what `DriverDma.alloc` throws
    */
   take(size: number): Bounce | Promise<Bounce> {
     const bytes = this.#rounded(size);
-    // A single one of any size is always lent.
+    // One buffer of any size is always lent.
     if (this.#waiters.length === 0 && (this.#lent === 0 || this.#lent + bytes <= LENT_MAX)) {
       try {
         return this.#lend(bytes);
       } catch (error) {
-        // What is lent comes back.
+        // Lent buffers come back, and end the wait.
         if (!(error instanceof VfioError) || this.#lent === 0) throw error;
       }
     }
@@ -97,7 +96,7 @@ export class BouncePool {
     return Math.max(this.#pageSize, 2 ** Math.ceil(Math.log2(size)));
   }
 
-  /** @throws VfioError when there is none of this size or a larger one, and no memory for any */
+  /** @throws VfioError when no buffer of this size or larger exists, and no memory for another */
   #lend(size: number): Bounce {
     let at = Math.log2(size);
     if (this.#free[at] === null) {
@@ -133,7 +132,7 @@ export class BouncePool {
       slab = DmaRange.alloc(this.#dev, most, this.#pageSize);
     } catch (error) {
       if (!(error instanceof VfioError) || most === size) throw error;
-      // Locked memory may be short: just what is needed, then.
+      // Locked memory may be short. Try just the needed size.
       slab = DmaRange.alloc(this.#dev, size, this.#pageSize);
     }
     this.#slab = slab;

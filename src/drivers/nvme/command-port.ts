@@ -21,7 +21,7 @@ export interface CommandPort extends Pauses {
   ticks(): number;
   /**
    * The queue for the next command; null while the controller is not live: `live` then waits, or
-   * says why not.
+   * throws the reason.
    */
   pick(): QueuePair | null;
   /**

@@ -1,8 +1,7 @@
 /**
- * The commands of a queue that are in flight: whose each is, since when, and by which identifier
- * the controller knows it. A slot's number stands in the lower bits of the identifier, a count
- * above them: a completion that comes twice or late is noticed. Typed arrays: nothing is allocated
- * for a command.
+ * The commands of a queue that are in flight: the owner of each, its start, and its identifier. A
+ * slot's number stands in the lower bits of the identifier, a count above them: so the driver
+ * notices a completion that comes twice or late. Typed arrays: nothing is allocated for a command.
  */
 import type { Submission } from './submission.ts';
 
@@ -16,13 +15,13 @@ const SlotState = { FREE: 0, IN_FLIGHT: 1, ABORT_SENT: 2 } as const;
 
 export class CommandSlots {
   readonly count: number;
-  /** Slots that can be taken. */
+  /** Number of free slots. */
   room = 0;
-  /** Of commands that were put with one. */
+  /** Tags of the commands that were put with one. */
   readonly tags: Int32Array;
-  /** Whose end somebody awaits; null: it has a tag. */
+  /** The submission that waits for the command's end; null: the command has a tag. */
   readonly submissions: (Submission | null)[];
-  /** Ticks that it may take, 0 for ever. */
+  /** Ticks that the command may take; 0: no limit. */
   readonly limits: Uint32Array;
   readonly #free: Uint16Array;
   readonly #state: Uint8Array;
@@ -43,16 +42,16 @@ export class CommandSlots {
   /** All are free. */
   open(): void {
     this.room = this.count;
-    // Lowest slots first: their lists are in the cache.
+    // The lowest slots come first, because their lists are in the cache.
     for (let i = 0; i < this.count; i++) this.#free[i] = this.count - 1 - i;
   }
 
-  /** None can be taken until `open`; those in use stay so. */
+  /** No slot can be taken until `open`. Slots in use stay in use. */
   pause(): void {
     this.room = 0;
   }
 
-  /** A free one, which there must be. */
+  /** Take a free slot. One must exist. */
   take(tick: number): number {
     const slot = this.#free[--this.room]!;
     this.#generation[slot] = (this.#generation[slot]! + 1) & 0xf;
@@ -61,13 +60,13 @@ export class CommandSlots {
     return slot;
   }
 
-  /** Its command has ended. Whose it was, or null. */
+  /** The slot's command has ended. @returns its submission, or null */
   give(slot: number): Submission | null {
     this.#free[this.room++] = slot;
     return this.drop(slot);
   }
 
-  /** As `give` while paused: nobody can take it. */
+  /** Like `give` while paused: the slot cannot be taken. */
   drop(slot: number): Submission | null {
     const submission = this.submissions[slot]!;
     this.submissions[slot] = null;
@@ -84,7 +83,7 @@ export class CommandSlots {
     return (this.#generation[slot]! << SLOT_BITS) | slot;
   }
 
-  /** The slot of a command in flight; -1: it is not. */
+  /** The slot of a command in flight; -1 when it is not in flight. */
   find(commandId: number): number {
     const slot = commandId & SLOT_MASK;
     if (slot >= this.count || this.#state[slot] === SlotState.FREE || commandId >>> SLOT_BITS !== this.#generation[slot]) return -1;
@@ -92,7 +91,8 @@ export class CommandSlots {
   }
 
   /**
-   * A command that has taken longer than it may, counted from its last reminder; -1: there is none.
+   * The slot of a command that has taken longer than it may, since its start or its abort; -1 when
+   * there is none.
    * @param from the first slot to look at
    */
   overdue(tick: number, from: number): number {
@@ -104,8 +104,8 @@ export class CommandSlots {
   }
 
   /**
-   * Note that an abort is sent for the command in `slot`, which has as long again. False when one
-   * was sent before.
+   * Note that an abort is sent for the command in `slot`, which has the same time again.
+   * @returns false when an abort was sent before
    */
   remind(slot: number, tick: number): boolean {
     if (this.#state[slot] !== SlotState.IN_FLIGHT) return false;

@@ -1,6 +1,6 @@
 /**
- * How the driver hears of completions: MSI-X, MSI, INTx, or by looking. Whatever the kind, queues
- * are polled soon after, never within the signal.
+ * How the driver notices completions: MSI-X, MSI, INTx, or polling. With each kind the driver polls
+ * queues soon after a signal, never within it.
  */
 import { VfioError } from '../../base/errno.ts';
 import type { DriverDevice } from '../kit/driver-device.ts';
@@ -10,12 +10,12 @@ import type { QueuePair } from './queue-pair.ts';
 export type SignalKind = 'msix' | 'msi' | 'intx' | 'poll';
 
 /**
- * Polls in a row that may happen before the event loop gets its turn: a controller in this process
- * answers at once, and its driver's next command would go before every timer and socket for ever.
+ * Polls in a row before the event loop gets its turn. A controller in this process answers at once,
+ * so without the limit the driver's next command would keep timers and sockets waiting for ever.
  */
 const ROUNDS_MAX = 64;
 
-/** While nothing is in flight, somebody must still look for asynchronous events. */
+/** While no command is in flight, the driver still polls for asynchronous events. */
 const IDLE_LOOK_MS = 1000;
 
 /** Bit 0 of INTMS and INTMC: the one vector that INTx is (NVMe 1.4, 3.1.3). */
@@ -26,7 +26,7 @@ export interface InterruptMask {
 
 export class CompletionSignals implements Disposable {
   readonly kind: SignalKind;
-  /** Vectors in use; queues share them when there are more. */
+  /** Vectors in use. Queues share them when there are more queues. */
   readonly vectors: number;
   readonly #dev: DriverDevice;
   readonly #irq: Interrupts | null;
@@ -53,7 +53,7 @@ export class CompletionSignals implements Disposable {
   }
 
   /**
-   * @param wanted the kind; the best there is when undefined
+   * @param wanted the kind. Default: the best that the device has.
    * @param queues I/O queues, each with a vector of its own if there are as many
    * @throws VfioError ENOSPC when the device does not have the kind that is wanted
    */
@@ -69,7 +69,10 @@ export class CompletionSignals implements Disposable {
     return new CompletionSignals(dev, 'poll', null, pin);
   }
 
-  /** The vector of queue `id`: the admin queue has the first, alone unless there is no other. */
+  /**
+   * The vector of queue `id`: the admin queue has the first one, and shares it only when there is
+   * no other.
+   */
   vectorOf(id: number): number {
     return id === 0 || this.vectors === 1 ? 0 : 1 + ((id - 1) % (this.vectors - 1));
   }
@@ -84,7 +87,7 @@ export class CompletionSignals implements Disposable {
     for (const list of [queues, this.#all]) if (list.includes(queue)) list.splice(list.indexOf(queue), 1);
   }
 
-  /** Something was rung: without interrupts this is when to look. */
+  /** A doorbell was rung. Without interrupts, polling starts here. */
   rung(): void {
     if (this.kind === 'poll') this.#schedule(0);
   }
@@ -124,8 +127,8 @@ export class CompletionSignals implements Disposable {
   }
 
   /**
-   * Level-triggered: quiet the controller, take everything, let it assert again if more has come,
-   * and only then listen to the line again.
+   * INTx is level-triggered. The driver masks the controller, takes all completions and unmasks it,
+   * so that it asserts the line again if more have come. Only then the driver unmasks the line.
    */
   #runPin(): void {
     if (this.#dev.asleep) {
@@ -139,7 +142,7 @@ export class CompletionSignals implements Disposable {
       this.#pin.unmask();
       this.#irq!.unmask();
     } catch (error) {
-      // The device is gone, or closed: whoever waits is told by other ways.
+      // The device is gone or closed. Waiting callers get the error from elsewhere.
       if (!(error instanceof VfioError)) throw error;
     }
   }
@@ -163,7 +166,7 @@ export class CompletionSignals implements Disposable {
   }
 }
 
-/** As many vectors as the host gives. @throws VfioError when `must` and there are none */
+/** Enable as many vectors as the host gives. @throws VfioError when `must` and there are none */
 function enableMost(dev: DriverDevice, kind: 'msix' | 'msi' | 'intx', most: number, must: boolean): Interrupts | null {
   for (let count = most; ; count = Math.floor(count / 2)) {
     try {

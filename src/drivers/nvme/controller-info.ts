@@ -1,6 +1,6 @@
 /**
- * What Identify tells of the controller, in the units that people and the driver use (NVMe 1.4,
- * 5.15.2.2).
+ * The answer of Identify about the controller, in the units that people and the driver use (NVMe
+ * 1.4, 5.15.2.2).
  */
 import { CQES, SQES } from '../../abi/nvme.ts';
 import { Oacs, Oncs, Vwc } from '../../abi/nvme-identify.ts';
@@ -13,7 +13,9 @@ export interface ControllerInfo {
   readonly serial: string;
   readonly model: string;
   readonly firmware: string;
-  /** Bytes that a command moves at most (MDTS); Infinity: no limit is told. */
+  /**
+   * Largest number of bytes that a command moves (MDTS); Infinity: the controller reports no limit.
+   */
   readonly mdtsBytes: number;
   /** The highest namespace identifier. */
   readonly nn: number;
@@ -38,10 +40,11 @@ export interface ControllerInfo {
   readonly raw: Uint8Array;
 }
 
-/** @throws VfioError EIO for entry sizes that no host has */
+/** @throws VfioError EIO for queue entry sizes that NVMe does not have */
 export function decodeController(raw: Uint8Array, capabilities: Capabilities, device: string): ControllerInfo {
   const identify = IdentifyController.decode(new DataView(raw.buffer, raw.byteOffset, raw.byteLength));
-  // What is required is in the lower half. 0 is said by some that mean the only sizes there are.
+  // The required size is in the lower half. Some controllers say 0 and mean the only sizes that
+  // exist.
   for (const [name, byte, size] of [
     ['submission', identify.sqes, SQES],
     ['completion', identify.cqes, CQES],
@@ -53,7 +56,7 @@ export function decodeController(raw: Uint8Array, capabilities: Capabilities, de
     serial: identify.sn.trim(),
     model: identify.mn.trim(),
     firmware: identify.fr.trim(),
-    // Past 2^20 pages it is as good as none, and 2 ^ 255 is no number to calculate with.
+    // A limit past 2^20 pages is as good as none, and 2 ^ 255 is too large to calculate with.
     mdtsBytes: identify.mdts === 0 || identify.mdts > 20 ? Number.POSITIVE_INFINITY : capabilities.minPageSize * 2 ** identify.mdts,
     nn: identify.nn,
     eventRequests: identify.aerl + 1,

@@ -6,8 +6,8 @@ import { VfioError } from '../../base/errno.ts';
 import { registers, u32 } from '../../base/registers.ts';
 
 /**
- * Registers of 64 bits in halves: some controllers take no wider access (3.1 asks for no more than
- * 32).
+ * Registers of 64 bits in halves: some controllers take no access wider than 32 bits, which is all
+ * that 3.1 requires.
  */
 export const ControllerRegisters = registers({
   capLow: u32(NvmeReg.CAP),
@@ -26,7 +26,7 @@ export const ControllerRegisters = registers({
   crto: u32(NvmeReg.CRTO),
 });
 
-/** What reads give when nothing answers. */
+/** The value of a read that nothing answers. */
 export const ALL_ONES = 0xffff_ffff;
 
 /** CC.CSS values (3.1.5). */
@@ -35,7 +35,7 @@ const CSS_ALL_SUPPORTED = 6;
 const CSS_ADMIN_ONLY = 7;
 
 export interface Capabilities {
-  /** CAP, for those who want more of it. */
+  /** CAP, for fields that are not decoded here. */
   readonly low: number;
   readonly high: number;
   /** Entries that an I/O queue may have. */
@@ -44,23 +44,26 @@ export interface Capabilities {
   readonly doorbellStride: number;
   /** How long RDY may take to follow EN. */
   readonly readyMs: number;
-  /** The page size that we choose, CC.MPS: 4096 where the controller takes it. */
+  /** The page size that the driver chooses, CC.MPS: 4096 where the controller takes it. */
   readonly pageSize: number;
-  /** What MDTS counts in. */
+  /** The unit of MDTS. */
   readonly minPageSize: number;
   readonly subsystemReset: boolean;
   /** CC.CSS to enable with. */
   readonly commandSet: number;
-  /** It has I/O command sets beside NVM, whose namespaces are inactive while NVM is enabled. */
+  /**
+   * The controller has I/O command sets beside NVM. Their namespaces are inactive while NVM is
+   * enabled.
+   */
   readonly otherSets: boolean;
-  /** It is there for administration alone, and has no I/O queues. */
+  /** The controller is for administration alone, and has no I/O queues. */
   readonly adminOnly: boolean;
 }
 
 /**
- * @param readyTimeouts reads CRTO, where there is one
- * @throws VfioError ENODEV when all of it reads as ones: nothing is there; EIO for what no
- *   controller can be
+ * @param readyTimeouts reads CRTO, where it exists
+ * @throws VfioError ENODEV when CAP reads as all ones, because nothing answers; EIO for values that
+ * no controller can have
  */
 export function decodeCapabilities(low: number, high: number, device: string, readyTimeouts: () => number): Capabilities {
   if (low === ALL_ONES && high === ALL_ONES) throw new VfioError('ENODEV', `${device} does not answer: CAP reads as all ones`);
@@ -79,12 +82,12 @@ export function decodeCapabilities(low: number, high: number, device: string, re
     high,
     maxEntries: mqes + 1,
     doorbellStride: 4 << capField(low, high, Cap.DSTRD),
-    // 0 is reserved by none and said by some: they get one unit all the same.
+    // Some controllers say 0. They get one unit all the same.
     readyMs: Math.max(1, capField(low, high, Cap.TO), crto) * 500,
     pageSize: 2 ** (12 + min),
     minPageSize: 2 ** (12 + min),
     subsystemReset: capField(low, high, Cap.NSSRS) === 1,
-    // A controller of before 1.0's end says none at all and means NVM.
+    // A controller of an early draft of 1.0 names no command set and means NVM.
     commandSet: (sets & 1) !== 0 || sets === 0 ? CSS_NVM : (sets & 0x40) !== 0 ? CSS_ALL_SUPPORTED : CSS_ADMIN_ONLY,
     otherSets: (sets & 0x40) !== 0,
     adminOnly: (sets & 0xc1) === 0x80,

@@ -1,6 +1,6 @@
 /**
- * The controller's own life: enable, disable, shut down, and what to do when it does not follow
- * (NVMe 1.4, 3.1.5, 3.1.6, 7.6).
+ * The controller's life: enable, disable, shut down, and recovery when it does not follow (NVMe
+ * 1.4, 3.1.5, 3.1.6, 7.6).
  */
 
 import { Cc, CQES, Csts, NSSR_VALUE, regBits, regField, Shn, Shst, SQES, versionText } from '../../abi/nvme.ts';
@@ -37,7 +37,10 @@ export class Controller {
     this.version = versionText(this.vs);
   }
 
-  /** CSTS. @throws VfioError ENODEV when it reads as all ones: the controller has left the bus */
+  /**
+   * CSTS.
+   * @throws VfioError ENODEV when it reads as all ones, because the controller has left the bus
+   */
   get status(): number {
     const value = this.registers.csts.value;
     if (value !== ALL_ONES) return value;
@@ -49,8 +52,9 @@ export class Controller {
   }
 
   /**
-   * Until RDY is 0: from then on it reaches no memory. One that does not follow, or that reports
-   * Controller Fatal Status all the same, is reset, as a function and then as a subsystem.
+   * Disable the controller and wait until RDY is 0. From then on it reaches no memory. A controller
+   * that does not follow, or that still reports Controller Fatal Status, is reset as a function and
+   * then as a subsystem.
    *
    * @throws VfioError EIO when it stays enabled; ENODEV
    */
@@ -60,7 +64,8 @@ export class Controller {
       if (disabled && !this.fatal) return;
       if (reset()) disabled = await this.#clearEnable();
     }
-    // One that stays fatal may come round when it is enabled; else that tells.
+    // A controller whose fatal status stays may recover when it is enabled. If not, the enable
+    // fails and says so.
     if (disabled) return;
     throw new VfioError('EIO', `${this.#dev.name} cannot be disabled: CSTS.RDY stays 1 (CSTS 0x${this.status.toString(16)})`, {
       fix: 'Reset the device by other means, or switch it off.',
@@ -68,10 +73,10 @@ export class Controller {
   }
 
   /**
-   * Set up the admin queues and enable, until RDY is 1 (7.6.1). It must be disabled.
+   * Set up the admin queues and enable, until RDY is 1 (7.6.1). The controller must be disabled.
    *
    * @throws VfioError EIO when it reports Controller Fatal Status; ETIMEDOUT when it is not ready
-   *   in the time that CAP.TO gives it
+   * in the time that CAP.TO gives it
    */
   async enable(admin: AdminQueueAddresses): Promise<void> {
     const { registers, capabilities } = this;
@@ -102,7 +107,7 @@ export class Controller {
     return this.#until((csts) => regField(csts, Csts.SHST) === Shst.COMPLETE, timeoutMs);
   }
 
-  /** Tell it to shut down, or to stop, and do not wait. */
+  /** Ask the controller to shut down, or to stop, and do not wait. */
   stop(): void {
     const { cc } = this.registers;
     cc.value = (cc.value & ~CC_EN) >>> 0;
@@ -113,8 +118,8 @@ export class Controller {
     const cc = registers.cc.value;
     const ended = (csts: number) => regField(csts, Csts.RDY) === 0;
     if ((cc & CC_EN) !== 0) {
-      // EN may be cleared only once RDY has followed it (3.1.5): somebody may have enabled it a
-      // moment ago.
+      // EN may be cleared only after RDY has followed it (3.1.5). A previous driver may have set EN
+      // a moment ago.
       const csts = this.status;
       const settled = (c: number) => regField(c, Csts.RDY) === 1 || regField(c, Csts.CFS) === 1;
       if (!settled(csts) && regField(csts, Csts.SHST) === Shst.NORMAL) await this.#until(settled, capabilities.readyMs);
@@ -141,7 +146,7 @@ export class Controller {
     return true;
   }
 
-  /** False when `condition` did not hold in time. */
+  /** @returns false when `condition` does not hold in time */
   async #until(condition: (csts: number) => boolean, timeoutMs: number): Promise<boolean> {
     if (condition(this.status)) return true;
     try {

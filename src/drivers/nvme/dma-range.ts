@@ -1,6 +1,6 @@
 /**
- * Memory of the driver's own that the controller reaches: queues, lists, bounce buffers. Addresses
- * are plain numbers, below 2^53.
+ * The driver's own memory that the controller reaches: queues, lists, bounce buffers. Addresses are
+ * plain numbers, below 2^53.
  */
 import { VfioError } from '../../base/errno.ts';
 import type { DmaBuffer } from '../kit/dma.ts';
@@ -20,8 +20,8 @@ export class DmaRange implements Disposable {
   /**
    * Zeroed memory.
    *
-   * @param align a power of two that `iova` is a multiple of: a page of the controller's may be
-   *   larger than one of the IOMMU's
+   * @param align a power of two that `iova` is a multiple of: the controller's page may be larger
+   * than the IOMMU's
    * @throws VfioError what `DriverDma.alloc` throws
    */
   static alloc(dev: DriverDevice, size: number, align: number): DmaRange {
@@ -31,13 +31,14 @@ export class DmaRange implements Disposable {
     return new DmaRange(buffer, past === 0 ? 0 : align - past, size);
   }
 
-  /** `size` bytes of it, from `from` on; disposing it disposes the whole. */
+  /** `size` bytes of the range, from `from` on. Dispose of the part disposes of the whole. */
   part(from: number, size: number): DmaRange {
     return new DmaRange(this.#buffer, this.iova - Number(this.#buffer.iova) + from, size);
   }
 
   /**
-   * The same bytes as dwords. NVMe is little-endian, as everything is that this package runs on.
+   * The same bytes as dwords. NVMe is little-endian, and so is every processor on which this
+   * package runs.
    */
   words(from = 0, count = (this.bytes.length - from) >>> 2): Uint32Array {
     return new Uint32Array(this.bytes.buffer, this.bytes.byteOffset + from, count);
@@ -50,7 +51,7 @@ export class DmaRange implements Disposable {
 
 /**
  * A buffer's IOVA as a number.
- * @throws VfioError EINVAL for one at or above 2^53, which only a caller can have asked for
+ * @throws VfioError EINVAL for one at or above 2^53, which only a caller of `dma.alloc` can choose
  */
 export function iovaOf(buffer: DmaBuffer): number {
   if (buffer.iova < 2n ** 53n) return Number(buffer.iova);

@@ -1,25 +1,26 @@
 /**
- * Doorbells (NVMe 1.4, 3.1.24), and their shadows in memory (5.7, Doorbell Buffer Config): where a
- * register write leaves the guest or the process, the controller looks at the shadow by itself and
- * says by its event index when it wants to be woken.
+ * Doorbells (NVMe 1.4, 3.1.24), and their shadows in memory (5.7, Doorbell Buffer Config): a
+ * register write may leave the guest or the process, so the controller looks at the shadow by
+ * itself. Its event index says when it wants to be woken by a register write.
  *
- * Order of stores: entries must be seen before the doorbell that tells of them. x86 keeps stores in
- * order, and JavaScript engines do not move typed array stores over calls; arm64 may reorder, which
- * the atomic operations here stop: they are full fences there and cost some nanoseconds a batch.
+ * Order of stores: the controller must see entries before the doorbell that announces them. x86
+ * keeps stores in order, and JavaScript engines do not move typed array stores over calls. arm64
+ * may reorder stores; the atomic operations here are full fences there, and cost some nanoseconds a
+ * batch.
  */
 import type { RegisterAccess } from '../../abi/device.ts';
 import { NvmeReg } from '../../abi/nvme.ts';
 import type { DmaRange } from './dma-range.ts';
 
 export class Doorbells {
-  /** Bytes between two. */
+  /** Bytes between two doorbells. */
   readonly stride: number;
   readonly #access: Pick<RegisterAccess, 'write32'>;
   readonly #fence = new Int32Array(1);
   #shadow: Int32Array | null = null;
   #events: Int32Array | null = null;
   #held: Map<number, number> | null = null;
-  /** Writes of registers, since the beginning. */
+  /** Number of register writes since the start. */
   written = 0;
 
   constructor(access: Pick<RegisterAccess, 'write32'>, stride: number) {
@@ -28,7 +29,7 @@ export class Doorbells {
   }
 
   /**
-   * Use shadows from now on, for I/O queues; null: no more.
+   * Use shadows for I/O queues from now on; null: use none.
    * @param range zeroed: a page of shadows, and one of event indexes
    */
   shadow(range: DmaRange | null, pageSize: number): void {
@@ -43,27 +44,29 @@ export class Doorbells {
   }
 
   /**
-   * Tell a new value. True when the register was written.
+   * Announce a new value.
+   * @returns true when the register was written
    *
-   * @param index 2·QID for a tail, 2·QID + 1 for a head   @param old what was told last
+   * @param index 2·QID for a tail, 2·QID + 1 for a head
+   * @param old the value announced last
    */
   ring(index: number, old: number, value: number): boolean {
     const shadow = this.#shadow;
     const at = (index * this.stride) >>> 2;
     if (shadow === null || index < 2 || at >= shadow.length) {
-      // The admin queue has a shadow too, and its register is written all the same: few controllers
-      // look at it.
+      // The admin queue has a shadow too. Its register is written all the same, because few
+      // controllers look at that shadow.
       if (shadow !== null && index < 2) Atomics.store(shadow, at, value);
       Atomics.exchange(this.#fence, 0, value);
       this.write(index, value);
       return true;
     }
-    // The shadow must be visible before the event index is read: the controller does the same the
-    // other way round, so one of the two sees the other.
+    // The shadow must be visible before the event index is read: The controller does the same in
+    // the other direction, so one of the two sees the other's store.
     Atomics.store(shadow, at, value);
     const event = Atomics.load(this.#events!, at);
-    // The event index lies in (old, value], modulo 2^16: it asked to be woken at a value that is
-    // passed now.
+    // The event index lies in (old, value], modulo 2^16: the controller asked to be woken at a
+    // value that the doorbell passes now.
     if (((value - event - 1) & 0xffff) >= ((value - old) & 0xffff)) return false;
     this.write(index, value);
     return true;
@@ -83,7 +86,7 @@ export class Doorbells {
     if (held !== null) for (const [index, value] of held) this.write(index, value);
   }
 
-  /** The register itself. */
+  /** Write the register itself. */
   write(index: number, value: number): void {
     if (this.#held !== null) {
       this.#held.set(index, value);

@@ -1,11 +1,11 @@
-/** What a command ends with when it does not succeed, in words. */
+/** Errors of commands that do not succeed, in words. */
 
 import { AdminOpcode, NSID_ALL, NvmOpcode, opcodeName } from '../../abi/nvme.ts';
 import { Status, StatusBit, statusName } from '../../abi/nvme-status.ts';
 import { acrossCopies } from '../../base/across-copies.ts';
 import { VfioError, type VfioErrorOptions } from '../../base/errno.ts';
 
-/** What of a command an error tells. */
+/** Command fields that an error reports. */
 export interface CommandNames {
   readonly admin: boolean;
   readonly opcode: number;
@@ -16,10 +16,10 @@ export interface CommandNames {
   readonly cdw12: number;
 }
 
-/** The controller ended a command with a status that is not success. */
+/** The controller has ended a command with a status other than success. */
 export class NvmeError extends VfioError {
   /**
-   * The status field without the phase, as it came: compare `status & StatusBit.CODE` with
+   * The status field as it came, without the phase: compare `status & StatusBit.CODE` with
    * `Status`.
    */
   readonly status: number;
@@ -33,7 +33,7 @@ export class NvmeError extends VfioError {
     this.nsid = command.nsid;
   }
 
-  /** The same command might succeed another time: Do Not Retry is clear. */
+  /** Whether the same command may succeed another time: Do Not Retry is clear. */
   get retryable(): boolean {
     return (this.status & StatusBit.DO_NOT_RETRY) === 0;
   }
@@ -55,7 +55,7 @@ export function isStatus(error: unknown, status: number): error is NvmeError {
   return error instanceof NvmeError && error.is(status);
 }
 
-/** Whether the controller says that it does not know the command, or this use of it. */
+/** Whether the controller says that it does not know the command or this use of the command. */
 export function isUnsupported(error: unknown): error is NvmeError {
   const said: readonly number[] = [Status.INVALID_OPCODE, Status.INVALID_FIELD, Status.INVALID_LOG_PAGE];
   return error instanceof NvmeError && said.includes(error.status & StatusBit.CODE);

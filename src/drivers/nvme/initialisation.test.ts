@@ -1,4 +1,4 @@
-/** Controllers of all kinds, met for the first time. */
+/** Controllers of all kinds at their first start. */
 import { afterEach, describe, expect, it } from 'vitest';
 import { bytes, clock, closeAll, failsWith, pass, start } from '../../../tests/kit/nvme/driver-under-test.ts';
 import { type FakeCommand, FakeController } from '../../../tests/kit/nvme/fake-controller.ts';
@@ -11,7 +11,7 @@ import type { NvmeDriver } from './nvme-driver.ts';
 afterEach(closeAll);
 
 describe('7.6.1 initialisation', () => {
-  it('7.6.1 enables by what CAP says, and finds the namespace', async () => {
+  it('7.6.1 enables as CAP says, and finds the namespace', async () => {
     const fake = new FakeController();
     const driver = await start(fake);
     expect([driver.version, driver.interrupts, driver.vectors, driver.queueCount, driver.pageSize]).toEqual(['1.4.0', 'msix', 2, 1, 4096]);
@@ -24,7 +24,7 @@ describe('7.6.1 initialisation', () => {
     expect(driver.queue(0).entries).toBe(64);
   });
 
-  it('3.1.5 disables a controller that somebody left enabled, and waits for RDY to be 0', async () => {
+  it('3.1.5 disables a controller that was left enabled, and waits for RDY to be 0', async () => {
     const fake = new FakeController();
     fake.cc = 1;
     fake.csts = 1;
@@ -67,7 +67,7 @@ describe('7.6.1 initialisation', () => {
     expect(fake.enables).toBe(1);
   });
 
-  it('3.1.6 CSTS.CFS while it is enabled is told as such', async () => {
+  it('3.1.6 CSTS.CFS during the enable is an error that names it', async () => {
     const fake = new FakeController();
     fake.failsOnEnable = true;
     expect(await failsWith(start(fake))).toMatchObject({ code: 'EIO', message: expect.stringContaining('Controller Fatal Status') });
@@ -81,7 +81,7 @@ describe('7.6.1 initialisation', () => {
     expect(fake.trace).toContain('reset');
   });
 
-  it('3.1.6 CSTS.CFS before anything was done: resets the function, and tells what does not go away', async () => {
+  it('3.1.6 CSTS.CFS before the start: resets the function, and names a fault that stays', async () => {
     const fake = new FakeController();
     fake.csts = regBits(Csts.CFS, 1);
     await start(fake);
@@ -119,7 +119,7 @@ describe('7.6.1 initialisation', () => {
     await start(other);
   });
 
-  it('refuses what is no controller', async () => {
+  it('refuses a device that is no controller', async () => {
     const gone = new FakeController();
     gone.absent = true;
     expect(await failsWith(start(gone))).toMatchObject({ code: 'ENODEV', message: expect.stringContaining('all ones') });
@@ -141,7 +141,7 @@ describe('7.6.1 initialisation', () => {
     },
   );
 
-  it('3.1.1 with other command sets beside NVM it is NVM that is enabled, and whoever misses a namespace is told why', async () => {
+  it('3.1.1 with other command sets beside NVM the driver enables NVM, and the error for a missing namespace says so', async () => {
     const fake = new FakeController();
     fake.cap.css = 0x41;
     const driver = await start(fake);
@@ -174,7 +174,7 @@ describe('a controller that refuses its I/O queues', () => {
     ['Create I/O Submission Queue', ({ opcode }: FakeCommand) => opcode === AdminOpcode.CREATE_SQ],
   ] as const;
 
-  it.each(refusals)('5.21.1.7 at %s: it is administered, and reads are refused with the reason', async (_, refused) => {
+  it.each(refusals)('5.21.1.7 at %s: administration works, and reads are refused with the reason', async (_, refused) => {
     const fake = new FakeController();
     fake.script = (command) => (command.queue === 0 && refused(command) ? 0x4006 : undefined);
     const driver = await start(fake);
@@ -205,7 +205,7 @@ describe('a controller that refuses its I/O queues', () => {
     expect((await driver.smart()).availableSpare).toBe(2);
   });
 
-  it('a failure that is no status still ends the start: a queue that never comes', async () => {
+  it('a failure without a status still ends the start: a queue that never comes', async () => {
     const fake = new FakeController();
     fake.script = ({ queue, opcode }) => (queue === 0 && opcode === AdminOpcode.CREATE_CQ ? 'hold' : undefined);
     expect((await failsWith(start(fake))).code).toBe('ETIMEDOUT');

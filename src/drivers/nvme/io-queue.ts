@@ -4,11 +4,11 @@
  *
  *     queue.onComplete = (tag, status) => { … };
  *     while (queue.submitRead(ns, lba, 1, buffer + tag * 4096, tag)) …   // until it is full
- *     queue.ring();                                                     // one doorbell for all of them
- *     queue.poll();                                                     // or leave it to the interrupt
+ *     queue.ring();                                                     // one doorbell for all
+ *     queue.poll();                                                     // or the interrupt polls
  *
- * The data lies in memory that the device reaches (`dev.dma.alloc`), which stays the caller's to
- * keep until the command has completed.
+ * The data lies in memory that the device reaches (`dev.dma.alloc`). The caller keeps that memory
+ * until the command has completed.
  */
 import { NvmCdw12, NvmOpcode } from '../../abi/nvme.ts';
 import { VfioError } from '../../base/errno.ts';
@@ -25,17 +25,18 @@ export class IoQueue extends QueuePair {
    *
    * @param iova below 2^53, a multiple of 4
    * @param tag 32-bit signed integer, given back to `onComplete`
-   * @returns false when the queue is full, or the controller is being reset: nothing was put
+   * @returns false when the queue is full, or the controller is being reset; the command was not
+   * put
    * @throws VfioError EINVAL for blocks that the namespace does not have, or more than
-   *   `ns.maxBlocks`
+   * `ns.maxBlocks`
    */
   submitRead(ns: NvmeNamespace, lba: number, blocks: number, iova: number, tag: number): boolean {
     return this.#submit(NvmOpcode.READ, ns, lba, blocks, iova, blocks * ns.blockSize, 0, tag);
   }
 
   /**
-   * Write them.
-   * @param fua Force Unit Access: complete only when it is on the medium.
+   * Write `blocks` blocks.
+   * @param fua Force Unit Access: the command completes when the data is on the medium.
    * @see submitRead
    */
   submitWrite(ns: NvmeNamespace, lba: number, blocks: number, iova: number, tag: number, fua = false): boolean {
@@ -43,7 +44,7 @@ export class IoQueue extends QueuePair {
   }
 
   /**
-   * Write Zeroes, without data (NVMe 1.4, 6.17); check `ns.canWriteZeroes` once before.
+   * Write Zeroes, without data (NVMe 1.4, 6.17); the caller checks `ns.canWriteZeroes` once before.
    * @see submitRead
    */
   submitWriteZeroes(ns: NvmeNamespace, lba: number, blocks: number, tag: number, deallocate = false): boolean {
@@ -51,8 +52,9 @@ export class IoQueue extends QueuePair {
   }
 
   /**
-   * Flush (NVMe 1.4, 6.8): what had completed before is on the medium when it completes. False when
-   * the queue is full.
+   * Flush (NVMe 1.4, 6.8). When it completes, the data of commands that completed before is on the
+   * medium.
+   * @returns false when the queue is full
    */
   submitFlush(ns: NvmeNamespace, tag: number): boolean {
     return this.put(NvmOpcode.FLUSH, ns.id, 0, 0, 0, 0, 0, 0, 0, 0, tag) >= 0;
@@ -60,12 +62,12 @@ export class IoQueue extends QueuePair {
 
   #submit(opcode: number, ns: NvmeNamespace, lba: number, blocks: number, iova: number, size: number, flags: number, tag: number): boolean {
     const most = opcode === NvmOpcode.WRITE_ZEROES ? 0x1_0000 : ns.maxBlocks;
-    // Integers and nothing else: NaN and fractions fail the comparisons or the remainder.
+    // Only integers pass: NaN and fractions fail the comparisons or the remainder.
     if (!(lba >= 0 && blocks >= 1 && blocks <= most && lba + blocks <= ns.blocks) || lba % 1 !== 0 || blocks % 1 !== 0) {
       throw outOfRange(ns, lba, blocks, most);
     }
     if (size > 0) checkAddress(iova, size);
-    // A fraction would be an object on the way to `put`.
+    // A fraction would be a heap object on the way to `put`.
     const high = lba < HIGH ? 0 : Math.floor(lba / HIGH);
     return this.put(opcode, ns.id, iova, size, lba, high, (blocks - 1) | flags, 0, 0, 0, tag) >= 0;
   }

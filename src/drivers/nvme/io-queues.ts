@@ -12,7 +12,7 @@ import type { IoQueue } from './io-queue.ts';
 import type { QueueMemory } from './queue-memory.ts';
 import type { QueueOwner } from './queue-pair.ts';
 
-/** The session, as far as its queues need it. */
+/** The part of the session that its queues need. */
 export interface QueueHome extends QueueOwner {
   readonly admin: AdminCommands;
   readonly signals: CompletionSignals;
@@ -29,9 +29,9 @@ export class IoQueues {
   readonly all: IoQueue[] = [];
   readonly #home: QueueHome;
   readonly #memory: QueueMemory;
-  /** Queues to ask for. */
+  /** Number of queues to ask for. */
   readonly #wanted: number;
-  /** Why the controller has no I/O queues, when it should have. */
+  /** The reason why a controller that should have I/O queues has none. */
   #refused: VfioError | null = null;
   #next = 0;
 
@@ -41,12 +41,12 @@ export class IoQueues {
     this.#wanted = wanted;
   }
 
-  /** The controller has I/O queues to work with, when it works. */
+  /** Whether the controller has I/O queues, when it works. */
   get usable(): boolean {
     return this.all.length > 0 && this.#refused === null;
   }
 
-  /** Why nothing can be read or written, though the controller is live. */
+  /** The reason why nothing can be read or written, though the controller is live. */
   get whyNone(): VfioError {
     const { deviceName } = this.#home;
     return this.#refused ?? new VfioError('EOPNOTSUPP', `${deviceName} has no I/O queues: it is there for administration alone`);
@@ -67,7 +67,7 @@ export class IoQueues {
    * Create the queues, after each enable. A controller that refuses all of them can still be
    * administered, because its logs may name its fault.
    *
-   * @param shadows the controller has doorbell buffers
+   * @param shadows whether the controller has doorbell buffers
    */
   async create(shadows: boolean): Promise<void> {
     const { deviceName } = this.#home;
@@ -111,7 +111,7 @@ export class IoQueues {
       try {
         await this.#createOne(queue);
       } catch (error) {
-        // One queue is enough.
+        // The driver works with one queue.
         if (i === 0 || !(error instanceof NvmeError)) throw error;
         this.#home.log('warn', `${deviceName} works with ${i} I/O queues: ${error.message}`);
         break;

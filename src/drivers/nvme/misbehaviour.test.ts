@@ -1,4 +1,4 @@
-/** Controllers that do what none may, and devices that go. */
+/** Controllers that break the specification, and devices that go. */
 import { afterEach, describe, expect, it } from 'vitest';
 import { bytes, closeAll, failsWith, pass, start, within } from '../../../tests/kit/nvme/driver-under-test.ts';
 import { FakeController } from '../../../tests/kit/nvme/fake-controller.ts';
@@ -18,7 +18,7 @@ describe('controllers that misbehave', () => {
     return { fake, driver, ns: driver.namespace(1), kinds: () => events.map(({ kind }) => kind), events };
   }
 
-  it('5.1 aborts a command that takes too long; only it fails', async () => {
+  it('5.1 aborts a command that takes too long, and no other command fails', async () => {
     const { fake, ns, kinds } = await broken();
     fake.script = ({ opcode, queue }) => (queue === 1 && opcode === NvmOpcode.READ ? 'hold' : undefined);
     const read = failsWith(ns.read(0, 4));
@@ -29,7 +29,7 @@ describe('controllers that misbehave', () => {
     expect([kinds(), fake.enables]).toEqual([['abort'], 1]);
   });
 
-  it('resets when an abort does not help; what was in flight fails, what waited goes on', async () => {
+  it('resets when an abort does not help; commands in flight fail, and waiting ones go on', async () => {
     const { fake, driver, ns, kinds } = await broken();
     let stuck = true;
     fake.script = ({ queue, opcode }) => (stuck && (queue === 1 || opcode === AdminOpcode.ABORT) ? 'hold' : undefined);
@@ -49,7 +49,7 @@ describe('controllers that misbehave', () => {
     expect([kinds().at(-1), driver.state]).toEqual(['recovered', 'live']);
   });
 
-  it('tells the ring what a reset ended, once the controller reaches nothing any more', async () => {
+  it('reports commands that a reset ended to the ring, after the controller can reach no memory', async () => {
     const { fake, driver, ns } = await broken();
     using buffer = driver.dev.dma.alloc(4096);
     const queue = driver.queue(0);
@@ -91,7 +91,7 @@ describe('controllers that misbehave', () => {
     expect(fake.enables).toBe(2);
   });
 
-  it('4.6 the wrong phase is no completion: the command is late', async () => {
+  it('4.6 an entry with the wrong phase is no completion, and the command is late', async () => {
     const { fake, driver, ns, kinds } = await broken();
     fake.mangle = (entry) => {
       if (entry[2]! >>> 16 === 1) entry[3]! ^= 0x1_0000;
@@ -105,7 +105,7 @@ describe('controllers that misbehave', () => {
     expect(kinds()).toContain('recovered');
   });
 
-  it('7.1 an interrupt that is lost: the completion is found, and nothing is reset', async () => {
+  it('7.1 after a lost interrupt the driver finds the completion, without a reset', async () => {
     const { fake, ns, kinds } = await broken();
     fake.interruptsLost = true;
     const data = bytes(512);
@@ -114,7 +114,7 @@ describe('controllers that misbehave', () => {
     expect([kinds(), await ns.read(5, 1), fake.enables]).toEqual([['lost-interrupt'], data, 1]);
   });
 
-  it('3.1.6 CSTS.CFS under way: resets without waiting for the timeout', async () => {
+  it('3.1.6 CSTS.CFS at work: resets without waiting for the timeout', async () => {
     const { fake, ns, events } = await broken({ timeoutMs: 100_000 });
     fake.script = ({ queue }) => (queue === 1 ? 'hold' : undefined);
     const read = failsWith(ns.read(0, 1));
@@ -138,7 +138,7 @@ describe('controllers that misbehave', () => {
     expect(driver.state).toBe('live');
   });
 
-  it('5.2.1 one that asks for the next reset after each is given up, with the reason, until reset() is asked for', async () => {
+  it('5.2.1 a controller that needs a reset after each reset is given up with the reason, until the user calls reset()', async () => {
     const { fake, driver, ns, kinds } = await broken();
     let sick = true;
     driver.on(({ kind }) => {
@@ -188,7 +188,7 @@ describe('controllers that misbehave', () => {
     expect(await failsWith(start(fake))).toMatchObject({ code: 'ENODEV', message: expect.stringContaining('unplugged') });
   });
 
-  it('a device that goes takes everything with it, at once', async () => {
+  it('when the device goes, every command fails at once', async () => {
     const { fake, driver, ns, kinds } = await broken();
     fake.script = ({ queue }) => (queue === 1 ? 'hold' : undefined);
     const reads = Promise.all(Array.from({ length: 100 }, () => failsWith(ns.read(0, 1))));
@@ -201,14 +201,14 @@ describe('controllers that misbehave', () => {
     await driver.close();
   });
 
-  it('a device that went without a word is noticed by its registers', async () => {
+  it('the driver notices a device that went without an event by its registers', async () => {
     const { fake, ns, kinds } = await broken();
     fake.gone = true;
     expect((await within(3000, failsWith(ns.read(0, 1)))).code).toBe('ENODEV');
     expect(kinds()).toEqual(['gone']);
   });
 
-  it('6.1 a namespace of which nothing can be told just now stays; one that is invalid goes', async () => {
+  it('6.1 a namespace whose Identify fails for now stays, and an invalid one goes', async () => {
     const { fake, driver, ns } = await broken();
     let status = 0x006;
     fake.script = ({ opcode, nsid, dw }) => (opcode === AdminOpcode.IDENTIFY && nsid === 1 && dw[10] === 0 ? status : undefined);
@@ -219,7 +219,7 @@ describe('controllers that misbehave', () => {
     expect((await failsWith(ns.read(0, 1))).code).toBe('ENODEV');
   });
 
-  it('5.2 namespaces that change are found also by a controller whose log of them cannot be read', async () => {
+  it('5.2 the driver finds changed namespaces also when their log cannot be read', async () => {
     const { fake, driver, kinds } = await broken();
     fake.script = ({ opcode }) => (opcode === AdminOpcode.GET_LOG_PAGE ? 0x109 : undefined);
     fake.disks.set(2, { data: new Uint8Array(2 ** 16), lbads: 12, ms: 0 });
@@ -229,7 +229,7 @@ describe('controllers that misbehave', () => {
     expect(fake.events).toHaveLength(4);
   });
 
-  it('4.6.1 a namespace that is not ready is asked again, five times', async () => {
+  it('4.6.1 a command to a namespace that is not ready is tried again, five times', async () => {
     const { fake, ns } = await broken();
     let tries = 0;
     fake.script = ({ queue }) => (queue === 1 && ++tries <= 3 ? 0x082 : undefined);

@@ -1,4 +1,4 @@
-/** Which namespaces a controller has, by lists of all kinds. */
+/** The namespaces of a controller, found with lists of all kinds. */
 import { afterEach, describe, expect, it } from 'vitest';
 import { closeAll, start } from '../../../tests/kit/nvme/driver-under-test.ts';
 import { type FakeCommand, FakeController } from '../../../tests/kit/nvme/fake-controller.ts';
@@ -9,7 +9,7 @@ import { IdentifyController } from '../../abi/nvme-structs.ts';
 afterEach(closeAll);
 
 describe('namespaces', () => {
-  it('5.15.2.3 finds namespaces in lists that are full', async () => {
+  it('5.15.2.3 finds namespaces also after a full list', async () => {
     const fake = new FakeController();
     for (let id = 2; id <= 2500; id += 2) fake.disks.set(id, { data: new Uint8Array(4096), lbads: 12, ms: 0 });
     fake.controller.nn = 0xffff_fffe;
@@ -67,7 +67,7 @@ describe('namespaces', () => {
     expect((await start(fake)).namespaces.map(({ id }) => id)).toEqual([1, 3]);
   });
 
-  it.each([0x1_0100, 0x1_0400])('5.15.2.3 VS %i: what comes for the list is Identify Controller: its namespaces are tried', async (vs) => {
+  it.each([0x1_0100, 0x1_0400])('5.15.2.3 VS %i: the answer to the list is Identify Controller: its namespaces are tried', async (vs) => {
     const fake = withThree();
     fake.vs = vs;
     const data = new Uint8Array(4096);
@@ -76,7 +76,7 @@ describe('namespaces', () => {
     expect((await start(fake)).namespaces.map(({ id }) => id)).toEqual([1, 3]);
   });
 
-  it('5.15.2.3 what comes for the list is Identify Namespace: its namespaces are tried', async () => {
+  it('5.15.2.3 the answer to the list is Identify Namespace: its namespaces are tried', async () => {
     const fake = withThree();
     lists(fake, [0x3465_f870, 0, 0x3465_f870]);
     expect((await start(fake)).namespaces.map(({ id }) => id)).toEqual([1, 3]);
@@ -86,7 +86,7 @@ describe('namespaces', () => {
     ['Identify Namespace of a small one', [3, 0, 3, 0, 1]],
     ['Identify Namespace of one without blocks', [0, 0, 0, 0, 0x0900_0000]],
     ['a list of the vendor’s, with identifiers that none has', [1, 0xffff_fffe]],
-  ] as const)('5.15.2.3 what comes for the list is %s: its namespaces are tried', async (_, words) => {
+  ] as const)('5.15.2.3 the answer to the list is %s: its namespaces are tried', async (_, words) => {
     const fake = withThree();
     lists(fake, words);
     expect((await start(fake)).namespaces.map(({ id }) => id)).toEqual([1, 3]);
@@ -109,7 +109,7 @@ describe('namespaces', () => {
     expect((await start(fake)).namespaces.map(({ id }) => id)).toEqual([1]);
   });
 
-  it('5.15.2.1 namespaces that cannot be identified are one line of the log', async () => {
+  it('5.15.2.1 namespaces that cannot be identified make one line of the log', async () => {
     const fake = withThree();
     const lines: string[] = [];
     identifyFails(fake, () => 0x4006);
@@ -135,7 +135,7 @@ describe('namespaces', () => {
     expect((await start(fake)).namespaces).toEqual([]);
   });
 
-  it('5.15.2.3 a list whose second part fails: what was listed is there, and what is found', async () => {
+  it('5.15.2.3 a list whose second part fails: the driver has the listed namespaces and those that it finds by trying', async () => {
     const fake = new FakeController();
     for (let id = 2; id <= 2500; id += 2) fake.disks.set(id, { data: new Uint8Array(4096), lbads: 12, ms: 0 });
     fake.controller.nn = 0xffff_ffff;

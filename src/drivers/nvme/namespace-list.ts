@@ -10,12 +10,14 @@ import { withRetries } from './retry.ts';
 
 /** NSIDs in one list. */
 const LIST = 1024;
-/** Namespaces that are looked at; a controller that says it has more is not believed. */
+/**
+ * Number of namespaces that the driver looks at. It does not believe a controller that claims more.
+ */
 const NAMESPACES_MAX = 16_384;
-/** Without a list: identifiers that are tried, one by one. */
+/** Number of identifiers that the driver tries one by one when it has no list. */
 const TRIES_MAX = 1024;
 const VS_1_1 = 0x1_0100;
-/** The identifiers above it have a meaning of their own (6.1). */
+/** The highest identifier of a namespace. Those above it have a meaning of their own (6.1). */
 const NSID_LAST = 0xffff_fffd;
 
 export interface NamespaceChanges {
@@ -24,7 +26,7 @@ export interface NamespaceChanges {
   readonly changed: readonly NvmeNamespace[];
 }
 
-/** Beside a command port, the facts that say how the controller lists its namespaces. */
+/** A command port, with the facts that say how the controller lists its namespaces. */
 export interface ScanPort extends CommandPort {
   readonly controller: Pick<Controller, 'vs' | 'capabilities'>;
   log(level: LogLevel, message: string): void;
@@ -49,9 +51,9 @@ export class NamespaceList {
     return this.#byId.get(id);
   }
 
-  /** Look again. A namespace that is still there stays the same object. */
+  /** Scan again. A namespace that is still active stays the same object. */
   async scan(): Promise<NamespaceChanges> {
-    // One after the other: what changed during a scan is found by the next.
+    // Scans run one after another: the next one finds changes that happened during a scan.
     while (this.#scanning !== null) await this.#scanning.catch(() => {});
     this.#scanning = this.#scan();
     try {
@@ -88,13 +90,13 @@ export class NamespaceList {
   }
 
   /**
-   * Null for one that is not active (any more). One that was, and of which nothing can be told just
-   * now, is as it was.
+   * The namespace `nsid`; null when it is not active. A known namespace whose Identify fails for
+   * now stays as it was.
    */
   async #identify(id: number, known: NvmeNamespace | undefined, failures: string[]): Promise<Uint8Array | null> {
     try {
       const raw = await withRetries(this.#port, () => this.#port.admin.identify(Cns.NAMESPACE, id));
-      // Inactive: all of it is zero (5.15.2.1).
+      // Identify of an inactive namespace is all zeroes (5.15.2.1).
       return raw.some((byte) => byte !== 0) ? raw : null;
     } catch (error) {
       if (!(error instanceof NvmeError)) throw error;
@@ -107,9 +109,9 @@ export class NamespaceList {
   }
 
   /**
-   * Those that may be active, in order. CNS 2 came with NVMe 1.1: before, CNS is one bit, and a
-   * controller takes 2 for something else. Where the list fails, or is not what it should be,
-   * identifiers are tried one by one as well.
+   * Identifiers that may be active, in order. CNS 2 came with NVMe 1.1: before, CNS is one bit, and
+   * a controller takes 2 for another value. Where the list fails, or is invalid, the driver also
+   * tries identifiers one by one.
    */
   async #identifiers(): Promise<readonly number[]> {
     const { info, controller, deviceName } = this.#port;
@@ -125,12 +127,12 @@ export class NamespaceList {
   /**
    * Put the active identifiers of the controller's list into `listed`.
    *
-   * @returns the fault of the list; null: none
+   * @returns the fault of the list; null when it has none
    */
   async #readList(listed: Set<number>): Promise<string | null> {
     const { info, admin, deviceName } = this.#port;
-    // Of a list that is in order, identifiers above NN are believed, which some controllers have.
-    // Of one that is not, these are.
+    // In a sorted list, the driver believes identifiers above NN, because some controllers have
+    // such namespaces. In any other list it believes only those up to NN.
     const highest = Math.min(NSID_LAST, Math.max(info.nn, TRIES_MAX));
     for (let from = 0; listed.size < NAMESPACES_MAX; ) {
       let raw: Uint8Array;

@@ -1,6 +1,6 @@
 /**
- * A namespace: blocks to read and write (NVMe 1.4, 6). Each call is as many commands as the
- * controller's limits make of it.
+ * A namespace: blocks to read and write (NVMe 1.4, 6). The driver splits each call into as many
+ * commands as the controller's limits require.
  */
 import { DSM_RANGES_MAX, DsmAttribute, NvmCdw12, NvmOpcode, regField } from '../../abi/nvme.ts';
 import { Status } from '../../abi/nvme-status.ts';
@@ -19,14 +19,14 @@ const HIGH = 2 ** 32;
 /** NLB has 16 bits and is zero-based. */
 const NLB_MAX = 0x1_0000;
 /**
- * What one call reads into fresh memory, at most: 4 GiB - 1, as long as an array is in every
- * version of Node.
+ * The most bytes that one call reads into fresh memory: 4 GiB - 1, the length of an array that
+ * every version of Node allows.
  */
 const READ_MAX = HIGH - 1;
 
 /** How a write is carried out. */
 export interface WriteOptions {
-  /** Force Unit Access: complete only when it is on the medium. */
+  /** Force Unit Access: the write completes when the data is on the medium. */
   readonly fua?: boolean;
 }
 
@@ -46,13 +46,16 @@ export class NvmeNamespace {
   #unusable: VfioError | null = null;
   /** Bytes. */
   blockSize = 512;
-  /** Bytes of metadata beside each block; a namespace with any can be looked at only. */
+  /**
+   * Bytes of metadata beside each block; a namespace with metadata can be identified, but not read
+   * or written.
+   */
   metadataSize = 0;
   /** NSZE. */
   blocks = 0;
   /**
-   * Blocks that one command moves: MDTS, what the lists of a queue describe, and 16 bits. 0: it
-   * cannot be used.
+   * Blocks that one command moves: MDTS, what the lists of a queue describe, and 16 bits. 0: the
+   * namespace cannot be used.
    */
   maxBlocks = 0;
 
@@ -92,9 +95,9 @@ export class NvmeNamespace {
     return this.#port.info.has.verify;
   }
 
-  /** The driver's own: what Identify says now. True when something of it has changed. */
+  /** For the driver itself: take over a new answer of Identify. @returns whether it has changed */
   update(raw: Uint8Array): boolean {
-    // NUSE, what is in use, changes with every write.
+    // NUSE, the space in use, changes with every write.
     const same = this.#raw?.every((byte, i) => byte === raw[i] || (i >= 16 && i < 24)) === true;
     this.#raw = raw;
     const identify = IdentifyNamespace.decode(new DataView(raw.buffer, raw.byteOffset, raw.byteLength));
@@ -103,7 +106,7 @@ export class NvmeNamespace {
     const shift = regField(format, Lbaf.LBADS);
     this.metadataSize = regField(format, Lbaf.MS);
     this.blockSize = shift >= 9 && shift <= 31 ? 2 ** shift : 0;
-    // Above 2^53 blocks there is nothing that anybody could name.
+    // Block numbers of 2^53 and above cannot be named.
     this.blocks = identify.nsze > 2n ** 53n - 1n ? Number.MAX_SAFE_INTEGER : Number(identify.nsze);
     this.maxBlocks = this.blockSize === 0 ? 0 : Math.min(NLB_MAX, Math.floor(this.#port.maxTransfer / this.blockSize));
     this.#unusable = this.#whyUnusable(shift);
@@ -111,7 +114,7 @@ export class NvmeNamespace {
     return !same;
   }
 
-  /** The driver's own: the controller does not have it any more. */
+  /** For the driver itself: the controller does not have the namespace any more. */
   remove(): void {
     this.maxBlocks = 0;
     this.blocks = 0;
@@ -119,15 +122,15 @@ export class NvmeNamespace {
   }
 
   /**
-   * @throws VfioError EOPNOTSUPP for a format that the driver does not do; ENODEV once the
-   *   namespace is gone
+   * @throws VfioError EOPNOTSUPP for a format that the driver does not support; ENODEV once the
+   * namespace is gone
    */
   checkUsable(): void {
     if (this.#unusable !== null) throw this.#unusable;
   }
 
   /**
-   * `blocks` blocks from `lba` on, in fresh memory.
+   * Read `blocks` blocks from `lba` on into fresh memory.
    * @throws VfioError EINVAL past the end, or 4 GiB and more at once; NvmeError
    */
   async read(lba: number, blocks: number): Promise<Uint8Array> {
@@ -141,26 +144,26 @@ export class NvmeNamespace {
   }
 
   /**
-   * Read into memory of the caller's: in place when it is a `DmaBuffer` of this device, which the
-   * caller keeps until then; copied otherwise.
+   * Read into the caller's memory: in place into a `DmaBuffer` of this device, which the caller
+   * keeps until the end; by a copy otherwise.
    *
    * @param offset first byte in `buffer`; a multiple of 4 in a `DmaBuffer`
    * @throws VfioError EINVAL past the end of namespace or buffer, or for a buffer of another
-   *   device; NvmeError
+   * device; NvmeError
    */
   async readInto(lba: number, blocks: number, buffer: DmaBuffer | Uint8Array, offset = 0): Promise<void> {
     this.#check(lba, blocks);
     await this.#transfer(NvmOpcode.READ, lba, blocks, buffer, offset, 0);
   }
 
-  /** Write all of `data`, whole blocks of it. @see writeFrom */
+  /** Write all of `data`, which has whole blocks. @see writeFrom */
   async write(lba: number, data: Uint8Array | DmaBuffer, options: WriteOptions = {}): Promise<void> {
     await this.writeFrom(lba, this.#blocksOf(data), data, 0, options);
   }
 
   /**
-   * Write `blocks` blocks from `offset` of `data` on: in place from a `DmaBuffer`, which must keep
-   * until then.
+   * Write `blocks` blocks from `offset` of `data` on: in place from a `DmaBuffer`, which the caller
+   * keeps unchanged until the end.
    * @see readInto
    */
   async writeFrom(lba: number, blocks: number, data: Uint8Array | DmaBuffer, offset = 0, options: WriteOptions = {}): Promise<void> {
@@ -169,8 +172,8 @@ export class NvmeNamespace {
   }
 
   /**
-   * Everything written is on the medium (6.8). Without a volatile write cache there is nothing to
-   * do, and the controller does that.
+   * Put all written data on the medium (6.8). A controller without a volatile write cache completes
+   * the command without work.
    */
   async flush(): Promise<void> {
     this.checkUsable();
@@ -178,7 +181,7 @@ export class NvmeNamespace {
   }
 
   /**
-   * Zeroes, without data (6.17).
+   * Write zeroes, without sending data (6.17).
    * @param options deallocate: the space may be given back
    * @throws VfioError EOPNOTSUPP; NvmeError
    */
@@ -188,14 +191,17 @@ export class NvmeNamespace {
     await this.#withoutData(NvmOpcode.WRITE_ZEROES, lba, blocks, flags);
   }
 
-  /** Reads the medium and moves nothing (6.15). @throws VfioError EOPNOTSUPP; NvmeError */
+  /**
+   * Have the controller read the medium, without moving data (6.15).
+   * @throws VfioError EOPNOTSUPP; NvmeError
+   */
   async verify(lba: number, blocks: number): Promise<void> {
     this.#supports(this.canVerify, 'Verify');
     await this.#withoutData(NvmOpcode.VERIFY, lba, blocks, 0);
   }
 
   /**
-   * These blocks are not needed any more: Dataset Management, deallocate (6.7).
+   * Say that these blocks are not needed any more: Dataset Management, deallocate (6.7).
    * @throws VfioError EOPNOTSUPP; EINVAL; NvmeError
    */
   async deallocate(ranges: readonly BlockRange[]): Promise<void> {
@@ -219,7 +225,7 @@ export class NvmeNamespace {
 
   /**
    * Whether the blocks from `lba` on hold `data` (6.6).
-   * @throws VfioError EOPNOTSUPP; EINVAL; NvmeError for any other trouble
+   * @throws VfioError EOPNOTSUPP; EINVAL; NvmeError for any other failure
    */
   async compare(lba: number, data: Uint8Array | DmaBuffer): Promise<boolean> {
     this.#supports(this.canCompare, 'Compare');
@@ -234,7 +240,7 @@ export class NvmeNamespace {
     }
   }
 
-  /** Blocks that `data` fills. @throws VfioError EINVAL for a part of one */
+  /** Number of blocks that `data` fills. @throws VfioError EINVAL when it is not whole */
   #blocksOf(data: Uint8Array | DmaBuffer): number {
     this.checkUsable();
     const size = data instanceof Uint8Array ? data.length : data.size;
@@ -264,7 +270,7 @@ export class NvmeNamespace {
     });
   }
 
-  /** By way of memory that the device reaches. */
+  /** Copy by way of memory that the device reaches. */
   #copied(opcode: number, lba: number, blocks: number, bytes: Uint8Array, flags: number): Promise<unknown> {
     if (blocks <= this.maxBlocks) return this.#bounced(opcode, lba, blocks, bytes, flags);
     const { blockSize } = this;
@@ -287,7 +293,8 @@ export class NvmeNamespace {
   }
 
   /**
-   * All parts end before the whole does, also when one has failed: the buffer is in use until then.
+   * The whole ends after all of its parts, also when one has failed, because the buffer is in use
+   * until then.
    */
   async #inParts(blocks: number, move: (at: number, part: number) => Promise<unknown>): Promise<void> {
     const parts: Promise<unknown>[] = [];

@@ -30,38 +30,37 @@ import { Session } from './session.ts';
 /** How the driver starts a controller and waits for it. */
 export interface NvmeDriverOptions {
   /**
-   * The best that the device has unless told; 'poll' uses none and looks, as long as something is
-   * in flight.
+   * Default: the best kind that the device has. 'poll' uses no interrupt and polls while commands
+   * are in flight.
    */
   readonly interrupts?: SignalKind;
-  /** I/O queues to ask for; 1 unless told. The controller may grant fewer. */
+  /** I/O queues to ask for. The controller may grant fewer. Default: 1. */
   readonly queues?: number;
-  /** Commands in flight on each; 255 unless told. The controller may take fewer. */
+  /** Commands in flight on each queue. The controller may take fewer. Default: 255. */
   readonly depth?: number;
   /**
-   * How long a command may take before it is aborted, and an abort before the controller is reset;
-   * 10000 unless told.
+   * How long a command may take before it is aborted, and an abort before the controller is reset.
+   * Default: 10000.
    */
   readonly timeoutMs?: number;
-  /**
-   * Bytes that one command moves, at most; 1 MiB unless told, and as the controller's MDTS says.
-   */
+  /** The most bytes that one command moves. The controller's MDTS limits it too. Default: 1 MiB. */
   readonly maxTransfer?: number;
   /**
-   * Shadow doorbells: where the controller has them and registers are slow to reach, unless told.
+   * Whether to use shadow doorbells. Default: where the controller has them and registers are slow
+   * to reach.
    */
   readonly doorbells?: 'auto' | 'shadow' | 'registers';
-  /** What a driver has to say of a controller that misbehaves. */
+  /** The log for messages about a controller that misbehaves. */
   readonly log?: Logger;
 }
 
 /** Fields of Format NVM. */
 export interface FormatOptions {
-  /** The index of an LBA format of the namespace; the one it has unless told. */
+  /** The index of an LBA format of the namespace. Default: its present one. */
   readonly format?: number;
   /** Secure Erase Settings: 0 none, 1 user data, 2 cryptographic. */
   readonly secureErase?: number;
-  /** Ten minutes unless told. */
+  /** Default: ten minutes. */
   readonly timeoutMs?: number;
 }
 
@@ -85,12 +84,12 @@ export class NvmeDriver implements AsyncDisposable, Disposable {
   }
 
   /**
-   * Take over a controller, in whatever state it is: disable it, enable it, identify it and its
-   * namespaces. The device is closed with the driver, and when this fails.
+   * Take over a controller in any state: disable it, enable it, identify it and its namespaces. The
+   * device is closed with the driver, and when this fails.
    *
    * @throws VfioError EINVAL for an option; ENODEV when nothing answers; EIO for a controller that
-   *   fails, or is none; ETIMEDOUT for one that does not become ready; ENOSPC without the
-   *   interrupts that were asked for
+   * fails, or is none; ETIMEDOUT for one that does not become ready; ENOSPC without the interrupts
+   * that were asked for
    */
   static async start(dev: DriverDevice, options: NvmeDriverOptions = {}): Promise<NvmeDriver> {
     let session: Session | null = null;
@@ -128,7 +127,7 @@ export class NvmeDriver implements AsyncDisposable, Disposable {
     return this.#session.dev;
   }
 
-  /** What Identify says, as of the last reset. */
+  /** The answer of Identify Controller, as of the last reset. */
   get controller(): ControllerInfo {
     return this.#session.info;
   }
@@ -138,12 +137,12 @@ export class NvmeDriver implements AsyncDisposable, Disposable {
     return this.#session.controller.version;
   }
 
-  /** How completions are noticed. */
+  /** How the driver notices completions. */
   get interrupts(): SignalKind {
     return this.#session.signals.kind;
   }
 
-  /** Interrupt vectors in use; queues share them when there are more. */
+  /** Interrupt vectors in use. Queues share them when there are more queues. */
   get vectors(): number {
     return this.#session.signals.vectors;
   }
@@ -157,7 +156,7 @@ export class NvmeDriver implements AsyncDisposable, Disposable {
     return this.#session.doorbellWrites;
   }
 
-  /** Bytes that one command moves at most. */
+  /** The most bytes that one command moves. */
   get maxTransfer(): number {
     return this.#session.maxTransfer;
   }
@@ -171,7 +170,7 @@ export class NvmeDriver implements AsyncDisposable, Disposable {
     return this.#session.state;
   }
 
-  /** Active ones, by identifier. */
+  /** Active namespaces, by identifier. */
   get namespaces(): readonly NvmeNamespace[] {
     return this.#namespaces.all;
   }
@@ -194,7 +193,7 @@ export class NvmeDriver implements AsyncDisposable, Disposable {
   }
 
   /**
-   * An I/O queue as a ring, 0 being the first; it stays the same over resets.
+   * An I/O queue as a ring. The first is 0. The object stays the same over resets.
    * @throws VfioError EINVAL; EIO when the controller refuses all
    */
   queue(index = 0): IoQueue {
@@ -202,25 +201,25 @@ export class NvmeDriver implements AsyncDisposable, Disposable {
     return this.#session.queues[checkIndex(index, this.#session.queues.length - 1, 'queue')]!;
   }
 
-  /** Be told of events: health, errors, namespaces that change, resets. */
+  /** Listen to events: health, errors, namespaces that change, resets. */
   on(listener: NvmeListener): Disposable {
     return this.#listeners.on(listener);
   }
 
-  /** Look for namespaces again. The controller's own events do so too. */
+  /** Scan the namespaces again. Events of the controller start a scan too. */
   async rescan(): Promise<NamespaceChanges> {
     await this.#session.ready();
     return this.#namespaces.scan();
   }
 
-  /** SMART / Health Information (5.14.1.2). @param nsid the controller's unless told */
+  /** SMART / Health Information (5.14.1.2). @param nsid Default: the controller. */
   async smart(nsid = NSID_ALL): Promise<SmartLog> {
     return SmartLog.decode(viewOf(await this.log(LogId.SMART, SmartLog.layoutSize, { nsid })));
   }
 
   /**
-   * Error Information (5.14.1.1), newest first, without entries that hold no error.
-   * @param count as many as there are and can be had, unless told
+   * Error Information (5.14.1.1), newest first, without empty entries.
+   * @param count Default: as many as the controller has and can give.
    */
   async errorLog(count?: number): Promise<ErrorLogEntry[]> {
     const has = this.controller.errorLogEntries;
@@ -261,26 +260,27 @@ export class NvmeDriver implements AsyncDisposable, Disposable {
   }
 
   /**
-   * Get Features (5.13): dword 0 of the answer, and the data of those that have any.
+   * Get Features (5.13): dword 0 of the answer, and the feature's data, where it has any.
    *
    * @param id one of `FeatureId`
-   * @throws VfioError EOPNOTSUPP for another value than the current one of a controller that keeps
-   *   no others
+   * @throws VfioError EOPNOTSUPP for a value other than the current one, when the controller keeps
+   * no others
    */
   async getFeature(id: number, options: GetFeatureOptions = {}): Promise<{ readonly value: number; readonly data: Uint8Array }> {
     await this.#session.ready();
     return this.#session.admin.getFeature(id, options);
   }
 
-  /** Set Features (5.21). Dword 0 of the answer. */
+  /** Set Features (5.21). @returns dword 0 of the answer */
   async setFeature(id: number, value: number, options: SetFeatureOptions = {}): Promise<number> {
     await this.#session.ready();
     return this.#session.admin.setFeature(id, value, options);
   }
 
   /**
-   * Any admin command. Dword 0 of its completion. Queues and doorbell buffers are the driver's:
-   * what changes those breaks it.
+   * Run any admin command. Queues and doorbell buffers belong to the driver: a command that changes
+   * them breaks it.
+   * @returns dword 0 of its completion
    * @throws NvmeError
    */
   async admin(request: CommandRequest): Promise<number> {
@@ -289,7 +289,8 @@ export class NvmeDriver implements AsyncDisposable, Disposable {
   }
 
   /**
-   * Any I/O command, without a check of what it means. Dword 0 of its completion.
+   * Run any I/O command, without a check of its fields.
+   * @returns dword 0 of its completion
    * @throws NvmeError
    */
   async io(request: CommandRequest): Promise<number> {
@@ -312,7 +313,7 @@ export class NvmeDriver implements AsyncDisposable, Disposable {
   }
 
   /**
-   * Reset the controller and start it again: what is in flight fails.
+   * Reset the controller and start it again: commands in flight fail.
    * @throws VfioError when it does not come back
    */
   async reset(): Promise<void> {
@@ -321,8 +322,8 @@ export class NvmeDriver implements AsyncDisposable, Disposable {
   }
 
   /**
-   * Let what is in flight end, shut the controller down and close the device. Called again it waits
-   * for the same.
+   * Wait for commands in flight, shut the controller down and close the device. A second call waits
+   * for the same end.
    */
   close(): Promise<void> {
     return this.#session.close();
@@ -332,7 +333,7 @@ export class NvmeDriver implements AsyncDisposable, Disposable {
     return this.close();
   }
 
-  /** At once: what is in flight fails, the controller is stopped without a shutdown. */
+  /** End at once: commands in flight fail, and the controller is stopped without a shutdown. */
   [Symbol.dispose](): void {
     this.#session.closeNow();
   }

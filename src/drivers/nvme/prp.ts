@@ -1,7 +1,7 @@
 /**
- * Physical Region Pages (NVMe 1.4, 4.3): where a command's data is, as one or two page addresses,
- * or one and a list of the others. Every command slot of a queue has room for its list from the
- * start, so that nothing is allocated for a command.
+ * Physical Region Pages (NVMe 1.4, 4.3): the places of a command's data, as one or two page
+ * addresses, or as one address and a list of the others. Every command slot of a queue has room for
+ * its list from the start, so that nothing is allocated for a command.
  */
 import { VfioError } from '../../base/errno.ts';
 import type { DmaRange } from './dma-range.ts';
@@ -10,8 +10,8 @@ import type { DmaRange } from './dma-range.ts';
 const HIGH = 2 ** 32;
 
 /**
- * Bytes that one list of one page can describe: a longer one would have to be chained, which many
- * controllers have never seen.
+ * Bytes that one list of one page can describe: a longer list would be a chain of lists, which many
+ * controllers have never met.
  */
 export function longestTransfer(pageSize: number): number {
   return (pageSize / 8) * pageSize;
@@ -22,14 +22,14 @@ export function longestTransfer(pageSize: number): number {
  * list crosses a page.
  */
 export function listBytes(maxBytes: number, pageSize: number): number {
-  // The first page has its entry in the command; of the rest there is one more when the data begins
+  // The first page has its entry in the command; the rest takes one entry more when the data begins
   // within a page.
   const entries = Math.max(1, Math.ceil(maxBytes / pageSize));
   return 2 ** Math.ceil(Math.log2(8 * entries));
 }
 
 /**
- * Where the data of a command may be: below 2^53, so that addresses are plain numbers.
+ * Check the address of a command's data: it lies below 2^53, so that addresses are plain numbers.
  * @throws VfioError EINVAL
  */
 export function checkAddress(iova: number, size: number): void {
@@ -47,7 +47,7 @@ export class PrpLists {
   /** Bytes that a command's PRPs describe, at any alignment. */
   readonly maxBytes: number;
   readonly #pageSize: number;
-  /** Bytes per slot. */
+  /** Bytes of list per slot. */
   readonly #stride: number;
   readonly #iova: number;
   readonly #words: Uint32Array;
@@ -63,7 +63,7 @@ export class PrpLists {
   }
 
   /**
-   * Writes PRP1 and PRP2 of a command, and the list of `slot` when it takes one.
+   * Writes PRP1 and PRP2 of a command, and the list of `slot` when the command needs one.
    *
    * @param sqe dwords of the submission queue, the command's first at `at`
    * @param iova checked by `checkAddress`
@@ -77,7 +77,7 @@ export class PrpLists {
     const page = this.#pageSize;
     sqe[at + 6] = iova;
     sqe[at + 7] = iova / HIGH;
-    // What follows the first page starts at a page's beginning.
+    // Data after the first page starts at the beginning of a page.
     const first = page - (iova & (page - 1));
     let next = iova + first;
     if (size <= first) {

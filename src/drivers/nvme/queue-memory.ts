@@ -1,4 +1,7 @@
-/** The memory of queues, where their doorbells are, and how many of them these have room for. */
+/**
+ * The memory of queues, the place of their doorbells, and the number of queues that both have room
+ * for.
+ */
 import type { RegionMapping, RegisterAccess } from '../../abi/device.ts';
 import { CQE_SIZE, NvmeReg, SQE_SIZE } from '../../abi/nvme.ts';
 import { RegionFlags, RegionIndex } from '../../abi/vfio.ts';
@@ -16,11 +19,14 @@ import { listBytes, longestTransfer, PrpLists } from './prp.ts';
 import { type QueueOwner, QueuePair } from './queue-pair.ts';
 
 const ADMIN_ENTRIES = 32;
-/** What an admin command moves at most by PRPs of its own. */
+/** The most bytes that an admin command moves by PRPs of its own. */
 const ADMIN_TRANSFER = 2 ** 17;
-/** Memory of I/O queues that is allocated in one piece. */
+/** Bytes of I/O queue memory that are allocated in one piece. */
 const PIECE_MAX = 2 ** 28;
-/** A register read that takes longer has left the process, or the guest: a doorbell does too. */
+/**
+ * A register read that takes longer than this has left the process or the guest, and so does a
+ * doorbell.
+ */
 const SLOW_REGISTER_NS = 4000;
 
 export interface QueueOptions {
@@ -33,7 +39,7 @@ export interface QueueOptions {
   readonly doorbells: 'auto' | 'shadow' | 'registers';
 }
 
-/** What one queue pair takes. */
+/** Memory that one queue pair takes. */
 interface Rings {
   readonly sq: DmaRange;
   readonly cq: DmaRange;
@@ -54,7 +60,7 @@ export class QueueMemory implements Disposable {
   readonly #access: RegisterAccess;
   #shadows: DmaRange | null = null;
   #admin!: Rings;
-  /** Rings for queues to come. */
+  /** Memory of queues that are asked for later. */
   readonly #spare: Rings[] = [];
 
   /** @throws VfioError EIO when there is no room for doorbells */
@@ -73,8 +79,7 @@ export class QueueMemory implements Disposable {
   }
 
   adminQueue(owner: QueueOwner): QueuePair {
-    // Whatever MQES says: that is about I/O queues (3.1.1), and the admin queues have up to 4096
-    // (3.1.8).
+    // MQES limits I/O queues only (3.1.1). Admin queues have up to 4096 entries (3.1.8).
     const { pageSize } = this.#capabilities;
     const transfer = Math.min(ADMIN_TRANSFER, longestTransfer(pageSize));
     const rings = this.#allocate(1, ADMIN_ENTRIES, transfer)[0]!;
@@ -109,15 +114,14 @@ export class QueueMemory implements Disposable {
     return { sqIova: sq.iova, cqIova: cq.iova };
   }
 
-  /** No completion of an earlier life is left. */
+  /** No completion from before a reset is left. */
   clear(queue: QueuePair): void {
     this.#rings.get(queue)!.cq.bytes.fill(0);
   }
 
   /**
-   * Shadow doorbells, when they are wanted: by default where a register is slow to reach. One that
-   * is a store into mapped memory is not, and one that is a call within this process is faster than
-   * keeping a shadow.
+   * Set up shadow doorbells. Default: where a register is slow to reach. A store into mapped memory
+   * is not slow, and a call within this process is faster than a shadow.
    */
   async useShadows(offered: boolean, admin: AdminCommands): Promise<void> {
     const { doorbells: wanted } = this.#options;
@@ -128,14 +132,14 @@ export class QueueMemory implements Disposable {
     try {
       await admin.configureDoorbells(this.#shadows.iova, pageSize);
     } catch (error) {
-      // It offers what it does not do.
+      // The controller offers shadow doorbells, but refuses them.
       if (error instanceof NvmeError) return;
       throw error;
     }
     this.doorbells.shadow(this.#shadows, pageSize);
   }
 
-  /** The controller was reset, and looks at them no more. */
+  /** The controller was reset, and looks at the shadows no more. */
   dropShadows(): void {
     this.doorbells.shadow(null, 0);
   }
@@ -156,8 +160,8 @@ export class QueueMemory implements Disposable {
   }
 
   /**
-   * For `count` queue pairs, or as many as one piece of memory is for. In one mapping: some servers
-   * take as few as 16 (libvfio-user of 2022).
+   * Memory for `count` queue pairs, or as many as fit one piece. It is one mapping, because some
+   * servers take as few as 16 (libvfio-user of 2022).
    */
   #allocate(count: number, entries: number, maxTransfer: number): Rings[] {
     const { pageSize } = this.#capabilities;
@@ -176,8 +180,8 @@ export class QueueMemory implements Disposable {
 }
 
 /**
- * The doorbells' part of a BAR of which only parts can be mapped; null when it cannot be, or the
- * whole BAR is mapped anyway.
+ * The doorbells' part of a BAR of which only parts can be mapped; null when that part cannot be
+ * mapped, or the whole BAR is mapped anyway.
  */
 function mapDoorbells(dev: DriverDevice, queues: number, stride: number): RegionMapping | null {
   const region = dev.device.region(RegionIndex.BAR0);
@@ -190,8 +194,8 @@ function mapDoorbells(dev: DriverDevice, queues: number, stride: number): Region
 }
 
 /**
- * A mapping that begins at the doorbells, by the BAR's offsets: writes of 32 bits are all that
- * doorbells take.
+ * A mapping that begins at the doorbells, by the BAR's offsets: doorbells only take writes of 32
+ * bits.
  */
 function shifted(mapping: RegionMapping): Pick<RegisterAccess, 'write32'> {
   return { write32: (offset, value) => mapping.write32(offset - NvmeReg.DOORBELLS, value) };

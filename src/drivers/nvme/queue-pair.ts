@@ -1,7 +1,7 @@
 /**
  * A submission queue and its completion queue (NVMe 1.4, 4.1). Two ways in: `run` gives a promise
  * and waits for room; `put` is the ring itself, for thousands of commands in flight, and allocates
- * nothing. One doorbell write tells of everything put since the last.
+ * nothing. One doorbell write announces all commands put since the last one.
  */
 import { CQE_SIZE, SQE_SIZE } from '../../abi/nvme.ts';
 import { Status } from '../../abi/nvme-status.ts';
@@ -12,17 +12,17 @@ import { NvmeError } from './errors.ts';
 import type { PrpLists } from './prp.ts';
 import { type Submission, SubmissionList } from './submission.ts';
 
-/** What a queue tells of itself, and what it has to know. */
+/** The surroundings of a queue: the time that it needs, and the callbacks for its events. */
 export interface QueueOwner {
   readonly deviceName: string;
-  /** The watchdog's time. */
+  /** The time in ticks of the watchdog. */
   readonly tick: number;
-  /** There is something in flight, or waiting for room, that the process should stay for. */
+  /** A command is in flight, or waits for room, and keeps the process alive. */
   busy(): void;
   idle(): void;
-  /** Something was put and rung: somebody must look for completions where no interrupt comes. */
+  /** A command was put and rung. Without interrupts, the driver has to poll for its completion. */
   rung(queue: QueuePair): void;
-  /** The controller did what no controller may. Called once, from `poll`. */
+  /** The controller has broken the specification. Called once, from `poll`. */
   fault(queue: QueuePair, what: string): void;
   /** A register could not be reached. */
   lost(error: unknown): void;
@@ -38,24 +38,24 @@ export class QueuePair {
   readonly #cq: Uint32Array;
   readonly #fence: Int32Array;
   #tail = 0;
-  /** The tail that was told. */
+  /** The announced tail. */
   #rung = 0;
-  /** The tail that the register has; with shadow doorbells it may be an older one. */
+  /** The tail in the register; with shadow doorbells it may be older. */
   #written = 0;
   #head = 0;
   #phase = 1;
 
   /**
-   * A slot for each entry but one: the tail never reaches an entry that the controller has not
+   * A slot for each entry but one: so the tail never reaches an entry that the controller has not
    * fetched.
    */
   readonly #slots: CommandSlots;
-  /** For room. */
+  /** Submissions that wait for room. */
   readonly #waiting = new SubmissionList();
-  /** In flight or waiting, without those of the background. */
+  /** Number of commands in flight or waiting, without background ones. */
   #foreground = 0;
   #open = false;
-  /** Changes at every `close`: what a callback did meanwhile is noticed. */
+  /** Changes at every `close`, so that code after a callback notices a close. */
   #life = 0;
   #polling = false;
   #ringScheduled = false;
@@ -63,12 +63,13 @@ export class QueuePair {
 
   /** Commands completed since the beginning. */
   completed = 0;
-  /** Ticks that a command of the ring may take, 0 for ever. */
+  /** Ticks that a command of the ring may take; 0: no limit. */
   ringLimit = 0;
   /**
-   * Told of each command that was put with a tag: its status (0, or as in `Status`, with More and
-   * Do Not Retry), and dword 0. It may put more. `Status.ABORTED_BY_HOST` when the controller was
-   * reset, or is gone, before it ended.
+   * Called at the end of each command that was put with a tag, with its status (0, or as in
+   * `Status`, with More and Do Not Retry) and dword 0. The callback may put more commands. The
+   * status is `Status.ABORTED_BY_HOST` when the controller was reset, or went, before the command
+   * ended.
    */
   onComplete: (tag: number, status: number, result: number) => void = () => {};
 
@@ -89,39 +90,40 @@ export class QueuePair {
     };
   }
 
-  /** Bytes of data that a command has at most. */
+  /** The most bytes of data that a command has. */
   get maxTransfer(): number {
     return this.#prps.maxBytes;
   }
 
-  /** Commands that can be in flight at a time. */
+  /** Number of commands that can be in flight at a time. */
   get depth(): number {
     return this.entries - 1;
   }
 
-  /** Commands in flight, rung or not. */
+  /** Number of commands in flight, rung or not. */
   get inFlight(): number {
     return this.#open ? this.depth - this.#slots.room : 0;
   }
 
   /**
-   * Something is in flight, or waits for room, that ends by itself: not only requests for events.
+   * Whether a command is in flight, or waits for room, that ends by itself. Requests for events do
+   * not.
    */
   get awaited(): boolean {
     return this.#open && this.#foreground > 0;
   }
 
-  /** Commands that can be put now. */
+  /** Number of commands that can be put now. */
   get room(): number {
     return this.#slots.room;
   }
 
-  /** It takes commands: the controller has the queue. */
+  /** Whether the queue takes commands, because the controller has it. */
   get isOpen(): boolean {
     return this.#open;
   }
 
-  /** Empty, as the controller knows it once it has created it. */
+  /** Make the queue empty, as the controller has it after it created it. */
   open(): void {
     this.#sq.fill(0);
     this.#cq.fill(0);
@@ -132,7 +134,7 @@ export class QueuePair {
     this.#refill();
   }
 
-  /** Nothing goes in or comes out any more; what is in flight stays so until `close`. */
+  /** Put and take nothing any more. Commands in flight stay so until `close`. */
   pause(): void {
     this.#open = false;
     this.#life++;
@@ -140,9 +142,9 @@ export class QueuePair {
   }
 
   /**
-   * The controller has let go of the queue: what was in flight ends with `error`, and what waits
-   * for room too if `waitingToo`. Not to be called while the controller could still reach the data:
-   * whoever is told may use it again.
+   * The controller does not use the queue any more. Commands in flight end with `error`, and with
+   * `waitingToo` also those that wait for room. The caller makes sure that the controller cannot
+   * reach the data any more, because the data's owners may use it again.
    */
   close(error: Error, waitingToo: boolean): void {
     this.pause();
@@ -162,8 +164,8 @@ export class QueuePair {
   }
 
   /**
-   * Put it, now or when there is room, and ring soon: what is run in one go is told with one
-   * doorbell write.
+   * Put the command, now or when there is room, and ring soon. Commands that are run in one turn
+   * share one doorbell write.
    */
   run(submission: Submission): Promise<number> {
     if (!submission.background) this.#more();
@@ -173,7 +175,7 @@ export class QueuePair {
   }
 
   /**
-   * Put a command into the submission queue; `ring` tells the controller.
+   * Put a command into the submission queue; `ring` announces it to the controller.
    *
    * @param iova and `size` of the data, as `PrpLists.write` takes them; size 0: none
    * @returns its slot; -1 when the queue is full or closed
@@ -200,7 +202,7 @@ export class QueuePair {
     return slot;
   }
 
-  /** Tell the controller of everything put since the last time. */
+  /** Announce to the controller all commands put since the last call. */
   ring(): void {
     if (this.#tail === this.#rung || !this.#open) return;
     const old = this.#rung;
@@ -215,8 +217,8 @@ export class QueuePair {
   }
 
   /**
-   * With shadow doorbells: write the register too, if it has another value. For a controller that
-   * seems not to have looked.
+   * With shadow doorbells, write the register too if its value is older: the controller seems not
+   * to have looked at the shadow.
    */
   ringAgain(): void {
     if (!this.#open || this.#written === this.#rung) return;
@@ -225,10 +227,10 @@ export class QueuePair {
   }
 
   /**
-   * Take what has completed.
+   * Take completions.
    *
-   * @param max at most so many
-   * @returns how many there were
+   * @param max the most completions to take
+   * @returns the number taken
    */
   poll(max = this.entries): number {
     if (this.#polling || !this.#open) return 0;
@@ -246,7 +248,7 @@ export class QueuePair {
       }
     }
     if (ready === 0) return 0;
-    // The phase was seen; what else the entries hold, and the data, is read after it.
+    // The driver has seen the phase. It reads the rest of the entries, and the data, after that.
     Atomics.load(this.#fence, 0);
     const life = this.#life;
     const from = this.#head;
@@ -273,7 +275,7 @@ export class QueuePair {
     return taken;
   }
 
-  /** Whether a completion is there that nobody has taken. */
+  /** Whether a completion waits that the driver has not taken. */
   get ready(): boolean {
     return this.#open && ((this.#cq[4 * this.#head + 3]! >>> 16) & 1) === this.#phase;
   }
@@ -335,7 +337,7 @@ export class QueuePair {
     return slot;
   }
 
-  /** False when the entry makes no sense: nothing behind it is believed. */
+  /** @returns false for an entry that makes no sense; entries behind it are not believed */
   #complete(result: number, dw2: number, dw3: number): boolean {
     const slots = this.#slots;
     const cid = dw3 & 0xffff;
@@ -360,8 +362,8 @@ export class QueuePair {
     try {
       this.onComplete(tag, status, result);
     } catch (error) {
-      // The other completions are not to be lost for it: it surfaces as an uncaught one, like a
-      // timer callback's.
+      // The callback's error surfaces as an uncaught one, as a timer callback's does, so that the
+      // other completions are not lost.
       queueMicrotask(() => {
         throw error;
       });

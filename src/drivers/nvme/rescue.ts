@@ -1,6 +1,6 @@
 /**
- * What is done about commands that take too long: look whether they have completed after all, abort
- * them, and at last reset the controller. Called at each tick of the watchdog.
+ * The rescue of commands that take too long. The driver polls for completions that it missed, then
+ * aborts the commands, and at last resets the controller. It does so at ticks of the watchdog.
  */
 import { VfioError } from '../../base/errno.ts';
 import type { LogLevel } from '../../base/log.ts';
@@ -11,11 +11,11 @@ import type { EventListeners, SessionState } from './events.ts';
 import type { QueuePair } from './queue-pair.ts';
 import type { Watchdog } from './watchdog.ts';
 
-/** The session, as far as a rescue needs it. */
+/** The part of the session that a rescue needs. */
 export interface RescuedController {
   readonly deviceName: string;
   readonly state: SessionState;
-  /** A command is in flight, or waits. */
+  /** Whether a command is in flight or waits. */
   readonly active: boolean;
   readonly tick: number;
   readonly options: { readonly timeoutMs: number };
@@ -33,7 +33,7 @@ export interface RescuedController {
 
 export class Rescue {
   readonly #session: RescuedController;
-  /** Aborts that the controller has. */
+  /** Number of aborts that the controller holds. */
   #aborts = 0;
 
   constructor(session: RescuedController) {
@@ -70,15 +70,15 @@ export class Rescue {
     }
   }
 
-  /** False when there is nothing more to do about the queue. */
+  /** @returns false when the queue needs no more work */
   #late(queue: QueuePair, slot: number): boolean {
     const session = this.#session;
     const within = `within ${session.options.timeoutMs} ms`;
     if (session.state !== 'live') {
-      // The data of I/O commands may still be reached, until the controller is disabled: their end
-      // is told then.
+      // The controller may reach the data of I/O commands until it is disabled. Their end is
+      // reported after that.
       if (queue.id !== 0) return false;
-      // Whoever enables or shuts down the controller deals with it.
+      // The code that enables or shuts down the controller handles the failure.
       queue.close(new VfioError('ETIMEDOUT', `${session.deviceName} did not complete an admin command ${within}`), true);
       return false;
     }
@@ -99,7 +99,7 @@ export class Rescue {
     session.listeners.emit({ kind: 'abort', queue: queue.id, commandId });
     this.#aborts++;
     const ended = () => void this.#aborts--;
-    // Whether it was aborted is told by the command's own completion, or by its not coming.
+    // The command's own completion, or its absence, shows whether it was aborted.
     session.admin.abort(queue.id, commandId).then(ended, ended);
     return true;
   }

@@ -1,9 +1,9 @@
 /**
- * How often a controller may need a reset. A controller that asks for the next reset after each
- * makes no progress, and neither does a driver that follows.
+ * A limit of resets. A controller that needs the next reset after each one makes no progress, and
+ * neither does a driver that keeps resetting it.
  */
 
-/** Resets within the interval, beside those that the user asks for. */
+/** Number of resets within the interval, besides those that the user asks for. */
 const RESETS_MAX = 10;
 const INTERVAL_MS = 60_000;
 
@@ -11,7 +11,10 @@ export class ResetLimit {
   /** When the last resets were, in ns. */
   readonly #times: number[] = [];
 
-  /** Count a reset at `nowNs`. @returns the limit that it exceeds, in words; null: go on */
+  /**
+   * Count a reset at `nowNs`.
+   * @returns the limit that it exceeds, in words; null when it exceeds none
+   */
   count(nowNs: number): string | null {
     while (this.#times.length > 0 && nowNs - this.#times[0]! > INTERVAL_MS * 1e6) this.#times.shift();
     this.#times.push(nowNs);

@@ -8,7 +8,7 @@ import { NvmeError } from './errors.ts';
 const RETRIES = 5;
 const RETRY_MS = 100;
 
-/** Where the time passes between two tries. */
+/** The clock of the time between two tries. */
 export interface Pauses {
   pause(ms: number): Promise<void>;
 }
@@ -18,7 +18,7 @@ export async function withRetries<T>(pauses: Pauses, command: () => Promise<T>):
   return await command().catch((error: unknown) => retry(pauses, error, command));
 }
 
-/** The same, when the command has failed once with `error`. */
+/** The same, for a command that has failed once with `error`. */
 export async function retry<T>(pauses: Pauses, error: unknown, command: () => Promise<T>): Promise<T> {
   let last = error;
   for (let i = 0; i < RETRIES && isForNow(last); i++) {

@@ -1,4 +1,4 @@
-/** The ring and what it stands on: slots, PRPs, doorbells and their shadows, bounce buffers. */
+/** The ring and its parts: slots, PRPs, doorbells and their shadows, bounce buffers. */
 import fc from 'fast-check';
 import { afterEach, describe, expect, it } from 'vitest';
 import { bytes, clock, closeAll, failsWith, pass, start, within } from '../../../tests/kit/nvme/driver-under-test.ts';
@@ -50,7 +50,7 @@ describe('4.3 PRPs', () => {
     dev.close();
   });
 
-  it('an admin command has as much data as its lists describe, and no more', async () => {
+  it('an admin command may have as much data as its lists describe, and no more', async () => {
     const fake = new FakeController();
     fake.controller.mdts = 0;
     const driver = await start(fake);
@@ -62,7 +62,7 @@ describe('4.3 PRPs', () => {
     expect(await failsWith(driver.admin({ ...request, read: new Uint8Array(2 ** 17 + 4) }))).toMatchObject({ code: 'EINVAL' });
   });
 
-  it('refuses what PRPs cannot say', async () => {
+  it('refuses data that PRPs cannot describe', async () => {
     const driver = await start(new FakeController());
     const ns = driver.namespace(1);
     using buffer = driver.dev.dma.alloc(8192);
@@ -73,7 +73,7 @@ describe('4.3 PRPs', () => {
 });
 
 describe('the ring', () => {
-  it('takes as many as there is room for, tells them with one doorbell, and gives the tags back', async () => {
+  it('takes as many commands as it has room for, announces them with one doorbell, and gives the tags back', async () => {
     const fake = new FakeController();
     const driver = await start(fake, { interrupts: 'poll' });
     const ns = driver.namespace(1);
@@ -122,7 +122,7 @@ describe('the ring', () => {
     expect(open.size).toBe(0);
   });
 
-  it('what is put while it completes goes with the next doorbell; an error of the listener is not the queue’s', async () => {
+  it('commands put during a completion go with the next doorbell, and an error of the listener does not stop the queue', async () => {
     const fake = new FakeController();
     const driver = await start(fake);
     const ns = driver.namespace(1);
@@ -152,7 +152,7 @@ describe('the ring', () => {
     expect(queue.inFlight).toBe(0);
   });
 
-  it('refuses blocks that are not there, and puts nothing', async () => {
+  it('refuses blocks that the namespace lacks, and puts nothing', async () => {
     const driver = await start(new FakeController());
     const ns = driver.namespace(1);
     const queue = driver.queue();
@@ -175,7 +175,7 @@ describe('the ring', () => {
     await pass();
   });
 
-  it('keeps the process while something is in flight, and not for events', async () => {
+  it('keeps the process alive while a command is in flight, and not for events', async () => {
     const active = () => process.getActiveResourcesInfo().filter((kind) => kind === 'Timeout').length;
     const fake = new FakeController();
     const driver = await start(fake);
@@ -202,7 +202,7 @@ describe('5.7 shadow doorbells', () => {
     fake.doorbells.length = 0;
     queue.submitFlush(ns, 1);
     queue.ring();
-    // It asked to be told of anything after 0.
+    // The controller asks for a doorbell at any value after 0.
     expect(fake.doorbells).toEqual([[0x1008, 1]]);
     queue.submitFlush(ns, 2);
     queue.ring();
@@ -219,7 +219,7 @@ describe('5.7 shadow doorbells', () => {
     expect([driver.shadowDoorbells, fake.shadow![2]]).toEqual([true, 0]);
   });
 
-  it('5.7 a controller that did not look at its shadow is told again before anything is aborted', async () => {
+  it('5.7 a controller that did not look at its shadow gets a register write before any abort', async () => {
     const fake = new FakeController();
     fake.controller.oacs |= 0x100;
     const driver = await start(fake, { doorbells: 'shadow' });
@@ -253,7 +253,7 @@ describe('5.7 shadow doorbells', () => {
     );
   });
 
-  it('5.7 the admin queue has a shadow too, and its register is written as ever', async () => {
+  it('5.7 the admin queue has a shadow too, and its register is written all the same', async () => {
     const fake = new FakeController();
     fake.controller.oacs |= 0x100;
     const driver = await start(fake, { doorbells: 'shadow' });
@@ -273,7 +273,7 @@ describe('5.7 shadow doorbells', () => {
 });
 
 describe('bounce buffers', () => {
-  it('lends again what was given back, and lets wait whoever asks for too much', async () => {
+  it('lends returned buffers again, and a request for too much waits', async () => {
     const dev = DriverDevice.attach(new FakeController(), { clock });
     const pool = new BouncePool(dev, 4096);
     const first = pool.take(100);
@@ -290,7 +290,7 @@ describe('bounce buffers', () => {
     dev.close();
   });
 
-  /** A space that takes `most` mappings, as some servers do without telling. */
+  /** A space that takes `most` mappings, as some servers do without saying so. */
   function fewMappings(fake: FakeController, most: number): FakeController {
     const { map, unmap } = fake.dma;
     let mapped = 0;
@@ -306,7 +306,7 @@ describe('bounce buffers', () => {
     return fake;
   }
 
-  it('and queues are in few mappings: 16 are enough for all there is', async () => {
+  it('buffers and queues are in few mappings: 16 are enough for all of them', async () => {
     const driver = await start(fewMappings(new FakeController(), 16), { queues: 2, depth: 255 });
     const pool = new BouncePool(driver.dev, 4096);
     for (let size = 4096; size <= 2 ** 20; size *= 2) await pool.take(size);
@@ -314,7 +314,7 @@ describe('bounce buffers', () => {
     expect(driver.dev.dma.buffers).toBeLessThanOrEqual(12);
   });
 
-  it('wait for one another when there can be no more memory; larger ones do for small ones', async () => {
+  it('requests wait for one another when memory is short, and a larger buffer serves a small request', async () => {
     const dev = DriverDevice.attach(fewMappings(new FakeController(), 1), { clock });
     const pool = new BouncePool(dev, 4096);
     const large = pool.take(2 ** 20);
@@ -330,7 +330,7 @@ describe('bounce buffers', () => {
     dev.close();
   });
 
-  it('do not show one reader what another had there', async () => {
+  it('do not show a reader the data of another', async () => {
     const fake = new FakeController();
     const driver = await start(fake);
     const ns = driver.namespace(1);
@@ -339,7 +339,7 @@ describe('bounce buffers', () => {
     expect((await driver.log(0xc0, 512)).every((byte) => byte === 0)).toBe(true);
   });
 
-  it('6 what is not in place is checked as what is', async () => {
+  it('6 a copied transfer is checked like one in place', async () => {
     const fake = new FakeController();
     const driver = await start(fake);
     const ns = driver.namespace(1);

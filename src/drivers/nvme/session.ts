@@ -1,7 +1,7 @@
 /**
- * Everything between a controller that is there and one that works: queues and their interrupts,
- * enable, recovery, shutdown. One session lasts from start to close, over all resets; the queue
- * objects stay the same.
+ * Everything between a present controller and a working one: queues and their interrupts, enable,
+ * recovery, shutdown. One session lasts from start to close, over all resets; the queue objects
+ * stay the same.
  */
 import { VfioError } from '../../base/errno.ts';
 import { KeepAlive, keepAlive } from '../../base/keep-alive.ts';
@@ -45,10 +45,10 @@ export class Session implements CommandPort, QueueHome, RescuedController {
   maxTransfer = 0;
   /** Changes with every reset. */
   life = 0;
-  /** Run after each enable, before anybody else may use the controller. */
+  /** Runs after each enable, before other code may use the controller. */
   onEnabled: () => Promise<void> = async () => {};
   #state: SessionState = 'starting';
-  /** Why it is not live. */
+  /** The reason why the controller is not live. */
   #reason: VfioError | null = null;
   #recovering: Promise<void> | null = null;
   #closing: Promise<void> | null = null;
@@ -59,8 +59,9 @@ export class Session implements CommandPort, QueueHome, RescuedController {
   readonly #listening: Disposable;
 
   /**
-   * Touches nothing yet but read-only registers.
-   * @throws VfioError ENODEV, EIO: no controller; ENOSPC: not the interrupts that were asked for
+   * Touches read-only registers only.
+   * @throws VfioError ENODEV, EIO when there is no controller; ENOSPC without the interrupts that
+   * were asked for
    */
   constructor(dev: DriverDevice, options: SessionOptions, listeners: EventListeners) {
     this.dev = dev;
@@ -127,16 +128,16 @@ export class Session implements CommandPort, QueueHome, RescuedController {
 
   /**
    * The queue for the next command; null while the controller is not live: `live` then waits, or
-   * says why not.
+   * throws the reason.
    */
   pick(): IoQueue | null {
     return this.#state === 'live' ? this.ioQueues.pick() : null;
   }
 
   /**
-   * A queue, once the controller works again.
+   * Wait for a queue of a working controller.
    * @throws VfioError ENODEV when it is gone or closed; EIO when it did not come back, or has no
-   *   I/O queues
+   * I/O queues
    */
   async live(): Promise<IoQueue> {
     await this.ready();
@@ -154,27 +155,27 @@ export class Session implements CommandPort, QueueHome, RescuedController {
     }
   }
 
-  /** Once the controller works again. @throws VfioError as `live` */
+  /** Wait until the controller works. @throws VfioError as `live` */
   async ready(): Promise<void> {
     if (this.dev.asleep) await this.dev.awake();
     while (this.#state === 'resetting') await this.#recovering;
     if (this.#state !== 'live') throw this.#reason ?? new VfioError('EBUSY', `${this.deviceName} is ${this.#state}`);
   }
 
-  /** Wait, and keep the process for it. */
+  /** Wait, and keep the process alive. */
   async pause(ms: number): Promise<void> {
     using _alive = keepAlive();
     await this.rest(ms);
   }
 
-  /** Wait, unless the process has nothing else to do. */
+  /** Wait, without keeping the process alive. */
   rest(ms: number): Promise<void> {
     return new Promise((resolve) => this.dev.clock.after(ms, resolve));
   }
 
   /**
    * Enable for the first time.
-   * @throws VfioError when it does not work; the controller is disabled then, if it can be
+   * @throws VfioError when it fails; the controller is disabled then, if possible
    */
   async start(): Promise<void> {
     this.dev.busMaster = true;
@@ -198,7 +199,7 @@ export class Session implements CommandPort, QueueHome, RescuedController {
     this.#alive.release();
   }
 
-  /** Something is in flight, or waits. */
+  /** Whether a command is in flight or waits. */
   get active(): boolean {
     return this.#alive.holds > 0;
   }
@@ -210,7 +211,7 @@ export class Session implements CommandPort, QueueHome, RescuedController {
   fault(queue: QueuePair, what: string): void {
     this.log('error', `${this.deviceName}: ${what}`);
     if (this.#state === 'live') void this.recover(what);
-    // Whoever starts or stops the controller gives up.
+    // The code that starts or stops the controller fails.
     else if (queue === this.adminQueue) queue.close(new VfioError('EIO', `${this.deviceName} misbehaves: ${what}`), true);
     else queue.pause();
   }
@@ -222,8 +223,8 @@ export class Session implements CommandPort, QueueHome, RescuedController {
   }
 
   /**
-   * Reset the controller and start it again: what is in flight fails, what comes meanwhile waits.
-   * Never rejects: see `state`, and the events.
+   * Reset the controller and start it again. Commands in flight fail, and new ones wait. Never
+   * rejects: see `state` and the events.
    */
   recover(reason: string, asked = false): Promise<void> {
     if (this.#state === 'live' || this.#state === 'failed') {
@@ -235,7 +236,7 @@ export class Session implements CommandPort, QueueHome, RescuedController {
     return this.#recovering ?? Promise.resolve();
   }
 
-  /** The device has left. Idempotent. */
+  /** The device is gone. Idempotent. */
   gone(reason: string): void {
     if (this.#state === 'gone' || this.#state === 'closed') return;
     this.#state = 'gone';
@@ -246,8 +247,8 @@ export class Session implements CommandPort, QueueHome, RescuedController {
   }
 
   /**
-   * Let what is in flight end, shut the controller down, each within the timeout, and close the
-   * device. Idempotent; never rejects for the device's fault.
+   * Wait for commands in flight and shut the controller down, each within the timeout, and close
+   * the device. Idempotent; never rejects for the device's fault.
    */
   close(): Promise<void> {
     this.#closing ??= this.#close();
@@ -271,7 +272,7 @@ export class Session implements CommandPort, QueueHome, RescuedController {
     }
   }
 
-  /** Without waiting for anything. Idempotent. */
+  /** Close without waiting. Idempotent. */
   closeNow(): void {
     if (this.#state === 'closed') return;
     const reachable = this.#state !== 'gone' && !this.dev.asleep;
@@ -288,7 +289,7 @@ export class Session implements CommandPort, QueueHome, RescuedController {
     }
     this.signals[Symbol.dispose]();
     this.#memory[Symbol.dispose]();
-    // Bus mastering ends here: only then are the buffers the caller's again.
+    // Bus mastering ends here. Only after that may the caller use the buffers again.
     this.dev.close();
     for (const queue of this.#everyQueue()) queue.close(reason, true);
     this.#alive[Symbol.dispose]();
@@ -298,12 +299,12 @@ export class Session implements CommandPort, QueueHome, RescuedController {
     return [this.adminQueue, ...this.queues];
   }
 
-  /** From disabled to working. */
+  /** Take the controller from disabled to working. */
   async #initialise(): Promise<void> {
     this.adminQueue.open();
     await this.controller.enable(this.#memory.adminAddresses);
     this.info = decodeController(await this.admin.identifyController(), this.controller.capabilities, this.deviceName);
-    // The queues' lists are made once: a limit that grew with new firmware is not used.
+    // The queues' lists are made once, so a limit that grew with new firmware is not used.
     const most = Math.min(this.info.mdtsBytes, this.#memory.transferMax);
     this.maxTransfer = this.maxTransfer === 0 ? most : Math.min(most, this.maxTransfer);
     this.admin.maxTransfer = Math.max(4096, this.maxTransfer);
@@ -356,7 +357,7 @@ export class Session implements CommandPort, QueueHome, RescuedController {
   }
 
   /**
-   * It reaches no memory from here on: disabled, or cut off.
+   * Make the controller reach no memory: disable it, or cut it off.
    * @throws VfioError when it could only be cut off, or not even that
    */
   async #quiesce(): Promise<void> {
@@ -375,8 +376,8 @@ export class Session implements CommandPort, QueueHome, RescuedController {
     if (this.active) await this.dev.until(() => !this.active, { timeoutMs }).catch(() => {});
     if (this.#state !== 'closing') return;
     await this.ioQueues.delete();
-    // RTD3E is how long it may take, in microseconds (5.15.2.2); one that says an hour is not
-    // waited for.
+    // RTD3E is how long it may take, in microseconds (5.15.2.2); the driver does not wait an hour
+    // for a controller that asks for it.
     const within = Math.min(60_000, Math.max(timeoutMs, this.info.identify.rtd3e / 1000));
     if (!(await this.controller.shutdown(within))) this.log('warn', `${this.deviceName} did not shut down within ${within} ms`);
   }

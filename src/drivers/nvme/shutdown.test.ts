@@ -1,4 +1,4 @@
-/** How the driver ends, and how it hears of completions. */
+/** How the driver ends, and how it notices completions. */
 import { afterEach, describe, expect, it } from 'vitest';
 import { bytes, closeAll, failsWith, pass, start, within } from '../../../tests/kit/nvme/driver-under-test.ts';
 import { FakeController } from '../../../tests/kit/nvme/fake-controller.ts';
@@ -25,7 +25,7 @@ describe('7.6.2 shutdown', () => {
     await driver.close();
   });
 
-  it('7.6.2 whoever closes it again waits for the same end', async () => {
+  it('7.6.2 a second close waits for the same end', async () => {
     const fake = new FakeController();
     const driver = await start(fake);
     fake.script = ({ queue }) => (queue === 1 ? 'hold' : undefined);
@@ -41,7 +41,7 @@ describe('7.6.2 shutdown', () => {
     expect(fake.trace.filter((call) => call === 'close')).toHaveLength(1);
   });
 
-  it('7.6.2 lets what is in flight end, and does not wait for ever', async () => {
+  it('7.6.2 waits for commands in flight, and not for ever', async () => {
     const fake = new FakeController();
     const driver = await start(fake);
     fake.script = ({ queue }) => (queue === 1 ? 'hold' : undefined);
@@ -61,7 +61,7 @@ describe('7.6.2 shutdown', () => {
     expect(other.trace.at(-1)).toBe('close');
   });
 
-  it('at once: stops the controller, and rejects what is in flight after the device can reach nothing', async () => {
+  it('an end at once stops the controller, and rejects commands in flight after the device can reach no memory', async () => {
     const fake = new FakeController();
     const driver = await start(fake);
     fake.script = ({ queue }) => (queue === 1 ? 'hold' : undefined);
@@ -87,7 +87,7 @@ describe('interrupts', () => {
     if (interrupts === 'poll') expect([...fake.sinks.keys()]).toEqual([]);
   });
 
-  it('takes what there is: MSI-X, else MSI, else INTx, else looks', async () => {
+  it('uses the best kind that exists: MSI-X, MSI, INTx, or polling', async () => {
     const kinds: string[] = [];
     for (const counts of [
       [1, 4, 8],

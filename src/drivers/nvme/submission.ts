@@ -1,6 +1,6 @@
 /**
- * A command of which somebody awaits the end: one object and one promise; the queue's slots are
- * typed arrays.
+ * A command with a promise for its end: one object and one promise; the queue's slots are typed
+ * arrays.
  */
 import type { CommandNames } from './errors.ts';
 
@@ -19,7 +19,7 @@ export class Submission implements CommandNames {
   readonly admin: boolean;
   readonly opcode: number;
   readonly nsid: number;
-  /** Of the data, and its bytes; 0: none. */
+  /** IOVA and size of the data; size 0: no data. */
   readonly iova: number;
   readonly size: number;
   cdw10 = 0;
@@ -28,13 +28,14 @@ export class Submission implements CommandNames {
   cdw13 = 0;
   cdw14 = 0;
   cdw15 = 0;
-  /** Ticks of the watchdog that it may take, 0 for ever. */
+  /** Ticks of the watchdog that the command may take; 0: no limit. */
   limit: number;
   /**
-   * It waits for the controller's pleasure (Asynchronous Event Request): it keeps no process alive.
+   * A command without an expected end (Asynchronous Event Request). It does not keep the process
+   * alive.
    */
   background = false;
-  /** The next one that waits for a slot. */
+  /** The next submission that waits for a slot. */
   next: Submission | null = null;
   /** Dword 0 of the completion. */
   readonly done: Promise<number>;
@@ -54,7 +55,7 @@ export class Submission implements CommandNames {
     });
   }
 
-  /** The same once more. */
+  /** A new submission of the same command. */
   copy(): Submission {
     return Submission.of(this.admin, this, this.iova, this.size, this.limit);
   }
@@ -71,7 +72,7 @@ export class Submission implements CommandNames {
   }
 }
 
-/** Those that wait, in order. */
+/** Waiting submissions, in order. */
 export class SubmissionList {
   #first: Submission | null = null;
   #last: Submission | null = null;
@@ -86,7 +87,7 @@ export class SubmissionList {
     this.#last = submission;
   }
 
-  /** The first of them, which waits no longer; null when there is none. */
+  /** Remove the first one. @returns null when there is none */
   take(): Submission | null {
     const first = this.#first;
     if (first === null) return null;

@@ -1,10 +1,10 @@
 /**
- * Time for commands, in ticks: a command notes the tick it began at and no clock is read for it.
- * Ticks come while something is in flight.
+ * Time for commands, in ticks: A command notes the tick of its start, without reading a clock.
+ * Ticks come while a command is in flight.
  */
 import type { Clock } from '../../base/clock.ts';
 
-/** Ticks in the driver's timeout: a command is late after that long and at most a tick more. */
+/** Ticks in the driver's timeout: a command is late after that time and at most a tick more. */
 const TICKS = 4;
 
 export class Watchdog implements Disposable {
@@ -16,7 +16,7 @@ export class Watchdog implements Disposable {
   #disposed = false;
   tick = 0;
 
-  /** @param look called at each tick; whether to go on is asked by `awake` */
+  /** @param look called at each tick. Ticks go on while `awake` is called. */
   constructor(clock: Clock, timeoutMs: number, look: () => void) {
     this.#clock = clock;
     this.#look = look;
@@ -24,12 +24,12 @@ export class Watchdog implements Disposable {
     this.intervalMs = Math.max(1, timeoutMs / TICKS);
   }
 
-  /** Ticks that so many milliseconds are; those of the driver's timeout unless told. */
+  /** Ticks of `ms` milliseconds. Default: those of the driver's timeout. */
   ticks(ms = this.#timeoutMs): number {
     return Math.max(1, Math.ceil(ms / this.intervalMs));
   }
 
-  /** Tick from now on, until nobody asks for it within a tick. */
+  /** Tick from now on. Ticks end when a whole tick passes without a call. */
   wake(): void {
     if (this.#timer === null && !this.#disposed) this.#timer = this.#clock.after(this.intervalMs, () => this.#tick());
   }
