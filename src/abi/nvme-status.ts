@@ -227,3 +227,8 @@ export function statusName(status: number): string {
   const code = status & StatusBit.CODE;
   return nameOf.get(code) ?? `status type ${code >> 8}, code 0x${(code & 0xff).toString(16).padStart(2, '0')}`;
 }
+
+/** A status that says that the same command fails again (Do Not Retry). */
+export function refused(status: number): number {
+  return status | StatusBit.DO_NOT_RETRY;
+}

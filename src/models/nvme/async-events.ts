@@ -1,6 +1,6 @@
 /** Asynchronous events and the requests that wait for them (NVMe 1.4, 5.2). */
 import { EventType } from '../../abi/nvme.ts';
-import { Status, StatusBit } from '../../abi/nvme-status.ts';
+import { refused, Status } from '../../abi/nvme-status.ts';
 import type { Command, Complete } from './command.ts';
 
 /** Requests that may wait at once: AERL + 1. */
@@ -29,7 +29,7 @@ export class AsyncEvents {
   /** Asynchronous Event Request. */
   request(command: Command): void {
     if (this.#requests.length === EVENT_REQUESTS) {
-      this.#complete(command, Status.AER_LIMIT_EXCEEDED | StatusBit.DO_NOT_RETRY);
+      this.#complete(command, refused(Status.AER_LIMIT_EXCEEDED));
       return;
     }
     this.#requests.push(command);

@@ -3,7 +3,7 @@ import { Dma, type DmaPort, type Iova } from '../../abi/device-host.ts';
 import { Access } from '../../abi/memory.ts';
 import { CQE_SIZE } from '../../abi/nvme.ts';
 import type { Command } from './command.ts';
-import { Ring } from './ring.ts';
+import { entriesFrom, nextIndex, Ring } from './ring.ts';
 
 const WORDS = CQE_SIZE / 4;
 /** Completions that one message carries. */
@@ -51,12 +51,11 @@ export class CompletionQueue {
 
   /** Entries posted that the host has not consumed. */
   get held(): number {
-    const n = this.tail - this.head;
-    return n < 0 ? n + this.size : n;
+    return entriesFrom(this.head, this.tail, this.size);
   }
 
   get full(): boolean {
-    return (this.tail + 1 === this.size ? 0 : this.tail + 1) === this.head;
+    return nextIndex(this.tail, this.size) === this.head;
   }
 
   /**
@@ -65,8 +64,7 @@ export class CompletionQueue {
    */
   takesHead(head: number): boolean {
     if (head >= this.size || head === this.head) return false;
-    const consumed = head - this.head;
-    return (consumed < 0 ? consumed + this.size : consumed) <= this.held;
+    return entriesFrom(this.head, head, this.size) <= this.held;
   }
 
   /** `command` waits for room. */

@@ -11,19 +11,12 @@ import type { Doorbells } from './doorbells.ts';
 import { NvmeMigration } from './migration/nvme-migration.ts';
 import { iovaOf } from './pieces.ts';
 import type { Queues } from './queues.ts';
-import type { Registers } from './registers.ts';
+import { CC_MASK, CFS, EN, NSSRO, RDY, type Registers, SHST } from './registers.ts';
 import { SubmissionQueue } from './submission-queue.ts';
 
-/** Bits of CC that there are. */
-const CC_MASK = 0x00ff_fff1;
-/** Of them, those that count only when EN is set (3.1.5): CSS, MPS, AMS. */
+/** Bits of CC that count only when EN is set (3.1.5): CSS, MPS, AMS. */
 const CC_FIXED = 0x0000_3ff0;
 const AQA_MASK = 0x0fff_0fff;
-const EN = regBits(Cc.EN, 1);
-const RDY = regBits(Csts.RDY, 1);
-const CFS = regBits(Csts.CFS, 1);
-const NSSRO = regBits(Csts.NSSRO, 1);
-const SHST = regBits(Csts.SHST, 3);
 
 export class NvmeController implements Model {
   readonly #host: DeviceHost;

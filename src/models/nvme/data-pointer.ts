@@ -8,7 +8,7 @@
  */
 import { Dma, type DmaPort, type Iova } from '../../abi/device-host.ts';
 import { Psdt, SglType } from '../../abi/nvme.ts';
-import { Status, StatusBit } from '../../abi/nvme-status.ts';
+import { refused, Status } from '../../abi/nvme-status.ts';
 import type { Command } from './command.ts';
 import { iovaOf, Pieces } from './pieces.ts';
 
@@ -29,8 +29,6 @@ export type Walk = (typeof Walk)[keyof typeof Walk];
 const DESCRIPTORS_MAX = 65_536;
 /** Read of a list at once: 512 PRP entries or 256 SGL descriptors. */
 const LIST_BYTES = 4096;
-
-const invalid = (status: number): number => status | StatusBit.DO_NOT_RETRY;
 
 export class DataPointer {
   readonly pieces = new Pieces();
@@ -245,7 +243,7 @@ export class DataPointer {
   }
 
   #fail(status: number): Walk {
-    this.status = invalid(status);
+    this.status = refused(status);
     return Walk.FAILED;
   }
 

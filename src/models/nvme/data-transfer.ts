@@ -3,7 +3,7 @@
  * (NVMe 1.4, 4.4: no SGLs on PCIe).
  */
 import { type DeviceHost, Dma } from '../../abi/device-host.ts';
-import { Status, StatusBit } from '../../abi/nvme-status.ts';
+import { refused, Status } from '../../abi/nvme-status.ts';
 import type { Command } from './command.ts';
 import { DataPointer } from './data-pointer.ts';
 import { HostCopy } from './host-copy.ts';
@@ -69,7 +69,7 @@ export class DataTransfer {
 
   #move(command: Command, bytes: Uint8Array, length: number, toHost: boolean, done: TransferDone): void {
     if (length > this.#max || length > bytes.length) {
-      done(Status.INVALID_FIELD | StatusBit.DO_NOT_RETRY);
+      done(refused(Status.INVALID_FIELD));
       return;
     }
     const part = bytes.subarray(0, length);

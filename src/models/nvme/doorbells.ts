@@ -96,32 +96,18 @@ export class Doorbells {
    * on. True: there is news.
    */
   pollTail(sq: SubmissionQueue): boolean {
-    const index = 2 * sq.id;
-    this.#shadow.writeEvent(index, sq.tail);
-    if (sq.id === 0) return false;
-    const tail = this.#shadow.read(index);
-    if (this.#shadow.failed) return this.#lost();
+    const tail = this.#look(sq.id, 2 * sq.id, sq.tail);
     if (tail === sq.tail) return false;
-    if (!sq.takesTail(tail)) {
-      this.#hooks.invalidDoorbell(EventError.INVALID_DOORBELL_VALUE);
-      return false;
-    }
+    if (!sq.takesTail(tail)) return this.#invalidValue();
     sq.tail = tail;
     return true;
   }
 
   /** As `pollTail`, of a completion queue's head. */
   pollHead(cq: CompletionQueue): boolean {
-    const index = 2 * cq.id + 1;
-    this.#shadow.writeEvent(index, cq.head);
-    if (cq.id === 0) return false;
-    const head = this.#shadow.read(index);
-    if (this.#shadow.failed) return this.#lost();
+    const head = this.#look(cq.id, 2 * cq.id + 1, cq.head);
     if (head === cq.head) return false;
-    if (!cq.takesHead(head)) {
-      this.#hooks.invalidDoorbell(EventError.INVALID_DOORBELL_VALUE);
-      return false;
-    }
+    if (!cq.takesHead(head)) return this.#invalidValue();
     cq.head = head;
     this.#queues.consumed(cq);
     return true;
@@ -135,7 +121,7 @@ export class Doorbells {
     } else if (this.#shadow.enabled && queueId !== 0) {
       // The register says only that there is news: the value may be older than what the shadow has
       // reported already.
-      if (value >= sq.size) this.#hooks.invalidDoorbell(EventError.INVALID_DOORBELL_VALUE);
+      if (value >= sq.size) this.#invalidValue();
       else if (!queues.halted && (sq.waiting > 0 || this.pollTail(sq))) queues.makeReady(sq);
     } else if (sq.takesTail(value)) {
       sq.tail = value;
@@ -143,7 +129,7 @@ export class Doorbells {
       // wrote.
       if (this.#shadow.enabled && !queues.halted) this.#setShadow(0, value);
       queues.makeReady(sq);
-    } else this.#hooks.invalidDoorbell(EventError.INVALID_DOORBELL_VALUE);
+    } else this.#invalidValue();
   }
 
   #ringHead(queueId: number, value: number): void {
@@ -151,18 +137,35 @@ export class Doorbells {
     const cq = queues.cq[queueId];
     if (cq === undefined || cq === null) this.#hooks.invalidDoorbell(EventError.INVALID_DOORBELL_REGISTER);
     else if (this.#shadow.enabled && queueId !== 0) {
-      if (value >= cq.size) this.#hooks.invalidDoorbell(EventError.INVALID_DOORBELL_VALUE);
+      if (value >= cq.size) this.#invalidValue();
       else if (!queues.halted) this.pollHead(cq);
     } else if (cq.takesHead(value)) {
       cq.head = value;
       if (this.#shadow.enabled && !queues.halted) this.#setShadow(1, value);
       queues.consumed(cq);
-    } else this.#hooks.invalidDoorbell(EventError.INVALID_DOORBELL_VALUE);
+    } else this.#invalidValue();
   }
 
-  #lost(): false {
-    this.#hooks.fatal('the shadow doorbells cannot be reached');
+  /**
+   * The value of shadow doorbell `index`, after the host knows that it has to ring from `known` on.
+   * `known` for an admin queue, whose doorbells are registers, and where the shadow cannot be read.
+   */
+  #look(queueId: number, index: number, known: number): number {
+    this.#shadow.writeEvent(index, known);
+    if (queueId === 0) return known;
+    const value = this.#shadow.read(index);
+    if (!this.#shadow.failed) return value;
+    this.#lost();
+    return known;
+  }
+
+  #invalidValue(): false {
+    this.#hooks.invalidDoorbell(EventError.INVALID_DOORBELL_VALUE);
     return false;
+  }
+
+  #lost(): void {
+    this.#hooks.fatal('the shadow doorbells cannot be reached');
   }
 
   #setShadow(index: number, value: number): void {

@@ -1,10 +1,12 @@
 /**
  * One namespace: a storage seen as logical blocks (NVMe 1.4, 1.6.21), and what Identify says of it.
  */
+
 import { Dlfeat, NidType, Nsfeat } from '../../abi/nvme-identify.ts';
-import { Status, StatusBit } from '../../abi/nvme-status.ts';
+import { refused, Status } from '../../abi/nvme-status.ts';
 import { IdentifyNamespace, NamespaceDescriptor } from '../../abi/nvme-structs.ts';
 import type { Storage, StorageQueue } from '../../abi/storage.ts';
+import { viewOf } from '../../base/data-view.ts';
 import { VfioError } from '../../base/errno.ts';
 import { checkLimits, type NamespaceLimits } from './limiter.ts';
 import { writeStatus } from './storage-status.ts';
@@ -94,7 +96,7 @@ export class Namespace {
 
   /** Identify Namespace (5.15.2.1). @param into  4096 bytes, zeroed */
   identify(into: Uint8Array): void {
-    const view = new DataView(into.buffer, into.byteOffset, into.length);
+    const view = viewOf(into);
     const blocks = BigInt(this.blocks);
     const used = Math.min(this.blocks, Math.ceil(this.storage.allocated() / this.blockSize));
     const granule = Math.max(1, GRANULE / this.blockSize) - 1;
@@ -121,7 +123,7 @@ export class Namespace {
 
   /** Namespace Identification Descriptor list (5.15.2.4). @param into  4096 bytes, zeroed */
   descriptors(into: Uint8Array): void {
-    const view = new DataView(into.buffer, into.byteOffset, into.length);
+    const view = viewOf(into);
     let at = 0;
     for (const [nidt, bytes] of [
       [NidType.EUI64, this.eui64],
@@ -166,8 +168,8 @@ export class Namespace {
   /** Why it cannot be formatted so now; SUCCESS when it can. */
   #refuseFormat(index: number): number {
     const format = FORMATS[index];
-    if (format === undefined || this.#blocksOf(format.shift) === 0) return Status.INVALID_FORMAT | StatusBit.DO_NOT_RETRY;
-    if (this.storage.readOnly) return Status.WRITE_PROTECTED | StatusBit.DO_NOT_RETRY;
+    if (format === undefined || this.#blocksOf(format.shift) === 0) return refused(Status.INVALID_FORMAT);
+    if (this.storage.readOnly) return refused(Status.WRITE_PROTECTED);
     return this.formatting ? Status.FORMAT_IN_PROGRESS : Status.SUCCESS;
   }
 

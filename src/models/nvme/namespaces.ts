@@ -2,14 +2,16 @@
  * The namespaces of a controller: which there are, what Identify says of them, formatting, and
  * which have changed.
  */
+
 import { NSID_ALL } from '../../abi/nvme.ts';
 import { Vwc } from '../../abi/nvme-identify.ts';
-import { Status, StatusBit } from '../../abi/nvme-status.ts';
+import { refused, Status } from '../../abi/nvme-status.ts';
+import { viewOf } from '../../base/data-view.ts';
 import { VfioError } from '../../base/errno.ts';
 import { Namespace, type NamespaceOptions } from './namespace.ts';
 
-/** More than anybody has; Identify's list of active ones holds 1024. */
-const NAMESPACES_MAX = 1024;
+/** Identify's list of active namespaces holds 1024. */
+export const NAMESPACES_MAX = 1024;
 
 export class Namespaces implements Disposable {
   /** By NSID - 1. All are active and stay. */
@@ -68,7 +70,7 @@ export class Namespaces implements Disposable {
    * @param into 4096 bytes, zeroed
    */
   active(after: number, into: Uint8Array): void {
-    const view = new DataView(into.buffer, into.byteOffset, into.length);
+    const view = viewOf(into);
     let at = 0;
     for (const { nsid } of this.list) {
       if (nsid <= after || at + 4 > into.length) continue;
@@ -97,7 +99,7 @@ export class Namespaces implements Disposable {
   format(nsid: number, index: number, done: (status: number) => void): void {
     const chosen = nsid === NSID_ALL ? this.list : this.list.slice(nsid - 1, nsid);
     if (nsid === 0 || chosen.length === 0) {
-      done(Status.INVALID_NAMESPACE | StatusBit.DO_NOT_RETRY);
+      done(refused(Status.INVALID_NAMESPACE));
       return;
     }
     let left = chosen.length;

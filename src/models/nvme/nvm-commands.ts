@@ -6,7 +6,7 @@
 import type { DeviceHost } from '../../abi/device-host.ts';
 import { DsmAttribute, NSID_ALL, NvmCdw12, NvmOpcode } from '../../abi/nvme.ts';
 import { Oncs, Sgls } from '../../abi/nvme-identify.ts';
-import { Status, StatusBit } from '../../abi/nvme-status.ts';
+import { refused, Status } from '../../abi/nvme-status.ts';
 import { CommandEffects } from '../../abi/nvme-structs.ts';
 import { WOULD_BLOCK } from '../../abi/storage.ts';
 import { VfioError } from '../../base/errno.ts';
@@ -53,7 +53,6 @@ export interface SuspendedCommands {
 /** False: it has to wait for others to end; nothing has happened. */
 type Handler = (command: Command, namespace: Namespace) => boolean;
 
-const refused = (status: number): number => status | StatusBit.DO_NOT_RETRY;
 /** CDW12 of Write: DTYPE, a directive; none is offered (9). */
 const DTYPE = 0x00f0_0000;
 

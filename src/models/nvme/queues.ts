@@ -4,7 +4,7 @@
  * have their turn.
  */
 import { type DeviceHost, Dma } from '../../abi/device-host.ts';
-import { Status, StatusBit } from '../../abi/nvme-status.ts';
+import { refused, Status } from '../../abi/nvme-status.ts';
 import { textOf } from '../../base/foreign.ts';
 import type { Command, CommandSet } from './command.ts';
 import { CommandPool } from './command-pool.ts';
@@ -302,7 +302,7 @@ export class Queues implements CompletingQueues, RungQueues {
     if (sq.id !== 0) this.#underWay++;
     const { id } = command;
     if (sq.outstanding > 1 && sq.holdsId(id)) {
-      this.completions.complete(command, Status.COMMAND_ID_CONFLICT | StatusBit.DO_NOT_RETRY);
+      this.completions.complete(command, refused(Status.COMMAND_ID_CONFLICT));
       // It stays the other's.
       sq.holdId(id);
       return;

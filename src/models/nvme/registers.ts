@@ -2,7 +2,15 @@
  * The controller's registers (NVMe 1.4, 3.1): what reads show. The controller carries writes out.
  */
 import type { Width } from '../../abi/device-host.ts';
-import { Aqa, Cap, Cc, NvmeReg, regBits, regField, VERSION_1_4 } from '../../abi/nvme.ts';
+import { Aqa, Cap, Cc, Csts, NvmeReg, regBits, regField, VERSION_1_4 } from '../../abi/nvme.ts';
+
+/** Bits of CC that there are. */
+export const CC_MASK = 0x00ff_fff1;
+export const EN = regBits(Cc.EN, 1);
+export const RDY = regBits(Csts.RDY, 1);
+export const CFS = regBits(Csts.CFS, 1);
+export const NSSRO = regBits(Csts.NSSRO, 1);
+export const SHST = regBits(Csts.SHST, 3);
 
 /** CAP.TO: 10 s, in units of 500 ms. */
 const TIMEOUT = 20;

@@ -5,6 +5,17 @@
 import type { DmaPort, Iova } from '../../abi/device-host.ts';
 import type { Access } from '../../abi/memory.ts';
 
+/** Entries from index `from` to index `to` of a ring of `size`. */
+export function entriesFrom(from: number, to: number, size: number): number {
+  const n = to - from;
+  return n < 0 ? n + size : n;
+}
+
+/** The index behind `index` in a ring of `size` entries. */
+export function nextIndex(index: number, size: number): number {
+  return index + 1 === size ? 0 : index + 1;
+}
+
 export class Ring {
   readonly iova: Iova;
   /** Entries, and bytes of each. */

@@ -8,7 +8,7 @@
  */
 import { type DeviceHost, Dma } from '../../abi/device-host.ts';
 import { DSM_RANGES_MAX, NvmCdw12 } from '../../abi/nvme.ts';
-import { Status, StatusBit } from '../../abi/nvme-status.ts';
+import { refused, Status } from '../../abi/nvme-status.ts';
 import { WOULD_BLOCK } from '../../abi/storage.ts';
 import type { BouncePool } from './bounce-pool.ts';
 import type { Command } from './command.ts';
@@ -347,7 +347,7 @@ export class SlowPath {
   #deallocate(operation: Operation, namespace: Namespace): void {
     const ranges = this.#ranges;
     if (!ranges.read(operation.data, namespace)) {
-      this.#end(operation, Status.LBA_OUT_OF_RANGE | StatusBit.DO_NOT_RETRY);
+      this.#end(operation, refused(Status.LBA_OUT_OF_RANGE));
       return;
     }
     for (let i = 0; i < ranges.count; i++) this.#zero(operation, namespace, ranges.offset(i), ranges.size(i), true);

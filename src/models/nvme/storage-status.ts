@@ -1,5 +1,5 @@
 /** The statuses of a storage's errors: NVMe status codes (NVMe 1.4, 4.6.1.2). */
-import { Status, StatusBit } from '../../abi/nvme-status.ts';
+import { refused, Status } from '../../abi/nvme-status.ts';
 import { Errno } from '../../base/errno.ts';
 
 /** @param result  0 or -errno of a read */
@@ -20,7 +20,7 @@ function common(result: number): number | undefined {
     case Errno.EFBIG:
       return Status.CAPACITY_EXCEEDED;
     case Errno.EROFS:
-      return Status.WRITE_TO_READ_ONLY_RANGE | StatusBit.DO_NOT_RETRY;
+      return refused(Status.WRITE_TO_READ_ONLY_RANGE);
     case Errno.ENOMEM:
     case Errno.EAGAIN:
     case Errno.EBADF:

@@ -4,7 +4,7 @@ import { Access } from '../../abi/memory.ts';
 import { SQE_SIZE } from '../../abi/nvme.ts';
 import type { Command } from './command.ts';
 import type { CompletionQueue } from './completion-queue.ts';
-import { Ring } from './ring.ts';
+import { entriesFrom, nextIndex, Ring } from './ring.ts';
 
 /** Entries of remote memory that one message brings. */
 const AHEAD_MAX = 64;
@@ -49,8 +49,7 @@ export class SubmissionQueue {
 
   /** Entries that wait to be fetched. */
   get waiting(): number {
-    const n = this.tail - this.head;
-    return n < 0 ? n + this.size : n;
+    return entriesFrom(this.head, this.tail, this.size);
   }
 
   /**
@@ -59,8 +58,7 @@ export class SubmissionQueue {
    */
   takesTail(tail: number): boolean {
     if (tail >= this.size || tail === this.tail) return false;
-    const added = tail - this.tail;
-    return this.waiting + (added < 0 ? added + this.size : added) < this.size;
+    return this.waiting + entriesFrom(this.tail, tail, this.size) < this.size;
   }
 
   /**
@@ -82,7 +80,7 @@ export class SubmissionQueue {
       if (done !== Dma.DONE) return done;
       this.#take(this.#entryWords, 0, command.dw);
     }
-    this.head = this.head + 1 === this.size ? 0 : this.head + 1;
+    this.head = nextIndex(this.head, this.size);
     return Dma.DONE;
   }
 

@@ -3,7 +3,7 @@
  */
 import { AdminOpcode, FeatureSelect, FormatCdw10, regField } from '../../../abi/nvme.ts';
 import { Cns, IDENTIFY_SIZE } from '../../../abi/nvme-identify.ts';
-import { Status, StatusBit } from '../../../abi/nvme-status.ts';
+import { refused, Status } from '../../../abi/nvme-status.ts';
 import { CommandEffects } from '../../../abi/nvme-structs.ts';
 import type { AsyncEvents } from '../async-events.ts';
 import type { Command, CommandSet, Complete } from '../command.ts';
@@ -45,8 +45,6 @@ interface AdminCommand {
 
 /** Format NVM, SES: none, or all user data; cryptographic erase is not offered (FNA). */
 const USER_DATA_ERASE = 1;
-
-const refused = (status: number): number => status | StatusBit.DO_NOT_RETRY;
 
 export class AdminCommands implements CommandSet {
   readonly #parts: AdminParts;

@@ -1,7 +1,7 @@
 /** Features: what the host may set, and reads back (NVMe 1.4, 5.13, 5.21, 7.8). */
 
 import { FEATURE_SAVE, FeatureCapability, FeatureId, FeatureSelect, NSID_ALL } from '../../../abi/nvme.ts';
-import { Status, StatusBit } from '../../../abi/nvme-status.ts';
+import { refused, Status } from '../../../abi/nvme-status.ts';
 import { Timestamp } from '../../../abi/nvme-structs.ts';
 import type { Clock } from '../../../base/clock.ts';
 import type { Command } from '../command.ts';
@@ -62,8 +62,6 @@ const POWER_STATES = 1;
 const ALL_SENSORS = 15;
 /** Error Recovery, DULBE: errors for deallocated blocks, which NSFEAT does not offer. */
 const DULBE = 0x1_0000;
-
-const refused = (status: number): number => status | StatusBit.DO_NOT_RETRY;
 
 export class Features {
   /** Temperature Threshold: over and under, Kelvin. */

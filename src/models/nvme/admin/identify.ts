@@ -1,7 +1,7 @@
 /** Identify (NVMe 1.4, 5.15): what the controller and its namespaces are. */
 import { NSID_ALL, VERSION_1_4 } from '../../../abi/nvme.ts';
 import { Cns, IDENTIFY_SIZE, Lpa, Oacs, Oaes, Oncs } from '../../../abi/nvme-identify.ts';
-import { Status, StatusBit } from '../../../abi/nvme-status.ts';
+import { refused, Status } from '../../../abi/nvme-status.ts';
 import { IdentifyController, POWER_STATES_OFFSET, PowerState } from '../../../abi/nvme-structs.ts';
 import { EVENT_REQUESTS } from '../async-events.ts';
 import { ERROR_LOG_ENTRIES } from '../error-log.ts';
@@ -31,8 +31,6 @@ const ABORTS = 4;
 /** Microseconds to become ready and to shut down: what a slow disk takes to write what it holds. */
 const RESUME_US = 1_000_000;
 const SHUTDOWN_US = 10_000_000;
-
-const refused = (status: number): number => status | StatusBit.DO_NOT_RETRY;
 
 export class Identify {
   readonly #identity: Identity;

@@ -1,6 +1,6 @@
 /** Get Log Page (NVMe 1.4, 5.14). */
 import { EventType, LogId, NSID_ALL } from '../../../abi/nvme.ts';
-import { Status, StatusBit } from '../../../abi/nvme-status.ts';
+import { refused, Status } from '../../../abi/nvme-status.ts';
 import { CHANGED_NAMESPACES_MAX, COMMANDS_SUPPORTED_IO, COMMANDS_SUPPORTED_SIZE, FirmwareSlotLog } from '../../../abi/nvme-structs.ts';
 import type { Command } from '../command.ts';
 
@@ -21,8 +21,6 @@ export interface LogSources {
 
 /** Retain Asynchronous Event, CDW10. */
 const RAE = 1 << 15;
-
-const refused = (status: number): number => status | StatusBit.DO_NOT_RETRY;
 
 export interface LogData {
   readonly status: number;

@@ -1,7 +1,7 @@
 /** Creating and deleting I/O queues (NVMe 1.4, 5.3 to 5.6). */
 import type { DmaPort } from '../../../abi/device-host.ts';
 import { CQES, CreateCq, CreateSq, regField, SQES } from '../../../abi/nvme.ts';
-import { Status, StatusBit } from '../../../abi/nvme-status.ts';
+import { refused, Status } from '../../../abi/nvme-status.ts';
 import type { Command } from '../command.ts';
 import { CompletionQueue } from '../completion-queue.ts';
 import type { Interrupts } from '../interrupts.ts';
@@ -22,8 +22,6 @@ export interface QueueLimits {
   readonly iosqes: number;
   readonly iocqes: number;
 }
-
-const refused = (status: number): number => status | StatusBit.DO_NOT_RETRY;
 
 export class QueueCommands {
   readonly #dma: DmaPort;

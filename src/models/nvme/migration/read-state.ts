@@ -2,14 +2,15 @@
  * Saved state as it arrives: what is not known here is refused, and so is what could not have been
  * saved by a controller like this one.
  */
-import { ADMIN_QUEUE_MAX, AdminOpcode, Cc, Csts, NvmeReg, regBits, SQE_SIZE } from '../../../abi/nvme.ts';
+import { ADMIN_QUEUE_MAX, AdminOpcode, NvmeReg, SQE_SIZE } from '../../../abi/nvme.ts';
 import { decodePlain } from '../../kit/plain-data.ts';
 import { type FeatureState, isFeatureKey } from '../admin/features.ts';
 import { EVENT_REQUESTS, PENDING_MAX } from '../async-events.ts';
 import { ERROR_LOG_BYTES } from '../error-log.ts';
 import { HEALTH_COUNTS } from '../health.ts';
 import { ascii } from '../identity.ts';
-import { Registers } from '../registers.ts';
+import { NAMESPACES_MAX } from '../namespaces.ts';
+import { CC_MASK, CFS, EN, NSSRO, RDY, Registers, SHST } from '../registers.ts';
 import { Fields, wrong } from './fields.ts';
 import {
   type ControllerShape,
@@ -27,15 +28,9 @@ const U32 = 0xffff_ffff;
 const MAX = Number.MAX_SAFE_INTEGER;
 /** Commands under way at most: I/O, and what fits into the admin queues besides. */
 const COMMANDS_MAX = 3 * ADMIN_QUEUE_MAX;
-const NAMESPACES_MAX = 1024;
 /** Longest wait: 2^31 ms. */
 const LEFT_NS_MAX = 2 ** 31 * 1e6;
-const CSTS_MASK = regBits(Csts.RDY, 1) | regBits(Csts.CFS, 1) | regBits(Csts.SHST, 3) | regBits(Csts.NSSRO, 1);
-const RDY = regBits(Csts.RDY, 1);
-const CFS = regBits(Csts.CFS, 1);
-const SHST = regBits(Csts.SHST, 3);
-const EN = regBits(Cc.EN, 1);
-const CC_MASK = 0x00ff_fff1;
+const CSTS_MASK = RDY | CFS | SHST | NSSRO;
 
 /** @throws VfioError EINVAL naming in what the two controllers differ, or what cannot be */
 export function readState(bytes: Uint8Array, shape: ControllerShape): SavedState {
@@ -202,13 +197,18 @@ function page(of: Fields, name: string): bigint {
   return address;
 }
 
-function readCompletionQueue(of: Fields, { ioQueues, entries }: ControllerShape): SavedCompletionQueue {
+function readRing(of: Fields, ioQueues: number, entries: number): Pick<SavedSubmissionQueue, 'id' | 'size' | 'iova'> {
   const id = of.integer('id', ioQueues);
   const size = of.integer('size', id === 0 ? ADMIN_QUEUE_MAX : entries, 2);
+  return { id, size, iova: page(of, 'iova') };
+}
+
+function readCompletionQueue(of: Fields, { ioQueues, entries }: ControllerShape): SavedCompletionQueue {
+  const { id, size, iova } = readRing(of, ioQueues, entries);
   const queue = {
     id,
     size,
-    iova: page(of, 'iova'),
+    iova,
     vector: of.integer('vector', ioQueues),
     interrupts: of.flag('interrupts'),
     head: of.integer('head', size - 1),
@@ -221,12 +221,11 @@ function readCompletionQueue(of: Fields, { ioQueues, entries }: ControllerShape)
 }
 
 function readSubmissionQueue(of: Fields, { ioQueues, entries }: ControllerShape): SavedSubmissionQueue {
-  const id = of.integer('id', ioQueues);
-  const size = of.integer('size', id === 0 ? ADMIN_QUEUE_MAX : entries, 2);
+  const { id, size, iova } = readRing(of, ioQueues, entries);
   const queue = {
     id,
     size,
-    iova: page(of, 'iova'),
+    iova,
     cq: of.integer('cq', ioQueues),
     head: of.integer('head', size - 1),
     tail: of.integer('tail', size - 1),
