@@ -4,8 +4,9 @@
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { Device, MigrationStream } from '../src/abi/device.ts';
+import { bitmapBytes } from '../src/abi/vfio.ts';
 import { VfioError } from '../src/base/errno.ts';
-import { bitmapBytes, Migration } from '../src/drivers/kit/migration.ts';
+import { Migration } from '../src/drivers/kit/migration.ts';
 import { VfioUserDevice } from '../src/vfio-user/client.ts';
 import { Movable } from './kit/movable-model.ts';
 import { ServerProcess } from './kit/server-process.ts';

@@ -8,6 +8,7 @@
  * interrupts is asynchronous. Every method throws `VfioError` with the errno Linux gives, ENODEV
  * once the device is gone or the file is closed.
  */
+import type { RegisterAccess } from '../base/register-access.ts';
 import type { DmaBuf, DmaBufRequest, DmaLogging, LowPower, MigrationControl, SleepNotice } from './device-features.ts';
 import type { InterruptSink, InterruptSource } from './interrupt-sink.ts';
 import type { Access, DirectMemory, Memory } from './memory.ts';
@@ -26,6 +27,7 @@ export type {
   SleepNotice,
 } from './device-features.ts';
 export type { InterruptSink, InterruptSource } from './interrupt-sink.ts';
+export type { RegisterAccess };
 
 /** The result of VFIO_DEVICE_GET_INFO. */
 export interface DeviceInfo {
@@ -79,18 +81,6 @@ export interface IrqInfo {
   /** `IrqInfoFlags` */
   readonly flags: number;
   readonly count: number;
-}
-
-/** Loads and stores of a register's width at a byte offset. */
-export interface RegisterAccess {
-  read8(offset: number): number;
-  read16(offset: number): number;
-  read32(offset: number): number;
-  read64(offset: number): bigint;
-  write8(offset: number, value: number): void;
-  write16(offset: number, value: number): void;
-  write32(offset: number, value: number): void;
-  write64(offset: number, value: bigint): void;
 }
 
 /**

@@ -156,6 +156,15 @@ export type MigrationState = (typeof MigrationState)[keyof typeof MigrationState
 /** The ranges that one DMA_LOGGING_START takes: as many as fit a page. */
 export const DMA_LOGGING_MAX_RANGES = 256;
 
+/**
+ * Bytes of the bitmap of DMA_LOGGING_REPORT: a bit for each page of `length` bytes, in whole words of
+ * 64 bits.
+ */
+export function bitmapBytes(length: bigint, pageSize = 4096n): number {
+  const pages = (length + pageSize - 1n) / pageSize;
+  return Number((pages + 63n) / 64n) * 8;
+}
+
 export const IommuInfoFlags = { PGSIZES: 1, CAPS: 2 } as const;
 export const IommuInfoCap = { IOVA_RANGE: 1, MIGRATION: 2, DMA_AVAIL: 3 } as const;
 

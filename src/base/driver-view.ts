@@ -13,32 +13,21 @@ import { type BitFields, fieldMask } from './bit-fields.ts';
 import { hex } from './check.ts';
 import { VfioError } from './errno.ts';
 import { INSPECT } from './inspect.ts';
+import type { RegisterAccess } from './register-access.ts';
 import { bitsOf, fitted, fitted64, strictNames } from './register-view.ts';
 import { checkRegisters, type DriverView, type Register, type RegisterBytes, type Registers } from './registers.ts';
-
-/** Loads and stores by offset. */
-export interface LoadsAndStores {
-  read8(offset: number): number;
-  read16(offset: number): number;
-  read32(offset: number): number;
-  read64(offset: number): bigint;
-  write8(offset: number, value: number): void;
-  write16(offset: number, value: number): void;
-  write32(offset: number, value: number): void;
-  write64(offset: number, value: bigint): void;
-}
 
 /** Symbols, so that every name is free for a register. */
 const ACCESS: unique symbol = Symbol('access');
 const BASE: unique symbol = Symbol('base');
 
 interface View {
-  readonly [ACCESS]: LoadsAndStores;
+  readonly [ACCESS]: RegisterAccess;
   /** The view adds this to the offsets of the map. */
   readonly [BASE]: number;
 }
 
-type ViewClass = new (access: LoadsAndStores, base: number) => object;
+type ViewClass = new (access: RegisterAccess, base: number) => object;
 
 /**
  * A map has one class, so that the views of all devices with these registers share a hidden class.
@@ -50,7 +39,7 @@ const classes = new WeakMap<Registers, ViewClass>();
  *
  * @param at where the map begins, in bytes @throws VfioError EINVAL when `map` is no register map
  */
-export function driverView<R extends Registers>(map: R, access: LoadsAndStores, at = 0): DriverView<R> {
+export function driverView<R extends Registers>(map: R, access: RegisterAccess, at = 0): DriverView<R> {
   let View = classes.get(map);
   if (View === undefined) {
     checkRegisters('a register map', map);
@@ -69,9 +58,9 @@ function makeView(map: Registers): ViewClass {
   const entries = Object.entries(map);
   const grouped = entries.flatMap(([name, r]) => (r.fields === null ? [] : [{ name, Fields: makeFieldsView(name, r, r.fields) }]));
   class RegistersView {
-    readonly [ACCESS]: LoadsAndStores;
+    readonly [ACCESS]: RegisterAccess;
     readonly [BASE]: number;
-    constructor(access: LoadsAndStores, base: number) {
+    constructor(access: RegisterAccess, base: number) {
       this[ACCESS] = access;
       this[BASE] = base;
       for (const { name, Fields } of grouped) Object.defineProperty(this, name, { value: new Fields(access, base), enumerable: true });
@@ -96,9 +85,9 @@ function place({ bytes, offset }: Register): string {
 function makeFieldsView(register: string, declared: Register, fields: BitFields): ViewClass {
   const { bytes, offset } = declared;
   class FieldsView {
-    readonly [ACCESS]: LoadsAndStores;
+    readonly [ACCESS]: RegisterAccess;
     readonly [BASE]: number;
-    constructor(access: LoadsAndStores, base: number) {
+    constructor(access: RegisterAccess, base: number) {
       this[ACCESS] = access;
       this[BASE] = base;
     }

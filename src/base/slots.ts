@@ -32,9 +32,7 @@ export class Slots {
       return slot;
     }
     if (this.#fresh === this.#next.length) {
-      const larger = new Uint32Array(2 * this.#fresh);
-      larger.set(this.#next);
-      this.#next = larger;
+      this.#next = resized(this.#next, 2 * this.#fresh);
     }
     return this.#fresh++;
   }
@@ -50,4 +48,11 @@ export class Slots {
     this.#next[slot] = this.#free;
     this.#free = slot + 1;
   }
+}
+
+/** A copy of a parallel array with `length` entries: the entries that fit, then zeros. */
+export function resized<T extends Uint8Array | Uint32Array | Float64Array>(array: T, length: number): T {
+  const copy = new (array.constructor as new (length: number) => T)(length);
+  copy.set(array.length <= length ? array : array.subarray(0, length));
+  return copy;
 }

@@ -4,6 +4,7 @@
  *
  * @see linux/drivers/vfio/vfio_main.c, vfio_ioctl_device_feature(); include/uapi/linux/vfio.h
  */
+
 import type { Device, DmaBuf, DmaRange, FeatureRequest, InterruptSink, MigrationStream } from '../abi/device.ts';
 import { VF_TOKEN_BYTES } from '../abi/vf-token.ts';
 import { DMA_LOGGING_MAX_RANGES, Feature } from '../abi/vfio.ts';
@@ -18,6 +19,7 @@ import {
   FeatureMigState,
   MinSize,
 } from '../abi/vfio-structs.ts';
+import { viewOf } from '../base/data-view.ts';
 import { VfioError } from '../base/errno.ts';
 
 export interface FeatureBytes extends FeatureRequest {
@@ -50,10 +52,6 @@ interface Operation {
 }
 
 const EMPTY = new Uint8Array(0);
-
-function viewOf({ buffer, byteOffset, byteLength }: Uint8Array): DataView {
-  return new DataView(buffer, byteOffset, byteLength);
-}
 
 /** `run` on a member, null without the member. */
 function on<T>(member: T | undefined, run: (member: T) => number): number | null {

@@ -33,7 +33,17 @@ export type {
   SleepNotice,
 } from '../abi/device.ts';
 export type { DirectMemory, Memory } from '../abi/memory.ts';
-export { DeviceFlags, Feature, IrqIndex, IrqInfoFlags, MigrationFlags, MigrationState, RegionFlags, RegionIndex } from '../abi/vfio.ts';
+export {
+  bitmapBytes,
+  DeviceFlags,
+  Feature,
+  IrqIndex,
+  IrqInfoFlags,
+  MigrationFlags,
+  MigrationState,
+  RegionFlags,
+  RegionIndex,
+} from '../abi/vfio.ts';
 export { type OpenOptions, open } from '../api/open.ts';
 export type { DriverContext, DriverMain } from '../api/run-driver.ts';
 export { type BitAccess, bit, bits } from '../base/bit-fields.ts';
@@ -55,4 +65,4 @@ export { EduDriver, type EduDriverOptions } from '../drivers/edu/edu-driver.ts';
 export type { AllocOptions, DmaBuffer } from '../drivers/kit/dma.ts';
 export { type AttachOptions, DriverDevice } from '../drivers/kit/driver-device.ts';
 export type { Interrupts, WaitOptions } from '../drivers/kit/interrupts.ts';
-export { bitmapBytes, type LoggedRange, Migration, type MigrationStateName } from '../drivers/kit/migration.ts';
+export { type LoggedRange, Migration, type MigrationStateName } from '../drivers/kit/migration.ts';

@@ -7,9 +7,8 @@ import { errnoFrom } from '../../tests/kit/errno.ts';
 import { MigrationSide } from '../../tests/kit/migration-rig.ts';
 import { type MovableModel, movable } from '../../tests/kit/movable-model.ts';
 import { Access, type DirectMemory } from '../abi/memory.ts';
-import { Feature } from '../abi/vfio.ts';
+import { bitmapBytes, Feature } from '../abi/vfio.ts';
 import { featureBytes } from '../device/feature-bytes.ts';
-import { bitmapBytes } from '../drivers/kit/migration.ts';
 import { HeapMemory } from '../sys/fake.ts';
 import { DmaLog } from './dma-log.ts';
 

@@ -10,7 +10,7 @@ import { Access, type DirectMemory, type Memory, WINDOW_BYTES } from '../abi/mem
 import { hex } from '../base/check.ts';
 import { VfioError } from '../base/errno.ts';
 import { IntervalMap } from '../base/interval-map.ts';
-import { Slots } from '../base/slots.ts';
+import { resized, Slots } from '../base/slots.ts';
 import type { DirtyPages } from './dirty-pages.ts';
 
 /** Bytes per page number. */
@@ -282,13 +282,8 @@ export class IommuDomain {
   #resize(): void {
     const capacity = this.#slots.capacity;
     if (capacity === this.#offsets.length) return;
-    const kept = Math.min(capacity, this.#offsets.length);
-    const offsets = new Float64Array(capacity);
-    offsets.set(this.#offsets.subarray(0, kept));
-    this.#offsets = offsets;
-    const access = new Uint8Array(capacity);
-    access.set(this.#access.subarray(0, kept));
-    this.#access = access;
+    this.#offsets = resized(this.#offsets, capacity);
+    this.#access = resized(this.#access, capacity);
     if (this.#slots.used === 0) this.#memories = [];
   }
 }

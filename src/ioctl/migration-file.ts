@@ -5,8 +5,9 @@
  * @see linux/drivers/vfio/vfio_main.c, vfio_ioctl_device_feature_mig_device_state(),
  *   vfio_ioctl_device_feature_logging_report()
  */
+
 import type { MigrationStream } from '../abi/device.ts';
-import { DMA_LOGGING_MAX_RANGES, Feature, MigrationIoctl } from '../abi/vfio.ts';
+import { bitmapBytes, DMA_LOGGING_MAX_RANGES, Feature, MigrationIoctl } from '../abi/vfio.ts';
 import {
   FeatureDmaLoggingControl,
   FeatureDmaLoggingRange,
@@ -15,6 +16,7 @@ import {
   MinSize,
   PrecopyInfo,
 } from '../abi/vfio-structs.ts';
+import { viewOf } from '../base/data-view.ts';
 import { VfioError } from '../base/errno.ts';
 import { type FeatureBytes, featureBytes } from '../device/feature-bytes.ts';
 import type { DeviceFile } from '../engine/device/device-file.ts';
@@ -30,7 +32,7 @@ const AT = MinSize.DEVICE_FEATURE;
 /** The descriptor goes back in `data_fd`; -1 when there is none, also with an error. */
 function deviceState(device: DeviceFile, caller: Caller, user: UserBuffer, request: FeatureBytes): number {
   const { data } = request;
-  const view = new DataView(data.buffer, data.byteOffset);
+  const view = viewOf(data);
   let failure: unknown = null;
   let fd = -1;
   try {
@@ -66,7 +68,7 @@ function deviceState(device: DeviceFile, caller: Caller, user: UserBuffer, reque
  */
 function startLogging(device: DeviceFile, caller: Caller, user: UserBuffer, request: FeatureBytes): number {
   const { data } = request;
-  const control = FeatureDmaLoggingControl.decode(new DataView(data.buffer, data.byteOffset));
+  const control = FeatureDmaLoggingControl.decode(viewOf(data));
   featureBytes(device, {
     ...request,
     get ranges() {
@@ -93,17 +95,12 @@ function readRanges(caller: Caller, address: bigint, count: number): Uint8Array 
 
 /** The bitmap is looked up after all other checks of the engine. */
 function reportLogging(device: DeviceFile, caller: Caller, _user: UserBuffer, request: FeatureBytes): number {
-  const {
-    length,
-    page_size: pageSize,
-    bitmap: address,
-  } = FeatureDmaLoggingReport.decode(new DataView(request.data.buffer, request.data.byteOffset));
+  const { length, page_size: pageSize, bitmap: address } = FeatureDmaLoggingReport.decode(viewOf(request.data));
   let window: UserMemoryWindow | null = null;
   featureBytes(device, {
     ...request,
     get bitmap() {
-      const pages = (length + pageSize - 1n) / pageSize;
-      window = caller.memory.window(address, Number((pages + 63n) / 64n) * 8);
+      window = caller.memory.window(address, bitmapBytes(length, pageSize));
       return window.bytes;
     },
   });

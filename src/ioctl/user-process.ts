@@ -7,6 +7,7 @@
  * Calls never wait. A read of an eventfd whose count is 0 is EAGAIN, blocking or not; poll reports
  * the events that are ready now.
  */
+import { viewOf } from '../base/data-view.ts';
 import { Errno, VfioError } from '../base/errno.ts';
 import { textOf } from '../base/foreign.ts';
 import type { RateLimitedLogger } from '../base/log.ts';
@@ -360,14 +361,14 @@ function readCounter(counter: EventCounter, into: UserMemory, count: number): nu
   if (!(count >= 8)) throw new VfioError('EINVAL', 'an eventfd gives 8 bytes');
   const value = counter.take();
   if (typeof into === 'number' || into.length < 8) throw new VfioError('EFAULT', 'the 8 bytes are not in mapped memory');
-  new DataView(into.buffer, into.byteOffset).setBigUint64(0, value, true);
+  viewOf(into).setBigUint64(0, value, true);
   return 8;
 }
 
 function writeCounter(counter: EventCounter, from: UserMemory, count: number): number {
   if (!(count >= 8)) throw new VfioError('EINVAL', 'an eventfd takes 8 bytes');
   if (typeof from === 'number' || from.length < 8) throw new VfioError('EFAULT', 'the 8 bytes are not in mapped memory');
-  counter.write(new DataView(from.buffer, from.byteOffset).getBigUint64(0, true));
+  counter.write(viewOf(from).getBigUint64(0, true));
   return 8;
 }
 

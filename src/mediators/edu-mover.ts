@@ -14,6 +14,7 @@ import type { ModelMigration } from '../abi/device-host.ts';
 import { EDU_BUFFER, EDU_IDS, EduCommand, EduRegisters } from '../abi/edu.ts';
 import { type MediatedDevice, type Mediator, PASS_THROUGH, type PassThrough } from '../abi/mediator.ts';
 import { RegionFlags } from '../abi/vfio.ts';
+import { viewOf } from '../base/data-view.ts';
 import { VfioError } from '../base/errno.ts';
 import { struct } from '../base/struct.ts';
 
@@ -208,7 +209,7 @@ class MovedEdu implements ModelMigration {
 
   load(bytes: Uint8Array): void {
     if (bytes.length !== State.structSize + BUFFER_SIZE) throw new VfioError('EINVAL', `the state of edu has ${bytes.length} bytes`);
-    const state = State.decode(new DataView(bytes.buffer, bytes.byteOffset));
+    const state = State.decode(viewOf(bytes));
     if (state.flags !== 0 || state.reserved !== 0)
       throw new VfioError('EINVAL', `the state of edu has flags 0x${state.flags.toString(16)}`);
     const device = this.#device;

@@ -9,6 +9,7 @@
  *
  * @see linux/drivers/vfio/pci/vfio_pci_config.c, vfio_cap_init(), vfio_ecap_init()
  */
+
 import {
   CapHeader,
   CapId,
@@ -22,6 +23,7 @@ import {
   Status,
 } from '../abi/pci.ts';
 import { hex } from '../base/check.ts';
+import { viewOf } from '../base/data-view.ts';
 import { VfioError } from '../base/errno.ts';
 import { Pcix } from './capabilities/pci-x.ts';
 import { type WalkStep, walkCapabilities, walkExtendedCapabilities } from './capabilities/walk.ts';
@@ -228,7 +230,7 @@ class MapBuilder {
     this.#virt = virt;
     this.#write = write;
     this.#initial = initial;
-    this.#initialView = new DataView(initial.buffer, initial.byteOffset, initial.byteLength);
+    this.#initialView = viewOf(initial);
     this.#regionOf = regionOf;
     this.#rowOf = rowOf;
   }

@@ -2,7 +2,9 @@
  * A VFIO user's view of a config space of which only the bytes are known (S2-05, S2-43): the copy
  * at open, over the hardware's registers.
  */
+
 import { Bar, Command, Config } from '../abi/pci.ts';
+import { viewOf } from '../base/data-view.ts';
 import type { PermissionMap } from './permission-map.ts';
 
 /** A BAR or the ROM of a device, where more is known than its registers show. */
@@ -39,7 +41,7 @@ function typeBits(region: KnownRegion): number {
 export function userCopy(map: PermissionMap, vf?: VirtualFunctionFacts, regions: readonly (KnownRegion | undefined)[] = []): Uint8Array {
   const copy = map.initial.slice();
   if (vf === undefined) return copy;
-  const view = new DataView(copy.buffer, copy.byteOffset, copy.byteLength);
+  const view = viewOf(copy);
   view.setUint16(Config.VENDOR_ID, vf.vendor, true);
   view.setUint16(Config.DEVICE_ID, vf.device, true);
   view.setUint8(Config.COMMAND, view.getUint8(Config.COMMAND) | Command.MEMORY);

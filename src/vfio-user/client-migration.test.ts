@@ -7,10 +7,10 @@ import { ClientRig, dmaAccess, seen } from '../../tests/kit/client-rig.ts';
 import { errnoFrom } from '../../tests/kit/errno.ts';
 import { until } from '../../tests/kit/event-loop.ts';
 import type { PeerAction } from '../../tests/kit/scripted-peer.ts';
-import { FeatureFlags, MigrationState } from '../abi/vfio.ts';
+import { bitmapBytes, FeatureFlags, MigrationState } from '../abi/vfio.ts';
 import { HeaderFlags } from '../abi/vfio-user.ts';
 import { Errno } from '../base/errno.ts';
-import { bitmapBytes, Migration } from '../drivers/kit/migration.ts';
+import { Migration } from '../drivers/kit/migration.ts';
 import { HeapMemory } from '../sys/fake.ts';
 import { Command, encodeFeature, encodeMessage, encodeMigData } from './messages.ts';
 

@@ -7,6 +7,8 @@
  * A payload is what follows the header; `encode…` makes a fresh one. How to add a message:
  * messages/table.ts.
  */
+
+export { viewOf } from '../base/data-view.ts';
 export * from './messages/adoption.ts';
 export type {
   DirtyPagesRequest,
@@ -26,7 +28,6 @@ export { UserDmaLoggingControl, UserDmaLoggingReport } from './messages/feature-
 export * from './messages/header.ts';
 export * from './messages/irq-info.ts';
 export * from './messages/mig-data.ts';
-export { viewOf } from './messages/payload.ts';
 export * from './messages/precopy-info.ts';
 export * from './messages/reason.ts';
 export * from './messages/region-access.ts';

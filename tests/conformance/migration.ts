@@ -4,9 +4,9 @@
 
 import { describe, expect, it } from 'vitest';
 import type { MigrationStream } from '../../src/abi/device.ts';
-import { Feature } from '../../src/abi/vfio.ts';
+import { bitmapBytes, Feature } from '../../src/abi/vfio.ts';
 import { featureBytes } from '../../src/device/feature-bytes.ts';
-import { bitmapBytes, Migration, type MigrationStateName } from '../../src/drivers/kit/migration.ts';
+import { Migration, type MigrationStateName } from '../../src/drivers/kit/migration.ts';
 import { errnoFrom } from '../kit/errno.ts';
 import { bar0, type ConformanceSubject, config, dma, Edu, enable, mapped, startDma } from './subject.ts';
 

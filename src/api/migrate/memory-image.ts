@@ -5,10 +5,10 @@
  */
 import type { Access, DirectMemory, Memory } from '../../abi/memory.ts';
 import { WINDOW_BYTES } from '../../abi/memory.ts';
-import { DMA_LOGGING_MAX_RANGES } from '../../abi/vfio.ts';
+import { bitmapBytes, DMA_LOGGING_MAX_RANGES } from '../../abi/vfio.ts';
 import { hex } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
-import { bitmapBytes, type LoggedRange, type Migration } from '../../drivers/kit/migration.ts';
+import type { LoggedRange, Migration } from '../../drivers/kit/migration.ts';
 import type { IommuDomain } from '../../hardware/iommu-domain.ts';
 import { Extent } from './extent.ts';
 import { type Mapping, PAGE } from './wire.ts';

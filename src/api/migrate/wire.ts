@@ -1,6 +1,7 @@
 /** Payloads that are not JSON: pieces of memory, their pages, and the mappings. */
 import { Access } from '../../abi/memory.ts';
 import { U64_MAX } from '../../base/check.ts';
+import { viewOf } from '../../base/data-view.ts';
 import { VfioError } from '../../base/errno.ts';
 import { struct } from '../../base/struct.ts';
 import { PAYLOAD_MAX } from './frames.ts';
@@ -47,8 +48,6 @@ export interface ExtentInfo {
   readonly number: number;
   readonly pages: number;
 }
-
-const viewOf = (bytes: Uint8Array): DataView => new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 
 /** Rows in as many payloads as they need. */
 function* payloads<T>(rows: readonly T[], rowBytes: number, encode: (view: DataView, at: number, row: T) => void): Generator<Uint8Array> {

@@ -111,9 +111,3 @@ export class Migration {
     throw new VfioError('ENOTTY', `${this.device.info.name} cannot ${what}`);
   }
 }
-
-/** Bytes of a bitmap for `length` bytes of memory. */
-export function bitmapBytes(length: bigint, pageSize = 4096n): number {
-  const pages = (length + pageSize - 1n) / pageSize;
-  return Number((pages + 63n) / 64n) * 8;
-}

@@ -2,9 +2,11 @@
  * The answer of Identify about the controller, in the units that people and the driver use (NVMe
  * 1.4, 5.15.2.2).
  */
+
 import { CQES, SQES } from '../../abi/nvme.ts';
 import { Oacs, Oncs, Vwc } from '../../abi/nvme-identify.ts';
 import { IdentifyController } from '../../abi/nvme-structs.ts';
+import { viewOf } from '../../base/data-view.ts';
 import { VfioError } from '../../base/errno.ts';
 import type { Capabilities } from './controller-registers.ts';
 
@@ -42,7 +44,7 @@ export interface ControllerInfo {
 
 /** @throws VfioError EIO for queue entry sizes that NVMe does not have */
 export function decodeController(raw: Uint8Array, capabilities: Capabilities, device: string): ControllerInfo {
-  const identify = IdentifyController.decode(new DataView(raw.buffer, raw.byteOffset, raw.byteLength));
+  const identify = IdentifyController.decode(viewOf(raw));
   // The required size is in the lower half. Some controllers say 0 and mean the only sizes that
   // exist.
   for (const [name, byte, size] of [

@@ -1,6 +1,8 @@
 /** The namespaces that the controller has active (NVMe 1.4, 5.15.2.3 and 6.1). */
+
 import { Cns } from '../../abi/nvme-identify.ts';
 import { Status } from '../../abi/nvme-status.ts';
+import { viewOf } from '../../base/data-view.ts';
 import type { LogLevel } from '../../base/log.ts';
 import type { CommandPort } from './command-port.ts';
 import type { Controller } from './controller.ts';
@@ -142,7 +144,7 @@ export class NamespaceList {
         if (!(error instanceof NvmeError)) throw error;
         return error.message;
       }
-      const view = new DataView(raw.buffer, raw.byteOffset);
+      const view = viewOf(raw);
       const page = Array.from({ length: LIST }, (_, i) => view.getUint32(4 * i, true));
       const end = page.indexOf(0);
       const ids = end < 0 ? page : page.slice(0, end);

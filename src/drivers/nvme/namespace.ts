@@ -2,10 +2,12 @@
  * A namespace: blocks to read and write (NVMe 1.4, 6). The driver splits each call into as many
  * commands as the controller's limits require.
  */
+
 import { DSM_RANGES_MAX, DsmAttribute, NvmCdw12, NvmOpcode, regField } from '../../abi/nvme.ts';
 import { Status } from '../../abi/nvme-status.ts';
 import { DsmRange, IdentifyNamespace, Lbaf } from '../../abi/nvme-structs.ts';
 import { checkIndex } from '../../base/check.ts';
+import { viewOf } from '../../base/data-view.ts';
 import { VfioError } from '../../base/errno.ts';
 import type { DmaBuffer } from '../kit/dma.ts';
 import type { CommandPort } from './command-port.ts';
@@ -100,7 +102,7 @@ export class NvmeNamespace {
     // NUSE, the space in use, changes with every write.
     const same = this.#raw?.every((byte, i) => byte === raw[i] || (i >= 16 && i < 24)) === true;
     this.#raw = raw;
-    const identify = IdentifyNamespace.decode(new DataView(raw.buffer, raw.byteOffset, raw.byteLength));
+    const identify = IdentifyNamespace.decode(viewOf(raw));
     this.#identify = identify;
     const format = identify.lbaf[identify.flbas & 15]!;
     const shift = regField(format, Lbaf.LBADS);

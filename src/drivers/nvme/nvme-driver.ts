@@ -8,10 +8,12 @@
  *
  * @see NVM Express Base Specification, revision 1.4
  */
+
 import { AdminOpcode, FormatCdw10, LogId, NSID_ALL, regBits } from '../../abi/nvme.ts';
 import { Lpa } from '../../abi/nvme-identify.ts';
 import { COMMANDS_SUPPORTED_SIZE, ErrorLogEntry, FirmwareSlotLog, SmartLog } from '../../abi/nvme-structs.ts';
 import { checkIndex } from '../../base/check.ts';
+import { viewOf } from '../../base/data-view.ts';
 import { VfioError } from '../../base/errno.ts';
 import { type Logger, silentLogger } from '../../base/log.ts';
 import type { DriverDevice } from '../kit/driver-device.ts';
@@ -337,8 +339,4 @@ export class NvmeDriver implements AsyncDisposable, Disposable {
   [Symbol.dispose](): void {
     this.#session.closeNow();
   }
-}
-
-function viewOf(bytes: Uint8Array): DataView {
-  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }

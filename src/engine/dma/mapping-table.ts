@@ -4,7 +4,7 @@
  * would take several times as much.
  */
 import type { Access } from '../../abi/memory.ts';
-import { Slots } from '../../base/slots.ts';
+import { resized, Slots } from '../../base/slots.ts';
 import type { Process } from './process.ts';
 
 /** CAP_IPC_LOCK at the time when the mapping was made. */
@@ -110,18 +110,9 @@ export class MappingTable {
   #resize(): void {
     const capacity = this.#slots.capacity;
     if (capacity === this.#flags.length) return;
-    const kept = Math.min(capacity, this.#flags.length);
-    const flags = new Uint8Array(capacity);
-    flags.set(this.#flags.subarray(0, kept));
-    this.#flags = flags;
-    const owner = new Uint32Array(capacity);
-    owner.set(this.#owner.subarray(0, kept));
-    this.#owner = owner;
-    const lockedBytes = new Float64Array(capacity);
-    lockedBytes.set(this.#lockedBytes.subarray(0, kept));
-    this.#lockedBytes = lockedBytes;
-    const vaddrPage = new Float64Array(capacity);
-    vaddrPage.set(this.#vaddrPage.subarray(0, kept));
-    this.#vaddrPage = vaddrPage;
+    this.#flags = resized(this.#flags, capacity);
+    this.#owner = resized(this.#owner, capacity);
+    this.#lockedBytes = resized(this.#lockedBytes, capacity);
+    this.#vaddrPage = resized(this.#vaddrPage, capacity);
   }
 }

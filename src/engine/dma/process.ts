@@ -4,6 +4,7 @@
  */
 
 import type { MemoryAllocator } from '../../abi/memory.ts';
+import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
 import { INSPECT } from '../../base/inspect.ts';
 import { AddressSpace } from './address-space.ts';
@@ -119,19 +120,10 @@ export class Process implements Disposable {
     if (!this.#alive) return;
     this.#alive = false;
     this.addressSpace.clear();
-    let failed = false;
-    let first: unknown;
-    const closes = [...this.#onExit].reverse();
+    const closes = new Cleanup();
+    for (const close of this.#onExit) closes.defer(close);
     this.#onExit.clear();
-    for (const close of closes) {
-      try {
-        close();
-      } catch (error) {
-        if (!failed) first = error;
-        failed = true;
-      }
-    }
-    if (failed) throw first;
+    closes[Symbol.dispose]();
   }
 
   [Symbol.dispose](): void {

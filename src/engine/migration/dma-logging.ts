@@ -4,7 +4,7 @@
  * @see linux/drivers/vfio/vfio_main.c, vfio_ioctl_device_feature_logging_start()
  */
 import type { DmaLogReport, DmaRange } from '../../abi/device.ts';
-import { DMA_LOGGING_MAX_RANGES } from '../../abi/vfio.ts';
+import { bitmapBytes, DMA_LOGGING_MAX_RANGES } from '../../abi/vfio.ts';
 import { hex, U64_MAX } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
 import { DmaLog, type PageRange } from '../../hardware/dma-log.ts';
@@ -86,10 +86,4 @@ export function reportLogging(name: string, dma: HostDma, request: DmaLogReport)
   log.take(Number(iova >> PAGE_BITS), Number((iova + length - 1n) >> PAGE_BITS), Number(pageSize / PAGE), bitmap);
   // The log would not see writes through a view that was taken before now.
   dma.expireWriteViews();
-}
-
-/** Whole words of 64 bits, one bit per page. */
-function bitmapBytes(length: bigint, pageSize: bigint): number {
-  const pages = (length + pageSize - 1n) / pageSize;
-  return Number((pages + 63n) / 64n) * 8;
 }

@@ -3,13 +3,15 @@
  * docs/decisions/0008-what-a-device-takes-along.md lists the configuration that goes along, and the
  * settings that the next user makes anew.
  */
+
 import type { ModelBulk, ModelMigration } from '../../abi/device-host.ts';
 import { type DirectMemory, WINDOW_BYTES } from '../../abi/memory.ts';
 import { NUM_REGIONS } from '../../abi/vfio.ts';
+import { viewOf } from '../../base/data-view.ts';
 import type { FunctionHost } from '../../hardware/function-host.ts';
 import type { DevicePower } from '../device/power.ts';
 import type { VirtualConfig } from '../device/virtual-config.ts';
-import { ConfigState, ConfigStateFlags, encodeIdentity, InterruptState, MODEL_STORE, viewOf } from './sections.ts';
+import { ConfigState, ConfigStateFlags, encodeIdentity, InterruptState, MODEL_STORE } from './sections.ts';
 import { invalid } from './stream-format.ts';
 import type { MigrationTarget, TargetStore } from './target.ts';
 

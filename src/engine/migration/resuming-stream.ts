@@ -3,9 +3,11 @@
  * have room for them. All other sections are checked as they come, and taken when all of them are
  * there. The writer gets an error at the first byte that shows one.
  */
+
 import type { MigrationStream, PrecopyInfo } from '../../abi/device.ts';
+import { viewOf } from '../../base/data-view.ts';
 import { VfioError } from '../../base/errno.ts';
-import { Blocks, checkIdentity, ModelState, Section, Store, sectionKinds, viewOf, ZERO_BLOCKS_MAX, ZeroBlocks } from './sections.ts';
+import { Blocks, checkIdentity, ModelState, Section, Store, sectionKinds, ZERO_BLOCKS_MAX, ZeroBlocks } from './sections.ts';
 import { invalid, SectionReader } from './stream-format.ts';
 import { blocksOf, type MigrationTarget, type TargetStore } from './target.ts';
 

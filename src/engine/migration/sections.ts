@@ -2,6 +2,7 @@
  * The sections of a device's data: their numbers, versions and layouts. Layouts grow at their end
  * only, with a new version.
  */
+import { viewOf } from '../../base/data-view.ts';
 import { struct, type Value } from '../../base/struct.ts';
 import type { PciDeclaration } from '../../pci/declaration.ts';
 import { invalid, type SectionKind } from './stream-format.ts';
@@ -142,7 +143,3 @@ export const ModelState = struct('model', 4, { version: 'u32' });
 export const End = struct('end', 16, { blocks: 'u64', reserved: 'u64' });
 
 export type Store = Value<typeof Store>;
-
-export function viewOf(bytes: Uint8Array): DataView {
-  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-}

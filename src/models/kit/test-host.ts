@@ -22,9 +22,10 @@ import {
 } from '../../abi/device-host.ts';
 import type { DirectMemory } from '../../abi/memory.ts';
 import { ManualClock } from '../../base/clock.ts';
-import { driverView, type LoadsAndStores } from '../../base/driver-view.ts';
+import { driverView } from '../../base/driver-view.ts';
 import { VfioError } from '../../base/errno.ts';
 import { kindOf, type Logger, type LogLevel, RateLimitedLogger } from '../../base/log.ts';
+import type { RegisterAccess } from '../../base/register-access.ts';
 import type { DriverView, Registers } from '../../base/registers.ts';
 import { ConfigSpace } from '../../pci/config-space.ts';
 import type { DeviceModel } from '../../pci/declaration.ts';
@@ -129,7 +130,7 @@ export class TestHost implements DeviceHost {
    * BAR `index` of the plugged device, as a driver has it: loads and stores by offset, or registers
    * by name.
    */
-  bar(index: number): LoadsAndStores;
+  bar(index: number): RegisterAccess;
   bar<R extends Registers>(index: number, map: R, options?: { readonly at?: number }): DriverView<R>;
   bar(index: number, map?: Registers, { at = 0 }: { readonly at?: number } = {}): unknown {
     const access = barAccess(this.#device.model, index);
@@ -246,7 +247,7 @@ function turn(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
 }
 
-function barAccess(model: Model, bar: number): LoadsAndStores {
+function barAccess(model: Model, bar: number): RegisterAccess {
   return {
     read8: (offset) => model.read(bar, offset, 1),
     read16: (offset) => model.read(bar, offset, 2),

@@ -3,16 +3,15 @@
  * streams between two functions.
  */
 import { ExtCapId } from '../../abi/pci.ts';
-import { type CapabilityReader, choice, type Decoding, extract } from '../decode/text.ts';
+import { type CapabilityReader, choice, type Decoding, extract, undefinedValue } from '../decode/text.ts';
 import type { CapabilityDecoder, CapabilityKind } from './kind.ts';
 
-const unknown = (value: number) => `??${value}`;
 const choices = {
   plusOne: choice([], (value) => String(value + 1)),
   algorithm: choice(['AES-GCM-256-96b'], 'reserved'),
   aggregation: choice(['-'], (value) => `=${2 ** value}`),
-  headers: choice(['no', '17:2', '25:2', '33:2', '41:2'], unknown),
-  state: choice(['insecure', 'reserved', 'secure'], unknown),
+  headers: choice(['no', '17:2', '25:2', '33:2', '41:2'], undefinedValue),
+  state: choice(['insecure', 'reserved', 'secure'], undefinedValue),
 };
 const control = (middle: string, after: string, last = '') =>
   `En{0} XT{1} NPR{NPR=3:2 aggregation} PR{PR=5:4 aggregation} CPL{CPL=7:6 aggregation} PCRC{8} ${middle}HdrEnc={13:10 headers} ` +

@@ -2,8 +2,10 @@
  * Links from 16 to 64 GT/s, and margining of their lanes (PCI Express Base 6.0, 7.7.5 to 7.7.7 and
  * 7.7.10).
  */
+
 import { ExtCapId } from '../../abi/pci.ts';
 import { type Register, registers } from '../decode/registers.ts';
+import { undefinedValue } from '../decode/text.ts';
 import { hidden, Why } from '../permissions/rows.ts';
 import type { CapabilityKind } from './kind.ts';
 
@@ -44,7 +46,7 @@ export const physicalLayer32: CapabilityKind = {
     },
   ]),
   choices: {
-    usage: { texts: ['PCI Express', 'Training Set Messages', 'Alternate Protocol Negotiation'], otherwise: (value) => `??${value}` },
+    usage: { texts: ['PCI Express', 'Training Set Messages', 'Alternate Protocol Negotiation'], otherwise: undefinedValue },
     behavior: {
       texts: [
         'Full Equalization required',

@@ -3,12 +3,12 @@
  * report to an event collector (PCI Express Base 6.0, 7.9.8 and 7.9.10).
  */
 import { ExtCapId } from '../../abi/pci.ts';
-import { choice, extract, hexDigits } from '../decode/text.ts';
+import { choice, extract, hexDigits, undefinedValue } from '../decode/text.ts';
 import { hidden, Why } from '../permissions/rows.ts';
 import type { CapabilityDecoder, CapabilityKind } from './kind.ts';
 
 const choices = {
-  elementType: choice(['Config', 'Egress', 'Internal'], (value) => `??${value}`),
+  elementType: choice(['Config', 'Egress', 'Internal'], undefinedValue),
   linkType: choice(['MemMapped', 'Config']),
 };
 const [FIRST_LINK, PER_LINK] = [16, 16];

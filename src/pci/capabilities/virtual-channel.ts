@@ -2,7 +2,7 @@
 import { ExtCapId } from '../../abi/pci.ts';
 import { checkIndex } from '../../base/check.ts';
 import type { Capability } from '../declaration.ts';
-import { type CapabilityReader, choice, type Decoding, extract, hexDigits } from '../decode/text.ts';
+import { type CapabilityReader, choice, type Decoding, extract, hexDigits, undefinedValue } from '../decode/text.ts';
 import { type CapabilityAccess, type RegisterReader, Why } from '../permissions/rows.ts';
 import { CapabilityBuilder, type Placed } from './builder.ts';
 import { type CapabilityDecoder, type CapabilityKind, titleOnly } from './kind.ts';
@@ -91,12 +91,11 @@ const access: CapabilityAccess = {
   },
   why: Why.FABRIC,
 };
-const unknown = (value: number) => `??${value}`;
 const choices = {
-  clock: choice(['100ns'], unknown),
+  clock: choice(['100ns'], undefinedValue),
   power2: choice([], (value) => String(2 ** value)),
-  arbitration: choice(['Fixed', 'WRR32', 'WRR64', 'WRR128'], unknown),
-  portArbitration: choice(['Fixed', 'WRR32', 'WRR64', 'WRR128', 'TWRR128', 'WRR256'], unknown),
+  arbitration: choice(['Fixed', 'WRR32', 'WRR64', 'WRR128'], undefinedValue),
+  portArbitration: choice(['Fixed', 'WRR32', 'WRR64', 'WRR128', 'TWRR128', 'WRR256'], undefinedValue),
 };
 
 export const virtualChannel: CapabilityKind = { id: ExtCapId.VC, extended: true, name: 'Virtual Channel', access, choices, decode };

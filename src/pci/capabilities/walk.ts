@@ -17,6 +17,7 @@ import {
   Status,
 } from '../../abi/pci.ts';
 import { hex } from '../../base/check.ts';
+import { viewOf } from '../../base/data-view.ts';
 
 /** (256 - 64) / 4 */
 export const MAX_CAPABILITIES = (CFG_SPACE_SIZE - HEADER_SIZE) / CapHeader.SIZE;
@@ -53,7 +54,7 @@ export class ConfigBytes implements ConfigReader {
 
   constructor(bytes: Uint8Array) {
     this.size = bytes.length;
-    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    this.#view = viewOf(bytes);
   }
 
   read8(offset: number): number {

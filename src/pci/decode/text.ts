@@ -8,6 +8,8 @@
  * what the renderer NAME says, which is a number for the numeric renderers and its text for the
  * others. The field's key is the word before the brace, or `key=`.
  */
+import { viewOf } from '../../base/data-view.ts';
+
 export type FieldValue = boolean | number | string | readonly (number | string)[];
 export type Fields = Record<string, FieldValue>;
 /** Registers by name. */
@@ -36,6 +38,11 @@ const numeric: Record<string, (value: number) => string> = {
 
 export function hexDigits(value: number | bigint, digits: number): string {
   return value.toString(16).padStart(digits, '0');
+}
+
+/** The text of a value that the specification does not define. */
+export function undefinedValue(value: number): string {
+  return `??${value}`;
 }
 
 /** Bits `msb` to `lsb` of a 32-bit value. */
@@ -90,7 +97,7 @@ export class CapabilityReader {
   readonly offset: number;
 
   constructor(bytes: Uint8Array, offset: number) {
-    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    this.#view = viewOf(bytes);
     this.offset = offset;
   }
 

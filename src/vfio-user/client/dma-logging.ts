@@ -3,7 +3,7 @@
  * writes that the server makes by messages: a server need not count them as its own.
  */
 import type { DmaLogging, DmaLogReport, DmaRange } from '../../abi/device.ts';
-import { DMA_LOGGING_MAX_RANGES, Feature, FeatureFlags } from '../../abi/vfio.ts';
+import { bitmapBytes, DMA_LOGGING_MAX_RANGES, Feature, FeatureFlags } from '../../abi/vfio.ts';
 import { FeatureDmaLoggingRange } from '../../abi/vfio-structs.ts';
 import { hex, U64_MAX } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
@@ -81,9 +81,8 @@ export class ClientDmaLogging implements DmaLogging {
       this.#ask(iova, length, pageSize, new Uint8Array(0));
       throw new VfioError('EINVAL', `${name}: DMA_LOGGING_REPORT of ${hex(iova)}+${hex(length)} in pages of ${pageSize} bytes`);
     }
-    const pages = (length + pageSize - 1n) / pageSize;
     const { bitmap } = request;
-    const needed = Number((pages + 63n) / 64n) * 8;
+    const needed = bitmapBytes(length, pageSize);
     if (bitmap.length < needed) {
       this.#ask(iova, PAGE, PAGE, null);
       if (!this.#on) throw new VfioError('EINVAL', `${name}: its DMA is not logged`, { fix: 'Start the log first.' });

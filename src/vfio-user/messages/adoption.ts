@@ -3,8 +3,10 @@
  * of the mappings, as a file. Other servers ignore the names, as any name that they do not know,
  * and other clients do not use them.
  */
+
 import { Access } from '../../abi/memory.ts';
 import { hex, U64_MAX } from '../../base/check.ts';
+import { viewOf } from '../../base/data-view.ts';
 import { VfioError } from '../../base/errno.ts';
 import { struct } from '../../base/struct.ts';
 
@@ -48,7 +50,7 @@ export interface AdoptedMapping {
 }
 
 export function encodeAdopted(mappings: readonly AdoptedMapping[], into: Uint8Array): void {
-  const view = new DataView(into.buffer, into.byteOffset, into.byteLength);
+  const view = viewOf(into);
   mappings.forEach(({ iova, size, memory, offset, access }, i) => {
     const row = { address: iova, size: BigInt(size), offset: BigInt(offset), access, memory };
     AdoptedRow.encode(view, i * AdoptedRow.structSize, row);
@@ -65,7 +67,7 @@ export function decodeAdopted(table: Uint8Array, count: number, sizes: readonly 
   if (count > MAPPINGS_MAX || count * AdoptedRow.structSize > table.length) {
     throw new VfioError('EINVAL', `${count} adopted mappings in a table of ${table.length} bytes`);
   }
-  const view = new DataView(table.buffer, table.byteOffset, table.byteLength);
+  const view = viewOf(table);
   return Array.from({ length: count }, (_, i) => {
     const { address, size, offset, access, memory } = AdoptedRow.decode(view, i * AdoptedRow.structSize);
     const within = sizes[memory];

@@ -2,14 +2,16 @@
  * DEVICE_FEATURE: the features of linux/vfio.h and ours. Their data reads as feature-shapes.ts
  * says.
  */
+
 import { Feature, FeatureFlags } from '../../abi/vfio.ts';
 import { DeviceFeature, FeatureMigState } from '../../abi/vfio-structs.ts';
 import { hex } from '../../base/check.ts';
+import { viewOf } from '../../base/data-view.ts';
 import { VfioError } from '../../base/errno.ts';
 import type { FeatureMessage } from './answer-context.ts';
 import { featureWords } from './feature-shapes.ts';
 import { message } from './message.ts';
-import { check, checkArgsz, made, viewOf } from './payload.ts';
+import { check, checkArgsz, made } from './payload.ts';
 import { bits, name, pick, ref, type Shape } from './shape.ts';
 
 const FEATURE_FLAGS = FeatureFlags.MASK | FeatureFlags.GET | FeatureFlags.SET | FeatureFlags.PROBE;

@@ -1,7 +1,9 @@
 /** The header that every message has, and the error in the header of a reply. */
+
 import { HEADER_BYTES, Header, HeaderFlags } from '../../abi/vfio-user.ts';
+import { viewOf } from '../../base/data-view.ts';
 import { type ErrnoName, errnoName, VfioError } from '../../base/errno.ts';
-import { NOTHING, viewOf } from './payload.ts';
+import { NOTHING } from './payload.ts';
 
 /** Writes a header in place. Allocates nothing. */
 export function putHeader(view: DataView, at: number, id: number, command: number, size: number, flags: number, error = 0): void {

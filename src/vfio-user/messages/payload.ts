@@ -2,13 +2,10 @@
  * Helpers that encoders and decoders of payloads share. A payload is the part of a message after
  * the header.
  */
+import { viewOf } from '../../base/data-view.ts';
 import { VfioError } from '../../base/errno.ts';
 
 export const NOTHING = new Uint8Array(0);
-
-export function viewOf(bytes: Uint8Array): DataView {
-  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-}
 
 export function tooShort(message: string, size: number, least: number): VfioError {
   return new VfioError('EINVAL', `${message}: ${size} bytes, ${least} at least`);

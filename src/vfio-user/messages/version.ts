@@ -7,6 +7,7 @@
 
 import { formatVfToken, jsonWithoutVfTokens, parseVfToken } from '../../abi/vf-token.ts';
 import { CapabilityDefaults } from '../../abi/vfio-user.ts';
+import { viewOf } from '../../base/data-view.ts';
 import { VfioError } from '../../base/errno.ts';
 import { struct } from '../../base/struct.ts';
 import { ADOPT_CAPABILITY, ADOPTED_CAPABILITY, type AdoptedCapability } from './adoption.ts';
@@ -104,7 +105,7 @@ const SHOWN_CHARS = 40;
  */
 export function decodeVersion(payload: Uint8Array): VersionMessage {
   if (payload.length < Version.structSize) throw invalid(`${payload.length} bytes, ${Version.structSize} at least`);
-  const view = new DataView(payload.buffer, payload.byteOffset, payload.byteLength);
+  const view = viewOf(payload);
   const { major, minor } = Version.decode(view);
   const json = payload.subarray(Version.structSize);
   return { major, minor, ...(json.length === 0 ? { capabilities: defaultCapabilities } : parseCapabilities(json)) };

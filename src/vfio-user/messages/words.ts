@@ -5,7 +5,7 @@
 import { withoutVfTokens } from '../../abi/vf-token.ts';
 import { RegionCap } from '../../abi/vfio.ts';
 import { InfoCapHeader, RegionInfoCapSparseMmap, RegionInfoCapType, SparseMmapArea } from '../../abi/vfio-structs.ts';
-import { viewOf } from './payload.ts';
+import { viewOf } from '../../base/data-view.ts';
 import type { Case, Names, Ref, Shape, Test, Word } from './shape.ts';
 
 /** Bytes of data that are shown; the others are counted. */

@@ -9,7 +9,7 @@ import { DirtyFlags, DmaUnmapFlags } from '../../abi/vfio.ts';
 import { hex, U64_MAX } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
 import { IntervalMap } from '../../base/interval-map.ts';
-import { Slots } from '../../base/slots.ts';
+import { resized, Slots } from '../../base/slots.ts';
 import type { OwnedFd } from '../../sys/owned-fd.ts';
 import { PeerFiles } from '../../sys/peer-files.ts';
 import { type DirtyPagesRequest, type DmaMapRequest, type DmaUnmapRequest, UserDmaMapFlags } from '../messages.ts';
@@ -237,16 +237,9 @@ export class DmaMappings implements Disposable {
   #resize(): void {
     const { capacity } = this.#slots;
     if (capacity === this.#flags.length) return;
-    const kept = Math.min(capacity, this.#flags.length);
-    const flags = new Uint8Array(capacity);
-    flags.set(this.#flags.subarray(0, kept));
-    this.#flags = flags;
-    const file = new Float64Array(capacity);
-    file.set(this.#file.subarray(0, kept));
-    this.#file = file;
-    const offset = new Float64Array(capacity);
-    offset.set(this.#offset.subarray(0, kept));
-    this.#offset = offset;
+    this.#flags = resized(this.#flags, capacity);
+    this.#file = resized(this.#file, capacity);
+    this.#offset = resized(this.#offset, capacity);
   }
 }
 

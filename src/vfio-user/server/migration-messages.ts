@@ -6,7 +6,7 @@
  * kernel's. libvfio-user refuses both.
  */
 import type { Device, DmaLogging, DmaLogReport, DmaRange, MigrationStream, PrecopyInfo } from '../../abi/device.ts';
-import { Feature } from '../../abi/vfio.ts';
+import { bitmapBytes, Feature } from '../../abi/vfio.ts';
 import { DeviceFeature, FeatureDmaLoggingRange } from '../../abi/vfio-structs.ts';
 import { U64_MAX } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
@@ -115,15 +115,15 @@ export class MigrationMessages implements Disposable {
     if (message.data.length < fixed) throw new VfioError('EINVAL', `DMA_LOGGING_REPORT: ${message.data.length} bytes of data`);
     const { iova, length, page_size: pageSize } = UserDmaLoggingReport.decode(viewOf(message.data));
     const room = argsz - DeviceFeature.structSize - fixed;
-    const needed = pageSize === 0n ? 0n : (((length + pageSize - 1n) / pageSize + 63n) / 64n) * 8n;
-    if (needed > BigInt(Math.max(0, Math.min(room, this.#maxBytes - fixed)))) {
+    const needed = pageSize === 0n ? 0 : bitmapBytes(length, pageSize);
+    if (needed > Math.max(0, Math.min(room, this.#maxBytes - fixed))) {
       checkReport(logging, { iova, length, pageSize, bitmap: EMPTY });
       throw new VfioError(
         'EINVAL',
         `DMA_LOGGING_REPORT: a bitmap of ${needed} bytes; argsz ${argsz}, and what a message holds, leave ${room}`,
       );
     }
-    const reply = new Uint8Array(fixed + Number(needed));
+    const reply = new Uint8Array(fixed + needed);
     reply.set(message.data.subarray(0, fixed));
     logging.report({ iova, length, pageSize, bitmap: reply.subarray(fixed) });
     return { payload: encodeFeature({ ...message, argsz: DeviceFeature.structSize + reply.length, data: reply }) };
