@@ -6,6 +6,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { main } from '../src/cli/main.ts';
+import { edu } from '../src/models/edu/edu.ts';
+import { ConfigSpace } from '../src/pci/config-space.ts';
+import { toHex } from '../src/pci/hex-dump.ts';
+import { comparable, likewise, lspci, lspciWhy } from './kit/lspci.ts';
 import { recordingTerminal } from './kit/recording-terminal.ts';
 
 const desktop = join(import.meta.dirname, '../examples/machines/desktop.yaml');
@@ -183,6 +187,31 @@ describe('vfio config', () => {
     expect(status).toBe(0);
     expect(out).toMatch(/^00:04\.0 00ff: 1234:11e8 \(rev 10\)/);
     expect(out).toContain('MSI: Enable- Count=1/1 Maskable- 64bit+');
+  });
+
+  it.skipIf(!comparable).each([
+    [1, ['-v']],
+    [2, ['-v', '--verbose']],
+    [2, ['-vv']],
+    [3, ['-vvvv']],
+    [3, []],
+  ] as const)(`-v and -vv print as lspci does, -vvv is the default (level %i, %j; ${lspciWhy})`, async (level, words) => {
+    const folder = mkdtempSync(join(tmpdir(), 'vfio-ts-'));
+    folders.push(folder);
+    const bytes = new ConfigSpace(edu().declaration).bytes.slice();
+    const file = join(folder, 'edu.txt');
+    writeFileSync(file, toHex(bytes, '00:04.0'));
+    const { status, out } = await vfio('config', file, '--numeric', ...words);
+    const [theirs] = lspci([{ bytes, bdf: '00:04.0' }], level, true);
+    expect(status).toBe(0);
+    const same = likewise(out.trimEnd(), theirs!.replace(/^0000:/, ''));
+    expect(same.mine).toBe(same.theirs);
+  });
+
+  it.each(['--json', '--hex', '--permissions', '--terse'])('-v with %s is an error of usage that names both', async (option) => {
+    const { status, err } = await vfio('config', 'sim:edu', '-v', option);
+    expect(status).toBe(2);
+    expect(err).toMatch(new RegExp(`'-v, --verbose' cannot be used with option '.*${option}`));
   });
 
   it('--hex can be read back, and --user shows what VFIO shows', async () => {

@@ -16,8 +16,7 @@ export interface CommandSpec {
   readonly commands?: readonly CommandSpec[];
   /**
    * Commands behind the first argument, which `run` reads by itself: those of `vfio admin`. Each
-   * has
-   * no `run`.
+   * has no `run`.
    */
   readonly rows?: () => Promise<readonly CommandSpec[]>;
   /** Paragraphs for the command's help. */
@@ -43,6 +42,8 @@ export interface OptionSpec {
   readonly kind?: ValueKind;
   /** The option may be given more than once: its value is a list. */
   readonly repeats?: true;
+  /** A switch that may be given more than once: its value is how often. */
+  readonly counts?: true;
   readonly required?: true;
   readonly default?: unknown;
   /** The environment variable that stands in for the option. */

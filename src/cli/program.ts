@@ -82,6 +82,7 @@ function optionOf(spec: OptionSpec): Option {
   const option = new Option(flags, help).makeOptionMandatory(required).conflicts([...conflicts]);
   if (env !== undefined) option.env(env);
   if (kind?.choices !== undefined) option.choices(kind.choices);
+  else if (spec.counts === true) option.argParser((_: unknown, before: number = 0) => before + 1);
   else if (spec.repeats === true) option.argParser(listParser(kind ?? {}));
   else if (kind?.parse !== undefined) option.argParser((text) => parsed(kind, text));
   if (spec.default !== undefined) {

@@ -4,7 +4,7 @@ import { addressOrDump } from '../values.ts';
 
 export const config: CommandSpec = {
   name: 'config',
-  summary: 'print a config space the way lspci -vvv does',
+  summary: 'print a config space the way lspci does',
   arguments: [{ name: '<address>', help: 'the device: a BDF, sim:MODEL, unix:PATH, or a file made by lspci -xxxx', kind: addressOrDump }],
   options: [
     machineOption,
@@ -12,6 +12,12 @@ export const config: CommandSpec = {
     selectOption,
     { flags: '-u, --user', help: 'the view that a user has through VFIO, in place of the hardware registers' },
     { flags: '-n, --numeric', help: 'numbers only, no names' },
+    {
+      flags: '-v, --verbose',
+      help: 'as lspci -v; -vv and -vvv print more. Default: -vvv.',
+      counts: true,
+      conflicts: ['terse', 'json', 'hex', 'permissions'],
+    },
     { flags: '-t, --terse', help: 'one line' },
     { flags: '-x, --hex', help: 'hexadecimal that lspci -F reads', conflicts: ['json'] },
     {

@@ -101,7 +101,7 @@ export async function suggest(root: CommandSpec, line: readonly string[]): Promi
 /** Options that may come yet. */
 function flagsFor({ command, options }: Reading): Suggestion[] {
   return optionsOf(command)
-    .filter((option) => option.repeats === true || !options.has(longName(option)))
+    .filter((option) => option.repeats === true || option.counts === true || !options.has(longName(option)))
     .map((option) => ({ value: `--${longName(option)}`, help: option.help }));
 }
 

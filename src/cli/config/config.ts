@@ -18,6 +18,8 @@ interface Options extends VfTokenOptions {
   readonly hex?: boolean;
   readonly json?: boolean;
   readonly numeric?: boolean;
+  /** How often -v was given. */
+  readonly verbose?: number;
   readonly terse?: boolean;
   readonly permissions?: boolean;
   readonly select?: string;
@@ -36,7 +38,7 @@ export async function printConfig({ terminal }: CommandContext, options: Options
       shown.push({ target, bytes: target.userView() });
       for (const warning of target.warnings()) terminal.err(`${target.bdf}: ${warning}`);
     } catch (error) {
-      // Of several the others are shown.
+      // The command shows the other functions of a dump.
       if (targets.length === 1 || !(error instanceof VfioError)) throw error;
       terminal.err(`${error.code}: ${error.message}`);
     }
@@ -66,10 +68,11 @@ export async function printConfig({ terminal }: CommandContext, options: Options
     else json(terminal, 'vfio-ts/configs/1', { functions: decoded });
     return status;
   }
-  const terse = options.terse === true;
-  // As lspci: domain 0 is written where there are others.
+  const { terse = false, verbose = 3 } = options;
+  const level = terse ? 0 : verbose === 1 || verbose === 2 ? verbose : 3;
+  // As lspci does, domain 0 is printed where other domains are.
   const domain = decoded.some((d) => !d.bdf.startsWith('0000:'));
-  const blocks = decoded.map((d) => formatLspci(d, terse ? 0 : 3, { domain }).trimEnd());
+  const blocks = decoded.map((d) => formatLspci(d, level, { domain }).trimEnd());
   say(blocks.join(terse ? '\n' : '\n\n'), terminal.out);
   return status;
 }
