@@ -46,8 +46,7 @@ const PLACES = 64;
 const SPIN_MAX_US = 1_000_000;
 
 /**
- * Work goes on this long before others get a turn: a `count` comes from outside, and may have no
- * end.
+ * The longest time slice of the work: a client's `count` may be without bound.
  */
 const SLICE_NS = 200e6;
 
@@ -87,7 +86,7 @@ class Job {
     const fits = len > 0 && len <= DMA_READ_MAX && iova + BigInt(PLACES * len) <= 2n ** 64n;
     this.op = op;
     this.len = fits ? len : 0;
-    // A double: past 2^53 there is no end to wait for anyway.
+    // A double suffices: work of more than 2^53 transfers never ends.
     this.count = fits ? Number(count) : 0;
     this.arg = arg;
     this.iova = iova;
@@ -114,7 +113,7 @@ export function bench(): DeviceModel {
     bars: { bar0, bar1, bar2 },
     state: () => ({ queue: null as Promise<void> | null }),
     on: {
-      // The last eight bytes of the control write: all else is there.
+      // These are the last eight bytes of the control write, so the control block is complete.
       'bar2.arg'(dev) {
         const { state } = dev;
         const job = new Job(dev.bar2);
@@ -146,8 +145,8 @@ function run(dev: Bench, job: Job): Promise<void> | null {
 }
 
 /**
- * All transfers at once (null), unless there is something to wait for: an answer, or the turn of
- * others.
+ * Does all transfers at once (null), or returns a promise when it waits for an answer or has used
+ * up its time slice.
  */
 function transfer(dev: Bench, job: Job, batch: Batch): Promise<void> | null {
   const until = dev.clock.nowNs() + SLICE_NS;
@@ -175,7 +174,7 @@ function interrupt(dev: Bench, job: Job): void {
   let t0 = dev.clock.nowNs();
   if (job.arg <= SPIN_MAX_US) {
     const end = t0 + Number(job.arg) * 1e3;
-    // A manual clock would never get there.
+    // A manual clock does not advance in this loop.
     for (let still = 0; t0 < end && still < 1000; ) {
       const now = dev.clock.nowNs();
       still = now === t0 ? still + 1 : 0;

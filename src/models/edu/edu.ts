@@ -24,13 +24,13 @@ export interface EduOptions {
   /** How long a transfer takes: 100 in QEMU. */
   readonly dmaMs?: number;
   /**
-   * Virtual functions that it can have. With some it is a PCI Express device with function-level
-   * reset; each VF is a small edu. Default: 0.
+   * The most virtual functions. Above 0 edu is a PCI Express device with function-level reset; each
+   * VF is a small edu. Default: 0.
    */
   readonly vfs?: number;
   /**
-   * False: it cannot be moved while it runs, as a device that Linux's own vfio-pci drives. Default:
-   * true.
+   * Whether the device can be moved while it runs. False: as a device under Linux's own vfio-pci.
+   * Default: true.
    */
   readonly migration?: boolean;
 }
@@ -66,7 +66,8 @@ export function edu(options: EduOptions = {}): DeviceModel {
 }
 
 /**
- * All compute, copy and interrupt alike. A virtual function has registers of 4 KiB, and MSI alone.
+ * Physical and virtual functions compute, copy and interrupt alike. A virtual function has a BAR of
+ * 4 KiB, and MSI alone.
  */
 function make(options: EduOptions, kind: 'conventional' | 'physical' | 'virtual'): DeviceModel {
   const { dmaMask = 0xfff_ffffn, factorialMs = 0, dmaMs = 0, migration = true } = options;
@@ -144,9 +145,9 @@ function acknowledge({ bar0, irq }: Edu, causes: number): void {
 }
 
 /**
- * Moves the bytes now, or gives a promise when the memory is remote. A transfer that faults moves
- * nothing and completes all the same, interrupt included: the device has no bit that reports the
- * fault. The host counts it.
+ * Copies the bytes at once, or returns a promise when the memory is remote. A transfer that faults
+ * moves nothing and completes all the same, interrupt included: the device has no bit that reports
+ * the fault. The host counts it.
  */
 function transfer({ bar0, dma, state, log }: Edu, dmaMask: bigint): Promise<unknown> | null {
   const toRam = (bar0.dmaCommand & EduCommand.TO_RAM) !== 0n;

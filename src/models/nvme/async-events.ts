@@ -37,8 +37,9 @@ export class AsyncEvents {
   }
 
   /**
-   * Something happened.
-   * @param log the page with the details, and whose reading lets the next event of this type come
+   * Report an event.
+   * @param log the page with the details; the next event of this type waits until the host reads
+   *   the page
    */
   post(type: number, info: number, log: number): void {
     const event = type | (info << 8) | (log << 16);
@@ -68,8 +69,8 @@ export class AsyncEvents {
   }
 
   /**
-   * Requests that wait, in order; events that wait, as dword 0 reports them; and by type, 1 where
-   * the log has not been read since one was reported.
+   * Requests that wait, in order; events that wait, as dword 0 reports them; and for each type 1
+   * when the host has not read the log since the last event.
    */
   get state(): { readonly requests: readonly Command[]; readonly pending: readonly number[]; readonly masked: Uint8Array } {
     return { requests: this.#requests, pending: this.#pending, masked: this.#masked };

@@ -7,13 +7,13 @@ import type { Command } from './command.ts';
 import type { Namespace } from './namespace.ts';
 
 /**
- * Whether they lie in the namespace: a status.
+ * Checks that the blocks lie in the namespace. Returns a status.
  * @param maxBytes MDTS in bytes, for commands that transfer data
  */
 export function rangeStatus({ dw }: Command, namespace: Namespace, maxBytes: number): number {
   const blocks = (dw[12]! & NvmCdw12.NLB) + 1;
   if (blocks * namespace.blockSize > maxBytes) return Status.INVALID_FIELD;
-  // From 2^53 on the sum is not exact; it is too large there in any case.
+  // From 2^53 on the sum is not exact, but exceeds every namespace anyway.
   if (dw[11]! * 2 ** 32 + dw[10]! + blocks > namespace.blocks) return Status.LBA_OUT_OF_RANGE;
   return Status.SUCCESS;
 }

@@ -1,6 +1,6 @@
 /**
- * Buffers for data that cannot go straight between a storage and memory. Bounded: when it is empty,
- * commands wait.
+ * Buffers for data that cannot be copied directly between a storage and memory. The pool is
+ * bounded: when it is empty, commands wait.
  */
 
 /** The smallest buffer; all are powers of two. */
@@ -31,7 +31,7 @@ export class BouncePool {
     this.#used += size;
     const free = this.#free[power]?.pop();
     if (free !== undefined) return free;
-    // Free memory in other sizes makes room.
+    // Freeing idle buffers of other sizes makes room.
     for (let other = this.#free.length - 1; other >= 0 && this.#held + size > this.capacity; other--) {
       const list = this.#free[other];
       while (list !== undefined && list.length > 0 && this.#held + size > this.capacity) this.#held -= list.pop()!.length;

@@ -1,5 +1,5 @@
 /**
- * The commands of one life of the controller: made when they are needed, and used again and again.
+ * The command objects of one life of the controller (enable to reset): made on demand, and reused.
  */
 import { Command } from './command.ts';
 

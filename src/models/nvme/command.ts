@@ -1,7 +1,7 @@
 /**
- * One command from its fetch to its completion, and the seam between the two halves of the
- * controller: queues and admin commands on one side, data and I/O commands on the other. Commands
- * come from a pool: nothing is allocated for one.
+ * One command from its fetch to its completion. The controller has two halves that share commands:
+ * queues and admin commands on one side, data and I/O commands on the other. Commands come from a
+ * pool: nothing is allocated for one.
  */
 
 /** 64 bytes as they were fetched (NVMe 1.4, figure 105), and where they came from. */
@@ -13,13 +13,13 @@ export class Command {
   /** Of the submission queue it came from; 0 is the admin queue. */
   queueId = 0;
   /**
-   * The controller's life (enable to reset) it belongs to: what ends later than that is dropped.
-   * Negative: it is under way no more.
+   * The controller's life (enable to reset) that the command belongs to: the controller drops a
+   * completion from an earlier life. Negative: the command has ended.
    */
   life = -1;
   /**
-   * Of queues and admin commands: how it ended, while its completion waits for room; and the next
-   * that waits in the same completion queue.
+   * For queues and admin commands: the result, while the completion waits for room, and the next
+   * command that waits for the same completion queue.
    */
   status = 0;
   result = 0;
@@ -60,19 +60,20 @@ export class Command {
 export type Complete = (command: Command, status: number, result?: number) => void;
 
 /**
- * Does commands of one kind. `start` ends the command through `Complete`, maybe before it returns.
+ * Executes commands of one kind. `start` ends the command through `Complete`, maybe before `start`
+ * returns.
  */
 export interface CommandSet {
   start(command: Command): void;
   /**
-   * Abort `command` (NVMe 1.4, 5.1): true when it has not begun, and has ended now with Command
-   * Abort Requested.
+   * Abort `command` (NVMe 1.4, 5.1): true when the command had not begun, and has now ended with
+   * Command Abort Requested.
    */
   abort(command: Command): boolean;
   /** Commands that are fetched together have all been started: begin what was only queued. */
   submit(): void;
   /**
-   * Forget everything: nothing is completed, no memory touched, from here on (controller reset).
+   * Drop all commands (controller reset): afterwards no command completes or touches memory.
    */
   reset(): void;
   /** Commands started and not yet ended. */

@@ -95,7 +95,7 @@ export class CompletionQueue {
       words[at] = command.result;
       words[at + 1] = 0;
       words[at + 2] = dw2;
-      // The phase tag is what the host looks at: it comes last, for other processors too.
+      // The host polls the phase tag, so the store of the tag comes last, for other processors too.
       Atomics.store(words, at + 3, dw3);
     } else {
       const entry = this.#entry;
@@ -112,9 +112,9 @@ export class CompletionQueue {
   }
 
   /**
-   * Post the oldest that wait, as many as one message carries, to remote memory; there must be
-   * room. They are taken from the list at once, and count as posted: the host may have consumed
-   * them before we hear that they arrived.
+   * Post the oldest waiting completions, as many as one message carries, to remote memory; the
+   * queue must have room. They leave the list at once and count as posted, because the host may
+   * consume them before the answer to the message arrives.
    *
    * @param sqHead of the submission queue that a command came from
    * @throws DmaFault

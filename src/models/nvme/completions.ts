@@ -1,6 +1,6 @@
 /**
- * Telling the host how commands ended (NVMe 1.4, 4.6): entries are posted as soon as there is room,
- * and one interrupt is for all that end together.
+ * Reports completions to the host (NVMe 1.4, 4.6): posts entries as soon as there is room, and
+ * sends one interrupt for all commands that end together.
  */
 import { Dma } from '../../abi/device-host.ts';
 import { Status } from '../../abi/nvme-status.ts';
@@ -12,7 +12,7 @@ import type { RemoteWork } from './remote-work.ts';
 import type { SubmissionQueue } from './submission-queue.ts';
 
 /**
- * The queues of the controller, as far as the end of a command concerns them; `Queues` is these.
+ * The members of `Queues` that the end of a command needs.
  */
 export interface CompletingQueues {
   /** By queue identifier; null: not created. */
@@ -79,16 +79,15 @@ export class Completions {
   }
 
   /**
-   * `cq` has something to tell: completions that wait, or that the host has not been interrupted
-   * for.
+   * `cq` has completions that wait for room, or for an interrupt to the host.
    */
   touch(cq: CompletionQueue): void {
     if (!cq.touched) {
       cq.touched = true;
       this.#touched.push(cq);
     }
-    // Within work it ends with a report; otherwise commands that end together are reported
-    // together.
+    // Inside `work` the report comes at the end of `work`. Elsewhere one report follows for all
+    // commands that end together.
     if (this.#queues.busy || this.#soon) return;
     this.#soon = true;
     queueMicrotask(this.#later);
@@ -105,7 +104,7 @@ export class Completions {
       if (cq.first !== null || cq.blocked) this.#drain(cq);
       if (cq.fresh > 0 && queues.running) {
         this.interrupts.posted(cq);
-        // The pin falls when all is consumed: the host has to tell.
+        // The pin falls when the host has consumed all entries, so the host must ring for them.
         if (queues.doorbells.shadowed && this.interrupts.level) queues.doorbells.pollHead(cq);
       }
     }
@@ -141,8 +140,8 @@ export class Completions {
         return;
       }
     }
-    // Queues that found completions waiting here go on, or the host learns that it has to ring for
-    // them.
+    // Submission queues that waited for these completions continue, or the event index asks the
+    // host to ring.
     if (cq.first !== null || !cq.blocked || cq.posting) return;
     if (!cq.full) queues.consumed(cq);
     else if (doorbells.shadowed) doorbells.pollHead(cq);

@@ -1,6 +1,6 @@
 /**
- * The parts of an NVMe controller, and the knowledge that parts have of each other. When they do
- * what is the controller's business.
+ * Makes the parts of an NVMe controller and connects them. The controller decides when each part
+ * acts.
  */
 import type { DeviceHost, DmaPort } from '../../abi/device-host.ts';
 import { Cc, EventNotice, EventType, LogId, NvmeReg, regField } from '../../abi/nvme.ts';
@@ -121,8 +121,8 @@ export class ControllerParts {
       complete,
       queues: this.queues,
       queueCommands: new QueueCommands(host.dma, this.queues, this.interrupts, this.#queueLimits()),
-      // The rule for the admin queue's memory holds for all that a host has, as far as hosts are
-      // known.
+      // Known hosts have all of their memory at once, or none: the admin queue's memory stands for
+      // the rest.
       identify: new Identify(identity, this.namespaces, () => (this.queues.cq[0]?.ring.words() ?? null) !== null),
       features: this.features,
       logs: this.#logPages(),
@@ -154,7 +154,7 @@ export class ControllerParts {
   }
 
   /**
-   * Commands under way are not reported any more, and touch no memory but by DMA already sent.
+   * Commands in flight no longer complete, and touch no memory except by DMA that was already sent.
    */
   forgetCommands(): void {
     this.admin.reset();

@@ -1,6 +1,6 @@
 /**
- * An NVMe controller (NVMe 1.4): its registers and its life: enabled, reset, shut down, failed.
- * Queues, interrupts and commands are in the files beside.
+ * An NVMe controller (NVMe 1.4): its registers and its states: enabled, reset, shut down, failed.
+ * Other files of this folder have queues, interrupts and commands.
  */
 import type { DeviceHost, Model, Width } from '../../abi/device-host.ts';
 import { Aqa, Cc, Csts, NSID_ALL, NSSR_VALUE, NvmeReg, NvmOpcode, regBits, regField, Shn, Shst } from '../../abi/nvme.ts';
@@ -26,8 +26,8 @@ export class NvmeController implements Model {
   readonly #doorbells: Doorbells;
   readonly migration?: NvmeMigration;
   /**
-   * The last life was reset, but something it sent to remote memory has not landed: until then it
-   * is not over.
+   * The controller was reset, but DMA to remote memory has not landed yet: the reset is complete
+   * when it has.
    */
   #landing: Promise<void> | null = null;
   #disposed = false;
@@ -168,8 +168,7 @@ export class NvmeController implements Model {
   }
 
   /**
-   * EN from 1 to 0 (7.3.2): everything but AQA, ASQ and ACQ, and what outlives it (saved features,
-   * logs).
+   * EN from 1 to 0 (7.3.2): resets everything except AQA, ASQ, ACQ, saved features and logs.
    */
   #controllerReset(): void {
     const { shadow, interrupts, features, effects, changed, shutdownFlush } = this.#parts;
@@ -214,8 +213,8 @@ export class NvmeController implements Model {
   }
 
   /**
-   * CC.SHN (7.6.2): no more commands; what is cached goes to the disk, in an abrupt shutdown as
-   * well.
+   * CC.SHN (7.6.2): the controller takes no more commands and flushes its cache, also in an abrupt
+   * shutdown.
    */
   #shutdown(): void {
     this.#stop();

@@ -1,6 +1,6 @@
 /**
- * From a command's data pointer to the pieces of memory it names: PRP entries and lists (NVMe 1.4,
- * 4.3), Scatter Gather Lists (4.4).
+ * Walks a command's data pointer to the pieces of memory that it names: PRP entries and lists (NVMe
+ * 1.4, 4.3), Scatter Gather Lists (4.4).
  *
  * The walk reads every entry once, allocates nothing, and can stop where a list lies in memory that
  * answers only later: then `Walk.REMOTE` says so, the caller fetches `wanted` into `list`, and
@@ -23,8 +23,8 @@ export const Walk = {
 export type Walk = (typeof Walk)[keyof typeof Walk];
 
 /**
- * Descriptors of one SGL, those without bytes included: segments that point at each other must end
- * somewhere.
+ * The most descriptors of one SGL, those without bytes included, so that a walk over segments that
+ * point at each other ends.
  */
 const DESCRIPTORS_MAX = 65_536;
 /** Read of a list at once: 512 PRP entries or 256 SGL descriptors. */
@@ -68,10 +68,10 @@ export class DataPointer {
   }
 
   /**
-   * Walk the data pointer of `command`. The command is not looked at any more after this returned.
+   * Walk the data pointer of `command`. `walk` does not read the command after it returns.
    *
-   * @param bytes   what the command transfers, bounded by MDTS already
-   * @param toHost  whether the memory is written: bit buckets are for that direction only
+   * @param bytes   size of the transfer, at most MDTS
+   * @param toHost  whether the controller writes the memory: only then bit buckets are valid
    * @param sgl     whether SGLs are allowed: not for admin commands (4.4: on PCIe they use PRPs)
    */
   walk(command: Command, bytes: number, toHost: boolean, sgl = true): Walk {

@@ -1,6 +1,6 @@
 /**
- * Data of admin commands: from and to the controller's own buffers. They are described by PRPs only
- * (NVMe 1.4, 4.4: no SGLs on PCIe).
+ * Transfers data of admin commands from and to the controller's own buffers. Admin commands use
+ * PRPs only (NVMe 1.4, 4.4: no SGLs on PCIe).
  */
 import { type DeviceHost, Dma } from '../../abi/device-host.ts';
 import { refused, Status } from '../../abi/nvme-status.ts';
@@ -36,8 +36,8 @@ export class DataTransfer {
   }
 
   /**
-   * Write the first `length` of `bytes` to the memory that `command` points to. Remote data is
-   * copied first: `bytes` may be used again on return.
+   * Write the first `length` of `bytes` to the memory that `command` points to. For remote memory
+   * it copies `bytes` first, so the caller may reuse `bytes` on return.
    *
    * @param done called before this returns, or later where memory is remote; never after `reset`
    */
@@ -54,8 +54,7 @@ export class DataTransfer {
   }
 
   /**
-   * Settles when what had been sent to remote memory before a reset has landed; null: nothing is
-   * under way.
+   * Settles when DMA to remote memory from before a reset has landed; null: no DMA is in flight.
    */
   quiet(): Promise<void> | null {
     return this.#copy.quiet();

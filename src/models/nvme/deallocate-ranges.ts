@@ -6,8 +6,8 @@ export const RANGE_BYTES = 16;
 
 export class DeallocateRanges {
   /**
-   * The span of all of them, in bytes of the storage: [first, end); 0 and 0 when they are empty.
-   * Set by `read`.
+   * `read` sets the span of all ranges, in bytes of the storage: [first, end); 0 and 0 without
+   * blocks.
    */
   first = 0.5;
   end = 0.5;
@@ -16,8 +16,8 @@ export class DeallocateRanges {
   readonly #sizes = new Float64Array(256);
 
   /**
-   * Take up to 256 from `data`. False: one of them does not lie in the namespace. Those without
-   * blocks are left out.
+   * Read up to 256 ranges from `data`, and skip those without blocks. False: a range does not lie
+   * in the namespace.
    */
   read(data: Uint8Array, namespace: Namespace): boolean {
     this.count = 0;
@@ -27,7 +27,7 @@ export class DeallocateRanges {
       const blocks = word(data, at + 4);
       const high = word(data, at + 12);
       const start = word(data, at + 8) + high * 2 ** 32;
-      // From 2^53 on the sum is not exact; it is too large there in any case.
+      // From 2^53 on the sum is not exact, but exceeds every namespace anyway.
       if (start + blocks > namespace.blocks) return false;
       if (blocks === 0) continue;
       const offset = start * namespace.blockSize;

@@ -5,8 +5,8 @@ import type { Namespace } from './namespace.ts';
 import type { Pieces } from './pieces.ts';
 
 /**
- * Beside what a storage answers (0, -errno, WOULD_BLOCK): memory is not all directly mapped, or a
- * block lies in pieces.
+ * A result beside those of a storage (0, -errno, WOULD_BLOCK): some of the memory is not directly
+ * mapped, or a block is not contiguous.
  */
 export const NO_VIEW = 2;
 
@@ -19,8 +19,8 @@ export class DirectCopy {
   }
 
   /**
-   * Between the storage at `offset` and all of `pieces`: 0, -errno, WOULD_BLOCK, or NO_VIEW.
-   * Nothing is written unless all of memory is there.
+   * Copy between the storage at `offset` and all of `pieces`: 0, -errno, WOULD_BLOCK, or NO_VIEW.
+   * Nothing is written unless all pieces are mapped.
    */
   copy(namespace: Namespace, offset: number, pieces: Pieces, toHost: boolean): number {
     const { queue } = namespace;
@@ -42,7 +42,7 @@ export class DirectCopy {
     let result = 0;
     for (let i = 0, at = offset; i < pieces.count; i++) {
       const view = views[i]!;
-      // Memory that the driver unmaps is not to be held by a view of the past.
+      // Drop the views, so that they do not keep memory alive that the driver unmaps.
       views[i] = null;
       if (view !== null && result === 0) result = toHost ? queue.tryRead(at, view) : queue.tryWrite(at, view);
       at += pieces.size(i);

@@ -41,8 +41,8 @@ export class Doorbells {
   }
 
   /**
-   * Values are in memory: to be looked at with `pollTail` and `pollHead`, as the host rings only
-   * where it was asked to.
+   * The host writes values to memory and rings only at the event index, so callers poll with
+   * `pollTail` and `pollHead`.
    */
   get shadowed(): boolean {
     return this.#shadow.enabled;
@@ -76,8 +76,8 @@ export class Doorbells {
   }
 
   /**
-   * The tail as doorbells said while the controller stood still; those of the admin queue are
-   * registers.
+   * The tail that doorbells reported while the controller was stopped. The admin queue's doorbells
+   * are registers.
    */
   catchUpTail(sq: SubmissionQueue): void {
     if (!this.#shadow.enabled) return;
@@ -92,8 +92,8 @@ export class Doorbells {
   }
 
   /**
-   * The tail in the shadow doorbell, once the host knows that it has to ring from there
-   * on. True: there is news.
+   * Read the tail from the shadow doorbell, after setting the event index from which the host must
+   * ring. True: the tail has moved.
    */
   pollTail(sq: SubmissionQueue): boolean {
     const tail = this.#look(sq.id, 2 * sq.id, sq.tail);
@@ -119,14 +119,14 @@ export class Doorbells {
     if (sq === undefined || sq === null || sq.deleting !== null) {
       this.#hooks.invalidDoorbell(EventError.INVALID_DOORBELL_REGISTER);
     } else if (this.#shadow.enabled && queueId !== 0) {
-      // The register says only that there is news: the value may be older than what the shadow has
-      // reported already.
+      // A write to the register only says that the tail moved: its value may be older than the one
+      // in the shadow doorbell.
       if (value >= sq.size) this.#invalidValue();
       else if (!queues.halted && (sq.waiting > 0 || this.pollTail(sq))) queues.makeReady(sq);
     } else if (sq.takesTail(value)) {
       sq.tail = value;
-      // Hosts that keep their admin queue out of the shadows are many; others find there what they
-      // wrote.
+      // Many hosts use registers for the admin queue. For hosts that use shadow doorbells there,
+      // the shadow gets the register's value.
       if (this.#shadow.enabled && !queues.halted) this.#setShadow(0, value);
       queues.makeReady(sq);
     } else this.#invalidValue();

@@ -1,6 +1,6 @@
 /**
- * The data of the SMART / Health Information log (NVMe 1.4, 5.14.1.2). A disk's health outlives the
- * controllers that come and go over it: each takes its counts along when it ends.
+ * The data of the SMART / Health Information log (NVMe 1.4, 5.14.1.2). A disk's health outlives its
+ * controllers: each controller adds its counts when it ends.
  */
 import { CriticalWarning } from '../../abi/nvme.ts';
 import { SmartLog } from '../../abi/nvme-structs.ts';
@@ -36,8 +36,8 @@ export class Health {
   }
 
   /**
-   * Of controllers that ended: their counts, in the order of `HEALTH_COUNTS`, and how long they
-   * were there in nanoseconds.
+   * The sums over controllers that have ended: counts in the order of `HEALTH_COUNTS`, and power-on
+   * time in nanoseconds.
    */
   get past(): readonly number[] {
     return [...HEALTH_COUNTS.map((name) => this.#past[name]), this.#poweredNs];
@@ -51,11 +51,11 @@ export class Health {
   }
 
   /**
-   * The log page, for the controller that is there now.
+   * Returns the log page for the present controller.
    *
    * @param warnings Critical Warning
-   * @param errors in its error log
-   * @param poweredNs since it came
+   * @param errors number of entries in its error log
+   * @param poweredNs time since its power-on
    */
   page(counters: NvmCounters, warnings: number, errors: number, poweredNs: number): Uint8Array {
     const page = new Uint8Array(SmartLog.layoutSize);

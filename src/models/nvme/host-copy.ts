@@ -1,6 +1,6 @@
 /**
- * Between a buffer of the controller and the memory that a command's data pointer names: at once,
- * or where memory is remote, later.
+ * Copies between a buffer of the controller and the memory that a command's data pointer names: at
+ * once, or later where the memory is remote.
  */
 import { Dma, type DmaPort } from '../../abi/device-host.ts';
 import { Status } from '../../abi/nvme-status.ts';
@@ -17,7 +17,7 @@ export class HostCopy {
   readonly #remote = new RemoteWork();
 
   /**
-   * @param pointer  for walks that end within a call
+   * @param pointer  used for walks that end within a call
    * @param sgl      whether the commands may use SGLs
    */
   constructor(dma: DmaPort, pointer: DataPointer, sgl: boolean) {
@@ -53,8 +53,8 @@ export class HostCopy {
   }
 
   /**
-   * A status. `bytes` are kept until it settles; the command is not. Once not `alive` nothing more
-   * is begun, and the status means nothing.
+   * Resolves to a status. `bytes` must not change until then; the command may. When `alive` is
+   * false the copy begins no further step, and the status has no meaning.
    */
   async copyRemote(command: Command, bytes: Uint8Array, toHost: boolean, alive: () => boolean): Promise<number> {
     const dma = this.#dma;
@@ -73,7 +73,7 @@ export class HostCopy {
       }
       return Status.SUCCESS;
     } catch {
-      // DMA has counted it and said why.
+      // The DMA port has counted and logged the fault.
       return Status.DATA_TRANSFER_ERROR;
     } finally {
       this.#remote.end();

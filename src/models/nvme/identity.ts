@@ -1,6 +1,6 @@
 /**
- * Names and numbers that make a disk one of its own: all derived from its serial number, so that
- * they are the same in each of its lives.
+ * The unique identifiers of a disk. All follow from its serial number, so that they stay the same
+ * after a restart.
  */
 import { VfioError } from '../../base/errno.ts';
 import type { Identity } from './admin/identify.ts';

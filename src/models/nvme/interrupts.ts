@@ -62,7 +62,7 @@ export class Interrupts {
       return;
     }
     const vector = mode === 'msi' && cq.vector >= irq.vectors ? 0 : cq.vector;
-    // The admin queue's are never coalesced.
+    // The controller never coalesces interrupts of the admin queue.
     if (cq.id !== 0 && this.time !== 0 && this.threshold !== 0 && this.uncoalesced[vector] === 0) this.#coalesce(vector, count);
     else this.#send(vector);
   }
@@ -93,7 +93,7 @@ export class Interrupts {
   /** Work out the pin's level: also when the mode may have changed. */
   updateLevel(): void {
     const level = this.#host.irq.mode === 'intx' && (this.mask & 1) === 0 && this.#unacknowledged(-1);
-    // While it stands still the pin may fall, and rises when it goes on.
+    // While the controller is stopped, the pin may fall; it rises at the restart.
     if (level === this.#level || (level && this.#paused)) return;
     this.#level = level;
     if (level) this.#host.irq.raise();
@@ -125,15 +125,15 @@ export class Interrupts {
       this.#unsent[vector] = 0;
       this.#send(vector);
     }
-    // The host decides the level of the pin; it may have come from elsewhere.
+    // Set the pin again: the controller may have moved here from another server.
     this.#level = this.#host.irq.mode === 'intx' && (this.mask & 1) === 0 && this.#unacknowledged(-1);
     if (this.#level) this.#host.irq.raise();
     else this.#host.irq.lower();
   }
 
   /**
-   * While it stands still, by vector: completions held back, in how many nanoseconds they are
-   * reported, and 1 where an interrupt is to be sent.
+   * State of a stopped controller for each vector: coalesced completions, nanoseconds until their
+   * interrupt, and 1 where an interrupt is due.
    */
   get standing(): { readonly held: Uint32Array; readonly leftNs: Float64Array; readonly unsent: Uint8Array } {
     return { held: this.#held, leftNs: this.#due, unsent: this.#unsent };

@@ -1,7 +1,7 @@
 /**
- * Makes a namespace as slow as its options say, for testing drivers: so many commands and bytes
- * per second, so long for each command. Commands wait in order, on the host's clock; other
- * namespaces go on.
+ * Limits the speed of a namespace, for testing drivers: commands per second, bytes per second, and
+ * a latency for each command. Commands wait in order, on the host's clock. Other namespaces do not
+ * wait.
  */
 import type { Clock } from '../../base/clock.ts';
 import { VfioError } from '../../base/errno.ts';
@@ -16,8 +16,8 @@ export interface NamespaceLimits {
 }
 
 /**
- * Commands that may be made up for later: a timer that fires late, or a short pause of the driver,
- * costs no throughput.
+ * The most time that later commands may catch up, so that a late timer or a short pause of the
+ * driver costs no throughput.
  */
 const BURST_NS = 10e6;
 
@@ -96,7 +96,8 @@ export class Limiter {
   }
 
   /**
-   * How far ahead of now the two buckets are, in nanoseconds; below zero: what may be made up for.
+   * How far ahead of now the two buckets are, in nanoseconds; below zero: time that commands may
+   * catch up.
    */
   get ahead(): readonly [commands: number, bytes: number] {
     const now = this.#clock.nowNs();
@@ -146,9 +147,10 @@ export class Limiter {
 
   #expired(): void {
     this.#timer = null;
-    // A nanosecond for what the double of milliseconds rounds away.
+    // One nanosecond makes up for the rounding of milliseconds.
     const now = this.#clock.nowNs() + 1;
-    // No more than wait now: what the driver adds meanwhile has its turn later.
+    // Serve only the commands that wait now: commands that the driver adds meanwhile wait for the
+    // next turn.
     for (let count = this.waiting; count > 0 && this.waiting > 0 && this.#due[this.#head]! <= now; count--) {
       const command = this.#waiting[this.#head++]!;
       if (this.#head >= 64 && 2 * this.#head >= this.#waiting.length) this.#compact();

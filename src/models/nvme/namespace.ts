@@ -16,15 +16,15 @@ export type BlockSize = 512 | 4096;
 export interface NamespaceOptions {
   readonly storage: Storage;
   /**
-   * Bytes of a logical block; default: 512. Format NVM changes it here, too: the next user of these
-   * options next finds the disk as it was left.
+   * Bytes of a logical block. Default: 512. Format NVM changes this member, too, so that the next
+   * controller with these options has the new block size.
    */
   blockSize?: BlockSize;
   /** For testing drivers. */
   readonly limits?: NamespaceLimits;
   /**
-   * 16 bytes, as Identify shows them (big endian); the same for every life of this disk and for no
-   * other.
+   * 16 bytes, as Identify shows them (big endian); constant for this disk, and different from every
+   * other disk's.
    */
   readonly nguid?: Uint8Array;
   /** 8 bytes, as Identify shows them. */
@@ -104,7 +104,8 @@ export class Namespace {
       nsze: blocks,
       ncap: blocks,
       nuse: BigInt(used),
-      // Thin: NUSE is what is held, and a write may end with Capacity Exceeded.
+      // Thin provisioning: NUSE counts the blocks that the storage holds, and a write may end with
+      // Capacity Exceeded.
       nsfeat: Nsfeat.THIN | Nsfeat.OPTIMAL_IO | (this.nguid !== null || this.eui64 !== null ? Nsfeat.UNIQUE_IDS : 0),
       nlbaf: FORMATS.length - 1,
       flbas: FORMATS.findIndex((f) => f.shift === this.blockShift),
@@ -146,10 +147,10 @@ export class Namespace {
   }
 
   /**
-   * Format NVM (5.23): contents become zeroes, blocks those of LBA format `index`. From here until
-   * `done` commands end with Format In Progress.
+   * Format NVM (5.23): zeroes the contents and sets LBA format `index`. Until `done`, commands end
+   * with Format In Progress.
    *
-   * @param formatted called when it has changed, before `done`
+   * @param formatted called after the change, before `done`
    */
   format(index: number, formatted: () => void, done: (status: number) => void): void {
     const refused = this.#refuseFormat(index);
@@ -174,8 +175,8 @@ export class Namespace {
   }
 
   /**
-   * No command waits for the format any more. One that has begun goes on to its end, one that has
-   * not is forgotten.
+   * Detach the format from its command. A format that has begun continues; one that has not begun
+   * is dropped.
    */
   reset(): void {
     this.#formatDone = null;
@@ -183,7 +184,7 @@ export class Namespace {
   }
 
   /**
-   * Nothing of commands touches the storage any more: a format that waited for that is done now.
+   * No command touches the storage any more: start the format that waits for that.
    */
   finishFormat(): void {
     if (this.formatting && !this.#formatBegun) this.#beginFormat();

@@ -1,6 +1,6 @@
 /**
- * The namespaces of a controller: which there are, what Identify says of them, formatting, and
- * which have changed.
+ * The namespaces of a controller: their list, their Identify data, formatting, and the list of
+ * changes.
  */
 
 import { NSID_ALL } from '../../abi/nvme.ts';
@@ -17,7 +17,7 @@ export class Namespaces implements Disposable {
   /** By NSID - 1. All are active and stay. */
   readonly list: readonly Namespace[];
   /**
-   * A namespace's Identify data have changed: the place for an asynchronous event (5.2.1, Namespace
+   * Called when a namespace's Identify data change, to send an asynchronous event (5.2.1, Namespace
    * Attribute Changed).
    */
   onChanged: ((nsid: number) => void) | null = null;
@@ -66,7 +66,7 @@ export class Namespaces implements Disposable {
   }
 
   /**
-   * Active Namespace ID list (5.15.2.3, CNS 02h): those above `after`, in order.
+   * Active Namespace ID list (5.15.2.3, CNS 02h): NSIDs above `after`, in order.
    * @param into 4096 bytes, zeroed
    */
   active(after: number, into: Uint8Array): void {
@@ -80,8 +80,8 @@ export class Namespaces implements Disposable {
   }
 
   /**
-   * NSIDs whose Identify data changed since the last time this was asked (log page 04h), in order;
-   * they are forgotten with this.
+   * Returns the NSIDs whose Identify data have changed since the last call (log page 04h), in
+   * order.
    */
   takeChanged(): number[] {
     const changed = [...this.#changed].sort((a, b) => a - b);
@@ -90,8 +90,8 @@ export class Namespaces implements Disposable {
   }
 
   /**
-   * Format NVM (5.23) of one namespace, or of all with FFFFFFFFh: contents become zeroes. I/O
-   * commands meanwhile end with Format In Progress.
+   * Format NVM (5.23) of one namespace, or of all with FFFFFFFFh: zeroes the contents. I/O commands
+   * meanwhile end with Format In Progress.
    *
    * @param index of the LBA format: 0 is 512, 1 is 4096 bytes
    * @param done called once, maybe before this returns; never after `reset`
@@ -131,7 +131,7 @@ export class Namespaces implements Disposable {
   }
 
   /**
-   * Closes what was opened of the storages; they themselves live on. Waits for what is under way.
+   * Closes the storages' queues, not the storages, after operations in flight have ended.
    */
   [Symbol.dispose](): void {
     for (const namespace of this.list) namespace[Symbol.dispose]();

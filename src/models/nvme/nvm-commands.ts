@@ -1,7 +1,6 @@
 /**
- * The NVM command set (NVMe 1.4, 6): what the commands of I/O queues do. Reads and writes go
- * straight between storage and the host's memory where both allow it; all else is for the slow
- * path.
+ * The NVM command set (NVMe 1.4, 6): executes the commands of I/O queues. Where storage and memory
+ * allow it, reads and writes copy directly between them; all other commands take the slow path.
  */
 import type { DeviceHost } from '../../abi/device-host.ts';
 import { DsmAttribute, NSID_ALL, NvmCdw12, NvmOpcode } from '../../abi/nvme.ts';
@@ -58,8 +57,7 @@ const DTYPE = 0x00f0_0000;
 
 export class NvmCommands implements CommandSet, Disposable {
   /**
-   * Feature 06h, WCE: false, and all that is written is on the disk when its command ends
-   * (5.21.1.6).
+   * Feature 06h, WCE. False: written data is on the disk when its command ends (5.21.1.6).
    */
   writeCache = true;
   readonly #namespaces: Namespaces;
@@ -119,8 +117,8 @@ export class NvmCommands implements CommandSet, Disposable {
   }
 
   /**
-   * Bytes of bounce buffers and operations in use, those of lives gone included: 0 and 0 when
-   * everything has ended.
+   * Bytes of bounce buffers and operations in use, those from before a reset included: 0 and 0 when
+   * all have ended.
    */
   get inUse(): { readonly bounceBytes: number; readonly operations: number } {
     return { bounceBytes: this.#pool.used, operations: this.#slow.active };
@@ -155,7 +153,7 @@ export class NvmCommands implements CommandSet, Disposable {
   }
 
   submit(): void {
-    // From within a completion: the loop that goes on takes it too.
+    // Called from within a completion: the running loop takes the command too.
     if (this.#submitting) return;
     this.#submitting = true;
     try {
@@ -172,22 +170,22 @@ export class NvmCommands implements CommandSet, Disposable {
     for (const limiter of this.#limiters) limiter?.reset();
     this.#slow.reset();
     this.writeCache = true;
-    // Queued operations have to end for its buffers to come back.
+    // The pool gets its buffers back only when queued operations end.
     this.submit();
     if (this.#slow.active === 0) this.#pool.trim();
   }
 
   /**
-   * After `reset`: settles when what had been sent to remote memory before it has landed; until
-   * then the reset is not complete (CSTS.RDY). Null: all has.
+   * After `reset`: settles when earlier DMA to remote memory has landed; until then the reset is
+   * not complete (CSTS.RDY). Null: no DMA is in flight.
    */
   quiet(): Promise<void> | null {
     return this.#slow.quiet();
   }
 
   /**
-   * Until everything on the storages has ended, and what that leads to: only what needs remote
-   * memory, or has to wait for its turn, is left.
+   * Waits until all operations on the storages, and those that follow from them, have ended. The
+   * remaining commands need remote memory, or wait for their turn.
    */
   settle(): void {
     const { list } = this.#namespaces;
@@ -199,8 +197,8 @@ export class NvmCommands implements CommandSet, Disposable {
   }
 
   /**
-   * After `settle`: nothing is under way any more. Gives the commands that are to be done again,
-   * and those that wait for a limit.
+   * After `settle`: takes out all commands. Returns those to be executed again, and those that wait
+   * for a limit.
    */
   suspend(): SuspendedCommands {
     const again = [...this.#slow.suspend(), ...this.#waiting.take()];
@@ -256,7 +254,7 @@ export class NvmCommands implements CommandSet, Disposable {
     const { opcode } = command;
     const handler = this.#handlers[opcode];
     if (handler === undefined && opcode !== NvmOpcode.FLUSH) return this.#refuse(command, Status.INVALID_OPCODE);
-    // 6.2: no fused operations are offered (FUSES).
+    // 6.2: the controller does not support fused operations (FUSES).
     if (command.fused !== 0) return this.#refuse(command, Status.INVALID_FIELD);
     if (handler === undefined) return this.#flush(command);
     const namespace = this.#namespaces.get(command.nsid);
@@ -275,7 +273,7 @@ export class NvmCommands implements CommandSet, Disposable {
     if (slow.active > 0 && slow.conflicts(namespace, offset, offset + bytes, false)) return false;
     const walk = this.#pointer.walk(command, bytes, true);
     if (walk === Walk.FAILED) return this.#end(command, this.#pointer.status);
-    // With FUA what is cached goes to the disk first.
+    // With FUA the cache goes to the disk first.
     const commit = (command.dw[12]! & NvmCdw12.FUA) !== 0 && namespace.storage.volatile;
     let result = NO_VIEW;
     if (walk === Walk.DONE && !commit) result = this.#direct.copy(namespace, offset, this.#pointer.pieces, true);
@@ -342,8 +340,8 @@ export class NvmCommands implements CommandSet, Disposable {
   }
 
   /**
-   * 6.8: of one namespace, or with FFFFFFFFh of all. Everything that had ended when the command was
-   * fetched is on the disk when it ends.
+   * 6.8: flushes one namespace, or with FFFFFFFFh all. When Flush ends, the data of every command
+   * that had ended before its fetch is on the disk.
    */
   #flush(command: Command): boolean {
     const { nsid } = command;

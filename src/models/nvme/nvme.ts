@@ -32,8 +32,8 @@ export interface NvmeOptions extends IdentityOptions {
   /** With some it is a physical function. */
   readonly vfs?: NvmeVirtualFunctions;
   /**
-   * A thing that outlives each controller, such as an image: disposed together with the model's
-   * `owns`.
+   * A resource that outlives each controller, such as an image. It is disposed together with the
+   * model's `owns`.
    */
   readonly owns?: Disposable;
 }
@@ -59,9 +59,9 @@ export interface NvmeVirtualFunctions {
   /** That it can have: 1 to 255. */
   readonly total: number;
   /**
-   * Of VF `index`, from 0, for as long as the device exists: asked once, when the VF is there for
-   * the first time. Not the same storage twice, nor the physical function's: two controllers know
-   * nothing of each other's writes.
+   * Namespaces of VF `index`, from 0. The model calls this once, when the VF first exists, and
+   * keeps the result as long as the device. No two functions may share a storage: a controller does
+   * not notice another controller's writes.
    */
   readonly namespaces: (index: number) => readonly NamespaceOptions[];
   /** I/O queues of each VF: default: 8. */
@@ -108,7 +108,7 @@ function virtualFunctions(
   const ioQueues = between(vfs.queues ?? VF_IO_QUEUES, 1, NVME_IO_QUEUES_MAX, 'queues of a virtual function');
   const disks: Disk[] = [];
   const diskOf = (index: number) => {
-    // The name of a subsystem that was given is the physical function's alone.
+    // A subsystem name in the options applies to the physical function alone.
     const { nqn: _, ...rest } = options;
     disks[index] ??= makeDisk({ ...rest, serial: vfSerial(serial, index) }, mdts, vfs.namespaces(index));
     return disks[index];
@@ -130,7 +130,7 @@ function vfSerial(serial: string, index: number): string {
 
 /**
  * @param vectors one for each completion queue
- * @param kind a virtual function has no pin, and MSI-X alone
+ * @param kind a virtual function has MSI-X alone, and no pin
  */
 function declare(vectors: number, kind: 'physical' | 'virtual'): PciDeclaration {
   const registers = NvmeReg.DOORBELLS + 8 * vectors;
@@ -152,7 +152,7 @@ function declare(vectors: number, kind: 'physical' | 'virtual'): PciDeclaration 
       pcie({ flr: true, maxPayload: 256, linkSpeed: 3, linkWidth: 4 }),
       msix({ vectors, tableBar: MSIX_BAR, tableOffset: 0, pbaBar: MSIX_BAR, pbaOffset }),
     ],
-    // Linux's aer-inject asks for it, to try how a driver recovers.
+    // Linux's aer-inject, which tests a driver's recovery, needs AER.
     ...(physical ? { extendedCapabilities: [aer()] } : {}),
   };
 }

@@ -1,6 +1,6 @@
 /**
- * Commands that cannot be done at once: what is known of each while it is under way, and which of
- * them touch the same blocks.
+ * Commands that cannot end at once: the state of each while it is in flight, and the check for
+ * commands that touch the same blocks.
  */
 import type { BouncePool } from './bounce-pool.ts';
 import type { Command } from './command.ts';
@@ -120,9 +120,10 @@ export class OperationTable {
   }
 
   /**
-   * Whether [first, end) of `namespace` is touched by one under way, and either of the two writes.
-   * The specification promises no order, but no block may be torn between two commands (6.4: AWUN
-   * is one block), and nothing of a controller's last life may land over what a new one wrote.
+   * Whether an operation in flight touches [first, end) of `namespace`, and either of the two
+   * writes. The specification promises no order, but no block may be torn between two commands
+   * (6.4: AWUN is one block), and data from before a reset must not land over data that was written
+   * after it.
    */
   conflicts(namespace: Namespace, first: number, end: number, writes: boolean): boolean {
     for (let i = 0; i < this.#used.length; i++) {
@@ -134,8 +135,8 @@ export class OperationTable {
 }
 
 /**
- * Bytes of buffer that an operation of `kind` needs for `bytes` of the storage; Compare has the
- * host's and the disk's.
+ * Bytes of buffer that an operation of `kind` needs for `bytes` of the storage. Compare needs twice
+ * as much, for the host's and the disk's.
  */
 export function bufferSize(kind: OperationKind, bytes: number): number {
   switch (kind) {

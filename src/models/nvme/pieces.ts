@@ -1,12 +1,12 @@
 /**
  * Where the data of one command lies in memory: pieces (I/O address, bytes) in order, in arrays
- * that are used again and again.
+ * that are reused.
  */
 import type { Iova } from '../../abi/device-host.ts';
 
 /**
- * More than any PRP list within MDTS has; an SGL of more pieces is refused (`Invalid Number of SGL
- * Descriptors`).
+ * A PRP list within MDTS has fewer; the controller refuses an SGL of more pieces
+ * (`Invalid Number of SGL Descriptors`).
  */
 export const PIECES_MAX = 16_384;
 /** 128 KiB in pages of 4 KiB, not aligned: what most drivers send at most. */
@@ -31,7 +31,7 @@ export class Pieces {
 
   /**
    * Append `size` bytes, at least 1, at the address high:low. A piece that begins where the last
-   * one ends joins it. False: there are too many.
+   * one ends joins it. False: the array is full.
    */
   add(low: number, high: number, size: number): boolean {
     const last = this.count - 1;

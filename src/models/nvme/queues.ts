@@ -1,7 +1,6 @@
 /**
- * All queues of a controller: which there are, arbitration between them (round robin, NVMe 1.4,
- * 4.13), and fetching. A doorbell starts the work, which goes on until there is none, or others
- * have their turn.
+ * All queues of a controller, arbitration between them (round robin, NVMe 1.4, 4.13), and fetching.
+ * A doorbell starts the work, which ends when the queues are empty, or when the time slice is over.
  */
 import { type DeviceHost, Dma } from '../../abi/device-host.ts';
 import { refused, Status } from '../../abi/nvme-status.ts';
@@ -90,8 +89,7 @@ export class Queues implements CompletingQueues, RungQueues {
   }
 
   /**
-   * Nothing is fetched, completed or reported from here on; the queues stay as they are until
-   * `reset`.
+   * Stop fetching, completing and reporting. The queues do not change until `reset`.
    */
   stop(): void {
     this.#running = false;
@@ -235,7 +233,7 @@ export class Queues implements CompletingQueues, RungQueues {
   }
 
   #work(): void {
-    // The clock is looked at only where there is much to do.
+    // Read the clock only when there is much work.
     let until = 0;
     let unclocked = 0;
     let left = TURN_COMMANDS;
@@ -258,7 +256,8 @@ export class Queues implements CompletingQueues, RungQueues {
   }
 
   /**
-   * Fetches and starts up to `max` commands of `sq`. Gives how many: at least 1, for the budget.
+   * Fetches and starts up to `max` commands of `sq`. Returns their number, at least 1, for the
+   * budget.
    */
   #serve(sq: SubmissionQueue, max: number): number {
     const { cq } = sq;
@@ -288,8 +287,8 @@ export class Queues implements CompletingQueues, RungQueues {
       }
       count++;
       this.#start(sq, set, command);
-      // A host that is interrupted may have reset the controller, and enabled it again, before we
-      // hear of it.
+      // The interrupted host may have reset and enabled the controller again before this promise
+      // settles.
       if (this.#life !== life || this.#halted || sq.deleting !== null) break;
     }
     return Math.max(count, 1);
@@ -361,8 +360,8 @@ export class Queues implements CompletingQueues, RungQueues {
   }
 
   /**
-   * Whether a command may be fetched that completes in `cq`, which is full or has completions
-   * waiting. False: the queue goes on when there is room.
+   * Whether to fetch a command that completes in `cq`, which is full or has waiting completions.
+   * False: fetching continues when the queue has room.
    */
   #hasRoom(cq: CompletionQueue): boolean {
     if (this.doorbells.shadowed && cq.full) this.doorbells.pollHead(cq);

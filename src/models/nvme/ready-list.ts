@@ -1,6 +1,6 @@
 /**
- * Submission queues that are to be served, in the order of their turns: each stands in it at most
- * once (NVMe 1.4, 4.13.1, round robin).
+ * Submission queues that have commands, in the order of their turns, each at most once (NVMe 1.4,
+ * 4.13.1, round robin).
  */
 import type { SubmissionQueue } from './submission-queue.ts';
 

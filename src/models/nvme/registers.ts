@@ -1,5 +1,5 @@
 /**
- * The controller's registers (NVMe 1.4, 3.1): what reads show. The controller carries writes out.
+ * The values of the controller's registers (NVMe 1.4, 3.1). `Controller` carries out writes.
  */
 import type { Width } from '../../abi/device-host.ts';
 import { Aqa, Cap, Cc, Csts, NvmeReg, regBits, regField, VERSION_1_4 } from '../../abi/nvme.ts';
@@ -45,7 +45,8 @@ export class Registers {
   }
 
   /**
-   * Why the controller cannot be enabled with these values of CC, AQA, ASQ and ACQ; null: it can.
+   * The reason why the controller cannot be enabled with these values of CC, AQA, ASQ and ACQ.
+   * Null: it can.
    */
   whyNotEnabled(): string | null {
     const cc = this.get(NvmeReg.CC);
@@ -64,7 +65,8 @@ export class Registers {
   }
 
   /**
-   * The value that the host reads: reserved ones are 0, doorbells too (3.1.24: vendor specific).
+   * The value that the host reads. Reserved registers and doorbells read 0 (3.1.24: vendor
+   * specific).
    */
   read(offset: number, width: Width): number {
     if (offset >= SIZE) return 0;

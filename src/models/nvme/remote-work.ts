@@ -1,6 +1,5 @@
 /**
- * Accesses under way to memory that answers only later. A sent access cannot be called back: a
- * reset waits for it.
+ * Accesses in flight to remote memory. A sent access cannot be cancelled, so a reset waits for it.
  */
 export class RemoteWork {
   #count = 0;
@@ -16,7 +15,7 @@ export class RemoteWork {
   }
 
   /**
-   * Settles when nothing is under way, work without a waiter included. Null: nothing is.
+   * Settles when no access is in flight, those without a waiter included. Null: none is.
    */
   quiet(): Promise<void> | null {
     return this.#count === 0 ? null : new Promise((resolve) => this.#whenQuiet.push(resolve));

@@ -27,7 +27,7 @@ export class Ring {
   #epoch = 0;
 
   constructor(dma: DmaPort, iova: Iova, size: number, entry: number, access: Access) {
-    // Where doubles end to be exact in the middle of it, bigints count.
+    // A ring that crosses 2^53, where doubles are no longer exact, uses bigints.
     this.iova = typeof iova === 'number' && iova + size * entry > Number.MAX_SAFE_INTEGER ? BigInt(iova) : iova;
     this.size = size;
     this.entry = entry;
@@ -36,8 +36,8 @@ export class Ring {
   }
 
   /**
-   * The whole ring as dwords, when it is directly mapped in one piece; else null, and it is reached
-   * by copies. Not to be kept.
+   * The whole ring as dwords, when it is directly mapped in one piece; else null, and the caller
+   * copies entries. The caller must not keep the view.
    */
   words(): Uint32Array | null {
     if (this.#words !== null && this.#epoch === this.#dma.epoch) return this.#words;

@@ -25,9 +25,9 @@ export class ShadowDoorbells {
   }
 
   /**
-   * Use these buffers from now on. False: they cannot be reached at once, and nothing has changed.
+   * Use these buffers from now on. False: they are not directly mapped, and nothing has changed.
    *
-   * @param doorbells  that there are: dwords of each buffer
+   * @param doorbells  number of doorbells: dwords of each buffer
    */
   configure(values: Iova, events: Iova, doorbells: number): boolean {
     const v = new Ring(this.#dma, values, doorbells, 4, Access.READ_WRITE);
@@ -48,8 +48,8 @@ export class ShadowDoorbells {
   }
 
   /**
-   * As `configure`, for buffers that were in use where the controller came from: they are looked at
-   * when it goes on.
+   * As `configure`, for buffers that the controller used before a move. It reads them when it runs
+   * again.
    */
   take(values: Iova, events: Iova, doorbells: number): void {
     this.#values = new Ring(this.#dma, values, doorbells, 4, Access.READ_WRITE);
@@ -87,8 +87,8 @@ export class ShadowDoorbells {
   #store(ring: Ring, index: number, value: number): void {
     const words = ring.words();
     if (words !== null) {
-      // Ordered before the value is read again: the host writes its value, then looks at the event
-      // index.
+      // This store must precede the next read of the value, because the host writes its value and
+      // then reads the event index.
       Atomics.store(words, index, value);
       return;
     }

@@ -1,7 +1,8 @@
 /**
- * Commands that cannot be done at once: the storage would block, the memory is remote, or there is
- * more to do than one copy. Data go through buffers of a bounded pool. Each step is tried at once;
- * what has to wait goes on from the storage's completion or from asynchronous DMA.
+ * Executes commands that cannot end at once: the storage would block, the memory is remote, or the
+ * command needs more than one copy. Data passes through buffers of a bounded pool. Each step is
+ * first tried synchronously; a step that has to wait continues from the storage's completion or
+ * from asynchronous DMA.
  *
  * Longer than 400 lines because the commands share the steps of one state machine: each step names
  * the steps that follow it.
@@ -57,11 +58,12 @@ export class SlowPath {
   }
 
   /**
-   * Begin a command that touches `bytes` at `offset`. False: it has to wait, nothing has happened.
+   * Begin a command that touches `bytes` at `offset`. False: the command has to wait, and nothing
+   * has changed.
    *
    * @param durable Read, Compare: what is cached goes to the disk first; others: they end when it
    *   is there
-   * @param blocked the storage has said WOULD_BLOCK
+   * @param blocked the storage has returned WOULD_BLOCK
    */
   begin(
     kind: OperationKind,
@@ -106,7 +108,7 @@ export class SlowPath {
     operation.durable = durable && namespace.storage.volatile;
     operation.data = operation.host = operation.buffer!.subarray(0, bytes);
     operation.writes = true;
-    // The blocks that it touches are known when the ranges are.
+    // The ranges name the blocks that the command touches.
     operation.first = operation.end = 0;
     const gathered = this.#copy.copy(command, operation.host, false);
     if (
@@ -174,9 +176,8 @@ export class SlowPath {
   }
 
   /**
-   * The storage has ended everything: what is under way still waits for remote memory, or its turn.
-   * As `reset`, and it gives the commands, which have done nothing that doing them again would
-   * show.
+   * Called when the storage has no operations: commands in flight wait for remote memory or for
+   * their turn. Resets, and returns these commands, which are safe to execute again.
    */
   suspend(): Command[] {
     const commands: Command[] = [];
@@ -199,7 +200,7 @@ export class SlowPath {
         this.#verify(operation, namespace);
         return;
       case OperationKind.WRITE_ZEROES:
-        // 6.17, DEAC: only then is its space given back; it reads as zeroes either way.
+        // 6.17, DEAC: only then the space is freed; the blocks read as zeroes either way.
         this.#zero(operation, namespace, operation.offset, bytes, (command.dw[12]! & NvmCdw12.DEAC) !== 0);
         return;
       case OperationKind.COMPARE:

@@ -1,6 +1,6 @@
 /**
- * Faults of a storage, which the server logs where it serves the disk: the host gets a status, and
- * cannot mend the storage under the image.
+ * Logs faults of a storage at the server: the host gets a status, but only the server's
+ * administrator can repair the storage.
  */
 import type { DeviceHost } from '../../abi/device-host.ts';
 import { Errno, errnoName } from '../../base/errno.ts';

@@ -27,7 +27,7 @@ export class SubmissionQueue {
   /** The Delete I/O Submission Queue command that waits for `outstanding` to become 0. */
   deleting: Command | null = null;
   /**
-   * Identifiers of commands that are under way, a bit each; null before the first that did not end
+   * Identifiers of commands in flight, one bit each; null until the first command that does not end
    * at once.
    */
   #ids: Uint8Array | null = null;
@@ -62,14 +62,14 @@ export class SubmissionQueue {
   }
 
   /**
-   * Copy the entry at the head into `command`, and move on. Anything but DONE: nothing has
-   * happened.
+   * Copy the entry at the head into `command`, and move on. Any result but DONE: nothing has
+   * changed.
    */
   fetch(command: Command): Dma {
     const words = this.ring.words();
     if (words !== null) {
       this.#take(words, this.head * WORDS, command.dw);
-      // An earlier message does not bring the entries that come after this.
+      // Drop entries that an earlier message brought: later fetches must not take these.
       this.#aheadCount = 0;
     } else if (this.#aheadCount > 0) {
       this.#take(this.#ahead!, this.#aheadFrom * WORDS, command.dw);

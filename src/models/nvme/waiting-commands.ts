@@ -19,9 +19,9 @@ export class WaitingCommands {
   }
 
   /**
-   * Do the oldest, one after the other, until one has to wait on, or none of them is wanted any
-   * more.
-   * @param execute false: it waits on
+   * Execute commands from the oldest on, until one has to keep waiting, or `execute` resets the
+   * list.
+   * @param execute false: the command keeps waiting
    */
   retry(execute: (command: Command) => boolean): void {
     const era = this.#era;

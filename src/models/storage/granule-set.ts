@@ -1,6 +1,6 @@
 /**
- * A set of small numbers in a large space, as bits that exist only around members; whole stretches
- * that are members cost nothing.
+ * A set of small integers in a large range. Only tables with some members have bits; empty and full
+ * tables need none.
  */
 
 export const NUMBERS_OF_TABLE = 0x8000;
@@ -36,8 +36,7 @@ export class GranuleSet {
   }
 
   /**
-   * The first number from `from` on that is a member when `from` is none, or none when it is one;
-   * `end` when there is none before it.
+   * The first number above `from` whose membership differs from that of `from`; at most `end`.
    */
   runEnd(from: number, end: number): number {
     const member = this.has(from);

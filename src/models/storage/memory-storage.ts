@@ -32,8 +32,8 @@ class Chunk {
 }
 
 /**
- * Everything is done at once: `tryRead` and `tryWrite` never answer WOULD_BLOCK, and nothing is
- * volatile that a flush would save.
+ * Every operation ends at once: `tryRead` and `tryWrite` never return WOULD_BLOCK. A flush has no
+ * effect, because there is no cache.
  */
 export class MemoryStorage implements Storage {
   readonly size: number;
@@ -46,8 +46,8 @@ export class MemoryStorage implements Storage {
   /** By the number of the chunk: table, then place in it. Both have holes. */
   readonly #tables: ((Chunk | undefined)[] | undefined)[] = [];
   /**
-   * How many chunks each table has; those without are given back, so that zeroing what holds
-   * nothing walks over nothing.
+   * How many chunks each table has. Empty tables are freed, so that zeroing an empty range walks
+   * over no table.
    */
   readonly #used = new Map<number, number>();
   #chunks = 0;
@@ -112,8 +112,7 @@ export class MemoryStorage implements Storage {
   }
 
   /**
-   * [offset, + size) reads as zeroes from here on; chunks that lie in it whole take no room any
-   * more.
+   * Zero `size` bytes at `offset`, and free the chunks that lie wholly inside.
    */
   zero(offset: number, size: number): number {
     const wrong = this.#check(offset, size);
@@ -122,7 +121,7 @@ export class MemoryStorage implements Storage {
     const end = offset + size;
     const first = Math.floor(offset / TABLE_BYTES);
     const last = Math.floor((end - 1) / TABLE_BYTES);
-    // No loop walks over more tables than there are.
+    // Visit the tables of the range, or the existing tables when these are fewer.
     if (last - first < this.#used.size) for (let table = first; table <= last; table++) this.#zeroTable(table, offset, end);
     else for (const table of this.#used.keys()) if (table >= first && table <= last) this.#zeroTable(table, offset, end);
     return 0;
@@ -203,15 +202,14 @@ export class MemoryStorage implements Storage {
       this.#chunks++;
       return chunk;
     } catch {
-      // A RangeError: V8 got no memory for the buffer.
+      // V8 throws a RangeError when it gets no memory for the buffer.
       return null;
     }
   }
 }
 
 /**
- * The pages of a disk in memory, on their way to another process; behind the end of the last one it
- * reads as zeroes.
+ * The pages of a disk in memory, as blocks for a move; bytes behind the end of the disk are zeroes.
  */
 class MemoryBulk implements ModelBulk {
   readonly blockSize = PAGE_BYTES;
@@ -236,7 +234,7 @@ class MemoryBulk implements ModelBulk {
   }
 
   write(block: number, from: Uint8Array): void {
-    // Zeroes take no room.
+    // A page of zeroes takes no memory.
     if (!this.present(block) && from.every((byte) => byte === 0)) return;
     succeeded(this.#storage.write(block * PAGE_BYTES, from.subarray(0, this.#within(block))));
   }

@@ -1,6 +1,6 @@
 /**
- * The common part of the queues of storages in this process: a ring of operations that are kept
- * until `submit`, without an object made for each.
+ * The common part of the queues of storages in this process: a ring that keeps operations until
+ * `submit`, without an object for each.
  */
 import type { StorageCompleted, StorageQueue } from '../../abi/storage.ts';
 import { Errno } from '../../base/errno.ts';
@@ -25,8 +25,8 @@ export class Operation {
 }
 
 /**
- * Whether [offset, offset + size) lies within a storage: -EINVAL for anything else, NaN and
- * fractions too.
+ * Whether [offset, offset + size) lies within a storage: -EINVAL if not, also for NaN and
+ * fractions.
  */
 export function rangeError(offset: number, size: number, end: number): number {
   return offset >= 0 && size >= 0 && offset + size <= end && Number.isSafeInteger(offset) && Number.isSafeInteger(size) ? 0 : -Errno.EINVAL;
@@ -53,7 +53,7 @@ export abstract class OperationQueue implements StorageQueue {
   /** Do it, and `end` it now or later. */
   protected abstract start(operation: Operation): void;
   /**
-   * The operations that were started together have been: begin what was only queued further down.
+   * Called after a batch of operations has started: submit those that wait in a queue below.
    */
   protected batchStarted(): void {}
   /** Block until what is under way further down has ended; nothing where all ends at once. */
@@ -83,8 +83,8 @@ export abstract class OperationQueue implements StorageQueue {
 
   submit(): void {
     this.#submitted = this.#queued.length;
-    // From within `completed`: the run that is going on takes these too, so that no depth of calls
-    // builds up.
+    // Called from within `completed`: the running loop takes these operations too, so that calls do
+    // not nest.
     if (!this.#running) this.#run();
   }
 
@@ -96,7 +96,7 @@ export abstract class OperationQueue implements StorageQueue {
   [Symbol.dispose](): void {
     if (this.disposed) return;
     this.disposed = true;
-    // An operation that was never submitted never happens.
+    // Drop operations that were never submitted.
     this.#pending -= this.#queued.length - this.#submitted;
     this.#queued.length = this.#submitted;
     if (this.#pending === 0) this.released();

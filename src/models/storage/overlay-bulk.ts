@@ -1,6 +1,6 @@
 /**
- * The content of an overlay, on its way to another process: the blocks in memory, and behind them
- * which of those hide the base. The base stays where it is.
+ * The contents of an overlay, as blocks for a move: the blocks in memory, and behind them a map of
+ * the blocks that hide the base. The base does not move.
  */
 import type { ModelBulk } from '../../abi/device-host.ts';
 import { type GranuleSet, NUMBERS_OF_TABLE } from './granule-set.ts';

@@ -1,6 +1,6 @@
 /**
- * Written data stays in memory, over a storage that is only read: a disk image that a virtual
- * machine may do anything with, and keeps.
+ * Keeps written data in memory, over a read-only storage, so that a virtual machine can write to a
+ * disk whose image must not change.
  */
 import type { ModelBulk } from '../../abi/device-host.ts';
 import { type Storage, type StorageCompleted, type StorageQueue, WOULD_BLOCK } from '../../abi/storage.ts';
@@ -53,8 +53,8 @@ export class OverlayStorage implements Storage {
 interface Waiting {
   readonly operation: Operation;
   /**
-   * The base's granules in which a write begins and ends, while they are fetched; null when they
-   * need not be.
+   * The base's granules in which a write begins and ends, while the queue fetches them; null when
+   * none is needed.
    */
   readonly head: Uint8Array | null;
   readonly tail: Uint8Array | null;
@@ -122,8 +122,8 @@ class OverlayQueue extends OperationQueue {
   }
 
   /**
-   * Read each stretch from where it is. With `waiting` null now, or WOULD_BLOCK; else what is in
-   * the base is queued there with that tag, once for each stretch.
+   * Read each stretch from memory or from the base. When `waiting` is null: at once, or
+   * WOULD_BLOCK. Otherwise reads of the base are queued there with that tag, one for each stretch.
    */
   #readPieces(offset: number, into: Uint8Array, waiting: { readonly tag: number; readonly operation: Operation } | null): number {
     const { written, memory } = this.#storage;
@@ -148,14 +148,13 @@ class OverlayQueue extends OperationQueue {
   #readLater(operation: Operation): void {
     const tag = this.#wait({ operation, head: null, tail: null });
     const result = this.#readPieces(operation.offset, operation.bytes, { tag, operation });
-    // Only memory that is disposed of fails here; what is under way in the base still has to end.
+    // Only disposed memory fails here; operations in flight in the base still have to end.
     if (result !== 0) operation.result = result;
     if (operation.steps === 0) this.#finish(tag, operation);
   }
 
   /**
-   * The granules of which a write covers a part, when they are the base's: taken over as they are,
-   * now or not at all.
+   * Copy the base's granules that a write covers in part, at once or not at all.
    */
   #fetchEdges(offset: number, size: number): number {
     const head = this.#edgeAt(offset);

@@ -1,5 +1,6 @@
 /**
- * Commands of the admin queue (NVMe 1.4, 5): a table by opcode. The files beside carry them out.
+ * Commands of the admin queue (NVMe 1.4, 5): a table by opcode. The other files of this folder
+ * execute them.
  */
 import { AdminOpcode, FeatureSelect, FormatCdw10, regField } from '../../../abi/nvme.ts';
 import { Cns, IDENTIFY_SIZE } from '../../../abi/nvme-identify.ts';
@@ -102,7 +103,8 @@ export class AdminCommands implements CommandSet {
   submit(): void {}
 
   /**
-   * Nothing is under way any more: what was moving data is to be done again. Formats have ended.
+   * Takes out the commands in flight, which were moving data and are to be executed again. Formats
+   * have ended.
    */
   suspend(): void {
     this.#pending = 0;
@@ -118,7 +120,8 @@ export class AdminCommands implements CommandSet {
   #run(command: Command): number | null {
     const found = this.#commands[command.opcode];
     if (found === undefined) return refused(Status.INVALID_OPCODE);
-    // No fused operations are offered (FUSES), and admin commands use PRPs on PCIe (4.4).
+    // The controller does not support fused operations (FUSES), and admin commands use PRPs on PCIe
+    // (4.4).
     if (command.fused !== 0 || command.dataPointerType !== 0) return refused(Status.INVALID_FIELD);
     if (found.noNamespace === true && command.nsid !== 0) return refused(Status.INVALID_FIELD);
     return found.run(command);
@@ -189,7 +192,7 @@ export class AdminCommands implements CommandSet {
   }
 
   #asyncEventRequest(command: Command): null {
-    // It waits for as long as nothing happens: it is not under way.
+    // The request may wait without limit, so it does not count as in flight.
     this.#pending--;
     this.#parts.events.request(command);
     return null;
@@ -202,7 +205,7 @@ export class AdminCommands implements CommandSet {
 
   #deleteSq(command: Command): number | null {
     const { queueCommands } = this.#parts;
-    // Ended by the queues, maybe at once, and not by us.
+    // The queues end the command, maybe at once.
     this.#pending--;
     const status = queueCommands.deleteSq(command);
     if (status === Status.SUCCESS) return null;
@@ -215,7 +218,7 @@ export class AdminCommands implements CommandSet {
     const { shadow, queues, pageSize } = this.#parts;
     const mask = pageSize() - 1;
     if ((dw[6]! & mask) !== 0 || (dw[8]! & mask) !== 0) return refused(Status.INVALID_FIELD);
-    // They are looked at after every batch of commands: memory that answers only later will not do.
+    // The controller reads the buffers after every batch of commands, so remote memory is refused.
     if (!shadow.configure(iovaOf(dw[6]!, dw[7]!), iovaOf(dw[8]!, dw[9]!), 2 * queues.sq.length)) return Status.DATA_TRANSFER_ERROR;
     queues.doorbells.shadowsConfigured();
     return Status.SUCCESS;
@@ -225,7 +228,7 @@ export class AdminCommands implements CommandSet {
   #format(command: Command): null {
     const cdw10 = command.dw[10]!;
     if (regField(cdw10, FormatCdw10.SES) > USER_DATA_ERASE) this.#end(command, refused(Status.INVALID_FIELD));
-    // No protection information is offered (DPC).
+    // The controller does not support protection information (DPC).
     else if (regField(cdw10, FormatCdw10.PI) !== 0) this.#end(command, refused(Status.INVALID_FORMAT));
     else this.#parts.namespaces.format(command.nsid, regField(cdw10, FormatCdw10.LBAF), (status) => this.#end(command, status));
     return null;

@@ -1,6 +1,6 @@
 /**
- * The effects of features: each change of a value, by the host or because of a reset, reaches the
- * part of the controller that it is about (NVMe 1.4, 5.21.1).
+ * Applies features: passes each change of a value, by the host or by a reset, to the part of the
+ * controller that uses the value (NVMe 1.4, 5.21.1).
  */
 import { CriticalWarning, EventSmart, EventType, FeatureId, LogId } from '../../../abi/nvme.ts';
 import type { AsyncEvents } from '../async-events.ts';
@@ -72,7 +72,7 @@ export class FeatureEffects implements FeatureTarget {
         break;
       case FeatureId.ASYNC_EVENT_CONFIGURATION:
         events.config = value;
-        // A condition that holds already is news to a host that asks only now.
+        // Report a present condition, because the host has only now enabled its event.
         this.warnings = 0;
         this.#checkHealth();
         break;
@@ -88,7 +88,8 @@ export class FeatureEffects implements FeatureTarget {
   }
 
   /**
-   * Temperature against its thresholds: an event for what is new, if the host wants to hear of it.
+   * Compares the temperature with its thresholds. Sends an event for a new condition, if the host
+   * has enabled the event.
    */
   #checkHealth(): void {
     const { events } = this.#parts;

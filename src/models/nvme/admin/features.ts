@@ -156,8 +156,8 @@ export class Features {
   }
 
   /**
-   * Sets a feature that `check` let pass.
-   * @param data what it brings
+   * Sets a feature. `check` has returned SUCCESS.
+   * @param data the command's data
    * @returns dword 0 of the completion
    */
   set(command: Command, data: Uint8Array): number {
@@ -226,8 +226,8 @@ export class Features {
   /** The data of Get Features beside dword 0. @param select not CAPABILITIES, which gives none */
   data(id: number, select: number): Uint8Array {
     const bytes = new Uint8Array(this.dataSize(id));
-    // Its default is what a reset leaves, 0 and not set by the host; it is not saveable, so what is
-    // saved is the default (5.13.1).
+    // The default is the value after a reset: 0, not set by the host. The feature is not saveable,
+    // so its saved value is the default (5.13.1).
     if (id === FeatureId.TIMESTAMP && select === FeatureSelect.CURRENT) {
       const ms = this.#stamp + Math.floor((this.#clock.nowNs() - this.#stampNs) / 1e6);
       new DataView(bytes.buffer).setBigUint64(0, (BigInt(ms) & Timestamp.VALUE_MASK) | this.#stampOrigin, true);
@@ -325,8 +325,9 @@ export interface FeatureState {
 }
 
 /**
- * Whether a value is kept by `at`: of a feature, or of one of `namespaces` namespaces.
- * @param saved among those that outlive a reset
+ * Whether `at` is the key of a value: of a feature, or of a feature of one of `namespaces`
+ * namespaces.
+ * @param saved whether to look among the saved values
  */
 export function isFeatureKey(at: number, namespaces: number, saved: boolean): boolean {
   if (saved && (at === TEMPERATURE_OVER || at === TEMPERATURE_UNDER)) return true;

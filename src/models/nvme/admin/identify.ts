@@ -38,8 +38,8 @@ export class Identify {
   readonly #hasDirectMemory: () => boolean;
 
   /**
-   * @param hasDirectMemory whether the host's memory is reached without asking anybody: only then
-   *   can doorbells be in it
+   * @param hasDirectMemory whether the host's memory is directly mapped: only then it can hold
+   *   doorbells
    */
   constructor(identity: Identity, namespaces: Namespaces, hasDirectMemory: () => boolean) {
     this.#identity = identity;
@@ -56,7 +56,7 @@ export class Identify {
     const namespaces = this.#namespaces;
     switch (cns) {
       case Cns.NAMESPACE: {
-        // FFFFFFFFh asks for what all have in common, where there is namespace management.
+        // FFFFFFFFh names the data common to all namespaces, and needs namespace management.
         const namespace = namespaces.get(nsid);
         if (namespace === undefined) return refused(Status.INVALID_NAMESPACE);
         namespace.identify(into);
@@ -102,7 +102,7 @@ export class Identify {
       oacs: Oacs.FORMAT | (this.#hasDirectMemory() ? Oacs.DOORBELL_BUFFER : 0),
       acl: ABORTS - 1,
       aerl: EVENT_REQUESTS - 1,
-      // One slot, and it is read-only.
+      // One firmware slot, which is read-only.
       frmw: (1 << 1) | 1,
       lpa: Lpa.COMMANDS_SUPPORTED | Lpa.EXTENDED_DATA,
       elpe: ERROR_LOG_ENTRIES - 1,

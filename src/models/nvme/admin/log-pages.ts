@@ -43,7 +43,8 @@ export class LogPages {
     const lid = dw[10]! & 0xff;
     const page = this.#page(lid);
     if (page === null) return failed(Status.INVALID_LOG_PAGE);
-    // LPA, bit 0 is not set: the SMART log is the controller's, as all others are.
+    // LPA, bit 0 is 0: the SMART log, like every log, is for the controller and not for a
+    // namespace.
     if (nsid !== 0 && nsid !== NSID_ALL) return failed(Status.INVALID_FIELD);
     const offset = dw[12]! + dw[13]! * 2 ** 32;
     if ((offset & 3) !== 0 || offset > page.length) return failed(Status.INVALID_FIELD);
@@ -53,8 +54,8 @@ export class LogPages {
   }
 
   /**
-   * The page of `command` has reached the host: the next event that points to it may come, unless
-   * it is to be retained.
+   * Called when the page of `command` has reached the host: the next event of this page may be
+   * sent, unless the host asked to retain the event.
    */
   wasRead({ dw }: Command): void {
     if ((dw[10]! & RAE) !== 0) return;

@@ -80,8 +80,8 @@ export class QueueCommands {
   }
 
   /**
-   * Delete I/O Submission Queue (5.6). SUCCESS: `command` ends when what was fetched from the queue
-   * has.
+   * Delete I/O Submission Queue (5.6). SUCCESS: `command` ends after the commands that were fetched
+   * from the queue.
    */
   deleteSq(command: Command): number {
     const id = command.dw[10]! & 0xffff;

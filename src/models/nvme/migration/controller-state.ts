@@ -118,8 +118,8 @@ function saveCommands({ queues, events }: ControllerParts, { again, limited, adm
 }
 
 /**
- * The controller has just been reset, and stands still: it becomes what `state` says. Gives the
- * commands that wait for it to go on.
+ * Sets a controller that is reset and stopped to `state`. Returns the commands to execute when it
+ * runs.
  */
 export function loadController(parts: ControllerParts, state: SavedState): KeptCommands {
   const { registers, interrupts, effects, features, events, keepAlive, shadow, queues } = parts;
@@ -136,7 +136,8 @@ export function loadController(parts: ControllerParts, state: SavedState): KeptC
   if (state.running) queues.start();
   if (state.shadow !== null) shadow.take(addressOf(state.shadow.values), addressOf(state.shadow.events), 2 * queues.sq.length);
   const { kept, requests } = loadCommands(parts, state.commands);
-  // Setting features may have posted an event, or started the timer anew: what was saved counts.
+  // Setting features may have posted an event or restarted the timer, so the saved values are set
+  // last.
   events.state = { requests, pending: [...state.events.pending], masked: state.events.masked };
   effects.warnings = state.health.warnings;
   keepAlive.leftMs = state.keepAliveLeftMs;
@@ -148,8 +149,8 @@ export function loadController(parts: ControllerParts, state: SavedState): KeptC
 }
 
 /**
- * State that outlives the controller: who the disk is, what it has been through, and how its
- * namespaces are formatted.
+ * State that outlives the controller: the disk's identity, its health, and the formats of its
+ * namespaces.
  */
 function loadDisk(parts: ControllerParts, state: SavedState): void {
   const { namespaces, io, errors, changed } = parts;
@@ -203,7 +204,7 @@ function loadCommands({ queues, io }: ControllerParts, commands: readonly SavedC
         sq.cq.wait(command);
         break;
       case Standing.LIMITED:
-        // Here there may be no limits.
+        // The target's namespace may have no limits.
         if (io.limiters[command.nsid - 1]) limited.push({ command, leftNs });
         else again.push(command);
         break;

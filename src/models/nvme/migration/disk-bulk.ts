@@ -1,6 +1,6 @@
 /**
- * The contents of a disk that are sent when it is moved: those of its namespaces' storages, one
- * after the other.
+ * The contents of a disk that move with it: the contents of its namespaces' storages, one after the
+ * other.
  */
 import type { ModelBulk } from '../../../abi/device-host.ts';
 import type { Storage } from '../../../abi/storage.ts';
@@ -76,8 +76,8 @@ export class DiskBulk implements ModelBulk {
 }
 
 /**
- * Whether a disk over these can be moved: what is written would stay behind in those that are not
- * sent.
+ * Whether a disk with these namespaces can be moved. Data written to a storage that is not sent
+ * would stay behind.
  */
 export function canBeMoved(storages: readonly Storage[]): boolean {
   return storages.every(({ bulk, readOnly }) => bulk !== undefined || readOnly);

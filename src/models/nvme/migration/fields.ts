@@ -1,6 +1,6 @@
 /**
- * A record of a state that came from outside, field by field: each is asked for once, by its kind
- * and bounds, and unknown fields are refused.
+ * Reads a record of state from outside, field by field. The reader takes each field once, with its
+ * kind and bounds, and refuses unknown fields.
  */
 import { VfioError } from '../../../base/errno.ts';
 

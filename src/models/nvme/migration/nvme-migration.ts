@@ -1,8 +1,8 @@
 /**
- * How an NVMe controller is moved while it works (B.11). It stops within one call: what its
- * storages have begun is waited for and reported to the host; what waits for remote memory, or for
- * a limit, is kept and begun again, here or where the controller arrives. No command is lost, and
- * none that was reported as ended is done again.
+ * Moves an NVMe controller while it works (B.11). It stops within one call: it waits for operations
+ * of its storages and reports them to the host. Commands that wait for remote memory, or for a
+ * limit, begin again, at the source or at the target. No command is lost, and no command that has
+ * completed is executed again.
  */
 import type { ModelBulk, ModelMigration, ModelPeerToPeer } from '../../../abi/device-host.ts';
 import { VfioError } from '../../../base/errno.ts';
@@ -16,8 +16,8 @@ import { STATE_VERSION } from './saved-state.ts';
 /** Calls that only the controller can answer. */
 export interface ControllerLife {
   /**
-   * Settles when what was sent to remote memory has landed, that of lives gone included; null: all
-   * has.
+   * Settles when DMA to remote memory has landed, that from before a reset included. Null: no DMA
+   * is in flight.
    */
   quiet(): Promise<unknown> | null;
   /** A shutdown that is under way flushes the disk. */
@@ -106,7 +106,7 @@ export class NvmeMigration implements ModelMigration {
     }
     for (const sq of queues.sq) if (sq?.deleting) elsewhere.add(sq.deleting);
     const waiting = queues.underWay().filter(({ queueId }) => queueId === 0);
-    // The Flush of a shutdown is of no queue: it is begun anew.
+    // The Flush of a shutdown belongs to no queue, so it begins again.
     this.#kept = { again: again.filter(({ slot }) => slot >= 0), limited, admin: waiting.filter((command) => !elsewhere.has(command)) };
   }
 

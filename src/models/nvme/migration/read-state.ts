@@ -1,6 +1,6 @@
 /**
- * Saved state as it arrives: what is not known here is refused, and so is what could not have been
- * saved by a controller like this one.
+ * Reads saved state. Refuses unknown fields, and values that a controller like this one cannot
+ * have.
  */
 import { ADMIN_QUEUE_MAX, AdminOpcode, NvmeReg, SQE_SIZE } from '../../../abi/nvme.ts';
 import { decodePlain } from '../../kit/plain-data.ts';

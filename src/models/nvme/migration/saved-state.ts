@@ -1,6 +1,6 @@
 /**
- * The state of an NVMe controller when it is moved, as plain data: version 1. A later version
- * adds fields, and takes those of before.
+ * The state of an NVMe controller when it is moved, as plain data: version 1. A later version adds
+ * fields, and reads the earlier versions.
  */
 import { NvmeReg } from '../../../abi/nvme.ts';
 import type { FeatureState } from '../admin/features.ts';
