@@ -76,7 +76,7 @@ function cannotLoad(path: string, cause: unknown): VfioError {
   return new VfioError(cause.code, text, { cause, details, ...(cause.fix === undefined ? {} : { fix: cause.fix }) });
 }
 
-const ownFolders = ['src/', 'dist/', 'bin/'].map(packageFile);
+const ownFolders = () => ['src/', 'dist/', 'bin/'].map(packageFile);
 
 /**
  * `/path/file.ts:3:7`: the first line of the user's code in the error's stack; null when the stack
@@ -84,9 +84,10 @@ const ownFolders = ['src/', 'dist/', 'bin/'].map(packageFile);
  */
 function placeOf(error: unknown): string | null {
   const stack = error instanceof Error ? (error.stack ?? '') : '';
+  const own = ownFolders();
   for (const line of stack.split('\n')) {
     const found = /(?:^|[\s(])(?:file:\/\/)?(\/[^()?]*?\.[cm]?[jt]s)(?:\?[^:)]*)?:(\d+)(?::(\d+))?\)?$/.exec(line);
-    if (found === null || found[1]!.includes('/node_modules/') || ownFolders.some((folder) => found[1]!.startsWith(folder))) continue;
+    if (found === null || found[1]!.includes('/node_modules/') || own.some((folder) => found[1]!.startsWith(folder))) continue;
     return [decodeURI(found[1]!), ...found.slice(2).filter((each) => each !== undefined)].join(':');
   }
   return null;

@@ -14,13 +14,15 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import { isCompiled, packageFile } from '../sys/package-files.ts';
 
-const folder = pathToFileURL(packageFile(isCompiled ? 'dist/' : 'src/')).href;
+/** A bundle of a program has its code elsewhere, and no such folder until it loads a user's file. */
+const ownFolder = () => pathToFileURL(packageFile(isCompiled ? 'dist/' : 'src/')).href;
 
 /**
  * From the name that a program imports to the URL of a door of package.json. The sources of doors
  * have the names of files in dist/.
  */
 function doors(): Readonly<Record<string, string>> {
+  const folder = ownFolder();
   const { exports } = JSON.parse(readFileSync(packageFile('package.json'), 'utf8')) as { exports: Record<string, { default?: string }> };
   const named = Object.entries(exports).flatMap(([name, { default: file }]) => {
     const [, door] = /^\.\/dist\/(\w+)\.js$/.exec(file ?? '') ?? [];
@@ -33,7 +35,7 @@ function doors(): Readonly<Record<string, string>> {
 // therefore text.
 const hook = () => `
 const DOORS = ${JSON.stringify(doors())};
-const OWN = ${JSON.stringify(folder)};
+const OWN = ${JSON.stringify(ownFolder())};
 let port;
 export function initialize(data) {
   port = data.port;

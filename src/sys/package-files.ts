@@ -6,6 +6,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
+import { VfioError } from '../base/errno.ts';
 
 /**
  * Digest of the C sources that dist/ was built with. tools/build.js defines it; sources that run as
@@ -44,6 +45,7 @@ export function packageVersion(): string {
 /**
  * The nearest package of this name above this module; for a bundle, the one that is installed where
  * the bundle is.
+ * @throws VfioError ENOENT when there is none
  */
 function packageFolder(): string {
   const here = fileURLToPath(moduleUrl);
@@ -53,10 +55,9 @@ function packageFolder(): string {
   try {
     return dirname(createRequire(moduleUrl).resolve('vfio-ts/package.json'));
   } catch {
-    throw new Error(
-      `vfio-ts is not whole: no package.json of it is above ${here}, and none is installed there. ` +
-        'A bundle of a program needs the package vfio-ts in a node_modules folder above it, for the files that are not JavaScript',
-    );
+    throw new VfioError('ENOENT', `${here} needs files of the package vfio-ts that are not JavaScript, and finds no such package`, {
+      fix: 'Put the package into a node_modules folder above the bundle: "npm install vfio-ts".',
+    });
   }
 }
 

@@ -5,7 +5,7 @@
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { checkArm64 } from './arm64.ts';
 import { Checks, run } from './checks.ts';
@@ -37,7 +37,8 @@ try {
   checkArm64(checks);
 
   const plain = new Project(place, 'plain', tarball, ['esbuild'], checks).copy('esm').copy('cjs');
-  const bundled = bundles(plain);
+  const bundled = bundles(plain, 'main', plain.folder);
+  const alone = bundles(plain, 'alone', place);
   typeSamples(plain);
   plain.write('copies.mjs', twoCopies);
   const tools = new Project(place, 'tools', tarball, ['typescript', '@types/node', 'tsx', 'vitest'], checks)
@@ -49,7 +50,15 @@ try {
     const on = (project: Project, what: string) => `${project.name}: Node ${node.major}: ${what}`;
     checks.runs(on(plain, 'ES modules'), plain.node(node, 'main.js'), '42 1n true true true EBUSY');
     checks.runs(on(plain, 'require()'), plain.node(node, 'main.cjs'), '7n EBUSY', 'ERR_PACKAGE_PATH_NOT_EXPORTED');
-    for (const file of bundled) checks.runs(on(plain, `esbuild's ${file}`), plain.node(node, file), '42 1n true true true EBUSY');
+    for (const file of bundled) checks.runs(on(plain, `esbuild's ${basename(file)}`), plain.node(node, file), '42 1n true true true EBUSY');
+    for (const file of alone) {
+      checks.runs(
+        on(plain, `esbuild's ${basename(file)}, away from the package`),
+        plain.node(node, file),
+        '42 ENOENT',
+        'npm install vfio-ts',
+      );
+    }
     checks.runs(on(plain, 'two copies of the package'), plain.node(node, 'copies.mjs'), 'true true true');
     checks.runs(on(plain, 'vfio --version'), plain.vfio(node, '--version'), '.');
     if (node.strips && node.knowsUsing) checkSamples(plain, node, [], checks);
@@ -65,12 +74,12 @@ try {
 console.log(checks.summary());
 if (checks.failed > 0) process.exitCode = 1;
 
-/** Bundles of the program in plain JavaScript: names of their files. */
-function bundles(project: Project): string[] {
+/** Bundles in `folder` of a program in plain JavaScript: paths of their files. */
+function bundles(project: Project, program: string, folder: string): string[] {
   return ['esm', 'cjs'].map((format) => {
-    const file = `bundle.${format === 'esm' ? 'mjs' : 'cjs'}`;
-    const args = ['main.js', '--bundle', '--platform=node', `--format=${format}`, `--outfile=${file}`, '--log-level=error'];
-    checks.runs(`${project.name}: esbuild makes ${file}`, run('node_modules/.bin/esbuild', args, project.folder));
+    const file = join(folder, `${program}.bundle.${format === 'esm' ? 'mjs' : 'cjs'}`);
+    const args = [`${program}.js`, '--bundle', '--platform=node', `--format=${format}`, `--outfile=${file}`, '--log-level=error'];
+    checks.runs(`${project.name}: esbuild makes ${basename(file)}`, run('node_modules/.bin/esbuild', args, project.folder));
     return file;
   });
 }
