@@ -11,12 +11,6 @@ import { isReadable, type Passage, passages } from './kit/prose.js';
 const root = join(import.meta.dirname, '..');
 const COLUMNS = 100;
 
-/**
- * Folders whose sentences are older than the rule. A folder leaves this list when its sweep is
- * done.
- */
-const NOT_YET: readonly string[] = ['src/pci'];
-
 const BANNED: ReadonlyArray<readonly [RegExp, string]> = [
   [/\b(?:whoever|whomever|nobody|somebody)\b/i, 'name the actor: driver, model, client, guest, kernel, engine'],
   [/\blet(?:s|ting)? go\b/i, 'release, close, drop'],
@@ -30,10 +24,8 @@ const files = execFileSync('git', ['ls-files', '-co', '--exclude-standard'], { c
   .split('\n')
   .filter((file) => file !== '' && existsSync(join(root, file)))
   .filter((file) => !['tests/words.test.ts', 'tests/kit/prose.test.ts'].includes(file));
-const isSwept = (file: string) => !NOT_YET.some((folder) => file === folder || file.startsWith(`${folder}/`));
-const everySource = files.filter(isReadable).map((file) => readSource(file));
-const sources = everySource.filter(({ file }) => isSwept(file));
-const pages = files.filter((file) => file.endsWith('.md') && isSwept(file)).map((file) => readPage(file));
+const sources = files.filter(isReadable).map((file) => readSource(file));
+const pages = files.filter((file) => file.endsWith('.md')).map((file) => readPage(file));
 
 /** A piece of prose: a comment, a message, a title, a paragraph. */
 interface Piece {
@@ -44,12 +36,8 @@ interface Piece {
 const prose: Piece[] = [...sources.flatMap((source) => source.pieces), ...pages.flatMap((page) => page.pieces)];
 
 it('finds comments, messages and paragraphs', () => {
-  expect(everySource.flatMap((source) => source.pieces).length).toBeGreaterThan(2000);
+  expect(sources.flatMap((source) => source.pieces).length).toBeGreaterThan(2000);
   expect(pages.flatMap((page) => page.pieces).length).toBeGreaterThan(10);
-});
-
-it('every folder that waits for its sweep exists', () => {
-  expect(NOT_YET.filter((folder) => !existsSync(join(root, folder)))).toEqual([]);
 });
 
 it.each(BANNED)('prose has no %s', (word, instead) => {
@@ -76,7 +64,7 @@ it(`prose wraps at ${COLUMNS} columns`, () => {
 it('every id of a rule that a source cites is a row of docs/rows.md', () => {
   const document = readFileSync(join(root, 'docs/rows.md'), 'utf8');
   const rows = [...document.matchAll(/^\| ([STBCE][\d.-]+)[^|]*\|/gm)].map((m) => m[1]!);
-  const cited = everySource
+  const cited = sources
     .filter((source) => /^(?:src|tests)\//.test(source.file))
     .flatMap((source) => source.pieces)
     .flatMap((piece) =>

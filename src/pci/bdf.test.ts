@@ -10,11 +10,11 @@ it('S3-01 a BDF is spelled in one way: lower case, with its domain', () => {
   expect(parseBdf('10000:e1:00.0')).toBe('10000:e1:00.0');
 });
 
-it('takes a BDF apart', () => {
+it('splits a BDF into its numbers', () => {
   expect(bdfParts('0002:81:1f.7')).toEqual({ domain: 2, bus: 0x81, device: 31, fn: 7 });
 });
 
-it('refuses what is no BDF with EINVAL', () => {
+it('refuses text that is no BDF with EINVAL', () => {
   for (const bad of [
     '',
     '00:20.0',
@@ -42,7 +42,7 @@ it('refuses what is no BDF with EINVAL', () => {
   }
 });
 
-it('reads back whatever it wrote', () => {
+it('parseBdf reads every BDF that formatBdf writes', () => {
   fc.assert(
     fc.property(fc.nat(0xffff_ffff), fc.nat(255), fc.nat(31), fc.nat(7), (domain, bus, device, fn) => {
       expect(bdfParts(formatBdf({ domain, bus, device, fn }))).toEqual({ domain, bus, device, fn });
@@ -50,7 +50,7 @@ it('reads back whatever it wrote', () => {
   );
 });
 
-it('sorts as the bus is enumerated', () => {
+it('sorts in the order of bus enumeration', () => {
   expect(['0000:02:00.0', '0001:00:00.0', '0000:00:1f.2', '0000:00:04.1', '0000:00:04.0'].sort(compareBdf)).toEqual([
     '0000:00:04.0',
     '0000:00:04.1',

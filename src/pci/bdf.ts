@@ -16,7 +16,7 @@ const pattern = /^(?:([0-9a-f]{4,8}):)?([0-9a-f]{2}):([0-9a-f]{2})\.([0-7])$/i;
 /**
  * The four numbers of a BDF; the domain is 0 when left out.
  *
- * @throws VfioError EINVAL when it is none
+ * @throws VfioError EINVAL when the text is no BDF
  */
 export function bdfParts(bdf: string): BdfParts {
   const match = typeof bdf === 'string' && bdf.length <= 16 ? pattern.exec(bdf) : null;
@@ -51,13 +51,13 @@ export function formatBdf(parts: BdfParts): string {
 /**
  * `text` in canonical spelling: lower case, with its domain.
  *
- * @throws VfioError EINVAL when it is no BDF
+ * @throws VfioError EINVAL when the text is no BDF
  */
 export function parseBdf(text: string): string {
   return formatBdf(bdfParts(text));
 }
 
-/** Order of bus enumeration: for sorting. */
+/** Compares BDFs in the order of bus enumeration, for sorting. */
 export function compareBdf(a: string, b: string): number {
   const x = bdfParts(a);
   const y = bdfParts(b);

@@ -1,6 +1,6 @@
 /**
- * Builders of capabilities: `capabilities` of 'vfio-ts'. Each stands in a file with all else that
- * is known of its capability; capabilities/registry.ts lists those files.
+ * Builders of capabilities: `capabilities` of 'vfio-ts'. Each builder stands in a file with the
+ * registers and the decoder of its capability; capabilities/registry.ts lists those files.
  */
 export { af } from './capabilities/advanced-features.ts';
 export { msi } from './capabilities/msi.ts';

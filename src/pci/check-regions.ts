@@ -1,16 +1,16 @@
-/** Device-specific regions as a model declares them: is each one a region that users can have? */
+/** Checks that each device-specific region that a model declares is one that users can have. */
 import { NUM_REGIONS } from '../abi/vfio.ts';
 import { checkIndex } from '../base/check.ts';
 import { VfioError } from '../base/errno.ts';
 import type { RegionDeclaration } from './declaration.ts';
 
-/** Of one device: clients of vfio-user believe in no more than 100 regions. */
+/** Number of regions of one device. Clients of vfio-user refuse more than 100. */
 const REGIONS_MAX = 64;
 /** Offsets in a device file leave 40 bits for a region. */
 const SIZE_MAX = 2 ** 40;
 const PAGE = 4096;
 
-/** @throws VfioError EINVAL for a declaration that cannot be a region */
+/** @throws VfioError EINVAL for a declaration of a region that cannot exist */
 export function checkRegions(name: string, regions: readonly RegionDeclaration[]): void {
   if (regions.length > REGIONS_MAX)
     throw new VfioError('EINVAL', `${name} has ${regions.length} regions of its own; ${REGIONS_MAX} at most`);

@@ -1,5 +1,5 @@
 /**
- * Names for class codes: base class, sub-class, programming interface. Any other can be given as a
+ * Names for class codes: base class, sub-class, programming interface. Other classes are given as a
  * number.
  */
 import { shownValue } from '../base/declared.ts';
@@ -34,7 +34,7 @@ export type ClassName = keyof typeof classCodes;
  * A class as people write it, in code and in machine files: a name of the table, six hexadecimal
  * digits (`020000`, `0x020000`), or a number of 24 bits.
  *
- * @throws VfioError EINVAL with the names there are
+ * @throws VfioError EINVAL with the existing names
  */
 export function parseClass(value: unknown, what: string): number {
   if (typeof value === 'string') {

@@ -1,6 +1,6 @@
 /**
- * Class codes by name, for when no database is installed (PCI Code and ID Assignment 1.15, chapter
- * 1). Vendors and devices have no names here.
+ * Class codes by name, for computers without a database of PCI ids (PCI Code and ID Assignment
+ * 1.15, chapter 1). Vendors and devices have no names here.
  */
 import type { PciNames } from './pci-ids.ts';
 

@@ -219,7 +219,7 @@ it('C.2 VPD answers four bytes at a time', () => {
   expect(config.read(0x40 + Vpd.DATA, 4)).toBe(0xaabbccdd);
 });
 
-it('a listener hears of each write until it is disposed', () => {
+it('each write reaches a listener until the listener is disposed', () => {
   const config = new ConfigSpace(card);
   const heard: [number, number][] = [];
   const listening = config.onWrite((offset, width) => heard.push([offset, width]));
@@ -252,7 +252,7 @@ it('S2-30 save, reset and restore give back everything that software had set', (
   expect(config.bytes).toEqual(before);
 });
 
-it('refuses accesses outside or misaligned with EFAULT and changes nothing', () => {
+it('refuses an access that is outside or misaligned with EFAULT, and changes nothing', () => {
   const config = new ConfigSpace(eduDeclaration);
   const before = config.bytes.slice();
   for (const [offset, width] of [

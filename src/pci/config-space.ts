@@ -30,38 +30,38 @@ import { ConfigBytes, capabilityPointerAt, findCapability, findExtendedCapabilit
 import type { VpdCapability } from './capabilities.ts';
 import type { BarDeclaration, ConfigRegister, PciDeclaration } from './declaration.ts';
 
-/** What `save` gives and `restore` takes. */
+/** The registers that `save` gives and `restore` takes. */
 export interface SavedConfig {
   readonly bytes: Uint8Array;
 }
 
 /**
- * Called after hardware bytes [offset, offset+width) were written. After `restore` and `reset`,
- * once with (0, size).
+ * Called after each write to the hardware's bytes [offset, offset+width). `restore` and `reset`
+ * call it once, with (0, size).
  */
 export type ConfigListener = (offset: number, width: number) => void;
 
 /**
- * COMMAND bits of the hardware that can be set, like those of QEMU's devices: I/O, memory, bus
- * master, SERR#, INTx disable.
+ * COMMAND bits that the hardware implements, as QEMU's devices do: I/O, memory, bus master, SERR#,
+ * INTx disable.
  */
 const COMMAND_WRITABLE = Command.IO | Command.MEMORY | Command.MASTER | Command.SERR | Command.INTX_DISABLE;
 
 /** The device's own registers of `PciDeclaration.registers`, where a model answers them. */
 export interface OwnRegisters {
-  /** All of one register. */
+  /** Reads one whole register. */
   read(offset: number, width: Width): number;
-  /** Bytes beside registers are to be ignored. */
+  /** Writes registers. The model ignores bytes beside them. */
   write(offset: number, width: Width, value: number): void;
 }
 
 export class ConfigSpace {
   readonly declaration: PciDeclaration;
-  /** 4096 with a PCI Express capability, else 256. */
+  /** Bytes of config space: 4096 with a PCI Express capability, else 256. */
   readonly size: typeof CFG_SPACE_SIZE | typeof CFG_SPACE_EXP_SIZE;
   /**
-   * What reads answer. The hardware side (status bits, link state) may change bytes directly;
-   * software goes through `write`. A reader that does not come through `read` calls `refresh`
+   * The bytes that reads answer. Hardware (status bits, link state) may change bytes directly;
+   * software writes through `write`. Code that reads these bytes without `read` calls `refresh`
    * first.
    */
   readonly bytes: Uint8Array;
@@ -74,10 +74,10 @@ export class ConfigSpace {
   readonly #vpdImage: Uint8Array;
   readonly #registers: readonly ConfigRegister[];
   #own: OwnRegisters | null = null;
-  /** Where the BARs of a virtual function lie, which has no registers for it. */
+  /** Addresses of the BARs of a virtual function, which has no BAR registers. */
   readonly #vfBars: bigint[] = [0n, 0n, 0n, 0n, 0n, 0n];
 
-  /** @throws VfioError EINVAL when the declaration describes nothing that hardware could be */
+  /** @throws VfioError EINVAL when the declaration describes hardware that cannot exist */
   constructor(declaration: PciDeclaration) {
     this.declaration = declaration;
     const layout = layOutCapabilities(declaration);
@@ -128,13 +128,13 @@ export class ConfigSpace {
     this.#declare(offset, bytes, reset, writable | writeOneClears, writeOneClears);
   }
 
-  /** From now on `own` answers the declaration's `registers`. */
+  /** Have `own` answer the declaration's `registers` from now on. */
   answer(own: OwnRegisters): void {
     this.#own = own;
     this.refresh(0, this.size);
   }
 
-  /** Brings the device's own registers in [offset, offset + count) into `bytes`: each is read. */
+  /** Reads each of the device's own registers in [offset, offset + count) into `bytes`. */
   refresh(offset: number, count: number): void {
     if (this.#own === null) return;
     for (const register of this.#registers) {
@@ -195,7 +195,10 @@ export class ConfigSpace {
     }
   }
 
-  /** Little-endian, naturally aligned. @throws VfioError EFAULT outside or misaligned */
+  /**
+   * Read a little-endian, naturally aligned value.
+   * @throws VfioError EFAULT outside or misaligned
+   */
   read(offset: number, width: Width): number {
     this.#check(offset, width);
     if (this.#own !== null) this.refresh(offset, width);
@@ -206,7 +209,7 @@ export class ConfigSpace {
   }
 
   /**
-   * By the hardware's rules; bits that software cannot change are ignored.
+   * Write by the hardware's rules. Bits that software cannot change are ignored.
    * @throws VfioError EFAULT outside or misaligned
    */
   write(offset: number, width: Width, value: number): void {
@@ -214,8 +217,8 @@ export class ConfigSpace {
   }
 
   /**
-   * The same, but only the bits of `mask` are touched. Not a read-modify-write: write-one-to-clear
-   * bits outside of `mask` stay as they are.
+   * The same for the bits of `mask` only. Not a read-modify-write: write-one-to-clear bits outside
+   * of `mask` stay as they are.
    *
    * @throws VfioError EFAULT outside or misaligned
    */
@@ -234,7 +237,7 @@ export class ConfigSpace {
     for (const listener of this.#listeners) listener(offset, width);
   }
 
-  /** Bytes of which the mask has not all bits do not reach the device. */
+  /** Bytes that the mask covers only in part do not reach the device. */
   #writeOwn(own: OwnRegisters, offset: number, width: Width, value: number, mask: number): void {
     const all = width === 4 ? 0xffff_ffff : 2 ** (8 * width) - 1;
     if ((mask & all) >>> 0 === all) own.write(offset, width, (value & all) >>> 0);
@@ -242,8 +245,8 @@ export class ConfigSpace {
   }
 
   /**
-   * The F bit was written: 0 asks for four bytes of the image, 1 stores them. Its toggling says
-   * done; a store past the image never is.
+   * Software has written the F bit: 0 asks for four bytes of the image, 1 stores them. The device
+   * toggles the bit when it is done. A store past the image is never done.
    */
   #vpdAccess(): void {
     const register = this.#vpd + Vpd.ADDR;
@@ -269,8 +272,8 @@ export class ConfigSpace {
   }
 
   /**
-   * Offset of the first capability `id`, 0 when there is none. A bounded walk: look up once and
-   * keep it.
+   * Offset of the first capability `id`, 0 when there is none. The walk is bounded but slow, so
+   * callers look up once and keep the offset.
    */
   findCapability(id: number): number {
     return findCapability(new ConfigBytes(this.bytes), id, capabilityPointerAt(this.bytes));
@@ -287,14 +290,14 @@ export class ConfigSpace {
     return { [Symbol.dispose]: () => void this.#listeners.delete(own) };
   }
 
-  /** Everything software can set, for `restore` after a reset. */
+  /** The bits that software can set, for `restore` after a reset. */
   save(): SavedConfig {
     return { bytes: this.bytes.slice() };
   }
 
   /**
-   * Put back what software had set. Write-one-to-clear and read-only bits stay as the hardware has
-   * them now.
+   * Put back the bits that software had set. Write-one-to-clear and read-only bits stay as the
+   * hardware has them now.
    */
   restore(saved: SavedConfig): void {
     for (let at = 0; at < this.size; at++) {
@@ -305,8 +308,8 @@ export class ConfigSpace {
   }
 
   /**
-   * The function shares its device number with others (HEADER_TYPE bit 7): for the code that builds
-   * the topology.
+   * The function shares its device number with others (HEADER_TYPE bit 7): the code that builds the
+   * topology calls it.
    */
   markMultifunction(): void {
     this.bytes[Config.HEADER_TYPE] = this.bytes[Config.HEADER_TYPE]! | HeaderType.MULTIFUNCTION;
@@ -324,8 +327,8 @@ export class ConfigSpace {
   }
 
   /**
-   * Memory BARs answer. A virtual function has no bit for it: it is there as long as the PF's VF
-   * Memory Space Enable is on.
+   * Whether memory BARs answer. A virtual function has no bit for it: its BARs answer while VF
+   * Memory Space Enable of the physical function is on.
    */
   get memoryEnabled(): boolean {
     if (this.declaration.virtualFunction === true) return true;
@@ -363,7 +366,7 @@ export class ConfigSpace {
     return this.#pm === 0 ? PowerState.D0 : this.bytes[this.#pm + Pm.CTRL]! & Pm.CTRL_STATE_MASK;
   }
 
-  /** Config space answers, BARs and DMA do not: D3hot. */
+  /** Whether the function is in D3hot: config space answers, BARs and DMA do not. */
   get sleeping(): boolean {
     return this.#pm !== 0 && (this.bytes[this.#pm + Pm.CTRL]! & Pm.CTRL_STATE_MASK) === PowerState.D3HOT;
   }
@@ -384,7 +387,7 @@ export class ConfigSpace {
   }
 
   /**
-   * What firmware does: place BAR `index`.
+   * Place BAR `index`, as firmware does.
    * @throws VfioError EINVAL when not declared, misaligned, or above what the BAR can hold
    */
   setBarAddress(index: number, address: bigint): void {

@@ -1,6 +1,6 @@
 /**
- * What a PCI function looks like before it does anything: ids, BARs, capabilities. Models declare
- * it; the engine builds config space from it.
+ * A PCI function at power-on: ids, BARs, capabilities. Models declare it; the engine builds config
+ * space from it.
  */
 import type { Doorbell } from '../abi/device.ts';
 import type { DeviceHost, Model } from '../abi/device-host.ts';
@@ -14,13 +14,13 @@ export interface BarDeclaration {
   readonly type: 'mem32' | 'mem64' | 'io';
   readonly prefetchable?: boolean;
   /**
-   * 'registers' (default): every access reaches the model. 'memory': plain memory, which drivers
-   * and peers may map.
+   * 'registers': every access reaches the model. 'memory': plain memory, which drivers and peers
+   * may map. Default: 'registers'.
    */
   readonly backing?: 'registers' | 'memory';
   /**
-   * False: it can be read and written, and cannot be mapped. Default: a BAR of a page or more can
-   * be mapped, as on Linux.
+   * False: users can read and write the BAR, and cannot map it. Default: a BAR of a page or more
+   * can be mapped, as on Linux.
    */
   readonly mappable?: boolean;
   /**
@@ -31,8 +31,8 @@ export interface BarDeclaration {
 }
 
 /**
- * One capability as bytes and masks, made by the builders of capabilities.ts. Byte 0 (and 1) of the
- * header are filled in by the chain builder.
+ * One capability as bytes and masks, made by the builders of capabilities.ts. The chain builder
+ * fills in the header.
  */
 export interface Capability {
   readonly id: number;
@@ -40,13 +40,13 @@ export interface Capability {
   readonly extended: boolean;
   /** Version of an extended capability. */
   readonly version?: number;
-  /** Whole body, header included, power-on values. */
+  /** The whole capability at power-on, header included. */
   readonly bytes: Uint8Array;
   /** Bits that hardware lets software write. */
   readonly writable: Uint8Array;
-  /** Bits that are cleared by writing one. */
+  /** Bits that software clears by writing one. */
   readonly writeOneClears: Uint8Array;
-  /** Fixed offset; the chain builder chooses one otherwise. */
+  /** Fixed offset. Default: the chain builder chooses one. */
   readonly at?: number;
 }
 
@@ -61,8 +61,8 @@ export interface RegionDeclaration {
   /** Bytes; of memory: whole pages of 4096. */
   readonly size: number;
   /**
-   * 'registers' (default): every access reaches the model, with the region's index in place of the
-   * BAR's. 'memory': plain memory.
+   * 'registers': every access reaches the model, with the region's index in place of the BAR's.
+   * 'memory': plain memory. Default: 'registers'.
    */
   readonly backing?: 'registers' | 'memory';
   /** Default: 'read-write'. */
@@ -94,17 +94,20 @@ export interface PciDeclaration {
   readonly classCode: number;
   readonly subsystemVendor?: number;
   readonly subsystem?: number;
-  /** 'endpoint' (type 0, default) or 'bridge' (type 1). */
+  /** 'endpoint' (type 0) or 'bridge' (type 1). Default: 'endpoint'. */
   readonly header?: 'endpoint' | 'bridge';
   readonly bars?: readonly BarDeclaration[];
   readonly rom?: Uint8Array;
   readonly regions?: readonly RegionDeclaration[];
-  /** 0 none (default), 1 INTA … 4 INTD. */
+  /** 0 none, 1 INTA … 4 INTD. Default: 0. */
   readonly interruptPin?: 0 | 1 | 2 | 3 | 4;
   readonly capabilities?: readonly Capability[];
   /** Extended capabilities need a PCI Express capability: config space has 4096 bytes then. */
   readonly extendedCapabilities?: readonly Capability[];
-  /** A model with `configRead` and `configWrite` answers them; without, they keep their bits. */
+  /**
+   * A model with `configRead` and `configWrite` answers these registers. Without those functions
+   * config space keeps their bits.
+   */
   readonly registers?: readonly ConfigRegister[];
   /**
    * False: a device older than PCI 2.3 whose COMMAND.InterruptDisable cannot be set (S2-12).
@@ -122,13 +125,13 @@ export interface PciDeclaration {
    */
   readonly virtualFunction?: boolean;
   /**
-   * Reset methods the device itself has; by default those that its capabilities name (FLR, AF FLR,
-   * PM without NoSoftReset).
+   * Reset methods of the device itself. Default: those that its capabilities name (FLR, AF FLR, PM
+   * without NoSoftReset).
    */
   readonly resets?: readonly ('flr' | 'af' | 'pm')[];
 }
 
-/** What each virtual function of a device is. Any `DeviceModel` is one. */
+/** The kind of each virtual function of a device. Any `DeviceModel` is one. */
 export interface VirtualFunctionModel {
   /**
    * Vendor and subsystem vendor are those of the PF. BARs are memory, of 4 KiB at least; they lie
@@ -155,13 +158,13 @@ export interface DeviceModel {
   readonly declaration: PciDeclaration;
   create(host: DeviceHost): Model;
   /**
-   * Makes it a physical function: `{ ...edu(), sriov: { totalVfs: 4, vf: edu() } }`. Its SR-IOV
-   * capability is added to what `declaration` says.
+   * Makes the device a physical function: `{ ...edu(), sriov: { totalVfs: 4, vf: edu() } }`. The
+   * engine adds the SR-IOV capability to `declaration`.
    */
   readonly sriov?: SriovDeclaration;
   /**
-   * What was opened for it and outlives each device it creates, as a disk's image: the code that
-   * made this model disposes of it.
+   * Resources that outlive each device that this model creates, such as a disk's image. The code
+   * that made the model disposes of them.
    */
   readonly owns?: Disposable;
 }

@@ -1,4 +1,4 @@
-/** The decoder against the real lspci: our hex, its output, every line. */
+/** The decoder beside the real lspci: both decode the same bytes, and every line is compared. */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
@@ -227,7 +227,7 @@ const listed: readonly (Sample & { readonly name: string })[] = Object.entries(s
 }));
 
 /**
- * Compares all at one level; what lspci gave up on is left out.
+ * Compares all functions at one level, without those on which lspci gave up.
  * @returns how many were compared, and the lines of the first that differ
  */
 function compare(all: readonly (Sample & { readonly name?: string })[], level: 0 | 1 | 2 | 3, numeric: boolean) {
@@ -279,7 +279,7 @@ describe.skipIf(!comparable)(`pci: registers full of random bits print as lspci 
   const devices = fc.sample(randomDevice, { numRuns: many, seed: 20 }).map((bytes, i) => ({ bytes, bdf: bdfAt(i + 1) }));
 
   it(`pci: ${many} devices with every capability`, () => {
-    // lspci ends where an entry of Enhanced Allocation says that it goes on past what a dump holds.
+    // lspci ends at an entry of Enhanced Allocation that goes on past the end of the dump.
     const { compared, different } = compare(devices, 3, true);
     expect(different).toEqual([]);
     expect(compared).toBeGreaterThan(many * 0.9);

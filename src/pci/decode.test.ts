@@ -132,7 +132,7 @@ describe('pci: decoded for programs', () => {
     bytes[0x10] = 0x08;
     for (let id = 0; id <= 0x40; id++) {
       bytes.set([id, 0x80], 0x40);
-      // A root port with a slot, whose link says all it can say.
+      // A root port with a slot. Its link has every ability.
       bytes.set([0x10, 0, 0x42, 0x01], 0x80);
       view.setUint32(0x80 + 0x2c, 0x8000_0000, true);
       view.setUint32(0x100, id | (1 << 16), true);
@@ -170,7 +170,7 @@ describe('pci: decoded for programs', () => {
 });
 
 describe('pci: hexadecimal dumps', () => {
-  it('pci: what is written is read back, for any bytes and any number of functions', () => {
+  it('pci: a dump that was written reads back the same, for any bytes and any number of functions', () => {
     const size = fc.constantFrom(...sizes).chain((n) => fc.uint8Array({ minLength: n, maxLength: n }));
     fc.assert(
       fc.property(fc.array(size, { minLength: 1, maxLength: 4 }), (spaces) => {
@@ -181,7 +181,7 @@ describe('pci: hexadecimal dumps', () => {
     );
   });
 
-  it('pci: reads lspci -v -xxx: other lines are skipped, what is missing is all ones', () => {
+  it('pci: reads lspci -v -xxx: other lines are skipped, and missing bytes are all ones', () => {
     const dumps = parseHex(
       '# by hand\n00:1f.2 SATA: Intel (rev 02)\n\tFlags: fast devsel\n00: 86 80 22 29\n10: 01\n\n00:1f.3 SMBus\n00: 86 80\nf0: 00\n',
     );

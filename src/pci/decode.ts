@@ -31,7 +31,7 @@ export interface DecodedRegion {
   readonly ignored?: true;
   /** Its kind of access is switched off in COMMAND. */
   readonly disabled: boolean;
-  /** When `resources` has it. */
+  /** Present when `resources` has the size. */
   readonly size?: number;
   /**
    * The register does not show it, as on a virtual function; the value comes from another source.
@@ -79,13 +79,13 @@ export interface DecodedConfig {
   readonly cardbus: DecodedCardbus | null;
   readonly capabilities: readonly DecodedCapability[];
   readonly extendedCapabilities: readonly DecodedCapability[];
-  /** Where the chains end in a loop, or where nothing answers. */
+  /** The offset where a chain ends in a loop, or where nothing answers. */
   readonly chainEnds: readonly ChainEnd[];
-  /** What is wrong, a sentence each. */
+  /** The faults, a sentence each. */
   readonly warnings: readonly string[];
   /** Every byte is ones: the device is asleep, or gone. */
   readonly answers: boolean;
-  /** The facts that its host knows beside that. */
+  /** Facts that the function's host knows beside config space. */
   readonly host: HostFacts;
 }
 
@@ -125,8 +125,8 @@ export interface DecodeOptions {
 }
 
 /**
- * Decode `bytes`: 64, 256 or 4096 of them (others count as the next smaller of these). No bytes
- * make it throw otherwise, and it looks at each a bounded number of times.
+ * Decode `bytes`: 64, 256 or 4096 of them (others count as the next smaller of these). It throws
+ * for no other bytes, and looks at each a bounded number of times.
  *
  * @throws VfioError EINVAL for fewer than 64 bytes or a malformed BDF
  */
@@ -284,7 +284,7 @@ function sizeOf(known: number | KnownRegion | undefined): number | undefined {
   return typeof known === 'object' ? Number(known.size) : known;
 }
 
-/** Of a virtual function; or I/O ports of old, which no register moves. */
+/** The BAR of a virtual function, or legacy I/O ports, which no register moves. */
 function virtualRegion(index: number, { kind, wide, prefetchable, size }: KnownRegion, address: bigint, command: number): DecodedRegion {
   const width = wide ? '64-bit' : '32-bit';
   if (kind === 'io') {

@@ -1,5 +1,6 @@
 /**
- * What a write to config space would do, bit by bit, and why (S2-44): nothing is carried out.
+ * The effect that a write to config space would have, bit by bit, with reasons (S2-44). The write
+ * is not carried out.
  */
 import { Command, Config } from '../abi/pci.ts';
 import { checkIndex } from '../base/check.ts';
@@ -8,15 +9,15 @@ import type { ConfigSpace } from './config-space.ts';
 import type { PermissionMap, RegionKind } from './permission-map.ts';
 import { type Trigger, triggerMeanings } from './permissions/rows.ts';
 
-/** Where bits of a write end up. */
+/** The place where bits of a write end up. */
 export type Landing =
-  /** In the user's copy: they read back from there, hardware never sees them. */
+  /** In the user's copy: reads give them, and hardware never sees them. */
   | 'virtual'
   /** In hardware. */
   | 'hardware'
-  /** VFIO lets them through; hardware has them read-only. */
+  /** VFIO passes them on; in hardware they are read-only. */
   | 'hardware read-only'
-  /** VFIO does not let them through. */
+  /** VFIO does not pass them on. */
   | 'dropped';
 
 /** Neighbouring bits of one register with the same fate. */
@@ -30,8 +31,8 @@ export interface BitOutcome {
   readonly lsb: number;
   readonly landing: Landing;
   /**
-   * What these bits read now, what was written, and what they read afterwards if no side effect
-   * says otherwise.
+   * The bits as they read now, as they are written, and as they read after the write, without side
+   * effects.
    */
   readonly before: number;
   readonly written: number;
@@ -58,7 +59,7 @@ export interface WriteTarget {
    * device.
    */
   readonly virtual: Uint8Array;
-  /** Its bytes, and which of them hardware lets software write. */
+  /** Bytes of the hardware, and the bits of them that software can write. */
   readonly hardware: Pick<ConfigSpace, 'bytes' | 'writableBits' | 'writeOneClearsBits'>;
   /** The hardware has no COMMAND.Memory; the user's COMMAND.Memory is in the copy. */
   readonly isVirtualFunction?: boolean;

@@ -13,7 +13,7 @@ export interface FormatOptions {
    * there are no names.
    */
   readonly numeric?: boolean;
-  /** Write domain 0 too, as lspci does where others are about. Default: only other domains. */
+  /** Write domain 0 too, as lspci does where other domains exist. Default: only other domains. */
   readonly domain?: boolean;
 }
 

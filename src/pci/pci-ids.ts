@@ -21,7 +21,7 @@ const key = (...numbers: readonly number[]): string => numbers.map((n) => n.toSt
 /**
  * The database's text, parsed. Lines are `vendor name`, a tab and `device name`, two tabs and
  * `subvendor subdevice name`; classes start with `C base`, and have sub-classes and programming
- * interfaces below them. What is none of these is skipped.
+ * interfaces below them. Other lines are skipped.
  */
 export class PciIds implements PciNames {
   readonly #names = new Map<string, string>();

@@ -26,9 +26,9 @@ export const Acs = {
 } as const;
 
 /**
- * Access control services: what the port can keep apart. `enabled` are the bits of the control
- * register at power-on (the host sets them later as a rule); the default capabilities are those
- * that make a group of its own: SV, RR, CR, UF.
+ * Access control services: the transactions that the port can keep apart. `enabled` has the bits of
+ * the control register at power-on, which the host usually sets later. The default capabilities are
+ * those that isolate the function in a group of its own: SV, RR, CR, UF.
  */
 export function acs(options: { capabilities?: number; enabled?: number; egressVectorBits?: number } & Placed = {}): Capability {
   const bits = checkIndex(options.egressVectorBits ?? 0, 255, 'egress control vector bits');

@@ -1,4 +1,4 @@
-/** Capabilities of bridges and of boards of old: short ones that VFIO hides. */
+/** Capabilities of bridges and of old boards: short ones that VFIO hides. */
 import { CapId } from '../../abi/pci.ts';
 import { hidden, Why } from '../permissions/rows.ts';
 import { type CapabilityKind, titleOnly } from './kind.ts';

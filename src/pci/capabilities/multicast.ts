@@ -11,7 +11,7 @@ const ports: readonly (number | null)[] = [PciExpType.ROOT_PORT, PciExpType.UPST
 const endpoints: readonly (number | null)[] = [PciExpType.ENDPOINT, PciExpType.RC_END];
 const SIZE = 40;
 const OVERLAY = 40;
-/** Below this the overlay is off: a line of memory is the least it can replace. */
+/** Below this value the overlay is off: it replaces at least a line of memory. */
 const LEAST_OVERLAY = 6;
 
 const decode: CapabilityDecoder = (r, d, context) => {

@@ -105,7 +105,7 @@ export function decodeExpress(r: CapabilityReader, d: Decoding, context: Capabil
   const type = extract(flags, 7, 4);
   const slot = (type === ROOT_PORT || type === DOWNSTREAM || type === PCIE_BRIDGE) && (flags & PciExp.FLAGS_SLOT) !== 0;
   const slotText = type === ROOT_PORT || type === DOWNSTREAM || type === PCIE_BRIDGE ? d.text('flags', flags, ' (Slot{8})') : '';
-  // Shown only when it is set.
+  // lspci shows this only when it is set.
   const flit = (flags & PciExp.FLAGS_FLIT) !== 0 ? ', FLIT Mode Supported' : '';
   d.set('flags', 'FlitMode', flit !== '');
   const name = `${typeNames[type] ?? `Unknown type ${type}`}${slotText}, ${d.text('flags', flags, 'IntMsgNum {13:9}')}${flit}`;
@@ -159,8 +159,8 @@ function device(r: CapabilityReader, d: Decoding, type: number): void {
 }
 
 /**
- * How what was negotiated compares with what could be; below it is worth a word only where the port
- * is the one that is plugged in.
+ * Compares the negotiated value with the largest one. lspci remarks on a smaller value only where
+ * the port is the one that is plugged in.
  */
 function comparison(status: number, capability: number, type: number): string {
   if (status > capability) return ' (overdriven)';
@@ -209,12 +209,12 @@ function device2(r: CapabilityReader, d: Decoding, type: number, context: Capabi
   const port = type === ROOT_PORT || type === DOWNSTREAM;
   const routes = port || type === UPSTREAM;
   d.line('DevCap2', cap, '\t\tDevCap2: Completion Timeout: {3:0 timeoutRange}, TimeoutDis{4} NROPrPrP{10} LTR{11}');
-  // No field at all means four prefixes.
+  // A field of 0 means four prefixes.
   const prefixes = (cap & 0x20_0000) === 0 ? '' : `, MaxEETLPPrefixes ${extract(cap, 23, 22) || 4}`;
   d.line('DevCap2', cap, `\t\t\t 10BitTagComp{16} 10BitTagReq{17} OBFF {19:18 obffSupport}, ExtFmt{20} EETLPPrefix{21}${prefixes}`);
   d.line('DevCap2', cap, '\t\t\t EmergencyPowerReduction {25:24 emergency}, EmergencyPowerReductionInit{26}');
   const hints = type === ROOT_PORT || type === ENDPOINT;
-  // Extended hints alone are a reserved value: it leaves a gap.
+  // Extended hints alone are a reserved value, for which lspci prints a gap.
   const tph = !hints ? '' : extract(cap, 13, 12) === 2 ? ' ' : ' TPHComp{12} ExtTPHComp{13}';
   const lines = type === ROOT_PORT ? ` LN System CLS {15:14 cacheLines},` : '';
   d.line('DevCap2', cap, `\t\t\t FRS{31}${lines}${tph}${port ? ' ARIFwd{5}' : ''}`);

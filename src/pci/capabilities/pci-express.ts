@@ -37,11 +37,11 @@ const portTypes = {
 /** The registers of a PCI Express capability that a model chooses. */
 export interface PcieOptions extends Placed {
   readonly portType?: PciePortType;
-  /** 1 or 2 (default). */
+  /** Version of the capability: 1 or 2. Default: 2. */
   readonly version?: 1 | 2;
   /** Function-level reset. */
   readonly flr?: boolean;
-  /** Largest payload the device takes: 128 (default) to 4096 bytes. */
+  /** Largest payload that the device takes, 128 to 4096 bytes. Default: 128. */
   readonly maxPayload?: number;
   /**
    * Link speed 1 (2.5 GT/s, default) to 6, and width in lanes (1). Not for root-complex integrated
@@ -66,7 +66,7 @@ export interface PcieOptions extends Placed {
   readonly interruptMessage?: number;
 }
 
-/** PCI Express. @throws VfioError EINVAL for a payload, speed or width that there is not */
+/** PCI Express. @throws VfioError EINVAL for a payload, speed or width that does not exist */
 export function pcie(options: PcieOptions = {}): Capability {
   const portType = options.portType ?? 'endpoint';
   if (!Object.hasOwn(portTypes, portType)) throw new VfioError('EINVAL', `unknown PCI Express port type ${String(portType)}`);
@@ -126,7 +126,7 @@ export const pciExpress: CapabilityKind = {
       rule: 'version 1: 20, without link 12; version 2: 52, without link 44',
       of: length,
     },
-    why: 'read-only: what the device can do, its status, and link, slot and root, which belong to the fabric',
+    why: 'read-only: abilities and status of the device; link, slot and root belong to the fabric',
     rows: [
       withBits(
         row(

@@ -21,7 +21,7 @@ export const powerBudget: CapabilityKind = {
   name: 'Power Budgeting',
   access: {
     length: fixed(Pwr.SIZE),
-    why: 'read-only: what the device needs',
+    why: 'read-only: the power that the device needs',
     rows: [row(Pwr.DSR, 1, 'data select', 0, 0xff, 'only selects what the data register reports')],
   },
   decode: titleOnly('Power Budgeting <?>'),

@@ -31,13 +31,13 @@ export interface PmOptions extends Placed {
   /** Immediate_Readiness_on_Return_to_D0. */
   readonly immediateReadiness?: boolean;
   /**
-   * The current that the function draws from auxiliary power to wake from D3cold: 0 (default), 55,
-   * 100, 160, 220, 270, 320 or 375 mA.
+   * The current that the function draws from auxiliary power to wake from D3cold: 0, 55, 100, 160,
+   * 220, 270, 320 or 375 mA. Default: 0.
    */
   readonly auxCurrentMa?: (typeof AUX_CURRENTS_MA)[number];
 }
 
-/** Power management: D0 and D3hot always; everything else on request. @throws VfioError EINVAL */
+/** Power management: D0 and D3hot always, other abilities as declared. @throws VfioError EINVAL */
 export function pm(options: PmOptions = {}): Capability {
   const from = options.pme === true ? ['D0', 'D3hot'] : options.pme === undefined || options.pme === false ? [] : options.pme;
   let pmc = checkIndex(options.version ?? 3, Pm.PMC_VERSION_MASK, 'power management version');
@@ -107,7 +107,7 @@ export const powerManagement: CapabilityKind = {
     rows: [
       withBits(row(Pm.PMC, 2, 'power management capabilities', Pm.PMC_PME_MASK, 0, Why.CAN_DO), [
         Pm.PMC_PME_MASK,
-        'power management events go to the host, so the user sees none',
+        'power management events go to the host, so VFIO shows none to the user',
       ]),
       withBits(
         row(Pm.CTRL, 2, 'power management control', PME, ~(PME | Pm.CTRL_STATE_MASK), 'power management is per function', 'power-state'),

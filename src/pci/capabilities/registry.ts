@@ -1,6 +1,6 @@
 /**
- * The capabilities that this package knows, in the order of their ids. To add one: a file of this
- * folder, and its line here. A builder that models call is exported by ../capabilities.ts too.
+ * The capabilities that this package knows, in the order of their ids. A new capability is a file
+ * of this folder and its line here. ../capabilities.ts exports builders that models call.
  */
 import { accessControl } from './access-control.ts';
 import { addressTranslation, pageRequests, processAddressSpaces } from './address-translation.ts';

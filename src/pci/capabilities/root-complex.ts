@@ -14,14 +14,14 @@ const choices = {
 const [FIRST_LINK, PER_LINK] = [16, 16];
 
 /**
- * Bits 14:12 and 19:15 of a link to config space are function and device. Above them are as many
- * bits of the bus number as bits 2:0 say; 0 means 8.
+ * Bits 14:12 and 19:15 of a link to config space are function and device. Bits 2:0 say how many
+ * bits of the bus number stand above them; 0 means 8.
  */
 const decodeLinks: CapabilityDecoder = (r, d) => {
   const title = 'Root Complex Link';
   if (!r.has(4, 4)) return { title };
   const element = r.u32(4);
-  // Element types have four bits; those above them are reserved and shown.
+  // Element types have four bits. lspci shows the reserved bits above them too.
   d.line('element', element, '\t\tDesc:\tPortNumber={31:24 hex2} ComponentID={23:16 hex2} EltType={7:0 elementType}');
   const count = extract(element, 15, 8);
   for (let i = 0; i < count && r.has(FIRST_LINK + PER_LINK * i, PER_LINK); i++) {

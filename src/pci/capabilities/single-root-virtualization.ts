@@ -111,7 +111,7 @@ const decode: CapabilityDecoder = (r, d) => {
     const index = i;
     let address = hexDigits((low & 0xffff_fff0) >>> 0, 8);
     const wide = (low & 0x6) !== 0;
-    // The upper half of the last register would be the next field; lspci takes it all the same.
+    // lspci reads the next field as the upper half of the last register, although it is not.
     if (wide && (low & 0x6) === 0x4) address = hexDigits(r.u32(Sriov.BAR + 4 * ++i), 8) + address;
     const kind = `${wide ? '64' : '32'}-bit, ${(low & 8) !== 0 ? '' : 'non-'}prefetchable`;
     d.lines.push(`\t\tRegion ${index}: Memory at ${address} (${kind})`);
@@ -125,6 +125,6 @@ export const singleRootVirtualization: CapabilityKind = {
   id: ExtCapId.SRIOV,
   extended: true,
   name: 'Single Root I/O Virtualization',
-  access: { length: fixed(Sriov.SIZE), why: 'read-only: virtual functions are made by the administrator' },
+  access: { length: fixed(Sriov.SIZE), why: 'read-only: the administrator makes virtual functions' },
   decode,
 };

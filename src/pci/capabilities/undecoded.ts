@@ -1,6 +1,4 @@
-/**
- * Capabilities of which lspci prints nothing but a title, or not even that: VFIO hides them all.
- */
+/** Capabilities of which lspci prints at most a title. VFIO hides all of them. */
 import { CapId, ExtCapId } from '../../abi/pci.ts';
 import { type CapabilityAccess, hidden, Why } from '../permissions/rows.ts';
 import { type CapabilityKind, titleOnly } from './kind.ts';

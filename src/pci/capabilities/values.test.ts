@@ -1,6 +1,6 @@
 /**
- * Registers that lspci prints wrongly, as the specifications have them, and the bounds of
- * capabilities that say how long they are.
+ * Values, as the specifications have them, of registers that lspci prints wrongly; and the bounds
+ * of capabilities that state their own length.
  */
 import { expect, it } from 'vitest';
 import { CapId, Config, ExtCapId } from '../../abi/pci.ts';
@@ -10,7 +10,8 @@ import { formatLspci } from '../format-lspci.ts';
 const AT = 0x80;
 
 /**
- * A function with one capability behind Express; `fill` writes into the capability from its start.
+ * A function with one capability behind Express; `fill` writes the capability's bytes from its
+ * start.
  */
 function withCapability(extended: boolean, id: number, fill: (view: DataView) => void, version = 1): string {
   const bytes = new Uint8Array(4096);
@@ -104,7 +105,7 @@ it.each([
   expect(extended(id, (view) => view.setUint32(4, length, true)).split(word)).toHaveLength(2);
 });
 
-it('pci: links and streams that are declared beyond the end are as many as fit', () => {
+it('pci: declared links and streams end at the end of config space', () => {
   const links = extended(ExtCapId.RCLD, (view) => view.setUint32(4, 0xff00, true));
   expect(links.match(/Link\d+:\tDesc/g)!.length).toBeLessThanOrEqual((4096 - 0x100) / 16);
   const streams = extended(ExtCapId.IDE, (view) => view.setUint32(4, 0xffe003, true));

@@ -13,8 +13,8 @@ import type { CapabilityDecoder, CapabilityKind, Titles } from './kind.ts';
 const Vndr = { LENGTH: 2, BODY: 3 } as const;
 
 /**
- * Vendor-specific: `body` follows the length byte. Read-only in hardware unless `writable` says
- * which bits are not.
+ * Vendor-specific: `body` follows the length byte. Default: hardware makes all bits read-only;
+ * `writable` names the others.
  */
 export function vendorSpecific(body: Uint8Array, options: { writable?: Uint8Array | true } & Placed = {}): Capability {
   const size = Vndr.BODY + body.length;

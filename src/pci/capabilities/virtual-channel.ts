@@ -38,7 +38,7 @@ function length(read: RegisterReader): number {
   return phases === 0 ? length : Math.ceil(length / 16) * 16 + phases / 2;
 }
 
-/** Arbitration schemes that are offered: the named ones always, others only when set. */
+/** Arbitration schemes. lspci prints the named ones always, and others only when they are set. */
 function arbitrations(offered: number, names: readonly string[]): string {
   const shown: string[] = [];
   for (let bit = 0; bit < 8; bit++) {

@@ -9,7 +9,10 @@ import type { CapabilityKind } from './kind.ts';
 /** Vital product data. */
 export const Vpd = { ADDR: 2, ADDR_MASK: 0x7fff, ADDR_F: 0x8000, DATA: 4, SIZE: 8 } as const;
 
-/** Vital product data with the image it reads out; config-space.ts answers its two registers. */
+/**
+ * Vital product data with the image that software reads through it. config-space.ts answers its two
+ * registers.
+ */
 export interface VpdCapability extends Capability {
   readonly image: Uint8Array;
 }
@@ -42,7 +45,7 @@ export const vitalProductData: CapabilityKind = {
       row(Vpd.DATA, 4, 'VPD data', ALL, ALL, 'the host does the access, in turn with its own'),
     ],
   },
-  // A dump holds the window and not the data.
+  // A dump of config space has the window, and not the data behind it.
   decode: (r, d) => {
     if (r.has(Vpd.ADDR, 2)) d.text('address', r.u16(Vpd.ADDR), '{address=14:0 hex4} F{15}');
     d.lines.push('\t\tNot readable');

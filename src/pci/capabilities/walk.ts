@@ -1,8 +1,8 @@
 /**
- * Walks over capability chains that a device made. Nothing in a chain is believed (S2-45): a walk
- * ends after as many hops as there is room for headers (48 and 960), whatever the pointers say. A
- * walk reports loops, overlaps and pointers to nowhere as warnings, and never throws. A walk reads
- * as it goes, so that one over a connection asks for no more than it needs.
+ * Walks over capability chains that a device made. A walk believes nothing in a chain (S2-45): it
+ * ends after as many hops as there is room for headers (48 and 960), for any pointers. A walk
+ * reports loops, overlaps and pointers to nowhere as warnings, and never throws. A walk reads step
+ * by step, so that over a connection it asks for no more bytes than it needs.
  */
 
 import {
@@ -27,19 +27,19 @@ export const MAX_EXTENDED_CAPABILITIES = (CFG_SPACE_EXP_SIZE - CFG_SPACE_SIZE) /
 export interface WalkStep {
   readonly id: number;
   readonly offset: number;
-  /** Offset of the next one as the header says; 0 at the end. */
+  /** Offset of the next capability, from the header; 0 at the end. */
   readonly next: number;
-  /** Of extended capabilities; 0 otherwise. */
+  /** Version of an extended capability; 0 for others. */
   readonly version: number;
 }
 
 export interface Walk {
   readonly steps: readonly WalkStep[];
-  /** What is wrong with the chain, a sentence each. */
+  /** The faults of the chain, a sentence each. */
   readonly warnings: readonly string[];
 }
 
-/** Config space as a walk reads it, by whatever way. */
+/** Config space as a walk reads it. */
 export interface ConfigReader {
   readonly size: number;
   read8(offset: number): number;
@@ -47,7 +47,7 @@ export interface ConfigReader {
   read32(offset: number): number;
 }
 
-/** Config space that is bytes. */
+/** Config space from its bytes. */
 export class ConfigBytes implements ConfigReader {
   readonly size: number;
   readonly #view: DataView;
@@ -68,12 +68,12 @@ export class ConfigBytes implements ConfigReader {
   }
 }
 
-/** The place of the pointer to the first capability, which is another one in CardBus bridges. */
+/** The place of the pointer to the first capability. CardBus bridges have it elsewhere. */
 export function capabilityPointerAt(bytes: Uint8Array): number {
   return (bytes[Config.HEADER_TYPE]! & HeaderType.MASK) === HeaderType.CARDBUS ? Cardbus.CAPABILITY_LIST : Config.CAPABILITY_LIST;
 }
 
-/** Ends a walk: false when a pointer leads nowhere, with the reason to `warn`. */
+/** Whether the walk goes on. When a pointer leads nowhere, gives the reason to `warn`. */
 function checkHop(what: string, offset: number, first: number, hops: number, max: number, seen: Set<number>, warn: Warn): boolean {
   let wrong: string | null = null;
   if (offset < first)
@@ -135,7 +135,7 @@ export function walkCapabilities(bytes: Uint8Array, pointerAt: number = capabili
 }
 
 /**
- * The extended capabilities of a config space of 4096 bytes, likewise. Empty when the dword at
+ * The extended capabilities of a config space of 4096 bytes, each once. Empty when the dword at
  * 0x100 is 0 or all ones.
  */
 export function walkExtendedCapabilities(bytes: Uint8Array): Walk {

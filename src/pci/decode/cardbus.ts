@@ -21,7 +21,7 @@ export interface DecodedCardbus {
   readonly latency: number;
   readonly status: number;
   readonly windows: readonly DecodedCardbusWindow[];
-  /** With fewer bytes than all of the header is this unknown. */
+  /** Unknown when there are fewer bytes than the whole header. */
   readonly legacyBase: number | null;
   readonly control: number;
 }
