@@ -181,7 +181,7 @@ it('S2-45 property: a map is made from any bytes, its list ends, and only shown 
     fc.property(bytes, fc.constantFrom(256, 4096), (all, size) => {
       const map = new PermissionMap({ size, bytes: all.subarray(0, size) });
       const walk = walkCapabilities(map.initial, Config.CAPABILITY_LIST);
-      // What overlaps is garbage in, and the later one wins: only the bounds hold then.
+      // Overlapping capabilities are garbage in, and the later one wins: only the bounds hold then.
       const clean = !map.warnings.some((w) => w.includes('overlaps'));
       const strangers = walk.steps.filter((s) => !map.regions.some((r) => r.kind === 'capability' && r.start === s.offset));
       if (clean) expect(strangers).toEqual([]);

@@ -74,7 +74,7 @@ export interface ConfigField {
   readonly triggers: readonly Trigger[];
 }
 
-/** What a map is made from: a ConfigSpace, or bytes read elsewhere. */
+/** The input of a map: a ConfigSpace, or bytes read elsewhere. */
 export interface ConfigBytes {
   readonly size: number;
   readonly bytes: Uint8Array;

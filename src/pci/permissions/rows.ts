@@ -63,7 +63,7 @@ export type LengthRule =
   /** Taken out of the chain that the user sees. */
   | { readonly kind: 'hidden' };
 
-/** What a user of VFIO may do with a capability. */
+/** The access that a user of VFIO has to a capability. */
 export interface CapabilityAccess {
   readonly length: LengthRule;
   /** Everything but the header goes straight to hardware, writes too. Default: false. */

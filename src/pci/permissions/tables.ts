@@ -37,8 +37,8 @@ export function allRows(table: CapabilityPermissions): readonly PermissionRow[] 
 }
 
 /**
- * What is wrong with a table: rows that overlap, are out of order or misaligned, lie beyond the
- * length, have bits beyond their width, or lack a reason. Empty for a good one.
+ * The faults of a table: rows that overlap, are out of order or misaligned, lie beyond the length,
+ * have bits beyond their width, or lack a reason. Empty for a good one.
  */
 export function problemsOf(table: CapabilityPermissions): readonly string[] {
   const problems: string[] = [];
