@@ -157,8 +157,8 @@ export type MigrationState = (typeof MigrationState)[keyof typeof MigrationState
 export const DMA_LOGGING_MAX_RANGES = 256;
 
 /**
- * Bytes of the bitmap of DMA_LOGGING_REPORT: a bit for each page of `length` bytes, in whole words of
- * 64 bits.
+ * Bytes of the bitmap of DMA_LOGGING_REPORT: a bit for each page of `length` bytes, in whole words
+ * of 64 bits.
  */
 export function bitmapBytes(length: bigint, pageSize = 4096n): number {
   const pages = (length + pageSize - 1n) / pageSize;

@@ -14,7 +14,9 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import { isCompiled, packageFile } from '../sys/package-files.ts';
 
-/** A bundle of a program has its code elsewhere, and no such folder until it loads a user's file. */
+/**
+ * A bundle of a program has its code elsewhere, and no such folder until it loads a user's file.
+ */
 const ownFolder = () => pathToFileURL(packageFile(isCompiled ? 'dist/' : 'src/')).href;
 
 /**

@@ -45,7 +45,7 @@ function vfBar({ index, size, type, prefetchable }: BarDeclaration, name: string
 }
 
 /**
- * The hardware of a VF of `pf` is as hardware. Vendors are the PF's, there is no INTx and no ROM; a
+ * The hardware of a VF of `pf`. Vendors are the PF's, there is no INTx and no ROM; a
  * PCI Express capability with FLR, which every VF has, is added when `vf` has none.
  */
 export function virtualFunctionOf(pf: PciDeclaration, vf: PciDeclaration): PciDeclaration {
