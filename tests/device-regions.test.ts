@@ -2,6 +2,7 @@
  * Device-specific regions, and regions that a mediator narrows, through all doors: in process, by
  * ioctls, over a socket.
  */
+
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -9,7 +10,6 @@ import { afterEach, expect, it } from 'vitest';
 import type { Device } from '../src/abi/device.ts';
 import { DeviceIoctl, REGION_OFFSET_STEP, RegionCap, RegionFlags } from '../src/abi/vfio.ts';
 import { RegionInfo, RegionInfoCapType } from '../src/abi/vfio-structs.ts';
-import { VfioError } from '../src/base/errno.ts';
 import type { DeviceFile } from '../src/engine/device/device-file.ts';
 import { Machine } from '../src/engine/machine/machine.ts';
 import { Mediators } from '../src/engine/mediation/mediators.ts';
@@ -17,6 +17,7 @@ import { KernelDoor } from '../src/ioctl/kernel-door.ts';
 import type { DeviceModel } from '../src/pci/declaration.ts';
 import { HeapMemory } from '../src/sys/fake.ts';
 import { VfioUserDevice } from '../src/vfio-user/client.ts';
+import { errnoFrom } from './kit/errno.ts';
 import { bytesOf, said, viewOf } from './kit/ioctl-bytes.ts';
 import { openAll } from './kit/machines.ts';
 import mappedModel from './kit/mapped-model.ts';
@@ -33,16 +34,6 @@ const folders: string[] = [];
 afterEach(() => {
   for (const folder of folders.splice(0)) rmSync(folder, { recursive: true });
 });
-
-function code(act: () => unknown): string {
-  try {
-    act();
-    return 'ok';
-  } catch (error) {
-    if (error instanceof VfioError) return error.code;
-    throw error;
-  }
-}
 
 function machineOf(model: DeviceModel, mediators = new Mediators()): Machine {
   const devices = [{ at: '01.0', kind: 'root-port' as const, devices: [{ at: '00.0', model, driver: 'vfio-pci' }] }];
@@ -88,21 +79,21 @@ it.each(doors)('B.8 device-specific regions of a model %s: info with their type,
   await using opened = await open(regionsModel, 'regions-model.ts', false);
   const { device } = opened;
   const [memory, registers, readOnly] = [9, 10, 11].map((index) => device.region(index));
-  expect([device.info.numRegions, code(() => device.region(12))]).toEqual([12, 'EINVAL']);
+  expect([device.info.numRegions, errnoFrom(() => device.region(12))]).toEqual([12, 'EINVAL']);
   expect([memory, registers, readOnly].map((region) => [region!.info.type, region!.info.size, region!.info.flags & ~CAPS])).toEqual([
     [{ type: 0x8000_1234, subtype: 1 }, 8192, READ | WRITE | MMAP],
     [{ type: 0x8000_1234, subtype: 2 }, 16, READ | WRITE],
     [{ type: 0x8000_1234, subtype: 3 }, 6, READ],
   ]);
   registers!.write32(4, 0x1234_5678);
-  expect([registers!.read32(4), registers!.read64(0), code(() => registers!.read32(16)), code(() => registers!.map())]).toEqual([
+  expect([registers!.read32(4), registers!.read64(0), errnoFrom(() => registers!.read32(16)), errnoFrom(() => registers!.map())]).toEqual([
     0x1234_5678,
     0x1234_5678_0000_0000n,
     'EINVAL',
     'EINVAL',
   ]);
   const bytes = new Uint8Array(8);
-  expect([readOnly!.read(0, bytes.subarray(0, 6)), [...bytes.subarray(0, 6)], code(() => readOnly!.write8(0, 1))]).toEqual([
+  expect([readOnly!.read(0, bytes.subarray(0, 6)), [...bytes.subarray(0, 6)], errnoFrom(() => readOnly!.write8(0, 1))]).toEqual([
     6,
     [0x11, 0x22, 0x33, 0x44, 0x55, 0x66],
     'EINVAL',
@@ -112,7 +103,7 @@ it.each(doors)('B.8 device-specific regions of a model %s: info with their type,
   using mapping = memory!.map(4096, 4096);
   expect([mapping.read32(0), mapping.read16(1), mapping.memory === null]).toEqual([0xdead_beef, 0xadbe, false]);
   mapping.write64(8, 0x0102_0304_0506_0708n);
-  expect([memory!.read64(4104), code(() => memory!.map(0, 12288)), code(() => memory!.map(1))]).toEqual([
+  expect([memory!.read64(4104), errnoFrom(() => memory!.map(0, 12288)), errnoFrom(() => memory!.map(1))]).toEqual([
     0x0102_0304_0506_0708n,
     'EINVAL',
     'EINVAL',
@@ -134,10 +125,10 @@ it.each(doors)('S0-05 a mediator’s restrictions hold %s, and the regions that 
       [4096, 4096],
       [0, 8192],
       [0, undefined],
-    ].map(([at, size]) => code(() => bar.map(at, size)[Symbol.dispose]())),
-  ).toEqual(['ok', 'EINVAL', 'EINVAL', 'EINVAL']);
+    ].map(([at, size]) => errnoFrom(() => bar.map(at, size)[Symbol.dispose]())),
+  ).toEqual(['none', 'EINVAL', 'EINVAL', 'EINVAL']);
   bar.write32(8192, 7);
-  expect([bar.read32(8192), code(() => device.region(0).write32(0, 1)), device.region(0).read32(0)]).toEqual([7, 'EINVAL', 0]);
+  expect([bar.read32(8192), errnoFrom(() => device.region(0).write32(0, 1)), device.region(0).read32(0)]).toEqual([7, 'EINVAL', 0]);
   const [memory, hooked] = [device.region(9), device.region(10)];
   expect([device.info.numRegions, memory.info.type, hooked.info.type, hooked.info.flags & ~CAPS]).toEqual([
     11,
@@ -147,7 +138,7 @@ it.each(doors)('S0-05 a mediator’s restrictions hold %s, and the regions that 
   ]);
   memory.write32(0, 0xcafe);
   using mapping = memory.map();
-  expect([mapping.read32(0), hooked.read16(2), code(() => hooked.read8(8)), code(() => hooked.write8(0, 1))]).toEqual([
+  expect([mapping.read32(0), hooked.read16(2), errnoFrom(() => hooked.read8(8)), errnoFrom(() => hooked.write8(0, 1))]).toEqual([
     0xcafe,
     0x4242,
     'EINVAL',
@@ -212,7 +203,7 @@ it('B.8 impossible regions are EINVAL, and a mediator that adds an impossible on
     { subtype: 2 ** 32 },
     { backing: 'memory', size: 100 },
   ]) {
-    expect(code(() => machineOf(model({ type: 1, subtype: 1, size: 16, ...wrong })))).toBe('EINVAL');
+    expect(errnoFrom(() => machineOf(model({ type: 1, subtype: 1, size: 16, ...wrong })))).toBe('EINVAL');
   }
   for (const wrong of [{}, { read: 7 }, { memory: HeapMemory.allocate(4096), size: 8192 }, { size: 0, read: () => 0 }]) {
     const mediators = new Mediators();
@@ -239,5 +230,5 @@ it('S2-37 a mapping of a region holds the device, faults when the device is gone
   machine.function(BDF).vfio!.revoke('a test');
   expect(() => mapping.read32(0)).toThrow('the device is gone');
   mapping[Symbol.dispose]();
-  expect(code(() => mapping.read32(0))).toBe('EFAULT');
+  expect(errnoFrom(() => mapping.read32(0))).toBe('EFAULT');
 });

@@ -2,6 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { performance } from 'node:perf_hooks';
 import { Worker } from 'node:worker_threads';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { withCode } from '../../tests/kit/errno.ts';
 import { turn, until } from '../../tests/kit/event-loop.ts';
 import { openDescriptorsAndFiles } from '../../tests/kit/open-descriptors.ts';
 import { addon } from './addon.ts';
@@ -9,7 +10,6 @@ import { addonFile } from './addon-file.ts';
 import { EventFd } from './eventfd.ts';
 import { UnixSocket } from './unix-socket.ts';
 
-const code = (name: string) => expect.objectContaining({ code: name });
 const into = new Uint8Array(4096);
 
 const loadAddon = `const m = { exports: {} }; process.dlopen(m, ${JSON.stringify(addonFile())}); const sys = m.exports;`;
@@ -84,7 +84,7 @@ describe('transport: listening', () => {
     using _a = a;
     using _b = b;
     const first = b.listen(() => false);
-    expect(() => b.listen(() => false)).toThrow(code('EBUSY'));
+    expect(() => b.listen(() => false)).toThrow(withCode('EBUSY'));
     first[Symbol.dispose]();
     const answers = [undefined, 1, 'true', {}, null, 0n, Symbol('true')];
     const second = b.listen(() => {

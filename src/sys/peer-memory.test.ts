@@ -3,6 +3,7 @@ import { mkdtempSync, openSync, readFileSync, rmSync, truncateSync, writeFileSyn
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
+import { withCode } from '../../tests/kit/errno.ts';
 import { openDescriptorsAndFiles } from '../../tests/kit/open-descriptors.ts';
 import { Access } from '../abi/memory.ts';
 import { addon, Sys } from './addon.ts';
@@ -14,7 +15,6 @@ import { UnixSocket } from './unix-socket.ts';
 const PAGE = 4096;
 const directory = mkdtempSync(join(tmpdir(), 'vfio-ts-'));
 afterAll(() => rmSync(directory, { recursive: true }));
-const code = (name: string) => expect.objectContaining({ code: name });
 
 /** A peer's memory: a memfd without seals. */
 function unsealed(pages: number): OwnedFd {
@@ -191,10 +191,10 @@ describe('transport: what a peer allows', () => {
   it('transport: memory to be written needs a descriptor and seals that allow it; refused ones are closed', () => {
     using fd = unsealed(1);
     const before = openDescriptorsAndFiles();
-    expect(() => MemfdMemory.fromFd(readOnly(fd), 0, PAGE)).toThrow(code('EACCES'));
-    expect(() => MemfdMemory.fromFd(readOnly(fd), 0, PAGE, Access.WRITE)).toThrow(code('EACCES'));
+    expect(() => MemfdMemory.fromFd(readOnly(fd), 0, PAGE)).toThrow(withCode('EACCES'));
+    expect(() => MemfdMemory.fromFd(readOnly(fd), 0, PAGE, Access.WRITE)).toThrow(withCode('EACCES'));
     expect(addon().fcntl(fd.number, Sys.F_ADD_SEALS, 8)).toBe(0);
-    expect(() => MemfdMemory.fromFd(fd.duplicate(), 0, PAGE, Access.READ_WRITE)).toThrow(code('EPERM'));
+    expect(() => MemfdMemory.fromFd(fd.duplicate(), 0, PAGE, Access.READ_WRITE)).toThrow(withCode('EPERM'));
     MemfdMemory.fromFd(fd.duplicate(), 0, PAGE, Access.READ)[Symbol.dispose]();
     expect(openDescriptorsAndFiles()).toBe(before);
   });
@@ -202,10 +202,10 @@ describe('transport: what a peer allows', () => {
   it('transport: what is no file is refused and closed: a directory, a pipe, a device, a socket', () => {
     const before = openDescriptorsAndFiles();
     for (const path of [directory, '/dev/zero', '/dev/null']) {
-      expect(() => MemfdMemory.fromFd(OwnedFd.own(openSync(path, 'r'), 'opening'), 0, PAGE), path).toThrow(code('EINVAL'));
+      expect(() => MemfdMemory.fromFd(OwnedFd.own(openSync(path, 'r'), 'opening'), 0, PAGE), path).toThrow(withCode('EINVAL'));
     }
     const [a, b] = UnixSocket.pair();
-    expect(() => MemfdMemory.fromFd(a.release(), 0, PAGE)).toThrow(code('EINVAL'));
+    expect(() => MemfdMemory.fromFd(a.release(), 0, PAGE)).toThrow(withCode('EINVAL'));
     b[Symbol.dispose]();
     expect(openDescriptorsAndFiles()).toBe(before);
   });

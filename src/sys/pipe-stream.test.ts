@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { pathToFileURL } from 'node:url';
 import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { withCode } from '../../tests/kit/errno.ts';
 import { until } from '../../tests/kit/event-loop.ts';
 import { openDescriptorsAndFiles } from '../../tests/kit/open-descriptors.ts';
 import { typescript } from '../../tests/kit/typescript.ts';
@@ -18,7 +19,6 @@ import { UnixSocket } from './unix-socket.ts';
 const directory = mkdtempSync(join(tmpdir(), 'vfio-ts-'));
 afterAll(() => rmSync(directory, { recursive: true }));
 const bytes = (value: string): Uint8Array => new TextEncoder().encode(value);
-const code = (name: string) => expect.objectContaining({ code: name });
 const into = new Uint8Array(4096);
 
 let before = 0;
@@ -126,7 +126,7 @@ describe('transport: a stream over two descriptors', () => {
       ended ||= n === 0;
       return true;
     });
-    expect(() => stream.listen(() => false)).toThrow(code('EBUSY'));
+    expect(() => stream.listen(() => false)).toThrow(withCode('EBUSY'));
     await until(() => ended);
     expect([ended, room, readFileSync(join(directory, 'copy'), 'utf8')]).toEqual([true, 1, 'some data']);
     const again = stream.listen(() => false);
@@ -145,11 +145,11 @@ describe('transport: a stream over two descriptors', () => {
     b.send(bytes('with'), 0, 4, [passed, passed]);
     expect(stream.receive(into, 0, 10, fds)).toBe(4);
     expect([fds.length, openDescriptorsAndFiles()]).toEqual([0, start]);
-    expect(() => stream.send(bytes('x'), 0, 1, [passed])).toThrow(code('EINVAL'));
+    expect(() => stream.send(bytes('x'), 0, 1, [passed])).toThrow(withCode('EINVAL'));
     expect(stream.send(bytes('x'), 0, 1, [])).toBe(1);
     expect(b.receive(into, 0, 10, fds)).toBe(1);
     b[Symbol.dispose]();
-    expect(() => stream.send(bytes('x'), 0, 1)).toThrow(code('EPIPE'));
+    expect(() => stream.send(bytes('x'), 0, 1)).toThrow(withCode('EPIPE'));
   });
 
   it('transport: a reader that is gone is EPIPE; ranges that are none EINVAL; a disposed stream EBADF', () => {
@@ -180,10 +180,10 @@ describe('transport: a stream over two descriptors', () => {
       [0, 5000],
       [Number.NaN, 3],
     ] as const) {
-      expect(() => stream.send(into, start, end)).toThrow(code('EINVAL'));
-      expect(() => stream.receive(into, start, end, [])).toThrow(code('EINVAL'));
+      expect(() => stream.send(into, start, end)).toThrow(withCode('EINVAL'));
+      expect(() => stream.receive(into, start, end, [])).toThrow(withCode('EINVAL'));
     }
-    expect(() => stream.receive(into, 1, 1, [])).toThrow(code('EINVAL'));
+    expect(() => stream.receive(into, 1, 1, [])).toThrow(withCode('EINVAL'));
     expect(stream.send(into, 1, 1)).toBe(0);
     stream[Symbol.dispose]();
     stream[Symbol.dispose]();
@@ -193,9 +193,9 @@ describe('transport: a stream over two descriptors', () => {
       () => stream.wait('readable', 0),
       () => stream.listen(() => false),
     ]) {
-      expect(call).toThrow(code('EBADF'));
+      expect(call).toThrow(withCode('EBADF'));
     }
-    expect(() => PipeStream.fromNumbers(0, 999_999)).toThrow(code('EBADF'));
-    expect(() => PipeStream.fromNumbers(-1, 1)).toThrow(code('EBADF'));
+    expect(() => PipeStream.fromNumbers(0, 999_999)).toThrow(withCode('EBADF'));
+    expect(() => PipeStream.fromNumbers(-1, 1)).toThrow(withCode('EBADF'));
   });
 });

@@ -3,6 +3,7 @@ import { chmodSync, chownSync, closeSync, mkdtempSync, readFileSync, rmSync, sta
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
+import { errnoFrom } from '../../tests/kit/errno.ts';
 import { openPrivate } from './private-file.ts';
 
 let folder: string;
@@ -11,14 +12,7 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(folder, { recursive: true }));
 
-const codeOf = (path: string): string => {
-  try {
-    closeSync(openPrivate(path));
-    return 'none';
-  } catch (error) {
-    return (error as { code: string }).code;
-  }
-};
+const codeOf = (path: string) => errnoFrom(() => closeSync(openPrivate(path)));
 
 it('openPrivate: a new file, and one that others could read, have mode 0600 and are empty', () => {
   const made = join(folder, 'made');

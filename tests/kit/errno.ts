@@ -1,6 +1,7 @@
 /**
  * The outcome of a call as a word: a test lists the outcomes of many calls and compares the lists.
  */
+import { expect } from 'vitest';
 import { BusError } from '../../src/abi/bus-error.ts';
 import { type ErrnoName, VfioError } from '../../src/base/errno.ts';
 
@@ -27,4 +28,9 @@ export function refusal(call: () => unknown): VfioError {
     throw error;
   }
   throw new Error('the call returned');
+}
+
+/** Matches an error with this code, of whichever class: `toThrow(withCode('EBADF'))`. */
+export function withCode(code: ErrnoName): unknown {
+  return expect.objectContaining({ code });
 }

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
+import { refusal } from '../../../tests/kit/errno.ts';
 import { ProbeModel, testMachine } from '../../../tests/kit/machines.ts';
 import { CapId, ExtCapId } from '../../abi/pci.ts';
-import type { VfioError } from '../../base/errno.ts';
 import type { DeviceModel, PciDeclaration } from '../../pci/declaration.ts';
 import { buildFunction as build4 } from './function-builder.ts';
 import type { FunctionSpec, MachineSpec } from './machine-spec.ts';
@@ -16,14 +16,7 @@ const model = (declaration: Partial<PciDeclaration>): DeviceModel => ({
   create: () => ({ read: () => 0, write: () => {}, reset: () => {} }),
 });
 
-const code = (run: () => unknown): string => {
-  try {
-    run();
-    return 'ok';
-  } catch (error) {
-    return `${(error as VfioError).code}: ${(error as VfioError).message}`;
-  }
-};
+const textOf = (call: () => unknown) => String(refusal(call));
 
 describe('models', () => {
   it('a name is looked up, a factory gets the options, an object is taken as it is', () => {
@@ -45,7 +38,7 @@ describe('models', () => {
   });
 
   it('an unknown model says which there are; names of Object.prototype are no models', () => {
-    const build = (name: string) => code(() => buildFunction({ at: '00.0', model: name }, 'root-port', { edu: model({}) }));
+    const build = (name: string) => textOf(() => buildFunction({ at: '00.0', model: name }, 'root-port', { edu: model({}) }));
     expect(build('nvme')).toBe("EINVAL: 00.0: there is no model 'nvme'");
     expect(build('toString')).toContain('EINVAL');
     expect(() => buildFunction({ at: '00.0', model: 'x' }, null, { edu: model({}) })).toThrow(
@@ -57,10 +50,10 @@ describe('models', () => {
     const conventional = model({ capabilities: [] });
     expect(buildFunction({ at: '00.0', model: conventional }, null, {}).kind).toBe('conventional');
     expect(buildFunction({ at: '00.0', model: model({}) }, 'root-port', {}).kind).toBe('endpoint');
-    expect(code(() => buildFunction({ at: '00.0', model: conventional, kind: 'endpoint' }, null, {}))).toContain(
+    expect(textOf(() => buildFunction({ at: '00.0', model: conventional, kind: 'endpoint' }, null, {}))).toContain(
       'EINVAL: 00.0: declared as endpoint',
     );
-    expect(code(() => buildFunction({ at: '00.0', model: model({}) }, 'pci-bridge', {}))).toContain(
+    expect(textOf(() => buildFunction({ at: '00.0', model: model({}) }, 'pci-bridge', {}))).toContain(
       'EINVAL: 00.0: endpoint cannot be behind a pci-bridge',
     );
   });
@@ -90,7 +83,7 @@ describe('stubs', () => {
       buildFunction({ at: '00.0', ...spec }, behind, {}).declaration.extendedCapabilities?.some((c) => c.id === ExtCapId.ACS) ?? false;
     expect([has({ kind: 'root-port' }, null), has({ kind: 'root-port', acs: false }, null)]).toEqual([true, false]);
     expect([has({ id: '8086:10d3' }, 'root-port'), has({ id: '8086:10d3', acs: true }, 'root-port')]).toEqual([false, true]);
-    expect(code(() => has({ id: '8086:10d3', kind: 'conventional', acs: true }, null))).toContain('EINVAL');
+    expect(textOf(() => has({ id: '8086:10d3', kind: 'conventional', acs: true }, null))).toContain('EINVAL');
   });
 
   it.each([
@@ -100,8 +93,8 @@ describe('stubs', () => {
     [{ at: '00.0', kind: 'toaster' as never }, "unknown kind 'toaster'"],
     [{ at: '00.0', kind: 'downstream-port' }, 'downstream-port cannot be on the root bus'],
   ] as [FunctionSpec, string][])('%j is refused: %s', (spec, message) => {
-    expect(code(() => buildFunction(spec, null, {}))).toMatch(/^EINVAL: 00\.0: /);
-    expect(code(() => buildFunction(spec, null, {}))).toContain(message);
+    expect(textOf(() => buildFunction(spec, null, {}))).toMatch(/^EINVAL: 00\.0: /);
+    expect(textOf(() => buildFunction(spec, null, {}))).toContain(message);
   });
 });
 

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { errnoFrom } from '../../../tests/kit/errno.ts';
 import { alone, openAll, testMachine } from '../../../tests/kit/machines.ts';
 import type { RegionInfo, SetIrqs } from '../../abi/device.ts';
 import type { ModelMigration } from '../../abi/device-host.ts';
@@ -539,20 +540,12 @@ it('B.6 dma_rw: a mediator reaches what its user has mapped: EINVAL where nothin
   expect([...into]).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
   seen!.dmaWrite(0x2000n, Uint8Array.of(9));
   expect(both.windows[0]![0]).toBe(9);
-  const code = (call: () => void) => {
-    try {
-      call();
-    } catch (error) {
-      return (error as VfioError).code;
-    }
-    return null;
-  };
   expect([
-    code(() => seen!.dmaWrite(0x1fffn, Uint8Array.of(0, 0))),
-    code(() => seen!.dmaWrite(0x2fffn, Uint8Array.of(0, 0))),
-    code(() => seen!.dmaRead(0x5000n, into)),
-    code(() => seen!.dmaRead(2n ** 64n - 4n, into)),
-    code(() => seen!.dmaRead(-1n, into)),
+    errnoFrom(() => seen!.dmaWrite(0x1fffn, Uint8Array.of(0, 0))),
+    errnoFrom(() => seen!.dmaWrite(0x2fffn, Uint8Array.of(0, 0))),
+    errnoFrom(() => seen!.dmaRead(0x5000n, into)),
+    errnoFrom(() => seen!.dmaRead(2n ** 64n - 4n, into)),
+    errnoFrom(() => seen!.dmaRead(-1n, into)),
   ]).toEqual(['EPERM', 'EINVAL', 'EINVAL', 'EINVAL', 'EINVAL']);
   expect([readable.windows[0]![0xfff], both.windows[0]![0xfff]]).toEqual([4, 0]);
 });
