@@ -78,7 +78,7 @@ const parameters: Readonly<Record<ParamName, Parameter>> = {
   dynamicMsix: { initial: true, linux: null, fixedBecause: HARDWARE },
 };
 
-export const paramNames = Object.keys(parameters) as readonly ParamName[];
+const paramNames = Object.keys(parameters) as readonly ParamName[];
 
 /** The parameters of a machine that sets none. */
 export const defaultParams = Object.fromEntries(paramNames.map((name) => [name, parameters[name].initial])) as unknown as EngineParams;
@@ -145,7 +145,7 @@ function parsed(name: ParamName, text: string): unknown {
  *
  * @throws VfioError ENOENT
  */
-export function paramByName(name: string): ParamName {
+function paramByName(name: string): ParamName {
   for (const ours of paramNames) {
     const { linux } = parameters[ours];
     if (name === ours || (linux !== null && (name === linux || name === linux.slice(linux.indexOf('.') + 1)))) return ours;

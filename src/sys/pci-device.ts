@@ -6,7 +6,7 @@ import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { VfioError } from '../base/errno.ts';
 
-export const PCI_DEVICES = '/sys/bus/pci/devices';
+const PCI_DEVICES = '/sys/bus/pci/devices';
 
 /** Flags of linux/ioport.h, of a line in `resource`. */
 export const ResourceFlag = { IO: 0x100, MEMORY: 0x200, PREFETCH: 0x2000, MEMORY_64: 0x10_0000 } as const;

@@ -4,7 +4,7 @@ import { checkIndex } from '../base/check.ts';
 import { VfioError } from '../base/errno.ts';
 
 /** linux/capability.h: the names, by bit. */
-export const capabilityNames = [
+const capabilityNames = [
   'CAP_CHOWN',
   'CAP_DAC_OVERRIDE',
   'CAP_DAC_READ_SEARCH',

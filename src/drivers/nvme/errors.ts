@@ -46,7 +46,7 @@ export class NvmeError extends VfioError {
 acrossCopies(NvmeError, 'NvmeError');
 
 /** `LBA Out of Range (0x0080)`. */
-export function statusText(status: number): string {
+function statusText(status: number): string {
   return `${statusName(status)} (0x${(status & StatusBit.CODE).toString(16).padStart(4, '0')})`;
 }
 

@@ -22,7 +22,7 @@ export interface OwnedGroup {
  * vfio's device set: the devices under vfio-pci whose resets concern each other. On a root bus a
  * device is alone in it.
  */
-export function deviceSet(device: BoundDevice): readonly BoundDevice[] {
+function deviceSet(device: BoundDevice): readonly BoundDevice[] {
   const { fn } = device;
   // A VF is alone in its set even behind a bridge, so that no bus with VFs on it can be reset
   // through vfio.

@@ -25,7 +25,7 @@ export interface IoeventfdRequest {
 }
 
 /** The most on one device, as in Linux: an unprivileged user makes them. */
-export const IOEVENTFD_MAX = 1000;
+const IOEVENTFD_MAX = 1000;
 
 /** The device of ioeventfds. */
 export interface IoeventfdTarget {

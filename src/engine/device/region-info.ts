@@ -18,7 +18,7 @@ const { READ, WRITE, MMAP, CAPS } = RegionFlags;
  * The first bytes of every expansion ROM image (PCI 3.0, 6.3.1.1); without them Linux shows no ROM
  * region.
  */
-export function romReadable({ rom }: PciDeclaration): boolean {
+function romReadable({ rom }: PciDeclaration): boolean {
   return rom !== undefined && rom[0] === 0x55 && rom[1] === 0xaa;
 }
 

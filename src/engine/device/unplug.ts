@@ -8,7 +8,7 @@ import { keepAlive } from '../../base/keep-alive.ts';
 import type { EngineContext } from '../context.ts';
 
 /** How often Linux repeats the request. */
-export const REQUEST_INTERVAL_MS = 10_000;
+const REQUEST_INTERVAL_MS = 10_000;
 
 export interface ReleaseTarget {
   readonly bdf: string;

@@ -27,7 +27,7 @@ export function checkReserved(windows: readonly ReservedWindow[], whose: string)
 }
 
 /** @throws VfioError EINVAL for page sizes, apertures or windows that no IOMMU has */
-export function iommuProperties(spec: IommuSpec, name: string): IommuProperties {
+function iommuProperties(spec: IommuSpec, name: string): IommuProperties {
   const kind = spec.kind ?? 'full';
   if (!kinds.includes(kind)) throw new VfioError('EINVAL', `${name}: unknown kind '${String(kind)}'; it is ${kinds.join(', ')}`);
   const pageSizes = checkU64(spec.pageSizes ?? DEFAULT_PAGE_SIZES, `${name}: pageSizes`);

@@ -34,9 +34,9 @@ export const BLOCKS_BYTES = 256 * 1024;
  */
 export const ZERO_BLOCKS_MAX = 65536;
 /** The most bytes of a model's own state. */
-export const MODEL_STATE_MAX = 2 ** 28;
+const MODEL_STATE_MAX = 2 ** 28;
 /** The largest block: no model here has larger ones. */
-export const BLOCK_SIZE_MAX = 2 ** 24;
+const BLOCK_SIZE_MAX = 2 ** 24;
 
 export const sectionKinds: ReadonlyMap<number, SectionKind> = new Map<Section, SectionKind>([
   [Section.IDENTITY, { name: 'IDENTITY', version: 1, max: 4096 }],

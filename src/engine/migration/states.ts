@@ -39,7 +39,7 @@ type Target = Exclude<keyof typeof MigrationState, 'ERROR'>;
 const { ERROR: E, STOP: S, RUNNING: R, STOP_COPY: SC, RESUMING: RE, RUNNING_P2P: RP, PRE_COPY: P, PRE_COPY_P2P: PP } = MigrationState;
 
 /** From a state: the next one on the way to each other. ERROR: there is no way. */
-export const nextStates: Readonly<Record<keyof typeof MigrationState, Readonly<Record<Target, MigrationState>>>> = {
+const nextStates: Readonly<Record<keyof typeof MigrationState, Readonly<Record<Target, MigrationState>>>> = {
   STOP: { STOP: S, RUNNING: RP, PRE_COPY: RP, PRE_COPY_P2P: RP, STOP_COPY: SC, RESUMING: RE, RUNNING_P2P: RP },
   RUNNING: { STOP: RP, RUNNING: R, PRE_COPY: P, PRE_COPY_P2P: RP, STOP_COPY: RP, RESUMING: RP, RUNNING_P2P: RP },
   PRE_COPY: { STOP: R, RUNNING: R, PRE_COPY: P, PRE_COPY_P2P: PP, STOP_COPY: PP, RESUMING: R, RUNNING_P2P: R },

@@ -13,8 +13,8 @@ import { textOf } from '../../base/foreign.ts';
 import { struct } from '../../base/struct.ts';
 
 /** 'vfio-ts\0' as a little-endian number, and `check` = CRC32C of the bytes before it. */
-export const Preamble = struct('preamble', 16, { magic: 'u64', format: 'u32', check: 'u32' });
-export const MAGIC = 0x0073_742d_6f69_6676n;
+const Preamble = struct('preamble', 16, { magic: 'u64', format: 'u32', check: 'u32' });
+const MAGIC = 0x0073_742d_6f69_6676n;
 /** The version of this format. Sections have versions of their own. */
 export const FORMAT = 1;
 

@@ -38,8 +38,8 @@ export interface NvmeOptions extends IdentityOptions {
   readonly owns?: Disposable;
 }
 
-export const NVME_IO_QUEUES_MAX = 64;
-export const NVME_QUEUE_ENTRIES_MAX = 1024;
+const NVME_IO_QUEUES_MAX = 64;
+const NVME_QUEUE_ENTRIES_MAX = 1024;
 const MDTS_MAX = 13;
 /** Each is a controller with queues and storage of its own. */
 const VFS_MAX = 255;

@@ -9,7 +9,7 @@ import { Why } from '../permissions/rows.ts';
 import type { CapabilityDecoder, CapabilityKind } from './kind.ts';
 
 /** HyperTransport: the type is bits 7:5 (some types take 7:3). */
-export const Ht = { FLAGS_HIGH: 3, TYPE3_MASK: 0xe0, SIZE_SHORT: 24, SIZE_LONG: 28 } as const;
+const Ht = { FLAGS_HIGH: 3, TYPE3_MASK: 0xe0, SIZE_SHORT: 24, SIZE_LONG: 28 } as const;
 
 const choices = {
   width: choice(['8bit', '16bit', null, '32bit', '2bit', '4bit', null, 'N/C'], (value) => `[${value}]`),

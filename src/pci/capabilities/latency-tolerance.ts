@@ -9,7 +9,7 @@ import { fixed } from '../permissions/rows.ts';
 import { CapabilityBuilder, type Placed } from './builder.ts';
 import type { CapabilityDecoder, CapabilityKind } from './kind.ts';
 
-export const Ltr = { MAX_SNOOP_LAT: 4, MAX_NOSNOOP_LAT: 6, SIZE: 8 } as const;
+const Ltr = { MAX_SNOOP_LAT: 4, MAX_NOSNOOP_LAT: 6, SIZE: 8 } as const;
 
 /** Latency tolerance reporting. */
 export function ltr(options: Placed = {}): Capability {

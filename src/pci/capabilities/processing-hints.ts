@@ -7,7 +7,7 @@ import { extract } from '../decode/text.ts';
 import type { RegisterReader } from '../permissions/rows.ts';
 import type { CapabilityDecoder, CapabilityKind } from './kind.ts';
 
-export const Tph = {
+const Tph = {
   CAP: 4,
   CAP_LOC_MASK: 0x600,
   LOC_CAP: 0x200,

@@ -9,7 +9,7 @@ import { type CapabilityReader, type Decoding, extract } from '../decode/text.ts
 import { CapabilityBuilder, type Placed } from './builder.ts';
 import type { CapabilityKind } from './kind.ts';
 
-export const Rebar = { CAP: 4, CTRL: 8, CTRL_NBAR_MASK: 0xe0, CTRL_NBAR_SHIFT: 5, HEADER_SIZE: 4, PER_BAR_SIZE: 8 } as const;
+const Rebar = { CAP: 4, CTRL: 8, CTRL_NBAR_MASK: 0xe0, CTRL_NBAR_SHIFT: 5, HEADER_SIZE: 4, PER_BAR_SIZE: 8 } as const;
 
 /**
  * Resizable BARs: for each, the sizes that it can have (log2 of bytes, 20 to 39) and its present

@@ -7,7 +7,7 @@ import { type CapabilityAccess, type RegisterReader, Why } from '../permissions/
 import { CapabilityBuilder, type Placed } from './builder.ts';
 import { type CapabilityDecoder, type CapabilityKind, titleOnly } from './kind.ts';
 
-export const Vc = {
+const Vc = {
   PORT_CAP1: 4,
   CAP1_EVCC: 0x7,
   PORT_CAP2: 8,

@@ -5,7 +5,7 @@ import { message } from './message.ts';
 import { check, checkArgsz, made } from './payload.ts';
 import { dec, flags as flagWords } from './shape.ts';
 
-export const UserDeviceInfo = struct('vfio_user_device_info', 16, { argsz: 'u32', flags: 'u32', num_regions: 'u32', num_irqs: 'u32' });
+const UserDeviceInfo = struct('vfio_user_device_info', 16, { argsz: 'u32', flags: 'u32', num_regions: 'u32', num_irqs: 'u32' });
 
 export interface DeviceInfoReply {
   /** `DeviceFlags` */

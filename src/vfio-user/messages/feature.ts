@@ -61,7 +61,7 @@ const setBytes: ReadonlyMap<number, number> = new Map<number, number>([
  *
  * @throws VfioError EINVAL as `decodeFeature`; a set whose message is shorter than its argsz
  */
-export function decodeFeatureRequest(payload: Uint8Array): FeatureMessage {
+function decodeFeatureRequest(payload: Uint8Array): FeatureMessage {
   const message = decodeFeature(payload);
   const room = message.argsz - DeviceFeature.structSize;
   if (message.set && !message.probe && message.data.length < room) {

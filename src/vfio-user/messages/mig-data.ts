@@ -41,7 +41,7 @@ export function decodeMigDataRead(payload: Uint8Array, max: number = CapabilityD
  *
  * @throws VfioError EINVAL too short, or fewer bytes than it says
  */
-export function decodeMigDataReply(payload: Uint8Array): Uint8Array {
+function decodeMigDataReply(payload: Uint8Array): Uint8Array {
   const view = check('MIG_DATA_READ', payload, MigData.structSize);
   checkArgsz('MIG_DATA_READ', view, MigData.structSize);
   const size = MigData.size.get(view, 0);

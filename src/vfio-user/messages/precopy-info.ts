@@ -22,7 +22,7 @@ export function encodePrecopyInfo(
 }
 
 /** The same for request and reply. @throws VfioError EINVAL too short */
-export function decodePrecopyInfo(payload: Uint8Array): { readonly initialBytes: number; readonly dirtyBytes: number } {
+function decodePrecopyInfo(payload: Uint8Array): { readonly initialBytes: number; readonly dirtyBytes: number } {
   const view = check('MIG_GET_PRECOPY_INFO', payload, PrecopyInfo.structSize);
   checkArgsz('MIG_GET_PRECOPY_INFO', view, PrecopyInfo.structSize);
   const { initial_bytes, dirty_bytes } = PrecopyInfo.decode(view);

@@ -31,9 +31,9 @@ export const ShadowIoFd = struct('libvfio_user_sub_region_ioeventfd', 48, {
   shadow_offset: 'u64',
   datamatch: 'u64',
 });
-export const IoFdType = { IOEVENTFD: 0, IOREGIONFD: 1, SHADOW_IOEVENTFD: 2 } as const;
+const IoFdType = { IOEVENTFD: 0, IOREGIONFD: 1, SHADOW_IOEVENTFD: 2 } as const;
 /** KVM_IOEVENTFD_FLAG_*. */
-export const IoFdFlags = { DATAMATCH: 1, PIO: 2 } as const;
+const IoFdFlags = { DATAMATCH: 1, PIO: 2 } as const;
 
 export interface IoFdEntry {
   readonly offset: bigint;

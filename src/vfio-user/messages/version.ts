@@ -17,7 +17,7 @@ import { dec, text } from './shape.ts';
 /** Followed by the capabilities: JSON in UTF-8 with a NUL at its end, or nothing. */
 export const Version = struct('vfio_user_version', 4, { major: 'u16', minor: 'u16' });
 /** A server does not read more JSON than this. */
-export const MAX_JSON_BYTES = 65536;
+const MAX_JSON_BYTES = 65536;
 
 export interface MigrationCapability {
   readonly pgsize: number;
@@ -77,10 +77,10 @@ export interface VersionRequest extends OwnWords {
 export const VF_TOKEN_CAPABILITY = 'vfio_ts_vf_token';
 
 /** Ours: `dmaReadBytes`. */
-export const DMA_READ_CAPABILITY = 'vfio_ts_dma_read_bytes';
+const DMA_READ_CAPABILITY = 'vfio_ts_dma_read_bytes';
 
 /** Ours: the client takes errors with a reason (messages/reason.ts). Others get the errno alone. */
-export const REASONS_CAPABILITY = 'vfio_ts_reasons';
+const REASONS_CAPABILITY = 'vfio_ts_reasons';
 
 export const defaultCapabilities: Capabilities = {
   maxMsgFds: CapabilityDefaults.MAX_MSG_FDS,
