@@ -39,7 +39,8 @@ export { type AttachOptions, DriverDevice } from '../drivers/kit/driver-device.t
 export type { Interrupts, WaitOptions } from '../drivers/kit/interrupts.ts';
 export { type BarOptions, bar, type MemoryBar, memory, type RegisterBar } from '../models/kit/bar.ts';
 export { type ConfigRegisters, configRegisters } from '../models/kit/config-registers.ts';
-export { type Bars, type Dev, type DeviceSpec, device, type KitDevice } from '../models/kit/device.ts';
+export { device, type KitDevice } from '../models/kit/device.ts';
+export type { Bars, Dev, DeviceSpec } from '../models/kit/device-spec.ts';
 export type { Instance } from '../models/kit/instance.ts';
 export { DeviceReset } from '../models/kit/life.ts';
 export type { Behaviour, Behaviours } from '../models/kit/register.ts';

@@ -19,7 +19,8 @@ import { Access } from '../../abi/memory.ts';
 import { registers, u32, u64 } from '../../base/registers.ts';
 import type { DeviceModel } from '../../pci/declaration.ts';
 import { bar, memory } from '../kit/bar.ts';
-import { type Dev, device } from '../kit/device.ts';
+import { device } from '../kit/device.ts';
+import type { Dev } from '../kit/device-spec.ts';
 import { DMA_READ_MAX } from '../kit/life.ts';
 
 /** The allowed values of `op` may be; anything else does nothing, and `ok` is 0. */

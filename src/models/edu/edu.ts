@@ -13,7 +13,8 @@ import { EDU_BUFFER, EduCause, EduCommand, EduRegisters } from '../../abi/edu.ts
 import { hex } from '../../base/check.ts';
 import type { DeviceModel } from '../../pci/declaration.ts';
 import { bar } from '../kit/bar.ts';
-import { type Dev, device } from '../kit/device.ts';
+import { device } from '../kit/device.ts';
+import type { Dev } from '../kit/device-spec.ts';
 
 /** Options of the edu model. Times are in milliseconds of the host's clock. */
 export interface EduOptions {

@@ -9,7 +9,7 @@ import { parseClass } from '../../pci/class-codes.ts';
 import type { DeviceModel } from '../../pci/declaration.ts';
 import { MemoryBar, RegisterBar } from './bar.ts';
 import { ConfigRegisters } from './config-registers.ts';
-import type { Bars, DeviceMigration, DeviceSpec, MsixPlacement, RegionSpec } from './device.ts';
+import type { Bars, DeviceMigration, DeviceSpec, MsixPlacement, RegionSpec } from './device-spec.ts';
 import type { Outputs } from './instance.ts';
 
 type AnySpec = DeviceSpec<Bars, unknown, unknown, Outputs, unknown>;

@@ -6,7 +6,7 @@ import { parseClass } from '../../pci/class-codes.ts';
 import type { BarDeclaration, Capability, PciDeclaration, RegionDeclaration } from '../../pci/declaration.ts';
 import { type AnyBar, regionSize } from './bar.ts';
 import type { ConfigRegisters } from './config-registers.ts';
-import type { DeviceFeatures, DeviceIds, MsixPlacement, RegionSpec } from './device.ts';
+import type { DeviceFeatures, DeviceIds, MsixPlacement, RegionSpec } from './device-spec.ts';
 
 const pins = { A: 1, B: 2, C: 3, D: 4 } as const;
 

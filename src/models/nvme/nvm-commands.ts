@@ -1,6 +1,9 @@
 /**
  * The NVM command set (NVMe 1.4, 6): executes the commands of I/O queues. Where storage and memory
  * allow it, reads and writes copy directly between them; all other commands take the slow path.
+ *
+ * Longer than 400 lines because the commands share one rule of order: none may pass a command that
+ * waits for a buffer, a limit or an overlapping range.
  */
 import type { DeviceHost } from '../../abi/device-host.ts';
 import { DsmAttribute, NSID_ALL, NvmCdw12, NvmOpcode } from '../../abi/nvme.ts';
