@@ -100,6 +100,17 @@ it('a reset of the function resets them; a reset of the device’s own leaves th
   expect(instance.waiting).toEqual({ handlers: 0, clock: 0 });
 });
 
+it('capabilities without a fixed place leave the bytes of registers free', () => {
+  const config = configRegisters({ lock: u8(0x60, 'rw'), key: u8(0x7c) });
+  const host = new TestHost();
+  host.plug(device({ id: '1234:0001', msix: 2, config }));
+  const chain: number[] = [];
+  for (let at = host.config.read(0x34, 1); at !== 0; at = host.config.read(at + 1, 1)) chain.push(at);
+  expect(chain).toEqual([0x40, 0x80]);
+  host.config.write(0x60, 1, 0x5a);
+  expect([host.config.read(0x60, 4), host.config.read(0x7c, 4)]).toEqual([0x5a, 0]);
+});
+
 it('may lie in the body of a capability, not in a header', () => {
   const windowed = (at: number) =>
     device({

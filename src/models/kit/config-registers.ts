@@ -11,7 +11,7 @@ import { RegisterLayout } from './register-layout.ts';
 /** Bytes of a config space with PCI Express. */
 const CONFIG_BYTES = 4096;
 
-/** The result of `configRegisters` gives. */
+/** The result of `configRegisters`. */
 export class ConfigRegisters<R extends Registers = Registers> {
   readonly registers: R;
   readonly layout: RegisterLayout;
@@ -58,8 +58,8 @@ export interface ModelConfig {
 }
 
 /**
- * Registers of the device's own in config space, by their offset there: from 0x40 on, outside of
- * capabilities or in the body of one.
+ * Registers of the device's own in config space, by their offset there: from 0x40 on. Capabilities
+ * go elsewhere, unless `at` puts one there: then the registers are part of its body.
  *
  * @param behaviours the behaviour of each, where it is more than to keep bits
  */

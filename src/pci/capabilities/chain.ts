@@ -1,12 +1,13 @@
 /**
- * From declared capabilities to places in config space: fixed offsets are kept, the others go to
- * the first gap, and the chain is linked in the order of declaration.
+ * From declared capabilities to places in config space. Fixed offsets are kept. The other
+ * capabilities go to the first gap that holds no register of the device's own. The chain follows
+ * the order of declaration.
  */
 
 import { CapHeader, CapId, CFG_SPACE_EXP_SIZE, CFG_SPACE_SIZE, ExtCapHeader, HEADER_SIZE } from '../../abi/pci.ts';
 import { checkU32, hex } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
-import type { Capability, PciDeclaration } from '../declaration.ts';
+import type { Capability, ConfigRegister, PciDeclaration } from '../declaration.ts';
 
 export interface PlacedCapability {
   readonly capability: Capability;
@@ -20,7 +21,14 @@ export interface CapabilityLayout {
   readonly extended: readonly PlacedCapability[];
 }
 
-function place(name: string, capabilities: readonly Capability[], from: number, end: number): readonly PlacedCapability[] {
+/** @param registers of the device's own, which capabilities without a fixed place leave free */
+function place(
+  name: string,
+  capabilities: readonly Capability[],
+  registers: readonly ConfigRegister[],
+  from: number,
+  end: number,
+): readonly PlacedCapability[] {
   const taken = new Array<string | undefined>(end / 4);
   const claim = (capability: Capability, offset: number) => {
     for (let slot = offset / 4; slot < (offset + capability.bytes.length) / 4; slot++) {
@@ -54,6 +62,7 @@ function place(name: string, capabilities: readonly Capability[], from: number, 
     }
     return claim(c, c.at);
   });
+  for (const { name: register, offset } of registers) if (offset < end) taken[Math.floor(offset / 4)] ??= `register ${register}`;
   const offsets = capabilities.map((c, i) => {
     if (fixed[i] !== -1) return fixed[i]!;
     const slots = Math.ceil(c.bytes.length / 4);
@@ -77,6 +86,7 @@ export function layOutCapabilities(declaration: PciDeclaration): CapabilityLayou
   const { name } = declaration;
   const standard = declaration.capabilities ?? [];
   const extended = declaration.extendedCapabilities ?? [];
+  const registers = declaration.registers ?? [];
   for (const c of standard) {
     checkId(name, c, 0xff);
     if (c.extended)
@@ -91,8 +101,8 @@ export function layOutCapabilities(declaration: PciDeclaration): CapabilityLayou
     throw new VfioError('EINVAL', `${name}: extended capabilities need a PCI Express capability`, { fix: 'Add pcie() to capabilities.' });
   }
   const layout = {
-    standard: place(name, standard, HEADER_SIZE, CFG_SPACE_SIZE),
-    extended: place(name, extended, CFG_SPACE_SIZE, CFG_SPACE_EXP_SIZE),
+    standard: place(name, standard, registers, HEADER_SIZE, CFG_SPACE_SIZE),
+    extended: place(name, extended, registers, CFG_SPACE_SIZE, CFG_SPACE_EXP_SIZE),
   };
   if (layout.extended.length > 0 && layout.extended[0]!.offset !== CFG_SPACE_SIZE) {
     throw new VfioError('EINVAL', `${name}: the first extended capability must be at ${hex(CFG_SPACE_SIZE)}, where every walk starts`);
