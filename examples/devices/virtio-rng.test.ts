@@ -77,7 +77,7 @@ it('notifications while it is at work are one more round', async () => {
     offer(i, 8);
     registers.notify = 0;
   }
-  await expect(host.idle()).rejects.toThrow('wait for the clock');
+  await expect(host.idle()).rejects.toThrow('the clock stands still');
   await host.advance(100);
   expect([used(), host.irqEvents]).toEqual([6, ['trigger 1']]);
   await host.idle();

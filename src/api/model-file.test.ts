@@ -50,9 +50,11 @@ describe('open() and serve()', () => {
     const path = join(folder, 'edu.sock');
     using server = await serve(edu(), { path, keepAlive: false });
     expect(server.sessions).toEqual([]);
-    for (const bad of [undefined, 5, {}, { create() {} }]) {
-      expect(await failure(open(bad as never))).toMatchObject({ code: 'EINVAL', message: expect.stringContaining('or a model') });
-    }
+  });
+
+  it.each([undefined, 5, {}, { create() {} }, edu])('take no %s', async (bad) => {
+    for (const work of [open(bad as never), serve(bad as never, { path: join(folder, 'none.sock') })])
+      expect(await failure(work)).toMatchObject({ code: 'EINVAL', message: expect.stringContaining('a model that device() made') });
   });
 
   it('pass options to the function that a file exports, with the types that YAML gives them', async () => {

@@ -4,6 +4,7 @@
  */
 import { VfioError } from '../base/errno.ts';
 import type { FunctionSpec, MachineSpec } from '../engine/machine/machine-spec.ts';
+import { isModel } from '../models/kit/device-model.ts';
 import type { ModelFactory, ModelOptions } from '../models/registry.ts';
 import type { DeviceModel } from '../pci/declaration.ts';
 import { namesFile } from './address.ts';
@@ -68,11 +69,6 @@ function make(factory: (options: ModelOptions) => unknown, options: ModelOptions
   throw new VfioError('EINVAL', `${path} has no option '${unknown}'`, {
     fix: seen.size === 0 ? 'It takes none.' : `It has ${[...seen].join(', ')}.`,
   });
-}
-
-export function isModel(value: unknown): value is DeviceModel {
-  const model = value as Partial<DeviceModel> | null | undefined;
-  return typeof model === 'object' && typeof model?.create === 'function' && typeof model.declaration === 'object';
 }
 
 /** The model files that a machine names, as the machine file writes them. */

@@ -6,9 +6,9 @@ import type { Clock } from '../base/clock.ts';
 import { VfioError } from '../base/errno.ts';
 import type { Logger } from '../base/log.ts';
 import { DriverDevice } from '../drivers/kit/driver-device.ts';
+import { checkModel } from '../models/kit/device-model.ts';
 import type { DeviceModel } from '../pci/declaration.ts';
 import { parseAddress } from './address.ts';
-import { isModel } from './model-file.ts';
 import { runSignal } from './running-driver.ts';
 
 /** How `open` looks for a device and prepares it. */
@@ -56,8 +56,11 @@ export function open(address: string, options?: OpenOptions): Promise<DriverDevi
 export function open<M extends DeviceModel>(model: M, options?: OpenOptions): Promise<DriverDevice<ReturnType<M['create']>>>;
 export function open(address: string | DeviceModel, options?: OpenOptions): Promise<DriverDevice>;
 export async function open(address: string | DeviceModel, options: OpenOptions = {}): Promise<DriverDevice> {
-  if (typeof address !== 'string' && isModel(address)) return await openModel(address, options);
-  const parsed = parseAddress(address as string);
+  if (typeof address === 'object' || typeof address === 'function') {
+    checkModel('open()', address);
+    return await openModel(address, options);
+  }
+  const parsed = parseAddress(address);
   if (options.adopt === true && parsed.kind !== 'socket') {
     throw new VfioError('EINVAL', `${address} is no server that a device could have been moved to`, { fix: "Adopt from 'unix:PATH'." });
   }

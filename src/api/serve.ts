@@ -15,6 +15,7 @@ import { INSPECT } from '../base/inspect.ts';
 import type { Logger } from '../base/log.ts';
 import type { Machine } from '../engine/machine/machine.ts';
 import type { Mediators } from '../engine/mediation/mediators.ts';
+import { checkModel } from '../models/kit/device-model.ts';
 import type { DeviceModel } from '../pci/declaration.ts';
 import type { ByteStream } from '../sys/byte-stream.ts';
 import { fromNode } from '../sys/system-error.ts';
@@ -23,7 +24,6 @@ import type { ServerLimits } from '../vfio-user/limits.ts';
 import type { Session } from '../vfio-user/session.ts';
 import { parseAddress } from './address.ts';
 import { FunctionServer, openDoor } from './function-server.ts';
-import { isModel } from './model-file.ts';
 import { PeerProcesses } from './peer-processes.ts';
 import { failedTo, loadModel, machineAround, startMachine, stderrLogger } from './simulation.ts';
 
@@ -285,8 +285,11 @@ export async function serve(address: string | DeviceModel, options: ServeOptions
 }
 
 async function modelAt(address: string | DeviceModel): Promise<DeviceModel> {
-  if (typeof address !== 'string' && isModel(address)) return address;
-  const parsed = parseAddress(address as string);
+  if (typeof address === 'object' || typeof address === 'function') {
+    checkModel('serve()', address);
+    return address;
+  }
+  const parsed = parseAddress(address);
   if (parsed.kind === 'model' || parsed.kind === 'file') return await loadModel(parsed);
   throw new VfioError('EINVAL', `${String(address)} is not a model`, { fix: "Give 'sim:edu', or 'sim:./my-device.ts' for one in a file." });
 }

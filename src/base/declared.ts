@@ -69,7 +69,6 @@ export function mapOf(each: Check): Check {
 export function keys(checks: Readonly<Record<string, Check>>, required: readonly string[] = []): Check {
   return (value, what) => {
     const object = asObject(value, what);
-    for (const key of required) if (object[key] === undefined) throw new VfioError('EINVAL', `${what} lacks '${key}'`);
     for (const [key, one] of Object.entries(object)) {
       const check = Object.hasOwn(checks, key) ? checks[key]! : null;
       if (check === null) {
@@ -80,6 +79,7 @@ export function keys(checks: Readonly<Record<string, Check>>, required: readonly
       }
       if (one !== undefined) check(one, `${key} of ${what}`);
     }
+    for (const key of required) if (object[key] === undefined) throw new VfioError('EINVAL', `${what} lacks '${key}'`);
   };
 }
 

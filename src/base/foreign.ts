@@ -8,17 +8,20 @@
  */
 
 import type { Clock } from './clock.ts';
+import { VfioError } from './errno.ts';
 
 /** Reports a failure of code that is not ours. Must not throw. */
 export type Failed = (what: string, error: unknown) => void;
 
 /**
- * The stack of an error, or the value as text. Never throws, also for objects without prototype and
- * getters that throw.
+ * The stack of an error, with its `fix` where it has one, or the value as text. Never throws, also
+ * for objects without prototype and getters that throw.
  */
 export function textOf(error: unknown): string {
   try {
-    return error instanceof Error ? String(error.stack ?? error.message) : String(error);
+    if (!(error instanceof Error)) return String(error);
+    const text = String(error.stack ?? error.message);
+    return error instanceof VfioError && error.fix !== undefined ? `${text}\n    ${error.fix}` : text;
   } catch {
     return `a value of type ${typeof error} that has no text`;
   }

@@ -52,6 +52,12 @@ describe('device()', () => {
     ['a misspelt key', { id, msxi: 2 }, "device() has no 'msxi'", "Did you mean 'msi'?"],
     ['a key that nothing is like', { id, interrupts: 2 }, "device() has no 'interrupts'", 'It has id, subsystem'],
     ['a BAR beside `bars`', { id, bar0 }, "device() has no 'bar0'", "Did you mean 'bars'?"],
+    [
+      'a misspelt `serial`',
+      { id, bars: { bar0 }, on: { 'bar0.go': { seriall() {} } } },
+      "on of device()['bar0.go'] has no 'seriall'",
+      "Did you mean 'serial'?",
+    ],
     ['a BAR 6', { id, bars: { bar6: bar0 } }, "bars of device() has no 'bar6'", "Did you mean 'bar0'?"],
     [
       'registers of config space that are none',

@@ -43,7 +43,33 @@ it('inputs and outputs have the types of their declaration', () => {
     expectTypeOf(last).toEqualTypeOf<boolean>();
   });
   // @ts-expect-error no such output
-  expect(() => instance.on('transmitt', () => {})).toThrow("the device has no output 'transmitt'");
+  expect(() => instance.on('transmitt', () => {})).toThrow(
+    expect.objectContaining({ message: "the device has no output 'transmitt'", fix: "Did you mean 'transmit'?" }),
+  );
+});
+
+it('a timer that is not declared is an error of the handler, which names the nearest', () => {
+  const host = new TestHost();
+  const model = device({
+    id: '1234:0001',
+    bars: { bar0: bar('4K', Port) },
+    on: { 'bar0.go': (dev) => dev.schedule('dnoe', 1) },
+    timers: { done() {} },
+  });
+  host.plug(model);
+  host.bar(0, Port).go = 1;
+  expect(host.logged[0]!.message).toMatch(/bar0\.go failed: EINVAL: the device has no timer 'dnoe'.*Did you mean 'done'\?/s);
+});
+
+it('a host takes a model, not the function that makes one', () => {
+  const given = port as never as ReturnType<typeof port>;
+  expect(() => new TestHost().plug(given)).toThrow(
+    expect.objectContaining({
+      code: 'EINVAL',
+      message: 'plug() is given a function; it takes a model that device() made',
+      fix: 'Call the function, and give its result: plug(uart()).',
+    }),
+  );
 });
 
 it('inputs reach their own instance, also after a reset', () => {
@@ -207,7 +233,7 @@ it('host.idle() waits for handlers at work, and says which clock they wait for',
   await host.idle();
   expect(done).toBe(1);
   port.data = 1;
-  await expect(host.idle()).rejects.toMatchObject({ code: 'EBUSY', message: expect.stringContaining('wait for the clock') });
+  await expect(host.idle()).rejects.toMatchObject({ code: 'EBUSY', message: 'the clock stands still, and a handler waits for it' });
   host.dmaDelayMs = 1;
   port.gate = 1;
   await expect(host.idle()).rejects.toMatchObject({ code: 'EBUSY' });

@@ -6,6 +6,7 @@ import type { DeviceHost, ErrorKind, Model, ModelMigration, Width } from '../../
 import { VfioError } from '../../base/errno.ts';
 import { callForeign, isThenable, settle } from '../../base/foreign.ts';
 import type { Logger } from '../../base/log.ts';
+import { nearest } from '../../base/nearest.ts';
 import { WatchedPromise } from '../../base/watched-promise.ts';
 import { RegisterBar } from './bar.ts';
 import { type Handler, Handlers } from './handlers.ts';
@@ -209,7 +210,7 @@ export class KitModel implements Model, MovedDevice {
 
   #schedule(name: string, delayMs: number): void {
     const handler = this.#kind.timers[name];
-    if (handler === undefined) throw new Error(`${this.#kind.name}: there is no timer ${name}`);
+    if (handler === undefined) throw noSuch('timer', name, Object.keys(this.#kind.timers));
     const life = this.#life;
     this.#cancel(name);
     this.#timers.set(
@@ -329,6 +330,13 @@ function configView(host: DeviceHost, registers: object): object {
   return Object.defineProperties(registers, { read8: read(1), read16: read(2), read32: read(4) });
 }
 
+function noSuch(what: 'timer' | 'output', name: string, names: readonly string[]): VfioError {
+  const near = nearest(name, names);
+  return new VfioError('EINVAL', `the device has no ${what} '${name}'`, {
+    fix: near === null ? `Its ${what}s are ${names.join(', ') || 'none'}.` : `Did you mean '${near}'?`,
+  });
+}
+
 /** The outputs of one device: the declaration's own function of each, and then its listeners. */
 class Outputs {
   readonly #declared: Kind['outputs'];
@@ -349,9 +357,7 @@ class Outputs {
 
   on(name: string, listener: (...args: never) => unknown): Disposable {
     if (!Object.hasOwn(this.#declared, name)) {
-      throw new VfioError('EINVAL', `the device has no output '${name}'`, {
-        fix: `Its outputs are ${Object.keys(this.#declared).join(', ') || 'none'}.`,
-      });
+      throw noSuch('output', name, Object.keys(this.#declared));
     }
     const own = (...args: never) => listener(...args);
     const listeners = this.#listeners.get(name) ?? new Set();

@@ -29,6 +29,7 @@ import type { RegisterAccess } from '../../base/register-access.ts';
 import type { DriverView, Registers } from '../../base/registers.ts';
 import { ConfigSpace } from '../../pci/config-space.ts';
 import type { DeviceModel } from '../../pci/declaration.ts';
+import { checkModel } from './device-model.ts';
 import type { Instance } from './instance.ts';
 
 export type IrqEvent = 'raise' | 'lower' | `trigger ${number}`;
@@ -106,11 +107,11 @@ export class TestHost implements DeviceHost {
    * Makes a device of the model on this host, with a config space. A host has one device.
    *
    * @returns what `create` of the model gives: of a device that `device()` declared, the instance
-   * @throws VfioError EBUSY when the host has a device already; EINVAL for a declaration that is
-   *   none
+   * @throws VfioError EBUSY when the host has a device already; EINVAL for a value that is no model
    */
   plug<M extends DeviceModel>(model: M): ReturnType<M['create']> {
     if (this.#plugged !== null) throw new VfioError('EBUSY', 'this TestHost has a device already', { fix: 'Make another TestHost.' });
+    checkModel('plug()', model);
     const config = new ConfigSpace(model.declaration);
     // A model may read config space while it is made.
     this.#plugged = { config, model: { read: () => 0, write: () => {}, reset: () => {} } };
@@ -162,9 +163,13 @@ export class TestHost implements DeviceHost {
       const { handlers, clock } = (this.#device.model as Partial<Instance>).waiting ?? { handlers: 0, clock: 0 };
       if (handlers === 0) return;
       if (clock + this.#delayed >= handlers) {
-        throw new VfioError('EBUSY', `${handlers} handlers are at work, and wait for the clock`, {
-          fix: 'Move it first: await host.advance(ms).',
-        });
+        throw new VfioError(
+          'EBUSY',
+          `the clock stands still, and ${handlers === 1 ? 'a handler waits' : `${handlers} handlers wait`} for it`,
+          {
+            fix: 'Move it first: await host.advance(ms).',
+          },
+        );
       }
     }
   }
