@@ -109,7 +109,7 @@ describe('drivers and functions', () => {
     expect(await driver.factorial(5)).toBe(120);
     device.close();
     expect(await refusal('plug', { device: 'edu', behind: PORT })).toMatch(/^EEXIST: /);
-    expect(await refusal('plug', { device: 'edu' })).toMatch(/^EINVAL: where to plug it in is missing/);
+    expect(await refusal('plug', { device: 'edu' })).toMatch(/^EINVAL: the place of the new device is missing/);
     expect(await refusal('plug', { device: 'nothing', behind: PORT })).toMatch(/^ENOENT: /);
   });
 
@@ -291,7 +291,7 @@ describe('what is asked', () => {
     expect(await refusal('unbind', { bdf: EDU, wait: 'yes' })).toBe('EINVAL: unbind: wait is not a boolean');
     expect(await refusal('bind', { bdf: EDU, driver: 'a\nb' })).toMatch(/control characters/);
     expect(await refusal('bind', { bdf: EDU })).toMatch(/^EINVAL: the driver is missing/);
-    expect(await refusal('unbind')).toMatch(/^EINVAL: which function is missing/);
+    expect(await refusal('unbind')).toMatch(/^EINVAL: the address of a function is missing/);
     using link = new Link(UnixSocket.connect(managePathOf(join(served.directory, 'machine'))));
     await link.expect(Kind.STATUS, 10_000);
     await link.sendJson(Kind.ADMIN, { version: 2, command: 'suspend' });

@@ -301,7 +301,7 @@ async function modelAt(address: string | DeviceModel): Promise<DeviceModel> {
  */
 export function socketPathOf(name: string, runtimeDirectory = process.env.XDG_RUNTIME_DIR): string {
   if (runtimeDirectory === undefined || runtimeDirectory === '') {
-    throw new VfioError('ENOENT', 'there is no place for the socket: XDG_RUNTIME_DIR is not set', {
+    throw new VfioError('ENOENT', 'the socket has no default path: XDG_RUNTIME_DIR is not set', {
       fix: 'Give --socket-path PATH.',
     });
   }

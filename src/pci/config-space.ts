@@ -121,7 +121,7 @@ export class ConfigSpace {
   #declareOwn({ name, offset, bytes, reset, writable, writeOneClears }: ConfigRegister, capabilities: readonly PlacedCapability[]): void {
     const what = `${this.declaration.name}: register ${name} at ${hex(offset)} of config space`;
     if (offset < HEADER_SIZE || offset + bytes > this.size || offset % bytes !== 0) {
-      throw new VfioError('EINVAL', `${what} cannot be: it must be aligned, from ${hex(HEADER_SIZE)}, ending by ${hex(this.size)}`);
+      throw new VfioError('EINVAL', `${what} is misplaced: it must be aligned, from ${hex(HEADER_SIZE)}, ending by ${hex(this.size)}`);
     }
     const header = capabilities.find((c) => offset < c.offset + (c.capability.extended ? 4 : 2) && offset + bytes > c.offset);
     if (header !== undefined) throw new VfioError('EINVAL', `${what} lies in the header of ${header.capability.name}`);

@@ -52,7 +52,10 @@ export class HeapMemory extends Counted implements DirectMemory {
     try {
       return new HeapMemory(bytes);
     } catch (cause) {
-      throw new VfioError('ENOMEM', `this process gets no buffers of ${bytes} bytes together`, { cause, fix: 'Use MemfdMemory.allocate.' });
+      throw new VfioError('ENOMEM', `this process cannot allocate buffers of ${bytes} bytes in all`, {
+        cause,
+        fix: 'Use MemfdMemory.allocate.',
+      });
     }
   };
 

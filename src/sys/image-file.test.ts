@@ -24,7 +24,7 @@ describe('opening an image', () => {
 
   it('gives an empty file its size, and never changes the size of one that has any', () => {
     const empty = image(0);
-    expect(refusal(() => FileStorage.open(empty)).explain()).toMatch(/EINVAL: .* is empty\n {2}fix: Say how large/);
+    expect(refusal(() => FileStorage.open(empty)).explain()).toMatch(/EINVAL: .* is empty\n {2}fix: Give its size/);
     FileStorage.open(empty, { size: 4096 })[Symbol.dispose]();
     expect(statSync(empty).size).toBe(4096);
     const other = image(filled(8192, 3));

@@ -49,7 +49,7 @@ export function openImage(path: string, { size, create = false, readOnly = false
   if (actual === 0 && size !== undefined && !readOnly && !isBlockDevice) {
     setSize(fd, path, size, made);
   } else if (actual === 0) {
-    throw new VfioError('EINVAL', `${path} is empty`, { fix: 'Say how large it is to be, such as --size 10G or size=10G.' });
+    throw new VfioError('EINVAL', `${path} is empty`, { fix: 'Give its size, such as --size 10G or size=10G.' });
   } else if (size !== undefined && size !== actual) {
     throw new VfioError('EINVAL', `${path} has ${actual} bytes, not ${size}`, {
       fix: 'Leave the size out to use the image as it is, or give another file: the size of an image with data never changes.',
@@ -85,7 +85,7 @@ function openOrMake(path: string, use: ImageUse, sizeToMake: number | undefined)
       if (sizeToMake === undefined) {
         throw new VfioError('ENOENT', `${path} is not there`, {
           cause,
-          fix: 'Say how large it is to be, such as --size 10G or size=10G, and it is made.',
+          fix: 'To create it, give its size, such as --size 10G or size=10G.',
         });
       }
     }

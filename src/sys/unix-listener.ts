@@ -235,7 +235,7 @@ function removeStale(path: string): void {
   const there = lstatSync(path, { throwIfNoEntry: false });
   if (there === undefined) return;
   if (!there.isSocket()) {
-    throw new VfioError('EADDRINUSE', `${path} is there already, and not a socket`, {
+    throw new VfioError('EADDRINUSE', `${path} exists, and is not a socket`, {
       fix: 'Choose another path, or move that file away.',
     });
   }

@@ -231,7 +231,7 @@ export class Session implements Disposable {
     }
     // Answering an error with an error could go on for ever.
     if ((flags & HeaderFlags.ERROR) !== 0) return;
-    throw new VfioError('EINVAL', 'a reply to nothing that was asked');
+    throw new VfioError('EINVAL', 'a reply to a message that this side did not send');
   }
 
   // --- VERSION

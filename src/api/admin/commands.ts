@@ -112,7 +112,7 @@ export const adminCommands: Readonly<Record<string, AdminCommand>> = {
       needsMachine(context);
       const behind = optional(given, 'behind');
       const at = optional(given, 'at') ?? (behind === undefined ? undefined : '00.0');
-      if (at === undefined) throw new VfioError('EINVAL', 'where to plug it in is missing', { fix: 'Give --at or --behind.' });
+      if (at === undefined) throw new VfioError('EINVAL', 'the place of the new device is missing', { fix: 'Give --at or --behind.' });
       const model = await context.model(text(given, 'device'));
       const fn = context.machine.add({ at, model, driver: optional(given, 'driver') ?? 'vfio-pci' }, behind);
       const refused = fn.probeError === null ? '' : `; its driver was refused: ${fn.probeError.message}`;
@@ -274,7 +274,8 @@ function needsMachine({ stays }: AdminContext): void {
 
 function functionOf({ machine, own }: AdminContext, given: AdminArguments): PciFunction {
   const named = optional(given, 'bdf') ?? own ?? undefined;
-  if (named === undefined) throw new VfioError('EINVAL', 'which function is missing', { fix: 'Give its address, e.g. 0000:01:00.0.' });
+  if (named === undefined)
+    throw new VfioError('EINVAL', 'the address of a function is missing', { fix: 'Give its address, e.g. 0000:01:00.0.' });
   return machine.function(parseBdf(named));
 }
 

@@ -61,7 +61,7 @@ export class Link implements Disposable {
       if (this.#failed !== null) throw this.#failed;
       if (this.#closed) throw new VfioError('EBADF', 'the link is closed');
       const sent = this.#push(at, end);
-      if (sent === WOULD_BLOCK) await this.#wait('writable', STALL_MS, 'the other side takes nothing any more');
+      if (sent === WOULD_BLOCK) await this.#wait('writable', STALL_MS, 'the other side accepts no more data');
       else at += sent;
     }
     this.framesSent++;

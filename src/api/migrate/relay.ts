@@ -127,7 +127,7 @@ class Relay {
       const ready = (): void => done();
       for (const event of ['drain', 'close', 'error']) output.on(event, ready);
     });
-    if (late) throw new VfioError('ETIMEDOUT', `${name} takes nothing any more: the device goes on where it was`);
+    if (late) throw new VfioError('ETIMEDOUT', `${name} accepts no more data: the device continues at the source`);
   }
 
   #saw(frame: Frame): void {

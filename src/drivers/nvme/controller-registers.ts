@@ -72,7 +72,7 @@ export function decodeCapabilities(low: number, high: number, device: string, re
   if (max < min)
     throw new VfioError('EIO', `${device} is no NVMe controller: its largest page (2^${12 + max}) is below its smallest (2^${12 + min})`);
   const mqes = capField(low, high, Cap.MQES);
-  if (mqes === 0) throw new VfioError('EIO', `${device} is no NVMe controller: its queues hold nothing (CAP.MQES is 0)`);
+  if (mqes === 0) throw new VfioError('EIO', `${device} is no NVMe controller: its queues have room for one entry (CAP.MQES is 0)`);
   const sets = capField(low, high, Cap.CSS);
   // TO has 8 bits; where a controller has CRTO, CRTO has the whole time. Some controllers have a
   // shorter time in CRTO, so the larger one counts.

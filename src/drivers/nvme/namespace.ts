@@ -335,7 +335,7 @@ export class NvmeNamespace {
     this.checkUsable();
     checkIndex(lba, Number.MAX_SAFE_INTEGER, 'lba');
     checkIndex(blocks, Number.MAX_SAFE_INTEGER, 'blocks');
-    if (blocks === 0) throw new VfioError('EINVAL', 'no blocks at all were asked for');
+    if (blocks === 0) throw new VfioError('EINVAL', 'a command of 0 blocks; 1 is the least');
     if (lba + blocks > this.blocks) {
       throw new VfioError('EINVAL', `blocks ${lba} to ${lba + blocks - 1}: namespace ${this.id} has ${this.blocks}`);
     }

@@ -56,7 +56,7 @@ export function exportDmaBuf(device: ExportingDevice, request: DmaBufRequest): D
   }
   const info = device.regionInfo(index);
   if ((info.flags & RegionFlags.MMAP) === 0) {
-    throw new VfioError('EOPNOTSUPP', `${bdf}: BAR ${index} cannot be mapped: its mediator wants to see each access`);
+    throw new VfioError('EOPNOTSUPP', `${bdf}: BAR ${index} cannot be mapped: its mediator handles each access`);
   }
   for (const range of ranges) {
     if (insideArea(info, range.offset, range.size)) continue;

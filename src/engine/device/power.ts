@@ -163,7 +163,7 @@ export class DevicePower {
    */
   enterLowPower(wakeup: InterruptSink | null): void {
     if (this.engaged) {
-      throw new VfioError('EINVAL', `${this.#bdf} is in low power already`, { fix: 'LOW_POWER_EXIT first.' });
+      throw new VfioError('EINVAL', `${this.#bdf} is in low power already`, { fix: 'Send LOW_POWER_EXIT first.' });
     }
     this.#wakeup = wakeup === null ? null : wakeup.get();
     this.engaged = true;

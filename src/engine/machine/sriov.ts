@@ -116,7 +116,9 @@ export class SriovControl {
       });
     }
     if (fn.vfio === null && !this.#o.drivers.doesSriov(fn.driver)) {
-      throw new VfioError('ENOENT', `${fn.driver}, which drives ${fn.bdf}, does not do SR-IOV`, { fix: 'Use vfio-pci or pci-pf-stub.' });
+      throw new VfioError('ENOENT', `${fn.driver}, which drives ${fn.bdf}, does not support SR-IOV`, {
+        fix: 'Use vfio-pci or pci-pf-stub.',
+      });
     }
   }
 

@@ -183,7 +183,7 @@ export class DeviceMigration {
     } catch (error) {
       if (error instanceof VfioError) throw error;
       this.#onBug('telling its size', error);
-      throw new VfioError('EIO', `${this.#target.name}: the model does not tell how large it is`, { cause: error });
+      throw new VfioError('EIO', `${this.#target.name}: the model failed to give the size of its data`, { cause: error });
     }
   }
 

@@ -127,7 +127,7 @@ export class SavingStream implements MigrationStream {
 
   precopyInfo(): PrecopyInfo {
     this.#check();
-    if (!this.#running) throw new VfioError('EINVAL', `${this.#target.name} stands still: there is no PRECOPY_INFO`);
+    if (!this.#running) throw new VfioError('EINVAL', `${this.#target.name} is stopped: PRECOPY_INFO is for a device in PRE_COPY`);
     this.#collect();
     const [store] = this.#walk.stores;
     const blockSize = store?.bulk.blockSize ?? 0;

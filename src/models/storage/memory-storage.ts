@@ -262,7 +262,8 @@ class MemoryBulk implements ModelBulk {
 
 /** @throws VfioError ENOMEM, the one thing that can go wrong with memory */
 function succeeded(result: number): void {
-  if (result !== 0) throw new VfioError(result === -Errno.ENOMEM ? 'ENOMEM' : 'EIO', 'a disk in memory has no room for what is sent to it');
+  if (result !== 0)
+    throw new VfioError(result === -Errno.ENOMEM ? 'ENOMEM' : 'EIO', 'a disk in memory has no room for the data of the move');
 }
 
 class MemoryQueue extends OperationQueue {

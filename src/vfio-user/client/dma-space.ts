@@ -108,7 +108,7 @@ export class ClientDmaSpace implements DmaSpace {
       throw new VfioError('EEXIST', `DMA_MAP: ${hex(iova)}+${hex(size)} overlaps another mapping`, { fix: 'Unmap it first.' });
     }
     if (this.available === 0) {
-      throw new VfioError('ENOSPC', `${this.#connection.name} takes ${this.#maxMaps} DMA mappings, and has as many`, {
+      throw new VfioError('ENOSPC', `${this.#connection.name} takes ${this.#maxMaps} DMA mappings at most, and has that many`, {
         fix: 'Map larger pieces, or unmap what is not used.',
       });
     }

@@ -158,7 +158,8 @@ class ClientStream implements MigrationStream {
   precopyInfo(): PrecopyInfo {
     this.#check('saving');
     const connection = this.#connection;
-    if (!precopying.has(this.state)) throw new VfioError('EINVAL', `${connection.name} stands still: there is no PRECOPY_INFO`);
+    if (!precopying.has(this.state))
+      throw new VfioError('EINVAL', `${connection.name} is stopped: PRECOPY_INFO is for a device in PRE_COPY`);
     try {
       return connection.ask(precopyInfo, undefined, 'MIG_GET_PRECOPY_INFO');
     } catch (error) {

@@ -108,7 +108,7 @@ export function agreeOnVersion(
 /** Takes table and memories out of the descriptors that came. */
 function takeAdopted(connection: ClientConnection, capability: AdoptedCapability | undefined, received: OwnedFd[]): Adopted {
   if (capability === undefined) {
-    throw new VfioError('EOPNOTSUPP', `${connection.name} does not know of devices that are moved to it`, {
+    throw new VfioError('EOPNOTSUPP', `${connection.name} does not support adopting a moved device`, {
       fix: 'Open it without adopt.',
     });
   }
