@@ -5,8 +5,14 @@
 import { acrossCopies } from '../base/across-copies.ts';
 import { type ErrnoName, VfioError } from '../base/errno.ts';
 
+/**
+ * An access through a mapping whose device does not answer: decoding is off, the device sleeps, or
+ * it is gone.
+ */
 export class BusError extends VfioError {
   /**
+   * A mapping throws it; a mediator that answers for one may.
+   *
    * @param code the errno of the call behind the access where there is one, such as ENODEV for a
    * device that is gone. Default: EIO.
    */

@@ -9,6 +9,7 @@ import type { Access, DirectMemory } from './memory.ts';
 
 /** Outcome of a DMA that was tried at once. */
 export const Dma = {
+  /** The bytes are copied. */
   DONE: 0,
   /**
    * The DMA did not land: bus mastering is off, the range is not mapped, or the mapping forbids the
@@ -28,8 +29,11 @@ export type DmaFaultReason = 'bus-master-off' | 'not-powered' | 'stopped' | 'no-
  * unsupported request comes back to hardware. The host survives each of them.
  */
 export class DmaFault extends Error {
+  /** The reason why the transfer did not land. */
   readonly reason: DmaFaultReason;
+  /** The first I/O virtual address of the transfer. */
   readonly iova: bigint;
+  /** The host makes it; a test may. */
   constructor(reason: DmaFaultReason, iova: bigint) {
     super(`DMA fault at 0x${iova.toString(16)}: ${reason}`);
     this.name = 'DmaFault';
@@ -42,6 +46,10 @@ acrossCopies(DmaFault, 'DmaFault');
 /** An I/O virtual address: a bigint, or a number where the model knows that it is below 2^53. */
 export type Iova = bigint | number;
 
+/**
+ * A model's way to memory, by I/O virtual addresses. A transfer that fails does not land, and is
+ * counted by the host.
+ */
 export interface DmaPort {
   /** Copy from memory now. Nothing is copied unless all of it can be. */
   tryRead(iova: Iova, into: Uint8Array): Dma;
@@ -49,7 +57,7 @@ export interface DmaPort {
   tryWrite(iova: Iova, from: Uint8Array): Dma;
   /** Copy from memory, directly mapped or not. @throws DmaFault */
   read(iova: Iova, into: Uint8Array): Promise<void>;
-  /** @throws DmaFault */
+  /** Copy to memory, directly mapped or not. @throws DmaFault */
   write(iova: Iova, from: Uint8Array): Promise<void>;
   /**
    * The bytes themselves, when [iova, iova+size) is directly mapped in one piece with that access;
@@ -62,9 +70,11 @@ export interface DmaPort {
   readonly epoch: number;
 }
 
+/** A model's interrupts: the INTx pin, and messages. */
 export interface IrqPort {
   /** Drive the INTx pin. The pin is a level: it stays until the model lowers it. */
   raise(): void;
+  /** Stops driving the INTx pin. */
   lower(): void;
   /**
    * Send message `vector` (MSI or MSI-X, whichever is enabled). @returns false when it could not be
@@ -84,9 +94,13 @@ export type ErrorKind = (typeof errorKinds)[number];
 
 /** Everything that a model can reach: DMA, interrupts, the clock, the log, errors and wake-up. */
 export interface DeviceHost {
+  /** The model's way to memory. */
   readonly dma: DmaPort;
+  /** The model's interrupts. */
   readonly irq: IrqPort;
+  /** The machine's clock: models know no other time. */
   readonly clock: Clock;
+  /** Lines about the device, limited in rate. */
   readonly log: Logger;
   /**
    * Hold the answer to the current access until `work` resolves or rejects: see
@@ -131,10 +145,13 @@ export type Width = 1 | 2 | 4;
  * all ones and goes on.
  */
 export interface Model {
+  /** Answers a load of `width` bytes at `offset` of BAR `bar`: an unsigned value. */
   read(bar: number, offset: number, width: Width): number;
+  /** Takes a store of the low `width` bytes of `value` at `offset` of BAR `bar`. */
   write(bar: number, offset: number, width: Width, value: number): void;
-  /** 64-bit accesses. Default: the host makes two accesses of 32 bits, low half first. */
+  /** Answers a load of 64 bits. Absent: the host makes two loads of 32 bits, low half first. */
   read64?(bar: number, offset: number): bigint;
+  /** Takes a store of 64 bits. Absent: the host makes two stores of 32 bits, low half first. */
   write64?(bar: number, offset: number, value: bigint): void;
   /**
    * Back to the power-on state: registers, queues, everything. Pending work must not touch DMA or
@@ -221,13 +238,17 @@ export interface ModelPeerToPeer {
 export interface ModelBulk {
   /** Bytes, a multiple of `blockSize`. */
   readonly size: number;
+  /** Bytes of one block. */
   readonly blockSize: number;
   /** False for blocks that read as zeroes and need not be sent. */
   present(block: number): boolean;
+  /** Copies block `block` into `into`, which has `blockSize` bytes. */
   read(block: number, into: Uint8Array): void;
+  /** Replaces block `block` with `from`, which has `blockSize` bytes. */
   write(block: number, from: Uint8Array): void;
   /** Note writes from now on. No block is noted yet. */
   startTracking(): void;
+  /** From now on writes are not noted; the notes so far are dropped. */
   stopTracking(): void;
   /**
    * Take the next block at or after `from` that was written since it was last taken. It counts as

@@ -35,10 +35,13 @@ export interface DeviceInfo {
   readonly name: string;
   /** `DeviceFlags` */
   readonly flags: number;
+  /** Regions, by index from 0; the device need not have each. */
   readonly numRegions: number;
+  /** Interrupt indexes from 0; the device need not have each. */
   readonly numIrqs: number;
 }
 
+/** A part of a region that can be mapped, in bytes. */
 export interface MappableArea {
   readonly offset: number;
   readonly size: number;
@@ -80,6 +83,7 @@ export interface IrqInfo {
   readonly index: number;
   /** `IrqInfoFlags` */
   readonly flags: number;
+  /** Vectors of this index; 0: the device does not have it. */
   readonly count: number;
 }
 
@@ -90,6 +94,7 @@ export interface IrqInfo {
  * past the end; EFAULT past the end of config space
  */
 export interface Region extends RegisterAccess {
+  /** The result of VFIO_DEVICE_GET_REGION_INFO. */
   readonly info: RegionInfo;
   /** Bytes read, fewer than asked at the region's end. */
   read(offset: number, into: Uint8Array): number;
@@ -111,6 +116,7 @@ export interface Region extends RegisterAccess {
  * the cause has ended.
  */
 export interface RegionMapping extends RegisterAccess, Disposable {
+  /** Bytes. */
   readonly size: number;
   /**
    * The memory behind the mapping, when it is plain memory that others can map too; null for
@@ -131,6 +137,7 @@ export type SetIrqs = {
   | { readonly action: 'unmask'; readonly data: 'sinks'; readonly sources: readonly (InterruptSource | null)[] }
 );
 
+/** A range of I/O virtual addresses that devices may use. */
 export interface IovaRange {
   readonly first: bigint;
   /** Inclusive, so that the top page exists. */
@@ -142,7 +149,9 @@ export interface IovaRange {
  * `pageSize`, which must be the space's smallest; bits are set in it, never cleared.
  */
 export interface DirtyTracking {
+  /** Turns tracking on; no effect while it is on. */
   start(): void;
+  /** Turns tracking off; the notes so far are dropped. */
   stop(): void;
   /**
    * The pages of [iova, iova + size) that were written since the last report.
@@ -163,6 +172,7 @@ export interface DirtyTracking {
 export interface DmaSpace {
   /** Supported page sizes as a bitmap; the lowest bit is the granularity. */
   readonly pageSizes: bigint;
+  /** Addresses that can be mapped (VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE). */
   readonly ranges: readonly IovaRange[];
   /** How many more mappings fit (VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL). */
   readonly available: number;
@@ -183,6 +193,7 @@ export interface DmaSpace {
    * @throws VfioError EINVAL when it would cut a mapping in two.
    */
   unmap(iova: bigint, size: bigint): bigint;
+  /** Unmaps every mapping (VFIO_DMA_UNMAP_FLAG_ALL), and returns the bytes unmapped. */
   unmapAll(): bigint;
   /** Absent where no log is kept. */
   readonly dirty?: DirtyTracking | undefined;
@@ -192,8 +203,15 @@ export interface DmaSpace {
 export type DeviceEvent =
   /** The device is to be unplugged or rebound: close it (S2-41). Repeated until it is released. */
   | { readonly kind: 'request' }
-  /** The machine is about to sleep; save state and call `acknowledge` (S2-42). */
-  | { readonly kind: 'suspend'; acknowledge(): void }
+  /**
+   * The machine is about to sleep (S2-42). The driver saves its state, then calls `acknowledge`;
+   * the machine waits for that call, up to a limit.
+   */
+  | {
+      readonly kind: 'suspend';
+      /** Says that the state is saved; the machine need not wait for this driver any longer. */
+      acknowledge(): void;
+    }
   /**
    * The device stands still now: no DMA, no interrupt, no register. Nothing is lost: all of it
    * goes on at 'resume'.
@@ -205,10 +223,12 @@ export type DeviceEvent =
   /** The device is gone: revoked, or the server died. Every later call throws ENODEV. */
   | { readonly kind: 'gone'; readonly reason: string };
 
+/** The kind of an event that a device reports. */
 export type DeviceEventKind = DeviceEvent['kind'];
 
 export const deviceEventKinds = ['request', 'suspend', 'asleep', 'resume', 'error', 'gone'] as const satisfies readonly DeviceEventKind[];
 
+/** A function that a bus reset hits, and its group. */
 export interface HotResetDependent {
   readonly bdf: string;
   readonly groupId: number;
@@ -228,6 +248,7 @@ export interface FeatureRequest {
 
 /** A device as VFIO has it: regions, interrupt indexes, features, reset and events. */
 export interface Device extends Disposable {
+  /** The result of VFIO_DEVICE_GET_INFO. */
   readonly info: DeviceInfo;
   /** @throws VfioError EINVAL for an index the device does not have */
   region(index: number): Region;
@@ -275,6 +296,7 @@ export interface Device extends Disposable {
    * @throws VfioError EINVAL for fewer bytes; ENOTTY
    */
   setVfToken?(token: Uint8Array): void;
+  /** The DMA space of the device's container. */
   readonly dma: DmaSpace;
   /**
    * Work that the device wants done before the last access is answered; null nearly always. A
@@ -288,9 +310,12 @@ export interface Device extends Disposable {
    */
   awake?(): Promise<void> | null;
   /**
+   * Calls `listener` at each event of the device, until the result is disposed.
+   *
    * @param kinds the events that the listener hears of. Default: every event. A listener for
-   * 'suspend' promises to call the event's `acknowledge`: the machine waits for that, up to a
-   * limit. A listener for 'request' promises to close the device.
+   *   'suspend' promises to call the event's `acknowledge`: the machine waits for that, up to a
+   *   limit. A listener for 'request' promises to close the device.
+   * @throws VfioError ENODEV once the device is gone or closed
    */
   on(listener: (event: DeviceEvent) => void, kinds?: readonly DeviceEventKind[]): Disposable;
   /**

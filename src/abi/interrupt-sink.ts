@@ -7,7 +7,9 @@
 export interface InterruptSink {
   /** Never throws, never blocks. */
   signal(): void;
+  /** Takes a reference: the sink stays open until the matching `put`. */
   get(): this;
+  /** Drops a reference. The last `put` closes the sink; a closed sink ignores `signal`. */
   put(): void;
 }
 

@@ -19,9 +19,13 @@ export type PassThrough = typeof PASS_THROUGH;
  * mediator's own use, also while the device is stopped
  */
 export interface FunctionRegisters {
+  /** Loads 1, 2 or 4 bytes at `offset` of BAR `bar`: an unsigned value. */
   read(bar: number, offset: number, width: Width): number;
+  /** Stores the low `width` bytes of `value` at `offset` of BAR `bar`. */
   write(bar: number, offset: number, width: Width, value: number): void;
+  /** Loads 64 bits at `offset` of BAR `bar`. */
   read64(bar: number, offset: number): bigint;
+  /** Stores 64 bits at `offset` of BAR `bar`. */
   write64(bar: number, offset: number, value: bigint): void;
 }
 
@@ -80,6 +84,12 @@ export interface MediatedDevice extends FunctionRegisters {
    * EAGAIN for memory that answers only by messages
    */
   dmaRead(iova: bigint, into: Uint8Array): void;
+  /**
+   * Writes to memory as the device's user has mapped it, without the device taking part
+   * (vfio_dma_rw).
+   *
+   * @throws VfioError as `dmaRead`
+   */
   dmaWrite(iova: bigint, from: Uint8Array): void;
   /**
    * The device has written, or may yet write, [iova, iova + size): for a mediator that notes it
@@ -99,8 +109,14 @@ export interface RegionHooks<H> {
    * need READ, writes WRITE. Without MMAP no user gets around the other hooks.
    */
   info?(handle: H, info: RegionInfo): RegionInfo;
+  /**
+   * A read of the region, inside of it. The hook fills `into` and returns the bytes read, or
+   * PASS_THROUGH.
+   */
   read?(handle: H, offset: number, into: Uint8Array, direct: Region): number | PassThrough;
+  /** A write to the region, inside of it. The hook returns the bytes written, or PASS_THROUGH. */
   write?(handle: H, offset: number, from: Uint8Array, direct: Region): number | PassThrough;
+  /** An mmap of [offset, offset + size). The hook returns the mapping, or PASS_THROUGH. */
   map?(handle: H, offset: number, size: number, direct: Region): RegionMapping | PassThrough;
 }
 
@@ -129,6 +145,10 @@ export interface AddedRegion<H> {
 export interface IrqHooks<H> {
   /** The engine holds users to its answer: more interrupts than it counts are EINVAL. */
   info?(handle: H, info: IrqInfo): IrqInfo;
+  /**
+   * VFIO_DEVICE_SET_IRQS of this index. The hook returns what `setIrqs` returns, or PASS_THROUGH;
+   * `direct` is the device's own.
+   */
   set?(handle: H, request: SetIrqs, direct: (request: SetIrqs) => number): number | PassThrough;
 }
 

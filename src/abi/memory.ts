@@ -25,6 +25,7 @@ interface MemoryBase extends Disposable {
    * do.
    */
   get(): this;
+  /** Drops one reference. The last `put` frees the pages. */
   put(): void;
   /** References held, the creator's included; 0 = gone. */
   readonly references: number;

@@ -105,6 +105,7 @@ export class MachineServer implements Disposable {
     }
   }
 
+  /** The line that `console.log` prints of it. */
   [INSPECT](): string {
     return `MachineServer of ${this.#machine.name} in ${this.#directory}${this.#disposed ? ', closed' : `: ${this.functions.join(', ')}`}`;
   }

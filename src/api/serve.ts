@@ -33,12 +33,15 @@ import { failedTo, loadModel, machineAround, startMachine, stderrLogger } from '
  */
 const MAPPINGS_MAX = 131_072;
 
-/** Where and how `serve` offers a device. */
+/** How a `DeviceServer` serves a model. */
 export interface ServeOptions {
   /** The name in messages. Default: the model's name. */
   readonly name?: string;
+  /** The clock of the machine around the model. Default: the system's. */
   readonly clock?: Clock;
+  /** Where the server and its machine write lines. Default: stderr. */
   readonly log?: Logger;
+  /** Limits of one client: sizes of messages, regions mapped, requests in flight. */
   readonly limits?: Partial<ServerLimits>;
   /**
    * Bytes that a client may map for DMA, in place of its own RLIMIT_MEMLOCK. Infinity: no limit.
@@ -57,6 +60,12 @@ export interface ServeOptions {
   readonly manage?: boolean;
 }
 
+/** Where and how `serve` listens. */
+export interface ServeAtOptions extends ServeOptions {
+  /** The path of the socket; `DeviceServer.listen` says more. */
+  readonly path: string;
+}
+
 /** The model behind the socket until `replace`. */
 interface Running extends Disposable {
   /** The name of the model. */
@@ -66,7 +75,12 @@ interface Running extends Disposable {
   readonly machines: MachinePerClient;
 }
 
-/** @typeParam M the model that the server serves */
+/**
+ * A model behind sockets: one client of vfio-user after the other, or several. `serve` makes one
+ * that listens.
+ *
+ * @typeParam M the model that the server serves
+ */
 export class DeviceServer<M extends DeviceModel = DeviceModel> implements Disposable {
   readonly #options: ServeOptions;
   readonly #processes: PeerProcesses;
@@ -86,6 +100,7 @@ export class DeviceServer<M extends DeviceModel = DeviceModel> implements Dispos
     this.#running = this.#start(model);
   }
 
+  /** The line that `console.log` prints of it. */
   [INSPECT](): string {
     const at = [...this.#listeners].flatMap(({ path }) => (path === null ? [] : [path])).join(', ');
     return `DeviceServer of ${this.#options.name ?? this.#running.name}${this.#disposed ? ', closed' : ` at ${at || 'no path'}, ${this.sessions.length} clients`}`;
@@ -270,13 +285,19 @@ const anyAddress = { aperture: { first: 0n, last: 2n ** 64n - 1n }, reserved: []
  * Serve a model at `path`. The program owns the handlers of its process: when a promise or a timer
  * of the model fails, the failure is unhandled, as in any program. `vfio serve` logs it instead.
  *
- * @param address `sim:edu`, `sim:./my-device.ts`, or the model itself, which the server takes over
- * @throws VfioError ENOENT for a model or file that does not exist; EINVAL for an address that is
- *   not a model's; EADDRINUSE when a process listens at `path`
+ * @param model the model, which the server takes over
+ * @throws VfioError EADDRINUSE when a process listens at `path`; what `DeviceServer.listen` throws
  */
-export function serve<M extends DeviceModel>(model: M, options: ServeOptions & { readonly path: string }): Promise<DeviceServer<M>>;
-export function serve(address: string | DeviceModel, options: ServeOptions & { readonly path: string }): Promise<DeviceServer>;
-export async function serve(address: string | DeviceModel, options: ServeOptions & { readonly path: string }): Promise<DeviceServer> {
+export function serve<M extends DeviceModel>(model: M, options: ServeAtOptions): Promise<DeviceServer<M>>;
+/**
+ * Serve a model at `path`, by its address.
+ *
+ * @param address `sim:edu`, `sim:./my-device.ts`, or the model itself, which the server takes over
+ * @throws VfioError ENOENT for a model or file that is not there; EINVAL for what is no model;
+ *   EADDRINUSE when a process listens at `path`; what `DeviceServer.listen` throws
+ */
+export function serve(address: string | DeviceModel, options: ServeAtOptions): Promise<DeviceServer>;
+export async function serve(address: string | DeviceModel, options: ServeAtOptions): Promise<DeviceServer> {
   using undo = new Cleanup();
   const server = undo.use(new DeviceServer(await modelAt(address), options));
   server.listen(options.path);

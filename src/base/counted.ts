@@ -35,6 +35,10 @@ export abstract class Counted implements Disposable {
     return this;
   }
 
+  /**
+   * Drops one reference. The last `put` releases what the object holds, and returns the result of
+   * that release.
+   */
   put(): unknown {
     if (this.#references === 0) throw new Error(`put of ${this.#what}, which has no references`);
     return --this.#references === 0 ? this.released() : undefined;

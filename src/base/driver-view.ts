@@ -17,6 +17,12 @@ import type { RegisterAccess } from './register-access.ts';
 import { bitsOf, fitted, fitted64, strictNames } from './register-view.ts';
 import { checkRegisters, type DriverView, type Register, type RegisterBytes, type Registers } from './registers.ts';
 
+/** Where a register map lies. */
+export interface RegisterMapOptions {
+  /** Where the map begins in the BAR, in bytes. Default: 0. */
+  readonly at?: number;
+}
+
 /** Symbols, so that every name is free for a register. */
 const ACCESS: unique symbol = Symbol('access');
 const BASE: unique symbol = Symbol('base');

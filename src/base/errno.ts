@@ -67,15 +67,21 @@ export function errnoName(value: number): ErrnoName | undefined {
 
 /** One device that stands in the way, with the reason and the remedy (E-01). */
 export interface Culprit {
+  /** The device's address: `0000:00:04.0`. */
   readonly bdf: string;
+  /** The driver that has the device; null for none. */
   readonly driver: string | null;
+  /** The reason, as a sentence. */
   readonly why: string;
+  /** The remedy: a command, or a sentence. */
   readonly fix: string;
 }
 
+/** Facts of a `VfioError` besides errno and message. */
 export interface VfioErrorOptions extends ErrorOptions {
   /** The remedy that the caller has, as a full sentence. */
   readonly fix?: string;
+  /** Devices that stand in the way. */
   readonly culprits?: readonly Culprit[];
   /**
    * Several faults, each on a line of its own behind the message. Line breaks within a fault are
@@ -90,12 +96,21 @@ export interface VfioErrorOptions extends ErrorOptions {
  * `Error`.
  */
 export class VfioError extends Error {
+  /** The name of the errno: 'EBUSY'. */
   readonly code: ErrnoName;
+  /** The errno as a negative number, as Node's system errors have it: -16. */
   readonly errno: number;
+  /** The remedy that the caller has, as a sentence; undefined where there is none. */
   readonly fix: string | undefined;
+  /** Devices that stand in the way; empty for most errors. */
   readonly culprits: readonly Culprit[];
   readonly #lines: readonly string[];
 
+  /**
+   * An error of the caller, with its errno.
+   *
+   * @param message one sentence without the errno, which the printed error begins with
+   */
   constructor(code: ErrnoName, message: string, options: VfioErrorOptions = {}) {
     const { details = [] } = options;
     const lines = [details.length === 0 ? message : `${message}:`, ...details.map((detail) => `  ${detail}`)];

@@ -5,10 +5,18 @@
 import type { Clock } from './clock.ts';
 import { callForeign } from './foreign.ts';
 
+/**
+ * How important a line is: 'error' is a fault of this package, 'warn' one of a peer, a device or
+ * its driver.
+ */
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
 
 /** Where an engine, a server or a model writes lines about faults that nothing throws. */
 export interface Logger {
+  /**
+   * Writes one line. `message` has no line break and no time stamp. An error thrown here loses the
+   * line only.
+   */
   log(level: LogLevel, message: string): void;
 }
 

@@ -26,7 +26,12 @@ export type SoftwareAccess = 'rw' | 'ro' | 'wo' | 'w1c';
 /** Bytes of a register. */
 export type RegisterBytes = 1 | 2 | 4 | 8;
 
-/** @typeParam N the type of its value: a number; a bigint for a register of 64 bits */
+/**
+ * One register of a map: its place, its width, and what software may do with its bits. `u8`, `u16`,
+ * `u32` and `u64` make it.
+ *
+ * @typeParam N its value: a number, or a bigint where the register has 64 bits
+ */
 export interface Register<N extends number | bigint = number | bigint> {
   readonly bytes: RegisterBytes;
   /** Offset from the start of the map. */

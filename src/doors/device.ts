@@ -4,23 +4,32 @@
  *
  *     import { bar, device, registers, TestHost, u32 } from 'vfio-ts/device';
  *
- * @module
+ * @module vfio-ts/device
  */
+
+export type { Doorbell } from '../abi/device.ts';
 export {
   type DeviceHost,
   Dma,
   DmaFault,
+  type DmaFaultReason,
+  type DmaPort,
   type ErrorKind,
+  type Iova,
+  type IrqPort,
   type Model,
   type ModelBulk,
   type ModelMigration,
+  type ModelPeerToPeer,
   type Width,
 } from '../abi/device-host.ts';
 export { Access, type DirectMemory, type Memory } from '../abi/memory.ts';
 export { type BitAccess, bit, bits } from '../base/bit-fields.ts';
 export { type Clock, ManualClock, SystemClock } from '../base/clock.ts';
-export { type ErrnoName, VfioError } from '../base/errno.ts';
-export type { Logger } from '../base/log.ts';
+export type { RegisterMapOptions } from '../base/driver-view.ts';
+export { type Culprit, type ErrnoName, VfioError, type VfioErrorOptions } from '../base/errno.ts';
+export type { Logger, LogLevel } from '../base/log.ts';
+export type { RegisterAccess } from '../base/register-access.ts';
 export {
   type DriverView,
   type ModelView,
@@ -35,22 +44,26 @@ export {
 } from '../base/registers.ts';
 export { BenchControl, BenchOp, bench } from '../models/bench/bench.ts';
 export { type EduOptions, edu } from '../models/edu/edu.ts';
-export { type BarOptions, bar, type MemoryBar, memory, type RegisterBar } from '../models/kit/bar.ts';
+export { type BarOptions, type BarPlacement, type BarSize, bar, type MemoryBar, memory, type RegisterBar } from '../models/kit/bar.ts';
 export { type ConfigRegisters, configRegisters } from '../models/kit/config-registers.ts';
 export { device, type KitDevice } from '../models/kit/device.ts';
-export type { Bars, Dev, DeviceSpec } from '../models/kit/device-spec.ts';
+export type { Bars, Dev, DeviceMigration, DeviceSpec, MsixPlacement, RegionSpec } from '../models/kit/device-spec.ts';
 export type { Instance } from '../models/kit/instance.ts';
 export { DeviceReset } from '../models/kit/life.ts';
 export type { Behaviour, Behaviours } from '../models/kit/register.ts';
-export { TestHost } from '../models/kit/test-host.ts';
-export { type ModelFactory, models } from '../models/registry.ts';
+export { type IrqEvent, TestHost, type TestHostOptions } from '../models/kit/test-host.ts';
+export { type ModelFactory, type ModelOptions, models } from '../models/registry.ts';
+/** Builders of PCI capabilities, which `device()` takes: `capabilities.vpd(image)`. */
 export * as capabilities from '../pci/capabilities.ts';
 export type {
   BarDeclaration,
   Capability,
+  ConfigRegister,
   DeviceModel,
   PciDeclaration,
+  RegionDeclaration,
   SriovDeclaration,
   VirtualFunctionModel,
 } from '../pci/declaration.ts';
+/** Builders of PCI Express extended capabilities, which `device()` takes. */
 export * as extendedCapabilities from '../pci/extended-capabilities.ts';

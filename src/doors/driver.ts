@@ -4,13 +4,15 @@
  *
  *     import { open, registers, u32 } from 'vfio-ts/driver';
  *
- * @module
+ * @module vfio-ts/driver
  */
 export { BusError } from '../abi/bus-error.ts';
 export type {
   Device,
   DeviceEvent,
+  DeviceEventKind,
   DeviceInfo,
+  DirtyTracking,
   DmaBuf,
   DmaBufRequest,
   DmaBufSegment,
@@ -18,11 +20,15 @@ export type {
   DmaLogReport,
   DmaRange,
   DmaSpace,
+  Doorbell,
   FeatureRequest,
+  HotResetDependent,
   InterruptSink,
   InterruptSource,
+  IovaRange,
   IrqInfo,
   LowPower,
+  MappableArea,
   MigrationControl,
   MigrationStream,
   PrecopyInfo,
@@ -48,7 +54,9 @@ export { type OpenOptions, open } from '../api/open.ts';
 export type { DriverContext, DriverMain } from '../api/run-driver.ts';
 export { type BitAccess, bit, bits } from '../base/bit-fields.ts';
 export { type Clock, ManualClock, SystemClock } from '../base/clock.ts';
-export { type ErrnoName, VfioError } from '../base/errno.ts';
+export type { RegisterMapOptions } from '../base/driver-view.ts';
+export { type Culprit, type ErrnoName, VfioError, type VfioErrorOptions } from '../base/errno.ts';
+export type { RegisterAccess } from '../base/register-access.ts';
 export {
   type DriverView,
   type ModelView,
@@ -62,7 +70,8 @@ export {
   u64,
 } from '../base/registers.ts';
 export { EduDriver, type EduDriverOptions } from '../drivers/edu/edu-driver.ts';
-export type { AllocOptions, DmaBuffer } from '../drivers/kit/dma.ts';
-export { type AttachOptions, DriverDevice } from '../drivers/kit/driver-device.ts';
+export type { ConfigView } from '../drivers/kit/config-view.ts';
+export type { AllocOptions, DmaBuffer, DriverDma } from '../drivers/kit/dma.ts';
+export { type AttachOptions, DriverDevice, type IrqSource, type UntilOptions } from '../drivers/kit/driver-device.ts';
 export type { Interrupts, WaitOptions } from '../drivers/kit/interrupts.ts';
 export { type LoggedRange, Migration, type MigrationStateName } from '../drivers/kit/migration.ts';

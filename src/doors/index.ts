@@ -7,7 +7,7 @@
  *     import { bar, device } from 'vfio-ts';           // to write a device
  *     import { open } from 'vfio-ts';                  // to write a driver
  *
- * @module
+ * @module vfio-ts
  */
 
 // For both.
@@ -17,9 +17,10 @@ export type { DeviceHost } from '../abi/device-host.ts';
 // To write a driver.
 export { type OpenOptions, open } from '../api/open.ts';
 export type { DriverContext, DriverMain } from '../api/run-driver.ts';
-export { DeviceServer, type ServeOptions, serve } from '../api/serve.ts';
+export { DeviceServer, type ServeAtOptions, type ServeOptions, serve } from '../api/serve.ts';
 export { type BitAccess, bit, bits } from '../base/bit-fields.ts';
 export { type Clock, ManualClock, SystemClock } from '../base/clock.ts';
+export type { RegisterMapOptions } from '../base/driver-view.ts';
 export { type ErrnoName, VfioError } from '../base/errno.ts';
 export type { Logger } from '../base/log.ts';
 export {
@@ -35,7 +36,7 @@ export {
   u64,
 } from '../base/registers.ts';
 export type { AllocOptions, DmaBuffer } from '../drivers/kit/dma.ts';
-export { type AttachOptions, DriverDevice } from '../drivers/kit/driver-device.ts';
+export { type AttachOptions, DriverDevice, type UntilOptions } from '../drivers/kit/driver-device.ts';
 export type { Interrupts, WaitOptions } from '../drivers/kit/interrupts.ts';
 export { type BarOptions, bar, type MemoryBar, memory, type RegisterBar } from '../models/kit/bar.ts';
 export { type ConfigRegisters, configRegisters } from '../models/kit/config-registers.ts';
@@ -44,7 +45,9 @@ export type { Bars, Dev, DeviceSpec } from '../models/kit/device-spec.ts';
 export type { Instance } from '../models/kit/instance.ts';
 export { DeviceReset } from '../models/kit/life.ts';
 export type { Behaviour, Behaviours } from '../models/kit/register.ts';
-export { TestHost } from '../models/kit/test-host.ts';
+export { TestHost, type TestHostOptions } from '../models/kit/test-host.ts';
+/** Builders of PCI capabilities, which `device()` takes: `capabilities.vpd(image)`. */
 export * as capabilities from '../pci/capabilities.ts';
 export type { DeviceModel } from '../pci/declaration.ts';
+/** Builders of PCI Express extended capabilities, which `device()` takes. */
 export * as extendedCapabilities from '../pci/extended-capabilities.ts';

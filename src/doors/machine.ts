@@ -4,7 +4,7 @@
  *
  *     import { KernelDoor, loadMachine } from 'vfio-ts/machine';
  *
- * @module
+ * @module vfio-ts/machine
  */
 export {
   type Accepted,
@@ -17,30 +17,45 @@ export {
   type PassThrough,
   type RegionHooks,
 } from '../abi/mediator.ts';
-export type { DirectMemory } from '../abi/memory.ts';
+export type { DirectMemory, Memory, MemoryAllocator } from '../abi/memory.ts';
 export { DirtyFlags, DmaMapFlags, DmaUnmapFlags, Extension, RegionFlags, RegionIndex } from '../abi/vfio.ts';
 export { importMediators } from '../api/import-mediator.ts';
 export { importMachine, loadMachine } from '../api/machine.ts';
 export { parseMachine, readMachineFile } from '../api/machine-file.ts';
-export { type ErrnoName, VfioError } from '../base/errno.ts';
+export { type Culprit, type ErrnoName, VfioError, type VfioErrorOptions } from '../base/errno.ts';
 export type { DeviceFile } from '../engine/device/device-file.ts';
 export type { Container } from '../engine/dma/container.ts';
-export { estimateMemlock } from '../engine/dma/locked-memory.ts';
-export { Process } from '../engine/dma/process.ts';
+export { estimateMemlock, type MemlockEstimateOptions } from '../engine/dma/locked-memory.ts';
+export { Process, type ProcessOptions } from '../engine/dma/process.ts';
+export type { DirtyRange, IommuInfo, MapDma, MapMemory, MappingInfo, UnmapDma } from '../engine/dma/type1-requests.ts';
 export { FaultPlan } from '../engine/fault-plan.ts';
-export type { Explanation } from '../engine/machine/explain.ts';
+export type { BindPlan } from '../engine/machine/bind-plan.ts';
+export type { Blocker, Explanation, GroupMember } from '../engine/machine/explain.ts';
 export type { GroupFile } from '../engine/machine/group-file.ts';
 export { Machine, type MachineOptions } from '../engine/machine/machine.ts';
-export type { FunctionSpec, MachineSpec } from '../engine/machine/machine-spec.ts';
+export type { MachineEvent } from '../engine/machine/machine-events.ts';
+export type {
+  FunctionKind,
+  FunctionSpec,
+  Grouping,
+  HostDriverSpec,
+  IommuKind,
+  IommuSpec,
+  LinkSpec,
+  MachineSpec,
+  ModelReference,
+  ReservedWindow,
+  SriovSpec,
+} from '../engine/machine/machine-spec.ts';
 export { type MediatorRegistration, Mediators } from '../engine/mediation/mediators.ts';
-export { defaultParams, type EngineParams, type ParamState, type ParamValue } from '../engine/params.ts';
+export { defaultParams, type EngineParams, type ParamName, type ParamState, type ParamValue } from '../engine/params.ts';
 export { SyntheticVm } from '../engine/vm/synthetic-vm.ts';
-export { type VfioFile, VfioFileSet } from '../engine/vm/vfio-file-set.ts';
+export { type VfioFile, VfioFileSet, type VfioFileSetOptions } from '../engine/vm/vfio-file-set.ts';
 export { type VmFile, VmProvider } from '../engine/vm/vm-provider.ts';
-export { KernelDoor } from '../ioctl/kernel-door.ts';
-export type { UserProcess } from '../ioctl/user-process.ts';
-export { eduMover } from '../mediators/edu-mover.ts';
-export { type RegisterRecord, registerRecorder } from '../mediators/register-recorder.ts';
+export { KernelDoor, type KernelDoorOptions } from '../ioctl/kernel-door.ts';
+export type { PollRequest, UserMemory, UserProcess } from '../ioctl/user-process.ts';
+export { type EduMoverOptions, eduMover } from '../mediators/edu-mover.ts';
+export { type RegisterRecord, type RegisterRecorderOptions, registerRecorder } from '../mediators/register-recorder.ts';
 export { EventFd } from '../sys/eventfd.ts';
 export { FakeEventFd, HeapMemory } from '../sys/fake.ts';
 export { KvmVm } from '../sys/kvm-vm.ts';

@@ -3,15 +3,20 @@
  *
  *     import { NvmeDriver } from 'vfio-ts/nvme';
  *
- * @module
+ * @module vfio-ts/nvme
  */
-export type { Storage } from '../abi/storage.ts';
+
+export type { SmartLog } from '../abi/nvme-structs.ts';
+export type { Storage, StorageCompleted, StorageQueue } from '../abi/storage.ts';
 export type { CommandRequest, GetFeatureOptions, LogOptions, SetFeatureOptions } from '../drivers/nvme/admin.ts';
 export type { ControllerInfo } from '../drivers/nvme/controller-info.ts';
-export { NvmeError } from '../drivers/nvme/errors.ts';
-export type { NvmeEvent } from '../drivers/nvme/events.ts';
+export { type CommandNames, NvmeError } from '../drivers/nvme/errors.ts';
+export type { NvmeEvent, NvmeListener } from '../drivers/nvme/events.ts';
 export type { IoQueue } from '../drivers/nvme/io-queue.ts';
 export type { BlockRange, NvmeNamespace, WriteOptions } from '../drivers/nvme/namespace.ts';
+export type { NamespaceChanges } from '../drivers/nvme/namespace-list.ts';
 export { type FormatOptions, NvmeDriver, type NvmeDriverOptions } from '../drivers/nvme/nvme-driver.ts';
+export type { Submission } from '../drivers/nvme/submission.ts';
+export type { NamespaceOptions } from '../models/nvme/namespace.ts';
 export { type NvmeOptions, type NvmeVirtualFunctions, nvme } from '../models/nvme/nvme.ts';
 export { MemoryStorage } from '../models/storage/memory-storage.ts';

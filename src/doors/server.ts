@@ -4,11 +4,12 @@
  *
  *     import { serve } from 'vfio-ts/server';
  *
- * @module
+ * @module vfio-ts/server
  */
 export { administerMachine, MachineServer, type MachineServerOptions } from '../api/machine-server.ts';
 export type { Endpoint } from '../api/migrate/endpoint.ts';
-export type { Figures } from '../api/migrate/figures.ts';
+export type { Figures, Progress } from '../api/migrate/figures.ts';
 export { type MoveOptions, moveDevice } from '../api/migrate/move.ts';
-export { DeviceServer, type ServeOptions, serve } from '../api/serve.ts';
-export { type ErrnoName, VfioError } from '../base/errno.ts';
+export { DeviceServer, type ServeAtOptions, type ServeOptions, serve } from '../api/serve.ts';
+export { type Culprit, type ErrnoName, VfioError, type VfioErrorOptions } from '../base/errno.ts';
+export type { ServerLimits } from '../vfio-user/limits.ts';

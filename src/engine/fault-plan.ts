@@ -30,6 +30,7 @@ export class FaultPlan {
     return this.#seen;
   }
 
+  /** Forgets every fault that is still to come. `seen` stays. */
   clear(): void {
     this.#armed.clear();
   }

@@ -43,6 +43,7 @@ export interface EngineParams {
   readonly dynamicMsix: boolean;
 }
 
+/** The name of a parameter of the engine. */
 export type ParamName = keyof EngineParams;
 /** The value of a parameter. */
 export type ParamValue = EngineParams[ParamName];

@@ -14,6 +14,7 @@ import type { VmProvider } from '../engine/vm/vm-provider.ts';
 import { OpenFile } from './file-table.ts';
 import { type Kernel, UserProcess } from './user-process.ts';
 
+/** Beside the machine: its hypervisor, and a listener of refusals. */
 export interface KernelDoorOptions {
   /** The hypervisor behind /dev/kvm; without one there is no such node. */
   readonly kvm?: VmProvider | undefined;
@@ -29,12 +30,18 @@ export class KernelDoor implements Kernel {
   readonly #kvm: VmProvider | undefined;
   readonly #onRefusal: KernelDoorOptions['onRefusal'];
 
+  /**
+   * A door to a machine; a machine may have several.
+   *
+   * @param machine its functions, groups and nodes are the ones that processes see
+   */
   constructor(machine: Machine, options: KernelDoorOptions = {}) {
     this.machine = machine;
     this.#kvm = options.kvm;
     this.#onRefusal = options.onRefusal;
   }
 
+  /** The machine's context: the log that the door writes bugs to. */
   get context(): EngineContext {
     return this.machine.context;
   }

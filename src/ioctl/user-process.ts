@@ -6,6 +6,8 @@
  *
  * Calls never wait. A read of an eventfd whose count is 0 is EAGAIN, blocking or not; poll reports
  * the events that are ready now.
+ *
+ * Longer than 400 lines because each system call is a method with its own documentation.
  */
 import { viewOf } from '../base/data-view.ts';
 import { Errno, VfioError } from '../base/errno.ts';
@@ -37,6 +39,7 @@ export interface Kernel {
 /** Memory of the caller: its bytes, or a number for an address where nothing is mapped. */
 export type UserMemory = Uint8Array | number;
 
+/** One descriptor of a poll, and the events that the caller wants. */
 export interface PollRequest {
   readonly fd: number;
   /** `PollEvents` */
@@ -85,6 +88,10 @@ export class UserProcess implements Caller, Disposable {
     });
   }
 
+  /**
+   * eventfd2(2): a descriptor of a counter that begins at `initial`, 32 bits. -EINVAL for
+   * EFD_SEMAPHORE and for unknown flags.
+   */
   eventfd(initial = 0, flags: number = EfdFlags.CLOEXEC): number {
     return this.#call('eventfd', () => {
       if (!Number.isInteger(initial) || initial < 0 || initial > U32_MAX)
@@ -96,6 +103,7 @@ export class UserProcess implements Caller, Disposable {
     });
   }
 
+  /** close(2): 0, or -EBADF. */
   close(fd: number): number {
     return this.#call('close', () => {
       this.files.close(fd);
@@ -103,6 +111,7 @@ export class UserProcess implements Caller, Disposable {
     });
   }
 
+  /** dup(2): a second descriptor of the same open file; -EBADF, or -EMFILE at the limit. */
   dup(fd: number): number {
     return this.#call('dup', () => this.files.install(this.files.get(fd), false));
   }
@@ -122,6 +131,11 @@ export class UserProcess implements Caller, Disposable {
     return this.#call('sendmsg', () => to.files.install(this.files.get(fd), false));
   }
 
+  /**
+   * ioctl(2). `argument` is a number, or the bytes that the pointer points to, which the call may
+   * change. -EBADF; -ENOTTY for a request that the file does not know; else the errno of
+   * linux/vfio.h.
+   */
   ioctl(fd: number, request: number, argument: IoctlArgument = 0): number {
     return this.#call('ioctl', () => {
       const file = this.files.get(fd);
@@ -165,6 +179,7 @@ export class UserProcess implements Caller, Disposable {
     });
   }
 
+  /** write(2) at the file's own position, which the call moves. Bytes written, or -errno. */
   write(fd: number, from: UserMemory, count: number = lengthOf(from)): number {
     return this.#call('write', () => {
       const file = this.files.get(fd);
@@ -192,11 +207,16 @@ export class UserProcess implements Caller, Disposable {
     });
   }
 
-  /** @param offset in the file: region index << 40, plus the offset in the region */
+  /**
+   * pread(2). Bytes read, or -errno: -ESPIPE for an eventfd and a migration stream.
+   *
+   * @param offset in the file: region index << 40, plus the offset in the region
+   */
   pread(fd: number, into: UserMemory, offset: number | bigint, count: number = lengthOf(into)): number {
     return this.#call('pread', () => this.#atOffset(fd, offset, count, deviceRead, into, 0));
   }
 
+  /** pwrite(2). Bytes written, or -errno; `offset` as in pread. */
   pwrite(fd: number, from: UserMemory, offset: number | bigint, count: number = lengthOf(from)): number {
     return this.#call('pwrite', () => this.#atOffset(fd, offset, count, deviceWrite, from, count));
   }
@@ -262,6 +282,7 @@ export class UserProcess implements Caller, Disposable {
     this.process.exit();
   }
 
+  /** The same as `exit`. */
   [Symbol.dispose](): void {
     this.exit();
   }

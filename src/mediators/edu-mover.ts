@@ -63,6 +63,12 @@ export interface EduMoverOptions {
   readonly dmaMask?: bigint;
 }
 
+/**
+ * Makes the mediator that moves edu while it runs. It accepts 1234:11e8 and refuses every other
+ * device.
+ *
+ * @see docs/mediation.md
+ */
 export function eduMover({ dmaMask = 0xfff_ffffn }: EduMoverOptions = {}): Mediator<MovedEdu> {
   return {
     name: 'edu-mover',

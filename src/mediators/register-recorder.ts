@@ -26,6 +26,7 @@ export interface RegisterRecord {
   readonly size: number;
 }
 
+/** The listener of a recorder, and the devices that it records. */
 export interface RegisterRecorderOptions {
   /**
    * Called at each access, in the middle of the access, so it should be short. An error that it
@@ -45,6 +46,11 @@ interface Recording {
   readonly log: Logger;
 }
 
+/**
+ * Makes a mediator that records every register access of the devices that it accepts.
+ *
+ * @see docs/mediation.md
+ */
 export function registerRecorder(options: RegisterRecorderOptions): Mediator<Recording> {
   const { match, name = 'register-recorder' } = options;
   const record = (

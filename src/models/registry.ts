@@ -20,8 +20,10 @@ export type ModelFactory = (options?: ModelOptions) => DeviceModel;
 
 /** The models that ship, by the name that addresses and machine files use. */
 export const models = {
+  /** QEMU's teaching device. Options: those of `EduOptions`, as text or numbers. */
   edu: (options = {}) =>
     edu(read<EduOptions>('edu', options, { dmaMask: u64, factorialMs: duration, dmaMs: duration, vfs: vfCount, migration: flag })),
+  /** A device for measurements, without options. */
   bench: (options = {}) => {
     read<object>('bench', options, {});
     return bench();

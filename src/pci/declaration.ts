@@ -138,7 +138,12 @@ export interface VirtualFunctionModel {
    * in the PF's VF BARs.
    */
   readonly declaration: PciDeclaration;
-  /** @param index from 0   @param physical the PF's model; null when the PF is a stub */
+  /**
+   * Makes the model of one virtual function on its host.
+   *
+   * @param index from 0
+   * @param physical the PF's model; null when the PF is a stub
+   */
   create(host: DeviceHost, index: number, physical: Model | null): Model;
 }
 
@@ -156,6 +161,7 @@ export interface SriovDeclaration {
 /** A kind of software device: its declaration, and how to make one. */
 export interface DeviceModel {
   readonly declaration: PciDeclaration;
+  /** Makes one device of this kind on `host`, in its power-on state. */
   create(host: DeviceHost): Model;
   /**
    * Makes the device a physical function: `{ ...edu(), sriov: { totalVfs: 4, vf: edu() } }`. The

@@ -28,6 +28,7 @@ export class HeapMemory extends Counted implements DirectMemory {
   readonly #buffers: ArrayBuffer[] = [];
   readonly #views: Uint8Array<ArrayBuffer>[] = [];
 
+  /** The line that `console.log` prints of it. */
   [INSPECT](): string {
     return `HeapMemory of ${this.size} bytes`;
   }
@@ -75,6 +76,7 @@ export class FakeEventFd extends Counted implements InterruptSink, InterruptSour
   #count = 0;
   #delivering = false;
 
+  /** Makes a counter of 0. */
   constructor() {
     super('the eventfd');
   }

@@ -66,6 +66,7 @@ export class MemfdMemory extends Counted implements DirectMemory {
   readonly #undo: Cleanup;
   #file: string | null = null;
 
+  /** The line that `console.log` prints of it. */
   [INSPECT](): string {
     return `MemfdMemory of ${this.size} bytes`;
   }

@@ -3,6 +3,7 @@ import { CapabilityDefaults, MAX_FDS } from '../abi/vfio-user.ts';
 import { checkIndex } from '../base/check.ts';
 import { VfioError } from '../base/errno.ts';
 
+/** Limits of one client. */
 export interface ServerLimits {
   /** Bytes of data in one message, either way: `max_data_xfer_size`. QEMU takes 64 MiB at most. */
   readonly maxDataBytes: number;

@@ -9,6 +9,7 @@ import { decodeJson, type Frame, frameSize, HEAD_BYTES, Kind } from './frames.ts
 import { refusal } from './link.ts';
 
 export interface RelayOptions {
+  /** Called at each report of the source, at most every 100 ms. */
   readonly onProgress?: (progress: Progress) => void;
   /** Called when the device stands still. */
   readonly onStopped?: () => void;

@@ -113,6 +113,7 @@ export class EduDriver implements Disposable {
     return this.#acknowledge();
   }
 
+  /** Disables the interrupts. The device stays open: it belongs to the caller. Idempotent. */
   [Symbol.dispose](): void {
     this.#irq?.[Symbol.dispose]();
   }

@@ -10,7 +10,12 @@ import { INSPECT } from '../../base/inspect.ts';
 import type { DriverView, Registers } from '../../base/registers.ts';
 import { type ConfigReader, findCapabilities, findCapability, findExtendedCapability } from '../../pci/capabilities/walk.ts';
 
+/**
+ * Config space as a driver has it: loads and stores by offset, the common registers by name, and
+ * the capabilities.
+ */
 export class ConfigView implements ConfigReader {
+  /** VFIO's config region of the device. */
   readonly region: Region;
 
   constructor(region: Region) {
@@ -22,25 +27,32 @@ export class ConfigView implements ConfigReader {
     return `ConfigView of ${this.region.info.size} bytes`;
   }
 
+  /** Bytes: 256, or 4096 with PCI Express. */
   get size(): number {
     return this.region.info.size;
   }
 
+  /** Loads 8 bits from `offset`. */
   read8(offset: number): number {
     return this.region.read8(offset);
   }
+  /** Loads 16 bits from `offset`. */
   read16(offset: number): number {
     return this.region.read16(offset);
   }
+  /** Loads 32 bits from `offset`. */
   read32(offset: number): number {
     return this.region.read32(offset);
   }
+  /** Stores 8 bits at `offset`. The kernel keeps the bits that a driver may not change. */
   write8(offset: number, value: number): void {
     this.region.write8(offset, value);
   }
+  /** Stores 16 bits at `offset`. The kernel keeps the bits that a driver may not change. */
   write16(offset: number, value: number): void {
     this.region.write16(offset, value);
   }
+  /** Stores 32 bits at `offset`. The kernel keeps the bits that a driver may not change. */
   write32(offset: number, value: number): void {
     this.region.write32(offset, value);
   }
@@ -54,10 +66,12 @@ export class ConfigView implements ConfigReader {
     return driverView(map, this.region, at);
   }
 
+  /** Vendor ID. */
   get vendor(): number {
     return this.read16(Config.VENDOR_ID);
   }
 
+  /** Device ID. */
   get device(): number {
     return this.read16(Config.DEVICE_ID);
   }
@@ -75,9 +89,11 @@ export class ConfigView implements ConfigReader {
     return this.read32(Config.REVISION_ID) >>> 8;
   }
 
+  /** The COMMAND register, 16 bits. */
   get command(): number {
     return this.read16(Config.COMMAND);
   }
+  /** Stores all 16 bits. */
   set command(value: number) {
     this.write16(Config.COMMAND, value);
   }
@@ -89,6 +105,7 @@ export class ConfigView implements ConfigReader {
   get busMaster(): boolean {
     return (this.command & Command.MASTER) !== 0;
   }
+  /** Changes this bit of COMMAND alone. */
   set busMaster(on: boolean) {
     this.command = on ? this.command | Command.MASTER : this.command & ~Command.MASTER;
   }
@@ -97,6 +114,7 @@ export class ConfigView implements ConfigReader {
   get ioEnabled(): boolean {
     return (this.command & Command.IO) !== 0;
   }
+  /** Changes this bit of COMMAND alone. */
   set ioEnabled(on: boolean) {
     this.command = on ? this.command | Command.IO : this.command & ~Command.IO;
   }
@@ -105,6 +123,7 @@ export class ConfigView implements ConfigReader {
   get memoryEnabled(): boolean {
     return (this.command & Command.MEMORY) !== 0;
   }
+  /** Changes this bit of COMMAND alone. */
   set memoryEnabled(on: boolean) {
     this.command = on ? this.command | Command.MEMORY : this.command & ~Command.MEMORY;
   }

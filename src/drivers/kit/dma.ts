@@ -41,10 +41,12 @@ export class DmaBuffer implements Disposable {
     this.#release = release;
   }
 
+  /** The line that `console.log` prints of it. */
   [INSPECT](): string {
     return `DmaBuffer of ${this.size} bytes at IOVA ${hex(this.iova)}`;
   }
 
+  /** Unmaps the buffer and frees its memory. Idempotent. */
   [Symbol.dispose](): void {
     this.#release();
   }
@@ -117,6 +119,7 @@ export class DriverDma implements Disposable {
     return buffer;
   }
 
+  /** The line that `console.log` prints of it. */
   [INSPECT](): string {
     return `DriverDma with ${this.buffers} buffers`;
   }
@@ -134,6 +137,7 @@ export class DriverDma implements Disposable {
     return this.#buffers.size;
   }
 
+  /** Disposes of every buffer. Idempotent. */
   [Symbol.dispose](): void {
     this.#closed = true;
     for (const buffer of [...this.#buffers]) buffer[Symbol.dispose]();

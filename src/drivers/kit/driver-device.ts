@@ -10,7 +10,7 @@ import { RegionFlags, RegionIndex } from '../../abi/vfio.ts';
 import { hex } from '../../base/check.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { type Clock, PausableClock, SystemClock } from '../../base/clock.ts';
-import { driverView, spanOf } from '../../base/driver-view.ts';
+import { driverView, type RegisterMapOptions, spanOf } from '../../base/driver-view.ts';
 import { VfioError } from '../../base/errno.ts';
 import { INSPECT } from '../../base/inspect.ts';
 import { keepAlive } from '../../base/keep-alive.ts';
@@ -38,15 +38,16 @@ export interface AttachOptions<Instance = unknown> {
   readonly owns?: Disposable;
 }
 
+/** How long and how often `until` looks. */
 export interface UntilOptions {
-  /** Fail with ETIMEDOUT after this time. Default: 1000. */
+  /** Milliseconds until the wait fails with ETIMEDOUT. Default: 1000. */
   readonly timeoutMs?: number;
-  /** Time between two polls. Default: 1. */
+  /** Milliseconds between two looks. Default: 1. */
   readonly everyMs?: number;
 }
 
 /**
- * Enables interrupts of one kind. One kind can be enabled at a time. Dispose of the result disables
+ * Enables interrupts of one kind. One kind can be enabled at a time. Disposing the result disables
  * them.
  */
 export interface IrqSource {
@@ -60,6 +61,8 @@ export interface IrqSource {
 }
 
 /**
+ * An open device in the hands of its driver. `open` makes one; disposing it closes the device.
+ *
  * @typeParam Instance the object that the model's `create` makes, where `open` was given a model
  */
 export class DriverDevice<Instance = unknown> implements Disposable {
@@ -74,7 +77,9 @@ export class DriverDevice<Instance = unknown> implements Disposable {
   readonly name: string;
   /** `vendor:device`, as lspci -n prints it. */
   readonly ids: string;
+  /** Config space. */
   readonly config: ConfigView;
+  /** Memory that the device can reach. */
   readonly dma: DriverDma;
   /**
    * Memory that came with a moved device (docs/moving.md), in order of addresses, as buffers like
@@ -83,8 +88,11 @@ export class DriverDevice<Instance = unknown> implements Disposable {
   readonly adopted: readonly DmaBuffer[];
   /** The clock stands still while the machine sleeps, and so do the timeouts that it measures. */
   readonly clock: PausableClock;
+  /** The INTx pin. */
   readonly intx: IrqSource;
+  /** MSI messages. */
   readonly msi: IrqSource;
+  /** MSI-X messages. */
   readonly msix: IrqSource;
   readonly #mappings = new Map<number, RegionMapping>();
   readonly #interrupts = new Set<Interrupts>();
@@ -151,21 +159,26 @@ export class DriverDevice<Instance = unknown> implements Disposable {
   get busMaster(): boolean {
     return this.config.busMaster;
   }
+  /** On: the driver lets the device reach memory and send messages. */
   set busMaster(on: boolean) {
     this.config.busMaster = on;
   }
 
   /**
-   * BAR `index`, mapped where it can be: loads and stores by offset, or by name where `map` has the
-   * names.
+   * BAR `index`, mapped where it can be: loads and stores by offset.
    *
-   * @param options.at where the map begins in the BAR, in bytes. Default: 0.
-   * @throws VfioError EINVAL for a BAR that the device does not have, and for a map that does not
-   * lie in the BAR
+   * @throws VfioError EINVAL for a BAR that the device does not have
    */
   bar(index: number): RegisterAccess;
-  bar<R extends Registers>(index: number, map: R, options?: { readonly at?: number }): DriverView<R>;
-  bar(index: number, map?: Registers, { at = 0 }: { readonly at?: number } = {}): unknown {
+  /**
+   * BAR `index` as registers by name, mapped where it can be.
+   *
+   * @param map the registers, as `registers` made them
+   * @throws VfioError EINVAL for a BAR that the device does not have, and for a map that does not
+   *   lie in the BAR
+   */
+  bar<R extends Registers>(index: number, map: R, options?: RegisterMapOptions): DriverView<R>;
+  bar(index: number, map?: Registers, { at = 0 }: RegisterMapOptions = {}): unknown {
     const access = this.#access(index);
     if (map === undefined) return access;
     const view = driverView(map, access, at);
@@ -188,8 +201,11 @@ export class DriverDevice<Instance = unknown> implements Disposable {
   }
 
   /**
+   * Calls `listener` at each event of the device, until the result is disposed.
+   *
    * @param kinds the events that the listener hears of. Default: every event. A listener for
-   * 'suspend' promises to call the event's `acknowledge`; see `Device.on`
+   *   'suspend' promises to call the event's `acknowledge`; see `Device.on`.
+   * @throws VfioError ENODEV once the device is gone or closed
    */
   on(listener: (event: DeviceEvent) => void, kinds?: readonly DeviceEventKind[]): Disposable {
     return this.device.on(listener, kinds);
@@ -264,6 +280,7 @@ export class DriverDevice<Instance = unknown> implements Disposable {
     steps.defer(() => this.#quiet());
   }
 
+  /** The same as `close`. */
   [Symbol.dispose](): void {
     this.close();
   }

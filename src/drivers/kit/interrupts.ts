@@ -207,10 +207,12 @@ export class Interrupts implements Disposable {
     return new Interrupts(kind, context, waiters, name);
   }
 
+  /** Vectors that are enabled. */
   get count(): number {
     return this.#waiters.length;
   }
 
+  /** The line that `console.log` prints of it. */
   [INSPECT](): string {
     return `Interrupts of ${this.#name}: ${this.count} ${this.title}${this.#enabled ? '' : ', disabled'}`;
   }
@@ -258,6 +260,11 @@ export class Interrupts implements Disposable {
     this.#set('unmask');
   }
 
+  /**
+   * Masks INTx: no interrupt comes until `unmask`. Messages cannot be masked this way.
+   *
+   * @throws VfioError ENOTTY for MSI and MSI-X
+   */
   mask(): void {
     this.#set('mask');
   }
@@ -267,6 +274,7 @@ export class Interrupts implements Disposable {
     for (const waiter of this.#waiters) waiter.fail(error);
   }
 
+  /** Disables the interrupts. Waits fail with ENODEV. Idempotent. */
   [Symbol.dispose](): void {
     if (!this.#enabled) return;
     this.#enabled = false;

@@ -24,6 +24,11 @@ const names = new Map<number, MigrationStateName>(
 export class Migration {
   readonly device: Device;
 
+  /**
+   * Nothing is asked of the device yet.
+   *
+   * @param device the device to move; the caller keeps it
+   */
   constructor(device: Device) {
     this.device = device;
   }
@@ -83,6 +88,7 @@ export class Migration {
     return this.#logging.start(ranges, pageSize);
   }
 
+  /** From now on the device's writes are not noted. @throws VfioError ENOTTY as `state` */
   stopLogging(): void {
     this.#logging.stop();
   }

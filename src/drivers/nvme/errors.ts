@@ -26,6 +26,11 @@ export class NvmeError extends VfioError {
   readonly opcode: number;
   readonly nsid: number;
 
+  /**
+   * The driver makes it of a completion.
+   *
+   * @param device the controller's address, for the message
+   */
   constructor(command: CommandNames, status: number, device: string, options: VfioErrorOptions = {}) {
     super('EIO', `${describe(command)} on ${device}: ${statusText(status)}`, options);
     this.status = status;
@@ -38,7 +43,11 @@ export class NvmeError extends VfioError {
     return (this.status & StatusBit.DO_NOT_RETRY) === 0;
   }
 
-  /** @param status one of `Status` */
+  /**
+   * Whether the controller ended the command with this status.
+   *
+   * @param status one of `Status`
+   */
   is(status: number): boolean {
     return (this.status & StatusBit.CODE) === status;
   }

@@ -37,6 +37,7 @@ export type NvmeEvent =
   | { readonly kind: 'failed'; readonly error: Error }
   | { readonly kind: 'gone'; readonly reason: string };
 
+/** A listener of `NvmeDriver.on`. */
 export type NvmeListener = (event: NvmeEvent) => void;
 
 /**

@@ -22,6 +22,7 @@ const VS_1_1 = 0x1_0100;
 /** The highest identifier of a namespace. Those above it have a meaning of their own (6.1). */
 const NSID_LAST = 0xffff_fffd;
 
+/** Namespaces that came, went or changed between two looks at the controller's list. */
 export interface NamespaceChanges {
   readonly added: readonly NvmeNamespace[];
   readonly removed: readonly NvmeNamespace[];

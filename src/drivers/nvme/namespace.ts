@@ -67,6 +67,7 @@ export class NvmeNamespace {
     this.update(raw);
   }
 
+  /** The size in bytes. */
   get bytes(): number {
     return this.blocks * this.blockSize;
   }
@@ -81,18 +82,22 @@ export class NvmeNamespace {
     return this.#identify;
   }
 
+  /** The Write Zeroes command. */
   get canWriteZeroes(): boolean {
     return this.#port.info.has.writeZeroes;
   }
 
+  /** Dataset Management, for `deallocate`. */
   get canDeallocate(): boolean {
     return this.#port.info.has.datasetManagement;
   }
 
+  /** The Compare command. */
   get canCompare(): boolean {
     return this.#port.info.has.compare;
   }
 
+  /** The Verify command. */
   get canVerify(): boolean {
     return this.#port.info.has.verify;
   }

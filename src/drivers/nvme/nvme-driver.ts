@@ -125,6 +125,7 @@ export class NvmeDriver implements AsyncDisposable, Disposable {
     }
   }
 
+  /** The device that the driver stands on. */
   get dev(): DriverDevice {
     return this.#session.dev;
   }
@@ -149,6 +150,7 @@ export class NvmeDriver implements AsyncDisposable, Disposable {
     return this.#session.signals.vectors;
   }
 
+  /** The controller reads doorbells from memory (NVMe, "Doorbell Buffer Config"). */
   get shadowDoorbells(): boolean {
     return this.#session.shadowDoorbells;
   }
@@ -168,6 +170,7 @@ export class NvmeDriver implements AsyncDisposable, Disposable {
     return this.#session.controller.capabilities.pageSize;
   }
 
+  /** The state of the session with the controller. */
   get state(): SessionState {
     return this.#session.state;
   }
@@ -331,6 +334,7 @@ export class NvmeDriver implements AsyncDisposable, Disposable {
     return this.#session.close();
   }
 
+  /** The same as `close`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }

@@ -15,6 +15,7 @@ export interface CommandFields {
   readonly cdw15?: number;
 }
 
+/** One command: its fields, and the promise of its end. */
 export class Submission implements CommandNames {
   readonly admin: boolean;
   readonly opcode: number;
@@ -39,7 +40,9 @@ export class Submission implements CommandNames {
   next: Submission | null = null;
   /** Dword 0 of the completion. */
   readonly done: Promise<number>;
+  /** Ends the command well; the queue calls it with dword 0 of the completion. */
   resolve!: (result: number) => void;
+  /** Ends the command with an error; the queue calls it. */
   reject!: (error: Error) => void;
 
   constructor(admin: boolean, opcode: number, nsid: number, iova: number, size: number, limit: number) {

@@ -102,6 +102,7 @@ export class DeviceFile implements Device, OpenFile, RegionFile, VfioFile {
     return device.open(holder.vm ?? null, () => new DeviceFile(device, holder, container, process));
   }
 
+  /** The line that `console.log` prints of it. */
   [INSPECT](): string {
     return `DeviceFile of ${this.device.bdf}, ${this.closed ? 'closed' : `open by process ${this.process.pid}`}`;
   }
@@ -112,6 +113,7 @@ export class DeviceFile implements Device, OpenFile, RegionFile, VfioFile {
     if (this.device.gone !== null) throw this.device.goneError();
   }
 
+  /** The result of VFIO_DEVICE_GET_INFO. */
   get info(): DeviceInfo {
     this.#begin();
     const flags = DeviceFlags.PCI | (this.device.openState.resetWorks ? DeviceFlags.RESET : 0);
@@ -277,6 +279,7 @@ export class DeviceFile implements Device, OpenFile, RegionFile, VfioFile {
     return this.#notice?.armed === true;
   }
 
+  /** The DMA space of the container. @throws VfioError ENODEV once the file is closed */
   get dma(): ContainerDmaSpace {
     this.checkLive();
     this.#dma ??= new ContainerDmaSpace(this.container, this.process, this.device.ctx);
@@ -301,6 +304,7 @@ export class DeviceFile implements Device, OpenFile, RegionFile, VfioFile {
     return this.device.awake();
   }
 
+  /** Calls `listener` at each event of the device; see `Device.on`. */
   on(listener: (event: DeviceEvent) => void, kinds: readonly DeviceEventKind[] = deviceEventKinds): Disposable {
     this.checkLive();
     return this.events.on(listener, kinds);
@@ -314,6 +318,7 @@ export class DeviceFile implements Device, OpenFile, RegionFile, VfioFile {
     this.#releaseWhenUnused();
   }
 
+  /** The same as `close`. */
   [Symbol.dispose](): void {
     this.close();
   }
@@ -323,11 +328,13 @@ export class DeviceFile implements Device, OpenFile, RegionFile, VfioFile {
     this.#mappings.add(mapping);
   }
 
+  /** A mapping is gone. The last one of a closed file releases the device. */
   unmapped(mapping: Disposable): void {
     this.#mappings.delete(mapping);
     this.#releaseWhenUnused();
   }
 
+  /** Mappings of regions that are not disposed. */
   get mappings(): number {
     return this.#mappings.size;
   }

@@ -36,6 +36,7 @@ export class Container implements Disposable {
     this.#closed = closed;
   }
 
+  /** Groups that are attached. */
   get groups(): readonly AttachableGroup[] {
     return this.#groups;
   }
@@ -55,14 +56,17 @@ export class Container implements Disposable {
     return this.#type1?.size ?? 0;
   }
 
+  /** Dirty pages are being noted (VFIO_IOMMU_DIRTY_PAGES). */
   get dirtyTracking(): boolean {
     return this.#type1?.dirtyTracking ?? false;
   }
 
+  /** References held: one for the open file, one for each group; 0 = gone. */
   get references(): number {
     return this.#references;
   }
 
+  /** The line that `console.log` prints of it. */
   [INSPECT](): string {
     return `Container with ${this.#groups.length} groups${this.#open ? '' : ', closed'}`;
   }
@@ -74,6 +78,7 @@ export class Container implements Disposable {
     return this;
   }
 
+  /** Drops one reference. A container without references has no user and no group. */
   put(): void {
     if (this.#references === 0) throw new Error('container: one put too many');
     this.#references--;
@@ -89,6 +94,7 @@ export class Container implements Disposable {
     this.#closed();
   }
 
+  /** The same as `close`. */
   [Symbol.dispose](): void {
     this.close();
   }

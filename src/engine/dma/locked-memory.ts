@@ -38,6 +38,7 @@ export function unchargeLocked(process: Process, bytes: number): void {
   process.lockedBytes -= bytes;
 }
 
+/** Mappings whose locked memory `estimateMemlock` adds up. */
 export interface MemlockEstimateOptions {
   /** Bytes of each mapping that will exist at one time. */
   readonly mappings: Iterable<number | bigint>;

@@ -50,6 +50,7 @@ export class Process implements Disposable {
   #alive = true;
   readonly #onExit = new Set<() => void>();
 
+  /** @throws VfioError EINVAL for a page size that does not exist */
   constructor(options: ProcessOptions) {
     this.pid = options.pid;
     this.uid = options.uid;
@@ -61,6 +62,7 @@ export class Process implements Disposable {
     this.addressSpace = new AddressSpace(this.pageSize, options.allocate ?? null);
   }
 
+  /** The line that `console.log` prints of it. */
   [INSPECT](): string {
     return `Process ${this.pid}, uid ${this.uid}${this.#alive ? '' : ', exited'}`;
   }
@@ -86,6 +88,7 @@ export class Process implements Disposable {
     return `process ${this.pid} (${this.name === '' ? '' : `${this.name}, `}uid ${this.uid})`;
   }
 
+  /** False after `exit`. */
   get alive(): boolean {
     return this.#alive;
   }
@@ -126,6 +129,7 @@ export class Process implements Disposable {
     closes[Symbol.dispose]();
   }
 
+  /** The same as `exit`. */
   [Symbol.dispose](): void {
     this.exit();
   }

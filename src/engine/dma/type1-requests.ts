@@ -62,6 +62,7 @@ export interface IommuInfo {
   readonly maxDirtyBitmapSize: number;
 }
 
+/** One mapping of a container, for display and tests. */
 export interface MappingInfo {
   readonly iova: bigint;
   readonly size: bigint;

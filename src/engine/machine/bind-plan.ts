@@ -4,6 +4,7 @@ import { type Culprit, VfioError } from '../../base/errno.ts';
 import { VFIO_PCI } from './binding.ts';
 import type { FunctionGroup, PciFunction } from './pci-function.ts';
 
+/** One bind or unbind of a plan. */
 export interface BindStep {
   readonly bdf: string;
   readonly from: string | null;
@@ -16,6 +17,7 @@ export interface BindStep {
   readonly command: string;
 }
 
+/** The binds of a group: see `Machine.planBind`. */
 export interface BindPlan {
   readonly groupId: number;
   readonly steps: readonly BindStep[];

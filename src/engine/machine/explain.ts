@@ -13,6 +13,7 @@ export interface Blocker {
   readonly fix: string;
 }
 
+/** One function of an isolation group. */
 export interface GroupMember {
   readonly bdf: string;
   readonly name: string;

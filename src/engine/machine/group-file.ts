@@ -74,6 +74,7 @@ export class GroupFile implements Disposable, DeviceFileHolder, OpenGroup, VfioF
     return `${this.process}${this.#closed ? kept : ''}`;
   }
 
+  /** The container of the group; null before SET_CONTAINER. */
   get container(): Container | null {
     return this.#container;
   }
@@ -83,6 +84,7 @@ export class GroupFile implements Disposable, DeviceFileHolder, OpenGroup, VfioF
     return [...this.#devices];
   }
 
+  /** `close` was called, or the process has exited. */
   get closed(): boolean {
     return this.#closed;
   }
@@ -237,6 +239,7 @@ export class GroupFile implements Disposable, DeviceFileHolder, OpenGroup, VfioF
     this.#releaseWhenUnused();
   }
 
+  /** The same as `close`. */
   [Symbol.dispose](): void {
     this.close();
   }

@@ -21,6 +21,7 @@ export type IommuKind = 'none' | 'translation' | 'full';
  */
 export type ReservedKind = 'direct' | 'relaxable' | 'reserved' | 'msi';
 
+/** I/O addresses that a mapping must leave out, or that firmware has mapped. */
 export interface ReservedWindow {
   /** First and last I/O address; `last` is inclusive. */
   readonly first: bigint;

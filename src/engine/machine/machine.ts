@@ -97,6 +97,7 @@ export class Machine implements Disposable {
     for (const { fn, spec } of placed) this.#sriov.first(fn, spec.numVfs ?? 0);
   }
 
+  /** The line that `console.log` prints of it. */
   [INSPECT](): string {
     return `Machine ${this.name}: ${this.functions.size} functions, ${this.groups.size} groups${this.#disposed ? ', switched off' : ''}`;
   }
@@ -137,6 +138,10 @@ export class Machine implements Disposable {
     return this.#groups.node(path);
   }
 
+  /**
+   * Calls `listener` at each event of the machine (hot plug, binding), until the result is
+   * disposed.
+   */
   on(listener: (event: MachineEvent) => void): Disposable {
     return this.#events.on(listener);
   }

@@ -14,6 +14,12 @@ export class SyntheticVm extends Counted implements VmFile {
   readonly name: string;
   readonly #onEnd: () => void;
 
+  /**
+   * A machine with one reference, the creator's.
+   *
+   * @param name for messages
+   * @param onEnd called once, when the machine ends
+   */
   constructor(provider: VmProvider, name: string, onEnd: () => void = () => {}) {
     super(name);
     this.provider = provider;

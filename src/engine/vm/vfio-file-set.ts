@@ -30,6 +30,7 @@ interface Listed {
   readonly hold: Disposable;
 }
 
+/** Listeners of a `VfioFileSet`. */
 export interface VfioFileSetOptions {
   /**
    * Called when the first file comes whose DMA may bypass the caches, and when the last such file
@@ -49,6 +50,11 @@ export class VfioFileSet implements Disposable {
   readonly #listed = new Map<VfioFile, Listed>();
   #noncoherent = false;
 
+  /**
+   * An empty set.
+   *
+   * @param vm the machine whose set it is
+   */
   constructor(vm: VmFile, options: VfioFileSetOptions = {}) {
     this.#vm = vm;
     this.#onNoncoherent = options.onNoncoherent ?? (() => {});
@@ -56,10 +62,12 @@ export class VfioFileSet implements Disposable {
     this.#failed = (what, error) => log.log('error', `the set of ${vm.name}: ${what} failed: ${textOf(error)}`);
   }
 
+  /** Files in the set. */
   get size(): number {
     return this.#listed.size;
   }
 
+  /** A file in the set does DMA that may bypass the caches. */
   get noncoherent(): boolean {
     return this.#noncoherent;
   }

@@ -13,6 +13,11 @@ export class VmProvider {
   #pins = 0;
   #unloaded = false;
 
+  /**
+   * A module that is loaded, without pins.
+   *
+   * @param name the module's name, for messages: `kvm_intel`
+   */
   constructor(name: string) {
     this.name = name;
   }
@@ -22,6 +27,7 @@ export class VmProvider {
     return this.#pins;
   }
 
+  /** `unload` has succeeded. */
   get unloaded(): boolean {
     return this.#unloaded;
   }
@@ -33,6 +39,7 @@ export class VmProvider {
     return true;
   }
 
+  /** Drops one reference of `tryPin` (module_put). */
   unpin(): void {
     if (this.#pins === 0) throw new Error(`unpin of ${this.name}, which has no pins`);
     this.#pins--;
@@ -63,6 +70,7 @@ export interface VmFile {
   readonly name: string;
   /** Take a reference; false when the machine is being destroyed (S4-04). */
   tryGet(): boolean;
+  /** Drops one reference of `tryGet`. */
   put(): void;
 }
 

@@ -13,9 +13,11 @@ import { RegisterLayout } from './register-layout.ts';
 /** Bytes, or '4K', '1M', '2G'. */
 export type BarSize = number | SizeText;
 
-interface BarPlacement {
+/** The kind of a BAR. */
+export interface BarPlacement {
   /** Default: 'mem32', or 'mem64' above 2 GiB. A 64-bit BAR takes the next index too. */
   readonly type?: 'mem32' | 'mem64' | 'io';
+  /** Reads have no side effects (PCI, "Base Address Registers"). Default: false. */
   readonly prefetchable?: boolean;
   /**
    * False: the BAR cannot be mapped. Drivers and peers then reach it by reads and writes alone,

@@ -129,6 +129,13 @@ export type WriteHandlers<B, D> = {
 /** The values that reads show, by register. */
 export type ReadHandlers<B, D> = { readonly [P in Path<B>]?: (dev: D, stored: RawAt<B, P>) => RawAt<B, P> };
 
+/** The effects of timers, by the name that `dev.schedule` is given. */
+export interface TimerHandlers<D> {
+  /** The effect of this timer when it runs out. */
+  readonly [name: string]: (dev: D) => unknown;
+}
+
+/** Handlers of the device's life, beside those of its registers. */
 interface LifeHandlers<D> {
   /** At power-on and after every reset. */
   start?(dev: D): unknown;
@@ -148,6 +155,7 @@ export interface DeviceIds {
   readonly subsystem?: string;
   /** For people. Default: the id. */
   readonly name?: string;
+  /** Revision ID, 8 bits. Default: 0. */
   readonly revision?: number;
   /**
    * A name, or base class, sub-class and programming interface: 24 bits, or six hexadecimal digits
@@ -156,14 +164,18 @@ export interface DeviceIds {
   readonly class?: ClassName | number | `0x${string}` | `${number}`;
 }
 
+/** MSI-X vectors, and the place of their table. */
 export interface MsixPlacement {
+  /** 1 to 2048. */
   readonly vectors: number;
   /**
    * The BAR that holds table and pending bits. Their bytes reach the host, not the model. Default:
    * one that is added for them.
    */
   readonly bar?: number;
+  /** Bytes from the start of the BAR. */
   readonly tableOffset?: number;
+  /** Bytes from the start of the BAR. */
   readonly pbaOffset?: number;
 }
 
@@ -193,7 +205,9 @@ export interface DeviceFeatures {
    * `[capabilities.vpd(image)]`.
    */
   readonly capabilities?: readonly Capability[];
+  /** The same for PCI Express extended capabilities. */
   readonly extendedCapabilities?: readonly Capability[];
+  /** The image of the expansion ROM. */
   readonly rom?: Uint8Array;
   /**
    * Virtual functions: `{ totalVfs: 4, vf: device({ … }) }`. The SR-IOV capability follows from it.
@@ -237,6 +251,7 @@ export interface DeviceMigration<D> {
 
 /** A device as `device()` takes it: ids, BARs, interrupts, and the behaviour of its registers. */
 export interface DeviceSpec<B extends Bars, S, C, O, I> extends DeviceIds, DeviceFeatures {
+  /** BARs by name, made with `bar` and `memory`. */
   readonly bars?: B;
   /** Registers of the device's own in config space: see `configRegisters`. */
   readonly config?: C;
@@ -265,8 +280,8 @@ export interface DeviceSpec<B extends Bars, S, C, O, I> extends DeviceIds, Devic
   readonly inputs?: Inputs<I, Dev<B, S, C, O>>;
   /** Regions besides BARs, from index 9 on. */
   readonly regions?: Once<B, readonly RegionSpec<Dev<B, S, C, O>>[]>;
-  /** The effect of a timer of `dev.schedule` that runs out. */
-  readonly timers?: Once<B, { readonly [name: string]: (dev: Dev<B, S, C, O>) => unknown }>;
+  /** The effects of the timers of `dev.schedule`, by name, when they run out. */
+  readonly timers?: Once<B, TimerHandlers<Dev<B, S, C, O>>>;
   /**
    * The device can be moved to another process while it runs: its registers, its `state` and its
    * timers go along. All that it waits for must be a timer then; with a handler that is at work in

@@ -34,6 +34,11 @@ export interface KitDevice<I = unknown, O = unknown> extends DeviceModel {
 /**
  * Declare a device.
  *
+ * @typeParam B its BARs
+ * @typeParam S the value of `state()`
+ * @typeParam C its `config`
+ * @typeParam O its `outputs`
+ * @typeParam I parameters of its `inputs`
  * @throws VfioError EINVAL for a declaration that cannot be: keys that do not exist, values of the
  * wrong kind, registers that overlap, a handler of a register that is not there
  */

@@ -25,6 +25,7 @@ const DELAY_MAX_MS = 2 ** 31 - 1;
  * not catch it.
  */
 export class DeviceReset extends Error {
+  /** The kit makes it. */
   constructor() {
     super('the device was reset while a handler was at work');
     this.name = 'DeviceReset';

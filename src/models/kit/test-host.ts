@@ -22,7 +22,7 @@ import {
 } from '../../abi/device-host.ts';
 import type { DirectMemory } from '../../abi/memory.ts';
 import { ManualClock } from '../../base/clock.ts';
-import { driverView } from '../../base/driver-view.ts';
+import { driverView, type RegisterMapOptions } from '../../base/driver-view.ts';
 import { VfioError } from '../../base/errno.ts';
 import { kindOf, type Logger, type LogLevel, RateLimitedLogger } from '../../base/log.ts';
 import type { RegisterAccess } from '../../base/register-access.ts';
@@ -32,28 +32,56 @@ import type { DeviceModel } from '../../pci/declaration.ts';
 import { checkModel } from './device-model.ts';
 import type { Instance } from './instance.ts';
 
+/** An event of the device's interrupts, as `TestHost` notes it; the number is the vector. */
 export type IrqEvent = 'raise' | 'lower' | `trigger ${number}`;
 
+/** The memory, the interrupts and the BARs of a `TestHost`. */
+export interface TestHostOptions {
+  /** The IOVA of the first byte of memory. Default: 0x100000. */
+  readonly base?: bigint;
+  /** Bytes of memory, all zero at first. Default: 65536. */
+  readonly memorySize?: number;
+  /** The kind of interrupt that the driver has enabled. Default: 'msi'. */
+  readonly mode?: 'intx' | 'msi' | 'msix';
+  /** Messages that the driver has enabled. Default: 1. */
+  readonly vectors?: number;
+  /** Bytes behind each BAR that `barMemory` hands out. Default: 65536. */
+  readonly barSize?: number;
+  /** The bytes that DMA reaches, in place of `memorySize` new ones. */
+  readonly memory?: Uint8Array;
+  /** The way of DMA to memory. Default: synchronous copies from and to `memory`. */
+  readonly dma?: DmaPort;
+}
+
+/** Plays the machine around one model in a test; the test is the driver, and moves the clock. */
+
 export class TestHost implements DeviceHost {
+  /** The clock of the device. It moves with `advance` alone. */
   readonly clock = new ManualClock();
+  /** Lines that the device has logged, in order; digits are replaced by #. */
   readonly logged: { level: LogLevel; message: string }[] = [];
   /** Limited in rate, as the engine's log is; its time stands still. */
   readonly log: Logger = { log: (level, message) => this.#limited.log(level, kindOf(message), message) };
   readonly #limited = new RateLimitedLogger({ log: (level, message) => void this.logged.push({ level, message }) }, new ManualClock());
   /** The memory that DMA reaches; `base` is the IOVA of its first byte. */
   readonly memory: Uint8Array;
+  /** The IOVA of the first byte of `memory`. */
   readonly base: bigint;
+  /** Every change of the INTx line and every message, in order. */
   readonly irqEvents: IrqEvent[] = [];
+  /** The device's way to `memory`. */
   readonly dma: DmaPort;
+  /** The device's interrupts. A test may change `mode` and `vectors`, as a driver does. */
   readonly irq: IrqPort & { mode: 'intx' | 'msi' | 'msix'; vectors: number };
   /** The work of each `answerAfter`, in order. */
   readonly held: Promise<unknown>[] = [];
-  /** Errors that were reported, in order, and how often PME was signalled. */
+  /** Errors that the device has reported, in order. */
   readonly errors: { readonly kind: ErrorKind; readonly status: number | undefined }[] = [];
+  /** How often the device has signalled PME. */
   wakes = 0;
   /** The INTx line. */
   asserted = false;
-  /** Set: asynchronous DMA waits until this many milliseconds of the clock have passed. */
+  /** How many milliseconds of the clock `dma.read` and `dma.write` take. Default: 0. */
   dmaDelayMs = 0;
   readonly #bars = new Map<number, DirectMemory>();
   readonly #barSize: number;
@@ -61,18 +89,8 @@ export class TestHost implements DeviceHost {
   /** DMA that waits for the clock. */
   #delayed = 0;
 
-  constructor(
-    options: {
-      base?: bigint;
-      memorySize?: number;
-      mode?: 'intx' | 'msi' | 'msix';
-      vectors?: number;
-      barSize?: number;
-      /** In place of memory that is all there: its bytes, and the way to them. */
-      memory?: Uint8Array;
-      dma?: DmaPort;
-    } = {},
-  ) {
+  /** A host without a device; `plug` makes the device. */
+  constructor(options: TestHostOptions = {}) {
     this.base = options.base ?? 0x10_0000n;
     this.memory = options.memory ?? new Uint8Array(options.memorySize ?? 0x1_0000);
     this.#barSize = options.barSize ?? 0x1_0000;
@@ -130,10 +148,12 @@ export class TestHost implements DeviceHost {
   /**
    * BAR `index` of the plugged device, as a driver has it: loads and stores by offset, or registers
    * by name.
+   *
+   * @throws VfioError ENODEV before `plug`
    */
   bar(index: number): RegisterAccess;
-  bar<R extends Registers>(index: number, map: R, options?: { readonly at?: number }): DriverView<R>;
-  bar(index: number, map?: Registers, { at = 0 }: { readonly at?: number } = {}): unknown {
+  bar<R extends Registers>(index: number, map: R, options?: RegisterMapOptions): DriverView<R>;
+  bar(index: number, map?: Registers, { at = 0 }: RegisterMapOptions = {}): unknown {
     const access = barAccess(this.#device.model, index);
     return map === undefined ? access : driverView(map, access, at);
   }
@@ -184,24 +204,29 @@ export class TestHost implements DeviceHost {
     throw new VfioError('ENODEV', 'this TestHost has no device', { fix: 'Plug one: host.plug(model).' });
   }
 
+  /** `DeviceHost.readConfig`: from the config space of the plugged device. */
   readConfig(offset: number, width: Width): number {
     return this.#device.config.read(offset, width);
   }
 
+  /** `DeviceHost.reportError`: notes the error in `errors`. Always true. */
   reportError(kind: ErrorKind, status?: number): boolean {
     this.errors.push({ kind, status });
     return true;
   }
 
+  /** `DeviceHost.wake`: counts it in `wakes`. Always true. */
   wake(): boolean {
     this.wakes++;
     return true;
   }
 
+  /** `DeviceHost.answerAfter`: keeps `work` in `held`. */
   answerAfter(work: Promise<unknown>): void {
     this.held.push(work);
   }
 
+  /** `DeviceHost.barMemory`: `barSize` bytes of its own for each BAR. */
   barMemory(index: number): DirectMemory {
     const present = this.#bars.get(index);
     if (present !== undefined) return present;

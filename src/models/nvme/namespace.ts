@@ -13,6 +13,7 @@ import { writeStatus } from './storage-status.ts';
 
 export type BlockSize = 512 | 4096;
 
+/** The storage and the format of one namespace. */
 export interface NamespaceOptions {
   readonly storage: Storage;
   /**

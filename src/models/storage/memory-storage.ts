@@ -159,6 +159,7 @@ export class MemoryStorage implements Storage {
     }
   }
 
+  /** Frees every page. Idempotent. */
   [Symbol.dispose](): void {
     this.#disposed = true;
     this.#tables.length = 0;
