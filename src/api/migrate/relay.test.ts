@@ -1,5 +1,5 @@
 /**
- * Carrying a move between two ends, one of which takes nothing any more, or sends terminal
+ * Carrying a move between two ends, one of which accepts no more data, or sends terminal
  * controls.
  */
 import { once } from 'node:events';
@@ -33,7 +33,7 @@ function end(name: string, output: Writable = new PassThrough().resume()): Pipe 
 
 afterEach(() => void vi.useRealTimers());
 
-it('S0-19 an end that takes nothing any more ends the move, and both ends hear of it', async () => {
+it('S0-19 an end that accepts no more data ends the move, and both ends hear of it', async () => {
   const source = end('unix:/a');
   const destination = end('unix:/b', new Writable({ write: () => {} }));
   for (let i = 0; i < 8; i++) source.input.write(frame(Kind.DEVICE, new Uint8Array(2 ** 19)));

@@ -36,7 +36,7 @@ const STALL_MS = 20_000;
  * @internal
  * @returns its figures; null when the source did not send them
  * @throws VfioError (rejects) the refusal of either end; ECONNRESET when an end was lost; ETIMEDOUT
- *   when an end takes nothing any more; EIO when an end was lost during the hand-over; EINTR when
+ *   when an end accepts no more data; EIO when an end was lost during the hand-over; EINTR when
  *   `signal` gave the move up
  */
 export async function relay(source: Pipe, destination: Pipe, options: RelayOptions = {}): Promise<Figures | null> {

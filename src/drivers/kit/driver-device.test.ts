@@ -243,7 +243,11 @@ it('enable takes as many vectors as the device has, and no more', () => {
     message: '0000:00:04.0 has 4 MSI vectors; 5 cannot be enabled',
     fix: 'Enable from 1 to 4.',
   });
-  expect(failure(() => dev.msix.enable(1))).toMatchObject({ code: 'ENOSPC', message: '0000:00:04.0 has no MSI-X' });
+  expect(failure(() => dev.msix.enable(1))).toMatchObject({
+    code: 'ENOSPC',
+    message: '0000:00:04.0 has no MSI-X',
+    fix: expect.stringContaining('MSI: dev.msi.enable(…)'),
+  });
   for (const bad of [0, -1, 1.5, Number.NaN, 2 ** 53]) expect(failure(() => dev.msi.enable(bad)).code).toBe('EINVAL');
   fake.irqCounts[1] = 1;
   expect(failure(() => dev.msi.enable(0))).toMatchObject({

@@ -149,6 +149,12 @@ const kinds = { intx: IrqIndex.INTX, msi: IrqIndex.MSI, msix: IrqIndex.MSIX } as
 const titles = { intx: 'INTx', msi: 'MSI', msix: 'MSI-X' } as const;
 export type IrqKind = keyof typeof kinds;
 
+/** The way out for a driver that asks for a kind of interrupt that the device lacks. */
+function otherKinds(device: Device): { fix?: string } {
+  const has = (Object.keys(kinds) as IrqKind[]).filter((kind) => device.irq(kinds[kind]).count > 0);
+  return has.length === 0 ? {} : { fix: `It has ${has.map((kind) => `${titles[kind]}: dev.${kind}.enable(…)`).join('; ')}.` };
+}
+
 /** The surroundings of the device that enabling needs. */
 export interface IrqContext {
   readonly device: Device;
@@ -193,7 +199,7 @@ export class Interrupts implements Disposable {
       throw new VfioError(
         Number.isSafeInteger(count) && count > has ? 'ENOSPC' : 'EINVAL',
         has === 0 ? `${name} has no ${titles[kind]}` : `${name} has ${vectors}; ${String(count)} cannot be enabled`,
-        has === 0 ? {} : { fix: has === 1 ? 'Enable 1.' : `Enable from 1 to ${has}.` },
+        has === 0 ? otherKinds(device) : { fix: has === 1 ? 'Enable 1.' : `Enable from 1 to ${has}.` },
       );
     }
     context.checkFree(kind, name);

@@ -185,7 +185,7 @@ export class ClientConnection implements Disposable {
 
   /**
    * Sends the request in `out` and wants no answer, not even an error.
-   * @throws VfioError ETIMEDOUT when the server takes nothing any more; ENODEV
+   * @throws VfioError ETIMEDOUT when the server accepts no more data; ENODEV
    */
   post(command: number, size: number): void {
     this.#start(command, size, HeaderFlags.COMMAND | HeaderFlags.NO_REPLY);
