@@ -203,7 +203,7 @@ describe('server and client in one thread', () => {
     const code = `
 import { parentPort } from 'node:worker_threads';
 import ${JSON.stringify(new URL('../bin/typescript.js', import.meta.url).href)};
-const { serve } = await import(${JSON.stringify(new URL('../src/doors/machine.ts', import.meta.url).href)});
+const { serve } = await import(${JSON.stringify(new URL('../src/doors/server.ts', import.meta.url).href)});
 await serve('sim:edu', { path: ${JSON.stringify(path)} });
 parentPort.postMessage('ready');`;
     const file = join(directory, 'worker.mjs');

@@ -147,7 +147,7 @@ describe('vfio migrate', () => {
     // A wrong command.
     expect(await vfio('migrate', `unix:${b}`, 'exec:exit 3')).toMatchObject({
       status: 1,
-      err: expect.stringContaining('continues where it was'),
+      err: expect.stringContaining('goes on where it was'),
     });
     expect(there.bar(0).read32(0)).toBe(0x0100_00ed);
   });
