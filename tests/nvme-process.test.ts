@@ -7,14 +7,15 @@ import { pathToFileURL } from 'node:url';
 import { expect, it } from 'vitest';
 import { typescript } from './kit/typescript.ts';
 
-const index = pathToFileURL(join(import.meta.dirname, '../src/doors/index.ts')).href;
+const door = (name: string) => pathToFileURL(join(import.meta.dirname, `../src/doors/${name}.ts`)).href;
 
 /**
  * The output of a program that opens a disk with 50 ms for each command. It fails when it has not
  * ended after a minute.
  */
 function run(interrupts: string, body: string): Promise<string> {
-  const program = `import { NvmeDriver, open } from '${index}';
+  const program = `import { open } from '${door('index')}';
+    import { NvmeDriver } from '${door('nvme')}';
     const driver = await NvmeDriver.start(await open('sim:nvme,size=16M,latencyMs=50'), { interrupts: '${interrupts}' });
     const ns = driver.namespace(1);
     ${body}`;
