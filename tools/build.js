@@ -36,8 +36,8 @@ const entryPoints = {
 };
 
 /**
- * Beside dist/, and then in its place: who runs the command meanwhile finds all files, of before or
- * of now.
+ * The folder that is built, beside dist/. It takes the place of dist/ in one step, so a command
+ * that starts meanwhile finds all files of one build.
  */
 const unfinished = join(root, `dist.${process.pid}.tmp`);
 
