@@ -1,7 +1,7 @@
 /** `vfio explain`: whether a user can have a device, and what is in the way. */
 import { statSync } from 'node:fs';
 import type { Explanation } from '../engine/machine/explain.ts';
-import { parseBdf } from '../pci/bdf.ts';
+import { isBdf } from '../pci/bdf.ts';
 import type { CommandContext } from './command.ts';
 import { Exit } from './exit-codes.ts';
 import { json, type Terminal } from './terminal.ts';
@@ -23,15 +23,6 @@ export async function explain(
   if (options.json === true) json(terminal, 'vfio-ts/explain/1', explanation);
   else printExplanation(explanation, terminal);
   return explanation.usable ? Exit.OK : Exit.PROBLEMS;
-}
-
-function isBdf(text: string): boolean {
-  try {
-    parseBdf(text);
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 async function explanationOf(where: string, at: string): Promise<Explanation> {

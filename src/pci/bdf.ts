@@ -57,6 +57,16 @@ export function parseBdf(text: string): string {
   return formatBdf(bdfParts(text));
 }
 
+/** Whether `text` is a BDF, in any spelling that `parseBdf` takes. */
+export function isBdf(text: string): boolean {
+  try {
+    bdfParts(text);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 /** Compares BDFs in the order of bus enumeration, for sorting. */
 export function compareBdf(a: string, b: string): number {
   const x = bdfParts(a);

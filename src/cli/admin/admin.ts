@@ -3,7 +3,7 @@ import { withFullPaths } from '../../api/address.ts';
 import type { AdminAnswer } from '../../api/admin/commands.ts';
 import type { MachineDocument } from '../../api/machine-document.ts';
 import type { Explanation } from '../../engine/machine/explain.ts';
-import { parseBdf } from '../../pci/bdf.ts';
+import { isBdf } from '../../pci/bdf.ts';
 import type { CommandContext, CommandSpec } from '../command.ts';
 import { printExplanation } from '../explanation.ts';
 import { machineLines } from '../machine-tree.ts';
@@ -32,7 +32,7 @@ export async function administer(
 /** The row's arguments by name. @param isOne the socket of one function, which needs no address */
 async function parsed(row: CommandSpec, rest: readonly string[], isOne: boolean, context: CommandContext): Promise<Given> {
   const [first, ...others] = row.arguments ?? [];
-  const omitted = isOne && first?.name === '<bdf>' && !isBdf(rest.find((word) => !word.startsWith('-')));
+  const omitted = isOne && first?.name === '<bdf>' && !isBdf(rest.find((word) => !word.startsWith('-')) ?? '');
   const spec = omitted ? { ...row, arguments: others } : row;
   const given: Given = {};
   const read = async (_context: CommandContext, options: Given, ...words: (string | undefined)[]): Promise<undefined> => {
@@ -45,14 +45,6 @@ async function parsed(row: CommandSpec, rest: readonly string[], isOne: boolean,
   // The server reads the file, and has a working directory of its own.
   if (typeof given.device === 'string') given.device = withFullPaths(given.device);
   return given;
-}
-
-function isBdf(word: string | undefined): boolean {
-  try {
-    return word !== undefined && parseBdf(word) !== '';
-  } catch {
-    return false;
-  }
 }
 
 async function ask(where: string, name: string, given: Record<string, string | boolean>, terminal: Terminal): Promise<AdminAnswer> {

@@ -8,9 +8,9 @@
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
 import { nearest } from '../../base/nearest.ts';
+import { parseIds } from '../../pci/vendor-device.ts';
 import type { EngineContext } from '../context.ts';
 import { VfioPciDevice } from '../device/pci-device.ts';
-import { parseIds } from './function-builder.ts';
 import type { DmaUse, FunctionSpec, HostDriverSpec, IommuKind } from './machine-spec.ts';
 import type { FunctionGroup, PciFunction } from './pci-function.ts';
 

@@ -88,7 +88,7 @@ describe('stubs', () => {
 
   it.each([
     [{ at: '00.0' }, 'needs a `model`, or an `id`'],
-    [{ at: '00.0', id: '8086' }, 'write vendor:device'],
+    [{ at: '00.0', id: '8086' }, "write it as 'vendor:device'"],
     [{ at: '00.0', id: '8086:10d3', devices: [] }, 'only bridges and ports can'],
     [{ at: '00.0', kind: 'toaster' as never }, "unknown kind 'toaster'"],
     [{ at: '00.0', kind: 'downstream-port' }, 'downstream-port cannot be on the root bus'],

@@ -10,6 +10,7 @@ import { type Failed, ownedBy } from '../../base/foreign.ts';
 import { PciExp, PciExpType } from '../../pci/capabilities/pci-express-registers.ts';
 import { acs, af, msi, type PcieOptions, type PciePortType, pcie, pm } from '../../pci/capabilities.ts';
 import type { Capability, DeviceModel, PciDeclaration, SriovDeclaration } from '../../pci/declaration.ts';
+import { parseIds } from '../../pci/vendor-device.ts';
 import { physicalFunctionOf } from '../../pci/virtual-functions.ts';
 import { bridgeKinds, type FunctionKind, type FunctionSpec, type ModelReference } from './machine-spec.ts';
 
@@ -72,13 +73,6 @@ const bridgeIds: Partial<Record<FunctionKind, string>> = {
   'pcie-to-pci-bridge': '1b36:000e',
   'pci-bridge': '1b36:0001',
 };
-
-/** `vendor:device` as numbers. @throws VfioError EINVAL */
-export function parseIds(text: string, what: string): { readonly vendor: number; readonly device: number } {
-  const match = /^([0-9a-f]{4}):([0-9a-f]{4})$/i.exec(text);
-  if (match === null) throw new VfioError('EINVAL', `${what} is '${text}'; write vendor:device in hexadecimal, such as 8086:10d3`);
-  return { vendor: Number.parseInt(match[1]!, 16), device: Number.parseInt(match[2]!, 16) };
-}
 
 /**
  * @param behind kind of the bridge above, null on the root bus

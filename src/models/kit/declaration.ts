@@ -1,9 +1,9 @@
 /** From a `device({ … })` to the PCI declaration that config space is built from. */
-import { shownValue } from '../../base/declared.ts';
 import { VfioError } from '../../base/errno.ts';
 import { msi, msix, pcie, pm } from '../../pci/capabilities.ts';
 import { parseClass } from '../../pci/class-codes.ts';
 import type { BarDeclaration, Capability, PciDeclaration, RegionDeclaration } from '../../pci/declaration.ts';
+import { parseIds } from '../../pci/vendor-device.ts';
 import { type AnyBar, regionSize } from './bar.ts';
 import type { ConfigRegisters } from './config-registers.ts';
 import type { DeviceFeatures, DeviceIds, MsixPlacement, RegionSpec } from './device-spec.ts';
@@ -16,7 +16,7 @@ export function makeDeclaration(
   regions: readonly RegionSpec<never>[] = [],
   config?: ConfigRegisters | undefined,
 ): PciDeclaration {
-  const [vendor, deviceId] = parseIds(spec.id, 'id');
+  const { vendor, device: deviceId } = parseIds(spec.id, 'id');
   const subsystem = spec.subsystem === undefined ? undefined : parseIds(spec.subsystem, 'subsystem');
   const declared: BarDeclaration[] = bars.flatMap((bar, index) => (bar === undefined ? [] : [{ index, ...placed(bar) }]));
   const capabilities: Capability[] = [];
@@ -38,7 +38,7 @@ export function makeDeclaration(
     device: deviceId,
     revision: spec.revision ?? 0,
     classCode: parseClass(spec.class ?? 'unclassified', 'class of device()'),
-    ...(subsystem === undefined ? {} : { subsystemVendor: subsystem[0], subsystem: subsystem[1] }),
+    ...(subsystem === undefined ? {} : { subsystemVendor: subsystem.vendor, subsystem: subsystem.device }),
     bars: declared.sort((a, b) => a.index - b.index),
     ...(spec.rom === undefined ? {} : { rom: spec.rom }),
     ...(regions.length === 0 ? {} : { regions: regions.map(declareRegion) }),
@@ -64,14 +64,6 @@ function declareRegion({ type, subtype, size, read, write }: RegionSpec<never>):
 
 function placed({ size, type, prefetchable, backing, mappable, doorbells }: AnyBar): Omit<BarDeclaration, 'index'> {
   return { size, type, prefetchable, backing, ...(mappable ? {} : { mappable }), ...(doorbells.length === 0 ? {} : { doorbells }) };
-}
-
-/** `vvvv:dddd` in hexadecimal. */
-export function parseIds(text: string, what: string): readonly [number, number] {
-  const match = typeof text === 'string' ? /^([0-9a-f]{4}):([0-9a-f]{4})$/i.exec(text) : null;
-  if (match === null)
-    throw new VfioError('EINVAL', `${what} is ${shownValue(text)}; write it as 'vendor:device' in hexadecimal, for example '1234:11e8'`);
-  return [Number.parseInt(match[1]!, 16), Number.parseInt(match[2]!, 16)];
 }
 
 const ENTRY = 16;
