@@ -2,12 +2,12 @@
 import { Access } from '../src/abi/memory.ts';
 import { Extension } from '../src/abi/vfio.ts';
 import { ManualClock } from '../src/base/clock.ts';
-import { RateLimitedLogger, silentLogger } from '../src/base/log.ts';
 import { defaultParams, type EngineContext } from '../src/engine/context.ts';
 import { Container } from '../src/engine/dma/container.ts';
 import type { AttachableGroup } from '../src/engine/dma/iommu-properties.ts';
 import { Process } from '../src/engine/dma/process.ts';
 import { FaultPlan } from '../src/engine/fault-plan.ts';
+import { EventStream } from '../src/events/stream.ts';
 import { HostDma } from '../src/hardware/host-dma.ts';
 import { IommuDomain, Translation } from '../src/hardware/iommu-domain.ts';
 import { MemfdMemory } from '../src/sys/memfd.ts';
@@ -18,9 +18,11 @@ const PAGE = 4096;
 
 function context(): EngineContext {
   const clock = new ManualClock();
+  const stream = new EventStream({ clock });
   return {
     clock,
-    log: new RateLimitedLogger(silentLogger, clock),
+    stream,
+    events: stream.source('0000:00:04.0'),
     params: { ...defaultParams, dmaEntryLimit: 1 << 20 },
     pageSize: PAGE,
     faults: new FaultPlan(),
@@ -151,7 +153,7 @@ function copy(size: number, direction: 'read' | 'write', aim?: string): Figure {
   const domain = new IommuDomain({ unit: {}, coherent: true, enforcesCoherency: false, pageSizes: 0x1000n });
   domain.map(256, 256 + 4095, memory, 0, Access.READ_WRITE);
   const clock = new ManualClock();
-  const dma = new HostDma({ busMaster: true, powered: true, domain }, new RateLimitedLogger(silentLogger, clock));
+  const dma = new HostDma({ busMaster: true, powered: true, domain }, new EventStream({ clock: clock }).source('device'));
   const buffer = new Uint8Array(size);
   const bytes = memory.windows[0]!;
   const N = Math.max(16, Math.min(2048, Math.floor(2 ** 20 / size)));

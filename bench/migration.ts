@@ -9,7 +9,7 @@ import { Access } from '../src/abi/memory.ts';
 import { moveDevice } from '../src/api/migrate/move.ts';
 import { open } from '../src/api/open.ts';
 import { ManualClock } from '../src/base/clock.ts';
-import { RateLimitedLogger, silentLogger } from '../src/base/log.ts';
+import { EventStream } from '../src/events/stream.ts';
 import { DmaLog } from '../src/hardware/dma-log.ts';
 import { HostDma } from '../src/hardware/host-dma.ts';
 import { IommuDomain } from '../src/hardware/iommu-domain.ts';
@@ -58,7 +58,7 @@ function writes(): Figure {
   const make = (): HostDma => {
     const domain = new IommuDomain({ unit: {}, coherent: true, enforcesCoherency: false, pageSizes: 0x1000n });
     domain.map(0, 4095, memory, 0, Access.READ_WRITE);
-    return new HostDma({ busMaster: true, powered: true, domain }, new RateLimitedLogger(silentLogger, new ManualClock()));
+    return new HostDma({ busMaster: true, powered: true, domain }, new EventStream({ clock: new ManualClock() }).source('device'));
   };
   const [logged, plain] = [make(), make()];
   logged.writes = new DmaLog([{ first: 0, last: 4095 }]);

@@ -5,6 +5,7 @@
 import { acrossCopies } from '../base/across-copies.ts';
 import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/log.ts';
+import type { DmaFaultReason, EventPort } from './event.ts';
 import type { Access, DirectMemory } from './memory.ts';
 
 /** Outcome of a DMA that was tried at once. */
@@ -20,9 +21,6 @@ export const Dma = {
   REMOTE: 2,
 } as const;
 export type Dma = (typeof Dma)[keyof typeof Dma];
-
-/** 'stopped': the device is stopped for migration, and its model has broken its promise. */
-export type DmaFaultReason = 'bus-master-off' | 'not-powered' | 'stopped' | 'no-domain' | 'not-mapped' | 'permission' | 'remote-failed';
 
 /**
  * The error with which the asynchronous forms reject. A device sees its own faults, as an
@@ -102,6 +100,8 @@ export interface DeviceHost {
   readonly clock: Clock;
   /** Lines about the device, limited in rate. */
   readonly log: Logger;
+  /** Where the model emits commands of its own kind, for traces and recordings. */
+  readonly events: EventPort;
   /**
    * Hold the answer to the current access until `work` resolves or rejects: see
    * `Device.heldAnswer`. Everything else goes on meanwhile. The model calls it before the access

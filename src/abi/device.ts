@@ -8,8 +8,10 @@
  * interrupts is asynchronous. Every method throws `VfioError` with the errno Linux gives, ENODEV
  * once the device is gone or the file is closed.
  */
+
 import type { RegisterAccess } from '../base/register-access.ts';
 import type { DmaBuf, DmaBufRequest, DmaLogging, LowPower, MigrationControl, SleepNotice } from './device-features.ts';
+import type { EventFlow, EventOptions, EventPort } from './event.ts';
 import type { InterruptSink, InterruptSource } from './interrupt-sink.ts';
 import type { Access, DirectMemory, Memory } from './memory.ts';
 
@@ -318,6 +320,17 @@ export interface Device extends Disposable {
    * @throws VfioError ENODEV once the device is gone or closed
    */
   on(listener: (event: DeviceEvent) => void, kinds?: readonly DeviceEventKind[]): Disposable;
+  /**
+   * The traffic between the driver and the device from now on, in order: accesses, DMA, interrupts,
+   * resets and all other kinds of `VfioEvent`. `on` is for the driver's work; this is for people
+   * and tools that watch.
+   *
+   * @param options default: every kind, of this device
+   * @throws VfioError EINVAL for a kind that does not exist
+   */
+  events(options?: EventOptions): EventFlow;
+  /** Where the device's driver emits events of its own. */
+  readonly eventPort: EventPort;
   /**
    * Idempotent; the same as dispose. The device is closed for good once its mappings are disposed
    * too.

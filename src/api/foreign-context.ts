@@ -6,10 +6,9 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import type { DeviceHost, Model, ModelMigration } from '../abi/device-host.ts';
 import type { Accepted, Mediator } from '../abi/mediator.ts';
-import { SystemClock } from '../base/clock.ts';
 import { type Failed, isThenable, textOf } from '../base/foreign.ts';
 import type { Logger } from '../base/log.ts';
-import { RateLimitedLogger } from '../base/log.ts';
+import { EventStream } from '../events/stream.ts';
 import { FunctionHost } from '../hardware/function-host.ts';
 import type { DeviceModel, SriovDeclaration } from '../pci/declaration.ts';
 
@@ -171,11 +170,12 @@ function enterHooks(hooks: unknown, handle: unknown, failed: Failed): unknown {
  * itself.
  */
 export function surviveForeignCode(log: Logger): Disposable {
-  const limited = new RateLimitedLogger(log, new SystemClock());
+  const events = new EventStream({ log });
+  const source = events.source('code');
   const survive = (what: string) => (error: unknown) => {
     const failed = running.getStore();
     if (failed !== undefined) failed(what, error);
-    else limited.log('error', what, `${what}, of code that belongs to no device; serving goes on: ${textOf(error)}`);
+    else source.note('error', what, `${what}, of code that belongs to no device; serving goes on: ${textOf(error)}`);
   };
   const rejected = survive('a promise that nothing awaits');
   const thrown = survive('an error that nothing catches');
@@ -185,7 +185,7 @@ export function surviveForeignCode(log: Logger): Disposable {
     [Symbol.dispose]: () => {
       process.off('unhandledRejection', rejected);
       process.off('uncaughtException', thrown);
-      limited[Symbol.dispose]();
+      events[Symbol.dispose]();
     },
   };
 }

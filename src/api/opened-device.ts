@@ -1,7 +1,9 @@
 /**
  * A device together with the resources that were opened to reach it. Closing the device closes all.
  */
+
 import type { Device, DeviceEvent, DeviceEventKind, DmaBufRequest, FeatureRequest, SetIrqs } from '../abi/device.ts';
+import type { EventOptions } from '../abi/event.ts';
 import { formatVfToken } from '../abi/vf-token.ts';
 import { Cleanup } from '../base/cleanup.ts';
 import type { DeviceFile } from '../engine/device/device-file.ts';
@@ -106,6 +108,14 @@ export class OpenedDevice implements Device {
 
   reset(): void {
     this.#device.reset();
+  }
+
+  events(options?: EventOptions) {
+    return this.#device.events(options);
+  }
+
+  get eventPort() {
+    return this.#device.eventPort;
   }
 
   hotResetInfo() {

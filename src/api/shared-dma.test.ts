@@ -32,7 +32,7 @@ function rig(iommu: Partial<IommuProperties> = {}) {
           return group.domain;
         },
       },
-      context.log,
+      context.events,
       bdf,
     ),
   });

@@ -4,7 +4,6 @@ import { Cleanup } from './cleanup.ts';
 import { ManualClock } from './clock.ts';
 import { Counted } from './counted.ts';
 import { errnoName, errnoOf, VfioError } from './errno.ts';
-import { RateLimitedLogger } from './log.ts';
 import { struct } from './struct.ts';
 
 describe('VfioError', () => {
@@ -122,83 +121,6 @@ describe('ManualClock', () => {
     clock.advance(30);
     expect(seen).toEqual(['a10000000', 'c15000000', 'b20000000']);
     expect([clock.nowNs(), clock.pendingTimers]).toEqual([30e6, 0]);
-  });
-});
-
-describe('RateLimitedLogger', () => {
-  it('S2-47 a flood gives one line per key and interval, with the count of dropped messages', () => {
-    const clock = new ManualClock();
-    const lines: string[] = [];
-    const log = new RateLimitedLogger({ log: (_level, message) => lines.push(message) }, clock);
-    for (let i = 0; i < 10_000; i++) log.log('warn', 'rlimit', 'over the limit');
-    expect(lines).toEqual(['over the limit']);
-    clock.advance(5000);
-    log.log('warn', 'rlimit', 'over the limit');
-    expect(lines[1]).toBe('over the limit (9999 more since)');
-  });
-
-  it('a message of another kind is written although its key was used before', () => {
-    const clock = new ManualClock();
-    const lines: string[] = [];
-    const log = new RateLimitedLogger({ log: (_level, message) => lines.push(message) }, clock);
-    for (const reason of ['not-mapped', 'bus mastering is off', 'not-mapped'])
-      log.log('warn', 'dma', `DMA at 0x1${lines.length}: ${reason}`);
-    expect(lines).toEqual(['DMA at 0x10: not-mapped', 'DMA at 0x11: bus mastering is off']);
-  });
-
-  it('S2-47 the count is written at the end of the interval, without another message too; a flood is one line in each interval', () => {
-    const clock = new ManualClock();
-    const lines: string[] = [];
-    const log = new RateLimitedLogger({ log: (_level, message) => lines.push(message) }, clock);
-    for (let i = 0; i < 3; i++) log.log('warn', 'x', `at ${i}`);
-    clock.advance(4999);
-    expect(lines).toEqual(['at 0']);
-    clock.advance(1);
-    expect(lines).toEqual(['at 0', 'at 0 (2 more since)']);
-    clock.advance(60_000);
-    expect([lines.length, clock.pendingTimers]).toEqual([2, 0]);
-    log.log('warn', 'x', 'at 9');
-    for (let i = 0; i < 100; i++) {
-      clock.advance(100);
-      log.log('warn', 'x', 'at 9');
-    }
-    expect(lines.slice(2)).toEqual(['at 9', 'at 9 (49 more since)', 'at 9 (50 more since)']);
-  });
-
-  it('dispose writes the count', () => {
-    const clock = new ManualClock();
-    const lines: string[] = [];
-    const log = new RateLimitedLogger({ log: (level, message) => lines.push(`${level}: ${message}`) }, clock);
-    for (let i = 0; i < 3; i++) log.log('error', 'x', () => `call ${i}`);
-    log[Symbol.dispose]();
-    log[Symbol.dispose]();
-    expect(lines).toEqual(['error: call 0', 'error: call 0 (2 more since)']);
-    expect(clock.pendingTimers).toBe(0);
-  });
-
-  it('S0-08 text from a peer makes no flood: a few kinds of a key, then one line for all others', () => {
-    const clock = new ManualClock();
-    const lines: string[] = [];
-    const log = new RateLimitedLogger({ log: (_level, message) => lines.push(message) }, clock);
-    const word = (i: number) => [...String(i)].map((digit) => 'abcdefghij'[Number(digit)]).join('');
-    for (let i = 0; i < 1000; i++) log.log('warn', 'x', `it said ${word(i)}`);
-    expect(lines).toHaveLength(9);
-    clock.advance(5000);
-    expect(lines[9]).toMatch(/ \(991 more since\)$/);
-    expect(lines).toHaveLength(10);
-    // These kinds are older than an interval, so the new kind has room.
-    clock.advance(5000);
-    log.log('warn', 'x', 'something else');
-    log.log('warn', 'x', 'and something else again');
-    expect(lines.slice(10)).toEqual(['something else', 'and something else again']);
-  });
-
-  it('S0-08 the log limit remembers a bounded number of keys', () => {
-    let lines = 0;
-    const log = new RateLimitedLogger({ log: () => lines++ }, new ManualClock());
-    for (let i = 0; i < 10_000; i++) log.log('warn', `key ${i}`, 'x');
-    log.log('warn', 'key 9999', 'x');
-    expect(lines).toBe(10_000);
   });
 });
 

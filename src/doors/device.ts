@@ -12,7 +12,6 @@ export {
   type DeviceHost,
   Dma,
   DmaFault,
-  type DmaFaultReason,
   type DmaPort,
   type ErrorKind,
   type Iova,
@@ -23,6 +22,7 @@ export {
   type ModelPeerToPeer,
   type Width,
 } from '../abi/device-host.ts';
+export type { CommandEvent, DmaFaultReason, EventPort } from '../abi/event.ts';
 export { Access, type DirectMemory, type Memory } from '../abi/memory.ts';
 export { type BitAccess, bit, bits } from '../base/bit-fields.ts';
 export { type Clock, ManualClock, SystemClock } from '../base/clock.ts';

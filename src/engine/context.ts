@@ -4,7 +4,8 @@
  */
 import type { MemoryAllocator } from '../abi/memory.ts';
 import type { Clock } from '../base/clock.ts';
-import type { RateLimitedLogger } from '../base/log.ts';
+import type { EventSource } from '../events/source.ts';
+import type { EventStream } from '../events/stream.ts';
 import type { FaultPlan } from './fault-plan.ts';
 import type { Mediators } from './mediation/mediators.ts';
 import type { EngineParams } from './params.ts';
@@ -13,7 +14,10 @@ export { checkParams, defaultParams, type EngineParams } from './params.ts';
 
 export interface EngineContext {
   readonly clock: Clock;
-  readonly log: RateLimitedLogger;
+  /** Where the machine and its devices emit. */
+  readonly stream: EventStream;
+  /** The machine's own events, which belong to no single function. */
+  readonly events: EventSource;
   /** One object for the life of the machine: an administrator may change values in it. */
   readonly params: EngineParams;
   /** The CPU's page size: 4096, 16384 or 65536 (S2-34). */

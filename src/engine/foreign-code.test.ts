@@ -15,8 +15,8 @@ import type { MediatedDevice } from '../abi/mediator.ts';
 import { Feature, IrqIndex, MigrationState } from '../abi/vfio.ts';
 import { FeatureMigState } from '../abi/vfio-structs.ts';
 import { ManualClock } from '../base/clock.ts';
-import { RateLimitedLogger } from '../base/log.ts';
 import { featureBytes } from '../device/feature-bytes.ts';
+import { EventStream } from '../events/stream.ts';
 import { Mediators } from './mediation/mediators.ts';
 import { SyntheticVm } from './vm/synthetic-vm.ts';
 import { VfioFileSet } from './vm/vfio-file-set.ts';
@@ -247,8 +247,8 @@ it.each<[string, () => void]>([
   ],
   ['rejects', rejects('no disk')],
 ])('S0-08 a logger that %s loses its line, and nothing else', async (_, log) => {
-  const logger = new RateLimitedLogger({ log }, new ManualClock());
-  logger.log('error', 'a', 'a line');
+  const events = new EventStream({ log: { log }, clock: new ManualClock() });
+  events.source('device').note('error', 'a', 'a line');
   await turn();
   expect(unhandled).toEqual([]);
 });

@@ -12,7 +12,8 @@ import { NUM_REGIONS } from '../abi/vfio.ts';
 import { type Clock, PausableClock } from '../base/clock.ts';
 import { VfioError } from '../base/errno.ts';
 import { guardedClock } from '../base/foreign.ts';
-import { kindOf, type Logger, type RateLimitedLogger } from '../base/log.ts';
+import type { Logger } from '../base/log.ts';
+import type { EventSource } from '../events/source.ts';
 import { checkRegions } from '../pci/check-regions.ts';
 import type { ConfigSpace } from '../pci/config-space.ts';
 import type { BarDeclaration, PciDeclaration, RegionDeclaration } from '../pci/declaration.ts';
@@ -30,7 +31,8 @@ export interface FunctionHostOptions {
   /** The function's group now; null before it has one. */
   readonly group: () => { readonly domain: IommuDomain | null } | null;
   readonly clock: Clock;
-  readonly log: RateLimitedLogger;
+  /** Where the function emits: its own. */
+  readonly events: EventSource;
   readonly allocate: MemoryAllocator;
   /** The platform's action at a message of the function. */
   readonly messages?: FunctionMessages;
@@ -85,23 +87,26 @@ export class FunctionHost implements DeviceHost {
   readonly #straight: Uint8Array;
   readonly #configListener: Disposable;
   readonly #messages: FunctionMessages | undefined;
+  /** Where the function emits. */
+  readonly events: EventSource;
 
   constructor(options: FunctionHostOptions) {
     this.bdf = options.bdf;
     this.declaration = options.declaration;
     this.config = options.config;
-    this.#model = new GuardedModel(options.bdf, options.declaration.name, options.log);
+    this.#model = new GuardedModel(options.bdf, options.declaration.name, options.events);
     this.clock = new PausableClock(guardedClock(options.clock, this.#model.failed));
     this.#allocate = options.allocate;
     this.#group = options.group;
     this.#messages = options.messages;
-    this.log = { log: (level, message) => options.log.log(level, `${options.bdf} ${kindOf(message)}`, `${options.bdf}: ${message}`) };
+    this.events = options.events;
+    this.log = { log: (level, message) => options.events.note(level, 'model', `${options.bdf}: ${message}`) };
     this.msix = MsixTable.of(options.config);
-    this.dma = new HostDma(this, options.log, options.bdf);
+    this.dma = new HostDma(this, options.events, options.bdf);
     this.irq = new HostIrq({
       config: options.config,
       msix: this.msix,
-      log: options.log,
+      events: options.events,
       bdf: options.bdf,
       powered: () => this.powered,
     });
@@ -115,6 +120,7 @@ export class FunctionHost implements DeviceHost {
     for (const bar of options.declaration.bars ?? []) this.#special[bar.index] = this.#specialBar(bar);
     for (const [i, region] of regions.entries()) this.#addRegion(NUM_REGIONS + i, region);
     this.#decodingWritten();
+    this.events.onSwitch = () => this.#findStraight();
     this.#configListener = options.config.onWrite((offset, width) => this.#configWritten(offset, width));
   }
 
@@ -149,6 +155,7 @@ export class FunctionHost implements DeviceHost {
   dispose(): void {
     this.#configListener[Symbol.dispose]();
     this.#model.dispose();
+    this.events[Symbol.dispose]();
     for (let i = 0; i < this.#memory.length; i++) {
       this.#memory[i]?.[Symbol.dispose]();
       this.#memory[i] = null;
@@ -200,11 +207,13 @@ export class FunctionHost implements DeviceHost {
   // they are aligned and inside. A BAR that COMMAND does not decode reads as all ones.
 
   read(bar: number, offset: number, width: Width): number {
-    return this.#straight[bar] === 1 ? this.#model.read(bar, offset, width) : this.#readSpecial(bar, offset, width);
+    if (this.#straight[bar] === 1) return this.#model.read(bar, offset, width);
+    return this.events.on ? this.#readSeen(bar, offset, width) : this.#readSpecial(bar, offset, width);
   }
 
   write(bar: number, offset: number, width: Width, value: number): void {
     if (this.#straight[bar] === 1) this.#model.write(bar, offset, width, value);
+    else if (this.events.on) this.#writeSeen(bar, offset, width, value);
     else this.#writeSpecial(bar, offset, width, value);
   }
 
@@ -337,8 +346,14 @@ export class FunctionHost implements DeviceHost {
   #decodingWritten(): void {
     for (const { index, type } of this.declaration.bars ?? []) {
       this.#decoded[index] = (type === 'io' ? this.config.ioEnabled : this.config.memoryEnabled) ? 1 : 0;
-      this.#straight[index] = this.#special[index] === null ? this.#decoded[index] : 0;
     }
+    this.#findStraight();
+  }
+
+  /** While there is a reader of events, every access goes the way that emits one. */
+  #findStraight(): void {
+    const seen = this.events.on;
+    for (let i = 0; i < this.#straight.length; i++) this.#straight[i] = !seen && this.#special[i] == null ? this.#decoded[i]! : 0;
   }
 
   /**
@@ -358,6 +373,27 @@ export class FunctionHost implements DeviceHost {
     else if (was === PowerState.D3HOT) this.#model.power('D0');
   }
 
+  // ---- Accesses that emit an event
+
+  #readSeen(bar: number, offset: number, width: Width): number {
+    const { events } = this;
+    const before = events.cause;
+    const seq = events.access(false, bar, offset, width, 0, 0, this.#memory[bar] != null);
+    events.cause = seq;
+    const value = this.#readSpecial(bar, offset, width);
+    events.cause = before;
+    events.read(seq, value, 0);
+    return value;
+  }
+
+  #writeSeen(bar: number, offset: number, width: Width, value: number): void {
+    const { events } = this;
+    const before = events.cause;
+    events.cause = events.access(true, bar, offset, width, value, 0, this.#memory[bar] != null);
+    this.#writeSpecial(bar, offset, width, value);
+    events.cause = before;
+  }
+
   // ---- BARs that are more than registers
 
   /** No bit of COMMAND gates a device-specific region. */
@@ -367,7 +403,7 @@ export class FunctionHost implements DeviceHost {
       const memory = this.#allocate(size);
       this.#memory[index] = memory;
       this.#special[index] = { memory: [...memory.windows], msix: null };
-    } else this.#straight[index] = 1;
+    }
   }
 
   #specialBar(bar: BarDeclaration): SpecialBar | null {
@@ -379,8 +415,9 @@ export class FunctionHost implements DeviceHost {
   }
 
   #readSpecial(bar: number, offset: number, width: Width): number {
+    if (this.#decoded[bar] === 0) return width === 4 ? 0xffff_ffff : width === 2 ? 0xffff : 0xff;
     const special = this.#special[bar];
-    if (special == null || this.#decoded[bar] === 0) return width === 4 ? 0xffff_ffff : width === 2 ? 0xffff : 0xff;
+    if (special == null) return this.#model.read(bar, offset, width);
     const msix = special.msix;
     if (msix !== null && (msix.contains(bar, offset, width) || msix.containsPending(bar, offset, width))) {
       return msix.read(bar, offset, width);
@@ -394,8 +431,12 @@ export class FunctionHost implements DeviceHost {
   }
 
   #writeSpecial(bar: number, offset: number, width: Width, value: number): void {
+    if (this.#decoded[bar] === 0) return;
     const special = this.#special[bar];
-    if (special == null || this.#decoded[bar] === 0) return;
+    if (special == null) {
+      this.#model.write(bar, offset, width, value);
+      return;
+    }
     const msix = special.msix;
     if (msix !== null && (msix.contains(bar, offset, width) || msix.containsPending(bar, offset, width))) {
       msix.write(bar, offset, width, value);

@@ -6,7 +6,7 @@
 import type { Model, Width } from '../abi/device-host.ts';
 import { VfioError } from '../base/errno.ts';
 import { callForeign, type Failed, isThenable, settle, textOf } from '../base/foreign.ts';
-import type { RateLimitedLogger } from '../base/log.ts';
+import type { EventSource } from '../events/source.ts';
 
 /** Answers before a model is attached and after it is gone: reads are all ones. */
 const absent: Model = { read: () => 0xffff_ffff, write: () => {}, reset: () => {} };
@@ -21,13 +21,13 @@ export class GuardedModel {
   readonly #bdf: string;
   /** The declaration's name, for messages. */
   readonly #name: string;
-  readonly #log: RateLimitedLogger;
+  readonly #events: EventSource;
   #model: Model = absent;
 
-  constructor(bdf: string, name: string, log: RateLimitedLogger) {
+  constructor(bdf: string, name: string, events: EventSource) {
     this.#bdf = bdf;
     this.#name = name;
-    this.#log = log;
+    this.#events = events;
   }
 
   /** Null before a model is attached, and after it is gone. */
@@ -136,7 +136,7 @@ export class GuardedModel {
   /** Count and log a failure of the model in `what`. */
   fail(what: string, error: unknown): void {
     this.errors++;
-    this.#log.log('error', `${this.#bdf} model ${what}`, `${this.#bdf}: the model ${this.#name} failed in ${what}: ${textOf(error)}`);
+    this.#events.note('error', `${this.#bdf} model ${what}`, `${this.#bdf}: the model ${this.#name} failed in ${what}: ${textOf(error)}`);
   }
 
   #call(what: string, call: () => unknown): void {

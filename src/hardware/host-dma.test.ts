@@ -20,7 +20,7 @@ function setUp() {
       return group.domain;
     },
   };
-  const dma = new HostDma(gate, context.log, '0000:00:04.0');
+  const dma = new HostDma(gate, context.events, '0000:00:04.0');
   const memory = HeapMemory.allocate(4 * 4096);
   const map = (iova: bigint, access: Access = 3, offset = 0, size = memory.size - offset) =>
     container.mapMemory({ process, memory, iova, access, offset, size });
@@ -107,7 +107,7 @@ describe('HostDma', () => {
     const group = testGroup(2, { apertureLast: 2n ** 64n - 1n, reserved: [] });
     const container = testContainer(context, [group]);
     using memory = HeapMemory.allocate(4096);
-    const top = new HostDma({ busMaster: true, powered: true, domain: group.domain }, context.log);
+    const top = new HostDma({ busMaster: true, powered: true, domain: group.domain }, context.events);
     container.mapMemory({ process: Process.root(), memory, iova: 2n ** 64n - 4096n });
     expect(top.tryWrite(2n ** 64n - 2n, bytes(7, 8))).toBe(Dma.DONE);
     expect(top.tryWrite(2n ** 64n - 2n, bytes(1, 2, 3))).toBe(Dma.FAULT);
@@ -209,7 +209,7 @@ describe('views', () => {
     const context = testContext();
     const properties = { unit: {}, coherent: true, enforcesCoherency: false, pageSizes: 0x1000n };
     const gate = { busMaster: true, powered: true, domain: new IommuDomain(properties) };
-    const dma = new HostDma(gate, context.log);
+    const dma = new HostDma(gate, context.events);
     const before = dma.epoch;
     gate.domain = new IommuDomain(properties);
     expect(dma.epoch).not.toBe(before);

@@ -4,13 +4,14 @@
  * model sees the fault. A model's mistake makes nothing throw here.
  */
 
-import { Dma, DmaFault, type DmaFaultReason, type DmaPort, type Iova } from '../abi/device-host.ts';
+import { Dma, DmaFault, type DmaPort, type Iova } from '../abi/device-host.ts';
+import type { DmaFaultReason } from '../abi/event.ts';
 import { Access } from '../abi/memory.ts';
-import { hex, U64_MAX } from '../base/check.ts';
+import { U64_MAX } from '../base/check.ts';
 import { textOf } from '../base/foreign.ts';
 import { Latch } from '../base/latch.ts';
-import type { RateLimitedLogger } from '../base/log.ts';
 import { WatchedPromise } from '../base/watched-promise.ts';
+import { type EventSource, Way } from '../events/source.ts';
 import type { DmaLog } from './dma-log.ts';
 import { IOMMU_UNIT, type IommuDomain, Reach } from './iommu-domain.ts';
 import { type RemoteDma, RemoteTransfers } from './remote-transfer.ts';
@@ -27,21 +28,22 @@ export interface DmaGate {
 
 export type DmaFaults = Record<DmaFaultReason, number>;
 
+const reasons = [
+  'bus-master-off',
+  'not-powered',
+  'stopped',
+  'no-domain',
+  'not-mapped',
+  'permission',
+  'remote-failed',
+] as const satisfies readonly DmaFaultReason[];
+
 const SAFE = BigInt(Number.MAX_SAFE_INTEGER);
 
 export class HostDma implements DmaPort {
   readonly #gate: DmaGate;
-  readonly #log: RateLimitedLogger;
+  readonly #events: EventSource;
   readonly #name: string;
-  readonly #faults: DmaFaults = {
-    'bus-master-off': 0,
-    'not-powered': 0,
-    stopped: 0,
-    'no-domain': 0,
-    'not-mapped': 0,
-    permission: 0,
-    'remote-failed': 0,
-  };
   #lastFault: { readonly reason: DmaFaultReason; readonly iova: bigint; readonly access: 'read' | 'write' } | null = null;
   /** Page and byte that `#split` found; in an array, so that storing them allocates nothing. */
   readonly #at = new Float64Array(2);
@@ -74,9 +76,9 @@ export class HostDma implements DmaPort {
   readonly #remote: RemoteTransfers;
 
   /** @param name the device, for the log and for remote memory: a BDF */
-  constructor(gate: DmaGate, log: RateLimitedLogger, name = 'device') {
+  constructor(gate: DmaGate, events: EventSource, name = 'device') {
     this.#gate = gate;
-    this.#log = log;
+    this.#events = events;
     this.#name = name;
     this.#remote = new RemoteTransfers(this.#forRemote());
   }
@@ -105,13 +107,11 @@ export class HostDma implements DmaPort {
 
   /** DMAs that did not land, by reason. */
   get faults(): Readonly<DmaFaults> {
-    return this.#faults;
+    return Object.fromEntries(reasons.map((reason) => [reason, this.#events.counted(reason)])) as DmaFaults;
   }
 
   get faultCount(): number {
-    let sum = 0;
-    for (const reason in this.#faults) sum += this.#faults[reason as DmaFaultReason];
-    return sum;
+    return reasons.reduce((sum, reason) => sum + this.#events.counted(reason), 0);
   }
 
   /** The newest fault: what an IOMMU's fault register holds. */
@@ -222,7 +222,9 @@ export class HostDma implements DmaPort {
     if (blocked !== null) return this.#fault(blocked, iova, 'read');
     if (!this.#split(iova)) return this.#fault('not-mapped', iova, 'read');
     const reach = this.#gate.domain!.copyOut(this.#at[0], this.#at[1], into);
-    return reach === Reach.OK ? Dma.DONE : this.#refused(reach, iova, 'read');
+    if (reach !== Reach.OK) return this.#refused(reach, iova, 'read');
+    if (this.#events.on) this.#events.dma(false, this.#at[0], this.#at[1], into.length, Way.direct, into);
+    return Dma.DONE;
   }
 
   tryWrite(iova: Iova, from: Uint8Array): Dma {
@@ -234,6 +236,7 @@ export class HostDma implements DmaPort {
     const reach = this.#gate.domain!.copyIn(at[0], at[1], from);
     if (reach !== Reach.OK) return this.#refused(reach, iova, 'write');
     if (this.#writes !== null) this.#note(this.#writes, from.length);
+    if (this.#events.on) this.#events.dma(true, at[0], at[1], from.length, Way.direct, from);
     return Dma.DONE;
   }
 
@@ -261,7 +264,7 @@ export class HostDma implements DmaPort {
    */
   #watched(dma: Promise<void>): Promise<void> {
     return WatchedPromise.of(dma, (error) => {
-      if (!(error instanceof DmaFault)) this.#log.log('error', `dma ${this.#name} bug`, `${this.#name}: DMA failed: ${textOf(error)}`);
+      if (!(error instanceof DmaFault)) this.#events.note('error', `dma ${this.#name} bug`, `${this.#name}: DMA failed: ${textOf(error)}`);
     });
   }
 
@@ -360,12 +363,9 @@ export class HostDma implements DmaPort {
   }
 
   #fault(reason: DmaFaultReason, iova: Iova, access: 'read' | 'write'): Dma {
-    const count = ++this.#faults[reason];
     const address = typeof iova === 'bigint' ? iova : Number.isSafeInteger(iova) ? BigInt(iova) : -1n;
     this.#lastFault = { reason, iova: address, access };
-    // A function: a device that faults without end must not cost a sentence each time.
-    const text = () => `${this.#name}: DMA ${access} at ${hex(address)} did not land: ${reason} (${count} so far)`;
-    this.#log.log('warn', `dma ${this.#name} ${reason} ${access}`, text);
+    this.#events.emit('dma-refused', { op: access, iova: address, reason, count: this.#events.count(reason) });
     return Dma.FAULT;
   }
 

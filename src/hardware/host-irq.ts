@@ -10,7 +10,7 @@
 import type { IrqPort } from '../abi/device-host.ts';
 import { CapId, Config, Msix } from '../abi/pci.ts';
 import { textOf } from '../base/foreign.ts';
-import type { RateLimitedLogger } from '../base/log.ts';
+import type { EventSource } from '../events/source.ts';
 import type { ConfigSpace } from '../pci/config-space.ts';
 import { MsiRegisters } from './msi-registers.ts';
 import type { MsixTable } from './msix-table.ts';
@@ -49,7 +49,7 @@ export interface InterruptDrops {
 export interface HostIrqOptions {
   readonly config: ConfigSpace;
   readonly msix: MsixTable | null;
-  readonly log: RateLimitedLogger;
+  readonly events: EventSource;
   readonly bdf: string;
   /** Whether the function may use the bus now. Default: true, except in D3hot. */
   readonly powered?: () => boolean;
@@ -80,7 +80,7 @@ export class HostIrq implements IrqPort {
   readonly #bytes: Uint8Array;
   readonly #msi: MsiRegisters | null;
   readonly #msix: MsixTable | null;
-  readonly #log: RateLimitedLogger;
+  readonly #events: EventSource;
   readonly #bdf: string;
   readonly #powered: () => boolean;
   readonly #msixAt: number;
@@ -93,12 +93,12 @@ export class HostIrq implements IrqPort {
   #waiting: Set<number> | null = null;
   readonly #holders = new Set<Holder>();
 
-  constructor({ config, msix, log, bdf, powered }: HostIrqOptions) {
+  constructor({ config, msix, events, bdf, powered }: HostIrqOptions) {
     this.#config = config;
     this.#bytes = config.bytes;
     this.#msi = MsiRegisters.of(config);
     this.#msix = msix;
-    this.#log = log;
+    this.#events = events;
     this.#bdf = bdf;
     this.#powered = powered ?? (() => !config.sleeping);
     this.#msixAt = config.findCapability(CapId.MSIX);
@@ -282,7 +282,7 @@ export class HostIrq implements IrqPort {
   #sendMsix(table: MsixTable, vector: number): boolean {
     if (!table.matches(vector)) {
       this.dropped.remapped++;
-      this.#log.log(
+      this.#events.note(
         'warn',
         `${this.#bdf} remapped`,
         `${this.#bdf}: MSI-X vector ${vector} sent a message that was not programmed; dropped`,
@@ -324,7 +324,11 @@ export class HostIrq implements IrqPort {
   #sendMsi(msi: MsiRegisters, vector: number): boolean {
     if (!msi.matches(vector)) {
       this.dropped.remapped++;
-      this.#log.log('warn', `${this.#bdf} remapped`, `${this.#bdf}: MSI vector ${vector} sent a message that was not programmed; dropped`);
+      this.#events.note(
+        'warn',
+        `${this.#bdf} remapped`,
+        `${this.#bdf}: MSI vector ${vector} sent a message that was not programmed; dropped`,
+      );
       return false;
     }
     return this.#deliver(vector);
@@ -360,7 +364,7 @@ export class HostIrq implements IrqPort {
 
   #failed(error: unknown): void {
     this.dropped.listenerFailed++;
-    this.#log.log('error', `${this.#bdf} listener`, `${this.#bdf}: interrupt handler failed: ${textOf(error)}`);
+    this.#events.note('error', `${this.#bdf} listener`, `${this.#bdf}: interrupt handler failed: ${textOf(error)}`);
   }
 
   /** Remapping entries for MSI: `vectors` messages from this base message on may pass. */

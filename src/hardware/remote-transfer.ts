@@ -3,7 +3,8 @@
  * time, in which mappings may go: it lands only through mappings that are there from its beginning
  * to its end.
  */
-import type { DmaFault, DmaFaultReason, Iova } from '../abi/device-host.ts';
+import type { DmaFault, Iova } from '../abi/device-host.ts';
+import type { DmaFaultReason } from '../abi/event.ts';
 import { Access, type RemoteMemory } from '../abi/memory.ts';
 import { IOMMU_UNIT, type IommuDomain, Reach, readDirect, Translation, writeDirect } from './iommu-domain.ts';
 

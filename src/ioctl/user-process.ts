@@ -12,8 +12,8 @@
 import { viewOf } from '../base/data-view.ts';
 import { Errno, VfioError } from '../base/errno.ts';
 import { textOf } from '../base/foreign.ts';
-import type { RateLimitedLogger } from '../base/log.ts';
 import type { Process } from '../engine/dma/process.ts';
+import type { EventSource } from '../events/source.ts';
 import { type Caller, describeFile, type Handler } from './caller.ts';
 import { containerIoctl } from './container-ioctls.ts';
 import { deviceMap, deviceRead, deviceWrite } from './device-access.ts';
@@ -29,7 +29,7 @@ import { kvmIoctls, vmDeviceIoctls, vmIoctls } from './vm-ioctls.ts';
 
 /** The kernel behind a process; `KernelDoor` is one. */
 export interface Kernel {
-  readonly context: { readonly log: RateLimitedLogger };
+  readonly context: { readonly events: EventSource };
   /** open(2) of a path. @throws VfioError ENOENT; the errno of the file's own open */
   openPath(path: string, process: Process): OpenFile;
   /** Called for every errno that goes back to a process. */
@@ -357,7 +357,7 @@ export class UserProcess implements Caller, Disposable {
 
   #bug(name: string, error: unknown): void {
     const story = textOf(error);
-    this.#door.context.log.log('error', `ioctl-door-bug-${name}`, `bug behind ${name} of process ${this.process.pid}: ${story}`);
+    this.#door.context.events.note('error', `ioctl-door-bug-${name}`, `bug behind ${name} of process ${this.process.pid}: ${story}`);
   }
 }
 

@@ -24,6 +24,7 @@ import {
   type Region,
   type SetIrqs,
 } from '../abi/device.ts';
+import type { EventFlow, EventOptions, EventPort } from '../abi/event.ts';
 import { parseVfToken } from '../abi/vf-token.ts';
 import { Feature, IrqIndex, RegionIndex } from '../abi/vfio.ts';
 import { CapabilityDefaults } from '../abi/vfio-user.ts';
@@ -32,6 +33,8 @@ import { Cleanup } from '../base/cleanup.ts';
 import { VfioError } from '../base/errno.ts';
 import { INSPECT } from '../base/inspect.ts';
 import { type Logger, silentLogger } from '../base/log.ts';
+import type { EventSource } from '../events/source.ts';
+import { EventStream } from '../events/stream.ts';
 import type { ByteStream } from '../sys/byte-stream.ts';
 import { UnixSocket } from '../sys/unix-socket.ts';
 import { ClientConnection, REQUEST_DATA_BYTES } from './client/connection.ts';
@@ -77,6 +80,8 @@ export class VfioUserDevice implements Device, RegionOwner {
   readonly #platform: ClientPlatform;
   readonly #posted: boolean;
   readonly #log: Logger;
+  readonly #stream: EventStream;
+  readonly #source: EventSource;
   readonly #ios: (ClientRegionIo | undefined)[] = [];
   readonly #regions: (ClientRegion | undefined)[] = [];
   readonly #regionMemories: RegionMemory[] = [];
@@ -101,6 +106,8 @@ export class VfioUserDevice implements Device, RegionOwner {
     this.#agreed = agreed;
     this.#posted = options.postedWrites ?? false;
     this.#log = options.log ?? silentLogger;
+    this.#stream = options.events ?? new EventStream({ log: this.#log });
+    this.#source = this.#stream.source(info.name);
     this.#dma = new ClientDmaSpace(
       connection,
       memory,
@@ -274,6 +281,14 @@ export class VfioUserDevice implements Device, RegionOwner {
   on(listener: (event: DeviceEvent) => void, kinds: readonly DeviceEventKind[] = deviceEventKinds): Disposable {
     this.checkOpen();
     return this.#events.on(listener, kinds);
+  }
+
+  events(options: EventOptions = {}): EventFlow {
+    return this.#stream.read({ devices: [this.#info.name], ...options });
+  }
+
+  get eventPort(): EventPort {
+    return this.#source;
   }
 
   #lost(reason: string): void {

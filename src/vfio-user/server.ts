@@ -8,7 +8,9 @@
 import type { Device } from '../abi/device.ts';
 import { type Clock, SystemClock } from '../base/clock.ts';
 import { VfioError } from '../base/errno.ts';
-import { type Logger, RateLimitedLogger, silentLogger } from '../base/log.ts';
+import { type Logger, silentLogger } from '../base/log.ts';
+import type { EventSource } from '../events/source.ts';
+import { EventStream } from '../events/stream.ts';
 import type { ByteStream, PeerCredentials } from '../sys/byte-stream.ts';
 import { checkLimits, type ServerLimits } from './limits.ts';
 import type { MovedDevice } from './server/moved-device.ts';
@@ -30,7 +32,10 @@ export interface VfioUserServerOptions {
   readonly heldBy?: (peer: PeerCredentials | null) => string | null;
   /** The name in messages. Default: 'vfio-user'. */
   readonly name?: string;
+  /** Receives lines of the server's own stream; a stream that is given has a log of its own. */
   readonly log?: Logger;
+  /** The stream to which the server emits. Default: one of its own. */
+  readonly events?: EventStream;
   readonly clock?: Clock;
   readonly limits?: Partial<ServerLimits>;
   /** Clients served at one time; others wait. Default: 1. */
@@ -43,7 +48,8 @@ export class VfioUserServer implements Disposable {
   readonly #options: VfioUserServerOptions;
   readonly #limits: ServerLimits;
   readonly #clock: Clock;
-  readonly #log: RateLimitedLogger;
+  readonly #events: EventSource;
+  readonly #ownStream: EventStream | null;
   readonly #name: string;
   readonly #maxClients: number;
   readonly #active = new Set<Session>();
@@ -57,8 +63,9 @@ export class VfioUserServer implements Disposable {
     this.#options = options;
     this.#limits = checkLimits(options.limits ?? {});
     this.#clock = options.clock ?? new SystemClock();
-    this.#log = new RateLimitedLogger(options.log ?? silentLogger, this.#clock);
     this.#name = options.name ?? 'vfio-user';
+    this.#ownStream = options.events === undefined ? new EventStream({ clock: this.#clock, log: options.log ?? silentLogger }) : null;
+    this.#events = (options.events ?? this.#ownStream!).source(this.#name);
     this.#maxClients = options.maxClients ?? 1;
   }
 
@@ -85,7 +92,7 @@ export class VfioUserServer implements Disposable {
       open: (who, vfToken, adopt) => this.#open(session, who, vfToken, adopt),
       limits: this.#limits,
       clock: this.#clock,
-      log: this.#log,
+      events: this.#events,
       keepAlive: this.#options.keepAlive ?? true,
       onEnd: (ended) => this.#ended(ended),
     });
@@ -105,7 +112,7 @@ export class VfioUserServer implements Disposable {
   [Symbol.dispose](): void {
     this.#disposed = true;
     for (const session of [...this.#waiting.keys(), ...this.#refused, ...this.#active]) session.close('the server is closed');
-    this.#log[Symbol.dispose]();
+    (this.#ownStream ?? this.#events)[Symbol.dispose]();
   }
 
   #admit(session: Session): void {

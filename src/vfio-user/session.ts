@@ -10,7 +10,7 @@ import { HEADER_BYTES, HeaderFlags } from '../abi/vfio-user.ts';
 import { type Clock, PausableClock } from '../base/clock.ts';
 import { VfioError } from '../base/errno.ts';
 import { textOf } from '../base/foreign.ts';
-import type { RateLimitedLogger } from '../base/log.ts';
+import type { EventSource } from '../events/source.ts';
 import type { ByteStream, PeerCredentials } from '../sys/byte-stream.ts';
 import type { OwnedFd } from '../sys/owned-fd.ts';
 import { UnixSocket } from '../sys/unix-socket.ts';
@@ -37,7 +37,7 @@ export interface SessionOptions {
   readonly open: (peer: PeerCredentials | null, vfToken: Uint8Array | null, adopt: boolean) => Device | MovedDevice;
   readonly limits: ServerLimits;
   readonly clock: Clock;
-  readonly log: RateLimitedLogger;
+  readonly events: EventSource;
   readonly keepAlive: boolean;
   readonly onEnd: (session: Session) => void;
 }
@@ -124,14 +124,14 @@ export class Session implements Disposable {
   close(reason = 'closed by the server'): void {
     if (this.#closed !== null) return;
     this.#closed = reason;
-    const { log, name, onEnd } = this.#options;
+    const { events, name, onEnd } = this.#options;
     this.#watchdog[Symbol.dispose]();
     const attachment = this.#attachment;
     this.#attachment = null;
     attachment?.end(reason);
     for (const channel of [this.#twin, this.#channel]) this.#quietly('closing the stream', () => channel?.[Symbol.dispose]());
     const who = this.peer === null ? '' : ` (pid ${this.peer.pid}, uid ${this.peer.uid})`;
-    log.log('info', `${name} session`, `${name}: the client${who} is gone: ${reason}`);
+    events.note('info', `${name} session`, `${name}: the client${who} is gone: ${reason}`);
     this.#resolveEnded(reason);
     onEnd(this);
   }
@@ -174,8 +174,8 @@ export class Session implements Disposable {
   }
 
   #bug(what: string, error: unknown): void {
-    const { log, name } = this.#options;
-    log.log('error', `${name} ${what}`, `${name}: ${what}: ${textOf(error)}`);
+    const { events, name } = this.#options;
+    events.note('error', `${name} ${what}`, `${name}: ${what}: ${textOf(error)}`);
   }
 
   #makeChannel(what: 'connection' | 'twin socket', stream: ByteStream, keepAlive: boolean, onMessage: () => void): ServerChannel {

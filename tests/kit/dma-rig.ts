@@ -4,11 +4,11 @@
  */
 import type { DirectMemory, RemoteMemory } from '../../src/abi/memory.ts';
 import { ManualClock } from '../../src/base/clock.ts';
-import { RateLimitedLogger } from '../../src/base/log.ts';
 import { defaultParams, type EngineContext, type EngineParams } from '../../src/engine/context.ts';
 import { Container } from '../../src/engine/dma/container.ts';
 import type { AttachableGroup, IommuProperties } from '../../src/engine/dma/iommu-properties.ts';
 import { FaultPlan } from '../../src/engine/fault-plan.ts';
+import { EventStream } from '../../src/events/stream.ts';
 import { HeapMemory } from '../../src/sys/fake.ts';
 
 export const PAGE = 4096n;
@@ -25,11 +25,13 @@ export function testContext(params: Partial<EngineParams> = {}, pageSize = 4096)
   const clock = new ManualClock();
   const lines: string[] = [];
   const memories: DirectMemory[] = [];
+  const stream = new EventStream({ clock, log: { log: (level, message) => void lines.push(`${level}: ${message}`) } });
   return {
     clock,
     lines,
     memories,
-    log: new RateLimitedLogger({ log: (level, message) => void lines.push(`${level}: ${message}`) }, clock),
+    stream,
+    events: stream.source('0000:00:04.0'),
     params: { ...defaultParams, ...params },
     pageSize,
     faults: new FaultPlan(),

@@ -13,9 +13,12 @@ import type {
   RegisterAccess,
   SetIrqs,
 } from '../../src/abi/device.ts';
+import type { EventOptions } from '../../src/abi/event.ts';
 import type { DirectMemory } from '../../src/abi/memory.ts';
 import { RegionFlags } from '../../src/abi/vfio.ts';
+import { ManualClock } from '../../src/base/clock.ts';
 import { VfioError } from '../../src/base/errno.ts';
+import { EventStream } from '../../src/events/stream.ts';
 
 function accessTo(view: DataView): RegisterAccess {
   return {
@@ -49,6 +52,12 @@ export class FakeDevice implements Device {
   mappable = true;
   memoryAlive = 0;
   readonly #listeners = new Set<(event: DeviceEvent) => void>();
+  readonly stream = new EventStream({ clock: new ManualClock() });
+  readonly eventPort = this.stream.source(this.info.name);
+
+  events(options?: EventOptions) {
+    return this.stream.read(options);
+  }
 
   constructor() {
     this.config.setUint32(0, 0x11e8_1234, true);

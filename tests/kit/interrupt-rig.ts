@@ -6,10 +6,10 @@ import type { InterruptSink, SetIrqs } from '../../src/abi/device.ts';
 import { Command, Config, Status } from '../../src/abi/pci.ts';
 import { IrqIndex } from '../../src/abi/vfio.ts';
 import { ManualClock } from '../../src/base/clock.ts';
-import { RateLimitedLogger } from '../../src/base/log.ts';
 import { defaultParams, type EngineContext, type EngineParams } from '../../src/engine/context.ts';
 import { FaultPlan } from '../../src/engine/fault-plan.ts';
 import { Interrupts, type InterruptsOptions } from '../../src/engine/interrupts/interrupts.ts';
+import { EventStream } from '../../src/events/stream.ts';
 import { HostIrq } from '../../src/hardware/host-irq.ts';
 import { MsixTable } from '../../src/hardware/msix-table.ts';
 import { msi, msix, pcie } from '../../src/pci/capabilities.ts';
@@ -48,10 +48,12 @@ export class InterruptRig {
   readonly logged: string[] = [];
 
   constructor(declaration: PciDeclaration = everything, { params, powered, ...options }: RigOptions = {}) {
-    const log = new RateLimitedLogger({ log: (_level, message) => this.logged.push(message) }, this.clock);
+    const stream = new EventStream({ clock: this.clock, log: { log: (_level, message) => this.logged.push(message) } });
+    const events = stream.source(bdf);
     const ctx: EngineContext = {
       clock: this.clock,
-      log,
+      stream,
+      events,
       params: { ...defaultParams, ...params },
       pageSize: 4096,
       faults: this.faults,
@@ -60,7 +62,7 @@ export class InterruptRig {
     this.config = new ConfigSpace(declaration);
     this.config.write(Config.COMMAND, 2, Command.MEMORY | Command.MASTER);
     this.msix = MsixTable.of(this.config);
-    this.host = new HostIrq({ config: this.config, msix: this.msix, log, bdf, ...(powered === undefined ? {} : { powered }) });
+    this.host = new HostIrq({ config: this.config, msix: this.msix, events, bdf, ...(powered === undefined ? {} : { powered }) });
     this.interrupts = new Interrupts({ bdf, ctx, config: this.config, host: this.host, msix: this.msix, ...options });
     this.interrupts.open();
   }

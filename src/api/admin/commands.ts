@@ -252,7 +252,7 @@ async function leaving(
     return said(done);
   }
   // The work goes on when the administrator does not wait for it, or has left.
-  gone.catch((error: unknown) => machine.context.log.log('warn', `admin ${done}`, `not done: ${done}: ${textOf(error)}`));
+  gone.catch((error: unknown) => machine.context.events.note('warn', `admin ${done}`, `not done: ${done}: ${textOf(error)}`));
   const who = waiting.map((fn) => `${fn.bdf} is used by ${fn.group?.file?.holder ?? 'a user'}, which is asked to release it`);
   if (given.wait === true) {
     for (const line of who) await progress(line);

@@ -4,6 +4,7 @@
  * hardware.
  */
 import type { Device, DeviceEvent, DeviceEventKind, RegionMapping, RegisterAccess } from '../../abi/device.ts';
+import type { EventFlow, EventOptions } from '../../abi/event.ts';
 import type { DirectMemory } from '../../abi/memory.ts';
 import { Bar, Command, Config } from '../../abi/pci.ts';
 import { RegionFlags, RegionIndex } from '../../abi/vfio.ts';
@@ -209,6 +210,15 @@ export class DriverDevice<Instance = unknown> implements Disposable {
    */
   on(listener: (event: DeviceEvent) => void, kinds?: readonly DeviceEventKind[]): Disposable {
     return this.device.on(listener, kinds);
+  }
+
+  /**
+   * The traffic between this driver and the device from now on, in order; see `Device.events`.
+   *
+   * @throws VfioError EINVAL for a kind that does not exist
+   */
+  events(options?: EventOptions): EventFlow {
+    return this.device.events(options);
   }
 
   /** The machine sleeps. Registers do not answer (EIO), and other calls wait. */

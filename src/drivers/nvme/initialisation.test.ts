@@ -20,7 +20,7 @@ describe('7.6.1 initialisation', () => {
     expect([regField(fake.cc, Cc.IOSQES), regField(fake.cc, Cc.IOCQES), regField(fake.cc, Cc.MPS), regField(fake.cc, Cc.CSS)]).toEqual([
       6, 4, 0, 0,
     ]);
-    expect(fake.events).toHaveLength(4);
+    expect(fake.asyncEvents).toHaveLength(4);
     expect(driver.queue(0).entries).toBe(64);
   });
 

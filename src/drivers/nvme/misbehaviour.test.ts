@@ -226,7 +226,7 @@ describe('controllers that misbehave', () => {
     fake.event(0x04_00_02);
     await pass(100);
     expect([kinds(), driver.namespaces.map(({ id }) => id)]).toEqual([['namespaces'], [1, 2]]);
-    expect(fake.events).toHaveLength(4);
+    expect(fake.asyncEvents).toHaveLength(4);
   });
 
   it('4.6.1 a command to a namespace that is not ready is tried again, five times', async () => {

@@ -26,6 +26,7 @@ import {
   type RegionInfo,
   type SetIrqs,
 } from '../../abi/device.ts';
+import type { EventFlow, EventOptions, EventPort } from '../../abi/event.ts';
 import { VF_TOKEN_BYTES } from '../../abi/vf-token.ts';
 import { DeviceFlags, Feature, NUM_IRQS, NUM_REGIONS, RegionIndex } from '../../abi/vfio.ts';
 import { VfioError } from '../../base/errno.ts';
@@ -65,7 +66,7 @@ export class DeviceFile implements Device, OpenFile, RegionFile, VfioFile {
   closed = false;
   readonly #regions: (FileRegion | undefined)[] = [];
   readonly #mappings = new Set<Disposable>();
-  readonly events: DeviceEvents;
+  readonly listeners: DeviceEvents;
   readonly #onExit: Disposable;
   #dma: ContainerDmaSpace | null = null;
   #released = false;
@@ -81,8 +82,8 @@ export class DeviceFile implements Device, OpenFile, RegionFile, VfioFile {
     this.container = container;
     this.process = process;
     const { bdf, ctx } = device;
-    this.events = new DeviceEvents(({ kind }, error) =>
-      ctx.log.log('error', `${bdf} event listener`, `${bdf}: a listener failed on '${kind}': ${textOf(error)}`),
+    this.listeners = new DeviceEvents(({ kind }, error) =>
+      ctx.events.note('error', `${bdf} event listener`, `${bdf}: a listener failed on '${kind}': ${textOf(error)}`),
     );
     const use: UseFeature = (feature, op, run) => this.#use(feature, op, run);
     this.migration = new FileMigration(device, use);
@@ -307,13 +308,22 @@ export class DeviceFile implements Device, OpenFile, RegionFile, VfioFile {
   /** Calls `listener` at each event of the device; see `Device.on`. */
   on(listener: (event: DeviceEvent) => void, kinds: readonly DeviceEventKind[] = deviceEventKinds): Disposable {
     this.checkLive();
-    return this.events.on(listener, kinds);
+    return this.listeners.on(listener, kinds);
+  }
+
+  /** The device's events, and those of its container, from now on; see `Device.events`. */
+  events(options: EventOptions = {}): EventFlow {
+    return this.device.ctx.stream.read({ devices: [this.device.bdf], ...options });
+  }
+
+  get eventPort(): EventPort {
+    return this.device.host.events;
   }
 
   close(): void {
     if (this.closed) return;
     this.closed = true;
-    this.events.close();
+    this.listeners.close();
     this.#notice?.[Symbol.dispose]();
     this.#releaseWhenUnused();
   }

@@ -13,7 +13,7 @@ import { resetFunction } from './reset.ts';
 
 export function recoverFrom(fn: HostedFunction, kind: ErrorKind, ctx: EngineContext): void {
   const level = kind === 'correctable' ? 'info' : 'warn';
-  ctx.log.log(level, `${fn.bdf} ${kind} error`, `${fn.bdf} reports a ${kind} PCI Express error`);
+  ctx.events.note(level, `${fn.bdf} ${kind} error`, `${fn.bdf} reports a ${kind} PCI Express error`);
   if (kind === 'correctable') return;
   const hit = fn.inBusReset() ?? [fn];
   for (const each of hit) each.vfio?.reportError();
@@ -40,6 +40,6 @@ function resetLink(fn: HostedFunction, ctx: EngineContext): void {
     }
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error);
-    ctx.log.log('warn', `${fn.bdf} recovery`, `${fn.bdf}: recovery from a fatal error failed: ${why}`);
+    ctx.events.note('warn', `${fn.bdf} recovery`, `${fn.bdf}: recovery from a fatal error failed: ${why}`);
   }
 }

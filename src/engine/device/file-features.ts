@@ -15,7 +15,7 @@ import type {
 } from '../../abi/device.ts';
 import { Feature } from '../../abi/vfio.ts';
 import { VfioError } from '../../base/errno.ts';
-import type { RateLimitedLogger } from '../../base/log.ts';
+import type { EventSource } from '../../events/source.ts';
 import type { HostDma } from '../../hardware/host-dma.ts';
 import { sinkAt } from '../interrupts/interrupt-request.ts';
 import type { DeviceMigration } from '../migration/device-migration.ts';
@@ -26,7 +26,7 @@ import type { DevicePower } from './power.ts';
 /** The device behind the features; `VfioPciDevice` is one. */
 export interface FeaturedDevice {
   readonly bdf: string;
-  readonly ctx: { readonly log: RateLimitedLogger };
+  readonly ctx: { readonly events: EventSource };
   readonly host: { readonly dma: HostDma; answerAfter(work: Promise<unknown>): void };
   readonly power: DevicePower;
   readonly openState: { readonly migration: DeviceMigration | null };
@@ -118,7 +118,7 @@ export class FileLowPower implements LowPower {
   enterWithWakeup(wakeup: InterruptSink): void {
     const { bdf, ctx, power } = this.#device;
     this.#use(Feature.LOW_POWER_ENTRY_WITH_WAKEUP, 'set', () => {
-      const sink = sinkAt(bdf, ctx.log, [wakeup], 0);
+      const sink = sinkAt(bdf, ctx.events, [wakeup], 0);
       if (sink === null) throw new VfioError('EINVAL', `${bdf}: LOW_POWER_ENTRY_WITH_WAKEUP needs an eventfd to signal`);
       power.enterLowPower(sink);
     });
@@ -144,7 +144,7 @@ export class FileSleepNotice implements SleepNotice {
   arm(suspend: InterruptSink | null, resume: InterruptSink | null): void {
     const { bdf, ctx } = this.#device;
     this.#use(Feature.SYSTEM_SLEEP, 'set', () => {
-      const [first, second] = [0, 1].map((i) => sinkAt(bdf, ctx.log, [suspend, resume], i));
+      const [first, second] = [0, 1].map((i) => sinkAt(bdf, ctx.events, [suspend, resume], i));
       this.#notice().arm(first!, second!);
     });
   }

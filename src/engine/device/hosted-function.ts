@@ -75,7 +75,7 @@ export interface BoundDevice {
 export interface OpenFile {
   readonly holder: DeviceFileHolder;
   /** The listeners of the file. */
-  readonly events: DeviceEvents;
+  readonly listeners: DeviceEvents;
 }
 
 /**

@@ -129,7 +129,7 @@ export function tryResetSet(device: BoundDevice, ctx: EngineContext): void {
   try {
     resetBus(members, set, ctx);
   } catch (error) {
-    ctx.log.log('info', `${device.bdf} bus reset`, `${device.bdf}: its bus could not be reset: ${String(error)}`);
+    ctx.events.note('info', `${device.bdf} bus reset`, `${device.bdf}: its bus could not be reset: ${String(error)}`);
     return;
   }
   for (const each of set) each.needsReset = false;

@@ -11,7 +11,7 @@ import type { IoeventfdTarget } from './ioeventfd.ts';
 /** The device whose BARs are written; `VfioPciDevice` is one. */
 export interface WrittenDevice {
   readonly bdf: string;
-  readonly ctx: Pick<EngineContext, 'log'>;
+  readonly ctx: Pick<EngineContext, 'events'>;
   readonly host: FunctionHost;
   readonly mediation: Pick<Mediation, 'region'> | null;
   readonly resetting: boolean;
@@ -20,7 +20,7 @@ export interface WrittenDevice {
 
 export class IoeventfdRegisters implements IoeventfdTarget {
   readonly bdf: string;
-  readonly ctx: Pick<EngineContext, 'log'>;
+  readonly ctx: Pick<EngineContext, 'events'>;
   readonly msix: MsixTable | null;
   readonly #device: WrittenDevice;
   readonly #config: () => { readonly memoryEnabled: boolean } | null;

@@ -30,7 +30,7 @@ const IOEVENTFD_MAX = 1000;
 /** The device of ioeventfds. */
 export interface IoeventfdTarget {
   readonly bdf: string;
-  readonly ctx: Pick<EngineContext, 'log'>;
+  readonly ctx: Pick<EngineContext, 'events'>;
   readonly msix: MsixTable | null;
   /** Bytes of BAR `index`, 0 when there is none. */
   barSize(index: number): number;
@@ -102,7 +102,7 @@ export class Ioeventfds {
     }
     if (at >= 0) throw new VfioError('EEXIST', `${bdf}: the same ioeventfd at ${hex(offset)} of BAR ${bar} exists`);
     if (this.#all.length >= IOEVENTFD_MAX) throw new VfioError('ENOSPC', `${bdf} has ${IOEVENTFD_MAX} ioeventfds, which is the limit`);
-    const listening = listenGuarded(source, () => this.#target.signalled(bar, offset, size, data), bdf, this.#target.ctx.log);
+    const listening = listenGuarded(source, () => this.#target.signalled(bar, offset, size, data), bdf, this.#target.ctx.events);
     this.#all.push({ bar, offset, size, data, listening });
   }
 

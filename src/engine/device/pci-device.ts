@@ -113,7 +113,7 @@ export class VfioPciDevice implements BoundDevice, ReleaseTarget, TokenSubject {
   matches(nameAndOptions: string): boolean {
     const name = parseDeviceName(this.bdf, nameAndOptions);
     if (name === null) return false;
-    authorize(this, name.token, this.ctx.log);
+    authorize(this, name.token, this.ctx.events);
     return true;
   }
 
@@ -248,11 +248,11 @@ export class VfioPciDevice implements BoundDevice, ReleaseTarget, TokenSubject {
   }
 
   #mediate(): Mediation | null {
-    const { mediators, log } = this.ctx;
+    const { mediators, events } = this.ctx;
     if (mediators === undefined) return null;
     const { shown, retire } = mediatedDevice(this);
     this.#retire = retire;
-    return mediators.open(shown, log);
+    return mediators.open(shown, events);
   }
 
   /** The mediator's part in the device, from the first open to the last close (S0). */
@@ -297,7 +297,7 @@ export class VfioPciDevice implements BoundDevice, ReleaseTarget, TokenSubject {
     try {
       this.#resetOpen();
     } catch (error) {
-      this.ctx.log.log('warn', `${this.bdf} user reset`, `${this.bdf}: reset asked for through config space failed: ${String(error)}`);
+      this.ctx.events.note('warn', `${this.bdf} user reset`, `${this.bdf}: reset asked for through config space failed: ${String(error)}`);
     }
   }
 
@@ -375,7 +375,7 @@ export class VfioPciDevice implements BoundDevice, ReleaseTarget, TokenSubject {
       runReset(this.fn, this.ctx);
       this.needsReset = false;
     } catch (error) {
-      this.ctx.log.log('warn', `${this.bdf} reset at close`, `${this.bdf}: reset at last close failed: ${String(error)}`);
+      this.ctx.events.note('warn', `${this.bdf} reset at close`, `${this.bdf}: reset at last close failed: ${String(error)}`);
     }
   }
 
@@ -461,8 +461,8 @@ export class VfioPciDevice implements BoundDevice, ReleaseTarget, TokenSubject {
   request(): boolean {
     let told = this.#open?.interrupts.signalRequest() ?? false;
     for (const file of this.files) {
-      if (file.events.hears('request')) told = true;
-      file.events.emit({ kind: 'request' });
+      if (file.listeners.hears('request')) told = true;
+      file.listeners.emit({ kind: 'request' });
     }
     return told;
   }
@@ -476,7 +476,7 @@ export class VfioPciDevice implements BoundDevice, ReleaseTarget, TokenSubject {
     this.gone = reason;
     this.#updateSlow();
     this.#disableIfOpen();
-    if (this.#files.size > 0) this.ctx.log.log('warn', `${this.bdf} revoked`, `${this.bdf} was taken from its users: ${reason}`);
+    if (this.#files.size > 0) this.ctx.events.note('warn', `${this.bdf} revoked`, `${this.bdf} was taken from its users: ${reason}`);
     this.#tell({ kind: 'gone', reason });
     if (this.#leaving !== null) this.#left();
   }
@@ -490,7 +490,7 @@ export class VfioPciDevice implements BoundDevice, ReleaseTarget, TokenSubject {
   }
 
   #tell(event: DeviceEvent): void {
-    for (const file of this.files) file.events.emit(event);
+    for (const file of this.files) file.listeners.emit(event);
   }
 
   // ---- Events of the machine

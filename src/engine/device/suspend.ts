@@ -11,7 +11,7 @@ import type { OpenFile } from './hosted-function.ts';
 /** The device that goes to sleep; `VfioPciDevice` is one. */
 interface SleepingDevice {
   readonly bdf: string;
-  readonly ctx: Pick<EngineContext, 'clock' | 'log' | 'params'>;
+  readonly ctx: Pick<EngineContext, 'clock' | 'events' | 'params'>;
   readonly openCount: number;
   readonly files: readonly OpenFile[];
   readonly power: { suspend(): void; resume(): void };
@@ -64,7 +64,7 @@ export class Suspension {
     const timeoutMs = ctx.params.suspendTimeoutMs;
     const timer = ctx.clock.after(timeoutMs, () => {
       const text = `${bdf}: ${round.missing} of its users did not acknowledge suspend within ${timeoutMs} ms`;
-      ctx.log.log('warn', `${bdf} suspend`, text);
+      ctx.events.note('warn', `${bdf} suspend`, text);
       this.#finish?.(true);
     });
     const round = new SuspendRound(() => this.#finish?.(true));
@@ -76,7 +76,7 @@ export class Suspension {
       if (sleep) this.#sleep();
       resolve();
     };
-    round.ask(this.#device.files.map(({ events }) => events));
+    round.ask(this.#device.files.map(({ listeners }) => listeners));
   }
 
   #sleep(): void {
@@ -85,7 +85,7 @@ export class Suspension {
     this.#asleep = true;
     device.host.stand(true);
     device.power.suspend();
-    for (const file of device.files) file.events.emit({ kind: 'asleep' });
+    for (const file of device.files) file.listeners.emit({ kind: 'asleep' });
   }
 
   resume(): void {
@@ -94,14 +94,14 @@ export class Suspension {
       // Woken before every listener acknowledged: the listeners hear that the suspend is over.
       if (this.#finish === null) return;
       this.#finish(false);
-      for (const file of device.files) file.events.emit({ kind: 'resume' });
+      for (const file of device.files) file.listeners.emit({ kind: 'resume' });
       return;
     }
     this.#asleep = false;
     device.power.resume();
     device.host.stand(false);
     this.#awake.settle();
-    for (const file of device.files) file.events.emit({ kind: 'resume' });
+    for (const file of device.files) file.listeners.emit({ kind: 'resume' });
     const wake = this.#wakeLater;
     this.#wakeLater = false;
     if (wake) device.wake();

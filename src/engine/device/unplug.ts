@@ -55,7 +55,11 @@ export class ReleaseRequest {
     const { bdf } = this.#target;
     if (this.#done) return;
     if (!told && this.count === 0) {
-      this.#ctx.log.log('warn', `${bdf} no request channel`, `${bdf}: no user listens for release requests; blocked until it is released`);
+      this.#ctx.events.note(
+        'warn',
+        `${bdf} no request channel`,
+        `${bdf}: no user listens for release requests; blocked until it is released`,
+      );
     }
     this.count++;
     this.#again = this.#ctx.clock.after(REQUEST_INTERVAL_MS, () => this.#request());

@@ -8,7 +8,7 @@
  */
 import { VF_TOKEN_BYTES } from '../../abi/vf-token.ts';
 import { VfioError } from '../../base/errno.ts';
-import type { RateLimitedLogger } from '../../base/log.ts';
+import type { EventSource } from '../../events/source.ts';
 
 /** Private fields only: code that prints or serializes objects does not see the bytes. */
 export class VfToken {
@@ -71,11 +71,11 @@ export interface TokenSubject {
  * @throws VfioError EACCES for a token that is missing or wrong; EINVAL for one that would not be
  * used (S3-03)
  */
-export function authorize(device: TokenSubject, token: Uint8Array | null, log: RateLimitedLogger): void {
+export function authorize(device: TokenSubject, token: Uint8Array | null, events: EventSource): void {
   const refused = refusal(device, token);
   if (refused === null) return;
   // S3-25: the administrator's log has the refusal, too, at a limited rate and without the token.
-  log.log('info', `${device.bdf} vf token ${refused.message}`, refused.message);
+  events.note('info', `${device.bdf} vf token ${refused.message}`, refused.message);
   throw refused;
 }
 

@@ -138,7 +138,7 @@ export class ContainerDomains {
       });
     }
     const message = `group ${group.id} is attached although its interrupts are not isolated (allowUnsafeInterrupts)`;
-    this.#context.log.log('warn', `unsafe-interrupts ${group.id}`, message);
+    this.#context.events.note('warn', `unsafe-interrupts ${group.id}`, message);
   }
 
   /**

@@ -111,7 +111,7 @@ class World {
         return group.domain;
       },
     }));
-    this.hosts = this.gates.map((gate) => new HostDma(gate, this.context.log));
+    this.hosts = this.gates.map((gate) => new HostDma(gate, this.context.events));
     this.container = new Container(this.context);
   }
 

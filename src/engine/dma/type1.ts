@@ -266,7 +266,7 @@ export class Type1 {
       faults.step('type1.map.charge');
       chargeLocked(process, lockedBytes);
     } catch (error) {
-      if (error instanceof VfioError && error.code === 'ENOMEM') this.#context.log.log('warn', 'memlock', `MAP_DMA: ${error.message}`);
+      if (error instanceof VfioError && error.code === 'ENOMEM') this.#context.events.note('warn', 'memlock', `MAP_DMA: ${error.message}`);
       throw error;
     }
     try {
@@ -296,7 +296,7 @@ export class Type1 {
     if (used < 0.9 * limit) this.#warned = false;
     else if (!this.#warned) {
       this.#warned = true;
-      this.#context.log.log(
+      this.#context.events.note(
         'warn',
         'dma-entry-limit',
         `the container has ${used} of at most ${limit} DMA mappings; ${limit - used} are left`,

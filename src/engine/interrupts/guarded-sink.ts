@@ -5,15 +5,15 @@
  */
 import type { InterruptSink, InterruptSource } from '../../abi/device.ts';
 import { callForeign, type Failed, settle, textOf } from '../../base/foreign.ts';
-import type { RateLimitedLogger } from '../../base/log.ts';
+import type { EventSource } from '../../events/source.ts';
 
 export class GuardedSink implements InterruptSink {
   readonly #sink: InterruptSink;
   readonly #failed: Failed;
 
-  constructor(sink: InterruptSink, bdf: string, log: RateLimitedLogger) {
+  constructor(sink: InterruptSink, bdf: string, events: EventSource) {
     this.#sink = sink;
-    this.#failed = reporter(bdf, log);
+    this.#failed = reporter(bdf, events);
   }
 
   /** Called for each interrupt: it makes no closure. */
@@ -37,17 +37,17 @@ export class GuardedSink implements InterruptSink {
 }
 
 /** `source.listen`, with a registration whose disposal cannot fail. */
-export function listenGuarded(source: InterruptSource, listener: () => void, bdf: string, log: RateLimitedLogger): Disposable {
+export function listenGuarded(source: InterruptSource, listener: () => void, bdf: string, events: EventSource): Disposable {
   const listening = source.listen(listener);
   return {
     [Symbol.dispose]: () => {
-      callForeign('an interrupt source failed when it was left', () => listening[Symbol.dispose](), reporter(bdf, log));
+      callForeign('an interrupt source failed when it was left', () => listening[Symbol.dispose](), reporter(bdf, events));
     },
   };
 }
 
 const SIGNALLED = 'an interrupt sink failed when it was signalled';
 
-function reporter(bdf: string, log: RateLimitedLogger): Failed {
-  return (what, error) => log.log('error', `${bdf} ${what}`, `${bdf}: ${what}: ${textOf(error)}`);
+function reporter(bdf: string, events: EventSource): Failed {
+  return (what, error) => events.note('error', `${bdf} ${what}`, `${bdf}: ${what}: ${textOf(error)}`);
 }

@@ -15,8 +15,8 @@ import type { InterruptSink, InterruptSource, SetIrqs } from '../../abi/device.t
 import { Command, Config } from '../../abi/pci.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
-import type { RateLimitedLogger } from '../../base/log.ts';
 import { asksFor } from '../../device/set-irqs.ts';
+import type { EventSource } from '../../events/source.ts';
 import type { HostIrq, IrqListener } from '../../hardware/host-irq.ts';
 import type { InterruptLine } from '../../hardware/interrupt-line.ts';
 import type { ConfigSpace } from '../../pci/config-space.ts';
@@ -29,7 +29,7 @@ export interface IntxOptions {
   readonly config: ConfigSpace;
   readonly host: HostIrq;
   readonly faults: FaultPlan;
-  readonly log: RateLimitedLogger;
+  readonly events: EventSource;
   readonly line: InterruptLine | null;
   readonly noIntx: boolean;
   /** Do not use COMMAND.InterruptDisable even if it works (module parameter nointxmask). */
@@ -41,7 +41,7 @@ export class IntxInterrupt implements IrqListener {
   readonly #config: ConfigSpace;
   readonly #host: HostIrq;
   readonly #faults: FaultPlan;
-  readonly #log: RateLimitedLogger;
+  readonly #events: EventSource;
   readonly #line: InterruptLine | null;
   readonly #noIntx: boolean;
   readonly #noIntxMask: boolean;
@@ -61,7 +61,7 @@ export class IntxInterrupt implements IrqListener {
     this.#config = options.config;
     this.#host = options.host;
     this.#faults = options.faults;
-    this.#log = options.log;
+    this.#events = options.events;
     this.#line = options.line;
     this.#noIntx = options.noIntx;
     this.#noIntxMask = options.noIntxMask;
@@ -248,7 +248,7 @@ export class IntxInterrupt implements IrqListener {
     }
     this.#faults.step('irq.unmask.arm');
     // The source may be signalled already and call back before `listen` returns.
-    const listening = listenGuarded(source, () => this.unmask(), this.#bdf, this.#log);
+    const listening = listenGuarded(source, () => this.unmask(), this.#bdf, this.#events);
     if (this.#active) this.#unmaskSource = listening;
     else listening[Symbol.dispose]();
   }
@@ -272,7 +272,7 @@ export class IntxInterrupt implements IrqListener {
     }
     this.#checkSingle(request);
     if (request.data === 'sinks') {
-      const sink = 'sinks' in request ? sinkAt(this.#bdf, this.#log, request.sinks, 0) : null;
+      const sink = 'sinks' in request ? sinkAt(this.#bdf, this.#events, request.sinks, 0) : null;
       if (this.#active) this.#replace(sink);
       else this.enable(sink);
       return;

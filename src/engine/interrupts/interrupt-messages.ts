@@ -9,8 +9,8 @@
 import type { InterruptSink, SetIrqs } from '../../abi/device.ts';
 import { CapId, Command, Config, Msi, Msix } from '../../abi/pci.ts';
 import { VfioError } from '../../base/errno.ts';
-import type { RateLimitedLogger } from '../../base/log.ts';
 import { asksFor } from '../../device/set-irqs.ts';
+import type { EventSource } from '../../events/source.ts';
 import type { HostIrq, IrqListener } from '../../hardware/host-irq.ts';
 import type { MsixTable } from '../../hardware/msix-table.ts';
 import type { ConfigSpace } from '../../pci/config-space.ts';
@@ -39,7 +39,7 @@ export interface MessagesOptions {
   readonly msix: MsixTable | null;
   readonly intx: IntxInterrupt;
   readonly faults: FaultPlan;
-  readonly log: RateLimitedLogger;
+  readonly events: EventSource;
   readonly maxVectors: () => number;
   readonly dynamicMsix: boolean;
 }
@@ -51,7 +51,7 @@ export class MessageInterrupts implements IrqListener {
   readonly #msix: MsixTable | null;
   readonly #intx: IntxInterrupt;
   readonly #faults: FaultPlan;
-  readonly #log: RateLimitedLogger;
+  readonly #events: EventSource;
   readonly #maxVectors: () => number;
   readonly #dynamicMsix: boolean;
   readonly #msiAt: number;
@@ -76,7 +76,7 @@ export class MessageInterrupts implements IrqListener {
     this.#msix = options.msix;
     this.#intx = options.intx;
     this.#faults = options.faults;
-    this.#log = options.log;
+    this.#events = options.events;
     this.#maxVectors = options.maxVectors;
     this.#dynamicMsix = options.dynamicMsix;
     this.#msiAt = config.findCapability(CapId.MSI);
@@ -192,7 +192,7 @@ export class MessageInterrupts implements IrqListener {
   }
 
   #checkSinks(count: number, sinks: readonly (InterruptSink | null)[]): void {
-    for (let i = 0; i < count; i++) sinkAt(this.#bdf, this.#log, sinks, i);
+    for (let i = 0; i < count; i++) sinkAt(this.#bdf, this.#events, sinks, i);
   }
 
   /**
@@ -202,7 +202,7 @@ export class MessageInterrupts implements IrqListener {
   #setBlock(start: number, count: number, sinks: readonly (InterruptSink | null)[]): void {
     let i = 0;
     try {
-      for (; i < count; i++) this.#setVector(start + i, sinkAt(this.#bdf, this.#log, sinks, i));
+      for (; i < count; i++) this.#setVector(start + i, sinkAt(this.#bdf, this.#events, sinks, i));
     } catch (error) {
       for (let j = 0; j <= i; j++) this.#setVector(start + j, null);
       throw error;

@@ -4,8 +4,8 @@
  * @see linux/drivers/vfio/pci/vfio_pci_intrs.c, vfio_pci_set_ctx_trigger_single()
  */
 import type { InterruptSink, SetIrqs } from '../../abi/device.ts';
-import type { RateLimitedLogger } from '../../base/log.ts';
 import { notifyAct } from '../../device/set-irqs.ts';
+import type { EventSource } from '../../events/source.ts';
 import type { EngineContext } from '../context.ts';
 import type { FaultPlan } from '../fault-plan.ts';
 import { sinkAt } from './interrupt-request.ts';
@@ -13,13 +13,13 @@ import { sinkAt } from './interrupt-request.ts';
 export class NotifyInterrupt {
   readonly #bdf: string;
   readonly #faults: FaultPlan;
-  readonly #log: RateLimitedLogger;
+  readonly #events: EventSource;
   #sink: InterruptSink | null = null;
 
-  constructor(bdf: string, { faults, log }: Pick<EngineContext, 'faults' | 'log'>) {
+  constructor(bdf: string, { faults, events }: Pick<EngineContext, 'faults' | 'events'>) {
     this.#bdf = bdf;
     this.#faults = faults;
-    this.#log = log;
+    this.#events = events;
   }
 
   /** False when the index has no sink. */
@@ -46,7 +46,7 @@ export class NotifyInterrupt {
         this.release();
         return;
       case 'assign':
-        this.#assign(sinkAt(this.#bdf, this.#log, act.sinks, 0));
+        this.#assign(sinkAt(this.#bdf, this.#events, act.sinks, 0));
         return;
       default:
     }

@@ -4,8 +4,8 @@
  */
 import type { InterruptSink, InterruptSource } from '../../abi/device.ts';
 import { VfioError } from '../../base/errno.ts';
-import type { RateLimitedLogger } from '../../base/log.ts';
 import { checkedSink } from '../../device/set-irqs.ts';
+import type { EventSource } from '../../events/source.ts';
 import { GuardedSink } from './guarded-sink.ts';
 
 /**
@@ -13,9 +13,9 @@ import { GuardedSink } from './guarded-sink.ts';
  *
  * @throws VfioError EINVAL when it is neither a sink nor null
  */
-export function sinkAt(bdf: string, log: RateLimitedLogger, sinks: readonly (InterruptSink | null)[], i: number): InterruptSink | null {
+export function sinkAt(bdf: string, events: EventSource, sinks: readonly (InterruptSink | null)[], i: number): InterruptSink | null {
   const sink = checkedSink(bdf, sinks, i);
-  return sink === null ? null : new GuardedSink(sink, bdf, log);
+  return sink === null ? null : new GuardedSink(sink, bdf, events);
 }
 
 /** Element 0 as a source. @throws VfioError EINVAL when it is neither a source nor null */

@@ -59,7 +59,7 @@ export class Interrupts {
 
   constructor(options: InterruptsOptions) {
     const { bdf, ctx, config, host, msix } = options;
-    const { faults, log } = ctx;
+    const { faults, events } = ctx;
     const noIntx = options.noIntx ?? false;
     this.#bdf = bdf;
     this.#host = host;
@@ -68,7 +68,7 @@ export class Interrupts {
     this.#dynamicMsix = options.dynamicMsix ?? true;
     const line = options.line === undefined ? new InterruptLine(bdf) : options.line;
     const { noIntxMask } = ctx.params;
-    this.#intx = new IntxInterrupt({ bdf, config, host, faults, log, line, noIntx, noIntxMask });
+    this.#intx = new IntxInterrupt({ bdf, config, host, faults, events, line, noIntx, noIntxMask });
     this.#messages = new MessageInterrupts({
       bdf,
       config,
@@ -76,7 +76,7 @@ export class Interrupts {
       msix,
       intx: this.#intx,
       faults,
-      log,
+      events,
       maxVectors: options.maxVectors ?? (() => Number.POSITIVE_INFINITY),
       dynamicMsix: this.#dynamicMsix,
     });

@@ -1,4 +1,8 @@
-/** The buses of a machine and the functions on them: hardware, without drivers. */
+/**
+ * The buses of a machine and the functions on them: hardware, without drivers.
+ *
+ * Longer than 400 lines because firmware's walk, bridges and functions share the tables of buses.
+ */
 import type { ErrorKind } from '../../abi/device-host.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
@@ -230,7 +234,7 @@ export class Fabric {
     if (this.functions.has(bdf)) throw new VfioError('EEXIST', `${bdf} is taken: ${this.functions.get(bdf)!.name} is there`);
     const { bridge } = bus;
     const built = buildFunction(spec, bridge?.kind ?? null, this.#models, (what, error) => {
-      this.#ctx.log.log('error', `${bdf} ${what}`, `${bdf}: ${what} failed: ${textOf(error)}`);
+      this.#ctx.events.note('error', `${bdf} ${what}`, `${bdf}: ${what} failed: ${textOf(error)}`);
     });
     undo.use(built.owns);
     const devfn = bdfParts(bdf);
@@ -325,7 +329,15 @@ export class Fabric {
       error: (kind: ErrorKind) => recoverFrom(fn, kind, this.#ctx),
       wake: () => fn.vfio?.wake(),
     };
-    fn.host = new FunctionHost({ ...this.#ctx, bdf, declaration, config, group: () => fn.group, messages });
+    fn.host = new FunctionHost({
+      ...this.#ctx,
+      events: this.#ctx.stream.source(bdf),
+      bdf,
+      declaration,
+      config,
+      group: () => fn.group,
+      messages,
+    });
   }
 
   /**

@@ -100,7 +100,7 @@ export class GroupFile implements Disposable, DeviceFileHolder, OpenGroup, VfioF
    */
   setVm(vm: VmFile | null): void {
     if (vm !== null && !isVmFile(vm)) {
-      this.#ctx.log.log(
+      this.#ctx.events.note(
         'warn',
         'half a VM',
         `group ${this.group.id}: the virtual machine given has no provider, tryGet or put; it is ignored`,

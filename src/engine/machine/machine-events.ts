@@ -14,9 +14,9 @@ export type MachineEvent =
 export class MachineEvents {
   readonly #events: Emitter<MachineEvent>;
 
-  constructor({ log }: Pick<EngineContext, 'log'>) {
+  constructor({ events }: Pick<EngineContext, 'events'>) {
     this.#events = new Emitter(({ kind, bdf }, error) =>
-      log.log('error', 'machine listener', `a listener of the machine failed at ${kind} of ${bdf}: ${textOf(error)}`),
+      events.note('error', 'machine listener', `a listener of the machine failed at ${kind} of ${bdf}: ${textOf(error)}`),
     );
   }
 

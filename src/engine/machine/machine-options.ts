@@ -2,7 +2,8 @@
 import type { MemoryAllocator } from '../../abi/memory.ts';
 import { type Clock, SystemClock } from '../../base/clock.ts';
 import { VfioError } from '../../base/errno.ts';
-import { type Logger, RateLimitedLogger, silentLogger } from '../../base/log.ts';
+import { type Logger, silentLogger } from '../../base/log.ts';
+import { EventStream } from '../../events/stream.ts';
 import type { EngineContext } from '../context.ts';
 import { FaultPlan } from '../fault-plan.ts';
 import type { Mediators } from '../mediation/mediators.ts';
@@ -17,7 +18,10 @@ export interface MachineOptions {
   /** Models that the declaration names. */
   readonly models?: ModelRegistry;
   readonly clock?: Clock;
+  /** Receives lines of the machine's own stream; a stream that is given has a log of its own. */
   readonly log?: Logger;
+  /** The stream to which the machine emits. Default: one of its own. */
+  readonly events?: EventStream;
   readonly params?: Partial<EngineParams>;
   /** 4096 (default), 16384 or 65536. */
   readonly pageSize?: number;
@@ -44,10 +48,12 @@ export function contextOf(spec: MachineSpec, options: MachineOptions, vectorsInU
   if (![4096, 16384, 65536].includes(pageSize)) {
     throw new VfioError('EINVAL', `page size is ${String(pageSize)}; CPUs have 4096, 16384 or 65536`);
   }
-  const clock = options.clock ?? new SystemClock();
+  const clock = options.clock ?? options.events?.clock ?? new SystemClock();
+  const stream = options.events ?? new EventStream({ clock, log: options.log ?? silentLogger });
   return {
     clock,
-    log: new RateLimitedLogger(options.log ?? silentLogger, clock),
+    stream,
+    events: stream.source('machine'),
     params: checkParams({
       ...(spec.enableSriov === undefined ? {} : { enableSriov: spec.enableSriov }),
       ...spec.params,

@@ -48,11 +48,13 @@ export class Machine implements Disposable {
   readonly #sleep: MachineSleep;
   /** Files of mediators that the declaration names and that were not loaded. */
   readonly #missing: readonly string[];
+  readonly #ownsStream: boolean;
   readonly #containers = new Set<Container>();
   #disposed = false;
 
   /** @throws VfioError EINVAL, EEXIST, ENOSPC for a declaration that is no machine */
   constructor(spec: MachineSpec, options: MachineOptions) {
+    this.#ownsStream = options.events === undefined;
     this.context = contextOf(spec, options, () => vectorsInUse(this.functions.values()));
     this.name = spec.name ?? 'machine';
     this.#missing = options.mediators === undefined ? (spec.mediators ?? []) : [];
@@ -276,7 +278,7 @@ export class Machine implements Disposable {
     } catch (error) {
       if (!(error instanceof VfioError)) throw error;
       fn.probeError = error;
-      this.context.log.log('warn', `probe ${fn.bdf}`, `${fn.bdf}: ${driver} was not bound: ${error.message}`);
+      this.context.events.note('warn', `probe ${fn.bdf}`, `${fn.bdf}: ${driver} was not bound: ${error.message}`);
     }
   }
 
@@ -465,7 +467,7 @@ export class Machine implements Disposable {
     if (this.#disposed) return;
     this.#disposed = true;
     using off = new Cleanup();
-    off.use(this.context.log);
+    off.use(this.#ownsStream ? this.context.stream : this.context.events);
     off.defer(() => this.#events.clear());
     off.defer(() => this.process.exit());
     for (const fn of this.functions.values()) {

@@ -120,7 +120,7 @@ describe('who mediates', () => {
       mediator('a', null, trace),
       { handle: 0 },
       BDF,
-      machineWith(new Mediators()).machine.context.log,
+      machineWith(new Mediators()).machine.context.events,
       () => {
         trace.push('counted');
       },

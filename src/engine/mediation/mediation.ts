@@ -5,7 +5,7 @@ import { type Accepted, type IrqHooks, type Mediator, PASS_THROUGH, type RegionH
 import { Feature, IrqInfoFlags, NUM_IRQS, NUM_REGIONS } from '../../abi/vfio.ts';
 import { VfioError } from '../../base/errno.ts';
 import { callForeign, type Failed, settle, textOf } from '../../base/foreign.ts';
-import type { RateLimitedLogger } from '../../base/log.ts';
+import type { EventSource } from '../../events/source.ts';
 import { addedRegions, type MediatorRegion } from './added-regions.ts';
 import { checkedInfo } from './checked-info.ts';
 
@@ -23,12 +23,16 @@ export class Mediation {
   readonly #irqs: readonly (IrqHooks<unknown> | null)[];
   readonly #feature: Accepted<unknown>['feature'];
   readonly #device: string;
-  readonly #log: RateLimitedLogger;
+  readonly #events: EventSource;
   readonly #released: () => void;
   #isReleased = false;
   /** Reports a failure of the mediator that its user gets no errno for. */
   readonly failed: Failed = (what, error) =>
-    this.#log.log('error', `mediator ${this.name} ${what}`, `${this.#device}: mediator '${this.name}': ${what} failed: ${textOf(error)}`);
+    this.#events.note(
+      'error',
+      `mediator ${this.name} ${what}`,
+      `${this.#device}: mediator '${this.name}': ${what} failed: ${textOf(error)}`,
+    );
 
   /**
    * @param released called after the mediator's own release, once
@@ -38,7 +42,7 @@ export class Mediation {
     mediator: Mediator,
     accepted: Accepted<unknown>,
     device: string,
-    log: RateLimitedLogger,
+    events: EventSource,
     released: () => void,
     numRegions: number = NUM_REGIONS,
   ) {
@@ -58,7 +62,7 @@ export class Mediation {
     if (this.migration !== undefined) for (const name of migrationMethods) checkHook(this.migration[name], `migration.${name}`);
     this.notesWrites = accepted.notesWrites === true;
     this.#device = device;
-    this.#log = log;
+    this.#events = events;
     this.#released = released;
   }
 

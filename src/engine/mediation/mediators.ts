@@ -5,7 +5,7 @@
 import type { Accepted, MediatedDevice, Mediator } from '../../abi/mediator.ts';
 import { VfioError } from '../../base/errno.ts';
 import { callForeign, type Failed, isThenable, settle, textOf } from '../../base/foreign.ts';
-import type { RateLimitedLogger } from '../../base/log.ts';
+import type { EventSource } from '../../events/source.ts';
 import { Mediation } from './mediation.ts';
 
 interface Registered {
@@ -62,12 +62,12 @@ export class Mediators {
   }
 
   /** The mediation of the first mediator that accepts; null when none does. */
-  open(device: MediatedDevice, log: RateLimitedLogger): Mediation | null {
+  open(device: MediatedDevice, events: EventSource): Mediation | null {
     for (const entry of [...this.#registered]) {
       if (!this.#registered.includes(entry)) continue;
       // A mediator cannot leave while it is asked.
       entry.users++;
-      const mediation = ask(entry, device, log);
+      const mediation = ask(entry, device, events);
       if (mediation !== null) return mediation;
       entry.users--;
     }
@@ -90,16 +90,16 @@ export class Mediators {
   }
 }
 
-function ask(entry: Registered, device: MediatedDevice, log: RateLimitedLogger): Mediation | null {
+function ask(entry: Registered, device: MediatedDevice, events: EventSource): Mediation | null {
   const { mediator } = entry;
   const refused = (error: unknown) => {
     // A VfioError is a refusal with a reason; every other error is a bug of the mediator.
     const level = error instanceof VfioError ? 'info' : 'error';
-    log.log(level, `mediator ${entry.name} open`, `${device.name}: mediator '${entry.name}' did not take it: ${textOf(error)}`);
+    events.note(level, `mediator ${entry.name} open`, `${device.name}: mediator '${entry.name}' did not take it: ${textOf(error)}`);
     return null;
   };
   const failed: Failed = (what, error) =>
-    log.log('error', `mediator ${entry.name} ${what}`, `${device.name}: mediator '${entry.name}': ${what} failed: ${textOf(error)}`);
+    events.note('error', `mediator ${entry.name} ${what}`, `${device.name}: mediator '${entry.name}': ${what} failed: ${textOf(error)}`);
   const release = (handle: unknown) => void callForeign('release', () => mediator.release(handle), failed);
   let accepted: Accepted<unknown> | null;
   try {
@@ -124,7 +124,7 @@ function ask(entry: Registered, device: MediatedDevice, log: RateLimitedLogger):
   if (typeof accepted !== 'object')
     return refused(new Error(`it answered ${String(accepted)}, which is neither null nor what it accepts with`));
   try {
-    return new Mediation(mediator, accepted, device.name, log, () => void entry.users--, device.numRegions);
+    return new Mediation(mediator, accepted, device.name, events, () => void entry.users--, device.numRegions);
   } catch (error) {
     refused(error);
   }

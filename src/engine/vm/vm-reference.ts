@@ -55,9 +55,9 @@ function tryGet(file: VmFile, ctx: EngineContext): boolean {
   return callForeign('get', () => file.tryGet(), reporter(file, ctx)) === true;
 }
 
-function reporter(file: VmFile, { log }: EngineContext): Failed {
+function reporter(file: VmFile, { events }: EngineContext): Failed {
   return (what, error) => {
     const { name, provider } = file;
-    log.log('error', `${what} of ${name}`, `${provider.name}: ${what} of ${name} failed: ${textOf(error)}`);
+    events.note('error', `${what} of ${name}`, `${provider.name}: ${what} of ${name} failed: ${textOf(error)}`);
   };
 }

@@ -24,9 +24,11 @@ import type { DirectMemory } from '../../abi/memory.ts';
 import { ManualClock } from '../../base/clock.ts';
 import { driverView, type RegisterMapOptions } from '../../base/driver-view.ts';
 import { VfioError } from '../../base/errno.ts';
-import { kindOf, type Logger, type LogLevel, RateLimitedLogger } from '../../base/log.ts';
+import { kindOf, type Logger, type LogLevel } from '../../base/log.ts';
 import type { RegisterAccess } from '../../base/register-access.ts';
 import type { DriverView, Registers } from '../../base/registers.ts';
+import type { EventSource } from '../../events/source.ts';
+import { EventStream } from '../../events/stream.ts';
 import { ConfigSpace } from '../../pci/config-space.ts';
 import type { DeviceModel } from '../../pci/declaration.ts';
 import { checkModel } from './device-model.ts';
@@ -61,8 +63,14 @@ export class TestHost implements DeviceHost {
   /** Lines that the device has logged, in order; digits are replaced by #. */
   readonly logged: { level: LogLevel; message: string }[] = [];
   /** Limited in rate, as the engine's log is; its time stands still. */
-  readonly log: Logger = { log: (level, message) => this.#limited.log(level, kindOf(message), message) };
-  readonly #limited = new RateLimitedLogger({ log: (level, message) => void this.logged.push({ level, message }) }, new ManualClock());
+  readonly log: Logger = { log: (level, message) => this.events.note(level, kindOf(message), message) };
+  /** The stream to which the device emits; a test reads it. */
+  readonly stream: EventStream = new EventStream({
+    // Its time stands still for the log, whose limit is that of the engine.
+    clock: new ManualClock(),
+    log: { log: (level, message) => void this.logged.push({ level, message }) },
+  });
+  readonly events: EventSource = this.stream.source('device');
   /** The memory that DMA reaches; `base` is the IOVA of its first byte. */
   readonly memory: Uint8Array;
   /** The IOVA of the first byte of `memory`. */

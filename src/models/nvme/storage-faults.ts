@@ -4,10 +4,7 @@
  */
 import type { DeviceHost } from '../../abi/device-host.ts';
 import { Errno, errnoName } from '../../base/errno.ts';
-import { RateLimitedLogger } from '../../base/log.ts';
-
-/** A host that goes on writing to a full disk causes one line a minute. */
-const INTERVAL_MS = 60_000;
+import type { Logger } from '../../base/log.ts';
 
 const reasons: Readonly<Record<number, string>> = {
   [Errno.ENOSPC]: 'there is no space left where it is kept; writes end with Capacity Exceeded until there is',
@@ -19,15 +16,19 @@ const reasons: Readonly<Record<number, string>> = {
 const otherwise = 'reading or writing it fails; the host gets media errors';
 
 export class StorageFaults {
-  readonly #log: RateLimitedLogger;
+  readonly #log: Logger;
 
-  constructor(host: Pick<DeviceHost, 'log' | 'clock'>) {
-    this.#log = new RateLimitedLogger(host.log, host.clock, INTERVAL_MS);
+  constructor(host: Pick<DeviceHost, 'log'>) {
+    this.#log = host.log;
   }
 
-  /** One line for each storage and reason, then a count. @param result -errno */
+  /**
+   * One line for each storage and reason: the log counts those that follow.
+   *
+   * @param result -errno
+   */
   tell(storage: string, result: number): void {
     const code = errnoName(result) ?? `errno ${-result}`;
-    this.#log.log('error', `${storage} ${code}`, `nvme: ${storage}: ${code}: ${reasons[-result] ?? otherwise}`);
+    this.#log.log('error', `nvme: ${storage}: ${code}: ${reasons[-result] ?? otherwise}`);
   }
 }

@@ -4,6 +4,7 @@
  */
 import type { Access, DirectMemory } from '../../abi/memory.ts';
 import type { Logger } from '../../base/log.ts';
+import type { EventStream } from '../../events/stream.ts';
 
 export interface VfioUserOptions {
   /** The device's name. Default: `unix:PATH`. */
@@ -36,7 +37,10 @@ export interface VfioUserOptions {
    * other device. Default: false.
    */
   readonly adopt?: boolean;
+  /** Receives lines of the client's own stream; a stream that is given has a log of its own. */
   readonly log?: Logger;
+  /** The stream to which the client emits. Default: one of its own. */
+  readonly events?: EventStream;
 }
 
 /**

@@ -95,7 +95,7 @@ export class FakeController extends FakeDevice {
   ]);
   /** Commands the script held, and Asynchronous Event Requests. */
   readonly held: FakeCommand[] = [];
-  readonly events: FakeCommand[] = [];
+  readonly asyncEvents: FakeCommand[] = [];
   cc = 0;
   csts = 0;
   intms = 0;
@@ -183,7 +183,7 @@ export class FakeController extends FakeDevice {
   }
 
   event(result: number): void {
-    this.complete(this.events.shift()!, 0, result);
+    this.complete(this.asyncEvents.shift()!, 0, result);
   }
 
   #page(iova: number, size: number, page: number): Uint8Array {
@@ -202,7 +202,7 @@ export class FakeController extends FakeDevice {
   #forget(): void {
     this.#queues.clear();
     this.#pendingCqs.clear();
-    this.events.length = 0;
+    this.asyncEvents.length = 0;
     this.shadow = this.eventIndexes = null;
     this.intms = 0;
   }
@@ -354,8 +354,8 @@ export class FakeController extends FakeDevice {
         return this.complete(command);
       }
       case AdminOpcode.ASYNC_EVENT_REQUEST:
-        if (this.events.length > this.controller.aerl) return this.complete(command, 0x105);
-        this.events.push(command);
+        if (this.asyncEvents.length > this.controller.aerl) return this.complete(command, 0x105);
+        this.asyncEvents.push(command);
         return;
       case AdminOpcode.ABORT: {
         const at = this.held.findIndex((c) => c.queue === (dw[10]! & 0xffff) && c.cid === dw[10]! >>> 16);

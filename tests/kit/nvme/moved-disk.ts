@@ -3,10 +3,12 @@
  * works. The host keeps a reference of every block and checks each completion against it. The test
  * fails when a controller acts after its stop.
  */
+
 import { type DeviceHost, Dma, type DmaPort, type Model, type ModelBulk } from '../../../src/abi/device-host.ts';
 import { AdminOpcode, Cc, CQES, cqDoorbell, NvmeReg, NvmOpcode, regBits, SQES, sqDoorbell } from '../../../src/abi/nvme.ts';
 import type { ManualClock } from '../../../src/base/clock.ts';
 import { VfioError } from '../../../src/base/errno.ts';
+import { EventStream } from '../../../src/events/stream.ts';
 import { type NvmeOptions, nvme } from '../../../src/models/nvme/nvme.ts';
 import { LateStorage } from './late-storage.ts';
 import { TEST_PAGE, type TestMemory } from './test-memory.ts';
@@ -66,6 +68,7 @@ export class Server {
     };
     const host: DeviceHost = {
       dma,
+      events: new EventStream().source('disk'),
       irq: {
         mode: 'msix',
         vectors: 65,

@@ -2,10 +2,12 @@
  * For tests: the I/O half of a controller by itself, with memory, namespaces, commands, and a list
  * of completions in order.
  */
+
 import type { DeviceHost } from '../../../src/abi/device-host.ts';
 import { NvmOpcode, Psdt } from '../../../src/abi/nvme.ts';
 import { ManualClock } from '../../../src/base/clock.ts';
 import { silentLogger } from '../../../src/base/log.ts';
+import { EventStream } from '../../../src/events/stream.ts';
 import { Command } from '../../../src/models/nvme/command.ts';
 import type { NamespaceOptions } from '../../../src/models/nvme/namespace.ts';
 import { Namespaces } from '../../../src/models/nvme/namespaces.ts';
@@ -52,6 +54,7 @@ export class TestIo implements Disposable {
     };
     this.host = {
       dma: this.memory,
+      events: new EventStream().source('disk'),
       irq: { raise: unused, lower: unused, trigger: unused, mode: 'msix', vectors: 1 },
       clock: this.clock,
       log: silentLogger,

@@ -1,0 +1,131 @@
+/**
+ * A reader of a stream: a position in the ring, and a filter. Its memory does not grow with its
+ * delay.
+ */
+import type { EventFlow, EventKind, EventOptions, VfioEvent } from '../abi/event.ts';
+import { VfioError } from '../base/errno.ts';
+import { nearest } from '../base/nearest.ts';
+import { kindNames, kindNumbers } from './kinds.ts';
+import type { EventRing } from './ring.ts';
+
+/** Events that a loop gets at once: each is an object. */
+const BATCH = 256;
+
+/** The stream, as its readers use it. */
+export interface ReadStream {
+  /** Call `wake` once there are events. */
+  wait(): void;
+  left(reader: EventReader): void;
+}
+
+export class EventReader implements EventFlow {
+  /** Called in the middle of a turn when it may lose events; see `EventStream.read`. */
+  readonly onPressure: (() => void) | undefined;
+  readonly wantsData: boolean;
+  readonly #stream: ReadStream;
+  /** By number of the kind: 1 where it is wanted. */
+  readonly #kinds: Uint8Array;
+  readonly #devices: ReadonlySet<string> | null;
+  #ring: EventRing | null = null;
+  /** The last record that it has seen. */
+  #position = 0;
+  #wake: (() => void) | null = null;
+
+  /** `EventStream.read` makes it. @throws VfioError EINVAL for a kind that does not exist */
+  constructor(stream: ReadStream, { kinds, devices, data = false }: EventOptions, onPressure?: () => void) {
+    this.#stream = stream;
+    this.wantsData = data;
+    this.onPressure = onPressure;
+    this.#kinds = new Uint8Array(kindNames.length).fill(kinds === undefined ? 1 : 0);
+    for (const kind of kinds ?? []) this.#kinds[numberOf(kind)] = 1;
+    this.#devices = devices === undefined ? null : new Set(devices);
+  }
+
+  /** For the stream. */
+  start(ring: EventRing): void {
+    this.#ring = ring;
+    this.#position = ring.seq;
+  }
+
+  /** The number of the last record that it has passed. */
+  get position(): number {
+    return this.#position;
+  }
+
+  /** Whether there are records that it has not passed. */
+  get ready(): boolean {
+    return this.#ring !== null && this.#ring.settled > this.#position;
+  }
+
+  take(max = Number.POSITIVE_INFINITY): VfioEvent[] {
+    const ring = this.#ring;
+    const events: VfioEvent[] = [];
+    if (ring === null || max <= 0) return events;
+    const { oldest, settled } = ring;
+    if (this.#position < oldest - 1) {
+      const count = oldest - 1 - this.#position;
+      this.#position = oldest - 1;
+      const { timeNs, hostNs } = ring.decode(oldest, false);
+      events.push({ kind: 'dropped', seq: oldest - 1, timeNs, hostNs, device: 'machine', cause: 0, count });
+    }
+    while (this.#position < settled && events.length < max) {
+      const seq = ++this.#position;
+      if (this.#kinds[ring.kindAt(seq)] !== 1) continue;
+      if (this.#devices !== null && !this.#devices.has(ring.deviceAt(seq))) continue;
+      events.push(ring.decode(seq, this.wantsData));
+    }
+    return events;
+  }
+
+  /** For the stream: there may be events. */
+  wake(): void {
+    if (this.#ring !== null && !this.ready) {
+      // Another reader's event, or a read that is under way.
+      if (this.#wake !== null) this.#stream.wait();
+      return;
+    }
+    const wake = this.#wake;
+    this.#wake = null;
+    wake?.();
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<VfioEvent, void, void> {
+    try {
+      while (this.#ring !== null) {
+        const events = this.take(BATCH);
+        if (events.length > 0) yield* events;
+        else if (!this.ready) await this.next();
+      }
+    } finally {
+      this[Symbol.dispose]();
+    }
+  }
+
+  /** Settles when there may be events, or the reader is disposed. */
+  next(): Promise<void> {
+    if (this.#ring === null || this.ready) return Promise.resolve();
+    return new Promise((resolve) => {
+      const before = this.#wake;
+      this.#wake = () => {
+        before?.();
+        resolve();
+      };
+      this.#stream.wait();
+    });
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#ring === null) return;
+    this.#ring = null;
+    this.wake();
+    this.#stream.left(this);
+  }
+}
+
+function numberOf(kind: EventKind): number {
+  if (Object.hasOwn(kindNumbers, kind)) return kindNumbers[kind];
+  const close = nearest(String(kind), kindNames);
+  throw new VfioError('EINVAL', `there are no events of kind '${String(kind)}'`, {
+    fix: close === null ? `Kinds: ${kindNames.join(', ')}.` : `Did you mean '${close}'?`,
+  });
+}

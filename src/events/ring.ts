@@ -1,0 +1,234 @@
+/**
+ * The memory of a stream: a ring of records. A record has ten numbers and at most one object. The
+ * frequent kinds (access, dma, interrupt) are numbers alone, so that emitting them makes nothing;
+ * the fields of the other kinds are the object.
+ *
+ * Readers keep positions of their own, and the writer never waits for them: who is slower than a
+ * whole ring loses the oldest records.
+ */
+import type { EventDetails, EventKind, VfioEvent } from '../abi/event.ts';
+import { kindNames, kindNumbers } from './kinds.ts';
+
+/** Records of a ring; a power of two. */
+export const RING_RECORDS = 65_536;
+/** Bytes of `data` that the records of a ring hold together: what follows is left out. */
+export const RING_DATA_BYTES = 32 * 2 ** 20;
+
+/** Numbers of a record. */
+const STRIDE = 10;
+/** Where they are. The meaning of A to F depends on the kind. */
+const At = { TIME: 0, HOST: 1, CAUSE: 2, KIND: 3, A: 4, B: 5, C: 6, D: 7, E: 8, F: 9 } as const;
+const KIND_SHIFT = 65_536;
+const WORD = 2 ** 32;
+
+export const operations = ['read', 'write'] as const;
+export const verdicts = ['device', 'virtual', 'mixed', 'dropped', 'mediator', 'refused'] as const;
+export const ways = ['direct', 'remote', 'view'] as const;
+export const steps = ['raised', 'lowered', 'pending', 'delivered', 'masked', 'unmasked', 'dropped'] as const;
+export const irqs = ['intx', 'msi', 'msix', 'err', 'req'] as const;
+
+/** Details that only a reader of data sees. */
+interface WithData {
+  readonly data?: Uint8Array;
+}
+
+export class EventRing {
+  /** The number of the newest record; 0: there is none. */
+  seq = 0;
+  readonly #numbers = new Float64Array(RING_RECORDS * STRIDE);
+  readonly #details: (object | null)[] = new Array(RING_RECORDS).fill(null);
+  /** Names of devices, which records hold as a number. */
+  readonly #names: readonly string[];
+  #dataBytes = 0;
+  /** The read under way whose value is not known yet; 0: there is none. */
+  #open = 0;
+
+  constructor(names: readonly string[]) {
+    this.#names = names;
+  }
+
+  /** The oldest record that is still there. */
+  get oldest(): number {
+    return Math.max(1, this.seq - RING_RECORDS + 1);
+  }
+
+  /** The newest record that is whole. */
+  get settled(): number {
+    return this.#open === 0 ? this.seq : this.#open - 1;
+  }
+
+  #begin(timeNs: number, hostNs: number, cause: number, kind: number, name: number): number {
+    const seq = ++this.seq;
+    const slot = seq & (RING_RECORDS - 1);
+    const at = slot * STRIDE;
+    const numbers = this.#numbers;
+    numbers[at] = timeNs;
+    numbers[at + At.HOST] = hostNs;
+    numbers[at + At.CAUSE] = cause;
+    numbers[at + At.KIND] = kind * KIND_SHIFT + name;
+    if (this.#details[slot] !== null) this.#forget(slot);
+    return at;
+  }
+
+  #forget(slot: number): void {
+    const { data } = this.#details[slot] as WithData;
+    if (data !== undefined) this.#dataBytes -= data.length;
+    this.#details[slot] = null;
+  }
+
+  /** A copy of `data` as far as the ring may hold it; undefined: not at all. */
+  #kept(data: Uint8Array): Uint8Array | undefined {
+    if (this.#dataBytes + data.length > RING_DATA_BYTES) return undefined;
+    this.#dataBytes += data.length;
+    return data.slice();
+  }
+
+  /** The record of a kind whose fields are an object. Its maker does not change it later. */
+  put(timeNs: number, hostNs: number, cause: number, kind: EventKind, name: number, details: object): number {
+    this.#numbers[this.#begin(timeNs, hostNs, cause, kindNumbers[kind], name) + At.F] = 0;
+    const { data } = details as WithData;
+    this.#details[this.seq & (RING_RECORDS - 1)] = data === undefined ? details : { ...details, data: this.#kept(data) };
+    return this.seq;
+  }
+
+  /**
+   * An access of a register. `low` and `high` are the halves of its value.
+   *
+   * @param open the value is not known yet: `close` gives it. No reader sees the record until then.
+   * @param memory plain memory, whose values are data
+   */
+  access(
+    timeNs: number,
+    hostNs: number,
+    cause: number,
+    name: number,
+    write: boolean,
+    region: number,
+    offset: number,
+    size: number,
+    low: number,
+    high: number,
+    memory: boolean,
+    open: boolean,
+  ): number {
+    const at = this.#begin(timeNs, hostNs, cause, kindNumbers.access, name);
+    const numbers = this.#numbers;
+    numbers[at + At.A] = (write ? 1 : 0) + (memory ? 2 : 0) + region * 4;
+    numbers[at + At.B] = offset;
+    numbers[at + At.C] = size;
+    numbers[at + At.D] = low;
+    numbers[at + At.E] = high;
+    if (open && this.#open === 0) this.#open = this.seq;
+    return this.seq;
+  }
+
+  /** The value of an access that was begun. */
+  close(seq: number, low: number, high: number): void {
+    if (this.#open === seq) this.#open = 0;
+    if (this.seq - seq >= RING_RECORDS) return;
+    const at = (seq & (RING_RECORDS - 1)) * STRIDE;
+    this.#numbers[at + At.D] = low;
+    this.#numbers[at + At.E] = high;
+  }
+
+  dma(
+    timeNs: number,
+    hostNs: number,
+    cause: number,
+    name: number,
+    write: boolean,
+    page: number,
+    byte: number,
+    size: number,
+    way: number,
+    data: Uint8Array | null,
+  ): number {
+    const at = this.#begin(timeNs, hostNs, cause, kindNumbers.dma, name);
+    const numbers = this.#numbers;
+    numbers[at + At.A] = (write ? 1 : 0) + way * 2;
+    numbers[at + At.B] = page;
+    numbers[at + At.C] = byte;
+    numbers[at + At.D] = size;
+    numbers[at + At.F] = 1;
+    if (data !== null) this.#details[this.seq & (RING_RECORDS - 1)] = { data: this.#kept(data) };
+    return this.seq;
+  }
+
+  interrupt(timeNs: number, hostNs: number, cause: number, name: number, step: number, irq: number, vector: number): number {
+    const at = this.#begin(timeNs, hostNs, cause, kindNumbers.interrupt, name);
+    const numbers = this.#numbers;
+    numbers[at + At.A] = step;
+    numbers[at + At.B] = irq;
+    numbers[at + At.C] = vector;
+    return this.seq;
+  }
+
+  /** The kind of record `seq`, as a number. */
+  kindAt(seq: number): number {
+    return Math.floor(this.#numbers[(seq & (RING_RECORDS - 1)) * STRIDE + At.KIND]! / KIND_SHIFT);
+  }
+
+  /** The name of the device of record `seq`. */
+  deviceAt(seq: number): string {
+    return this.#names[this.#nameAt(seq)]!;
+  }
+
+  #nameAt(seq: number): number {
+    return this.#numbers[(seq & (RING_RECORDS - 1)) * STRIDE + At.KIND]! % KIND_SHIFT;
+  }
+
+  /** Record `seq`, which is there, as an event. */
+  decode(seq: number, withData: boolean): VfioEvent {
+    const slot = seq & (RING_RECORDS - 1);
+    const at = slot * STRIDE;
+    const numbers = this.#numbers;
+    const head = {
+      seq,
+      timeNs: numbers[at]!,
+      hostNs: numbers[at + At.HOST]!,
+      device: this.deviceAt(seq),
+      cause: numbers[at + At.CAUSE]!,
+    };
+    const kind = kindNames[this.kindAt(seq)]!;
+    const details = this.#details[slot];
+    // Numbers, and beside them at most the bytes of a DMA.
+    const packed = details === null || numbers[at + At.F] === 1;
+    const event = { kind, ...head, ...(packed ? this.#unpacked(kind, at, withData) : {}), ...details } as VfioEvent;
+    return withData && (event as WithData).data !== undefined ? event : withoutData(event);
+  }
+
+  #unpacked(kind: EventKind, at: number, withData: boolean): object {
+    const numbers = this.#numbers;
+    const a = numbers[at + At.A]!;
+    switch (kind) {
+      case 'access': {
+        const size = numbers[at + At.C]!;
+        const low = numbers[at + At.D]!;
+        const value = size === 8 ? BigInt(numbers[at + At.E]!) * BigInt(WORD) + BigInt(low) : low;
+        return {
+          op: operations[a & 1],
+          region: a >>> 2,
+          offset: numbers[at + At.B],
+          size,
+          ...((a & 2) !== 0 && !withData ? {} : { value }),
+          verdict: 'device',
+        };
+      }
+      case 'dma':
+        return {
+          op: operations[a & 1],
+          iova: BigInt(numbers[at + At.B]!) * 4096n + BigInt(numbers[at + At.C]!),
+          size: numbers[at + At.D],
+          way: ways[a >>> 1],
+        };
+      default:
+        return { step: steps[a], irq: irqs[numbers[at + At.B]!], vector: numbers[at + At.C] } satisfies Partial<EventDetails<'interrupt'>>;
+    }
+  }
+}
+
+function withoutData(event: VfioEvent): VfioEvent {
+  if (!('data' in event)) return event;
+  const { data: _, ...rest } = event;
+  return rest as VfioEvent;
+}

@@ -1,0 +1,158 @@
+/**
+ * EventSource: where one device emits. The three frequent kinds have a method each, which makes
+ * nothing; all other kinds go through `emit`.
+ *
+ * A part that answers an event (an access, a message) sets `cause` for the time of the answer, so
+ * that what follows from it names it:
+ *
+ * ```ts
+ * const before = events.cause;
+ * events.cause = events.access(true, bar, offset, width, value, 0, false);
+ * model.write(bar, offset, width, value);
+ * events.cause = before;
+ * ```
+ */
+import type { EventDetails, EventKind, EventPort } from '../abi/event.ts';
+import type { LogLevel } from '../base/log.ts';
+import { rowOf } from './kinds.ts';
+import { type EventRing, irqs, steps, ways } from './ring.ts';
+
+export const Step = numbered(steps);
+export const Irq = numbered(irqs);
+export const Way = numbered(ways);
+
+/** `{ raised: 0, lowered: 1, … }` */
+function numbered<const T extends readonly string[]>(names: T): { readonly [N in T[number]]: number } {
+  return Object.fromEntries(names.map((name, number) => [name, number])) as { [N in T[number]]: number };
+}
+
+/** The stream, as its sources use it. */
+export interface SourceStream {
+  cause: number;
+  /** Of the last `begin`. */
+  readonly timeNs: number;
+  readonly hostNs: number;
+  readonly ring: EventRing | null;
+  /** Called before each record. Null: there is no reader. */
+  begin(): EventRing | null;
+  /** Write the line of an event that has one. */
+  report<K extends EventKind>(source: EventSource, kind: K, details: EventDetails<K>): void;
+  forget(source: EventSource): void;
+}
+
+export class EventSource implements EventPort, Disposable {
+  /** Whether there is a reader. While there is none, the methods do nothing. */
+  on = false;
+  /** Whether a reader wants data. */
+  data = false;
+  readonly name: string;
+  readonly stream: SourceStream;
+  readonly #number: number;
+  readonly #counts = new Map<string, number>();
+  #onSwitch: (() => void) | null = null;
+
+  /** `EventStream.source` makes it. */
+  constructor(stream: SourceStream, name: string, number: number) {
+    this.stream = stream;
+    this.name = name;
+    this.#number = number;
+  }
+
+  get cause(): number {
+    return this.stream.cause;
+  }
+
+  set cause(seq: number) {
+    this.stream.cause = seq;
+  }
+
+  /** Called when `on` or `data` has changed, for parts that take another way then. */
+  set onSwitch(call: () => void) {
+    this.#onSwitch = call;
+  }
+
+  /** For the stream. */
+  switched(on: boolean, data: boolean): void {
+    if (this.on === on && this.data === data) return;
+    this.on = on;
+    this.data = data;
+    this.#onSwitch?.();
+  }
+
+  /**
+   * Emit an event. A kind that has a line in the log is logged also while there is no reader.
+   *
+   * @param details the caller does not change it later
+   * @returns the event's `seq`; 0 while there is no reader
+   */
+  emit<K extends EventKind>(kind: K, details: EventDetails<K>): number {
+    if (rowOf(kind).level !== null) this.stream.report(this, kind, details);
+    if (!this.on) return 0;
+    const { stream } = this;
+    const ring = stream.begin();
+    return ring === null ? 0 : ring.put(stream.timeNs, stream.hostNs, stream.cause, kind, this.#number, details);
+  }
+
+  /**
+   * Emit a line for people.
+   *
+   * @param about notes about one thing are limited in rate together
+   */
+  note(level: LogLevel, about: string, text: string): void {
+    this.emit('note', { level, about, text });
+  }
+
+  /** Count one more `what`. @returns how many there were, this one included */
+  count(what: string): number {
+    const count = (this.#counts.get(what) ?? 0) + 1;
+    this.#counts.set(what, count);
+    return count;
+  }
+
+  /** How many `what` were counted. */
+  counted(what: string): number {
+    return this.#counts.get(what) ?? 0;
+  }
+
+  /**
+   * A register access that the device answers. `low` and `high` are the halves of the value: of a
+   * read, `read` gives them when it is known.
+   *
+   * @param memory plain memory, whose values are data
+   */
+  access(write: boolean, region: number, offset: number, size: number, low: number, high: number, memory: boolean): number {
+    const { stream } = this;
+    const ring = stream.begin();
+    if (ring === null) return 0;
+    return ring.access(stream.timeNs, stream.hostNs, stream.cause, this.#number, write, region, offset, size, low, high, memory, !write);
+  }
+
+  /** The value that the read `seq` of `access` gave. Every read that was begun needs it. */
+  read(seq: number, low: number, high: number): void {
+    this.stream.ring?.close(seq, low, high);
+  }
+
+  /**
+   * A DMA that landed, at byte `byte` of page `page` of 4 KiB.
+   *
+   * @param way  of `Way`   @param bytes  what was copied: kept while `data`
+   */
+  dma(write: boolean, page: number, byte: number, size: number, way: number, bytes: Uint8Array | null): number {
+    const { stream } = this;
+    const ring = stream.begin();
+    if (ring === null) return 0;
+    return ring.dma(stream.timeNs, stream.hostNs, stream.cause, this.#number, write, page, byte, size, way, this.data ? bytes : null);
+  }
+
+  /** @param step  of `Step`   @param irq  of `Irq` */
+  interrupt(step: number, irq: number, vector: number): number {
+    const { stream } = this;
+    const ring = stream.begin();
+    return ring === null ? 0 : ring.interrupt(stream.timeNs, stream.hostNs, stream.cause, this.#number, step, irq, vector);
+  }
+
+  /** The device is gone. */
+  [Symbol.dispose](): void {
+    this.stream.forget(this);
+  }
+}

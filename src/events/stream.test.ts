@@ -1,0 +1,190 @@
+import { describe, expect, it } from 'vitest';
+import type { VfioEvent } from '../abi/event.ts';
+import { ManualClock } from '../base/clock.ts';
+import { RING_DATA_BYTES, RING_RECORDS } from './ring.ts';
+import { Irq, Step, Way } from './source.ts';
+import { EventStream } from './stream.ts';
+
+function make() {
+  const clock = new ManualClock();
+  const stream = new EventStream({ clock });
+  return { clock, stream, source: stream.source('0000:00:04.0') };
+}
+
+/** Without the time of the host. */
+function bare(events: readonly VfioEvent[]): object[] {
+  return events.map(({ hostNs: _, ...event }) => event);
+}
+
+const head = { device: '0000:00:04.0', timeNs: 0, cause: 0 };
+
+it('without a reader nothing is kept, and sources say so', () => {
+  const { stream, source } = make();
+  expect([source.on, source.emit('power', { state: 'D0' }), source.interrupt(Step.raised, Irq.intx, 0)]).toEqual([false, 0, 0]);
+  using reader = stream.read();
+  expect([source.on, reader.take()]).toEqual([true, []]);
+  reader[Symbol.dispose]();
+  expect([source.on, stream.on]).toEqual([false, false]);
+});
+
+it('events carry number, device, the clock’s time, and the event that led to them', () => {
+  const { clock, stream, source } = make();
+  using reader = stream.read();
+  clock.advance(2);
+  const seq = source.access(true, 0, 0x1000, 4, 0xdead_beef, 0, false);
+  source.cause = seq;
+  source.dma(false, 2 ** 52 - 1, 0xff8, 8, Way.direct, null);
+  source.interrupt(Step.delivered, Irq.msix, 3);
+  source.cause = 0;
+  source.emit('reset', { by: 'open', method: 'flr' });
+  expect(bare(reader.take())).toEqual([
+    {
+      ...head,
+      kind: 'access',
+      seq: 1,
+      timeNs: 2e6,
+      op: 'write',
+      region: 0,
+      offset: 0x1000,
+      size: 4,
+      value: 0xdead_beef,
+      verdict: 'device',
+    },
+    { ...head, kind: 'dma', seq: 2, timeNs: 2e6, cause: 1, op: 'read', iova: 0xffff_ffff_ffff_fff8n, size: 8, way: 'direct' },
+    { ...head, kind: 'interrupt', seq: 3, timeNs: 2e6, cause: 1, step: 'delivered', irq: 'msix', vector: 3 },
+    { ...head, kind: 'reset', seq: 4, timeNs: 2e6, by: 'open', method: 'flr' },
+  ]);
+});
+
+it('a read is seen once its value is known, before what it led to', () => {
+  const { stream, source } = make();
+  using reader = stream.read();
+  const seq = source.access(false, 2, 8, 8, 0, 0, false);
+  source.interrupt(Step.lowered, Irq.intx, 0);
+  expect(reader.take()).toEqual([]);
+  source.read(seq, 0x5566_7788, 0x1122_3344);
+  expect(reader.take()).toMatchObject([{ kind: 'access', value: 0x1122_3344_5566_7788n }, { kind: 'interrupt' }]);
+});
+
+describe('filters', () => {
+  it('by kind and by device', () => {
+    const { stream, source } = make();
+    const other = stream.source('0000:00:05.0');
+    using power = stream.read({ kinds: ['power'] });
+    using mine = stream.read({ devices: ['0000:00:05.0'] });
+    source.emit('power', { state: 'D0' });
+    other.emit('power', { state: 'D3hot' });
+    other.emit('reset', { by: 'open' });
+    expect(power.take().map(({ device }) => device)).toEqual(['0000:00:04.0', '0000:00:05.0']);
+    expect(mine.take().map(({ kind }) => kind)).toEqual(['power', 'reset']);
+  });
+
+  it('a kind that does not exist is EINVAL, with the one that was meant', () => {
+    expect(() => make().stream.read({ kinds: ['interupt' as never] })).toThrow(
+      expect.objectContaining({ code: 'EINVAL', fix: expect.stringContaining("'interrupt'") }),
+    );
+  });
+});
+
+describe('data', () => {
+  it('is for readers that ask for it: bytes, and values of plain memory', () => {
+    const { stream, source } = make();
+    using plain = stream.read();
+    using curious = stream.read({ data: true });
+    const bytes = Uint8Array.of(1, 2, 3);
+    source.dma(true, 1, 0, 3, Way.direct, bytes);
+    bytes.fill(9);
+    source.access(true, 0, 0, 4, 7, 0, true);
+    expect(plain.take().map((event) => ['data' in event, 'value' in event])).toEqual([
+      [false, false],
+      [false, false],
+    ]);
+    expect(curious.take()).toMatchObject([{ data: Uint8Array.of(1, 2, 3) }, { value: 7 }]);
+  });
+
+  it('takes bounded memory, which is free again with the records', () => {
+    const { stream, source } = make();
+    using reader = stream.read({ data: true });
+    const bytes = new Uint8Array(RING_DATA_BYTES / 4);
+    for (let i = 0; i < 6; i++) source.dma(true, 1, 0, bytes.length, Way.direct, bytes);
+    expect(reader.take().filter((event) => 'data' in event)).toHaveLength(4);
+    for (let i = 0; i < RING_RECORDS; i++) source.interrupt(Step.raised, Irq.intx, 0);
+    source.dma(true, 1, 0, bytes.length, Way.direct, bytes);
+    expect(reader.take().filter((event) => 'data' in event)).toHaveLength(1);
+  });
+});
+
+describe('a slow reader', () => {
+  it('loses the oldest, and reads how many', () => {
+    const { stream, source } = make();
+    using reader = stream.read();
+    for (let i = 0; i < RING_RECORDS + 10; i++) source.interrupt(Step.raised, Irq.msi, i);
+    const events = reader.take();
+    expect(events[0]).toMatchObject({ kind: 'dropped', seq: 10, count: 10 });
+    expect([events.length, events.at(-1)?.seq]).toEqual([RING_RECORDS + 1, RING_RECORDS + 10]);
+  });
+
+  it('with a call under pressure loses nothing in a long turn', () => {
+    const { stream, source } = make();
+    let seen = 0;
+    const reader = stream.read({}, () => {
+      seen += reader.take().length;
+    });
+    using _reader = reader;
+    for (let i = 0; i < 3 * RING_RECORDS; i++) source.interrupt(Step.raised, Irq.msi, 0);
+    seen += reader.take().length;
+    expect(seen).toBe(3 * RING_RECORDS);
+  });
+});
+
+describe('for await', () => {
+  it('gives events as they come, and leaving the loop ends the reader', async () => {
+    const { stream, source } = make();
+    setImmediate(() => {
+      source.emit('power', { state: 'D3hot' });
+      setImmediate(() => source.emit('power', { state: 'D0' }));
+    });
+    const states: string[] = [];
+    for await (const event of stream.read()) {
+      if (event.kind === 'power') states.push(event.state);
+      if (states.length === 2) break;
+    }
+    expect([states, stream.on]).toEqual([['D3hot', 'D0'], false]);
+  });
+
+  it('ends when the reader is disposed, or the stream', async () => {
+    for (const what of ['reader', 'stream'] as const) {
+      const { stream } = make();
+      const reader = stream.read();
+      setImmediate(() => (what === 'reader' ? reader : stream)[Symbol.dispose]());
+      for await (const _ of reader) expect.unreachable();
+    }
+  });
+
+  it('two readers have the same events, each at its own pace', async () => {
+    const { stream, source } = make();
+    using early = stream.read();
+    source.emit('power', { state: 'D0' });
+    using late = stream.read();
+    source.emit('power', { state: 'D3hot' });
+    expect([early.take().length, late.take().length]).toEqual([2, 1]);
+  });
+});
+
+it('numbers go on with a later reader', () => {
+  const { stream, source } = make();
+  const first = stream.read();
+  source.emit('power', { state: 'D0' });
+  first[Symbol.dispose]();
+  using second = stream.read();
+  source.emit('power', { state: 'D0' });
+  expect(second.take()).toMatchObject([{ seq: 2 }]);
+});
+
+it('a source that is gone emits nothing', () => {
+  const { stream, source } = make();
+  using reader = stream.read();
+  source[Symbol.dispose]();
+  source.emit('power', { state: 'D0' });
+  expect(reader.take()).toEqual([]);
+});

@@ -1,0 +1,186 @@
+/**
+ * EventStream: the one place to which the parts of a machine, a server, a client and a driver emit
+ * what happens. Without a reader a part looks at one flag; the kinds that have a line in the log
+ * are counted and logged all the same.
+ */
+import type { EventDetails, EventKind, EventOptions } from '../abi/event.ts';
+import { type Clock, SystemClock } from '../base/clock.ts';
+import { type Logger, silentLogger } from '../base/log.ts';
+import { EventReader } from './reader.ts';
+import { ReportLog } from './report-log.ts';
+import { EventRing, RING_RECORDS } from './ring.ts';
+import { EventSource } from './source.ts';
+
+/** A reader that is called before it can lose records falls behind by this much at most. */
+const PRESSURE_RECORDS = RING_RECORDS / 2;
+/** Names beyond this number share the last one. */
+const NAMES_MAX = 65_535;
+
+export interface EventStreamOptions {
+  /** The clock of `timeNs`. Default: the machine's. */
+  readonly clock?: Clock;
+  /** Receives the lines of events that have some, limited in rate. Default: nothing does. */
+  readonly log?: Logger;
+}
+
+const host = new SystemClock();
+
+/** Events of one machine, or of one program that uses devices. */
+export class EventStream implements Disposable {
+  /** Whether there is a reader. */
+  on = false;
+  /** Whether a reader wants data. */
+  data = false;
+  /** `seq` of the event that is being answered now; 0: none is known. */
+  cause = 0;
+  readonly clock: Clock;
+  readonly #log: ReportLog;
+  /** The injected clock is the host's: one reading gives both times. */
+  readonly #oneClock: boolean;
+  readonly #names: string[] = [];
+  readonly #numbers = new Map<string, number>();
+  readonly #sources = new Set<EventSource>();
+  readonly #readers = new Set<EventReader>();
+  #ring: EventRing | null = null;
+  /** Numbers go on when a later reader gets a new ring. */
+  #lastSeq = 0;
+  /** A reader waits for the next event. */
+  #waited = false;
+  /** The number of the event at which readers are called in the middle of a turn. */
+  #alarm = Number.POSITIVE_INFINITY;
+  #hostNs = 0;
+  #timeNs = 0;
+
+  constructor({ clock = new SystemClock(), log = silentLogger }: EventStreamOptions = {}) {
+    this.clock = clock;
+    this.#oneClock = clock instanceof SystemClock;
+    this.#log = new ReportLog(log, clock);
+  }
+
+  /** Where a device emits. Each function, session or driver has a source of its own. */
+  source(name: string): EventSource {
+    const source = new EventSource(this, name, this.#nameOf(name));
+    this.#sources.add(source);
+    source.switched(this.on, this.data);
+    return source;
+  }
+
+  /** The device is gone: its source emits no more. */
+  forget(source: EventSource): void {
+    this.#sources.delete(source);
+    source.switched(false, false);
+  }
+
+  #nameOf(name: string): number {
+    const known = this.#numbers.get(name);
+    if (known !== undefined) return known;
+    if (this.#names.length >= NAMES_MAX) return NAMES_MAX - 1;
+    this.#names.push(name);
+    this.#numbers.set(name, this.#names.length - 1);
+    return this.#names.length - 1;
+  }
+
+  /**
+   * Read the events from now on.
+   *
+   * @param onPressure called in the middle of a turn of the event loop, when the reader is half a
+   *   ring behind: it may `take`, and must not emit. Without it a reader can lose events of a long
+   *   turn.
+   * @throws VfioError EINVAL for a kind that does not exist
+   */
+  read(options: EventOptions = {}, onPressure?: () => void): EventReader {
+    const reader = new EventReader(this, options, onPressure);
+    this.#ring ??= this.#newRing();
+    reader.start(this.#ring);
+    this.#readers.add(reader);
+    this.#update();
+    return reader;
+  }
+
+  #newRing(): EventRing {
+    const ring = new EventRing(this.#names);
+    ring.seq = this.#lastSeq;
+    return ring;
+  }
+
+  /** A reader is done. The memory goes with the last one. */
+  left(reader: EventReader): void {
+    if (!this.#readers.delete(reader)) return;
+    this.#update();
+    if (this.#readers.size > 0) return;
+    this.#lastSeq = this.#ring?.seq ?? this.#lastSeq;
+    this.#ring = null;
+    this.cause = 0;
+  }
+
+  #update(): void {
+    this.on = this.#readers.size > 0;
+    this.data = [...this.#readers].some((reader) => reader.wantsData);
+    this.#setAlarm();
+    for (const source of this.#sources) source.switched(this.on, this.data);
+  }
+
+  #setAlarm(): void {
+    this.#alarm = Number.POSITIVE_INFINITY;
+    for (const reader of this.#readers) {
+      if (reader.onPressure !== undefined) this.#alarm = Math.min(this.#alarm, reader.position + PRESSURE_RECORDS);
+    }
+  }
+
+  /** A reader waits: it is called once there is an event, in a turn of the loop of its own. */
+  wait(): void {
+    if (this.#ring !== null && [...this.#readers].some((reader) => reader.ready)) this.#wakeSoon();
+    else this.#waited = true;
+  }
+
+  #wakeSoon(): void {
+    this.#waited = false;
+    setImmediate(() => {
+      for (const reader of [...this.#readers]) reader.wake();
+    });
+  }
+
+  /** For a source, whose read ends: null without a reader. */
+  get ring(): EventRing | null {
+    return this.#ring;
+  }
+
+  /** Times and calls before each record. @returns null without a reader */
+  begin(): EventRing | null {
+    const ring = this.#ring;
+    if (ring === null) return null;
+    if (this.#waited) this.#wakeSoon();
+    if (ring.seq >= this.#alarm) this.#press(ring);
+    this.#hostNs = host.nowNs();
+    this.#timeNs = this.#oneClock ? this.#hostNs : this.clock.nowNs();
+    return ring;
+  }
+
+  /** Of the last `begin`. */
+  get hostNs(): number {
+    return this.#hostNs;
+  }
+
+  get timeNs(): number {
+    return this.#timeNs;
+  }
+
+  #press(ring: EventRing): void {
+    this.#alarm = Number.POSITIVE_INFINITY;
+    for (const reader of this.#readers) if (ring.seq - reader.position >= PRESSURE_RECORDS) reader.onPressure?.();
+    this.#setAlarm();
+    // A read whose model emits without end keeps every reader waiting.
+    this.#alarm = Math.max(this.#alarm, ring.seq + 1024);
+  }
+
+  /** Writes the line of an event that has one. */
+  report<K extends EventKind>(source: EventSource, kind: K, details: EventDetails<K>): void {
+    this.#log.report(source.name, kind, details);
+  }
+
+  /** Lines that are held back are written. */
+  [Symbol.dispose](): void {
+    this.#log[Symbol.dispose]();
+    for (const reader of [...this.#readers]) reader[Symbol.dispose]();
+  }
+}
