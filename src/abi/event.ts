@@ -288,7 +288,7 @@ export interface MessageEvent extends EventHead {
    * of registers (1 to 8 bytes) are here, too.
    */
   readonly bytes: Uint8Array;
-  /** The bytes behind it: what DMA and longer accesses carry. Only for readers that ask for data. */
+  /** The bytes behind it, of DMA and longer accesses. Only for readers that ask for data. */
   readonly data?: Uint8Array;
 }
 
