@@ -7,13 +7,20 @@ import { hex } from '../base/check.ts';
 import type { LogLevel } from '../base/log.ts';
 
 /**
- * How a field is written as text and read back. `hex` is a number or a bigint; `record` is an
+ * How a value is written as text and read back. `hex` is a number or a bigint; `record` is an
  * object of plain values.
  */
-export type FieldType = 'text' | 'number' | 'hex' | 'bigint' | 'flag' | 'bytes' | 'record';
+export type ValueType = 'text' | 'number' | 'hex' | 'bigint' | 'flag' | 'bytes' | 'record';
+/** The value of a field. With `?` the field may be absent. */
+export type FieldType = ValueType | `${ValueType}?` | 'text or null';
+
+/** The types of a field that the interface of its kind allows: the table says what is optional. */
+type FieldTypeOf<Details, F extends keyof Details> =
+  // biome-ignore lint/complexity/noBannedTypes: `{}` is assignable where the field is optional
+  {} extends Pick<Details, F> ? `${ValueType}?` : null extends Details[F] ? 'text or null' : ValueType;
 
 export interface KindRow<K extends EventKind = EventKind> {
-  readonly fields: { readonly [F in keyof Required<EventDetails<K>>]: FieldType };
+  readonly fields: { readonly [F in keyof EventDetails<K>]-?: FieldTypeOf<EventDetails<K>, F> };
   /** One line for people, without time and device. */
   readonly words: (event: EventDetails<K>) => string;
   /** The level of its log line; null: it has none. A function where the event decides. */
@@ -34,8 +41,11 @@ export function regionWords(region: number): string {
 }
 
 const irqNames = { intx: 'INTx', msi: 'MSI', msix: 'MSI-X', err: 'ERR', req: 'REQ' } as const;
-const vectorWords = ({ irq, vector }: { readonly irq: keyof typeof irqNames; readonly vector: number }): string =>
-  irq === 'msi' || irq === 'msix' ? `${irqNames[irq]} ${vector}` : irqNames[irq];
+type IrqName = keyof typeof irqNames;
+/** Events that are read from a file may have a word of a later version. */
+export const irqWords = (irq: IrqName): string => (Object.hasOwn(irqNames, irq) ? irqNames[irq] : irq);
+export const vectorWords = ({ irq, vector }: { readonly irq: IrqName; readonly vector: number }): string =>
+  irq === 'msi' || irq === 'msix' ? `${irqNames[irq]} ${vector}` : irqWords(irq);
 
 const micro = (ns: number): string => `${(ns / 1000).toFixed(1)} µs`;
 const quiet = { level: null, alike: [] } as const;
@@ -49,11 +59,11 @@ export const kinds: { readonly [K in EventKind]: KindRow<K> } = {
       region: 'number',
       offset: 'hex',
       size: 'number',
-      value: 'hex',
+      value: 'hex?',
       verdict: 'text',
-      rule: 'text',
-      errno: 'text',
-      data: 'bytes',
+      rule: 'text?',
+      errno: 'text?',
+      data: 'bytes?',
     },
     words: ({ op, region, offset, size, value, verdict, rule, errno }) => {
       const what = `${op}${size <= 8 ? size * 8 : ''} ${regionWords(region)}+${hex(offset)}${size <= 8 ? '' : `, ${size} bytes`}`;
@@ -70,17 +80,17 @@ export const kinds: { readonly [K in EventKind]: KindRow<K> } = {
   },
   'dma-map': {
     ...quiet,
-    fields: { iova: 'bigint', size: 'bigint', access: 'text', memory: 'text', errno: 'text', reason: 'text' },
+    fields: { iova: 'bigint', size: 'bigint', access: 'text', memory: 'text', errno: 'text?', reason: 'text?' },
     words: (e) => `map ${hex(e.size)} bytes at IOVA ${hex(e.iova)}, ${e.access}, ${e.memory}${refusal(e)}`,
   },
   'dma-unmap': {
     ...quiet,
-    fields: { iova: 'bigint', size: 'bigint', errno: 'text', reason: 'text' },
+    fields: { iova: 'bigint', size: 'bigint', errno: 'text?', reason: 'text?' },
     words: (e) => `unmap ${hex(e.size)} bytes at IOVA ${hex(e.iova)}${refusal(e)}`,
   },
   dma: {
     ...quiet,
-    fields: { op: 'text', iova: 'bigint', size: 'number', way: 'text', data: 'bytes' },
+    fields: { op: 'text', iova: 'bigint', size: 'number', way: 'text', data: 'bytes?' },
     words: ({ op, iova, size, way }) => `DMA ${op} of ${size} bytes at ${hex(iova)}${way === 'direct' ? '' : `, ${way}`}`,
   },
   'dma-refused': {
@@ -91,17 +101,17 @@ export const kinds: { readonly [K in EventKind]: KindRow<K> } = {
   },
   interrupt: {
     ...quiet,
-    fields: { step: 'text', irq: 'text', vector: 'number', reason: 'text' },
+    fields: { step: 'text', irq: 'text', vector: 'number', reason: 'text?' },
     words: (e) => `${vectorWords(e)} ${e.step}${e.reason === undefined ? '' : `: ${e.reason}`}`,
   },
   'set-irqs': {
     ...quiet,
-    fields: { irq: 'text', action: 'text', with: 'text', start: 'number', count: 'number', errno: 'text', reason: 'text' },
-    words: (e) => `SET_IRQS ${irqNames[e.irq]} ${e.action}, ${e.with}, ${e.count} from ${e.start}${refusal(e)}`,
+    fields: { irq: 'text', action: 'text', with: 'text', start: 'number', count: 'number', errno: 'text?', reason: 'text?' },
+    words: (e) => `SET_IRQS ${irqWords(e.irq)} ${e.action}, ${e.with}, ${e.count} from ${e.start}${refusal(e)}`,
   },
   reset: {
     ...quiet,
-    fields: { by: 'text', method: 'text', errno: 'text', reason: 'text' },
+    fields: { by: 'text', method: 'text?', errno: 'text?', reason: 'text?' },
     words: (e) => `reset by ${e.by}${e.method === undefined ? '' : ` (${e.method})`}${refusal(e)}`,
   },
   power: { ...quiet, fields: { state: 'text' }, words: ({ state }) => `power: ${state}` },
@@ -112,38 +122,38 @@ export const kinds: { readonly [K in EventKind]: KindRow<K> } = {
   },
   bind: {
     ...quiet,
-    fields: { driver: 'text', was: 'text', errno: 'text', reason: 'text' },
+    fields: { driver: 'text or null', was: 'text or null', errno: 'text?', reason: 'text?' },
     words: (e) => `driver ${e.driver ?? 'none'}, was ${e.was ?? 'none'}${refusal(e)}`,
   },
   group: {
     ...quiet,
-    fields: { group: 'number', step: 'text', container: 'text' },
+    fields: { group: 'number', step: 'text', container: 'text?' },
     words: ({ group, step, container }) => `group ${group} ${step}${container === undefined ? '' : ` (${container})`}`,
   },
   plug: {
     ...quiet,
-    fields: { step: 'text', name: 'text' },
+    fields: { step: 'text', name: 'text?' },
     words: ({ step, name }) => `${step}${name === undefined ? '' : `: ${name}`}`,
   },
   open: {
     ...quiet,
-    fields: { step: 'text', pid: 'number', errno: 'text', reason: 'text' },
+    fields: { step: 'text', pid: 'number', errno: 'text?', reason: 'text?' },
     words: (e) => `${e.step}${e.pid === 0 ? '' : ` by process ${e.pid}`}${refusal(e)}`,
   },
   token: {
-    fields: { step: 'text', reason: 'text' },
+    fields: { step: 'text', reason: 'text?' },
     words: ({ step, reason }) => reason ?? `VF token ${step}`,
     level: ({ step }) => (step === 'refused' ? 'info' : null),
     alike: ['step', 'reason'],
   },
   migration: {
     ...quiet,
-    fields: { from: 'text', to: 'text', errno: 'text', reason: 'text' },
+    fields: { from: 'text', to: 'text', errno: 'text?', reason: 'text?' },
     words: (e) => `migration: ${e.from} → ${e.to}${refusal(e)}`,
   },
   feature: {
     ...quiet,
-    fields: { name: 'text', op: 'text', errno: 'text', reason: 'text' },
+    fields: { name: 'text', op: 'text', errno: 'text?', reason: 'text?' },
     words: (e) => `feature ${e.name}, ${e.op}${refusal(e)}`,
   },
   fault: {
@@ -159,7 +169,7 @@ export const kinds: { readonly [K in EventKind]: KindRow<K> } = {
   },
   command: {
     ...quiet,
-    fields: { name: 'text', queue: 'text', fields: 'record', status: 'text', latencyNs: 'number' },
+    fields: { name: 'text', queue: 'text?', fields: 'record', status: 'text', latencyNs: 'number' },
     words: ({ name, queue, fields, status, latencyNs }) =>
       `${queue === undefined ? '' : `${queue}: `}${name}${Object.entries(fields)
         .map(([key, value]) => ` ${key}=${String(value)}`)
@@ -180,9 +190,9 @@ export const kinds: { readonly [K in EventKind]: KindRow<K> } = {
       size: 'number',
       fds: 'number',
       twin: 'flag',
-      errno: 'text',
+      errno: 'text?',
       bytes: 'bytes',
-      data: 'bytes',
+      data: 'bytes?',
     },
     words: ({ direction, twin, id, command, type, size, fds, errno }) =>
       `${direction === 'to server' ? '->' : '<-'}${twin ? ' twin' : ''} #${id} ${command}${type === 'command' ? '' : ` ${type}`}, ${size} bytes` +
@@ -222,4 +232,9 @@ export function rowOf(kind: EventKind): KindRow {
 /** One line for people, without time and device. */
 export function wordsOf(event: EventOf<EventKind>): string {
   return rowOf(event.kind).words(event as never);
+}
+
+/** The fields of a kind without the head, in the order in which printers write them. */
+export function fieldsOf(kind: EventKind): readonly (readonly [name: string, type: FieldType])[] {
+  return Object.entries<FieldType>(kinds[kind].fields);
 }
