@@ -7,8 +7,7 @@ import { AsyncLocalStorage } from 'node:async_hooks';
 import type { DeviceHost, Model, ModelMigration } from '../abi/device-host.ts';
 import type { Accepted, Mediator } from '../abi/mediator.ts';
 import { type Failed, isThenable, textOf } from '../base/foreign.ts';
-import type { Logger } from '../base/log.ts';
-import { EventStream } from '../events/stream.ts';
+import type { EventStream } from '../events/stream.ts';
 import { FunctionHost } from '../hardware/function-host.ts';
 import type { DeviceModel, SriovDeclaration } from '../pci/declaration.ts';
 
@@ -168,10 +167,11 @@ function enterHooks(hooks: unknown, handle: unknown, failed: Failed): unknown {
  * end the process. The device or mediator that the code belongs to has failed. The log reports
  * failures of unknown code. The commands that serve devices call this; a user's program decides for
  * itself.
+ *
+ * @param stream of the server: it gets the failures of unknown code as notes
  */
-export function surviveForeignCode(log: Logger): Disposable {
-  const events = new EventStream({ log });
-  const source = events.source('code');
+export function surviveForeignCode(stream: EventStream): Disposable {
+  const source = stream.source('code');
   const survive = (what: string) => (error: unknown) => {
     const failed = running.getStore();
     if (failed !== undefined) failed(what, error);
@@ -185,7 +185,7 @@ export function surviveForeignCode(log: Logger): Disposable {
     [Symbol.dispose]: () => {
       process.off('unhandledRejection', rejected);
       process.off('uncaughtException', thrown);
-      events[Symbol.dispose]();
+      source[Symbol.dispose]();
     },
   };
 }

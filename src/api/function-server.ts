@@ -7,9 +7,11 @@ import type { Device } from '../abi/device.ts';
 import { Cleanup } from '../base/cleanup.ts';
 import type { Clock } from '../base/clock.ts';
 import { VfioError } from '../base/errno.ts';
-import type { Logger, LogLevel } from '../base/log.ts';
+import type { LogLevel } from '../base/log.ts';
 import type { Process } from '../engine/dma/process.ts';
 import type { Machine } from '../engine/machine/machine.ts';
+import type { EventSource } from '../events/source.ts';
+import type { EventStream } from '../events/stream.ts';
 import type { ByteStream, PeerCredentials } from '../sys/byte-stream.ts';
 import { UnixListener } from '../sys/unix-listener.ts';
 import { fitsSocket } from '../sys/unix-socket.ts';
@@ -32,7 +34,8 @@ export interface FunctionServerOptions {
   /** `next` gives the machine for another client, or for a device that arrives. */
   readonly machines: { readonly current: Machine; next(): Machine };
   readonly processes: PeerProcesses;
-  readonly log: Logger;
+  /** The stream to which the server emits. Its clock is the default clock. */
+  readonly events: EventStream;
   readonly clock?: Clock;
   readonly limits?: Partial<ServerLimits>;
   readonly keepAlive?: boolean;
@@ -42,6 +45,7 @@ export interface FunctionServerOptions {
 
 export class FunctionServer implements Disposable {
   readonly #options: FunctionServerOptions;
+  readonly #events: EventSource;
   readonly #server: VfioUserServer;
   readonly #moves: Moves;
   readonly #owns: Disposable;
@@ -50,15 +54,16 @@ export class FunctionServer implements Disposable {
 
   constructor(options: FunctionServerOptions) {
     this.#options = options;
-    const { name, bdf, machines, log, clock, limits, keepAlive } = options;
+    const { name, bdf, machines, events, limits, keepAlive, clock = events.clock } = options;
     using undo = new Cleanup();
+    this.#events = undo.use(events.source(name));
     this.#server = undo.use(
       new VfioUserServer({
         name,
-        log,
+        events,
+        clock,
         open: (peer, vfToken, adopt) => this.#adopt(this.#moves.takeWaiting(adopt), peer) ?? this.#open(peer, vfToken),
         heldBy: (peer) => this.#heldBy(peer),
-        ...(clock === undefined ? {} : { clock }),
         ...(limits === undefined ? {} : { limits }),
         ...(keepAlive === undefined ? {} : { keepAlive }),
       }),
@@ -66,8 +71,8 @@ export class FunctionServer implements Disposable {
     this.#moves = undo.use(
       new Moves({
         name,
-        ...(clock === undefined ? {} : { clock }),
-        log: (level, text) => this.#log(level, text),
+        clock,
+        log: (level, text) => this.#log(level, 'moves', text),
         sessions: () => this.sessions,
         mayLeave: () => {
           const vfs = machines.current.function(bdf).sriov?.numVfs ?? 0;
@@ -76,7 +81,7 @@ export class FunctionServer implements Disposable {
           this.#use()?.checkAlone();
         },
         administer: (link, request) =>
-          serveAdmin(link, request, { machine: machines.current, own: bdf, stays: options.stays ?? false, model: modelOf }, log),
+          serveAdmin(link, request, { machine: machines.current, own: bdf, stays: options.stays ?? false, model: modelOf }, this.#events),
         open: () => this.#openForNobody(),
         domainOf: (device) => (device as OpenedDevice).container.domains[0]!,
       }),
@@ -135,7 +140,7 @@ export class FunctionServer implements Disposable {
     const { pid, uid, memlockLimit, mayLockFreely } = process;
     const limit =
       mayLockFreely || memlockLimit === Number.POSITIVE_INFINITY ? 'any amount of memory' : `${memlockLimit / 1024} KiB of memory`;
-    this.#log('info', `pid ${pid}, uid ${uid} has the device; it may map ${limit}`);
+    this.#log('info', 'client', `pid ${pid}, uid ${uid} has the device; it may map ${limit}`);
     return device;
   }
 
@@ -167,12 +172,12 @@ export class FunctionServer implements Disposable {
     device.use.user = theirs.process;
     process.memlockLimit = Math.max(theirs.process.memlockLimit, process.lockedBytes);
     if (!theirs.process.mayLockFreely) process.capabilities.delete('CAP_IPC_LOCK');
-    this.#log('info', 'a client has taken over the device that was moved here');
+    this.#log('info', 'client', 'a client has taken over the device that was moved here');
     return moved;
   }
 
-  #log(level: LogLevel, text: string): void {
-    this.#options.log.log(level, `${this.#options.name}: ${text}`);
+  #log(level: LogLevel, about: string, text: string): void {
+    this.#events.note(level, about, `${this.#options.name}: ${text}`);
   }
 
   /** Disconnects every client and ends all moves. */

@@ -12,6 +12,8 @@ import { VfioError } from '../base/errno.ts';
 import { INSPECT } from '../base/inspect.ts';
 import type { Logger } from '../base/log.ts';
 import type { Machine } from '../engine/machine/machine.ts';
+import type { EventSource } from '../events/source.ts';
+import { EventStream } from '../events/stream.ts';
 import { fromNode } from '../sys/system-error.ts';
 import { UnixListener } from '../sys/unix-listener.ts';
 import { UnixSocket } from '../sys/unix-socket.ts';
@@ -32,7 +34,17 @@ import { stderrLogger } from './simulation.ts';
 
 /** Where and how a machine is served. */
 export interface MachineServerOptions {
+  /**
+   * Receives lines of the server's own stream; a stream that is given has a log of its own.
+   * Default: warnings and errors go to stderr.
+   */
   readonly log?: Logger;
+  /**
+   * The stream to which the server emits. With the machine's own, one reader sees the messages and
+   * what the devices do with them. The stream stays the caller's. Default: one of its own.
+   */
+  readonly events?: EventStream;
+  /** Default: that of `events`, or the system's. */
   readonly clock?: Clock;
   readonly limits?: Partial<ServerLimits>;
   /**
@@ -54,6 +66,9 @@ export class MachineServer implements Disposable {
   readonly #directory: string;
   readonly #options: MachineServerOptions;
   readonly #processes: PeerProcesses;
+  readonly #stream: EventStream;
+  /** The door's events, which belong to no single function. */
+  readonly #source: EventSource;
   readonly #served = new Map<string, Disposable>();
   readonly #events: Disposable;
   /** Clients read the status of the machine through this door. */
@@ -74,6 +89,9 @@ export class MachineServer implements Disposable {
     this.#directory = directory;
     this.#options = options;
     this.#processes = new PeerProcesses(options.memlockLimit);
+    const { clock, log = stderrLogger } = options;
+    this.#stream = options.events ?? new EventStream({ log, ...(clock === undefined ? {} : { clock }) });
+    this.#source = this.#stream.source('machine');
     makeSocketDirectory(dirname(directory));
     this.#madeDirectory = madeDirectory(directory);
     using undo = new Cleanup();
@@ -89,10 +107,10 @@ export class MachineServer implements Disposable {
 
   /** Null when another machine that is served in the same directory came first. */
   #openDoor(): Disposable | null {
-    const { log = stderrLogger, keepAlive = true } = this.#options;
+    const { keepAlive = true, clock = this.#stream.clock } = this.#options;
+    const events = this.#source;
     using undo = new Cleanup();
-    const { clock } = this.#options;
-    const door = undo.use(new MachineDoor({ machine: this.#machine, model: modelOf, log, ...(clock === undefined ? {} : { clock }) }));
+    const door = undo.use(new MachineDoor({ machine: this.#machine, model: modelOf, events, clock }));
     try {
       const listener = openDoor(machinePathOf(this.#directory), (socket) => void door.serve(socket), keepAlive);
       if (listener === null) return null;
@@ -100,7 +118,8 @@ export class MachineServer implements Disposable {
       return undo.move();
     } catch (error) {
       if (!(error instanceof VfioError) || error.code !== 'EADDRINUSE') throw error;
-      log.log('info', `another machine is served in ${this.#directory}, and vfio show ${this.#directory} shows that one`);
+      const text = `another machine is served in ${this.#directory}, and vfio show ${this.#directory} shows that one`;
+      events.note('info', 'door', text);
       return null;
     }
   }
@@ -122,7 +141,7 @@ export class MachineServer implements Disposable {
 
   #serve(bdf: string): void {
     if (this.#disposed || this.#served.has(bdf) || this.#machine.function(bdf).vfio === null) return;
-    const { log = stderrLogger, clock, limits, keepAlive = true, manage = true } = this.#options;
+    const { clock, limits, keepAlive = true, manage = true } = this.#options;
     const path = this.pathOf(bdf);
     using undo = new Cleanup();
     const server = undo.use(
@@ -132,7 +151,7 @@ export class MachineServer implements Disposable {
         machines: { current: this.#machine, next: () => this.#machine },
         processes: this.#processes,
         stays: true,
-        log,
+        events: this.#stream,
         keepAlive,
         ...(clock === undefined ? {} : { clock }),
         ...(limits === undefined ? {} : { limits }),
@@ -157,6 +176,7 @@ export class MachineServer implements Disposable {
     this.#events?.[Symbol.dispose]();
     this.#door?.[Symbol.dispose]();
     for (const bdf of this.functions) this.#stop(bdf);
+    (this.#options.events === undefined ? this.#stream : this.#source)[Symbol.dispose]();
     if (!this.#madeDirectory) return;
     try {
       rmdirSync(this.#directory);

@@ -6,6 +6,7 @@ import type { Clock } from '../base/clock.ts';
 import { VfioError } from '../base/errno.ts';
 import type { Logger } from '../base/log.ts';
 import { DriverDevice } from '../drivers/kit/driver-device.ts';
+import type { EventStream } from '../events/stream.ts';
 import { checkModel } from '../models/kit/device-model.ts';
 import type { DeviceModel } from '../pci/declaration.ts';
 import { parseAddress } from './address.ts';
@@ -25,15 +26,26 @@ export interface OpenOptions {
    * with its memory in `adopted`. `open` then refuses any other device.
    */
   readonly adopt?: boolean;
-  /** The clock of timeouts, and of the model for `sim:` addresses. */
+  /**
+   * The clock of timeouts, and of the model for `sim:` addresses. Default: that of `events`, or the
+   * machine's.
+   */
   readonly clock?: Clock;
   /**
    * After an abort, waits on the device fail with EINTR. Default: the signal of the driver that
    * `vfio run` runs.
    */
   readonly signal?: AbortSignal;
-  /** Receives messages of models and the engine. Default: warnings and errors go to stderr. */
+  /**
+   * Receives messages of models and the engine. Default: warnings and errors go to stderr. A stream
+   * that is given in `events` has a log of its own.
+   */
   readonly log?: Logger;
+  /**
+   * The stream to which the device emits: for a model its machine, for a server the client. The
+   * stream stays the caller's. Default: one of its own, which `DriverDevice.events` reads.
+   */
+  readonly events?: EventStream;
 }
 
 /**
@@ -74,6 +86,7 @@ export async function open(address: string | DeviceModel, options: OpenOptions =
       const { connect } = await import('./connect.ts');
       const device = connect(parsed.path, {
         ...(options.log === undefined ? {} : { log: options.log }),
+        ...(options.events === undefined ? {} : { events: options.events }),
         ...(options.token === undefined ? {} : { token: options.token }),
         adopt: options.adopt ?? false,
       });
@@ -98,7 +111,12 @@ async function openModel(model: DeviceModel, options: OpenOptions, mine = true):
   return DriverDevice.attach<unknown>(device, { owns, instance, ...forDriver(options) });
 }
 
-function forDriver({ match, clock, signal = runSignal() ?? undefined }: OpenOptions): Pick<OpenOptions, 'match' | 'clock' | 'signal'> {
+function forDriver({
+  match,
+  events,
+  clock = events?.clock,
+  signal = runSignal() ?? undefined,
+}: OpenOptions): Pick<OpenOptions, 'match' | 'clock' | 'signal'> {
   return {
     ...(signal === undefined ? {} : { signal }),
     ...(match === undefined ? {} : { match }),

@@ -7,14 +7,17 @@
 
 import { chmodSync, existsSync, mkdirSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
+import type { EventFlow, EventOptions } from '../abi/event.ts';
 import { Cleanup } from '../base/cleanup.ts';
 import type { Clock } from '../base/clock.ts';
 import { VfioError } from '../base/errno.ts';
-import { callForeign, ownedBy } from '../base/foreign.ts';
+import { callForeign, type Failed, ownedBy } from '../base/foreign.ts';
 import { INSPECT } from '../base/inspect.ts';
 import type { Logger } from '../base/log.ts';
 import type { Machine } from '../engine/machine/machine.ts';
 import type { Mediators } from '../engine/mediation/mediators.ts';
+import type { EventSource } from '../events/source.ts';
+import { EventStream } from '../events/stream.ts';
 import { checkModel } from '../models/kit/device-model.ts';
 import type { DeviceModel } from '../pci/declaration.ts';
 import type { ByteStream } from '../sys/byte-stream.ts';
@@ -37,10 +40,18 @@ const MAPPINGS_MAX = 131_072;
 export interface ServeOptions {
   /** The name in messages. Default: the model's name. */
   readonly name?: string;
-  /** The clock of the machine around the model. Default: the system's. */
+  /** The clock of the machine around the model. Default: that of `events`, or the system's. */
   readonly clock?: Clock;
-  /** Where the server and its machine write lines. Default: stderr. */
+  /**
+   * Receives lines of the server and its machine, when the stream is their own; a stream that is
+   * given has a log of its own. Default: warnings and errors go to stderr.
+   */
   readonly log?: Logger;
+  /**
+   * The stream to which the server and its machines emit. The stream stays the caller's. Default:
+   * one of its own, for all clients.
+   */
+  readonly events?: EventStream;
   /** Limits of one client: sizes of messages, regions mapped, requests in flight. */
   readonly limits?: Partial<ServerLimits>;
   /**
@@ -84,9 +95,16 @@ interface Running extends Disposable {
 export class DeviceServer<M extends DeviceModel = DeviceModel> implements Disposable {
   readonly #options: ServeOptions;
   readonly #processes: PeerProcesses;
+  readonly #stream: EventStream;
+  /** The server's own events, which belong to no client. */
+  readonly #source: EventSource;
+  /** Notes failures of a user's code. */
+  readonly #failed: Failed;
   readonly #listeners = new Set<UnixListener>();
   readonly #instanceListeners = new Set<(instance: ReturnType<M['create']>) => void>();
   #running: Running;
+  /** Of the stream: what this server made. */
+  readonly #owns: Disposable;
   #disposed = false;
 
   /**
@@ -97,7 +115,13 @@ export class DeviceServer<M extends DeviceModel = DeviceModel> implements Dispos
   constructor(model: M, options: ServeOptions = {}) {
     this.#options = options;
     this.#processes = options.processes ?? new PeerProcesses(options.memlockLimit);
+    const { clock, log = stderrLogger } = options;
+    using undo = new Cleanup();
+    this.#stream = options.events ?? undo.use(new EventStream({ log, ...(clock === undefined ? {} : { clock }) }));
+    this.#source = undo.use(this.#stream.source(options.name ?? model.declaration.name));
+    this.#failed = failedTo(this.#source);
     this.#running = this.#start(model);
+    this.#owns = undo.move();
   }
 
   /** The line that `console.log` prints of it. */
@@ -112,6 +136,16 @@ export class DeviceServer<M extends DeviceModel = DeviceModel> implements Dispos
    */
   get machine(): Machine {
     return this.#running.machines.current;
+  }
+
+  /**
+   * The events of the server and its machines from now on, in order: accesses, DMA, interrupts,
+   * messages. A stream that the server was given has events of its other users, too.
+   *
+   * @throws VfioError EINVAL for a kind that does not exist
+   */
+  events(options: EventOptions = {}): EventFlow {
+    return this.#stream.read(options);
   }
 
   /** The clients that are served now. */
@@ -137,9 +171,8 @@ export class DeviceServer<M extends DeviceModel = DeviceModel> implements Dispos
   }
 
   #announce(instance: unknown): void {
-    const log = this.#options.log ?? stderrLogger;
     for (const listener of [...this.#instanceListeners]) {
-      callForeign('a listener of onInstance', () => listener(instance as ReturnType<M['create']>), failedTo(log));
+      callForeign('a listener of onInstance', () => listener(instance as ReturnType<M['create']>), this.#failed);
     }
   }
 
@@ -160,9 +193,9 @@ export class DeviceServer<M extends DeviceModel = DeviceModel> implements Dispos
   }
 
   #listenForMoves(path: string): void {
-    const { log = stderrLogger, keepAlive = true, name = this.#running.name } = this.#options;
+    const { keepAlive = true, name = this.#running.name } = this.#options;
     const door = openDoor(path, (socket) => this.#running.server.manage(socket), keepAlive);
-    if (door === null) log.log('info', `${name}: it cannot be moved: ${path} is too long for a second socket beside it`);
+    if (door === null) this.#source.note('info', path, `${name}: it cannot be moved: ${path} is too long for a second socket beside it`);
     else this.#listeners.add(door);
   }
 
@@ -197,21 +230,21 @@ export class DeviceServer<M extends DeviceModel = DeviceModel> implements Dispos
     if (this.#disposed) return;
     this.#disposed = true;
     using undo = new Cleanup();
+    undo.use(this.#owns);
     undo.use(this.#running);
     for (const listener of this.#listeners) undo.use(listener);
   }
 
   #start(model: M): Running {
-    const { clock, limits, keepAlive } = this.#options;
-    const log = this.#options.log ?? stderrLogger;
+    const { clock, limits, keepAlive, log = stderrLogger } = this.#options;
     const mediated = this.#options.mediators === undefined ? {} : { mediators: this.#options.mediators };
-    const given = { log, ...(clock === undefined ? {} : { clock }) };
+    const given = { events: this.#stream, ...(clock === undefined ? {} : { clock }) };
     using undo = new Cleanup();
-    undo.use(ownedBy(model.declaration.name, model.owns, failedTo(log)));
+    undo.use(ownedBy(model.declaration.name, model.owns, this.#failed));
     const around = machineAround(model, anyAddress);
     const machines = undo.use(
       new MachinePerClient(
-        () => startMachine(around, { ...given, ...mediated, params: { dmaEntryLimit: MAPPINGS_MAX } }),
+        () => startMachine(around, { ...given, log, ...mediated, params: { dmaEntryLimit: MAPPINGS_MAX } }),
         (machine) => this.#announce(machine.function(around.bdf).host.model),
       ),
     );

@@ -17,6 +17,8 @@ import { VFIO_PCI } from '../engine/machine/binding.ts';
 import { Machine, type MachineOptions } from '../engine/machine/machine.ts';
 import type { FunctionSpec, IommuSpec, MachineSpec } from '../engine/machine/machine-spec.ts';
 import type { Mediators } from '../engine/mediation/mediators.ts';
+import type { EventSource } from '../events/source.ts';
+import { EventStream } from '../events/stream.ts';
 import { PciExp, PciExpType } from '../pci/capabilities/pci-express-registers.ts';
 import type { DeviceModel } from '../pci/declaration.ts';
 import { addon } from '../sys/addon.ts';
@@ -37,6 +39,8 @@ export const stderrLogger: Logger = {
 export interface SimulationOptions {
   readonly clock?: Clock;
   readonly log?: Logger;
+  /** The stream to which the machine emits. Default: one of its own. */
+  readonly events?: EventStream;
   readonly allocate?: MemoryAllocator;
   /** The mediators that the machine asks when the device is opened (docs/mediation.md). */
   readonly mediators?: Mediators;
@@ -123,6 +127,7 @@ export function startMachine(
       allocate: options.allocate ?? allocator(log),
       log,
       ...(options.clock === undefined ? {} : { clock: options.clock }),
+      ...(options.events === undefined ? {} : { events: options.events }),
       ...(options.params === undefined ? {} : { params: options.params }),
       ...(options.mediators === undefined ? {} : { mediators: options.mediators }),
     }),
@@ -157,9 +162,9 @@ export function openThrough(
   return { device, owns: undo.move() };
 }
 
-/** Logs failures of a user's code. */
-export function failedTo(log: Logger): Failed {
-  return (what, error) => log.log('error', `${what} failed: ${textOf(error)}`);
+/** Notes failures of a user's code. */
+export function failedTo(events: EventSource): Failed {
+  return (what, error) => events.note('error', what, `${what} failed: ${textOf(error)}`);
 }
 
 /**
@@ -169,10 +174,13 @@ export function failedTo(log: Logger): Failed {
  * @throws VfioError EINVAL for a declaration that is not a device; errors of binding and opening
  */
 export function simulate(model: DeviceModel, options: SimulationOptions = {}): Simulation {
+  const { clock, log = stderrLogger } = options;
   using undo = new Cleanup();
-  undo.use(ownedBy(model.declaration.name, model.owns, failedTo(options.log ?? stderrLogger)));
+  const events = options.events ?? undo.use(new EventStream({ log, ...(clock === undefined ? {} : { clock }) }));
+  const { name } = model.declaration;
+  undo.use(ownedBy(name, model.owns, failedTo(undo.use(events.source(name)))));
   const around = machineAround(model);
-  const { machine, owns } = startMachine(around, options);
+  const { machine, owns } = startMachine(around, { ...options, events });
   undo.use(owns);
   const opened = openThrough(machine, around.bdf, undefined, options.token);
   undo.use(opened.owns);

@@ -22,7 +22,17 @@ export {
   type ModelPeerToPeer,
   type Width,
 } from '../abi/device-host.ts';
-export type { CommandEvent, DmaFaultReason, EventPort } from '../abi/event.ts';
+export type {
+  CommandEvent,
+  DmaFaultReason,
+  EventDetails,
+  EventFlow,
+  EventKind,
+  EventOf,
+  EventOptions,
+  EventPort,
+  VfioEvent,
+} from '../abi/event.ts';
 export { Access, type DirectMemory, type Memory } from '../abi/memory.ts';
 export { type BitAccess, bit, bits } from '../base/bit-fields.ts';
 export { type Clock, ManualClock, SystemClock } from '../base/clock.ts';
@@ -42,6 +52,7 @@ export {
   u32,
   u64,
 } from '../base/registers.ts';
+export { EventStream, type EventStreamOptions } from '../events/stream.ts';
 export { BenchControl, BenchOp, bench } from '../models/bench/bench.ts';
 export { type EduOptions, edu } from '../models/edu/edu.ts';
 export { type BarOptions, type BarPlacement, type BarSize, bar, type MemoryBar, memory, type RegisterBar } from '../models/kit/bar.ts';

@@ -38,6 +38,42 @@ export type {
   SetIrqs,
   SleepNotice,
 } from '../abi/device.ts';
+export type {
+  AccessEvent,
+  BindEvent,
+  CommandEvent,
+  DmaEvent,
+  DmaFaultReason,
+  DmaMapEvent,
+  DmaRefusedEvent,
+  DmaUnmapEvent,
+  DroppedEvent,
+  EnableEvent,
+  ErrorEvent,
+  EventDetails,
+  EventFlow,
+  EventHead,
+  EventKind,
+  EventOf,
+  EventOptions,
+  EventPort,
+  FaultEvent,
+  FeatureEvent,
+  GroupEvent,
+  InterruptEvent,
+  MappingEvent,
+  MessageEvent,
+  MigrationEvent,
+  NoteEvent,
+  OpenEvent,
+  PlugEvent,
+  PowerEvent,
+  ResetEvent,
+  SetIrqsEvent,
+  TokenEvent,
+  VfioEvent,
+  WaitEvent,
+} from '../abi/event.ts';
 export type { DirectMemory, Memory } from '../abi/memory.ts';
 export {
   bitmapBytes,
@@ -75,3 +111,4 @@ export type { AllocOptions, DmaBuffer, DriverDma } from '../drivers/kit/dma.ts';
 export { type AttachOptions, DriverDevice, type IrqSource, type UntilOptions } from '../drivers/kit/driver-device.ts';
 export type { Interrupts, WaitOptions } from '../drivers/kit/interrupts.ts';
 export { type LoggedRange, Migration, type MigrationStateName } from '../drivers/kit/migration.ts';
+export { EventStream, type EventStreamOptions } from '../events/stream.ts';

@@ -14,6 +14,14 @@
 export { BusError } from '../abi/bus-error.ts';
 // To write a device.
 export type { DeviceHost } from '../abi/device-host.ts';
+// To see both work.
+export type {
+  EventFlow,
+  EventKind,
+  EventOf,
+  EventOptions,
+  VfioEvent,
+} from '../abi/event.ts';
 // To write a driver.
 export { type OpenOptions, open } from '../api/open.ts';
 export type { DriverContext, DriverMain } from '../api/run-driver.ts';
@@ -38,6 +46,7 @@ export {
 export type { AllocOptions, DmaBuffer } from '../drivers/kit/dma.ts';
 export { type AttachOptions, DriverDevice, type UntilOptions } from '../drivers/kit/driver-device.ts';
 export type { Interrupts, WaitOptions } from '../drivers/kit/interrupts.ts';
+export { EventStream, type EventStreamOptions } from '../events/stream.ts';
 export { type BarOptions, bar, type MemoryBar, memory, type RegisterBar } from '../models/kit/bar.ts';
 export { type ConfigRegisters, configRegisters } from '../models/kit/config-registers.ts';
 export { device, type KitDevice } from '../models/kit/device.ts';

@@ -6,6 +6,43 @@
  *
  * @module vfio-ts/machine
  */
+
+export type {
+  AccessEvent,
+  BindEvent,
+  CommandEvent,
+  DmaEvent,
+  DmaFaultReason,
+  DmaMapEvent,
+  DmaRefusedEvent,
+  DmaUnmapEvent,
+  DroppedEvent,
+  EnableEvent,
+  ErrorEvent,
+  EventDetails,
+  EventFlow,
+  EventHead,
+  EventKind,
+  EventOf,
+  EventOptions,
+  EventPort,
+  FaultEvent,
+  FeatureEvent,
+  GroupEvent,
+  InterruptEvent,
+  MappingEvent,
+  MessageEvent,
+  MigrationEvent,
+  NoteEvent,
+  OpenEvent,
+  PlugEvent,
+  PowerEvent,
+  ResetEvent,
+  SetIrqsEvent,
+  TokenEvent,
+  VfioEvent,
+  WaitEvent,
+} from '../abi/event.ts';
 export {
   type Accepted,
   type AddedRegion,
@@ -52,6 +89,7 @@ export { defaultParams, type EngineParams, type ParamName, type ParamState, type
 export { SyntheticVm } from '../engine/vm/synthetic-vm.ts';
 export { type VfioFile, VfioFileSet, type VfioFileSetOptions } from '../engine/vm/vfio-file-set.ts';
 export { type VmFile, VmProvider } from '../engine/vm/vm-provider.ts';
+export { EventStream, type EventStreamOptions } from '../events/stream.ts';
 export { KernelDoor, type KernelDoorOptions } from '../ioctl/kernel-door.ts';
 export type { PollRequest, UserMemory, UserProcess } from '../ioctl/user-process.ts';
 export { type EduMoverOptions, eduMover } from '../mediators/edu-mover.ts';

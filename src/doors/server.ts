@@ -6,10 +6,47 @@
  *
  * @module vfio-ts/server
  */
+export type {
+  AccessEvent,
+  BindEvent,
+  CommandEvent,
+  DmaEvent,
+  DmaFaultReason,
+  DmaMapEvent,
+  DmaRefusedEvent,
+  DmaUnmapEvent,
+  DroppedEvent,
+  EnableEvent,
+  ErrorEvent,
+  EventDetails,
+  EventFlow,
+  EventHead,
+  EventKind,
+  EventOf,
+  EventOptions,
+  EventPort,
+  FaultEvent,
+  FeatureEvent,
+  GroupEvent,
+  InterruptEvent,
+  MappingEvent,
+  MessageEvent,
+  MigrationEvent,
+  NoteEvent,
+  OpenEvent,
+  PlugEvent,
+  PowerEvent,
+  ResetEvent,
+  SetIrqsEvent,
+  TokenEvent,
+  VfioEvent,
+  WaitEvent,
+} from '../abi/event.ts';
 export { administerMachine, MachineServer, type MachineServerOptions } from '../api/machine-server.ts';
 export type { Endpoint } from '../api/migrate/endpoint.ts';
 export type { Figures, Progress } from '../api/migrate/figures.ts';
 export { type MoveOptions, moveDevice } from '../api/migrate/move.ts';
 export { DeviceServer, type ServeAtOptions, type ServeOptions, serve } from '../api/serve.ts';
 export { type Culprit, type ErrnoName, VfioError, type VfioErrorOptions } from '../base/errno.ts';
+export { EventStream, type EventStreamOptions } from '../events/stream.ts';
 export type { ServerLimits } from '../vfio-user/limits.ts';

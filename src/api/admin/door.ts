@@ -4,7 +4,7 @@
  * that sysfs would give.
  */
 import { VfioError } from '../../base/errno.ts';
-import type { Logger } from '../../base/log.ts';
+import type { EventSource } from '../../events/source.ts';
 import { decodeJson, Kind } from '../migrate/frames.ts';
 import type { Link } from '../migrate/link.ts';
 import { type AdminAnswer, type AdminArguments, type AdminCommand, type AdminContext, adminCommands } from './commands.ts';
@@ -34,6 +34,7 @@ export const optionName = (entry: string): string => entry.replace(/=.*$/, '');
 /**
  * Answer one request.
  *
+ * @param events gets a note of each command that changes something
  * @throws VfioError (rejects) the fault of the request, or the error of the command. The caller
  *   sends it.
  */
@@ -41,7 +42,7 @@ export async function serveAdmin(
   link: Link,
   request: Record<string, unknown>,
   context: Omit<AdminContext, 'progress'>,
-  log: Logger,
+  events: EventSource,
 ): Promise<void> {
   const { version, command, given = {} } = request;
   if (version !== ADMIN_VERSION) {
@@ -53,7 +54,7 @@ export async function serveAdmin(
   const row = adminCommand(command);
   const checked = checkArguments(row, command, given);
   const words = Object.entries(checked).map(([name, value]) => (value === true ? `--${name}` : `${name}=${value}`));
-  if (command !== 'show' && command !== 'explain') log.log('info', `administrator: ${[command, ...words].join(' ')}`);
+  if (command !== 'show' && command !== 'explain') events.note('info', 'administrator', `administrator: ${[command, ...words].join(' ')}`);
   const progress = (text: string) => link.sendJson(Kind.PROGRESS, { text });
   const { lines, value } = await row.run({ ...context, progress }, checked);
   await link.sendJson(Kind.DONE, { lines, ...(value === undefined ? {} : { value }) });

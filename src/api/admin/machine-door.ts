@@ -4,7 +4,7 @@
 import { type Clock, SystemClock } from '../../base/clock.ts';
 import { VfioError } from '../../base/errno.ts';
 import { textOf } from '../../base/foreign.ts';
-import type { Logger } from '../../base/log.ts';
+import type { EventSource } from '../../events/source.ts';
 import type { ByteStream } from '../../sys/byte-stream.ts';
 import { machineDocument } from '../machine-document.ts';
 import { Kind } from '../migrate/frames.ts';
@@ -19,7 +19,7 @@ const ASK_MS = 10_000;
 const STRANGERS_MAX = 64;
 
 export interface MachineDoorOptions extends Pick<AdminContext, 'machine' | 'model'> {
-  readonly log: Logger;
+  readonly events: EventSource;
   readonly clock?: Clock;
 }
 
@@ -48,16 +48,16 @@ export class MachineDoor implements Disposable {
   /** Serve the client at the other end of `stream`, and take the stream over. */
   async serve(stream: ByteStream): Promise<void> {
     using link = new Link(stream);
-    const { machine, model, log } = this.#options;
+    const { machine, model, events } = this.#options;
     this.#links.add(link);
     this.#strangers.add(link);
     try {
       await link.sendJson(Kind.STATUS, machineDocument(machine));
       const request = await link.expect(Kind.ADMIN, 2 * ASK_MS);
       this.#strangers.remove(link);
-      await serveAdmin(link, request, { machine, model, own: null, stays: true }, log);
+      await serveAdmin(link, request, { machine, model, own: null, stays: true }, events);
     } catch (error) {
-      if (!(error instanceof VfioError)) log.log('error', `administrator: ${textOf(error)}`);
+      if (!(error instanceof VfioError)) events.note('error', 'administrator', `administrator: ${textOf(error)}`);
       // Most clients come only for the status. They have left by now and do not read the error.
       await link.abort(error instanceof VfioError ? error : new VfioError('EIO', 'an error of the server'));
     } finally {

@@ -9,6 +9,7 @@ import { shellQuoted } from '../../api/shell-quoted.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
 import type { Machine } from '../../engine/machine/machine.ts';
+import { EventStream } from '../../events/stream.ts';
 import type { Terminal } from '../terminal.ts';
 import { untilStopped } from '../until-stopped.ts';
 import { RegisterTraffic } from './register-traffic.ts';
@@ -24,18 +25,18 @@ export async function serveMachine(file: string, options: ServeOptions, terminal
   const directory = resolve(options.socketPath ?? socketPathOf(basename(file, extname(file))).replace(/\.sock$/, ''));
   using stop = untilStopped();
   using _output = await terminal.serve();
-  const log = logTo(terminal);
-  using _survive = surviveForeignCode(log);
+  using events = new EventStream({ log: logTo(terminal) });
+  using _survive = surviveForeignCode(events);
   using undo = new Cleanup();
   const traffic = record === undefined ? null : undo.use(new RegisterTraffic(record, terminal.err));
   let served: Machine | null = null;
   const bindCommand = (bdf: string, driver: string) => adminBind(directory, bdf, driver, served?.functions.get(bdf)?.driver ?? null);
   const mediated = await mediatorsOf(withMediatorsOf(file, options), traffic);
-  const machine = undo.use(await importMachine(file, { log, bindCommand, ...mediated }));
+  const machine = undo.use(await importMachine(file, { events, bindCommand, ...mediated }));
   served = machine;
   const server = undo.use(
     new MachineServer(machine, directory, {
-      log,
+      events,
       manage,
       limits: clientLimits(options),
       ...(memlock === undefined ? {} : { memlockLimit: memlock }),

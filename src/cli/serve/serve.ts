@@ -5,6 +5,7 @@ import { surviveForeignCode } from '../../api/foreign-context.ts';
 import { DeviceServer, socketPathOf } from '../../api/serve.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
+import { EventStream } from '../../events/stream.ts';
 import { PipeStream } from '../../sys/pipe-stream.ts';
 import { socketFromNumber, UnixListener } from '../../sys/unix-listener.ts';
 import { socketAddress } from '../../sys/unix-socket.ts';
@@ -31,14 +32,15 @@ async function serveDevice(text: string, options: ServeOptions, terminal: Termin
   // Before the socket exists: a signal may come as soon as it does.
   using stop = untilStopped();
   using _output = await terminal.serve();
-  using _survive = surviveForeignCode(logTo(terminal));
+  using events = new EventStream({ log: logTo(terminal) });
+  using _survive = surviveForeignCode(events);
   using undo = new Cleanup();
   const code = undo.use(new DeviceCode(address, terminal));
   const traffic = options.record === undefined ? null : undo.use(new RegisterTraffic(options.record, terminal.err));
   const server = undo.use(
     new DeviceServer(await code.load(options.watch === true), {
       name,
-      log: logTo(terminal),
+      events,
       manage: options.manage ?? true,
       limits: clientLimits(options),
       ...(options.memlock === undefined ? {} : { memlockLimit: options.memlock }),

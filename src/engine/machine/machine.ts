@@ -8,6 +8,7 @@
  */
 
 import type { ErrorKind } from '../../abi/device-host.ts';
+import type { EventFlow, EventOptions } from '../../abi/event.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
 import { INSPECT } from '../../base/inspect.ts';
@@ -41,7 +42,7 @@ export class Machine implements Disposable {
   readonly process: Process;
   readonly #fabric: Fabric;
   readonly #groups: GroupTable;
-  readonly #events: MachineEvents;
+  readonly #listeners: MachineEvents;
   readonly #binder: Binder;
   readonly #sriov: SriovControl;
   readonly #hotplug: Hotplug;
@@ -58,7 +59,7 @@ export class Machine implements Disposable {
     this.context = contextOf(spec, options, () => vectorsInUse(this.functions.values()));
     this.name = spec.name ?? 'machine';
     this.#missing = options.mediators === undefined ? (spec.mediators ?? []) : [];
-    this.#events = new MachineEvents(this.context);
+    this.#listeners = new MachineEvents(this.context);
     this.drivers = new HostDrivers(spec.hostDrivers);
     this.drivers.noteAll(spec.devices);
     this.process = Process.root({ pageSize: this.context.pageSize, allocate: options.allocate });
@@ -83,7 +84,7 @@ export class Machine implements Disposable {
       ctx: this.context,
       fabric: this.#fabric,
       groups: this.#groups,
-      events: this.#events,
+      events: this.#listeners,
       added: (placed) => this.#added(placed),
       unbind: (fn) => this.#unbind(fn),
     });
@@ -94,7 +95,7 @@ export class Machine implements Disposable {
   }
 
   #added(placed: readonly Placed[]): void {
-    for (const { fn } of placed) this.#events.tell({ kind: 'add', bdf: fn.bdf, groupId: fn.group?.id ?? null });
+    for (const { fn } of placed) this.#listeners.tell({ kind: 'add', bdf: fn.bdf, groupId: fn.group?.id ?? null });
     for (const one of placed) this.#firstProbe(one);
     for (const { fn, spec } of placed) this.#sriov.first(fn, spec.numVfs ?? 0);
   }
@@ -145,7 +146,18 @@ export class Machine implements Disposable {
    * disposed.
    */
   on(listener: (event: MachineEvent) => void): Disposable {
-    return this.#events.on(listener);
+    return this.#listeners.on(listener);
+  }
+
+  /**
+   * The events of the machine and all its devices from now on, in order: bindings, containers,
+   * accesses, DMA, interrupts. A stream that the machine was given has events of its other users,
+   * too.
+   *
+   * @throws VfioError EINVAL for a kind that does not exist
+   */
+  events(options: EventOptions = {}): EventFlow {
+    return this.context.stream.read(options);
   }
 
   // ---- Files that users open
@@ -210,7 +222,7 @@ export class Machine implements Disposable {
     this.#binder.bind(fn, driver);
     fn.probeError = null;
     this.#sriov.bound(fn, driver);
-    this.#events.tell({ kind: 'bind', bdf: fn.bdf, driver, groupId: fn.group?.id ?? null });
+    this.#listeners.tell({ kind: 'bind', bdf: fn.bdf, driver, groupId: fn.group?.id ?? null });
   }
 
   /**
@@ -230,7 +242,7 @@ export class Machine implements Disposable {
     const waits = this.#sriov.beforeUnbind(fn, () => this.#unbind(fn));
     if (waits !== null) return waits;
     const { driver } = fn;
-    const told = () => this.#events.tell({ kind: 'unbind', bdf: fn.bdf, driver: driver!, groupId: fn.group?.id ?? null });
+    const told = () => this.#listeners.tell({ kind: 'unbind', bdf: fn.bdf, driver: driver!, groupId: fn.group?.id ?? null });
     const done = this.#binder.unbind(fn);
     if (fn.unbinding === null) {
       told();
@@ -420,7 +432,7 @@ export class Machine implements Disposable {
     const plan = this.planBind(groupId);
     carryOut(plan, this, (fn, driver) => {
       this.#binder.restore(fn, driver);
-      this.#events.tell({ kind: 'bind', bdf: fn.bdf, driver, groupId });
+      this.#listeners.tell({ kind: 'bind', bdf: fn.bdf, driver, groupId });
     });
     return plan;
   }
@@ -468,7 +480,7 @@ export class Machine implements Disposable {
     this.#disposed = true;
     using off = new Cleanup();
     off.use(this.#ownsStream ? this.context.stream : this.context.events);
-    off.defer(() => this.#events.clear());
+    off.defer(() => this.#listeners.clear());
     off.defer(() => this.process.exit());
     for (const fn of this.functions.values()) {
       if (fn.owns !== null) off.use(fn.owns);
