@@ -27,6 +27,8 @@ export class EventReader implements EventFlow {
   readonly #kinds: Uint8Array;
   readonly #devices: ReadonlySet<string> | null;
   #ring: EventRing | null = null;
+  /** The stream has ended: what is in the ring is the rest. */
+  #ended = false;
   /** The last record that it has seen. */
   #position = 0;
   #wake: (() => void) | null = null;
@@ -79,7 +81,7 @@ export class EventReader implements EventFlow {
 
   /** For the stream: there may be events. */
   wake(): void {
-    if (this.#ring !== null && !this.ready) {
+    if (this.#ring !== null && !this.ready && !this.#ended) {
       // Another reader's event, or a read that is under way.
       if (this.#wake !== null) this.#stream.wait();
       return;
@@ -94,6 +96,7 @@ export class EventReader implements EventFlow {
       while (this.#ring !== null) {
         const events = this.take(BATCH);
         if (events.length > 0) yield* events;
+        else if (this.#ended) return;
         else if (!this.ready) await this.next();
       }
     } finally {
@@ -103,7 +106,7 @@ export class EventReader implements EventFlow {
 
   /** Settles when there may be events, or the reader is disposed. */
   next(): Promise<void> {
-    if (this.#ring === null || this.ready) return Promise.resolve();
+    if (this.#ring === null || this.ready || this.#ended) return Promise.resolve();
     return new Promise((resolve) => {
       const before = this.#wake;
       this.#wake = () => {
@@ -114,11 +117,19 @@ export class EventReader implements EventFlow {
     });
   }
 
+  /** For the stream: no more events come. The events that are there can still be read. */
+  end(): void {
+    if (this.#ended || this.#ring === null) return;
+    this.#ended = true;
+    this.#stream.left(this);
+    this.wake();
+  }
+
   [Symbol.dispose](): void {
     if (this.#ring === null) return;
     this.#ring = null;
     this.wake();
-    this.#stream.left(this);
+    if (!this.#ended) this.#stream.left(this);
   }
 }
 

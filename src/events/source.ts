@@ -94,6 +94,20 @@ export class EventSource implements EventPort, Disposable {
   }
 
   /**
+   * Run `act`, of which event `seq` is the cause; 0: the cause stays. For control paths: hot paths
+   * set `cause` themselves.
+   */
+  during<T>(seq: number, act: () => T): T {
+    const before = this.cause;
+    if (seq !== 0) this.cause = seq;
+    try {
+      return act();
+    } finally {
+      this.cause = before;
+    }
+  }
+
+  /**
    * Emit a line for people.
    *
    * @param about notes about one thing are limited in rate together

@@ -188,3 +188,53 @@ it('a source that is gone emits nothing', () => {
   source.emit('power', { state: 'D0' });
   expect(reader.take()).toEqual([]);
 });
+
+it('the events before the end of the stream can be read after it', async () => {
+  const { stream, source } = make();
+  const reader = stream.read();
+  source.emit('power', { state: 'D0' });
+  stream[Symbol.dispose]();
+  source.emit('power', { state: 'D3hot' });
+  const states = [];
+  for await (const event of reader) states.push(event.kind === 'power' ? event.state : event.kind);
+  expect([states, stream.on]).toEqual([['D0'], false]);
+});
+
+it('a loop that waits ends with the stream', async () => {
+  const { stream } = make();
+  const loop = (async () => {
+    for await (const event of stream.read()) return event.kind;
+    return 'the end';
+  })();
+  await Promise.resolve();
+  stream[Symbol.dispose]();
+  expect(await loop).toBe('the end');
+});
+
+it('numbered sources have the lowest number that is free', () => {
+  const { stream } = make();
+  const first = stream.numbered('container');
+  const names = [first.name, stream.numbered('container').name, stream.numbered('disk').name];
+  first[Symbol.dispose]();
+  expect([...names, stream.numbered('container').name, stream.numbered('container').name]).toEqual([
+    'container 0',
+    'container 1',
+    'disk 0',
+    'container 0',
+    'container 2',
+  ]);
+});
+
+it('what runs during an event has it as its cause, also when it throws', () => {
+  const { stream, source } = make();
+  using reader = stream.read();
+  const seq = source.emit('reset', { by: 'open' });
+  expect(() =>
+    source.during(seq, () => {
+      source.emit('power', { state: 'D0' });
+      throw new Error('no');
+    }),
+  ).toThrow('no');
+  source.emit('power', { state: 'D0' });
+  expect(reader.take().map(({ cause }) => cause)).toEqual([0, seq, 0]);
+});

@@ -40,6 +40,8 @@ export class EventStream implements Disposable {
   readonly #names: string[] = [];
   readonly #numbers = new Map<string, number>();
   readonly #sources = new Set<EventSource>();
+  /** Living sources of `numbered`. */
+  readonly #numbered = new Map<string, EventSource>();
   readonly #readers = new Set<EventReader>();
   #ring: EventRing | null = null;
   /** Numbers go on when a later reader gets a new ring. */
@@ -65,9 +67,22 @@ export class EventStream implements Disposable {
     return source;
   }
 
+  /**
+   * Where one of several like things emits: `container 0`, `container 1`, with the lowest number
+   * that no living source has.
+   */
+  numbered(what: string): EventSource {
+    let number = 0;
+    while (this.#numbered.has(`${what} ${number}`)) number++;
+    const source = this.source(`${what} ${number}`);
+    this.#numbered.set(source.name, source);
+    return source;
+  }
+
   /** The device is gone: its source emits no more. */
   forget(source: EventSource): void {
     this.#sources.delete(source);
+    if (this.#numbered.get(source.name) === source) this.#numbered.delete(source.name);
     source.switched(false, false);
   }
 
@@ -178,9 +193,12 @@ export class EventStream implements Disposable {
     this.#log.report(source.name, kind, details);
   }
 
-  /** Lines that are held back are written. */
+  /**
+   * The end of the stream: lines that are held back are written, and readers end when they have
+   * read what is there.
+   */
   [Symbol.dispose](): void {
     this.#log[Symbol.dispose]();
-    for (const reader of [...this.#readers]) reader[Symbol.dispose]();
+    for (const reader of [...this.#readers]) reader.end();
   }
 }
