@@ -1,9 +1,10 @@
 /**
- * `npm run bench [-- device dma vfio-user nvme migration]`: figures beside their floors. No figure
+ * `npm run bench [-- device dma events vfio-user nvme migration]`: figures beside their floors. No figure
  * passes or fails.
  */
 import { deviceBench } from './device.ts';
 import { dmaBench } from './dma.ts';
+import { eventsBench } from './events.ts';
 import { migrationBench } from './migration.ts';
 import { nvmeBench } from './nvme.ts';
 import { vfioUserBench } from './vfio-user.ts';
@@ -11,6 +12,7 @@ import { vfioUserBench } from './vfio-user.ts';
 const suites: Record<string, () => Promise<void>> = {
   device: deviceBench,
   dma: dmaBench,
+  events: eventsBench,
   'vfio-user': vfioUserBench,
   nvme: nvmeBench,
   migration: migrationBench,
