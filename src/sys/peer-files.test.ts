@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { openDescriptors } from '../../tests/kit/open-descriptors.ts';
 import { Access } from '../abi/memory.ts';
+import { ManualClock } from '../base/clock.ts';
 import { EventFd } from './eventfd.ts';
 import { MemfdMemory } from './memfd.ts';
 import { OwnedFd } from './owned-fd.ts';
@@ -27,7 +28,58 @@ describe('files of a peer', () => {
     using fd = memory.duplicateFd();
     expect(files.identify(fd)).toBe(first.file);
     first.memory.put();
-    expect([first.memory.references, files.identify(fd)]).toEqual([0, 0]);
+    expect(files.identify(fd)).toBe(0);
+  });
+
+  it('stay mapped for a moment after their last use, for the next use', () => {
+    const before = openDescriptors();
+    const clock = new ManualClock();
+    const files = new PeerFiles(2 ** 30, { clock });
+    using memory = make(0x8000);
+    const use = () => {
+      const { memory: mapped } = files.range(memory.duplicateFd(), 0, 0x1000, Access.READ_WRITE);
+      mapped.get();
+      files.settle();
+      mapped.put();
+      files.unused();
+      return mapped;
+    };
+    expect(use()).toBe(use());
+    expect(clock.pendingTimers).toBe(1);
+    clock.advance(100);
+    expect([files.known, clock.pendingTimers, openDescriptors()]).toEqual([0, 0, before + 1]);
+  });
+
+  it('that are not in use make room for others at once', () => {
+    const files = new PeerFiles(0x8000, { clock: new ManualClock() });
+    for (let i = 0; i < 20; i++) {
+      using memory = make(0x6000);
+      const { memory: mapped } = files.range(memory.duplicateFd(), 0, 0x1000, Access.READ_WRITE);
+      mapped.get();
+      files.settle();
+      mapped.put();
+      files.unused();
+    }
+    expect(files.known).toBe(1);
+    files[Symbol.dispose]();
+  });
+
+  it('go with the peer, but for memory that is in use', () => {
+    const clock = new ManualClock();
+    const files = new PeerFiles(2 ** 30, { clock });
+    using one = make(0x1000);
+    using other = make(0x1000);
+    const [used, unused] = [one, other].map((memory) => {
+      const range = files.range(memory.duplicateFd(), 0, 0x1000, Access.READ_WRITE);
+      range.memory.get();
+      files.settle();
+      return range.memory;
+    });
+    unused!.put();
+    files.unused();
+    files[Symbol.dispose]();
+    expect([used!.references, unused!.references, clock.pendingTimers]).toEqual([1, 0, 0]);
+    used!.put();
   });
 
   it('settle drops memory that was not taken after all', () => {

@@ -2,15 +2,22 @@
  * Files that one peer has given as memory. Peers map many ranges of few files, each time with
  * another descriptor, and Linux allows a process about 65000 mappings. So a file is mapped once,
  * whole, and its descriptor is kept once, for as long as any range of the file is in use.
+ *
+ * A file that is no longer in use stays mapped for a moment. A peer that maps and unmaps one range
+ * for each of its requests would otherwise cost a mapping of the whole file each time, and a
+ * collection of garbage every few times, since V8 counts mapped bytes as its own.
  */
 import { fstatSync } from 'node:fs';
 import { Access } from '../abi/memory.ts';
 import { Cleanup } from '../base/cleanup.ts';
+import { type Clock, SystemClock } from '../base/clock.ts';
 import { VfioError } from '../base/errno.ts';
 import { MEMFD_MAX_BYTES, MemfdMemory } from './memfd.ts';
 import type { OwnedFd } from './owned-fd.ts';
 
 const PAGE = 4096;
+/** A file stays mapped for so long at most after its last use, and for any time less. */
+const LINGER_MS = 100;
 
 interface Mapped {
   readonly file: number;
@@ -41,6 +48,8 @@ export interface PeerFilesOptions {
    * peer keeps the file. Default: no limit.
    */
   readonly maxSparseBytes?: number;
+  /** Of the moment that a file stays mapped after its last use. Default: the machine's. */
+  readonly clock?: Clock;
 }
 
 /**
@@ -57,27 +66,32 @@ export class PeerFiles {
   /** Bytes of holes that were counted, by file and in all. */
   readonly #sparse = new Map<string, number>();
   #sparseBytes = 0;
+  readonly #clock: Clock;
   /**
-   * By device and inode, exactly: filesystems use all 64 bits. A sweep now and then removes files
-   * whose memory is gone.
+   * By device and inode, exactly: filesystems use all 64 bits. Each memory has a reference of this
+   * object; it is in use while there is another.
    */
   readonly #files = new Map<string, Mapped[]>();
   #nextFile = 1;
   #sweepAt = 64;
-  /** At most so many bytes are mapped; memory that has gone since the last sweep still counts. */
+  /** Bytes that are mapped, in use or not. */
   #bytes = 0;
-  #fresh: MemfdMemory | null = null;
+  /** The result of `range` that was mapped for it. */
+  #fresh: Mapped | null = null;
+  #timer: Disposable | null = null;
 
   /**
    * @param maxBytes of address space that the peer's files may take here together
    */
-  constructor(maxBytes: number, { anyFile = false, maxSparseBytes = Number.POSITIVE_INFINITY }: PeerFilesOptions = {}) {
+  constructor(maxBytes: number, options: PeerFilesOptions = {}) {
+    const { anyFile = false, maxSparseBytes = Number.POSITIVE_INFINITY, clock = new SystemClock() } = options;
+    this.#clock = clock;
     this.#maxBytes = maxBytes;
     this.#anyFile = anyFile;
     this.#maxSparse = maxSparseBytes;
   }
 
-  /** Files known, including those that are no longer mapped: for tests. */
+  /** Files that are mapped, in use or not. */
   get known(): number {
     return this.#files.size;
   }
@@ -110,10 +124,9 @@ export class PeerFiles {
     const holes = this.#checkSparse(key, size, Number(length - blocks * STAT_BLOCK_BYTES));
     const writable = (access & Access.WRITE) !== 0;
     const known = this.#files.get(key);
-    const first = known?.find(({ memory }) => memory.references > 0);
     if (known !== undefined) {
       for (const each of known) {
-        if (each.memory.references === 0 || (writable && !each.writable)) continue;
+        if (writable && !each.writable) continue;
         if (offset >= each.start && offset + size <= each.start + each.memory.size) {
           this.#countSparse(key, holes);
           return { memory: each.memory, offset: offset - each.start, file: each.file };
@@ -122,13 +135,13 @@ export class PeerFiles {
     }
     const whole = Math.floor(Number(length) / PAGE) * PAGE;
     const all = whole <= MEMFD_MAX_BYTES && offset + size <= whole;
-    this.#checkLimit(all ? whole : size);
-    // A descriptor of our own: the peer's may be closed meanwhile.
-    const memory = MemfdMemory.fromFd(fd.duplicate(), all ? 0 : offset, all ? whole : size, writable ? Access.READ_WRITE : Access.READ);
-    const made: Mapped = { file: first?.file ?? this.#nextFile++, start: all ? 0 : offset, memory, writable };
-    const live = known?.filter((each) => each.memory.references > 0) ?? [];
-    this.#files.set(key, [...live, made]);
-    this.#fresh = memory;
+    this.#makeRoom(all ? whole : size);
+    const start = all ? 0 : offset;
+    const memory = this.#map(fd, start, all ? whole : size, writable ? Access.READ_WRITE : Access.READ);
+    const made: Mapped = { file: known?.[0]?.file ?? this.#nextFile++, start, memory, writable };
+    this.#files.set(key, [...(this.#files.get(key) ?? []), made]);
+    this.#bytes += memory.size;
+    this.#fresh = made;
     this.#countSparse(key, holes);
     return { memory, offset: offset - made.start, file: made.file };
   }
@@ -137,17 +150,35 @@ export class PeerFiles {
   identify(fd: OwnedFd): number {
     if (!this.#anyFile && !fd.isMemory) return 0;
     const { dev, ino } = fstatSync(fd.number, { bigint: true });
-    return this.#files.get(`${dev}:${ino}`)?.find(({ memory }) => memory.references > 0)?.file ?? 0;
+    return this.#files.get(`${dev}:${ino}`)?.find(inUse)?.file ?? 0;
   }
 
   /**
-   * Drop our reference to the last result of `range`: from now on the memory lives for as long as a
-   * mapping holds it.
+   * The last result of `range` is mapped, or is not wanted: memory that was mapped for it then
+   * goes.
    */
   settle(): void {
     const fresh = this.#fresh;
     this.#fresh = null;
-    fresh?.[Symbol.dispose]();
+    if (fresh !== null && !inUse(fresh)) this.#sweep((each) => each === fresh);
+  }
+
+  /** Ranges were unmapped: files that are no longer in use go in a moment. */
+  unused(): void {
+    if (this.#files.size === 0) return;
+    this.#timer ??= this.#clock.after(LINGER_MS, () => {
+      this.#timer = null;
+      this.#sweep();
+    });
+  }
+
+  /** The peer is gone. Memory that is in use stays until its last user drops it. */
+  [Symbol.dispose](): void {
+    this.#timer?.[Symbol.dispose]();
+    this.#timer = null;
+    for (const mapped of this.#files.values()) for (const { memory } of mapped) memory[Symbol.dispose]();
+    this.#files.clear();
+    this.#bytes = 0;
   }
 
   /**
@@ -176,23 +207,47 @@ export class PeerFiles {
     this.#sparse.delete(oldest!);
   }
 
-  /** The sweep runs only when the limit matters, so the usual map costs one addition. */
-  #checkLimit(bytes: number): void {
-    if (this.#files.size >= this.#sweepAt || this.#bytes + bytes > this.#maxBytes) this.#sweep();
-    if (this.#bytes + bytes > this.#maxBytes) {
-      const text = `the peer's files would take ${this.#bytes + bytes} bytes of address space; it may have ${this.#maxBytes}`;
-      throw new VfioError('ENOMEM', text);
+  /** A descriptor of our own: the peer's may be closed meanwhile. */
+  #map(fd: OwnedFd, start: number, size: number, access: Access): MemfdMemory {
+    try {
+      return MemfdMemory.fromFd(fd.duplicate(), start, size, access);
+    } catch (error) {
+      // The process has no room for one more mapping, unless files that are not in use go.
+      if (!(error instanceof VfioError && error.code === 'ENOMEM') || this.#sweep() === 0) throw error;
+      return MemfdMemory.fromFd(fd.duplicate(), start, size, access);
     }
-    this.#bytes += bytes;
   }
 
-  #sweep(): void {
-    this.#bytes = 0;
-    for (const [key, mapped] of this.#files) {
-      const live = mapped.filter(({ memory }) => memory.references > 0);
-      for (const { memory } of live) this.#bytes += memory.size;
-      if (live.length === 0) this.#files.delete(key);
+  /** @throws VfioError ENOMEM when the files in use leave no room for `bytes` more */
+  #makeRoom(bytes: number): void {
+    if (this.#files.size >= this.#sweepAt || this.#bytes + bytes > this.#maxBytes) {
+      this.#sweep();
+      this.#sweepAt = 2 * this.#files.size + 64;
     }
-    this.#sweepAt = 2 * this.#files.size + 64;
+    if (this.#bytes + bytes <= this.#maxBytes) return;
+    const text = `the peer's files would take ${this.#bytes + bytes} bytes of address space; it may have ${this.#maxBytes}`;
+    throw new VfioError('ENOMEM', text);
   }
+
+  /** Unmap what is not in use. @returns the number of mappings that went */
+  #sweep(goes: (mapped: Mapped) => boolean = () => true): number {
+    let gone = 0;
+    for (const [key, mapped] of this.#files) {
+      const unused = mapped.filter((each) => !inUse(each) && goes(each));
+      if (unused.length === 0) continue;
+      gone += unused.length;
+      for (const { memory } of unused) {
+        this.#bytes -= memory.size;
+        memory[Symbol.dispose]();
+      }
+      const left = mapped.filter((each) => !unused.includes(each));
+      if (left.length === 0) this.#files.delete(key);
+      else this.#files.set(key, left);
+    }
+    return gone;
+  }
+}
+
+function inUse({ memory }: Mapped): boolean {
+  return memory.references > 1;
 }

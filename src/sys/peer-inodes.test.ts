@@ -31,10 +31,12 @@ describe('files of a peer', () => {
     first.memory.get();
     files.settle();
     const second = files.range(other.duplicateFd(), 0, 0x1000, Access.READ_WRITE);
+    second.memory.get();
     expect([second.memory === first.memory, second.file === first.file]).toEqual([false, false]);
     using fd = other.duplicateFd();
     expect(files.identify(fd)).toBe(second.file);
     files.settle();
-    first.memory.put();
+    for (const { memory } of [first, second]) memory.put();
+    files[Symbol.dispose]();
   });
 });

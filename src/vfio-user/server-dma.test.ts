@@ -125,7 +125,9 @@ describe('memory that comes as a descriptor', () => {
     expect(at.session.mappings).toBe(4096);
     expect(openDescriptors()).toBeLessThanOrEqual(before + 1);
     expect(await unmap(at.client, 0n, 0n, 2)).toBeNull();
-    expect([at.session.mappings, openDescriptors()]).toEqual([0, before]);
+    expect(at.session.mappings).toBe(0);
+    at.rig.rig.clock.advance(100);
+    expect(openDescriptors()).toBe(before);
   });
 });
 
@@ -155,7 +157,7 @@ describe('mapping once more', () => {
 });
 
 describe('unmapping', () => {
-  it('takes whole mappings, and drops every reference before it is answered', async () => {
+  it('takes whole mappings; the device cannot reach them when it is answered, and a moment later nothing is left', async () => {
     using at = await attached();
     const before = openDescriptors();
     const memory = clientMemory(0x4000);
@@ -178,6 +180,7 @@ describe('unmapping', () => {
     expect(at.dma.tryRead(IOVA, new Uint8Array(1))).toBe(Dma.FAULT);
     expect(await unmap(at.client, IOVA + 0x2000n)).toBeNull();
     memory[Symbol.dispose]();
+    at.rig.rig.clock.advance(100);
     expect(openDescriptors()).toBe(before);
   });
 

@@ -66,7 +66,7 @@ export class Attachment implements AnswerContext {
     this.regions = new RegionMessages(device, limits.maxDataBytes);
     const readBytes = client.dmaReadBytes ?? null;
     this.dma = new DmaCommands({ writer, clock, maxDataBytes, readBytes, askLayout: mayBeQemu(client), onQueued });
-    this.mappings = new DmaMappings(device, this.dma, limits);
+    this.mappings = new DmaMappings(device, this.dma, limits, clock);
     this.irqs = new IrqLines(device);
     this.regionFiles = new RegionFiles({
       device,

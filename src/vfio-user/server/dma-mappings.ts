@@ -7,6 +7,7 @@ import type { Device } from '../../abi/device.ts';
 import type { Access } from '../../abi/memory.ts';
 import { DirtyFlags, DmaUnmapFlags } from '../../abi/vfio.ts';
 import { hex, U64_MAX } from '../../base/check.ts';
+import type { Clock } from '../../base/clock.ts';
 import { VfioError } from '../../base/errno.ts';
 import { IntervalMap } from '../../base/interval-map.ts';
 import { resized, Slots } from '../../base/slots.ts';
@@ -45,10 +46,10 @@ export class DmaMappings implements Disposable {
   #offset = new Float64Array(Slots.initialCapacity);
   #tracking = false;
 
-  constructor(device: Device, commands: DmaCommands, limits: DmaMappingLimits) {
+  constructor(device: Device, commands: DmaCommands, limits: DmaMappingLimits, clock: Clock) {
     this.#device = device;
     this.#limits = limits;
-    this.#files = new PeerFiles(limits.maxFileBytes, limits);
+    this.#files = new PeerFiles(limits.maxFileBytes, { ...limits, clock });
     this.#remote = new RemoteRanges(commands);
   }
 
@@ -191,6 +192,7 @@ export class DmaMappings implements Disposable {
       if (!isUnmapped) dma.unmap(BigInt(first) << PAGE_BITS, BigInt(end - first) << PAGE_BITS);
     }
     this.#resize();
+    this.#files.unused();
   }
 
   /**
@@ -222,6 +224,7 @@ export class DmaMappings implements Disposable {
       // The device is gone, and its mappings with it.
     }
     this.#index.clear();
+    this.#files[Symbol.dispose]();
     this.#remote[Symbol.dispose]();
   }
 
