@@ -16,6 +16,12 @@ struct watcher;
 struct file;
 struct signaller;
 
+/* Of one thread that waits for its peers: see spin.c. */
+struct spin {
+  int64_t budget_ns;
+  uint32_t waits;
+};
+
 struct state {
   struct mapping *mappings; /* see memory.c */
   struct watcher **watchers; /* by descriptor: libuv allows one handle per descriptor and loop */
@@ -23,6 +29,7 @@ struct state {
   struct file **files; /* by id, see file.c */
   int file_slots;
   struct signaller *signaller; /* see signal.c */
+  struct spin spin; /* of waits in poll and pollEither */
 };
 
 static inline struct state *state_of(napi_env env) {
@@ -50,6 +57,14 @@ static inline napi_value answer(napi_env env, int64_t returned) { return number(
 #define U32(i, name)                                                                                                                           \
   uint32_t name;                                                                                                                               \
   if (napi_get_value_uint32(env, argv[i], &name) != napi_ok) return number(env, -EINVAL)
+/* The argument after the `n` that ARGS took, false when it is absent. */
+#define OPTIONAL_FLAG(n, name)                                                                                                                 \
+  bool name = false;                                                                                                                           \
+  {                                                                                                                                            \
+    napi_value given[n + 1];                                                                                                                   \
+    size_t count = n + 1;                                                                                                                      \
+    if (napi_get_cb_info(env, info, &count, given, NULL, NULL) == napi_ok && count > n) napi_get_value_bool(env, given[n], &name);              \
+  }
 #define I64(i, name)                                                                                                                           \
   int64_t name;                                                                                                                                \
   if (napi_get_value_int64(env, argv[i], &name) != napi_ok) return number(env, -EINVAL)
@@ -67,6 +82,10 @@ void mapping_free(struct mapping *mapping);
 
 /* file.c */
 void files_free(struct state *state);
+
+/* spin.c */
+struct pollfd;
+int spin_poll(struct spin *spin, struct pollfd *fds, int count, int timeout_ms);
 
 /* signal.c */
 void signaller_free(struct state *state);

@@ -39,19 +39,20 @@ static napi_value vt_fcntl(napi_env env, napi_callback_info info) {
   return answer(env, fcntl(fd, command, argument));
 }
 
-/* poll({fd, events}, timeoutMs): revents, 0 when the time is up */
+/* poll({fd, events}, timeoutMs, spins): revents, 0 when the time is up */
 static napi_value vt_poll(napi_env env, napi_callback_info info) {
   ARGS(3);
   I32(0, fd);
   I32(1, events);
   I32(2, timeout_ms);
+  OPTIONAL_FLAG(3, spins);
   struct pollfd one = {.fd = fd, .events = (short)events};
-  int ready = poll(&one, 1, timeout_ms);
+  int ready = spins ? spin_poll(&state_of(env)->spin, &one, 1, timeout_ms) : poll(&one, 1, timeout_ms);
   return answer(env, ready > 0 ? one.revents : ready);
 }
 
 /*
- * poll of two descriptors for input, timeoutMs: 1 when there is something for the first, 2 for the
+ * poll of two descriptors for input, timeoutMs, spins: 1 when there is something for the first, 2 for the
  * second, 3 for both, 0 when the time is up
  */
 static napi_value vt_poll_either(napi_env env, napi_callback_info info) {
@@ -59,8 +60,9 @@ static napi_value vt_poll_either(napi_env env, napi_callback_info info) {
   I32(0, first);
   I32(1, second);
   I32(2, timeout_ms);
+  OPTIONAL_FLAG(3, spins);
   struct pollfd both[2] = {{.fd = first, .events = POLLIN}, {.fd = second, .events = POLLIN}};
-  int ready = poll(both, 2, timeout_ms);
+  int ready = spins ? spin_poll(&state_of(env)->spin, both, 2, timeout_ms) : poll(both, 2, timeout_ms);
   return answer(env, ready > 0 ? (both[0].revents != 0 ? 1 : 0) | (both[1].revents != 0 ? 2 : 0) : ready);
 }
 

@@ -36,6 +36,8 @@ struct watcher {
   int fd;
   int events;
   int closing;
+  int spins;
+  struct spin spin;
 };
 
 static struct watcher **watcher_slot(struct state *state, int fd) {
@@ -128,7 +130,7 @@ static void watcher_stick(struct watcher *watcher) {
     if (timeout == 0) return;
     int64_t before = now_ns();
     if (before - turn > STICKY_NS) return;
-    if (poll(ready, 2, timeout) <= 0 || ready[0].revents == 0) return;
+    if ((watcher->spins ? spin_poll(&watcher->spin, ready, 2, timeout) : poll(ready, 2, timeout)) <= 0 || ready[0].revents == 0) return;
     int64_t after = now_ns();
     if (after - before > STICKY_IDLE_NS) turn = after; /* the loop has not had to wait until now */
     if (!watcher_call(watcher, VT_UV_READABLE)) return;
@@ -179,15 +181,16 @@ static int watcher_new(napi_env env, struct state *state, int fd, struct watcher
 }
 
 /*
- * watchStart(fd, event, callback): call `callback` from the event loop while the descriptor is
+ * watchStart(fd, event, callback, spins): call `callback` from the event loop while the descriptor is
  * readable (1) or writable (2). A callback that returns true for "readable" is called again as
- * described above. The loop stays alive for it. -EEXIST when the event is watched already, -EPERM
+ * described above, and waits for that call as spin.c says when `spins`. The loop stays alive for it. -EEXIST when the event is watched already, -EPERM
  * for files, which are always ready. libuv makes the descriptor non-blocking.
  */
 napi_value vt_watch_start(napi_env env, napi_callback_info info) {
   ARGS(3);
   I32(0, fd);
   I32(1, event);
+  OPTIONAL_FLAG(3, spins);
   napi_valuetype type;
   if (napi_typeof(env, argv[2], &type) != napi_ok || type != napi_function) return number(env, -EINVAL);
   if (event != VT_UV_READABLE && event != VT_UV_WRITABLE) return number(env, -EINVAL);
@@ -200,6 +203,7 @@ napi_value vt_watch_start(napi_env env, napi_callback_info info) {
   if (napi_create_reference(env, argv[2], 1, &watcher->callbacks[event - 1]) != napi_ok) error = -ENOMEM;
   if (error == 0) error = uv_poll_start(watcher->handle, watcher->events | event, on_event);
   if (error == 0) {
+    if (event == VT_UV_READABLE) watcher->spins = spins;
     watcher->events |= event;
   } else if (watcher->events == 0) {
     watcher_end(watcher);

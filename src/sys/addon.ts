@@ -98,10 +98,15 @@ export interface Addon {
   fcntl(fd: number, command: number, argument: number): number;
   /** A request whose argument is a number. */
   ioctl(fd: number, request: number, argument: number): number;
-  /** The revents; 0 after `timeoutMs`; -1 waits for ever. Blocks this thread. */
-  poll(fd: number, events: number, timeoutMs: number): number;
+  /**
+   * The revents; 0 after `timeoutMs`; -1 waits for ever. Blocks this thread.
+   *
+   * @param spins look again and again before the thread sleeps, while that pays (native/spin.c).
+   *   Default: false.
+   */
+  poll(fd: number, events: number, timeoutMs: number, spins?: boolean): number;
   /** Which of two has input: 1, 2 or 3; 0 after `timeoutMs`. Blocks this thread. */
-  pollEither(fd: number, other: number, timeoutMs: number): number;
+  pollEither(fd: number, other: number, timeoutMs: number, spins?: boolean): number;
   eventfd(initial: number, flags: number): number;
   /** Never waits. */
   eventfdRead(fd: number): bigint | number;
@@ -181,8 +186,10 @@ export interface Addon {
    * The event loop calls `callback` while `fd` is READABLE (at once again when it returned true) or
    * WRITABLE, until `watchStop`, which must come before the descriptor is closed. Sets O_NONBLOCK.
    * EPERM for files, which are always ready.
+   *
+   * @param spins as in `poll`, between two calls
    */
-  watchStart(fd: number, event: number, callback: () => unknown): number;
+  watchStart(fd: number, event: number, callback: () => unknown, spins?: boolean): number;
   watchStop(fd: number, event: number): number;
   watchRef(fd: number, keepAlive: boolean): number;
   /**

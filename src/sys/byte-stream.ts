@@ -14,6 +14,11 @@ export const END_OF_STREAM = 0;
 export interface ListenOptions {
   /** Whether this listener keeps the process alive. Default: it does not. */
   readonly keepAlive?: boolean;
+  /**
+   * Between two calls, look for the next message again and again before the thread sleeps, while
+   * that pays. Default: false.
+   */
+  readonly spins?: boolean;
 }
 
 /**

@@ -41,7 +41,7 @@ export class FdWatch implements Disposable {
     const fd = this.#fd.number;
     if (this.#reader !== null) throw new VfioError('EBUSY', 'this stream has a listener already');
     const reader: Reader = { callback: onReadable, keepAlive: options.keepAlive ?? false, turn: null };
-    const started = this.#sys.watchStart(fd, Sys.READABLE, onReadable);
+    const started = this.#sys.watchStart(fd, Sys.READABLE, onReadable, options.spins ?? false);
     this.#reader = reader;
     if (started === -1) this.#nextTurn(reader);
     else if (started < 0) this.#reader = null;
@@ -128,13 +128,13 @@ export class FdWatch implements Disposable {
  */
 const WAIT_SLICE_MS = 200;
 
-/** `ByteStream.wait` of one descriptor. */
-export function waitFor(fd: OwnedFd, events: number, timeoutMs: number): boolean {
+/** `ByteStream.wait` of one descriptor. @param spins as in `ListenOptions` */
+export function waitFor(fd: OwnedFd, events: number, timeoutMs: number, spins = false): boolean {
   if (typeof timeoutMs !== 'number' || Number.isNaN(timeoutMs)) throw new VfioError('EINVAL', `the timeout is ${String(timeoutMs)}`);
   const sys = addon();
   const forever = timeoutMs < 0;
   const slice = forever || timeoutMs > WAIT_SLICE_MS ? WAIT_SLICE_MS : Math.ceil(timeoutMs);
-  let ready = sys.poll(fd.number, events, slice);
+  let ready = sys.poll(fd.number, events, slice, spins);
   if (ready > 0) return true;
   const until = forever ? Number.POSITIVE_INFINITY : performance.now() + timeoutMs - slice;
   for (;;) {

@@ -90,6 +90,11 @@ export function takeOver(number: number): OwnedFd {
 
 export class UnixSocket implements ByteStream {
   readonly carriesFds = true;
+  /**
+   * Waits for the peer look again and again before the thread sleeps, while that pays
+   * (native/spin.c).
+   */
+  spins = true;
   readonly #fd: OwnedFd;
   readonly #sys: Addon = addon();
   readonly #watch: FdWatch;
@@ -228,7 +233,7 @@ export class UnixSocket implements ByteStream {
   }
 
   wait(what: 'readable' | 'writable', timeoutMs: number): boolean {
-    return waitFor(this.#fd, what === 'readable' ? Sys.POLLIN : Sys.POLLOUT, timeoutMs);
+    return what === 'readable' ? waitFor(this.#fd, Sys.POLLIN, timeoutMs, this.spins) : waitFor(this.#fd, Sys.POLLOUT, timeoutMs);
   }
 
   /**
@@ -239,12 +244,12 @@ export class UnixSocket implements ByteStream {
    * @throws VfioError EBADF once disposed
    */
   waitEither(other: UnixSocket, timeoutMs: number): number {
-    const ready = this.#sys.pollEither(this.#fd.number, other.#fd.number, timeoutMs);
+    const ready = this.#sys.pollEither(this.#fd.number, other.#fd.number, timeoutMs, this.spins);
     return ready === -Errno.EINTR ? 0 : checked(ready, 'polling two sockets');
   }
 
   listen(onReadable: () => boolean, options?: ListenOptions): Disposable {
-    return this.#watch.listen(onReadable, options);
+    return this.#watch.listen(onReadable, { spins: this.spins, ...options });
   }
 
   onWritable(callback: () => void): Disposable {

@@ -1,0 +1,65 @@
+/*
+ * Waiting for a peer that answers soon. A virtual processor that sleeps takes some 40 us to wake
+ * up; a peer on another core answers in 5. So a wait first looks again and again, for as long as
+ * that has paid off lately, and only then sleeps.
+ *
+ * A wait that looks in vain halves the time for the next, down to nothing; one wait in PROBE_EVERY
+ * tries anew. On one core a peer runs only while this thread does not: a preemption then looks like
+ * success, so a wait in which the kernel took the core away counts as one in vain. A thread that
+ * may use one core only, or that the kernel does not preempt, never spins.
+ */
+#include "addon.h"
+
+#include <poll.h>
+#include <sched.h>
+#include <sys/resource.h>
+#include <time.h>
+
+enum { SPIN_NS = 50000, LEAST_NS = 1000, PROBE_EVERY = 256 };
+
+static int64_t now_ns(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec * 1000000000LL + now.tv_nsec;
+}
+
+static int pays_here(void) {
+  cpu_set_t cores;
+  if (sched_getscheduler(0) != SCHED_OTHER) return 0;
+  return sched_getaffinity(0, sizeof cores, &cores) == 0 && CPU_COUNT(&cores) > 1;
+}
+
+/* Times that the kernel took the core away from this thread. */
+static long preemptions(void) {
+  struct rusage usage;
+  return getrusage(RUSAGE_THREAD, &usage) == 0 ? usage.ru_nivcsw : -1;
+}
+
+static void relax(void) {
+#if defined __x86_64__
+  __builtin_ia32_pause();
+#elif defined __aarch64__
+  __asm__ volatile("yield");
+#endif
+}
+
+/* As poll(2). `spin` remembers what paid off; all zeroes at first. */
+int spin_poll(struct spin *spin, struct pollfd *fds, int count, int timeout_ms) {
+  int ready = poll(fds, (nfds_t)count, 0);
+  if (ready != 0 || timeout_ms == 0) return ready;
+  int probe = spin->budget_ns == 0 && spin->waits++ % PROBE_EVERY == 0 && pays_here();
+  if (spin->budget_ns == 0 && !probe) return poll(fds, (nfds_t)count, timeout_ms);
+  const long before = preemptions();
+  const int64_t until = now_ns() + (probe ? SPIN_NS : spin->budget_ns);
+  do {
+    relax();
+    ready = poll(fds, (nfds_t)count, 0);
+  } while (ready == 0 && now_ns() < until);
+  if (ready > 0 && preemptions() == before) {
+    spin->budget_ns = SPIN_NS;
+  } else {
+    spin->budget_ns /= 2;
+    if (spin->budget_ns < LEAST_NS) spin->budget_ns = 0;
+  }
+  return ready != 0 ? ready : poll(fds, (nfds_t)count, timeout_ms);
+}
