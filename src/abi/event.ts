@@ -57,7 +57,7 @@ export interface AccessEvent extends EventHead {
   readonly data?: Uint8Array;
 }
 
-/** A region was mapped into the program, or unmapped. Accesses of mapped memory make no events. */
+/** A region was mapped into the program, or unmapped. Uses of the mapped bytes make no events. */
 export interface MappingEvent extends EventHead {
   readonly kind: 'mapping';
   readonly op: 'map' | 'unmap';

@@ -41,18 +41,31 @@ export abstract class FileWindow implements Region {
   /** As `readBytes`, for a write. */
   protected abstract writeBytes(offset: number, from: Uint8Array): number;
 
+  /** An access fails with `error`: for subclasses that emit events. `from`: null for a read. */
+  protected refused(_offset: number, _size: number, _from: Uint8Array | null, _error: unknown): void {}
+
   read(offset: number, into: Uint8Array): number {
-    this.#checkTransfer(into);
-    if (into.length === 0) return 0;
-    this.#checkOffset(offset);
-    return this.readBytes(offset, into);
+    try {
+      this.#checkTransfer(into);
+      if (into.length === 0) return 0;
+      this.#checkOffset(offset);
+      return this.readBytes(offset, into);
+    } catch (error) {
+      this.refused(offset, into?.length, null, error);
+      throw error;
+    }
   }
 
   write(offset: number, from: Uint8Array): number {
-    this.#checkTransfer(from);
-    if (from.length === 0) return 0;
-    this.#checkOffset(offset);
-    return this.writeBytes(offset, from);
+    try {
+      this.#checkTransfer(from);
+      if (from.length === 0) return 0;
+      this.#checkOffset(offset);
+      return this.writeBytes(offset, from);
+    } catch (error) {
+      this.refused(offset, from?.length, from, error);
+      throw error;
+    }
   }
 
   map(_offset?: number, _size?: number): RegionMapping {
@@ -118,29 +131,37 @@ export abstract class FileWindow implements Region {
 
   #through(width: 1 | 2 | 4 | 8, offset: number, value: number | null): number {
     const { size } = this.info;
-    if (typeof offset !== 'number') {
-      this.checkOpen();
-      this.#checkOffset(offset);
-    }
-    if (offset < size && offset + width > size && this.info.index !== RegionIndex.CONFIG) {
-      this.checkOpen();
-      throw this.pastEnd(offset, width);
-    }
+    const whole = typeof offset === 'number' && (offset >= size || offset + width <= size || this.info.index === RegionIndex.CONFIG);
     const busy = this.#scratchBusy;
     const bytes = busy ? new Uint8Array(width) : this.#scratch[width === 8 ? 3 : width >> 1]!;
     this.#scratchBusy = true;
     try {
+      if (value !== null) {
+        store(bytes, 0, width === 8 ? 4 : width, value);
+        if (width === 8) store(bytes, 4, 4, this.#high);
+      }
+      if (!whole) this.#refuse(offset, bytes, value === null);
       if (value === null) {
         this.read(offset, bytes);
         if (width === 8) this.#high = load(bytes, 4, 4);
         return load(bytes, 0, width === 8 ? 4 : width);
       }
-      store(bytes, 0, width === 8 ? 4 : width, value);
-      if (width === 8) store(bytes, 4, 4, this.#high);
       this.write(offset, bytes);
       return 0;
     } finally {
       this.#scratchBusy = busy;
+    }
+  }
+
+  /** A register that is inside in part only, or at an offset that is no number. */
+  #refuse(offset: number, bytes: Uint8Array, read: boolean): never {
+    try {
+      this.checkOpen();
+      this.#checkOffset(offset);
+      throw this.pastEnd(offset, bytes.length);
+    } catch (error) {
+      this.refused(offset, bytes.length, read ? null : bytes, error);
+      throw error;
     }
   }
 

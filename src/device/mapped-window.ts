@@ -38,6 +38,10 @@ export abstract class MappedWindow implements RegionMapping {
    * @throws BusError where a C program gets SIGBUS
    */
   protected abstract fault(offset: number, width: number): void;
+  /** An access fails with `error`: for subclasses that emit events. `value`: null for a read. */
+  protected refused(_offset: number, _width: Width | 8, _value: number | null, _error: unknown): void {}
+  /** An access behind the region's end: reads give ones. `value`: null for a read. */
+  protected beyond(_offset: number, _width: Width, _value: number | null): void {}
   /** Aligned, and inside the region. */
   protected abstract load(offset: number, width: Width): number;
   protected abstract load64(offset: number): bigint;
@@ -71,7 +75,7 @@ export abstract class MappedWindow implements RegionMapping {
 
   read64(offset: number): bigint {
     if (this.#straight(offset, 8)) return this.load64(offset);
-    this.#check(offset, 8);
+    this.#check(offset, 8, null);
     const low = this.#slowRead(offset, 4);
     return BigInt(low) | (BigInt(this.#slowRead(offset + 4, 4)) << 32n);
   }
@@ -97,16 +101,17 @@ export abstract class MappedWindow implements RegionMapping {
       this.store64(offset, value);
       return;
     }
-    this.#check(offset, 8);
+    this.#check(offset, 8, Number(value));
     this.#slowWrite(offset, 4, Number(value & 0xffff_ffffn));
     this.#slowWrite(offset + 4, 4, Number(value >> 32n));
   }
 
   /** Behind the region's end, in its last page, reads give ones and writes are dropped. */
   #slowRead(offset: number, width: Width): number {
-    this.#check(offset, width);
+    this.#check(offset, width, null);
     if (offset % width === 0) {
       if (offset + width <= this.backed) return this.load(offset, width);
+      this.beyond(offset, width, null);
       return width === 4 ? 0xffff_ffff : width === 2 ? 0xffff : 0xff;
     }
     let value = 0;
@@ -116,9 +121,10 @@ export abstract class MappedWindow implements RegionMapping {
 
   #slowWrite(offset: number, width: Width, value: number): void {
     checkRegisterValue(width, value);
-    this.#check(offset, width);
+    this.#check(offset, width, value);
     if (offset % width === 0) {
       if (offset + width <= this.backed) this.store(offset, width, value);
+      else this.beyond(offset, width, value);
       return;
     }
     for (let i = 0; i < width; i++) this.#slowWrite(offset + i, 1, (value >>> (8 * i)) & 0xff);
@@ -128,13 +134,18 @@ export abstract class MappedWindow implements RegionMapping {
    * @throws VfioError EFAULT outside of the mapping, where a C program gets SIGSEGV; BusError of
    * `fault`
    */
-  #check(offset: number, width: number): void {
-    if (!this.#mapped)
-      throw new VfioError('EFAULT', this.closed ? `${this.name}: the device is closed` : `the mapping of ${this.name} was disposed`);
-    if (!Number.isSafeInteger(offset) || offset < 0 || offset + width > this.size) {
-      throw new VfioError('EFAULT', `${String(offset)} is outside of the mapping of ${this.name} (${hex(this.size)} bytes)`);
+  #check(offset: number, width: Width | 8, value: number | null): void {
+    try {
+      if (!this.#mapped)
+        throw new VfioError('EFAULT', this.closed ? `${this.name}: the device is closed` : `the mapping of ${this.name} was disposed`);
+      if (!Number.isSafeInteger(offset) || offset < 0 || offset + width > this.size) {
+        throw new VfioError('EFAULT', `${String(offset)} is outside of the mapping of ${this.name} (${hex(this.size)} bytes)`);
+      }
+      this.fault(offset, width);
+    } catch (error) {
+      this.refused(offset, width, value, error);
+      throw error;
     }
-    this.fault(offset, width);
   }
 
   [Symbol.dispose](): void {

@@ -27,6 +27,9 @@ export const ways = ['direct', 'remote', 'view'] as const;
 export const steps = ['raised', 'lowered', 'pending', 'delivered', 'masked', 'unmasked', 'dropped'] as const;
 export const irqs = ['intx', 'msi', 'msix', 'err', 'req'] as const;
 
+/** Of a record of `open`. */
+const nothing = {};
+
 /** Details that only a reader of data sees. */
 interface WithData {
   readonly data?: Uint8Array;
@@ -40,6 +43,8 @@ export class EventRing {
   /** Names of devices, which records hold as a number. */
   readonly #names: readonly string[];
   #dataBytes = 0;
+  /** No older record is there. */
+  #first = 1;
   /** The read under way whose value is not known yet; 0: there is none. */
   #open = 0;
 
@@ -49,7 +54,7 @@ export class EventRing {
 
   /** The oldest record that is still there. */
   get oldest(): number {
-    return Math.max(1, this.seq - RING_RECORDS + 1);
+    return Math.max(this.#first, this.seq - RING_RECORDS + 1);
   }
 
   /** The newest record that is whole. */
@@ -86,9 +91,42 @@ export class EventRing {
   /** The record of a kind whose fields are an object. Its maker does not change it later. */
   put(timeNs: number, hostNs: number, cause: number, kind: EventKind, name: number, details: object): number {
     this.#numbers[this.#begin(timeNs, hostNs, cause, kindNumbers[kind], name) + At.F] = 0;
-    const { data } = details as WithData;
-    this.#details[this.seq & (RING_RECORDS - 1)] = data === undefined ? details : { ...details, data: this.#kept(data) };
+    this.#setDetails(this.seq & (RING_RECORDS - 1), details);
     return this.seq;
+  }
+
+  #setDetails(slot: number, details: object): void {
+    const { data } = details as WithData;
+    this.#details[slot] = data === undefined ? details : { ...details, data: this.#kept(data) };
+  }
+
+  /**
+   * As `put`, of an event whose fields are not known yet: `fill` gives them. No reader sees the
+   * record until then.
+   */
+  open(timeNs: number, hostNs: number, cause: number, kind: EventKind, name: number): number {
+    this.put(timeNs, hostNs, cause, kind, name, nothing);
+    if (this.#open === 0) this.#open = this.seq;
+    return this.seq;
+  }
+
+  /** The fields of a record of `open`. */
+  fill(seq: number, details: object): void {
+    if (this.#open === seq) this.#open = 0;
+    if (seq > this.seq || this.seq - seq >= RING_RECORDS) return;
+    const slot = seq & (RING_RECORDS - 1);
+    if (this.#details[slot] === nothing) this.#setDetails(slot, details);
+  }
+
+  /** Take back a record of `open`. @returns false where others have come since */
+  withdraw(seq: number): boolean {
+    if (this.seq !== seq) return false;
+    if (this.#open === seq) this.#open = 0;
+    this.#details[seq & (RING_RECORDS - 1)] = null;
+    // It has taken the place of an older one.
+    this.#first = Math.max(this.#first, seq - RING_RECORDS + 1);
+    this.seq--;
+    return true;
   }
 
   /**

@@ -108,6 +108,34 @@ export class EventSource implements EventPort, Disposable {
   }
 
   /**
+   * Begin an event whose fields are known when it is over; events that it leads to come after it.
+   * `end` or `withdraw` follows in the same turn, whatever happens in between: until then no reader
+   * sees this event, or one after it.
+   *
+   * @returns the event's `seq`; 0 while there is no reader
+   */
+  begin(kind: EventKind): number {
+    if (!this.on) return 0;
+    const { stream } = this;
+    const ring = stream.begin();
+    return ring === null ? 0 : ring.open(stream.timeNs, stream.hostNs, stream.cause, kind, this.#number);
+  }
+
+  /** The fields of the event `seq` of `begin`. Its kind has no line in the log. */
+  end<K extends EventKind>(seq: number, _kind: K, details: EventDetails<K>): void {
+    if (seq !== 0) this.stream.ring?.fill(seq, details);
+  }
+
+  /**
+   * The event `seq` of `begin` is none after all.
+   *
+   * @returns false when others have come since: it has to be ended
+   */
+  withdraw(seq: number): boolean {
+    return seq === 0 || this.stream.ring === null || this.stream.ring.withdraw(seq);
+  }
+
+  /**
    * Emit a line for people.
    *
    * @param about notes about one thing are limited in rate together

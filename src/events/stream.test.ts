@@ -238,3 +238,45 @@ it('what runs during an event has it as its cause, also when it throws', () => {
   source.emit('power', { state: 'D0' });
   expect(reader.take().map(({ cause }) => cause)).toEqual([0, seq, 0]);
 });
+
+describe('an event whose fields come at its end', () => {
+  it('is seen then, before what it led to', () => {
+    const { stream, source } = make();
+    using reader = stream.read();
+    const seq = source.begin('reset');
+    source.emit('power', { state: 'D0' });
+    expect(reader.take()).toEqual([]);
+    source.end(seq, 'reset', { by: 'open', errno: 'EIO' });
+    expect(reader.take()).toMatchObject([{ kind: 'reset', seq, by: 'open', errno: 'EIO' }, { kind: 'power' }]);
+  });
+
+  it('can be withdrawn while it is the last, and its number is used again', () => {
+    const { stream, source } = make();
+    using reader = stream.read();
+    const seq = source.begin('reset');
+    expect(source.withdraw(seq)).toBe(true);
+    expect(source.emit('power', { state: 'D0' })).toBe(seq);
+    const kept = source.begin('reset');
+    source.emit('power', { state: 'D0' });
+    expect(source.withdraw(kept)).toBe(false);
+    source.end(kept, 'reset', { by: 'open' });
+    expect(reader.take().map(({ kind }) => kind)).toEqual(['power', 'reset', 'power']);
+  });
+
+  it('withdrawn from a full ring takes the place of an older one all the same', () => {
+    const { stream, source } = make();
+    using reader = stream.read();
+    for (let i = 0; i < RING_RECORDS; i++) source.interrupt(Step.raised, Irq.msi, i);
+    source.withdraw(source.begin('reset'));
+    const events = reader.take();
+    expect(events[0]).toMatchObject({ kind: 'dropped', count: 1 });
+    expect([events.length, events[1]]).toEqual([RING_RECORDS, expect.objectContaining({ kind: 'interrupt', vector: 1 })]);
+  });
+
+  it('is nothing without a reader', () => {
+    const { source } = make();
+    const seq = source.begin('reset');
+    source.end(seq, 'reset', { by: 'open' });
+    expect([seq, source.withdraw(seq)]).toEqual([0, true]);
+  });
+});

@@ -9,7 +9,7 @@ import type { DeviceHost, ErrorKind, Model, Width } from '../abi/device-host.ts'
 import { type DirectMemory, type MemoryAllocator, WINDOW_BYTES } from '../abi/memory.ts';
 import { Bar, CapId, Command, Config, Pm, PowerState } from '../abi/pci.ts';
 import { NUM_REGIONS } from '../abi/vfio.ts';
-import { type Clock, PausableClock } from '../base/clock.ts';
+import type { Clock } from '../base/clock.ts';
 import { VfioError } from '../base/errno.ts';
 import { guardedClock } from '../base/foreign.ts';
 import type { Logger } from '../base/log.ts';
@@ -18,6 +18,7 @@ import { checkRegions } from '../pci/check-regions.ts';
 import type { ConfigSpace } from '../pci/config-space.ts';
 import type { BarDeclaration, PciDeclaration, RegionDeclaration } from '../pci/declaration.ts';
 import { noteError, notePme } from './event-registers.ts';
+import { FunctionClock } from './function-clock.ts';
 import { GuardedModel } from './guarded-model.ts';
 import { HostDma } from './host-dma.ts';
 import { HostIrq } from './host-irq.ts';
@@ -45,6 +46,10 @@ export interface FunctionMessages {
   wake(): void;
 }
 
+const ENABLES = Command.MASTER | Command.MEMORY | Command.IO;
+/** By the number in PMCSR. */
+const powerStates = ['D0', 'D1', 'D2', 'D3hot'] as const;
+
 /** A BAR that is more than registers of the model. */
 interface SpecialBar {
   readonly memory: Uint8Array<ArrayBufferLike>[] | null;
@@ -58,7 +63,7 @@ export class FunctionHost implements DeviceHost {
   readonly dma: HostDma;
   readonly irq: HostIrq;
   readonly msix: MsixTable | null;
-  readonly clock: PausableClock;
+  readonly clock: FunctionClock;
   readonly log: Logger;
   /** In D0: DMA and interrupts can leave the function. */
   powered = true;
@@ -74,6 +79,8 @@ export class FunctionHost implements DeviceHost {
   #lockedBy: string | null = null;
   #resetting = false;
   #powerState: number = PowerState.D0;
+  /** The bits of COMMAND that `enable` events say. */
+  #enabled = 0;
   readonly #pmControl: number;
   readonly #allocate: MemoryAllocator;
   readonly #group: () => { readonly domain: IommuDomain | null } | null;
@@ -95,7 +102,7 @@ export class FunctionHost implements DeviceHost {
     this.declaration = options.declaration;
     this.config = options.config;
     this.#model = new GuardedModel(options.bdf, options.declaration.name, options.events);
-    this.clock = new PausableClock(guardedClock(options.clock, this.#model.failed));
+    this.clock = new FunctionClock(guardedClock(options.clock, this.#model.failed), options.events);
     this.#allocate = options.allocate;
     this.#group = options.group;
     this.#messages = options.messages;
@@ -119,6 +126,7 @@ export class FunctionHost implements DeviceHost {
     this.#straight = new Uint8Array(count);
     for (const bar of options.declaration.bars ?? []) this.#special[bar.index] = this.#specialBar(bar);
     for (const [i, region] of regions.entries()) this.#addRegion(NUM_REGIONS + i, region);
+    this.#enabled = options.config.command & ENABLES;
     this.#decodingWritten();
     this.events.onSwitch = () => this.#findStraight();
     this.#configListener = options.config.onWrite((offset, width) => this.#configWritten(offset, width));
@@ -185,8 +193,13 @@ export class FunctionHost implements DeviceHost {
   }
 
   reportError(kind: ErrorKind, status?: number): boolean {
+    const { events } = this;
     const sent = noteError(this.config, kind, status);
+    const before = events.cause;
+    const seq = events.emit('error', { severity: kind, sent });
+    if (seq !== 0) events.cause = seq;
     if (sent) this.#messages?.error(kind);
+    events.cause = before;
     return sent;
   }
 
@@ -219,6 +232,7 @@ export class FunctionHost implements DeviceHost {
 
   read64(bar: number, offset: number): bigint {
     if (this.#straight[bar] === 1 && this.#model.reads64) return this.#model.read64(bar, offset);
+    if (this.events.on && this.#isWhole64(bar) && this.#model.reads64) return this.#read64Seen(bar, offset);
     const low = this.read(bar, offset, 4);
     return BigInt(low) | (BigInt(this.read(bar, offset + 4, 4)) << 32n);
   }
@@ -226,6 +240,10 @@ export class FunctionHost implements DeviceHost {
   write64(bar: number, offset: number, value: bigint): void {
     if (this.#straight[bar] === 1 && this.#model.writes64) {
       this.#model.write64(bar, offset, value);
+      return;
+    }
+    if (this.events.on && this.#isWhole64(bar) && this.#model.writes64) {
+      this.#write64Seen(bar, offset, value);
       return;
     }
     this.write(bar, offset, 4, Number(value & 0xffff_ffffn));
@@ -338,7 +356,10 @@ export class FunctionHost implements DeviceHost {
   #configWritten(offset: number, width: number): void {
     const pm = this.#pmControl;
     if (pm >= offset && pm < offset + width) this.#powerWritten();
-    if (offset <= Config.COMMAND) this.#decodingWritten();
+    if (offset <= Config.COMMAND) {
+      this.#decodingWritten();
+      this.#enableWritten();
+    }
     if (!this.#resetting) this.#model.configWritten(offset, width);
   }
 
@@ -348,6 +369,15 @@ export class FunctionHost implements DeviceHost {
       this.#decoded[index] = (type === 'io' ? this.config.ioEnabled : this.config.memoryEnabled) ? 1 : 0;
     }
     this.#findStraight();
+  }
+
+  #enableWritten(): void {
+    const enabled = this.config.command & ENABLES;
+    if (enabled === this.#enabled) return;
+    this.#enabled = enabled;
+    if (!this.events.on) return;
+    const on = (bit: number) => (enabled & bit) !== 0;
+    this.events.emit('enable', { busMaster: on(Command.MASTER), memory: on(Command.MEMORY), io: on(Command.IO) });
   }
 
   /** While there is a reader of events, every access goes the way that emits one. */
@@ -367,18 +397,36 @@ export class FunctionHost implements DeviceHost {
     if (state === was) return;
     this.#powerState = state;
     this.powered = state === PowerState.D0;
+    const { events } = this;
+    const before = events.cause;
+    if (events.on) events.cause = events.emit('power', { state: powerStates[state]! });
     const wakes = was === PowerState.D3HOT && state === PowerState.D0 && !this.#resetting;
-    if (wakes && (this.config.bytes[this.#pmControl]! & Pm.CTRL_NO_SOFT_RESET) === 0) this.functionReset();
+    if (wakes && (this.config.bytes[this.#pmControl]! & Pm.CTRL_NO_SOFT_RESET) === 0) this.#powerReset();
     if (state === PowerState.D3HOT) this.#model.power('D3hot');
     else if (was === PowerState.D3HOT) this.#model.power('D0');
+    events.cause = before;
+  }
+
+  /** A reset that uses the power state holds the lock, and has an event of its own. */
+  #powerReset(): void {
+    const { events } = this;
+    const before = events.cause;
+    if (events.on && this.#lockedBy === null) events.cause = events.emit('reset', { by: 'power' });
+    this.functionReset();
+    events.cause = before;
   }
 
   // ---- Accesses that emit an event
 
   #readSeen(bar: number, offset: number, width: Width): number {
     const { events } = this;
+    if (this.#decoded[bar] === 0) {
+      const ones = width === 4 ? 0xffff_ffff : width === 2 ? 0xffff : 0xff;
+      events.emit('access', { op: 'read', region: bar, offset, size: width, value: ones, verdict: 'dropped', rule: this.#undecoded(bar) });
+      return ones;
+    }
     const before = events.cause;
-    const seq = events.access(false, bar, offset, width, 0, 0, this.#memory[bar] != null);
+    const seq = events.access(false, bar, offset, width, 0, 0, this.#isMemory(bar, offset, width));
     events.cause = seq;
     const value = this.#readSpecial(bar, offset, width);
     events.cause = before;
@@ -388,10 +436,52 @@ export class FunctionHost implements DeviceHost {
 
   #writeSeen(bar: number, offset: number, width: Width, value: number): void {
     const { events } = this;
+    const memory = this.#isMemory(bar, offset, width);
+    if (this.#decoded[bar] === 0) {
+      const rule = this.#undecoded(bar);
+      events.emit('access', { op: 'write', region: bar, offset, size: width, ...(memory ? {} : { value }), verdict: 'dropped', rule });
+      return;
+    }
     const before = events.cause;
-    events.cause = events.access(true, bar, offset, width, value, 0, this.#memory[bar] != null);
+    events.cause = events.access(true, bar, offset, width, value, 0, memory);
     this.#writeSpecial(bar, offset, width, value);
     events.cause = before;
+  }
+
+  #read64Seen(bar: number, offset: number): bigint {
+    const { events } = this;
+    const before = events.cause;
+    const seq = events.access(false, bar, offset, 8, 0, 0, false);
+    events.cause = seq;
+    const value = this.#model.read64(bar, offset);
+    events.cause = before;
+    events.read(seq, Number(value & 0xffff_ffffn), Number(value >> 32n));
+    return value;
+  }
+
+  #write64Seen(bar: number, offset: number, value: bigint): void {
+    const { events } = this;
+    const before = events.cause;
+    events.cause = events.access(true, bar, offset, 8, Number(value & 0xffff_ffffn), Number(value >> 32n), false);
+    this.#model.write64(bar, offset, value);
+    events.cause = before;
+  }
+
+  /** Whether 8 bytes of the BAR reach the model in one access, where it takes them. */
+  #isWhole64(bar: number): boolean {
+    return this.#decoded[bar] === 1 && this.#special[bar] == null;
+  }
+
+  #isMemory(bar: number, offset: number, size: number): boolean {
+    const special = this.#special[bar];
+    if (special == null || special.memory === null) return false;
+    const { msix } = special;
+    return msix === null || !(msix.contains(bar, offset, size) || msix.containsPending(bar, offset, size));
+  }
+
+  #undecoded(bar: number): string {
+    if (this.config.sleeping) return 'the function is in D3hot';
+    return this.bar(bar)?.type === 'io' ? 'I/O decoding is off (COMMAND.IO)' : 'memory decoding is off (COMMAND.Memory)';
   }
 
   // ---- BARs that are more than registers

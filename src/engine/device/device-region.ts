@@ -66,20 +66,26 @@ export class MemoryRegion extends DeviceRegion {
   protected readAwake(offset: number, into: Uint8Array): number {
     const count = this.allowed(offset, into.length, READ);
     eachPiece(this.#memory, offset, count, (piece, done) => into.set(piece, done));
+    if (this.events.on) this.seeMemory(false, offset, into.subarray(0, count));
     return count;
   }
 
   protected writeAwake(offset: number, from: Uint8Array): number {
     const count = this.allowed(offset, from.length, WRITE);
     eachPiece(this.#memory, offset, count, (piece, done) => piece.set(from.subarray(done, done + piece.length)));
+    if (this.events.on) this.seeMemory(true, offset, from.subarray(0, count));
     return count;
+  }
+
+  override get plain(): boolean {
+    return true;
   }
 
   override map(offset = 0, size?: number): RegionMapping {
     this.file.checkLive();
     const length = checkMapRange(this.name, this.info, offset, size, this.device.ctx.pageSize);
     const range = { offset, size: length, backed: Math.min(length, this.info.size - offset) };
-    return new RegionMemoryMapping(this.file, this.name, this.#memory, range);
+    return new RegionMemoryMapping(this.file, this.info.index, this.name, this.#memory, range);
   }
 }
 

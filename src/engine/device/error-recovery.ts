@@ -12,8 +12,6 @@ import { resetBus } from './hot-reset.ts';
 import { resetFunction } from './reset.ts';
 
 export function recoverFrom(fn: HostedFunction, kind: ErrorKind, ctx: EngineContext): void {
-  const level = kind === 'correctable' ? 'info' : 'warn';
-  ctx.events.note(level, `${fn.bdf} ${kind} error`, `${fn.bdf} reports a ${kind} PCI Express error`);
   if (kind === 'correctable') return;
   const hit = fn.inBusReset() ?? [fn];
   for (const each of hit) each.vfio?.reportError();

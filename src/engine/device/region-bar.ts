@@ -18,6 +18,8 @@ import { FileRegion } from './region-io.ts';
 import { BarMapping } from './region-mapping.ts';
 import type { RegionFile } from './region-ports.ts';
 
+const TABLE_HIDDEN = 'the MSI-X table is hidden: SET_IRQS programs it';
+
 export class BarRegion extends FileRegion {
   readonly #host: FunctionHost;
   readonly #bar: number;
@@ -110,6 +112,7 @@ export class BarRegion extends FileRegion {
       const hidden = this.#hiddenFor(offset + done, count - done);
       if (hidden > 0) {
         into.fill(0xff, done, done + hidden);
+        if (this.events.on) this.see(false, offset + done, into.subarray(done, done + hidden), 'dropped', TABLE_HIDDEN);
         done += hidden;
         continue;
       }
@@ -117,6 +120,7 @@ export class BarRegion extends FileRegion {
       this.#gate();
       done += this.#windows === null ? this.#readOne(offset + done, run, into, done) : this.#copy(offset + done, run, into, done, false);
     }
+    if (this.plain && this.events.on) this.seeMemory(false, offset, into.subarray(0, count));
     return count;
   }
 
@@ -125,6 +129,7 @@ export class BarRegion extends FileRegion {
     for (let done = 0; done < count; ) {
       const hidden = this.#hiddenFor(offset + done, count - done);
       if (hidden > 0) {
+        if (this.events.on) this.see(true, offset + done, from.subarray(done, done + hidden), 'dropped', TABLE_HIDDEN);
         done += hidden;
         continue;
       }
@@ -132,7 +137,12 @@ export class BarRegion extends FileRegion {
       this.#gate();
       done += this.#windows === null ? this.#writeOne(offset + done, run, from, done) : this.#copy(offset + done, run, from, done, true);
     }
+    if (this.plain && this.events.on) this.seeMemory(true, offset, from.subarray(0, count));
     return count;
+  }
+
+  override get plain(): boolean {
+    return this.#windows !== null;
   }
 
   /**

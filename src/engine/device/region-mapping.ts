@@ -20,6 +20,7 @@ import { MappedWindow } from '../../device/mapped-window.ts';
 import { MemoryWindows } from '../../device/memory-windows.ts';
 import type { FunctionHost } from '../../hardware/function-host.ts';
 import type { RegionDevice, RegionFile } from './region-ports.ts';
+import { accessDetails, mappedAccess, type SeenAccess, seeRefused } from './seen-access.ts';
 import type { VirtualConfig } from './virtual-config.ts';
 
 /** The place of a mapping in its region. */
@@ -51,6 +52,30 @@ export class BarMapping extends MappedWindow {
     this.#offset = offset;
     this.memory = plainMemory ? { memory: this.#host.barMemory(bar).get(), offset } : null;
     file.mapped(this);
+    this.#see('map');
+  }
+
+  #see(op: 'map' | 'unmap'): void {
+    const { events } = this.#host;
+    if (events.on) events.emit('mapping', { op, region: this.#bar, offset: this.#offset, size: this.size });
+  }
+
+  protected override refused(offset: number, width: Width | 8, value: number | null, error: unknown): void {
+    const { events } = this.#host;
+    if (events.on) seeRefused(events, this.#access(offset, width, value, null), this.name, error);
+  }
+
+  protected override beyond(offset: number, width: Width, value: number | null): void {
+    const { events } = this.#host;
+    if (!events.on) return;
+    const ones = width === 4 ? 0xffff_ffff : width === 2 ? 0xffff : 0xff;
+    events.emit('access', accessDetails(this.#access(offset, width, value, ones), 'dropped', "behind the region's end"));
+  }
+
+  /** The values of plain memory are data. */
+  #access(offset: number, width: Width | 8, value: number | null, read: number | null): SeenAccess {
+    const access = mappedAccess(this.#bar, this.#offset + offset, width, value, read);
+    return this.memory === null ? access : { ...access, bytes: null };
   }
 
   protected answers(): boolean {
@@ -88,6 +113,7 @@ export class BarMapping extends MappedWindow {
 
   protected release(): void {
     this.memory?.memory.put();
+    this.#see('unmap');
     this.#file.unmapped(this);
   }
 }
@@ -102,17 +128,32 @@ export class RegionMemoryMapping extends MappedWindow {
   readonly #file: RegionFile;
   readonly #device: RegionDevice;
   readonly #windows: MemoryWindows;
+  readonly #region: number;
   readonly #offset: number;
 
-  constructor(file: RegionFile, name: string, memory: DirectMemory, { offset, size, backed }: MappedRange) {
+  constructor(file: RegionFile, region: number, name: string, memory: DirectMemory, { offset, size, backed }: MappedRange) {
     super(size, backed);
     this.memory = { memory: memory.get(), offset };
+    this.#region = region;
     this.name = name;
     this.#file = file;
     this.#device = file.device;
     this.#windows = new MemoryWindows(memory);
     this.#offset = offset;
     file.mapped(this);
+    this.#see('map');
+  }
+
+  #see(op: 'map' | 'unmap'): void {
+    const { events } = this.#device.host;
+    if (events.on) events.emit('mapping', { op, region: this.#region, offset: this.#offset, size: this.size });
+  }
+
+  protected override refused(offset: number, width: Width | 8, value: number | null, error: unknown): void {
+    const { events } = this.#device.host;
+    if (!events.on) return;
+    const access = { ...mappedAccess(this.#region, this.#offset + offset, width, value, null), bytes: null };
+    seeRefused(events, access, this.name, error);
   }
 
   protected answers(): boolean {
@@ -146,6 +187,7 @@ export class RegionMemoryMapping extends MappedWindow {
 
   protected release(): void {
     this.memory.memory.put();
+    this.#see('unmap');
     this.#file.unmapped(this);
   }
 }

@@ -5,6 +5,7 @@ import type { FunctionRegisters, MediatedDevice, MediatedPhysical } from '../../
 import { hex, U64_MAX } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
 import { guardedClock, textOf } from '../../base/foreign.ts';
+import { Way } from '../../events/source.ts';
 import type { FunctionHost } from '../../hardware/function-host.ts';
 import { IOMMU_UNIT, type IommuDomain, Reach } from '../../hardware/iommu-domain.ts';
 import type { EngineContext } from '../context.ts';
@@ -99,14 +100,22 @@ function physicalOf(physical: HostedFunction | null, there: () => boolean): Medi
 }
 
 /** @see linux/drivers/vfio/vfio_iommu_type1.c, vfio_iommu_type1_dma_rw_chunk() */
-function transfer({ bdf, fn }: Pick<ShownDevice, 'bdf' | 'fn'>, iova: bigint, bytes: Uint8Array, how: 'read' | 'write'): void {
+function transfer(
+  { bdf, fn, host }: Pick<ShownDevice, 'bdf' | 'fn' | 'host'>,
+  iova: bigint,
+  bytes: Uint8Array,
+  how: 'read' | 'write',
+): void {
   const domain = (fn.group?.domain ?? null) as IommuDomain | null;
   const what = `${bdf}: its mediator cannot ${how} ${bytes.length} bytes at ${hex(iova)}`;
   if (domain === null || iova < 0n || iova + BigInt(bytes.length) > U64_MAX + 1n)
     throw new VfioError('EINVAL', `${what}: nothing is mapped there`);
   const [pfn, byte] = [Number(iova / BigInt(IOMMU_UNIT)), Number(iova % BigInt(IOMMU_UNIT))];
   const reach = how === 'read' ? domain.copyOut(pfn, byte, bytes) : domain.copyIn(pfn, byte, bytes);
-  if (reach === Reach.OK) return;
+  if (reach === Reach.OK) {
+    if (host.events.on) host.events.dma(how === 'write', pfn, byte, bytes.length, Way.direct, bytes);
+    return;
+  }
   if (reach === Reach.PERMISSION) throw new VfioError('EPERM', `${what}: the mapping does not allow it`);
   if (reach === Reach.REMOTE) throw new VfioError('EAGAIN', `${what}: that memory answers only by messages`);
   throw new VfioError('EINVAL', `${what}: nothing is mapped there`);

@@ -1,0 +1,86 @@
+/**
+ * The events of accesses that the function's registers do not answer: VFIO refuses them, drops them
+ * or answers them itself, or they reach plain memory. The function's host emits all others.
+ *
+ * Called only while there is a reader.
+ */
+import type { Width } from '../../abi/device-host.ts';
+import type { AccessEvent, EventDetails } from '../../abi/event.ts';
+import { errnoOf } from '../../base/errno.ts';
+import { load, store } from '../../device/register-value.ts';
+import type { EventSource } from '../../events/source.ts';
+
+/** An access, as its user makes it. */
+export interface SeenAccess {
+  readonly write: boolean;
+  readonly region: number;
+  readonly offset: number;
+  readonly size: number;
+  /** The bytes that were read or written; null: none. */
+  readonly bytes: Uint8Array | null;
+}
+
+/** A load (`value` null) or store of a mapping. `region`, and `offset` in it. */
+export function mappedAccess(region: number, offset: number, size: Width | 8, value: number | null, read: number | null): SeenAccess {
+  const moved = value ?? read;
+  const bytes = moved === null || size === 8 ? null : new Uint8Array(size);
+  if (bytes !== null) store(bytes, 0, size as Width, moved!);
+  return { write: value !== null, region, offset, size, bytes };
+}
+
+/** The value of a register of 1, 2, 4 or 8 bytes; undefined for every other size. */
+export function registerOf(bytes: Uint8Array): number | bigint | undefined {
+  const { length } = bytes;
+  if (length === 8) return BigInt(load(bytes, 0, 4)) | (BigInt(load(bytes, 4, 4)) << 32n);
+  return length === 1 || length === 2 || length === 4 ? load(bytes, 0, length) : undefined;
+}
+
+/**
+ * The fields of an access that VFIO decides about, and no memory.
+ *
+ * @param rule absent where the device decides
+ */
+export function accessDetails(
+  { write, region, offset, size, bytes }: SeenAccess,
+  verdict: AccessEvent['verdict'],
+  rule?: string,
+): EventDetails<'access'> {
+  const value = bytes === null ? undefined : registerOf(bytes);
+  return {
+    op: write ? 'write' : 'read',
+    region,
+    offset: Number.isSafeInteger(offset) ? offset : 0,
+    size: Number.isSafeInteger(size) ? size : 0,
+    ...(value === undefined ? {} : { value }),
+    verdict,
+    ...(rule === undefined ? {} : { rule }),
+  };
+}
+
+/** An access of plain memory: one event, whatever its size. Its bytes are data. */
+export function seeMemory(events: EventSource, { write, region, offset, size, bytes }: SeenAccess): void {
+  const value = bytes === null ? undefined : registerOf(bytes);
+  if (value === undefined) {
+    const data = events.data && bytes !== null ? { data: bytes } : {};
+    events.emit('access', { op: write ? 'write' : 'read', region, offset, size, verdict: 'device', ...data });
+    return;
+  }
+  const [low, high] = typeof value === 'number' ? [value, 0] : [Number(value & 0xffff_ffffn), Number(value >> 32n)];
+  const seq = events.access(write, region, offset, size, low, high, true);
+  if (!write) events.read(seq, low, high);
+}
+
+/** The longest rule: texts of arguments are in it. */
+const RULE_LENGTH = 200;
+
+/**
+ * An access that failed.
+ *
+ * @param name of the region, which its messages begin with
+ */
+export function seeRefused(events: EventSource, access: SeenAccess, name: string, error: unknown): void {
+  const message = error instanceof Error ? error.message : 'it failed';
+  const rule = message.startsWith(`${name}: `) ? message.slice(name.length + 2) : message;
+  const errno = errnoOf(error);
+  events.emit('access', { ...accessDetails(access, 'refused', rule.slice(0, RULE_LENGTH)), errno });
+}

@@ -1,0 +1,32 @@
+/**
+ * The time of one function: it stands still while the machine sleeps, and a timer that the model
+ * starts in an access belongs to that access. Events in its callback name the access as their
+ * cause.
+ */
+import { type Clock, PausableClock } from '../base/clock.ts';
+import type { EventSource } from '../events/source.ts';
+
+export class FunctionClock extends PausableClock {
+  readonly #events: EventSource;
+
+  constructor(inner: Clock, events: EventSource) {
+    super(inner);
+    this.#events = events;
+  }
+
+  override after(delayMs: number, callback: () => void): Disposable {
+    const events = this.#events;
+    const { cause } = events;
+    if (cause === 0) return super.after(delayMs, callback);
+    return super.after(delayMs, () => {
+      const before = events.cause;
+      events.cause = cause;
+      try {
+        // The clock below gets the promise of an async callback.
+        return callback();
+      } finally {
+        events.cause = before;
+      }
+    });
+  }
+}
