@@ -1,6 +1,6 @@
 /**
- * `npm run bench [-- device dma events vfio-user nvme migration]`: figures beside their floors. No figure
- * passes or fails.
+ * `npm run bench [-- device dma events vfio-user nvme migration]`: figures beside their floors. No
+ * figure passes or fails.
  */
 import { deviceBench } from './device.ts';
 import { dmaBench } from './dma.ts';

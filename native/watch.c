@@ -181,10 +181,11 @@ static int watcher_new(napi_env env, struct state *state, int fd, struct watcher
 }
 
 /*
- * watchStart(fd, event, callback, spins): call `callback` from the event loop while the descriptor is
- * readable (1) or writable (2). A callback that returns true for "readable" is called again as
- * described above, and waits for that call as spin.c says when `spins`. The loop stays alive for it. -EEXIST when the event is watched already, -EPERM
- * for files, which are always ready. libuv makes the descriptor non-blocking.
+ * watchStart(fd, event, callback, spins): call `callback` from the event loop while the descriptor
+ * is readable (1) or writable (2). A callback that returns true for "readable" is called again as
+ * described above; with `spins` the wait for that call is spin.c's. The loop stays alive for it.
+ * -EEXIST when the event is watched already, -EPERM for files, which are always ready. libuv makes
+ * the descriptor non-blocking.
  */
 napi_value vt_watch_start(napi_env env, napi_callback_info info) {
   ARGS(3);
