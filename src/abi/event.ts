@@ -71,9 +71,12 @@ export interface DmaMapEvent extends EventHead {
   readonly kind: 'dma-map';
   readonly iova: bigint;
   readonly size: bigint;
-  readonly access: 'read' | 'write' | 'read, write';
+  /** Of the devices. Absent where the request names none. */
+  readonly access?: 'read' | 'write' | 'read, write';
   /** `direct`: mapped in this process. `remote`: reached by messages. */
   readonly memory: 'direct' | 'remote';
+  /** Only the mapping's address in the process changed. */
+  readonly vaddrOnly?: boolean;
   /** The request was refused with it. */
   readonly errno?: string;
   readonly reason?: string;
@@ -83,8 +86,10 @@ export interface DmaMapEvent extends EventHead {
 export interface DmaUnmapEvent extends EventHead {
   readonly kind: 'dma-unmap';
   readonly iova: bigint;
-  /** Bytes that were unmapped. */
+  /** Bytes that were unmapped; of a refused request, those that it names. */
   readonly size: bigint;
+  /** The mappings stay, and lose their address in the process. */
+  readonly vaddrOnly?: boolean;
   readonly errno?: string;
   readonly reason?: string;
 }
@@ -152,10 +157,10 @@ export interface ResetEvent extends EventHead {
   readonly reason?: string;
 }
 
-/** The power state of a function, or the sleep of the machine. */
+/** The power state of a function; of the device `machine`: its power and its sleep. */
 export interface PowerEvent extends EventHead {
   readonly kind: 'power';
-  readonly state: 'D0' | 'D1' | 'D2' | 'D3hot' | 'low power' | 'awake' | 'suspended' | 'resumed';
+  readonly state: 'D0' | 'D1' | 'D2' | 'D3hot' | 'low power' | 'awake' | 'suspended' | 'resumed' | 'on' | 'off';
 }
 
 /** COMMAND changed: what the function decodes, and whether it may use the bus. */
@@ -166,7 +171,7 @@ export interface EnableEvent extends EventHead {
   readonly io: boolean;
 }
 
-/** A function got another driver. */
+/** A function got another driver; with `errno` it did not get it. */
 export interface BindEvent extends EventHead {
   readonly kind: 'bind';
   /** null: none. */
@@ -176,13 +181,15 @@ export interface BindEvent extends EventHead {
   readonly reason?: string;
 }
 
-/** A change of an isolation group, or of its container. */
+/** A change of an isolation group, or of its container; with `errno` one that was refused. */
 export interface GroupEvent extends EventHead {
   readonly kind: 'group';
   readonly group: number;
   readonly step: 'opened' | 'closed' | 'attached' | 'detached' | 'viable' | 'not viable';
-  /** The container that it was attached to, or detached from: its IOMMU's name. */
+  /** The container that it was attached to, or detached from: `container 0`. */
   readonly container?: string;
+  readonly errno?: string;
+  readonly reason?: string;
 }
 
 /** A function appeared, or is gone. */
@@ -218,13 +225,26 @@ export interface MigrationEvent extends EventHead {
   readonly reason?: string;
 }
 
-/** VFIO_DEVICE_FEATURE, of a feature that has no event of its own. */
+/**
+ * VFIO_DEVICE_FEATURE, of a feature that has no event of its own; also a setting of a container
+ * (`SET_IOMMU`, `DIRTY_PAGES`), or of an administrator (`sriov_numvfs`).
+ */
 export interface FeatureEvent extends EventHead {
   readonly kind: 'feature';
   readonly name: string;
   readonly op: 'get' | 'set' | 'probe';
+  /** The setting in words: `4`, `START`. Absent where the feature has no short one. */
+  readonly value?: string;
   readonly errno?: string;
   readonly reason?: string;
+}
+
+/** A device's reference on the virtual machine that it works for. */
+export interface VmEvent extends EventHead {
+  readonly kind: 'vm';
+  readonly step: 'taken' | 'refused' | 'given back';
+  /** The virtual machine. */
+  readonly name: string;
 }
 
 /** A fault was injected. */
@@ -328,6 +348,7 @@ export type VfioEvent =
   | TokenEvent
   | MigrationEvent
   | FeatureEvent
+  | VmEvent
   | FaultEvent
   | ErrorEvent
   | CommandEvent

@@ -80,13 +80,15 @@ export const kinds: { readonly [K in EventKind]: KindRow<K> } = {
   },
   'dma-map': {
     ...quiet,
-    fields: { iova: 'bigint', size: 'bigint', access: 'text', memory: 'text', errno: 'text?', reason: 'text?' },
-    words: (e) => `map ${hex(e.size)} bytes at IOVA ${hex(e.iova)}, ${e.access}, ${e.memory}${refusal(e)}`,
+    fields: { iova: 'bigint', size: 'bigint', access: 'text?', memory: 'text', vaddrOnly: 'flag?', errno: 'text?', reason: 'text?' },
+    words: (e) =>
+      `${e.vaddrOnly === true ? 'new vaddr of' : 'map'} ${hex(e.size)} bytes at IOVA ${hex(e.iova)}` +
+      `${e.access === undefined ? '' : `, ${e.access}`}, ${e.memory}${refusal(e)}`,
   },
   'dma-unmap': {
     ...quiet,
-    fields: { iova: 'bigint', size: 'bigint', errno: 'text?', reason: 'text?' },
-    words: (e) => `unmap ${hex(e.size)} bytes at IOVA ${hex(e.iova)}${refusal(e)}`,
+    fields: { iova: 'bigint', size: 'bigint', vaddrOnly: 'flag?', errno: 'text?', reason: 'text?' },
+    words: (e) => `unmap ${e.vaddrOnly === true ? 'vaddr of ' : ''}${hex(e.size)} bytes at IOVA ${hex(e.iova)}${refusal(e)}`,
   },
   dma: {
     ...quiet,
@@ -127,8 +129,8 @@ export const kinds: { readonly [K in EventKind]: KindRow<K> } = {
   },
   group: {
     ...quiet,
-    fields: { group: 'number', step: 'text', container: 'text?' },
-    words: ({ group, step, container }) => `group ${group} ${step}${container === undefined ? '' : ` (${container})`}`,
+    fields: { group: 'number', step: 'text', container: 'text?', errno: 'text?', reason: 'text?' },
+    words: (e) => `group ${e.group} ${e.step}${e.container === undefined ? '' : ` (${e.container})`}${refusal(e)}`,
   },
   plug: {
     ...quiet,
@@ -153,9 +155,10 @@ export const kinds: { readonly [K in EventKind]: KindRow<K> } = {
   },
   feature: {
     ...quiet,
-    fields: { name: 'text', op: 'text', errno: 'text?', reason: 'text?' },
-    words: (e) => `feature ${e.name}, ${e.op}${refusal(e)}`,
+    fields: { name: 'text', op: 'text', value: 'text?', errno: 'text?', reason: 'text?' },
+    words: (e) => `${e.op} ${e.name}${e.value === undefined ? '' : `: ${e.value}`}${refusal(e)}`,
   },
+  vm: { ...quiet, fields: { step: 'text', name: 'text' }, words: ({ step, name }) => `reference on ${name} ${step}` },
   fault: {
     ...quiet,
     fields: { step: 'text', errno: 'text' },

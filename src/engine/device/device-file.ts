@@ -313,7 +313,7 @@ export class DeviceFile implements Device, OpenFile, RegionFile, VfioFile {
 
   /** The device's events, and those of its container, from now on; see `Device.events`. */
   events(options: EventOptions = {}): EventFlow {
-    return this.device.ctx.stream.read({ devices: [this.device.bdf], ...options });
+    return this.device.ctx.stream.read({ devices: [this.device.bdf, this.container.events.name], ...options });
   }
 
   get eventPort(): EventPort {

@@ -11,9 +11,12 @@ import { Extension, type Type1Kind } from '../../abi/vfio.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
 import { INSPECT } from '../../base/inspect.ts';
+import { emitted, refusalOf } from '../../events/outcome.ts';
+import type { EventSource } from '../../events/source.ts';
 import type { IommuDomain } from '../../hardware/iommu-domain.ts';
 import type { EngineContext } from '../context.ts';
 import { requireIsolation } from './container-domains.ts';
+import { dirtyDetails, iommuWords, mapDetails, memoryDetails, unmapDetails } from './container-events.ts';
 import type { AttachableGroup } from './iommu-properties.ts';
 import { Type1 } from './type1.ts';
 import type { DirtyRange, IommuInfo, MapDma, MapMemory, MappingInfo, UnmapDma } from './type1-requests.ts';
@@ -29,11 +32,14 @@ export class Container implements Disposable {
   #references = 1;
   #open = true;
   readonly #closed: () => void;
+  /** Where it emits. */
+  readonly events: EventSource;
 
   /** @param closed called once, when the file is closed: for a list of open containers */
   constructor(context: EngineContext, closed: () => void = () => {}) {
     this.#context = context;
     this.#closed = closed;
+    this.events = context.stream.numbered('container');
   }
 
   /** Groups that are attached. */
@@ -81,7 +87,7 @@ export class Container implements Disposable {
   /** Drops one reference. A container without references has no user and no group. */
   put(): void {
     if (this.#references === 0) throw new Error('container: one put too many');
-    this.#references--;
+    if (--this.#references === 0) this.events[Symbol.dispose]();
   }
 
   /**
@@ -125,6 +131,11 @@ export class Container implements Disposable {
    * does not exist; else what attaching a group throws, with all groups taken out again
    */
   setIommu(type: number): void {
+    if (!this.events.on) this.#setIommu(type);
+    else emitted(this.events, 'feature', { name: 'SET_IOMMU', op: 'set', value: iommuWords(type) }, () => this.#setIommu(type));
+  }
+
+  #setIommu(type: number): void {
     if (this.#groups.length === 0) {
       throw new VfioError('EINVAL', 'SET_IOMMU: the container has no group', { fix: 'Put a group into it first (GROUP_SET_CONTAINER).' });
     }
@@ -154,6 +165,11 @@ export class Container implements Disposable {
    * Type1.attach throws. Nothing has changed then.
    */
   attachGroup(group: AttachableGroup): void {
+    if (!this.events.on) this.#attachGroup(group);
+    else emitted(this.events, 'group', { group: group.id, step: 'attached', container: this.events.name }, () => this.#attachGroup(group));
+  }
+
+  #attachGroup(group: AttachableGroup): void {
     if (this.#references === 0) throw new VfioError('EBADF', 'the container is closed');
     if (this.#groups.includes(group)) throw new VfioError('EINVAL', `group ${group.id} is in the container already`);
     requireIsolation(group);
@@ -172,7 +188,10 @@ export class Container implements Disposable {
   detachGroup(group: AttachableGroup): void {
     const at = this.#groups.indexOf(group);
     if (at < 0) throw new VfioError('EINVAL', `group ${group.id} is not in this container`);
-    this.#type1?.detach(group);
+    const { events } = this;
+    const seq = events.on ? events.emit('group', { group: group.id, step: 'detached', container: events.name }) : 0;
+    const bytes = this.#type1?.detach(group) ?? 0n;
+    if (seq !== 0 && bytes > 0n) events.during(seq, () => events.emit('dma-unmap', { iova: 0n, size: bytes }));
     this.#groups.splice(at, 1);
     if (this.#groups.length === 0) this.#type1 = null;
     this.put();
@@ -180,7 +199,8 @@ export class Container implements Disposable {
 
   /** VFIO_IOMMU_MAP_DMA. @throws VfioError EINVAL before SET_IOMMU; else as Type1.map */
   mapDma(request: MapDma): void {
-    this.#iommu('MAP_DMA').map(request);
+    if (!this.events.on) this.#iommu('MAP_DMA').map(request);
+    else emitted(this.events, 'dma-map', mapDetails(request), () => this.#iommu('MAP_DMA').map(request));
   }
 
   /**
@@ -189,7 +209,8 @@ export class Container implements Disposable {
    * @throws VfioError EINVAL before SET_IOMMU; else as Type1.mapMemory
    */
   mapMemory(request: MapMemory): void {
-    this.#iommu('map').mapMemory(request);
+    if (!this.events.on) this.#iommu('map').mapMemory(request);
+    else emitted(this.events, 'dma-map', memoryDetails(request), () => this.#iommu('map').mapMemory(request));
   }
 
   /**
@@ -198,7 +219,20 @@ export class Container implements Disposable {
    * @throws VfioError EINVAL before SET_IOMMU; else as Type1.unmap
    */
   unmapDma(request: UnmapDma): bigint {
-    return this.#iommu('UNMAP_DMA').unmap(request);
+    return this.events.on ? this.#unmapSeen(request) : this.#iommu('UNMAP_DMA').unmap(request);
+  }
+
+  #unmapSeen(request: UnmapDma): bigint {
+    const details = unmapDetails(request);
+    let size = 0n;
+    try {
+      size = this.#iommu('UNMAP_DMA').unmap(request);
+    } catch (error) {
+      this.events.emit('dma-unmap', { ...details, ...refusalOf(error) });
+      throw error;
+    }
+    this.events.emit('dma-unmap', { ...details, size });
+    return size;
   }
 
   /** VFIO_IOMMU_GET_INFO. @throws VfioError EINVAL before SET_IOMMU */
@@ -208,7 +242,8 @@ export class Container implements Disposable {
 
   /** VFIO_IOMMU_DIRTY_PAGES. @throws VfioError EINVAL before SET_IOMMU; else as Type1.dirtyPages */
   dirtyPages(flags: number, range?: DirtyRange): void {
-    this.#iommu('DIRTY_PAGES').dirtyPages(flags, range);
+    if (!this.events.on) this.#iommu('DIRTY_PAGES').dirtyPages(flags, range);
+    else emitted(this.events, 'feature', dirtyDetails(flags), () => this.#iommu('DIRTY_PAGES').dirtyPages(flags, range));
   }
 
   /** Every mapping in order of its address. Do not map or unmap during the walk. */

@@ -118,10 +118,15 @@ export class Type1 {
   /**
    * Take `group` out. With the last one all mappings go.
    *
+   * @returns the bytes that were unmapped
    * @throws VfioError EINVAL when it is not attached
    */
-  detach(group: AttachableGroup): void {
-    this.#domains.detach(group, () => this.#unmapRange(0, LAST_PFN));
+  detach(group: AttachableGroup): bigint {
+    let pages = 0;
+    this.#domains.detach(group, () => {
+      pages = this.#unmapRange(0, LAST_PFN);
+    });
+    return BigInt(pages) << 12n;
   }
 
   /**
