@@ -52,8 +52,8 @@ static napi_value vt_poll(napi_env env, napi_callback_info info) {
 }
 
 /*
- * poll of two descriptors for input, timeoutMs, spins: 1 when there is something for the first, 2 for
- * the second, 3 for both, 0 when the time is up
+ * poll of two descriptors for input, timeoutMs, spins: 1 when there is something for the first, 2
+ * for the second, 3 for both, 0 when the time is up
  */
 static napi_value vt_poll_either(napi_env env, napi_callback_info info) {
   ARGS(3);
