@@ -22,8 +22,11 @@ export type {
   EventOptions,
   VfioEvent,
 } from '../abi/event.ts';
-// To write a driver.
+// To keep what happens.
+export { type EventFileOptions, writeEvents } from '../api/event-file.ts';
+// To write a driver, and to read back what it did.
 export { type OpenOptions, open } from '../api/open.ts';
+export { type RecordedEvents, type RecordedOptions, readEvents } from '../api/recorded-events.ts';
 export type { DriverContext, DriverMain } from '../api/run-driver.ts';
 export { DeviceServer, type ServeAtOptions, type ServeOptions, serve } from '../api/serve.ts';
 export { type BitAccess, bit, bits } from '../base/bit-fields.ts';
@@ -46,6 +49,7 @@ export {
 export type { AllocOptions, DmaBuffer } from '../drivers/kit/dma.ts';
 export { type AttachOptions, DriverDevice, type UntilOptions } from '../drivers/kit/driver-device.ts';
 export type { Interrupts, WaitOptions } from '../drivers/kit/interrupts.ts';
+export type { StreamAbout } from '../events/printers/printer.ts';
 export { EventStream, type EventStreamOptions } from '../events/stream.ts';
 export { type BarOptions, bar, type MemoryBar, memory, type RegisterBar } from '../models/kit/bar.ts';
 export { type ConfigRegisters, configRegisters } from '../models/kit/config-registers.ts';

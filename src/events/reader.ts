@@ -39,7 +39,7 @@ export class EventReader implements EventFlow {
     this.wantsData = data;
     this.onPressure = onPressure;
     this.#kinds = new Uint8Array(kindNames.length).fill(kinds === undefined ? 1 : 0);
-    for (const kind of kinds ?? []) this.#kinds[numberOf(kind)] = 1;
+    for (const kind of kinds ?? []) this.#kinds[kindNumber(kind)] = 1;
     this.#devices = devices === undefined ? null : new Set(devices);
   }
 
@@ -133,8 +133,9 @@ export class EventReader implements EventFlow {
   }
 }
 
-function numberOf(kind: EventKind): number {
-  if (Object.hasOwn(kindNumbers, kind)) return kindNumbers[kind];
+/** The number of a kind. @throws VfioError EINVAL with the nearest kind, for one that is not there */
+export function kindNumber(kind: string): number {
+  if (Object.hasOwn(kindNumbers, kind)) return kindNumbers[kind as EventKind];
   const close = nearest(String(kind), kindNames);
   throw new VfioError('EINVAL', `there are no events of kind '${String(kind)}'`, {
     fix: close === null ? `Kinds: ${kindNames.join(', ')}.` : `Did you mean '${close}'?`,

@@ -40,6 +40,8 @@ export class ByteOutput<E extends OutputEntry> implements Disposable, WorkOwner 
   readonly #work: FileWork | null;
   /** The thread has the first entry. */
   #withThread = false;
+  /** A `push` has waited for it in vain. */
+  #stalled = false;
   #queue: E[] = [];
   /** Bytes of the first entry that are written. */
   #at = 0;
@@ -91,12 +93,13 @@ export class ByteOutput<E extends OutputEntry> implements Disposable, WorkOwner 
   /**
    * Write as much as goes without waiting; the rest follows by itself.
    *
-   * @param patienceMs how long to wait for a file, unless it keeps an earlier write waiting. A file
-   *   that does not answer gets its entries from its thread alone, until it answers.
+   * @param patienceMs how long to wait for a file, unless an earlier call has waited in vain. A
+   *   file that does not answer gets its entries from its thread alone, until it answers.
    */
   push(patienceMs: number): void {
-    if (this.#fd.closed || this.#waiting !== null || this.#withThread) return;
+    if (this.#fd.closed || this.#waiting !== null || this.#stalled) return;
     this.#flush(patienceMs);
+    this.#stalled = patienceMs > 0 && this.#withThread;
   }
 
   /**
@@ -133,6 +136,7 @@ export class ByteOutput<E extends OutputEntry> implements Disposable, WorkOwner 
   /** The thread has written so many bytes, or failed. */
   ended(_tag: number, result: number): void {
     this.#withThread = false;
+    this.#stalled = false;
     if (this.#written(result)) this.#flush(0);
   }
 

@@ -1,0 +1,277 @@
+/**
+ * Events in a file, as they come: a recording, a timeline, a trace. A device never waits for the
+ * file. The stream's memory holds what the file does not take yet, and events that the memory loses
+ * meanwhile are counted in a `dropped` event of the file.
+ */
+import { closeSync } from 'node:fs';
+import type { EventOptions, MessageEvent } from '../abi/event.ts';
+import { Cleanup } from '../base/cleanup.ts';
+import { SystemClock } from '../base/clock.ts';
+import type { Logger } from '../base/log.ts';
+import { formatNamed, formatOfFile } from '../events/printers/formats.ts';
+import type { EventFormat, EventPrinter, StreamAbout } from '../events/printers/printer.ts';
+import { type EventReader, kindNumber } from '../events/reader.ts';
+import type { EventStream } from '../events/stream.ts';
+import { ByteOutput, type OutputEntry, type OutputOwner } from '../sys/byte-output.ts';
+import { type Compressor, compressionOf } from '../sys/compression.ts';
+import { packageVersion } from '../sys/package-files.ts';
+import { openPrivate } from '../sys/private-file.ts';
+import { stderrLogger } from './simulation.ts';
+
+/** Bytes that wait for the file. Events beyond them stay in the stream's memory. */
+const QUEUE_BYTES = 2 ** 20;
+/** Events that are printed at once: each may have megabytes of data. */
+const BATCH = 512;
+const BATCH_WITH_DATA = 16;
+/** How long a long turn of the event loop waits for a disk that answers. */
+const FILE_MS = 20;
+/** A compressed piece takes a while, however small. */
+const PIECE_MS = 10;
+/** Between two tries of a disk that is full. */
+const RETRY_MS = 250;
+/** At the end, for a reader or a disk that is slow: without progress, and in all. */
+const PATIENCE_MS = 500;
+const END_MS = 5000;
+
+/** How events are written. */
+export interface EventFileOptions extends EventOptions {
+  /**
+   * `text`, `jsonl`, `pcapng`, `perfetto` or `vcd`. Default: the one that the ending of the path
+   * says, and `text` for standard output.
+   */
+  readonly format?: string;
+  /** Gets a line when the file cannot be written. Default: it is printed on stderr. */
+  readonly log?: Logger;
+  /** A vfio-user message in words, for `text`. Default: its command and size. */
+  readonly describe?: (message: MessageEvent) => string;
+}
+
+/** The format of a file: that which its name says, without the ending of a compression. */
+export function eventFormatOf(path: string, format?: string): EventFormat {
+  if (format !== undefined) return formatNamed(format);
+  const compression = compressionOf(path);
+  return path === '-' ? formatNamed('text') : formatOfFile(compression === null ? path : path.slice(0, -compression.ending.length));
+}
+
+/** Facts about a stream that begins in this process. */
+export function aboutThisProgram(): StreamAbout {
+  const epochNs = BigInt(Math.round((Date.now() * 1e6 - new SystemClock().nowNs()) / 1e3)) * 1000n;
+  return { program: `vfio-ts ${packageVersion()}`, epochNs };
+}
+
+interface Entry extends OutputEntry {
+  readonly events: number;
+}
+
+/**
+ * Write the events of a stream into a file from now on, until the result is disposed. The file is
+ * made, or emptied, with mode 0600. Names that end in `.gz` or `.zst` are compressed. A process
+ * that is killed leaves a file that ends with its last whole event.
+ *
+ * @param path a file, a named pipe, or `-` for standard output
+ * @throws VfioError EINVAL for a format or kind that does not exist; EACCES, ENOENT, EISDIR, EROFS
+ *   when the file cannot be made; ENXIO for a pipe without a reader; EOPNOTSUPP for `.zst` before
+ *   Node 22.15
+ */
+export function writeEvents(stream: EventStream, path: string, options: EventFileOptions = {}): Disposable {
+  const format = eventFormatOf(path, options.format);
+  const { kinds, devices, data = false, describe } = options;
+  for (const kind of kinds ?? []) kindNumber(kind);
+  const shown = format.kinds === undefined ? kinds : (kinds ?? format.kinds).filter((kind) => format.kinds!.includes(kind));
+  let file: EventFile | null = null;
+  using undo = new Cleanup();
+  const reader = undo.use(
+    stream.read({ data, ...(shown === undefined ? {} : { kinds: shown }), ...(devices === undefined ? {} : { devices }) }, () =>
+      file?.press(),
+    ),
+  );
+  const parts = {
+    reader,
+    data,
+    name: path === '-' ? 'standard output' : path,
+    printer: format.make({ about: aboutThisProgram(), ...(describe === undefined ? {} : { describe }) }),
+    compressor: compressionOf(path)?.compressor() ?? null,
+    log: options.log ?? stderrLogger,
+  };
+  const fd = path === '-' ? 1 : openPrivate(path);
+  if (path !== '-') undo.defer(() => closeSync(fd));
+  file = new EventFile(fd, parts);
+  undo.move();
+  if (path !== '-') closeSync(fd);
+  return file;
+}
+
+interface EventFileParts {
+  readonly name: string;
+  readonly printer: EventPrinter;
+  readonly compressor: Compressor | null;
+  readonly log: Logger;
+  readonly reader: EventReader;
+  readonly data: boolean;
+}
+
+/** Files that are open when the process ends. */
+const open = new Set<EventFile>();
+let watching = false;
+
+class EventFile implements Disposable, OutputOwner<Entry> {
+  readonly #parts: EventFileParts;
+  readonly #output: ByteOutput<Entry>;
+  readonly #reader: EventReader;
+  readonly #batch: number;
+  /** Pieces are being made. */
+  #printing = false;
+  #failing = false;
+  /** The next turn that writes is under way: there are events, or room. */
+  #armed = false;
+  #retry: NodeJS.Timeout | null = null;
+  #missing = 0;
+  #closed = false;
+
+  /** @param fd stays the caller's   @throws VfioError EMFILE */
+  constructor(fd: number, parts: EventFileParts) {
+    this.#parts = parts;
+    this.#output = new ByteOutput(fd, this);
+    this.#reader = parts.reader;
+    this.#batch = parts.data ? BATCH_WITH_DATA : BATCH;
+    open.add(this);
+    endWithProcess();
+    this.#add([parts.printer.begin()], 0);
+    this.#output.push(0);
+    this.#await();
+  }
+
+  /** Wait for events. */
+  #await(): void {
+    if (this.#armed || this.#closed) return;
+    this.#armed = true;
+    void this.#reader.next().then(() => this.#turn());
+  }
+
+  /** In a turn of its own. */
+  #turn(): void {
+    this.#armed = false;
+    if (this.#closed) return;
+    this.#write();
+    if (!this.#failing) this.#output.push(0);
+    if (this.#output.queued >= QUEUE_BYTES) return;
+    if (this.#parts.compressor === null) this.#await();
+    else this.#rest();
+  }
+
+  #rest(): void {
+    this.#armed = true;
+    setTimeout(() => {
+      this.#armed = false;
+      this.#await();
+    }, PIECE_MS).unref();
+  }
+
+  /** In the middle of a turn: the stream's memory is half full. */
+  press(): void {
+    if (this.#closed || this.#printing) return;
+    do {
+      this.#write();
+      this.#output.push(this.#failing ? 0 : FILE_MS);
+    } while (this.#output.queued < QUEUE_BYTES && this.#reader.ready);
+  }
+
+  /** Print the events that there is room for. */
+  #write(): void {
+    if (this.#printing) return;
+    this.#printing = true;
+    try {
+      while (this.#output.queued < QUEUE_BYTES) {
+        const events = this.#reader.take(this.#batch);
+        if (events.length === 0) return;
+        for (const event of events) if (event.kind === 'dropped') this.#note(event.count);
+        this.#add(
+          events.map((event) => this.#parts.printer.event(event)),
+          events.length,
+        );
+      }
+    } finally {
+      this.#printing = false;
+    }
+  }
+
+  #add(pieces: readonly (string | Uint8Array)[], events: number): void {
+    const whole = joined(pieces);
+    const { compressor } = this.#parts;
+    if (whole.length > 0) this.#output.add({ bytes: compressor === null ? whole : compressor.piece(whole), events });
+  }
+
+  #note(count: number): void {
+    if (this.#missing === 0) this.#say(`${this.#parts.name} takes events too slowly: some are missing in it`);
+    this.#missing += count;
+  }
+
+  #say(text: string): void {
+    this.#parts.log.log('warn', text);
+  }
+
+  /** For the output. */
+  written(): void {
+    if (this.#failing) {
+      this.#failing = false;
+      this.#say(`${this.#parts.name} can be written again${this.#missing === 0 ? '' : `: ${this.#missing} events are missing in it`}`);
+    }
+    if (!this.#closed && !this.#printing && this.#output.queued < QUEUE_BYTES) this.#await();
+  }
+
+  /** For the output: the disk is full, or the reader of a pipe is gone. */
+  failed(reason: string): void {
+    if (!this.#failing) this.#say(`${this.#parts.name} cannot be written: ${reason}: events may be missing in it`);
+    this.#failing = true;
+    if (this.#closed || this.#retry !== null) return;
+    this.#retry = setTimeout(() => {
+      this.#retry = null;
+      this.#output.push(0);
+    }, RETRY_MS).unref();
+  }
+
+  /** Writes what there is. A slow disk gets half a second for each part. Idempotent. */
+  [Symbol.dispose](): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    open.delete(this);
+    if (this.#retry !== null) clearTimeout(this.#retry);
+    const end = performance.now() + END_MS;
+    do this.#write();
+    while (this.#finish(end) && this.#reader.ready);
+    const lost = this.#reader.take().length;
+    this.#reader[Symbol.dispose]();
+    if (lost === 0) {
+      this.#add([this.#parts.printer.end()], 0);
+      if (this.#parts.compressor !== null) this.#output.add({ bytes: this.#parts.compressor.end(), events: 0 });
+      this.#finish(end);
+    }
+    const left = this.#output.clear().reduce((sum, { events }) => sum + events, lost);
+    this.#missing += left;
+    if (this.#missing > 0) this.#say(`${this.#parts.name}: ${this.#missing} events are missing in it`);
+    this.#output[Symbol.dispose]();
+  }
+
+  /** @returns whether all is written, which it is not when there is no progress */
+  #finish(end: number): boolean {
+    for (let before = Number.POSITIVE_INFINITY; this.#output.queued < before && performance.now() < end; ) {
+      before = this.#output.queued;
+      if (this.#output.finish(PATIENCE_MS)) return true;
+    }
+    return false;
+  }
+}
+
+function joined(pieces: readonly (string | Uint8Array)[]): Uint8Array {
+  if (pieces.every((piece) => typeof piece === 'string')) return Buffer.from(pieces.join(''));
+  return Buffer.concat(pieces.map((piece) => (typeof piece === 'string' ? Buffer.from(piece) : piece)));
+}
+
+/** A program that calls process.exit() has its events in the file. */
+function endWithProcess(): void {
+  if (watching) return;
+  watching = true;
+  process.once('exit', () => {
+    for (const file of [...open]) file[Symbol.dispose]();
+  });
+}
