@@ -4,7 +4,9 @@
  */
 import type { EventDetails, EventHead, EventKind, EventOf } from '../abi/event.ts';
 import { hex } from '../base/check.ts';
+import { VfioError } from '../base/errno.ts';
 import type { LogLevel } from '../base/log.ts';
+import { nearest } from '../base/nearest.ts';
 
 /**
  * How a value is written as text and read back. `hex` is a number or a bigint; `record` is an
@@ -217,6 +219,15 @@ function onOff(on: boolean): string {
 /** The kinds by number, as the stream's memory has them. */
 export const kindNames = Object.keys(kinds) as EventKind[];
 export const kindNumbers = Object.fromEntries(kindNames.map((kind, number) => [kind, number])) as Readonly<Record<EventKind, number>>;
+
+/** The number of a kind. @throws VfioError EINVAL with the nearest name, for one that is no kind */
+export function kindNumber(kind: string): number {
+  if (Object.hasOwn(kindNumbers, kind)) return kindNumbers[kind as EventKind];
+  const close = nearest(String(kind), kindNames);
+  throw new VfioError('EINVAL', `there are no events of kind '${String(kind)}'`, {
+    fix: close === null ? `Kinds: ${kindNames.join(', ')}.` : `Did you mean '${close}'?`,
+  });
+}
 
 /** The fields of the head, which all kinds share. */
 export const headFields = {

@@ -2,10 +2,8 @@
  * A reader of a stream: a position in the ring, and a filter. Its memory does not grow with its
  * delay.
  */
-import type { EventFlow, EventKind, EventOptions, VfioEvent } from '../abi/event.ts';
-import { VfioError } from '../base/errno.ts';
-import { nearest } from '../base/nearest.ts';
-import { kindNames, kindNumbers } from './kinds.ts';
+import type { EventFlow, EventOptions, VfioEvent } from '../abi/event.ts';
+import { kindNames, kindNumber } from './kinds.ts';
 import type { EventRing } from './ring.ts';
 
 /** Events that a loop gets at once: each is an object. */
@@ -131,13 +129,4 @@ export class EventReader implements EventFlow {
     this.wake();
     if (!this.#ended) this.#stream.left(this);
   }
-}
-
-/** The number of a kind. @throws VfioError EINVAL with the nearest kind, for one that is not there */
-export function kindNumber(kind: string): number {
-  if (Object.hasOwn(kindNumbers, kind)) return kindNumbers[kind as EventKind];
-  const close = nearest(String(kind), kindNames);
-  throw new VfioError('EINVAL', `there are no events of kind '${String(kind)}'`, {
-    fix: close === null ? `Kinds: ${kindNames.join(', ')}.` : `Did you mean '${close}'?`,
-  });
 }
