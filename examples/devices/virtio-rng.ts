@@ -98,7 +98,10 @@ interface State {
   used: number;
 }
 
-type Rng = Dev<{ bar4: typeof bar4 }, State, typeof config>;
+/** Readers of events see one command for each buffer that the driver has made available. */
+const commands = { fill: { descriptor: 'number', written: 'number' } } as const;
+
+type Rng = Dev<{ bar4: typeof bar4 }, State, typeof config, object, typeof commands>;
 
 export interface RngOptions {
   /** Fills a buffer with random bytes. Default: the computer's own. */
@@ -107,13 +110,15 @@ export interface RngOptions {
 
 export default function virtioRng({ source = (into) => void randomFillSync(into) }: RngOptions = {}) {
   /** Serves all buffers that are available. @returns whether there was one */
-  async function serve({ bar4, dma, state }: Rng): Promise<boolean> {
+  async function serve(dev: Rng): Promise<boolean> {
+    const { bar4, dma, state } = dev;
     const { queueDescriptors, queueDriver, queueDevice, queueSize } = bar4;
     const available = word(await dma.read(queueDriver + 2n, 2));
     if (available === state.available) return false;
     while (state.available !== available) {
       const slot = BigInt(state.available % queueSize);
       const head = word(await dma.read(queueDriver + 4n + 2n * slot, 2));
+      const command = dev.begin('fill', { descriptor: head });
       const written = await fill({ dma }, queueDescriptors, head, queueSize);
       const done = new DataView(new ArrayBuffer(8));
       done.setUint32(0, head, true);
@@ -122,6 +127,7 @@ export default function virtioRng({ source = (into) => void randomFillSync(into)
       state.available = (state.available + 1) & 0xffff;
       state.used = (state.used + 1) & 0xffff;
       await dma.write(queueDevice + 2n, Uint8Array.of(state.used & 0xff, state.used >> 8));
+      command.end('ok', { written });
     }
     return true;
   }
@@ -172,6 +178,7 @@ export default function virtioRng({ source = (into) => void randomFillSync(into)
       locate(CapType.WINDOW, 0, 0, WINDOW, [0, 0, 0, 0]),
     ],
     config,
+    commands,
     state: (): State => ({ features: [0, 0], available: 0, used: 0 }),
     read: {
       'bar4.deviceFeature': ({ bar4 }) => (bar4.deviceFeatureSelect === 1 ? VERSION_1 : 0),

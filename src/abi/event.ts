@@ -393,6 +393,8 @@ export interface EventPort {
   readonly on: boolean;
   /** `seq` of the event that is being answered now; 0: none is known. */
   cause: number;
+  /** Calls `call` whenever `on` has changed, for a part that has to prepare for readers. */
+  watch(call: () => void): Disposable;
   /** @returns the event's `seq`; 0 when there was no reader */
   emit<K extends EventKind>(kind: K, details: EventDetails<K>): number;
 }

@@ -56,6 +56,7 @@ export { EventStream, type EventStreamOptions } from '../events/stream.ts';
 export { BenchControl, BenchOp, bench } from '../models/bench/bench.ts';
 export { type EduOptions, edu } from '../models/edu/edu.ts';
 export { type BarOptions, type BarPlacement, type BarSize, bar, type MemoryBar, memory, type RegisterBar } from '../models/kit/bar.ts';
+export type { CommandFields, CommandFieldType, CommandsSpec, CommandValues, RunningCommand } from '../models/kit/commands.ts';
 export { type ConfigRegisters, configRegisters } from '../models/kit/config-registers.ts';
 export { device, type KitDevice } from '../models/kit/device.ts';
 export type { Bars, Dev, DeviceMigration, DeviceSpec, MsixPlacement, RegionSpec } from '../models/kit/device-spec.ts';

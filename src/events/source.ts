@@ -50,6 +50,7 @@ export class EventSource implements EventPort, Disposable {
   readonly #number: number;
   readonly #counts = new Map<string, number>();
   #onSwitch: (() => void) | null = null;
+  readonly #watchers = new Set<{ readonly call: () => void }>();
 
   /** `EventStream.source` makes it. */
   constructor(stream: SourceStream, name: string, number: number) {
@@ -74,9 +75,18 @@ export class EventSource implements EventPort, Disposable {
   /** For the stream. */
   switched(on: boolean, data: boolean): void {
     if (this.on === on && this.data === data) return;
+    const watched = this.on !== on;
     this.on = on;
     this.data = data;
     this.#onSwitch?.();
+    if (watched) for (const { call } of [...this.#watchers]) call();
+  }
+
+  /** Calls `call` whenever `on` has changed. */
+  watch(call: () => void): Disposable {
+    const watcher = { call };
+    this.#watchers.add(watcher);
+    return { [Symbol.dispose]: () => void this.#watchers.delete(watcher) };
   }
 
   /**

@@ -21,6 +21,8 @@ export interface EventStreamOptions {
   readonly clock?: Clock;
   /** Receives the lines of events that have some, limited in rate. Default: nothing does. */
   readonly log?: Logger;
+  /** The clock by which lines of the log are limited in rate. Default: `clock`. */
+  readonly logClock?: Clock;
 }
 
 const host = new SystemClock();
@@ -53,10 +55,10 @@ export class EventStream implements Disposable {
   #hostNs = 0;
   #timeNs = 0;
 
-  constructor({ clock = new SystemClock(), log = silentLogger }: EventStreamOptions = {}) {
+  constructor({ clock = new SystemClock(), log = silentLogger, logClock = clock }: EventStreamOptions = {}) {
     this.clock = clock;
     this.#oneClock = clock instanceof SystemClock;
-    this.#log = new ReportLog(log, clock);
+    this.#log = new ReportLog(log, logClock);
   }
 
   /** Where a device emits. Each function, session or driver has a source of its own. */

@@ -19,6 +19,7 @@ import { Access } from '../../abi/memory.ts';
 import { registers, u32, u64 } from '../../base/registers.ts';
 import type { DeviceModel } from '../../pci/declaration.ts';
 import { bar, memory } from '../kit/bar.ts';
+import type { RunningCommand } from '../kit/commands.ts';
 import { device } from '../kit/device.ts';
 import type { Dev } from '../kit/device-spec.ts';
 import { DMA_READ_MAX } from '../kit/life.ts';
@@ -69,7 +70,10 @@ const bar0 = bar('4K', Scratch);
 const bar1 = memory('1M', { mappable: false });
 const bar2 = bar('4K', Control, { arg: { widths: [8] } });
 
-type Bench = Dev<{ bar2: typeof bar2 }, { queue: Promise<void> | null }>;
+/** The work of one control write, as readers of events see it. */
+const commands = { work: { op: 'number', len: 'number', iova: 'bigint', count: 'number', ok: 'number' } } as const;
+
+type Bench = Dev<{ bar2: typeof bar2 }, { queue: Promise<void> | null }, undefined, object, typeof commands>;
 
 /** The request of one control write, and its result. */
 class Job {
@@ -80,10 +84,12 @@ class Job {
   readonly iova: bigint;
   /** Transfers between two looks at the clock. */
   readonly stride: number;
+  readonly command: RunningCommand<(typeof commands)['work']>;
   ok = 0;
   sum = 0;
 
-  constructor({ op, len, iova, count, arg }: Bench['bar2']) {
+  constructor(dev: Bench) {
+    const { op, len, iova, count, arg } = dev.bar2;
     const fits = len > 0 && len <= DMA_READ_MAX && iova + BigInt(PLACES * len) <= 2n ** 64n;
     this.op = op;
     this.len = fits ? len : 0;
@@ -91,6 +97,7 @@ class Job {
     this.count = fits ? Number(count) : 0;
     this.arg = arg;
     this.iova = iova;
+    this.command = dev.begin('work', { op, len, iova, count: this.count });
     this.stride = Math.min(Math.max(Math.floor(2 ** 22 / (len || 1)), 1), 256);
   }
 
@@ -112,12 +119,13 @@ export function bench(): DeviceModel {
     busMaster: 'always',
     intx: 'A',
     bars: { bar0, bar1, bar2 },
+    commands,
     state: () => ({ queue: null as Promise<void> | null }),
     on: {
       // These are the last eight bytes of the control write, so the control block is complete.
       'bar2.arg'(dev) {
         const { state } = dev;
-        const job = new Job(dev.bar2);
+        const job = new Job(dev);
         const work = state.queue === null ? run(dev, job) : state.queue.then(() => run(dev, job) ?? undefined);
         if (work === null) return;
         const queue = work.finally(() => {
@@ -193,6 +201,7 @@ function tell({ bar2 }: Bench, job: Job, t0: number, t1: number): void {
   bar2.t1 = BigInt(Math.round(t1));
   bar2.ok = BigInt(job.ok);
   bar2.sum = BigInt(job.sum);
+  job.command.end('ok', { ok: job.ok });
 }
 
 const batches: Readonly<Record<number, (dev: Bench, job: Job) => Batch>> = {

@@ -57,7 +57,13 @@ const behaviours = {
 const bar0 = bar('1M', EduRegisters, behaviours, { holes: 'ones' });
 const vfBar0 = bar('4K', EduRegisters, behaviours, { holes: 'ones' });
 
-type Edu = Dev<{ bar0: typeof bar0 }, { readonly buffer: Uint8Array }>;
+/** The commands that readers of events see. `offset` is a place in the device's buffer. */
+const commands = {
+  factorial: { n: 'number', result: 'number' },
+  copy: { to: 'text', iova: 'bigint', offset: 'bigint', count: 'bigint' },
+} as const;
+
+type Edu = Dev<{ bar0: typeof bar0 }, { readonly buffer: Uint8Array }, undefined, object, typeof commands>;
 
 /** The educational device. */
 export function edu(options: EduOptions = {}): DeviceModel {
@@ -82,6 +88,7 @@ function make(options: EduOptions, kind: 'conventional' | 'physical' | 'virtual'
     msi: 1,
     ...(kind === 'virtual' ? {} : { intx: 'A' as const }),
     bars: { bar0: kind === 'virtual' ? vfBar0 : bar0 },
+    commands,
     state: () => ({ buffer: new Uint8Array(EDU_BUFFER.size) }),
     on: {
       'bar0.factorial'(dev, _, before) {
@@ -91,6 +98,7 @@ function make(options: EduOptions, kind: 'conventional' | 'physical' | 'virtual'
           return;
         }
         bar0.status.computing = 1;
+        dev.begin('factorial', { n: bar0.factorial });
         dev.schedule('factorial', factorialMs);
       },
       'bar0.irqRaise': (dev, causes) => raise(dev, causes),
@@ -110,6 +118,7 @@ function make(options: EduOptions, kind: 'conventional' | 'physical' | 'virtual'
           bar0.dmaCommand = before;
           return;
         }
+        dev.begin('copy');
         dev.schedule('dma', dmaMs);
       },
     },
@@ -118,11 +127,12 @@ function make(options: EduOptions, kind: 'conventional' | 'physical' | 'virtual'
         const { bar0 } = dev;
         bar0.factorial = factorial(bar0.factorial);
         bar0.status.computing = 0;
+        dev.end('factorial', 'ok', { result: bar0.factorial });
         if (bar0.status.interrupt) raise(dev, EduCause.FACTORIAL);
       },
       dma(dev) {
-        const remote = transfer(dev, dmaMask);
-        return remote === null ? transferred(dev) : remote.catch(ignoreFault).then(() => transferred(dev));
+        const done = transfer(dev, dmaMask);
+        return typeof done === 'string' ? transferred(dev, done) : done.then((status) => transferred(dev, status));
       },
     },
     ...(migration ? { migration: true as const } : {}),
@@ -146,33 +156,40 @@ function acknowledge({ bar0, irq }: Edu, causes: number): void {
 }
 
 /**
- * Copies the bytes at once, or returns a promise when the memory is remote. A transfer that faults
- * moves nothing and completes all the same, interrupt included: the device has no bit that reports
- * the fault. The host counts it.
+ * Copies the bytes at once, or returns a promise when the memory is remote. The result is the
+ * command's status. A transfer that faults moves nothing and completes all the same, interrupt
+ * included: the device has no bit that reports the fault. The host counts it.
  */
-function transfer({ bar0, dma, state, log }: Edu, dmaMask: bigint): Promise<unknown> | null {
+function transfer(dev: Edu, dmaMask: bigint): string | Promise<string> {
+  const { bar0, dma, state, log } = dev;
   const toRam = (bar0.dmaCommand & EduCommand.TO_RAM) !== 0n;
   const [inside, outside] = toRam ? [bar0.dmaSource, bar0.dmaDestination] : [bar0.dmaDestination, bar0.dmaSource];
   const count = bar0.dmaCount;
   const offset = inside - BUFFER_START;
   if (offset < 0n || offset + count > BigInt(EDU_BUFFER.size)) {
     log.log('warn', `a DMA of ${hex(count)} bytes at ${hex(inside)} does not lie in the buffer at ${hex(BUFFER_START)}; nothing was moved`);
-    return null;
+    return 'not in the buffer';
   }
   const iova = outside & dmaMask;
   if (iova !== outside) log.log('warn', `DMA address ${hex(outside)} was cut to ${hex(iova)}, which is what the device can drive`);
   const part = state.buffer.subarray(Number(offset), Number(offset + count));
-  if (toRam) return dma.tryWrite(iova, part) === Dma.REMOTE ? dma.write(iova, part) : null;
-  return dma.tryRead(iova, part) === Dma.REMOTE ? dma.read(iova, part) : null;
+  const done = toRam ? dma.tryWrite(iova, part) : dma.tryRead(iova, part);
+  if (done !== Dma.REMOTE) return done === Dma.DONE ? 'ok' : 'DMA fault';
+  return (toRam ? dma.write(iova, part) : dma.read(iova, part)).then(() => 'ok', faultOf);
 }
 
-function transferred(dev: Edu): void {
-  dev.bar0.dmaCommand &= ~EduCommand.RUN;
-  if ((dev.bar0.dmaCommand & EduCommand.INTERRUPT) !== 0n) raise(dev, EduCause.DMA);
+function transferred(dev: Edu, status: string): void {
+  const { bar0 } = dev;
+  bar0.dmaCommand &= ~EduCommand.RUN;
+  const toRam = (bar0.dmaCommand & EduCommand.TO_RAM) !== 0n;
+  const [inside, iova] = toRam ? [bar0.dmaSource, bar0.dmaDestination] : [bar0.dmaDestination, bar0.dmaSource];
+  dev.end('copy', status, { to: toRam ? 'memory' : 'device', iova, offset: inside - BUFFER_START, count: bar0.dmaCount });
+  if ((bar0.dmaCommand & EduCommand.INTERRUPT) !== 0n) raise(dev, EduCause.DMA);
 }
 
-function ignoreFault(error: unknown): void {
-  if (!(error instanceof DmaFault)) throw error;
+function faultOf(error: unknown): string {
+  if (error instanceof DmaFault) return 'DMA fault';
+  throw error;
 }
 
 /** n! modulo 2^32: 0 from 34 on, which has 32 factors of two. */

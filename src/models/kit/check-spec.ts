@@ -8,11 +8,12 @@ import type { PmOptions } from '../../pci/capabilities.ts';
 import { parseClass } from '../../pci/class-codes.ts';
 import type { DeviceModel } from '../../pci/declaration.ts';
 import { MemoryBar, RegisterBar } from './bar.ts';
+import { type CommandsSpec, commandFieldTypes } from './commands.ts';
 import { ConfigRegisters } from './config-registers.ts';
 import type { Bars, DeviceMigration, DeviceSpec, MsixPlacement, RegionSpec } from './device-spec.ts';
 import type { Outputs } from './instance.ts';
 
-type AnySpec = DeviceSpec<Bars, unknown, unknown, Outputs, unknown>;
+type AnySpec = DeviceSpec<Bars, unknown, unknown, Outputs, unknown, CommandsSpec>;
 
 const bar = made([RegisterBar, MemoryBar], "what bar('4K', { … }) or memory('1M') gives");
 const capabilities = listOf((value, what) => mapOf(() => {})(value, what));
@@ -89,6 +90,7 @@ const checks = {
   timers: mapOf(callable),
   inputs: mapOf(callable),
   outputs: mapOf(callable),
+  commands: mapOf(mapOf(oneOf(...commandFieldTypes))),
   migration: either(keys(migration), oneOf(true)),
 } satisfies Record<keyof AnySpec, Check>;
 

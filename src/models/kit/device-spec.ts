@@ -9,6 +9,7 @@ import type { PmOptions } from '../../pci/capabilities.ts';
 import type { ClassName } from '../../pci/class-codes.ts';
 import type { Capability, SriovDeclaration } from '../../pci/declaration.ts';
 import type { AnyBar, BarSize, BarView, RegisterBar } from './bar.ts';
+import type { CommandsSpec, CommandValues, RunningCommand } from './commands.ts';
 import type { ConfigRegisters, ConfigView } from './config-registers.ts';
 import type { Inputs } from './instance.ts';
 import type { ModelDma, ModelIrq } from './life.ts';
@@ -24,7 +25,7 @@ export interface Bars {
 }
 
 /** Parts of every device, with any BARs. */
-interface DevBase<State, O> {
+interface DevBase<State, O, K> {
   /** The value that `state()` of the declaration made at power-on or the last reset. */
   readonly state: State;
   /** The bytes of `regions` that are plain memory, by their place there. */
@@ -78,6 +79,23 @@ interface DevBase<State, O> {
   readBar(bar: number, offset: number, width: Width): number;
   writeBar(bar: number, offset: number, width: Width, value: number): void;
   /**
+   * The device takes a command of that name (`commands` of the declaration). Its end is an event,
+   * which `vfio run --events` and `dev.events()` of a driver show: with fields, status, latency by
+   * the device's clock, and the access that led to it. A reset ends the commands under way. A
+   * command that began before there was a reader makes no event.
+   *
+   * @param fields those that are known now; `end` may add more
+   */
+  begin<N extends keyof K & string>(command: N, fields?: Partial<CommandValues<K[N]>>): RunningCommand<K[N]>;
+  /**
+   * The oldest command of that name is over: for a device that does one at a time, whose handler
+   * starts a timer that ends the command.
+   *
+   * @param status `ok`, or the device's own word for its failure. Default: 'ok'.
+   * @param more values of fields that are known only now
+   */
+  end<N extends keyof K & string>(command: N, status?: string, more?: Partial<CommandValues<K[N]>>): void;
+  /**
    * A reset that the device itself does, for example because its driver has written a reset bit:
    * BAR registers, `state` and timers are as after power-on, and `start` runs. Config space, with
    * the device's own registers there, and memory BARs stay. This `dev` reaches nothing afterwards.
@@ -89,9 +107,10 @@ interface DevBase<State, O> {
  * A device as its handlers have it, until its next reset; then it reaches nothing.
  *
  * @typeParam B its BARs: `{ bar0: typeof bar0 }`   @typeParam State of `state()`
- * @typeParam C of `config`   @typeParam O of `outputs`
+ * @typeParam C of `config`   @typeParam O of `outputs`   @typeParam K of `commands`
  */
-export type Dev<B, State = unknown, C = unknown, O = unknown> = DevBase<State, O> & {
+// biome-ignore lint/complexity/noBannedTypes: a device without commands
+export type Dev<B, State = unknown, C = unknown, O = unknown, K = {}> = DevBase<State, O, K> & {
   readonly [K in keyof B as B[K] extends AnyBar ? K : never]: BarView<B[K]>;
 } & { readonly config: ConfigView<C> };
 
@@ -250,7 +269,7 @@ export interface DeviceMigration<D> {
 }
 
 /** A device as `device()` takes it: ids, BARs, interrupts, and the behaviour of its registers. */
-export interface DeviceSpec<B extends Bars, S, C, O, I> extends DeviceIds, DeviceFeatures {
+export interface DeviceSpec<B extends Bars, S, C, O, I, K extends CommandsSpec> extends DeviceIds, DeviceFeatures {
   /** BARs by name, made with `bar` and `memory`. */
   readonly bars?: B;
   /** Registers of the device's own in config space: see `configRegisters`. */
@@ -265,9 +284,9 @@ export interface DeviceSpec<B extends Bars, S, C, O, I> extends DeviceIds, Devic
    * keep answering while it waits. Its result is ignored otherwise. An error that it throws is
    * logged, a DMA fault that it does not catch too. `{ serial: handler }` runs one at a time.
    */
-  readonly on?: Once<B, WriteHandlers<B & { readonly config: C }, Dev<B, S, C, O>>>;
+  readonly on?: Once<B, WriteHandlers<B & { readonly config: C }, Dev<B, S, C, O, K>>>;
   /** The values that reads show, for registers whose value the device makes up at that moment. */
-  readonly read?: Once<B, ReadHandlers<B & { readonly config: C }, Dev<B, S, C, O>>>;
+  readonly read?: Once<B, ReadHandlers<B & { readonly config: C }, Dev<B, S, C, O, K>>>;
   /**
    * The device's effects on the world, by name: a UART's `transmit`. The functions run first, then
    * the listeners that a program has given to the instance (`instance.on('transmit', …)`).
@@ -277,15 +296,21 @@ export interface DeviceSpec<B extends Bars, S, C, O, I> extends DeviceIds, Devic
    * The world's effects on the device, by name: a UART's `receive`. A program calls them on one
    * instance: `instance.inputs.receive(bytes)`.
    */
-  readonly inputs?: Inputs<I, Dev<B, S, C, O>>;
+  readonly inputs?: Inputs<I, Dev<B, S, C, O, K>>;
+  /**
+   * The commands that the device reports to readers of events, by name, with the kind of each
+   * field: `{ copy: { iova: 'bigint', count: 'number' } }`. Handlers call `dev.begin('copy', …)`
+   * and end what it gives. No contents of a guest's memory belong into fields.
+   */
+  readonly commands?: K;
   /** Regions besides BARs, from index 9 on. */
-  readonly regions?: Once<B, readonly RegionSpec<Dev<B, S, C, O>>[]>;
+  readonly regions?: Once<B, readonly RegionSpec<Dev<B, S, C, O, K>>[]>;
   /** The effects of the timers of `dev.schedule`, by name, when they run out. */
-  readonly timers?: Once<B, TimerHandlers<Dev<B, S, C, O>>>;
+  readonly timers?: Once<B, TimerHandlers<Dev<B, S, C, O, K>>>;
   /**
    * The device can be moved to another process while it runs: its registers, its `state` and its
    * timers go along. All that it waits for must be a timer then; with a handler that is at work in
    * another way it cannot be moved at that moment (EBUSY).
    */
-  readonly migration?: true | Once<B, DeviceMigration<Dev<B, S, C, O>>>;
+  readonly migration?: true | Once<B, DeviceMigration<Dev<B, S, C, O, K>>>;
 }

@@ -18,6 +18,7 @@
 import type { DeviceHost } from '../../abi/device-host.ts';
 import type { DeviceModel } from '../../pci/declaration.ts';
 import { checkSpec } from './check-spec.ts';
+import type { CommandsSpec } from './commands.ts';
 import type { ConfigRegisters } from './config-registers.ts';
 import { makeDeclaration } from './declaration.ts';
 import type { Bars, DeviceSpec, RegionSpec } from './device-spec.ts';
@@ -39,6 +40,7 @@ export interface KitDevice<I = unknown, O = unknown> extends DeviceModel {
  * @typeParam C its `config`
  * @typeParam O its `outputs`
  * @typeParam I parameters of its `inputs`
+ * @typeParam K its `commands`
  * @throws VfioError EINVAL for a declaration that cannot be: keys that do not exist, values of the
  * wrong kind, registers that overlap, a handler of a register that is not there
  */
@@ -51,7 +53,9 @@ export function device<
   O extends Outputs = {},
   // biome-ignore lint/complexity/noBannedTypes: a device without inputs
   I = {},
->(spec: DeviceSpec<B, S, C, O, I>): KitDevice<I, O> {
+  // biome-ignore lint/complexity/noBannedTypes: a device without commands
+  const K extends CommandsSpec = {},
+>(spec: DeviceSpec<B, S, C, O, I, K>): KitDevice<I, O> {
   checkSpec(spec);
   const { bar0, bar1, bar2, bar3, bar4, bar5 } = (spec.bars ?? {}) as Bars;
   const bars = [bar0, bar1, bar2, bar3, bar4, bar5];

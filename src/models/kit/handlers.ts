@@ -2,6 +2,7 @@
 import { DmaFault } from '../../abi/device-host.ts';
 import { isThenable, textOf } from '../../base/foreign.ts';
 import type { Logger } from '../../base/log.ts';
+import type { AsyncCauses } from './async-causes.ts';
 import { DeviceReset, type Life } from './life.ts';
 
 /**
@@ -15,15 +16,17 @@ export type Handler = (dev: object, written: never, before: never) => unknown;
 export class Handlers {
   readonly #name: string;
   readonly #log: Logger;
+  readonly #causes: AsyncCauses;
   /** Of the life of now. */
   #life: Life;
   #pending = 0;
   #pendingOf = new Map<string, number>();
 
   /** @param name of the device, for the log */
-  constructor(name: string, log: Logger, life: Life) {
+  constructor(name: string, log: Logger, causes: AsyncCauses, life: Life) {
     this.#name = name;
     this.#log = log;
+    this.#causes = causes;
     this.#life = life;
   }
 
@@ -46,7 +49,8 @@ export class Handlers {
       return;
     }
     try {
-      const result = handler(dev, a as never, b as never);
+      const causes = this.#causes;
+      const result = causes.on ? causes.run(handler, dev, a as never, b as never) : handler(dev, a as never, b as never);
       if (result === undefined || !isThenable(result)) return;
       this.#wait(what, result, life);
     } catch (error) {

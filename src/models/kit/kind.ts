@@ -3,6 +3,7 @@ import type { Width } from '../../abi/device-host.ts';
 import { VfioError } from '../../base/errno.ts';
 import { nearest } from '../../base/nearest.ts';
 import { type AnyBar, RegisterBar } from './bar.ts';
+import type { CommandsSpec } from './commands.ts';
 import type { ConfigRegisters } from './config-registers.ts';
 import type { Handler } from './handlers.ts';
 import type { KindMigration } from './migration.ts';
@@ -38,6 +39,7 @@ export interface KindSpec {
   readonly timers?: object;
   readonly inputs?: object;
   readonly outputs?: object;
+  readonly commands?: CommandsSpec | undefined;
   readonly regions?: readonly object[] | undefined;
   readonly migration?: true | object;
 }
@@ -54,6 +56,7 @@ export interface Kind {
   readonly timers: Readonly<Record<string, Handler>>;
   readonly inputs: Readonly<Record<string, (dev: object, ...args: never) => unknown>>;
   readonly outputs: Readonly<Record<string, AnyFunction>>;
+  readonly commands: CommandsSpec;
   readonly regions: readonly Region[];
   /** Null: it cannot be moved. */
   readonly migration: KindMigration | null;
@@ -95,6 +98,7 @@ export function compileKind(name: string, bars: readonly (AnyBar | undefined)[],
     timers: { ...spec.timers } as Record<string, Handler>,
     inputs: { ...spec.inputs } as Kind['inputs'],
     outputs: { ...spec.outputs } as Kind['outputs'],
+    commands: { ...spec.commands },
     regions: (spec.regions ?? []) as readonly Region[],
     migration: spec.migration === undefined ? null : spec.migration === true ? {} : (spec.migration as KindMigration),
   };

@@ -10,6 +10,7 @@ import type { Access } from '../../abi/memory.ts';
 import { acrossCopies } from '../../base/across-copies.ts';
 import type { Failed } from '../../base/foreign.ts';
 import { WatchedPromise } from '../../base/watched-promise.ts';
+import type { AsyncCauses } from './async-causes.ts';
 
 /**
  * Largest buffer that `dma.read(iova, size)` makes by itself: sizes come from registers, so from
@@ -155,15 +156,17 @@ export class Life {
 export class ModelDma {
   readonly #life: Life;
   readonly #host: DeviceHost;
+  readonly #causes: AsyncCauses;
   readonly #forgotten: Failed;
 
   /**
    * @param forgotten reports the rejection of a promise that no handler looks at: the driver
    * decides whether DMA lands
    */
-  constructor(life: Life, host: DeviceHost, forgotten: Failed) {
+  constructor(life: Life, host: DeviceHost, causes: AsyncCauses, forgotten: Failed) {
     this.#life = life;
     this.#host = host;
+    this.#causes = causes;
     this.#forgotten = forgotten;
   }
 
@@ -188,24 +191,30 @@ export class ModelDma {
   async #read(iova: Iova, what: number | bigint | Uint8Array): Promise<Uint8Array> {
     const into = what instanceof Uint8Array ? what : new Uint8Array(checkSize(what));
     this.#check();
-    await this.#host.dma.read(iova, into);
+    const { dma } = this.#host;
+    await (this.#causes.lost ? this.#causes.within(() => dma.read(iova, into)) : dma.read(iova, into));
     this.#check();
     return into;
   }
 
   async #write(iova: Iova, from: Uint8Array): Promise<void> {
     this.#check();
-    await this.#host.dma.write(iova, from);
+    const { dma } = this.#host;
+    await (this.#causes.lost ? this.#causes.within(() => dma.write(iova, from)) : dma.write(iova, from));
     this.#check();
   }
 
   /** The same at once, for memory that is directly mapped: nothing to await, nothing thrown. */
   tryRead(iova: Iova, into: Uint8Array): Dma {
-    return this.#life.ended ? Dma.FAULT : this.#host.dma.tryRead(iova, into);
+    if (this.#life.ended) return Dma.FAULT;
+    const { dma } = this.#host;
+    return this.#causes.lost ? this.#causes.within(() => dma.tryRead(iova, into)) : dma.tryRead(iova, into);
   }
 
   tryWrite(iova: Iova, from: Uint8Array): Dma {
-    return this.#life.ended ? Dma.FAULT : this.#host.dma.tryWrite(iova, from);
+    if (this.#life.ended) return Dma.FAULT;
+    const { dma } = this.#host;
+    return this.#causes.lost ? this.#causes.within(() => dma.tryWrite(iova, from)) : dma.tryWrite(iova, from);
   }
 
   /**
@@ -213,7 +222,9 @@ export class ModelDma {
    * stays what it was when the view was taken.
    */
   view(iova: Iova, size: number, access: Access): Uint8Array | null {
-    return this.#life.ended ? null : this.#host.dma.view(iova, size, access);
+    if (this.#life.ended) return null;
+    const { dma } = this.#host;
+    return this.#causes.lost ? this.#causes.within(() => dma.view(iova, size, access)) : dma.view(iova, size, access);
   }
 
   get epoch(): number {
@@ -229,10 +240,12 @@ export class ModelDma {
 export class ModelIrq {
   readonly #life: Life;
   readonly #host: DeviceHost;
+  readonly #causes: AsyncCauses;
 
-  constructor(life: Life, host: DeviceHost) {
+  constructor(life: Life, host: DeviceHost, causes: AsyncCauses) {
     this.#life = life;
     this.#host = host;
+    this.#causes = causes;
   }
 
   /**
@@ -240,16 +253,22 @@ export class ModelIrq {
    * or no bus mastering.
    */
   trigger(vector = 0): boolean {
-    return !this.#life.ended && this.#host.irq.trigger(vector);
+    if (this.#life.ended) return false;
+    const { irq } = this.#host;
+    return this.#causes.lost ? this.#causes.within(() => irq.trigger(vector)) : irq.trigger(vector);
   }
 
   /** Drive the INTx pin; it stays asserted until lowered. */
   raise(): void {
-    if (!this.#life.ended) this.#host.irq.raise();
+    if (this.#life.ended) return;
+    if (this.#causes.lost) this.#causes.within(() => this.#host.irq.raise());
+    else this.#host.irq.raise();
   }
 
   lower(): void {
-    if (!this.#life.ended) this.#host.irq.lower();
+    if (this.#life.ended) return;
+    if (this.#causes.lost) this.#causes.within(() => this.#host.irq.lower());
+    else this.#host.irq.lower();
   }
 
   /** The interrupt that the driver has enabled. */

@@ -3,16 +3,17 @@
  * afresh at every reset.
  */
 import type { DeviceHost, ErrorKind, Model, ModelMigration, Width } from '../../abi/device-host.ts';
-import { VfioError } from '../../base/errno.ts';
 import { callForeign, isThenable, settle } from '../../base/foreign.ts';
-import type { Logger } from '../../base/log.ts';
-import { nearest } from '../../base/nearest.ts';
+import type { Logger, LogLevel } from '../../base/log.ts';
 import { WatchedPromise } from '../../base/watched-promise.ts';
+import { AsyncCauses } from './async-causes.ts';
 import { RegisterBar } from './bar.ts';
+import { Commands } from './commands.ts';
 import { type Handler, Handlers } from './handlers.ts';
 import { CONFIG_SPACE, type Kind, type Space } from './kind.ts';
 import { Life, ModelDma, ModelIrq, type Wait } from './life.ts';
 import { KitMigration, type MovedDevice } from './migration.ts';
+import { noSuch } from './no-such.ts';
 import { allOnes } from './register.ts';
 import { RegisterFile } from './register-file.ts';
 
@@ -29,7 +30,9 @@ export class KitModel implements Model, MovedDevice {
   /** Which the host limits in rate. */
   readonly #log: Logger;
   readonly #devLog: Logger;
+  readonly #causes: AsyncCauses;
   readonly #handlers: Handlers;
+  readonly #commands: Commands;
   /** By BAR; of config space, where the device has registers there, at `CONFIG_SPACE`. */
   #files: (RegisterFile | null)[] = [];
   #life: Life;
@@ -45,9 +48,12 @@ export class KitModel implements Model, MovedDevice {
     this.#kind = kind;
     this.#host = host;
     this.#log = host.log;
-    this.#devLog = { log: (level, message) => this.#log.log(level, `${kind.name}: ${message}`) };
     this.#life = new Life(host);
-    this.#handlers = new Handlers(kind.name, host.log, this.#life);
+    this.#causes = new AsyncCauses(host.events);
+    const log = this.#causes.bind((level: LogLevel, message: string) => this.#log.log(level, `${kind.name}: ${message}`));
+    this.#devLog = { log };
+    this.#handlers = new Handlers(kind.name, host.log, this.#causes, this.#life);
+    this.#commands = new Commands(kind.commands, host.events, host.clock, (what, error) => this.#handlers.failed(what, error));
     this.#outputs = new Outputs(kind.outputs, (what, error) => this.#handlers.failed(what, error));
     this.inputs = Object.freeze(
       Object.fromEntries(
@@ -148,6 +154,7 @@ export class KitModel implements Model, MovedDevice {
 
   #newLife(everything: boolean): void {
     this.#life.end();
+    this.#commands.drop('reset');
     this.#host.irq.lower();
     this.#life = new Life(this.#host, this.#stopped);
     this.#timers.clear();
@@ -237,6 +244,8 @@ export class KitModel implements Model, MovedDevice {
 
   dispose(): void {
     this.#life.end();
+    this.#commands.drop('gone');
+    this.#causes[Symbol.dispose]();
   }
 
   /**
@@ -249,6 +258,7 @@ export class KitModel implements Model, MovedDevice {
     const life = this.#life;
     const host = this.#host;
     const handlers = this.#handlers;
+    const causes = this.#causes;
     const dev: Record<string, unknown> = {
       bar0: undefined,
       bar1: undefined,
@@ -262,20 +272,24 @@ export class KitModel implements Model, MovedDevice {
         read === undefined && write === undefined ? host.barMemory(FIRST_REGION + i).windows[0] : new Uint8Array(),
       ),
       outputs: this.#outputs.of(life),
-      dma: new ModelDma(life, host, (what, error) => handlers.forgotten(what, error, life)),
-      irq: new ModelIrq(life, host),
+      dma: new ModelDma(life, host, causes, (what, error) => handlers.forgotten(what, error, life)),
+      irq: new ModelIrq(life, host, causes),
       clock: host.clock,
       log: this.#devLog,
       answerAfter: (work: Promise<unknown>) => host.answerAfter(work),
-      reportError: (kind: ErrorKind, status?: number) => !life.ended && host.reportError(kind, status),
-      wake: () => !life.ended && host.wake(),
+      reportError: causes.bind((kind: ErrorKind, status?: number) => !life.ended && host.reportError(kind, status)),
+      wake: causes.bind(() => !life.ended && host.wake()),
       sleep: (delayMs: number) => WatchedPromise.of(life.sleep(delayMs), (error) => handlers.forgotten('sleep', error, life)),
-      after: (delayMs: number, callback: () => unknown) => life.after(delayMs, () => this.#run('a timer', callback)),
-      schedule: (timer: string, delayMs: number) => life.ended || this.#schedule(timer, delayMs),
+      after: causes.bind((delayMs: number, callback: () => unknown) => life.after(delayMs, () => this.#run('a timer', callback))),
+      schedule: causes.bind((timer: string, delayMs: number) => life.ended || this.#schedule(timer, delayMs)),
       cancel: (timer: string) => life.ended || this.#cancel(timer),
-      readBar: (bar: number, offset: number, width: Width) => (life.ended ? ones[width] : this.read(bar, offset, width)),
-      writeBar: (bar: number, offset: number, width: Width, value: number) => life.ended || this.write(bar, offset, width, value),
-      reset: () => life.ended || this.#newLife(false),
+      readBar: causes.bind((bar: number, offset: number, width: Width) => (life.ended ? ones[width] : this.read(bar, offset, width))),
+      writeBar: causes.bind(
+        (bar: number, offset: number, width: Width, value: number) => life.ended || this.write(bar, offset, width, value),
+      ),
+      begin: causes.bind((command: string, fields: object = {}) => this.#commands.begin(command, fields, !life.ended)),
+      end: (command: string, status?: string, more?: object) => life.ended || this.#commands.end(command, status, more),
+      reset: causes.bind(() => life.ended || this.#newLife(false)),
     };
     this.#dev = dev;
     const configFile = everything ? null : this.#files[CONFIG_SPACE];
@@ -328,13 +342,6 @@ export class KitModel implements Model, MovedDevice {
 function configView(host: DeviceHost, registers: object): object {
   const read = (width: Width) => ({ value: (offset: number) => host.readConfig(offset, width), configurable: true });
   return Object.defineProperties(registers, { read8: read(1), read16: read(2), read32: read(4) });
-}
-
-function noSuch(what: 'timer' | 'output', name: string, names: readonly string[]): VfioError {
-  const near = nearest(name, names);
-  return new VfioError('EINVAL', `the device has no ${what} '${name}'`, {
-    fix: near === null ? `Its ${what}s are ${names.join(', ') || 'none'}.` : `Did you mean '${near}'?`,
-  });
 }
 
 /** The outputs of one device: the declaration's own function of each, and then its listeners. */

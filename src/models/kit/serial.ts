@@ -1,5 +1,6 @@
 /** Handlers that run one at a time. */
 import { isThenable } from '../../base/foreign.ts';
+import { forLater } from './async-causes.ts';
 import type { Handler } from './handlers.ts';
 
 interface Turn {
@@ -17,7 +18,7 @@ export function serial(handler: Handler): Handler {
   return (dev, written, before) => {
     const turn = running.get(dev);
     if (turn !== undefined) {
-      turn.again = () => handler(dev, written, before);
+      turn.again = forLater(() => handler(dev, written, before));
       return undefined;
     }
     const result = handler(dev, written, before);

@@ -27,12 +27,13 @@ import { VfioError } from '../../base/errno.ts';
 import { kindOf, type Logger, type LogLevel } from '../../base/log.ts';
 import type { RegisterAccess } from '../../base/register-access.ts';
 import type { DriverView, Registers } from '../../base/registers.ts';
-import type { EventSource } from '../../events/source.ts';
+import { type EventSource, Irq, Step, Way } from '../../events/source.ts';
 import { EventStream } from '../../events/stream.ts';
 import { ConfigSpace } from '../../pci/config-space.ts';
 import type { DeviceModel } from '../../pci/declaration.ts';
 import { checkModel } from './device-model.ts';
 import type { Instance } from './instance.ts';
+import { barAccess, TestClock } from './test-events.ts';
 
 /** An event of the device's interrupts, as `TestHost` notes it; the number is the vector. */
 export type IrqEvent = 'raise' | 'lower' | `trigger ${number}`;
@@ -59,15 +60,18 @@ export interface TestHostOptions {
 
 export class TestHost implements DeviceHost {
   /** The clock of the device. It moves with `advance` alone. */
-  readonly clock = new ManualClock();
+  readonly clock: ManualClock = new TestClock(() => this.events);
   /** Lines that the device has logged, in order; digits are replaced by #. */
   readonly logged: { level: LogLevel; message: string }[] = [];
   /** Limited in rate, as the engine's log is; its time stands still. */
   readonly log: Logger = { log: (level, message) => this.events.note(level, kindOf(message), message) };
-  /** The stream to which the device emits; a test reads it. */
+  /**
+   * The stream to which the device and its host emit. A test reads it: `using events =
+   * host.stream.read()`, later `events.take()`.
+   */
   readonly stream: EventStream = new EventStream({
-    // Its time stands still for the log, whose limit is that of the engine.
-    clock: new ManualClock(),
+    clock: this.clock,
+    logClock: new ManualClock(),
     log: { log: (level, message) => void this.logged.push({ level, message }) },
   });
   readonly events: EventSource = this.stream.source('device');
@@ -108,21 +112,25 @@ export class TestHost implements DeviceHost {
       raise: () => {
         this.asserted = true;
         this.irqEvents.push('raise');
+        if (this.events.on) this.events.interrupt(Step.raised, Irq.intx, 0);
       },
       lower: () => {
-        if (this.asserted) this.irqEvents.push('lower');
+        if (!this.asserted) return;
         this.asserted = false;
+        this.irqEvents.push('lower');
+        if (this.events.on) this.events.interrupt(Step.lowered, Irq.intx, 0);
       },
       trigger: (vector) => {
         if (this.irq.mode === 'intx' || vector >= this.irq.vectors) return false;
         this.irqEvents.push(`trigger ${vector}`);
+        if (this.events.on) this.events.interrupt(Step.raised, Irq[this.irq.mode], vector);
         return true;
       },
     };
     this.dma = options.dma ?? {
       epoch: 0,
-      tryRead: (iova, into) => this.#copy(iova, into.length, (bytes) => into.set(bytes)),
-      tryWrite: (iova, from) => this.#copy(iova, from.length, (bytes) => bytes.set(from)),
+      tryRead: (iova, into) => this.#copy(iova, into, false),
+      tryWrite: (iova, from) => this.#copy(iova, from, true),
       read: (iova, into) => this.#later(iova, () => this.dma.tryRead(iova, into)),
       write: (iova, from) => this.#later(iova, () => this.dma.tryWrite(iova, from)),
       view: (iova, size) => this.#at(iova, size),
@@ -162,7 +170,7 @@ export class TestHost implements DeviceHost {
   bar(index: number): RegisterAccess;
   bar<R extends Registers>(index: number, map: R, options?: RegisterMapOptions): DriverView<R>;
   bar(index: number, map?: Registers, { at = 0 }: RegisterMapOptions = {}): unknown {
-    const access = barAccess(this.#device.model, index);
+    const access = barAccess(this.#device.model, index, this.events);
     return map === undefined ? access : driverView(map, access, at);
   }
 
@@ -263,10 +271,13 @@ export class TestHost implements DeviceHost {
     return this.memory.subarray(Number(from), Number(from) + size);
   }
 
-  #copy(iova: Iova, size: number, copy: (bytes: Uint8Array) => void): Dma {
-    const bytes = this.#at(iova, size);
+  #copy(iova: Iova, buffer: Uint8Array, write: boolean): Dma {
+    const bytes = this.#at(iova, buffer.length);
     if (bytes === null) return Dma.FAULT;
-    copy(bytes);
+    if (write) bytes.set(buffer);
+    else buffer.set(bytes);
+    const { events } = this;
+    if (events.on) events.dma(write, Number(BigInt(iova) >> 12n), Number(BigInt(iova) & 0xfffn), buffer.length, Way.direct, buffer);
     return Dma.DONE;
   }
 
@@ -283,21 +294,4 @@ export class TestHost implements DeviceHost {
 /** A turn of the event loop: work that waits for promises alone is done then. */
 function turn(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
-}
-
-function barAccess(model: Model, bar: number): RegisterAccess {
-  return {
-    read8: (offset) => model.read(bar, offset, 1),
-    read16: (offset) => model.read(bar, offset, 2),
-    read32: (offset) => model.read(bar, offset, 4),
-    read64: (offset) => model.read64?.(bar, offset) ?? BigInt(model.read(bar, offset, 4)) | (BigInt(model.read(bar, offset + 4, 4)) << 32n),
-    write8: (offset, value) => model.write(bar, offset, 1, value),
-    write16: (offset, value) => model.write(bar, offset, 2, value),
-    write32: (offset, value) => model.write(bar, offset, 4, value),
-    write64(offset, value) {
-      if (model.write64 !== undefined) return model.write64(bar, offset, value);
-      model.write(bar, offset, 4, Number(value & 0xffff_ffffn));
-      model.write(bar, offset + 4, 4, Number(value >> 32n));
-    },
-  };
 }
