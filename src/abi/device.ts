@@ -98,6 +98,11 @@ export interface IrqInfo {
 export interface Region extends RegisterAccess {
   /** The result of VFIO_DEVICE_GET_REGION_INFO. */
   readonly info: RegionInfo;
+  /**
+   * All of the region is plain memory, whose values are data (abi/event.ts). Default: false: it has
+   * registers.
+   */
+  readonly plain?: boolean;
   /** Bytes read, fewer than asked at the region's end. */
   read(offset: number, into: Uint8Array): number;
   /** Bytes written, fewer than given at the region's end. */

@@ -304,8 +304,9 @@ export interface MessageEvent extends EventHead {
   /** `EBUSY`, of an error. */
   readonly errno?: string;
   /**
-   * The message as it was on the wire, up to the end of its structure. VF tokens are zeroes. Values
-   * of registers (1 to 8 bytes) are here, too.
+   * The message as it was on the wire, up to the end of its structure, and 4096 bytes at most. A VF
+   * token is asterisks. Values of registers (1 to 8 bytes) are here, too. Under a flood of long
+   * messages only the header is kept.
    */
   readonly bytes: Uint8Array;
   /** The bytes behind it, of DMA and longer accesses. Only for readers that ask for data. */

@@ -60,6 +60,7 @@ export class FunctionServer implements Disposable {
     this.#server = undo.use(
       new VfioUserServer({
         name,
+        device: bdf,
         events,
         clock,
         open: (peer, vfToken, adopt) => this.#adopt(this.#moves.takeWaiting(adopt), peer) ?? this.#open(peer, vfToken),

@@ -13,6 +13,9 @@ import { kindNames, kindNumbers } from './kinds.ts';
 export const RING_RECORDS = 65_536;
 /** Bytes of `data` that the records of a ring hold together: what follows is left out. */
 export const RING_DATA_BYTES = 32 * 2 ** 20;
+/** Bytes of messages that they hold together: of those that follow only the header is kept. */
+export const RING_MESSAGE_BYTES = 16 * 2 ** 20;
+const MESSAGE_HEADER_BYTES = 16;
 
 /** Numbers of a record. */
 const STRIDE = 10;
@@ -30,9 +33,10 @@ export const irqs = ['intx', 'msi', 'msix', 'err', 'req'] as const;
 /** Of a record of `open`. */
 const nothing = {};
 
-/** Details that only a reader of data sees. */
+/** Details of no bounded size. Only a reader of data sees `data`. */
 interface WithData {
   readonly data?: Uint8Array;
+  readonly bytes?: Uint8Array;
 }
 
 export class EventRing {
@@ -45,6 +49,7 @@ export class EventRing {
   #dataBytes = 0;
   /** No older record is there. */
   #first = 1;
+  #messageBytes = 0;
   /** The read under way whose value is not known yet; 0: there is none. */
   #open = 0;
 
@@ -76,8 +81,9 @@ export class EventRing {
   }
 
   #forget(slot: number): void {
-    const { data } = this.#details[slot] as WithData;
+    const { data, bytes } = this.#details[slot] as WithData;
     if (data !== undefined) this.#dataBytes -= data.length;
+    if (bytes !== undefined) this.#messageBytes -= bytes.length;
     this.#details[slot] = null;
   }
 
@@ -88,6 +94,13 @@ export class EventRing {
     return data.slice();
   }
 
+  #withMessage(details: object, bytes: Uint8Array): object {
+    const fits = this.#messageBytes + bytes.length <= RING_MESSAGE_BYTES;
+    const kept = fits ? bytes : bytes.slice(0, MESSAGE_HEADER_BYTES);
+    this.#messageBytes += kept.length;
+    return fits ? details : { ...details, bytes: kept };
+  }
+
   /** The record of a kind whose fields are an object. Its maker does not change it later. */
   put(timeNs: number, hostNs: number, cause: number, kind: EventKind, name: number, details: object): number {
     this.#numbers[this.#begin(timeNs, hostNs, cause, kindNumbers[kind], name) + At.F] = 0;
@@ -96,8 +109,9 @@ export class EventRing {
   }
 
   #setDetails(slot: number, details: object): void {
-    const { data } = details as WithData;
-    this.#details[slot] = data === undefined ? details : { ...details, data: this.#kept(data) };
+    const { data, bytes } = details as WithData;
+    const kept = data === undefined ? details : { ...details, data: this.#kept(data) };
+    this.#details[slot] = bytes === undefined ? kept : this.#withMessage(kept, bytes);
   }
 
   /**

@@ -12,7 +12,16 @@ import type { ByteStream } from '../sys/byte-stream.ts';
 import type { OwnedFd } from '../sys/owned-fd.ts';
 import { closeAll } from './frames.ts';
 
+/** Sees the messages of a writer. */
+export interface WriterWatch {
+  /** Whether it wants to: asked before each message. */
+  readonly on: boolean;
+  /** A message of `size` bytes at `at` of the writer's buffer, with `fds` descriptors. */
+  committed(writer: FrameWriter, at: number, size: number, fds: number): void;
+}
+
 export interface FrameWriterOptions {
+  readonly watch?: WriterWatch;
   /** Called from the event loop when everything that had to wait is gone. */
   readonly onDrained?: () => void;
   /** Called when the stream fails outside of any call. */
@@ -32,6 +41,7 @@ interface Cargo {
 export class FrameWriter implements Disposable {
   readonly #stream: ByteStream;
   readonly #options: FrameWriterOptions;
+  readonly #watch: WriterWatch | null;
   readonly #initialBytes: number;
   readonly #keepBytes: number;
   /** The buffer that `begin` points into. A new one after the next `begin`. */
@@ -49,6 +59,7 @@ export class FrameWriter implements Disposable {
   constructor(stream: ByteStream, options: FrameWriterOptions = {}) {
     this.#stream = stream;
     this.#options = options;
+    this.#watch = options.watch ?? null;
     this.#initialBytes = options.bufferBytes ?? 65536;
     this.#keepBytes = options.keepBytes ?? 4 * 2 ** 20;
     this.bytes = new Uint8Array(this.#initialBytes);
@@ -88,6 +99,7 @@ export class FrameWriter implements Disposable {
       if (fds !== undefined) closeAll(fds);
       return;
     }
+    if (this.#watch?.on === true) this.#watch.committed(this, this.#tail, size, fds?.length ?? 0);
     const at = this.#base + this.#tail;
     this.#tail += size;
     if (fds !== undefined && fds.length > 0) this.#cargo.push({ at, end: at + size, fds });

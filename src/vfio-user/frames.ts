@@ -154,6 +154,11 @@ export class FrameReader implements Disposable {
     return this.#deliveries.length !== 0 && this.#deliveries[0]!.at === this.#base + this.start;
   }
 
+  /** Descriptors of the current message, taken or not, that came and were not too many. */
+  get fdCount(): number {
+    return this.hasFds ? this.#deliveries[0]!.fds.length : 0;
+  }
+
   /** The current message brought more descriptors than it may; ask before `takeFds`. */
   get tooManyFds(): boolean {
     return this.hasFds && this.#deliveries[0]!.tooMany;

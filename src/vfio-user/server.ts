@@ -36,6 +36,11 @@ export interface VfioUserServerOptions {
   readonly log?: Logger;
   /** The stream to which the server emits. Default: one of its own. */
   readonly events?: EventStream;
+  /**
+   * The device's name in the stream, `info.name`: its messages go there beside what the device
+   * does. Default: `name`.
+   */
+  readonly device?: string;
   readonly clock?: Clock;
   readonly limits?: Partial<ServerLimits>;
   /** Clients served at one time; others wait. Default: 1. */
@@ -49,6 +54,7 @@ export class VfioUserServer implements Disposable {
   readonly #limits: ServerLimits;
   readonly #clock: Clock;
   readonly #events: EventSource;
+  readonly #wire: EventSource;
   readonly #ownStream: EventStream | null;
   readonly #name: string;
   readonly #maxClients: number;
@@ -65,7 +71,9 @@ export class VfioUserServer implements Disposable {
     this.#clock = options.clock ?? new SystemClock();
     this.#name = options.name ?? 'vfio-user';
     this.#ownStream = options.events === undefined ? new EventStream({ clock: this.#clock, log: options.log ?? silentLogger }) : null;
-    this.#events = (options.events ?? this.#ownStream!).source(this.#name);
+    const stream = options.events ?? this.#ownStream!;
+    this.#events = stream.source(this.#name);
+    this.#wire = stream.source(options.device ?? this.#name);
     this.#maxClients = options.maxClients ?? 1;
   }
 
@@ -93,6 +101,7 @@ export class VfioUserServer implements Disposable {
       limits: this.#limits,
       clock: this.#clock,
       events: this.#events,
+      wire: this.#wire,
       keepAlive: this.#options.keepAlive ?? true,
       onEnd: (ended) => this.#ended(ended),
     });
@@ -112,7 +121,7 @@ export class VfioUserServer implements Disposable {
   [Symbol.dispose](): void {
     this.#disposed = true;
     for (const session of [...this.#waiting.keys(), ...this.#refused, ...this.#active]) session.close('the server is closed');
-    (this.#ownStream ?? this.#events)[Symbol.dispose]();
+    for (const each of [this.#wire, this.#events, this.#ownStream]) each?.[Symbol.dispose]();
   }
 
   #admit(session: Session): void {

@@ -16,6 +16,7 @@ import type { OwnedFd } from '../sys/owned-fd.ts';
 import { UnixSocket } from '../sys/unix-socket.ts';
 import { closeAll } from './frames.ts';
 import type { ServerLimits } from './limits.ts';
+import { MessageEvents } from './message-events.ts';
 import { Command, commandName, decodeVersion, encodeVersion, type VersionMessage } from './messages.ts';
 import { Attachment } from './server/attachment.ts';
 import { ServerChannel } from './server/channel.ts';
@@ -24,6 +25,7 @@ import { canMigrate } from './server/migration-messages.ts';
 import { handOver, isMoved, type MovedDevice } from './server/moved-device.ts';
 import { checkMajor, negotiate } from './server/negotiation.ts';
 import { Replies } from './server/replies.ts';
+import { SocketEvents } from './server/socket-events.ts';
 import { Watchdog } from './server/watchdog.ts';
 
 /** More bytes of replies than any limit: nothing is read while they wait. */
@@ -37,7 +39,9 @@ export interface SessionOptions {
   readonly open: (peer: PeerCredentials | null, vfToken: Uint8Array | null, adopt: boolean) => Device | MovedDevice;
   readonly limits: ServerLimits;
   readonly clock: Clock;
+  /** Where the session's notes go, and its messages. */
   readonly events: EventSource;
+  readonly wire: EventSource;
   readonly keepAlive: boolean;
   readonly onEnd: (session: Session) => void;
 }
@@ -50,6 +54,7 @@ export class Session implements Disposable {
   /** The clock stands still while the machine sleeps: no request is late then. */
   readonly #clock: PausableClock;
   #asleep: Disposable | null = null;
+  readonly #messages: MessageEvents;
   readonly #channel: ServerChannel;
   readonly #replies: Replies;
   readonly #watchdog: Watchdog;
@@ -74,12 +79,14 @@ export class Session implements Disposable {
     this.ended = new Promise((resolve) => {
       this.#resolveEnded = resolve;
     });
+    this.#messages = new MessageEvents(options.wire);
     this.#channel = this.#makeChannel('connection', options.stream, keepAlive, () => this.#message());
     this.#replies = new Replies({
       channel: this.#channel,
       isClosed: () => this.#closed !== null,
       onBug: (what, error) => this.#bug(what, error),
       onLost: (error) => this.#lost(error),
+      events: options.wire,
     });
     const shortest = Math.min(limits.handshakeTimeoutMs, limits.messageTimeoutMs, limits.stallTimeoutMs, limits.dmaTimeoutMs);
     this.#watchdog = new Watchdog(clock, Math.max(1, Math.ceil(shortest / 4)), () => this.#look());
@@ -186,6 +193,7 @@ export class Session implements Disposable {
       limits,
       clock: this.#clock,
       keepAlive,
+      events: new SocketEvents(this.#messages, what === 'twin socket', (id) => this.#attachment?.dma.eventOf(id) ?? 0),
       onMessage,
       onDrained: () => this.#pump(),
       onWaiting: () => this.#watchdog.wake(),
@@ -317,18 +325,22 @@ export class Session implements Disposable {
 
   #attach(device: Device, client: VersionMessage): Attachment {
     const { limits } = this.#options;
-    return new Attachment({
+    const { writer, events } = this.#twin ?? this.#channel;
+    const attachment = new Attachment({
       device,
       client,
       limits,
       clock: this.#clock,
-      writer: (this.#twin ?? this.#channel).writer,
+      writer,
+      events,
       carriesFds: this.#channel.stream.carriesFds,
       onQueued: () => this.#pumpSoon(),
       onSleep: (asleep, holds) => this.#sleep(asleep, holds),
       onGone: (reason) => queueMicrotask(() => this.close(reason)),
       onBug: (what, error) => this.#bug(what, error),
     });
+    this.#messages.isMemory = (index) => attachment.regions.region(index)?.plain === true;
+    return attachment;
   }
 
   // --- DMA by message

@@ -4,6 +4,7 @@
 import { HEADER_BYTES, Header, HeaderFlags } from '../../src/abi/vfio-user.ts';
 import { errnoName } from '../../src/base/errno.ts';
 import type { DeviceFile } from '../../src/engine/device/device-file.ts';
+import type { EventStream } from '../../src/events/stream.ts';
 import type { PciDeclaration } from '../../src/pci/declaration.ts';
 import type { ByteStream } from '../../src/sys/byte-stream.ts';
 import { MemfdMemory } from '../../src/sys/memfd.ts';
@@ -159,6 +160,8 @@ export interface ServerRigOptions extends DeviceRigOptions {
   readonly declaration?: PciDeclaration;
   readonly stream?: MemoryStreamOptions;
   readonly server?: Partial<VfioUserServerOptions>;
+  /** The server emits to the machine's stream, too. Default: false. */
+  readonly oneStream?: boolean;
 }
 
 export class ServerRig implements Disposable {
@@ -180,8 +183,14 @@ export class ServerRig implements Disposable {
         this.opened.push(file);
         return file;
       },
+      ...(options.oneStream === true ? { events: this.events, device: this.rig.bdf } : {}),
       ...options.server,
     });
+  }
+
+  /** The machine's stream. */
+  get events(): EventStream {
+    return this.rig.machine.context.stream;
   }
 
   /** A connection. */

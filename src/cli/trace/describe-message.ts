@@ -4,9 +4,9 @@
  */
 import { HEADER_BYTES, Header, HeaderFlags } from '../../abi/vfio-user.ts';
 import { errnoName } from '../../base/errno.ts';
+import { masked } from '../../vfio-user/messages/masked.ts';
 import { printable, shownBytes, wordsOf } from '../../vfio-user/messages/words.ts';
 import { commandName, decodeReason, messageOf, viewOf } from '../../vfio-user/messages.ts';
-import { masked } from './masked.ts';
 
 export interface Described {
   readonly id: number;

@@ -4,9 +4,9 @@ import { parseVfToken } from '../../abi/vf-token.ts';
 import { Feature } from '../../abi/vfio.ts';
 import { HeaderFlags } from '../../abi/vfio-user.ts';
 import { Errno, VfioError } from '../../base/errno.ts';
+import { masked } from '../../vfio-user/messages/masked.ts';
 import { Command, encodeFeature, encodeMessage, encodeReason, encodeVersion } from '../../vfio-user/messages.ts';
 import { describeMessage } from './describe-message.ts';
-import { masked } from './masked.ts';
 
 describe('S3-05 VF tokens in traces', () => {
   const uuid = '83d8f4f2-509f-382f-3c1e-e6bfe0fa1001';

@@ -5,9 +5,9 @@
 import { Cleanup } from '../../base/cleanup.ts';
 import { UnixListener } from '../../sys/unix-listener.ts';
 import { checkIsSocketFile, UnixSocket } from '../../sys/unix-socket.ts';
+import { masked } from '../../vfio-user/messages/masked.ts';
 import { CaptureFile } from './capture-file.ts';
 import { describeMessage } from './describe-message.ts';
-import { masked } from './masked.ts';
 import { MessageProxy, type SeenMessage } from './proxy.ts';
 
 export interface TraceOptions {

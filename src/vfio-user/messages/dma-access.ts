@@ -4,7 +4,7 @@
  * client/serving.ts).
  */
 import { struct } from '../../base/struct.ts';
-import { message } from './message.ts';
+import { message, type Payload } from './message.ts';
 import { bits, hex, longer, otherwise, pick, type Ref, type Shape, value, type Word } from './shape.ts';
 
 /**
@@ -29,11 +29,17 @@ function shape(...words: Word[]): Shape {
 const withData = shape(' = ', pick(bits(QEMU_DATA, U32, 0, value(DmaAccess.structSize, COUNT)), otherwise(value(QEMU_DATA.at, COUNT))));
 const withoutData = shape(', ', { kind: 'dec', ref: COUNT }, ' bytes');
 
+/** Up to the data, which begins where QEMU has it when the upper half of the count is no 0. */
+function upToData({ view, at, size }: Payload): number {
+  return size >= DmaAccess.structSize && view.getUint32(at + QEMU_DATA.at, true) !== 0 ? QEMU_DATA.at : DmaAccess.structSize;
+}
+
 export const dmaRead = message({
   name: 'DMA_READ',
   number: 11,
   from: 'server',
   size: { fixed: DmaAccess.structSize, data: 'negotiated' },
+  shown: upToData,
   command: withoutData,
   reply: withData,
 });
@@ -43,6 +49,7 @@ export const dmaWrite = message({
   number: 12,
   from: 'server',
   size: { fixed: DmaAccess.structSize },
+  shown: upToData,
   command: withData,
   reply: withoutData,
 });

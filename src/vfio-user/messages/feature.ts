@@ -10,7 +10,7 @@ import { viewOf } from '../../base/data-view.ts';
 import { VfioError } from '../../base/errno.ts';
 import type { FeatureMessage } from './answer-context.ts';
 import { featureWords } from './feature-shapes.ts';
-import { message } from './message.ts';
+import { message, showsAll } from './message.ts';
 import { check, checkArgsz, made } from './payload.ts';
 import { bits, name, pick, ref, type Shape } from './shape.ts';
 
@@ -101,6 +101,7 @@ export const deviceFeature = message({
   // SYSTEM_SLEEP's; the others take one at most.
   fds: 2,
   size: { fixed: DeviceFeature.structSize, data: DATA_MAX, argsz: true },
+  shown: showsAll,
   decode: decodeFeatureRequest,
   answer: ({ features }, request, fds) => features.feature(request, fds),
   command: shape(false),

@@ -16,6 +16,19 @@ import type { Ref, Shape } from './shape.ts';
 /** A reply that is a header alone. */
 export const EMPTY_ANSWER: Answer = { payload: NOTHING };
 
+/** A payload where it lies: `size` bytes from `at` on. */
+export interface Payload {
+  readonly view: DataView;
+  readonly at: number;
+  readonly size: number;
+}
+
+/** Whether a byte of a region is plain memory, which the device does not see accessed. */
+export type IsMemory = (region: number, offset: number) => boolean;
+
+/** For `shown`: no data follows the structures of this message, however long they are. */
+export const showsAll = ({ size }: Payload): number => size;
+
 /** How long the payload of a message to the server may be (message-sizes.ts). */
 export interface PayloadSize {
   /** Bytes of its structures. */
@@ -67,6 +80,11 @@ export interface Message<Name extends string = string, Num extends number = numb
   /** How it reads: in `vfio trace`, and in Wireshark. */
   readonly command: Shape;
   readonly reply: Shape;
+  /**
+   * Bytes of a payload that events hold also for readers without data; the rest is data. Register
+   * values belong to them, bytes of memory do not. Default: its structures, `size.fixed`.
+   */
+  shown?(payload: Payload, isReply: boolean, isMemory: IsMemory): number;
   /**
    * A payload with asterisks in place of its secrets; the same object when it has none. Default: it
    * has none.

@@ -4,7 +4,7 @@
  */
 import { RegionIndex } from '../../abi/vfio.ts';
 import { struct } from '../../base/struct.ts';
-import { message } from './message.ts';
+import { type IsMemory, message, type Payload } from './message.ts';
 import { made, NOTHING } from './payload.ts';
 import { dec, hex, name, otherwise, pick, ref, type Shape, value, type Word } from './shape.ts';
 
@@ -33,11 +33,23 @@ function shape(...words: Word[]): Shape {
 const withData = shape(' = ', value(RegionAccess.structSize));
 const withoutData = shape(', ', dec(RegionAccess.count), ' bytes');
 
+/** The widest register. */
+const WIDEST = 8;
+
+/** The structure, and behind it the value of a register. */
+function withValue({ view, at, size }: Payload, isMemory: IsMemory): number {
+  const value = size - RegionAccess.structSize;
+  if (value <= 0 || value > WIDEST) return RegionAccess.structSize;
+  const offset = view.getUint32(at, true) + view.getUint32(at + 4, true) * 2 ** 32;
+  return isMemory(view.getUint32(at + RegionAccess.region.offset, true), offset) ? RegionAccess.structSize : size;
+}
+
 export const regionRead = message({
   name: 'REGION_READ',
   number: 9,
   from: 'client',
   size: { fixed: RegionAccess.structSize },
+  shown: (payload, isReply, isMemory) => (isReply ? withValue(payload, isMemory) : RegionAccess.structSize),
   inPlace: (regions, reader, writer) => regions.read(reader, writer),
   command: withoutData,
   reply: withData,
@@ -48,6 +60,7 @@ export const regionWrite = message({
   number: 10,
   from: 'client',
   size: { fixed: RegionAccess.structSize, data: 'negotiated', counted: { ref: ref(RegionAccess.count), unit: 1 } },
+  shown: (payload, isReply, isMemory) => (isReply ? RegionAccess.structSize : withValue(payload, isMemory)),
   inPlace: (regions, reader, writer) => regions.write(reader, writer),
   command: withData,
   reply: withoutData,

@@ -161,6 +161,7 @@ export const regionInfo = message({
   number: 5,
   from: 'client',
   size: { fixed: RegionInfo.structSize, argsz: true },
+  shown: ({ size }, isReply) => (isReply ? size : RegionInfo.structSize),
   decode: decodeRegionInfoRequest,
   answer({ regionFiles }, { argsz, index }) {
     const { info, file } = regionFiles.region(index);

@@ -115,6 +115,7 @@ export const regionIoFds = message({
   number: 6,
   from: 'client',
   size: { fixed: RegionIoFds.structSize, argsz: true },
+  shown: ({ size }, isReply) => (isReply ? size : RegionIoFds.structSize),
   decode: decodeIoFdsRequest,
   answer({ regionFiles }, { argsz, index }) {
     const { bells, open } = regionFiles.doorbells(index);

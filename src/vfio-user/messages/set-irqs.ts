@@ -8,7 +8,7 @@ import { MAX_FDS } from '../../abi/vfio-user.ts';
 import { hex } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
 import type { SetIrqsRequest } from './answer-context.ts';
-import { EMPTY_ANSWER, message } from './message.ts';
+import { EMPTY_ANSWER, message, showsAll } from './message.ts';
 import { check, checkArgsz, made, NOTHING } from './payload.ts';
 import { bytes, DONE, longer, name, pick, vectors } from './shape.ts';
 
@@ -57,6 +57,7 @@ export const setIrqs = message({
   from: 'client',
   fds: MAX_FDS,
   size: { fixed: IrqSet.structSize, data: VECTORS_MAX, argsz: true },
+  shown: showsAll,
   decode: decodeSetIrqs,
   answer({ irqs }, request, fds) {
     irqs.set(request, fds);

@@ -11,7 +11,7 @@ import { viewOf } from '../../base/data-view.ts';
 import { VfioError } from '../../base/errno.ts';
 import { struct } from '../../base/struct.ts';
 import { ADOPT_CAPABILITY, ADOPTED_CAPABILITY, type AdoptedCapability } from './adoption.ts';
-import { message } from './message.ts';
+import { message, showsAll } from './message.ts';
 import { dec, text } from './shape.ts';
 
 /** Followed by the capabilities: JSON in UTF-8 with a NUL at its end, or nothing. */
@@ -271,6 +271,7 @@ export const version = message({
   number: 1,
   from: 'client',
   size: { fixed: Version.structSize, data: MAX_JSON_BYTES },
+  shown: showsAll,
   answer() {
     throw new VfioError('EINVAL', 'VERSION comes once');
   },

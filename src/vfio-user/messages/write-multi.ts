@@ -2,7 +2,7 @@
 import { RegionIndex } from '../../abi/vfio.ts';
 import { VfioError } from '../../base/errno.ts';
 import { struct } from '../../base/struct.ts';
-import { message } from './message.ts';
+import { type IsMemory, message, type Payload } from './message.ts';
 import { check, made } from './payload.ts';
 import { dec, each, hex, name, ref, value } from './shape.ts';
 
@@ -47,11 +47,21 @@ export function checkWriteMulti(payload: Uint8Array): number {
   return Number(count);
 }
 
+/** All writes, unless one goes to memory. */
+function untilMemory({ view, at, size }: Payload, isMemory: IsMemory): number {
+  for (let entry: number = WriteMulti.structSize; entry + WriteMultiEntry.structSize <= size; entry += WriteMultiEntry.structSize) {
+    const offset = view.getUint32(at + entry, true) + view.getUint32(at + entry + 4, true) * 2 ** 32;
+    if (isMemory(view.getUint32(at + entry + WriteMultiEntry.region.offset, true), offset)) return WriteMulti.structSize;
+  }
+  return size;
+}
+
 export const writeMulti = message({
   name: 'REGION_WRITE_MULTI',
   number: 15,
   from: 'client',
   size: { fixed: WriteMulti.structSize, data: 'negotiated', counted: { ref: ref(WriteMulti.count), unit: WriteMultiEntry.structSize } },
+  shown: (payload, _, isMemory) => untilMemory(payload, isMemory),
   inPlace: (regions, reader, writer) => regions.writeMulti(reader, writer),
   command: {
     structs: [WriteMulti],

@@ -12,6 +12,7 @@ import type { VersionMessage } from '../messages/version.ts';
 import { DmaCommands } from './dma-commands.ts';
 import { mayBeQemu } from './dma-layout.ts';
 import { DmaMappings } from './dma-mappings.ts';
+import type { CommandEvents } from './dma-transfer.ts';
 import { Features } from './features.ts';
 import { IrqLines } from './irq-lines.ts';
 import { MigrationMessages } from './migration-messages.ts';
@@ -26,6 +27,7 @@ export interface AttachmentOptions {
   readonly clock: Clock;
   /** The writer of the server's own commands. */
   readonly writer: FrameWriter;
+  readonly events: CommandEvents;
   readonly carriesFds: boolean;
   /** A command of the server waits to be sent. */
   readonly onQueued: () => void;
@@ -58,14 +60,14 @@ export class Attachment implements AnswerContext {
 
   /** @throws VfioError what the device throws; the caller keeps the device then */
   constructor(options: AttachmentOptions) {
-    const { device, client, limits, clock, writer, carriesFds, onQueued, onSleep, onGone, onBug } = options;
+    const { device, client, limits, clock, writer, events, carriesFds, onQueued, onSleep, onGone, onBug } = options;
     const { maxMsgFds, maxDataXferSize } = client.capabilities;
     const maxDataBytes = Math.min(maxDataXferSize, limits.maxDataBytes);
     this.device = device;
     this.#onBug = onBug;
     this.regions = new RegionMessages(device, limits.maxDataBytes);
     const readBytes = client.dmaReadBytes ?? null;
-    this.dma = new DmaCommands({ writer, clock, maxDataBytes, readBytes, askLayout: mayBeQemu(client), onQueued });
+    this.dma = new DmaCommands({ writer, events, clock, maxDataBytes, readBytes, askLayout: mayBeQemu(client), onQueued });
     this.mappings = new DmaMappings(device, this.dma, limits, clock);
     this.irqs = new IrqLines(device);
     this.regionFiles = new RegionFiles({

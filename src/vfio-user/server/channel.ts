@@ -10,6 +10,7 @@ import { FrameWriter } from '../frame-writer.ts';
 import { FrameReader, OVERHEAD_BYTES } from '../frames.ts';
 import type { ServerLimits } from '../limits.ts';
 import { MessageSizes } from '../message-sizes.ts';
+import type { SocketEvents } from './socket-events.ts';
 
 /**
  * While a batch of messages is done, the server sends its replies when there are so many bytes of
@@ -24,6 +25,7 @@ export interface ServerChannelOptions {
   readonly limits: ServerLimits;
   readonly clock: Clock;
   readonly keepAlive: boolean;
+  readonly events: SocketEvents;
   /** The current message of `reader`. */
   readonly onMessage: () => void;
   /** Everything that waited for the peer to take it has gone. */
@@ -38,6 +40,7 @@ export class ServerChannel implements Disposable {
   readonly stream: ByteStream;
   readonly reader: FrameReader;
   readonly writer: FrameWriter;
+  readonly events: SocketEvents;
   readonly #options: ServerChannelOptions;
   #listening: Disposable | null = null;
   #started = false;
@@ -55,9 +58,14 @@ export class ServerChannel implements Disposable {
     const { stream, limits } = options;
     this.#options = options;
     this.stream = stream;
+    this.events = options.events;
     const sizes = new MessageSizes(limits.maxDataBytes);
     this.reader = new FrameReader(stream, { maxMessageBytes: limits.maxDataBytes + OVERHEAD_BYTES, sizes, maxFds: limits.maxMsgFds });
-    this.writer = new FrameWriter(stream, { onDrained: () => this.#drained(), onError: options.onLost });
+    this.writer = new FrameWriter(stream, {
+      watch: options.events,
+      onDrained: () => this.#drained(),
+      onError: options.onLost,
+    });
   }
 
   start(): void {
@@ -138,7 +146,8 @@ export class ServerChannel implements Disposable {
 
   /** False when it stopped because too much waits. */
   #batch(): boolean {
-    const { reader, writer } = this;
+    const { reader, writer, events } = this;
+    const { onMessage } = this.#options;
     let all = true;
     while (!this.#closed) {
       if (this.#mustWait()) {
@@ -146,7 +155,8 @@ export class ServerChannel implements Disposable {
         break;
       }
       if (!reader.next()) break;
-      this.#options.onMessage();
+      if (events.on) events.received(reader, onMessage);
+      else onMessage();
       if (writer.queued > FLUSH_BYTES) this.#flush();
     }
     if (this.#closed) return true;

@@ -44,6 +44,7 @@ class FakeClient {
       maxDataBytes: options.maxDataBytes ?? 4096,
       readBytes: options.readBytes === undefined ? 2 ** 22 : options.readBytes,
       askLayout: options.askLayout ?? false,
+      events: { on: false, cause: 0, last: 0 },
       onQueued: () => {},
     });
   }

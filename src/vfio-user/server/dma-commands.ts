@@ -17,6 +17,7 @@ import type { FrameWriter } from '../frame-writer.ts';
 import type { FrameReader } from '../frames.ts';
 import { Command, DmaAccess, putHeader, replyError } from '../messages.ts';
 import { DMA_FIXED_BYTES, type DmaLayout, dataAt, layoutOfReadReply } from './dma-layout.ts';
+import type { CommandEvents, Pending, Transfer } from './dma-transfer.ts';
 
 /** The most messages in flight, and the most bytes of data in messages that wait to be sent. */
 const WINDOW = 64;
@@ -35,27 +36,8 @@ const REPLY_COST_BYTES = 4096;
  */
 const LATE_MAX = 256;
 
-interface Transfer {
-  readonly write: boolean;
-  readonly address: bigint;
-  readonly buffer: Uint8Array;
-  /** Bytes that messages were made for, and bytes that replies came for. */
-  started: number;
-  finished: number;
-  error: VfioError | null;
-  readonly resolve: () => void;
-  readonly reject: (error: VfioError) => void;
-}
-
-interface Pending {
-  readonly transfer: Transfer;
-  readonly start: number;
-  readonly count: number;
-  readonly layout: DmaLayout;
-  readonly sentNs: number;
-}
-
 export interface DmaCommandsOptions {
+  readonly events: CommandEvents;
   readonly writer: FrameWriter;
   readonly clock: Clock;
   /** Bytes of data in one message at most: what the client takes. */
@@ -73,6 +55,7 @@ export interface DmaCommandsOptions {
 
 export class DmaCommands {
   readonly #writer: FrameWriter;
+  readonly #events: CommandEvents;
   readonly #clock: Clock;
   readonly #maxData: number;
   /** Bytes of data in one DMA_READ, and of all that are in flight, with `#readCost` for each. */
@@ -99,6 +82,7 @@ export class DmaCommands {
 
   constructor(options: DmaCommandsOptions) {
     this.#writer = options.writer;
+    this.#events = options.events;
     this.#clock = options.clock;
     this.#maxData = options.maxDataBytes;
     const { readBytes } = options;
@@ -147,7 +131,7 @@ export class DmaCommands {
     }
     if (buffer.length === 0) return Promise.resolve();
     return new Promise((resolve, reject) => {
-      this.#queue.push({ write, address, buffer, started: 0, finished: 0, error: null, resolve, reject });
+      this.#queue.push({ write, address, buffer, started: 0, finished: 0, error: null, cause: this.#events.cause, resolve, reject });
       this.#onQueued();
     });
   }
@@ -221,10 +205,29 @@ export class DmaCommands {
       bytes.set(buffer.subarray(started, started + count), data);
       if (layout === 'qemu') view.setUint32(data + count, 0, true);
     }
-    this.#writer.commit(size);
-    this.#pending.set(id, { transfer, start: started, count, layout, sentNs: this.#clock.nowNs() });
+    const event = this.#commit(size, transfer.cause);
+    this.#pending.set(id, { transfer, start: started, count, layout, sentNs: this.#clock.nowNs(), event });
     this.#account(transfer, count, 1);
     transfer.started += count;
+  }
+
+  /** @returns `seq` of the message's event */
+  #commit(size: number, cause: number): number {
+    const events = this.#events;
+    if (!events.on) {
+      this.#writer.commit(size);
+      return 0;
+    }
+    const before = events.cause;
+    events.cause = cause;
+    this.#writer.commit(size);
+    events.cause = before;
+    return events.last;
+  }
+
+  /** `seq` of the event of the command that the reply `id` answers; 0: none is known. */
+  eventOf(id: number): number {
+    return this.#pending.get(id)?.event ?? 0;
   }
 
   /** In flight, or no longer. */
@@ -243,7 +246,7 @@ export class DmaCommands {
     putHeader(view, at, this.#askId, Command.DMA_WRITE, DMA_FIXED_BYTES, HeaderFlags.COMMAND);
     DmaAccess.address.set(view, at + HEADER_BYTES, this.#queue[0]!.address);
     DmaAccess.count.set(view, at + HEADER_BYTES, 0n);
-    this.#writer.commit(DMA_FIXED_BYTES);
+    this.#commit(DMA_FIXED_BYTES, this.#queue[0]!.cause);
   }
 
   /**
@@ -309,6 +312,7 @@ export class DmaCommands {
       started: 0,
       finished: 0,
       error: null,
+      cause: transfer.cause,
       resolve: () => this.#finish(transfer, count),
       reject: (error) => this.#fail(transfer, error),
     });

@@ -1,6 +1,7 @@
 /** Replies to a client's commands, on the main socket: now, later, and errors. */
 import { HEADER_BYTES, HeaderFlags } from '../../abi/vfio-user.ts';
 import { Errno, errnoOf, VfioError } from '../../base/errno.ts';
+import type { EventSource } from '../../events/source.ts';
 import type { OwnedFd } from '../../sys/owned-fd.ts';
 import { commandName, encodeReason, putHeader } from '../messages.ts';
 import type { ServerChannel } from './channel.ts';
@@ -15,6 +16,8 @@ export interface RepliesOptions {
   readonly onBug: (what: string, error: unknown) => void;
   /** The stream failed. */
   readonly onLost: (error: unknown) => void;
+  /** Where the server emits. */
+  readonly events: EventSource;
 }
 
 export class Replies {
@@ -46,15 +49,19 @@ export class Replies {
 
   /** The device wants the reply that `begin` has room for to wait: keeps it, and goes on. */
   hold(held: Promise<void>, size: number): void {
-    const { channel, isClosed, onBug, onLost } = this.#options;
+    const { channel, isClosed, onBug, onLost, events } = this.#options;
     const { writer } = channel;
+    const { cause } = events;
     const at = writer.begin(size);
     const reply = writer.bytes.slice(at, at + size);
     channel.hold(size);
     const answer = () => {
       if (isClosed()) return;
       writer.bytes.set(reply, writer.begin(size));
+      const before = events.cause;
+      events.cause = cause;
       writer.commit(size);
+      events.cause = before;
       channel.send();
       channel.hold(-size);
     };

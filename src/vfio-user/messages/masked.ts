@@ -1,10 +1,11 @@
 /**
  * A vfio-user message without the VF token that it may carry: in VERSION, where a client shows it,
- * and in DEVICE_FEATURE, where the driver of a physical function sets it. The trace shows messages,
- * and keeps them in files, in this form alone.
+ * and in DEVICE_FEATURE, where the driver of a physical function sets it. Events hold messages, and
+ * `vfio trace` shows them, in this form alone.
  */
 import { HEADER_BYTES, Header } from '../../abi/vfio-user.ts';
-import { messageOf, viewOf } from '../../vfio-user/messages.ts';
+import { viewOf } from '../../base/data-view.ts';
+import { messageOf } from './table.ts';
 
 /**
  * The same bytes when there is no token in them, else a copy of the same length with asterisks.
