@@ -5,6 +5,8 @@
  *
  * The shapes here are version 1 of the records (`EVENTS_VERSION`). A kind or a field may be added
  * within a version; a change of what is there makes a new one.
+ *
+ * Longer than 400 lines because the records of all kinds are one contract.
  */
 import type { LogLevel } from '../base/log.ts';
 
@@ -192,14 +194,18 @@ export interface GroupEvent extends EventHead {
   readonly reason?: string;
 }
 
-/** A function appeared, or is gone. */
+/** A function appeared, or is gone; with `errno` it could not be plugged in. */
 export interface PlugEvent extends EventHead {
   readonly kind: 'plug';
+  /** `asked to leave`: its users are asked to close it. */
   readonly step: 'added' | 'removed' | 'asked to leave';
+  /** The name in its declaration. */
   readonly name?: string;
+  readonly errno?: string;
+  readonly reason?: string;
 }
 
-/** A device was opened or closed. */
+/** A device or a container was opened or closed. */
 export interface OpenEvent extends EventHead {
   readonly kind: 'open';
   readonly step: 'opened' | 'closed' | 'refused';

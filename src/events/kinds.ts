@@ -136,8 +136,8 @@ export const kinds: { readonly [K in EventKind]: KindRow<K> } = {
   },
   plug: {
     ...quiet,
-    fields: { step: 'text', name: 'text?' },
-    words: ({ step, name }) => `${step}${name === undefined ? '' : `: ${name}`}`,
+    fields: { step: 'text', name: 'text?', errno: 'text?', reason: 'text?' },
+    words: (e) => `${e.step}${e.name === undefined ? '' : `: ${e.name}`}${refusal(e)}`,
   },
   open: {
     ...quiet,

@@ -66,7 +66,7 @@ export class ReportLog implements Disposable {
     }
     const intervalNs = seen !== undefined && seen.swallowed > 0 ? longer(seen.intervalNs) : INTERVAL_NS;
     if (seen !== undefined) this.#writeCount(seen);
-    const line = note === null ? `${device}: ${wordsOf(row, details)}` : note.text;
+    const line = note === null ? named(device, wordsOf(row, details)) : note.text;
     texts.set(text, { atNs: now, intervalNs, swallowed: 0, level, line });
     this.#write(level, line);
   }
@@ -152,6 +152,11 @@ function firstLine(text: string): string {
 
 function longer(intervalNs: number): number {
   return Math.min(2 * intervalNs, INTERVAL_MAX_NS);
+}
+
+/** Words that name the device stand alone. */
+function named(device: string, words: string): string {
+  return words.includes(device) ? words : `${device}: ${words}`;
 }
 
 function wordsOf(row: KindRow, details: object): string {

@@ -330,7 +330,7 @@ export class World {
       count(`bus mastering of ${fn.bdf}`, fn.config.bytes[4]! & 4);
     }
     // The log waits to print how often it suppressed a line.
-    this.machine.context.events[Symbol.dispose]();
+    this.machine.context.stream[Symbol.dispose]();
     count('timers', this.clock.pendingTimers);
     if (Object.keys(left).length > 0) throw new Error(`left over: ${JSON.stringify(left)}`);
     this.machine[Symbol.dispose]();

@@ -323,7 +323,7 @@ export class SharedWorld {
     count('holds', this.holds);
     count('references to the sink', this.sink.references - 1);
     // The log waits to print how often it suppressed a line.
-    this.machine.context.events[Symbol.dispose]();
+    this.machine.context.stream[Symbol.dispose]();
     count('timers', this.clock.pendingTimers);
     count('functions', this.machine.functions.size - 2);
     for (const group of this.machine.groups.values()) {

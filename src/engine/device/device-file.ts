@@ -248,6 +248,8 @@ export class DeviceFile implements Device, OpenFile, RegionFile, VfioFile {
       if (!(token instanceof Uint8Array) || token.length < VF_TOKEN_BYTES)
         throw new VfioError('EINVAL', `${this.device.bdf}: a VF token has ${VF_TOKEN_BYTES} bytes`);
       this.device.token!.set(token);
+      const { events } = this.device.host;
+      if (events.on) events.emit('token', { step: 'set' });
     });
   }
 

@@ -136,7 +136,7 @@ export function migrationOf({ host, mediation, power }: MovedDevice, vconfig: Vi
   const model = own ?? mediation?.migration;
   if (model === undefined) return null;
   const failed: Failed = own === undefined ? mediation!.failed : (what, error) => host.modelFailed(what, error);
-  return new DeviceMigration(new PciTarget({ host, model: checkedModel(model, failed), vconfig, power }), failed);
+  return new DeviceMigration(new PciTarget({ host, model: checkedModel(model, failed), vconfig, power }), failed, host.events);
 }
 
 /**

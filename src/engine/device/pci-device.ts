@@ -113,7 +113,7 @@ export class VfioPciDevice implements BoundDevice, ReleaseTarget, TokenSubject {
   matches(nameAndOptions: string): boolean {
     const name = parseDeviceName(this.bdf, nameAndOptions);
     if (name === null) return false;
-    authorize(this, name.token, this.ctx.events);
+    authorize(this, name.token, this.host.events);
     return true;
   }
 
@@ -229,7 +229,7 @@ export class VfioPciDevice implements BoundDevice, ReleaseTarget, TokenSubject {
    */
   #firstOpen(file: VmFile | null): void {
     using undo = new Cleanup();
-    const vm = VmReference.take(file, this.ctx);
+    const vm = VmReference.take(file, this.ctx, this.host.events);
     if (vm !== null) undo.use(vm);
     this.#open = enable(this, { current: () => this.#open, userReset: () => this.#userReset(), idle: () => this.#idle() });
     undo.defer(() => this.#disableIfOpen());

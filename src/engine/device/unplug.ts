@@ -5,6 +5,7 @@
  * @see linux/drivers/vfio/vfio_main.c, vfio_unregister_group_dev(); vfio_pci_core_request()
  */
 import { keepAlive } from '../../base/keep-alive.ts';
+import type { EventSource } from '../../events/source.ts';
 import type { EngineContext } from '../context.ts';
 
 /** How often Linux repeats the request. */
@@ -12,6 +13,7 @@ const REQUEST_INTERVAL_MS = 10_000;
 
 export interface ReleaseTarget {
   readonly bdf: string;
+  readonly host: { readonly events: EventSource };
   /** Ask all users once more. False when no user listens. */
   request(): boolean;
   /** Take the device from its users. */
@@ -51,8 +53,9 @@ export class ReleaseRequest {
   }
 
   #request(): void {
-    const told = this.#target.request();
-    const { bdf } = this.#target;
+    const { bdf, host } = this.#target;
+    const seq = host.events.on ? host.events.emit('plug', { step: 'asked to leave' }) : 0;
+    const told = host.events.during(seq, () => this.#target.request());
     if (this.#done) return;
     if (!told && this.count === 0) {
       this.#ctx.events.note(

@@ -68,17 +68,32 @@ export interface TokenSubject {
  * the device by its name, so that a PF's token is set even if the open then fails for another
  * reason (S3-12).
  *
+ * @param events of the device: tokens are in no event
  * @throws VfioError EACCES for a token that is missing or wrong; EINVAL for one that would not be
  * used (S3-03)
  */
 export function authorize(device: TokenSubject, token: Uint8Array | null, events: EventSource): void {
   const refused = refusal(device, token);
-  if (refused === null) return;
-  // S3-25: the administrator's log has the refusal, too, at a limited rate and without the token.
-  events.note('info', `${device.bdf} vf token ${refused.message}`, refused.message);
-  throw refused;
+  if (refused !== null) {
+    // S3-25: the administrator's log has the refusal, too, at a limited rate and without the token.
+    events.emit('token', { step: 'refused', reason: refused.message });
+    throw refused;
+  }
+  if (token === null) return;
+  if (!sets(device)) {
+    if (events.on) events.emit('token', { step: 'matched' });
+    return;
+  }
+  device.token!.set(token);
+  if (events.on) events.emit('token', { step: 'set' });
 }
 
+/** A PF whose VFs have no user takes the token that it is opened with as its new one (T7). */
+function sets({ isVirtualFunction, token }: TokenSubject): boolean {
+  return !isVirtualFunction && token?.users === 0;
+}
+
+/** Changes nothing. */
 function refusal(device: TokenSubject, given: Uint8Array | null): VfioError | null {
   const { bdf, token, physical } = device;
   if (device.isVirtualFunction) {
@@ -91,7 +106,6 @@ function refusal(device: TokenSubject, given: Uint8Array | null): VfioError | nu
     if (given === null) return missing(bdf, `${token.users} of its virtual functions ${token.users === 1 ? 'is' : 'are'} in use`);
     return token.equals(given) ? null : wrong(bdf, bdf);
   }
-  if (given !== null) token.set(given);
   return null;
 }
 

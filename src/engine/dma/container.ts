@@ -35,7 +35,7 @@ export class Container implements Disposable {
   /** Where it emits. */
   readonly events: EventSource;
 
-  /** @param closed called once, when the file is closed: for a list of open containers */
+  /** @param closed called once, as the file is closed: for a list of open containers */
   constructor(context: EngineContext, closed: () => void = () => {}) {
     this.#context = context;
     this.#closed = closed;
@@ -96,8 +96,8 @@ export class Container implements Disposable {
   close(): void {
     if (!this.#open) return;
     this.#open = false;
-    this.put();
     this.#closed();
+    this.put();
   }
 
   /** The same as `close`. */

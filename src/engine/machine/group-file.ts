@@ -9,6 +9,7 @@ import { withoutVfTokens } from '../../abi/vf-token.ts';
 import { GroupFlags } from '../../abi/vfio.ts';
 import { VfioError } from '../../base/errno.ts';
 import { INSPECT } from '../../base/inspect.ts';
+import { refusalOf } from '../../events/outcome.ts';
 import type { EngineContext } from '../context.ts';
 import { DeviceFile } from '../device/device-file.ts';
 import type { DeviceFileHolder } from '../device/hosted-function.ts';
@@ -145,7 +146,7 @@ export class GroupFile implements Disposable, DeviceFileHolder, OpenGroup, VfioF
       throw new VfioError('EINVAL', `group ${this.group.id} is in a container already`, { fix: 'Unset that one first.' });
     }
     if (this.#gone) throw this.#goneError();
-    this.group.claim(this);
+    this.#claimFor(container);
     try {
       this.#ctx.faults.step('group.claim');
       container.attachGroup(this.group);
@@ -156,6 +157,16 @@ export class GroupFile implements Disposable, DeviceFileHolder, OpenGroup, VfioF
     this.#container = container;
   }
 
+  #claimFor({ events }: Container): void {
+    const group = this.group.id;
+    try {
+      this.group.claim(this);
+    } catch (error) {
+      if (events.on) events.emit('group', { group, step: 'attached', container: events.name, ...refusalOf(error) });
+      throw error;
+    }
+  }
+
   /**
    * VFIO_GROUP_UNSET_CONTAINER.
    *
@@ -163,6 +174,19 @@ export class GroupFile implements Disposable, DeviceFileHolder, OpenGroup, VfioF
    */
   unsetContainer(): void {
     this.#check();
+    const container = this.#container;
+    try {
+      this.#checkUnset();
+    } catch (error) {
+      const { events } = container ?? this.#ctx;
+      const inside = container === null ? {} : { container: events.name };
+      if (events.on) events.emit('group', { group: this.group.id, step: 'detached', ...inside, ...refusalOf(error) });
+      throw error;
+    }
+    this.#detach();
+  }
+
+  #checkUnset(): void {
     if (this.#container === null) throw new VfioError('EINVAL', `group ${this.group.id} is in no container`);
     const open = this.#devices.size + this.#opening;
     if (open > 0) {
@@ -170,7 +194,6 @@ export class GroupFile implements Disposable, DeviceFileHolder, OpenGroup, VfioF
         fix: 'Close the device files, and dispose of their mappings, first.',
       });
     }
-    this.#detach();
   }
 
   /**
@@ -225,8 +248,7 @@ export class GroupFile implements Disposable, DeviceFileHolder, OpenGroup, VfioF
   markGone(): void {
     if (this.#gone) return;
     this.#gone = true;
-    this.#detach();
-    if (this.group.file === this) this.group.file = null;
+    this.#leave();
   }
 
   /**
@@ -250,8 +272,16 @@ export class GroupFile implements Disposable, DeviceFileHolder, OpenGroup, VfioF
    */
   #releaseWhenUnused(): void {
     if (!this.#closed || this.#devices.size > 0 || this.#opening > 0) return;
+    this.#leave();
+  }
+
+  /** The group may be opened anew. */
+  #leave(): void {
     this.#detach();
-    if (this.group.file === this) this.group.file = null;
+    if (this.group.file !== this) return;
+    this.group.file = null;
+    const { events } = this.#ctx;
+    if (events.on) events.emit('group', { group: this.group.id, step: 'closed' });
   }
 
   #detach(): void {

@@ -85,10 +85,10 @@ export class Hotplug {
     const { fabric, groups, events } = this.#o;
     for (const fn of all) {
       if (fabric.functions.get(fn.bdf) !== fn) continue;
-      const groupId = fn.group?.id ?? null;
-      groups.leave(fn);
-      fabric.unplug(fn);
-      events.tell({ kind: 'remove', bdf: fn.bdf, groupId });
+      events.removed(fn, () => {
+        groups.leave(fn);
+        fabric.unplug(fn);
+      });
     }
   }
 }

@@ -67,6 +67,8 @@ export class IsolationGroup<F extends GroupedFunction = GroupedFunction> impleme
   /** Bound drivers that use DMA, by function. */
   readonly #users = new Map<F, { readonly driver: string; readonly use: DmaUse }>();
   #owner: object | null = null;
+  /** Firmware demands identity mappings for one of its functions. */
+  #direct = false;
 
   constructor(id: number, iommu: IommuProperties) {
     this.id = id;
@@ -119,6 +121,7 @@ export class IsolationGroup<F extends GroupedFunction = GroupedFunction> impleme
 
   #recompute(): void {
     const own = this.#functions.flatMap((f) => f.reserved);
+    this.#direct = own.some((window) => window.kind === 'direct');
     this.#iommu = own.length === 0 ? this.#unit : { ...this.#unit, reserved: [...this.#unit.reserved, ...own] };
   }
 
@@ -181,6 +184,11 @@ export class IsolationGroup<F extends GroupedFunction = GroupedFunction> impleme
     if (this.#owner === owner) this.#owner = null;
   }
 
+  /** Whether a user could have the group, or has it; `viability` names the functions in the way. */
+  get viable(): boolean {
+    return this.#users.size === 0 && !this.#direct;
+  }
+
   /**
    * Whether a user could have the group, and the functions that are in the way. Changes nothing.
    */
@@ -198,7 +206,7 @@ export class IsolationGroup<F extends GroupedFunction = GroupedFunction> impleme
         });
       }
     }
-    return { viable: culprits.length === 0, culprits };
+    return { viable: this.viable, culprits };
   }
 
   #foreignDomain(): string | null {

@@ -1,15 +1,21 @@
 /** Suspend and resume of a whole machine (S2-42). */
 import { VfioError } from '../../base/errno.ts';
 import { keepAlive } from '../../base/keep-alive.ts';
+import type { EventSource } from '../../events/source.ts';
 import type { PciFunction } from './pci-function.ts';
 
 export class MachineSleep {
   readonly #name: string;
   readonly #functions: ReadonlyMap<string, PciFunction>;
+  readonly #events: EventSource;
   #sleep: Promise<void> | null = null;
 
-  /** @param functions  those of the machine, as they come and go */
-  constructor(name: string, functions: ReadonlyMap<string, PciFunction>) {
+  /**
+   * @param functions  those of the machine, as they come and go
+   * @param events  the machine's own
+   */
+  constructor(name: string, functions: ReadonlyMap<string, PciFunction>, events: EventSource) {
+    this.#events = events;
     this.#name = name;
     this.#functions = functions;
   }
@@ -25,7 +31,11 @@ export class MachineSleep {
       const bound = [...this.#functions.values()].flatMap((fn) => (fn.vfio === null ? [] : [fn.vfio]));
       // Timers do not keep the process alive, and a process that waits for the sleep is not done.
       const alive = keepAlive();
-      this.#sleep = Promise.all(bound.map((device) => device.suspend())).then(() => alive[Symbol.dispose]());
+      const sleep = Promise.all(bound.map((device) => device.suspend())).then(() => {
+        alive[Symbol.dispose]();
+        if (this.#sleep === sleep && this.#events.on) this.#events.emit('power', { state: 'suspended' });
+      });
+      this.#sleep = sleep;
     }
     return this.#sleep;
   }
@@ -33,7 +43,10 @@ export class MachineSleep {
   resume(): void {
     if (this.#sleep === null) return;
     this.#sleep = null;
-    for (const fn of this.#functions.values()) fn.vfio?.resume();
+    const seq = this.#events.on ? this.#events.emit('power', { state: 'resumed' }) : 0;
+    this.#events.during(seq, () => {
+      for (const fn of this.#functions.values()) fn.vfio?.resume();
+    });
   }
 
   /** @throws VfioError EBUSY */

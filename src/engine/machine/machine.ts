@@ -12,6 +12,7 @@ import type { EventFlow, EventOptions } from '../../abi/event.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
 import { INSPECT } from '../../base/inspect.ts';
+import { emitted, refusalOf } from '../../events/outcome.ts';
 import { compareBdf, parseBdf } from '../../pci/bdf.ts';
 import type { EngineContext } from '../context.ts';
 import { Container } from '../dma/container.ts';
@@ -49,14 +50,17 @@ export class Machine implements Disposable {
   readonly #sleep: MachineSleep;
   /** Files of mediators that the declaration names and that were not loaded. */
   readonly #missing: readonly string[];
-  readonly #ownsStream: boolean;
+  /** Its part in the stream, and in the plan of faults. */
+  readonly #owns: Disposable;
   readonly #containers = new Set<Container>();
   #disposed = false;
 
   /** @throws VfioError EINVAL, EEXIST, ENOSPC for a declaration that is no machine */
   constructor(spec: MachineSpec, options: MachineOptions) {
-    this.#ownsStream = options.events === undefined;
+    using undo = new Cleanup();
     this.context = contextOf(spec, options, () => vectorsInUse(this.functions.values()));
+    undo.use(options.events === undefined ? this.context.stream : this.context.events);
+    undo.use(this.#emitFaults());
     this.name = spec.name ?? 'machine';
     this.#missing = options.mediators === undefined ? (spec.mediators ?? []) : [];
     this.#listeners = new MachineEvents(this.context);
@@ -64,7 +68,7 @@ export class Machine implements Disposable {
     this.drivers.noteAll(spec.devices);
     this.process = Process.root({ pageSize: this.context.pageSize, allocate: options.allocate });
     this.#fabric = new Fabric(spec, options.models ?? {}, this.context);
-    this.#sleep = new MachineSleep(this.name, this.functions);
+    this.#sleep = new MachineSleep(this.name, this.functions, this.context.events);
     this.#groups = new GroupTable(this.#fabric, options.nodeOwner ?? 0, checkGrouping(spec.grouping));
     this.#binder = new Binder({
       ctx: this.context,
@@ -88,14 +92,25 @@ export class Machine implements Disposable {
       added: (placed) => this.#added(placed),
       unbind: (fn) => this.#unbind(fn),
     });
-    const placed = this.#fabric.powerOn(spec.devices);
-    this.#groups.join(placed.map((p) => p.fn));
-    for (const one of placed) this.#firstProbe(one);
-    for (const { fn, spec } of placed) this.#sriov.first(fn, spec.numVfs ?? 0);
+    const { events } = this.context;
+    const seq = events.on ? events.emit('power', { state: 'on' }) : 0;
+    events.during(seq, () => {
+      const placed = this.#fabric.powerOn(spec.devices);
+      this.#groups.join(placed.map((p) => p.fn));
+      this.#added(placed);
+    });
+    this.#owns = undo.move();
+  }
+
+  #emitFaults(): Disposable {
+    const { events, faults } = this.context;
+    return faults.on((step, errno) => {
+      if (events.on) events.emit('fault', { step, errno });
+    });
   }
 
   #added(placed: readonly Placed[]): void {
-    for (const { fn } of placed) this.#listeners.tell({ kind: 'add', bdf: fn.bdf, groupId: fn.group?.id ?? null });
+    for (const { fn } of placed) this.#listeners.added(fn);
     for (const one of placed) this.#firstProbe(one);
     for (const { fn, spec } of placed) this.#sriov.first(fn, spec.numVfs ?? 0);
   }
@@ -169,7 +184,9 @@ export class Machine implements Disposable {
     const container: Container = new Container(this.context, () => {
       onExit[Symbol.dispose]();
       this.#containers.delete(container);
+      if (container.events.on) container.events.emit('open', { step: 'closed', pid: process.pid });
     });
+    if (container.events.on) container.events.emit('open', { step: 'opened', pid: process.pid });
     const onExit = process.onExit(() => container.close());
     this.#containers.add(container);
     return container;
@@ -184,6 +201,12 @@ export class Machine implements Disposable {
    */
   openGroup(id: number, process: Process = this.process): GroupFile {
     this.#check();
+    const { events } = this.context;
+    if (!events.on) return this.#openGroup(id, process);
+    return emitted(events, 'group', { group: Number.isInteger(id) ? id : -1, step: 'opened' }, () => this.#openGroup(id, process));
+  }
+
+  #openGroup(id: number, process: Process): GroupFile {
     if (this.#missing.length > 0) {
       throw new VfioError('EINVAL', `${this.name} names mediators in files that were not loaded: ${this.#missing.join(', ')}`, {
         fix: 'Give them to the machine: { mediators: await importMediators([…]) }.',
@@ -206,7 +229,14 @@ export class Machine implements Disposable {
    * @throws VfioError ENOENT, EINVAL
    */
   chownGroup(id: number, uid: number): void {
-    this.#groups.chown(id, uid);
+    this.#emitted('owner of a group', `${id}: ${uid}`, () => this.#groups.chown(id, uid));
+  }
+
+  /** An administrator's setting `name` of `fn`; null: of the machine. */
+  #emitted<T>(name: string, value: unknown, act: () => T, fn: PciFunction | null = null): T {
+    const events = fn === null ? this.context.events : fn.host.events;
+    if (!events.on) return act();
+    return emitted(events, 'feature', { name, op: 'set', value: shortly(value) }, act);
   }
 
   // ---- Drivers
@@ -217,12 +247,17 @@ export class Machine implements Disposable {
    */
   bind(bdf: string, driver: string): void {
     this.#check();
-    this.#sleep.checkAwake();
     const fn = this.function(bdf);
-    this.#binder.bind(fn, driver);
+    try {
+      this.#sleep.checkAwake();
+      this.#binder.bind(fn, driver);
+    } catch (error) {
+      this.#listeners.refused(fn, driver, error);
+      throw error;
+    }
     fn.probeError = null;
     this.#sriov.bound(fn, driver);
-    this.#listeners.tell({ kind: 'bind', bdf: fn.bdf, driver, groupId: fn.group?.id ?? null });
+    this.#listeners.bound(fn, driver);
   }
 
   /**
@@ -242,8 +277,14 @@ export class Machine implements Disposable {
     const waits = this.#sriov.beforeUnbind(fn, () => this.#unbind(fn));
     if (waits !== null) return waits;
     const { driver } = fn;
-    const told = () => this.#listeners.tell({ kind: 'unbind', bdf: fn.bdf, driver: driver!, groupId: fn.group?.id ?? null });
-    const done = this.#binder.unbind(fn);
+    const told = () => this.#listeners.unbound(fn, driver!);
+    let done: Promise<void>;
+    try {
+      done = this.#binder.unbind(fn);
+    } catch (error) {
+      this.#listeners.refused(fn, null, error);
+      throw error;
+    }
     if (fn.unbinding === null) {
       told();
       return done;
@@ -259,7 +300,11 @@ export class Machine implements Disposable {
    */
   setDriverOverride(bdf: string, driver: string | null): void {
     this.#check();
-    this.function(bdf).driverOverride = driver === null || driver === '' ? null : checkDriverName(driver);
+    const fn = this.function(bdf);
+    const set = () => {
+      fn.driverOverride = driver === null || driver === '' ? null : checkDriverName(driver);
+    };
+    this.#emitted('driver_override', driver ?? '', set, fn);
   }
 
   /**
@@ -305,8 +350,12 @@ export class Machine implements Disposable {
    */
   setNumVfs(bdf: string, count: number): Promise<void> {
     this.#check();
-    this.#sleep.checkAwake();
-    return this.#sriov.setNumVfs(this.function(bdf), count);
+    const fn = this.function(bdf);
+    const set = () => {
+      this.#sleep.checkAwake();
+      return this.#sriov.setNumVfs(fn, count);
+    };
+    return this.#emitted('sriov_numvfs', count, set, fn);
   }
 
   /**
@@ -339,7 +388,7 @@ export class Machine implements Disposable {
    */
   setParam(name: string, value: ParamValue | string): void {
     this.#check();
-    writeParam(this.context.params, name, value);
+    this.#emitted(shortly(name), value, () => writeParam(this.context.params, name, value));
   }
 
   /**
@@ -383,8 +432,14 @@ export class Machine implements Disposable {
   /** Plug in a device: see `Hotplug.add`. Nothing has changed when it throws. */
   add(spec: FunctionSpec, behind?: string): PciFunction {
     this.#check();
-    this.#sleep.checkAwake();
-    return this.#hotplug.add(spec, behind === undefined ? null : this.function(behind));
+    try {
+      this.#sleep.checkAwake();
+      return this.#hotplug.add(spec, behind === undefined ? null : this.function(behind));
+    } catch (error) {
+      const { events } = this.context;
+      if (events.on) events.emit('plug', { step: 'added', name: shortly(spec?.at), ...refusalOf(error) });
+      throw error;
+    }
   }
 
   /**
@@ -432,7 +487,7 @@ export class Machine implements Disposable {
     const plan = this.planBind(groupId);
     carryOut(plan, this, (fn, driver) => {
       this.#binder.restore(fn, driver);
-      this.#listeners.tell({ kind: 'bind', bdf: fn.bdf, driver, groupId });
+      this.#listeners.bound(fn, driver);
     });
     return plan;
   }
@@ -468,19 +523,29 @@ export class Machine implements Disposable {
   #letGo(fn: PciFunction): void {
     const { vfio } = fn;
     vfio?.revoke(`${this.name} is switched off`);
-    if (fn.driver !== null && fn.unbinding === null) void this.#binder.unbind(fn);
-    if (vfio === null) return;
-    void vfio.unregister();
-    this.#binder.unbound(fn, vfio);
+    const { driver } = fn;
+    if (driver !== null && fn.unbinding === null) void this.#binder.unbind(fn);
+    if (vfio !== null) {
+      void vfio.unregister();
+      this.#binder.unbound(fn, vfio);
+    }
+    if (driver !== null) this.#listeners.unbound(fn, driver);
   }
 
   /** Switch off: every file is closed, every driver unbound, every model disposed. Idempotent. */
   [Symbol.dispose](): void {
     if (this.#disposed) return;
     this.#disposed = true;
+    const { events } = this.context;
+    const seq = events.on ? events.emit('power', { state: 'off' }) : 0;
+    // No listener hears of the functions that go.
+    this.#listeners.clear();
+    events.during(seq, () => this.#switchOff());
+  }
+
+  #switchOff(): void {
     using off = new Cleanup();
-    off.use(this.#ownsStream ? this.context.stream : this.context.events);
-    off.defer(() => this.#listeners.clear());
+    off.use(this.#owns);
     off.defer(() => this.process.exit());
     for (const fn of this.functions.values()) {
       if (fn.owns !== null) off.use(fn.owns);
@@ -493,6 +558,11 @@ export class Machine implements Disposable {
       for (const file of group.file?.deviceFiles ?? []) off.defer(() => file.close());
     }
   }
+}
+
+/** Of a value that may be anything, for an event. */
+function shortly(value: unknown): string {
+  return ['string', 'number', 'boolean'].includes(typeof value) ? String(value).slice(0, 64) : '?';
 }
 
 function vectorsInUse(functions: Iterable<PciFunction>): number {

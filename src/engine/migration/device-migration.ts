@@ -8,6 +8,8 @@
 import type { MigrationStream } from '../../abi/device.ts';
 import { MigrationFlags, MigrationState } from '../../abi/vfio.ts';
 import { VfioError } from '../../base/errno.ts';
+import { refusalOf } from '../../events/outcome.ts';
+import type { EventSource } from '../../events/source.ts';
 import { ResumingStream } from './resuming-stream.ts';
 import { SavingStream, stopCopyEstimate } from './saving-stream.ts';
 import { type StateRow, states, wayTo } from './states.ts';
@@ -19,6 +21,7 @@ export class DeviceMigration {
   readonly #target: MigrationTarget;
   /** Reports the model's bugs that have no errno. */
   readonly #onBug: (what: string, error: unknown) => void;
+  readonly #events: EventSource;
   #state: MigrationState = MigrationState.RUNNING;
   #saving: SavingStream | null = null;
   #resuming: ResumingStream | null = null;
@@ -26,7 +29,9 @@ export class DeviceMigration {
   #runs = true;
   #quiet = false;
 
-  constructor(target: MigrationTarget, onBug: (what: string, error: unknown) => void) {
+  /** @param events of the device */
+  constructor(target: MigrationTarget, onBug: (what: string, error: unknown) => void, events: EventSource) {
+    this.#events = events;
     this.#target = target;
     this.#onBug = onBug;
     const { bulk, p2p } = target.model;
@@ -59,13 +64,19 @@ export class DeviceMigration {
     const way = wayTo(this.flags, this.#state, to);
     if (way === null) {
       const wanted = states[to]?.name ?? `state ${to}`;
-      throw new VfioError('EINVAL', `${name}: there is no way from ${this.#row.name} to ${wanted}`, {
+      const refused = new VfioError('EINVAL', `${name}: there is no way from ${this.#row.name} to ${wanted}`, {
         ...(this.#state === MigrationState.ERROR ? { fix: 'Reset the device: it runs afresh then.' } : {}),
       });
+      this.#emit(this.#row.name, wanted, refused);
+      throw refused;
     }
     let made: MigrationStream | null = null;
     for (const next of way) made = this.#step(states[next]!, next);
     return made;
+  }
+
+  #emit(from: string, to: string, error?: unknown): void {
+    if (this.#events.on) this.#events.emit('migration', { from, to, ...(error === undefined ? {} : refusalOf(error)) });
   }
 
   get #row(): StateRow {
@@ -80,13 +91,17 @@ export class DeviceMigration {
       const stream = this.#setStream(from, to);
       this.#setRuns(to.runs, to.quiet);
       this.#state = state;
+      this.#emit(from.name, to.name);
       return stream;
     } catch (error) {
       const what = `${from.name} to ${to.name}`;
-      this.#fail(what);
-      if (error instanceof VfioError) throw error;
-      this.#onBug(`going from ${what}`, error);
-      throw new VfioError('EIO', `${this.#target.name}: the model failed on its way from ${what}`, { cause: error });
+      const failure =
+        error instanceof VfioError
+          ? error
+          : new VfioError('EIO', `${this.#target.name}: the model failed on its way from ${what}`, { cause: error });
+      this.#fail(what, failure);
+      if (failure !== error) this.#onBug(`going from ${what}`, error);
+      throw failure;
     }
   }
 
@@ -124,7 +139,7 @@ export class DeviceMigration {
       return this.#saving;
     }
     if (to.stream === 'resuming') {
-      this.#resuming = new ResumingStream(this.#target, () => this.#fail('taking its data'));
+      this.#resuming = new ResumingStream(this.#target, (error) => this.#fail('taking its data', error));
       return this.#resuming;
     }
     return null;
@@ -158,7 +173,8 @@ export class DeviceMigration {
   }
 
   /** Go to ERROR: the device stands still, and its actions have no effect. */
-  #fail(what: string): void {
+  #fail(what: string, error: unknown): void {
+    this.#emit(this.#row.name, states[MigrationState.ERROR]!.name, error);
     this.#state = MigrationState.ERROR;
     const reason = `${what} failed`;
     this.#guard('ending its stream', () => this.#endSaving(reason));
@@ -193,7 +209,10 @@ export class DeviceMigration {
     this.#resuming?.end('the device was reset');
     this.#resuming = null;
     this.#guard('starting', () => this.#setRuns(true, false));
+    if (this.#state === MigrationState.RUNNING) return;
+    const from = this.#row.name;
     this.#state = MigrationState.RUNNING;
+    this.#emit(from, this.#row.name);
   }
 
   /**

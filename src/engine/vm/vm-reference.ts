@@ -2,7 +2,9 @@
  * One reference on a virtual machine: from the first open of a device to its last close (S4-03).
  */
 import { callForeign, type Failed, textOf } from '../../base/foreign.ts';
+import type { EventSource } from '../../events/source.ts';
 import type { EngineContext } from '../context.ts';
+import type { FaultPlan } from '../fault-plan.ts';
 import type { VmFile } from './vm-provider.ts';
 
 /**
@@ -11,23 +13,32 @@ import type { VmFile } from './vm-provider.ts';
  */
 export class VmReference implements Disposable {
   readonly file: VmFile;
-  readonly #ctx: EngineContext;
+  readonly #events: EventSource;
   #held = true;
 
-  private constructor(file: VmFile, ctx: EngineContext) {
+  private constructor(file: VmFile, events: EventSource) {
     this.file = file;
-    this.#ctx = ctx;
+    this.#events = events;
   }
 
   /**
    * Null when the machine gives no reference: it is being destroyed, or its hypervisor is unloaded
    * (S4-04). The device then opens without one.
+   *
+   * @param events of the device
    */
-  static take(file: VmFile | null, ctx: EngineContext): VmReference | null {
-    if (file === null || !file.provider.tryPin()) return null;
+  static take(file: VmFile | null, { faults }: Pick<EngineContext, 'faults'>, events: EventSource): VmReference | null {
+    if (file === null) return null;
+    const reference = VmReference.#tryTake(file, faults, events);
+    if (events.on) events.emit('vm', { step: reference === null ? 'refused' : 'taken', name: nameOf(file) });
+    return reference;
+  }
+
+  static #tryTake(file: VmFile, faults: FaultPlan, events: EventSource): VmReference | null {
+    if (!file.provider.tryPin()) return null;
     try {
-      ctx.faults.step('vm.get');
-      if (tryGet(file, ctx)) return new VmReference(file, ctx);
+      faults.step('vm.get');
+      if (tryGet(file, events)) return new VmReference(file, events);
     } catch (error) {
       file.provider.unpin();
       throw error;
@@ -43,19 +54,25 @@ export class VmReference implements Disposable {
   [Symbol.dispose](): void {
     if (!this.#held) return;
     this.#held = false;
-    callForeign('put', () => this.file.put(), reporter(this.file, this.#ctx));
+    callForeign('put', () => this.file.put(), reporter(this.file, this.#events));
     this.file.provider.unpin();
+    if (this.#events.on) this.#events.emit('vm', { step: 'given back', name: nameOf(this.file) });
   }
 }
 
 /**
  * A get that throws, or is async, is the hypervisor's bug, too: the device then has no reference.
  */
-function tryGet(file: VmFile, ctx: EngineContext): boolean {
-  return callForeign('get', () => file.tryGet(), reporter(file, ctx)) === true;
+function tryGet(file: VmFile, events: EventSource): boolean {
+  return callForeign('get', () => file.tryGet(), reporter(file, events)) === true;
 }
 
-function reporter(file: VmFile, { events }: EngineContext): Failed {
+/** The hypervisor's own word, of any type. */
+function nameOf({ name }: VmFile): string {
+  return typeof name === 'string' ? name.slice(0, 64) : '?';
+}
+
+function reporter(file: VmFile, events: EventSource): Failed {
   return (what, error) => {
     const { name, provider } = file;
     events.note('error', `${what} of ${name}`, `${provider.name}: ${what} of ${name} failed: ${textOf(error)}`);
