@@ -153,7 +153,7 @@ describe('vfio serve', () => {
     const reads = readFileSync(record, 'utf8')
       .trimEnd()
       .split('\n')
-      .filter((line) => line.includes('"BAR 0"'));
+      .filter((line) => line.includes('"op":"read","region":0'));
     expect(reads.length).toBe(300);
     expect([existsSync(socket), existsSync(`${socket}.manage`)]).toEqual([false, false]);
   });

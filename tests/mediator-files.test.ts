@@ -71,9 +71,3 @@ it.each<[string, () => string[], RegExp]>([
   expect(status).not.toBe(0);
   expect(err).toMatch(text);
 });
-
-it('house: a mediator and a record of register traffic exclude each other', async () => {
-  const record = ['--record', join(folder, 'r.jsonl'), '--socket-path', join(folder, 's')];
-  const told = [await vfio('serve', 'edu', '--mediator', mediator, ...record), await vfio('serve', machineFile(mediator), ...record)];
-  for (const { status, err } of told) expect([status === 0, err]).toEqual([false, expect.stringMatching(/--record/)]);
-});

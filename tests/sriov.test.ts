@@ -72,7 +72,9 @@ describe('vfio show and explain', () => {
       1,
       expect.stringMatching(/no machine is served in [\s\S]*vfio serve machine.yaml --socket-path/),
     ]);
-    await using served = new VfioProcess(['serve', machine, '--socket-path', directory, '--record', join(folder(), 'traffic')]);
+    const mediator = join(folder(), 'onlooker.mjs');
+    writeFileSync(mediator, "export default { name: 'onlooker', open: () => ({ handle: null }), release() {} };");
+    await using served = new VfioProcess(['serve', machine, '--socket-path', directory, '--mediator', mediator]);
     await served.says('listening at');
     const at = (bdf: string) => `unix:${join(directory, `${bdf}.sock`)}`;
     (await open(at(PF), { token: TOKEN }))[Symbol.dispose]();
@@ -84,7 +86,7 @@ describe('vfio show and explain', () => {
       while (/0000:01:00\.0 .*open by/.test(out));
       const user = `open by process ${process.pid} \\(.*\\)`;
       expect(out).toMatch(/0000:01:00\.0 .* PF, 2 of 4 VFs, 1 in use$/m);
-      expect(out).toMatch(new RegExp(`0000:01:00\\.1 .* opens with its token; ${user}; mediated by register-recorder$`, 'm'));
+      expect(out).toMatch(new RegExp(`0000:01:00\\.1 .* opens with its token; ${user}; mediated by onlooker$`, 'm'));
       expect(out).toMatch(new RegExp(`^group \\d+: owned by process ${process.pid} \\(.*\\)\n  0000:01:00\\.1`, 'm'));
       // A second machine in the same directory: the first one is shown.
       await using second = new VfioProcess([
@@ -104,7 +106,7 @@ describe('vfio show and explain', () => {
             bdf: VF0,
             open: true,
             openBy: expect.stringContaining(`process ${process.pid} (`),
-            mediator: 'register-recorder',
+            mediator: 'onlooker',
           }),
           expect.objectContaining({ bdf: PF, tokenNeeded: true, sriov: { totalVfs: 4, numVfs: 2, inUse: 1, vfs: [VF0, VF1] } }),
         ]),

@@ -10,7 +10,7 @@ import type { EventStream } from '../events/stream.ts';
 import { checkModel } from '../models/kit/device-model.ts';
 import type { DeviceModel } from '../pci/declaration.ts';
 import { parseAddress } from './address.ts';
-import { runSignal } from './running-driver.ts';
+import { runEvents, runSignal } from './running-driver.ts';
 
 /** How `open` looks for a device and prepares it. */
 export interface OpenOptions {
@@ -43,7 +43,8 @@ export interface OpenOptions {
   readonly log?: Logger;
   /**
    * The stream to which the device emits: for a model its machine, for a server the client. The
-   * stream stays the caller's. Default: one of its own, which `DriverDevice.events` reads.
+   * stream stays the caller's. Default: that of `vfio run --events`, or one of its own, which
+   * `DriverDevice.events` reads.
    */
   readonly events?: EventStream;
 }
@@ -67,7 +68,9 @@ export interface OpenOptions {
 export function open(address: string, options?: OpenOptions): Promise<DriverDevice>;
 export function open<M extends DeviceModel>(model: M, options?: OpenOptions): Promise<DriverDevice<ReturnType<M['create']>>>;
 export function open(address: string | DeviceModel, options?: OpenOptions): Promise<DriverDevice>;
-export async function open(address: string | DeviceModel, options: OpenOptions = {}): Promise<DriverDevice> {
+export async function open(address: string | DeviceModel, given: OpenOptions = {}): Promise<DriverDevice> {
+  const events = given.events ?? runEvents();
+  const options = events === null ? given : { ...given, events };
   if (typeof address === 'object' || typeof address === 'function') {
     checkModel('open()', address);
     return await openModel(address, options);

@@ -1,5 +1,6 @@
 /** `vfio run driver.ts ADDRESS`: loads a driver and calls its `main`. */
 import { VfioError } from '../base/errno.ts';
+import type { EventStream } from '../events/stream.ts';
 import { parseAddress } from './address.ts';
 import { importFile } from './import-file.ts';
 import { duringRun } from './running-driver.ts';
@@ -27,10 +28,16 @@ export type DriverMain = (address: string, context: DriverContext) => unknown;
  * Run the driver in `file` on the device at `address`. Resolves to the exit status: the result of
  * `main` when that is a number from 0 to 255, else 0.
  *
+ * @param events  the stream for devices that it opens without another one
  * @throws VfioError EINVAL for a text that is not an address, for a file without a driver, and for
  *   a `main` that never ends; ENOENT when there is no such file; the errors of the driver
  */
-export async function runDriver(file: string, address: string, context: Partial<DriverContext> = {}): Promise<number> {
+export async function runDriver(
+  file: string,
+  address: string,
+  context: Partial<DriverContext> = {},
+  events: EventStream | null = null,
+): Promise<number> {
   parseAddress(address);
   const { main } = (await importFile(file)) as { main?: DriverMain };
   if (typeof main !== 'function') {
@@ -40,7 +47,7 @@ export async function runDriver(file: string, address: string, context: Partial<
   }
   const { args = [], signal = new AbortController().signal, token } = context;
   const given: DriverContext = { args, signal, ...(token === undefined ? {} : { token }) };
-  const result = await duringRun(signal, () => orNever(Promise.resolve(main(address, given)), () => neverEnds(file)));
+  const result = await duringRun(signal, events, () => orNever(Promise.resolve(main(address, given)), () => neverEnds(file)));
   return typeof result === 'number' && Number.isInteger(result) && result >= 0 && result <= 255 ? result : 0;
 }
 

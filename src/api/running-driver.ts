@@ -1,27 +1,47 @@
 /**
  * The driver that `vfio run` runs in this process. Its devices stop waiting when the driver has to
- * end.
+ * end, and emit into the stream of the command.
  */
+import type { EventStream } from '../events/stream.ts';
+import { packageVersion } from '../sys/package-files.ts';
 
 /**
- * A driver may import a copy of the package of its own, which reads the signal here: a variable of
- * this module would not reach that copy.
+ * A driver may import a copy of the package of its own, which reads these here: a variable of this
+ * module would not reach that copy.
  */
 const RUNNING = Symbol.for('vfio-ts.running-driver');
 const running = globalThis as { [RUNNING]?: AbortSignal | null };
+
+/** A stream is code, so a copy of another version leaves it alone. */
+const EVENTS = Symbol.for('vfio-ts.running-driver-events');
+const watched = globalThis as { [EVENTS]?: { readonly version: string; readonly stream: EventStream } | null };
 
 /** The signal of the driver that runs; null when none does. */
 export function runSignal(): AbortSignal | null {
   return running[RUNNING] ?? null;
 }
 
-/** Run `work` as the driver that the abort of `of` ends. */
-export async function duringRun<T>(of: AbortSignal, work: () => Promise<T>): Promise<T> {
-  const before = runSignal();
+/**
+ * The stream for devices of the driver that runs; null when none does, or when `vfio run` writes no
+ * events.
+ */
+export function runEvents(): EventStream | null {
+  const given = watched[EVENTS] ?? null;
+  if (given === null) return null;
+  if (given.version === packageVersion()) return given.stream;
+  const said = `the driver imports vfio-ts ${packageVersion()}, and vfio is of version ${given.version}`;
+  process.emitWarning(`${said}: events of its devices are not written`, { code: 'VFIO_TS_VERSIONS' });
+  return null;
+}
+
+/** Run `work` as the driver that the abort of `of` ends, and whose devices emit into `events`. */
+export async function duringRun<T>(of: AbortSignal, events: EventStream | null, work: () => Promise<T>): Promise<T> {
+  const before = [runSignal(), watched[EVENTS] ?? null] as const;
   running[RUNNING] = of;
+  watched[EVENTS] = events === null ? null : { version: packageVersion(), stream: events };
   try {
     return await work();
   } finally {
-    running[RUNNING] = before;
+    [running[RUNNING], watched[EVENTS]] = before;
   }
 }

@@ -8,6 +8,7 @@ import { bind } from './commands/bind.ts';
 import { completion, suggestions } from './commands/completion.ts';
 import { config } from './commands/config.ts';
 import { demo } from './commands/demo.ts';
+import { events } from './commands/events.ts';
 import { explain } from './commands/explain.ts';
 import { explainWrite } from './commands/explain-write.ts';
 import { migrate } from './commands/migrate.ts';
@@ -26,7 +27,7 @@ export interface CommandGroup {
 
 const listed: readonly CommandGroup[] = [
   { title: 'To begin with', commands: [demo, newProject] },
-  { title: 'Devices at work', commands: [serve, run, nvme, migrate, trace] },
+  { title: 'Devices at work', commands: [serve, run, nvme, migrate, trace, events] },
   { title: 'Machines', commands: [show, explain, bind, admin] },
   { title: 'Config spaces', commands: [config, explainWrite] },
 ];

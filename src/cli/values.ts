@@ -55,6 +55,19 @@ export const seconds: ValueKind = {
   },
 };
 
+const UNITS_NS: Readonly<Record<string, number>> = { s: 1e9, ms: 1e6, us: 1e3, µs: 1e3, ns: 1 };
+
+/** A time, which is nanoseconds: seconds without a unit. */
+export const moment: ValueKind = {
+  parse: (text) => {
+    const [, number = '', unit = 's'] = /^(\d+(?:\.\d+)?)(s|ms|us|µs|ns)?$/.exec(text) ?? [];
+    return number === '' ? wrong('Give a time such as 1.5, 20ms or 300us.') : Number(number) * UNITS_NS[unit]!;
+  },
+};
+
+/** Names with commas between them. */
+export const names: ValueKind = { parse: (text) => text.split(',').map((name) => name.trim()) };
+
 /** Bytes, as text that parseSize() takes. */
 export const size: ValueKind = { parse: (text) => parseSize(text) };
 

@@ -1,10 +1,11 @@
 import type { CommandSpec } from '../command.ts';
+import { eventNote, eventOptions } from '../event-options.ts';
 import { jsonOption } from '../options.ts';
 import { file, integer, orUnlimited, socket } from '../values.ts';
 
 /** Questions to one server. */
 const asks = ['status', 'resume', 'letGo'];
-const apart = (name: string) => [...asks.filter((other) => other !== name), 'receive', 'downtimeMs'];
+const apart = (name: string) => [...asks.filter((other) => other !== name), 'receive', 'downtimeMs', 'events'];
 
 export const migrate: CommandSpec = {
   name: 'migrate',
@@ -37,10 +38,13 @@ export const migrate: CommandSpec = {
       help: 'a move in doubt has arrived, or a moved device is not wanted: this server gives it up',
       conflicts: apart('letGo'),
     },
+    ...eventOptions,
     { ...jsonOption, help: 'print the figures, or the status, as JSON' },
   ],
   notes: [
     'The device runs at the source until the destination has all of it; a failure before that leaves it there. Its client is then disconnected, and takes the device up at the destination with open(address, { adopt: true }).',
+    'Events are the stages of the move. The servers at both ends have those of the device: vfio serve --events FILE.',
+    eventNote,
   ],
   examples: [
     'vfio migrate unix:/tmp/a.sock unix:/tmp/b.sock',

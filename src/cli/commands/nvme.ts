@@ -1,4 +1,5 @@
 import type { CommandSpec, OptionSpec } from '../command.ts';
+import { eventNote, eventOptions } from '../event-options.ts';
 import { doorbellKinds, interruptKinds, patterns } from '../nvme/patterns.ts';
 import { jsonOption, vfTokenOption } from '../options.ts';
 import { address, file, integer, oneOf, seconds, size } from '../values.ts';
@@ -20,7 +21,7 @@ const list: CommandSpec = {
   name: 'list',
   summary: 'the namespaces of controllers, one a line',
   arguments: [{ ...controller, name: '<address...>', help: 'the controllers: sim:nvme, unix:PATH or a BDF each' }],
-  options: [jsonOption, vfTokenOption],
+  options: [jsonOption, vfTokenOption, ...eventOptions],
   examples: ['vfio nvme list sim:nvme,size=1G,blockSize=4096'],
   run: async () => (await actions()).listNamespaces,
 };
@@ -29,7 +30,12 @@ const id: CommandSpec = {
   name: 'id',
   summary: 'the description that a controller and its namespaces give of themselves (Identify), in words',
   arguments: [controller],
-  options: [{ flags: '-n, --namespace <id>', help: 'one namespace. Default: all', kind: namespace }, jsonOption, vfTokenOption],
+  options: [
+    { flags: '-n, --namespace <id>', help: 'one namespace. Default: all', kind: namespace },
+    jsonOption,
+    vfTokenOption,
+    ...eventOptions,
+  ],
   examples: ['vfio nvme id sim:nvme'],
   run: async () => (await actions()).identifyController,
 };
@@ -38,7 +44,7 @@ const smart: CommandSpec = {
   name: 'smart',
   summary: 'the health of a controller (SMART log), with units',
   arguments: [controller],
-  options: [jsonOption, vfTokenOption],
+  options: [jsonOption, vfTokenOption, ...eventOptions],
   notes: ['Exit status 3: the controller reports a critical warning.'],
   examples: ['vfio nvme smart sim:nvme'],
   run: async () => (await actions()).printSmart,
@@ -54,6 +60,7 @@ const read: CommandSpec = {
     namespaceOption,
     { flags: '-o, --output <file>', help: 'the file to write; - is standard output', kind: file(), default: '-' },
     vfTokenOption,
+    ...eventOptions,
   ],
   examples: ['vfio nvme read sim:nvme,size=16M --count 1 | xxd | head', 'vfio nvme read unix:/tmp/disk.sock --output disk.img'],
   run: async () => (await actions()).readBlocks,
@@ -72,6 +79,7 @@ const write: CommandSpec = {
     { flags: '--verify', help: 'read back what was written, and compare' },
     { flags: '--pad', help: 'fill the last block with zeroes when the input ends within one, which is an error otherwise' },
     vfTokenOption,
+    ...eventOptions,
   ],
   examples: [
     'vfio nvme write unix:/tmp/disk.sock --input system.img --verify',
@@ -99,12 +107,15 @@ const bench: CommandSpec = {
     },
     jsonOption,
     vfTokenOption,
+    ...eventOptions,
   ],
   notes: [
-    'A latency is the time from the submission of a command to the moment when the driver finds its completion. The first 0.3 seconds do not count.',
+    'A latency is the time from the submission of a command to the moment when the driver finds its completion. The first 0.3 seconds do not count. A file of events slows the load down.',
+    eventNote,
   ],
   examples: [
     'vfio nvme bench sim:nvme,size=256M --seconds 2',
+    'vfio nvme bench sim:nvme,size=256M --seconds 0.1 --events bench.pftrace',
     'vfio nvme bench unix:/tmp/disk.sock --rw read --block-size 128K --depth 8',
     'vfio nvme bench unix:/tmp/disk.sock --rw randwrite --overwrite',
   ],

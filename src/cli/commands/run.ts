@@ -1,4 +1,5 @@
 import type { CommandContext, CommandSpec } from '../command.ts';
+import { type EventsOptions, eventNote, eventOptions } from '../event-options.ts';
 import { vfTokenOption } from '../options.ts';
 import { address, codeFile } from '../values.ts';
 import type { VfTokenOptions } from '../vf-token-file.ts';
@@ -11,13 +12,16 @@ export const run: CommandSpec = {
     { name: '<address>', help: 'the device', kind: address },
     { name: '[args...]', help: 'arguments for the driver' },
   ],
-  options: [vfTokenOption],
+  options: [vfTokenOption, ...eventOptions],
   notes: [
     "Ctrl-C aborts the signal. Waits on the driver's devices then end, so that the driver's blocks close them. A second Ctrl-C ends the process at once.",
     'The driver hands the token on with open(address, { token }).',
+    'Events are those of the devices that the driver opens: its accesses, mappings, interrupts and waits; of a sim: device also the work of the model; of a socket also the messages.',
+    eventNote,
   ],
   examples: [
     'vfio run examples/hello-driver.ts sim:examples/hello-device.ts',
+    'vfio run --events out.pftrace examples/hello-driver.ts sim:examples/hello-device.ts',
     'vfio run --vf-token-file ~/token driver.ts unix:/tmp/card/0000:01:00.1.sock',
   ],
   run: async () => runDriverFile,
@@ -25,7 +29,7 @@ export const run: CommandSpec = {
 
 async function runDriverFile(
   { terminal }: CommandContext,
-  options: VfTokenOptions,
+  options: VfTokenOptions & EventsOptions,
   file: string,
   at: string,
   args: string[],
@@ -33,6 +37,10 @@ async function runDriverFile(
   const { tokenOf } = await import('../vf-token-file.ts');
   const { runDriver } = await import('../../api/run-driver.ts');
   const { interruptible } = await import('../interruptible.ts');
+  const { watchedStream } = await import('../events/event-files.ts');
   const token = tokenOf(options, terminal);
-  return await interruptible((signal) => runDriver(file, at, { args, signal, ...(token === undefined ? {} : { token }) }));
+  using watched = watchedStream(options, terminal);
+  return await interruptible((signal) =>
+    runDriver(file, at, { args, signal, ...(token === undefined ? {} : { token }) }, watched?.stream ?? null),
+  );
 }

@@ -1,4 +1,5 @@
 import type { CommandSpec } from '../command.ts';
+import { eventNote, eventOptions } from '../event-options.ts';
 import { deviceOptions } from '../serve/device-options.ts';
 import { file, integer, orUnlimited, servable, size } from '../values.ts';
 
@@ -48,25 +49,30 @@ export const serve: CommandSpec = {
       kind: orUnlimited(size),
     },
     { flags: '--no-manage', help: 'leave out the second socket, PATH.manage, through which vfio migrate moves the device' },
-    { flags: '--record <file>', help: 'write every access to registers into the file, a line of JSON each', kind: file() },
+    ...eventOptions,
+    {
+      flags: '--record <file>',
+      help: 'write accesses to registers, and mappings of memory, into the file, a line of JSON each (docs/events.md)',
+      kind: file(),
+    },
     {
       flags: '--mediator <file>',
       help: 'a mediator of yours (docs/mediation.md); a further one is asked next',
       kind: file('.ts', '.mts', '.js', '.mjs'),
       repeats: true,
-      // The recorder takes every device, and a device has one mediator.
-      conflicts: ['record'],
     },
     ...deviceOptions,
   ],
   notes: [
     'Each client gets the device as it is after power-on. The socket has mode 0600. The command runs until Ctrl-C, SIGTERM or SIGHUP.',
     'A machine has one socket for each function that vfio-pci drives. The machine stays as clients come and go.',
+    eventNote,
   ],
   examples: [
     'vfio serve nvme --image disk.img --size 10G',
     'vfio serve nvme --image debian.img --overlay',
     'vfio serve edu --record traffic.jsonl',
+    'vfio serve nvme --events disk.pftrace --events disk.pcapng',
     'vfio serve edu --mediator ./counter.ts',
     'vfio serve ./examples/hello-device.ts --socket-path /tmp/hello.sock --watch',
     'vfio serve examples/machines/sriov.yaml --socket-path /tmp/card',

@@ -9,6 +9,7 @@ import { simulate } from '../../api/simulation.ts';
 import { VfioError } from '../../base/errno.ts';
 import { Process } from '../../engine/dma/process.ts';
 import { Machine } from '../../engine/machine/machine.ts';
+import type { EventStream } from '../../events/stream.ts';
 import { models } from '../../models/registry.ts';
 import { MemfdMemory } from '../../sys/memfd.ts';
 import { treeLines } from '../machine-tree.ts';
@@ -52,14 +53,19 @@ devices:
       - { at: '00.0', name: NVMe card, model: nvme, driver: vfio-pci, numVfs: 2, options: { size: 64M, vfs: 2, vfSize: 16M } }
 `;
 
-export async function demo(terminal: Terminal): Promise<void> {
+/** @param events  the stream of its devices; null: each has one of its own */
+export async function demo(terminal: Terminal, events: EventStream | null = null): Promise<void> {
   const { out, paint } = terminal;
   const heading = (text: string) => {
     out('');
     out(paint.bold(text));
   };
   const started = performance.now();
-  using machine = new Machine(parseMachine(machineText, 'demo'), { allocate: MemfdMemory.allocate, models });
+  using machine = new Machine(parseMachine(machineText, 'demo'), {
+    allocate: MemfdMemory.allocate,
+    models,
+    ...(events === null ? {} : { events }),
+  });
 
   heading('1. A machine, and the isolation groups that follow from it');
   for (const line of treeLines(machineDocument(machine), terminal)) out(`   ${line}`);
@@ -97,7 +103,7 @@ export async function demo(terminal: Terminal): Promise<void> {
 
   await disk(terminal, machine, machine.function('02:00.0'), '5');
   await tenants(terminal, machine, machine.function('03:00.0'), '6');
-  await movingDisk(terminal, '7');
+  await movingDisk(terminal, '7', events);
   out('');
   out(
     `${paint.dim(`${((performance.now() - started) / 1000).toFixed(1)} s. Next: vfio --help, or README.md for a device and a driver of your own.`)}`,

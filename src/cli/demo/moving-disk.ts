@@ -8,6 +8,8 @@ import { moveDevice } from '../../api/migrate/move.ts';
 import { DeviceServer } from '../../api/serve.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
+import { silentLogger } from '../../base/log.ts';
+import type { EventStream } from '../../events/stream.ts';
 import { models } from '../../models/registry.ts';
 import { formatBytes, grouped } from '../quantities.ts';
 import type { Terminal } from '../terminal.ts';
@@ -22,11 +24,13 @@ const DISK = { size: '64M', blockSize: '4096' } as const;
  */
 const DOWNTIMES_MS = [50, 300, 5000, Number.POSITIVE_INFINITY];
 
-export async function movingDisk({ out, paint }: Terminal, number: string): Promise<void> {
+export async function movingDisk({ out, paint }: Terminal, number: string, events: EventStream | null): Promise<void> {
   using undo = new Cleanup();
   const folder = undo.use(temporaryFolder('vfio-demo'));
   const [source, destination] = ['a.sock', 'b.sock'].map((name) => {
-    const server = undo.use(new DeviceServer(models.nvme(DISK), { keepAlive: false, log: { log: () => {} } }));
+    const server = undo.use(
+      new DeviceServer(models.nvme(DISK), { keepAlive: false, log: silentLogger, ...(events === null ? {} : { events }) }),
+    );
     const path = join(folder.path, name);
     server.listen(path);
     return path;

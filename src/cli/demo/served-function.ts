@@ -25,6 +25,7 @@ export function putBehindSocket(machine: Machine, fn: PciFunction): { readonly p
   const server = undo.use(
     new VfioUserServer({
       name: fn.name,
+      events: machine.context.stream,
       device: fn.bdf,
       open: (peer, vfToken) => openForPeer(machine, fn.bdf, processes, peer, vfToken).device,
     }),

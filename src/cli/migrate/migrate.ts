@@ -8,13 +8,16 @@ import { moveDevice, receiveDevice } from '../../api/migrate/move.ts';
 import type { RelayOptions } from '../../api/migrate/relay.ts';
 import { VfioError } from '../../base/errno.ts';
 import type { CommandContext } from '../command.ts';
+import type { EventsOptions } from '../event-options.ts';
+import { watchedStream } from '../events/event-files.ts';
 import { Exit } from '../exit-codes.ts';
 import { interruptible } from '../interruptible.ts';
 import { progressLine } from '../progress.ts';
 import { formatBytes, formatRate } from '../quantities.ts';
 import { json, type Terminal } from '../terminal.ts';
+import { inStages } from './stages.ts';
 
-interface Options {
+interface Options extends EventsOptions {
   readonly downtimeMs?: number;
   readonly keyFile?: string;
   readonly receive?: string | true;
@@ -50,13 +53,12 @@ async function move(path: string, destination: string | undefined, options: Opti
     throw new VfioError('EINVAL', `${destination} takes no key`, { fix: 'Leave --key-file out.' });
   const key = keyFile === undefined ? {} : { key: readKey(keyFile) };
   return await interruptible(async (signal) => {
+    using watched = watchedStream(options, terminal, options.json === true ? { stdoutHas: 'a JSON document' } : {});
     using line = new Line(process.stderr);
-    const figures = await moveDevice(path, endpoint, {
-      ...key,
-      ...(downtimeMs === undefined ? {} : { downtimeMs }),
-      ...line.hooks,
-      signal,
-    });
+    const limits = { ...key, ...(downtimeMs === undefined ? {} : { downtimeMs }), signal };
+    const figures = await inStages(watched?.stream ?? null, `unix:${path}`, 'PRE_COPY', line.hooks, (hooks) =>
+      moveDevice(path, endpoint, { ...limits, ...hooks }),
+    );
     line[Symbol.dispose]();
     tell(figures, `unix:${path} is at ${destination} now`, options, terminal);
     return Exit.OK;
@@ -73,8 +75,13 @@ async function receive(path: string, extra: string | undefined, options: Options
   if ((where === true) !== (carrier !== null)) {
     throw new VfioError('EINVAL', 'it is not said from where', { fix: 'Give --receive tcp:HOST:PORT, or --receive --stdio.' });
   }
+  using watched = watchedStream(options, terminal, carrier !== null || options.json === true ? { stdoutHas: 'other data' } : {});
+  const received = (from: Pipe, hooks: Line['hooks'], signal?: AbortSignal) =>
+    inStages(watched?.stream ?? null, `unix:${path}`, 'RESUMING', hooks, (all) =>
+      receiveDevice(path, from, { ...all, ...(signal === undefined ? {} : { signal }) }),
+    );
   if (carrier !== null) {
-    await receiveDevice(path, carrier);
+    await received(carrier, { onProgress: () => {}, onStopped: () => {} });
     terminal.err(`a device has arrived at unix:${path}`);
     return Exit.OK;
   }
@@ -88,7 +95,7 @@ async function receive(path: string, extra: string | undefined, options: Options
     const from: Pipe | null = await Promise.race([receiver.connected, told]);
     if (from === null) return Exit.INTERRUPTED;
     using line = new Line(process.stderr);
-    const figures = await receiveDevice(path, from, { ...line.hooks, signal });
+    const figures = await received(from, line.hooks, signal);
     line[Symbol.dispose]();
     tell(figures, `a device from ${from.name} is at unix:${path} now`, options, terminal);
     return Exit.OK;
@@ -134,7 +141,7 @@ class Line implements Disposable {
     this.#output = output;
   }
 
-  get hooks(): Pick<RelayOptions, 'onProgress' | 'onStopped'> {
+  get hooks(): Required<Pick<RelayOptions, 'onProgress' | 'onStopped'>> {
     return {
       onProgress: (progress: MoveProgress) => this.#show(progress),
       onStopped: () => this.#write('the device stands still'),

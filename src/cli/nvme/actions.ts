@@ -1,12 +1,29 @@
 /** `vfio nvme …`: the NVMe driver at work on any controller that has an address. */
 import type { CommandContext } from '../command.ts';
+import type { EventsOptions } from '../event-options.ts';
 import { Exit } from '../exit-codes.ts';
 import { interruptible } from '../interruptible.ts';
 import { json, type Terminal } from '../terminal.ts';
 import { tokenOf, type VfTokenOptions } from '../vf-token-file.ts';
+import type { NvmeAccess } from './open-nvme.ts';
 import { type Doorbells, destroys, type Interrupts, type Pattern } from './patterns.ts';
 
-interface ReportOptions extends VfTokenOptions {
+type AccessOptions = VfTokenOptions & EventsOptions;
+
+/**
+ * The token of a command line, and the stream of its files of events. Dispose it when the device is
+ * closed.
+ */
+async function accessOf(options: AccessOptions, terminal: Terminal, stdoutHas?: string): Promise<Required<NvmeAccess> & Disposable> {
+  const { watchedStream } = await import('../events/event-files.ts');
+  const token = tokenOf(options, terminal);
+  const watched = watchedStream(options, terminal, { stdoutHas });
+  return { token, events: watched?.stream, [Symbol.dispose]: () => watched?.[Symbol.dispose]() };
+}
+
+const documentOf = (asJson?: boolean) => (asJson === true ? 'a JSON document' : undefined);
+
+interface ReportOptions extends AccessOptions {
   readonly json?: boolean;
 }
 
@@ -22,8 +39,9 @@ function print(
 
 export async function listNamespaces({ terminal }: CommandContext, options: ReportOptions, at: string[]): Promise<number> {
   const { list } = await import('./inspect.ts');
+  using access = await accessOf(options, terminal, documentOf(options.json));
   const run = async () => {
-    print(terminal, 'vfio-ts/nvme-list/1', await list(at, { token: tokenOf(options, terminal) }), options.json);
+    print(terminal, 'vfio-ts/nvme-list/1', await list(at, access), options.json);
     return Exit.OK;
   };
   return await interruptible(run);
@@ -35,8 +53,9 @@ interface IdOptions extends ReportOptions {
 
 export async function identifyController({ terminal }: CommandContext, options: IdOptions, at: string): Promise<number> {
   const { identify } = await import('./inspect.ts');
+  using access = await accessOf(options, terminal, documentOf(options.json));
   const run = async () => {
-    print(terminal, 'vfio-ts/nvme-id/1', await identify(at, options.namespace, { token: tokenOf(options, terminal) }), options.json);
+    print(terminal, 'vfio-ts/nvme-id/1', await identify(at, options.namespace, access), options.json);
     return Exit.OK;
   };
   return await interruptible(run);
@@ -44,35 +63,35 @@ export async function identifyController({ terminal }: CommandContext, options: 
 
 export async function printSmart({ terminal }: CommandContext, options: ReportOptions, at: string): Promise<number> {
   const { smart } = await import('./inspect.ts');
+  using access = await accessOf(options, terminal, documentOf(options.json));
   const run = async () => {
-    const report = await smart(at, { token: tokenOf(options, terminal) });
+    const report = await smart(at, access);
     print(terminal, 'vfio-ts/nvme-smart/1', report, options.json);
     return report.critical ? Exit.PROBLEMS : Exit.OK;
   };
   return await interruptible(run);
 }
 
-interface ReadOptions extends VfTokenOptions {
+interface ReadOptions extends AccessOptions {
   readonly namespace: number;
   readonly start: number;
   readonly count?: number;
   readonly output: string;
 }
 
-export async function readBlocks(
-  { terminal }: CommandContext,
-  { output, vfTokenFile, ...range }: ReadOptions,
-  at: string,
-): Promise<number> {
+export async function readBlocks({ terminal }: CommandContext, options: ReadOptions, at: string): Promise<number> {
   const { readImage } = await import('./transfer.ts');
+  const { namespace, start, count, output } = options;
+  using access = await accessOf(options, terminal, output === '-' ? 'the blocks' : undefined);
+  const range = { namespace, start, ...(count === undefined ? {} : { count }), ...access };
   const run = async (signal: AbortSignal) => {
-    terminal.err(await readImage(at, { ...range, signal, token: tokenOf({ vfTokenFile }, terminal) }, output));
+    terminal.err(await readImage(at, { ...range, signal }, output));
     return Exit.OK;
   };
   return await interruptible(run);
 }
 
-interface WriteOptions extends VfTokenOptions {
+interface WriteOptions extends AccessOptions {
   readonly namespace: number;
   readonly start: number;
   readonly count?: number;
@@ -82,20 +101,17 @@ interface WriteOptions extends VfTokenOptions {
   readonly pad?: boolean;
 }
 
-export async function writeBlocks(
-  { terminal }: CommandContext,
-  { input, vfTokenFile, ...options }: WriteOptions,
-  at: string,
-): Promise<number> {
+export async function writeBlocks({ terminal }: CommandContext, options: WriteOptions, at: string): Promise<number> {
   const { writeImage } = await import('./transfer.ts');
+  using access = await accessOf(options, terminal);
   const run = async (signal: AbortSignal) => {
-    terminal.err(await writeImage(at, { ...options, signal, token: tokenOf({ vfTokenFile }, terminal) }, input));
+    terminal.err(await writeImage(at, { ...options, ...access, signal }, options.input));
     return Exit.OK;
   };
   return await interruptible(run);
 }
 
-interface BenchOptions extends VfTokenOptions {
+interface BenchOptions extends AccessOptions {
   readonly rw: Pattern;
   readonly blockSize: number;
   readonly depth: number;
@@ -108,17 +124,14 @@ interface BenchOptions extends VfTokenOptions {
   readonly json?: boolean;
 }
 
-export async function benchNamespace(
-  { terminal, usage }: CommandContext,
-  { overwrite, json: asJson, vfTokenFile, ...options }: BenchOptions,
-  at: string,
-): Promise<number> {
-  if (destroys(options.rw) && overwrite !== true) {
+export async function benchNamespace({ terminal, usage }: CommandContext, options: BenchOptions, at: string): Promise<number> {
+  if (destroys(options.rw) && options.overwrite !== true) {
     usage(`--rw ${options.rw} destroys what is in the namespace: add --overwrite if that is meant`);
   }
   const { bench } = await import('./bench.ts');
+  using access = await accessOf(options, terminal, documentOf(options.json));
   const run = async (signal: AbortSignal) => {
-    print(terminal, 'vfio-ts/nvme-bench/1', await bench(at, { ...options, signal, token: tokenOf({ vfTokenFile }, terminal) }), asJson);
+    print(terminal, 'vfio-ts/nvme-bench/1', await bench(at, { ...options, ...access, signal }), options.json);
     return Exit.OK;
   };
   return await interruptible(run);

@@ -113,8 +113,8 @@ export async function loadNamespace(driver: NvmeDriver, options: NamespaceLoadOp
 }
 
 export async function bench(address: string, options: BenchOptions & NvmeAccess): Promise<Report> {
-  const { interrupts, queues, depth, doorbells, token } = options;
-  await using driver = await openNvme(address, { interrupts, queues, depth, doorbells, token });
+  const { interrupts, queues, depth, doorbells, token, events } = options;
+  await using driver = await openNvme(address, { interrupts, queues, depth, doorbells, token, events });
   const result = await loadNamespace(driver, options);
   // The load ended before it had a result.
   if (result.reads + result.writes === 0) options.signal?.throwIfAborted();

@@ -1,10 +1,13 @@
 import { open } from '../../api/open.ts';
 import { VfioError } from '../../base/errno.ts';
 import { NvmeDriver, type NvmeDriverOptions } from '../../drivers/nvme/nvme-driver.ts';
+import type { EventStream } from '../../events/stream.ts';
 
 export interface NvmeAccess {
   /** VF token of a controller that is a function of an SR-IOV device. */
   readonly token?: string | undefined;
+  /** The stream that the device emits into. Default: one of its own. */
+  readonly events?: EventStream | undefined;
 }
 
 /**
@@ -12,8 +15,8 @@ export interface NvmeAccess {
  *
  * @throws VfioError ENXIO for another kind of device; what `open` and `NvmeDriver.start` throw
  */
-export async function openNvme(address: string, { token, ...options }: NvmeDriverOptions & NvmeAccess = {}): Promise<NvmeDriver> {
-  const dev = await open(address, { token });
+export async function openNvme(address: string, { token, events, ...options }: NvmeDriverOptions & NvmeAccess = {}): Promise<NvmeDriver> {
+  const dev = await open(address, { token, ...(events === undefined ? {} : { events }) });
   const { classCode } = dev.config;
   if (classCode === NvmeDriver.classCode) return await NvmeDriver.start(dev, options);
   dev.close();

@@ -26,7 +26,7 @@ export async function readImage(address: string, range: Range, output: string): 
   // First: what goes to a terminal should not disturb a disk. The file is made anew only when there
   // is something to put into it.
   refuseTerminal(output);
-  await using driver = await openNvme(address, { depth: DEPTH, token: range.token });
+  await using driver = await openNvme(address, { depth: DEPTH, token: range.token, events: range.events });
   const ns = driver.namespace(range.namespace);
   using blocks = new NamespaceBlocks(driver.dev, ns);
   const count = range.count ?? Math.max(ns.blocks - range.start, 0);
@@ -51,7 +51,7 @@ export interface WriteOptions extends Range {
  */
 export async function writeImage(address: string, options: WriteOptions, input: string): Promise<string> {
   await using source = await openSource(input);
-  await using driver = await openNvme(address, { depth: DEPTH, token: options.token });
+  await using driver = await openNvme(address, { depth: DEPTH, token: options.token, events: options.events });
   const ns = driver.namespace(options.namespace);
   checkFits(source, ns, options);
   using blocks = new NamespaceBlocks(driver.dev, ns, options.verify === true ? 2 * DEPTH : DEPTH, options.fua === true);

@@ -10,9 +10,9 @@ import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
 import type { Machine } from '../../engine/machine/machine.ts';
 import { EventStream } from '../../events/stream.ts';
+import { writeEventFiles } from '../events/event-files.ts';
 import type { Terminal } from '../terminal.ts';
 import { untilStopped } from '../until-stopped.ts';
-import { RegisterTraffic } from './register-traffic.ts';
 import { clientLimits, logTo, mediatorsOf, refuseDeviceOptions, type ServeOptions } from './serve-options.ts';
 
 /** Serves until a signal. @returns the exit status */
@@ -26,12 +26,12 @@ export async function serveMachine(file: string, options: ServeOptions, terminal
   using stop = untilStopped();
   using _output = await terminal.serve();
   using events = new EventStream({ log: logTo(terminal) });
+  using _files = writeEventFiles(events, options, terminal, { record });
   using _survive = surviveForeignCode(events);
   using undo = new Cleanup();
-  const traffic = record === undefined ? null : undo.use(new RegisterTraffic(record, terminal.err));
   let served: Machine | null = null;
   const bindCommand = (bdf: string, driver: string) => adminBind(directory, bdf, driver, served?.functions.get(bdf)?.driver ?? null);
-  const mediated = await mediatorsOf(withMediatorsOf(file, options), traffic);
+  const mediated = await mediatorsOf(withMediatorsOf(file, options));
   const machine = undo.use(await importMachine(file, { events, bindCommand, ...mediated }));
   served = machine;
   const server = undo.use(
@@ -59,18 +59,9 @@ function adminBind(directory: string, bdf: string, driver: string, before: strin
   return steps.join(' && ');
 }
 
-/**
- * Mediators of the machine file come first.
- *
- * @throws VfioError EINVAL with --record, whose recorder takes every device
- */
+/** Mediators of the machine file come first. */
 function withMediatorsOf(file: string, options: ServeOptions): ServeOptions {
   const named = (readMachineFile(file).mediators ?? []).map((path) => resolve(dirname(file), path));
   if (named.length === 0) return options;
-  if (options.record !== undefined) {
-    throw new VfioError('EINVAL', `${file} has mediators of its own, and --record is another: a device has one`, {
-      fix: 'Leave one of them out.',
-    });
-  }
   return { ...options, mediator: [...named, ...(options.mediator ?? [])] };
 }

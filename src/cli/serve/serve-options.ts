@@ -6,11 +6,11 @@ import { printableLines } from '../../base/printable.ts';
 import type { Mediators } from '../../engine/mediation/mediators.ts';
 import type { ServerLimits } from '../../vfio-user/limits.ts';
 import { longName, type OptionSpec } from '../command.ts';
+import type { EventsOptions } from '../event-options.ts';
 import type { Terminal } from '../terminal.ts';
 import { deviceOptions } from './device-options.ts';
-import type { RegisterTraffic } from './register-traffic.ts';
 
-export interface ServeOptions {
+export interface ServeOptions extends EventsOptions {
   readonly socketPath?: string;
   readonly fd?: number;
   readonly stdio?: boolean;
@@ -41,11 +41,7 @@ export function refuseDeviceOptions(options: ServeOptions, why: string): void {
   throw new VfioError('EINVAL', `--${longName(first)} is for devices that come with the package: ${why}`);
 }
 
-export async function mediatorsOf(
-  { mediator }: ServeOptions,
-  traffic: RegisterTraffic | null,
-): Promise<{ readonly mediators?: Mediators }> {
-  if (traffic !== null) return { mediators: traffic.mediators };
+export async function mediatorsOf({ mediator }: ServeOptions): Promise<{ readonly mediators?: Mediators }> {
   return mediator === undefined ? {} : { mediators: await importMediators(mediator) };
 }
 

@@ -11,12 +11,12 @@ import { socketFromNumber, UnixListener } from '../../sys/unix-listener.ts';
 import { socketAddress } from '../../sys/unix-socket.ts';
 import type { Session } from '../../vfio-user/session.ts';
 import type { CommandContext } from '../command.ts';
+import { writeEventFiles } from '../events/event-files.ts';
 import { Exit } from '../exit-codes.ts';
 import type { Terminal } from '../terminal.ts';
 import { untilStopped } from '../until-stopped.ts';
 import { attachLines } from './attach-lines.ts';
 import { DeviceCode, type ModelAddress } from './device-code.ts';
-import { RegisterTraffic } from './register-traffic.ts';
 import { clientLimits, givenDeviceOptions, logTo, mediatorsOf, refuseDeviceOptions, type ServeOptions } from './serve-options.ts';
 
 export async function serve({ terminal }: CommandContext, options: ServeOptions, device: string): Promise<number> {
@@ -33,10 +33,11 @@ async function serveDevice(text: string, options: ServeOptions, terminal: Termin
   using stop = untilStopped();
   using _output = await terminal.serve();
   using events = new EventStream({ log: logTo(terminal) });
+  const { record } = options;
+  using _files = writeEventFiles(events, options, terminal, { record, ...(options.stdio === true ? { stdoutHas: 'the client' } : {}) });
   using _survive = surviveForeignCode(events);
   using undo = new Cleanup();
   const code = undo.use(new DeviceCode(address, terminal));
-  const traffic = options.record === undefined ? null : undo.use(new RegisterTraffic(options.record, terminal.err));
   const server = undo.use(
     new DeviceServer(await code.load(options.watch === true), {
       name,
@@ -44,7 +45,7 @@ async function serveDevice(text: string, options: ServeOptions, terminal: Termin
       manage: options.manage ?? true,
       limits: clientLimits(options),
       ...(options.memlock === undefined ? {} : { memlockLimit: options.memlock }),
-      ...(await mediatorsOf(options, traffic)),
+      ...(await mediatorsOf(options)),
     }),
   );
   code.onReload = (model) => server.replace(model);

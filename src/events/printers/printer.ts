@@ -15,6 +15,8 @@ export interface StreamAbout {
 /** Needs of a printer from rooms above. */
 export interface PrinterOptions {
   readonly about: StreamAbout;
+  /** The time that lines count from. Default: that of the first event. */
+  readonly beganNs?: number;
   /** A vfio-user message in words. Default: its command and size. */
   readonly describe?: (message: MessageEvent) => string;
 }

@@ -22,8 +22,9 @@ class TextPrinter implements EventPrinter {
   #beganNs: number | null = null;
   #width: number = DEVICE_WIDTH.least;
 
-  constructor({ describe }: PrinterOptions) {
+  constructor({ describe, beganNs }: PrinterOptions) {
     this.#describe = describe;
+    this.#beganNs = beganNs ?? null;
   }
 
   begin(): string {

@@ -1,0 +1,81 @@
+/** Options by which commands write files of events, and kinds of values of `vfio events`. */
+import type { EventKind } from '../abi/event.ts';
+import { VfioError } from '../base/errno.ts';
+import { kindNames, kindNumber } from '../events/kinds.ts';
+import type { OptionSpec } from './command.ts';
+import { file, type ValueKind } from './values.ts';
+
+/** Names of formats, as `FORMAT:FILE` and `--as` have them. A test compares them to the table. */
+export const formatNames = ['text', 'jsonl', 'pcapng', 'perfetto', 'vcd'] as const;
+
+/** A file of events on the command line. */
+export interface EventTarget {
+  readonly path: string;
+  /** Default: that which the name says. */
+  readonly format?: string;
+}
+
+/** The options, as commands get them. */
+export interface EventsOptions {
+  readonly events?: readonly EventTarget[];
+  readonly eventsKinds?: readonly EventKind[];
+  readonly data?: boolean;
+}
+
+/** `FILE`, or `FORMAT:FILE`. */
+export const eventTarget: ValueKind = {
+  parse: (text): EventTarget => {
+    const [, format, path] = /^([a-z]+):(.+)$/s.exec(text) ?? [];
+    return format !== undefined && (formatNames as readonly string[]).includes(format) ? { format, path: path! } : { path: text };
+  },
+  suggest: async (word, typed) => {
+    const [, prefix = '', rest = word] = /^([a-z]+:)(.*)$/s.exec(word) ?? [];
+    const files = await file().suggest!(rest, typed);
+    const formats = prefix === '' && word !== '' ? formatNames.map((name) => ({ value: `${name}:`, help: 'a file in this format' })) : [];
+    return [...files.map((each) => ({ ...each, value: prefix + each.value })), ...formats];
+  },
+};
+
+/** Kinds of events with commas between them: `access,dma`. */
+export const eventKinds: ValueKind = {
+  parse: (text): EventKind[] => {
+    const given = text.split(',').map((kind) => kind.trim());
+    for (const kind of given) checkKind(kind);
+    return given as EventKind[];
+  },
+  suggest: async (word) => {
+    const before = word.slice(0, word.lastIndexOf(',') + 1);
+    const used = before.split(',');
+    return kindNames.filter((kind) => !used.includes(kind)).map((kind) => ({ value: before + kind }));
+  },
+};
+
+function checkKind(kind: string): void {
+  try {
+    kindNumber(kind);
+  } catch (error) {
+    const { message, fix } = error as VfioError;
+    throw new VfioError('EINVAL', message, { fix: `${message[0]!.toUpperCase()}${message.slice(1)}. ${fix}` });
+  }
+}
+
+export const dataOption: OptionSpec = {
+  flags: '--data',
+  help: 'events with the bytes that DMA, messages and plain memory carry, which may be secrets of a guest',
+};
+
+/** Files of events, for every command that uses or serves a device. */
+export const eventOptions: readonly OptionSpec[] = [
+  {
+    flags: '--events <file>',
+    help: 'write what happens into the file, in the format that its name says: .txt, .jsonl, .pcapng, .pftrace, .vcd, each also .gz; FORMAT:FILE names the format, - is standard output',
+    kind: eventTarget,
+    repeats: true,
+  },
+  { flags: '--events-kinds <kinds>', help: 'events of these kinds alone, such as access,dma', kind: eventKinds },
+  dataOption,
+];
+
+/** A paragraph for the help of these commands. */
+export const eventNote =
+  'Events have no VF tokens, and without --data no bytes of memory. vfio events converts and filters files in .jsonl; docs/events.md has the formats and the programs that open them.';
