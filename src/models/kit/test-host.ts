@@ -20,7 +20,7 @@ import {
   type Model,
   type Width,
 } from '../../abi/device-host.ts';
-import type { DirectMemory } from '../../abi/memory.ts';
+import { Access, type DirectMemory } from '../../abi/memory.ts';
 import { ManualClock } from '../../base/clock.ts';
 import { driverView, type RegisterMapOptions } from '../../base/driver-view.ts';
 import { VfioError } from '../../base/errno.ts';
@@ -133,7 +133,7 @@ export class TestHost implements DeviceHost {
       tryWrite: (iova, from) => this.#copy(iova, from, true),
       read: (iova, into) => this.#later(iova, () => this.dma.tryRead(iova, into)),
       write: (iova, from) => this.#later(iova, () => this.dma.tryWrite(iova, from)),
-      view: (iova, size) => this.#at(iova, size),
+      view: (iova, size, access) => this.#view(iova, size, access),
     };
   }
 
@@ -271,14 +271,23 @@ export class TestHost implements DeviceHost {
     return this.memory.subarray(Number(from), Number(from) + size);
   }
 
+  #view(iova: Iova, size: number, access: Access): Uint8Array | null {
+    const view = this.#at(iova, size);
+    if (view !== null && this.events.on) this.#see((access & Access.WRITE) !== 0, iova, view, Way.view);
+    return view;
+  }
+
   #copy(iova: Iova, buffer: Uint8Array, write: boolean): Dma {
     const bytes = this.#at(iova, buffer.length);
     if (bytes === null) return Dma.FAULT;
     if (write) bytes.set(buffer);
     else buffer.set(bytes);
-    const { events } = this;
-    if (events.on) events.dma(write, Number(BigInt(iova) >> 12n), Number(BigInt(iova) & 0xfffn), buffer.length, Way.direct, buffer);
+    if (this.events.on) this.#see(write, iova, buffer, Way.direct);
     return Dma.DONE;
+  }
+
+  #see(write: boolean, iova: Iova, bytes: Uint8Array, way: number): void {
+    this.events.dma(write, Number(BigInt(iova) >> 12n), Number(BigInt(iova) & 0xfffn), bytes.length, way, bytes);
   }
 
   async #later(iova: Iova, copy: () => Dma): Promise<void> {

@@ -15,6 +15,8 @@ export class CommandPool {
       this.#all.push(command);
     }
     command.life = life;
+    command.sinceNs = -1;
+    command.cause = 0;
     return command;
   }
 

@@ -24,6 +24,10 @@ export class Command {
   status = 0;
   result = 0;
   next: Command | null = null;
+  /** For its event: when the host rang for it, by the clock; negative: it makes none. */
+  sinceNs = -0.5;
+  /** The event of the doorbell write that announced it; 0: not known. */
+  cause = 0;
 
   constructor(slot: number) {
     this.slot = slot;

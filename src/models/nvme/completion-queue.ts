@@ -34,6 +34,8 @@ export class CompletionQueue {
   blocked = false;
   /** Posted since the host was interrupted. */
   fresh = 0;
+  /** The event of the newest of them; 0: there is none. */
+  cause = 0;
   /** It stands in the list of those to tell the host about. */
   touched = false;
   readonly #dma: DmaPort;

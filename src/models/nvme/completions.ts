@@ -5,6 +5,7 @@
 import { Dma } from '../../abi/device-host.ts';
 import { Status } from '../../abi/nvme-status.ts';
 import type { Command } from './command.ts';
+import type { CommandEvents } from './command-events.ts';
 import type { CompletionQueue } from './completion-queue.ts';
 import type { Doorbells } from './doorbells.ts';
 import type { Interrupts } from './interrupts.ts';
@@ -45,14 +46,16 @@ export interface CompletionHooks {
 export class Completions {
   interrupts!: Interrupts;
   readonly #queues: CompletingQueues;
+  readonly #events: CommandEvents;
   readonly #hooks: CompletionHooks;
   /** Queues that have something to tell. */
   readonly #touched: CompletionQueue[] = [];
   /** The report comes at the end of the current work. */
   #soon = false;
 
-  constructor(queues: CompletingQueues, hooks: CompletionHooks) {
+  constructor(queues: CompletingQueues, events: CommandEvents, hooks: CompletionHooks) {
     this.#queues = queues;
+    this.#events = events;
     this.#hooks = hooks;
   }
 
@@ -66,9 +69,25 @@ export class Completions {
     const queues = this.#queues;
     if (command.life !== queues.life) return;
     const sq = queues.sq[command.queueId]!;
-    const { cq } = sq;
     command.status = status === Status.SUCCESS ? status : this.#hooks.failed(command, status);
     command.result = result;
+    if (this.#events.port.on) this.#postSeen(command, sq);
+    else this.#post(command, sq);
+  }
+
+  /** The event of `command` is the cause of its completion, and of the interrupt. */
+  #postSeen(command: Command, sq: SubmissionQueue): void {
+    const { port } = this.#events;
+    const seq = this.#events.ended(command, command.status);
+    const before = port.cause;
+    if (seq !== 0) port.cause = sq.cq.cause = seq;
+    this.#post(command, sq);
+    port.cause = before;
+  }
+
+  #post(command: Command, sq: SubmissionQueue): void {
+    const queues = this.#queues;
+    const { cq } = sq;
     if (cq.first === null && !cq.posting && !cq.full) {
       const done = cq.post(command, sq.head);
       if (done === Dma.DONE) queues.ended(sq, command);
@@ -101,14 +120,28 @@ export class Completions {
       const cq = touched[i]!;
       cq.touched = false;
       if (queues.cq[cq.id] !== cq) continue;
-      if (cq.first !== null || cq.blocked) this.#drain(cq);
-      if (cq.fresh > 0 && queues.running) {
-        this.interrupts.posted(cq);
-        // The pin falls when the host has consumed all entries, so the host must ring for them.
-        if (queues.doorbells.shadowed && this.interrupts.level) queues.doorbells.pollHead(cq);
-      }
+      if (this.#events.port.on) this.#reportSeen(cq);
+      else this.#report(cq);
     }
     touched.length = 0;
+  }
+
+  #reportSeen(cq: CompletionQueue): void {
+    const { port } = this.#events;
+    const before = port.cause;
+    if (cq.cause !== 0) port.cause = cq.cause;
+    this.#report(cq);
+    port.cause = before;
+  }
+
+  #report(cq: CompletionQueue): void {
+    const queues = this.#queues;
+    if (cq.first !== null || cq.blocked) this.#drain(cq);
+    if (cq.fresh === 0 || !queues.running) return;
+    cq.cause = 0;
+    this.interrupts.posted(cq);
+    // The pin falls when the host has consumed all entries, so the host must ring for them.
+    if (queues.doorbells.shadowed && this.interrupts.level) queues.doorbells.pollHead(cq);
   }
 
   /** No completion is reported any more. */

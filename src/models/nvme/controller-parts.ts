@@ -14,6 +14,7 @@ import { LogPages } from './admin/log-pages.ts';
 import { QueueCommands, type QueueLimits } from './admin/queue-commands.ts';
 import { AsyncEvents } from './async-events.ts';
 import { Command } from './command.ts';
+import { CommandEvents } from './command-events.ts';
 import { DataTransfer } from './data-transfer.ts';
 import { ErrorLog } from './error-log.ts';
 import type { Health } from './health.ts';
@@ -80,7 +81,8 @@ export class ControllerParts {
     this.dma = host.dma;
     this.registers = new Registers(entries);
     this.shadow = new ShadowDoorbells(host.dma);
-    this.queues = new Queues(host, count, this.shadow, {
+    const commandEvents = new CommandEvents(host);
+    this.queues = new Queues(host, count, this.shadow, commandEvents, {
       failed: (command, status) => this.#failed(command, status),
       invalidDoorbell: (error) => this.#invalidDoorbell(error),
       fatal: (reason) => hooks.fatal(reason),
@@ -115,8 +117,8 @@ export class ControllerParts {
     });
     this.features = new Features(this.effects, host.clock);
     this.effects.features = this.features;
-    this.transfer = new DataTransfer(host, maxTransferBytes);
-    this.io = new NvmCommands(host, this.namespaces, complete, { maxTransferBytes });
+    this.transfer = new DataTransfer(host, maxTransferBytes, commandEvents);
+    this.io = new NvmCommands(host, this.namespaces, complete, { maxTransferBytes }, commandEvents);
     this.admin = new AdminCommands({
       complete,
       queues: this.queues,

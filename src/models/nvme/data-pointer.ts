@@ -259,7 +259,7 @@ export class DataPointer {
  * has failed.
  * @throws DmaFault
  */
-export async function walkRemote(pointer: DataPointer, dma: DmaPort, alive: () => boolean): Promise<Walk> {
+export async function walkRemote(pointer: DataPointer, dma: Pick<DmaPort, 'read'>, alive: () => boolean): Promise<Walk> {
   for (;;) {
     await dma.read(pointer.wanted, pointer.list);
     if (!alive()) return Walk.REMOTE;

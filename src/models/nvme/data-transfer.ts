@@ -5,6 +5,7 @@
 import { type DeviceHost, Dma } from '../../abi/device-host.ts';
 import { refused, Status } from '../../abi/nvme-status.ts';
 import type { Command } from './command.ts';
+import { CommandEvents } from './command-events.ts';
 import { DataPointer } from './data-pointer.ts';
 import { HostCopy } from './host-copy.ts';
 
@@ -19,10 +20,10 @@ export class DataTransfer {
   #pending = 0;
 
   /** @param maxTransferBytes  MDTS in bytes */
-  constructor(host: DeviceHost, maxTransferBytes: number) {
+  constructor(host: DeviceHost, maxTransferBytes: number, events = new CommandEvents(host)) {
     this.#max = maxTransferBytes;
     this.#pointer = new DataPointer(host.dma);
-    this.#copy = new HostCopy(host.dma, this.#pointer, false);
+    this.#copy = new HostCopy(host.dma, this.#pointer, events, false);
   }
 
   /** Transfers that go on asynchronously. */

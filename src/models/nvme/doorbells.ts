@@ -3,6 +3,7 @@
  * values in memory that it has set up for that (7.13).
  */
 import { EventError } from '../../abi/nvme.ts';
+import type { CommandEvents } from './command-events.ts';
 import type { CompletionQueue } from './completion-queue.ts';
 import type { ShadowDoorbells } from './shadow-doorbells.ts';
 import type { SubmissionQueue } from './submission-queue.ts';
@@ -32,11 +33,13 @@ export interface DoorbellHooks {
 export class Doorbells {
   readonly #queues: RungQueues;
   readonly #shadow: ShadowDoorbells;
+  readonly #events: CommandEvents;
   readonly #hooks: DoorbellHooks;
 
-  constructor(queues: RungQueues, shadow: ShadowDoorbells, hooks: DoorbellHooks) {
+  constructor(queues: RungQueues, shadow: ShadowDoorbells, events: CommandEvents, hooks: DoorbellHooks) {
     this.#queues = queues;
     this.#shadow = shadow;
+    this.#events = events;
     this.#hooks = hooks;
   }
 
@@ -99,7 +102,7 @@ export class Doorbells {
     const tail = this.#look(sq.id, 2 * sq.id, sq.tail);
     if (tail === sq.tail) return false;
     if (!sq.takesTail(tail)) return this.#invalidValue();
-    sq.tail = tail;
+    this.#moveTail(sq, tail);
     return true;
   }
 
@@ -124,12 +127,18 @@ export class Doorbells {
       if (value >= sq.size) this.#invalidValue();
       else if (!queues.halted && (sq.waiting > 0 || this.pollTail(sq))) queues.makeReady(sq);
     } else if (sq.takesTail(value)) {
-      sq.tail = value;
+      this.#moveTail(sq, value);
       // Many hosts use registers for the admin queue. For hosts that use shadow doorbells there,
       // the shadow gets the register's value.
       if (this.#shadow.enabled && !queues.halted) this.#setShadow(0, value);
       queues.makeReady(sq);
     } else this.#invalidValue();
+  }
+
+  #moveTail(sq: SubmissionQueue, tail: number): void {
+    if (this.#events.port.on) this.#events.rung(sq, tail);
+    else sq.rung = null;
+    sq.tail = tail;
   }
 
   #ringHead(queueId: number, value: number): void {

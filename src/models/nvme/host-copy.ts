@@ -5,6 +5,7 @@
 import { Dma, type DmaPort } from '../../abi/device-host.ts';
 import { Status } from '../../abi/nvme-status.ts';
 import type { Command } from './command.ts';
+import type { CommandEvents } from './command-events.ts';
 import { DataPointer, Walk, walkRemote } from './data-pointer.ts';
 import { RemoteWork } from './remote-work.ts';
 
@@ -13,6 +14,7 @@ export class HostCopy {
   status = 0;
   readonly #dma: DmaPort;
   readonly #pointer: DataPointer;
+  readonly #events: CommandEvents;
   readonly #sgl: boolean;
   readonly #remote = new RemoteWork();
 
@@ -20,9 +22,10 @@ export class HostCopy {
    * @param pointer  used for walks that end within a call
    * @param sgl      whether the commands may use SGLs
    */
-  constructor(dma: DmaPort, pointer: DataPointer, sgl: boolean) {
+  constructor(dma: DmaPort, pointer: DataPointer, events: CommandEvents, sgl: boolean) {
     this.#dma = dma;
     this.#pointer = pointer;
+    this.#events = events;
     this.#sgl = sgl;
   }
 
@@ -57,8 +60,8 @@ export class HostCopy {
    * false the copy begins no further step, and the status has no meaning.
    */
   async copyRemote(command: Command, bytes: Uint8Array, toHost: boolean, alive: () => boolean): Promise<number> {
-    const dma = this.#dma;
-    const pointer = new DataPointer(dma);
+    const dma = this.#events.dmaOf(command, this.#dma);
+    const pointer = new DataPointer(this.#dma);
     pointer.pageSize = this.#pointer.pageSize;
     this.#remote.begin();
     try {

@@ -15,6 +15,7 @@ import { VfioError } from '../../base/errno.ts';
 import { bytesOf, limitedBytes, offsetOf, rangeStatus } from './block-range.ts';
 import { BouncePool } from './bounce-pool.ts';
 import type { Command, CommandSet, Complete } from './command.ts';
+import { CommandEvents } from './command-events.ts';
 import { DataPointer, Walk } from './data-pointer.ts';
 import { DirectCopy, NO_VIEW } from './direct-copy.ts';
 import { IoCounters, type NvmCounters } from './io-counters.ts';
@@ -74,6 +75,8 @@ export class NvmCommands implements CommandSet, Disposable {
   /** By NSID - 1; null where there are no limits. */
   readonly #limiters: (Limiter | null)[];
   readonly #waiting = new WaitingCommands();
+  /** Executes a command that has waited. */
+  readonly #again: (command: Command) => boolean;
   #retrying = false;
   #submitting = false;
   #life = 0;
@@ -81,7 +84,7 @@ export class NvmCommands implements CommandSet, Disposable {
   readonly #counters = new IoCounters();
 
   /** @throws VfioError EINVAL for options out of range */
-  constructor(host: DeviceHost, namespaces: Namespaces, complete: Complete, options: NvmCommandsOptions) {
+  constructor(host: DeviceHost, namespaces: Namespaces, complete: Complete, options: NvmCommandsOptions, events = new CommandEvents(host)) {
     const { maxTransferBytes: max, bounceBytes = Math.max(16 * 2 ** 20, 2 * max), operations = 1024 } = options;
     if (!Number.isInteger(Math.log2(max)) || max < 4096 || max > (PIECES_MAX / 2) * 4096) {
       throw new VfioError('EINVAL', `transfers of up to ${max} bytes; it must be a power of two from 4096 to ${(PIECES_MAX / 2) * 4096}`);
@@ -95,12 +98,14 @@ export class NvmCommands implements CommandSet, Disposable {
     this.#pool = new BouncePool(bounceBytes);
     this.#pointer = new DataPointer(host.dma);
     this.#direct = new DirectCopy(host.dma);
-    this.#slow = new SlowPath(host, this.#pointer, this.#pool, operations, {
+    this.#slow = new SlowPath(host, this.#pointer, this.#pool, events, operations, {
       finish: (command, _, bytes, status) => this.#finish(command, bytes, status),
       kick: () => this.#kick(),
     });
     namespaces.onOperation = (_, tag, result) => this.#slow.ended(tag, result);
-    const run = (command: Command) => this.#run(command);
+    const execute = (command: Command) => this.#execute(command);
+    this.#again = (command) => events.within(command, execute);
+    const run = (command: Command) => this.#runLater(command);
     const released = () => this.submit();
     this.#limiters = namespaces.list.map(({ limits }) => (limits === null ? null : new Limiter(limits, host.clock, run, released)));
     this.#handlers[NvmOpcode.WRITE] = (command, namespace) => this.#write(command, namespace);
@@ -215,7 +220,7 @@ export class NvmCommands implements CommandSet, Disposable {
     this.#pending += again.length + limited.length;
     for (const each of limited) this.#limiters[each.command.nsid - 1]!.put(each);
     const life = this.#life;
-    for (const command of again) if (this.#life === life) this.#run(command);
+    for (const command of again) if (this.#life === life) this.#runLater(command);
   }
 
   /** By NSID - 1; null where there are no limits. */
@@ -233,10 +238,12 @@ export class NvmCommands implements CommandSet, Disposable {
     this.reset();
   }
 
-  readonly #again = (command: Command): boolean => this.#execute(command);
-
   #run(command: Command): void {
     if (!this.#execute(command)) this.#waiting.push(command);
+  }
+
+  #runLater(command: Command): void {
+    if (!this.#again(command)) this.#waiting.push(command);
   }
 
   #submitQueued(): void {

@@ -6,6 +6,7 @@ import { type DeviceHost, Dma } from '../../abi/device-host.ts';
 import { refused, Status } from '../../abi/nvme-status.ts';
 import { textOf } from '../../base/foreign.ts';
 import type { Command, CommandSet } from './command.ts';
+import type { CommandEvents } from './command-events.ts';
 import { CommandPool } from './command-pool.ts';
 import type { CompletionQueue } from './completion-queue.ts';
 import { type CompletingQueues, type CompletionHooks, Completions } from './completions.ts';
@@ -39,6 +40,7 @@ export class Queues implements CompletingQueues, RungQueues {
   /** Entries on their way from and to queues in remote memory. */
   readonly remote = new RemoteWork();
   readonly #host: DeviceHost;
+  readonly #events: CommandEvents;
   readonly #hooks: QueuesHooks;
   readonly #ready: ReadyList;
   readonly #pool = new CommandPool();
@@ -54,11 +56,12 @@ export class Queues implements CompletingQueues, RungQueues {
   #timer: Disposable | null = null;
 
   /** @param count  queues, the admin queue included */
-  constructor(host: DeviceHost, count: number, shadow: ShadowDoorbells, hooks: QueuesHooks) {
+  constructor(host: DeviceHost, count: number, shadow: ShadowDoorbells, events: CommandEvents, hooks: QueuesHooks) {
     this.#host = host;
+    this.#events = events;
     this.#hooks = hooks;
-    this.doorbells = new Doorbells(this, shadow, hooks);
-    this.completions = new Completions(this, hooks);
+    this.doorbells = new Doorbells(this, shadow, events, hooks);
+    this.completions = new Completions(this, events, hooks);
     this.sq = new Array(count).fill(null);
     this.cq = new Array(count).fill(null);
     this.#ready = new ReadyList(count);
@@ -90,8 +93,11 @@ export class Queues implements CompletingQueues, RungQueues {
 
   /**
    * Stop fetching, completing and reporting. The queues do not change until `reset`.
+   *
+   * @param why the reason, for the events of commands under way
    */
-  stop(): void {
+  stop(why = 'controller stopped'): void {
+    if (this.#events.on) for (const command of this.#pool.underWay()) this.#events.dropped(command, why);
     this.#running = false;
     this.#life++;
     this.#ready.clear();
@@ -104,7 +110,7 @@ export class Queues implements CompletingQueues, RungQueues {
   }
 
   reset(): void {
-    this.stop();
+    this.stop('controller reset');
     this.sq.fill(null);
     this.cq.fill(null);
     this.burst = Number.POSITIVE_INFINITY;
@@ -132,6 +138,7 @@ export class Queues implements CompletingQueues, RungQueues {
     const command = this.#pool.take(this.#life);
     command.dw.set(dw);
     command.queueId = sq.id;
+    if (this.#events.on) this.#events.arrived(command);
     sq.outstanding++;
     if (sq.id !== 0) this.#underWay++;
     sq.holdId(command.id);
@@ -286,12 +293,22 @@ export class Queues implements CompletingQueues, RungQueues {
         break;
       }
       count++;
-      this.#start(sq, set, command);
+      if (this.#events.port.on) this.#startSeen(sq, set, command);
+      else this.#start(sq, set, command);
       // The interrupted host may have reset and enabled the controller again before this promise
       // settles.
       if (this.#life !== life || this.#halted || sq.deleting !== null) break;
     }
     return Math.max(count, 1);
+  }
+
+  #startSeen(sq: SubmissionQueue, set: CommandSet, command: Command): void {
+    const { port } = this.#events;
+    this.#events.began(command, sq);
+    const before = port.cause;
+    port.cause = command.cause;
+    this.#start(sq, set, command);
+    port.cause = before;
   }
 
   #start(sq: SubmissionQueue, set: CommandSet, command: Command): void {

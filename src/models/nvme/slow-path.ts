@@ -13,6 +13,7 @@ import { refused, Status } from '../../abi/nvme-status.ts';
 import { WOULD_BLOCK } from '../../abi/storage.ts';
 import type { BouncePool } from './bounce-pool.ts';
 import type { Command } from './command.ts';
+import type { CommandEvents } from './command-events.ts';
 import type { DataPointer } from './data-pointer.ts';
 import { DeallocateRanges, RANGE_BYTES } from './deallocate-ranges.ts';
 import { HostCopy } from './host-copy.ts';
@@ -37,13 +38,15 @@ export class SlowPath {
   readonly #copy: HostCopy;
   readonly #table: OperationTable;
   readonly #ranges = new DeallocateRanges();
+  readonly #events: CommandEvents;
   readonly #hooks: SlowPathHooks;
 
   /** @param pointer  for walks that end before anything else starts one */
-  constructor(host: DeviceHost, pointer: DataPointer, pool: BouncePool, operations: number, hooks: SlowPathHooks) {
+  constructor(host: DeviceHost, pointer: DataPointer, pool: BouncePool, events: CommandEvents, operations: number, hooks: SlowPathHooks) {
     this.#host = host;
-    this.#copy = new HostCopy(host.dma, pointer, true);
+    this.#copy = new HostCopy(host.dma, pointer, events, true);
     this.#table = new OperationTable(pool, operations);
+    this.#events = events;
     this.#hooks = hooks;
   }
 
@@ -154,7 +157,8 @@ export class SlowPath {
     if (result < 0 && operation.result === 0) operation.result = result;
     if (operation.left > 0) return;
     if (!operation.alive) this.#release(operation);
-    else this.#proceed(operation);
+    else if (!this.#events.port.on) this.#proceed(operation);
+    else this.#events.within(operation.command, () => this.#proceed(operation));
     this.#hooks.kick();
   }
 
@@ -303,7 +307,7 @@ export class SlowPath {
       if (turn >= VERIFY_TURN && operation.progress < operation.bytes) {
         operation.timer = this.#host.clock.after(0, () => {
           operation.timer = null;
-          this.#verify(operation, namespace);
+          this.#events.within(operation.command, () => this.#verify(operation, namespace));
           this.#hooks.kick();
         });
         return;
@@ -382,7 +386,7 @@ export class SlowPath {
     const status = await this.#copy.copyRemote(operation.command, operation.host, false, () => operation.alive);
     if (!operation.alive) this.#release(operation);
     else if (status !== Status.SUCCESS) this.#end(operation, status);
-    else this.#gathered(operation, operation.namespace!);
+    else this.#events.within(operation.command, () => this.#gathered(operation, operation.namespace!));
     this.#hooks.kick();
   }
 

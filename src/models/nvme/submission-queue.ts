@@ -5,6 +5,7 @@ import { SQE_SIZE } from '../../abi/nvme.ts';
 import type { Command } from './command.ts';
 import type { CompletionQueue } from './completion-queue.ts';
 import { entriesFrom, nextIndex, Ring } from './ring.ts';
+import type { RungEntries } from './rung-entries.ts';
 
 /** Entries of remote memory that one message brings. */
 const AHEAD_MAX = 64;
@@ -26,6 +27,8 @@ export class SubmissionQueue {
   fetching = false;
   /** The Delete I/O Submission Queue command that waits for `outstanding` to become 0. */
   deleting: Command | null = null;
+  /** Null while there is no reader of events. */
+  rung: RungEntries | null = null;
   /**
    * Identifiers of commands in flight, one bit each; null until the first command that does not end
    * at once.

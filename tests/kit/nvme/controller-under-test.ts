@@ -5,6 +5,8 @@
 import type { Model } from '../../../src/abi/device-host.ts';
 import { AdminOpcode, Cc, CQES, Csts, cqDoorbell, NvmeReg, regBits, regField, SQES, sqDoorbell } from '../../../src/abi/nvme.ts';
 import { StatusBit } from '../../../src/abi/nvme-status.ts';
+import type { RegisterAccess } from '../../../src/base/register-access.ts';
+import { barAccess } from '../../../src/models/kit/test-events.ts';
 import { TestHost } from '../../../src/models/kit/test-host.ts';
 import type { NamespaceOptions } from '../../../src/models/nvme/namespace.ts';
 import { type NvmeOptions, nvme } from '../../../src/models/nvme/nvme.ts';
@@ -67,12 +69,17 @@ export class ControllerUnderTest {
     this.view = new DataView(this.host.memory.buffer);
   }
 
+  /** BAR 0, whose accesses are events. */
+  get #bar(): RegisterAccess {
+    return barAccess(this.model, 0, this.host.events);
+  }
+
   r(register: number): number {
-    return this.model.read(0, register, 4);
+    return this.#bar.read32(register);
   }
 
   w(register: number, value: number): void {
-    this.model.write(0, register, 4, value >>> 0);
+    this.#bar.write32(register, value >>> 0);
   }
 
   get csts(): { rdy: number; cfs: number; shst: number; nssro: number } {
