@@ -3,7 +3,9 @@
  * through sockets.
  */
 
+import { inspect } from 'node:util';
 import type { Device } from '../../src/abi/device.ts';
+import type { VfioEvent } from '../../src/abi/event.ts';
 import { parseVfToken } from '../../src/abi/vf-token.ts';
 import { ContainerIoctl, DeviceIoctl, Extension, Feature, FeatureFlags, GroupIoctl } from '../../src/abi/vfio.ts';
 import { DeviceFeature } from '../../src/abi/vfio-structs.ts';
@@ -14,6 +16,8 @@ import type { DeviceFile } from '../../src/engine/device/device-file.ts';
 import { Process } from '../../src/engine/dma/process.ts';
 import type { GroupFile } from '../../src/engine/machine/group-file.ts';
 import { Machine } from '../../src/engine/machine/machine.ts';
+import { formats } from '../../src/events/printers/formats.ts';
+import { EventStream } from '../../src/events/stream.ts';
 import { KernelDoor } from '../../src/ioctl/kernel-door.ts';
 import { cString } from '../../src/ioctl/user-buffer.ts';
 import type { UserProcess } from '../../src/ioctl/user-process.ts';
@@ -55,12 +59,26 @@ export interface TokenDoor extends AsyncDisposable {
 
 export const SET_TOKEN = FeatureFlags.SET | Feature.PCI_VF_TOKEN;
 
-function localMachine(told: string[]): Machine {
-  return new Machine(parseMachine(tokenMachine), {
-    allocate: HeapMemory.allocate,
-    models,
-    log: { log: (_level, text) => void told.push(text) },
-  });
+/** Everything that a reader of the machine's events gets goes to `told` as the machine ends. */
+function localMachine(told: string[]): { readonly machine: Machine; end(): void } {
+  const events = new EventStream({ log: { log: (_level, text) => void told.push(text) } });
+  const reader = events.read({ data: true });
+  const machine = new Machine(parseMachine(tokenMachine), { allocate: HeapMemory.allocate, models, events });
+  const end = () => {
+    machine[Symbol.dispose]();
+    told.push(...eventTexts(reader.take()));
+    events[Symbol.dispose]();
+  };
+  return { machine, end };
+}
+
+/** Every field of every event, as printers and programs show it. */
+function eventTexts(events: readonly VfioEvent[]): string[] {
+  if (!events.some(({ kind }) => kind === 'plug')) throw new Error('the reader saw nothing');
+  return formats
+    .map((format) => format.make({ about: { program: 'test', epochNs: 0n } }))
+    .flatMap((printer) => events.map((event) => Buffer.from(printer.event(event)).toString('latin1')))
+    .concat(events.map((event) => inspect(event, { depth: 5, maxArrayLength: null })));
 }
 
 function told(error: unknown, lines: string[]): string {
@@ -87,7 +105,7 @@ function featureOf(device: Device, flags: number, data: Uint8Array, lines: strin
 
 export async function inProcess(): Promise<TokenDoor> {
   const lines: string[] = [];
-  const machine = localMachine(lines);
+  const { machine, end } = localMachine(lines);
   const open = (bdf: string, token?: string): TokenHandle | string => {
     const group = machine.group(machine.function(bdf).group!.id);
     const file = (group.file as GroupFile | null) ?? machine.openGroup(group.id);
@@ -116,13 +134,13 @@ export async function inProcess(): Promise<TokenDoor> {
       machine.bind(bdf, 'vfio-pci');
     },
     told: lines,
-    [Symbol.asyncDispose]: async () => machine[Symbol.dispose](),
+    [Symbol.asyncDispose]: async () => end(),
   };
 }
 
 export async function byIoctl(): Promise<TokenDoor> {
   const lines: string[] = [];
-  const machine = localMachine(lines);
+  const { machine, end } = localMachine(lines);
   const door = new KernelDoor(machine, {
     onRefusal: (_process, call, error) => void lines.push(`${call} ${error.explain()} ${error.stack}`),
   });
@@ -164,7 +182,7 @@ export async function byIoctl(): Promise<TokenDoor> {
       machine.bind(bdf, 'vfio-pci');
     },
     told: lines,
-    [Symbol.asyncDispose]: async () => machine[Symbol.dispose](),
+    [Symbol.asyncDispose]: async () => end(),
   };
 }
 

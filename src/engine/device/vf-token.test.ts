@@ -1,6 +1,7 @@
 import { inspect } from 'node:util';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { eventLines } from '../../../tests/kit/event-words.ts';
 import { bytesOf, fdBytes, said } from '../../../tests/kit/ioctl-bytes.ts';
 import { OTHER_TOKEN, outcome, PF, type SriovRig, sriovRig, Tenant, TOKEN, VF0, VF1 } from '../../../tests/kit/sriov-rig.ts';
 import { formatVfToken, parseVfToken, withoutVfTokens } from '../../abi/vf-token.ts';
@@ -213,6 +214,28 @@ describe('order', () => {
     }
     using user = new Tenant(machine, VF0);
     expect(user.try(TOKEN)).toBe('ok');
+  });
+});
+
+describe('events', () => {
+  it('S3-07 S3-09 S3-12 a token that was set, matched and refused, and none of its bytes', () => {
+    const { machine } = sriovRig({ device: { numVfs: 2 } });
+    using reader = machine.events({ kinds: ['token'] });
+    using owner = new Tenant(machine, PF);
+    using user = new Tenant(machine, VF0);
+    owner.open(TOKEN).close();
+    user.open(TOKEN);
+    owner.open(TOKEN).setVfToken(parseVfToken(OTHER_TOKEN)!);
+    user.try(TOKEN);
+    user.try();
+    expect(eventLines(reader.take())).toEqual([
+      `${PF}: VF token set`,
+      `${VF0}: VF token matched`,
+      `${PF}: VF token matched`,
+      `${PF}: VF token set`,
+      `${VF0}: error: the VF token given for ${VF0} is not the current one`,
+      `${VF0}: error: ${VF0} needs a VF token: it is a virtual function of ${PF}, which vfio-pci drives`,
+    ]);
   });
 });
 

@@ -2,7 +2,8 @@
 import { describe, expect, it } from 'vitest';
 import { SlowMemory } from '../../../tests/kit/dma-rig.ts';
 import { errnoFrom } from '../../../tests/kit/errno.ts';
-import { load, MigrationSide, readAll, save } from '../../../tests/kit/migration-rig.ts';
+import { eventLines } from '../../../tests/kit/event-words.ts';
+import { BDF, load, MigrationSide, readAll, save } from '../../../tests/kit/migration-rig.ts';
 import { type MovableModel, type MovableOptions, movable } from '../../../tests/kit/movable-model.ts';
 import type { MigrationStream } from '../../abi/device.ts';
 import { Feature, MigrationFlags, MigrationState } from '../../abi/vfio.ts';
@@ -417,4 +418,54 @@ describe('nothing is half done', () => {
       if (options.bulk) expect([...to.model.store.contents]).toEqual([...side.model.store.contents]);
     },
   );
+});
+
+describe('B.11 events', () => {
+  const lines = (side: MigrationSide) => side.machine.events({ kinds: ['migration', 'reset'] });
+
+  it('each state on the way, at the source and where the device arrives', () => {
+    using source = open({ bulk: true });
+    using target = open({ bulk: true });
+    using left = lines(source);
+    using came = lines(target);
+    const stream = source.migration.go('PRE_COPY')!;
+    source.migration.go('STOP_COPY');
+    load(target, readAll(stream));
+    expect(eventLines(left.take())).toEqual([`${BDF}: migration: RUNNING → PRE_COPY`, `${BDF}: migration: PRE_COPY → STOP_COPY`]);
+    expect(eventLines(came.take())).toEqual([
+      `${BDF}: migration: RUNNING → STOP`,
+      `${BDF}: migration: STOP → RESUMING`,
+      `${BDF}: migration: RESUMING → STOP`,
+      `${BDF}: migration: STOP → RUNNING`,
+    ]);
+  });
+
+  it('a state that was refused, data that is none, and the reset that ends ERROR', () => {
+    using side = open();
+    using reader = lines(side);
+    expect(errnoFrom(() => side.migration.go('PRE_COPY'))).toBe('EINVAL');
+    const stream = side.migration.go('RESUMING')!;
+    expect(errnoFrom(() => stream.write(new Uint8Array(100)))).toBe('EINVAL');
+    side.device.reset();
+    const events = reader.take();
+    expect(events.filter(({ kind }) => kind === 'migration')).toMatchObject([
+      { from: 'RUNNING', to: 'PRE_COPY', errno: 'EINVAL', reason: expect.stringContaining('no way') },
+      { from: 'RUNNING', to: 'STOP' },
+      { from: 'STOP', to: 'RESUMING' },
+      { from: 'RESUMING', to: 'ERROR', errno: 'EINVAL' },
+      { from: 'ERROR', to: 'RUNNING' },
+    ]);
+  });
+
+  it('a model that throws is EIO in the event, and nothing of its error', () => {
+    using side = open();
+    using reader = lines(side);
+    side.model.stop = () => {
+      throw new Error('secret of the model');
+    };
+    expect(errnoFrom(() => side.migration.go('STOP'))).toBe('EIO');
+    const events = reader.take();
+    expect(events).toMatchObject([{ from: 'RUNNING', to: 'ERROR', errno: 'EIO' }]);
+    expect(JSON.stringify(events)).not.toContain('secret');
+  });
 });

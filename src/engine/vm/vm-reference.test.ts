@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { eventLines } from '../../../tests/kit/event-words.ts';
 import { alone, openAll, testMachine } from '../../../tests/kit/machines.ts';
 import { RegionIndex } from '../../abi/vfio.ts';
 import { VfioError } from '../../base/errno.ts';
@@ -57,6 +58,21 @@ describe('references of devices on virtual machines', () => {
     expect(lines.filter((line) => line.includes('ignored')).length).toBeGreaterThan(0);
     group.setVm(null);
     expect(group.vm).toBe(null);
+  });
+
+  it('S4-03 S4-04 a reader sees it taken, given back and refused', () => {
+    const { machine, group, vm, provider } = setup();
+    using reader = machine.events({ kinds: ['vm'] });
+    const a = vm('a');
+    group.setVm(a);
+    group.openDevice(BDF).close();
+    provider.unload();
+    group.openDevice(BDF).close();
+    expect(eventLines(reader.take())).toEqual([
+      `${BDF}: reference on a taken`,
+      `${BDF}: reference on a given back`,
+      `${BDF}: reference on a refused`,
+    ]);
   });
 
   it('S4-03 taken at the first open, dropped at the last close, once each', () => {
