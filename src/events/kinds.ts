@@ -49,6 +49,9 @@ export const irqWords = (irq: IrqName): string => (Object.hasOwn(irqNames, irq) 
 export const vectorWords = ({ irq, vector }: { readonly irq: IrqName; readonly vector: number }): string =>
   irq === 'msi' || irq === 'msix' ? `${irqNames[irq]} ${vector}` : irqWords(irq);
 
+/** Interrupt remapping stopped a message: its device, or its user, has written one of its own. */
+const REMAPPED = 'remapped';
+
 const micro = (ns: number): string => `${(ns / 1000).toFixed(1)} µs`;
 const quiet = { level: null, alike: [] } as const;
 
@@ -104,9 +107,13 @@ export const kinds: { readonly [K in EventKind]: KindRow<K> } = {
     alike: ['op', 'reason'],
   },
   interrupt: {
-    ...quiet,
     fields: { step: 'text', irq: 'text', vector: 'number', reason: 'text?' },
-    words: (e) => `${vectorWords(e)} ${e.step}${e.reason === undefined ? '' : `: ${e.reason}`}`,
+    words: (e) =>
+      e.reason === REMAPPED
+        ? `${irqNames[e.irq]} vector ${e.vector} sent a message that was not programmed; dropped`
+        : `${vectorWords(e)} ${e.step}${e.reason === undefined ? '' : `: ${e.reason}`}`,
+    level: ({ reason }) => (reason === REMAPPED ? 'warn' : null),
+    alike: ['reason'],
   },
   'set-irqs': {
     ...quiet,

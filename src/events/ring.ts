@@ -28,6 +28,18 @@ export const operations = ['read', 'write'] as const;
 export const verdicts = ['device', 'virtual', 'mixed', 'dropped', 'mediator', 'refused'] as const;
 export const ways = ['direct', 'remote', 'view'] as const;
 export const steps = ['raised', 'lowered', 'pending', 'delivered', 'masked', 'unmasked', 'dropped'] as const;
+/** Why an interrupt takes a step, where it is known. The first is none. */
+export const reasons = [
+  '',
+  'automask',
+  'driver',
+  'COMMAND.InterruptDisable',
+  'sleep',
+  'mask',
+  'function mask',
+  'standstill',
+  'messages',
+] as const;
 export const irqs = ['intx', 'msi', 'msix', 'err', 'req'] as const;
 
 /** Of a record of `open`. */
@@ -206,12 +218,22 @@ export class EventRing {
     return this.seq;
   }
 
-  interrupt(timeNs: number, hostNs: number, cause: number, name: number, step: number, irq: number, vector: number): number {
+  interrupt(
+    timeNs: number,
+    hostNs: number,
+    cause: number,
+    name: number,
+    step: number,
+    irq: number,
+    vector: number,
+    reason: number,
+  ): number {
     const at = this.#begin(timeNs, hostNs, cause, kindNumbers.interrupt, name);
     const numbers = this.#numbers;
     numbers[at + At.A] = step;
     numbers[at + At.B] = irq;
     numbers[at + At.C] = vector;
+    numbers[at + At.D] = reason;
     return this.seq;
   }
 
@@ -273,8 +295,15 @@ export class EventRing {
           size: numbers[at + At.D],
           way: ways[a >>> 1],
         };
-      default:
-        return { step: steps[a], irq: irqs[numbers[at + At.B]!], vector: numbers[at + At.C] } satisfies Partial<EventDetails<'interrupt'>>;
+      default: {
+        const reason = numbers[at + At.D]!;
+        return {
+          step: steps[a],
+          irq: irqs[numbers[at + At.B]!],
+          vector: numbers[at + At.C],
+          ...(reason === 0 ? {} : { reason: reasons[reason] }),
+        } satisfies Partial<EventDetails<'interrupt'>>;
+      }
     }
   }
 }

@@ -12,14 +12,19 @@
  * events.cause = before;
  * ```
  */
-import type { EventDetails, EventKind, EventPort } from '../abi/event.ts';
+import type { EventDetails, EventKind, EventPort, VfioEvent } from '../abi/event.ts';
+import { errnoOf } from '../base/errno.ts';
 import type { LogLevel } from '../base/log.ts';
 import { rowOf } from './kinds.ts';
-import { type EventRing, irqs, steps, ways } from './ring.ts';
+import { type EventRing, irqs, reasons, steps, ways } from './ring.ts';
+
+/** Kinds of requests, which can be refused. */
+type RefusedKind = Extract<VfioEvent, { readonly errno?: string; readonly reason?: string }>['kind'];
 
 export const Step = numbered(steps);
 export const Irq = numbered(irqs);
 export const Way = numbered(ways);
+export const Reason = numbered(reasons);
 
 /** `{ raised: 0, lowered: 1, … }` */
 function numbered<const T extends readonly string[]>(names: T): { readonly [N in T[number]]: number } {
@@ -137,6 +142,25 @@ export class EventSource implements EventPort, Disposable {
   }
 
   /**
+   * Run `act`, which the event is about: events that it leads to name it as their cause. When `act`
+   * throws, the event has the errno and the message.
+   *
+   * Call it only while there is a reader: `details` is an object.
+   */
+  attempt<K extends RefusedKind, T>(kind: K, details: EventDetails<K>, act: () => T): T {
+    const seq = this.begin(kind);
+    try {
+      const done = this.during(seq, act);
+      this.end(seq, kind, details);
+      return done;
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      this.end(seq, kind, { ...details, errno: errnoOf(error), reason });
+      throw error;
+    }
+  }
+
+  /**
    * The event `seq` of `begin` is none after all.
    *
    * @returns false when others have come since: it has to be ended
@@ -196,11 +220,11 @@ export class EventSource implements EventPort, Disposable {
     return ring.dma(stream.timeNs, stream.hostNs, stream.cause, this.#number, write, page, byte, size, way, this.data ? bytes : null);
   }
 
-  /** @param step  of `Step`   @param irq  of `Irq` */
-  interrupt(step: number, irq: number, vector: number): number {
+  /** @param step  of `Step`   @param irq  of `Irq`   @param reason  of `Reason`; 0: none */
+  interrupt(step: number, irq: number, vector: number, reason = 0): number {
     const { stream } = this;
     const ring = stream.begin();
-    return ring === null ? 0 : ring.interrupt(stream.timeNs, stream.hostNs, stream.cause, this.#number, step, irq, vector);
+    return ring === null ? 0 : ring.interrupt(stream.timeNs, stream.hostNs, stream.cause, this.#number, step, irq, vector, reason);
   }
 
   /** The device is gone. */

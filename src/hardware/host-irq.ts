@@ -10,7 +10,7 @@
 import type { IrqPort } from '../abi/device-host.ts';
 import { CapId, Config, Msix } from '../abi/pci.ts';
 import { textOf } from '../base/foreign.ts';
-import type { EventSource } from '../events/source.ts';
+import { type EventSource, Irq, Reason, Step } from '../events/source.ts';
 import type { ConfigSpace } from '../pci/config-space.ts';
 import { MsiRegisters } from './msi-registers.ts';
 import type { MsixTable } from './msix-table.ts';
@@ -29,22 +29,34 @@ export interface IrqListener {
 /** Interrupts that never reached a listener, by cause. */
 export interface InterruptDrops {
   /** A message while neither MSI nor MSI-X is enabled in hardware. */
-  notEnabled: number;
+  readonly notEnabled: number;
   /** A vector that the device does not have, or that software did not give it. */
-  badVector: number;
+  readonly badVector: number;
   /** COMMAND.BusMaster is off: the device may not write messages. */
-  busMasterOff: number;
+  readonly busMasterOff: number;
   /** The function sleeps. */
-  notPowered: number;
+  readonly notPowered: number;
   /** The message was not the programmed one: interrupt remapping stopped it. */
-  remapped: number;
+  readonly remapped: number;
   /** A function without a pin raised INTx. */
-  noPin: number;
+  readonly noPin: number;
   /** It arrived, and this function's interrupts have no handler. */
-  noListener: number;
+  readonly noListener: number;
   /** The listener threw: a bug of its own. */
-  listenerFailed: number;
+  readonly listenerFailed: number;
 }
+
+/** The word of each in events. */
+const dropReasons: { readonly [D in keyof InterruptDrops]: string } = {
+  notEnabled: 'not-enabled',
+  badVector: 'bad-vector',
+  busMasterOff: 'bus-master-off',
+  notPowered: 'not-powered',
+  remapped: 'remapped',
+  noPin: 'no-pin',
+  noListener: 'no-listener',
+  listenerFailed: 'listener-failed',
+};
 
 export interface HostIrqOptions {
   readonly config: ConfigSpace;
@@ -62,16 +74,6 @@ const MSIX_ENABLE_HIGH = Msix.FLAGS_ENABLE >>> 8;
 const MSIX_MASKALL_HIGH = Msix.FLAGS_MASKALL >>> 8;
 
 export class HostIrq implements IrqPort {
-  readonly dropped: InterruptDrops = {
-    notEnabled: 0,
-    badVector: 0,
-    busMasterOff: 0,
-    notPowered: 0,
-    remapped: 0,
-    noPin: 0,
-    noListener: 0,
-    listenerFailed: 0,
-  };
   /** Messages handed to the listener, and assertions of the pin. */
   delivered = 0;
   asserted = 0;
@@ -80,7 +82,8 @@ export class HostIrq implements IrqPort {
   readonly #bytes: Uint8Array;
   readonly #msi: MsiRegisters | null;
   readonly #msix: MsixTable | null;
-  readonly #events: EventSource;
+  /** Where the function emits. */
+  readonly events: EventSource;
   readonly #bdf: string;
   readonly #powered: () => boolean;
   readonly #msixAt: number;
@@ -98,7 +101,7 @@ export class HostIrq implements IrqPort {
     this.#bytes = config.bytes;
     this.#msi = MsiRegisters.of(config);
     this.#msix = msix;
-    this.#events = events;
+    this.events = events;
     this.#bdf = bdf;
     this.#powered = powered ?? (() => !config.sleeping);
     this.#msixAt = config.findCapability(CapId.MSIX);
@@ -107,6 +110,20 @@ export class HostIrq implements IrqPort {
     config.onWrite((offset, width) => {
       if (this.#concerns(offset, offset + width)) this.update();
     });
+  }
+
+  /** Interrupts that never reached a listener, by cause. */
+  get dropped(): InterruptDrops {
+    const counts = Object.entries(dropReasons).map(([drop, reason]) => [drop, this.events.counted(`irq ${reason}`)]);
+    return Object.fromEntries(counts) as InterruptDrops;
+  }
+
+  /** @returns false, as the trigger that it ends */
+  #drop(drop: keyof InterruptDrops, irq: 'intx' | 'msi' | 'msix', vector: number): false {
+    const reason = dropReasons[drop];
+    this.events.count(`irq ${reason}`);
+    if (this.events.on || drop === 'remapped') this.events.emit('interrupt', { step: 'dropped', irq, vector, reason });
+    return false;
   }
 
   /** Whether a write to config bytes [first, end) can change which interrupts leave. */
@@ -149,14 +166,35 @@ export class HostIrq implements IrqPort {
 
   raise(): void {
     if (!this.#hasPin) {
-      this.dropped.noPin++;
+      this.#drop('noPin', 'intx', 0);
+      return;
+    }
+    if (this.events.on && !this.#level) {
+      this.#raiseSeen();
       return;
     }
     this.#level = true;
     this.update();
   }
 
+  #raiseSeen(): void {
+    const { events } = this;
+    const before = events.cause;
+    events.cause = events.interrupt(Step.raised, Irq.intx, 0);
+    this.#level = true;
+    this.update();
+    if (!this.#pin) events.interrupt(Step.pending, Irq.intx, 0, this.#whyQuiet);
+    events.cause = before;
+  }
+
+  /** The reason why a level does not reach the wire. */
+  get #whyQuiet(): number {
+    if (this.#waiting !== null) return Reason.standstill;
+    return this.#config.intxDisabled ? Reason['COMMAND.InterruptDisable'] : Reason.messages;
+  }
+
   lower(): void {
+    if (this.events.on && this.#level) this.events.interrupt(Step.lowered, Irq.intx, 0);
     this.#level = false;
     this.update();
   }
@@ -186,30 +224,46 @@ export class HostIrq implements IrqPort {
     try {
       this.#listener.intxAsserted();
     } catch (error) {
-      this.#failed(error);
+      this.#failed('intx', 0, error);
     }
   }
 
   trigger(vector: number): boolean {
+    return this.events.on ? this.#triggerSeen(vector) : this.#send(vector);
+  }
+
+  #triggerSeen(vector: number): boolean {
+    const { events } = this;
+    const before = events.cause;
+    events.cause = events.interrupt(Step.raised, Irq[this.#messageKind], vector);
+    const sent = this.#send(vector);
+    events.cause = before;
+    return sent;
+  }
+
+  /** The kind of messages that the function sends, or would send. */
+  get #messageKind(): 'msi' | 'msix' {
+    return this.#msixEnabled || (this.#msix !== null && this.#msi?.enabled !== true) ? 'msix' : 'msi';
+  }
+
+  #send(vector: number): boolean {
     if (this.#waiting !== null) return this.#wait(vector);
-    if (!this.#powered()) {
-      this.dropped.notPowered++;
-      return false;
-    }
+    if (!this.#powered()) return this.#drop('notPowered', this.#messageKind, vector);
     if (this.#msixEnabled) return this.#triggerMsix(vector);
     if (this.#msi?.enabled === true) return this.#triggerMsi(this.#msi, vector);
-    this.dropped.notEnabled++;
-    return false;
+    return this.#drop('notEnabled', this.#messageKind, vector);
   }
 
   /** Keep the message until the function goes on. */
   #wait(vector: number): boolean {
-    if (vector >>> 0 !== vector || vector >= this.vectors) {
-      this.dropped.badVector++;
-      return false;
-    }
+    if (vector >>> 0 !== vector || vector >= this.vectors) return this.#drop('badVector', this.#messageKind, vector);
+    this.#pends(this.#messageKind, vector, Reason.standstill);
     this.#waiting!.add(vector);
     return true;
+  }
+
+  #pends(irq: 'msi' | 'msix', vector: number, reason: number): void {
+    if (this.events.on) this.events.interrupt(Step.pending, Irq[irq], vector, reason);
   }
 
   /**
@@ -229,7 +283,7 @@ export class HostIrq implements IrqPort {
     this.#waiting = null;
     if (waiting === null) return;
     this.update();
-    for (const vector of waiting) this.trigger(vector);
+    for (const vector of waiting) this.#send(vector);
   }
 
   /**
@@ -260,18 +314,13 @@ export class HostIrq implements IrqPort {
 
   #triggerMsix(vector: number): boolean {
     const table = this.#msix;
-    if (table === null || vector >>> 0 !== vector || vector >= table.vectors) {
-      this.dropped.badVector++;
-      return false;
-    }
+    if (table === null || vector >>> 0 !== vector || vector >= table.vectors) return this.#drop('badVector', 'msix', vector);
     if (table.isMasked(vector) || this.#msixFunctionMasked) {
       table.setPending(vector);
+      this.#pends('msix', vector, this.#msixFunctionMasked ? Reason['function mask'] : Reason.mask);
       return false;
     }
-    if (!this.#config.busMaster) {
-      this.dropped.busMasterOff++;
-      return false;
-    }
+    if (!this.#config.busMaster) return this.#drop('busMasterOff', 'msix', vector);
     return this.#sendMsix(table, vector);
   }
 
@@ -280,16 +329,7 @@ export class HostIrq implements IrqPort {
   }
 
   #sendMsix(table: MsixTable, vector: number): boolean {
-    if (!table.matches(vector)) {
-      this.dropped.remapped++;
-      this.#events.note(
-        'warn',
-        `${this.#bdf} remapped`,
-        `${this.#bdf}: MSI-X vector ${vector} sent a message that was not programmed; dropped`,
-      );
-      return false;
-    }
-    return this.#deliver(vector);
+    return table.matches(vector) ? this.#deliver('msix', vector) : this.#drop('remapped', 'msix', vector);
   }
 
   /** Whether a pending message could go out; until it can, it stays pending. */
@@ -306,32 +346,18 @@ export class HostIrq implements IrqPort {
   }
 
   #triggerMsi(msi: MsiRegisters, vector: number): boolean {
-    if (vector >>> 0 !== vector || vector >= msi.vectors) {
-      this.dropped.badVector++;
-      return false;
-    }
+    if (vector >>> 0 !== vector || vector >= msi.vectors) return this.#drop('badVector', 'msi', vector);
     if (msi.isMasked(vector)) {
       msi.setPending(vector);
+      this.#pends('msi', vector, Reason.mask);
       return false;
     }
-    if (!this.#config.busMaster) {
-      this.dropped.busMasterOff++;
-      return false;
-    }
+    if (!this.#config.busMaster) return this.#drop('busMasterOff', 'msi', vector);
     return this.#sendMsi(msi, vector);
   }
 
   #sendMsi(msi: MsiRegisters, vector: number): boolean {
-    if (!msi.matches(vector)) {
-      this.dropped.remapped++;
-      this.#events.note(
-        'warn',
-        `${this.#bdf} remapped`,
-        `${this.#bdf}: MSI vector ${vector} sent a message that was not programmed; dropped`,
-      );
-      return false;
-    }
-    return this.#deliver(vector);
+    return msi.matches(vector) ? this.#deliver('msi', vector) : this.#drop('remapped', 'msi', vector);
   }
 
   #sendPendingMsi(msi: MsiRegisters): void {
@@ -348,23 +374,20 @@ export class HostIrq implements IrqPort {
     }
   }
 
-  #deliver(vector: number): boolean {
-    if (this.#listener === null) {
-      this.dropped.noListener++;
-      return false;
-    }
+  #deliver(irq: 'msi' | 'msix', vector: number): boolean {
+    if (this.#listener === null) return this.#drop('noListener', irq, vector);
     this.delivered++;
     try {
       this.#listener.message(vector);
     } catch (error) {
-      this.#failed(error);
+      this.#failed(irq, vector, error);
     }
     return true;
   }
 
-  #failed(error: unknown): void {
-    this.dropped.listenerFailed++;
-    this.#events.note('error', `${this.#bdf} listener`, `${this.#bdf}: interrupt handler failed: ${textOf(error)}`);
+  #failed(irq: 'intx' | 'msi' | 'msix', vector: number, error: unknown): void {
+    this.#drop('listenerFailed', irq, vector);
+    this.events.note('error', 'interrupt listener', `${this.#bdf}: interrupt handler failed: ${textOf(error)}`);
   }
 
   /** Remapping entries for MSI: `vectors` messages from this base message on may pass. */

@@ -5,14 +5,16 @@
  */
 import type { InterruptSink, InterruptSource } from '../../abi/device.ts';
 import { callForeign, type Failed, settle, textOf } from '../../base/foreign.ts';
-import type { EventSource } from '../../events/source.ts';
+import { type EventSource, Step } from '../../events/source.ts';
 
 export class GuardedSink implements InterruptSink {
   readonly #sink: InterruptSink;
+  readonly #events: EventSource;
   readonly #failed: Failed;
 
   constructor(sink: InterruptSink, bdf: string, events: EventSource) {
     this.#sink = sink;
+    this.#events = events;
     this.#failed = reporter(bdf, events);
   }
 
@@ -24,6 +26,19 @@ export class GuardedSink implements InterruptSink {
     } catch (error) {
       this.#failed(SIGNALLED, error);
     }
+  }
+
+  /** As `signal`, in answer to an interrupt. @param irq of `Irq` */
+  deliver(irq: number, vector: number): void {
+    const events = this.#events;
+    if (!events.on) {
+      this.signal();
+      return;
+    }
+    const before = events.cause;
+    events.cause = events.interrupt(Step.delivered, irq, vector);
+    this.signal();
+    events.cause = before;
   }
 
   get(): this {
@@ -49,5 +64,5 @@ export function listenGuarded(source: InterruptSource, listener: () => void, bdf
 const SIGNALLED = 'an interrupt sink failed when it was signalled';
 
 function reporter(bdf: string, events: EventSource): Failed {
-  return (what, error) => events.note('error', `${bdf} ${what}`, `${bdf}: ${what}: ${textOf(error)}`);
+  return (what, error) => events.note('error', what, `${bdf}: ${what}: ${textOf(error)}`);
 }

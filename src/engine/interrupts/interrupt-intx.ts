@@ -11,17 +11,17 @@
  * @see linux/drivers/vfio/pci/vfio_pci_intrs.c, vfio_intx_enable(), vfio_pci_intx_mask(),
  * vfio_pci_intx_unmask_handler()
  */
-import type { InterruptSink, InterruptSource, SetIrqs } from '../../abi/device.ts';
+import type { InterruptSource, SetIrqs } from '../../abi/device.ts';
 import { Command, Config } from '../../abi/pci.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
 import { asksFor } from '../../device/set-irqs.ts';
-import type { EventSource } from '../../events/source.ts';
+import { type EventSource, Irq, Reason, Step } from '../../events/source.ts';
 import type { HostIrq, IrqListener } from '../../hardware/host-irq.ts';
 import type { InterruptLine } from '../../hardware/interrupt-line.ts';
 import type { ConfigSpace } from '../../pci/config-space.ts';
 import type { FaultPlan } from '../fault-plan.ts';
-import { listenGuarded } from './guarded-sink.ts';
+import { type GuardedSink, listenGuarded } from './guarded-sink.ts';
 import { sinkAt, sourceAt } from './interrupt-request.ts';
 
 export interface IntxOptions {
@@ -52,7 +52,7 @@ export class IntxInterrupt implements IrqListener {
   #active = false;
   #masked = false;
   #maskedForSleep = false;
-  #sink: InterruptSink | null = null;
+  #sink: GuardedSink | null = null;
   #held: Disposable | null = null;
   #unmaskSource: Disposable | null = null;
 
@@ -119,6 +119,7 @@ export class IntxInterrupt implements IrqListener {
   intxAsserted(): void {
     if (!this.#active || this.#masked) return;
     this.#masked = true;
+    if (this.#events.on) this.#events.interrupt(Step.masked, Irq.intx, 0, Reason.automask);
     if (this.#maskable === true) this.#disableIntx(true);
     this.#signal();
   }
@@ -126,22 +127,24 @@ export class IntxInterrupt implements IrqListener {
   message(_vector: number): void {}
 
   #signal(): void {
-    if (!this.#virtuallyDisabled) this.#sink?.signal();
+    if (!this.#virtuallyDisabled) this.#sink?.deliver(Irq.intx, 0);
   }
 
-  /** True when the mask changed. */
-  mask(): boolean {
+  /** True when the mask changed. @param reason of `Reason` */
+  mask(reason: number): boolean {
     if (!this.#active) {
       if (this.maskable) this.#disableIntx(true);
       return false;
     }
     if (this.#masked) return false;
     this.#masked = true;
+    if (this.#events.on) this.#events.interrupt(Step.masked, Irq.intx, 0, reason);
     if (this.maskable) this.#disableIntx(true);
     return true;
   }
 
-  unmask(): void {
+  /** @param reason of `Reason` */
+  unmask(reason: number): void {
     if (!this.#active) {
       if (this.maskable) this.#disableIntx(false);
       return;
@@ -152,12 +155,17 @@ export class IntxInterrupt implements IrqListener {
         this.#signal();
         return;
       }
-      this.#masked = false;
+      this.#unmasked(reason);
       this.#disableIntx(false);
     } else {
-      this.#masked = false;
+      this.#unmasked(reason);
       if (this.#host.pinAsserted) this.intxAsserted();
     }
+  }
+
+  #unmasked(reason: number): void {
+    this.#masked = false;
+    if (this.#events.on) this.#events.interrupt(Step.unmasked, Irq.intx, 0, reason);
   }
 
   /**
@@ -167,8 +175,8 @@ export class IntxInterrupt implements IrqListener {
   setVirtuallyDisabled(on: boolean): void {
     if (on === this.#virtuallyDisabled) return;
     this.#virtuallyDisabled = on;
-    if (on) this.mask();
-    else this.unmask();
+    if (on) this.mask(Reason['COMMAND.InterruptDisable']);
+    else this.unmask(Reason['COMMAND.InterruptDisable']);
   }
 
   /** Set the mask again after the hardware lost its registers. */
@@ -178,19 +186,19 @@ export class IntxInterrupt implements IrqListener {
   }
 
   sleep(): void {
-    if (this.#active && this.mask()) this.#maskedForSleep = true;
+    if (this.#active && this.mask(Reason.sleep)) this.#maskedForSleep = true;
   }
 
   wake(): void {
     if (!this.#maskedForSleep) return;
     this.#maskedForSleep = false;
-    this.unmask();
+    this.unmask(Reason.sleep);
   }
 
   // --- SET_IRQS
 
   /** @throws VfioError ENODEV without a line; EBUSY when the line cannot be shared */
-  enable(sink: InterruptSink | null): void {
+  enable(sink: GuardedSink | null): void {
     const line = this.#line;
     if (line === null)
       throw new VfioError('ENODEV', `${this.#bdf}: INTx is not connected to an interrupt line`, { fix: 'Use MSI or MSI-X.' });
@@ -235,7 +243,7 @@ export class IntxInterrupt implements IrqListener {
   /**
    * Replace the sink in one step: every interrupt goes to the old sink or to the new one (S2-08).
    */
-  #replace(sink: InterruptSink | null): void {
+  #replace(sink: GuardedSink | null): void {
     sink?.get();
     const old = this.#sink;
     this.#sink = sink;
@@ -248,7 +256,7 @@ export class IntxInterrupt implements IrqListener {
     }
     this.#faults.step('irq.unmask.arm');
     // The source may be signalled already and call back before `listen` returns.
-    const listening = listenGuarded(source, () => this.unmask(), this.#bdf, this.#events);
+    const listening = listenGuarded(source, () => this.unmask(Reason.driver), this.#bdf, this.#events);
     if (this.#active) this.#unmaskSource = listening;
     else listening[Symbol.dispose]();
   }
@@ -285,14 +293,14 @@ export class IntxInterrupt implements IrqListener {
     this.#checkActive();
     this.#checkSingle(request);
     if (request.data === 'sinks') throw new VfioError('ENOTTY', `${this.#bdf}: INTx cannot be masked by an eventfd, only unmasked`);
-    if (asksFor(request, 0)) this.mask();
+    if (asksFor(request, 0)) this.mask(Reason.driver);
   }
 
   setUnmask(request: SetIrqs): void {
     this.#checkActive();
     this.#checkSingle(request);
     if (request.data !== 'sinks') {
-      if (asksFor(request, 0)) this.unmask();
+      if (asksFor(request, 0)) this.unmask(Reason.driver);
       return;
     }
     const source = 'sources' in request ? sourceAt(this.#bdf, request.sources) : null;

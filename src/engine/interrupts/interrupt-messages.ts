@@ -10,11 +10,12 @@ import type { InterruptSink, SetIrqs } from '../../abi/device.ts';
 import { CapId, Command, Config, Msi, Msix } from '../../abi/pci.ts';
 import { VfioError } from '../../base/errno.ts';
 import { asksFor } from '../../device/set-irqs.ts';
-import type { EventSource } from '../../events/source.ts';
+import { type EventSource, Irq, Reason, Step } from '../../events/source.ts';
 import type { HostIrq, IrqListener } from '../../hardware/host-irq.ts';
 import type { MsixTable } from '../../hardware/msix-table.ts';
 import type { ConfigSpace } from '../../pci/config-space.ts';
 import type { FaultPlan } from '../fault-plan.ts';
+import type { GuardedSink } from './guarded-sink.ts';
 import type { IntxInterrupt } from './interrupt-intx.ts';
 import { sinkAt } from './interrupt-request.ts';
 
@@ -64,7 +65,7 @@ export class MessageInterrupts implements IrqListener {
    */
   #initial = 0;
   #allocated = 0;
-  #sinks: (InterruptSink | null)[] = [];
+  #sinks: (GuardedSink | null)[] = [];
   /** Messages that arrived for a vector without a sink. */
   unclaimed = 0;
 
@@ -113,8 +114,15 @@ export class MessageInterrupts implements IrqListener {
 
   message(vector: number): void {
     const sink = this.#sinks[vector];
-    if (sink === undefined || sink === null) this.unclaimed++;
-    else sink.signal();
+    if (sink === undefined || sink === null) {
+      this.unclaimed++;
+      if (this.#events.on) this.#events.emit('interrupt', { step: 'dropped', irq: this.#kind ?? 'msi', vector, reason: 'no-sink' });
+    } else sink.deliver(this.#irq, vector);
+  }
+
+  /** The kind, as events have it. */
+  get #irq(): number {
+    return this.#kind === 'msix' ? Irq.msix : Irq.msi;
   }
 
   // --- SET_IRQS
@@ -139,7 +147,7 @@ export class MessageInterrupts implements IrqListener {
     if (!active) {
       throw new VfioError('EINVAL', `${this.#bdf}: ${name} is not enabled`, { fix: 'Give it eventfds first: TRIGGER with DATA_EVENTFD.' });
     }
-    for (let i = 0; i < request.count; i++) if (asksFor(request, i)) this.#sinks[request.start + i]?.signal();
+    for (let i = 0; i < request.count; i++) if (asksFor(request, i)) this.#sinks[request.start + i]?.deliver(this.#irq, request.start + i);
     return 0;
   }
 
@@ -154,7 +162,7 @@ export class MessageInterrupts implements IrqListener {
     this.#kind = kind;
     this.#initial = wanted;
     this.#allocated = wanted;
-    this.#sinks = new Array<InterruptSink | null>(wanted).fill(null);
+    this.#sinks = new Array<GuardedSink | null>(wanted).fill(null);
     if (kind === 'msix') for (let vector = 0; vector < wanted; vector++) this.#routeMsix(vector);
     try {
       this.#faults.step('irq.vectors.enable');
@@ -213,9 +221,12 @@ export class MessageInterrupts implements IrqListener {
     return this.#kind === 'msix' ? this.#msix!.isRouted(vector) : vector < this.#initial;
   }
 
-  #setVector(vector: number, sink: InterruptSink | null): void {
+  #setVector(vector: number, sink: GuardedSink | null): void {
     if (sink === null) {
-      if (this.#isAllocated(vector)) this.#mask(vector, true);
+      if (this.#isAllocated(vector)) {
+        this.#mask(vector, true);
+        if (this.#events.on && this.#sinks[vector] != null) this.#events.interrupt(Step.masked, this.#irq, vector, Reason.driver);
+      }
       this.#swap(vector, null);
       return;
     }
@@ -228,12 +239,13 @@ export class MessageInterrupts implements IrqListener {
     sink.get();
     this.#mask(vector, true);
     this.#program(vector);
+    if (this.#events.on && this.#sinks[vector] == null) this.#events.interrupt(Step.unmasked, this.#irq, vector, Reason.driver);
     this.#swap(vector, sink);
     // Last, because this sends a message that came meanwhile.
     this.#mask(vector, false);
   }
 
-  #swap(vector: number, sink: InterruptSink | null): void {
+  #swap(vector: number, sink: GuardedSink | null): void {
     const old = this.#sinks[vector] ?? null;
     if (sink !== null) while (this.#sinks.length <= vector) this.#sinks.push(null);
     if (vector < this.#sinks.length) this.#sinks[vector] = sink;

@@ -3,21 +3,24 @@
  *
  * @see linux/drivers/vfio/pci/vfio_pci_intrs.c, vfio_pci_set_ctx_trigger_single()
  */
-import type { InterruptSink, SetIrqs } from '../../abi/device.ts';
+import type { SetIrqs } from '../../abi/device.ts';
 import { notifyAct } from '../../device/set-irqs.ts';
-import type { EventSource } from '../../events/source.ts';
-import type { EngineContext } from '../context.ts';
+import { type EventSource, Irq } from '../../events/source.ts';
 import type { FaultPlan } from '../fault-plan.ts';
+import type { GuardedSink } from './guarded-sink.ts';
 import { sinkAt } from './interrupt-request.ts';
 
 export class NotifyInterrupt {
   readonly #bdf: string;
+  /** Of `Irq`. */
+  readonly #irq: number;
   readonly #faults: FaultPlan;
   readonly #events: EventSource;
-  #sink: InterruptSink | null = null;
+  #sink: GuardedSink | null = null;
 
-  constructor(bdf: string, { faults, events }: Pick<EngineContext, 'faults' | 'events'>) {
+  constructor(bdf: string, irq: 'err' | 'req', faults: FaultPlan, events: EventSource) {
     this.#bdf = bdf;
+    this.#irq = Irq[irq];
     this.#faults = faults;
     this.#events = events;
   }
@@ -25,7 +28,7 @@ export class NotifyInterrupt {
   /** False when the index has no sink. */
   signal(): boolean {
     if (this.#sink === null) return false;
-    this.#sink.signal();
+    this.#sink.deliver(this.#irq, 0);
     return true;
   }
 
@@ -52,7 +55,7 @@ export class NotifyInterrupt {
     }
   }
 
-  #assign(sink: InterruptSink | null): void {
+  #assign(sink: GuardedSink | null): void {
     if (sink !== null) {
       this.#faults.step('irq.notify.set');
       sink.get();

@@ -13,7 +13,7 @@ import { GuardedSink } from './guarded-sink.ts';
  *
  * @throws VfioError EINVAL when it is neither a sink nor null
  */
-export function sinkAt(bdf: string, events: EventSource, sinks: readonly (InterruptSink | null)[], i: number): InterruptSink | null {
+export function sinkAt(bdf: string, events: EventSource, sinks: readonly (InterruptSink | null)[], i: number): GuardedSink | null {
   const sink = checkedSink(bdf, sinks, i);
   return sink === null ? null : new GuardedSink(sink, bdf, events);
 }

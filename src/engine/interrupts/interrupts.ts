@@ -59,7 +59,8 @@ export class Interrupts {
 
   constructor(options: InterruptsOptions) {
     const { bdf, ctx, config, host, msix } = options;
-    const { faults, events } = ctx;
+    const { faults } = ctx;
+    const { events } = host;
     const noIntx = options.noIntx ?? false;
     this.#bdf = bdf;
     this.#host = host;
@@ -80,8 +81,8 @@ export class Interrupts {
       maxVectors: options.maxVectors ?? (() => Number.POSITIVE_INFINITY),
       dynamicMsix: this.#dynamicMsix,
     });
-    this.#error = new NotifyInterrupt(bdf, ctx);
-    this.#request = new NotifyInterrupt(bdf, ctx);
+    this.#error = new NotifyInterrupt(bdf, 'err', faults, events);
+    this.#request = new NotifyInterrupt(bdf, 'req', faults, events);
   }
 
   get type(): 'none' | 'intx' | MessageKind {
