@@ -294,8 +294,13 @@ export class FunctionHost implements DeviceHost {
     } finally {
       this.#resetting = false;
     }
-    for (const vf of this.virtualFunctions) vf.functionReset();
+    for (const vf of this.virtualFunctions) vf.#resetWithPhysical();
     this.onReset?.();
+  }
+
+  #resetWithPhysical(): void {
+    const { events } = this;
+    events.during(events.on ? events.emit('reset', { by: 'physical function' }) : 0, () => this.functionReset());
   }
 
   /**

@@ -136,7 +136,7 @@ export class GuardedModel {
   /** Count and log a failure of the model in `what`. */
   fail(what: string, error: unknown): void {
     this.errors++;
-    this.#events.note('error', `${this.#bdf} model ${what}`, `${this.#bdf}: the model ${this.#name} failed in ${what}: ${textOf(error)}`);
+    this.#events.note('error', `model ${what}`, `${this.#bdf}: the model ${this.#name} failed in ${what}: ${textOf(error)}`);
   }
 
   #call(what: string, call: () => unknown): void {

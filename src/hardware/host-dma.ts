@@ -264,7 +264,7 @@ export class HostDma implements DmaPort {
    */
   #watched(dma: Promise<void>): Promise<void> {
     return WatchedPromise.of(dma, (error) => {
-      if (!(error instanceof DmaFault)) this.#events.note('error', `dma ${this.#name} bug`, `${this.#name}: DMA failed: ${textOf(error)}`);
+      if (!(error instanceof DmaFault)) this.#events.note('error', 'DMA bug', `${this.#name}: DMA failed: ${textOf(error)}`);
     });
   }
 

@@ -12,6 +12,7 @@ import { CapId, Config, Msix } from '../abi/pci.ts';
 import { textOf } from '../base/foreign.ts';
 import { type EventSource, Irq, Reason, Step } from '../events/source.ts';
 import type { ConfigSpace } from '../pci/config-space.ts';
+import { dropReasons, type InterruptDrops } from './interrupt-drops.ts';
 import { MsiRegisters } from './msi-registers.ts';
 import type { MsixTable } from './msix-table.ts';
 
@@ -25,38 +26,6 @@ export interface IrqListener {
   /** Message `vector` arrived. */
   message(vector: number): void;
 }
-
-/** Interrupts that never reached a listener, by cause. */
-export interface InterruptDrops {
-  /** A message while neither MSI nor MSI-X is enabled in hardware. */
-  readonly notEnabled: number;
-  /** A vector that the device does not have, or that software did not give it. */
-  readonly badVector: number;
-  /** COMMAND.BusMaster is off: the device may not write messages. */
-  readonly busMasterOff: number;
-  /** The function sleeps. */
-  readonly notPowered: number;
-  /** The message was not the programmed one: interrupt remapping stopped it. */
-  readonly remapped: number;
-  /** A function without a pin raised INTx. */
-  readonly noPin: number;
-  /** It arrived, and this function's interrupts have no handler. */
-  readonly noListener: number;
-  /** The listener threw: a bug of its own. */
-  readonly listenerFailed: number;
-}
-
-/** The word of each in events. */
-const dropReasons: { readonly [D in keyof InterruptDrops]: string } = {
-  notEnabled: 'not-enabled',
-  badVector: 'bad-vector',
-  busMasterOff: 'bus-master-off',
-  notPowered: 'not-powered',
-  remapped: 'remapped',
-  noPin: 'no-pin',
-  noListener: 'no-listener',
-  listenerFailed: 'listener-failed',
-};
 
 export interface HostIrqOptions {
   readonly config: ConfigSpace;
@@ -179,11 +148,13 @@ export class HostIrq implements IrqPort {
 
   #raiseSeen(): void {
     const { events } = this;
+    const { asserted } = this;
     const before = events.cause;
     events.cause = events.interrupt(Step.raised, Irq.intx, 0);
     this.#level = true;
     this.update();
-    if (!this.#pin) events.interrupt(Step.pending, Irq.intx, 0, this.#whyQuiet);
+    // A handler masks the pin at once.
+    if (!this.#pin && this.asserted === asserted) events.interrupt(Step.pending, Irq.intx, 0, this.#whyQuiet);
     events.cause = before;
   }
 

@@ -36,21 +36,24 @@ import { DeviceEvents } from '../../device/device-events.ts';
 import type { Container } from '../dma/container.ts';
 import { ContainerDmaSpace } from '../dma/container-dma-space.ts';
 import type { Process } from '../dma/process.ts';
+import { setIrqsEvent } from '../interrupts/set-irqs-event.ts';
 import type { MediatorRegion } from '../mediation/added-regions.ts';
 import { MediatedRegion } from '../mediation/mediated-region.ts';
 import type { VfioFile } from '../vm/vfio-file-set.ts';
 import { MemoryRegion, RegisterRegion } from './device-region.ts';
 import { exportDmaBuf } from './dma-buf.ts';
-import { checkFeature, type FeatureOp, probeFeature } from './features.ts';
+import { checkFeature, type FeatureOp, featureEvent, probeFeature } from './features.ts';
 import { FileDmaLogging, FileLowPower, FileMigration, FileSleepNotice, type UseFeature } from './file-features.ts';
 import type { DeviceFileHolder, OpenFile } from './hosted-function.ts';
 import { checkHotReset, hotReset, hotResetInfo, type OwnedGroup } from './hot-reset.ts';
 import type { IoeventfdRequest } from './ioeventfd.ts';
+import { seenOpen } from './open-event.ts';
 import type { VfioPciDevice } from './pci-device.ts';
 import { BarRegion } from './region-bar.ts';
 import { regionInfo } from './region-info.ts';
 import { AbsentRegion, ConfigRegion, type FileRegion, RomRegion } from './region-io.ts';
 import type { RegionFile } from './region-ports.ts';
+import { seenReset } from './reset.ts';
 import { SleepNotice } from './sleep-notice.ts';
 
 export type { IoeventfdRequest };
@@ -81,9 +84,9 @@ export class DeviceFile implements Device, OpenFile, RegionFile, VfioFile {
     this.holder = holder;
     this.container = container;
     this.process = process;
-    const { bdf, ctx } = device;
+    const { bdf, host } = device;
     this.listeners = new DeviceEvents(({ kind }, error) =>
-      ctx.events.note('error', `${bdf} event listener`, `${bdf}: a listener failed on '${kind}': ${textOf(error)}`),
+      host.events.note('error', 'event listener', `${bdf}: a listener failed on '${kind}': ${textOf(error)}`),
     );
     const use: UseFeature = (feature, op, run) => this.#use(feature, op, run);
     this.migration = new FileMigration(device, use);
@@ -100,7 +103,8 @@ export class DeviceFile implements Device, OpenFile, RegionFile, VfioFile {
    * Nothing has changed then.
    */
   static open(device: VfioPciDevice, holder: DeviceFileHolder, container: Container, process: Process): DeviceFile {
-    return device.open(holder.vm ?? null, () => new DeviceFile(device, holder, container, process));
+    const open = () => device.open(holder.vm ?? null, () => new DeviceFile(device, holder, container, process));
+    return seenOpen(device.host.events, process.pid, open);
   }
 
   /** The line that `console.log` prints of it. */
@@ -161,6 +165,12 @@ export class DeviceFile implements Device, OpenFile, RegionFile, VfioFile {
   }
 
   setIrqs(request: SetIrqs): number {
+    const { events } = this.device.host;
+    const details = events.on ? setIrqsEvent(request) : null;
+    return details === null ? this.#userIrqs(request) : events.attempt('set-irqs', details, () => this.#userIrqs(request));
+  }
+
+  #userIrqs(request: SetIrqs): number {
     this.#begin();
     try {
       const info = (index: number) => this.device.openState.interrupts.info(index);
@@ -180,21 +190,11 @@ export class DeviceFile implements Device, OpenFile, RegionFile, VfioFile {
   }
 
   reset(): void {
-    this.#begin();
-    try {
-      this.device.reset();
-    } finally {
-      this.device.settle();
-    }
+    seenReset(this.device.fn, 'VFIO_DEVICE_RESET', () => this.#awake(() => this.device.reset()));
   }
 
   hotResetInfo(): readonly HotResetDependent[] {
-    this.#begin();
-    try {
-      return hotResetInfo(this.device);
-    } finally {
-      this.device.settle();
-    }
+    return this.#awake(() => hotResetInfo(this.device));
   }
 
   /**
@@ -214,23 +214,20 @@ export class DeviceFile implements Device, OpenFile, RegionFile, VfioFile {
    * @throws VfioError EINVAL, ENODEV, EBUSY, EAGAIN: see hot-reset.ts
    */
   hotReset(groups: readonly OwnedGroup[]): void {
-    this.#begin();
-    try {
-      this.device.checkAwake();
-      hotReset(this.device, groups, this.device.ctx);
-    } finally {
-      this.device.settle();
-    }
+    const reset = () =>
+      this.#awake(() => {
+        this.device.checkAwake();
+        hotReset(this.device, groups, this.device.ctx);
+      });
+    seenReset(this.device.fn, 'VFIO_DEVICE_PCI_HOT_RESET', reset, 'bus');
   }
 
   /** @throws VfioError EINVAL, EEXIST, ENODEV, ENOSPC as B.8 IOEVENTFD */
   ioeventfd(request: IoeventfdRequest): void {
-    this.#begin();
-    try {
-      this.device.openState.ioeventfds.set(request);
-    } finally {
-      this.device.settle();
-    }
+    const set = () => this.#awake(() => this.device.openState.ioeventfds.set(request));
+    const { events } = this.device.host;
+    if (events.on) events.attempt('feature', { name: 'IOEVENTFD', op: 'set' }, set);
+    else set();
   }
 
   feature(request: FeatureRequest): number {
@@ -265,16 +262,19 @@ export class DeviceFile implements Device, OpenFile, RegionFile, VfioFile {
 
   /** @param own whether an answer that is the mediator's own may be one */
   #feature<T>(request: FeatureRequest, direct: () => T, own: (done: unknown) => done is T): T {
-    this.#begin();
-    try {
+    const { events } = this.device.host;
+    const details = events.on ? featureEvent(request) : null;
+    return details === null ? this.#ask(request, direct, own) : events.attempt('feature', details, () => this.#ask(request, direct, own));
+  }
+
+  #ask<T>(request: FeatureRequest, direct: () => T, own: (done: unknown) => done is T): T {
+    return this.#awake(() => {
       const live = () => {
         this.checkLive();
         return direct();
       };
       return (this.device.mediation?.feature(request, live, own) ?? { answer: live() }).answer;
-    } finally {
-      this.device.settle();
-    }
+    });
   }
 
   /** Whether the user hears of the machine's sleep by eventfds. */
@@ -325,9 +325,13 @@ export class DeviceFile implements Device, OpenFile, RegionFile, VfioFile {
   close(): void {
     if (this.closed) return;
     this.closed = true;
-    this.listeners.close();
-    this.#notice?.[Symbol.dispose]();
-    this.#releaseWhenUnused();
+    const { events } = this.device.host;
+    const seq = events.on ? events.emit('open', { step: 'closed', pid: this.process.pid }) : 0;
+    events.during(seq, () => {
+      this.listeners.close();
+      this.#notice?.[Symbol.dispose]();
+      this.#releaseWhenUnused();
+    });
   }
 
   /** The same as `close`. */
@@ -349,6 +353,15 @@ export class DeviceFile implements Device, OpenFile, RegionFile, VfioFile {
   /** Mappings of regions that are not disposed. */
   get mappings(): number {
     return this.#mappings.size;
+  }
+
+  #awake<T>(request: () => T): T {
+    this.#begin();
+    try {
+      return request();
+    } finally {
+      this.device.settle();
+    }
   }
 
   #begin(): void {

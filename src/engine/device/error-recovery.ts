@@ -9,7 +9,7 @@ import type { ErrorKind } from '../../abi/device-host.ts';
 import type { EngineContext } from '../context.ts';
 import type { HostedFunction } from './hosted-function.ts';
 import { resetBus } from './hot-reset.ts';
-import { resetFunction } from './reset.ts';
+import { resetFunction, seenReset } from './reset.ts';
 
 export function recoverFrom(fn: HostedFunction, kind: ErrorKind, ctx: EngineContext): void {
   if (kind === 'correctable') return;
@@ -31,13 +31,13 @@ function resetLink(fn: HostedFunction, ctx: EngineContext): void {
     } else {
       fn.vfio?.beginReset();
       try {
-        resetFunction(fn, ctx);
+        seenReset(fn, 'recovery', () => resetFunction(fn, ctx));
       } finally {
         fn.vfio?.endReset();
       }
     }
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error);
-    ctx.events.note('warn', `${fn.bdf} recovery`, `${fn.bdf}: recovery from a fatal error failed: ${why}`);
+    fn.host.events.note('warn', 'recovery', `${fn.bdf}: recovery from a fatal error failed: ${why}`);
   }
 }

@@ -6,6 +6,7 @@
  * vfio_check_feature()
  */
 import type { FeatureRequest } from '../../abi/device.ts';
+import type { EventDetails } from '../../abi/event.ts';
 import { Feature, FeatureFlags } from '../../abi/vfio.ts';
 import { VfioError } from '../../base/errno.ts';
 import type { DeviceMigration } from '../migration/device-migration.ts';
@@ -56,6 +57,17 @@ const rows: ReadonlyMap<number, FeatureRow> = new Map<number, FeatureRow>([
   [Feature.SYSTEM_SLEEP_ACK, { name: 'SYSTEM_SLEEP_ACK', op: 'set', member: 'sleepNotice' }],
   [Feature.DMA_BUF, { name: 'DMA_BUF', op: 'get', member: 'exportDmaBuf' }],
 ]);
+
+/** Changes of the migration state, and VF tokens: they have events of their own. */
+const seenElsewhere: readonly number[] = [Feature.MIG_DEVICE_STATE, Feature.PCI_VF_TOKEN];
+
+/** The event of a request; null where it has another one. */
+export function featureEvent(request: FeatureRequest): EventDetails<'feature'> | null {
+  if (typeof request !== 'object' || request === null || seenElsewhere.includes(request.feature)) return null;
+  const { feature, probe, set } = request;
+  const name = rows.get(feature)?.name ?? `feature ${String(feature)}`;
+  return { name, op: probe === true ? 'probe' : set === true ? 'set' : 'get' };
+}
 
 /**
  * Before a member is used.

@@ -26,8 +26,7 @@ import type { DevicePower } from './power.ts';
 /** The device behind the features; `VfioPciDevice` is one. */
 export interface FeaturedDevice {
   readonly bdf: string;
-  readonly ctx: { readonly events: EventSource };
-  readonly host: { readonly dma: HostDma; answerAfter(work: Promise<unknown>): void };
+  readonly host: { readonly dma: HostDma; readonly events: EventSource; answerAfter(work: Promise<unknown>): void };
   readonly power: DevicePower;
   readonly openState: { readonly migration: DeviceMigration | null };
 }
@@ -116,9 +115,9 @@ export class FileLowPower implements LowPower {
 
   /** @throws VfioError EINVAL without a sink */
   enterWithWakeup(wakeup: InterruptSink): void {
-    const { bdf, ctx, power } = this.#device;
+    const { bdf, host, power } = this.#device;
     this.#use(Feature.LOW_POWER_ENTRY_WITH_WAKEUP, 'set', () => {
-      const sink = sinkAt(bdf, ctx.events, [wakeup], 0);
+      const sink = sinkAt(bdf, host.events, [wakeup], 0);
       if (sink === null) throw new VfioError('EINVAL', `${bdf}: LOW_POWER_ENTRY_WITH_WAKEUP needs an eventfd to signal`);
       power.enterLowPower(sink);
     });
@@ -142,9 +141,9 @@ export class FileSleepNotice implements SleepNotice {
   }
 
   arm(suspend: InterruptSink | null, resume: InterruptSink | null): void {
-    const { bdf, ctx } = this.#device;
+    const { bdf, host } = this.#device;
     this.#use(Feature.SYSTEM_SLEEP, 'set', () => {
-      const [first, second] = [0, 1].map((i) => sinkAt(bdf, ctx.events, [suspend, resume], i));
+      const [first, second] = [0, 1].map((i) => sinkAt(bdf, host.events, [suspend, resume], i));
       this.#notice().arm(first!, second!);
     });
   }

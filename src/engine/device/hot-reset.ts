@@ -11,7 +11,7 @@ import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
 import type { EngineContext } from '../context.ts';
 import type { BoundDevice, HostedFunction } from './hosted-function.ts';
-import { checkLink, quiesce } from './reset.ts';
+import { checkLink, quiesce, seenReset } from './reset.ts';
 
 /** A group file as HOT_RESET takes it: proof that the caller owns the devices of that group. */
 export interface OwnedGroup {
@@ -109,7 +109,7 @@ export function resetBus(members: readonly HostedFunction[], set: readonly Bound
     const saved = members.map((fn) => fn.config.save());
     for (const fn of members) quiesce(fn);
     // A PF's reset takes its VFs along.
-    for (const fn of members) if (fn.physical == null) fn.host.functionReset();
+    for (const fn of members) if (fn.physical == null) seenReset(fn, 'bus', () => fn.host.functionReset(), 'bus');
     for (const [i, fn] of members.entries()) fn.config.restore(saved[i]!);
     checkLink(members[0]!);
   } finally {
@@ -129,7 +129,7 @@ export function tryResetSet(device: BoundDevice, ctx: EngineContext): void {
   try {
     resetBus(members, set, ctx);
   } catch (error) {
-    ctx.events.note('info', `${device.bdf} bus reset`, `${device.bdf}: its bus could not be reset: ${String(error)}`);
+    device.fn.host.events.note('info', 'bus reset', `${device.bdf}: its bus could not be reset: ${String(error)}`);
     return;
   }
   for (const each of set) each.needsReset = false;

@@ -2,16 +2,15 @@
 import type { RegionInfo } from '../../abi/device.ts';
 import type { Width } from '../../abi/device-host.ts';
 import { RegionFlags } from '../../abi/vfio.ts';
+import type { EventSource } from '../../events/source.ts';
 import type { FunctionHost } from '../../hardware/function-host.ts';
 import type { MsixTable } from '../../hardware/msix-table.ts';
-import type { EngineContext } from '../context.ts';
 import type { Mediation } from '../mediation/mediation.ts';
 import type { IoeventfdTarget } from './ioeventfd.ts';
 
 /** The device whose BARs are written; `VfioPciDevice` is one. */
 export interface WrittenDevice {
   readonly bdf: string;
-  readonly ctx: Pick<EngineContext, 'events'>;
   readonly host: FunctionHost;
   readonly mediation: Pick<Mediation, 'region'> | null;
   readonly resetting: boolean;
@@ -20,7 +19,7 @@ export interface WrittenDevice {
 
 export class IoeventfdRegisters implements IoeventfdTarget {
   readonly bdf: string;
-  readonly ctx: Pick<EngineContext, 'events'>;
+  readonly events: EventSource;
   readonly msix: MsixTable | null;
   readonly #device: WrittenDevice;
   readonly #config: () => { readonly memoryEnabled: boolean } | null;
@@ -30,7 +29,7 @@ export class IoeventfdRegisters implements IoeventfdTarget {
    */
   constructor(device: WrittenDevice, config: () => { readonly memoryEnabled: boolean } | null) {
     this.bdf = device.bdf;
-    this.ctx = device.ctx;
+    this.events = device.host.events;
     this.msix = device.host.msix;
     this.#device = device;
     this.#config = config;

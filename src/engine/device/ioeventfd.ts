@@ -8,8 +8,8 @@ import type { InterruptSource } from '../../abi/device.ts';
 import { RegionIndex } from '../../abi/vfio.ts';
 import { checkIndex, checkU64, hex } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
+import type { EventSource } from '../../events/source.ts';
 import type { MsixTable } from '../../hardware/msix-table.ts';
-import type { EngineContext } from '../context.ts';
 import { listenGuarded } from '../interrupts/guarded-sink.ts';
 
 export interface IoeventfdRequest {
@@ -30,7 +30,7 @@ const IOEVENTFD_MAX = 1000;
 /** The device of ioeventfds. */
 export interface IoeventfdTarget {
   readonly bdf: string;
-  readonly ctx: Pick<EngineContext, 'events'>;
+  readonly events: EventSource;
   readonly msix: MsixTable | null;
   /** Bytes of BAR `index`, 0 when there is none. */
   barSize(index: number): number;
@@ -102,7 +102,7 @@ export class Ioeventfds {
     }
     if (at >= 0) throw new VfioError('EEXIST', `${bdf}: the same ioeventfd at ${hex(offset)} of BAR ${bar} exists`);
     if (this.#all.length >= IOEVENTFD_MAX) throw new VfioError('ENOSPC', `${bdf} has ${IOEVENTFD_MAX} ioeventfds, which is the limit`);
-    const listening = listenGuarded(source, () => this.#target.signalled(bar, offset, size, data), bdf, this.#target.ctx.events);
+    const listening = listenGuarded(source, () => this.#target.signalled(bar, offset, size, data), bdf, this.#target.events);
     this.#all.push({ bar, offset, size, data, listening });
   }
 

@@ -22,7 +22,7 @@ import { Ioeventfds } from './ioeventfd.ts';
 import { IoeventfdRegisters, type WrittenDevice } from './ioeventfd-registers.ts';
 import type { DevicePower } from './power.ts';
 import { mappableBars } from './region-info.ts';
-import { resetFunction } from './reset.ts';
+import { resetFunction, seenReset } from './reset.ts';
 import { VirtualConfig } from './virtual-config.ts';
 
 export interface OpenState {
@@ -146,7 +146,7 @@ export function migrationOf({ host, mediation, power }: MovedDevice, vconfig: Vi
  */
 function resetAtOpen({ fn, ctx }: EnabledDevice): boolean {
   try {
-    resetFunction(fn, ctx);
+    seenReset(fn, 'open', () => resetFunction(fn, ctx));
     return true;
   } catch (error) {
     if (!(error instanceof VfioError) || error.code === 'EAGAIN') throw error;

@@ -29,7 +29,7 @@ import { tryResetSet } from './hot-reset.ts';
 import { enable, migrationOf, type OpenState } from './open-state.ts';
 import { DevicePower } from './power.ts';
 import { regionInfo } from './region-info.ts';
-import { resetFunction, runReset } from './reset.ts';
+import { resetFunction, runReset, seenReset } from './reset.ts';
 import { Suspension } from './suspend.ts';
 import { ReleaseRequest, type ReleaseTarget } from './unplug.ts';
 import { authorize, type TokenSubject, VfToken } from './vf-token.ts';
@@ -82,6 +82,9 @@ export class VfioPciDevice implements BoundDevice, ReleaseTarget, TokenSubject {
       restored: () => this.#open?.interrupts.restore(),
       changed: () => this.#updateSlow(),
       pinned: () => (fn.sriov?.numVfs ?? 0) > 0,
+      entered: (state) => {
+        if (fn.host.events.on) fn.host.events.emit('power', { state });
+      },
     });
     this.token = fn.sriov == null ? null : new VfToken();
     this.physical = fn.physical?.vfio ?? null;
@@ -248,11 +251,11 @@ export class VfioPciDevice implements BoundDevice, ReleaseTarget, TokenSubject {
   }
 
   #mediate(): Mediation | null {
-    const { mediators, events } = this.ctx;
+    const { mediators } = this.ctx;
     if (mediators === undefined) return null;
     const { shown, retire } = mediatedDevice(this);
     this.#retire = retire;
-    return mediators.open(shown, events);
+    return mediators.open(shown, this.host.events);
   }
 
   /** The mediator's part in the device, from the first open to the last close (S0). */
@@ -295,9 +298,9 @@ export class VfioPciDevice implements BoundDevice, ReleaseTarget, TokenSubject {
   #userReset(): void {
     if (this.host.lockedBy !== null || this.power.suspended) return;
     try {
-      this.#resetOpen();
+      seenReset(this.fn, 'config space', () => this.#resetOpen());
     } catch (error) {
-      this.ctx.events.note('warn', `${this.bdf} user reset`, `${this.bdf}: reset asked for through config space failed: ${String(error)}`);
+      this.host.events.note('warn', 'user reset', `${this.bdf}: reset asked for through config space failed: ${String(error)}`);
     }
   }
 
@@ -372,10 +375,10 @@ export class VfioPciDevice implements BoundDevice, ReleaseTarget, TokenSubject {
     if (this.host.lockedBy !== null) return;
     using _lock = this.host.lock('its last close');
     try {
-      runReset(this.fn, this.ctx);
+      seenReset(this.fn, 'close', () => runReset(this.fn, this.ctx));
       this.needsReset = false;
     } catch (error) {
-      this.ctx.events.note('warn', `${this.bdf} reset at close`, `${this.bdf}: reset at last close failed: ${String(error)}`);
+      this.host.events.note('warn', 'reset at close', `${this.bdf}: reset at last close failed: ${String(error)}`);
     }
   }
 
@@ -476,7 +479,7 @@ export class VfioPciDevice implements BoundDevice, ReleaseTarget, TokenSubject {
     this.gone = reason;
     this.#updateSlow();
     this.#disableIfOpen();
-    if (this.#files.size > 0) this.ctx.events.note('warn', `${this.bdf} revoked`, `${this.bdf} was taken from its users: ${reason}`);
+    if (this.#files.size > 0) this.host.events.note('warn', 'revoked', `${this.bdf} was taken from its users: ${reason}`);
     this.#tell({ kind: 'gone', reason });
     if (this.#leaving !== null) this.#left();
   }

@@ -26,6 +26,8 @@ export interface PowerHooks {
   restored(): void;
   /** `engaged` may have changed. */
   changed(): void;
+  /** For events: the states beside those of PMCSR. */
+  entered?(state: 'low power' | 'awake' | 'suspended' | 'resumed'): void;
   /** A PF that has VFs: it does not leave D0 (B.10 PF, S3-19). */
   pinned?(): boolean;
 }
@@ -99,6 +101,7 @@ export class DevicePower {
    */
   suspend(): void {
     if (this.suspended) return;
+    this.#hooks.entered?.('suspended');
     if (!this.asleep) this.#hooks.sleep();
     const { state } = this;
     if (this.#control >= 0) this.#enterD3hot();
@@ -114,6 +117,7 @@ export class DevicePower {
     const state = this.#afterSleep;
     if (state === null) return;
     this.#afterSleep = null;
+    this.#hooks.entered?.('resumed');
     if (!this.asleep) {
       this.setState(state);
       this.#hooks.wake();
@@ -187,6 +191,7 @@ export class DevicePower {
   wake(): void {
     if (!this.asleep || this.suspended) return;
     this.asleep = false;
+    this.#hooks.entered?.('awake');
     this.#arm(false);
     this.setState('D0');
     this.#hooks.wake();
@@ -198,6 +203,7 @@ export class DevicePower {
   /** The access is over: the device sleeps again when the user still asks for low power. */
   settle(): void {
     if (!this.engaged || this.asleep || this.#hooks.pinned?.() === true) return;
+    this.#hooks.entered?.('low power');
     // A user's own D3hot is left first: the platform decides the state from here on, and waking
     // means D0.
     this.setState('D0');

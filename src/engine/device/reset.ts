@@ -51,6 +51,17 @@ function aloneBehindBridge(fn: HostedFunction): boolean {
 }
 
 /**
+ * A reset is one event of the function, also where it fails. Everything that it does names it.
+ *
+ * @param by  as `ResetEvent.by`   @param method  default: the function's best one
+ */
+export function seenReset(fn: HostedFunction, by: string, reset: () => void, method: ResetMethod | undefined = resetMethods(fn)[0]): void {
+  const { events } = fn.host;
+  if (events.on) events.attempt('reset', { by, ...(method === undefined ? {} : { method }) }, reset);
+  else reset();
+}
+
+/**
  * Reset the function and put its configuration back, bus mastering included. Hold no references to
  * the state of its registers across this call.
  *

@@ -5,20 +5,21 @@
  */
 import { Latch } from '../../base/latch.ts';
 import { SuspendRound } from '../../device/device-events.ts';
+import type { EventSource } from '../../events/source.ts';
 import type { EngineContext } from '../context.ts';
 import type { OpenFile } from './hosted-function.ts';
 
 /** The device that goes to sleep; `VfioPciDevice` is one. */
 interface SleepingDevice {
   readonly bdf: string;
-  readonly ctx: Pick<EngineContext, 'clock' | 'events' | 'params'>;
+  readonly ctx: Pick<EngineContext, 'clock' | 'params'>;
   readonly openCount: number;
   readonly files: readonly OpenFile[];
   readonly power: { suspend(): void; resume(): void };
   /**
    * `stand`: the model does nothing from now on, or goes on; `cut`: DMA in flight lands nowhere.
    */
-  readonly host: { stand(still: boolean): void; readonly dma: { cut(): void } };
+  readonly host: { stand(still: boolean): void; readonly dma: { cut(): void }; readonly events: EventSource };
   /** Wake the device from low power. */
   wake(): void;
 }
@@ -60,11 +61,11 @@ export class Suspension {
   }
 
   #ask(resolve: () => void): void {
-    const { bdf, ctx } = this.#device;
+    const { bdf, ctx, host } = this.#device;
     const timeoutMs = ctx.params.suspendTimeoutMs;
     const timer = ctx.clock.after(timeoutMs, () => {
       const text = `${bdf}: ${round.missing} of its users did not acknowledge suspend within ${timeoutMs} ms`;
-      ctx.events.note('warn', `${bdf} suspend`, text);
+      host.events.note('warn', 'suspend', text);
       this.#finish?.(true);
     });
     const round = new SuspendRound(() => this.#finish?.(true));

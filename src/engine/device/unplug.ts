@@ -58,11 +58,7 @@ export class ReleaseRequest {
     const told = host.events.during(seq, () => this.#target.request());
     if (this.#done) return;
     if (!told && this.count === 0) {
-      this.#ctx.events.note(
-        'warn',
-        `${bdf} no request channel`,
-        `${bdf}: no user listens for release requests; blocked until it is released`,
-      );
+      host.events.note('warn', 'no request channel', `${bdf}: no user listens for release requests; blocked until it is released`);
     }
     this.count++;
     this.#again = this.#ctx.clock.after(REQUEST_INTERVAL_MS, () => this.#request());

@@ -6,7 +6,7 @@ import type { ErrorKind } from '../../abi/device-host.ts';
 import { CapId, Pm, PowerState } from '../../abi/pci.ts';
 import { VfioError } from '../../base/errno.ts';
 import type { EngineContext } from '../context.ts';
-import { resetFunction } from '../device/reset.ts';
+import { resetFunction, seenReset } from '../device/reset.ts';
 import type { PciFunction } from './pci-function.ts';
 
 /**
@@ -16,13 +16,15 @@ import type { PciFunction } from './pci-function.ts';
  * @throws VfioError EAGAIN when the device lock is held; ENOTTY without a way to reset the function
  */
 export function resetByAdministrator(fn: PciFunction, ctx: EngineContext): void {
-  fn.host.checkUnlocked();
-  fn.vfio?.beginReset();
-  try {
-    resetFunction(fn, ctx);
-  } finally {
-    fn.vfio?.endReset();
-  }
+  seenReset(fn, 'administrator', () => {
+    fn.host.checkUnlocked();
+    fn.vfio?.beginReset();
+    try {
+      resetFunction(fn, ctx);
+    } finally {
+      fn.vfio?.endReset();
+    }
+  });
 }
 
 /**

@@ -16,7 +16,7 @@ export interface ShownDevice {
   readonly bdf: string;
   readonly fn: HostedFunction;
   readonly host: FunctionHost;
-  readonly ctx: Pick<EngineContext, 'allocate' | 'clock' | 'events'>;
+  readonly ctx: Pick<EngineContext, 'allocate' | 'clock'>;
   readonly numRegions: number;
 }
 
@@ -36,9 +36,9 @@ export function mediatedDevice(device: ShownDevice): { readonly shown: MediatedD
     subsystem: declaration.subsystem ?? 0,
     classCode: declaration.classCode,
     clock: guardedClock(ctx.clock, (what, error) =>
-      ctx.events.note('error', `mediator of ${device.bdf} ${what}`, `${device.bdf}: its mediator failed in ${what}: ${textOf(error)}`),
+      host.events.note('error', `mediator ${what}`, `${device.bdf}: its mediator failed in ${what}: ${textOf(error)}`),
     ),
-    log: { log: (level, message) => ctx.events.note(level, `mediator of ${device.bdf}`, message) },
+    log: { log: (level, message) => host.events.note(level, 'mediator', message) },
     ...registersOf(host, () => there),
     physical: physicalOf(fn.physical ?? null, () => there),
     vfIndex: fn.physical == null ? null : (fn.vfIndex ?? 0),

@@ -1,0 +1,17 @@
+/** The event of an open. */
+import { errnoOf } from '../../base/errno.ts';
+import type { EventSource } from '../../events/source.ts';
+
+/** An open is one event, whether it succeeds. All that it does to the function names it. */
+export function seenOpen<T>(events: EventSource, pid: number, open: () => T): T {
+  const seq = events.begin('open');
+  try {
+    const opened = events.during(seq, open);
+    events.end(seq, 'open', { step: 'opened', pid });
+    return opened;
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    events.end(seq, 'open', { step: 'refused', pid, errno: errnoOf(error), reason });
+    throw error;
+  }
+}
