@@ -45,6 +45,12 @@ export interface FunctionDocument {
   readonly openBy: string | null;
   readonly mediator: string | null;
   readonly virtualMachine: string | null;
+  /**
+   * DMA of the function that did not land since power-on, and interrupts that were lost: how many,
+   * by the reasons that events have. A reason that never came is left out.
+   */
+  readonly dmaFaults: Readonly<Record<string, number>>;
+  readonly interruptsDropped: Readonly<Record<string, number>>;
 }
 
 export interface GroupDocument {
@@ -98,7 +104,16 @@ export function functionDocument(fn: PciFunction): FunctionDocument {
     openBy: open ? (group?.file?.holder ?? 'a user') : null,
     mediator: vfio?.mediation?.name ?? null,
     virtualMachine: vfio?.vm?.name ?? null,
+    dmaFaults: counted(fn.host.dma.faults),
+    interruptsDropped: counted(fn.host.irq.dropped),
   };
+}
+
+/** Counters that have counted something, by the reasons of events: `bus-master-off`. */
+function counted(counters: object): Record<string, number> {
+  const kebab = (name: string) => name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+  const counts = Object.entries(counters).filter(([, count]) => count > 0);
+  return Object.fromEntries(counts.map(([name, count]) => [kebab(name), count]));
 }
 
 export function groupDocument(group: FunctionGroup): GroupDocument {

@@ -30,13 +30,22 @@ function sriovText({ physicalFunction, vfIndex, tokenNeeded, sriov }: FunctionDo
   return `PF, ${sriov.numVfs} of ${sriov.totalVfs} VFs${inUse}`;
 }
 
-/** Who has a hand in it. */
-function usersText({ openBy, mediator, virtualMachine, refused }: FunctionDocument): string[] {
+/** `DMA faults: not-mapped 17, permission 1`; '' when there is none. */
+function countsText(what: string, counts: Readonly<Record<string, number>>): string {
+  const each = Object.entries(counts).map(([reason, count]) => `${reason} ${count}`);
+  return each.length === 0 ? '' : `${what}: ${each.join(', ')}`;
+}
+
+/** Who has a hand in it, and what went wrong. */
+function usersText(fn: FunctionDocument): string[] {
+  const { openBy, mediator, virtualMachine, refused } = fn;
   return [
     openBy === null ? '' : `open by ${openBy}`,
     mediator === null ? '' : `mediated by ${mediator}`,
     virtualMachine === null ? '' : `for ${virtualMachine}`,
     refused === null ? '' : `refused: ${refused}`,
+    countsText('DMA faults', fn.dmaFaults),
+    countsText('interrupts dropped', fn.interruptsDropped),
   ];
 }
 
