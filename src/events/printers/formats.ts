@@ -4,11 +4,12 @@ import { VfioError } from '../../base/errno.ts';
 import { nearest } from '../../base/nearest.ts';
 import { jsonLines } from './json-lines.ts';
 import { pcapng } from './pcapng.ts';
+import { perfetto } from './perfetto.ts';
 import type { EventFormat, EventPrinter } from './printer.ts';
 import { text } from './text.ts';
 
 /** In the order in which `--help` lists them. */
-export const formats: readonly EventFormat[] = [text, jsonLines, pcapng].map(guarded);
+export const formats: readonly EventFormat[] = [text, jsonLines, pcapng, perfetto].map(guarded);
 
 /** @throws VfioError EINVAL with the nearest name */
 export function formatNamed(name: string): EventFormat {

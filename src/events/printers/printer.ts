@@ -23,7 +23,8 @@ export interface PrinterOptions {
 
 /**
  * One output in one format. `event` gives whole pieces only: output that is cut off between two of
- * them is a file that readers of the format accept.
+ * them is a file that readers of the format accept. A piece may refer to earlier ones, so none may
+ * be left out: events are left out before they are printed.
  */
 export interface EventPrinter {
   /** Comes first. */
