@@ -30,9 +30,9 @@ import { Feature, IrqIndex, RegionIndex } from '../abi/vfio.ts';
 import { CapabilityDefaults } from '../abi/vfio-user.ts';
 import { checkIndex } from '../base/check.ts';
 import { Cleanup } from '../base/cleanup.ts';
-import { VfioError } from '../base/errno.ts';
+import { errnoOf, VfioError } from '../base/errno.ts';
 import { INSPECT } from '../base/inspect.ts';
-import { type Logger, silentLogger } from '../base/log.ts';
+import { silentLogger } from '../base/log.ts';
 import type { EventSource } from '../events/source.ts';
 import { EventStream } from '../events/stream.ts';
 import type { ByteStream } from '../sys/byte-stream.ts';
@@ -54,8 +54,10 @@ import { ClientRegion } from './client/region.ts';
 import { describeRegion } from './client/region-description.ts';
 import { ClientRegionIo } from './client/region-io.ts';
 import type { RegionMemory } from './client/region-memory.ts';
+import { reasonOf, seen } from './client/seen.ts';
 import { ClientServing } from './client/serving.ts';
 import { type Agreed, agreeOnVersion, askDeviceInfo, checkNotOurselves, takeOver } from './client/start.ts';
+import { MessageEvents } from './message-events.ts';
 import { Command } from './messages.ts';
 
 export type { AdoptedMemory, VfioUserOptions } from './client/options.ts';
@@ -79,9 +81,10 @@ export class VfioUserDevice implements Device, RegionOwner {
   readonly #lowPower: ClientLowPower;
   readonly #platform: ClientPlatform;
   readonly #posted: boolean;
-  readonly #log: Logger;
   readonly #stream: EventStream;
   readonly #source: EventSource;
+  /** The device's stream, or its part of one that was given: ends with the device. */
+  readonly #ownEvents: Disposable;
   readonly #ios: (ClientRegionIo | undefined)[] = [];
   readonly #regions: (ClientRegion | undefined)[] = [];
   readonly #regionMemories: RegionMemory[] = [];
@@ -97,6 +100,7 @@ export class VfioUserDevice implements Device, RegionOwner {
     agreed: Agreed,
     info: DeviceInfo,
     adopted: readonly AdoptedMemory[],
+    stream: EventStream,
     options: VfioUserOptions,
   ) {
     this.adopted = adopted;
@@ -105,9 +109,10 @@ export class VfioUserDevice implements Device, RegionOwner {
     this.#memory = memory;
     this.#agreed = agreed;
     this.#posted = options.postedWrites ?? false;
-    this.#log = options.log ?? silentLogger;
-    this.#stream = options.events ?? new EventStream({ log: this.#log });
-    this.#source = this.#stream.source(info.name);
+    this.#stream = stream;
+    this.#source = connection.messages.source;
+    this.#ownEvents = options.events === undefined ? stream : this.#source;
+    connection.messages.isMemory = (index, offset) => this.#regions[index]?.isMemory(offset) === true;
     this.#dma = new ClientDmaSpace(
       connection,
       memory,
@@ -129,7 +134,7 @@ export class VfioUserDevice implements Device, RegionOwner {
     });
     this.#events = new ClientEvents({
       name: info.name,
-      log: this.#log,
+      events: this.#source,
       connection,
       setInterrupts: (indexes) => this.#interrupts.setEvents(indexes),
       setFeature: (feature, data, eventFds) => this.#features.set(feature, data, eventFds),
@@ -150,13 +155,35 @@ export class VfioUserDevice implements Device, RegionOwner {
   static connect(target: string | ByteStream, options: VfioUserOptions = {}): VfioUserDevice {
     const vfToken = options.token === undefined ? null : parseVfToken(options.token);
     if (options.token !== undefined && vfToken === null) throw new VfioError('EINVAL', 'the VF token given is not a UUID');
+    const name = options.name ?? (typeof target === 'string' ? `unix:${target}` : 'vfio-user');
+    const events = options.events ?? new EventStream({ log: options.log ?? silentLogger });
+    const source = events.source(name);
+    const seq = source.begin('open');
+    try {
+      const device = source.during(seq, () => VfioUserDevice.#connect(target, name, vfToken, events, source, options));
+      source.end(seq, 'open', { step: 'opened', pid: process.pid });
+      return device;
+    } catch (error) {
+      source.end(seq, 'open', { step: 'refused', pid: process.pid, errno: errnoOf(error), reason: reasonOf(error) });
+      (options.events === undefined ? events : source)[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  static #connect(
+    target: string | ByteStream,
+    name: string,
+    vfToken: Uint8Array | null,
+    events: EventStream,
+    source: EventSource,
+    options: VfioUserOptions,
+  ): VfioUserDevice {
     if (typeof target === 'string') checkNotOurselves(target);
     using undo = new Cleanup();
     const stream = undo.use(typeof target === 'string' ? UnixSocket.connect(target) : target);
-    const name = options.name ?? (typeof target === 'string' ? `unix:${target}` : 'vfio-user');
-    const connection = undo.use(
-      new ClientConnection(stream, { name, timeoutMs: options.timeoutMs ?? 10_000, maxDataBytes: CapabilityDefaults.MAX_DATA_XFER_SIZE }),
-    );
+    const messages = new MessageEvents(source);
+    const maxDataBytes = CapabilityDefaults.MAX_DATA_XFER_SIZE;
+    const connection = undo.use(new ClientConnection(stream, { name, timeoutMs: options.timeoutMs ?? 10_000, maxDataBytes, messages }));
     const memory = new MappedMemory();
     undo.defer(() => memory.clear());
     new ClientServing(connection, memory);
@@ -164,7 +191,7 @@ export class VfioUserDevice implements Device, RegionOwner {
     const { agreed, adopted } = agreeOnVersion(connection, { twinSocket, vfToken, adopt });
     const came = adopted === null ? [] : takeOver(connection, memory, adopted);
     const info: DeviceInfo = { name, ...askDeviceInfo(connection) };
-    const device = new VfioUserDevice(connection, memory, agreed, info, came, options);
+    const device = new VfioUserDevice(connection, memory, agreed, info, came, events, options);
     connection.listen(options.keepAlive ?? false);
     undo.move();
     return device;
@@ -230,6 +257,15 @@ export class VfioUserDevice implements Device, RegionOwner {
   }
 
   reset(): void {
+    seen(
+      this.#source,
+      'reset',
+      () => this.#reset(),
+      () => ({ by: 'VFIO_DEVICE_RESET' }),
+    );
+  }
+
+  #reset(): void {
     this.checkOpen();
     const errno = this.#connection.request(Command.DEVICE_RESET, 0);
     this.gate.changed();
@@ -292,7 +328,7 @@ export class VfioUserDevice implements Device, RegionOwner {
   }
 
   #lost(reason: string): void {
-    this.#log.log('warn', `${this.#info.name}: ${reason}`);
+    this.#source.note('warn', 'connection', `${this.#info.name}: ${reason}`);
     this.#release();
     // Later, because the current call may be the one that found out.
     queueMicrotask(() => {
@@ -328,6 +364,7 @@ export class VfioUserDevice implements Device, RegionOwner {
   #release(): void {
     if (this.#released) return;
     this.#released = true;
+    const { lost } = this.#connection;
     this.#connection[Symbol.dispose]();
     this.#migration.end('the connection has ended');
     this.#dmaLogging.end();
@@ -336,5 +373,9 @@ export class VfioUserDevice implements Device, RegionOwner {
     this.#lowPower[Symbol.dispose]();
     this.#memory.clear();
     for (const memory of this.#regionMemories.splice(0)) memory[Symbol.dispose]();
+    if (this.#source.on) {
+      this.#source.emit('open', { step: 'closed', pid: process.pid, ...(lost === null ? {} : { errno: 'ENODEV', reason: lost }) });
+    }
+    this.#ownEvents[Symbol.dispose]();
   }
 }

@@ -12,10 +12,12 @@
  */
 import { HEADER_BYTES, HeaderFlags } from '../../abi/vfio-user.ts';
 import { checkIndex } from '../../base/check.ts';
+import { viewOf } from '../../base/data-view.ts';
 import { Errno, type ErrnoName, VfioError } from '../../base/errno.ts';
 import { type ByteStream, END_OF_STREAM, WOULD_BLOCK } from '../../sys/byte-stream.ts';
 import type { OwnedFd } from '../../sys/owned-fd.ts';
 import { closeAll, OVERHEAD_BYTES } from '../frames.ts';
+import type { MessageEvents } from '../message-events.ts';
 import type { Question } from '../messages/message.ts';
 import { commandName } from '../messages.ts';
 import { ClientChannel } from './channel.ts';
@@ -46,6 +48,8 @@ export interface ConnectionOptions {
   readonly timeoutMs: number;
   /** The most data that a message of the server may carry. */
   readonly maxDataBytes: number;
+  /** Where the connection's messages are emitted. */
+  readonly messages: MessageEvents;
 }
 
 /**
@@ -60,6 +64,7 @@ export class ClientConnection implements Disposable {
   /** The request to be sent: fields from HEADER_BYTES on. */
   readonly out = new DataView(new ArrayBuffer(OUT_BYTES));
   readonly outBytes = new Uint8Array(this.out.buffer);
+  readonly messages: MessageEvents;
   /** The handler of the server's commands. */
   onCommand: CommandHandler = () => {};
   /** Called once when the connection is lost, and not when this side closes it. */
@@ -85,10 +90,13 @@ export class ClientConnection implements Disposable {
   #id = 0;
   #command = 0;
   #deadline = NO_DEADLINE;
+  /** `seq` of the request under way, of which the reply is a consequence. */
+  #requested = 0;
 
   /** Takes `stream` over. @throws VfioError EINVAL for a timeout that is none */
   constructor(stream: ByteStream, options: ConnectionOptions) {
     this.name = options.name;
+    this.messages = options.messages;
     this.maxDataBytes = options.maxDataBytes;
     this.#timeoutMs = checkIndex(options.timeoutMs, 0x7fff_ffff, 'timeoutMs');
     this.#main = new ClientChannel(stream, options.maxDataBytes + OVERHEAD_BYTES);
@@ -223,6 +231,8 @@ export class ClientConnection implements Disposable {
 
   #sendRequest(size: number, fds: readonly OwnedFd[]): void {
     const main = this.#main;
+    const { messages } = this;
+    if (messages.on) this.#requested = messages.emit(true, false, this.outBytes, this.out, 0, HEADER_BYTES + size, fds.length);
     main.busy = true;
     this.#waiting = true;
     try {
@@ -245,6 +255,14 @@ export class ClientConnection implements Disposable {
    */
   answer(channel: ClientChannel, bytes: Uint8Array, size: number): void {
     if (this.#lost !== null) return;
+    const { messages } = this;
+    // One that waits is emitted before it is sent: in the order of the wire all the same.
+    if (messages.on) messages.emit(true, channel === this.#twin, bytes, viewOf(bytes), 0, size, 0);
+    this.#sendAnswer(channel, bytes, size);
+  }
+
+  #sendAnswer(channel: ClientChannel, bytes: Uint8Array, size: number): void {
+    if (this.#lost !== null) return;
     if (channel.busy) {
       channel.queue(bytes.length === size ? bytes : bytes.slice(0, size));
       return;
@@ -265,7 +283,7 @@ export class ClientConnection implements Disposable {
   }
 
   #flush(channel: ClientChannel): void {
-    for (let bytes = channel.unqueue(); bytes !== undefined; bytes = channel.unqueue()) this.answer(channel, bytes, bytes.length);
+    for (let bytes = channel.unqueue(); bytes !== undefined; bytes = channel.unqueue()) this.#sendAnswer(channel, bytes, bytes.length);
   }
 
   #send(channel: ClientChannel, bytes: Uint8Array, size: number, fds: readonly OwnedFd[]): void {
@@ -323,6 +341,7 @@ export class ClientConnection implements Disposable {
   #accept(id: number, command: number, flags: number): number {
     const main = this.#main;
     const { view, bytes, start, size, broken, oversize } = main.reader;
+    if (this.messages.on) this.#received(main, this.#requested);
     const gotId = view.getUint16(start, true);
     const gotCommand = view.getUint16(start + 2, true);
     if (broken || oversize) throw this.#outOfStep(`a reply of ${view.getUint32(start + 4, true)} bytes to ${commandName(command)}`);
@@ -420,7 +439,21 @@ export class ClientConnection implements Disposable {
     const { view, start, broken, oversize } = channel.reader;
     const command = view.getUint16(start + 2, true);
     if (broken || oversize) throw this.#outOfStep(`${commandName(command)} of ${view.getUint32(start + 4, true)} bytes`);
-    this.onCommand(channel, command, flags);
+    const { messages } = this;
+    if (!messages.on) this.onCommand(channel, command, flags);
+    // Which request or doorbell led to it is the server's knowledge.
+    else messages.source.during(this.#received(channel, 0), () => this.onCommand(channel, command, flags));
+  }
+
+  /** The current message of the channel as an event. @returns its `seq` */
+  #received(channel: ClientChannel, cause: number): number {
+    const { bytes, view, start, size, fdCount } = channel.reader;
+    const { source } = this.messages;
+    const before = source.cause;
+    source.cause = cause;
+    const seq = this.messages.emit(false, channel === this.#twin, bytes, view, start, size, fdCount);
+    source.cause = before;
+    return seq;
   }
 
   /** A command, or the end, from the event loop. */

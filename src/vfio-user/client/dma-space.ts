@@ -8,6 +8,7 @@
  * answers EINVAL to a mapping there.
  */
 import type { DirtyTracking, DmaSpace, IovaRange } from '../../abi/device.ts';
+import type { EventDetails } from '../../abi/event.ts';
 import { Access, type DirectMemory, type Memory } from '../../abi/memory.ts';
 import { DmaUnmapFlags } from '../../abi/vfio.ts';
 import { HEADER_BYTES } from '../../abi/vfio-user.ts';
@@ -19,9 +20,26 @@ import { Command, DmaMap, DmaUnmap } from '../messages.ts';
 import type { ClientConnection } from './connection.ts';
 import { ClientDirtyTracking } from './dirty-tracking.ts';
 import type { MappedMemory } from './mapped-memory.ts';
+import { seen } from './seen.ts';
 
 const LAST_PAGE = 2 ** 52 - 1;
 const everywhere: readonly IovaRange[] = [{ first: 0n, last: U64_MAX }];
+
+type MapRequest = Parameters<DmaSpace['map']>[0];
+
+/** A number of a caller that may be none. */
+const u64 = (value: unknown): bigint => (typeof value === 'bigint' ? BigInt.asUintN(64, value) : 0n);
+
+/** @param shared the server gets the memory itself */
+function mapDetails({ iova, memory, offset = 0, size, access }: MapRequest, shared: boolean): EventDetails<'dma-map'> {
+  const bytes = size ?? (memory?.size ?? 0) - offset;
+  return {
+    iova: u64(iova),
+    size: Number.isSafeInteger(bytes) && bytes > 0 ? BigInt(bytes) : 0n,
+    access: access === Access.READ ? 'read' : access === Access.WRITE ? 'write' : 'read, write',
+    memory: shared ? 'direct' : 'remote',
+  };
+}
 
 export interface DmaLimits {
   /** Page sizes that the server takes; bits below 4096 do not count. */
@@ -86,7 +104,23 @@ export class ClientDmaSpace implements DmaSpace {
     return MemfdMemory.allocate(Math.ceil(size / page) * page);
   }
 
-  map(request: { iova: bigint; memory: Memory; offset?: number; size?: number; access?: Access }): void {
+  map(request: MapRequest): void {
+    const { source } = this.#connection.messages;
+    if (!source.on) this.#map(request);
+    else
+      seen(
+        source,
+        'dma-map',
+        () => this.#map(request),
+        () => mapDetails(request, this.#shares(request.memory)),
+      );
+  }
+
+  #shares(memory: Memory): boolean {
+    return this.#connection.carriesFds && memory instanceof MemfdMemory;
+  }
+
+  #map(request: MapRequest): void {
     this.#checkOpen();
     const { memory } = request;
     const iova = checkU64(request.iova, 'iova');
@@ -127,7 +161,7 @@ export class ClientDmaSpace implements DmaSpace {
   }
 
   #send(iova: bigint, size: bigint, memory: Memory, offset: number, access: Access): void {
-    const shared = this.#connection.carriesFds && memory instanceof MemfdMemory ? memory : null;
+    const shared = this.#shares(memory) ? (memory as MemfdMemory) : null;
     using fd = shared === null ? null : shared.duplicateFd();
     const fds: OwnedFd[] = fd === null ? [] : [fd];
     const { out } = this.#connection;
@@ -141,6 +175,24 @@ export class ClientDmaSpace implements DmaSpace {
   }
 
   unmap(iova: bigint, size: bigint): bigint {
+    return this.#seenUnmap(iova, size, () => this.#unmap(iova, size));
+  }
+
+  /** @param size what was asked for, where the result is not known */
+  #seenUnmap(iova: bigint, size: bigint, act: () => bigint): bigint {
+    let done: bigint | null = null;
+    return seen(
+      this.#connection.messages.source,
+      'dma-unmap',
+      () => {
+        done = act();
+        return done;
+      },
+      () => ({ iova: u64(iova), size: done ?? u64(size) }),
+    );
+  }
+
+  #unmap(iova: bigint, size: bigint): bigint {
     this.#checkOpen();
     checkU64(iova, 'iova');
     checkU64(size, 'size');
@@ -168,6 +220,10 @@ export class ClientDmaSpace implements DmaSpace {
   }
 
   unmapAll(): bigint {
+    return this.#seenUnmap(0n, 0n, () => this.#unmapAll());
+  }
+
+  #unmapAll(): bigint {
     this.#checkOpen();
     if (this.#memory.size === 0) return 0n;
     // Not all servers know it.

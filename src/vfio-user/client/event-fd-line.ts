@@ -27,9 +27,16 @@ export class EventFdLine implements Disposable {
 
 /**
  * A line that ends at `sink`; null for none. Holds the sink until disposed.
+ *
+ * @param onSignal gets each signal that comes through this process, and calls `pass`. A sink that
+ *   is an eventfd is signalled by the server itself.
  * @throws VfioError EINVAL when it cannot be signalled
  */
-export function sinkLine(sink: InterruptSink | null, what: string): EventFdLine | null {
+export function sinkLine(
+  sink: InterruptSink | null,
+  what: string,
+  onSignal: (pass: () => void) => void = (pass) => pass(),
+): EventFdLine | null {
   if (sink === null) return null;
   if (sink instanceof EventFd) {
     sink.get();
@@ -42,11 +49,12 @@ export function sinkLine(sink: InterruptSink | null, what: string): EventFdLine 
   const fd = undo.use(EventFd.create());
   sink.get();
   undo.defer(() => sink.put());
-  const listening = fd.listen(() => sink.signal());
+  const pass = (): void => sink.signal();
+  const listening = fd.listen(() => onSignal(pass));
   undo.move();
   return new EventFdLine(fd, () => {
     // A signal that has not been read is not lost.
-    if (fd.read() !== null) sink.signal();
+    if (fd.read() !== null) onSignal(pass);
     listening[Symbol.dispose]();
     fd[Symbol.dispose]();
     sink.put();

@@ -7,8 +7,8 @@ import type { DeviceEvent, DeviceEventKind } from '../../abi/device.ts';
 import { Feature, IrqIndex } from '../../abi/vfio.ts';
 import { VfioError } from '../../base/errno.ts';
 import { textOf } from '../../base/foreign.ts';
-import type { Logger } from '../../base/log.ts';
 import { DeviceEvents, SuspendRound } from '../../device/device-events.ts';
+import type { EventSource } from '../../events/source.ts';
 import type { EventFd } from '../../sys/eventfd.ts';
 import type { ClientConnection } from './connection.ts';
 import { ClientSleep } from './sleep.ts';
@@ -16,7 +16,7 @@ import { ClientSleep } from './sleep.ts';
 export interface ClientEventsOptions {
   /** The device's. */
   readonly name: string;
-  readonly log: Logger;
+  readonly events: EventSource;
   readonly connection: ClientConnection;
   /** Hear of these interrupts as events. @throws VfioError the error that the server answers */
   setInterrupts(indexes: ReadonlySet<number>): void;
@@ -33,8 +33,10 @@ export class ClientEvents implements Disposable {
 
   constructor(options: ClientEventsOptions) {
     this.#options = options;
-    const { name, log } = options;
-    this.#events = new DeviceEvents(({ kind }, error) => log.log('error', `${name}: a listener failed on '${kind}': ${textOf(error)}`));
+    const { name, events } = options;
+    this.#events = new DeviceEvents(({ kind }, error) =>
+      events.note('error', 'listeners', `${name}: a listener failed on '${kind}': ${textOf(error)}`),
+    );
     this.#sleep = new ClientSleep({
       arm: (fds) => this.#armSleep(fds),
       acknowledge: (count) => {
@@ -95,7 +97,7 @@ export class ClientEvents implements Disposable {
       ask();
     } catch (error) {
       if (!(error instanceof VfioError)) throw error;
-      this.#options.log.log('info', `${failed}: ${error.message}`);
+      this.#options.events.note('info', 'notices', `${failed}: ${error.message}`);
     }
   }
 

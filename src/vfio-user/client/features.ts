@@ -1,15 +1,16 @@
 /** DEVICE_FEATURE of a client: messages that the features of the device are made of. */
 import type { FeatureRequest } from '../../abi/device.ts';
-import { FeatureFlags } from '../../abi/vfio.ts';
+import { Feature, FeatureFlags } from '../../abi/vfio.ts';
 import { DeviceFeature } from '../../abi/vfio-structs.ts';
 import { HEADER_BYTES } from '../../abi/vfio-user.ts';
-import { VfioError } from '../../base/errno.ts';
+import { errnoName, VfioError } from '../../base/errno.ts';
 import { isMember } from '../../device/feature-bytes.ts';
 import type { EventFd } from '../../sys/eventfd.ts';
 import type { OwnedFd } from '../../sys/owned-fd.ts';
 import { closeAll } from '../frames.ts';
 import { Command } from '../messages.ts';
 import { type ClientConnection, REQUEST_DATA_BYTES } from './connection.ts';
+import { nameIn, seen } from './seen.ts';
 
 const { GET, SET, PROBE } = FeatureFlags;
 const EMPTY = new Uint8Array(0);
@@ -31,6 +32,24 @@ export class ClientFeatures {
    * @returns 0, or a positive errno
    */
   send(feature: number, op: number, bytes: number, room: number = bytes, fds?: OwnedFd[]): number {
+    const { source } = this.connection.messages;
+    const ask = () => this.#ask(feature, op, bytes, room, fds);
+    // It has an event of its own.
+    if (!source.on || (feature === Feature.MIG_DEVICE_STATE && (op & SET) !== 0)) return ask();
+    let errno = 0;
+    const details = { name: nameIn(Feature, feature), op: (op & PROBE) !== 0 ? 'probe' : (op & SET) !== 0 ? 'set' : 'get' } as const;
+    return seen(
+      source,
+      'feature',
+      () => {
+        errno = ask();
+        return errno;
+      },
+      () => (errno === 0 ? details : { ...details, errno: errnoName(errno) ?? `errno ${errno}` }),
+    );
+  }
+
+  #ask(feature: number, op: number, bytes: number, room: number, fds?: OwnedFd[]): number {
     const { out } = this.connection;
     DeviceFeature.encode(out, HEADER_BYTES, { argsz: DeviceFeature.structSize + room, flags: feature | op });
     return this.connection.request(Command.DEVICE_FEATURE, DeviceFeature.structSize + bytes, fds);

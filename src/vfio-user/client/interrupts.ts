@@ -8,19 +8,26 @@
  * and the client decides who may set them.
  */
 import type { InterruptSink, InterruptSource, IrqInfo, SetIrqs } from '../../abi/device.ts';
+import type { EventDetails } from '../../abi/event.ts';
 import { IrqIndex, IrqInfoFlags, IrqSetFlags } from '../../abi/vfio.ts';
 import { IrqSet } from '../../abi/vfio-structs.ts';
 import { HEADER_BYTES } from '../../abi/vfio-user.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
 import { checkAction, checkIrqIndex, irqName, validateSetIrqs } from '../../device/set-irqs.ts';
+import { Step } from '../../events/source.ts';
 import { closeAll } from '../frames.ts';
 import { Command, irqInfo } from '../messages.ts';
 import type { ClientConnection } from './connection.ts';
 import { type EventFdLine, sinkLine, sourceLine } from './event-fd-line.ts';
 import { ClientNotify } from './notify.ts';
+import { irqWords, seen } from './seen.ts';
 
 const actions = { mask: IrqSetFlags.ACTION_MASK, unmask: IrqSetFlags.ACTION_UNMASK, trigger: IrqSetFlags.ACTION_TRIGGER } as const;
+
+function setDetails({ index, action, data, start, count }: SetIrqs): EventDetails<'set-irqs'> {
+  return { irq: irqWords[index] ?? 'intx', action, with: data === 'sinks' ? 'eventfd' : data, start, count };
+}
 
 /** The eventfds of one IRQ index by vector, as long as the server has them. */
 interface Lines {
@@ -58,6 +65,7 @@ export class ClientInterrupts implements Disposable {
         connection.name,
         (line) => this.#setNotify(index, line),
         () => onNotify(index),
+        (pass) => this.#delivered(index, 0, pass),
       ),
     ];
     this.#notify = new Map([notify(IrqIndex.ERR), notify(IrqIndex.REQ)]);
@@ -111,6 +119,18 @@ export class ClientInterrupts implements Disposable {
    * @see linux/drivers/vfio/vfio_main.c, vfio_set_irqs_validate_and_prepare()
    */
   set(request: SetIrqs): number {
+    const { source } = this.#connection.messages;
+    return source.on
+      ? seen(
+          source,
+          'set-irqs',
+          () => this.#set(request),
+          () => setDetails(request),
+        )
+      : this.#set(request);
+  }
+
+  #set(request: SetIrqs): number {
     const { name: device } = this.#connection;
     validateSetIrqs(device, request, this.#available, this.#numIrqs);
     checkAction(device, request);
@@ -163,7 +183,11 @@ export class ClientInterrupts implements Disposable {
   #setSinks(index: number, start: number, count: number, sinks: readonly (InterruptSink | null)[]): void {
     this.#checkResize(index, start, count, sinks);
     using lines = new LineSet();
-    for (let i = 0; i < count; i++) lines.add(sinkLine(sinks[i] ?? null, `${this.#connection.name}: SET_IRQS element ${i}`));
+    for (let i = 0; i < count; i++) {
+      lines.add(
+        sinkLine(sinks[i] ?? null, `${this.#connection.name}: SET_IRQS element ${i}`, (pass) => this.#delivered(index, start + i, pass)),
+      );
+    }
     try {
       this.#sendEventFds(index, 'trigger', start, count, lines.all);
     } catch (error) {
@@ -172,6 +196,13 @@ export class ClientInterrupts implements Disposable {
     }
     lines.moveTo(this.#linesOf(index, start + count).sinks, start);
     this.onEnabled(index, start + count);
+  }
+
+  /** The server has signalled an interrupt of this process: `pass` passes it on. */
+  #delivered(index: number, vector: number, pass: () => void): void {
+    const { source } = this.#connection.messages;
+    if (source.on) source.during(source.interrupt(Step.delivered, index, vector), pass);
+    else pass();
   }
 
   /**

@@ -42,6 +42,13 @@ export abstract class ClientMapping extends MappedWindow {
   constructor(place: MappingPlace) {
     super(place.size, place.backed);
     this.place = place;
+    this.#emit('map');
+  }
+
+  #emit(op: 'map' | 'unmap'): void {
+    const { io, offset, size } = this.place;
+    const { source } = io.connection.messages;
+    if (source.on) source.emit('mapping', { op, region: io.index, offset, size });
   }
 
   /** `load` and `store` find out. */
@@ -50,6 +57,10 @@ export abstract class ClientMapping extends MappedWindow {
   }
 
   protected fault(): void {}
+
+  protected override refused(offset: number, width: Width | 8, value: number | null, error: unknown): void {
+    this.place.io.refused(value !== null, this.place.offset + offset, width, error);
+  }
 
   protected get name(): string {
     return `${this.place.io.connection.name} ${regionName(this.place.io.index)}`;
@@ -60,6 +71,7 @@ export abstract class ClientMapping extends MappedWindow {
   }
 
   protected release(): void {
+    this.#emit('unmap');
     this.place.owner.dropped(this);
   }
 }
@@ -92,8 +104,12 @@ export class MessageMapping extends ClientMapping {
   #transfer(offset: number, width: number, write: boolean): void {
     const { io, owner } = this.place;
     // The message would wake the device, which an access through a mapping must not.
-    if (owner.gate.lowPower) throw new BusError(`${this.name}: the device is in low power`);
     const at = this.place.offset + offset;
+    if (owner.gate.lowPower) {
+      const error = new BusError(`${this.name}: the device is in low power`);
+      io.refused(write, at, width, error);
+      throw error;
+    }
     let errno: number;
     try {
       errno = write ? io.store(at, width) : io.load(at, width);

@@ -17,14 +17,17 @@ export class ClientNotify implements Disposable {
    */
   readonly #arm: (line: EventFdLine | null) => void;
   readonly #onEvent: () => void;
+  readonly #onSignal: (pass: () => void) => void;
   #sink: InterruptSink | null = null;
   #events = false;
   #line: EventFdLine | null = null;
 
-  constructor(name: string, arm: (line: EventFdLine | null) => void, onEvent: () => void) {
+  /** @param onSignal gets each signal of the server, and calls `pass` */
+  constructor(name: string, arm: (line: EventFdLine | null) => void, onEvent: () => void, onSignal: (pass: () => void) => void) {
     this.#name = name;
     this.#arm = arm;
     this.#onEvent = onEvent;
+    this.#onSignal = onSignal;
   }
 
   setEvents(wanted: boolean): void {
@@ -91,8 +94,10 @@ export class ClientNotify implements Disposable {
   }
 
   #signalled(): void {
-    this.#sink?.signal();
-    if (this.#events) this.#onEvent();
+    this.#onSignal(() => {
+      this.#sink?.signal();
+      if (this.#events) this.#onEvent();
+    });
   }
 
   /** The connection has ended. Idempotent. */

@@ -3,10 +3,14 @@ import type { Width } from '../../abi/device-host.ts';
 import { RegionIndex } from '../../abi/vfio.ts';
 import { HEADER_BYTES } from '../../abi/vfio-user.ts';
 import { hex } from '../../base/check.ts';
-import type { VfioError } from '../../base/errno.ts';
+import { viewOf } from '../../base/data-view.ts';
+import { errnoName, errnoOf, type VfioError } from '../../base/errno.ts';
 import { regionName } from '../../device/file-window.ts';
+import { load } from '../../device/register-value.ts';
+import type { EventSource } from '../../events/source.ts';
 import { Command, RegionAccess } from '../messages.ts';
 import type { ClientConnection } from './connection.ts';
+import { reasonOf } from './seen.ts';
 
 const FIXED = RegionAccess.structSize;
 /** Where the data of a write goes. */
@@ -29,9 +33,11 @@ export class ClientRegionIo {
   onWritten: (offset: number, count: number) => void = () => {};
   readonly #limits: TransferLimits;
   readonly #posted: boolean;
+  readonly #events: EventSource;
 
   constructor(connection: ClientConnection, index: number, limits: TransferLimits) {
     this.connection = connection;
+    this.#events = connection.messages.source;
     this.index = index;
     this.#limits = limits;
     this.#posted = limits.posted && index < RegionIndex.ROM;
@@ -66,6 +72,10 @@ export class ClientRegionIo {
    * @returns 0, and the bytes are in `connection.reply` at `loaded`; else a positive errno
    */
   load(offset: number, width: number): number {
+    return this.#events.on ? this.#seenRegister(false, offset, width) : this.#load(offset, width);
+  }
+
+  #load(offset: number, width: number): number {
     const { connection } = this;
     this.#address(offset, width);
     const errno = connection.request(Command.REGION_READ, FIXED);
@@ -80,6 +90,10 @@ export class ClientRegionIo {
    * @returns 0, or a positive errno; always 0 when writes are posted
    */
   store(offset: number, width: number): number {
+    return this.#events.on ? this.#seenRegister(true, offset, width) : this.#store(offset, width);
+  }
+
+  #store(offset: number, width: number): number {
     const { connection } = this;
     this.#address(offset, width);
     if (this.#posted && width <= WIDEST) {
@@ -98,6 +112,10 @@ export class ClientRegionIo {
    * @throws VfioError of the first piece that fails
    */
   read(offset: number, into: Uint8Array): number {
+    return this.#events.on ? this.#seenBytes(false, offset, into) : this.#read(offset, into);
+  }
+
+  #read(offset: number, into: Uint8Array): number {
     const { connection } = this;
     for (let done = 0; done < into.length; ) {
       const count = Math.min(into.length - done, this.#limits.readBytes);
@@ -120,6 +138,10 @@ export class ClientRegionIo {
    * register at a time.
    */
   write(offset: number, from: Uint8Array): number {
+    return this.#events.on ? this.#seenBytes(true, offset, from) : this.#write(offset, from);
+  }
+
+  #write(offset: number, from: Uint8Array): number {
     const { connection } = this;
     for (let done = 0; done < from.length; ) {
       const at = offset + done;
@@ -133,6 +155,67 @@ export class ClientRegionIo {
       done += count;
     }
     return from.length;
+  }
+
+  /** An access that this side refuses, without a message. */
+  refused(write: boolean, offset: number, size: number, error: unknown): void {
+    if (!this.#events.on || refused.has(error as object)) return;
+    const at = Number.isSafeInteger(offset) ? offset : 0;
+    this.#events.emit('access', { ...this.#access(write, at, size), verdict: 'refused', errno: errnoOf(error), rule: reasonOf(error) });
+  }
+
+  #seenRegister(write: boolean, offset: number, width: number): number {
+    const { connection } = this;
+    const { outBytes } = connection;
+    const written = write ? outBytes.slice(OUT_DATA, OUT_DATA + width) : null;
+    let errno = 0;
+    this.#seen(write, offset, width, () => {
+      errno = write ? this.#store(offset, width) : this.#load(offset, width);
+      if (errno !== 0) return errnoName(errno) ?? `errno ${errno}`;
+      return written ?? connection.replyBytes.subarray(this.loaded, this.loaded + width);
+    });
+    return errno;
+  }
+
+  #seenBytes(write: boolean, offset: number, bytes: Uint8Array): number {
+    let done = 0;
+    this.#seen(write, offset, bytes.length, () => {
+      done = write ? this.#write(offset, bytes) : this.#read(offset, bytes);
+      return bytes.subarray(0, done);
+    });
+    return done;
+  }
+
+  /**
+   * An access as an event, the cause of its messages.
+   *
+   * @param act gives the bytes that were moved, or the name of the errno
+   */
+  #seen(write: boolean, offset: number, size: number, act: () => Uint8Array | string): void {
+    const events = this.#events;
+    const seq = events.begin('access');
+    const access = this.#access(write, offset, size);
+    try {
+      const moved = events.during(seq, act);
+      if (typeof moved === 'string') events.end(seq, 'access', { ...access, verdict: 'refused', errno: moved });
+      else events.end(seq, 'access', { ...access, verdict: 'device', ...this.#moved(offset, moved) });
+    } catch (error) {
+      refused.add(error as object);
+      events.end(seq, 'access', { ...access, verdict: 'refused', errno: errnoOf(error), rule: reasonOf(error) });
+      throw error;
+    }
+  }
+
+  #access(write: boolean, offset: number, size: number) {
+    return { op: write ? 'write' : 'read', region: this.index, offset, size } as const;
+  }
+
+  /** The value of a register. Longer accesses, and those of memory, have data. */
+  #moved(offset: number, bytes: Uint8Array): { readonly value?: number | bigint; readonly data?: Uint8Array } {
+    const { isMemory } = this.connection.messages;
+    const value = isMemory(this.index, offset) ? undefined : registerOf(bytes);
+    if (value !== undefined) return { value };
+    return this.#events.data ? { data: bytes } : {};
   }
 
   failure(errno: number, doing: string, offset: number, count: number): VfioError {
@@ -154,6 +237,15 @@ export class ClientRegionIo {
     }
     if (this.index === RegionIndex.CONFIG) this.onWritten(offset, count);
   }
+}
+
+/** Errors that have an event. */
+const refused = new WeakSet<object>();
+
+/** The value of a register of 1, 2, 4 or 8 bytes; undefined for every other size. */
+function registerOf(bytes: Uint8Array): number | bigint | undefined {
+  if (bytes.length === 8) return viewOf(bytes).getBigUint64(0, true);
+  return bytes.length === 1 || bytes.length === 2 || bytes.length === 4 ? load(bytes, 0, bytes.length) : undefined;
 }
 
 /** The widest naturally aligned access of up to 4 bytes that fits. */

@@ -45,6 +45,11 @@ export class RegionMemory implements Disposable {
     return memory === null ? null : { memory, offset: offset - area.offset };
   }
 
+  /** Whether a byte of the region is in it. */
+  covers(offset: number): boolean {
+    return this.#areas.some((area) => offset >= area.offset && offset < area.offset + area.size);
+  }
+
   #map(area: MappableArea): MemfdMemory | null {
     const start = this.#start + BigInt(area.offset);
     if (start > BigInt(Number.MAX_SAFE_INTEGER)) return null;

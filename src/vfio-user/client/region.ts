@@ -49,13 +49,13 @@ export class ClientRegion extends FileWindow {
   }
 
   protected override writeRegister(offset: number, width: Width, value: number): void {
-    this.#check(offset, width);
+    this.#check(offset, width, true);
     this.#io.putRegister(width, value);
     this.#store(offset, width);
   }
 
   protected override writeLong(offset: number, value: bigint): void {
-    this.#check(offset, 8);
+    this.#check(offset, 8, true);
     this.#io.connection.out.setBigUint64(OUT_DATA, value, true);
     this.#store(offset, 8);
   }
@@ -82,7 +82,7 @@ export class ClientRegion extends FileWindow {
   }
 
   #load(offset: number, width: number): void {
-    this.#check(offset, width);
+    this.#check(offset, width, false);
     const errno = this.#io.load(offset, width);
     if (errno !== 0) throw this.#io.failure(errno, 'reading', offset, width);
   }
@@ -92,8 +92,22 @@ export class ClientRegion extends FileWindow {
     if (errno !== 0) throw this.#io.failure(errno, 'writing', offset, width);
   }
 
-  #check(offset: number, width: number): void {
-    this.#owner.checkOpen();
-    this.checkInside(offset, width);
+  #check(offset: number, width: number, write: boolean): void {
+    try {
+      this.#owner.checkOpen();
+      this.checkInside(offset, width);
+    } catch (error) {
+      this.#io.refused(write, offset, width, error);
+      throw error;
+    }
+  }
+
+  protected override refused(offset: number, size: number, from: Uint8Array | null, error: unknown): void {
+    this.#io.refused(from !== null, offset, size ?? 0, error);
+  }
+
+  /** Bytes that the server shares, or none. */
+  isMemory(offset: number): boolean {
+    return this.#memory?.covers(offset) === true;
   }
 }

@@ -5,6 +5,7 @@
 import { Access } from '../../abi/memory.ts';
 import { HEADER_BYTES, HeaderFlags } from '../../abi/vfio-user.ts';
 import { Errno, VfioError } from '../../base/errno.ts';
+import { Way } from '../../events/source.ts';
 import { Command, DmaAccess, putHeader, viewOf } from '../messages.ts';
 import type { ClientChannel } from './channel.ts';
 import type { ClientConnection } from './connection.ts';
@@ -57,6 +58,7 @@ export class ClientServing {
     if (errno === 0 && write) {
       this.#memory.copy(high, low, count, channel.reader.bytes, start + FIXED, true);
       this.#memory.wrote(high, low, count);
+      this.#landed(true, high, low, count, channel.reader.bytes, start + FIXED);
     }
     if (quiet) return;
     if (errno !== 0) {
@@ -66,8 +68,19 @@ export class ClientServing {
     const total = write ? FIXED : FIXED + count;
     const bytes = this.#connection.answerBuffer(channel, total);
     putAccess(viewOf(bytes), id, command, total, high, low, count);
-    if (!write) this.#memory.copy(high, low, count, bytes, FIXED, false);
+    if (!write) {
+      this.#memory.copy(high, low, count, bytes, FIXED, false);
+      this.#landed(false, high, low, count, bytes, FIXED);
+    }
     this.#connection.answer(channel, bytes, total);
+  }
+
+  /** The device has read or written memory of this client. */
+  #landed(write: boolean, high: number, low: number, count: number, bytes: Uint8Array, at: number): void {
+    const { source } = this.#connection.messages;
+    if (!source.on) return;
+    const data = source.data ? bytes.subarray(at, at + count) : null;
+    source.dma(write, high * 2 ** 20 + Math.floor(low / 4096), low % 4096, count, Way.remote, data);
   }
 
   #fail(channel: ClientChannel, id: number, command: number, errno: number): void {
@@ -87,6 +100,8 @@ export class ClientServing {
     const { reader } = channel;
     if (write) bytes.set(reader.bytes.subarray(reader.start + FIXED, reader.start + FIXED + count), FIXED);
     this.#laterBytes += count;
+    const { source } = this.#connection.messages;
+    const { cause } = source;
     const settled = (errno: number): void => {
       this.#laterBytes -= count;
       if (quiet || this.#connection.lost !== null) return;
@@ -94,7 +109,10 @@ export class ClientServing {
       if (errno === 0) putAccess(viewOf(bytes), id, command, size, high, low, count);
       else putHeader(viewOf(bytes), 0, id, command, size, HeaderFlags.REPLY | HeaderFlags.ERROR, errno);
       try {
-        this.#connection.answerLater(channel, bytes.subarray(0, size));
+        source.during(cause, () => {
+          if (errno === 0) this.#landed(write, high, low, count, bytes, FIXED);
+          this.#connection.answerLater(channel, bytes.subarray(0, size));
+        });
       } catch (error) {
         // The connection is lost; `onLost` has reported it.
         if (!(error instanceof VfioError)) throw error;
