@@ -86,22 +86,19 @@ export class HostDma implements DmaPort {
   #forRemote(): RemoteDma {
     return {
       name: this.#name,
-      begin: (iova, direction) => {
+      begin: (iova, direction, cause) => {
         const blocked = this.#blocked() ?? (this.#split(iova) ? null : 'not-mapped');
-        if (blocked !== null) {
-          this.#fault(blocked, iova, direction);
-          throw this.#thrown();
-        }
+        if (blocked !== null) throw this.#faulted(blocked, iova, direction, cause);
         return { domain: this.#gate.domain!, pfn: this.#at[0], byte: this.#at[1] };
       },
       closed: () => this.#closed(),
       domain: () => this.#gate.domain,
-      fault: (reason, iova, direction) => {
-        this.#fault(reason, iova, direction);
-        return this.#thrown();
-      },
-      awake: (iova, direction) => (this.#asleep ? this.#awake(iova, direction) : null),
+      fault: (reason, iova, direction, cause) => this.#faulted(reason, iova, direction, cause),
+      awake: (iova, direction, cause) => (this.#asleep ? this.#awake(iova, direction, cause) : null),
       wrote: (first, last) => this.#writes?.mark(first, last),
+      landed: (iova, from, cause) => {
+        if (this.#events.on) this.#landed(iova, true, from, cause);
+      },
     };
   }
 
@@ -189,12 +186,11 @@ export class HostDma implements DmaPort {
   }
 
   /** Throws the error that the model sees when the function was reset or closed during the wait. */
-  async #awake(iova: Iova, access: 'read' | 'write'): Promise<void> {
+  async #awake(iova: Iova, access: 'read' | 'write', cause: number): Promise<void> {
     const life = this.#life;
     while (this.#asleep) await this.#wakes.promise;
     if (life === this.#life) return;
-    this.#fault('bus-master-off', iova, access);
-    throw this.#thrown();
+    throw this.#faulted('bus-master-off', iova, access, cause);
   }
 
   /** Transfers to and from remote memory that have begun and not ended. */
@@ -263,9 +259,12 @@ export class HostDma implements DmaPort {
    * A fault that no model looks at is counted and logged before; only a bug of the engine is not.
    */
   #watched(dma: Promise<void>): Promise<void> {
-    return WatchedPromise.of(dma, (error) => {
-      if (!(error instanceof DmaFault)) this.#events.note('error', 'DMA bug', `${this.#name}: DMA failed: ${textOf(error)}`);
-    });
+    const events = this.#events;
+    const cause = events.on ? events.cause : 0;
+    const forgotten = (error: unknown) => {
+      if (!(error instanceof DmaFault)) events.note('error', 'DMA bug', `${this.#name}: DMA failed: ${textOf(error)}`);
+    };
+    return WatchedPromise.of(dma, forgotten, cause === 0 ? null : (call) => events.during(cause, call));
   }
 
   /**
@@ -283,18 +282,22 @@ export class HostDma implements DmaPort {
     }
     // Remember the gates and the domain of the view: each later change counts from here, also when
     // the epoch was last read in another state.
-    if (view !== null) this.#look();
+    if (view === null) return null;
+    this.#look();
+    if (this.#events.on) this.#events.dma((access & Access.WRITE) !== 0, at[0], at[1], size, Way.view, null);
     return view;
   }
 
   async #read(iova: Iova, into: Uint8Array): Promise<void> {
-    if (this.#asleep) await this.#awake(iova, 'read');
+    const cause = this.#events.on ? this.#events.cause : 0;
+    if (this.#asleep) await this.#awake(iova, 'read', cause);
     const done = this.tryRead(iova, into);
     if (done === Dma.FAULT) throw this.#thrown();
     if (done !== Dma.REMOTE) return;
     this.#underWay++;
     try {
-      await this.#remote.read(iova, into);
+      await this.#remote.read(iova, into, cause);
+      if (this.#events.on) this.#landed(iova, false, into, cause);
     } finally {
       this.#ended();
     }
@@ -303,16 +306,27 @@ export class HostDma implements DmaPort {
   async #write(iova: Iova, source: Uint8Array): Promise<void> {
     // The caller may reuse its buffer as soon as it has called.
     const from = !this.#asleep ? source : source.slice();
-    if (this.#asleep) await this.#awake(iova, 'write');
+    const cause = this.#events.on ? this.#events.cause : 0;
+    if (this.#asleep) await this.#awake(iova, 'write', cause);
     const done = this.tryWrite(iova, from);
     if (done === Dma.FAULT) throw this.#thrown();
     if (done !== Dma.REMOTE) return;
     this.#underWay++;
     try {
-      await this.#remote.write(iova, from);
+      await this.#remote.write(iova, from, cause);
     } finally {
       this.#ended();
     }
+  }
+
+  /** A transfer of messages is over; `cause` is that of its beginning. */
+  #landed(iova: Iova, write: boolean, bytes: Uint8Array, cause: number): void {
+    this.#split(iova);
+    const [page, byte] = this.#at;
+    const before = this.#events.cause;
+    this.#events.cause = cause;
+    this.#events.dma(write, page!, byte!, bytes.length, Way.remote, bytes);
+    this.#events.cause = before;
   }
 
   /** Count an epoch when the gates or the domain, on which views depend, have changed. */
@@ -367,6 +381,12 @@ export class HostDma implements DmaPort {
     this.#lastFault = { reason, iova: address, access };
     this.#events.emit('dma-refused', { op: access, iova: address, reason, count: this.#events.count(reason) });
     return Dma.FAULT;
+  }
+
+  /** A fault of a transfer that began with `cause`. */
+  #faulted(reason: DmaFaultReason, iova: Iova, access: 'read' | 'write', cause: number): DmaFault {
+    this.#events.during(cause, () => this.#fault(reason, iova, access));
+    return this.#thrown();
   }
 
   #thrown(): DmaFault {

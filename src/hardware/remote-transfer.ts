@@ -10,7 +10,10 @@ import { IOMMU_UNIT, type IommuDomain, Reach, readDirect, Translation, writeDire
 
 type Direction = 'read' | 'write';
 
-/** The DMA port of the device, as its remote transfers see it. */
+/**
+ * The DMA port of the device, as its remote transfers see it. `cause` is the event that led to the
+ * transfer.
+ */
 export interface RemoteDma {
   /** The device's name, for the other end of the memory. */
   readonly name: string;
@@ -19,20 +22,22 @@ export interface RemoteDma {
    *
    * @throws DmaFault while a gate is closed
    */
-  begin(iova: Iova, direction: Direction): { readonly domain: IommuDomain; readonly pfn: number; readonly byte: number };
+  begin(iova: Iova, direction: Direction, cause: number): { readonly domain: IommuDomain; readonly pfn: number; readonly byte: number };
   /** The gate that is closed now for a transfer that has begun; null when all are open. */
   closed(): DmaFaultReason | null;
   /** The domain that translates for the device now. */
   domain(): IommuDomain | null;
   /** Count a fault; returns the error for the model. */
-  fault(reason: DmaFaultReason, iova: Iova, direction: Direction): DmaFault;
+  fault(reason: DmaFaultReason, iova: Iova, direction: Direction, cause: number): DmaFault;
   /**
    * Null while the machine is awake. Rejects when the function was reset or closed during the
    * sleep.
    */
-  awake(iova: Iova, direction: Direction): Promise<void> | null;
+  awake(iova: Iova, direction: Direction, cause: number): Promise<void> | null;
   /** The device has written pages [first, last]. */
   wrote(first: number, last: number): void;
+  /** A write is over, for its event. */
+  landed(iova: Iova, from: Uint8Array, cause: number): void;
 }
 
 /** A part of a transfer that lies in one mapping. */
@@ -58,25 +63,25 @@ export class RemoteTransfers {
    * Bytes arrive in a buffer of their own. The device gets them when every mapping that they came
    * through is still there.
    */
-  async read(iova: Iova, into: Uint8Array): Promise<void> {
+  async read(iova: Iova, into: Uint8Array, cause: number): Promise<void> {
     const dma = this.#dma;
-    const pieces = this.#pieces(iova, into.length, 'read');
+    const pieces = this.#pieces(iova, into.length, 'read', cause);
     try {
       const arrived = new Uint8Array(into.length);
       for (const piece of pieces) {
         if (piece.memory.kind === 'direct') continue;
-        const sleep = dma.awake(iova, 'read');
+        const sleep = dma.awake(iova, 'read', cause);
         if (sleep !== null) await sleep;
-        if (!this.#live(piece, Access.READ)) throw this.#gone(iova, piece, 'read');
+        if (!this.#live(piece, Access.READ)) throw this.#gone(iova, piece, 'read', cause);
         try {
           await piece.memory.read(piece.offset, arrived.subarray(piece.start, piece.start + piece.size), dma.name);
-        } catch (cause) {
-          throw this.#failed(iova, piece, 'read', cause);
+        } catch (error) {
+          throw this.#failed(iova, piece, 'read', cause, error);
         }
       }
-      const sleep = dma.awake(iova, 'read');
+      const sleep = dma.awake(iova, 'read', cause);
       if (sleep !== null) await sleep;
-      for (const piece of pieces) if (!this.#live(piece, Access.READ)) throw this.#gone(iova, piece, 'read');
+      for (const piece of pieces) if (!this.#live(piece, Access.READ)) throw this.#gone(iova, piece, 'read', cause);
       for (const piece of pieces)
         if (piece.memory.kind === 'direct') readDirect(piece.memory, piece.offset, arrived, piece.start, piece.size);
       into.set(arrived);
@@ -89,41 +94,42 @@ export class RemoteTransfers {
    * Bytes leave piece by piece, in order; each only while its mapping is there. A mapping that goes
    * while its bytes are under way makes a fault: it is not known whether they landed.
    */
-  async write(iova: Iova, from: Uint8Array): Promise<void> {
+  async write(iova: Iova, from: Uint8Array, cause: number): Promise<void> {
     const dma = this.#dma;
-    const pieces = this.#pieces(iova, from.length, 'write');
+    const pieces = this.#pieces(iova, from.length, 'write', cause);
     try {
       // The caller may reuse its buffer as soon as it has called.
       const bytes = from.slice();
       for (const piece of pieces) {
-        const sleep = dma.awake(iova, 'write');
+        const sleep = dma.awake(iova, 'write', cause);
         if (sleep !== null) await sleep;
-        if (!this.#live(piece, Access.WRITE)) throw this.#gone(iova, piece, 'write');
+        if (!this.#live(piece, Access.WRITE)) throw this.#gone(iova, piece, 'write', cause);
         if (piece.memory.kind === 'direct') {
           writeDirect(piece.memory, piece.offset, bytes, piece.start, piece.size);
           this.#markWritten(piece);
-        } else await this.#send(iova, piece, piece.memory, bytes);
+        } else await this.#send(iova, piece, piece.memory, bytes, cause);
       }
+      dma.landed(iova, bytes, cause);
     } finally {
       for (const piece of pieces) piece.memory.put();
     }
   }
 
-  async #send(iova: Iova, piece: Piece, memory: RemoteMemory, bytes: Uint8Array): Promise<void> {
+  async #send(iova: Iova, piece: Piece, memory: RemoteMemory, bytes: Uint8Array, cause: number): Promise<void> {
     const dma = this.#dma;
     // Marked before and after: a log that is read while the bytes are under way may see them too
     // early, and never misses them. A write that failed may have landed, too.
     this.#markWritten(piece);
     try {
       await memory.write(piece.offset, bytes.subarray(piece.start, piece.start + piece.size), dma.name);
-    } catch (cause) {
-      throw this.#failed(iova, piece, 'write', cause);
+    } catch (error) {
+      throw this.#failed(iova, piece, 'write', cause, error);
     } finally {
       this.#markWritten(piece);
     }
-    const sleep = dma.awake(iova, 'write');
+    const sleep = dma.awake(iova, 'write', cause);
     if (sleep !== null) await sleep;
-    if (!this.#live(piece, Access.WRITE)) throw this.#gone(iova, piece, 'write');
+    if (!this.#live(piece, Access.WRITE)) throw this.#gone(iova, piece, 'write', cause);
   }
 
   /**
@@ -131,12 +137,12 @@ export class RemoteTransfers {
    *
    * @throws DmaFault when any of it cannot be reached
    */
-  #pieces(iova: Iova, size: number, direction: Direction): Piece[] {
+  #pieces(iova: Iova, size: number, direction: Direction, cause: number): Piece[] {
     const access = direction === 'read' ? Access.READ : Access.WRITE;
-    const { domain, pfn, byte } = this.#dma.begin(iova, direction);
+    const { domain, pfn, byte } = this.#dma.begin(iova, direction, cause);
     const reach = domain.reach(pfn, byte, size, access);
     if (reach !== Reach.OK && reach !== Reach.REMOTE) {
-      throw this.#dma.fault(reach === Reach.PERMISSION ? 'permission' : 'not-mapped', iova, direction);
+      throw this.#dma.fault(reach === Reach.PERMISSION ? 'permission' : 'not-mapped', iova, direction, cause);
     }
     const out = new Translation();
     const pieces: Piece[] = [];
@@ -167,12 +173,12 @@ export class RemoteTransfers {
   }
 
   /** The reason why `piece` is not live, counted. */
-  #gone(iova: Iova, piece: Piece, direction: Direction): DmaFault {
-    return this.#dma.fault(this.#dma.closed() ?? 'not-mapped', BigInt(iova) + BigInt(piece.start), direction);
+  #gone(iova: Iova, piece: Piece, direction: Direction, cause: number): DmaFault {
+    return this.#dma.fault(this.#dma.closed() ?? 'not-mapped', BigInt(iova) + BigInt(piece.start), direction, cause);
   }
 
-  #failed(iova: Iova, piece: Piece, direction: Direction, cause: unknown): DmaFault {
-    return Object.assign(this.#dma.fault('remote-failed', BigInt(iova) + BigInt(piece.start), direction), { cause });
+  #failed(iova: Iova, piece: Piece, direction: Direction, cause: number, error: unknown): DmaFault {
+    return Object.assign(this.#dma.fault('remote-failed', BigInt(iova) + BigInt(piece.start), direction, cause), { cause: error });
   }
 
   #markWritten({ domain, pfn, byte, size }: Piece): void {

@@ -8,6 +8,7 @@ import { Command } from '../../abi/pci.ts';
 import { Feature, IrqIndex } from '../../abi/vfio.ts';
 import { aer, pcie, pm } from '../../pci/capabilities.ts';
 import type { PciDeclaration } from '../../pci/declaration.ts';
+import { HeapMemory } from '../../sys/fake.ts';
 import type { DeviceFile } from './device-file.ts';
 
 const sleepy: PciDeclaration = { ...resettable, capabilities: [pcie({ flr: true }), pm()] };
@@ -180,4 +181,37 @@ it('notes about a function come from it', () => {
   rig.open();
   const notes = eventsOf(rig.machine.context.stream, () => rig.device.revoke('it was pulled'), ['note']);
   expect(notes).toMatchObject([{ device: rig.bdf, about: 'revoked' }]);
+});
+
+it('two runs of one scenario make equal events, but for the host’s time', () => {
+  const run = () => {
+    const rig = new DeviceRig(resettable);
+    const events = eventsOf(rig.machine.context.stream, () => {
+      const file = rig.open();
+      rig.container.mapMemory({ process: file.process, memory: HeapMemory.allocate(4096), iova: 0x1000n, access: 3 });
+      const { host } = rig.model;
+      rig.model.onWrite = (_bar, offset, _width, value) => {
+        if (offset !== 0) return;
+        host.dma.tryRead(value, new Uint8Array(8));
+        host.clock.after(3, () => {
+          host.dma.tryWrite(value, Uint8Array.of(1));
+          host.irq.trigger(0);
+        });
+      };
+      file.setIrqs({ index: IrqIndex.MSI, action: 'trigger', data: 'sinks', start: 0, count: 1, sinks: eventfds(1) });
+      setCommand(file, Command.MEMORY | Command.MASTER);
+      file.region(0).write32(0, 0x1000);
+      rig.clock.advance(5);
+      file.region(0).write32(0, 0x9000);
+      file.reset();
+      rig.clock.advance(5);
+      file.close();
+    });
+    return events.map(({ hostNs: _, ...event }) => event);
+  };
+  const first = run();
+  expect(run()).toEqual(first);
+  const doorbell = first.find((event) => event.kind === 'access' && event.op === 'write' && event.region === 0)!;
+  const caused = first.filter(({ cause }) => cause === doorbell.seq).map(({ kind }) => kind);
+  expect(caused).toEqual(['dma', 'dma', 'interrupt']);
 });
