@@ -13,11 +13,12 @@ import { askDoor } from '../src/api/migrate/door.ts';
 import { Kind } from '../src/api/migrate/frames.ts';
 import { Link } from '../src/api/migrate/link.ts';
 import { moveDevice } from '../src/api/migrate/move.ts';
-import { silentLogger } from '../src/base/log.ts';
 import { main } from '../src/cli/main.ts';
 import { EduDriver, open } from '../src/doors/driver.ts';
 import { loadMachine } from '../src/doors/machine.ts';
+import { EventStream } from '../src/doors/server.ts';
 import { UnixSocket } from '../src/sys/unix-socket.ts';
+import { eventLines } from './kit/event-words.ts';
 import { recordingTerminal } from './kit/recording-terminal.ts';
 import { typescript } from './kit/typescript.ts';
 import { VfioProcess } from './kit/vfio-process.ts';
@@ -193,10 +194,17 @@ describe('vfio migrate', () => {
     }
     // An administrator needs no client's consent for a waiting one: unbinding the function gets it
     // at once.
-    using machine = loadMachine(file('hello.yaml'), { log: silentLogger });
-    using server = new MachineServer(machine, join(folder, 'here'), { log: silentLogger, keepAlive: false });
+    using events = new EventStream();
+    using machine = loadMachine(file('hello.yaml'), { events });
+    using server = new MachineServer(machine, join(folder, 'here'), { events, keepAlive: false });
+    using reader = events.read({ kinds: ['migration', 'dma-map', 'note'] });
     await moveDevice(a, { kind: 'server', path: server.pathOf(bdf) }, { downtimeMs });
     expect(await askDoor(server.pathOf(bdf), 'status')).toMatchObject({ name: bdf, state: 'waits for its client' });
+    const seen = eventLines(reader.take());
+    expect(seen[0]).toBe(`${bdf}: ${bdf}: a device is being moved here`);
+    expect(seen).toContain(`${bdf}: migration: RESUMING → STOP`);
+    expect(seen.filter((line) => line.startsWith('container 0: map'))).not.toEqual([]);
+    expect(seen.at(-1)).toBe(`${bdf}: ${bdf}: a device was moved here, runs, and waits for its client`);
     await machine.unbind(bdf);
     expect(server.functions).toEqual([]);
 

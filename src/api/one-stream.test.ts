@@ -1,12 +1,19 @@
 /** A stream that a program gives is the one to which everything that it opens and serves emits. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { expect, it } from 'vitest';
+import { eventLines } from '../../tests/kit/event-words.ts';
 import type { VfioEvent } from '../abi/event.ts';
 import { Command, Config } from '../abi/pci.ts';
 import { RegionIndex } from '../abi/vfio.ts';
 import { ManualClock } from '../base/clock.ts';
+import { Machine } from '../engine/machine/machine.ts';
 import { EventStream } from '../events/stream.ts';
 import { edu } from '../models/edu/edu.ts';
 import type { DeviceModel } from '../pci/declaration.ts';
+import { HeapMemory } from '../sys/fake.ts';
+import { administerMachine, MachineServer } from './machine-server.ts';
 import { open } from './open.ts';
 import { DeviceServer } from './serve.ts';
 import { openThrough } from './simulation.ts';
@@ -60,4 +67,21 @@ it('a server without a given stream has one of its own, for programs to read', (
   server.replace(edu());
   use(server);
   expect(ofBar0(reader.take())).toHaveLength(1);
+});
+
+it('a machine and its server on one stream: an administrator’s command is the cause of its effects', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'vfio-ts-'));
+  try {
+    using events = new EventStream();
+    using machine = new Machine({ devices: [{ at: '04.0', model: edu(), driver: 'vfio-pci' }] }, { allocate: HeapMemory.allocate, events });
+    using _server = new MachineServer(machine, join(folder, 'm'), { events, keepAlive: false });
+    using reader = machine.events({ kinds: ['note', 'bind'] });
+    await administerMachine(join(folder, 'm'), 'unbind', { bdf: '0000:00:04.0' });
+    expect(eventLines(reader.take())).toEqual([
+      'machine: administrator: unbind bdf=0000:00:04.0',
+      '0000:00:04.0: driver none, was vfio-pci (after 0)',
+    ]);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 });

@@ -54,9 +54,11 @@ export async function serveAdmin(
   const row = adminCommand(command);
   const checked = checkArguments(row, command, given);
   const words = Object.entries(checked).map(([name, value]) => (value === true ? `--${name}` : `${name}=${value}`));
-  if (command !== 'show' && command !== 'explain') events.note('info', 'administrator', `administrator: ${[command, ...words].join(' ')}`);
+  const changes = command !== 'show' && command !== 'explain';
+  const text = `administrator: ${[command, ...words].join(' ')}`;
+  const seq = changes ? events.emit('note', { level: 'info', about: 'administrator', text }) : 0;
   const progress = (text: string) => link.sendJson(Kind.PROGRESS, { text });
-  const { lines, value } = await row.run({ ...context, progress }, checked);
+  const { lines, value } = await events.during(seq, () => row.run({ ...context, progress }, checked));
   await link.sendJson(Kind.DONE, { lines, ...(value === undefined ? {} : { value }) });
 }
 

@@ -335,7 +335,7 @@ export class Machine implements Disposable {
     } catch (error) {
       if (!(error instanceof VfioError)) throw error;
       fn.probeError = error;
-      this.context.events.note('warn', `probe ${fn.bdf}`, `${fn.bdf}: ${driver} was not bound: ${error.message}`);
+      fn.host.events.note('warn', 'probe', `${fn.bdf}: ${driver} was not bound: ${error.message}`);
     }
   }
 

@@ -77,7 +77,7 @@ export class SriovControl {
     } catch (error) {
       if (!(error instanceof VfioError)) throw error;
       fn.probeError ??= error;
-      this.#o.ctx.events.note('warn', `numvfs ${fn.bdf}`, `${fn.bdf}: its virtual functions were not enabled: ${error.message}`);
+      fn.host.events.note('warn', 'numvfs', `${fn.bdf}: its virtual functions were not enabled: ${error.message}`);
     }
   }
 
@@ -85,7 +85,7 @@ export class SriovControl {
   bound(fn: PciFunction, driver: string): void {
     if (fn.physical?.vfio == null || fn.vfio !== null) return;
     const text = `${fn.bdf} is bound to ${driver}, while its physical function ${fn.physical.bdf} is in a user's hands`;
-    this.#o.ctx.events.note('warn', `${fn.bdf} native VF`, text);
+    fn.host.events.note('warn', 'native VF', text);
   }
 
   /**
