@@ -19,6 +19,10 @@ import type { DriverView, Registers } from '../../base/registers.ts';
 import { ConfigView } from './config-view.ts';
 import { type DmaBuffer, DriverDma } from './dma.ts';
 import { checkTimeout, Interrupts, type IrqContext, type IrqKind, type WaitOptions } from './interrupts.ts';
+import { WaitEvents } from './wait-events.ts';
+
+/** The wait of `until`, in events. */
+const CONDITION = 'a condition';
 
 /** How a `DriverDevice` takes over a `Device`. */
 export interface AttachOptions<Instance = unknown> {
@@ -89,6 +93,11 @@ export class DriverDevice<Instance = unknown> implements Disposable {
   readonly adopted: readonly DmaBuffer[];
   /** The clock stands still while the machine sleeps, and so do the timeouts that it measures. */
   readonly clock: PausableClock;
+  /**
+   * Reports waits as events. `until` and `next` of interrupts report theirs; a driver that waits in
+   * ways of its own may report them.
+   */
+  readonly waits: WaitEvents;
   /** The INTx pin. */
   readonly intx: IrqSource;
   /** MSI messages. */
@@ -110,6 +119,7 @@ export class DriverDevice<Instance = unknown> implements Disposable {
     this.instance = options.instance as Instance;
     this.name = device.info.name;
     this.clock = new PausableClock(options.clock ?? new SystemClock());
+    this.waits = new WaitEvents(device.eventPort, this.clock);
     this.config = new ConfigView(device.region(RegionIndex.CONFIG));
     this.ids = this.config.ids;
     this.dma = new DriverDma(device.dma);
@@ -260,8 +270,20 @@ export class DriverDevice<Instance = unknown> implements Disposable {
    */
   async until(condition: () => boolean, options: UntilOptions = {}): Promise<void> {
     const { timeoutMs = 1000, everyMs = 1 } = options;
-    const end = this.clock.nowNs() + checkTimeout(timeoutMs) * 1e6;
+    checkTimeout(timeoutMs);
     checkTimeout(everyMs);
+    const since = this.waits.begin();
+    try {
+      await this.#until(condition, timeoutMs, everyMs);
+    } catch (error) {
+      this.waits.failed(CONDITION, error, since);
+      throw error;
+    }
+    this.waits.ended(CONDITION, 'done', since);
+  }
+
+  async #until(condition: () => boolean, timeoutMs: number, everyMs: number): Promise<void> {
+    const end = this.clock.nowNs() + timeoutMs * 1e6;
     using _alive = keepAlive();
     for (;;) {
       if (this.#signal?.aborted === true) throw this.#interrupted();
@@ -339,6 +361,7 @@ export class DriverDevice<Instance = unknown> implements Disposable {
     const context: IrqContext = {
       device,
       clock: this.clock,
+      waits: this.waits,
       hint: (k) =>
         k === 'intx' || this.busMaster ? undefined : 'Bus mastering is off, so the device cannot send messages: set busMaster = true.',
       checkFree: (k, name) => {

@@ -12,6 +12,7 @@ import { VfioError } from '../../base/errno.ts';
 import { surface } from '../../base/foreign.ts';
 import { INSPECT } from '../../base/inspect.ts';
 import { keepAlive } from '../../base/keep-alive.ts';
+import type { WaitEvents } from './wait-events.ts';
 
 /** How long a driver waits for an interrupt. */
 export interface WaitOptions {
@@ -23,6 +24,13 @@ export interface WaitOptions {
 export function checkTimeout(timeoutMs: number): number {
   if (timeoutMs >= 0 && timeoutMs < 2 ** 31) return timeoutMs;
   throw new VfioError('EINVAL', `timeoutMs is ${String(timeoutMs)}; it must be from 0 to 2147483647`);
+}
+
+/** How waits for a vector are reported. */
+interface VectorWaits {
+  readonly events: WaitEvents;
+  /** `MSI-X vector 1` */
+  readonly what: string;
 }
 
 interface Waiter {
@@ -43,14 +51,20 @@ export class InterruptWaiter implements InterruptSink {
   /** A sink never throws, so a failure of a listener surfaces as an uncaught error. */
   readonly #signals = new Emitter<void>((_event, error) => surface(error));
   readonly #clock: Clock;
+  readonly #waits: VectorWaits | null;
+  /** The event of the newest signal; 0: none is known. */
+  #cause = 0;
 
-  constructor(clock: Clock) {
+  /** @param waits where the waits of `next` are reported. Default: nowhere */
+  constructor(clock: Clock, waits: VectorWaits | null = null) {
     this.#clock = clock;
+    this.#waits = waits;
   }
 
   signal(): void {
     if (this.#references === 0) return;
     this.#total++;
+    if (this.#waits !== null) this.#cause = this.#waits.events.cause;
     const waiter = this.#waiters.shift();
     if (waiter === undefined) this.#pending++;
     else waiter.resolve();
@@ -103,11 +117,17 @@ export class InterruptWaiter implements InterruptSink {
    * @throws VfioError ETIMEDOUT; the error that `fail` was given
    */
   next(options: WaitOptions, describe: () => VfioError): Promise<void> {
+    const waits = this.#waits;
+    const sinceNs = waits === null ? -1 : waits.events.begin();
     if (this.#pending > 0) {
       this.#pending--;
+      waits?.events.ended(waits.what, 'done', sinceNs, this.#cause);
       return Promise.resolve();
     }
-    if (this.#failure !== null) return Promise.reject(this.#failure);
+    if (this.#failure !== null) {
+      waits?.events.failed(waits.what, this.#failure, sinceNs);
+      return Promise.reject(this.#failure);
+    }
     return new Promise((resolve, reject) => {
       const alive = keepAlive();
       let timer: Disposable | null = null;
@@ -118,10 +138,12 @@ export class InterruptWaiter implements InterruptSink {
       const waiter: Waiter = {
         resolve: () => {
           done();
+          waits?.events.ended(waits.what, 'done', sinceNs);
           resolve();
         },
         reject: (error) => {
           done();
+          waits?.events.failed(waits.what, error, sinceNs);
           reject(error);
         },
       };
@@ -149,6 +171,11 @@ const kinds = { intx: IrqIndex.INTX, msi: IrqIndex.MSI, msix: IrqIndex.MSIX } as
 const titles = { intx: 'INTx', msi: 'MSI', msix: 'MSI-X' } as const;
 export type IrqKind = keyof typeof kinds;
 
+/** `MSI-X vector 1`, `INTx`. */
+function vectorWords(kind: IrqKind, vector: number): string {
+  return kind === 'intx' ? titles.intx : `${titles[kind]} vector ${vector}`;
+}
+
 /** The way out for a driver that asks for a kind of interrupt that the device lacks. */
 function otherKinds(device: Device): { fix?: string } {
   const has = (Object.keys(kinds) as IrqKind[]).filter((kind) => device.irq(kinds[kind]).count > 0);
@@ -159,6 +186,7 @@ function otherKinds(device: Device): { fix?: string } {
 export interface IrqContext {
   readonly device: Device;
   readonly clock: Clock;
+  readonly waits: WaitEvents;
   /** A reason why no message may have arrived, for the error of a timeout. */
   hint(kind: IrqKind): string | undefined;
   /**
@@ -191,7 +219,7 @@ export class Interrupts implements Disposable {
    *   or the host can give, fewer vectors; EINVAL while another kind is enabled
    */
   static enable(kind: IrqKind, count: number, context: IrqContext): Interrupts {
-    const { device, clock } = context;
+    const { device, clock, waits } = context;
     const { name } = device.info;
     const has = device.irq(kinds[kind]).count;
     const vectors = `${has} ${titles[kind]} vector${has === 1 ? '' : 's'}`;
@@ -203,7 +231,10 @@ export class Interrupts implements Disposable {
       );
     }
     context.checkFree(kind, name);
-    const waiters = Array.from({ length: count }, () => new InterruptWaiter(clock));
+    const waiters = Array.from(
+      { length: count },
+      (_, vector) => new InterruptWaiter(clock, { events: waits, what: vectorWords(kind, vector) }),
+    );
     const available = device.setIrqs({ index: kinds[kind], start: 0, count, action: 'trigger', data: 'sinks', sinks: waiters });
     if (available > 0) {
       throw new VfioError('ENOSPC', `${name}: the host can give ${available} of ${count} ${titles[kind]} vectors`, {

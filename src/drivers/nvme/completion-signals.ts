@@ -35,6 +35,8 @@ export class CompletionSignals implements Disposable {
   readonly #all: QueuePair[] = [];
   readonly #scheduled: boolean[];
   readonly #runs: (() => void)[];
+  /** By vector: the event of the newest interrupt; 0: none is known. */
+  readonly #causes: Float64Array;
   #rounds = 0;
   #idleLook: Disposable | null = null;
   #disposed = false;
@@ -47,8 +49,9 @@ export class CompletionSignals implements Disposable {
     this.vectors = irq?.count ?? 1;
     this.#queues = Array.from({ length: this.vectors }, () => []);
     this.#scheduled = this.#queues.map(() => false);
+    this.#causes = new Float64Array(this.vectors);
     this.#runs = this.#queues.map((_, vector) => () => this.#run(vector));
-    for (let vector = 0; vector < this.vectors; vector++) irq?.listen(vector, () => this.#schedule(vector));
+    for (let vector = 0; vector < this.vectors; vector++) irq?.listen(vector, () => this.#signalled(vector));
     if (kind === 'poll') this.#lookWhileIdle();
   }
 
@@ -99,6 +102,12 @@ export class CompletionSignals implements Disposable {
     this.#irq?.[Symbol.dispose]();
   }
 
+  #signalled(vector: number): void {
+    const { waits } = this.#dev;
+    if (waits.on) this.#causes[vector] = waits.cause;
+    this.#schedule(vector);
+  }
+
   #schedule(vector: number): void {
     if (this.#scheduled[vector]) return;
     this.#scheduled[vector] = true;
@@ -122,8 +131,14 @@ export class CompletionSignals implements Disposable {
         this.#look();
         break;
       default:
-        for (const queue of this.#queues[vector]!) queue.poll();
+        for (const queue of this.#queues[vector]!) this.#poll(queue, vector);
     }
+  }
+
+  #poll(queue: QueuePair, vector: number): void {
+    queue.waits.cause = this.#causes[vector]!;
+    queue.poll();
+    queue.waits.cause = 0;
   }
 
   /**
@@ -138,7 +153,7 @@ export class CompletionSignals implements Disposable {
     }
     try {
       this.#pin.mask();
-      for (const queue of this.#all) queue.poll();
+      for (const queue of this.#all) this.#poll(queue, 0);
       this.#pin.unmask();
       this.#irq!.unmask();
     } catch (error) {

@@ -15,7 +15,7 @@ import { COMMANDS_SUPPORTED_SIZE, ErrorLogEntry, FirmwareSlotLog, SmartLog } fro
 import { checkIndex } from '../../base/check.ts';
 import { viewOf } from '../../base/data-view.ts';
 import { VfioError } from '../../base/errno.ts';
-import { type Logger, silentLogger } from '../../base/log.ts';
+import type { Logger } from '../../base/log.ts';
 import type { DriverDevice } from '../kit/driver-device.ts';
 import { checkTimeout } from '../kit/interrupts.ts';
 import type { CommandRequest, GetFeatureOptions, LogOptions, SetFeatureOptions } from './admin.ts';
@@ -52,7 +52,10 @@ export interface NvmeDriverOptions {
    * to reach.
    */
   readonly doorbells?: 'auto' | 'shadow' | 'registers';
-  /** The log for messages about a controller that misbehaves. */
+  /**
+   * The log for messages about a controller that misbehaves. Default: they are notes in the
+   * device's stream of events, which go to the log that `open` was given.
+   */
   readonly log?: Logger;
 }
 
@@ -106,7 +109,7 @@ export class NvmeDriver implements AsyncDisposable, Disposable {
           timeoutMs: Math.max(1, checkTimeout(options.timeoutMs ?? 10_000)),
           maxTransfer: 4096 + checkIndex((options.maxTransfer ?? 2 ** 20) - 4096, 2 ** 30, 'maxTransfer - 4096'),
           doorbells: options.doorbells ?? 'auto',
-          log: options.log ?? silentLogger,
+          log: options.log ?? null,
         },
         listeners,
       );

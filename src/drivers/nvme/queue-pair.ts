@@ -5,7 +5,9 @@
  */
 import { CQE_SIZE, SQE_SIZE } from '../../abi/nvme.ts';
 import { Status } from '../../abi/nvme-status.ts';
+import type { WaitEvents } from '../kit/wait-events.ts';
 import { CommandSlots } from './command-slots.ts';
+import { CommandWaits } from './command-waits.ts';
 import type { DmaRange } from './dma-range.ts';
 import type { Doorbells } from './doorbells.ts';
 import { NvmeError } from './errors.ts';
@@ -15,6 +17,8 @@ import { type Submission, SubmissionList } from './submission.ts';
 /** The surroundings of a queue: the time that it needs, and the callbacks for its events. */
 export interface QueueOwner {
   readonly deviceName: string;
+  /** Where the driver's waits for commands are reported. */
+  readonly waits: WaitEvents;
   /** The time in ticks of the watchdog. */
   readonly tick: number;
   /** A command is in flight, or waits for room, and keeps the process alive. */
@@ -50,6 +54,8 @@ export class QueuePair {
    * fetched.
    */
   readonly #slots: CommandSlots;
+  /** Reports the waits for its commands as events. */
+  readonly waits: CommandWaits;
   /** Submissions that wait for room. */
   readonly #waiting = new SubmissionList();
   /** Number of commands in flight or waiting, without background ones. */
@@ -60,7 +66,6 @@ export class QueuePair {
   #polling = false;
   #ringScheduled = false;
   readonly #ringLater: () => void;
-
   /** Commands completed since the beginning. */
   completed = 0;
   /** Ticks that a command of the ring may take; 0: no limit. */
@@ -84,6 +89,7 @@ export class QueuePair {
     this.#cq = cq.words(0, (entries * CQE_SIZE) / 4);
     this.#fence = new Int32Array(this.#cq.buffer, this.#cq.byteOffset, 1);
     this.#slots = new CommandSlots(entries - 1);
+    this.waits = new CommandWaits(id, entries - 1, owner.waits);
     this.#ringLater = () => {
       this.#ringScheduled = false;
       this.ring();
@@ -152,6 +158,7 @@ export class QueuePair {
     for (let slot = 0; slot < this.depth; slot++) {
       if (!slots.inUse(slot)) continue;
       const submission = slots.drop(slot);
+      this.waits.failed(slot, error);
       if (submission === null || !submission.background) this.#less();
       if (submission !== null) submission.reject(error);
       else this.#tell(slots.tags[slot]!, Status.ABORTED_BY_HOST, 0);
@@ -299,6 +306,7 @@ export class QueuePair {
     const slot = this.#place(s.opcode, s.nsid, s.iova, s.size, s.cdw10, s.cdw11, s.cdw12, s.cdw13, s.cdw14, s.cdw15);
     this.#slots.submissions[slot] = s;
     this.#slots.limits[slot] = s.limit;
+    if (s.background) this.waits.forget(slot);
     if (this.#ringScheduled) return;
     this.#ringScheduled = true;
     queueMicrotask(this.#ringLater);
@@ -318,6 +326,7 @@ export class QueuePair {
   ): number {
     const slots = this.#slots;
     const slot = slots.take(this.#owner.tick);
+    this.waits.begin(slot, opcode);
     const sq = this.#sq;
     const at = 16 * this.#tail;
     sq[at] = opcode | (slots.commandId(slot) << 16);
@@ -351,6 +360,7 @@ export class QueuePair {
     const status = dw3 >>> 17;
     const submission = slots.give(slot);
     this.completed++;
+    this.waits.ended(slot, status);
     if (submission === null || !submission.background) this.#less();
     if (submission === null) this.#tell(slots.tags[slot]!, status, result);
     else if (status === Status.SUCCESS) submission.resolve(result);

@@ -7,6 +7,7 @@ import { VfioError } from '../../base/errno.ts';
 import { KeepAlive, keepAlive } from '../../base/keep-alive.ts';
 import type { Logger, LogLevel } from '../../base/log.ts';
 import type { DriverDevice } from '../kit/driver-device.ts';
+import type { WaitEvents } from '../kit/wait-events.ts';
 import { AdminCommands } from './admin.ts';
 import { BouncePool } from './bounce-pool.ts';
 import type { CommandPort } from './command-port.ts';
@@ -25,7 +26,8 @@ import { Watchdog } from './watchdog.ts';
 export interface SessionOptions extends QueueOptions {
   readonly interrupts: SignalKind | undefined;
   readonly timeoutMs: number;
-  readonly log: Logger;
+  /** Null: the driver's lines are notes of the device. */
+  readonly log: Logger | null;
 }
 
 export class Session implements CommandPort, QueueHome, RescuedController {
@@ -101,6 +103,10 @@ export class Session implements CommandPort, QueueHome, RescuedController {
     return this.#state;
   }
 
+  get waits(): WaitEvents {
+    return this.dev.waits;
+  }
+
   get tick(): number {
     return this.watchdog.tick;
   }
@@ -118,7 +124,9 @@ export class Session implements CommandPort, QueueHome, RescuedController {
   }
 
   log(level: LogLevel, message: string): void {
-    this.options.log.log(level, message);
+    const { log } = this.options;
+    if (log !== null) log.log(level, message);
+    else this.dev.device.eventPort.emit('note', { level, about: 'nvme driver', text: message });
   }
 
   /** Every I/O queue since the start. */

@@ -1,0 +1,58 @@
+/**
+ * The driver's waits for the commands of one queue, as events: `Read on I/O 1`. The controller may
+ * be hardware, or behind a socket: so they are the commands as the driver sees them. Typed arrays:
+ * nothing is allocated for a command while there is no reader.
+ */
+import { opcodeName } from '../../abi/nvme.ts';
+import { Status } from '../../abi/nvme-status.ts';
+import type { WaitEvents } from '../kit/wait-events.ts';
+
+export class CommandWaits {
+  /** The event of the interrupt in whose answer completions are taken; 0: none is known. */
+  cause = 0;
+  readonly #queueId: number;
+  readonly #events: WaitEvents;
+  /** By slot, -1 for a command that makes no event. */
+  readonly #beganNs: Float64Array;
+  readonly #opcodes: Uint8Array;
+  /** By opcode. */
+  readonly #words: string[] = [];
+
+  constructor(queueId: number, slots: number, events: WaitEvents) {
+    this.#queueId = queueId;
+    this.#events = events;
+    this.#beganNs = new Float64Array(slots).fill(-1);
+    this.#opcodes = new Uint8Array(slots);
+  }
+
+  begin(slot: number, opcode: number): void {
+    this.#beganNs[slot] = this.#events.begin();
+    this.#opcodes[slot] = opcode;
+  }
+
+  /** The driver does not wait for the command in `slot`. */
+  forget(slot: number): void {
+    this.#beganNs[slot] = -1;
+  }
+
+  ended(slot: number, status: number): void {
+    const since = this.#beganNs[slot]!;
+    if (since >= 0) this.#events.ended(this.#wordsOf(slot), status === Status.SUCCESS ? 'done' : 'failed', since, this.cause);
+  }
+
+  failed(slot: number, error: Error): void {
+    const since = this.#beganNs[slot]!;
+    if (since >= 0) this.#events.failed(this.#wordsOf(slot), error, since);
+  }
+
+  #wordsOf(slot: number): string {
+    const opcode = this.#opcodes[slot]!;
+    return this.#words[opcode] ?? this.#name(opcode);
+  }
+
+  #name(opcode: number): string {
+    const words = `${opcodeName(opcode, this.#queueId === 0)} on ${this.#queueId === 0 ? 'admin' : `I/O ${this.#queueId}`}`;
+    this.#words[opcode] = words;
+    return words;
+  }
+}
