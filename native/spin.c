@@ -5,8 +5,8 @@
  *
  * A wait that looks in vain halves the time for the next, down to nothing; one wait in PROBE_EVERY
  * tries anew. On one core a peer runs only while this thread does not: a preemption then looks like
- * success, so a wait in which the kernel took the core away counts as one in vain. A thread that the
- * kernel does not preempt never spins, nor does any thread of a machine with one core.
+ * success, so a wait in which the kernel took the core away counts as one in vain. A thread that
+ * the kernel does not preempt never spins, nor does any thread of a machine with one core.
  */
 #include "addon.h"
 
