@@ -65,10 +65,10 @@ describe('writeEvents', () => {
 
   it('loses nothing of a turn that is longer than the stream remembers', () => {
     const { path, file } = write('a.jsonl');
-    for (let i = 0; i < 200_000; i++) readBar(i);
+    for (let i = 0; i < 100_000; i++) readBar(i);
     file[Symbol.dispose]();
     const events = eventsIn(readFileSync(path));
-    expect(events.length).toBe(200_000);
+    expect(events.length).toBe(100_000);
     expect(events.every((event, i) => event.kind === 'access' && event.offset === i)).toBe(true);
     expect(said).toEqual([]);
   });

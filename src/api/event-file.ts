@@ -25,7 +25,7 @@ const QUEUE_BYTES = 2 ** 20;
 const BATCH = 512;
 const BATCH_WITH_DATA = 16;
 /** How long a long turn of the event loop waits for a disk that answers. */
-const FILE_MS = 20;
+const FILE_MS = 100;
 /** A compressed piece takes a while, however small. */
 const PIECE_MS = 10;
 /** Between two tries of a disk that is full. */

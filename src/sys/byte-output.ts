@@ -97,7 +97,9 @@ export class ByteOutput<E extends OutputEntry> implements Disposable, WorkOwner 
    *   file that does not answer gets its entries from its thread alone, until it answers.
    */
   push(patienceMs: number): void {
-    if (this.#fd.closed || this.#waiting !== null || this.#stalled) return;
+    if (this.#fd.closed || this.#waiting !== null) return;
+    if (this.#stalled) this.#look();
+    if (this.#stalled) return;
     this.#flush(patienceMs);
     this.#stalled = patienceMs > 0 && this.#withThread;
   }
@@ -156,6 +158,12 @@ export class ByteOutput<E extends OutputEntry> implements Disposable, WorkOwner 
     this.#withThread = true;
     const bytes = entry.bytes.subarray(this.#at);
     work.submit([work.add(this, 0, Sys.FILE_APPEND, 0, bytes.length, bytes)]);
+  }
+
+  /** Hear of the thread, if it has ended, also in the middle of a turn. */
+  #look(): void {
+    let looks = 0;
+    this.#work?.waitUntil(() => looks++ > 0, 0);
   }
 
   #waitForThread(patienceMs: number): void {
