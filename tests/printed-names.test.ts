@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { main } from '../src/cli/main.ts';
 import { wantsColour } from '../src/cli/terminal.ts';
-import { capturedPacket, captureHeader } from '../src/cli/trace/pcapng.ts';
+import { captureOf } from './kit/captured.ts';
 import { recordingTerminal } from './kit/recording-terminal.ts';
 
 const hostile = 'dev\u001b]0;OWNED\u0007\u001b[31m\nforged line\u009b2J\u202etxt';
@@ -63,7 +63,7 @@ describe('a hostile name', () => {
   );
 
   it('comments of a capture', () => {
-    const bytes = Buffer.concat([captureHeader(hostile), capturedPacket(new Uint8Array(16), 'to server', 0n, `1 descriptors: ${hostile}`)]);
+    const bytes = captureOf([new Uint8Array(16), new Uint8Array(16)], { device: hostile, descriptors: hostile });
     expect(bytes.includes('\u001b]0;')).toBe(false);
     expect(bytes.toString('latin1').split(shown)).toHaveLength(3);
   });

@@ -1504,6 +1504,7 @@ Reader.__index = Reader
 function Reader:number(ref, base)
   local at = base + ref.at
   if at + ref.bytes > self.n then fail("%d bytes, %d at least", self.n, at + ref.bytes) end
+  if at + ref.bytes > self.have then fail("it was not captured in whole") end
   if ref.bytes == 8 then return self.p(at, 8):le_uint64() end
   return self.p(at, ref.bytes):le_uint()
 end
@@ -1511,6 +1512,7 @@ end
 function Reader:bytes(at, count)
   if count == 0 then return "" end
   local shown = math.min(count, SHOWN_BYTES)
+  if self.have - at < shown then return string.format("[%d bytes]", count) end
   local digits = self.p(at, shown):bytes():tohex(true, " ")
   if count <= SHOWN_BYTES then return "[" .. digits .. "]" end
   return string.format("[%s … %d bytes]", digits, count)
@@ -1522,7 +1524,7 @@ function Reader:data(word, base)
   local count = math.max(0, self.n - at)
   if word.count then
     count = math.min(small(self:number(word.count, base)), word.most or math.huge)
-    if at + count > self.n then fail("%d bytes of data, %d announced", self.n - at, count) end
+    if at + count > self.n and count > 0 then fail("%d bytes of data, %d announced", self.n - at, count) end
   end
   local captured = math.min(count, self.have - at)
   if captured > 0 then self.tree:add(f.data, self.p(at, captured)) end
@@ -1560,7 +1562,7 @@ end
 
 function say.value(self, word, base)
   local at, count = self:data(word, base)
-  if count ~= 1 and count ~= 2 and count ~= 4 and count ~= 8 then return self:bytes(at, count) end
+  if count ~= 1 and count ~= 2 and count ~= 4 and count ~= 8 or self.have - at < count then return self:bytes(at, count) end
   local digits = ""
   for i = 0, count - 1 do digits = string.format("%02x", self.p(at + i, 1):le_uint()) .. digits end
   return "0x" .. digits
@@ -1587,7 +1589,8 @@ end
 function say.dirty(self, word, base)
   local first, page = self:number(word.ref, base), self:number(word.page, base)
   local at = base + word.at
-  local size = math.max(0, math.min(self.n, self.have) - at)
+  if self.have < self.n then return string.format("a bitmap of %d bytes", self.n - at) end
+  local size = math.max(0, self.n - at)
   local pages, begun, runs = 0, nil, {}
   local function end_run(bit)
     if begun ~= nil then table.insert(runs, range(first + UInt64(begun) * page, UInt64(bit - begun) * page)) end
@@ -1625,12 +1628,13 @@ function say.each(self, word, base)
   for _, layout in ipairs(word.layouts) do
     if layout.size * count == bytes and dec(announced) == dec(count) then
       local said = {}
-      for i = 0, math.min(count, TREE_ELEMENTS) - 1 do
+      local there = math.floor((self.have - at) / layout.size)
+      for i = 0, math.min(count, TREE_ELEMENTS, there) - 1 do
         local element = at + i * layout.size
         self:fields(structs[layout.struct], element)
         if i < SHOWN_ELEMENTS then table.insert(said, self:words(layout.words, element)) end
       end
-      return table.concat(said, ", ") .. (count > SHOWN_ELEMENTS and ", …" or "")
+      return table.concat(said, ", ") .. (count > #said and (#said > 0 and ", …" or "…") or "")
     end
   end
   fail("%d bytes for %s elements", bytes, dec(announced))
@@ -1677,6 +1681,7 @@ function Reader:shape(shape, base)
   for _, name in ipairs(shape.structs) do
     local struct = structs[name]
     if at + struct.size > self.n then fail("%d bytes, %d at least", self.n, at + struct.size) end
+    if at + struct.size > self.have then fail("it was not captured in whole") end
     self:fields(struct, at)
     at = at + struct.size
   end
@@ -1703,7 +1708,7 @@ local function words_of(row, reply, reader)
   if good then return (words:gsub("^%s+", ""):gsub("%s+$", "")) end
   local why = type(words) == "table" and words.why or "it was not captured in whole"
   reader.tree:add_proto_expert_info(malformed, why)
-  return string.format("malformed (%s)%s", why, row.secret and "" or ": " .. reader:bytes(0, math.min(reader.n, reader.have)))
+  return string.format("malformed (%s)%s", why, row.secret and "" or ": " .. reader:bytes(0, reader.n))
 end
 
 function proto.dissector(buffer, pinfo, root)

@@ -305,6 +305,8 @@ export interface MessageEvent extends EventHead {
   readonly size: number;
   /** Descriptors that came with it. */
   readonly fds: number;
+  /** The kernel's names of them, where they are known: `/memfd:x, anon_inode:[eventfd]`. */
+  readonly descriptors?: string;
   /** On the second socket, where the server commands. */
   readonly twin: boolean;
   /** `EBUSY`, of an error. */

@@ -201,6 +201,7 @@ export const kinds: { readonly [K in EventKind]: KindRow<K> } = {
       type: 'text',
       size: 'number',
       fds: 'number',
+      descriptors: 'text?',
       twin: 'flag',
       errno: 'text?',
       bytes: 'bytes',

@@ -35,10 +35,19 @@ export class MessageEvents {
    * Emit the message at `at` of `bytes`, of which `view` is a view.
    *
    * @param have bytes of it that are there: all, or the header of a message that is refused
-   * @param fds descriptors that come with it
+   * @param fds descriptors that come with it, and their names where they are known
    * @returns the event's `seq`
    */
-  emit(toServer: boolean, twin: boolean, bytes: Uint8Array, view: DataView, at: number, have: number, fds: number): number {
+  emit(
+    toServer: boolean,
+    twin: boolean,
+    bytes: Uint8Array,
+    view: DataView,
+    at: number,
+    have: number,
+    fds: number,
+    descriptors?: string,
+  ): number {
     const { source } = this;
     const number = view.getUint16(at + 2, true);
     const flags = view.getUint32(at + 8, true);
@@ -62,6 +71,7 @@ export class MessageEvents {
       type: failed ? 'error' : isReply ? 'reply' : (flags & HeaderFlags.NO_REPLY) !== 0 ? 'posted' : 'command',
       size: view.getUint32(at + 4, true),
       fds,
+      ...(descriptors === undefined ? {} : { descriptors }),
       twin,
       ...(failed ? { errno: errnoText(view.getUint32(at + 12, true)) } : {}),
       bytes: all.slice(from, from + end),

@@ -2,6 +2,7 @@
  * A vfio-user message as one line of text, by its row in the table of messages. It never throws: a
  * message that does not fit its row is shown as bytes.
  */
+import type { MessageEvent } from '../../abi/event.ts';
 import { HEADER_BYTES, Header, HeaderFlags } from '../../abi/vfio-user.ts';
 import { errnoName } from '../../base/errno.ts';
 import { masked } from '../../vfio-user/messages/masked.ts';
@@ -16,22 +17,31 @@ export interface Described {
   readonly text: string;
 }
 
-/** @param seen all of it, header included, as it was on the wire */
-export function describeMessage(seen: Uint8Array): Described {
+/** The payload of a message's event in words, with its data where the event has it. */
+export function describeEvent({ bytes, data, size }: MessageEvent): string {
+  return describeMessage(data === undefined ? bytes : Buffer.concat([bytes, data]), size).text;
+}
+
+/**
+ * @param seen the beginning of it, header included, as it was on the wire
+ * @param size bytes of all of it
+ */
+export function describeMessage(seen: Uint8Array, size = seen.length): Described {
   const message = masked(seen);
   if (message.length < HEADER_BYTES) return { id: 0, command: '?', kind: 'error', text: `${message.length} bytes, less than a header` };
   const { id, command, flags, error } = Header.decode(viewOf(message));
   const payload = message.subarray(HEADER_BYTES);
+  const whole = Math.max(size - HEADER_BYTES, payload.length);
   const isReply = (flags & HeaderFlags.TYPE_MASK) === HeaderFlags.REPLY;
   const head = { id, command: commandName(command) };
   if (isReply && (flags & HeaderFlags.ERROR) !== 0) return { ...head, kind: 'error', text: describeError(error, payload) };
   const row = messageOf(command);
   const kind = isReply ? 'reply' : (flags & HeaderFlags.NO_REPLY) !== 0 ? 'posted' : 'command';
-  if (row === undefined) return { ...head, kind, text: shownBytes(payload) };
+  if (row === undefined) return { ...head, kind, text: shownBytes(payload, whole) };
   try {
-    return { ...head, kind, text: wordsOf(isReply ? row.reply : row.command, payload) };
+    return { ...head, kind, text: wordsOf(isReply ? row.reply : row.command, payload, whole) };
   } catch (problem) {
-    return { ...head, kind, text: `malformed (${(problem as Error).message}): ${shownBytes(payload)}` };
+    return { ...head, kind, text: `malformed (${(problem as Error).message}): ${shownBytes(payload, whole)}` };
   }
 }
 

@@ -1,12 +1,14 @@
 import { describe, expect, it } from 'vitest';
 import { openDescriptors } from '../../../tests/kit/open-descriptors.ts';
 import { dma, samples } from '../../../tests/kit/vfio-user-samples.ts';
+import type { EventOf } from '../../abi/event.ts';
 import { HeaderFlags } from '../../abi/vfio-user.ts';
+import { EventStream } from '../../events/stream.ts';
 import { EventFd } from '../../sys/eventfd.ts';
 import type { OwnedFd } from '../../sys/owned-fd.ts';
 import { UnixSocket } from '../../sys/unix-socket.ts';
 import { Command, encodeMessage, encodeSetIrqs, encodeVersion } from '../../vfio-user/messages.ts';
-import { MessageProxy, type SeenMessage } from './proxy.ts';
+import { MessageProxy } from './proxy.ts';
 
 const { REPLY } = HeaderFlags;
 
@@ -14,10 +16,13 @@ describe('the proxy', () => {
   function between() {
     const [client, nearClient] = UnixSocket.pair();
     const [nearServer, server] = UnixSocket.pair();
-    const seen: (Omit<SeenMessage, 'bytes'> & { bytes: Uint8Array })[] = [];
+    const stream = new EventStream();
+    const reader = stream.read({ data: true });
+    const seen: EventOf<'message'>[] = [];
     let ended: string | null = null;
     const proxy = new MessageProxy(nearClient, nearServer, {
-      onMessage: (m) => void seen.push({ ...m, bytes: m.bytes.slice() }),
+      events: stream.source('unix:/x'),
+      onMessage: () => void seen.push(...reader.take().filter((event) => event.kind === 'message')),
       onEnd: (reason) => {
         ended = reason;
       },
@@ -55,7 +60,8 @@ describe('the proxy', () => {
     expect((await receive(server, all.length)).bytes).toEqual(Uint8Array.from(all));
     send(server, all);
     expect((await receive(client, all.length)).bytes).toEqual(Uint8Array.from(all));
-    expect(seen.filter((m) => m.direction === 'to server').map((m) => m.bytes)).toEqual(samples.map(({ bytes }) => bytes));
+    const whole = (m: EventOf<'message'>) => Uint8Array.from([...m.bytes, ...(m.data ?? [])]);
+    expect(seen.filter((m) => m.direction === 'to server').map(whole)).toEqual(samples.map(({ bytes }) => bytes));
     expect(seen.filter((m) => m.direction === 'to client')).toHaveLength(samples.length);
     proxy[Symbol.dispose]();
     for (const socket of [client, server]) socket[Symbol.dispose]();
@@ -74,7 +80,10 @@ describe('the proxy', () => {
     send(client, plain);
     send(client, irqs, [fd]);
     const { fds } = await receive(server, plain.length + irqs.length);
-    expect(seen.map((m) => m.fds)).toEqual([[], ['anon_inode:[eventfd]']]);
+    expect(seen.map((m) => [m.fds, m.descriptors])).toEqual([
+      [0, undefined],
+      [1, 'anon_inode:[eventfd]'],
+    ]);
     using arrived = EventFd.fromFd(fds[0]!);
     arrived.signal();
     expect(sent.read()).toBe(1n);
@@ -82,13 +91,14 @@ describe('the proxy', () => {
     for (const socket of [client, server]) socket[Symbol.dispose]();
   });
 
-  it('ends the connection when a message cannot be shown, and keeps none of its descriptors', async () => {
+  it('ends the connection when what follows a message fails, and keeps none of its descriptors', async () => {
     using sent = EventFd.create();
     const before = openDescriptors();
     const [client, nearClient] = UnixSocket.pair();
     const [nearServer, server] = UnixSocket.pair();
     let reason: string | null = null;
     const proxy = new MessageProxy(nearClient, nearServer, {
+      events: new EventStream().source('unix:/x'),
       onMessage: () => {
         throw new Error('the disk is full');
       },
@@ -104,6 +114,26 @@ describe('the proxy', () => {
     expect(reason).toBe('the disk is full');
     for (const each of [client, server, proxy]) each[Symbol.dispose]();
     expect(openDescriptors()).toBe(before);
+  });
+
+  it('gives a reply the command that it answers as its cause', async () => {
+    const { client, server, proxy, seen } = between();
+    const all: readonly (readonly [UnixSocket, UnixSocket, Uint8Array])[] = [
+      [client, server, encodeMessage(1, Command.DEVICE_RESET)],
+      [client, server, encodeMessage(2, Command.DEVICE_RESET)],
+      [server, client, encodeMessage(1, Command.DMA_READ, dma(0n, 4n))],
+      [server, client, encodeMessage(2, Command.DEVICE_RESET, undefined, REPLY)],
+      [client, server, encodeMessage(1, Command.DMA_READ, dma(0n, 4n), REPLY)],
+      [server, client, encodeMessage(1, Command.DEVICE_RESET, undefined, REPLY)],
+      [server, client, encodeMessage(9, Command.DEVICE_RESET, undefined, REPLY)],
+    ];
+    for (const [from, to, bytes] of all) {
+      send(from, bytes);
+      await receive(to, bytes.length);
+    }
+    const [first, second, read] = seen.map(({ seq }) => seq);
+    expect(seen.map(({ cause }) => cause)).toEqual([0, 0, 0, second, read, first, 0]);
+    for (const each of [proxy, client, server]) each[Symbol.dispose]();
   });
 
   it('stands in the middle of the twin socket too', async () => {

@@ -1,17 +1,19 @@
 /**
  * A proxy between a vfio-user client and its server. The proxy passes every message on as it came,
- * bytes and descriptors, and shows it. It puts a twin socket of its own in the place of one that
+ * bytes and descriptors, and emits it. It puts a twin socket of its own in the place of one that
  * the server gives the client, so that the messages on the twin socket are seen too.
  */
+import type { MessageEvent } from '../../abi/event.ts';
 import { HEADER_BYTES, Header, HeaderFlags } from '../../abi/vfio-user.ts';
 import { Cleanup } from '../../base/cleanup.ts';
+import type { EventSource } from '../../events/source.ts';
 import type { ByteStream } from '../../sys/byte-stream.ts';
 import type { OwnedFd } from '../../sys/owned-fd.ts';
 import { UnixSocket } from '../../sys/unix-socket.ts';
 import { FrameWriter } from '../../vfio-user/frame-writer.ts';
 import { closeAll, FrameReader } from '../../vfio-user/frames.ts';
+import { MessageEvents } from '../../vfio-user/message-events.ts';
 import { Command, decodeVersion } from '../../vfio-user/messages.ts';
-import type { Direction } from './pcapng.ts';
 
 /**
  * Longer messages end the connection: no peer allows them, and the proxy would keep them in whole.
@@ -20,18 +22,11 @@ const MESSAGE_MAX = 2 ** 27;
 /** While so much waits for a slow reader, the proxy takes nothing more from the other side. */
 const QUEUE_BYTES = 8 * 2 ** 20;
 
-export interface SeenMessage {
-  readonly direction: Direction;
-  /** All of it, header included. Valid during the call only. */
-  readonly bytes: Uint8Array;
-  /** The kernel's names of the descriptors that came with it. */
-  readonly fds: readonly string[];
-  /** It went over the twin socket. */
-  readonly twin: boolean;
-}
-
 export interface ProxyOptions {
-  readonly onMessage: (message: SeenMessage) => void;
+  /** Where the messages are emitted: each reply with its command as the cause. */
+  readonly events: EventSource;
+  /** Called after each. */
+  readonly onMessage?: () => void;
   /** Called once, with the reason, when the connection is over. */
   readonly onEnd?: (reason: string) => void;
 }
@@ -39,11 +34,15 @@ export interface ProxyOptions {
 export class MessageProxy implements Disposable {
   readonly #options: ProxyOptions;
   readonly #cleanup = new Cleanup();
+  readonly #messages: MessageEvents;
+  /** `seq` of commands that wait for their reply, by id and socket. */
+  readonly #commands = new Map<number, number>();
   #ended = false;
 
   /** Takes both over. */
   constructor(client: UnixSocket, server: UnixSocket, options: ProxyOptions) {
     this.#options = options;
+    this.#messages = new MessageEvents(options.events);
     this.#join(client, server, false);
   }
 
@@ -60,7 +59,7 @@ export class MessageProxy implements Disposable {
   }
 
   /** One way: what `from` says goes to `to`. */
-  #way(from: ByteStream, to: ByteStream, direction: Direction, twin: boolean): void {
+  #way(from: ByteStream, to: ByteStream, direction: MessageEvent['direction'], twin: boolean): void {
     const reader = this.#cleanup.use(new FrameReader(from, { maxMessageBytes: MESSAGE_MAX }));
     let listening: Disposable | null = null;
     let over: string | null = null;
@@ -107,20 +106,36 @@ export class MessageProxy implements Disposable {
     listen();
   }
 
-  #pass(reader: FrameReader, writer: FrameWriter, direction: Direction, twin: boolean): void {
+  #pass(reader: FrameReader, writer: FrameWriter, direction: MessageEvent['direction'], twin: boolean): void {
     const bytes = reader.bytes.subarray(reader.start, reader.start + reader.size);
     const fds = reader.takeFds();
     try {
-      this.#options.onMessage({ direction, bytes, fds: fds.map((fd) => fd.describe()), twin });
+      if (this.#messages.on) this.#emit(reader, fds, direction, twin);
+      this.#options.onMessage?.();
       if (direction === 'to client' && fds.length > 0) this.#joinTwin(reader, bytes, fds);
     } catch (error) {
-      // No other code has them: a full disk must not cost a descriptor for each message.
+      // No other code has them: a failure must not cost a descriptor for each message.
       closeAll(fds);
       throw error;
     }
     const at = writer.begin(bytes.length);
     writer.bytes.set(bytes, at);
     writer.commit(bytes.length, fds);
+  }
+
+  #emit({ bytes, view, start, size }: FrameReader, fds: readonly OwnedFd[], direction: MessageEvent['direction'], twin: boolean): void {
+    const { source } = this.#messages;
+    const toServer = direction === 'to server';
+    const flags = Header.flags.get(view, start);
+    const isReply = (flags & HeaderFlags.TYPE_MASK) === HeaderFlags.REPLY;
+    // The command went the other way.
+    const key = Header.id.get(view, start) * 4 + (twin ? 2 : 0) + (toServer === isReply ? 1 : 0);
+    source.cause = isReply ? (this.#commands.get(key) ?? 0) : 0;
+    const names = fds.length === 0 ? undefined : fds.map((fd) => fd.describe()).join(', ');
+    const seq = this.#messages.emit(toServer, twin, bytes, view, start, size, fds.length, names);
+    source.cause = 0;
+    if (isReply) this.#commands.delete(key);
+    else if ((flags & HeaderFlags.NO_REPLY) === 0) this.#commands.set(key, seq);
   }
 
   /**

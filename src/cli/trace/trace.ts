@@ -1,21 +1,25 @@
 /**
- * `vfio trace`: a proxy at a socket of its own, which prints messages line by line, and keeps them
- * in a file on request.
+ * `vfio trace`: a proxy at a socket of its own, whose stream of messages is printed line by line,
+ * and kept in a file on request.
  */
+import type { MessageEvent } from '../../abi/event.ts';
+import { writeEvents } from '../../api/event-file.ts';
 import { Cleanup } from '../../base/cleanup.ts';
+import { isFormatOfFile } from '../../events/printers/formats.ts';
+import { secondsColumn } from '../../events/printers/text.ts';
+import { EventStream } from '../../events/stream.ts';
+import { compressionOf } from '../../sys/compression.ts';
 import { UnixListener } from '../../sys/unix-listener.ts';
 import { checkIsSocketFile, UnixSocket } from '../../sys/unix-socket.ts';
-import { masked } from '../../vfio-user/messages/masked.ts';
-import { CaptureFile } from './capture-file.ts';
-import { describeMessage } from './describe-message.ts';
-import { MessageProxy, type SeenMessage } from './proxy.ts';
+import { describeEvent } from './describe-message.ts';
+import { MessageProxy } from './proxy.ts';
 
 export interface TraceOptions {
   /** The server's socket. */
   readonly server: string;
   /** The socket to which clients connect instead. */
   readonly listen: string;
-  /** A pcapng file to write. */
+  /** A file of events to write: pcapng, unless the name ends as that of another format. */
   readonly write?: string;
   /** Receives each message as a line. Default: no lines. */
   readonly onLine?: (line: string) => void;
@@ -24,53 +28,77 @@ export interface TraceOptions {
 }
 
 /**
- * Runs until it is disposed.
+ * Runs until it is disposed. Lines and file have messages with their data: to see them is what the
+ * proxy is for.
+ *
  * @throws VfioError EADDRINUSE, EINVAL, EACCES; ENOENT when the file cannot be written
  */
 export function trace(options: TraceOptions): Disposable {
-  checkIsSocketFile(options.server);
+  const { server: path, write, onLine, onEvent } = options;
+  checkIsSocketFile(path);
   using undo = new Cleanup();
-  const capture = options.write === undefined ? null : undo.use(new CaptureFile(options.write, `unix:${options.server}`, options.onEvent));
+  const stream = undo.use(new EventStream());
+  if (write !== undefined) {
+    const log = { log: (_: string, text: string) => onEvent(text) };
+    undo.use(writeEvents(stream, write, { ...formatOf(write), data: true, log }));
+  }
+  const beganNs = stream.clock.nowNs();
+  const reader = onLine === undefined ? null : undo.use(stream.read({ kinds: ['message'], data: true }));
+  /** Clients after the first have their number before each line, by the name of their source. */
+  const names = new Map<string, string>();
+  // At once, so that lines and events of connections are in order.
+  const print = (): void => {
+    for (const event of reader?.take() ?? []) {
+      if (event.kind !== 'message') continue;
+      onLine?.(`${secondsColumn(event.timeNs - beganNs)}  ${names.get(event.device) ?? ''}${lineOf(event)}`);
+    }
+  };
   const listener = undo.use(UnixListener.listen(options.listen));
   const proxies = new Set<MessageProxy>();
   undo.defer(() => {
     for (const proxy of [...proxies]) proxy[Symbol.dispose]();
   });
-  const begun = performance.now();
   let clients = 0;
   listener.onConnection((client) => {
     const number = ++clients;
-    const name = number === 1 ? '' : `client ${number}  `;
     let server: UnixSocket;
     try {
-      server = UnixSocket.connect(options.server);
+      server = UnixSocket.connect(path);
     } catch (error) {
       client[Symbol.dispose]();
-      options.onEvent(`client ${number}: ${(error as Error).message}`);
+      onEvent(`client ${number}: ${(error as Error).message}`);
       return;
     }
+    const events = stream.source(number === 1 ? `unix:${path}` : `unix:${path}, client ${number}`);
+    if (number > 1) names.set(events.name, `client ${number}  `);
     const proxy = new MessageProxy(client, server, {
-      onMessage: (seen) => {
-        const message = { ...seen, bytes: masked(seen.bytes) };
-        capture?.add(message);
-        options.onLine?.(`${((performance.now() - begun) / 1000).toFixed(6).padStart(12)}  ${name}${lineOf(message)}`);
-      },
+      events,
+      onMessage: print,
       onEnd: (reason) => {
         proxies.delete(proxy);
-        options.onEvent(`client ${number}: ${reason}`);
+        names.delete(events.name);
+        events[Symbol.dispose]();
+        onEvent(`client ${number}: ${reason}`);
       },
     });
     proxies.add(proxy);
-    options.onEvent(`client ${number}: connected, pid ${client.peer.pid}`);
+    onEvent(`client ${number}: connected, pid ${client.peer.pid}`);
   });
   return undo.move();
 }
 
+/** The format that a name says; a capture where it says none. */
+function formatOf(path: string): { readonly format?: string } {
+  const compression = compressionOf(path);
+  const plain = compression === null ? path : path.slice(0, -compression.ending.length);
+  return isFormatOfFile(plain) ? {} : { format: 'pcapng' };
+}
+
 /** `->  #12 REGION_READ            CONFIG+0x0, 4 bytes`: an arrow to the server or back. */
-export function lineOf({ direction, bytes, fds, twin }: SeenMessage): string {
-  const { id, command, kind, text } = describeMessage(bytes);
+export function lineOf(event: MessageEvent): string {
+  const { direction, twin, id, command, type, descriptors } = event;
   const arrow = direction === 'to server' ? '->' : '<-';
-  const what = `${command}${kind === 'command' ? '' : ` ${kind}`}`;
-  const along = fds.length === 0 ? '' : `  with ${fds.join(', ')}`;
-  return `${arrow}${twin ? ' twin' : ''}  #${String(id).padEnd(5)} ${what.padEnd(28)} ${text}${along}`.trimEnd();
+  const what = `${command}${type === 'command' ? '' : ` ${type}`}`;
+  const along = descriptors === undefined ? '' : `  with ${descriptors}`;
+  return `${arrow}${twin ? ' twin' : ''}  #${String(id).padEnd(5)} ${what.padEnd(28)} ${describeEvent(event)}${along}`.trimEnd();
 }

@@ -18,6 +18,18 @@ export function formatNamed(name: string): EventFormat {
   throw unknownFormat(`there is no format '${name.slice(0, 40)}'`, name);
 }
 
+/** Whether the ending of a file's name says a format. */
+export function isFormatOfFile(path: string): boolean {
+  return formats.some(({ extensions }) => extensions.includes(endingOf(path)));
+}
+
+/** After the last dot of the name; empty where there is none. */
+function endingOf(path: string): string {
+  const name = path.slice(path.lastIndexOf('/') + 1);
+  const dot = name.lastIndexOf('.');
+  return dot < 0 ? '' : name.slice(dot + 1).toLowerCase();
+}
+
 /**
  * The format that the ending of a file's name says. Only the last ending counts.
  *
@@ -25,8 +37,7 @@ export function formatNamed(name: string): EventFormat {
  */
 export function formatOfFile(path: string): EventFormat {
   const name = path.slice(path.lastIndexOf('/') + 1);
-  const dot = name.lastIndexOf('.');
-  const ending = dot < 0 ? '' : name.slice(dot + 1).toLowerCase();
+  const ending = endingOf(path);
   const format = formats.find(({ extensions }) => extensions.includes(ending));
   if (format !== undefined) return format;
   const problem = ending === '' ? 'has no ending that says its format' : 'ends as no format of events does';

@@ -66,7 +66,7 @@ class PcapngPrinter implements EventPrinter {
     body.set(bytes.subarray(0, captured));
     if (data !== undefined) body.set(data.subarray(0, Math.max(0, captured - bytes.length)), Math.min(bytes.length, captured));
     const options = [option(Option.PACKET_FLAGS, new Uint8Array([directions[direction] ?? 0, 0, 0, 0]))];
-    const comment = [...missing(this.#missing), ...(event.twin ? ['twin socket'] : []), ...descriptors(event.fds)].join('; ');
+    const comment = [...missing(this.#missing), ...(event.twin ? ['twin socket'] : []), ...descriptors(event)].join('; ');
     if (comment !== '') options.push(text(Option.COMMENT, comment));
     this.#missing = 0;
     return concat([description, block(Block.PACKET, [head, body, ...options, endOfOptions])]);
@@ -115,8 +115,8 @@ function missing(count: number): string[] {
   return count === 0 ? [] : [`${count} events are missing before it`];
 }
 
-function descriptors(fds: number): string[] {
-  return fds === 0 ? [] : [`${fds} descriptor${fds === 1 ? '' : 's'}`];
+function descriptors({ fds, descriptors: names }: MessageEvent): string[] {
+  return fds === 0 ? [] : [`${fds} descriptor${fds === 1 ? '' : 's'}${names === undefined ? '' : `: ${names}`}`];
 }
 
 const nothing = new Uint8Array(0);

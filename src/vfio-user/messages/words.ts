@@ -16,16 +16,30 @@ const SHOWN_CHARS = 1024;
 /** Capabilities of a peer are followed so far. */
 const MAX_CAPABILITIES = 64;
 
-/** @throws Error with the reason when the payload does not hold what the shape needs */
-export function wordsOf(shape: Shape, payload: Uint8Array): string {
-  return new Reader(payload).shape(shape, 0).trim();
+/**
+ * @param size bytes of the whole payload, of which `payload` is the beginning
+ * @throws Error with the reason when the payload does not hold what the shape needs
+ */
+export function wordsOf(shape: Shape, payload: Uint8Array, size = payload.length): string {
+  return new Reader(payload, size).shape(shape, 0).trim();
 }
 
-/** `[01 02]`, `[01 02 … 20 bytes]`; an empty string for no bytes. */
-export function shownBytes(data: Uint8Array): string {
-  if (data.length === 0) return '';
+/**
+ * `[01 02]`, `[01 02 … 20 bytes]`, `[20 bytes]` where those that it shows are not there; an empty
+ * string for no bytes.
+ *
+ * @param size how many there are, of which `data` is the beginning
+ */
+export function shownBytes(data: Uint8Array, size = data.length): string {
+  if (size === 0) return '';
+  if (data.length < Math.min(size, SHOWN_BYTES)) return `[${size} bytes]`;
   const shown = Array.from(data.subarray(0, SHOWN_BYTES), (byte) => byte.toString(16).padStart(2, '0')).join(' ');
-  return data.length <= SHOWN_BYTES ? `[${shown}]` : `[${shown} … ${data.length} bytes]`;
+  return size <= SHOWN_BYTES ? `[${shown}]` : `[${shown} … ${size} bytes]`;
+}
+
+/** What the shape needs is in the part of the payload that is not there. */
+function cut(): Error {
+  return new Error('it was not captured in whole');
 }
 
 /** Text of a peer, without characters that a terminal acts on. */
@@ -36,15 +50,19 @@ export function printable(given: string): string {
 class Reader {
   readonly #payload: Uint8Array;
   readonly #view: DataView;
+  /** Bytes of the whole payload. */
+  readonly #size: number;
 
-  constructor(payload: Uint8Array) {
+  constructor(payload: Uint8Array, size: number) {
     this.#payload = payload;
     this.#view = viewOf(payload);
+    this.#size = size;
   }
 
   shape({ at = 0, structs = [], words }: Shape, base: number): string {
     const end = structs.reduce((sum, { structSize }) => sum + structSize, at);
-    if (this.#payload.length < base + end) throw new Error(`${this.#payload.length} bytes, ${base + end} at least`);
+    if (this.#size < base + end) throw new Error(`${this.#size} bytes, ${base + end} at least`);
+    if (this.#payload.length < base + end) throw cut();
     return words.map((word) => this.#word(word, base)).join('');
   }
 
@@ -65,9 +83,9 @@ class Reader {
       case 'flags':
         return flagsOf(this.#number(word.ref, base), word.names);
       case 'value':
-        return shownValue(this.#data(word.at, word.count, base, word.most));
+        return shownValue(...this.#data(word.at, word.count, base, word.most));
       case 'bytes':
-        return shownBytes(this.#data(word.at, word.count, base));
+        return shownBytes(...this.#data(word.at, word.count, base));
       case 'text':
         return this.#text(base + word.at);
       case 'vectors':
@@ -87,7 +105,8 @@ class Reader {
 
   #number({ at, bytes }: Ref, base: number): bigint {
     const where = base + at;
-    if (where + bytes > this.#payload.length) throw new Error(`${this.#payload.length} bytes, ${where + bytes} at least`);
+    if (where + bytes > this.#size) throw new Error(`${this.#size} bytes, ${where + bytes} at least`);
+    if (where + bytes > this.#payload.length) throw cut();
     if (bytes === 8) return this.#view.getBigUint64(where, true);
     return BigInt(bytes === 4 ? this.#view.getUint32(where, true) : this.#view.getUint16(where, true));
   }
@@ -97,17 +116,17 @@ class Reader {
   }
 
   #holds(test: Test, base: number): boolean {
-    if (test.kind === 'longer') return this.#payload.length - base > test.than;
+    if (test.kind === 'longer') return this.#size - base > test.than;
     if (test.kind === 'zero') return this.#number(test.ref, base) === 0n;
     return this.#small(test.ref, base, test.mask) === test.is;
   }
 
-  #data(at: number, count: Ref | null, base: number, most = Number.POSITIVE_INFINITY): Uint8Array {
+  /** The data that is there, and how much of it there is in the whole payload. */
+  #data(at: number, count: Ref | null, base: number, most = Number.POSITIVE_INFINITY): [data: Uint8Array, size: number] {
     const start = base + at;
-    if (count === null) return this.#payload.subarray(start);
-    const bytes = Math.min(this.#small(count, base), most);
-    if (start + bytes > this.#payload.length) throw new Error(`${this.#payload.length - start} bytes of data, ${bytes} announced`);
-    return this.#payload.subarray(start, start + bytes);
+    const size = count === null ? Math.max(0, this.#size - start) : Math.min(this.#small(count, base), most);
+    if (start + size > this.#size && size > 0) throw new Error(`${this.#size - start} bytes of data, ${size} announced`);
+    return [this.#payload.subarray(start, start + size), size];
   }
 
   #text(at: number): string {
@@ -116,6 +135,7 @@ class Reader {
   }
 
   #dirty(at: number, first: bigint, page: bigint): string {
+    if (this.#payload.length < this.#size) return `a bitmap of ${this.#size - at} bytes`;
     const bitmap = this.#payload.subarray(at);
     let pages = 0;
     let begun = -1;
@@ -147,16 +167,17 @@ class Reader {
     count: bigint,
     layouts: readonly { readonly struct: { readonly structSize: number }; readonly words: readonly Word[] }[],
   ) {
-    const bytes = BigInt(this.#payload.length - at);
+    const bytes = BigInt(this.#size - at);
     if (bytes === 0n) return '';
     const layout = layouts.find(({ struct }) => BigInt(struct.structSize) * count === bytes);
     if (layout === undefined) throw new Error(`${bytes} bytes for ${count} elements`);
-    const shown = Math.min(Number(count), SHOWN_ELEMENTS);
+    const there = Math.floor((this.#payload.length - at) / layout.struct.structSize);
+    const shown = Math.min(Number(count), SHOWN_ELEMENTS, there);
     const elements = Array.from({ length: shown }, (_, i) => {
       const base = at + i * layout.struct.structSize;
       return layout.words.map((word) => this.#word(word, base)).join('');
     });
-    return elements.join(', ') + (count > BigInt(shown) ? ', …' : '');
+    return elements.join(', ') + (count > BigInt(shown) ? `${shown === 0 ? '' : ', '}…` : '');
   }
 
   #capabilities(first: number): string {
@@ -205,8 +226,8 @@ function flagsOf(number: bigint, names: Names): string {
 }
 
 /** A register's value, or the first bytes of longer data. */
-function shownValue(data: Uint8Array): string {
-  if (![1, 2, 4, 8].includes(data.length)) return shownBytes(data);
+function shownValue(data: Uint8Array, size: number): string {
+  if (![1, 2, 4, 8].includes(size) || data.length < size) return shownBytes(data, size);
   return `0x${[...data]
     .reverse()
     .map((byte) => byte.toString(16).padStart(2, '0'))
