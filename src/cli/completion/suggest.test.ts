@@ -53,6 +53,10 @@ describe('values', () => {
     [`config --machine ${desktop} 0000:01:`, ['0000:01:00.0', '0000:01:00.1']],
     [`bind 01:00.0 -m ${desktop} snd_h`, ['snd_hda_intel']],
     ['bind 01:00.0 vfio', ['vfio-pci']],
+    ['run --events-kinds dma,dma-', ['dma,dma-map', 'dma,dma-unmap', 'dma,dma-refused']],
+    ['events run.jsonl --kind pow', ['power']],
+    ['events run.jsonl --as p', ['pcapng', 'perfetto']],
+    ['serve edu --events jso', ['jsonl:']],
   ])("'vfio %s' goes on with %j", async (line, expected) => expect(await suggested(line)).toEqual(expected));
 
   it('the environment names the machine where the command line does not', async () => {
