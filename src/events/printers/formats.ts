@@ -7,9 +7,10 @@ import { pcapng } from './pcapng.ts';
 import { perfetto } from './perfetto.ts';
 import type { EventFormat, EventPrinter } from './printer.ts';
 import { text } from './text.ts';
+import { vcd } from './vcd.ts';
 
 /** In the order in which `--help` lists them. */
-export const formats: readonly EventFormat[] = [text, jsonLines, pcapng, perfetto].map(guarded);
+export const formats: readonly EventFormat[] = [text, jsonLines, pcapng, perfetto, vcd].map(guarded);
 
 /** @throws VfioError EINVAL with the nearest name */
 export function formatNamed(name: string): EventFormat {

@@ -1,0 +1,309 @@
+/**
+ * Value change dumps for GTKWave and other viewers of waves (IEEE 1364, 18.2): for each device its
+ * interrupts, last access, last DMA, commands, states, and requests under way.
+ *
+ * A dump names its signals before the first change, and a stream does not know its devices then. So
+ * the header comes with the first event, and has signals for the devices that the caller knows, for
+ * the device of that event, and for a few more: `device_1`, whose signal `name` says which device
+ * it is. Each device has the same signals. A signal for what happens at one moment is high for 1
+ * ns.
+ */
+import type { EventKind, EventOf, VfioEvent } from '../../abi/event.ts';
+import type { EventFormat, EventPrinter, PrinterOptions } from './printer.ts';
+
+/** Devices that the header names, and devices that may come later. */
+const NAMED_MAX = 64;
+const SPARE = 8;
+const WORD_CHARS = 64;
+const MSI_VECTORS = 32;
+const MSIX_VECTORS = 64;
+
+/** Signals of a device: bits, or `text`. */
+const widths = {
+  name: 'text',
+  /** Level of the pin. */
+  intx: 1,
+  /** A bit a vector: high for 1 ns when it is sent, and while it waits, masked. */
+  msi: MSI_VECTORS,
+  msix: MSIX_VECTORS,
+  /** The vector of the last message, also one that has no bit. */
+  vector: 16,
+  err: 1,
+  req: 1,
+  access: 1,
+  access_write: 1,
+  access_region: 16,
+  access_offset: 64,
+  access_size: 64,
+  access_value: 64,
+  access_refused: 1,
+  dma: 1,
+  dma_write: 1,
+  dma_iova: 64,
+  dma_size: 64,
+  dma_refused: 1,
+  /** At the end of a command. */
+  command: 1,
+  command_name: 'text',
+  command_failed: 1,
+  command_latency_ns: 64,
+  wait: 1,
+  wait_latency_ns: 64,
+  /** Messages of vfio-user that wait for their reply. */
+  requests: 16,
+  bus_master: 1,
+  memory: 1,
+  power: 'text',
+  migration: 'text',
+  reset: 1,
+} as const satisfies Record<string, number | 'text'>;
+
+type Signal = keyof typeof widths;
+const signals = Object.keys(widths) as Signal[];
+type Value = number | bigint | boolean | string;
+
+/** The name of a device as a scope: letters, digits and `_`. */
+function scopeName(device: string): string {
+  const name = device.slice(0, WORD_CHARS).replace(/[^A-Za-z0-9]/g, '_');
+  return /^[A-Za-z]/.test(name) ? name : `_${name}`;
+}
+
+/** A text as a value: one word without `$`, which begins a keyword. */
+function word(text: string): string {
+  return text.slice(0, WORD_CHARS).replace(/[^!-#%-~]/g, '_') || '_';
+}
+
+/** Short names of signals: digits to the base of 94. */
+function identifier(number: number): string {
+  const digit = String.fromCharCode(33 + (number % 94));
+  return number < 94 ? digit : identifier(Math.floor(number / 94) - 1) + digit;
+}
+
+/** A line of a change. */
+function change(width: number | 'text', value: Value, id: string): string {
+  if (width === 'text') return `s${word(String(value))} ${id}\n`;
+  const bits = bitsOf(value, width);
+  return width === 1 ? `${bits} ${id}\n`.replace(' ', '') : `b${bits} ${id}\n`;
+}
+
+function bitsOf(value: Value, width: number): string {
+  if (typeof value === 'bigint') return BigInt.asUintN(width, value).toString(2);
+  const number = Number(value);
+  return Number.isSafeInteger(number) && number >= 0 ? (number % 2 ** width).toString(2) : 'x';
+}
+
+/** A device, as the dump has it. */
+class Slot {
+  readonly scope: string;
+  readonly device: string | null;
+  readonly #ids: { readonly [S in Signal]: string };
+  /** Lines of the last changes. */
+  readonly #last = new Map<Signal, string>();
+  /** Vectors that wait, masked. */
+  readonly #waiting = { msi: 0n, msix: 0n };
+  readonly #high = { msi: 0n, msix: 0n };
+  /** Signals that fall 1 ns later. */
+  readonly falling = new Set<Signal>();
+  readonly requests = new Set<string>();
+
+  constructor(scope: string, device: string | null, firstId: number) {
+    this.scope = scope;
+    this.device = device;
+    this.#ids = Object.fromEntries(signals.map((signal, i) => [signal, identifier(firstId + i)])) as Record<Signal, string>;
+  }
+
+  declarations(): string {
+    const lines = signals.map((signal) => {
+      const width: number | 'text' = widths[signal];
+      const kind = width === 'text' ? 'string 1' : `wire ${width}`;
+      const range = width === 'text' || width === 1 ? '' : ` [${width - 1}:0]`;
+      return `$var ${kind} ${this.#ids[signal]} ${signal}${range} $end\n`;
+    });
+    return `$scope module ${this.scope} $end\n${lines.join('')}$upscope $end\n`;
+  }
+
+  /** All values at the beginning. */
+  first(): string {
+    return signals
+      .map((signal) => this.set(signal, signal === 'name' ? (this.device ?? 'unused') : widths[signal] === 'text' ? 'unknown' : 0))
+      .join('');
+  }
+
+  /** @returns the line of the change; empty: there is none */
+  set(signal: Signal, value: Value): string {
+    const line = change(widths[signal], value, this.#ids[signal]);
+    if (this.#last.get(signal) === line) return '';
+    this.#last.set(signal, line);
+    return line;
+  }
+
+  /** High for 1 ns. */
+  pulse(signal: Signal): string {
+    this.falling.add(signal);
+    return this.set(signal, 1);
+  }
+
+  /** A message of a vector. */
+  message(irq: 'msi' | 'msix', vector: number, waits: boolean, sent: boolean): string {
+    const known = vector < (irq === 'msi' ? MSI_VECTORS : MSIX_VECTORS) && vector >= 0;
+    const bit = known ? 1n << BigInt(Math.floor(vector)) : 0n;
+    this.#waiting[irq] = waits ? this.#waiting[irq] | bit : this.#waiting[irq] & ~bit;
+    this.#high[irq] = sent || waits ? this.#high[irq] | bit : this.#high[irq] & ~bit;
+    this.falling.add(irq);
+    return this.set(irq, this.#high[irq]) + this.set('vector', vector);
+  }
+
+  fall(): string {
+    let lines = '';
+    for (const signal of this.falling) {
+      const isVectors = signal === 'msi' || signal === 'msix';
+      if (isVectors) this.#high[signal] = this.#waiting[signal];
+      lines += this.set(signal, isVectors ? this.#waiting[signal] : 0);
+    }
+    this.falling.clear();
+    return lines;
+  }
+}
+
+/** The lines of an event on its device. */
+const rows: { readonly [K in EventKind]?: (slot: Slot, event: EventOf<K>) => string } = {
+  access: (slot, e) =>
+    slot.pulse('access') +
+    slot.set('access_write', e.op === 'write') +
+    slot.set('access_region', e.region) +
+    slot.set('access_offset', e.offset) +
+    slot.set('access_size', e.size) +
+    slot.set('access_value', e.value ?? 'x') +
+    (e.errno === undefined ? '' : slot.pulse('access_refused')),
+  dma: (slot, e) =>
+    slot.pulse('dma') + slot.set('dma_write', e.op === 'write') + slot.set('dma_iova', e.iova) + slot.set('dma_size', e.size),
+  'dma-refused': (slot, e) => slot.pulse('dma_refused') + slot.set('dma_write', e.op === 'write') + slot.set('dma_iova', e.iova),
+  interrupt: (slot, { irq, step, vector }) => {
+    const sent = step === 'raised' || step === 'delivered';
+    if (irq === 'intx') return step === 'raised' || step === 'lowered' ? slot.set('intx', step === 'raised') : '';
+    if (irq === 'err' || irq === 'req') return sent ? slot.pulse(irq) : '';
+    if (irq !== 'msi' && irq !== 'msix') return '';
+    return sent || step === 'pending' || step === 'dropped' ? slot.message(irq, vector, step === 'pending', sent) : '';
+  },
+  command: (slot, e) =>
+    slot.pulse('command') +
+    slot.set('command_name', e.name) +
+    slot.set('command_failed', e.status !== 'ok') +
+    slot.set('command_latency_ns', Math.round(e.latencyNs)),
+  wait: (slot, e) => slot.pulse('wait') + slot.set('wait_latency_ns', Math.round(e.latencyNs)),
+  message: (slot, { type, direction, twin, id }) => {
+    if (type === 'posted') return '';
+    const fromClient = (direction === 'to server') === (type === 'command');
+    const key = `${fromClient}${twin}${id}`;
+    if (type !== 'command') slot.requests.delete(key);
+    else if (slot.requests.size < 65_535) slot.requests.add(key);
+    return slot.set('requests', slot.requests.size);
+  },
+  enable: (slot, e) => slot.set('bus_master', e.busMaster) + slot.set('memory', e.memory),
+  power: (slot, e) => slot.set('power', e.state),
+  migration: (slot, e) => (e.errno === undefined ? slot.set('migration', e.to) : ''),
+  reset: (slot, e) => (e.errno === undefined ? slot.pulse('reset') : ''),
+};
+
+/** Signals of the dump itself: events that are missing, and those of devices without signals. */
+const OWN = [
+  { name: 'missing_events', id: identifier(0) },
+  { name: 'other_devices_events', id: identifier(1) },
+] as const;
+
+class VcdPrinter implements EventPrinter {
+  readonly #options: PrinterOptions;
+  #beganNs: number | null;
+  /** The time of the last change, in nanoseconds since the beginning. */
+  #ns = 0;
+  readonly #slots = new Map<string, Slot>();
+  readonly #spare: Slot[] = [];
+  /** The header is written. */
+  #named = false;
+  #missing = 0;
+  #others = 0;
+
+  constructor(options: PrinterOptions) {
+    this.#options = options;
+    this.#beganNs = options.beganNs ?? null;
+  }
+
+  begin(): string {
+    return '';
+  }
+
+  event(event: VfioEvent): string {
+    const header = this.#named ? '' : this.#header(event.kind === 'dropped' ? null : event.device);
+    this.#beganNs ??= event.timeNs;
+    const after = Math.round(event.timeNs - this.#beganNs);
+    // Files of others may go back in time, or jump.
+    const ns = Number.isSafeInteger(after) ? Math.max(this.#ns, after) : this.#ns;
+    const fallen = ns > this.#ns ? this.#fall() : '';
+    const changes = this.#changes(event);
+    if (changes === '') return header + fallen;
+    const time = ns > this.#ns ? `#${ns}\n` : '';
+    this.#ns = ns;
+    return header + fallen + time + changes;
+  }
+
+  end(): string {
+    return (this.#named ? '' : this.#header(null)) + this.#fall();
+  }
+
+  #changes(event: VfioEvent): string {
+    if (event.kind === 'dropped') {
+      this.#missing += event.count;
+      return change(64, this.#missing, OWN[0].id);
+    }
+    const taken = this.#slots.get(event.device);
+    const slot = taken ?? this.#spare.shift();
+    if (slot === undefined) return change(64, ++this.#others, OWN[1].id);
+    if (taken === undefined) this.#slots.set(event.device, slot);
+    const name = taken === undefined ? slot.set('name', event.device) : '';
+    return name + (rows[event.kind]?.(slot, event as never) ?? '');
+  }
+
+  /** Signals that are high for a moment fall. */
+  #fall(): string {
+    let lines = '';
+    for (const slot of this.#slots.values()) if (slot.falling.size > 0) lines += slot.fall();
+    return lines === '' ? '' : `#${++this.#ns}\n${lines}`;
+  }
+
+  #header(device: string | null): string {
+    this.#named = true;
+    const { devices = [], about } = this.#options;
+    const named = [...new Set([...devices.slice(0, NAMED_MAX - 1), ...(device === null ? [] : [device])])];
+    const scopes = new Set<string>();
+    const all: Slot[] = [];
+    const add = (name: string, of: string | null) => {
+      let scope = name;
+      for (let i = 2; scopes.has(scope); i++) scope = `${name}_${i}`;
+      scopes.add(scope);
+      const slot = new Slot(scope, of, OWN.length + all.length * signals.length);
+      all.push(slot);
+      return slot;
+    };
+    for (const each of named) this.#slots.set(each, add(scopeName(each), each));
+    for (let i = 1; i <= SPARE; i++) this.#spare.push(add(`device_${i}`, null));
+    return [
+      `$version ${word(about.program)} $end\n`,
+      '$timescale 1 ns $end\n',
+      '$scope module vfio $end\n',
+      ...OWN.map(({ name, id }) => `$var wire 64 ${id} ${name} [63:0] $end\n`),
+      ...all.map((slot) => slot.declarations()),
+      '$upscope $end\n$enddefinitions $end\n#0\n$dumpvars\n',
+      ...OWN.map(({ id }) => change(64, 0, id)),
+      ...all.map((slot) => slot.first()),
+      '$end\n',
+    ].join('');
+  }
+}
+
+export const vcd: EventFormat = {
+  name: 'vcd',
+  extensions: ['vcd'],
+  help: 'waves of interrupts, accesses, DMA and states, for GTKWave',
+  kinds: [...(Object.keys(rows) as EventKind[]), 'dropped'],
+  make: (options) => new VcdPrinter(options),
+};
