@@ -7,7 +7,11 @@ export const trace: CommandSpec = {
   arguments: [{ name: '<address>', help: 'the server, unix:PATH', kind: socket }],
   options: [
     { flags: '-l, --listen <path>', help: 'the socket that clients connect to instead', kind: file(), required: true },
-    { flags: '-w, --write <file>', help: 'keep the messages, with their data, in a file: pcapng for Wireshark, or as the name ends', kind: file() },
+    {
+      flags: '-w, --write <file>',
+      help: 'keep the messages, with their data, in a file: pcapng for Wireshark, or as the name ends',
+      kind: file(),
+    },
     { flags: '-q, --quiet', help: 'print no messages' },
   ],
   notes: ['The command runs until Ctrl-C, SIGTERM or SIGHUP.'],

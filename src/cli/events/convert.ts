@@ -10,6 +10,7 @@ import { Exit } from '../exit-codes.ts';
 import { interruptible } from '../interruptible.ts';
 import { grouped } from '../quantities.ts';
 import type { Terminal } from '../terminal.ts';
+import { lineOf } from '../trace/describe-message.ts';
 import { checkStdout, identityOf } from './event-files.ts';
 import { EventFilter, type FilterOptions } from './filter.ts';
 import { Output } from './output.ts';
@@ -96,7 +97,7 @@ async function convert(
   const begin = (): readonly [Output, EventPrinter] => {
     output ??= new Output(path);
     if (printer === null) {
-      printer = format.make({ about: events.about!, beganNs: filter.beganNs });
+      printer = format.make({ about: events.about!, beganNs: filter.beganNs, describe: lineOf });
       output.write(printer.begin());
     }
     return [output, printer];

@@ -11,6 +11,7 @@ import type { Logger } from '../../base/log.ts';
 import { EventStream } from '../../events/stream.ts';
 import type { EventsOptions, EventTarget } from '../event-options.ts';
 import type { Terminal } from '../terminal.ts';
+import { lineOf } from '../trace/describe-message.ts';
 
 /** Formats that a terminal can show. */
 const LINES = ['text', 'jsonl', 'vcd'];
@@ -45,7 +46,13 @@ export function writeEventFiles(
   const log: Logger = { log: (_level, text) => terminal.err(`warning: ${text}`) };
   const write = ({ path, format }: EventTarget, kinds?: readonly EventKind[]) =>
     undo.use(
-      writeEvents(stream, path, { log, data, ...(format === undefined ? {} : { format }), ...(kinds === undefined ? {} : { kinds }) }),
+      writeEvents(stream, path, {
+        log,
+        data,
+        describe: lineOf,
+        ...(format === undefined ? {} : { format }),
+        ...(kinds === undefined ? {} : { kinds }),
+      }),
     );
   for (const target of events) write(target, eventsKinds);
   if (record !== undefined) write({ path: record, format: 'jsonl' }, ['access', 'mapping']);

@@ -17,6 +17,15 @@ export interface Described {
   readonly text: string;
 }
 
+/** `->  #12 REGION_READ            CONFIG+0x0, 4 bytes`: an arrow to the server or back. */
+export function lineOf(event: MessageEvent): string {
+  const { direction, twin, id, command, type, descriptors } = event;
+  const arrow = direction === 'to server' ? '->' : '<-';
+  const what = `${command}${type === 'command' ? '' : ` ${type}`}`;
+  const along = descriptors === undefined ? '' : `  with ${descriptors}`;
+  return `${arrow}${twin ? ' twin' : ''}  #${String(id).padEnd(5)} ${what.padEnd(28)} ${describeEvent(event)}${along}`.trimEnd();
+}
+
 /** The payload of a message's event in words, with its data where the event has it. */
 export function describeEvent({ bytes, data, size }: MessageEvent): string {
   return describeMessage(data === undefined ? bytes : Buffer.concat([bytes, data]), size).text;

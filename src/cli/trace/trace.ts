@@ -2,7 +2,6 @@
  * `vfio trace`: a proxy at a socket of its own, whose stream of messages is printed line by line,
  * and kept in a file on request.
  */
-import type { MessageEvent } from '../../abi/event.ts';
 import { writeEvents } from '../../api/event-file.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { isFormatOfFile } from '../../events/printers/formats.ts';
@@ -11,7 +10,7 @@ import { EventStream } from '../../events/stream.ts';
 import { compressionOf } from '../../sys/compression.ts';
 import { UnixListener } from '../../sys/unix-listener.ts';
 import { checkIsSocketFile, UnixSocket } from '../../sys/unix-socket.ts';
-import { describeEvent } from './describe-message.ts';
+import { lineOf } from './describe-message.ts';
 import { MessageProxy } from './proxy.ts';
 
 export interface TraceOptions {
@@ -92,13 +91,4 @@ function formatOf(path: string): { readonly format?: string } {
   const compression = compressionOf(path);
   const plain = compression === null ? path : path.slice(0, -compression.ending.length);
   return isFormatOfFile(plain) ? {} : { format: 'pcapng' };
-}
-
-/** `->  #12 REGION_READ            CONFIG+0x0, 4 bytes`: an arrow to the server or back. */
-export function lineOf(event: MessageEvent): string {
-  const { direction, twin, id, command, type, descriptors } = event;
-  const arrow = direction === 'to server' ? '->' : '<-';
-  const what = `${command}${type === 'command' ? '' : ` ${type}`}`;
-  const along = descriptors === undefined ? '' : `  with ${descriptors}`;
-  return `${arrow}${twin ? ' twin' : ''}  #${String(id).padEnd(5)} ${what.padEnd(28)} ${describeEvent(event)}${along}`.trimEnd();
 }

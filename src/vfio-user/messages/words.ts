@@ -37,7 +37,7 @@ export function shownBytes(data: Uint8Array, size = data.length): string {
   return size <= SHOWN_BYTES ? `[${shown}]` : `[${shown} … ${size} bytes]`;
 }
 
-/** What the shape needs is in the part of the payload that is not there. */
+/** The shape needs a part of the payload that is not there. */
 function cut(): Error {
   return new Error('it was not captured in whole');
 }
