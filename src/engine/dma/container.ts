@@ -231,7 +231,7 @@ export class Container implements Disposable {
       this.events.emit('dma-unmap', { ...details, ...refusalOf(error) });
       throw error;
     }
-    this.events.emit('dma-unmap', { ...details, size });
+    this.events.emit('dma-unmap', size === details.size ? details : { ...details, size });
     return size;
   }
 

@@ -17,10 +17,15 @@ export interface MachineOptions {
   readonly allocate: MemoryAllocator;
   /** Models that the declaration names. */
   readonly models?: ModelRegistry;
+  /** Default: that of `events`, or the system's. */
   readonly clock?: Clock;
   /** Receives lines of the machine's own stream; a stream that is given has a log of its own. */
   readonly log?: Logger;
-  /** The stream to which the machine emits. Default: one of its own. */
+  /**
+   * The stream to which the machine emits; it stays the caller's. Events name the device, not the
+   * machine: machines with equal addresses are better off with a stream each. Default: one of its
+   * own.
+   */
   readonly events?: EventStream;
   readonly params?: Partial<EngineParams>;
   /** 4096 (default), 16384 or 65536. */
