@@ -3,9 +3,11 @@ import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { eventLines } from '../../../tests/kit/event-words.ts';
 import { alone, hostDrivers, openAll, testMachine, trio } from '../../../tests/kit/machines.ts';
+import { movable } from '../../../tests/kit/movable-model.ts';
 import { sriovRig, VF0 } from '../../../tests/kit/sriov-rig.ts';
 import { steps, World } from '../../../tests/properties/lifecycle.ts';
 import type { EventKind, VfioEvent } from '../../abi/event.ts';
+import { MigrationState } from '../../abi/vfio.ts';
 import { ManualClock } from '../../base/clock.ts';
 import { VfioError } from '../../base/errno.ts';
 import { EventStream } from '../../events/stream.ts';
@@ -47,6 +49,31 @@ it('S1-09 S2-41 from power-on to switching off', async () => {
   machine[Symbol.dispose]();
   expect(lines()).toEqual(['0000:00:01.0: driver none, was pcieport']);
   expect(eventLines(machineReader.take())).toEqual(['machine: power: on', 'machine: power: off']);
+});
+
+it('a life between a device’s driver and its machine: bind, open, map, reset, migrate, unbind, unplug', async () => {
+  const { machine } = testMachine({ devices: [{ at: '04.0', model: movable(), driver: null }] });
+  const bdf = '0000:00:04.0';
+  using reader = machine.events({ kinds: [...life, 'reset', 'migration'] });
+  machine.bind(bdf, 'vfio-pci');
+  const { device } = openAll(machine, bdf);
+  device.dma.map({ iova: 0n, memory: HeapMemory.allocate(4096) });
+  device.reset();
+  device.migration.setState(MigrationState.STOP);
+  device.migration.setState(MigrationState.RUNNING);
+  device.close();
+  await machine.unbind(bdf);
+  await machine.remove(bdf);
+  const steps = reader.take().map((event) => `${event.kind}${'step' in event ? ` ${event.step}` : ''}`);
+  const told = (...kinds: readonly string[]) => steps.filter((step) => kinds.some((kind) => step.startsWith(kind)));
+  expect(told('bind', 'plug')).toEqual(['bind', 'bind', 'plug removed']);
+  expect(told('group')).toEqual(['group opened', 'group attached', 'group detached', 'group closed']);
+  expect(told('open')).toEqual(['open opened', 'open opened', 'open closed']);
+  const order = ['bind', 'group opened', 'group attached', 'open opened', 'dma-map', 'migration', 'open closed', 'plug removed'];
+  const places = order.map((step) => steps.indexOf(step));
+  expect(places).toEqual([...places].sort((a, b) => a - b));
+  expect(places).not.toContain(-1);
+  expect(told('reset', 'migration').slice(-3)).toEqual(['migration', 'migration', 'reset']);
 });
 
 it('S2-41 the users of a function that goes are asked, and asked again', async () => {
