@@ -11,6 +11,7 @@ import { JsonLinesReader } from '../events/printers/json-lines-reader.ts';
 import type { EventSource } from '../events/source.ts';
 import { EventStream } from '../events/stream.ts';
 import { type EventFileOptions, writeEvents } from './event-file.ts';
+import { readEvents } from './recorded-events.ts';
 
 let folder: string;
 let stream: EventStream;
@@ -120,6 +121,17 @@ describe('writeEvents', () => {
     const part = eventsIn(zlib.gunzipSync(early, { finishFlush: 2 }));
     expect(part).toEqual(whole.slice(0, part.length));
     execFileSync('gzip', ['-t', path]);
+  });
+
+  it.skipIf(!('zstdCompressSync' in zlib))('.zst is read back, frame by frame', async () => {
+    const { path, file } = write('a.jsonl.zst');
+    for (let i = 0; i < 3000; i++) readBar(i);
+    while (statSync(path).size < 100) await turn();
+    source.note('info', 'x', 'the last');
+    file[Symbol.dispose]();
+    let events = 0;
+    for await (const _ of readEvents(path)) events++;
+    expect(events).toBe(3001);
   });
 
   it.skipIf('zstdCompressSync' in zlib)('.zst is an error that names the version of Node', () => {

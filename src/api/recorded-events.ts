@@ -1,7 +1,6 @@
 /** Events that were recorded as JSON lines, read back. */
 import { accessSync, constants, createReadStream, statSync } from 'node:fs';
 import { open as openFile } from 'node:fs/promises';
-import type { Readable } from 'node:stream';
 import type { VfioEvent } from '../abi/event.ts';
 import { VfioError } from '../base/errno.ts';
 import { formats } from '../events/printers/formats.ts';
@@ -73,7 +72,7 @@ export class RecordedEvents implements AsyncIterable<VfioEvent> {
   #named(cause: unknown): unknown {
     if (cause instanceof VfioError)
       return new VfioError(cause.code, `${this.#name}: ${cause.message}`, { ...(cause.fix === undefined ? {} : { fix: cause.fix }) });
-    if ((cause as { code?: string }).code?.startsWith('Z_') === true) {
+    if ((cause as { code?: string }).code?.match(/^Z(STD)?_/) != null) {
       return new VfioError('EINVAL', `${this.#name} is no file that was compressed as its name says`, { cause });
     }
     return fromNode(cause, `${this.#name} cannot be read`);
@@ -96,14 +95,8 @@ export function readEvents(path: string, { follow }: RecordedOptions = {}): Reco
   if (path === '-') return new RecordedEvents('standard input', () => process.stdin);
   const isFile = checkReadable(path);
   if (follow !== undefined && isFile) return new RecordedEvents(path, () => following(path, follow));
-  const decompressor = compression?.decompressor();
-  return new RecordedEvents(path, () => {
-    const file: Readable = createReadStream(path, { highWaterMark: CHUNK });
-    if (decompressor === undefined) return file;
-    file.on('error', (error) => decompressor.destroy(error));
-    decompressor.on('close', () => file.destroy());
-    return file.pipe(decompressor);
-  });
+  const decompress = compression?.decompressor() ?? ((file: AsyncIterable<Uint8Array>) => file);
+  return new RecordedEvents(path, () => decompress(createReadStream(path, { highWaterMark: CHUNK })));
 }
 
 function refuseOtherFormats(plain: string, path: string): void {

@@ -2,9 +2,10 @@
  * Compressed files that are written piece by piece. A file that breaks off behind a piece, as a
  * killed process leaves it, decompresses to all pieces before.
  */
-import type { Transform } from 'node:stream';
+import { Readable, type Transform } from 'node:stream';
 import * as zlib from 'node:zlib';
 import { VfioError } from '../base/errno.ts';
+import { ZstdFrames } from './zstd-frames.ts';
 
 export interface Compressor {
   /** The piece, compressed; with the first one the beginning of the file. */
@@ -19,11 +20,11 @@ export interface Compression {
   /** @throws VfioError EOPNOTSUPP when this version of Node cannot */
   compressor(): Compressor;
   /**
-   * Decompresses a file, also one that breaks off.
+   * Decompresses files, also those that break off.
    *
    * @throws VfioError EOPNOTSUPP when this version of Node cannot
    */
-  decompressor(): Transform;
+  decompressor(): (file: AsyncIterable<Uint8Array>) => AsyncIterable<Uint8Array>;
 }
 
 /** The part of node:zlib that came with Node 22.15. */
@@ -37,7 +38,7 @@ export const compressions: readonly Compression[] = [
   {
     ending: '.gz',
     compressor: () => new GzipCompressor(),
-    decompressor: () => zlib.createGunzip({ finishFlush: zlib.constants.Z_SYNC_FLUSH }),
+    decompressor: () => (file) => through(file, zlib.createGunzip({ finishFlush: zlib.constants.Z_SYNC_FLUSH })),
   },
   {
     ending: '.zst',
@@ -48,7 +49,7 @@ export const compressions: readonly Compression[] = [
     },
     decompressor() {
       const { createZstdDecompress, constants } = withZstd();
-      return createZstdDecompress({ finishFlush: constants.ZSTD_e_flush! });
+      return (file) => framesThrough(file, () => createZstdDecompress({ finishFlush: constants.ZSTD_e_flush! }));
     },
   },
 ];
@@ -56,6 +57,18 @@ export const compressions: readonly Compression[] = [
 /** The compression that the ending of a name says; null: none. */
 export function compressionOf(path: string): Compression | null {
   return compressions.find(({ ending }) => path.endsWith(ending)) ?? null;
+}
+
+function through(file: AsyncIterable<Uint8Array>, decompressor: Transform): AsyncIterable<Uint8Array> {
+  const input = Readable.from(file);
+  input.on('error', (error) => decompressor.destroy(error));
+  decompressor.on('close', () => input.destroy());
+  return input.pipe(decompressor);
+}
+
+async function* framesThrough(file: AsyncIterable<Uint8Array>, make: () => Transform): AsyncGenerator<Uint8Array, void, void> {
+  const frames = new ZstdFrames(file);
+  while (await frames.more()) yield* through(frames.parts(), make());
 }
 
 function withZstd(): Required<Zstd> {
