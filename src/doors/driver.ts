@@ -111,4 +111,5 @@ export type { AllocOptions, DmaBuffer, DriverDma } from '../drivers/kit/dma.ts';
 export { type AttachOptions, DriverDevice, type IrqSource, type UntilOptions } from '../drivers/kit/driver-device.ts';
 export type { Interrupts, WaitOptions } from '../drivers/kit/interrupts.ts';
 export { type LoggedRange, Migration, type MigrationStateName } from '../drivers/kit/migration.ts';
+export type { WaitEvents } from '../drivers/kit/wait-events.ts';
 export { EventStream, type EventStreamOptions } from '../events/stream.ts';
