@@ -393,6 +393,21 @@ export interface EventFlow extends AsyncIterable<VfioEvent>, Disposable {
   take(max?: number): VfioEvent[];
 }
 
+/**
+ * The words of an event that comes often: a command or a wait, of which only numbers differ. It is
+ * made once, and does not change.
+ */
+export type EventShape =
+  | {
+      readonly kind: 'command';
+      readonly name: string;
+      readonly queue?: string;
+      readonly status: string;
+      /** The names of at most four fields, whose values are numbers. */
+      readonly fields: readonly string[];
+    }
+  | { readonly kind: 'wait'; readonly what: string; readonly outcome: WaitEvent['outcome'] };
+
 /** Where a model or a driver emits events of its own device. */
 export interface EventPort {
   /**
@@ -406,4 +421,11 @@ export interface EventPort {
   watch(call: () => void): Disposable;
   /** @returns the event's `seq`; 0 when there was no reader */
   emit<K extends EventKind>(kind: K, details: EventDetails<K>): number;
+  /**
+   * Emit a command or a wait without making an object, for those that come by the hundred thousand.
+   *
+   * @param a `b`, `c`, `d`: the values of the shape's fields, in order
+   * @returns the event's `seq`; 0 when there was no reader
+   */
+  emitShaped(shape: EventShape, latencyNs: number, a?: number, b?: number, c?: number, d?: number): number;
 }

@@ -1,12 +1,13 @@
 /**
  * The memory of a stream: a ring of records. A record has ten numbers and at most one object. The
  * frequent kinds (access, dma, interrupt) are numbers alone, so that emitting them makes nothing;
- * the fields of the other kinds are the object.
+ * frequent commands and waits share an object that holds their words. The fields of the other kinds
+ * are the object.
  *
  * Readers keep positions of their own, and the writer never waits for them: who is slower than a
  * whole ring loses the oldest records.
  */
-import type { EventDetails, EventKind, VfioEvent } from '../abi/event.ts';
+import type { EventDetails, EventKind, EventShape, VfioEvent } from '../abi/event.ts';
 import { kindNames, kindNumbers } from './kinds.ts';
 
 /** Records of a ring; a power of two. */
@@ -21,6 +22,8 @@ const MESSAGE_HEADER_BYTES = 16;
 const STRIDE = 10;
 /** Where they are. The meaning of A to F depends on the kind. */
 const At = { TIME: 0, HOST: 1, CAUSE: 2, KIND: 3, A: 4, B: 5, C: 6, D: 7, E: 8, F: 9 } as const;
+/** F of a record whose object is the bytes of its DMA, or its shape. */
+const BESIDE = { bytes: 1, shape: 2 } as const;
 const KIND_SHIFT = 65_536;
 const WORD = 2 ** 32;
 
@@ -41,6 +44,9 @@ export const reasons = [
   'messages',
 ] as const;
 export const irqs = ['intx', 'msi', 'msix', 'err', 'req'] as const;
+
+/** An event without its head. */
+type EventBody = (EventDetails<'command'> & { readonly kind: 'command' }) | (EventDetails<'wait'> & { readonly kind: 'wait' });
 
 /** Of a record of `open`. */
 const nothing = {};
@@ -213,7 +219,7 @@ export class EventRing {
     numbers[at + At.B] = page;
     numbers[at + At.C] = byte;
     numbers[at + At.D] = size;
-    numbers[at + At.F] = 1;
+    numbers[at + At.F] = BESIDE.bytes;
     if (data !== null) this.#details[this.seq & (RING_RECORDS - 1)] = { data: this.#kept(data) };
     return this.seq;
   }
@@ -234,6 +240,31 @@ export class EventRing {
     numbers[at + At.B] = irq;
     numbers[at + At.C] = vector;
     numbers[at + At.D] = reason;
+    return this.seq;
+  }
+
+  /** A command or a wait: a shape, which many records share, and numbers. */
+  shaped(
+    timeNs: number,
+    hostNs: number,
+    cause: number,
+    name: number,
+    shape: EventShape,
+    latencyNs: number,
+    a: number,
+    b: number,
+    c: number,
+    d: number,
+  ): number {
+    const at = this.#begin(timeNs, hostNs, cause, kindNumbers[shape.kind], name);
+    const numbers = this.#numbers;
+    numbers[at + At.A] = latencyNs;
+    numbers[at + At.B] = a;
+    numbers[at + At.C] = b;
+    numbers[at + At.D] = c;
+    numbers[at + At.E] = d;
+    numbers[at + At.F] = BESIDE.shape;
+    this.#details[this.seq & (RING_RECORDS - 1)] = shape;
     return this.seq;
   }
 
@@ -265,10 +296,18 @@ export class EventRing {
     };
     const kind = kindNames[this.kindAt(seq)]!;
     const details = this.#details[slot];
+    if (details !== null && numbers[at + At.F] === BESIDE.shape) return { ...head, ...this.#shapedAt(at, details as EventShape) };
     // Numbers, and beside them at most the bytes of a DMA.
-    const packed = details === null || numbers[at + At.F] === 1;
+    const packed = details === null || numbers[at + At.F] === BESIDE.bytes;
     const event = { kind, ...head, ...(packed ? this.#unpacked(kind, at, withData) : {}), ...details } as VfioEvent;
     return withData && (event as WithData).data !== undefined ? event : withoutData(event);
+  }
+
+  #shapedAt(at: number, shape: EventShape): EventBody {
+    const latencyNs = this.#numbers[at + At.A]!;
+    if (shape.kind === 'wait') return { ...shape, latencyNs };
+    const fields = Object.fromEntries(shape.fields.slice(0, 4).map((field, i) => [field, this.#numbers[at + At.B + i]!]));
+    return { ...shape, fields, latencyNs };
   }
 
   #unpacked(kind: EventKind, at: number, withData: boolean): object {

@@ -12,7 +12,7 @@
  * events.cause = before;
  * ```
  */
-import type { EventDetails, EventKind, EventPort, VfioEvent } from '../abi/event.ts';
+import type { EventDetails, EventKind, EventPort, EventShape, VfioEvent } from '../abi/event.ts';
 import { errnoOf } from '../base/errno.ts';
 import type { LogLevel } from '../base/log.ts';
 import { rowOf } from './kinds.ts';
@@ -106,6 +106,19 @@ export class EventSource implements EventPort, Disposable {
     const { stream } = this;
     const ring = stream.begin();
     return ring === null ? 0 : ring.put(stream.timeNs, stream.hostNs, stream.cause, kind, this.#number, details);
+  }
+
+  /**
+   * Emit a command or a wait, without making an object.
+   *
+   * @param a `b`, `c`, `d`: the values of the shape's fields, in order
+   * @returns the event's `seq`; 0 while there is no reader
+   */
+  emitShaped(shape: EventShape, latencyNs: number, a = 0, b = 0, c = 0, d = 0): number {
+    if (!this.on) return 0;
+    const { stream } = this;
+    const ring = stream.begin();
+    return ring === null ? 0 : ring.shaped(stream.timeNs, stream.hostNs, stream.cause, this.#number, shape, latencyNs, a, b, c, d);
   }
 
   /**

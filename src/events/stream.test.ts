@@ -56,6 +56,24 @@ it('events carry number, device, the clock’s time, and the event that led to t
   ]);
 });
 
+it('commands and waits of a shape are like those with objects, and the shape is theirs together', () => {
+  const { stream, source } = make();
+  const read = { kind: 'command', name: 'Read', queue: 'I/O 1', status: 'ok', fields: ['cid', 'slba'] } as const;
+  const wait = { kind: 'wait', what: 'Read on I/O 1', outcome: 'done' } as const;
+  expect(source.emitShaped(read, 5, 1, 2)).toBe(0);
+  using reader = stream.read();
+  source.cause = 41;
+  source.emitShaped(read, 5, 1, 2 ** 50);
+  source.emitShaped(wait, 7);
+  source.emitShaped(read, 6, 2, 3);
+  const { fields: _, ...words } = read;
+  expect(bare(reader.take())).toEqual([
+    { ...head, ...words, seq: 1, cause: 41, fields: { cid: 1, slba: 2 ** 50 }, latencyNs: 5 },
+    { ...head, ...wait, seq: 2, cause: 41, latencyNs: 7 },
+    { ...head, ...words, seq: 3, cause: 41, fields: { cid: 2, slba: 3 }, latencyNs: 6 },
+  ]);
+});
+
 it('a read is seen once its value is known, before what it led to', () => {
   const { stream, source } = make();
   using reader = stream.read();

@@ -2,7 +2,7 @@
  * A driver's waits as events: for an interrupt, a condition, the end of a command. Without a reader
  * of events a wait looks at one flag.
  */
-import type { EventOf, EventPort } from '../../abi/event.ts';
+import type { EventOf, EventPort, EventShape } from '../../abi/event.ts';
 import type { Clock } from '../../base/clock.ts';
 import { VfioError } from '../../base/errno.ts';
 
@@ -49,6 +49,16 @@ export class WaitEvents {
     const before = events.cause;
     events.cause = cause;
     events.emit('wait', { what, outcome, latencyNs: this.#clock.nowNs() - sinceNs });
+    events.cause = before;
+  }
+
+  /** As `ended`, for a wait that comes often. @param shape made once */
+  endedAs(shape: EventShape, sinceNs: number, cause: number): void {
+    const events = this.#events;
+    if (sinceNs < 0 || !events.on) return;
+    const before = events.cause;
+    events.cause = cause;
+    events.emitShaped(shape, this.#clock.nowNs() - sinceNs);
     events.cause = before;
   }
 

@@ -1,8 +1,9 @@
 /**
  * The driver's waits for the commands of one queue, as events: `Read on I/O 1`. The controller may
  * be hardware, or behind a socket: so they are the commands as the driver sees them. Typed arrays:
- * nothing is allocated for a command while there is no reader.
+ * nothing is allocated for a command.
  */
+import type { EventShape } from '../../abi/event.ts';
 import { opcodeName } from '../../abi/nvme.ts';
 import { Status } from '../../abi/nvme-status.ts';
 import type { WaitEvents } from '../kit/wait-events.ts';
@@ -15,8 +16,8 @@ export class CommandWaits {
   /** By slot, -1 for a command that makes no event. */
   readonly #beganNs: Float64Array;
   readonly #opcodes: Uint8Array;
-  /** By opcode. */
-  readonly #words: string[] = [];
+  /** The waits that succeed, by opcode. */
+  readonly #done: EventShape[] = [];
 
   constructor(queueId: number, slots: number, events: WaitEvents) {
     this.#queueId = queueId;
@@ -37,22 +38,23 @@ export class CommandWaits {
 
   ended(slot: number, status: number): void {
     const since = this.#beganNs[slot]!;
-    if (since >= 0) this.#events.ended(this.#wordsOf(slot), status === Status.SUCCESS ? 'done' : 'failed', since, this.cause);
+    if (since < 0) return;
+    const opcode = this.#opcodes[slot]!;
+    if (status === Status.SUCCESS) this.#events.endedAs(this.#done[opcode] ?? this.#shape(opcode), since, this.cause);
+    else this.#events.ended(this.#wordsOf(opcode), 'failed', since, this.cause);
   }
 
   failed(slot: number, error: Error): void {
-    const since = this.#beganNs[slot]!;
-    if (since >= 0) this.#events.failed(this.#wordsOf(slot), error, since);
+    this.#events.failed(this.#wordsOf(this.#opcodes[slot]!), error, this.#beganNs[slot]!);
   }
 
-  #wordsOf(slot: number): string {
-    const opcode = this.#opcodes[slot]!;
-    return this.#words[opcode] ?? this.#name(opcode);
+  #shape(opcode: number): EventShape {
+    const shape: EventShape = { kind: 'wait', what: this.#wordsOf(opcode), outcome: 'done' };
+    this.#done[opcode] = shape;
+    return shape;
   }
 
-  #name(opcode: number): string {
-    const words = `${opcodeName(opcode, this.#queueId === 0)} on ${this.#queueId === 0 ? 'admin' : `I/O ${this.#queueId}`}`;
-    this.#words[opcode] = words;
-    return words;
+  #wordsOf(opcode: number): string {
+    return `${opcodeName(opcode, this.#queueId === 0)} on ${this.#queueId === 0 ? 'admin' : `I/O ${this.#queueId}`}`;
   }
 }

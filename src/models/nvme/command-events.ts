@@ -5,12 +5,17 @@
  * cause as a number, so nothing is allocated for them.
  */
 import type { DeviceHost, DmaPort } from '../../abi/device-host.ts';
-import type { EventPort } from '../../abi/event.ts';
+import type { EventPort, EventShape } from '../../abi/event.ts';
 import { AdminOpcode, NvmOpcode, opcodeName } from '../../abi/nvme.ts';
 import { Status, statusName } from '../../abi/nvme-status.ts';
 import type { Command } from './command.ts';
 import { RungEntries, UNSEEN } from './rung-entries.ts';
 import type { SubmissionQueue } from './submission-queue.ts';
+
+const OK = 'ok';
+/** CDW11 of a first block that a double holds exactly is below it. */
+const HIGH_MAX = 2 ** 21;
+const ranged = ['cid', 'nsid', 'slba', 'blocks'];
 
 type Fields = Readonly<Record<string, number | bigint>>;
 
@@ -33,7 +38,8 @@ const namespaceOnly = (dw: Uint32Array): Fields => ({ nsid: dw[1]! });
 export class CommandEvents {
   readonly port: EventPort;
   readonly #clock: DeviceHost['clock'];
-  readonly #queueNames: string[] = ['admin'];
+  /** Of I/O commands that succeed, by queue and opcode. */
+  readonly #shapes: EventShape[] = [];
 
   constructor({ events, clock }: Pick<DeviceHost, 'events' | 'clock'>) {
     this.port = events;
@@ -79,7 +85,7 @@ export class CommandEvents {
    * @returns its event; 0: a reader was not there for all of it
    */
   ended(command: Command, status: number): number {
-    return this.#emit(command, status === Status.SUCCESS ? 'ok' : statusName(status));
+    return this.#emit(command, status === Status.SUCCESS ? OK : statusName(status));
   }
 
   /** `command` never ends: `why`. */
@@ -118,42 +124,64 @@ export class CommandEvents {
   }
 
   #emit(command: Command, status: string): number {
-    const { sinceNs, queueId, opcode, cause } = command;
+    const { sinceNs, cause } = command;
     if (sinceNs < 0) return 0;
     command.sinceNs = UNSEEN;
     const { port } = this;
     const before = port.cause;
     port.cause = cause;
-    const queue = this.#queueNames[queueId] ?? this.#nameQueue(queueId);
-    const latencyNs = this.#clock.nowNs() - sinceNs;
-    const seq = port.emit('command', { name: opcodeName(opcode, queueId === 0), queue, fields: fieldsOf(command), status, latencyNs });
+    const seq = this.#emitAs(command, status, this.#clock.nowNs() - sinceNs);
     port.cause = before;
     return seq;
   }
 
-  #nameQueue(id: number): string {
-    const name = `I/O ${id}`;
-    this.#queueNames[id] = name;
-    return name;
+  #emitAs(command: Command, status: string, latencyNs: number): number {
+    const { port } = this;
+    const { queueId, opcode, dw } = command;
+    if (status === OK && queueId !== 0 && dw[11]! < HIGH_MAX) {
+      const shape = this.#shapes[queueId * 256 + opcode] ?? this.#shape(queueId, opcode);
+      return port.emitShaped(shape, latencyNs, command.id, dw[1], third(opcode, dw), (dw[12]! & 0xffff) + 1);
+    }
+    const queue = this.#queueName(queueId);
+    return port.emit('command', { name: opcodeName(opcode, queueId === 0), queue, fields: fieldsOf(command), status, latencyNs });
+  }
+
+  #shape(queueId: number, opcode: number): EventShape {
+    const queue = this.#queueName(queueId);
+    const shape: EventShape = { kind: 'command', name: opcodeName(opcode, false), queue, status: OK, fields: ioFieldsOf(opcode) };
+    this.#shapes[queueId * 256 + opcode] = shape;
+    return shape;
+  }
+
+  #queueName(id: number): string {
+    return id === 0 ? 'admin' : `I/O ${id}`;
   }
 }
 
 function fieldsOf({ dw, id, opcode, queueId }: Command): Fields {
   if (queueId === 0) return { cid: id, ...(adminFields[opcode] ?? namespaceOnly)(dw) };
+  const slba = dw[11]! < HIGH_MAX ? third(opcode, dw) : (BigInt(dw[11]!) << 32n) | BigInt(dw[10]!);
+  const values = [id, dw[1]!, ioFieldsOf(opcode) === ranged ? slba : third(opcode, dw), (dw[12]! & 0xffff) + 1];
+  return Object.fromEntries(ioFieldsOf(opcode).map((field, i) => [field, values[i]!]));
+}
+
+/** Fields of I/O commands: the first of identifier, namespace, `third`, number of blocks. */
+function ioFieldsOf(opcode: number): readonly string[] {
   switch (opcode) {
     case NvmOpcode.READ:
     case NvmOpcode.WRITE:
     case NvmOpcode.COMPARE:
     case NvmOpcode.WRITE_ZEROES:
     case NvmOpcode.VERIFY:
-      return { cid: id, nsid: dw[1]!, slba: lbaOf(dw[10]!, dw[11]!), blocks: (dw[12]! & 0xffff) + 1 };
+      return ranged;
     case NvmOpcode.DATASET_MANAGEMENT:
-      return { cid: id, nsid: dw[1]!, ranges: (dw[10]! & 0xff) + 1 };
+      return ['cid', 'nsid', 'ranges'];
     default:
-      return { cid: id, nsid: dw[1]! };
+      return ['cid', 'nsid'];
   }
 }
 
-function lbaOf(low: number, high: number): number | bigint {
-  return high < 2 ** 21 ? high * 2 ** 32 + low : (BigInt(high) << 32n) | BigInt(low);
+/** The first block, or the number of ranges. CDW11 is below `HIGH_MAX`. */
+function third(opcode: number, dw: Uint32Array): number {
+  return opcode === NvmOpcode.DATASET_MANAGEMENT ? (dw[10]! & 0xff) + 1 : dw[11]! * 2 ** 32 + dw[10]!;
 }
