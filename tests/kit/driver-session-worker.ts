@@ -5,10 +5,13 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { ManualClock } from '../../src/base/clock.ts';
 import { DriverDevice } from '../../src/drivers/kit/driver-device.ts';
+import { EventStream } from '../../src/events/stream.ts';
 import { VfioUserDevice } from '../../src/vfio-user/client.ts';
 import { sessions } from './driver-sessions.ts';
 
 const { path, session } = workerData as { readonly path: string; readonly session: keyof typeof sessions };
+const events = new EventStream();
+const reader = events.read({ kinds: ['message'], data: true });
 const port = parentPort!;
 const clock = new ManualClock();
 
@@ -21,9 +24,9 @@ async function pass(ms: number): Promise<void> {
   });
 }
 
-const dev = DriverDevice.attach(VfioUserDevice.connect(path, { keepAlive: true }), { clock });
+const dev = DriverDevice.attach(VfioUserDevice.connect(path, { keepAlive: true, events }), { clock });
 await sessions[session].run(dev, pass);
-port.postMessage({ pass: null });
+port.postMessage({ pass: null, messages: reader.take() });
 await new Promise((resolve) => port.once('message', resolve));
 dev[Symbol.dispose]();
 port.close();

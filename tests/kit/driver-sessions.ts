@@ -7,6 +7,7 @@ import { edu } from '../../src/models/edu/edu.ts';
 import { nvme } from '../../src/models/nvme/nvme.ts';
 import { MemoryStorage } from '../../src/models/storage/memory-storage.ts';
 import type { DeviceModel } from '../../src/pci/declaration.ts';
+import { HeapMemory } from '../../src/sys/fake.ts';
 
 /** The device and its driver are both that much older afterwards, and have done all that is due. */
 export type Pass = (ms: number) => Promise<void>;
@@ -44,6 +45,19 @@ export const sessions = {
       } catch (error) {
         if (!(error instanceof VfioError)) throw error;
       }
+    },
+  },
+  /** DMA to memory that the driver does not share: the device reaches it by messages. */
+  remote: {
+    model: () => edu({ dmaMs: 2 }),
+    async run(dev, pass) {
+      using driver = new EduDriver(dev);
+      using memory = HeapMemory.allocate(8192);
+      memory.windows[0]!.set(bytes);
+      dev.device.dma.map({ iova: 0x1_0000n, memory });
+      await within(driver.copyToDevice(0x1_0000n, 4096), pass, 5);
+      await within(driver.copyFromDevice(0x1_1000n, 4096), pass, 5);
+      dev.device.dma.unmap(0x1_0000n, 8192n);
     },
   },
   /** Initialisation, Identify, writes and reads with two queues. */
