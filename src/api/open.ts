@@ -26,6 +26,8 @@ export interface OpenOptions {
    * with its memory in `adopted`. `open` then refuses any other device.
    */
   readonly adopt?: boolean;
+  /** For a server: see `VfioUserOptions.spin`. Default: true. */
+  readonly spin?: boolean;
   /**
    * The clock of timeouts, and of the model for `sim:` addresses. Default: that of `events`, or the
    * machine's.
@@ -92,6 +94,7 @@ export async function open(address: string | DeviceModel, given: OpenOptions = {
         ...(options.events === undefined ? {} : { events: options.events }),
         ...(options.token === undefined ? {} : { token: options.token }),
         adopt: options.adopt ?? false,
+        ...(options.spin === undefined ? {} : { spin: options.spin }),
       });
       return DriverDevice.attach(device, { ...forDriver(options), adopted: device.adopted });
     }

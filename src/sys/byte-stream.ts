@@ -14,11 +14,6 @@ export const END_OF_STREAM = 0;
 export interface ListenOptions {
   /** Whether this listener keeps the process alive. Default: it does not. */
   readonly keepAlive?: boolean;
-  /**
-   * Between two calls, look for the next message again and again before the thread sleeps, while
-   * that pays. Default: false.
-   */
-  readonly spins?: boolean;
 }
 
 /**
@@ -26,6 +21,11 @@ export interface ListenOptions {
  * ends its listeners. It is idempotent, and a callback may do it.
  */
 export interface ByteStream extends Disposable {
+  /**
+   * Whether waits for the peer look again and again before the thread sleeps, while that pays
+   * (native/spin.c). Absent: the stream cannot.
+   */
+  spins?: boolean;
   /**
    * Send bytes [start, end). The kernel duplicates the descriptors and sends them with the first
    * byte; the caller keeps its own. Descriptors have gone as soon as one byte has, so the caller

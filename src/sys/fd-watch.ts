@@ -37,11 +37,11 @@ export class FdWatch implements Disposable {
    * `onReadable` as `ByteStream.listen` says.
    * @throws VfioError EBUSY when the stream has a listener; EBADF once closed
    */
-  listen(onReadable: () => unknown, options: ListenOptions = {}): Disposable {
+  listen(onReadable: () => unknown, options: ListenOptions = {}, spins = false): Disposable {
     const fd = this.#fd.number;
     if (this.#reader !== null) throw new VfioError('EBUSY', 'this stream has a listener already');
     const reader: Reader = { callback: onReadable, keepAlive: options.keepAlive ?? false, turn: null };
-    const started = this.#sys.watchStart(fd, Sys.READABLE, onReadable, options.spins ?? false);
+    const started = this.#sys.watchStart(fd, Sys.READABLE, onReadable, spins);
     this.#reader = reader;
     if (started === -1) this.#nextTurn(reader);
     else if (started < 0) this.#reader = null;
@@ -128,7 +128,7 @@ export class FdWatch implements Disposable {
  */
 const WAIT_SLICE_MS = 200;
 
-/** `ByteStream.wait` of one descriptor. @param spins as in `ListenOptions` */
+/** `ByteStream.wait` of one descriptor. @param spins as `ByteStream.spins` */
 export function waitFor(fd: OwnedFd, events: number, timeoutMs: number, spins = false): boolean {
   if (typeof timeoutMs !== 'number' || Number.isNaN(timeoutMs)) throw new VfioError('EINVAL', `the timeout is ${String(timeoutMs)}`);
   const sys = addon();

@@ -90,10 +90,6 @@ export function takeOver(number: number): OwnedFd {
 
 export class UnixSocket implements ByteStream {
   readonly carriesFds = true;
-  /**
-   * Waits for the peer look again and again before the thread sleeps, while that pays
-   * (native/spin.c).
-   */
   spins = true;
   readonly #fd: OwnedFd;
   readonly #sys: Addon = addon();
@@ -249,7 +245,7 @@ export class UnixSocket implements ByteStream {
   }
 
   listen(onReadable: () => boolean, options?: ListenOptions): Disposable {
-    return this.#watch.listen(onReadable, { spins: this.spins, ...options });
+    return this.#watch.listen(onReadable, options, this.spins);
   }
 
   onWritable(callback: () => void): Disposable {

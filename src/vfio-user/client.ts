@@ -181,6 +181,7 @@ export class VfioUserDevice implements Device, RegionOwner {
     if (typeof target === 'string') checkNotOurselves(target);
     using undo = new Cleanup();
     const stream = undo.use(typeof target === 'string' ? UnixSocket.connect(target) : target);
+    if (stream.spins !== undefined) stream.spins = options.spin ?? true;
     const messages = new MessageEvents(source);
     const maxDataBytes = CapabilityDefaults.MAX_DATA_XFER_SIZE;
     const connection = undo.use(new ClientConnection(stream, { name, timeoutMs: options.timeoutMs ?? 10_000, maxDataBytes, messages }));

@@ -28,6 +28,11 @@ export interface ServerLimits {
    * until it has taken them.
    */
   readonly maxQueuedBytes: number;
+  /**
+   * Whether the server's thread looks for the client's next message for up to 50 µs before it
+   * sleeps, while that pays (native/spin.c). Default: true.
+   */
+  readonly spin: boolean;
   /** From the connection to VERSION. */
   readonly handshakeTimeoutMs: number;
   /** A message that began to arrive must be whole after so long. */
@@ -56,6 +61,7 @@ const defaultLimits: ServerLimits = {
   anyFile: false,
   maxSparseBytes: Number.POSITIVE_INFINITY,
   maxQueuedBytes: 4 * 2 ** 20,
+  spin: true,
   handshakeTimeoutMs: 10_000,
   messageTimeoutMs: 30_000,
   stallTimeoutMs: 60_000,
@@ -67,9 +73,11 @@ const defaultLimits: ServerLimits = {
 /** @throws VfioError EINVAL for a limit out of range */
 export function checkLimits(given: Partial<ServerLimits>): ServerLimits {
   const limits = { ...defaultLimits, ...given };
-  const { anyFile, maxSparseBytes, ...numbers } = limits;
+  const { anyFile, maxSparseBytes, spin, ...numbers } = limits;
   if (maxSparseBytes !== Number.POSITIVE_INFINITY) checkIndex(maxSparseBytes, Number.MAX_SAFE_INTEGER, 'limit maxSparseBytes');
-  if (typeof anyFile !== 'boolean') throw new VfioError('EINVAL', `limit anyFile is ${String(anyFile)}; give true or false`);
+  for (const [name, value] of Object.entries({ anyFile, spin })) {
+    if (typeof value !== 'boolean') throw new VfioError('EINVAL', `limit ${name} is ${String(value)}; give true or false`);
+  }
   for (const [name, value] of Object.entries(numbers)) checkIndex(value, Number.MAX_SAFE_INTEGER, `limit ${name}`);
   checkIndex(limits.maxDataBytes - 1, 64 * 2 ** 20 - 1, 'limit maxDataBytes - 1');
   return limits;

@@ -48,6 +48,10 @@ export const serve: CommandSpec = {
       help: 'how much memory without pages a client may map in all, or unlimited: the server allocates those pages and pays for them',
       kind: orUnlimited(size),
     },
+    {
+      flags: '--no-spin',
+      help: 'sleep at once when a client has nothing to say: slower answers, and no processor time before the sleep',
+    },
     { flags: '--no-manage', help: 'leave out the second socket, PATH.manage, through which vfio migrate moves the device' },
     ...eventOptions,
     {

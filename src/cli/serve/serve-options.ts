@@ -20,6 +20,7 @@ export interface ServeOptions extends EventsOptions {
   readonly mediator?: readonly string[];
   readonly manage?: boolean;
   readonly allowAnyFile?: boolean;
+  readonly spin?: boolean;
   readonly maxSparse?: number;
   /** Those of `deviceOptions`, under the names that models have for them. */
   readonly [name: string]: unknown;
@@ -45,8 +46,8 @@ export async function mediatorsOf({ mediator }: ServeOptions): Promise<{ readonl
   return mediator === undefined ? {} : { mediators: await importMediators(mediator) };
 }
 
-export function clientLimits({ allowAnyFile, maxSparse }: ServeOptions): Partial<ServerLimits> {
-  return { anyFile: allowAnyFile ?? false, ...(maxSparse === undefined ? {} : { maxSparseBytes: maxSparse }) };
+export function clientLimits({ allowAnyFile, maxSparse, spin = true }: ServeOptions): Partial<ServerLimits> {
+  return { anyFile: allowAnyFile ?? false, spin, ...(maxSparse === undefined ? {} : { maxSparseBytes: maxSparse }) };
 }
 
 /** Log lines of level info appear, too: they report clients that come and go. */

@@ -15,6 +15,11 @@ export interface VfioUserOptions {
    * one. Default: 10000.
    */
   readonly timeoutMs?: number;
+  /**
+   * Whether a request looks for its answer for up to 50 µs before the thread sleeps, while that
+   * pays. Default: true.
+   */
+  readonly spin?: boolean;
   /** Whether the connection keeps the process alive. Default: false. */
   readonly keepAlive?: boolean;
   /**

@@ -58,6 +58,7 @@ export class ServerChannel implements Disposable {
     const { stream, limits } = options;
     this.#options = options;
     this.stream = stream;
+    if (stream.spins !== undefined) stream.spins = limits.spin;
     this.events = options.events;
     const sizes = new MessageSizes(limits.maxDataBytes);
     this.reader = new FrameReader(stream, { maxMessageBytes: limits.maxDataBytes + OVERHEAD_BYTES, sizes, maxFds: limits.maxMsgFds });
