@@ -155,6 +155,25 @@ describe('a slow reader', () => {
   });
 });
 
+it('a call under pressure that fails is its author’s error, and nothing of the device fails', async () => {
+  const { stream, source } = make();
+  const errors: unknown[] = [];
+  const before = process.listeners('uncaughtException');
+  process.removeAllListeners('uncaughtException');
+  process.on('uncaughtException', (error) => errors.push((error as Error).message));
+  try {
+    using _reader = stream.read({}, () => {
+      throw new Error('no');
+    });
+    for (let i = 0; i < RING_RECORDS / 2 + 1; i++) source.interrupt(Step.raised, Irq.msi, 0);
+    await new Promise(setImmediate);
+  } finally {
+    process.removeAllListeners('uncaughtException');
+    for (const listener of before) process.on('uncaughtException', listener);
+  }
+  expect(errors).toEqual(['no']);
+});
+
 describe('for await', () => {
   it('gives events as they come, and leaving the loop ends the reader', async () => {
     const { stream, source } = make();

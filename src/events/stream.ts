@@ -5,6 +5,7 @@
  */
 import type { EventDetails, EventKind, EventOptions } from '../abi/event.ts';
 import { type Clock, SystemClock } from '../base/clock.ts';
+import { callForeign, surface } from '../base/foreign.ts';
 import { type Logger, silentLogger } from '../base/log.ts';
 import { EventReader } from './reader.ts';
 import { ReportLog } from './report-log.ts';
@@ -184,7 +185,7 @@ export class EventStream implements Disposable {
 
   #press(ring: EventRing): void {
     this.#alarm = Number.POSITIVE_INFINITY;
-    for (const reader of this.#readers) if (ring.seq - reader.position >= PRESSURE_RECORDS) reader.onPressure?.();
+    for (const reader of this.#readers) if (ring.seq - reader.position >= PRESSURE_RECORDS) pressed(reader);
     this.#setAlarm();
     // A read whose model emits without end keeps every reader waiting.
     this.#alarm = Math.max(this.#alarm, ring.seq + 1024);
@@ -203,4 +204,13 @@ export class EventStream implements Disposable {
     this.#log[Symbol.dispose]();
     for (const reader of [...this.#readers]) reader.end();
   }
+}
+
+/** A failure of the callback is its author's, and not of the device in whose access it runs. */
+function pressed(reader: EventReader): void {
+  callForeign(
+    'a reader under pressure',
+    () => reader.onPressure?.(),
+    (_what, error) => surface(error),
+  );
 }

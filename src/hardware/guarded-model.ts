@@ -13,9 +13,10 @@ const absent: Model = { read: () => 0xffff_ffff, write: () => {}, reset: () => {
 
 const ALL_ONES_64 = 0xffff_ffff_ffff_ffffn;
 
+/** How the source counts failures of the model. */
+const FAILED = 'model failed';
+
 export class GuardedModel {
-  /** Failures so far: each is a bug of the model. */
-  errors = 0;
   /** A function of its own, which reports the model's failures. */
   readonly failed: Failed = (what, error) => this.fail(what, error);
   readonly #bdf: string;
@@ -28,6 +29,11 @@ export class GuardedModel {
     this.#bdf = bdf;
     this.#name = name;
     this.#events = events;
+  }
+
+  /** Failures so far: each is a bug of the model. */
+  get errors(): number {
+    return this.#events.counted(FAILED);
   }
 
   /** Null before a model is attached, and after it is gone. */
@@ -135,7 +141,7 @@ export class GuardedModel {
 
   /** Count and log a failure of the model in `what`. */
   fail(what: string, error: unknown): void {
-    this.errors++;
+    this.#events.count(FAILED);
     this.#events.note('error', `model ${what}`, `${this.#bdf}: the model ${this.#name} failed in ${what}: ${textOf(error)}`);
   }
 

@@ -3,6 +3,7 @@ import { DeviceRig, plain, resettable, setCommand } from '../../../tests/kit/dev
 import { errnoFrom } from '../../../tests/kit/errno.ts';
 import { eventfds } from '../../../tests/kit/interrupt-rig.ts';
 import { eventsOf, linesOf } from '../../../tests/kit/seen.ts';
+import { PF, sriovRig, VF0, VF1 } from '../../../tests/kit/sriov-rig.ts';
 import type { EventKind } from '../../abi/event.ts';
 import { Command } from '../../abi/pci.ts';
 import { Feature, IrqIndex } from '../../abi/vfio.ts';
@@ -174,6 +175,16 @@ it('an error (AER) is an event, and the cause of ERR and of the recovery’s res
   }, ['error', 'interrupt', 'reset']);
   expect(lines).toEqual(['reports a fatal PCI Express error', 'ERR delivered (by 0)', 'reset by recovery (flr) (by 0)']);
   expect(rig.logged).toContain('warn: 0000:00:04.0: reports a fatal PCI Express error');
+});
+
+it('a PF’s reset takes its VFs along: each has the event', () => {
+  const { machine } = sriovRig();
+  machine.setNumVfs(PF, 2);
+  const events = eventsOf(machine.context.stream, () => machine.function(PF).host.functionReset(), ['reset']);
+  expect(events).toMatchObject([
+    { device: VF0, by: 'physical function' },
+    { device: VF1, by: 'physical function' },
+  ]);
 });
 
 it('notes about a function come from it', () => {

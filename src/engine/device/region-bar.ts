@@ -120,7 +120,7 @@ export class BarRegion extends FileRegion {
       this.#gate();
       done += this.#windows === null ? this.#readOne(offset + done, run, into, done) : this.#copy(offset + done, run, into, done, false);
     }
-    if (this.plain && this.events.on) this.seeMemory(false, offset, into.subarray(0, count));
+    if (this.events.on && this.plain) this.seeMemory(false, offset, into.subarray(0, count));
     return count;
   }
 
@@ -137,7 +137,7 @@ export class BarRegion extends FileRegion {
       this.#gate();
       done += this.#windows === null ? this.#writeOne(offset + done, run, from, done) : this.#copy(offset + done, run, from, done, true);
     }
-    if (this.plain && this.events.on) this.seeMemory(true, offset, from.subarray(0, count));
+    if (this.events.on && this.plain) this.seeMemory(true, offset, from.subarray(0, count));
     return count;
   }
 

@@ -106,18 +106,22 @@ export class ConfigRegion extends FileRegion {
     events.cause = seq;
     try {
       const done = write ? vconfig.write(offset, bytes) : vconfig.read(offset, bytes);
-      this.#verdicts ??= new ConfigVerdicts(vconfig.map);
-      const { verdict, rule } = this.#verdicts.of(write, offset, bytes.length);
-      const access = { write, region: this.info.index, offset, size: bytes.length, bytes };
-      events.end(seq, 'access', accessDetails(access, verdict, rule));
+      this.#end(seq, write, offset, bytes);
       return done;
     } catch (error) {
       // Outside of config space: the refusal is the event.
-      events.withdraw(seq);
+      if (!events.withdraw(seq)) this.#end(seq, write, offset, bytes);
       throw error;
     } finally {
       events.cause = before;
     }
+  }
+
+  #end(seq: number, write: boolean, offset: number, bytes: Uint8Array): void {
+    this.#verdicts ??= new ConfigVerdicts(this.vconfig.map);
+    const { verdict, rule } = this.#verdicts.of(write, offset, bytes.length);
+    const access = { write, region: this.info.index, offset, size: bytes.length, bytes };
+    this.events.end(seq, 'access', accessDetails(access, verdict, rule));
   }
 }
 

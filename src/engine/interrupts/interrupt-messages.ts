@@ -59,6 +59,8 @@ export class MessageInterrupts implements IrqListener {
   readonly #msixAt: number;
   readonly #msiMaskAt: number;
   #kind: MessageKind | null = null;
+  /** The newest kind, as events have it. */
+  #irq = 0;
   /**
    * Vectors that the kind was enabled with; MSI-X may have added others since, see
    * `MsixTable.isRouted`.
@@ -120,11 +122,6 @@ export class MessageInterrupts implements IrqListener {
     } else sink.deliver(this.#irq, vector);
   }
 
-  /** The kind, as events have it. */
-  get #irq(): number {
-    return this.#kind === 'msix' ? Irq.msix : Irq.msi;
-  }
-
   // --- SET_IRQS
 
   /** @param idle no interrupt type is enabled on the device */
@@ -160,6 +157,7 @@ export class MessageInterrupts implements IrqListener {
     if (wanted > available) return available;
     this.#checkSinks(count, sinks);
     this.#kind = kind;
+    this.#irq = Irq[kind];
     this.#initial = wanted;
     this.#allocated = wanted;
     this.#sinks = new Array<GuardedSink | null>(wanted).fill(null);
