@@ -16,6 +16,12 @@ export function regionName(index: number): string {
   return index === RegionIndex.ROM ? 'ROM' : index === RegionIndex.CONFIG ? 'config space' : `region ${index}`;
 }
 
+const nothing = new Uint8Array(0);
+
+function offsetOf(offset: number): number {
+  return Number.isSafeInteger(offset) ? offset : 0;
+}
+
 export abstract class FileWindow implements Region {
   readonly info: RegionInfo;
   /** Buffers for accesses of a register's width, by width, and whether one is in use. */
@@ -41,7 +47,10 @@ export abstract class FileWindow implements Region {
   /** As `readBytes`, for a write. */
   protected abstract writeBytes(offset: number, from: Uint8Array): number;
 
-  /** An access fails with `error`: for subclasses that emit events. `from`: null for a read. */
+  /**
+   * An access fails with `error`: for subclasses that emit events. `from`: null for a read. An
+   * offset or a buffer that is none is 0, or empty.
+   */
   protected refused(_offset: number, _size: number, _from: Uint8Array | null, _error: unknown): void {}
 
   read(offset: number, into: Uint8Array): number {
@@ -51,7 +60,7 @@ export abstract class FileWindow implements Region {
       this.#checkOffset(offset);
       return this.readBytes(offset, into);
     } catch (error) {
-      this.refused(offset, into?.length, null, error);
+      this.refused(offsetOf(offset), into instanceof Uint8Array ? into.length : 0, null, error);
       throw error;
     }
   }
@@ -63,7 +72,8 @@ export abstract class FileWindow implements Region {
       this.#checkOffset(offset);
       return this.writeBytes(offset, from);
     } catch (error) {
-      this.refused(offset, from?.length, from, error);
+      const bytes = from instanceof Uint8Array ? from : nothing;
+      this.refused(offsetOf(offset), bytes.length, bytes, error);
       throw error;
     }
   }
@@ -160,7 +170,7 @@ export abstract class FileWindow implements Region {
       this.#checkOffset(offset);
       throw this.pastEnd(offset, bytes.length);
     } catch (error) {
-      this.refused(offset, bytes.length, read ? null : bytes, error);
+      this.refused(offsetOf(offset), bytes.length, read ? null : bytes, error);
       throw error;
     }
   }

@@ -38,7 +38,10 @@ export abstract class MappedWindow implements RegionMapping {
    * @throws BusError where a C program gets SIGBUS
    */
   protected abstract fault(offset: number, width: number): void;
-  /** An access fails with `error`: for subclasses that emit events. `value`: null for a read. */
+  /**
+   * An access fails with `error`: for subclasses that emit events. `value`: null for a read. An
+   * offset that is none is 0.
+   */
   protected refused(_offset: number, _width: Width | 8, _value: number | null, _error: unknown): void {}
   /** An access behind the region's end: reads give ones. `value`: null for a read. */
   protected beyond(_offset: number, _width: Width, _value: number | null): void {}
@@ -143,7 +146,7 @@ export abstract class MappedWindow implements RegionMapping {
       }
       this.fault(offset, width);
     } catch (error) {
-      this.refused(offset, width, value, error);
+      this.refused(Number.isSafeInteger(offset) ? offset : 0, width, value, error);
       throw error;
     }
   }

@@ -45,6 +45,14 @@ export interface SourceStream {
   forget(source: EventSource): void;
 }
 
+/** The longest reason: an error may quote its arguments. */
+const REASON_LENGTH = 500;
+
+/** An error as the fields of the request that it refuses. */
+export function refusalOf(error: unknown): { readonly errno: string; readonly reason: string } {
+  return { errno: errnoOf(error), reason: (error instanceof Error ? error.message : 'it failed').slice(0, REASON_LENGTH) };
+}
+
 export class EventSource implements EventPort, Disposable {
   /** Whether there is a reader. While there is none, the methods do nothing. */
   on = false;
@@ -167,8 +175,7 @@ export class EventSource implements EventPort, Disposable {
       this.end(seq, kind, details);
       return done;
     } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
-      this.end(seq, kind, { ...details, errno: errnoOf(error), reason });
+      this.end(seq, kind, { ...details, ...refusalOf(error) });
       throw error;
     }
   }

@@ -61,11 +61,12 @@ const rows: ReadonlyMap<number, FeatureRow> = new Map<number, FeatureRow>([
 /** Changes of the migration state, and VF tokens: they have events of their own. */
 const seenElsewhere: readonly number[] = [Feature.MIG_DEVICE_STATE, Feature.PCI_VF_TOKEN];
 
-/** The event of a request; null where it has another one. */
+/** The event of a request; null where it has another one, or names no feature. */
 export function featureEvent(request: FeatureRequest): EventDetails<'feature'> | null {
   if (typeof request !== 'object' || request === null || seenElsewhere.includes(request.feature)) return null;
   const { feature, probe, set } = request;
-  const name = rows.get(feature)?.name ?? `feature ${String(feature)}`;
+  if (typeof feature !== 'number') return null;
+  const name = rows.get(feature)?.name ?? `feature ${feature}`;
   return { name, op: probe === true ? 'probe' : set === true ? 'set' : 'get' };
 }
 

@@ -1,6 +1,5 @@
 /** The event of an open. */
-import { errnoOf } from '../../base/errno.ts';
-import type { EventSource } from '../../events/source.ts';
+import { type EventSource, refusalOf } from '../../events/source.ts';
 
 /** An open is one event, whether it succeeds. All that it does to the function names it. */
 export function seenOpen<T>(events: EventSource, pid: number, open: () => T): T {
@@ -10,8 +9,7 @@ export function seenOpen<T>(events: EventSource, pid: number, open: () => T): T 
     events.end(seq, 'open', { step: 'opened', pid });
     return opened;
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    events.end(seq, 'open', { step: 'refused', pid, errno: errnoOf(error), reason });
+    events.end(seq, 'open', { step: 'refused', pid, ...refusalOf(error) });
     throw error;
   }
 }

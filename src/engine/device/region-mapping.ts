@@ -74,7 +74,7 @@ export class BarMapping extends MappedWindow {
 
   /** The values of plain memory are data. */
   #access(offset: number, width: Width | 8, value: number | null, read: number | null): SeenAccess {
-    const access = mappedAccess(this.#bar, this.#offset + offset, width, value, read);
+    const access = mappedAccess(this.#bar, this.#offset, offset, width, value, read);
     return this.memory === null ? access : { ...access, bytes: null };
   }
 
@@ -152,7 +152,7 @@ export class RegionMemoryMapping extends MappedWindow {
   protected override refused(offset: number, width: Width | 8, value: number | null, error: unknown): void {
     const { events } = this.#device.host;
     if (!events.on) return;
-    const access = { ...mappedAccess(this.#region, this.#offset + offset, width, value, null), bytes: null };
+    const access = { ...mappedAccess(this.#region, this.#offset, offset, width, value, null), bytes: null };
     seeRefused(events, access, this.name, error);
   }
 

@@ -6,9 +6,8 @@
  */
 import type { Width } from '../../abi/device-host.ts';
 import type { AccessEvent, EventDetails } from '../../abi/event.ts';
-import { errnoOf } from '../../base/errno.ts';
 import { load, store } from '../../device/register-value.ts';
-import type { EventSource } from '../../events/source.ts';
+import { type EventSource, refusalOf } from '../../events/source.ts';
 
 /** An access, as its user makes it. */
 export interface SeenAccess {
@@ -20,12 +19,23 @@ export interface SeenAccess {
   readonly bytes: Uint8Array | null;
 }
 
-/** A load (`value` null) or store of a mapping. `region`, and `offset` in it. */
-export function mappedAccess(region: number, offset: number, size: Width | 8, value: number | null, read: number | null): SeenAccess {
+/**
+ * A load (`value` null) or store of a mapping, as the region has it.
+ *
+ * @param start  of the mapping in the region   @param offset  in the mapping
+ */
+export function mappedAccess(
+  region: number,
+  start: number,
+  offset: number,
+  size: Width | 8,
+  value: number | null,
+  read: number | null,
+): SeenAccess {
   const moved = value ?? read;
   const bytes = moved === null || size === 8 ? null : new Uint8Array(size);
   if (bytes !== null) store(bytes, 0, size as Width, moved!);
-  return { write: value !== null, region, offset, size, bytes };
+  return { write: value !== null, region, offset: start + offset, size, bytes };
 }
 
 /** The value of a register of 1, 2, 4 or 8 bytes; undefined for every other size. */
@@ -49,8 +59,8 @@ export function accessDetails(
   return {
     op: write ? 'write' : 'read',
     region,
-    offset: Number.isSafeInteger(offset) ? offset : 0,
-    size: Number.isSafeInteger(size) ? size : 0,
+    offset,
+    size,
     ...(value === undefined ? {} : { value }),
     verdict,
     ...(rule === undefined ? {} : { rule }),
@@ -70,17 +80,13 @@ export function seeMemory(events: EventSource, { write, region, offset, size, by
   if (!write) events.read(seq, low, high);
 }
 
-/** The longest rule: texts of arguments are in it. */
-const RULE_LENGTH = 200;
-
 /**
  * An access that failed.
  *
  * @param name of the region, which its messages begin with
  */
 export function seeRefused(events: EventSource, access: SeenAccess, name: string, error: unknown): void {
-  const message = error instanceof Error ? error.message : 'it failed';
-  const rule = message.startsWith(`${name}: `) ? message.slice(name.length + 2) : message;
-  const errno = errnoOf(error);
-  events.emit('access', { ...accessDetails(access, 'refused', rule.slice(0, RULE_LENGTH)), errno });
+  const { errno, reason } = refusalOf(error);
+  const rule = reason.startsWith(`${name}: `) ? reason.slice(name.length + 2) : reason;
+  events.emit('access', { ...accessDetails(access, 'refused', rule), errno });
 }
