@@ -6,6 +6,7 @@ import { afterEach, beforeEach, expect, it } from 'vitest';
 import type { VfioEvent } from '../src/abi/event.ts';
 import { readEvents } from '../src/api/recorded-events.ts';
 import { VfioUserDevice } from '../src/vfio-user/client.ts';
+import { timelineOf } from './kit/perfetto-trace.ts';
 import { VfioProcess } from './kit/vfio-process.ts';
 
 const kit = join(import.meta.dirname, 'kit');
@@ -109,4 +110,22 @@ it('vfio migrate writes the stages of a move, and the servers the states of the 
   ]);
   for (const each of [source, destination]) expect(await each.end()).toBe(0);
   for (const name of ['a', 'b']) expect([...kindsOf(await eventsIn(at(`${name}.jsonl`)))]).toContain('migration');
+});
+
+it('vfio demo gives a timeline: from a driver’s message to the register, the command, its DMA and the interrupt', async () => {
+  const ran = await VfioProcess.run('demo', '--events', at('demo.pftrace'));
+  expect([ran.status, ran.stderr]).toEqual([0, '']);
+  const { tracks, flows } = timelineOf(readFileSync(at('demo.pftrace')));
+  const disk = 'machine/0000:02:00.0';
+  expect(tracks).toEqual(expect.arrayContaining([disk, `${disk}/I/O 1`, `${disk}/DMA`, `${disk}/MSI-X 1`, 'machine/0000:03:00.1']));
+  const arrows = new Set(flows.map(([from, to]) => `${from.track} to ${to.track}`));
+  const edu = 'machine/0000:00:04.0';
+  for (const [from, to] of [
+    ['messages to the server', 'registers'],
+    ['registers', 'commands'],
+    ['commands', 'DMA'],
+    ['DMA', 'MSI 0'],
+  ]) {
+    expect(arrows).toContain(`${edu}/${from} to ${edu}/${to}`);
+  }
 });
