@@ -46,7 +46,14 @@ export const reasons = [
 export const irqs = ['intx', 'msi', 'msix', 'err', 'req'] as const;
 
 /** An event without its head. */
-type EventBody = (EventDetails<'command'> & { readonly kind: 'command' }) | (EventDetails<'wait'> & { readonly kind: 'wait' });
+type EventBody = { readonly [K in 'command' | 'wait' | 'message']: EventDetails<K> & { readonly kind: K } }['command' | 'wait' | 'message'];
+
+/** The fields of a message that packs into numbers: those that many share, and the others. */
+export interface MessageShape {
+  readonly kind: 'message';
+  readonly shared: Omit<EventDetails<'message'>, 'id' | 'size' | 'bytes' | 'data'>;
+  readonly unpack: (a: number, b: number, c: number, d: number, e: number) => Pick<EventDetails<'message'>, 'id' | 'size' | 'bytes'>;
+}
 
 /** Of a record of `open`. */
 const nothing = {};
@@ -243,13 +250,13 @@ export class EventRing {
     return this.seq;
   }
 
-  /** A command or a wait: a shape, which many records share, and numbers. */
+  /** A shape, which many records share, and numbers. */
   shaped(
     timeNs: number,
     hostNs: number,
     cause: number,
     name: number,
-    shape: EventShape,
+    shape: EventShape | MessageShape,
     latencyNs: number,
     a: number,
     b: number,
@@ -296,15 +303,21 @@ export class EventRing {
     };
     const kind = kindNames[this.kindAt(seq)]!;
     const details = this.#details[slot];
-    if (details !== null && numbers[at + At.F] === BESIDE.shape) return { ...head, ...this.#shapedAt(at, details as EventShape) };
+    if (details !== null && numbers[at + At.F] === BESIDE.shape)
+      return { ...head, ...this.#shapedAt(at, details as EventShape | MessageShape) };
     // Numbers, and beside them at most the bytes of a DMA.
     const packed = details === null || numbers[at + At.F] === BESIDE.bytes;
     const event = { kind, ...head, ...(packed ? this.#unpacked(kind, at, withData) : {}), ...details } as VfioEvent;
     return withData && (event as WithData).data !== undefined ? event : withoutData(event);
   }
 
-  #shapedAt(at: number, shape: EventShape): EventBody {
-    const latencyNs = this.#numbers[at + At.A]!;
+  #shapedAt(at: number, shape: EventShape | MessageShape): EventBody {
+    const numbers = this.#numbers;
+    const latencyNs = numbers[at + At.A]!;
+    if (shape.kind === 'message') {
+      const packed = shape.unpack(latencyNs, numbers[at + At.B]!, numbers[at + At.C]!, numbers[at + At.D]!, numbers[at + At.E]!);
+      return { kind: 'message', ...shape.shared, ...packed };
+    }
     if (shape.kind === 'wait') return { ...shape, latencyNs };
     const fields = Object.fromEntries(shape.fields.slice(0, 4).map((field, i) => [field, this.#numbers[at + At.B + i]!]));
     return { ...shape, fields, latencyNs };

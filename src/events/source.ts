@@ -16,7 +16,7 @@ import type { EventDetails, EventKind, EventPort, EventShape, VfioEvent } from '
 import { errnoOf } from '../base/errno.ts';
 import type { LogLevel } from '../base/log.ts';
 import { rowOf } from './kinds.ts';
-import { type EventRing, irqs, reasons, steps, ways } from './ring.ts';
+import { type EventRing, irqs, type MessageShape, reasons, steps, ways } from './ring.ts';
 
 /** Kinds of requests, which can be refused. */
 type RefusedKind = Extract<VfioEvent, { readonly errno?: string; readonly reason?: string }>['kind'];
@@ -127,6 +127,13 @@ export class EventSource implements EventPort, Disposable {
     const { stream } = this;
     const ring = stream.begin();
     return ring === null ? 0 : ring.shaped(stream.timeNs, stream.hostNs, stream.cause, this.#number, shape, latencyNs, a, b, c, d);
+  }
+
+  /** Emit a message without making an object. */
+  message(shape: MessageShape, a: number, b: number, c: number, d: number, e: number): number {
+    const { stream } = this;
+    const ring = stream.begin();
+    return ring === null ? 0 : ring.shaped(stream.timeNs, stream.hostNs, stream.cause, this.#number, shape, a, b, c, d, e);
   }
 
   /**

@@ -15,7 +15,10 @@ const reader = events.read({ kinds: ['message'], data: true });
 const port = parentPort!;
 const clock = new ManualClock();
 
-/** The other thread's device gets older first; its interrupts are here before this clock goes on. */
+/**
+ * The device in the other thread gets older first. Its interrupts are here before this clock goes
+ * on.
+ */
 async function pass(ms: number): Promise<void> {
   port.postMessage({ pass: ms });
   await new Promise((resolve) => port.once('message', resolve));

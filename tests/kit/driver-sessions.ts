@@ -26,7 +26,9 @@ async function within<T>(work: Promise<T>, pass: Pass, ms: number): Promise<T> {
 const bytes = Uint8Array.from({ length: 4096 }, (_, i) => (i * 7) & 0xff);
 
 export const sessions = {
-  /** Computation, DMA both ways and past what is mapped, interrupts, and a reset that is refused. */
+  /**
+   * Computation, DMA both ways and past the mapped memory, interrupts, and a reset that is refused.
+   */
   edu: {
     model: () => edu({ factorialMs: 3, dmaMs: 2 }),
     async run(dev, pass) {
