@@ -31,6 +31,7 @@ export type {
   EventOf,
   EventOptions,
   EventPort,
+  EventShape,
   VfioEvent,
 } from '../abi/event.ts';
 export { Access, type DirectMemory, type Memory } from '../abi/memory.ts';

@@ -57,6 +57,7 @@ export type {
   EventOf,
   EventOptions,
   EventPort,
+  EventShape,
   FaultEvent,
   FeatureEvent,
   GroupEvent,

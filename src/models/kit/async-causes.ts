@@ -39,6 +39,23 @@ export class AsyncCauses implements Disposable {
     return this.#events.on;
   }
 
+  /** The event that is being answered now; 0: none is known. */
+  get cause(): number {
+    return this.#events.cause;
+  }
+
+  /** Does `effect` in answer to event `cause`. */
+  answer(cause: number, effect: () => void): void {
+    const events = this.#events;
+    const before = events.cause;
+    events.cause = cause;
+    try {
+      effect();
+    } finally {
+      events.cause = before;
+    }
+  }
+
   /** Calls a handler. The event that is being answered now is the cause of its later doings. */
   run<A extends readonly unknown[]>(handler: (...args: A) => unknown, ...args: A): unknown {
     if (!this.#used) {

@@ -59,9 +59,11 @@ export class Handlers {
   }
 
   #wait(what: string, result: PromiseLike<unknown>, life: Life): void {
+    const { cause } = this.#causes;
+    const failed = (error: unknown) => this.#causes.answer(cause, () => this.failed(what, error, life));
     // A handler that resets its device is of a life that has ended.
     if (this.#life !== life) {
-      Promise.resolve(result).then(undefined, (error: unknown) => this.failed(what, error, life));
+      Promise.resolve(result).then(undefined, failed);
       return;
     }
     const pendingOf = this.#pendingOf;
@@ -76,7 +78,7 @@ export class Handlers {
     };
     Promise.resolve(result).then(done, (error: unknown) => {
       done();
-      this.failed(what, error, life);
+      failed(error);
     });
   }
 

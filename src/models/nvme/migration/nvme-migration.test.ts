@@ -127,6 +127,22 @@ describe('B.11 what goes along with an NVMe controller', () => {
     });
   });
 
+  it('a command that moves is an event where it ends, with its time since it arrived', () => {
+    const { c, other } = make({ namespaces: [{ storage: new MemoryStorage(2 ** 20), limits: { latencyMs: 5 } }] });
+    c.enable();
+    c.createPair(1);
+    using events = c.host.stream.read({ kinds: ['command'] });
+    c.submit(1, { ...FLUSH, cid: 7 });
+    const to = other();
+    c.host.clock.advance(2);
+    load(to, save(c), c);
+    to.model.migration!.start();
+    c.host.clock.advance(3);
+    expect(events.take()).toMatchObject([{ name: 'Flush', queue: 'I/O 1', fields: { cid: 7 }, status: 'ok', latencyNs: 3e6 }]);
+    c.model.reset();
+    expect(events.take()).toMatchObject([{ name: 'Flush', status: 'controller reset', latencyNs: 5e6 }]);
+  });
+
   it('B.11 the Keep Alive timer keeps what was left of it, and does not run while it stands still', () => {
     const { c, other } = make();
     c.enable();
