@@ -64,7 +64,7 @@ export interface Slice {
   durationNs: number | null;
   readonly instant: boolean;
   readonly args: Record<string, unknown>;
-  readonly flow: string;
+  readonly flows: readonly string[];
 }
 
 export interface Timeline {
@@ -151,7 +151,7 @@ export function timelineOf(trace: Uint8Array): Timeline {
       durationNs: instant ? 0 : null,
       instant,
       args,
-      flow: event.flow_ids?.[0] ?? '',
+      flows: event.flow_ids ?? [],
     };
     slices.push(slice);
     if (!instant) stack.push(slice);
@@ -159,10 +159,11 @@ export function timelineOf(trace: Uint8Array): Timeline {
   const last = new Map<string, Slice>();
   const flows: [Slice, Slice][] = [];
   for (const slice of slices) {
-    if (slice.flow === '') continue;
-    const before = last.get(slice.flow);
-    if (before !== undefined) flows.push([before, slice]);
-    last.set(slice.flow, slice);
+    for (const flow of slice.flows) {
+      const before = last.get(flow);
+      if (before !== undefined) flows.push([before, slice]);
+      last.set(flow, slice);
+    }
   }
   return { tracks: [...tracks.values()], slices, flows, clocks };
 }

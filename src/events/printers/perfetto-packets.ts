@@ -55,8 +55,8 @@ export interface Drawn {
   readonly category: string;
   readonly name: string;
   readonly annotations: readonly AnnotationEntry[];
-  /** Events of one flow are connected by arrows, in the order of their times. 0: none. */
-  readonly flow: number;
+  /** Events that have one of these numbers are connected by arrows, in the order of their times. */
+  readonly flows: readonly number[];
 }
 
 /** Words that are written once. */
@@ -150,10 +150,10 @@ export class PerfettoPackets {
 
   /** The end of the track's last slice that has none. */
   end(track: number, ns: number, annotations: readonly AnnotationEntry[] = []): void {
-    this.#event(Type.END, track, ns, { category: '', name: '', annotations, flow: 0 });
+    this.#event(Type.END, track, ns, { category: '', name: '', annotations, flows: [] });
   }
 
-  #event(type: number, track: number, ns: number, { category, name, annotations, flow }: Drawn): void {
+  #event(type: number, track: number, ns: number, { category, name, annotations, flows }: Drawn): void {
     const writer = this.#writer;
     this.#packet(Flag.NEEDS_STATE, () => {
       writer.uint(Packet.TIMESTAMP, ns);
@@ -162,7 +162,7 @@ export class PerfettoPackets {
       writer.uint(TrackEvent.TRACK, track);
       if (category !== '') this.#text(this.#categories, TrackEvent.CATEGORY_ID, TrackEvent.CATEGORY, category);
       if (name !== '') this.#text(this.#names, TrackEvent.NAME_ID, TrackEvent.NAME, name);
-      if (flow !== 0) writer.fixed64(TrackEvent.FLOW, flow);
+      for (const flow of flows) writer.fixed64(TrackEvent.FLOW, flow);
       for (const annotation of annotations) this.#annotation(TrackEvent.ANNOTATION, annotation);
       writer.end(event);
     });

@@ -76,20 +76,20 @@ it('a command is a slice from its doorbell to its end, with its own fields', () 
   ]);
 });
 
-it('a flow goes from doorbell to DMA, command and interrupt, and to the end of a wait', () => {
+it('arrows go from doorbell to command and DMA, from the command to its interrupt, and on to the end of the wait', () => {
   const { add, timeline } = script();
   const root = add(1000, 0, 'access', doorbell);
   add(1100, root, 'dma', { op: 'read', iova: 0x1000n, size: 64, way: 'direct' });
-  const raised = add(1200, root, 'interrupt', { step: 'raised', irq: 'msix', vector: 2 });
+  const command = add(1200, root, 'command', { ...read, latencyNs: 200 });
+  const raised = add(1200, command, 'interrupt', { step: 'raised', irq: 'msix', vector: 2 });
   const delivered = add(1300, raised, 'interrupt', { step: 'delivered', irq: 'msix', vector: 2 });
-  add(1300, root, 'command', { ...read, latencyNs: 300 });
   add(1400, delivered, 'wait', { what: 'MSI-X vector 2', outcome: 'done', latencyNs: 1300 });
   add(1500, 0, 'access', doorbell);
   const { flows, slices } = timeline();
   expect(flows.map(([from, to]) => `${from.name} -> ${to.name}`)).toEqual([
     'write32 BAR 0+0x1008 -> Read',
     'Read -> read',
-    'read -> raised',
+    'Read -> raised',
     'raised -> delivered',
     'delivered -> over',
   ]);
@@ -97,6 +97,17 @@ it('a flow goes from doorbell to DMA, command and interrupt, and to the end of a
     { name: 'MSI-X vector 2', ns: 100, durationNs: 1300 },
     { name: 'over', ns: 1400, instant: true },
   ]);
+});
+
+it('the interrupts of two commands of one doorbell have arrows from their own command', () => {
+  const { add, timeline } = script();
+  const root = add(1000, 0, 'access', doorbell);
+  for (const vector of [1, 2]) {
+    const command = add(1000 + 100 * vector, root, 'command', { ...read, name: `Read ${vector}`, latencyNs: 50 });
+    add(1500, command, 'interrupt', { step: 'raised', irq: 'msix', vector });
+  }
+  const arrows = timeline().flows.filter(([, to]) => to.category === 'interrupt');
+  expect(arrows.map(([from, to]) => `${from.name} -> ${to.track}`)).toEqual([`Read 1 -> ${ON}/MSI-X 1`, `Read 2 -> ${ON}/MSI-X 2`]);
 });
 
 it('a command does not begin before its doorbell when its latency is rounded up', () => {

@@ -2,8 +2,10 @@
  * Timelines for ui.perfetto.dev: TrackEvent packets. Under a track for the machine each device has
  * one, and under it stand its registers, DMA, vectors, queues of commands, states, messages, and
  * its driver's waits. Commands, waits and messages are slices, whose width is their time; other
- * events are instants. Events with the same root cause are a flow: arrows go from the write of a
- * doorbell to its DMA, command and interrupt, and to the wait that it ends.
+ * events are instants. A flow connects each event with those that it has caused: arrows go from the
+ * write of a doorbell to its command and DMA, from there to the interrupt, and to the wait that it
+ * ends. Where one event has caused several, the arrow goes on from each to the next: it is written
+ * before they are known, and so has one number for all.
  *
  * An event comes at its end, so the beginning of a slice may stand behind younger packets. Readers
  * sort by time.
@@ -16,7 +18,7 @@ import { boundedBytes, boundedFields, boundedText } from './bounds.ts';
 import { type AnnotationEntry, type AnnotationValue, type Drawn, PerfettoPackets, Pointer } from './perfetto-packets.ts';
 import { type Lane, PerfettoTracks, type Place } from './perfetto-tracks.ts';
 import type { EventFormat, EventPrinter, StreamAbout } from './printer.ts';
-import { RootCauses } from './root-causes.ts';
+import { RecentTimes } from './recent-times.ts';
 
 const NAME_CHARS = 200;
 const TEXT_CHARS = 1024;
@@ -135,7 +137,7 @@ class PerfettoPrinter implements EventPrinter {
   readonly #about: StreamAbout;
   readonly #packets = new PerfettoPackets();
   readonly #tracks = new PerfettoTracks(this.#packets);
-  readonly #causes = new RootCauses();
+  readonly #times = new RecentTimes();
   /** Lanes of states and lines that last. */
   readonly #states = new Map<Lane, string>();
   /** Requests on their lanes, by who asks and their id. */
@@ -162,13 +164,13 @@ class PerfettoPrinter implements EventPrinter {
       category: event.kind,
       name: shortText(row.name(event), NAME_CHARS),
       annotations: annotationsOf(event),
-      flow: 0,
+      flows: flowsOf(event),
     };
     const track = { device: shortText(event.device, NAME_CHARS), place: { ...place, name: shortText(place.name, NAME_CHARS) } };
     if (!this.#begun) this.#packets.clock(ns, BigInt.asUintN(63, this.#about.epochNs + BigInt(nanoseconds(event.hostNs))));
     this.#begun = true;
-    const flow = event.kind === 'note' || event.kind === 'dropped' ? 0 : this.#causes.add(event);
-    this.#draw(shape, event, track, ns, { ...drawn, flow });
+    this.#times.add(event.seq, ns);
+    this.#draw(shape, event, track, ns, drawn);
     return this.#packets.take();
   }
 
@@ -199,8 +201,8 @@ class PerfettoPrinter implements EventPrinter {
   #slice(event: EventOf<'command' | 'wait'>, device: string, place: Place, endNs: number, drawn: Drawn): void {
     const isCommand = event.kind === 'command';
     // A command is not before the doorbell that it comes from: latencies are rounded.
-    const rootNs = isCommand && drawn.flow !== event.seq ? nanoseconds(this.#causes.timeOf(drawn.flow) ?? 0) : 0;
-    const beginNs = Math.min(endNs, Math.max(rootNs, nanoseconds(event.timeNs - event.latencyNs)));
+    const causeNs = isCommand ? this.#times.of(event.cause) : 0;
+    const beginNs = Math.min(endNs, Math.max(causeNs, nanoseconds(event.timeNs - event.latencyNs)));
     const lane = this.#tracks.lane(device, place, beginNs, endNs);
     if (lane.shared) {
       this.#packets.instant(lane.track, endNs, drawn);
@@ -210,7 +212,7 @@ class PerfettoPrinter implements EventPrinter {
       this.#packets.begin(lane.track, beginNs, drawn);
     } else {
       // Its cause ends it, and stands before the end.
-      this.#packets.begin(lane.track, beginNs, { ...drawn, flow: 0 });
+      this.#packets.begin(lane.track, beginNs, { ...drawn, flows: [] });
       this.#packets.instant(lane.track, endNs, { ...drawn, name: 'over', annotations: [] });
     }
     this.#packets.end(lane.track, endNs);
@@ -254,6 +256,12 @@ class PerfettoPrinter implements EventPrinter {
 /** A time of the trace: whole, from 0. */
 function nanoseconds(ns: number): number {
   return ns > 0 ? Math.min(Math.round(ns), Number.MAX_SAFE_INTEGER) : 0;
+}
+
+/** Its own number, for those that it causes, and that of its cause. */
+function flowsOf({ kind, seq, cause }: VfioEvent): number[] {
+  if (kind === 'note' || kind === 'dropped') return [];
+  return cause === 0 ? [seq] : [cause, seq];
 }
 
 function shortText(text: string, most: number): string {
