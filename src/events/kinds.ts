@@ -35,7 +35,7 @@ export interface KindRow<K extends EventKind = EventKind> {
 }
 
 const refusal = ({ errno, reason }: { readonly errno?: string; readonly reason?: string }): string =>
-  errno === undefined ? '' : `: ${errno}${reason === undefined ? '' : `: ${reason}`}`;
+  `${errno === undefined ? '' : `: ${errno}`}${reason === undefined ? '' : `: ${reason}`}`;
 
 export function regionWords(region: number): string {
   if (region < 6) return `BAR ${region}`;

@@ -174,12 +174,19 @@ export class EventSource implements EventPort, Disposable {
    * throws, the event has the errno and the message.
    *
    * Call it only while there is a reader: `details` is an object.
+   *
+   * @param answer  fields that the result of `act` adds
    */
-  attempt<K extends RefusedKind, T>(kind: K, details: EventDetails<K>, act: () => T): T {
+  attempt<K extends RefusedKind, T>(
+    kind: K,
+    details: EventDetails<K>,
+    act: () => T,
+    answer: (done: T) => Partial<EventDetails<K>> = () => ({}),
+  ): T {
     const seq = this.begin(kind);
     try {
       const done = this.during(seq, act);
-      this.end(seq, kind, details);
+      this.end(seq, kind, { ...details, ...answer(done) });
       return done;
     } catch (error) {
       this.end(seq, kind, { ...details, ...refusalOf(error) });

@@ -6,11 +6,12 @@ import { eventsOf, linesOf } from '../../../tests/kit/seen.ts';
 import type { EventKind } from '../../abi/event.ts';
 import { PASS_THROUGH, type RegionHooks } from '../../abi/mediator.ts';
 import { Command } from '../../abi/pci.ts';
-import { RegionIndex } from '../../abi/vfio.ts';
+import { IrqIndex, RegionIndex } from '../../abi/vfio.ts';
 import { VfioError } from '../../base/errno.ts';
 import { RING_RECORDS } from '../../events/ring.ts';
 import { msix, pcie, pm } from '../../pci/capabilities.ts';
 import type { PciDeclaration } from '../../pci/declaration.ts';
+import { FakeEventFd } from '../../sys/fake.ts';
 import { Mediators } from '../mediation/mediators.ts';
 import type { DeviceFile } from './device-file.ts';
 
@@ -98,6 +99,32 @@ describe('registers', () => {
     expect(lines).toEqual([
       'write32 BAR 0+0x200 ← 0x1  dropped: memory decoding is off (COMMAND.Memory)',
       'read8 BAR 4+0x0 → 0xff  dropped: I/O decoding is off (COMMAND.IO)',
+    ]);
+  });
+
+  it('the signal of an ioeventfd is one', () => {
+    const { file, seen } = open();
+    const source = new FakeEventFd();
+    file.ioeventfd({ region: 0, offset: 0x200, size: 4, data: 7n, source });
+    expect(seen(() => source.signal())).toEqual(['write32 BAR 0+0x200 ← 0x7']);
+  });
+
+  it('the MSI-X table through a mapping is the device’s: its unmask is the cause of a delivery', () => {
+    const { rig, file } = open();
+    const mapping = file.region(0).map(0, 0x1000);
+    file.setIrqs({ index: IrqIndex.MSIX, action: 'trigger', data: 'sinks', start: 0, count: 1, sinks: [new FakeEventFd()] });
+    rig.fn.config.write(4, 2, Command.MEMORY | Command.MASTER);
+    const lines = linesOf(rig.machine.context.stream, () => {
+      mapping.write32(0x2c, 1);
+      rig.fn.host.irq.trigger(0);
+      mapping.write32(0x2c, 0);
+    });
+    expect(lines).toEqual([
+      'write32 BAR 0+0x2c ← 0x1',
+      'MSI-X 0 raised',
+      'MSI-X 0 pending: mask (by 1)',
+      'write32 BAR 0+0x2c ← 0x0',
+      'MSI-X 0 delivered (by 3)',
     ]);
   });
 

@@ -36,7 +36,7 @@ import { DeviceEvents } from '../../device/device-events.ts';
 import type { Container } from '../dma/container.ts';
 import { ContainerDmaSpace } from '../dma/container-dma-space.ts';
 import type { Process } from '../dma/process.ts';
-import { setIrqsEvent } from '../interrupts/set-irqs-event.ts';
+import { fewer, setIrqsEvent } from '../interrupts/set-irqs-event.ts';
 import type { MediatorRegion } from '../mediation/added-regions.ts';
 import { MediatedRegion } from '../mediation/mediated-region.ts';
 import type { VfioFile } from '../vm/vfio-file-set.ts';
@@ -167,7 +167,7 @@ export class DeviceFile implements Device, OpenFile, RegionFile, VfioFile {
   setIrqs(request: SetIrqs): number {
     const { events } = this.device.host;
     const details = events.on ? setIrqsEvent(request) : null;
-    return details === null ? this.#userIrqs(request) : events.attempt('set-irqs', details, () => this.#userIrqs(request));
+    return details === null ? this.#userIrqs(request) : events.attempt('set-irqs', details, () => this.#userIrqs(request), fewer);
   }
 
   #userIrqs(request: SetIrqs): number {

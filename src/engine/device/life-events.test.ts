@@ -7,7 +7,7 @@ import { PF, sriovRig, VF0, VF1 } from '../../../tests/kit/sriov-rig.ts';
 import type { EventKind } from '../../abi/event.ts';
 import { Command } from '../../abi/pci.ts';
 import { Feature, IrqIndex } from '../../abi/vfio.ts';
-import { aer, pcie, pm } from '../../pci/capabilities.ts';
+import { aer, msi, pcie, pm } from '../../pci/capabilities.ts';
 import type { PciDeclaration } from '../../pci/declaration.ts';
 import { HeapMemory } from '../../sys/fake.ts';
 import type { DeviceFile } from './device-file.ts';
@@ -142,6 +142,16 @@ it('SET_IRQS is an event with its refusal, and the cause of what follows', () =>
     'MSI 0 delivered (by 2)',
     expect.stringMatching(/^SET_IRQS MSI mask, none, 1 from 0: [A-Z]+: /),
   ]);
+});
+
+it('SET_IRQS with fewer vectors than it asks for says how many there are', () => {
+  const { rig, seen } = rigOf({ ...resettable, capabilities: [msi({ vectors: 4 })] }, { params: { maxVectors: 1 } });
+  const file = rig.open();
+  const sinks = eventfds(2);
+  const lines = seen(() => {
+    expect(file.setIrqs({ index: IrqIndex.MSI, action: 'trigger', data: 'sinks', start: 0, count: 2, sinks })).toBe(1);
+  }, ['set-irqs']);
+  expect(lines).toEqual(['SET_IRQS MSI trigger, eventfd, 2 from 0: the device can have 1']);
 });
 
 it('features by name, also refused ones; a token and a migration state have events of their own', () => {

@@ -138,3 +138,17 @@ it('a sink is signalled with the delivery as the cause of what it does', () => {
   rig.arm(MSIX, [sink]);
   expect(seen(() => rig.host.trigger(0))).toEqual(['MSI-X 0 raised', 'MSI-X 0 delivered (by 0)', 'REQ raised (by 1)']);
 });
+
+it('while there is no reader, no event is built', () => {
+  const { rig } = rigWith((r) => r.arm(MSIX, eventfds(2)));
+  const { events } = rig.host;
+  for (const method of ['emit', 'interrupt'] as const) (events as unknown as Record<string, unknown>)[method] = () => expect.unreachable();
+  expect(rig.host.trigger(0)).toBe(true);
+  expect(rig.host.trigger(99)).toBe(false);
+  rig.disable(MSIX);
+  rig.arm(IrqIndex.INTX, eventfds(1));
+  rig.host.raise();
+  rig.intx({ action: 'unmask', data: 'none' });
+  rig.host.lower();
+  expect([rig.host.dropped.badVector, rig.host.asserted]).toEqual([1, 1]);
+});

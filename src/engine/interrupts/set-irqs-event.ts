@@ -26,3 +26,8 @@ export function setIrqsEvent(request: SetIrqs): EventDetails<'set-irqs'> | null 
   if (irq === undefined || beside === undefined || !actions.includes(action)) return null;
   return { irq, action, with: beside, start, count };
 }
+
+/** The answer of SET_IRQS: with fewer vectors than were asked for, nothing has changed. */
+export function fewer(vectors: number): { readonly reason?: string } {
+  return vectors === 0 ? {} : { reason: `the device can have ${vectors}` };
+}
