@@ -8,7 +8,7 @@ import { runInNewContext } from 'node:vm';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { openDescriptors } from '../../tests/kit/open-descriptors.ts';
-import { clientMemory, RawClient, ServerRig, settle } from '../../tests/kit/vfio-user-rig.ts';
+import { clientMemory, RawClient, ServerRig, type ServerRigOptions, settle } from '../../tests/kit/vfio-user-rig.ts';
 import { HEADER_BYTES } from '../abi/vfio-user.ts';
 import { EventFd } from '../sys/eventfd.ts';
 import type { OwnedFd } from '../sys/owned-fd.ts';
@@ -45,6 +45,13 @@ const small = fc.constantFrom(
 );
 const word = fc.oneof(fc.constantFrom(0, 1, 2, 3, 4, 7, 8, 16, 20, 24, 32, 40, 0xffff, 0xffff_ffff), fc.integer({ min: 0, max: 64 }));
 const data = fc.uint8Array({ maxLength: 64 });
+
+/** A rig whose events have a reader that never reads. */
+function watched(options: ServerRigOptions = {}): ServerRig {
+  const rig = new ServerRig({ ...options, oneStream: true });
+  rig.events.read({ data: true });
+  return rig;
+}
 
 /** A payload that is likely to be looked at closely. */
 const likely = fc.oneof(
@@ -102,7 +109,7 @@ function spoil({ command, flags, payload, flip, size, cut }: Sent): Uint8Array {
 
 describe('streams that no client would send', () => {
   it('of random bytes, before VERSION and after', async () => {
-    using rig = new ServerRig({ server: { limits: { maxDataBytes: 2 ** 16 } } });
+    using rig = watched({ server: { limits: { maxDataBytes: 2 ** 16 } } });
     const before = openDescriptors();
     await fc.assert(
       fc.asyncProperty(fc.boolean(), fc.array(fc.uint8Array({ maxLength: 200 }), { maxLength: 10 }), async (greet, chunks) => {
@@ -120,7 +127,7 @@ describe('streams that no client would send', () => {
   });
 
   it('of messages with mistakes in their bytes, sizes, ends and descriptors', async () => {
-    using rig = new ServerRig();
+    using rig = watched();
     using event = EventFd.create();
     using memory = clientMemory(0x10000);
     const warm = await rig.attach();
@@ -150,7 +157,7 @@ describe('streams that no client would send', () => {
   });
 
   it('of sound messages, all of which are answered, in their order', async () => {
-    using rig = new ServerRig();
+    using rig = watched();
     await fc.assert(
       fc.asyncProperty(fc.array(fc.tuple(fc.integer({ min: 1, max: 19 }), likely), { minLength: 1, maxLength: 40 }), async (list) => {
         const { client, session } = await rig.attach();
