@@ -64,7 +64,7 @@ export class InterruptWaiter implements InterruptSink {
   signal(): void {
     if (this.#references === 0) return;
     this.#total++;
-    if (this.#waits !== null) this.#cause = this.#waits.events.cause;
+    if (this.#waits?.events.on === true) this.#cause = this.#waits.events.cause;
     const waiter = this.#waiters.shift();
     if (waiter === undefined) this.#pending++;
     else waiter.resolve();

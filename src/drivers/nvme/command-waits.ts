@@ -27,8 +27,9 @@ export class CommandWaits {
   }
 
   begin(slot: number, opcode: number): void {
-    this.#beganNs[slot] = this.#events.begin();
-    this.#opcodes[slot] = opcode;
+    const began = this.#events.begin();
+    this.#beganNs[slot] = began;
+    if (began >= 0) this.#opcodes[slot] = opcode;
   }
 
   /** The driver does not wait for the command in `slot`. */

@@ -270,6 +270,7 @@ export class Queues implements CompletingQueues, RungQueues {
     const { cq } = sq;
     const set = sq.id === 0 ? this.admin : this.io;
     const life = this.#life;
+    const seen = this.#events.on;
     let count = 0;
     for (;;) {
       if (sq.head === sq.tail) {
@@ -293,7 +294,7 @@ export class Queues implements CompletingQueues, RungQueues {
         break;
       }
       count++;
-      if (this.#events.port.on) this.#startSeen(sq, set, command);
+      if (seen) this.#startSeen(sq, set, command);
       else this.#start(sq, set, command);
       // The interrupted host may have reset and enabled the controller again before this promise
       // settles.
