@@ -1,4 +1,5 @@
 import type { CommandSpec } from '../command.ts';
+import { dataOption } from '../event-options.ts';
 import { file, socket } from '../values.ts';
 
 export const trace: CommandSpec = {
@@ -9,9 +10,10 @@ export const trace: CommandSpec = {
     { flags: '-l, --listen <path>', help: 'the socket that clients connect to instead', kind: file(), required: true },
     {
       flags: '-w, --write <file>',
-      help: 'keep the messages, with their data, in a file: pcapng for Wireshark, or as the name ends',
+      help: 'keep the messages in a file: pcapng for Wireshark, or as the name ends',
       kind: file(),
     },
+    dataOption,
     { flags: '-q, --quiet', help: 'print no messages' },
   ],
   notes: ['The command runs until Ctrl-C, SIGTERM or SIGHUP.'],

@@ -8,6 +8,7 @@ import { trace } from './trace.ts';
 interface Options {
   readonly listen: string;
   readonly write?: string;
+  readonly data?: boolean;
   readonly quiet?: boolean;
 }
 
@@ -20,6 +21,7 @@ export async function traceServer({ terminal }: CommandContext, options: Options
     server: parsed.path,
     listen: options.listen,
     ...(options.write === undefined ? {} : { write: options.write }),
+    data: options.data ?? false,
     ...(options.quiet === true ? {} : { onLine: (line) => terminal.out(line) }),
     onEvent: (text) => terminal.err(text),
   });

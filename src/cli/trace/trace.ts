@@ -20,6 +20,8 @@ export interface TraceOptions {
   readonly listen: string;
   /** A file of events to write: pcapng, unless the name ends as that of another format. */
   readonly write?: string;
+  /** Also the bytes of memory that messages carry. Default: false. */
+  readonly data?: boolean;
   /** Receives each message as a line. Default: no lines. */
   readonly onLine?: (line: string) => void;
   /** Receives events of connections. */
@@ -27,22 +29,21 @@ export interface TraceOptions {
 }
 
 /**
- * Runs until it is disposed. Lines and file have messages with their data: to see them is what the
- * proxy is for.
+ * Runs until it is disposed.
  *
  * @throws VfioError EADDRINUSE, EINVAL, EACCES; ENOENT when the file cannot be written
  */
 export function trace(options: TraceOptions): Disposable {
-  const { server: path, write, onLine, onEvent } = options;
+  const { server: path, write, data = false, onLine, onEvent } = options;
   checkIsSocketFile(path);
   using undo = new Cleanup();
   const stream = undo.use(new EventStream());
   if (write !== undefined) {
     const log = { log: (_: string, text: string) => onEvent(text) };
-    undo.use(writeEvents(stream, write, { ...formatOf(write), data: true, log }));
+    undo.use(writeEvents(stream, write, { ...formatOf(write), data, log }));
   }
   const beganNs = stream.clock.nowNs();
-  const reader = onLine === undefined ? null : undo.use(stream.read({ kinds: ['message'], data: true }));
+  const reader = onLine === undefined ? null : undo.use(stream.read({ kinds: ['message'], data }));
   /** Clients after the first have their number before each line, by the name of their source. */
   const names = new Map<string, string>();
   // At once, so that lines and events of connections are in order.
