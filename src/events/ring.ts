@@ -123,20 +123,23 @@ export class EventRing {
     const fits = this.#messageBytes + bytes.length <= RING_MESSAGE_BYTES;
     const kept = fits ? bytes : bytes.slice(0, MESSAGE_HEADER_BYTES);
     this.#messageBytes += kept.length;
-    return fits ? details : { ...details, bytes: kept };
+    return { ...details, bytes: kept };
   }
 
-  /** The record of a kind whose fields are an object. Its maker does not change it later. */
+  /** The record of a kind whose fields are an object. */
   put(timeNs: number, hostNs: number, cause: number, kind: EventKind, name: number, details: object): number {
+    // Details of a model may have getters, which throw into the model here and not into a reader.
+    const own = { ...details };
     this.#numbers[this.#begin(timeNs, hostNs, cause, kindNumbers[kind], name) + At.F] = 0;
-    this.#setDetails(this.seq & (RING_RECORDS - 1), details);
+    this.#setDetails(this.seq & (RING_RECORDS - 1), own);
     return this.seq;
   }
 
   #setDetails(slot: number, details: object): void {
     const { data, bytes } = details as WithData;
-    const kept = data === undefined ? details : { ...details, data: this.#kept(data) };
-    this.#details[slot] = bytes === undefined ? kept : this.#withMessage(kept, bytes);
+    const kept = data === undefined ? details : { ...details, data: data instanceof Uint8Array ? this.#kept(data) : undefined };
+    if (bytes === undefined) this.#details[slot] = kept;
+    else this.#details[slot] = this.#withMessage(kept, bytes instanceof Uint8Array ? bytes : new Uint8Array(0));
   }
 
   /**
@@ -144,7 +147,8 @@ export class EventRing {
    * record until then.
    */
   open(timeNs: number, hostNs: number, cause: number, kind: EventKind, name: number): number {
-    this.put(timeNs, hostNs, cause, kind, name, nothing);
+    this.#numbers[this.#begin(timeNs, hostNs, cause, kindNumbers[kind], name) + At.F] = 0;
+    this.#details[this.seq & (RING_RECORDS - 1)] = nothing;
     if (this.#open === 0) this.#open = this.seq;
     return this.seq;
   }
@@ -154,7 +158,7 @@ export class EventRing {
     if (this.#open === seq) this.#open = 0;
     if (seq > this.seq || this.seq - seq >= RING_RECORDS) return;
     const slot = seq & (RING_RECORDS - 1);
-    if (this.#details[slot] === nothing) this.#setDetails(slot, details);
+    if (this.#details[slot] === nothing) this.#setDetails(slot, { ...details });
   }
 
   /** Take back a record of `open`. @returns false where others have come since */
@@ -307,8 +311,11 @@ export class EventRing {
       return { ...head, ...this.#shapedAt(at, details as EventShape | MessageShape) };
     // Numbers, and beside them at most the bytes of a DMA.
     const packed = details === null || numbers[at + At.F] === BESIDE.bytes;
-    const event = { kind, ...head, ...(packed ? this.#unpacked(kind, at, withData) : {}), ...details } as VfioEvent;
-    return withData && (event as WithData).data !== undefined ? event : withoutData(event);
+    const event = packed
+      ? { kind, ...head, ...this.#unpacked(kind, at, withData), ...details }
+      : // The head is that of the stream, whatever fields a model has given.
+        Object.assign({ kind, ...head }, details, head, { kind });
+    return withData && (event as WithData).data !== undefined ? (event as VfioEvent) : withoutData(event as VfioEvent);
   }
 
   #shapedAt(at: number, shape: EventShape | MessageShape): EventBody {

@@ -317,3 +317,49 @@ describe('an event whose fields come at its end', () => {
     expect([seq, source.withdraw(seq)]).toEqual([0, true]);
   });
 });
+
+describe('a model that breaks the types of its events', () => {
+  const command = { name: 'Read', fields: {}, status: 'ok', latencyNs: 1 };
+  /** As a model in JavaScript does. */
+  const emit = (details: object) => {
+    const { stream, source } = make();
+    const reader = stream.read({ data: true });
+    source.emit('command', details as never);
+    return reader.take();
+  };
+
+  it('gets the errors of its own getters; readers see nothing', () => {
+    const { stream, source } = make();
+    using reader = stream.read();
+    const details = {
+      ...command,
+      get name(): string {
+        throw new Error('mine');
+      },
+    };
+    expect(() => source.emit('command', details)).toThrow('mine');
+    expect(reader.take()).toEqual([]);
+  });
+
+  it('cannot give its event another head', () => {
+    expect(bare(emit({ ...command, kind: 'token', seq: 9, device: 'machine', cause: 5, timeNs: 7 }))).toEqual([
+      { ...head, ...command, kind: 'command', seq: 1 },
+    ]);
+  });
+
+  it('cannot change it later', () => {
+    const { stream, source } = make();
+    using reader = stream.read();
+    const details = { ...command };
+    source.emit('command', details);
+    details.name = 'Write';
+    expect(reader.take()).toMatchObject([{ name: 'Read' }]);
+  });
+
+  it.each([
+    ['no object', null],
+    ['data that is none', { ...command, data: { length: -1e9 } }],
+  ])('%s does no harm', (_name, details) => {
+    expect(emit(details as object)).toMatchObject([{ kind: 'command', seq: 1 }]);
+  });
+});
