@@ -4,12 +4,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
 import * as zlib from 'node:zlib';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { Fuse, StalledFile, whyNoFuse } from '../../tests/kit/stalled-fuse.ts';
 import type { VfioEvent } from '../abi/event.ts';
 import { ManualClock } from '../base/clock.ts';
 import { JsonLinesReader } from '../events/printers/json-lines-reader.ts';
 import type { EventSource } from '../events/source.ts';
 import { EventStream } from '../events/stream.ts';
+import { ByteOutput, type OutputEntry } from '../sys/byte-output.ts';
 import { type EventFileOptions, writeEvents } from './event-file.ts';
 import { readEvents } from './recorded-events.ts';
 
@@ -26,6 +28,7 @@ beforeEach(() => {
 });
 afterEach(() => {
   for (const each of opened.splice(0).reverse()) each[Symbol.dispose]();
+  vi.restoreAllMocks();
   rmSync(folder, { recursive: true });
 });
 
@@ -64,12 +67,14 @@ describe('writeEvents', () => {
     expect(readFileSync(path, 'utf8')).toBe('    0.000000  0000:00:04.0  read32 BAR 0+0x8 → 0x5\n');
   });
 
-  it('loses nothing of a turn that is longer than the stream remembers', () => {
+  it('loses nothing of a turn that is longer than stream and queue hold', () => {
+    // However long the disk takes.
+    vi.spyOn(performance, 'now').mockReturnValue(0);
     const { path, file } = write('a.jsonl');
-    for (let i = 0; i < 100_000; i++) readBar(i);
+    for (let i = 0; i < 300_000; i++) readBar(i);
     file[Symbol.dispose]();
     const events = eventsIn(readFileSync(path));
-    expect(events.length).toBe(100_000);
+    expect(events.length).toBe(300_000);
     expect(events.every((event, i) => event.kind === 'access' && event.offset === i)).toBe(true);
     expect(said).toEqual([]);
   });
@@ -143,6 +148,22 @@ describe('writeEvents', () => {
     for (let i = 0; i < 100; i++) readBar(i);
     file[Symbol.dispose]();
     expect(said).toEqual(['/dev/full cannot be written: ENOSPC: events may be missing in it', '/dev/full: 100 events are missing in it']);
+  });
+
+  it.skipIf(whyNoFuse() !== null)('a disk that does not answer is waited for once; then events are dropped', async () => {
+    await using disk = await StalledFile.mount(join(folder, 'stalled'), [Fuse.WRITE]);
+    const waits: number[] = [];
+    const push = ByteOutput.prototype.push;
+    vi.spyOn(ByteOutput.prototype, 'push').mockImplementation(function (this: ByteOutput<OutputEntry>, ms) {
+      if (ms > 0) waits.push(ms);
+      push.call(this, ms > 0 ? 1 : 0);
+    });
+    const { file } = write(`/proc/self/fd/${disk.open().number}`, { format: 'jsonl' });
+    for (let i = 0; i < 600_000; i++) readBar(i);
+    expect(disk.stalled).toBeLessThanOrEqual(1);
+    expect(waits.reduce((sum, ms) => sum + Math.min(ms, 1), 0)).toBeLessThan(1000);
+    file[Symbol.dispose]();
+    expect(said.at(-1)).toMatch(/: 600000 events are missing in it$/);
   });
 
   it('a pipe gets the events; a reader that is too slow finds where and how many are missing', async () => {

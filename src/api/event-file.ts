@@ -1,13 +1,17 @@
 /**
- * Events in a file, as they come: a recording, a timeline, a trace. A device never waits for the
- * file. The stream's memory holds what the file does not take yet, and events that the memory loses
- * meanwhile are counted in a `dropped` event of the file.
+ * Events in a file, as they come: a recording, a timeline, a trace. The stream's memory and a queue
+ * hold what the file does not take yet. Events that these lose meanwhile are counted in a `dropped`
+ * event of the file.
+ *
+ * A device waits for a file in one case: a turn of the event loop brings more events than memory
+ * and queue hold, and the disk has always answered so far. Even then it waits for a bounded time.
  */
 import { closeSync } from 'node:fs';
 import type { EventOptions, MessageEvent } from '../abi/event.ts';
 import { Cleanup } from '../base/cleanup.ts';
 import { SystemClock } from '../base/clock.ts';
 import type { Logger } from '../base/log.ts';
+import { Patience } from '../base/patience.ts';
 import { kindNumber } from '../events/kinds.ts';
 import { formatNamed, formatOfFile } from '../events/printers/formats.ts';
 import type { EventFormat, EventPrinter, StreamAbout } from '../events/printers/printer.ts';
@@ -21,11 +25,17 @@ import { stderrLogger } from './simulation.ts';
 
 /** Bytes that wait for the file. Events beyond them stay in the stream's memory. */
 const QUEUE_BYTES = 2 ** 20;
+/** In the middle of a turn, where the stream's memory is half full: a ring of lines fits. */
+const PRESSED_BYTES = 16 * 2 ** 20;
 /** Events that are printed at once: each may have megabytes of data. */
 const BATCH = 512;
 const BATCH_WITH_DATA = 16;
-/** How long a long turn of the event loop waits for a disk that answers. */
-const FILE_MS = 100;
+/**
+ * How long long turns of the event loop wait for a slow disk: at once, and as a share of all time.
+ * Patience comes back with time, so a disk that needs a moment each now and then loses nothing.
+ */
+const WAIT_MS = 1000;
+const WAIT_SHARE = 0.1;
 /** A compressed piece takes a while, however small. */
 const PIECE_MS = 10;
 /** Between two tries of a disk that is full. */
@@ -120,6 +130,7 @@ class EventFile implements Disposable, OutputOwner<Entry> {
   readonly #output: ByteOutput<Entry>;
   readonly #reader: EventReader;
   readonly #batch: number;
+  readonly #patience = new Patience(WAIT_MS, WAIT_SHARE);
   /** Pieces are being made. */
   #printing = false;
   #failing = false;
@@ -153,7 +164,7 @@ class EventFile implements Disposable, OutputOwner<Entry> {
   #turn(): void {
     this.#armed = false;
     if (this.#closed) return;
-    this.#write();
+    this.#write(QUEUE_BYTES);
     if (!this.#failing) this.#output.push(0);
     if (this.#output.queued >= QUEUE_BYTES) return;
     if (this.#parts.compressor === null) this.#await();
@@ -172,23 +183,24 @@ class EventFile implements Disposable, OutputOwner<Entry> {
   press(): void {
     if (this.#closed || this.#printing) return;
     do {
-      this.#write();
-      this.#output.push(this.#failing ? 0 : FILE_MS);
-    } while (this.#output.queued < QUEUE_BYTES && this.#reader.ready);
+      this.#write(PRESSED_BYTES);
+      this.#output.push(0);
+      if (this.#reader.ready && !this.#failing) this.#patience.during((ms) => this.#output.push(ms));
+    } while (this.#output.queued < PRESSED_BYTES && this.#reader.ready);
   }
 
-  /** Print the events that there is room for. */
-  #write(): void {
+  /** Print events until `most` bytes wait. */
+  #write(most: number): void {
     if (this.#printing) return;
     this.#printing = true;
     try {
-      while (this.#output.queued < QUEUE_BYTES) {
+      while (this.#output.queued < most) {
         const events = this.#reader.take(this.#batch);
         if (events.length === 0) return;
         for (const event of events) if (event.kind === 'dropped') this.#note(event.count);
         this.#add(
           events.map((event) => this.#parts.printer.event(event)),
-          events.length,
+          events.filter(({ kind }) => kind !== 'dropped').length,
         );
       }
     } finally {
@@ -238,9 +250,9 @@ class EventFile implements Disposable, OutputOwner<Entry> {
     open.delete(this);
     if (this.#retry !== null) clearTimeout(this.#retry);
     const end = performance.now() + END_MS;
-    do this.#write();
+    do this.#write(QUEUE_BYTES);
     while (this.#finish(end) && this.#reader.ready);
-    const lost = this.#reader.take().length;
+    const lost = this.#reader.take().reduce((sum, event) => sum + (event.kind === 'dropped' ? event.count : 1), 0);
     this.#reader[Symbol.dispose]();
     if (lost === 0) {
       this.#add([this.#parts.printer.end()], 0);

@@ -3,7 +3,7 @@ import { closeSync, constants, mkdtempSync, openSync, readFileSync, readSync, rm
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { Fuse, StalledFile, whyNoFuse } from '../../tests/kit/stalled-fuse.ts';
 import { addon } from './addon.ts';
 import { LineOutput } from './line-output.ts';
@@ -16,6 +16,7 @@ beforeEach(() => {
 });
 afterEach(() => {
   for (const each of open.splice(0).reverse()) each[Symbol.dispose]();
+  vi.restoreAllMocks();
   rmSync(folder, { recursive: true });
 });
 
@@ -57,6 +58,8 @@ describe('LineOutput', () => {
     const path = join(folder, 'log');
     const fd = openSync(path, 'w');
     const { output } = outputTo(fd);
+    // However long the file takes.
+    vi.spyOn(performance, 'now').mockReturnValue(0);
     output.write('one\n');
     expect(readFileSync(path, 'utf8')).toBe('one\n');
     closeSync(fd);

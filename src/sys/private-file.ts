@@ -7,7 +7,7 @@ import { VfioError } from '../base/errno.ts';
  * function first takes their rights away. It never waits for the reader of a pipe.
  *
  * @returns the descriptor
- * @throws VfioError EACCES when it cannot be opened, or is a different user's and open to others;
+ * @throws VfioError EACCES when it cannot be opened, or others can read it and that stays so;
  * ENOENT, EISDIR, ENXIO, EROFS
  */
 export function openPrivate(path: string): number {
@@ -26,9 +26,9 @@ export function openPrivate(path: string): number {
     return fd;
   } catch (cause) {
     closeSync(fd);
-    throw new VfioError('EACCES', `${path} belongs to a different user, and can be read by others`, {
+    throw new VfioError('EACCES', `others can read ${path}, and that cannot be changed: ${(cause as NodeJS.ErrnoException).code}`, {
       cause,
-      fix: 'Name a file that is not there yet.',
+      fix: 'Name a file that is not there yet, on a file system with modes.',
     });
   }
 }

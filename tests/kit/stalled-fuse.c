@@ -51,6 +51,7 @@ static void serve(const struct fuse_in_header *in, const void *body) {
       answer(in->unique, strcmp(body, "file") == 0 ? 0 : ENOENT, &entry, sizeof entry);
       break;
     }
+    case FUSE_SETATTR:
     case FUSE_GETATTR: {
       struct fuse_attr_out attr = {.attr = attributes(in->nodeid)};
       answer(in->unique, 0, &attr, sizeof attr);
