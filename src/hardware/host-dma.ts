@@ -15,6 +15,7 @@ import { type EventSource, Way } from '../events/source.ts';
 import type { DmaLog } from './dma-log.ts';
 import { IOMMU_UNIT, type IommuDomain, Reach } from './iommu-domain.ts';
 import { type RemoteDma, RemoteTransfers } from './remote-transfer.ts';
+import { ViewCache } from './view-cache.ts';
 
 /** The gates between a device and memory. Every access reads these getters: keep them cheap. */
 export interface DmaGate {
@@ -38,7 +39,8 @@ const reasons = [
   'remote-failed',
 ] as const satisfies readonly DmaFaultReason[];
 
-const SAFE = BigInt(Number.MAX_SAFE_INTEGER);
+/** Shorter transfers are copied without a view, which would be an object each. */
+const VIEWED = 512;
 
 export class HostDma implements DmaPort {
   readonly #gate: DmaGate;
@@ -50,6 +52,8 @@ export class HostDma implements DmaPort {
   #epoch = 0;
   #seenDomain: IommuDomain | null = null;
   #seenEpoch = 0;
+  /** The views of the present epoch. */
+  readonly #views = new ViewCache();
   /** The log of this device's writes (DMA_LOGGING); null while logging is off. */
   #writesLog: DmaLog | null = null;
   /**
@@ -152,7 +156,7 @@ export class HostDma implements DmaPort {
   expireWriteViews(): void {
     if (!this.#writeViews) return;
     this.#writeViews = false;
-    this.#epoch++;
+    this.#newEpoch();
   }
 
   /** The device stands still for migration: no new DMA gets through; DMA in flight may arrive. */
@@ -217,8 +221,12 @@ export class HostDma implements DmaPort {
     const blocked = this.#blocked();
     if (blocked !== null) return this.#fault(blocked, iova, 'read');
     if (!this.#split(iova)) return this.#fault('not-mapped', iova, 'read');
-    const reach = this.#gate.domain!.copyOut(this.#at[0], this.#at[1], into);
-    if (reach !== Reach.OK) return this.#refused(reach, iova, 'read');
+    const view = into.length >= VIEWED ? this.#viewAt(into.length, Access.READ) : null;
+    if (view !== null) into.set(view);
+    else {
+      const reach = this.#gate.domain!.copyOut(this.#at[0], this.#at[1], into);
+      if (reach !== Reach.OK) return this.#refused(reach, iova, 'read');
+    }
     if (this.#events.on) this.#events.dma(false, this.#at[0], this.#at[1], into.length, Way.direct, into);
     return Dma.DONE;
   }
@@ -274,17 +282,33 @@ export class HostDma implements DmaPort {
   view(iova: Iova, size: number, access: Access): Uint8Array | null {
     if (!Number.isSafeInteger(size) || size <= 0 || (access !== 1 && access !== 2 && access !== 3)) return null;
     if (this.#asleep || this.#blocked() !== null || !this.#split(iova)) return null;
+    const view = this.#viewAt(size, access);
+    if (view !== null && this.#events.on) this.#events.dma((access & Access.WRITE) !== 0, this.#at[0], this.#at[1], size, Way.view, null);
+    return view;
+  }
+
+  /**
+   * The view of `size` bytes at `#at`; the gates are open. A view for writing has marked its pages
+   * when it was taken, and is taken anew once the log was read.
+   */
+  #viewAt(size: number, access: Access): Uint8Array | null {
+    // Each later change of gates and domain counts from here, also when the epoch was last read in
+    // another state.
+    const domain = this.#gate.domain!;
+    this.#saw(domain, domain.epoch);
     const at = this.#at;
-    const view = this.#gate.domain!.view(at[0], at[1], size, access);
-    if (view !== null && (access & Access.WRITE) !== 0) {
+    // Addresses that a double does not hold exactly are never found.
+    const iova = at[0] * IOMMU_UNIT + at[1];
+    const exact = iova <= Number.MAX_SAFE_INTEGER;
+    const kept = exact ? this.#views.find(iova, size, access) : null;
+    if (kept !== null) return kept;
+    const view = domain.view(at[0], at[1], size, access);
+    if (view === null) return null;
+    if ((access & Access.WRITE) !== 0) {
       this.#writeViews = true;
       if (this.#writes !== null) this.#note(this.#writes, size);
     }
-    // Remember the gates and the domain of the view: each later change counts from here, also when
-    // the epoch was last read in another state.
-    if (view === null) return null;
-    this.#look();
-    if (this.#events.on) this.#events.dma((access & Access.WRITE) !== 0, at[0], at[1], size, Way.view, null);
+    if (exact) this.#views.keep(iova, size, access, view);
     return view;
   }
 
@@ -332,11 +356,19 @@ export class HostDma implements DmaPort {
   /** Count an epoch when the gates or the domain, on which views depend, have changed. */
   #look(): void {
     const domain = !this.#asleep && this.#blocked() === null ? this.#gate.domain : null;
-    const epoch = domain === null ? 0 : domain.epoch;
+    this.#saw(domain, domain === null ? 0 : domain.epoch);
+  }
+
+  #saw(domain: IommuDomain | null, epoch: number): void {
     if (domain === this.#seenDomain && epoch === this.#seenEpoch) return;
     this.#seenDomain = domain;
     this.#seenEpoch = epoch;
+    this.#newEpoch();
+  }
+
+  #newEpoch(): void {
     this.#epoch++;
+    this.#views.expire();
   }
 
   #blocked(): DmaFaultReason | null {
@@ -358,14 +390,14 @@ export class HostDma implements DmaPort {
    */
   #split(iova: Iova): boolean {
     const at = this.#at;
-    if (typeof iova === 'number') {
-      if (!Number.isSafeInteger(iova) || iova < 0) return false;
-      at[0] = Math.floor(iova / IOMMU_UNIT);
-      at[1] = iova - at[0] * IOMMU_UNIT;
+    // A bigint that a double does not hold exactly becomes a number that is not safe.
+    const address = typeof iova === 'bigint' ? Number(iova) : iova;
+    if (Number.isSafeInteger(address) && address >= 0) {
+      at[0] = Math.floor(address / IOMMU_UNIT);
+      at[1] = address - at[0] * IOMMU_UNIT;
       return true;
     }
     if (typeof iova !== 'bigint' || iova < 0n || iova > U64_MAX) return false;
-    if (iova <= SAFE) return this.#split(Number(iova));
     at[0] = Number(iova >> 12n);
     at[1] = Number(iova & 0xfffn);
     return true;

@@ -1,0 +1,45 @@
+/**
+ * Views of memory that a device has taken lately, by address: what an IOTLB is for hardware. A
+ * device reaches the same few buffers again and again, and making a view costs more than all checks
+ * together.
+ *
+ * One entry for each hash of a page.
+ */
+import type { Access } from '../abi/memory.ts';
+
+const ENTRIES = 256;
+const PAGE = 4096;
+
+export class ViewCache {
+  readonly #iovas = new Float64Array(ENTRIES).fill(-1);
+  /** Size and access in one number. */
+  readonly #kinds = new Float64Array(ENTRIES);
+  readonly #views: (Uint8Array | null)[] = new Array<Uint8Array | null>(ENTRIES).fill(null);
+  #used = false;
+
+  /** The view of [iova, iova + size) with that access; null when it is not here. */
+  find(iova: number, size: number, access: Access): Uint8Array | null {
+    const at = slotOf(iova);
+    return this.#iovas[at] === iova && this.#kinds[at] === size * 4 + access ? this.#views[at]! : null;
+  }
+
+  keep(iova: number, size: number, access: Access, view: Uint8Array): void {
+    const at = slotOf(iova);
+    this.#iovas[at] = iova;
+    this.#kinds[at] = size * 4 + access;
+    this.#views[at] = view;
+    this.#used = true;
+  }
+
+  /** Forget all views, which would keep memory that is unmapped. */
+  expire(): void {
+    if (!this.#used) return;
+    this.#used = false;
+    this.#iovas.fill(-1);
+    this.#views.fill(null);
+  }
+}
+
+function slotOf(iova: number): number {
+  return Math.floor(iova / PAGE) % ENTRIES;
+}
