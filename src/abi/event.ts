@@ -415,6 +415,11 @@ export interface EventPort {
    * nothing: look here before building its fields.
    */
   readonly on: boolean;
+  /**
+   * Whether a reader asks for data. A model that uses memory in place (`DmaPort.view`) may copy
+   * instead while it is set, because the bytes of a view are in no event.
+   */
+  readonly data: boolean;
   /** `seq` of the event that is being answered now; 0: none is known. */
   cause: number;
   /** Calls `call` whenever `on` has changed, for a part that has to prepare for readers. */

@@ -265,6 +265,19 @@ describe('config space', () => {
     ]);
   });
 
+  it('an access of several registers has the rule of each, by its name', () => {
+    const { events } = open();
+    const [two, same, header] = events((file) => {
+      const config = file.region(CONFIG);
+      config.read32(4);
+      config.read32(0);
+      config.read(0, new Uint8Array(64));
+    }).map((event) => ('rule' in event && event.rule) || '');
+    expect(two).toMatch(/^COMMAND: .*; STATUS: /);
+    expect(same).toMatch(/^vendor id, device id: [^:]*$/);
+    expect(header).toMatch(/^vendor id, .*; \d+ more$/);
+  });
+
   it('is the cause of its effects', () => {
     const { seen } = open();
     const lines = seen((file) => file.region(CONFIG).write16(4, Command.MASTER), ['access', 'enable']);

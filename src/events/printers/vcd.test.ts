@@ -82,6 +82,26 @@ it('a vector is high while it waits, masked, and else for a nanosecond', () => {
   expect(changes('vector', events).at(-1)).toEqual([60, (2047).toString(2)]);
 });
 
+it('a message that is raised and then delivered is high once; after it had to wait, until it is delivered', () => {
+  const steps = [
+    event(10, 'interrupt', msix('raised', 1)),
+    event(16, 'interrupt', msix('delivered', 1)),
+    event(20, 'interrupt', msix('raised', 1)),
+    event(22, 'interrupt', msix('pending', 1)),
+    event(40, 'interrupt', msix('delivered', 1)),
+    event(50, 'interrupt', msix('raised', 1)),
+    event(52, 'interrupt', msix('dropped', 1)),
+    event(60, 'interrupt', msix('delivered', 1)),
+  ];
+  expect(changes('msix', [event(0, 'power', { state: 'D0' }), ...steps])).toEqual([
+    [0, '0'],
+    ...[10, 20, 22, 50, 60].flatMap((ns) => [
+      [ns, '10'],
+      [ns === 22 ? 41 : ns + 1, '0'],
+    ]),
+  ]);
+});
+
 it('DMA, commands, states and requests have their signals', () => {
   const message = {
     direction: 'to server',
@@ -119,13 +139,13 @@ it('DMA, commands, states and requests have their signals', () => {
 });
 
 it('devices that come later get spare signals, which say their name; still later ones are counted', () => {
-  const events = Array.from({ length: 12 }, (_, i) => event(i, 'power', { state: 'D0' }, `0000:00:${String(i).padStart(2, '0')}.0`));
+  const events = Array.from({ length: 28 }, (_, i) => event(i, 'power', { state: 'D0' }, `0000:00:${String(i).padStart(2, '0')}.0`));
   expect(changes('name', events, '_0000_00_00_0')).toEqual([[0, '0000:00:00.0']]);
   expect(changes('name', events, 'device_1')).toEqual([
     [0, 'unused'],
     [1, '0000:00:01.0'],
   ]);
-  expect(dumpOf(printed('vcd', events).toString()).changes.get('other_devices_events')!.at(-1)).toEqual([11, '11']);
+  expect(dumpOf(printed('vcd', events).toString()).changes.get('other_devices_events')!.at(-1)).toEqual([27, '11']);
 });
 
 it('devices that are known beforehand have scopes of their names, each its own', () => {

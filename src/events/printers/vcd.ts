@@ -13,7 +13,7 @@ import type { EventFormat, EventPrinter, PrinterOptions } from './printer.ts';
 
 /** Devices that the header names, and devices that may come later. */
 const NAMED_MAX = 64;
-const SPARE = 8;
+const SPARE = 24;
 const WORD_CHARS = 64;
 const MSI_VECTORS = 32;
 const MSIX_VECTORS = 64;
@@ -23,7 +23,7 @@ const widths = {
   name: 'text',
   /** Level of the pin. */
   intx: 1,
-  /** A bit a vector: high for 1 ns when it is sent, and while it waits, masked. */
+  /** A bit a vector: high for 1 ns when its message is sent, and while that waits, masked. */
   msi: MSI_VECTORS,
   msix: MSIX_VECTORS,
   /** The vector of the last message, also one that has no bit. */
@@ -102,6 +102,8 @@ class Slot {
   /** Vectors that wait, masked. */
   readonly #waiting = { msi: 0n, msix: 0n };
   readonly #high = { msi: 0n, msix: 0n };
+  /** Vectors whose message is sent, and has not arrived. */
+  readonly #underWay = { msi: 0n, msix: 0n };
   /** Signals that fall 1 ns later. */
   readonly falling = new Set<Signal>();
   readonly requests = new Set<string>();
@@ -143,12 +145,16 @@ class Slot {
     return this.set(signal, 1);
   }
 
-  /** A message of a vector. */
-  message(irq: 'msi' | 'msix', vector: number, waits: boolean, sent: boolean): string {
+  /** A step of a vector's message. Where both its ends are seen, it is high at the first. */
+  message(irq: 'msi' | 'msix', vector: number, step: 'raised' | 'pending' | 'delivered' | 'dropped'): string {
     const known = vector < (irq === 'msi' ? MSI_VECTORS : MSIX_VECTORS) && vector >= 0;
     const bit = known ? 1n << BigInt(Math.floor(vector)) : 0n;
-    this.#waiting[irq] = waits ? this.#waiting[irq] | bit : this.#waiting[irq] & ~bit;
-    this.#high[irq] = sent || waits ? this.#high[irq] | bit : this.#high[irq] & ~bit;
+    const changed = (bits: bigint, on: boolean): bigint => (on ? bits | bit : bits & ~bit);
+    const arrived = step === 'delivered' && (this.#underWay[irq] & bit) !== 0n;
+    this.#underWay[irq] = changed(this.#underWay[irq], step === 'raised');
+    if (arrived) return '';
+    this.#waiting[irq] = changed(this.#waiting[irq], step === 'pending');
+    this.#high[irq] = changed(this.#high[irq], step !== 'dropped');
     this.falling.add(irq);
     return this.set(irq, this.#high[irq]) + this.set('vector', vector);
   }
@@ -183,7 +189,7 @@ const rows: { readonly [K in EventKind]?: (slot: Slot, event: EventOf<K>) => str
     if (irq === 'intx') return step === 'raised' || step === 'lowered' ? slot.set('intx', step === 'raised') : '';
     if (irq === 'err' || irq === 'req') return sent ? slot.pulse(irq) : '';
     if (irq !== 'msi' && irq !== 'msix') return '';
-    return sent || step === 'pending' || step === 'dropped' ? slot.message(irq, vector, step === 'pending', sent) : '';
+    return sent || step === 'pending' || step === 'dropped' ? slot.message(irq, vector, step) : '';
   },
   command: (slot, e) =>
     slot.pulse('command') +
@@ -240,8 +246,8 @@ class VcdPrinter implements EventPrinter {
     const ns = Number.isSafeInteger(after) ? Math.max(this.#ns, after) : this.#ns;
     const fallen = ns > this.#ns ? this.#fall() : '';
     const changes = this.#changes(event);
-    if (changes === '') return header + fallen;
-    const time = ns > this.#ns ? `#${ns}\n` : '';
+    const time = changes !== '' && ns > this.#ns ? `#${ns}\n` : '';
+    // Also without a change: what is high may fall from here on.
     this.#ns = ns;
     return header + fallen + time + changes;
   }

@@ -53,6 +53,26 @@ it('the doorbell causes the command’s DMA, and the command its interrupt', () 
   expect([data?.cause, command?.cause, interrupt?.cause]).toEqual([doorbell?.seq, doorbell?.seq, command?.seq]);
 });
 
+it('data are in the events of a reader that asks for them, and of others the device uses the memory in place', () => {
+  const { c, data, read } = ready();
+  const block = Uint8Array.from({ length: 512 }, (_, i) => i & 0xff);
+  const blocks = (events: readonly VfioEvent[]) => events.filter((event) => event.kind === 'dma' && event.size === 512);
+  using reader = c.host.stream.read();
+  {
+    using all = c.host.stream.read({ data: true });
+    c.host.dma.tryWrite(data, block);
+    c.submit(1, { ...read(1), opcode: NvmOpcode.WRITE });
+    c.submit(1, read(2));
+    expect(blocks(all.take()).slice(1)).toMatchObject([
+      { op: 'read', size: 512, way: 'direct', data: block },
+      { op: 'write', size: 512, way: 'direct', data: block },
+    ]);
+  }
+  reader.take();
+  c.submit(1, read(3));
+  expect(blocks(reader.take())).toMatchObject([{ op: 'write', way: 'view' }]);
+});
+
 it('each command of a queue has the doorbell that announced it, also when it waits for others', () => {
   const { c, read } = ready({ namespaces: [{ storage: new MemoryStorage(2 ** 20), limits: { latencyMs: 5 } }] });
   using reader = c.host.stream.read({ kinds: ['access', 'command', 'interrupt'] });

@@ -1,21 +1,21 @@
 /** Data straight between a storage and the host's memory: one copy, no buffer. */
-import type { DmaPort } from '../../abi/device-host.ts';
+import type { DeviceHost } from '../../abi/device-host.ts';
 import { Access } from '../../abi/memory.ts';
 import type { Namespace } from './namespace.ts';
 import type { Pieces } from './pieces.ts';
 
 /**
  * A result beside those of a storage (0, -errno, WOULD_BLOCK): some of the memory is not directly
- * mapped, or a block is not contiguous.
+ * mapped, a block is not contiguous, or a reader of events asks for the bytes.
  */
 export const NO_VIEW = 2;
 
 export class DirectCopy {
-  readonly #dma: DmaPort;
+  readonly #host: Pick<DeviceHost, 'dma' | 'events'>;
   readonly #views: (Uint8Array | null)[] = [];
 
-  constructor(dma: DmaPort) {
-    this.#dma = dma;
+  constructor(host: Pick<DeviceHost, 'dma' | 'events'>) {
+    this.#host = host;
   }
 
   /**
@@ -24,9 +24,11 @@ export class DirectCopy {
    */
   copy(namespace: Namespace, offset: number, pieces: Pieces, toHost: boolean): number {
     const { queue } = namespace;
+    const { dma, events } = this.#host;
+    if (events.data) return NO_VIEW;
     const access = toHost ? Access.WRITE : Access.READ;
     if (pieces.count === 1 && !pieces.isBucket(0)) {
-      const view = this.#dma.view(pieces.iova(0), pieces.size(0), access);
+      const view = dma.view(pieces.iova(0), pieces.size(0), access);
       if (view === null) return NO_VIEW;
       return toHost ? queue.tryRead(offset, view) : queue.tryWrite(offset, view);
     }
@@ -35,7 +37,7 @@ export class DirectCopy {
     const views = this.#views;
     for (let i = 0; i < pieces.count; i++) {
       const bucket = pieces.isBucket(i);
-      const view = bucket ? null : this.#dma.view(pieces.iova(i), pieces.size(i), access);
+      const view = bucket ? null : dma.view(pieces.iova(i), pieces.size(i), access);
       if (view === null && !bucket) return NO_VIEW;
       views[i] = view;
     }

@@ -97,7 +97,7 @@ export class NvmCommands implements CommandSet, Disposable {
     this.#maxBytes = max;
     this.#pool = new BouncePool(bounceBytes);
     this.#pointer = new DataPointer(host.dma);
-    this.#direct = new DirectCopy(host.dma);
+    this.#direct = new DirectCopy(host);
     this.#slow = new SlowPath(host, this.#pointer, this.#pool, events, operations, {
       finish: (command, _, bytes, status) => this.#finish(command, bytes, status),
       kick: () => this.#kick(),
