@@ -422,6 +422,8 @@ export interface EventPort {
   readonly data: boolean;
   /** `seq` of the event that is being answered now; 0: none is known. */
   cause: number;
+  /** Run `act`, of which event `seq` is the cause; 0: the cause stays. */
+  during<T>(seq: number, act: () => T): T;
   /** Calls `call` whenever `on` has changed, for a part that has to prepare for readers. */
   watch(call: () => void): Disposable;
   /** @returns the event's `seq`; 0 when there was no reader */

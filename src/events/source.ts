@@ -136,10 +136,7 @@ export class EventSource implements EventPort, Disposable {
     return ring === null ? 0 : ring.shaped(stream.timeNs, stream.hostNs, stream.cause, this.#number, shape, a, b, c, d, e);
   }
 
-  /**
-   * Run `act`, of which event `seq` is the cause; 0: the cause stays. For control paths: hot paths
-   * set `cause` themselves.
-   */
+  /** For control paths: hot paths set `cause` themselves. */
   during<T>(seq: number, act: () => T): T {
     const before = this.cause;
     if (seq !== 0) this.cause = seq;
@@ -148,6 +145,12 @@ export class EventSource implements EventPort, Disposable {
     } finally {
       this.cause = before;
     }
+  }
+
+  /** `callback`, to be called later for the event that is being answered now. */
+  later<T>(callback: () => T): () => T {
+    const { cause } = this;
+    return cause === 0 ? callback : () => this.during(cause, callback);
   }
 
   /**
@@ -177,16 +180,11 @@ export class EventSource implements EventPort, Disposable {
    *
    * @param answer  fields that the result of `act` adds
    */
-  attempt<K extends RefusedKind, T>(
-    kind: K,
-    details: EventDetails<K>,
-    act: () => T,
-    answer: (done: T) => Partial<EventDetails<K>> = () => ({}),
-  ): T {
+  attempt<K extends RefusedKind, T>(kind: K, details: EventDetails<K>, act: () => T, answer?: (done: T) => Partial<EventDetails<K>>): T {
     const seq = this.begin(kind);
     try {
       const done = this.during(seq, act);
-      this.end(seq, kind, { ...details, ...answer(done) });
+      this.end(seq, kind, answer === undefined ? details : { ...details, ...answer(done) });
       return done;
     } catch (error) {
       this.end(seq, kind, { ...details, ...refusalOf(error) });

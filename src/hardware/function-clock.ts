@@ -15,18 +15,7 @@ export class FunctionClock extends PausableClock {
   }
 
   override after(delayMs: number, callback: () => void): Disposable {
-    const events = this.#events;
-    const { cause } = events;
-    if (cause === 0) return super.after(delayMs, callback);
-    return super.after(delayMs, () => {
-      const before = events.cause;
-      events.cause = cause;
-      try {
-        // The clock below gets the promise of an async callback.
-        return callback();
-      } finally {
-        events.cause = before;
-      }
-    });
+    // A callback may be async: its promise goes to the clock below.
+    return super.after(delayMs, this.#events.later(callback));
   }
 }

@@ -11,7 +11,6 @@ import { Extension, type Type1Kind } from '../../abi/vfio.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
 import { INSPECT } from '../../base/inspect.ts';
-import { emitted, refusalOf } from '../../events/outcome.ts';
 import type { EventSource } from '../../events/source.ts';
 import type { IommuDomain } from '../../hardware/iommu-domain.ts';
 import type { EngineContext } from '../context.ts';
@@ -132,7 +131,7 @@ export class Container implements Disposable {
    */
   setIommu(type: number): void {
     if (!this.events.on) this.#setIommu(type);
-    else emitted(this.events, 'feature', { name: 'SET_IOMMU', op: 'set', value: iommuWords(type) }, () => this.#setIommu(type));
+    else this.events.attempt('feature', { name: 'SET_IOMMU', op: 'set', value: iommuWords(type) }, () => this.#setIommu(type));
   }
 
   #setIommu(type: number): void {
@@ -166,7 +165,7 @@ export class Container implements Disposable {
    */
   attachGroup(group: AttachableGroup): void {
     if (!this.events.on) this.#attachGroup(group);
-    else emitted(this.events, 'group', { group: group.id, step: 'attached', container: this.events.name }, () => this.#attachGroup(group));
+    else this.events.attempt('group', { group: group.id, step: 'attached', container: this.events.name }, () => this.#attachGroup(group));
   }
 
   #attachGroup(group: AttachableGroup): void {
@@ -200,7 +199,7 @@ export class Container implements Disposable {
   /** VFIO_IOMMU_MAP_DMA. @throws VfioError EINVAL before SET_IOMMU; else as Type1.map */
   mapDma(request: MapDma): void {
     if (!this.events.on) this.#iommu('MAP_DMA').map(request);
-    else emitted(this.events, 'dma-map', mapDetails(request), () => this.#iommu('MAP_DMA').map(request));
+    else this.events.attempt('dma-map', mapDetails(request), () => this.#iommu('MAP_DMA').map(request));
   }
 
   /**
@@ -210,7 +209,7 @@ export class Container implements Disposable {
    */
   mapMemory(request: MapMemory): void {
     if (!this.events.on) this.#iommu('map').mapMemory(request);
-    else emitted(this.events, 'dma-map', memoryDetails(request), () => this.#iommu('map').mapMemory(request));
+    else this.events.attempt('dma-map', memoryDetails(request), () => this.#iommu('map').mapMemory(request));
   }
 
   /**
@@ -219,20 +218,8 @@ export class Container implements Disposable {
    * @throws VfioError EINVAL before SET_IOMMU; else as Type1.unmap
    */
   unmapDma(request: UnmapDma): bigint {
-    return this.events.on ? this.#unmapSeen(request) : this.#iommu('UNMAP_DMA').unmap(request);
-  }
-
-  #unmapSeen(request: UnmapDma): bigint {
-    const details = unmapDetails(request);
-    let size = 0n;
-    try {
-      size = this.#iommu('UNMAP_DMA').unmap(request);
-    } catch (error) {
-      this.events.emit('dma-unmap', { ...details, ...refusalOf(error) });
-      throw error;
-    }
-    this.events.emit('dma-unmap', size === details.size ? details : { ...details, size });
-    return size;
+    const unmap = () => this.#iommu('UNMAP_DMA').unmap(request);
+    return this.events.on ? this.events.attempt('dma-unmap', unmapDetails(request), unmap, (size) => ({ size })) : unmap();
   }
 
   /** VFIO_IOMMU_GET_INFO. @throws VfioError EINVAL before SET_IOMMU */
@@ -243,7 +230,7 @@ export class Container implements Disposable {
   /** VFIO_IOMMU_DIRTY_PAGES. @throws VfioError EINVAL before SET_IOMMU; else as Type1.dirtyPages */
   dirtyPages(flags: number, range?: DirtyRange): void {
     if (!this.events.on) this.#iommu('DIRTY_PAGES').dirtyPages(flags, range);
-    else emitted(this.events, 'feature', dirtyDetails(flags), () => this.#iommu('DIRTY_PAGES').dirtyPages(flags, range));
+    else this.events.attempt('feature', dirtyDetails(flags), () => this.#iommu('DIRTY_PAGES').dirtyPages(flags, range));
   }
 
   /** Every mapping in order of its address. Do not map or unmap during the walk. */

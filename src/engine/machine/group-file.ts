@@ -9,7 +9,7 @@ import { withoutVfTokens } from '../../abi/vf-token.ts';
 import { GroupFlags } from '../../abi/vfio.ts';
 import { VfioError } from '../../base/errno.ts';
 import { INSPECT } from '../../base/inspect.ts';
-import { refusalOf } from '../../events/outcome.ts';
+import { refusalOf } from '../../events/source.ts';
 import type { EngineContext } from '../context.ts';
 import { DeviceFile } from '../device/device-file.ts';
 import type { DeviceFileHolder } from '../device/hosted-function.ts';

@@ -5,7 +5,7 @@
 import type { EventDetails } from '../../abi/event.ts';
 import { Emitter } from '../../base/emitter.ts';
 import { textOf } from '../../base/foreign.ts';
-import { refusalOf } from '../../events/outcome.ts';
+import { refusalOf } from '../../events/source.ts';
 import type { EngineContext } from '../context.ts';
 import type { FunctionGroup, PciFunction } from './pci-function.ts';
 

@@ -12,7 +12,7 @@ import type { EventFlow, EventOptions } from '../../abi/event.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
 import { INSPECT } from '../../base/inspect.ts';
-import { emitted, refusalOf } from '../../events/outcome.ts';
+import { refusalOf } from '../../events/source.ts';
 import { compareBdf, parseBdf } from '../../pci/bdf.ts';
 import type { EngineContext } from '../context.ts';
 import { Container } from '../dma/container.ts';
@@ -203,7 +203,7 @@ export class Machine implements Disposable {
     this.#check();
     const { events } = this.context;
     if (!events.on) return this.#openGroup(id, process);
-    return emitted(events, 'group', { group: Number.isInteger(id) ? id : -1, step: 'opened' }, () => this.#openGroup(id, process));
+    return events.attempt('group', { group: Number.isInteger(id) ? id : -1, step: 'opened' }, () => this.#openGroup(id, process));
   }
 
   #openGroup(id: number, process: Process): GroupFile {
@@ -236,7 +236,7 @@ export class Machine implements Disposable {
   #emitted<T>(name: string, value: unknown, act: () => T, fn: PciFunction | null = null): T {
     const events = fn === null ? this.context.events : fn.host.events;
     if (!events.on) return act();
-    return emitted(events, 'feature', { name, op: 'set', value: shortly(value) }, act);
+    return events.attempt('feature', { name, op: 'set', value: shortly(value) }, act);
   }
 
   // ---- Drivers

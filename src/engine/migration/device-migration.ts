@@ -8,8 +8,8 @@
 import type { MigrationStream } from '../../abi/device.ts';
 import { MigrationFlags, MigrationState } from '../../abi/vfio.ts';
 import { VfioError } from '../../base/errno.ts';
-import { refusalOf } from '../../events/outcome.ts';
 import type { EventSource } from '../../events/source.ts';
+import { refusalOf } from '../../events/source.ts';
 import { ResumingStream } from './resuming-stream.ts';
 import { SavingStream, stopCopyEstimate } from './saving-stream.ts';
 import { type StateRow, states, wayTo } from './states.ts';

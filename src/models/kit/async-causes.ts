@@ -46,14 +46,7 @@ export class AsyncCauses implements Disposable {
 
   /** Does `effect` in answer to event `cause`. */
   answer(cause: number, effect: () => void): void {
-    const events = this.#events;
-    const before = events.cause;
-    events.cause = cause;
-    try {
-      effect();
-    } finally {
-      events.cause = before;
-    }
+    this.#events.during(cause, effect);
   }
 
   /** Calls a handler. The event that is being answered now is the cause of its later doings. */

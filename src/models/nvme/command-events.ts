@@ -111,15 +111,7 @@ export class CommandEvents {
     const { port } = this;
     if (!port.on) return dma;
     const { cause } = command;
-    const caused = (begin: () => Promise<void>) => {
-      const before = port.cause;
-      port.cause = cause;
-      try {
-        return begin();
-      } finally {
-        port.cause = before;
-      }
-    };
+    const caused = (begin: () => Promise<void>) => port.during(cause, begin);
     return { read: (iova, into) => caused(() => dma.read(iova, into)), write: (iova, from) => caused(() => dma.write(iova, from)) };
   }
 
