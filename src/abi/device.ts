@@ -11,7 +11,7 @@
 
 import type { RegisterAccess } from '../base/register-access.ts';
 import type { DmaBuf, DmaBufRequest, DmaLogging, LowPower, MigrationControl, SleepNotice } from './device-features.ts';
-import type { EventFlow, EventOptions, EventPort } from './event.ts';
+import type { EventFlow, EventKind, EventOf, EventOptions, EventPort } from './event.ts';
 import type { InterruptSink, InterruptSource } from './interrupt-sink.ts';
 import type { Access, DirectMemory, Memory } from './memory.ts';
 
@@ -331,9 +331,9 @@ export interface Device extends Disposable {
    * and tools that watch.
    *
    * @param options default: every kind, of this device
-   * @throws VfioError EINVAL for a kind that does not exist
+   * @throws VfioError EINVAL for options or kinds that do not exist
    */
-  events(options?: EventOptions): EventFlow;
+  events<K extends EventKind = EventKind>(options?: EventOptions<K>): EventFlow<EventOf<K | 'dropped'>>;
   /** Where the device's driver emits events of its own. */
   readonly eventPort: EventPort;
   /**

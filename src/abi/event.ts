@@ -373,10 +373,10 @@ export type EventOf<K extends EventKind> = Extract<VfioEvent, { kind: K }>;
 /** The fields of a kind, without the head. */
 export type EventDetails<K extends EventKind> = Omit<EventOf<K>, keyof EventHead | 'kind'>;
 
-/** The events that a reader wants. */
-export interface EventOptions {
+/** The events that a reader wants. `K`: their kinds. */
+export interface EventOptions<K extends EventKind = EventKind> {
   /** Default: every kind. */
-  readonly kinds?: readonly EventKind[];
+  readonly kinds?: readonly K[];
   /** Names of devices. Default: every device of the stream. */
   readonly devices?: readonly string[];
   /** Also the bytes that DMA and messages carry, and the values of plain memory. Default: false. */
@@ -386,11 +386,12 @@ export interface EventOptions {
 /**
  * Events as a program reads them, in order, from the moment that it asked. Between two turns of the
  * loop a reader may be as late as the stream's memory allows; then it loses the oldest and gets a
- * `dropped` with their number. Leaving the loop, or disposing the reader, ends it.
+ * `dropped` with their number. Leaving the loop, or disposing the reader, ends it. `E`: events of
+ * the kinds that the reader has asked for, and `dropped`.
  */
-export interface EventFlow extends AsyncIterable<VfioEvent>, Disposable {
+export interface EventFlow<out E extends VfioEvent = VfioEvent> extends AsyncIterable<E>, Disposable {
   /** The events that are there now, at most `max`. Default: all. */
-  take(max?: number): VfioEvent[];
+  take(max?: number): E[];
 }
 
 /**

@@ -219,3 +219,16 @@ describe('writeEvents', () => {
     ]);
   });
 });
+
+it.each<[string, () => unknown, string]>([
+  [
+    'another thing than a stream',
+    () => writeEvents({} as never, 'a.jsonl'),
+    'the first argument of writeEvents is an object; it takes an EventStream',
+  ],
+  ['no path', () => writeEvents(stream, undefined as never), 'the path of writeEvents is undefined; it takes text'],
+  ['a misspelt option', () => writeEvents(stream, 'a.jsonl', { kind: ['access'] } as never), "writeEvents() has no 'kind'"],
+])('%s is an error that names it, and no file is made', (_, call, message) => {
+  expect(call).toThrow(expect.objectContaining({ code: 'EINVAL', message }));
+  expect(stream.on).toBe(false);
+});

@@ -10,13 +10,13 @@ import { closeSync } from 'node:fs';
 import type { EventOptions, MessageEvent } from '../abi/event.ts';
 import { Cleanup } from '../base/cleanup.ts';
 import { SystemClock } from '../base/clock.ts';
+import { callable, keys, text } from '../base/declared.ts';
 import type { Logger } from '../base/log.ts';
 import { Patience } from '../base/patience.ts';
-import { kindNumber } from '../events/kinds.ts';
 import { formatNamed, formatOfFile } from '../events/printers/formats.ts';
 import type { EventFormat, EventPrinter, StreamAbout } from '../events/printers/printer.ts';
-import type { EventReader } from '../events/reader.ts';
-import type { EventStream } from '../events/stream.ts';
+import { type EventReader, eventChecks } from '../events/reader.ts';
+import { checkStream, type EventStream } from '../events/stream.ts';
 import { ByteOutput, type OutputEntry, type OutputOwner } from '../sys/byte-output.ts';
 import { type Compressor, compressionOf } from '../sys/compression.ts';
 import { packageVersion } from '../sys/package-files.ts';
@@ -57,6 +57,14 @@ export interface EventFileOptions extends EventOptions {
   readonly describe?: (message: MessageEvent) => string;
 }
 
+/** The options, as JavaScript may give them. */
+const checkOptions = keys({
+  ...eventChecks,
+  format: text,
+  log: (log, what) => callable((log as Logger | null)?.log, `log() of ${what}`),
+  describe: callable,
+});
+
 /** The format of a file: that which its name says, without the ending of a compression. */
 export function eventFormatOf(path: string, format?: string): EventFormat {
   if (format !== undefined) return formatNamed(format);
@@ -80,14 +88,16 @@ interface Entry extends OutputEntry {
  * that is killed leaves a file that ends with its last whole event.
  *
  * @param path a file, a named pipe, or `-` for standard output
- * @throws VfioError EINVAL for a format or kind that does not exist; EACCES, ENOENT, EISDIR, EROFS
- *   when the file cannot be made; ENXIO for a pipe without a reader; EOPNOTSUPP for `.zst` before
- *   Node 22.15
+ * @throws VfioError EINVAL for options, formats or kinds that do not exist; EACCES, ENOENT, EISDIR,
+ *   EROFS when the file cannot be made; ENXIO for a pipe without a reader; EOPNOTSUPP for `.zst`
+ *   before Node 22.15
  */
 export function writeEvents(stream: EventStream, path: string, options: EventFileOptions = {}): Disposable {
+  checkStream(stream, 'the first argument of writeEvents');
+  text(path, 'the path of writeEvents');
+  checkOptions(options, 'writeEvents()');
   const format = eventFormatOf(path, options.format);
   const { kinds, devices, data = false, describe } = options;
-  for (const kind of kinds ?? []) kindNumber(kind);
   const shown = format.kinds === undefined ? kinds : (kinds ?? format.kinds).filter((kind) => format.kinds!.includes(kind));
   let file: EventFile | null = null;
   using undo = new Cleanup();

@@ -13,7 +13,7 @@ import { INSPECT } from '../base/inspect.ts';
 import type { Logger } from '../base/log.ts';
 import type { Machine } from '../engine/machine/machine.ts';
 import type { EventSource } from '../events/source.ts';
-import { EventStream } from '../events/stream.ts';
+import { type EventStream, streamOf } from '../events/stream.ts';
 import { fromNode } from '../sys/system-error.ts';
 import { UnixListener } from '../sys/unix-listener.ts';
 import { UnixSocket } from '../sys/unix-socket.ts';
@@ -90,7 +90,7 @@ export class MachineServer implements Disposable {
     this.#options = options;
     this.#processes = new PeerProcesses(options.memlockLimit);
     const { clock, log = stderrLogger } = options;
-    this.#stream = options.events ?? new EventStream({ log, ...(clock === undefined ? {} : { clock }) });
+    this.#stream = streamOf(options.events, { log, ...(clock === undefined ? {} : { clock }) });
     this.#source = this.#stream.source('machine');
     makeSocketDirectory(dirname(directory));
     this.#madeDirectory = madeDirectory(directory);

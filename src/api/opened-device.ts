@@ -3,7 +3,7 @@
  */
 
 import type { Device, DeviceEvent, DeviceEventKind, DmaBufRequest, FeatureRequest, SetIrqs } from '../abi/device.ts';
-import type { EventOptions } from '../abi/event.ts';
+import type { EventKind, EventOptions } from '../abi/event.ts';
 import { formatVfToken } from '../abi/vf-token.ts';
 import { Cleanup } from '../base/cleanup.ts';
 import type { DeviceFile } from '../engine/device/device-file.ts';
@@ -110,7 +110,7 @@ export class OpenedDevice implements Device {
     this.#device.reset();
   }
 
-  events(options?: EventOptions) {
+  events<K extends EventKind = EventKind>(options?: EventOptions<K>) {
     return this.#device.events(options);
   }
 

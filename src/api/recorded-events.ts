@@ -2,6 +2,7 @@
 import { accessSync, constants, createReadStream, statSync } from 'node:fs';
 import { open as openFile } from 'node:fs/promises';
 import type { VfioEvent } from '../abi/event.ts';
+import { text } from '../base/declared.ts';
 import { VfioError } from '../base/errno.ts';
 import { formats } from '../events/printers/formats.ts';
 import { JsonLinesReader } from '../events/printers/json-lines-reader.ts';
@@ -87,6 +88,7 @@ export class RecordedEvents implements AsyncIterable<VfioEvent> {
  *   EOPNOTSUPP for `.zst` before Node 22.15. Errors in the recording come with its events.
  */
 export function readEvents(path: string, { follow }: RecordedOptions = {}): RecordedEvents {
+  text(path, 'the path of readEvents');
   const compression = compressionOf(path);
   refuseOtherFormats(compression === null ? path : path.slice(0, -compression.ending.length), path);
   if (follow !== undefined && compression !== null) {

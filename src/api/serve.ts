@@ -7,7 +7,7 @@
 
 import { chmodSync, existsSync, mkdirSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
-import type { EventFlow, EventOptions } from '../abi/event.ts';
+import type { EventFlow, EventKind, EventOf, EventOptions } from '../abi/event.ts';
 import { Cleanup } from '../base/cleanup.ts';
 import type { Clock } from '../base/clock.ts';
 import { VfioError } from '../base/errno.ts';
@@ -17,7 +17,7 @@ import type { Logger } from '../base/log.ts';
 import type { Machine } from '../engine/machine/machine.ts';
 import type { Mediators } from '../engine/mediation/mediators.ts';
 import type { EventSource } from '../events/source.ts';
-import { EventStream } from '../events/stream.ts';
+import { type EventStream, streamOf } from '../events/stream.ts';
 import { checkModel } from '../models/kit/device-model.ts';
 import type { DeviceModel } from '../pci/declaration.ts';
 import type { ByteStream } from '../sys/byte-stream.ts';
@@ -117,7 +117,8 @@ export class DeviceServer<M extends DeviceModel = DeviceModel> implements Dispos
     this.#processes = options.processes ?? new PeerProcesses(options.memlockLimit);
     const { clock, log = stderrLogger } = options;
     using undo = new Cleanup();
-    this.#stream = options.events ?? undo.use(new EventStream({ log, ...(clock === undefined ? {} : { clock }) }));
+    this.#stream = streamOf(options.events, { log, ...(clock === undefined ? {} : { clock }) });
+    if (options.events === undefined) undo.use(this.#stream);
     this.#source = undo.use(this.#stream.source(options.name ?? model.declaration.name));
     this.#failed = failedTo(this.#source);
     this.#running = this.#start(model);
@@ -142,9 +143,9 @@ export class DeviceServer<M extends DeviceModel = DeviceModel> implements Dispos
    * The events of the server and its machines from now on, in order: accesses, DMA, interrupts,
    * messages. A stream that the server was given has events of its other users, too.
    *
-   * @throws VfioError EINVAL for a kind that does not exist
+   * @throws VfioError EINVAL for options or kinds that do not exist
    */
-  events(options: EventOptions = {}): EventFlow {
+  events<K extends EventKind = EventKind>(options: EventOptions<K> = {}): EventFlow<EventOf<K | 'dropped'>> {
     return this.#stream.read(options);
   }
 

@@ -18,7 +18,7 @@ import { Machine, type MachineOptions } from '../engine/machine/machine.ts';
 import type { FunctionSpec, IommuSpec, MachineSpec } from '../engine/machine/machine-spec.ts';
 import type { Mediators } from '../engine/mediation/mediators.ts';
 import type { EventSource } from '../events/source.ts';
-import { EventStream } from '../events/stream.ts';
+import { type EventStream, streamOf } from '../events/stream.ts';
 import { PciExp, PciExpType } from '../pci/capabilities/pci-express-registers.ts';
 import type { DeviceModel } from '../pci/declaration.ts';
 import { addon } from '../sys/addon.ts';
@@ -176,7 +176,8 @@ export function failedTo(events: EventSource): Failed {
 export function simulate(model: DeviceModel, options: SimulationOptions = {}): Simulation {
   const { clock, log = stderrLogger } = options;
   using undo = new Cleanup();
-  const events = options.events ?? undo.use(new EventStream({ log, ...(clock === undefined ? {} : { clock }) }));
+  const events = streamOf(options.events, { log, ...(clock === undefined ? {} : { clock }) });
+  if (options.events === undefined) undo.use(events);
   const { name } = model.declaration;
   undo.use(ownedBy(name, model.owns, failedTo(undo.use(events.source(name)))));
   const around = machineAround(model);

@@ -3,11 +3,16 @@
  * delay.
  */
 import type { EventFlow, EventOptions, VfioEvent } from '../abi/event.ts';
+import { flag, keys, listOf, text } from '../base/declared.ts';
 import { kindNames, kindNumber } from './kinds.ts';
 import type { EventRing } from './ring.ts';
 
 /** Events that a loop gets at once: each is an object. */
 const BATCH = 256;
+
+/** Checks of `EventOptions`, as JavaScript may give them: a misspelt one would give every event. */
+export const eventChecks = { kinds: listOf((kind) => void kindNumber(kind as string)), devices: listOf(text), data: flag };
+const checkOptions = keys(eventChecks);
 
 /** The stream, as its readers use it. */
 export interface ReadStream {
@@ -16,7 +21,7 @@ export interface ReadStream {
   left(reader: EventReader): void;
 }
 
-export class EventReader implements EventFlow {
+export class EventReader<out E extends VfioEvent = VfioEvent> implements EventFlow<E> {
   /** Called in the middle of a turn when it may lose events; see `EventStream.read`. */
   readonly onPressure: (() => void) | undefined;
   readonly wantsData: boolean;
@@ -31,8 +36,10 @@ export class EventReader implements EventFlow {
   #position = 0;
   #wake: (() => void) | null = null;
 
-  /** `EventStream.read` makes it. @throws VfioError EINVAL for a kind that does not exist */
-  constructor(stream: ReadStream, { kinds, devices, data = false }: EventOptions, onPressure?: () => void) {
+  /** For the stream. @throws VfioError EINVAL for options or kinds that do not exist */
+  constructor(stream: ReadStream, options: EventOptions, onPressure?: () => void) {
+    checkOptions(options, 'events()');
+    const { kinds, devices, data = false } = options;
     this.#stream = stream;
     this.wantsData = data;
     this.onPressure = onPressure;
@@ -57,10 +64,10 @@ export class EventReader implements EventFlow {
     return this.#ring !== null && this.#ring.settled > this.#position;
   }
 
-  take(max = Number.POSITIVE_INFINITY): VfioEvent[] {
+  take(max = Number.POSITIVE_INFINITY): E[] {
     const ring = this.#ring;
     const events: VfioEvent[] = [];
-    if (ring === null || max <= 0) return events;
+    if (ring === null || max <= 0) return [];
     const { oldest, settled } = ring;
     if (this.#position < oldest - 1) {
       const count = oldest - 1 - this.#position;
@@ -74,7 +81,8 @@ export class EventReader implements EventFlow {
       if (this.#devices !== null && !this.#devices.has(ring.deviceAt(seq))) continue;
       events.push(ring.decode(seq, this.wantsData));
     }
-    return events;
+    // Others are passed over.
+    return events as E[];
   }
 
   /** For the stream: there may be events. */
@@ -89,7 +97,7 @@ export class EventReader implements EventFlow {
     wake?.();
   }
 
-  async *[Symbol.asyncIterator](): AsyncGenerator<VfioEvent, void, void> {
+  async *[Symbol.asyncIterator](): AsyncGenerator<E, void, void> {
     try {
       while (this.#ring !== null) {
         const events = this.take(BATCH);

@@ -3,7 +3,7 @@ import type { VfioEvent } from '../abi/event.ts';
 import { ManualClock } from '../base/clock.ts';
 import { RING_DATA_BYTES, RING_RECORDS } from './ring.ts';
 import { Irq, Step, Way } from './source.ts';
-import { EventStream } from './stream.ts';
+import { EventStream, streamOf } from './stream.ts';
 
 function make() {
   const clock = new ManualClock();
@@ -362,4 +362,49 @@ describe('a model that breaks the types of its events', () => {
   ])('%s does no harm', (_name, details) => {
     expect(emit(details as object)).toMatchObject([{ kind: 'command', seq: 1 }]);
   });
+});
+
+it('a reader’s events have the types of the kinds that it asked for', () => {
+  const { stream, source } = make();
+  using reader = stream.read({ kinds: ['power', 'dma'] });
+  source.emit('power', { state: 'D0' });
+  for (const event of reader.take()) {
+    const kind: 'power' | 'dma' | 'dropped' = event.kind;
+    expect(kind).toBe('power');
+    // @ts-expect-error resets were not asked for
+    expect(event.kind === 'reset').toBe(false);
+  }
+});
+
+it.each<[object, string]>([
+  [{ kind: ['access'] }, "has no 'kind'"],
+  [{ kinds: 'access' }, "kinds of events() is 'access'; it takes an array"],
+  [{ kinds: ['acess'] }, "no events of kind 'acess'"],
+  [{ devices: '0000:00:04.0' }, "devices of events() is '0000:00:04.0'; it takes an array"],
+  [{ devices: [4] }, 'it takes text'],
+  [{ data: 'yes' }, 'it takes true or false'],
+  [['access'], 'events() is an array; it takes an object'],
+])('the options %j are refused with EINVAL', (options, message) => {
+  const { stream } = make();
+  expect(() => stream.read(options)).toThrow(expect.objectContaining({ code: 'EINVAL', message: expect.stringContaining(message) }));
+  expect(stream.on).toBe(false);
+});
+
+it('a stream that has ended gives its readers no events, and their loops end', async () => {
+  const { stream, source } = make();
+  stream[Symbol.dispose]();
+  const reader = stream.read();
+  source.emit('power', { state: 'D0' });
+  const events: VfioEvent[] = [];
+  for await (const event of reader) events.push(event);
+  expect([events, stream.on]).toEqual([[], false]);
+});
+
+it('the option events takes a stream alone', () => {
+  const stream = new EventStream();
+  expect(streamOf(stream, {})).toBe(stream);
+  expect(streamOf(undefined, {})).toBeInstanceOf(EventStream);
+  expect(() => streamOf('run.jsonl' as never, {})).toThrow(
+    expect.objectContaining({ code: 'EINVAL', message: "the option 'events' is 'run.jsonl'; it takes an EventStream" }),
+  );
 });

@@ -3,8 +3,10 @@
  * what happens. Without a reader a part looks at one flag; the kinds that have a line in the log
  * are counted and logged all the same.
  */
-import type { EventDetails, EventKind, EventOptions } from '../abi/event.ts';
+import type { EventDetails, EventKind, EventOf, EventOptions } from '../abi/event.ts';
+import { acrossCopies } from '../base/across-copies.ts';
 import { type Clock, SystemClock } from '../base/clock.ts';
+import { made } from '../base/declared.ts';
 import { callForeign, surface } from '../base/foreign.ts';
 import { type Logger, silentLogger } from '../base/log.ts';
 import { EventReader } from './reader.ts';
@@ -51,6 +53,8 @@ export class EventStream implements Disposable {
   #lastSeq = 0;
   /** A reader waits for the next event. */
   #waited = false;
+  /** It was disposed. */
+  #ended = false;
   /** The number of the event at which readers are called in the middle of a turn. */
   #alarm = Number.POSITIVE_INFINITY;
   #hostNs = 0;
@@ -104,14 +108,15 @@ export class EventStream implements Disposable {
    * @param onPressure called in the middle of a turn of the event loop, when the reader is half a
    *   ring behind: it may `take`, and must not emit. Without it a reader can lose events of a long
    *   turn.
-   * @throws VfioError EINVAL for a kind that does not exist
+   * @throws VfioError EINVAL for options or kinds that do not exist
    */
-  read(options: EventOptions = {}, onPressure?: () => void): EventReader {
-    const reader = new EventReader(this, options, onPressure);
+  read<K extends EventKind = EventKind>(options: EventOptions<K> = {}, onPressure?: () => void): EventReader<EventOf<K | 'dropped'>> {
+    const reader = new EventReader<EventOf<K | 'dropped'>>(this, options, onPressure);
     this.#ring ??= this.#newRing();
     reader.start(this.#ring);
     this.#readers.add(reader);
     this.#update();
+    if (this.#ended) reader.end();
     return reader;
   }
 
@@ -198,12 +203,29 @@ export class EventStream implements Disposable {
 
   /**
    * The end of the stream: lines that are held back are written, and readers end when they have
-   * read what is there.
+   * read what is there. A later reader ends at once.
    */
   [Symbol.dispose](): void {
+    this.#ended = true;
     this.#log[Symbol.dispose]();
     for (const reader of [...this.#readers]) reader.end();
   }
+}
+
+acrossCopies(EventStream, 'EventStream');
+
+/** @throws VfioError EINVAL for another thing than a stream, as JavaScript may give it */
+export const checkStream = made([EventStream], 'an EventStream');
+
+/**
+ * The stream of the option `events`, or a new one.
+ *
+ * @throws VfioError EINVAL for another thing than a stream
+ */
+export function streamOf(given: EventStream | undefined, options: EventStreamOptions): EventStream {
+  if (given === undefined) return new EventStream(options);
+  checkStream(given, "the option 'events'");
+  return given;
 }
 
 /** A failure of the callback is its author's, and not of the device in whose access it runs. */

@@ -24,7 +24,7 @@ import {
   type Region,
   type SetIrqs,
 } from '../abi/device.ts';
-import type { EventFlow, EventOptions, EventPort } from '../abi/event.ts';
+import type { EventFlow, EventKind, EventOf, EventOptions, EventPort } from '../abi/event.ts';
 import { parseVfToken } from '../abi/vf-token.ts';
 import { Feature, IrqIndex, RegionIndex } from '../abi/vfio.ts';
 import { CapabilityDefaults } from '../abi/vfio-user.ts';
@@ -34,7 +34,7 @@ import { errnoOf, VfioError } from '../base/errno.ts';
 import { INSPECT } from '../base/inspect.ts';
 import { silentLogger } from '../base/log.ts';
 import type { EventSource } from '../events/source.ts';
-import { EventStream } from '../events/stream.ts';
+import { type EventStream, streamOf } from '../events/stream.ts';
 import type { ByteStream } from '../sys/byte-stream.ts';
 import { UnixSocket } from '../sys/unix-socket.ts';
 import { ClientConnection, REQUEST_DATA_BYTES } from './client/connection.ts';
@@ -156,7 +156,7 @@ export class VfioUserDevice implements Device, RegionOwner {
     const vfToken = options.token === undefined ? null : parseVfToken(options.token);
     if (options.token !== undefined && vfToken === null) throw new VfioError('EINVAL', 'the VF token given is not a UUID');
     const name = options.name ?? (typeof target === 'string' ? `unix:${target}` : 'vfio-user');
-    const events = options.events ?? new EventStream({ log: options.log ?? silentLogger });
+    const events = streamOf(options.events, { log: options.log ?? silentLogger });
     const source = events.source(name);
     const seq = source.begin('open');
     try {
@@ -320,7 +320,7 @@ export class VfioUserDevice implements Device, RegionOwner {
     return this.#events.on(listener, kinds);
   }
 
-  events(options: EventOptions = {}): EventFlow {
+  events<K extends EventKind = EventKind>(options: EventOptions<K> = {}): EventFlow<EventOf<K | 'dropped'>> {
     return this.#stream.read({ devices: [this.#info.name], ...options });
   }
 

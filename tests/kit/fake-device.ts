@@ -13,7 +13,7 @@ import type {
   RegisterAccess,
   SetIrqs,
 } from '../../src/abi/device.ts';
-import type { EventOptions } from '../../src/abi/event.ts';
+import type { EventKind, EventOptions } from '../../src/abi/event.ts';
 import type { DirectMemory } from '../../src/abi/memory.ts';
 import { RegionFlags } from '../../src/abi/vfio.ts';
 import { ManualClock } from '../../src/base/clock.ts';
@@ -55,7 +55,7 @@ export class FakeDevice implements Device {
   readonly stream = new EventStream({ clock: new ManualClock() });
   readonly eventPort = this.stream.source(this.info.name);
 
-  events(options?: EventOptions) {
+  events<K extends EventKind = EventKind>(options?: EventOptions<K>) {
     return this.stream.read(options);
   }
 

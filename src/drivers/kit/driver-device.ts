@@ -4,7 +4,7 @@
  * hardware.
  */
 import type { Device, DeviceEvent, DeviceEventKind, RegionMapping, RegisterAccess } from '../../abi/device.ts';
-import type { EventFlow, EventOptions } from '../../abi/event.ts';
+import type { EventFlow, EventKind, EventOf, EventOptions } from '../../abi/event.ts';
 import type { DirectMemory } from '../../abi/memory.ts';
 import { Bar, Command, Config } from '../../abi/pci.ts';
 import { RegionFlags, RegionIndex } from '../../abi/vfio.ts';
@@ -225,9 +225,9 @@ export class DriverDevice<Instance = unknown> implements Disposable {
   /**
    * The traffic between this driver and the device from now on, in order; see `Device.events`.
    *
-   * @throws VfioError EINVAL for a kind that does not exist
+   * @throws VfioError EINVAL for options or kinds that do not exist
    */
-  events(options?: EventOptions): EventFlow {
+  events<K extends EventKind = EventKind>(options?: EventOptions<K>): EventFlow<EventOf<K | 'dropped'>> {
     return this.device.events(options);
   }
 

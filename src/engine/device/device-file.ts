@@ -26,7 +26,7 @@ import {
   type RegionInfo,
   type SetIrqs,
 } from '../../abi/device.ts';
-import type { EventFlow, EventOptions, EventPort } from '../../abi/event.ts';
+import type { EventFlow, EventKind, EventOf, EventOptions, EventPort } from '../../abi/event.ts';
 import { VF_TOKEN_BYTES } from '../../abi/vf-token.ts';
 import { DeviceFlags, Feature, NUM_IRQS, NUM_REGIONS, RegionIndex } from '../../abi/vfio.ts';
 import { VfioError } from '../../base/errno.ts';
@@ -314,7 +314,7 @@ export class DeviceFile implements Device, OpenFile, RegionFile, VfioFile {
   }
 
   /** The device's events, and those of its container, from now on; see `Device.events`. */
-  events(options: EventOptions = {}): EventFlow {
+  events<K extends EventKind = EventKind>(options: EventOptions<K> = {}): EventFlow<EventOf<K | 'dropped'>> {
     return this.device.ctx.stream.read({ devices: [this.device.bdf, this.container.events.name], ...options });
   }
 

@@ -3,7 +3,7 @@ import type { MemoryAllocator } from '../../abi/memory.ts';
 import { type Clock, SystemClock } from '../../base/clock.ts';
 import { VfioError } from '../../base/errno.ts';
 import { type Logger, silentLogger } from '../../base/log.ts';
-import { EventStream } from '../../events/stream.ts';
+import { type EventStream, streamOf } from '../../events/stream.ts';
 import type { EngineContext } from '../context.ts';
 import { FaultPlan } from '../fault-plan.ts';
 import type { Mediators } from '../mediation/mediators.ts';
@@ -54,7 +54,7 @@ export function contextOf(spec: MachineSpec, options: MachineOptions, vectorsInU
     throw new VfioError('EINVAL', `page size is ${String(pageSize)}; CPUs have 4096, 16384 or 65536`);
   }
   const clock = options.clock ?? options.events?.clock ?? new SystemClock();
-  const stream = options.events ?? new EventStream({ clock, log: options.log ?? silentLogger });
+  const stream = streamOf(options.events, { clock, log: options.log ?? silentLogger });
   return {
     clock,
     stream,

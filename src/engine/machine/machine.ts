@@ -8,7 +8,7 @@
  */
 
 import type { ErrorKind } from '../../abi/device-host.ts';
-import type { EventFlow, EventOptions } from '../../abi/event.ts';
+import type { EventFlow, EventKind, EventOf, EventOptions } from '../../abi/event.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
 import { INSPECT } from '../../base/inspect.ts';
@@ -169,9 +169,9 @@ export class Machine implements Disposable {
    * accesses, DMA, interrupts. A stream that the machine was given has events of its other users,
    * too.
    *
-   * @throws VfioError EINVAL for a kind that does not exist
+   * @throws VfioError EINVAL for options or kinds that do not exist
    */
-  events(options: EventOptions = {}): EventFlow {
+  events<K extends EventKind = EventKind>(options: EventOptions<K> = {}): EventFlow<EventOf<K | 'dropped'>> {
     return this.context.stream.read(options);
   }
 
