@@ -25,6 +25,7 @@ function changes(signal: string, events: readonly VfioEvent[], device = '_0000_0
 }
 
 const write = { op: 'write', region: 0, offset: 0x1008, size: 4, value: 5, verdict: 'device' } as const;
+const running = { from: 'STOP', to: 'RUNNING' };
 const msix = (step: EventDetails<'interrupt'>['step'], vector: number) => ({ irq: 'msix', step, vector }) as const;
 
 it('an access is high for a nanosecond, and its values stay', () => {
@@ -62,7 +63,7 @@ it('a pin has its level', () => {
 
 it('a vector is high while it waits, masked, and else for a nanosecond', () => {
   const events = [
-    event(0, 'power', { state: 'D0' }),
+    event(0, 'migration', running),
     event(10, 'interrupt', msix('raised', 1)),
     event(10, 'interrupt', msix('delivered', 1)),
     event(20, 'interrupt', msix('pending', 2)),
@@ -93,7 +94,7 @@ it('a message that is raised and then delivered is high once; after it had to wa
     event(52, 'interrupt', msix('dropped', 1)),
     event(60, 'interrupt', msix('delivered', 1)),
   ];
-  expect(changes('msix', [event(0, 'power', { state: 'D0' }), ...steps])).toEqual([
+  expect(changes('msix', [event(0, 'migration', running), ...steps])).toEqual([
     [0, '0'],
     ...[10, 20, 22, 50, 60].flatMap((ns) => [
       [ns, '10'],
@@ -139,7 +140,7 @@ it('DMA, commands, states and requests have their signals', () => {
 });
 
 it('devices that come later get spare signals, which say their name; still later ones are counted', () => {
-  const events = Array.from({ length: 28 }, (_, i) => event(i, 'power', { state: 'D0' }, `0000:00:${String(i).padStart(2, '0')}.0`));
+  const events = Array.from({ length: 28 }, (_, i) => event(i, 'migration', running, `0000:00:${String(i).padStart(2, '0')}.0`));
   expect(changes('name', events, '_0000_00_00_0')).toEqual([[0, '0000:00:00.0']]);
   expect(changes('name', events, 'device_1')).toEqual([
     [0, 'unused'],
@@ -150,12 +151,37 @@ it('devices that come later get spare signals, which say their name; still later
 
 it('devices that are known beforehand have scopes of their names, each its own', () => {
   const printer = formatNamed('vcd').make({ about, devices: ['a b', 'a:b'] });
-  const { changes } = dumpOf(String(printer.event(event(0, 'power', { state: 'D3hot' }, 'a:b'))));
-  expect([changes.get('a_b.power'), changes.get('a_b_2.power')]).toEqual([[[0, 'unknown']], [[0, 'D3hot']]]);
+  const { changes } = dumpOf(String(printer.event(event(0, 'migration', running, 'a:b'))));
+  expect([changes.get('a_b.migration'), changes.get('a_b_2.migration')]).toEqual([[[0, 'unknown']], [[0, 'RUNNING']]]);
+});
+
+it('a device that is only powered and enabled has no signals; one that is used has its states from before', () => {
+  const events = [
+    event(0, 'power', { state: 'on' }, 'machine'),
+    event(1, 'enable', { busMaster: true, memory: true, io: true }, '0000:00:01.0'),
+    event(2, 'power', { state: 'D3hot' }),
+    event(3, 'access', write),
+    event(4, 'interrupt', msix('raised', 1), '0000:00:01.0'),
+  ];
+  expect(changes('power', events)).toEqual([[0, 'D3hot']]);
+  expect([changes('name', events, 'device_1').at(-1), changes('bus_master', events, 'device_1').at(-1)]).toEqual([
+    [4, '0000:00:01.0'],
+    [4, '1'],
+  ]);
+});
+
+it('a change at the time of an event without one stands at its time', () => {
+  const posted = { direction: 'to server', id: 1, command: 'REGION_WRITE', type: 'posted', size: 16, fds: 0, twin: false } as const;
+  const events = [
+    event(0, 'migration', running),
+    event(50, 'message', { ...posted, bytes: new Uint8Array() }),
+    event(50, 'migration', { from: 'RUNNING', to: 'STOP' }),
+  ];
+  expect(changes('migration', events).at(-1)).toEqual([50, 'STOP']);
 });
 
 it('missing events are counted', () => {
-  const { changes } = dumpOf(printed('vcd', [event(0, 'power', { state: 'D0' }), event(5, 'dropped', { count: 3 }, 'machine')]).toString());
+  const { changes } = dumpOf(printed('vcd', [event(0, 'migration', running), event(5, 'dropped', { count: 3 }, 'machine')]).toString());
   expect(changes.get('missing_events')).toEqual([
     [0, '0'],
     [5, '11'],
@@ -194,7 +220,7 @@ describe.skipIf(!hasGtkwave)('GTKWave', () => {
       event(0, 'power', { state: 'D0' }),
       event(100, 'access', write),
       event(200, 'interrupt', msix('delivered', 3)),
-      event(300, 'power', { state: 'D3hot' }, '0000:00:05.0'),
+      event(300, 'migration', running, '0000:00:05.0'),
     ];
     writeFileSync(files.vcd, printed('vcd', events));
     const [there, back] = [spawnSync('vcd2fst', [files.vcd, files.fst]), spawnSync('fst2vcd', [files.fst], { encoding: 'utf8' })];

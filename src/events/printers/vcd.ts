@@ -3,10 +3,10 @@
  * interrupts, last access, last DMA, commands, states, and requests under way.
  *
  * A dump names its signals before the first change, and a stream does not know its devices then. So
- * the header comes with the first event, and has signals for the devices that the caller knows, for
- * the device of that event, and for a few more: `device_1`, whose signal `name` says which device
- * it is. Each device has the same signals. A signal for what happens at one moment is high for 1
- * ns.
+ * the header comes with the first event of a device that is used, and has signals for the devices
+ * that the caller knows, for the device of that event, and for a few more: `device_1`, whose signal
+ * `name` says which device it is. Each device has the same signals. A signal for what happens at
+ * one moment is high for 1 ns.
  */
 import type { EventKind, EventOf, VfioEvent } from '../../abi/event.ts';
 import type { EventFormat, EventPrinter, PrinterOptions } from './printer.ts';
@@ -14,6 +14,8 @@ import type { EventFormat, EventPrinter, PrinterOptions } from './printer.ts';
 /** Devices that the header names, and devices that may come later. */
 const NAMED_MAX = 64;
 const SPARE = 24;
+/** Devices without signals whose states are remembered. */
+const UNUSED_MAX = 1024;
 const WORD_CHARS = 64;
 const MSI_VECTORS = 32;
 const MSIX_VECTORS = 64;
@@ -171,7 +173,7 @@ class Slot {
   }
 }
 
-/** The lines of an event on its device. */
+/** By kind: the lines of an event. */
 const rows: { readonly [K in EventKind]?: (slot: Slot, event: EventOf<K>) => string } = {
   access: (slot, e) =>
     slot.pulse('access') +
@@ -211,6 +213,23 @@ const rows: { readonly [K in EventKind]?: (slot: Slot, event: EventOf<K>) => str
   reset: (slot, e) => (e.errno === undefined ? slot.pulse('reset') : ''),
 };
 
+/** Kinds by which a device gets signals. Bridges are powered and enabled, too. */
+const USES: ReadonlySet<EventKind> = new Set<EventKind>([
+  'access',
+  'dma',
+  'dma-refused',
+  'interrupt',
+  'command',
+  'wait',
+  'message',
+  'migration',
+]);
+
+/** The lines of an event on its device. */
+function linesOf(slot: Slot, event: VfioEvent): string {
+  return rows[event.kind]?.(slot, event as never) ?? '';
+}
+
 /** Signals of the dump itself: events that are missing, and those of devices without signals. */
 const OWN = [
   { name: 'missing_events', id: identifier(0) },
@@ -220,10 +239,14 @@ const OWN = [
 class VcdPrinter implements EventPrinter {
   readonly #options: PrinterOptions;
   #beganNs: number | null;
-  /** The time of the last change, in nanoseconds since the beginning. */
+  /** The time of the last event, in nanoseconds since the beginning. */
   #ns = 0;
+  /** The last time in the dump. */
+  #writtenNs = 0;
   readonly #slots = new Map<string, Slot>();
   readonly #spare: Slot[] = [];
+  /** Last states of devices without signals. */
+  readonly #unused = new Map<string, Map<EventKind, VfioEvent>>();
   /** The header is written. */
   #named = false;
   #missing = 0;
@@ -239,15 +262,14 @@ class VcdPrinter implements EventPrinter {
   }
 
   event(event: VfioEvent): string {
-    const header = this.#named ? '' : this.#header(event.kind === 'dropped' ? null : event.device);
     this.#beganNs ??= event.timeNs;
+    const header = this.#headerBefore(event);
     const after = Math.round(event.timeNs - this.#beganNs);
     // Files of others may go back in time, or jump.
     const ns = Number.isSafeInteger(after) ? Math.max(this.#ns, after) : this.#ns;
     const fallen = ns > this.#ns ? this.#fall() : '';
-    const changes = this.#changes(event);
-    const time = changes !== '' && ns > this.#ns ? `#${ns}\n` : '';
-    // Also without a change: what is high may fall from here on.
+    const changes = event.kind === 'dropped' ? this.#dropped(event.count) : this.#changes(event);
+    const time = changes !== '' && ns > this.#writtenNs ? this.#time(ns) : '';
     this.#ns = ns;
     return header + fallen + time + changes;
   }
@@ -256,24 +278,53 @@ class VcdPrinter implements EventPrinter {
     return (this.#named ? '' : this.#header(null)) + this.#fall();
   }
 
+  /** The header comes with the first event of a device that is used. */
+  #headerBefore({ kind, device }: VfioEvent): string {
+    return this.#named || !USES.has(kind) ? '' : this.#header(device);
+  }
+
+  #dropped(count: number): string {
+    this.#missing += count;
+    return this.#named ? change(64, this.#missing, OWN[0].id) : '';
+  }
+
   #changes(event: VfioEvent): string {
-    if (event.kind === 'dropped') {
-      this.#missing += event.count;
-      return change(64, this.#missing, OWN[0].id);
+    const known = this.#slots.get(event.device);
+    if (known !== undefined) return linesOf(known, event);
+    if (!USES.has(event.kind)) {
+      this.#remember(event);
+      return '';
     }
-    const taken = this.#slots.get(event.device);
-    const slot = taken ?? this.#spare.shift();
+    const slot = this.#spare.shift();
     if (slot === undefined) return change(64, ++this.#others, OWN[1].id);
-    if (taken === undefined) this.#slots.set(event.device, slot);
-    const name = taken === undefined ? slot.set('name', event.device) : '';
-    return name + (rows[event.kind]?.(slot, event as never) ?? '');
+    this.#slots.set(event.device, slot);
+    return slot.set('name', event.device) + this.#earlier(slot, event.device) + linesOf(slot, event);
+  }
+
+  /** The state of a device that is not used yet, such as a bridge. */
+  #remember(event: VfioEvent): void {
+    if (event.kind !== 'power' && event.kind !== 'enable') return;
+    const states = this.#unused.get(event.device) ?? new Map<EventKind, VfioEvent>();
+    if (states.size === 0 && this.#unused.size >= UNUSED_MAX) return;
+    this.#unused.set(event.device, states.set(event.kind, event));
+  }
+
+  #earlier(slot: Slot, device: string): string {
+    const states = [...(this.#unused.get(device)?.values() ?? [])];
+    this.#unused.delete(device);
+    return states.map((event) => linesOf(slot, event)).join('');
   }
 
   /** Signals that are high for a moment fall. */
   #fall(): string {
     let lines = '';
     for (const slot of this.#slots.values()) if (slot.falling.size > 0) lines += slot.fall();
-    return lines === '' ? '' : `#${++this.#ns}\n${lines}`;
+    return lines === '' ? '' : this.#time(this.#ns + 1) + lines;
+  }
+
+  #time(ns: number): string {
+    this.#writtenNs = ns;
+    return `#${ns}\n`;
   }
 
   #header(device: string | null): string {
@@ -299,8 +350,8 @@ class VcdPrinter implements EventPrinter {
       ...OWN.map(({ name, id }) => `$var wire 64 ${id} ${name} [63:0] $end\n`),
       ...all.map((slot) => slot.declarations()),
       '$upscope $end\n$enddefinitions $end\n#0\n$dumpvars\n',
-      ...OWN.map(({ id }) => change(64, 0, id)),
-      ...all.map((slot) => slot.first()),
+      ...OWN.map(({ id }, i) => change(64, i === 0 ? this.#missing : 0, id)),
+      ...all.map((slot) => slot.first() + (slot.device === null ? '' : this.#earlier(slot, slot.device))),
       '$end\n',
     ].join('');
   }
