@@ -50,6 +50,12 @@ it('the device form does not see messages that lie between, numbers of the strea
   expect(deviceOf(scenario())?.events).toBe(4);
 });
 
+it('the device form does not see by which way a DMA went, or its data', () => {
+  const other = scenario().map((event) => (event.kind === 'dma' ? { ...event, way: 'remote' as const, data: new Uint8Array(64) } : event));
+  expect(deviceOf(other)).toEqual(deviceOf(scenario()));
+  expect(digestOf(other).sha256).not.toBe(digestOf(scenario()).sha256);
+});
+
 it('the device form sees a value, an order and a cause', () => {
   const events = scenario();
   const [access, dma, interrupt, command] = events as [VfioEvent, VfioEvent, VfioEvent, VfioEvent];

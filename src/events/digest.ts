@@ -10,7 +10,7 @@
  *
  * - kinds that depend on the way: all but those of `deviceKinds`, and reads of config space, which
  *   a client keeps in memory or makes for itself;
- * - times, latencies and `data`;
+ * - times, latencies, `data`, and the way of a DMA;
  * - the numbers of the stream. An event has the number that it has among its device's events in
  *   this form. Its cause is the nearest event of this form on the way back to the first cause: a
  *   wire message between the two does not show.
@@ -37,7 +37,7 @@ export const deviceKinds: readonly EventKind[] = [
 ];
 
 const inDeviceForm: ReadonlySet<EventKind> = new Set(deviceKinds);
-const left: ReadonlySet<string> = new Set(['latencyNs', 'data']);
+const left: ReadonlySet<string> = new Set(['latencyNs', 'data', 'way']);
 /** Events back that a cause is looked for: the memory of a digest does not grow. A power of two. */
 const REACH = 2 ** 18;
 
