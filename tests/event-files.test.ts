@@ -4,7 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import type { VfioEvent } from '../src/abi/event.ts';
+import { writeEvents } from '../src/api/event-file.ts';
 import { readEvents } from '../src/api/recorded-events.ts';
+import { EventStream } from '../src/events/stream.ts';
 import { VfioUserDevice } from '../src/vfio-user/client.ts';
 import { timelineOf } from './kit/perfetto-trace.ts';
 import { VfioProcess } from './kit/vfio-process.ts';
@@ -93,6 +95,19 @@ it.each([
   const ran = await VfioProcess.run(...argv);
   expect(ran.status).not.toBe(0);
   expect(ran.stderr).toMatch(text);
+});
+
+it('vfio events gives a slow reader everything to the end', async () => {
+  const stream = new EventStream();
+  const path = at('long.jsonl');
+  {
+    using _file = writeEvents(stream, path, { data: true });
+    stream.source('a').dma(true, 0, 0, 2 ** 20, 0, new Uint8Array(2 ** 20));
+  }
+  // Its standard output is a socket, which holds less than the one event.
+  const child = new VfioProcess(['events', path, '--as', 'jsonl']);
+  expect([await child.ended, child.stderr]).toEqual([0, '']);
+  expect(child.stdout).toBe(readFileSync(path, 'utf8'));
 });
 
 it('vfio migrate writes the stages of a move, and the servers the states of the device', async () => {

@@ -16,8 +16,8 @@ const checkOptions = keys(eventChecks);
 
 /** The stream, as its readers use it. */
 export interface ReadStream {
-  /** Call `wake` once there are events. */
-  wait(): void;
+  /** Call `wake` once there are events. `anew`: after a call that came too early. */
+  wait(anew: boolean): void;
   left(reader: EventReader): void;
 }
 
@@ -89,7 +89,7 @@ export class EventReader<out E extends VfioEvent = VfioEvent> implements EventFl
   wake(): void {
     if (this.#ring !== null && !this.ready && !this.#ended) {
       // Another reader's event, or a read that is under way.
-      if (this.#wake !== null) this.#stream.wait();
+      if (this.#wake !== null) this.#stream.wait(true);
       return;
     }
     const wake = this.#wake;
@@ -119,7 +119,7 @@ export class EventReader<out E extends VfioEvent = VfioEvent> implements EventFl
         before?.();
         resolve();
       };
-      this.#stream.wait();
+      this.#stream.wait(false);
     });
   }
 

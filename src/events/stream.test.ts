@@ -1,6 +1,8 @@
-import { describe, expect, it } from 'vitest';
+import { setImmediate as turn } from 'node:timers/promises';
+import { describe, expect, it, vi } from 'vitest';
 import type { VfioEvent } from '../abi/event.ts';
 import { ManualClock } from '../base/clock.ts';
+import { EventReader } from './reader.ts';
 import { RING_DATA_BYTES, RING_RECORDS } from './ring.ts';
 import { Irq, Step, Way } from './source.ts';
 import { EventStream, streamOf } from './stream.ts';
@@ -196,6 +198,37 @@ describe('for await', () => {
       setImmediate(() => (what === 'reader' ? reader : stream)[Symbol.dispose]());
       for await (const _ of reader) expect.unreachable();
     }
+  });
+
+  it('waits without work, whatever another reader leaves unread', async () => {
+    const { stream, source } = make();
+    const unread = stream.read();
+    const seen: string[] = [];
+    const loops = ['a', 'b'].map(async (name) => {
+      for await (const { kind } of stream.read()) seen.push(`${name} ${kind}`);
+    });
+    await turn();
+    source.emit('power', { state: 'D3hot' });
+    while (seen.length < 2) await turn();
+    const wake = vi.spyOn(EventReader.prototype, 'wake');
+    for (let i = 0; i < 20; i++) await turn();
+    expect(wake.mock.calls.length).toBeLessThanOrEqual(6);
+    wake.mockRestore();
+    source.emit('power', { state: 'D0' });
+    while (seen.length < 4) await turn();
+    expect(unread.take()).toHaveLength(2);
+    stream[Symbol.dispose]();
+    await Promise.all(loops);
+  });
+
+  it('that begins to wait within a read gets it', async () => {
+    const { stream, source } = make();
+    using reader = stream.read();
+    const seq = source.access(false, 0, 0, 4, 0, 0, false);
+    const next = reader.next();
+    source.read(seq, 7, 0);
+    await next;
+    expect(reader.take()).toMatchObject([{ value: 7 }]);
   });
 
   it('two readers have the same events, each at its own pace', async () => {

@@ -150,10 +150,16 @@ export class EventStream implements Disposable {
     }
   }
 
-  /** A reader waits: it is called once there is an event, in a turn of the loop of its own. */
-  wait(): void {
-    if (this.#ring !== null && [...this.#readers].some((reader) => reader.ready)) this.#wakeSoon();
-    else this.#waited = true;
+  /**
+   * A reader waits, which has none: it is called once there is an event, in a turn of the loop of
+   * its own. How far others have read does not matter.
+   *
+   * @param anew  it was called, and found none
+   */
+  wait(anew: boolean): void {
+    this.#waited = true;
+    // A read is under way, and no event may come after its value.
+    if (!anew && this.#ring !== null && this.#ring.settled < this.#ring.seq) this.#wakeSoon();
   }
 
   #wakeSoon(): void {

@@ -1,6 +1,7 @@
 /** The output of a conversion: a file, a pipe or standard output, as fast as it takes the bytes. */
 import { closeSync } from 'node:fs';
 import { VfioError } from '../../base/errno.ts';
+import { keepAlive } from '../../base/keep-alive.ts';
 import { ByteOutput, type OutputEntry, type OutputOwner } from '../../sys/byte-output.ts';
 import { type Compressor, compressionOf } from '../../sys/compression.ts';
 import { openPrivate } from '../../sys/private-file.ts';
@@ -63,6 +64,8 @@ export class Output implements AsyncDisposable, OutputOwner<OutputEntry> {
 
   /** Settles when there is room. @throws VfioError ENOSPC, EPIPE … */
   async room(limit: number = QUEUE_BYTES): Promise<void> {
+    // A slow reader of a socket is asked again by a timer, which keeps no process alive.
+    using _alive = keepAlive();
     while (this.#output.queued >= limit && this.#failure === null) {
       await new Promise<void>((resolve) => {
         this.#wake = resolve;

@@ -20,7 +20,7 @@ const HEX = /^0x[0-9a-f]{1,16}$/;
 const HEX_BYTES = /^(?:[0-9a-f]{2})*$/;
 
 const text = (value: unknown) => (typeof value === 'string' ? value : WRONG);
-const number = (value: unknown) => (typeof value === 'number' ? value : WRONG);
+const number = (value: unknown) => (Number.isFinite(value) ? value : WRONG);
 const bigint = (value: unknown) => (typeof value === 'string' && HEX.test(value) ? BigInt(value) : WRONG);
 const flag = (value: unknown) => (typeof value === 'boolean' ? value : WRONG);
 
@@ -36,7 +36,7 @@ function bytes(value: unknown) {
 }
 
 function recordValue(value: unknown) {
-  if (typeof value !== 'string') return typeof value === 'number' ? value : flag(value);
+  if (typeof value !== 'string') return typeof value === 'number' ? number(value) : flag(value);
   if (value.startsWith("'")) return QUOTED.test(value.slice(1)) ? value.slice(1) : WRONG;
   return value.startsWith('0x') ? bigint(value) : value;
 }
@@ -195,6 +195,8 @@ export class JsonLinesReader {
 
 function shown(value: unknown): string {
   if (value === undefined) return 'missing';
-  const json = JSON.stringify(value);
+  // Its depth has no bound.
+  if (typeof value === 'object' && value !== null) return Array.isArray(value) ? 'a list' : 'an object';
+  const json = typeof value === 'number' ? String(value) : JSON.stringify(value);
   return json.length <= 40 ? json : `${json.slice(0, 40)}…`;
 }
