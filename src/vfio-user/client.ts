@@ -30,9 +30,10 @@ import { Feature, IrqIndex, RegionIndex } from '../abi/vfio.ts';
 import { CapabilityDefaults } from '../abi/vfio-user.ts';
 import { checkIndex } from '../base/check.ts';
 import { Cleanup } from '../base/cleanup.ts';
-import { errnoOf, VfioError } from '../base/errno.ts';
+import { VfioError } from '../base/errno.ts';
 import { INSPECT } from '../base/inspect.ts';
 import { silentLogger } from '../base/log.ts';
+import { seenOpen } from '../events/open-event.ts';
 import type { EventSource } from '../events/source.ts';
 import { type EventStream, streamOf } from '../events/stream.ts';
 import type { ByteStream } from '../sys/byte-stream.ts';
@@ -54,7 +55,6 @@ import { ClientRegion } from './client/region.ts';
 import { describeRegion } from './client/region-description.ts';
 import { ClientRegionIo } from './client/region-io.ts';
 import type { RegionMemory } from './client/region-memory.ts';
-import { reasonOf, seen } from './client/seen.ts';
 import { ClientServing } from './client/serving.ts';
 import { type Agreed, agreeOnVersion, askDeviceInfo, checkNotOurselves, takeOver } from './client/start.ts';
 import { MessageEvents } from './message-events.ts';
@@ -158,13 +158,9 @@ export class VfioUserDevice implements Device, RegionOwner {
     const name = options.name ?? (typeof target === 'string' ? `unix:${target}` : 'vfio-user');
     const events = streamOf(options.events, { log: options.log ?? silentLogger });
     const source = events.source(name);
-    const seq = source.begin('open');
     try {
-      const device = source.during(seq, () => VfioUserDevice.#connect(target, name, vfToken, events, source, options));
-      source.end(seq, 'open', { step: 'opened', pid: process.pid });
-      return device;
+      return seenOpen(source, process.pid, () => VfioUserDevice.#connect(target, name, vfToken, events, source, options));
     } catch (error) {
-      source.end(seq, 'open', { step: 'refused', pid: process.pid, errno: errnoOf(error), reason: reasonOf(error) });
       (options.events === undefined ? events : source)[Symbol.dispose]();
       throw error;
     }
@@ -258,12 +254,8 @@ export class VfioUserDevice implements Device, RegionOwner {
   }
 
   reset(): void {
-    seen(
-      this.#source,
-      'reset',
-      () => this.#reset(),
-      () => ({ by: 'VFIO_DEVICE_RESET' }),
-    );
+    if (this.#source.on) this.#source.attempt('reset', { by: 'VFIO_DEVICE_RESET' }, () => this.#reset());
+    else this.#reset();
   }
 
   #reset(): void {

@@ -6,7 +6,7 @@
  */
 import type { Width } from '../../abi/device-host.ts';
 import type { AccessEvent, EventDetails } from '../../abi/event.ts';
-import { load, store } from '../../device/register-value.ts';
+import { registerOf, store } from '../../device/register-value.ts';
 import { type EventSource, refusalOf } from '../../events/source.ts';
 
 /** An access, as its user makes it. */
@@ -36,13 +36,6 @@ export function mappedAccess(
   const bytes = moved === null || size === 8 ? null : new Uint8Array(size);
   if (bytes !== null) store(bytes, 0, size as Width, moved!);
   return { write: value !== null, region, offset: start + offset, size, bytes };
-}
-
-/** The value of a register of 1, 2, 4 or 8 bytes; undefined for every other size. */
-export function registerOf(bytes: Uint8Array): number | bigint | undefined {
-  const { length } = bytes;
-  if (length === 8) return BigInt(load(bytes, 0, 4)) | (BigInt(load(bytes, 4, 4)) << 32n);
-  return length === 1 || length === 2 || length === 4 ? load(bytes, 0, length) : undefined;
 }
 
 /**

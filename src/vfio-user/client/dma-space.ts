@@ -20,7 +20,6 @@ import { Command, DmaMap, DmaUnmap } from '../messages.ts';
 import type { ClientConnection } from './connection.ts';
 import { ClientDirtyTracking } from './dirty-tracking.ts';
 import type { MappedMemory } from './mapped-memory.ts';
-import { seen } from './seen.ts';
 
 const LAST_PAGE = 2 ** 52 - 1;
 const everywhere: readonly IovaRange[] = [{ first: 0n, last: U64_MAX }];
@@ -107,13 +106,7 @@ export class ClientDmaSpace implements DmaSpace {
   map(request: MapRequest): void {
     const { source } = this.#connection.messages;
     if (!source.on) this.#map(request);
-    else
-      seen(
-        source,
-        'dma-map',
-        () => this.#map(request),
-        () => mapDetails(request, this.#shares(request.memory)),
-      );
+    else source.attempt('dma-map', mapDetails(request, this.#shares(request.memory)), () => this.#map(request));
   }
 
   #shares(memory: Memory): boolean {
@@ -180,16 +173,8 @@ export class ClientDmaSpace implements DmaSpace {
 
   /** @param size what was asked for, where the result is not known */
   #seenUnmap(iova: bigint, size: bigint, act: () => bigint): bigint {
-    let done: bigint | null = null;
-    return seen(
-      this.#connection.messages.source,
-      'dma-unmap',
-      () => {
-        done = act();
-        return done;
-      },
-      () => ({ iova: u64(iova), size: done ?? u64(size) }),
-    );
+    const { source } = this.#connection.messages;
+    return source.on ? source.attempt('dma-unmap', { iova: u64(iova), size: u64(size) }, act, (done) => ({ size: done })) : act();
   }
 
   #unmap(iova: bigint, size: bigint): bigint {

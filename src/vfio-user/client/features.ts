@@ -10,7 +10,7 @@ import type { OwnedFd } from '../../sys/owned-fd.ts';
 import { closeAll } from '../frames.ts';
 import { Command } from '../messages.ts';
 import { type ClientConnection, REQUEST_DATA_BYTES } from './connection.ts';
-import { nameIn, seen } from './seen.ts';
+import { nameIn } from './names.ts';
 
 const { GET, SET, PROBE } = FeatureFlags;
 const EMPTY = new Uint8Array(0);
@@ -36,17 +36,8 @@ export class ClientFeatures {
     const ask = () => this.#ask(feature, op, bytes, room, fds);
     // It has an event of its own.
     if (!source.on || (feature === Feature.MIG_DEVICE_STATE && (op & SET) !== 0)) return ask();
-    let errno = 0;
     const details = { name: nameIn(Feature, feature), op: (op & PROBE) !== 0 ? 'probe' : (op & SET) !== 0 ? 'set' : 'get' } as const;
-    return seen(
-      source,
-      'feature',
-      () => {
-        errno = ask();
-        return errno;
-      },
-      () => (errno === 0 ? details : { ...details, errno: errnoName(errno) ?? `errno ${errno}` }),
-    );
+    return source.attempt('feature', details, ask, (errno) => (errno === 0 ? {} : { errno: errnoName(errno) ?? `errno ${errno}` }));
   }
 
   #ask(feature: number, op: number, bytes: number, room: number, fds?: OwnedFd[]): number {

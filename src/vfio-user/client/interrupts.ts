@@ -8,26 +8,21 @@
  * and the client decides who may set them.
  */
 import type { InterruptSink, InterruptSource, IrqInfo, SetIrqs } from '../../abi/device.ts';
-import type { EventDetails } from '../../abi/event.ts';
 import { IrqIndex, IrqInfoFlags, IrqSetFlags } from '../../abi/vfio.ts';
 import { IrqSet } from '../../abi/vfio-structs.ts';
 import { HEADER_BYTES } from '../../abi/vfio-user.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
 import { checkAction, checkIrqIndex, irqName, validateSetIrqs } from '../../device/set-irqs.ts';
+import { fewer, setIrqsEvent } from '../../device/set-irqs-event.ts';
 import { Step } from '../../events/source.ts';
 import { closeAll } from '../frames.ts';
 import { Command, irqInfo } from '../messages.ts';
 import type { ClientConnection } from './connection.ts';
 import { type EventFdLine, sinkLine, sourceLine } from './event-fd-line.ts';
 import { ClientNotify } from './notify.ts';
-import { irqWords, seen } from './seen.ts';
 
 const actions = { mask: IrqSetFlags.ACTION_MASK, unmask: IrqSetFlags.ACTION_UNMASK, trigger: IrqSetFlags.ACTION_TRIGGER } as const;
-
-function setDetails({ index, action, data, start, count }: SetIrqs): EventDetails<'set-irqs'> {
-  return { irq: irqWords[index] ?? 'intx', action, with: data === 'sinks' ? 'eventfd' : data, start, count };
-}
 
 /** The eventfds of one IRQ index by vector, as long as the server has them. */
 interface Lines {
@@ -120,14 +115,8 @@ export class ClientInterrupts implements Disposable {
    */
   set(request: SetIrqs): number {
     const { source } = this.#connection.messages;
-    return source.on
-      ? seen(
-          source,
-          'set-irqs',
-          () => this.#set(request),
-          () => setDetails(request),
-        )
-      : this.#set(request);
+    const details = source.on ? setIrqsEvent(request) : null;
+    return details === null ? this.#set(request) : source.attempt('set-irqs', details, () => this.#set(request), fewer);
   }
 
   #set(request: SetIrqs): number {

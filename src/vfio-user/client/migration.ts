@@ -10,7 +10,7 @@ import { VfioError } from '../../base/errno.ts';
 import { Command, MigData, migDataRead, precopyInfo, viewOf } from '../messages.ts';
 import { type ClientConnection, REQUEST_DATA_BYTES } from './connection.ts';
 import { type ClientFeatures, DATA_AT } from './features.ts';
-import { nameIn, seen } from './seen.ts';
+import { nameIn } from './names.ts';
 
 /** States of a stream. A change from one of the first set to another keeps the stream. */
 const saving: ReadonlySet<number> = new Set([MigrationState.STOP_COPY, MigrationState.PRE_COPY, MigrationState.PRE_COPY_P2P]);
@@ -66,12 +66,8 @@ export class ClientMigration implements MigrationControl {
     const before = this.state;
     const { source } = this.#connection.messages;
     if (!source.on) return this.#setState(before, wanted);
-    return seen(
-      source,
-      'migration',
-      () => this.#setState(before, wanted),
-      () => ({ from: nameIn(MigrationState, before), to: nameIn(MigrationState, wanted) }),
-    );
+    const details = { from: nameIn(MigrationState, before), to: nameIn(MigrationState, wanted) };
+    return source.attempt('migration', details, () => this.#setState(before, wanted));
   }
 
   #setState(before: number, wanted: number): MigrationStream | null {

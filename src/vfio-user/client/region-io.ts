@@ -3,14 +3,12 @@ import type { Width } from '../../abi/device-host.ts';
 import { RegionIndex } from '../../abi/vfio.ts';
 import { HEADER_BYTES } from '../../abi/vfio-user.ts';
 import { hex } from '../../base/check.ts';
-import { viewOf } from '../../base/data-view.ts';
-import { errnoName, errnoOf, type VfioError } from '../../base/errno.ts';
+import { errnoName, type VfioError } from '../../base/errno.ts';
 import { regionName } from '../../device/file-window.ts';
-import { load } from '../../device/register-value.ts';
-import type { EventSource } from '../../events/source.ts';
+import { registerOf } from '../../device/register-value.ts';
+import { type EventSource, refusalOf } from '../../events/source.ts';
 import { Command, RegionAccess } from '../messages.ts';
 import type { ClientConnection } from './connection.ts';
-import { reasonOf } from './seen.ts';
 
 const FIXED = RegionAccess.structSize;
 /** Where the data of a write goes. */
@@ -161,7 +159,7 @@ export class ClientRegionIo {
   refused(write: boolean, offset: number, size: number, error: unknown): void {
     if (!this.#events.on || refused.has(error as object)) return;
     const at = Number.isSafeInteger(offset) ? offset : 0;
-    this.#events.emit('access', { ...this.#access(write, at, size), verdict: 'refused', errno: errnoOf(error), rule: reasonOf(error) });
+    this.#events.emit('access', { ...this.#access(write, at, size), verdict: 'refused', ...ruleOf(error) });
   }
 
   #seenRegister(write: boolean, offset: number, width: number): number {
@@ -201,7 +199,7 @@ export class ClientRegionIo {
       else events.end(seq, 'access', { ...access, verdict: 'device', ...this.#moved(offset, moved) });
     } catch (error) {
       refused.add(error as object);
-      events.end(seq, 'access', { ...access, verdict: 'refused', errno: errnoOf(error), rule: reasonOf(error) });
+      events.end(seq, 'access', { ...access, verdict: 'refused', ...ruleOf(error) });
       throw error;
     }
   }
@@ -239,14 +237,14 @@ export class ClientRegionIo {
   }
 }
 
+/** An error as the fields of the access that it refuses. */
+function ruleOf(error: unknown): { readonly errno: string; readonly rule: string } {
+  const { errno, reason } = refusalOf(error);
+  return { errno, rule: reason };
+}
+
 /** Errors that have an event. */
 const refused = new WeakSet<object>();
-
-/** The value of a register of 1, 2, 4 or 8 bytes; undefined for every other size. */
-function registerOf(bytes: Uint8Array): number | bigint | undefined {
-  if (bytes.length === 8) return viewOf(bytes).getBigUint64(0, true);
-  return bytes.length === 1 || bytes.length === 2 || bytes.length === 4 ? load(bytes, 0, bytes.length) : undefined;
-}
 
 /** The widest naturally aligned access of up to 4 bytes that fits. */
 function naturalWidth(at: number, left: number): number {

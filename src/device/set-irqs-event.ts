@@ -1,7 +1,7 @@
 /** The event of a SET_IRQS request. */
-import type { SetIrqs } from '../../abi/device.ts';
-import type { EventDetails } from '../../abi/event.ts';
-import { IrqIndex } from '../../abi/vfio.ts';
+import type { SetIrqs } from '../abi/device.ts';
+import type { EventDetails } from '../abi/event.ts';
+import { IrqIndex } from '../abi/vfio.ts';
 
 const irqs: { readonly [index: number]: EventDetails<'set-irqs'>['irq'] | undefined } = {
   [IrqIndex.INTX]: 'intx',

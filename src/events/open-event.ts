@@ -1,5 +1,5 @@
 /** The event of an open. */
-import { type EventSource, refusalOf } from '../../events/source.ts';
+import { type EventSource, refusalOf } from './source.ts';
 
 /** An open is one event, whether it succeeds. All that it does to the function names it. */
 export function seenOpen<T>(events: EventSource, pid: number, open: () => T): T {
