@@ -17,8 +17,6 @@ export interface PrinterOptions {
   readonly about: StreamAbout;
   /** The time that lines count from. Default: that of the first event. */
   readonly beganNs?: number;
-  /** Devices that are known beforehand, for a format that names them at its beginning. */
-  readonly devices?: readonly string[];
   /** A vfio-user message in words. Default: its command and size. */
   readonly describe?: (message: MessageEvent) => string;
 }

@@ -3,16 +3,14 @@
  * interrupts, last access, last DMA, commands, states, and requests under way.
  *
  * A dump names its signals before the first change, and a stream does not know its devices then. So
- * the header comes with the first event of a device that is used, and has signals for the devices
- * that the caller knows, for the device of that event, and for a few more: `device_1`, whose signal
- * `name` says which device it is. Each device has the same signals. A signal for what happens at
- * one moment is high for 1 ns.
+ * the header comes with the first event of a device that is used, and has signals for that device
+ * and for a few more: `device_1`, whose signal `name` says which device it is. Each device has the
+ * same signals. A signal for what happens at one moment is high for 1 ns.
  */
 import type { EventKind, EventOf, VfioEvent } from '../../abi/event.ts';
 import type { EventFormat, EventPrinter, PrinterOptions } from './printer.ts';
 
-/** Devices that the header names, and devices that may come later. */
-const NAMED_MAX = 64;
+/** Devices that may come after the first. */
 const SPARE = 24;
 /** Devices without signals whose states are remembered. */
 const UNUSED_MAX = 1024;
@@ -64,10 +62,10 @@ type Signal = keyof typeof widths;
 const signals = Object.keys(widths) as Signal[];
 type Value = number | bigint | boolean | string;
 
-/** The name of a device as a scope: letters, digits and `_`. */
+/** The name of a device as a scope: letters, digits and `_`, and none of the spare ones. */
 function scopeName(device: string): string {
   const name = device.slice(0, WORD_CHARS).replace(/[^A-Za-z0-9]/g, '_');
-  return /^[A-Za-z]/.test(name) ? name : `_${name}`;
+  return /^(?!device_)[A-Za-z]/.test(name) ? name : `_${name}`;
 }
 
 /** A text as a value: one word without `$`, which begins a keyword. */
@@ -329,19 +327,14 @@ class VcdPrinter implements EventPrinter {
 
   #header(device: string | null): string {
     this.#named = true;
-    const { devices = [], about } = this.#options;
-    const named = [...new Set([...devices.slice(0, NAMED_MAX - 1), ...(device === null ? [] : [device])])];
-    const scopes = new Set<string>();
+    const { about } = this.#options;
     const all: Slot[] = [];
-    const add = (name: string, of: string | null) => {
-      let scope = name;
-      for (let i = 2; scopes.has(scope); i++) scope = `${name}_${i}`;
-      scopes.add(scope);
+    const add = (scope: string, of: string | null) => {
       const slot = new Slot(scope, of, OWN.length + all.length * signals.length);
       all.push(slot);
       return slot;
     };
-    for (const each of named) this.#slots.set(each, add(scopeName(each), each));
+    if (device !== null) this.#slots.set(device, add(scopeName(device), device));
     for (let i = 1; i <= SPARE; i++) this.#spare.push(add(`device_${i}`, null));
     return [
       `$version ${word(about.program)} $end\n`,
