@@ -15,7 +15,7 @@ import { ManualClock } from '../src/base/clock.ts';
 import { MessageProxy } from '../src/cli/trace/proxy.ts';
 import { DriverDevice } from '../src/drivers/kit/driver-device.ts';
 import { Machine } from '../src/engine/machine/machine.ts';
-import { digestOf, isOfDeviceForm } from '../src/events/digest.ts';
+import { isOfDeviceForm } from '../src/events/digest.ts';
 import { wordsOf } from '../src/events/kinds.ts';
 import { formatNamed } from '../src/events/printers/formats.ts';
 import { EventStream } from '../src/events/stream.ts';
@@ -25,6 +25,7 @@ import { UnixListener } from '../src/sys/unix-listener.ts';
 import { UnixSocket } from '../src/sys/unix-socket.ts';
 import { VfioUserServer } from '../src/vfio-user/server.ts';
 import { type DriverSession, sessions } from './kit/driver-sessions.ts';
+import { digestOf } from './kit/event-words.ts';
 import { typescript } from './kit/typescript.ts';
 
 const bdf = '0000:00:04.0';

@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
+import { digestOf } from '../../tests/kit/event-words.ts';
 import type { VfioEvent } from '../abi/event.ts';
 import { ManualClock } from '../base/clock.ts';
-import { digestOf } from './digest.ts';
 import { Irq, Step, Way } from './source.ts';
 import { EventStream } from './stream.ts';
 

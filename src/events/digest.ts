@@ -21,7 +21,7 @@ import { RegionIndex } from '../abi/vfio.ts';
 import { rowOf } from './kinds.ts';
 
 /** Kinds of the device form. */
-export const deviceKinds: readonly EventKind[] = [
+const deviceKinds: ReadonlySet<EventKind> = new Set([
   'access',
   'dma',
   'dma-refused',
@@ -34,9 +34,7 @@ export const deviceKinds: readonly EventKind[] = [
   'error',
   'command',
   'fault',
-];
-
-const inDeviceForm: ReadonlySet<EventKind> = new Set(deviceKinds);
+] satisfies EventKind[]);
 const left: ReadonlySet<string> = new Set(['latencyNs', 'data', 'way']);
 /** Events back that a cause is looked for: the memory of a digest does not grow. A power of two. */
 const REACH = 2 ** 18;
@@ -105,17 +103,10 @@ export class EventDigest {
   }
 }
 
-/** The digests of these events. */
-export function digestOf(events: Iterable<VfioEvent>): EventDigests {
-  const digest = new EventDigest();
-  for (const event of events) digest.add(event);
-  return digest.digests();
-}
-
 /** Whether an event is part of the device form. */
 export function isOfDeviceForm(event: VfioEvent): boolean {
   if (event.kind === 'access' && event.region === RegionIndex.CONFIG && event.op === 'read') return false;
-  return inDeviceForm.has(event.kind);
+  return deviceKinds.has(event.kind);
 }
 
 /**

@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { DeviceRig, plain, resettable, type ScriptedModel } from '../../../tests/kit/device-rig.ts';
 import { errnoFrom } from '../../../tests/kit/errno.ts';
+import { eventsOf, linesOf } from '../../../tests/kit/event-words.ts';
 import { alone, openAll, testMachine } from '../../../tests/kit/machines.ts';
-import { eventsOf, linesOf } from '../../../tests/kit/seen.ts';
 import type { EventKind } from '../../abi/event.ts';
 import { PASS_THROUGH, type RegionHooks } from '../../abi/mediator.ts';
 import { Command } from '../../abi/pci.ts';
@@ -122,9 +122,9 @@ describe('registers', () => {
     expect(lines).toEqual([
       'write32 BAR 0+0x2c ← 0x1',
       'MSI-X 0 raised',
-      'MSI-X 0 pending: mask (by 1)',
+      'MSI-X 0 pending: mask (after 1)',
       'write32 BAR 0+0x2c ← 0x0',
-      'MSI-X 0 delivered (by 3)',
+      'MSI-X 0 delivered (after 3)',
     ]);
   });
 
@@ -281,7 +281,7 @@ describe('config space', () => {
   it('is the cause of its effects', () => {
     const { seen } = open();
     const lines = seen((file) => file.region(CONFIG).write16(4, Command.MASTER), ['access', 'enable']);
-    expect(lines).toEqual([expect.stringMatching(/^write16 config\+0x4 ← 0x4 {2}mixed: /), 'bus master on, memory off, I/O off (by 0)']);
+    expect(lines).toEqual([expect.stringMatching(/^write16 config\+0x4 ← 0x4 {2}mixed: /), 'bus master on, memory off, I/O off (after 0)']);
   });
 });
 
@@ -322,7 +322,7 @@ describe('a mediator', () => {
     });
     expect(seen((file) => file.region(0).read16(0))).toEqual([
       'read16 BAR 0+0x0 → 0x909  mediator: one',
-      'read16 BAR 0+0x0 → 0xf00d (by 0)',
+      'read16 BAR 0+0x0 → 0xf00d (after 0)',
     ]);
   });
 
@@ -377,9 +377,9 @@ describe('a model', () => {
     });
     expect(lines).toEqual([
       'write32 BAR 0+0x0 ← 0x1',
-      'write32 BAR 0+0x8 ← 0x2 (by 0)',
+      'write32 BAR 0+0x8 ← 0x2 (after 0)',
       'read32 BAR 0+0x0 → 0x3',
-      'read32 BAR 0+0x8 → 0x2 (by 2)',
+      'read32 BAR 0+0x8 → 0x2 (after 2)',
     ]);
   });
 
@@ -422,7 +422,7 @@ describe('a model', () => {
       rig.clock.advance(10);
       bar.read32(4);
     });
-    expect(lines).toEqual(['write32 BAR 0+0x0 ← 0x1', 'power: D0 (by 0)', 'read32 BAR 0+0x4 → 0x0']);
+    expect(lines).toEqual(['write32 BAR 0+0x0 ← 0x1', 'power: D0 (after 0)', 'read32 BAR 0+0x4 → 0x0']);
   });
 });
 

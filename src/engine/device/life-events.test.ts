@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { DeviceRig, plain, resettable, setCommand } from '../../../tests/kit/device-rig.ts';
 import { errnoFrom } from '../../../tests/kit/errno.ts';
+import { eventsOf, linesOf } from '../../../tests/kit/event-words.ts';
 import { eventfds } from '../../../tests/kit/interrupt-rig.ts';
-import { eventsOf, linesOf } from '../../../tests/kit/seen.ts';
 import { PF, sriovRig, VF0, VF1 } from '../../../tests/kit/sriov-rig.ts';
 import type { EventKind } from '../../abi/event.ts';
 import { Command } from '../../abi/pci.ts';
@@ -78,7 +78,7 @@ describe('resets', () => {
     const file = rig.open();
     expect(resets(rig, () => file.hotReset([rig.group]))).toEqual([
       'reset by VFIO_DEVICE_PCI_HOT_RESET (bus)',
-      'reset by bus (bus) (by 0)',
+      'reset by bus (bus) (after 0)',
     ]);
   });
 
@@ -137,9 +137,9 @@ it('SET_IRQS is an event with its refusal, and the cause of what follows', () =>
   }, ['set-irqs', 'interrupt']);
   expect(lines).toEqual([
     'SET_IRQS MSI trigger, eventfd, 1 from 0',
-    'MSI 0 unmasked: driver (by 0)',
+    'MSI 0 unmasked: driver (after 0)',
     'SET_IRQS MSI trigger, none, 1 from 0',
-    'MSI 0 delivered (by 2)',
+    'MSI 0 delivered (after 2)',
     expect.stringMatching(/^SET_IRQS MSI mask, none, 1 from 0: [A-Z]+: /),
   ]);
 });
@@ -183,7 +183,7 @@ it('an error (AER) is an event, and the cause of ERR and of the recovery’s res
     rig.fn.host.reportError('fatal');
     rig.clock.advance(1);
   }, ['error', 'interrupt', 'reset']);
-  expect(lines).toEqual(['reports a fatal PCI Express error', 'ERR delivered (by 0)', 'reset by recovery (flr) (by 0)']);
+  expect(lines).toEqual(['reports a fatal PCI Express error', 'ERR delivered (after 0)', 'reset by recovery (flr) (after 0)']);
   expect(rig.logged).toContain('warn: 0000:00:04.0: reports a fatal PCI Express error');
 });
 

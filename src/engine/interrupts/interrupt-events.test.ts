@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
+import { linesOf } from '../../../tests/kit/event-words.ts';
 import { eventfds, InterruptRig } from '../../../tests/kit/interrupt-rig.ts';
-import { linesOf } from '../../../tests/kit/seen.ts';
 import { Command, Config } from '../../abi/pci.ts';
 import { IrqIndex } from '../../abi/vfio.ts';
 
@@ -16,7 +16,7 @@ function rigWith(act: (rig: InterruptRig) => void = () => {}) {
 describe('messages', () => {
   it('raised leads to delivered', () => {
     const { rig, seen } = rigWith((r) => r.arm(MSIX, eventfds(4)));
-    expect(seen(() => rig.host.trigger(3))).toEqual(['MSI-X 3 raised', 'MSI-X 3 delivered (by 0)']);
+    expect(seen(() => rig.host.trigger(3))).toEqual(['MSI-X 3 raised', 'MSI-X 3 delivered (after 0)']);
   });
 
   it('a masked vector is pending, and delivered by the unmask', () => {
@@ -28,7 +28,7 @@ describe('messages', () => {
         rig.host.trigger(0);
         rig.config.write(mask, 4, 0);
       }),
-    ).toEqual(['MSI 0 raised', 'MSI 0 pending: mask (by 0)', 'MSI 0 delivered']);
+    ).toEqual(['MSI 0 raised', 'MSI 0 pending: mask (after 0)', 'MSI 0 delivered']);
   });
 
   it('those of a function that stands still wait, and are raised once', () => {
@@ -39,7 +39,7 @@ describe('messages', () => {
         rig.host.trigger(0);
         rig.host.release();
       }),
-    ).toEqual(['MSI-X 0 raised', 'MSI-X 0 pending: standstill (by 0)', 'MSI-X 0 delivered']);
+    ).toEqual(['MSI-X 0 raised', 'MSI-X 0 pending: standstill (after 0)', 'MSI-X 0 delivered']);
   });
 
   it('that cannot leave are dropped with the reason, and counted by the source', () => {
@@ -53,8 +53,8 @@ describe('messages', () => {
       rig.host.trigger(0);
     });
     expect(lines.filter((line) => line.includes('dropped'))).toEqual([
-      'MSI-X 99 dropped: bad-vector (by 0)',
-      'MSI-X 0 dropped: bus-master-off (by 2)',
+      'MSI-X 99 dropped: bad-vector (after 0)',
+      'MSI-X 0 dropped: bus-master-off (after 2)',
       expect.stringMatching(/^MSI-X 0 dropped: not-enabled/),
     ]);
     expect(rig.host.dropped).toMatchObject({ badVector: 1, busMasterOff: 1, notEnabled: 1, remapped: 0 });
@@ -66,7 +66,7 @@ describe('messages', () => {
       rig.msix!.unroute(0);
       for (let i = 0; i < 100; i++) rig.host.trigger(0);
     });
-    expect(lines[1]).toBe('MSI-X vector 0 sent a message that was not programmed; dropped (by 0)');
+    expect(lines[1]).toBe('MSI-X vector 0 sent a message that was not programmed; dropped (after 0)');
     expect([rig.logged.length, rig.host.dropped.remapped]).toEqual([1, 100]);
   });
 
@@ -92,8 +92,8 @@ describe('INTx', () => {
     });
     expect(lines).toEqual([
       'INTx raised',
-      'INTx masked: automask (by 0)',
-      'INTx delivered (by 0)',
+      'INTx masked: automask (after 0)',
+      'INTx delivered (after 0)',
       'INTx lowered',
       'INTx unmasked: driver',
     ]);
@@ -106,7 +106,7 @@ describe('INTx', () => {
       rig.host.raise();
       rig.intx({ action: 'unmask', data: 'none' });
     });
-    expect(lines).toEqual(['INTx masked: driver', 'INTx raised', 'INTx pending: COMMAND.InterruptDisable (by 1)', 'INTx delivered']);
+    expect(lines).toEqual(['INTx masked: driver', 'INTx raised', 'INTx pending: COMMAND.InterruptDisable (after 1)', 'INTx delivered']);
   });
 
   it('the user’s COMMAND.InterruptDisable masks and unmasks', () => {
@@ -136,7 +136,7 @@ it('a sink is signalled with the delivery as the cause of what it does', () => {
   const { rig, seen } = rigWith();
   const sink = { signal: () => void rig.host.events.interrupt(0, 4, 0), get: () => sink, put: () => {} };
   rig.arm(MSIX, [sink]);
-  expect(seen(() => rig.host.trigger(0))).toEqual(['MSI-X 0 raised', 'MSI-X 0 delivered (by 0)', 'REQ raised (by 1)']);
+  expect(seen(() => rig.host.trigger(0))).toEqual(['MSI-X 0 raised', 'MSI-X 0 delivered (after 0)', 'REQ raised (after 1)']);
 });
 
 it('while there is no reader, no event is built', () => {
