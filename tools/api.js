@@ -14,8 +14,8 @@ const doors = join(root, 'dist/types/doors');
 const reports = join(root, 'tests/package/api');
 
 /**
- * @typedef {{ own: Map<string, string[]>, from: Map<string, { file: string, name: string | null }>
- *   }} Module
+ * @typedef {{ own: Map<string, string[]>, from: Map<string, { file: string, name: string | null }>,
+ *   all: string[] }} Module
  */
 /** @type {Map<string, Module>} */
 const modules = new Map();
@@ -39,7 +39,7 @@ function statements(text) {
 function moduleAt(file) {
   const known = modules.get(file);
   if (known !== undefined) return known;
-  const module = { own: new Map(), from: new Map() };
+  const module = { own: new Map(), from: new Map(), all: [] };
   modules.set(file, module);
   for (const statement of statements(readFileSync(file, 'utf8'))) {
     const imported = /^(?:export|import) (?:type )?\{([\s\S]*)\} from '(\.[^']+)';$/.exec(statement);
@@ -57,6 +57,13 @@ function moduleAt(file) {
     const all = /^export \* as (\w+) from '(\.[^']+)';$/.exec(statement);
     if (all !== null) {
       module.from.set(all[1], { file: join(dirname(file), all[2].replace(/\.js$/, '.d.ts')), name: null });
+      continue;
+    }
+    const everything = /^export (?:type )?\* from '(\.[^']+)';$/.exec(statement);
+    if (everything !== null) {
+      const source = join(dirname(file), everything[1].replace(/\.js$/, '.d.ts'));
+      module.all.push(source);
+      for (const name of exported(source)) module.from.set(name, { file: source, name });
       continue;
     }
     const [, name] =
@@ -79,11 +86,11 @@ function declarations(file, name) {
 }
 
 function exported(file) {
-  const { own, from } = moduleAt(file);
+  const { own, from, all } = moduleAt(file);
   const names = [...own].filter(([, [first]]) => first.startsWith('export ')).map(([name]) => name);
   const text = readFileSync(file, 'utf8');
   const passed = [...from.keys()].filter((name) => new RegExp(`^export [^;]*\\b${name}\\b[^;]*from `, 'm').test(text));
-  return [...new Set([...names, ...passed])].sort();
+  return [...new Set([...names, ...passed, ...all.flatMap(exported)])].sort();
 }
 
 const { values } = parseArgs({ options: { check: { type: 'boolean', default: false } } });

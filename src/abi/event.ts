@@ -3,14 +3,12 @@
  * models and drivers emit them into one stream (events/stream.ts); logs, counters, traces and
  * recordings are printed from it.
  *
- * The shapes here are version 1 of the records (`EVENTS_VERSION`). A kind or a field may be added
- * within a version; a change of what is there makes a new one.
+ * Files say the version of the shapes here (`EVENTS_VERSION` of events/kinds.ts). A kind or a field
+ * may be added within a version; a change of what is there makes a new one.
  *
  * Longer than 400 lines because the records of all kinds are one contract.
  */
 import type { LogLevel } from '../base/log.ts';
-
-export const EVENTS_VERSION = 1;
 
 /**
  * The reason why a DMA did not land. 'stopped': the device is stopped for migration, and its model

@@ -22,18 +22,7 @@ export {
   type ModelPeerToPeer,
   type Width,
 } from '../abi/device-host.ts';
-export type {
-  CommandEvent,
-  DmaFaultReason,
-  EventDetails,
-  EventFlow,
-  EventKind,
-  EventOf,
-  EventOptions,
-  EventPort,
-  EventShape,
-  VfioEvent,
-} from '../abi/event.ts';
+export type * from '../abi/event.ts';
 export { Access, type DirectMemory, type Memory } from '../abi/memory.ts';
 export { type BitAccess, bit, bits } from '../base/bit-fields.ts';
 export { type Clock, ManualClock, SystemClock } from '../base/clock.ts';

@@ -7,42 +7,7 @@
  * @module vfio-ts/machine
  */
 
-export type {
-  AccessEvent,
-  BindEvent,
-  CommandEvent,
-  DmaEvent,
-  DmaFaultReason,
-  DmaMapEvent,
-  DmaRefusedEvent,
-  DmaUnmapEvent,
-  DroppedEvent,
-  EnableEvent,
-  ErrorEvent,
-  EventDetails,
-  EventFlow,
-  EventHead,
-  EventKind,
-  EventOf,
-  EventOptions,
-  EventPort,
-  FaultEvent,
-  FeatureEvent,
-  GroupEvent,
-  InterruptEvent,
-  MappingEvent,
-  MessageEvent,
-  MigrationEvent,
-  NoteEvent,
-  OpenEvent,
-  PlugEvent,
-  PowerEvent,
-  ResetEvent,
-  SetIrqsEvent,
-  TokenEvent,
-  VfioEvent,
-  WaitEvent,
-} from '../abi/event.ts';
+export type * from '../abi/event.ts';
 export {
   type Accepted,
   type AddedRegion,

@@ -6,42 +6,7 @@
  *
  * @module vfio-ts/server
  */
-export type {
-  AccessEvent,
-  BindEvent,
-  CommandEvent,
-  DmaEvent,
-  DmaFaultReason,
-  DmaMapEvent,
-  DmaRefusedEvent,
-  DmaUnmapEvent,
-  DroppedEvent,
-  EnableEvent,
-  ErrorEvent,
-  EventDetails,
-  EventFlow,
-  EventHead,
-  EventKind,
-  EventOf,
-  EventOptions,
-  EventPort,
-  FaultEvent,
-  FeatureEvent,
-  GroupEvent,
-  InterruptEvent,
-  MappingEvent,
-  MessageEvent,
-  MigrationEvent,
-  NoteEvent,
-  OpenEvent,
-  PlugEvent,
-  PowerEvent,
-  ResetEvent,
-  SetIrqsEvent,
-  TokenEvent,
-  VfioEvent,
-  WaitEvent,
-} from '../abi/event.ts';
+export type * from '../abi/event.ts';
 export { administerMachine, MachineServer, type MachineServerOptions } from '../api/machine-server.ts';
 export type { Endpoint } from '../api/migrate/endpoint.ts';
 export type { Figures, Progress } from '../api/migrate/figures.ts';

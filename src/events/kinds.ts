@@ -8,6 +8,9 @@ import { VfioError } from '../base/errno.ts';
 import type { LogLevel } from '../base/log.ts';
 import { nearest } from '../base/nearest.ts';
 
+/** The version of the records. */
+export const EVENTS_VERSION = 1;
+
 /**
  * How a value is written as text and read back. `hex` is a number or a bigint; `record` is an
  * object of plain values.

@@ -3,9 +3,9 @@
  * checked by the table of kinds. A line that breaks off at the end of the file, as a killed program
  * leaves it, is no error: see `cut`. Kinds and fields of a later version are left out and counted.
  */
-import { EVENTS_VERSION, type VfioEvent } from '../../abi/event.ts';
+import type { VfioEvent } from '../../abi/event.ts';
 import { VfioError } from '../../base/errno.ts';
-import { type FieldType, fieldsOf, headFields, kindNames, type ValueType } from '../kinds.ts';
+import { EVENTS_VERSION, type FieldType, fieldsOf, headFields, kindNames, type ValueType } from '../kinds.ts';
 import { BIGINT_DIGITS, HEADER_FIELD, QUOTED } from './json-lines.ts';
 import type { StreamAbout } from './printer.ts';
 

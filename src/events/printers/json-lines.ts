@@ -8,9 +8,9 @@
  * - In a record a bigint is such a text. A text that looks like one begins with `'`, which is not
  *   part of it.
  */
-import { EVENTS_VERSION, type EventKind, type VfioEvent } from '../../abi/event.ts';
+import type { EventKind, VfioEvent } from '../../abi/event.ts';
 import { printableJson } from '../../base/printable.ts';
-import { type FieldType, fieldsOf, headFields, kindNames, type ValueType } from '../kinds.ts';
+import { EVENTS_VERSION, type FieldType, fieldsOf, headFields, kindNames, type ValueType } from '../kinds.ts';
 import { boundedBytes, boundedFields, boundedText } from './bounds.ts';
 import type { EventFormat, EventPrinter, StreamAbout } from './printer.ts';
 
