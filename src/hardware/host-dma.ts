@@ -2,6 +2,9 @@
  * A device's way to memory: the gates a DMA passes (power, bus mastering, a domain), then the
  * domain's translation. A DMA that does not pass does not land; it is counted by reason, and the
  * model sees the fault. A model's mistake makes nothing throw here.
+ *
+ * Longer than 400 lines because every way to memory (copies, views, messages) passes the same gates
+ * and counters.
  */
 
 import { Dma, DmaFault, type DmaPort, type Iova } from '../abi/device-host.ts';
