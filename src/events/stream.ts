@@ -19,6 +19,7 @@ const PRESSURE_RECORDS = RING_RECORDS / 2;
 /** Names beyond this number share the last one. */
 const NAMES_MAX = 65_535;
 
+/** Options of `new EventStream`. */
 export interface EventStreamOptions {
   /** The clock of `timeNs`. Default: the machine's. */
   readonly clock?: Clock;
@@ -60,6 +61,7 @@ export class EventStream implements Disposable {
   #hostNs = 0;
   #timeNs = 0;
 
+  /** A stream without readers, which takes no memory for events yet. */
   constructor({ clock = new SystemClock(), log = silentLogger, logClock = clock }: EventStreamOptions = {}) {
     this.clock = clock;
     this.#oneClock = clock instanceof SystemClock;
@@ -190,6 +192,7 @@ export class EventStream implements Disposable {
     return this.#hostNs;
   }
 
+  /** Of the last `begin`. */
   get timeNs(): number {
     return this.#timeNs;
   }

@@ -1,7 +1,7 @@
 /** The stages of a move as events: states of the device, as the end that moves it hears of them. */
 import type { Figures, Progress } from '../../api/migrate/figures.ts';
 import type { RelayOptions } from '../../api/migrate/relay.ts';
-import { VfioError } from '../../base/errno.ts';
+import { refusalOf } from '../../events/source.ts';
 import type { EventStream } from '../../events/stream.ts';
 import { formatBytes } from '../quantities.ts';
 
@@ -44,7 +44,7 @@ export async function inStages(
     enter('RUNNING');
     return figures;
   } catch (error) {
-    enter('RUNNING', error instanceof VfioError ? { errno: error.code, reason: error.message } : { reason: String(error) });
+    enter('RUNNING', refusalOf(error));
     throw error;
   }
 }

@@ -10,6 +10,7 @@ import { noSuch } from './no-such.ts';
 
 /** The kinds of a command's fields. */
 export const commandFieldTypes = ['number', 'bigint', 'text', 'flag'] as const;
+/** The kind of a command's field. */
 export type CommandFieldType = (typeof commandFieldTypes)[number];
 
 /** Fields of one command, by name: `{ iova: 'bigint', count: 'number' }`. */
