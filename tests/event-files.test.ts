@@ -79,7 +79,7 @@ it('vfio serve records accesses of a device that has a mediator', async () => {
 it('vfio nvme and vfio events work hand in hand', async () => {
   const ran = await VfioProcess.run('nvme', 'id', 'sim:nvme,size=16M', '--json', '--events', at('n.jsonl'), '--events-kinds', 'command');
   expect([ran.status, ran.stderr]).toEqual([0, '']);
-  const shown = await VfioProcess.run('events', at('n.jsonl'), '--kind', 'command');
+  const shown = await VfioProcess.run('events', at('n.jsonl'), '--kinds', 'command');
   expect(Buffer.from(shown.stdout, 'latin1').toString()).toMatch(/Identify .*ok/);
   const piped = await VfioProcess.run('events', at('n.jsonl'), '--as', 'jsonl');
   expect(piped.stdout).toBe(readFileSync(at('n.jsonl'), 'latin1'));
@@ -143,4 +143,25 @@ it('vfio demo gives a timeline: from a driver’s message to the register, the c
   ]) {
     expect(arrows).toContain(`${edu}/${from} to ${edu}/${to}`);
   }
+});
+
+it.each([
+  ['--events', 'out.foo', "'out.foo' ends as no format of events does. Formats: text (.txt)"],
+  ['--events', 'driver.ts', "'driver.ts' ends as no format of events does."],
+  ['--events', 'jsonl:', 'FORMAT:FILE names it.'],
+])('a file whose name says no format is wrong usage: %s %s', async (option, name, message) => {
+  const ran = await VfioProcess.run('run', option, name, 'driver.ts', 'sim:edu');
+  expect([ran.status, ran.stdout, ran.stderr]).toEqual([2, '', expect.stringContaining(message)]);
+});
+
+it('vfio serve --events -: standard output has the events alone', async () => {
+  await using served = await VfioProcess.serve('edu', at('s'), '--events', 'jsonl:-');
+  {
+    using device = VfioUserDevice.connect(at('s'), { timeoutMs: PATIENCE_MS });
+    device.region(0).read32(0);
+  }
+  expect(await served.end()).toBe(0);
+  const lines = served.stdout.trimEnd().split('\n');
+  expect(lines.slice(1).map((line) => JSON.parse(line).kind)).toContain('message');
+  expect(served.stderr).toContain('cloud-hypervisor');
 });

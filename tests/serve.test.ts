@@ -51,7 +51,7 @@ describe('vfio serve', () => {
     // As a shell reads it.
     const device = /-device ('.*')$/m.exec(served.stdout)![1]!.replaceAll(`'\\''`, '\0').slice(1, -1).replaceAll('\0', "'");
     expect(JSON.parse(device)).toEqual({ driver: 'vfio-user-pci', socket: { type: 'unix', path } });
-    expect(served.stdout).toContain('memory-backend-memfd,id=ram,size=1G,share=on');
+    expect(served.stdout).toContain('-m 1G \\\n  -object memory-backend-memfd,id=ram,size=1G,share=on \\\n  -device');
     expect(served.stdout).toContain(`cloud-hypervisor --memory size=1G,shared=on --user-device 'socket=`);
     expect(served.stdout).toContain(`vfio run driver.ts 'unix:`);
     expect(await served.end('SIGTERM')).toBe(0);

@@ -110,7 +110,7 @@ describe('writeEvents', () => {
   it('a file that cannot be made is an error that names it, and nothing reads the stream', () => {
     expect(() => write('no/a.jsonl')).toThrow(expect.objectContaining({ code: 'ENOENT', message: expect.stringContaining('no/a.jsonl') }));
     writeFileSync(join(folder, 'f'), '');
-    expect(() => write('f/a.jsonl')).toThrow(expect.objectContaining({ code: 'EACCES' }));
+    expect(() => write('f/a.jsonl')).toThrow(expect.objectContaining({ code: 'ENOTDIR' }));
     expect(stream.on).toBe(false);
   });
 
@@ -231,4 +231,22 @@ it.each<[string, () => unknown, string]>([
 ])('%s is an error that names it, and no file is made', (_, call, message) => {
   expect(call).toThrow(expect.objectContaining({ code: 'EINVAL', message }));
   expect(stream.on).toBe(false);
+});
+
+it('a file whose format shows no event that came is named', () => {
+  const { file } = write('wire.pcapng');
+  source.emit('power', { state: 'D0' });
+  file[Symbol.dispose]();
+  expect(said).toEqual([`${join(folder, 'wire.pcapng')} has no events: pcapng holds messages of vfio-user, for Wireshark and tshark`]);
+});
+
+it('a directory that is not there is named, with the way to have it', () => {
+  const path = join(folder, 'no/run.jsonl');
+  expect(() => writeEvents(stream, path)).toThrow(
+    expect.objectContaining({
+      code: 'ENOENT',
+      message: `${path} cannot be written: there is no directory ${join(folder, 'no')}`,
+      fix: 'Make the directory first.',
+    }),
+  );
 });

@@ -13,6 +13,7 @@ import { SystemClock } from '../base/clock.ts';
 import { callable, keys, text } from '../base/declared.ts';
 import type { Logger } from '../base/log.ts';
 import { Patience } from '../base/patience.ts';
+import type { FormatName } from '../events/printers/format-files.ts';
 import { formatNamed, formatOfFile } from '../events/printers/formats.ts';
 import type { EventFormat, EventPrinter, StreamAbout } from '../events/printers/printer.ts';
 import { type EventReader, eventChecks } from '../events/reader.ts';
@@ -50,7 +51,7 @@ export interface EventFileOptions extends EventOptions {
    * `text`, `jsonl`, `pcapng`, `perfetto` or `vcd`. Default: the one that the ending of the path
    * says, and `text` for standard output.
    */
-  readonly format?: string;
+  readonly format?: FormatName;
   /** Gets a line when the file cannot be written. Default: it is printed on stderr. */
   readonly log?: Logger;
   /** A vfio-user message in words, for `text`. Default: its command and size. */
@@ -70,6 +71,11 @@ export function eventFormatOf(path: string, format?: string): EventFormat {
   if (format !== undefined) return formatNamed(format);
   const compression = compressionOf(path);
   return path === '-' ? formatNamed('text') : formatOfFile(compression === null ? path : path.slice(0, -compression.ending.length));
+}
+
+/** Of a file that stays empty because its format cannot show what happened. */
+export function nothingShown(file: string, { name, help }: EventFormat): string {
+  return `${file} has no events: ${name} holds ${help}`;
 }
 
 /** Facts about a stream that begins in this process. */
@@ -110,6 +116,7 @@ export function writeEvents(stream: EventStream, path: string, options: EventFil
     reader,
     data,
     name: path === '-' ? 'standard output' : path,
+    format,
     printer: format.make({ about: aboutThisProgram(), ...(describe === undefined ? {} : { describe }) }),
     compressor: compressionOf(path)?.compressor() ?? null,
     log: options.log ?? stderrLogger,
@@ -124,6 +131,7 @@ export function writeEvents(stream: EventStream, path: string, options: EventFil
 
 interface EventFileParts {
   readonly name: string;
+  readonly format: EventFormat;
   readonly printer: EventPrinter;
   readonly compressor: Compressor | null;
   readonly log: Logger;
@@ -148,6 +156,8 @@ class EventFile implements Disposable, OutputOwner<Entry> {
   #armed = false;
   #retry: NodeJS.Timeout | null = null;
   #missing = 0;
+  /** The format has shown an event. */
+  #shown = false;
   #closed = false;
 
   /** @param fd stays the caller's   @throws VfioError EMFILE */
@@ -208,6 +218,7 @@ class EventFile implements Disposable, OutputOwner<Entry> {
         const events = this.#reader.take(this.#batch);
         if (events.length === 0) return;
         for (const event of events) if (event.kind === 'dropped') this.#note(event.count);
+        this.#shown = true;
         this.#add(
           events.map((event) => this.#parts.printer.event(event)),
           events.filter(({ kind }) => kind !== 'dropped').length,
@@ -272,6 +283,7 @@ class EventFile implements Disposable, OutputOwner<Entry> {
     const left = this.#output.clear().reduce((sum, { events }) => sum + events, lost);
     this.#missing += left;
     if (this.#missing > 0) this.#say(`${this.#parts.name}: ${this.#missing} events are missing in it`);
+    else if (!this.#shown && this.#parts.format.kinds !== undefined) this.#say(nothingShown(this.#parts.name, this.#parts.format));
     this.#output[Symbol.dispose]();
   }
 

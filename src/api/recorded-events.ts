@@ -4,7 +4,7 @@ import { open as openFile } from 'node:fs/promises';
 import type { VfioEvent } from '../abi/event.ts';
 import { text } from '../base/declared.ts';
 import { VfioError } from '../base/errno.ts';
-import { formats } from '../events/printers/formats.ts';
+import { formatOfName } from '../events/printers/format-files.ts';
 import { JsonLinesReader } from '../events/printers/json-lines-reader.ts';
 import type { StreamAbout } from '../events/printers/printer.ts';
 import { compressionOf } from '../sys/compression.ts';
@@ -102,10 +102,9 @@ export function readEvents(path: string, { follow }: RecordedOptions = {}): Reco
 }
 
 function refuseOtherFormats(plain: string, path: string): void {
-  const ending = /\.([^./]+)$/.exec(plain)?.[1]?.toLowerCase();
-  const format = formats.find(({ extensions }) => extensions.includes(ending ?? ''));
-  if (format === undefined || format.name === 'jsonl') return;
-  throw new VfioError('EINVAL', `${path} cannot be read back: its format, ${format.name}, is for other programs`, {
+  const format = formatOfName(plain);
+  if (format === null || format === 'jsonl') return;
+  throw new VfioError('EINVAL', `${path} cannot be read back: its format, ${format}, is for other programs`, {
     fix: 'Record as .jsonl, which converts to all formats.',
   });
 }

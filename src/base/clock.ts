@@ -29,7 +29,7 @@ function beginning(): number {
     const took = Number(process.hrtime.bigint() - before);
     if (took >= shortest) continue;
     shortest = took;
-    best = Number(before) + took / 2 - now * 1e6;
+    best = Math.round(Number(before) + took / 2 - now * 1e6);
   }
   return best;
 }

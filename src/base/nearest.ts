@@ -1,13 +1,13 @@
 /**
- * The entry of `names` that differs from `name` by two letters at most, as a typing error does.
- * Null when there is none.
+ * The entry of `names` that differs from `name` by two letters at most, and by half of its own, as
+ * a typing error does. Null when there is none.
  */
 export function nearest(name: string, names: Iterable<string>): string | null {
   let found: string | null = null;
   let least = 3;
   for (const candidate of names) {
     const distance = editDistance(name.toLowerCase(), candidate.toLowerCase(), least);
-    if (distance >= least || distance >= candidate.length) continue;
+    if (distance >= least || distance * 2 > candidate.length) continue;
     least = distance;
     found = candidate;
   }

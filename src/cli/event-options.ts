@@ -2,17 +2,16 @@
 import type { EventKind } from '../abi/event.ts';
 import { VfioError } from '../base/errno.ts';
 import { kindNames, kindNumber } from '../events/kinds.ts';
+import { checkFileName, type FormatName, formatNames } from '../events/printers/format-files.ts';
+import { compressionOf } from '../sys/compression.ts';
 import type { OptionSpec } from './command.ts';
 import { file, type ValueKind } from './values.ts';
-
-/** Names of formats, as `FORMAT:FILE` and `--as` have them. A test compares them to the table. */
-export const formatNames = ['text', 'jsonl', 'pcapng', 'perfetto', 'vcd'] as const;
 
 /** A file of events on the command line. */
 export interface EventTarget {
   readonly path: string;
   /** Default: that which the name says. */
-  readonly format?: string;
+  readonly format?: FormatName;
 }
 
 /** The options, as commands get them. */
@@ -26,7 +25,9 @@ export interface EventsOptions {
 export const eventTarget: ValueKind = {
   parse: (text): EventTarget => {
     const [, format, path] = /^([a-z]+):(.+)$/s.exec(text) ?? [];
-    return format !== undefined && (formatNames as readonly string[]).includes(format) ? { format, path: path! } : { path: text };
+    if (format !== undefined && (formatNames as readonly string[]).includes(format)) return { format: format as FormatName, path: path! };
+    checkEventFile(text);
+    return { path: text };
   },
   suggest: async (word, typed) => {
     const [, prefix = '', rest = word] = /^([a-z]+:)(.*)$/s.exec(word) ?? [];
@@ -50,12 +51,22 @@ export const eventKinds: ValueKind = {
   },
 };
 
-function checkKind(kind: string): void {
+const checkKind = (kind: string): void => checked(() => kindNumber(kind));
+
+/** The name of a file says its format. */
+function checkEventFile(path: string): void {
+  if (path === '-') return;
+  const compression = compressionOf(path);
+  checked(() => checkFileName(compression === null ? path : path.slice(0, -compression.ending.length)), ' FORMAT:FILE names it.');
+}
+
+/** @throws VfioError whose `fix` says both what is wrong and what is right */
+function checked(check: () => unknown, more = ''): void {
   try {
-    kindNumber(kind);
+    check();
   } catch (error) {
     const { message, fix } = error as VfioError;
-    throw new VfioError('EINVAL', message, { fix: `${message[0]!.toUpperCase()}${message.slice(1)}. ${fix}` });
+    throw new VfioError('EINVAL', message, { fix: `${message[0]!.toUpperCase()}${message.slice(1)}. ${fix}${more}` });
   }
 }
 

@@ -142,7 +142,8 @@ export const kinds: { readonly [K in EventKind]: KindRow<K> } = {
   group: {
     ...quiet,
     fields: { group: 'number', step: 'text', container: 'text?', errno: 'text?', reason: 'text?' },
-    words: (e) => `group ${e.group} ${e.step}${e.container === undefined ? '' : ` (${e.container})`}${refusal(e)}`,
+    words: (e) =>
+      `group ${e.group} ${e.step}${e.container === undefined ? '' : ` ${e.step === 'detached' ? 'from' : 'to'} ${e.container}`}${refusal(e)}`,
   },
   plug: {
     ...quiet,

@@ -1,6 +1,8 @@
 /** Files with data of guests and devices: no other user may read them. */
-import { closeSync, constants, fchmodSync, fstatSync, ftruncateSync, openSync } from 'node:fs';
+import { closeSync, constants, existsSync, fchmodSync, fstatSync, ftruncateSync, openSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { VfioError } from '../base/errno.ts';
+import { systemError } from './system-error.ts';
 
 /**
  * Open `path` for writing, made with mode 0600 or emptied. When other users can read the file, the
@@ -8,7 +10,7 @@ import { VfioError } from '../base/errno.ts';
  *
  * @returns the descriptor
  * @throws VfioError EACCES when it cannot be opened, or others can read it and that stays so;
- * ENOENT, EISDIR, ENXIO, EROFS
+ * ENOENT, ENOTDIR, EISDIR, ENXIO, EROFS
  */
 export function openPrivate(path: string): number {
   let fd: number;
@@ -36,6 +38,9 @@ export function openPrivate(path: string): number {
 function openError(path: string, cause: unknown): VfioError {
   const { code } = cause as NodeJS.ErrnoException;
   if (code === 'ENXIO') return new VfioError('ENXIO', `${path} is a pipe that no process reads`, { cause, fix: 'Start its reader first.' });
-  const known = code === 'ENOENT' || code === 'EISDIR' || code === 'EROFS' ? code : 'EACCES';
-  return new VfioError(known, `${path} cannot be written: ${code}`, { cause });
+  const what = `${path} cannot be written`;
+  if (code === 'ENOENT' && !existsSync(dirname(path))) {
+    return new VfioError('ENOENT', `${what}: there is no directory ${dirname(path)}`, { cause, fix: 'Make the directory first.' });
+  }
+  return systemError(code ?? 'EIO', what, { cause });
 }

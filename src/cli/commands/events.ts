@@ -1,5 +1,6 @@
+import { formatNames } from '../../events/printers/format-files.ts';
 import type { CommandSpec } from '../command.ts';
-import { eventKinds, formatNames } from '../event-options.ts';
+import { eventKinds } from '../event-options.ts';
 import { file, integer, moment, names, oneOf } from '../values.ts';
 
 export const events: CommandSpec = {
@@ -11,8 +12,8 @@ export const events: CommandSpec = {
   options: [
     { flags: '-a, --as <format>', help: 'the format. Default: that which OUT says, else text', kind: oneOf([...formatNames, 'digest']) },
     { flags: '-o, --output <out>', help: 'the file to write; - is standard output', kind: file(), default: '-' },
-    { flags: '-k, --kind <kinds>', help: 'events of these kinds alone, such as access,dma', kind: eventKinds },
-    { flags: '-d, --device <devices>', help: 'events of these devices alone, with commas between them', kind: names },
+    { flags: '-k, --kinds <kinds>', help: 'events of these kinds alone, such as access,dma', kind: eventKinds },
+    { flags: '-d, --devices <devices>', help: 'events of these devices alone, with commas between them', kind: names },
     { flags: '--from <time>', help: 'events from this time on, counted from the first event: 1.5, 20ms, 300us', kind: moment },
     { flags: '--to <time>', help: 'events up to this time', kind: moment },
     {
@@ -28,9 +29,9 @@ export const events: CommandSpec = {
     'A file that breaks off, because its writer was killed, is read up to its last whole event.',
   ],
   examples: [
-    'vfio events run.jsonl --kind dma-refused,reset',
+    'vfio events run.jsonl --kinds dma-refused,reset',
     'vfio events run.jsonl --output run.pftrace',
-    'vfio events run.jsonl.gz --device 0000:00:04.0 --from 20ms --to 30ms',
+    'vfio events run.jsonl.gz --devices 0000:00:04.0 --from 20ms --to 30ms',
     'vfio events run.jsonl --as jsonl --follow | jq .latencyNs',
   ],
   run: async () => (await import('../events/convert.ts')).convertEvents,

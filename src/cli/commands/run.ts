@@ -21,7 +21,7 @@ export const run: CommandSpec = {
   ],
   examples: [
     'vfio run examples/hello-driver.ts sim:examples/hello-device.ts',
-    'vfio run --events out.pftrace examples/hello-driver.ts sim:examples/hello-device.ts',
+    'vfio run --events out.pftrace examples/hello-driver.ts unix:/tmp/hello.sock',
     'vfio run --vf-token-file ~/token driver.ts unix:/tmp/card/0000:01:00.1.sock',
   ],
   run: async () => runDriverFile,

@@ -29,7 +29,7 @@ describe('words', () => {
     ['nvme s', ['smart']],
     ['help mig', ['migrate']],
     ['completion ', ['bash', 'zsh', 'fish']],
-    ['trace --', ['--listen', '--write', '--quiet', '--help']],
+    ['trace --', ['--listen', '--write', '--data', '--quiet', '--help']],
     ['trace -q --l', ['--listen']],
     ['trace -q --q', []],
     ['run driver.ts sim:edu -- --', []],
@@ -54,7 +54,7 @@ describe('values', () => {
     [`bind 01:00.0 -m ${desktop} snd_h`, ['snd_hda_intel']],
     ['bind 01:00.0 vfio', ['vfio-pci']],
     ['run --events-kinds dma,dma-', ['dma,dma-map', 'dma,dma-unmap', 'dma,dma-refused']],
-    ['events run.jsonl --kind pow', ['power']],
+    ['events run.jsonl --kinds pow', ['power']],
     ['events run.jsonl --as p', ['pcapng', 'perfetto']],
     ['serve edu --events jso', ['jsonl:']],
   ])("'vfio %s' goes on with %j", async (line, expected) => expect(await suggested(line)).toEqual(expected));

@@ -6,9 +6,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { recordingTerminal } from '../../../tests/kit/recording-terminal.ts';
 import { writeEvents } from '../../api/event-file.ts';
 import { ManualClock } from '../../base/clock.ts';
-import { formats } from '../../events/printers/formats.ts';
 import { EventStream } from '../../events/stream.ts';
-import { formatNames } from '../event-options.ts';
 import { main } from '../main.ts';
 
 let folder: string;
@@ -61,10 +59,6 @@ async function textOf(...options: string[]): Promise<string[]> {
 const words = (lines: readonly string[]) => lines.map((line) => line.replace(/^ *(\S+) +(\S+) +/, '$1 $2 '));
 
 describe('vfio events', () => {
-  it('the options name the formats of the table', () => {
-    expect([...formatNames].sort()).toEqual(formats.map(({ name }) => name).sort());
-  });
-
   it('converts by the name of the output, with mode 0600', async () => {
     expect(words(await textOf())).toEqual([
       '0.000000 a write32 BAR 0+0x8 ← 0x0',
@@ -86,15 +80,15 @@ describe('vfio events', () => {
 
   it.each<[string[], string[]]>([
     [
-      ['--kind', 'note,access'],
+      ['--kinds', 'note,access'],
       ['a', 'a', 'b', 'b'],
     ],
     [
-      ['--device', 'b'],
+      ['--devices', 'b'],
       ['b', 'b'],
     ],
     [
-      ['--device', 'a,b', '--kind', 'note'],
+      ['--devices', 'a,b', '--kinds', 'note'],
       ['b', 'b'],
     ],
     [
@@ -102,9 +96,23 @@ describe('vfio events', () => {
       ['a', 'a'],
     ],
     [['--cause', '5'], ['b']],
-    [['--cause', '99'], []],
   ])('%s chooses', async (options, devices) => {
     expect(words(await textOf(...options)).map((line) => line.split(' ')[1])).toEqual(devices);
+  });
+
+  it.each([
+    ['--devices', 'c'],
+    ['--kinds', 'reset'],
+    ['--cause', '99'],
+  ])('%s %s chooses no event: the command says so, and names the devices', async (...options) => {
+    const { status, err } = await vfio(recording, '--output', at('out.txt'), ...options);
+    expect([status, err]).toEqual([0, `${recording} has no such events: its devices are a, b`]);
+    expect(readFileSync(at('out.txt'), 'utf8')).toBe('');
+  });
+
+  it('says when the format has no place for any of the events', async () => {
+    const { status, err } = await vfio(recording, '--output', at('out.pcapng'));
+    expect([status, err]).toEqual([0, `${at('out.pcapng')} has no events: pcapng holds messages of vfio-user, for Wireshark and tshark`]);
   });
 
   it('--from and --to are times since the first event, as the lines have them', async () => {
@@ -135,7 +143,7 @@ describe('vfio events', () => {
     expect(readFileSync(recording).equals(readFileSync(at('other.jsonl')))).toBe(false);
     expect(one.out).toEqual(two.out);
     expect(one.out.map((line) => line.replace(/^[0-9a-f]{64}/, 'HASH'))).toEqual(['HASH  all, 6 events', 'HASH  a, 4 events']);
-    const fewer = await vfio(recording, '--as', 'digest', '--kind', 'access');
+    const fewer = await vfio(recording, '--as', 'digest', '--kinds', 'access');
     expect(fewer.out[0]).not.toBe(one.out[0]);
   });
 
@@ -160,7 +168,7 @@ describe('vfio events', () => {
   });
 
   it('wrong values are errors of usage that name the right ones', async () => {
-    expect(await vfio(recording, '--kind', 'acess')).toMatchObject({ status: 2, err: expect.stringContaining("Did you mean 'access'?") });
+    expect(await vfio(recording, '--kinds', 'acess')).toMatchObject({ status: 2, err: expect.stringContaining("Did you mean 'access'?") });
     expect(await vfio(recording, '--as', 'pdf')).toMatchObject({ status: 2, err: expect.stringContaining('pcapng') });
     expect(await vfio(recording, '--from', 'noon')).toMatchObject({ status: 2, err: expect.stringContaining('20ms') });
     expect(await vfio(recording, '--output', at('out.xyz'))).toMatchObject({ status: 1, err: expect.stringContaining('.jsonl') });

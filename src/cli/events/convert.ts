@@ -1,9 +1,10 @@
 /** `vfio events`: recorded events in another format, filtered, counted. */
 import type { VfioEvent } from '../../abi/event.ts';
-import { eventFormatOf } from '../../api/event-file.ts';
+import { eventFormatOf, nothingShown } from '../../api/event-file.ts';
 import { type RecordedEvents, readEvents } from '../../api/recorded-events.ts';
 import { VfioError } from '../../base/errno.ts';
 import { EventDigest } from '../../events/digest.ts';
+import type { FormatName } from '../../events/printers/format-files.ts';
 import type { EventFormat, EventPrinter } from '../../events/printers/printer.ts';
 import type { CommandContext } from '../command.ts';
 import { Exit } from '../exit-codes.ts';
@@ -17,7 +18,7 @@ import { Output } from './output.ts';
 import { EventStats } from './stats.ts';
 
 interface Options extends FilterOptions {
-  readonly as?: string;
+  readonly as?: FormatName | 'digest';
   readonly output: string;
   readonly stats?: boolean;
   readonly follow?: boolean;
@@ -37,8 +38,8 @@ export async function convertEvents({ terminal }: CommandContext, options: Optio
     const chosen = untilAborted(events, filter, signal);
     if (stats) await print(terminal, chosen, new EventStats());
     else if (as === 'digest') await print(terminal, chosen, new DigestLines());
-    else await convert(events, chosen, filter, eventFormatOf(output, as), options);
-    report(file, events, terminal);
+    else await convert(events, chosen, filter, eventFormatOf(output, as), options, terminal);
+    report(file, events, filter, terminal);
     return Exit.OK;
   };
   const status = await interruptible(run);
@@ -47,7 +48,7 @@ export async function convertEvents({ terminal }: CommandContext, options: Optio
 }
 
 function checkTimes({ from = 0, to = Number.POSITIVE_INFINITY }: Options): void {
-  if (from > to) throw new VfioError('EINVAL', '--from is later than --to');
+  if (from > to) throw new VfioError('EINVAL', '--from is later than --to', { fix: 'Exchange the two.' });
 }
 
 async function* untilAborted(events: RecordedEvents, filter: EventFilter, signal: AbortSignal): AsyncGenerator<VfioEvent, void, void> {
@@ -89,10 +90,12 @@ async function convert(
   filter: EventFilter,
   format: EventFormat,
   { output: path, follow = false }: Options,
+  terminal: Terminal,
 ): Promise<void> {
   checkStdout({ path, format: format.name }, undefined);
   let output: Output | null = null;
   let printer: EventPrinter | null = null;
+  let shown = false;
   /** The file is made anew only when the input has proved to be events. */
   const begin = (): readonly [Output, EventPrinter] => {
     output ??= new Output(path);
@@ -105,12 +108,14 @@ async function convert(
   try {
     for await (const event of chosen) {
       const [to, by] = begin();
+      shown ||= format.kinds?.includes(event.kind) ?? true;
       if (to.write(by.event(event))) await to.room();
       if (follow) to.flush();
     }
     const [to, by] = begin();
     to.write(by.end());
     await to.end();
+    if (!shown && !filter.choseNone) terminal.err(nothingShown(path === '-' ? 'the output' : path, format));
   } catch (error) {
     if ((output as Output | null)?.enough !== true) throw error;
   } finally {
@@ -118,8 +123,9 @@ async function convert(
   }
 }
 
-function report(file: string, events: RecordedEvents, terminal: Terminal): void {
+function report(file: string, events: RecordedEvents, filter: EventFilter, terminal: Terminal): void {
   const name = file === '-' ? 'standard input' : file;
+  if (filter.choseNone) terminal.err(`${name} has no such events: its devices are ${filter.devices.join(', ')}`);
   if (events.cut) terminal.err(`${name} breaks off in its last event, which is left out`);
   const { events: kinds, fields } = events.skipped;
   if (kinds > 0) terminal.err(`${name}: ${grouped(kinds)} events of kinds that this version does not know are left out`);

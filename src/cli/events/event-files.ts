@@ -37,7 +37,7 @@ export function writeEventFiles(
   terminal: Terminal,
   { stdoutHas, record }: EventFilesOptions = {},
 ): Disposable {
-  const targets = record === undefined ? events : [...events, { path: record, format: 'jsonl' }];
+  const targets = record === undefined ? events : [...events, { path: record, format: 'jsonl' as const }];
   if (events.length === 0 && eventsKinds !== undefined) throw needsEvents('--events-kinds');
   if (targets.length === 0 && data) throw needsEvents('--data');
   checkDifferent(targets);

@@ -13,7 +13,7 @@ import { EventStream } from '../../events/stream.ts';
 import { writeEventFiles } from '../events/event-files.ts';
 import type { Terminal } from '../terminal.ts';
 import { untilStopped } from '../until-stopped.ts';
-import { clientLimits, logTo, mediatorsOf, refuseDeviceOptions, type ServeOptions } from './serve-options.ts';
+import { clientLimits, guideOf, logTo, mediatorsOf, refuseDeviceOptions, type ServeOptions } from './serve-options.ts';
 
 /** Serves until a signal. @returns the exit status */
 export async function serveMachine(file: string, options: ServeOptions, terminal: Terminal): Promise<number> {
@@ -44,9 +44,10 @@ export async function serveMachine(file: string, options: ServeOptions, terminal
   );
   for (const bdf of server.functions) {
     const { name, physical } = machine.function(bdf);
-    terminal.out(
-      `unix:${server.pathOf(bdf)}  ${name}${physical?.vfio == null ? '' : ', with the VF token that the driver of its PF sets'}`,
-    );
+    guideOf(
+      options,
+      terminal,
+    )(`unix:${server.pathOf(bdf)}  ${name}${physical?.vfio == null ? '' : ', with the VF token that the driver of its PF sets'}`);
   }
   terminal.err(`listening at ${directory}`);
   return await stop.status;

@@ -58,3 +58,8 @@ export function logTo({ err }: Terminal): Logger {
     },
   };
 }
+
+/** Prints lines that say how a device is reached. Events may have standard output. */
+export function guideOf({ events = [] }: ServeOptions, { out, err }: Terminal): Terminal['out'] {
+  return events.some(({ path }) => path === '-') ? err : out;
+}

@@ -13,11 +13,11 @@ import type { Session } from '../../vfio-user/session.ts';
 import type { CommandContext } from '../command.ts';
 import { writeEventFiles } from '../events/event-files.ts';
 import { Exit } from '../exit-codes.ts';
-import type { Terminal } from '../terminal.ts';
+import { say, type Terminal } from '../terminal.ts';
 import { untilStopped } from '../until-stopped.ts';
 import { attachLines } from './attach-lines.ts';
 import { DeviceCode, type ModelAddress } from './device-code.ts';
-import { clientLimits, givenDeviceOptions, logTo, mediatorsOf, refuseDeviceOptions, type ServeOptions } from './serve-options.ts';
+import { clientLimits, givenDeviceOptions, guideOf, logTo, mediatorsOf, refuseDeviceOptions, type ServeOptions } from './serve-options.ts';
 
 export async function serve({ terminal }: CommandContext, options: ServeOptions, device: string): Promise<number> {
   if (!/\.ya?ml$/.test(device)) return await serveDevice(device, options, terminal);
@@ -52,7 +52,7 @@ async function serveDevice(text: string, options: ServeOptions, terminal: Termin
   let only: Session | null = null;
   if (path !== null) {
     server.listen(path);
-    announce(path, terminal);
+    announce(path, guideOf(options, terminal), terminal);
   } else if (options.fd !== undefined) {
     const socket = socketFromNumber(options.fd);
     if (socket instanceof UnixListener) server.accept(socket);
@@ -78,13 +78,13 @@ function withDeviceOptions(address: ModelAddress, options: ServeOptions): ModelA
   return { ...address, options: { ...address.options, ...(givenDeviceOptions(options) as AddressOptions) } };
 }
 
-function announce(path: string, { out, err, paint }: Terminal): void {
+function announce(path: string, out: Terminal['out'], { err, paint }: Terminal): void {
   // In the form that clients must write: for a path that is too long for a socket, the way from
   // this directory.
   const address = socketAddress(path);
   for (const { title, command } of attachLines(address)) {
     out(paint.dim(`# ${title}`));
-    out(command);
+    say(command, out);
     out('');
   }
   err(

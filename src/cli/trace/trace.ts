@@ -4,7 +4,7 @@
  */
 import { writeEvents } from '../../api/event-file.ts';
 import { Cleanup } from '../../base/cleanup.ts';
-import { isFormatOfFile } from '../../events/printers/formats.ts';
+import { type FormatName, formatOfName } from '../../events/printers/format-files.ts';
 import { secondsColumn } from '../../events/printers/text.ts';
 import { EventStream } from '../../events/stream.ts';
 import { compressionOf } from '../../sys/compression.ts';
@@ -88,8 +88,8 @@ export function trace(options: TraceOptions): Disposable {
 }
 
 /** The format that a name says; a capture where it says none. */
-function formatOf(path: string): { readonly format?: string } {
+function formatOf(path: string): { readonly format?: FormatName } {
   const compression = compressionOf(path);
   const plain = compression === null ? path : path.slice(0, -compression.ending.length);
-  return isFormatOfFile(plain) ? {} : { format: 'pcapng' };
+  return formatOfName(plain) === null ? { format: 'pcapng' } : {};
 }

@@ -36,9 +36,9 @@ it('S1-09 S2-41 from power-on to switching off', async () => {
   expect(lines()).toEqual([
     '0000:01:00.0: driver vfio-pci, was none',
     'machine: group 1 opened',
-    'container 0: group 1 attached (container 0)',
+    'container 0: group 1 attached to container 0',
     'container 0: map 0x1000 bytes at IOVA 0x1000, read, write, direct',
-    'container 0: group 1 detached (container 0)',
+    'container 0: group 1 detached from container 0',
     'container 0: unmap 0x1000 bytes at IOVA 0x0 (after 4)',
     'machine: group 1 closed',
   ]);

@@ -229,7 +229,7 @@ export class Machine implements Disposable {
    * @throws VfioError ENOENT, EINVAL
    */
   chownGroup(id: number, uid: number): void {
-    this.#emitted('owner of a group', `${id}: ${uid}`, () => this.#groups.chown(id, uid));
+    this.#emitted('group owner', `uid ${uid} of group ${id}`, () => this.#groups.chown(id, uid));
   }
 
   /** An administrator's setting `name` of `fn`; null: of the machine. */

@@ -1,7 +1,12 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { about, anyEvent } from '../../../tests/kit/arbitrary-events.ts';
+import { formatNames } from './format-files.ts';
 import { formatNamed, formatOfFile, formats } from './formats.ts';
+
+it('each name of a format has a printer, and each printer a name', () => {
+  expect(formats.map(({ name }) => name)).toEqual(formatNames);
+});
 
 describe.each(formats.map(({ name }) => name))('%s', (name) => {
   it('no event makes the printer throw, or writes without bound', () => {
@@ -34,6 +39,10 @@ it.each([
   ['out.jsnl', "'out.jsnl' ends as no format of events does"],
 ])('the file %s is of no format: the error says why', (path, message) => {
   expect(() => formatOfFile(path)).toThrow(message);
+});
+
+it('an ending that is far from all gets the list', () => {
+  expect(() => formatOfFile('out.foo')).toThrow(expect.objectContaining({ fix: expect.stringContaining('vcd (.vcd)') }));
 });
 
 it('a typing error in an ending gets the nearest one', () => {

@@ -1,7 +1,6 @@
 /** The table of formats: each output of a stream is written by one of its rows. */
 import type { EventKind, NoteEvent, VfioEvent } from '../../abi/event.ts';
-import { VfioError } from '../../base/errno.ts';
-import { nearest } from '../../base/nearest.ts';
+import { checkFileName, checkFormatName } from './format-files.ts';
 import { jsonLines } from './json-lines.ts';
 import { pcapng } from './pcapng.ts';
 import { perfetto } from './perfetto.ts';
@@ -14,21 +13,8 @@ export const formats: readonly EventFormat[] = [text, jsonLines, pcapng, perfett
 
 /** @throws VfioError EINVAL with the nearest name */
 export function formatNamed(name: string): EventFormat {
-  const format = formats.find((each) => each.name === name);
-  if (format !== undefined) return format;
-  throw unknownFormat(`there is no format '${name.slice(0, 40)}'`, name);
-}
-
-/** Whether the ending of a file's name says a format. */
-export function isFormatOfFile(path: string): boolean {
-  return formats.some(({ extensions }) => extensions.includes(endingOf(path)));
-}
-
-/** After the last dot of the name; empty where there is none. */
-function endingOf(path: string): string {
-  const name = path.slice(path.lastIndexOf('/') + 1);
-  const dot = name.lastIndexOf('.');
-  return dot < 0 ? '' : name.slice(dot + 1).toLowerCase();
+  const known = checkFormatName(name);
+  return formats.find((each) => each.name === known)!;
 }
 
 /**
@@ -37,19 +23,7 @@ function endingOf(path: string): string {
  * @throws VfioError EINVAL with the nearest ending
  */
 export function formatOfFile(path: string): EventFormat {
-  const name = path.slice(path.lastIndexOf('/') + 1);
-  const ending = endingOf(path);
-  const format = formats.find(({ extensions }) => extensions.includes(ending));
-  if (format !== undefined) return format;
-  const problem = ending === '' ? 'has no ending that says its format' : 'ends as no format of events does';
-  throw unknownFormat(`'${name.slice(0, 80)}' ${problem}`, ending);
-}
-
-function unknownFormat(problem: string, given: string): VfioError {
-  const endings = formats.flatMap(({ name, extensions }) => [name, ...extensions]);
-  const close = nearest(given, endings);
-  const listed = formats.map(({ name, extensions }) => `${name} (.${extensions[0]})`).join(', ');
-  return new VfioError('EINVAL', problem, { fix: close === null ? `Formats: ${listed}.` : `Did you mean '${close}'?` });
+  return formatNamed(checkFileName(path));
 }
 
 /**

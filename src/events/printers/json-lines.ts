@@ -12,6 +12,7 @@ import type { EventKind, VfioEvent } from '../../abi/event.ts';
 import { printableJson } from '../../base/printable.ts';
 import { EVENTS_VERSION, type FieldType, fieldsOf, headFields, kindNames, type ValueType } from '../kinds.ts';
 import { boundedBytes, boundedFields, boundedText } from './bounds.ts';
+import { formatFiles } from './format-files.ts';
 import type { EventFormat, EventPrinter, StreamAbout } from './printer.ts';
 
 /** The field of the first line that says what the file is; its value is the version. */
@@ -119,7 +120,7 @@ function headerOf({ program, epochNs }: StreamAbout): string {
 
 export const jsonLines: EventFormat = {
   name: 'jsonl',
-  extensions: ['jsonl', 'ndjson'],
+  extensions: formatFiles.jsonl,
   help: 'JSON lines, which vfio events reads back',
   make: ({ about }): EventPrinter => ({
     begin: () => headerOf(about),

@@ -11,6 +11,7 @@
 import type { MessageEvent, VfioEvent } from '../../abi/event.ts';
 import { printable } from '../../base/printable.ts';
 import { boundedText } from './bounds.ts';
+import { formatFiles } from './format-files.ts';
 import type { EventFormat, EventPrinter, StreamAbout } from './printer.ts';
 
 /** LINKTYPE_USER0: for private use. */
@@ -163,7 +164,7 @@ function concat(parts: readonly Uint8Array[]): Uint8Array {
 
 export const pcapng: EventFormat = {
   name: 'pcapng',
-  extensions: ['pcapng'],
+  extensions: formatFiles.pcapng,
   help: 'messages of vfio-user, for Wireshark and tshark',
   kinds: ['message', 'dropped'],
   make: ({ about }) => new PcapngPrinter(about),

@@ -15,6 +15,7 @@ import { hex } from '../../base/check.ts';
 import { printable } from '../../base/printable.ts';
 import { type FieldType, fieldsOf, irqWords, kindNames, regionWords, vectorWords, wordsOf } from '../kinds.ts';
 import { boundedBytes, boundedFields, boundedText } from './bounds.ts';
+import { formatFiles } from './format-files.ts';
 import { type AnnotationEntry, type AnnotationValue, type Drawn, PerfettoPackets, Pointer } from './perfetto-packets.ts';
 import { type Lane, PerfettoTracks, type Place } from './perfetto-tracks.ts';
 import type { EventFormat, EventPrinter, StreamAbout } from './printer.ts';
@@ -304,7 +305,7 @@ function shownBytes(bytes: Uint8Array): string {
 
 export const perfetto: EventFormat = {
   name: 'perfetto',
-  extensions: ['pftrace', 'perfetto-trace'],
+  extensions: formatFiles.perfetto,
   help: 'timelines, for ui.perfetto.dev',
   make: ({ about }) => new PerfettoPrinter(about),
 };

@@ -3,6 +3,7 @@
  * goes through one: traces, recordings, timelines.
  */
 import type { EventKind, MessageEvent, VfioEvent } from '../../abi/event.ts';
+import type { FormatName } from './format-files.ts';
 
 /** Facts about a stream that a file says at its beginning. */
 export interface StreamAbout {
@@ -37,10 +38,10 @@ export interface EventPrinter {
 /** A row of the table of formats. */
 export interface EventFormat {
   /** `jsonl` */
-  readonly name: string;
+  readonly name: FormatName;
   /** Endings of file names, without the dot. */
   readonly extensions: readonly string[];
-  /** For `--help`. */
+  /** The things that it holds, and its readers. */
   readonly help: string;
   /** The kinds that the format can show. Default: every kind. */
   readonly kinds?: readonly EventKind[];

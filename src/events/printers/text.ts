@@ -7,6 +7,7 @@ import type { VfioEvent } from '../../abi/event.ts';
 import { printable } from '../../base/printable.ts';
 import { wordsOf } from '../kinds.ts';
 import { boundedText } from './bounds.ts';
+import { formatFiles } from './format-files.ts';
 import type { EventFormat, EventPrinter, PrinterOptions } from './printer.ts';
 
 /** Width of `0000:00:04.0`, and the most that longer names move the words to the right. */
@@ -54,7 +55,7 @@ class TextPrinter implements EventPrinter {
 
 export const text: EventFormat = {
   name: 'text',
-  extensions: ['txt', 'log'],
+  extensions: formatFiles.text,
   help: 'lines for people',
   make: (options) => new TextPrinter(options),
 };

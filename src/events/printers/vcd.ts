@@ -8,6 +8,7 @@
  * same signals. A signal for what happens at one moment is high for 1 ns.
  */
 import type { EventKind, EventOf, VfioEvent } from '../../abi/event.ts';
+import { formatFiles } from './format-files.ts';
 import type { EventFormat, EventPrinter, PrinterOptions } from './printer.ts';
 
 /** Devices that may come after the first. */
@@ -352,7 +353,7 @@ class VcdPrinter implements EventPrinter {
 
 export const vcd: EventFormat = {
   name: 'vcd',
-  extensions: ['vcd'],
+  extensions: formatFiles.vcd,
   help: 'waves of interrupts, accesses, DMA and states, for GTKWave',
   kinds: [...(Object.keys(rows) as EventKind[]), 'dropped'],
   make: (options) => new VcdPrinter(options),
