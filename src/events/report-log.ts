@@ -13,12 +13,13 @@ import type { EventDetails, EventKind } from '../abi/event.ts';
 import type { Clock } from '../base/clock.ts';
 import { callForeign } from '../base/foreign.ts';
 import type { Logger, LogLevel } from '../base/log.ts';
+import { cut } from './details.ts';
 import { type KindRow, rowOf } from './kinds.ts';
 
 const INTERVAL_NS = 5e9;
 /** A flood that goes on gets longer intervals, up to this one. */
 const INTERVAL_MAX_NS = 60e9;
-/** Devices and kinds that are remembered. */
+/** Devices and kinds that are remembered. Those of a flood of still more write together. */
 const KEYS_MAX = 256;
 /**
  * Different texts of one device and kind. Texts may come from a peer, which must not flood the
@@ -26,6 +27,10 @@ const KEYS_MAX = 256;
  */
 const TEXTS_MAX = 8;
 const OTHER = '';
+/** Characters of a line, which is remembered as long as it is limited in rate. */
+const LINE_CHARS = 16_384;
+/** Characters of a field by which events are alike. */
+const KEY_CHARS = 512;
 
 /** Like events: when one was last written, and how many were dropped since. */
 interface Seen {
@@ -54,10 +59,10 @@ export class ReportLog implements Disposable {
     const level = typeof row.level === 'function' ? row.level(details as never) : row.level;
     if (level === null) return;
     const note = kind === 'note' ? (details as unknown as EventDetails<'note'>) : null;
-    const key = `${device}\0${kind}\0${row.alike.map((field) => String(details[field as never])).join('\0')}`;
+    const key = `${device}\0${kind}\0${row.alike.map((field) => cut(String(details[field as never]), KEY_CHARS)).join('\0')}`;
     const now = this.#clock.nowNs();
-    const texts = this.#textsOf(key);
-    const text = this.#roomFor(texts, note === null ? kind : firstLine(note.text), now);
+    const texts = this.#textsOf(key, now);
+    const text = this.#roomFor(texts, note === null ? kind : firstLine(cut(note.text, LINE_CHARS)), now);
     const seen = texts.get(text);
     if (seen !== undefined && now - seen.atNs < seen.intervalNs) {
       seen.swallowed++;
@@ -66,7 +71,7 @@ export class ReportLog implements Disposable {
     }
     const intervalNs = seen !== undefined && seen.swallowed > 0 ? longer(seen.intervalNs) : INTERVAL_NS;
     if (seen !== undefined) this.#writeCount(seen);
-    const line = note === null ? named(device, wordsOf(row, details)) : note.text;
+    const line = cut(note === null ? named(device, wordsOf(row, details)) : note.text, LINE_CHARS);
     texts.set(text, { atNs: now, intervalNs, swallowed: 0, level, line });
     this.#write(level, line);
   }
@@ -82,25 +87,34 @@ export class ReportLog implements Disposable {
     for (const texts of this.#keys.values()) for (const seen of texts.values()) this.#writeCount(seen);
   }
 
-  #textsOf(key: string): Map<string, Seen> {
+  #textsOf(key: string, now: number): Map<string, Seen> {
     let texts = this.#keys.get(key);
     if (texts !== undefined) return texts;
-    if (this.#keys.size >= KEYS_MAX) {
-      const [oldest, old] = this.#keys.entries().next().value!;
-      this.#keys.delete(oldest);
-      for (const seen of old.values()) this.#writeCount(seen);
+    if (this.#keys.size >= KEYS_MAX && !this.#forgetOne(now)) {
+      // A flood of things that are all different: they share what one of them may write.
+      texts = this.#keys.get(OTHER) ?? new Map();
+      this.#keys.set(OTHER, texts);
+      return texts;
     }
     texts = new Map();
     this.#keys.set(key, texts);
     return texts;
   }
 
+  /** Forget a device and kind of which nothing came lately. @returns false where there is none */
+  #forgetOne(now: number): boolean {
+    for (const [key, texts] of this.#keys) {
+      if (![...texts.values()].every((seen) => isOver(seen, now))) continue;
+      this.#keys.delete(key);
+      return true;
+    }
+    return false;
+  }
+
   /** `text`, or the text that stands for all others when there is no room for more. */
   #roomFor(texts: Map<string, Seen>, text: string, now: number): string {
     if (texts.has(text) || texts.size < TEXTS_MAX) return text;
-    for (const [each, { atNs, intervalNs, swallowed }] of texts) {
-      if (swallowed === 0 && now - atNs >= intervalNs) texts.delete(each);
-    }
+    for (const [each, seen] of texts) if (isOver(seen, now)) texts.delete(each);
     return texts.size < TEXTS_MAX ? text : OTHER;
   }
 
@@ -142,6 +156,11 @@ export class ReportLog implements Disposable {
       () => {},
     );
   }
+}
+
+/** Nothing is to be written about it. */
+function isOver({ atNs, intervalNs, swallowed }: Seen, now: number): boolean {
+  return swallowed === 0 && now - atNs >= intervalNs;
 }
 
 /** The lines after it are a stack, which differs where V8 has optimized. */

@@ -8,6 +8,7 @@
  * whole ring loses the oldest records.
  */
 import type { EventDetails, EventKind, EventShape, VfioEvent } from '../abi/event.ts';
+import { charsOf, ownDetails } from './details.ts';
 import { kindNames, kindNumbers } from './kinds.ts';
 
 /** Records of a ring; a power of two. */
@@ -16,6 +17,10 @@ export const RING_RECORDS = 65_536;
 export const RING_DATA_BYTES = 32 * 2 ** 20;
 /** Bytes of messages that they hold together: of those that follow only the header is kept. */
 export const RING_MESSAGE_BYTES = 16 * 2 ** 20;
+/** Characters of long texts that they hold together: texts that follow are cut short. */
+export const RING_TEXT_CHARS = 16 * 2 ** 20;
+/** Characters of a record whose texts are long. */
+const LONG_CHARS = 1024;
 const MESSAGE_HEADER_BYTES = 16;
 
 /** Numbers of a record. */
@@ -75,6 +80,9 @@ export class EventRing {
   /** No older record is there. */
   #first = 1;
   #messageBytes = 0;
+  /** By slot, characters of the records whose texts are long. */
+  readonly #longTexts = new Map<number, number>();
+  #textChars = 0;
   /** The read under way whose value is not known yet; 0: there is none. */
   #open = 0;
 
@@ -107,6 +115,11 @@ export class EventRing {
 
   #forget(slot: number): void {
     const { data, bytes } = this.#details[slot] as WithData;
+    const chars = this.#longTexts.get(slot);
+    if (chars !== undefined) {
+      this.#longTexts.delete(slot);
+      this.#textChars -= chars;
+    }
     if (data !== undefined) this.#dataBytes -= data.length;
     if (bytes !== undefined) this.#messageBytes -= bytes.length;
     this.#details[slot] = null;
@@ -126,16 +139,26 @@ export class EventRing {
     return { ...details, bytes: kept };
   }
 
+  #withTexts(slot: number, own: object): object {
+    const chars = charsOf(own);
+    if (chars <= LONG_CHARS) return own;
+    if (this.#textChars + chars > RING_TEXT_CHARS) return ownDetails(own, true);
+    this.#longTexts.set(slot, chars);
+    this.#textChars += chars;
+    return own;
+  }
+
   /** The record of a kind whose fields are an object. */
   put(timeNs: number, hostNs: number, cause: number, kind: EventKind, name: number, details: object): number {
     // Details of a model may have getters, which throw into the model here and not into a reader.
-    const own = { ...details };
+    const own = ownDetails(details);
     this.#numbers[this.#begin(timeNs, hostNs, cause, kindNumbers[kind], name) + At.F] = 0;
     this.#setDetails(this.seq & (RING_RECORDS - 1), own);
     return this.seq;
   }
 
-  #setDetails(slot: number, details: object): void {
+  #setDetails(slot: number, own: object): void {
+    const details = this.#withTexts(slot, own);
     const { data, bytes } = details as WithData;
     const kept = data === undefined ? details : { ...details, data: data instanceof Uint8Array ? this.#kept(data) : undefined };
     if (bytes === undefined) this.#details[slot] = kept;
@@ -158,7 +181,7 @@ export class EventRing {
     if (this.#open === seq) this.#open = 0;
     if (seq > this.seq || this.seq - seq >= RING_RECORDS) return;
     const slot = seq & (RING_RECORDS - 1);
-    if (this.#details[slot] === nothing) this.#setDetails(slot, { ...details });
+    if (this.#details[slot] === nothing) this.#setDetails(slot, ownDetails(details));
   }
 
   /** Take back a record of `open`. @returns false where others have come since */

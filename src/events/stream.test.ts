@@ -1,9 +1,9 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import { describe, expect, it, vi } from 'vitest';
-import type { VfioEvent } from '../abi/event.ts';
+import type { EventOf, VfioEvent } from '../abi/event.ts';
 import { ManualClock } from '../base/clock.ts';
 import { EventReader } from './reader.ts';
-import { RING_DATA_BYTES, RING_RECORDS } from './ring.ts';
+import { RING_DATA_BYTES, RING_RECORDS, RING_TEXT_CHARS } from './ring.ts';
 import { Irq, Step, Way } from './source.ts';
 import { EventStream, streamOf } from './stream.ts';
 
@@ -387,6 +387,22 @@ describe('a model that breaks the types of its events', () => {
     source.emit('command', details);
     details.name = 'Write';
     expect(reader.take()).toMatchObject([{ name: 'Read' }]);
+  });
+
+  it('cannot fill the memory with texts: they are cut, and shorter while many are long', () => {
+    const { stream, source } = make();
+    using reader = stream.read();
+    const fields = Object.fromEntries(Array.from({ length: 100 }, (_, i) => [`f${i}`, 'y'.repeat(2000)]));
+    const emitLong = () => source.emit('command', { ...command, name: 'x'.repeat(10 ** 6), fields });
+    emitLong();
+    const charsOf = (event: VfioEvent) => JSON.stringify(event).length;
+    const [first] = reader.take() as EventOf<'command'>[];
+    expect([first!.name, Object.keys(first!.fields).length]).toEqual([`${'x'.repeat(16_384)}…`, 64]);
+    for (let i = 0; i < 1000; i++) emitLong();
+    expect(reader.take().reduce((sum, event) => sum + charsOf(event), 0)).toBeLessThan(RING_TEXT_CHARS + 1000 * 2048);
+    for (let i = 0; i < RING_RECORDS; i++) source.interrupt(Step.raised, Irq.msi, 0);
+    emitLong();
+    expect(charsOf(reader.take().at(-1)!)).toBeGreaterThan(65_536);
   });
 
   it.each([
