@@ -141,12 +141,14 @@ it('a state lasts until the next one', () => {
   add(150, 0, 'migration', { from: 'STOP', to: 'RESUMING', errno: 'EBUSY' });
   add(300, 0, 'migration', { from: 'STOP', to: 'RUNNING' });
   add(400, 0, 'enable', { busMaster: true, memory: true, io: false });
+  add(450, 0, 'enable', { busMaster: true, memory: true, io: false });
   add(500, 0, 'enable', { busMaster: false, memory: false, io: false });
   expect(timeline().slices.map(({ name, ns, durationNs }) => [name, ns, durationNs])).toEqual([
     ['STOP', 100, 200],
     ['RESUMING (EBUSY)', 150, 0],
     ['RUNNING', 300, null],
     ['bus master, memory', 400, 100],
+    ['bus master, memory', 450, 0],
     ['off', 500, null],
   ]);
 });
@@ -162,6 +164,9 @@ it('a pin is a slice while it is asserted', () => {
   expect(timeline().slices.map(({ track, name, ns, durationNs }) => [track, name, ns, durationNs])).toEqual([
     [`${ON}/INTx`, 'asserted', 100, 200],
     [`${ON}/INTx`, 'delivered', 110, 0],
+    [`${ON}/INTx`, 'asserted', 120, 0],
+    [`${ON}/INTx`, 'lowered', 300, 0],
+    [`${ON}/INTx`, 'lowered', 300, 0],
   ]);
 });
 

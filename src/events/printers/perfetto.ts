@@ -182,13 +182,15 @@ class PerfettoPrinter implements EventPrinter {
   }
 
   #mark(shape: Shape, lane: Lane, ns: number, drawn: Drawn): void {
-    if (shape === 'instant' || lane.shared) this.#packets.instant(lane.track, ns, drawn);
-    else if (shape === 'over') this.#stateOver(lane, ns);
-    else this.#state(lane, ns, drawn);
+    // The end of a slice has no arrow, and a state that comes again no slice of its own.
+    const goesOn = shape === 'state' && this.#states.get(lane) === drawn.name;
+    if (shape !== 'state' || goesOn || lane.shared) this.#packets.instant(lane.track, ns, drawn);
+    if (lane.shared) return;
+    if (shape === 'over') this.#stateOver(lane, ns);
+    else if (shape === 'state' && !goesOn) this.#state(lane, ns, drawn);
   }
 
   #state(lane: Lane, ns: number, drawn: Drawn): void {
-    if (this.#states.get(lane) === drawn.name) return;
     this.#stateOver(lane, ns);
     this.#states.set(lane, drawn.name);
     this.#packets.begin(lane.track, ns, drawn);
