@@ -20,9 +20,13 @@ export type DmaFaultReason = 'bus-master-off' | 'not-powered' | 'stopped' | 'no-
 export interface EventHead {
   /** Its number in the stream, from 1. A gap is where a reader was too slow: see `dropped`. */
   readonly seq: number;
-  /** Nanoseconds of the injected clock: the machine's time, as models and the engine see it. */
+  /**
+   * Whole nanoseconds of the injected clock: the machine's time, as models and the engine see it.
+   */
   readonly timeNs: number;
-  /** Nanoseconds of the host's CLOCK_MONOTONIC. The only field that differs between equal runs. */
+  /**
+   * Whole nanoseconds of the host's CLOCK_MONOTONIC. The only field that differs between equal runs.
+   */
   readonly hostNs: number;
   /** `0000:00:04.0`, `unix:/path.sock`, or `machine` for what no device does. */
   readonly device: string;

@@ -58,6 +58,14 @@ it('events carry number, device, the clock’s time, and the event that led to t
   ]);
 });
 
+it('times are whole nanoseconds, whatever the clock says', () => {
+  const stream = new EventStream({ clock: { nowNs: () => 1.5, after: () => ({ [Symbol.dispose]() {} }) } });
+  using reader = stream.read();
+  stream.source('a').emit('power', { state: 'D0' });
+  const [event] = reader.take();
+  expect([event!.timeNs, Number.isInteger(event!.hostNs)]).toEqual([2, true]);
+});
+
 it('commands and waits of a shape are like those with objects, and the shape is theirs together', () => {
   const { stream, source } = make();
   const read = { kind: 'command', name: 'Read', queue: 'I/O 1', status: 'ok', fields: ['cid', 'slba'] } as const;

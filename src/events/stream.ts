@@ -182,8 +182,9 @@ export class EventStream implements Disposable {
     if (ring === null) return null;
     if (this.#waited) this.#wakeSoon();
     if (ring.seq >= this.#alarm) this.#press(ring);
-    this.#hostNs = host.nowNs();
-    this.#timeNs = this.#oneClock ? this.#hostNs : this.clock.nowNs();
+    // Whole nanoseconds: other readers of files take them for integers.
+    this.#hostNs = Math.round(host.nowNs());
+    this.#timeNs = this.#oneClock ? this.#hostNs : Math.round(this.clock.nowNs());
     return ring;
   }
 
