@@ -25,7 +25,8 @@ export interface EventHead {
    */
   readonly timeNs: number;
   /**
-   * Whole nanoseconds of the host's CLOCK_MONOTONIC. The only field that differs between equal runs.
+   * Whole nanoseconds of the host's CLOCK_MONOTONIC. The only field that differs between equal
+   * runs.
    */
   readonly hostNs: number;
   /** `0000:00:04.0`, `unix:/path.sock`, or `machine` for what no device does. */

@@ -37,7 +37,9 @@ function record(fields: object, { fields: most, field }: Bounds): object {
   return Object.fromEntries(own);
 }
 
-/** A text, cut to `most` characters. V8's `slice` would keep the whole: a copy goes through bytes. */
+/**
+ * A text, cut to `most` characters. V8's `slice` would keep the whole: a copy goes through bytes.
+ */
 export function cut(text: string, most: number): string {
   return text.length <= most ? text : `${Buffer.from(text.slice(0, most), 'utf16le').toString('utf16le')}…`;
 }

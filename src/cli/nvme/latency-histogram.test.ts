@@ -30,6 +30,12 @@ it('reports count, mean, least and most', () => {
   expect([histogram.count, histogram.mean, histogram.min, histogram.max]).toEqual([3, 30, 10, 60]);
 });
 
+it('has whole nanoseconds', () => {
+  const histogram = new LatencyHistogram();
+  histogram.record(22_502_042.000_000_12);
+  expect([histogram.max, histogram.min, histogram.mean, histogram.percentile(99)]).toEqual(new Array(4).fill(22_502_042));
+});
+
 it('takes over another one, as if everything had been recorded in it', () => {
   const both = of([5, 1000, 123_456]);
   both.add(of([7, 99_999_999]));

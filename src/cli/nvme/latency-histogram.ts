@@ -16,9 +16,9 @@ export class LatencyHistogram {
   #max = 0;
   #min = Number.POSITIVE_INFINITY;
 
-  /** @param ns  nanoseconds; what is below 0 counts as 0, what is above 2^42 as that */
+  /** @param ns  nanoseconds, rounded; what is below 0 counts as 0, what is above 2^42 as that */
   record(ns: number): void {
-    const value = ns > 0 ? (ns < MAX ? ns : MAX) : 0;
+    const value = ns > 0 ? (ns < MAX ? Math.round(ns) : MAX) : 0;
     this.#bins[binOf(value)]! += 1;
     this.#count++;
     this.#sum += value;
