@@ -289,3 +289,13 @@ describe('a client that floods', () => {
     );
   });
 });
+
+it('memory of which the client has a file is mapped until the client is gone', async () => {
+  using at = await attached({ declaration: memoryBar }, { kinds: ['mapping'] });
+  for (let i = 0; i < 2; i++) await at.client.request(Command.DEVICE_GET_REGION_INFO, m.encodeRegionInfoRequest(2, 4096));
+  const mapping = { kind: 'mapping', region: 2, offset: 0, size: 0x4000 };
+  expect(at.events()).toMatchObject([{ ...mapping, op: 'map' }]);
+  at.client[Symbol.dispose]();
+  await settle(20);
+  expect(at.events()).toMatchObject([{ ...mapping, op: 'unmap' }]);
+});

@@ -77,14 +77,16 @@ export class RegionFiles implements Disposable {
     if (!coversAll(info)) return null;
     const region = this.#options.region(index)!;
     let shared: Shared | null = null;
+    // Stands while the client has the file, and so can map it.
+    using mappings = new Cleanup();
     for (const area of info.sparseAreas ?? [{ offset: 0, size: info.size }]) {
-      using mapping = region.map(area.offset, area.size);
-      const behind = mapping.memory;
+      const behind = mappings.use(region.map(area.offset, area.size)).memory;
       if (behind === null || !(behind.memory instanceof MemfdMemory)) return null;
       const offset = behind.offset - area.offset;
       if (offset < 0 || (shared !== null && (shared.memory !== behind.memory || shared.offset !== offset))) return null;
       shared ??= { memory: behind.memory, offset };
     }
+    this.#undo.use(mappings.move());
     return shared;
   }
 
