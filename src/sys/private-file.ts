@@ -37,7 +37,8 @@ export function openPrivate(path: string): number {
 
 function openError(path: string, cause: unknown): VfioError {
   const { code } = cause as NodeJS.ErrnoException;
-  if (code === 'ENXIO') return new VfioError('ENXIO', `${path} is a pipe that no process reads`, { cause, fix: 'Start its reader first.' });
+  if (code === 'ENXIO')
+    return new VfioError('ENXIO', `${path} is a pipe that no process reads, or a socket`, { cause, fix: 'Start its reader first.' });
   const what = `${path} cannot be written`;
   if (code === 'ENOENT' && !existsSync(dirname(path))) {
     return new VfioError('ENOENT', `${what}: there is no directory ${dirname(path)}`, { cause, fix: 'Make the directory first.' });
