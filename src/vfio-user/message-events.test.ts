@@ -76,3 +76,12 @@ it('an access and its reply make no object while a reader is there', () => {
   // Numbers that do not fit 31 bits may be boxed, 16 bytes each; an event with its bytes is 300.
   expect(heapGrowth(round, 20_000_000)).toBeLessThan(20_000_000);
 });
+
+it('an error shows its reason; other bytes behind its header are data', () => {
+  const error = (payload: Uint8Array) => encodeMessage(1, Command.DMA_READ, payload, HeaderFlags.REPLY | HeaderFlags.ERROR, 5);
+  const reason = error(Buffer.from('{"message":"no"}'));
+  expect(emitted(reason, false).bytes).toEqual(reason);
+  const leak = error(new Uint8Array(64).fill(0xa5));
+  expect(emitted(leak, false).bytes).toEqual(leak.subarray(0, 16));
+  expect(whole(emitted(leak, true))).toEqual(leak);
+});

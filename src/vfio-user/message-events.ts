@@ -10,6 +10,7 @@ import type { MessageShape } from '../events/ring.ts';
 import type { EventSource } from '../events/source.ts';
 import { masked } from './messages/masked.ts';
 import type { IsMemory, Message, Payload } from './messages/message.ts';
+import { decodeReason } from './messages/reason.ts';
 import { commandName, messageOf, putHeader, RegionAccess } from './messages.ts';
 
 /** Bytes of a message that an event holds without data. No structure that is used is longer. */
@@ -26,6 +27,11 @@ const packedTypes: Readonly<Record<number, 'command' | 'posted' | 'reply'>> = {
 };
 
 const registersOnly: IsMemory = () => false;
+
+/** Behind the header of an error stands a reason; a careless peer may put data there. */
+function reasonBytes(payload: Uint8Array): number {
+  return decodeReason(payload) === null ? 0 : payload.length;
+}
 
 export class MessageEvents {
   readonly source: EventSource;
@@ -68,7 +74,7 @@ export class MessageEvents {
     const isReply = (flags & HeaderFlags.TYPE_MASK) === HeaderFlags.REPLY;
     const failed = isReply && (flags & HeaderFlags.ERROR) !== 0;
     let shown = 0;
-    if (failed) shown = have - HEADER_BYTES;
+    if (failed) shown = reasonBytes(bytes.subarray(at + HEADER_BYTES, at + have));
     else if (row !== undefined) shown = this.#shown(row, view, at, have, isReply);
     const end = Math.min(have, HEADER_BYTES + shown, SHOWN_BYTES);
     if (row !== undefined && fds === 0 && (end === have || !source.data)) {
