@@ -153,7 +153,7 @@ export interface ResetEvent extends EventHead {
   readonly kind: 'reset';
   /**
    * The cause: `VFIO_DEVICE_RESET`, `VFIO_DEVICE_PCI_HOT_RESET`, `config space`, `open`, `close`,
-   * `bus`, `power`, `physical function`, `recovery`, `administrator`, `client`.
+   * `bus`, `power`, `physical function`, `recovery`, `administrator`.
    */
   readonly by: string;
   /** `flr`, `af_flr`, `pm`, `bus`, … as Linux's reset_method; absent where there is none. */

@@ -233,6 +233,11 @@ function titled(table: Readonly<Record<string, number>>): ReadonlyMap<number, st
 const adminNames = titled(AdminOpcode);
 const nvmNames = titled(NvmOpcode);
 
+/** `admin`, `I/O 1`. */
+export function queueName(id: number): string {
+  return id === 0 ? 'admin' : `I/O ${id}`;
+}
+
 /** `Read`, `Create SQ`, `opcode 0xc1`. */
 export function opcodeName(opcode: number, admin: boolean): string {
   return (admin ? adminNames : nvmNames).get(opcode) ?? `opcode 0x${opcode.toString(16).padStart(2, '0')}`;

@@ -19,7 +19,7 @@ import type { EventFormat, EventPrinter, StreamAbout } from '../events/printers/
 import { type EventReader, eventChecks } from '../events/reader.ts';
 import { checkStream, type EventStream } from '../events/stream.ts';
 import { ByteOutput, type OutputEntry, type OutputOwner } from '../sys/byte-output.ts';
-import { type Compressor, compressionOf } from '../sys/compression.ts';
+import { type Compressor, compressionOf, withoutCompression } from '../sys/compression.ts';
 import { packageVersion } from '../sys/package-files.ts';
 import { openPrivate } from '../sys/private-file.ts';
 import { stderrLogger } from './simulation.ts';
@@ -69,8 +69,7 @@ const checkOptions = keys({
 /** The format of a file: that which its name says, without the ending of a compression. */
 export function eventFormatOf(path: string, format?: string): EventFormat {
   if (format !== undefined) return formatNamed(format);
-  const compression = compressionOf(path);
-  return path === '-' ? formatNamed('text') : formatOfFile(compression === null ? path : path.slice(0, -compression.ending.length));
+  return path === '-' ? formatNamed('text') : formatOfFile(withoutCompression(path));
 }
 
 /** Of a file that stays empty because its format cannot show what happened. */
@@ -79,7 +78,7 @@ export function nothingShown(file: string, { name, help }: EventFormat): string 
 }
 
 /** Facts about a stream that begins in this process. */
-export function aboutThisProgram(): StreamAbout {
+function aboutThisProgram(): StreamAbout {
   const epochNs = BigInt(Math.round((Date.now() * 1e6 - new SystemClock().nowNs()) / 1e3)) * 1000n;
   return { program: `vfio-ts ${packageVersion()}`, epochNs };
 }

@@ -5,6 +5,7 @@
 import type { Culprit } from '../base/errno.ts';
 import type { Machine } from '../engine/machine/machine.ts';
 import type { FunctionGroup, PciFunction } from '../engine/machine/pci-function.ts';
+import { dropReasons } from '../hardware/interrupt-drops.ts';
 
 export interface FunctionDocument {
   readonly bdf: string;
@@ -105,15 +106,14 @@ export function functionDocument(fn: PciFunction): FunctionDocument {
     mediator: vfio?.mediation?.name ?? null,
     virtualMachine: vfio?.vm?.name ?? null,
     dmaFaults: counted(fn.host.dma.faults),
-    interruptsDropped: counted(fn.host.irq.dropped),
+    interruptsDropped: counted(fn.host.irq.dropped, dropReasons),
   };
 }
 
 /** Counters that have counted something, by the reasons of events: `bus-master-off`. */
-function counted(counters: object): Record<string, number> {
-  const kebab = (name: string) => name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+function counted(counters: object, reasons: Readonly<Record<string, string>> = {}): Record<string, number> {
   const counts = Object.entries(counters).filter(([, count]) => count > 0);
-  return Object.fromEntries(counts.map(([name, count]) => [kebab(name), count]));
+  return Object.fromEntries(counts.map(([name, count]) => [reasons[name] ?? name, count]));
 }
 
 export function groupDocument(group: FunctionGroup): GroupDocument {

@@ -3,7 +3,7 @@ import type { EventKind } from '../abi/event.ts';
 import { VfioError } from '../base/errno.ts';
 import { kindNames, kindNumber } from '../events/kinds.ts';
 import { checkFileName, type FormatName, formatNames } from '../events/printers/format-files.ts';
-import { compressionOf } from '../sys/compression.ts';
+import { withoutCompression } from '../sys/compression.ts';
 import type { OptionSpec } from './command.ts';
 import { file, type ValueKind } from './values.ts';
 
@@ -56,8 +56,7 @@ const checkKind = (kind: string): void => checked(() => kindNumber(kind));
 /** The name of a file says its format. */
 function checkEventFile(path: string): void {
   if (path === '-') return;
-  const compression = compressionOf(path);
-  checked(() => checkFileName(compression === null ? path : path.slice(0, -compression.ending.length)), ' FORMAT:FILE names it.');
+  checked(() => checkFileName(withoutCompression(path)), ' FORMAT:FILE names it.');
 }
 
 /** @throws VfioError whose `fix` says both what is wrong and what is right */

@@ -34,7 +34,7 @@ interface Zstd {
   readonly constants: { readonly ZSTD_e_flush?: number };
 }
 
-export const compressions: readonly Compression[] = [
+const compressions: readonly Compression[] = [
   {
     ending: '.gz',
     compressor: () => new GzipCompressor(),
@@ -57,6 +57,11 @@ export const compressions: readonly Compression[] = [
 /** The compression that the ending of a name says; null: none. */
 export function compressionOf(path: string): Compression | null {
   return compressions.find(({ ending }) => path.endsWith(ending)) ?? null;
+}
+
+/** The name without the ending of a compression: `run.jsonl` of `run.jsonl.gz`. */
+export function withoutCompression(path: string): string {
+  return path.slice(0, path.length - (compressionOf(path)?.ending.length ?? 0));
 }
 
 function through(file: AsyncIterable<Uint8Array>, decompressor: Transform): AsyncIterable<Uint8Array> {

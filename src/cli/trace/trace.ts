@@ -7,7 +7,7 @@ import { Cleanup } from '../../base/cleanup.ts';
 import { type FormatName, formatOfName } from '../../events/printers/format-files.ts';
 import { secondsColumn } from '../../events/printers/text.ts';
 import { EventStream } from '../../events/stream.ts';
-import { compressionOf } from '../../sys/compression.ts';
+import { withoutCompression } from '../../sys/compression.ts';
 import { UnixListener } from '../../sys/unix-listener.ts';
 import { checkIsSocketFile, UnixSocket } from '../../sys/unix-socket.ts';
 import { lineOf } from './describe-message.ts';
@@ -89,7 +89,5 @@ export function trace(options: TraceOptions): Disposable {
 
 /** The format that a name says; a capture where it says none. */
 function formatOf(path: string): { readonly format?: FormatName } {
-  const compression = compressionOf(path);
-  const plain = compression === null ? path : path.slice(0, -compression.ending.length);
-  return formatOfName(plain) === null ? { format: 'pcapng' } : {};
+  return formatOfName(withoutCompression(path)) === null ? { format: 'pcapng' } : {};
 }

@@ -4,7 +4,7 @@
  * nothing is allocated for a command.
  */
 import type { EventShape } from '../../abi/event.ts';
-import { opcodeName } from '../../abi/nvme.ts';
+import { opcodeName, queueName } from '../../abi/nvme.ts';
 import { Status } from '../../abi/nvme-status.ts';
 import type { WaitEvents } from '../kit/wait-events.ts';
 
@@ -56,6 +56,6 @@ export class CommandWaits {
   }
 
   #wordsOf(opcode: number): string {
-    return `${opcodeName(opcode, this.#queueId === 0)} on ${this.#queueId === 0 ? 'admin' : `I/O ${this.#queueId}`}`;
+    return `${opcodeName(opcode, this.#queueId === 0)} on ${queueName(this.#queueId)}`;
   }
 }

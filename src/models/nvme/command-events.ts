@@ -6,7 +6,7 @@
  */
 import type { DeviceHost, DmaPort } from '../../abi/device-host.ts';
 import type { EventPort, EventShape } from '../../abi/event.ts';
-import { AdminOpcode, NvmOpcode, opcodeName } from '../../abi/nvme.ts';
+import { AdminOpcode, NvmOpcode, opcodeName, queueName } from '../../abi/nvme.ts';
 import { Status, statusName } from '../../abi/nvme-status.ts';
 import type { Command } from './command.ts';
 import { RungEntries, UNSEEN } from './rung-entries.ts';
@@ -134,19 +134,15 @@ export class CommandEvents {
       const shape = this.#shapes[queueId * 256 + opcode] ?? this.#shape(queueId, opcode);
       return port.emitShaped(shape, latencyNs, command.id, dw[1], third(opcode, dw), (dw[12]! & 0xffff) + 1);
     }
-    const queue = this.#queueName(queueId);
+    const queue = queueName(queueId);
     return port.emit('command', { name: opcodeName(opcode, queueId === 0), queue, fields: fieldsOf(command), status, latencyNs });
   }
 
   #shape(queueId: number, opcode: number): EventShape {
-    const queue = this.#queueName(queueId);
+    const queue = queueName(queueId);
     const shape: EventShape = { kind: 'command', name: opcodeName(opcode, false), queue, status: OK, fields: ioFieldsOf(opcode) };
     this.#shapes[queueId * 256 + opcode] = shape;
     return shape;
-  }
-
-  #queueName(id: number): string {
-    return id === 0 ? 'admin' : `I/O ${id}`;
   }
 }
 
