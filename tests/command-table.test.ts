@@ -110,6 +110,7 @@ it('vfio --help loads the table, commander, and little else', () => {
     'src/cli/nvme/patterns.ts',
     'src/cli/serve/device-options.ts',
     'src/events/kinds.ts',
+    'src/events/printers/format-files.ts',
     'src/pci/bdf.ts',
     'src/sys/package-files.ts',
     'src/sys/system-error.ts',

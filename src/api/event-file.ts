@@ -10,6 +10,7 @@ import { closeSync } from 'node:fs';
 import type { EventOptions, MessageEvent } from '../abi/event.ts';
 import { Cleanup } from '../base/cleanup.ts';
 import { SystemClock } from '../base/clock.ts';
+import { withoutCompression } from '../base/compressed-name.ts';
 import { callable, keys, text } from '../base/declared.ts';
 import type { Logger } from '../base/log.ts';
 import { Patience } from '../base/patience.ts';
@@ -19,7 +20,7 @@ import type { EventFormat, EventPrinter, StreamAbout } from '../events/printers/
 import { type EventReader, eventChecks } from '../events/reader.ts';
 import { checkStream, type EventStream } from '../events/stream.ts';
 import { ByteOutput, type OutputEntry, type OutputOwner } from '../sys/byte-output.ts';
-import { type Compressor, compressionOf, withoutCompression } from '../sys/compression.ts';
+import { type Compressor, compressionOf } from '../sys/compression.ts';
 import { packageVersion } from '../sys/package-files.ts';
 import { openPrivate } from '../sys/private-file.ts';
 import { stderrLogger } from './simulation.ts';

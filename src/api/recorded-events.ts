@@ -2,6 +2,7 @@
 import { accessSync, constants, createReadStream, statSync } from 'node:fs';
 import { open as openFile } from 'node:fs/promises';
 import type { VfioEvent } from '../abi/event.ts';
+import { withoutCompression } from '../base/compressed-name.ts';
 import { text } from '../base/declared.ts';
 import { VfioError } from '../base/errno.ts';
 import { formatOfName } from '../events/printers/format-files.ts';
@@ -90,7 +91,7 @@ export class RecordedEvents implements AsyncIterable<VfioEvent> {
 export function readEvents(path: string, { follow }: RecordedOptions = {}): RecordedEvents {
   text(path, 'the path of readEvents');
   const compression = compressionOf(path);
-  refuseOtherFormats(compression === null ? path : path.slice(0, -compression.ending.length), path);
+  refuseOtherFormats(withoutCompression(path), path);
   if (follow !== undefined && compression !== null) {
     throw new VfioError('EINVAL', `${path} is compressed and cannot be followed`, { fix: 'Record it as .jsonl.' });
   }

@@ -1,9 +1,9 @@
 /** Options by which commands write files of events, and kinds of values of `vfio events`. */
 import type { EventKind } from '../abi/event.ts';
+import { withoutCompression } from '../base/compressed-name.ts';
 import { VfioError } from '../base/errno.ts';
 import { kindNames, kindNumber } from '../events/kinds.ts';
 import { checkFileName, type FormatName, formatNames } from '../events/printers/format-files.ts';
-import { withoutCompression } from '../sys/compression.ts';
 import type { OptionSpec } from './command.ts';
 import { file, type ValueKind } from './values.ts';
 

@@ -4,6 +4,7 @@
  */
 import { Readable, type Transform } from 'node:stream';
 import * as zlib from 'node:zlib';
+import { type CompressedEnding, compressedEnding } from '../base/compressed-name.ts';
 import { VfioError } from '../base/errno.ts';
 import { ZstdFrames } from './zstd-frames.ts';
 
@@ -15,8 +16,6 @@ export interface Compressor {
 }
 
 export interface Compression {
-  /** Of names of files, with the dot. */
-  readonly ending: string;
   /** @throws VfioError EOPNOTSUPP when this version of Node cannot */
   compressor(): Compressor;
   /**
@@ -34,14 +33,12 @@ interface Zstd {
   readonly constants: { readonly ZSTD_e_flush?: number };
 }
 
-const compressions: readonly Compression[] = [
-  {
-    ending: '.gz',
+const compressions: { readonly [E in CompressedEnding]: Compression } = {
+  '.gz': {
     compressor: () => new GzipCompressor(),
     decompressor: () => (file) => through(file, zlib.createGunzip({ finishFlush: zlib.constants.Z_SYNC_FLUSH })),
   },
-  {
-    ending: '.zst',
+  '.zst': {
     compressor() {
       const { zstdCompressSync } = withZstd();
       // A file may consist of several frames.
@@ -52,16 +49,12 @@ const compressions: readonly Compression[] = [
       return (file) => framesThrough(file, () => createZstdDecompress({ finishFlush: constants.ZSTD_e_flush! }));
     },
   },
-];
+};
 
 /** The compression that the ending of a name says; null: none. */
 export function compressionOf(path: string): Compression | null {
-  return compressions.find(({ ending }) => path.endsWith(ending)) ?? null;
-}
-
-/** The name without the ending of a compression: `run.jsonl` of `run.jsonl.gz`. */
-export function withoutCompression(path: string): string {
-  return path.slice(0, path.length - (compressionOf(path)?.ending.length ?? 0));
+  const ending = compressedEnding(path);
+  return ending === null ? null : compressions[ending];
 }
 
 function through(file: AsyncIterable<Uint8Array>, decompressor: Transform): AsyncIterable<Uint8Array> {

@@ -4,10 +4,10 @@
  */
 import { writeEvents } from '../../api/event-file.ts';
 import { Cleanup } from '../../base/cleanup.ts';
+import { withoutCompression } from '../../base/compressed-name.ts';
 import { type FormatName, formatOfName } from '../../events/printers/format-files.ts';
 import { secondsColumn } from '../../events/printers/text.ts';
 import { EventStream } from '../../events/stream.ts';
-import { withoutCompression } from '../../sys/compression.ts';
 import { UnixListener } from '../../sys/unix-listener.ts';
 import { checkIsSocketFile, UnixSocket } from '../../sys/unix-socket.ts';
 import { lineOf } from './describe-message.ts';
