@@ -8,7 +8,7 @@ import { IrqIndex } from '../src/abi/vfio.ts';
 import { simulate } from '../src/api/simulation.ts';
 import { ManualClock } from '../src/base/clock.ts';
 import { RING_RECORDS } from '../src/events/ring.ts';
-import { Irq, Step } from '../src/events/source.ts';
+import { type EventSource, Irq, Step } from '../src/events/source.ts';
 import { EventStream } from '../src/events/stream.ts';
 import { HostDma } from '../src/hardware/host-dma.ts';
 import { IommuDomain } from '../src/hardware/iommu-domain.ts';
@@ -56,6 +56,21 @@ function dma(events: EventStream): HostDma {
   return new HostDma({ busMaster: true, powered: true, domain }, events.source('0000:00:04.0'));
 }
 
+function intoMemory(name: string, source: EventSource): Figure {
+  return {
+    name,
+    operations: N,
+    aim: '≤ 150 ns',
+    floorName: 'performance.now()',
+    floor: () => {
+      for (let i = 0; i < N; i++) kept[0] ^= performance.now();
+    },
+    ours: () => {
+      for (let i = 0; i < N; i++) source.interrupt(Step.raised, Irq.msix, i);
+    },
+  };
+}
+
 function figures(): Figure[] {
   const read = pair(registers);
   const raise = pair(interrupts);
@@ -81,30 +96,8 @@ function figures(): Figure[] {
   clock.read();
   const floorName = 'the same without a reader';
   return [
-    {
-      name: 'an event into memory',
-      operations: N,
-      aim: '≤ 150 ns',
-      floorName: 'performance.now()',
-      floor: () => {
-        for (let i = 0; i < N; i++) kept[0] ^= performance.now();
-      },
-      ours: () => {
-        for (let i = 0; i < N; i++) source.interrupt(Step.raised, Irq.msix, i);
-      },
-    },
-    {
-      name: 'an event into memory, with a simulated clock',
-      operations: N,
-      aim: '≤ 150 ns',
-      floorName: 'performance.now()',
-      floor: () => {
-        for (let i = 0; i < N; i++) kept[0] ^= performance.now();
-      },
-      ours: () => {
-        for (let i = 0; i < N; i++) simulated.interrupt(Step.raised, Irq.msix, i);
-      },
-    },
+    intoMemory('an event into memory', source),
+    intoMemory('an event into memory, with a simulated clock', simulated),
     { name: 'register read, watched', operations: N, aim: '≤ 150 ns more', floorName, floor: readAll(read.off), ours: readAll(read.on) },
     {
       name: 'DMA read of 64 B, watched',
