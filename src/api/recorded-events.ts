@@ -66,6 +66,7 @@ export class RecordedEvents implements AsyncIterable<VfioEvent> {
       }
       if (empty) throw new VfioError('EINVAL', 'it is empty', { fix: 'Give a file that was recorded as JSON lines (.jsonl).' });
       yield* this.#reader.end();
+      if (this.about === null) throw new VfioError('EINVAL', 'it breaks off in its first line, before any event');
     } catch (cause) {
       throw this.#named(cause);
     }

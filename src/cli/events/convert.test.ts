@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
@@ -152,6 +152,13 @@ describe('vfio events', () => {
     const { status, err } = await vfio(at('cut.jsonl'), '--output', at('out.txt'));
     expect([status, err]).toEqual([0, `${at('cut.jsonl')} breaks off in its last event, which is left out`]);
     expect(readFileSync(at('out.txt'), 'utf8').split('\n')).toHaveLength(6);
+  });
+
+  it.each(['text', 'jsonl', 'vcd'])('a recording that breaks off in its first line is an error, and makes no %s', async (format) => {
+    writeFileSync(at('cut.jsonl'), '{"vfio-ev');
+    const { status, err } = await vfio(at('cut.jsonl'), '--as', format, '--output', at('out'));
+    expect([status, err]).toEqual([1, expect.stringContaining('cut.jsonl: it breaks off in its first line')]);
+    expect(existsSync(at('out'))).toBe(false);
   });
 
   it('an output is not touched when the input has no events, or is the output itself', async () => {
