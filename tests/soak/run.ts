@@ -1,7 +1,7 @@
 /**
- * `npm run soak [-- lifecycle|wire|storage|migration] [--minutes N] [--seed N]`: long runs of
- * random users. Without a name all suites run, one after the other. A suite throws the fault and
- * how to see it again; otherwise it returns a summary.
+ * `npm run soak [-- lifecycle|wire|storage|migration] [--minutes N] [--seed N] [--watched]`: long
+ * runs of random users. Without a name all suites run, one after the other. A suite throws the
+ * fault and how to see it again; otherwise it returns a summary.
  */
 import { parseArgs } from 'node:util';
 import { lifecycle } from './lifecycle.ts';
@@ -14,12 +14,14 @@ export interface SoakOptions {
   readonly minutes?: number;
   /** 31 bits. */
   readonly seed: number;
+  /** Of `wire`: the server's events have a file, and a reader that never reads. Default: false. */
+  readonly watched?: boolean;
 }
 
 const suites: Readonly<Record<string, (options: SoakOptions) => Promise<string>>> = { lifecycle, wire, storage, migration };
 
 const { values, positionals } = parseArgs({
-  options: { minutes: { type: 'string' }, seed: { type: 'string' } },
+  options: { minutes: { type: 'string' }, seed: { type: 'string' }, watched: { type: 'boolean' } },
   allowPositionals: true,
   // An unknown option gets the usage below, not a stack trace.
   strict: false,
@@ -27,19 +29,20 @@ const { values, positionals } = parseArgs({
 const number = (value: unknown): number => (typeof value === 'string' && value !== '' ? Number(value) : Number.NaN);
 const minutes = values.minutes === undefined ? undefined : number(values.minutes);
 const seed = values.seed === undefined ? Date.now() & 0x7fff_ffff : number(values.seed);
+const watched = values.watched === true;
 const unknown = [
   ...positionals.filter((name) => !Object.hasOwn(suites, name)),
-  ...Object.keys(values).filter((name) => !['minutes', 'seed'].includes(name)),
+  ...Object.keys(values).filter((name) => !['minutes', 'seed', 'watched'].includes(name)),
 ];
 if ((minutes !== undefined && !(minutes > 0)) || !Number.isInteger(seed) || unknown.length > 0) {
-  console.error(`usage: npm run soak -- [${Object.keys(suites).join('|')}] [--minutes N] [--seed N]`);
+  console.error(`usage: npm run soak -- [${Object.keys(suites).join('|')}] [--minutes N] [--seed N] [--watched]`);
   process.exit(2);
 }
 
 process.on('SIGINT', () => process.exit(130));
 for (const name of positionals.length > 0 ? positionals : Object.keys(suites)) {
   try {
-    console.log(`soak ${name}: ${await suites[name]!({ seed, ...(minutes === undefined ? {} : { minutes }) })}`);
+    console.log(`soak ${name}: ${await suites[name]!({ seed, watched, ...(minutes === undefined ? {} : { minutes }) })}`);
   } catch (error) {
     console.error(`soak ${name}: failed; --seed ${seed}`);
     console.error(error);

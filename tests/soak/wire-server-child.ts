@@ -1,18 +1,20 @@
 /**
- * The process of `WireServer`: wire-server-child.ts DIRECTORY SECONDS. One device of each kind, as
- * `vfio serve` serves it.
+ * The process of `WireServer`: wire-server-child.ts DIRECTORY SECONDS [watched]. One device of each
+ * kind, as `vfio serve` serves it.
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { writeEvents } from '../../src/api/event-file.ts';
 import { DeviceServer } from '../../src/api/serve.ts';
 import type { Logger } from '../../src/base/log.ts';
+import { EventStream } from '../../src/events/stream.ts';
 import { edu } from '../../src/models/edu/edu.ts';
 import { UnixListener } from '../../src/sys/unix-listener.ts';
 import manyBars from '../kit/many-bars-model.ts';
 import { openDescriptorsAndFiles } from '../kit/open-descriptors.ts';
 import type { Figures } from './wire-server.ts';
 
-const [directory, seconds] = process.argv.slice(2) as [string, string];
+const [directory, seconds, watched] = process.argv.slice(2) as [string, string, string?];
 setTimeout(() => process.exit(3), Number(seconds) * 1000);
 process.on('disconnect', () => process.exit(0));
 
@@ -26,11 +28,17 @@ const log: Logger = {
   },
 };
 
+const events = new EventStream({ log });
+if (watched !== undefined) {
+  events.read();
+  writeEvents(events, '/dev/null', { format: 'jsonl', data: true });
+}
+
 let open = 0;
 let clients = 0;
 let messages = 0;
 for (const [name, model] of Object.entries({ edu: edu(), card: manyBars() })) {
-  const server = new DeviceServer(model, { name, log, memlockLimit: 2 ** 30 });
+  const server = new DeviceServer(model, { name, log, events, memlockLimit: 2 ** 30 });
   UnixListener.listen(join(directory, name)).onConnection((socket) => {
     const session = server.serve(socket);
     open++;

@@ -50,10 +50,10 @@ export class WireServer implements AsyncDisposable {
     });
   }
 
-  static async start(seconds: number): Promise<WireServer> {
+  static async start(seconds: number, watched: boolean): Promise<WireServer> {
     const directory = mkdtempSync(join(tmpdir(), 'vfio-ts-soak-'));
     const file = fileURLToPath(new URL('./wire-server-child.ts', import.meta.url));
-    const args = ['--expose-gc', ...typescript, file, directory, String(Math.ceil(seconds))];
+    const args = ['--expose-gc', ...typescript, file, directory, String(Math.ceil(seconds)), ...(watched ? ['watched'] : [])];
     const child = spawn(process.execPath, args, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
     const server = new WireServer(directory, child);
     await server.#answer();

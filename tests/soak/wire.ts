@@ -39,6 +39,11 @@ const ROUND_MINUTES = 20;
 
 /** Growth in bytes that is no leak. Mappings of files may not grow. */
 const MAY_GROW = { heap: 4 * 2 ** 20, rss: 32 * 2 ** 20, mappings: 0 } as const;
+/**
+ * The same of a server that is watched: the stream holds 65,536 pieces of messages, and malloc does
+ * not give back the pages between them. RSS stays below it however long the run is.
+ */
+const MAY_GROW_WATCHED = { ...MAY_GROW, rss: 64 * 2 ** 20 } as const;
 
 interface Done {
   frames: number;
@@ -49,9 +54,13 @@ interface Done {
   ready: number;
 }
 
-export async function wire({ minutes, seed }: SoakOptions, round: Round = ROUND, warmUp: Round = WARM_UP): Promise<string> {
+export async function wire(
+  { minutes, seed, watched = false }: SoakOptions,
+  round: Round = ROUND,
+  warmUp: Round = WARM_UP,
+): Promise<string> {
   const most = minutes ?? ROUND_MINUTES;
-  await using server = await WireServer.start((most + ROUND_MINUTES) * 60);
+  await using server = await WireServer.start((most + ROUND_MINUTES) * 60, watched);
   const clients = new Clients(server, seed);
   try {
     const cold = await server.figures();
@@ -70,7 +79,7 @@ export async function wire({ minutes, seed }: SoakOptions, round: Round = ROUND,
       ...rows(cold, before.server, after.server),
       `  descriptors of the clients' process: ${before.descriptors} before, ${after.descriptors} after`,
     ];
-    const wrong = differences(cold, before.server, after.server);
+    const wrong = differences(cold, before.server, after.server, watched ? MAY_GROW_WATCHED : MAY_GROW);
     if (after.descriptors !== before.descriptors) wrong.push('the clients leak descriptors');
     if (minutes === undefined && (frames < round.frames || cycles < round.cycles || kills < round.kills)) wrong.push('it took too long');
     if (wrong.length > 0) throw new Error(`${wrong.join('; ')}\n${lines.join('\n')}`);
@@ -95,12 +104,14 @@ function rows(cold: Figures, before: Figures, after: Figures): string[] {
   ];
 }
 
-function differences(cold: Figures, before: Figures, after: Figures): string[] {
+type Growth = Readonly<Record<keyof typeof MAY_GROW, number>>;
+
+function differences(cold: Figures, before: Figures, after: Figures, mayGrow: Growth): string[] {
   const wrong = after.errors.map((line) => `the server logged: ${line}`);
   if (after.descriptors !== before.descriptors || after.descriptors !== cold.descriptors) wrong.push('the server leaks descriptors');
   if (after.sharedMappings !== cold.sharedMappings) wrong.push('the server leaks mappings of memory');
   for (const what of ['heap', 'rss', 'mappings'] as const)
-    if (after[what] - before[what] > MAY_GROW[what]) wrong.push(`the server's ${what} grew`);
+    if (after[what] - before[what] > mayGrow[what]) wrong.push(`the server's ${what} grew`);
   return wrong;
 }
 
