@@ -208,8 +208,8 @@ export class Container implements Disposable {
    * @throws VfioError EINVAL before SET_IOMMU; else as Type1.mapMemory
    */
   mapMemory(request: MapMemory): void {
-    if (!this.events.on) this.#iommu('map').mapMemory(request);
-    else this.events.attempt('dma-map', memoryDetails(request), () => this.#iommu('map').mapMemory(request));
+    if (this.events.on) this.#mapMemorySeen(request);
+    else this.#iommu('map').mapMemory(request);
   }
 
   /**
@@ -218,8 +218,21 @@ export class Container implements Disposable {
    * @throws VfioError EINVAL before SET_IOMMU; else as Type1.unmap
    */
   unmapDma(request: UnmapDma): bigint {
+    return this.events.on ? this.#unmapDmaSeen(request) : this.#iommu('UNMAP_DMA').unmap(request);
+  }
+
+  /*
+   * These hold the request in a closure. A method that held it without a reader, too, would make
+   * an object for each request.
+   */
+
+  #mapMemorySeen(request: MapMemory): void {
+    this.events.attempt('dma-map', memoryDetails(request), () => this.#iommu('map').mapMemory(request));
+  }
+
+  #unmapDmaSeen(request: UnmapDma): bigint {
     const unmap = () => this.#iommu('UNMAP_DMA').unmap(request);
-    return this.events.on ? this.events.attempt('dma-unmap', unmapDetails(request), unmap, (size) => ({ size })) : unmap();
+    return this.events.attempt('dma-unmap', unmapDetails(request), unmap, (size) => ({ size }));
   }
 
   /** VFIO_IOMMU_GET_INFO. @throws VfioError EINVAL before SET_IOMMU */
