@@ -27,10 +27,10 @@ it('its groups, its IOMMU type, and the refusals of both', () => {
   container.detachGroup(group);
   expect(lines()).toEqual([
     'container 0: set SET_IOMMU: TYPE1v2: EINVAL: SET_IOMMU: the container has no group',
-    'container 0: group 7 attached (container 0)',
-    'container 0: group 7 attached (container 0): EINVAL: group 7 is in the container already',
+    'container 0: group 7 attached to container 0',
+    'container 0: group 7 attached to container 0: EINVAL: group 7 is in the container already',
     'container 0: set SET_IOMMU: TYPE1v2',
-    'container 0: group 7 detached (container 0)',
+    'container 0: group 7 detached from container 0',
   ]);
 });
 
@@ -58,7 +58,7 @@ it('mappings of both ways, and the end of those that are left at the last detach
     'container 0: map 0x1000 bytes at IOVA 0x0, read, write, direct',
     'container 0: unmap 0x2000 bytes at IOVA 0x0',
     'container 0: map 0x2000 bytes at IOVA 0x4000, read, write, direct',
-    'container 0: group 1 detached (container 0)',
+    'container 0: group 1 detached from container 0',
     'container 0: unmap 0x2000 bytes at IOVA 0x0 (after 8)',
   ]);
 });
