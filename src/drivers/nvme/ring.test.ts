@@ -1,6 +1,6 @@
 /** The ring and its parts: slots, PRPs, doorbells and their shadows, bounce buffers. */
 import fc from 'fast-check';
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { bytes, clock, closeAll, failsWith, pass, start, within } from '../../../tests/kit/nvme/driver-under-test.ts';
 import { FakeController } from '../../../tests/kit/nvme/fake-controller.ts';
 import { NvmOpcode } from '../../abi/nvme.ts';
@@ -176,7 +176,16 @@ describe('the ring', () => {
   });
 
   it('keeps the process alive while a command is in flight, and not for events', async () => {
-    const active = () => process.getActiveResourcesInfo().filter((kind) => kind === 'Timeout').length;
+    // Timers of the driver alone: those of the test runner come and go.
+    const timers: NodeJS.Timeout[] = [];
+    const { setInterval: real } = globalThis;
+    const spy = vi.spyOn(globalThis, 'setInterval').mockImplementation(((call: () => void, ms: number) => {
+      const timer = real(call, ms);
+      timers.push(timer);
+      return timer;
+    }) as typeof setInterval);
+    onTestFinished(() => spy.mockRestore());
+    const active = () => timers.filter((timer) => timer.hasRef()).length;
     const fake = new FakeController();
     const driver = await start(fake);
     await pass();
