@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "old-glibc.h"
 
@@ -82,6 +83,13 @@ void mapping_free(struct mapping *mapping);
 
 /* file.c */
 void files_free(struct state *state);
+
+/* CLOCK_MONOTONIC */
+static inline int64_t now_ns(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec * 1000000000LL + now.tv_nsec;
+}
 
 /* spin.c */
 struct pollfd;

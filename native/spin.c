@@ -13,16 +13,9 @@
 #include <poll.h>
 #include <sched.h>
 #include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { SPIN_NS = 50000, LEAST_NS = 1000, PROBE_EVERY = 256 };
-
-static int64_t now_ns(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return now.tv_sec * 1000000000LL + now.tv_nsec;
-}
 
 static int pays_here(void) { return sched_getscheduler(0) == SCHED_OTHER && sysconf(_SC_NPROCESSORS_ONLN) > 1; }
 

@@ -7,7 +7,6 @@
 
 #include <fcntl.h>
 #include <poll.h>
-#include <time.h>
 
 /* libuv 1.x, docs.libuv.org: poll.html, handle.html, loop.html */
 typedef struct uv_handle_s uv_handle_t;
@@ -103,12 +102,6 @@ static int watcher_call(struct watcher *watcher, int event) {
   }
   napi_close_handle_scope(env, scope);
   return again && (watcher->events & event) != 0;
-}
-
-static int64_t now_ns(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return now.tv_sec * 1000000000LL + now.tv_nsec;
 }
 
 /*
