@@ -11,7 +11,8 @@ import { EventStream } from '../src/events/stream.ts';
 import { HostDma } from '../src/hardware/host-dma.ts';
 import { IommuDomain, Translation } from '../src/hardware/iommu-domain.ts';
 import { MemfdMemory } from '../src/sys/memfd.ts';
-import { type Figure, heapGrowth, kept, report } from './harness.ts';
+import { type Figure, heapGrowth, kept } from './harness.ts';
+import type { Report } from './report.ts';
 
 const GIB = 2 ** 30;
 const PAGE = 4096;
@@ -99,7 +100,7 @@ function mapUnmapIndex(count: number): Figure {
   return {
     name: `map + unmap a page, index only, ${count} mappings`,
     operations: N,
-    unit: 'ops',
+    shown: 'M/s',
     aim: '> 1 M/s',
     ours: () => {
       for (let i = 0; i < N; i++) {
@@ -131,7 +132,7 @@ function mapUnmapContainer(count: number): Figure {
   return {
     name: `map + unmap a page through the container, ${count} mappings`,
     operations: N,
-    unit: 'ops',
+    shown: 'M/s',
     ours: () => {
       for (const iova of iovas) {
         container.mapMemory({ process, iova, memory, offset: 0, size: PAGE, access: Access.READ_WRITE });
@@ -181,8 +182,9 @@ function copy(size: number, direction: 'read' | 'write', aim?: string): Figure {
 }
 
 /** Two figures of memory; no time. */
-function heap(): void {
-  console.log('\nHeap');
+function heap(report: Report): void {
+  report.section('Heap');
+  const memoryRow = { floor: null, floorName: '', unit: 'bytes' } as const;
   {
     const { container } = readyContainer();
     const process = Process.root();
@@ -190,7 +192,7 @@ function heap(): void {
     const { bytes } = heapGrowth(() =>
       container.mapMemory({ process, iova: 0n, memory: big, offset: 0, size: 64 * GIB, access: Access.READ_WRITE }),
     );
-    console.log(`  mapping 64 GiB in one call grows the heap by ${(bytes / 1024).toFixed(1)} KiB (aim < 1024 KiB)`);
+    report.row({ ...memoryRow, name: 'heap for a mapping of 64 GiB in one call', ours: [Math.max(0, bytes)], aim: '< 1024 KiB' });
     container.close();
     big[Symbol.dispose]();
   }
@@ -203,23 +205,23 @@ function heap(): void {
         container.mapMemory({ process, iova: BigInt(i * 2 * PAGE), memory, offset: 0, size: PAGE, access: Access.READ_WRITE });
       }
     });
-    console.log(`  ${count} mappings take ${(bytes / count).toFixed(0)} bytes each (aim < 200)`);
+    report.row({ ...memoryRow, name: `heap for each of ${count} mappings`, ours: [bytes / count], aim: '< 200 B' });
     container.close();
   }
 }
 
-export async function dmaBench(): Promise<void> {
-  await report(
+export async function dmaBench(report: Report): Promise<void> {
+  await report.measure(
     'IOVA translation',
     [1, 64, 4096, 65535].flatMap((n) => [translation(n, 'local'), translation(n, 'random')]),
   );
-  await report('Mapping', [mapUnmapIndex(65535), mapUnmapContainer(65535)]);
-  await report('DMA', [
+  await report.measure('Mapping', [mapUnmapIndex(65535), mapUnmapContainer(65535)]);
+  await report.measure('DMA', [
     copy(4, 'read'),
     copy(64, 'read'),
     copy(4096, 'read'),
     copy(65536, 'read', 'ratio ≤ 1.18 (0.85 of the plain copy’s speed)'),
     copy(65536, 'write', 'ratio ≤ 1.18'),
   ]);
-  heap();
+  heap(report);
 }

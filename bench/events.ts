@@ -14,7 +14,8 @@ import { HostDma } from '../src/hardware/host-dma.ts';
 import { IommuDomain } from '../src/hardware/iommu-domain.ts';
 import { edu } from '../src/models/edu/edu.ts';
 import { HeapMemory } from '../src/sys/fake.ts';
-import { type Figure, heapGrowth, kept, report } from './harness.ts';
+import { type Figure, heapGrowth, kept } from './harness.ts';
+import type { Report } from './report.ts';
 
 const N = 4096;
 
@@ -119,7 +120,7 @@ function figures(): Figure[] {
 }
 
 /** A million events to a reader that sleeps. */
-function sleeping(): void {
+function sleeping(report: Report): void {
   const stream = new EventStream();
   const source = stream.source('0000:00:04.0');
   const reader = stream.read();
@@ -130,11 +131,19 @@ function sleeping(): void {
   });
   const [first] = reader.take(1);
   if (first?.kind === 'dropped') dropped = first.count;
-  console.log('\nA reader that sleeps');
-  console.log(`  1 000 000 events grow the heap by ${(bytes / 1024).toFixed(1)} KiB (aim 0); ${dropped} are counted as dropped`);
+  report.section('A reader that sleeps');
+  report.row({
+    name: 'heap for each of 1 000 000 events',
+    ours: [Math.max(0, bytes) / 1e6],
+    floor: null,
+    floorName: '',
+    unit: 'bytes',
+    aim: '0',
+  });
+  report.note(`${dropped} of them are counted as dropped`);
 }
 
-export async function eventsBench(): Promise<void> {
-  await report('Events', figures());
-  sleeping();
+export async function eventsBench(report: Report): Promise<void> {
+  await report.measure('Events', figures());
+  sleeping(report);
 }

@@ -5,6 +5,8 @@
  * nanoseconds.
  */
 import { Bench } from 'tinybench';
+import type { Shown } from './record.ts';
+import type { Row } from './report.ts';
 
 /** Loops store here, so that the compiler cannot drop their reads. */
 export const kept = new Int32Array(1);
@@ -22,15 +24,8 @@ export interface Figure {
   readonly beforeEach?: () => void;
   /** The figure that an issue or the design asks for. */
   readonly aim?: string;
-  /** 'ops' prints millions of operations a second, 'ns' nanoseconds an operation. Default: 'ns'. */
-  readonly unit?: 'ns' | 'ops';
-}
-
-export interface Result {
-  readonly name: string;
-  readonly oursNs: number;
-  readonly floorNs: number;
-  readonly ratio: number;
+  /** How a time prints. Default: 'ns', nanoseconds an operation. */
+  readonly shown?: Shown;
 }
 
 export const median = (samples: readonly number[]) => [...samples].sort((a, b) => a - b)[samples.length >> 1]!;
@@ -52,38 +47,16 @@ async function sample(
   return result.latency.samples!.map((ms) => (ms * 1e6) / operations);
 }
 
-/** Measures ours and floor in turns, five times; the ratio is the median of the pairs' ratios. */
-export async function measure(figure: Figure, timeMs = 60): Promise<Result> {
+/** Measures ours and floor in turns, five times. */
+export async function measure(figure: Figure, timeMs = 60): Promise<Row> {
   const ours: number[] = [];
-  const floors: number[] = [];
+  const floor: number[] = [];
   for (let round = 0; round < 5; round++) {
-    floors.push(median(await sample(figure.floorName, figure.floor, figure.beforeEach, figure.operations, timeMs)));
+    floor.push(median(await sample(figure.floorName, figure.floor, figure.beforeEach, figure.operations, timeMs)));
     ours.push(median(await sample(figure.name, figure.ours, figure.beforeEach, figure.operations, timeMs)));
   }
-  return {
-    name: figure.name,
-    oursNs: median(ours),
-    floorNs: median(floors),
-    ratio: median(ours.map((ns, i) => ns / floors[i]!)),
-  };
-}
-
-const ns = (value: number) => (value < 100 ? value.toFixed(1) : value < 10_000 ? value.toFixed(0) : `${(value / 1000).toFixed(1)}k`);
-const shown = (figure: Figure, value: number) => (figure.unit === 'ops' ? `${(1e3 / value).toFixed(2)} M/s` : `${ns(value)} ns`);
-
-export async function report(title: string, figures: readonly Figure[]): Promise<Result[]> {
-  console.log(`\n${title}`);
-  console.log(`  ${'figure'.padEnd(58)}${'ours'.padStart(12)}${'floor'.padStart(12)}${'ratio'.padStart(9)}  floor is / aim`);
-  const results: Result[] = [];
-  for (const figure of figures) {
-    const r = await measure(figure);
-    results.push(r);
-    const aim = figure.aim === undefined ? '' : `; aim ${figure.aim}`;
-    console.log(
-      `  ${figure.name.padEnd(58)}${shown(figure, r.oursNs).padStart(12)}${shown(figure, r.floorNs).padStart(12)}${r.ratio.toFixed(2).padStart(9)}  ${figure.floorName}${aim}`,
-    );
-  }
-  return results;
+  const { name, floorName, aim, shown } = figure;
+  return { name, ours, floor, floorName, ...(aim === undefined ? {} : { aim }), ...(shown === undefined ? {} : { shown }) };
 }
 
 /**
@@ -100,27 +73,4 @@ export function heapGrowth<T>(act: () => T): { bytes: number; held: T } {
   gc();
   const after = process.memoryUsage();
   return { bytes: after.heapUsed + after.arrayBuffers - before.heapUsed - before.arrayBuffers, held };
-}
-
-/** A figure that was measured elsewhere, in nanoseconds, beside its floor. */
-export interface Row {
-  readonly name: string;
-  readonly ours: number;
-  readonly floor: number;
-  readonly floorName: string;
-  readonly aim: string;
-  /** How to print a time: as it is, as operations a second, or as bytes a second. */
-  readonly shown?: (ns: number) => string;
-}
-
-export const microseconds = (ns: number) => `${(ns / 1000).toFixed(1)} µs`;
-export const perSecond = (ns: number) => `${(1e6 / ns).toFixed(0)} k/s`;
-
-export function printRows(rows: readonly Row[]): void {
-  console.log(`  ${'figure'.padEnd(58)}${'ours'.padStart(12)}${'floor'.padStart(12)}${'ratio'.padStart(9)}  floor is / aim`);
-  for (const { name, ours, floor, floorName, aim, shown = microseconds } of rows) {
-    console.log(
-      `  ${name.padEnd(58)}${shown(ours).padStart(12)}${shown(floor).padStart(12)}${(ours / floor).toFixed(2).padStart(9)}  ${floorName}; aim ${aim}`,
-    );
-  }
 }

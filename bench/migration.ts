@@ -16,8 +16,9 @@ import { IommuDomain } from '../src/hardware/iommu-domain.ts';
 import { MemfdMemory } from '../src/sys/memfd.ts';
 import { PageHashes } from '../src/sys/page-hashes.ts';
 import { UnixSocket } from '../src/sys/unix-socket.ts';
-import { type Figure, kept, median, printRows, report } from './harness.ts';
+import { type Figure, kept } from './harness.ts';
 import { vfio, withServer } from './processes.ts';
+import type { Report } from './report.ts';
 
 const PAGE = 4096;
 const GIB = 2 ** 30;
@@ -141,10 +142,8 @@ async function socketCopy(bytes: number): Promise<number> {
   return result;
 }
 
-const ms = (ns: number): string => `${(ns / 1e6).toFixed(1)} ms`;
-
 /** A disk in use, and 1 GiB of its client's memory, all of it written. */
-async function downtime(): Promise<void> {
+async function downtime(report: Report): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), 'vfio-ts-bench-'));
   const [a, b] = [join(folder, 'a.sock'), join(folder, 'b.sock')];
   const serve = (path: string): readonly string[] => [
@@ -197,23 +196,19 @@ async function downtime(): Promise<void> {
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
-  console.log('\nA disk with 1 GiB of memory, between two servers of this machine');
-  const row = { shown: ms };
-  printRows([
-    { ...row, name: 'it stands still', ours: median(stops), floor: median(copies), floorName: 'memcpy of 1 GiB', aim: '< 100 ms' },
-    {
-      ...row,
-      name: 'the whole move',
-      ours: median(wholes),
-      floor: median(sockets),
-      floorName: '1 GiB through a socket into new memory',
-      aim: 'none',
-    },
-  ]);
+  report.section('A disk with 1 GiB of memory, between two servers of this machine');
+  report.row({ name: 'it stands still', ours: stops, floor: copies, floorName: 'memcpy of 1 GiB', aim: '< 100 ms', shown: 'ms' });
+  report.row({
+    name: 'the whole move',
+    ours: wholes,
+    floor: sockets,
+    floorName: '1 GiB through a socket into new memory',
+    shown: 'ms',
+  });
 }
 
-export async function migrationBench(): Promise<void> {
-  await report('Writes of a device that is logged', [
+export async function migrationBench(report: Report): Promise<void> {
+  await report.measure('Writes of a device that is logged', [
     marking('note a write, pages in a row of 128 MiB', 32_768),
     marking('note a write, pages all over 16 GiB', 2 ** 22),
     marking('note a write, pages all over 1 TiB', 2 ** 28),
@@ -221,6 +216,6 @@ export async function migrationBench(): Promise<void> {
     reporting('100 000 writes to 4 GiB of it', pagesOf(100_000, 2 ** 20)),
     reporting('10 000 writes all over it', pagesOf(10_000, TIB / PAGE)),
   ]);
-  await report('Stores of its client', [comparing()]);
-  await downtime();
+  await report.measure('Stores of its client', [comparing()]);
+  await downtime(report);
 }

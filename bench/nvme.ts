@@ -15,8 +15,8 @@ import { nvme } from '../src/models/nvme/nvme.ts';
 import { MemoryStorage } from '../src/models/storage/memory-storage.ts';
 import { FileStorage } from '../src/sys/file-storage.ts';
 import { MemfdMemory } from '../src/sys/memfd.ts';
-import { median, microseconds, perSecond, printRows, type Row } from './harness.ts';
 import { compileWire, pinned, runPinned, vfio, withServer } from './processes.ts';
+import type { Report, Row } from './report.ts';
 
 const SIZE = 256 * 2 ** 20;
 const TURNS = 3;
@@ -103,34 +103,36 @@ async function inTurns({ ours, floor, ...rest }: Figure): Promise<Row> {
     b.push(await floor());
     a.push(await ours());
   }
-  return { ...rest, ours: median(a), floor: median(b) };
+  return { ...rest, ours: a, floor: b };
 }
 
-const gigabytes = (ns: number) => `${(131_072 / ns).toFixed(2)} GB/s`;
+const perSecond = { shown: 'k/s' } as const;
+const microseconds = { shown: 'µs' } as const;
+const gigabytes = { shown: 'GB/s', bytes: 131_072 } as const;
+type Shown = Pick<Row, 'shown' | 'bytes'>;
 const small = { blockSize: 4096, depth: DEPTH };
 const large = { blockSize: 131_072, depth: DEPTH };
 const single = { blockSize: 4096, depth: 1 };
 
-async function oneProcess(folder: string): Promise<void> {
-  console.log('\nNVMe, model and driver in one process');
+async function oneProcess(report: Report, folder: string): Promise<void> {
+  report.section('NVMe, model and driver in one process');
   const memory = new MemoryStorage(SIZE);
   fill(memory);
   const plain = new Uint8Array(SIZE).fill(1);
-  const rows: Row[] = [];
   for (const interrupts of ['poll', 'msix'] as const) {
     await using driver = await inProcess(memory, interrupts);
-    const row = (load: Load, name: string, floorName: string, aim: string, shown: (ns: number) => string) =>
+    const row = (load: Load, name: string, floorName: string, aim: string, shown: Shown) =>
       inTurns({
         name: `${name}, ${interrupts}`,
         floorName,
         aim,
-        shown,
+        ...shown,
         ours: () => commandNs(driver, load),
         floor: () => copyNs(plain, load),
       });
-    rows.push(await row(small, '4 KiB random reads, depth 32', 'Uint8Array.set of 4 KiB', '≥ 400 k/s', perSecond));
-    rows.push(await row(large, '128 KiB random reads, depth 32', 'Uint8Array.set of 128 KiB', 'ratio ≤ 1.25', gigabytes));
-    rows.push(await row(single, '4 KiB random reads, depth 1, p50', 'Uint8Array.set of 4 KiB', 'none', microseconds));
+    report.row(await row(small, '4 KiB random reads, depth 32', 'Uint8Array.set of 4 KiB', '≥ 400 k/s', perSecond));
+    report.row(await row(large, '128 KiB random reads, depth 32', 'Uint8Array.set of 128 KiB', 'ratio ≤ 1.25', gigabytes));
+    report.row(await row(single, '4 KiB random reads, depth 1, p50', 'Uint8Array.set of 4 KiB', '', microseconds));
   }
   const path = join(folder, 'disk.img');
   using file = FileStorage.open(path, { size: SIZE, create: true });
@@ -142,9 +144,8 @@ async function oneProcess(folder: string): Promise<void> {
     [large, '128 KiB random reads of a file, depth 32, poll', gigabytes],
   ] as const) {
     const ours = () => commandNs(driver, load);
-    rows.push(await inTurns({ name, floorName: 'pread, page cache', aim: 'none', shown, ours, floor: () => preadNs(fd, load) }));
+    report.row(await inTurns({ name, floorName: 'pread, page cache', ...shown, ours, floor: () => preadNs(fd, load) }));
   }
-  printRows(rows);
 }
 
 /** The part of `vfio nvme bench --json` that this file reads. */
@@ -153,13 +154,13 @@ interface BenchDocument {
   readonly latencyNs: { readonly p50: number };
 }
 
-async function twoProcesses(folder: string): Promise<void> {
-  console.log(
-    `\nNVMe, the model behind a socket, the driver in another process${pinned.length === 0 ? ' (no taskset: not on one core)' : ''}`,
+async function twoProcesses(report: Report, folder: string): Promise<void> {
+  report.section(
+    `NVMe, the model behind a socket, the driver in another process${pinned.length === 0 ? ' (no taskset: not on one core)' : ''}`,
   );
   const wire = compileWire(folder);
   if (wire === null) {
-    console.log('  SKIPPED: there is no C compiler for the floor (bench/wire.c)');
+    report.note('SKIPPED: there is no C compiler for the floor (bench/wire.c)');
     return;
   }
   let servers = 0;
@@ -179,32 +180,30 @@ async function twoProcesses(folder: string): Promise<void> {
     const read = (path: string) => (JSON.parse(runPinned([wire, 'floor', path])) as { read: number }).read;
     return await served((path) => [wire, 'server', path], pinned, read);
   };
-  const rows: Row[] = [];
   const places = [[pinned, 'one core'] as const, ...(pinned.length === 0 ? [] : [[[], 'all cores'] as const])];
   for (const [on, where] of places) {
     for (const doorbells of ['shadow', 'registers'] as const) {
       const more = ['--doorbells', doorbells];
-      const row = (depth: string, name: string, aim: string, shown: (ns: number) => string) =>
+      const row = (depth: string, name: string, aim: string, shown: Shown) =>
         inTurns({
           name: `${name}, doorbells: ${doorbells}, ${where}`,
           floorName: 'an echo of 4 bytes, p50',
           aim,
-          shown,
+          ...shown,
           ours: () => served(model, on, driven(on, ['-d', depth, ...more])),
           floor: echo,
         });
-      rows.push(await row('32', '4 KiB, depth 32', '≥ 100 k/s', perSecond));
-      rows.push(await row('1', '4 KiB, depth 1, p50', 'none', microseconds));
+      report.row(await row('32', '4 KiB, depth 32', '≥ 100 k/s', perSecond));
+      report.row(await row('1', '4 KiB, depth 1, p50', '', microseconds));
     }
   }
-  printRows(rows);
 }
 
-export async function nvmeBench(): Promise<void> {
+export async function nvmeBench(report: Report): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), 'nvme-bench-'));
   try {
-    await oneProcess(folder);
-    await twoProcesses(folder);
+    await oneProcess(report, folder);
+    await twoProcesses(report, folder);
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }

@@ -1,18 +1,35 @@
-/** Servers and clients as processes of their own, on one core where `taskset` is there. */
+/** Servers and clients as processes of their own, on cores that `taskset` names where it is there. */
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { existsSync, rmSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 
-export const core = String(availableParallelism() - 1);
-export const pinned: readonly string[] = spawnSync('taskset', ['--version']).status === 0 ? ['taskset', '-c', core] : [];
+const hasTaskset = spawnSync('taskset', ['--version']).status === 0;
+const onCore = (core: number): readonly string[] => (hasTaskset ? ['taskset', '-c', String(core)] : []);
+const last = availableParallelism() - 1;
+
+/** The words before a command that keep it on one core, the last; empty without `taskset`. */
+export const pinned = onCore(last);
+
+/** Where a server and its client run: the words before the command of each. */
+export interface Place {
+  readonly name: 'one core' | 'two cores';
+  readonly server: readonly string[];
+  readonly client: readonly string[];
+}
+
+/** One core for both, and a core for each where there are two. */
+export const places: readonly Place[] = [
+  { name: 'one core', server: pinned, client: pinned },
+  ...(hasTaskset && last > 0 ? [{ name: 'two cores', server: pinned, client: onCore(last - 1) } as const] : []),
+];
 
 /** The command of this checkout. */
 export const vfio: readonly string[] = [process.execPath, join(import.meta.dirname, '../bin/vfio.js')];
 
 /**
  * Run `act` while `server` listens at `path`. Ends the server by its pid.
- * @param on what the command begins with: `pinned`, or nothing for all cores
+ * @param on the words before the command: `pinned`, or nothing for all cores
  */
 export async function withServer<T>(server: readonly string[], path: string, act: () => T | Promise<T>, on = pinned): Promise<T> {
   const [command, ...args] = [...on, ...server];

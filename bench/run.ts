@@ -1,15 +1,16 @@
-/**
- * `npm run bench [-- device dma events vfio-user nvme migration]`: figures beside their floors. No
- * figure passes or fails.
- */
+/** `npm run bench`: figures beside their floors. No figure passes or fails. */
+import { parseArgs } from 'node:util';
+import { againstLines } from './against.ts';
 import { deviceBench } from './device.ts';
 import { dmaBench } from './dma.ts';
 import { eventsBench } from './events.ts';
 import { migrationBench } from './migration.ts';
 import { nvmeBench } from './nvme.ts';
+import { type BenchFile, BenchUsageError, benchFileOf, checkWritable, readBenchFile, writeBenchFile } from './record.ts';
+import { Report, type Suite } from './report.ts';
 import { vfioUserBench } from './vfio-user.ts';
 
-const suites: Record<string, () => Promise<void>> = {
+const suites: Readonly<Record<string, Suite>> = {
   device: deviceBench,
   dma: dmaBench,
   events: eventsBench,
@@ -18,11 +19,95 @@ const suites: Record<string, () => Promise<void>> = {
   migration: migrationBench,
 };
 
-const wanted = process.argv.slice(2);
-for (const name of wanted) {
-  if (!(name in suites)) {
-    console.error(`bench: there is no suite '${name}'; there are ${Object.keys(suites).join(', ')}`);
-    process.exit(2);
-  }
+const help = `Usage: npm run bench -- [SUITE…] [--json FILE] [--against FILE] [--of FILE]
+
+Measures figures, each beside a floor of the same run: the least that this machine needs for the
+same job. Read the ratios. No figure passes or fails.
+
+SUITE            ${Object.keys(suites).join(', ')}. Default: all.
+--json FILE      Write the figures to FILE, after each suite.
+--against FILE   Print the figures beside those of FILE, which --json wrote, and mark what changed
+                 beyond noise.
+--of FILE        Measure nothing: take the figures of FILE for those of this run. With --against.
+--help           Print this.
+
+docs/performance.md says what the figures mean and how to measure on a quiet machine.`;
+
+interface Options {
+  readonly wanted: readonly string[];
+  readonly json: string | undefined;
+  readonly against: BenchFile | undefined;
+  readonly of: BenchFile | undefined;
 }
-for (const [name, run] of Object.entries(suites)) if (wanted.length === 0 || wanted.includes(name)) await run();
+
+/** @returns null when help was asked for */
+function parse(args: readonly string[]): Options | null {
+  const file = { type: 'string' } as const;
+  const options = { json: file, against: file, of: file, help: { type: 'boolean', short: 'h' } } as const;
+  let parsed: ReturnType<typeof parseArgs<{ options: typeof options; allowPositionals: true }>>;
+  try {
+    parsed = parseArgs({ args: [...args], options, allowPositionals: true });
+  } catch (error) {
+    throw new BenchUsageError((error as Error).message);
+  }
+  const { values, positionals } = parsed;
+  if (values.help === true) return null;
+  for (const name of positionals) {
+    if (!Object.hasOwn(suites, name)) throw new BenchUsageError(`there is no suite '${name}'; there are ${Object.keys(suites).join(', ')}`);
+  }
+  if (values.of !== undefined && values.against === undefined)
+    throw new BenchUsageError('--of FILE needs --against FILE, with which it is compared');
+  if (values.of !== undefined && values.json !== undefined)
+    throw new BenchUsageError('--of measures nothing that --json could write; leave one out');
+  if (values.json !== undefined) checkWritable(values.json);
+  return {
+    wanted: positionals.length === 0 ? Object.keys(suites) : positionals,
+    json: values.json,
+    against: values.against === undefined ? undefined : readBenchFile(values.against),
+    of: values.of === undefined ? undefined : readBenchFile(values.of),
+  };
+}
+
+/**
+ * A suite that fails does not cost the figures of the others.
+ * @returns the names of those that failed
+ */
+async function measureAll(report: Report, { wanted, json }: Options): Promise<string[]> {
+  const failed: string[] = [];
+  for (const [name, run] of Object.entries(suites)) {
+    if (!wanted.includes(name)) continue;
+    report.begin(name);
+    try {
+      await run(report);
+    } catch (error) {
+      console.error(`bench: suite ${name} failed:`, error);
+      failed.push(name);
+    }
+    if (json !== undefined) writeBenchFile(json, benchFileOf(report.records));
+  }
+  return failed;
+}
+
+async function main(args: readonly string[]): Promise<number> {
+  const options = parse(args);
+  if (options === null) {
+    console.log(help);
+    return 0;
+  }
+  const report = new Report(console.log);
+  const failed = options.of === undefined ? await measureAll(report, options) : [];
+  if (options.against !== undefined) {
+    console.log();
+    const done = options.wanted.filter((name) => !failed.includes(name));
+    for (const line of againstLines(options.against, options.of ?? benchFileOf(report.records), done)) console.log(line);
+  }
+  return failed.length === 0 ? 0 : 1;
+}
+
+try {
+  process.exitCode = await main(process.argv.slice(2));
+} catch (error) {
+  if (!(error instanceof BenchUsageError)) throw error;
+  console.error(`bench: ${error.message}\nTry: npm run bench -- --help`);
+  process.exitCode = 2;
+}
