@@ -1,4 +1,4 @@
-/** Servers and clients as processes of their own, on cores that `taskset` names where it is there. */
+/** Servers and clients as processes of their own, on named cores where `taskset` is there. */
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { existsSync, rmSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
