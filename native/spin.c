@@ -35,10 +35,10 @@ static void relax(void) {
 
 /* As poll(2). `spin` remembers what paid off; all zeroes at first. */
 int spin_poll(struct spin *spin, struct pollfd *fds, int count, int timeout_ms) {
+  int probe = spin->budget_ns == 0 && timeout_ms != 0 && spin->waits++ % PROBE_EVERY == 0 && pays_here();
+  if (spin->budget_ns == 0 && !probe) return poll(fds, (nfds_t)count, timeout_ms);
   int ready = poll(fds, (nfds_t)count, 0);
   if (ready != 0 || timeout_ms == 0) return ready;
-  int probe = spin->budget_ns == 0 && spin->waits++ % PROBE_EVERY == 0 && pays_here();
-  if (spin->budget_ns == 0 && !probe) return poll(fds, (nfds_t)count, timeout_ms);
   const long before = preemptions();
   const int64_t until = now_ns() + (probe ? SPIN_NS : spin->budget_ns);
   do {

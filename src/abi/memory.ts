@@ -49,9 +49,17 @@ export interface RemoteMemory extends MemoryBase {
   readonly kind: 'remote';
   /**
    * @param requester the address of the function that reads, as in a transaction on the bus. Where
-   * several ways lead to the memory, the function's own way is used
+   *   several ways lead to the memory, the function's own way is used
+   * @param lands asked once, when all bytes are there: whether they may be stored in `into`, which
+   *   then happens at once. Where the answer is no, none is stored, and the promise resolves all
+   *   the same. Memory that does not ask stores them. Default: they may
    */
-  read(offset: number, into: Uint8Array, requester?: string): Promise<void>;
+  read(offset: number, into: Uint8Array, requester?: string, lands?: () => boolean): Promise<void>;
+  /**
+   * Whether `write` has taken its bytes when it returns. Default: it may not have, and the caller
+   * leaves `from` as it is until the promise settles.
+   */
+  readonly takesAtOnce?: boolean;
   write(offset: number, from: Uint8Array, requester?: string): Promise<void>;
 }
 

@@ -188,13 +188,15 @@ export class SharedDma {
     view.space.map({ iova, memory, offset: Number(iova - memory.base), size, access });
   }
 
-  /** The mappings through which the byte at `iova` can be reached, the requester's own first. */
-  readonly #waysTo: Ways = (iova, requester) => {
-    const ways = [...this.#views].flatMap((view): (Way & { readonly connection: DmaView })[] => {
-      const mapping = view.own.at(Number(iova >> 12n));
-      if (mapping === null || mapping.memory.kind !== 'remote') return [];
-      return [{ memory: mapping.memory, at: mapping.offset + Number(iova - (BigInt(mapping.first) << 12n)), connection: view }];
-    });
+  /** The mappings through which a byte can be reached, the requester's own first. */
+  readonly #waysTo: Ways = (page, byte, requester) => {
+    const ways: (Way & { readonly connection: DmaView })[] = [];
+    for (const view of this.#views) {
+      const mapping = view.own.at(page);
+      if (mapping === null || mapping.memory.kind !== 'remote') continue;
+      ways.push({ memory: mapping.memory, at: mapping.offset + (page - mapping.first) * PAGE + byte, connection: view });
+    }
+    if (ways.length < 2) return ways;
     return ways.sort((a, b) => Number(b.connection.requester === requester) - Number(a.connection.requester === requester));
   };
 

@@ -8,6 +8,8 @@ import { hex } from '../base/check.ts';
 import { Counted } from '../base/counted.ts';
 import { VfioError } from '../base/errno.ts';
 
+const PAGE = 4096;
+
 /** A mapping through which a byte can be reached. */
 export interface Way {
   readonly memory: RemoteMemory;
@@ -17,49 +19,66 @@ export interface Way {
   readonly connection: object;
 }
 
-/** The mappings through which the byte at `iova` can be reached, the requester's own first. */
-export type Ways = (iova: bigint, requester: string | undefined) => readonly Way[];
+/**
+ * The mappings through which byte `byte` of the page `page` of 4096 bytes can be reached, the
+ * requester's own first.
+ */
+export type Ways = (page: number, byte: number, requester: string | undefined) => readonly Way[];
+
+/** @param isOnly there is no other way to the bytes now */
+type Act = (memory: RemoteMemory, at: number, isOnly: boolean) => Promise<void>;
 
 export class SharedRemoteMemory extends Counted implements RemoteMemory {
   readonly kind = 'remote';
+  readonly takesAtOnce = true;
   readonly size: number;
   /** I/O address of byte 0. */
   readonly base: bigint;
+  readonly #firstPage: number;
   readonly #ways: Ways;
 
   constructor(ways: Ways, base: bigint, size: number) {
     super('the memory');
     this.#ways = ways;
     this.base = base;
+    this.#firstPage = Number(base >> 12n);
     this.size = size;
   }
 
-  read(offset: number, into: Uint8Array, requester?: string): Promise<void> {
-    return this.#try(offset, requester, (memory, at) => memory.read(at, into));
+  read(offset: number, into: Uint8Array, requester?: string, lands?: () => boolean): Promise<void> {
+    return this.#try(offset, requester, (memory, at) => memory.read(at, into, requester, lands));
   }
 
   write(offset: number, from: Uint8Array, requester?: string): Promise<void> {
-    return this.#try(offset, requester, (memory, at) => memory.write(at, from));
+    let bytes = from;
+    return this.#try(offset, requester, (memory, at, isOnly) => {
+      // The other way would need them when the caller has used the buffer again.
+      if (bytes === from && !(isOnly && memory.takesAtOnce === true)) bytes = from.slice();
+      return memory.write(at, bytes, requester);
+    });
   }
 
   /**
    * A connection may end in the middle of an access while others remain: then the same bytes are
    * read or written again.
    */
-  async #try(offset: number, requester: string | undefined, act: (memory: RemoteMemory, at: number) => Promise<void>): Promise<void> {
-    const iova = this.base + BigInt(offset);
-    const tried = new Set<object>();
-    let failure: unknown = new VfioError('EFAULT', `nothing is mapped at ${hex(iova)} any more`);
+  async #try(offset: number, requester: string | undefined, act: Act): Promise<void> {
+    const pages = Math.floor(offset / PAGE);
+    const page = this.#firstPage + pages;
+    let tried: Set<object> | null = null;
+    let failure: unknown = null;
     for (;;) {
-      const way = this.#ways(iova, requester).find(({ connection }) => !tried.has(connection));
-      if (way === undefined) throw failure;
-      tried.add(way.connection);
+      const ways = this.#ways(page, offset - pages * PAGE, requester);
+      const way = tried === null ? ways[0] : ways.find(({ connection }) => !tried!.has(connection));
+      if (way === undefined) throw failure ?? new VfioError('EFAULT', `nothing is mapped at ${hex(this.base + BigInt(offset))} any more`);
       try {
-        await act(way.memory, way.at);
+        await act(way.memory, way.at, ways.length === 1);
         return;
       } catch (error) {
-        if (!(error instanceof VfioError) || error.code !== 'ENODEV') throw error;
+        if (ways.length === 1 || !(error instanceof VfioError) || error.code !== 'ENODEV') throw error;
         failure = error;
+        tried ??= new Set();
+        tried.add(way.connection);
       }
     }
   }

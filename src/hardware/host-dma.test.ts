@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { SlowMemory, testContainer, testContext, testGroup } from '../../tests/kit/dma-rig.ts';
 import { Dma, DmaFault } from '../abi/device-host.ts';
-import type { Access } from '../abi/memory.ts';
+import type { Access, Memory } from '../abi/memory.ts';
 import { VfioError } from '../base/errno.ts';
 import { Process } from '../engine/dma/process.ts';
 import { HeapMemory } from '../sys/fake.ts';
@@ -240,6 +240,27 @@ describe('remote memory', () => {
     expect(await outcome(write)).toBe('done');
     expect([...slow.bytes.subarray(0, 2)]).toEqual([8, 9]);
     expect([slow.references, dma.faultCount]).toEqual([2, 0]);
+  });
+
+  test('S2-38 memory that does not ask whether bytes may land, and memory that takes them at once', async () => {
+    const { dma, container, process } = setUp();
+    const bytesThere = new Uint8Array(8192).fill(3);
+    const taken: number[] = [];
+    const simple: Memory = Object.assign(new SlowMemory(8192), {
+      read: async (offset: number, into: Uint8Array) => into.set(bytesThere.subarray(offset, offset + into.length)),
+      takesAtOnce: true,
+      write: async (_offset: number, from: Uint8Array) => {
+        taken.push(...from);
+        await new Promise(setImmediate);
+      },
+    });
+    container.mapMemory({ process, memory: simple, iova: 0x100000n });
+    const into = bytes(0, 0);
+    expect([await outcome(dma.read(0x100000n, into)), ...into]).toEqual(['done', 3, 3]);
+    const from = bytes(1, 2);
+    const write = dma.write(0x100000n, from);
+    from.fill(0);
+    expect([await outcome(write), ...taken]).toEqual(['done', 1, 2]);
   });
 
   test('S2-30 data that arrives after the unmap is dropped, and the device sees a fault', async () => {

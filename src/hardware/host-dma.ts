@@ -101,6 +101,8 @@ export class HostDma implements DmaPort {
       closed: () => this.#closed(),
       domain: () => this.#gate.domain,
       fault: (reason, iova, direction, cause) => this.#faulted(reason, iova, direction, cause),
+      asleep: () => this.#asleep,
+      watched: () => this.#events.on,
       awake: (iova, direction, cause) => (this.#asleep ? this.#awake(iova, direction, cause) : null),
       wrote: (first, last) => this.#writes?.mark(first, last),
       landed: (iova, from, cause) => {

@@ -29,6 +29,10 @@ export interface RemoteDma {
   domain(): IommuDomain | null;
   /** Count a fault; returns the error for the model. */
   fault(reason: DmaFaultReason, iova: Iova, direction: Direction, cause: number): DmaFault;
+  /** The machine sleeps. */
+  asleep(): boolean;
+  /** Whether there is a reader of events. */
+  watched(): boolean;
   /**
    * Null while the machine is awake. Rejects when the function was reset or closed during the
    * sleep.
@@ -54,40 +58,67 @@ interface Piece {
 
 export class RemoteTransfers {
   readonly #dma: RemoteDma;
+  readonly #out = new Translation();
 
   constructor(dma: RemoteDma) {
     this.#dma = dma;
   }
 
   /**
-   * Bytes arrive in a buffer of their own. The device gets them when every mapping that they came
-   * through is still there.
+   * The device gets bytes when every mapping that they came through is still there: those of one
+   * piece when the memory has all of them; those of several after they have arrived in a buffer of
+   * their own.
    */
   async read(iova: Iova, into: Uint8Array, cause: number): Promise<void> {
-    const dma = this.#dma;
     const pieces = this.#pieces(iova, into.length, 'read', cause);
     try {
-      const arrived = new Uint8Array(into.length);
-      for (const piece of pieces) {
-        if (piece.memory.kind === 'direct') continue;
-        const sleep = dma.awake(iova, 'read', cause);
-        if (sleep !== null) await sleep;
-        if (!this.#live(piece, Access.READ)) throw this.#gone(iova, piece, 'read', cause);
-        try {
-          await piece.memory.read(piece.offset, arrived.subarray(piece.start, piece.start + piece.size), dma.name);
-        } catch (error) {
-          throw this.#failed(iova, piece, 'read', cause, error);
-        }
-      }
-      const sleep = dma.awake(iova, 'read', cause);
-      if (sleep !== null) await sleep;
-      for (const piece of pieces) if (!this.#live(piece, Access.READ)) throw this.#gone(iova, piece, 'read', cause);
-      for (const piece of pieces)
-        if (piece.memory.kind === 'direct') readDirect(piece.memory, piece.offset, arrived, piece.start, piece.size);
-      into.set(arrived);
+      if (pieces.length === 1 && pieces[0]!.memory.kind === 'remote') await this.#fetch(iova, pieces[0]!, pieces[0]!.memory, into, cause);
+      else await this.#collect(iova, pieces, into, cause);
     } finally {
       for (const piece of pieces) piece.memory.put();
     }
+  }
+
+  async #fetch(iova: Iova, piece: Piece, memory: RemoteMemory, into: Uint8Array, cause: number): Promise<void> {
+    const dma = this.#dma;
+    let landed: boolean | null = null;
+    const lands = (): boolean => {
+      landed = !dma.asleep() && this.#live(piece, Access.READ);
+      return landed;
+    };
+    for (;;) {
+      try {
+        await memory.read(piece.offset, into, dma.name, lands);
+      } catch (error) {
+        throw this.#failed(iova, piece, 'read', cause, error);
+      }
+      if (landed === true) return;
+      const sleep = dma.awake(iova, 'read', cause);
+      if (sleep !== null) await sleep;
+      if ((sleep === null && landed === false) || !this.#live(piece, Access.READ)) throw this.#gone(iova, piece, 'read', cause);
+      // Memory that does not ask has stored them.
+      if (landed === null) return;
+      // Bytes that arrived in a sleep are read again after it.
+      landed = null;
+    }
+  }
+
+  async #collect(iova: Iova, pieces: readonly Piece[], into: Uint8Array, cause: number): Promise<void> {
+    const dma = this.#dma;
+    const arrived = new Uint8Array(into.length);
+    for (const piece of pieces) {
+      if (piece.memory.kind === 'direct') continue;
+      const sleep = dma.awake(iova, 'read', cause);
+      if (sleep !== null) await sleep;
+      if (!this.#live(piece, Access.READ)) throw this.#gone(iova, piece, 'read', cause);
+      await this.#fetch(iova, piece, piece.memory, arrived.subarray(piece.start, piece.start + piece.size), cause);
+    }
+    const sleep = dma.awake(iova, 'read', cause);
+    if (sleep !== null) await sleep;
+    for (const piece of pieces) if (!this.#live(piece, Access.READ)) throw this.#gone(iova, piece, 'read', cause);
+    for (const piece of pieces)
+      if (piece.memory.kind === 'direct') readDirect(piece.memory, piece.offset, arrived, piece.start, piece.size);
+    into.set(arrived);
   }
 
   /**
@@ -99,7 +130,8 @@ export class RemoteTransfers {
     const pieces = this.#pieces(iova, from.length, 'write', cause);
     try {
       // The caller may reuse its buffer as soon as it has called.
-      const bytes = from.slice();
+      const isTaken = pieces.length === 1 && takesAtOnce(pieces[0]!.memory) && !dma.asleep() && !dma.watched();
+      const bytes = isTaken ? from : from.slice();
       for (const piece of pieces) {
         const sleep = dma.awake(iova, 'write', cause);
         if (sleep !== null) await sleep;
@@ -121,7 +153,8 @@ export class RemoteTransfers {
     // early, and never misses them. A write that failed may have landed, too.
     this.#markWritten(piece);
     try {
-      await memory.write(piece.offset, bytes.subarray(piece.start, piece.start + piece.size), dma.name);
+      const part = piece.size === bytes.length ? bytes : bytes.subarray(piece.start, piece.start + piece.size);
+      await memory.write(piece.offset, part, dma.name);
     } catch (error) {
       throw this.#failed(iova, piece, 'write', cause, error);
     } finally {
@@ -144,7 +177,7 @@ export class RemoteTransfers {
     if (reach !== Reach.OK && reach !== Reach.REMOTE) {
       throw this.#dma.fault(reach === Reach.PERMISSION ? 'permission' : 'not-mapped', iova, direction, cause);
     }
-    const out = new Translation();
+    const out = this.#out;
     const pieces: Piece[] = [];
     let at = pfn;
     let within = byte;
@@ -163,7 +196,7 @@ export class RemoteTransfers {
   /** Whether the gates are open and `piece` still is the mapping at its address. */
   #live(piece: Piece, access: Access): boolean {
     if (this.#dma.closed() !== null || this.#dma.domain() !== piece.domain) return false;
-    const out = new Translation();
+    const out = this.#out;
     return (
       piece.domain.translate(piece.pfn, piece.byte, access, out) === Reach.OK &&
       out.memory === piece.memory &&
@@ -186,4 +219,8 @@ export class RemoteTransfers {
     domain.dirty?.mark(pfn, last);
     this.#dma.wrote(pfn, last);
   }
+}
+
+function takesAtOnce(memory: Piece['memory']): boolean {
+  return memory.kind === 'remote' && memory.takesAtOnce === true;
 }

@@ -55,6 +55,8 @@ export class FrameWriter implements Disposable {
   readonly #cargo: Cargo[] = [];
   #waiting: Disposable | null = null;
   #closed = false;
+  /** Set by the owner while it answers a message here: others put nothing in between. */
+  answering = false;
 
   constructor(stream: ByteStream, options: FrameWriterOptions = {}) {
     this.#stream = stream;

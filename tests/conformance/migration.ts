@@ -253,8 +253,8 @@ class Remote {
     this.bytes = new Uint8Array(size);
   }
 
-  async read(offset: number, into: Uint8Array): Promise<void> {
-    into.set(this.bytes.subarray(offset, offset + into.length));
+  async read(offset: number, into: Uint8Array, _requester?: string, lands = () => true): Promise<void> {
+    if (lands()) into.set(this.bytes.subarray(offset, offset + into.length));
   }
 
   async write(offset: number, from: Uint8Array): Promise<void> {

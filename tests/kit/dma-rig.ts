@@ -119,8 +119,10 @@ export class SlowMemory implements RemoteMemory {
     return this.#waiting.length;
   }
 
-  read(offset: number, into: Uint8Array): Promise<void> {
-    return this.#later(() => into.set(this.bytes.subarray(offset, offset + into.length)));
+  read(offset: number, into: Uint8Array, _requester?: string, lands = () => true): Promise<void> {
+    return this.#later(() => {
+      if (lands()) into.set(this.bytes.subarray(offset, offset + into.length));
+    });
   }
 
   write(offset: number, from: Uint8Array): Promise<void> {

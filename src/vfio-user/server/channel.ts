@@ -156,8 +156,10 @@ export class ServerChannel implements Disposable {
         break;
       }
       if (!reader.next()) break;
+      writer.answering = true;
       if (events.on) events.received(reader, onMessage);
       else onMessage();
+      writer.answering = false;
       if (writer.queued > FLUSH_BYTES) this.#flush();
     }
     if (this.#closed) return true;

@@ -23,7 +23,7 @@ class FakeClient {
   readonly #ours: FrameReader;
   readonly #theirs: FrameReader;
   readonly #stream: MemoryStream;
-  readonly #writer: FrameWriter;
+  readonly writer: FrameWriter;
   readonly #layout: DmaLayout;
   /** Answer with this errno. */
   errno = 0;
@@ -35,11 +35,11 @@ class FakeClient {
     this.memory = new Uint8Array(options.memory ?? 65536);
     const [a, b] = MemoryStream.pair({ capacity: 2 ** 30 });
     this.#stream = b;
-    this.#writer = new FrameWriter(a);
+    this.writer = new FrameWriter(a);
     this.#ours = new FrameReader(a, { maxMessageBytes: 2 ** 21 });
     this.#theirs = new FrameReader(b, { maxMessageBytes: 2 ** 21 });
     this.commands = new DmaCommands({
-      writer: this.#writer,
+      writer: this.writer,
       clock: this.clock,
       maxDataBytes: options.maxDataBytes ?? 4096,
       readBytes: options.readBytes === undefined ? 2 ** 22 : options.readBytes,
@@ -49,11 +49,19 @@ class FakeClient {
     });
   }
 
+  read(address: bigint, into: Uint8Array): Promise<void> {
+    return this.commands.read(Number(address >> 12n), Number(address & 4095n), into);
+  }
+
+  write(address: bigint, from: Uint8Array): Promise<void> {
+    return this.commands.write(Number(address >> 12n), Number(address & 4095n), from);
+  }
+
   /** Everything that can happen by itself. */
   async run(): Promise<void> {
     for (let turns = 0; turns < 500; turns++) {
       this.commands.pump();
-      this.#writer.flush();
+      this.writer.flush();
       const before = this.asked.length;
       this.serve();
       this.take();
@@ -120,7 +128,7 @@ describe.each(layouts)('a client of layout %s', (layout) => {
           let certain = layout === 'spec' || askLayout;
           for (const { write, address, data } of transfers) {
             const buffer = write ? Uint8Array.from(data) : new Uint8Array(data.length);
-            const done = write ? client.commands.write(BigInt(address), buffer) : client.commands.read(BigInt(address), buffer);
+            const done = write ? client.write(BigInt(address), buffer) : client.read(BigInt(address), buffer);
             await client.run();
             await done;
             if (write) expected.set(data, address);
@@ -141,7 +149,7 @@ describe.each(layouts)('a client of layout %s', (layout) => {
     const client = new FakeClient(layout);
     client.memory.set([1, 2, 3, 4, 5, 6, 7, 8]);
     const into = new Uint8Array(8);
-    const done = client.commands.read(0n, into);
+    const done = client.read(0n, into);
     await client.run();
     await done;
     expect([...into]).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
@@ -151,7 +159,7 @@ describe.each(layouts)('a client of layout %s', (layout) => {
   it('a write that comes first is right in the end', async () => {
     const client = new FakeClient(layout, { maxDataBytes: 16 });
     const data = Uint8Array.from({ length: 100 }, (_, i) => i + 1);
-    const done = client.commands.write(64n, data);
+    const done = client.write(64n, data);
     await client.run();
     await done;
     expect(client.memory.slice(64, 164)).toEqual(data);
@@ -163,7 +171,7 @@ describe.each(layouts)('a client of layout %s', (layout) => {
 describe('transfers', () => {
   it('are cut into what the client takes, in order', async () => {
     const client = new FakeClient('spec', { maxDataBytes: 1000 });
-    const done = client.commands.read(8n, new Uint8Array(2500));
+    const done = client.read(8n, new Uint8Array(2500));
     await client.run();
     await done;
     expect(client.asked.map(({ address, count }) => [address, count])).toEqual([
@@ -173,22 +181,69 @@ describe('transfers', () => {
     ]);
   });
 
+  it.each([1000, 100])('of a read store all bytes or none, as the caller says when they are there (%i at a time)', async (maxDataBytes) => {
+    const client = new FakeClient('spec', { maxDataBytes });
+    client.memory.fill(7);
+    for (const answer of [false, true]) {
+      const into = new Uint8Array(1000);
+      const asked: number[] = [];
+      const done = client.commands.read(0, 0, into, () => {
+        asked.push(into[0]!, into[999]!);
+        return answer;
+      });
+      await client.run();
+      await done;
+      expect([asked, into.every((byte) => byte === (answer ? 7 : 0))]).toEqual([[0, 0], true]);
+    }
+  });
+
+  it.each(layouts)('of a write leave the buffer to the caller at once (a client of layout %s)', async (layout) => {
+    const client = new FakeClient(layout, { maxDataBytes: 100 });
+    // The first write finds out the layout; the last is of many messages, and waits for its turn.
+    for (const [address, size] of [
+      [0, 50],
+      [100, 50],
+      [200, 10_000],
+    ] as const) {
+      const from = new Uint8Array(size).fill(9);
+      const done = client.write(BigInt(address), from);
+      from.fill(1);
+      await client.run();
+      await done;
+      expect(client.memory.subarray(address, address + size)).toEqual(new Uint8Array(size).fill(9));
+    }
+  });
+
+  it('of one message are in the writer at once, unless a message is being answered there', async () => {
+    const client = new FakeClient('spec');
+    const writer = client.writer;
+    const done = [client.read(0n, new Uint8Array(8))];
+    expect(writer.queued).toBe(32);
+    writer.answering = true;
+    done.push(client.read(0n, new Uint8Array(8)));
+    expect(writer.queued).toBe(32);
+    writer.answering = false;
+    await client.run();
+    await Promise.all(done);
+    expect(client.asked.length).toBe(2);
+  });
+
   it('of no bytes are done at once, without a message', async () => {
     const client = new FakeClient('spec');
-    await client.commands.read(0n, new Uint8Array(0));
+    await client.read(0n, new Uint8Array(0));
     await client.run();
     expect(client.asked).toEqual([]);
   });
 
   it('past the last address are refused', async () => {
     const client = new FakeClient('spec');
-    await expect(client.commands.write(2n ** 64n - 1n, new Uint8Array(2))).rejects.toMatchObject({ code: 'EOVERFLOW' });
+    await expect(client.write(2n ** 64n - 1n, new Uint8Array(2))).rejects.toMatchObject({ code: 'EOVERFLOW' });
   });
 
   it('a window of them is in flight, the rest waits', async () => {
     const client = new FakeClient('spec', { maxDataBytes: 1 });
     client.hold = [];
-    const done = client.commands.read(0n, new Uint8Array(1000));
+    const done = client.read(0n, new Uint8Array(1000));
     await client.run();
     expect([client.commands.underWay, client.asked.length]).toEqual([64, 64]);
     for (let turns = 0; turns < 40; turns++) {
@@ -205,11 +260,11 @@ describe('transfers', () => {
   it('an errno of the client fails the transfer it belongs to, and no other', async () => {
     const client = new FakeClient('spec', { maxDataBytes: 4 });
     client.errno = 14;
-    const bad = expect(client.commands.read(0n, new Uint8Array(100))).rejects.toMatchObject({ code: 'EFAULT' });
+    const bad = expect(client.read(0n, new Uint8Array(100))).rejects.toMatchObject({ code: 'EFAULT' });
     await client.run();
     await bad;
     client.errno = 0;
-    const good = client.commands.read(0n, new Uint8Array(100));
+    const good = client.read(0n, new Uint8Array(100));
     await client.run();
     await good;
   });
@@ -217,18 +272,18 @@ describe('transfers', () => {
   it('fail when the client is gone, those that come later too', async () => {
     const client = new FakeClient('spec');
     client.hold = [];
-    const first = expect(client.commands.read(0n, new Uint8Array(4))).rejects.toMatchObject({ code: 'ENODEV' });
+    const first = expect(client.read(0n, new Uint8Array(4))).rejects.toMatchObject({ code: 'ENODEV' });
     await client.run();
     client.commands.fail(new VfioError('ENODEV', 'gone'));
     await first;
-    await expect(client.commands.write(0n, new Uint8Array(4))).rejects.toMatchObject({ code: 'ENODEV' });
+    await expect(client.write(0n, new Uint8Array(4))).rejects.toMatchObject({ code: 'ENODEV' });
   });
 
   it('time out one by one; ids of late replies are not used again, and too many of them are reported', async () => {
     const client = new FakeClient('spec', { maxDataBytes: 1 });
     client.hold = [];
     for (let round = 0; round < 5; round++) {
-      const done = expect(client.commands.read(0n, new Uint8Array(64))).rejects.toMatchObject({ code: 'ETIMEDOUT' });
+      const done = expect(client.read(0n, new Uint8Array(64))).rejects.toMatchObject({ code: 'ETIMEDOUT' });
       await client.run();
       client.clock.advance(1000);
       expect(client.commands.expire(client.clock.nowNs() - 1)).toBe(round < 4);
@@ -240,7 +295,7 @@ describe('transfers', () => {
   it('a client that does not even say which layout it has', async () => {
     const client = new FakeClient('qemu', { askLayout: true });
     client.hold = [];
-    const done = expect(client.commands.read(0n, new Uint8Array(4))).rejects.toMatchObject({ code: 'ETIMEDOUT' });
+    const done = expect(client.read(0n, new Uint8Array(4))).rejects.toMatchObject({ code: 'ETIMEDOUT' });
     await client.run();
     expect(client.commands.underWay).toBe(1);
     client.clock.advance(1000);
@@ -274,7 +329,7 @@ describe('a client that does not say how much it can have in flight', () => {
       const client = careful();
       for (let i = 0; i < client.memory.length; i++) client.memory[i] = (i * 7) >>> 3;
       const buffers = Array.from({ length: size > 65536 ? 3 : 150 }, () => new Uint8Array(size));
-      const done = Promise.all(buffers.map((buffer) => client.commands.read(0n, buffer)));
+      const done = Promise.all(buffers.map((buffer) => client.read(0n, buffer)));
       let most = 0;
       await rounds(client, (asked) => {
         most = Math.max(
@@ -290,7 +345,7 @@ describe('a client that does not say how much it can have in flight', () => {
 
   it('one that says so is asked for as much as it says', async () => {
     const client = careful({ readBytes: 2 ** 20 });
-    const done = Promise.all([1, 2, 3].map(() => client.commands.read(0n, new Uint8Array(2 ** 20))));
+    const done = Promise.all([1, 2, 3].map(() => client.read(0n, new Uint8Array(2 ** 20))));
     const sums: number[] = [];
     await rounds(client, (asked) => sums.push(asked.reduce((sum, { count }) => sum + count, 0)));
     await done;
@@ -300,8 +355,8 @@ describe('a client that does not say how much it can have in flight', () => {
   it('a short read does not wait for the end of a long one', async () => {
     const client = careful();
     const ended: string[] = [];
-    const long = client.commands.read(0n, new Uint8Array(2 ** 22)).then(() => ended.push('long'));
-    const short = client.commands.read(0x1000n, new Uint8Array(64)).then(() => ended.push('short'));
+    const long = client.read(0n, new Uint8Array(2 ** 22)).then(() => ended.push('long'));
+    const short = client.read(0x1000n, new Uint8Array(64)).then(() => ended.push('short'));
     await rounds(client, () => {});
     await Promise.all([long, short]);
     expect([ended, client.asked.findIndex(({ count }) => count === 64)]).toEqual([['short', 'long'], 1]);
@@ -311,11 +366,7 @@ describe('a client that does not say how much it can have in flight', () => {
     const client = careful();
     const old = new Uint8Array(300_000);
     const fresh = new Uint8Array(300_000);
-    const done = [
-      client.commands.read(0n, old),
-      client.commands.write(0n, new Uint8Array(300_000).fill(9)),
-      client.commands.read(0n, fresh),
-    ];
+    const done = [client.read(0n, old), client.write(0n, new Uint8Array(300_000).fill(9)), client.read(0n, fresh)];
     await rounds(client, () => {});
     await Promise.all(done);
     expect([old.every((byte) => byte === 0), fresh.every((byte) => byte === 9)]).toEqual([true, true]);

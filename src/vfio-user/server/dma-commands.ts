@@ -8,9 +8,12 @@
  * takes only in part (qemu/hw/vfio-user/proxy.c, vfio_user_send_qio(): nothing is left of a message
  * that went in part). So the server asks a client that does not say how much it can send for little
  * at a time, in small pieces. Reads take turns: a short one does not wait for a long one.
+ *
+ * Longer than 400 lines because transfers, their messages and the replies share one window and one
+ * table of ids.
  */
 import { HEADER_BYTES, Header, HeaderFlags } from '../../abi/vfio-user.ts';
-import { hex, U64_MAX } from '../../base/check.ts';
+import { hex } from '../../base/check.ts';
 import type { Clock } from '../../base/clock.ts';
 import { VfioError } from '../../base/errno.ts';
 import type { FrameWriter } from '../frame-writer.ts';
@@ -19,6 +22,9 @@ import { Command, DmaAccess, putHeader, replyError } from '../messages.ts';
 import { DMA_FIXED_BYTES, type DmaLayout, dataAt, layoutOfReadReply } from './dma-layout.ts';
 import type { CommandEvents, Pending, Transfer } from './dma-transfer.ts';
 
+/** Bytes of a page, and pages of the 64-bit space. */
+const PAGE = 4096;
+const PAGES = 2 ** 52;
 /** The most messages in flight, and the most bytes of data in messages that wait to be sent. */
 const WINDOW = 64;
 const WINDOW_BYTES = 4 * 2 ** 20;
@@ -99,6 +105,11 @@ export class DmaCommands {
     return this.#layout;
   }
 
+  /** Whether transfers wait for room in the window, or in the writer. */
+  get waiting(): boolean {
+    return this.#queue.length > 0;
+  }
+
   /** Replies that are awaited. */
   get underWay(): number {
     return this.#pending.size + (this.#state === 'asked' ? 1 : 0);
@@ -112,26 +123,50 @@ export class DmaCommands {
   }
 
   /**
+   * Read what is at byte `byte` of page `page`.
+   *
+   * @param lands asked once, when all bytes are there: whether they may be stored, at once, in
+   *   `into`. Where it says no, none is, and the promise resolves all the same
    * @throws VfioError (rejects) the client's error; ETIMEDOUT; ENODEV when it is gone; EPROTO for
-   *   an answer that does not fit
+   *   an answer that does not fit; EOVERFLOW past the last 64-bit address
    */
-  read(address: bigint, into: Uint8Array): Promise<void> {
-    return this.#start(false, address, into);
+  read(page: number, byte: number, into: Uint8Array, lands: (() => boolean) | null = null): Promise<void> {
+    return this.#start(false, page, byte, into, lands);
   }
 
-  /** `from` must stay as it is until the promise settles. @throws VfioError (rejects) as `read` */
-  write(address: bigint, from: Uint8Array): Promise<void> {
-    return this.#start(true, address, from);
+  /** `from` may be used again after the call. @throws VfioError (rejects) as `read` */
+  write(page: number, byte: number, from: Uint8Array): Promise<void> {
+    return this.#start(true, page, byte, from, null);
   }
 
-  #start(write: boolean, address: bigint, buffer: Uint8Array): Promise<void> {
+  #start(write: boolean, page: number, byte: number, bytes: Uint8Array, lands: (() => boolean) | null): Promise<void> {
     if (this.#failed !== null) return Promise.reject(this.#failed);
-    if (address < 0n || address + BigInt(buffer.length) > U64_MAX + 1n) {
-      return Promise.reject(new VfioError('EOVERFLOW', `DMA at ${hex(address)} goes past the last 64-bit address`));
+    const size = bytes.length;
+    if (page < 0 || page + Math.ceil((byte + size) / PAGE) > PAGES) {
+      return Promise.reject(new VfioError('EOVERFLOW', `DMA at ${hex(addressOf(page, byte))} goes past the last 64-bit address`));
     }
-    if (buffer.length === 0) return Promise.resolve();
+    if (size === 0) return Promise.resolve();
     return new Promise((resolve, reject) => {
-      this.#queue.push({ write, address, buffer, started: 0, finished: 0, error: null, cause: this.#events.cause, resolve, reject });
+      const buffer = write || size <= this.#maxRead ? bytes : new Uint8Array(size);
+      const transfer: Transfer = {
+        write,
+        page,
+        byte,
+        buffer,
+        size,
+        started: 0,
+        finished: 0,
+        error: null,
+        cause: this.#events.cause,
+        resolve: buffer === bytes ? resolve : () => resolve(store(buffer, bytes, lands)),
+        reject,
+        lands: buffer === bytes ? lands : null,
+      };
+      this.#queue.push(transfer);
+      // At once where one message does, unless a reply comes first.
+      if (this.#queue.length === 1 && this.#pieceOf(transfer) === size && !this.#writer.answering && this.#state !== 'ask') this.pump();
+      // A peer whose layout is not known yet may need the bytes again.
+      if (write && (transfer.started < size || this.#state !== 'known')) transfer.buffer = bytes.slice();
       this.#onQueued();
     });
   }
@@ -149,14 +184,15 @@ export class DmaCommands {
     let at = 0;
     for (; at < this.#queue.length; ) {
       const transfer = this.#queue[at]!;
-      if (transfer.error === null && transfer.started < transfer.buffer.length) {
+      if (transfer.error === null && transfer.started < transfer.size) {
         if (!this.#mayStart(transfer)) break;
         this.#send(transfer);
       }
-      if (transfer.error !== null || transfer.started === transfer.buffer.length) at++;
+      if (transfer.error !== null || transfer.started === transfer.size) at++;
       else if (!transfer.write) this.#takeTurns(at);
     }
-    if (at > 0) this.#queue = this.#queue.slice(at);
+    if (at === this.#queue.length) this.#queue.length = 0;
+    else if (at > 0) this.#queue = this.#queue.slice(at);
   }
 
   /**
@@ -178,8 +214,8 @@ export class DmaCommands {
     return this.#pendingReadBytes + next <= this.#readWindow || this.#pendingReadBytes === 0;
   }
 
-  #pieceOf({ write, buffer, started }: Transfer): number {
-    return Math.min(write ? this.#maxData : this.#maxRead, buffer.length - started);
+  #pieceOf({ write, size, started }: Transfer): number {
+    return Math.min(write ? this.#maxData : this.#maxRead, size - started);
   }
 
   #freeId(): number {
@@ -189,24 +225,29 @@ export class DmaCommands {
   }
 
   #send(transfer: Transfer): void {
-    const { write, address, buffer, started } = transfer;
+    const { write, page, buffer, started } = transfer;
     const layout = this.#layout;
     const count = this.#pieceOf(transfer);
     const id = this.#freeId();
     const size = DMA_FIXED_BYTES + (write ? count : 0);
+    const from = transfer.byte + started;
+    const pages = Math.floor(from / PAGE);
+    const low = lowOf(page + pages, from - pages * PAGE);
+    const high = highOf(page + pages);
     const at = this.#writer.begin(size);
     const { view, bytes } = this.#writer;
     putHeader(view, at, id, write ? Command.DMA_WRITE : Command.DMA_READ, size, HeaderFlags.COMMAND);
-    DmaAccess.address.set(view, at + HEADER_BYTES, address + BigInt(started));
+    view.setUint32(at + HEADER_BYTES, low, true);
+    view.setUint32(at + HEADER_BYTES + 4, high, true);
     view.setUint32(at + HEADER_BYTES + 8, count, true);
     view.setUint32(at + HEADER_BYTES + 12, 0, true);
     if (write) {
       const data = at + dataAt(layout);
-      bytes.set(buffer.subarray(started, started + count), data);
+      bytes.set(count === buffer.length ? buffer : buffer.subarray(started, started + count), data);
       if (layout === 'qemu') view.setUint32(data + count, 0, true);
     }
     const event = this.#commit(size, transfer.cause);
-    this.#pending.set(id, { transfer, start: started, count, layout, sentNs: this.#clock.nowNs(), event });
+    this.#pending.set(id, { transfer, start: started, count, low, high, layout, sentNs: this.#clock.nowNs(), event });
     this.#account(transfer, count, 1);
     transfer.started += count;
   }
@@ -244,9 +285,10 @@ export class DmaCommands {
     const at = this.#writer.begin(DMA_FIXED_BYTES);
     const { view } = this.#writer;
     putHeader(view, at, this.#askId, Command.DMA_WRITE, DMA_FIXED_BYTES, HeaderFlags.COMMAND);
-    DmaAccess.address.set(view, at + HEADER_BYTES, this.#queue[0]!.address);
+    const { page, byte, cause } = this.#queue[0]!;
+    DmaAccess.address.set(view, at + HEADER_BYTES, addressOf(page, byte));
     DmaAccess.count.set(view, at + HEADER_BYTES, 0n);
-    this.#commit(DMA_FIXED_BYTES, this.#queue[0]!.cause);
+    this.#commit(DMA_FIXED_BYTES, cause);
   }
 
   /**
@@ -307,14 +349,17 @@ export class DmaCommands {
     if (transfer.error !== null) return;
     this.#queue.unshift({
       write: true,
-      address: transfer.address + BigInt(start),
+      page: transfer.page,
+      byte: transfer.byte + start,
       buffer: transfer.buffer.subarray(start, start + count),
+      size: count,
       started: 0,
       finished: 0,
       error: null,
       cause: transfer.cause,
       resolve: () => this.#finish(transfer, count),
       reject: (error) => this.#fail(transfer, error),
+      lands: null,
     });
   }
 
@@ -333,25 +378,28 @@ export class DmaCommands {
       }
     }
     if (!this.#checkEcho(pending, reader)) return;
-    if (transfer.error === null) {
+    if (transfer.error === null && (transfer.lands === null || transfer.lands())) {
       const data = at + dataAt(this.#layout);
       transfer.buffer.set(bytes.subarray(data, data + count), start);
     }
     this.#finish(transfer, count);
   }
 
-  #checkEcho({ transfer, start, count }: Pending, { view, start: at, size }: FrameReader): boolean {
-    const address = transfer.address + BigInt(start);
-    const echoed = size >= DMA_FIXED_BYTES && view.getUint32(at + HEADER_BYTES + 8, true) === count;
-    const upper = size >= DMA_FIXED_BYTES && this.#layout === 'spec' ? view.getUint32(at + HEADER_BYTES + 12, true) : 0;
-    if (echoed && upper === 0 && DmaAccess.address.get(view, at + HEADER_BYTES) === address) return true;
+  #checkEcho({ transfer, count, low, high }: Pending, { view, start, size }: FrameReader): boolean {
+    if (size >= DMA_FIXED_BYTES) {
+      const at = start + HEADER_BYTES;
+      const upper = this.#layout === 'spec' ? view.getUint32(at + 12, true) : 0;
+      const isSame = view.getUint32(at, true) === low && view.getUint32(at + 4, true) === high;
+      if (isSame && view.getUint32(at + 8, true) === count && upper === 0) return true;
+    }
+    const address = (BigInt(high) << 32n) | BigInt(low);
     this.#fail(transfer, new VfioError('EPROTO', `DMA at ${hex(address)}: the reply is for another address or count`));
     return false;
   }
 
   #finish(transfer: Transfer, count: number): void {
     transfer.finished += count;
-    if (transfer.error === null && transfer.finished === transfer.buffer.length) transfer.resolve();
+    if (transfer.error === null && transfer.finished === transfer.size) transfer.resolve();
   }
 
   /** Replies to what is in flight may still come; they are ignored. */
@@ -394,6 +442,16 @@ export class DmaCommands {
     for (const transfer of this.#queue.splice(0)) this.#fail(transfer, error);
   }
 }
+
+/** A read of several messages is complete. */
+function store(collected: Uint8Array, into: Uint8Array, lands: (() => boolean) | null): void {
+  if (lands === null || lands()) into.set(collected);
+}
+
+const addressOf = (page: number, byte: number): bigint => (BigInt(page) << 12n) + BigInt(byte);
+/** The halves of an address of 64 bits; `byte` is less than a page. */
+const lowOf = (page: number, byte: number): number => (page % 2 ** 20) * PAGE + byte;
+const highOf = (page: number): number => Math.floor(page / 2 ** 20);
 
 function silent(): VfioError {
   return new VfioError('ETIMEDOUT', 'the client did not answer a DMA in time');

@@ -9,29 +9,34 @@ import type { RemoteMemory } from '../../abi/memory.ts';
 import { Counted } from '../../base/counted.ts';
 import type { DmaCommands } from './dma-commands.ts';
 
+const PAGE = 4096;
+const PAGE_BITS = 12n;
 const SPAN_BITS = 52n;
 const SPAN = 1n << SPAN_BITS;
 
 class ClientMemory extends Counted implements RemoteMemory {
   readonly kind = 'remote';
+  readonly takesAtOnce = true;
   readonly size: number;
-  readonly #base: bigint;
+  readonly #firstPage: number;
   readonly #commands: DmaCommands;
 
-  /** @param base  I/O address of byte 0 */
+  /** @param base  I/O address of byte 0, which begins a page */
   constructor(commands: DmaCommands, base: bigint, size: number) {
     super('the memory');
     this.#commands = commands;
-    this.#base = base;
+    this.#firstPage = Number(base >> PAGE_BITS);
     this.size = size;
   }
 
-  read(offset: number, into: Uint8Array): Promise<void> {
-    return this.#commands.read(this.#base + BigInt(offset), into);
+  read(offset: number, into: Uint8Array, _requester?: string, lands: (() => boolean) | null = null): Promise<void> {
+    const pages = Math.floor(offset / PAGE);
+    return this.#commands.read(this.#firstPage + pages, offset - pages * PAGE, into, lands);
   }
 
   write(offset: number, from: Uint8Array): Promise<void> {
-    return this.#commands.write(this.#base + BigInt(offset), from);
+    const pages = Math.floor(offset / PAGE);
+    return this.#commands.write(this.#firstPage + pages, offset - pages * PAGE, from);
   }
 }
 
