@@ -31,6 +31,8 @@ struct state {
   int file_slots;
   struct signaller *signaller; /* see signal.c */
   struct spin spin; /* of waits in poll and pollEither */
+  uint8_t *owned; /* by descriptor, see owned.c */
+  int owned_slots;
 };
 
 static inline struct state *state_of(napi_env env) {
@@ -98,9 +100,15 @@ int spin_poll(struct spin *spin, struct pollfd *fds, int count, int timeout_ms);
 /* signal.c */
 void signaller_free(struct state *state);
 
+/* owned.c */
+void owned_forget(napi_env env, int fd);
+void owned_close(struct state *state);
+
 /* foreign.c: close a peer's descriptor, without waiting for the peer */
 void close_foreign(int fd);
 
+napi_value vt_own(napi_env env, napi_callback_info info);
+napi_value vt_disown(napi_env env, napi_callback_info info);
 napi_value vt_close_foreign(napi_env env, napi_callback_info info);
 napi_value vt_cannot_wait(napi_env env, napi_callback_info info);
 napi_value vt_closing(napi_env env, napi_callback_info info);

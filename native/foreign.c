@@ -117,6 +117,7 @@ void close_foreign(int fd) {
 napi_value vt_close_foreign(napi_env env, napi_callback_info info) {
   ARGS(1);
   I32(0, fd);
+  owned_forget(env, fd);
   close_foreign(fd);
   return number(env, 0);
 }

@@ -208,6 +208,7 @@ static void descriptors_of(struct msghdr *message, int32_t *fds) {
 napi_value vt_close_socket(napi_env env, napi_callback_info info) {
   ARGS(1);
   I32(0, fd);
+  owned_forget(env, fd);
   if (shutdown(fd, SHUT_RDWR) == 0) {
     for (;;) {
       static char bytes[65536];

@@ -27,6 +27,7 @@ __attribute__((used)) static const char made_of[] = VFIO_TS_SOURCES;
 static napi_value vt_close(napi_env env, napi_callback_info info) {
   ARGS(1);
   I32(0, fd);
+  owned_forget(env, fd);
   return answer(env, close(fd));
 }
 
@@ -110,6 +111,8 @@ static const struct {
   napi_callback function;
 } functions[] = {
     {"close", vt_close},
+    {"own", vt_own},
+    {"disown", vt_disown},
     {"closeForeign", vt_close_foreign},
     {"cannotWait", vt_cannot_wait},
     {"closing", vt_closing},
@@ -166,6 +169,7 @@ static void state_free(napi_env env, void *data, void *hint) {
   files_free(state); /* The first step: threads may be writing into memory that is mapped here. */
   signaller_free(state);
   while (state->mappings != NULL) mapping_free(state->mappings);
+  owned_close(state);
   free(state->watchers);
   free(state);
 }

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { DeviceFlags, RegionIndex } from '../src/abi/vfio.ts';
-import { socketPathOf } from '../src/api/serve.ts';
+import { socketPathOf } from '../src/api/socket-path.ts';
 import { main } from '../src/cli/main.ts';
 import { EventFd } from '../src/sys/eventfd.ts';
 import { UnixSocket } from '../src/sys/unix-socket.ts';

@@ -23,12 +23,13 @@ const doors = readdirSync(join(root, 'src/doors')).map((file) => [basename(file,
 
 /**
  * Files of dist/ that something outside names: the doors of package.json, the command, the maker
- * of its man pages, and the drivers that the demo starts as processes.
+ * of its man pages, the code of threads, and the drivers that the demo starts as processes.
  */
 const entryPoints = {
   ...Object.fromEntries(doors),
   cli: 'src/cli/main.ts',
   'man-pages': 'src/cli/man-pages.ts',
+  thread: 'src/api/threads/thread-entry.ts',
   'demo/disk-worker': 'src/cli/demo/disk-worker.ts',
   'demo/edu-worker': 'src/cli/demo/edu-worker.ts',
   'demo/moving-worker': 'src/cli/demo/moving-worker.ts',

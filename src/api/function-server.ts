@@ -19,6 +19,7 @@ import type { ServerLimits } from '../vfio-user/limits.ts';
 import type { MovedDevice } from '../vfio-user/server/moved-device.ts';
 import { VfioUserServer } from '../vfio-user/server.ts';
 import type { Session } from '../vfio-user/session.ts';
+import { type AdminDesk, MachineDesk } from './admin/desk.ts';
 import { serveAdmin } from './admin/door.ts';
 import { modelOf } from './admin/model.ts';
 import type { GroupUse } from './group-use.ts';
@@ -39,8 +40,11 @@ export interface FunctionServerOptions {
   readonly clock?: Clock;
   readonly limits?: Partial<ServerLimits>;
   readonly keepAlive?: boolean;
-  /** The machine stays from one client to the next. Default: each client gets a new machine. */
-  readonly stays?: boolean;
+  /**
+   * Where requests of administrators go, for a machine that stays from one client to the next.
+   * Default: each client gets a new machine, which carries them out itself.
+   */
+  readonly desk?: AdminDesk;
 }
 
 export class FunctionServer implements Disposable {
@@ -69,6 +73,8 @@ export class FunctionServer implements Disposable {
         ...(keepAlive === undefined ? {} : { keepAlive }),
       }),
     );
+    const own = new MachineDesk({ machine: () => machines.current, stays: false, model: modelOf, events: this.#events });
+    const { desk = own } = options;
     this.#moves = undo.use(
       new Moves({
         name,
@@ -81,8 +87,7 @@ export class FunctionServer implements Disposable {
             throw new VfioError('EBUSY', `${name} has ${vfs} virtual functions, which would stay behind`, { fix: 'Disable them first.' });
           this.#use()?.checkAlone();
         },
-        administer: (link, request) =>
-          serveAdmin(link, request, { machine: machines.current, own: bdf, stays: options.stays ?? false, model: modelOf }, this.#events),
+        administer: (link, request) => serveAdmin(link, request, desk, bdf),
         open: () => this.#openForNobody(),
         domainOf: (device) => (device as OpenedDevice).container.domains[0]!,
       }),

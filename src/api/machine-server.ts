@@ -4,8 +4,7 @@
  * token that the driver of a physical function sets holds for the users of its virtual functions.
  */
 
-import { existsSync, mkdirSync, rmdirSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { Cleanup } from '../base/cleanup.ts';
 import type { Clock } from '../base/clock.ts';
 import { VfioError } from '../base/errno.ts';
@@ -14,21 +13,20 @@ import type { Logger } from '../base/log.ts';
 import type { Machine } from '../engine/machine/machine.ts';
 import type { EventSource } from '../events/source.ts';
 import { type EventStream, streamOf } from '../events/stream.ts';
-import { fromNode } from '../sys/system-error.ts';
 import { UnixListener } from '../sys/unix-listener.ts';
 import { UnixSocket } from '../sys/unix-socket.ts';
 import type { ServerLimits } from '../vfio-user/limits.ts';
 import type { AdminAnswer, AdminArguments } from './admin/commands.ts';
+import { type AdminDesk, MachineDesk } from './admin/desk.ts';
 import { askAdmin } from './admin/door.ts';
-import { MachineDoor } from './admin/machine-door.ts';
 import { modelOf } from './admin/model.ts';
 import { FunctionServer, openDoor } from './function-server.ts';
+import { MachineDirectory } from './machine-directory.ts';
 import type { MachineDocument } from './machine-document.ts';
 import { machinePathOf, managePathOf } from './migrate/door.ts';
 import { Kind } from './migrate/frames.ts';
 import { Link } from './migrate/link.ts';
 import { PeerProcesses } from './peer-processes.ts';
-import { makeSocketDirectory } from './serve.ts';
 import { shellQuoted } from './shell-quoted.ts';
 import { stderrLogger } from './simulation.ts';
 
@@ -60,6 +58,14 @@ export interface MachineServerOptions {
   readonly manage?: boolean;
 }
 
+/** A machine that several threads serve, as each of them sees it. */
+export interface WholeMachine {
+  /** Where requests of administrators go. */
+  readonly desk: AdminDesk;
+  /** The users of all threads. */
+  readonly processes: PeerProcesses;
+}
+
 /** A machine whose functions stand behind sockets, and the conversation that administers it. */
 export class MachineServer implements Disposable {
   readonly #machine: Machine;
@@ -69,31 +75,32 @@ export class MachineServer implements Disposable {
   readonly #stream: EventStream;
   /** The door's events, which belong to no single function. */
   readonly #source: EventSource;
+  /** Where requests of administrators go. */
+  readonly #desk: AdminDesk;
   readonly #served = new Map<string, Disposable>();
   readonly #events: Disposable;
-  /** Clients read the status of the machine through this door. */
-  readonly #door: Disposable | null;
-  /** True when the constructor made the directory. Dispose then removes it, if it is empty. */
-  readonly #madeDirectory: boolean;
+  /** Null: another thread has it. */
+  readonly #own: MachineDirectory | null;
   #disposed = false;
 
   /**
    * Listen in `directory`. The constructor makes the directory when the directory above exists. The
    * machine stays the caller's.
    *
+   * @param whole when other threads serve the rest of the machine, and `machine` is a part of it
    * @throws VfioError EADDRINUSE when a process listens at one of the sockets; ENOENT without the
    *   directory above; EINVAL, EACCES, EROFS
    */
-  constructor(machine: Machine, directory: string, options: MachineServerOptions = {}) {
+  constructor(machine: Machine, directory: string, options: MachineServerOptions = {}, whole: WholeMachine | null = null) {
     this.#machine = machine;
     this.#directory = directory;
     this.#options = options;
-    this.#processes = new PeerProcesses(options.memlockLimit);
+    this.#processes = whole?.processes ?? new PeerProcesses(options.memlockLimit);
     const { clock, log = stderrLogger } = options;
     this.#stream = streamOf(options.events, { log, ...(clock === undefined ? {} : { clock }) });
     this.#source = this.#stream.source('machine');
-    makeSocketDirectory(dirname(directory));
-    this.#madeDirectory = madeDirectory(directory);
+    this.#desk = whole?.desk ?? new MachineDesk({ machine: () => machine, stays: true, model: modelOf, events: this.#source });
+    this.#own = whole === null ? new MachineDirectory(directory) : null;
     using undo = new Cleanup();
     undo.defer(() => this[Symbol.dispose]());
     this.#events = machine.on(({ kind, bdf }) => {
@@ -101,27 +108,9 @@ export class MachineServer implements Disposable {
       else if (kind === 'unbind' || kind === 'remove') this.#stop(bdf);
     });
     for (const fn of machine.functions.values()) this.#serve(fn.bdf);
-    this.#door = options.manage === false ? null : this.#openDoor();
+    const { manage = true, keepAlive = true } = options;
+    if (manage) this.#own?.openDoor({ desk: this.#desk, events: this.#source, clock: clock ?? this.#stream.clock, keepAlive });
     undo.move();
-  }
-
-  /** Null when another machine that is served in the same directory came first. */
-  #openDoor(): Disposable | null {
-    const { keepAlive = true, clock = this.#stream.clock } = this.#options;
-    const events = this.#source;
-    using undo = new Cleanup();
-    const door = undo.use(new MachineDoor({ machine: this.#machine, model: modelOf, events, clock }));
-    try {
-      const listener = openDoor(machinePathOf(this.#directory), (socket) => void door.serve(socket), keepAlive);
-      if (listener === null) return null;
-      undo.use(listener);
-      return undo.move();
-    } catch (error) {
-      if (!(error instanceof VfioError) || error.code !== 'EADDRINUSE') throw error;
-      const text = `another machine is served in ${this.#directory}, and vfio show ${this.#directory} shows that one`;
-      events.note('info', 'door', text);
-      return null;
-    }
   }
 
   /** The line that `console.log` prints of it. */
@@ -150,7 +139,7 @@ export class MachineServer implements Disposable {
         bdf,
         machines: { current: this.#machine, next: () => this.#machine },
         processes: this.#processes,
-        stays: true,
+        desk: this.#desk,
         events: this.#stream,
         keepAlive,
         ...(clock === undefined ? {} : { clock }),
@@ -174,35 +163,9 @@ export class MachineServer implements Disposable {
     if (this.#disposed) return;
     this.#disposed = true;
     this.#events?.[Symbol.dispose]();
-    this.#door?.[Symbol.dispose]();
     for (const bdf of this.functions) this.#stop(bdf);
     (this.#options.events === undefined ? this.#stream : this.#source)[Symbol.dispose]();
-    if (!this.#madeDirectory) return;
-    try {
-      rmdirSync(this.#directory);
-    } catch {
-      // The directory holds other files by now: a record, a token.
-    }
-  }
-}
-
-/**
- * Make `path` when it is missing.
- *
- * @returns whether the directory was made
- */
-function madeDirectory(path: string): boolean {
-  if (existsSync(path)) return false;
-  try {
-    mkdirSync(path, { mode: 0o700 });
-    return true;
-  } catch (cause) {
-    const above = dirname(path);
-    if (!existsSync(above))
-      throw fromNode(cause, `the directory ${path} cannot be made in ${above}`, { fix: `Make it first: mkdir -p ${above}` });
-    throw fromNode(cause, `the directory ${path} cannot be made`, {
-      fix: 'Give --socket-path DIRECTORY, in a directory that exists.',
-    });
+    this.#own?.[Symbol.dispose]();
   }
 }
 

@@ -39,7 +39,11 @@ export function loadMachine(file: string, options: Partial<MachineOptions> = {})
  * @throws VfioError (rejects) as `loadMachine`, and errors of loading a file
  */
 export async function importMachine(file: string, options: Partial<MachineOptions> = {}): Promise<Machine> {
-  const spec = readMachineFile(file);
+  return await importMachineOf(file, readMachineFile(file), options);
+}
+
+/** As `importMachine`, of a declaration that was read from `file`. */
+export async function importMachineOf(file: string, spec: MachineSpec, options: Partial<MachineOptions> = {}): Promise<Machine> {
   const models: Record<string, ModelFactory> = {};
   for (const code of modelFilesOf(spec)) {
     const path = resolve(dirname(file), code);

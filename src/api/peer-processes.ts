@@ -3,14 +3,19 @@
  * have of the peer, and the groups that each process uses.
  */
 import { VfioError } from '../base/errno.ts';
-import { DEFAULT_MEMLOCK, Process, type ProcessOptions } from '../engine/dma/process.ts';
+import { DEFAULT_MEMLOCK, type LockedAccount, Process, type ProcessOptions } from '../engine/dma/process.ts';
 import type { PeerCredentials } from '../sys/byte-stream.ts';
 import { type PeerProcess, processOf } from '../sys/peer-process.ts';
 import { readProcess } from '../sys/process-identity.ts';
 import { GroupUses } from './group-use.ts';
 
+/** The account of the process with that key, over all threads of a server. */
+export type AccountOf = (key: string, lockedBefore: number) => LockedAccount & Disposable;
+
 interface Held {
   readonly process: Process;
+  /** Released after the process. Null: the process has an account of its own. */
+  readonly account: Disposable | null;
   holders: number;
 }
 
@@ -30,10 +35,15 @@ export class PeerProcesses {
    */
   readonly #held = new Map<string, Held>();
   readonly #memlockLimit: number | undefined;
+  readonly #accountOf: AccountOf | null;
 
-  /** @param memlockLimit bytes that every client may lock, in place of the client's own limit */
-  constructor(memlockLimit?: number) {
+  /**
+   * @param memlockLimit bytes that every client may lock, in place of the client's own limit
+   * @param accountOf for servers in several threads. Default: accounts are this object's own
+   */
+  constructor(memlockLimit?: number, accountOf: AccountOf | null = null) {
     this.#memlockLimit = memlockLimit;
+    this.#accountOf = accountOf;
   }
 
   /**
@@ -45,7 +55,7 @@ export class PeerProcesses {
     const key = keyOf(peer, known);
     let held = key === null ? undefined : this.#held.get(key);
     if (held === undefined) {
-      held = { process: this.#make(peer, known), holders: 0 };
+      held = { ...this.#make(peer, known, key), holders: 0 };
       if (key !== null) this.#held.set(key, held);
     }
     const mine = held;
@@ -58,6 +68,7 @@ export class PeerProcesses {
         released = true;
         if (--mine.holders > 0) return;
         if (key !== null && this.#held.get(key) === mine) this.#held.delete(key);
+        using _account = mine.account;
         mine.process.exit();
       },
     };
@@ -72,9 +83,11 @@ export class PeerProcesses {
     return key === null ? null : (this.#held.get(key)?.process ?? null);
   }
 
-  #make(peer: PeerCredentials | null, known: PeerProcess | null): Process {
+  #make(peer: PeerCredentials | null, known: PeerProcess | null, key: string | null): Omit<Held, 'holders'> {
     const identity = identify(peer, known);
-    return new Process(this.#memlockLimit === undefined ? identity : { ...identity, memlockLimit: this.#memlockLimit });
+    const limited = this.#memlockLimit === undefined ? identity : { ...identity, memlockLimit: this.#memlockLimit };
+    const account = key === null ? null : (this.#accountOf?.(key, identity.lockedBytes ?? 0) ?? null);
+    return { process: new Process(account === null ? limited : { ...limited, account }), account };
   }
 }
 

@@ -5,8 +5,7 @@
  * models.
  */
 
-import { chmodSync, existsSync, mkdirSync } from 'node:fs';
-import { dirname, join, relative } from 'node:path';
+import { dirname } from 'node:path';
 import type { EventFlow, EventKind, EventOf, EventOptions } from '../abi/event.ts';
 import { Cleanup } from '../base/cleanup.ts';
 import type { Clock } from '../base/clock.ts';
@@ -21,7 +20,6 @@ import { type EventStream, streamOf } from '../events/stream.ts';
 import { checkModel } from '../models/kit/device-model.ts';
 import type { DeviceModel } from '../pci/declaration.ts';
 import type { ByteStream } from '../sys/byte-stream.ts';
-import { fromNode } from '../sys/system-error.ts';
 import { UnixListener } from '../sys/unix-listener.ts';
 import type { ServerLimits } from '../vfio-user/limits.ts';
 import type { Session } from '../vfio-user/session.ts';
@@ -29,6 +27,7 @@ import { parseAddress } from './address.ts';
 import { FunctionServer, openDoor } from './function-server.ts';
 import { PeerProcesses } from './peer-processes.ts';
 import { failedTo, loadModel, machineAround, startMachine, stderrLogger } from './simulation.ts';
+import { makeSocketDirectory } from './socket-path.ts';
 
 /**
  * Mappings of one client, in the engine's accounting (dma_entry_limit): twice Linux's number,
@@ -347,34 +346,4 @@ async function modelAt(address: string | DeviceModel): Promise<DeviceModel> {
   const parsed = parseAddress(address);
   if (parsed.kind === 'model' || parsed.kind === 'file') return await loadModel(parsed);
   throw new VfioError('EINVAL', `${String(address)} is not a model`, { fix: "Give 'sim:edu', or 'sim:./my-device.ts' for one in a file." });
-}
-
-/**
- * The default path of the socket of a device called `name`: in the user's own run-time directory.
- *
- * @throws VfioError ENOENT when there is no such directory
- */
-export function socketPathOf(name: string, runtimeDirectory = process.env.XDG_RUNTIME_DIR): string {
-  if (runtimeDirectory === undefined || runtimeDirectory === '') {
-    throw new VfioError('ENOENT', 'the socket has no default path: XDG_RUNTIME_DIR is not set', {
-      fix: 'Give --socket-path PATH.',
-    });
-  }
-  return join(runtimeDirectory, 'vfio-ts', `${name}.sock`);
-}
-
-/**
- * Make the directory of a socket, with mode 0700, if it lies in the user's own run-time directory.
- * Elsewhere a mistyped name would leave directories behind.
- *
- * @throws VfioError EACCES, EROFS and others when the directory cannot be made
- */
-export function makeSocketDirectory(path: string, runtimeDirectory = process.env.XDG_RUNTIME_DIR ?? ''): void {
-  const way = runtimeDirectory === '' ? '..' : relative(runtimeDirectory, path);
-  if (way === '..' || way.startsWith('../') || existsSync(path)) return;
-  try {
-    if (mkdirSync(path, { recursive: true, mode: 0o700 }) !== undefined) chmodSync(path, 0o700);
-  } catch (cause) {
-    throw fromNode(cause, `the directory ${path} cannot be made`, { fix: 'Give another path with --socket-path PATH.' });
-  }
 }

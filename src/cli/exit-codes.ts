@@ -1,7 +1,5 @@
 import { VfioError } from '../base/errno.ts';
-import { textOf } from '../base/foreign.ts';
-import { printableLines } from '../base/printable.ts';
-import { fromNode, isNodeSystemError, SystemError } from '../sys/system-error.ts';
+import { isNodeSystemError, SystemError } from '../sys/system-error.ts';
 
 /** Exit statuses of the command; the table is in README and `vfio --help`. */
 export const Exit = {
@@ -31,13 +29,4 @@ export function exitCodeOf(error: unknown): number {
   // A refusal of the operating system is no rule of VFIO.
   const systems = error instanceof SystemError || isNodeSystemError(error.cause);
   return status === Exit.REFUSED && systems ? Exit.FAILURE : status;
-}
-
-/**
- * An error as a command prints it, by lines. It has a stack only when it is unforeseen: a bug of
- * ours, or of code that a user gave.
- */
-export function failureLines(error: unknown): string[] {
-  const told = fromNode(error);
-  return told instanceof VfioError ? told.explain().split('\n') : printableLines(textOf(error));
 }

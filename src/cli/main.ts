@@ -1,7 +1,8 @@
 /** `vfio`: runs one command line. The table of commands is in commands.ts. */
 import { CommanderError } from 'commander';
+import { failureLines } from '../api/failure-lines.ts';
 import { orNever } from '../api/unsettled.ts';
-import { Exit, exitCodeOf, failureLines } from './exit-codes.ts';
+import { Exit, exitCodeOf } from './exit-codes.ts';
 import { makeProgram } from './program.ts';
 import { processTerminal, type Terminal } from './terminal.ts';
 

@@ -289,18 +289,27 @@ it('a loop that waits ends with the stream', async () => {
   expect(await loop).toBe('the end');
 });
 
-it('numbered sources have the lowest number that is free', () => {
+it('containers have the lowest number that is free', () => {
   const { stream } = make();
-  const first = stream.numbered('container');
-  const names = [first.name, stream.numbered('container').name, stream.numbered('disk').name];
+  const first = stream.container();
+  const names = [first.name, stream.container().name];
   first[Symbol.dispose]();
-  expect([...names, stream.numbered('container').name, stream.numbered('container').name]).toEqual([
+  expect([...names, stream.container().name, stream.container().name]).toEqual([
     'container 0',
     'container 1',
-    'disk 0',
     'container 0',
     'container 2',
   ]);
+});
+
+it('an event of another stream keeps its times and its device, and gets a number and a cause here', () => {
+  const { stream, source } = make();
+  using reader = stream.read({ data: true });
+  const before = source.emit('reset', { by: 'open' });
+  const data = new Uint8Array([1, 2]);
+  const other = { op: 'read', iova: 4096n, size: 2, way: 'direct', data } as const;
+  stream.relay({ kind: 'dma', seq: 77, timeNs: 5, hostNs: 6, device: '0000:09:00.0', cause: 76, ...other }, before);
+  expect(reader.take()[1]).toEqual({ kind: 'dma', seq: before + 1, timeNs: 5, hostNs: 6, device: '0000:09:00.0', cause: before, ...other });
 });
 
 it('what runs during an event has it as its cause, also when it throws', () => {

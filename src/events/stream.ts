@@ -3,12 +3,13 @@
  * what happens. Without a reader a part looks at one flag; the kinds that have a line in the log
  * are counted and logged all the same.
  */
-import type { EventDetails, EventKind, EventOf, EventOptions } from '../abi/event.ts';
+import type { EventDetails, EventKind, EventOf, EventOptions, VfioEvent } from '../abi/event.ts';
 import { acrossCopies } from '../base/across-copies.ts';
 import { type Clock, SystemClock } from '../base/clock.ts';
 import { made } from '../base/declared.ts';
 import { callForeign, surface } from '../base/foreign.ts';
 import { type Logger, silentLogger } from '../base/log.ts';
+import { LowestFree, type Numbers } from '../base/numbers.ts';
 import { EventReader } from './reader.ts';
 import { ReportLog } from './report-log.ts';
 import { EventRing, RING_RECORDS } from './ring.ts';
@@ -27,6 +28,8 @@ export interface EventStreamOptions {
   readonly log?: Logger;
   /** The clock by which lines of the log are limited in rate. Default: `clock`. */
   readonly logClock?: Clock;
+  /** Numbers of containers, for streams that share them. Default: its own. */
+  readonly containers?: Numbers;
 }
 
 const host = new SystemClock();
@@ -46,8 +49,9 @@ export class EventStream implements Disposable {
   readonly #names: string[] = [];
   readonly #numbers = new Map<string, number>();
   readonly #sources = new Set<EventSource>();
-  /** Living sources of `numbered`. */
-  readonly #numbered = new Map<string, EventSource>();
+  /** Of living sources of `numbered`. */
+  readonly #numbered = new Map<EventSource, number>();
+  readonly #containers: Numbers;
   readonly #readers = new Set<EventReader>();
   #ring: EventRing | null = null;
   /** Numbers go on when a later reader gets a new ring. */
@@ -62,10 +66,11 @@ export class EventStream implements Disposable {
   #timeNs = 0;
 
   /** A stream without readers, which takes no memory for events yet. */
-  constructor({ clock = new SystemClock(), log = silentLogger, logClock = clock }: EventStreamOptions = {}) {
+  constructor({ clock = new SystemClock(), log = silentLogger, logClock = clock, containers = new LowestFree() }: EventStreamOptions = {}) {
     this.clock = clock;
     this.#oneClock = clock instanceof SystemClock;
     this.#log = new ReportLog(log, logClock);
+    this.#containers = containers;
   }
 
   /** Where a device emits. Each function, session or driver has a source of its own. */
@@ -77,21 +82,22 @@ export class EventStream implements Disposable {
   }
 
   /**
-   * Where one of several like things emits: `container 0`, `container 1`, with the lowest number
-   * that no living source has.
+   * Where a container emits: `container 0`, `container 1`, with the lowest number that no living
+   * container has.
    */
-  numbered(what: string): EventSource {
-    let number = 0;
-    while (this.#numbered.has(`${what} ${number}`)) number++;
-    const source = this.source(`${what} ${number}`);
-    this.#numbered.set(source.name, source);
+  container(): EventSource {
+    const number = this.#containers.take('container');
+    const source = this.source(`container ${number}`);
+    this.#numbered.set(source, number);
     return source;
   }
 
   /** The device is gone: its source emits no more. */
   forget(source: EventSource): void {
     this.#sources.delete(source);
-    if (this.#numbered.get(source.name) === source) this.#numbered.delete(source.name);
+    const number = this.#numbered.get(source);
+    if (number !== undefined) this.#containers.release(number);
+    this.#numbered.delete(source);
     source.switched(false, false);
   }
 
@@ -196,6 +202,18 @@ export class EventStream implements Disposable {
   /** Of the last `begin`. */
   get timeNs(): number {
     return this.#timeNs;
+  }
+
+  /**
+   * Put in an event of another stream, with the times that it has there. It has no line in the log:
+   * the other stream has written it.
+   *
+   * @param cause its `cause` in this stream
+   * @returns the event's `seq` here; 0 while there is no reader
+   */
+  relay({ kind, seq: _, timeNs, hostNs, device, cause: __, ...details }: VfioEvent, cause: number): number {
+    const ring = this.begin();
+    return ring === null ? 0 : ring.put(timeNs, hostNs, cause, kind, this.#nameOf(device), details);
   }
 
   #press(ring: EventRing): void {

@@ -76,6 +76,13 @@ export const Sys = {
 export interface Addon {
   close(fd: number): number;
   /**
+   * When this thread ends, `fd` is closed, unless `close`, `closeForeign` or `closeSocket` has
+   * closed it.
+   */
+  own(fd: number): number;
+  /** `fd` stays open when this thread ends. */
+  disown(fd: number): number;
+  /**
    * Close a descriptor that a peer has sent: at once where `cannotWait`, else in a closing process,
    * so that this thread does not wait.
    */

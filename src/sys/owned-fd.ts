@@ -1,6 +1,6 @@
 /**
- * A file descriptor with one owner, which closes it once. Descriptor numbers appear nowhere outside
- * this room.
+ * A file descriptor with one owner, which closes it once; when the owner's thread ends first, the
+ * end closes it. Descriptor numbers appear nowhere outside this room.
  */
 import { fstatSync, readlinkSync } from 'node:fs';
 import { checkIndex } from '../base/check.ts';
@@ -22,11 +22,14 @@ export class OwnedFd implements Disposable {
    * @throws VfioError the errno of a negative result
    */
   static own(result: number, what: string): OwnedFd {
-    return new OwnedFd(checked(result, what));
+    const fd = checked(result, what);
+    addon().own(fd);
+    return new OwnedFd(fd);
   }
 
   /** Take over a number that came from a peer: closing it never waits for the peer. */
   static received(number: number): OwnedFd {
+    addon().own(number);
     return new OwnedFd(number, true);
   }
 
@@ -73,6 +76,7 @@ export class OwnedFd implements Disposable {
   disown(): number {
     const { number } = this;
     this.#fd = -1;
+    addon().disown(number);
     return number;
   }
 

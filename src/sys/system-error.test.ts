@@ -2,8 +2,9 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSyn
 import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
 import { afterAll, expect, it } from 'vitest';
+import { failureLines } from '../api/failure-lines.ts';
 import { VfioError } from '../base/errno.ts';
-import { exitCodeOf, failureLines } from '../cli/exit-codes.ts';
+import { exitCodeOf } from '../cli/exit-codes.ts';
 import { fromNode, isNodeSystemError, SystemError, systemError } from './system-error.ts';
 import { UnixListener } from './unix-listener.ts';
 import { fitsSocket, socketAddress, UnixSocket } from './unix-socket.ts';

@@ -23,9 +23,11 @@ export interface AdminContext {
   readonly stays: boolean;
   /** The device that `plug` names. @throws VfioError (rejects) ENOENT, EINVAL */
   readonly model: (device: string) => Promise<DeviceModel>;
-  /** Report progress before the command is done. */
-  readonly progress: (text: string) => Promise<void>;
+  readonly progress: AdminProgress;
 }
+
+/** Reports progress before the command is done. */
+export type AdminProgress = (text: string) => Promise<void>;
 
 /** The result of a command: for people, and for programs. */
 export interface AdminAnswer {
@@ -43,6 +45,8 @@ export interface AdminCommand {
   /** From name to effect. The name of an option that takes a value ends in `=VALUE`. */
   readonly options?: Readonly<Record<string, string>>;
   readonly help: string;
+  /** It changes nothing. */
+  readonly looks?: true;
   readonly run: (context: AdminContext, given: AdminArguments) => AdminAnswer | Promise<AdminAnswer>;
 }
 
@@ -52,11 +56,13 @@ export const adminCommands: Readonly<Record<string, AdminCommand>> = {
   show: {
     positional: [],
     help: 'the machine as it is now',
+    looks: true,
     run: ({ machine }) => ({ lines: [], value: machineDocument(machine) }),
   },
   explain: {
     positional: ['bdf'],
     help: 'whether a user could have a function, and which user or device is in the way',
+    looks: true,
     run: (context, given) => {
       const explanation = context.machine.explain(functionOf(context, given).bdf);
       return { lines: [explanation.summary], value: explanation };
@@ -232,6 +238,18 @@ export const adminCommands: Readonly<Record<string, AdminCommand>> = {
     },
   },
 };
+
+/**
+ * A row, by its name.
+ *
+ * @throws VfioError EINVAL for a name that is not a command's
+ */
+export function adminCommand(name: string): AdminCommand {
+  if (Object.hasOwn(adminCommands, name)) return adminCommands[name]!;
+  throw new VfioError('EINVAL', `there is no command '${name.slice(0, 40)}'`, {
+    fix: `There are ${Object.keys(adminCommands).join(', ')}.`,
+  });
+}
 
 const said = (line: string): AdminAnswer => ({ lines: [line] });
 

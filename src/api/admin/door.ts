@@ -4,28 +4,16 @@
  * that sysfs would give.
  */
 import { VfioError } from '../../base/errno.ts';
-import type { EventSource } from '../../events/source.ts';
 import { decodeJson, Kind } from '../migrate/frames.ts';
 import type { Link } from '../migrate/link.ts';
-import { type AdminAnswer, type AdminArguments, type AdminCommand, type AdminContext, adminCommands } from './commands.ts';
+import { type AdminAnswer, type AdminArguments, type AdminCommand, adminCommand } from './commands.ts';
+import type { AdminDesk } from './desk.ts';
 
 export const ADMIN_VERSION = 1;
 /** The longest argument. */
 const MAX_CHARS = 4096;
 /** Longer than any user takes to release a device. */
 const PATIENCE_MS = 2 ** 31 - 1;
-
-/**
- * A row, by its name.
- *
- * @throws VfioError EINVAL for a name that is not a command's
- */
-export function adminCommand(name: string): AdminCommand {
-  if (Object.hasOwn(adminCommands, name)) return adminCommands[name]!;
-  throw new VfioError('EINVAL', `there is no command '${name.slice(0, 40)}'`, {
-    fix: `There are ${Object.keys(adminCommands).join(', ')}.`,
-  });
-}
 
 /** The name of an argument in a row of the table, without its marks. */
 export const positionalName = (entry: string): string => entry.replace(/\?$/, '');
@@ -34,16 +22,11 @@ export const optionName = (entry: string): string => entry.replace(/=.*$/, '');
 /**
  * Answer one request.
  *
- * @param events gets a note of each command that changes something
+ * @param own the function beside whose socket it came; null: it came to the machine's door
  * @throws VfioError (rejects) the fault of the request, or the error of the command. The caller
  *   sends it.
  */
-export async function serveAdmin(
-  link: Link,
-  request: Record<string, unknown>,
-  context: Omit<AdminContext, 'progress'>,
-  events: EventSource,
-): Promise<void> {
+export async function serveAdmin(link: Link, request: Record<string, unknown>, desk: AdminDesk, own: string | null): Promise<void> {
   const { version, command, given = {} } = request;
   if (version !== ADMIN_VERSION) {
     throw new VfioError('EOPNOTSUPP', `the server speaks version ${ADMIN_VERSION} of administration`, {
@@ -51,14 +34,8 @@ export async function serveAdmin(
     });
   }
   if (typeof command !== 'string') throw new VfioError('EINVAL', 'a request without a command');
-  const row = adminCommand(command);
-  const checked = checkArguments(row, command, given);
-  const words = Object.entries(checked).map(([name, value]) => (value === true ? `--${name}` : `${name}=${value}`));
-  const changes = command !== 'show' && command !== 'explain';
-  const text = `administrator: ${[command, ...words].join(' ')}`;
-  const seq = changes ? events.emit('note', { level: 'info', about: 'administrator', text }) : 0;
-  const progress = (text: string) => link.sendJson(Kind.PROGRESS, { text });
-  const { lines, value } = await events.during(seq, () => row.run({ ...context, progress }, checked));
+  const checked = checkArguments(adminCommand(command), command, given);
+  const { lines, value } = await desk.carryOut({ command, given: checked, own }, (text) => link.sendJson(Kind.PROGRESS, { text }));
   await link.sendJson(Kind.DONE, { lines, ...(value === undefined ? {} : { value }) });
 }
 

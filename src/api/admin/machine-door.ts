@@ -6,11 +6,10 @@ import { VfioError } from '../../base/errno.ts';
 import { textOf } from '../../base/foreign.ts';
 import type { EventSource } from '../../events/source.ts';
 import type { ByteStream } from '../../sys/byte-stream.ts';
-import { machineDocument } from '../machine-document.ts';
 import { Kind } from '../migrate/frames.ts';
 import { Link } from '../migrate/link.ts';
 import { Strangers } from '../migrate/strangers.ts';
-import type { AdminContext } from './commands.ts';
+import type { AdminDesk } from './desk.ts';
 import { serveAdmin } from './door.ts';
 
 /** The time that a connection has for its request, before it ends. */
@@ -18,7 +17,8 @@ const ASK_MS = 10_000;
 /** The most connections that have not sent a request. */
 const STRANGERS_MAX = 64;
 
-export interface MachineDoorOptions extends Pick<AdminContext, 'machine' | 'model'> {
+export interface MachineDoorOptions {
+  readonly desk: AdminDesk;
   readonly events: EventSource;
   readonly clock?: Clock;
 }
@@ -48,14 +48,14 @@ export class MachineDoor implements Disposable {
   /** Serve the client at the other end of `stream`, and take the stream over. */
   async serve(stream: ByteStream): Promise<void> {
     using link = new Link(stream);
-    const { machine, model, events } = this.#options;
+    const { desk, events } = this.#options;
     this.#links.add(link);
     this.#strangers.add(link);
     try {
-      await link.sendJson(Kind.STATUS, machineDocument(machine));
+      await link.sendJson(Kind.STATUS, await desk.status());
       const request = await link.expect(Kind.ADMIN, 2 * ASK_MS);
       this.#strangers.remove(link);
-      await serveAdmin(link, request, { machine, model, own: null, stays: true }, events);
+      await serveAdmin(link, request, desk, null);
     } catch (error) {
       if (!(error instanceof VfioError)) events.note('error', 'administrator', `administrator: ${textOf(error)}`);
       // Most clients come only for the status. They have left by now and do not read the error.

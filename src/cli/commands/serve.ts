@@ -11,15 +11,15 @@ export const serve: CommandSpec = {
   summary: 'put a device behind a socket, for virtual machines and drivers (vfio-user)',
   arguments: [
     {
-      name: '<device>',
-      help: 'a model of the package (nvme, edu, bench), a file with a device (./my-device.ts), or a machine (./machine.yaml)',
+      name: '<devices...>',
+      help: 'a model of the package (nvme, edu, bench), a file with a device (./my-device.ts), or a machine (./machine.yaml); several devices have a socket each',
       kind: servable,
     },
   ],
   options: [
     {
       flags: '-s, --socket-path <path>',
-      help: 'the socket; of a machine, the directory of its sockets. Default: $XDG_RUNTIME_DIR/vfio-ts/NAME.sock',
+      help: 'the socket; of a machine or of several devices, the directory of their sockets. Default: $XDG_RUNTIME_DIR/vfio-ts/NAME.sock',
       kind: file(),
       conflicts: apart('socketPath'),
     },
@@ -52,6 +52,11 @@ export const serve: CommandSpec = {
       flags: '--no-spin',
       help: 'sleep at once when a client has nothing to say: slower answers, and no processor time before the sleep',
     },
+    {
+      flags: '--threads <number>',
+      help: 'the most threads for several devices, or for a machine; 1: all run in one. Default: one for each that shares nothing with others, 31 at most',
+      kind: integer(1, 31),
+    },
     { flags: '--no-manage', help: 'leave out the second socket, PATH.manage, through which vfio migrate moves the device' },
     ...eventOptions,
     {
@@ -70,6 +75,7 @@ export const serve: CommandSpec = {
   notes: [
     'Each client gets the device as it is after power-on. The socket has mode 0600. The command runs until Ctrl-C, SIGTERM or SIGHUP.',
     'A machine has one socket for each function that vfio-pci drives. The machine stays as clients come and go.',
+    'Devices that share nothing run in threads of their own: a slow one delays no other, and one that fails takes no other along (docs/threads.md).',
     eventNote,
   ],
   examples: [
@@ -80,6 +86,7 @@ export const serve: CommandSpec = {
     'vfio serve edu --mediator ./counter.ts',
     'vfio serve ./examples/hello-device.ts --socket-path /tmp/hello.sock --watch',
     'vfio serve examples/machines/sriov.yaml --socket-path /tmp/card',
+    'vfio serve nvme,size=1G edu ./examples/hello-device.ts --socket-path /tmp/devices',
   ],
   run: async () => (await import('../serve/serve.ts')).serve,
 };

@@ -1,5 +1,6 @@
 /** Options of `vfio serve`, as the servers of a device and of a machine use them. */
 import { importMediators } from '../../api/import-mediator.ts';
+import type { ServePartsOptions } from '../../api/threads/serve-parts.ts';
 import { VfioError } from '../../base/errno.ts';
 import type { Logger } from '../../base/log.ts';
 import { printableLines } from '../../base/printable.ts';
@@ -21,6 +22,7 @@ export interface ServeOptions extends EventsOptions {
   readonly manage?: boolean;
   readonly allowAnyFile?: boolean;
   readonly spin?: boolean;
+  readonly threads?: number;
   readonly maxSparse?: number;
   /** Those of `deviceOptions`, under the names that models have for them. */
   readonly [name: string]: unknown;
@@ -44,6 +46,18 @@ export function refuseDeviceOptions(options: ServeOptions, why: string): void {
 
 export async function mediatorsOf({ mediator }: ServeOptions): Promise<{ readonly mediators?: Mediators }> {
   return mediator === undefined ? {} : { mediators: await importMediators(mediator) };
+}
+
+/** The options of serving in threads. */
+export function servingOf(options: ServeOptions): ServePartsOptions {
+  const { manage = true, mediator, memlock, threads } = options;
+  return {
+    manage,
+    limits: clientLimits(options),
+    ...(mediator === undefined ? {} : { mediators: mediator }),
+    ...(memlock === undefined ? {} : { memlockLimit: memlock }),
+    ...(threads === undefined ? {} : { threads }),
+  };
 }
 
 export function clientLimits({ allowAnyFile, maxSparse, spin = true }: ServeOptions): Partial<ServerLimits> {

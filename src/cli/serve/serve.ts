@@ -1,8 +1,10 @@
 /** `vfio serve`: a device behind a socket until a signal. */
 import { basename, extname, resolve } from 'node:path';
-import { type AddressOptions, parseAddress } from '../../api/address.ts';
+import type { AddressOptions } from '../../api/address.ts';
+import { DeviceCode, type ModelAddress } from '../../api/device-code.ts';
 import { surviveForeignCode } from '../../api/foreign-context.ts';
-import { DeviceServer, socketPathOf } from '../../api/serve.ts';
+import { DeviceServer } from '../../api/serve.ts';
+import { socketPathOf } from '../../api/socket-path.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
 import { EventStream } from '../../events/stream.ts';
@@ -16,13 +18,23 @@ import { Exit } from '../exit-codes.ts';
 import { say, type Terminal } from '../terminal.ts';
 import { untilStopped } from '../until-stopped.ts';
 import { attachLines } from './attach-lines.ts';
-import { DeviceCode, type ModelAddress } from './device-code.ts';
+import { modelAddress } from './model-address.ts';
 import { clientLimits, givenDeviceOptions, guideOf, logTo, mediatorsOf, refuseDeviceOptions, type ServeOptions } from './serve-options.ts';
 
-export async function serve({ terminal }: CommandContext, options: ServeOptions, device: string): Promise<number> {
-  if (!/\.ya?ml$/.test(device)) return await serveDevice(device, options, terminal);
+export async function serve({ terminal }: CommandContext, options: ServeOptions, devices: readonly string[]): Promise<number> {
+  const machine = devices.find((device) => /\.ya?ml$/.test(device));
+  if (devices.length === 1 && machine === undefined) return await serveDevice(devices[0]!, options, terminal);
+  if (machine === undefined) {
+    const { serveDevices } = await import('./serve-devices.ts');
+    return await serveDevices(devices, options, terminal);
+  }
+  if (devices.length > 1) {
+    throw new VfioError('EINVAL', `${machine} is a machine, which is served alone`, {
+      fix: 'Declare the other devices in it, or serve them apart.',
+    });
+  }
   const { serveMachine } = await import('./serve-machine.ts');
-  return await serveMachine(device, options, terminal);
+  return await serveMachine(machine, options, terminal);
 }
 
 async function serveDevice(text: string, options: ServeOptions, terminal: Terminal): Promise<number> {
@@ -37,7 +49,7 @@ async function serveDevice(text: string, options: ServeOptions, terminal: Termin
   using _files = writeEventFiles(events, options, terminal, { record, ...(options.stdio === true ? { stdoutHas: 'the client' } : {}) });
   using _survive = surviveForeignCode(events);
   using undo = new Cleanup();
-  const code = undo.use(new DeviceCode(address, terminal));
+  const code = undo.use(new DeviceCode(address, terminal.err));
   const server = undo.use(
     new DeviceServer(await code.load(options.watch === true), {
       name,
@@ -60,14 +72,6 @@ async function serveDevice(text: string, options: ServeOptions, terminal: Termin
   } else only = server.serve(PipeStream.stdio());
   if (only === null) return await stop.status;
   return await Promise.race([stop.status, only.ended.then(() => Exit.OK)]);
-}
-
-function modelAddress(text: string): ModelAddress {
-  const address = parseAddress(/^(sim|unix):/.test(text) ? text : `sim:${text}`);
-  if (address.kind === 'model' || address.kind === 'file') return address;
-  throw new VfioError('EINVAL', `${text} is not a device to serve`, {
-    fix: "Give 'nvme', 'edu', 'bench', or a file such as './my-device.ts'.",
-  });
 }
 
 function withDeviceOptions(address: ModelAddress, options: ServeOptions): ModelAddress {

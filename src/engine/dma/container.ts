@@ -38,7 +38,7 @@ export class Container implements Disposable {
   constructor(context: EngineContext, closed: () => void = () => {}) {
     this.#context = context;
     this.#closed = closed;
-    this.events = context.stream.numbered('container');
+    this.events = context.stream.container();
   }
 
   /** Groups that are attached. */

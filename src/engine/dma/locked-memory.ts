@@ -17,25 +17,25 @@ import type { Process } from './process.ts';
  */
 export function chargeLocked(process: Process, bytes: number): void {
   if (!process.alive) throw new VfioError('ESRCH', `process ${process.pid} has exited, and cannot be charged for locked memory`);
-  const needed = process.lockedBytes + bytes;
-  if (!process.mayLockFreely && !(needed <= process.memlockLimit)) {
-    const kib = (n: number) => `${Math.ceil(n / 1024)} KiB`;
-    throw new VfioError(
-      'ENOMEM',
-      `this mapping locks ${kib(bytes)} more, which makes ${kib(needed)} needed; process ${process.pid} has a limit (RLIMIT_MEMLOCK) of ` +
-        `${kib(process.memlockLimit)}, ${kib(process.lockedBytes)} locked already, and no CAP_IPC_LOCK`,
-      {
-        fix: `Raise RLIMIT_MEMLOCK to at least ${needed} bytes (ulimit -l ${Math.ceil(needed / 1024)}), or give the process CAP_IPC_LOCK.`,
-      },
-    );
-  }
-  process.lockedBytes = needed;
+  // First the charge, then the look: another thread may charge the same account meanwhile.
+  const needed = process.account.add(bytes);
+  if (process.mayLockFreely || needed <= process.memlockLimit) return;
+  process.account.add(-bytes);
+  const kib = (n: number) => `${Math.ceil(n / 1024)} KiB`;
+  throw new VfioError(
+    'ENOMEM',
+    `this mapping locks ${kib(bytes)} more, which makes ${kib(needed)} needed; process ${process.pid} has a limit (RLIMIT_MEMLOCK) of ` +
+      `${kib(process.memlockLimit)}, ${kib(needed - bytes)} locked already, and no CAP_IPC_LOCK`,
+    {
+      fix: `Raise RLIMIT_MEMLOCK to at least ${needed} bytes (ulimit -l ${Math.ceil(needed / 1024)}), or give the process CAP_IPC_LOCK.`,
+    },
+  );
 }
 
 /** Take back a charge, also after the process has exited (S2-52). */
 export function unchargeLocked(process: Process, bytes: number): void {
   if (bytes > process.lockedBytes) throw new Error(`process ${process.pid}: ${bytes} bytes given back, ${process.lockedBytes} locked`);
-  process.lockedBytes -= bytes;
+  process.account.add(-bytes);
 }
 
 /** Mappings whose locked memory `estimateMemlock` adds up. */

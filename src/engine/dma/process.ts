@@ -26,10 +26,33 @@ export interface ProcessOptions {
   readonly memlockLimit?: number;
   /** Bytes locked already, by mlock or in the accounting of other subsystems. */
   readonly lockedBytes?: number;
+  /** The account of its locked memory, which it may share with others. Default: its own. */
+  readonly account?: LockedAccount;
   /** Bytes per page: 4096 (default), 16384 or 65536. */
   readonly pageSize?: number;
   /** The source of memory for `addressSpace.anonymous`. */
   readonly allocate?: MemoryAllocator;
+}
+
+/** Bytes that a process has locked. */
+export interface LockedAccount {
+  /** A multiple of the page size. */
+  readonly bytes: number;
+  /** Adds `bytes`, or takes them back when negative. @returns the sum */
+  add(bytes: number): number;
+}
+
+class OwnAccount implements LockedAccount {
+  bytes: number;
+
+  constructor(bytes: number) {
+    this.bytes = bytes;
+  }
+
+  add(bytes: number): number {
+    this.bytes += bytes;
+    return this.bytes;
+  }
 }
 
 export const DEFAULT_MEMLOCK = 8 * 1024 * 1024;
@@ -45,8 +68,8 @@ export class Process implements Disposable {
   memlockLimit: number;
   readonly pageSize: number;
   readonly addressSpace: AddressSpace;
-  /** Bytes locked, a multiple of the page size. Changed only by locked-memory.ts. */
-  lockedBytes: number;
+  /** Changed only by locked-memory.ts. */
+  readonly account: LockedAccount;
   #alive = true;
   readonly #onExit = new Set<() => void>();
 
@@ -57,7 +80,7 @@ export class Process implements Disposable {
     this.name = options.name ?? '';
     this.capabilities = new Set(options.capabilities);
     this.memlockLimit = options.memlockLimit ?? DEFAULT_MEMLOCK;
-    this.lockedBytes = options.lockedBytes ?? 0;
+    this.account = options.account ?? new OwnAccount(options.lockedBytes ?? 0);
     this.pageSize = options.pageSize ?? 4096;
     this.addressSpace = new AddressSpace(this.pageSize, options.allocate ?? null);
   }
@@ -91,6 +114,11 @@ export class Process implements Disposable {
   /** False after `exit`. */
   get alive(): boolean {
     return this.#alive;
+  }
+
+  /** Bytes locked, a multiple of the page size. */
+  get lockedBytes(): number {
+    return this.account.bytes;
   }
 
   /** Locked pages of this process's page size. */

@@ -8,6 +8,7 @@
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
 import { nearest } from '../../base/nearest.ts';
+import type { Numbers } from '../../base/numbers.ts';
 import { parseIds } from '../../pci/vendor-device.ts';
 import type { EngineContext } from '../context.ts';
 import { VfioPciDevice } from '../device/pci-device.ts';
@@ -175,11 +176,12 @@ export interface BinderOptions {
   iommuKind(fn: PciFunction): IommuKind;
   /** The last vfio device of `group` is gone. */
   lastVfioGone(group: FunctionGroup): void;
+  /** Of the nodes that devices get under vfio-pci. */
+  readonly vfioDevices: Numbers;
 }
 
 export class Binder {
   readonly #o: BinderOptions;
-  readonly #indexes = new Set<number>();
 
   constructor(options: BinderOptions) {
     this.#o = options;
@@ -242,17 +244,14 @@ export class Binder {
     const device = VfioPciDevice.probe(fn, ctx);
     undo.defer(() => void device.unregister());
     ctx.faults.step('bind.probe');
-    let index = 0;
-    while (this.#indexes.has(index)) index++;
-    this.#indexes.add(index);
     fn.vfio = device;
-    fn.vfioIndex = index;
+    fn.vfioIndex = this.#o.vfioDevices.take(fn.bdf);
     undo.defer(() => this.#forget(fn));
     ctx.faults.step('bind.register');
   }
 
   #forget(fn: PciFunction): void {
-    if (fn.vfioIndex !== null) this.#indexes.delete(fn.vfioIndex);
+    if (fn.vfioIndex !== null) this.#o.vfioDevices.release(fn.vfioIndex);
     fn.vfio = null;
     fn.vfioIndex = null;
   }

@@ -394,7 +394,7 @@ function checkList(list: readonly FunctionSpec[]): readonly FunctionSpec[] {
  *
  * @throws VfioError EINVAL when it names another bus
  */
-function addressOn(at: string, bus: PciBus): string {
+export function addressOn(at: string, bus: Pick<PciBus, 'domain' | 'number' | 'name'>): string {
   if (typeof at !== 'string') throw new VfioError('EINVAL', `'${String(at)}' is not the address of a device`);
   if (!at.includes(':')) {
     const match = /^([0-9a-f]{1,2})\.([0-7])$/i.exec(at);

@@ -1,5 +1,6 @@
 /** The isolation groups of a machine, and the nodes through which users open them. */
 import { VfioError } from '../../base/errno.ts';
+import type { Numbers } from '../../base/numbers.ts';
 import type { Process } from '../dma/process.ts';
 import type { Fabric } from './fabric.ts';
 import { IsolationGroup } from './isolation-group.ts';
@@ -23,11 +24,13 @@ export class GroupTable {
   readonly #fabric: Fabric;
   readonly #grouping: Grouping;
   readonly #nodeOwner: number;
+  readonly #numbers: Numbers;
   readonly #uids = new Map<number, number>();
 
   /** @param nodeOwner uid that nodes belong to as they appear */
-  constructor(fabric: Fabric, nodeOwner: number, grouping: Grouping) {
+  constructor(fabric: Fabric, nodeOwner: number, grouping: Grouping, numbers: Numbers) {
     this.#fabric = fabric;
+    this.#numbers = numbers;
     this.#grouping = grouping;
     this.#nodeOwner = nodeOwner;
   }
@@ -68,8 +71,7 @@ export class GroupTable {
     const joining = one.members.filter((fn) => fresh.has(fn));
     let group = one.members.find((fn) => fn.group !== null)?.group ?? null;
     if (group === null) {
-      let id = 0;
-      while (this.groups.has(id)) id++;
+      const id = this.#numbers.take(joining[0]!.bdf);
       group = new IsolationGroup<PciFunction>(id, this.#fabric.iommu(joining[0]!));
       this.groups.set(id, group);
     }
@@ -84,7 +86,9 @@ export class GroupTable {
     const { group } = fn;
     if (group === null) return;
     group.remove(fn);
-    if (group.functions.length === 0) this.groups.delete(group.id);
+    if (group.functions.length > 0) return;
+    this.groups.delete(group.id);
+    this.#numbers.release(group.id);
   }
 
   // ---- Nodes

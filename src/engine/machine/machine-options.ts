@@ -3,6 +3,7 @@ import type { MemoryAllocator } from '../../abi/memory.ts';
 import { type Clock, SystemClock } from '../../base/clock.ts';
 import { VfioError } from '../../base/errno.ts';
 import { type Logger, silentLogger } from '../../base/log.ts';
+import type { Numbers } from '../../base/numbers.ts';
 import { type EventStream, streamOf } from '../../events/stream.ts';
 import type { EngineContext } from '../context.ts';
 import { FaultPlan } from '../fault-plan.ts';
@@ -10,6 +11,14 @@ import type { Mediators } from '../mediation/mediators.ts';
 import { checkParams, type EngineParams } from '../params.ts';
 import type { ModelRegistry } from './function-builder.ts';
 import type { MachineSpec } from './machine-spec.ts';
+
+/** Where a machine gets numbers. */
+export interface MachineNumbers {
+  /** Of isolation groups. */
+  readonly groups: Numbers;
+  /** Of devices under vfio-pci: their nodes in /dev/vfio/devices. */
+  readonly vfioDevices: Numbers;
+}
 
 /** A machine’s needs beside its declaration. */
 export interface MachineOptions {
@@ -42,6 +51,8 @@ export interface MachineOptions {
    * uid that owns the nodes of groups as they appear, as a udev rule would give them. Default: 0.
    */
   readonly nodeOwner?: number;
+  /** Where groups and devices get their numbers, for machines that share them. Default: its own. */
+  readonly numbers?: MachineNumbers;
 }
 
 /**

@@ -12,6 +12,7 @@ import type { EventFlow, EventKind, EventOf, EventOptions } from '../../abi/even
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
 import { INSPECT } from '../../base/inspect.ts';
+import { LowestFree } from '../../base/numbers.ts';
 import { refusalOf } from '../../events/source.ts';
 import { compareBdf, parseBdf } from '../../pci/bdf.ts';
 import type { EngineContext } from '../context.ts';
@@ -69,12 +70,14 @@ export class Machine implements Disposable {
     this.process = Process.root({ pageSize: this.context.pageSize, allocate: options.allocate });
     this.#fabric = new Fabric(spec, options.models ?? {}, this.context);
     this.#sleep = new MachineSleep(this.name, this.functions, this.context.events);
-    this.#groups = new GroupTable(this.#fabric, options.nodeOwner ?? 0, checkGrouping(spec.grouping));
+    const { groups, vfioDevices } = options.numbers ?? { groups: new LowestFree(), vfioDevices: new LowestFree() };
+    this.#groups = new GroupTable(this.#fabric, options.nodeOwner ?? 0, checkGrouping(spec.grouping), groups);
     this.#binder = new Binder({
       ctx: this.context,
       drivers: this.drivers,
       iommuKind: (fn) => this.#fabric.iommu(fn).kind,
       lastVfioGone: (group) => this.#groups.lastVfioGone(group),
+      vfioDevices,
     });
     this.#sriov = new SriovControl({
       ctx: this.context,

@@ -1,13 +1,12 @@
 /** The code of a served device, and a watch on its files. */
 import { resolve } from 'node:path';
-import type { Address } from '../../api/address.ts';
-import { attributeModel } from '../../api/foreign-context.ts';
-import { importFileAnew } from '../../api/import-file.ts';
-import { loadModel } from '../../api/simulation.ts';
-import { VfioError } from '../../base/errno.ts';
-import type { DeviceModel } from '../../pci/declaration.ts';
-import { failureLines } from '../exit-codes.ts';
-import type { Terminal } from '../terminal.ts';
+import { VfioError } from '../base/errno.ts';
+import type { DeviceModel } from '../pci/declaration.ts';
+import type { Address } from './address.ts';
+import { failureLines } from './failure-lines.ts';
+import { attributeModel } from './foreign-context.ts';
+import { importFileAnew } from './import-file.ts';
+import { loadModel } from './simulation.ts';
 import { WatchedFiles } from './watched-files.ts';
 
 export type ModelAddress = Extract<Address, { kind: 'model' | 'file' }>;
@@ -15,13 +14,14 @@ export type ModelAddress = Extract<Address, { kind: 'model' | 'file' }>;
 export class DeviceCode implements Disposable {
   onReload: ((model: DeviceModel) => void) | null = null;
   readonly #address: ModelAddress;
-  readonly #terminal: Terminal;
+  /** Gets lines about reloads. */
+  readonly #report: (line: string) => void;
   #files: WatchedFiles | null = null;
   #reloading: Promise<void> = Promise.resolve();
 
-  constructor(address: ModelAddress, terminal: Terminal) {
+  constructor(address: ModelAddress, report: (line: string) => void) {
     this.#address = address;
-    this.#terminal = terminal;
+    this.#report = report;
   }
 
   async load(watch: boolean): Promise<DeviceModel> {
@@ -46,7 +46,7 @@ export class DeviceCode implements Disposable {
   }
 
   async #reload(path: string): Promise<void> {
-    const { err } = this.#terminal;
+    const err = this.#report;
     try {
       const model = await this.#loadAnew();
       if (this.#files === null) return;

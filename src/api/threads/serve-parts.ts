@@ -1,0 +1,190 @@
+/**
+ * Serves a machine, or several devices, in threads: one for each set of functions that shares
+ * nothing with the others.
+ */
+import { resolve } from 'node:path';
+import { AsyncCleanup } from '../../base/async-cleanup.ts';
+import { type Clock, SystemClock } from '../../base/clock.ts';
+import { VfioError } from '../../base/errno.ts';
+import { INSPECT } from '../../base/inspect.ts';
+import type { MachineSpec } from '../../engine/machine/machine-spec.ts';
+import { type EventStream, streamOf } from '../../events/stream.ts';
+import { MachineDirectory } from '../machine-directory.ts';
+import { readMachineFile } from '../machine-file.ts';
+import { PeerProcesses } from '../peer-processes.ts';
+import { stderrLogger } from '../simulation.ts';
+import { askOnce } from './device-thread.ts';
+import type { DevicesJob, Job, MachineJob, Plan, ServedDevice, ServedSocket, ServingOptions } from './jobs.ts';
+import { startPart } from './parts.ts';
+import { ServerThreads } from './server-threads.ts';
+import { SharedTable, THREADS_MAX } from './shared-table.ts';
+import { ThreadsDesk } from './threads-desk.ts';
+
+/** How a machine, or several devices, are served. */
+export interface ServePartsOptions extends ServingOptions {
+  /**
+   * The most threads for devices, 1 to 31. 1: all devices run in the calling thread. Default: as
+   * many as there are sets of functions that share nothing, 31 at most.
+   */
+  readonly threads?: number;
+  /** The stream to which all parts emit. It stays the caller's. Default: one of its own. */
+  readonly events?: EventStream;
+  /**
+   * A clock other than the system's, such as a ManualClock, ticks in one thread alone: all devices
+   * run in the calling thread then. Default: that of `events`.
+   */
+  readonly clock?: Clock;
+  /** Gets lines about code that was loaded anew. Default: nothing does. */
+  readonly report?: (line: string) => void;
+}
+
+/** Devices behind sockets, until disposed. */
+export class ServedParts implements AsyncDisposable {
+  /** Sockets at the start; those of virtual functions come and go. */
+  readonly sockets: readonly ServedSocket[];
+  /** Threads of devices; 0: all run in the calling thread. */
+  readonly threads: number;
+  readonly #owns: AsyncDisposable;
+
+  /** For `serveMachine` and `serveDevices`. */
+  constructor(sockets: readonly ServedSocket[], threads: number, owns: AsyncDisposable) {
+    this.sockets = sockets;
+    this.threads = threads;
+    this.#owns = owns;
+  }
+
+  /** The line that `console.log` prints of it. */
+  [INSPECT](): string {
+    const where = this.threads === 0 ? 'in this thread' : `in ${this.threads} threads`;
+    return `ServedParts ${where}: ${this.sockets.map(({ path }) => path).join(', ')}`;
+  }
+
+  /** Stops listening, disconnects every client and ends the threads. Idempotent. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#owns[Symbol.asyncDispose]();
+  }
+}
+
+/** What is common to the parts of one server. */
+class Serving {
+  readonly stream: EventStream;
+  readonly clock: Clock;
+  readonly report: (line: string) => void;
+  readonly threads: number;
+  readonly #owned: EventStream | null;
+
+  /** @throws VfioError EINVAL for a number of threads that cannot be */
+  constructor({ events, clock, report = () => {}, threads = THREADS_MAX }: ServePartsOptions) {
+    if (!Number.isInteger(threads) || threads < 1 || threads > THREADS_MAX) {
+      throw new VfioError('EINVAL', `${String(threads)} threads`, { fix: `Give a number from 1 to ${THREADS_MAX}.` });
+    }
+    this.stream = streamOf(events, { log: stderrLogger, ...(clock === undefined ? {} : { clock }) });
+    this.#owned = events === undefined ? this.stream : null;
+    this.clock = clock ?? this.stream.clock;
+    this.report = report;
+    this.threads = this.clock instanceof SystemClock ? threads : 1;
+  }
+
+  /** All of `jobs` in this thread. */
+  async here(jobs: readonly Job[]): Promise<ServedParts> {
+    await using undo = new AsyncCleanup();
+    undo.defer(() => this.#owned?.[Symbol.dispose]());
+    const { stream: events, report } = this;
+    const processes = new PeerProcesses(jobs[0]?.memlockLimit);
+    const sockets: ServedSocket[] = [];
+    for (const job of jobs) {
+      const part = await startPart(job, { events, processes, report, numbers: null, desk: null, changed: () => {} });
+      undo.use(part);
+      sockets.push(...part.sockets);
+    }
+    return new ServedParts(sockets, 0, undo.move());
+  }
+
+  begin(undo: AsyncCleanup): ServerThreads {
+    undo.defer(() => this.#owned?.[Symbol.dispose]());
+    return undo.use(new ServerThreads({ events: this.stream, report: this.report }));
+  }
+}
+
+/**
+ * Serve the machine in `file`: each function that vfio-pci drives has a socket in `directory`, with
+ * its address as name, for as long as it is bound. Functions that share nothing run in threads of
+ * their own (engine/machine/units.ts).
+ *
+ * @throws VfioError (rejects) as `importMachine` and `new MachineServer`; EINVAL for options that
+ *   cannot be
+ */
+export async function serveMachine(file: string, directory: string, options: ServePartsOptions = {}): Promise<ServedParts> {
+  const serving = new Serving(options);
+  const spec = readMachineFile(file);
+  const name = spec.name ?? 'machine';
+  const place = resolve(directory);
+  const job = (share: Partial<MachineJob>): MachineJob => ({
+    ...servingOf(options),
+    kind: 'machine',
+    name,
+    file: resolve(file),
+    spec,
+    directory: place,
+    atPowerOn: { groups: {}, vfioDevices: {} },
+    ...share,
+  });
+  const plan = serving.threads === 1 ? null : await survey(file, name, serving.threads);
+  if (plan === null || plan.shares.length < 2) return await serving.here([job({})]);
+  await using undo = new AsyncCleanup();
+  const home = undo.use(new MachineDirectory(place));
+  const threads = serving.begin(undo);
+  const { shares, bridges, atPowerOn } = plan;
+  threads.reserve(atPowerOn);
+  const start = (functions: readonly string[], of: MachineSpec) =>
+    threads.start(job({ spec: of, atPowerOn, name: nameOf(functions) }), desk);
+  const startEmpty = async () => (await start([], bridges)).thread;
+  const desk: ThreadsDesk = new ThreadsDesk(threads, plan.name, startEmpty);
+  // One after the other: the first error is the one that a machine in one thread would have had.
+  const sockets: ServedSocket[] = [];
+  for (const share of shares) sockets.push(...(await start(share.functions, share.spec)).sockets);
+  if (options.manage ?? true) {
+    const events = undo.use(serving.stream.source('machine'));
+    home.openDoor({ desk, events, clock: serving.clock, keepAlive: true });
+  }
+  return new ServedParts(sockets, shares.length, undo.move());
+}
+
+/**
+ * Serve devices beside each other, each in a machine of its own.
+ *
+ * @throws VfioError (rejects) as `serve`; EINVAL for options that cannot be
+ */
+export async function serveDevices(devices: readonly ServedDevice[], options: ServePartsOptions = {}): Promise<ServedParts> {
+  const serving = new Serving(options);
+  const count = Math.min(serving.threads, devices.length);
+  const jobs = Array.from({ length: count }, (_, number): DevicesJob => {
+    const own = devices.filter((_device, i) => i % count === number);
+    return { ...servingOf(options), kind: 'devices', name: nameOf(own.map(({ name }) => name)), devices: own };
+  });
+  if (count < 2) return await serving.here(jobs);
+  await using undo = new AsyncCleanup();
+  const threads = serving.begin(undo);
+  const sockets: ServedSocket[] = [];
+  for (const job of jobs) sockets.push(...(await threads.start(job, null)).sockets);
+  return new ServedParts(sockets, count, undo.move());
+}
+
+async function survey(file: string, name: string, threads: number): Promise<Plan> {
+  return await askOnce<Plan>({ kind: 'survey', name, file: resolve(file), threads }, new SharedTable().memory);
+}
+
+/** Of a thread, in messages: `0000:01:00.0 and 2 more`. */
+function nameOf(things: readonly string[]): string {
+  const [first = 'a device that was plugged in'] = things;
+  return things.length < 2 ? first : `${first} and ${things.length - 1} more`;
+}
+
+function servingOf({ limits, memlockLimit, manage, mediators }: ServingOptions): ServingOptions {
+  return {
+    ...(limits === undefined ? {} : { limits }),
+    ...(memlockLimit === undefined ? {} : { memlockLimit }),
+    ...(manage === undefined ? {} : { manage }),
+    ...(mediators === undefined ? {} : { mediators: mediators.map((path) => resolve(path)) }),
+  };
+}

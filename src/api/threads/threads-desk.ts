@@ -1,0 +1,118 @@
+/**
+ * Administers a machine that runs in several threads. A command goes to the threads that have the
+ * function that it names; one about the machine goes to all of them.
+ */
+import { VfioError } from '../../base/errno.ts';
+import { compareBdf, parseBdf } from '../../pci/bdf.ts';
+import { type AdminAnswer, type AdminArguments, type AdminProgress, adminCommand } from '../admin/commands.ts';
+import type { AdminDesk, AdminRequest } from '../admin/desk.ts';
+import type { FunctionDocument, MachineDocument } from '../machine-document.ts';
+import type { DeviceThread } from './device-thread.ts';
+import type { ServerThreads } from './server-threads.ts';
+
+export class ThreadsDesk implements AdminDesk {
+  readonly #threads: ServerThreads;
+  readonly #name: string;
+  /** Starts a thread that has no function yet, but every bridge. */
+  readonly #startEmpty: () => Promise<DeviceThread>;
+
+  /** @param name the machine's */
+  constructor(threads: ServerThreads, name: string, startEmpty: () => Promise<DeviceThread>) {
+    this.#threads = threads;
+    this.#name = name;
+    this.#startEmpty = startEmpty;
+  }
+
+  /** Threads that are down are left out, with their functions. */
+  async status(): Promise<MachineDocument> {
+    const parts = await Promise.all(this.#all().map((thread) => thread.ask<MachineDocument>('status', null).catch(() => null)));
+    return merged(
+      this.#name,
+      parts.filter((part) => part !== null),
+    );
+  }
+
+  async carryOut(request: AdminRequest, progress: AdminProgress): Promise<AdminAnswer> {
+    const { command, given } = request;
+    if (command === 'show') return { lines: [], value: await this.status() };
+    const row = adminCommand(command);
+    const named = row.positional[0] === 'bdf' ? (given.bdf ?? request.own) : null;
+    const threads =
+      command === 'plug' ? [await this.#placeFor(given)] : typeof named === 'string' ? this.#having(parseBdf(named)) : this.#all();
+    return await this.#askAll(threads, request, progress);
+  }
+
+  /** All of them answer, or the first error is the answer. The first answer stands for all. */
+  async #askAll(threads: readonly DeviceThread[], request: AdminRequest, progress: AdminProgress): Promise<AdminAnswer> {
+    const answers = await Promise.allSettled(
+      threads.map((thread) => thread.ask<AdminAnswer>('carryOut', request, (text) => void progress(text))),
+    );
+    const failed = answers.find((answer) => answer.status === 'rejected');
+    if (failed !== undefined) {
+      // A machine sleeps as a whole, or not at all.
+      if (request.command === 'suspend') await this.#askAll(threads, { ...request, command: 'resume' }, progress);
+      throw failed.reason;
+    }
+    return (answers[0] as PromiseFulfilledResult<AdminAnswer>).value;
+  }
+
+  #all(): readonly DeviceThread[] {
+    return [...this.#threads.threads.values()];
+  }
+
+  /** @throws VfioError ENODEV */
+  #having(bdf: string): readonly DeviceThread[] {
+    const threads = this.#all().filter((thread) => this.#threads.functionsOf(thread).has(bdf));
+    if (threads.length > 0) return threads;
+    const all = [...new Set(this.#all().flatMap((thread) => [...this.#threads.functionsOf(thread)]))].sort(compareBdf);
+    const more = all.length > 8 ? ', …' : '';
+    throw new VfioError('ENODEV', `${bdf} is not in this machine`, { fix: `It has ${all.slice(0, 8).join(', ')}${more}.` });
+  }
+
+  /**
+   * The thread for a new device: that of its neighbours, with which it shares a bus or a slot; a
+   * new one for a device that has none; at last the one with the fewest functions.
+   */
+  async #placeFor(given: AdminArguments): Promise<DeviceThread> {
+    const { behind, at } = given;
+    const { functions } = await this.status();
+    const port = typeof behind === 'string' ? parseBdf(behind) : null;
+    if (port !== null) this.#having(port);
+    const near = functions.find((fn) => isNeighbour(fn, port, typeof at === 'string' ? at : '00.0'));
+    if (near !== undefined) {
+      const owner = this.#all().find((thread) => this.#threads.functionsOf(thread).has(near.bdf));
+      if (owner !== undefined) return owner;
+    }
+    if (this.#threads.hasRoom) return await this.#startEmpty();
+    return this.#all().reduce((least, one) => (this.#threads.functionsOf(one).size < this.#threads.functionsOf(least).size ? one : least));
+  }
+}
+
+const bridges: ReadonlySet<string> = new Set(['root-port', 'upstream-port', 'downstream-port', 'pcie-to-pci-bridge', 'pci-bridge']);
+
+/** Whether `fn`, no bridge, is on the bus or the slot of a new device. */
+function isNeighbour(fn: FunctionDocument, port: string | null, at: string): boolean {
+  if (bridges.has(fn.kind)) return false;
+  if (port !== null) return fn.parent === port;
+  if (fn.parent !== null) return false;
+  const slot = (at.includes(':') ? parseBdf(at) : `0000:00:${at}`).replace(/\.[0-7]$/, '');
+  return fn.bdf.startsWith(`${slot}.`);
+}
+
+/** Bridges are in every part; that of the part that has more of a group counts. */
+function merged(name: string, parts: readonly MachineDocument[]): MachineDocument {
+  const functions = new Map<string, FunctionDocument>();
+  const groups = new Map<number, MachineDocument['groups'][number]>();
+  for (const part of parts) {
+    for (const fn of part.functions) if (!functions.has(fn.bdf)) functions.set(fn.bdf, fn);
+    for (const group of part.groups) {
+      const known = groups.get(group.id);
+      if (known === undefined || group.functions.length > known.functions.length) groups.set(group.id, group);
+    }
+  }
+  return {
+    name,
+    functions: [...functions.values()].sort((a, b) => compareBdf(a.bdf, b.bdf)),
+    groups: [...groups.values()].sort((a, b) => a.id - b.id),
+  };
+}

@@ -1,0 +1,48 @@
+/** `vfio serve nvme edu ./card.ts`: several devices beside each other. */
+import { basename, extname, join, resolve } from 'node:path';
+import { surviveForeignCode } from '../../api/foreign-context.ts';
+import { socketPathOf } from '../../api/socket-path.ts';
+import type { ServedDevice } from '../../api/threads/jobs.ts';
+import { serveDevices as serveParts } from '../../api/threads/serve-parts.ts';
+import { VfioError } from '../../base/errno.ts';
+import { EventStream } from '../../events/stream.ts';
+import { writeEventFiles } from '../events/event-files.ts';
+import type { Terminal } from '../terminal.ts';
+import { untilStopped } from '../until-stopped.ts';
+import { modelAddress } from './model-address.ts';
+import { guideOf, logTo, refuseDeviceOptions, type ServeOptions, servingOf } from './serve-options.ts';
+
+/** Serves until a signal. @returns the exit status */
+export async function serveDevices(devices: readonly string[], options: ServeOptions, terminal: Terminal): Promise<number> {
+  refuseDeviceOptions(options, 'it would be for each of the devices');
+  if (options.fd !== undefined || options.stdio === true) {
+    throw new VfioError('EINVAL', 'several devices have a socket each', { fix: 'Give --socket-path DIRECTORY.' });
+  }
+  const named = withNames(devices, options);
+  using stop = untilStopped();
+  using _output = await terminal.serve();
+  using events = new EventStream({ log: logTo(terminal) });
+  using _files = writeEventFiles(events, options, terminal, { record: options.record });
+  using _survive = surviveForeignCode(events);
+  await using served = await serveParts(named, { ...servingOf(options), events, report: terminal.err });
+  for (const { path, name } of served.sockets) guideOf(options, terminal)(`unix:${path}  ${name}`);
+  terminal.err(
+    `listening at ${served.sockets.length} sockets${served.threads === 0 ? '' : `, with ${served.threads} threads for the devices`}`,
+  );
+  return await stop.status;
+}
+
+/** `nvme`, and the next one `nvme-2`: each has a socket of that name. */
+function withNames(devices: readonly string[], { socketPath, watch = false }: ServeOptions): readonly ServedDevice[] {
+  const counts = new Map<string, number>();
+  return devices.map((text) => {
+    const address = modelAddress(text);
+    const base = address.kind === 'model' ? address.name : basename(address.path, extname(address.path));
+    const count = (counts.get(base) ?? 0) + 1;
+    counts.set(base, count);
+    const name = count === 1 ? base : `${base}-${count}`;
+    const path = socketPath === undefined ? socketPathOf(name) : resolve(join(socketPath, `${name}.sock`));
+    // A model of the package has no file to watch.
+    return { name, address, path, watch: watch && address.kind === 'file' };
+  });
+}
