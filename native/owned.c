@@ -10,7 +10,9 @@
 
 static int is_main_thread(void) { return syscall(SYS_gettid) == getpid(); }
 
-/* own(fd): the environment's end closes it, unless close, closeForeign or closeSocket does before */
+/*
+ * own(fd): the environment's end closes it, unless close, closeForeign or closeSocket does before
+ */
 napi_value vt_own(napi_env env, napi_callback_info info) {
   ARGS(1);
   I32(0, fd);

@@ -12,7 +12,7 @@ import { openDoor } from './function-server.ts';
 import { machinePathOf } from './migrate/door.ts';
 import { makeSocketDirectory } from './socket-path.ts';
 
-/** What the door of a machine needs. */
+/** The desk behind the door of a machine, and the door's surroundings. */
 export interface MachineDoorPlace {
   readonly desk: AdminDesk;
   /** The door's events, which belong to no single function. */

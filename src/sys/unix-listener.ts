@@ -77,7 +77,7 @@ export class UnixListener implements Disposable {
       using _lock = lockDirectory(dirname(path));
       let bound = sys.bind(fd.number, address);
       if (bound === -Errno.EADDRINUSE) {
-        removeStale(path);
+        removeStaleSocket(path);
         bound = sys.bind(fd.number, address);
       }
       if (bound < 0) throw cannotListen(bound, path);
@@ -228,10 +228,10 @@ function cannotListen(result: number, path: string): VfioError {
 }
 
 /**
- * Make way at `path`, where a file is.
- * @throws VfioError EADDRINUSE unless it is a socket at which no process listens
+ * Remove the socket that a dead process or thread left at `path`; nothing when there is no file.
+ * @throws VfioError EADDRINUSE unless it is a socket at which no process listens; EACCES
  */
-function removeStale(path: string): void {
+export function removeStaleSocket(path: string): void {
   const there = lstatSync(path, { throwIfNoEntry: false });
   if (there === undefined) return;
   if (!there.isSocket()) {

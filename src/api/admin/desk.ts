@@ -9,11 +9,13 @@ import { type AdminAnswer, type AdminArguments, type AdminProgress, adminCommand
 export interface AdminRequest {
   readonly command: string;
   readonly given: AdminArguments;
-  /** The function beside whose socket the request came; null: it came to the machine's door. */
+  /**
+   * The function beside whose socket the request came; null: it came to the machine's door.
+   */
   readonly own: string | null;
 }
 
-/** The parts of a served machine that administer it: the machine, or the threads that it runs in. */
+/** Administers a served machine: the machine itself, or the threads that it runs in. */
 export interface AdminDesk {
   /** The machine as it is now. */
   status(): MachineDocument | Promise<MachineDocument>;

@@ -3,12 +3,15 @@
  * want of heap or because a device called process.exit(), it is started anew; other threads notice
  * nothing.
  */
+import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { VfioError } from '../../base/errno.ts';
 import { textOf } from '../../base/foreign.ts';
 import type { LogLevel } from '../../base/log.ts';
 import { isCompiled, packageFile } from '../../sys/package-files.ts';
+import { removeStaleSocket } from '../../sys/unix-listener.ts';
 import type { AdminRequest } from '../admin/desk.ts';
+import { managePathOf } from '../migrate/door.ts';
 import type { EventBatch } from './event-relay.ts';
 import type { Job, ServedSocket, Survey, ThreadData } from './jobs.ts';
 import { type Handlers, ThreadPort } from './thread-port.ts';
@@ -21,11 +24,13 @@ const PING_MS = 1000;
 const SLOW_MS = 5000;
 /** The time that a thread has for its end. */
 const STOP_MS = 5000;
-/** A thread that has ended so many times within `PERIOD_MS` stays down. */
-const ENDS_MAX = 3;
-const PERIOD_MS = 60_000;
+/** The pause before a thread that ends again starts anew: it doubles each time, up to the most. */
+const PAUSE_MS = 250;
+const PAUSE_MAX_MS = 30_000;
+/** A thread that has run for so long starts anew at once. */
+const STEADY_MS = 60_000;
 
-/** What a thread needs of its server. */
+/** The server, as its threads use it. */
 export interface ThreadHost {
   readonly table: SharedArrayBuffer;
   /** Whether the server wants events now. */
@@ -56,7 +61,12 @@ export class DeviceThread implements AsyncDisposable {
   readonly #host: ThreadHost;
   #run: Run | null = null;
   #stopping = false;
-  readonly #ends: number[] = [];
+  /** The pause before it starts anew. */
+  #pauseMs = 0;
+  #begun = 0;
+  #restart: NodeJS.Timeout | null = null;
+  /** Sockets that it may have left, when it was ended. */
+  readonly #paths = new Set<string>();
   #pings: NodeJS.Timeout | null = null;
 
   private constructor(number: number, job: Job, host: ThreadHost) {
@@ -95,6 +105,7 @@ export class DeviceThread implements AsyncDisposable {
     const host = this.#host;
     const taken = new SharedArrayBuffer(4);
     host.begins(number, new Int32Array(taken));
+    this.#begun = performance.now();
     const run = startWorker(
       { work: job, thread: number, table: host.table, taken, events: host.wanted() },
       {
@@ -102,7 +113,7 @@ export class DeviceThread implements AsyncDisposable {
         told: {
           log: ({ level, text }: { level: LogLevel; text: string }) => host.log(level, text),
           report: (line: string) => host.report(line),
-          functions: (functions: readonly string[]) => host.functions(number, functions),
+          functions: (functions: readonly string[]) => this.#has(functions),
           events: (batch: EventBatch) => host.events(number, batch),
         },
       },
@@ -111,6 +122,7 @@ export class DeviceThread implements AsyncDisposable {
     void run.ended.then((why) => this.#ended(run, why));
     try {
       const sockets = await run.port.ask<readonly ServedSocket[]>('begin', null);
+      for (const { path } of sockets) this.#paths.add(path);
       this.#watchOver(run);
       return sockets;
     } catch (error) {
@@ -118,6 +130,12 @@ export class DeviceThread implements AsyncDisposable {
       await run.worker.terminate();
       throw error;
     }
+  }
+
+  #has(functions: readonly string[]): void {
+    const { job } = this;
+    this.#host.functions(this.number, functions);
+    if (job.kind === 'machine') for (const bdf of functions) this.#paths.add(join(job.directory, `${bdf}.sock`));
   }
 
   /** Reports a thread that does not answer: its device computes, or runs in a circle. */
@@ -154,23 +172,27 @@ export class DeviceThread implements AsyncDisposable {
     if (this.#run === run) this.#run = null;
     this.#host.ended(this.number);
     if (this.#stopping) return;
-    const now = performance.now();
-    this.#ends.push(now);
-    const lately = this.#ends.filter((at) => now - at < PERIOD_MS).length;
     const { name } = this.job;
-    if (lately >= ENDS_MAX) {
-      this.#host.log('error', `${name} has ended: ${why}. It stays down, after ${lately} times in ${PERIOD_MS / 1000} s`);
-      return;
-    }
-    this.#host.log('error', `${name} has ended: ${why}. Its clients are disconnected, and it starts anew, as after power-on`);
-    this.#begin().catch((error: unknown) => this.#host.log('error', `${name} does not start again: ${textOf(error)}`));
+    if (performance.now() - this.#begun >= STEADY_MS) this.#pauseMs = 0;
+    const soon = this.#pauseMs === 0 ? 'at once' : `in ${this.#pauseMs / 1000} s`;
+    this.#host.log('error', `${name} has ended: ${why}. Its clients are disconnected, and it starts anew ${soon}, as after power-on`);
+    this.#restart = setTimeout(() => {
+      this.#begin().catch((error: unknown) => this.#host.log('error', `${name} does not start again: ${textOf(error)}`));
+    }, this.#pauseMs);
+    this.#pauseMs = Math.min(Math.max(PAUSE_MS, 2 * this.#pauseMs), PAUSE_MAX_MS);
   }
 
   /** The devices are closed, and the thread ends; one that does not answer is ended. Idempotent. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stopping = true;
+    if (this.#restart !== null) clearTimeout(this.#restart);
     const run = this.#run;
-    if (run === null) return;
+    if (run !== null) await this.#stop(run);
+    // A thread that was ended has left them.
+    for (const path of this.#paths) for (const file of [path, managePathOf(path)]) removeLeft(file);
+  }
+
+  async #stop(run: Run): Promise<void> {
     const patience = setTimeout(() => void run.worker.terminate(), STOP_MS);
     run.port.ask('stop', null).catch((error: unknown) => this.#host.log('error', `${this.job.name} did not close: ${textOf(error)}`));
     await run.ended;
@@ -216,4 +238,13 @@ function reasonOf(fault: unknown, code: number): string {
   if (fault === null) return `its code called process.exit(${code})`;
   const { code: name } = fault as { readonly code?: string };
   return name === 'ERR_WORKER_OUT_OF_MEMORY' ? `its heap is full (${HEAP_MIB} MiB)` : textOf(fault);
+}
+
+function removeLeft(path: string): void {
+  try {
+    removeStaleSocket(path);
+  } catch (error) {
+    // Another process listens there by now.
+    if (!(error instanceof VfioError)) throw error;
+  }
 }

@@ -134,7 +134,7 @@ export class EventMerger implements Disposable {
     theirs[at] = event.seq;
   }
 
-  /** What has come is put in. */
+  /** Events that have come are put in. */
   [Symbol.dispose](): void {
     clearInterval(this.#timer);
     for (const thread of [...this.#origins.keys()]) this.remove(thread);

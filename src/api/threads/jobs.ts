@@ -76,7 +76,7 @@ export interface ServedSocket {
   readonly path: string;
   /** The function's address, or the device's name. */
   readonly name: string;
-  /** What it is, for people. */
+  /** A description for people. */
   readonly about: string;
 }
 

@@ -15,7 +15,7 @@ import { DeviceServer } from '../serve.ts';
 import { shellQuoted } from '../shell-quoted.ts';
 import type { DevicesJob, Job, MachineJob, ServedSocket } from './jobs.ts';
 
-/** What a part shares with the other parts of its server. */
+/** Things that a part shares with the other parts of its server. */
 export interface PartContext {
   readonly events: EventStream;
   readonly processes: PeerProcesses;

@@ -65,7 +65,7 @@ export class ServedParts implements AsyncDisposable {
   }
 }
 
-/** What is common to the parts of one server. */
+/** Things that are common to the parts of one server. */
 class Serving {
   readonly stream: EventStream;
   readonly clock: Clock;

@@ -7,7 +7,7 @@ import { EventMerger } from './event-relay.ts';
 import type { Job, ServedSocket } from './jobs.ts';
 import { type PowerOnNumbers, SharedTable, THREADS_MAX } from './shared-table.ts';
 
-/** What the threads of a server tell. */
+/** Where the reports of a server's threads go. */
 export interface ThreadReports {
   /** Gets the events of all threads. */
   readonly events: EventStream;

@@ -1,5 +1,5 @@
 /**
- * What the threads of a server share, in one piece of memory that all of them see:
+ * The things that threads of a server share, in one piece of memory that all of them see:
  *
  * - the numbers of groups, devices and containers, each of which is given out only once;
  * - the locked memory of each user, whose limit holds for all devices together.
@@ -68,7 +68,7 @@ export class SharedTable {
 
   // ---- Numbers
 
-  /** The numbers that `atPowerOn` has are nobody else's from now on. */
+  /** No other function gets the numbers that `atPowerOn` has. */
   reserve(atPowerOn: PowerOnNumbers): void {
     for (const [i, kind] of KINDS.entries()) {
       if (kind === 'containers') continue;
@@ -121,7 +121,7 @@ export class SharedTable {
     return null;
   }
 
-  /** A place that nobody has, or that nobody holds any more. */
+  /** A place that no user has, or that no thread holds any more. */
   #claim(name: bigint, before: number): number | null {
     for (const from of [FREE, USED]) {
       for (let slot = 0; slot < USERS_MAX; slot++) {
@@ -135,7 +135,7 @@ export class SharedTable {
         Atomics.store(this.#sums, slot, BigInt(before));
         Atomics.store(this.#states, slot, USED);
         if (!this.#isElsewhere(name, slot)) return slot;
-        // Another thread was quicker. What follows finds its place.
+        // Another thread was quicker, and its place is found now.
         Atomics.store(this.#states, slot, FREE);
         return this.#find(name) ?? this.#claim(name, before);
       }

@@ -1,4 +1,6 @@
-/** The code of a thread: it does the work that its `ThreadData` says, until it is told to stop. */
+/**
+ * The code of a thread: it does the work that its `ThreadData` says, until the other side stops it.
+ */
 import { parentPort, workerData } from 'node:worker_threads';
 import { Cleanup } from '../../base/cleanup.ts';
 import { sliceOf, unitsOf } from '../../engine/machine/units.ts';

@@ -1,6 +1,6 @@
 /**
  * The conversation between a thread and the one that started it. Either side asks, and the other
- * answers, with progress on the way; or it tells something, to which there is no answer.
+ * answers, with progress on the way; or it sends a notice, to which there is no answer.
  */
 import type { ErrnoName } from '../../base/errno.ts';
 import { VfioError } from '../../base/errno.ts';
@@ -25,7 +25,7 @@ type Message =
   | { readonly answer: unknown; readonly id: number }
   | { readonly failed: PlainError; readonly id: number };
 
-/** What one side does for the other, by the word that the other says. */
+/** The acts of one side for the other, by the word that the other sends. */
 export interface Handlers {
   readonly asked: Readonly<Record<string, (value: never, progress: (text: string) => Promise<void>) => unknown>>;
   readonly told: Readonly<Record<string, (value: never) => void>>;
