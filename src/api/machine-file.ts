@@ -65,10 +65,15 @@ function parse(source: string, file: string): MachineSpec {
       inOrder.map((problem) => problem.text),
     );
   }
-  // Options belong to the model and keep the types of YAML.
-  const typed = parseDocument(source).toJS({ maxAliasCount: 100 }) as { devices?: unknown };
   const { devices, ...rest } = parsed.data;
-  return clean({ ...rest, devices: devices.map((d, i) => toFunction(d, (typed.devices as unknown[])[i])) });
+  // Options belong to the model and keep the types of YAML. A second parsing takes as long as all
+  // the rest, so it is for files with options only.
+  const typed = devices.some(hasOptions) ? (parseDocument(source).toJS({ maxAliasCount: 100 }) as { devices: unknown[] }).devices : [];
+  return clean({ ...rest, devices: devices.map((d, i) => toFunction(d, typed[i])) });
+}
+
+function hasOptions({ options, devices = [] }: ParsedDevice): boolean {
+  return options !== undefined || devices.some(hasOptions);
 }
 
 function toPlain(document: Document, place: (offset: number) => string): unknown {
@@ -81,12 +86,12 @@ function toPlain(document: Document, place: (offset: number) => string): unknown
 
 function toFunction(parsed: ParsedDevice, typed: unknown): FunctionSpec {
   const { class: classCode, devices, options, ...rest } = parsed;
-  const own = typed as { options?: Record<string, unknown>; devices?: unknown[] };
+  const own = typed as { options?: Record<string, unknown>; devices?: unknown[] } | undefined;
   return clean({
     ...rest,
     classCode,
-    options: options === undefined ? undefined : own.options,
-    devices: devices?.map((d, i) => toFunction(d, own.devices?.[i])),
+    options: options === undefined ? undefined : own?.options,
+    devices: devices?.map((d, i) => toFunction(d, own?.devices?.[i])),
   }) as unknown as FunctionSpec;
 }
 

@@ -271,7 +271,9 @@ export const machineSchema = z
       .describe('Files with mediators, relative to this file, in the order in which the machine asks them.'),
     params: params.optional(),
     pageSize: size.optional().describe('Page size of the CPU: 4K, 16K or 64K. Default: 4K.'),
-    devices: z.array(device).min(1).max(256).describe('Devices on root bus 0000:00, and on each other root bus that an address names.'),
+    // Root buses can be many, each with 256 functions; the size of the file is the limit before
+    // this one.
+    devices: z.array(device).min(1).max(65_536).describe('Devices on root bus 0000:00, and on each other root bus that an address names.'),
   })
   .meta({ title: 'vfio-ts machine', description: 'PCI devices, buses and IOMMUs of a machine.' });
 

@@ -29,7 +29,8 @@ export async function bind({ terminal, usage }: CommandContext, options: BindOpt
   if (changed.length === 0) terminal.out('nothing to do');
   if (fn.group !== null) {
     const { functionDocument, groupDocument } = await import('../api/machine-document.ts');
-    for (const line of groupLines(groupDocument(fn.group), fn.group.functions.map(functionDocument), terminal)) terminal.out(line);
+    const functions = new Map(fn.group.functions.map((member) => [member.bdf, functionDocument(member)]));
+    for (const line of groupLines(groupDocument(fn.group), functions, terminal)) terminal.out(line);
   }
   if (options.write === true) {
     const { writeDrivers } = await import('../api/machine-file-drivers.ts');

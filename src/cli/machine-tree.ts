@@ -13,13 +13,25 @@ interface Row {
 }
 
 /** In order of address; what is below what has no function is at the root. */
-function rowsOf(all: readonly FunctionDocument[], above: string | null, indent: string): Row[] {
-  const aboveOf = ({ physicalFunction, parent }: FunctionDocument) => physicalFunction ?? parent;
-  const here = all.filter((fn) => aboveOf(fn) === above).sort((a, b) => compareBdf(a.bdf, b.bdf));
-  return here.flatMap((fn, i) => {
-    const last = i === here.length - 1;
-    return [{ prefix: `${indent}${last ? '└─ ' : '├─ '}`, fn }, ...rowsOf(all, fn.bdf, `${indent}${last ? '   ' : '│  '}`)];
-  });
+function rowsOf(all: readonly FunctionDocument[]): Row[] {
+  const below = new Map<string | null, FunctionDocument[]>();
+  for (const fn of all) {
+    const above = fn.physicalFunction ?? fn.parent;
+    const there = below.get(above);
+    if (there === undefined) below.set(above, [fn]);
+    else there.push(fn);
+  }
+  const rows: Row[] = [];
+  const draw = (above: string | null, indent: string): void => {
+    const here = (below.get(above) ?? []).sort((a, b) => compareBdf(a.bdf, b.bdf));
+    for (const [i, fn] of here.entries()) {
+      const last = i === here.length - 1;
+      rows.push({ prefix: `${indent}${last ? '└─ ' : '├─ '}`, fn });
+      draw(fn.bdf, `${indent}${last ? '   ' : '│  '}`);
+    }
+  };
+  draw(null, '');
+  return rows;
 }
 
 /** A function's part in SR-IOV; '' when it has none. */
@@ -54,11 +66,12 @@ function usersText(fn: FunctionDocument): string[] {
  * uses it.
  */
 export function treeLines({ functions }: MachineDocument, { paint }: Terminal): string[] {
-  const rows = rowsOf(functions, null, '');
-  const width = Math.max(...rows.map((r) => r.prefix.length + r.fn.bdf.length));
-  const names = Math.max(...rows.map((r) => r.fn.name.length));
-  const drivers = Math.max(...rows.map((r) => (r.fn.driver ?? '-').length));
-  const groups = Math.max(...rows.map((r) => groupText(r.fn).length));
+  const rows = rowsOf(functions);
+  const widest = (of: (row: Row) => number) => rows.reduce((most, row) => Math.max(most, of(row)), 0);
+  const width = widest((r) => r.prefix.length + r.fn.bdf.length);
+  const names = widest((r) => r.fn.name.length);
+  const drivers = widest((r) => (r.fn.driver ?? '-').length);
+  const groups = widest((r) => groupText(r.fn).length);
   return rows.map(({ prefix, fn }) => {
     const address = `${paint.dim(prefix)}${fn.bdf}${' '.repeat(width - prefix.length - fn.bdf.length)}`;
     const driver = (fn.driver ?? '-').padEnd(drivers);
@@ -78,12 +91,12 @@ export function treeLines({ functions }: MachineDocument, { paint }: Terminal): 
 const groupText = ({ group }: FunctionDocument) => (group === null ? 'no group' : `group ${group}`);
 
 /** A paragraph per group: its members, whether a user could have it, and who is in the way. */
-export function groupLines(group: GroupDocument, functions: readonly FunctionDocument[], { paint }: Terminal): string[] {
+export function groupLines(group: GroupDocument, functions: ReadonlyMap<string, FunctionDocument>, { paint }: Terminal): string[] {
   const { viable, culprits, ownedBy } = group;
   const state = ownedBy !== null ? paint.cyan(`owned by ${ownedBy}`) : viable ? paint.green('viable') : paint.red('not viable');
   const lines = [`group ${group.id}: ${state}`];
   for (const bdf of group.functions) {
-    const fn = functions.find((f) => f.bdf === bdf)!;
+    const fn = functions.get(bdf)!;
     const why = fn.groupedBecause === null ? '' : paint.dim(`  (${fn.groupedBecause})`);
     lines.push(`  ${fn.bdf}  ${fn.name}  ${fn.driver ?? 'no driver'}${why}`);
   }
@@ -94,5 +107,6 @@ export function groupLines(group: GroupDocument, functions: readonly FunctionDoc
 
 /** Tree and groups. */
 export function machineLines(machine: MachineDocument, terminal: Terminal): string[] {
-  return [...treeLines(machine, terminal), ...machine.groups.flatMap((group) => ['', ...groupLines(group, machine.functions, terminal)])];
+  const functions = new Map(machine.functions.map((fn) => [fn.bdf, fn]));
+  return [...treeLines(machine, terminal), ...machine.groups.flatMap((group) => ['', ...groupLines(group, functions, terminal)])];
 }

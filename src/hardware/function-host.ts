@@ -70,7 +70,7 @@ export class FunctionHost implements DeviceHost {
   /** Resets that the model has seen. */
   resets = 0;
   /** A PF's VFs: a reset of the PF resets them, too. */
-  virtualFunctions: readonly FunctionHost[] = [];
+  virtualFunctions: FunctionHost[] = [];
   /** Called after each reset of the function, whatever its cause. */
   onReset: (() => void) | null = null;
   readonly #model: GuardedModel;

@@ -17,12 +17,17 @@ const MAX_BUS = 0xff;
  */
 export const FIRST_EMULATED_DOMAIN = 0x1_0000;
 
-const keyOf = (domain: number, number: number) => domain * 0x100 + number;
+interface Domain {
+  /** By number. */
+  readonly buses: Map<number, PciBus>;
+  /** In the order of discovery. */
+  readonly roots: PciBus[];
+}
 
 export class BusNumbers {
   /** In the order of discovery. */
   #roots: readonly PciBus[] = [];
-  readonly #buses = new Map<number, PciBus>();
+  readonly #domains = new Map<number, Domain>();
   /** The lowest number that is still free for a bridge at power-on, by root bus. */
   readonly #next = new Map<PciBus, number>();
 
@@ -33,21 +38,36 @@ export class BusNumbers {
    * @throws VfioError EINVAL for a text that is no address
    */
   declareRoots(ats: readonly string[]): readonly PciBus[] {
+    const roots: PciBus[] = [];
     for (const at of ats) {
       const { domain, bus } = typeof at === 'string' && at.includes(':') ? bdfParts(at) : { domain: 0, bus: 0 };
-      if (this.#buses.has(keyOf(domain, bus))) continue;
+      const there = this.#domain(domain);
+      if (there.buses.has(bus)) continue;
       const root = new PciBus(domain, bus, null);
-      this.#buses.set(keyOf(domain, bus), root);
-      this.#roots = [...this.#roots, root];
+      there.buses.set(bus, root);
+      there.roots.push(root);
+      roots.push(root);
     }
     const emulated = (root: PciBus) => (root.domain >= FIRST_EMULATED_DOMAIN ? 1 : 0);
-    this.#roots = [...this.#roots].sort((a, b) => emulated(a) - emulated(b));
+    this.#roots = roots.sort((a, b) => emulated(a) - emulated(b));
     for (const root of this.#roots) this.#next.set(root, root.number + 1);
     return this.#roots;
   }
 
   get roots(): readonly PciBus[] {
     return this.#roots;
+  }
+
+  #domain(number: number): Domain {
+    const found = this.#domains.get(number);
+    if (found !== undefined) return found;
+    const made: Domain = { buses: new Map(), roots: [] };
+    this.#domains.set(number, made);
+    return made;
+  }
+
+  #find(domain: number, number: number): PciBus | undefined {
+    return this.#domains.get(domain)?.buses.get(number);
   }
 
   /**
@@ -68,7 +88,7 @@ export class BusNumbers {
   #continuing(bus: PciBus): readonly PciBus[] {
     const behind: PciBus[] = [];
     for (let number = bus.number + 1; number <= bus.reserved; number++) {
-      const found = this.#buses.get(keyOf(bus.domain, number));
+      const found = this.#find(bus.domain, number);
       if (found?.continues === bus) behind.push(found);
     }
     return behind;
@@ -82,7 +102,7 @@ export class BusNumbers {
   of(at: string): PciBus {
     if (typeof at !== 'string') throw new VfioError('EINVAL', `'${String(at)}' is not the address of a device`);
     const { domain, bus } = at.includes(':') ? bdfParts(at) : { domain: 0, bus: 0 };
-    const found = this.#buses.get(keyOf(domain, bus));
+    const found = this.#find(domain, bus);
     if (found === undefined || found.continues !== null) {
       throw new VfioError('EINVAL', `${at}: this machine has no bus ${hex(bus)} in domain ${hex(domain)}`, {
         fix: `Its root buses are ${this.#roots.map((root) => root.name).join(', ')}.`,
@@ -101,7 +121,7 @@ export class BusNumbers {
   open(bridge: PciFunction, declared: number | undefined): PciBus {
     const { root } = bridge.bus;
     const number = this.#choose(bridge, declared, this.#next.get(root)!, (n) => this.#conflict(bridge, n));
-    for (const bus of this.#buses.values()) if (bus.domain === root.domain) bus.reserved = shrink(bus, number);
+    for (const bus of this.#domain(root.domain).buses.values()) bus.reserved = shrink(bus, number);
     return this.#add(bridge, number);
   }
 
@@ -111,8 +131,9 @@ export class BusNumbers {
    * @throws as `open`
    */
   plug(bridge: PciFunction, declared: number | undefined): PciBus {
+    const { buses } = this.#domain(bridge.bus.domain);
     const kept = (number: number) => {
-      const bus = [...this.#buses.values()].find((b) => b.domain === bridge.bus.domain && number > b.number && number <= b.reserved);
+      const bus = [...buses.values()].find((b) => number > b.number && number <= b.reserved);
       return bus === undefined ? null : `it is kept for virtual functions on bus ${hex(bus.number)}`;
     };
     const conflict = (number: number) => this.#conflict(bridge, number) ?? kept(number);
@@ -150,9 +171,9 @@ export class BusNumbers {
       return bus.number === last ? 'none is left' : `those below bus ${hex(bus.number)} are from ${hex(bus.number + 1)} to ${hex(last)}`;
     }
     const above = busesAbove(bus);
-    for (const other of this.#buses.values()) {
+    for (const other of this.#domain(bus.domain).buses.values()) {
       const owner = other.bridge;
-      if (other.domain !== bus.domain || owner === null || other.continues !== null || above.includes(other)) continue;
+      if (owner === null || other.continues !== null || above.includes(other)) continue;
       if (number >= other.number && number <= lastBehind(other)) {
         return `${owner.bdf} has buses ${hex(other.number)} to ${hex(lastBehind(other))}`;
       }
@@ -167,7 +188,7 @@ export class BusNumbers {
   #add(bridge: PciFunction, number: number): PciBus {
     const bus = new PciBus(bridge.bus.domain, number, bridge);
     bridge.secondary = bus;
-    this.#buses.set(keyOf(bus.domain, number), bus);
+    this.#domain(bus.domain).buses.set(number, bus);
     this.#keepNext(bus.root, number + 1);
     return bus;
   }
@@ -181,7 +202,7 @@ export class BusNumbers {
    * kept for the virtual functions of its functions.
    */
   reserve(bus: PciBus): void {
-    const taken = [...this.#buses.values()].filter((other) => other.domain === bus.domain && other.number > bus.number);
+    const taken = [...this.#domain(bus.domain).buses.values()].filter((other) => other.number > bus.number);
     bus.reserved = Math.min(lastForVirtualFunctions(bus), this.#last(bus.root), ...taken.map((other) => other.number - 1));
     this.#keepNext(bus.root, bus.reserved + 1);
   }
@@ -194,7 +215,7 @@ export class BusNumbers {
   forVirtualFunctions(pf: PciFunction, number: number): PciBus {
     const { bus } = pf;
     if (number === bus.number) return bus;
-    const found = this.#buses.get(keyOf(bus.domain, number));
+    const found = this.#find(bus.domain, number);
     if (number > bus.reserved || (found !== undefined && found.continues === null)) {
       throw new VfioError('ENOMEM', `${pf.bdf}: its virtual functions would reach to bus ${hex(number)}, which is not kept for them`, {
         fix: `Enable fewer, or declare no bridge whose \`bus\` is from ${hex(bus.number + 1)} to ${hex(number)}.`,
@@ -202,20 +223,18 @@ export class BusNumbers {
     }
     if (found !== undefined) return found;
     const made = new PciBus(bus.domain, number, bus.bridge, bus);
-    this.#buses.set(keyOf(bus.domain, number), made);
+    this.#domain(bus.domain).buses.set(number, made);
     return made;
   }
 
   delete(bus: PciBus): void {
-    if (this.#buses.get(keyOf(bus.domain, bus.number)) === bus) this.#buses.delete(keyOf(bus.domain, bus.number));
+    if (this.#find(bus.domain, bus.number) === bus) this.#domain(bus.domain).buses.delete(bus.number);
   }
 
   /** The last number of a root bus: the one before the next root bus of its domain. */
   #last(root: PciBus): number {
-    return this.#roots.reduce(
-      (last, r) => (r.domain === root.domain && r.number > root.number ? Math.min(last, r.number - 1) : last),
-      MAX_BUS,
-    );
+    const { roots } = this.#domain(root.domain);
+    return roots.reduce((last, r) => (r.number > root.number ? Math.min(last, r.number - 1) : last), MAX_BUS);
   }
 }
 

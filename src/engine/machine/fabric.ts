@@ -59,8 +59,26 @@ export class Fabric {
    * behind the next one that it starts.
    */
   inGroupOrder(): readonly PciFunction[] {
+    return this.#sortByIommu([...this.inOrder()]);
+  }
+
+  /**
+   * In the same order, the functions that decide with which groups VFs of `pf` are: those of their
+   * buses and of all buses above, and functions whose requester ids those carry. The groups of
+   * these are known, and VFs have nothing behind them.
+   */
+  aroundVirtualFunctions(pf: PciFunction): readonly PciFunction[] {
+    const above: PciBus[] = [];
+    for (let at = pf.bus.bridge; at !== null; at = at.parent) above.unshift(at.bus);
+    const buses = new Set([...above, pf.bus, ...pf.vfs.map((vf) => vf.bus)]);
+    const here = [...buses].flatMap((bus) => bus.functions);
+    const requesters = here.flatMap((fn) => fn.requester ?? []);
+    return this.#sortByIommu([...new Set([...requesters, ...here])]);
+  }
+
+  #sortByIommu(functions: PciFunction[]): readonly PciFunction[] {
     const order = this.#table.order();
-    return [...this.inOrder()].sort((a, b) => order.get(this.iommu(a))! - order.get(this.iommu(b))!);
+    return functions.sort((a, b) => order.get(this.iommu(a))! - order.get(this.iommu(b))!);
   }
 
   iommu(fn: PciFunction): IommuProperties {
@@ -88,12 +106,12 @@ export class Fabric {
       }
     };
     const roots = this.#buses.declareRoots(checkList(specs).map((spec) => spec.at));
-    for (const root of roots) {
-      put(
-        specs.filter((spec) => this.#buses.of(spec.at) === root),
-        root,
-      );
+    const onRoot = new Map<PciBus, FunctionSpec[]>(roots.map((root) => [root, []]));
+    for (const spec of specs) {
+      const bus = this.#buses.of(spec.at);
+      onRoot.get(bus)!.push(spec);
     }
+    for (const [root, list] of onRoot) put(list, root);
     this.#markMultifunction(placed);
     this.#firmware.start(roots);
     for (const { fn } of placed) this.#start(fn);
@@ -193,7 +211,7 @@ export class Fabric {
     if (this.#iommus.get(fn)!.kind === 'full') fn.enableAcs();
     fn.model = declared.vf.create(fn.host, vfIndex, pf.model);
     fn.host.attach(fn.model);
-    pf.host.virtualFunctions = [...pf.host.virtualFunctions, fn.host];
+    pf.host.virtualFunctions.push(fn.host);
     return fn;
   }
 
@@ -254,8 +272,8 @@ export class Fabric {
     if (requester !== null && this.#iommus.get(requester) !== iommu) {
       throw new VfioError('EINVAL', `${bdf} has the requester id of ${requester.bdf}, which is behind another IOMMU`);
     }
-    for (const other of bus.functions) {
-      if (other.address.device === devfn.device && this.#iommus.get(other) !== iommu) {
+    for (const other of bus.device(devfn.device)) {
+      if (this.#iommus.get(other) !== iommu) {
         throw new VfioError('EINVAL', `${bdf} and ${other.bdf} are functions of one device, which is behind one IOMMU`);
       }
     }

@@ -21,11 +21,67 @@ const headroom: Record<Space, number> = { io: 0, mem32: 2 * MIB, mem64: 256 * MI
 const rootFirst: Record<Space, number> = { io: 0x1000, mem32: 0xc000_0000, mem64: 0x8_0000_0000 };
 const rootEnd: Record<Space, number> = { io: 0x1_0000, mem32: 0xfec0_0000, mem64: 2 ** 46 };
 
-interface Window {
+interface Range {
+  readonly first: number;
+  /** Exclusive. */
+  readonly end: number;
+}
+
+/** Addresses that a bus has, and those of them that are taken. */
+class Window {
   readonly first: number;
   readonly end: number;
-  /** The ranges that are taken, by their owner. */
-  readonly taken: Map<PciFunction, { first: number; end: number }[]>;
+  readonly #byOwner = new Map<PciFunction, Range[]>();
+  /** All of them in order, those that touch as one: usually there is one, or few. */
+  readonly #taken: Range[] = [];
+
+  constructor(first: number, end: number) {
+    this.first = first;
+    this.end = end;
+  }
+
+  /** The lowest place for `size` bytes; null when there is none. */
+  find(size: number, align: number): number | null {
+    let at = up(this.first, align);
+    for (const range of this.#taken) {
+      if (at + size <= range.first) break;
+      at = Math.max(at, up(range.end, align));
+    }
+    return at + size <= this.end ? at : null;
+  }
+
+  take(owner: PciFunction, range: Range): void {
+    const mine = this.#byOwner.get(owner);
+    if (mine === undefined) this.#byOwner.set(owner, [range]);
+    else mine.push(range);
+    if (range.first < range.end) this.#insert(range);
+  }
+
+  free(owner: PciFunction): void {
+    for (const { first, end } of this.#byOwner.get(owner) ?? []) {
+      const at = this.#taken.findIndex((range) => range.first <= first && first < range.end);
+      if (at === -1) continue;
+      const around = this.#taken[at]!;
+      const rest = [
+        { first: around.first, end: first },
+        { first: end, end: around.end },
+      ];
+      this.#taken.splice(at, 1, ...rest.filter((range) => range.first < range.end));
+    }
+    this.#byOwner.delete(owner);
+  }
+
+  /** Ranges do not overlap. Most come after all that are there. */
+  #insert(range: Range): void {
+    const taken = this.#taken;
+    let at = taken.length;
+    while (at > 0 && taken[at - 1]!.first > range.first) at--;
+    const before = taken[at - 1]?.end === range.first ? 1 : 0;
+    const after = taken[at]?.first === range.end ? 1 : 0;
+    const first = before === 1 ? taken[at - 1]!.first : range.first;
+    const end = after === 1 ? taken[at]!.end : range.end;
+    taken.splice(at - before, before + after, { first, end });
+  }
 }
 
 interface Item {
@@ -79,7 +135,7 @@ export class Firmware {
    * @throws VfioError ENOSPC when it does not fit
    */
   start(roots: readonly PciBus[]): void {
-    const all = (space: Space): Window => ({ first: this.#roots[space], end: rootEnd[space], taken: new Map() });
+    const all = (space: Space) => new Window(this.#roots[space], rootEnd[space]);
     const shared = { io: all('io'), mem32: all('mem32'), mem64: all('mem64') };
     for (const root of roots) {
       this.#windows.set(root, shared);
@@ -102,7 +158,7 @@ export class Firmware {
   /** Its addresses are free again. */
   unplug(fn: PciFunction): void {
     const windows = this.#windows.get(fn.bus);
-    if (windows !== undefined) for (const space of spaces) windows[space].taken.delete(fn);
+    if (windows !== undefined) for (const space of spaces) windows[space].free(fn);
     if (fn.secondary !== null) this.#windows.delete(fn.secondary);
   }
 
@@ -137,47 +193,29 @@ export class Firmware {
 
   #fill(bus: PciBus, space: Space, functions: readonly PciFunction[]): void {
     for (const item of this.#sorted(functions, space)) {
-      const full = this.#find(bus, space, item, item.size);
+      const window = this.#windows.get(bus)?.[space];
+      const full = window?.find(item.size, item.align) ?? null;
       const size = full === null ? item.least : item.size;
-      const first = full ?? (size === 0 ? 0 : this.#find(bus, space, item, size));
+      const first = full ?? (size === 0 ? 0 : (window?.find(size, item.align) ?? null));
       if (first === null) {
         throw new VfioError('ENOSPC', `no room for ${hex(size)} bytes of ${space} of ${item.fn.bdf} on bus ${hex(bus.number)}`, {
           fix: 'Use smaller BARs, or put the device on the root bus.',
         });
       }
-      this.#take(bus, space, item.fn, { first, end: first + size });
+      window?.take(item.fn, { first, end: first + size });
       if (item.bar === 'rom') item.fn.config.romAddress = first;
       else if (item.bar === 'vf') item.fn.sriov!.setBarAddress(item.vfBar!, BigInt(first));
       else if (item.bar !== null) item.fn.config.setBarAddress(item.bar.index, BigInt(first));
       else {
-        this.#open(item.fn, space, { first, end: first + size, taken: new Map() });
+        this.#open(item.fn, space, new Window(first, first + size));
         this.#fill(item.fn.secondary!, space, item.fn.secondary!.functions);
       }
     }
   }
 
-  #take(bus: PciBus, space: Space, fn: PciFunction, range: { first: number; end: number }): void {
-    const { taken } = this.#windows.get(bus)![space];
-    const mine = taken.get(fn);
-    if (mine === undefined) taken.set(fn, [range]);
-    else mine.push(range);
-  }
-
-  /** The lowest place for `size` bytes on `bus`; null when there is none. */
-  #find(bus: PciBus, space: Space, item: Item, size: number): number | null {
-    const window = this.#windows.get(bus)?.[space];
-    if (window === undefined) return null;
-    let at = up(window.first, item.align);
-    for (const range of [...window.taken.values()].flat().sort((a, b) => a.first - b.first)) {
-      if (at + size <= range.first) break;
-      at = Math.max(at, up(range.end, item.align));
-    }
-    return at + size <= window.end ? at : null;
-  }
-
   #open(bridge: PciFunction, space: Space, window: Window): void {
     const bus = bridge.secondary!;
-    const none = (): Window => ({ first: 0, end: 0, taken: new Map() });
+    const none = () => new Window(0, 0);
     const windows = this.#windows.get(bus) ?? { io: none(), mem32: none(), mem64: none() };
     windows[space] = window;
     this.#windows.set(bus, windows);

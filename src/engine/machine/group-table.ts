@@ -49,12 +49,13 @@ export class GroupTable {
    * Put new functions into their groups, in the order in which the kernel finds them: an existing
    * group, or a new one with the lowest free number.
    *
+   * @param among all functions that new ones can be tied to, in group order. Default: the machine's
    * @throws VfioError EINVAL when they would join existing groups, which users may hold; nothing
    * has changed then
    */
-  join(added: readonly PciFunction[]): void {
+  join(added: readonly PciFunction[], among = this.#fabric.inGroupOrder()): void {
     const fresh = new Set(added);
-    const behindIommu = this.#fabric.inGroupOrder().filter((fn) => this.#fabric.iommu(fn).kind === 'full');
+    const behindIommu = among.filter((fn) => this.#fabric.iommu(fn).kind === 'full');
     const classes = partition(behindIommu, this.#grouping).filter((one) => one.members.some((fn) => fresh.has(fn)));
     for (const one of classes) {
       const ids = [...new Set(one.members.flatMap((fn) => (fn.group === null ? [] : [fn.group.id])))];

@@ -107,15 +107,21 @@ export class IsolationGroup<F extends GroupedFunction = GroupedFunction> impleme
   }
 
   add(fn: F): void {
-    this.#functions = [...this.#functions, fn].sort((a, b) => compareBdf(a.bdf, b.bdf));
-    this.#recompute();
+    let [low, high] = [0, this.#functions.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (compareBdf(this.#functions[middle]!.bdf, fn.bdf) < 0) low = middle + 1;
+      else high = middle;
+    }
+    this.#functions = this.#functions.toSpliced(low, 0, fn);
+    if (fn.reserved.length > 0) this.#recompute();
     fn.group = this;
   }
 
   remove(fn: F): void {
     this.#functions = this.#functions.filter((f) => f !== fn);
     this.#users.delete(fn);
-    this.#recompute();
+    if (fn.reserved.length > 0) this.#recompute();
     fn.group = null;
   }
 

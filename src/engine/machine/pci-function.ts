@@ -88,9 +88,24 @@ export class PciBus {
     }
   }
 
+  /** The functions of one device. */
+  device(number: number): readonly PciFunction[] {
+    return this.#functions.slice(this.#placeOf(number << 3), this.#placeOf((number + 1) << 3));
+  }
+
   insert(fn: PciFunction): void {
-    const at = this.#functions.findIndex((f) => f.devfn > fn.devfn);
-    this.#functions.splice(at === -1 ? this.#functions.length : at, 0, fn);
+    this.#functions.splice(this.#placeOf(fn.devfn + 1), 0, fn);
+  }
+
+  /** How many functions have a lower devfn. */
+  #placeOf(devfn: number): number {
+    let [low, high] = [0, this.#functions.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.#functions[middle]!.devfn < devfn) low = middle + 1;
+      else high = middle;
+    }
+    return low;
   }
 
   delete(fn: PciFunction): void {
@@ -285,6 +300,6 @@ export class PciFunction implements GroupedFunction, HostedFunction {
 
   /** The functions of its device (same bus and device number), itself included. */
   get functionsOfDevice(): readonly PciFunction[] {
-    return this.bus.functions.filter((f) => f.address.device === this.address.device);
+    return this.bus.device(this.address.device);
   }
 }

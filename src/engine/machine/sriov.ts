@@ -134,7 +134,7 @@ export class SriovControl {
     undo.defer(() => sriov.set(0));
     const vfs = fabric.addVirtualFunctions(fn, count, undo);
     ctx.faults.step('sriov.group');
-    groups.join(vfs);
+    groups.join(vfs, fabric.aroundVirtualFunctions(fn));
     undo.move();
     // S3-17: no driver of the host takes a VF of a user's PF by itself.
     const override = fn.vfio !== null ? VFIO_PCI : sriov.vfDriver;

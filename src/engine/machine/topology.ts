@@ -104,6 +104,13 @@ export function partition<N extends TopologyNode>(nodes: readonly N[], grouping:
     return null;
   };
 
+  const onBus = new Map<object, N[]>();
+  for (const node of nodes) {
+    const there = onBus.get(node.bus);
+    if (there === undefined) onBus.set(node.bus, [node]);
+    else there.push(node);
+  }
+
   for (const node of nodes) {
     const { parent } = node;
     if (parent !== null) {
@@ -123,8 +130,8 @@ export function partition<N extends TopologyNode>(nodes: readonly N[], grouping:
       if (free !== undefined && first !== node)
         join(node, first, `switch port ${free.bdf} forwards to its neighbours without access control (ACS)`);
     }
-    for (const other of nodes) {
-      if (other === node || other.bus !== node.bus) continue;
+    for (const other of onBus.get(node.bus)!) {
+      if (other === node) continue;
       if (order.get(other)! < order.get(node)! && other.devfn >> 3 === node.devfn >> 3 && !isolatesAlone(node) && !isolatesAlone(other)) {
         join(node, other, `it is another function of the device of ${other.bdf}, without access control (ACS) between them`);
       }
