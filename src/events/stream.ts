@@ -43,6 +43,8 @@ export class EventStream implements Disposable {
   /** `seq` of the event that is being answered now; 0: none is known. */
   cause = 0;
   readonly clock: Clock;
+  /** Receives the lines of the stream's log. */
+  readonly logger: Logger;
   readonly #log: ReportLog;
   /** The injected clock is the host's: one reading gives both times. */
   readonly #oneClock: boolean;
@@ -69,6 +71,7 @@ export class EventStream implements Disposable {
   constructor({ clock = new SystemClock(), log = silentLogger, logClock = clock, containers = new LowestFree() }: EventStreamOptions = {}) {
     this.clock = clock;
     this.#oneClock = clock instanceof SystemClock;
+    this.logger = log;
     this.#log = new ReportLog(log, logClock);
     this.#containers = containers;
   }

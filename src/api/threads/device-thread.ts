@@ -35,7 +35,10 @@ export interface ThreadHost {
   readonly table: SharedArrayBuffer;
   /** Whether the server wants events now. */
   readonly wanted: () => ThreadData['events'];
+  /** A line that the thread's own stream has for the log. */
   log(level: LogLevel, text: string): void;
+  /** Something happened to the thread. */
+  note(level: LogLevel, text: string): void;
   report(line: string): void;
   /** The addresses of the functions that the thread has now. */
   functions(thread: number, functions: readonly string[]): void;
@@ -150,14 +153,14 @@ export class DeviceThread implements AsyncDisposable {
         run.port.ask('ping', null).then(
           () => {
             if (reported)
-              this.#host.log('warn', `${this.job.name} answers again, after ${Math.round((performance.now() - since) / 1000)} s`);
+              this.#host.note('warn', `${this.job.name} answers again, after ${Math.round((performance.now() - since) / 1000)} s`);
             reported = waiting = false;
           },
           () => {},
         );
       } else if (!reported && performance.now() - since > SLOW_MS) {
         reported = true;
-        this.#host.log(
+        this.#host.note(
           'error',
           `${this.job.name} has not answered for ${SLOW_MS / 1000} s: its code runs without a pause. Other devices go on`,
         );
@@ -175,9 +178,9 @@ export class DeviceThread implements AsyncDisposable {
     const { name } = this.job;
     if (performance.now() - this.#begun >= STEADY_MS) this.#pauseMs = 0;
     const soon = this.#pauseMs === 0 ? 'at once' : `in ${this.#pauseMs / 1000} s`;
-    this.#host.log('error', `${name} has ended: ${why}. Its clients are disconnected, and it starts anew ${soon}, as after power-on`);
+    this.#host.note('error', `${name} has ended: ${why}. Its clients are disconnected, and it starts anew ${soon}, as after power-on`);
     this.#restart = setTimeout(() => {
-      this.#begin().catch((error: unknown) => this.#host.log('error', `${name} does not start again: ${textOf(error)}`));
+      this.#begin().catch((error: unknown) => this.#host.note('error', `${name} does not start again: ${textOf(error)}`));
     }, this.#pauseMs);
     this.#pauseMs = Math.min(Math.max(PAUSE_MS, 2 * this.#pauseMs), PAUSE_MAX_MS);
   }
@@ -194,7 +197,7 @@ export class DeviceThread implements AsyncDisposable {
 
   async #stop(run: Run): Promise<void> {
     const patience = setTimeout(() => void run.worker.terminate(), STOP_MS);
-    run.port.ask('stop', null).catch((error: unknown) => this.#host.log('error', `${this.job.name} did not close: ${textOf(error)}`));
+    run.port.ask('stop', null).catch((error: unknown) => this.#host.note('error', `${this.job.name} did not close: ${textOf(error)}`));
     await run.ended;
     clearTimeout(patience);
   }

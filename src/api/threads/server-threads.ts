@@ -80,11 +80,12 @@ export class ServerThreads implements AsyncDisposable {
   readonly #starting = new Set<number>();
 
   #hostFor(desk: AdminDesk | null): ThreadHost {
-    const { report } = this.#reports;
+    const { events, report } = this.#reports;
     return {
       table: this.table.memory,
       wanted: () => this.#wanted(),
-      log: (level, text) => this.#source.note(level, text, text),
+      log: (level, text) => events.logger.log(level, text),
+      note: (level, text) => this.#source.note(level, text, text),
       report,
       functions: (thread, functions) => void this.#functions.set(thread, new Set(functions)),
       events: (thread, batch) => this.#merger.receive(thread, batch),
