@@ -106,6 +106,7 @@ it('vfio --help loads the table, commander, and little else', () => {
   const others = [...loaded].filter((file) => !light.test(file));
   expect(others.sort()).toEqual([
     'src/api/address.ts',
+    'src/api/failure-lines.ts',
     'src/api/unsettled.ts',
     'src/cli/nvme/patterns.ts',
     'src/cli/serve/device-options.ts',

@@ -12,6 +12,8 @@ export type { Endpoint } from '../api/migrate/endpoint.ts';
 export type { Figures, Progress } from '../api/migrate/figures.ts';
 export { type MoveOptions, moveDevice } from '../api/migrate/move.ts';
 export { DeviceServer, type ServeAtOptions, type ServeOptions, serve } from '../api/serve.ts';
+export type { ServedDevice, ServedSocket, ServingOptions } from '../api/threads/jobs.ts';
+export { ServedParts, type ServePartsOptions, serveDevices, serveMachine } from '../api/threads/serve-parts.ts';
 export { type Culprit, type ErrnoName, VfioError, type VfioErrorOptions } from '../base/errno.ts';
 export { EventStream, type EventStreamOptions } from '../events/stream.ts';
 export type { ServerLimits } from '../vfio-user/limits.ts';
