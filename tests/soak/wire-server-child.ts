@@ -1,11 +1,13 @@
 /**
- * The process of `WireServer`: wire-server-child.ts DIRECTORY SECONDS [watched]. One device of each
- * kind, as `vfio serve` serves it.
+ * The process of `WireServer`: wire-server-child.ts DIRECTORY SECONDS [watched] [threads]. One
+ * device of each kind, as `vfio serve` serves it.
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { writeEvents } from '../../src/api/event-file.ts';
 import { DeviceServer } from '../../src/api/serve.ts';
+import { serveDevices } from '../../src/api/threads/serve-parts.ts';
 import type { Logger } from '../../src/base/log.ts';
 import { EventStream } from '../../src/events/stream.ts';
 import { edu } from '../../src/models/edu/edu.ts';
@@ -14,9 +16,12 @@ import manyBars from '../kit/many-bars-model.ts';
 import { openDescriptorsAndFiles } from '../kit/open-descriptors.ts';
 import type { Figures } from './wire-server.ts';
 
-const [directory, seconds, watched] = process.argv.slice(2) as [string, string, string?];
+const [directory, seconds, ...how] = process.argv.slice(2) as [string, string, ...string[]];
+const inThreads = how.includes('threads');
 setTimeout(() => process.exit(3), Number(seconds) * 1000);
 process.on('disconnect', () => process.exit(0));
+
+const card = fileURLToPath(new URL('../kit/many-bars-model.ts', import.meta.url));
 
 const errors: string[] = [];
 let errorCount = 0;
@@ -29,7 +34,7 @@ const log: Logger = {
 };
 
 const events = new EventStream({ log });
-if (watched !== undefined) {
+if (how.includes('watched')) {
   events.read();
   writeEvents(events, '/dev/null', { format: 'jsonl', data: true });
 }
@@ -37,18 +42,33 @@ if (watched !== undefined) {
 let open = 0;
 let clients = 0;
 let messages = 0;
-for (const [name, model] of Object.entries({ edu: edu(), card: manyBars() })) {
-  const server = new DeviceServer(model, { name, log, events, memlockLimit: 2 ** 30 });
-  UnixListener.listen(join(directory, name)).onConnection((socket) => {
-    const session = server.serve(socket);
-    open++;
-    void session.ended.then(() => {
-      open--;
-      clients++;
-      messages += session.commands;
+if (inThreads) {
+  const devices = { edu: { kind: 'model', name: 'edu', options: {} }, card: { kind: 'file', path: card, options: {} } } as const;
+  const listed = Object.entries(devices).map(([name, address]) => ({ name, address, path: pathOf(name) }));
+  await serveDevices(listed, { events, memlockLimit: 2 ** 30, manage: false });
+} else {
+  for (const [name, model] of Object.entries({ edu: edu(), card: manyBars() })) {
+    const server = new DeviceServer(model, { name, log, events, memlockLimit: 2 ** 30 });
+    UnixListener.listen(pathOf(name)).onConnection((socket) => {
+      const session = server.serve(socket);
+      open++;
+      void session.ended.then(() => {
+        open--;
+        clients++;
+        messages += session.commands;
+      });
     });
-  });
+  }
 }
+/** Of the server without clients. */
+const idle = openDescriptorsAndFiles();
+
+function pathOf(name: string): string {
+  return join(directory, `${name}.sock`);
+}
+
+/** Clients of threads are known by their descriptors. */
+const connected = (): number => (inThreads ? Math.max(0, openDescriptorsAndFiles() - idle) : open);
 
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 
@@ -61,7 +81,7 @@ async function figures(): Promise<Figures> {
   const { rss, heapUsed, external } = process.memoryUsage();
   const maps = readFileSync('/proc/self/maps', 'utf8').trimEnd().split('\n');
   return {
-    open,
+    open: connected(),
     clients,
     messages,
     descriptors: openDescriptorsAndFiles(),
@@ -76,5 +96,5 @@ async function figures(): Promise<Figures> {
   };
 }
 
-process.on('message', async () => process.send!(open > 0 ? { open } : await figures()));
+process.on('message', async () => process.send!(connected() > 0 ? { open: connected() } : await figures()));
 process.send!({ open });

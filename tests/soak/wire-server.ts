@@ -12,7 +12,7 @@ import { fileURLToPath } from 'node:url';
 import { typescript } from '../kit/typescript.ts';
 
 export interface Figures {
-  /** Clients that are connected. */
+  /** Clients that are connected; of threads, their descriptors. */
   readonly open: number;
   /** Clients so far. */
   readonly clients: number;
@@ -50,10 +50,21 @@ export class WireServer implements AsyncDisposable {
     });
   }
 
-  static async start(seconds: number, watched: boolean): Promise<WireServer> {
+  static async start(
+    seconds: number,
+    { watched = false, threads = false }: { watched?: boolean; threads?: boolean } = {},
+  ): Promise<WireServer> {
     const directory = mkdtempSync(join(tmpdir(), 'vfio-ts-soak-'));
     const file = fileURLToPath(new URL('./wire-server-child.ts', import.meta.url));
-    const args = ['--expose-gc', ...typescript, file, directory, String(Math.ceil(seconds)), ...(watched ? ['watched'] : [])];
+    const args = [
+      '--expose-gc',
+      ...typescript,
+      file,
+      directory,
+      String(Math.ceil(seconds)),
+      ...(watched ? ['watched'] : []),
+      ...(threads ? ['threads'] : []),
+    ];
     const child = spawn(process.execPath, args, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
     const server = new WireServer(directory, child);
     await server.#answer();
@@ -62,7 +73,7 @@ export class WireServer implements AsyncDisposable {
 
   /** Paths to connect to: the educational device, and one with every kind of region. */
   get paths(): readonly string[] {
-    return [join(this.directory, 'edu'), join(this.directory, 'card')];
+    return [join(this.directory, 'edu.sock'), join(this.directory, 'card.sock')];
   }
 
   /**

@@ -55,12 +55,12 @@ interface Done {
 }
 
 export async function wire(
-  { minutes, seed, watched = false }: SoakOptions,
+  { minutes, seed, watched = false, threads = false }: SoakOptions,
   round: Round = ROUND,
   warmUp: Round = WARM_UP,
 ): Promise<string> {
   const most = minutes ?? ROUND_MINUTES;
-  await using server = await WireServer.start((most + ROUND_MINUTES) * 60, watched);
+  await using server = await WireServer.start((most + ROUND_MINUTES) * 60, { watched, threads });
   const clients = new Clients(server, seed);
   try {
     const cold = await server.figures();
@@ -74,7 +74,7 @@ export async function wire(
     const after = { server: await server.figures(), descriptors: openDescriptorsAndFiles() };
     const { frames, streams, cycles, kills, ready } = clients.done;
     const lines = [
-      `${frames} frames in ${streams} streams (of all messages the server made ${after.server.messages - before.server.messages} messages), ` +
+      `${frames} frames in ${streams} streams${served(before.server, after.server)}, ` +
         `${cycles} attach/detach cycles, ${kills} clients killed (${ready} of them all set up), in ${Math.round((performance.now() - started) / 1000)} s`,
       ...rows(cold, before.server, after.server),
       `  descriptors of the clients' process: ${before.descriptors} before, ${after.descriptors} after`,
@@ -87,6 +87,12 @@ export async function wire(
   } finally {
     clients[Symbol.dispose]();
   }
+}
+
+/** Threads do not count their messages. */
+function served(before: Figures, after: Figures): string {
+  const messages = after.messages - before.messages;
+  return messages === 0 ? '' : ` (of all messages the server made ${messages} messages)`;
 }
 
 const nothing = (): Done => ({ frames: 0, streams: 0, cycles: 0, kills: 0, ready: 0 });
