@@ -45,8 +45,31 @@ acrossCopies(DmaFault, 'DmaFault');
 export type Iova = bigint | number;
 
 /**
+ * Where bytes lie in this process: the answer of `DmaPort.locate`. A model makes one, and uses it
+ * for all its look-ups.
+ *
+ *     const place = new DmaPlace();
+ *     if (dma.locate(iova, 8, Access.READ, place)) first = place.bytes[place.offset];
+ */
+export class DmaPlace {
+  /** The memory that holds the bytes, and much else: only what was asked for may be touched. */
+  bytes: Uint8Array = new Uint8Array(0);
+  /** The first of the bytes, as an index of `bytes`. */
+  offset: number;
+  /** It is nowhere until `locate` has filled it in. */
+  constructor() {
+    // A fraction makes JavaScript's engine store the field as a double in place from the start.
+    this.offset = 0.5;
+    this.offset = 0;
+  }
+}
+
+/**
  * A model's way to memory, by I/O virtual addresses. A transfer that fails does not land, and is
  * counted by the host.
+ *
+ * For many small pieces a model gives addresses as numbers, and takes `locate`, `tryRead` and
+ * `tryWrite`: for these nothing is allocated, no promise and no view.
  */
 export interface DmaPort {
   /** Copy from memory now. Nothing is copied unless all of it can be. */
@@ -64,6 +87,11 @@ export interface DmaPort {
    * taken.
    */
   view(iova: Iova, size: number, access: Access): Uint8Array | null;
+  /**
+   * As `view`, without an object: says in `place` where the bytes are. True: `place` is valid until
+   * `epoch` changes. False: `place` is as before; `view` would have given null.
+   */
+  locate(iova: Iova, size: number, access: Access, place: DmaPlace): boolean;
   /** Changes when views that were handed out before become invalid. */
   readonly epoch: number;
 }

@@ -12,6 +12,7 @@ export {
   type DeviceHost,
   Dma,
   DmaFault,
+  DmaPlace,
   type DmaPort,
   type ErrorKind,
   type Iova,

@@ -7,7 +7,7 @@
  * and counters.
  */
 
-import { Dma, DmaFault, type DmaPort, type Iova } from '../abi/device-host.ts';
+import { Dma, DmaFault, type DmaPlace, type DmaPort, type Iova } from '../abi/device-host.ts';
 import type { DmaFaultReason } from '../abi/event.ts';
 import { Access } from '../abi/memory.ts';
 import { U64_MAX } from '../base/check.ts';
@@ -16,7 +16,7 @@ import { Latch } from '../base/latch.ts';
 import { WatchedPromise } from '../base/watched-promise.ts';
 import { type EventSource, Way } from '../events/source.ts';
 import type { DmaLog } from './dma-log.ts';
-import { IOMMU_UNIT, type IommuDomain, Reach } from './iommu-domain.ts';
+import { IOMMU_UNIT, type IommuDomain, Located, Reach } from './iommu-domain.ts';
 import { type RemoteDma, RemoteTransfers } from './remote-transfer.ts';
 import { ViewCache } from './view-cache.ts';
 
@@ -44,6 +44,9 @@ const reasons = [
 
 /** Shorter transfers are copied without a view, which would be an object each. */
 const VIEWED = 512;
+/** As `IommuDomain` copies: up to so many bytes one by one. */
+const BYTEWISE = 16;
+const NO_BYTES = new Uint8Array(0);
 
 export class HostDma implements DmaPort {
   readonly #gate: DmaGate;
@@ -57,6 +60,13 @@ export class HostDma implements DmaPort {
   #seenEpoch = 0;
   /** The views of the present epoch. */
   readonly #views = new ViewCache();
+  /** The bytes that were located last, and the rights of their mapping. */
+  readonly #located = new Located();
+  /**
+   * The addresses of that mapping, because most look-ups hit it again: its first, the one behind
+   * it, and that of byte 0 of the window. Valid in the present epoch; else the first is infinite.
+   */
+  readonly #near = new Float64Array([Number.POSITIVE_INFINITY, 0, 0]);
   /** The log of this device's writes (DMA_LOGGING); null while logging is off. */
   #writesLog: DmaLog | null = null;
   /**
@@ -71,6 +81,8 @@ export class HostDma implements DmaPort {
   #stopped = false;
   /** The machine sleeps. */
   #asleep = false;
+  /** Stopped or asleep. */
+  #still = false;
   readonly #wakes = new Latch();
   /**
    * Counts resets and closes: a request that waits for the end of a sleep over one of them does not
@@ -171,6 +183,7 @@ export class HostDma implements DmaPort {
 
   set stopped(stopped: boolean) {
     this.#stopped = stopped;
+    this.#still = stopped || this.#asleep;
   }
 
   /**
@@ -183,6 +196,7 @@ export class HostDma implements DmaPort {
 
   set asleep(asleep: boolean) {
     this.#asleep = asleep;
+    this.#still = asleep || this.#stopped;
     if (!asleep) this.#wakes.settle();
   }
 
@@ -222,30 +236,41 @@ export class HostDma implements DmaPort {
   }
 
   tryRead(iova: Iova, into: Uint8Array): Dma {
-    if (this.#asleep) return Dma.REMOTE;
-    const blocked = this.#blocked();
-    if (blocked !== null) return this.#fault(blocked, iova, 'read');
-    if (!this.#split(iova)) return this.#fault('not-mapped', iova, 'read');
-    const view = into.length >= VIEWED ? this.#viewAt(into.length, Access.READ) : null;
+    const size = into.length;
+    const view = this.#kept(iova, size, Access.READ);
     if (view !== null) into.set(view);
-    else {
+    else if (this.#isClose(iova, size, Access.READ)) {
+      if (size <= BYTEWISE) {
+        const { window, offset } = this.#located;
+        for (let i = 0; i < size; i++) into[i] = window[offset + i]!;
+      } else into.set(this.#viewAt(iova, size, Access.READ));
+    } else {
+      if (this.#asleep) return Dma.REMOTE;
+      const blocked = this.#blocked() ?? (this.#split(iova) ? null : 'not-mapped');
+      if (blocked !== null) return this.#fault(blocked, iova, 'read');
       const reach = this.#gate.domain!.copyOut(this.#at[0], this.#at[1], into);
       if (reach !== Reach.OK) return this.#refused(reach, iova, 'read');
     }
-    if (this.#events.on) this.#events.dma(false, this.#at[0], this.#at[1], into.length, Way.direct, into);
+    if (this.#events.on) this.#seen(false, iova, size, Way.direct, into);
     return Dma.DONE;
   }
 
   tryWrite(iova: Iova, from: Uint8Array): Dma {
-    if (this.#asleep) return Dma.REMOTE;
-    const blocked = this.#blocked();
-    if (blocked !== null) return this.#fault(blocked, iova, 'write');
-    if (!this.#split(iova)) return this.#fault('not-mapped', iova, 'write');
-    const at = this.#at;
-    const reach = this.#gate.domain!.copyIn(at[0], at[1], from);
-    if (reach !== Reach.OK) return this.#refused(reach, iova, 'write');
-    if (this.#writes !== null) this.#note(this.#writes, from.length);
-    if (this.#events.on) this.#events.dma(true, at[0], at[1], from.length, Way.direct, from);
+    const size = from.length;
+    if (this.#isClose(iova, size, Access.WRITE)) {
+      const { window, offset } = this.#located;
+      if (size <= BYTEWISE) for (let i = 0; i < size; i++) window[offset + i] = from[i]!;
+      else window.set(from, offset);
+    } else {
+      if (this.#asleep) return Dma.REMOTE;
+      const blocked = this.#blocked() ?? (this.#split(iova) ? null : 'not-mapped');
+      if (blocked !== null) return this.#fault(blocked, iova, 'write');
+      const at = this.#at;
+      const reach = this.#gate.domain!.copyIn(at[0], at[1], from);
+      if (reach !== Reach.OK) return this.#refused(reach, iova, 'write');
+      if (this.#writes !== null) this.#note(this.#writes, size);
+    }
+    if (this.#events.on) this.#seen(true, iova, size, Way.direct, from);
     return Dma.DONE;
   }
 
@@ -285,35 +310,115 @@ export class HostDma implements DmaPort {
    * the fault.
    */
   view(iova: Iova, size: number, access: Access): Uint8Array | null {
-    if (!Number.isSafeInteger(size) || size <= 0 || (access !== 1 && access !== 2 && access !== 3)) return null;
-    if (this.#asleep || this.#blocked() !== null || !this.#split(iova)) return null;
-    const view = this.#viewAt(size, access);
-    if (view !== null && this.#events.on) this.#events.dma((access & Access.WRITE) !== 0, this.#at[0], this.#at[1], size, Way.view, null);
+    let view = this.#kept(iova, size, access);
+    if (view === null) {
+      if (!this.#isClose(iova, size, access)) return null;
+      this.#lent(access);
+      view = this.#viewAt(iova, size, access);
+    }
+    if (this.#events.on) this.#seen((access & Access.WRITE) !== 0, iova, size, Way.view, null);
     return view;
   }
 
+  locate(iova: Iova, size: number, access: Access, place: DmaPlace): boolean {
+    if (!this.#isClose(iova, size, access)) return false;
+    this.#lent(access);
+    place.bytes = this.#located.window;
+    place.offset = this.#located.offset;
+    if (this.#events.on) this.#seen((access & Access.WRITE) !== 0, iova, size, Way.view, null);
+    return true;
+  }
+
   /**
-   * The view of `size` bytes at `#at`; the gates are open. A view for writing has marked its pages
-   * when it was taken, and is taken anew once the log was read.
+   * Whether the model may access [iova, iova + size) so now, and the bytes are directly mapped in
+   * one piece: `#located` says where. Most look-ups hit the mapping of the one before. Writes are
+   * in the logs, if there are any.
    */
-  #viewAt(size: number, access: Access): Uint8Array | null {
+  #isClose(iova: Iova, size: number, access: Access): boolean {
+    // A bigint that a double does not hold exactly lies behind every mapping that is kept.
+    const address = typeof iova === 'bigint' ? Number(iova) : iova;
+    if (!this.#reaches(address, size, access)) return this.#find(iova, size, access);
+    this.#located.offset = address - this.#near[2];
+    return true;
+  }
+
+  /**
+   * Whether the mapping located last holds [iova, iova + size), and may be used so, now: the gates
+   * are open, nothing was unmapped, and no log has to see the write.
+   */
+  #reaches(iova: number, size: number, access: Access): boolean {
+    const near = this.#near;
+    if (!(iova >= near[0] && size > 0 && iova + size <= near[1])) return false;
+    if (iova !== Math.floor(iova) || size !== Math.floor(size)) return false;
+    if (!this.#isCurrent() || (this.#located.access & access) !== access || !(access > 0)) return false;
+    return (access & Access.WRITE) === 0 || (this.#writes === null && this.#seenDomain!.dirty === null);
+  }
+
+  /** The gates are open, and nothing was unmapped since the last look-up. */
+  #isCurrent(): boolean {
+    const gate = this.#gate;
+    if (this.#still || !gate.powered || !gate.busMaster) return false;
+    const { domain } = gate;
+    return domain !== null && domain === this.#seenDomain && domain.epoch === this.#seenEpoch;
+  }
+
+  #find(iova: Iova, size: number, access: Access): boolean {
+    if (!Number.isSafeInteger(size) || size <= 0 || (access !== 1 && access !== 2 && access !== 3)) return false;
+    if (this.#still || this.#blocked() !== null || !this.#split(iova)) return false;
     // Each later change of gates and domain counts from here, also when the epoch was last read in
     // another state.
     const domain = this.#gate.domain!;
     this.#saw(domain, domain.epoch);
     const at = this.#at;
-    // Addresses that a double does not hold exactly are never found.
-    const iova = at[0] * IOMMU_UNIT + at[1];
-    const exact = iova <= Number.MAX_SAFE_INTEGER;
-    const kept = exact ? this.#views.find(iova, size, access) : null;
-    if (kept !== null) return kept;
-    const view = domain.view(at[0], at[1], size, access);
-    if (view === null) return null;
-    if ((access & Access.WRITE) !== 0) {
-      this.#writeViews = true;
-      if (this.#writes !== null) this.#note(this.#writes, size);
-    }
-    if (exact) this.#views.keep(iova, size, access, view);
+    if (!domain.locate(at[0], at[1], size, access, this.#located)) return false;
+    this.#keep(at[0] * IOMMU_UNIT + at[1]);
+    if ((access & Access.WRITE) === 0) return true;
+    if (domain.dirty !== null) domain.dirty.mark(at[0], at[0] + Math.floor((at[1] + size - 1) / IOMMU_UNIT));
+    if (this.#writes !== null) this.#note(this.#writes, size);
+    return true;
+  }
+
+  /**
+   * Keep the mapping that was found at `iova`. One at addresses that a double does not hold exactly
+   * is not kept.
+   */
+  #keep(iova: number): void {
+    const { before, offset, after } = this.#located;
+    const near = this.#near;
+    const end = iova + after;
+    near[0] = end <= Number.MAX_SAFE_INTEGER ? iova - before : Number.POSITIVE_INFINITY;
+    near[1] = end;
+    near[2] = iova - offset;
+  }
+
+  /** A model may keep a view for writing: a log that is read later has to expire it. */
+  #lent(access: Access): void {
+    if ((access & Access.WRITE) === 0) return;
+    this.#writeViews = true;
+    this.#gate.domain!.lent();
+  }
+
+  #seen(write: boolean, iova: Iova, size: number, way: number, bytes: Uint8Array | null): void {
+    this.#split(iova);
+    this.#events.dma(write, this.#at[0], this.#at[1], size, way, bytes);
+  }
+
+  /**
+   * A view that was taken in this epoch; null: there is none. One for writing has marked its pages
+   * when it was taken, and is taken anew once the log was read.
+   */
+  #kept(iova: Iova, size: number, access: Access): Uint8Array | null {
+    if (!(size >= VIEWED) || !this.#isCurrent()) return null;
+    return this.#views.find(typeof iova === 'bigint' ? Number(iova) : iova, size, access);
+  }
+
+  /** The view of `size` bytes at `iova`, which `#located` says. */
+  #viewAt(iova: Iova, size: number, access: Access): Uint8Array {
+    const { window, offset } = this.#located;
+    const view = window.subarray(offset, offset + size);
+    const address = typeof iova === 'bigint' ? Number(iova) : iova;
+    // A double has to hold the address exactly.
+    if (size >= VIEWED && address <= Number.MAX_SAFE_INTEGER) this.#views.keep(address, size, access, view);
     return view;
   }
 
@@ -374,6 +479,9 @@ export class HostDma implements DmaPort {
   #newEpoch(): void {
     this.#epoch++;
     this.#views.expire();
+    // It would keep memory that is unmapped.
+    this.#near[0] = Number.POSITIVE_INFINITY;
+    this.#located.window = NO_BYTES;
   }
 
   #blocked(): DmaFaultReason | null {

@@ -34,6 +34,23 @@ export class Translation {
   bytes = 0.5;
 }
 
+/** The answer of `IommuDomain.locate`: made once and used again. */
+export class Located {
+  /** The window of the memory that holds the range. */
+  window: Uint8Array = new Uint8Array(0);
+  // Fractions: see Translation.
+  /** The first byte of the range, as an index of `window`. */
+  offset = 0.5;
+  /**
+   * Bytes of `window` before `offset`, and from `offset` on, that are mapped at the addresses
+   * beside the range.
+   */
+  before = 0.5;
+  after = 0.5;
+  /** Rights that all of it has. */
+  access: Access = Access.READ;
+}
+
 export interface DomainProperties {
   /** The IOMMU hardware whose domain this is. */
   readonly unit: object;
@@ -62,6 +79,7 @@ export class IommuDomain {
   #access = new Uint8Array(Slots.initialCapacity);
   #epoch = 0;
   #writeViews = false;
+  readonly #located = new Located();
 
   constructor(properties: DomainProperties) {
     this.unit = properties.unit;
@@ -221,27 +239,51 @@ export class IommuDomain {
    * read the epoch changes, so that the next write is seen too.
    */
   view(pfn: number, byte: number, size: number, access: Access): Uint8Array | null {
+    const found = this.#located;
+    if (!this.locate(pfn, byte, size, access, found)) return null;
+    if ((access & Access.WRITE) !== 0) {
+      this.lent();
+      if (this.dirty !== null) this.dirty.mark(pfn, pfn + Math.floor((byte + size - 1) / IOMMU_UNIT));
+    }
+    return found.window.subarray(found.offset, found.offset + size);
+  }
+
+  /** A view for writing is in use, or may be. */
+  lent(): void {
+    this.#writeViews = true;
+  }
+
+  /**
+   * Where those bytes are: false where `view` gives null. The caller marks what it writes, and says
+   * so by `lent` when a model may keep the place.
+   */
+  locate(pfn: number, byte: number, size: number, access: Access, out: Located): boolean {
     const index = this.#index;
     const slot = index.find(pfn);
-    if (slot < 0 || (this.#access[slot] & access) !== access) return null;
+    if (slot < 0 || (this.#access[slot] & access) !== access) return false;
     const memory = this.#memories[slot]!;
-    if (memory.kind !== 'direct') return null;
-    const start = this.#offsets[slot] + (pfn - index.foundFirst) * IOMMU_UNIT + byte;
+    if (memory.kind !== 'direct') return false;
+    const before = (pfn - index.foundFirst) * IOMMU_UNIT + byte;
+    const start = this.#offsets[slot] + before;
+    let rights = this.#access[slot]!;
+    let have = (index.foundLast - pfn + 1) * IOMMU_UNIT - byte;
     // Neighbours that go on in the same memory are one piece.
-    for (let have = (index.foundLast - pfn + 1) * IOMMU_UNIT - byte; have < size; ) {
+    while (have < size) {
       const next = index.find(index.foundLast + 1);
-      if (next < 0 || (this.#access[next] & access) !== access) return null;
-      if (this.#memories[next] !== memory || this.#offsets[next] !== start + have) return null;
+      if (next < 0 || (this.#access[next] & access) !== access) return false;
+      if (this.#memories[next] !== memory || this.#offsets[next] !== start + have) return false;
+      rights &= this.#access[next];
       have += (index.foundLast - index.foundFirst + 1) * IOMMU_UNIT;
     }
     const window = Math.floor(start / WINDOW_BYTES);
     const from = start - window * WINDOW_BYTES;
-    if (from + size > WINDOW_BYTES) return null;
-    if ((access & Access.WRITE) !== 0) {
-      this.#writeViews = true;
-      if (this.dirty !== null) this.dirty.mark(pfn, pfn + Math.floor((byte + size - 1) / IOMMU_UNIT));
-    }
-    return memory.windows[window].subarray(from, from + size);
+    if (from + size > WINDOW_BYTES) return false;
+    out.window = memory.windows[window];
+    out.offset = from;
+    out.before = Math.min(before, from);
+    out.after = Math.min(have, WINDOW_BYTES - from);
+    out.access = rights as Access;
+    return true;
   }
 
   /**

@@ -7,6 +7,7 @@
  */
 import type { Access } from '../abi/memory.ts';
 
+/** A power of two. */
 const ENTRIES = 256;
 const PAGE = 4096;
 
@@ -41,5 +42,6 @@ export class ViewCache {
 }
 
 function slotOf(iova: number): number {
-  return Math.floor(iova / PAGE) % ENTRIES;
+  // Modulo 2^32, then the lowest bits: a division with remainder of doubles would be a call.
+  return ((iova / PAGE) >>> 0) & (ENTRIES - 1);
 }

@@ -4,7 +4,7 @@
  * neither DMA nor interrupts.
  */
 
-import type { DeviceHost, Iova } from '../../abi/device-host.ts';
+import type { DeviceHost, DmaPlace, Iova } from '../../abi/device-host.ts';
 import { Dma } from '../../abi/device-host.ts';
 import type { Access } from '../../abi/memory.ts';
 import { acrossCopies } from '../../base/across-copies.ts';
@@ -207,14 +207,12 @@ export class ModelDma {
   /** The same at once, for memory that is directly mapped: nothing to await, nothing thrown. */
   tryRead(iova: Iova, into: Uint8Array): Dma {
     if (this.#life.ended) return Dma.FAULT;
-    const { dma } = this.#host;
-    return this.#causes.lost ? this.#causes.within(() => dma.tryRead(iova, into)) : dma.tryRead(iova, into);
+    return this.#causes.lost ? this.#readWithin(iova, into) : this.#host.dma.tryRead(iova, into);
   }
 
   tryWrite(iova: Iova, from: Uint8Array): Dma {
     if (this.#life.ended) return Dma.FAULT;
-    const { dma } = this.#host;
-    return this.#causes.lost ? this.#causes.within(() => dma.tryWrite(iova, from)) : dma.tryWrite(iova, from);
+    return this.#causes.lost ? this.#writeWithin(iova, from) : this.#host.dma.tryWrite(iova, from);
   }
 
   /**
@@ -223,8 +221,35 @@ export class ModelDma {
    */
   view(iova: Iova, size: number, access: Access): Uint8Array | null {
     if (this.#life.ended) return null;
-    const { dma } = this.#host;
-    return this.#causes.lost ? this.#causes.within(() => dma.view(iova, size, access)) : dma.view(iova, size, access);
+    return this.#causes.lost ? this.#viewWithin(iova, size, access) : this.#host.dma.view(iova, size, access);
+  }
+
+  /**
+   * As `view`, without an object: says in `place` where the bytes are. False where `view` gives
+   * null. For many small pieces, with addresses as numbers.
+   */
+  locate(iova: Iova, size: number, access: Access, place: DmaPlace): boolean {
+    if (this.#life.ended) return false;
+    if (this.#causes.lost) return this.#locateWithin(iova, size, access, place);
+    return this.#host.dma.locate(iova, size, access, place);
+  }
+
+  // Apart, because a function that makes a closure allocates at every call.
+
+  #readWithin(iova: Iova, into: Uint8Array): Dma {
+    return this.#causes.within(() => this.#host.dma.tryRead(iova, into));
+  }
+
+  #writeWithin(iova: Iova, from: Uint8Array): Dma {
+    return this.#causes.within(() => this.#host.dma.tryWrite(iova, from));
+  }
+
+  #viewWithin(iova: Iova, size: number, access: Access): Uint8Array | null {
+    return this.#causes.within(() => this.#host.dma.view(iova, size, access));
+  }
+
+  #locateWithin(iova: Iova, size: number, access: Access, place: DmaPlace): boolean {
+    return this.#causes.within(() => this.#host.dma.locate(iova, size, access, place));
   }
 
   get epoch(): number {

@@ -13,6 +13,7 @@ import {
   type DeviceHost,
   Dma,
   DmaFault,
+  type DmaPlace,
   type DmaPort,
   type ErrorKind,
   type Iova,
@@ -134,6 +135,7 @@ export class TestHost implements DeviceHost {
       read: (iova, into) => this.#later(iova, () => this.dma.tryRead(iova, into)),
       write: (iova, from) => this.#later(iova, () => this.dma.tryWrite(iova, from)),
       view: (iova, size, access) => this.#view(iova, size, access),
+      locate: (iova, size, access, place) => this.#locate(iova, size, access, place),
     };
   }
 
@@ -269,6 +271,14 @@ export class TestHost implements DeviceHost {
     const from = BigInt(iova) - this.base;
     if (from < 0n || from + BigInt(size) > BigInt(this.memory.length)) return null;
     return this.memory.subarray(Number(from), Number(from) + size);
+  }
+
+  #locate(iova: Iova, size: number, access: Access, place: DmaPlace): boolean {
+    const view = this.#view(iova, size, access);
+    if (view === null) return false;
+    place.bytes = this.memory;
+    place.offset = view.byteOffset - this.memory.byteOffset;
+    return true;
   }
 
   #view(iova: Iova, size: number, access: Access): Uint8Array | null {

@@ -64,6 +64,10 @@ export class Server {
         check('view');
         return memory.view(iova, bytes, access);
       },
+      locate: (iova, bytes, access, place) => {
+        check('locate');
+        return memory.locate(iova, bytes, access, place);
+      },
       epoch: 0,
     };
     const host: DeviceHost = {

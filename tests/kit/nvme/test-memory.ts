@@ -2,7 +2,7 @@
  * For tests: memory of a host that is direct, remote or absent, page by page. Its asynchronous
  * answers come when the test says so.
  */
-import { Dma, DmaFault, type DmaPort, type Iova } from '../../../src/abi/device-host.ts';
+import { Dma, DmaFault, type DmaPlace, type DmaPort, type Iova } from '../../../src/abi/device-host.ts';
 
 export const TEST_PAGE = 4096;
 export type PageKind = 'direct' | 'remote' | 'none' | 'read-only';
@@ -73,6 +73,13 @@ export class TestMemory implements DmaPort {
     if (this.#kind(iova, size, (access & 2) !== 0) !== 'direct') return null;
     const at = this.#at(iova);
     return this.bytes.subarray(at, at + size);
+  }
+
+  locate(iova: Iova, size: number, access: number, place: DmaPlace): boolean {
+    if (this.#kind(iova, size, (access & 2) !== 0) !== 'direct') return false;
+    place.bytes = this.bytes;
+    place.offset = this.#at(iova);
+    return true;
   }
 
   #turn(): Promise<void> {
