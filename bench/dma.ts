@@ -32,8 +32,8 @@ function context(): EngineContext {
   };
 }
 
-/** A container with one group of a full IOMMU, TYPE1v2 set. */
-function readyContainer(): { container: Container; group: AttachableGroup } {
+/** A container with one group of a full IOMMU, TYPE1v2 set, which takes 2^20 mappings. */
+export function readyContainer(): { container: Container; group: AttachableGroup } {
   const container = new Container(context());
   const group: AttachableGroup = {
     id: 0,

@@ -26,6 +26,17 @@ export interface Row {
   readonly bytes?: number;
 }
 
+/** The cost of one unit of work at sizes that grow, in the order of a section's sizes. */
+export interface Growth {
+  readonly name: string;
+  /** The unit: `function`, `page written`. */
+  readonly work: string;
+  /** One list of rounds for each size, in `unit`. */
+  readonly rounds: readonly (readonly number[])[];
+  readonly unit?: 'ns' | 'bytes';
+  readonly shown?: Shown;
+}
+
 /** The ratios of the rounds, or the values themselves where the figure has no floor. */
 export function rounds({ ours, floor }: Pick<Row, 'ours' | 'floor'>): readonly number[] {
   return floor === null ? ours : ours.map((value, i) => value / floor[i]!);
@@ -63,6 +74,7 @@ export class Report {
   readonly #print: (line: string) => void;
   #suite = '';
   #header = false;
+  #sizes: readonly string[] = [];
 
   constructor(print: (line: string) => void) {
     this.#print = print;
@@ -120,6 +132,34 @@ export class Report {
     }
     this.records.push(record);
     return record;
+  }
+
+  /** A heading of figures at sizes, such as `['1', '100', '1000']`; `growth` prints the rows. */
+  sizes(title: string, labels: readonly string[]): void {
+    this.section(title);
+    this.#header = false;
+    this.#sizes = labels;
+    const cells = labels.map((label) => label.padStart(12)).join('');
+    this.#print(`  ${'cost of one unit of work at'.padEnd(46)}${cells}${'growth'.padStart(9)}  unit`);
+  }
+
+  /**
+   * Print the cost at each size, and keep a record for each. The floor of a size is the size before
+   * it: a cost that grows as its work has the ratio 1. `growth` is that of the last size.
+   */
+  growth({ name, work, rounds: sizes, unit = 'ns', shown = unit }: Growth): void {
+    const records = sizes.map((ours, i) =>
+      this.keep({
+        name: `${name}, ${this.#sizes[i]!}`,
+        ours,
+        floor: i === 0 ? null : sizes[i - 1]!,
+        floorName: i === 0 ? '' : `at ${this.#sizes[i - 1]!}`,
+        unit,
+        shown,
+      }),
+    );
+    const cells = records.map(({ ours }) => format(ours, shown).padStart(12)).join('');
+    this.#print(`  ${name.padEnd(46)}${cells}${(records.at(-1)!.ratio?.toFixed(2) ?? '–').padStart(9)}  ${work}`);
   }
 
   /** Measure figures that loop in this process, under a heading. */

@@ -8,6 +8,7 @@ import { migrationBench } from './migration.ts';
 import { nvmeBench } from './nvme.ts';
 import { type BenchFile, BenchUsageError, benchFileOf, checkWritable, readBenchFile, writeBenchFile } from './record.ts';
 import { Report, type Suite } from './report.ts';
+import { scaleBench } from './scale.ts';
 import { vfioUserBench } from './vfio-user.ts';
 
 const suites: Readonly<Record<string, Suite>> = {
@@ -17,6 +18,7 @@ const suites: Readonly<Record<string, Suite>> = {
   'vfio-user': vfioUserBench,
   nvme: nvmeBench,
   migration: migrationBench,
+  scale: scaleBench,
 };
 
 const help = `Usage: npm run bench -- [SUITE…] [--json FILE] [--against FILE] [--of FILE]

@@ -149,6 +149,30 @@ describe('a report', () => {
   });
 });
 
+describe('a cost at several sizes', () => {
+  it('has the size before as its floor: a cost that grows as its work has the ratio 1', () => {
+    const lines: string[] = [];
+    const report = new Report((line) => lines.push(line));
+    report.begin('scale');
+    report.sizes('Mappings', ['16', '4096', '65535']);
+    report.growth({
+      name: 'map',
+      work: 'mapping',
+      rounds: [
+        [50, 52, 51],
+        [40, 40, 40],
+        [80, 84, 88],
+      ],
+    });
+    expect(report.records.map(({ name, ours, floorName, ratio }) => [name, ours, floorName, ratio])).toEqual([
+      ['map, 16', 51, '', null],
+      ['map, 4096', 40, 'at 16', 40 / 51],
+      ['map, 65535', 84, 'at 4096', 2.1],
+    ]);
+    expect(lines.at(-1)).toMatch(/^ {2}map +51\.0 ns +40\.0 ns +84\.0 ns +2\.10 {2}mapping$/);
+  });
+});
+
 describe('npm run bench', () => {
   const bench = (...words: string[]) =>
     spawnSync(process.execPath, ['--import', './bin/typescript.js', 'bench/run.ts', ...words], { cwd: root, encoding: 'utf8' });

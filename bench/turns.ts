@@ -1,0 +1,36 @@
+/** Measuring at several sizes, in turns. */
+
+/** Nanoseconds that `act` takes. */
+export function nanoseconds(act: () => unknown): number {
+  const begun = performance.now();
+  act();
+  return (performance.now() - begun) * 1e6;
+}
+
+/** Values of a cost by size: one list of rounds for each. */
+export type Rounds = readonly (readonly number[])[];
+
+/**
+ * Measures all sizes once in each round, so that a change of the machine's load hits all of them.
+ * The first round, in which V8 compiles, does not count.
+ *
+ * @param costs the costs of one unit of work at a size, by their names
+ */
+export function inTurns<Name extends string>(
+  sizes: readonly number[],
+  rounds: number,
+  costs: (size: number) => Record<Name, number>,
+): Record<Name, Rounds> {
+  const found: Partial<Record<Name, number[][]>> = {};
+  for (let round = 0; round <= rounds; round++) {
+    for (const [i, size] of sizes.entries()) {
+      const measured = Object.entries(costs(size)) as [Name, number][];
+      if (round === 0) continue;
+      for (const [name, value] of measured) {
+        found[name] ??= sizes.map(() => []);
+        found[name][i]!.push(value);
+      }
+    }
+  }
+  return found as Record<Name, Rounds>;
+}
