@@ -35,6 +35,21 @@ const unmap = (client: RawClient, address = IOVA, size = 0x1000n, flags = 0) =>
   client.errnoOf(Command.DMA_UNMAP, m.encodeDmaUnmap({ address, size, flags }));
 
 describe('memory that comes as a descriptor', () => {
+  it('can be unmapped with its descriptor, as SPDK does, which is closed', async () => {
+    using at = await attached();
+    using memory = clientMemory(0x1000);
+    await map(at.client, { memory });
+    const before = openDescriptors();
+    using fd = memory.duplicateFd();
+    const request = m.encodeDmaUnmap({ address: IOVA, size: 0x1000n, flags: 0 });
+    expect(await at.client.errnoOf(Command.DMA_UNMAP, request, { fds: [fd] })).toBeNull();
+    fd[Symbol.dispose]();
+    expect(openDescriptors()).toBeLessThanOrEqual(before);
+    using one = memory.duplicateFd();
+    using two = memory.duplicateFd();
+    expect(await at.client.errnoOf(Command.DMA_UNMAP, request, { fds: [one, two] })).toBe('EINVAL');
+  });
+
   it('is reached at once, both ways, from its offset on', async () => {
     using at = await attached();
     using memory = clientMemory(0x4000);

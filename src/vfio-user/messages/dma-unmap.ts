@@ -81,6 +81,8 @@ export const dmaUnmap = message({
   number: 3,
   from: 'client',
   size: { fixed: WITH_BITMAP, argsz: true },
+  // SPDK's client sends the descriptor that it mapped with. It is closed unused.
+  fds: 1,
   decode: decodeDmaUnmap,
   answer: ({ mappings }, request) => ({ payload: encodeDmaUnmapReply(request, mappings.unmap(request)) }),
   command: shape(
