@@ -158,7 +158,8 @@ export interface DeviceHost {
   readConfig(offset: number, width: Width): number;
   /**
    * The memory behind BAR `index`, or behind region `index` from 9 on. The declaration has
-   * `backing: 'memory'` for it.
+   * `backing: 'memory'` for it, or `sparseAreas`. The memory of `sparseAreas` is another one after
+   * a reset between two users, who must not reach each other's: the model asks for it in `reset`.
    */
   barMemory(index: number): DirectMemory;
 }

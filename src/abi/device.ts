@@ -129,7 +129,19 @@ export interface RegionMapping extends RegisterAccess, Disposable {
    * The memory behind the mapping, when it is plain memory that others can map too; null for
    * registers that trap.
    */
-  readonly memory: { readonly memory: DirectMemory; readonly offset: number } | null;
+  readonly memory: MappingMemory | null;
+}
+
+/** The memory behind a mapping of a region. */
+export interface MappingMemory {
+  readonly memory: DirectMemory;
+  /** Where in the memory the mapping starts, in bytes. */
+  readonly offset: number;
+  /**
+   * Parts of the region, by its offsets, that the memory holds: the rest of the region is
+   * registers, and the memory has nothing there. Default: the whole region.
+   */
+  readonly holds?: readonly MappableArea[];
 }
 
 /** VFIO_DEVICE_SET_IRQS. Which combinations exist is in the SET_IRQS matrix (B.9). */

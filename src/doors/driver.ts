@@ -29,6 +29,7 @@ export type {
   IrqInfo,
   LowPower,
   MappableArea,
+  MappingMemory,
   MigrationControl,
   MigrationStream,
   PrecopyInfo,

@@ -69,6 +69,8 @@ export class FunctionHost implements DeviceHost {
   powered = true;
   /** Resets that the model has seen. */
   resets = 0;
+  /** The memory of `sparseAreas` has had a user: the next reset gives the model another one. */
+  areasUsed = false;
   /** A PF's VFs: a reset of the PF resets them, too. */
   virtualFunctions: FunctionHost[] = [];
   /** Called after each reset of the function, whatever its cause. */
@@ -181,7 +183,8 @@ export class FunctionHost implements DeviceHost {
 
   barMemory(index: number): DirectMemory {
     const memory = this.#memory[index];
-    if (memory == null) throw new VfioError('EINVAL', `${this.bdf}: region ${String(index)} is not declared with backing: 'memory'`);
+    if (memory == null)
+      throw new VfioError('EINVAL', `${this.bdf}: region ${String(index)} is not declared with backing: 'memory' or sparseAreas`);
     return memory;
   }
 
@@ -290,6 +293,7 @@ export class FunctionHost implements DeviceHost {
       this.config.reset();
       this.dma.cut();
       this.irq.reset();
+      this.#renewAreas();
       this.#model.reset();
     } finally {
       this.#resetting = false;
@@ -491,6 +495,18 @@ export class FunctionHost implements DeviceHost {
 
   // ---- BARs that are more than registers
 
+  /** A process that was a user can still have the memory of the areas mapped. */
+  #renewAreas(): void {
+    if (!this.areasUsed) return;
+    this.areasUsed = false;
+    for (const { index, size, sparseAreas } of this.declaration.bars ?? []) {
+      if (sparseAreas === undefined) continue;
+      const before = this.#memory[index];
+      this.#memory[index] = this.#allocate(size);
+      before?.[Symbol.dispose]();
+    }
+  }
+
   /** No bit of COMMAND gates a device-specific region. */
   #addRegion(index: number, { backing, size }: RegionDeclaration): void {
     this.#decoded[index] = 1;
@@ -503,6 +519,7 @@ export class FunctionHost implements DeviceHost {
 
   #specialBar(bar: BarDeclaration): SpecialBar | null {
     const msix = this.msix !== null && (this.msix.bar === bar.index || this.msix.pbaBar === bar.index) ? this.msix : null;
+    if (bar.sparseAreas !== undefined) this.#memory[bar.index] = this.#allocate(bar.size);
     if (bar.backing !== 'memory') return msix === null ? null : { memory: null, msix };
     const memory = this.#allocate(bar.size);
     this.#memory[bar.index] = memory;

@@ -31,6 +31,9 @@ const limits = {
 /** With its article. */
 const barNames = { mem32: 'a 32-bit memory BAR', mem64: 'a 64-bit memory BAR', io: 'an I/O BAR' } as const;
 
+/** Bytes: an area that can be mapped is whole pages. */
+const PAGE = 4096;
+
 /** Bytes: the smallest expansion ROM BAR has 21 address bits. */
 const ROM_LEAST = 2048;
 const ROM_MOST = 2 ** 24;
@@ -70,6 +73,7 @@ export function validateBars(declaration: PciDeclaration): void {
     if (bar.type === 'io' && (bar.prefetchable === true || bar.backing === 'memory')) {
       throw new VfioError('EINVAL', `${where} is I/O space, which cannot be prefetchable or plain memory`);
     }
+    if (bar.sparseAreas !== undefined) validateAreas(bar, where);
     for (const { offset, size, value } of bar.doorbells ?? []) {
       const fits =
         [1, 2, 4, 8].includes(size) && Number.isInteger(offset) && offset >= 0 && offset % size === 0 && offset + size <= bar.size;
@@ -88,6 +92,26 @@ export function validateBars(declaration: PciDeclaration): void {
   }
   if (declaration.rom !== undefined && (declaration.rom.length === 0 || declaration.rom.length > ROM_MOST)) {
     throw new VfioError('EINVAL', `${declaration.name}: ROM has ${declaration.rom.length} bytes; it must have from 1 to ${ROM_MOST}`);
+  }
+}
+
+/** @throws VfioError EINVAL naming the BAR */
+function validateAreas({ type, backing, mappable, size, sparseAreas = [] }: BarDeclaration, where: string): void {
+  if (type === 'io' || backing === 'memory' || mappable === false) {
+    const what = type === 'io' ? 'I/O space' : backing === 'memory' ? 'plain memory' : 'not mappable';
+    throw new VfioError('EINVAL', `${where} has areas that can be mapped, and is ${what}`, {
+      fix: 'Only parts of a memory BAR of registers can be areas.',
+    });
+  }
+  let end = 0;
+  for (const area of sparseAreas) {
+    const pages = [area.offset, area.size].every((bytes) => Number.isInteger(bytes) && bytes % PAGE === 0) && area.size > 0;
+    if (!pages || area.offset < end || area.offset + area.size > size) {
+      throw new VfioError('EINVAL', `${where} has an area of ${String(area.size)} bytes at ${String(area.offset)}`, {
+        fix: `An area is whole pages of ${PAGE} bytes, inside the BAR, behind the area before it.`,
+      });
+    }
+    end = area.offset + area.size;
   }
 }
 

@@ -2,7 +2,7 @@
  * A PCI function at power-on: ids, BARs, capabilities. Models declare it; the engine builds config
  * space from it.
  */
-import type { Doorbell } from '../abi/device.ts';
+import type { Doorbell, MappableArea } from '../abi/device.ts';
 import type { DeviceHost, Model } from '../abi/device-host.ts';
 
 /** One BAR: its size in bytes and its kind. */
@@ -23,6 +23,14 @@ export interface BarDeclaration {
    * can be mapped, as on Linux.
    */
   readonly mappable?: boolean;
+  /**
+   * Parts of a BAR of registers, whole pages of 4096 bytes, that are memory to users who map them:
+   * their stores reach the bytes of `DeviceHost.barMemory` at the part's offset, and not the model,
+   * which polls. Accesses that no mapping makes reach the model as for every register, and the
+   * model keeps the bytes equal. Only these parts can be mapped
+   * (VFIO_REGION_INFO_CAP_SPARSE_MMAP). A host with larger pages lets users map none of the BAR.
+   */
+  readonly sparseAreas?: readonly MappableArea[];
   /**
    * Registers whose writes a transport may carry as signals. They reach the model as ordinary
    * writes; several may come as one.

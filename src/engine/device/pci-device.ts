@@ -359,6 +359,7 @@ export class VfioPciDevice implements BoundDevice, ReleaseTarget, TokenSubject {
     migration?.close();
     this.#open = null;
     this.needsReset = true;
+    this.host.areasUsed = true;
     config.restore(saved);
     if (resetWorks) this.#resetAtClose();
     config.restore(saved);

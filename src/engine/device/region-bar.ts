@@ -8,7 +8,7 @@
  *
  * @see linux/drivers/vfio/pci/vfio_pci_rdwr.c, vfio_pci_core_do_io_rw()
  */
-import type { RegionInfo, RegionMapping } from '../../abi/device.ts';
+import type { MappableArea, MappingMemory, RegionInfo, RegionMapping } from '../../abi/device.ts';
 import { WINDOW_BYTES } from '../../abi/memory.ts';
 import { checkU64 } from '../../base/check.ts';
 import { checkMapRange } from '../../device/map-range.ts';
@@ -35,6 +35,8 @@ export class BarRegion extends FileRegion {
   readonly #hiddenStart: number;
   readonly #hiddenEnd: number;
   readonly #windows: readonly Uint8Array<ArrayBufferLike>[] | null;
+  /** Parts of registers that are memory to users who map them. */
+  readonly #areas: readonly MappableArea[] | undefined;
 
   constructor(file: RegionFile, info: RegionInfo) {
     super(file, info);
@@ -50,6 +52,7 @@ export class BarRegion extends FileRegion {
     this.#hiddenEnd = hides ? msix.end : Number.POSITIVE_INFINITY;
     const plain = bar.backing === 'memory' && msix?.bar !== info.index && msix?.pbaBar !== info.index;
     this.#windows = plain ? this.#host.barMemory(info.index).windows : null;
+    this.#areas = bar.sparseAreas;
   }
 
   /**
@@ -197,6 +200,13 @@ export class BarRegion extends FileRegion {
     return length;
   }
 
+  /** @param offset of a mapping; in a BAR with areas every mapping is inside one */
+  #memoryBehind(offset: number): MappingMemory | null {
+    if (this.#windows === null && this.#areas === undefined) return null;
+    const memory = this.#host.barMemory(this.#bar);
+    return this.#areas === undefined ? { memory, offset } : { memory, offset, holds: this.#areas };
+  }
+
   /**
    * @param offset  multiple of the page size  @param size  bytes, rounded up to whole pages
    * @see vfio_pci_core_mmap()
@@ -205,6 +215,6 @@ export class BarRegion extends FileRegion {
     this.file.checkLive();
     const length = checkMapRange(this.name, this.info, offset, size, this.device.ctx.pageSize);
     const range = { offset, size: length, backed: Math.min(length, this.#size - offset) };
-    return new BarMapping(this.file, this.#bar, range, this.#windows !== null);
+    return new BarMapping(this.file, this.#bar, range, this.#memoryBehind(offset), this.#windows !== null);
   }
 }

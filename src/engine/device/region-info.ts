@@ -30,7 +30,12 @@ function romReadable({ rom }: PciDeclaration): boolean {
 export function mappableBars(fn: HostedFunction, pageSize: number): readonly boolean[] {
   const mappable = new Array<boolean>(Bar.COUNT).fill(false);
   for (const bar of fn.declaration.bars ?? []) {
-    mappable[bar.index] = bar.mappable !== false && bar.type !== 'io' && (bar.size >= pageSize || hasPageAlone(fn, bar, pageSize));
+    mappable[bar.index] =
+      bar.mappable !== false &&
+      bar.type !== 'io' &&
+      (bar.sparseAreas === undefined
+        ? bar.size >= pageSize || hasPageAlone(fn, bar, pageSize)
+        : bar.sparseAreas.every(({ offset, size }) => offset % pageSize === 0 && size % pageSize === 0));
   }
   return mappable;
 }
@@ -81,6 +86,8 @@ export function regionInfo(fn: HostedFunction, index: number, mappable: readonly
       const doorbells = bar.doorbells === undefined ? {} : { doorbells: bar.doorbells };
       if (!mappable[index]) return { index, flags: READ | WRITE, size: bar.size, ...doorbells };
       const flags = READ | WRITE | MMAP;
+      const { sparseAreas } = bar;
+      if (sparseAreas !== undefined) return { index, flags: flags | CAPS, size: bar.size, sparseAreas, ...doorbells };
       return fn.host.msix?.bar === index
         ? { index, flags: flags | CAPS, size: bar.size, msixMappable: true, ...doorbells }
         : { index, flags, size: bar.size, ...doorbells };

@@ -12,6 +12,7 @@
  * @see linux/drivers/vfio/pci/vfio_pci_core.c, vfio_pci_mmap_page_fault()
  */
 import { BusError } from '../../abi/bus-error.ts';
+import type { MappingMemory } from '../../abi/device.ts';
 import type { Width } from '../../abi/device-host.ts';
 import type { DirectMemory } from '../../abi/memory.ts';
 import { hex } from '../../base/check.ts';
@@ -33,7 +34,7 @@ export interface MappedRange {
 }
 
 export class BarMapping extends MappedWindow {
-  readonly memory: { readonly memory: DirectMemory; readonly offset: number } | null;
+  readonly memory: MappingMemory | null;
   readonly #file: RegionFile;
   readonly #device: RegionDevice;
   readonly #vconfig: VirtualConfig;
@@ -41,8 +42,13 @@ export class BarMapping extends MappedWindow {
   readonly #bar: number;
   /** The start of the mapping in the BAR. */
   readonly #offset: number;
+  readonly #plain: boolean;
 
-  constructor(file: RegionFile, bar: number, { offset, size, backed }: MappedRange, plainMemory: boolean) {
+  /**
+   * @param memory behind the mapping; null for registers that trap
+   * @param plain the BAR is memory alone, whose values are data
+   */
+  constructor(file: RegionFile, bar: number, { offset, size, backed }: MappedRange, memory: MappingMemory | null, plain: boolean) {
     super(size, backed);
     this.#file = file;
     this.#device = file.device;
@@ -50,7 +56,9 @@ export class BarMapping extends MappedWindow {
     this.#host = file.device.host;
     this.#bar = bar;
     this.#offset = offset;
-    this.memory = plainMemory ? { memory: this.#host.barMemory(bar).get(), offset } : null;
+    this.#plain = plain;
+    memory?.memory.get();
+    this.memory = memory;
     file.mapped(this);
     this.#see('map');
   }
@@ -75,7 +83,7 @@ export class BarMapping extends MappedWindow {
   /** The values of plain memory are data. */
   #access(offset: number, width: Width | 8, value: number | null, read: number | null): SeenAccess {
     const access = mappedAccess(this.#bar, this.#offset, offset, width, value, read);
-    return this.memory === null ? access : { ...access, bytes: null };
+    return this.#plain ? { ...access, bytes: null } : access;
   }
 
   protected answers(): boolean {

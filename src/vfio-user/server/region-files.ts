@@ -1,5 +1,5 @@
 /** Files that a client gets for a region: the memory behind it, and eventfds for its doorbells. */
-import type { Device, Doorbell, Region, RegionInfo } from '../../abi/device.ts';
+import type { Device, Doorbell, MappableArea, Region, RegionInfo } from '../../abi/device.ts';
 import { RegionFlags } from '../../abi/vfio.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
@@ -72,16 +72,18 @@ export class RegionFiles implements Disposable {
   }
 
   #share(index: number, info: RegionInfo): Shared | null {
-    // A descriptor gives all of its memory: a client that may see only parts of the region gets
-    // them by messages.
-    if (!coversAll(info)) return null;
     const region = this.#options.region(index)!;
+    const whole = [{ offset: 0, size: info.size }];
+    const areas = info.sparseAreas ?? whole;
     let shared: Shared | null = null;
     // Stands while the client has the file, and so can map it.
     using mappings = new Cleanup();
-    for (const area of info.sparseAreas ?? [{ offset: 0, size: info.size }]) {
+    for (const area of areas) {
       const behind = mappings.use(region.map(area.offset, area.size)).memory;
       if (behind === null || !(behind.memory instanceof MemfdMemory)) return null;
+      // A descriptor gives all of its memory: a client that may see only parts of what the memory
+      // holds gets them by messages.
+      if (!cover(areas, behind.holds ?? whole)) return null;
       const offset = behind.offset - area.offset;
       if (offset < 0 || (shared !== null && (shared.memory !== behind.memory || shared.offset !== offset))) return null;
       shared ??= { memory: behind.memory, offset };
@@ -173,15 +175,16 @@ function withoutMapping(info: RegionInfo): RegionInfo {
     flags: flags & ~RegionFlags.MMAP,
     size,
     ...(type === undefined ? {} : { type }),
-    ...(sparseAreas === undefined || coversAll(info) ? {} : { sparseAreas }),
+    ...(sparseAreas === undefined || cover(sparseAreas, [{ offset: 0, size }]) ? {} : { sparseAreas }),
   };
 }
 
-/** Whether the areas that can be mapped leave nothing out. */
-function coversAll({ sparseAreas, size }: RegionInfo): boolean {
-  if (sparseAreas === undefined) return true;
-  let end = 0;
-  for (const area of [...sparseAreas].sort((a, b) => a.offset - b.offset))
-    if (area.offset <= end) end = Math.max(end, area.offset + area.size);
-  return end >= size;
+/** Whether `areas` leave nothing of `parts` out. */
+function cover(areas: readonly MappableArea[], parts: readonly MappableArea[]): boolean {
+  const sorted = [...areas].sort((a, b) => a.offset - b.offset);
+  return parts.every(({ offset, size }) => {
+    let end = offset;
+    for (const area of sorted) if (area.offset <= end) end = Math.max(end, area.offset + area.size);
+    return end >= offset + size;
+  });
 }
