@@ -47,7 +47,7 @@ export class Interrupts {
   /** Whether a queue may use `vector` now (5.3, Invalid Interrupt Vector). */
   takes(vector: number): boolean {
     const { mode, vectors } = this.#host.irq;
-    return mode === 'intx' ? vector === 0 : vector < (mode === 'msix' ? this.uncoalesced.length : vectors);
+    return vector < (mode === 'msi' ? vectors : this.uncoalesced.length);
   }
 
   /** Completions were posted to `cq`, `cq.fresh` of them. */

@@ -116,6 +116,7 @@ export class Namespace {
       npwa: granule,
       npdg: granule,
       npda: granule,
+      nows: granule,
       nsattr: this.storage.readOnly ? 1 : 0,
       ...(this.nguid === null ? {} : { nguid: this.nguid }),
       ...(this.eui64 === null ? {} : { eui64: this.eui64 }),

@@ -51,7 +51,7 @@ describe('NVMe 1.4 5.3 Create I/O Completion Queue', () => {
   });
 
   it.each([
-    ['the pin has vector 0', 'intx', 1],
+    ['with the pin, those that MSI-X has', 'intx', 5],
     ['MSI has those that the host enabled', 'msi', 2],
   ] as const)('Invalid Interrupt Vector: %s', (_, mode, vector) => {
     const c = enabled({ mode });
