@@ -6,9 +6,11 @@ import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
+import { NvmeReg } from '../src/abi/nvme.ts';
 import { main } from '../src/cli/main.ts';
 import { openNvme } from '../src/cli/nvme/open-nvme.ts';
 import { FileStorage } from '../src/sys/file-storage.ts';
+import { VfioUserDevice } from '../src/vfio-user/client.ts';
 import { recordingTerminal } from './kit/recording-terminal.ts';
 import { VfioProcess } from './kit/vfio-process.ts';
 
@@ -74,12 +76,28 @@ describe('vfio serve nvme', () => {
     await writer.close();
   });
 
+  it('has doorbells that a client maps, with --doorbells mapped', async () => {
+    const path = newPath('socket');
+    await using _served = await VfioProcess.serve('nvme', path, '--size', '16M', '--doorbells', 'mapped');
+    const device = VfioUserDevice.connect(path);
+    expect(device.region(0).info.sparseAreas).toEqual([{ offset: NvmeReg.DOORBELLS, size: 4096 }]);
+    const mapping = device.region(0).map(NvmeReg.DOORBELLS, 4096);
+    expect(mapping.memory).not.toBeNull();
+    mapping[Symbol.dispose]();
+    device.close();
+    const nvme = await openNvme(`unix:${path}`);
+    await nvme.namespace(1).write(3, new Uint8Array(512).fill(7));
+    expect((await nvme.namespace(1).read(3, 1)).every((byte) => byte === 7)).toBe(true);
+    await nvme.close();
+  });
+
   it('reports errors of the command line', async () => {
     const socket = ['--socket-path', newPath('socket')];
     expect((await vfio('serve', 'nvme', '--image', newPath('none'), ...socket)).err).toMatch(/is not there\n.*--size 10G/);
     expect((await vfio('serve', 'nvme', '--readonly', ...socket)).err).toMatch(/Give an image/);
     expect((await vfio('serve', 'nvme', '--readonly', '--overlay', ...socket)).status).toBe(2);
     expect((await vfio('serve', 'nvme', '--block-size', '1024', ...socket)).status).toBe(2);
+    expect((await vfio('serve', 'nvme', '--doorbells', 'silent', ...socket)).status).toBe(2);
     expect((await vfio('serve', 'edu', '--image', 'disk.img', ...socket)).err).toMatch(/edu has no option 'image'/);
     expect((await vfio('serve', './device.ts', '--size', '1G', ...socket)).err).toMatch(/--size is for devices that come with the package/);
     expect((await vfio('serve', './machine.yaml', '--image', 'a', ...socket)).err).toMatch(

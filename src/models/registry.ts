@@ -84,6 +84,8 @@ export interface NvmeModelOptions {
   readonly queues?: number;
   readonly queueEntries?: number;
   readonly mdts?: number;
+  /** Whether users can map the doorbells. Default: 'registers'. */
+  readonly doorbells?: 'registers' | 'mapped';
   readonly serial?: string;
   readonly model?: string;
   /** Virtual functions that it can have, each with a disk of its own. Default: 0. */
@@ -241,6 +243,11 @@ const rawFormat: Reader<'raw'> = (value, what) => {
   });
 };
 
+const doorbellKind: Reader<'registers' | 'mapped'> = (value, what) => {
+  if (value === 'registers' || value === 'mapped') return value;
+  throw new VfioError('EINVAL', `${what} is ${shown(value)}; it is registers or mapped`);
+};
+
 const texts: Reader<readonly string[]> = (value, what) => (Array.isArray(value) ? value : [value]).map((each) => string(each, what));
 
 const nvmeReaders = {
@@ -253,6 +260,7 @@ const nvmeReaders = {
   queues: integer,
   queueEntries: integer,
   mdts: integer,
+  doorbells: doorbellKind,
   serial: string,
   model: string,
   vfs: vfCount,

@@ -16,6 +16,11 @@ export const deviceOptions: readonly OptionSpec[] = [
     help: 'nvme: the image is raw, although it looks like a qcow2, VMDK, VHDX … image',
     kind: oneOf(['raw']),
   },
+  {
+    flags: '--doorbells <kind>',
+    help: 'nvme: clients can map the doorbells, and the controller polls them, as SPDK needs. Default: registers',
+    kind: oneOf(['registers', 'mapped']),
+  },
   { flags: '--readonly', help: 'nvme: the disk refuses writes, and the image can be shared', conflicts: ['overlay'] },
   { flags: '--overlay', help: 'nvme: writes stay in memory, and the image as it is' },
 ];

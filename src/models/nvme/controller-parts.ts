@@ -20,6 +20,7 @@ import { ErrorLog } from './error-log.ts';
 import type { Health } from './health.ts';
 import { Interrupts } from './interrupts.ts';
 import { KeepAlive } from './keep-alive.ts';
+import { MappedDoorbells } from './mapped-doorbells.ts';
 import type { NamespaceOptions } from './namespace.ts';
 import { Namespaces } from './namespaces.ts';
 import { NvmCommands } from './nvm-commands.ts';
@@ -35,6 +36,8 @@ export interface ControllerOptions {
   readonly ioQueues: number;
   readonly entries: number;
   readonly health: Health;
+  /** The host can map the doorbells. */
+  readonly mappedDoorbells: boolean;
 }
 
 /** Reports of the parts to the controller. */
@@ -56,6 +59,8 @@ export class ControllerParts {
   readonly queues: Queues;
   readonly interrupts: Interrupts;
   readonly shadow: ShadowDoorbells;
+  /** Null: doorbells are registers alone. */
+  readonly mapped: MappedDoorbells | null;
   readonly events: AsyncEvents;
   readonly errors = new ErrorLog();
   readonly effects: FeatureEffects;
@@ -87,6 +92,8 @@ export class ControllerParts {
       invalidDoorbell: (error) => this.#invalidDoorbell(error),
       fatal: (reason) => hooks.fatal(reason),
     });
+    this.mapped = options.mappedDoorbells ? new MappedDoorbells(host, this.queues) : null;
+    this.queues.doorbells.mapped = this.mapped;
     const { shutdownFlush } = this;
     const { completions } = this.queues;
     const complete = (command: Command, status: number, result?: number) => {
@@ -124,13 +131,13 @@ export class ControllerParts {
       queues: this.queues,
       queueCommands: new QueueCommands(host.dma, this.queues, this.interrupts, this.#queueLimits()),
       // Known hosts have all of their memory at once, or none: the admin queue's memory stands for
-      // the rest.
-      identify: new Identify(identity, this.namespaces, () => (this.queues.cq[0]?.ring.words() ?? null) !== null),
+      // the rest. A host that maps doorbells has no use for shadows of them.
+      identify: new Identify(identity, this.namespaces, () => this.mapped === null && (this.queues.cq[0]?.ring.words() ?? null) !== null),
       features: this.features,
       logs: this.#logPages(),
       events: this.events,
       keepAlive: this.keepAlive,
-      shadow: this.shadow,
+      shadow: this.mapped === null ? this.shadow : null,
       transfer: this.transfer,
       namespaces: this.namespaces,
       pageSize: () => this.registers.pageSize,

@@ -11,7 +11,7 @@ import type { Doorbells } from './doorbells.ts';
 import { NvmeMigration } from './migration/nvme-migration.ts';
 import { iovaOf } from './pieces.ts';
 import type { Queues } from './queues.ts';
-import { CC_MASK, CFS, EN, NSSRO, RDY, type Registers, SHST } from './registers.ts';
+import { CC_MASK, CFS, EN, NSSRO, narrowed, RDY, type Registers, SHST } from './registers.ts';
 import { SubmissionQueue } from './submission-queue.ts';
 
 /** Bits of CC that count only when EN is set (3.1.5): CSS, MPS, AMS. */
@@ -54,7 +54,10 @@ export class NvmeController implements Model {
   }
 
   read(bar: number, offset: number, width: Width): number {
-    return bar === 0 ? this.#registers.read(offset, width) : 0;
+    if (bar !== 0) return 0;
+    const { mapped } = this.#parts;
+    if (mapped === null || offset < NvmeReg.DOORBELLS) return this.#registers.read(offset, width);
+    return narrowed(mapped.read((offset - NvmeReg.DOORBELLS) >>> 2), offset, width);
   }
 
   /** Registers take 32 bits at a time (3.1: other widths are undefined; they do nothing here). */
@@ -74,6 +77,8 @@ export class NvmeController implements Model {
         this.#showMask();
         break;
       case NvmeReg.CC:
+        // Doorbells that the host rang before this write come before it.
+        this.#parts.mapped?.look(true);
         this.#writeCc(value);
         break;
       case NvmeReg.CSTS:
@@ -105,6 +110,11 @@ export class NvmeController implements Model {
 
   configWritten(): void {
     this.#parts.interrupts.updateLevel();
+    this.#parts.mapped?.configWritten();
+  }
+
+  power(state: 'D0' | 'D3hot'): void {
+    this.#parts.mapped?.power(state);
   }
 
   dispose(): void {
@@ -164,6 +174,7 @@ export class NvmeController implements Model {
     this.#parts.setPageSize();
     this.#parts.features.reset();
     this.#queues.start();
+    this.#parts.mapped?.update();
     this.#changeCsts(SHST, RDY);
   }
 
@@ -171,10 +182,11 @@ export class NvmeController implements Model {
    * EN from 1 to 0 (7.3.2): resets everything except AQA, ASQ, ACQ, saved features and logs.
    */
   #controllerReset(): void {
-    const { shadow, interrupts, features, effects, changed, shutdownFlush } = this.#parts;
+    const { shadow, mapped, interrupts, features, effects, changed, shutdownFlush } = this.#parts;
     this.#queues.reset();
     this.#forgetCommands();
     shadow.disable();
+    mapped?.reset();
     interrupts.reset();
     features.reset();
     effects.warnings = 0;
@@ -249,6 +261,7 @@ export class NvmeController implements Model {
   /** No more commands, interrupts, or data, until a reset. */
   #stop(): void {
     this.#queues.stop();
+    this.#parts.mapped?.update();
     this.#forgetCommands();
     this.#parts.interrupts.silence();
     this.#parts.keepAlive.reset();

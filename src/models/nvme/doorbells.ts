@@ -5,6 +5,7 @@
 import { EventError } from '../../abi/nvme.ts';
 import type { CommandEvents } from './command-events.ts';
 import type { CompletionQueue } from './completion-queue.ts';
+import { type MappedDoorbells, NONE } from './mapped-doorbells.ts';
 import type { ShadowDoorbells } from './shadow-doorbells.ts';
 import type { SubmissionQueue } from './submission-queue.ts';
 
@@ -35,6 +36,8 @@ export class Doorbells {
   readonly #shadow: ShadowDoorbells;
   readonly #events: CommandEvents;
   readonly #hooks: DoorbellHooks;
+  /** Null: doorbells are registers alone. */
+  mapped: MappedDoorbells | null = null;
 
   constructor(queues: RungQueues, shadow: ShadowDoorbells, events: CommandEvents, hooks: DoorbellHooks) {
     this.#queues = queues;
@@ -57,9 +60,22 @@ export class Doorbells {
    */
   ring(index: number, value: number): void {
     if (!this.#queues.running) return;
+    this.take(index, value);
+    this.mapped?.set(index, this.valueOf(index));
+    this.#queues.kick();
+  }
+
+  /** As `ring`, and the caller starts the work. */
+  take(index: number, value: number): void {
+    if (!this.#queues.running) return;
     if ((index & 1) === 0) this.#ringTail(index >>> 1, value);
     else this.#ringHead(index >>> 1, value);
-    this.#queues.kick();
+  }
+
+  /** The value of doorbell `index` that the controller goes by; `NONE` without a queue. */
+  valueOf(index: number): number {
+    const id = index >>> 1;
+    return ((index & 1) === 0 ? this.#queues.sq[id]?.tail : this.#queues.cq[id]?.head) ?? NONE;
   }
 
   /** Shadow doorbells are in use from now on: they start from where the queues are. */
@@ -71,10 +87,12 @@ export class Doorbells {
 
   /** The tail of a new submission queue is 0, and the host rings for what it adds. */
   clearTail(id: number): void {
+    this.mapped?.set(2 * id, this.#queues.sq[id]!.tail);
     if (this.#shadow.enabled) this.#setShadow(2 * id, 0);
   }
 
   clearHead(id: number): void {
+    this.mapped?.set(2 * id + 1, this.#queues.cq[id]!.head);
     if (this.#shadow.enabled) this.#setShadow(2 * id + 1, 0);
   }
 

@@ -14,9 +14,11 @@ import type { DeviceModel, PciDeclaration, SriovDeclaration } from '../../pci/de
 import { aer } from '../../pci/extended-capabilities.ts';
 import type { Identity } from './admin/identify.ts';
 import { NvmeController } from './controller.ts';
+import type { ControllerOptions } from './controller-parts.ts';
 import { Health } from './health.ts';
 import { type IdentityOptions, makeIdentity, withIdentifiers } from './identity.ts';
 import { checkLimits } from './limiter.ts';
+import { DOORBELL_BYTES } from './mapped-doorbells.ts';
 import type { NamespaceOptions } from './namespace.ts';
 
 /** A controller: its identity, its namespaces and its limits. */
@@ -29,6 +31,11 @@ export interface NvmeOptions extends IdentityOptions {
   readonly queueEntries?: number;
   /** Maximum Data Transfer Size, 4096 · 2^mdts bytes: 1 to 13. Default: 7 (512 KiB). */
   readonly mdts?: number;
+  /**
+   * 'mapped': users can map the doorbells (a page of BAR 0) and store to them, and the controller
+   * polls. 'registers': each write of a doorbell is an access. Default: 'registers'.
+   */
+  readonly doorbells?: 'registers' | 'mapped';
   /** With some it is a physical function. */
   readonly vfs?: NvmeVirtualFunctions;
   /**
@@ -80,11 +87,13 @@ export function nvme(options: NvmeOptions): DeviceModel {
   const ioQueues = between(options.queues ?? NVME_IO_QUEUES_MAX, 1, NVME_IO_QUEUES_MAX, 'queues');
   const entries = between(options.queueEntries ?? NVME_QUEUE_ENTRIES_MAX, 2, NVME_QUEUE_ENTRIES_MAX, 'queueEntries');
   const mdts = between(options.mdts ?? 7, 1, MDTS_MAX, 'mdts');
+  const mappedDoorbells = mapsDoorbells(options.doorbells ?? 'registers');
   const disk = makeDisk(options, mdts, options.namespaces);
-  const sriov = options.vfs === undefined ? {} : { sriov: virtualFunctions(options, options.vfs, disk.identity.serial, entries, mdts) };
+  const shape = { entries, mappedDoorbells };
+  const sriov = options.vfs === undefined ? {} : { sriov: virtualFunctions(options, options.vfs, disk.identity.serial, shape, mdts) };
   return {
-    declaration: declare(ioQueues + 1, 'physical'),
-    create: (host: DeviceHost) => new NvmeController(host, { ...disk, ioQueues, entries }),
+    declaration: declare(ioQueues + 1, 'physical', mappedDoorbells),
+    create: (host: DeviceHost) => new NvmeController(host, { ...disk, ioQueues, ...shape }),
     ...sriov,
     ...(options.owns === undefined ? {} : { owns: options.owns }),
   };
@@ -101,7 +110,7 @@ function virtualFunctions(
   options: IdentityOptions,
   vfs: NvmeVirtualFunctions,
   serial: string,
-  entries: number,
+  shape: Pick<ControllerOptions, 'entries' | 'mappedDoorbells'>,
   mdts: number,
 ): SriovDeclaration {
   const totalVfs = between(vfs.total, 1, VFS_MAX, 'vfs');
@@ -116,8 +125,8 @@ function virtualFunctions(
   return {
     totalVfs,
     vf: {
-      declaration: declare(ioQueues + 1, 'virtual'),
-      create: (host, index) => new NvmeController(host, { ...diskOf(index), ioQueues, entries }),
+      declaration: declare(ioQueues + 1, 'virtual', shape.mappedDoorbells),
+      create: (host, index) => new NvmeController(host, { ...diskOf(index), ioQueues, ...shape }),
     },
   };
 }
@@ -132,7 +141,7 @@ function vfSerial(serial: string, index: number): string {
  * @param vectors one for each completion queue
  * @param kind a virtual function has MSI-X alone, and no pin
  */
-function declare(vectors: number, kind: 'physical' | 'virtual'): PciDeclaration {
+function declare(vectors: number, kind: 'physical' | 'virtual', mappedDoorbells: boolean): PciDeclaration {
   const registers = NvmeReg.DOORBELLS + 8 * vectors;
   const pbaOffset = Math.ceil((16 * vectors) / 8) * 8;
   const physical = kind === 'physical';
@@ -143,7 +152,12 @@ function declare(vectors: number, kind: 'physical' | 'virtual'): PciDeclaration 
     revision: 1,
     classCode: classCodes.nvme,
     bars: [
-      { index: 0, size: powerOfTwo(registers), type: 'mem64' },
+      {
+        index: 0,
+        size: powerOfTwo(registers),
+        type: 'mem64',
+        ...(mappedDoorbells ? { sparseAreas: [{ offset: NvmeReg.DOORBELLS, size: DOORBELL_BYTES }] } : {}),
+      },
       { index: MSIX_BAR, size: Math.max(PAGE, powerOfTwo(pbaOffset + Math.ceil(vectors / 64) * 8)), type: 'mem32' },
     ],
     ...(physical ? { interruptPin: 1 as const } : {}),
@@ -160,6 +174,11 @@ function declare(vectors: number, kind: 'physical' | 'virtual'): PciDeclaration 
 /** The next power of two. */
 function powerOfTwo(value: number): number {
   return 2 ** Math.ceil(Math.log2(value));
+}
+
+function mapsDoorbells(doorbells: string): boolean {
+  if (doorbells === 'mapped' || doorbells === 'registers') return doorbells === 'mapped';
+  throw new VfioError('EINVAL', `doorbells is ${String(doorbells)}; it is registers or mapped`);
 }
 
 function between(value: number, min: number, max: number, what: string): number {

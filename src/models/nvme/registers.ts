@@ -70,8 +70,12 @@ export class Registers {
    */
   read(offset: number, width: Width): number {
     if (offset >= SIZE) return 0;
-    const word = this.#words[offset >>> 2]!;
-    if (width === 4) return word;
-    return (word >>> (8 * (offset & 3))) & (width === 2 ? 0xffff : 0xff);
+    return narrowed(this.#words[offset >>> 2]!, offset, width);
   }
+}
+
+/** The bytes of register `word` that a load of `width` bytes at `offset` finds. */
+export function narrowed(word: number, offset: number, width: Width): number {
+  if (width === 4) return word;
+  return (word >>> (8 * (offset & 3))) & (width === 2 ? 0xffff : 0xff);
 }

@@ -15,8 +15,9 @@ export const SLOW = 3;
 export const SMALL_BYTES = 16 * 2 ** 20;
 export const LARGE_BYTES = 64 * 2 ** 20;
 
-export default function disk(): DeviceModel {
+export default function disk(doorbells: 'registers' | 'mapped' = 'registers'): DeviceModel {
   return nvme({
+    doorbells,
     serial: 'CONFORMANCE',
     queues: 8,
     queueEntries: 256,

@@ -10,6 +10,8 @@ import { NvmeDriver, type NvmeDriverOptions } from '../../../src/drivers/nvme/nv
 export interface NvmeSubject extends AsyncDisposable {
   /** The device of `disk.ts`, as after power-on or as the last user left it. */
   open(): DriverDevice;
+  /** The driver can map the doorbells, and so is offered no shadows of them. */
+  readonly mappedDoorbells?: boolean;
   /** Take the device away from its user. Absent where the subject cannot. */
   unplug?(): Promise<void>;
 }

@@ -65,7 +65,8 @@ export class ControllerUnderTest {
     const { host, mode, ...rest } = options;
     this.host = host ?? new TestHost({ base: BigInt(BASE), memorySize: 256 * PAGE, mode: mode ?? 'msix', vectors: 65 });
     this.device = nvme({ serial: 'TEST', namespaces: [{ storage: new MemoryStorage(2 ** 20) }] as NamespaceOptions[], ...rest });
-    this.model = this.device.create(this.host);
+    // A given host may have a controller already, which this one shares memory with.
+    this.model = host === undefined ? this.host.plug(this.device) : this.device.create(host);
     this.view = new DataView(this.host.memory.buffer);
   }
 

@@ -28,7 +28,8 @@ export interface AdminParts {
   readonly logs: LogPages;
   readonly events: AsyncEvents;
   readonly keepAlive: KeepAlive;
-  readonly shadow: ShadowDoorbells;
+  /** Null: shadow doorbells are not offered. */
+  readonly shadow: ShadowDoorbells | null;
   readonly transfer: DataTransfer;
   readonly namespaces: Namespaces;
   /** CC.MPS in bytes. */
@@ -53,7 +54,7 @@ export class AdminCommands implements CommandSet {
   #pending = 0;
 
   constructor(parts: AdminParts) {
-    const { queueCommands } = parts;
+    const { queueCommands, shadow } = parts;
     this.#parts = parts;
     this.#commands = {
       [AdminOpcode.DELETE_SQ]: { run: (c) => this.#deleteSq(c), noNamespace: true },
@@ -67,7 +68,9 @@ export class AdminCommands implements CommandSet {
       [AdminOpcode.GET_FEATURES]: { run: (c) => this.#getFeatures(c) },
       [AdminOpcode.ASYNC_EVENT_REQUEST]: { run: (c) => this.#asyncEventRequest(c), noNamespace: true },
       [AdminOpcode.KEEP_ALIVE]: { run: () => this.#keepAlive() },
-      [AdminOpcode.DOORBELL_BUFFER_CONFIG]: { run: (c) => this.#doorbellBufferConfig(c), noNamespace: true },
+      ...(shadow === null
+        ? {}
+        : { [AdminOpcode.DOORBELL_BUFFER_CONFIG]: { run: (c: Command) => this.#doorbellBufferConfig(shadow, c), noNamespace: true } }),
       [AdminOpcode.FORMAT_NVM]: {
         run: (c) => this.#format(c),
         effects: (1 << CommandEffects.LBCC.lsb) | (1 << CommandEffects.NCC.lsb) | (1 << CommandEffects.CSE.lsb),
@@ -214,8 +217,8 @@ export class AdminCommands implements CommandSet {
   }
 
   /** 5.7: both buffers start at a page. */
-  #doorbellBufferConfig({ dw }: Command): number {
-    const { shadow, queues, pageSize } = this.#parts;
+  #doorbellBufferConfig(shadow: ShadowDoorbells, { dw }: Command): number {
+    const { queues, pageSize } = this.#parts;
     const mask = pageSize() - 1;
     if ((dw[6]! & mask) !== 0 || (dw[8]! & mask) !== 0) return refused(Status.INVALID_FIELD);
     // The controller reads the buffers after every batch of commands, so remote memory is refused.

@@ -35,16 +35,16 @@ const SHUTDOWN_US = 10_000_000;
 export class Identify {
   readonly #identity: Identity;
   readonly #namespaces: Namespaces;
-  readonly #hasDirectMemory: () => boolean;
+  readonly #takesShadows: () => boolean;
 
   /**
-   * @param hasDirectMemory whether the host's memory is directly mapped: only then it can hold
-   *   doorbells
+   * @param takesShadows whether shadow doorbells are offered: only where the host's memory is
+   *   directly mapped
    */
-  constructor(identity: Identity, namespaces: Namespaces, hasDirectMemory: () => boolean) {
+  constructor(identity: Identity, namespaces: Namespaces, takesShadows: () => boolean) {
     this.#identity = identity;
     this.#namespaces = namespaces;
-    this.#hasDirectMemory = hasDirectMemory;
+    this.#takesShadows = takesShadows;
   }
 
   /**
@@ -99,7 +99,7 @@ export class Identify {
       rtd3e: SHUTDOWN_US,
       oaes: Oaes.NAMESPACE_CHANGED,
       cntrltype: 1,
-      oacs: Oacs.FORMAT | (this.#hasDirectMemory() ? Oacs.DOORBELL_BUFFER : 0),
+      oacs: Oacs.FORMAT | (this.#takesShadows() ? Oacs.DOORBELL_BUFFER : 0),
       acl: ABORTS - 1,
       aerl: EVENT_REQUESTS - 1,
       // One firmware slot, which is read-only.

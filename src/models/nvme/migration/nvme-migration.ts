@@ -52,6 +52,8 @@ export class NvmeMigration implements ModelMigration {
 
   stop(): void {
     this.#set('stopped', true);
+    // Another device can have rung since the halt.
+    this.#parts.mapped?.look(true);
   }
 
   start(): void {
@@ -89,9 +91,11 @@ export class NvmeMigration implements ModelMigration {
   }
 
   #halt(): void {
-    const { queues, io, admin, namespaces, interrupts, keepAlive, events } = this.#parts;
+    const { queues, io, admin, namespaces, interrupts, keepAlive, events, mapped } = this.#parts;
     this.#halted = true;
     queues.halt();
+    mapped?.look(true);
+    mapped?.update();
     io.settle();
     const { again, limited } = io.suspend();
     for (const namespace of namespaces.list) namespace.finishFormat();
@@ -130,6 +134,7 @@ export class NvmeMigration implements ModelMigration {
       for (const command of kept.admin) if (queues.life === life) admin.start(command);
       if (queues.life === life) io.resume(kept);
     });
+    this.#parts.mapped?.update();
     this.#life.flushAgain();
   }
 }

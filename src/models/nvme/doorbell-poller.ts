@@ -1,0 +1,91 @@
+/**
+ * When the controller looks at doorbells that the host maps: all the time while commands come, then
+ * ever more rarely. All limits count looks and turns, not time, so that a clock that stands still
+ * ends them too.
+ *
+ * A turn of the event loop looks `LOOKS` times in vain, or works for about `TURN_NS`; then
+ * everything else of this thread has its turn. After `EAGER_TURNS` turns in vain, a few
+ * milliseconds, the poller sleeps between looks: 1 ms at first, `SLEEP_MAX_MS` after some seconds.
+ */
+import type { Clock } from '../../base/clock.ts';
+
+/** In vain, in one turn: some 20 µs. */
+const LOOKS = 1024;
+/** A turn ends after so much work. */
+const TURN_NS = 1e6;
+/** Looks with work, between two looks at the clock, and in one turn. */
+const STRIDE = 4;
+const FINDS_MAX = 4096;
+/** In vain, before the first sleep. */
+const EAGER_TURNS = 128;
+/** Sleeps of one length. */
+const SLEEPS = 64;
+const SLEEP_MAX_MS = 10;
+
+export class DoorbellPoller {
+  readonly #clock: Clock;
+  readonly #look: (everywhere: boolean) => boolean;
+  readonly #turn: () => void;
+  #on = false;
+  #timer: Disposable | null = null;
+  /** Turns in vain since there was work, sleeps included. */
+  #vain = 0;
+
+  /**
+   * @param look does the work that there is; false: there was none. `everywhere` once a turn: also
+   *   where there is seldom any
+   * @param guarded calls a turn, and catches its errors
+   */
+  constructor(clock: Clock, look: (everywhere: boolean) => boolean, guarded: (turn: () => void) => void) {
+    this.#clock = clock;
+    this.#look = look;
+    const work = () => this.#work();
+    this.#turn = () => {
+      this.#timer = null;
+      guarded(work);
+      this.#arm();
+    };
+  }
+
+  /** Idempotent, as is `stop`. */
+  start(): void {
+    if (this.#on) return;
+    this.#on = true;
+    this.#vain = 0;
+    this.#arm();
+  }
+
+  stop(): void {
+    this.#on = false;
+    this.#timer?.[Symbol.dispose]();
+    this.#timer = null;
+  }
+
+  #arm(): void {
+    if (!this.#on || this.#timer !== null) return;
+    const sleeps = this.#vain - EAGER_TURNS;
+    this.#timer = this.#clock.after(sleeps < 0 ? 0 : Math.min(SLEEP_MAX_MS, 1 + Math.floor(sleeps / SLEEPS)), this.#turn);
+  }
+
+  #work(): void {
+    let finds = 0;
+    let until = 0;
+    let everywhere = true;
+    // After a sleep one look is enough to see that there is nothing.
+    const looks = this.#vain < EAGER_TURNS ? LOOKS : 1;
+    for (let vain = 0; vain < looks; vain++) {
+      const found = this.#look(everywhere);
+      everywhere = false;
+      if (!found) continue;
+      vain = 0;
+      finds++;
+      this.#vain = 0;
+      if (!this.#on) return;
+      if (finds % STRIDE !== 0) continue;
+      const now = this.#clock.nowNs();
+      if (until === 0) until = now + TURN_NS;
+      else if (now >= until || finds >= FINDS_MAX) return;
+    }
+    if (finds === 0) this.#vain++;
+  }
+}
