@@ -11,11 +11,15 @@ import type { Access } from '../abi/memory.ts';
 const ENTRIES = 256;
 const PAGE = 4096;
 
+/** The addresses of a cache that has kept nothing yet. */
+const NONE = new Float64Array(ENTRIES).fill(-1);
+
 export class ViewCache {
-  readonly #iovas = new Float64Array(ENTRIES).fill(-1);
+  /** `NONE` until the first view is kept: most functions of a large machine never do DMA. */
+  #iovas = NONE;
   /** Size and access in one number. */
-  readonly #kinds = new Float64Array(ENTRIES);
-  readonly #views: (Uint8Array | null)[] = new Array<Uint8Array | null>(ENTRIES).fill(null);
+  #kinds = NONE;
+  #views: (Uint8Array | null)[] = [];
   #used = false;
 
   /** The view of [iova, iova + size) with that access; null when it is not here. */
@@ -25,6 +29,11 @@ export class ViewCache {
   }
 
   keep(iova: number, size: number, access: Access, view: Uint8Array): void {
+    if (this.#iovas === NONE) {
+      this.#iovas = new Float64Array(ENTRIES).fill(-1);
+      this.#kinds = new Float64Array(ENTRIES);
+      this.#views = new Array<Uint8Array | null>(ENTRIES).fill(null);
+    }
     const at = slotOf(iova);
     this.#iovas[at] = iova;
     this.#kinds[at] = size * 4 + access;
