@@ -1,19 +1,20 @@
 /**
  * When the controller looks at doorbells that the host maps: all the time while commands come, then
- * ever more rarely. All limits count looks and turns, not time, so that a clock that stands still
- * ends them too.
+ * ever more rarely.
  *
- * A turn of the event loop looks `LOOKS` times in vain, or works for about `TURN_NS`; then
- * everything else of this thread has its turn. After `EAGER_TURNS` turns in vain, a few
+ * A turn of the event loop looks in vain for `VAIN_NS`, or works for about `TURN_NS`; then
+ * everything else of this thread has its turn. Where the clock stands still, `LOOKS_MAX` and
+ * `FINDS_MAX` end a turn. After `EAGER_TURNS` turns in vain, a few
  * milliseconds, the poller sleeps between looks: 1 ms at first, `SLEEP_MAX_MS` after some seconds.
  */
 import type { Clock } from '../../base/clock.ts';
 
-/** In vain, in one turn: some 20 µs. */
-const LOOKS = 1024;
-/** A turn ends after so much work. */
+/** A turn ends after so long in vain, or so much work. */
+const VAIN_NS = 20_000;
 const TURN_NS = 1e6;
-/** Looks with work, between two looks at the clock, and in one turn. */
+/** Looks between two readings of the clock, and in one turn: in vain, and with work. */
+const VAIN_STRIDE = 64;
+const LOOKS_MAX = 4096;
 const STRIDE = 4;
 const FINDS_MAX = 4096;
 /** In vain, before the first sleep. */
@@ -72,11 +73,19 @@ export class DoorbellPoller {
     let until = 0;
     let everywhere = true;
     // After a sleep one look is enough to see that there is nothing.
-    const looks = this.#vain < EAGER_TURNS ? LOOKS : 1;
-    for (let vain = 0; vain < looks; vain++) {
+    const looks = this.#vain < EAGER_TURNS ? LOOKS_MAX : 1;
+    let vain = 0;
+    let vainUntil = 0;
+    while (vain < looks) {
       const found = this.#look(everywhere);
       everywhere = false;
-      if (!found) continue;
+      if (!found) {
+        if (++vain % VAIN_STRIDE !== 0) continue;
+        const now = this.#clock.nowNs();
+        if (vain === VAIN_STRIDE) vainUntil = now + VAIN_NS;
+        else if (now >= vainUntil) break;
+        continue;
+      }
       vain = 0;
       finds++;
       this.#vain = 0;
