@@ -117,7 +117,7 @@ export class MappedDoorbells {
     const seen = this.#seen;
     const end = everywhere ? words.length : this.#end;
     let found = false;
-    // An atomic load is a call, and slower than plain ones. The first keeps the compiler from reusing
+    // An atomic load is a call, and slower than plain ones. The first keeps the compiler from using
     // the loads of the look before. The one for news makes the entries visible that the host stored
     // before it.
     let value = Atomics.load(words, 0);
