@@ -73,14 +73,16 @@ export class BusNumbers {
   /**
    * As Linux scans them: root bus by root bus, each with the buses behind its bridges, bridge by
    * bridge and not by number.
+   *
+   * @param tops the buses to begin at. Default: the root buses
    */
-  inOrder(): readonly PciBus[] {
+  inOrder(tops: readonly PciBus[] = this.#roots): readonly PciBus[] {
     const order: PciBus[] = [];
     const visit = (bus: PciBus): void => {
       order.push(bus, ...this.#continuing(bus));
       for (const { secondary } of bus.functions) if (secondary !== null) visit(secondary);
     };
-    for (const root of this.#roots) visit(root);
+    for (const top of tops) visit(top);
     return order;
   }
 

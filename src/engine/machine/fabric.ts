@@ -68,10 +68,21 @@ export class Fabric {
    * these are known, and VFs have nothing behind them.
    */
   aroundVirtualFunctions(pf: PciFunction): readonly PciFunction[] {
+    return this.#around(pf.bus, [pf.bus, ...pf.vfs.map((vf) => vf.bus)]);
+  }
+
+  /**
+   * The same for functions that were plugged into `bus`: also all behind the bus, since a new
+   * neighbour of a bridge decides whether requests can turn round there.
+   */
+  aroundPlugged(bus: PciBus): readonly PciFunction[] {
+    return this.#around(bus, this.#buses.inOrder([bus]));
+  }
+
+  #around(bus: PciBus, buses: readonly PciBus[]): readonly PciFunction[] {
     const above: PciBus[] = [];
-    for (let at = pf.bus.bridge; at !== null; at = at.parent) above.unshift(at.bus);
-    const buses = new Set([...above, pf.bus, ...pf.vfs.map((vf) => vf.bus)]);
-    const here = [...buses].flatMap((bus) => bus.functions);
+    for (let at = bus.bridge; at !== null; at = at.parent) above.unshift(at.bus);
+    const here = [...new Set([...above, ...buses])].flatMap((one) => one.functions);
     const requesters = here.flatMap((fn) => fn.requester ?? []);
     return this.#sortByIommu([...new Set([...requesters, ...here])]);
   }

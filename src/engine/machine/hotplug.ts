@@ -44,7 +44,10 @@ export class Hotplug {
     using undo = new Cleanup();
     const placed = fabric.plug(spec, bus, undo);
     ctx.faults.step('add.group');
-    groups.join(placed.map((p) => p.fn));
+    groups.join(
+      placed.map((p) => p.fn),
+      fabric.aroundPlugged(bus),
+    );
     undo.move();
     this.#o.added(placed);
     return placed[0]!.fn;

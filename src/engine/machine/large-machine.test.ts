@@ -45,32 +45,53 @@ it('the lowest numbers are given again after functions have left', async () => {
   ]);
 });
 
-it('property: virtual functions are in the groups that the whole fabric gives', () => {
-  const port = fc.record({ acs: fc.boolean(), vfs: fc.nat(7), neighbour: fc.boolean(), conventional: fc.boolean() });
-  const onRoot = fc.record({ vfs: fc.nat(7), alias: fc.boolean() });
+it('property: functions that come later are in the groups that the whole fabric gives', () => {
+  const port = fc.record({ acs: fc.boolean(), vfs: fc.nat(7), neighbour: fc.boolean() });
+  const onRoot = fc.record({ vfs: fc.nat(7), alias: fc.boolean(), neighbour: fc.boolean() });
+  const plug = fc.record({ onto: fc.constantFrom('root', 'switch', 'new port'), acs: fc.boolean() });
+  const other = { id: '8086:100e' };
   fc.assert(
-    fc.property(fc.array(port, { maxLength: 4 }), onRoot, fc.constantFrom('linux', 'strict'), (ports, root, grouping) => {
-      const below = ports.map(({ acs, vfs, neighbour, conventional }, i): FunctionSpec => {
-        const other: FunctionSpec = { at: '00.1', id: '8086:100e' };
-        const behind: FunctionSpec[] = [{ ...card, at: '00.0', numVfs: neighbour ? 0 : vfs }, ...(neighbour ? [other] : [])];
-        return { at: `${hex(i, 2)}.0`, kind: 'downstream-port', acs: acs && !conventional, devices: behind };
-      });
-      const { machine } = testMachine({
-        grouping,
-        devices: [
-          { at: '01.0', kind: 'root-port', devices: [{ at: '00.0', kind: 'upstream-port', devices: below }] },
-          { ...card, at: '02.0', numVfs: root.vfs },
-          { at: '03.0', id: '8086:100e', dmaAliases: root.alias ? ['02.2'] : [] },
-        ],
-      });
-      const all = [...machine.groups.values()].flatMap((group) => group.functions);
-      const order = [...machine.functions.values()].sort((a, b) => a.address.bus - b.address.bus || a.devfn - b.devfn);
-      expect(all.length).toBe(order.length);
-      for (const one of partition(order, grouping)) {
-        const { group } = one.members[0]!;
-        expect(new Set(group!.functions)).toEqual(new Set(one.members));
-      }
-    }),
-    { numRuns: 300 },
+    fc.property(
+      fc.array(port, { maxLength: 4 }),
+      onRoot,
+      fc.array(plug, { maxLength: 3 }),
+      fc.constantFrom('linux', 'strict'),
+      (ports, root, plugs, grouping) => {
+        const below = ports.map(({ acs, vfs, neighbour }, i): FunctionSpec => {
+          const pf: FunctionSpec = { ...card, at: '00.0', numVfs: neighbour ? 0 : vfs };
+          const devices = neighbour ? [pf, { ...other, at: '00.1' }] : [pf];
+          return { at: `${hex(i, 2)}.0`, kind: 'downstream-port', acs, devices };
+        });
+        const upstream: FunctionSpec[] = [{ at: '00.0', kind: 'upstream-port', devices: below }];
+        const { machine } = testMachine({
+          grouping,
+          devices: [
+            { at: '01.0', kind: 'root-port', devices: root.neighbour ? [...upstream, { ...other, at: '00.1' }] : upstream },
+            { ...card, at: '02.0', numVfs: root.vfs },
+            { ...other, at: '03.0', dmaAliases: root.alias ? ['02.2'] : [] },
+          ],
+        });
+        const check = () => {
+          const order = [...machine.functions.values()].sort((a, b) => a.address.bus - b.address.bus || a.devfn - b.devfn);
+          expect([...machine.groups.values()].reduce((sum, group) => sum + group.functions.length, 0)).toBe(order.length);
+          for (const { members } of partition(order, grouping)) expect(new Set(members[0]!.group!.functions)).toEqual(new Set(members));
+        };
+        check();
+        for (const [i, { onto, acs }] of plugs.entries()) {
+          const device = `${hex(16 + i, 2)}.0`;
+          const endpoint = { ...other, at: '00.0' };
+          try {
+            if (onto === 'root') machine.add({ ...other, at: device });
+            else if (onto === 'new port') machine.add({ at: device, kind: 'root-port', acs, devices: [endpoint] });
+            else machine.add({ at: device, kind: 'downstream-port', acs, devices: [endpoint] }, '01:00.0');
+          } catch (error) {
+            expect(String(error)).toMatch(/would tie groups|no bus number is left/);
+            expect(machine.functions.has(`0000:00:${device}`)).toBe(false);
+          }
+          check();
+        }
+      },
+    ),
+    { numRuns: 150 },
   );
 });

@@ -144,7 +144,6 @@ export class ControllerParts {
     });
     this.queues.admin = this.admin;
     this.queues.io = this.io;
-    this.queues.fast = this.io;
     completions.interrupts = this.interrupts;
   }
 
