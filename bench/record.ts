@@ -12,6 +12,8 @@ const FORMAT = 'vfio-ts/bench/1';
 
 const record = z.object({
   suite: z.string(),
+  /** The heading that it stands under. */
+  section: z.string(),
   name: z.string(),
   /** Of `ours` and `floor`: nanoseconds an operation, or bytes. Smaller is better. */
   unit: z.enum(['ns', 'bytes']),
@@ -24,6 +26,8 @@ const record = z.object({
   rounds: z.array(z.number()).min(1),
   floorName: z.string(),
   aim: z.string(),
+  /** Of a cost at several sizes; the name ends in it. */
+  size: z.string().optional(),
   shown: z.enum(['ns', 'µs', 'ms', 'k/s', 'M/s', 'GB/s', 'bytes']),
   bytes: z.number().optional(),
 });

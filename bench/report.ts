@@ -24,6 +24,8 @@ export interface Row {
   readonly shown?: Shown;
   /** Bytes of one operation, for GB/s. */
   readonly bytes?: number;
+  /** Of a cost at several sizes. */
+  readonly size?: string;
 }
 
 /** The cost of one unit of work at sizes that grow, in the order of a section's sizes. */
@@ -73,6 +75,7 @@ export class Report {
   readonly records: BenchRecord[] = [];
   readonly #print: (line: string) => void;
   #suite = '';
+  #section = '';
   #header = false;
   #sizes: readonly string[] = [];
 
@@ -88,6 +91,7 @@ export class Report {
   /** A heading; the next row stands under a new header. */
   section(title: string): void {
     this.#print(`\n${title}`);
+    this.#section = title;
     this.#header = true;
   }
 
@@ -113,9 +117,10 @@ export class Report {
 
   /** Keep the record of a figure that is printed elsewhere. */
   keep(row: Row): BenchRecord {
-    const { name, ours, floor, floorName, aim = '', unit = 'ns', shown = unit, bytes } = row;
+    const { name, ours, floor, floorName, aim = '', unit = 'ns', shown = unit, bytes, size } = row;
     const record: BenchRecord = {
       suite: this.#suite,
+      section: this.#section,
       name,
       unit,
       ours: median(ours),
@@ -126,7 +131,10 @@ export class Report {
       aim,
       shown,
       ...(bytes === undefined ? {} : { bytes }),
+      ...(size === undefined ? {} : { size }),
     };
+    const wrong = [...record.rounds, record.ours].find((value) => !Number.isFinite(value));
+    if (wrong !== undefined) throw new Error(`bench: figure '${name}' of suite ${record.suite} is ${wrong}; its floor may be 0`);
     if (this.records.some((other) => other.suite === record.suite && other.name === name)) {
       throw new Error(`bench: suite ${this.#suite} has two figures '${name}'`);
     }
@@ -151,6 +159,7 @@ export class Report {
     const records = sizes.map((ours, i) =>
       this.keep({
         name: `${name}, ${this.#sizes[i]!}`,
+        size: this.#sizes[i]!,
         ours,
         floor: i === 0 ? null : sizes[i - 1]!,
         floorName: i === 0 ? '' : `at ${this.#sizes[i - 1]!}`,

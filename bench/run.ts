@@ -6,6 +6,7 @@ import { dmaBench } from './dma.ts';
 import { eventsBench } from './events.ts';
 import { migrationBench } from './migration.ts';
 import { nvmeBench } from './nvme.ts';
+import { fillPage } from './page.ts';
 import { type BenchFile, BenchUsageError, benchFileOf, checkWritable, readBenchFile, writeBenchFile } from './record.ts';
 import { Report, type Suite } from './report.ts';
 import { scaleBench } from './scale.ts';
@@ -21,7 +22,7 @@ const suites: Readonly<Record<string, Suite>> = {
   scale: scaleBench,
 };
 
-const help = `Usage: npm run bench -- [SUITE…] [--json FILE] [--against FILE] [--of FILE]
+const help = `Usage: npm run bench -- [SUITE…] [--json FILE] [--against FILE] [--page FILE] [--of FILE]
 
 Measures figures, each beside a floor of the same run: the least that this machine needs for the
 same job. Read the ratios. No figure passes or fails.
@@ -30,7 +31,9 @@ SUITE            ${Object.keys(suites).join(', ')}. Default: all.
 --json FILE      Write the figures to FILE, after each suite.
 --against FILE   Print the figures beside those of FILE, which --json wrote, and mark what changed
                  beyond noise.
---of FILE        Measure nothing: take the figures of FILE for those of this run. With --against.
+--page FILE      Put the figures into the tables of a page, such as docs/performance.md.
+--of FILE        Measure nothing: take the figures of FILE for those of this run. With --against or
+                 --page.
 --help           Print this.
 
 docs/performance.md says what the figures mean and how to measure on a quiet machine.`;
@@ -39,13 +42,14 @@ interface Options {
   readonly wanted: readonly string[];
   readonly json: string | undefined;
   readonly against: BenchFile | undefined;
+  readonly page: string | undefined;
   readonly of: BenchFile | undefined;
 }
 
 /** @returns null when help was asked for */
 function parse(args: readonly string[]): Options | null {
   const file = { type: 'string' } as const;
-  const options = { json: file, against: file, of: file, help: { type: 'boolean', short: 'h' } } as const;
+  const options = { json: file, against: file, page: file, of: file, help: { type: 'boolean', short: 'h' } } as const;
   let parsed: ReturnType<typeof parseArgs<{ options: typeof options; allowPositionals: true }>>;
   try {
     parsed = parseArgs({ args: [...args], options, allowPositionals: true });
@@ -57,8 +61,9 @@ function parse(args: readonly string[]): Options | null {
   for (const name of positionals) {
     if (!Object.hasOwn(suites, name)) throw new BenchUsageError(`there is no suite '${name}'; there are ${Object.keys(suites).join(', ')}`);
   }
-  if (values.of !== undefined && values.against === undefined)
-    throw new BenchUsageError('--of FILE needs --against FILE, with which it is compared');
+  if (values.of !== undefined && values.against === undefined && values.page === undefined) {
+    throw new BenchUsageError('--of FILE needs --against FILE, with which it is compared, or --page FILE, which it fills');
+  }
   if (values.of !== undefined && values.json !== undefined)
     throw new BenchUsageError('--of measures nothing that --json could write; leave one out');
   if (values.json !== undefined) checkWritable(values.json);
@@ -66,6 +71,7 @@ function parse(args: readonly string[]): Options | null {
     wanted: positionals.length === 0 ? Object.keys(suites) : positionals,
     json: values.json,
     against: values.against === undefined ? undefined : readBenchFile(values.against),
+    page: values.page,
     of: values.of === undefined ? undefined : readBenchFile(values.of),
   };
 }
@@ -98,11 +104,13 @@ async function main(args: readonly string[]): Promise<number> {
   }
   const report = new Report(console.log);
   const failed = options.of === undefined ? await measureAll(report, options) : [];
+  const file = options.of ?? benchFileOf(report.records);
   if (options.against !== undefined) {
     console.log();
     const done = options.wanted.filter((name) => !failed.includes(name));
-    for (const line of againstLines(options.against, options.of ?? benchFileOf(report.records), done)) console.log(line);
+    for (const line of againstLines(options.against, file, done)) console.log(line);
   }
+  if (options.page !== undefined) fillPage(options.page, file);
   return failed.length === 0 ? 0 : 1;
 }
 

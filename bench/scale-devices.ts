@@ -9,6 +9,7 @@ import type { DriverDevice } from '../src/drivers/kit/driver-device.ts';
 import { kept } from './harness.ts';
 import { vfio } from './processes.ts';
 import type { Report } from './report.ts';
+import type { Rounds } from './turns.ts';
 
 const SIZES = [1, 8, 32];
 const ROUNDS = 3;
@@ -74,7 +75,8 @@ async function measure(count: number, words: readonly string[]): Promise<Costs> 
   }
 }
 
-async function way(report: Report, name: string, words: readonly string[]): Promise<void> {
+/** @returns resident bytes of each device more than one, by size and round */
+async function way(report: Report, name: string, words: readonly string[]): Promise<Rounds> {
   const found: Costs[][] = SIZES.map(() => []);
   for (let round = 0; round < ROUNDS; round++) {
     for (const [i, size] of SIZES.entries()) found[i]!.push(await measure(size, words));
@@ -87,13 +89,13 @@ async function way(report: Report, name: string, words: readonly string[]): Prom
   report.growth({ name: `${name}: read of 4 bytes, all in turns`, work: 'read', rounds: rounds((c) => c.read), shown: 'µs' });
   report.growth({ name: `${name}: close`, work: 'device', rounds: rounds((c) => c.closed), shown: 'µs' });
   report.growth({ name: `${name}: resident memory`, work: 'server', rounds: rounds((c) => c.resident), unit: 'bytes' });
-  const more = SIZES.slice(1).map((size, i) => found[i + 1]!.map((c, round) => (c.resident - found[0]![round]!.resident) / (size - 1)));
-  report.note(
-    `Each device more: ${more.map((list, i) => `${(list.sort((a, b) => a - b)[list.length >> 1]! / 2 ** 20).toFixed(1)} MiB (of ${SIZES[i + 1]})`).join(', ')}`,
-  );
+  return SIZES.slice(1).map((size, i) => found[i + 1]!.map((c, round) => (c.resident - found[0]![round]!.resident) / (size - 1)));
 }
 
 export async function devices(report: Report): Promise<void> {
-  await way(report, 'threads', []);
-  await way(report, 'one thread', ['--threads', '1']);
+  const threads = await way(report, 'threads', []);
+  const one = await way(report, 'one thread', ['--threads', '1']);
+  report.sizes('Resident memory of each device more than one', SIZES.slice(1).map(String));
+  report.growth({ name: 'in a thread of its own', work: 'device', rounds: threads, unit: 'bytes' });
+  report.growth({ name: 'in one thread', work: 'device', rounds: one, unit: 'bytes' });
 }

@@ -8,7 +8,7 @@ import { parseMachine } from '../src/api/machine-file.ts';
 import { machineLines } from '../src/cli/machine-tree.ts';
 import type { Terminal } from '../src/cli/terminal.ts';
 import { Machine } from '../src/engine/machine/machine.ts';
-import type { FunctionSpec } from '../src/engine/machine/machine-spec.ts';
+import type { FunctionSpec, MachineSpec } from '../src/engine/machine/machine-spec.ts';
 import { HeapMemory } from '../src/sys/fake.ts';
 import { heapGrowth } from './harness.ts';
 import { vfio } from './processes.ts';
@@ -17,6 +17,7 @@ import { inTurns, nanoseconds } from './turns.ts';
 
 const SIZES = [1, 100, 1000];
 const ROUNDS = 5;
+const PLUGS = 100;
 
 const hex = (value: number, digits: number) => value.toString(16).padStart(digits, '0');
 const plain = (text: string) => text;
@@ -67,38 +68,58 @@ function cards(count: number): FunctionSpec[] {
 
 const options = { allocate: HeapMemory.allocate };
 
+/** Every size has so many functions in all, so that the garbage of all sizes is the same. */
+const TOTAL = SIZES.at(-1)!;
+
 function costs(size: number) {
-  const text = JSON.stringify({ devices: switches(size) });
-  let spec = parseMachine(text);
+  const file = JSON.stringify({ devices: switches(size) });
+  const each = <T>(make: () => T): T[] => Array.from({ length: TOTAL / size }, make);
+  let specs: MachineSpec[] = [];
   const parsed = nanoseconds(() => {
-    spec = parseMachine(text);
+    specs = each(() => parseMachine(file));
   });
-  let machine = new Machine({ devices: [{ at: '00.0', id: '8086:10c9' }] }, options);
+  const spec = specs[0]!;
+  let machines: Machine[] = [];
   const started = nanoseconds(() => {
-    machine[Symbol.dispose]();
-    machine = new Machine(spec, options);
+    machines = each(() => new Machine(spec, options));
   });
-  const shown = nanoseconds(() => machineLines(machineDocument(machine), terminal));
-  const ends = [...machine.functions.values()].filter((fn) => fn.driver === 'vfio-pci');
+  const shown = nanoseconds(() => machines.map((machine) => machineLines(machineDocument(machine), terminal)));
+  const ends = [...machines[0]!.functions.values()].filter((fn) => fn.driver === 'vfio-pci').map((fn) => fn.bdf);
   const bound = nanoseconds(() => {
-    for (const fn of ends) void machine.unbind(fn.bdf);
-    for (const fn of ends) machine.bind(fn.bdf, 'vfio-pci');
+    for (const machine of machines) {
+      for (const bdf of ends) void machine.unbind(bdf);
+      for (const bdf of ends) machine.bind(bdf, 'vfio-pci');
+    }
   });
-  machine[Symbol.dispose]();
-  const virtual = cards(size);
-  const enabled = nanoseconds(() => new Machine({ devices: virtual }, options)[Symbol.dispose]());
-  // Several small machines, so that the collector's own growth does not show.
-  const many = Math.ceil(1000 / size);
-  const { bytes, held } = heapGrowth(() => Array.from({ length: many }, () => new Machine(spec, options)));
-  for (const one of held) one[Symbol.dispose]();
-  const each = (total: number) => total / size;
+  const end = () => {
+    for (const machine of machines.splice(0)) machine[Symbol.dispose]();
+  };
+  end();
+  const virtual = { devices: cards(size) };
+  const enabled = nanoseconds(() => {
+    machines = each(() => new Machine(virtual, options));
+  });
+  end();
+  const { bytes } = heapGrowth(() => {
+    machines = each(() => new Machine(spec, options));
+  });
+  end();
+  const plug = { devices: [...(spec.devices as FunctionSpec[]), { at: '1f.0', kind: 'root-port' as const }] };
+  using plugged = new Machine(plug, options);
+  const added = nanoseconds(() => {
+    for (let i = 0; i < PLUGS; i++) {
+      const { bdf } = plugged.add({ at: '00.0', id: '8086:10c9', driver: 'vfio-pci' }, '0000:00:1f.0');
+      void plugged.remove(bdf);
+    }
+  });
   return {
-    parsed: each(parsed),
-    started: each(started),
-    enabled: each(enabled),
-    shown: each(shown),
-    bound: each(bound),
-    bytes: each(bytes / many),
+    parsed: parsed / TOTAL,
+    started: started / TOTAL,
+    enabled: enabled / TOTAL,
+    shown: shown / TOTAL,
+    bound: bound / TOTAL,
+    added: added / PLUGS,
+    bytes: bytes / TOTAL,
   };
 }
 
@@ -137,9 +158,10 @@ export async function machines(report: Report): Promise<void> {
   const time = { work: 'function', shown: 'µs' } as const;
   report.growth({ ...time, name: 'read a machine file', rounds: found.parsed });
   report.growth({ ...time, name: 'power-on, behind switches, with groups', rounds: found.started });
-  report.growth({ ...time, name: 'power-on, VFs of many PFs, and off', rounds: found.enabled });
+  report.growth({ ...time, name: 'power-on, VFs of many PFs', rounds: found.enabled });
   report.growth({ ...time, name: 'document and text of show', rounds: found.shown });
   report.growth({ ...time, name: 'unbind and bind', rounds: found.bound });
+  report.growth({ ...time, name: 'plug in and out', work: 'function, below a port', rounds: found.added });
   report.growth({ work: 'function', name: 'heap and buffers', rounds: found.bytes, unit: 'bytes' });
   show(report);
 }

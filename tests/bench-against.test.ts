@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { againstLines, compare } from '../bench/against.ts';
+import { fillPage } from '../bench/page.ts';
 import { type BenchFile, benchFileOf, checkWritable, readBenchFile, writeBenchFile } from '../bench/record.ts';
 import { format, Report, type Row } from '../bench/report.ts';
 
@@ -147,6 +148,10 @@ describe('a report', () => {
   it('refuses two figures of one name, which no later run could tell apart', () => {
     expect(() => run([copy([1]), copy([1])])).toThrow("suite dma has two figures 'copy'");
   });
+
+  it('refuses a ratio that is no number, which a file could not hold', () => {
+    expect(() => run([copy([1], [0])])).toThrow("figure 'copy' of suite dma is Infinity; its floor may be 0");
+  });
 });
 
 describe('a cost at several sizes', () => {
@@ -173,6 +178,44 @@ describe('a cost at several sizes', () => {
   });
 });
 
+describe('the page of figures', () => {
+  const page = (text: string, file: BenchFile) => {
+    const path = join(folder, 'page.md');
+    writeFileSync(path, text);
+    fillPage(path, file);
+    return readFileSync(path, 'utf8');
+  };
+
+  it('gets a table for each suite that ran, and keeps the others', () => {
+    const old = '# Page\n\n<!-- bench: dma -->\nold\n<!-- /bench -->\n\n<!-- bench: nvme -->\nkept\n<!-- /bench -->\n';
+    const filled = page(old, run([{ ...copy([20]), shown: 'µs' }]));
+    expect(filled).toContain('| copy | 0.02 µs | 0.01 µs | 2.00 | memcpy |\n\n<!-- /bench -->');
+    expect(filled).toContain('# Page\n\n<!-- bench: dma -->\n');
+    expect(filled).toContain('<!-- bench: nvme -->\nkept\n<!-- /bench -->\n');
+    expect(filled).not.toContain('old');
+    expect(page(filled, run([{ ...copy([20]), shown: 'µs' }]))).toBe(filled);
+  });
+
+  it('has the sizes of a cost in one row', () => {
+    const report = new Report(() => {});
+    report.begin('scale');
+    report.sizes('Mappings', ['16', '4096']);
+    report.growth({ name: 'map, at once', work: 'mapping', rounds: [[50], [40]] });
+    const filled = page('<!-- bench: scale -->\n<!-- /bench -->', { ...run([]), records: report.records });
+    expect(filled).toContain(
+      '**Mappings**\n\n|  | 16 | 4096 | growth |\n| --- | --: | --: | --: |\n| map, at once | 50.0 ns | 40.0 ns | 0.80 |',
+    );
+  });
+
+  it('says on which machine they were measured', () => {
+    expect(page('<!-- bench: machine -->\n<!-- /bench -->', run([]))).toContain('a, 2 processors\nLinux 6.1, Node v20.1.0\ncommit ');
+  });
+
+  it('that marks no place is refused', () => {
+    expect(() => page('# Page\n', run([]))).toThrow(/page\.md has no place for figures, such as <!-- bench: nvme -->/);
+  });
+});
+
 describe('npm run bench', () => {
   const bench = (...words: string[]) =>
     spawnSync(process.execPath, ['--import', './bin/typescript.js', 'bench/run.ts', ...words], { cwd: root, encoding: 'utf8' });
@@ -188,7 +231,7 @@ describe('npm run bench', () => {
   it.each([
     [['nothing'], "bench: there is no suite 'nothing'; there are device, "],
     [['--against', 'none.json'], 'bench: there is no file none.json'],
-    [['--of', 'none.json'], 'bench: --of FILE needs --against FILE'],
+    [['--of', 'none.json'], 'bench: --of FILE needs --against FILE, with which it is compared, or --page'],
     [['--jsno', 'x'], "bench: Unknown option '--jsno'"],
   ])('%j is wrong usage', (words, message) => {
     const { status, stderr } = bench(...words);
