@@ -14,6 +14,7 @@
 
 struct mapping;
 struct watcher;
+struct turns;
 struct file;
 struct signaller;
 
@@ -27,6 +28,7 @@ struct state {
   struct mapping *mappings; /* see memory.c */
   struct watcher **watchers; /* by descriptor: libuv allows one handle per descriptor and loop */
   int watcher_slots;
+  struct turns *turns; /* see turns.c; NULL until a client is watched */
   struct file **files; /* by id, see file.c */
   int file_slots;
   struct signaller *signaller; /* see signal.c */
@@ -95,6 +97,7 @@ static inline int64_t now_ns(void) {
 
 /* spin.c */
 struct pollfd;
+int spin_wait(struct spin *spin, int (*look)(void *what, int timeout_ms), void *what, int timeout_ms);
 int spin_poll(struct spin *spin, struct pollfd *fds, int count, int timeout_ms);
 
 /* signal.c */
@@ -122,6 +125,7 @@ napi_value vt_ftruncate(napi_env env, napi_callback_info info);
 napi_value vt_watch_start(napi_env env, napi_callback_info info);
 napi_value vt_watch_stop(napi_env env, napi_callback_info info);
 napi_value vt_watch_ref(napi_env env, napi_callback_info info);
+napi_value vt_watch_others(napi_env env, napi_callback_info info);
 napi_value vt_socketpair(napi_env env, napi_callback_info info);
 napi_value vt_socket(napi_env env, napi_callback_info info);
 napi_value vt_bind(napi_env env, napi_callback_info info);

@@ -33,17 +33,22 @@ static void relax(void) {
 #endif
 }
 
-/* As poll(2). `spin` remembers what paid off; all zeroes at first. */
-int spin_poll(struct spin *spin, struct pollfd *fds, int count, int timeout_ms) {
-  int probe = spin->budget_ns == 0 && timeout_ms != 0 && spin->waits++ % PROBE_EVERY == 0 && pays_here();
-  if (spin->budget_ns == 0 && !probe) return poll(fds, (nfds_t)count, timeout_ms);
-  int ready = poll(fds, (nfds_t)count, 0);
-  if (ready != 0 || timeout_ms == 0) return ready;
+/*
+ * `look(what, timeout_ms)` waits as poll(2) does, and so does this function. `spin` remembers what
+ * paid off; all zeroes at first.
+ */
+int spin_wait(struct spin *spin, int (*look)(void *what, int timeout_ms), void *what, int timeout_ms) {
+  const int probe = spin->budget_ns == 0;
+  if (timeout_ms == 0 || (probe && spin->waits++ % PROBE_EVERY != 0)) return look(what, timeout_ms);
+  int ready = look(what, 0);
+  if (probe && ready != 0) spin->waits--; /* nothing to try here */
+  if (ready != 0) return ready;
+  if (probe && !pays_here()) return look(what, timeout_ms);
   const long before = preemptions();
   const int64_t until = now_ns() + (probe ? SPIN_NS : spin->budget_ns);
   do {
     relax();
-    ready = poll(fds, (nfds_t)count, 0);
+    ready = look(what, 0);
   } while (ready == 0 && now_ns() < until);
   if (ready > 0 && preemptions() == before) {
     spin->budget_ns = SPIN_NS;
@@ -51,5 +56,21 @@ int spin_poll(struct spin *spin, struct pollfd *fds, int count, int timeout_ms) 
     spin->budget_ns /= 2;
     if (spin->budget_ns < LEAST_NS) spin->budget_ns = 0;
   }
-  return ready != 0 ? ready : poll(fds, (nfds_t)count, timeout_ms);
+  return ready != 0 ? ready : look(what, timeout_ms);
+}
+
+struct polled {
+  struct pollfd *fds;
+  nfds_t count;
+};
+
+static int look_at(void *what, int timeout_ms) {
+  const struct polled *polled = what;
+  return poll(polled->fds, polled->count, timeout_ms);
+}
+
+/* As poll(2). */
+int spin_poll(struct spin *spin, struct pollfd *fds, int count, int timeout_ms) {
+  struct polled polled = {.fds = fds, .count = (nfds_t)count};
+  return spin_wait(spin, look_at, &polled, timeout_ms);
 }

@@ -159,6 +159,7 @@ static const struct {
     {"watchStart", vt_watch_start},
     {"watchStop", vt_watch_stop},
     {"watchRef", vt_watch_ref},
+    {"watchOthers", vt_watch_others},
 };
 
 /* Watchers are gone already: their hooks ran before. */

@@ -6,7 +6,7 @@ import { acrossCopies } from '../base/across-copies.ts';
 import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/log.ts';
 import type { DmaFaultReason, EventPort } from './event.ts';
-import type { Access, DirectMemory } from './memory.ts';
+import type { Access, BytesAt, DirectMemory } from './memory.ts';
 
 /** Outcome of a DMA that was tried at once. */
 export const Dma = {
@@ -51,7 +51,7 @@ export type Iova = bigint | number;
  *     const place = new DmaPlace();
  *     if (dma.locate(iova, 8, Access.READ, place)) first = place.bytes[place.offset];
  */
-export class DmaPlace {
+export class DmaPlace implements BytesAt {
   /** The memory that holds the bytes, and much else: only what was asked for may be touched. */
   bytes: Uint8Array = new Uint8Array(0);
   /** The first of the bytes, as an index of `bytes`. */

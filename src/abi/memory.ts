@@ -41,6 +41,14 @@ export interface DirectMemory extends MemoryBase {
   readonly windows: readonly Uint8Array<ArrayBufferLike>[];
 }
 
+/** Where bytes lie in this process. One object serves many look-ups, which fill it in. */
+export interface BytesAt {
+  /** The memory that holds the bytes, and maybe others. */
+  bytes: Uint8Array;
+  /** The first of them, as an index of `bytes`. */
+  offset: number;
+}
+
 /**
  * Memory in another process that is reached by messages, and answers only asynchronously. Calls
  * reject with `VfioError` when the peer is gone.

@@ -4,6 +4,7 @@
  * bytes; results are 0 or a negative errno (`Errno` of base/errno.ts gives the names).
  */
 import type { ModelBulk } from './device-host.ts';
+import type { BytesAt } from './memory.ts';
 
 /** The operation cannot be done without waiting: use the queued form. */
 export const WOULD_BLOCK = 1;
@@ -18,6 +19,14 @@ export interface StorageQueue extends Disposable {
   tryRead(offset: number, into: Uint8Array): number;
   /** Copy in now, not yet durable. 0, -errno or WOULD_BLOCK; `from` is not kept. */
   tryWrite(offset: number, from: Uint8Array): number;
+  /**
+   * Where bytes [offset, offset + size) are, for a storage that has them in this process, in one
+   * piece: the caller copies them before it returns to the event loop. False: use `tryRead` or
+   * `tryWrite`, which also say what is wrong. Absent: the storage has its bytes elsewhere.
+   *
+   * @param write the caller overwrites all of them; else it only reads
+   */
+  locate?(offset: number, size: number, write: boolean, at: BytesAt): boolean;
   /**
    * Queue a read. `into` belongs to the queue until `tag` has completed, also after the queue is
    * disposed.

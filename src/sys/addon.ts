@@ -200,6 +200,11 @@ export interface Addon {
   watchStop(fd: number, event: number): number;
   watchRef(fd: number, keepAlive: boolean): number;
   /**
+   * Within the callback of `fd`: 1 when another descriptor or the event loop waits for this thread,
+   * or when that is not known; else 0.
+   */
+  watchOthers(fd: number): number;
+  /**
    * Compares `count` pages of 4096 bytes at byte `at` of `memory` with the hashes from number
    * `first` on (16 bytes each). Sets the bit of each page that differs in `bitmap` and returns how
    * many differ. `first` is a multiple of 8. `key`: 4112 random bytes. Blocks this thread; several

@@ -67,9 +67,9 @@ export interface ByteStream extends Disposable {
    * Call `onReadable` while there is something to receive; the end of the stream and errors count.
    *
    * `onReadable` handles one message, or everything that is there. It returns true to be asked
-   * again at the next readiness without a return to the event loop, which is cheaper. The number of
-   * such calls is bounded, so timers and other descriptors get their turn. Each call is a turn of
-   * its own: promises that it settled have run before the next call. An error that it throws is an
+   * again at the next readiness without a return to the event loop, which is cheaper. The streams
+   * of a thread take turns, one call each, and so does the event loop. Each call is a turn of its
+   * own: promises that it settled have run before the next call. An error that it throws is an
    * uncaught exception. A stream has one listener at a time.
    *
    * @throws VfioError EBUSY when the stream has a listener; EBADF once disposed
@@ -84,6 +84,13 @@ export interface ByteStream extends Disposable {
    * @throws VfioError EBADF once disposed
    */
   onWritable(callback: () => void): Disposable;
+
+  /**
+   * Within `onReadable`: whether anything else waits for this thread. A listener that has more to
+   * do then returns, and goes on in a later turn of the event loop. Absent: the stream does not
+   * know.
+   */
+  othersWait?(): boolean;
 
   readonly carriesFds: boolean;
 }

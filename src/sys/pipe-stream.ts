@@ -89,6 +89,10 @@ export class PipeStream implements ByteStream {
     return this.#output.watch.onWritable(callback);
   }
 
+  othersWait(): boolean {
+    return this.#sys.watchOthers(this.#input.fd.number) !== 0;
+  }
+
   [Symbol.dispose](): void {
     for (const { fd, watch } of [this.#input, this.#output]) {
       if (fd.closed) continue;

@@ -252,6 +252,10 @@ export class UnixSocket implements ByteStream {
     return this.#watch.onWritable(callback);
   }
 
+  othersWait(): boolean {
+    return this.#sys.watchOthers(this.#fd.number) !== 0;
+  }
+
   /**
    * Send nothing more: the peer reads the end of the stream after what was sent.
    * @throws VfioError EBADF once disposed

@@ -114,6 +114,30 @@ export class CompletionQueue {
   }
 
   /**
+   * Post `count` completions of commands that succeeded, in `words`, the ring; there must be room.
+   *
+   * @param ids of the commands, @param sqHead of their submission queue `queueId`
+   */
+  postMany(words: Uint32Array, ids: Uint16Array, count: number, queueId: number, sqHead: number): void {
+    const dw2 = ((queueId << 16) | sqHead) >>> 0;
+    let at = this.tail;
+    for (let i = 0; i < count; i++) {
+      words[at * WORDS] = 0;
+      words[at * WORDS + 1] = 0;
+      words[at * WORDS + 2] = dw2;
+      at = nextIndex(at, this.size);
+    }
+    // All phase tags come after all that they announce, for other processors too: one fence serves
+    // the whole batch.
+    Atomics.store(this.#entry, 0, 0);
+    for (let i = 0; i < count; i++) {
+      words[this.tail * WORDS + 3] = (this.phase << 16) | ids[i]!;
+      this.#advance();
+    }
+    this.fresh += count;
+  }
+
+  /**
    * Post the oldest waiting completions, as many as one message carries, to remote memory; the
    * queue must have room. They leave the list at once and count as posted, because the host may
    * consume them before the answer to the message arrives.

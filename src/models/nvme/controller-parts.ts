@@ -144,6 +144,7 @@ export class ControllerParts {
     });
     this.queues.admin = this.admin;
     this.queues.io = this.io;
+    this.queues.fast = this.io;
     completions.interrupts = this.interrupts;
   }
 

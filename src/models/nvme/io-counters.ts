@@ -30,6 +30,14 @@ export class IoCounters implements NvmCounters {
     for (const name of IO_COUNTERS) this[name] = 0;
   }
 
+  /** Reads and writes that have succeeded: how many, and the bytes of all of them. */
+  countMany(reads: number, bytesRead: number, writes: number, bytesWritten: number): void {
+    this.readCommands += reads;
+    this.unitsRead += bytesRead / 512;
+    this.writeCommands += writes;
+    this.unitsWritten += bytesWritten / 512;
+  }
+
   /** A command that touched `bytes` of the storage has ended. */
   count(opcode: number, bytes: number, status: number): void {
     if (status === Status.UNRECOVERED_READ_ERROR) this.mediaErrors++;

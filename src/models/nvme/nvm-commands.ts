@@ -18,6 +18,7 @@ import type { Command, CommandSet, Complete } from './command.ts';
 import { CommandEvents } from './command-events.ts';
 import { DataPointer, Walk } from './data-pointer.ts';
 import { DirectCopy, NO_VIEW } from './direct-copy.ts';
+import { type FastCommands, FastPath, type FastPathPort } from './fast-path.ts';
 import { IoCounters, type NvmCounters } from './io-counters.ts';
 import { type LimitedCommand, Limiter } from './limiter.ts';
 import type { Namespace } from './namespace.ts';
@@ -26,6 +27,7 @@ import { OperationKind } from './operation.ts';
 import { PIECES_MAX } from './pieces.ts';
 import { SlowPath } from './slow-path.ts';
 import { readStatus, writeStatus } from './storage-status.ts';
+import type { SubmissionQueue } from './submission-queue.ts';
 import { WaitingCommands } from './waiting-commands.ts';
 
 /** Identify Controller, ONCS: what is offered beside Flush, Read, Write. */
@@ -59,7 +61,7 @@ type Handler = (command: Command, namespace: Namespace) => boolean;
 /** CDW12 of Write: DTYPE, a directive; none is offered (9). */
 const DTYPE = 0x00f0_0000;
 
-export class NvmCommands implements CommandSet, Disposable {
+export class NvmCommands implements CommandSet, FastCommands, Disposable {
   /**
    * Feature 06h, WCE. False: written data is on the disk when its command ends (5.21.1.6).
    */
@@ -70,6 +72,7 @@ export class NvmCommands implements CommandSet, Disposable {
   readonly #pool: BouncePool;
   readonly #pointer: DataPointer;
   readonly #direct: DirectCopy;
+  readonly #fast: FastPath;
   readonly #slow: SlowPath;
   readonly #handlers: (Handler | undefined)[] = new Array(256).fill(undefined);
   /** By NSID - 1; null where there are no limits. */
@@ -98,6 +101,7 @@ export class NvmCommands implements CommandSet, Disposable {
     this.#pool = new BouncePool(bounceBytes);
     this.#pointer = new DataPointer(host.dma);
     this.#direct = new DirectCopy(host);
+    this.#fast = new FastPath(host, this.#forFastPath());
     this.#slow = new SlowPath(host, this.#pointer, this.#pool, events, operations, {
       finish: (command, _, bytes, status) => this.#finish(command, bytes, status),
       kick: () => this.#kick(),
@@ -114,6 +118,19 @@ export class NvmCommands implements CommandSet, Disposable {
     this.#handlers[NvmOpcode.WRITE_ZEROES] = (command, namespace) => this.#writeZeroes(command, namespace);
     this.#handlers[NvmOpcode.DATASET_MANAGEMENT] = (command, namespace) => this.#datasetManagement(command, namespace);
     this.#handlers[NvmOpcode.VERIFY] = (command, namespace) => this.#verify(command, namespace);
+  }
+
+  #forFastPath(): FastPathPort {
+    const { list } = this.#namespaces;
+    return {
+      maxBytes: this.#maxBytes,
+      namespace: (nsid) => {
+        const namespace = list[nsid - 1];
+        if (namespace === undefined || namespace.formatting || namespace.limits !== null) return null;
+        return namespace;
+      },
+      takesWrites: ({ storage }) => !storage.readOnly && (this.writeCache || !storage.volatile),
+    };
   }
 
   get pending(): number {
@@ -135,6 +152,7 @@ export class NvmCommands implements CommandSet, Disposable {
   /** CC.MPS in bytes, when the controller is enabled. */
   set pageSize(bytes: number) {
     this.#pointer.pageSize = bytes;
+    this.#fast.pageSize = bytes;
   }
 
   /** The I/O half of the Commands Supported and Effects log (5.14.1.5): a dword for each opcode. */
@@ -153,6 +171,19 @@ export class NvmCommands implements CommandSet, Disposable {
     const limiter = this.#limiters[command.nsid - 1];
     if (limiter === undefined || limiter === null) this.#run(command);
     else limiter.add(command, limitedBytes(command, this.#namespaces.get(command.nsid)!, this.#maxBytes));
+  }
+
+  get fastIds(): Uint16Array {
+    return this.#fast.ids;
+  }
+
+  /** No command passes one that is under way, because both may touch the same blocks. */
+  runFast(sq: SubmissionQueue, max: number): number {
+    if (this.#pending > 0 || this.#slow.active > 0) return 0;
+    const fast = this.#fast;
+    const count = fast.run(sq, max);
+    if (count > 0) this.#counters.countMany(fast.reads, fast.bytesRead, count - fast.reads, fast.bytesWritten);
+    return count;
   }
 
   abort(command: Command): boolean {

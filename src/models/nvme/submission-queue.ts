@@ -87,6 +87,13 @@ export class SubmissionQueue {
     return Dma.DONE;
   }
 
+  /** `count` entries were taken from the ring itself. */
+  skip(count: number): void {
+    this.#aheadCount = 0;
+    const head = this.head + count;
+    this.head = head < this.size ? head : head - this.size;
+  }
+
   /** Bring the next entries from remote memory. @throws DmaFault */
   async fetchAhead(): Promise<void> {
     const count = Math.min(this.waiting, this.size - this.head, AHEAD_MAX);

@@ -3,6 +3,7 @@
  * size.
  */
 import type { ModelBulk } from '../../abi/device-host.ts';
+import type { BytesAt } from '../../abi/memory.ts';
 import type { Storage, StorageCompleted, StorageQueue } from '../../abi/storage.ts';
 import { Bitmap } from '../../base/bitmap.ts';
 import { checkIndex } from '../../base/check.ts';
@@ -17,6 +18,8 @@ const PAGES_OF_CHUNK = CHUNK_BYTES / PAGE_BYTES;
 /** Chunks whose numbers share one table: 64 MiB. */
 const CHUNKS_OF_TABLE = 1024;
 const TABLE_BYTES = CHUNKS_OF_TABLE * CHUNK_BYTES;
+/** A page that was never written. It is read only. */
+const HOLE = new Uint8Array(PAGE_BYTES);
 
 class Chunk {
   readonly bytes = new Uint8Array(CHUNK_BYTES);
@@ -109,6 +112,36 @@ export class MemoryStorage implements Storage {
     }
     if (this.noted !== null) this.#note(offset, length);
     return 0;
+  }
+
+  /**
+   * Where bytes are, in one chunk; a hole is a page of zeroes, or gets a chunk to be written.
+   * False: they are outside, in several chunks, or there is no memory for them.
+   */
+  locate(offset: number, size: number, write: boolean, at: BytesAt): boolean {
+    if (this.#check(offset, size) !== 0) return false;
+    const number = Math.floor(offset / CHUNK_BYTES);
+    const within = offset - number * CHUNK_BYTES;
+    if (within + size > CHUNK_BYTES) return false;
+    if (write) {
+      const chunk = this.#chunkForWriting(number);
+      if (chunk === null) return false;
+      at.bytes = chunk.bytes;
+      at.offset = within;
+      if (this.noted !== null) this.#note(offset, size);
+      return true;
+    }
+    const chunk = this.#chunk(number);
+    if (chunk === undefined) {
+      at.bytes = HOLE;
+      at.offset = 0;
+      return size <= PAGE_BYTES;
+    }
+    // The view of a whole page spares the caller one.
+    const whole = size === PAGE_BYTES && (within & (PAGE_BYTES - 1)) === 0;
+    at.bytes = whole ? chunk.page(within / PAGE_BYTES) : chunk.bytes;
+    at.offset = whole ? 0 : within;
+    return true;
   }
 
   /**
@@ -281,6 +314,10 @@ class MemoryQueue extends OperationQueue {
 
   tryWrite(offset: number, from: Uint8Array): number {
     return this.disposed ? -Errno.EBADF : this.#storage.write(offset, from);
+  }
+
+  locate(offset: number, size: number, write: boolean, at: BytesAt): boolean {
+    return !this.disposed && this.#storage.locate(offset, size, write, at);
   }
 
   protected override start(operation: Operation): void {

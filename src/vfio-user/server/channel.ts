@@ -2,6 +2,9 @@
  * The server's end of one socket: messages in, replies out, neither side faster than the other.
  * While more replies wait than allowed, the server reads nothing. When they have gone it goes on,
  * beginning with what had arrived.
+ *
+ * A client that floods leaves room for the others of its thread: when its messages have taken
+ * SLICE_NS and anything else waits, the rest of them waits for the next turn of the event loop.
  */
 import type { Clock } from '../../base/clock.ts';
 import { VfioError } from '../../base/errno.ts';
@@ -17,6 +20,11 @@ import type { SocketEvents } from './socket-events.ts';
  * them.
  */
 const FLUSH_BYTES = 256 * 1024;
+
+/** The time that a client's messages take at once while others wait, and one message more. */
+const SLICE_NS = 20_000;
+/** Messages between two looks at the clock, at most. */
+const STRIDE_MAX = 8;
 
 export interface ServerChannelOptions {
   /** Which of the client's sockets it is, for messages. */
@@ -45,6 +53,11 @@ export class ServerChannel implements Disposable {
   #listening: Disposable | null = null;
   #started = false;
   #closed = false;
+  /** The messages that have arrived wait for their next turn. */
+  #turn: NodeJS.Immediate | null = null;
+  #sliceNs = 0;
+  #lookedNs = 0;
+  #stride = 1;
   /** Bytes of replies that wait for something other than the stream. */
   #heldBytes = 0;
   #partialSinceNs = -1;
@@ -114,11 +127,13 @@ export class ServerChannel implements Disposable {
   /** The stream is closed too. Idempotent. */
   [Symbol.dispose](): void {
     this.#closed = true;
+    if (this.#turn !== null) clearImmediate(this.#turn);
     this.#stopListening();
     for (const each of [this.writer, this.reader, this.stream]) each[Symbol.dispose]();
   }
 
   #readable(): boolean {
+    if (this.#turn !== null) return true;
     try {
       const got = this.reader.fill();
       if (got === END_OF_STREAM) throw new VfioError('ECONNRESET', `it closed the ${this.#options.what}`);
@@ -133,7 +148,7 @@ export class ServerChannel implements Disposable {
   #work(): void {
     // A batch that stopped may go on at once when the stream took everything.
     while (!this.#batch() && !this.#mustWait());
-    if (this.#closed) return;
+    if (this.#closed || this.#turn !== null) return;
     // While the server does not read, the rest of a message is late by the server's doing.
     if (!this.reader.partial || this.#mustWait()) this.#partialSinceNs = -1;
     else if (this.#partialSinceNs < 0 || this.#partialAt !== this.reader.position) {
@@ -150,12 +165,19 @@ export class ServerChannel implements Disposable {
     const { reader, writer, events } = this;
     const { onMessage } = this.#options;
     let all = true;
+    let done = 0;
+    let look = 1;
     while (!this.#closed) {
       if (this.#mustWait()) {
         all = false;
         break;
       }
+      if (done === look) {
+        if (this.#othersTurn(done === 1)) break;
+        look += this.#stride;
+      }
       if (!reader.next()) break;
+      done++;
       writer.answering = true;
       if (events.on) events.received(reader, onMessage);
       else onMessage();
@@ -165,6 +187,34 @@ export class ServerChannel implements Disposable {
     if (this.#closed) return true;
     if (writer.queued > 0) this.#flush();
     return all;
+  }
+
+  /**
+   * Whether it is the turn of others, after a message of this client.
+   * @param begin  its slice begins
+   */
+  #othersTurn(begin: boolean): boolean {
+    const now = this.#options.clock.nowNs();
+    // Quick messages are looked at less often.
+    this.#stride = begin || now - this.#lookedNs > SLICE_NS / 4 ? 1 : Math.min(2 * this.#stride, STRIDE_MAX);
+    this.#lookedNs = now;
+    if (begin) this.#sliceNs = now;
+    if (now - this.#sliceNs < SLICE_NS) return false;
+    this.#sliceNs = now;
+    if (this.stream.othersWait?.() !== true) return false;
+    this.#turn = setImmediate(() => this.#takeTurn());
+    return true;
+  }
+
+  #takeTurn(): void {
+    this.#turn = null;
+    // Else the stream goes on with them when the peer has taken its replies.
+    if (this.#listening === null) return;
+    try {
+      this.#work();
+    } catch (error) {
+      this.#options.onLost(error);
+    }
   }
 
   #mustWait(): boolean {
