@@ -5,7 +5,8 @@
  * - the locked memory of each user, whose limit holds for all devices together.
  *
  * Everything else belongs to one thread. A thread can end in the middle of anything, so that what
- * it holds is written down beside its number, and nothing is ever locked.
+ * it holds is written down beside its number. Only a connection's first look for its account takes
+ * a lock, which has the number of the thread that holds it: the end of that thread releases it.
  */
 import { VfioError } from '../../base/errno.ts';
 import type { Numbers } from '../../base/numbers.ts';
@@ -22,19 +23,19 @@ const NUMBERS_MAX = 65_536;
 const USERS_MAX = 1024;
 const KINDS = ['groups', 'vfioDevices', 'containers'] as const;
 
-/** States of a user's place in the table. */
-const FREE = 0;
-const CHANGING = 1;
-const USED = 2;
-
 /** Places of the parts, in bytes. */
 const NUMBERS_BYTES = KINDS.length * NUMBERS_MAX * 4;
-const STATES_AT = NUMBERS_BYTES;
-const HOLDERS_AT = STATES_AT + USERS_MAX * 4;
+const LOCK_AT = NUMBERS_BYTES;
+const FROM_AT = LOCK_AT + 4;
+const HOLDERS_AT = FROM_AT + KINDS.length * 4;
 const KEYS_AT = HOLDERS_AT + USERS_MAX * THREADS_MAX * 4;
 const SUMS_AT = KEYS_AT + USERS_MAX * 8;
 const CHARGES_AT = SUMS_AT + USERS_MAX * 8;
 const BYTES = CHARGES_AT + USERS_MAX * THREADS_MAX * 8;
+
+/** How long a thread waits for the lock before it looks again, in milliseconds. */
+const LOOK_MS = 10;
+const UNLOCKED = 0;
 
 /** The numbers that functions have at power-on, by address. They keep them over a plug. */
 export type PowerOnNumbers = Readonly<Record<keyof MachineNumbers, Readonly<Record<string, number>>>>;
@@ -47,9 +48,13 @@ export class SharedTable {
   readonly memory: SharedArrayBuffer;
   /** The bits of the threads that have a number. */
   readonly #numbers: readonly Int32Array[];
-  readonly #states: Int32Array;
-  /** By user and thread: how many connections hold the account. */
+  /** By kind: the first number that may be free. */
+  readonly #from: Int32Array;
+  /** UNLOCKED, or 1 more than the thread that looks for an account. */
+  readonly #lock: Int32Array;
+  /** By user and thread: how often the account is held. A place that no thread holds is free. */
   readonly #holders: Int32Array;
+  /** By user: the hash of its key; 0 while the place changes hands. */
   readonly #keys: BigInt64Array;
   readonly #sums: BigInt64Array;
   /** By user and thread: its part of the sum. */
@@ -59,7 +64,8 @@ export class SharedTable {
   constructor(memory: SharedArrayBuffer = new SharedArrayBuffer(BYTES)) {
     this.memory = memory;
     this.#numbers = KINDS.map((_, i) => new Int32Array(memory, i * NUMBERS_MAX * 4, NUMBERS_MAX));
-    this.#states = new Int32Array(memory, STATES_AT, USERS_MAX);
+    this.#from = new Int32Array(memory, FROM_AT, KINDS.length);
+    this.#lock = new Int32Array(memory, LOCK_AT, 1);
     this.#holders = new Int32Array(memory, HOLDERS_AT, USERS_MAX * THREADS_MAX);
     this.#keys = new BigInt64Array(memory, KEYS_AT, USERS_MAX);
     this.#sums = new BigInt64Array(memory, SUMS_AT, USERS_MAX);
@@ -78,11 +84,14 @@ export class SharedTable {
 
   /** Where the parts of `thread` get numbers. */
   numbers(thread: number, atPowerOn: PowerOnNumbers): ThreadNumbers {
-    const [groups, vfioDevices, containers] = this.#numbers as [Int32Array, Int32Array, Int32Array];
+    const of = (kind: (typeof KINDS)[number], known: Readonly<Record<string, number>>) => {
+      const i = KINDS.indexOf(kind);
+      return new SharedNumbers(this.#numbers[i]!, this.#from.subarray(i, i + 1), thread, known);
+    };
     return {
-      groups: new SharedNumbers(groups, thread, atPowerOn.groups),
-      vfioDevices: new SharedNumbers(vfioDevices, thread, atPowerOn.vfioDevices),
-      containers: new SharedNumbers(containers, thread, {}),
+      groups: of('groups', atPowerOn.groups),
+      vfioDevices: of('vfioDevices', atPowerOn.vfioDevices),
+      containers: of('containers', {}),
     };
   }
 
@@ -96,60 +105,53 @@ export class SharedTable {
    */
   account(thread: number, key: string, before: number): SharedAccount {
     const name = hashOf(key);
-    for (;;) {
+    this.#acquire(thread);
+    try {
       const slot = this.#find(name) ?? this.#claim(name, before);
       if (slot === null) {
         throw new VfioError('EUSERS', `more than ${USERS_MAX} processes use devices of this server`, {
-          fix: 'Serve some of them elsewhere.',
+          fix: 'Serve some of the devices with another server.',
         });
       }
       const holder = slot * THREADS_MAX + thread;
       Atomics.add(this.#holders, holder, 1);
-      // Before this thread held it, another one may have given the place to another user, or the
-      // same user a place further down.
-      if (this.#find(name) === slot) {
-        return new SharedAccount(this.#sums, this.#charges, slot, holder, () => void Atomics.sub(this.#holders, holder, 1));
-      }
-      Atomics.sub(this.#holders, holder, 1);
+      return new SharedAccount(this.#sums, this.#charges, slot, holder, () => void Atomics.sub(this.#holders, holder, 1));
+    } finally {
+      this.#release(thread);
     }
+  }
+
+  /** Never for long: the holder looks through a table, or has ended and is forgotten soon. */
+  #acquire(thread: number): void {
+    for (;;) {
+      const holder = Atomics.compareExchange(this.#lock, 0, UNLOCKED, thread + 1);
+      if (holder === UNLOCKED) return;
+      Atomics.wait(this.#lock, 0, holder, LOOK_MS);
+    }
+  }
+
+  #release(thread: number): void {
+    if (Atomics.compareExchange(this.#lock, 0, thread + 1, UNLOCKED) === thread + 1) Atomics.notify(this.#lock, 0, 1);
   }
 
   #find(name: bigint): number | null {
     for (let slot = 0; slot < USERS_MAX; slot++) {
-      if (Atomics.load(this.#states, slot) === USED && Atomics.load(this.#keys, slot) === name) return slot;
+      if (Atomics.load(this.#keys, slot) === name && this.#isHeld(slot)) return slot;
     }
     return null;
   }
 
-  /** A place that no user has, or that no thread holds any more. */
+  /** A place that no thread holds. */
   #claim(name: bigint, before: number): number | null {
-    for (const from of [FREE, USED]) {
-      for (let slot = 0; slot < USERS_MAX; slot++) {
-        if (from === USED && this.#isHeld(slot)) continue;
-        if (Atomics.compareExchange(this.#states, slot, from, CHANGING) !== from) continue;
-        if (this.#isHeld(slot)) {
-          Atomics.store(this.#states, slot, from);
-          continue;
-        }
-        Atomics.store(this.#keys, slot, name);
-        Atomics.store(this.#sums, slot, BigInt(before));
-        Atomics.store(this.#states, slot, USED);
-        if (!this.#isElsewhere(name, slot)) return slot;
-        // Another thread was quicker, and its place is found now.
-        Atomics.store(this.#states, slot, FREE);
-        return this.#find(name) ?? this.#claim(name, before);
-      }
+    for (let slot = 0; slot < USERS_MAX; slot++) {
+      if (this.#isHeld(slot)) continue;
+      Atomics.store(this.#keys, slot, 0n);
+      Atomics.store(this.#sums, slot, BigInt(before));
+      for (let i = 0; i < THREADS_MAX; i++) Atomics.store(this.#charges, slot * THREADS_MAX + i, 0n);
+      Atomics.store(this.#keys, slot, name);
+      return slot;
     }
     return null;
-  }
-
-  /** Whether the user has another place, which a thread holds. */
-  #isElsewhere(name: bigint, slot: number): boolean {
-    for (let other = 0; other < USERS_MAX; other++) {
-      if (other === slot || Atomics.load(this.#keys, other) !== name) continue;
-      if (Atomics.load(this.#states, other) === USED && this.#isHeld(other)) return true;
-    }
-    return false;
   }
 
   #isHeld(slot: number): boolean {
@@ -161,22 +163,29 @@ export class SharedTable {
 
   /** The thread has ended: all that it held is free. */
   forget(thread: number): void {
-    for (const numbers of this.#numbers) for (let n = 0; n < NUMBERS_MAX; n++) Atomics.and(numbers, n, ~(1 << thread));
+    for (const [i, numbers] of this.#numbers.entries()) {
+      for (let n = 0; n < NUMBERS_MAX; n++) Atomics.and(numbers, n, ~(1 << thread));
+      Atomics.store(this.#from, i, 0);
+    }
     for (let slot = 0; slot < USERS_MAX; slot++) {
       const at = slot * THREADS_MAX + thread;
       Atomics.sub(this.#sums, slot, Atomics.exchange(this.#charges, at, 0n));
       Atomics.store(this.#holders, at, 0);
     }
+    this.#release(thread);
   }
 }
 
 class SharedNumbers implements Numbers {
   readonly #taken: Int32Array;
+  /** One word: no number below is free, unless a thread has ended just now. */
+  readonly #from: Int32Array;
   readonly #bit: number;
   readonly #atPowerOn: Readonly<Record<string, number>>;
 
-  constructor(taken: Int32Array, thread: number, atPowerOn: Readonly<Record<string, number>>) {
+  constructor(taken: Int32Array, from: Int32Array, thread: number, atPowerOn: Readonly<Record<string, number>>) {
     this.#taken = taken;
+    this.#from = from;
     this.#bit = 1 << thread;
     this.#atPowerOn = atPowerOn;
   }
@@ -187,14 +196,24 @@ class SharedNumbers implements Numbers {
       Atomics.or(this.#taken, known, this.#bit);
       return known;
     }
-    for (let number = 0; number < NUMBERS_MAX; number++) {
-      if (Atomics.compareExchange(this.#taken, number, 0, this.#bit) === 0) return number;
+    const from = Atomics.load(this.#from, 0);
+    for (let i = 0; i < NUMBERS_MAX; i++) {
+      const number = (from + i) % NUMBERS_MAX;
+      if (Atomics.compareExchange(this.#taken, number, 0, this.#bit) !== 0) continue;
+      // It stays lower where another thread has released a number meanwhile.
+      if (number >= from) Atomics.compareExchange(this.#from, 0, from, number + 1);
+      return number;
     }
     throw new VfioError('ENOSPC', `${user}: no number below ${NUMBERS_MAX} is free`);
   }
 
   release(number: number): void {
     Atomics.and(this.#taken, number, ~this.#bit);
+    for (let from = Atomics.load(this.#from, 0); from > number; ) {
+      const before = Atomics.compareExchange(this.#from, 0, from, number);
+      if (before === from) break;
+      from = before;
+    }
   }
 }
 
@@ -231,9 +250,9 @@ export class SharedAccount implements LockedAccount, Disposable {
   }
 }
 
-/** 64 bits of FNV-1a, which keep a thousand keys apart. */
+/** 64 bits of FNV-1a, which keep a thousand keys apart; never 0. */
 function hashOf(text: string): bigint {
   let hash = 0xcbf29ce484222325n;
   for (const byte of new TextEncoder().encode(text)) hash = BigInt.asUintN(64, (hash ^ BigInt(byte)) * 0x100000001b3n);
-  return BigInt.asIntN(64, hash);
+  return BigInt.asIntN(64, hash === 0n ? 1n : hash);
 }
