@@ -8,6 +8,8 @@ import { Exit } from './exit-codes.ts';
 export interface Stop extends Disposable {
   /** The exit status to end with. */
   readonly status: Promise<number>;
+  /** Aborted then. */
+  readonly signal: AbortSignal;
 }
 
 /** Signals that end a command, and its exit status then. */
@@ -23,7 +25,12 @@ export const endingSignals: readonly (readonly [NodeJS.Signals, number])[] = [
  */
 export function untilStopped(): Stop {
   const listeners: (() => void)[] = [];
-  const stopped = new Promise<number>((resolve) => {
+  const abort = new AbortController();
+  const stopped = new Promise<number>((settle) => {
+    const resolve = (status: number) => {
+      settle(status);
+      abort.abort();
+    };
     for (const [signal, status] of endingSignals) {
       const listener = () => resolve(status);
       process.once(signal, listener);
@@ -33,10 +40,25 @@ export function untilStopped(): Stop {
   });
   return {
     status: stopped,
+    signal: abort.signal,
     [Symbol.dispose]: () => {
       for (const off of listeners) off();
     },
   };
+}
+
+/**
+ * The result of `start`, which gets the signal; null when a signal stopped the command before.
+ *
+ * @throws the error of `start` (rejects)
+ */
+export async function unlessStopped<T>({ signal }: Stop, start: (signal: AbortSignal) => Promise<T>): Promise<T | null> {
+  try {
+    return await start(signal);
+  } catch (error) {
+    if (signal.aborted) return null;
+    throw error;
+  }
 }
 
 const LOOK_MS = 500;

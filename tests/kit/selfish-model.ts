@@ -1,6 +1,8 @@
 // A device that takes its thread for itself, or ends it, one way in each register. The access has
 // its answer first.
+import { execSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
+import { isMainThread } from 'node:worker_threads';
 import { bar, device, registers, u32 } from 'vfio-ts';
 
 const Selfish = registers({
@@ -9,10 +11,16 @@ const Selfish = registers({
   forEver: u32(8),
   heap: u32(12),
   exit: u32(16),
+  systemCall: u32(20),
+  print: u32(24),
+  timer: u32(28),
 });
 
-export default ({ file = '' } = {}) =>
-  device({
+/** While a file beside `file` is there, the device does not load: it ends its thread, or waits. */
+export default ({ file = '' } = {}) => {
+  if (existsSync(`${file}.exit`) && !isMainThread) process.exit(8);
+  while (existsSync(`${file}.wait`));
+  return device({
     id: '1234:5e1f',
     name: 'selfish',
     bars: { bar0: bar('4K', Selfish) },
@@ -37,5 +45,17 @@ export default ({ file = '' } = {}) =>
       'bar0.exit'() {
         setImmediate(() => process.exit(7));
       },
+      'bar0.systemCall'() {
+        setImmediate(() => execSync(`while ! test -e ${file}; do sleep 0.1; done`));
+      },
+      'bar0.print'() {
+        setImmediate(() => {
+          for (let i = 0; ; i++) console.log(`line ${i} ${'x'.repeat(1000)}`);
+        });
+      },
+      'bar0.timer'() {
+        setInterval(() => {}, 1000);
+      },
     },
   });
+};

@@ -3,6 +3,7 @@
  * want of heap or because a device called process.exit(), it is started anew; other threads notice
  * nothing.
  */
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { VfioError } from '../../base/errno.ts';
@@ -14,6 +15,8 @@ import type { AdminRequest } from '../admin/desk.ts';
 import { managePathOf } from '../migrate/door.ts';
 import type { EventBatch } from './event-relay.ts';
 import type { Job, ServedSocket, Survey, ThreadData } from './jobs.ts';
+import { SharedTable } from './shared-table.ts';
+import { type OutputPiece, takeOutput } from './thread-output.ts';
 import { type Handlers, ThreadPort } from './thread-port.ts';
 
 /** Heap of a thread, in MiB. Memory of devices, as disks and BARs, is not in it. */
@@ -24,6 +27,8 @@ const PING_MS = 1000;
 const SLOW_MS = 5000;
 /** The time that a thread has for its end. */
 const STOP_MS = 5000;
+/** The time that a thread has when its code is interrupted. */
+const TERMINATE_MS = 1000;
 /** The pause before a thread that ends again starts anew: it doubles each time, up to the most. */
 const PAUSE_MS = 250;
 const PAUSE_MAX_MS = 30_000;
@@ -63,6 +68,8 @@ export class DeviceThread implements AsyncDisposable {
   readonly job: Job;
   readonly #host: ThreadHost;
   #run: Run | null = null;
+  /** The run that has begun to serve. Another end is the end of an attempt. */
+  #serving: Run | null = null;
   #stopping = false;
   /** The pause before it starts anew. */
   #pauseMs = 0;
@@ -76,17 +83,30 @@ export class DeviceThread implements AsyncDisposable {
     this.number = number;
     this.job = job;
     this.#host = host;
+    if (job.kind === 'devices') for (const { path } of job.devices) this.#paths.add(path);
   }
 
   /**
    * A thread that serves.
    *
+   * @param signal ends an attempt that takes too long
    * @returns it, and the sockets that it listens at
-   * @throws VfioError (rejects) the errors of `startPart`; then the thread is gone
+   * @throws VfioError (rejects) the errors of `startPart`, EIO when its code ends it; then the
+   *   thread is gone
    */
-  static async start(number: number, job: Job, host: ThreadHost): Promise<{ thread: DeviceThread; sockets: readonly ServedSocket[] }> {
+  static async start(
+    number: number,
+    job: Job,
+    host: ThreadHost,
+    signal?: AbortSignal,
+  ): Promise<{ thread: DeviceThread; sockets: readonly ServedSocket[] }> {
     const thread = new DeviceThread(number, job, host);
-    return { thread, sockets: await thread.#begin() };
+    try {
+      return { thread, sockets: await thread.#begin(signal) };
+    } catch (error) {
+      await thread[Symbol.asyncDispose]();
+      throw error;
+    }
   }
 
   /** @throws VfioError (rejects) EIO while the thread is down; the other thread's error */
@@ -103,14 +123,14 @@ export class DeviceThread implements AsyncDisposable {
     return new VfioError('EIO', `the thread of ${this.job.name} has ended`, { fix: 'Its last lines in the log say why.' });
   }
 
-  async #begin(): Promise<readonly ServedSocket[]> {
+  async #begin(signal?: AbortSignal): Promise<readonly ServedSocket[]> {
     const { number, job } = this;
     const host = this.#host;
-    const taken = new SharedArrayBuffer(4);
-    host.begins(number, new Int32Array(taken));
+    const shared = newShared();
+    host.begins(number, new Int32Array(shared.taken));
     this.#begun = performance.now();
     const run = startWorker(
-      { work: job, thread: number, table: host.table, taken, events: host.wanted() },
+      { work: job, thread: number, table: host.table, ...shared, events: host.wanted() },
       {
         asked: host.asked,
         told: {
@@ -122,15 +142,18 @@ export class DeviceThread implements AsyncDisposable {
       },
     );
     this.#run = run;
+    // Before `#ended`: it knows a better reason.
+    const answer = beginning<readonly ServedSocket[]>(run, job.name, host, signal);
     void run.ended.then((why) => this.#ended(run, why));
     try {
-      const sockets = await run.port.ask<readonly ServedSocket[]>('begin', null);
+      const sockets = await answer;
+      this.#serving = run;
       for (const { path } of sockets) this.#paths.add(path);
       this.#watchOver(run);
       return sockets;
     } catch (error) {
-      this.#stopping = true;
-      await run.worker.terminate();
+      await endWorker(run, job.name, host);
+      if (this.#run === run) this.#run = null;
       throw error;
     }
   }
@@ -170,17 +193,23 @@ export class DeviceThread implements AsyncDisposable {
   }
 
   #ended(run: Run, why: string): void {
-    if (this.#pings !== null) clearInterval(this.#pings);
+    const served = this.#serving === run;
     run.port.end(this.#down());
-    if (this.#run === run) this.#run = null;
+    this.#run = null;
     this.#host.ended(this.number);
-    if (this.#stopping) return;
-    const { name } = this.job;
+    if (!served) return;
+    this.#serving = null;
+    if (this.#pings !== null) clearInterval(this.#pings);
     if (performance.now() - this.#begun >= STEADY_MS) this.#pauseMs = 0;
+    this.#startAnew(`has ended: ${why}. Its clients are disconnected, and it starts anew`);
+  }
+
+  #startAnew(what: string): void {
+    if (this.#stopping) return;
     const soon = this.#pauseMs === 0 ? 'at once' : `in ${this.#pauseMs / 1000} s`;
-    this.#host.note('error', `${name} has ended: ${why}. Its clients are disconnected, and it starts anew ${soon}, as after power-on`);
+    this.#host.note('error', `${this.job.name} ${what} ${soon}, as after power-on`);
     this.#restart = setTimeout(() => {
-      this.#begin().catch((error: unknown) => this.#host.note('error', `${name} does not start again: ${textOf(error)}`));
+      this.#begin().catch((error: unknown) => this.#startAnew(`does not start: ${textOf(error)}. It is tried again`));
     }, this.#pauseMs);
     this.#pauseMs = Math.min(Math.max(PAUSE_MS, 2 * this.#pauseMs), PAUSE_MAX_MS);
   }
@@ -190,34 +219,95 @@ export class DeviceThread implements AsyncDisposable {
     this.#stopping = true;
     if (this.#restart !== null) clearTimeout(this.#restart);
     const run = this.#run;
-    if (run !== null) await this.#stop(run);
-    // A thread that was ended has left them.
-    for (const path of this.#paths) for (const file of [path, managePathOf(path)]) removeLeft(file);
+    const gone = run === null || (await this.#stop(run));
+    // A thread that was ended has left them; one that cannot be ended listens there still.
+    for (const path of this.#paths) for (const file of [path, managePathOf(path)]) gone ? removeLeft(file) : rmSync(file, { force: true });
   }
 
-  async #stop(run: Run): Promise<void> {
-    const patience = setTimeout(() => void run.worker.terminate(), STOP_MS);
-    run.port.ask('stop', null).catch((error: unknown) => this.#host.note('error', `${this.job.name} did not close: ${textOf(error)}`));
-    await run.ended;
-    clearTimeout(patience);
+  /** @returns whether it has ended */
+  async #stop(run: Run): Promise<boolean> {
+    const { name } = this.job;
+    const host = this.#host;
+    if (this.#serving === run) {
+      let late = false;
+      run.port.ask('stop', null).catch((error: unknown) => {
+        if (!late) host.note('error', `${name} did not close: ${textOf(error)}`);
+      });
+      if (await within(run.ended, STOP_MS)) return true;
+      late = true;
+      host.note('warn', `${name} has not closed within ${STOP_MS / 1000} s: its thread is ended`);
+    }
+    return await endWorker(run, name, host);
   }
 }
 
 /**
  * The answer of a thread that lives for one question.
  *
- * @throws VfioError (rejects) the thread's error
+ * @param signal ends a thread that takes too long
+ * @throws VfioError (rejects) the thread's error; EIO when its code ends it
  */
-export async function askOnce<T>(survey: Survey, table: SharedArrayBuffer): Promise<T> {
-  const { worker, port, ended } = startWorker(
-    { work: survey, thread: 0, table, taken: new SharedArrayBuffer(4), events: { on: false, data: false } },
-    { asked: {}, told: {} },
-  );
-  void ended.then((why) => port.end(new VfioError('EIO', `${survey.name} cannot be loaded: ${why}`)));
+export async function askOnce<T>(survey: Survey, host: Pick<ThreadHost, 'note'>, signal?: AbortSignal): Promise<T> {
+  const table = new SharedTable().memory;
+  const run = startWorker({ work: survey, thread: 0, table, ...newShared(), events: { on: false, data: false } }, { asked: {}, told: {} });
   try {
-    return await port.ask<T>('begin', null);
+    return await beginning<T>(run, survey.name, host, signal);
   } finally {
-    await worker.terminate();
+    await endWorker(run, survey.name, host);
+  }
+}
+
+const newShared = () => ({ taken: new SharedArrayBuffer(4), printed: new SharedArrayBuffer(4) });
+
+/**
+ * The first answer of a thread.
+ *
+ * @throws VfioError (rejects) the thread's error; EIO when its code ends it; the reason of `signal`
+ */
+async function beginning<T>(run: Run, name: string, host: Pick<ThreadHost, 'note'>, signal?: AbortSignal): Promise<T> {
+  const slow = setTimeout(() => {
+    host.note('warn', `${name} has not been loaded for ${SLOW_MS / 1000} s: a file of a device computes, or waits for something`);
+  }, SLOW_MS);
+  const giveUp = () => run.port.end(signal!.reason);
+  signal?.addEventListener('abort', giveUp);
+  void run.ended.then((why) => run.port.end(new VfioError('EIO', `${name} cannot be loaded: ${why}`)));
+  try {
+    signal?.throwIfAborted();
+    return await run.port.ask<T>('begin', null);
+  } finally {
+    clearTimeout(slow);
+    signal?.removeEventListener('abort', giveUp);
+  }
+}
+
+/**
+ * End a thread, whatever its code does. Code that waits in a call of the system, such as
+ * execSync(), cannot be interrupted, and Node waits for it before the process ends: then the end of
+ * the process is by SIGKILL, after all else is done.
+ *
+ * @returns whether it has ended
+ */
+async function endWorker({ worker, ended }: Run, name: string, host: Pick<ThreadHost, 'note'>): Promise<boolean> {
+  void worker.terminate();
+  if (await within(ended, TERMINATE_MS)) return true;
+  host.note('error', `${name} cannot be ended: its code waits in a call of the system. The end of this process will be by SIGKILL`);
+  worker.unref();
+  const kill = () => process.kill(process.pid, 'SIGKILL');
+  process.once('exit', kill);
+  void ended.then(() => process.off('exit', kill));
+  return false;
+}
+
+/** Whether `done` settles in time. */
+async function within(done: Promise<unknown>, ms: number): Promise<boolean> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<false>((resolve) => {
+    timer = setTimeout(resolve, ms, false);
+  });
+  try {
+    return await Promise.race([done.then(() => true), late]);
+  } finally {
+    clearTimeout(timer);
   }
 }
 
@@ -234,7 +324,9 @@ function startWorker(data: ThreadData, handlers: Handlers): Run {
     fault ??= error;
   });
   const ended = new Promise<string>((resolve) => worker.once('exit', (code) => resolve(reasonOf(fault, code))));
-  return { worker, port: new ThreadPort(worker, handlers), ended };
+  const waiting = new Int32Array(data.printed);
+  const output = (piece: OutputPiece) => takeOutput(waiting, piece);
+  return { worker, port: new ThreadPort(worker, { ...handlers, told: { ...handlers.told, output } }), ended };
 }
 
 function reasonOf(fault: unknown, code: number): string {

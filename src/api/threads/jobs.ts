@@ -88,6 +88,8 @@ export interface ThreadData {
   readonly table: SharedArrayBuffer;
   /** Batches of events that the starting thread has taken: see event-relay.ts. */
   readonly taken: SharedArrayBuffer;
+  /** Bytes of output that the starting thread has not taken yet: see thread-output.ts. */
+  readonly printed: SharedArrayBuffer;
   /** Whether the starting thread wants the events, and their data. */
   readonly events: { readonly on: boolean; readonly data: boolean };
 }

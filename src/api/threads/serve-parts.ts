@@ -14,10 +14,10 @@ import { readMachineFile } from '../machine-file.ts';
 import { PeerProcesses } from '../peer-processes.ts';
 import { stderrLogger } from '../simulation.ts';
 import { askOnce } from './device-thread.ts';
-import type { DevicesJob, Job, MachineJob, Plan, ServedDevice, ServedSocket, ServingOptions } from './jobs.ts';
+import type { DevicesJob, Job, MachineJob, Plan, ServedDevice, ServedSocket, ServingOptions, Survey } from './jobs.ts';
 import { startPart } from './parts.ts';
 import { ServerThreads } from './server-threads.ts';
-import { SharedTable, THREADS_MAX } from './shared-table.ts';
+import { THREADS_MAX } from './shared-table.ts';
 import { ThreadsDesk } from './threads-desk.ts';
 
 /** How a machine, or several devices, are served. */
@@ -36,6 +36,8 @@ export interface ServePartsOptions extends ServingOptions {
   readonly clock?: Clock;
   /** Gets lines about code that was loaded anew. Default: nothing does. */
   readonly report?: (line: string) => void;
+  /** Ends a start that takes too long: it rejects with the reason of the signal. */
+  readonly signal?: AbortSignal;
 }
 
 /** Devices behind sockets, until disposed. */
@@ -100,6 +102,12 @@ class Serving {
     return new ServedParts(sockets, 0, undo.move());
   }
 
+  /** How the machine can be divided. @throws VfioError (rejects) as `askOnce` */
+  async survey(survey: Survey, signal: AbortSignal | undefined): Promise<Plan> {
+    using source = this.stream.source('threads');
+    return await askOnce<Plan>(survey, { note: (level, text) => source.note(level, text, text) }, signal);
+  }
+
   begin(undo: AsyncCleanup): ServerThreads {
     undo.defer(() => this.#owned?.[Symbol.dispose]());
     return undo.use(new ServerThreads({ events: this.stream, report: this.report }));
@@ -129,7 +137,9 @@ export async function serveMachine(file: string, directory: string, options: Ser
     atPowerOn: { groups: {}, vfioDevices: {} },
     ...share,
   });
-  const plan = serving.threads === 1 ? null : await survey(file, name, serving.threads);
+  const { signal } = options;
+  const plan =
+    serving.threads === 1 ? null : await serving.survey({ kind: 'survey', name, file: resolve(file), threads: serving.threads }, signal);
   if (plan === null || plan.shares.length < 2) return await serving.here([job({})]);
   await using undo = new AsyncCleanup();
   const home = undo.use(new MachineDirectory(place));
@@ -137,7 +147,7 @@ export async function serveMachine(file: string, directory: string, options: Ser
   const { shares, bridges, atPowerOn } = plan;
   threads.reserve(atPowerOn);
   const start = (functions: readonly string[], of: MachineSpec) =>
-    threads.start(job({ spec: of, atPowerOn, name: nameOf(functions) }), desk);
+    threads.start(job({ spec: of, atPowerOn, name: nameOf(functions) }), desk, signal);
   const startEmpty = async () => (await start([], bridges)).thread;
   const desk: ThreadsDesk = new ThreadsDesk(threads, plan.name, startEmpty);
   // One after the other: the first error is the one that a machine in one thread would have had.
@@ -166,12 +176,8 @@ export async function serveDevices(devices: readonly ServedDevice[], options: Se
   await using undo = new AsyncCleanup();
   const threads = serving.begin(undo);
   const sockets: ServedSocket[] = [];
-  for (const job of jobs) sockets.push(...(await threads.start(job, null)).sockets);
+  for (const job of jobs) sockets.push(...(await threads.start(job, null, options.signal)).sockets);
   return new ServedParts(sockets, count, undo.move());
-}
-
-async function survey(file: string, name: string, threads: number): Promise<Plan> {
-  return await askOnce<Plan>({ kind: 'survey', name, file: resolve(file), threads }, new SharedTable().memory);
 }
 
 /** Of a thread, in messages: `0000:01:00.0 and 2 more`. */

@@ -60,14 +60,19 @@ export class ServerThreads implements AsyncDisposable {
 
   /**
    * @param desk carries out what administrators ask for at the sockets of the thread
+   * @param signal gives up while the thread begins
    * @throws VfioError (rejects) as `DeviceThread.start`
    */
-  async start(job: Job, desk: AdminDesk | null): Promise<{ readonly thread: DeviceThread; readonly sockets: readonly ServedSocket[] }> {
+  async start(
+    job: Job,
+    desk: AdminDesk | null,
+    signal?: AbortSignal,
+  ): Promise<{ readonly thread: DeviceThread; readonly sockets: readonly ServedSocket[] }> {
     let number = 0;
     while (this.#threads.has(number) || this.#starting.has(number)) number++;
     this.#starting.add(number);
     try {
-      const started = await DeviceThread.start(number, job, this.#hostFor(desk));
+      const started = await DeviceThread.start(number, job, this.#hostFor(desk), signal);
       this.#threads.set(number, started.thread);
       started.thread.watch(this.#wanted());
       return started;

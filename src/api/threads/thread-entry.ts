@@ -15,6 +15,7 @@ import { EventSender } from './event-relay.ts';
 import type { Plan, ServedSocket, Share, Survey, ThreadData } from './jobs.ts';
 import { type Part, startPart } from './parts.ts';
 import { type PowerOnNumbers, SharedTable } from './shared-table.ts';
+import { sendOutput } from './thread-output.ts';
 import { ThreadPort } from './thread-port.ts';
 
 const data = workerData as ThreadData;
@@ -39,6 +40,8 @@ const port: ThreadPort = new ThreadPort(parentPort!, {
   },
   told: { watch },
 });
+
+sendOutput(new Int32Array(data.printed), (piece) => port.tell('output', piece));
 
 /** Administration goes to the starting thread, which knows who has which function. */
 const desk: AdminDesk = {
@@ -98,7 +101,7 @@ function stop(): null {
   using undo = owns.move();
   undo.defer(() => sender?.[Symbol.dispose]());
   if (part !== null) undo.use(part);
-  // The answer is sent first.
-  setImmediate(() => parentPort!.close());
+  // The answer is sent first. Timers of models would keep the thread.
+  setImmediate(() => process.exit(0));
   return null;
 }

@@ -14,6 +14,8 @@ interface PlainError {
   /** The operating system refused. */
   readonly system?: boolean;
   readonly message: string;
+  /** Where a fault of ours happened. */
+  readonly stack?: string | undefined;
   readonly fix?: string | undefined;
   readonly culprits?: VfioError['culprits'];
 }
@@ -65,8 +67,8 @@ export class ThreadPort {
     if (this.#ended !== null) return Promise.reject(this.#ended);
     const id = ++this.#lastId;
     return new Promise<unknown>((resolve, reject) => {
-      this.#waiting.set(id, { resolve, reject, progress });
       this.#port.postMessage({ ask: word, id, value } satisfies Message);
+      this.#waiting.set(id, { resolve, reject, progress });
     }) as Promise<T>;
   }
 
@@ -105,14 +107,16 @@ export class ThreadPort {
 
 /** `error` in a form that a thread can send to another one. */
 export function toPlain(error: unknown): PlainError {
-  if (!(error instanceof VfioError)) return { code: null, message: textOf(error) };
+  if (!(error instanceof VfioError)) {
+    return error instanceof Error ? { code: null, message: error.message, stack: textOf(error) } : { code: null, message: textOf(error) };
+  }
   const { code, message, fix, culprits } = error;
   return { code, message, fix, culprits, system: error instanceof SystemError || isNodeSystemError(error.cause) };
 }
 
 /** The error that the other thread had. */
-export function fromPlain({ code, message, fix, culprits = [], system = false }: PlainError): Error {
-  if (code === null) return new Error(message);
+export function fromPlain({ code, message, stack, fix, culprits = [], system = false }: PlainError): Error {
+  if (code === null) return Object.assign(new Error(message), stack === undefined ? {} : { stack });
   const [first, ...details] = message.split('\n');
   const options = { details: details.map((line) => line.trim()), culprits, ...(fix === undefined ? {} : { fix }) };
   const told = details.length === 0 ? first! : first!.replace(/:$/, '');

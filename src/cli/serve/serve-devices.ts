@@ -8,7 +8,7 @@ import { VfioError } from '../../base/errno.ts';
 import { EventStream } from '../../events/stream.ts';
 import { writeEventFiles } from '../events/event-files.ts';
 import type { Terminal } from '../terminal.ts';
-import { untilStopped } from '../until-stopped.ts';
+import { unlessStopped, untilStopped } from '../until-stopped.ts';
 import { modelAddress } from './model-address.ts';
 import { guideOf, logTo, refuseDeviceOptions, type ServeOptions, servingOf } from './serve-options.ts';
 
@@ -24,7 +24,10 @@ export async function serveDevices(devices: readonly string[], options: ServeOpt
   using events = new EventStream({ log: logTo(terminal) });
   using _files = writeEventFiles(events, options, terminal, { record: options.record });
   using _survive = surviveForeignCode(events);
-  await using served = await serveParts(named, { ...servingOf(options), events, report: terminal.err });
+  await using served = await unlessStopped(stop, (signal) =>
+    serveParts(named, { ...servingOf(options), events, report: terminal.err, signal }),
+  );
+  if (served === null) return await stop.status;
   for (const { path, name } of served.sockets) guideOf(options, terminal)(`unix:${path}  ${name}`);
   terminal.err(
     `listening at ${served.sockets.length} sockets${served.threads === 0 ? '' : `, with ${served.threads} threads for the devices`}`,

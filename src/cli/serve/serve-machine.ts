@@ -7,7 +7,7 @@ import { VfioError } from '../../base/errno.ts';
 import { EventStream } from '../../events/stream.ts';
 import { writeEventFiles } from '../events/event-files.ts';
 import type { Terminal } from '../terminal.ts';
-import { untilStopped } from '../until-stopped.ts';
+import { unlessStopped, untilStopped } from '../until-stopped.ts';
 import { guideOf, logTo, refuseDeviceOptions, type ServeOptions, servingOf } from './serve-options.ts';
 
 /** Serves until a signal. @returns the exit status */
@@ -23,7 +23,10 @@ export async function serveMachine(file: string, options: ServeOptions, terminal
   using events = new EventStream({ log: logTo(terminal) });
   using _files = writeEventFiles(events, options, terminal, { record });
   using _survive = surviveForeignCode(events);
-  await using served = await serveParts(file, directory, { ...servingOf(options), events, report: terminal.err });
+  await using served = await unlessStopped(stop, (signal) =>
+    serveParts(file, directory, { ...servingOf(options), events, report: terminal.err, signal }),
+  );
+  if (served === null) return await stop.status;
   for (const { path, about } of served.sockets) guideOf(options, terminal)(`unix:${path}  ${about}`);
   terminal.err(`listening at ${directory}${served.threads === 0 ? '' : `, with ${served.threads} threads for its devices`}`);
   return await stop.status;
