@@ -9,30 +9,23 @@ import { Bitmap } from '../../base/bitmap.ts';
 import { checkIndex } from '../../base/check.ts';
 import { Errno, VfioError } from '../../base/errno.ts';
 import { type Operation, OperationKind, OperationQueue, rangeError } from './operation-queue.ts';
+import { Slabs } from './slabs.ts';
 
 /** Tables that the first write allocates, and given back when all of it is zeroed. */
 export const CHUNK_BYTES = 0x1_0000;
-/** Reads of one aligned page make no object: the views of its pages are kept with a chunk. */
 const PAGE_BYTES = 0x1000;
+/**
+ * Whether the views of pages are kept: then a look at one makes no object. Of a larger disk they
+ * would be too many for the processor's caches, and a view that is made is faster than one that is
+ * fetched from memory.
+ */
+const VIEWS_MAX = 2 ** 24;
 const PAGES_OF_CHUNK = CHUNK_BYTES / PAGE_BYTES;
 /** Chunks whose numbers share one table: 64 MiB. */
 const CHUNKS_OF_TABLE = 1024;
 const TABLE_BYTES = CHUNKS_OF_TABLE * CHUNK_BYTES;
 /** A page that was never written. It is read only. */
 const HOLE = new Uint8Array(PAGE_BYTES);
-
-class Chunk {
-  readonly bytes = new Uint8Array(CHUNK_BYTES);
-  readonly #pages: (Uint8Array | undefined)[] = new Array(PAGES_OF_CHUNK).fill(undefined);
-
-  page(index: number): Uint8Array {
-    const made = this.#pages[index];
-    if (made !== undefined) return made;
-    const page = this.bytes.subarray(index * PAGE_BYTES, (index + 1) * PAGE_BYTES);
-    this.#pages[index] = page;
-    return page;
-  }
-}
 
 /**
  * Every operation ends at once: `tryRead` and `tryWrite` never return WOULD_BLOCK. A flush has no
@@ -46,8 +39,14 @@ export class MemoryStorage implements Storage {
   readonly bulk: ModelBulk = new MemoryBulk(this);
   /** Pages written since the last request; null without a log. */
   noted: Bitmap | null = null;
-  /** By the number of the chunk: table, then place in it. Both have holes. */
-  readonly #tables: ((Chunk | undefined)[] | undefined)[] = [];
+  /**
+   * By the number of the chunk: table, then place in it. A table has the number of its memory in
+   * `#slabs`, plus 1; 0: it is a hole.
+   */
+  readonly #tables: (Uint32Array | undefined)[] = [];
+  readonly #slabs = new Slabs(CHUNK_BYTES);
+  /** Views by the number of the page, of a disk that is not too large for it. */
+  readonly #views: (Uint8Array | undefined)[] | null;
   /**
    * How many chunks each table has. Empty tables are freed, so that zeroing an empty range walks
    * over no table.
@@ -64,6 +63,8 @@ export class MemoryStorage implements Storage {
     checkIndex(size, Number.MAX_SAFE_INTEGER, 'the size of the storage');
     if (size === 0) throw new VfioError('EINVAL', 'storage of 0 bytes');
     this.size = size;
+    const pages = Math.ceil(size / PAGE_BYTES);
+    this.#views = size <= VIEWS_MAX ? new Array<Uint8Array | undefined>(pages).fill(undefined) : null;
     this.name = `${sizeText(size)} of memory`;
   }
 
@@ -85,9 +86,8 @@ export class MemoryStorage implements Storage {
       const within = at % CHUNK_BYTES;
       const count = Math.min(CHUNK_BYTES - within, length - done);
       const chunk = this.#chunk((at - within) / CHUNK_BYTES);
-      if (chunk === undefined) into.fill(0, done, done + count);
-      else if (count === PAGE_BYTES && within % PAGE_BYTES === 0) into.set(chunk.page(within / PAGE_BYTES), done);
-      else into.set(count === CHUNK_BYTES ? chunk.bytes : chunk.bytes.subarray(within, within + count), done);
+      if (chunk < 0) into.fill(0, done, done + count);
+      else into.set(this.#view(at, chunk, within, count), done);
       done += count;
     }
     return 0;
@@ -106,8 +106,9 @@ export class MemoryStorage implements Storage {
       const within = at % CHUNK_BYTES;
       const count = Math.min(CHUNK_BYTES - within, length - done);
       const chunk = this.#chunkForWriting((at - within) / CHUNK_BYTES);
-      if (chunk === null) return -Errno.ENOMEM;
-      chunk.bytes.set(count === length ? from : from.subarray(done, done + count), within);
+      if (chunk < 0) return -Errno.ENOMEM;
+      const to = this.#slabs.offset(chunk) + within;
+      this.#slabs.slab(chunk).set(count === length ? from : from.subarray(done, done + count), to);
       done += count;
     }
     if (this.noted !== null) this.#note(offset, length);
@@ -125,22 +126,25 @@ export class MemoryStorage implements Storage {
     if (within + size > CHUNK_BYTES) return false;
     if (write) {
       const chunk = this.#chunkForWriting(number);
-      if (chunk === null) return false;
-      at.bytes = chunk.bytes;
-      at.offset = within;
+      if (chunk < 0) return false;
+      at.bytes = this.#slabs.slab(chunk);
+      at.offset = this.#slabs.offset(chunk) + within;
       if (this.noted !== null) this.#note(offset, size);
       return true;
     }
     const chunk = this.#chunk(number);
-    if (chunk === undefined) {
+    if (chunk < 0) {
       at.bytes = HOLE;
       at.offset = 0;
       return size <= PAGE_BYTES;
     }
-    // The view of a whole page spares the caller one.
-    const whole = size === PAGE_BYTES && (within & (PAGE_BYTES - 1)) === 0;
-    at.bytes = whole ? chunk.page(within / PAGE_BYTES) : chunk.bytes;
-    at.offset = whole ? 0 : within;
+    if (this.#views !== null && size === PAGE_BYTES) {
+      at.bytes = this.#view(offset, chunk, within, size);
+      at.offset = 0;
+    } else {
+      at.bytes = this.#slabs.slab(chunk);
+      at.offset = this.#slabs.offset(chunk) + within;
+    }
     return true;
   }
 
@@ -169,12 +173,16 @@ export class MemoryStorage implements Storage {
       const within = at % CHUNK_BYTES;
       const count = Math.min(CHUNK_BYTES - within, stop - at);
       const place = ((at - within) / CHUNK_BYTES) % CHUNKS_OF_TABLE;
-      const chunk = table[place];
-      if (chunk !== undefined) {
+      const chunk = table[place]! - 1;
+      if (chunk >= 0) {
         if (this.noted !== null) this.#note(at, count);
-        if (count < CHUNK_BYTES) chunk.bytes.fill(0, within, within + count);
-        else {
-          table[place] = undefined;
+        if (count < CHUNK_BYTES) {
+          const from = this.#slabs.offset(chunk) + within;
+          this.#slabs.slab(chunk).fill(0, from, from + count);
+        } else {
+          table[place] = 0;
+          this.#slabs.give(chunk);
+          this.#forgetViews(at);
           this.#gaveBack(index);
         }
       }
@@ -196,13 +204,15 @@ export class MemoryStorage implements Storage {
   [Symbol.dispose](): void {
     this.#disposed = true;
     this.#tables.length = 0;
+    this.#slabs.clear();
+    this.#views?.fill(undefined);
     this.#used.clear();
     this.#chunks = 0;
   }
 
   /** Whether anything of the page was written, whatever it holds. */
   holds(page: number): boolean {
-    return this.#chunk(Math.floor(page / PAGES_OF_CHUNK)) !== undefined;
+    return this.#chunk(Math.floor(page / PAGES_OF_CHUNK)) >= 0;
   }
 
   #note(offset: number, size: number): void {
@@ -213,32 +223,47 @@ export class MemoryStorage implements Storage {
     return this.#disposed ? -Errno.EBADF : rangeError(offset, size, this.size);
   }
 
-  #chunk(number: number): Chunk | undefined {
-    const within = number % CHUNKS_OF_TABLE;
-    const table = this.#tables[(number - within) / CHUNKS_OF_TABLE];
-    return table === undefined ? undefined : table[within];
+  /** The memory of chunk `number`, as `#slabs` knows it; -1: it is a hole. */
+  #chunk(number: number): number {
+    const index = Math.floor(number / CHUNKS_OF_TABLE);
+    const table = this.#tables[index];
+    return table === undefined ? -1 : table[number - index * CHUNKS_OF_TABLE]! - 1;
   }
 
-  #chunkForWriting(number: number): Chunk | null {
-    const within = number % CHUNKS_OF_TABLE;
-    const index = (number - within) / CHUNKS_OF_TABLE;
-    let table = this.#tables[index];
-    const there = table?.[within];
-    if (there !== undefined) return there;
+  /** As `#chunk`, and a hole gets memory; -1: there is none. */
+  #chunkForWriting(number: number): number {
+    const there = this.#chunk(number);
+    if (there >= 0) return there;
+    const index = Math.floor(number / CHUNKS_OF_TABLE);
     try {
-      const chunk = new Chunk();
-      if (table === undefined) {
-        table = new Array<Chunk | undefined>(CHUNKS_OF_TABLE).fill(undefined);
-        this.#tables[index] = table;
-      }
-      table[within] = chunk;
+      const table = this.#tables[index] ?? new Uint32Array(CHUNKS_OF_TABLE);
+      const chunk = this.#slabs.take();
+      this.#tables[index] = table;
+      table[number - index * CHUNKS_OF_TABLE] = chunk + 1;
       this.#used.set(index, (this.#used.get(index) ?? 0) + 1);
       this.#chunks++;
       return chunk;
     } catch {
       // V8 throws a RangeError when it gets no memory for the buffer.
-      return null;
+      return -1;
     }
+  }
+
+  /** The `size` bytes at `within` of a chunk, which are those at `offset` of the disk. */
+  #view(offset: number, chunk: number, within: number, size: number): Uint8Array {
+    const views = this.#views;
+    const page = views !== null && size === PAGE_BYTES && (within & (PAGE_BYTES - 1)) === 0 ? offset / PAGE_BYTES : -1;
+    const known = page < 0 ? undefined : views![page];
+    if (known !== undefined) return known;
+    const from = this.#slabs.offset(chunk) + within;
+    const view = this.#slabs.slab(chunk).subarray(from, from + size);
+    if (page >= 0) views![page] = view;
+    return view;
+  }
+
+  /** The chunk at `offset` has no memory any more. */
+  #forgetViews(offset: number): void {
+    this.#views?.fill(undefined, offset / PAGE_BYTES, offset / PAGE_BYTES + PAGES_OF_CHUNK);
   }
 }
 
