@@ -61,6 +61,15 @@ it('names the address that it cannot open, and the forms that it can', async () 
   await expect(open('sim:edu', { match: '8086:0001' })).rejects.toMatchObject({ code: 'ENXIO' });
 });
 
+it('opens a disk whose doorbells can be mapped, and refuses other kinds', async () => {
+  using dev = await open('sim:nvme,size=1M,doorbells=mapped');
+  expect(dev.device.region(0).info.sparseAreas).toEqual([{ offset: 0x1000, size: 0x1000 }]);
+  await expect(open('sim:nvme,size=1M,doorbells=loud')).rejects.toMatchObject({
+    code: 'EINVAL',
+    message: "nvme's doorbells is loud; it is registers or mapped",
+  });
+});
+
 it('opens a model in a file, and names the fault of a file that is wrong', async () => {
   const src = join(import.meta.dirname, '..');
   const good = file(
