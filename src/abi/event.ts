@@ -55,7 +55,7 @@ export interface AccessEvent extends EventHead {
    * `mediator`: a mediator's hook. `refused`: the access failed with `errno`.
    */
   readonly verdict: 'device' | 'virtual' | 'mixed' | 'dropped' | 'mediator' | 'refused';
-  /** The rule that decided, where it was not the device. */
+  /** The rule that decided, where it was not the device; how the device found a store to memory. */
   readonly rule?: string;
   readonly errno?: string;
   /** The bytes, only for readers that ask for data. */

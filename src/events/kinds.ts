@@ -76,9 +76,10 @@ export const kinds: { readonly [K in EventKind]: KindRow<K> } = {
     words: ({ op, region, offset, size, value, verdict, rule, errno }) => {
       const what = `${op}${size <= 8 ? size * 8 : ''} ${regionWords(region)}+${hex(offset)}${size <= 8 ? '' : `, ${size} bytes`}`;
       const moved = value === undefined ? '' : ` ${op === 'read' ? '→' : '←'} ${hex(value)}`;
-      const decided =
-        verdict === 'device' ? '' : `  ${verdict}${errno === undefined ? '' : ` ${errno}`}${rule === undefined ? '' : `: ${rule}`}`;
-      return `${what}${moved}${decided}`;
+      const decided = [verdict === 'device' ? '' : `${verdict}${errno === undefined ? '' : ` ${errno}`}`, rule ?? ''].filter(
+        (each) => each !== '',
+      );
+      return `${what}${moved}${decided.length === 0 ? '' : `  ${decided.join(': ')}`}`;
     },
   },
   mapping: {

@@ -16,6 +16,7 @@ import {
 } from '../../abi/nvme.ts';
 import { Status } from '../../abi/nvme-status.ts';
 import { Command, Config } from '../../abi/pci.ts';
+import { kinds } from '../../events/kinds.ts';
 import type { NvmeOptions } from './nvme.ts';
 
 const FLUSH: CommandFields = { opcode: NvmOpcode.FLUSH, nsid: 1 };
@@ -211,7 +212,8 @@ describe('doorbells that the host maps', () => {
     pass();
     const found = events.take();
     const access = found.find((e) => e.kind === 'access');
-    expect(access).toMatchObject({ op: 'write', region: 0, offset: SQ1, value: 1, rule: 'found by polling' });
+    expect(access).toMatchObject({ op: 'write', region: 0, offset: SQ1, value: 1 });
+    expect(kinds.access.words(access as never)).toBe('write32 BAR 0+0x1008 ← 0x1  found by polling');
     expect(found.find((e) => e.kind === 'command')).toMatchObject({ name: 'Flush', cause: access!.seq });
   });
 });
