@@ -62,8 +62,9 @@ export class IoQueue extends QueuePair {
 
   #submit(opcode: number, ns: NvmeNamespace, lba: number, blocks: number, iova: number, size: number, flags: number, tag: number): boolean {
     const most = opcode === NvmOpcode.WRITE_ZEROES ? 0x1_0000 : ns.maxBlocks;
-    // Only integers pass: NaN and fractions fail the comparisons or the remainder.
-    if (!(lba >= 0 && blocks >= 1 && blocks <= most && lba + blocks <= ns.blocks) || lba % 1 !== 0 || blocks % 1 !== 0) {
+    // Only integers pass: NaN and fractions fail the comparisons. A remainder of doubles is a call.
+    const inside = lba >= 0 && blocks >= 1 && blocks <= most && lba + blocks <= ns.blocks;
+    if (!inside || lba !== Math.floor(lba) || blocks !== Math.floor(blocks)) {
       throw outOfRange(ns, lba, blocks, most);
     }
     if (size > 0) checkAddress(iova, size);
