@@ -140,7 +140,9 @@ export class CompletionQueue {
   /**
    * Post the oldest waiting completions, as many as one message carries, to remote memory; the
    * queue must have room. They leave the list at once and count as posted, because the host may
-   * consume them before the answer to the message arrives.
+   * consume them before the answer to the message arrives. `sent` has them until the caller has
+   * ended them and calls `landed`, so that a halt in between does not take them for commands that
+   * are to begin again.
    *
    * @param sqHead of the submission queue that a command came from
    * @throws DmaFault
@@ -163,14 +165,15 @@ export class CompletionQueue {
     for (let i = 0; i < commands.length; i++) this.#advance();
     this.posting = true;
     this.sent = commands;
-    try {
-      await this.#dma.write(at, new Uint8Array(entries.buffer, 0, commands.length * CQE_SIZE));
-    } finally {
-      this.posting = false;
-      this.sent = [];
-    }
+    await this.#dma.write(at, new Uint8Array(entries.buffer, 0, commands.length * CQE_SIZE));
     this.fresh += commands.length;
     return commands;
+  }
+
+  /** The commands of `sent` have ended. */
+  landed(): void {
+    this.posting = false;
+    this.sent = [];
   }
 
   /** Drop those that wait and come from submission queue `queueId`, telling each. */

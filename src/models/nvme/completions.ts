@@ -191,12 +191,14 @@ export class Completions {
         sq.releaseId(command.id);
         return sq.head;
       });
+      cq.landed();
       if (queues.life !== life) return;
       queues.guarded(() => {
         for (const command of posted) queues.ended(queues.sq[command.queueId]!, command);
         this.touch(cq);
       });
     } catch {
+      cq.landed();
       if (queues.life === life) this.#hooks.fatal(`completion queue ${cq.id} cannot be written`);
     } finally {
       queues.remote.end();

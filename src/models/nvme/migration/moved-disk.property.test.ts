@@ -178,6 +178,13 @@ class World {
   }
 }
 
+const answer = { do: 'answer' } as const;
+/** The controller halts between the end of a message with completions and its own look at it. */
+const haltBetween: [Setting, Step[]] = [
+  { late: false, remoteBuffers: false, remoteQueues: true, shadow: false, coalesce: false, limited: false, cqSize: 4 },
+  [answer, { do: 'admin', which: 2 }, answer, answer, answer, { do: 'admin', which: 0 }, answer, answer, { do: 'move' }],
+];
+
 describe('B.11 an NVMe disk is moved while it works', () => {
   it('B.11 at any point, any number of times: each command ends once, and every byte is what it should be', {
     timeout: 180_000,
@@ -203,7 +210,7 @@ describe('B.11 an NVMe disk is moved while it works', () => {
         // Pages that no message named.
         expect(memory.bytes.subarray((Pages.CQ + 2) * TEST_PAGE, Pages.BUFFERS * TEST_PAGE).every((byte) => byte === 0)).toBe(true);
       }),
-      { numRuns: 250 },
+      { numRuns: 250, examples: [haltBetween] },
     );
     expect(moves).toBeGreaterThan(100);
   });
