@@ -48,6 +48,58 @@ it('is eager again after it has found something', () => {
   expect(clock.delays[0]).toBe(0);
 });
 
+/**
+ * A poller that finds something in `left` looks in a row. `find` makes it find, and gives the turns
+ * without a sleep that follow.
+ */
+function eagerness() {
+  let left = 0;
+  const { clock, poller: p } = poller(() => left-- > 0);
+  p.start();
+  clock.advance(1000);
+  const find = (looks = 1) => {
+    left = looks;
+    clock.delays.length = 0;
+    clock.advance(1000);
+    return clock.delays.filter((delay) => delay === 0).length;
+  };
+  return { find };
+}
+
+it('eagerness that finds nothing is half as long the next time, down to none, and is tried one time in eight', () => {
+  const { find } = eagerness();
+  expect(Array.from({ length: 7 }, () => find())).toEqual([64, 32, 16, 8, 4, 2, 1]);
+  expect(Array.from({ length: 17 }, () => find())).toEqual([128, ...Array(7).fill(0), 128, ...Array(7).fill(0), 128]);
+});
+
+it('eagerness that finds something is whole the next time', () => {
+  const { find } = eagerness();
+  for (let i = 0; i < 9; i++) find();
+  expect([find(), find(2)]).toEqual([0, 128]);
+});
+
+it.each([
+  ['no other program', 1000, 128],
+  // One turn more: the late reading ends a turn before there is something.
+  ['other programs', 1e6, 1 + 64],
+])('eagerness that finds something while %s had the processor', (_, gapNs, turns) => {
+  // Found; three readings of the clock in vain, the last one late; found at once after that.
+  const finds = new Set([0, 193]);
+  let looks = 0;
+  let readings = 0;
+  let now = 0;
+  const { clock, poller: p } = poller(() => finds.has(looks++));
+  clock.nowNs = () => {
+    readings++;
+    now += readings === 3 ? gapNs : 1000;
+    return now;
+  };
+  p.start();
+  clock.delays.length = 0;
+  clock.advance(0);
+  expect(clock.delays.filter((delay) => delay === 0)).toHaveLength(turns);
+});
+
 it('a turn ends although there is always something, also when the clock stands still', () => {
   let looks = 0;
   const { clock, poller: p } = poller(() => {
