@@ -25,9 +25,6 @@ export interface Way {
  */
 export type Ways = (page: number, byte: number, requester: string | undefined) => readonly Way[];
 
-/** @param isOnly there is no other way to the bytes now */
-type Act = (memory: RemoteMemory, at: number, isOnly: boolean) => Promise<void>;
-
 export class SharedRemoteMemory extends Counted implements RemoteMemory {
   readonly kind = 'remote';
   readonly takesAtOnce = true;
@@ -46,40 +43,42 @@ export class SharedRemoteMemory extends Counted implements RemoteMemory {
   }
 
   read(offset: number, into: Uint8Array, requester?: string, lands?: () => boolean): Promise<void> {
+    const ways = this.#waysTo(offset, requester);
+    if (ways.length === 1) return ways[0]!.memory.read(ways[0]!.at, into, requester, lands);
     return this.#try(offset, requester, (memory, at) => memory.read(at, into, requester, lands));
   }
 
   write(offset: number, from: Uint8Array, requester?: string): Promise<void> {
-    let bytes = from;
-    return this.#try(offset, requester, (memory, at, isOnly) => {
-      // The other way would need them when the caller has used the buffer again.
-      if (bytes === from && !(isOnly && memory.takesAtOnce === true)) bytes = from.slice();
-      return memory.write(at, bytes, requester);
-    });
+    const ways = this.#waysTo(offset, requester);
+    if (ways.length === 1 && ways[0]!.memory.takesAtOnce === true) return ways[0]!.memory.write(ways[0]!.at, from, requester);
+    // Another way needs them when the caller has used the buffer again.
+    const bytes = from.slice();
+    return this.#try(offset, requester, (memory, at) => memory.write(at, bytes, requester));
   }
 
   /**
    * A connection may end in the middle of an access while others remain: then the same bytes are
    * read or written again.
    */
-  async #try(offset: number, requester: string | undefined, act: Act): Promise<void> {
-    const pages = Math.floor(offset / PAGE);
-    const page = this.#firstPage + pages;
-    let tried: Set<object> | null = null;
+  async #try(offset: number, requester: string | undefined, act: (memory: RemoteMemory, at: number) => Promise<void>): Promise<void> {
+    const tried = new Set<object>();
     let failure: unknown = null;
     for (;;) {
-      const ways = this.#ways(page, offset - pages * PAGE, requester);
-      const way = tried === null ? ways[0] : ways.find(({ connection }) => !tried!.has(connection));
+      const way = this.#waysTo(offset, requester).find(({ connection }) => !tried.has(connection));
       if (way === undefined) throw failure ?? new VfioError('EFAULT', `nothing is mapped at ${hex(this.base + BigInt(offset))} any more`);
+      tried.add(way.connection);
       try {
-        await act(way.memory, way.at, ways.length === 1);
+        await act(way.memory, way.at);
         return;
       } catch (error) {
-        if (ways.length === 1 || !(error instanceof VfioError) || error.code !== 'ENODEV') throw error;
+        if (!(error instanceof VfioError) || error.code !== 'ENODEV') throw error;
         failure = error;
-        tried ??= new Set();
-        tried.add(way.connection);
       }
     }
+  }
+
+  #waysTo(offset: number, requester: string | undefined): readonly Way[] {
+    const pages = Math.floor(offset / PAGE);
+    return this.#ways(this.#firstPage + pages, offset - pages * PAGE, requester);
   }
 }

@@ -72,7 +72,8 @@ export class RemoteTransfers {
   async read(iova: Iova, into: Uint8Array, cause: number): Promise<void> {
     const pieces = this.#pieces(iova, into.length, 'read', cause);
     try {
-      if (pieces.length === 1 && pieces[0]!.memory.kind === 'remote') await this.#fetch(iova, pieces[0]!, pieces[0]!.memory, into, cause);
+      const [first] = pieces;
+      if (pieces.length === 1 && first!.memory.kind === 'remote') await this.#fetch(iova, first!, first!.memory, into, cause);
       else await this.#collect(iova, pieces, into, cause);
     } finally {
       for (const piece of pieces) piece.memory.put();
