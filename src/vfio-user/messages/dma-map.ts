@@ -27,9 +27,10 @@ export function encodeDmaMap(request: DmaMapRequest): Uint8Array<ArrayBuffer> {
 export function decodeDmaMap(payload: Uint8Array): DmaMapRequest {
   const view = check('DMA_MAP', payload, DmaMap.structSize);
   checkArgsz('DMA_MAP', view, DmaMap.structSize);
-  const { flags, offset, address, size } = DmaMap.decode(view);
+  // Field by field: clients map and unmap for each of their requests.
+  const flags = DmaMap.flags.get(view, 0);
   if ((flags & ~KNOWN_FLAGS) !== 0) throw new VfioError('EINVAL', `DMA_MAP: unknown flags ${hex(flags)}`);
-  return { flags, offset, address, size };
+  return { flags, offset: DmaMap.offset.get(view, 0), address: DmaMap.address.get(view, 0), size: DmaMap.size.get(view, 0) };
 }
 
 export const dmaMap = message({

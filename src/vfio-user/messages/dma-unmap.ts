@@ -26,8 +26,11 @@ const WITH_BITMAP = DmaUnmap.structSize + DirtyBitmap.structSize;
 export function encodeDmaUnmap(request: DmaUnmapRequest): Uint8Array<ArrayBuffer> {
   const { flags, address, size, bitmap } = request;
   const { payload, view } = made(bitmap === undefined ? DmaUnmap.structSize : WITH_BITMAP);
-  const argsz = payload.length + Number(bitmap?.size ?? 0n);
-  DmaUnmap.encode(view, 0, { argsz, flags, address, size });
+  // Field by field: clients map and unmap for each of their requests.
+  DmaUnmap.argsz.set(view, 0, bitmap === undefined ? payload.length : payload.length + Number(bitmap.size));
+  DmaUnmap.flags.set(view, 0, flags);
+  DmaUnmap.address.set(view, 0, address);
+  DmaUnmap.size.set(view, 0, size);
   if (bitmap !== undefined) DirtyBitmap.encode(view, BITMAP_AT, bitmap);
   return payload;
 }
@@ -40,7 +43,9 @@ export function encodeDmaUnmap(request: DmaUnmapRequest): Uint8Array<ArrayBuffer
 export function decodeDmaUnmap(payload: Uint8Array, maxBytes: number): DmaUnmapRequest {
   const view = check('DMA_UNMAP', payload, DmaUnmap.structSize);
   const argsz = checkArgsz('DMA_UNMAP', view, DmaUnmap.structSize);
-  const { flags, address, size } = DmaUnmap.decode(view);
+  const flags = DmaUnmap.flags.get(view, 0);
+  const address = DmaUnmap.address.get(view, 0);
+  const size = DmaUnmap.size.get(view, 0);
   if ((flags & ~KNOWN_FLAGS) !== 0) throw new VfioError('EINVAL', `DMA_UNMAP: unknown flags ${hex(flags)}`);
   if ((flags & DmaUnmapFlags.ALL) !== 0) {
     if (flags !== DmaUnmapFlags.ALL) throw new VfioError('EINVAL', 'DMA_UNMAP: GET_DIRTY_BITMAP does not go with ALL');

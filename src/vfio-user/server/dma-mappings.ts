@@ -17,6 +17,8 @@ import { type DirtyPagesRequest, type DmaMapRequest, type DmaUnmapRequest, UserD
 import type { DmaCommands } from './dma-commands.ts';
 import { RemoteRanges } from './remote-memory.ts';
 
+const SAFE_MAX = BigInt(Number.MAX_SAFE_INTEGER);
+const PAGE = 4096;
 const PAGE_BITS = 12n;
 const PAGE_MASK = 4095n;
 const ACCESS = UserDmaMapFlags.READ | UserDmaMapFlags.WRITE;
@@ -69,13 +71,13 @@ export class DmaMappings implements Disposable {
     if ((flags & NEEDS_FD) !== 0 && fds.length === 0) throw new VfioError('EINVAL', 'DMA_MAP: MMAP and FILE_IO need a descriptor');
     if ((flags & ACCESS) === 0) throw new VfioError('EINVAL', 'DMA_MAP: neither READ nor WRITE');
     checkRange('DMA_MAP', address, size);
-    if (size > BigInt(Number.MAX_SAFE_INTEGER) || (fds.length > 0 && request.offset > BigInt(Number.MAX_SAFE_INTEGER))) {
+    if (size > SAFE_MAX || (fds.length > 0 && request.offset > SAFE_MAX)) {
       throw new VfioError('EINVAL', `DMA_MAP: ${hex(size)} bytes at offset ${hex(request.offset)} are more than a file holds`);
     }
     if (((address | size) & PAGE_MASK) !== 0n)
       throw new VfioError('EINVAL', `DMA_MAP: ${hex(address)}+${hex(size)} is not made of whole pages`);
     const first = Number(address >> PAGE_BITS);
-    const last = Number((address + size - 1n) >> PAGE_BITS);
+    const last = first + Number(size) / PAGE - 1;
     if (this.#index.overlaps(first, last)) {
       this.#mapAgain(request, first, last, fds[0]);
       return;
@@ -94,7 +96,7 @@ export class DmaMappings implements Disposable {
   adopt(mappings: readonly { readonly iova: bigint; readonly size: number; readonly access: Access }[]): void {
     for (const { iova, size, access } of mappings) {
       const first = Number(iova >> PAGE_BITS);
-      this.#remember(first, first + size / 4096 - 1, access, ADOPTED, 0);
+      this.#remember(first, first + size / PAGE - 1, access, ADOPTED, 0);
     }
   }
 
