@@ -41,7 +41,8 @@ export class ContainerDmaSpace implements DmaSpace {
   }
 
   map(request: { iova: bigint; memory: Memory; offset?: number; size?: number; access?: Access }): void {
-    const { iova, memory, offset, size, access } = request;
+    // A caller without types may give none: the container's errors name what is missing.
+    const { iova, memory, offset, size, access } = request ?? ({} as typeof request);
     const process = this.#process;
     // Servers name everything, for each request of a client: a spread takes longer than the checks.
     if (offset === undefined || size === undefined || access === undefined) this.#container.mapMemory({ ...request, process });
