@@ -170,6 +170,12 @@ process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
 /** Debian's place for names: both read it. */
 export const database = '/usr/share/misc/pci.ids';
 
+/** Without the names of udev's own database, which we do not read. */
+function withoutUdev(): readonly string[] {
+  const { stdout } = spawnSync(binary, ['-O', 'help'], { encoding: 'latin1' });
+  return stdout.includes('hwdb.disable') ? ['-O', 'hwdb.disable=1'] : [];
+}
+
 /**
  * lspci's text for each sample, in their order; null where it gave up, since it ends at a register
  * that a dump does not hold.
@@ -180,7 +186,7 @@ export function lspci(samples: readonly Sample[], level: 0 | 1 | 2 | 3, numeric:
     '-D',
     '-F',
     file,
-    ...(existsSync(database) ? ['-i', database] : []),
+    ...(existsSync(database) ? ['-i', database, ...withoutUdev()] : []),
     ...(numeric ? ['-n'] : []),
     ...(level > 0 ? [`-${'v'.repeat(level)}`] : []),
   ];
