@@ -86,7 +86,7 @@ export const serve: CommandSpec = {
     'vfio serve edu --mediator ./counter.ts',
     'vfio serve ./examples/hello-device.ts --socket-path /tmp/hello.sock --watch',
     'vfio serve examples/machines/sriov.yaml --socket-path /tmp/card',
-    'vfio serve nvme,size=1G edu ./examples/hello-device.ts --socket-path /tmp/devices',
+    'vfio serve nvme,size=1G edu ./my-device.ts --socket-path /tmp/devices',
   ],
   run: async () => (await import('../serve/serve.ts')).serve,
 };
