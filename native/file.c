@@ -45,6 +45,9 @@ struct file {
   int caching; /* a thread runs one of `cached` */
   int fd, event_fd; /* src/sys closes them; when its environment is gone, we do */
   int running, idle, threads, threads_max, stopping;
+  int fresh;    /* `done` has something; read without the lock */
+  int awaiting; /* the event loop's thread looks at `fresh` right now, and needs no eventfd */
+  struct spin spin;
   pthread_t ids[THREADS_MAX];
 };
 
@@ -191,8 +194,9 @@ static void *thread_main(void *data) {
     file->running--;
     if (is_cached(operation->kind)) file->caching = 0;
     append(&file->done, operation);
+    __atomic_store_n(&file->fresh, 1, __ATOMIC_RELEASE);
     /* One wake-up for all operations that end before the event loop looks. */
-    if (file->done.count == 1) {
+    if (file->done.count == 1 && !file->awaiting) {
       const uint64_t one = 1;
       ssize_t ignored = write(file->event_fd, &one, sizeof one);
       (void)ignored;
@@ -413,27 +417,53 @@ napi_value vt_file_submit(napi_env env, napi_callback_info info) {
   pthread_mutex_lock(&file->lock);
   for (struct operation *operation = take(&made); operation != NULL; operation = take(&made)) put(file, operation);
   int waiting = wanted(file), idle = file->idle;
-  for (int i = 0; i < waiting && i < idle; i++) pthread_cond_signal(&file->work);
   pthread_mutex_unlock(&file->lock);
+  /* Without the lock, for which a thread that wakes up would wait again. */
+  for (int i = 0; i < waiting && i < idle; i++) pthread_cond_signal(&file->work);
   for (int i = idle; i < waiting && file->threads < file->threads_max; i++) {
     if (start_thread(file) != 0) break; /* there is one */
   }
   return number(env, taken);
 }
 
+/* Whether an operation has ended; for spin_wait, and never waits itself. */
+static int has_ended(void *what, int timeout_ms) {
+  (void)timeout_ms;
+  return __atomic_load_n(&((struct file *)what)->fresh, __ATOMIC_ACQUIRE);
+}
+
 /*
- * fileReap(id, into, timeoutMs): the slot and the result of each ended operation, as far as there
- * is room; the result is how many. Waits so long for the first when one is under way.
+ * Looks for an operation that ends within microseconds, while that pays (spin.c). The thread that
+ * ends it then has no eventfd to signal, and this thread no event to wait for.
+ */
+static void await_soon(struct file *file) {
+  pthread_mutex_lock(&file->lock);
+  file->awaiting = file->done.count == 0 && file->running + file->slow.count + file->cached.count > 0;
+  const int awaiting = file->awaiting;
+  pthread_mutex_unlock(&file->lock);
+  if (!awaiting) return;
+  spin_wait(&file->spin, has_ended, file, 1);
+  pthread_mutex_lock(&file->lock);
+  file->awaiting = 0;
+  pthread_mutex_unlock(&file->lock);
+}
+
+/*
+ * fileReap(id, into, timeoutMs, spins): the slot and the result of each ended operation, as far as
+ * there is room; the result is how many. With `spins` it looks for the first for some microseconds,
+ * while that pays. Waits `timeoutMs` for the first when one is under way.
  */
 napi_value vt_file_reap(napi_env env, napi_callback_info info) {
   ARGS(3);
   U32(2, timeout_ms);
+  OPTIONAL_FLAG(3, spins);
   napi_typedarray_type type;
   int32_t *into;
   size_t length;
   if (napi_get_typedarray_info(env, argv[1], &type, &length, (void **)&into, NULL, NULL) != napi_ok || type != napi_int32_array) return number(env, -EINVAL);
   struct file *file = file_of(env, argv[0]);
   if (file == NULL) return number(env, -EBADF);
+  if (spins) await_soon(file);
   struct timespec until;
   clock_gettime(CLOCK_MONOTONIC, &until);
   until.tv_sec += timeout_ms / 1000;
@@ -455,6 +485,7 @@ napi_value vt_file_reap(napi_env env, napi_callback_info info) {
     count++;
     free(operation);
   }
+  if (file->done.count == 0) __atomic_store_n(&file->fresh, 0, __ATOMIC_RELEASE);
   pthread_mutex_unlock(&file->lock);
   return number(env, count);
 }

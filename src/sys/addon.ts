@@ -144,8 +144,10 @@ export interface Addon {
   /**
    * Writes pairs of slot and result of ended operations, and returns how many. Waits up to
    * `timeoutMs` for the first when an operation is under way. Blocks this thread.
+   *
+   * @param spins first look for one that ends within microseconds, while that pays (native/spin.c)
    */
-  fileReap(id: number, into: Int32Array, timeoutMs: number): number;
+  fileReap(id: number, into: Int32Array, timeoutMs: number, spins?: boolean): number;
   /**
    * Waits for the operations that threads have begun, and drops the others. The caller closes the
    * descriptors.
