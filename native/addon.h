@@ -141,6 +141,7 @@ napi_value vt_write(napi_env env, napi_callback_info info);
 napi_value vt_sendmsg(napi_env env, napi_callback_info info);
 napi_value vt_recvmsg(napi_env env, napi_callback_info info);
 napi_value vt_preadv2(napi_env env, napi_callback_info info);
+napi_value vt_pread_all(napi_env env, napi_callback_info info);
 napi_value vt_pwritev2(napi_env env, napi_callback_info info);
 napi_value vt_lseek(napi_env env, napi_callback_info info);
 napi_value vt_fcntl_lock(napi_env env, napi_callback_info info);

@@ -15,7 +15,7 @@
 
 #include <linux/falloc.h>
 
-enum { THREADS_MAX = 64, STACK_BYTES = 256 * 1024, ZEROES_BYTES = 64 * 1024 };
+enum { THREADS_MAX = 64, STACK_BYTES = 256 * 1024, ZEROES_BYTES = 64 * 1024, PARTS_MAX = 256 };
 /* Added to the errno when the write reached the page cache and the disk did not keep it. */
 enum { SYNC_FAILED = 0x10000 };
 enum kind { KIND_READ, KIND_WRITE, KIND_WRITE_DURABLE, KIND_SYNC, KIND_ZERO, KIND_DISCARD, KIND_APPEND, KINDS };
@@ -292,6 +292,28 @@ static napi_value transfer_now(napi_env env, napi_callback_info info, int writin
 napi_value vt_preadv2(napi_env env, napi_callback_info info) { return transfer_now(env, info, 0); }
 
 napi_value vt_pwritev2(napi_env env, napi_callback_info info) { return transfer_now(env, info, 1); }
+
+/*
+ * preadAll(fd, arrays, count, offset, flags): preadv2 into the first `count` arrays, one after the
+ * other.
+ */
+napi_value vt_pread_all(napi_env env, napi_callback_info info) {
+  ARGS(5);
+  I32(0, fd);
+  U32(2, count);
+  I64(3, offset);
+  I32(4, flags);
+  struct iovec parts[PARTS_MAX];
+  if (count > PARTS_MAX) return number(env, -EINVAL);
+  for (uint32_t i = 0; i < count; i++) {
+    napi_value array;
+    uint8_t *bytes;
+    size_t length;
+    if (napi_get_element(env, argv[1], i, &array) != napi_ok || uint8s(env, array, &bytes, &length) != 0) return number(env, -EINVAL);
+    parts[i] = (struct iovec){.iov_base = bytes, .iov_len = length};
+  }
+  return answer(env, preadv2(fd, parts, (int)count, offset, flags));
+}
 
 /* lseek(fd, offset, whence) */
 napi_value vt_lseek(napi_env env, napi_callback_info info) {

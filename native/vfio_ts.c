@@ -139,6 +139,7 @@ static const struct {
     {"sendmsg", vt_sendmsg},
     {"recvmsg", vt_recvmsg},
     {"preadv2", vt_preadv2},
+    {"preadAll", vt_pread_all},
     {"pwritev2", vt_pwritev2},
     {"lseek", vt_lseek},
     {"fcntlLock", vt_fcntl_lock},

@@ -17,6 +17,13 @@ export const WOULD_BLOCK = 1;
 export interface StorageQueue extends Disposable {
   /** Copy out now. 0, -errno or WOULD_BLOCK; `into` is not kept. */
   tryRead(offset: number, into: Uint8Array): number;
+  /**
+   * As `tryRead` into the first `count` of `parts`, one after the other, with at least one byte
+   * each. Absent: `tryRead` for each costs no more. WOULD_BLOCK: some may have been read.
+   */
+  tryReadParts?(offset: number, parts: readonly (Uint8Array | null)[], count: number): number;
+  /** Whether `tryWrite` can only return WOULD_BLOCK. Absent: it cannot say. */
+  readonly writesWait?: boolean;
   /** Copy in now, not yet durable. 0, -errno or WOULD_BLOCK; `from` is not kept. */
   tryWrite(offset: number, from: Uint8Array): number;
   /**

@@ -56,6 +56,8 @@ export const Sys = {
   SEEK_HOLE: 4,
   /** preadv2(2): return what is there rather than wait. */
   RWF_NOWAIT: 8,
+  /** Most parts of preadAll. */
+  PARTS_MAX: 256,
   /** Kinds of operations of fileSubmit. */
   FILE_READ: 0,
   FILE_WRITE: 1,
@@ -123,6 +125,8 @@ export interface Addon {
    */
   eventfdSignal(fd: number, shared: number): number;
   preadv2(fd: number, bytes: Uint8Array, start: number, offset: number, flags: number): number;
+  /** preadv2 into the first `count` of `parts`, at most Sys.PARTS_MAX, one after the other. */
+  preadAll(fd: number, parts: readonly (Uint8Array | null)[], count: number, offset: number, flags: number): number;
   pwritev2(fd: number, bytes: Uint8Array, start: number, offset: number, flags: number): number;
   lseek(fd: number, offset: number, whence: number): number;
   /**

@@ -62,6 +62,28 @@ describe('storage in a file', () => {
     }
   });
 
+  it('reads at once into many parts what the page cache has', () => {
+    const bytes = new Uint8Array(1 << 16);
+    for (let i = 0; i < bytes.length; i++) bytes[i] = (i * 7 + (i >> 8)) & 0xff;
+    using storage = FileStorage.open(image(bytes));
+    const { queue } = opened(storage);
+    const whole = new Uint8Array(bytes.length);
+    queue.read(0, whole, 1);
+    queue.submit();
+    queue.drain();
+    const now = queue.tryRead(0, whole);
+    // 300 are more than one call takes.
+    for (const count of [1, 3, 300]) {
+      const parts = Array.from({ length: count + 1 }, (_, i) => new Uint8Array(1 + (i % 200)));
+      const size = parts.slice(0, count).reduce((sum, part) => sum + part.length, 0);
+      expect(queue.tryReadParts!(bytes.length - size + 1, parts, count)).toBe(-Errno.EINVAL);
+      expect(queue.tryReadParts!(100, parts, count)).toBe(now);
+      if (now !== 0) continue;
+      expect(Buffer.concat(parts.slice(0, count)).equals(bytes.subarray(100, 100 + size))).toBe(true);
+      expect(parts[count]!.every((byte) => byte === 0)).toBe(true);
+    }
+  });
+
   it('allocates nothing for a block that is read at once', () => {
     using storage = FileStorage.open(image(1 << 16));
     const { queue } = opened(storage);

@@ -77,6 +77,33 @@ export class FileStorage implements Storage {
     return 0;
   }
 
+  /** As `readNow`, into the first `count` of `parts`: one call into the kernel, or few. */
+  readPartsNow(offset: number, parts: readonly (Uint8Array | null)[], count: number): number {
+    let size = 0;
+    for (let i = 0; i < count; i++) size += parts[i]!.length;
+    const wrong = this.check(offset, size);
+    if (wrong !== 0) return wrong;
+    if (!this.#readsNow) return WOULD_BLOCK;
+    if (count > Sys.PARTS_MAX) return this.#readEach(offset, parts, count);
+    const got = this.#sys.preadAll(this.#fd, parts, count, offset, Sys.RWF_NOWAIT);
+    if (got === -Errno.EOPNOTSUPP || got === -Errno.ENOSYS) this.#readsNow = false;
+    return got === size ? 0 : WOULD_BLOCK;
+  }
+
+  #readEach(offset: number, parts: readonly (Uint8Array | null)[], count: number): number {
+    for (let i = 0, at = offset; i < count; i++) {
+      const result = this.readNow(at, parts[i]!);
+      if (result !== 0) return result;
+      at += parts[i]!.length;
+    }
+    return 0;
+  }
+
+  /** The kernel or the filesystem refuses writes that never wait. */
+  get writesWait(): boolean {
+    return !this.#writesNow;
+  }
+
   /** 0, WOULD_BLOCK (then some of it may have been written) or -EINVAL, -EROFS, -EBADF. */
   writeNow(offset: number, from: Uint8Array): number {
     const wrong = this.check(offset, from.length);
@@ -127,6 +154,14 @@ class FileQueue implements StorageQueue, WorkOwner {
 
   tryRead(offset: number, into: Uint8Array): number {
     return this.#disposed ? -Errno.EBADF : this.#storage.readNow(offset, into);
+  }
+
+  tryReadParts(offset: number, parts: readonly (Uint8Array | null)[], count: number): number {
+    return this.#disposed ? -Errno.EBADF : this.#storage.readPartsNow(offset, parts, count);
+  }
+
+  get writesWait(): boolean {
+    return this.#storage.writesWait;
   }
 
   tryWrite(offset: number, from: Uint8Array): number {

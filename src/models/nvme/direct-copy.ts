@@ -1,6 +1,7 @@
 /** Data straight between a storage and the host's memory: one copy, no buffer. */
 import type { DeviceHost } from '../../abi/device-host.ts';
 import { Access } from '../../abi/memory.ts';
+import { WOULD_BLOCK } from '../../abi/storage.ts';
 import type { Namespace } from './namespace.ts';
 import type { Pieces } from './pieces.ts';
 
@@ -26,6 +27,7 @@ export class DirectCopy {
     const { queue } = namespace;
     const { dma, events } = this.#host;
     if (events.data) return NO_VIEW;
+    if (!toHost && queue.writesWait === true) return WOULD_BLOCK;
     const access = toHost ? Access.WRITE : Access.READ;
     if (pieces.count === 1 && !pieces.isBucket(0)) {
       const view = dma.view(pieces.iova(0), pieces.size(0), access);
@@ -35,11 +37,18 @@ export class DirectCopy {
     // A block in two pieces would be two operations of the storage, and could be torn.
     if (!pieces.allMultiplesOf(namespace.blockSize)) return NO_VIEW;
     const views = this.#views;
+    let hasBucket = false;
     for (let i = 0; i < pieces.count; i++) {
       const bucket = pieces.isBucket(i);
+      hasBucket ||= bucket;
       const view = bucket ? null : dma.view(pieces.iova(i), pieces.size(i), access);
       if (view === null && !bucket) return NO_VIEW;
       views[i] = view;
+    }
+    if (toHost && !hasBucket && queue.tryReadParts !== undefined) {
+      const read = queue.tryReadParts(offset, views, pieces.count);
+      views.fill(null, 0, pieces.count);
+      return read;
     }
     let result = 0;
     for (let i = 0, at = offset; i < pieces.count; i++) {
