@@ -128,6 +128,16 @@ describe('one machine', () => {
     expect(documents[0]!.functions.map(({ bdf }) => bdf)).toContain('0000:04:00.0');
   });
 
+  it.each(['x570', 'domains', 'switch'])('%s.yaml is the same in one thread and in several', async (name) => {
+    const file = join(import.meta.dirname, `../examples/machines/${name}.yaml`);
+    const documents = [];
+    for (const threads of [1, 31]) {
+      await using _served = await serveMachine(file, at('served'), { threads });
+      documents.push(await askMachine(at('served')));
+    }
+    expect(documents[1]).toEqual(documents[0]);
+  });
+
   it('is administered as a whole: a function in its thread, the machine in all, also beside a socket', async () => {
     await using _served = await VfioProcess.serve(writeMachine(), at('served'));
     const admin = async (command: string, given = {}) => (await administerMachine(at('served'), command, given)).lines;

@@ -1,5 +1,6 @@
 /** The work of one thread of a server, in values that another thread can be given. */
 import type { MachineSpec } from '../../engine/machine/machine-spec.ts';
+import type { Slice } from '../../engine/machine/units.ts';
 import type { ServerLimits } from '../../vfio-user/limits.ts';
 import type { ModelAddress } from '../device-code.ts';
 import type { PowerOnNumbers } from './shared-table.ts';
@@ -21,6 +22,8 @@ export interface MachineJob extends ServingOptions {
   readonly file: string;
   /** The functions of this job, with every bridge of the machine. */
   readonly spec: MachineSpec;
+  /** Functions of `spec` that another thread has (engine/machine/units.ts). */
+  readonly standIns: readonly string[];
   readonly directory: string;
   readonly atPowerOn: PowerOnNumbers;
 }
@@ -54,10 +57,9 @@ export interface Survey {
 }
 
 /** Functions for one thread. */
-export interface Share {
+export interface Share extends Slice {
   /** Its functions at power-on, without the bridges. */
   readonly functions: readonly string[];
-  readonly spec: MachineSpec;
 }
 
 /** The answer to a survey. */
@@ -67,7 +69,7 @@ export interface Plan {
   readonly units: number;
   readonly shares: readonly Share[];
   /** The machine without a function besides its bridges. */
-  readonly bridges: MachineSpec;
+  readonly bridges: Slice;
   readonly atPowerOn: PowerOnNumbers;
 }
 

@@ -9,6 +9,7 @@ import { modelOf } from '../admin/model.ts';
 import { DeviceCode } from '../device-code.ts';
 import { importMediators } from '../import-mediator.ts';
 import { importMachineOf } from '../machine.ts';
+import type { MachineDocument } from '../machine-document.ts';
 import { MachineServer } from '../machine-server.ts';
 import type { PeerProcesses } from '../peer-processes.ts';
 import { DeviceServer } from '../serve.ts';
@@ -61,7 +62,8 @@ async function startMachinePart(job: MachineJob, context: PartContext): Promise<
   );
   served = machine;
   const source = undo.use(events.source('machine'));
-  const own = new MachineDesk({ machine: () => machine, stays: true, model: modelOf, events: source });
+  const desk = new MachineDesk({ machine: () => machine, stays: true, model: modelOf, events: source });
+  const isOwn = (bdf: string) => !job.standIns.includes(bdf);
   const whole = context.desk === null ? null : { desk: context.desk, processes };
   const { memlockLimit } = job;
   const server = undo.use(
@@ -72,7 +74,7 @@ async function startMachinePart(job: MachineJob, context: PartContext): Promise<
       whole,
     ),
   );
-  const tell = () => changed([...machine.functions.keys()]);
+  const tell = () => changed([...machine.functions.keys()].filter(isOwn));
   undo.use(
     machine.on(({ kind }) => {
       if (kind === 'add' || kind === 'remove') tell();
@@ -85,7 +87,21 @@ async function startMachinePart(job: MachineJob, context: PartContext): Promise<
     return { path: server.pathOf(bdf), name: bdf, about: `${name}${token}` };
   });
   const owns = undo.move();
+  const own: AdminDesk = {
+    status: () => withoutStandIns(desk.status(), isOwn),
+    carryOut: (request, progress) => desk.carryOut(request, progress),
+  };
   return { sockets, desk: own, [Symbol.dispose]: () => owns[Symbol.dispose]() };
+}
+
+/** Their threads have the functions for which others stand in here. */
+function withoutStandIns(document: MachineDocument, isOwn: (bdf: string) => boolean): MachineDocument {
+  const groups = document.groups.map((group) => ({ ...group, functions: group.functions.filter(isOwn) }));
+  return {
+    ...document,
+    functions: document.functions.filter(({ bdf }) => isOwn(bdf)),
+    groups: groups.filter(({ functions }) => functions.length > 0),
+  };
 }
 
 /** Mediators of the machine file come first. */

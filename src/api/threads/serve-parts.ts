@@ -2,12 +2,13 @@
  * Serves a machine, or several devices, in threads: one for each set of functions that shares
  * nothing with the others.
  */
+import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
 import { AsyncCleanup } from '../../base/async-cleanup.ts';
 import { type Clock, SystemClock } from '../../base/clock.ts';
 import { VfioError } from '../../base/errno.ts';
 import { INSPECT } from '../../base/inspect.ts';
-import type { MachineSpec } from '../../engine/machine/machine-spec.ts';
+import type { Slice } from '../../engine/machine/units.ts';
 import { type EventStream, streamOf } from '../../events/stream.ts';
 import { MachineDirectory } from '../machine-directory.ts';
 import { readMachineFile } from '../machine-file.ts';
@@ -133,6 +134,7 @@ export async function serveMachine(file: string, directory: string, options: Ser
     name,
     file: resolve(file),
     spec,
+    standIns: [],
     directory: place,
     atPowerOn: { groups: {}, vfioDevices: {} },
     ...share,
@@ -146,13 +148,11 @@ export async function serveMachine(file: string, directory: string, options: Ser
   const threads = serving.begin(undo);
   const { shares, bridges, atPowerOn } = plan;
   threads.reserve(atPowerOn);
-  const start = (functions: readonly string[], of: MachineSpec) =>
-    threads.start(job({ spec: of, atPowerOn, name: nameOf(functions) }), desk, signal);
+  const start = (functions: readonly string[], { spec: of, standIns }: Slice) =>
+    threads.start(job({ spec: of, standIns, atPowerOn, name: nameOf(functions) }), desk, signal);
   const startEmpty = async () => (await start([], bridges)).thread;
   const desk: ThreadsDesk = new ThreadsDesk(threads, plan.name, startEmpty);
-  // One after the other: the first error is the one that a machine in one thread would have had.
-  const sockets: ServedSocket[] = [];
-  for (const share of shares) sockets.push(...(await start(share.functions, share.spec)).sockets);
+  const sockets = await startAll(shares, (share) => start(share.functions, share));
   if (options.manage ?? true) {
     const events = undo.use(serving.stream.source('machine'));
     home.openDoor({ desk, events, clock: serving.clock, keepAlive: true });
@@ -175,9 +175,29 @@ export async function serveDevices(devices: readonly ServedDevice[], options: Se
   if (count < 2) return await serving.here(jobs);
   await using undo = new AsyncCleanup();
   const threads = serving.begin(undo);
-  const sockets: ServedSocket[] = [];
-  for (const job of jobs) sockets.push(...(await threads.start(job, null, options.signal)).sockets);
+  const sockets = await startAll(jobs, (job) => threads.start(job, null, options.signal));
   return new ServedParts(sockets, count, undo.move());
+}
+
+/**
+ * Start as many at once as there are cores: a start is work for the processor alone.
+ *
+ * @returns the sockets of all, in the order of `items`
+ * @throws the error of the first that failed, when those that were begun with it have settled
+ */
+async function startAll<T>(
+  items: readonly T[],
+  start: (item: T) => Promise<{ readonly sockets: readonly ServedSocket[] }>,
+): Promise<readonly ServedSocket[]> {
+  const width = availableParallelism();
+  const sockets: ServedSocket[] = [];
+  for (let at = 0; at < items.length; at += width) {
+    for (const started of await Promise.allSettled(items.slice(at, at + width).map(start))) {
+      if (started.status === 'rejected') throw started.reason;
+      sockets.push(...started.value.sockets);
+    }
+  }
+  return sockets;
 }
 
 /** Of a thread, in messages: `0000:01:00.0 and 2 more`. */

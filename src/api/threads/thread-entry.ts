@@ -78,7 +78,7 @@ async function survey({ file, threads }: Survey): Promise<Plan> {
   const shares = Math.min(active.length, threads);
   const share = (number: number): Share => {
     const own = [...active.flatMap((unit, i) => (i % shares === number ? unit : [])), ...(number === 0 ? idle : [])];
-    return { functions: own, spec: sliceOf(spec, machine, new Set(own)) };
+    return { functions: own, ...sliceOf(spec, machine, new Set(own)) };
   };
   return {
     name: machine.name,

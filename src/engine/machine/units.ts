@@ -3,6 +3,7 @@
  * unit can run in a thread of its own, as a machine that has only its functions. All that functions
  * share is a row of `ties`.
  */
+import { ExtCapId } from '../../abi/pci.ts';
 import { addressOn } from './fabric.ts';
 import type { Machine } from './machine.ts';
 import type { FunctionSpec, MachineSpec } from './machine-spec.ts';
@@ -102,24 +103,58 @@ export function unitsOf(machine: Machine): readonly (readonly string[])[] {
 /** The bus of an address that names none, on the top level of a declaration. */
 const firstRoot = { domain: 0, number: 0, name: '0000:00' };
 
+/** A part of a machine, as a machine of its own. */
+export interface Slice {
+  readonly spec: MachineSpec;
+  /**
+   * Functions that only stand where the machine has others: bridges need them. They have no driver
+   * and no model.
+   */
+  readonly standIns: readonly string[];
+}
+
 /**
  * The declaration of a machine that has only the functions `kept` of `machine`, and every bridge.
- * Addresses and bus numbers are those of `machine`.
+ * Addresses, groups and bus numbers are those of `machine`.
  *
  * @param spec the declaration that `machine` was made from
  * @param machine as it was at power-on
  */
-export function sliceOf(spec: MachineSpec, machine: Machine, kept: ReadonlySet<string>): MachineSpec {
+export function sliceOf(spec: MachineSpec, machine: Machine, kept: ReadonlySet<string>): Slice {
+  const standIns: string[] = [];
   const slice = (list: readonly FunctionSpec[], bus: PciBus | null): readonly FunctionSpec[] =>
     list.flatMap((one): FunctionSpec[] => {
       const fn = machine.function(one.at.includes(':') ? one.at : addressOn(one.at, bus ?? firstRoot));
       const { devices, ...rest } = one;
-      // Bus numbers that depend on functions which are not there, or on their order.
+      // Requesters and bus numbers can depend on functions which are not there.
       const requester = bus === null && fn.requester !== null ? { requester: fn.requester.bdf } : {};
       if (fn.secondary !== null) {
         return [{ ...rest, ...requester, bus: fn.secondary.number, devices: slice(devices ?? [], fn.secondary) }];
       }
-      return kept.has(fn.bdf) ? [{ ...rest, ...requester }] : [];
+      if (kept.has(fn.bdf)) return [{ ...rest, ...requester }];
+      if (!bridgesNeed(fn, machine)) return [];
+      standIns.push(fn.bdf);
+      return [{ ...standInFor(fn, one), ...requester }];
     });
-  return { ...spec, devices: slice(spec.devices, null) };
+  return { spec: { ...spec, devices: slice(spec.devices, null) }, standIns };
+}
+
+/** Whether a bridge is on its device, which is found by function 0, or does DMA with its id. */
+function bridgesNeed(fn: PciFunction, machine: Machine): boolean {
+  if (fn.address.fn === 0 && fn.functionsOfDevice.some((other) => other.isBridge)) return true;
+  return [...machine.functions.values()].some((other) => other.isBridge && other.requester === fn);
+}
+
+function standInFor({ declaration, kind, name }: PciFunction, { at, iommu }: FunctionSpec): FunctionSpec {
+  const hex = (id: number) => id.toString(16).padStart(4, '0');
+  return {
+    at,
+    kind,
+    name,
+    id: `${hex(declaration.vendor)}:${hex(declaration.device)}`,
+    classCode: declaration.classCode,
+    acs: declaration.extendedCapabilities?.some(({ id }) => id === ExtCapId.ACS) ?? false,
+    driver: null,
+    ...(iommu === undefined ? {} : { iommu }),
+  };
 }
